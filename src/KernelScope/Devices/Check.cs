@@ -1,0 +1,35 @@
+namespace KernelScope.Devices;
+
+/// <summary>The shape checks of <see cref="Device"/>: nanoseconds each, and a wrong kernel is a day.</summary>
+internal static class Check
+{
+    public static void Shape(Mat x, int rows, int columns)
+    {
+        if (x.Rows != rows || x.Columns != columns)
+            throw new ArgumentException($"{x} should be [{rows}, {columns}].");
+    }
+
+    public static void SameShape(Mat x, Mat y)
+    {
+        if (x.Rows != y.Rows || x.Columns != y.Columns)
+            throw new ArgumentException($"{x} and {y} should have one shape.");
+    }
+
+    public static void Length(int length, Mat x)
+    {
+        if (length != (long)x.Rows * x.Columns)
+            throw new ArgumentException($"{x} does not hold {length} values.");
+    }
+
+    public static void Positions(int position, int rows, int limit)
+    {
+        if (position < 0 || (long)position + rows > limit)
+            throw new ArgumentOutOfRangeException(nameof(position), $"Positions {position} to {(long)position + rows - 1} are outside 0 to {limit - 1}.");
+    }
+
+    public static void Features(SparseCodes codes, SaeParameters sae)
+    {
+        if (codes.FeatureCount != sae.FeatureCount)
+            throw new ArgumentException($"'{codes.Name}' is for {codes.FeatureCount} features; the SAE has {sae.FeatureCount}.");
+    }
+}

@@ -1,0 +1,368 @@
+namespace KernelScope.Devices;
+
+/// <summary>Whether products keep the accuracy of float32.</summary>
+public enum Precision
+{
+    /// <summary>Products of float32 activations with the file's weights keep float32 accuracy (the default).</summary>
+    Exact,
+
+    /// <summary>Activations are rounded to bfloat16 before they meet a weight matrix; everything else stays float32.</summary>
+    Fast,
+}
+
+/// <summary>Memory, and the ops of which a transformer and its SAEs are made. The model is written once, against this class.</summary>
+/// <remarks>
+/// <list type="number">
+/// <item>Arguments: inputs, parameters, scalars, destination last. A destination may alias an input only where the op says so.</item>
+/// <item>No op allocates in a steady state, returns memory or waits: <see cref="Read(Mat, Span{float})"/>, <see cref="Write(ReadOnlySpan{float}, Mat)"/> and <see cref="Synchronize"/> are where the host waits.</item>
+/// <item>Shapes are checked here, once, in Release too; a device implements the <c>…Core</c> methods and may rely on them. A call with no rows does nothing.</item>
+/// <item>Sums run in a fixed order: the same input gives the same bits, at any number of threads.</item>
+/// <item>Each op states its equation; <c>ReferenceDevice</c> computes that in double and rounds once, where the op says "rounded" or at the destination.</item>
+/// <item>Fused ops have a plain form here; a device overrides it for speed and must give the same bits as its own plain ops.</item>
+/// </list>
+/// </remarks>
+public abstract class Device : IDisposable
+{
+    /// <summary>Name as on the command line: <c>cpu</c>, <c>reference</c>, <c>cuda:0</c>, <c>emulated</c>.</summary>
+    public abstract string Name { get; }
+
+    /// <summary>Accuracy of matrix products.</summary>
+    public virtual Precision Precision => Precision.Exact;
+
+    /// <summary>Asks for memory; its content is zero.</summary>
+    public abstract DeviceBuffer Allocate(long length, string name);
+
+    /// <summary>Asks for a dense matrix in a buffer of its own (<see cref="Mat.Buffer"/> is the caller's to dispose).</summary>
+    public Mat CreateMat(int rows, int columns, string name) => new(Allocate((long)rows * columns, name), rows, columns);
+
+    /// <summary>Brings a parameter matrix to the device; see <see cref="Weight"/>. The tensors' file must outlive it.</summary>
+    public abstract Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts);
+
+    /// <summary>Makes room for the codes of an SAE with <paramref name="featureCount"/> features, or for top-k lists.</summary>
+    public abstract SparseCodes CreateCodes(int featureCount, string name);
+
+    /// <summary>Waits for <paramref name="x"/> and copies it to the host, row by row without gaps.</summary>
+    public void Read(Mat x, Span<float> destination)
+    {
+        Check.Length(destination.Length, x);
+        ReadCore(x, destination);
+    }
+
+    /// <summary>Copies host values to <paramref name="destination"/>.</summary>
+    public void Write(ReadOnlySpan<float> values, Mat destination)
+    {
+        Check.Length(values.Length, destination);
+        WriteCore(values, destination);
+    }
+
+    /// <summary>Waits for codes and copies them to the host.</summary>
+    public abstract void Read(SparseCodes codes, CodeList destination);
+
+    /// <summary>Copies codes (ascending indices in each row) to the device.</summary>
+    public abstract void Write(CodeList codes, SparseCodes destination);
+
+    /// <summary>Waits until everything asked for is done.</summary>
+    public virtual void Synchronize()
+    {
+    }
+
+    /// <summary>y[t] = scale · E[token t]. table [vocabulary, d] → destination [n, d]. The product is rounded to float32.</summary>
+    public void Embed(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination)
+    {
+        Check.Shape(destination, tokens.Length, table.Columns);
+        foreach (int token in tokens)
+        {
+            if ((uint)token >= (uint)table.Rows)
+                throw new ArgumentOutOfRangeException(nameof(tokens), $"Token id {token} is outside the vocabulary of {table.Rows} entries.");
+        }
+
+        if (!tokens.IsEmpty)
+            EmbedCore(tokens, table, scale, destination);
+    }
+
+    /// <summary>u = x · (mean(x²) + ε)^(−1/2), row by row, rounded to float32. May be in place. [n, d] → [n, d].</summary>
+    public void Normalize(Mat x, float epsilon, Mat destination)
+    {
+        Check.SameShape(x, destination);
+        if (x.Rows > 0)
+            NormalizeCore(x, epsilon, destination);
+    }
+
+    /// <summary>y = u · (1 + g): Gemma's gain; 1 + g is rounded to float32, then the product. May be in place. u [n, d], gain [1, d] → [n, d].</summary>
+    public void ApplyGain(Mat unit, Mat gain, Mat destination)
+    {
+        Check.SameShape(unit, destination);
+        Check.Shape(gain, 1, unit.Columns);
+        if (unit.Rows > 0)
+            ApplyGainCore(unit, gain, destination);
+    }
+
+    /// <summary>Gemma's RMS norm: <see cref="Normalize"/>, then <see cref="ApplyGain"/>, with the rounding between them. May be in place.</summary>
+    public void RmsNorm(Mat x, Mat gain, float epsilon, Mat destination)
+    {
+        Check.SameShape(x, destination);
+        Check.Shape(gain, 1, x.Columns);
+        if (x.Rows > 0)
+            RmsNormCore(x, gain, epsilon, destination);
+    }
+
+    /// <summary>
+    /// What lies between two sub-layers: branch ← RmsNorm(branch, postGain); resid ← resid + branch; normed ← RmsNorm(resid, nextGain); each rounded to float32.
+    /// All [n, d]; <paramref name="branch"/> may be left as it was.
+    /// </summary>
+    public void AddNormedThenNorm(Mat branch, Mat postGain, Mat nextGain, float epsilon, Mat resid, Mat normed)
+    {
+        Check.SameShape(branch, resid);
+        Check.SameShape(branch, normed);
+        Check.Shape(postGain, 1, branch.Columns);
+        Check.Shape(nextGain, 1, branch.Columns);
+        if (branch.Rows > 0)
+            AddNormedThenNormCore(branch, postGain, nextGain, epsilon, resid, normed);
+    }
+
+    /// <summary>y = x·Wᵀ. x [n, in], weight [out, in] → [n, out].</summary>
+    public void Linear(Mat x, Weight weight, Mat destination)
+    {
+        Check.Shape(x, x.Rows, weight.Columns);
+        Check.Shape(destination, x.Rows, weight.Rows);
+        if (x.Rows > 0)
+            LinearCore(x, weight, destination);
+    }
+
+    /// <summary>
+    /// h = gelu(x·Gᵀ) ⊙ (x·Uᵀ), gelu(z) = ½z(1 + tanh(√(2/π)(z + 0.044715z³))) (gelu_pytorch_tanh). The weight holds G above U: [2·d_mlp, in]. x [n, in] → [n, d_mlp].
+    /// </summary>
+    public void GatedGelu(Mat x, Weight gateUp, Mat destination)
+    {
+        Check.Shape(x, x.Rows, gateUp.Columns);
+        Check.Shape(destination, x.Rows, gateUp.Rows / 2);
+        if (x.Rows > 0)
+            GatedGeluCore(x, gateUp, destination);
+    }
+
+    /// <summary>
+    /// Rotates, in place, each head of row t by the angles of position <paramref name="position"/> + t: with i &lt; d_head/2,
+    /// (x_i, x_{i+d/2}) ← (x_i·cos − x_{i+d/2}·sin, x_{i+d/2}·cos + x_i·sin). x [n, heads·d_head].
+    /// Row p of <paramref name="cosSin"/> [positions, d_head] holds d_head/2 cosines, then d_head/2 sines of position p.
+    /// </summary>
+    public void Rope(Mat x, int position, Mat cosSin)
+    {
+        Check.Positions(position, x.Rows, cosSin.Rows);
+        if (cosSin.Columns % 2 != 0 || x.Columns % cosSin.Columns != 0)
+            throw new ArgumentException($"{x} is no whole number of heads of {cosSin.Columns} values.", nameof(x));
+        if (x.Rows > 0)
+            RopeCore(x, position, cosSin);
+    }
+
+    /// <summary>Puts keys and values of positions <paramref name="position"/> … into a layer's cache. k, v [n, kv heads·d_head]; n may not exceed the cache's capacity.</summary>
+    public void Store(Mat k, Mat v, int position, KvLayer cache)
+    {
+        Check.Shape(k, k.Rows, cache.KvHeadCount * cache.HeadDim);
+        Check.Shape(v, k.Rows, k.Columns);
+        Check.Positions(position, k.Rows, int.MaxValue);
+        if (k.Rows > cache.Capacity)
+            throw new ArgumentException($"{k.Rows} rows do not fit into a cache of {cache.Capacity} positions.", nameof(k));
+        if (k.Rows > 0)
+            StoreCore(k, v, position, cache);
+    }
+
+    /// <summary>
+    /// <see cref="Rope"/> of q and k in place, then <see cref="Store"/>. qkv [n, (heads + 2·kv heads)·d_head]: the query heads, then the key heads, then the value heads.
+    /// </summary>
+    public void RopeThenStore(Mat qkv, int position, Mat cosSin, KvLayer cache)
+    {
+        int kv = cache.KvHeadCount * cache.HeadDim;
+        if (cosSin.Columns != cache.HeadDim || qkv.Columns <= 2 * kv || (qkv.Columns - (2 * kv)) % cache.HeadDim != 0)
+            throw new ArgumentException($"{qkv} does not hold query, key and value heads for {cache.KvHeadCount} key/value heads of {cache.HeadDim}.", nameof(qkv));
+        Check.Positions(position, qkv.Rows, cosSin.Rows);
+        if (qkv.Rows > cache.Capacity)
+            throw new ArgumentException($"{qkv.Rows} rows do not fit into a cache of {cache.Capacity} positions.", nameof(qkv));
+        if (qkv.Rows > 0)
+            RopeThenStoreCore(qkv, position, cosSin, cache);
+    }
+
+    /// <summary>
+    /// z = softmax(cap(scale·q·k))·v over the keys j ≤ p (and j &gt; p − window) of query position p = position + t, already stored; cap(s) = c·tanh(s/c).
+    /// q [n, heads·d_head] → z [n, heads·d_head].
+    /// </summary>
+    public void Attend(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
+    {
+        Check.SameShape(q, destination);
+        Check.Shape(q, q.Rows, shape.HeadCount * cache.HeadDim);
+        Check.Positions(position, q.Rows, int.MaxValue);
+        if (shape.HeadCount <= 0 || shape.HeadCount % cache.KvHeadCount != 0)
+            throw new ArgumentException($"{shape.HeadCount} query heads are no multiple of {cache.KvHeadCount} key/value heads.", nameof(shape));
+        long needed = shape.Window > 0 ? Math.Min((long)position + q.Rows, (long)shape.Window + q.Rows - 1) : (long)position + q.Rows;
+        if (needed > cache.Capacity)
+            throw new ArgumentException($"{q.Rows} queries at position {position} need {needed} keys; the cache keeps {cache.Capacity}.", nameof(cache));
+        if (q.Rows > 0)
+            AttendCore(q, cache, position, shape, destination);
+    }
+
+    /// <summary>x ← cap·tanh(x/cap), in place; cap &gt; 0.</summary>
+    public void Softcap(Mat x, float cap)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(cap);
+        if (x.Rows > 0)
+            SoftcapCore(x, cap);
+    }
+
+    /// <summary>
+    /// loss[t] = log Σ_v exp(l_tv) − l_{t,target t} in nats, with l = cap(x·Wᵀ) (cap 0: none): cross-entropy without storing all logits. x [n, d], weight [vocabulary, d] → [n, 1].
+    /// </summary>
+    public void CrossEntropy(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination)
+    {
+        Check.Shape(x, targets.Length, unembedding.Columns);
+        Check.Shape(destination, targets.Length, 1);
+        ArgumentOutOfRangeException.ThrowIfNegative(cap);
+        foreach (int target in targets)
+        {
+            if ((uint)target >= (uint)unembedding.Rows)
+                throw new ArgumentOutOfRangeException(nameof(targets), $"Token id {target} is outside the vocabulary of {unembedding.Rows} entries.");
+        }
+
+        if (!targets.IsEmpty)
+            CrossEntropyCore(x, unembedding, cap, targets, destination);
+    }
+
+    /// <summary>The k largest entries of each row, largest first, the lower index first among equals; NaN counts as the largest. x [n, m] → n lists of min(k, m).</summary>
+    public void TopK(Mat x, int k, SparseCodes destination)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(k);
+        if (destination.FeatureCount != x.Columns)
+            throw new ArgumentException($"'{destination.Name}' is for rows of {destination.FeatureCount}, not for {x}.", nameof(destination));
+        TopKCore(x, Math.Min(k, x.Columns), destination);
+    }
+
+    /// <summary>
+    /// a = x·W_encᵀ + b_enc; the active features of each row are those with a &gt; θ and a &gt; 0 (strict), their values a: (index, value) lists, ascending. x [n, d_in].
+    /// </summary>
+    /// <remarks>relu(a)·[a &gt; θ], as SAELens computes it; with θ ≥ 0 that is the paper's JumpReLU (Lieberum et al. 2024, eq. 2).</remarks>
+    public void SaeEncode(Mat x, SaeParameters sae, SparseCodes destination)
+    {
+        Check.Shape(x, x.Rows, sae.InputDim);
+        Check.Shape(sae.EncoderBias, 1, sae.FeatureCount);
+        Check.Shape(sae.Threshold, 1, sae.FeatureCount);
+        Check.Features(destination, sae);
+        SaeEncodeCore(x, sae, destination);
+    }
+
+    /// <summary>y = b_dec + Σ_f value_f · W_dec[f] over the active features, in list order. codes [n] → [n, d_out].</summary>
+    public void SaeDecode(SparseCodes codes, SaeParameters sae, Mat destination)
+    {
+        Check.Features(codes, sae);
+        Check.Shape(destination, codes.Rows, sae.OutputDim);
+        Check.Shape(sae.DecoderBias, 1, sae.OutputDim);
+        if (codes.Rows > 0)
+            SaeDecodeCore(codes, sae, destination);
+    }
+
+    /// <summary>
+    /// Applies edits to every row of <paramref name="destination"/> [n, d_out]: y += c_e·W_dec[f_e], e in order, with c_e the strength of a steer or (target − f(x)) of a clamp.
+    /// </summary>
+    /// <remarks>
+    /// f(x) is computed from <paramref name="read"/> [n, d_in] before anything is written, so the two may be the same matrix. c_e = 0 changes no bit.
+    /// </remarks>
+    public void SaeEdit(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
+    {
+        Check.Shape(read, destination.Rows, sae.InputDim);
+        Check.Shape(destination, destination.Rows, sae.OutputDim);
+        foreach (FeatureEdit edit in edits)
+        {
+            if ((uint)edit.Feature >= (uint)sae.FeatureCount)
+                throw new ArgumentOutOfRangeException(nameof(edits), $"Feature {edit.Feature} is outside the SAE's width of {sae.FeatureCount}.");
+        }
+
+        if (read.Rows > 0 && !edits.IsEmpty)
+            SaeEditCore(read, sae, edits, destination);
+    }
+
+    /// <summary>y ← y + α·x, the product rounded, then the sum. x [n, d] or one row for all, [1, d]. x and y may be the same matrix.</summary>
+    public void AddScaled(Mat x, float alpha, Mat destination)
+    {
+        if (x.Rows != 1)
+            Check.SameShape(x, destination);
+        Check.Shape(x, x.Rows, destination.Columns);
+        if (destination.Rows > 0)
+            AddScaledCore(x, alpha, destination);
+    }
+
+    /// <summary>y ← x. The two must not overlap unless they are the same.</summary>
+    public void Copy(Mat x, Mat destination)
+    {
+        Check.SameShape(x, destination);
+        if (x.Rows > 0)
+            CopyCore(x, destination);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(disposing: true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Gives threads or contexts back.</summary>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
+
+#pragma warning disable CS1591 // The public method of the same name says what each does.
+    protected abstract void ReadCore(Mat x, Span<float> destination);
+
+    protected abstract void WriteCore(ReadOnlySpan<float> values, Mat destination);
+
+    protected abstract void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination);
+
+    protected abstract void NormalizeCore(Mat x, float epsilon, Mat destination);
+
+    protected abstract void ApplyGainCore(Mat unit, Mat gain, Mat destination);
+
+    protected virtual void RmsNormCore(Mat x, Mat gain, float epsilon, Mat destination)
+    {
+        NormalizeCore(x, epsilon, destination);
+        ApplyGainCore(destination, gain, destination);
+    }
+
+    protected virtual void AddNormedThenNormCore(Mat branch, Mat postGain, Mat nextGain, float epsilon, Mat resid, Mat normed)
+    {
+        RmsNormCore(branch, postGain, epsilon, branch);
+        AddScaledCore(branch, 1f, resid);
+        RmsNormCore(resid, nextGain, epsilon, normed);
+    }
+
+    protected abstract void LinearCore(Mat x, Weight weight, Mat destination);
+
+    protected abstract void GatedGeluCore(Mat x, Weight gateUp, Mat destination);
+
+    protected abstract void RopeCore(Mat x, int position, Mat cosSin);
+
+    protected abstract void StoreCore(Mat k, Mat v, int position, KvLayer cache);
+
+    protected virtual void RopeThenStoreCore(Mat qkv, int position, Mat cosSin, KvLayer cache)
+    {
+        int kv = cache.KvHeadCount * cache.HeadDim;
+        int q = qkv.Columns - (2 * kv);
+        RopeCore(qkv.ColumnRange(0, q + kv), position, cosSin);
+        StoreCore(qkv.ColumnRange(q, kv), qkv.ColumnRange(q + kv, kv), position, cache);
+    }
+
+    protected abstract void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination);
+
+    protected abstract void SoftcapCore(Mat x, float cap);
+
+    protected abstract void CrossEntropyCore(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination);
+
+    protected abstract void TopKCore(Mat x, int k, SparseCodes destination);
+
+    protected abstract void SaeEncodeCore(Mat x, SaeParameters sae, SparseCodes destination);
+
+    protected abstract void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination);
+
+    protected abstract void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination);
+
+    protected abstract void AddScaledCore(Mat x, float alpha, Mat destination);
+
+    protected abstract void CopyCore(Mat x, Mat destination);
+#pragma warning restore CS1591
+}

@@ -1,0 +1,43 @@
+namespace KernelScope.Devices;
+
+/// <summary>The keys and values of one layer: a ring of <see cref="Capacity"/> positions for every key/value head.</summary>
+/// <remarks>
+/// Position p of key/value head h is row <c>h·Capacity + p mod Capacity</c> of <see cref="Keys"/> and <see cref="Values"/>, each [kv heads · capacity, d_head]:
+/// a head's keys lie side by side, as attention reads them. A global layer's capacity is the context length, so it never wraps.
+/// A sliding layer needs its window and one chunk less one token: the first query of a chunk still reads what its last token must not overwrite.
+/// </remarks>
+public sealed class KvLayer
+{
+    /// <summary>Describes a layer's cache in memory that somebody else owns.</summary>
+    public KvLayer(Mat keys, Mat values, int kvHeadCount, int capacity)
+    {
+        if (keys.Rows != (long)kvHeadCount * capacity || values.Rows != keys.Rows || values.Columns != keys.Columns || !keys.IsDense || !values.IsDense)
+            throw new ArgumentException($"{keys} and {values} are no cache of {kvHeadCount} heads and {capacity} positions.", nameof(keys));
+        Keys = keys;
+        Values = values;
+        KvHeadCount = kvHeadCount;
+        Capacity = capacity;
+    }
+
+    /// <summary>Keys after RoPE, [kv heads · capacity, d_head].</summary>
+    public Mat Keys { get; }
+
+    /// <summary>Values, [kv heads · capacity, d_head].</summary>
+    public Mat Values { get; }
+
+    /// <summary>Number of key/value heads.</summary>
+    public int KvHeadCount { get; }
+
+    /// <summary>Number of positions that are kept.</summary>
+    public int Capacity { get; }
+
+    /// <summary>d_head.</summary>
+    public int HeadDim => Keys.Columns;
+}
+
+/// <summary>What attention needs to know besides q, k and v.</summary>
+/// <param name="HeadCount">Number of query heads; a multiple of the key/value heads. Query head h reads key/value head h / (heads / kv heads).</param>
+/// <param name="Scale">Factor of q·k, query_pre_attn_scalar^(−1/2).</param>
+/// <param name="Softcap">Scores s become cap·tanh(s/cap); 0: no cap.</param>
+/// <param name="Window">Number of keys that a query sees, its own included; 0: all before it.</param>
+public readonly record struct AttentionShape(int HeadCount, float Scale, float Softcap, int Window);

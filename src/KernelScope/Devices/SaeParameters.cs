@@ -1,0 +1,35 @@
+namespace KernelScope.Devices;
+
+/// <summary>The parameters of a JumpReLU SAE or transcoder on a device.</summary>
+/// <param name="Encoder">W_enc as a weight [d_sae, d_in] (the file has it transposed, [d_in, d_sae]).</param>
+/// <param name="EncoderBias">b_enc, [1, d_sae].</param>
+/// <param name="Threshold">θ, [1, d_sae]; zeros make it a ReLU SAE.</param>
+/// <param name="Decoder">W_dec as a weight [d_out, d_sae] (the file has it transposed, [d_sae, d_out]: a feature's row is contiguous).</param>
+/// <param name="DecoderBias">b_dec, [1, d_out].</param>
+public sealed record SaeParameters(Weight Encoder, Mat EncoderBias, Mat Threshold, Weight Decoder, Mat DecoderBias)
+{
+    /// <summary>d_in.</summary>
+    public int InputDim => Encoder.Columns;
+
+    /// <summary>d_out; d_in unless it is a transcoder.</summary>
+    public int OutputDim => Decoder.Rows;
+
+    /// <summary>d_sae.</summary>
+    public int FeatureCount => Encoder.Rows;
+}
+
+/// <summary>How an edit changes a feature.</summary>
+public enum FeatureEditKind
+{
+    /// <summary>Steer: y += value · W_dec[f].</summary>
+    Add,
+
+    /// <summary>Clamp: y += (value − f(x)) · W_dec[f]; the SAE's error is kept. Value 0 is an ablation.</summary>
+    Clamp,
+}
+
+/// <summary>A change of one feature, as data, so that a device applies it without the host.</summary>
+/// <param name="Feature">Index of the feature.</param>
+/// <param name="Kind">What is done.</param>
+/// <param name="Value">Strength of a steer, target of a clamp.</param>
+public readonly record struct FeatureEdit(int Feature, FeatureEditKind Kind, float Value);

@@ -1,0 +1,69 @@
+using KernelScope.Files;
+
+namespace KernelScope.Devices;
+
+/// <summary>One stored matrix of a <see cref="Weight"/>, and how it lies in its file.</summary>
+/// <param name="Tensor">The matrix, lent by an open file that outlives the weight.</param>
+/// <param name="Transposed">False: stored [out, in], as Gemma's matrices. True: stored [in, out], as an SAE's W_enc and W_dec.</param>
+public readonly record struct WeightPart(TensorView Tensor, bool Transposed = false)
+{
+    /// <summary>Number of outputs of this part.</summary>
+    public int Rows => checked((int)Tensor.Shape[Transposed ? 1 : 0]);
+
+    /// <summary>Number of inputs of this part.</summary>
+    public int Columns => checked((int)Tensor.Shape[Transposed ? 0 : 1]);
+}
+
+/// <summary>A parameter matrix W [out, in] on a device, in the dtype of its file: y = x·Wᵀ.</summary>
+/// <remarks>
+/// It may be several stored matrices on top of each other (q, k and v; gate and up): the outputs then follow each other in one row.
+/// A device decides how it is kept (in place in a mapped file, packed, uploaded); callers see its shape only.
+/// </remarks>
+public abstract class Weight : IDisposable
+{
+    /// <summary>Checks and describes a weight.</summary>
+    protected Weight(string name, ReadOnlySpan<WeightPart> parts)
+    {
+        if (parts.IsEmpty)
+            throw new ArgumentException($"'{name}' has no parts.", nameof(parts));
+        long rows = 0;
+        foreach (WeightPart part in parts)
+        {
+            if (part.Tensor.Shape.Length != 2)
+                throw new ArgumentException($"{part.Tensor.Describe()} is not a matrix.", nameof(parts));
+            if (part.Tensor.DType is not (DType.F32 or DType.BF16 or DType.F16 or DType.F64))
+                throw new ArgumentException($"{part.Tensor.Describe()} does not hold floating-point values.", nameof(parts));
+            if (part.Columns != parts[0].Columns)
+                throw new ArgumentException($"{part.Tensor.Describe()} has {part.Columns} inputs where '{name}' has {parts[0].Columns}.", nameof(parts));
+            rows += part.Rows;
+        }
+
+        Name = name;
+        Rows = checked((int)rows);
+        Columns = parts[0].Columns;
+    }
+
+    /// <summary>What it is, for messages.</summary>
+    public string Name { get; }
+
+    /// <summary>Number of outputs.</summary>
+    public int Rows { get; }
+
+    /// <summary>Number of inputs.</summary>
+    public int Columns { get; }
+
+    /// <summary>Name and shape, e.g. <c>layers.3.qkv [512, 224]</c>.</summary>
+    public override string ToString() => $"{Name} [{Rows}, {Columns}]";
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(disposing: true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Gives memory of the device back; a weight used in place has none.</summary>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
+}

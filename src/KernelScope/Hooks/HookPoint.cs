@@ -1,0 +1,191 @@
+using System.Globalization;
+
+namespace KernelScope.Hooks;
+
+/// <summary>A named place in the forward pass; the words are those of TransformerLens and its successors.</summary>
+public enum Site
+{
+    /// <summary>Scaled embeddings, [n, d_model].</summary>
+    Embed,
+
+    /// <summary>The residual stream before layer L, [n, d_model]; for L &gt; 0 the values of <see cref="ResidPost"/> of L − 1.</summary>
+    ResidPre,
+
+    /// <summary>Input of attention: the stream after the input norm with its gain, [n, d_model].</summary>
+    AttnIn,
+
+    /// <summary>Queries after RoPE, before the scale, [n, heads·d_head].</summary>
+    Q,
+
+    /// <summary>Keys after RoPE, [n, kv heads·d_head].</summary>
+    K,
+
+    /// <summary>Values, [n, kv heads·d_head].</summary>
+    V,
+
+    /// <summary>Head outputs side by side, before W_O, [n, heads·d_head]: the Gemma Scope attention site.</summary>
+    Z,
+
+    /// <summary>Raw attention output, before the post-norm, [n, d_model].</summary>
+    AttnOut,
+
+    /// <summary>Attention output after the post-norm: what is added to the stream, [n, d_model].</summary>
+    AttnOutPost,
+
+    /// <summary>The stream between the sub-layers, [n, d_model].</summary>
+    ResidMid,
+
+    /// <summary>The stream after the pre-feed-forward norm without its gain, [n, d_model]: the input of Gemma Scope's transcoders.</summary>
+    MlpInUnit,
+
+    /// <summary>Input of the MLP: the same with the gain, [n, d_model].</summary>
+    MlpIn,
+
+    /// <summary>gelu(gate)·up, [n, d_mlp].</summary>
+    MlpAct,
+
+    /// <summary>Raw MLP output, before the post-norm, [n, d_model].</summary>
+    MlpOut,
+
+    /// <summary>MLP output after the post-norm: what is added to the stream, [n, d_model]; the Gemma Scope MLP site.</summary>
+    MlpOutPost,
+
+    /// <summary>The residual stream after layer L, [n, d_model]: the Gemma Scope residual site.</summary>
+    ResidPost,
+
+    /// <summary>The stream after the final norm, [n, d_model].</summary>
+    FinalNorm,
+
+    /// <summary>Logits after the soft-cap, [n, vocabulary].</summary>
+    Logits,
+}
+
+/// <summary>A <see cref="Hooks.Site"/> of a layer: <c>resid_post.20</c>, <c>z.3</c>, <c>logits</c>.</summary>
+/// <param name="Site">The site.</param>
+/// <param name="Layer">The layer; 0 for sites that do not belong to one.</param>
+public readonly record struct HookPoint(Site Site, int Layer = 0)
+{
+    private static readonly (string Name, Site Site)[] Names =
+    [
+        ("embed", Site.Embed), ("resid_pre", Site.ResidPre), ("attn_in", Site.AttnIn), ("q", Site.Q), ("k", Site.K), ("v", Site.V), ("z", Site.Z),
+        ("attn_out", Site.AttnOut), ("attn_out_post", Site.AttnOutPost), ("resid_mid", Site.ResidMid), ("mlp_in_unit", Site.MlpInUnit), ("mlp_in", Site.MlpIn),
+        ("mlp_act", Site.MlpAct), ("mlp_out", Site.MlpOut), ("mlp_out_post", Site.MlpOutPost), ("resid_post", Site.ResidPost), ("final_norm", Site.FinalNorm), ("logits", Site.Logits),
+    ];
+
+    // TransformerLens' names. Its attn.hook_q is before RoPE, so it is not ours. Its hook_attn_out and hook_mlp_out fire after the post-norm, its attn.hook_out and mlp.hook_out before.
+    private static readonly (string Name, Site Site)[] TransformerLensNames =
+    [
+        ("hook_resid_pre", Site.ResidPre), ("hook_resid_mid", Site.ResidMid), ("hook_resid_post", Site.ResidPost), ("hook_out", Site.ResidPost),
+        ("attn.hook_rot_q", Site.Q), ("attn.hook_rot_k", Site.K), ("attn.hook_v", Site.V), ("attn.hook_z", Site.Z),
+        ("attn.hook_out", Site.AttnOut), ("hook_attn_out", Site.AttnOutPost), ("ln2.hook_normalized", Site.MlpInUnit),
+        ("mlp.hook_post", Site.MlpAct), ("mlp.hook_out", Site.MlpOut), ("hook_mlp_out", Site.MlpOutPost),
+    ];
+
+    /// <summary>Whether a site exists once for each layer.</summary>
+    public static bool IsPerLayer(Site site) => site is not (Site.Embed or Site.FinalNorm or Site.Logits);
+
+    /// <summary>Every hook point of a model with <paramref name="layerCount"/> layers, in the order in which they fire.</summary>
+    public static IEnumerable<HookPoint> All(int layerCount)
+    {
+        yield return new(Site.Embed);
+        for (int l = 0; l < layerCount; l++)
+        {
+            for (Site site = Site.ResidPre; site <= Site.ResidPost; site++)
+                yield return new(site, l);
+        }
+
+        yield return new(Site.FinalNorm);
+        yield return new(Site.Logits);
+    }
+
+    /// <summary>Reads <c>resid_post.20</c>, TransformerLens' <c>blocks.20.hook_resid_post</c>, or <c>hook_embed</c>.</summary>
+    /// <exception cref="FormatException">The name is not one of a hook point; the message says what was expected.</exception>
+    public static HookPoint Parse(string text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        return TryParse(text, out HookPoint point) ? point : throw new FormatException(Complaint(text));
+    }
+
+    /// <summary>As <see cref="Parse"/>, without an exception.</summary>
+    public static bool TryParse(string text, out HookPoint point)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        if (text.StartsWith("blocks.", StringComparison.Ordinal))
+        {
+            int dot = text.IndexOf('.', 7);
+            if (dot > 0 && TryLayer(text.AsSpan(7, dot - 7), out int block) && Find(TransformerLensNames, text.AsSpan(dot + 1), out Site legacy))
+            {
+                point = new(legacy, block);
+                return true;
+            }
+        }
+        else if (text == "hook_embed")
+        {
+            point = new(Site.Embed);
+            return true;
+        }
+        else
+        {
+            int dot = text.LastIndexOf('.');
+            ReadOnlySpan<char> name = dot < 0 ? text : text.AsSpan(0, dot);
+            int layer = 0;
+            if (Find(Names, name, out Site site) && IsPerLayer(site) == dot >= 0 && (dot < 0 || TryLayer(text.AsSpan(dot + 1), out layer)))
+            {
+                point = new(site, layer);
+                return true;
+            }
+        }
+
+        point = default;
+        return false;
+    }
+
+    /// <summary>Number of values in a row at this site, given the model's sizes.</summary>
+    public int Width(int modelDim, int queryDim, int keyDim, int hiddenDim, int vocabSize) => Site switch
+    {
+        Site.Q or Site.Z => queryDim,
+        Site.K or Site.V => keyDim,
+        Site.MlpAct => hiddenDim,
+        Site.Logits => vocabSize,
+        _ => modelDim,
+    };
+
+    /// <summary>The project's own name, e.g. <c>resid_post.20</c>.</summary>
+    public override string ToString()
+    {
+        string name = Names[(int)Site].Name;
+        return IsPerLayer(Site) ? string.Create(CultureInfo.InvariantCulture, $"{name}.{Layer}") : name;
+    }
+
+    private static bool TryLayer(ReadOnlySpan<char> digits, out int layer) => int.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out layer);
+
+    private static bool Find((string Name, Site Site)[] names, ReadOnlySpan<char> name, out Site site)
+    {
+        foreach ((string known, Site value) in names)
+        {
+            if (name.SequenceEqual(known))
+            {
+                site = value;
+                return true;
+            }
+        }
+
+        site = default;
+        return false;
+    }
+
+    private static string Complaint(string text)
+    {
+        int dot = text.LastIndexOf('.');
+        string name = dot < 0 ? text : text[..dot];
+        if (Find(Names, name, out Site site))
+        {
+            return IsPerLayer(site)
+                ? $"'{text}' names no layer: write '{name}.L' with a layer number, e.g. '{name}.3'."
+                : $"'{text}': '{name}' belongs to no layer; write '{name}'.";
+        }
+
+        string known = string.Join(", ", Names.Select(n => IsPerLayer(n.Site) ? n.Name + ".L" : n.Name));
+        return $"'{text}' is no hook point; there are {known} (and TransformerLens' names, as blocks.3.hook_resid_post).";
+    }
+}

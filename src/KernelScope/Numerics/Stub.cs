@@ -1,0 +1,2 @@
+#pragma warning disable
+namespace KernelScope.Numerics; internal static class Stub { }
