@@ -2,12 +2,37 @@ using KernelScope.Devices;
 
 namespace KernelScope.Hooks;
 
+/// <summary>The forward call in which hooks fire.</summary>
+public sealed class HookCall
+{
+    private int[] _tokens = [];
+    private int _count;
+
+    /// <summary>The device that holds the values.</summary>
+    public Device Device { get; private set; } = null!;
+
+    /// <summary>Position of the first row in its sequence.</summary>
+    public int Position { get; private set; }
+
+    /// <summary>The tokens of this call, one for each row.</summary>
+    public ReadOnlySpan<int> Tokens => _tokens.AsSpan(0, _count);
+
+    internal void Begin(Device device, ReadOnlySpan<int> tokens, int position)
+    {
+        if (_tokens.Length < tokens.Length)
+            _tokens = new int[tokens.Length];
+        tokens.CopyTo(_tokens);
+        _count = tokens.Length;
+        Device = device;
+        Position = position;
+    }
+}
+
 /// <summary>Called in the forward pass with the values at a hook point; it may read them, launch more ops on them, and edit them in place.</summary>
-/// <param name="device">The device that holds the values.</param>
+/// <param name="call">Device, tokens and position.</param>
 /// <param name="point">Where.</param>
-/// <param name="position">Position of the first row in its sequence.</param>
-/// <param name="value">One row for each token of this call, on the device; valid during the call only.</param>
-public delegate void Hook(Device device, HookPoint point, int position, Mat value);
+/// <param name="value">One row for each token of the call, on the device; valid during the call only.</param>
+public delegate void Hook(HookCall call, HookPoint point, Mat value);
 
 /// <summary>The hooks of a session. A hook point that nobody listens at costs one array read.</summary>
 /// <remarks>
@@ -17,6 +42,7 @@ public delegate void Hook(Device device, HookPoint point, int position, Mat valu
 public sealed class HookSet
 {
     private static readonly int SiteCount = (int)Site.Logits + 1;
+    private readonly HookCall _call = new();
     private readonly Hook?[] _armed;
     private readonly int _layerCount;
 
@@ -32,7 +58,7 @@ public sealed class HookSet
     {
         ArgumentNullException.ThrowIfNull(hook);
         if (point.Layer < 0 || point.Layer >= _layerCount)
-            throw new ArgumentOutOfRangeException(nameof(point), $"Hook point {point}: the model has layers 0 to {_layerCount - 1}.");
+            throw new ArgumentOutOfRangeException(nameof(point), $"There is no hook point {point}: the model has layers 0 to {_layerCount - 1}.");
         int slot = Slot(point.Site, point.Layer);
         _armed[slot] += hook;
         return new Armed(this, slot, hook);
@@ -41,9 +67,11 @@ public sealed class HookSet
     /// <summary>Whether anybody listens at a site of a layer.</summary>
     public bool Listens(Site site, int layer = 0) => _armed[Slot(site, layer)] is not null;
 
+    /// <summary>Says what the following <see cref="Fire"/>s belong to.</summary>
+    internal void Begin(Device device, ReadOnlySpan<int> tokens, int position) => _call.Begin(device, tokens, position);
+
     /// <summary>Calls the hooks at a site of a layer, if any.</summary>
-    public void Fire(Device device, Site site, int layer, int position, Mat value) =>
-        _armed[Slot(site, layer)]?.Invoke(device, new(site, layer), position, value);
+    internal void Fire(Site site, int layer, Mat value) => _armed[Slot(site, layer)]?.Invoke(_call, new(site, layer), value);
 
     private static int Slot(Site site, int layer) => (layer * SiteCount) + (int)site;
 

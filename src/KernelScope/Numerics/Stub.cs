@@ -1,2 +1,0 @@
-#pragma warning disable
-namespace KernelScope.Numerics; internal static class Stub { }
