@@ -1,0 +1,73 @@
+namespace KernelScope.Files;
+
+/// <summary>A folder with a model: config.json, weights in one safetensors file or in shards with an index, and perhaps a generation_config.json and a tokenizer.model.</summary>
+public sealed class ModelFolder
+{
+    private const string SingleName = "model.safetensors";
+    private const string IndexName = "model.safetensors.index.json";
+
+    private ModelFolder(string path) => Path = path;
+
+    /// <summary>The folder that holds the files: of a hub-cache entry, the snapshot.</summary>
+    public string Path { get; }
+
+    /// <summary>Where config.json is, or should be.</summary>
+    public string ConfigPath => At("config.json");
+
+    /// <summary>Path of generation_config.json; null if there is none.</summary>
+    public string? GenerationConfigPath => IfThere("generation_config.json");
+
+    /// <summary>Path of tokenizer.model; null if there is none. A model runs on token ids without it; text needs it.</summary>
+    public string? TokenizerPath => IfThere("tokenizer.model");
+
+    /// <summary>The weights: the single file if there is one, as transformers prefers, else the index; null if there is neither.</summary>
+    public string? WeightsPath => IfThere(SingleName) ?? IfThere(IndexName);
+
+    /// <summary>
+    /// Finds a model: a folder; a hub-cache entry (<c>models--google--gemma-2-2b</c> with refs and snapshots); or a hub id such as <c>google/gemma-2-2b</c>,
+    /// looked up in HF_HUB_CACHE, HF_HOME/hub and ~/.cache/huggingface/hub. Looks at no file of the model yet.
+    /// </summary>
+    /// <exception cref="InvalidDataException">There is no such folder; the message says where it was looked for.</exception>
+    public static ModelFolder Resolve(string nameOrPath) => Resolve(nameOrPath, Environment.GetEnvironmentVariable);
+
+    internal static ModelFolder Resolve(string nameOrPath, Func<string, string?> environment)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(nameOrPath);
+        try
+        {
+            if (Directory.Exists(nameOrPath)) return OfFolder(nameOrPath);
+            if (RawFile.IsThere(nameOrPath)) throw BadFile.Of(nameOrPath, "this is no folder; a model is a folder with config.json, safetensors and tokenizer.model.");
+            var looked = new List<string> { nameOrPath };
+            if (HubCache.EntryName(nameOrPath) is string entry)
+            {
+                foreach (string root in HubCache.Roots(environment))
+                {
+                    string folder = System.IO.Path.Combine(root, entry);
+                    if (Directory.Exists(folder)) return OfFolder(folder);
+                    looked.Add(folder);
+                }
+            }
+            throw BadFile.Of(nameOrPath, $"there is no such model; looked for the folder {string.Join(", ", looked.Select(f => BadFile.Printable(f, 4096)))}.");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw BadFile.Of(nameOrPath, $"the folder cannot be read ({BadFile.Printable(e.Message, 200)})", e);
+        }
+    }
+
+    /// <summary>Opens the weights and checks their headers.</summary>
+    /// <exception cref="InvalidDataException">There are none, a shard is missing, or one is malformed.</exception>
+    public ShardedTensors OpenWeights() => WeightsPath switch
+    {
+        null => throw BadFile.Of(Path, $"the folder holds neither {SingleName} nor {IndexName}."),
+        string path when path.EndsWith(".json", StringComparison.Ordinal) => ShardedTensors.OpenIndex(path),
+        string path => ShardedTensors.OpenSingle(path),
+    };
+
+    private static ModelFolder OfFolder(string folder) => new(HubCache.IsEntry(folder) ? HubCache.Snapshot(folder) : folder);
+
+    private string At(string name) => System.IO.Path.Combine(Path, name);
+
+    // A link that leads nowhere counts: whoever opens it says so.
+    private string? IfThere(string name) => RawFile.IsThere(At(name)) ? At(name) : null;
+}

@@ -1,0 +1,138 @@
+using System.IO.MemoryMappedFiles;
+using Microsoft.Win32.SafeHandles;
+
+namespace KernelScope.Files;
+
+/// <summary>
+/// A regular file, open for reading: positional reads for headers and checks, a mapping of the whole for weights.
+/// Everything that the operating system may say of a path ends here as an <see cref="InvalidDataException"/> with one sentence.
+/// </summary>
+internal sealed unsafe class RawFile : IDisposable
+{
+    private readonly SafeFileHandle _handle;
+    private MemoryMappedFile? _map;
+    private MemoryMappedViewAccessor? _view;
+
+    private RawFile(string path, SafeFileHandle handle, long length)
+    {
+        Path = path;
+        _handle = handle;
+        Length = length;
+    }
+
+    public string Path { get; }
+
+    /// <summary>Bytes, as of opening.</summary>
+    public long Length { get; }
+
+    /// <summary>Opens a file that has at least one byte.</summary>
+    public static RawFile Open(string path)
+    {
+        // Size first: a pipe or a device has none, and opening a pipe would wait for a writer.
+        if (SizeOf(path) == 0) throw BadFile.Of(path, "the file is empty, or it is no regular file (a pipe, a device).");
+        SafeFileHandle? handle = null;
+        try
+        {
+            handle = File.OpenHandle(path);
+            return new RawFile(path, handle, RandomAccess.GetLength(handle));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
+        {
+            handle?.Dispose();
+            throw BadFile.Of(path, Reason(e), e);
+        }
+    }
+
+    /// <summary>Whether something of that name is there, a link that leads nowhere included.</summary>
+    public static bool IsThere(string path) => IsPath(path) && (File.Exists(path) || Directory.Exists(path) || new FileInfo(path).LinkTarget is not null);
+
+    /// <summary>The whole of a small file.</summary>
+    public static byte[] ReadAll(string path, int maxLength)
+    {
+        using RawFile file = Open(path);
+        if (file.Length > maxLength) throw BadFile.Of(path, $"the file has {file.Length} bytes; such a file has at most {maxLength}.");
+        byte[] bytes = new byte[file.Length];
+        file.Read(0, bytes);
+        return bytes;
+    }
+
+    /// <summary>Fills <paramref name="destination"/> from <paramref name="offset"/> on.</summary>
+    public void Read(long offset, Span<byte> destination)
+    {
+        try
+        {
+            while (!destination.IsEmpty)
+            {
+                int read = RandomAccess.Read(_handle, destination, offset);
+                if (read == 0) throw BadFile.Of(Path, $"the file ended at byte {offset}: it was shortened while it was read.");
+                destination = destination[read..];
+                offset += read;
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw BadFile.Of(Path, Reason(e), e);
+        }
+    }
+
+    /// <summary>Maps the file, once, and gives its first byte; valid until disposal.</summary>
+    public byte* Map()
+    {
+        try
+        {
+            if (_view is null)
+            {
+                _map = MemoryMappedFile.CreateFromFile(_handle, null, 0, MemoryMappedFileAccess.Read, HandleInheritability.None, leaveOpen: true);
+                _view = _map.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
+            }
+            if (RandomAccess.GetLength(_handle) < Length || _view.Capacity < Length) throw BadFile.Of(Path, "the file was shortened while it was opened.");
+            byte* pointer = null;
+            _view.SafeMemoryMappedViewHandle.AcquirePointer(ref pointer);
+            _view.SafeMemoryMappedViewHandle.ReleasePointer();
+            return pointer + _view.PointerOffset;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            throw BadFile.Of(Path, $"the file cannot be mapped into memory ({Reason(e)})", e);
+        }
+    }
+
+    public void Dispose()
+    {
+        _view?.Dispose();
+        _map?.Dispose();
+        _handle.Dispose();
+    }
+
+    private static long SizeOf(string path)
+    {
+        if (!IsPath(path)) throw BadFile.Of(path, "this is no path.");
+        try
+        {
+            var file = new FileInfo(path);
+            if (file.LinkTarget is not null)
+            {
+                if (file.ResolveLinkTarget(returnFinalTarget: true) is not { Exists: true } target) throw BadFile.Of(path, $"this is a link to {BadFile.Quote(file.LinkTarget)}, which does not exist.");
+                if (target is DirectoryInfo) throw BadFile.Of(path, "this is a folder; a file was expected.");
+                return ((FileInfo)target).Length;
+            }
+            if (Directory.Exists(path)) throw BadFile.Of(path, "this is a folder; a file was expected.");
+            if (!file.Exists) throw BadFile.Of(path, "there is no such file.");
+            return file.Length;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            throw BadFile.Of(path, Reason(e), e);
+        }
+    }
+
+    private static bool IsPath(string path) => path.Length > 0 && !path.Contains('\0', StringComparison.Ordinal);
+
+    private static string Reason(Exception e) => e switch
+    {
+        FileNotFoundException or DirectoryNotFoundException => "there is no such file.",
+        PathTooLongException => "the path is too long.",
+        UnauthorizedAccessException => "the file may not be read (permission denied).",
+        _ => "the file cannot be read: " + BadFile.Printable(e.Message, 200),
+    };
+}

@@ -1,0 +1,44 @@
+using System.Diagnostics.CodeAnalysis;
+
+namespace KernelScope.Files;
+
+/// <summary>
+/// A file of named tensors, memory-mapped and used in place. What a weight file is to everyone above.
+/// <para>
+/// A file that another process shortens while it is mapped ends this process at the next touch of the missing part (SIGBUS on Unix): the operating system offers no other answer.
+/// Headers are read with ordinary reads and the length is checked again after mapping, so only the weights themselves are exposed to this. Replace weight files by renaming, never in place.
+/// </para>
+/// </summary>
+public abstract class TensorFile : IDisposable
+{
+    /// <summary>A tensor file at a path.</summary>
+    private protected TensorFile(string path) => Path = path;
+
+    /// <summary>The path it was opened by.</summary>
+    public string Path { get; }
+
+    /// <summary>What the file holds, in file order; costs nothing.</summary>
+    public abstract IReadOnlyList<TensorInfo> Contents { get; }
+
+    /// <summary>All tensors, in file order. The first use expands every compressed entry.</summary>
+    public IReadOnlyList<TensorView> Tensors => field ??= [.. Contents.Select(info => this[info.Name])];
+
+    /// <summary>The tensor of this name (case matters), if the file has it.</summary>
+    /// <exception cref="InvalidDataException">The file has it, compressed, and its data is damaged.</exception>
+    public abstract bool TryGet(string name, out TensorView tensor);
+
+    /// <summary>The tensor of this name.</summary>
+    /// <exception cref="InvalidDataException">The file has none, or its data is damaged.</exception>
+    [SuppressMessage("Design", "CA1065", Justification = "A missing tensor is bad data of the file, and says so; KeyNotFoundException would not.")]
+    public TensorView this[string name] => TryGet(name, out TensorView tensor) ? tensor : throw BadFile.Of(Path, $"there is no tensor {BadFile.Quote(name)} in it.");
+
+    /// <summary>Gives the mapping back. Views of this file must no longer be used.</summary>
+    public void Dispose()
+    {
+        Dispose(true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Releases what the file holds.</summary>
+    protected abstract void Dispose(bool disposing);
+}

@@ -1,0 +1,108 @@
+using KernelScope.Files;
+
+namespace KernelScope.Model;
+
+/// <summary>One layer's weights, in place.</summary>
+/// <param name="InputNorm">Gain before attention [hidden]; norms multiply by 1 + gain.</param>
+/// <param name="PostAttentionNorm">Gain on attention's output [hidden].</param>
+/// <param name="PreFeedForwardNorm">Gain before the feed-forward block [hidden].</param>
+/// <param name="PostFeedForwardNorm">Gain on the feed-forward block's output [hidden].</param>
+/// <param name="Q">W_Q [heads · head_dim, hidden].</param>
+/// <param name="K">W_K [kv_heads · head_dim, hidden].</param>
+/// <param name="V">W_V [kv_heads · head_dim, hidden].</param>
+/// <param name="O">W_O [hidden, heads · head_dim].</param>
+/// <param name="Gate">W_gate [intermediate, hidden].</param>
+/// <param name="Up">W_up [intermediate, hidden].</param>
+/// <param name="Down">W_down [hidden, intermediate].</param>
+public readonly record struct LayerTensors(
+    TensorView InputNorm, TensorView PostAttentionNorm, TensorView PreFeedForwardNorm, TensorView PostFeedForwardNorm,
+    TensorView Q, TensorView K, TensorView V, TensorView O,
+    TensorView Gate, TensorView Up, TensorView Down);
+
+/// <summary>
+/// A Gemma 2 model's files, opened and checked: every tensor that a forward pass needs is there, with the shape that config.json implies and a type that can be computed with
+/// (F32, BF16, F16; tensors may differ). Tensors that nobody asks for are ignored, <c>lm_head.weight</c> among them: the head is the embedding.
+/// Nothing is allocated that the files do not hold: a config with a billion layers fails at the first one that is missing.
+/// </summary>
+public sealed class Gemma2Checkpoint : IDisposable
+{
+    private readonly ShardedTensors _weights;
+    private readonly List<LayerTensors> _layers = [];
+
+    private Gemma2Checkpoint(ModelFolder folder, Gemma2Config config, ShardedTensors weights)
+    {
+        Folder = folder;
+        Config = config;
+        _weights = weights;
+        long model = config.ModelDim;
+        Embedding = Get(TensorNames.Embedding, config.VocabSize, model);
+        FinalNorm = Get(TensorNames.FinalNorm, model);
+        for (int l = 0; l < config.LayerCount; l++) _layers.Add(ReadLayer(l));
+    }
+
+    /// <summary>The folder.</summary>
+    public ModelFolder Folder { get; }
+
+    /// <summary>The settings.</summary>
+    public Gemma2Config Config { get; }
+
+    /// <summary>E [vocab, hidden]: token embedding and output head.</summary>
+    public TensorView Embedding { get; }
+
+    /// <summary>Gain of the norm before the head [hidden].</summary>
+    public TensorView FinalNorm { get; }
+
+    /// <summary>Path of tokenizer.model; null if the folder has none.</summary>
+    public string? TokenizerPath => Folder.TokenizerPath;
+
+    /// <summary>Bytes of all weight files.</summary>
+    public long TotalBytes => _weights.Length;
+
+    /// <summary>The mapped weight files.</summary>
+    public IReadOnlyList<SafetensorsFile> Files => _weights.Files;
+
+    /// <summary>The weights of layer l, from 0.</summary>
+    public LayerTensors Layer(int l) => _layers[l];
+
+    /// <summary>Opens a model: a folder, a hub-cache entry, or a hub id, as <see cref="ModelFolder.Resolve(string)"/> takes them.</summary>
+    /// <exception cref="InvalidDataException">A file is missing or malformed, or a tensor is missing or of the wrong shape or type.</exception>
+    public static Gemma2Checkpoint Open(string nameOrPath) => Open(ModelFolder.Resolve(nameOrPath));
+
+    /// <summary>Opens the model of a folder.</summary>
+    /// <exception cref="InvalidDataException">A file is missing or malformed, or a tensor is missing or of the wrong shape or type.</exception>
+    public static Gemma2Checkpoint Open(ModelFolder folder)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
+        Gemma2Config config = Gemma2Config.Read(folder);
+        ShardedTensors weights = folder.OpenWeights();
+        try
+        {
+            return new Gemma2Checkpoint(folder, config, weights);
+        }
+        catch
+        {
+            weights.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Gives the mappings back; the views are then invalid.</summary>
+    public void Dispose() => _weights.Dispose();
+
+    private LayerTensors ReadLayer(int l)
+    {
+        long model = Config.ModelDim, hidden = Config.HiddenDim;
+        long query = (long)Config.HeadCount * Config.HeadDim, keyValue = (long)Config.KvHeadCount * Config.HeadDim;
+        return new LayerTensors(
+            Get(TensorNames.InputNorm(l), model), Get(TensorNames.PostAttentionNorm(l), model), Get(TensorNames.PreFeedForwardNorm(l), model), Get(TensorNames.PostFeedForwardNorm(l), model),
+            Get(TensorNames.Query(l), query, model), Get(TensorNames.Key(l), keyValue, model), Get(TensorNames.Value(l), keyValue, model), Get(TensorNames.Output(l), model, query),
+            Get(TensorNames.Gate(l), hidden, model), Get(TensorNames.Up(l), hidden, model), Get(TensorNames.Down(l), model, hidden));
+    }
+
+    private TensorView Get(string name, params ReadOnlySpan<long> shape)
+    {
+        if (!_weights.TryGet(name, out TensorView tensor)) throw BadFile.Of(_weights.Path, $"the tensor {name} is missing; {Folder.ConfigPath} asks for {Config.LayerCount} layers.");
+        if (!tensor.Shape.SequenceEqual(shape)) throw BadFile.Of(tensor.File, $"the tensor {name} is {BadFile.Shape(tensor.Shape)}; config.json implies {BadFile.Shape(shape)}.");
+        return tensor.DType is DType.F32 or DType.BF16 or DType.F16 ? tensor : throw BadFile.Of(tensor.File, $"the tensor {name} is {tensor.DType.SafetensorsName()}; weights are F32, BF16 or F16.");
+    }
+}

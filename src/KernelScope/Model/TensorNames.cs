@@ -1,0 +1,48 @@
+using System.Globalization;
+
+namespace KernelScope.Model;
+
+/// <summary>The names of Gemma 2's tensors in a safetensors file. All are weights; there are no biases. A linear layer is row-major [out, in], y = x Wᵀ.</summary>
+public static class TensorNames
+{
+    /// <summary>Token embedding [vocab, hidden]; also the output head.</summary>
+    public const string Embedding = "model.embed_tokens.weight";
+
+    /// <summary>Gain of the norm before the head [hidden].</summary>
+    public const string FinalNorm = "model.norm.weight";
+
+    /// <summary>Gain of the norm before attention [hidden].</summary>
+    public static string InputNorm(int layer) => Of(layer, "input_layernorm");
+
+    /// <summary>Gain of the norm on attention's output [hidden].</summary>
+    public static string PostAttentionNorm(int layer) => Of(layer, "post_attention_layernorm");
+
+    /// <summary>Gain of the norm before the feed-forward block [hidden].</summary>
+    public static string PreFeedForwardNorm(int layer) => Of(layer, "pre_feedforward_layernorm");
+
+    /// <summary>Gain of the norm on the feed-forward block's output [hidden].</summary>
+    public static string PostFeedForwardNorm(int layer) => Of(layer, "post_feedforward_layernorm");
+
+    /// <summary>Queries [heads · head_dim, hidden]; head h is rows h · head_dim to (h + 1) · head_dim.</summary>
+    public static string Query(int layer) => Of(layer, "self_attn.q_proj");
+
+    /// <summary>Keys [kv_heads · head_dim, hidden].</summary>
+    public static string Key(int layer) => Of(layer, "self_attn.k_proj");
+
+    /// <summary>Values [kv_heads · head_dim, hidden].</summary>
+    public static string Value(int layer) => Of(layer, "self_attn.v_proj");
+
+    /// <summary>Attention's output projection [hidden, heads · head_dim].</summary>
+    public static string Output(int layer) => Of(layer, "self_attn.o_proj");
+
+    /// <summary>Gate [intermediate, hidden].</summary>
+    public static string Gate(int layer) => Of(layer, "mlp.gate_proj");
+
+    /// <summary>Up [intermediate, hidden].</summary>
+    public static string Up(int layer) => Of(layer, "mlp.up_proj");
+
+    /// <summary>Down [hidden, intermediate].</summary>
+    public static string Down(int layer) => Of(layer, "mlp.down_proj");
+
+    private static string Of(int layer, string name) => string.Create(CultureInfo.InvariantCulture, $"model.layers.{layer}.{name}.weight");
+}
