@@ -1,0 +1,45 @@
+namespace KernelScope.Devices;
+
+/// <summary>What the devices that compute in host memory share: buffers, codes, and weights used in place.</summary>
+public abstract class HostDevice : Device
+{
+    private protected HostDevice()
+    {
+    }
+
+    /// <inheritdoc/>
+    public override DeviceBuffer Allocate(long length, string name) => new HostBuffer(name, length);
+
+    /// <inheritdoc/>
+    public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts) => new HostWeight(name, parts);
+
+    /// <inheritdoc/>
+    public override SparseCodes CreateCodes(int featureCount, string name) => new HostCodes(name, featureCount);
+
+    /// <inheritdoc/>
+    public override void Read(SparseCodes codes, CodeList destination) => HostCodes.Of(codes).CopyTo(destination);
+
+    /// <inheritdoc/>
+    public override void Write(CodeList codes, SparseCodes destination) => HostCodes.Of(destination).CopyFrom(codes);
+
+    /// <inheritdoc/>
+    protected override void ReadCore(Mat x, Span<float> destination)
+    {
+        for (int r = 0; r < x.Rows; r++)
+            HostBuffer.Row(x, r).CopyTo(destination[(r * x.Columns)..]);
+    }
+
+    /// <inheritdoc/>
+    protected override void WriteCore(ReadOnlySpan<float> values, Mat destination)
+    {
+        for (int r = 0; r < destination.Rows; r++)
+            values.Slice(r * destination.Columns, destination.Columns).CopyTo(HostBuffer.Row(destination, r));
+    }
+
+    /// <inheritdoc/>
+    protected override void CopyCore(Mat x, Mat destination)
+    {
+        for (int r = 0; r < x.Rows; r++)
+            HostBuffer.Row(x, r).CopyTo(HostBuffer.Row(destination, r));
+    }
+}
