@@ -1,0 +1,90 @@
+using KernelScope.Devices;
+
+namespace KernelScope.Model;
+
+/// <summary>Every buffer of a forward pass, named, allocated once for a chunk of tokens.</summary>
+internal sealed class ActivationBuffers : IDisposable
+{
+    private readonly Device _device;
+    private readonly Gemma2Config _config;
+    private readonly List<IDisposable> _owned = [];
+    private readonly Activations _all;
+    private readonly Mat _losses;
+    private Mat _logits;
+
+    public ActivationBuffers(Device device, Gemma2Config config, int rows)
+    {
+        _device = device;
+        _config = config;
+        int q = config.HeadCount * config.HeadDim, kv = config.KvHeadCount * config.HeadDim;
+        _all = new Activations(
+            Create(rows, config.ModelDim, "resid"),
+            Create(rows, config.ModelDim, "normed"),
+            Create(rows, config.ModelDim, "branch"),
+            Create(rows, q + (2 * kv), "qkv"),
+            Create(rows, q, "z"),
+            Create(rows, config.HiddenDim, "hidden"),
+            kv);
+        _losses = Create(rows, 1, "losses");
+        _logits = _device.CreateMat(1, config.VocabSize, "logits");
+    }
+
+    /// <summary>Bytes that <paramref name="rows"/> rows need, one row of logits included.</summary>
+    public static long BytesFor(Gemma2Config config, int rows)
+    {
+        long row = (3L * config.ModelDim) + ((2L * config.HeadCount) + (2L * config.KvHeadCount)) * config.HeadDim + config.HiddenDim + 1;
+        return 4 * ((rows * row) + config.VocabSize);
+    }
+
+    public Activations Rows(int n) => _all.Rows(n);
+
+    public Mat Losses(int n) => _losses.RowRange(0, n);
+
+    /// <summary>Room for logits; it grows to what was asked for at most, since [chunk, 256,000] is a large buffer that few runs want.</summary>
+    public Mat Logits(int n)
+    {
+        if (n > _logits.Rows)
+        {
+            _logits.Buffer.Dispose();
+            _logits = _device.CreateMat(n, _config.VocabSize, "logits");
+        }
+
+        return _logits.RowRange(0, n);
+    }
+
+    public void Dispose()
+    {
+        _logits.Buffer.Dispose();
+        foreach (IDisposable owned in _owned)
+            owned.Dispose();
+    }
+
+    private Mat Create(int rows, int columns, string name)
+    {
+        Mat mat = _device.CreateMat(rows, columns, name);
+        _owned.Add(mat.Buffer);
+        return mat;
+    }
+}
+
+/// <summary>The activations of one call.</summary>
+/// <param name="Resid">The residual stream, [n, d_model].</param>
+/// <param name="Normed">The stream after a norm: what the next sub-layer reads.</param>
+/// <param name="Branch">What a sub-layer gives back, before and after its post-norm.</param>
+/// <param name="Qkv">Queries, keys and values side by side, [n, (heads + 2·kv heads)·d_head].</param>
+/// <param name="Z">Head outputs, [n, heads·d_head].</param>
+/// <param name="Hidden">gelu(gate)·up, [n, d_mlp].</param>
+/// <param name="KeyDim">kv heads·d_head.</param>
+internal readonly record struct Activations(Mat Resid, Mat Normed, Mat Branch, Mat Qkv, Mat Z, Mat Hidden, int KeyDim)
+{
+    public Mat Q => Qkv.ColumnRange(0, Z.Columns);
+
+    public Mat K => Qkv.ColumnRange(Z.Columns, KeyDim);
+
+    public Mat V => Qkv.ColumnRange(Z.Columns + KeyDim, KeyDim);
+
+    public Mat QAndK => Qkv.ColumnRange(0, Z.Columns + KeyDim);
+
+    public Activations Rows(int n) => new(
+        Resid.RowRange(0, n), Normed.RowRange(0, n), Branch.RowRange(0, n), Qkv.RowRange(0, n), Z.RowRange(0, n), Hidden.RowRange(0, n), KeyDim);
+}

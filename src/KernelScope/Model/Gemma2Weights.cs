@@ -1,0 +1,92 @@
+using KernelScope.Devices;
+using KernelScope.Files;
+
+namespace KernelScope.Model;
+
+/// <summary>The weights of one layer on a device.</summary>
+/// <param name="PreAttn">input_layernorm's g, [1, d_model].</param>
+/// <param name="PostAttn">post_attention_layernorm's g.</param>
+/// <param name="PreMlp">pre_feedforward_layernorm's g.</param>
+/// <param name="PostMlp">post_feedforward_layernorm's g.</param>
+/// <param name="Qkv">q_proj, k_proj, v_proj on top of each other, [(heads + 2·kv heads)·d_head, d_model].</param>
+/// <param name="O">o_proj, [d_model, heads·d_head].</param>
+/// <param name="GateUp">gate_proj above up_proj, [2·d_mlp, d_model].</param>
+/// <param name="Down">down_proj, [d_model, d_mlp].</param>
+internal sealed record LayerWeights(Mat PreAttn, Mat PostAttn, Mat PreMlp, Mat PostMlp, Weight Qkv, Weight O, Weight GateUp, Weight Down);
+
+/// <summary>All weights of a model on a device; owns them and the checkpoint that they may lie in.</summary>
+internal sealed class Gemma2Weights : IDisposable
+{
+    private readonly Gemma2Checkpoint _checkpoint;
+    private readonly Device _device;
+    private readonly List<IDisposable> _owned = [];
+
+    private Gemma2Weights(Device device, Gemma2Checkpoint checkpoint)
+    {
+        _device = device;
+        _checkpoint = checkpoint;
+        EmbeddingType = checkpoint.Embedding.DType;
+    }
+
+    public Weight Embedding { get; private set; } = null!;
+
+    public DType EmbeddingType { get; }
+
+    public Mat FinalNorm { get; private set; }
+
+    public LayerWeights[] Layers { get; private set; } = [];
+
+    public static Gemma2Weights Load(Device device, Gemma2Checkpoint checkpoint, IProgress<double>? progress, CancellationToken cancellation)
+    {
+        var weights = new Gemma2Weights(device, checkpoint);
+        try
+        {
+            weights.LoadAll(progress, cancellation);
+            return weights;
+        }
+        catch
+        {
+            weights.Dispose();
+            throw;
+        }
+    }
+
+    public void Dispose()
+    {
+        foreach (IDisposable owned in _owned)
+            owned.Dispose();
+        _owned.Clear();
+        _checkpoint.Dispose();
+    }
+
+    private void LoadAll(IProgress<double>? progress, CancellationToken cancellation)
+    {
+        Embedding = Matrix("embedding", new WeightPart(_checkpoint.Embedding));
+        FinalNorm = Gain(_checkpoint.FinalNorm, "final norm");
+        Layers = new LayerWeights[_checkpoint.Config.LayerCount];
+        for (int l = 0; l < Layers.Length; l++)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            LayerTensors t = _checkpoint.Layer(l);
+            Layers[l] = new LayerWeights(
+                Gain(t.InputNorm, $"layers.{l}.pre_attn"),
+                Gain(t.PostAttentionNorm, $"layers.{l}.post_attn"),
+                Gain(t.PreFeedForwardNorm, $"layers.{l}.pre_mlp"),
+                Gain(t.PostFeedForwardNorm, $"layers.{l}.post_mlp"),
+                Matrix($"layers.{l}.qkv", new(t.Q), new(t.K), new(t.V)),
+                Matrix($"layers.{l}.o", new WeightPart(t.O)),
+                Matrix($"layers.{l}.gate_up", new(t.Gate), new(t.Up)),
+                Matrix($"layers.{l}.down", new WeightPart(t.Down)));
+            progress?.Report((l + 1.0) / Layers.Length);
+        }
+    }
+
+    private Weight Matrix(string name, params ReadOnlySpan<WeightPart> parts)
+    {
+        Weight weight = _device.CreateWeight(name, parts);
+        _owned.Add(weight);
+        return weight;
+    }
+
+    private Mat Gain(TensorView tensor, string name) => _device.CreateVector(tensor, name, _owned);
+}

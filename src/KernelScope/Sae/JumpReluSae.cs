@@ -1,0 +1,179 @@
+using KernelScope.Devices;
+using KernelScope.Hooks;
+
+namespace KernelScope.Sae;
+
+/// <summary>A sparse autoencoder or transcoder on a device: Gemma Scope's JumpReLU, or SAELens' ReLU (threshold 0).</summary>
+/// <remarks>
+/// Encode: a = x·W_enc + b_enc; f(x) = a where a &gt; θ and a &gt; 0, else 0. Decode: x̂ = f(x)·W_dec + b_dec (Lieberum et al. 2024, eqs. 1–3).
+/// SAELens' forms add, in this order: a normalisation of the input (undone after decoding), b_dec subtracted from it, a skip path x·W_skipᵀ; see <see cref="SaeConfig"/>.
+/// </remarks>
+public sealed class JumpReluSae : IDisposable
+{
+    private readonly SaeCheckpoint _checkpoint;
+    private readonly List<IDisposable> _owned = [];
+    private readonly Weight? _skip;
+    private Rows _input;
+    private Rows _skipped;
+    private float[] _host = [];
+
+    private JumpReluSae(Device device, SaeCheckpoint checkpoint)
+    {
+        Device = device;
+        _checkpoint = checkpoint;
+        _input = new Rows(device, checkpoint.Config.InputDim, "sae input");
+        _skipped = new Rows(device, checkpoint.Config.OutputDim, "skip");
+        try
+        {
+            Parameters = new SaeParameters(
+                Own(device.CreateWeight("W_enc", new WeightPart(checkpoint.Encoder, Transposed: true))),
+                device.CreateVector(checkpoint.EncoderBias, "b_enc", _owned),
+                Threshold(device, checkpoint),
+                Own(device.CreateWeight("W_dec", new WeightPart(checkpoint.Decoder, Transposed: true))),
+                device.CreateVector(checkpoint.DecoderBias, "b_dec", _owned));
+            if (checkpoint.Skip is { } skip)
+                _skip = Own(device.CreateWeight("W_skip", new WeightPart(skip)));
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The device that the parameters are on; it outlives the SAE.</summary>
+    public Device Device { get; }
+
+    /// <summary>What the files say of it.</summary>
+    public SaeConfig Config => _checkpoint.Config;
+
+    /// <summary>Where it reads, if its path or cfg.json says so.</summary>
+    public HookPoint? Site => Point(Config.Site);
+
+    /// <summary>Where its reconstruction belongs: <see cref="Site"/>, or a transcoder's output site.</summary>
+    public HookPoint? SiteOut => Config.IsTranscoder ? Point(Config.SiteOut) : Site;
+
+    /// <summary>The parameters on the device.</summary>
+    public SaeParameters Parameters { get; }
+
+    /// <summary>Number of features, d_sae.</summary>
+    public int FeatureCount => Parameters.FeatureCount;
+
+    /// <summary>Opens a Gemma Scope <c>params.npz</c> (or its folder) or a SAELens folder. The parameters stay in the mapped file where the device can use them there.</summary>
+    /// <exception cref="InvalidDataException">A malformed file, or an SAE that is not supported; the message says what and where.</exception>
+    public static JumpReluSae Open(Device device, string path)
+    {
+        SaeCheckpoint checkpoint = SaeCheckpoint.Open(path);
+        return Load(device, checkpoint);
+    }
+
+    /// <summary>Brings a checkpoint to a device. The SAE owns the checkpoint from here on.</summary>
+    public static JumpReluSae Load(Device device, SaeCheckpoint checkpoint)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentNullException.ThrowIfNull(checkpoint);
+        return new(device, checkpoint);
+    }
+
+    /// <summary>Makes room for codes of this SAE.</summary>
+    public SparseCodes CreateCodes() => Device.CreateCodes(FeatureCount, "codes");
+
+    /// <summary>f(x): the active features of each row. x [n, d_in].</summary>
+    public void Encode(Mat x, SparseCodes codes) => Device.SaeEncode(Prepared(x), Parameters, codes);
+
+    /// <summary>x̂ of the codes [n] → [n, d_out].</summary>
+    /// <param name="codes">The codes, edited or not.</param>
+    /// <param name="x">The input that they came from, [n, d_in]: a skip path and the normalisations need it. It may be <paramref name="destination"/> only where <see cref="NeedsInput"/> is false.</param>
+    /// <param name="destination">Receives the reconstruction.</param>
+    public void Decode(SparseCodes codes, Mat x, Mat destination)
+    {
+        Device.SaeDecode(codes, Parameters, destination);
+        if (_skip is not null)
+        {
+            Mat skipped = _skipped.Of(x.Rows);
+            Device.Linear(x, _skip, skipped);
+            Device.AddScaled(skipped, 1f, destination);
+        }
+
+        // SAELens' transcoders normalise their input and do not undo it: the output is another site.
+        if (NormalizesOutput)
+            Rescale(x, destination, undo: true);
+    }
+
+    /// <summary>Applies edits to y [n, d_out] by what x [n, d_in] activates; see <see cref="Device.SaeEdit"/>. x and y may be the same matrix.</summary>
+    /// <exception cref="NotSupportedException">An SAE that normalises its input: a feature's direction then has another length at every token.</exception>
+    public void Edit(Mat x, ReadOnlySpan<FeatureEdit> edits, Mat y)
+    {
+        if (edits.IsEmpty)
+            return;
+        if (NormalizesOutput)
+            throw new NotSupportedException("Features of an SAE that normalises its input cannot be edited: their directions have another length at every token.");
+        Device.SaeEdit(Prepared(x), Parameters, edits, y);
+    }
+
+    /// <summary>Whether <see cref="Decode"/> reads its input.</summary>
+    public bool NeedsInput => _skip is not null || NormalizesOutput;
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _input.Dispose();
+        _skipped.Dispose();
+        foreach (IDisposable owned in _owned)
+            owned.Dispose();
+        _owned.Clear();
+        _checkpoint.Dispose();
+    }
+
+    private bool NormalizesOutput => Config.Normalization != SaeNormalization.None && !Config.IsTranscoder;
+
+    private static HookPoint? Point(string? name) => name is not null && HookPoint.TryParse(name, out HookPoint point) ? point : null;
+
+    private Weight Own(Weight weight)
+    {
+        _owned.Add(weight);
+        return weight;
+    }
+
+    /// <summary>What the encoder's product reads: x itself, or a copy that is normalised and has b_dec taken off.</summary>
+    private Mat Prepared(Mat x)
+    {
+        if (Config.Normalization == SaeNormalization.None && !Config.ApplyDecoderBiasToInput)
+            return x;
+        Mat input = _input.Of(x.Rows);
+        Device.Copy(x, input);
+        if (Config.Normalization != SaeNormalization.None)
+            Rescale(x, input, undo: false);
+        if (Config.ApplyDecoderBiasToInput)
+            Device.AddScaled(Parameters.DecoderBias, -1f, input);
+        return input;
+    }
+
+    private Mat Threshold(Device device, SaeCheckpoint checkpoint)
+    {
+        if (checkpoint.Threshold is { } threshold)
+            return device.CreateVector(threshold, "threshold", _owned);
+        Mat zero = device.CreateMat(1, Config.FeatureCount, "threshold");
+        _owned.Add(zero.Buffer);
+        return zero;
+    }
+
+    /// <summary>Normalises every row of <paramref name="target"/>, or undoes it, by the matching row of <paramref name="x"/>. Few SAEs want it, so it runs on the host.</summary>
+    private void Rescale(Mat x, Mat target, bool undo)
+    {
+        if (_host.Length < x.Columns + target.Columns)
+            _host = new float[x.Columns + target.Columns];
+        Span<float> input = _host.AsSpan(0, x.Columns), row = _host.AsSpan(x.Columns, target.Columns);
+        for (int r = 0; r < x.Rows; r++)
+        {
+            Device.Read(x.RowRange(r, 1), input);
+            Device.Read(target.RowRange(r, 1), row);
+            var norm = RowNorm.Of(input, Config.Normalization);
+            if (undo)
+                norm.Undo(row);
+            else
+                norm.Apply(row);
+            Device.Write(row, target.RowRange(r, 1));
+        }
+    }
+}
