@@ -73,47 +73,28 @@ public sealed class Gemma2Model : IDisposable
     /// <exception cref="ArgumentException">More tokens than the session's chunk or context holds, or an id outside the vocabulary.</exception>
     public Mat Forward(ReadOnlySpan<int> tokens, Session session, LogitRows rows = LogitRows.Last, CancellationToken cancellation = default)
     {
-        ArgumentNullException.ThrowIfNull(session);
-        session.Claim(this, tokens.Length);
-        int n = tokens.Length, position = session.Position;
-        Activations a = session.Activations.Rows(n);
-        HookSet hooks = session.Hooks;
-        LayerWeights[] layers = _weights.Layers;
-        hooks.Begin(Device, tokens, position);
-
+        Activations a = Begin(tokens, session);
         Device.Embed(tokens, _weights.Embedding, EmbeddingScale, a.Resid);                  // resid: [n, d_model]
-        hooks.Fire(Site.Embed, 0, a.Resid);
-        hooks.Fire(Site.ResidPre, 0, a.Resid);
-        Device.RmsNorm(a.Resid, layers[0].PreAttn, Config.NormEpsilon, a.Normed);
+        session.Hooks.Fire(Site.Embed, 0, a.Resid);
+        return Layers(0, a, session, rows, cancellation);
+    }
 
-        for (int l = 0; l < layers.Length; l++)
-        {
-            cancellation.ThrowIfCancellationRequested();
-            LayerWeights w = layers[l];
-
-            // Attention reads the stream, moves information between positions, and writes to the stream.
-            hooks.Fire(Site.AttnIn, l, a.Normed);
-            Device.Linear(a.Normed, w.Qkv, a.Qkv);                                          // qkv: [n, (heads + 2·kv heads)·d_head]
-            RotateAndStore(a, position, l, session);
-            Device.Attend(a.Q, session.Cache[l], position, ShapeOf(l), a.Z);                // z: [n, heads·d_head]
-            hooks.Fire(Site.Z, l, a.Z);
-            Device.Linear(a.Z, w.O, a.Branch);
-            hooks.Fire(Site.AttnOut, l, a.Branch);
-            AddAttention(a, w, l, hooks);                                         // resid += norm(branch); normed = norm(resid)
-            hooks.Fire(Site.MlpIn, l, a.Normed);
-
-            // The MLP works on each position alone.
-            Device.GatedGelu(a.Normed, w.GateUp, a.Hidden);                                 // hidden: [n, d_mlp]
-            hooks.Fire(Site.MlpAct, l, a.Hidden);
-            Device.Linear(a.Hidden, w.Down, a.Branch);
-            hooks.Fire(Site.MlpOut, l, a.Branch);
-            Mat nextGain = l + 1 < layers.Length ? layers[l + 1].PreAttn : _weights.FinalNorm;
-            AddMlp(a, w, nextGain, l, hooks);                                     // the same, for the next layer's norm
-        }
-
-        hooks.Fire(Site.FinalNorm, 0, a.Normed);
-        session.Advance(n);
-        return Logits(a, rows, session);
+    /// <summary>
+    /// As <see cref="Forward"/>, from the residual stream before a layer on: what differs from a run only above that layer need not repeat what lies below.
+    /// </summary>
+    /// <param name="layer">The first layer that runs.</param>
+    /// <param name="resid">The stream before it (<c>resid_pre</c>), [n, d_model].</param>
+    /// <param name="tokens">The tokens of the rows, for hooks that choose rows by token.</param>
+    /// <param name="session">The caches of the layers below are neither read nor written.</param>
+    /// <param name="rows">Rows whose logits are computed.</param>
+    /// <param name="cancellation">Stops between two layers.</param>
+    public Mat ForwardFrom(int layer, Mat resid, ReadOnlySpan<int> tokens, Session session, LogitRows rows = LogitRows.Last, CancellationToken cancellation = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(layer);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(layer, Config.LayerCount);
+        Activations a = Begin(tokens, session);
+        Device.Copy(resid, a.Resid);
+        return Layers(layer, a, session, rows, cancellation);
     }
 
     /// <summary>
@@ -138,6 +119,52 @@ public sealed class Gemma2Model : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _weights.Dispose();
+
+    private Activations Begin(ReadOnlySpan<int> tokens, Session session)
+    {
+        ArgumentNullException.ThrowIfNull(session);
+        session.Claim(this, tokens.Length);
+        session.Hooks.Begin(Device, tokens, session.Position);
+        return session.Activations.Rows(tokens.Length);
+    }
+
+    private Mat Layers(int first, Activations a, Session session, LogitRows rows, CancellationToken cancellation)
+    {
+        int position = session.Position;
+        HookSet hooks = session.Hooks;
+        LayerWeights[] layers = _weights.Layers;
+        hooks.Fire(Site.ResidPre, first, a.Resid);
+        Device.RmsNorm(a.Resid, layers[first].PreAttn, Config.NormEpsilon, a.Normed);
+
+        for (int l = first; l < layers.Length; l++)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            LayerWeights w = layers[l];
+
+            // Attention reads the stream, moves information between positions, and writes to the stream.
+            hooks.Fire(Site.AttnIn, l, a.Normed);
+            Device.Linear(a.Normed, w.Qkv, a.Qkv);                                          // qkv: [n, (heads + 2·kv heads)·d_head]
+            RotateAndStore(a, position, l, session);
+            Device.Attend(a.Q, session.Cache[l], position, ShapeOf(l), a.Z);                // z: [n, heads·d_head]
+            hooks.Fire(Site.Z, l, a.Z);
+            Device.Linear(a.Z, w.O, a.Branch);
+            hooks.Fire(Site.AttnOut, l, a.Branch);
+            AddAttention(a, w, l, hooks);                                                   // resid += norm(branch); normed = norm(resid)
+            hooks.Fire(Site.MlpIn, l, a.Normed);
+
+            // The MLP works on each position alone.
+            Device.GatedGelu(a.Normed, w.GateUp, a.Hidden);                                 // hidden: [n, d_mlp]
+            hooks.Fire(Site.MlpAct, l, a.Hidden);
+            Device.Linear(a.Hidden, w.Down, a.Branch);
+            hooks.Fire(Site.MlpOut, l, a.Branch);
+            Mat nextGain = l + 1 < layers.Length ? layers[l + 1].PreAttn : _weights.FinalNorm;
+            AddMlp(a, w, nextGain, l, hooks);                                               // the same, for the next layer's norm
+        }
+
+        hooks.Fire(Site.FinalNorm, 0, a.Normed);
+        session.Advance(a.Resid.Rows);
+        return Logits(a, rows, session);
+    }
 
     private AttentionShape ShapeOf(int layer) =>
         new(Config.HeadCount, (float)Math.Pow(Config.QueryPreAttnScalar, -0.5), Config.AttentionSoftcap, Config.IsSliding(layer) ? Config.SlidingWindow : 0);
