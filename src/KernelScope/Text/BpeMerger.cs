@@ -115,7 +115,7 @@ internal sealed class BpeMerger(TokenizerModel model)
 
     private void EmitPiece(ReadOnlySpan<byte> text, int start, int length, int id, List<int> ids)
     {
-        if (id >= 0 && _pieces[id].Type != PieceType.Unknown)
+        if (id >= 0 && _pieces[id].IsMergeable)
         {
             ids.Add(id);
             return;
