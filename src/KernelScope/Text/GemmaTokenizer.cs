@@ -17,7 +17,7 @@ namespace KernelScope.Text;
 public sealed class GemmaTokenizer
 {
     // Gemma's file has 4.2 MB; a hundred times that is no tokenizer.
-    private const long MaxFileBytes = 256L << 20;
+    internal const int MaxFileBytes = 256 << 20;
 
     private readonly TokenizerModel _model;
     private readonly SymbolMatcher _symbols;
