@@ -77,7 +77,7 @@ public sealed unsafe class SafetensorsFile : TensorFile
         ulong length = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
         if (length > SafetensorsHeader.MaxLength) throw BadFile.Of(file.Path, $"the header is said to have {length} bytes, over the limit of {SafetensorsHeader.MaxLength}: this is no safetensors file.");
         dataStart = sizeof(ulong) + (long)length;
-        if (dataStart > file.Length) throw BadFile.Of(file.Path, $"the header is said to have {length} bytes, but the file ends after {file.Length - sizeof(ulong)} of them: an incomplete download?");
+        if (dataStart > file.Length) throw BadFile.Of(file.Path, $"the header is said to have {length} bytes, but the file ends after {file.Length - sizeof(ulong)} of them (an incomplete download?).");
         byte[] json = new byte[length];
         file.Read(sizeof(ulong), json);
         return SafetensorsHeader.Parse(json, file.Length - dataStart, file.Path);

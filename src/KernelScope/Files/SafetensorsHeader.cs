@@ -151,7 +151,7 @@ internal static class SafetensorsHeader
         long at = 0;
         foreach (Entry entry in entries)
         {
-            if (entry.End > dataLength) throw Bad(path, entry.Info.Name, $"ends at byte {entry.End} of the data, but the file has only {dataLength}: an incomplete download?");
+            if (entry.End > dataLength) throw Bad(path, entry.Info.Name, $"ends at byte {entry.End} of the data, but the file has only {dataLength} (an incomplete download?)");
             if (entry.Begin < at) throw Bad(path, entry.Info.Name, $"begins at byte {entry.Begin} of the data, where another tensor already lies (up to {at})");
             if (entry.Begin > at) throw Bad(path, entry.Info.Name, $"begins at byte {entry.Begin} of the data; the bytes from {at} on belong to no tensor");
             at = entry.End;

@@ -28,8 +28,8 @@ internal static class ZipDirectory
     private const int FlagsRefused = 1 | (1 << 5) | (1 << 6) | (1 << 13);
     // DEFLATE's best: 258 bytes for 2 bits.
     private const int MaxExpansion = 1032;
-    // A directory is held in memory as a whole; 128 MB are more than 65,535 entries of any npz.
-    private const int MaxLength = 1 << 27;
+    // A directory is held in memory as a whole; 16 MB are 65,535 entries of 256 bytes.
+    private const int MaxLength = 1 << 24;
 
     /// <summary>Reads and checks the whole directory. Entries come in its order.</summary>
     public static List<ZipEntry> Read(RawFile file)

@@ -1,6 +1,7 @@
 using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Sae;
+using KernelScope.Text;
 
 namespace KernelScope.Inspection;
 
@@ -105,9 +106,8 @@ public static class Inspector
 
     private static void CheckTokenizer(string path, int vocabulary)
     {
-        // Filled when the tokenizer is there.
-        _ = vocabulary;
-        RawFile.Open(path).Dispose();
+        var tokenizer = GemmaTokenizer.Load(RawFile.ReadAll(path, GemmaTokenizer.MaxFileBytes), path);
+        if (tokenizer.PieceCount > vocabulary) throw BadFile.Of(path, $"the tokenizer has {tokenizer.PieceCount} pieces, but the embedding only {vocabulary} rows (vocab_size).");
     }
 
     private static List<InspectedTensor> Describe(ShardedTensors shards, InspectOptions options, CancellationToken cancellation)

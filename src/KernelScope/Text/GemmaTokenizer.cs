@@ -22,7 +22,7 @@ namespace KernelScope.Text;
 public sealed class GemmaTokenizer
 {
     // Gemma's file has 4.2 MB. The bound keeps what a hostile file of tiny pieces costs (about 20 times its size) below 1 GB.
-    private const long MaxFileBytes = 32L << 20;
+    internal const int MaxFileBytes = 32 << 20;
 
     private readonly TokenizerModel _model;
     private readonly SymbolMatcher _symbols;
