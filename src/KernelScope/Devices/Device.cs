@@ -235,7 +235,7 @@ public abstract class Device : IDisposable
     }
 
     /// <summary>
-    /// a = x·W_encᵀ + b_enc; the active features of each row are those with a &gt; θ and a &gt; 0 (strict), their values a: (index, value) lists, ascending. x [n, d_in].
+    /// a = x·W_encᵀ + b_enc, rounded; the active features of each row are those with a &gt; θ and a &gt; 0 (strict), their values a: (index, value) lists, ascending. x [n, d_in].
     /// </summary>
     /// <remarks>relu(a)·[a &gt; θ], as SAELens computes it; with θ ≥ 0 that is the paper's JumpReLU (Lieberum et al. 2024, eq. 2).</remarks>
     public void SaeEncode(Mat x, SaeParameters sae, SparseCodes destination)
@@ -258,10 +258,10 @@ public abstract class Device : IDisposable
     }
 
     /// <summary>
-    /// Applies edits to every row of <paramref name="destination"/> [n, d_out]: y += c_e·W_dec[f_e], e in order, with c_e the strength of a steer or (target − f(x)) of a clamp.
+    /// Applies edits to every row of <paramref name="destination"/> [n, d_out]: y += c_e·W_dec[f_e], e in order, with c_e the strength of a steer or (target − f(x)) of a clamp, rounded.
     /// </summary>
     /// <remarks>
-    /// f(x) is computed from <paramref name="read"/> [n, d_in] before anything is written, so the two may be the same matrix. c_e = 0 changes no bit.
+    /// f(x) is the activation as <see cref="SaeEncode"/> defines it, 0 where the feature is not active; it is computed from <paramref name="read"/> [n, d_in] before anything is written, so the two may be the same matrix. c_e = 0 changes no bit.
     /// </remarks>
     public void SaeEdit(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
     {

@@ -71,14 +71,28 @@ internal sealed class HostWeight : Weight
     /// <summary>Element (output <paramref name="r"/>, input <paramref name="i"/>), widened without loss.</summary>
     public double At(int r, int i)
     {
-        int p = 0;
-        while (r >= Parts[p].FirstRow + Parts[p].Rows)
-            p++;
-        return Parts[p].At(r - Parts[p].FirstRow, i);
+        HostPart part = PartOf(r);
+        return part.At(r - part.FirstRow, i);
+    }
+
+    /// <summary>The inputs' weights of output <paramref name="r"/>, widened without loss.</summary>
+    public void WidenRow(int r, Span<double> destination)
+    {
+        HostPart part = PartOf(r);
+        for (int i = 0; i < destination.Length; i++)
+            destination[i] = part.At(r - part.FirstRow, i);
     }
 
     /// <summary>The stored matrices behind a weight of a host device.</summary>
     /// <exception cref="ArgumentException">The weight belongs to another kind of device.</exception>
     public static HostWeight Of(Weight weight) =>
         weight as HostWeight ?? throw new ArgumentException($"{weight} is not in host memory.", nameof(weight));
+
+    private HostPart PartOf(int r)
+    {
+        int p = 0;
+        while (r >= Parts[p].FirstRow + Parts[p].Rows)
+            p++;
+        return Parts[p];
+    }
 }
