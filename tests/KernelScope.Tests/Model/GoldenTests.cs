@@ -1,7 +1,4 @@
-using KernelScope.Devices;
-using KernelScope.Files;
 using KernelScope.Generation;
-using KernelScope.Hooks;
 using KernelScope.Model;
 
 namespace KernelScope.Tests.Model;

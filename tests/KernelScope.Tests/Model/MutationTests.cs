@@ -151,7 +151,7 @@ public sealed class MutationTests
 
     private static void Round(byte[] data)
     {
-        Span<float> values = MemoryMarshal.Cast<byte, float>(data);
+        Span<float> values = MemoryMarshal.Cast<byte, float>(data.AsSpan());
         for (int i = 0; i < values.Length; i++)
             values[i] = Bf16(values[i]);
     }

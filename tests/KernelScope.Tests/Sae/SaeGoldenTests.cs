@@ -1,5 +1,6 @@
 using System.Text.Json;
 using KernelScope.Devices;
+using KernelScope.Files;
 using KernelScope.Sae;
 
 namespace KernelScope.Tests.Sae;
