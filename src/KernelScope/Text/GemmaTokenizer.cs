@@ -242,20 +242,16 @@ public sealed class GemmaTokenizer
     private void EncodeNormal(ReadOnlySpan<byte> padded, int length, List<int> ids)
     {
         var merger = new BpeMerger(_model);
-        // How an UNUSED piece is taken apart depends on candidates in the whole text, so then it is not cut.
-        bool mayCut = !_model.Pieces.HasUnused;
-        bool afterSymbol = true;
-        byte left = 0;
         for (int at = 0; at < length;)
         {
             int symbol = _symbols.LongestPrefix(padded[at..length]);
-            int size = symbol >= 0 ? _model.Pieces[symbol].Length : JoinTable.SizeOf(padded[at]);
-            ReadOnlySpan<byte> character = padded.Slice(at, size);
-            if (mayCut && (afterSymbol || symbol >= 0 || !_joins.MayJoin(left, JoinTable.RightOf(character))))
+            if (symbol >= 0 || (at > 0 && !_joins.MayJoin(padded[at - 1], padded[at])))
                 merger.Flush(padded, ids);
-            merger.Add(at, size, symbol);
-            afterSymbol = symbol >= 0;
-            left = JoinTable.LeftOf(character);
+            int size = symbol >= 0 ? _model.Pieces[symbol].Length : JoinTable.SizeOf(padded[at]);
+            if (symbol >= 0)
+                ids.Add(symbol);
+            else
+                merger.Add(at, size);
             at += size;
         }
 
