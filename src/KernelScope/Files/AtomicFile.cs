@@ -29,10 +29,10 @@ public sealed class AtomicFile : IDisposable
         ArgumentException.ThrowIfNullOrEmpty(path);
         try
         {
-            string target = new FileInfo(path).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? System.IO.Path.GetFullPath(path);
+            var given = new FileInfo(path);
+            string target = given.LinkTarget is null ? given.FullName : given.ResolveLinkTarget(returnFinalTarget: true)!.FullName;
             if (Directory.Exists(target)) throw new IOException("it is a folder");
-            // Renaming over a device would replace the device.
-            if (!OperatingSystem.IsWindows() && target.StartsWith("/dev/", StringComparison.Ordinal)) throw new IOException("it is a device; a regular file is needed");
+            if (IsDevice(target)) throw new IOException("it is a device; a regular file is needed");
             string temporary = $"{target}.{System.IO.Path.GetRandomFileName()}.tmp";
             return new AtomicFile(target, temporary, new FileStream(temporary, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, 1 << 16));
         }
@@ -74,6 +74,10 @@ public sealed class AtomicFile : IDisposable
         File.Delete(_temporary);
         _committed = true;
     }
+
+    // Renaming over a device or a pipe would replace it; /dev/shm is an ordinary place.
+    private static bool IsDevice(string target) => !OperatingSystem.IsWindows() && !target.StartsWith("/dev/shm/", StringComparison.Ordinal)
+        && (target.StartsWith("/dev/", StringComparison.Ordinal) || target.StartsWith("/proc/", StringComparison.Ordinal));
 
     private static IOException Failed(string path, Exception e) => new($"{BadFile.Printable(path, 4096)}: the file cannot be written ({BadFile.Printable(e.Message.TrimEnd('.'), 300)}).", e);
 }

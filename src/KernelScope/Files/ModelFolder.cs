@@ -30,9 +30,12 @@ public sealed class ModelFolder
     /// <exception cref="InvalidDataException">There is no such folder; the message says where it was looked for.</exception>
     public static ModelFolder Resolve(string nameOrPath) => Resolve(nameOrPath, Environment.GetEnvironmentVariable);
 
-    internal static ModelFolder Resolve(string nameOrPath, Func<string, string?> environment)
+    /// <summary>As the other overload, with the environment given: a name to its value, null if it is not set. HOME is where ~ is.</summary>
+    /// <exception cref="InvalidDataException">There is no such folder; the message says where it was looked for.</exception>
+    public static ModelFolder Resolve(string nameOrPath, Func<string, string?> environment)
     {
         ArgumentException.ThrowIfNullOrEmpty(nameOrPath);
+        ArgumentNullException.ThrowIfNull(environment);
         try
         {
             if (Directory.Exists(nameOrPath)) return OfFolder(nameOrPath);

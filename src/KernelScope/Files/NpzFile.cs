@@ -41,7 +41,6 @@ public sealed unsafe class NpzFile : TensorFile
         RawFile file = RawFile.Open(path);
         try
         {
-            GitLfs.Refuse(file);
             return new NpzFile(file, [.. ZipDirectory.Read(file).Select(zip => new Entry(zip, ReadHeader(file, zip)))]);
         }
         catch

@@ -34,7 +34,14 @@ internal sealed unsafe class RawFile : IDisposable
         try
         {
             handle = File.OpenHandle(path);
-            return new RawFile(path, handle, RandomAccess.GetLength(handle));
+            var file = new RawFile(path, handle, RandomAccess.GetLength(handle));
+            file.RefuseGitLfsPointer();
+            return file;
+        }
+        catch (InvalidDataException)
+        {
+            handle?.Dispose();
+            throw;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
         {
@@ -102,6 +109,16 @@ internal sealed unsafe class RawFile : IDisposable
         _view?.Dispose();
         _map?.Dispose();
         _handle.Dispose();
+    }
+
+    // The commonest broken weight file: the small text that Git LFS leaves where the large file should be.
+    private void RefuseGitLfsPointer()
+    {
+        ReadOnlySpan<byte> mark = "version https://git-lfs"u8;
+        if (Length < mark.Length || Length > 1024) return;
+        Span<byte> start = stackalloc byte[mark.Length];
+        Read(0, start);
+        if (start.SequenceEqual(mark)) throw BadFile.Of(Path, "this is a Git LFS pointer, not the file itself; 'git lfs pull' fetches the file.");
     }
 
     private static long SizeOf(string path)

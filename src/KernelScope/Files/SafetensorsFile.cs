@@ -70,7 +70,6 @@ public sealed unsafe class SafetensorsFile : TensorFile
 
     private static List<SafetensorsHeader.Entry> ReadHeader(RawFile file, out long dataStart)
     {
-        GitLfs.Refuse(file);
         if (file.Length < sizeof(ulong)) throw BadFile.Of(file.Path, $"the file has {file.Length} bytes; the header's length alone takes 8.");
         Span<byte> prefix = stackalloc byte[sizeof(ulong)];
         file.Read(0, prefix);

@@ -74,7 +74,7 @@ internal sealed class SaeArrays
     {
         string lower = name.ToLowerInvariant();
         if (!mayBeLowerCase || !_infos.ContainsKey(lower)) return name;
-        return _infos.ContainsKey(name) ? throw BadFile.Of(_file.Path, $"there is both {name} and {lower} in it; which one is meant?") : lower;
+        return _infos.ContainsKey(name) ? throw BadFile.Of(_file.Path, $"there is both {name} and {lower} in it, and no way to know which is meant.") : lower;
     }
 
     private TensorInfo Find(string name) => _infos.TryGetValue(name, out TensorInfo? info) ? info : throw BadFile.Of(_file.Path, $"there is no array {name} in it.");

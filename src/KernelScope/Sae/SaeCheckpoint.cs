@@ -109,6 +109,8 @@ public sealed class SaeCheckpoint : IDisposable
         SaeCheckpoint checkpoint = OfNpz(NpzFile.Open(path));
         return Owning(checkpoint, () =>
         {
+            // Compressed arrays are needed expanded anyway, which checks them.
+            foreach (TensorInfo info in checkpoint._file.Contents) checkpoint._file.TryGet(info.Name, out _);
             if (((NpzFile)checkpoint._file).Length <= VerifyOnOpenLimit) checkpoint.Verify();
             return checkpoint;
         });
