@@ -12,7 +12,10 @@ internal sealed class BpeMerger(TokenizerModel model)
     private readonly PieceTable _pieces = model.Pieces;
     private readonly PriorityQueue<int, ulong> _agenda = new();
 
-    /// <summary>For an UNUSED piece, the length of the left part that the last such candidate was made of.</summary>
+    /// <summary>
+    /// For an UNUSED piece, the length of the left part that it merges from. That depends on nothing around it: what merges inside a
+    /// stretch of text merges in the same order wherever the stretch stands.
+    /// </summary>
     private readonly Dictionary<int, int> _unusedSplits = [];
     private Symbol[] _symbols = new Symbol[64];
     private int _count;
@@ -20,20 +23,19 @@ internal sealed class BpeMerger(TokenizerModel model)
     private struct Symbol
     {
         public int Start, Length, Previous, Next, Id;
-        public bool Frozen;
     }
 
-    /// <summary>Appends one character of the text, or one user-defined symbol (<paramref name="symbolId"/> ≥ 0), which never merges.</summary>
-    public void Add(int start, int length, int symbolId)
+    /// <summary>Appends one character of the text, right after the one before.</summary>
+    public void Add(int start, int length)
     {
         if (_count == _symbols.Length)
             Array.Resize(ref _symbols, _count * 2);
-        _symbols[_count] = new Symbol { Start = start, Length = length, Previous = _count - 1, Next = _count + 1, Id = symbolId, Frozen = symbolId >= 0 };
+        _symbols[_count] = new Symbol { Start = start, Length = length, Previous = _count - 1, Next = _count + 1, Id = None };
         _count++;
     }
 
     /// <summary>Merges what was added, appends its ids, and is empty again.</summary>
-    /// <param name="text">The normalised text that the symbols lie in, with <see cref="PieceTable.Padding"/>.</param>
+    /// <param name="text">The normalised text that the characters lie in, with <see cref="PieceTable.Padding"/>.</param>
     /// <param name="ids">Where the ids go.</param>
     public void Flush(ReadOnlySpan<byte> text, List<int> ids)
     {
@@ -53,7 +55,7 @@ internal sealed class BpeMerger(TokenizerModel model)
     private void Offer(ReadOnlySpan<byte> text, int left)
     {
         int right = _symbols[left].Next;
-        if (right == None || _symbols[left].Frozen || _symbols[right].Frozen)
+        if (right == None)
             return;
         int length = _symbols[left].Length + _symbols[right].Length;
         if (length > _pieces.LongestMergeable)
@@ -87,7 +89,7 @@ internal sealed class BpeMerger(TokenizerModel model)
 
     private void Emit(ReadOnlySpan<byte> text, Symbol symbol, List<int> ids)
     {
-        int id = symbol.Id >= 0 ? symbol.Id : _pieces.Find(text, symbol.Start, symbol.Length);
+        int id = symbol.Id != None ? symbol.Id : _pieces.Find(text, symbol.Start, symbol.Length);
         if (id >= 0 && _unusedSplits.ContainsKey(id))
             TakeApart(text, symbol.Start, symbol.Length, ids);
         else

@@ -50,9 +50,6 @@ internal sealed class PieceTable
     /// <summary>Bytes of the longest piece that two neighbours may merge into.</summary>
     public int LongestMergeable { get; private set; }
 
-    /// <summary>Whether some piece is UNUSED: merged like any other, then taken apart again.</summary>
-    public bool HasUnused { get; private set; }
-
     public ref readonly Piece this[int id] => ref _pieces[id];
 
     /// <summary>The bytes of piece <paramref name="id"/>.</summary>
@@ -68,7 +65,6 @@ internal sealed class PieceTable
             ref readonly Piece piece = ref pieces[id];
             if (!table.TryAdd(id, out int other))
                 throw new InvalidDataException($"{file}: piece {id} (byte {piece.Start}) is '{table.Text(id)}' again, which is piece {other} already.");
-            table.HasUnused |= piece.Type == PieceType.Unused;
             if (piece.IsMergeable)
                 table.LongestMergeable = Math.Max(table.LongestMergeable, piece.Length);
         }
