@@ -144,16 +144,6 @@ internal sealed unsafe class RawFile : IDisposable
         if (start.SequenceEqual(mark)) throw BadFile.Of(Path, "this is a Git LFS pointer, not the file itself; 'git lfs pull' fetches the file.");
     }
 
-    // The commonest broken weight file: the small text that Git LFS leaves where the large file should be.
-    private void RefuseGitLfsPointer()
-    {
-        ReadOnlySpan<byte> mark = "version https://git-lfs"u8;
-        if (Length < mark.Length || Length > 1024) return;
-        Span<byte> start = stackalloc byte[mark.Length];
-        Read(0, start);
-        if (start.SequenceEqual(mark)) throw BadFile.Of(Path, "this is a Git LFS pointer, not the file itself; 'git lfs pull' fetches the file.");
-    }
-
     private static long SizeOf(string path)
     {
         if (!IsPath(path)) throw BadFile.Of(path, "this is no path.");
