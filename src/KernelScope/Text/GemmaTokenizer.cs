@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Unicode;
+using KernelScope.Files;
 
 namespace KernelScope.Text;
 
@@ -57,24 +58,7 @@ public sealed class GemmaTokenizer
 
     /// <summary>Opens a <c>tokenizer.model</c> file.</summary>
     /// <exception cref="InvalidDataException">It is malformed, or a sentencepiece model of another kind than Gemma's.</exception>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
-    public static GemmaTokenizer Open(string path)
-    {
-        var info = new FileInfo(path);
-        if (Directory.Exists(path))
-            throw new InvalidDataException($"{path}: a folder, where a sentencepiece model is expected.");
-        if (!info.Exists)
-            throw new FileNotFoundException($"{path}: no such file.", path);
-        // Pipes and devices are of length 0, too, and opening one might wait for ever.
-        if (info.Length == 0)
-            throw new InvalidDataException($"{path}: an empty file, where a sentencepiece model is expected.");
-        using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
-        if (stream.Length > MaxFileBytes)
-            throw new InvalidDataException($"{path}: {stream.Length} bytes, more than any sentencepiece model has ({MaxFileBytes}).");
-        byte[] padded = new byte[stream.Length + PieceTable.Padding];
-        int length = stream.ReadAtLeast(padded.AsSpan(0, (int)stream.Length), (int)stream.Length, throwOnEndOfStream: false);
-        return new GemmaTokenizer(TokenizerModel.Read(padded, length, path));
-    }
+    public static GemmaTokenizer Open(string path) => Load(RawFile.ReadAll(path, MaxFileBytes), path);
 
     /// <summary>Reads a <c>tokenizer.model</c> from memory.</summary>
     /// <param name="model">The bytes of the file, which are copied.</param>

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
+using KernelScope.Files;
 
 namespace KernelScope.Text;
 
@@ -64,7 +65,7 @@ internal sealed class PieceTable
         {
             ref readonly Piece piece = ref pieces[id];
             if (!table.TryAdd(id, out int other))
-                throw new InvalidDataException($"{file}: piece {id} (byte {piece.Start}) is '{table.Text(id)}' again, which is piece {other} already.");
+                throw new InvalidDataException($"{file}: piece {id} (byte {piece.Start}) is {BadFile.Quote(table.Text(id))} again, which is piece {other} already.");
             if (piece.IsMergeable)
                 table.LongestMergeable = Math.Max(table.LongestMergeable, piece.Length);
         }

@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Unicode;
+using KernelScope.Files;
 
 namespace KernelScope.Text;
 
@@ -208,7 +209,7 @@ internal sealed class TokenizerModel
             else if (Pieces[id].Type == PieceType.Byte)
             {
                 if (!TryParseByte(Pieces.Utf8(id), out byte value))
-                    throw Bad(Pieces[id].Start, $"piece {id} is of type BYTE, but '{Pieces.Text(id)}' is not of the form <0x41>");
+                    throw Bad(Pieces[id].Start, $"piece {id} is of type BYTE, but {BadFile.Quote(Pieces.Text(id))} is not of the form <0x41>");
                 ByteIds[value] = id;
             }
         }
