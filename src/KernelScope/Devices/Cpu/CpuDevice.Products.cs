@@ -1,0 +1,117 @@
+using KernelScope.Files;
+
+namespace KernelScope.Devices.Cpu;
+
+public sealed unsafe partial class CpuDevice
+{
+    // With more rows than this, packing weights into panels pays.
+    private const int DotRows = 32;
+
+    // Rows that meet a packed weight panel: enough to hide the packing, few enough to keep x in the caches.
+    private const int MaxRows = 768;
+
+    // A worker's share of weights at a time, read as one stream.
+    private const int UnitBytes = 1 << 17;
+
+    /// <inheritdoc/>
+    protected override void LinearCore(Mat x, Weight weight, Mat destination)
+    {
+        HostWeight w = HostWeight.Of(weight);
+        for (int first = 0, rows; first < x.Rows; first += rows)
+        {
+            rows = ChunkRows(x.Rows, first);
+            Mat y = destination.RowRange(first, rows);
+            var job = new LinearJob { Product = Prepare(x.RowRange(first, rows), w), Y = HostBuffer.Pointer(y), Stride = y.Stride };
+            Share(&job.Product, 0);
+            _pool.Run(_kernels.Linear, &job, Ceiling(w.Rows, job.Product.UnitOutputs));
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination)
+    {
+        HostWeight w = HostWeight.Of(gateUp);
+        for (int first = 0, rows; first < x.Rows; first += rows)
+        {
+            rows = ChunkRows(x.Rows, first);
+            Mat y = destination.RowRange(first, rows);
+            var job = new LinearJob { Product = Prepare(x.RowRange(first, rows), w), Y = HostBuffer.Pointer(y), Stride = y.Stride };
+            job.Product.UnitOutputs /= 2;
+            Share(&job.Product, 2L * rows * job.Product.UnitOutputs);
+            _pool.Run(_kernels.GatedGelu, &job, Ceiling(w.Rows / 2, job.Product.UnitOutputs));
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void CrossEntropyCore(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination)
+    {
+        HostWeight w = HostWeight.Of(unembedding);
+        for (int first = 0, rows; first < x.Rows; first += rows)
+        {
+            rows = ChunkRows(x.Rows, first);
+            fixed (int* pinned = targets[first..])
+            {
+                var job = new CrossEntropyJob { Product = Prepare(x.RowRange(first, rows), w), Cap = cap, Targets = pinned };
+                job.BlockOutputs = job.Product.UnitOutputs;
+                // Few slices, so that their maxima and sums are few too.
+                job.Product.UnitOutputs *= Math.Max(1, 2048 / job.BlockOutputs);
+                int units = Ceiling(w.Rows, job.Product.UnitOutputs);
+                Share(&job.Product, (long)rows * job.BlockOutputs);
+                job.Parts = (SoftmaxPart*)_own.Bytes((long)units * rows * sizeof(SoftmaxPart));
+                job.TargetLogits = (float*)_counts.Bytes((long)rows * sizeof(float));
+                _pool.Run(_kernels.CrossEntropy, &job, units);
+                for (int t = 0; t < rows; t++)
+                    HostBuffer.Row(destination, first + t)[0] = _kernels.MergeCrossEntropy(&job, units, t);
+            }
+        }
+    }
+
+    /// <summary>Rows of the chunk that begins at <paramref name="first"/>: chunks of nearly equal size.</summary>
+    private static int ChunkRows(int rows, int first) => Math.Min(rows - first, Ceiling(rows, Ceiling(rows, MaxRows)));
+
+    /// <summary>Describes a product and chooses its kernels by rows, storage and sizes.</summary>
+    private Product Prepare(Mat x, HostWeight weight)
+    {
+        var product = new Product
+        {
+            X = HostBuffer.Pointer(x),
+            XStride = x.Stride,
+            Rows = x.Rows,
+            Inputs = weight.Columns,
+            Outputs = weight.Rows,
+            Parts = PartsOf(weight, _parts),
+            PartCount = weight.Parts.Length,
+        };
+        bool transposed = false;
+        int elementSize = 0;
+        for (int p = 0; p < product.PartCount; p++)
+        {
+            transposed |= product.Parts[p].Transposed;
+            elementSize = Math.Max(elementSize, product.Parts[p].DType.ByteSize());
+        }
+
+        if (x.Rows > (transposed ? 1 : DotRows))
+        {
+            product.PanelOutputs = 128;
+            product.PanelInputs = transposed ? 256 : 512;
+            product.UnitOutputs = 128;
+            product.PackedX = (float*)_packed.Bytes((long)Ceiling(x.Rows, _kernels.TileRows) * _kernels.TileRows * weight.Columns * sizeof(float));
+        }
+        else
+        {
+            long rowBytes = Math.Max(1, (long)weight.Columns * elementSize);
+            product.UnitOutputs = transposed ? 512 : (int)Math.Clamp(UnitBytes / rowBytes / 32 * 32, 32, 256);
+        }
+
+        return product;
+    }
+
+    /// <summary>Gives every worker memory for a weight panel and <paramref name="own"/> values of the op's, and packs x where kernels want that.</summary>
+    private void Share(Product* product, long own)
+    {
+        product->ScratchStride = (((long)product->PanelOutputs * product->PanelInputs) + own + 1023) / 1024 * 1024;
+        product->Scratch = _work.Floats(product->ScratchStride * _pool.Workers);
+        if (product->PackedX != null)
+            _pool.Run(_kernels.PackX, product, Ceiling(product->Rows, _kernels.TileRows));
+    }
+}

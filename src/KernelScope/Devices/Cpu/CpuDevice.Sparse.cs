@@ -1,0 +1,161 @@
+namespace KernelScope.Devices.Cpu;
+
+public sealed unsafe partial class CpuDevice
+{
+    /// <inheritdoc/>
+    protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
+    {
+        long keys = (long)position + q.Rows;
+        if (shape.Window > 0)
+            keys = Math.Min(keys, shape.Window);
+        var job = new AttendJob
+        {
+            Q = HostBuffer.Pointer(q),
+            QStride = q.Stride,
+            Cache = Slots(cache),
+            Heads = shape.HeadCount,
+            Position = position,
+            Scale = shape.Scale,
+            Cap = shape.Softcap,
+            Window = shape.Window,
+            Y = HostBuffer.Pointer(destination),
+            Stride = destination.Stride,
+            ScratchStride = (keys + 31) / 16 * 16,
+        };
+        job.Scratch = _work.Floats(job.ScratchStride * _pool.Workers);
+        _pool.Run(_kernels.Attend, &job, q.Rows * shape.HeadCount);
+    }
+
+    /// <inheritdoc/>
+    protected override void TopKCore(Mat x, int k, SparseCodes destination)
+    {
+        HostCodes lists = HostCodes.Of(destination);
+        lists.Begin(x.Rows);
+        int rowsAtOnce = Math.Max(1, (1 << 20) / Math.Max(1, k));
+        for (int first = 0; first < x.Rows; first += rowsAtOnce)
+            TopKOfRows(x.RowRange(first, Math.Min(rowsAtOnce, x.Rows - first)), k, lists);
+    }
+
+    private void TopKOfRows(Mat x, int k, HostCodes lists)
+    {
+        int columns = k <= 1024 ? 32768 : x.Columns;
+        var job = new TopKJob { X = HostBuffer.Pointer(x), XStride = x.Stride, Columns = x.Columns, K = k, SliceColumns = columns };
+        job.Slices = columns == 0 ? 0 : Ceiling(x.Columns, columns);
+        int count = job.Slices * k;
+        job.Keys = (ulong*)_own.Bytes((long)x.Rows * count * sizeof(ulong));
+        _pool.Run(_kernels.TopK, &job, x.Rows * job.Slices);
+        _pool.Run(_kernels.MergeTopK, &job, x.Rows);
+        for (int t = 0; t < x.Rows; t++)
+        {
+            ulong* keys = job.Keys + ((long)t * count);
+            for (int n = 1; n <= k; n++)
+            {
+                int index = TopKKey.Index(keys[count - n]);
+                lists.Add(index, job.X[(t * job.XStride) + index]);
+            }
+
+            lists.EndRow();
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void SaeEncodeCore(Mat x, SaeParameters sae, SparseCodes destination)
+    {
+        HostCodes codes = HostCodes.Of(destination);
+        codes.Begin(x.Rows);
+        for (int first = 0, rows; first < x.Rows; first += rows)
+        {
+            rows = ChunkRows(x.Rows, first);
+            EncodeRows(x.RowRange(first, rows), sae, codes);
+        }
+    }
+
+    private void EncodeRows(Mat x, SaeParameters sae, HostCodes codes)
+    {
+        var job = new SaeEncodeJob
+        {
+            Product = Prepare(x, HostWeight.Of(sae.Encoder)),
+            Bias = HostBuffer.Pointer(sae.EncoderBias),
+            Threshold = HostBuffer.Pointer(sae.Threshold),
+            Lists = (EntryList*)_lists.Bytes(0),
+        };
+        int width = job.Product.UnitOutputs;
+        int units = Ceiling(sae.FeatureCount, width);
+        job.UnitCount = units;
+        job.Units = (EncodedUnit*)_own.Bytes((long)units * sizeof(EncodedUnit));
+        job.Counts = (int*)_counts.Bytes((long)units * x.Rows * sizeof(int));
+        for (int worker = 0; worker < _pool.Workers; worker++)
+            job.Lists[worker].Count = 0;
+        Share(&job.Product, (long)x.Rows * width);
+        _pool.Run(_kernels.SaeEncode, &job, units);
+        for (int t = 0; t < x.Rows; t++)
+        {
+            for (int unit = 0; unit < units; unit++)
+            {
+                int count = job.Counts[((long)t * units) + unit];
+                EncodedUnit* found = job.Units + unit;
+                EntryList* list = job.Lists + found->Worker;
+                codes.Add(new ReadOnlySpan<int>(list->Features + found->Next, count), new ReadOnlySpan<float>(list->Values + found->Next, count));
+                found->Next += count;
+            }
+
+            codes.EndRow();
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination)
+    {
+        CodeList list = HostCodes.Of(codes).List;
+        HostWeight decoder = HostWeight.Of(sae.Decoder);
+        fixed (long* starts = list.RowStart)
+        fixed (int* features = list.Feature)
+        fixed (float* values = list.Value)
+        {
+            var job = new SaeDecodeJob
+            {
+                Parts = PartsOf(decoder, _parts),
+                PartCount = decoder.Parts.Length,
+                Features = sae.FeatureCount,
+                Outputs = sae.OutputDim,
+                Bias = HostBuffer.Pointer(sae.DecoderBias),
+                RowStart = starts,
+                Feature = features,
+                Value = values,
+                Y = HostBuffer.Pointer(destination),
+                Stride = destination.Stride,
+                Rows = destination.Rows,
+                UnitOutputs = 512,
+            };
+            _pool.Run(_kernels.SaeDecode, &job, destination.Rows * Ceiling(sae.OutputDim, job.UnitOutputs));
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
+    {
+        HostWeight encoder = HostWeight.Of(sae.Encoder);
+        HostWeight decoder = HostWeight.Of(sae.Decoder);
+        fixed (FeatureEdit* pinned = edits)
+        {
+            var job = new SaeEditJob
+            {
+                X = HostBuffer.Pointer(read),
+                XStride = read.Stride,
+                Inputs = sae.InputDim,
+                Features = sae.FeatureCount,
+                Encoder = PartsOf(encoder, _parts),
+                Decoder = PartsOf(decoder, _decoderParts),
+                DecoderParts = decoder.Parts.Length,
+                Bias = HostBuffer.Pointer(sae.EncoderBias),
+                Threshold = HostBuffer.Pointer(sae.Threshold),
+                Edits = pinned,
+                EditCount = edits.Length,
+                Strengths = _own.Floats((long)destination.Rows * edits.Length),
+                Y = HostBuffer.Pointer(destination),
+                Stride = destination.Stride,
+            };
+            _pool.Run(_kernels.SaeEdit, &job, destination.Rows);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+namespace KernelScope.Devices.Cpu;
+
+/// <summary>The host's processor: vectors of the widest kind it has, a fixed number of threads, weights where they lie in their files.</summary>
+/// <remarks>
+/// Work is cut into units by shapes alone, and a unit's sums do not depend on who computes it: any number of threads gives the same bits. Another instruction set may give others.
+/// Ops may be called from one thread at a time.
+/// </remarks>
+public sealed unsafe partial class CpuDevice : HostDevice
+{
+    // Rows of an element-wise op that are worth a thread's attention.
+    private const int UnitElements = 16384;
+
+    private readonly WorkerPool _pool;
+    private readonly KernelTable _kernels = KernelTable.Create();
+    private readonly NativeScratch _parts = new();
+    private readonly NativeScratch _decoderParts = new();
+    private readonly NativeScratch _packed = new();
+    private readonly NativeScratch _work = new();
+    private readonly NativeScratch _own = new();
+    private readonly NativeScratch _counts = new();
+    private readonly NativeScratch _lists;
+
+    /// <summary>Starts the threads.</summary>
+    /// <param name="threads">Number of threads, the caller's included; 0: one for every core.</param>
+    /// <param name="precision">Only <see cref="Precision.Exact"/>.</param>
+    /// <exception cref="ArgumentOutOfRangeException">Fewer than 0 or more than 1024 threads.</exception>
+    /// <exception cref="ArgumentException">A precision that this device does not have.</exception>
+    public CpuDevice(int threads = 0, Precision precision = Precision.Exact)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(threads);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(threads, 1024);
+        if (precision != Precision.Exact)
+            throw new ArgumentException("The cpu device computes in exact precision only; 'fast' needs another device.", nameof(precision));
+        _pool = new WorkerPool(threads == 0 ? Math.Clamp(Environment.ProcessorCount, 1, 1024) : threads);
+        _lists = new NativeScratch();
+        long bytes = (long)_pool.Workers * sizeof(EntryList);
+        new Span<byte>(_lists.Bytes(bytes), (int)bytes).Clear();
+    }
+
+    /// <inheritdoc/>
+    public override string Name => "cpu";
+
+    /// <summary>Number of threads that compute, the caller's included.</summary>
+    public int Threads => _pool.Workers;
+
+    /// <summary>The vectors that the kernels use: <c>AVX-512</c>, <c>AVX2</c> or <c>portable</c>.</summary>
+    public string InstructionSet => _kernels.Name;
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _pool.Dispose();
+            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_parts, _decoderParts, _packed, _work, _own, _counts])
+                scratch.Dispose();
+            var lists = (EntryList*)_lists.Bytes(0);
+            for (int worker = 0; worker < _pool.Workers && lists != null; worker++)
+                lists[worker].Free();
+            _lists.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
+
+    /// <inheritdoc/>
+    protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination)
+    {
+        RowJob job = Rows(destination, destination, scale);
+        job.Parts = PartsOf(HostWeight.Of(table), _parts);
+        fixed (int* pinned = tokens)
+        {
+            job.Tokens = pinned;
+            Run(_kernels.Embed, &job);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void NormalizeCore(Mat x, float epsilon, Mat destination)
+    {
+        RowJob job = Rows(x, destination, epsilon);
+        Run(_kernels.Normalize, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void ApplyGainCore(Mat unit, Mat gain, Mat destination)
+    {
+        RowJob job = Rows(unit, destination, 0);
+        job.Gain = HostBuffer.Pointer(gain);
+        Run(_kernels.ApplyGain, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void RmsNormCore(Mat x, Mat gain, float epsilon, Mat destination)
+    {
+        RowJob job = Rows(x, destination, epsilon);
+        job.Gain = HostBuffer.Pointer(gain);
+        Run(_kernels.RmsNorm, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void AddNormedThenNormCore(Mat branch, Mat postGain, Mat nextGain, float epsilon, Mat resid, Mat normed)
+    {
+        RowJob job = Rows(branch, resid, epsilon);
+        job.Gain = HostBuffer.Pointer(postGain);
+        job.NextGain = HostBuffer.Pointer(nextGain);
+        job.Z = HostBuffer.Pointer(normed);
+        job.ZStride = normed.Stride;
+        Run(_kernels.AddNormedThenNorm, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void RopeCore(Mat x, int position, Mat cosSin)
+    {
+        RowJob job = Rows(x, x, 0);
+        job.Gain = HostBuffer.Pointer(cosSin);
+        job.ZStride = cosSin.Stride;
+        job.HeadDim = cosSin.Columns;
+        job.Position = position;
+        Run(_kernels.Rope, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void StoreCore(Mat k, Mat v, int position, KvLayer cache)
+    {
+        RowJob job = Rows(k, v, 0);
+        job.Cache = Slots(cache);
+        job.Position = position;
+        Run(_kernels.Store, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void SoftcapCore(Mat x, float cap)
+    {
+        RowJob job = Rows(x, x, cap);
+        Run(_kernels.Softcap, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void AddScaledCore(Mat x, float alpha, Mat destination)
+    {
+        RowJob job = Rows(x, destination, alpha);
+        job.XStride = x.Rows == 1 ? 0 : x.Stride;
+        job.Rows = destination.Rows;
+        Run(_kernels.AddScaled, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void CopyCore(Mat x, Mat destination)
+    {
+        RowJob job = Rows(x, destination, 0);
+        Run(_kernels.Copy, &job);
+    }
+
+    private static RowJob Rows(Mat x, Mat y, float scalar) => new()
+    {
+        X = HostBuffer.Pointer(x),
+        XStride = x.Stride,
+        Y = HostBuffer.Pointer(y),
+        YStride = y.Stride,
+        Rows = y.Rows,
+        Columns = y.Columns,
+        Scalar = scalar,
+    };
+
+    private void Run(delegate*<void*, int, int, void> kernel, RowJob* job)
+    {
+        job->UnitRows = Math.Max(1, UnitElements / Math.Max(1, job->Columns));
+        _pool.Run(kernel, job, Ceiling(job->Rows, job->UnitRows));
+    }
+
+    private static KvSlots Slots(KvLayer cache) => new()
+    {
+        Keys = HostBuffer.Pointer(cache.Keys),
+        Values = HostBuffer.Pointer(cache.Values),
+        Heads = cache.KvHeadCount,
+        Capacity = cache.Capacity,
+        HeadDim = cache.HeadDim,
+    };
+
+    private static StoredPart* PartsOf(HostWeight weight, NativeScratch memory)
+    {
+        var parts = (StoredPart*)memory.Bytes((long)weight.Parts.Length * sizeof(StoredPart));
+        for (int p = 0; p < weight.Parts.Length; p++)
+        {
+            ref HostPart part = ref weight.Parts[p];
+            parts[p] = new StoredPart
+            {
+                Pointer = part.Pointer,
+                DType = part.DType,
+                FirstOutput = part.FirstRow,
+                Outputs = part.Rows,
+                Transposed = part.Transposed,
+            };
+        }
+
+        return parts;
+    }
+
+    private static int Ceiling(int count, int size) => (int)(((long)count + size - 1) / size);
+}

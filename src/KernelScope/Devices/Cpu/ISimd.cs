@@ -1,0 +1,72 @@
+namespace KernelScope.Devices.Cpu;
+
+/// <summary>The vector operations that kernels are made of, for one width: kernels are written once, over (S, V).</summary>
+/// <typeparam name="V">The vector of float32 values.</typeparam>
+/// <remarks>Each member is one or a few instructions; calls vanish, because S is a struct that the compiler knows.</remarks>
+internal unsafe interface ISimd<V>
+    where V : struct
+{
+    /// <summary>Number of float32 values in a vector.</summary>
+    static abstract int Lanes { get; }
+
+    /// <summary>Rows of the register tile of a matrix product (two vectors wide), as many as the registers hold.</summary>
+    static abstract int TileRows { get; }
+
+    static abstract V All(float value);
+
+    static abstract V Load(float* source);
+
+    /// <summary>Widens bfloat16 values, at any address.</summary>
+    static abstract V LoadBf16(byte* source);
+
+    /// <summary>Widens IEEE float16 values, at any address.</summary>
+    static abstract V LoadF16(byte* source);
+
+    /// <summary>Rounds float64 values to float32, at any address.</summary>
+    static abstract V LoadF64(byte* source);
+
+    static abstract void Store(V value, float* destination);
+
+    static abstract V Add(V a, V b);
+
+    static abstract V Subtract(V a, V b);
+
+    static abstract V Multiply(V a, V b);
+
+    static abstract V Divide(V a, V b);
+
+    /// <summary>a·b + c, rounded once where the machine can.</summary>
+    static abstract V MultiplyAdd(V a, V b, V c);
+
+    /// <summary>The smaller of a limit and x; x where x is NaN.</summary>
+    static abstract V AtMost(V limit, V x);
+
+    /// <summary>The larger of a limit and x; x where x is NaN.</summary>
+    static abstract V AtLeast(V limit, V x);
+
+    /// <summary>The larger of two; NaN where either is NaN.</summary>
+    static abstract V Max(V a, V b);
+
+    static abstract V Abs(V x);
+
+    /// <summary>The absolute value of one with the sign of another.</summary>
+    static abstract V CopySign(V magnitude, V sign);
+
+    /// <summary>The nearest whole number, ties to even.</summary>
+    static abstract V Round(V x);
+
+    /// <summary>x · 2^n for whole n from −252 to 254, without overflow on the way.</summary>
+    static abstract V Scale(V x, V n);
+
+    /// <summary>Bit i is set where a_i &gt; b_i.</summary>
+    static abstract uint GreaterMask(V a, V b);
+
+    /// <summary>Bit i is set where a_i &gt; b_i or either is NaN.</summary>
+    static abstract uint NotAtMostMask(V a, V b);
+
+    /// <summary>The sum of the lanes, always in the same order.</summary>
+    static abstract float Sum(V x);
+
+    /// <summary>The largest lane; NaN if one is NaN.</summary>
+    static abstract float MaxLane(V x);
+}

@@ -1,0 +1,133 @@
+using System.Runtime.CompilerServices;
+using KernelScope.Files;
+
+namespace KernelScope.Devices.Cpu;
+
+/// <summary>Arguments of <see cref="SaeDecodeOps{S, V}"/>.</summary>
+internal unsafe struct SaeDecodeJob
+{
+    /// <summary>W_dec's stored matrices.</summary>
+    public StoredPart* Parts;
+
+    public int PartCount;
+
+    /// <summary>Number of features.</summary>
+    public int Features;
+
+    /// <summary>Number of outputs.</summary>
+    public int Outputs;
+
+    /// <summary>b_dec.</summary>
+    public float* Bias;
+
+    /// <summary>Where each row's pairs begin.</summary>
+    public long* RowStart;
+
+    public int* Feature;
+
+    public float* Value;
+
+    public float* Y;
+
+    public long Stride;
+
+    public int Rows;
+
+    /// <summary>Outputs of one unit.</summary>
+    public int UnitOutputs;
+}
+
+/// <summary>Sparse SAE decoder: only the rows of active features are read.</summary>
+/// <remarks>
+/// Equation: y[t] = b_dec + Σ_f value_f·W_dec[f], in list order for every output. Partition: a unit is one row and a slice of outputs, slice by slice, so that rows which
+/// share features find them in a cache. Bytes: active features · d_out · element size; flops: twice the number of values read.
+/// </remarks>
+internal static unsafe class SaeDecodeOps<S, V>
+    where S : struct, ISimd<V>
+    where V : struct
+{
+    public static void Unit(void* argument, int unit, int worker)
+    {
+        var job = (SaeDecodeJob*)argument;
+        int t = unit % job->Rows;
+        int first = unit / job->Rows * job->UnitOutputs;
+        int end = Math.Min(first + job->UnitOutputs, job->Outputs);
+        float* y = job->Y + (t * job->Stride);
+        new ReadOnlySpan<float>(job->Bias + first, end - first).CopyTo(new Span<float>(y + first, end - first));
+        int start = (int)job->RowStart[t];
+        int count = (int)(job->RowStart[t + 1] - job->RowStart[t]);
+        for (int p = 0; p < job->PartCount; p++)
+        {
+            StoredPart* part = job->Parts + p;
+            int from = Math.Max(first, part->FirstOutput);
+            int to = Math.Min(end, part->FirstOutput + part->Outputs);
+            if (from < to)
+                AddFeatures(part, job->Features, job->Feature + start, job->Value + start, count, from - part->FirstOutput, to - from, y + from);
+        }
+    }
+
+    /// <summary>y[j] += Σ_n value_n·W[feature_n, first + j].</summary>
+    public static void AddFeatures(StoredPart* part, int features, int* feature, float* value, int count, int first, int outputs, float* y)
+    {
+        if (!part->Transposed)
+        {
+            AddStrided(part, features, feature, value, count, first, outputs, y);
+            return;
+        }
+
+        switch (part->DType)
+        {
+            case DType.F32:
+                AddRows<ElementF32>(part, feature, value, count, first, outputs, y);
+                break;
+            case DType.BF16:
+                AddRows<ElementBf16>(part, feature, value, count, first, outputs, y);
+                break;
+            case DType.F16:
+                AddRows<ElementF16>(part, feature, value, count, first, outputs, y);
+                break;
+            default:
+                AddRows<ElementF64>(part, feature, value, count, first, outputs, y);
+                break;
+        }
+    }
+
+    private static void AddRows<E>(StoredPart* part, int* feature, float* value, int count, int first, int outputs, float* y)
+        where E : struct, IElement
+    {
+        byte* w = part->Pointer + ((long)first * E.Size);
+        long rowBytes = (long)part->Outputs * E.Size;
+        int n = 0;
+        for (; n + 4 <= count; n += 4)
+            RowSum<S, V>.AddFour<E>(w + (feature[n] * rowBytes), w + (feature[n + 1] * rowBytes), w + (feature[n + 2] * rowBytes), w + (feature[n + 3] * rowBytes), value + n, y, outputs);
+        for (; n < count; n++)
+            RowSum<S, V>.AddOne<E>(w + (feature[n] * rowBytes), value[n], y, outputs);
+    }
+
+    /// <summary>Stored [out, in]: a feature is a column. No published SAE is stored so; it is correct, not fast.</summary>
+    private static void AddStrided(StoredPart* part, int features, int* feature, float* value, int count, int first, int outputs, float* y)
+    {
+        for (int j = 0; j < outputs; j++)
+        {
+            for (int n = 0; n < count; n++)
+                y[j] += value[n] * (float)StoredValue.At(part, features, first + j, feature[n]);
+        }
+    }
+}
+
+/// <summary>Single elements of stored matrices.</summary>
+internal static unsafe class StoredValue
+{
+    /// <summary>Element (output <paramref name="r"/>, input <paramref name="i"/>) of a part with <paramref name="inputs"/> inputs.</summary>
+    public static double At(StoredPart* part, int inputs, int r, int i)
+    {
+        long n = part->Transposed ? ((long)i * part->Outputs) + r : ((long)r * inputs) + i;
+        return part->DType switch
+        {
+            DType.F32 => Unsafe.ReadUnaligned<float>(part->Pointer + (n * sizeof(float))),
+            DType.BF16 => BitConverter.UInt32BitsToSingle((uint)Unsafe.ReadUnaligned<ushort>(part->Pointer + (n * sizeof(ushort))) << 16),
+            DType.F16 => (double)Unsafe.ReadUnaligned<Half>(part->Pointer + (n * sizeof(ushort))),
+            _ => Unsafe.ReadUnaligned<double>(part->Pointer + (n * sizeof(double))),
+        };
+    }
+}

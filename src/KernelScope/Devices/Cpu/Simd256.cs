@@ -1,0 +1,81 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace KernelScope.Devices.Cpu;
+
+/// <summary>Vectors of 8 values, for processors with AVX2 and FMA.</summary>
+internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
+{
+    public static int Lanes => 8;
+
+    public static int TileRows => 6;
+
+    public static Vector256<float> All(float value) => Vector256.Create(value);
+
+    public static Vector256<float> Load(float* source) => Vector256.Load(source);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> LoadBf16(byte* source) => (Widen16(source) << 16).AsSingle();
+
+    /// <summary>Moves the 15 magnitude bits into place and multiplies by 2^112, which is exact and handles subnormals; an exponent of all ones becomes one again.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> LoadF16(byte* source)
+    {
+        Vector256<uint> bits = Widen16(source);
+        Vector256<uint> magnitude = (bits & Vector256.Create(0x7FFFu)) << 13;
+        Vector256<uint> scaled = (magnitude.AsSingle() * Vector256.Create(5.192296858534828e33f)).AsUInt32();
+        Vector256<uint> special = Vector256.GreaterThan(magnitude.AsInt32(), Vector256.Create(0x0F7FFFFF)).AsUInt32() & Vector256.Create(0x7F800000u);
+        return (scaled | special | ((bits & Vector256.Create(0x8000u)) << 16)).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> LoadF64(byte* source) =>
+        Vector256.Narrow(Vector256.Load((double*)source), Vector256.Load((double*)source + (8 / 2)));
+
+    public static void Store(Vector256<float> value, float* destination) => value.Store(destination);
+
+    public static Vector256<float> Add(Vector256<float> a, Vector256<float> b) => a + b;
+
+    public static Vector256<float> Subtract(Vector256<float> a, Vector256<float> b) => a - b;
+
+    public static Vector256<float> Multiply(Vector256<float> a, Vector256<float> b) => a * b;
+
+    public static Vector256<float> Divide(Vector256<float> a, Vector256<float> b) => a / b;
+
+    public static Vector256<float> MultiplyAdd(Vector256<float> a, Vector256<float> b, Vector256<float> c) => Vector256.FusedMultiplyAdd(a, b, c);
+
+    public static Vector256<float> AtMost(Vector256<float> limit, Vector256<float> x) => Vector256.ConditionalSelect(Vector256.LessThan(limit, x), limit, x);
+
+    public static Vector256<float> AtLeast(Vector256<float> limit, Vector256<float> x) => Vector256.ConditionalSelect(Vector256.GreaterThan(limit, x), limit, x);
+
+    public static Vector256<float> Max(Vector256<float> a, Vector256<float> b) => Vector256.Max(a, b);
+
+    public static Vector256<float> Abs(Vector256<float> x) => Vector256.Abs(x);
+
+    public static Vector256<float> CopySign(Vector256<float> magnitude, Vector256<float> sign) => Vector256.CopySign(magnitude, sign);
+
+    public static Vector256<float> Round(Vector256<float> x) => Vector256.Round(x);
+
+    /// <summary>In two halves, because 2^n itself may be outside the exponents of float32.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> Scale(Vector256<float> x, Vector256<float> n)
+    {
+        Vector256<int> whole = Vector256.ConvertToInt32(n);
+        Vector256<int> half = whole >> 1;
+        return x * PowerOfTwo(half) * PowerOfTwo(whole - half);
+    }
+
+    public static uint GreaterMask(Vector256<float> a, Vector256<float> b) => (uint)Vector256.GreaterThan(a, b).ExtractMostSignificantBits();
+
+    public static uint NotAtMostMask(Vector256<float> a, Vector256<float> b) => (uint)(~Vector256.LessThanOrEqual(a, b)).ExtractMostSignificantBits();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Sum(Vector256<float> x) => Simd128.Sum(x.GetLower() + x.GetUpper());
+
+    public static float MaxLane(Vector256<float> x) => Simd128.MaxLane(Vector128.Max(x.GetLower(), x.GetUpper()));
+
+    private static Vector256<float> PowerOfTwo(Vector256<int> n) => ((n + Vector256.Create(127)) << 23).AsSingle();
+
+    private static Vector256<uint> Widen16(byte* source) => Avx2.ConvertToVector256Int32(Vector128.Load((ushort*)source)).AsUInt32();
+}
