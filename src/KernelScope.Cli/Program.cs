@@ -1,1 +1,3 @@
-return 0;
+using KernelScope.Cli;
+
+return CommandLine.Run(args);

@@ -6,7 +6,8 @@ public sealed class ModelFolder
     private const string SingleName = "model.safetensors";
     private const string IndexName = "model.safetensors.index.json";
 
-    private ModelFolder(string path) => Path = path;
+    /// <summary>The layout below a path, of which nothing is looked at yet; it need not exist.</summary>
+    internal ModelFolder(string path) => Path = path;
 
     /// <summary>The folder that holds the files: of a hub-cache entry, the snapshot.</summary>
     public string Path { get; }

@@ -38,7 +38,12 @@ public sealed unsafe class NpzFile : TensorFile
     public static NpzFile Open(string path)
     {
         ArgumentNullException.ThrowIfNull(path);
-        RawFile file = RawFile.Open(path);
+        return Of(RawFile.Open(path));
+    }
+
+    /// <summary>Opens what is open already; it then owns the file, also if this throws.</summary>
+    internal static NpzFile Of(RawFile file)
+    {
         try
         {
             return new NpzFile(file, [.. ZipDirectory.Read(file).Select(zip => new Entry(zip, ReadHeader(file, zip)))]);

@@ -9,7 +9,8 @@ namespace KernelScope.Files;
 /// </summary>
 internal sealed unsafe class RawFile : IDisposable
 {
-    private readonly SafeFileHandle _handle;
+    private readonly SafeFileHandle? _handle;
+    private readonly byte* _memory;
     private MemoryMappedFile? _map;
     private MemoryMappedViewAccessor? _view;
 
@@ -17,6 +18,13 @@ internal sealed unsafe class RawFile : IDisposable
     {
         Path = path;
         _handle = handle;
+        Length = length;
+    }
+
+    private RawFile(string name, byte* memory, long length)
+    {
+        Path = name;
+        _memory = memory;
         Length = length;
     }
 
@@ -50,6 +58,9 @@ internal sealed unsafe class RawFile : IDisposable
         }
     }
 
+    /// <summary>Bytes that lie in memory already, such as an embedded resource, under a name that messages call it. They must outlive everything that reads them.</summary>
+    public static RawFile OfMemory(string name, byte* first, long length) => new(name, first, length);
+
     /// <summary>Whether something of that name is there, a link that leads nowhere included.</summary>
     public static bool IsThere(string path) => IsPath(path) && (File.Exists(path) || Directory.Exists(path) || new FileInfo(path).LinkTarget is not null);
 
@@ -66,6 +77,11 @@ internal sealed unsafe class RawFile : IDisposable
     /// <summary>Fills <paramref name="destination"/> from <paramref name="offset"/> on.</summary>
     public void Read(long offset, Span<byte> destination)
     {
+        if (_handle is null)
+        {
+            CopyFromMemory(offset, destination);
+            return;
+        }
         try
         {
             while (!destination.IsEmpty)
@@ -85,6 +101,7 @@ internal sealed unsafe class RawFile : IDisposable
     /// <summary>Maps the file, once, and gives its first byte; valid until disposal.</summary>
     public byte* Map()
     {
+        if (_handle is null) return _memory;
         try
         {
             if (_view is null)
@@ -108,7 +125,13 @@ internal sealed unsafe class RawFile : IDisposable
     {
         _view?.Dispose();
         _map?.Dispose();
-        _handle.Dispose();
+        _handle?.Dispose();
+    }
+
+    private void CopyFromMemory(long offset, Span<byte> destination)
+    {
+        if (offset < 0 || offset > Length - destination.Length) throw BadFile.Of(Path, $"it ended at byte {Length}.");
+        new ReadOnlySpan<byte>(_memory + offset, destination.Length).CopyTo(destination);
     }
 
     // The commonest broken weight file: the small text that Git LFS leaves where the large file should be.

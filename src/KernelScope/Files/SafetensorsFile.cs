@@ -38,7 +38,12 @@ public sealed unsafe class SafetensorsFile : TensorFile
     public static SafetensorsFile Open(string path)
     {
         ArgumentNullException.ThrowIfNull(path);
-        RawFile file = RawFile.Open(path);
+        return Of(RawFile.Open(path));
+    }
+
+    /// <summary>Opens what is open already; it then owns the file, also if this throws.</summary>
+    internal static SafetensorsFile Of(RawFile file)
+    {
         try
         {
             List<SafetensorsHeader.Entry> entries = ReadHeader(file, out long dataStart);

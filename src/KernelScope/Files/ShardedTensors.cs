@@ -19,9 +19,12 @@ public sealed class ShardedTensors : IDisposable
 
     /// <summary>Opens one safetensors file.</summary>
     /// <exception cref="InvalidDataException">It cannot be read or is malformed.</exception>
-    public static ShardedTensors OpenSingle(string path) => Open(path, tensors =>
+    public static ShardedTensors OpenSingle(string path) => OfFile(SafetensorsFile.Open(path));
+
+    /// <summary>The tensors of a file that is open already; this then owns the file.</summary>
+    internal static ShardedTensors OfFile(SafetensorsFile file) => Open(file.Path, tensors =>
     {
-        SafetensorsFile file = tensors.Add(path);
+        tensors._files.Add(file);
         foreach (TensorInfo info in file.Contents) tensors._fileOf.Add(info.Name, file);
     });
 

@@ -73,8 +73,12 @@ public sealed class Gemma2Checkpoint : IDisposable
     public static Gemma2Checkpoint Open(ModelFolder folder)
     {
         ArgumentNullException.ThrowIfNull(folder);
-        Gemma2Config config = Gemma2Config.Read(folder);
-        ShardedTensors weights = folder.OpenWeights();
+        return Open(folder, Gemma2Config.Read(folder), folder.OpenWeights());
+    }
+
+    /// <summary>A checkpoint whose weights are open already, such as an embedded one; it then owns them, also if this throws.</summary>
+    internal static Gemma2Checkpoint Open(ModelFolder folder, Gemma2Config config, ShardedTensors weights)
+    {
         try
         {
             return new Gemma2Checkpoint(folder, config, weights);

@@ -1,0 +1,83 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Runtime.InteropServices;
+
+namespace KernelScope.Cli;
+
+/// <summary>The program: parses, runs a verb, and turns what happened into an exit code.</summary>
+internal static class CommandLine
+{
+    private const string Description = "Runs Gemma 2 and Gemma Scope sparse autoencoders from their files. Without --model it runs a small trained model that it carries.";
+
+    /// <summary>Runs the verb that the arguments name.</summary>
+    public static int Run(string[] args)
+    {
+        using var streams = new Streams();
+        using var stop = new CancellationTokenSource();
+        int signalled = 0;
+        using PosixSignalRegistration interrupt = StopOn(PosixSignal.SIGINT, ExitCode.Interrupted);
+        using PosixSignalRegistration terminate = StopOn(PosixSignal.SIGTERM, ExitCode.Terminated);
+        int code = Run(args, new Surroundings(streams, stop.Token));
+        return code == ExitCode.Interrupted ? signalled : code;
+
+        PosixSignalRegistration StopOn(PosixSignal signal, int exitCode) => PosixSignalRegistration.Create(signal, call =>
+        {
+            // The second one ends the process at once, as it does everywhere.
+            call.Cancel = Interlocked.CompareExchange(ref signalled, exitCode, 0) == 0;
+            if (call.Cancel)
+                stop.Cancel();
+        });
+    }
+
+    private static int Run(string[] args, Surroundings surroundings)
+    {
+        TextWriter error = surroundings.Streams.Error;
+        string verb = "";
+        try
+        {
+            RawArguments.Check(args);
+            RootCommand root = Root(surroundings);
+            // A text may begin with @: it is no file of more arguments.
+            ParseResult parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null, EnablePosixBundling = false });
+            verb = parsed.CommandResult.Command is Verb command ? command.Name : "";
+            if (parsed.Action is not System.CommandLine.Help.HelpAction && FirstError(parsed) is string complaint)
+                throw new UsageException(complaint);
+            int code = parsed.Invoke(new InvocationConfiguration { Output = surroundings.Streams.Output, Error = error, EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+            surroundings.Streams.Output.Flush();
+            return code;
+        }
+        catch (Exception e)
+        {
+            return Failure.Report(e, verb, error);
+        }
+    }
+
+    private static RootCommand Root(Surroundings surroundings)
+    {
+        var common = new CommonOptions();
+        var root = new RootCommand(Description)
+        {
+            new FeaturesCommand(common, surroundings),
+        };
+        // Words in brackets at the beginning of a text are text.
+        root.Directives.Clear();
+        common.AddTo(root);
+        return root;
+    }
+
+    private static string? FirstError(ParseResult parsed)
+    {
+        if (MistypedOption(parsed) is string option)
+            return $"there is no option '{Printable.Escape(option)}'; a text that begins like one goes after '--'.";
+        return parsed.Errors.Count > 0 ? parsed.Errors[0].Message : null;
+    }
+
+    /// <summary>A word that looks like an option and is none: the parser would take it for the text.</summary>
+    private static string? MistypedOption(ParseResult parsed)
+    {
+        var arguments = parsed.CommandResult.Children.OfType<ArgumentResult>().SelectMany(a => a.Tokens).Select(t => t.Value).Concat(parsed.UnmatchedTokens).ToHashSet(StringComparer.Ordinal);
+        return parsed.Tokens.TakeWhile(t => t.Type != TokenType.DoubleDash).Select(t => t.Value).FirstOrDefault(v => LooksLikeOption(v) && arguments.Contains(v));
+    }
+
+    private static bool LooksLikeOption(string word) => word.Length > 1 && word[0] == '-' && (word[1] == '-' || char.IsAsciiLetter(word[1])) && !word.Any(char.IsWhiteSpace);
+}

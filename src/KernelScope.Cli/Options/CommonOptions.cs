@@ -1,0 +1,66 @@
+using System.CommandLine;
+using KernelScope.Devices;
+using KernelScope.Devices.Reference;
+
+namespace KernelScope.Cli;
+
+/// <summary>The options that every verb takes.</summary>
+internal sealed class CommonOptions
+{
+    private const string DemoName = KernelScope.Demo.ModelName;
+    private readonly Option<string> _model = new("--model")
+    {
+        Description = "Model: a folder with config.json, safetensors and tokenizer.model, a hub-cache entry, or a hub name in the cache such as google/gemma-2-2b. Default: the demo model.",
+        HelpName = "DIR",
+        DefaultValueFactory = _ => DemoName,
+        Recursive = true,
+    };
+
+    private readonly Option<string> _device = new("--device") { Description = "What computes: auto, cpu, cuda[:n], reference or emulated. Default: auto.", HelpName = "NAME", DefaultValueFactory = _ => "auto", Recursive = true };
+    private readonly Option<string> _precision = new("--precision") { Description = "exact (float32 accuracy) or fast. Default: exact.", HelpName = "exact|fast", DefaultValueFactory = _ => "exact", Recursive = true };
+    private readonly Option<int> _threads = new("--threads") { Description = "Threads of the cpu device. Default: one for each core. Results do not depend on it.", HelpName = "N", Recursive = true };
+    private readonly Option<bool> _json = new("--json") { Description = "Print the result as one JSON document.", Recursive = true };
+
+    public CommonOptions()
+    {
+        _model.Validators.Add(r => Parsing.Require(r, _model, v => v.Length > 0, "--model is empty; it needs a folder or a hub name."));
+        _device.Validators.Add(r => Parsing.Require(r, _device, IsDeviceName, "'{0}' is no device: there are auto, cpu, cuda[:n], reference and emulated."));
+        _precision.Validators.Add(r => Parsing.Require(r, _precision, v => v is "exact" or "fast", "'{0}' is no precision: there are exact and fast."));
+        _threads.Validators.Add(r => Parsing.Require(r, _threads, v => v >= 1, "--threads is {0}; it must be 1 or more."));
+    }
+
+    public void AddTo(RootCommand root)
+    {
+        root.Options.Add(_model);
+        root.Options.Add(_device);
+        root.Options.Add(_precision);
+        root.Options.Add(_threads);
+        root.Options.Add(_json);
+    }
+
+    public string ModelOf(ParseResult parsed) => parsed.GetRequiredValue(_model);
+
+    public bool JsonOf(ParseResult parsed) => parsed.GetValue(_json);
+
+    /// <summary>Opens the device that was asked for.</summary>
+    /// <exception cref="WorkException">It is not there, or does not compute in the precision asked for.</exception>
+    public Device OpenDevice(ParseResult parsed)
+    {
+        string name = parsed.GetRequiredValue(_device);
+        Device device = name switch
+        {
+            "auto" or "cpu" => new ReferenceDevice(),
+            "reference" => new ReferenceDevice(),
+            _ => throw new WorkException($"this build has no device '{name}' yet; it has cpu and reference."),
+        };
+        Precision precision = parsed.GetRequiredValue(_precision) == "fast" ? Precision.Fast : Precision.Exact;
+        if (device.Precision == precision)
+            return device;
+        string sentence = $"the device '{device.Name}' computes in {device.Precision.ToString().ToLowerInvariant()} precision only.";
+        device.Dispose();
+        throw new WorkException(sentence);
+    }
+
+    private static bool IsDeviceName(string name) =>
+        name is "auto" or "cpu" or "cuda" or "reference" or "emulated" || (name.StartsWith("cuda:", StringComparison.Ordinal) && name.Length is > 5 and < 9 && name.AsSpan(5).IndexOfAnyExceptInRange('0', '9') < 0);
+}

@@ -1,0 +1,49 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
+
+namespace KernelScope.Cli;
+
+/// <summary>Reads what stands in an option, with complaints that say what was expected.</summary>
+internal static class Parsing
+{
+    /// <summary>Complains unless an option's value is allowed; <c>{0}</c> in the complaint is what was typed.</summary>
+    public static void Require<T>(OptionResult result, Option<T> option, Func<T, bool> allowed, string complaint)
+    {
+        if (result.Tokens.Count > 0 && !result.Errors.Any() && result.GetValue(option) is { } value && !allowed(value))
+            result.AddError(complaint.Replace("{0}", Printable.Escape(result.Tokens[0].Value), StringComparison.Ordinal));
+    }
+
+    /// <summary>Token ids, separated by commas. Whether they are in a vocabulary is not known here.</summary>
+    /// <exception cref="UsageException">It is no such list, or an empty one.</exception>
+    public static long[] TokenIds(string text, string option)
+    {
+        string[] words = text.Split(',');
+        long[] ids = new long[words.Length];
+        for (int i = 0; i < words.Length; i++)
+        {
+            string word = words[i].Trim();
+            if (!long.TryParse(word, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out ids[i]))
+                throw new UsageException($"{option} needs token ids with commas between them, such as 2,5,7; {(word.Length == 0 ? "a number is missing" : $"'{Printable.Escape(word)}' is no number")}.");
+        }
+
+        return ids;
+    }
+
+    /// <summary>A feature's index and a value, as in <c>1738=-15</c>.</summary>
+    /// <exception cref="UsageException">It is none.</exception>
+    public static (int Feature, float Value) FeatureValue(string text, string option)
+    {
+        int equals = text.IndexOf('=', StringComparison.Ordinal);
+        if (equals < 0 || !float.TryParse(text.AsSpan(equals + 1), NumberStyles.Float, CultureInfo.InvariantCulture, out float value) || !float.IsFinite(value))
+            throw new UsageException($"{option} needs a feature and a number, such as {option} 1738=-15; this is '{Printable.Escape(text)}'.");
+        return (Feature(text[..equals], option), value);
+    }
+
+    /// <summary>A feature's index.</summary>
+    /// <exception cref="UsageException">It is no whole number.</exception>
+    public static int Feature(string text, string option) =>
+        int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int feature)
+            ? feature
+            : throw new UsageException($"{option} needs the index of a feature; '{Printable.Escape(text)}' is none.");
+}

@@ -1,0 +1,67 @@
+using System.CommandLine;
+using KernelScope.Hooks;
+
+namespace KernelScope.Cli;
+
+/// <summary>Which SAE, and where it belongs.</summary>
+internal sealed class SaeOptions
+{
+    private readonly Option<string?> _sae = new("--sae")
+    {
+        Description = $"SAE or transcoder: a Gemma Scope params.npz, a SAELens folder, or one of the demo's: {string.Join(", ", Demo.SaeNames)}. Default with the demo model: {Demo.DefaultSae}.",
+        HelpName = "PATH",
+    };
+
+    private readonly Option<string?> _site = new("--site") { Description = "Where it reads, if its path or cfg.json does not say so: resid_post.3, or TransformerLens' blocks.3.hook_resid_post.", HelpName = "POINT" };
+    private readonly Option<string?> _siteOut = new("--site-out") { Description = "Where a transcoder writes: mlp_out_post.3.", HelpName = "POINT" };
+
+    public SaeOptions(Command verb)
+    {
+        verb.Options.Add(_sae);
+        verb.Options.Add(_site);
+        verb.Options.Add(_siteOut);
+    }
+
+    /// <summary>Opens the SAE's files and settles where it belongs in a model; brings nothing to a device.</summary>
+    /// <exception cref="WorkException">There is none, or it does not fit the model.</exception>
+    public SaeFiles Open(ParseResult parsed, ModelFiles model)
+    {
+        string? name = parsed.GetValue(_sae);
+        if (name is null && !model.IsDemo)
+            throw new UsageException($"an SAE is missing: --sae PATH (only the demo model has one by default).");
+        HookPoint? site = Point(parsed, _site), siteOut = Point(parsed, _siteOut);
+        SaeFiles files = SaeFiles.Open(name ?? Demo.DefaultSae);
+        try
+        {
+            files.Place(model, site, siteOut);
+            return files;
+        }
+        catch
+        {
+            files.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The name or path that was given, without a model for which there would be a default.</summary>
+    public static Option<string> Required() => new("--sae")
+    {
+        Description = $"SAE or transcoder: a Gemma Scope params.npz, a SAELens folder, or one of the demo's: {string.Join(", ", Demo.SaeNames)}.",
+        HelpName = "PATH",
+        Required = true,
+    };
+
+    private static HookPoint? Point(ParseResult parsed, Option<string?> option)
+    {
+        if (parsed.GetValue(option) is not string text)
+            return null;
+        try
+        {
+            return HookPoint.Parse(text);
+        }
+        catch (FormatException e)
+        {
+            throw new UsageException($"{option.Name}: {e.Message}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+using System.Globalization;
+using Spectre.Console;
+using Spectre.Console.Rendering;
+
+namespace KernelScope.Cli;
+
+/// <summary>
+/// Features of a text for people: the tokens in a row, below each its strongest features with their activations as bars, and in words what is known of a feature.
+/// </summary>
+internal sealed class FeatureView
+{
+    private const int BarCells = 6;
+    private const int ValueCells = 6;
+    private const int Gap = 2;
+    private static readonly Color[] Palette = [Color.Yellow, Color.Aqua, Color.Lime, Color.Fuchsia, Color.Orange1, Color.SkyBlue1, Color.SpringGreen1, Color.HotPink];
+    private readonly IAnsiConsole _console;
+    private readonly FeaturesResult _result;
+    private readonly IReadOnlyDictionary<int, string> _meanings;
+    private readonly int _bosId;
+    private readonly int _indexCells;
+    private readonly float _largest;
+    private readonly List<int> _known = [];
+
+    private FeatureView(IAnsiConsole console, FeaturesResult result, int featureCount, IReadOnlyDictionary<int, string> meanings, int bosId)
+    {
+        _console = console;
+        _result = result;
+        _meanings = meanings;
+        _bosId = bosId;
+        _indexCells = (featureCount - 1).ToString(CultureInfo.InvariantCulture).Length;
+        _largest = Bars.Largest(result.Tokens.Where(t => t.Id != bosId).SelectMany(t => t.Features));
+    }
+
+    /// <summary>Prints a result.</summary>
+    public static void Print(Streams streams, FeaturesResult result, int featureCount, IReadOnlyDictionary<int, string> meanings, int bosId)
+    {
+        var view = new FeatureView(Terminal.Open(streams), result, featureCount, meanings, bosId);
+        view.Print(featureCount);
+    }
+
+    private void Print(int featureCount)
+    {
+        Line(new Paragraph(string.Create(CultureInfo.InvariantCulture, $"{Printable.Escape(_result.Model)} · {_result.Site} · {Printable.Escape(_result.Sae)} · {featureCount:N0} features"), new Style(decoration: Decoration.Dim)));
+        int column = _indexCells + 1 + BarCells + 1 + ValueCells;
+        int columns = Math.Max(1, (_console.Profile.Width + Gap) / (column + Gap));
+        for (int start = 0; start < _result.Tokens.Count; start += columns)
+            Band([.. _result.Tokens.Skip(start).Take(columns)], column);
+        Legend();
+    }
+
+    private void Band(TokenFeatures[] tokens, int width)
+    {
+        var grid = new Grid();
+        for (int i = 0; i < tokens.Length; i++)
+            grid.AddColumn(new GridColumn { Width = width, NoWrap = true, Padding = new Padding(0, 0, i + 1 < tokens.Length ? Gap : 0, 0) });
+        _console.WriteLine();
+        grid.AddRow([.. tokens.Select(Head)]);
+        int rows = Math.Max(1, tokens.Max(t => t.Features.Count));
+        for (int k = 0; k < rows; k++)
+            grid.AddRow([.. tokens.Select(t => Cell(t, k))]);
+        _console.Write(grid);
+    }
+
+    private IRenderable Head(TokenFeatures token)
+    {
+        string text = Printable.Escape(token.Text ?? $"id {token.Id}");
+        var style = token.Id == _bosId ? new Style(decoration: Decoration.Dim) : new Style(decoration: Decoration.Bold | Decoration.Underline);
+        // A space before a word is part of the token; a dot makes it visible.
+        string shown = text.StartsWith(' ') ? "·" + text[1..] : text;
+        return new Paragraph(shown, style) { Overflow = Overflow.Ellipsis };
+    }
+
+    private Paragraph Cell(TokenFeatures token, int k)
+    {
+        if (k >= token.Features.Count)
+            return new Paragraph(k == 0 ? "–" : "", new Style(decoration: Decoration.Dim));
+        FeatureActivation feature = token.Features[k];
+        string index = feature.Index.ToString(CultureInfo.InvariantCulture).PadLeft(_indexCells);
+        string value = Bars.Value(feature.Activation).PadLeft(ValueCells);
+        if (token.Id == _bosId)
+            return new Paragraph($"{index} {new string(' ', BarCells)} {value}", new Style(decoration: Decoration.Dim));
+        Style style = StyleOf(feature.Index);
+        return new Paragraph().Append(index, style).Append(" ").Append(Bars.Bar(feature.Activation / _largest, BarCells), style).Append(" ").Append(value, new Style(decoration: Decoration.Dim));
+    }
+
+    private Style StyleOf(int feature)
+    {
+        if (!_meanings.ContainsKey(feature))
+            return Style.Plain;
+        int at = _known.IndexOf(feature);
+        if (at < 0)
+        {
+            at = _known.Count;
+            _known.Add(feature);
+        }
+
+        return new Style(Palette[at % Palette.Length], decoration: Decoration.Bold);
+    }
+
+    private void Legend()
+    {
+        _console.WriteLine();
+        foreach (int feature in _known)
+        {
+            Line(new Paragraph()
+                .Append(feature.ToString(CultureInfo.InvariantCulture).PadLeft(_indexCells), StyleOf(feature))
+                .Append($"  {Printable.Escape(_meanings[feature])}"));
+        }
+
+        if (_result.Tokens.Any(t => t.Id == _bosId && t.Features.Count > 0))
+            Line(new Paragraph("The token that begins every text is dimmed: SAEs are not trained on it, and its huge activations mean nothing.", new Style(decoration: Decoration.Dim)));
+    }
+
+    private void Line(IRenderable content)
+    {
+        _console.Write(content);
+        _console.WriteLine();
+    }
+}

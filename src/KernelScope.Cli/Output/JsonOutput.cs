@@ -1,0 +1,60 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using System.Text.Json.Serialization.Metadata;
+
+namespace KernelScope.Cli;
+
+/// <summary>Writes a result as one JSON document and a line end: snake_case, shortest numbers that read back to the same bits, non-ASCII letters as they are.</summary>
+internal static class JsonOutput
+{
+    private static readonly ResultContext Context = new(new JsonSerializerOptions(ResultContext.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+
+    /// <summary>Writes to standard output.</summary>
+    public static void Write<T>(Streams streams, T result)
+    {
+        var type = (JsonTypeInfo<T>)Context.GetTypeInfo(typeof(T))!;
+        streams.Output.Flush();
+        JsonSerializer.Serialize(streams.OutputBytes, result, type);
+        streams.OutputBytes.Write("\n"u8);
+        streams.OutputBytes.Flush();
+    }
+
+    /// <summary>The document on one line, as text.</summary>
+    public static string Line<T>(T result) => JsonSerializer.Serialize(result, (JsonTypeInfo<T>)Context.GetTypeInfo(typeof(T))!);
+}
+
+/// <summary>JSON has no NaN and no infinities; they are null.</summary>
+internal sealed class FiniteSingleConverter : JsonConverter<float>
+{
+    public override float Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.GetSingle();
+
+    public override void Write(Utf8JsonWriter writer, float value, JsonSerializerOptions options)
+    {
+        if (float.IsFinite(value))
+            writer.WriteNumberValue(value);
+        else
+            writer.WriteNullValue();
+    }
+}
+
+/// <inheritdoc cref="FiniteSingleConverter"/>
+internal sealed class FiniteDoubleConverter : JsonConverter<double>
+{
+    public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.GetDouble();
+
+    public override void Write(Utf8JsonWriter writer, double value, JsonSerializerOptions options)
+    {
+        if (double.IsFinite(value))
+            writer.WriteNumberValue(value);
+        else
+            writer.WriteNullValue();
+    }
+}
+
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    GenerationMode = JsonSourceGenerationMode.Metadata,
+    Converters = [typeof(FiniteSingleConverter), typeof(FiniteDoubleConverter)])]
+[JsonSerializable(typeof(FeaturesResult))]
+internal sealed partial class ResultContext : JsonSerializerContext;

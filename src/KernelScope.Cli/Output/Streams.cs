@@ -1,0 +1,65 @@
+using System.Text;
+
+namespace KernelScope.Cli;
+
+/// <summary>Standard output and error of this process: UTF-8, and whether somebody looks at them.</summary>
+internal sealed class Streams : IDisposable
+{
+    private const int PlainWidth = 100;
+    private static readonly UTF8Encoding Utf8 = new(encoderShouldEmitUTF8Identifier: false);
+
+    public Streams()
+    {
+        OutputIsTerminal = !Console.IsOutputRedirected;
+        ErrorIsTerminal = !Console.IsErrorRedirected;
+        if (OperatingSystem.IsWindows() && (OutputIsTerminal || ErrorIsTerminal))
+            Console.OutputEncoding = Utf8;
+        OutputBytes = Console.OpenStandardOutput();
+        Output = new StreamWriter(OutputBytes, Utf8, bufferSize: 1 << 14) { AutoFlush = false };
+        Error = new StreamWriter(Console.OpenStandardError(), Utf8, bufferSize: 1 << 10) { AutoFlush = true };
+    }
+
+    /// <summary>Standard output as bytes; flush <see cref="Output"/> before it.</summary>
+    public Stream OutputBytes { get; }
+
+    /// <summary>Standard output as text, buffered.</summary>
+    public StreamWriter Output { get; }
+
+    /// <summary>Standard error, not buffered.</summary>
+    public StreamWriter Error { get; }
+
+    /// <summary>Whether standard output is a terminal.</summary>
+    public bool OutputIsTerminal { get; }
+
+    /// <summary>Whether standard error is a terminal.</summary>
+    public bool ErrorIsTerminal { get; }
+
+    /// <summary>Columns of the terminal; a readable width where there is none.</summary>
+    public int Width => OutputIsTerminal && TryWindowWidth(out int width) ? Math.Max(width, 40) : PlainWidth;
+
+    public void Dispose()
+    {
+        try
+        {
+            Output.Flush();
+        }
+        catch (IOException)
+        {
+            // The reader went away (a closed pipe); the verb has reported that already, or had nothing left to say.
+        }
+    }
+
+    private static bool TryWindowWidth(out int width)
+    {
+        try
+        {
+            width = Console.WindowWidth;
+            return width > 0;
+        }
+        catch (Exception e) when (e is IOException or PlatformNotSupportedException)
+        {
+            width = 0;
+            return false;
+        }
+    }
+}

@@ -1,0 +1,74 @@
+using KernelScope.Devices;
+using KernelScope.Model;
+using KernelScope.Text;
+
+namespace KernelScope.Cli;
+
+/// <summary>A model's files, opened and checked, before any weight is touched.</summary>
+internal sealed class ModelFiles : IDisposable
+{
+    private readonly Gemma2Checkpoint _checkpoint;
+    private bool _handedOver;
+
+    private ModelFiles(string name, Gemma2Checkpoint checkpoint, GemmaTokenizer? tokenizer)
+    {
+        Name = name;
+        _checkpoint = checkpoint;
+        Tokenizer = tokenizer;
+    }
+
+    /// <summary>The name or path that was given.</summary>
+    public string Name { get; }
+
+    public bool IsDemo => Name == Demo.ModelName;
+
+    public Gemma2Config Config => _checkpoint.Config;
+
+    /// <summary>Bytes of the weights.</summary>
+    public long WeightBytes => _checkpoint.TotalBytes;
+
+    /// <summary>The tokenizer; null if the folder has none, in which case only ids go in and out.</summary>
+    public GemmaTokenizer? Tokenizer { get; }
+
+    /// <summary>The tokenizer, where a text needs one.</summary>
+    public GemmaTokenizer RequiredTokenizer => Tokenizer ?? throw new WorkException($"{Name}: the folder has no tokenizer.model, so a text cannot be read; give token ids with --tokens.");
+
+    /// <summary>What begins every text: the tokenizer's BOS, else the one of config.json.</summary>
+    public int BosId => Tokenizer is { BosId: >= 0 } tokenizer ? tokenizer.BosId : Config.BosId;
+
+    /// <summary>Opens a model.</summary>
+    /// <exception cref="InvalidDataException">A file is missing or malformed.</exception>
+    public static ModelFiles Open(string name)
+    {
+        if (name == Demo.ModelName && !Directory.Exists(name))
+            return new ModelFiles(name, Demo.OpenCheckpoint(), Demo.OpenTokenizer());
+        Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(name);
+        try
+        {
+            GemmaTokenizer? tokenizer = checkpoint.TokenizerPath is string path ? GemmaTokenizer.Open(path) : null;
+            if (tokenizer?.PieceCount > checkpoint.Config.VocabSize)
+                throw new InvalidDataException($"{checkpoint.TokenizerPath}: the tokenizer has {tokenizer.PieceCount} pieces, but the embedding only {checkpoint.Config.VocabSize} rows (vocab_size).");
+            return new ModelFiles(name, checkpoint, tokenizer);
+        }
+        catch
+        {
+            checkpoint.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Brings the weights to a device; the model then owns them.</summary>
+    public Gemma2Model Load(Device device, Streams streams, CancellationToken cancellation)
+    {
+        using var progress = new Progress(streams, $"Loading {Printable.Escape(Name)}");
+        Gemma2Model model = Gemma2Model.Load(device, _checkpoint, default, progress, cancellation);
+        _handedOver = true;
+        return model;
+    }
+
+    public void Dispose()
+    {
+        if (!_handedOver)
+            _checkpoint.Dispose();
+    }
+}

@@ -1,0 +1,84 @@
+using KernelScope.Devices;
+using KernelScope.Hooks;
+using KernelScope.Sae;
+
+namespace KernelScope.Cli;
+
+/// <summary>An SAE's files, opened and checked, and where it belongs in a model.</summary>
+internal sealed class SaeFiles : IDisposable
+{
+    private readonly SaeCheckpoint _checkpoint;
+    private HookPoint? _siteOut;
+    private bool _handedOver;
+
+    private SaeFiles(string name, SaeCheckpoint checkpoint)
+    {
+        Name = name;
+        _checkpoint = checkpoint;
+    }
+
+    /// <summary>The name or path that was given.</summary>
+    public string Name { get; }
+
+    public SaeConfig Config => _checkpoint.Config;
+
+    public long Bytes => _checkpoint.TotalBytes;
+
+    /// <summary>Where it reads.</summary>
+    public HookPoint Site { get; private set; }
+
+    /// <summary>Where edits act.</summary>
+    /// <exception cref="WorkException">It is a transcoder, and nothing says where it writes.</exception>
+    public HookPoint SiteOut => _siteOut ?? throw new WorkException($"{Name}: nothing says where this transcoder writes; give --site-out, e.g. --site-out mlp_out_post.{Site.Layer}.");
+
+    /// <summary>What is known of its features.</summary>
+    public IReadOnlyDictionary<int, string> Meanings => IsDemoName(Name) ? Demo.Meanings(Name) : new Dictionary<int, string>();
+
+    /// <summary>Opens an SAE by path or by the name of one of the demo's.</summary>
+    /// <exception cref="InvalidDataException">A file is missing or malformed, or the SAE is not supported.</exception>
+    public static SaeFiles Open(string name)
+    {
+        if (name.Length == 0)
+            throw new UsageException("--sae is empty; it needs a path or a name.");
+        if (IsDemoName(name))
+            return new SaeFiles(name, Demo.OpenSae(name));
+        if (!File.Exists(name) && !Directory.Exists(name))
+            throw new WorkException($"{name}: there is no such SAE, neither a file nor a folder nor one of the demo's ({string.Join(", ", Demo.SaeNames)}).");
+        return new SaeFiles(name, SaeCheckpoint.Open(name));
+    }
+
+    /// <summary>Settles where it reads and writes in a model.</summary>
+    /// <exception cref="WorkException">Nothing says where, or it does not fit there.</exception>
+    public void Place(ModelFiles model, HookPoint? site, HookPoint? siteOut)
+    {
+        Site = site ?? Own(Config.Site) ?? throw new WorkException(
+            $"{Name}: nothing says where this SAE reads{(Config.SiteNote is string note ? $" ({note})" : "")}; give --site. It reads {Config.InputDim} values: {Sites.Fitting(model.Config, Config.InputDim)}.");
+        Sites.Require(model, Site, Config.InputDim, $"{Name} reads");
+        _siteOut = siteOut ?? (Config.IsTranscoder ? Own(Config.SiteOut) : Site);
+        if (_siteOut is not HookPoint target)
+            return;
+        Sites.Require(model, target, Config.OutputDim, $"{Name} writes");
+        if (Sites.Order(target) < Sites.Order(Site))
+            throw new WorkException($"{Name} reads at {Site} and cannot write at {target}, which comes before it.");
+    }
+
+    /// <summary>Brings the parameters to a device; the SAE then owns them.</summary>
+    public JumpReluSae Load(Device device)
+    {
+        JumpReluSae sae = JumpReluSae.Load(device, _checkpoint);
+        _handedOver = true;
+        return sae;
+    }
+
+    public void Dispose()
+    {
+        if (!_handedOver)
+            _checkpoint.Dispose();
+    }
+
+    private static bool IsDemoName(string name) => Demo.SaeNames.Contains(name);
+
+    private HookPoint? Own(string? name) => name is null ? null
+        : HookPoint.TryParse(name, out HookPoint point) ? point
+        : throw new WorkException($"{Name}: its site '{name}' is no hook point here; give --site. It reads {Config.InputDim} values.");
+}

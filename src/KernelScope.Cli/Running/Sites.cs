@@ -1,0 +1,38 @@
+using KernelScope.Hooks;
+using KernelScope.Model;
+
+namespace KernelScope.Cli;
+
+/// <summary>Which hook points of a model hold how many values.</summary>
+internal static class Sites
+{
+    /// <summary>Refuses a point that the model does not have, or that has another width.</summary>
+    public static void Require(ModelFiles model, HookPoint point, int width, string who)
+    {
+        Gemma2Config config = model.Config;
+        if (point.Layer >= config.LayerCount)
+            throw new WorkException($"there is no {point} in {model.Name}: it has layers 0 to {config.LayerCount - 1}.");
+        int actual = WidthOf(config, point);
+        if (actual != width)
+            throw new WorkException($"{who} {width} values, but {point} of {model.Name} has {actual}; {Fitting(config, width)}.");
+    }
+
+    public static int WidthOf(Gemma2Config config, HookPoint point) =>
+        point.Width(config.ModelDim, config.HeadCount * config.HeadDim, config.KvHeadCount * config.HeadDim, config.HiddenDim, config.VocabSize);
+
+    /// <summary>The sites of a width, in words: <c>z.0-5 would fit</c>.</summary>
+    public static string Fitting(Gemma2Config config, int width)
+    {
+        string last = config.LayerCount > 1 ? $"0-{config.LayerCount - 1}" : "0";
+        string[] fitting = [.. HookPoint.All(1).Where(p => WidthOf(config, p) == width).Select(p => HookPoint.IsPerLayer(p.Site) ? $"{p.ToString()[..^1]}{last}" : p.ToString())];
+        return fitting.Length == 0 ? "no site of the model has that many" : $"sites that would fit: {string.Join(", ", fitting)}";
+    }
+
+    /// <summary>Where a point comes in a forward pass, to be compared with another's.</summary>
+    public static int Order(HookPoint point) => point.Site switch
+    {
+        Site.Embed => -1,
+        Site.FinalNorm or Site.Logits => int.MaxValue - (int)Site.Logits + (int)point.Site,
+        _ => (point.Layer * (int)Site.Logits) + (int)point.Site,
+    };
+}
