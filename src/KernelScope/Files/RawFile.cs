@@ -68,7 +68,7 @@ internal sealed unsafe class RawFile : IDisposable
     public static byte[] ReadAll(string path, int maxLength)
     {
         using RawFile file = Open(path);
-        if (file.Length > maxLength) throw BadFile.Of(path, $"the file has {file.Length} bytes; such a file has at most {maxLength}.");
+        if (file.Length > maxLength) throw BadFile.Of(path, $"the file has {file.Length} bytes, more than a file of this kind can have ({maxLength}).");
         byte[] bytes = new byte[file.Length];
         file.Read(0, bytes);
         return bytes;
