@@ -58,6 +58,8 @@ internal static class CommandLine
         var root = new RootCommand(Description)
         {
             new FeaturesCommand(common, surroundings),
+            new GenerateCommand(common, surroundings),
+            new RunCommand(common, surroundings),
         };
         // Words in brackets at the beginning of a text are text.
         root.Directives.Clear();

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using KernelScope.Devices;
+using KernelScope.Devices.Cpu;
 using KernelScope.Devices.Reference;
 
 namespace KernelScope.Cli;
@@ -26,7 +27,7 @@ internal sealed class CommonOptions
         _model.Validators.Add(r => Parsing.Require(r, _model, v => v.Length > 0, "--model is empty; it needs a folder or a hub name."));
         _device.Validators.Add(r => Parsing.Require(r, _device, IsDeviceName, "'{0}' is no device: there are auto, cpu, cuda[:n], reference and emulated."));
         _precision.Validators.Add(r => Parsing.Require(r, _precision, v => v is "exact" or "fast", "'{0}' is no precision: there are exact and fast."));
-        _threads.Validators.Add(r => Parsing.Require(r, _threads, v => v >= 1, "--threads is {0}; it must be 1 or more."));
+        _threads.Validators.Add(r => Parsing.Require(r, _threads, v => v is >= 1 and <= 1024, "--threads is {0}; it must be 1 to 1024."));
     }
 
     public void AddTo(RootCommand root)
@@ -47,18 +48,14 @@ internal sealed class CommonOptions
     public Device OpenDevice(ParseResult parsed)
     {
         string name = parsed.GetRequiredValue(_device);
-        Device device = name switch
+        Precision precision = parsed.GetRequiredValue(_precision) == "fast" ? Precision.Fast : Precision.Exact;
+        return name switch
         {
-            "auto" or "cpu" => new ReferenceDevice(),
-            "reference" => new ReferenceDevice(),
+            "auto" or "cpu" => new CpuDevice(parsed.GetValue(_threads), precision),
+            "reference" when precision == Precision.Exact => new ReferenceDevice(),
+            "reference" => throw new WorkException("the reference device computes in exact precision only."),
             _ => throw new WorkException($"this build has no device '{name}' yet; it has cpu and reference."),
         };
-        Precision precision = parsed.GetRequiredValue(_precision) == "fast" ? Precision.Fast : Precision.Exact;
-        if (device.Precision == precision)
-            return device;
-        string sentence = $"the device '{device.Name}' computes in {device.Precision.ToString().ToLowerInvariant()} precision only.";
-        device.Dispose();
-        throw new WorkException(sentence);
     }
 
     private static bool IsDeviceName(string name) =>

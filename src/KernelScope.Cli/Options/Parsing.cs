@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
+using KernelScope.Hooks;
 
 namespace KernelScope.Cli;
 
@@ -46,4 +47,18 @@ internal static class Parsing
         int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int feature)
             ? feature
             : throw new UsageException($"{option} needs the index of a feature; '{Printable.Escape(text)}' is none.");
+
+    /// <summary>A hook point.</summary>
+    /// <exception cref="UsageException">It is none.</exception>
+    public static HookPoint Point(string text, string option)
+    {
+        try
+        {
+            return HookPoint.Parse(text);
+        }
+        catch (FormatException e)
+        {
+            throw new UsageException($"{option}: {e.Message}");
+        }
+    }
 }

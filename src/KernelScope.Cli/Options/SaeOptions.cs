@@ -51,17 +51,5 @@ internal sealed class SaeOptions
         Required = true,
     };
 
-    private static HookPoint? Point(ParseResult parsed, Option<string?> option)
-    {
-        if (parsed.GetValue(option) is not string text)
-            return null;
-        try
-        {
-            return HookPoint.Parse(text);
-        }
-        catch (FormatException e)
-        {
-            throw new UsageException($"{option.Name}: {e.Message}");
-        }
-    }
+    private static HookPoint? Point(ParseResult parsed, Option<string?> option) => parsed.GetValue(option) is string text ? Parsing.Point(text, option.Name) : null;
 }

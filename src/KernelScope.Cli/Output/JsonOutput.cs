@@ -57,4 +57,6 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
     GenerationMode = JsonSourceGenerationMode.Metadata,
     Converters = [typeof(FiniteSingleConverter), typeof(FiniteDoubleConverter)])]
 [JsonSerializable(typeof(FeaturesResult))]
+[JsonSerializable(typeof(GenerateResult))]
+[JsonSerializable(typeof(RunResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;

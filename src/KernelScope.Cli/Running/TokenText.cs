@@ -20,6 +20,6 @@ internal static class TokenText
     }
 
     /// <summary>The text of some tokens; null where <see cref="Of"/> has none for one of them.</summary>
-    public static string? Of(GemmaTokenizer? tokenizer, IReadOnlyList<int> ids) =>
+    public static string? OfAll(GemmaTokenizer? tokenizer, IReadOnlyList<int> ids) =>
         tokenizer is null || ids.Any(id => (uint)id >= (uint)tokenizer.PieceCount) ? null : tokenizer.Decode([.. ids]);
 }
