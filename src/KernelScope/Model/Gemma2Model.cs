@@ -82,6 +82,29 @@ public sealed class Gemma2Model : IDisposable
         return Finish(a, rows, session);
     }
 
+    /// <summary>As <see cref="Forward"/>, through the first <paramref name="layerCount"/> layers only, for those who listen there: without the final norm, unless all layers run, and without logits.</summary>
+    /// <param name="layerCount">Number of layers that run; with 0 only the hooks at <c>embed</c> and <c>resid_pre.0</c> fire.</param>
+    /// <param name="tokens">Ids.</param>
+    /// <param name="session">The caches of the layers above are neither read nor written.</param>
+    /// <param name="cancellation">Stops between two layers.</param>
+    public void ForwardTo(int layerCount, ReadOnlySpan<int> tokens, Session session, CancellationToken cancellation = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(layerCount);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(layerCount, Config.LayerCount);
+        if (layerCount == Config.LayerCount)
+        {
+            Forward(tokens, session, LogitRows.None, cancellation);
+            return;
+        }
+
+        Activations a = Begin(tokens, session);
+        Device.Embed(tokens, _weights.Embedding, EmbeddingScale, a.Resid);
+        session.Hooks.Fire(Site.Embed, 0, a.Resid);
+        Layers(0, layerCount, a, session, cancellation);
+        session.Advance(tokens.Length);
+        session.Remember(default, default);
+    }
+
     /// <summary>
     /// As <see cref="Forward"/>, from the residual stream before a layer on: what differs from a run only above that layer need not repeat what lies below.
     /// </summary>
