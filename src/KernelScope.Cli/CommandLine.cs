@@ -60,6 +60,10 @@ internal static class CommandLine
             new FeaturesCommand(common, surroundings),
             new GenerateCommand(common, surroundings),
             new RunCommand(common, surroundings),
+            new TokenizeCommand(common, surroundings),
+            new EncodeCommand(common, surroundings),
+            new InspectCommand(common, surroundings),
+            new DoctorCommand(common, surroundings),
         };
         // Words in brackets at the beginning of a text are text.
         root.Directives.Clear();
