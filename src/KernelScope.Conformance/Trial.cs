@@ -62,10 +62,10 @@ internal sealed class Trial : IDisposable
         return codes;
     }
 
-    /// <summary>A cache, dense as it must be.</summary>
+    /// <summary>A cache, dense as it must be, between rows that are not its own.</summary>
     public TrialCache Cache(Role role, int kvHeads, int capacity, int headDim, ReadOnlySpan<float> keys, ReadOnlySpan<float> values) => new(
-        Matrix("keys", kvHeads * capacity, headDim, Layout.Dense, role, keys),
-        Matrix("values", kvHeads * capacity, headDim, Layout.Dense, role, values),
+        Matrix("keys", kvHeads * capacity, headDim, new Layout(1, 2, 0, 0), role, keys),
+        Matrix("values", kvHeads * capacity, headDim, new Layout(2, 1, 0, 0), role, values),
         kvHeads,
         capacity);
 

@@ -19,6 +19,7 @@ public class LayeringTests
         ["KernelScope.Hooks", "KernelScope.Text"],
         ["KernelScope.Model"],
         ["KernelScope.Sae", "KernelScope.Generation"],
+        ["KernelScope.Attribution"],
         ["KernelScope.Evaluation", "KernelScope.Inspection"],
     ];
 

@@ -69,8 +69,9 @@ internal static class GatedGeluCases
             double g = products[(r * w.Rows) + j];
             double u = products[(r * w.Rows) + hidden + j];
             double norm = x.NormOf(r);
-            // |gelu(z)| ≤ |z| and |gelu′| < 1.13.
-            return (1.13 * norm * norms[j] * Math.Abs(u)) + (Math.Max(0, g) * norm * norms[hidden + j]) + Math.Abs(g * u);
+            // |gelu′| < 1.13; |gelu(z)| ≤ z above 0, and at most |z| and 0.171 below.
+            double gelu = g > 0 ? g : Math.Min(-g, 0.171);
+            return (1.13 * norm * norms[j] * Math.Abs(u)) + (gelu * norm * norms[hidden + j]) + Math.Abs(g * u);
         });
     }
 
