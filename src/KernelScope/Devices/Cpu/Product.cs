@@ -123,21 +123,11 @@ internal static unsafe class ProductKernel<S, V>
     {
         var product = (Product*)argument;
         int first = panel * S.TileRows;
-        int rows = Math.Min(S.TileRows, product->Rows - first);
-        int height = RegisterTile<S, V>.Height(rows);
-        float* packed = product->PackedX + ((long)first * product->Inputs);
-        for (int m = 0; m < height; m++)
-        {
-            if (m >= rows)
-            {
-                for (int i = 0; i < product->Inputs; i++)
-                    packed[((long)i * height) + m] = 0;
-                continue;
-            }
-
-            float* x = product->X + ((first + m) * product->XStride);
-            for (int i = 0; i < product->Inputs; i++)
-                packed[((long)i * height) + m] = x[i];
-        }
+        RegisterTile<S, V>.PackRows(
+            product->X + (first * product->XStride),
+            product->XStride,
+            Math.Min(S.TileRows, product->Rows - first),
+            product->Inputs,
+            product->PackedX + ((long)first * product->Inputs));
     }
 }

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace KernelScope.Devices.Cpu;
 
@@ -16,6 +17,28 @@ internal static unsafe class RegisterTile<S, V>
 
     /// <summary>Rows of the tile that takes <paramref name="rows"/> rows: 6, or as many as the registers hold.</summary>
     public static int Height(int rows) => rows <= 6 ? 6 : S.TileRows;
+
+    /// <summary>Packs up to a tile's number of rows for <see cref="Run"/>: their values side by side for each column, zeros for rows that are missing.</summary>
+    public static void PackRows(float* x, long stride, int rows, int columns, float* packed)
+    {
+        int height = Height(rows);
+        for (int m = 0; m < height; m += 4)
+        {
+            int i = 0;
+            if (m + 4 <= rows)
+            {
+                float* x0 = x + (m * stride);
+                for (; i + 4 <= columns; i += 4)
+                    Simd128.Turn(Vector128.Load(x0 + i), Vector128.Load(x0 + stride + i), Vector128.Load(x0 + (2 * stride) + i), Vector128.Load(x0 + (3 * stride) + i), packed + ((long)i * height) + m, height);
+            }
+
+            for (; i < columns; i++)
+            {
+                for (int r = m; r < Math.Min(m + 4, height); r++)
+                    packed[((long)i * height) + r] = r < rows ? x[(r * stride) + i] : 0;
+            }
+        }
+    }
 
     /// <summary>Computes a tile of which only some rows and columns exist in c.</summary>
     public static void Run(int height, int rows, int columns, int depth, float* a, float* b, long bStride, float* c, long stride, bool add)
