@@ -39,11 +39,11 @@ internal static class JsonText
     }
 
     /// <summary>The refusal of a text that is no JSON.</summary>
-    public static InvalidDataException NotJson(string path, Exception e)
+    public static InvalidDataException NotJson(string path, Exception e, string what = "this")
     {
         string place = e is JsonException { LineNumber: long line, BytePositionInLine: long column } ? $" (line {line + 1}, byte {column + 1})" : "";
         string reason = e is JsonException ? "" : ": an escape is no character";
-        return BadFile.Of(path, $"this is not valid JSON{place}{reason}.", e);
+        return BadFile.Of(path, $"{what} is not valid JSON, or nested more than {MaxDepth} deep{place}{reason}.", e);
     }
 
     /// <summary>Refuses bytes that are not UTF-8.</summary>

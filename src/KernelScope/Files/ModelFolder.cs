@@ -55,7 +55,7 @@ public sealed class ModelFolder
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw BadFile.Of(nameOrPath, $"the folder cannot be read ({BadFile.Printable(e.Message, 200)})", e);
+            throw BadFile.Of(nameOrPath, $"the folder cannot be read ({BadFile.Printable(e.Message.TrimEnd('.'), 200)}).", e);
         }
     }
 

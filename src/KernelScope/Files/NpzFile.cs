@@ -4,7 +4,8 @@ namespace KernelScope.Files;
 
 /// <summary>
 /// An .npz file: a zip of .npy arrays. Stored entries are used in place through the mapping; deflated ones are expanded into unmanaged memory when they are first asked for,
-/// after arithmetic has shown that the file can hold what it claims (DEFLATE expands at most 1,032 times).
+/// after arithmetic has shown that the file can hold what it claims (DEFLATE expands at most 1,032 times). Most Gemma Scope files are stored; some on the hub are smaller than
+/// their arrays, so they are presumably deflated (inferred from listed sizes, not seen).
 /// <para>
 /// Checksums: an expanded entry's CRC is checked while it is expanded. A stored entry's CRC needs a read of all its bytes, which for an SAE of 19 GB is worth saying, so
 /// <see cref="Open"/> does not check it; <see cref="Verify"/> does, once.

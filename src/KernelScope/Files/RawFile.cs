@@ -68,7 +68,7 @@ internal sealed unsafe class RawFile : IDisposable
     public static byte[] ReadAll(string path, int maxLength)
     {
         using RawFile file = Open(path);
-        if (file.Length > maxLength) throw BadFile.Of(path, $"the file has {file.Length} bytes; such a file has at most {maxLength}.");
+        if (file.Length > maxLength) throw BadFile.Of(path, $"the file has {file.Length} bytes, more than a file of this kind can have ({maxLength}).");
         byte[] bytes = new byte[file.Length];
         file.Read(0, bytes);
         return bytes;
@@ -117,7 +117,7 @@ internal sealed unsafe class RawFile : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
         {
-            throw BadFile.Of(Path, $"the file cannot be mapped into memory ({Reason(e)})", e);
+            throw BadFile.Of(Path, $"the file cannot be mapped into memory; {Reason(e)}", e);
         }
     }
 
@@ -149,14 +149,13 @@ internal sealed unsafe class RawFile : IDisposable
         if (!IsPath(path)) throw BadFile.Of(path, "this is no path.");
         try
         {
-            var file = new FileInfo(path);
-            if (file.LinkTarget is not null)
-            {
-                if (file.ResolveLinkTarget(returnFinalTarget: true) is not { Exists: true } target) throw BadFile.Of(path, $"this is a link to {BadFile.Quote(file.LinkTarget)}, which does not exist.");
-                if (target is DirectoryInfo) throw BadFile.Of(path, "this is a folder; a file was expected.");
-                return ((FileInfo)target).Length;
-            }
             if (Directory.Exists(path)) throw BadFile.Of(path, "this is a folder; a file was expected.");
+            var file = new FileInfo(path);
+            if (file.LinkTarget is string link)
+            {
+                // The length of a link is that of its text; the target's is wanted.
+                return file.ResolveLinkTarget(returnFinalTarget: true) is FileInfo { Exists: true } target ? target.Length : throw BadFile.Of(path, $"this is a link to {BadFile.Quote(link)}, which does not exist.");
+            }
             if (!file.Exists) throw BadFile.Of(path, "there is no such file.");
             return file.Length;
         }

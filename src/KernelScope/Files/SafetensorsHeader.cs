@@ -33,7 +33,7 @@ internal static class SafetensorsHeader
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
-            throw JsonText.NotJson(path, e);
+            throw JsonText.NotJson(path, e, "the header");
         }
     }
 

@@ -62,6 +62,11 @@ public sealed record Gemma2Config
     /// <summary>The ids at which generation stops: generation_config.json's eos_token_id if it gives one, else config.json's. Empty if that is null.</summary>
     public IReadOnlyList<int> EosIds { get; init; } = [1];
 
+    /// <summary>
+    /// config.json's eos_token_id alone: what ends a text. Statistics leave these out; an instruction-tuned model's <see cref="EosIds"/> may also hold the id that ends a turn, which is text.
+    /// </summary>
+    public IReadOnlyList<int> TextEndIds { get; init; } = [1];
+
     /// <summary>pad_token_id; Gemma's 0 if the file says null.</summary>
     public int PadId { get; init; }
 

@@ -38,6 +38,7 @@ internal static class Gemma2ConfigReader
             BosId = FirstInVocabulary(settings, "bos_token_id", 2, vocabulary),
             PadId = Ids(settings, "pad_token_id", [0]) is [int pad, ..] ? pad : 0,
             EosIds = Ids(settings, "eos_token_id", [1]),
+            TextEndIds = Ids(settings, "eos_token_id", [1]),
         };
     }
 

@@ -50,6 +50,8 @@ public sealed class Gemma2Model : IDisposable
     /// <summary>Factor of the embeddings, √d_model in float32 unless asked otherwise.</summary>
     public float EmbeddingScale { get; }
 
+    internal Gemma2Weights Weights => _weights;
+
     /// <summary>The unembedding, which is the embedding: [vocabulary, d_model].</summary>
     public Weight Unembedding => _weights.Embedding;
 
@@ -76,7 +78,31 @@ public sealed class Gemma2Model : IDisposable
         Activations a = Begin(tokens, session);
         Device.Embed(tokens, _weights.Embedding, EmbeddingScale, a.Resid);                  // resid: [n, d_model]
         session.Hooks.Fire(Site.Embed, 0, a.Resid);
-        return Layers(0, a, session, rows, cancellation);
+        Layers(0, Config.LayerCount, a, session, cancellation);
+        return Finish(a, rows, session);
+    }
+
+    /// <summary>As <see cref="Forward"/>, through the first <paramref name="layerCount"/> layers only, for those who listen there: without the final norm, unless all layers run, and without logits.</summary>
+    /// <param name="layerCount">Number of layers that run; with 0 only the hooks at <c>embed</c> and <c>resid_pre.0</c> fire.</param>
+    /// <param name="tokens">Ids.</param>
+    /// <param name="session">The caches of the layers above are neither read nor written.</param>
+    /// <param name="cancellation">Stops between two layers.</param>
+    public void ForwardTo(int layerCount, ReadOnlySpan<int> tokens, Session session, CancellationToken cancellation = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(layerCount);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(layerCount, Config.LayerCount);
+        if (layerCount == Config.LayerCount)
+        {
+            Forward(tokens, session, LogitRows.None, cancellation);
+            return;
+        }
+
+        Activations a = Begin(tokens, session);
+        Device.Embed(tokens, _weights.Embedding, EmbeddingScale, a.Resid);
+        session.Hooks.Fire(Site.Embed, 0, a.Resid);
+        Layers(0, layerCount, a, session, cancellation);
+        session.Advance(tokens.Length);
+        session.Remember(default, default);
     }
 
     /// <summary>
@@ -94,7 +120,16 @@ public sealed class Gemma2Model : IDisposable
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(layer, Config.LayerCount);
         Activations a = Begin(tokens, session);
         Device.Copy(resid, a.Resid);
-        return Layers(layer, a, session, rows, cancellation);
+        Layers(layer, Config.LayerCount, a, session, cancellation);
+        return Finish(a, rows, session);
+    }
+
+    /// <summary>Runs one layer on the stream before it; what is of interest is what its hooks see.</summary>
+    internal void RunLayer(int layer, Mat resid, ReadOnlySpan<int> tokens, Session session)
+    {
+        Activations a = Begin(tokens, session);
+        Device.Copy(resid, a.Resid);
+        Layers(layer, layer + 1, a, session, default);
     }
 
     /// <summary>
@@ -120,6 +155,9 @@ public sealed class Gemma2Model : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _weights.Dispose();
 
+    internal AttentionShape ShapeOf(int layer) =>
+        new(Config.HeadCount, (float)Math.Pow(Config.QueryPreAttnScalar, -0.5), Config.AttentionSoftcap, Config.IsSliding(layer) ? Config.SlidingWindow : 0);
+
     private Activations Begin(ReadOnlySpan<int> tokens, Session session)
     {
         ArgumentNullException.ThrowIfNull(session);
@@ -128,7 +166,7 @@ public sealed class Gemma2Model : IDisposable
         return session.Activations.Rows(tokens.Length);
     }
 
-    private Mat Layers(int first, Activations a, Session session, LogitRows rows, CancellationToken cancellation)
+    private void Layers(int first, int end, Activations a, Session session, CancellationToken cancellation)
     {
         int position = session.Position;
         HookSet hooks = session.Hooks;
@@ -136,7 +174,7 @@ public sealed class Gemma2Model : IDisposable
         hooks.Fire(Site.ResidPre, first, a.Resid);
         Device.RmsNorm(a.Resid, layers[first].PreAttn, Config.NormEpsilon, a.Normed);
 
-        for (int l = first; l < layers.Length; l++)
+        for (int l = first; l < end; l++)
         {
             cancellation.ThrowIfCancellationRequested();
             LayerWeights w = layers[l];
@@ -160,14 +198,14 @@ public sealed class Gemma2Model : IDisposable
             Mat nextGain = l + 1 < layers.Length ? layers[l + 1].PreAttn : _weights.FinalNorm;
             AddMlp(a, w, nextGain, l, hooks);                                               // the same, for the next layer's norm
         }
+    }
 
-        hooks.Fire(Site.FinalNorm, 0, a.Normed);
+    private Mat Finish(Activations a, LogitRows rows, Session session)
+    {
+        session.Hooks.Fire(Site.FinalNorm, 0, a.Normed);
         session.Advance(a.Resid.Rows);
         return Logits(a, rows, session);
     }
-
-    private AttentionShape ShapeOf(int layer) =>
-        new(Config.HeadCount, (float)Math.Pow(Config.QueryPreAttnScalar, -0.5), Config.AttentionSoftcap, Config.IsSliding(layer) ? Config.SlidingWindow : 0);
 
     private void RotateAndStore(Activations a, int position, int layer, Session session)
     {

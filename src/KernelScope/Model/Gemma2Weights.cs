@@ -28,6 +28,8 @@ internal sealed class Gemma2Weights : IDisposable
         EmbeddingType = checkpoint.Embedding.DType;
     }
 
+    public Gemma2Checkpoint Checkpoint => _checkpoint;
+
     public Weight Embedding { get; private set; } = null!;
 
     public DType EmbeddingType { get; }

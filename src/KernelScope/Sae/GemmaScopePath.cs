@@ -6,6 +6,10 @@ namespace KernelScope.Sae;
 /// <summary>
 /// Where a Gemma Scope file belongs, from its path: <c>gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz</c>, the same in a hub cache
 /// (<c>models--google--gemma-scope-2b-pt-res/snapshots/REVISION/layer_20/...</c>), or below a folder named res, mlp, att or transcoder.
+/// <para>
+/// The embedding SAEs get no site. Their files fit rows of the table before they are scaled; SAELens moves them to scaled rows by dividing W_enc and multiplying W_dec by √hidden,
+/// but leaves b_dec as it is, which looks inconsistent and is confirmed by nobody.
+/// </para>
 /// </summary>
 /// <param name="Site">The site it reads, in our notation; null if the path does not say, or it is no hook point.</param>
 /// <param name="SiteOut">The site it writes; null as above.</param>

@@ -78,6 +78,9 @@ public sealed class JumpReluSae : IDisposable
     /// <summary>Makes room for codes of this SAE.</summary>
     public SparseCodes CreateCodes() => Device.CreateCodes(FeatureCount, "codes");
 
+    /// <summary>W_dec the other way round, [d_sae, d_out]: what a gradient at the output site is worth along each feature's direction.</summary>
+    internal Weight CreateDecoderRows() => Device.CreateWeight("W_dec rows", new WeightPart(_checkpoint.Decoder));
+
     /// <summary>f(x): the active features of each row. x [n, d_in].</summary>
     public void Encode(Mat x, SparseCodes codes) => Device.SaeEncode(Prepared(x), Parameters, codes);
 

@@ -86,6 +86,37 @@ public sealed unsafe class RoundTripTests
         Assert.Throws<ArgumentException>(() => file["f32"].CopyTo(part));
     }
 
+    [Fact]
+    public void A_fortran_array_of_three_axes_is_copied_in_row_major_order()
+    {
+        using var folder = new TempFolder();
+        string path = folder.At("a.npz");
+        using (var writer = new NpzWriter(path))
+        {
+            writer.Add("x", [.. Enumerable.Range(0, 24)], 2, 3, 4);
+            writer.Add("y", [.. Enumerable.Range(0, 24).Select(v => (float)v)], 2, 3, 4);
+            writer.Commit();
+        }
+        // The same bytes, said to be in Fortran order: element (i, j, k) is then i + 2 j + 6 k.
+        byte[] bytes = File.ReadAllBytes(path);
+        for (int at; (at = bytes.AsSpan().IndexOf("False,"u8)) >= 0;) "True ,"u8.CopyTo(bytes.AsSpan(at));
+        File.WriteAllBytes(path, bytes);
+        var expected = new List<long>();
+        for (int i = 0; i < 2; i++)
+            for (int j = 0; j < 3; j++)
+                for (int k = 0; k < 4; k++)
+                    expected.Add(i + (2 * j) + (6 * k));
+        using NpzFile file = NpzFile.Open(path);
+        Assert.True(file["x"].ColumnMajor);
+        Assert.Equal(expected, file["x"].ToInt64s());
+        for (int first = 0; first < 24; first += 5)
+        {
+            float[] part = new float[Math.Min(9, 24 - first)];
+            file["y"].CopyTo(first, part);
+            Assert.Equal(expected.Skip(first).Take(part.Length).Select(v => (float)v), part);
+        }
+    }
+
     private static (TensorInfo, byte[])[] Arrays(Random random, DType[] types)
     {
         var arrays = new List<(TensorInfo, byte[])>();

@@ -33,6 +33,11 @@ public sealed class SpecialFilesTests
         using var folder = new TempFolder();
         Directory.CreateDirectory(folder.At(name));
         Refuses(folder.At(name));
+        Directory.CreateDirectory(folder.At("sub"));
+        File.CreateSymbolicLink(folder.At("sub", name), folder.At(name));
+        Refuses(folder.At("sub", name));
+        string message = Assert.Throws<InvalidDataException>(() => NpzFile.Open(folder.At("sub", name))).Message;
+        Assert.Contains("folder", message, StringComparison.Ordinal);
     }
 
     [Theory]

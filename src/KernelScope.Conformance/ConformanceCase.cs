@@ -1,0 +1,75 @@
+using KernelScope.Devices;
+
+namespace KernelScope.Conformance;
+
+/// <summary>How large the shapes of the suite are.</summary>
+public enum ConformanceScale
+{
+    /// <summary>Below 10⁵ multiply-adds a case: for an emulator.</summary>
+    Tiny,
+
+    /// <summary>Every shape class; seconds on a CPU.</summary>
+    Default,
+
+    /// <summary>The default, and rows of the size of Gemma 2 2B's and its SAEs'; minutes on the reference device.</summary>
+    Large,
+}
+
+/// <summary>What one case gave.</summary>
+/// <param name="Op">The op.</param>
+/// <param name="Name">The shape class, in words.</param>
+/// <param name="Ok">Whether the device agrees with the reference.</param>
+/// <param name="WorstError">The largest error of a value, divided by the size of what was summed for it.</param>
+/// <param name="Limit">What <paramref name="WorstError"/> may be; 0 where bits are compared.</param>
+/// <param name="Message">What is wrong, where, and both values; empty if nothing is.</param>
+public sealed record ConformanceResult(string Op, string Name, bool Ok, double WorstError, double Limit, string Message)
+{
+    /// <summary>One line for a log.</summary>
+    public override string ToString() => FormattableString.Invariant($"{(Ok ? "ok  " : "FAIL")} {Op}: {Name} ({WorstError:g3} of {Limit:g3}){(Ok ? "" : " " + Message)}");
+}
+
+/// <summary>One op on inputs of one shape class, on a device and on the reference device.</summary>
+public sealed class ConformanceCase
+{
+    private readonly Action<Trial> _body;
+
+    internal ConformanceCase(string op, string name, long work, Action<Trial> body)
+    {
+        Op = op;
+        Name = name;
+        Work = work;
+        _body = body;
+    }
+
+    /// <summary>The op, as <see cref="Device"/> names it.</summary>
+    public string Op { get; }
+
+    /// <summary>The shape class, in words; unique within the op.</summary>
+    public string Name { get; }
+
+    /// <summary>About how many multiply-adds one run of the op takes; the device runs it two or three times.</summary>
+    public long Work { get; }
+
+    /// <summary>Runs it. Everything that the device throws is a failure of the case, except a cancellation.</summary>
+    public ConformanceResult Run(Device device, CancellationToken cancellation = default)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        using Trial trial = new(device, Generator.SeedOf($"{Op}: {Name}"));
+        string message = "";
+        try
+        {
+            _body(trial);
+        }
+#pragma warning disable CA1031 // A device that throws has failed the case, whatever it throws.
+        catch (Exception e) when (e is not OperationCanceledException)
+#pragma warning restore CA1031
+        {
+            message = e is DisagreementException ? e.Message : $"{e.GetType().Name}: {e.Message}";
+        }
+
+        return new ConformanceResult(Op, Name, message.Length == 0, trial.WorstError, trial.ElementLimit, message);
+    }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Op}: {Name}";
+}

@@ -1,0 +1,58 @@
+using KernelScope.Devices;
+
+namespace KernelScope.Conformance;
+
+/// <summary>What a device may differ by.</summary>
+/// <param name="Element">|a − b| of one value, divided by the size that the case states (for a dot product ‖x‖·‖w‖).</param>
+/// <param name="Nmse">Σ(a − b)² / Σb² of a whole matrix: (10⁻⁶)² is float32; two bf16 terms instead of three would be about 10⁻¹¹.</param>
+/// <param name="Floor">Differences below this are none.</param>
+/// <param name="InfinityMayBeNaN">Whether NaN will do where the equation gives an infinity.</param>
+internal readonly record struct Limit(double Element, double Nmse = double.PositiveInfinity, double Floor = 0, bool InfinityMayBeNaN = false);
+
+/// <summary>The limits of every op, and why they are what they are.</summary>
+internal static class Limits
+{
+    /// <summary>Float32 arithmetic, some roundings after each other (2⁻²⁴ = 6·10⁻⁸ each), a sum in any order.</summary>
+    private const double Float32 = 1e-6;
+    private const double Float32Squared = 1e-12;
+
+    /// <summary>Rounding to bfloat16 moves a value by 2⁻⁹ at most, 2⁻⁹/√3 in the mean; activations and float32 weights are both rounded.</summary>
+    private const double BFloat16 = 8e-3;
+    private const double BFloat16Squared = 1e-5;
+
+    /// <summary>
+    /// Where a value meets a weight matrix it may have been cut into bfloat16 terms: a float32 below the smallest normal number loses bits or all of
+    /// itself (2⁻¹²⁶ = 1.2·10⁻³⁸ times a row of weights near 1), and of an infinity the second term is ∞ − ∞.
+    /// </summary>
+    private const double ProductFloor = 1e-35;
+
+    /// <summary>Linear, GatedGelu, CrossEntropy.</summary>
+    public static Limit Product(Precision precision) => precision == Precision.Exact
+        ? new(Float32, Float32Squared, ProductFloor, InfinityMayBeNaN: true)
+        : new(BFloat16, BFloat16Squared, ProductFloor, InfinityMayBeNaN: true);
+
+    /// <summary>The SAE's ops are exact on every device: active sets hang on thresholds.</summary>
+    public static Limit SaeProduct => new(Float32, Float32Squared, ProductFloor, InfinityMayBeNaN: true);
+
+    /// <summary>Normalize, RmsNorm, AddNormedThenNorm, Rope: relative to the value, or to the terms of the one sum in it.</summary>
+    public static Limit Elementwise => new(Float32, Float32Squared, 4 * (double)float.Epsilon);
+
+    /// <summary>The same where a value may cancel or underflow: no mean over the matrix.</summary>
+    public static Limit ElementwiseAlone => Elementwise with { Nmse = double.PositiveInfinity };
+
+    /// <summary>Softcap: relative to the cap, not to the value, because a device may compute cap·(1 − 2/(e^(2x/cap) + 1)), which cancels near 0.</summary>
+    public static Limit Softcap => new(Float32);
+
+    /// <summary>
+    /// Attend, relative to the largest visible |v| times 1 + 2·(error of a score / 10⁻⁶). The mean square grows with the size of the scores, because
+    /// exp turns an absolute error into a relative one, and with the cap, whose formula (see <see cref="Softcap"/>) has the error 2⁻²³·cap.
+    /// </summary>
+    public static Limit Attend(double scoreSize, double cap)
+    {
+        double factor = 1 + scoreSize + (cap / 8);
+        return new(Float32, Float32Squared * factor * factor);
+    }
+
+    /// <summary>Bits are compared.</summary>
+    public static Limit Bits => new(0, 0);
+}

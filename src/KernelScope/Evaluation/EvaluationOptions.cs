@@ -1,0 +1,46 @@
+namespace KernelScope.Evaluation;
+
+/// <summary>Which arrays an evaluation writes.</summary>
+public enum ArrayDetail
+{
+    /// <summary>Those whose size does not depend on the number of sequences: <c>firing_frequency</c>, <c>xbar</c>, <c>by_position_*</c>.</summary>
+    Summary,
+
+    /// <summary>Also what there is by position: ids, codes, losses, divergences, squared errors. About 20 bytes a forward pass and 8 an active feature.</summary>
+    Positions,
+
+    /// <summary>Also the activations, reconstructions, and the first sequence's logits. Several times the size of the activations.</summary>
+    All,
+}
+
+/// <summary>How an evaluation runs.</summary>
+public sealed record EvaluationOptions
+{
+    /// <summary>Where arrays go (.npz); null: nowhere.</summary>
+    public string? ArraysPath { get; init; }
+
+    /// <summary>Which arrays.</summary>
+    public ArrayDetail Arrays { get; init; } = ArrayDetail.All;
+
+    /// <summary>A file that takes what was measured, sequence by sequence, and from which a killed run goes on; null: none. See <see cref="EvaluationJournal"/>.</summary>
+    public string? ResumePath { get; init; }
+
+    /// <summary>What <see cref="ResumePath"/> must belong to, besides tokens, sites and options: a name and a fingerprint for the model and each SAE (<see cref="FileFingerprint"/>).</summary>
+    public IReadOnlyList<KeyValuePair<string, string>> Fingerprints { get; init; } = [];
+
+    /// <summary>Confidence intervals.</summary>
+    public Bootstrap Bootstrap { get; init; } = new();
+
+    /// <summary>
+    /// Host memory that may keep activations between the two passes over the set (the mean activation must be known before the second): of the sequences that fit, the layers below the site
+    /// run once, of the others twice. Results do not depend on it.
+    /// </summary>
+    public long KeepBytes { get; init; } = 1L << 30;
+}
+
+/// <summary>How far an evaluation is.</summary>
+/// <param name="SequencesDone">Sequences whose numbers are complete.</param>
+/// <param name="Sequences">All sequences.</param>
+/// <param name="TokensPerSecond">Tokens evaluated a second, all passes together; 0 until the second pass has begun.</param>
+/// <param name="Left">Estimated time left; null until there is something to estimate from.</param>
+public readonly record struct EvaluationProgress(int SequencesDone, int Sequences, double TokensPerSecond, TimeSpan? Left);

@@ -1,0 +1,103 @@
+using KernelScope.Devices;
+using KernelScope.Model;
+
+namespace KernelScope.Evaluation;
+
+/// <summary>What a spliced pass does to the predictions, by position.</summary>
+/// <param name="Losses">Cross-entropy of the next token in nats, one for each position but the last.</param>
+/// <param name="Divergences">KL(clean ‖ spliced) = Σ_v p_v (ln p_v − ln q_v), one for each position; empty for the clean pass.</param>
+internal readonly record struct RunScores(Memory<double> Losses, Memory<double> Divergences);
+
+/// <summary>
+/// Compares the predictions of several forward passes over one sequence, from their final norms: a block of rows at a time, so that [positions × vocabulary] logits are never stored.
+/// The logits are those of the device in float32; sums over the vocabulary run on the host in double.
+/// </summary>
+internal sealed class LogitScorer : IDisposable
+{
+    // Clean and spliced logits and clean probabilities of a block take 16 bytes an entry.
+    private const long BlockBytes = 96L << 20;
+
+    private readonly Gemma2Model _model;
+    private readonly Mat _logits;
+    private readonly float[] _clean;
+    private readonly float[] _run;
+    private readonly double[] _probabilities;
+    private readonly double[] _cleanSums;
+    private readonly int _rows;
+    private readonly int _vocabulary;
+
+    public LogitScorer(Gemma2Model model, int length)
+    {
+        _model = model;
+        _vocabulary = model.Config.VocabSize;
+        _rows = (int)Math.Clamp(BlockBytes / (16L * _vocabulary), 1, length);
+        _logits = model.Device.CreateMat(_rows, _vocabulary, "evaluation logits");
+        _clean = new float[_rows * _vocabulary];
+        _run = new float[_rows * _vocabulary];
+        _probabilities = new double[_rows * _vocabulary];
+        _cleanSums = new double[_rows];
+    }
+
+    /// <summary>Sees logits as they pass: run (−1: the clean pass), first row, values.</summary>
+    public Action<int, int, ReadOnlyMemory<float>>? Logits { get; set; }
+
+    /// <summary>Scores one sequence.</summary>
+    /// <param name="tokens">Its tokens.</param>
+    /// <param name="clean">The clean pass's final norm, [positions, d_model].</param>
+    /// <param name="cleanScores">Receives its losses.</param>
+    /// <param name="runs">The spliced passes' final norms.</param>
+    /// <param name="scores">Receive theirs.</param>
+    /// <param name="largest">Receives the largest difference of a logit from the clean one, by pass.</param>
+    public void Score(int[] tokens, Mat clean, RunScores cleanScores, IReadOnlyList<Mat> runs, IReadOnlyList<RunScores> scores, Span<double> largest)
+    {
+        largest.Clear();
+        for (int start = 0; start < tokens.Length; start += _rows)
+        {
+            int count = Math.Min(_rows, tokens.Length - start);
+            Read(clean.RowRange(start, count), _clean);
+            Logits?.Invoke(-1, start, _clean.AsMemory(0, count * _vocabulary));
+            Parallel.For(0, count, r => ScoreClean(tokens, start, r, cleanScores));
+            for (int i = 0; i < runs.Count; i++)
+            {
+                RunScores run = scores[i];
+                double[] differences = new double[count];
+                Read(runs[i].RowRange(start, count), _run);
+                Logits?.Invoke(i, start, _run.AsMemory(0, count * _vocabulary));
+                Parallel.For(0, count, r => differences[r] = ScoreRun(tokens, start, r, run));
+                largest[i] = Math.Max(largest[i], differences.Max());
+            }
+        }
+    }
+
+    public void Dispose() => _logits.Buffer.Dispose();
+
+    private void Read(Mat normed, float[] destination)
+    {
+        Mat logits = _logits.RowRange(0, normed.Rows);
+        _model.Device.Linear(normed, _model.Unembedding, logits);
+        if (_model.Config.FinalSoftcap > 0)
+            _model.Device.Softcap(logits, _model.Config.FinalSoftcap);
+        _model.Device.Read(logits, destination.AsSpan(0, normed.Rows * _vocabulary));
+    }
+
+    private void ScoreClean(int[] tokens, int start, int r, RunScores scores)
+    {
+        ReadOnlySpan<float> row = _clean.AsSpan(r * _vocabulary, _vocabulary);
+        double sum = LogitRow.LogSumExp(row, _probabilities.AsSpan(r * _vocabulary, _vocabulary));
+        _cleanSums[r] = sum;
+        int t = start + r;
+        if (t + 1 < tokens.Length)
+            scores.Losses.Span[t] = sum - row[tokens[t + 1]];
+    }
+
+    private double ScoreRun(int[] tokens, int start, int r, RunScores scores)
+    {
+        ReadOnlySpan<float> row = _run.AsSpan(r * _vocabulary, _vocabulary);
+        double sum = LogitRow.LogSumExp(row, _clean.AsSpan(r * _vocabulary, _vocabulary), _probabilities.AsSpan(r * _vocabulary, _vocabulary), out double cross, out double largest);
+        int t = start + r;
+        if (t + 1 < tokens.Length)
+            scores.Losses.Span[t] = sum - row[tokens[t + 1]];
+        scores.Divergences.Span[t] = cross + sum - _cleanSums[r];
+        return largest;
+    }
+}

@@ -1,0 +1,120 @@
+using KernelScope.Hooks;
+using KernelScope.Model;
+using KernelScope.Sae;
+
+namespace KernelScope.Evaluation;
+
+/// <summary>An SAE and where it belongs.</summary>
+/// <param name="Name">How results name it, usually its path.</param>
+/// <param name="Sae">The SAE or transcoder, on the model's device.</param>
+/// <param name="Site">Where it reads.</param>
+/// <param name="SiteOut">Where its output belongs: <paramref name="Site"/>, or a transcoder's output site.</param>
+public sealed record SaeTarget(string Name, JumpReluSae Sae, HookPoint Site, HookPoint SiteOut)
+{
+    /// <summary>Whether it maps one site to another.</summary>
+    public bool IsTranscoder => Site != SiteOut;
+}
+
+/// <summary>A site with its SAEs: where to listen, where to write, and from which layer on a splice runs.</summary>
+/// <remarks>
+/// <c>resid_post.L</c> is <c>resid_pre.L+1</c> and <c>embed</c> is <c>resid_pre.0</c>, where the values are the same; so a splice there repeats one layer less.
+/// </remarks>
+internal sealed class SitePlan
+{
+    private SitePlan(HookPoint site, HookPoint siteOut, int[] saes, int layerCount, int inputDim, int outputDim)
+    {
+        Site = site;
+        SiteOut = siteOut;
+        Saes = saes;
+        InputDim = inputDim;
+        OutputDim = outputDim;
+        Read = Canonical(site, layerCount);
+        Write = Canonical(siteOut, layerCount);
+        StartLayer = LayerOf(Write, layerCount);
+        FirstLayer = Math.Min(StartLayer, LayerOf(Read, layerCount));
+        EndLayer = Write.Site switch { Hooks.Site.ResidPre => Write.Layer, Hooks.Site.FinalNorm => layerCount, _ => Write.Layer + 1 };
+    }
+
+    /// <summary>Where the SAEs read, as results name it.</summary>
+    public HookPoint Site { get; }
+
+    /// <summary>Where their output belongs, as results name it.</summary>
+    public HookPoint SiteOut { get; }
+
+    /// <summary>The SAEs, by index.</summary>
+    public int[] Saes { get; }
+
+    /// <summary>Width of the input site.</summary>
+    public int InputDim { get; }
+
+    /// <summary>Width of the output site.</summary>
+    public int OutputDim { get; }
+
+    /// <summary>Where the hook listens.</summary>
+    public HookPoint Read { get; }
+
+    /// <summary>Where the hook writes.</summary>
+    public HookPoint Write { get; }
+
+    /// <summary>The layer before which a spliced pass begins.</summary>
+    public int StartLayer { get; }
+
+    /// <summary>The layer before which a clean pass must begin to see both sites.</summary>
+    public int FirstLayer { get; }
+
+    /// <summary>Number of layers after which the output site has been seen.</summary>
+    public int EndLayer { get; }
+
+    /// <summary>Whether the SAEs read and write one place.</summary>
+    public bool IsOneSite => Read == Write;
+
+    /// <summary>Groups SAEs by site, in the order in which sites first appear.</summary>
+    /// <exception cref="ArgumentException">An SAE whose widths are not its site's, that reads after it writes, or a site that cannot be replaced.</exception>
+    public static SitePlan[] Of(IReadOnlyList<SaeTarget> targets, Gemma2Config config)
+    {
+        foreach (SaeTarget target in targets)
+            Check(target, config);
+        return [.. Enumerable.Range(0, targets.Count).GroupBy(s => (targets[s].Site, targets[s].SiteOut))
+            .Select(g => new SitePlan(g.Key.Site, g.Key.SiteOut, [.. g], config.LayerCount, WidthOf(g.Key.Site, config), WidthOf(g.Key.SiteOut, config)))];
+    }
+
+    /// <summary>Number of values in a row at a site.</summary>
+    public static int WidthOf(HookPoint point, Gemma2Config config) =>
+        point.Width(config.ModelDim, config.HeadCount * config.HeadDim, config.KvHeadCount * config.HeadDim, config.HiddenDim, config.VocabSize);
+
+    private static void Check(SaeTarget target, Gemma2Config config)
+    {
+        foreach (HookPoint point in (ReadOnlySpan<HookPoint>)[target.Site, target.SiteOut])
+        {
+            if (point.Site == Hooks.Site.Logits)
+                throw new ArgumentException($"{target.Name}: an SAE cannot be evaluated at the logits.");
+            if (point.Layer >= config.LayerCount)
+                throw new ArgumentException($"{target.Name}: there is no {point}; the model has layers 0 to {config.LayerCount - 1}.");
+        }
+
+        int input = WidthOf(target.Site, config), output = WidthOf(target.SiteOut, config);
+        if (target.Sae.Config.InputDim != input)
+            throw new ArgumentException($"{target.Name}: the SAE reads {target.Sae.Config.InputDim} values; {target.Site} has {input} in this model.");
+        if (target.Sae.Config.OutputDim != output)
+            throw new ArgumentException($"{target.Name}: the SAE writes {target.Sae.Config.OutputDim} values; {target.SiteOut} has {output} in this model.");
+        if (Order(target.Site) > Order(target.SiteOut))
+            throw new ArgumentException($"{target.Name}: it reads {target.Site}, which comes after {target.SiteOut}, where its output belongs.");
+    }
+
+    /// <summary>Ascending in the order in which hook points fire.</summary>
+    private static long Order(HookPoint point) => point.Site switch
+    {
+        Hooks.Site.Embed => -1,
+        Hooks.Site.FinalNorm => long.MaxValue,
+        _ => ((long)point.Layer << 8) + (int)point.Site,
+    };
+
+    private static HookPoint Canonical(HookPoint point, int layerCount) => point.Site switch
+    {
+        Hooks.Site.Embed => new(Hooks.Site.ResidPre, 0),
+        Hooks.Site.ResidPost when point.Layer + 1 < layerCount => new(Hooks.Site.ResidPre, point.Layer + 1),
+        _ => point,
+    };
+
+    private static int LayerOf(HookPoint point, int layerCount) => point.Site == Hooks.Site.FinalNorm ? layerCount - 1 : point.Layer;
+}
