@@ -4,7 +4,14 @@ using System.Text.Json;
 using KernelScope.Bench;
 using KernelScope.Devices.Cpu;
 
-// Options: --rounds N, --threads N, --filter TEXT (cases whose name holds it), --folder DIR (for the file of random weights), --out FILE.json.
+// evaluation: what an evaluation costs beside the forward passes that it needs.
+if (args is ["evaluation", ..])
+{
+    using var evaluated = new CpuDevice();
+    return EvaluationCost.Run(evaluated, 16, 128);
+}
+
+// Otherwise ops against the machine's limits. Options: --rounds N, --threads N, --filter TEXT (cases whose name holds it), --folder DIR (for the file of random weights), --out FILE.json.
 string? Option(string name)
 {
     int at = Array.IndexOf(args, name);
@@ -52,6 +59,7 @@ foreach (Case one in chosen)
 
 if (Option("--out") is { } path)
     WriteJson(path);
+return 0;
 return 0;
 
 unsafe double Bandwidth() => Limits.ReadBandwidth(shapes.Filler.Pointer, shapes.Filler.ByteLength, device.Threads);

@@ -39,8 +39,6 @@ public sealed class SaeEvaluation
         if (targets.Count == 0)
             throw new ArgumentException("There is no SAE to evaluate.");
         (_model, _targets, _tokens, _options) = (model, targets, tokens, options ?? new());
-        if (_options.ResumePath is not null && _options.Fingerprints.Count == 0)
-            throw new ArgumentException("A resume file needs the fingerprints of the model and the SAEs.");
         _sites = SitePlan.Of(targets, model.Config);
         _layout = new ScoreLayout(tokens.Length, _sites);
     }
@@ -143,7 +141,9 @@ public sealed class SaeEvaluation
     /// <summary>What a resume file must belong to.</summary>
     private List<KeyValuePair<string, string>> Identity()
     {
-        List<KeyValuePair<string, string>> identity = [.. _options.Fingerprints];
+        List<KeyValuePair<string, string>> identity = [new("the model", Fingerprint.Of(_model.Weights.Checkpoint)), new("the number of SAEs", _targets.Count.ToString(CultureInfo.InvariantCulture))];
+        for (int s = 0; s < _targets.Count; s++)
+            identity.Add(new(_targets.Count == 1 ? "the SAE" : $"SAE {s + 1}", Fingerprint.Of(_targets[s].Sae.Checkpoint)));
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         for (int b = 0; b < _tokens.Count; b++)
         {
