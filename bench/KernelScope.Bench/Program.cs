@@ -60,7 +60,6 @@ foreach (Case one in chosen)
 if (Option("--out") is { } path)
     WriteJson(path);
 return 0;
-return 0;
 
 unsafe double Bandwidth() => Limits.ReadBandwidth(shapes.Filler.Pointer, shapes.Filler.ByteLength, device.Threads);
 
