@@ -62,7 +62,7 @@ internal sealed partial class Lowering
         modifiers.End();
         Operands(2);
         CheckElement(type, count);
-        Slot[] targets = Targets(At(0), type, widerAllowed: true);
+        Slot[] targets = Targets(At(0), type, widerAllowed: true, sinkAllowed: true);
         if (targets.Length != count)
             throw Error($"{count} registers are needed and {targets.Length} are given");
         return Counted(MemoryClass(space, store: false), new Load(space, AddressAt(1), targets, type.Bytes(), type.IsSigned(), AccessMode.Read | order));
@@ -120,7 +120,7 @@ internal sealed partial class Lowering
         Operands(first + (two ? 3 : 2));
         Slot operand = Source(first + 1, type);
         Slot second = two ? Source(first + 2, type) : Slot.None;
-        Slot target = returns ? Target(0, type) : Slot.None;
+        Slot target = returns ? TargetOrSink(At(0), type) : Slot.None;
         Address address = AddressAt(first);
         _needsBlockOrder |= space != StateSpace.Shared && (returns || function is AtomicFunction.Exchange or AtomicFunction.CompareExchange or AtomicFunction.Increment or AtomicFunction.Decrement);
         return Counted(InstructionClass.Atomic, type switch
