@@ -48,7 +48,8 @@ internal sealed unsafe class SharedMemory : IDisposable
     {
         Bytes = bytes;
         Clock.Reset();
-        ClearStamps();
+        if (Checked)
+            ClearStamps();
         NativeMemory.Clear(Data, (nuint)bytes);
     }
 

@@ -49,8 +49,24 @@ internal sealed partial class Lowering
         _ => store ? InstructionClass.GlobalStore : InstructionClass.GlobalLoad,
     };
 
-    private bool IsConstantAddress() =>
-        _instruction.Operands.FirstOrDefault(o => o is AddressOperand) is AddressOperand address && _tracker.Knows(address.Base);
+    private bool IsConstantAddress() => LocalOffset() is not null;
+
+    /// <summary>Offset of the instruction's address in the local frame, if it is known now.</summary>
+    private long? LocalOffset()
+    {
+        if (_instruction.Operands.FirstOrDefault(o => o is AddressOperand) is not AddressOperand address)
+            return null;
+        ulong? known = address.Base is SymbolOperand symbol ? PlaceLocal(symbol.Variable) + (ulong)symbol.Offset : _tracker.Value(address.Base);
+        return known is { } place ? (long)place + address.Offset - AddressSpace.LocalBase : null;
+    }
+
+    /// <summary>The offset if the access is one of words, inside the frame so far laid out and aligned: then it needs no checks when it runs.</summary>
+    private int? LocalWords(StateSpace space, Slot[] registers, PtxType type)
+    {
+        int bytes = type.Bytes() * registers.Length;
+        bool words = space == StateSpace.Local && type.Bytes() == 4 && Array.TrueForAll(registers, r => r.Bits == 32);
+        return words && LocalOffset() is { } offset && offset >= 0 && offset + bytes <= _localBytes && offset % bytes == 0 ? (int)offset : null;
+    }
 
     private Op LoadOp(Modifiers modifiers)
     {
@@ -65,6 +81,8 @@ internal sealed partial class Lowering
         Slot[] targets = Targets(At(0), type, widerAllowed: true, sinkAllowed: true);
         if (targets.Length != count)
             throw Error($"{count} registers are needed and {targets.Length} are given");
+        if (LocalWords(space, targets, type) is { } offset)
+            return Counted(MemoryClass(space, store: false), new LocalWordLoad(offset, targets));
         return Counted(MemoryClass(space, store: false), new Load(space, AddressAt(1), targets, type.Bytes(), type.IsSigned(), AccessMode.Read | order));
     }
 
@@ -89,6 +107,8 @@ internal sealed partial class Lowering
         Slot[] sources = Sources(At(1), type, widerAllowed: true);
         if (sources.Length != count)
             throw Error($"{count} registers are needed and {sources.Length} are given");
+        if (LocalWords(space, sources, type) is { } offset)
+            return Counted(MemoryClass(space, store: true), new LocalWordStore(offset, sources));
         return Counted(MemoryClass(space, store: true), new Store(space, AddressAt(0), sources, type.Bytes(), AccessMode.Write | order));
     }
 
