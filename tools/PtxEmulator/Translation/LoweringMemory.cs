@@ -219,18 +219,22 @@ internal sealed partial class Lowering
         Operands(4);
         if (!known || c != F32 || d != F32 || a != b || a is not (BF16 or F16 or TF32))
             throw Error("only mma.sync.aligned row.col of bf16, f16 or tf32 with f32 results is known");
-        MatrixFormat format = a switch { BF16 => MatrixFormat.BFloat16, F16 => MatrixFormat.Half, _ => MatrixFormat.Tf32 };
         int depth = int.Parse(shape[6..], System.Globalization.CultureInfo.InvariantCulture);
-        int elements = format == MatrixFormat.Tf32 ? 1 : 2;
+        int elements = a == TF32 ? 1 : 2;
         int left = 16 * depth / 32 / elements;
         int right = left / 2;
-        if (format == MatrixFormat.Tf32 ? depth == 16 : depth == 4)
+        if (a == TF32 ? depth == 16 : depth == 4)
             throw Error("the shape does not exist for this type");
         Slot[] results = Matrix(At(0), 4, target: true);
         Slot[] lefts = Matrix(At(1), left, target: false);
         Slot[] rights = Matrix(At(2), right, target: false);
         Slot[] sums = Matrix(At(3), 4, target: false);
-        return Counted(InstructionClass.Matrix, new MatrixMultiply(results, lefts, rights, sums, depth, format));
+        return Counted(InstructionClass.Matrix, a switch
+        {
+            BF16 => new MatrixMultiply<BrainMatrix>(results, lefts, rights, sums, depth),
+            F16 => new MatrixMultiply<HalfMatrix>(results, lefts, rights, sums, depth),
+            _ => new MatrixMultiply<Tf32Matrix>(results, lefts, rights, sums, depth),
+        });
     }
 
     private Slot[] Matrix(Operand operand, int count, bool target)
