@@ -211,6 +211,7 @@ public sealed class Emission
             "F32" => "f32",
             "Words4" => "b32x4",
             "Float4" => "f32x4",
+            "Float2" => "f32x2",
             string name => throw new InvalidOperationException($"A kernel parameter of type {name} has no name in the manifest."),
         };
     }
