@@ -45,7 +45,7 @@ public static class TensorFragments
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Float2 LoadPair(ArrayView<float> shared, int from, int row, int input, int lane)
     {
-        int at = GemmTensor.Place(row, (input / 4) + (lane % 4 / 2)) + (lane % 2 * 2);
+        int at = GemmTensor.Place(row, (input / 4) + ((lane & 3) >> 1)) + ((lane & 1) * 2);
         return Ptx.LoadShared2(ref shared[from + at]);
     }
 
@@ -71,8 +71,8 @@ public static class TensorFragments
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Words4 LoadHalfPair(ArrayView<uint> shared, int from, int column, int input, int lane)
     {
-        int row = column + (lane / 16 * 8) + (lane % 8);
-        return Ptx.LoadMatrices(ref shared[from + GemmTensor.HalfPlace(row, (input / 8) + (lane / 8 % 2))]);
+        int row = column + (lane / 16 * 8) + (lane & 7);
+        return Ptx.LoadMatrices(ref shared[from + GemmTensor.HalfPlace(row, (input / 8) + ((lane >> 3) & 1))]);
     }
 
     /// <summary>Two neighbouring 16 × 8 blocks of float32 weights, split.</summary>
