@@ -63,6 +63,7 @@ internal static class CommandLine
             new RunCommand(common, surroundings),
             new TokenizeCommand(common, surroundings),
             new EncodeCommand(common, surroundings),
+            new EvalCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
         };

@@ -64,7 +64,7 @@ internal static class GatedGeluCases
         trial.Run(s => s.Device.GatedGelu(s[x], s[w], s[y]));
         float[] products = trial.Products(x, w);
         double[] norms = w.Norms();
-        trial.Compare(y, Limits.Product(trial.Precision), (r, j) =>
+        trial.Compare(y, Limits.Product(trial.Precision, x.Columns), (r, j) =>
         {
             double g = products[(r * w.Rows) + j];
             double u = products[(r * w.Rows) + hidden + j];

@@ -31,6 +31,7 @@ public sealed class SaeEvaluation
 
     /// <summary>An evaluation of SAEs, of one site or of several, on one set of tokens.</summary>
     /// <exception cref="ArgumentException">An SAE that does not fit its site; see <see cref="SaeTarget"/>.</exception>
+    /// <exception cref="InvalidDataException">An SAE has a parameter that is no number.</exception>
     public SaeEvaluation(Gemma2Model model, IReadOnlyList<SaeTarget> targets, TokenSet tokens, EvaluationOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -39,8 +40,21 @@ public sealed class SaeEvaluation
         if (targets.Count == 0)
             throw new ArgumentException("There is no SAE to evaluate.");
         (_model, _targets, _tokens, _options) = (model, targets, tokens, options ?? new());
+        foreach (SaeTarget target in targets)
+            FiniteParameters.Require(target.Sae.Checkpoint);
         _sites = SitePlan.Of(targets, model.Config);
         _layout = new ScoreLayout(tokens.Length, _sites);
+    }
+
+    /// <summary>Bytes that an evaluation takes beside the model and the SAEs, before there is one; without what <see cref="EvaluationOptions.KeepBytes"/> allows.</summary>
+    /// <param name="config">The model's.</param>
+    /// <param name="length">Tokens of the longest sequence.</param>
+    /// <param name="saeCount">Number of SAEs.</param>
+    public static long BytesFor(Gemma2Config config, int length, int saeCount)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        long width = Math.Max(config.ModelDim, Math.Max(config.HeadCount * config.HeadDim, config.HiddenDim)), matrices = 6 + (saeCount * (SpliceRun.OfSite.Length + SpliceRun.OfSae.Length + 4L));
+        return Session.BytesFor(config, length, Math.Min(length, SequencePasses.MaxChunk)) + (4L * length * width * matrices) + LogitScorer.BlockBytes;
     }
 
     /// <summary>Runs it.</summary>

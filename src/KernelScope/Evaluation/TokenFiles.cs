@@ -44,7 +44,9 @@ public static class TokenFiles
         if (!System.Text.Unicode.Utf8.IsValid(bytes))
             throw BadFile.Of(path, "the text is not valid UTF-8.");
         var ids = new List<int>();
-        tokenizer.Encode(System.Text.Encoding.UTF8.GetString(bytes), ids);
+        // The mark that some editors put before UTF-8 is no text.
+        ReadOnlySpan<byte> text = bytes.AsSpan().StartsWith((ReadOnlySpan<byte>)[0xEF, 0xBB, 0xBF]) ? bytes.AsSpan(3) : bytes;
+        tokenizer.Encode(System.Text.Encoding.UTF8.GetString(text), ids);
         if (ids.Count == 0)
             throw BadFile.Of(path, "the text is empty.");
         return [.. ids.Chunk(length - 1).Select(chunk => (int[])[config.BosId, .. chunk])];

@@ -23,20 +23,40 @@ internal static unsafe class PanelKernel<S, V>
                     PackTransposed<E>(part, first + j, width, i, depth, panel);
                 else
                     PackPlain<E>(part, product->Inputs, first + j, width, i, depth, panel);
-                OverRows(product, panel, width, i, depth, y + j, stride);
+                bool lastOfOutputs = i + depth == product->Inputs;
+                Prefetch next = lastOfOutputs && j + width == count
+                    ? default
+                    : Next<E>(product, part, first + (lastOfOutputs ? j + width : j), lastOfOutputs ? 0 : i + depth);
+                OverRows(product, panel, width, i, depth, y + j, stride, ref next);
             }
         }
     }
 
-    private static void OverRows(Product* product, float* panel, int width, int firstInput, int depth, float* y, long stride)
+    private static Prefetch Next<E>(Product* product, StoredPart* part, int firstOutput, int firstInput)
+        where E : struct, IElement
     {
+        int outputs = Math.Min(product->PanelOutputs, part->Outputs - firstOutput);
+        int inputs = Math.Min(product->PanelInputs, product->Inputs - firstInput);
+        return part->Transposed
+            ? new Prefetch(part->Pointer + ((((long)firstInput * part->Outputs) + firstOutput) * E.Size), (long)part->Outputs * E.Size, outputs * E.Size, inputs)
+            : new Prefetch(part->Pointer + ((((long)firstOutput * product->Inputs) + firstInput) * E.Size), (long)product->Inputs * E.Size, inputs * E.Size, outputs);
+    }
+
+    private static void OverRows(Product* product, float* panel, int width, int firstInput, int depth, float* y, long stride, ref Prefetch next)
+    {
+        int tiles = (width + RegisterTile<S, V>.Columns - 1) / RegisterTile<S, V>.Columns;
+        int share = next.Share(product->PaddedRows / S.TileRows * tiles);
         for (int t = 0; t < product->Rows; t += S.TileRows)
         {
             int rows = Math.Min(S.TileRows, product->Rows - t);
             int height = RegisterTile<S, V>.Height(rows);
-            float* a = product->PackedX + ((long)t * product->Inputs) + ((long)firstInput * height);
+            float* a = product->PackedRows(t, firstInput, depth);
+            var nextRows = new Prefetch((byte*)(a + ((long)height * depth)), 0, height * depth * sizeof(float), 1);
+            int rowShare = nextRows.Share(tiles);
             for (int j = 0; j < width; j += RegisterTile<S, V>.Columns)
             {
+                next.Issue(share);
+                nextRows.Issue(rowShare);
                 int columns = Math.Min(RegisterTile<S, V>.Columns, width - j);
                 RegisterTile<S, V>.Run(height, rows, columns, depth, a, panel + ((long)j * depth), RegisterTile<S, V>.Columns, y + (t * stride) + j, stride, firstInput > 0);
             }

@@ -19,24 +19,37 @@ internal static unsafe class RegisterTile<S, V>
     public static int Height(int rows) => rows <= 6 ? 6 : S.TileRows;
 
     /// <summary>Packs up to a tile's number of rows for <see cref="Run"/>: their values side by side for each column, zeros for rows that are missing.</summary>
+    /// <remarks>A cache line of every row at a time: the destination is then written line by line too.</remarks>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void PackRows(float* x, long stride, int rows, int columns, float* packed)
     {
+        const int Line = 16;
         int height = Height(rows);
-        for (int m = 0; m < height; m += 4)
+        int whole = columns / Line * Line;
+        for (int i = 0; i < whole; i += Line)
         {
-            int i = 0;
-            if (m + 4 <= rows)
+            int m = 0;
+            for (; m + 4 <= rows; m += 4)
             {
-                float* x0 = x + (m * stride);
-                for (; i + 4 <= columns; i += 4)
-                    Simd128.Turn(Vector128.Load(x0 + i), Vector128.Load(x0 + stride + i), Vector128.Load(x0 + (2 * stride) + i), Vector128.Load(x0 + (3 * stride) + i), packed + ((long)i * height) + m, height);
+                float* x0 = x + (m * stride) + i;
+                float* x2 = x0 + (2 * stride);
+                float* y = packed + ((long)i * height) + m;
+                for (int n = 0; n < Line; n += 4)
+                    Simd128.Turn(Vector128.Load(x0 + n), Vector128.Load(x0 + stride + n), Vector128.Load(x2 + n), Vector128.Load(x2 + stride + n), y + (n * height), height);
             }
 
-            for (; i < columns; i++)
-            {
-                for (int r = m; r < Math.Min(m + 4, height); r++)
-                    packed[((long)i * height) + r] = r < rows ? x[(r * stride) + i] : 0;
-            }
+            PackEdge(x + i, stride, m, rows, Line, packed + ((long)i * height), height);
+        }
+
+        PackEdge(x + whole, stride, 0, rows, columns - whole, packed + ((long)whole * height), height);
+    }
+
+    private static void PackEdge(float* x, long stride, int firstRow, int rows, int columns, float* packed, int height)
+    {
+        for (int m = firstRow; m < height; m++)
+        {
+            for (int i = 0; i < columns; i++)
+                packed[(i * height) + m] = m < rows ? x[(m * stride) + i] : 0;
         }
     }
 
