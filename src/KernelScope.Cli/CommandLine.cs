@@ -66,6 +66,8 @@ internal static class CommandLine
             new EvalCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
+            new CatalogCommand(common, surroundings),
+            new PullCommand(common, surroundings),
         };
         // Words in brackets at the beginning of a text are text.
         root.Directives.Clear();
