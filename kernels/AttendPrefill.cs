@@ -43,7 +43,7 @@ public struct Column8
 
 /// <summary>
 /// z = softmax(cap(scale·q·k))·v for many query rows: 32 queries of one head a group, over tiles of 32 keys, with the softmax kept running.
-/// Grid (⌈rows/32⌉, heads), group 256, static shared 46.6 KiB. Query position p = position + t sees keys j with p − window &lt; j ≤ p.
+/// Grid (⌈rows/32⌉, heads), group 256, static shared 45.9 KiB. Query position p = position + t sees keys j with p − window &lt; j ≤ p.
 /// </summary>
 /// <remarks>
 /// 4·d flops a query, head and visible key. Keys and values are read once for every 32 queries of a head, coalesced along the head.
