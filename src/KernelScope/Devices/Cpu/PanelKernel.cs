@@ -64,7 +64,7 @@ internal static unsafe class PanelKernel<S, V>
     }
 
     /// <summary>From [in, out]: rows of the panel are pieces of stored rows.</summary>
-    private static void PackTransposed<E>(StoredPart* part, int first, int width, int firstInput, int depth, float* panel)
+    public static void PackTransposed<E>(StoredPart* part, int first, int width, int firstInput, int depth, float* panel)
         where E : struct, IElement
     {
         int tile = RegisterTile<S, V>.Columns;
@@ -81,7 +81,7 @@ internal static unsafe class PanelKernel<S, V>
     }
 
     /// <summary>From [out, in]: blocks of as many rows as lanes are widened and turned.</summary>
-    private static void PackPlain<E>(StoredPart* part, int inputs, int first, int width, int firstInput, int depth, float* panel)
+    public static void PackPlain<E>(StoredPart* part, int inputs, int first, int width, int firstInput, int depth, float* panel)
         where E : struct, IElement
     {
         int tile = RegisterTile<S, V>.Columns;
