@@ -71,11 +71,20 @@ internal static unsafe class PanelKernel<S, V>
         for (int i = 0; i < depth; i++)
         {
             byte* w = part->Pointer + ((((long)(firstInput + i) * part->Outputs) + first) * E.Size);
-            for (int j = 0; j < width; j += S.Lanes)
+            float* row = panel + ((long)i * tile);
+            int j = 0;
+            for (; j + tile <= width; j += tile)
+            {
+                S.Store(E.Load<S, V>(w + ((long)j * E.Size)), row);
+                S.Store(E.Load<S, V>(w + ((long)(j + S.Lanes) * E.Size)), row + S.Lanes);
+                row += (long)tile * depth;
+            }
+
+            for (; j < width; j += S.Lanes)
             {
                 byte* source = w + ((long)j * E.Size);
-                V values = width - j >= S.Lanes ? E.Load<S, V>(source) : Partial.Load<S, V, E>(source, width - j);
-                S.Store(values, panel + ((long)(j / tile) * tile * depth) + (i * tile) + (j % tile));
+                S.Store(width - j >= S.Lanes ? E.Load<S, V>(source) : Partial.Load<S, V, E>(source, width - j), row);
+                row += S.Lanes;
             }
         }
     }
