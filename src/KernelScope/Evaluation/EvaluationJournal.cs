@@ -71,7 +71,11 @@ internal sealed class EvaluationJournal : IDisposable
     {
         try
         {
-            return new(new FileStream(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, 1 << 16, FileOptions.DeleteOnClose), path);
+            var stream = new FileStream(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.Delete, 1 << 16, FileOptions.DeleteOnClose);
+            // Where a name may go before the file does, not even a killed process leaves it behind.
+            if (!OperatingSystem.IsWindows())
+                File.Delete(path);
+            return new(stream, path);
         }
         catch (Exception e) when (e is UnauthorizedAccessException or IOException)
         {
