@@ -52,6 +52,9 @@ internal sealed class EvaluationJournal : IDisposable
         FileStream stream;
         try
         {
+            // A pipe has no length either, and reading it would wait for ever.
+            if (new FileInfo(path) is { Exists: true, Length: 0 })
+                throw BadFile.Of(path, "this is no resume file of an evaluation; it was left as it is.");
             stream = new FileStream(path, FileMode.Open, FileAccess.ReadWrite, FileShare.None, 1 << 16);
         }
         catch (Exception e) when (e is UnauthorizedAccessException or IOException)
