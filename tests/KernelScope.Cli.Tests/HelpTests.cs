@@ -8,6 +8,7 @@ public sealed class HelpTests
     [InlineData("run")]
     [InlineData("tokenize")]
     [InlineData("encode")]
+    [InlineData("eval")]
     [InlineData("inspect")]
     [InlineData("doctor")]
     public void Every_verb_shows_an_example(string verb)
