@@ -11,6 +11,8 @@ public sealed class HelpTests
     [InlineData("eval")]
     [InlineData("inspect")]
     [InlineData("doctor")]
+    [InlineData("catalog")]
+    [InlineData("pull")]
     public void Every_verb_shows_an_example(string verb)
     {
         Outcome outcome = Program.Run(verb, "--help");
