@@ -5,42 +5,39 @@ namespace KernelScope.Attribution;
 
 /// <summary>What each active feature contributes, to first order, to a function of the logits: y_f = f(x)_f · (W_dec[f] · ∇).</summary>
 /// <remarks>∇ is the gradient at the SAE's output site. Lieberum et al. 2024, App. C.3, for the mean-centred logit of the correct next token.</remarks>
-public sealed class FeatureAttribution : IDisposable
+public sealed class FeatureAttribution
 {
-    private readonly Device _device;
-    private readonly Weight _decoder;
-    private readonly Mat _gradient;
-    private readonly Mat _alongFeatures;
-    private readonly float[] _host;
+    private readonly JumpReluSae _sae;
+    private readonly float[] _direction;
 
-    /// <summary>Attribution to the features of an SAE, whose checkpoint stays open meanwhile.</summary>
+    /// <summary>Attribution to the features of an SAE, which stays open meanwhile.</summary>
     public FeatureAttribution(JumpReluSae sae)
     {
         ArgumentNullException.ThrowIfNull(sae);
-        _device = sae.Device;
-        _decoder = sae.CreateDecoderRows();
-        _gradient = _device.CreateMat(1, sae.Parameters.OutputDim, "gradient");
-        _alongFeatures = _device.CreateMat(1, sae.FeatureCount, "gradient along features");
-        _host = new float[sae.FeatureCount];
+        _sae = sae;
+        _direction = new float[sae.Parameters.OutputDim];
     }
 
-    /// <summary>y of every code, in the codes' order.</summary>
+    /// <summary>y of every code, in the codes' order. The products are summed in double: they cancel.</summary>
     /// <param name="codes">The features that are active at each position.</param>
     /// <param name="gradients">∇ at each position, [rows, d_out].</param>
     public double[] Of(CodeList codes, ReadOnlySpan<float> gradients)
     {
         ArgumentNullException.ThrowIfNull(codes);
-        int dim = _gradient.Columns;
+        int dim = _direction.Length;
         if (gradients.Length != codes.Rows * dim)
             throw new ArgumentException($"{gradients.Length} gradient values for {codes.Rows} rows of {dim}.");
         double[] y = new double[codes.Count];
         for (int r = 0; r < codes.Rows; r++)
         {
-            _device.Write(gradients.Slice(r * dim, dim), _gradient);
-            _device.Linear(_gradient, _decoder, _alongFeatures);
-            _device.Read(_alongFeatures, _host);
             for (long i = codes.RowStart[r]; i < codes.RowStart[r + 1]; i++)
-                y[i] = (double)codes.Value[i] * _host[codes.Feature[i]];
+            {
+                _sae.ReadDirection(codes.Feature[i], _direction);
+                double along = 0;
+                for (int d = 0; d < dim; d++)
+                    along += (double)_direction[d] * gradients[(r * dim) + d];
+                y[i] = codes.Value[i] * along;
+            }
         }
 
         return y;
@@ -66,13 +63,5 @@ public sealed class FeatureAttribution : IDisposable
         }
 
         return count == 0 ? double.NaN : Math.Exp(entropy) / count;
-    }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        _decoder.Dispose();
-        _gradient.Buffer.Dispose();
-        _alongFeatures.Buffer.Dispose();
     }
 }

@@ -88,7 +88,6 @@ public sealed class SaeAttribution : IDisposable
     {
         _capture.Dispose();
         _session.Dispose();
-        _features.Dispose();
         _gradient.Dispose();
     }
 }

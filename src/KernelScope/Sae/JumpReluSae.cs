@@ -1,4 +1,5 @@
 using KernelScope.Devices;
+using KernelScope.Files;
 using KernelScope.Hooks;
 
 namespace KernelScope.Sae;
@@ -80,8 +81,8 @@ public sealed class JumpReluSae : IDisposable
     /// <summary>Makes room for codes of this SAE.</summary>
     public SparseCodes CreateCodes() => Device.CreateCodes(FeatureCount, "codes");
 
-    /// <summary>W_dec the other way round, [d_sae, d_out]: what a gradient at the output site is worth along each feature's direction.</summary>
-    internal Weight CreateDecoderRows() => Device.CreateWeight("W_dec rows", new WeightPart(_checkpoint.Decoder));
+    /// <summary>Reads W_dec[f], the direction that a feature writes, [d_out], from the file.</summary>
+    internal void ReadDirection(int feature, Span<float> destination) => _checkpoint.Decoder.CopyTo((long)feature * destination.Length, destination);
 
     /// <summary>f(x): the active features of each row. x [n, d_in].</summary>
     public void Encode(Mat x, SparseCodes codes) => Device.SaeEncode(Prepared(x), Parameters, codes);
