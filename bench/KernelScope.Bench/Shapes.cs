@@ -54,7 +54,8 @@ internal sealed class Shapes : IDisposable
 
         using var writer = new SafetensorsWriter(path, tensors);
         var random = new Random(1);
-        float[] values = new float[1 << 16];
+        // Not a power of two: rows must not repeat.
+        float[] values = new float[1_000_003];
         foreach (ref float value in values.AsSpan())
             value = (random.NextSingle() - 0.5f) * 0.05f;
         var narrow = new BFloat16[values.Length];

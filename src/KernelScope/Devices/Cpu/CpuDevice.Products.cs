@@ -5,7 +5,7 @@ namespace KernelScope.Devices.Cpu;
 public sealed unsafe partial class CpuDevice
 {
     // With more rows than this, packing weights into panels pays.
-    private const int DotRows = 32;
+    private const int DotRows = 16;
 
     // Rows that meet a packed weight panel: enough to hide the packing, few enough to keep x in the caches.
     private const int MaxRows = 768;

@@ -1,4 +1,5 @@
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace KernelScope.Devices.Cpu;
 
@@ -74,7 +75,7 @@ internal sealed unsafe class KernelTable
     {
         if (Vector512.IsHardwareAccelerated)
             return Of<Simd512, Vector512<float>>("AVX-512");
-        if (System.Runtime.Intrinsics.X86.Avx2.IsSupported && System.Runtime.Intrinsics.X86.Fma.IsSupported)
+        if (Avx2.IsSupported && Fma.IsSupported)
             return Of<Simd256, Vector256<float>>("AVX2");
         return Of<Simd128, Vector128<float>>("portable");
     }
