@@ -33,6 +33,12 @@ public sealed record EvaluationOptions
     /// run once, of the others twice. Results do not depend on it.
     /// </summary>
     public long KeepBytes { get; init; } = 1L << 30;
+
+    /// <summary>Most tokens of one call of the model: longer sequences are fed in chunks, so that activations take the memory of a chunk.</summary>
+    public int ChunkLength { get; init; } = 512;
+
+    /// <summary>Bytes that a block of logits takes on the host: 16 an entry, for clean and spliced logits and clean probabilities.</summary>
+    internal long LogitBytes { get; init; } = LogitScorer.BlockBytes;
 }
 
 /// <summary>How far an evaluation is.</summary>

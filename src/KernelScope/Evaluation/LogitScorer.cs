@@ -14,7 +14,7 @@ internal readonly record struct RunScores(Memory<double> Losses, Memory<double> 
 /// </summary>
 internal sealed class LogitScorer : IDisposable
 {
-    /// <summary>Bytes of a block of rows: clean and spliced logits and clean probabilities take 16 an entry.</summary>
+    /// <summary>Bytes of a block of rows unless asked otherwise.</summary>
     public const long BlockBytes = 256L << 20;
 
     private readonly Gemma2Model _model;
@@ -26,11 +26,11 @@ internal sealed class LogitScorer : IDisposable
     private readonly int _rows;
     private readonly int _vocabulary;
 
-    public LogitScorer(Gemma2Model model, int length)
+    public LogitScorer(Gemma2Model model, int length, long blockBytes)
     {
         _model = model;
         _vocabulary = model.Config.VocabSize;
-        _rows = (int)Math.Clamp(BlockBytes / (16L * _vocabulary), 1, length);
+        _rows = (int)Math.Clamp(blockBytes / (16L * _vocabulary), 1, length);
         _logits = model.Device.CreateMat(_rows, _vocabulary, "evaluation logits");
         _clean = new float[_rows * _vocabulary];
         _run = new float[_rows * _vocabulary];

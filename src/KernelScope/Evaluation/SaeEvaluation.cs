@@ -40,6 +40,7 @@ public sealed class SaeEvaluation
         if (targets.Count == 0)
             throw new ArgumentException("There is no SAE to evaluate.");
         (_model, _targets, _tokens, _options) = (model, targets, tokens, options ?? new());
+        ArgumentOutOfRangeException.ThrowIfLessThan(_options.ChunkLength, 1, nameof(EvaluationOptions.ChunkLength));
         foreach (SaeTarget target in targets)
             FiniteParameters.Require(target.Sae.Checkpoint);
         _sites = SitePlan.Of(targets, model.Config);
@@ -54,7 +55,7 @@ public sealed class SaeEvaluation
     {
         ArgumentNullException.ThrowIfNull(config);
         long width = Math.Max(config.ModelDim, Math.Max(config.HeadCount * config.HeadDim, config.HiddenDim)), matrices = 6 + (saeCount * (SpliceRun.OfSite.Length + SpliceRun.OfSae.Length + 4L));
-        return Session.BytesFor(config, length, Math.Min(length, SequencePasses.MaxChunk)) + (4L * length * width * matrices) + LogitScorer.BlockBytes;
+        return Session.BytesFor(config, length, Math.Min(length, new EvaluationOptions().ChunkLength)) + (4L * length * width * matrices) + LogitScorer.BlockBytes;
     }
 
     /// <summary>Runs it.</summary>
@@ -64,7 +65,7 @@ public sealed class SaeEvaluation
     public EvaluationResult Run(IProgress<EvaluationProgress>? progress = null, CancellationToken cancellation = default)
     {
         using EvaluationJournal? journal = OpenJournal();
-        using var evaluator = new SequenceEvaluator(_model, _targets, _sites, _tokens);
+        using var evaluator = new SequenceEvaluator(_model, _targets, _sites, _tokens, _options);
         var clock = new Clock(progress, evaluator.Work, _tokens);
         var streams = new float[_tokens.Count][];
         SiteSums[] sums = FirstPass(journal, evaluator, streams, clock, cancellation);
@@ -169,6 +170,7 @@ public sealed class SaeEvaluation
         identity.Add(new("the special ids", string.Join(',', _tokens.SpecialIds)));
         identity.Add(new("the sites", string.Join(' ', _targets.Select(t => $"{t.Site}>{t.SiteOut}"))));
         identity.Add(new("the arrays that are written", KeptDetail.ToString()));
+        identity.Add(new("the chunk length", _options.ChunkLength.ToString(CultureInfo.InvariantCulture)));
         identity.Add(new("the device", _model.Device.Name));
         identity.Add(new("the precision", _model.Device.Precision.ToString()));
         identity.Add(new("the embedding scale", _model.EmbeddingScale.ToString("R", CultureInfo.InvariantCulture)));

@@ -25,12 +25,12 @@ internal sealed class SequenceEvaluator : IDisposable
     private readonly float[] _values;
     private readonly float[] _hostReconstruction;
 
-    public SequenceEvaluator(Gemma2Model model, IReadOnlyList<SaeTarget> targets, SitePlan[] sites, TokenSet tokens)
+    public SequenceEvaluator(Gemma2Model model, IReadOnlyList<SaeTarget> targets, SitePlan[] sites, TokenSet tokens, EvaluationOptions options)
     {
         (_model, _device, _targets, _sites, _tokens) = (model, model.Device, targets, sites, tokens);
         int length = tokens.Length;
-        _passes = new SequencePasses(model, sites, length);
-        _scorer = new LogitScorer(model, length);
+        _passes = new SequencePasses(model, sites, length, options.ChunkLength);
+        _scorer = new LogitScorer(model, length, options.LogitBytes);
         _cleanNorm = _passes.CreateFinalNorm();
         _reconstructions = [.. targets.Select(t => Create(length, t.Sae.Config.OutputDim, "reconstruction"))];
         _codes = [.. targets.Select(t => t.Sae.CreateCodes())];

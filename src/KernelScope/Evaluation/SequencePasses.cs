@@ -10,9 +10,6 @@ namespace KernelScope.Evaluation;
 /// </summary>
 internal sealed class SequencePasses : IDisposable
 {
-    /// <summary>Most tokens of one call of the model.</summary>
-    public const int MaxChunk = 512;
-
     private readonly Gemma2Model _model;
     private readonly Session _session;
     private readonly List<DeviceBuffer> _owned = [];
@@ -21,13 +18,13 @@ internal sealed class SequencePasses : IDisposable
     private readonly Dictionary<int, Mat> _streams = [];
     private readonly Dictionary<HookPoint, Mat> _values = [];
 
-    public SequencePasses(Gemma2Model model, IReadOnlyList<SitePlan> sites, int length)
+    public SequencePasses(Gemma2Model model, IReadOnlyList<SitePlan> sites, int length, int chunkLength)
     {
         _model = model;
         Length = length;
         FirstLayer = sites.Min(s => s.FirstLayer);
         EndLayer = sites.Max(s => s.EndLayer);
-        _session = model.NewSession(length, Math.Min(length, MaxChunk));
+        _session = model.NewSession(length, Math.Min(length, chunkLength));
         _firstStream = Create(model.Config.ModelDim, "stream");
         _streams.Add(FirstLayer, _firstStream);
         foreach (SitePlan site in sites)

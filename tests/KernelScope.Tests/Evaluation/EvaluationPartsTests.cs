@@ -135,6 +135,29 @@ public sealed class EvaluationPartsTests
     }
 
     [Theory]
+    [InlineData(7, 1L << 30)]
+    [InlineData(1, 1L << 30)]
+    [InlineData(512, 16L * 300 * 3)]
+    [InlineData(512, 1)]
+    public void Chunks_of_positions_and_blocks_of_logits_change_nothing_but_rounding(int chunk, long logitBytes)
+    {
+        using var run = new EvaluationCase("cpu", EvaluationCase.Names);
+        EvaluationResult whole = run.Run(), pieces = run.Run(new() { ChunkLength = chunk, LogitBytes = logitBytes });
+        for (int s = 0; s < EvaluationCase.Names.Length; s++)
+        {
+            Assert.Equal(whole.Saes[s].FiringFrequency, pieces.Saes[s].FiringFrequency);
+            foreach (string[] path in whole.Saes[s].Metrics.Paths)
+            {
+                // Quotients of small differences of losses are as exact as their divisors allow.
+                if (path[^1] is "kl_div_score" or "ce_loss_score" || path is ["splices", _, "loss_recovered" or "loss_recovered_mean", _])
+                    continue;
+                double value = whole.Saes[s].Metrics[path];
+                Assert.Equal(value, pieces.Saes[s].Metrics[path], path[0] == "sae_plus_error_max_logit_difference" ? 5e-5 : 1e-6 * Math.Max(1, Math.Abs(value)));
+            }
+        }
+    }
+
+    [Theory]
     [InlineData("embed")]
     [InlineData("resid_pre.0")]
     [InlineData("resid_mid.1")]

@@ -43,6 +43,7 @@ public sealed class Gemma2ConfigTests
     {
         Gemma2Config v4 = Parse(File.ReadAllText(HostileFiles.Path("config/valid/config.json"))), v5 = Parse(File.ReadAllText(HostileFiles.Path("config/valid-v5/config.json")));
         Assert.Equal([1, 107], v5.EosIds);
+        Assert.Equal([1, 107], v5.TextEndIds);
         Assert.Equal(v4 with { EosIds = v5.EosIds, TextEndIds = v5.TextEndIds, SlidingLayers = v5.SlidingLayers }, v5);
         Assert.Equal(Enumerable.Range(0, 2).Select(v4.IsSliding), Enumerable.Range(0, 2).Select(v5.IsSliding));
     }
