@@ -42,10 +42,10 @@ public static partial class PtxRules
         return null;
     }
 
-    [GeneratedRegex(@"^call(\.uni)?\s+(\([^)]*\),\s*)?(?<name>[\w$]+)")]
+    [GeneratedRegex(@"^(@\S+\s+)?call(\.uni)?\s+(\([^)]*\),\s*)?(?<name>[\w$]+)")]
     private static partial Regex Call();
 
-    [GeneratedRegex(@"^\S*(\.approx|\bdiv\.full)")]
+    [GeneratedRegex(@"^(@\S+\s+)?\S*(\.approx|\bdiv\.full)")]
     private static partial Regex Approximate();
 
     [GeneratedRegex(@"^(@\S+\s+)?(atom|red)\.\S*\.f(16|32|64)")]

@@ -27,7 +27,7 @@ public static partial class PtxText
         entry = Contractible().Replace(entry, "$1.rn.f32");
         entry = SharedAlignment().Replace(entry, ".shared .align 16 ");
         entry = AtomicOrder().Replace(entry, "$1.$3.$2.");
-        entry = UnaryConstantProduct().Replace(entry, m => FoldProduct(m));
+        entry = ConstantProduct().Replace(entry, FoldProduct);
         return BlankLines().Replace(entry, "\n").Trim() + "\n";
     }
 
@@ -118,7 +118,7 @@ public static partial class PtxText
     private static partial Regex SharedAlignment();
 
     [GeneratedRegex(@"mul\.wide\.u32\t(?<target>%rd\d+), (?<a>\d+), (?<b>\d+);")]
-    private static partial Regex UnaryConstantProduct();
+    private static partial Regex ConstantProduct();
 
     // ILGPU writes atom.add.global; the manual's order is atom.global.add.
     [GeneratedRegex(@"\b(atom|red)\.(\w+)\.(global|shared)\.")]

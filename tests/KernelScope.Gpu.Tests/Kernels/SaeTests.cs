@@ -114,6 +114,23 @@ public sealed class SaeTests
         Assert.Equal(all.Start[5], cut.Cursor);
     }
 
+    [Fact]
+    public void The_order_in_which_tiles_take_their_room_does_not_show_in_the_lists()
+    {
+        const int Rows = 130, Columns = 8, Features = 400;
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        float[] x = Data.Normal(Rows * Columns, 1), bias = Data.Normal(Features, 2), threshold = new float[Features];
+        byte[] w = Data.Weights("f32", Features * Columns, 4).Bytes;
+        Encoded first = Encode(lab, "sae_encode_tensor_f32_exact", x, w, bias, threshold, Rows, Columns, Features);
+        for (int run = 0; run < 3; run++)
+        {
+            Encoded again = Encode(lab, "sae_encode_tensor_f32_exact", x, w, bias, threshold, Rows, Columns, Features);
+            Assert.Equal(first.Start, again.Start);
+            Assert.Equal(first.Feature, again.Feature);
+            Assert.Equal(first.Value, again.Value);
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Decoders))]
     public void Decode_adds_the_rows_of_active_features(LabKind kind, string dtype)
