@@ -1,0 +1,318 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+
+namespace KernelScope.Kernels;
+
+/// <summary>A number of query heads that share one pass over the keys, known when a kernel is compiled.</summary>
+public interface IHeadCount
+{
+    /// <summary>1 or 2.</summary>
+    static abstract int Count { get; }
+}
+
+/// <summary>One query head.</summary>
+public struct Heads1 : IHeadCount
+{
+    /// <inheritdoc/>
+    public static int Count => 1;
+}
+
+/// <summary>Two query heads.</summary>
+public struct Heads2 : IHeadCount
+{
+    /// <inheritdoc/>
+    public static int Count => 2;
+}
+
+/// <summary>A softmax under way over some keys, of which a lane holds up to eight of the head's values.</summary>
+public struct Running
+{
+    /// <summary>The largest score; −∞ before the first key.</summary>
+    public float Max;
+
+    /// <summary>Σ e^(s − max).</summary>
+    public float Sum;
+
+    /// <summary>Σ e^(s − max)·v, values 0–3 of the lane.</summary>
+    public Float4 Low;
+
+    /// <summary>Σ e^(s − max)·v, values 4–7 of the lane.</summary>
+    public Float4 High;
+}
+
+/// <summary>
+/// z = softmax(cap(scale·q·k))·v for few query rows: the keys of a query are split over <c>splits</c> groups, and a second kernel merges the parts in order.
+/// Query position p = position + t sees the keys j with p − window &lt; j ≤ p; key j lies in slot j mod capacity of the ring.
+/// </summary>
+/// <remarks>
+/// The ladder: <see cref="Part{THeads}"/> reads a key one value a lane and load, for any even head size up to 256; <see cref="WidePart{THeads}"/> reads 16 bytes
+/// a lane and load, for head sizes that are multiples of 4, aligned. With two heads, both query heads of a pair share the pass over their keys.
+/// A warp takes every fourth key of its split; the four warps of a group are merged in order, then the splits. Per query head and key: 4·d flops and about 60 for
+/// score, cap and exp; bytes read: 8·d a key, divided by the heads that share the pass.
+/// The position comes from device memory and the grid does not depend on it, so that a captured graph replays; splits without keys write an empty part.
+/// </remarks>
+public static class AttendDecode
+{
+    /// <summary>Threads of a group: four warps.</summary>
+    public const int GroupSize = 128;
+
+    /// <summary>The largest head size.</summary>
+    public const int MaxHeadDim = 256;
+
+    private const int Warps = GroupSize / KernelMath.WarpSize;
+    private const int PartSize = MaxHeadDim + 2;
+
+    /// <summary>
+    /// One split's part for each row and query head: max, sum and d values in <c>parts</c> [rows, heads, splits, d + 2]. Grid (splits, heads / THeads, rows).
+    /// </summary>
+    public static void Part<THeads>(
+        ArrayView<float> q,
+        ArrayView<float> keys,
+        ArrayView<float> values,
+        ArrayView<int> position,
+        ArrayView<float> parts,
+        int headCount,
+        int kvHeadCount,
+        int headDim,
+        int capacity,
+        int window,
+        float scale,
+        float cap,
+        int qStride)
+        where THeads : struct, IHeadCount
+    {
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
+        int head = Grid.IdxY * THeads.Count;
+        int lane = Group.IdxX & (KernelMath.WarpSize - 1);
+        long query = Ptx.Once(((long)Grid.IdxZ * qStride) + (head * headDim));
+        Running first = Empty(), second = Empty();
+        Float4 low = LoadScalars(q, query, lane, headDim), high = LoadScalars(q, query, lane + 128, headDim);
+        Float4 low2 = default, high2 = default;
+        if (THeads.Count > 1)
+        {
+            low2 = LoadScalars(q, query + headDim, lane, headDim);
+            high2 = LoadScalars(q, query + headDim, lane + 128, headDim);
+        }
+
+        int p = Ptx.Once(position[0] + Grid.IdxZ);
+        int end = Ptx.Once(SplitEnd(p, window));
+        long ring = Ptx.Once((long)(head / (headCount / kvHeadCount)) * capacity);
+        for (int j = SplitStart(p, window) + (Group.IdxX / KernelMath.WarpSize); j < end; j += Warps)
+        {
+            long at = Ptx.Once((ring + (j % capacity)) * headDim);
+            Float4 k0 = LoadScalars(keys, at, lane, headDim), k1 = LoadScalars(keys, at, lane + 128, headDim);
+            Float4 v0 = LoadScalars(values, at, lane, headDim), v1 = LoadScalars(values, at, lane + 128, headDim);
+            Add(ref first, Score(low, high, k0, k1, scale, cap), v0, v1);
+            if (THeads.Count > 1)
+                Add(ref second, Score(low2, high2, k0, k1, scale, cap), v0, v1);
+        }
+
+        long part = ((((long)Grid.IdxZ * headCount) + head) * Grid.DimX) + Grid.IdxX;
+        Write(first, shared, parts, part, headDim, spread: KernelMath.WarpSize, step: 1);
+        if (THeads.Count > 1)
+            Write(second, shared, parts, part + Grid.DimX, headDim, spread: KernelMath.WarpSize, step: 1);
+    }
+
+    /// <summary>As <see cref="Part{THeads}"/>, with 16-byte loads.</summary>
+    public static void WidePart<THeads>(
+        ArrayView<Float4> q,
+        ArrayView<Float4> keys,
+        ArrayView<Float4> values,
+        ArrayView<int> position,
+        ArrayView<float> parts,
+        int headCount,
+        int kvHeadCount,
+        int headDim,
+        int capacity,
+        int window,
+        float scale,
+        float cap,
+        int qStride)
+        where THeads : struct, IHeadCount
+    {
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
+        int head = Grid.IdxY * THeads.Count;
+        int lane = Group.IdxX & (KernelMath.WarpSize - 1);
+        int quads = Ptx.Once(headDim / 4);
+        long query = Ptx.Once(((long)Grid.IdxZ * (qStride / 4)) + (head * quads));
+        Running first = Empty(), second = Empty();
+        Float4 low = LoadQuad(q, query, lane, quads), high = LoadQuad(q, query, lane + 32, quads);
+        Float4 low2 = default, high2 = default;
+        if (THeads.Count > 1)
+        {
+            low2 = LoadQuad(q, query + quads, lane, quads);
+            high2 = LoadQuad(q, query + quads, lane + 32, quads);
+        }
+
+        int p = Ptx.Once(position[0] + Grid.IdxZ);
+        int end = Ptx.Once(SplitEnd(p, window));
+        long ring = Ptx.Once((long)(head / (headCount / kvHeadCount)) * capacity);
+        for (int j = SplitStart(p, window) + (Group.IdxX / KernelMath.WarpSize); j < end; j += Warps)
+        {
+            long at = Ptx.Once((ring + (j % capacity)) * quads);
+            Float4 k0 = LoadQuad(keys, at, lane, quads), k1 = LoadQuad(keys, at, lane + 32, quads);
+            Float4 v0 = LoadQuad(values, at, lane, quads), v1 = LoadQuad(values, at, lane + 32, quads);
+            Add(ref first, Score(low, high, k0, k1, scale, cap), v0, v1);
+            if (THeads.Count > 1)
+                Add(ref second, Score(low2, high2, k0, k1, scale, cap), v0, v1);
+        }
+
+        long part = ((((long)Grid.IdxZ * headCount) + head) * Grid.DimX) + Grid.IdxX;
+        Write(first, shared, parts, part, headDim, spread: 1, step: 4);
+        if (THeads.Count > 1)
+            Write(second, shared, parts, part + Grid.DimX, headDim, spread: 1, step: 4);
+    }
+
+    /// <summary>
+    /// z from the parts of all splits, in order. Grid (heads, rows), group 128. Reads splits·(d + 2) values a row and head and writes d.
+    /// </summary>
+    public static void Merge(ArrayView<float> parts, ArrayView<float> destination, int splits, int headDim, int stride)
+    {
+        long start = Ptx.Once((((long)Grid.IdxY * Grid.DimX) + Grid.IdxX) * splits * (headDim + 2));
+        float max = float.NegativeInfinity;
+        for (int s = 0; s < splits; s++)
+            max = MathF.Max(max, parts[start + ((long)s * (headDim + 2))]);
+        for (int i = Group.IdxX; i < headDim; i += GroupSize)
+        {
+            float sum = 0f;
+            float value = 0f;
+            for (int s = 0; s < splits; s++)
+            {
+                long at = Ptx.Once(start + ((long)s * (headDim + 2)));
+                float weight = Weight(parts[at], max);
+                sum = Ptx.MultiplyAdd(weight, parts[at + 1], sum);
+                value = Ptx.MultiplyAdd(weight, parts[at + 2 + i], value);
+            }
+
+            destination[((long)Grid.IdxY * stride) + ((long)Grid.IdxX * headDim) + i] = value / sum;
+        }
+    }
+
+    /// <summary>e^(max of a part − max of all), 0 for a part without keys.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static float Weight(float max, float all) => max == float.NegativeInfinity ? 0f : KernelMath.Exp(max - all);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Running Empty() => new() { Max = float.NegativeInfinity };
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int FirstKey(int p, int window) => window > 0 && p >= window ? p - window + 1 : 0;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int SplitStart(int p, int window)
+    {
+        int first = FirstKey(p, window);
+        int count = p + 1 - first;
+        return first + ((count + Grid.DimX - 1) / Grid.DimX * Grid.IdxX);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int SplitEnd(int p, int window)
+    {
+        int count = p + 1 - FirstKey(p, window);
+        int end = SplitStart(p, window) + ((count + Grid.DimX - 1) / Grid.DimX);
+        return end < p + 1 ? end : p + 1;
+    }
+
+    // Lane l holds values l, l + 32, l + 64 and l + 96 of the half that starts at 'from' − l.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float4 LoadScalars(ArrayView<float> view, long at, int from, int headDim)
+    {
+        Float4 result = default;
+        if (from < headDim)
+            result.X = view[at + from];
+        if (from + 32 < headDim)
+            result.Y = view[at + from + 32];
+        if (from + 64 < headDim)
+            result.Z = view[at + from + 64];
+        if (from + 96 < headDim)
+            result.W = view[at + from + 96];
+        return result;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float4 LoadQuad(ArrayView<Float4> view, long at, int quad, int quads)
+    {
+        Float4 result = default;
+        if (quad < quads)
+            result = view[at + quad];
+        return result;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Score(Float4 q0, Float4 q1, Float4 k0, Float4 k1, float scale, float cap)
+    {
+        float sum = q0.X * k0.X;
+        sum = Ptx.MultiplyAdd(q0.Y, k0.Y, sum);
+        sum = Ptx.MultiplyAdd(q0.Z, k0.Z, sum);
+        sum = Ptx.MultiplyAdd(q0.W, k0.W, sum);
+        sum = Ptx.MultiplyAdd(q1.X, k1.X, sum);
+        sum = Ptx.MultiplyAdd(q1.Y, k1.Y, sum);
+        sum = Ptx.MultiplyAdd(q1.Z, k1.Z, sum);
+        sum = Ptx.MultiplyAdd(q1.W, k1.W, sum);
+        float score = KernelMath.WarpSum(sum) * scale;
+        return cap > 0f ? KernelMath.Softcap(score, cap) : score;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Add(ref Running running, float score, Float4 v0, Float4 v1)
+    {
+        float max = Ptx.Once(MathF.Max(running.Max, score));
+        float old = Ptx.Once(Weight(running.Max, max));
+        float weight = Ptx.Once(KernelMath.Exp(score - max));
+        running.Max = max;
+        running.Sum = Ptx.MultiplyAdd(running.Sum, old, weight);
+        running.Low = Blend(running.Low, old, v0, weight);
+        running.High = Blend(running.High, old, v1, weight);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float4 Blend(Float4 sum, float old, Float4 v, float weight) => new()
+    {
+        X = Ptx.MultiplyAdd(v.X, weight, sum.X * old),
+        Y = Ptx.MultiplyAdd(v.Y, weight, sum.Y * old),
+        Z = Ptx.MultiplyAdd(v.Z, weight, sum.Z * old),
+        W = Ptx.MultiplyAdd(v.W, weight, sum.W * old),
+    };
+
+    // Lane l's value c is value (l·step + c·spread) mod 128 of a half of the head.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Write(Running running, ArrayView<float> shared, ArrayView<float> parts, long part, int headDim, int spread, int step)
+    {
+        int lane = Group.IdxX & (KernelMath.WarpSize - 1);
+        int mine = Ptx.Once(Group.IdxX / KernelMath.WarpSize * PartSize);
+        if (lane == 0)
+        {
+            shared[mine] = running.Max;
+            shared[mine + 1] = running.Sum;
+        }
+
+        WriteQuad(shared, running.Low, mine + 2 + (lane * step), spread);
+        WriteQuad(shared, running.High, mine + 2 + 128 + (lane * step), spread);
+        Group.Barrier();
+        float max = MathF.Max(MathF.Max(shared[0], shared[PartSize]), MathF.Max(shared[2 * PartSize], shared[3 * PartSize]));
+        float w0 = Ptx.Once(Weight(shared[0], max)), w1 = Ptx.Once(Weight(shared[PartSize], max));
+        float w2 = Ptx.Once(Weight(shared[2 * PartSize], max)), w3 = Ptx.Once(Weight(shared[3 * PartSize], max));
+        long target = Ptx.Once(part * (headDim + 2));
+        if (Group.IdxX == 0)
+            parts[target] = max;
+        for (int i = Group.IdxX; i < headDim + 1; i += GroupSize)
+        {
+            float sum = shared[i + 1] * w0;
+            sum = Ptx.MultiplyAdd(shared[PartSize + i + 1], w1, sum);
+            sum = Ptx.MultiplyAdd(shared[(2 * PartSize) + i + 1], w2, sum);
+            parts[target + 1 + i] = Ptx.MultiplyAdd(shared[(3 * PartSize) + i + 1], w3, sum);
+        }
+
+        Group.Barrier();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void WriteQuad(ArrayView<float> shared, Float4 quad, int at, int spread)
+    {
+        shared[at] = quad.X;
+        shared[at + spread] = quad.Y;
+        shared[at + (2 * spread)] = quad.Z;
+        shared[at + (3 * spread)] = quad.W;
+    }
+}

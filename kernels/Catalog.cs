@@ -1,0 +1,236 @@
+using System.Collections.Immutable;
+using System.Reflection;
+
+namespace KernelScope.Kernels;
+
+/// <summary>A GPU architecture that PTX is emitted for; the driver compiles it for every newer one.</summary>
+public enum GpuTarget
+{
+    /// <summary>Turing: the plain forms.</summary>
+    Sm75 = 75,
+
+    /// <summary>Ampere: all forms; the default.</summary>
+    Sm80 = 80,
+}
+
+/// <summary>A kernel that is shipped as PTX.</summary>
+/// <param name="Name">Entry point: family_variant_dtype.</param>
+/// <param name="Family">Module, and file, that holds it.</param>
+/// <param name="Method">The static method, closed over its type arguments.</param>
+/// <param name="GroupSize">Threads of a group; always one-dimensional.</param>
+/// <param name="MinTarget">The oldest architecture that has its instructions.</param>
+/// <param name="Grid">What the grid's dimensions are, for people.</param>
+/// <param name="TileRows">Rows of the result that a group or a launch covers; 1 where it is no matter.</param>
+/// <param name="TileColumns">Columns (outputs, features, keys) that a group covers; 1 where it is no matter.</param>
+public sealed record KernelEntry(
+    string Name,
+    string Family,
+    MethodInfo Method,
+    int GroupSize,
+    GpuTarget MinTarget,
+    string Grid,
+    int TileRows = 1,
+    int TileColumns = 1);
+
+/// <summary>Every kernel that is shipped, in the order of the manifest.</summary>
+public static class Catalog
+{
+    private static readonly (string Name, Type Type)[] Weights = [("bf16", typeof(BF16)), ("f16", typeof(F16)), ("f32", typeof(F32))];
+
+    private static readonly (string Name, Type Type)[] Halves = [("bf16", typeof(BF16)), ("f16", typeof(F16))];
+
+    private static readonly (string Name, Type Type)[] Rows =
+        [("1row", typeof(Rows1)), ("2rows", typeof(Rows2)), ("4rows", typeof(Rows4)), ("8rows", typeof(Rows8))];
+
+    private static readonly (string Name, Type Type)[] Operands =
+    [
+        ("bf16_exact", typeof(ExactBF16)), ("bf16_fast", typeof(FastBF16)),
+        ("f16_exact", typeof(ExactF16)), ("f16_fast", typeof(FastF16)),
+        ("f32_exact", typeof(ExactF32)), ("f32_fast", typeof(FastF32)),
+    ];
+
+    /// <summary>All kernels.</summary>
+    public static ImmutableArray<KernelEntry> All { get; } =
+    [
+        .. Embedding(),
+        .. Norms(),
+        .. Elements(),
+        .. Rotations(),
+        .. Gemvs(),
+        .. GatedGemvs(),
+        .. Gemms(),
+        .. TensorGemms(),
+        .. Attention(),
+        .. TopKs(),
+        .. CrossEntropies(),
+        .. SaeEncoders(),
+        .. SaeTensorEncoders(),
+        .. CodeLists(),
+        .. SaeDecoders(),
+        .. SaeEdits(),
+    ];
+
+    private static IEnumerable<KernelEntry> Embedding() =>
+        Weights.Select(w => Plain($"embed_{w.Name}", "embed", typeof(Embed), nameof(Embed.Rows), Embed.GroupSize, "rows, ceil(columns/256)", w.Type));
+
+    private static IEnumerable<KernelEntry> Norms() =>
+    [
+        Plain("rms_normalize", "rms_norm", typeof(RmsNorm), nameof(RmsNorm.Normalize), RmsNorm.GroupSize, "rows"),
+        Plain("rms_norm", "rms_norm", typeof(RmsNorm), nameof(RmsNorm.Row), RmsNorm.GroupSize, "rows"),
+        Plain("rms_add_normed_then_norm", "rms_norm", typeof(RmsNorm), nameof(RmsNorm.AddNormedThenNorm), RmsNorm.GroupSize, "rows"),
+    ];
+
+    private static IEnumerable<KernelEntry> Elements() =>
+        new[]
+        {
+            ("copy", nameof(Elementwise.Copy)),
+            ("add_scaled", nameof(Elementwise.AddScaled)),
+            ("apply_gain", nameof(Elementwise.ApplyGain)),
+            ("softcap", nameof(Elementwise.Softcap)),
+            ("gelu_multiply", nameof(Elementwise.GeluMultiply)),
+        }.Select(e => Plain(e.Item1, "elementwise", typeof(Elementwise), e.Item2, Elementwise.GroupSize, "rows, ceil(columns/256)"));
+
+    private static IEnumerable<KernelEntry> Rotations() =>
+        new[]
+        {
+            ("rope_rotate", nameof(Rope.Rotate)),
+            ("rope_store", nameof(Rope.Store)),
+            ("rope_rotate_then_store", nameof(Rope.RotateThenStore)),
+        }.Select(e => Plain(e.Item1, "rope", typeof(Rope), e.Item2, Rope.GroupSize, "rows, ceil(pairs/128)"));
+
+    private static IEnumerable<KernelEntry> Gemvs()
+    {
+        foreach (var w in Weights)
+        {
+            yield return Plain($"gemv_plain_{w.Name}", "gemv", typeof(Gemv), nameof(Gemv.Plain), Gemv.GroupSize, "ceil(outputs/4), rows", w.Type) with { TileColumns = 4 };
+        }
+
+        foreach (var r in Rows)
+        {
+            foreach (var w in Halves)
+                yield return OfRows($"gemv_{w.Name}_{r.Name}", "gemv", nameof(Gemv.Half), Gemv.TileColumns, w.Type, r.Type);
+            yield return OfRows($"gemv_f32_{r.Name}", "gemv", nameof(Gemv.Float), Gemv.TileColumns, r.Type);
+        }
+    }
+
+    private static IEnumerable<KernelEntry> GatedGemvs()
+    {
+        foreach (var r in Rows)
+        {
+            foreach (var w in Halves)
+                yield return OfRows($"gated_gemv_{w.Name}_{r.Name}", "gated_gemv", nameof(Gemv.GatedHalf), Gemv.TileColumns / 2, w.Type, r.Type);
+            yield return OfRows($"gated_gemv_f32_{r.Name}", "gated_gemv", nameof(Gemv.GatedFloat), Gemv.TileColumns / 2, r.Type);
+        }
+    }
+
+    private static IEnumerable<KernelEntry> Gemms()
+    {
+        foreach (var w in Weights)
+        {
+            yield return Plain($"gemm_fma_{w.Name}", "gemm_fma", typeof(GemmFma), nameof(GemmFma.Linear), GemmFma.GroupSize, "ceil(outputs/64), ceil(rows/64)", w.Type)
+                with { TileRows = 64, TileColumns = 64 };
+            yield return Plain($"gated_gemm_fma_{w.Name}", "gemm_fma", typeof(GemmFma), nameof(GemmFma.Gated), GemmFma.GroupSize, "ceil(outputs/32), ceil(rows/64)", w.Type)
+                with { TileRows = 64, TileColumns = 32 };
+        }
+    }
+
+    private static IEnumerable<KernelEntry> TensorGemms()
+    {
+        foreach (var o in Operands)
+        {
+            int columns = TensorColumns(o.Type);
+            yield return Tensor($"gemm_tensor_{o.Name}", "gemm_tensor", nameof(GemmTensor.Linear), columns, o.Type);
+            yield return Tensor($"gated_gemm_tensor_{o.Name}", "gated_gemm_tensor", nameof(GemmTensor.Gated), columns / 2, o.Type);
+        }
+    }
+
+    private static IEnumerable<KernelEntry> Attention()
+    {
+        foreach (var h in new[] { ("1head", typeof(Heads1), 1), ("2heads", typeof(Heads2), 2) })
+        {
+            string grid = $"splits, heads/{h.Item3}, rows";
+            yield return Plain($"attend_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.Part), AttendDecode.GroupSize, grid, h.Item2);
+            yield return Plain($"attend_wide_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.WidePart), AttendDecode.GroupSize, grid, h.Item2);
+        }
+
+        yield return Plain("attend_merge", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.Merge), AttendDecode.GroupSize, "heads, rows");
+        foreach (var h in new[] { ("64", typeof(Head64)), ("128", typeof(Head128)), ("256", typeof(Head256)) })
+        {
+            yield return Plain($"attend_tile_{h.Item1}", "attend_prefill", typeof(AttendPrefill), nameof(AttendPrefill.Tile), AttendPrefill.GroupSize, "ceil(rows/32), heads", h.Item2)
+                with { TileRows = AttendPrefill.TileRows };
+        }
+    }
+
+    private static IEnumerable<KernelEntry> TopKs() =>
+    [
+        Plain("top_k_select", "top_k", typeof(TopK), nameof(TopK.Select), TopK.GroupSize, "ceil(columns/1024), rows") with { TileColumns = TopK.Chunk },
+        Plain("top_k_reduce", "top_k", typeof(TopK), nameof(TopK.Reduce), TopK.GroupSize, "ceil(count/1024), rows") with { TileColumns = TopK.Chunk },
+        Plain("top_k_keys", "top_k", typeof(TopK), nameof(TopK.Keys), TopK.GroupSize, "ceil(pitch/256), rows"),
+        Plain("top_k_step", "top_k", typeof(TopK), nameof(TopK.Step), TopK.GroupSize, "ceil(pitch/512), rows"),
+        Plain("top_k_write", "top_k", typeof(TopK), nameof(TopK.Write), TopK.GroupSize, "ceil(k/256), rows"),
+    ];
+
+    private static IEnumerable<KernelEntry> CrossEntropies() =>
+    [
+        Plain("cross_entropy_part", "cross_entropy", typeof(CrossEntropy), nameof(CrossEntropy.Part), CrossEntropy.GroupSize, "ceil(columns/1024), rows")
+            with { TileColumns = CrossEntropy.PartColumns },
+        Plain("cross_entropy_merge", "cross_entropy", typeof(CrossEntropy), nameof(CrossEntropy.Merge), KernelMath.WarpSize, "rows"),
+    ];
+
+    private static IEnumerable<KernelEntry> SaeEncoders()
+    {
+        foreach (var w in Weights)
+        {
+            yield return Encoder($"sae_encode_plain_{w.Name}", nameof(SaeEncode.Plain), "ceil(features/64), rows", 1, SaeEncode.GroupSize, w.Type);
+            yield return Encoder($"sae_encode_tile_{w.Name}", nameof(SaeEncode.Tile), "ceil(features/64), ceil(rows/64)", GemmFma.TileRows, GemmFma.GroupSize, w.Type);
+        }
+
+        for (int n = 0; n < Rows.Length; n++)
+        {
+            foreach (var w in Halves)
+                yield return Encoder($"sae_encode_{w.Name}_{Rows[n].Name}", nameof(SaeEncode.Half), "ceil(features/64)", 1 << n, SaeEncode.GroupSize, w.Type, Rows[n].Type);
+            yield return Encoder($"sae_encode_f32_{Rows[n].Name}", nameof(SaeEncode.Float), "ceil(features/64)", 1 << n, SaeEncode.GroupSize, Rows[n].Type);
+        }
+    }
+
+    private static IEnumerable<KernelEntry> SaeTensorEncoders() =>
+        Operands.Select(o => Tensor($"sae_encode_tensor_{o.Name}", "sae_encode_tensor", nameof(GemmTensor.SaeEncodeTile), TensorColumns(o.Type), o.Type));
+
+    private static IEnumerable<KernelEntry> CodeLists() =>
+    [
+        Plain("codes_scan_tiles", "codes", typeof(Codes), nameof(Codes.ScanTiles), Codes.GroupSize, "rows"),
+        Plain("codes_scan_rows", "codes", typeof(Codes), nameof(Codes.ScanRows), Codes.GroupSize, "1"),
+        Plain("codes_gather", "codes", typeof(Codes), nameof(Codes.Gather), Codes.GroupSize, "ceil(tiles/8), rows"),
+    ];
+
+    private static IEnumerable<KernelEntry> SaeDecoders() =>
+        Weights.Select(w => Plain($"sae_decode_{w.Name}", "sae_decode", typeof(SaeDecode), nameof(SaeDecode.Rows), SaeDecode.GroupSize, "rows, ceil(outputs/64)", w.Type));
+
+    private static IEnumerable<KernelEntry> SaeEdits() =>
+        Weights.SelectMany(w => new[]
+        {
+            Plain($"sae_edit_coefficients_{w.Name}", "sae_edit", typeof(SaeEdit), nameof(SaeEdit.Coefficients), SaeEdit.GroupSize, "ceil(edits/4), rows", w.Type),
+            Plain($"sae_edit_apply_{w.Name}", "sae_edit", typeof(SaeEdit), nameof(SaeEdit.Apply), SaeEdit.GroupSize, "rows, ceil(outputs/128)", w.Type),
+        });
+
+    private static int TensorColumns(Type operand) => operand == typeof(ExactF32) || operand == typeof(FastF32) ? 64 : 128;
+
+    private static KernelEntry OfRows(string name, string family, string method, int tileColumns, params Type[] types)
+    {
+        int rows = 1 << Array.FindIndex(Rows, r => r.Type == types[^1]);
+        return Plain(name, family, typeof(Gemv), method, Gemv.GroupSize, $"ceil(outputs/{tileColumns})", types) with { TileRows = rows, TileColumns = tileColumns };
+    }
+
+    private static KernelEntry Encoder(string name, string method, string grid, int tileRows, int groupSize, params Type[] types) =>
+        Plain(name, "sae_encode", typeof(SaeEncode), method, groupSize, grid, types) with { TileRows = tileRows, TileColumns = SaeEncode.TileFeatures };
+
+    private static KernelEntry Tensor(string name, string family, string method, int tileColumns, Type operand) =>
+        Plain(name, family, typeof(GemmTensor), method, GemmTensor.GroupSize, $"ceil(outputs/{tileColumns}), ceil(rows/64)", operand)
+            with { MinTarget = GpuTarget.Sm80, TileRows = GemmTensor.TileRows, TileColumns = tileColumns };
+
+    private static KernelEntry Plain(string name, string family, Type type, string method, int groupSize, string grid, params Type[] types)
+    {
+        MethodInfo found = type.GetMethod(method) ?? throw new InvalidOperationException($"{type.Name} has no method {method}.");
+        return new KernelEntry(name, family, types.Length == 0 ? found : found.MakeGenericMethod(types), groupSize, GpuTarget.Sm75, grid);
+    }
+}

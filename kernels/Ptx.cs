@@ -1,0 +1,187 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+using ILGPU.IR.Intrinsics;
+
+namespace KernelScope.Kernels;
+
+/// <summary>Four 32-bit words, loaded as one 16-byte piece.</summary>
+public struct Words4
+{
+    /// <summary>First word.</summary>
+    public uint X;
+
+    /// <summary>Second word.</summary>
+    public uint Y;
+
+    /// <summary>Third word.</summary>
+    public uint Z;
+
+    /// <summary>Fourth word.</summary>
+    public uint W;
+}
+
+/// <summary>Four float32 values, loaded as one 16-byte piece.</summary>
+public struct Float4
+{
+    /// <summary>First value.</summary>
+    public float X;
+
+    /// <summary>Second value.</summary>
+    public float Y;
+
+    /// <summary>Third value.</summary>
+    public float Z;
+
+    /// <summary>Fourth value.</summary>
+    public float W;
+}
+
+/// <summary>Two float32 values, loaded as one 8-byte piece.</summary>
+public struct Float2
+{
+    /// <summary>First value.</summary>
+    public float X;
+
+    /// <summary>Second value.</summary>
+    public float Y;
+}
+
+/// <summary>
+/// The PTX instructions that C# cannot say. Each method has two meanings that must agree: its C# body, which ILGPU's CPU accelerator runs,
+/// and the instruction that <see cref="PtxCode"/> emits for it.
+/// </summary>
+/// <remarks>
+/// Registered code generators rather than <c>CudaAsm.EmitRef</c>: the operands stay in registers (no <c>.local</c> depots), a <c>ref</c> to an element of a
+/// shared or global view arrives as its address in that address space (no symbol names in assembly strings), and the kernel still runs without a GPU.
+/// </remarks>
+public static class Ptx
+{
+    /// <summary>a·b + c, rounded once. <c>fma.rn.f32</c>, any architecture. Products that must be rounded by themselves are written a * b.</summary>
+    [IntrinsicImplementation]
+    public static float MultiplyAdd(float a, float b, float c) => MathF.FusedMultiplyAdd(a, b, c);
+
+    /// <summary>
+    /// The value, computed here. ILGPU moves a computation to where its result is used, even into a loop; through this it stays before the loop. <c>mov.f32</c>.
+    /// </summary>
+    [IntrinsicImplementation]
+    public static float Once(float x) => x;
+
+    /// <summary>As <see cref="Once(float)"/>. <c>mov.b32</c>.</summary>
+    [IntrinsicImplementation]
+    public static int Once(int x) => x;
+
+    /// <summary>As <see cref="Once(float)"/>. <c>mov.b64</c>.</summary>
+    [IntrinsicImplementation]
+    public static long Once(long x) => x;
+
+    /// <summary>Bit l is the condition of lane l of this warp; all 32 lanes must take part. <c>vote.sync.ballot.b32</c>.</summary>
+    [IntrinsicImplementation]
+    public static uint Ballot(bool condition)
+    {
+        int mine = condition ? 1 : 0;
+        uint mask = 0;
+        for (int lane = 0; lane < 32; lane++)
+            mask |= (uint)Warp.Shuffle(mine, lane) << lane;
+        return mask;
+    }
+
+    /// <summary>Two values rounded to nearest even bfloat16: <paramref name="low"/> in bits 0–15, <paramref name="high"/> in bits 16–31. <c>cvt.rn.bf16x2.f32</c>, sm_80.</summary>
+    [IntrinsicImplementation]
+    public static uint PackBFloat16(float low, float high) => Round(low) | (Round(high) << 16);
+
+    /// <summary>The two float32 values at <paramref name="shared"/>, 8-byte aligned. <c>ld.shared.v2.f32</c>.</summary>
+    [IntrinsicImplementation]
+    public static Float2 LoadShared2(ref float shared) => new() { X = shared, Y = Unsafe.Add(ref shared, 1) };
+
+    /// <summary>
+    /// Starts a copy of 16 bytes from global to shared memory; with <paramref name="bytes"/> 0 nothing is read and 16 zero bytes are written.
+    /// Both addresses are 16-byte aligned. <c>cp.async.cg.shared.global</c>, sm_80.
+    /// </summary>
+    [IntrinsicImplementation]
+    public static void CopyAsync(ref uint shared, ref uint global, int bytes)
+    {
+        for (int i = 0; i < 4; i++)
+            Unsafe.Add(ref shared, i) = 4 * i < bytes ? Unsafe.Add(ref global, i) : 0;
+    }
+
+    /// <summary>Closes this thread's group of started copies. <c>cp.async.commit_group</c>, sm_80.</summary>
+    [IntrinsicImplementation]
+    public static void CommitCopies()
+    {
+    }
+
+    /// <summary>Waits until at most the newest group of this thread's copies is under way. <c>cp.async.wait_group 1</c>, sm_80.</summary>
+    [IntrinsicImplementation]
+    public static void WaitForAllCopiesButOne()
+    {
+    }
+
+    /// <summary>Waits for all of this thread's copies. <c>cp.async.wait_group 0</c>, sm_80.</summary>
+    [IntrinsicImplementation]
+    public static void WaitForAllCopies()
+    {
+    }
+
+    /// <summary>
+    /// Four 8×8 matrices of 16-bit values from shared memory. Lane l gives the address of row l mod 8 of matrix l / 8 (16 bytes, 16-byte aligned);
+    /// word m of the result is the pair (row l/4, columns 2·(l mod 4) and the next) of matrix m. <c>ldmatrix.sync.aligned.m8n8.x4.shared.b16</c>.
+    /// </summary>
+    [IntrinsicImplementation]
+    public static Words4 LoadMatrices(ref uint shared)
+    {
+        int lane = Warp.LaneIdx;
+        uint a = shared, b = Unsafe.Add(ref shared, 1), c = Unsafe.Add(ref shared, 2), d = Unsafe.Add(ref shared, 3);
+        return new Words4
+        {
+            X = PickWord(a, b, c, d, lane / 4, lane % 4),
+            Y = PickWord(a, b, c, d, 8 + (lane / 4), lane % 4),
+            Z = PickWord(a, b, c, d, 16 + (lane / 4), lane % 4),
+            W = PickWord(a, b, c, d, 24 + (lane / 4), lane % 4),
+        };
+    }
+
+    /// <summary>
+    /// D = A·B + C for a warp, A [16 × 16] and B [16 × 8] bfloat16, C and D [16 × 8] float32. With g = l/4 and c = 2·(l mod 4), lane l holds
+    /// A(g, c..), A(g+8, c..), A(g, c+8..), A(g+8, c+8..); B(c.., g), B(c+8.., g); C(g, c), C(g, c+1), C(g+8, c), C(g+8, c+1).
+    /// <c>mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32</c>, sm_80. Hardware sums the products of one instruction in its own order and precision
+    /// (truncating on Ampere and Hopper); the C# body sums in float32, k ascending.
+    /// </summary>
+    [IntrinsicImplementation]
+    public static Float4 MultiplyAddBFloat16(float c0, float c1, float c2, float c3, uint a0, uint a1, uint a2, uint a3, uint b0, uint b1)
+    {
+        int row = Warp.LaneIdx / 4 * 4;
+        int column = Warp.LaneIdx % 4 * 8;
+        for (int half = 0; half < 2; half++)
+        {
+            for (int k = 0; k < 4; k++)
+            {
+                uint top = Warp.Shuffle(half == 0 ? a0 : a2, row + k);
+                uint bottom = Warp.Shuffle(half == 0 ? a1 : a3, row + k);
+                uint left = Warp.Shuffle(half == 0 ? b0 : b1, column + k);
+                uint right = Warp.Shuffle(half == 0 ? b0 : b1, column + 4 + k);
+                c0 += (Low(top) * Low(left)) + (High(top) * High(left));
+                c1 += (Low(top) * Low(right)) + (High(top) * High(right));
+                c2 += (Low(bottom) * Low(left)) + (High(bottom) * High(left));
+                c3 += (Low(bottom) * Low(right)) + (High(bottom) * High(right));
+            }
+        }
+
+        return new Float4 { X = c0, Y = c1, Z = c2, W = c3 };
+    }
+
+    private static uint PickWord(uint a, uint b, uint c, uint d, int lane, int word)
+    {
+        uint x = Warp.Shuffle(a, lane), y = Warp.Shuffle(b, lane), z = Warp.Shuffle(c, lane), w = Warp.Shuffle(d, lane);
+        return word switch { 0 => x, 1 => y, 2 => z, _ => w };
+    }
+
+    private static float Low(uint pair) => Interop.IntAsFloat(pair << 16);
+
+    private static float High(uint pair) => Interop.IntAsFloat(pair & 0xFFFF0000u);
+
+    private static uint Round(float x)
+    {
+        uint bits = Interop.FloatAsInt(x);
+        return float.IsNaN(x) ? 0x7FFFu : (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+    }
+}

@@ -1,0 +1,125 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+
+namespace KernelScope.Kernels;
+
+/// <summary>
+/// Rotation of the pairs (i, i + d/2) of each head by the angles of its position, and the write into the ring cache [kv head][position mod capacity][d].
+/// Launch: grid (rows, ⌈pairs/128⌉), group 128, one thread a pair. Reads and writes each value once, coalesced.
+/// </summary>
+/// <remarks>
+/// The position is read from device memory, so that a captured graph can be replayed for the next token. The tables hold d/2 cosines, then d/2 sines a
+/// position, made by the host in double. The ladder: <see cref="Rotate"/> and <see cref="Store"/>; <see cref="RotateThenStore"/>, both in one pass, same bits.
+/// </remarks>
+public static class Rope
+{
+    /// <summary>Threads of a group.</summary>
+    public const int GroupSize = 128;
+
+    /// <summary>Rotates the heads of x [rows, heads·d] in place; 6 flops a pair. Pairs: heads·d/2.</summary>
+    public static void Rotate(ArrayView<float> x, ArrayView<float> cosSin, ArrayView<int> position, int headDim, int pairs, int stride)
+    {
+        int pair = (Grid.IdxY * GroupSize) + Group.IdxX;
+        if (pair >= pairs)
+            return;
+        int half = headDim / 2;
+        int i = pair % half;
+        long at = ((long)Grid.IdxX * stride) + (pair / half * headDim) + i;
+        Float2 rotated = Turn(x[at], x[at + half], cosSin, ((long)(position[0] + Grid.IdxX) * headDim) + i, half);
+        x[at] = rotated.X;
+        x[at + half] = rotated.Y;
+    }
+
+    /// <summary>Puts rows of k and v [rows, kv heads·d] into the cache. Pairs: kv heads·d/2.</summary>
+    public static void Store(
+        ArrayView<float> k,
+        ArrayView<float> v,
+        ArrayView<int> position,
+        ArrayView<float> keys,
+        ArrayView<float> values,
+        int headDim,
+        int pairs,
+        int capacity,
+        int kStride,
+        int vStride)
+    {
+        int pair = (Grid.IdxY * GroupSize) + Group.IdxX;
+        if (pair >= pairs)
+            return;
+        int half = headDim / 2;
+        int i = pair % half;
+        int head = pair / half;
+        int column = (head * headDim) + i;
+        long source = ((long)Grid.IdxX * kStride) + column;
+        long sourceV = ((long)Grid.IdxX * vStride) + column;
+        long target = ((((long)head * capacity) + ((position[0] + Grid.IdxX) % capacity)) * headDim) + i;
+        keys[target] = k[source];
+        keys[target + half] = k[source + half];
+        values[target] = v[sourceV];
+        values[target + half] = v[sourceV + half];
+    }
+
+    /// <summary>
+    /// <see cref="Rotate"/> of the query and key heads in place, then <see cref="Store"/>. A row of qkv holds the query heads, the key heads and the value
+    /// heads. Pairs: (heads + 2·kv heads)·d/2.
+    /// </summary>
+    public static void RotateThenStore(
+        ArrayView<float> qkv,
+        ArrayView<float> cosSin,
+        ArrayView<int> position,
+        ArrayView<float> keys,
+        ArrayView<float> values,
+        int headCount,
+        int kvHeadCount,
+        int headDim,
+        int capacity,
+        int stride)
+    {
+        int half = headDim / 2;
+        int pair = (Grid.IdxY * GroupSize) + Group.IdxX;
+        int head = pair / half;
+        if (head >= headCount + (2 * kvHeadCount))
+            return;
+        int i = pair % half;
+        int p = position[0] + Grid.IdxX;
+        long at = ((long)Grid.IdxX * stride) + ((long)head * headDim) + i;
+        float first = qkv[at];
+        float second = qkv[at + half];
+        if (head < headCount + kvHeadCount)
+        {
+            Float2 rotated = Turn(first, second, cosSin, ((long)p * headDim) + i, half);
+            first = rotated.X;
+            second = rotated.Y;
+            qkv[at] = first;
+            qkv[at + half] = second;
+        }
+
+        if (head < headCount)
+            return;
+        int stored = head - headCount;
+        if (stored < kvHeadCount)
+        {
+            long target = ((((long)stored * capacity) + (p % capacity)) * headDim) + i;
+            keys[target] = first;
+            keys[target + half] = second;
+        }
+        else
+        {
+            long target = ((((long)(stored - kvHeadCount) * capacity) + (p % capacity)) * headDim) + i;
+            values[target] = first;
+            values[target + half] = second;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float2 Turn(float first, float second, ArrayView<float> cosSin, long at, int half)
+    {
+        float cos = cosSin[at];
+        float sin = cosSin[at + half];
+        return new Float2
+        {
+            X = (first * cos) - (second * sin),
+            Y = (second * cos) + (first * sin),
+        };
+    }
+}

@@ -1,0 +1,285 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+
+namespace KernelScope.Kernels;
+
+/// <summary>
+/// a = x·W_encᵀ + b_enc; active where a &gt; θ and a &gt; 0 (strict). One pass over W_enc [features, columns] (feature-major), with bias, threshold and compaction:
+/// [rows × features] is never stored.
+/// </summary>
+/// <remarks>
+/// Each group makes, for every row, the ordered list of its tile's active features; <see cref="Codes"/> then puts the lists of all tiles behind each other. No order of
+/// execution shows in the result. The ladder: <see cref="Plain"/>, a warp a feature, any shape; <see cref="Half"/> and <see cref="Float"/>, 1 to 8 rows, the loads
+/// of <see cref="Gemv"/>; <see cref="Tile"/>, many rows, the products of <see cref="GemmFma"/>; the tensor-core form is in the file of its products.
+/// Lists of tile n of row t: <c>counts[t·tiles + n]</c> pairs from <c>offsets[t·tiles + n]</c> on in <c>features</c> and <c>values</c>.
+/// Forms for few rows give each tile room for all its features, at t·tiles·64 + n·64, and touch only what is active; the tiled forms take room from a cursor.
+/// Reads features·columns·sizeof(weight) bytes, 2·features·columns flops a row, and writes 8 bytes an active feature and 8 a tile.
+/// </remarks>
+public static class SaeEncode
+{
+    /// <summary>Threads of a group of the forms for few rows.</summary>
+    public const int GroupSize = 128;
+
+    /// <summary>Features of a tile.</summary>
+    public const int TileFeatures = 64;
+
+    private const int Warps = GroupSize / KernelMath.WarpSize;
+    private const int MaxRows = 8;
+
+    /// <summary>Any shape and alignment, one row a group: grid (tiles, rows), group 128.</summary>
+    public static void Plain<TWeight>(
+        ArrayView<float> x,
+        ArrayView<TWeight> weight,
+        ArrayView<float> bias,
+        ArrayView<float> threshold,
+        ArrayView<int> counts,
+        ArrayView<long> offsets,
+        ArrayView<int> features,
+        ArrayView<float> values,
+        int columns,
+        int featureCount,
+        int xStride)
+        where TWeight : unmanaged, IWeight<TWeight>
+    {
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(TileFeatures);
+        int lane = Group.IdxX & (KernelMath.WarpSize - 1);
+        long source = Ptx.Once((long)Grid.IdxY * xStride);
+        for (int n = Group.IdxX / KernelMath.WarpSize; n < TileFeatures; n += Warps)
+        {
+            int f = Ptx.Once((Grid.IdxX * TileFeatures) + n);
+            float sum = 0f;
+            if (f < featureCount)
+            {
+                long row = Ptx.Once((long)f * columns);
+                for (int i = lane; i < columns; i += KernelMath.WarpSize)
+                    sum = Ptx.MultiplyAdd(x[source + i], TWeight.Widen(weight[row + i]), sum);
+            }
+
+            sum = KernelMath.WarpSum(sum);
+            if (lane == 0)
+                shared[n] = f < featureCount ? Activate(sum, bias[f], threshold[f]) : 0f;
+        }
+
+        Group.Barrier();
+        if (Group.IdxX < KernelMath.WarpSize)
+            WriteList(shared, 0, Grid.IdxY, counts, offsets, features, values);
+    }
+
+    /// <summary>1, 2, 4 or 8 rows, weights of two bytes, 16-byte aligned rows, columns a multiple of 8. Grid (tiles), group 128.</summary>
+    public static void Half<TWeight, TRows>(
+        ArrayView<Float4> x,
+        ArrayView<Words4> weight,
+        ArrayView<float> bias,
+        ArrayView<float> threshold,
+        ArrayView<int> counts,
+        ArrayView<long> offsets,
+        ArrayView<int> features,
+        ArrayView<float> values,
+        int rows,
+        int columns,
+        int featureCount,
+        int xStride)
+        where TWeight : unmanaged, IHalfWeight<TWeight>
+        where TRows : struct, IRowCount
+    {
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxRows * TileFeatures);
+        for (int n = Group.IdxX / KernelMath.WarpSize * 2; n < TileFeatures; n += 2 * Warps)
+        {
+            int first = Ptx.Once((Grid.IdxX * TileFeatures) + n);
+            RowSums a = default, b = default;
+            if (first < featureCount)
+            {
+                int second = first + 1 < featureCount ? first + 1 : first;
+                Gemv.HalfDots<TWeight, TRows>(x, weight, (long)first * columns, (long)second * columns, rows, columns, xStride, ref a, ref b);
+            }
+
+            Keep<TRows>(a, bias, threshold, shared, first, n, featureCount);
+            Keep<TRows>(b, bias, threshold, shared, first + 1, n + 1, featureCount);
+        }
+
+        Group.Barrier();
+        for (int t = Group.IdxX / KernelMath.WarpSize; t < rows; t += Warps)
+            WriteList(shared, t * TileFeatures, t, counts, offsets, features, values);
+    }
+
+    /// <summary>As <see cref="Half"/> for float32 weights.</summary>
+    public static void Float<TRows>(
+        ArrayView<Float4> x,
+        ArrayView<Float4> weight,
+        ArrayView<float> bias,
+        ArrayView<float> threshold,
+        ArrayView<int> counts,
+        ArrayView<long> offsets,
+        ArrayView<int> features,
+        ArrayView<float> values,
+        int rows,
+        int columns,
+        int featureCount,
+        int xStride)
+        where TRows : struct, IRowCount
+    {
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxRows * TileFeatures);
+        for (int n = Group.IdxX / KernelMath.WarpSize * 2; n < TileFeatures; n += 2 * Warps)
+        {
+            int first = Ptx.Once((Grid.IdxX * TileFeatures) + n);
+            RowSums a = default, b = default;
+            if (first < featureCount)
+            {
+                int second = first + 1 < featureCount ? first + 1 : first;
+                Gemv.FloatDots<TRows>(x, weight, (long)first * columns, (long)second * columns, rows, columns, xStride, ref a, ref b);
+            }
+
+            Keep<TRows>(a, bias, threshold, shared, first, n, featureCount);
+            Keep<TRows>(b, bias, threshold, shared, first + 1, n + 1, featureCount);
+        }
+
+        Group.Barrier();
+        for (int t = Group.IdxX / KernelMath.WarpSize; t < rows; t += Warps)
+            WriteList(shared, t * TileFeatures, t, counts, offsets, features, values);
+    }
+
+    /// <summary>
+    /// Many rows on every GPU: grid (tiles, ⌈rows/64⌉), group 256. Lists take their room from <paramref name="cursor"/>[0], 0 before the launch; beyond
+    /// <paramref name="capacity"/> pairs nothing is written, but all are counted.
+    /// </summary>
+    public static void Tile<TWeight>(
+        ArrayView<float> x,
+        ArrayView<TWeight> weight,
+        ArrayView<float> bias,
+        ArrayView<float> threshold,
+        ArrayView<int> counts,
+        ArrayView<long> offsets,
+        ArrayView<int> features,
+        ArrayView<float> values,
+        ArrayView<long> cursor,
+        long capacity,
+        int rows,
+        int columns,
+        int featureCount,
+        int xStride)
+        where TWeight : unmanaged, IWeight<TWeight>
+    {
+        ArrayView<Float4> xs = SharedMemory.Allocate1D<Float4>(16 * 68 / 4);
+        ArrayView<Float4> ws = SharedMemory.Allocate1D<Float4>(16 * 68 / 4);
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(GemmFma.TileRows * Pitch(TileFeatures));
+        Tile4X4 tile = default;
+        GemmFma.Accumulate(x, weight, xs, ws, (Grid.IdxX * TileFeatures) + (Group.IdxX / 16), 16, featureCount, rows, columns, xStride, ref tile);
+        int n = Group.IdxX % 16 * 4;
+        int f = (Grid.IdxX * TileFeatures) + n;
+        int at = (Group.IdxX / 16 * 4 * Pitch(TileFeatures)) + n;
+        KeepRow(tile.R0, bias, threshold, shared, at, f, featureCount);
+        KeepRow(tile.R1, bias, threshold, shared, at + Pitch(TileFeatures), f, featureCount);
+        KeepRow(tile.R2, bias, threshold, shared, at + (2 * Pitch(TileFeatures)), f, featureCount);
+        KeepRow(tile.R3, bias, threshold, shared, at + (3 * Pitch(TileFeatures)), f, featureCount);
+        Group.Barrier();
+        WriteLists(shared, TileFeatures, GemmFma.TileRows, GemmFma.GroupSize, rows, counts, offsets, features, values, cursor, capacity);
+    }
+
+    /// <summary>relu(a)·[a &gt; θ]: 0 stands for inactive, since an active feature is positive. NaN is inactive.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static float Activate(float sum, float bias, float threshold)
+    {
+        float a = sum + bias;
+        return a > threshold && a > 0f ? a : 0f;
+    }
+
+    /// <summary>Distance of two rows of a tile of activations in shared memory: rows fall on different banks.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static int Pitch(int tileFeatures) => tileFeatures + 1;
+
+    /// <summary>
+    /// Writes the lists of a tile of activations [tileRows, tileFeatures] in shared memory, a warp a row; rows from Grid.IdxY·tileRows on, tile Grid.IdxX.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void WriteLists(
+        ArrayView<float> shared,
+        int tileFeatures,
+        int tileRows,
+        int groupSize,
+        int rows,
+        ArrayView<int> counts,
+        ArrayView<long> offsets,
+        ArrayView<int> features,
+        ArrayView<float> values,
+        ArrayView<long> cursor,
+        long capacity)
+    {
+        int lane = Group.IdxX & (KernelMath.WarpSize - 1);
+        for (int n = Group.IdxX / KernelMath.WarpSize; n < tileRows; n += groupSize / KernelMath.WarpSize)
+        {
+            int t = (Grid.IdxY * tileRows) + n;
+            if (t >= rows)
+                continue;
+            int count = 0;
+            for (int i = lane; i < tileFeatures; i += KernelMath.WarpSize)
+                count += IntrinsicMath.PopCount(Ptx.Ballot(shared[(n * Pitch(tileFeatures)) + i] > 0f));
+            long start = 0;
+            if (lane == 0)
+            {
+                if (count > 0)
+                    start = Atomic.Add(ref cursor[0], count);
+                counts[((long)t * Grid.DimX) + Grid.IdxX] = count;
+                offsets[((long)t * Grid.DimX) + Grid.IdxX] = start;
+            }
+
+            start = Ptx.Once(((long)Warp.Shuffle((int)(start >> 32), 0) << 32) | (uint)Warp.Shuffle((int)start, 0));
+            WritePairs(shared, n * Pitch(tileFeatures), tileFeatures, start, capacity, features, values);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void WriteList(
+        ArrayView<float> shared, int from, int t, ArrayView<int> counts, ArrayView<long> offsets, ArrayView<int> features, ArrayView<float> values)
+    {
+        long list = ((long)t * Grid.DimX) + Grid.IdxX;
+        long start = Ptx.Once(list * TileFeatures);
+        int count = WritePairs(shared, from, TileFeatures, start, long.MaxValue, features, values);
+        if ((Group.IdxX & (KernelMath.WarpSize - 1)) == 0)
+        {
+            counts[list] = count;
+            offsets[list] = start;
+        }
+    }
+
+    // A lane's place is behind the active lanes below it.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int WritePairs(
+        ArrayView<float> shared, int from, int tileFeatures, long start, long capacity, ArrayView<int> features, ArrayView<float> values)
+    {
+        int lane = Group.IdxX & (KernelMath.WarpSize - 1);
+        int count = 0;
+        for (int i = lane; i < tileFeatures; i += KernelMath.WarpSize)
+        {
+            float value = shared[from + i];
+            uint active = Ptx.Ballot(value > 0f);
+            long at = start + count + IntrinsicMath.PopCount(active & ((1u << lane) - 1u));
+            if (value > 0f && at < capacity)
+            {
+                features[at] = (Grid.IdxX * tileFeatures) + i;
+                values[at] = value;
+            }
+
+            count += IntrinsicMath.PopCount(active);
+        }
+
+        return count;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Keep<TRows>(RowSums sums, ArrayView<float> bias, ArrayView<float> threshold, ArrayView<float> shared, int f, int n, int featureCount)
+        where TRows : struct, IRowCount
+    {
+        int t = Group.IdxX & (KernelMath.WarpSize - 1);
+        if (t < TRows.Count)
+            shared[(t * TileFeatures) + n] = f < featureCount ? Activate(Gemv.Pick(sums, t), bias[f], threshold[f]) : 0f;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void KeepRow(Float4 sums, ArrayView<float> bias, ArrayView<float> threshold, ArrayView<float> shared, int at, int f, int featureCount)
+    {
+        shared[at] = f < featureCount ? Activate(sums.X, bias[f], threshold[f]) : 0f;
+        shared[at + 1] = f + 1 < featureCount ? Activate(sums.Y, bias[f + 1], threshold[f + 1]) : 0f;
+        shared[at + 2] = f + 2 < featureCount ? Activate(sums.Z, bias[f + 2], threshold[f + 2]) : 0f;
+        shared[at + 3] = f + 3 < featureCount ? Activate(sums.W, bias[f + 3], threshold[f + 3]) : 0f;
+    }
+}

@@ -1,0 +1,301 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+
+namespace KernelScope.Kernels;
+
+/// <summary>How a weight dtype and a precision meet the tensor cores.</summary>
+public interface ITensorOperand
+{
+    /// <summary>Weights in a 32-bit word: 2 or 1.</summary>
+    static abstract int WeightsInWord { get; }
+
+    /// <summary>16-byte pieces in a weight row's slice of 32 values.</summary>
+    static abstract int RowPieces { get; }
+
+    /// <summary>Blocks of 8 columns that a warp makes: 4 or 2.</summary>
+    static abstract int ColumnBlocks { get; }
+
+    /// <summary>Terms that x is split into: 3 in exact, 1 in fast.</summary>
+    static abstract int Terms { get; }
+
+    /// <summary>Two neighbouring 16 × 8 blocks of Wᵀ: columns <paramref name="column"/> … + 15 of the tile, 16 inputs from <paramref name="input"/> on.</summary>
+    static abstract void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second);
+
+    /// <summary>sum + x·w over the terms that count, the smallest first.</summary>
+    static abstract Float4 MultiplyAdd(Float4 sum, XFragment x, WFragment w);
+}
+
+/// <summary>Loading and splitting, shared by the operands.</summary>
+public static class TensorFragments
+{
+    /// <summary>The 16 × 16 block of x from row <paramref name="row"/> (the lane's first row) and input <paramref name="input"/> on, split.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static XFragment LoadX<TOperand>(ArrayView<float> shared, int from, int row, int input, int lane)
+        where TOperand : struct, ITensorOperand
+    {
+        XFragment x = default;
+        Split<TOperand>(LoadPair(shared, from, row, input, lane), out x.High.X, out x.Middle.X, out x.Low.X);
+        Split<TOperand>(LoadPair(shared, from, row + 8, input, lane), out x.High.Y, out x.Middle.Y, out x.Low.Y);
+        Split<TOperand>(LoadPair(shared, from, row, input + 8, lane), out x.High.Z, out x.Middle.Z, out x.Low.Z);
+        Split<TOperand>(LoadPair(shared, from, row + 8, input + 8, lane), out x.High.W, out x.Middle.W, out x.Low.W);
+        return x;
+    }
+
+    /// <summary>Values 2·(lane mod 4) and the next of 8 from input <paramref name="input"/> on of a row of float32.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Float2 LoadPair(ArrayView<float> shared, int from, int row, int input, int lane)
+    {
+        int at = GemmTensor.Place(row, (input / 4) + (lane % 4 / 2)) + (lane % 2 * 2);
+        return Ptx.LoadShared2(ref shared[from + at]);
+    }
+
+    /// <summary>
+    /// Each value v as high + middle + low in bfloat16. A rounding to 8 bits leaves a difference that float32 holds exactly, so the third term has no error.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Split<TOperand>(Float2 v, out uint high, out uint middle, out uint low)
+        where TOperand : struct, ITensorOperand
+    {
+        high = Ptx.PackBFloat16(v.X, v.Y);
+        middle = 0;
+        low = 0;
+        if (TOperand.Terms > 1)
+        {
+            float x = v.X - BF16.Low(high), y = v.Y - BF16.High(high);
+            middle = Ptx.PackBFloat16(x, y);
+            low = Ptx.PackBFloat16(x - BF16.Low(middle), y - BF16.High(middle));
+        }
+    }
+
+    /// <summary>Two neighbouring 16 × 8 blocks of 2-byte weights as they are stored: words X, Y of the first, Z, W of the second.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Words4 LoadHalfPair(ArrayView<uint> shared, int from, int column, int input, int lane)
+    {
+        int row = column + (lane / 16 * 8) + (lane % 8);
+        return Ptx.LoadMatrices(ref shared[from + GemmTensor.HalfPlace(row, (input / 8) + (lane / 8 % 2))]);
+    }
+
+    /// <summary>Two neighbouring 16 × 8 blocks of float32 weights, split.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static WFragment LoadFloat<TOperand>(ArrayView<uint> shared, int from, int column, int input, int lane)
+        where TOperand : struct, ITensorOperand
+    {
+        ArrayView<float> values = shared.Cast<float>();
+        WFragment w = default;
+        int row = column + (lane / 4);
+        Split<TOperand>(LoadPair(values, from, row, input, lane), out w.High0, out w.Middle0, out w.Low0);
+        Split<TOperand>(LoadPair(values, from, row, input + 8, lane), out w.High1, out w.Middle1, out w.Low1);
+        return w;
+    }
+
+    /// <summary>sum + x·w for one term of each.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Float4 Product(Float4 sum, Words4 x, uint w0, uint w1) =>
+        Ptx.MultiplyAddBFloat16(sum.X, sum.Y, sum.Z, sum.W, x.X, x.Y, x.Z, x.W, w0, w1);
+}
+
+/// <summary>bf16 weights, exact: the three terms of x.</summary>
+public struct ExactBF16 : ITensorOperand
+{
+    /// <inheritdoc/>
+    public static int WeightsInWord => 2;
+
+    /// <inheritdoc/>
+    public static int RowPieces => 4;
+
+    /// <inheritdoc/>
+    public static int ColumnBlocks => 4;
+
+    /// <inheritdoc/>
+    public static int Terms => 3;
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second)
+    {
+        Words4 words = TensorFragments.LoadHalfPair(shared, from, column, input, lane);
+        first = new WFragment { High0 = words.X, High1 = words.Y };
+        second = new WFragment { High0 = words.Z, High1 = words.W };
+    }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Float4 MultiplyAdd(Float4 sum, XFragment x, WFragment w)
+    {
+        sum = TensorFragments.Product(sum, x.Low, w.High0, w.High1);
+        sum = TensorFragments.Product(sum, x.Middle, w.High0, w.High1);
+        return TensorFragments.Product(sum, x.High, w.High0, w.High1);
+    }
+}
+
+/// <summary>bf16 weights, fast: x rounded to bf16.</summary>
+public struct FastBF16 : ITensorOperand
+{
+    /// <inheritdoc/>
+    public static int WeightsInWord => 2;
+
+    /// <inheritdoc/>
+    public static int RowPieces => 4;
+
+    /// <inheritdoc/>
+    public static int ColumnBlocks => 4;
+
+    /// <inheritdoc/>
+    public static int Terms => 1;
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second) =>
+        ExactBF16.LoadPair(shared, from, column, input, lane, out first, out second);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Float4 MultiplyAdd(Float4 sum, XFragment x, WFragment w) => TensorFragments.Product(sum, x.High, w.High0, w.High1);
+}
+
+/// <summary>
+/// f16 weights, exact. An f16 has 11 significant bits and is no bf16, but exactly high (8 bits) + low (the rest, at most 3 bits): five products;
+/// low·low is below 2⁻²⁴.
+/// </summary>
+public struct ExactF16 : ITensorOperand
+{
+    /// <inheritdoc/>
+    public static int WeightsInWord => 2;
+
+    /// <inheritdoc/>
+    public static int RowPieces => 4;
+
+    /// <inheritdoc/>
+    public static int ColumnBlocks => 4;
+
+    /// <inheritdoc/>
+    public static int Terms => 3;
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second)
+    {
+        Words4 words = TensorFragments.LoadHalfPair(shared, from, column, input, lane);
+        first = default;
+        second = default;
+        Split(words.X, out first.High0, out first.Low0);
+        Split(words.Y, out first.High1, out first.Low1);
+        Split(words.Z, out second.High0, out second.Low0);
+        Split(words.W, out second.High1, out second.Low1);
+    }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Float4 MultiplyAdd(Float4 sum, XFragment x, WFragment w)
+    {
+        sum = TensorFragments.Product(sum, x.Middle, w.Low0, w.Low1);
+        sum = TensorFragments.Product(sum, x.Low, w.High0, w.High1);
+        sum = TensorFragments.Product(sum, x.High, w.Low0, w.Low1);
+        sum = TensorFragments.Product(sum, x.Middle, w.High0, w.High1);
+        return TensorFragments.Product(sum, x.High, w.High0, w.High1);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Split(uint pair, out uint high, out uint low)
+    {
+        float x = F16.Low(pair), y = F16.High(pair);
+        high = Ptx.PackBFloat16(x, y);
+        low = Ptx.PackBFloat16(x - BF16.Low(high), y - BF16.High(high));
+    }
+}
+
+/// <summary>f16 weights, fast: x and W rounded to bf16.</summary>
+public struct FastF16 : ITensorOperand
+{
+    /// <inheritdoc/>
+    public static int WeightsInWord => 2;
+
+    /// <inheritdoc/>
+    public static int RowPieces => 4;
+
+    /// <inheritdoc/>
+    public static int ColumnBlocks => 4;
+
+    /// <inheritdoc/>
+    public static int Terms => 1;
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second)
+    {
+        Words4 words = TensorFragments.LoadHalfPair(shared, from, column, input, lane);
+        first = new WFragment { High0 = Round(words.X), High1 = Round(words.Y) };
+        second = new WFragment { High0 = Round(words.Z), High1 = Round(words.W) };
+    }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Float4 MultiplyAdd(Float4 sum, XFragment x, WFragment w) => TensorFragments.Product(sum, x.High, w.High0, w.High1);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static uint Round(uint pair) => Ptx.PackBFloat16(F16.Low(pair), F16.High(pair));
+}
+
+/// <summary>f32 weights, exact: the six products of three and three terms that are not below 2⁻²⁴.</summary>
+public struct ExactF32 : ITensorOperand
+{
+    /// <inheritdoc/>
+    public static int WeightsInWord => 1;
+
+    /// <inheritdoc/>
+    public static int RowPieces => 8;
+
+    /// <inheritdoc/>
+    public static int ColumnBlocks => 2;
+
+    /// <inheritdoc/>
+    public static int Terms => 3;
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second)
+    {
+        first = TensorFragments.LoadFloat<ExactF32>(shared, from, column, input, lane);
+        second = TensorFragments.LoadFloat<ExactF32>(shared, from, column + 8, input, lane);
+    }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Float4 MultiplyAdd(Float4 sum, XFragment x, WFragment w)
+    {
+        sum = TensorFragments.Product(sum, x.Low, w.High0, w.High1);
+        sum = TensorFragments.Product(sum, x.Middle, w.Middle0, w.Middle1);
+        sum = TensorFragments.Product(sum, x.High, w.Low0, w.Low1);
+        sum = TensorFragments.Product(sum, x.Middle, w.High0, w.High1);
+        sum = TensorFragments.Product(sum, x.High, w.Middle0, w.Middle1);
+        return TensorFragments.Product(sum, x.High, w.High0, w.High1);
+    }
+}
+
+/// <summary>f32 weights, fast: x and W rounded to bf16.</summary>
+public struct FastF32 : ITensorOperand
+{
+    /// <inheritdoc/>
+    public static int WeightsInWord => 1;
+
+    /// <inheritdoc/>
+    public static int RowPieces => 8;
+
+    /// <inheritdoc/>
+    public static int ColumnBlocks => 2;
+
+    /// <inheritdoc/>
+    public static int Terms => 1;
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second)
+    {
+        first = TensorFragments.LoadFloat<FastF32>(shared, from, column, input, lane);
+        second = TensorFragments.LoadFloat<FastF32>(shared, from, column + 8, input, lane);
+    }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Float4 MultiplyAdd(Float4 sum, XFragment x, WFragment w) => TensorFragments.Product(sum, x.High, w.High0, w.High1);
+}

@@ -1,0 +1,154 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+
+namespace KernelScope.Kernels;
+
+/// <summary>
+/// The k largest of each row, largest first, the lower index first among equals, NaN above all. A value and its index become one 64-bit key, so that an integer
+/// order is the wanted order: no ties, the same lists every time.
+/// </summary>
+/// <remarks>
+/// For k ≤ 512: <see cref="Select"/> keeps the k best of every 1,024 values (a bitonic sort in 8 KiB of shared memory), <see cref="Reduce"/> does the same to the keys
+/// that are left until one run of 1,024 or fewer remains, sorted. 256,000 logits and k = 1 take two launches: 1 MB is read, 2 KB come back.
+/// For larger k: <see cref="Keys"/>, then <see cref="Step"/> for every pair of a bitonic sort of the row in global memory. Last, <see cref="Write"/>.
+/// </remarks>
+public static class TopK
+{
+    /// <summary>Threads of a group.</summary>
+    public const int GroupSize = 256;
+
+    /// <summary>Values that a group sorts.</summary>
+    public const int Chunk = 1024;
+
+    /// <summary>keys[t, c·keep + i]: the keep best of chunk c, best first; missing ones are 0. Grid (⌈columns/1024⌉, rows), group 256.</summary>
+    public static void Select(ArrayView<float> x, ArrayView<ulong> keys, int columns, int keep, int xStride)
+    {
+        ArrayView<ulong> shared = SharedMemory.Allocate1D<ulong>(Chunk);
+        long source = Ptx.Once((long)Grid.IdxY * xStride);
+        for (int i = Group.IdxX; i < Chunk; i += GroupSize)
+        {
+            int j = (Grid.IdxX * Chunk) + i;
+            ulong key = 0;
+            if (j < columns)
+                key = Key(x[source + j], j);
+            shared[i] = key;
+        }
+
+        Sort(shared);
+        Keep(shared, keys, keep);
+    }
+
+    /// <summary>The same, of the first <paramref name="count"/> keys of each row. Grid (⌈count/1024⌉, rows), group 256.</summary>
+    public static void Reduce(ArrayView<ulong> source, ArrayView<ulong> keys, int count, int keep, int sourceStride)
+    {
+        ArrayView<ulong> shared = SharedMemory.Allocate1D<ulong>(Chunk);
+        for (int i = Group.IdxX; i < Chunk; i += GroupSize)
+        {
+            int j = (Grid.IdxX * Chunk) + i;
+            ulong key = 0;
+            if (j < count)
+                key = source[((long)Grid.IdxY * sourceStride) + j];
+            shared[i] = key;
+        }
+
+        Sort(shared);
+        Keep(shared, keys, keep);
+    }
+
+    /// <summary>The keys of whole rows, followed by zeros up to <paramref name="pitch"/>, a power of two. Grid (⌈pitch/256⌉, rows), group 256.</summary>
+    public static void Keys(ArrayView<float> x, ArrayView<ulong> keys, int columns, int xStride, int pitch)
+    {
+        int j = (Grid.IdxX * GroupSize) + Group.IdxX;
+        if (j >= pitch)
+            return;
+        ulong key = 0;
+        if (j < columns)
+            key = Key(x[((long)Grid.IdxY * xStride) + j], j);
+        keys[((long)Grid.IdxY * pitch) + j] = key;
+    }
+
+    /// <summary>
+    /// One step of a bitonic sort, largest first: for run = 2, 4, … pitch and for distance = run/2, run/4, … 1. Grid (⌈pitch/512⌉, rows), group 256.
+    /// </summary>
+    public static void Step(ArrayView<ulong> keys, int pitch, int run, int distance)
+    {
+        int pair = (Grid.IdxX * GroupSize) + Group.IdxX;
+        if (pair >= pitch / 2)
+            return;
+        int low = LowOf(pair, distance);
+        long at = ((long)Grid.IdxY * pitch) + low;
+        ulong a = keys[at], b = keys[at + distance];
+        if (a < b == ((low & run) == 0))
+        {
+            keys[at] = b;
+            keys[at + distance] = a;
+        }
+    }
+
+    /// <summary>
+    /// The lists: row t has k pairs from t·k on. Grid (⌈k/256⌉, rows), group 256. <paramref name="keysStride"/> is the distance of two rows' sorted keys.
+    /// </summary>
+    public static void Write(
+        ArrayView<ulong> keys, ArrayView<float> x, ArrayView<long> rowStart, ArrayView<int> index, ArrayView<float> value, int k, int keysStride, int xStride)
+    {
+        int i = (Grid.IdxX * GroupSize) + Group.IdxX;
+        if (i == 0)
+        {
+            rowStart[Grid.IdxY + 1] = (long)(Grid.IdxY + 1) * k;
+            if (Grid.IdxY == 0)
+                rowStart[0] = 0;
+        }
+
+        if (i >= k)
+            return;
+        int j = (int)~(uint)keys[((long)Grid.IdxY * keysStride) + i];
+        long at = ((long)Grid.IdxY * k) + i;
+        index[at] = j;
+        value[at] = x[((long)Grid.IdxY * xStride) + j];
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static ulong Key(float value, int index)
+    {
+        // −0 and 0 are equal. Negative numbers: all bits turned, so that a larger one has a larger key; positive ones lie above them.
+        uint bits = Interop.FloatAsInt(value == 0f ? 0f : value);
+        bits = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+        bits = float.IsNaN(value) ? 0xFFFFFFFFu : bits;
+        return ((ulong)bits << 32) | ~(uint)index;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int LowOf(int pair, int distance) => ((pair & ~(distance - 1)) << 1) | (pair & (distance - 1));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Sort(ArrayView<ulong> shared)
+    {
+        Group.Barrier();
+        for (int run = 2; run <= Chunk; run <<= 1)
+        {
+            for (int distance = run >> 1; distance > 0; distance >>= 1)
+            {
+                for (int pair = Group.IdxX; pair < Chunk / 2; pair += GroupSize)
+                {
+                    int low = LowOf(pair, distance);
+                    ulong a = shared[low], b = shared[low + distance];
+                    if (a < b == ((low & run) == 0))
+                    {
+                        shared[low] = b;
+                        shared[low + distance] = a;
+                    }
+                }
+
+                Group.Barrier();
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Keep(ArrayView<ulong> shared, ArrayView<ulong> keys, int keep)
+    {
+        long target = Ptx.Once((((long)Grid.IdxY * Grid.DimX) + Grid.IdxX) * keep);
+        for (int i = Group.IdxX; i < keep; i += GroupSize)
+            keys[target + i] = shared[i];
+    }
+}
