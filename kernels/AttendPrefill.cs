@@ -216,6 +216,8 @@ public static class AttendPrefill
             float sum = KernelMath.WarpSum(weight);
             float factor = AttendDecode.Weight(old, max);
             scores[(t * ScorePitch) + lane] = weight;
+            // All lanes have read the old maximum before lane 0 replaces it.
+            Warp.Barrier();
             if (lane == 0)
             {
                 maxes[t] = max;

@@ -32,6 +32,19 @@ public struct WFragment
 #pragma warning restore CS1591
 }
 
+/// <summary>What a thread copies of every slice.</summary>
+public struct CopyPiece
+{
+    /// <summary>Word of the stage that it goes to.</summary>
+    public int Place;
+
+    /// <summary>Inputs from this piece's first on; slices that start at or beyond it are zeros.</summary>
+    public int Inputs;
+
+    /// <summary>Word of the matrix that it comes from in slice 0.</summary>
+    public long Source;
+}
+
 /// <summary>
 /// y = x·Wᵀ for many rows on tensor cores (sm_80): bf16 products of 16 × 8 × 16, sums in float32. Grid (⌈out/TileColumns⌉, ⌈rows/64⌉), group 256,
 /// static shared 48 KiB. TileColumns: 128 for weights of two bytes, 64 for float32. Inputs a multiple of 8; rows of x and W 16-byte aligned.
@@ -168,10 +181,10 @@ public static class GemmTensor
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static int WarpColumn<TOperand>()
-        where TOperand : struct, ITensorOperand => Group.IdxX / 32 % 4 * 8 * TOperand.ColumnBlocks;
+        where TOperand : struct, ITensorOperand => ((Group.IdxX >> 5) & 3) * (8 * TOperand.ColumnBlocks);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static int LaneColumn() => Group.IdxX % 4 * 2;
+    private static int LaneColumn() => (Group.IdxX & 3) * 2;
 
     /// <summary>
     /// The products of a group's tile. With <paramref name="upOffset"/> 0, column n of the tile is output <paramref name="first"/> + n. Otherwise the columns of a warp
@@ -192,18 +205,17 @@ public static class GemmTensor
         where TOperand : struct, ITensorOperand
     {
         int slices = Ptx.Once((columns + Slice - 1) / Slice);
-        Copy<TOperand>(x, weight, shared, 0, 0, first, upOffset, outputs, rows, columns, xStride);
-        Ptx.CommitCopies();
-        Copy<TOperand>(x, weight, shared, 1, 1, first, upOffset, outputs, rows, columns, xStride);
-        Ptx.CommitCopies();
+        CopyPiece x0 = XPiece(Group.IdxX, rows, columns, xStride), x1 = XPiece(Group.IdxX + GroupSize, rows, columns, xStride);
+        CopyPiece w0 = WeightPiece<TOperand>(Group.IdxX, first, upOffset, outputs, columns);
+        CopyPiece w1 = WeightPiece<TOperand>(Group.IdxX + GroupSize, first, upOffset, outputs, columns);
+        Copy<TOperand>(x, weight, shared, 0, 0, x0, x1, w0, w1);
+        Copy<TOperand>(x, weight, shared, 1, 1, x0, x1, w0, w1);
         int stage = 0;
         for (int s = 0; s < slices; s++)
         {
             Ptx.WaitForAllCopiesButOne();
             Group.Barrier();
-            int free = Ptx.Once(stage == 0 ? 2 : stage - 1);
-            Copy<TOperand>(x, weight, shared, free, s + 2, first, upOffset, outputs, rows, columns, xStride);
-            Ptx.CommitCopies();
+            Copy<TOperand>(x, weight, shared, stage == 0 ? 2 : stage - 1, s + 2, x0, x1, w0, w1);
             MultiplySlice<TOperand>(shared, stage, 0, ref tile);
             MultiplySlice<TOperand>(shared, stage, 16, ref tile);
             stage = stage == 2 ? 0 : stage + 1;
@@ -215,38 +227,52 @@ public static class GemmTensor
     // Slice s of both matrices into a stage: two 16-byte pieces of each for every thread.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Copy<TOperand>(
-        ArrayView<uint> x,
-        ArrayView<uint> weight,
-        ArrayView<uint> shared,
-        int stage,
-        int s,
-        int first,
-        int upOffset,
-        int outputs,
-        int rows,
-        int columns,
-        int xStride)
+        ArrayView<uint> x, ArrayView<uint> weight, ArrayView<uint> shared, int stage, int s, CopyPiece x0, CopyPiece x1, CopyPiece w0, CopyPiece w1)
         where TOperand : struct, ITensorOperand
     {
-        for (int n = 0; n < 2; n++)
-        {
-            int index = Group.IdxX + (n * GroupSize);
-            int row = (Grid.IdxY * TileRows) + (index / 8);
-            int input = (s * Slice) + (index % 8 * 4);
-            bool inside = row < rows && input < columns;
-            long source = inside ? ((long)row * xStride) + input : 0;
-            Ptx.CopyAsync(ref shared[(stage * StageWords) + Place(index / 8, index % 8)], ref x[source], inside ? 16 : 0);
+        int to = Ptx.Once(stage * StageWords);
+        int input = Ptx.Once(s * Slice);
+        CopyOne(x, shared, to, input, input, x0);
+        CopyOne(x, shared, to, input, input, x1);
+        CopyOne(weight, shared, to, input, input / TOperand.WeightsInWord, w0);
+        CopyOne(weight, shared, to, input, input / TOperand.WeightsInWord, w1);
+        Ptx.CommitCopies();
+    }
 
-            int column = index / TOperand.RowPieces;
-            int piece = index % TOperand.RowPieces;
-            int output = OutputOf<TOperand>(column, first, upOffset > 0);
-            int weightInput = (s * Slice) + (piece * (4 * TOperand.WeightsInWord));
-            bool exists = output < outputs && weightInput < columns;
-            long up = IsUp<TOperand>(column, upOffset > 0) ? upOffset : 0;
-            long from = exists ? ((((up + output) * columns) + weightInput) / TOperand.WeightsInWord) : 0;
-            int place = TOperand.WeightsInWord == 1 ? Place(column, piece) : HalfPlace(column, piece);
-            Ptx.CopyAsync(ref shared[(stage * StageWords) + WeightWords + place], ref weight[from], exists ? 16 : 0);
-        }
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void CopyOne(ArrayView<uint> source, ArrayView<uint> shared, int to, int input, int words, CopyPiece piece)
+    {
+        bool inside = input < piece.Inputs;
+        Ptx.CopyAsync(ref shared[to + piece.Place], ref source[piece.Source + (inside ? words : 0)], inside ? 16 : 0);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static CopyPiece XPiece(int index, int rows, int columns, int xStride)
+    {
+        int n = index >> 3, piece = index & 7;
+        int row = (Grid.IdxY * TileRows) + n;
+        return new CopyPiece
+        {
+            Place = Ptx.Once(Place(n, piece)),
+            Inputs = Ptx.Once(row < rows ? columns - (4 * piece) : 0),
+            Source = Ptx.Once(row < rows && 4 * piece < columns ? ((long)row * xStride) + (4 * piece) : 0L),
+        };
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static CopyPiece WeightPiece<TOperand>(int index, int first, int upOffset, int outputs, int columns)
+        where TOperand : struct, ITensorOperand
+    {
+        int column = index / TOperand.RowPieces, piece = index & (TOperand.RowPieces - 1);
+        int skipped = piece * (4 * TOperand.WeightsInWord);
+        int output = OutputOf<TOperand>(column, first, upOffset > 0);
+        int row = IsUp<TOperand>(column, upOffset > 0) ? upOffset + output : output;
+        return new CopyPiece
+        {
+            Place = Ptx.Once(WeightWords + (TOperand.WeightsInWord == 1 ? Place(column, piece) : HalfPlace(column, piece))),
+            Inputs = Ptx.Once(output < outputs ? columns - skipped : 0),
+            Source = Ptx.Once(output < outputs && skipped < columns ? (((long)row * columns) + skipped) / TOperand.WeightsInWord : 0L),
+        };
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -254,12 +280,12 @@ public static class GemmTensor
         where TOperand : struct, ITensorOperand
     {
         int half = 4 * TOperand.ColumnBlocks;
-        return first + (gated ? (column / (2 * half) * half) + (column % half) : column);
+        return first + (gated ? (column / (2 * half) * half) + (column & (half - 1)) : column);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static bool IsUp<TOperand>(int column, bool gated)
-        where TOperand : struct, ITensorOperand => gated && column % (8 * TOperand.ColumnBlocks) >= 4 * TOperand.ColumnBlocks;
+        where TOperand : struct, ITensorOperand => gated && (column & (4 * TOperand.ColumnBlocks)) != 0;
 
     // The word where piece p of a row of 32 float32 values lies.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -274,13 +300,13 @@ public static class GemmTensor
         where TOperand : struct, ITensorOperand
     {
         ArrayView<float> values = shared.Cast<float>();
-        int lane = Group.IdxX & 31;
+        int lane = Ptx.Once(Group.IdxX & 31);
         int from = Ptx.Once(stage * StageWords);
-        int row = (Group.IdxX / 128 * 32) + (lane / 4);
+        int row = Ptx.Once((Group.IdxX / 128 * 32) + (lane / 4));
         XFragment m0 = TensorFragments.LoadX<TOperand>(values, from, row, input, lane);
         XFragment m1 = TensorFragments.LoadX<TOperand>(values, from, row + 16, input, lane);
-        int column = WarpColumn<TOperand>();
-        from += WeightWords;
+        int column = Ptx.Once(WarpColumn<TOperand>());
+        from = Ptx.Once(from + WeightWords);
         TOperand.LoadPair(shared, from, column, input, lane, out WFragment n0, out WFragment n1);
         tile.M0N0 = TOperand.MultiplyAdd(tile.M0N0, m0, n0);
         tile.M1N0 = TOperand.MultiplyAdd(tile.M1N0, m1, n0);

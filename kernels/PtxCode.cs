@@ -95,7 +95,7 @@ public static class PtxCode
     {
         var operands = new Primitive[10];
         for (int i = 0; i < operands.Length; i++)
-            operands[i] = code.LoadPrimitive(value[i]);
+            operands[i] = code.EnsureHardwareRegister(code.LoadPrimitive(value[i]));
         var result = (Compound)code.Allocate(value);
         using var command = code.BeginCommand("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", null);
         command.AppendVectorArgument(result.SliceAs<Primitive>(0, 4));

@@ -22,6 +22,7 @@ internal static class ControlFlow
             for (int i = starts[block]; i < (block + 1 < starts.Length ? starts[block + 1] : ops.Count); i++)
                 blockOf[i] = block;
         List<int>[] successors = Successors(ops, starts, blockOf);
+        RestoreExits(ops, starts, successors);
         int[] meets = PostDominators(successors);
         for (int block = 0; block < starts.Length; block++)
         {
@@ -84,6 +85,24 @@ internal static class ControlFlow
             successors[block] = next;
         }
         return successors;
+    }
+
+    /// <summary>A loop that is left only by returning would have no way out, nor would anything before it: there the edges to returns do count.</summary>
+    private static void RestoreExits(IReadOnlyList<Op> ops, int[] starts, List<int>[] successors)
+    {
+        int exit = successors.Length;
+        var reaches = new bool[exit + 1];
+        reaches[exit] = true;
+        for (bool changed = true; changed;)
+        {
+            changed = false;
+            for (int block = exit - 1; block >= 0; block--)
+                if (!reaches[block] && successors[block].Exists(next => reaches[next]))
+                    changed = reaches[block] = true;
+        }
+        for (int block = 0; block < exit; block++)
+            if (!reaches[block] && ops[(block + 1 < exit ? starts[block + 1] : ops.Count) - 1] is Branch branch && (branch.TargetExits || branch.NextExits))
+                successors[block].Add(exit);
     }
 
     /// <summary>Immediate post-dominators, by iteration over the reversed graph; -1 for blocks from which no exit can be reached.</summary>

@@ -1,0 +1,155 @@
+using KernelScope.PtxEmulator;
+
+namespace KernelScope.Gpu.Tests.Kernels;
+
+/// <summary>Attention in parts and in tiles against the softmax in double.</summary>
+public sealed class AttendTests
+{
+    /// <summary>rows, position, heads, kv heads, head size, capacity, window, cap.</summary>
+    private static readonly int[][] Shapes =
+    [
+        [1, 0, 2, 1, 8, 16, 0, 0],
+        [1, 70, 4, 2, 64, 80, 0, 50],
+        [2, 37, 4, 2, 12, 24, 20, 50],
+        [1, 19, 3, 3, 256, 32, 8, 30],
+        [3, 2, 2, 1, 128, 8, 4, 0],
+    ];
+
+    private static readonly int[][] TileShapes =
+    [
+        [1, 0, 2, 1, 8, 16, 0, 0],
+        [70, 5, 4, 2, 64, 80, 0, 50],
+        [40, 37, 4, 2, 12, 64, 20, 50],
+        [33, 3, 2, 2, 256, 48, 8, 30],
+        [35, 40, 2, 1, 128, 80, 33, 50],
+    ];
+
+    public static TheoryData<LabKind, int> Decodes => Cases(Shapes.Length);
+
+    public static TheoryData<LabKind, int> Prefills => Cases(TileShapes.Length);
+
+    [Theory]
+    [MemberData(nameof(Decodes))]
+    public void Parts_and_their_merge_are_softmax_attention(LabKind kind, int shape)
+    {
+        var s = new Shape(Shapes[shape]);
+        using KernelLab lab = KernelLab.Create(kind);
+        (float[] q, LabBuffer keys, LabBuffer values, double[] expected) = Prepare(lab, s);
+        foreach (int heads in s.Heads / s.KvHeads % 2 == 0 ? new[] { 1, 2 } : [1])
+        {
+            foreach (string form in s.HeadDim % 4 == 0 ? new[] { "part", "wide_part" } : ["part"])
+            {
+                const int Splits = 3;
+                LabBuffer parts = lab.EmptyFloats(s.Rows * s.Heads * Splits * (s.HeadDim + 2)), z = lab.EmptyFloats(q.Length);
+                string suffix = heads == 1 ? "1head" : "2heads";
+                lab.Run($"attend_{form}_{suffix}", new Dim3(Splits, s.Heads / heads, s.Rows), lab.Floats(q), keys, values, lab.Ints(s.Position), parts,
+                    s.Heads, s.KvHeads, s.HeadDim, s.Capacity, s.Window, s.Scale, (float)s.Cap, s.Heads * s.HeadDim);
+                lab.Run("attend_merge", new Dim3(s.Heads, s.Rows), parts, z, Splits, s.HeadDim, s.Heads * s.HeadDim);
+                Data.Close($"{form} {heads}", expected, lab.ReadFloats(z), 2e-6, 1e-6);
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Prefills))]
+    public void Tiles_are_softmax_attention(LabKind kind, int shape)
+    {
+        if (kind == LabKind.CSharp && shape is 1 or 3 or 4)
+            return;
+        var s = new Shape(TileShapes[shape]);
+        using KernelLab lab = KernelLab.Create(kind);
+        (float[] q, LabBuffer keys, LabBuffer values, double[] expected) = Prepare(lab, s);
+        LabBuffer z = lab.EmptyFloats(q.Length);
+        string bound = s.HeadDim <= 64 ? "64" : s.HeadDim <= 128 ? "128" : "256";
+        lab.Run("attend_tile_" + bound, new Dim3((s.Rows + 31) / 32, s.Heads), lab.Floats(q), keys, values, lab.Ints(s.Position), z,
+            s.Rows, s.KvHeads, s.HeadDim, s.Capacity, s.Window, s.Scale, (float)s.Cap, s.Heads * s.HeadDim, s.Heads * s.HeadDim);
+        // Scores here reach 15, where one rounding of a sum of 256 products is 10⁻⁶ of a weight.
+        Data.Close("tile", expected, lab.ReadFloats(z), 4e-6, 4e-6);
+    }
+
+    [Fact]
+    public void Decode_reads_keys_and_values_once_for_a_pair_of_heads()
+    {
+        var s = new Shape([1, 63, 2, 1, 256, 64, 0, 50]);
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        (float[] q, LabBuffer keys, LabBuffer values, _) = Prepare(lab, s);
+        LabBuffer parts = lab.EmptyFloats(s.Heads * 2 * (s.HeadDim + 2));
+        LaunchResult result = lab.Run("attend_wide_part_2heads", new Dim3(2), lab.Floats(q), keys, values, lab.Ints(s.Position), parts,
+            s.Heads, s.KvHeads, s.HeadDim, s.Capacity, s.Window, s.Scale, (float)s.Cap, s.Heads * s.HeadDim)!;
+        long cache = 64 * 256 * 4 * 2, query = 2 * 4 * 2 * 256 * 4;
+        Assert.InRange(result.GlobalLoads.MovedBytes, cache + query, cache + query + 1024);
+    }
+
+    private static TheoryData<LabKind, int> Cases(int count)
+    {
+        var data = new TheoryData<LabKind, int>();
+        foreach (LabKind kind in Enum.GetValues<LabKind>())
+        {
+            for (int shape = 0; shape < count; shape++)
+                data.Add(kind, shape);
+        }
+
+        return data;
+    }
+
+    // The ring holds the last positions, as Store leaves it; slots that no query sees were never written.
+    private static (float[] Q, LabBuffer Keys, LabBuffer Values, double[] Expected) Prepare(KernelLab lab, Shape s)
+    {
+        int last = s.Position + s.Rows;
+        float[] q = Data.Normal(s.Rows * s.Heads * s.HeadDim, 1, 3);
+        float[] k = Data.Normal(s.KvHeads * last * s.HeadDim, 2), v = Data.Normal(s.KvHeads * last * s.HeadDim, 3);
+        float[] keys = new float[s.KvHeads * s.Capacity * s.HeadDim], values = new float[keys.Length];
+        for (int h = 0; h < s.KvHeads; h++)
+        {
+            for (int j = Math.Max(0, last - s.Capacity); j < last; j++)
+            {
+                int from = ((h * last) + j) * s.HeadDim, to = ((h * s.Capacity) + (j % s.Capacity)) * s.HeadDim;
+                k.AsSpan(from, s.HeadDim).CopyTo(keys.AsSpan(to));
+                v.AsSpan(from, s.HeadDim).CopyTo(values.AsSpan(to));
+            }
+        }
+
+        return (q, lab.Floats(keys), lab.Floats(values), Expected(s, q, k, v, last));
+    }
+
+    private static double[] Expected(Shape s, float[] q, float[] k, float[] v, int last)
+    {
+        double[] z = new double[q.Length];
+        for (int t = 0; t < s.Rows; t++)
+        {
+            for (int h = 0; h < s.Heads; h++)
+            {
+                int p = s.Position + t, at = ((t * s.Heads) + h) * s.HeadDim, cache = h / (s.Heads / s.KvHeads) * last * s.HeadDim;
+                int first = s.Window > 0 ? Math.Max(0, p - s.Window + 1) : 0;
+                double[] scores = [.. Enumerable.Range(first, p - first + 1).Select(j =>
+                    Data.Cap(s.Scale * Enumerable.Range(0, s.HeadDim).Sum(i => (double)q[at + i] * k[cache + (j * s.HeadDim) + i]), s.Cap))];
+                double max = scores.Max(), sum = scores.Sum(x => Math.Exp(x - max));
+                for (int i = 0; i < s.HeadDim; i++)
+                    z[at + i] = scores.Select((x, n) => Math.Exp(x - max) / sum * v[cache + ((first + n) * s.HeadDim) + i]).Sum();
+            }
+        }
+
+        return z;
+    }
+
+    private sealed class Shape(int[] n)
+    {
+        public int Rows => n[0];
+
+        public int Position => n[1];
+
+        public int Heads => n[2];
+
+        public int KvHeads => n[3];
+
+        public int HeadDim => n[4];
+
+        public int Capacity => n[5];
+
+        public int Window => n[6];
+
+        public int Cap => n[7];
+
+        public float Scale => (float)(1 / Math.Sqrt(HeadDim + 3));
+    }
+}

@@ -1,0 +1,223 @@
+using KernelScope.PtxEmulator;
+
+namespace KernelScope.Gpu.Tests.Kernels;
+
+/// <summary>Every form of x·Wᵀ against double, with the error measured against Σ|x·w|.</summary>
+public sealed class ProductTests
+{
+    private static readonly string[] Dtypes = ["bf16", "f16", "f32"];
+
+    public static TheoryData<LabKind, string, int> Gemvs
+    {
+        get
+        {
+            var data = new TheoryData<LabKind, string, int>();
+            foreach (string dtype in Dtypes)
+            {
+                foreach (int rows in new[] { 1, 2, 3, 5, 8 })
+                {
+                    data.Add(LabKind.Sm80, dtype, rows);
+                    data.Add(LabKind.Sm75, dtype, rows);
+                }
+
+                data.Add(LabKind.CSharp, dtype, 3);
+            }
+
+            return data;
+        }
+    }
+
+    public static TheoryData<LabKind, string> Gemms
+    {
+        get
+        {
+            var data = new TheoryData<LabKind, string>();
+            foreach (string dtype in Dtypes)
+            {
+                data.Add(LabKind.Sm80, dtype);
+                data.Add(LabKind.Sm75, dtype);
+                data.Add(LabKind.CSharp, dtype);
+            }
+
+            return data;
+        }
+    }
+
+    public static TheoryData<LabKind, string, string> TensorGemms
+    {
+        get
+        {
+            var data = new TheoryData<LabKind, string, string>();
+            foreach (string dtype in Dtypes)
+            {
+                data.Add(LabKind.Sm80, dtype, "exact");
+                data.Add(LabKind.Sm80, dtype, "fast");
+            }
+
+            return data;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Gemvs))]
+    public void Gemv_multiplies_few_rows(LabKind kind, string dtype, int rows)
+    {
+        int columns = kind == LabKind.CSharp ? 40 : 840, outputs = kind == LabKind.CSharp ? 3 : 11;
+        int stride = columns + 4;
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] x = Data.Normal(rows * stride, rows);
+        (byte[] bytes, double[] w) = Data.Weights(dtype, outputs * columns, 7);
+        LabBuffer xs = lab.Floats(x), ws = lab.Write(bytes), y = lab.EmptyFloats(rows * outputs), plain = lab.EmptyFloats(rows * outputs);
+        lab.Run($"gemv_{dtype}_{Form(rows)}", new Dim3((outputs + 7) / 8), xs, ws, y, rows, columns, outputs, stride, outputs);
+        lab.Run($"gemv_plain_{dtype}", new Dim3((outputs + 3) / 4, rows), xs, ws, plain, columns, outputs, stride, outputs);
+        (double[] product, double[] size) = Data.Multiply(x, w, rows, columns, outputs, stride);
+        CloseTo(product, size, lab.ReadFloats(y), 1e-6);
+        CloseTo(product, size, lab.ReadFloats(plain), 1e-6);
+    }
+
+    [Theory]
+    [MemberData(nameof(Gemvs))]
+    public void Gated_gemv_multiplies_gelu_of_gate_by_up(LabKind kind, string dtype, int rows)
+    {
+        int columns = kind == LabKind.CSharp ? 24 : 264, outputs = kind == LabKind.CSharp ? 3 : 7;
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] x = Data.Normal(rows * columns, rows);
+        (byte[] bytes, double[] w) = Data.Weights(dtype, 2 * outputs * columns, 7, 0.1);
+        LabBuffer y = lab.EmptyFloats(rows * outputs);
+        lab.Run($"gated_gemv_{dtype}_{Form(rows)}", new Dim3((outputs + 3) / 4), lab.Floats(x), lab.Write(bytes), y, rows, columns, outputs, columns, outputs);
+        Data.Close("gated", Gated(x, w, rows, columns, outputs), lab.ReadFloats(y), 1e-5, 3e-6);
+    }
+
+    [Theory]
+    [InlineData("bf16")]
+    [InlineData("f32")]
+    public void Gemv_gives_a_row_the_same_bits_alone_and_among_others(string dtype)
+    {
+        const int Columns = 520, Outputs = 6;
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        float[] x = Data.Normal(8 * Columns, 3);
+        LabBuffer w = lab.Write(Data.Weights(dtype, Outputs * Columns, 7).Bytes), all = lab.EmptyFloats(8 * Outputs);
+        lab.Run($"gemv_{dtype}_8rows", new Dim3(1), lab.Floats(x), w, all, 8, Columns, Outputs, Columns, Outputs);
+        for (int t = 0; t < 8; t++)
+        {
+            LabBuffer one = lab.EmptyFloats(Outputs);
+            lab.Run($"gemv_{dtype}_1row", new Dim3(1), lab.Floats(x[(t * Columns)..((t + 1) * Columns)]), w, one, 1, Columns, Outputs, Columns, Outputs);
+            Assert.Equal(lab.ReadFloats(all)[(t * Outputs)..((t + 1) * Outputs)], lab.ReadFloats(one));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Gemms))]
+    public void Gemm_with_fma_takes_any_shape(LabKind kind, string dtype)
+    {
+        (int rows, int columns, int outputs) = kind == LabKind.CSharp ? (2, 5, 3) : (70, 37, 67);
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] x = Data.Normal(rows * (columns + 2), 1);
+        (byte[] bytes, double[] w) = Data.Weights(dtype, outputs * columns, 7);
+        LabBuffer y = lab.EmptyFloats(rows * outputs);
+        lab.Run("gemm_fma_" + dtype, new Dim3((outputs + 63) / 64, (rows + 63) / 64), lab.Floats(x), lab.Write(bytes), y, rows, columns, outputs, columns + 2, outputs);
+        (double[] product, double[] size) = Data.Multiply(x, w, rows, columns, outputs, columns + 2);
+        CloseTo(product, size, lab.ReadFloats(y), 1e-6);
+    }
+
+    [Theory]
+    [MemberData(nameof(Gemms))]
+    public void Gated_gemm_with_fma_takes_any_shape(LabKind kind, string dtype)
+    {
+        (int rows, int columns, int outputs) = kind == LabKind.CSharp ? (2, 5, 3) : (70, 37, 35);
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] x = Data.Normal(rows * columns, 1);
+        (byte[] bytes, double[] w) = Data.Weights(dtype, 2 * outputs * columns, 7, 0.3);
+        LabBuffer y = lab.EmptyFloats(rows * outputs);
+        lab.Run("gated_gemm_fma_" + dtype, new Dim3((outputs + 31) / 32, (rows + 63) / 64), lab.Floats(x), lab.Write(bytes), y, rows, columns, outputs, columns, outputs);
+        Data.Close("gated", Gated(x, w, rows, columns, outputs), lab.ReadFloats(y), 1e-5, 3e-6);
+    }
+
+    [Theory]
+    [MemberData(nameof(TensorGemms))]
+    public void Tensor_cores_keep_the_accuracy_that_the_precision_promises(LabKind kind, string dtype, string precision)
+    {
+        (int rows, int columns, int outputs) = kind == LabKind.CSharp ? (1, 8, 2) : (70, 168, 133);
+        int tile = dtype == "f32" ? 64 : 128;
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] x = Data.Normal(rows * columns, 1);
+        (byte[] bytes, double[] w) = Data.Weights(dtype, outputs * columns, 7);
+        LabBuffer y = lab.EmptyFloats(rows * outputs);
+        var grid = new Dim3((outputs + tile - 1) / tile, (rows + 63) / 64);
+        lab.Run($"gemm_tensor_{dtype}_{precision}", grid, lab.Floats(x), lab.Write(bytes), y, rows, columns, outputs, columns, outputs);
+        (double[] product, double[] size) = Data.Multiply(x, w, rows, columns, outputs, columns);
+        CloseTo(product, size, lab.ReadFloats(y), precision == "exact" ? 3e-7 : 8e-3);
+    }
+
+    [Fact]
+    [Trait("Category", "Slow")]
+    public void The_meaning_in_csharp_of_the_tensor_instructions_is_that_of_the_ptx() =>
+        Tensor_cores_keep_the_accuracy_that_the_precision_promises(LabKind.CSharp, "bf16", "exact");
+
+    [Theory]
+    [InlineData("bf16", "exact")]
+    [InlineData("bf16", "fast")]
+    [InlineData("f16", "exact")]
+    [InlineData("f16", "fast")]
+    [InlineData("f32", "exact")]
+    [InlineData("f32", "fast")]
+    public void Tensor_cores_make_gated_products(string dtype, string precision)
+    {
+        const int TestRows = 33, Columns = 72, Outputs = 70;
+        int tile = dtype == "f32" ? 32 : 64;
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        float[] x = Data.Normal(TestRows * Columns, 1);
+        (byte[] bytes, double[] w) = Data.Weights(dtype, 2 * Outputs * Columns, 7, 0.2);
+        LabBuffer y = lab.EmptyFloats(TestRows * Outputs);
+        lab.Run($"gated_gemm_tensor_{dtype}_{precision}", new Dim3((Outputs + tile - 1) / tile), lab.Floats(x), lab.Write(bytes), y, TestRows, Columns, Outputs, Columns, Outputs);
+        bool exact = precision == "exact";
+        Data.Close("gated", Gated(x, w, TestRows, Columns, Outputs), lab.ReadFloats(y), exact ? 1e-5 : 0.05, exact ? 1e-5 : 0.05);
+    }
+
+    [Theory]
+    [InlineData("bf16", "exact", 128)]
+    [InlineData("f32", "exact", 64)]
+    [InlineData("bf16", "fast", 128)]
+    public void The_main_loop_of_the_tensor_gemm_has_no_bank_conflicts_and_reads_whole_sectors(string dtype, string precision, int tile)
+    {
+        const int TestRows = 64, Columns = 256;
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        LabBuffer y = lab.EmptyFloats(TestRows * tile);
+        LaunchResult result = lab.Run($"gemm_tensor_{dtype}_{precision}", new Dim3(1), lab.Floats(Data.Normal(TestRows * Columns, 1)),
+            lab.Write(Data.Weights(dtype, tile * Columns, 7).Bytes), y, TestRows, Columns, tile, Columns, tile)!;
+        Assert.Equal(0, result.SharedLoads.ExtraWavefronts);
+        Assert.Equal(0, result.SharedStores.ExtraWavefronts);
+        int weightBytes = dtype == "f32" ? 4 : 2;
+        Assert.Equal((TestRows * Columns * 4) + (tile * Columns * weightBytes), result.GlobalLoads.MovedBytes);
+    }
+
+    [Theory]
+    [InlineData("bf16", 2)]
+    [InlineData("f16", 2)]
+    [InlineData("f32", 4)]
+    public void Gemv_reads_each_weight_once_in_whole_sectors(string dtype, int weightBytes)
+    {
+        const int Columns = 512, Outputs = 16;
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        LabBuffer y = lab.EmptyFloats(Outputs);
+        LaunchResult result = lab.Run($"gemv_{dtype}_1row", new Dim3(2), lab.Floats(Data.Normal(Columns, 1)),
+            lab.Write(Data.Weights(dtype, Outputs * Columns, 7).Bytes), y, 1, Columns, Outputs, Columns, Outputs)!;
+        // x comes once for every two outputs, from the caches; beside weights of two bytes each of its sectors is touched twice, for 16 bytes each.
+        int x = Outputs / 2 * Columns * 4 * (weightBytes == 2 ? 2 : 1);
+        Assert.Equal(Outputs * Columns * weightBytes, result.GlobalLoads.MovedBytes - x);
+    }
+
+    private static string Form(int rows) => rows switch { 1 => "1row", 2 => "2rows", <= 4 => "4rows", _ => "8rows" };
+
+    private static double[] Gated(float[] x, double[] w, int rows, int columns, int outputs)
+    {
+        double[] all = Data.Multiply(x, w, rows, columns, 2 * outputs, columns).Product;
+        return [.. Enumerable.Range(0, rows * outputs).Select(i => Data.Gelu(all[(i / outputs * 2 * outputs) + (i % outputs)]) * all[(((i / outputs * 2) + 1) * outputs) + (i % outputs)])];
+    }
+
+    private static void CloseTo(double[] product, double[] size, float[] actual, double tolerance)
+    {
+        double worst = product.Select((p, i) => Math.Abs(p - actual[i]) / size[i]).Max();
+        Assert.True(worst <= tolerance, $"The error is {worst:E2} of the sum of magnitudes; {tolerance:E2} is allowed.");
+    }
+}

@@ -1,0 +1,169 @@
+using KernelScope.PtxEmulator;
+
+namespace KernelScope.Gpu.Tests.Kernels;
+
+/// <summary>Embedding, norms, elementwise ops and RoPE against their equations, in every form in which they run.</summary>
+public sealed class RowKernelTests
+{
+    private const int Rows = 2;
+
+    public static TheoryData<LabKind> Labs => [LabKind.Sm80, LabKind.Sm75, LabKind.CSharp];
+
+    public static TheoryData<LabKind, string> LabsAndWeights
+    {
+        get
+        {
+            var data = new TheoryData<LabKind, string>();
+            foreach (LabKind kind in Enum.GetValues<LabKind>())
+            {
+                foreach (string dtype in new[] { "bf16", "f16", "f32" })
+                    data.Add(kind, dtype);
+            }
+
+            return data;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(LabsAndWeights))]
+    public void Embed_scales_rows_of_the_table(LabKind kind, string dtype)
+    {
+        using KernelLab lab = KernelLab.Create(kind);
+        (byte[] bytes, double[] table) = Data.Weights(dtype, 5 * 37, 1);
+        LabBuffer y = lab.EmptyFloats(3 * 40);
+        lab.Run("embed_" + dtype, new Dim3(3, 1), lab.Ints(4, 0, 4), lab.Write(bytes), y, 6.1f, 37, 40);
+        float[] actual = Data.Rows(lab.ReadFloats(y), 3, 37, 40);
+        double[] expected = [.. new[] { 4, 0, 4 }.SelectMany(t => table.AsSpan(t * 37, 37).ToArray()).Select(v => (double)((float)v * 6.1f))];
+        Data.Close("embed", expected, actual, 0);
+    }
+
+    [Theory]
+    [MemberData(nameof(Labs))]
+    public void Norms_follow_their_equation(LabKind kind)
+    {
+        const int Columns = 300, Stride = 304;
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] x = Data.Normal(Rows * Stride, 1, 3), gain = Data.Normal(Columns, 2);
+        LabBuffer xs = lab.Floats(x), unit = lab.EmptyFloats(Rows * Columns), y = lab.EmptyFloats(Rows * Columns);
+        lab.Run("rms_normalize", new Dim3(Rows), xs, unit, 1e-6f, Columns, Stride, Columns);
+        lab.Run("rms_norm", new Dim3(Rows), xs, lab.Floats(gain), y, 1e-6f, Columns, Stride, Columns);
+        double[] units = Normalize(Data.Rows(x, Rows, Columns, Stride), Columns);
+        Data.Close("normalize", units, lab.ReadFloats(unit), 3e-7);
+        Data.Close("norm", [.. units.Select((u, i) => u * (1 + (double)gain[i % Columns]))], lab.ReadFloats(y), 5e-7, 1e-7);
+    }
+
+    [Theory]
+    [MemberData(nameof(Labs))]
+    public void The_fused_norms_give_the_bits_of_the_plain_ones(LabKind kind)
+    {
+        const int Columns = 300;
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] branch = Data.Normal(Rows * Columns, 1, 3), stream = Data.Normal(Rows * Columns, 2, 20);
+        LabBuffer post = lab.Floats(Data.Normal(Columns, 3)), next = lab.Floats(Data.Normal(Columns, 4));
+        LabBuffer b = lab.Floats(branch), resid = lab.Floats(stream), normed = lab.EmptyFloats(Rows * Columns);
+        lab.Run("rms_add_normed_then_norm", new Dim3(Rows), b, post, next, resid, normed, 1e-6f, Columns, Columns, Columns, Columns);
+
+        LabBuffer plainResid = lab.Floats(stream), plain = lab.EmptyFloats(Rows * Columns), added = lab.EmptyFloats(Rows * Columns);
+        lab.Run("rms_normalize", new Dim3(Rows), b, added, 1e-6f, Columns, Columns, Columns);
+        lab.Run("apply_gain", new Dim3(Rows, 2), added, post, added, Columns, Columns, Columns);
+        lab.Run("add_scaled", new Dim3(Rows, 2), added, plainResid, 1f, Columns, Columns, Columns);
+        lab.Run("rms_norm", new Dim3(Rows), plainResid, next, plain, 1e-6f, Columns, Columns, Columns);
+        Assert.Equal(lab.ReadFloats(plainResid), lab.ReadFloats(resid));
+        Assert.Equal(lab.ReadFloats(plain), lab.ReadFloats(normed));
+        Assert.NotEqual(stream, lab.ReadFloats(resid));
+    }
+
+    [Theory]
+    [MemberData(nameof(Labs))]
+    public void Elementwise_ops_follow_their_equations(LabKind kind)
+    {
+        const int Columns = 70, Stride = 75;
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] x = Data.Normal(Rows * Stride, 1, 20), y = Data.Normal(Rows * Stride, 2);
+        float[] extremes = [0f, -0f, 1e-8f, -1e-20f, 0.624f, 0.626f, 1e4f, -1e4f, float.PositiveInfinity, float.NegativeInfinity, float.NaN, 700f];
+        extremes.CopyTo(x, 0);
+        LabBuffer capped = lab.Floats(x), copied = lab.EmptyFloats(Rows * Columns), added = lab.Floats(y), gated = lab.EmptyFloats(Rows * 30);
+        lab.Run("softcap", new Dim3(Rows, 1), capped, 30f, Columns, Stride);
+        lab.Run("copy", new Dim3(Rows, 1), lab.Floats(x), copied, Columns, Stride, Columns);
+        lab.Run("add_scaled", new Dim3(Rows, 1), lab.Floats(x), added, 0.3f, Columns, 0, Stride);
+        lab.Run("gelu_multiply", new Dim3(Rows, 1), lab.Floats(x), gated, 30, Stride, 30);
+
+        float[] cappedRows = Data.Rows(lab.ReadFloats(capped), Rows, Columns, Stride), xRows = Data.Rows(x, Rows, Columns, Stride);
+        Data.Close("softcap", [.. xRows.Select(v => Data.Cap(v, 30))], cappedRows, 3e-7);
+        Data.Close("copy", [.. xRows.Select(v => (double)v)], lab.ReadFloats(copied), 0);
+        double[] sums = [.. Enumerable.Range(0, Rows * Columns).Select(i => (double)(y[(i / Columns * Stride) + (i % Columns)] + (0.3f * x[i % Columns])))];
+        Data.Close("add scaled", sums, Data.Rows(lab.ReadFloats(added), Rows, Columns, Stride), 0);
+        double[] products = [.. Enumerable.Range(0, Rows * 30).Select(i => Data.Gelu(x[(i / 30 * Stride) + (i % 30)]) * x[(i / 30 * Stride) + 30 + (i % 30)])];
+        Data.Close("gelu", products, lab.ReadFloats(gated), 2e-6, 1e-12);
+    }
+
+    [Theory]
+    [MemberData(nameof(Labs))]
+    public void Rope_then_store_gives_the_bits_of_rope_and_store(LabKind kind)
+    {
+        const int Heads = 3, KvHeads = 2, HeadDim = 12, Capacity = 5, Position = 4, Width = (Heads + (2 * KvHeads)) * HeadDim;
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] x = Data.Normal(Rows * Width, 1), cosSin = Table(Position + Rows, HeadDim);
+        LabBuffer position = lab.Ints(Position), table = lab.Floats(cosSin);
+        LabBuffer qkv = lab.Floats(x), keys = lab.Floats(new float[KvHeads * Capacity * HeadDim]), values = lab.Floats(new float[KvHeads * Capacity * HeadDim]);
+        lab.Run("rope_rotate_then_store", new Dim3(Rows, 1), qkv, table, position, keys, values, Heads, KvHeads, HeadDim, Capacity, Width);
+
+        LabBuffer rotated = lab.Floats(x), k2 = lab.Floats(new float[KvHeads * Capacity * HeadDim]), v2 = lab.Floats(new float[KvHeads * Capacity * HeadDim]);
+        lab.Run("rope_rotate", new Dim3(Rows, 1), rotated, table, position, HeadDim, (Heads + KvHeads) * HeadDim / 2, Width);
+        float[] rows = lab.ReadFloats(rotated);
+        LabBuffer k = lab.Floats(Columns(rows, Width, Heads * HeadDim, KvHeads * HeadDim)), v = lab.Floats(Columns(rows, Width, (Heads + KvHeads) * HeadDim, KvHeads * HeadDim));
+        lab.Run("rope_store", new Dim3(Rows, 1), k, v, position, k2, v2, HeadDim, KvHeads * HeadDim / 2, Capacity, KvHeads * HeadDim, KvHeads * HeadDim);
+
+        Assert.Equal(rows, lab.ReadFloats(qkv));
+        Assert.Equal(lab.ReadFloats(k2), lab.ReadFloats(keys));
+        Assert.Equal(lab.ReadFloats(v2), lab.ReadFloats(values));
+        Data.Close("rope", Rotate(x, cosSin, Position, Width, HeadDim, Heads + KvHeads), rows, 1e-6, 1e-7);
+        float[] cache = lab.ReadFloats(keys);
+        int slot = (Position + 1) % Capacity;
+        Assert.Equal(rows.AsSpan(Width + ((Heads + 1) * HeadDim), HeadDim).ToArray(), cache.AsSpan(((Capacity + slot) * HeadDim), HeadDim).ToArray());
+    }
+
+    private static float[] Columns(float[] x, int width, int from, int count) => [.. Enumerable.Range(0, Rows).SelectMany(t => x.AsSpan((t * width) + from, count).ToArray())];
+
+    private static float[] Table(int positions, int headDim) =>
+    [
+        .. Enumerable.Range(0, positions * headDim).Select(n =>
+        {
+            double angle = n / headDim * Math.Pow(10000, -2.0 * (n % (headDim / 2)) / headDim);
+            return (float)(n % headDim < headDim / 2 ? Math.Cos(angle) : Math.Sin(angle));
+        }),
+    ];
+
+    private static double[] Rotate(float[] x, float[] cosSin, int position, int width, int headDim, int heads)
+    {
+        double[] y = [.. x.Select(v => (double)v)];
+        for (int t = 0; t < Rows; t++)
+        {
+            for (int h = 0; h < heads; h++)
+            {
+                for (int i = 0; i < headDim / 2; i++)
+                {
+                    int a = (t * width) + (h * headDim) + i, b = a + (headDim / 2);
+                    double cos = cosSin[((position + t) * headDim) + i], sin = cosSin[((position + t) * headDim) + (headDim / 2) + i];
+                    y[a] = (x[a] * cos) - (x[b] * sin);
+                    y[b] = (x[b] * cos) + (x[a] * sin);
+                }
+            }
+        }
+
+        return y;
+    }
+
+    private static double[] Normalize(float[] x, int columns)
+    {
+        double[] y = new double[x.Length];
+        for (int t = 0; t < x.Length / columns; t++)
+        {
+            double mean = x.Skip(t * columns).Take(columns).Average(v => (double)v * v);
+            for (int j = 0; j < columns; j++)
+                y[(t * columns) + j] = x[(t * columns) + j] / Math.Sqrt(mean + 1e-6f);
+        }
+
+        return y;
+    }
+}
