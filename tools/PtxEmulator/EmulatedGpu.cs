@@ -111,7 +111,7 @@ public sealed unsafe class EmulatedGpu : IDisposable
         byte* from = _memory.HostRange(source, bytes, "read");
         byte* to = _memory.HostRange(target, bytes, "write");
         Buffer.MemoryCopy(from, to, bytes, bytes);
-        Buffer.MemoryCopy(_memory.Written + (source - AddressSpace.GlobalBase), _memory.Written + (target - AddressSpace.GlobalBase), bytes, bytes);
+        _memory.CopyWritten(target, source, bytes);
     }
 
     /// <summary>Address of a module's .global or .const variable; loads the module's variables if need be.</summary>

@@ -92,7 +92,7 @@ internal sealed class BlockBarriers(BlockRunner block)
             warp.Status = WarpStatus.Running;
         }
         bool allWaited = done.Waiting != 0 && (block.LiveWarps & ~done.Waiting) == 0;
-        if (allWaited && block.Shared.Clock.Generation > BlockClock.Limit)
+        if (allWaited && block.Shared.Clock.IsOld)
             block.Shared.Restart();
     }
 

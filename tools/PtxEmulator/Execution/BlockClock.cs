@@ -8,8 +8,8 @@ namespace KernelScope.PtxEmulator.Execution;
 /// </summary>
 internal sealed class BlockClock
 {
-    /// <summary>Stamps hold 20 bits of clock.</summary>
-    public const uint Limit = (1 << 20) - 2;
+    /// <summary>Stamps hold 20 bits of clock; a block that reaches half of it starts afresh at its next full barrier.</summary>
+    public const uint Limit = 1 << 20;
 
     private readonly uint[] _seen = new uint[32 * 32];
     private readonly uint[] _now = new uint[32];
@@ -33,8 +33,16 @@ internal sealed class BlockClock
 
     public bool HasSeen(int warp, int other, uint clock) => clock <= _seen[warp * 32 + other];
 
-    /// <summary>The lanes of a warp have synchronised among themselves.</summary>
-    public void SyncWarp(int warp) => _seen[warp * 32 + warp] = _now[warp]++;
+    /// <summary>Clocks are so high that they should start afresh.</summary>
+    public bool IsOld => Generation > Limit / 2 || Array.Exists(_now, n => n > Limit / 2);
+
+    /// <summary>The lanes of a warp have synchronised among themselves. A clock that has run out stands still, and races of its warp are missed.</summary>
+    public void SyncWarp(int warp)
+    {
+        _seen[warp * 32 + warp] = _now[warp];
+        if (_now[warp] < Limit - 1)
+            _now[warp]++;
+    }
 
     /// <summary>A barrier that <paramref name="arrived"/> reached and <paramref name="waited"/> waited at.</summary>
     public void Sync(uint arrived, uint waited)
@@ -61,7 +69,8 @@ internal sealed class BlockClock
             {
                 _seen[warp * 32 + warp] = _now[warp];
             }
-            _now[warp]++;
+            if (_now[warp] < Limit - 1)
+                _now[warp]++;
         }
     }
 }

@@ -25,10 +25,10 @@ internal sealed unsafe class BlockRunner : IDisposable
         ThreadCount = (int)launch.BlockSize.Count;
         _localStride = _program.LocalBytes;
         Local = (byte*)NativeMemory.AllocZeroed((nuint)Math.Max(1, (long)_localStride * ThreadCount));
-        LocalWritten = (byte*)NativeMemory.AllocZeroed((nuint)Math.Max(1, (long)_localStride * ThreadCount));
         Parameters = (byte*)NativeMemory.Alloc((nuint)launch.Parameters.Length + 1);
         launch.Parameters.CopyTo(new Span<byte>(Parameters, launch.Parameters.Length));
         Warps = new Warp[(ThreadCount + 31) / 32];
+        LocalWritten = (uint*)NativeMemory.AllocZeroed((nuint)Math.Max(1, (long)_localStride * Warps.Length * sizeof(uint)));
         for (int i = 0; i < Warps.Length; i++)
         {
             Warps[i] = new Warp(this, i, _program);
@@ -51,9 +51,11 @@ internal sealed unsafe class BlockRunner : IDisposable
 
     public int ThreadCount { get; }
 
+    /// <summary>Local frames, one thread's after the other's.</summary>
     public byte* Local { get; private set; }
 
-    public byte* LocalWritten { get; private set; }
+    /// <summary>For each warp and byte of the frame, the lanes that have written it.</summary>
+    public uint* LocalWritten { get; private set; }
 
     public byte* Parameters { get; private set; }
 
@@ -74,7 +76,7 @@ internal sealed unsafe class BlockRunner : IDisposable
         Position = Launch.Grid.At(blockNumber);
         Shared.Start(SharedBytes);
         _barriers.Reset();
-        NativeMemory.Clear(LocalWritten, (nuint)((long)_localStride * ThreadCount));
+        NativeMemory.Clear(LocalWritten, (nuint)((long)_localStride * Warps.Length * sizeof(uint)));
         LiveWarps = (uint)((1UL << Warps.Length) - 1);
         foreach (Warp warp in Warps)
         {
@@ -114,7 +116,8 @@ internal sealed unsafe class BlockRunner : IDisposable
         NativeMemory.Free(Local);
         NativeMemory.Free(LocalWritten);
         NativeMemory.Free(Parameters);
-        Local = LocalWritten = Parameters = null;
+        Local = Parameters = null;
+        LocalWritten = null;
     }
 
     private void RunWarp(Warp warp)

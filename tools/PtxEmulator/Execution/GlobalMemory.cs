@@ -121,11 +121,24 @@ internal sealed unsafe class GlobalMemory : IDisposable
     public void MarkWritten(ulong address, long bytes)
     {
         Allocation allocation = Find(address, address + (ulong)bytes)!;
-        new Span<byte>(Written + (address - AddressSpace.GlobalBase), checked((int)Math.Min(bytes, int.MaxValue))).Fill(1);
-        for (long done = int.MaxValue; done < bytes; done += int.MaxValue)
-            new Span<byte>(Written + (address - AddressSpace.GlobalBase) + done, (int)Math.Min(bytes - done, int.MaxValue)).Fill(1);
+        ulong end = address + (ulong)bytes;
         if (address <= allocation.WrittenEnd)
-            allocation.WrittenEnd = Math.Max(allocation.WrittenEnd, address + (ulong)bytes);
+        {
+            allocation.WrittenEnd = Math.Max(allocation.WrittenEnd, end);
+            return;
+        }
+        for (ulong at = address; at < end; at += 1 << 30)
+            new Span<byte>(Written + (at - AddressSpace.GlobalBase), (int)Math.Min(end - at, 1 << 30)).Fill(1);
+    }
+
+    /// <summary>Notes that a range is as much written as another one.</summary>
+    public void CopyWritten(ulong target, ulong source, long bytes)
+    {
+        ulong known = Find(source, source + (ulong)bytes)!.WrittenEnd;
+        long whole = known <= source ? 0 : (long)Math.Min(known - source, (ulong)bytes);
+        Buffer.MemoryCopy(Written + (source - AddressSpace.GlobalBase) + whole, Written + (target - AddressSpace.GlobalBase) + whole, bytes - whole, bytes - whole);
+        if (whole > 0)
+            MarkWritten(target, whole);
     }
 
     public void Dispose()

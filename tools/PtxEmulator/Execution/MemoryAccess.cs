@@ -87,14 +87,23 @@ internal static unsafe class MemoryAccess
                     $"touches {bytes} bytes at local address 0x{address:X}; the thread has 0x{AddressSpace.LocalBase:X} to 0x{AddressSpace.LocalBase + block.LocalBytes:X} ({block.LocalBytes} bytes)");
             if ((address & (ulong)(bytes - 1)) != 0)
                 throw warp.Fault(FaultKind.Misaligned, op, 1u << lane, address, $"local address 0x{address:X} is not a multiple of {bytes}");
-            long place = (long)(warp.Number * 32 + lane) * block.LocalBytes + (long)offset;
-            var written = new Span<byte>(block.LocalWritten + place, bytes);
+            LocalWritten(op, warp, 1u << lane, (int)offset, bytes, mode);
+            hosts[lane] = block.Local + (long)(warp.Number * 32 + lane) * block.LocalBytes + (long)offset;
+        }
+    }
+
+    /// <summary>Notes or checks that lanes have written bytes of their frames.</summary>
+    public static void LocalWritten(Op op, Warp warp, uint lanes, int offset, int bytes, AccessMode mode)
+    {
+        BlockRunner block = warp.Block;
+        uint* written = block.LocalWritten + (long)warp.Number * block.LocalBytes + offset;
+        for (int i = 0; i < bytes; i++)
+        {
             if ((mode & AccessMode.Write) != 0)
-                written.Fill(1);
-            else if (block.Launch.Options.Checked && written.IndexOf((byte)0) is >= 0 and int unwritten)
-                throw warp.Fault(FaultKind.UninitializedMemory, op, 1u << lane, address + (ulong)unwritten,
-                    $"reads the local byte at 0x{address + (ulong)unwritten:X}, which this thread has not written");
-            hosts[lane] = block.Local + place;
+                written[i] |= lanes;
+            else if (block.Launch.Options.Checked && (lanes & ~written[i]) != 0)
+                throw warp.Fault(FaultKind.UninitializedMemory, op, lanes & ~written[i], (ulong)(offset + i + AddressSpace.LocalBase),
+                    $"reads the local byte at 0x{offset + i + AddressSpace.LocalBase:X}, which this thread has not written");
         }
     }
 

@@ -62,6 +62,17 @@ internal static class Rounding
         return ToOdd(nearest, (double)(value - (Int128)nearest));
     }
 
+    /// <summary>Rounds an integer to double.</summary>
+    public static double ToDouble(Int128 value, RoundingMode mode)
+    {
+        double nearest = (double)value;
+        Int128 error = value - (Int128)nearest;
+        bool wantsLower = mode == RoundingMode.Down || (mode == RoundingMode.Zero && value > 0);
+        if (mode == RoundingMode.Nearest || error == 0 || (error < 0) != wantsLower)
+            return nearest;
+        return wantsLower ? Math.BitDecrement(nearest) : Math.BitIncrement(nearest);
+    }
+
     /// <summary>Rounds to single.</summary>
     public static float ToSingle(double exact, RoundingMode mode)
     {

@@ -48,7 +48,8 @@ internal sealed unsafe class SharedMemory : IDisposable
     {
         Bytes = bytes;
         Clock.Reset();
-        ClearStamps();
+        if (Checked)
+            ClearStamps();
         NativeMemory.Clear(Data, (nuint)bytes);
     }
 
@@ -144,15 +145,14 @@ internal sealed unsafe class SharedMemory : IDisposable
     private static uint Stamp(int warp, int lane, uint clock) => (uint)warp << WarpShift | (uint)lane << LaneShift | clock;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static bool Uniform(uint* stamps, int bytes, uint value) => bytes switch
+    private static bool Uniform(uint* stamps, int bytes, uint value)
     {
-        1 => true,
-        2 => stamps[1] == value,
-        4 => Vector128.Load(stamps) == Vector128.Create(value),
-        8 => Vector256.Load(stamps) == Vector256.Create(value),
-        16 => Vector512.Load(stamps) == Vector512.Create(value),
-        _ => false,
-    };
+        if (bytes == 4)
+            return Vector128.Load(stamps) == Vector128.Create(value);
+        if (bytes == 16)
+            return Vector512.Load(stamps) == Vector512.Create(value);
+        return new ReadOnlySpan<uint>(stamps, bytes).IndexOfAnyExcept(value) < 0;
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Fill(uint* stamps, int bytes, uint value)

@@ -23,7 +23,14 @@ internal sealed class ConstantTracker
 
     public static ConstantTracker Empty { get; } = new(new PtxFunction("", false, 0));
 
-    public bool Knows(Operand operand) => Value(operand) is not null || operand is SymbolOperand;
+    /// <summary>The value of an operand, if it is known.</summary>
+    public ulong? Value(Operand operand) => operand switch
+    {
+        ImmediateOperand { Value.IsFloat: false } immediate => immediate.Value.Bits,
+        RegisterOperand register when _here.TryGetValue(register.Register, out ulong value) => value,
+        RegisterOperand register when _everywhere.TryGetValue(register.Register, out ulong value) => value,
+        _ => null,
+    };
 
     /// <summary>Control may arrive from elsewhere.</summary>
     public void EnterLabel() => _here.Clear();
@@ -62,14 +69,6 @@ internal sealed class ConstantTracker
             _ => null,
         };
     }
-
-    private ulong? Value(Operand operand) => operand switch
-    {
-        ImmediateOperand { Value.IsFloat: false } immediate => immediate.Value.Bits,
-        RegisterOperand register when _here.TryGetValue(register.Register, out ulong value) => value,
-        RegisterOperand register when _everywhere.TryGetValue(register.Register, out ulong value) => value,
-        _ => null,
-    };
 
     private static IEnumerable<PtxRegister> Written(PtxInstruction instruction)
     {

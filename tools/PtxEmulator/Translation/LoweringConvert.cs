@@ -107,12 +107,10 @@ internal sealed partial class Lowering
         {
             PtxType part = Part(type, to.Items.Count);
             Slot whole = Source(1, type);
-            return Counted(InstructionClass.Convert, new Unpack(Targets(to, part), whole, part.Bits()));
+            return Counted(InstructionClass.Convert, new Unpack(Targets(to, part, sinkAllowed: true), whole, part.Bits()));
         }
         if (At(1) is SpecialOperand { Name: "%clock" or "%clock_hi" or "%clock64" or "%globaltimer" } clock)
             return Counted(InstructionClass.Move, new ReadClock(Target(0, type), clock.Name == "%clock_hi"));
-        if (At(1) is SpecialOperand { Name: "%gridid" })
-            return Counted(InstructionClass.Move, new ReadClock(Target(0, type), upper: true));
         (Slot a, Slot d) = (Source(1, type), Target(0, type));
         return Counted(InstructionClass.Move, type.Bits() == 64 ? new VectorUnary<ulong, Copy<ulong>>(d, a) : new VectorUnary<uint, Copy<uint>>(d, a));
     }

@@ -49,8 +49,24 @@ internal sealed partial class Lowering
         _ => store ? InstructionClass.GlobalStore : InstructionClass.GlobalLoad,
     };
 
-    private bool IsConstantAddress() =>
-        _instruction.Operands.FirstOrDefault(o => o is AddressOperand) is AddressOperand address && _tracker.Knows(address.Base);
+    private bool IsConstantAddress() => LocalOffset() is not null;
+
+    /// <summary>Offset of the instruction's address in the local frame, if it is known now.</summary>
+    private long? LocalOffset()
+    {
+        if (_instruction.Operands.FirstOrDefault(o => o is AddressOperand) is not AddressOperand address)
+            return null;
+        ulong? known = address.Base is SymbolOperand symbol ? PlaceLocal(symbol.Variable) + (ulong)symbol.Offset : _tracker.Value(address.Base);
+        return known is { } place ? (long)place + address.Offset - AddressSpace.LocalBase : null;
+    }
+
+    /// <summary>The offset if the access is one of words, inside the frame so far laid out and aligned: then it needs no checks when it runs.</summary>
+    private int? LocalWords(StateSpace space, Slot[] registers, PtxType type)
+    {
+        int bytes = type.Bytes() * registers.Length;
+        bool words = space == StateSpace.Local && type.Bytes() == 4 && Array.TrueForAll(registers, r => r.Bits == 32);
+        return words && LocalOffset() is { } offset && offset >= 0 && offset + bytes <= _localBytes && offset % bytes == 0 ? (int)offset : null;
+    }
 
     private Op LoadOp(Modifiers modifiers)
     {
@@ -62,9 +78,11 @@ internal sealed partial class Lowering
         modifiers.End();
         Operands(2);
         CheckElement(type, count);
-        Slot[] targets = Targets(At(0), type, widerAllowed: true);
+        Slot[] targets = Targets(At(0), type, widerAllowed: true, sinkAllowed: true);
         if (targets.Length != count)
             throw Error($"{count} registers are needed and {targets.Length} are given");
+        if (LocalWords(space, targets, type) is { } offset)
+            return Counted(MemoryClass(space, store: false), new LocalWordLoad(offset, targets));
         return Counted(MemoryClass(space, store: false), new Load(space, AddressAt(1), targets, type.Bytes(), type.IsSigned(), AccessMode.Read | order));
     }
 
@@ -89,6 +107,8 @@ internal sealed partial class Lowering
         Slot[] sources = Sources(At(1), type, widerAllowed: true);
         if (sources.Length != count)
             throw Error($"{count} registers are needed and {sources.Length} are given");
+        if (LocalWords(space, sources, type) is { } offset)
+            return Counted(MemoryClass(space, store: true), new LocalWordStore(offset, sources));
         return Counted(MemoryClass(space, store: true), new Store(space, AddressAt(0), sources, type.Bytes(), AccessMode.Write | order));
     }
 
@@ -120,7 +140,7 @@ internal sealed partial class Lowering
         Operands(first + (two ? 3 : 2));
         Slot operand = Source(first + 1, type);
         Slot second = two ? Source(first + 2, type) : Slot.None;
-        Slot target = returns ? Target(0, type) : Slot.None;
+        Slot target = returns ? TargetOrSink(At(0), type) : Slot.None;
         Address address = AddressAt(first);
         _needsBlockOrder |= space != StateSpace.Shared && (returns || function is AtomicFunction.Exchange or AtomicFunction.CompareExchange or AtomicFunction.Increment or AtomicFunction.Decrement);
         return Counted(InstructionClass.Atomic, type switch
@@ -199,18 +219,22 @@ internal sealed partial class Lowering
         Operands(4);
         if (!known || c != F32 || d != F32 || a != b || a is not (BF16 or F16 or TF32))
             throw Error("only mma.sync.aligned row.col of bf16, f16 or tf32 with f32 results is known");
-        MatrixFormat format = a switch { BF16 => MatrixFormat.BFloat16, F16 => MatrixFormat.Half, _ => MatrixFormat.Tf32 };
         int depth = int.Parse(shape[6..], System.Globalization.CultureInfo.InvariantCulture);
-        int elements = format == MatrixFormat.Tf32 ? 1 : 2;
+        int elements = a == TF32 ? 1 : 2;
         int left = 16 * depth / 32 / elements;
         int right = left / 2;
-        if (format == MatrixFormat.Tf32 ? depth == 16 : depth == 4)
+        if (a == TF32 ? depth == 16 : depth == 4)
             throw Error("the shape does not exist for this type");
         Slot[] results = Matrix(At(0), 4, target: true);
         Slot[] lefts = Matrix(At(1), left, target: false);
         Slot[] rights = Matrix(At(2), right, target: false);
         Slot[] sums = Matrix(At(3), 4, target: false);
-        return Counted(InstructionClass.Matrix, new MatrixMultiply(results, lefts, rights, sums, depth, format));
+        return Counted(InstructionClass.Matrix, a switch
+        {
+            BF16 => new MatrixMultiply<BrainMatrix>(results, lefts, rights, sums, depth),
+            F16 => new MatrixMultiply<HalfMatrix>(results, lefts, rights, sums, depth),
+            _ => new MatrixMultiply<Tf32Matrix>(results, lefts, rights, sums, depth),
+        });
     }
 
     private Slot[] Matrix(Operand operand, int count, bool target)

@@ -83,13 +83,15 @@ internal sealed partial class Lowering
         }
     }
 
-    /// <summary>A register that is written; <see cref="Slot.None"/> for the bit bucket.</summary>
+    /// <summary>A register that is written.</summary>
     private Slot Target(int index, PtxType type, bool widerAllowed = false) => Target(At(index), type, widerAllowed);
+
+    /// <summary>As above; <see cref="Slot.None"/> for the bit bucket, where it may stand.</summary>
+    private Slot TargetOrSink(Operand operand, PtxType type, bool widerAllowed = false) =>
+        operand is SinkOperand ? Slot.None : Target(operand, type, widerAllowed);
 
     private Slot Target(Operand operand, PtxType type, bool widerAllowed = false)
     {
-        if (operand is SinkOperand)
-            return Slot.None;
         if (operand is not RegisterOperand { Negated: false } register)
             throw Error("the result must go to a register");
         Slot slot = Register(register.Register);
@@ -115,13 +117,13 @@ internal sealed partial class Lowering
         return (slot, register.Negated);
     }
 
-    private Slot PredicateTarget(Operand operand) => Target(operand, PtxType.Pred);
+    private Slot PredicateTarget(Operand operand) => TargetOrSink(operand, PtxType.Pred);
 
     private Slot[] Sources(Operand operand, PtxType type, bool widerAllowed = false) =>
         [.. (operand is VectorOperand vector ? vector.Items : [operand]).Select(o => Source(o, type, widerAllowed))];
 
-    private Slot[] Targets(Operand operand, PtxType type, bool widerAllowed = false) =>
-        [.. (operand is VectorOperand vector ? vector.Items : [operand]).Select(o => Target(o, type, widerAllowed))];
+    private Slot[] Targets(Operand operand, PtxType type, bool widerAllowed = false, bool sinkAllowed = false) =>
+        [.. (operand is VectorOperand vector ? vector.Items : [operand]).Select(o => sinkAllowed ? TargetOrSink(o, type, widerAllowed) : Target(o, type, widerAllowed))];
 
     private Slot SymbolAddress(PtxVariable variable, long offset, int bits)
     {

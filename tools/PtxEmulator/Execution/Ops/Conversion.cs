@@ -18,6 +18,8 @@ internal sealed record Conversion(PtxType From, PtxType To, RoundingMode Roundin
         if (!From.IsFloat())
         {
             Int128 integer = Integer(bits);
+            if (To == PtxType.F64)
+                return BitConverter.DoubleToUInt64Bits(Execution.Rounding.ToDouble(integer, Rounding));
             return To.IsFloat() ? FloatBits(Execution.Rounding.FromInteger(integer)) : IntegerBits(integer);
         }
         double value = Float(bits);

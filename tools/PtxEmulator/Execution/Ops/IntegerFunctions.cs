@@ -68,7 +68,7 @@ internal struct MultiplyAddHigh<T, TW> : ITernary<T, T, T, T>
 }
 
 internal struct Divide<T> : IBinary<T, T, T>
-    where T : unmanaged, IBinaryInteger<T>, IMinMaxValue<T>
+    where T : unmanaged, IBinaryInteger<T>
 {
     public static T Of(T a, T b) => b == T.Zero ? T.AllBitsSet : T.IsNegative(b) && b == T.Zero - T.One ? unchecked(T.Zero - a) : a / b;
 }

@@ -111,3 +111,43 @@ internal sealed unsafe class Store(StateSpace space, Address address, Slot[] sou
         }
     }
 }
+
+/// <summary>ld.local of words at an offset known at translation, checked there: as inline assembly leaves them by the hundred.</summary>
+internal sealed unsafe class LocalWordLoad(int offset, Slot[] targets) : Op
+{
+    public override void Execute(Warp warp, uint mask)
+    {
+        BlockRunner block = warp.Block;
+        MemoryAccess.LocalWritten(this, warp, mask, offset, 4 * targets.Length, AccessMode.Read);
+        byte* frames = block.Local + (long)warp.Number * 32 * block.LocalBytes + offset;
+        for (int i = 0; i < targets.Length; i++, frames += 4)
+        {
+            uint* slot = (uint*)warp.At(targets[i]);
+            for (uint rest = mask; rest != 0; rest &= rest - 1)
+            {
+                int lane = BitOperations.TrailingZeroCount(rest);
+                slot[lane] = *(uint*)(frames + (long)lane * block.LocalBytes);
+            }
+        }
+    }
+}
+
+/// <summary>st.local, likewise.</summary>
+internal sealed unsafe class LocalWordStore(int offset, Slot[] sources) : Op
+{
+    public override void Execute(Warp warp, uint mask)
+    {
+        BlockRunner block = warp.Block;
+        MemoryAccess.LocalWritten(this, warp, mask, offset, 4 * sources.Length, AccessMode.Write);
+        byte* frames = block.Local + (long)warp.Number * 32 * block.LocalBytes + offset;
+        for (int i = 0; i < sources.Length; i++, frames += 4)
+        {
+            uint* slot = (uint*)warp.At(sources[i]);
+            for (uint rest = mask; rest != 0; rest &= rest - 1)
+            {
+                int lane = BitOperations.TrailingZeroCount(rest);
+                *(uint*)(frames + (long)lane * block.LocalBytes) = slot[lane];
+            }
+        }
+    }
+}

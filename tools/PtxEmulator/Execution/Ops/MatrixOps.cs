@@ -2,12 +2,53 @@ using System.Runtime.Intrinsics;
 
 namespace KernelScope.PtxEmulator.Execution.Ops;
 
-/// <summary>Input formats of mma.</summary>
-internal enum MatrixFormat
+/// <summary>An input format of mma.</summary>
+internal unsafe interface IMatrixFormat
 {
-    BFloat16,
-    Half,
-    Tf32,
+    /// <summary>Elements in a register.</summary>
+    static abstract int Elements { get; }
+
+    /// <summary>Products that the hardware sums at once.</summary>
+    static abstract int SumLength { get; }
+
+    /// <summary>Writes a register's elements.</summary>
+    static abstract void Widen(uint bits, double* to);
+}
+
+internal unsafe struct BrainMatrix : IMatrixFormat
+{
+    public static int Elements => 2;
+
+    public static int SumLength => 8;
+
+    public static void Widen(uint bits, double* to)
+    {
+        to[0] = BitConverter.UInt32BitsToSingle(bits << 16);
+        to[1] = BitConverter.UInt32BitsToSingle(bits & 0xFFFF_0000);
+    }
+}
+
+internal unsafe struct HalfMatrix : IMatrixFormat
+{
+    public static int Elements => 2;
+
+    public static int SumLength => 8;
+
+    public static void Widen(uint bits, double* to)
+    {
+        to[0] = (double)BitConverter.UInt16BitsToHalf((ushort)bits);
+        to[1] = (double)BitConverter.UInt16BitsToHalf((ushort)(bits >> 16));
+    }
+}
+
+/// <summary>tf32: single precision of which the hardware reads 10 bits of fraction.</summary>
+internal unsafe struct Tf32Matrix : IMatrixFormat
+{
+    public static int Elements => 1;
+
+    public static int SumLength => 4;
+
+    public static void Widen(uint bits, double* to) => *to = BitConverter.UInt32BitsToSingle(bits & ~0x1FFFu);
 }
 
 /// <summary>
@@ -15,7 +56,8 @@ internal enum MatrixFormat
 /// register (2 of 16 bits, 1 of tf32): A register i: row g + 8·(i % 2), columns t·e + 4·e·(i / 2) on; B register i: rows t·e + 4·e·i on, column g;
 /// C and D register i: row g + 8·(i / 2), column 2·t + i % 2.
 /// </summary>
-internal sealed unsafe class MatrixMultiply(Slot[] d, Slot[] a, Slot[] b, Slot[] c, int depth, MatrixFormat format) : Op
+internal sealed unsafe class MatrixMultiply<TFormat>(Slot[] d, Slot[] a, Slot[] b, Slot[] c, int depth) : Op
+    where TFormat : struct, IMatrixFormat
 {
     private const int Rows = 16;
     private const int Columns = 8;
@@ -35,40 +77,44 @@ internal sealed unsafe class MatrixMultiply(Slot[] d, Slot[] a, Slot[] b, Slot[]
             sum = truncate ? TruncatedRow(left + row * depth, right, sum) : ExactRow(left + row * depth, right, sum);
             sum.Store(sums + row * Columns);
         }
-        for (int lane = 0; lane < 32; lane++)
-            for (int i = 0; i < 4; i++)
-                Lane.Set(warp.At(d[i]), lane, Result(sums[(lane / 4 + 8 * (i / 2)) * Columns + 2 * (lane % 4) + i % 2]));
+        for (int i = 0; i < 4; i++)
+        {
+            float* result = (float*)warp.At(d[i]);
+            for (int lane = 0; lane < 32; lane++)
+                result[lane] = Result(sums[(lane / 4 + 8 * (i / 2)) * Columns + 2 * (lane % 4) + i % 2]);
+        }
     }
 
     private static float Result(double sum) => double.IsNaN(sum) ? BitConverter.UInt32BitsToSingle(Single32.Nan) : (float)sum;
 
     private void Gather(Warp warp, double* left, double* right, double* sums)
     {
-        int elements = format == MatrixFormat.Tf32 ? 1 : 2;
-        for (int lane = 0; lane < 32; lane++)
+        int elements = TFormat.Elements;
+        double* pair = stackalloc double[2];
+        for (int i = 0; i < a.Length; i++)
         {
-            int g = lane / 4;
-            int t = lane % 4;
-            for (int i = 0; i < a.Length; i++)
-                for (int e = 0; e < elements; e++)
-                    left[(g + 8 * (i % 2)) * depth + t * elements + 4 * elements * (i / 2) + e] = Element(warp, a[i], lane, e);
-            for (int i = 0; i < b.Length; i++)
-                for (int e = 0; e < elements; e++)
-                    right[(t * elements + 4 * elements * i + e) * Columns + g] = Element(warp, b[i], lane, e);
-            for (int i = 0; i < 4; i++)
-                sums[(g + 8 * (i / 2)) * Columns + 2 * t + i % 2] = Lane.Get<float>(warp.At(c[i]), lane);
+            uint* register = (uint*)warp.At(a[i]);
+            double* corner = left + 8 * (i % 2) * depth + 4 * elements * (i / 2);
+            for (int lane = 0; lane < 32; lane++)
+                TFormat.Widen(register[lane], corner + lane / 4 * depth + lane % 4 * elements);
         }
-    }
-
-    private double Element(Warp warp, Slot slot, int lane, int element)
-    {
-        uint bits = Lane.Get<uint>(warp.At(slot), lane);
-        return format switch
+        for (int i = 0; i < b.Length; i++)
         {
-            MatrixFormat.Tf32 => BitConverter.UInt32BitsToSingle(bits & ~0x1FFFu),
-            MatrixFormat.Half => (double)BitConverter.UInt16BitsToHalf((ushort)(bits >> (16 * element))),
-            _ => BitConverter.UInt32BitsToSingle(element == 0 ? bits << 16 : bits & 0xFFFF_0000),
-        };
+            uint* register = (uint*)warp.At(b[i]);
+            double* corner = right + 4 * elements * i * Columns;
+            for (int lane = 0; lane < 32; lane++)
+            {
+                TFormat.Widen(register[lane], pair);
+                for (int e = 0; e < elements; e++)
+                    corner[(lane % 4 * elements + e) * Columns + lane / 4] = pair[e];
+            }
+        }
+        for (int i = 0; i < 4; i++)
+        {
+            float* register = (float*)warp.At(c[i]);
+            for (int lane = 0; lane < 32; lane++)
+                sums[(lane / 4 + 8 * (i / 2)) * Columns + 2 * (lane % 4) + i % 2] = register[lane];
+        }
     }
 
     private Vector512<double> ExactRow(double* left, double* right, Vector512<double> sum)
@@ -80,7 +126,7 @@ internal sealed unsafe class MatrixMultiply(Slot[] d, Slot[] a, Slot[] b, Slot[]
 
     private Vector512<double> TruncatedRow(double* left, double* right, Vector512<double> sum)
     {
-        int block = format == MatrixFormat.Tf32 ? 4 : 8;
+        int block = TFormat.SumLength;
         double* products = stackalloc double[block * Columns];
         for (int k = 0; k < depth; k += block)
         {
@@ -98,9 +144,10 @@ internal sealed unsafe class MatrixMultiply(Slot[] d, Slot[] a, Slot[] b, Slot[]
             Vector512<double> power = (largest.AsUInt64() & Vector512.Create(0x7FF0_0000_0000_0000UL)).AsDouble();
             Vector512<double> some = Vector512.GreaterThan(power, Vector512<double>.Zero) & finite;
             Vector512<double> unit = Vector512.ConditionalSelect(some, power, Vector512<double>.One) * Vector512.Create(1.0 / (1 << 24));
-            Vector512<double> cut = Vector512.Truncate(sum / unit);
+            Vector512<double> units = Vector512<double>.One / unit;
+            Vector512<double> cut = Vector512.Truncate(sum * units);
             for (int i = 0; i < block; i++)
-                cut += Vector512.Truncate(Vector512.Load(products + i * Columns) / unit);
+                cut += Vector512.Truncate(Vector512.Load(products + i * Columns) * units);
             Vector512<double> total = ((cut * unit).AsUInt64() & Vector512.Create(0xFFFF_FFFF_E000_0000UL)).AsDouble();
             sum = Vector512.ConditionalSelect(some, total, plain);
         }

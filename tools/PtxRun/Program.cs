@@ -1,0 +1,40 @@
+using KernelScope.PtxEmulator;
+using KernelScope.PtxRun;
+
+const string Usage = """
+    ptxrun FILE                            lists the kernels of a PTX file
+    ptxrun FILE KERNEL [options] ARGUMENT… runs one in the emulator and prints what it did
+      --grid X[,Y[,Z]]  --block X[,Y[,Z]]  extents (1)
+      --shared BYTES                       dynamic shared memory
+      --unchecked                          no race and initialisation checks
+      --lines                              counters of every instruction
+    An argument is one of, in the order of the kernel's parameters:
+      i32:N  i64:N  f32:X                  a number
+      buf:TYPE:COUNT[:zero|ramp|random|none]   address of a buffer (TYPE: f32, i32, u16, u8)
+      view:TYPE:COUNT[:…]                  address and length, as ILGPU passes an ArrayView
+    """;
+
+try
+{
+    if (args.Length == 0 || args[0] is "-h" or "--help")
+    {
+        Console.WriteLine(Usage);
+        return args.Length == 0 ? 2 : 0;
+    }
+    PtxModule module = PtxModule.Parse(File.ReadAllText(args[0]), Path.GetFileName(args[0]));
+    if (args.Length == 1)
+        Report.Kernels(module);
+    else
+        new Run(module.Kernel(args[1])).Execute(args.AsSpan(2));
+    return 0;
+}
+catch (UsageException error)
+{
+    Console.Error.WriteLine(error.Message);
+    return 2;
+}
+catch (Exception error) when (error is EmulatorFault or PtxSyntaxException or ArgumentException or IOException or UnauthorizedAccessException or InsufficientMemoryException)
+{
+    Console.Error.WriteLine(error.Message);
+    return 1;
+}
