@@ -61,13 +61,15 @@ public sealed partial class CudaDevice
     /// <inheritdoc/>
     protected override void RopeCore(Mat x, int position, Mat cosSin)
     {
-        Mat table = Dense(cosSin);
+        // The kernel reads a table without gaps; of another it gets the rows that it needs, the first as position 0.
+        Mat used = cosSin.IsDense ? cosSin : cosSin.RowRange(position, x.Rows);
+        ulong table = cosSin.IsDense ? Address(cosSin) : Gathered(used);
         int pairs = x.Columns / 2;
         LaunchQueue queue = BeginOp();
-        ulong at = queue.Position(position);
+        ulong at = queue.Position(cosSin.IsDense ? position : 0);
         queue.Begin(_kernels["rope_rotate"], x.Rows, Blocks(pairs, RopePairs))
-            .View(Address(x), Span(x)).View(Address(table), Span(table)).View(at, 1)
-            .Int(table.Columns).Int(pairs).Int(x.Stride).End();
+            .View(Address(x), Span(x)).View(table, (long)used.Rows * used.Columns).View(at, 1)
+            .Int(used.Columns).Int(pairs).Int(x.Stride).End();
     }
 
     /// <inheritdoc/>
@@ -94,12 +96,17 @@ public sealed partial class CudaDevice
     {
         if (cache.HeadDim % 2 != 0)
             throw new ArgumentException($"Heads of {cache.HeadDim} values cannot be rotated: RoPE turns pairs.", nameof(cache));
-        Mat table = Dense(cosSin);
+        if (!cosSin.IsDense)
+        {
+            base.RopeThenStoreCore(qkv, position, cosSin, cache);
+            return;
+        }
+
         int heads = (qkv.Columns / cache.HeadDim) - (2 * cache.KvHeadCount);
         LaunchQueue queue = BeginOp();
         ulong at = queue.Position(position);
         queue.Begin(_kernels["rope_rotate_then_store"], qkv.Rows, Blocks(qkv.Columns / 2, RopePairs))
-            .View(Address(qkv), Span(qkv)).View(Address(table), Span(table)).View(at, 1)
+            .View(Address(qkv), Span(qkv)).View(Address(cosSin), Span(cosSin)).View(at, 1)
             .View(Address(cache.Keys), Span(cache.Keys)).View(Address(cache.Values), Span(cache.Values))
             .Int(heads).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(qkv.Stride).End();
     }
@@ -141,11 +148,6 @@ public sealed partial class CudaDevice
         BeginOp().Begin(_kernels["copy"], rows, Blocks(columns, ElementColumns))
             .View(source, ((rows - 1L) * sourceStride) + columns).View(target, ((rows - 1L) * targetStride) + columns)
             .Int(columns).Int(sourceStride).Int(targetStride).End();
-
-    /// <summary>A table whose rows the RoPE kernels can find.</summary>
-    private static Mat Dense(Mat cosSin) => cosSin.IsDense
-        ? cosSin
-        : throw new ArgumentException($"{cosSin} is a table with gaps between its rows (stride {cosSin.Stride}); the CUDA kernels read dense tables.", nameof(cosSin));
 
     /// <summary>Heads of an odd number of values, which no model has, go into the ring by copies of runs of positions.</summary>
     private void StoreOddHeads(Mat x, Mat ring, int position, KvLayer cache)
