@@ -60,6 +60,11 @@ internal static class CommandLine
             new FeaturesCommand(common, surroundings),
             new GenerateCommand(common, surroundings),
             new RunCommand(common, surroundings),
+            new TokenizeCommand(common, surroundings),
+            new EncodeCommand(common, surroundings),
+            new EvalCommand(common, surroundings),
+            new InspectCommand(common, surroundings),
+            new DoctorCommand(common, surroundings),
         };
         // Words in brackets at the beginning of a text are text.
         root.Directives.Clear();
@@ -71,7 +76,13 @@ internal static class CommandLine
     {
         if (MistypedOption(parsed) is string option)
             return $"there is no option '{Printable.Escape(option)}'; a text that begins like one goes after '--'.";
-        return parsed.Errors.Count > 0 ? parsed.Errors[0].Message : null;
+        if (parsed.CommandResult.Command is RootCommand root && parsed.Errors.Count > 0)
+            return $"{(parsed.UnmatchedTokens.Count > 0 ? $"there is no verb '{Printable.Escape(parsed.UnmatchedTokens[0])}'" : "a verb is missing")}; there are {string.Join(", ", root.Subcommands.Select(c => c.Name))}.";
+        if (parsed.UnmatchedTokens.Count > 0)
+            return $"'{Printable.Escape(parsed.UnmatchedTokens[0])}' is one word too many; a text of several words goes between quotes.";
+        // The parser complains of types by their .NET names; our own complaint about the same option is better.
+        string[] complaints = [.. parsed.Errors.Select(e => e.Message)];
+        return Array.Find(complaints, c => !c.StartsWith("Cannot parse argument", StringComparison.Ordinal)) ?? (complaints.Length > 0 ? complaints[0] : null);
     }
 
     /// <summary>A word that looks like an option and is none: the parser would take it for the text.</summary>

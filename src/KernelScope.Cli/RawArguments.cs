@@ -15,15 +15,15 @@ internal static class RawArguments
         for (int i = 0; i < args.Length; i++)
         {
             if (HasLoneSurrogate(args[i]))
-                throw new WorkException($"argument {i + 1} is not valid text: it has half of a surrogate pair.");
+                throw new WorkException($"the argument '{Printable.Escape(args[i])}' is not valid text: it has half of a surrogate pair.");
         }
 
         // Only where .NET may have replaced something are the bytes worth a look.
         if (OperatingSystem.IsLinux() && args.Any(a => a.Contains('\uFFFD', StringComparison.Ordinal)))
-            CheckBytes(args.Length);
+            CheckBytes(args);
     }
 
-    private static void CheckBytes(int count)
+    private static void CheckBytes(string[] args)
     {
         byte[] bytes;
         try
@@ -39,11 +39,11 @@ internal static class RawArguments
         for (int start = 0, end; (end = Array.IndexOf(bytes, (byte)0, start)) >= 0; start = end + 1)
             all.Add(bytes[start..end]);
         // The program's own arguments are the last ones; before them are the host and the assembly.
-        for (int i = 0; i < count && i < all.Count; i++)
+        for (int i = 0; i < args.Length && args.Length <= all.Count; i++)
         {
-            byte[] argument = all[all.Count - count + i];
+            byte[] argument = all[all.Count - args.Length + i];
             if (FirstInvalid(argument) is int at)
-                throw new WorkException($"argument {i + 1} is not valid UTF-8: byte 0x{argument[at]:X2} at offset {at} begins no character.");
+                throw new WorkException($"the argument '{Printable.Escape(args[i])}' is not valid UTF-8: byte 0x{argument[at]:X2} at offset {at} begins no character.");
         }
     }
 

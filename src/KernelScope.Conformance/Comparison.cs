@@ -5,8 +5,8 @@ namespace KernelScope.Conformance;
 /// <summary>Compares what two runs gave.</summary>
 internal static class Comparison
 {
-    /// <summary>The largest |a − b| / size. Throws where it or the mean square is above its limit, or where NaN and infinities are not as the equation has them.</summary>
-    public static double Near(TrialMatrix y, Limit limit, Func<int, int, double> size)
+    /// <summary>The largest |a − b| / size, and what is wrong: it or the mean square is above its limit, or NaN and infinities are not where the equation has them.</summary>
+    public static (double Worst, string? Problem) Near(TrialMatrix y, Limit limit, Func<int, int, double> size)
     {
         double worst = 0;
         (int Row, int Column) at = default;
@@ -21,7 +21,7 @@ internal static class Comparison
                 if (!double.IsFinite(expected) || !double.IsFinite(actual))
                 {
                     if (!SameKind(expected, actual, limit))
-                        throw Wrong(y, r, j, expected, actual, "");
+                        return (worst, Wrong(y, r, j, expected, actual, ""));
                     continue;
                 }
 
@@ -39,13 +39,12 @@ internal static class Comparison
         if (!(worst <= limit.Element))
         {
             string detail = FormattableString.Invariant($", off by {worst:g3} of its size; {limit.Element:g3} is allowed");
-            throw Wrong(y, at.Row, at.Column, y.Expected[y.IndexOf(at.Row, at.Column)], y.Actual[y.IndexOf(at.Row, at.Column)], detail);
+            return (worst, Wrong(y, at.Row, at.Column, y.Expected[y.IndexOf(at.Row, at.Column)], y.Actual[y.IndexOf(at.Row, at.Column)], detail));
         }
 
         double nmse = errorSquares == 0 ? 0 : errorSquares / squares;
-        if (!(nmse <= limit.Nmse))
-            throw new DisagreementException(FormattableString.Invariant($"'{y.Name}' has a normalised mean square error of {nmse:g3}; {limit.Nmse:g3} is allowed. Worst value: {worst:g3} of its size, in row {at.Row}, column {at.Column}."));
-        return worst;
+        string? tooFar = nmse <= limit.Nmse ? null : FormattableString.Invariant($"'{y.Name}' has a normalised mean square error of {nmse:g3}; {limit.Nmse:g3} is allowed. Worst value: {worst:g3} of its size, in row {at.Row}, column {at.Column}.");
+        return (worst, tooFar);
     }
 
     /// <summary>Bit by bit, except that any NaN is like any other.</summary>
@@ -57,7 +56,7 @@ internal static class Comparison
             {
                 int n = y.IndexOf(r, j);
                 if (!SameBits(expected[n], actual[n]))
-                    throw Wrong(y, r, j, expected[n], actual[n], $" (bits are compared; the second is what {what} gives)");
+                    throw new DisagreementException(Wrong(y, r, j, expected[n], actual[n], $" (bits are compared; the second is what {what} gives)"));
             }
         }
     }
@@ -106,6 +105,6 @@ internal static class Comparison
         return expected == actual || (double.IsInfinity(expected) && double.IsNaN(actual) && limit.InfinityMayBeNaN);
     }
 
-    private static DisagreementException Wrong(TrialMatrix y, int r, int j, double expected, double actual, string detail) =>
-        new(FormattableString.Invariant($"'{y.Name}' [{y.Rows}, {y.Columns}], row {r}, column {j}: expected {expected:g9}, got {actual:g9}{detail}."));
+    private static string Wrong(TrialMatrix y, int r, int j, double expected, double actual, string detail) =>
+        FormattableString.Invariant($"'{y.Name}' [{y.Rows}, {y.Columns}], row {r}, column {j}: expected {expected:g9}, got {actual:g9}{detail}.");
 }

@@ -16,6 +16,13 @@ internal static class Limits
     private const double Float32 = 1e-6;
     private const double Float32Squared = 1e-12;
 
+    /// <summary>
+    /// The mean square that each term of a long sum may add. One rounding is 2⁻²⁴/2 of the partial sum in the mean, and the partial sums of n random terms
+    /// grow as √n, so n terms one after the other (cuBLAS and every plain float32 kernel sum so) give about (3·10⁻⁸)²·n/2 = 4·10⁻¹⁶·n.
+    /// Below a thousand terms <see cref="Float32Squared"/> rules, and there two bfloat16 terms instead of three are seen.
+    /// </summary>
+    private const double Float32SquaredPerTerm = 1e-15;
+
     /// <summary>Rounding to bfloat16 moves a value by 2⁻⁹ at most, 2⁻⁹/√3 in the mean; activations and float32 weights are both rounded.</summary>
     private const double BFloat16 = 8e-3;
     private const double BFloat16Squared = 1e-5;
@@ -26,13 +33,13 @@ internal static class Limits
     /// </summary>
     private const double ProductFloor = 1e-35;
 
-    /// <summary>Linear, GatedGelu, CrossEntropy.</summary>
-    public static Limit Product(Precision precision) => precision == Precision.Exact
-        ? new(Float32, Float32Squared, ProductFloor, InfinityMayBeNaN: true)
+    /// <summary>Linear, GatedGelu, CrossEntropy: sums of <paramref name="terms"/> products.</summary>
+    public static Limit Product(Precision precision, int terms) => precision == Precision.Exact
+        ? SaeProduct(terms)
         : new(BFloat16, BFloat16Squared, ProductFloor, InfinityMayBeNaN: true);
 
     /// <summary>The SAE's ops are exact on every device: active sets hang on thresholds.</summary>
-    public static Limit SaeProduct => new(Float32, Float32Squared, ProductFloor, InfinityMayBeNaN: true);
+    public static Limit SaeProduct(int terms) => new(Float32, Math.Max(Float32Squared, Float32SquaredPerTerm * terms), ProductFloor, InfinityMayBeNaN: true);
 
     /// <summary>Normalize, RmsNorm, AddNormedThenNorm, Rope: relative to the value, or to the terms of the one sum in it.</summary>
     public static Limit Elementwise => new(Float32, Float32Squared, 4 * (double)float.Epsilon);
@@ -50,7 +57,7 @@ internal static class Limits
     public static Limit Attend(double scoreSize, double cap)
     {
         double factor = 1 + scoreSize + (cap / 8);
-        return new(Float32, Float32Squared * factor * factor);
+        return new(Float32, Float32Squared * factor * factor, InfinityMayBeNaN: true);
     }
 
     /// <summary>Bits are compared.</summary>

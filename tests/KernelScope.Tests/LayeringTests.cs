@@ -19,6 +19,7 @@ public class LayeringTests
         ["KernelScope.Hooks", "KernelScope.Text"],
         ["KernelScope.Model"],
         ["KernelScope.Sae", "KernelScope.Generation"],
+        ["KernelScope.Attribution"],
         ["KernelScope.Evaluation", "KernelScope.Inspection"],
     ];
 
@@ -55,19 +56,19 @@ public class LayeringTests
     public void The_search_sees_what_a_method_body_names()
     {
         HashSet<Type> used = [.. UsedBy(typeof(Sample))];
-        Assert.Superset(new HashSet<Type> { typeof(Mat), typeof(CodeList), typeof(WeightPart), typeof(FeatureEdit), typeof(Device), typeof(HookPointUser) }, used);
+        Assert.Superset(new HashSet<Type> { typeof(Mat), typeof(CodeList), typeof(WeightPart), typeof(FeatureEdit), typeof(Device), typeof(Constructed) }, used);
     }
 
-    private sealed class HookPointUser;
+    private sealed class Constructed;
 
 #pragma warning disable CS0169, IDE0051 // Only its metadata is looked at.
     private sealed class Sample
     {
         private readonly List<Mat> _field = [];
 
-        private static int Call(object o) => new CodeList().Rows + (o is WeightPart[] ? 1 : 0) + typeof(FeatureEdit).Name.Length;
+        private static int Call(object o) => new CodeList().Rows + (o is WeightPart[]? 1 : 0) + typeof(FeatureEdit).Name.Length;
 
-        private static Func<Device?, int> Nested() => device => device is null ? 0 : new HookPointUser().GetHashCode();
+        private static Func<Device?, int> Nested() => device => device is null ? 0 : new Constructed().GetHashCode();
     }
 #pragma warning restore CS0169, IDE0051
 

@@ -28,6 +28,14 @@ internal sealed class NpzArrays(string path) : IDisposable
 
     public int[] Int32(string name) => Cast<int>(name, DType.I32);
 
+    /// <summary>Any numeric array, widened.</summary>
+    public double[] Any(string name) => _file[name].DType switch
+    {
+        DType.F32 => [.. Floats(name).Select(v => (double)v)],
+        DType.F64 => Doubles(name),
+        _ => [.. Int64(name).Select(v => (double)v)],
+    };
+
     public void Dispose() => _file.Dispose();
 
     private unsafe T[] Cast<T>(string name, DType type)

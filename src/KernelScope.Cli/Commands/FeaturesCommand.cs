@@ -8,7 +8,7 @@ namespace KernelScope.Cli;
 /// <summary><c>features</c>: which features fire on which token.</summary>
 internal sealed class FeaturesCommand : Verb
 {
-    private const string DefaultText = "And the king said, Let there be light.";
+    private const string DefaultText = "She loved the river more than anything. And I said unto thee, Fear the LORD thy God.";
     private readonly PromptOptions _prompt;
     private readonly SaeOptions _sae;
     private readonly TopOptions _top;
@@ -36,15 +36,17 @@ internal sealed class FeaturesCommand : Verb
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
 
-        var result = new FeaturesResult(files.Name, saeFiles.Name, saeFiles.Site.ToString(), Features(parsed, tokens, model, sae, saeFiles, files));
-        if (Common.JsonOf(parsed))
+        bool json = Common.JsonOf(parsed);
+        var known = new KnownFeatures(json ? new Dictionary<int, string>() : saeFiles.Meanings);
+        var result = new FeaturesResult(files.Name, saeFiles.Name, saeFiles.Site.ToString(), Features(parsed, tokens, model, sae, saeFiles, files, known));
+        if (json)
             JsonOutput.Write(Streams, result);
         else
-            FeatureView.Print(Streams, result, sae.FeatureCount, saeFiles.Meanings, files.BosId);
+            FeatureView.Print(Streams, result, sae.FeatureCount, known, files.BosId);
         return ExitCode.Done;
     }
 
-    private List<TokenFeatures> Features(ParseResult parsed, int[] tokens, Gemma2Model model, JumpReluSae sae, SaeFiles saeFiles, ModelFiles files)
+    private List<TokenFeatures> Features(ParseResult parsed, int[] tokens, Gemma2Model model, JumpReluSae sae, SaeFiles saeFiles, ModelFiles files, KnownFeatures known)
     {
         var rows = new List<TokenFeatures>(tokens.Length);
         using Session session = model.NewSession(tokens.Length);
@@ -55,7 +57,13 @@ internal sealed class FeaturesCommand : Verb
             int count = Math.Min(session.ChunkLength, tokens.Length - start);
             model.Forward(tokens.AsSpan(start, count), session, LogitRows.None, Cancellation);
             for (int r = 0; r < count; r++)
-                rows.Add(new TokenFeatures(tokens[start + r], TokenText.Of(files.Tokenizer, tokens[start + r]), _top.Choose(parsed, capture.Codes, r)));
+            {
+                int token = tokens[start + r];
+                rows.Add(new TokenFeatures(token, TokenText.Of(files.Tokenizer, token), _top.Choose(parsed, capture.Codes, r)));
+                if (token != files.BosId)
+                    known.See(capture.Codes, r, start + r);
+            }
+
             progress.Report((start + count) / (double)tokens.Length);
         }
 

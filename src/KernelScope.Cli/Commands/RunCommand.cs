@@ -129,7 +129,8 @@ internal sealed class RunCommand : Verb
             long values = (long)Sites.WidthOf(files.Config, point) * tokens;
             if (values > Array.MaxLength)
                 throw new WorkException($"{point} of {tokens} tokens has {values} values, more than can be captured at once; use a shorter text.");
-            bytes += values * sizeof(float);
+            // Logits are on the device once more, for a whole chunk.
+            bytes += (point.Site == Site.Logits ? 2 : 1) * values * sizeof(float);
         }
 
         return bytes;

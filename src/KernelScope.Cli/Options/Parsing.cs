@@ -11,8 +11,19 @@ internal static class Parsing
     /// <summary>Complains unless an option's value is allowed; <c>{0}</c> in the complaint is what was typed.</summary>
     public static void Require<T>(OptionResult result, Option<T> option, Func<T, bool> allowed, string complaint)
     {
-        if (result.Tokens.Count > 0 && !result.Errors.Any() && result.GetValue(option) is { } value && !allowed(value))
-            result.AddError(complaint.Replace("{0}", Printable.Escape(result.Tokens[0].Value), StringComparison.Ordinal));
+        if (result.Tokens.Count == 0)
+            return;
+        string typed = Printable.Escape(result.Tokens[0].Value);
+        try
+        {
+            if (result.GetValue(option) is { } value && !allowed(value))
+                result.AddError(complaint.Replace("{0}", typed, StringComparison.Ordinal));
+        }
+        catch (InvalidOperationException)
+        {
+            // The parser's way to say that the words are not of the option's type.
+            result.AddError($"{option.Name} needs {(typeof(T) == typeof(double) ? "a number" : "a whole number")}; '{typed}' is none that it can take.");
+        }
     }
 
     /// <summary>Token ids, separated by commas. Whether they are in a vocabulary is not known here.</summary>

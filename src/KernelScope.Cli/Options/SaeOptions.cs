@@ -43,6 +43,13 @@ internal sealed class SaeOptions
         }
     }
 
+    /// <summary>Several SAEs, by name or path.</summary>
+    public static Option<string[]> Several() => new("--sae")
+    {
+        Description = $"SAE or transcoder, repeatable: a Gemma Scope params.npz, a SAELens folder, or one of the demo's: {string.Join(", ", Demo.SaeNames)}. Default with the demo model: {Demo.DefaultSae}.",
+        HelpName = "PATH",
+    };
+
     /// <summary>The name or path that was given, without a model for which there would be a default.</summary>
     public static Option<string> Required() => new("--sae")
     {

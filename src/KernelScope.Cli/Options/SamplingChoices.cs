@@ -19,6 +19,7 @@ internal sealed class SamplingChoices
         _temperature.Validators.Add(r => Parsing.Require(r, _temperature, v => double.IsFinite(v) && v >= 0, "--temperature is {0}; it must be 0 (greedy) or a positive number."));
         _topK.Validators.Add(r => Parsing.Require(r, _topK, v => v >= 0, "--top-k is {0}; it must be 0 (all) or a positive number."));
         _topP.Validators.Add(r => Parsing.Require(r, _topP, v => v is > 0 and <= 1, "--top-p is {0}; it must be above 0 and at most 1."));
+        _seed.Validators.Add(r => Parsing.Require(r, _seed, _ => true, ""));
         foreach (Option option in (Option[])[_maxNewTokens, _temperature, _topK, _topP, _seed, _ignoreEos])
             verb.Options.Add(option);
     }

@@ -20,9 +20,17 @@ internal static class StandardText
     /// <summary>All of a file, as it is.</summary>
     public static string ReadFile(string path) => Decode(File.ReadAllBytes(path), Printable.Escape(path));
 
-    /// <summary>The text of some bytes.</summary>
-    /// <exception cref="WorkException">They are not UTF-8.</exception>
-    public static string Decode(ReadOnlySpan<byte> bytes, string source) => RawArguments.FirstInvalid(bytes) is int at
-        ? throw new WorkException($"{source} is not valid UTF-8: byte 0x{bytes[at]:X2} at offset {at} begins no character.")
-        : Encoding.UTF8.GetString(bytes);
+    /// <summary>Refuses bytes that are not UTF-8.</summary>
+    /// <exception cref="WorkException">It says where.</exception>
+    public static void Check(ReadOnlySpan<byte> bytes, string source)
+    {
+        if (RawArguments.FirstInvalid(bytes) is int at)
+            throw new WorkException($"{source} is not valid UTF-8: byte 0x{bytes[at]:X2} at offset {at} begins no character.");
+    }
+
+    private static string Decode(ReadOnlySpan<byte> bytes, string source)
+    {
+        Check(bytes, source);
+        return Encoding.UTF8.GetString(bytes);
+    }
 }

@@ -15,26 +15,25 @@ internal sealed class FeatureView
     private static readonly Color[] Palette = [Color.Yellow, Color.Aqua, Color.Lime, Color.Fuchsia, Color.Orange1, Color.SkyBlue1, Color.SpringGreen1, Color.HotPink];
     private readonly IAnsiConsole _console;
     private readonly FeaturesResult _result;
-    private readonly IReadOnlyDictionary<int, string> _meanings;
+    private readonly KnownFeatures _known;
     private readonly int _bosId;
     private readonly int _indexCells;
     private readonly float _largest;
-    private readonly List<int> _known = [];
 
-    private FeatureView(IAnsiConsole console, FeaturesResult result, int featureCount, IReadOnlyDictionary<int, string> meanings, int bosId)
+    private FeatureView(IAnsiConsole console, FeaturesResult result, int featureCount, KnownFeatures known, int bosId)
     {
         _console = console;
         _result = result;
-        _meanings = meanings;
+        _known = known;
         _bosId = bosId;
         _indexCells = (featureCount - 1).ToString(CultureInfo.InvariantCulture).Length;
         _largest = Bars.Largest(result.Tokens.Where(t => t.Id != bosId).SelectMany(t => t.Features));
     }
 
     /// <summary>Prints a result.</summary>
-    public static void Print(Streams streams, FeaturesResult result, int featureCount, IReadOnlyDictionary<int, string> meanings, int bosId)
+    public static void Print(Streams streams, FeaturesResult result, int featureCount, KnownFeatures known, int bosId)
     {
-        var view = new FeatureView(Terminal.Open(streams), result, featureCount, meanings, bosId);
+        var view = new FeatureView(Terminal.Open(streams), result, featureCount, known, bosId);
         view.Print(featureCount);
     }
 
@@ -83,32 +82,22 @@ internal sealed class FeatureView
         return new Paragraph().Append(index, style).Append(" ").Append(Bars.Bar(feature.Activation / _largest, BarCells), style).Append(" ").Append(value, new Style(decoration: Decoration.Dim));
     }
 
-    private Style StyleOf(int feature)
-    {
-        if (!_meanings.ContainsKey(feature))
-            return Style.Plain;
-        int at = _known.IndexOf(feature);
-        if (at < 0)
-        {
-            at = _known.Count;
-            _known.Add(feature);
-        }
-
-        return new Style(Palette[at % Palette.Length], decoration: Decoration.Bold);
-    }
+    private Style StyleOf(int feature) => _known.Rank(feature) is int rank ? new Style(Palette[rank % Palette.Length], decoration: Decoration.Bold) : Style.Plain;
 
     private void Legend()
     {
         _console.WriteLine();
-        foreach (int feature in _known)
+        foreach (KnownFeature feature in _known.Seen)
         {
+            string token = Printable.Escape(_result.Tokens[feature.Position].Text ?? "").Trim();
             Line(new Paragraph()
-                .Append(feature.ToString(CultureInfo.InvariantCulture).PadLeft(_indexCells), StyleOf(feature))
-                .Append($"  {Printable.Escape(_meanings[feature])}"));
+                .Append(feature.Index.ToString(CultureInfo.InvariantCulture).PadLeft(_indexCells), StyleOf(feature.Index))
+                .Append($"  {Printable.Escape(feature.Meaning)}")
+                .Append($"  ({Bars.Value(feature.Activation)} on “{token}”)", new Style(decoration: Decoration.Dim)));
         }
 
         if (_result.Tokens.Any(t => t.Id == _bosId && t.Features.Count > 0))
-            Line(new Paragraph("The token that begins every text is dimmed: SAEs are not trained on it, and its huge activations mean nothing.", new Style(decoration: Decoration.Dim)));
+            Line(new Paragraph("<bos> begins every text. SAEs are not trained on it: what fires there means nothing.", new Style(decoration: Decoration.Dim)));
     }
 
     private void Line(IRenderable content)

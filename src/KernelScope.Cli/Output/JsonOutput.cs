@@ -59,4 +59,9 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(FeaturesResult))]
 [JsonSerializable(typeof(GenerateResult))]
 [JsonSerializable(typeof(RunResult))]
+[JsonSerializable(typeof(TokenizeResult))]
+[JsonSerializable(typeof(TextResult))]
+[JsonSerializable(typeof(EncodeResult))]
+[JsonSerializable(typeof(List<InspectedPath>))]
+[JsonSerializable(typeof(DoctorResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;

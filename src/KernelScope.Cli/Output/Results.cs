@@ -34,3 +34,37 @@ internal sealed record TokenLogit(int Id, string? Text, float Logit);
 
 /// <summary>Result of <c>run</c>.</summary>
 internal sealed record RunResult(IReadOnlyList<int> Tokens, IReadOnlyList<double> NextTokenLoss, IReadOnlyList<TokenLogit> Top);
+
+/// <summary>Result of <c>tokenize</c>.</summary>
+internal sealed record TokenizeResult(IReadOnlyList<int> Ids, IReadOnlyList<string> Pieces);
+
+/// <summary>Result of <c>tokenize --decode</c>.</summary>
+internal sealed record TextResult(string Text);
+
+/// <summary>Result of <c>encode</c>: mean number of active features, and the fraction of variance unexplained; null where it is not defined.</summary>
+internal sealed record EncodeResult(long Rows, double? L0, double? Fvu);
+
+/// <summary>What <c>inspect</c> says of one path.</summary>
+internal sealed record InspectedPath(string Path, bool Ok, string? Error, string Format, IReadOnlyList<TensorRow> Tensors);
+
+/// <summary>A tensor; min, max, mean and the number of NaNs with <c>--ranges</c>.</summary>
+internal sealed record TensorRow(string Name, string Dtype, IReadOnlyList<long> Shape)
+{
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public RangeRow? Range { get; init; }
+}
+
+/// <summary>Range of a tensor's values.</summary>
+internal sealed record RangeRow(double Min, double Max, double Mean, long NanCount);
+
+/// <summary>Result of <c>doctor</c>.</summary>
+internal sealed record DoctorResult(string Version, string Runtime, string Os, string Architecture, int Cores, IReadOnlyList<string> Simd, MemoryRow Memory, IReadOnlyList<DeviceRow> Devices, NeedRow Model, NeedRow? Sae);
+
+/// <summary>Memory of the machine, and how much of it this process may take now.</summary>
+internal sealed record MemoryRow(long TotalBytes, long AvailableBytes);
+
+/// <summary>A device and why it would not run.</summary>
+internal sealed record DeviceRow(string Name, bool Ok, string Detail);
+
+/// <summary>What a model or an SAE needs, or why it would not run.</summary>
+internal sealed record NeedRow(string Name, bool Ok, string? Error, long WeightBytes, long ContextTokens, long ContextBytes);

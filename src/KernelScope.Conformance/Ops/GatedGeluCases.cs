@@ -64,13 +64,14 @@ internal static class GatedGeluCases
         trial.Run(s => s.Device.GatedGelu(s[x], s[w], s[y]));
         float[] products = trial.Products(x, w);
         double[] norms = w.Norms();
-        trial.Compare(y, Limits.Product(trial.Precision), (r, j) =>
+        trial.Compare(y, Limits.Product(trial.Precision, x.Columns), (r, j) =>
         {
             double g = products[(r * w.Rows) + j];
             double u = products[(r * w.Rows) + hidden + j];
             double norm = x.NormOf(r);
-            // |gelu(z)| ≤ |z| and |gelu′| < 1.13.
-            return (1.13 * norm * norms[j] * Math.Abs(u)) + (Math.Max(0, g) * norm * norms[hidden + j]) + Math.Abs(g * u);
+            // |gelu′| < 1.13; |gelu(z)| ≤ z above 0, and at most |z| and 0.171 below.
+            double gelu = g > 0 ? g : Math.Min(-g, 0.171);
+            return (1.13 * norm * norms[j] * Math.Abs(u)) + (gelu * norm * norms[hidden + j]) + Math.Abs(g * u);
         });
     }
 

@@ -61,7 +61,7 @@ internal static class SaeDecodeCases
         TrialCodes codes = trial.Codes(sae.FeatureCount, list);
         TrialMatrix y = trial.Output("y", list.Rows, sae.OutputDim, layout);
         trial.Run(s => s.Device.SaeDecode(s[codes], s[sae], s[y]));
-        trial.Compare(y, Limits.SaeProduct with { Floor = 0 }, (r, j) => SizeOf(sae, list, r, j));
+        trial.Compare(y, Limits.SaeProduct(sae.FeatureCount) with { Floor = 0 }, (r, j) => SizeOf(sae, list, r, j));
         Comparison.Same(list, codes.Actual, "the codes after the op");
     }
 

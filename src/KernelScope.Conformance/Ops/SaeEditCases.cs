@@ -74,7 +74,7 @@ internal static class SaeEditCases
         FeatureEdit[] edits = [.. kinds.Select(kind => new FeatureEdit(trial.Random.Below(sae.FeatureCount), kind, ablate ? 0f : (float)(trial.Random.Normal() * 3)))];
         trial.Run(s => s.Device.SaeEdit(s[x], s[sae], edits, s[y]));
         double[] norms = sae.Encoder.Norms();
-        trial.Compare(y, Limits.SaeProduct with { Floor = 0 }, (r, j) =>
+        trial.Compare(y, Limits.SaeProduct(sae.InputDim) with { Floor = 0 }, (r, j) =>
         {
             double size = Math.Abs((double)y[r, j]);
             foreach (FeatureEdit edit in edits)

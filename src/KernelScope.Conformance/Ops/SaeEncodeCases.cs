@@ -139,7 +139,7 @@ internal static class SaeEncodeCases
     private static void Check(Trial trial, TrialMatrix x, TrialSae sae, CodeList codes)
     {
         Comparison.Ascends(x.Rows, codes);
-        Limit limit = Limits.SaeProduct;
+        Limit limit = Limits.SaeProduct(x.Columns);
         float[] products = trial.Products(x, sae.Encoder);
         double[] norms = sae.Encoder.Norms();
         double errorSquares = 0;
@@ -160,6 +160,8 @@ internal static class SaeEncodeCases
                     if (!(value > threshold && value > 0) || !(a > bar - (limit.Element * size)))
                         throw new DisagreementException(FormattableString.Invariant($"row {r}: feature {f} is listed with {value:g9}; its threshold is {threshold:g9}, its pre-activation {a:g9}."));
                     trial.Note(Math.Abs(value - a) / size, limit.Element);
+                    if (!(Math.Abs(value - a) <= limit.Element * size))
+                        throw new DisagreementException(FormattableString.Invariant($"row {r}: feature {f} has {value:g9}, expected {a:g9}: more than {limit.Element:g3} of its size {size:g3}."));
                     errorSquares += (value - a) * (value - a);
                     squares += a * a;
                 }

@@ -22,11 +22,8 @@ public sealed record EvaluationOptions
     /// <summary>Which arrays.</summary>
     public ArrayDetail Arrays { get; init; } = ArrayDetail.All;
 
-    /// <summary>A file that takes what was measured, sequence by sequence, and from which a killed run goes on; null: none. See <see cref="EvaluationJournal"/>.</summary>
+    /// <summary>A file that takes what was measured, sequence by sequence, and from which a killed run goes on with the same result, bit for bit; null: none. It belongs to one model, SAEs, tokens and options.</summary>
     public string? ResumePath { get; init; }
-
-    /// <summary>What <see cref="ResumePath"/> must belong to, besides tokens, sites and options: a name and a fingerprint for the model and each SAE (<see cref="FileFingerprint"/>).</summary>
-    public IReadOnlyList<KeyValuePair<string, string>> Fingerprints { get; init; } = [];
 
     /// <summary>Confidence intervals.</summary>
     public Bootstrap Bootstrap { get; init; } = new();

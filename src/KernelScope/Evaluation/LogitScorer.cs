@@ -14,8 +14,8 @@ internal readonly record struct RunScores(Memory<double> Losses, Memory<double> 
 /// </summary>
 internal sealed class LogitScorer : IDisposable
 {
-    // Clean and spliced logits and clean probabilities of a block take 16 bytes an entry.
-    private const long BlockBytes = 96L << 20;
+    /// <summary>Bytes of a block of rows: clean and spliced logits and clean probabilities take 16 an entry.</summary>
+    public const long BlockBytes = 96L << 20;
 
     private readonly Gemma2Model _model;
     private readonly Mat _logits;

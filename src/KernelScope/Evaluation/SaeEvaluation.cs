@@ -31,6 +31,7 @@ public sealed class SaeEvaluation
 
     /// <summary>An evaluation of SAEs, of one site or of several, on one set of tokens.</summary>
     /// <exception cref="ArgumentException">An SAE that does not fit its site; see <see cref="SaeTarget"/>.</exception>
+    /// <exception cref="InvalidDataException">An SAE has a parameter that is no number.</exception>
     public SaeEvaluation(Gemma2Model model, IReadOnlyList<SaeTarget> targets, TokenSet tokens, EvaluationOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -39,10 +40,21 @@ public sealed class SaeEvaluation
         if (targets.Count == 0)
             throw new ArgumentException("There is no SAE to evaluate.");
         (_model, _targets, _tokens, _options) = (model, targets, tokens, options ?? new());
-        if (_options.ResumePath is not null && _options.Fingerprints.Count == 0)
-            throw new ArgumentException("A resume file needs the fingerprints of the model and the SAEs.");
+        foreach (SaeTarget target in targets)
+            FiniteParameters.Require(target.Sae.Checkpoint);
         _sites = SitePlan.Of(targets, model.Config);
         _layout = new ScoreLayout(tokens.Length, _sites);
+    }
+
+    /// <summary>Bytes that an evaluation takes beside the model and the SAEs, before there is one; without what <see cref="EvaluationOptions.KeepBytes"/> allows.</summary>
+    /// <param name="config">The model's.</param>
+    /// <param name="length">Tokens of the longest sequence.</param>
+    /// <param name="saeCount">Number of SAEs.</param>
+    public static long BytesFor(Gemma2Config config, int length, int saeCount)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        long width = Math.Max(config.ModelDim, Math.Max(config.HeadCount * config.HeadDim, config.HiddenDim)), matrices = 6 + (saeCount * (SpliceRun.OfSite.Length + SpliceRun.OfSae.Length + 4L));
+        return Session.BytesFor(config, length, Math.Min(length, SequencePasses.MaxChunk)) + (4L * length * width * matrices) + LogitScorer.BlockBytes;
     }
 
     /// <summary>Runs it.</summary>
@@ -143,7 +155,9 @@ public sealed class SaeEvaluation
     /// <summary>What a resume file must belong to.</summary>
     private List<KeyValuePair<string, string>> Identity()
     {
-        List<KeyValuePair<string, string>> identity = [.. _options.Fingerprints];
+        List<KeyValuePair<string, string>> identity = [new("the model", Fingerprint.Of(_model.Weights.Checkpoint)), new("the number of SAEs", _targets.Count.ToString(CultureInfo.InvariantCulture))];
+        for (int s = 0; s < _targets.Count; s++)
+            identity.Add(new(_targets.Count == 1 ? "the SAE" : $"SAE {s + 1}", Fingerprint.Of(_targets[s].Sae.Checkpoint)));
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         for (int b = 0; b < _tokens.Count; b++)
         {

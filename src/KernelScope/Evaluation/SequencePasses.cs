@@ -10,7 +10,8 @@ namespace KernelScope.Evaluation;
 /// </summary>
 internal sealed class SequencePasses : IDisposable
 {
-    private const int MaxChunk = 512;
+    /// <summary>Most tokens of one call of the model.</summary>
+    public const int MaxChunk = 512;
 
     private readonly Gemma2Model _model;
     private readonly Session _session;
@@ -56,7 +57,7 @@ internal sealed class SequencePasses : IDisposable
     /// <summary>Makes room for a pass's final norm.</summary>
     public Mat CreateFinalNorm() => Create(_model.Config.ModelDim, "final norm of a pass");
 
-    /// <summary>The clean values at a site's hook point, after <see cref="Below"/> (what lies below <see cref="EndLayer"/>) or <see cref="Clean"/>.</summary>
+    /// <summary>The clean values at a site's hook point, after <see cref="ToSites"/> or <see cref="Clean"/>.</summary>
     public Mat ValuesAt(HookPoint point) => _values[point];
 
     /// <summary>Runs the layers up to the last site; fills <see cref="FirstStream"/> and the values.</summary>

@@ -47,6 +47,8 @@ public sealed class JumpReluSae : IDisposable
     /// <summary>What the files say of it.</summary>
     public SaeConfig Config => _checkpoint.Config;
 
+    internal SaeCheckpoint Checkpoint => _checkpoint;
+
     /// <summary>Where it reads, if its path or cfg.json says so.</summary>
     public HookPoint? Site => Point(Config.Site);
 

@@ -10,6 +10,10 @@ public sealed unsafe partial class CpuDevice
     // Rows that meet a packed weight panel: enough to hide the packing, few enough to keep x in the caches.
     private const int MaxRows = 768;
 
+    // A weight panel of 295 kB stays in a second-level cache beside the rows of x that pass over it; measured best of 128 … 256 by 128 … 1024.
+    private const int PanelOutputs = 192;
+    private const int PanelInputs = 384;
+
     // A worker's share of weights at a time, read as one stream.
     private const int UnitBytes = 1 << 17;
 
@@ -36,7 +40,8 @@ public sealed unsafe partial class CpuDevice
             rows = ChunkRows(x.Rows, first);
             Mat y = destination.RowRange(first, rows);
             var job = new LinearJob { Product = Prepare(x.RowRange(first, rows), w), Y = HostBuffer.Pointer(y), Stride = y.Stride };
-            job.Product.UnitOutputs /= 2;
+            // Of each unit half are gate values and half up values, in whole tiles.
+            job.Product.UnitOutputs = Math.Max(32, job.Product.UnitOutputs / 2 / 32 * 32);
             Share(&job.Product, 2L * rows * job.Product.UnitOutputs);
             _pool.Run(_kernels.GatedGelu, &job, Ceiling(w.Rows / 2, job.Product.UnitOutputs));
         }
@@ -92,10 +97,11 @@ public sealed unsafe partial class CpuDevice
 
         if (x.Rows > (transposed ? 1 : DotRows))
         {
-            product.PanelOutputs = 128;
-            product.PanelInputs = transposed ? 256 : 512;
-            product.UnitOutputs = 128;
-            product.PackedX = (float*)_packed.Bytes((long)Ceiling(x.Rows, _kernels.TileRows) * _kernels.TileRows * weight.Columns * sizeof(float));
+            product.PanelOutputs = PanelOutputs;
+            product.PanelInputs = PanelInputs;
+            product.UnitOutputs = Math.Clamp(weight.Rows / 8 / 32 * 32, 32, PanelOutputs);
+            product.PaddedRows = Ceiling(x.Rows, _kernels.TileRows) * _kernels.TileRows;
+            product.PackedX = _packed.Floats((long)product.PaddedRows * weight.Columns);
         }
         else
         {

@@ -106,22 +106,38 @@ internal static unsafe class DotKernel<S, V>
         V a00 = default, a01 = default, a02 = default, a03 = default, a10 = default, a11 = default, a12 = default, a13 = default;
         V a20 = default, a21 = default, a22 = default, a23 = default, a30 = default, a31 = default, a32 = default, a33 = default;
         V a40 = default, a41 = default, a42 = default, a43 = default, a50 = default, a51 = default, a52 = default, a53 = default;
-        for (int i = 0; i < inputs; i += S.Lanes)
+        int whole = inputs / S.Lanes * S.Lanes;
+        int i = 0;
+        // One row has too few accumulators to keep the multipliers busy: it takes two vectors at a time.
+        for (; T.Rows == 1 && i + (2 * S.Lanes) <= whole; i += 2 * S.Lanes)
         {
-            int left = inputs - i;
-            V v0 = Weights<E>(w0, i, left), v1 = Weights<E>(w1, i, left), v2 = Weights<E>(w2, i, left), v3 = Weights<E>(w3, i, left);
-            V u = Values(x, i, left);
-            Add(u, v0, v1, v2, v3, ref a00, ref a01, ref a02, ref a03);
+            Add<E>(x + i, w0, w1, w2, w3, i, ref a00, ref a01, ref a02, ref a03);
+            Add<E>(x + i + S.Lanes, w0, w1, w2, w3, i + S.Lanes, ref a10, ref a11, ref a12, ref a13);
+        }
+
+        for (; i < whole; i += S.Lanes)
+        {
+            long at = (long)i * E.Size;
+            V v0 = E.Load<S, V>(w0 + at), v1 = E.Load<S, V>(w1 + at), v2 = E.Load<S, V>(w2 + at), v3 = E.Load<S, V>(w3 + at);
+            Add(S.Load(x + i), v0, v1, v2, v3, ref a00, ref a01, ref a02, ref a03);
             if (T.Rows > 1)
-                Add(Values(x + xStride, i, left), v0, v1, v2, v3, ref a10, ref a11, ref a12, ref a13);
+                Add(S.Load(x + xStride + i), v0, v1, v2, v3, ref a10, ref a11, ref a12, ref a13);
             if (T.Rows > 2)
-                Add(Values(x + (2 * xStride), i, left), v0, v1, v2, v3, ref a20, ref a21, ref a22, ref a23);
+                Add(S.Load(x + (2 * xStride) + i), v0, v1, v2, v3, ref a20, ref a21, ref a22, ref a23);
             if (T.Rows > 3)
-                Add(Values(x + (3 * xStride), i, left), v0, v1, v2, v3, ref a30, ref a31, ref a32, ref a33);
+                Add(S.Load(x + (3 * xStride) + i), v0, v1, v2, v3, ref a30, ref a31, ref a32, ref a33);
             if (T.Rows > 4)
-                Add(Values(x + (4 * xStride), i, left), v0, v1, v2, v3, ref a40, ref a41, ref a42, ref a43);
+                Add(S.Load(x + (4 * xStride) + i), v0, v1, v2, v3, ref a40, ref a41, ref a42, ref a43);
             if (T.Rows > 5)
-                Add(Values(x + (5 * xStride), i, left), v0, v1, v2, v3, ref a50, ref a51, ref a52, ref a53);
+                Add(S.Load(x + (5 * xStride) + i), v0, v1, v2, v3, ref a50, ref a51, ref a52, ref a53);
+        }
+
+        if (T.Rows == 1)
+        {
+            a00 = S.Add(a00, a10);
+            a01 = S.Add(a01, a11);
+            a02 = S.Add(a02, a12);
+            a03 = S.Add(a03, a13);
         }
 
         Store(a00, a01, a02, a03, outputs, y);
@@ -135,16 +151,34 @@ internal static unsafe class DotKernel<S, V>
             Store(a40, a41, a42, a43, outputs, y + (4 * stride));
         if (T.Rows > 5)
             Store(a50, a51, a52, a53, outputs, y + (5 * stride));
+        if (whole < inputs)
+            AddTail<E>(w + ((long)whole * E.Size), rowBytes, outputs, x + whole, xStride, T.Rows, inputs - whole, y, stride);
+    }
+
+    // A method of its own: a call inside the loop would push every accumulator out of its register.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void AddTail<E>(byte* w, long rowBytes, int outputs, float* x, long xStride, int rows, int inputs, float* y, long stride)
+        where E : struct, IElement
+    {
+        for (int r = 0; r < outputs; r++)
+        {
+            V values = Partial.Load<S, V, E>(w + (r * rowBytes), inputs);
+            for (int m = 0; m < rows; m++)
+                y[(m * stride) + r] += S.Sum(S.Multiply(values, Partial.Load<S, V, ElementF32>((byte*)(x + (m * xStride)), inputs)));
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static V Weights<E>(byte* w, int i, int left)
-        where E : struct, IElement =>
-        left >= S.Lanes ? E.Load<S, V>(w + ((long)i * E.Size)) : Partial.Load<S, V, E>(w + ((long)i * E.Size), left);
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static V Values(float* x, int i, int left) =>
-        left >= S.Lanes ? S.Load(x + i) : Partial.Load<S, V, ElementF32>((byte*)(x + i), left);
+    private static void Add<E>(float* x, byte* w0, byte* w1, byte* w2, byte* w3, int i, ref V a0, ref V a1, ref V a2, ref V a3)
+        where E : struct, IElement
+    {
+        long at = (long)i * E.Size;
+        V u = S.Load(x);
+        a0 = S.MultiplyAdd(u, E.Load<S, V>(w0 + at), a0);
+        a1 = S.MultiplyAdd(u, E.Load<S, V>(w1 + at), a1);
+        a2 = S.MultiplyAdd(u, E.Load<S, V>(w2 + at), a2);
+        a3 = S.MultiplyAdd(u, E.Load<S, V>(w3 + at), a3);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Add(V u, V v0, V v1, V v2, V v3, ref V a0, ref V a1, ref V a2, ref V a3)

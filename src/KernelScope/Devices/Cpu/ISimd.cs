@@ -69,4 +69,8 @@ internal unsafe interface ISimd<V>
 
     /// <summary>The largest lane; NaN if one is NaN.</summary>
     static abstract float MaxLane(V x);
+
+    /// <summary>Widens a block of as many rows as lanes, <paramref name="rowBytes"/> apart, and stores its columns as rows, <paramref name="stride"/> apart.</summary>
+    static abstract void Transpose<E>(byte* source, long rowBytes, float* destination, long stride)
+        where E : struct, IElement;
 }

@@ -60,6 +60,15 @@ internal unsafe struct Product
     /// <summary>Inputs of which a worker packs the weights at once.</summary>
     public int PanelInputs;
 
+    /// <summary>Number of rows of <see cref="PackedX"/>: whole tiles.</summary>
+    public int PaddedRows;
+
+    /// <summary>
+    /// The packed rows from <paramref name="row"/> on (the first of a tile) for <paramref name="depth"/> inputs. All rows' values for the inputs of one weight panel
+    /// follow each other, so that a pass over a panel reads one stream.
+    /// </summary>
+    public readonly float* PackedRows(int row, int firstInput, int depth) => PackedX + ((long)firstInput * PaddedRows) + ((long)row * depth);
+
     /// <summary>The memory of a worker that is the op's own.</summary>
     public readonly float* OwnScratch(int worker) => Scratch + (worker * ScratchStride) + ((long)PanelOutputs * PanelInputs);
 }
@@ -124,20 +133,11 @@ internal static unsafe class ProductKernel<S, V>
         var product = (Product*)argument;
         int first = panel * S.TileRows;
         int rows = Math.Min(S.TileRows, product->Rows - first);
-        int height = RegisterTile<S, V>.Height(rows);
-        float* packed = product->PackedX + ((long)first * product->Inputs);
-        for (int m = 0; m < height; m++)
+        float* x = product->X + (first * product->XStride);
+        for (int i = 0; i < product->Inputs; i += product->PanelInputs)
         {
-            if (m >= rows)
-            {
-                for (int i = 0; i < product->Inputs; i++)
-                    packed[((long)i * height) + m] = 0;
-                continue;
-            }
-
-            float* x = product->X + ((first + m) * product->XStride);
-            for (int i = 0; i < product->Inputs; i++)
-                packed[((long)i * height) + m] = x[i];
+            int depth = Math.Min(product->PanelInputs, product->Inputs - i);
+            RegisterTile<S, V>.PackRows(x + i, product->XStride, rows, depth, product->PackedRows(first, i, depth));
         }
     }
 }

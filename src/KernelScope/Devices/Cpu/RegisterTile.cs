@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace KernelScope.Devices.Cpu;
 
@@ -16,6 +17,41 @@ internal static unsafe class RegisterTile<S, V>
 
     /// <summary>Rows of the tile that takes <paramref name="rows"/> rows: 6, or as many as the registers hold.</summary>
     public static int Height(int rows) => rows <= 6 ? 6 : S.TileRows;
+
+    /// <summary>Packs up to a tile's number of rows for <see cref="Run"/>: their values side by side for each column, zeros for rows that are missing.</summary>
+    /// <remarks>A cache line of every row at a time: the destination is then written line by line too.</remarks>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void PackRows(float* x, long stride, int rows, int columns, float* packed)
+    {
+        const int Line = 16;
+        int height = Height(rows);
+        int whole = columns / Line * Line;
+        for (int i = 0; i < whole; i += Line)
+        {
+            int m = 0;
+            for (; m + 4 <= rows; m += 4)
+            {
+                float* x0 = x + (m * stride) + i;
+                float* x2 = x0 + (2 * stride);
+                float* y = packed + ((long)i * height) + m;
+                for (int n = 0; n < Line; n += 4)
+                    Simd128.Turn(Vector128.Load(x0 + n), Vector128.Load(x0 + stride + n), Vector128.Load(x2 + n), Vector128.Load(x2 + stride + n), y + (n * height), height);
+            }
+
+            PackEdge(x + i, stride, m, rows, Line, packed + ((long)i * height), height);
+        }
+
+        PackEdge(x + whole, stride, 0, rows, columns - whole, packed + ((long)whole * height), height);
+    }
+
+    private static void PackEdge(float* x, long stride, int firstRow, int rows, int columns, float* packed, int height)
+    {
+        for (int m = firstRow; m < height; m++)
+        {
+            for (int i = 0; i < columns; i++)
+                packed[(i * height) + m] = m < rows ? x[(m * stride) + i] : 0;
+        }
+    }
 
     /// <summary>Computes a tile of which only some rows and columns exist in c.</summary>
     public static void Run(int height, int rows, int columns, int depth, float* a, float* b, long bStride, float* c, long stride, bool add)

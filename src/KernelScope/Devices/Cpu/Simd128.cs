@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace KernelScope.Devices.Cpu;
 
@@ -82,4 +83,31 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
 
     private static Vector128<uint> Widen16(byte* source) =>
         Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<ulong>(source)).AsUInt16());
+
+    public static void Transpose<E>(byte* source, long rowBytes, float* destination, long stride)
+        where E : struct, IElement =>
+        Turn(
+            E.Load<Simd128, Vector128<float>>(source),
+            E.Load<Simd128, Vector128<float>>(source + rowBytes),
+            E.Load<Simd128, Vector128<float>>(source + (2 * rowBytes)),
+            E.Load<Simd128, Vector128<float>>(source + (3 * rowBytes)),
+            destination,
+            stride);
+
+    /// <summary>Four rows of four are stored as four columns, <paramref name="stride"/> apart.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Turn(Vector128<float> a, Vector128<float> b, Vector128<float> c, Vector128<float> d, float* destination, long stride)
+    {
+        Vector128<float> ab0 = ZipLow(a, b), ab1 = ZipHigh(a, b), cd0 = ZipLow(c, d), cd1 = ZipHigh(c, d);
+        Vector128.Create(ab0.GetLower(), cd0.GetLower()).Store(destination);
+        Vector128.Create(ab0.GetUpper(), cd0.GetUpper()).Store(destination + stride);
+        Vector128.Create(ab1.GetLower(), cd1.GetLower()).Store(destination + (2 * stride));
+        Vector128.Create(ab1.GetUpper(), cd1.GetUpper()).Store(destination + (3 * stride));
+    }
+
+    private static Vector128<float> ZipLow(Vector128<float> a, Vector128<float> b) =>
+        Sse.IsSupported ? Sse.UnpackLow(a, b) : Vector128.Create(a[0], b[0], a[1], b[1]);
+
+    private static Vector128<float> ZipHigh(Vector128<float> a, Vector128<float> b) =>
+        Sse.IsSupported ? Sse.UnpackHigh(a, b) : Vector128.Create(a[2], b[2], a[3], b[3]);
 }

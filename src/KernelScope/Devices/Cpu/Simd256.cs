@@ -78,4 +78,38 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
     private static Vector256<float> PowerOfTwo(Vector256<int> n) => ((n + Vector256.Create(127)) << 23).AsSingle();
 
     private static Vector256<uint> Widen16(byte* source) => Avx2.ConvertToVector256Int32(Vector128.Load((ushort*)source)).AsUInt32();
+
+    // Fours of rows are turned inside each 128-bit lane; then lanes change places with rows.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Transpose<E>(byte* source, long rowBytes, float* destination, long stride)
+        where E : struct, IElement
+    {
+        Turn<E>(source, rowBytes, out Vector256<float> a0, out Vector256<float> a1, out Vector256<float> a2, out Vector256<float> a3);
+        Turn<E>(source + (4 * rowBytes), rowBytes, out Vector256<float> b0, out Vector256<float> b1, out Vector256<float> b2, out Vector256<float> b3);
+        Put(a0, b0, destination, stride);
+        Put(a1, b1, destination + stride, stride);
+        Put(a2, b2, destination + (2 * stride), stride);
+        Put(a3, b3, destination + (3 * stride), stride);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Turn<E>(byte* rows, long rowBytes, out Vector256<float> t0, out Vector256<float> t1, out Vector256<float> t2, out Vector256<float> t3)
+        where E : struct, IElement
+    {
+        Vector256<float> a = E.Load<Simd256, Vector256<float>>(rows), b = E.Load<Simd256, Vector256<float>>(rows + rowBytes);
+        Vector256<float> c = E.Load<Simd256, Vector256<float>>(rows + (2 * rowBytes)), d = E.Load<Simd256, Vector256<float>>(rows + (3 * rowBytes));
+        Vector256<double> ab0 = Avx.UnpackLow(a, b).AsDouble(), ab1 = Avx.UnpackHigh(a, b).AsDouble();
+        Vector256<double> cd0 = Avx.UnpackLow(c, d).AsDouble(), cd1 = Avx.UnpackHigh(c, d).AsDouble();
+        t0 = Avx.UnpackLow(ab0, cd0).AsSingle();
+        t1 = Avx.UnpackHigh(ab0, cd0).AsSingle();
+        t2 = Avx.UnpackLow(ab1, cd1).AsSingle();
+        t3 = Avx.UnpackHigh(ab1, cd1).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Put(Vector256<float> a, Vector256<float> b, float* destination, long stride)
+    {
+        Avx.Permute2x128(a, b, 0x20).Store(destination);
+        Avx.Permute2x128(a, b, 0x31).Store(destination + (4 * stride));
+    }
 }

@@ -69,4 +69,39 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
     public static float MaxLane(Vector512<float> x) => Simd256.MaxLane(Vector256.Max(x.GetLower(), x.GetUpper()));
 
     private static Vector512<uint> Widen16(byte* source) => Avx512F.ConvertToVector512UInt32(Vector256.Load((ushort*)source));
+
+    // Fours of rows are turned inside each 128-bit lane; then lanes change places with rows.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Transpose<E>(byte* source, long rowBytes, float* destination, long stride)
+        where E : struct, IElement
+    {
+        float* space = stackalloc float[17 * 16];
+        float* turned = (float*)(((nuint)space + 63) & ~(nuint)63);
+        for (int four = 0; four < 4; four++)
+        {
+            byte* rows = source + (4 * four * rowBytes);
+            Vector512<float> a = E.Load<Simd512, Vector512<float>>(rows), b = E.Load<Simd512, Vector512<float>>(rows + rowBytes);
+            Vector512<float> c = E.Load<Simd512, Vector512<float>>(rows + (2 * rowBytes)), d = E.Load<Simd512, Vector512<float>>(rows + (3 * rowBytes));
+            Vector512<double> ab0 = Avx512F.UnpackLow(a, b).AsDouble(), ab1 = Avx512F.UnpackHigh(a, b).AsDouble();
+            Vector512<double> cd0 = Avx512F.UnpackLow(c, d).AsDouble(), cd1 = Avx512F.UnpackHigh(c, d).AsDouble();
+            float* t = turned + (64 * four);
+            Avx512F.UnpackLow(ab0, cd0).AsSingle().Store(t);
+            Avx512F.UnpackHigh(ab0, cd0).AsSingle().Store(t + 16);
+            Avx512F.UnpackLow(ab1, cd1).AsSingle().Store(t + 32);
+            Avx512F.UnpackHigh(ab1, cd1).AsSingle().Store(t + 48);
+        }
+
+        for (int column = 0; column < 4; column++)
+        {
+            float* t = turned + (16 * column);
+            Vector512<float> a = Vector512.Load(t), b = Vector512.Load(t + 64), c = Vector512.Load(t + 128), d = Vector512.Load(t + 192);
+            Vector512<float> ab0 = Avx512F.Shuffle4x128(a, b, 0x44), ab1 = Avx512F.Shuffle4x128(a, b, 0xEE);
+            Vector512<float> cd0 = Avx512F.Shuffle4x128(c, d, 0x44), cd1 = Avx512F.Shuffle4x128(c, d, 0xEE);
+            float* y = destination + (column * stride);
+            Avx512F.Shuffle4x128(ab0, cd0, 0x88).Store(y);
+            Avx512F.Shuffle4x128(ab0, cd0, 0xDD).Store(y + (4 * stride));
+            Avx512F.Shuffle4x128(ab1, cd1, 0x88).Store(y + (8 * stride));
+            Avx512F.Shuffle4x128(ab1, cd1, 0xDD).Store(y + (12 * stride));
+        }
+    }
 }

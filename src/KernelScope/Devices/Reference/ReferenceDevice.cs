@@ -7,7 +7,7 @@ namespace KernelScope.Devices.Reference;
 /// <remarks>
 /// <para>Infinities and NaN get no treatment of their own; they are what the equations give:</para>
 /// <list type="bullet">
-/// <item><see cref="Device.Normalize"/>: a row with a NaN or an infinity is NaN where it stands, NaN everywhere for a NaN, 0 elsewhere for an infinity.</item>
+/// <item><see cref="Device.Normalize"/>: a NaN makes its whole row NaN; an infinity is NaN itself and makes the rest of its row 0.</item>
 /// <item><see cref="Device.Linear"/>: 0·∞ is NaN, so one infinite activation makes an output infinite or NaN.</item>
 /// <item><see cref="Device.GatedGelu"/>: gelu(+∞) = +∞, gelu(−∞) = −∞·0 = NaN (as in PyTorch).</item>
 /// <item><see cref="Device.Attend"/>: a visible score of NaN or +∞ makes the whole head NaN; −∞ has weight 0; all −∞ is 0/0 = NaN. Under a cap, ±∞ is ±cap.

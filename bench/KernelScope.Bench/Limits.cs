@@ -1,0 +1,107 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace KernelScope.Bench;
+
+/// <summary>What this machine can do, measured here and now: other programs share it, so a figure is only worth something beside a limit of the same minute.</summary>
+internal static unsafe class Limits
+{
+    private const long FmaLoops = 8_000_000;
+
+    /// <summary>Bytes per second that <paramref name="threads"/> threads read from memory much larger than the caches, each its part from end to end.</summary>
+    public static double ReadBandwidth(byte* memory, long bytes, int threads)
+    {
+        long part = bytes / threads / 4096 * 4096;
+        double seconds = Timed(threads, t => Read(memory + (t * part), part));
+        return part * threads / seconds;
+    }
+
+    /// <summary>Float32 operations per second of multiply-adds that stay in registers.</summary>
+    public static double Peak(int threads)
+    {
+        int lanes = Vector512.IsHardwareAccelerated ? 16 : 8;
+        double seconds = Timed(threads, _ => lanes == 16 ? Fma512(FmaLoops) : Fma256(FmaLoops));
+        return 2.0 * 12 * lanes * FmaLoops * threads / seconds;
+    }
+
+    private static double Timed(int threads, Func<int, float> work)
+    {
+        var started = new Thread[threads - 1];
+        long start = Stopwatch.GetTimestamp();
+        for (int t = 1; t < threads; t++)
+        {
+            int mine = t;
+            started[t - 1] = new Thread(() => work(mine));
+            started[t - 1].Start();
+        }
+
+        work(0);
+        foreach (Thread thread in started)
+            thread.Join();
+        return Stopwatch.GetElapsedTime(start).TotalSeconds;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static float Read(byte* memory, long bytes)
+    {
+        Vector512<float> a = default, b = default, c = default, d = default;
+        for (long i = 0; i + 256 <= bytes; i += 256)
+        {
+            a += Vector512.Load((float*)(memory + i));
+            b += Vector512.Load((float*)(memory + i + 64));
+            c += Vector512.Load((float*)(memory + i + 128));
+            d += Vector512.Load((float*)(memory + i + 192));
+        }
+
+        return Vector512.Sum(a + b + (c + d));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static float Fma512(long loops)
+    {
+        Vector512<float> m = Vector512.Create(0.999f), s = Vector512.Create(1e-3f);
+        Vector512<float> a = s, b = s, c = s, d = s, e = s, f = s, g = s, h = s, i = s, j = s, k = s, l = s;
+        for (long n = 0; n < loops; n++)
+        {
+            a = Vector512.FusedMultiplyAdd(a, m, s);
+            b = Vector512.FusedMultiplyAdd(b, m, s);
+            c = Vector512.FusedMultiplyAdd(c, m, s);
+            d = Vector512.FusedMultiplyAdd(d, m, s);
+            e = Vector512.FusedMultiplyAdd(e, m, s);
+            f = Vector512.FusedMultiplyAdd(f, m, s);
+            g = Vector512.FusedMultiplyAdd(g, m, s);
+            h = Vector512.FusedMultiplyAdd(h, m, s);
+            i = Vector512.FusedMultiplyAdd(i, m, s);
+            j = Vector512.FusedMultiplyAdd(j, m, s);
+            k = Vector512.FusedMultiplyAdd(k, m, s);
+            l = Vector512.FusedMultiplyAdd(l, m, s);
+        }
+
+        return Vector512.Sum(a + b + c + d + e + f + (g + h + i + j + k + l));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static float Fma256(long loops)
+    {
+        Vector256<float> m = Vector256.Create(0.999f), s = Vector256.Create(1e-3f);
+        Vector256<float> a = s, b = s, c = s, d = s, e = s, f = s, g = s, h = s, i = s, j = s, k = s, l = s;
+        for (long n = 0; n < loops; n++)
+        {
+            a = Vector256.FusedMultiplyAdd(a, m, s);
+            b = Vector256.FusedMultiplyAdd(b, m, s);
+            c = Vector256.FusedMultiplyAdd(c, m, s);
+            d = Vector256.FusedMultiplyAdd(d, m, s);
+            e = Vector256.FusedMultiplyAdd(e, m, s);
+            f = Vector256.FusedMultiplyAdd(f, m, s);
+            g = Vector256.FusedMultiplyAdd(g, m, s);
+            h = Vector256.FusedMultiplyAdd(h, m, s);
+            i = Vector256.FusedMultiplyAdd(i, m, s);
+            j = Vector256.FusedMultiplyAdd(j, m, s);
+            k = Vector256.FusedMultiplyAdd(k, m, s);
+            l = Vector256.FusedMultiplyAdd(l, m, s);
+        }
+
+        return Vector256.Sum(a + b + c + d + e + f + (g + h + i + j + k + l));
+    }
+}

@@ -1,0 +1,119 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Reflection;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.Arm;
+using System.Runtime.Intrinsics.X86;
+using KernelScope.Model;
+
+namespace KernelScope.Cli;
+
+/// <summary><c>doctor</c>: what this machine offers, what a model and an SAE need, and why something would not run.</summary>
+internal sealed class DoctorCommand : Verb
+{
+    private readonly Option<string?> _sae = new("--sae") { Description = "Also say what this SAE needs.", HelpName = "PATH" };
+
+    public DoctorCommand(CommonOptions common, Surroundings surroundings) : base(
+        "doctor",
+        "Says what this machine offers (devices, instruction sets, memory), what the model and an SAE need with a full context, and why something would not run. Exit code 1 if the model or the SAE would not.",
+        "  kernelscope doctor --model google/gemma-2-2b",
+        common,
+        surroundings) => Options.Add(_sae);
+
+    protected override int Run(ParseResult parsed)
+    {
+        long available = MemoryCheck.Available();
+        NeedRow model = Model(Common.ModelOf(parsed), available);
+        NeedRow? sae = parsed.GetValue(_sae) is string path ? Sae(path, available) : null;
+        var result = new DoctorResult(
+            typeof(DoctorCommand).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "",
+            RuntimeInformation.FrameworkDescription,
+            RuntimeInformation.OSDescription,
+            RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant(),
+            Environment.ProcessorCount,
+            Simd(),
+            new MemoryRow(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes, available),
+            Devices(),
+            model,
+            sae);
+        if (Common.JsonOf(parsed))
+            JsonOutput.Write(Streams, result);
+        else
+            Print(result);
+        return model.Ok && sae is not { Ok: false } ? ExitCode.Done : ExitCode.Failed;
+    }
+
+    private static NeedRow Model(string name, long available)
+    {
+        try
+        {
+            using ModelFiles files = ModelFiles.Open(name);
+            int context = files.Config.ContextLength;
+            long bytes = Session.BytesFor(files.Config, context);
+            return new NeedRow(name, files.WeightBytes + bytes <= available, Lack(files.WeightBytes + bytes, available), files.WeightBytes, context, bytes);
+        }
+        catch (Exception e) when (e is InvalidDataException or IOException or ArgumentException)
+        {
+            return new NeedRow(name, false, e.Message, 0, 0, 0);
+        }
+    }
+
+    private static NeedRow Sae(string name, long available)
+    {
+        try
+        {
+            using SaeFiles files = SaeFiles.Open(name);
+            return new NeedRow(name, files.Bytes <= available, Lack(files.Bytes, available), files.Bytes, 0, 0);
+        }
+        catch (Exception e) when (e is InvalidDataException or IOException or WorkException)
+        {
+            return new NeedRow(name, false, e.Message, 0, 0, 0);
+        }
+    }
+
+    private static string? Lack(long needed, long available) =>
+        needed <= available ? null : $"it needs {MemoryCheck.InMiB(needed)} MiB of memory, and {MemoryCheck.InMiB(available)} MiB are available.";
+
+    private static DeviceRow[] Devices() =>
+    [
+        new("cpu", true, $"vectors of {(Vector512.IsHardwareAccelerated ? 512 : Vector256.IsHardwareAccelerated ? 256 : 128)} bits, {Environment.ProcessorCount} threads"),
+        new("reference", true, "scalar, sums in double: slow, the definition of every operation"),
+        new("cuda", false, "not in this build"),
+        new("emulated", false, "not in this build"),
+    ];
+
+    private static string[] Simd()
+    {
+        (string Name, bool Supported)[] sets =
+        [
+            ("sse4.2", Sse42.IsSupported), ("avx", Avx.IsSupported), ("avx2", Avx2.IsSupported), ("fma", Fma.IsSupported), ("avx512f", Avx512F.IsSupported), ("avx512bw", Avx512BW.IsSupported),
+            ("avx512dq", Avx512DQ.IsSupported), ("avx512vbmi", Avx512Vbmi.IsSupported), ("avx10.1", Avx10v1.IsSupported), ("neon", AdvSimd.IsSupported),
+        ];
+        return [.. sets.Where(s => s.Supported).Select(s => s.Name)];
+    }
+
+    private void Print(DoctorResult result)
+    {
+        StreamWriter output = Streams.Output;
+        output.WriteLine($"kernelscope {result.Version}, {result.Runtime}, {result.Os}, {result.Architecture}");
+        output.WriteLine($"cores   {result.Cores}; {string.Join(' ', result.Simd)}");
+        output.WriteLine($"memory  {MemoryCheck.InMiB(result.Memory.AvailableBytes)} MiB available of {MemoryCheck.InMiB(result.Memory.TotalBytes)}");
+        foreach (DeviceRow device in result.Devices)
+            output.WriteLine($"device  {Mark(device.Ok)} {device.Name}: {device.Detail}");
+        output.WriteLine($"model   {Mark(result.Model.Ok)} {Describe(result.Model)}");
+        if (result.Sae is not null)
+            output.WriteLine($"sae     {Mark(result.Sae.Ok)} {Describe(result.Sae)}");
+    }
+
+    private static string Mark(bool ok) => ok ? "+" : "-";
+
+    private static string Describe(NeedRow need)
+    {
+        string name = Printable.Escape(need.Name);
+        string needs = need.WeightBytes == 0 ? "" : $"weights {MemoryCheck.InMiB(need.WeightBytes)} MiB";
+        if (need.ContextTokens > 0)
+            needs += string.Create(CultureInfo.InvariantCulture, $", a context of {need.ContextTokens:N0} tokens {MemoryCheck.InMiB(need.ContextBytes)} MiB");
+        return need.Error is null ? $"{name}: {needs}" : $"{name}: {Printable.OneLine(need.Error)}{(needs.Length > 0 ? $" ({needs})" : "")}";
+    }
+}

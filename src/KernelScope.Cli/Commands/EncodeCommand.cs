@@ -1,0 +1,84 @@
+using System.CommandLine;
+using System.Globalization;
+using KernelScope.Devices;
+using KernelScope.Files;
+using KernelScope.Sae;
+
+namespace KernelScope.Cli;
+
+/// <summary><c>encode</c>: the SAE codes of stored activations.</summary>
+internal sealed class EncodeCommand : Verb
+{
+    private readonly Argument<string> _activations = new("ACTS.npz") { Description = "An npz with activations of any leading shape, f16, f32 or f64; the last dimension is the SAE's input ([heads, d_head] for an attention SAE)." };
+    private readonly Option<string> _key = new("--key") { Description = "Which array of it.", HelpName = "NAME", Required = true };
+    private readonly Option<string> _sae = SaeOptions.Required();
+    private readonly Option<string?> _out = new("--out") { Description = "Where the codes go: an npz with row_ptr i64, feature i32, value f32 and reconstruction f32 [rows, d_out].", HelpName = "F.npz" };
+
+    public EncodeCommand(CommonOptions common, Surroundings surroundings) : base(
+        "encode",
+        "Encodes stored activations with an SAE. Needs no model. L0 is the mean number of active features of a row, FVU = sum |x - x'|^2 / sum |x - mean x|^2 over all rows\n" +
+        "(none for a transcoder, whose output is another site; a params.npz of equal widths outside a transcoder folder passes for an SAE).",
+        "  kernelscope run \"And the king said\" --capture resid_post.3 --out acts.npz\n  kernelscope encode acts.npz --key resid_post.3 --sae res.3.2k.l0_19 --out codes.npz",
+        common,
+        surroundings)
+    {
+        Arguments.Add(_activations);
+        Options.Add(_key);
+        Options.Add(_sae);
+        Options.Add(_out);
+    }
+
+    protected override int Run(ParseResult parsed)
+    {
+        using NpzFile file = NpzFile.Open(parsed.GetRequiredValue(_activations));
+        using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae));
+        TensorView x = Array(file, parsed.GetRequiredValue(_key));
+        long rows = RowsOf(x, saeFiles);
+        if (file.Length <= SaeCheckpoint.VerifyOnOpenLimit)
+            file.Verify(Cancellation);
+        MemoryCheck.Require(("SAE", saeFiles.Bytes), ("rows", RowEncoder.BlockBytes(saeFiles.Config)));
+        using NpzWriter? writer = parsed.GetValue(_out) is string path ? new NpzWriter(path) : null;
+        using Device device = Common.OpenDevice(parsed);
+        using JumpReluSae sae = saeFiles.Load(device);
+        using var encoder = new RowEncoder(sae, x, rows);
+        EncodeResult result;
+        using (var progress = new Progress(Streams, "Encoding"))
+            result = encoder.Run(writer, progress, Cancellation);
+        writer?.Commit();
+        if (Common.JsonOf(parsed))
+            JsonOutput.Write(Streams, result);
+        else
+            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Rows:N0} rows · L0 {Number(result.L0)} · FVU {Number(result.Fvu)}"));
+        return ExitCode.Done;
+    }
+
+    private static string Number(double? value) => value?.ToString("0.#####", CultureInfo.InvariantCulture) ?? "not defined";
+
+    private static TensorView Array(NpzFile file, string key)
+    {
+        if (!file.Contents.Any(c => c.Name == key))
+            throw new WorkException($"{file.Path}: there is no array '{key}' in it; it has {Names(file)}.");
+        return file[key];
+    }
+
+    private static string Names(NpzFile file)
+    {
+        const int Shown = 12;
+        string names = string.Join(", ", file.Contents.Take(Shown).Select(c => c.Name));
+        return file.Contents.Count switch { 0 => "none", <= Shown => names, int n => $"{names} and {n - Shown} more" };
+    }
+
+    /// <summary>Number of rows once the leading dimensions are flattened: the last dimension, or the product of the last two, is d_in.</summary>
+    private static long RowsOf(in TensorView x, SaeFiles sae)
+    {
+        int width = sae.Config.InputDim;
+        ReadOnlySpan<long> shape = x.Shape;
+        if (!x.DType.IsFloat())
+            throw new WorkException($"{x.Describe()} holds no floating-point numbers.");
+        bool flat = shape.Length >= 1 && shape[^1] == width;
+        bool heads = shape.Length >= 2 && shape[^2] * shape[^1] == width;
+        if (!flat && !heads)
+            throw new WorkException($"{x.Describe()} does not end in {sae.Name}'s {width} inputs, neither as [.., {width}] nor as [.., heads, d_head].");
+        return x.ElementCount / width;
+    }
+}

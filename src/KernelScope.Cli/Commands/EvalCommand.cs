@@ -1,0 +1,131 @@
+using System.CommandLine;
+using KernelScope.Devices;
+using KernelScope.Evaluation;
+using KernelScope.Hooks;
+using KernelScope.Model;
+using KernelScope.Sae;
+
+namespace KernelScope.Cli;
+
+/// <summary><c>eval</c>: how sparse, how exact and how harmless SAEs are, by the Gemma Scope paper's definitions.</summary>
+internal sealed class EvalCommand : Verb
+{
+    private readonly Option<string[]> _saes = SaeOptions.Several();
+    private readonly Option<string?> _site = new("--site") { Description = "Where the SAEs read, if their paths or cfg.json do not say so: resid_post.3.", HelpName = "POINT" };
+    private readonly Option<string?> _siteOut = new("--site-out") { Description = "Where a transcoder writes: mlp_out_post.3.", HelpName = "POINT" };
+    private readonly Option<string?> _textFile = new("--text-file") { Description = "A UTF-8 text, cut into sequences.", HelpName = "F" };
+    private readonly Option<string?> _tokensFile = new("--tokens-file") { Description = "Token ids: a JSON list of lists, or {\"sequences\": [...]}. They are taken as they are; shorter ones are padded, and padding does not count.", HelpName = "F.json" };
+    private readonly Option<int?> _length = new("--length") { Description = "Tokens of a sequence of --text-file, its BOS included. Default: 128.", HelpName = "N" };
+    private readonly Option<string?> _specialIds = new("--special-ids") { Description = "Ids that do not count. Default: padding, BOS and EOS of config.json. Padding never counts.", HelpName = "IDS" };
+    private readonly Option<string?> _out = new("--out") { Description = "Where arrays go: an npz with firing_frequency, by_position_*, and by position losses, divergences, codes, errors, activations.", HelpName = "F.npz" };
+    private readonly Option<string> _arrays = new("--arrays") { Description = "Which: all; positions (without activations and logits); summary (nothing by position).", HelpName = "all|positions|summary", DefaultValueFactory = _ => "all" };
+    private readonly Option<string?> _report = new("--report") { Description = "Where a report with plots goes: one HTML file that needs nothing else.", HelpName = "F.html" };
+    private readonly Option<string?> _resume = new("--resume") { Description = "A file that keeps what was measured after every sequence; the same command goes on from it after a kill, with the same result.", HelpName = "F" };
+    private readonly Option<int> _resamples = new("--resamples") { Description = "Bootstrap resamples for the confidence intervals. Default: 1000.", HelpName = "N", DefaultValueFactory = _ => 1000 };
+    private readonly Option<int> _seed = new("--seed") { Description = "Seed of the resamples. Default: 0.", HelpName = "N" };
+
+    public EvalCommand(CommonOptions common, Surroundings surroundings) : base(
+        "eval",
+        "Measures sparse autoencoders inside the model: L0, FVU, and what splicing their reconstruction in does to the loss. All SAEs share one clean forward pass.\n" +
+        "Every number's definition is in the JSON and in the report.",
+        "  kernelscope eval --sae res.3.2k.l0_19 --sae res.3.2k.l0_57 --text-file book.txt --report report.html",
+        common,
+        surroundings)
+    {
+        foreach (Option option in (Option[])[_saes, _site, _siteOut, _textFile, _tokensFile, _length, _specialIds, _out, _arrays, _report, _resume, _resamples, _seed])
+            Options.Add(option);
+        _length.Validators.Add(r => Parsing.Require(r, _length, v => v >= 2, "--length is {0}; a sequence has at least 2 tokens, BOS and one more."));
+        _arrays.Validators.Add(r => Parsing.Require(r, _arrays, v => v is "all" or "positions" or "summary", "'{0}' is no choice of arrays: there are all, positions and summary."));
+        _resamples.Validators.Add(r => Parsing.Require(r, _resamples, v => v is >= 1 and <= 1_000_000, "--resamples is {0}; it must be between 1 and 1000000."));
+    }
+
+    protected override int Run(ParseResult parsed)
+    {
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files);
+        SaeFiles[] saeFiles = OpenSaes(parsed, files);
+        List<JumpReluSae> saes = [];
+        try
+        {
+            MemoryCheck.Require(("weights", files.WeightBytes), ("SAEs", saeFiles.Sum(s => s.Bytes)), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saeFiles.Length)));
+            using Device device = Common.OpenDevice(parsed);
+            using Gemma2Model model = files.Load(device, Streams, Cancellation);
+            foreach (SaeFiles one in saeFiles)
+                saes.Add(one.Load(device));
+            SaeTarget[] targets = [.. saeFiles.Select((f, s) => new SaeTarget(f.Name, saes[s], f.Site, f.SiteOut))];
+            var evaluation = new SaeEvaluation(model, targets, tokens, OptionsOf(parsed));
+            string[] doubts = Doubts(model, targets, tokens);
+            EvaluationResult result;
+            using (var progress = new EvalProgress(Streams))
+                result = evaluation.Run(progress, Cancellation);
+            if (parsed.GetValue(_report) is string report)
+                HtmlReport.Write(report, result, files.Name, doubts);
+            if (Common.JsonOf(parsed))
+                EvalView.WriteJson(Streams, result, files.Name);
+            else
+                EvalView.Print(Streams, result);
+            return ExitCode.Done;
+        }
+        finally
+        {
+            saes.ForEach(s => s.Dispose());
+            foreach (SaeFiles one in saeFiles)
+                one.Dispose();
+        }
+    }
+
+    private EvaluationOptions OptionsOf(ParseResult parsed) => new()
+    {
+        ArraysPath = parsed.GetValue(_out),
+        Arrays = parsed.GetRequiredValue(_arrays) switch { "summary" => ArrayDetail.Summary, "positions" => ArrayDetail.Positions, _ => ArrayDetail.All },
+        ResumePath = parsed.GetValue(_resume),
+        Bootstrap = new(parsed.GetRequiredValue(_resamples), parsed.GetValue(_seed)),
+        KeepBytes = Math.Min(1L << 30, MemoryCheck.Available() / 8),
+    };
+
+    private SaeFiles[] OpenSaes(ParseResult parsed, ModelFiles model)
+    {
+        string[] names = parsed.GetValue(_saes) is { Length: > 0 } given ? given
+            : model.IsDemo ? [Demo.DefaultSae]
+            : throw new UsageException("an SAE is missing: --sae PATH (only the demo model has one by default).");
+        HookPoint? site = Point(parsed, _site), siteOut = Point(parsed, _siteOut);
+        List<SaeFiles> opened = [];
+        try
+        {
+            foreach (string name in names)
+            {
+                opened.Add(SaeFiles.Open(name));
+                opened[^1].Place(model, site, siteOut);
+                // A transcoder whose output site nobody knows is refused here, before the model is loaded.
+                _ = opened[^1].SiteOut;
+            }
+
+            return [.. opened];
+        }
+        catch
+        {
+            opened.ForEach(o => o.Dispose());
+            throw;
+        }
+    }
+
+    /// <summary>Warns, before the long run, of an SAE that seems to be in the wrong place.</summary>
+    private string[] Doubts(Gemma2Model model, SaeTarget[] targets, TokenSet tokens)
+    {
+        List<string> doubts = [];
+        foreach (SaeTarget target in targets)
+        {
+            double? released = ReleaseDoubt.ReleasedL0(Path.Exists(target.Name) ? Path.GetFullPath(target.Name) : target.Name);
+            SiteFit used = SiteSearch.Used(model, target, tokens, cancellation: Cancellation);
+            if (!ReleaseDoubt.IsDoubtful(released, used.L0, used.ErrorRatio))
+                continue;
+            string sentence = ReleaseDoubt.Sentence(target.Name, released, used, SiteSearch.Run(model, target, tokens, cancellation: Cancellation))!;
+            Failure.WriteLine(Streams.Error, $"warning: {sentence}");
+            doubts.Add(sentence);
+        }
+
+        return [.. doubts];
+    }
+
+    private static HookPoint? Point(ParseResult parsed, Option<string?> option) => parsed.GetValue(option) is string text ? Parsing.Point(text, option.Name) : null;
+}

@@ -1,0 +1,88 @@
+using System.CommandLine;
+using System.Globalization;
+using KernelScope.Files;
+using KernelScope.Text;
+
+namespace KernelScope.Cli;
+
+/// <summary><c>tokenize</c>: a text to ids and pieces, or ids to a text; one, or a file of many.</summary>
+internal sealed class TokenizeCommand : Verb
+{
+    private readonly Argument<string?> _text = new("TEXT") { Description = "The text; '-' reads it from standard input. Nothing is put before it: no <bos>.", Arity = ArgumentArity.ZeroOrOne };
+    private readonly Option<string?> _file = new("--file") { Description = "The text is all of this file.", HelpName = "F" };
+    private readonly Option<string?> _decode = new("--decode") { Description = "Ids whose text is printed: 2,5,7.", HelpName = "IDS" };
+    private readonly Option<string?> _jsonl = new("--jsonl") { Description = "A file with a JSON object on each line, {\"text\": ...} or {\"ids\": [...]}; a line with ids and pieces, or with the text, comes out for each.", HelpName = "F" };
+
+    public TokenizeCommand(CommonOptions common, Surroundings surroundings) : base(
+        "tokenize",
+        "Shows the ids and pieces of a text, exactly as sentencepiece cuts it, or the text of some ids. --model may also be a tokenizer.model.",
+        "  kernelscope tokenize \"Let there be light.\"\n  kernelscope tokenize --decode 1715,476,872",
+        common,
+        surroundings)
+    {
+        Arguments.Add(_text);
+        Options.Add(_file);
+        Options.Add(_decode);
+        Options.Add(_jsonl);
+    }
+
+    protected override int Run(ParseResult parsed)
+    {
+        string? text = parsed.GetValue(_text), file = parsed.GetValue(_file), decode = parsed.GetValue(_decode), jsonl = parsed.GetValue(_jsonl);
+        int sources = new[] { text, file, decode, jsonl }.Count(s => s is not null);
+        if (sources != 1)
+            throw new UsageException(sources == 0 ? "a text is missing (or --file, --decode or --jsonl)." : "a text, --file, --decode and --jsonl exclude each other.");
+        long[] ids = decode is null ? [] : Parsing.TokenIds(decode, "--decode");
+        GemmaTokenizer tokenizer = Open(Common.ModelOf(parsed));
+        if (jsonl is not null)
+            new TokenizeLines(tokenizer, Streams, Cancellation).Run(jsonl);
+        else if (decode is not null)
+            Decode(parsed, tokenizer, ids);
+        else
+            Encode(parsed, tokenizer, file is not null ? StandardText.ReadFile(file) : text == "-" ? StandardText.Read(Streams) : text!);
+        return ExitCode.Done;
+    }
+
+    private static GemmaTokenizer Open(string model)
+    {
+        if (model == Demo.ModelName && !Directory.Exists(model))
+            return Demo.OpenTokenizer();
+        if (File.Exists(model))
+            return GemmaTokenizer.Open(model);
+        ModelFolder folder = ModelFolder.Resolve(model);
+        return folder.TokenizerPath is string path ? GemmaTokenizer.Open(path) : throw new WorkException($"{model}: the folder has no tokenizer.model.");
+    }
+
+    private void Encode(ParseResult parsed, GemmaTokenizer tokenizer, string text)
+    {
+        int[] ids = tokenizer.Encode(text);
+        if (Common.JsonOf(parsed))
+        {
+            JsonOutput.Write(Streams, new TokenizeResult(ids, [.. ids.Select(tokenizer.Piece)]));
+            return;
+        }
+
+        foreach (int id in ids)
+            Streams.Output.WriteLine($"{id.ToString(CultureInfo.InvariantCulture),7}  {Printable.Escape(tokenizer.Piece(id))}");
+    }
+
+    private void Decode(ParseResult parsed, GemmaTokenizer tokenizer, long[] ids)
+    {
+        string text = tokenizer.Decode(Narrow(ids, tokenizer));
+        if (Common.JsonOf(parsed))
+            JsonOutput.Write(Streams, new TextResult(text));
+        else
+            Streams.Output.WriteLine(Streams.OutputIsTerminal ? Printable.EscapeKeepingLines(text) : text);
+    }
+
+    private static int[] Narrow(long[] ids, GemmaTokenizer tokenizer)
+    {
+        foreach (long id in ids)
+        {
+            if (id < 0 || id >= tokenizer.PieceCount)
+                throw new WorkException($"token id {id} does not exist: this tokenizer has ids 0 to {tokenizer.PieceCount - 1}.");
+        }
+
+        return Array.ConvertAll(ids, id => (int)id);
+    }
+}

@@ -1,0 +1,52 @@
+using System.Globalization;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using KernelScope.Evaluation;
+using Spectre.Console;
+
+namespace KernelScope.Cli;
+
+/// <summary>An evaluation on standard output.</summary>
+internal static class EvalView
+{
+    private static readonly (string Label, string[] Path)[] Rows =
+    [
+        ("L0", ["L0"]), ("L0, median", ["L0_median"]), ("FVU", ["fvu"]), ("FVU, median", ["fvu_median"]), ("cosine", ["cosine"]), ("alive", ["alive"]),
+        ("CE clean", ["ce_clean", "default"]), ("CE spliced", ["splices", "sae/keep_bos", "ce", "default"]), ("delta loss", ["splices", "sae/keep_bos", "delta", "default"]),
+        ("KL", ["splices", "sae/keep_bos", "kl"]), ("loss recovered", ["splices", "sae/keep_bos", "loss_recovered", "default"]),
+    ];
+
+    /// <summary>For people: the main numbers, with their intervals.</summary>
+    public static void Print(Streams streams, EvaluationResult result)
+    {
+        IAnsiConsole console = Terminal.Open(streams);
+        console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Tokens.Count:N0} sequences of up to {result.Tokens.Length:N0} tokens; {result.Counts["act_mask"]:N0} positions count"));
+        var table = new Table().NoBorder();
+        table.AddColumn("");
+        foreach (SaeResult sae in result.Saes)
+            table.AddColumn(new TableColumn(new Paragraph($"{Printable.Escape(sae.Name)} at {sae.Site}")));
+        foreach ((string label, string[] path) in Rows)
+            table.AddRow([new Paragraph(label), .. result.Saes.Select(s => new Paragraph(Cell(s, path)))]);
+        console.Write(table);
+    }
+
+    /// <summary>For programs: one JSON document.</summary>
+    public static void WriteJson(Streams streams, EvaluationResult result, string model)
+    {
+        streams.Output.Flush();
+        using (var json = new Utf8JsonWriter(streams.OutputBytes, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+            EvaluationJson.Write(json, result, model);
+        streams.OutputBytes.Write("\n"u8);
+        streams.OutputBytes.Flush();
+    }
+
+    private static string Cell(SaeResult sae, string[] path)
+    {
+        string value = Number(sae.Metrics[path]);
+        return sae.ConfidenceLow.Paths.Any(p => p.SequenceEqual(path)) && double.IsFinite(sae.ConfidenceLow[path])
+            ? $"{value}  ({Number(sae.ConfidenceLow[path])} to {Number(sae.ConfidenceHigh[path])})"
+            : value;
+    }
+
+    private static string Number(double value) => double.IsFinite(value) ? value.ToString(Math.Abs(value) >= 100 ? "0.0" : "0.####", CultureInfo.InvariantCulture) : "not defined";
+}

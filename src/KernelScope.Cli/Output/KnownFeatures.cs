@@ -1,0 +1,38 @@
+using KernelScope.Devices;
+
+namespace KernelScope.Cli;
+
+/// <summary>A feature of which somebody has found out what it means, where it is strongest in a text.</summary>
+internal readonly record struct KnownFeature(int Index, string Meaning, int Position, float Activation);
+
+/// <summary>Watches a text go by for the features whose meaning is known: few are among a token's strongest, and they are the ones worth reading about.</summary>
+internal sealed class KnownFeatures(IReadOnlyDictionary<int, string> meanings)
+{
+    private readonly Dictionary<int, KnownFeature> _strongest = [];
+
+    /// <summary>The known features that are active somewhere, the strongest first.</summary>
+    public IReadOnlyList<KnownFeature> Seen => field ??= [.. _strongest.Values.OrderByDescending(f => f.Activation).ThenBy(f => f.Index)];
+
+    /// <summary>Looks at the codes of one token.</summary>
+    public void See(CodeList codes, int row, int position)
+    {
+        foreach ((int index, string meaning) in meanings)
+        {
+            float activation = codes.ValueOf(row, index);
+            if (activation > 0 && (!_strongest.TryGetValue(index, out KnownFeature known) || activation > known.Activation))
+                _strongest[index] = new KnownFeature(index, meaning, position, activation);
+        }
+    }
+
+    /// <summary>The place of a feature in <see cref="Seen"/>; null if it is not there.</summary>
+    public int? Rank(int feature)
+    {
+        for (int i = 0; i < Seen.Count; i++)
+        {
+            if (Seen[i].Index == feature)
+                return i;
+        }
+
+        return null;
+    }
+}

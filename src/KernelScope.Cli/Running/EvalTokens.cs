@@ -1,0 +1,35 @@
+using KernelScope.Evaluation;
+
+namespace KernelScope.Cli;
+
+/// <summary>What <c>eval</c> runs on.</summary>
+internal static class EvalTokens
+{
+    /// <summary>Tokens of a text unless --length says otherwise: as the sequences of SAEBench's published numbers.</summary>
+    private const int DefaultLength = 128;
+
+    /// <summary>Reads the one of the two files that was given.</summary>
+    public static TokenSet Read(string? textFile, string? tokensFile, int? length, string? specialIds, ModelFiles model)
+    {
+        if ((textFile is null) == (tokensFile is null))
+            throw new UsageException(textFile is null ? "what to evaluate on is missing: --text-file F or --tokens-file F.json." : "--text-file and --tokens-file were both given; one of them is evaluated on.");
+        if (length is not null && textFile is null)
+            throw new UsageException("--length cuts a text; the sequences of --tokens-file are taken as they are.");
+        int context = model.Config.ContextLength;
+        if (length > context)
+            throw new WorkException($"--length is {length}; the context of {model.Name} holds {context}.");
+        string path = textFile ?? tokensFile!;
+        int[][] sequences = textFile is null
+            ? TokenFiles.ReadJson(path)
+            : TokenFiles.ReadText(path, model.RequiredTokenizer, length ?? Math.Min(DefaultLength, context), model.Config);
+        int[]? special = specialIds is null ? null : Array.ConvertAll(Parsing.TokenIds(specialIds, "--special-ids"), id => (int)Math.Clamp(id, int.MinValue, int.MaxValue));
+        try
+        {
+            return TokenSet.Create(sequences, model.Config, special);
+        }
+        catch (ArgumentException e)
+        {
+            throw new WorkException($"{path}: {e.Message}");
+        }
+    }
+}

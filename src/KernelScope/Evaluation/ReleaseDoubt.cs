@@ -1,0 +1,87 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
+using KernelScope.Hooks;
+
+namespace KernelScope.Evaluation;
+
+/// <summary>How an SAE does somewhere.</summary>
+/// <param name="Site">Where it reads.</param>
+/// <param name="BeginsWithBos">Whether the texts began with BOS.</param>
+/// <param name="L0">Mean number of active features over positions that count.</param>
+/// <param name="ErrorRatio">Median over those positions of ‖y − ŷ‖²/‖y − ȳ‖²: below 1 where it reconstructs at all. The median, because a few tokens of some texts have activations so large that they decide FVU.</param>
+public readonly record struct SiteFit(HookPoint Site, bool BeginsWithBos, double L0, double ErrorRatio);
+
+/// <summary>
+/// Doubts whether an SAE is used where it belongs: an SAE at the wrong site still gives numbers. Compared are the L0 that its path names and the measured one, and whether it reconstructs better than the mean.
+/// </summary>
+public static partial class ReleaseDoubt
+{
+    /// <summary>An L0 this many times the released one, or this much less, is doubted. Texts differ: on web text the released SAEs of 2B lie between 0.9 and 2.3 times their labels (SAEBench's table).</summary>
+    public const double Factor = 3;
+
+    /// <summary>The L0 that a path names, <c>average_l0_71</c>; null if it names none.</summary>
+    public static double? ReleasedL0(string path)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        MatchCollection matches = Label().Matches(path);
+        return matches.Count == 0 ? null : double.Parse(matches[^1].Groups[1].ValueSpan, CultureInfo.InvariantCulture);
+    }
+
+    /// <summary>Whether a measurement is far from what was released.</summary>
+    public static bool IsDoubtful(double? releasedL0, double l0, double errorRatio) =>
+        !(errorRatio < 1) || l0 == 0 || (releasedL0 is double released && (l0 > released * Factor || l0 < released / Factor));
+
+    /// <summary>One sentence that says what is off and what usually causes it; null where nothing is.</summary>
+    /// <param name="name">The SAE.</param>
+    /// <param name="releasedL0">What its path says.</param>
+    /// <param name="used">How it does where it is used.</param>
+    /// <param name="tried">How it does elsewhere, from <see cref="SiteSearch"/>; may be empty.</param>
+    public static string? Sentence(string name, double? releasedL0, SiteFit used, IReadOnlyList<SiteFit> tried)
+    {
+        ArgumentNullException.ThrowIfNull(tried);
+        if (!IsDoubtful(releasedL0, used.L0, used.ErrorRatio))
+            return null;
+        string expected = releasedL0 is double released ? $" where its path says {Number(released)}" : "";
+        string reconstruction = used.ErrorRatio < 1 ? "" : $" and reconstructs worse than the mean activation does (median error ratio {Number(used.ErrorRatio)})";
+        return $"{name}: at {used.Site} it has L0 {Number(used.L0)}{expected}{reconstruction}; {Cause(releasedL0, used, tried)}.";
+    }
+
+    /// <summary>The best of several fits: it reconstructs, with an L0 close to the released one. Null if none does better than the one in use by a clear margin.</summary>
+    public static SiteFit? Best(double? releasedL0, SiteFit used, IReadOnlyList<SiteFit> tried)
+    {
+        ArgumentNullException.ThrowIfNull(tried);
+        SiteFit best = tried.Append(used).MinBy(fit => Distance(releasedL0, fit));
+        // Half a unit: an L0 nearer by a factor of 1.6, or an error ratio smaller by as much.
+        return best != used && Distance(releasedL0, best) < Distance(releasedL0, used) - 0.5 && best.ErrorRatio < 1 ? best : null;
+    }
+
+    /// <summary>|ln(L0/released)| + ln(error ratio): what is least is best.</summary>
+    private static double Distance(double? released, SiteFit fit) =>
+        fit.L0 == 0 || double.IsNaN(fit.ErrorRatio) ? double.PositiveInfinity : (released is double l0 ? Math.Abs(Math.Log(fit.L0 / l0)) : 0) + Math.Log(Math.Max(fit.ErrorRatio, 1e-6));
+
+    private static string Cause(double? releasedL0, SiteFit used, IReadOnlyList<SiteFit> tried)
+    {
+        if (Best(releasedL0, used, tried) is SiteFit best)
+        {
+            string where = best.Site == used.Site ? "" : $" at {best.Site}";
+            string bos = best.BeginsWithBos == used.BeginsWithBos ? "" : best.BeginsWithBos ? " when the text begins with BOS" : " when the text has no BOS";
+            return $"it fits better{where}{bos} (L0 {Number(best.L0)}, median error ratio {Number(best.ErrorRatio)})";
+        }
+
+        if (!used.BeginsWithBos)
+            return "the texts do not begin with BOS, as those that it was trained on did";
+        return used.Site.Site switch
+        {
+            Site.MlpOut => $"this is usually the raw mlp_out instead of mlp_out_post.{used.Site.Layer}",
+            Site.AttnOut => $"this is usually the raw attn_out instead of attn_out_post.{used.Site.Layer}",
+            Site.MlpIn => $"this is usually mlp_in with its gain instead of mlp_in_unit.{used.Site.Layer}",
+            _ => "this is usually a wrong layer, another model (its instruction-tuned sibling, or another size of the same width), or text unlike what it was trained on",
+        };
+    }
+
+    private static string Number(double value) => value.ToString(value is < 10 and not 0 ? "0.##" : "0", CultureInfo.InvariantCulture);
+
+    // average_l0_71 in Gemma Scope's folders; l0_71 in names such as the demo's.
+    [GeneratedRegex(@"(?<![a-z0-9])l0_([0-9]{1,6})(?![0-9])")]
+    private static partial Regex Label();
+}

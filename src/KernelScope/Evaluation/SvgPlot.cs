@@ -1,0 +1,187 @@
+using System.Globalization;
+using System.Text;
+
+namespace KernelScope.Evaluation;
+
+/// <summary>One set of points of a plot.</summary>
+/// <param name="Name">What the legend calls it.</param>
+/// <param name="X">Abscissas.</param>
+/// <param name="Y">Ordinates; NaN leaves a gap.</param>
+internal sealed record Series(string Name, IReadOnlyList<double> X, IReadOnlyList<double> Y);
+
+/// <summary>How a series is drawn.</summary>
+internal enum Mark
+{
+    Line,
+    Points,
+    Bars,
+}
+
+/// <summary>A plot as inline SVG: axes with ticks at round numbers, colours from the page's style sheet, a text for every mark that is pointed at.</summary>
+internal sealed class SvgPlot(string title, string xLabel, string yLabel)
+{
+    private const int Width = 560;
+    private const int Height = 300;
+    private const int Left = 64;
+    private const int Right = 16;
+    private const int Top = 14;
+    private const int Bottom = 44;
+    private const int Colours = 8;
+
+    private readonly List<(Series Series, Mark Mark, IReadOnlyList<double>? Low, IReadOnlyList<double>? High)> _series = [];
+
+    /// <summary>Whether the x axis is logarithmic.</summary>
+    public bool LogX { get; init; }
+
+    /// <summary>Whether the y axis begins at 0.</summary>
+    public bool FromZero { get; init; } = true;
+
+    /// <summary>Adds a series, with the ends of intervals around its points if there are any.</summary>
+    public void Add(Series series, Mark mark, IReadOnlyList<double>? low = null, IReadOnlyList<double>? high = null) => _series.Add((series, mark, low, high));
+
+    /// <summary>The figure.</summary>
+    public string Draw()
+    {
+        double[] xs = [.. _series.SelectMany(s => s.Series.X).Where(double.IsFinite)];
+        double[] ys = [.. _series.SelectMany(s => s.Series.Y.Concat(s.Low ?? []).Concat(s.High ?? [])).Where(double.IsFinite)];
+        if (xs.Length == 0 || ys.Length == 0)
+            return "";
+        Axis x = new(Extent(xs, LogX, false), LogX, Left, Width - Right), y = new(Extent(ys, false, FromZero), false, Height - Bottom, Top);
+        var svg = new StringBuilder();
+        svg.Append(CultureInfo.InvariantCulture, $"<figure><figcaption>{Html.Escape(title)}</figcaption><svg viewBox=\"0 0 {Width} {Height}\" role=\"img\" aria-label=\"{Html.Escape(title)}\">");
+        DrawAxes(svg, x, y);
+        for (int i = 0; i < _series.Count; i++)
+            DrawSeries(svg, i, x, y);
+        svg.Append("</svg>");
+        if (_series.Count > 1 && _series[0].Mark != Mark.Points)
+            DrawLegend(svg);
+        return svg.Append("</figure>").ToString();
+    }
+
+    private static (double Low, double High) Extent(double[] values, bool log, bool fromZero)
+    {
+        double low = values.Min(), high = values.Max();
+        if (log)
+            return (low / 1.25, high * 1.25);
+        if (fromZero)
+            (low, high) = (Math.Min(0, low), Math.Max(0, high));
+        double margin = high > low ? 0.04 * (high - low) : Math.Max(1e-9, Math.Abs(high) * 0.1);
+        return (low == 0 && fromZero ? 0 : low - margin, high + margin);
+    }
+
+    private void DrawAxes(StringBuilder svg, Axis x, Axis y)
+    {
+        foreach ((double value, string label) in x.Ticks())
+            svg.Append(CultureInfo.InvariantCulture, $"<line class=\"grid\" x1=\"{x.At(value):0.#}\" x2=\"{x.At(value):0.#}\" y1=\"{Top}\" y2=\"{Height - Bottom}\"/><text x=\"{x.At(value):0.#}\" y=\"{Height - Bottom + 16}\" text-anchor=\"middle\">{label}</text>");
+        foreach ((double value, string label) in y.Ticks())
+            svg.Append(CultureInfo.InvariantCulture, $"<line class=\"grid\" x1=\"{Left}\" x2=\"{Width - Right}\" y1=\"{y.At(value):0.#}\" y2=\"{y.At(value):0.#}\"/><text x=\"{Left - 7}\" y=\"{y.At(value) + 4:0.#}\" text-anchor=\"end\">{label}</text>");
+        svg.Append(CultureInfo.InvariantCulture, $"<text class=\"label\" x=\"{(Left + Width - Right) / 2}\" y=\"{Height - 6}\" text-anchor=\"middle\">{Html.Escape(xLabel)}</text>");
+        svg.Append(CultureInfo.InvariantCulture, $"<text class=\"label\" transform=\"translate(14 {(Top + Height - Bottom) / 2}) rotate(-90)\" text-anchor=\"middle\">{Html.Escape(yLabel)}</text>");
+    }
+
+    private void DrawSeries(StringBuilder svg, int index, Axis x, Axis y)
+    {
+        (Series series, Mark mark, IReadOnlyList<double>? low, IReadOnlyList<double>? high) = _series[index];
+        string colour = $"c{index % Colours}";
+        switch (mark)
+        {
+            case Mark.Line:
+                DrawLine(svg, series, colour, x, y);
+                break;
+            case Mark.Bars:
+                DrawBars(svg, series, colour, index, x, y);
+                break;
+            default:
+                for (int i = 0; i < series.X.Count; i++)
+                {
+                    if (low is not null && double.IsFinite(low[i]) && double.IsFinite(high![i]))
+                        svg.Append(CultureInfo.InvariantCulture, $"<line class=\"{colour} stroke\" x1=\"{x.At(series.X[i]):0.#}\" x2=\"{x.At(series.X[i]):0.#}\" y1=\"{y.At(low[i]):0.#}\" y2=\"{y.At(high[i]):0.#}\"/>");
+                    svg.Append(CultureInfo.InvariantCulture, $"<circle class=\"{colour} fill\" cx=\"{x.At(series.X[i]):0.#}\" cy=\"{y.At(series.Y[i]):0.#}\" r=\"4.5\"><title>{Html.Escape(series.Name)}: {Html.Number(series.X[i])}, {Html.Number(series.Y[i])}</title></circle>");
+                    svg.Append(CultureInfo.InvariantCulture, $"<text class=\"mark\" x=\"{x.At(series.X[i]) + 8:0.#}\" y=\"{y.At(series.Y[i]) - 6:0.#}\">{Html.Escape(series.Name)}</text>");
+                }
+
+                break;
+        }
+    }
+
+    private static void DrawLine(StringBuilder svg, Series series, string colour, Axis x, Axis y)
+    {
+        var path = new StringBuilder();
+        bool pen = false;
+        for (int i = 0; i < series.X.Count; i++)
+        {
+            bool there = double.IsFinite(series.Y[i]);
+            if (there)
+                path.Append(CultureInfo.InvariantCulture, $"{(pen ? 'L' : 'M')}{x.At(series.X[i]):0.#} {y.At(series.Y[i]):0.#}");
+            pen = there;
+        }
+
+        svg.Append(CultureInfo.InvariantCulture, $"<path class=\"{colour} stroke\" d=\"{path}\"><title>{Html.Escape(series.Name)}</title></path>");
+    }
+
+    private void DrawBars(StringBuilder svg, Series series, string colour, int index, Axis x, Axis y)
+    {
+        double step = series.X.Count > 1 ? x.At(series.X[1]) - x.At(series.X[0]) : 10, width = 0.86 * step / _series.Count;
+        for (int i = 0; i < series.X.Count; i++)
+        {
+            if (series.Y[i] <= 0)
+                continue;
+            double at = x.At(series.X[i]) - (0.43 * step) + (index * width);
+            svg.Append(CultureInfo.InvariantCulture, $"<rect class=\"{colour} fill\" x=\"{at:0.#}\" width=\"{width:0.##}\" y=\"{y.At(series.Y[i]):0.#}\" height=\"{y.At(0) - y.At(series.Y[i]):0.#}\"><title>{Html.Escape(series.Name)}: {Html.Number(series.Y[i])} at {Html.Number(series.X[i])}</title></rect>");
+        }
+    }
+
+    private void DrawLegend(StringBuilder svg)
+    {
+        svg.Append("<p class=\"legend\">");
+        for (int i = 0; i < _series.Count; i++)
+            svg.Append(CultureInfo.InvariantCulture, $"<span><i class=\"c{i % Colours}\"></i>{Html.Escape(_series[i].Series.Name)}</span>");
+        svg.Append("</p>");
+    }
+
+    /// <summary>Values to coordinates.</summary>
+    private readonly record struct Axis((double Low, double High) Extent, bool Log, double From, double To)
+    {
+        public double At(double value)
+        {
+            (double low, double high) = Log ? (Math.Log10(Extent.Low), Math.Log10(Extent.High)) : Extent;
+            return From + ((To - From) * ((Log ? Math.Log10(value) : value) - low) / (high - low));
+        }
+
+        /// <summary>Round numbers: 1, 2, 5 and their tenfolds.</summary>
+        public IEnumerable<(double Value, string Label)> Ticks()
+        {
+            if (Log)
+            {
+                for (double decade = Math.Pow(10, Math.Floor(Math.Log10(Extent.Low))); decade <= Extent.High; decade *= 10)
+                {
+                    foreach (double value in (double[])[decade, 2 * decade, 5 * decade])
+                    {
+                        if (value >= Extent.Low && value <= Extent.High)
+                            yield return (value, Html.Number(value));
+                    }
+                }
+
+                yield break;
+            }
+
+            double raw = (Extent.High - Extent.Low) / 6, power = Math.Pow(10, Math.Floor(Math.Log10(raw)));
+            double step = power * ((raw / power) switch { < 1.5 => 1, < 3.5 => 2, < 7.5 => 5, _ => 10 });
+            for (double k = Math.Ceiling(Extent.Low / step); k * step <= Extent.High; k++)
+                yield return (k * step, Html.Number(k * step));
+        }
+    }
+}
+
+/// <summary>Text that is safe in HTML.</summary>
+internal static class Html
+{
+    /// <summary>Names and paths come from strangers.</summary>
+    public static string Escape(string text) => System.Net.WebUtility.HtmlEncode(text);
+
+    /// <summary>Four significant digits; a dash where there is no number.</summary>
+    public static string Number(double value) => !double.IsFinite(value) ? "–"
+        : value == 0 ? "0"
+        : Math.Abs(value) is >= 1e5 or < 1e-4 ? value.ToString("0.###e0", CultureInfo.InvariantCulture)
+        : ((double)(decimal)Math.Round(value, Math.Clamp(3 - (int)Math.Floor(Math.Log10(Math.Abs(value))), 0, 12))).ToString("0.############", CultureInfo.InvariantCulture);
+}

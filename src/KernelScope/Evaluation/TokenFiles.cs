@@ -1,0 +1,70 @@
+using System.Text.Json;
+using KernelScope.Files;
+using KernelScope.Model;
+using KernelScope.Text;
+
+namespace KernelScope.Evaluation;
+
+/// <summary>Reads what an evaluation runs on.</summary>
+public static class TokenFiles
+{
+    // 2 GB of text is half a billion tokens: weeks of evaluation.
+    private const int MaxLength = int.MaxValue - 64;
+
+    /// <summary>Token lists from JSON: a list of lists of ids, or an object with such a list under <c>sequences</c>.</summary>
+    /// <exception cref="InvalidDataException">It is something else; the message says where.</exception>
+    public static int[][] ReadJson(string path)
+    {
+        byte[] bytes = RawFile.ReadAll(path, MaxLength);
+        JsonText.RequireUtf8(bytes, path);
+        try
+        {
+            using var document = JsonDocument.Parse(bytes, new JsonDocumentOptions { MaxDepth = JsonText.MaxDepth, AllowDuplicateProperties = false });
+            JsonElement list = document.RootElement;
+            if (list.ValueKind == JsonValueKind.Object && !list.TryGetProperty("sequences", out list))
+                throw BadFile.Of(path, "the object has no 'sequences'; a list of lists of token ids was expected there.");
+            if (list.ValueKind != JsonValueKind.Array)
+                throw BadFile.Of(path, $"the sequences are {JsonText.Kind(list)}; a list of lists of token ids was expected.");
+            return [.. list.EnumerateArray().Select((sequence, b) => Ids(sequence, b, path))];
+        }
+        catch (JsonException e)
+        {
+            throw JsonText.NotJson(path, e);
+        }
+    }
+
+    /// <summary>A UTF-8 text, cut into sequences: BOS, then <paramref name="length"/> − 1 tokens each; the last is shorter.</summary>
+    /// <exception cref="InvalidDataException">It cannot be read, or is no UTF-8.</exception>
+    public static int[][] ReadText(string path, GemmaTokenizer tokenizer, int length, Gemma2Config config)
+    {
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        ArgumentNullException.ThrowIfNull(config);
+        ArgumentOutOfRangeException.ThrowIfLessThan(length, 2);
+        byte[] bytes = RawFile.ReadAll(path, MaxLength);
+        if (!System.Text.Unicode.Utf8.IsValid(bytes))
+            throw BadFile.Of(path, "the text is not valid UTF-8.");
+        var ids = new List<int>();
+        // The mark that some editors put before UTF-8 is no text.
+        ReadOnlySpan<byte> text = bytes.AsSpan().StartsWith((ReadOnlySpan<byte>)[0xEF, 0xBB, 0xBF]) ? bytes.AsSpan(3) : bytes;
+        tokenizer.Encode(System.Text.Encoding.UTF8.GetString(text), ids);
+        if (ids.Count == 0)
+            throw BadFile.Of(path, "the text is empty.");
+        return [.. ids.Chunk(length - 1).Select(chunk => (int[])[config.BosId, .. chunk])];
+    }
+
+    private static int[] Ids(JsonElement sequence, int b, string path)
+    {
+        if (sequence.ValueKind != JsonValueKind.Array)
+            throw BadFile.Of(path, $"sequence {b} is {JsonText.Kind(sequence)}; a list of token ids was expected.");
+        int[] ids = new int[sequence.GetArrayLength()];
+        int t = 0;
+        foreach (JsonElement id in sequence.EnumerateArray())
+        {
+            if (id.ValueKind != JsonValueKind.Number || !id.TryGetInt32(out ids[t]))
+                throw BadFile.Of(path, $"sequence {b}, position {t}: {JsonText.Kind(id)} is no token id.");
+            t++;
+        }
+
+        return ids;
+    }
+}

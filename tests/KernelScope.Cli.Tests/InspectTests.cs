@@ -1,0 +1,67 @@
+using System.IO.Compression;
+using System.Text.Json;
+
+namespace KernelScope.Cli.Tests;
+
+/// <summary><c>inspect</c> and <c>doctor</c>.</summary>
+public sealed class InspectTests
+{
+    [Fact]
+    public void All_hostile_files_get_their_verdict_in_one_run()
+    {
+        using var folder = new TempFolder();
+        ZipFile.ExtractToDirectory(Fixtures.Path("hostile", "hostile.zip"), folder.Path);
+        JsonElement[] cases = [.. File.ReadLines(folder.At("cases.jsonl")).Select(line => JsonElement.Parse(line))];
+        // Two kinds of cases need links and empty folders, which an archive cannot hold; the readers' own tests make them.
+        cases = [.. cases.Where(c => !c.TryGetProperty("links", out _) && Path.Exists(folder.At(c.GetProperty("file").GetString()!)))];
+        Assert.True(cases.Length > 300, $"{cases.Length} cases");
+        Outcome outcome = Program.Run(["inspect", "--json", .. cases.Select(c => folder.At(c.GetProperty("file").GetString()!))]);
+        Assert.Equal((1, ""), (outcome.ExitCode, outcome.Error));
+        JsonElement[] results = [.. JsonElement.Parse(outcome.Output).EnumerateArray()];
+        Assert.Equal(cases.Length, results.Length);
+        foreach ((JsonElement expected, JsonElement result) in cases.Zip(results))
+        {
+            string file = expected.GetProperty("file").GetString()!, verdict = expected.GetProperty("expect").GetString()!;
+            Assert.Equal(folder.At(file), result.GetProperty("path").GetString());
+            if (verdict != "either")
+                Assert.True(result.GetProperty("ok").GetBoolean() == (verdict == "ok"), $"{file}: {result}");
+            Assert.Equal(result.GetProperty("ok").GetBoolean(), result.GetProperty("error").ValueKind == JsonValueKind.Null);
+        }
+    }
+
+    [Fact]
+    public void Tensors_are_listed_with_types_shapes_and_ranges()
+    {
+        string model = Path.Combine(Fixtures.DemoModel, "model.safetensors");
+        JsonElement file = Program.Json("inspect", model, "--ranges")[0];
+        Assert.True(file.GetProperty("ok").GetBoolean());
+        Assert.Equal("safetensors", file.GetProperty("format").GetString());
+        JsonElement embedding = file.GetProperty("tensors").EnumerateArray().Single(t => t.GetProperty("name").GetString() == "model.embed_tokens.weight");
+        Assert.Equal("BF16", embedding.GetProperty("dtype").GetString());
+        Assert.Equal([4096, 224], embedding.Ints("shape"));
+        Assert.True(embedding.GetProperty("range").GetProperty("min").GetDouble() < 0);
+        Assert.Contains("BF16  [4096, 224]", Program.Run("inspect", model).Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Several_paths_are_answered_and_one_bad_one_makes_it_fail()
+    {
+        Outcome outcome = Program.Run("inspect", Fixtures.DemoModel, "/no/such/path");
+        Assert.Contains("model", outcome.Output, StringComparison.Ordinal);
+        outcome.AssertFailed(1, "/no/such/path");
+    }
+
+    [Fact]
+    public void Doctor_says_what_there_is_and_what_would_run()
+    {
+        JsonElement result = Program.Json("doctor", "--sae", "res.3.2k.l0_19");
+        Assert.Equal(Environment.ProcessorCount, result.GetProperty("cores").GetInt32());
+        Assert.True(result.GetProperty("memory").GetProperty("available_bytes").GetInt64() > 0);
+        Assert.Contains(result.GetProperty("devices").EnumerateArray(), d => d.GetProperty("name").GetString() == "cpu" && d.GetProperty("ok").GetBoolean());
+        Assert.Equal(11_143_360, result.GetProperty("model").GetProperty("weight_bytes").GetInt64());
+        Assert.Equal(3_687_296, result.GetProperty("sae").GetProperty("weight_bytes").GetInt64());
+        Outcome missing = Program.Run("doctor", "--model", "/no/such/model");
+        Assert.Equal(1, missing.ExitCode);
+        Assert.Contains("/no/such/model", missing.Output, StringComparison.Ordinal);
+    }
+}

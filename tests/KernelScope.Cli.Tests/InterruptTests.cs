@@ -1,0 +1,49 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+
+namespace KernelScope.Cli.Tests;
+
+/// <summary>Ctrl+C and termination end a run without a half-written file.</summary>
+public sealed partial class InterruptTests
+{
+    private const int SigInt = 2;
+    private const int SigTerm = 15;
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+
+    [Theory]
+    [InlineData(SigInt, 130)]
+    [InlineData(SigTerm, 143)]
+    public void A_signal_ends_generation(int signal, int exitCode)
+    {
+        if (!OperatingSystem.IsLinux())
+            return;
+        using Process process = Start("generate", "Once upon a time", "--ignore-eos", "--max-new-tokens", "500", "--device", "reference");
+        Assert.NotEqual(-1, process.StandardOutput.Read());
+        Assert.Equal(0, Kill(process.Id, signal));
+        Outcome outcome = Program.Finish(process);
+        outcome.AssertFailed(exitCode, "interrupted");
+    }
+
+    [Fact]
+    public void An_interrupted_run_leaves_no_file()
+    {
+        if (!OperatingSystem.IsLinux())
+            return;
+        using var folder = new TempFolder();
+        string ids = string.Join(',', Enumerable.Repeat(1715, 511).Prepend(2));
+        using Process process = Start("run", "--tokens", ids, "--capture", "all", "--out", folder.At("acts.npz"), "--device", "reference");
+        var watch = Stopwatch.StartNew();
+        while (folder.Files.Length == 0 && watch.Elapsed < Patience)
+            Thread.Sleep(5);
+        Assert.NotEmpty(folder.Files);
+        Assert.Equal(0, Kill(process.Id, SigInt));
+        Program.Finish(process).AssertFailed(130, "interrupted");
+        Assert.Empty(folder.Files);
+    }
+
+    /// <summary>A job that a shell starts in the background ignores SIGINT, and its children inherit that; env undoes it and then becomes the program.</summary>
+    private static Process Start(params string[] arguments) => Program.Start(new ProcessStartInfo("env", ["--default-signal=INT", Program.Host, "exec", Program.Assembly, .. arguments]));
+
+    [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
+    private static partial int Kill(int process, int signal);
+}
