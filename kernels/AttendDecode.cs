@@ -97,9 +97,12 @@ public static class AttendDecode
         int p = Ptx.Once(position[0] + Grid.IdxZ);
         int end = Ptx.Once(SplitEnd(p, window));
         long ring = Ptx.Once((long)(head / (headCount / kvHeadCount)) * capacity);
-        for (int j = SplitStart(p, window) + (Group.IdxX / KernelMath.WarpSize); j < end; j += Warps)
+        int j = Ptx.Once(SplitStart(p, window) + (Group.IdxX / KernelMath.WarpSize));
+        int slot = Ptx.Once(j % capacity), step = Ptx.Once(Warps % capacity);
+        for (; j < end; j += Warps)
         {
-            long at = Ptx.Once((ring + (j % capacity)) * headDim);
+            long at = Ptx.Once((ring + slot) * headDim);
+            slot = slot + step < capacity ? slot + step : slot + step - capacity;
             Float4 k0 = LoadScalars(keys, at, lane, headDim), k1 = LoadScalars(keys, at, lane + 128, headDim);
             Float4 v0 = LoadScalars(values, at, lane, headDim), v1 = LoadScalars(values, at, lane + 128, headDim);
             Add(ref first, Score(low, high, k0, k1, scale, cap), v0, v1);
@@ -147,9 +150,12 @@ public static class AttendDecode
         int p = Ptx.Once(position[0] + Grid.IdxZ);
         int end = Ptx.Once(SplitEnd(p, window));
         long ring = Ptx.Once((long)(head / (headCount / kvHeadCount)) * capacity);
-        for (int j = SplitStart(p, window) + (Group.IdxX / KernelMath.WarpSize); j < end; j += Warps)
+        int j = Ptx.Once(SplitStart(p, window) + (Group.IdxX / KernelMath.WarpSize));
+        int slot = Ptx.Once(j % capacity), step = Ptx.Once(Warps % capacity);
+        for (; j < end; j += Warps)
         {
-            long at = Ptx.Once((ring + (j % capacity)) * quads);
+            long at = Ptx.Once((ring + slot) * quads);
+            slot = slot + step < capacity ? slot + step : slot + step - capacity;
             Float4 k0 = LoadQuad(keys, at, lane, quads), k1 = LoadQuad(keys, at, lane + 32, quads);
             Float4 v0 = LoadQuad(values, at, lane, quads), v1 = LoadQuad(values, at, lane + 32, quads);
             Add(ref first, Score(low, high, k0, k1, scale, cap), v0, v1);

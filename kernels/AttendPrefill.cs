@@ -43,7 +43,7 @@ public struct Column8
 
 /// <summary>
 /// z = softmax(cap(scale·q·k))·v for many query rows: 32 queries of one head a group, over tiles of 32 keys, with the softmax kept running.
-/// Grid (⌈rows/32⌉, heads), group 256, static shared 46.6 KiB. Query position p = position + t sees keys j with p − window &lt; j ≤ p.
+/// Grid (⌈rows/32⌉, heads), group 256, static shared 45.9 KiB. Query position p = position + t sees keys j with p − window &lt; j ≤ p.
 /// </summary>
 /// <remarks>
 /// 4·d flops a query, head and visible key. Keys and values are read once for every 32 queries of a head, coalesced along the head.
@@ -188,12 +188,12 @@ public static class AttendPrefill
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void LoadKeys(ArrayView<float> keys, ArrayView<float> ks, long ring, int key, int end, int from, int headDim, int capacity)
     {
-        int i = Ptx.Once(Group.IdxX % Slice);
+        int i = Ptx.Once(Group.IdxX % Slice), first = Ptx.Once(key % capacity);
         for (int n = Group.IdxX / Slice; n < TileKeys; n += GroupSize / Slice)
         {
             float value = 0f;
             if (key + n < end && from + i < headDim)
-                value = keys[((ring + ((key + n) % capacity)) * headDim) + from + i];
+                value = keys[((ring + Slot(first, n, capacity)) * headDim) + from + i];
             ks[(n * KeyPitch) + i] = value;
         }
     }
@@ -256,13 +256,14 @@ public static class AttendPrefill
             Scale(ref c3, factors, row + 24);
         }
 
+        int first = Ptx.Once(key % capacity);
         for (int n = 0; n < TileKeys; n += 4)
         {
             Float4 v = default;
-            v.X = Value(values, ring, key + n, end, column, headDim, capacity);
-            v.Y = Value(values, ring, key + n + 1, end, column, headDim, capacity);
-            v.Z = Value(values, ring, key + n + 2, end, column, headDim, capacity);
-            v.W = Value(values, ring, key + n + 3, end, column, headDim, capacity);
+            v.X = Value(values, ring, first, key, n, end, column, headDim, capacity);
+            v.Y = Value(values, ring, first, key, n + 1, end, column, headDim, capacity);
+            v.Z = Value(values, ring, first, key, n + 2, end, column, headDim, capacity);
+            v.W = Value(values, ring, first, key, n + 3, end, column, headDim, capacity);
             int at = Ptx.Once(((row * ScorePitch) + n) / 4);
             AddColumn(ref c0, weights, at, v);
             if (THead.Max > 64)
@@ -278,13 +279,17 @@ public static class AttendPrefill
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Value(ArrayView<float> values, long ring, int key, int end, int column, int headDim, int capacity)
+    private static float Value(ArrayView<float> values, long ring, int first, int key, int n, int end, int column, int headDim, int capacity)
     {
         float value = 0f;
-        if (key < end && column < headDim)
-            value = values[((ring + (key % capacity)) * headDim) + column];
+        if (key + n < end && column < headDim)
+            value = values[((ring + Slot(first, n, capacity)) * headDim) + column];
         return value;
     }
+
+    // The slot of the n-th key behind the one in slot 'first': keys that are read are never more than the ring holds.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int Slot(int first, int n, int capacity) => first + n < capacity ? first + n : first + n - capacity;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Scale(ref Column8 c, ArrayView<float> factors, int row)

@@ -87,6 +87,7 @@ public static class Catalog
             ("add_scaled", nameof(Elementwise.AddScaled)),
             ("apply_gain", nameof(Elementwise.ApplyGain)),
             ("softcap", nameof(Elementwise.Softcap)),
+            ("round_to_bf16", nameof(Elementwise.RoundToBFloat16)),
             ("gelu_multiply", nameof(Elementwise.GeluMultiply)),
         }.Select(e => Plain(e.Item1, "elementwise", typeof(Elementwise), e.Item2, Elementwise.GroupSize, "rows, ceil(columns/256)"));
 

@@ -46,6 +46,20 @@ public static class Elementwise
     }
 
     /// <summary>
+    /// y = x rounded to the nearest even bfloat16, still float32: what the fast precision multiplies, for the products that are not made on tensor cores.
+    /// </summary>
+    public static void RoundToBFloat16(ArrayView<float> x, ArrayView<float> destination, int columns, int xStride, int stride)
+    {
+        int j = (Grid.IdxY * GroupSize) + Group.IdxX;
+        if (j >= columns)
+            return;
+        float value = x[((long)Grid.IdxX * xStride) + j];
+        uint bits = Interop.FloatAsInt(value);
+        bits = (bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
+        destination[((long)Grid.IdxX * stride) + j] = float.IsNaN(value) ? value : Interop.IntAsFloat(bits);
+    }
+
+    /// <summary>
     /// h = gelu(gate) ⊙ up for a row that holds the <paramref name="columns"/> gate values, then as many up values: the plain form of the gated products.
     /// </summary>
     public static void GeluMultiply(ArrayView<float> gateUp, ArrayView<float> destination, int columns, int gateUpStride, int stride)

@@ -210,14 +210,22 @@ public static class GemmTensor
         CopyPiece w1 = WeightPiece<TOperand>(Group.IdxX + GroupSize, first, upOffset, outputs, columns);
         Copy<TOperand>(x, weight, shared, 0, 0, x0, x1, w0, w1);
         Copy<TOperand>(x, weight, shared, 1, 1, x0, x1, w0, w1);
+        // Where this lane's fragments begin in a stage: inputs 0, 8, 16 and 24 of a slice.
+        int row = Ptx.Once((Group.IdxX / 128 * 32) + ((Group.IdxX & 31) >> 2)), lane = Ptx.Once(Group.IdxX & 31);
+        int xa = Ptx.Once(TensorFragments.PairAt(row, 0, lane)), xb = Ptx.Once(TensorFragments.PairAt(row, 8, lane));
+        int xc = Ptx.Once(TensorFragments.PairAt(row, 16, lane)), xd = Ptx.Once(TensorFragments.PairAt(row, 24, lane));
+        int column = Ptx.Once(WarpColumn<TOperand>());
+        int wa = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 0, lane)), wb = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 8, lane));
+        int wc = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 16, lane)), wd = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 24, lane));
         int stage = 0;
         for (int s = 0; s < slices; s++)
         {
             Ptx.WaitForAllCopiesButOne();
             Group.Barrier();
             Copy<TOperand>(x, weight, shared, stage == 0 ? 2 : stage - 1, s + 2, x0, x1, w0, w1);
-            MultiplySlice<TOperand>(shared, stage, 0, ref tile);
-            MultiplySlice<TOperand>(shared, stage, 16, ref tile);
+            int at = Ptx.Once(stage * StageWords);
+            MultiplySlice<TOperand>(shared, at + xa, at + xb, at + wa, at + wb, ref tile);
+            MultiplySlice<TOperand>(shared, at + xc, at + xd, at + wc, at + wd, ref tile);
             stage = stage == 2 ? 0 : stage + 1;
         }
 
@@ -295,26 +303,22 @@ public static class GemmTensor
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static int HalfPlace(int row, int piece) => (row * 16) + ((piece ^ ((row >> 1) & 3)) * 4);
 
+    // 16 inputs of a slice, the first half of them at words x0 and w0 of this lane, the second at x1 and w1.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void MultiplySlice<TOperand>(ArrayView<uint> shared, int stage, int input, ref WarpTile tile)
+    private static void MultiplySlice<TOperand>(ArrayView<uint> shared, int x0, int x1, int w0, int w1, ref WarpTile tile)
         where TOperand : struct, ITensorOperand
     {
-        ArrayView<float> values = shared.Cast<float>();
-        int lane = Ptx.Once(Group.IdxX & 31);
-        int from = Ptx.Once(stage * StageWords);
-        int row = Ptx.Once((Group.IdxX / 128 * 32) + (lane / 4));
-        XFragment m0 = TensorFragments.LoadX<TOperand>(values, from, row, input, lane);
-        XFragment m1 = TensorFragments.LoadX<TOperand>(values, from, row + 16, input, lane);
-        int column = Ptx.Once(WarpColumn<TOperand>());
-        from = Ptx.Once(from + WeightWords);
-        TOperand.LoadPair(shared, from, column, input, lane, out WFragment n0, out WFragment n1);
+        XFragment m0 = TensorFragments.LoadX<TOperand>(shared, x0, x1);
+        XFragment m1 = TensorFragments.LoadX<TOperand>(shared, x0 + (16 * Slice), x1 + (16 * Slice));
+        TOperand.LoadPair(shared, w0, w1, out WFragment n0, out WFragment n1);
         tile.M0N0 = TOperand.MultiplyAdd(tile.M0N0, m0, n0);
         tile.M1N0 = TOperand.MultiplyAdd(tile.M1N0, m1, n0);
         tile.M0N1 = TOperand.MultiplyAdd(tile.M0N1, m0, n1);
         tile.M1N1 = TOperand.MultiplyAdd(tile.M1N1, m1, n1);
         if (TOperand.ColumnBlocks > 2)
         {
-            TOperand.LoadPair(shared, from, column + 16, input, lane, out WFragment n2, out WFragment n3);
+            int sixteen = 16 * Slice / TOperand.WeightsInWord;
+            TOperand.LoadPair(shared, w0 + sixteen, w1 + sixteen, out WFragment n2, out WFragment n3);
             tile.M0N2 = TOperand.MultiplyAdd(tile.M0N2, m0, n2);
             tile.M1N2 = TOperand.MultiplyAdd(tile.M1N2, m1, n2);
             tile.M0N3 = TOperand.MultiplyAdd(tile.M0N3, m0, n3);

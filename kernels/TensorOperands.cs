@@ -18,8 +18,11 @@ public interface ITensorOperand
     /// <summary>Terms that x is split into: 3 in exact, 1 in fast.</summary>
     static abstract int Terms { get; }
 
-    /// <summary>Two neighbouring 16 × 8 blocks of Wᵀ: columns <paramref name="column"/> … + 15 of the tile, 16 inputs from <paramref name="input"/> on.</summary>
-    static abstract void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second);
+    /// <summary>The word of a tile of weights where a lane's part of column block <paramref name="column"/> begins, for 8 inputs from <paramref name="input"/> on.</summary>
+    static abstract int FragmentAt(int column, int input, int lane);
+
+    /// <summary>Two neighbouring 16 × 8 blocks of Wᵀ; words <paramref name="first8"/> and <paramref name="second8"/> are where the lane's part begins for inputs 0 and 8.</summary>
+    static abstract void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second);
 
     /// <summary>
     /// sum + x·w over the terms that count, the smallest first. Exact: the products of 16 inputs are summed from zero on the tensor cores, which cut sums off, and
@@ -31,26 +34,25 @@ public interface ITensorOperand
 /// <summary>Loading and splitting, shared by the operands.</summary>
 public static class TensorFragments
 {
-    /// <summary>The 16 × 16 block of x from row <paramref name="row"/> (the lane's first row) and input <paramref name="input"/> on, split.</summary>
+    /// <summary>Words of eight rows of a slice of float32.</summary>
+    public const int EightRows = 8 * 32;
+
+    /// <summary>A 16 × 16 block of x, split; words <paramref name="first8"/> and <paramref name="second8"/> are where the lane's pairs lie for inputs 0 and 8.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static XFragment LoadX<TOperand>(ArrayView<float> shared, int from, int row, int input, int lane)
+    public static XFragment LoadX<TOperand>(ArrayView<uint> shared, int first8, int second8)
         where TOperand : struct, ITensorOperand
     {
         XFragment x = default;
-        Split<TOperand>(LoadPair(shared, from, row, input, lane), out x.High.X, out x.Middle.X, out x.Low.X);
-        Split<TOperand>(LoadPair(shared, from, row + 8, input, lane), out x.High.Y, out x.Middle.Y, out x.Low.Y);
-        Split<TOperand>(LoadPair(shared, from, row, input + 8, lane), out x.High.Z, out x.Middle.Z, out x.Low.Z);
-        Split<TOperand>(LoadPair(shared, from, row + 8, input + 8, lane), out x.High.W, out x.Middle.W, out x.Low.W);
+        Split<TOperand>(LoadPair(shared, first8), out x.High.X, out x.Middle.X, out x.Low.X);
+        Split<TOperand>(LoadPair(shared, first8 + EightRows), out x.High.Y, out x.Middle.Y, out x.Low.Y);
+        Split<TOperand>(LoadPair(shared, second8), out x.High.Z, out x.Middle.Z, out x.Low.Z);
+        Split<TOperand>(LoadPair(shared, second8 + EightRows), out x.High.W, out x.Middle.W, out x.Low.W);
         return x;
     }
 
-    /// <summary>Values 2·(lane mod 4) and the next of 8 from input <paramref name="input"/> on of a row of float32.</summary>
+    /// <summary>The word of values 2·(lane mod 4) and the next of 8 from <paramref name="input"/> on, in a row of a slice of float32.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Float2 LoadPair(ArrayView<float> shared, int from, int row, int input, int lane)
-    {
-        int at = GemmTensor.Place(row, (input / 4) + ((lane & 3) >> 1)) + ((lane & 1) * 2);
-        return Ptx.LoadShared2(ref shared[from + at]);
-    }
+    public static int PairAt(int row, int input, int lane) => GemmTensor.Place(row, (input / 4) + ((lane & 3) >> 1)) + ((lane & 1) * 2);
 
     /// <summary>
     /// Each value v as high + middle + low in bfloat16. A rounding to 8 bits leaves a difference that float32 holds exactly, so the third term has no error.
@@ -70,30 +72,32 @@ public static class TensorFragments
         }
     }
 
-    /// <summary>Two neighbouring 16 × 8 blocks of 2-byte weights as they are stored: words X, Y of the first, Z, W of the second.</summary>
+    /// <summary>The word that lane l names to <see cref="Ptx.LoadMatrices"/>: row l mod 8 of matrices (block 0, inputs 0–7), (block 0, 8–15), (block 1, 0–7), (block 1, 8–15).</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Words4 LoadHalfPair(ArrayView<uint> shared, int from, int column, int input, int lane)
-    {
-        int row = column + (lane / 16 * 8) + (lane & 7);
-        return Ptx.LoadMatrices(ref shared[from + GemmTensor.HalfPlace(row, (input / 8) + ((lane >> 3) & 1))]);
-    }
+    public static int HalfMatrixAt(int column, int input, int lane) =>
+        GemmTensor.HalfPlace(column + (lane / 16 * 8) + (lane & 7), (input / 8) + ((lane >> 3) & 1));
 
-    /// <summary>Two neighbouring 16 × 8 blocks of float32 weights, split.</summary>
+    /// <summary>A 16 × 8 block of float32 weights, split.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static WFragment LoadFloat<TOperand>(ArrayView<uint> shared, int from, int column, int input, int lane)
+    public static WFragment LoadFloat<TOperand>(ArrayView<uint> shared, int first8, int second8)
         where TOperand : struct, ITensorOperand
     {
-        ArrayView<float> values = shared.Cast<float>();
         WFragment w = default;
-        int row = column + (lane / 4);
-        Split<TOperand>(LoadPair(values, from, row, input, lane), out w.High0, out w.Middle0, out w.Low0);
-        Split<TOperand>(LoadPair(values, from, row, input + 8, lane), out w.High1, out w.Middle1, out w.Low1);
+        Split<TOperand>(LoadPair(shared, first8), out w.High0, out w.Middle0, out w.Low0);
+        Split<TOperand>(LoadPair(shared, second8), out w.High1, out w.Middle1, out w.Low1);
         return w;
     }
 
     /// <summary>Sums of nothing.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Float4 Zero() => new() { X = 0f, Y = 0f, Z = 0f, W = 0f };
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float2 LoadPair(ArrayView<uint> shared, int at)
+    {
+        ArrayView<float> values = shared.Cast<float>();
+        return Ptx.LoadShared2(ref values[at]);
+    }
 
     /// <summary>a + b, rounded to nearest.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -122,9 +126,13 @@ public struct ExactBF16 : ITensorOperand
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second)
+    public static int FragmentAt(int column, int input, int lane) => TensorFragments.HalfMatrixAt(column, input, lane);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second)
     {
-        Words4 words = TensorFragments.LoadHalfPair(shared, from, column, input, lane);
+        Words4 words = Ptx.LoadMatrices(ref shared[first8]);
         first = new WFragment { High0 = words.X, High1 = words.Y };
         second = new WFragment { High0 = words.Z, High1 = words.W };
     }
@@ -156,8 +164,12 @@ public struct FastBF16 : ITensorOperand
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second) =>
-        ExactBF16.LoadPair(shared, from, column, input, lane, out first, out second);
+    public static int FragmentAt(int column, int input, int lane) => TensorFragments.HalfMatrixAt(column, input, lane);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second) =>
+        ExactBF16.LoadPair(shared, first8, second8, out first, out second);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -184,9 +196,13 @@ public struct ExactF16 : ITensorOperand
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second)
+    public static int FragmentAt(int column, int input, int lane) => TensorFragments.HalfMatrixAt(column, input, lane);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second)
     {
-        Words4 words = TensorFragments.LoadHalfPair(shared, from, column, input, lane);
+        Words4 words = Ptx.LoadMatrices(ref shared[first8]);
         first = default;
         second = default;
         Split(words.X, out first.High0, out first.Low0);
@@ -232,9 +248,13 @@ public struct FastF16 : ITensorOperand
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second)
+    public static int FragmentAt(int column, int input, int lane) => TensorFragments.HalfMatrixAt(column, input, lane);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second)
     {
-        Words4 words = TensorFragments.LoadHalfPair(shared, from, column, input, lane);
+        Words4 words = Ptx.LoadMatrices(ref shared[first8]);
         first = new WFragment { High0 = Round(words.X), High1 = Round(words.Y) };
         second = new WFragment { High0 = Round(words.Z), High1 = Round(words.W) };
     }
@@ -264,10 +284,14 @@ public struct ExactF32 : ITensorOperand
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second)
+    public static int FragmentAt(int column, int input, int lane) => TensorFragments.PairAt(column + (lane >> 2), input, lane);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second)
     {
-        first = TensorFragments.LoadFloat<ExactF32>(shared, from, column, input, lane);
-        second = TensorFragments.LoadFloat<ExactF32>(shared, from, column + 8, input, lane);
+        first = TensorFragments.LoadFloat<ExactF32>(shared, first8, second8);
+        second = TensorFragments.LoadFloat<ExactF32>(shared, first8 + TensorFragments.EightRows, second8 + TensorFragments.EightRows);
     }
 
     /// <inheritdoc/>
@@ -300,10 +324,14 @@ public struct FastF32 : ITensorOperand
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadPair(ArrayView<uint> shared, int from, int column, int input, int lane, out WFragment first, out WFragment second)
+    public static int FragmentAt(int column, int input, int lane) => TensorFragments.PairAt(column + (lane >> 2), input, lane);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second)
     {
-        first = TensorFragments.LoadFloat<FastF32>(shared, from, column, input, lane);
-        second = TensorFragments.LoadFloat<FastF32>(shared, from, column + 8, input, lane);
+        first = TensorFragments.LoadFloat<FastF32>(shared, first8, second8);
+        second = TensorFragments.LoadFloat<FastF32>(shared, first8 + TensorFragments.EightRows, second8 + TensorFragments.EightRows);
     }
 
     /// <inheritdoc/>

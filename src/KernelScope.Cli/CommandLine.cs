@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Help;
 using System.CommandLine.Parsing;
 using System.Runtime.InteropServices;
 
@@ -40,7 +41,7 @@ internal static class CommandLine
             // A text may begin with @: it is no file of more arguments.
             ParseResult parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null, EnablePosixBundling = false });
             verb = parsed.CommandResult.Command is Verb command ? command.Name : "";
-            if (parsed.Action is not System.CommandLine.Help.HelpAction && FirstError(parsed) is string complaint)
+            if (parsed.Action is not HelpAction && FirstError(parsed) is string complaint)
                 throw new UsageException(complaint);
             int code = parsed.Invoke(new InvocationConfiguration { Output = surroundings.Streams.Output, Error = error, EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
             surroundings.Streams.Output.Flush();
@@ -65,9 +66,18 @@ internal static class CommandLine
             new EvalCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
+            new CatalogCommand(common, surroundings),
+            new PullCommand(common, surroundings),
         };
         // Words in brackets at the beginning of a text are text.
         root.Directives.Clear();
+        // Nor is "/?" a call for help.
+        foreach (Option help in root.Options.OfType<HelpOption>())
+        {
+            help.Aliases.Remove("/h");
+            help.Aliases.Remove("/?");
+        }
+
         common.AddTo(root);
         return root;
     }

@@ -131,7 +131,7 @@ public sealed class BadInputTests
     {
         foreach (string text in new[] { "@file", "[directive] x", "- item", "-5", "features", "/?" })
             Assert.True(Program.Json("tokenize", text).GetProperty("ids").GetArrayLength() > 0);
-        Assert.Equal(["--", "s", "a", "e"], Program.Run("tokenize", "--json", "--", "--sae").Json().GetProperty("pieces").EnumerateArray().Select(p => p.GetString()));
+        Assert.Equal("--sae", string.Concat(Program.Run("tokenize", "--json", "--", "--sae").Json().GetProperty("pieces").EnumerateArray().Select(p => p.GetString())));
     }
 
     [Fact]

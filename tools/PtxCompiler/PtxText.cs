@@ -26,6 +26,7 @@ public static partial class PtxText
         entry = UniformBranch().Replace(entry, "bra");
         entry = Contractible().Replace(entry, "$1.rn.f32");
         entry = SharedAlignment().Replace(entry, ".shared .align 16 ");
+        entry = AtomicOrder().Replace(entry, "$1.$3.$2.");
         entry = UnaryConstantProduct().Replace(entry, m => FoldProduct(m));
         return BlankLines().Replace(entry, "\n").Trim() + "\n";
     }
@@ -118,6 +119,10 @@ public static partial class PtxText
 
     [GeneratedRegex(@"mul\.wide\.u32\t(?<target>%rd\d+), (?<a>\d+), (?<b>\d+);")]
     private static partial Regex UnaryConstantProduct();
+
+    // ILGPU writes atom.add.global; the manual's order is atom.global.add.
+    [GeneratedRegex(@"\b(atom|red)\.(\w+)\.(global|shared)\.")]
+    private static partial Regex AtomicOrder();
 
     [GeneratedRegex(@"\n\s*\n+")]
     private static partial Regex BlankLines();

@@ -1,4 +1,4 @@
-using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using KernelScope.PtxEmulator.Execution;
 using KernelScope.PtxEmulator.Syntax;
 
@@ -96,9 +96,10 @@ public sealed unsafe class EmulatedGpu : IDisposable
     public void Fill(ulong address, byte value, long bytes)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
+        ArgumentOutOfRangeException.ThrowIfNegative(bytes);
         if (bytes == 0)
             return;
-        Unsafe.InitBlockUnaligned(_memory.HostRange(address, bytes, "fill"), value, checked((uint)bytes));
+        NativeMemory.Fill(_memory.HostRange(address, bytes, "fill"), (nuint)bytes, value);
         _memory.MarkWritten(address, bytes);
     }
 
@@ -106,6 +107,7 @@ public sealed unsafe class EmulatedGpu : IDisposable
     public void Copy(ulong target, ulong source, long bytes)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
+        ArgumentOutOfRangeException.ThrowIfNegative(bytes);
         if (bytes == 0)
             return;
         byte* from = _memory.HostRange(source, bytes, "read");

@@ -20,8 +20,8 @@ public readonly record struct SharedTraffic(long Requests, long Wavefronts, long
 /// <param name="Line">PTX line.</param>
 /// <param name="Text">The instruction.</param>
 /// <param name="Class">Its class.</param>
-/// <param name="WarpExecutions">Times a warp executed it with at least one lane.</param>
-/// <param name="ThreadExecutions">Lanes summed over those.</param>
+/// <param name="WarpExecutions">Times a warp issued it, also where its guard switched off every lane.</param>
+/// <param name="ThreadExecutions">Lanes that executed it, summed over those.</param>
 /// <param name="GlobalLoad">Global reads (cp.async included).</param>
 /// <param name="GlobalStore">Global writes (atomics included).</param>
 /// <param name="SharedLoad">Shared reads (ldmatrix included).</param>

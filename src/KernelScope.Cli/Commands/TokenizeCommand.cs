@@ -45,7 +45,7 @@ internal sealed class TokenizeCommand : Verb
 
     private static GemmaTokenizer Open(string model)
     {
-        if (model == Demo.ModelName && !Directory.Exists(model))
+        if (model == Demo.ModelName)
             return Demo.OpenTokenizer();
         if (File.Exists(model))
             return GemmaTokenizer.Open(model);

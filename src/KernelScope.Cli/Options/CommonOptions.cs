@@ -11,14 +11,14 @@ internal sealed class CommonOptions
     private const string DemoName = KernelScope.Demo.ModelName;
     private readonly Option<string> _model = new("--model")
     {
-        Description = "Model: a folder with config.json, safetensors and tokenizer.model, a hub-cache entry, or a hub name in the cache such as google/gemma-2-2b. Default: the demo model.",
+        Description = "Model: a folder with config.json, safetensors and tokenizer.model, a hub-cache entry, or a hub name in the cache such as google/gemma-2-2b; demo is the small model inside.",
         HelpName = "DIR",
         DefaultValueFactory = _ => DemoName,
         Recursive = true,
     };
 
-    private readonly Option<string> _device = new("--device") { Description = "What computes: auto, cpu, cuda[:n], reference or emulated. Default: auto.", HelpName = "NAME", DefaultValueFactory = _ => "auto", Recursive = true };
-    private readonly Option<string> _precision = new("--precision") { Description = "exact (float32 accuracy) or fast. Default: exact.", HelpName = "exact|fast", DefaultValueFactory = _ => "exact", Recursive = true };
+    private readonly Option<string> _device = new("--device") { Description = "What computes: auto, cpu, cuda[:n], reference or emulated.", HelpName = "NAME", DefaultValueFactory = _ => "auto", Recursive = true };
+    private readonly Option<string> _precision = new("--precision") { Description = "exact (float32 accuracy) or fast.", HelpName = "exact|fast", DefaultValueFactory = _ => "exact", Recursive = true };
     private readonly Option<int> _threads = new("--threads") { Description = "Threads of the cpu device. Default: one for each core. Results do not depend on it.", HelpName = "N", Recursive = true };
     private readonly Option<bool> _json = new("--json") { Description = "Print the result as one JSON document.", Recursive = true };
 

@@ -14,7 +14,7 @@ internal sealed class EditOptions
     private readonly Option<string?> _splice = new("--splice") { Description = "Replace the activation at the SAE's site: sae (its reconstruction), sae+error (the same plus what it misses), zero.", HelpName = "sae|sae+error|zero" };
     private readonly Option<string> _editAt = new("--edit-at")
     {
-        Description = "Where edits act: all, all_but_bos or from_last (the last prompt position and every generated one). Default: all_but_bos.",
+        Description = "Where edits act: all, all_but_bos or from_last (the last prompt position and every generated one).",
         HelpName = "WHERE",
         DefaultValueFactory = _ => "all_but_bos",
     };

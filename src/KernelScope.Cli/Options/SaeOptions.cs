@@ -8,7 +8,7 @@ internal sealed class SaeOptions
 {
     private readonly Option<string?> _sae = new("--sae")
     {
-        Description = $"SAE or transcoder: a Gemma Scope params.npz, a SAELens folder, or one of the demo's: {string.Join(", ", Demo.SaeNames)}. Default with the demo model: {Demo.DefaultSae}.",
+        Description = $"SAE or transcoder: a Gemma Scope params.npz, a SAELens folder, a name that 'kernelscope catalog' lists (from the hub's cache), or one of the demo's: {string.Join(", ", Demo.SaeNames)}. Default with the demo model: {Demo.DefaultSae}.",
         HelpName = "PATH",
     };
 
@@ -53,7 +53,7 @@ internal sealed class SaeOptions
     /// <summary>The name or path that was given, without a model for which there would be a default.</summary>
     public static Option<string> Required() => new("--sae")
     {
-        Description = $"SAE or transcoder: a Gemma Scope params.npz, a SAELens folder, or one of the demo's: {string.Join(", ", Demo.SaeNames)}.",
+        Description = $"SAE or transcoder: a Gemma Scope params.npz, a SAELens folder, a name that 'kernelscope catalog' lists (from the hub's cache), or one of the demo's: {string.Join(", ", Demo.SaeNames)}.",
         HelpName = "PATH",
         Required = true,
     };

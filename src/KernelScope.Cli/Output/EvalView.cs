@@ -21,12 +21,22 @@ internal static class EvalView
     {
         IAnsiConsole console = Terminal.Open(streams);
         console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Tokens.Count:N0} sequences of up to {result.Tokens.Length:N0} tokens; {result.Counts["act_mask"]:N0} positions count"));
+        // With several SAEs there is room for the numbers only; the intervals are in the JSON and in the report.
+        bool intervals = result.Saes.Count == 1;
         var table = new Table().NoBorder();
         table.AddColumn("");
         foreach (SaeResult sae in result.Saes)
-            table.AddColumn(new TableColumn(new Paragraph($"{Printable.Escape(sae.Name)} at {sae.Site}")));
+            table.AddColumn(new TableColumn(new Paragraph($"{Printable.Escape(sae.Name)}\nat {sae.Site}")));
+        if (intervals)
+            table.AddColumn(string.Create(CultureInfo.InvariantCulture, $"{100 * result.Bootstrap.Level:0.#} % interval"));
         foreach ((string label, string[] path) in Rows)
-            table.AddRow([new Paragraph(label), .. result.Saes.Select(s => new Paragraph(Cell(s, path)))]);
+        {
+            List<Paragraph> cells = [new(label), .. result.Saes.Select(s => new Paragraph(Number(s.Metrics[path])))];
+            if (intervals)
+                cells.Add(new(Interval(result.Saes[0], path)));
+            table.AddRow(cells);
+        }
+
         console.Write(table);
     }
 
@@ -40,13 +50,8 @@ internal static class EvalView
         streams.OutputBytes.Flush();
     }
 
-    private static string Cell(SaeResult sae, string[] path)
-    {
-        string value = Number(sae.Metrics[path]);
-        return sae.ConfidenceLow.Paths.Any(p => p.SequenceEqual(path)) && double.IsFinite(sae.ConfidenceLow[path])
-            ? $"{value}  ({Number(sae.ConfidenceLow[path])} to {Number(sae.ConfidenceHigh[path])})"
-            : value;
-    }
+    private static string Interval(SaeResult sae, string[] path) =>
+        sae.ConfidenceLow.Paths.Any(p => p.SequenceEqual(path)) && double.IsFinite(sae.ConfidenceLow[path]) ? $"{Number(sae.ConfidenceLow[path])} to {Number(sae.ConfidenceHigh[path])}" : "";
 
     private static string Number(double value) => double.IsFinite(value) ? value.ToString(Math.Abs(value) >= 100 ? "0.0" : "0.####", CultureInfo.InvariantCulture) : "not defined";
 }

@@ -64,4 +64,6 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(EncodeResult))]
 [JsonSerializable(typeof(List<InspectedPath>))]
 [JsonSerializable(typeof(DoctorResult))]
+[JsonSerializable(typeof(CatalogRow[]))]
+[JsonSerializable(typeof(PullResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;

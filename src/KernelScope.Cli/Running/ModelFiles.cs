@@ -40,7 +40,8 @@ internal sealed class ModelFiles : IDisposable
     /// <exception cref="InvalidDataException">A file is missing or malformed.</exception>
     public static ModelFiles Open(string name)
     {
-        if (name == Demo.ModelName && !Directory.Exists(name))
+        // The name is the default, so a folder that happens to be called that must not stand in its way; ./demo names the folder.
+        if (name == Demo.ModelName)
             return new ModelFiles(name, Demo.OpenCheckpoint(), Demo.OpenTokenizer());
         Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(name);
         try

@@ -34,7 +34,7 @@ internal sealed class SaeFiles : IDisposable
     /// <summary>What is known of its features.</summary>
     public IReadOnlyDictionary<int, string> Meanings => IsDemoName(Name) ? Demo.Meanings(Name) : new Dictionary<int, string>();
 
-    /// <summary>Opens an SAE by path or by the name of one of the demo's.</summary>
+    /// <summary>Opens an SAE by path, by the name of one of the demo's, or by a name of the catalogue that is in the hub's cache.</summary>
     /// <exception cref="InvalidDataException">A file is missing or malformed, or the SAE is not supported.</exception>
     public static SaeFiles Open(string name)
     {
@@ -42,9 +42,7 @@ internal sealed class SaeFiles : IDisposable
             throw new UsageException("--sae is empty; it needs a path or a name.");
         if (IsDemoName(name))
             return new SaeFiles(name, Demo.OpenSae(name));
-        if (!File.Exists(name) && !Directory.Exists(name))
-            throw new WorkException($"{name}: there is no such SAE, neither a file nor a folder nor one of the demo's ({string.Join(", ", Demo.SaeNames)}).");
-        return new SaeFiles(name, SaeCheckpoint.Open(name));
+        return new SaeFiles(name, SaeCheckpoint.Open(File.Exists(name) || Directory.Exists(name) ? name : CachedSae.Find(name)));
     }
 
     /// <summary>Settles where it reads and writes in a model.</summary>

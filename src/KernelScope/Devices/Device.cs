@@ -134,6 +134,8 @@ public abstract class Device : IDisposable
     /// </summary>
     public void GatedGelu(Mat x, Weight gateUp, Mat destination)
     {
+        if (gateUp.Rows % 2 != 0)
+            throw new ArgumentException($"{gateUp} is no gate above an up of the same size.", nameof(gateUp));
         Check.Shape(x, x.Rows, gateUp.Columns);
         Check.Shape(destination, x.Rows, gateUp.Rows / 2);
         if (x.Rows > 0)

@@ -17,7 +17,7 @@ public readonly record struct SiteFit(HookPoint Site, bool BeginsWithBos, double
 public static partial class ReleaseDoubt
 {
     /// <summary>An L0 this many times the released one, or this much less, is doubted. Texts differ: on web text the released SAEs of 2B lie between 0.9 and 2.3 times their labels (SAEBench's table).</summary>
-    public const double Factor = 3;
+    public const double Factor = 2.5;
 
     /// <summary>The L0 that a path names, <c>average_l0_71</c>; null if it names none.</summary>
     public static double? ReleasedL0(string path)

@@ -26,23 +26,24 @@ public sealed record HubOptions
     /// <summary>The wait before the first retry; doubled before each further one.</summary>
     public TimeSpan RetryDelay { get; init; } = TimeSpan.FromSeconds(1);
 
-    /// <summary>Free bytes on the disk of a folder; null if that is not known.</summary>
-    internal Func<string, long?> FreeSpace { get; init; } = FreeSpaceOf;
+    /// <summary>Whether snapshots hold links to the blobs; if not, or where links cannot be made, they hold copies.</summary>
+    public bool UseLinks { get; init; } = true;
 
-    /// <summary>Makes a symbolic link: where, and to what.</summary>
-    internal Action<string, string> Link { get; init; } = (path, target) => File.CreateSymbolicLink(path, target);
-
-    /// <summary>Settings of the environment, as the hub's own library reads them: HF_ENDPOINT; HF_TOKEN, HUGGING_FACE_HUB_TOKEN, or the file HF_TOKEN_PATH or HF_HOME/token; the cache.</summary>
+    /// <summary>
+    /// Settings of the environment, as the hub's own library reads them: HF_ENDPOINT; HF_TOKEN, HUGGING_FACE_HUB_TOKEN, or the file HF_TOKEN_PATH or HF_HOME/token; the cache;
+    /// HF_HUB_DISABLE_SYMLINKS; HF_HUB_OFFLINE.
+    /// </summary>
     /// <param name="environment">A variable's name to its value, null if it is not set.</param>
     /// <param name="cacheRoot">The cache; null for the environment's.</param>
     /// <exception cref="InvalidDataException">A setting is not usable; the message never holds the token.</exception>
     public static HubOptions FromEnvironment(Func<string, string?> environment, string? cacheRoot = null)
     {
         ArgumentNullException.ThrowIfNull(environment);
-        if (environment("HF_HUB_OFFLINE") is { Length: > 0 } offline && offline.ToUpperInvariant() is "1" or "ON" or "YES" or "TRUE")
+        bool IsSet(string name) => environment(name)?.ToUpperInvariant() is "1" or "ON" or "YES" or "TRUE";
+        if (IsSet("HF_HUB_OFFLINE"))
             throw new InvalidDataException("HF_HUB_OFFLINE is set, so nothing is downloaded.");
         string root = cacheRoot ?? (HubCache.Roots(environment) is [string first, ..] ? first : throw new InvalidDataException("there is no home folder for a cache; set HF_HUB_CACHE."));
-        return new HubOptions { Endpoint = EndpointOf(environment("HF_ENDPOINT")), Token = TokenOf(environment), CacheRoot = Path.GetFullPath(root) };
+        return new HubOptions { Endpoint = EndpointOf(environment("HF_ENDPOINT")), Token = TokenOf(environment), CacheRoot = Path.GetFullPath(root), UseLinks = !IsSet("HF_HUB_DISABLE_SYMLINKS") };
     }
 
     /// <summary>The endpoint as a text to which paths are appended.</summary>
@@ -73,16 +74,4 @@ public sealed record HubOptions
 
     private static string Checked(string token, string source) =>
         token.AsSpan().ContainsAnyExceptInRange('!', '~') ? throw new InvalidDataException($"{source}: this holds no token: there are spaces, line ends or letters in it that a token cannot have.") : token;
-
-    private static long? FreeSpaceOf(string folder)
-    {
-        try
-        {
-            return new DriveInfo(OperatingSystem.IsWindows() ? Path.GetPathRoot(folder)! : folder).AvailableFreeSpace;
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
-        {
-            return null;
-        }
-    }
 }

@@ -35,23 +35,12 @@ internal sealed class HubStore
     /// <summary>Whether the blob is there. Its name is its checksum, which was checked when it got the name.</summary>
     public bool HasBlob(HubFileHead head) => new FileInfo(BlobPath(head)) is { Exists: true } file && file.Length == head.Size;
 
-    /// <summary>Bytes that must still come; a blob without links may have to be there twice for a moment.</summary>
-    public long Missing(HubFileHead head) => Has(head) || HasBlob(head) ? 0 : head.Size - Math.Min(head.Size, HubTransfer.LengthOf(BlobPath(head)));
-
     /// <summary>Puts a blob into the snapshot: a relative link, or where links cannot be made the file itself.</summary>
     public void Place(HubFileHead head)
     {
         string path = FilePath(head), folder = Path.GetDirectoryName(path)!, temporary = $"{path}.{Path.GetRandomFileName()}.tmp";
         Directory.CreateDirectory(folder);
-        try
-        {
-            _options.Link(temporary, Path.GetRelativePath(folder, BlobPath(head)));
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or PlatformNotSupportedException)
-        {
-            File.Copy(BlobPath(head), temporary, overwrite: true);
-        }
-
+        if (!TryLink(temporary, Path.GetRelativePath(folder, BlobPath(head)))) File.Copy(BlobPath(head), temporary, overwrite: true);
         File.Move(temporary, path, overwrite: true);
     }
 
@@ -73,8 +62,44 @@ internal sealed class HubStore
         // What else the disk is used for meanwhile, and the file system's own needs.
         const long Margin = 64L << 20;
         Directory.CreateDirectory(Path.Combine(_entry, "blobs"));
-        long missing = heads.DistinctBy(h => h.Etag).Sum(Missing);
-        if (missing > 0 && _options.FreeSpace(_entry) is long free && free < missing + Margin)
-            throw new HubException($"{repository}: {missing} bytes are to be received, but the disk of {BadFile.Printable(_options.CacheRoot, 4096)} has {free} free; make room, or choose another cache (--cache, HF_HUB_CACHE).");
+        // In Int128: the sizes are a server's.
+        Int128 missing = 0;
+        foreach (HubFileHead head in heads.DistinctBy(h => h.Etag)) missing += Missing(head);
+        if (missing > 0 && FreeSpace(_entry) is long free && free < missing + Margin)
+            throw new HubException($"{repository}: {missing} bytes are to be written, but the disk of {BadFile.Printable(_options.CacheRoot, 4096)} has {free} free; make room, or choose another cache (--cache, HF_HUB_CACHE).");
+    }
+
+    // A copy in the snapshot needs the blob's room once more.
+    private Int128 Missing(HubFileHead head)
+    {
+        if (Has(head)) return 0;
+        Int128 blob = HasBlob(head) ? 0 : head.Size - Math.Min(head.Size, HubTransfer.LengthOf(BlobPath(head)));
+        return _options.UseLinks ? blob : blob + head.Size;
+    }
+
+    private bool TryLink(string path, string target)
+    {
+        if (!_options.UseLinks) return false;
+        try
+        {
+            File.CreateSymbolicLink(path, target);
+            return true;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or PlatformNotSupportedException)
+        {
+            return false;
+        }
+    }
+
+    private static long? FreeSpace(string folder)
+    {
+        try
+        {
+            return new DriveInfo(OperatingSystem.IsWindows() ? Path.GetPathRoot(folder)! : folder).AvailableFreeSpace;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            return null;
+        }
     }
 }

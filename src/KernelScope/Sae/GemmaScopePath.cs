@@ -34,6 +34,11 @@ internal readonly partial record struct GemmaScopePath(string? Site, string? Sit
         return default;
     }
 
+    /// <summary>The model that a Gemma Scope repository's name in the path stands for, <c>gemma-2-9b-it</c>; null if there is none.</summary>
+    public static string? ModelOf(string path) => Path.GetFullPath(path).Split(['/', '\\']).Select(part => Repository().Match(part)).LastOrDefault(m => m.Success) is Match match
+        ? $"gemma-2-{match.Groups[1].Value}{(match.Groups[2].Value == "it" ? "-it" : "")}"
+        : null;
+
     // Attention: the input of o_proj. MLP: after the post-norm. Transcoder: from the normed stream without its gain to the MLP's site.
     private static GemmaScopePath Of(string? kind, int layer)
     {
@@ -54,6 +59,9 @@ internal readonly partial record struct GemmaScopePath(string? Site, string? Sit
             if (Kind().Match(parts[i]) is { Success: true } match) return match.Groups[1].Value;
         return null;
     }
+
+    [GeneratedRegex(@"\A(?:models--google--)?gemma-scope-(2b|9b|27b)-(pt|it)-[a-z]+(?:-canonical)?\z")]
+    private static partial Regex Repository();
 
     [GeneratedRegex(@"\Alayer_([0-9]{1,4})\z")]
     private static partial Regex Layer();

@@ -99,6 +99,7 @@ public sealed class SaeCheckpoint : IDisposable
             Site = place.Site,
             SiteOut = place.SiteOut,
             SiteNote = place.Note,
+            ModelName = GemmaScopePath.ModelOf(file.Path),
         };
         arrays.RequireAll(config, hasSkip: false);
         return new SaeCheckpoint(file, config, arrays.EncoderName, arrays.DecoderName, hasSkip: false);

@@ -65,7 +65,7 @@ public sealed record SaeConfig
     /// <summary>SAELens' hook_name_out as in cfg.json; null if it has none.</summary>
     public string? HookNameOut { get; init; }
 
-    /// <summary>The model it was trained on, as cfg.json says; null if it does not.</summary>
+    /// <summary>The model it was trained on, as cfg.json or the name of a Gemma Scope repository in the path says; null if nothing does.</summary>
     public string? ModelName { get; init; }
 
     /// <summary>Whether it was trained on texts with BOS prepended.</summary>

@@ -94,7 +94,7 @@ public class CounterTests
         LaunchResult result = test.Run(text);
         Assert.Equal(1, result.DivergentBranches);
         InstructionCount branch = result.Instructions.Single(i => i.Line == PtxTest.MarkedLine(text));
-        Assert.Equal((1, 5, 1), (branch.WarpExecutions, branch.ThreadExecutions, branch.Divergences));
+        Assert.Equal((2, 5, 1), (branch.WarpExecutions, branch.ThreadExecutions, branch.Divergences));
         Assert.Equal(59, result.Threads(InstructionClass.Float32));
         Assert.Equal(59, result.Threads(InstructionClass.Special));
         Assert.Equal(64, result.Threads(InstructionClass.Barrier));

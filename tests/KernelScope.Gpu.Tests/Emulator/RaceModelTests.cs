@@ -18,10 +18,10 @@ public class RaceModelTests
     {
         var random = new Random(11);
         int races = 0;
+        using var test = new PtxTest { Block = new Dim3(64) };
         for (int round = 0; round < 250; round++)
         {
             (string text, bool racy) = RandomProgram(random);
-            using var test = new PtxTest { Block = new Dim3(64) };
             Exception? fault = Record.Exception(() => test.Run(text));
             Assert.True(racy == fault is EmulatorFault { Kind: FaultKind.SharedRace }, $"round {round}, racy {racy}: {fault?.Message}\n{text}");
             races += racy ? 1 : 0;
@@ -149,9 +149,9 @@ public class RaceModelTests
                 @%p1 bra LOOP;
             """;
         using var test = new PtxTest { Block = new Dim3(64) };
-        test.Run(PtxTest.Text(Body, ".shared .align 4 .b8 tile[256];"));
-        string broken = PtxTest.Text(Body + "\n setp.lt.u32 %p2, %r2, 32;\n @%p2 ld.shared.u32 %r11, [%r22];\n @!%p2 st.shared.u32 [%r21], %r10;", ".shared .align 4 .b8 tile[256];");
+        string broken = PtxTest.Text(Body + "\n setp.lt.u32 %p2, %r2, 32;\n @%p2 st.shared.u32 [%r21], %r10;\n @!%p2 ld.shared.u32 %r11, [%r22]; // !", ".shared .align 4 .b8 tile[256];");
         EmulatorFault fault = Assert.Throws<EmulatorFault>(() => test.Run(broken));
         Assert.Equal(FaultKind.SharedRace, fault.Kind);
+        Assert.InRange(fault.Line, PtxTest.MarkedLine(broken) - 1, PtxTest.MarkedLine(broken));
     }
 }

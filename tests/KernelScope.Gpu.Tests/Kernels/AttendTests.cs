@@ -13,6 +13,7 @@ public sealed class AttendTests
         [2, 37, 4, 2, 12, 24, 20, 50],
         [1, 19, 3, 3, 256, 32, 8, 30],
         [3, 2, 2, 1, 128, 8, 4, 0],
+        [2, 6, 2, 1, 12, 8, 6, 50],
     ];
 
     private static readonly int[][] TileShapes =
@@ -22,6 +23,7 @@ public sealed class AttendTests
         [40, 37, 4, 2, 12, 64, 20, 50],
         [33, 3, 2, 2, 256, 48, 8, 30],
         [35, 40, 2, 1, 128, 80, 33, 50],
+        [3, 9, 2, 1, 12, 8, 6, 50],
     ];
 
     public static TheoryData<LabKind, int> Decodes => Cases(Shapes.Length);
@@ -54,8 +56,6 @@ public sealed class AttendTests
     [MemberData(nameof(Prefills))]
     public void Tiles_are_softmax_attention(LabKind kind, int shape)
     {
-        if (kind == LabKind.CSharp && shape is 1 or 3 or 4)
-            return;
         var s = new Shape(TileShapes[shape]);
         using KernelLab lab = KernelLab.Create(kind);
         (float[] q, LabBuffer keys, LabBuffer values, double[] expected) = Prepare(lab, s);
@@ -85,7 +85,8 @@ public sealed class AttendTests
         var data = new TheoryData<LabKind, int>();
         foreach (LabKind kind in Enum.GetValues<LabKind>())
         {
-            for (int shape = 0; shape < count; shape++)
+            // The simulator takes seconds for the others.
+            for (int shape = kind == LabKind.CSharp ? count - 1 : 0; shape < count; shape++)
                 data.Add(kind, shape);
         }
 

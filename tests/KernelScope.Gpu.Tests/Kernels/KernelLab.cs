@@ -179,16 +179,22 @@ public sealed class CSharpLab : KernelLab
     public override LaunchResult? Run(string kernel, Dim3 grid, params object[] arguments)
     {
         KernelEntry entry = Catalog.All.Single(k => k.Name == kernel);
-        ParameterInfo[] parameters = entry.Method.GetParameters();
-        using Kernel loaded = _accelerator.LoadKernel(entry.Method);
+        Run(entry.Method, entry.GroupSize, grid, arguments);
+        return null;
+    }
+
+    /// <summary>Runs a method that is not in the catalogue: the plain form that a shipped one is held against.</summary>
+    public void Run(MethodInfo method, int groupSize, Dim3 grid, params object[] arguments)
+    {
+        ParameterInfo[] parameters = method.GetParameters();
+        using Kernel loaded = _accelerator.LoadKernel(method);
         Type[] types = [typeof(AcceleratorStream), typeof(KernelConfig), .. parameters.Select(p => p.ParameterType), typeof(void)];
         MethodInfo create = typeof(Kernel).GetMethod(nameof(Kernel.CreateLauncherDelegate))!.MakeGenericMethod(System.Linq.Expressions.Expression.GetDelegateType(types));
         var launcher = (Delegate)create.Invoke(loaded, null)!;
         object[] values = [.. arguments.Select((a, i) => a is LabBuffer b ? View(b, parameters[i].ParameterType.GetGenericArguments()[0]) : a)];
-        var config = new KernelConfig(new Index3D(grid.X, grid.Y, grid.Z), new Index3D(entry.GroupSize, 1, 1));
+        var config = new KernelConfig(new Index3D(grid.X, grid.Y, grid.Z), new Index3D(groupSize, 1, 1));
         launcher.DynamicInvoke([_accelerator.DefaultStream, config, .. values]);
         _accelerator.Synchronize();
-        return null;
     }
 
     protected override void ReadBytes(LabBuffer buffer, Span<byte> data)

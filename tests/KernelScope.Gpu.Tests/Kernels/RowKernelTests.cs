@@ -1,3 +1,4 @@
+using KernelScope.Kernels;
 using KernelScope.PtxEmulator;
 
 namespace KernelScope.Gpu.Tests.Kernels;
@@ -52,6 +53,18 @@ public sealed class RowKernelTests
         Data.Close("norm", [.. units.Select((u, i) => u * (1 + (double)gain[i % Columns]))], lab.ReadFloats(y), 5e-7, 1e-7);
     }
 
+    [Fact]
+    public void The_naive_norm_of_the_ladder_agrees_with_the_shipped_one()
+    {
+        const int Columns = 70;
+        using var lab = new CSharpLab();
+        LabBuffer x = lab.Floats(Data.Normal(Rows * Columns, 1, 3)), gain = lab.Floats(Data.Normal(Columns, 2));
+        LabBuffer naive = lab.EmptyFloats(Rows * Columns), shipped = lab.EmptyFloats(Rows * Columns);
+        lab.Run(typeof(RmsNorm).GetMethod(nameof(RmsNorm.Naive))!, 1, new Dim3(Rows), x, gain, naive, 1e-6f, Columns);
+        lab.Run("rms_norm", new Dim3(Rows), x, gain, shipped, 1e-6f, Columns, Columns, Columns);
+        Data.Close("naive", [.. lab.ReadFloats(shipped).Select(v => (double)v)], lab.ReadFloats(naive), 1e-6);
+    }
+
     [Theory]
     [MemberData(nameof(Labs))]
     public void The_fused_norms_give_the_bits_of_the_plain_ones(LabKind kind)
@@ -88,8 +101,13 @@ public sealed class RowKernelTests
         lab.Run("add_scaled", new Dim3(Rows, 1), lab.Floats(x), added, 0.3f, Columns, 0, Stride);
         lab.Run("gelu_multiply", new Dim3(Rows, 1), lab.Floats(x), gated, 30, Stride, 30);
 
+        LabBuffer rounded = lab.EmptyFloats(Rows * Columns);
+        lab.Run("round_to_bf16", new Dim3(Rows, 1), lab.Floats(x), rounded, Columns, Stride, Columns);
+
         float[] cappedRows = Data.Rows(lab.ReadFloats(capped), Rows, Columns, Stride), xRows = Data.Rows(x, Rows, Columns, Stride);
         Data.Close("softcap", [.. xRows.Select(v => Data.Cap(v, 30))], cappedRows, 3e-7);
+        float[] nearest = [.. xRows.Select(v => float.IsNaN(v) ? v : BitConverter.Int32BitsToSingle(Data.RoundToBFloat16(v) << 16))];
+        Assert.Equal(nearest, lab.ReadFloats(rounded));
         Data.Close("copy", [.. xRows.Select(v => (double)v)], lab.ReadFloats(copied), 0);
         double[] sums = [.. Enumerable.Range(0, Rows * Columns).Select(i => (double)(y[(i / Columns * Stride) + (i % Columns)] + (0.3f * x[i % Columns])))];
         Data.Close("add scaled", sums, Data.Rows(lab.ReadFloats(added), Rows, Columns, Stride), 0);

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using KernelScope.Kernels;
 using KernelScope.PtxEmulator;
 
 namespace KernelScope.Gpu.Tests.Kernels;
@@ -128,15 +129,13 @@ public sealed class SaeTests
         double[] expected = [.. Enumerable.Range(0, 3 * Outputs).Select(i =>
             bias[i % Outputs] + Enumerable.Range((int)start[i / Outputs], (int)(start[(i / Outputs) + 1] - start[i / Outputs])).Sum(n => value[n] * w[(feature[n] * Outputs) + (i % Outputs)]))];
         Data.Close("decode", expected, lab.ReadFloats(y), 1e-6, 1e-6);
-        float[] first = new float[Outputs];
-        for (int j = 0; j < Outputs; j++)
-        {
-            first[j] = bias[j];
-            for (int n = 0; n < 6; n++)
-                first[j] = MathF.FusedMultiplyAdd(value[n], (float)w[(feature[n] * Outputs) + j], first[j]);
-        }
-
-        Assert.Equal(first, lab.ReadFloats(y)[..Outputs]);
+        if (lab is not CSharpLab simulator)
+            return;
+        LabBuffer plain = lab.EmptyFloats(3 * Outputs);
+        Type weight = dtype switch { "bf16" => typeof(BF16), "f16" => typeof(F16), _ => typeof(F32) };
+        simulator.Run(typeof(SaeDecode).GetMethod(nameof(SaeDecode.Plain))!.MakeGenericMethod(weight), SaeDecode.GroupSize, new Dim3(3, 2),
+            lab.Longs(start), lab.Ints(feature), lab.Floats(value), lab.Write(bytes), lab.Floats(bias), plain, Outputs, Outputs);
+        Assert.Equal(lab.ReadFloats(plain), lab.ReadFloats(y));
     }
 
     [Theory]

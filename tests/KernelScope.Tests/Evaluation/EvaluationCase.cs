@@ -15,14 +15,14 @@ internal sealed class EvaluationCase : IDisposable
 
     private readonly List<JumpReluSae> _saes = [];
 
-    public EvaluationCase(string deviceName, params string[] names) : this(TestDevices.Open(deviceName), names)
+    public EvaluationCase(string deviceName, params string[] names) : this(TestDevices.Open(deviceName), Folder("model"), names)
     {
     }
 
-    public EvaluationCase(Device device, params string[] names)
+    public EvaluationCase(Device device, string modelFolder, params string[] names)
     {
         Device = device;
-        Model = Gemma2Model.Open(device, Folder("model"));
+        Model = Gemma2Model.Open(device, modelFolder);
         Tokens = TokenSet.Create(Sequences(Folder("tokens.json")), Model.Config);
         Targets = [.. names.Select(Open)];
     }
@@ -31,7 +31,7 @@ internal sealed class EvaluationCase : IDisposable
 
     public Gemma2Model Model { get; }
 
-    public TokenSet Tokens { get; set; }
+    public TokenSet Tokens { get; }
 
     public SaeTarget[] Targets { get; }
 

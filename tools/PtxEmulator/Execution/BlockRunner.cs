@@ -145,10 +145,10 @@ internal sealed unsafe class BlockRunner : IDisposable
                 CheckReads(warp, op, mask);
             if (++warp.Executed > budget)
                 throw warp.Fault(FaultKind.InstructionBudget, op, warp.Active, null, $"the warp has executed {budget} instructions, all that the launch allows");
-            if (mask == 0)
-                continue;
             ref Counter counter = ref counters[op.Index];
             counter.Warps++;
+            if (mask == 0)
+                continue;
             counter.Threads += System.Numerics.BitOperations.PopCount(mask);
             op.Execute(warp, mask);
             foreach (int register in op.Writes)

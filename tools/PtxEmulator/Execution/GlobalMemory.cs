@@ -60,11 +60,15 @@ internal sealed unsafe class GlobalMemory : IDisposable
         ulong end = AddressSpace.GlobalBase + (ulong)Bytes;
         ulong start = _top;
         if (start + span > end)
+        {
             start = FindGap(span);
+            ForgetFreed(start, start + span);
+        }
         else
+        {
             _top = start + span;
+        }
         var allocation = new Allocation(name, start, bytes);
-        ForgetFreed(start, start + span);
         _live.Add(start, allocation);
         _sorted = [.. _live.Values];
         UsedBytes += (long)span;
@@ -102,7 +106,7 @@ internal sealed unsafe class GlobalMemory : IDisposable
         if (below is not null && address < below.End)
             return $"at byte {address - below.Start} of buffer '{below.Name}' ({below.Bytes} bytes)";
         if (below is not null && address - below.End < 1 << 20)
-            return $"{address - below.End} bytes behind the end of buffer '{below.Name}' ({below.Bytes} bytes)";
+            return $"{address - below.End} bytes from the end of buffer '{below.Name}' ({below.Bytes} bytes)";
         foreach (Allocation above in _sorted)
             if (above.Start > address && above.Start - address <= 1 << 20)
                 return $"{above.Start - address} bytes before buffer '{above.Name}' ({above.Bytes} bytes)";

@@ -62,7 +62,8 @@ internal sealed class Launcher(LaunchState launch)
     private static List<InstructionCount> Report(Program program, Counter[] total)
     {
         var merged = new Dictionary<(int Line, string Text), (Op Op, Counter Counter)>();
-        for (int i = 0; i < program.Ops.Length; i++)
+        // The last one stands for the end of the text.
+        for (int i = 0; i < program.Ops.Length - 1; i++)
         {
             Op op = program.Ops[i];
             Counter counter = total[i];

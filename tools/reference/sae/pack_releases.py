@@ -53,7 +53,8 @@ for e in entries:
         canonical[key] = int(l0)
         continue
     groups[key].add(int(l0))
-    if "__l0-" in e.get("neuronpedia", ""):
+    # Two entries of 9b-pt-res (layer 2, 16k, 8; layer 20, 131k, 114) name pages of other SAEs: slips, left out.
+    if re.fullmatch(rf"[^/]+/{where}-gemmascope-\w+-{width}__l0-{l0}", e.get("neuronpedia", "")):
         pages.add((key, int(l0)))
 print(HEADER, end="")
 for plain, width in sorted({k[:2] for k in groups}, key=lambda k: (k[0], width_order.index(k[1]))):

@@ -20,11 +20,34 @@ internal static unsafe class WarpSync
                 throw warp.Fault(FaultKind.InactiveLane, op, 1u << lane, null, $"executes a warp instruction whose mask 0x{masks[lane]:X8} does not name it");
             named |= masks[lane];
         }
+        CheckAgreement(warp, op, mask, masks);
         return Await(warp, op, mask, named);
     }
 
-    /// <summary>As <see cref="Gather"/> for instructions that take the whole warp.</summary>
-    public static bool Await(Warp warp, Op op, uint mask, uint named)
+    /// <summary>Lanes that a mask names must give the same mask.</summary>
+    private static void CheckAgreement(Warp warp, Op op, uint mask, uint* masks)
+    {
+        uint first = masks[BitOperations.TrailingZeroCount(mask)];
+        uint different = 0;
+        for (uint rest = mask; rest != 0; rest &= rest - 1)
+            if (masks[BitOperations.TrailingZeroCount(rest)] != first)
+                different |= 1u << BitOperations.TrailingZeroCount(rest);
+        if (different == 0)
+            return;
+        for (uint rest = mask; rest != 0; rest &= rest - 1)
+        {
+            int lane = BitOperations.TrailingZeroCount(rest);
+            for (uint others = masks[lane] & mask; others != 0; others &= others - 1)
+            {
+                int other = BitOperations.TrailingZeroCount(others);
+                if (masks[other] != masks[lane])
+                    throw warp.Fault(FaultKind.InactiveLane, op, 1u << other, null,
+                        $"executes a warp instruction with mask 0x{masks[other]:X8}, and lane {lane}, which names it, with 0x{masks[lane]:X8}");
+            }
+        }
+    }
+
+    private static bool Await(Warp warp, Op op, uint mask, uint named)
     {
         uint missing = named & warp.Live & ~mask;
         if (missing == 0)
