@@ -1,4 +1,5 @@
 using KernelScope.Cuda.Launching;
+using KernelScope.Cuda.Memory;
 using KernelScope.Devices;
 
 namespace KernelScope.Cuda;
@@ -39,7 +40,7 @@ public sealed partial class CudaDevice
     private void AttendSplits(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
     {
         bool pairs = shape.HeadCount / cache.KvHeadCount % 2 == 0;
-        bool wide = cache.HeadDim % 4 == 0 && IsAligned(q) && Address(cache.Keys) % 16 == 0 && Address(cache.Values) % 16 == 0;
+        bool wide = cache.HeadDim % 4 == 0 && Operand.Of(this, q).IsAligned && Address(cache.Keys) % 16 == 0 && Address(cache.Values) % 16 == 0;
         int headGroups = pairs ? shape.HeadCount / 2 : shape.HeadCount;
         int splits = SplitsFor(cache.Capacity, shape.Window, headGroups * q.Rows);
         long partValues = (long)q.Rows * shape.HeadCount * splits * (cache.HeadDim + 2);

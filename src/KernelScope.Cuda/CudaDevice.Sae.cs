@@ -117,8 +117,10 @@ public sealed partial class CudaDevice
     private void EncodeAll(Mat x, SaeParameters sae, CudaWeight encoder, ulong weights, CudaCodes codes)
     {
         int most = RowsEncodedAtOnce(sae.FeatureCount);
+        // One form for all rows, so that a row's bits do not depend on the pieces.
+        bool tiled = x.Rows > FewRows;
         for (int first = 0; first < x.Rows; first += most)
-            EncodeRows(x.RowRange(first, Math.Min(most, x.Rows - first)), first, sae, encoder, weights, codes);
+            EncodeRows(Operand.Of(this, x.RowRange(first, Math.Min(most, x.Rows - first))), first, tiled, sae, encoder, weights, codes);
     }
 
     /// <summary>Rows whose lists, at their longest, fit into the work space; a tile's rows at least, for less would read the encoder more often.</summary>
@@ -129,24 +131,26 @@ public sealed partial class CudaDevice
     }
 
     /// <summary>Encodes rows behind the <paramref name="first"/> rows that are in <paramref name="codes"/> already.</summary>
-    private void EncodeRows(Mat x, int first, SaeParameters sae, CudaWeight encoder, ulong weights, CudaCodes codes)
+    private void EncodeRows(Operand x, int first, bool tiled, SaeParameters sae, CudaWeight encoder, ulong weights, CudaCodes codes)
     {
-        Kernel kernel = EncoderFor(x, encoder);
-        bool tiled = x.Rows > FewRows;
+        Kernel kernel = EncoderFor(x, tiled, encoder);
+        bool plain = !tiled && !IsWide(x, encoder);
+        long roundedBytes = RoundedBytes(x, encoder, tiled, Options.SaePrecision);
         int tileFeatures = kernel.Info.TileColumns;
         int tiles = (int)Blocks(sae.FeatureCount, tileFeatures);
         long lists = (long)x.Rows * tiles;
         // The forms for few rows give each list room for a whole tile; the tiled ones put them behind each other.
         long pairs = tiled ? (long)x.Rows * sae.FeatureCount : lists * tileFeatures;
-        _scratch.Begin(lists * sizeof(int), lists * sizeof(long), lists * sizeof(int), x.Rows * sizeof(int), pairs * sizeof(int), pairs * sizeof(float));
+        _scratch.Begin(lists * sizeof(int), lists * sizeof(long), lists * sizeof(int), x.Rows * sizeof(int), pairs * sizeof(int), pairs * sizeof(float), roundedBytes);
         var made = new TileLists(
             _scratch.Take(lists * sizeof(int)), _scratch.Take(lists * sizeof(long)), _scratch.Take(lists * sizeof(int)), _scratch.Take(x.Rows * sizeof(int)),
             _scratch.Take(pairs * sizeof(int)), _scratch.Take(pairs * sizeof(float)), lists, pairs, tiles);
+        if (roundedBytes > 0)
+            x = Rounded(x, roundedBytes);
         LaunchQueue queue = BeginOp();
         ulong cursor = tiled ? queue.Upload<long>([0]) : 0;
-        bool plain = !tiled && !IsWide(x, encoder);
         queue.Begin(kernel, tiles, tiled ? Blocks(x.Rows, kernel.Info.TileRows) : plain ? x.Rows : 1)
-            .View(Address(x), Span(x) / ElementsOf(kernel, 0)).View(weights, encoder.Length / ElementsOf(kernel, 1))
+            .View(x.Address, x.Span / ElementsOf(kernel, 0)).View(weights, encoder.Length / ElementsOf(kernel, 1))
             .View(Address(sae.EncoderBias), sae.FeatureCount).View(Address(sae.Threshold), sae.FeatureCount)
             .View(made.Counts, lists).View(made.Offsets, lists).View(made.Features, pairs).View(made.Values, pairs);
         if (tiled)
@@ -170,9 +174,9 @@ public sealed partial class CudaDevice
             .Long(made.Pairs).Long(codes.Capacity).Int(first).Int(made.Tiles).End();
     }
 
-    private Kernel EncoderFor(Mat x, CudaWeight encoder)
+    private Kernel EncoderFor(Operand x, bool tiled, CudaWeight encoder)
     {
-        if (x.Rows > FewRows)
+        if (tiled)
             return UsesTensorCores(x, encoder) ? _kernels["sae_encode_tensor", encoder.TypeName, Suffix(Options.SaePrecision)] : _kernels["sae_encode_tile", encoder.TypeName];
         return IsWide(x, encoder) ? _kernels["sae_encode", encoder.TypeName, RowsSuffix(x.Rows)] : _kernels["sae_encode_plain", encoder.TypeName];
     }
@@ -181,7 +185,7 @@ public sealed partial class CudaDevice
     private long PairsOf(CudaCodes codes)
     {
         long count = 0;
-        _queue.Flush();
+        Flush();
         Staging.Download(codes.Starts + ((ulong)codes.Rows * sizeof(long)), MemoryMarshal.AsBytes(new Span<long>(ref count)));
         return count;
     }

@@ -23,6 +23,7 @@ public sealed partial class CudaDevice : Device
     private readonly LaunchQueue _queue;
     private readonly Scratch _scratch;
     private Staging? _staging;
+    private CudaException? _deferred;
     private bool _disposed;
 
     /// <summary>Opens a device.</summary>
@@ -107,8 +108,7 @@ public sealed partial class CudaDevice : Device
     /// <inheritdoc/>
     public override void Synchronize()
     {
-        _queue.Flush();
-        Context.MakeCurrent();
+        Flush();
         Context.Synchronize();
     }
 
@@ -117,8 +117,7 @@ public sealed partial class CudaDevice : Device
     {
         ArgumentNullException.ThrowIfNull(destination);
         CudaCodes source = CudaCodes.Of(this, codes);
-        _queue.Flush();
-        Context.MakeCurrent();
+        Flush();
         source.CopyTo(destination);
     }
 
@@ -128,8 +127,7 @@ public sealed partial class CudaDevice : Device
         ArgumentNullException.ThrowIfNull(codes);
         CudaCodes target = CudaCodes.Of(this, destination);
         target.CheckFits(codes);
-        _queue.Flush();
-        Context.MakeCurrent();
+        Flush();
         target.CopyFrom(codes);
     }
 
@@ -138,9 +136,29 @@ public sealed partial class CudaDevice : Device
     {
         if (_disposed || !Context.HasReleased)
             return;
+        try
+        {
+            _queue.Flush();
+            Context.MakeCurrent();
+            Context.Collect();
+        }
+        catch (CudaException e)
+        {
+            // Disposing must not throw, and a failed launch must not be forgotten.
+            _deferred ??= e;
+        }
+    }
+
+    /// <summary>Gives the driver what waits, and throws what came of launches that <see cref="Collect"/> gave it.</summary>
+    private void Flush()
+    {
         _queue.Flush();
         Context.MakeCurrent();
-        Context.Collect();
+        if (_deferred is null)
+            return;
+        CudaException error = _deferred;
+        _deferred = null;
+        throw new CudaException(error.Result, error.Message);
     }
 
     /// <inheritdoc/>
@@ -149,8 +167,7 @@ public sealed partial class CudaDevice : Device
         if (destination.IsEmpty)
             return;
         ulong source = x.IsDense ? CudaBuffer.AddressOf(this, x) : Gathered(x);
-        _queue.Flush();
-        Context.MakeCurrent();
+        Flush();
         Staging.Download(source, MemoryMarshal.AsBytes(destination));
         Collect();
     }
@@ -164,14 +181,14 @@ public sealed partial class CudaDevice : Device
         Context.MakeCurrent();
         if (destination.IsDense)
         {
-            _queue.Flush();
+            Flush();
             Staging.Upload(target, MemoryMarshal.AsBytes(values));
             return;
         }
 
         _scratch.Begin(values.Length * sizeof(float));
         ulong dense = _scratch.Take(values.Length * sizeof(float));
-        _queue.Flush();
+        Flush();
         Staging.Upload(dense, MemoryMarshal.AsBytes(values));
         Copy(dense, destination.Columns, target, destination.Stride, destination.Rows, destination.Columns);
     }

@@ -47,7 +47,9 @@ public sealed class MemoryPlan
     public void Add(SaeCheckpoint sae, CudaDeviceOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(sae);
-        Add($"SAE {Path.GetFileName(Path.TrimEndingDirectorySeparator(sae.Path))}", sae.TotalBytes + (options ?? new CudaDeviceOptions()).WorkBytes);
+        // The folder says which SAE it is; the file is always called the same.
+        string? folder = Path.GetFileName(Path.GetDirectoryName(sae.Path));
+        Add($"SAE {(string.IsNullOrEmpty(folder) ? Path.GetFileName(sae.Path) : folder)}", sae.TotalBytes + (options ?? new CudaDeviceOptions()).WorkBytes);
     }
 
     /// <summary>Whether it fits into so many bytes.</summary>
