@@ -15,7 +15,7 @@ public enum GpuTarget
 
 /// <summary>A kernel that is shipped as PTX.</summary>
 /// <param name="Name">Entry point: family_variant_dtype.</param>
-/// <param name="Family">Module, and file, that holds it.</param>
+/// <param name="Family">Module, and file, that holds it: small, because a driver compiles whole modules and a model needs one dtype.</param>
 /// <param name="Method">The static method, closed over its type arguments.</param>
 /// <param name="GroupSize">Threads of a group; always one-dimensional.</param>
 /// <param name="MinTarget">The oldest architecture that has its instructions.</param>
@@ -30,7 +30,10 @@ public sealed record KernelEntry(
     GpuTarget MinTarget,
     string Grid,
     int TileRows = 1,
-    int TileColumns = 1);
+    int TileColumns = 1)
+{
+    internal KernelEntry WithTile(int rows, int columns) => this with { TileRows = rows, TileColumns = columns };
+}
 
 /// <summary>Every kernel that is shipped, in the order of the manifest.</summary>
 public static class Catalog
@@ -103,14 +106,14 @@ public static class Catalog
     {
         foreach (var w in Weights)
         {
-            yield return Plain($"gemv_plain_{w.Name}", "gemv", typeof(Gemv), nameof(Gemv.Plain), Gemv.GroupSize, "ceil(outputs/4), rows", w.Type) with { TileColumns = 4 };
+            yield return Plain($"gemv_plain_{w.Name}", $"gemv_{w.Name}", typeof(Gemv), nameof(Gemv.Plain), Gemv.GroupSize, "ceil(outputs/4), rows", w.Type).WithTile(1, 4);
         }
 
         foreach (var r in Rows)
         {
             foreach (var w in Halves)
-                yield return OfRows($"gemv_{w.Name}_{r.Name}", "gemv", nameof(Gemv.Half), Gemv.TileColumns, w.Type, r.Type);
-            yield return OfRows($"gemv_f32_{r.Name}", "gemv", nameof(Gemv.Float), Gemv.TileColumns, r.Type);
+                yield return OfRows($"gemv_{w.Name}_{r.Name}", $"gemv_{w.Name}", nameof(Gemv.Half), Gemv.TileColumns, w.Type, r.Type);
+            yield return OfRows($"gemv_f32_{r.Name}", "gemv_f32", nameof(Gemv.Float), Gemv.TileColumns, r.Type);
         }
     }
 
@@ -119,8 +122,8 @@ public static class Catalog
         foreach (var r in Rows)
         {
             foreach (var w in Halves)
-                yield return OfRows($"gated_gemv_{w.Name}_{r.Name}", "gated_gemv", nameof(Gemv.GatedHalf), Gemv.TileColumns / 2, w.Type, r.Type);
-            yield return OfRows($"gated_gemv_f32_{r.Name}", "gated_gemv", nameof(Gemv.GatedFloat), Gemv.TileColumns / 2, r.Type);
+                yield return OfRows($"gated_gemv_{w.Name}_{r.Name}", $"gated_gemv_{w.Name}", nameof(Gemv.GatedHalf), Gemv.TileColumns / 2, w.Type, r.Type);
+            yield return OfRows($"gated_gemv_f32_{r.Name}", "gated_gemv_f32", nameof(Gemv.GatedFloat), Gemv.TileColumns / 2, r.Type);
         }
     }
 
@@ -128,10 +131,8 @@ public static class Catalog
     {
         foreach (var w in Weights)
         {
-            yield return Plain($"gemm_fma_{w.Name}", "gemm_fma", typeof(GemmFma), nameof(GemmFma.Linear), GemmFma.GroupSize, "ceil(outputs/64), ceil(rows/64)", w.Type)
-                with { TileRows = 64, TileColumns = 64 };
-            yield return Plain($"gated_gemm_fma_{w.Name}", "gemm_fma", typeof(GemmFma), nameof(GemmFma.Gated), GemmFma.GroupSize, "ceil(outputs/32), ceil(rows/64)", w.Type)
-                with { TileRows = 64, TileColumns = 32 };
+            yield return Plain($"gemm_fma_{w.Name}", $"gemm_fma_{w.Name}", typeof(GemmFma), nameof(GemmFma.Linear), GemmFma.GroupSize, "ceil(outputs/64), ceil(rows/64)", w.Type).WithTile(64, 64);
+            yield return Plain($"gated_gemm_fma_{w.Name}", $"gemm_fma_{w.Name}", typeof(GemmFma), nameof(GemmFma.Gated), GemmFma.GroupSize, "ceil(outputs/32), ceil(rows/64)", w.Type).WithTile(64, 32);
         }
     }
 
@@ -140,8 +141,8 @@ public static class Catalog
         foreach (var o in Operands)
         {
             int columns = TensorColumns(o.Type);
-            yield return Tensor($"gemm_tensor_{o.Name}", "gemm_tensor", nameof(GemmTensor.Linear), columns, o.Type);
-            yield return Tensor($"gated_gemm_tensor_{o.Name}", "gated_gemm_tensor", nameof(GemmTensor.Gated), columns / 2, o.Type);
+            yield return Tensor($"gemm_tensor_{o.Name}", nameof(GemmTensor.Linear), columns, o.Type);
+            yield return Tensor($"gated_gemm_tensor_{o.Name}", nameof(GemmTensor.Gated), columns / 2, o.Type);
         }
     }
 
@@ -157,15 +158,14 @@ public static class Catalog
         yield return Plain("attend_merge", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.Merge), AttendDecode.GroupSize, "heads, rows");
         foreach (var h in new[] { ("64", typeof(Head64)), ("128", typeof(Head128)), ("256", typeof(Head256)) })
         {
-            yield return Plain($"attend_tile_{h.Item1}", "attend_prefill", typeof(AttendPrefill), nameof(AttendPrefill.Tile), AttendPrefill.GroupSize, "ceil(rows/32), heads", h.Item2)
-                with { TileRows = AttendPrefill.TileRows };
+            yield return Plain($"attend_tile_{h.Item1}", "attend_prefill", typeof(AttendPrefill), nameof(AttendPrefill.Tile), AttendPrefill.GroupSize, "ceil(rows/32), heads", h.Item2).WithTile(AttendPrefill.TileRows, 1);
         }
     }
 
     private static IEnumerable<KernelEntry> TopKs() =>
     [
-        Plain("top_k_select", "top_k", typeof(TopK), nameof(TopK.Select), TopK.GroupSize, "ceil(columns/1024), rows") with { TileColumns = TopK.Chunk },
-        Plain("top_k_reduce", "top_k", typeof(TopK), nameof(TopK.Reduce), TopK.GroupSize, "ceil(count/1024), rows") with { TileColumns = TopK.Chunk },
+        Plain("top_k_select", "top_k", typeof(TopK), nameof(TopK.Select), TopK.GroupSize, "ceil(columns/1024), rows").WithTile(1, TopK.Chunk),
+        Plain("top_k_reduce", "top_k", typeof(TopK), nameof(TopK.Reduce), TopK.GroupSize, "ceil(count/1024), rows").WithTile(1, TopK.Chunk),
         Plain("top_k_keys", "top_k", typeof(TopK), nameof(TopK.Keys), TopK.GroupSize, "ceil(pitch/256), rows"),
         Plain("top_k_step", "top_k", typeof(TopK), nameof(TopK.Step), TopK.GroupSize, "ceil(pitch/512), rows"),
         Plain("top_k_write", "top_k", typeof(TopK), nameof(TopK.Write), TopK.GroupSize, "ceil(k/256), rows"),
@@ -173,8 +173,7 @@ public static class Catalog
 
     private static IEnumerable<KernelEntry> CrossEntropies() =>
     [
-        Plain("cross_entropy_part", "cross_entropy", typeof(CrossEntropy), nameof(CrossEntropy.Part), CrossEntropy.GroupSize, "ceil(columns/1024), rows")
-            with { TileColumns = CrossEntropy.PartColumns },
+        Plain("cross_entropy_part", "cross_entropy", typeof(CrossEntropy), nameof(CrossEntropy.Part), CrossEntropy.GroupSize, "ceil(columns/1024), rows").WithTile(1, CrossEntropy.PartColumns),
         Plain("cross_entropy_merge", "cross_entropy", typeof(CrossEntropy), nameof(CrossEntropy.Merge), KernelMath.WarpSize, "rows"),
     ];
 
@@ -182,20 +181,20 @@ public static class Catalog
     {
         foreach (var w in Weights)
         {
-            yield return Encoder($"sae_encode_plain_{w.Name}", nameof(SaeEncode.Plain), "ceil(features/64), rows", 1, SaeEncode.GroupSize, w.Type);
-            yield return Encoder($"sae_encode_tile_{w.Name}", nameof(SaeEncode.Tile), "ceil(features/64), ceil(rows/64)", GemmFma.TileRows, GemmFma.GroupSize, w.Type);
+            yield return Encoder($"sae_encode_plain_{w.Name}", w.Name, nameof(SaeEncode.Plain), "ceil(features/64), rows", 1, SaeEncode.GroupSize, w.Type);
+            yield return Encoder($"sae_encode_tile_{w.Name}", w.Name, nameof(SaeEncode.Tile), "ceil(features/64), ceil(rows/64)", GemmFma.TileRows, GemmFma.GroupSize, w.Type);
         }
 
         for (int n = 0; n < Rows.Length; n++)
         {
             foreach (var w in Halves)
-                yield return Encoder($"sae_encode_{w.Name}_{Rows[n].Name}", nameof(SaeEncode.Half), "ceil(features/64)", 1 << n, SaeEncode.GroupSize, w.Type, Rows[n].Type);
-            yield return Encoder($"sae_encode_f32_{Rows[n].Name}", nameof(SaeEncode.Float), "ceil(features/64)", 1 << n, SaeEncode.GroupSize, Rows[n].Type);
+                yield return Encoder($"sae_encode_{w.Name}_{Rows[n].Name}", w.Name, nameof(SaeEncode.Half), "ceil(features/64)", 1 << n, SaeEncode.GroupSize, w.Type, Rows[n].Type);
+            yield return Encoder($"sae_encode_f32_{Rows[n].Name}", "f32", nameof(SaeEncode.Float), "ceil(features/64)", 1 << n, SaeEncode.GroupSize, Rows[n].Type);
         }
     }
 
     private static IEnumerable<KernelEntry> SaeTensorEncoders() =>
-        Operands.Select(o => Tensor($"sae_encode_tensor_{o.Name}", "sae_encode_tensor", nameof(GemmTensor.SaeEncodeTile), TensorColumns(o.Type), o.Type));
+        Operands.Select(o => Tensor($"sae_encode_tensor_{o.Name}", nameof(GemmTensor.SaeEncodeTile), TensorColumns(o.Type), o.Type));
 
     private static IEnumerable<KernelEntry> CodeLists() =>
     [
@@ -219,15 +218,14 @@ public static class Catalog
     private static KernelEntry OfRows(string name, string family, string method, int tileColumns, params Type[] types)
     {
         int rows = 1 << Array.FindIndex(Rows, r => r.Type == types[^1]);
-        return Plain(name, family, typeof(Gemv), method, Gemv.GroupSize, $"ceil(outputs/{tileColumns})", types) with { TileRows = rows, TileColumns = tileColumns };
+        return Plain(name, family, typeof(Gemv), method, Gemv.GroupSize, $"ceil(outputs/{tileColumns})", types).WithTile(rows, tileColumns);
     }
 
-    private static KernelEntry Encoder(string name, string method, string grid, int tileRows, int groupSize, params Type[] types) =>
-        Plain(name, "sae_encode", typeof(SaeEncode), method, groupSize, grid, types) with { TileRows = tileRows, TileColumns = SaeEncode.TileFeatures };
+    private static KernelEntry Encoder(string name, string dtype, string method, string grid, int tileRows, int groupSize, params Type[] types) =>
+        Plain(name, "sae_encode_" + dtype, typeof(SaeEncode), method, groupSize, grid, types).WithTile(tileRows, SaeEncode.TileFeatures);
 
-    private static KernelEntry Tensor(string name, string family, string method, int tileColumns, Type operand) =>
-        Plain(name, family, typeof(GemmTensor), method, GemmTensor.GroupSize, $"ceil(outputs/{tileColumns}), ceil(rows/64)", operand)
-            with { MinTarget = GpuTarget.Sm80, TileRows = GemmTensor.TileRows, TileColumns = tileColumns };
+    private static KernelEntry Tensor(string name, string method, int tileColumns, Type operand) =>
+        Plain(name, name, typeof(GemmTensor), method, GemmTensor.GroupSize, $"ceil(outputs/{tileColumns}), ceil(rows/64)", operand).WithTile(GemmTensor.TileRows, tileColumns) with { MinTarget = GpuTarget.Sm80 };
 
     private static KernelEntry Plain(string name, string family, Type type, string method, int groupSize, string grid, params Type[] types)
     {

@@ -64,6 +64,7 @@ internal static class CommandLine
             new TokenizeCommand(common, surroundings),
             new EncodeCommand(common, surroundings),
             new EvalCommand(common, surroundings),
+            new AttributeCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
             new CatalogCommand(common, surroundings),

@@ -8,8 +8,11 @@ public sealed class HelpTests
     [InlineData("run")]
     [InlineData("tokenize")]
     [InlineData("encode")]
+    [InlineData("eval")]
     [InlineData("inspect")]
     [InlineData("doctor")]
+    [InlineData("catalog")]
+    [InlineData("pull")]
     public void Every_verb_shows_an_example(string verb)
     {
         Outcome outcome = Program.Run(verb, "--help");

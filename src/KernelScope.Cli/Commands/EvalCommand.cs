@@ -1,6 +1,7 @@
 using System.CommandLine;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
+using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Sae;
@@ -41,6 +42,9 @@ internal sealed class EvalCommand : Verb
 
     protected override int Run(ParseResult parsed)
     {
+        // Whether the files can be written is known now, not after an hour.
+        foreach (string path in new[] { parsed.GetValue(_out), parsed.GetValue(_report) }.OfType<string>())
+            AtomicFile.Create(path).Dispose();
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
         TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files);
         SaeFiles[] saeFiles = OpenSaes(parsed, files);

@@ -46,7 +46,7 @@ internal sealed class SaeOptions
     /// <summary>Several SAEs, by name or path.</summary>
     public static Option<string[]> Several() => new("--sae")
     {
-        Description = $"SAE or transcoder, repeatable: a Gemma Scope params.npz, a SAELens folder, or one of the demo's: {string.Join(", ", Demo.SaeNames)}. Default with the demo model: {Demo.DefaultSae}.",
+        Description = $"SAE or transcoder, repeatable: a Gemma Scope params.npz, a SAELens folder, a name that 'kernelscope catalog' lists (from the hub's cache), or one of the demo's: {string.Join(", ", Demo.SaeNames)}. Default with the demo model: {Demo.DefaultSae}.",
         HelpName = "PATH",
     };
 

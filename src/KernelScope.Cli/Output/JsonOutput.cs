@@ -66,4 +66,5 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(DoctorResult))]
 [JsonSerializable(typeof(CatalogRow[]))]
 [JsonSerializable(typeof(PullResult))]
+[JsonSerializable(typeof(AttributeResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;

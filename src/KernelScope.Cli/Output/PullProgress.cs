@@ -44,7 +44,7 @@ internal sealed class PullProgress(Streams streams) : IProgress<HubProgress>, ID
     private void Measure(long done, long now)
     {
         if (!_receiving)
-            (_receiving, _mark, _markBytes, _firstBytes, _speed) = (true, now, done, done, 0);
+            (_receiving, _begin, _mark, _markBytes, _firstBytes, _speed) = (true, now, now, done, done, 0);
         TimeSpan time = Stopwatch.GetElapsedTime(_mark, now);
         if (time <= TimeSpan.Zero || done < _markBytes)
         {

@@ -21,7 +21,7 @@ internal sealed record PullPlan(string Repository, string? Inside)
         if (!HubClient.IsRepository(repository))
             throw new WorkException($"{name}: this names neither a model (owner/name) nor an SAE (a name that 'kernelscope catalog' lists){Near(name)}.");
         if (parts.Length == 3)
-            return new PullPlan(repository, parts[2]);
+            return HubClient.IsPath(parts[2]) ? new PullPlan(repository, parts[2]) : throw new WorkException($"{name}: '{parts[2]}' is no path inside a repository.");
         if (ReleaseCatalog.All.FirstOrDefault(s => s.Repository == repository) is ReleasedSae one)
             throw new WorkException($"{name}: this repository holds {ReleaseCatalog.All.Count(s => s.Repository == repository)} SAEs; name one of them, such as {one.Name} ('kernelscope catalog {one.Release}' lists them).");
         return new PullPlan(repository, null);

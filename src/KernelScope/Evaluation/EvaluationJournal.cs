@@ -52,6 +52,9 @@ internal sealed class EvaluationJournal : IDisposable
         FileStream stream;
         try
         {
+            // A pipe has no length either, and reading it would wait for ever.
+            if (new FileInfo(path) is { Exists: true, Length: 0 })
+                throw BadFile.Of(path, "this is no resume file of an evaluation; it was left as it is.");
             stream = new FileStream(path, FileMode.Open, FileAccess.ReadWrite, FileShare.None, 1 << 16);
         }
         catch (Exception e) when (e is UnauthorizedAccessException or IOException)
@@ -71,7 +74,11 @@ internal sealed class EvaluationJournal : IDisposable
     {
         try
         {
-            return new(new FileStream(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, 1 << 16, FileOptions.DeleteOnClose), path);
+            var stream = new FileStream(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.Delete, 1 << 16, FileOptions.DeleteOnClose);
+            // Where a name may go before the file does, not even a killed process leaves it behind.
+            if (!OperatingSystem.IsWindows())
+                File.Delete(path);
+            return new(stream, path);
         }
         catch (Exception e) when (e is UnauthorizedAccessException or IOException)
         {

@@ -59,7 +59,7 @@ public static class HtmlReport
         foreach (SaeResult sae in result.Saes)
         {
             string site = sae.Site == sae.SiteOut ? sae.Site.ToString() : $"{sae.Site} → {sae.SiteOut}";
-            html.Append(CultureInfo.InvariantCulture, $"<tr><th>{Html.Escape(sae.Name)}</th><td>{site}</td><td>{sae.FeatureCount:N0}</td>");
+            html.Append(CultureInfo.InvariantCulture, $"<tr><th title=\"{Html.Escape(sae.Name)}\">{Html.Escape(Html.ShortName(sae.Name))}</th><td>{site}</td><td>{sae.FeatureCount:N0}</td>");
             foreach ((_, string[] path) in Columns)
                 AppendCell(html, sae, path);
             html.Append("</tr>");
@@ -89,7 +89,7 @@ public static class HtmlReport
         foreach (SaeResult sae in result.Saes)
         {
             var histogram = new FiringHistogram(sae.FiringFrequency);
-            density.Add(new($"{sae.Name} ({histogram.Never.ToString("N0", CultureInfo.InvariantCulture)} never)", middles, [.. histogram.Counts.Select(c => (double)c)]), Mark.Bars);
+            density.Add(new($"{Html.ShortName(sae.Name)} ({histogram.Never.ToString("N0", CultureInfo.InvariantCulture)} never)", middles, [.. histogram.Counts.Select(c => (double)c)]), Mark.Bars);
         }
 
         html.Append(density.Draw());
@@ -103,7 +103,7 @@ public static class HtmlReport
     {
         var plot = new SvgPlot(title, "L0 (mean number of active features)", label) { LogX = true };
         foreach (SaeResult sae in result.Saes.Where(s => s.L0 > 0))
-            plot.Add(new(sae.Name, [sae.L0], [sae.Metrics[path]]), Mark.Points, [sae.ConfidenceLow[path]], [sae.ConfidenceHigh[path]]);
+            plot.Add(new(Html.ShortName(sae.Name), [sae.L0], [sae.Metrics[path]]), Mark.Points, [sae.ConfidenceLow[path]], [sae.ConfidenceHigh[path]]);
         return plot.Draw();
     }
 
@@ -113,7 +113,7 @@ public static class HtmlReport
         foreach (SaeResult sae in result.Saes)
         {
             double[] y = values(sae);
-            plot.Add(new(sae.Name, [.. Enumerable.Range(0, y.Length).Select(t => (double)t)], y), Mark.Line);
+            plot.Add(new(Html.ShortName(sae.Name), [.. Enumerable.Range(0, y.Length).Select(t => (double)t)], y), Mark.Line);
         }
 
         return plot.Draw();

@@ -15,7 +15,7 @@ internal readonly record struct RunScores(Memory<double> Losses, Memory<double> 
 internal sealed class LogitScorer : IDisposable
 {
     /// <summary>Bytes of a block of rows: clean and spliced logits and clean probabilities take 16 an entry.</summary>
-    public const long BlockBytes = 96L << 20;
+    public const long BlockBytes = 256L << 20;
 
     private readonly Gemma2Model _model;
     private readonly Mat _logits;

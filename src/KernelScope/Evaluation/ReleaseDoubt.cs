@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 using KernelScope.Hooks;
+using KernelScope.Sae;
 
 namespace KernelScope.Evaluation;
 
@@ -19,12 +20,14 @@ public static partial class ReleaseDoubt
     /// <summary>An L0 this many times the released one, or this much less, is doubted. Texts differ: on web text the released SAEs of 2B lie between 0.9 and 2.3 times their labels (SAEBench's table).</summary>
     public const double Factor = 2.5;
 
-    /// <summary>The L0 that a path names, <c>average_l0_71</c>; null if it names none.</summary>
+    /// <summary>The L0 that a path names, <c>average_l0_71</c>, or that the catalogue has for a name without it (canonical, Neuronpedia's); null if there is none.</summary>
     public static double? ReleasedL0(string path)
     {
         ArgumentNullException.ThrowIfNull(path);
         MatchCollection matches = Label().Matches(path);
-        return matches.Count == 0 ? null : double.Parse(matches[^1].Groups[1].ValueSpan, CultureInfo.InvariantCulture);
+        if (matches.Count == 0)
+            return ReleaseCatalog.TryParse(path, out ReleasedSae? sae) ? sae.L0 : null;
+        return double.Parse(matches[^1].Groups[1].ValueSpan, CultureInfo.InvariantCulture);
     }
 
     /// <summary>Whether a measurement is far from what was released.</summary>

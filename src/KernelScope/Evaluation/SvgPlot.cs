@@ -92,15 +92,22 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
                 DrawBars(svg, series, colour, index, x, y);
                 break;
             default:
-                for (int i = 0; i < series.X.Count; i++)
-                {
-                    if (low is not null && double.IsFinite(low[i]) && double.IsFinite(high![i]))
-                        svg.Append(CultureInfo.InvariantCulture, $"<line class=\"{colour} stroke\" x1=\"{x.At(series.X[i]):0.#}\" x2=\"{x.At(series.X[i]):0.#}\" y1=\"{y.At(low[i]):0.#}\" y2=\"{y.At(high[i]):0.#}\"/>");
-                    svg.Append(CultureInfo.InvariantCulture, $"<circle class=\"{colour} fill\" cx=\"{x.At(series.X[i]):0.#}\" cy=\"{y.At(series.Y[i]):0.#}\" r=\"4.5\"><title>{Html.Escape(series.Name)}: {Html.Number(series.X[i])}, {Html.Number(series.Y[i])}</title></circle>");
-                    svg.Append(CultureInfo.InvariantCulture, $"<text class=\"mark\" x=\"{x.At(series.X[i]) + 8:0.#}\" y=\"{y.At(series.Y[i]) - 6:0.#}\">{Html.Escape(series.Name)}</text>");
-                }
-
+                DrawPoints(svg, series, colour, low, high, x, y);
                 break;
+        }
+    }
+
+    private static void DrawPoints(StringBuilder svg, Series series, string colour, IReadOnlyList<double>? low, IReadOnlyList<double>? high, Axis x, Axis y)
+    {
+        for (int i = 0; i < series.X.Count; i++)
+        {
+            double atX = x.At(series.X[i]), atY = y.At(series.Y[i]);
+            if (low is not null && double.IsFinite(low[i]) && double.IsFinite(high![i]))
+                svg.Append(CultureInfo.InvariantCulture, $"<line class=\"{colour} stroke\" x1=\"{atX:0.#}\" x2=\"{atX:0.#}\" y1=\"{y.At(low[i]):0.#}\" y2=\"{y.At(high[i]):0.#}\"/>");
+            svg.Append(CultureInfo.InvariantCulture, $"<circle class=\"{colour} fill\" cx=\"{atX:0.#}\" cy=\"{atY:0.#}\" r=\"4.5\"><title>{Html.Escape(series.Name)}: {Html.Number(series.X[i])}, {Html.Number(series.Y[i])}</title></circle>");
+            // The name stands where the plot has room for it.
+            (string anchor, int shift) = atX > (Left + Width) / 2 ? ("end", -8) : ("start", 8);
+            svg.Append(CultureInfo.InvariantCulture, $"<text class=\"mark\" x=\"{atX + shift:0.#}\" y=\"{atY - 6:0.#}\" text-anchor=\"{anchor}\">{Html.Escape(series.Name)}</text>");
         }
     }
 
@@ -171,17 +178,4 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
                 yield return (k * step, Html.Number(k * step));
         }
     }
-}
-
-/// <summary>Text that is safe in HTML.</summary>
-internal static class Html
-{
-    /// <summary>Names and paths come from strangers.</summary>
-    public static string Escape(string text) => System.Net.WebUtility.HtmlEncode(text);
-
-    /// <summary>Four significant digits; a dash where there is no number.</summary>
-    public static string Number(double value) => !double.IsFinite(value) ? "–"
-        : value == 0 ? "0"
-        : Math.Abs(value) is >= 1e5 or < 1e-4 ? value.ToString("0.###e0", CultureInfo.InvariantCulture)
-        : ((double)(decimal)Math.Round(value, Math.Clamp(3 - (int)Math.Floor(Math.Log10(Math.Abs(value))), 0, 12))).ToString("0.############", CultureInfo.InvariantCulture);
 }

@@ -69,6 +69,8 @@ public sealed class TokenSet
         var special = new HashSet<int>(specialIds ?? [config.BosId, .. config.TextEndIds]) { config.PadId };
         for (int b = 0; b < sequences.Count; b++)
             Check(sequences[b], b, config);
+        if ((uint)config.PadId >= (uint)config.VocabSize && sequences.Any(s => s.Length != sequences[0].Length))
+            throw new ArgumentException($"The sequences have different lengths, and the id of padding, {config.PadId}, is outside the vocabulary of {config.VocabSize} entries.");
         var set = new TokenSet([.. sequences], config.BosId, config.PadId, special);
         if (!set._sequences.Any(s => s.Any(token => !special.Contains(token))))
             throw new ArgumentException($"No position counts: all tokens of the {set.Count} sequences are special ({string.Join(", ", set.SpecialIds)}).");

@@ -30,6 +30,9 @@ public sealed partial class HubClient : IDisposable
     /// <summary>Whether a text is a hub id, owner/name.</summary>
     public static bool IsRepository(string text) => HubCache.EntryName(text) is not null;
 
+    /// <summary>Whether a text is the path of a file or a folder inside a repository, which leads out of none.</summary>
+    public static bool IsPath(string text) => HubName.IsSafe(text);
+
     /// <summary>What a repository holds.</summary>
     /// <exception cref="HubException">The hub does not say.</exception>
     /// <exception cref="InvalidDataException">The listing makes no sense, or has names that would lead out of a folder.</exception>

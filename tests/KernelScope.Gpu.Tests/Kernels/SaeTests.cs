@@ -177,6 +177,21 @@ public sealed class SaeTests
         Assert.Equal(MemoryMarshal.Cast<float, int>(y).ToArray(), MemoryMarshal.Cast<float, int>(lab.ReadFloats(edited)).ToArray());
     }
 
+    [Fact]
+    public void Features_of_the_widest_sae_are_addressed_beyond_the_range_of_an_int()
+    {
+        const int Feature = 1_048_575, Outputs = 2304;
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        float[] row = Data.Normal(Outputs, 1);
+        LabBuffer real = lab.Floats(row), y = lab.EmptyFloats(Outputs), edited = lab.Floats(new float[Outputs]);
+        // The last row is all that exists: the matrix begins 9.6 GB before it.
+        var matrix = new LabBuffer(real.Bytes, real.Address - (4UL * Feature * Outputs), null);
+        lab.Run("sae_decode_f32", new Dim3(1, Outputs / 64), lab.Longs(0, 1), lab.Ints(Feature), lab.Floats(1f), matrix, lab.Floats(new float[Outputs]), y, Outputs, Outputs);
+        lab.Run("sae_edit_apply_f32", new Dim3(1, Outputs / 128), lab.Floats(1f), lab.Ints(Feature), matrix, edited, 1, Outputs, Outputs);
+        Assert.Equal(row, lab.ReadFloats(y));
+        Assert.Equal(row, lab.ReadFloats(edited));
+    }
+
     private static Encoded Encode(
         KernelLab lab, string kernel, float[] x, byte[] weight, float[] bias, float[] threshold, int rows, int columns, int features, int piece = int.MaxValue, int room = int.MaxValue)
     {

@@ -40,7 +40,7 @@ public sealed class ReleaseDoubtTests
     [Theory]
     [InlineData("gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz", 71.0)]
     [InlineData("res.3.2k.l0_19", 19.0)]
-    [InlineData("gemma-scope-2b-pt-res/layer_20/width_16k/canonical", null)]
+    [InlineData("gemma-scope-2b-pt-res/layer_20/width_16k/canonical", 71.0)]
     [InlineData("model0_5", null)]
     public void The_released_L0_is_in_the_path(string path, double? expected) => Assert.Equal(expected, ReleaseDoubt.ReleasedL0(path));
 

@@ -10,8 +10,9 @@ namespace KernelScope.Tests.Model;
 /// <summary>What must hold for any tokens and any way of feeding them; no golden is needed. The model of fixtures/gemma2/models/base: windows of 6, context 512.</summary>
 public sealed class InvariantTests : IDisposable
 {
-    // A float32 rounding in another place moves these models' logits (up to 30) by less than this; a key seen or not seen moves them by more than 1.
-    private const double SameUpToRounding = 2e-3;
+    // Float32 sums in another order move these models' logits (up to 30) by less than this: 200 sequences of 20 to 47 random tokens on the SIMD device
+    // lay within 4e-3 of the reference device, prefilled or decoded. A key seen or not seen moves them by more than 1.
+    private const double SameUpToRounding = 1e-2;
     private const int VocabSize = 300;
 
     private readonly Device[] _devices = [.. TestDevices.All.Select(TestDevices.Open)];

@@ -97,9 +97,10 @@ public sealed unsafe partial class CpuDevice
 
         if (x.Rows > (transposed ? 1 : DotRows))
         {
-            product.PanelOutputs = PanelOutputs;
-            product.PanelInputs = PanelInputs;
-            product.UnitOutputs = Math.Clamp(weight.Rows / 8 / 32 * 32, 32, PanelOutputs);
+            // Stored rows are read in runs of a panel's inputs, or of its outputs where they are [in, out]: the longer side lies along them.
+            product.PanelOutputs = transposed ? PanelInputs : PanelOutputs;
+            product.PanelInputs = transposed ? PanelOutputs : PanelInputs;
+            product.UnitOutputs = Math.Clamp(weight.Rows / 8 / 32 * 32, 32, product.PanelOutputs);
             product.PaddedRows = Ceiling(x.Rows, _kernels.TileRows) * _kernels.TileRows;
             product.PackedX = _packed.Floats((long)product.PaddedRows * weight.Columns);
         }

@@ -3,30 +3,6 @@ namespace KernelScope.Devices.Cpu;
 public sealed unsafe partial class CpuDevice
 {
     /// <inheritdoc/>
-    protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
-    {
-        long keys = (long)position + q.Rows;
-        if (shape.Window > 0)
-            keys = Math.Min(keys, shape.Window);
-        var job = new AttendJob
-        {
-            Q = HostBuffer.Pointer(q),
-            QStride = q.Stride,
-            Cache = Slots(cache),
-            Heads = shape.HeadCount,
-            Position = position,
-            Scale = shape.Scale,
-            Cap = shape.Softcap,
-            Window = shape.Window,
-            Y = HostBuffer.Pointer(destination),
-            Stride = destination.Stride,
-            ScratchStride = (keys + 31) / 16 * 16,
-        };
-        job.Scratch = _work.Floats(job.ScratchStride * _pool.Workers);
-        _pool.Run(_kernels.Attend, &job, q.Rows * shape.HeadCount);
-    }
-
-    /// <inheritdoc/>
     protected override void TopKCore(Mat x, int k, SparseCodes destination)
     {
         HostCodes lists = HostCodes.Of(destination);

@@ -33,7 +33,17 @@ internal sealed unsafe class KernelTable
 
     public required delegate*<void*, int, int, void> SaeEdit { get; init; }
 
-    public required delegate*<void*, int, int, void> Attend { get; init; }
+    public required delegate*<void*, int, int, void> AttendFew { get; init; }
+
+    public required delegate*<void*, int, int, void> MergeAttendFew { get; init; }
+
+    public required delegate*<AttendJob*, long> AttendFewScratch { get; init; }
+
+    public required delegate*<void*, int, int, void> AttendMany { get; init; }
+
+    public required delegate*<AttendJob*, int> AttendManyRows { get; init; }
+
+    public required delegate*<AttendJob*, long> AttendManyScratch { get; init; }
 
     public required delegate*<void*, int, int, void> TopK { get; init; }
 
@@ -84,7 +94,12 @@ internal sealed unsafe class KernelTable
             SaeEncode = &SaeEncodeOp<S, V>.Unit,
             SaeDecode = &SaeDecodeOps<S, V>.Unit,
             SaeEdit = &SaeEditOp<S, V>.Unit,
-            Attend = &AttendOp<S, V>.Unit,
+            AttendFew = &AttendFewOp<S, V>.Unit,
+            MergeAttendFew = &AttendFewOp<S, V>.Merge,
+            AttendFewScratch = &AttendFewOp<S, V>.ScratchLength,
+            AttendMany = &AttendManyOp<S, V>.Unit,
+            AttendManyRows = &AttendManyOp<S, V>.UnitRows,
+            AttendManyScratch = &AttendManyOp<S, V>.ScratchLength,
             TopK = &TopKOp<S, V>.Unit,
             MergeTopK = &TopKOp<S, V>.Merge,
             Embed = &RowOps<S, V>.Embed,

@@ -64,24 +64,33 @@ internal static unsafe class PanelKernel<S, V>
     }
 
     /// <summary>From [in, out]: rows of the panel are pieces of stored rows.</summary>
-    private static void PackTransposed<E>(StoredPart* part, int first, int width, int firstInput, int depth, float* panel)
+    public static void PackTransposed<E>(StoredPart* part, int first, int width, int firstInput, int depth, float* panel)
         where E : struct, IElement
     {
         int tile = RegisterTile<S, V>.Columns;
         for (int i = 0; i < depth; i++)
         {
             byte* w = part->Pointer + ((((long)(firstInput + i) * part->Outputs) + first) * E.Size);
-            for (int j = 0; j < width; j += S.Lanes)
+            float* row = panel + ((long)i * tile);
+            int j = 0;
+            for (; j + tile <= width; j += tile)
+            {
+                S.Store(E.Load<S, V>(w + ((long)j * E.Size)), row);
+                S.Store(E.Load<S, V>(w + ((long)(j + S.Lanes) * E.Size)), row + S.Lanes);
+                row += (long)tile * depth;
+            }
+
+            for (; j < width; j += S.Lanes)
             {
                 byte* source = w + ((long)j * E.Size);
-                V values = width - j >= S.Lanes ? E.Load<S, V>(source) : Partial.Load<S, V, E>(source, width - j);
-                S.Store(values, panel + ((long)(j / tile) * tile * depth) + (i * tile) + (j % tile));
+                S.Store(width - j >= S.Lanes ? E.Load<S, V>(source) : Partial.Load<S, V, E>(source, width - j), row);
+                row += S.Lanes;
             }
         }
     }
 
     /// <summary>From [out, in]: blocks of as many rows as lanes are widened and turned.</summary>
-    private static void PackPlain<E>(StoredPart* part, int inputs, int first, int width, int firstInput, int depth, float* panel)
+    public static void PackPlain<E>(StoredPart* part, int inputs, int first, int width, int firstInput, int depth, float* panel)
         where E : struct, IElement
     {
         int tile = RegisterTile<S, V>.Columns;

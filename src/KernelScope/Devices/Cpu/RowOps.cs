@@ -35,19 +35,6 @@ internal unsafe struct RowJob
     public KvSlots Cache;
 }
 
-/// <summary>Where a layer's keys and values are.</summary>
-internal unsafe struct KvSlots
-{
-    public float* Keys;
-    public float* Values;
-    public int Heads;
-    public int Capacity;
-    public int HeadDim;
-
-    /// <summary>Offset of a position of a key/value head.</summary>
-    public readonly long At(int head, int position) => (((long)head * Capacity) + (position % Capacity)) * HeadDim;
-}
-
 /// <summary>The ops that treat each row by itself and are bound by memory or by nothing at all.</summary>
 /// <remarks>Partition: a unit is a few rows. Bytes: each matrix once.</remarks>
 internal static unsafe class RowOps<S, V>

@@ -75,33 +75,38 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
     public static void Transpose<E>(byte* source, long rowBytes, float* destination, long stride)
         where E : struct, IElement
     {
-        float* space = stackalloc float[17 * 16];
-        float* turned = (float*)(((nuint)space + 63) & ~(nuint)63);
-        for (int four = 0; four < 4; four++)
-        {
-            byte* rows = source + (4 * four * rowBytes);
-            Vector512<float> a = E.Load<Simd512, Vector512<float>>(rows), b = E.Load<Simd512, Vector512<float>>(rows + rowBytes);
-            Vector512<float> c = E.Load<Simd512, Vector512<float>>(rows + (2 * rowBytes)), d = E.Load<Simd512, Vector512<float>>(rows + (3 * rowBytes));
-            Vector512<double> ab0 = Avx512F.UnpackLow(a, b).AsDouble(), ab1 = Avx512F.UnpackHigh(a, b).AsDouble();
-            Vector512<double> cd0 = Avx512F.UnpackLow(c, d).AsDouble(), cd1 = Avx512F.UnpackHigh(c, d).AsDouble();
-            float* t = turned + (64 * four);
-            Avx512F.UnpackLow(ab0, cd0).AsSingle().Store(t);
-            Avx512F.UnpackHigh(ab0, cd0).AsSingle().Store(t + 16);
-            Avx512F.UnpackLow(ab1, cd1).AsSingle().Store(t + 32);
-            Avx512F.UnpackHigh(ab1, cd1).AsSingle().Store(t + 48);
-        }
+        Turn<E>(source, rowBytes, out Vector512<float> a0, out Vector512<float> a1, out Vector512<float> a2, out Vector512<float> a3);
+        Turn<E>(source + (4 * rowBytes), rowBytes, out Vector512<float> b0, out Vector512<float> b1, out Vector512<float> b2, out Vector512<float> b3);
+        Turn<E>(source + (8 * rowBytes), rowBytes, out Vector512<float> c0, out Vector512<float> c1, out Vector512<float> c2, out Vector512<float> c3);
+        Turn<E>(source + (12 * rowBytes), rowBytes, out Vector512<float> d0, out Vector512<float> d1, out Vector512<float> d2, out Vector512<float> d3);
+        Put(a0, b0, c0, d0, destination, stride);
+        Put(a1, b1, c1, d1, destination + stride, stride);
+        Put(a2, b2, c2, d2, destination + (2 * stride), stride);
+        Put(a3, b3, c3, d3, destination + (3 * stride), stride);
+    }
 
-        for (int column = 0; column < 4; column++)
-        {
-            float* t = turned + (16 * column);
-            Vector512<float> a = Vector512.Load(t), b = Vector512.Load(t + 64), c = Vector512.Load(t + 128), d = Vector512.Load(t + 192);
-            Vector512<float> ab0 = Avx512F.Shuffle4x128(a, b, 0x44), ab1 = Avx512F.Shuffle4x128(a, b, 0xEE);
-            Vector512<float> cd0 = Avx512F.Shuffle4x128(c, d, 0x44), cd1 = Avx512F.Shuffle4x128(c, d, 0xEE);
-            float* y = destination + (column * stride);
-            Avx512F.Shuffle4x128(ab0, cd0, 0x88).Store(y);
-            Avx512F.Shuffle4x128(ab0, cd0, 0xDD).Store(y + (4 * stride));
-            Avx512F.Shuffle4x128(ab1, cd1, 0x88).Store(y + (8 * stride));
-            Avx512F.Shuffle4x128(ab1, cd1, 0xDD).Store(y + (12 * stride));
-        }
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Turn<E>(byte* rows, long rowBytes, out Vector512<float> t0, out Vector512<float> t1, out Vector512<float> t2, out Vector512<float> t3)
+        where E : struct, IElement
+    {
+        Vector512<float> a = E.Load<Simd512, Vector512<float>>(rows), b = E.Load<Simd512, Vector512<float>>(rows + rowBytes);
+        Vector512<float> c = E.Load<Simd512, Vector512<float>>(rows + (2 * rowBytes)), d = E.Load<Simd512, Vector512<float>>(rows + (3 * rowBytes));
+        Vector512<double> ab0 = Avx512F.UnpackLow(a, b).AsDouble(), ab1 = Avx512F.UnpackHigh(a, b).AsDouble();
+        Vector512<double> cd0 = Avx512F.UnpackLow(c, d).AsDouble(), cd1 = Avx512F.UnpackHigh(c, d).AsDouble();
+        t0 = Avx512F.UnpackLow(ab0, cd0).AsSingle();
+        t1 = Avx512F.UnpackHigh(ab0, cd0).AsSingle();
+        t2 = Avx512F.UnpackLow(ab1, cd1).AsSingle();
+        t3 = Avx512F.UnpackHigh(ab1, cd1).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Put(Vector512<float> a, Vector512<float> b, Vector512<float> c, Vector512<float> d, float* destination, long stride)
+    {
+        Vector512<float> ab0 = Avx512F.Shuffle4x128(a, b, 0x44), ab1 = Avx512F.Shuffle4x128(a, b, 0xEE);
+        Vector512<float> cd0 = Avx512F.Shuffle4x128(c, d, 0x44), cd1 = Avx512F.Shuffle4x128(c, d, 0xEE);
+        Avx512F.Shuffle4x128(ab0, cd0, 0x88).Store(destination);
+        Avx512F.Shuffle4x128(ab0, cd0, 0xDD).Store(destination + (4 * stride));
+        Avx512F.Shuffle4x128(ab1, cd1, 0x88).Store(destination + (8 * stride));
+        Avx512F.Shuffle4x128(ab1, cd1, 0xDD).Store(destination + (12 * stride));
     }
 }

@@ -1,0 +1,82 @@
+using System.CommandLine;
+using KernelScope.Attribution;
+using KernelScope.Devices;
+using KernelScope.Model;
+using KernelScope.Sae;
+
+namespace KernelScope.Cli;
+
+/// <summary><c>attribute</c>: which features of which tokens a logit or a loss hangs on.</summary>
+internal sealed class AttributeCommand : Verb
+{
+    private readonly PromptOptions _prompt;
+    private readonly SaeOptions _sae;
+    private readonly TargetOptions _target;
+    private readonly Option<int> _top = new("--top") { Description = "Features shown for each token, and in the sum, at most.", HelpName = "K", DefaultValueFactory = _ => 5 };
+
+    public AttributeCommand(CommonOptions common, Surroundings surroundings) : base(
+        "attribute",
+        "Attributes a logit, a difference of two logits, or the loss to the features of an SAE at its site, to first order:\n" +
+        "activation times the gradient along the feature's decoder direction, for each token and summed over all tokens but BOS.",
+        "  kernelscope attribute \"She loved the river more than anything. More than anything\" --target \" she\" --against \" he\"",
+        common,
+        surroundings)
+    {
+        _prompt = new PromptOptions(this, "TEXT", @default: null);
+        _target = new TargetOptions(this);
+        _top.Validators.Add(r => Parsing.Require(r, _top, v => v >= 1, "--top is {0}; it must be 1 or more."));
+        Options.Add(_top);
+        _sae = new SaeOptions(this);
+    }
+
+    protected override int Run(ParseResult parsed)
+    {
+        Prompt prompt = _prompt.Of(parsed, Streams);
+        _target.Check(parsed);
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        int[] tokens = prompt.Tokens(files);
+        Target target = _target.Of(parsed, files, tokens);
+        using SaeFiles saeFiles = _sae.Open(parsed, files);
+        if (!StreamGradient.Sites.Contains(saeFiles.SiteOut.Site))
+            throw new WorkException($"nothing can be attributed at {saeFiles.SiteOut}: there are gradients at {string.Join(", ", StreamGradient.Sites.Select(s => new Hooks.HookPoint(s, saeFiles.SiteOut.Layer)))}.");
+        MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", 2 * Session.BytesFor(files.Config, tokens.Length, tokens.Length)), ("streams", StreamBytes(files.Config, tokens.Length)));
+        using Device device = Common.OpenDevice(parsed);
+        using Gemma2Model model = files.Load(device, Streams, Cancellation);
+        using JumpReluSae sae = saeFiles.Load(device);
+        using var attribution = new SaeAttribution(model, sae, saeFiles.Site, saeFiles.SiteOut, tokens.Length);
+        FeatureAttributions attributions = attribution.Run(tokens, target.Metric, Cancellation);
+
+        AttributeResult result = Result(parsed, attributions, target, tokens, files, saeFiles);
+        if (Common.JsonOf(parsed))
+            JsonOutput.Write(Streams, result);
+        else
+            AttributionView.Print(Streams, result, saeFiles.Meanings, files.BosId);
+        return ExitCode.Done;
+    }
+
+    private AttributeResult Result(ParseResult parsed, FeatureAttributions attributions, Target target, int[] tokens, ModelFiles files, SaeFiles sae)
+    {
+        int top = parsed.GetValue(_top);
+        AttributedToken[] rows = [.. tokens.Select((id, t) => new AttributedToken(id, TokenText.Of(files.Tokenizer, id), Strongest(attributions, t, top)))];
+        SummedAttribution[] sums = [.. attributions.Sum(t => tokens[t] != files.BosId).Take(top).Select(s => new SummedAttribution(s.Feature, s.Attribution))];
+        return new AttributeResult(files.Name, sae.Name, sae.Site.ToString(), target.Name, attributions.Value, rows, sums)
+        {
+            Position = target.Position,
+            Target = target.Token,
+            Against = target.Against,
+            SiteOut = sae.SiteOut == sae.Site ? null : sae.SiteOut.ToString(),
+        };
+    }
+
+    private static TokenAttribution[] Strongest(FeatureAttributions attributions, int row, int top)
+    {
+        CodeList codes = attributions.Codes;
+        var all = new List<TokenAttribution>();
+        for (long i = codes.RowStart[row]; i < codes.RowStart[row + 1]; i++)
+            all.Add(new TokenAttribution(codes.Feature[i], codes.Value[i], attributions.Values[i]));
+        return [.. all.OrderByDescending(a => Math.Abs(a.Attribution)).ThenBy(a => a.Index).Take(top)];
+    }
+
+    /// <summary>The stream before each layer, gradients, and the larger ones of a layer's backward pass, in float32 and double.</summary>
+    private static long StreamBytes(Gemma2Config config, int tokens) => (long)tokens * ((4L * config.ModelDim * (config.LayerCount + 8)) + (24L * config.HiddenDim) + (16L * config.HeadCount * tokens));
+}

@@ -1,0 +1,94 @@
+using KernelScope.Devices;
+using KernelScope.Hooks;
+using KernelScope.Model;
+using KernelScope.Sae;
+
+namespace KernelScope.Attribution;
+
+/// <summary>What the active features of a sequence contribute to a metric, to first order.</summary>
+/// <param name="Value">The metric, in the clean forward pass.</param>
+/// <param name="Codes">The active features, one row a token.</param>
+/// <param name="Values">y of every code, in the codes' order: the metric changes by about −y where the feature is ablated at that token.</param>
+public sealed record FeatureAttributions(double Value, CodeList Codes, double[] Values)
+{
+    /// <summary>Σ_t y_f over the rows that are included, for every feature that is active in one of them; largest |sum| first, the lower index first among equals.</summary>
+    public IReadOnlyList<(int Feature, double Attribution)> Sum(Func<int, bool> includes)
+    {
+        ArgumentNullException.ThrowIfNull(includes);
+        var sums = new Dictionary<int, double>();
+        for (int r = 0; r < Codes.Rows; r++)
+        {
+            if (!includes(r))
+                continue;
+            for (long i = Codes.RowStart[r]; i < Codes.RowStart[r + 1]; i++)
+                sums[Codes.Feature[i]] = sums.GetValueOrDefault(Codes.Feature[i]) + Values[i];
+        }
+
+        return [.. sums.Select(s => (s.Key, s.Value)).OrderByDescending(s => Math.Abs(s.Value)).ThenBy(s => s.Key)];
+    }
+}
+
+/// <summary>Attributes a function of the logits to the features of an SAE at its site: y_f = f(x)_f · (W_dec[f] · ∇), ∇ the gradient at the SAE's output site.</summary>
+/// <remarks>First order: the SAE's error and everything that is not a feature of this SAE are held. Whatever a position influences later counts.</remarks>
+public sealed class SaeAttribution : IDisposable
+{
+    private readonly Gemma2Model _model;
+    private readonly HookPoint _site;
+    private readonly HookPoint _gradientAt;
+    private readonly StreamGradient _gradient;
+    private readonly FeatureAttribution _features;
+    private readonly Session _session;
+    private readonly FeatureCapture _capture;
+
+    /// <summary>Attribution for sequences of up to <paramref name="maxTokens"/> tokens.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="sae">The SAE; it outlives this.</param>
+    /// <param name="site">Where it reads.</param>
+    /// <param name="siteOut">Where its output belongs; one of <see cref="StreamGradient.Sites"/>.</param>
+    /// <param name="maxTokens">Most tokens.</param>
+    /// <exception cref="ArgumentException">There is no gradient at <paramref name="siteOut"/>.</exception>
+    /// <exception cref="NotSupportedException">The SAE normalises its input: its directions then have another length at every token.</exception>
+    public SaeAttribution(Gemma2Model model, JumpReluSae sae, HookPoint site, HookPoint siteOut, int maxTokens)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(sae);
+        if (!StreamGradient.Sites.Contains(siteOut.Site))
+            throw new ArgumentException($"Nothing can be attributed at {siteOut}; there are gradients at {string.Join(", ", StreamGradient.Sites.Select(s => new HookPoint(s, siteOut.Layer)))}.", nameof(siteOut));
+        if (sae.Config.Normalization != SaeNormalization.None && !sae.Config.IsTranscoder)
+            throw new NotSupportedException("Nothing can be attributed to features of an SAE that normalises its input: their directions have another length at every token.");
+        _model = model;
+        _site = site;
+        // The stream after a layer is the stream before the next one, where a layer less runs backwards.
+        _gradientAt = siteOut.Site == Site.ResidPost && siteOut.Layer + 1 < model.Config.LayerCount ? new(Site.ResidPre, siteOut.Layer + 1) : siteOut;
+        _gradient = new StreamGradient(model, maxTokens);
+        _features = new FeatureAttribution(sae);
+        _session = model.NewSession(maxTokens, maxTokens);
+        _capture = new FeatureCapture(_session.Hooks, sae, site);
+    }
+
+    /// <summary>Runs a sequence forwards and backwards.</summary>
+    /// <exception cref="ArgumentException">The metric needs a position or a token that there is not.</exception>
+    public FeatureAttributions Run(ReadOnlySpan<int> tokens, AttributionMetric metric, CancellationToken cancellation = default)
+    {
+        ArgumentNullException.ThrowIfNull(metric);
+        if (metric.LastPosition >= tokens.Length)
+            throw new ArgumentException($"There is no position {metric.LastPosition}: the text has {tokens.Length} tokens, 0 to {tokens.Length - 1}.");
+        if (metric.LargestId >= _model.Config.VocabSize)
+            throw new ArgumentException($"Token id {metric.LargestId} is outside the vocabulary of {_model.Config.VocabSize} entries.");
+        _session.Reset();
+        _model.ForwardTo(_site.Layer + 1, tokens, _session, cancellation);
+        _gradient.Forward(tokens, _gradientAt.Layer);
+        double value = 0;
+        float[] gradients = _gradient.Backward([_gradientAt], (t, logits, gradient) => value += metric.Add(t, logits, gradient), cancellation: cancellation)[_gradientAt];
+        return new FeatureAttributions(value, _capture.Codes, _features.Of(_capture.Codes, gradients));
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _capture.Dispose();
+        _session.Dispose();
+        _features.Dispose();
+        _gradient.Dispose();
+    }
+}
