@@ -24,6 +24,7 @@ public static class ConformanceSuite
             .. AttendCases.All(shapes),
             .. LogitCases.All(shapes),
             .. SaeCases.All(shapes),
+            .. BlockCases.All(),
         ];
     }
 }

@@ -10,7 +10,7 @@ internal static class AttendCases
 {
     private const string Op = nameof(Device.Attend);
 
-    private sealed record Setup(int Heads, int KvHeads, int HeadDim, int Rows, int Position, int Capacity, int Window, float Cap, float Scale, double Size = 1);
+    internal sealed record Setup(int Heads, int KvHeads, int HeadDim, int Rows, int Position, int Capacity, int Window, float Cap, float Scale, double Size = 1);
 
     public static IEnumerable<ConformanceCase> All(Shapes shapes)
     {
@@ -55,7 +55,7 @@ internal static class AttendCases
         }
     }
 
-    private static ConformanceCase Case(string name, Setup c) =>
+    internal static ConformanceCase Case(string name, Setup c) =>
         new(Op, FormattableString.Invariant($"{name}: {c.Rows} row(s) at {c.Position}, {c.Heads}/{c.KvHeads} heads of {c.HeadDim}, ring {c.Capacity}, window {c.Window}, cap {c.Cap}"), WorkOf(c), trial =>
         {
             Layout layout = Layout.Of(c.Rows + c.Heads);

@@ -37,7 +37,7 @@ internal static class GatedGeluCases
         }
     }
 
-    private static ConformanceCase Plain(string name, int rows, int inputs, int hidden, Layout layout, params PartForm[] parts) =>
+    internal static ConformanceCase Plain(string name, int rows, int inputs, int hidden, Layout layout, params PartForm[] parts) =>
         new(Op, $"{rows} row(s), {name}", 2L * rows * inputs * hidden, trial =>
             Check(trial, trial.Input("x", rows, inputs, layout), trial.Weight("gateUp", inputs, parts, (_, _) => trial.Random.Normal() * 0.3), layout));
 
@@ -64,7 +64,10 @@ internal static class GatedGeluCases
         trial.Run(s => s.Device.GatedGelu(s[x], s[w], s[y]));
         float[] products = trial.Products(x, w);
         double[] norms = w.Norms();
-        trial.Compare(y, Limits.Product(trial.Precision, x.Columns), (r, j) =>
+        Limit limit = Limits.Product(trial.Precision, x.Columns);
+        // Two rounded products meet in h and their variances add, that of the gate times (g·gelu′/gelu)², at most 1.3² above 0: 2.7 of one product.
+        limit = trial.Precision == Precision.Fast ? limit with { Nmse = 3 * limit.Nmse } : limit;
+        trial.Compare(y, limit, (r, j) =>
         {
             double g = products[(r * w.Rows) + j];
             double u = products[(r * w.Rows) + hidden + j];

@@ -63,7 +63,7 @@ internal static class LinearCases
         trial.Compare(y, Limits.Product(trial.Precision, x.Columns), (r, j) => x.NormOf(r) * norms[j]);
     }
 
-    private static ConformanceCase Plain(int rows, int inputs, int outputs, WeightForm form, Layout layout) =>
+    internal static ConformanceCase Plain(int rows, int inputs, int outputs, WeightForm form, Layout layout) =>
         new(Op, $"{rows} row(s), {inputs} to {outputs}, {form}{(layout == Layout.Dense ? "" : ", strided rows")}", (long)rows * inputs * outputs, trial =>
             Check(trial, trial.Input("x", rows, inputs, layout), trial.Weight("w", outputs, inputs, form), layout));
 

@@ -89,7 +89,7 @@ internal static class LogitCases
         trial.Compare(loss, limit, (r, _) => (2 * x.NormOf(r) * largest) + (2 * cap) + Math.Abs((double)loss.Expected[loss.IndexOf(r, 0)]) + 1);
     }
 
-    private static ConformanceCase TopK(int rows, int columns, int k, Layout layout) =>
+    internal static ConformanceCase TopK(int rows, int columns, int k, Layout layout) =>
         new(nameof(Device.TopK), $"{k} of {rows} row(s) of {columns}{Strided(layout)}", (long)rows * columns, trial =>
             CheckTopK(trial, trial.Input("x", rows, columns, layout), k));
 

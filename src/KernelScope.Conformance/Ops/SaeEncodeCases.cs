@@ -47,7 +47,7 @@ internal static class SaeEncodeCases
         }
     }
 
-    private static ConformanceCase Plain(string name, int rows, int inputs, int width, WeightForm? form, Layout layout, double bias = -0.5, Func<int, float>? threshold = null) =>
+    internal static ConformanceCase Plain(string name, int rows, int inputs, int width, WeightForm? form, Layout layout, double bias = -0.5, Func<int, float>? threshold = null) =>
         new(Op, $"{name}{rows} row(s), {inputs} to {width}{(form is null ? ", as stored in npz" : $", {form}")}{(layout == Layout.Dense ? "" : ", strided rows")}", (long)rows * inputs * width, trial =>
         {
             TrialSae sae = SaeCases.Random(trial, inputs, width, 3, encoder: form, bias: bias, threshold: threshold);

@@ -9,7 +9,7 @@ using KernelScope.Text;
 namespace KernelScope.Tests.Demo;
 
 /// <summary>The demo model and its SAEs against transformers and SAELens; tolerances from fixtures/demo/README.md. The evaluation's arrays are held in Evaluation.</summary>
-public sealed class DemoGoldenTests
+public sealed partial class DemoGoldenTests
 {
     private static readonly string[] Texts = ["tale", "scripture", "question", "csharp", "numbers", "languages"];
 

@@ -1,0 +1,165 @@
+using KernelScope.Cuda.Launching;
+using KernelScope.Cuda.Memory;
+using KernelScope.Devices;
+
+namespace KernelScope.Cuda;
+
+/// <summary>Products with a weight, and what is fused into them.</summary>
+public sealed partial class CudaDevice
+{
+    /// <summary>Rows up to which a product reads the weights once for all of them; more go through tiles.</summary>
+    private const int FewRows = 8;
+
+    /// <summary>The oldest device with bf16 tensor cores and asynchronous copies.</summary>
+    private const int TensorCapability = 80;
+
+    /// <summary>Rows of x whose logits are made at once by <see cref="CrossEntropyCore"/>.</summary>
+    private const int LossRows = 512;
+
+    /// <inheritdoc/>
+    protected override void LinearCore(Mat x, Weight weight, Mat destination)
+    {
+        CudaWeight w = CudaWeight.Of(this, weight);
+        ulong weights = w.Address(WeightLayout.OutputMajor);
+        Operand rows = Operand.Of(this, x);
+        bool tiled = x.Rows > FewRows;
+        long roundedBytes = RoundedBytes(rows, w, tiled, Options.Precision);
+        if (roundedBytes > 0)
+        {
+            _scratch.Begin(roundedBytes);
+            rows = Rounded(rows, roundedBytes);
+        }
+
+        Linear(rows, w, weights, weight.Rows, tiled, Address(destination), destination.Stride);
+    }
+
+    /// <inheritdoc/>
+    protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination)
+    {
+        CudaWeight w = CudaWeight.Of(this, gateUp);
+        ulong weights = w.Address(WeightLayout.OutputMajor);
+        Operand rows = Operand.Of(this, x);
+        int outputs = gateUp.Rows / 2;
+        bool tiled = x.Rows > FewRows;
+        long bothBytes = tiled || IsWide(rows, w) ? 0 : (long)x.Rows * gateUp.Rows * sizeof(float);
+        long roundedBytes = RoundedBytes(rows, w, tiled, Options.Precision);
+        if (bothBytes + roundedBytes > 0)
+            _scratch.Begin(bothBytes, roundedBytes);
+        if (bothBytes > 0)
+        {
+            ulong both = _scratch.Take(bothBytes);
+            Linear(rows, w, weights, gateUp.Rows, tiled, both, gateUp.Rows);
+            BeginOp().Begin(_kernels["gelu_multiply"], x.Rows, Blocks(outputs, ElementColumns))
+                .View(both, bothBytes / sizeof(float)).View(Address(destination), Span(destination))
+                .Int(outputs).Int(gateUp.Rows).Int(destination.Stride).End();
+            return;
+        }
+
+        Kernel kernel = !tiled ? _kernels["gated_gemv", w.TypeName, RowsSuffix(x.Rows)]
+            : UsesTensorCores(rows, w) ? _kernels["gated_gemm_tensor", w.TypeName, Suffix(Options.Precision)] : _kernels["gated_gemm_fma", w.TypeName];
+        rows = roundedBytes > 0 ? Rounded(rows, roundedBytes) : rows;
+        LaunchProduct(kernel, rows, weights, w.Length, outputs, tiled, Address(destination), destination.Stride);
+    }
+
+    /// <inheritdoc/>
+    protected override void CrossEntropyCore(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination)
+    {
+        CudaWeight w = CudaWeight.Of(this, unembedding);
+        ulong weights = w.Address(WeightLayout.OutputMajor);
+        bool tiled = x.Rows > FewRows;
+        for (int first = 0; first < x.Rows; first += LossRows)
+        {
+            int count = Math.Min(LossRows, x.Rows - first);
+            CrossEntropyOfRows(Operand.Of(this, x.RowRange(first, count)), w, weights, cap, tiled, targets.Slice(first, count), destination.RowRange(first, count));
+        }
+    }
+
+    private void CrossEntropyOfRows(Operand x, CudaWeight w, ulong weights, float cap, bool tiled, ReadOnlySpan<int> targets, Mat destination)
+    {
+        Kernel part = _kernels["cross_entropy_part"];
+        int columnsOfPart = part.Info.TileColumns;
+        long most = Math.Max(1, Options.WorkBytes / sizeof(float) / x.Rows / columnsOfPart) * columnsOfPart;
+        int run = (int)Math.Min(w.Rows, most);
+        int partCount = (int)Blocks(w.Rows, columnsOfPart);
+        long logitBytes = (long)x.Rows * run * sizeof(float), partBytes = (long)x.Rows * partCount * 2 * sizeof(float);
+        long roundedBytes = RoundedBytes(x, w, tiled, Options.Precision);
+        _scratch.Begin(logitBytes, partBytes, x.Rows * sizeof(float), roundedBytes);
+        ulong logits = _scratch.Take(logitBytes), parts = _scratch.Take(partBytes), targetLogits = _scratch.Take(x.Rows * sizeof(float));
+        if (roundedBytes > 0)
+            x = Rounded(x, roundedBytes);
+        for (int start = 0; start < w.Rows; start += run)
+        {
+            int columns = Math.Min(run, w.Rows - start);
+            Linear(x, w, weights + (ulong)((long)start * w.Columns * w.ElementBytes), columns, tiled, logits, run);
+            LaunchQueue queue = BeginOp(targets.Length * sizeof(int));
+            ulong ids = queue.Upload(targets);
+            queue.Begin(part, Blocks(columns, columnsOfPart), x.Rows)
+                .View(logits, logitBytes / sizeof(float)).View(ids, targets.Length).View(parts, (long)x.Rows * partCount).View(targetLogits, x.Rows)
+                .Float(cap).Int(columns).Int(run).Int(start / columnsOfPart).Int(partCount).End();
+        }
+
+        BeginOp().Begin(_kernels["cross_entropy_merge"], x.Rows)
+            .View(parts, (long)x.Rows * partCount).View(targetLogits, x.Rows).View(Address(destination), Span(destination))
+            .Int(partCount).Int(destination.Stride).End();
+    }
+
+    /// <summary>y = x·Wᵀ for <paramref name="outputs"/> rows of W from <paramref name="weights"/> on.</summary>
+    private void Linear(Operand x, CudaWeight w, ulong weights, int outputs, bool tiled, ulong destination, int stride)
+    {
+        long length = (long)outputs * w.Columns;
+        if (tiled)
+        {
+            Kernel kernel = UsesTensorCores(x, w) ? _kernels["gemm_tensor", w.TypeName, Suffix(Options.Precision)] : _kernels["gemm_fma", w.TypeName];
+            LaunchProduct(kernel, x, weights, length, outputs, tiled, destination, stride);
+        }
+        else if (IsWide(x, w))
+        {
+            LaunchProduct(_kernels["gemv", w.TypeName, RowsSuffix(x.Rows)], x, weights, length, outputs, tiled, destination, stride);
+        }
+        else
+        {
+            Kernel kernel = _kernels["gemv_plain", w.TypeName];
+            BeginOp().Begin(kernel, Blocks(outputs, kernel.Info.TileColumns), x.Rows)
+                .View(x.Address, x.Span).View(weights, length).View(destination, ((x.Rows - 1L) * stride) + outputs)
+                .Int(w.Columns).Int(outputs).Int(x.Stride).Int(stride).End();
+        }
+    }
+
+    private void LaunchProduct(Kernel kernel, Operand x, ulong weights, long length, int outputs, bool tiled, ulong destination, int stride) =>
+        BeginOp().Begin(kernel, Blocks(outputs, kernel.Info.TileColumns), tiled ? Blocks(x.Rows, kernel.Info.TileRows) : 1)
+            .View(x.Address, x.Span / ElementsOf(kernel, 0)).View(weights, length / ElementsOf(kernel, 1)).View(destination, ((x.Rows - 1L) * stride) + outputs)
+            .Int(x.Rows).Int(x.Columns).Int(outputs).Int(x.Stride).Int(stride).End();
+
+    /// <summary>
+    /// Bytes of a rounded copy of x, 0 where none is needed: the tensor cores' kernels round by themselves, and a product of few rows is exact at no cost.
+    /// What is left are tiles without tensor cores, which then give what tensor cores would.
+    /// </summary>
+    private long RoundedBytes(Operand x, CudaWeight w, bool tiled, Precision precision) =>
+        precision == Precision.Fast && tiled && !UsesTensorCores(x, w) ? (long)x.Rows * x.Columns * sizeof(float) : 0;
+
+    /// <summary>x rounded to bfloat16, in work space that was asked for.</summary>
+    private Operand Rounded(Operand x, long bytes)
+    {
+        var rounded = new Operand(_scratch.Take(bytes), x.Rows, x.Columns, x.Columns);
+        BeginOp().Begin(_kernels["round_to_bf16"], x.Rows, Blocks(x.Columns, ElementColumns))
+            .View(x.Address, x.Span).View(rounded.Address, rounded.Span).Int(x.Columns).Int(x.Stride).Int(rounded.Stride).End();
+        return rounded;
+    }
+
+    /// <summary>Values of an element of a view: kernels read 16 bytes at a time.</summary>
+    private static int ElementsOf(Kernel kernel, int parameter) => kernel.Info.Parameters[parameter].Type switch
+    {
+        "f32x4[]" => 4,
+        "b32x4[]" => 8,
+        _ => 1,
+    };
+
+    /// <summary>Whether rows of x and of W begin at multiples of 16 bytes and have a multiple of 8 values, as the fast kernels demand.</summary>
+    private static bool IsWide(Operand x, CudaWeight w) => w.Columns % 8 == 0 && x.IsAligned;
+
+    private bool UsesTensorCores(Operand x, CudaWeight w) => Options.TensorCores && Description.ComputeCapability >= TensorCapability && IsWide(x, w);
+
+    private static string Suffix(Precision precision) => precision == Precision.Fast ? "fast" : "exact";
+
+    private static string RowsSuffix(int rows) => rows switch { 1 => "1row", 2 => "2rows", <= 4 => "4rows", _ => "8rows" };
+}

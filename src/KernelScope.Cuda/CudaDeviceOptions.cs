@@ -1,0 +1,28 @@
+using KernelScope.Devices;
+
+namespace KernelScope.Cuda;
+
+/// <summary>How a <see cref="CudaDevice"/> computes.</summary>
+public sealed record CudaDeviceOptions
+{
+    /// <summary>Accuracy of matrix products; it matters where more than 8 rows meet a weight, for fewer are exact at no cost.</summary>
+    public Precision Precision { get; init; }
+
+    /// <summary>Accuracy of SAE encoders. Exact unless asked otherwise: active sets hang on thresholds.</summary>
+    public Precision SaePrecision { get; init; }
+
+    /// <summary>Whether batches of launches that come again are replayed as CUDA graphs. Results do not depend on it.</summary>
+    public bool Graphs { get; init; } = true;
+
+    /// <summary>Whether matrix products use tensor cores where the device and the shape allow it.</summary>
+    public bool TensorCores { get; init; } = true;
+
+    /// <summary>Bytes that one op should not exceed for what it makes on the way, where it can work in pieces.</summary>
+    public long WorkBytes { get; init; } = 64L << 20;
+
+    /// <summary>Keys that one block of decode attention takes before the keys are split over more blocks.</summary>
+    internal int KeysPerSplit { get; init; } = 128;
+
+    /// <summary>New work space for every op, so that an emulator sees every read of what this op did not write.</summary>
+    internal bool FreshScratch { get; init; }
+}

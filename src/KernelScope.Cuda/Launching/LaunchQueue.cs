@@ -1,0 +1,220 @@
+using System.Runtime.InteropServices;
+using KernelScope.Cuda.Driver;
+
+namespace KernelScope.Cuda.Launching;
+
+/// <summary>
+/// Launches that were asked for and not yet given to the driver. Small data of the host (token ids, the position) that they read is collected beside them and
+/// goes over in one copy; the launches follow, one by one or, where the same launches came before, as one graph.
+/// </summary>
+/// <remarks>
+/// The steps of a decode loop differ in that small data only, which lies at the same addresses in every batch, so that step n is the graph of step n − 1 replayed:
+/// no caller has to say what a step is. Nothing is allocated once the buffers have grown to the largest batch.
+/// </remarks>
+internal sealed class LaunchQueue : IDisposable
+{
+    /// <summary>Launches after which what waits goes to the driver: a forward pass of the largest model has about 500.</summary>
+    private const int ManyLaunches = 1024;
+
+    /// <summary>Blocks along y or z that a device allows.</summary>
+    public const int MaxGridYZ = 65_535;
+
+    /// <summary>Pieces of a few bytes that an op may upload without saying so.</summary>
+    private const int SmallPieces = 8;
+
+    /// <summary>Bytes of small data of a batch.</summary>
+    public const int HostDataBytes = 256 * 1024;
+
+    private const int HostDataAlignment = 16;
+    private const int Slots = 4;
+
+    private readonly CudaContext _context;
+    private readonly GraphCache? _graphs;
+    private readonly DeviceMemory _hostData;
+    private readonly PinnedMemory _pinned;
+    private readonly CudaEvent[] _slotUsed = new CudaEvent[Slots];
+    private Launch[] _launches = new Launch[64];
+    private byte[] _parameters = new byte[16 * 1024];
+    private Kernel? _open;
+    private int _launchCount;
+    private int _parameterBytes;
+    private int _nextParameter;
+    private int _hostBytes;
+    private int _slot;
+    private int _position;
+    private ulong _positionAddress;
+
+    public LaunchQueue(CudaContext context, bool graphs)
+    {
+        _context = context;
+        _graphs = graphs ? new GraphCache(context) : null;
+        _hostData = context.Allocate(HostDataBytes, "small host data");
+        _pinned = new PinnedMemory(context, Slots * HostDataBytes);
+        for (int s = 0; s < Slots; s++)
+            _slotUsed[s] = new CudaEvent(context);
+    }
+
+    /// <summary>How often a batch was replayed as a graph.</summary>
+    public long GraphLaunches { get; private set; }
+
+    /// <summary>
+    /// Begins an op: what waits goes to the driver if there is much of it, or if <paramref name="hostBytes"/> of small data have no place beside it.
+    /// What an op uploads and the launches that read it then go over together.
+    /// </summary>
+    public void BeginOp(int hostBytes = 0)
+    {
+        if (_launchCount >= ManyLaunches || _hostBytes + hostBytes + (SmallPieces * HostDataAlignment) > HostDataBytes)
+            Flush();
+    }
+
+    /// <summary>Copies small data of the host to where the launches of this op can read it.</summary>
+    /// <returns>Its address on the device.</returns>
+    public ulong Upload<T>(ReadOnlySpan<T> data)
+        where T : unmanaged
+    {
+        ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(data);
+        if (_hostBytes + bytes.Length > HostDataBytes)
+            throw new InvalidOperationException($"An op uploads {bytes.Length} bytes more than it said it would.");
+        int at = _hostBytes;
+        if (at == 0)
+            _slotUsed[_slot].Wait();
+        bytes.CopyTo(_pinned.Span[((_slot * HostDataBytes) + at)..]);
+        _hostBytes = (at + bytes.Length + HostDataAlignment - 1) & ~(HostDataAlignment - 1);
+        return _hostData.Address + (ulong)at;
+    }
+
+    /// <summary>Where the launches of this op can read a position; the ops of one batch mostly share it.</summary>
+    public ulong Position(int position)
+    {
+        if (_positionAddress == 0 || _position != position)
+            (_positionAddress, _position) = (Upload<int>([position]), position);
+        return _positionAddress;
+    }
+
+    /// <summary>Begins a launch; its parameters follow in order, then <see cref="End"/>.</summary>
+    /// <exception cref="ArgumentException">The grid is empty or larger than a device allows.</exception>
+    public LaunchQueue Begin(Kernel kernel, long gridX, long gridY = 1, long gridZ = 1)
+    {
+        if (gridX is <= 0 or > int.MaxValue || gridY is <= 0 or > MaxGridYZ || gridZ is <= 0 or > MaxGridYZ)
+            throw new ArgumentException($"Kernel '{kernel.Info.Name}' cannot be launched with a grid of ({gridX}, {gridY}, {gridZ}) blocks.");
+        if (_launchCount == _launches.Length)
+            Array.Resize(ref _launches, 2 * _launches.Length);
+        if (_parameterBytes + kernel.ParameterBytes > _parameters.Length)
+            Array.Resize(ref _parameters, 2 * _parameters.Length);
+        _launches[_launchCount] = new Launch(kernel, new LaunchShape((int)gridX, (int)gridY, (int)gridZ, kernel.Info.GroupSize), _parameterBytes);
+        _open = kernel;
+        _nextParameter = 0;
+        // Gaps between parameters are part of what is compared.
+        _parameters.AsSpan(_parameterBytes, kernel.ParameterBytes).Clear();
+        return this;
+    }
+
+    /// <summary>A view: address and number of elements.</summary>
+    public LaunchQueue View(ulong address, long length)
+    {
+        Span<byte> place = Next(16);
+        MemoryMarshal.Write(place, address);
+        MemoryMarshal.Write(place[8..], length);
+        return this;
+    }
+
+    /// <summary>An i32.</summary>
+    public LaunchQueue Int(int value)
+    {
+        MemoryMarshal.Write(Next(4), value);
+        return this;
+    }
+
+    /// <summary>An i64.</summary>
+    public LaunchQueue Long(long value)
+    {
+        MemoryMarshal.Write(Next(8), value);
+        return this;
+    }
+
+    /// <summary>An f32.</summary>
+    public LaunchQueue Float(float value)
+    {
+        MemoryMarshal.Write(Next(4), value);
+        return this;
+    }
+
+    /// <summary>Ends the launch.</summary>
+    public void End()
+    {
+        Kernel kernel = _open ?? throw new InvalidOperationException("No launch was begun.");
+        if (_nextParameter != kernel.Info.Parameters.Count)
+            throw new InvalidOperationException($"Kernel '{kernel.Info.Name}' takes {kernel.Info.Parameters.Count} parameters; it was given {_nextParameter}.");
+        _parameterBytes += kernel.ParameterBytes;
+        _launchCount++;
+        _open = null;
+    }
+
+    /// <summary>Gives the driver everything that waits. It does not wait for the device.</summary>
+    public void Flush()
+    {
+        if (_launchCount == 0 && _hostBytes == 0)
+            return;
+        int launches = _launchCount, parameterBytes = _parameterBytes, hostBytes = _hostBytes;
+        // What fails is gone: it must not come again with the next batch.
+        (_launchCount, _parameterBytes, _hostBytes, _positionAddress) = (0, 0, 0, 0);
+        _context.MakeCurrent();
+        if (hostBytes > 0)
+        {
+            nint source = _pinned.Pointer + (_slot * HostDataBytes);
+            _context.Check(_context.Driver.MemcpyHtoDAsync(_hostData.Address, source, hostBytes, _context.Stream), nameof(ICudaDriver.MemcpyHtoDAsync), "small host data");
+            _slotUsed[_slot].Record();
+            _slot = (_slot + 1) % Slots;
+        }
+
+        var batch = new LaunchBatch(_launches.AsSpan(0, launches), _parameters.AsSpan(0, parameterBytes));
+        if (_graphs is not null && _graphs.TryReplay(batch))
+            GraphLaunches++;
+        else
+            batch.Issue(_context);
+    }
+
+    public void Dispose()
+    {
+        _graphs?.Dispose();
+        foreach (CudaEvent used in _slotUsed)
+            used.Dispose();
+        _pinned.Dispose();
+        _hostData.Dispose();
+    }
+
+    private Span<byte> Next(int size)
+    {
+        Kernel kernel = _open ?? throw new InvalidOperationException("No launch was begun.");
+        IReadOnlyList<Ptx.PtxParameter> parameters = kernel.Info.Parameters;
+        if (_nextParameter >= parameters.Count || parameters[_nextParameter].Size != size)
+            throw new InvalidOperationException($"Parameter {_nextParameter} of kernel '{kernel.Info.Name}' is not one of {size} bytes.");
+        return _parameters.AsSpan(_parameterBytes + parameters[_nextParameter++].Offset, size);
+    }
+}
+
+/// <summary>One launch; its parameters begin at <paramref name="Start"/> of the batch's.</summary>
+internal readonly record struct Launch(Kernel Kernel, LaunchShape Shape, int Start);
+
+/// <summary>Launches in order, with their parameters.</summary>
+internal readonly ref struct LaunchBatch(ReadOnlySpan<Launch> launches, ReadOnlySpan<byte> parameters)
+{
+    public ReadOnlySpan<Launch> Launches { get; } = launches;
+
+    public ReadOnlySpan<byte> Parameters { get; } = parameters;
+
+    /// <summary>Gives the launches to the driver one by one.</summary>
+    public void Issue(CudaContext context)
+    {
+        foreach (Launch launch in Launches)
+        {
+            ReadOnlySpan<byte> block = Parameters.Slice(launch.Start, launch.Kernel.ParameterBytes);
+            CudaResult result = context.Driver.LaunchKernel(launch.Kernel.Function, launch.Shape, context.Stream, block, launch.Kernel.Offsets);
+            if (result != CudaResult.Success)
+                context.Check(result, nameof(ICudaDriver.LaunchKernel), Describe(launch));
+        }
+    }
+
+    private static string Describe(Launch launch) =>
+        $"{launch.Kernel.Info.Name}, grid ({launch.Shape.GridX}, {launch.Shape.GridY}, {launch.Shape.GridZ}), block {launch.Shape.Block}";
+}

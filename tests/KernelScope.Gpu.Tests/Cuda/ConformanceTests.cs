@@ -1,0 +1,37 @@
+using KernelScope.Cuda.Ptx;
+using Xunit.Abstractions;
+
+namespace KernelScope.Gpu.Tests.Cuda;
+
+/// <summary>The op suite (<c>KernelScope.Conformance</c>) on the emulated device, from the PTX that is shipped.</summary>
+public sealed class ConformanceTests(SuiteRun run, ITestOutputHelper output) : IClassFixture<SuiteRun>
+{
+    [Fact]
+    public void The_op_suite_agrees_with_the_reference()
+    {
+        foreach (string failure in run.Failures)
+            output.WriteLine(failure);
+        Assert.True(run.Failures.Count == 0, $"{run.Failures.Count} of {run.Count} cases fail; the first: {run.Failures.FirstOrDefault()}");
+    }
+
+    [Fact]
+    public void A_fast_encoder_rounds_to_bfloat16_and_no_further()
+    {
+        foreach ((string name, double error) in run.FastSaeErrors)
+        {
+            output.WriteLine(FormattableString.Invariant($"{name}: {error:g3}"));
+            // Rounding moves a value by 2⁻⁹; an exact encoder would be a thousand times better.
+            Assert.InRange(error, 1e-5, 8e-3);
+        }
+    }
+
+    [Fact]
+    public void Every_kernel_of_the_manifest_is_executed_from_the_PTX_of_every_target()
+    {
+        string[] missing = [.. PtxImage.Embedded.Manifest.Kernels
+            .SelectMany(k => k.Code.Select(c => (Target: $"sm_{c.Target}", k.Name)))
+            .Where(k => run.Log.Of(k.Target, k.Name) == 0)
+            .Select(k => $"{k.Target}/{k.Name}")];
+        Assert.True(missing.Length == 0, $"not executed: {string.Join(", ", missing)}");
+    }
+}

@@ -1,0 +1,79 @@
+using KernelScope.Conformance;
+using KernelScope.Cuda;
+using KernelScope.Devices;
+using KernelScope.Sae;
+using KernelScope.Tests;
+
+namespace KernelScope.Gpu.Tests.Cuda;
+
+/// <summary>The op suite on emulated devices of each kind, run once for all tests that look at it.</summary>
+public sealed class SuiteRun
+{
+    /// <summary>SAE files with d_in a multiple of 8 in each dtype: they reach the tensor cores.</summary>
+    private static readonly string[] Saes = ["gs-48x96", "sl-jumprelu-bf16", "sl-jumprelu-f16"];
+
+    public SuiteRun()
+    {
+        Run("sm_80", 80, TestGpu.Strict());
+        Run("sm_80 fast", 80, TestGpu.Strict(Precision.Fast));
+        Run("sm_80 without tensor cores", 80, TestGpu.Strict() with { TensorCores = false });
+        Run("sm_75", 75, TestGpu.Strict());
+        Run("sm_75 fast", 75, TestGpu.Strict(Precision.Fast));
+        RunFastSaes();
+    }
+
+    /// <summary>Failed cases, each with the device's name.</summary>
+    public List<string> Failures { get; } = [];
+
+    /// <summary>Cases run.</summary>
+    public int Count { get; private set; }
+
+    /// <summary>The largest error of a feature's value under <see cref="CudaDeviceOptions.SaePrecision"/> fast, over the largest value, by file.</summary>
+    public Dictionary<string, double> FastSaeErrors { get; } = [];
+
+    internal TestGpu.KernelLog Log { get; } = new();
+
+    private void Run(string name, int capability, CudaDeviceOptions options)
+    {
+        using CudaDevice device = TestGpu.Open(capability, options, Log.Note);
+        foreach (ConformanceCase @case in ConformanceSuite.Cases(ConformanceScale.Tiny))
+        {
+            ConformanceResult result = @case.Run(device);
+            Count++;
+            if (!result.Ok)
+                Failures.Add($"{name}: {result}");
+        }
+    }
+
+    private void RunFastSaes()
+    {
+        using CudaDevice device = TestGpu.Open(80, TestGpu.Strict() with { SaePrecision = Precision.Fast }, Log.Note);
+        foreach (string name in Saes)
+        {
+            using JumpReluSae sae = JumpReluSae.Open(device, Fixtures.Path("sae", "saes", name));
+            using var expected = new NpzArrays(Fixtures.Path("sae", "saes", name, "expected.npz"));
+            Mat x = device.CreateMat(33, sae.Config.InputDim, "x");
+            using DeviceBuffer buffer = x.Buffer;
+            device.Write(expected.Floats("x_33"), x);
+            using SparseCodes codes = sae.CreateCodes();
+            sae.Encode(x, codes);
+            var list = new CodeList();
+            device.Read(codes, list);
+            long[] starts = expected.Int64("row_ptr_33");
+            int[] features = expected.Int32("feature_33");
+            float[] values = expected.Floats("value_33");
+            double error = 0;
+            for (int r = 0; r < 33; r++)
+            {
+                for (long i = starts[r]; i < starts[r + 1]; i++)
+                {
+                    // A feature near its threshold may have fallen below it.
+                    float value = list.ValueOf(r, features[i]);
+                    error = Math.Max(error, value == 0 ? 0 : Math.Abs(value - values[i]));
+                }
+            }
+
+            FastSaeErrors[name] = error / values.Max();
+        }
+    }
+}
