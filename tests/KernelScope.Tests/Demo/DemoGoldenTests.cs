@@ -8,7 +8,7 @@ using KernelScope.Text;
 
 namespace KernelScope.Tests.Demo;
 
-/// <summary>The demo model and its SAEs against transformers and SAELens; tolerances from fixtures/demo/README.md. The evaluation's arrays are held in Evaluation.</summary>
+/// <summary>The demo model and its SAEs against transformers and SAELens; tolerances from fixtures/README.md. The evaluation's arrays are held in Evaluation.</summary>
 public sealed partial class DemoGoldenTests
 {
     private static readonly string[] Texts = ["tale", "scripture", "question", "csharp", "numbers", "languages"];

@@ -5,7 +5,7 @@ using KernelScope.Tests.Files;
 namespace KernelScope.Tests.Evaluation;
 
 /// <summary>
-/// Every number under "metrics" and every array of fixtures/sae/evaluation against the float64 evaluation by transformers, and SAELens' own evaluation functions, within the tolerances of fixtures/sae/README.md.
+/// Every number under "metrics" and every array of fixtures/sae/evaluation against the float64 evaluation by transformers, and SAELens' own evaluation functions, within the tolerances of fixtures/README.md.
 /// </summary>
 public sealed class EvaluationGoldenTests
 {

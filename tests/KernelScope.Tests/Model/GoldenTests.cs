@@ -4,7 +4,7 @@ using KernelScope.Model;
 namespace KernelScope.Tests.Model;
 
 /// <summary>
-/// The forward pass against Hugging Face transformers (float32, eager), every array of every golden; tolerances are those that fixtures/gemma2/README.md recommends.
+/// The forward pass against Hugging Face transformers (float32, eager), every array of every golden; tolerances are those that fixtures/README.md recommends.
 /// </summary>
 public sealed class GoldenTests
 {

@@ -6,7 +6,7 @@ using KernelScope.Model;
 namespace KernelScope.Tests.Model;
 
 /// <summary>
-/// Each mistake of fixtures/gemma2/mutations (names as there) is made on purpose, in the config, in the weights or in an op, and the goldens must see it:
+/// Each mistake of tools/reference/gemma2/mutations.py and more_mutations.py (names as there) is made on purpose, in the config, in the weights or in an op, and the goldens must see it:
 /// proof that <see cref="GoldenTests"/> can fail. The control: the same device with nothing replaced passes.
 /// </summary>
 public sealed class MutationTests

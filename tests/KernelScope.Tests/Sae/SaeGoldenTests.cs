@@ -8,7 +8,7 @@ namespace KernelScope.Tests.Sae;
 /// <summary>Codes and reconstructions of every SAE file of fixtures/sae/saes against SAELens' own classes in float32.</summary>
 public sealed class SaeGoldenTests
 {
-    /// <summary>Refused by name, as fixtures/sae/README.md says is right; what SAELens does with each is there.</summary>
+    /// <summary>Refused by name, as fixtures/README.md says is right; what SAELens does with each is there.</summary>
     public static readonly Dictionary<string, string> Refused = new()
     {
         ["gs-scaling-factor-other"] = "scaling_factor",
