@@ -2,6 +2,7 @@ using FsCheck;
 using FsCheck.Fluent;
 using FsCheck.Xunit;
 using KernelScope.Devices;
+using KernelScope.Devices.Cpu;
 using KernelScope.Hooks;
 using KernelScope.Model;
 
@@ -64,6 +65,19 @@ public sealed class InvariantTests : IDisposable
     {
         foreach (Gemma2Model model in _models)
             Assert.True(AllLogits(model, tokens, [tokens.Length]).AsSpan().SequenceEqual(AllLogits(model, tokens, [tokens.Length])));
+    }
+
+    [Property(MaxTest = 5, Arbitrary = [typeof(InvariantTests)])]
+    public void Any_number_of_threads_gives_the_same_bits(int[] tokens)
+    {
+        float[][] logits = [.. new[] { 1, 2, 3 }.Select(threads =>
+        {
+            using var device = new CpuDevice(threads);
+            using Gemma2Model model = Gemma2Model.Open(device, Fixtures.Path("gemma2", "models", "base"));
+            return AllLogits(model, tokens, [tokens.Length]);
+        })];
+        Assert.True(logits[0].AsSpan().SequenceEqual(logits[1]));
+        Assert.True(logits[0].AsSpan().SequenceEqual(logits[2]));
     }
 
     [Property(MaxTest = 10, Arbitrary = [typeof(InvariantTests)])]
