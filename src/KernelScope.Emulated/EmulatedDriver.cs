@@ -93,8 +93,6 @@ public sealed unsafe class EmulatedDriver : ICudaDriver
         EmulatedGpuOptions gpu = _options.Gpu;
         value = attribute switch
         {
-            DeviceProperty.MaxThreadsPerBlock => gpu.MaxThreadsPerBlock,
-            DeviceProperty.MaxSharedMemoryPerBlock => gpu.SharedBytesPerBlock,
             DeviceProperty.MultiprocessorCount => gpu.MultiprocessorCount,
             DeviceProperty.ComputeCapabilityMajor => gpu.ComputeCapability / 10,
             DeviceProperty.ComputeCapabilityMinor => gpu.ComputeCapability % 10,

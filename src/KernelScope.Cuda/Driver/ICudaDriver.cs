@@ -3,12 +3,6 @@ namespace KernelScope.Cuda.Driver;
 /// <summary>Properties that <see cref="ICudaDriver.DeviceGetAttribute"/> gives (CUdevice_attribute of cuda.h).</summary>
 public enum DeviceProperty
 {
-    /// <summary>Threads of a block at most.</summary>
-    MaxThreadsPerBlock = 1,
-
-    /// <summary>Bytes of shared memory of a block, static and dynamic, without opting in.</summary>
-    MaxSharedMemoryPerBlock = 8,
-
     /// <summary>Number of multiprocessors.</summary>
     MultiprocessorCount = 16,
 

@@ -35,7 +35,7 @@ internal sealed class GraphCache(CudaContext context) : IDisposable
         entry.LastUse = ++_clock;
         if (entry.Executable == 0)
             entry.Executable = Capture(batch);
-        context.Check(context.Driver.GraphLaunch(entry.Executable, context.Stream), nameof(ICudaDriver.GraphLaunch), $"{batch.Launches.Length} launches");
+        context.Check(context.Driver.GraphLaunch(entry.Executable, context.Stream), nameof(ICudaDriver.GraphLaunch), "a batch that came before");
         return true;
     }
 
@@ -64,7 +64,7 @@ internal sealed class GraphCache(CudaContext context) : IDisposable
 
         CudaResult result = driver.GraphInstantiate(graph, out nint executable);
         _ = driver.GraphDestroy(graph);
-        context.Check(result, nameof(ICudaDriver.GraphInstantiate), $"{batch.Launches.Length} launches");
+        context.Check(result, nameof(ICudaDriver.GraphInstantiate), "a batch that came before");
         return executable;
     }
 

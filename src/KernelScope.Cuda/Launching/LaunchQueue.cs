@@ -23,7 +23,7 @@ internal sealed class LaunchQueue : IDisposable
     private const int SmallPieces = 8;
 
     /// <summary>Bytes of small data of a batch.</summary>
-    public const int HostDataBytes = 256 * 1024;
+    private const int HostDataBytes = 256 * 1024;
 
     private const int HostDataAlignment = 16;
     private const int Slots = 4;

@@ -195,7 +195,7 @@ public sealed class DriverErrorTests
         }
         finally
         {
-            calls.AddRange(driver.Calls);
+            calls.AddRange(driver.Calls!);
         }
     }
 

@@ -8,8 +8,8 @@ internal sealed class FailingDriver(ICudaDriver inner) : ICudaDriver
     /// <summary>Asked before every call; what it gives is returned, null lets the call through.</summary>
     public Func<string, CudaResult?> Fail { get; set; } = _ => null;
 
-    /// <summary>Calls made or refused, in order.</summary>
-    public List<string> Calls { get; } = [];
+    /// <summary>Calls made or refused, in order; null: they are not kept.</summary>
+    public List<string>? Calls { get; init; } = [];
 
     public string Library => inner.Library;
 
@@ -161,7 +161,7 @@ internal sealed class FailingDriver(ICudaDriver inner) : ICudaDriver
 
     private CudaResult? Refused(string call)
     {
-        Calls.Add(call);
+        Calls?.Add(call);
         return Fail(call);
     }
 }

@@ -3,6 +3,7 @@ using KernelScope.Cuda;
 using KernelScope.Cuda.Driver;
 using KernelScope.Cuda.Memory;
 using KernelScope.Devices;
+using KernelScope.Devices.Reference;
 using KernelScope.Emulated;
 using KernelScope.Files;
 using KernelScope.Generation;
@@ -122,6 +123,43 @@ public sealed class MemoryTests
         using var folder = new TempFolder();
         using SafetensorsFile file = Tensors(folder, DType.BF16, [2100], 16, out _);
         Assert.Equal(Loss(file, new CudaDeviceOptions()), Loss(file, new CudaDeviceOptions { WorkBytes = 1 }));
+    }
+
+    [Fact]
+    public void More_token_ids_than_go_over_at_once_go_in_pieces()
+    {
+        using var folder = new TempFolder();
+        using SafetensorsFile file = Tensors(folder, DType.F16, [50], 1, out Func<int, int, int, ushort> element);
+        using CudaDevice device = TestGpu.Open();
+        using Weight table = device.CreateWeight("table", new WeightPart(file["part0"]));
+        int[] tokens = [.. Enumerable.Range(0, 32_800).Select(t => t * 7 % 50)];
+        Mat rows = device.CreateMat(tokens.Length, 1, "rows");
+        device.Embed(tokens, table, 2f, rows);
+        float[] values = new float[tokens.Length];
+        device.Read(rows, values);
+        Assert.Equal(tokens.Select(t => 2f * (float)BitConverter.UInt16BitsToHalf(element(0, t, 0))), values);
+    }
+
+    /// <summary>Read and written at once: every coefficient is made before the first is applied.</summary>
+    [Fact]
+    public void More_edits_than_go_over_at_once_go_in_pieces()
+    {
+        FeatureEdit[] edits = [.. Enumerable.Range(0, 4100).Select(e => new FeatureEdit(e * 5 % 96, e % 2 == 0 ? FeatureEditKind.Add : FeatureEditKind.Clamp, MathF.Sin(e) / 64))];
+        using CudaDevice device = TestGpu.Open();
+        using var reference = new ReferenceDevice();
+        Assert.InRange(Compare.Relative(Edited(device, edits), Edited(reference, edits)), 0, 1e-5);
+    }
+
+    private static float[] Edited(Device device, FeatureEdit[] edits)
+    {
+        using JumpReluSae sae = JumpReluSae.Open(device, Fixtures.Path("sae", "saes", "gs-48x96"));
+        Mat x = device.CreateMat(2, 48, "x");
+        using DeviceBuffer buffer = x.Buffer;
+        device.Write([.. Enumerable.Range(0, 96).Select(i => 3 * MathF.Sin(i * i))], x);
+        device.SaeEdit(x, sae.Parameters, edits, x);
+        float[] values = new float[96];
+        device.Read(x, values);
+        return values;
     }
 
     private static float[] Loss(SafetensorsFile file, CudaDeviceOptions options)
