@@ -67,6 +67,7 @@ internal static class CommandLine
             new AttributeCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
+            new VerifyCommand(common, surroundings),
             new CatalogCommand(common, surroundings),
             new PullCommand(common, surroundings),
         };

@@ -13,6 +13,8 @@ public sealed class HelpTests
     [InlineData("doctor")]
     [InlineData("catalog")]
     [InlineData("pull")]
+    [InlineData("attribute")]
+    [InlineData("verify")]
     public void Every_verb_shows_an_example(string verb)
     {
         Outcome outcome = Program.Run(verb, "--help");

@@ -67,4 +67,5 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(CatalogRow[]))]
 [JsonSerializable(typeof(PullResult))]
 [JsonSerializable(typeof(AttributeResult))]
+[JsonSerializable(typeof(VerifyResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;
