@@ -65,6 +65,7 @@ internal static class CommandLine
             new EncodeCommand(common, surroundings),
             new EvalCommand(common, surroundings),
             new AttributeCommand(common, surroundings),
+            new LensCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
             new VerifyCommand(common, surroundings),

@@ -14,6 +14,7 @@ public sealed class HelpTests
     [InlineData("catalog")]
     [InlineData("pull")]
     [InlineData("attribute")]
+    [InlineData("lens")]
     [InlineData("verify")]
     public void Every_verb_shows_an_example(string verb)
     {

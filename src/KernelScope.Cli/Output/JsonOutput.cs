@@ -68,4 +68,6 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(PullResult))]
 [JsonSerializable(typeof(AttributeResult))]
 [JsonSerializable(typeof(VerifyResult))]
+[JsonSerializable(typeof(LensResult))]
+[JsonSerializable(typeof(FeatureLensResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;
