@@ -66,6 +66,7 @@ internal static class CommandLine
             new EvalCommand(common, surroundings),
             new AttributeCommand(common, surroundings),
             new LensCommand(common, surroundings),
+            new DiffCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
             new VerifyCommand(common, surroundings),

@@ -15,6 +15,7 @@ public sealed class HelpTests
     [InlineData("pull")]
     [InlineData("attribute")]
     [InlineData("lens")]
+    [InlineData("diff")]
     [InlineData("verify")]
     public void Every_verb_shows_an_example(string verb)
     {

@@ -70,4 +70,5 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(VerifyResult))]
 [JsonSerializable(typeof(LensResult))]
 [JsonSerializable(typeof(FeatureLensResult))]
+[JsonSerializable(typeof(DiffResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;
