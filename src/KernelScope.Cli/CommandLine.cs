@@ -67,6 +67,7 @@ internal static class CommandLine
             new AttributeCommand(common, surroundings),
             new LensCommand(common, surroundings),
             new DiffCommand(common, surroundings),
+            new TopCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
             new VerifyCommand(common, surroundings),

@@ -16,6 +16,7 @@ public sealed class HelpTests
     [InlineData("attribute")]
     [InlineData("lens")]
     [InlineData("diff")]
+    [InlineData("top")]
     [InlineData("verify")]
     public void Every_verb_shows_an_example(string verb)
     {

@@ -71,4 +71,5 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(LensResult))]
 [JsonSerializable(typeof(FeatureLensResult))]
 [JsonSerializable(typeof(DiffResult))]
+[JsonSerializable(typeof(TopResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;
