@@ -25,6 +25,9 @@ internal sealed class SaeOptions
     /// <summary>Whether one was named; else <see cref="Open"/> takes the default.</summary>
     public bool IsGiven(ParseResult parsed) => parsed.GetValue(_sae) is not null;
 
+    /// <summary>What was named; null: nothing.</summary>
+    public string? NameOf(ParseResult parsed) => parsed.GetValue(_sae);
+
     /// <summary>What <c>--site</c> names, where a verb needs a site and no SAE; null: nothing.</summary>
     public HookPoint? SiteOf(ParseResult parsed) => Point(parsed, _site);
 
