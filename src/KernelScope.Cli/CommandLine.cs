@@ -65,8 +65,12 @@ internal static class CommandLine
             new EncodeCommand(common, surroundings),
             new EvalCommand(common, surroundings),
             new AttributeCommand(common, surroundings),
+            new LensCommand(common, surroundings),
+            new DiffCommand(common, surroundings),
+            new TopCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
+            new VerifyCommand(common, surroundings),
             new CatalogCommand(common, surroundings),
             new PullCommand(common, surroundings),
         };

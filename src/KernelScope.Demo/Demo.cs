@@ -86,7 +86,7 @@ public static unsafe class Demo
         return new ReadOnlySpan<byte>((byte*)first, checked((int)length));
     }
 
-    private static RawFile Raw(string name)
+    internal static RawFile Raw(string name)
     {
         (nint first, long length) = Locate(name);
         return RawFile.OfMemory(In(name), (byte*)first, length);

@@ -13,6 +13,11 @@ public sealed class HelpTests
     [InlineData("doctor")]
     [InlineData("catalog")]
     [InlineData("pull")]
+    [InlineData("attribute")]
+    [InlineData("lens")]
+    [InlineData("diff")]
+    [InlineData("top")]
+    [InlineData("verify")]
     public void Every_verb_shows_an_example(string verb)
     {
         Outcome outcome = Program.Run(verb, "--help");

@@ -5,6 +5,7 @@ using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
+using KernelScope.Devices;
 using KernelScope.Model;
 
 namespace KernelScope.Cli;
@@ -12,20 +13,24 @@ namespace KernelScope.Cli;
 /// <summary><c>doctor</c>: what this machine offers, what a model and an SAE need, and why something would not run.</summary>
 internal sealed class DoctorCommand : Verb
 {
-    private readonly Option<string?> _sae = new("--sae") { Description = "Also say what this SAE needs.", HelpName = "PATH" };
+    private readonly SaeOptions _sae;
 
     public DoctorCommand(CommonOptions common, Surroundings surroundings) : base(
         "doctor",
-        "Says what this machine offers (devices, instruction sets, memory), what the model and an SAE need with a full context, and why something would not run. Exit code 1 if the model or the SAE would not.",
-        "  kernelscope doctor --model google/gemma-2-2b",
+        "Says what this machine offers (devices, instruction sets, memory), what the model and an SAE need with a full context, and why something would not run. Exit code 1 if the model or the SAE would not.\n" +
+        "With --sae it also runs a sample text: whether the SAE is as sparse as its path says and reconstructs, and if not, which site nearby fits better.",
+        "  kernelscope doctor --model google/gemma-2-2b --sae gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71",
         common,
-        surroundings) => Options.Add(_sae);
+        surroundings) => _sae = new SaeOptions(this);
 
     protected override int Run(ParseResult parsed)
     {
         long available = MemoryCheck.Available();
         NeedRow model = Model(Common.ModelOf(parsed), available);
-        NeedRow? sae = parsed.GetValue(_sae) is string path ? Sae(path, available) : null;
+        NeedRow? sae = _sae.IsGiven(parsed) ? Sae(_sae.NameOf(parsed)!, available) : null;
+        FitResult? fit = null;
+        if (model.Ok && sae is { Ok: true })
+            (sae, fit) = Examine(parsed, sae);
         var result = new DoctorResult(
             typeof(DoctorCommand).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "",
             RuntimeInformation.FrameworkDescription,
@@ -36,7 +41,7 @@ internal sealed class DoctorCommand : Verb
             new MemoryRow(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes, available),
             Devices(),
             model,
-            sae);
+            sae) { Fit = fit };
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
@@ -72,6 +77,23 @@ internal sealed class DoctorCommand : Verb
         }
     }
 
+    /// <summary>Tries the SAE in the model; one that has no place there is not fit to run.</summary>
+    private (NeedRow Sae, FitResult? Fit) Examine(ParseResult parsed, NeedRow sae)
+    {
+        using Device device = Common.OpenDevice(parsed);
+        try
+        {
+            using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+            using SaeFiles saeFiles = _sae.Open(parsed, files);
+            // Without a tokenizer there is no text to try it on; nothing is wrong with the SAE.
+            return (sae, files.Tokenizer is null ? null : SaeExamination.Run(files, saeFiles, device, Streams, Cancellation));
+        }
+        catch (Exception e) when (e is InvalidDataException or WorkException or NotSupportedException)
+        {
+            return (sae with { Ok = false, Error = e.Message }, null);
+        }
+    }
+
     private static string? Lack(long needed, long available) =>
         needed <= available ? null : $"it needs {MemoryCheck.InMiB(needed)} MiB of memory, and {MemoryCheck.InMiB(available)} MiB are available.";
 
@@ -104,7 +126,13 @@ internal sealed class DoctorCommand : Verb
         output.WriteLine($"model   {Mark(result.Model.Ok)} {Describe(result.Model)}");
         if (result.Sae is not null)
             output.WriteLine($"sae     {Mark(result.Sae.Ok)} {Describe(result.Sae)}");
+        if (result.Fit is FitResult fit)
+            output.WriteLine($"fit     {Mark(fit.Doubt is null)} {(fit.Doubt is null ? Describe(fit) : Printable.OneLine(fit.Doubt))}");
     }
+
+    private static string Describe(FitResult fit) => string.Create(
+        CultureInfo.InvariantCulture,
+        $"at {fit.Used.Site}, on a sample text: L0 {fit.Used.L0:0.#}{(fit.ReleasedL0 is double released ? $" where its path says {released:0}" : "")}, median error ratio {fit.Used.ErrorRatio:0.###}");
 
     private static string Mark(bool ok) => ok ? "+" : "-";
 

@@ -24,6 +24,9 @@ internal sealed class PromptOptions
         verb.Options.Add(_tokens);
     }
 
+    /// <summary>Whether a text or tokens were given.</summary>
+    public bool IsGiven(ParseResult parsed) => parsed.GetValue(_text) is not null || parsed.GetValue(_tokens) is not null;
+
     /// <summary>Reads what was given; no model is needed for that.</summary>
     /// <exception cref="UsageException">Both a text and tokens, or neither, or an empty one.</exception>
     public Prompt Of(ParseResult parsed, Streams streams)

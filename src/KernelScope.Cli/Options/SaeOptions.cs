@@ -22,6 +22,15 @@ internal sealed class SaeOptions
         verb.Options.Add(_siteOut);
     }
 
+    /// <summary>Whether one was named; else <see cref="Open"/> takes the default.</summary>
+    public bool IsGiven(ParseResult parsed) => parsed.GetValue(_sae) is not null;
+
+    /// <summary>What was named; null: nothing.</summary>
+    public string? NameOf(ParseResult parsed) => parsed.GetValue(_sae);
+
+    /// <summary>What <c>--site</c> names, where a verb needs a site and no SAE; null: nothing.</summary>
+    public HookPoint? SiteOf(ParseResult parsed) => Point(parsed, _site);
+
     /// <summary>Opens the SAE's files and settles where it belongs in a model; brings nothing to a device.</summary>
     /// <exception cref="WorkException">There is none, or it does not fit the model.</exception>
     public SaeFiles Open(ParseResult parsed, ModelFiles model)

@@ -67,4 +67,9 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(CatalogRow[]))]
 [JsonSerializable(typeof(PullResult))]
 [JsonSerializable(typeof(AttributeResult))]
+[JsonSerializable(typeof(VerifyResult))]
+[JsonSerializable(typeof(LensResult))]
+[JsonSerializable(typeof(FeatureLensResult))]
+[JsonSerializable(typeof(DiffResult))]
+[JsonSerializable(typeof(TopResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;

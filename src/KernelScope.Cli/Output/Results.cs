@@ -58,7 +58,22 @@ internal sealed record TensorRow(string Name, string Dtype, IReadOnlyList<long> 
 internal sealed record RangeRow(double Min, double Max, double Mean, long NanCount);
 
 /// <summary>Result of <c>doctor</c>.</summary>
-internal sealed record DoctorResult(string Version, string Runtime, string Os, string Architecture, int Cores, IReadOnlyList<string> Simd, MemoryRow Memory, IReadOnlyList<DeviceRow> Devices, NeedRow Model, NeedRow? Sae);
+internal sealed record DoctorResult(string Version, string Runtime, string Os, string Architecture, int Cores, IReadOnlyList<string> Simd, MemoryRow Memory, IReadOnlyList<DeviceRow> Devices, NeedRow Model, NeedRow? Sae)
+{
+    /// <summary>With an SAE: how it does where it is used, and elsewhere.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public FitResult? Fit { get; init; }
+}
+
+/// <summary>How an SAE does on a sample text.</summary>
+/// <param name="ReleasedL0">The L0 that its path names; null if it names none.</param>
+/// <param name="Used">At its own site.</param>
+/// <param name="Doubt">What is off and what usually causes it; null if nothing is.</param>
+/// <param name="Tried">At the sites that are taken for it, with and without BOS.</param>
+internal sealed record FitResult(double? ReleasedL0, FitRow Used, string? Doubt, IReadOnlyList<FitRow> Tried);
+
+/// <summary>Mean number of active features, and the median of |y - y'|^2 / |y - mean y|^2, at a site.</summary>
+internal sealed record FitRow(string Site, bool BeginsWithBos, double L0, double ErrorRatio);
 
 /// <summary>Memory of the machine, and how much of it this process may take now.</summary>
 internal sealed record MemoryRow(long TotalBytes, long AvailableBytes);

@@ -6,12 +6,18 @@ namespace KernelScope.Cli;
 /// <summary>Which hook points of a model hold how many values.</summary>
 internal static class Sites
 {
+    /// <summary>Refuses a point that the model does not have.</summary>
+    public static void Require(ModelFiles model, HookPoint point)
+    {
+        if (point.Layer >= model.Config.LayerCount)
+            throw new WorkException($"there is no {point} in {model.Name}: it has layers 0 to {model.Config.LayerCount - 1}.");
+    }
+
     /// <summary>Refuses a point that the model does not have, or that has another width.</summary>
     public static void Require(ModelFiles model, HookPoint point, int width, string who)
     {
         Gemma2Config config = model.Config;
-        if (point.Layer >= config.LayerCount)
-            throw new WorkException($"there is no {point} in {model.Name}: it has layers 0 to {config.LayerCount - 1}.");
+        Require(model, point);
         int actual = WidthOf(config, point);
         if (actual != width)
             throw new WorkException($"{who} {width} values, but {point} of {model.Name} has {actual}; {Fitting(config, width)}.");

@@ -1,0 +1,48 @@
+using System.CommandLine;
+using KernelScope.Evaluation;
+
+namespace KernelScope.Cli;
+
+/// <summary><c>diff</c>: where two files of captured activations part.</summary>
+internal sealed class DiffCommand : Verb
+{
+    private readonly Argument<string> _a = new("A.npz") { Description = "The reference: what run --capture --out wrote, or another program's arrays named by hook point." };
+    private readonly Argument<string> _b = new("B.npz") { Description = "What is held against it." };
+    private readonly Option<double> _tolerance = new("--tolerance") { Description = "What a difference may be, as a share of the array's largest value in A.", HelpName = "X", DefaultValueFactory = _ => ActivationDiff.DefaultTolerance };
+    private readonly Option<bool> _fail = new("--fail") { Description = "Exit code 1 if they part, or an array is in one of them only; without it a comparison that was made is a success." };
+
+    public DiffCommand(CommonOptions common, Surroundings surroundings) : base(
+        "diff",
+        "Compares two captures and names the first hook point (in the order in which they fire), position and element where they part.\n" +
+        "Arrays pair by hook point, also under TransformerLens' names, with or without a batch dimension of 1. Needs no model.",
+        "  kernelscope diff torch.npz acts.npz --tolerance 1e-4",
+        common,
+        surroundings)
+    {
+        _tolerance.Validators.Add(r => Parsing.Require(r, _tolerance, v => double.IsFinite(v) && v >= 0, "--tolerance is {0}; it must be 0 or a positive number."));
+        Arguments.Add(_a);
+        Arguments.Add(_b);
+        Options.Add(_tolerance);
+        Options.Add(_fail);
+    }
+
+    protected override int Run(ParseResult parsed)
+    {
+        string a = parsed.GetRequiredValue(_a), b = parsed.GetRequiredValue(_b);
+        double tolerance = parsed.GetValue(_tolerance);
+        ActivationDiff diff;
+        using (var progress = new Progress(Streams, "Comparing"))
+            diff = ActivationDiff.Of(a, b, tolerance, progress, Cancellation);
+        ArrayDiffRow[] rows = [.. diff.Arrays.Select(Row)];
+        bool parts = diff.FirstParting is not null || diff.OnlyInA.Count + diff.OnlyInB.Count > 0;
+        var result = new DiffResult(a, b, tolerance, parts, rows.FirstOrDefault(r => r.First is not null)?.First, rows, diff.OnlyInA, diff.OnlyInB);
+        if (Common.JsonOf(parsed))
+            JsonOutput.Write(Streams, result);
+        else
+            DiffView.Print(Streams, result);
+        return parts && parsed.GetValue(_fail) ? ExitCode.Failed : ExitCode.Done;
+    }
+
+    private static ArrayDiffRow Row(ArrayDiff diff) =>
+        new(diff.A.Name, diff.Parts, diff.Compared, diff.Nmse, diff.MaxDifference, diff.Largest, diff.First is Departure f ? new DepartureRow(diff.A.Name, f.Position, f.Element, f.A, f.B) : null) { Note = diff.Note };
+}

@@ -1,0 +1,42 @@
+using System.Globalization;
+using Spectre.Console;
+
+namespace KernelScope.Cli;
+
+/// <summary>A comparison for people: where the two part, then every array.</summary>
+internal static class DiffView
+{
+    public static void Print(Streams streams, DiffResult result)
+    {
+        IAnsiConsole console = Terminal.Open(streams);
+        StreamWriter output = streams.Output;
+        output.WriteLine(Headline(result));
+        output.WriteLine();
+        var table = new Table().NoBorder().AddColumns("", "array", "NMSE", "largest difference", "largest value", "");
+        foreach (ArrayDiffRow row in result.Arrays)
+        {
+            table.AddRow(
+                new Paragraph(row.Parts ? "parts" : "same", new Style(row.Parts ? Color.Red : Color.Green)),
+                new Paragraph(Printable.Escape(row.Name)),
+                new Paragraph(row.Compared ? Number(row.Nmse) : ""),
+                new Paragraph(row.Compared ? Number(row.MaxDifference) : "not compared"),
+                new Paragraph(row.Compared ? Number(row.Largest) : ""),
+                new Paragraph(Printable.OneLine(row.Note ?? "")));
+        }
+
+        if (result.Arrays.Count > 0)
+            console.Write(table);
+        foreach (string name in result.OnlyInA)
+            output.WriteLine($"only in {Printable.Escape(result.A)}: {Printable.Escape(name)}");
+        foreach (string name in result.OnlyInB)
+            output.WriteLine($"only in {Printable.Escape(result.B)}: {Printable.Escape(name)}");
+    }
+
+    private static string Headline(DiffResult result) => result.First is DepartureRow first
+        ? string.Create(CultureInfo.InvariantCulture, $"They part at {Printable.Escape(first.Name)}, position {first.Position}, element {first.Element}: {first.A:G9} and {first.B:G9}.")
+        : result.Arrays.Count == 0 ? "They have no array in common."
+        : result.Arrays.Any(a => a.Parts) ? "No value parts, but some arrays cannot be compared."
+        : $"The {result.Arrays.Count} arrays in common agree.";
+
+    private static string Number(double value) => value.ToString("G4", CultureInfo.InvariantCulture);
+}

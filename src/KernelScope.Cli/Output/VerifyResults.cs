@@ -1,0 +1,24 @@
+using System.Text.Json.Serialization;
+
+namespace KernelScope.Cli;
+
+/// <summary>A number that was held against a reference; null: nothing could be measured.</summary>
+internal sealed record CheckRow(string Name, bool Ok, double Measured, double Limit)
+{
+    /// <summary>For an op: how many shape classes were tried; the number is that of the one nearest to its limit.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? Shapes { get; init; }
+
+    /// <summary>Whose numbers the reference is.</summary>
+    public required string Source { get; init; }
+
+    /// <summary>Of a miss: what it means, or where it is.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Message { get; init; }
+}
+
+/// <summary>A check that lacks something.</summary>
+internal sealed record NotRunRow(string Name, string Reason, string Source);
+
+/// <summary>Result of <c>verify</c>.</summary>
+internal sealed record VerifyResult(string Device, string Precision, string Model, IReadOnlyList<CheckRow> Checks, IReadOnlyList<NotRunRow> NotRun);

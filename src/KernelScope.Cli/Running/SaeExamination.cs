@@ -1,0 +1,38 @@
+using KernelScope.Devices;
+using KernelScope.Evaluation;
+using KernelScope.Model;
+using KernelScope.Sae;
+
+namespace KernelScope.Cli;
+
+/// <summary>Tries an SAE on a text: whether it does at its site what its path promises, and where else it would fit.</summary>
+internal static class SaeExamination
+{
+    // Plain prose of several kinds: a few hundred tokens are enough for an L0 and an error ratio to two digits.
+    private const string Sample =
+        "Once upon a time there lived a miller who had a daughter called Clara. Snow covered the roofs, and the windows were white with frost. More than anything she wished for a silver key, and so one morning " +
+        "she took her basket and walked until she came to the old bridge. \"Do not be afraid,\" said the owl. \"I know the way.\" A harbour is a sheltered place on a coast where ships can anchor, take on cargo and " +
+        "wait for better weather. The first stone piers were built by fishermen who had lost their boats. In the spring of that year the council met three times, and each time the vote was put off. " +
+        "Dear Anna, thank you for your letter and for the photographs of the garden. We shall come on Sunday if the train runs. Heat the butter in a wide pan, add the onions and a little salt, and stir until they are soft. " +
+        "And the king said unto the people, Hear my words, and keep them, for the days of your fathers are past. A function that is given an empty list returns zero; otherwise it adds the first number to the sum of the rest. " +
+        "The river rises in the hills above the town, turns east at the mill, and reaches the sea after two hundred miles. Nobody knows who planted the oaks along its banks.";
+
+    /// <summary>Measures; the SAE's files are placed in the model already.</summary>
+    /// <exception cref="WorkException">There is too little memory for both.</exception>
+    public static FitResult Run(ModelFiles files, SaeFiles saeFiles, Device device, Streams streams, CancellationToken cancellation)
+    {
+        int[] text = [files.BosId, .. files.RequiredTokenizer.Encode(Sample)];
+        TokenSet tokens = TokenSet.Create([text[..Math.Min(text.Length, files.Config.ContextLength)]], files.Config);
+        MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
+        using Gemma2Model model = files.Load(device, streams, cancellation);
+        using JumpReluSae sae = saeFiles.Load(device);
+        string name = Path.Exists(saeFiles.Name) ? Path.GetFullPath(saeFiles.Name) : saeFiles.Name;
+        var target = new SaeTarget(name, sae, saeFiles.Site, saeFiles.SiteOut);
+        double? released = ReleaseDoubt.ReleasedL0(name);
+        SiteFit used = SiteSearch.Used(model, target, tokens, cancellation: cancellation);
+        IReadOnlyList<SiteFit> tried = SiteSearch.Run(model, target, tokens, cancellation: cancellation);
+        return new FitResult(released, Row(used), ReleaseDoubt.Sentence(name, released, used, tried), [.. tried.Select(Row)]);
+    }
+
+    private static FitRow Row(SiteFit fit) => new(fit.Site.ToString(), fit.BeginsWithBos, fit.L0, fit.ErrorRatio);
+}

@@ -1,0 +1,142 @@
+using KernelScope.Files;
+using KernelScope.Hooks;
+using KernelScope.Sae;
+
+namespace KernelScope.Evaluation;
+
+/// <summary>Where two arrays part.</summary>
+/// <param name="Position">The token.</param>
+/// <param name="Element">The value in that token's row.</param>
+/// <param name="A">What the first file has there.</param>
+/// <param name="B">What the second has.</param>
+public readonly record struct Departure(long Position, long Element, double A, double B);
+
+/// <summary>One array of both files, compared.</summary>
+/// <param name="A">As the first file has it.</param>
+/// <param name="B">As the second has it.</param>
+/// <param name="Note">What is odd about the pair: other shapes, other types; null: nothing. Arrays whose values cannot be paired have no numbers.</param>
+public sealed record ArrayDiff(TensorInfo A, TensorInfo B, string? Note)
+{
+    /// <summary>Whether the values were compared.</summary>
+    public bool Compared { get; init; }
+
+    /// <summary>Σ(a − b)² / Σa²; NaN where nothing was compared, infinite where a value is a number on one side only.</summary>
+    public double Nmse { get; init; } = double.NaN;
+
+    /// <summary>The largest |a − b|, in the same sense.</summary>
+    public double MaxDifference { get; init; } = double.NaN;
+
+    /// <summary>The largest |a|, of which the tolerance is a share.</summary>
+    public double Largest { get; init; } = double.NaN;
+
+    /// <summary>The first value that parts, in the order of positions; null: none does.</summary>
+    public Departure? First { get; init; }
+
+    /// <summary>Whether the two part: a value does, or they cannot be compared.</summary>
+    public bool Parts => First is not null || !Compared;
+}
+
+/// <summary>Compares two files of captured activations and names where they part: what somebody asks whose own run disagrees with ours.</summary>
+/// <param name="Arrays">The arrays of both files: <c>tokens</c>, then hook points in the order in which they fire, then others.</param>
+/// <param name="OnlyInA">Arrays of the first file only.</param>
+/// <param name="OnlyInB">Arrays of the second file only.</param>
+/// <remarks>Arrays pair by hook point, so that <c>blocks.3.hook_resid_post</c> meets <c>resid_post.3</c>; a leading batch dimension of 1 and heads laid out apart are seen through. One pair is in memory at a time.</remarks>
+public sealed record ActivationDiff(IReadOnlyList<ArrayDiff> Arrays, IReadOnlyList<string> OnlyInA, IReadOnlyList<string> OnlyInB)
+{
+    /// <summary>Share of an array's largest value that a difference may be.</summary>
+    public const double DefaultTolerance = 1e-4;
+
+    /// <summary>The first array that parts; null: none does.</summary>
+    public ArrayDiff? FirstParting => Arrays.FirstOrDefault(a => a.Parts);
+
+    /// <summary>Compares two npz files.</summary>
+    /// <param name="pathA">The reference.</param>
+    /// <param name="pathB">What is held against it.</param>
+    /// <param name="tolerance">See <see cref="DefaultTolerance"/>.</param>
+    /// <param name="progress">Told the share that is done.</param>
+    /// <param name="cancellation">Stops between two arrays.</param>
+    /// <exception cref="InvalidDataException">A file is malformed, or holds two arrays for one hook point.</exception>
+    public static ActivationDiff Of(string pathA, string pathB, double tolerance = DefaultTolerance, IProgress<double>? progress = null, CancellationToken cancellation = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(tolerance);
+        Dictionary<string, TensorInfo> a = Contents(pathA, cancellation), b = Contents(pathB, cancellation);
+        List<string> keys = [.. a.Keys.Where(b.ContainsKey).OrderBy(Order).ThenBy(k => k, StringComparer.Ordinal)];
+        List<ArrayDiff> diffs = [];
+        foreach (string key in keys)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            diffs.Add(Compare(pathA, a[key], pathB, b[key], tolerance));
+            progress?.Report(diffs.Count / (double)keys.Count);
+        }
+
+        return new ActivationDiff(diffs, [.. a.Where(e => !b.ContainsKey(e.Key)).Select(e => e.Value.Name)], [.. b.Where(e => !a.ContainsKey(e.Key)).Select(e => e.Value.Name)]);
+    }
+
+    private static Dictionary<string, TensorInfo> Contents(string path, CancellationToken cancellation)
+    {
+        using NpzFile file = NpzFile.Open(path);
+        if (file.Length <= SaeCheckpoint.VerifyOnOpenLimit)
+            file.Verify(cancellation);
+        var contents = new Dictionary<string, TensorInfo>(StringComparer.Ordinal);
+        foreach (TensorInfo info in file.Contents)
+        {
+            string key = HookPoint.TryParse(info.Name, out HookPoint point) ? point.ToString() : info.Name;
+            if (!contents.TryAdd(key, info))
+                throw BadFile.Of(path, $"{BadFile.Quote(contents[key].Name)} and {BadFile.Quote(info.Name)} are the same hook point.");
+        }
+
+        return contents;
+    }
+
+    private static ArrayDiff Compare(string pathA, TensorInfo a, string pathB, TensorInfo b, double tolerance)
+    {
+        string? note = Note(a, b);
+        if (Rows(a, b) is not long rows || !IsNumeric(a.DType) || !IsNumeric(b.DType))
+            return new ArrayDiff(a, b, note);
+        // Opened for this pair alone: what a compressed array expands to goes when its file is closed.
+        using NpzFile fileA = NpzFile.Open(pathA), fileB = NpzFile.Open(pathB);
+        return new PairComparison(fileA[a.Name], fileB[b.Name], rows, tolerance).Run(new ArrayDiff(a, b, note) { Compared = true });
+    }
+
+    private static string? Note(TensorInfo a, TensorInfo b)
+    {
+        List<string> notes = [];
+        if (!a.Shape.SequenceEqual(b.Shape))
+            notes.Add($"the shapes are {BadFile.Shape(a.Shape)} and {BadFile.Shape(b.Shape)}");
+        if (a.DType != b.DType)
+            notes.Add($"the types are {a.DType.SafetensorsName()} and {b.DType.SafetensorsName()}");
+        return notes.Count == 0 ? null : string.Join("; ", notes);
+    }
+
+    /// <summary>The number of positions, if the values of both can be paired: the same number of values and, past leading dimensions of 1, the same first dimension.</summary>
+    private static long? Rows(TensorInfo a, TensorInfo b)
+    {
+        if (a.ElementCount != b.ElementCount)
+            return null;
+        if (a.Shape.SequenceEqual(b.Shape))
+            return a.Shape.Length == 0 ? 1 : a.Shape[0];
+        ReadOnlySpan<long> trimmedA = a.Shape.TrimStart(1L), trimmedB = b.Shape.TrimStart(1L);
+        if (trimmedA.SequenceEqual(trimmedB))
+            return a.Shape.Length == b.Shape.Length || trimmedA.Length == 0 ? 1 : RowsOfShorter(a.Shape, b.Shape);
+        return trimmedA.Length > 0 && trimmedB.Length > 0 && trimmedA[0] == trimmedB[0] ? trimmedA[0] : null;
+    }
+
+    /// <summary>[1, T, d] and [T, d]: T, which may be 1.</summary>
+    private static long RowsOfShorter(ReadOnlySpan<long> a, ReadOnlySpan<long> b) => a.Length < b.Length ? a[0] : b[0];
+
+    private static bool IsNumeric(DType type) => type.IsFloat() || type.IsInteger();
+
+    /// <summary>Tokens first, for where they differ nothing else can agree; then hook points as they fire; then the rest.</summary>
+    private static long Order(string key)
+    {
+        const int SitesOfLayer = (int)Site.Logits + 1;
+        if (!HookPoint.TryParse(key, out HookPoint point))
+            return key == "tokens" ? -2 : long.MaxValue;
+        return point.Site switch
+        {
+            Site.Embed => -1,
+            Site.FinalNorm or Site.Logits => ((long)int.MaxValue * SitesOfLayer) + (int)point.Site,
+            _ => ((long)point.Layer * SitesOfLayer) + (int)point.Site,
+        };
+    }
+}

@@ -1,0 +1,137 @@
+using KernelScope.Hooks;
+using KernelScope.Model;
+using KernelScope.Sae;
+
+namespace KernelScope.Evaluation;
+
+/// <summary>A place where a feature fires.</summary>
+/// <param name="Sequence">Which sequence.</param>
+/// <param name="Position">Which position of it.</param>
+/// <param name="Activation">How strongly.</param>
+public readonly record struct FeaturePlace(int Sequence, int Position, float Activation);
+
+/// <summary>Where and how strongly one feature fires on a set of tokens.</summary>
+/// <param name="Counted">Positions that count: those whose token is not special.</param>
+/// <param name="Active">Those of them at which it fires.</param>
+/// <param name="Mean">Its mean activation where it fires; NaN if it does nowhere.</param>
+/// <param name="Places">The strongest places, strongest first, the earlier one first among equals.</param>
+/// <param name="Activations">How its activations are distributed where it fires.</param>
+public sealed record TopContexts(long Counted, long Active, double Mean, IReadOnlyList<FeaturePlace> Places, ActivationQuantiles Activations)
+{
+    /// <summary>Runs the layers up to the SAE once over a set of tokens. Memory does not grow with the set.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="sae">The SAE.</param>
+    /// <param name="site">Where it reads.</param>
+    /// <param name="feature">The feature.</param>
+    /// <param name="tokens">The sequences.</param>
+    /// <param name="count">Places kept.</param>
+    /// <param name="progress">Told the share that is done.</param>
+    /// <param name="cancellation">Stops between two layers.</param>
+    /// <exception cref="ArgumentException">The SAE has no such feature.</exception>
+    public static TopContexts Find(Gemma2Model model, JumpReluSae sae, HookPoint site, int feature, TokenSet tokens, int count, IProgress<double>? progress = null, CancellationToken cancellation = default)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(sae);
+        ArgumentNullException.ThrowIfNull(tokens);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(count);
+        if ((uint)feature >= (uint)sae.FeatureCount)
+            throw new ArgumentException($"Feature {feature} is outside the SAE's width: it has features 0 to {sae.FeatureCount - 1}.", nameof(feature));
+        using Session session = model.NewSession(tokens.Length);
+        using var capture = new FeatureCapture(session.Hooks, sae, site);
+        var search = new Search(feature, count);
+        for (int b = 0; b < tokens.Count; b++)
+        {
+            ReadOnlySpan<int> sequence = tokens.Sequence(b);
+            session.Reset();
+            for (int start = 0; start < sequence.Length; start += session.ChunkLength)
+            {
+                ReadOnlySpan<int> chunk = sequence.Slice(start, Math.Min(session.ChunkLength, sequence.Length - start));
+                Run(model, session, site, chunk, cancellation);
+                for (int r = 0; r < chunk.Length; r++)
+                {
+                    if (!tokens.IsSpecial(chunk[r]))
+                        search.See(capture.Codes.ValueOf(r, search.Feature), b, start + r);
+                }
+            }
+
+            progress?.Report((b + 1) / (double)tokens.Count);
+        }
+
+        return search.Result();
+    }
+
+    private static void Run(Gemma2Model model, Session session, HookPoint site, ReadOnlySpan<int> tokens, CancellationToken cancellation)
+    {
+        if (HookPoint.IsPerLayer(site.Site) || site.Site == Site.Embed)
+            model.ForwardTo(site.Layer + 1, tokens, session, cancellation);
+        else
+            model.Forward(tokens, session, site.Site == Site.Logits ? LogitRows.All : LogitRows.None, cancellation);
+    }
+
+    private sealed class Search(int feature, int most)
+    {
+        // The weakest of the kept places comes out first; among equals the latest.
+        private readonly PriorityQueue<FeaturePlace, (float Activation, long MinusOrder)> _places = new();
+        private readonly ActivationQuantiles _quantiles = new();
+        private long _counted;
+        private long _active;
+        private double _sum;
+
+        public int Feature => feature;
+
+        public void See(float activation, int sequence, int position)
+        {
+            _counted++;
+            if (!(activation > 0))
+                return;
+            _active++;
+            _sum += activation;
+            _quantiles.Add(activation);
+            _places.Enqueue(new FeaturePlace(sequence, position, activation), (activation, -_counted));
+            if (_places.Count > most)
+                _places.Dequeue();
+        }
+
+        public TopContexts Result()
+        {
+            FeaturePlace[] places = [.. _places.UnorderedItems.OrderByDescending(p => p.Priority).Select(p => p.Element)];
+            return new TopContexts(_counted, _active, _active == 0 ? double.NaN : _sum / _active, places, _quantiles);
+        }
+    }
+}
+
+/// <summary>Quantiles of any number of positive values in a fixed 4 MiB: a histogram whose bins are float32 values with the last 12 bits of the fraction left out.</summary>
+/// <remarks>A quantile is the middle of its bin, within 2⁻¹² = 0.024 % of the true one; it does not depend on the order of the values.</remarks>
+public sealed class ActivationQuantiles
+{
+    private const int DroppedBits = 12;
+    private readonly long[] _bins = new long[1 << (31 - DroppedBits)];
+
+    /// <summary>Number of values.</summary>
+    public long Count { get; private set; }
+
+    /// <summary>The value below or at which a share of all values lies: the ⌈share·n⌉-th smallest; NaN where there are none.</summary>
+    public double this[double share]
+    {
+        get
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(share);
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(share, 1);
+            long rank = Math.Max(1, (long)Math.Ceiling(share * Count)), seen = 0;
+            for (int bin = 0; bin < _bins.Length && Count > 0; bin++)
+            {
+                seen += _bins[bin];
+                if (seen >= rank)
+                    return BitConverter.Int32BitsToSingle((bin << DroppedBits) | (1 << (DroppedBits - 1)));
+            }
+
+            return double.NaN;
+        }
+    }
+
+    internal void Add(float value)
+    {
+        _bins[BitConverter.SingleToInt32Bits(value) >> DroppedBits]++;
+        Count++;
+    }
+}
