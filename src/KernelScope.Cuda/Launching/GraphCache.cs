@@ -50,18 +50,19 @@ internal sealed class GraphCache(CudaContext context) : IDisposable
     {
         ICudaDriver driver = context.Driver;
         context.Check(driver.StreamBeginCapture(context.Stream), nameof(ICudaDriver.StreamBeginCapture));
-        nint graph;
         try
         {
             batch.Issue(context);
         }
-        finally
+        catch (CudaException)
         {
-            // Also after a failed launch: a stream that is still captured takes no other work.
-            CudaResult ended = driver.StreamEndCapture(context.Stream, out graph);
-            context.Check(ended, nameof(ICudaDriver.StreamEndCapture));
+            // A stream that is still captured takes no other work.
+            if (driver.StreamEndCapture(context.Stream, out nint incomplete) == CudaResult.Success && incomplete != 0)
+                _ = driver.GraphDestroy(incomplete);
+            throw;
         }
 
+        context.Check(driver.StreamEndCapture(context.Stream, out nint graph), nameof(ICudaDriver.StreamEndCapture));
         CudaResult result = driver.GraphInstantiate(graph, out nint executable);
         _ = driver.GraphDestroy(graph);
         context.Check(result, nameof(ICudaDriver.GraphInstantiate), "a batch that came before");

@@ -147,12 +147,23 @@ public sealed class DriverErrorTests
         AssertBalanced(calls);
     }
 
-    [Fact]
-    public void What_was_taken_is_given_back_after_a_failure_too()
+    /// <summary>A launch fails among plain ones, and among those of a graph that is being captured.</summary>
+    [Theory]
+    [InlineData(nameof(ICudaDriver.LaunchKernel))]
+    [InlineData(nameof(ICudaDriver.StreamBeginCapture))]
+    public void What_was_taken_is_given_back_after_a_failure_too(string before)
     {
         List<string> calls = [];
-        int launches = 0;
-        var driver = new FailingDriver(new EmulatedDriver()) { Fail = call => call == nameof(ICudaDriver.LaunchKernel) && ++launches > 20 ? CudaResult.Unknown : null };
+        bool seen = false;
+        var driver = new FailingDriver(new EmulatedDriver())
+        {
+            Fail = call =>
+            {
+                bool fails = seen && call == nameof(ICudaDriver.LaunchKernel);
+                seen |= call == before;
+                return fails ? CudaResult.Unknown : null;
+            },
+        };
         Assert.Throws<CudaException>(() => Scenario(driver, calls));
         AssertBalanced(calls);
     }
