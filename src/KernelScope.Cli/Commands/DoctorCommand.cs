@@ -5,7 +5,10 @@ using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
+using KernelScope.Cuda;
+using KernelScope.Cuda.Driver;
 using KernelScope.Devices;
+using KernelScope.Emulated;
 using KernelScope.Model;
 
 namespace KernelScope.Cli;
@@ -41,7 +44,8 @@ internal sealed class DoctorCommand : Verb
             new MemoryRow(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes, available),
             Devices(),
             model,
-            sae) { Fit = fit };
+            sae)
+        { Fit = fit };
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
@@ -101,9 +105,15 @@ internal sealed class DoctorCommand : Verb
     [
         new("cpu", true, $"vectors of {(Vector512.IsHardwareAccelerated ? 512 : Vector256.IsHardwareAccelerated ? 256 : 128)} bits, {Environment.ProcessorCount} threads"),
         new("reference", true, "scalar, sums in double: slow, the definition of every operation"),
-        new("cuda", false, "not in this build"),
-        new("emulated", false, "not in this build"),
+        Cuda(),
+        new(EmulatedDevices.Name, true, "the CUDA device on an emulated GPU: checks every access, and is slow"),
     ];
+
+    private static DeviceRow Cuda()
+    {
+        DriverDescription found = CudaDevices.Describe();
+        return new("cuda", found.Devices.Count > 0, found.Devices.Count > 0 ? $"CUDA {found.VersionText}: {string.Join("; ", found.Devices)}" : found.Problem);
+    }
 
     private static string[] Simd()
     {

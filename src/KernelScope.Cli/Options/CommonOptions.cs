@@ -1,7 +1,9 @@
 using System.CommandLine;
+using KernelScope.Cuda;
 using KernelScope.Devices;
 using KernelScope.Devices.Cpu;
 using KernelScope.Devices.Reference;
+using KernelScope.Emulated;
 
 namespace KernelScope.Cli;
 
@@ -17,7 +19,7 @@ internal sealed class CommonOptions
         Recursive = true,
     };
 
-    private readonly Option<string> _device = new("--device") { Description = "What computes: auto, cpu, cuda[:n], reference or emulated.", HelpName = "NAME", DefaultValueFactory = _ => "auto", Recursive = true };
+    private readonly Option<string> _device = new("--device") { Description = "What computes: auto (the cpu), cpu, cuda[:n], reference, or emulated (the CUDA device on an emulated GPU: slow).", HelpName = "NAME", DefaultValueFactory = _ => "auto", Recursive = true };
     private readonly Option<string> _precision = new("--precision") { Description = "exact (float32 accuracy) or fast.", HelpName = "exact|fast", DefaultValueFactory = _ => "exact", Recursive = true };
     private readonly Option<int> _threads = new("--threads") { Description = "Threads of the cpu device. Default: one for each core. Results do not depend on it.", HelpName = "N", Recursive = true };
     private readonly Option<bool> _json = new("--json") { Description = "Print the result as one JSON document.", Recursive = true };
@@ -43,7 +45,7 @@ internal sealed class CommonOptions
 
     public bool JsonOf(ParseResult parsed) => parsed.GetValue(_json);
 
-    /// <summary>Opens the device that was asked for.</summary>
+    /// <summary>Opens the device that was asked for. "auto" is the cpu device: the CUDA device has passed its tests in the emulator, and on no hardware yet.</summary>
     /// <exception cref="WorkException">It is not there, or does not compute in the precision asked for.</exception>
     public Device OpenDevice(ParseResult parsed)
     {
@@ -54,7 +56,8 @@ internal sealed class CommonOptions
             "auto" or "cpu" => new CpuDevice(parsed.GetValue(_threads), precision),
             "reference" when precision == Precision.Exact => new ReferenceDevice(),
             "reference" => throw new WorkException("the reference device computes in exact precision only."),
-            _ => throw new WorkException($"this build has no device '{name}' yet; it has cpu and reference."),
+            EmulatedDevices.Name => EmulatedDevices.Open(new CudaDeviceOptions { Precision = precision }),
+            _ => CudaDevices.Open(name, new CudaDeviceOptions { Precision = precision }),
         };
     }
 
