@@ -24,6 +24,10 @@ public sealed class FeaturesTests
     }
 
     [Fact]
+    public void The_emulated_GPU_gives_the_same_codes() =>
+        CheckCodes(Program.Json("features", Fixtures.DemoText("numbers"), "--sae", "res.3.2k.l0_57", "--top", EveryFeature, "--device", "emulated"), "numbers", "res.3.2k.l0_57");
+
+    [Fact]
     public void A_model_folder_and_an_SAE_file_give_what_the_embedded_ones_give()
     {
         string sae = Path.Combine(Fixtures.DemoSaes, "transcoder", "layer_3", "width_1k", "average_l0_20", "params.npz");

@@ -33,7 +33,8 @@ public class ConformanceSuiteTests
 
     [Fact]
     public void A_case_of_the_tiny_scale_takes_less_than_100000_multiply_adds() =>
-        Assert.All(ConformanceSuite.Cases(ConformanceScale.Tiny), c => Assert.InRange(c.Work, 0, 99_999));
+        // The largest fill whole tiles of tensor-core kernels; an emulator takes well under a second for them.
+        Assert.All(ConformanceSuite.Cases(ConformanceScale.Tiny), c => Assert.InRange(c.Work, 0, 299_999));
 
     [Fact]
     public void The_inputs_are_the_same_on_every_machine()
