@@ -32,7 +32,7 @@ public class ConformanceSuiteTests
     }
 
     [Fact]
-    public void A_case_of_the_tiny_scale_takes_less_than_100000_multiply_adds() =>
+    public void A_case_of_the_tiny_scale_takes_less_than_300000_multiply_adds() =>
         // The largest fill whole tiles of tensor-core kernels; an emulator takes well under a second for them.
         Assert.All(ConformanceSuite.Cases(ConformanceScale.Tiny), c => Assert.InRange(c.Work, 0, 299_999));
 
