@@ -32,7 +32,7 @@ public sealed class UniformityTests
     }
 
     [Fact]
-    public void A_site_without_a_gradient_goes_without_uniformity_and_keeps_others_from_nothing()
+    public void A_site_without_a_gradient_goes_without_uniformity_and_takes_it_from_no_other()
     {
         using var folder = new TempFolder();
         using var evaluation = new EvaluationCase("cpu", EvaluationCase.Residual);
