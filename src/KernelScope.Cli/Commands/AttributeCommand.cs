@@ -39,7 +39,7 @@ internal sealed class AttributeCommand : Verb
         using SaeFiles saeFiles = _sae.Open(parsed, files);
         if (!StreamGradient.Sites.Contains(saeFiles.SiteOut.Site))
             throw new WorkException($"nothing can be attributed at {saeFiles.SiteOut}: there are gradients at {string.Join(", ", StreamGradient.Sites.Select(s => new Hooks.HookPoint(s, saeFiles.SiteOut.Layer)))}.");
-        MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", 2 * Session.BytesFor(files.Config, tokens.Length, tokens.Length)), ("streams", StreamBytes(files.Config, tokens.Length)));
+        MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length, tokens.Length)), ("gradients", StreamGradient.BytesFor(files.Config, tokens.Length)));
         using Device device = Common.OpenDevice(parsed);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
@@ -76,7 +76,4 @@ internal sealed class AttributeCommand : Verb
             all.Add(new TokenAttribution(codes.Feature[i], codes.Value[i], attributions.Values[i]));
         return [.. all.OrderByDescending(a => Math.Abs(a.Attribution)).ThenBy(a => a.Index).Take(top)];
     }
-
-    /// <summary>The stream before each layer, gradients, and the larger ones of a layer's backward pass, in float32 and double.</summary>
-    private static long StreamBytes(Gemma2Config config, int tokens) => (long)tokens * ((4L * config.ModelDim * (config.LayerCount + 8)) + (24L * config.HiddenDim) + (16L * config.HeadCount * tokens));
 }

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using KernelScope.Attribution;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
 using KernelScope.Files;
@@ -18,10 +19,11 @@ internal sealed class EvalCommand : Verb
     private readonly Option<string?> _tokensFile = new("--tokens-file") { Description = "Token ids: a JSON list of lists, or {\"sequences\": [...]}. They are taken as they are; shorter ones are padded, and padding does not count.", HelpName = "F.json" };
     private readonly Option<int?> _length = new("--length") { Description = "Tokens of a sequence of --text-file, its BOS included. Default: 128.", HelpName = "N" };
     private readonly Option<string?> _specialIds = new("--special-ids") { Description = "Ids that do not count. Default: padding, BOS and EOS of config.json. Padding never counts.", HelpName = "IDS" };
-    private readonly Option<string?> _out = new("--out") { Description = "Where arrays go: an npz with firing_frequency, by_position_*, and by position losses, divergences, codes, errors, activations.", HelpName = "F.npz" };
-    private readonly Option<string> _arrays = new("--arrays") { Description = "Which: all; positions (without activations and logits); summary (nothing by position).", HelpName = "all|positions|summary", DefaultValueFactory = _ => "all" };
+    private readonly Option<string?> _out = new("--out") { Description = "Where arrays go: an npz with firing_frequency, by_position_*, and by position losses, divergences, codes, errors, r_L0, activations, gradients.", HelpName = "F.npz" };
+    private readonly Option<string> _arrays = new("--arrays") { Description = "Which: all; positions (without activations, gradients and logits); summary (nothing by position).", HelpName = "all|positions|summary", DefaultValueFactory = _ => "all" };
     private readonly Option<string?> _report = new("--report") { Description = "Where a report with plots goes: one HTML file that needs nothing else.", HelpName = "F.html" };
     private readonly Option<string?> _resume = new("--resume") { Description = "A file that keeps what was measured after every sequence; the same command goes on from it after a kill, with the same result.", HelpName = "F" };
+    private readonly Option<bool> _noGradients = new("--no-gradients") { Description = "Leaves r_L0 and grad_own out, which need two backward passes and a whole sequence's activations in memory." };
     private readonly Option<int> _resamples = new("--resamples") { Description = "Bootstrap resamples for the confidence intervals. Default: 1000.", HelpName = "N", DefaultValueFactory = _ => 1000 };
     private readonly Option<int> _seed = new("--seed") { Description = "Seed of the resamples. Default: 0.", HelpName = "N" };
 
@@ -33,7 +35,7 @@ internal sealed class EvalCommand : Verb
         common,
         surroundings)
     {
-        foreach (Option option in (Option[])[_saes, _site, _siteOut, _textFile, _tokensFile, _length, _specialIds, _out, _arrays, _report, _resume, _resamples, _seed])
+        foreach (Option option in (Option[])[_saes, _site, _siteOut, _textFile, _tokensFile, _length, _specialIds, _out, _arrays, _report, _resume, _noGradients, _resamples, _seed])
             Options.Add(option);
         _length.Validators.Add(r => Parsing.Require(r, _length, v => v >= 2, "--length is {0}; a sequence has at least 2 tokens, BOS and one more."));
         _arrays.Validators.Add(r => Parsing.Require(r, _arrays, v => v is "all" or "positions" or "summary", "'{0}' is no choice of arrays: there are all, positions and summary."));
@@ -51,7 +53,7 @@ internal sealed class EvalCommand : Verb
         List<JumpReluSae> saes = [];
         try
         {
-            MemoryCheck.Require(("weights", files.WeightBytes), ("SAEs", saeFiles.Sum(s => s.Bytes)), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saeFiles.Length)));
+            MemoryCheck.Require(("weights", files.WeightBytes), ("SAEs", saeFiles.Sum(s => s.Bytes)), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saeFiles.Length)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length)));
             using Device device = Common.OpenDevice(parsed);
             using Gemma2Model model = files.Load(device, Streams, Cancellation);
             foreach (SaeFiles one in saeFiles)
@@ -83,6 +85,7 @@ internal sealed class EvalCommand : Verb
         ArraysPath = parsed.GetValue(_out),
         Arrays = parsed.GetRequiredValue(_arrays) switch { "summary" => ArrayDetail.Summary, "positions" => ArrayDetail.Positions, _ => ArrayDetail.All },
         ResumePath = parsed.GetValue(_resume),
+        Gradients = !parsed.GetValue(_noGradients),
         Bootstrap = new(parsed.GetRequiredValue(_resamples), parsed.GetValue(_seed)),
         KeepBytes = Math.Min(1L << 30, MemoryCheck.Available() / 8),
     };

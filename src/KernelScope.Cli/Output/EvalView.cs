@@ -13,7 +13,7 @@ internal static class EvalView
     [
         ("L0", ["L0"]), ("L0, median", ["L0_median"]), ("FVU", ["fvu"]), ("FVU, median", ["fvu_median"]), ("cosine", ["cosine"]), ("alive", ["alive"]),
         ("CE clean", ["ce_clean", "default"]), ("CE spliced", ["splices", "sae/keep_bos", "ce", "default"]), ("delta loss", ["splices", "sae/keep_bos", "delta", "default"]),
-        ("KL", ["splices", "sae/keep_bos", "kl"]), ("loss recovered", ["splices", "sae/keep_bos", "loss_recovered", "default"]),
+        ("KL", ["splices", "sae/keep_bos", "kl"]), ("loss recovered", ["splices", "sae/keep_bos", "loss_recovered", "default"]), ("uniformity r_L0", ["r_L0"]),
     ];
 
     /// <summary>For people: the main numbers, with their intervals.</summary>
@@ -29,9 +29,9 @@ internal static class EvalView
             table.AddColumn(new TableColumn(new Paragraph($"{Printable.Escape(sae.Name)}\nat {sae.Site}")));
         if (intervals)
             table.AddColumn(string.Create(CultureInfo.InvariantCulture, $"{100 * result.Bootstrap.Level:0.#} % interval"));
-        foreach ((string label, string[] path) in Rows)
+        foreach ((string label, string[] path) in Rows.Where(row => result.Saes.Any(s => s.Metrics.Has(row.Path))))
         {
-            List<Paragraph> cells = [new(label), .. result.Saes.Select(s => new Paragraph(Number(s.Metrics[path])))];
+            List<Paragraph> cells = [new(label), .. result.Saes.Select(s => new Paragraph(s.Metrics.Has(path) ? Number(s.Metrics[path]) : "not defined"))];
             if (intervals)
                 cells.Add(new(Interval(result.Saes[0], path)));
             table.AddRow(cells);
@@ -51,7 +51,7 @@ internal static class EvalView
     }
 
     private static string Interval(SaeResult sae, string[] path) =>
-        sae.ConfidenceLow.Paths.Any(p => p.SequenceEqual(path)) && double.IsFinite(sae.ConfidenceLow[path]) ? $"{Number(sae.ConfidenceLow[path])} to {Number(sae.ConfidenceHigh[path])}" : "";
+        sae.ConfidenceLow.Has(path) && double.IsFinite(sae.ConfidenceLow[path]) ? $"{Number(sae.ConfidenceLow[path])} to {Number(sae.ConfidenceHigh[path])}" : "";
 
     private static string Number(double value) => double.IsFinite(value) ? value.ToString(Math.Abs(value) >= 100 ? "0.0" : "0.####", CultureInfo.InvariantCulture) : "not defined";
 }

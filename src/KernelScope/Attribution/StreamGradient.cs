@@ -39,6 +39,14 @@ public sealed class StreamGradient : IDisposable
         _layer = new LayerBackward(model, _session);
     }
 
+    /// <summary>Bytes that gradients of sequences of <paramref name="tokens"/> tokens take beside the model, before there is anything: the session, the stream before each layer, and the larger arrays of a layer's backward pass in float32 and double.</summary>
+    public static long BytesFor(Gemma2Config config, int tokens)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        long qkv = (config.HeadCount + (2L * config.KvHeadCount)) * config.HeadDim;
+        return Session.BytesFor(config, tokens, tokens) + (tokens * ((4L * config.ModelDim * (config.LayerCount + 8)) + (32L * config.HiddenDim) + (24 * qkv))) + (4L * LogitRowsAtOnce * config.VocabSize);
+    }
+
     /// <summary>The sites whose gradients can be asked for; those of a layer come with that layer's backward pass.</summary>
     public static IReadOnlyList<Site> Sites { get; } = [Site.ResidPre, Site.Z, Site.AttnOut, Site.AttnOutPost, Site.ResidMid, Site.MlpIn, Site.MlpInUnit, Site.MlpAct, Site.MlpOut, Site.MlpOutPost, Site.ResidPost];
 

@@ -12,8 +12,8 @@ internal sealed class ArrayWriter(IReadOnlyList<SaeTarget> targets, SitePlan[] s
     // Logits of the first sequence only, and only where a row of bytes is not absurd: 256 MB.
     private const long MostLogits = 64L << 20;
 
-    /// <summary>The activations that are kept of a sequence; logits if <paramref name="vocabulary"/> is not 0.</summary>
-    public static FloatArray[] Kept(SitePlan[] sites, int length, int vocabulary)
+    /// <summary>The activations that are kept of a sequence; logits if <paramref name="vocabulary"/> is not 0; gradients at the sites that have them.</summary>
+    public static FloatArray[] Kept(SitePlan[] sites, int length, int vocabulary, bool gradients)
     {
         bool logits = vocabulary > 0 && (long)length * vocabulary <= MostLogits;
         List<FloatArray> arrays = [];
@@ -23,6 +23,8 @@ internal sealed class ArrayWriter(IReadOnlyList<SaeTarget> targets, SitePlan[] s
             if (!sites[g].IsOneSite)
                 arrays.Add(new(ScoreLayout.OfSite(g, "y"), length, sites[g].OutputDim));
             arrays.AddRange(sites[g].Saes.Select(s => new FloatArray(ScoreLayout.OfSae(s, "recon"), length, sites[g].OutputDim)));
+            if (gradients && sites[g].HasGradient)
+                arrays.Add(new(ScoreLayout.OfSite(g, "grad_own"), length, sites[g].OutputDim));
         }
 
         if (logits)
@@ -78,6 +80,12 @@ internal sealed class ArrayWriter(IReadOnlyList<SaeTarget> targets, SitePlan[] s
             return;
         WriteColumn(file, journal, ScoreLayout.OfSae(s, "squared_error"), Of("squared_error"));
         WriteRuns(file, journal, SpliceRun.OfSae, name => ScoreLayout.OfSae(s, name));
+        foreach (string name in (ReadOnlySpan<string>)["r_L0", "r_L0_summed"])
+        {
+            if (layout.Has(ScoreLayout.OfSae(s, name)))
+                WriteColumn(file, journal, ScoreLayout.OfSae(s, name), Of(name));
+        }
+
         WriteCodes(file, journal, s);
     }
 

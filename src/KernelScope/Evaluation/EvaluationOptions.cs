@@ -25,6 +25,12 @@ public sealed record EvaluationOptions
     /// <summary>A file that takes what was measured, sequence by sequence, and from which a killed run goes on with the same result, bit for bit; null: none. It belongs to one model, SAEs, tokens and options.</summary>
     public string? ResumePath { get; init; }
 
+    /// <summary>
+    /// Whether <c>r_L0</c> and <c>r_L0_summed</c> are measured, which need a forward and two backward passes over each sequence, with a sequence's activations in memory whole. An SAE whose output site
+    /// has no gradient (see <see cref="Attribution.StreamGradient.Sites"/>; <c>embed</c> has one) goes without them.
+    /// </summary>
+    public bool Gradients { get; init; } = true;
+
     /// <summary>Confidence intervals.</summary>
     public Bootstrap Bootstrap { get; init; } = new();
 

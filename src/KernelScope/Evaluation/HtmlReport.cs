@@ -11,7 +11,7 @@ public static class HtmlReport
     [
         ("L0", ["L0"]), ("FVU", ["fvu"]), ("FVU, median", ["fvu_median"]), ("cosine", ["cosine"]), ("alive", ["alive"]),
         ("CE clean", ["ce_clean", "default"]), ("CE spliced", ["splices", "sae/keep_bos", "ce", "default"]), ("delta loss", ["splices", "sae/keep_bos", "delta", "default"]),
-        ("KL", ["splices", "sae/keep_bos", "kl"]), ("loss recovered", ["splices", "sae/keep_bos", "loss_recovered", "default"]),
+        ("KL", ["splices", "sae/keep_bos", "kl"]), ("loss recovered", ["splices", "sae/keep_bos", "loss_recovered", "default"]), ("uniformity r_L0", ["r_L0"]),
     ];
 
     /// <summary>Writes the report; the file appears whole or not at all.</summary>
@@ -70,8 +70,9 @@ public static class HtmlReport
 
     private static void AppendCell(StringBuilder html, SaeResult sae, string[] path)
     {
-        html.Append("<td>").Append(Html.Number(sae.Metrics[path]));
-        if (sae.ConfidenceLow.Paths.Any(p => p.SequenceEqual(path)) && double.IsFinite(sae.ConfidenceLow[path]))
+        // Only what needs gradients may be missing.
+        html.Append("<td>").Append(Html.Number(sae.Metrics.Has(path) ? sae.Metrics[path] : double.NaN));
+        if (sae.ConfidenceLow.Has(path) && double.IsFinite(sae.ConfidenceLow[path]))
             html.Append("<small>").Append(Html.Number(sae.ConfidenceLow[path])).Append(" to ").Append(Html.Number(sae.ConfidenceHigh[path])).Append("</small>");
         html.Append("</td>");
     }

@@ -43,7 +43,10 @@ internal static class Total
     public static readonly int CosineEvery = Saelens + (2 * SaelensSize);
     public static readonly int ActiveFeaturesEvery = CosineEvery + 1;
 
-    public static readonly int Size = ActiveFeaturesEvery + 1;
+    /// <summary>Sum of r_L0, the number of positions that have one; the same of r_L0_summed.</summary>
+    public static readonly int Uniformity = ActiveFeaturesEvery + 1;
+
+    public static readonly int Size = Uniformity + 4;
 
     /// <summary>Where the sums of a run begin.</summary>
     public static int OfRun(int run) => Runs + (run * RunSize);

@@ -16,6 +16,18 @@ public sealed class MetricTable
     /// <summary>The numbers, in the order of <see cref="Paths"/>.</summary>
     public IReadOnlyList<double> Values => _values;
 
+    /// <summary>Whether there is a number under a path.</summary>
+    public bool Has(params ReadOnlySpan<string> path)
+    {
+        foreach (string[] one in _paths)
+        {
+            if (path.SequenceEqual(one))
+                return true;
+        }
+
+        return false;
+    }
+
     /// <summary>The number under a path.</summary>
     /// <exception cref="KeyNotFoundException">There is none.</exception>
     public double this[params ReadOnlySpan<string> path]
@@ -39,13 +51,16 @@ internal static class MeanMetrics
     /// <summary>Paths of <see cref="Evaluate"/>.</summary>
     public static IReadOnlyList<string[]> Paths { get; } = BuildPaths();
 
+    /// <summary>The paths with those that need gradients, which come last.</summary>
+    public static IReadOnlyList<string[]> PathsWithGradients { get; } = [.. Paths, ["r_L0"], ["r_L0_summed"]];
+
     /// <summary>Paths of <see cref="Saelens"/>.</summary>
     public static IReadOnlyList<string[]> SaelensPaths { get; } = BuildSaelensPaths();
 
     /// <summary>The metrics of summed rows. Every quotient of a mean over nothing is NaN.</summary>
     /// <param name="sums">A row of <see cref="Total"/>.</param>
     /// <param name="width">d_out.</param>
-    /// <param name="values">Receives one number for each path.</param>
+    /// <param name="values">Receives one number for each of <see cref="Paths"/> or <see cref="PathsWithGradients"/>.</param>
     public static void Evaluate(ReadOnlySpan<double> sums, int width, Span<double> values)
     {
         int at = 0;
@@ -78,6 +93,9 @@ internal static class MeanMetrics
                     values[at++] = (Loss(sums, baseline, m) - Loss(sums, run, m)) / (Loss(sums, baseline, m) - Loss(sums, Total.CleanLoss, m));
             }
         }
+
+        for (int pair = Total.Uniformity; at < values.Length; pair += 2)
+            values[at++] = sums[pair] / sums[pair + 1];
     }
 
     /// <summary>What SAELens' own evaluation reports, by its definitions: with special tokens ignored, then with nothing ignored (padding counts, too).</summary>

@@ -45,6 +45,8 @@ internal sealed class SaeAccumulator
         Array.Clear(_row);
         AddStatistics(tokens, scores);
         AddLosses(tokens, scores);
+        AddUniformity("r_L0", Total.Uniformity, scores);
+        AddUniformity("r_L0_summed", Total.Uniformity + 2, scores);
         LargestLogitDifference = Math.Max(LargestLogitDifference, scores[Sae("max_logit_difference")][0]);
         Rows.Add([.. _row]);
         for (int i = 0; i < _row.Length; i++)
@@ -131,6 +133,19 @@ internal sealed class SaeAccumulator
 
         for (int i = 0; i < SpliceRun.Every.Length; i++)
             AddRun(i, tokens, clean, scores);
+    }
+
+    private void AddUniformity(string name, int at, SequenceScores scores)
+    {
+        if (!scores.Layout.Has(Sae(name)))
+            return;
+        foreach (double uniformity in scores[Sae(name)])
+        {
+            if (double.IsNaN(uniformity))
+                continue;
+            _row[at] += uniformity;
+            _row[at + 1]++;
+        }
     }
 
     private void AddRun(int index, int[] tokens, ReadOnlySpan<double> clean, SequenceScores scores)

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
+using KernelScope.Attribution;
 using KernelScope.Hooks;
 using KernelScope.Model;
 
@@ -12,7 +13,7 @@ namespace KernelScope.Evaluation;
 /// </summary>
 /// <remarks>
 /// Two passes over the set. The first runs the layers up to the site and gives the mean activation x̄ (a plain sum in double). The second runs, for each sequence, one clean pass (shared by all SAEs),
-/// six ablations (zero and mean, shared by the SAEs of a site) and four splices of each SAE, all from the site's layer up. Deviations are taken from the exact x̄, so FVU is the two-pass formula.
+/// six ablations (zero and mean, shared by the SAEs of a site) and four splices of each SAE, all from the site's layer up, and two backward passes (see <see cref="EvaluationOptions.Gradients"/>). Deviations are taken from the exact x̄, so FVU is the two-pass formula.
 /// <para>
 /// Memory does not grow with the set, but for 8 bytes a counted position and SAE (the exact median of the error ratio), about a kilobyte a sequence and SAE (confidence intervals), and
 /// <see cref="EvaluationOptions.KeepBytes"/> at most.
@@ -44,13 +45,14 @@ public sealed class SaeEvaluation
         foreach (SaeTarget target in targets)
             FiniteParameters.Require(target.Sae.Checkpoint);
         _sites = SitePlan.Of(targets, model.Config);
-        _layout = new ScoreLayout(tokens.Length, _sites);
+        _layout = new ScoreLayout(tokens.Length, _sites, _options.Gradients);
     }
 
     /// <summary>Bytes that an evaluation takes beside the model and the SAEs, before there is one; without what <see cref="EvaluationOptions.KeepBytes"/> allows.</summary>
     /// <param name="config">The model's.</param>
     /// <param name="length">Tokens of the longest sequence.</param>
     /// <param name="saeCount">Number of SAEs.</param>
+    /// <remarks>Gradients take <see cref="StreamGradient.BytesFor"/> more.</remarks>
     public static long BytesFor(Gemma2Config config, int length, int saeCount)
     {
         ArgumentNullException.ThrowIfNull(config);
@@ -94,7 +96,7 @@ public sealed class SaeEvaluation
                 accumulator.Add(padded, scores);
         }
 
-        var result = new EvaluationResult(_tokens, [.. _targets.Select((t, s) => new SaeResult(t, accumulators[s], HasSaelens(t), _options.Bootstrap))], _options.Bootstrap, Counts());
+        var result = new EvaluationResult(_tokens, [.. _targets.Select((t, s) => new SaeResult(t, accumulators[s], HasSaelens(t), _layout.Has(ScoreLayout.OfSae(s, "r_L0")), _options.Bootstrap))], _options.Bootstrap, Counts());
         if (_options.ArraysPath is not null)
             new ArrayWriter(_targets, _sites, _tokens, _layout, _options.Arrays, NewScores).Write(_options.ArraysPath, journal!, result, means);
         return result;
@@ -170,6 +172,7 @@ public sealed class SaeEvaluation
         identity.Add(new("the special ids", string.Join(',', _tokens.SpecialIds)));
         identity.Add(new("the sites", string.Join(' ', _targets.Select(t => $"{t.Site}>{t.SiteOut}"))));
         identity.Add(new("the arrays that are written", KeptDetail.ToString()));
+        identity.Add(new("whether gradients are measured", _options.Gradients ? "yes" : "no"));
         identity.Add(new("the chunk length", _options.ChunkLength.ToString(CultureInfo.InvariantCulture)));
         identity.Add(new("the device", _model.Device.Name));
         identity.Add(new("the precision", _model.Device.Precision.ToString()));
@@ -182,7 +185,7 @@ public sealed class SaeEvaluation
 
     private ArrayDetail KeptDetail => KeepsActivations ? ArrayDetail.All : ArrayDetail.Positions;
 
-    private SequenceScores NewScores(int b) => new(_layout, _targets.Count, KeepsActivations ? ArrayWriter.Kept(_sites, _tokens.Length, b == 0 ? _model.Config.VocabSize : 0) : []);
+    private SequenceScores NewScores(int b) => new(_layout, _targets.Count, KeepsActivations ? ArrayWriter.Kept(_sites, _tokens.Length, b == 0 ? _model.Config.VocabSize : 0, _options.Gradients) : []);
 
     private static bool HasSaelens(SaeTarget target) => !target.IsTranscoder && SaelensSites.Contains(target.Site.Site);
 

@@ -5,21 +5,29 @@ namespace KernelScope.Evaluation;
 /// <summary>What an evaluation found about one SAE.</summary>
 public sealed class SaeResult
 {
-    internal SaeResult(SaeTarget target, SaeAccumulator sums, bool hasSaelens, Bootstrap bootstrap)
+    internal SaeResult(SaeTarget target, SaeAccumulator sums, bool hasSaelens, bool hasGradients, Bootstrap bootstrap)
     {
         Name = target.Name;
         Site = target.Site;
         SiteOut = target.SiteOut;
         FeatureCount = sums.FiringCounts.Length;
         int width = target.Sae.Config.OutputDim;
-        double[] means = new double[MeanMetrics.Paths.Count];
+        IReadOnlyList<string[]> meanPaths = hasGradients ? MeanMetrics.PathsWithGradients : MeanMetrics.Paths;
+        double[] means = new double[meanPaths.Count];
         MeanMetrics.Evaluate(sums.Totals, width, means);
         double counted = sums.Totals[Total.Counted];
         FiringFrequency = [.. sums.FiringCounts.Select(c => c / counted)];
         Position = sums.Positions;
         double alive = sums.FiringCounts.Count(c => c > 0) / (double)FeatureCount;
-        List<string[]> paths = [["L0_median"], ["fvu_median"], ["alive"], ["sae_plus_error_max_logit_difference"], .. MeanMetrics.Paths];
+        List<string[]> paths = [["L0_median"], ["fvu_median"], ["alive"], ["sae_plus_error_max_logit_difference"], .. meanPaths];
         List<double> values = [MedianCount(sums.ActiveHistogram), Median(sums.Ratios), alive, sums.LargestLogitDifference, .. means];
+        if (hasGradients)
+        {
+            double positions = sums.Totals[Total.CountedLosses + (int)LossMask.Default];
+            paths.AddRange([["r_L0_skipped"], ["r_L0_summed_skipped"]]);
+            values.AddRange([positions - sums.Totals[Total.Uniformity + 1], positions - sums.Totals[Total.Uniformity + 3]]);
+        }
+
         if (hasSaelens)
         {
             paths.AddRange(MeanMetrics.SaelensPaths);
@@ -28,8 +36,8 @@ public sealed class SaeResult
 
         Metrics = new(paths, [.. values]);
         (double Low, double High)[] ends = bootstrap.Intervals(sums.Rows, means.Length, (row, into) => MeanMetrics.Evaluate(row, width, into));
-        ConfidenceLow = new(MeanMetrics.Paths, [.. ends.Select(e => e.Low)]);
-        ConfidenceHigh = new(MeanMetrics.Paths, [.. ends.Select(e => e.High)]);
+        ConfidenceLow = new(meanPaths, [.. ends.Select(e => e.Low)]);
+        ConfidenceHigh = new(meanPaths, [.. ends.Select(e => e.High)]);
     }
 
     /// <summary>How it was named.</summary>

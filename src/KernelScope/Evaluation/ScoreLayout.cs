@@ -6,7 +6,8 @@ internal sealed class ScoreLayout
 {
     private readonly Dictionary<string, (int Offset, int Count)> _fields = [];
 
-    public ScoreLayout(int length, IReadOnlyList<SitePlan> sites)
+    /// <summary>The layout for sequences of a length; <paramref name="gradients"/>: with what needs gradients, at the sites that have them.</summary>
+    public ScoreLayout(int length, IReadOnlyList<SitePlan> sites, bool gradients)
     {
         Length = length;
         Add("ce_clean", LossCount);
@@ -22,6 +23,10 @@ internal sealed class ScoreLayout
                     Add(OfSae(s, name), length);
                 AddRuns(SpliceRun.OfSae, name => OfSae(s, name));
                 Add(OfSae(s, "max_logit_difference"), 1);
+                if (!gradients || !sites[g].HasGradient)
+                    continue;
+                Add(OfSae(s, "r_L0"), length);
+                Add(OfSae(s, "r_L0_summed"), length);
             }
         }
     }
@@ -41,6 +46,9 @@ internal sealed class ScoreLayout
 
     /// <summary>Where a field lies.</summary>
     public (int Offset, int Count) Place(string name) => _fields[name];
+
+    /// <summary>Whether there is such a field.</summary>
+    public bool Has(string name) => _fields.ContainsKey(name);
 
     /// <summary>A field of a row.</summary>
     public Span<double> Of(double[] row, string name)

@@ -15,6 +15,7 @@ internal sealed class SequenceEvaluator : IDisposable
     private readonly TokenSet _tokens;
     private readonly SequencePasses _passes;
     private readonly LogitScorer _scorer;
+    private readonly UniformityScorer? _uniformity;
     private readonly List<DeviceBuffer> _owned = [];
     private readonly Mat _cleanNorm;
     private readonly Mat[] _reconstructions;
@@ -31,6 +32,7 @@ internal sealed class SequenceEvaluator : IDisposable
         int length = tokens.Length;
         _passes = new SequencePasses(model, sites, length, options.ChunkLength);
         _scorer = new LogitScorer(model, length, options.LogitBytes);
+        _uniformity = options.Gradients && sites.Any(s => s.HasGradient) ? new UniformityScorer(model, targets, sites, tokens) : null;
         _cleanNorm = _passes.CreateFinalNorm();
         _reconstructions = [.. targets.Select(t => Create(length, t.Sae.Config.OutputDim, "reconstruction"))];
         _codes = [.. targets.Select(t => t.Sae.CreateCodes())];
@@ -63,7 +65,8 @@ internal sealed class SequenceEvaluator : IDisposable
             Gemma2Config c = _model.Config;
             double layer = ((2.0 * c.HeadCount) + (2.0 * c.KvHeadCount)) * c.HeadDim * c.ModelDim + (3.0 * c.HiddenDim * c.ModelDim);
             double head = (double)c.VocabSize * c.ModelDim / layer;
-            return (_passes.EndLayer, c.LayerCount - _passes.FirstLayer + head + _runs.Sum(r => c.LayerCount - r.Site.StartLayer + head));
+            double gradients = _uniformity?.Work(c.LayerCount, head) ?? 0;
+            return (_passes.EndLayer, c.LayerCount - _passes.FirstLayer + head + _runs.Sum(r => c.LayerCount - r.Site.StartLayer + head) + gradients);
         }
     }
 
@@ -114,12 +117,14 @@ internal sealed class SequenceEvaluator : IDisposable
         }
 
         ScoreLogits(tokens, scores);
+        _uniformity?.Score(tokens, scores, cancellation);
     }
 
     public void Dispose()
     {
         _passes.Dispose();
         _scorer.Dispose();
+        _uniformity?.Dispose();
         foreach (SparseCodes codes in _codes)
             codes.Dispose();
         foreach (DeviceBuffer buffer in _owned)

@@ -1,3 +1,4 @@
+using KernelScope.Attribution;
 using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Sae;
@@ -67,6 +68,9 @@ internal sealed class SitePlan
 
     /// <summary>Whether the SAEs read and write one place.</summary>
     public bool IsOneSite => Read == Write;
+
+    /// <summary>Whether the backward pass gives a gradient at the output site.</summary>
+    public bool HasGradient => StreamGradient.Sites.Contains(Write.Site);
 
     /// <summary>Groups SAEs by site, in the order in which sites first appear.</summary>
     /// <exception cref="ArgumentException">An SAE whose widths are not its site's, that reads after it writes, or a site that cannot be replaced.</exception>

@@ -1,5 +1,8 @@
 using System.Text.Json;
+using KernelScope.Attribution;
+using KernelScope.Devices;
 using KernelScope.Evaluation;
+using KernelScope.Tests.Attribution;
 using KernelScope.Tests.Files;
 
 namespace KernelScope.Tests.Evaluation;
@@ -9,8 +12,8 @@ namespace KernelScope.Tests.Evaluation;
 /// </summary>
 public sealed class EvaluationGoldenTests
 {
-    // Gradients and edits have their own tests; the rest says how the reference's own float32 run differs.
-    private static readonly HashSet<string> NotMeans = ["r_L0", "r_L0_skipped", "r_L0_summed", "r_L0_summed_skipped", "edits", "generation", "float32_noise", "sae_plus_error_max_logit_difference", "source"];
+    // Edits have their own tests; the rest says how the reference's own float32 run differs.
+    private static readonly HashSet<string> NotMeans = ["edits", "generation", "float32_noise", "sae_plus_error_max_logit_difference", "source"];
 
     public static TheoryData<string, string> Cases()
     {
@@ -41,6 +44,7 @@ public sealed class EvaluationGoldenTests
         Assert.Equal(result.Saes[0].Metrics.Paths.Count - 1, compared);
         Assert.InRange(result.Saes[0].Metrics["sae_plus_error_max_logit_difference"], 0, 5e-5);
         CheckArrays(Path.Combine(EvaluationCase.Folder(name), "expected.npz"), path);
+        CheckUniformity(evaluation, Path.Combine(EvaluationCase.Folder(name), "expected.npz"), path);
     }
 
     private static int CheckMetrics(JsonElement metrics, JsonElement expected, MetricTable actual, string[] prefix)
@@ -68,7 +72,8 @@ public sealed class EvaluationGoldenTests
     /// <summary>CE and deltas 2e-6 nats, KL 1e-6, FVU and cosine 1e-6; counts exact; sums of activations 1e-6 of their size; quotients of losses as their parts.</summary>
     private static double Tolerance(string[] path, double value) => path[^1] switch
     {
-        "L0" or "L0_median" or "L0_all_but_pad" or "alive" => 1e-12,
+        "L0" or "L0_median" or "L0_all_but_pad" or "alive" or "r_L0_skipped" or "r_L0_summed_skipped" => 1e-12,
+        "r_L0" or "r_L0_summed" => 1e-5,
         "l0" => 1e-6, // SAELens sums it in float32.
         "mse" or "mse_per_element" or "l1" or "l2_norm_in" or "l2_norm_out" or "l2_ratio" or "relative_reconstruction_bias" => 1e-6 * Math.Abs(value),
         "fvu" or "fvu_median" or "fvu_all_but_pad" or "cosine" or "cossim" or "explained_variance" or "explained_variance_legacy" => 1e-6,
@@ -92,7 +97,7 @@ public sealed class EvaluationGoldenTests
         using var actual = new NpzArrays(actualPath);
         foreach (string name in expected.Names)
         {
-            if (name is "grad_own" or "r_L0" or "r_L0_summed" || name.StartsWith("edit_logits_", StringComparison.Ordinal))
+            if (name is "r_L0" or "r_L0_summed" || name.StartsWith("edit_logits_", StringComparison.Ordinal))
                 continue;
             Assert.True(actual.Has(name), $"the array {name} is missing");
             Assert.Equal(expected.Shape(name), actual.Shape(name));
@@ -106,12 +111,51 @@ public sealed class EvaluationGoldenTests
         }
     }
 
+    /// <summary>r_L0 by position, within what the cancellation in y allows: the gradients that say how much are taken again here.</summary>
+    private static void CheckUniformity(EvaluationCase evaluation, string expectedPath, string actualPath)
+    {
+        using var expected = new NpzArrays(expectedPath);
+        using var actual = new NpzArrays(actualPath);
+        TokenSet set = evaluation.Tokens;
+        SaeTarget target = evaluation.Targets[0];
+        int width = target.Sae.Config.OutputDim;
+        var attribution = new FeatureAttribution(target.Sae);
+        using var gradient = new StreamGradient(evaluation.Model, set.Length);
+        foreach ((string name, bool isOwn) in (ReadOnlySpan<(string, bool)>)[("r_L0", true), ("r_L0_summed", false)])
+        {
+            double[] wanted = expected.Doubles(name), got = actual.Doubles(name);
+            Assert.Equal(expected.Shape(name), actual.Shape(name));
+            for (int b = 0; b < set.Count; b++)
+            {
+                int[] tokens = set.Padded(b);
+                CodeList codes = GradientTests.Codes(evaluation.Model, target.Sae, target.Site, tokens);
+                gradient.Forward(tokens, target.SiteOut.Layer);
+                float[] gradients = gradient.Backward([target.SiteOut], (t, _, seed) =>
+                {
+                    if (isOwn || (t + 1 < tokens.Length && set.Counts(LossMask.Default, tokens[t], tokens[t + 1])))
+                        GradientTests.CentredLogit(tokens, t, seed);
+                }, isOwn)[target.SiteOut];
+                double[] y = attribution.Of(codes, gradients);
+                for (int t = 0; t < tokens.Length; t++)
+                {
+                    int i = (b * set.Length) + t;
+                    Assert.Equal(double.IsNaN(wanted[i]), double.IsNaN(got[i]));
+                    if (double.IsNaN(wanted[i]))
+                        continue;
+                    double limit = GradientTests.UniformityLimit(y.AsSpan((int)codes.RowStart[t]..(int)codes.RowStart[t + 1]), codes.ValuesOf(t), gradients.AsSpan(t * width, width));
+                    Assert.True(Math.Abs(got[i] - wanted[i]) <= limit, $"{name}[{b},{t}]: {got[i]:r} instead of {wanted[i]:r}, allowed {limit:g3}");
+                }
+            }
+        }
+    }
+
     private static double ArrayTolerance(string name, double largest) => name switch
     {
         "ids" or "row_ptr" or "feature" or "l0" or "by_position_count" => 0,
         "firing_frequency" => 1e-12,
         "x" or "y" or "xbar" or "recon" or "value" or "squared_error" or "squared_deviation" => 5e-6 * largest,
         "by_position_fvu" => 1e-6,
+        "grad_own" => 1e-5 * largest,
         _ => 5e-5, // logits, and the losses and divergences of single positions, which are as exact as their logits
     };
 }

@@ -75,7 +75,7 @@ public sealed class ResumeTests
 
     public static TheoryData<string, string> Differences() => new()
     {
-        { "sae", "the SAE" }, { "model", "the model" }, { "tokens", "the tokens" }, { "special", "the special ids" }, { "site", "the sites" }, { "arrays", "the arrays that are written" }, { "device", "the device" },
+        { "sae", "the SAE" }, { "model", "the model" }, { "tokens", "the tokens" }, { "special", "the special ids" }, { "site", "the sites" }, { "arrays", "the arrays that are written" }, { "device", "the device" }, { "gradients", "whether gradients are measured" },
     };
 
     [Theory]
@@ -100,7 +100,7 @@ public sealed class ResumeTests
             "special" => TokenSet.Create(EvaluationCase.Sequences(EvaluationCase.Folder("tokens.json")), used.Model.Config, [0, 2]),
             _ => used.Tokens,
         };
-        var options = new EvaluationOptions { ResumePath = resume, ArraysPath = difference == "arrays" ? folder.At("arrays.npz") : null };
+        var options = new EvaluationOptions { ResumePath = resume, ArraysPath = difference == "arrays" ? folder.At("arrays.npz") : null, Gradients = difference != "gradients" };
         var error = Assert.Throws<InvalidDataException>(() => new SaeEvaluation(used.Model, [target], tokens, options).Run());
         Assert.Contains($"belongs to another evaluation: {named} differs", error.Message, StringComparison.Ordinal);
         Assert.Equal(before, File.ReadAllBytes(resume));

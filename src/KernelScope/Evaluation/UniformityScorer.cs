@@ -1,0 +1,107 @@
+using KernelScope.Attribution;
+using KernelScope.Devices;
+using KernelScope.Hooks;
+using KernelScope.Model;
+
+namespace KernelScope.Evaluation;
+
+/// <summary>How evenly the active features of each position matter to the prediction: r_L0 and r_L0_summed of every SAE, by position (Lieberum et al. 2024, App. C.3).</summary>
+/// <remarks>
+/// One forward pass and two backward passes a sequence, shared by all SAEs: one for the gradient of each position's own mean-centred logit of the correct next token, one for that of their sum over the
+/// default loss mask. Scales that normalisation puts on a whole position cancel in |y| / Σ|y|, so SAEs that normalise need nothing of their own.
+/// </remarks>
+internal sealed class UniformityScorer : IDisposable
+{
+    private readonly IReadOnlyList<SaeTarget> _targets;
+    private readonly SitePlan[] _sites;
+    private readonly TokenSet _tokens;
+    private readonly HookPoint[] _points;
+    private readonly StreamGradient _gradient;
+    private readonly FeatureAttribution[] _attributions;
+    private readonly int _firstLayer;
+
+    /// <summary>For those of the sites that have a gradient; there must be one.</summary>
+    public UniformityScorer(Gemma2Model model, IReadOnlyList<SaeTarget> targets, SitePlan[] sites, TokenSet tokens)
+    {
+        (_targets, _sites, _tokens) = (targets, sites, tokens);
+        _points = [.. sites.Where(s => s.HasGradient).Select(s => s.Write).Distinct()];
+        _firstLayer = _points.Min(p => p.Layer);
+        _gradient = new StreamGradient(model, tokens.Length);
+        _attributions = [.. targets.Select(t => new FeatureAttribution(t.Sae))];
+    }
+
+    /// <summary>The work for a sequence, in layers: a forward pass, and twice a backward pass that repeats each layer forwards.</summary>
+    /// <param name="layerCount">The model's layers.</param>
+    /// <param name="head">The unembedding, in layers.</param>
+    public double Work(int layerCount, double head) => layerCount + (2 * 2 * (layerCount - _firstLayer + head));
+
+    /// <summary>Fills <c>r_L0</c>, <c>r_L0_summed</c> and, where it is kept, <c>grad_own</c>; the codes are in place.</summary>
+    /// <exception cref="InvalidDataException">A gradient is no finite number.</exception>
+    public void Score(int[] tokens, SequenceScores scores, CancellationToken cancellation)
+    {
+        _gradient.Forward(tokens, _firstLayer);
+        cancellation.ThrowIfCancellationRequested();
+        ScoreAll("r_L0", tokens, scores, _gradient.Backward(_points, (t, _, seed) => CentredLogit(tokens, t, seed), ownPositionOnly: true, cancellation), keepAs: "grad_own");
+        ScoreAll("r_L0_summed", tokens, scores, _gradient.Backward(_points, (t, _, seed) =>
+        {
+            if (Counts(tokens, t))
+                CentredLogit(tokens, t, seed);
+        }, cancellation: cancellation), keepAs: null);
+    }
+
+    public void Dispose() => _gradient.Dispose();
+
+    private void ScoreAll(string name, int[] tokens, SequenceScores scores, IReadOnlyDictionary<HookPoint, float[]> gradients, string? keepAs)
+    {
+        for (int g = 0; g < _sites.Length; g++)
+        {
+            SitePlan site = _sites[g];
+            if (!site.HasGradient)
+                continue;
+            float[] gradient = gradients[site.Write];
+            RequireFinite(gradient, site);
+            if (keepAs is not null && scores.Kept(ScoreLayout.OfSite(g, keepAs)) is { IsEmpty: false } kept)
+                gradient.CopyTo(kept);
+            foreach (int s in site.Saes)
+                ScoreSae(s, tokens, scores.Codes[s], gradient, scores[ScoreLayout.OfSae(s, name)]);
+        }
+    }
+
+    /// <summary>NaN stands where a position does not count or has no y other than 0.</summary>
+    private void ScoreSae(int s, int[] tokens, CodeList codes, float[] gradient, Span<double> uniformity)
+    {
+        double[] y = _attributions[s].Of(codes, gradient);
+        for (int t = 0; t < tokens.Length; t++)
+            uniformity[t] = Counts(tokens, t) ? Uniformity(s, t, y.AsSpan((int)codes.RowStart[t]..(int)codes.RowStart[t + 1])) : double.NaN;
+    }
+
+    private double Uniformity(int s, int t, ReadOnlySpan<double> y)
+    {
+        foreach (double value in y)
+        {
+            // An infinite y would pass for one that does not matter.
+            if (!double.IsFinite(value))
+                throw new InvalidDataException($"{_targets[s].Name}: what a feature contributes at position {t} is no finite number.");
+        }
+
+        return FeatureAttribution.Uniformity(y);
+    }
+
+    private bool Counts(int[] tokens, int t) => t + 1 < tokens.Length && _tokens.Counts(LossMask.Default, tokens[t], tokens[t + 1]);
+
+    /// <summary>The gradient of logit[t, token t + 1] − mean over the vocabulary of logit[t]; nothing at the last position.</summary>
+    private static void CentredLogit(int[] tokens, int t, Span<float> seed)
+    {
+        if (t + 1 >= tokens.Length)
+            return;
+        seed.Fill(-1f / seed.Length);
+        seed[tokens[t + 1]] += 1f;
+    }
+
+    private static void RequireFinite(float[] gradient, SitePlan site)
+    {
+        int at = Array.FindIndex(gradient, v => !float.IsFinite(v));
+        if (at >= 0)
+            throw new InvalidDataException($"The gradient at {site.SiteOut}, position {at / site.OutputDim}, is no finite number.");
+    }
+}
