@@ -12,6 +12,7 @@ internal sealed class FeaturesCommand : Verb
     private readonly PromptOptions _prompt;
     private readonly SaeOptions _sae;
     private readonly TopOptions _top;
+    private readonly ProfileOption _profile;
 
     public FeaturesCommand(CommonOptions common, Surroundings surroundings) : base(
         "features",
@@ -23,6 +24,7 @@ internal sealed class FeaturesCommand : Verb
         _prompt = new PromptOptions(this, "TEXT", DefaultText);
         _sae = new SaeOptions(this);
         _top = new TopOptions(this);
+        _profile = new ProfileOption(this);
     }
 
     protected override int Run(ParseResult parsed)
@@ -32,7 +34,8 @@ internal sealed class FeaturesCommand : Verb
         int[] tokens = prompt.Tokens(files);
         using SaeFiles saeFiles = _sae.Open(parsed, files);
         MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
-        using Device device = Common.OpenDevice(parsed);
+        using Device opened = Common.OpenDevice(parsed);
+        Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
 
@@ -43,6 +46,7 @@ internal sealed class FeaturesCommand : Verb
             JsonOutput.Write(Streams, result);
         else
             FeatureView.Print(Streams, result, sae.FeatureCount, known, files.BosId);
+        ProfileOption.Print(device, Streams);
         return ExitCode.Done;
     }
 

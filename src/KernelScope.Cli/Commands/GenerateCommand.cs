@@ -17,6 +17,7 @@ internal sealed class GenerateCommand : Verb
     private readonly SaeOptions _sae;
     private readonly EditOptions _edits;
     private readonly TopOptions _top;
+    private readonly ProfileOption _profile;
 
     public GenerateCommand(CommonOptions common, Surroundings surroundings) : base(
         "generate",
@@ -32,6 +33,7 @@ internal sealed class GenerateCommand : Verb
         _edits = new EditOptions(this);
         Options.Add(_features);
         _top = new TopOptions(this);
+        _profile = new ProfileOption(this);
     }
 
     protected override int Run(ParseResult parsed)
@@ -48,7 +50,8 @@ internal sealed class GenerateCommand : Verb
         edits?.Check(saeFiles!);
         int context = (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
         MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("context", Session.BytesFor(files.Config, context)));
-        using Device device = Common.OpenDevice(parsed);
+        using Device opened = Common.OpenDevice(parsed);
+        Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae? sae = saeFiles?.Load(device);
         using Session session = model.NewSession(context);
@@ -62,6 +65,7 @@ internal sealed class GenerateCommand : Verb
             ShowFeatures(parsed, generator, tokens, files, sae!.FeatureCount, capture, session);
         else
             Stream(generator, tokens, prompt, files);
+        ProfileOption.Print(device, Streams);
         return ExitCode.Done;
     }
 

@@ -17,6 +17,7 @@ internal sealed class RunCommand : Verb
     private readonly Option<int> _top = new("--top") { Description = "How many of the likeliest next tokens are shown.", HelpName = "K", DefaultValueFactory = _ => 10 };
     private readonly SaeOptions _sae;
     private readonly EditOptions _edits;
+    private readonly ProfileOption _profile;
 
     public RunCommand(CommonOptions common, Surroundings surroundings) : base(
         "run",
@@ -34,6 +35,7 @@ internal sealed class RunCommand : Verb
         Options.Add(_top);
         _sae = new SaeOptions(this);
         _edits = new EditOptions(this);
+        _profile = new ProfileOption(this);
     }
 
     protected override int Run(ParseResult parsed)
@@ -53,7 +55,8 @@ internal sealed class RunCommand : Verb
 
         // Before the long part: an output that cannot be written is known at once.
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);
-        using Device device = Common.OpenDevice(parsed);
+        using Device opened = Common.OpenDevice(parsed);
+        Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae? sae = saeFiles?.Load(device);
         using Session session = model.NewSession(tokens.Length, chunk);
@@ -69,6 +72,7 @@ internal sealed class RunCommand : Verb
             JsonOutput.Write(Streams, result);
         else
             RunView.Print(Streams, result, files.Tokenizer, path);
+        ProfileOption.Print(device, Streams);
         return ExitCode.Done;
     }
 

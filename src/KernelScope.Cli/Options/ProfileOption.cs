@@ -1,0 +1,25 @@
+using System.CommandLine;
+using KernelScope.Devices;
+
+namespace KernelScope.Cli;
+
+/// <summary><c>--profile</c>: where the time goes, op by op.</summary>
+internal sealed class ProfileOption
+{
+    private readonly Option<bool> _profile = new("--profile") { Description = "Print to standard error what each kind of op took, moved and computed. Every op then waits for the device; results do not change." };
+
+    public ProfileOption(Command verb) => verb.Options.Add(_profile);
+
+    /// <summary>The device to compute on: the one given, or one that watches it.</summary>
+    public Device Watch(ParseResult parsed, Device device) => parsed.GetValue(_profile) ? new ProfilingDevice(device) : device;
+
+    /// <summary>Prints what was measured, if anything was.</summary>
+    public static void Print(Device device, Streams streams)
+    {
+        if (device is ProfilingDevice profiled)
+        {
+            streams.Output.Flush();
+            ProfileView.Print(streams.Error, profiled.Ops);
+        }
+    }
+}

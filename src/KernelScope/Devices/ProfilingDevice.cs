@@ -1,0 +1,265 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using KernelScope.Files;
+
+namespace KernelScope.Devices;
+
+/// <summary>What one kind of op took, in all calls together.</summary>
+/// <param name="Op">The op; a product with the name of its weight, without the layer: <c>Linear qkv</c>.</param>
+/// <param name="Calls">Number of calls.</param>
+/// <param name="Seconds">Wall time, the wait for the device included.</param>
+/// <param name="Cost">The least that the calls must have moved and computed, from their shapes.</param>
+public sealed record OpProfile(string Op, long Calls, double Seconds, OpCost Cost);
+
+/// <summary>
+/// Watches another device: how long each kind of op takes, and what it must move and compute. Ops are passed on as they come, fused ones as fused ones, so no result changes;
+/// every op waits for the device, so that its time is its own.
+/// </summary>
+public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
+{
+    private readonly Dictionary<(string Op, string Part), Entry> _entries = [];
+    private readonly ConditionalWeakTable<Weight, Stored> _stored = [];
+    private readonly HashSet<int> _distinct = [];
+    private readonly CodeList _codes = new();
+
+    /// <summary>What was measured so far, the longest first.</summary>
+    public IReadOnlyList<OpProfile> Ops =>
+        [.. _entries.Select(e => new OpProfile(e.Key.Part.Length == 0 ? e.Key.Op : $"{e.Key.Op} {e.Key.Part}", e.Value.Calls, e.Value.Seconds, e.Value.Cost)).OrderByDescending(p => p.Seconds).ThenBy(p => p.Op, StringComparer.Ordinal)];
+
+    /// <summary>Forgets what was measured.</summary>
+    public void Reset() => _entries.Clear();
+
+    /// <inheritdoc/>
+    public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts)
+    {
+        Weight weight = base.CreateWeight(name, parts);
+        double bytes = 0;
+        foreach (WeightPart part in parts)
+            bytes += part.Tensor.ByteLength;
+        _stored.Add(weight, new Stored(PartOf(name), bytes));
+        return weight;
+    }
+
+    /// <inheritdoc/>
+    public override void Read(SparseCodes codes, CodeList destination)
+    {
+        long start = Begin();
+        base.Read(codes, destination);
+        End(start, nameof(Read), "", OpCost.Values(2.0 * destination.Count, 0));
+    }
+
+    /// <inheritdoc/>
+    public override void Write(CodeList codes, SparseCodes destination)
+    {
+        long start = Begin();
+        base.Write(codes, destination);
+        End(start, nameof(Write), "", OpCost.Values(2.0 * codes.Count, 0));
+    }
+
+#pragma warning disable CS1591 // Each measures the op of its name.
+    protected override void ReadCore(Mat x, Span<float> destination)
+    {
+        long start = Begin();
+        base.ReadCore(x, destination);
+        End(start, nameof(Read), "", OpCost.Values(Size(x), 0));
+    }
+
+    protected override void WriteCore(ReadOnlySpan<float> values, Mat destination)
+    {
+        long start = Begin();
+        base.WriteCore(values, destination);
+        End(start, nameof(Write), "", OpCost.Values(Size(destination), 0));
+    }
+
+    protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination)
+    {
+        long start = Begin();
+        base.EmbedCore(tokens, table, scale, destination);
+        double values = Size(destination);
+        End(start, nameof(Embed), "", new OpCost((values * ElementBytes(table)) + (values * sizeof(float)), values));
+    }
+
+    protected override void NormalizeCore(Mat x, float epsilon, Mat destination)
+    {
+        long start = Begin();
+        base.NormalizeCore(x, epsilon, destination);
+        End(start, nameof(Normalize), "", OpCost.Values(2 * Size(x), 3 * Size(x)));
+    }
+
+    protected override void ApplyGainCore(Mat unit, Mat gain, Mat destination)
+    {
+        long start = Begin();
+        base.ApplyGainCore(unit, gain, destination);
+        End(start, nameof(ApplyGain), "", OpCost.Values((2 * Size(unit)) + Size(gain), Size(unit) + Size(gain)));
+    }
+
+    protected override void RmsNormCore(Mat x, Mat gain, float epsilon, Mat destination)
+    {
+        long start = Begin();
+        base.RmsNormCore(x, gain, epsilon, destination);
+        End(start, nameof(RmsNorm), "", OpCost.Values((2 * Size(x)) + Size(gain), (4 * Size(x)) + Size(gain)));
+    }
+
+    protected override void AddNormedThenNormCore(Mat branch, Mat postGain, Mat nextGain, float epsilon, Mat resid, Mat normed)
+    {
+        long start = Begin();
+        base.AddNormedThenNormCore(branch, postGain, nextGain, epsilon, resid, normed);
+        // Branch and stream are read, stream and normed are written.
+        End(start, nameof(AddNormedThenNorm), "", OpCost.Values((4 * Size(branch)) + (2 * Size(postGain)), (9 * Size(branch)) + (2 * Size(postGain))));
+    }
+
+    protected override void LinearCore(Mat x, Weight weight, Mat destination)
+    {
+        long start = Begin();
+        base.LinearCore(x, weight, destination);
+        End(start, nameof(Linear), StoredOf(weight).Part, OpCost.Linear(x.Rows, weight.Columns, weight.Rows, StoredOf(weight).Bytes));
+    }
+
+    protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination)
+    {
+        long start = Begin();
+        base.GatedGeluCore(x, gateUp, destination);
+        End(start, nameof(GatedGelu), StoredOf(gateUp).Part, OpCost.GatedGelu(x.Rows, gateUp.Columns, gateUp.Rows, StoredOf(gateUp).Bytes));
+    }
+
+    protected override void RopeCore(Mat x, int position, Mat cosSin)
+    {
+        long start = Begin();
+        base.RopeCore(x, position, cosSin);
+        End(start, nameof(Rope), "", OpCost.Values((2 * Size(x)) + ((double)x.Rows * cosSin.Columns), 3 * Size(x)));
+    }
+
+    protected override void StoreCore(Mat k, Mat v, int position, KvLayer cache)
+    {
+        long start = Begin();
+        base.StoreCore(k, v, position, cache);
+        End(start, nameof(Store), "", OpCost.Values(4 * Size(k), 0));
+    }
+
+    protected override void RopeThenStoreCore(Mat qkv, int position, Mat cosSin, KvLayer cache)
+    {
+        long start = Begin();
+        base.RopeThenStoreCore(qkv, position, cosSin, cache);
+        double kv = (double)qkv.Rows * cache.KvHeadCount * cache.HeadDim, rotated = Size(qkv) - kv;
+        // Queries and keys are turned in place; values are read; keys and values are written to the cache.
+        End(start, nameof(RopeThenStore), "", OpCost.Values((2 * rotated) + (3 * kv) + ((double)qkv.Rows * cosSin.Columns), 3 * rotated));
+    }
+
+    protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
+    {
+        long start = Begin();
+        base.AttendCore(q, cache, position, shape, destination);
+        End(start, nameof(Attend), shape.Window > 0 ? "sliding" : "global", OpCost.Attend(q.Rows, position, shape.HeadCount, cache.KvHeadCount, cache.HeadDim, shape.Window));
+    }
+
+    protected override void SoftcapCore(Mat x, float cap)
+    {
+        long start = Begin();
+        base.SoftcapCore(x, cap);
+        End(start, nameof(Softcap), "", OpCost.Values(2 * Size(x), 2 * Size(x)));
+    }
+
+    protected override void CrossEntropyCore(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination)
+    {
+        long start = Begin();
+        base.CrossEntropyCore(x, unembedding, cap, targets, destination);
+        // The logits are not stored.
+        OpCost product = OpCost.Linear(x.Rows, unembedding.Columns, unembedding.Rows, StoredOf(unembedding).Bytes);
+        End(start, nameof(CrossEntropy), "", product with { Bytes = StoredOf(unembedding).Bytes + (sizeof(float) * (Size(x) + x.Rows)) });
+    }
+
+    protected override void TopKCore(Mat x, int k, SparseCodes destination)
+    {
+        long start = Begin();
+        base.TopKCore(x, k, destination);
+        End(start, nameof(TopK), "", OpCost.Values(Size(x) + (2.0 * k * x.Rows), 0));
+    }
+
+    protected override void SaeEncodeCore(Mat x, SaeParameters sae, SparseCodes destination)
+    {
+        long start = Begin();
+        base.SaeEncodeCore(x, sae, destination);
+        long end = Wait();
+        Inner.Read(destination, _codes);
+        Add(start, end, nameof(SaeEncode), "", OpCost.SaeEncode(x.Rows, sae.InputDim, sae.FeatureCount, StoredOf(sae.Encoder).Bytes, _codes.Count));
+    }
+
+    protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination)
+    {
+        Inner.Read(codes, _codes);
+        _distinct.Clear();
+        foreach (int feature in _codes.Feature.AsSpan(0, _codes.Count))
+            _distinct.Add(feature);
+        long start = Begin();
+        base.SaeDecodeCore(codes, sae, destination);
+        End(start, nameof(SaeDecode), "", OpCost.SaeDecode(codes.Rows, sae.OutputDim, ElementBytes(sae.Decoder), _codes.Count, _distinct.Count));
+    }
+
+    protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
+    {
+        long start = Begin();
+        base.SaeEditCore(read, sae, edits, destination);
+        double clamps = 0;
+        foreach (FeatureEdit edit in edits)
+            clamps += edit.Kind == FeatureEditKind.Clamp ? 1 : 0;
+        // A steer reads no activation and no encoder.
+        double bytes = (clamps * sae.InputDim * ElementBytes(sae.Encoder)) + ((double)edits.Length * sae.OutputDim * ElementBytes(sae.Decoder))
+            + (sizeof(float) * ((clamps > 0 ? Size(read) : 0) + (2 * Size(destination))));
+        End(start, nameof(SaeEdit), "", new OpCost(bytes, (2 * clamps * Size(read)) + (2 * edits.Length * Size(destination))));
+    }
+
+    protected override void AddScaledCore(Mat x, float alpha, Mat destination)
+    {
+        long start = Begin();
+        base.AddScaledCore(x, alpha, destination);
+        End(start, nameof(AddScaled), "", OpCost.Values(Size(x) + (2 * Size(destination)), 2 * Size(destination)));
+    }
+
+    protected override void CopyCore(Mat x, Mat destination)
+    {
+        long start = Begin();
+        base.CopyCore(x, destination);
+        End(start, nameof(Copy), "", OpCost.Values(2 * Size(x), 0));
+    }
+#pragma warning restore CS1591
+
+    private static double Size(Mat x) => (double)x.Rows * x.Columns;
+
+    /// <summary>A weight's name without its layer: <c>layers.3.qkv</c> is <c>qkv</c>.</summary>
+    private static string PartOf(string name) => name.StartsWith("layers.", StringComparison.Ordinal) ? name[(name.LastIndexOf('.') + 1)..] : name;
+
+    private double ElementBytes(Weight weight) => StoredOf(weight).Bytes / ((double)weight.Rows * weight.Columns);
+
+    /// <summary>Of a weight that was made before the profile began nothing is known but its shape: it is taken for bfloat16, as the hub has them.</summary>
+    private Stored StoredOf(Weight weight) => _stored.TryGetValue(weight, out Stored? stored) ? stored : new Stored(PartOf(weight.Name), (double)weight.Rows * weight.Columns * DType.BF16.ByteSize());
+
+    private long Begin() => Wait();
+
+    private void End(long start, string op, string part, OpCost cost) => Add(start, Wait(), op, part, cost);
+
+    private long Wait()
+    {
+        Inner.Synchronize();
+        return Stopwatch.GetTimestamp();
+    }
+
+    private void Add(long start, long end, string op, string part, OpCost cost)
+    {
+        if (!_entries.TryGetValue((op, part), out Entry? entry))
+            _entries.Add((op, part), entry = new Entry());
+        entry.Calls++;
+        entry.Seconds += Stopwatch.GetElapsedTime(start, end).TotalSeconds;
+        entry.Cost += cost;
+    }
+
+    private sealed record Stored(string Part, double Bytes);
+
+    private sealed class Entry
+    {
+        public long Calls { get; set; }
+
+        public double Seconds { get; set; }
+
+        public OpCost Cost { get; set; }
+    }
+}
