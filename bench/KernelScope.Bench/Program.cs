@@ -37,13 +37,13 @@ for (int round = 0; round < rounds; round++)
     foreach (Case one in chosen)
     {
         // The limit is measured right before the case: the machine is shared, and a minute later it is another one.
-        double limit = one.Bound == Bound.Bandwidth ? Bandwidth() : Limits.Peak(device.Threads);
+        double limit = one.Bound == Bound.Bandwidth ? Bandwidth() : CpuLimits.Peak(device.Threads);
         double taken = Time(one);
         seconds[one].Add(taken);
         ratios[one].Add(one.Work / taken / limit);
     }
 
-    limits.Add((Bandwidth(), Limits.Peak(device.Threads), Limits.Peak(1)));
+    limits.Add((Bandwidth(), CpuLimits.Peak(device.Threads), CpuLimits.Peak(1)));
 }
 
 Print("read bandwidth, GB/s", limits.ConvertAll(l => l.Bandwidth / 1e9));
@@ -61,7 +61,7 @@ if (Option("--out") is { } path)
     WriteJson(path);
 return 0;
 
-unsafe double Bandwidth() => Limits.ReadBandwidth(shapes.Filler.Pointer, shapes.Filler.ByteLength, device.Threads);
+unsafe double Bandwidth() => CpuLimits.ReadBandwidth(shapes.Filler.Pointer, shapes.Filler.ByteLength, device.Threads);
 
 static double Time(Case one)
 {

@@ -18,6 +18,7 @@ public sealed class HelpTests
     [InlineData("diff")]
     [InlineData("top")]
     [InlineData("verify")]
+    [InlineData("bench")]
     public void Every_verb_shows_an_example(string verb)
     {
         Outcome outcome = Program.Run(verb, "--help");

@@ -72,4 +72,5 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(FeatureLensResult))]
 [JsonSerializable(typeof(DiffResult))]
 [JsonSerializable(typeof(TopResult))]
+[JsonSerializable(typeof(BenchResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;

@@ -2,10 +2,10 @@ using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
-namespace KernelScope.Bench;
+namespace KernelScope.Devices.Cpu;
 
 /// <summary>What this machine can do, measured here and now: other programs share it, so a figure is only worth something beside a limit of the same minute.</summary>
-internal static unsafe class Limits
+public static unsafe class CpuLimits
 {
     private const long FmaLoops = 8_000_000;
 

@@ -1,0 +1,150 @@
+using KernelScope.Devices;
+using KernelScope.Files;
+using KernelScope.Hooks;
+using KernelScope.Model;
+
+namespace KernelScope.Cli;
+
+/// <summary>One thing to time.</summary>
+/// <param name="Name">As in the table.</param>
+/// <param name="Rows">Tokens or rows of one run.</param>
+/// <param name="Bound">The limit that it is held against.</param>
+/// <param name="Cost">Bytes and operations of one run.</param>
+/// <param name="Scaled">Whether its time is that of more layers than were run.</param>
+/// <param name="Seconds">Runs it and gives the time of one run.</param>
+internal sealed record BenchCase(string Name, int Rows, Bound Bound, OpCost Cost, bool Scaled, Func<double> Seconds);
+
+/// <summary>The cases of a model and of SAEs on the stream of its width.</summary>
+internal sealed class BenchCases : IDisposable
+{
+    private const int PromptLength = 16, MostDecoded = 32;
+    private readonly Gemma2Model _model;
+    private readonly Session _session;
+    private readonly int[] _tokens;
+    private readonly double _elementBytes;
+    private readonly int _layersOfModel;
+    private readonly Mat _logits;
+    private readonly List<IDisposable> _owned = [];
+    private readonly List<BenchCase> _all = [];
+    private readonly CancellationToken _cancellation;
+
+    /// <summary>Makes the cases of a model.</summary>
+    /// <param name="model">The model, of as many layers as are to be measured.</param>
+    /// <param name="type">Type of its matrices.</param>
+    /// <param name="layersOfModel">Layers of the whole model.</param>
+    /// <param name="prefill">Tokens of the prefill.</param>
+    /// <param name="cancellation">Stops between two layers.</param>
+    public BenchCases(Gemma2Model model, DType type, int layersOfModel, int prefill, CancellationToken cancellation)
+    {
+        _model = model;
+        _elementBytes = type.ByteSize();
+        _layersOfModel = layersOfModel;
+        _cancellation = cancellation;
+        _session = Own(model.NewSession(Math.Max(prefill, PromptLength + MostDecoded)));
+        _logits = model.Device.CreateMat(1, model.Config.VocabSize, "logits");
+        _owned.Add(_logits.Buffer);
+        var random = new Random(1);
+        _tokens = [.. Enumerable.Range(0, Math.Max(prefill, PromptLength)).Select(_ => random.Next(model.Config.VocabSize))];
+        bool scaled = layersOfModel != model.Config.LayerCount;
+        _all.Add(new BenchCase("decode", 1, Bound.Bandwidth, LayersCost(1, PromptLength) + HeadCost, scaled, Decode));
+        _all.Add(new BenchCase($"prefill_{prefill}", prefill, Bound.Peak, LayersCost(prefill, 0) + HeadCost, scaled, () => Prefill(prefill)));
+    }
+
+    public IReadOnlyList<BenchCase> All => _all;
+
+    private Device Device => _model.Device;
+
+    private OpCost HeadCost => OpCost.Linear(1, _model.Config.ModelDim, _model.Config.VocabSize, _elementBytes * _model.Config.ModelDim * _model.Config.VocabSize);
+
+    public void Dispose()
+    {
+        foreach (IDisposable owned in _owned)
+            owned.Dispose();
+    }
+
+    /// <summary>Adds encode and decode of an SAE.</summary>
+    /// <param name="name">Its width, for the names.</param>
+    /// <param name="sae">Its parameters.</param>
+    /// <param name="elementBytes">Bytes of an element of its matrices.</param>
+    /// <param name="x">What it reads; its first rows are encoded.</param>
+    /// <param name="rowCounts">Numbers of rows.</param>
+    public void AddSae(string name, SaeParameters sae, double elementBytes, Mat x, ReadOnlySpan<int> rowCounts)
+    {
+        foreach (int rows in rowCounts)
+        {
+            Mat input = x.RowRange(0, rows), output = Device.CreateMat(rows, sae.OutputDim, "reconstruction");
+            _owned.Add(output.Buffer);
+            SparseCodes codes = Own(Device.CreateCodes(sae.FeatureCount, "codes"));
+            Device.SaeEncode(input, sae, codes);
+            var list = new CodeList();
+            Device.Read(codes, list);
+            int distinct = list.Feature.Take(list.Count).Distinct().Count();
+            OpCost encode = OpCost.SaeEncode(rows, sae.InputDim, sae.FeatureCount, elementBytes * sae.InputDim * sae.FeatureCount, list.Count);
+            OpCost decode = OpCost.SaeDecode(rows, sae.OutputDim, elementBytes, list.Count, distinct);
+            _all.Add(new BenchCase($"sae_{name}_encode_{rows}", rows, rows == 1 ? Bound.Bandwidth : Bound.Peak, encode, false, () => BenchClock.Seconds(Device, () => Device.SaeEncode(input, sae, codes))));
+            _all.Add(new BenchCase($"sae_{name}_decode_{rows}", rows, Bound.Bandwidth, decode, false, () => BenchClock.Seconds(Device, () => Device.SaeDecode(codes, sae, output))));
+        }
+    }
+
+    /// <summary>The stream of the prefill's tokens at a site, [tokens, width].</summary>
+    public Mat Capture(HookPoint site, int rows)
+    {
+        Mat kept = Device.CreateMat(rows, _model.Config.ModelDim, "stream");
+        _owned.Add(kept.Buffer);
+        using (_session.Hooks.Add(site, (call, _, values) => Device.Copy(values, kept.RowRange(call.Position, values.Rows))))
+            Run(rows, LogitRows.None);
+        return kept;
+    }
+
+    /// <summary>The least that a step of the whole model's layers must do; norms and the stream between them are small beside the matrices.</summary>
+    private OpCost LayersCost(int rows, int position)
+    {
+        Gemma2Config c = _model.Config;
+        double parameters = BenchShape.MatrixParameters(c);
+        OpCost sum = new(_layersOfModel * parameters * _elementBytes, 2 * _layersOfModel * parameters * rows);
+        for (int l = 0; l < _layersOfModel; l++)
+            sum += OpCost.Attend(rows, position, c.HeadCount, c.KvHeadCount, c.HeadDim, c.IsSliding(l % c.LayerCount) ? c.SlidingWindow : 0);
+        return sum;
+    }
+
+    private double Decode()
+    {
+        Run(PromptLength, LogitRows.None);
+        return Scaled(rows => BenchClock.Seconds(Device, () => _model.Forward(_tokens.AsSpan(0, 1), _session, rows, _cancellation), MostDecoded));
+    }
+
+    private double Prefill(int count) => Scaled(rows => BenchClock.Seconds(Device, () => Run(count, rows)));
+
+    /// <summary>A time of the whole model: as it runs, or that of the layers that there are, multiplied, and of the head.</summary>
+    private double Scaled(Func<LogitRows, double> seconds)
+    {
+        int layers = _model.Config.LayerCount;
+        if (layers == _layersOfModel)
+            return seconds(LogitRows.Last);
+        return (seconds(LogitRows.None) * _layersOfModel / layers) + BenchClock.Seconds(Device, Head);
+    }
+
+    private void Head()
+    {
+        Device.Linear(_session.FinalNorm.RowRange(0, 1), _model.Unembedding, _logits);
+        Device.Softcap(_logits, _model.Config.FinalSoftcap);
+    }
+
+    /// <summary>Feeds the first tokens from position 0, in the chunks in which a prompt is fed.</summary>
+    private void Run(int count, LogitRows rows)
+    {
+        _session.Reset();
+        for (int start = 0; start < count; start += _session.ChunkLength)
+        {
+            int chunk = Math.Min(_session.ChunkLength, count - start);
+            _model.Forward(_tokens.AsSpan(start, chunk), _session, start + chunk == count ? rows : LogitRows.None, _cancellation);
+        }
+    }
+
+    private T Own<T>(T disposable)
+        where T : IDisposable
+    {
+        _owned.Add(disposable);
+        return disposable;
+    }
+}

@@ -1,0 +1,71 @@
+using KernelScope.Devices;
+using KernelScope.Files;
+
+namespace KernelScope.Cli;
+
+/// <summary>An SAE of random values on a device, with inputs of which each fires about a hundred features.</summary>
+internal sealed class RandomSae : IDisposable
+{
+    private readonly List<IDisposable> _owned = [];
+
+    /// <summary>Makes it.</summary>
+    /// <exception cref="WorkException">There is not enough memory.</exception>
+    public RandomSae(Device device, int modelDim, int features, DType type, IProgress<double> progress, CancellationToken cancellation)
+    {
+        try
+        {
+            RandomTensors tensors = Own(RandomTensors.Create("(random SAE)", RandomTensors.OfSae(modelDim, features, type), progress, cancellation));
+            // A pre-activation is a sum of d products of a uniform input in ±1 and a weight: its deviation is √(d/3) times the weight's.
+            // Of 16,384 normal values 76 lie above 2.6 deviations, of 65,536 88 above 3.
+            double deviations = features > 1 << 15 ? 3 : 2.6;
+            float threshold = (float)(deviations * Math.Sqrt(modelDim / 3.0) * RandomTensors.Deviation);
+            Parameters = new SaeParameters(
+                Own(device.CreateWeight("W_enc", new WeightPart(tensors.File["W_enc"], Transposed: true))), Row(device, features, 0), Row(device, features, threshold),
+                Own(device.CreateWeight("W_dec", new WeightPart(tensors.File["W_dec"], Transposed: true))), Row(device, modelDim, 0));
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    public SaeParameters Parameters { get; }
+
+    /// <summary>Rows of uniform values in ±1; the caller disposes the buffer.</summary>
+    public static Mat Inputs(Device device, int rows, int modelDim)
+    {
+        var random = new Random(2);
+        float[] values = new float[rows * modelDim];
+        foreach (ref float value in values.AsSpan())
+            value = (2 * random.NextSingle()) - 1;
+        Mat inputs = device.CreateMat(rows, modelDim, "inputs");
+        device.Write(values, inputs);
+        return inputs;
+    }
+
+    /// <summary>The device's part first, then the memory that it may lie in.</summary>
+    public void Dispose()
+    {
+        for (int i = _owned.Count - 1; i >= 0; i--)
+            _owned[i].Dispose();
+        _owned.Clear();
+    }
+
+    private Mat Row(Device device, int columns, float value)
+    {
+        Mat row = device.CreateMat(1, columns, "row");
+        _owned.Add(row.Buffer);
+        float[] values = new float[columns];
+        Array.Fill(values, value);
+        device.Write(values, row);
+        return row;
+    }
+
+    private T Own<T>(T disposable)
+        where T : IDisposable
+    {
+        _owned.Add(disposable);
+        return disposable;
+    }
+}

@@ -1,0 +1,33 @@
+namespace KernelScope.Cli;
+
+/// <summary>Least, middle and largest of a number over the rounds.</summary>
+internal sealed record Spread(double Min, double Median, double Max)
+{
+    /// <summary>Of a list; null if it is empty.</summary>
+    public static Spread? Of(IReadOnlyCollection<double> values)
+    {
+        double[] sorted = [.. values.Order()];
+        return sorted.Length == 0 ? null : new Spread(sorted[0], (sorted[(sorted.Length - 1) / 2] + sorted[sorted.Length / 2]) / 2, sorted[^1]);
+    }
+}
+
+/// <summary>The machine of a measurement.</summary>
+internal sealed record BenchMachine(string Os, string Architecture, int Cores, string Detail);
+
+/// <summary>What the device can do, measured between the cases: bytes a second of reads, or of copies (read and written), and float32 operations a second. Null: not measured on this device.</summary>
+internal sealed record BenchLimitRow(Spread? ReadBandwidth, Spread? CopyBandwidth, Spread? Float32Peak);
+
+/// <summary>One case. <c>share</c> is the part of the limit that <c>bound</c> names, measured right before it; null where that limit is not known.</summary>
+/// <param name="Name">As in the table.</param>
+/// <param name="Rows">Tokens or rows of one run.</param>
+/// <param name="Seconds">Time of one run.</param>
+/// <param name="Bytes">The least that a run must read and write.</param>
+/// <param name="Flops">Additions and multiplications of a run.</param>
+/// <param name="Bound">bandwidth or peak.</param>
+/// <param name="Share">Of the limit.</param>
+/// <param name="Scaled">Whether the time of the layers was multiplied up to the whole model.</param>
+internal sealed record BenchCaseRow(string Name, int Rows, Spread Seconds, double Bytes, double Flops, string Bound, Spread? Share, bool Scaled);
+
+/// <summary>Result of <c>bench</c>.</summary>
+internal sealed record BenchResult(
+    string Device, string Precision, BenchMachine Machine, string Shape, string Dtype, int LayersMeasured, int LayersOfModel, int Rounds, BenchLimitRow Limits, IReadOnlyList<BenchCaseRow> Cases);
