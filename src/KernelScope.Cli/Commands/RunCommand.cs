@@ -79,18 +79,14 @@ internal sealed class RunCommand : Verb
     private Mat Forward(Gemma2Model model, Session session, int[] tokens, double[] losses)
     {
         using var progress = new Progress(Streams, "Running");
-        Mat logits = default;
-        for (int start = 0; start < tokens.Length; start += session.ChunkLength)
-        {
-            int count = Math.Min(session.ChunkLength, tokens.Length - start);
-            bool last = start + count == tokens.Length;
-            logits = model.Forward(tokens.AsSpan(start, count), session, last ? LogitRows.Last : LogitRows.None, Cancellation);
-            int targets = last ? count - 1 : count;
-            model.NextTokenLoss(tokens.AsSpan(start + 1, targets), session, losses.AsSpan(start, targets));
-            progress.Report((start + count) / (double)tokens.Length);
-        }
+        return session.Prefill(tokens, AddLosses, Cancellation);
 
-        return logits.RowRange(logits.Rows - 1, 1);
+        void AddLosses(int end)
+        {
+            int start = end - session.FinalNorm.Rows, targets = Math.Min(end, tokens.Length - 1) - start;
+            model.NextTokenLoss(tokens.AsSpan(start + 1, targets), session, losses.AsSpan(start, targets));
+            progress.Report(end / (double)tokens.Length);
+        }
     }
 
     private static TokenLogit[] Top(Device device, Mat logits, int count, ModelFiles files)

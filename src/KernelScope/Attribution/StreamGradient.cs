@@ -82,7 +82,7 @@ public sealed class StreamGradient : IDisposable
         foreach (HookPoint point in points)
         {
             if (!Sites.Contains(point.Site) || point.Layer < _firstLayer || point.Layer >= _model.Config.LayerCount)
-                throw new ArgumentException($"There is no gradient at {point}: sites are {string.Join(", ", Sites.Select(s => new HookPoint(s)).Select(p => p.ToString().Split('.')[0]))}, layers {_firstLayer} to {_model.Config.LayerCount - 1}.");
+                throw new ArgumentException($"There is no gradient at {point}: sites are {string.Join(", ", Sites.Select(HookPoint.NameOf))}, layers {_firstLayer} to {_model.Config.LayerCount - 1}.");
         }
 
         var gradients = new Dictionary<HookPoint, float[]>();

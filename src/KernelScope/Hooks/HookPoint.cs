@@ -84,6 +84,9 @@ public readonly record struct HookPoint(Site Site, int Layer = 0)
     /// <summary>Whether a site exists once for each layer.</summary>
     public static bool IsPerLayer(Site site) => site is not (Site.Embed or Site.FinalNorm or Site.Logits);
 
+    /// <summary>The project's name of a site, without a layer: <c>resid_post</c>.</summary>
+    public static string NameOf(Site site) => Names[(int)site].Name;
+
     /// <summary>Every hook point of a model with <paramref name="layerCount"/> layers, in the order in which they fire.</summary>
     public static IEnumerable<HookPoint> All(int layerCount)
     {
@@ -153,7 +156,7 @@ public readonly record struct HookPoint(Site Site, int Layer = 0)
     /// <summary>The project's own name, e.g. <c>resid_post.20</c>.</summary>
     public override string ToString()
     {
-        string name = Names[(int)Site].Name;
+        string name = NameOf(Site);
         return IsPerLayer(Site) ? string.Create(CultureInfo.InvariantCulture, $"{name}.{Layer}") : name;
     }
 

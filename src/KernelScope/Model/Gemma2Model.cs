@@ -32,12 +32,14 @@ public enum LogitRows
 public sealed class Gemma2Model : IDisposable
 {
     private readonly Gemma2Weights _weights;
+    private readonly float _attentionScale;
 
     private Gemma2Model(Device device, Gemma2Config config, Gemma2Weights weights, EmbeddingScale embeddingScale)
     {
         Device = device;
         Config = config;
         _weights = weights;
+        _attentionScale = (float)Math.Pow(config.QueryPreAttnScalar, -0.5);
         EmbeddingScale = embeddingScale.Of(config, weights.EmbeddingType);
     }
 
@@ -156,7 +158,7 @@ public sealed class Gemma2Model : IDisposable
     public void Dispose() => _weights.Dispose();
 
     internal AttentionShape ShapeOf(int layer) =>
-        new(Config.HeadCount, (float)Math.Pow(Config.QueryPreAttnScalar, -0.5), Config.AttentionSoftcap, Config.IsSliding(layer) ? Config.SlidingWindow : 0);
+        new(Config.HeadCount, _attentionScale, Config.AttentionSoftcap, Config.IsSliding(layer) ? Config.SlidingWindow : 0);
 
     private Activations Begin(ReadOnlySpan<int> tokens, Session session)
     {

@@ -7,7 +7,6 @@ namespace KernelScope.Model;
 public sealed class Session : IDisposable
 {
     private const int DefaultChunk = 256;
-    private readonly Gemma2Model _model;
     private readonly DeviceBuffer _cosSin;
     private float[] _host = [];
     private Mat _logits;
@@ -19,7 +18,7 @@ public sealed class Session : IDisposable
         Gemma2Config config = model.Config;
         if (contextLength > config.ContextLength)
             throw new ArgumentOutOfRangeException(nameof(contextLength), $"A context of {contextLength} tokens was asked for; the model was made for {config.ContextLength} (max_position_embeddings).");
-        _model = model;
+        Model = model;
         ContextLength = contextLength == 0 ? config.ContextLength : contextLength;
         ChunkLength = Math.Min(chunkLength == 0 ? DefaultChunk : chunkLength, ContextLength);
         Hooks = new HookSet(config.LayerCount);
@@ -31,7 +30,7 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>The model.</summary>
-    public Gemma2Model Model => _model;
+    public Gemma2Model Model { get; }
 
     /// <summary>Most tokens of the sequence.</summary>
     public int ContextLength { get; }
@@ -73,7 +72,7 @@ public sealed class Session : IDisposable
         {
             int count = Math.Min(ChunkLength, tokens.Length - start);
             bool last = start + count == tokens.Length;
-            logits = _model.Forward(tokens.Slice(start, count), this, last ? LogitRows.Last : LogitRows.None, cancellation);
+            logits = Model.Forward(tokens.Slice(start, count), this, last ? LogitRows.Last : LogitRows.None, cancellation);
             afterChunk?.Invoke(start + count);
         }
 
@@ -93,7 +92,7 @@ public sealed class Session : IDisposable
 
     internal void Claim(Gemma2Model model, int count)
     {
-        if (!ReferenceEquals(model, _model))
+        if (!ReferenceEquals(model, Model))
             throw new ArgumentException("The session belongs to another model.");
         if (count == 0)
             throw new ArgumentException("A forward pass needs at least one token.");
@@ -114,7 +113,7 @@ public sealed class Session : IDisposable
     internal void ReadLosses(Mat loss, Span<double> losses)
     {
         Span<float> host = Host(loss.Rows);
-        _model.Device.Read(loss, host);
+        Model.Device.Read(loss, host);
         for (int t = 0; t < host.Length; t++)
             losses[t] = host[t];
     }
@@ -125,7 +124,7 @@ public sealed class Session : IDisposable
         Span<float> row = Host(_logits.Columns);
         for (int t = 0; t < targets.Length; t++)
         {
-            _model.Device.Read(_logits.RowRange(t, 1), row);
+            Model.Device.Read(_logits.RowRange(t, 1), row);
             double max = double.NegativeInfinity, sum = 0;
             foreach (float logit in row)
                 max = Math.Max(max, logit);
