@@ -1,0 +1,58 @@
+using KernelScope.Bench.Peers;
+using KernelScope.Devices;
+using KernelScope.Files;
+
+namespace KernelScope.Bench.Cases;
+
+/// <summary>Attention of one layer over its cache: one query late in a long context, and whole prefills.</summary>
+internal static class AttentionCases
+{
+    public static IEnumerable<Case> All()
+    {
+        foreach (int window in (int[])[0, Shape2B.Window])
+        {
+            yield return Attend(1, 8000, window);
+            yield return Attend(512, 0, window);
+            yield return Attend(2048, 0, window);
+            yield return Attend(512, 7680, window);
+            yield return Attend(8192, 0, window);
+        }
+    }
+
+    private static Case Attend(int rows, int position, int window)
+    {
+        double keys = 0;
+        for (int t = 0; t < rows; t++)
+            keys += Seen(position + t, window);
+        (Bound bound, double work) = rows == 1
+            ? (Bound.Bandwidth, keys * Shape2B.KvHeads * Shape2B.HeadDim * 2 * sizeof(float))
+            : (Bound.Float32, keys * Shape2B.Heads * Shape2B.HeadDim * 4);
+        string kind = window > 0 ? "sliding" : "global";
+        return new Case($"attend {rows} at {position} {kind} exact", bound, work, machine => Prepare(machine, rows, position, window));
+    }
+
+    private static Contest Prepare(Machine machine, int rows, int position, int window)
+    {
+        int capacity = position + rows;
+        Device device = machine.Exact;
+        float[] keys = RandomTensors.Values(Shape2B.KvHeads * capacity * Shape2B.HeadDim, 1), values = [.. keys.Reverse()];
+        float[] queries = RandomTensors.Values(rows * Shape2B.Z, 1);
+        Mat k = device.Mat(keys, Shape2B.KvHeads * capacity), v = device.Mat(values, Shape2B.KvHeads * capacity), q = device.Mat(queries, rows), z = device.CreateMat(rows, Shape2B.Z, "z");
+        var cache = new KvLayer(k, v, Shape2B.KvHeads, capacity);
+        var shape = new AttentionShape(Shape2B.Heads, 1 / 16f, Shape2B.Softcap, window);
+        var contest = new Contest(new Contestant("KernelScope", () => device.Attend(q, cache, position, shape, z), () => device.Read(z)));
+        foreach (Mat mat in (ReadOnlySpan<Mat>)[k, v, q, z])
+            contest.Own(mat.Buffer);
+        Torch.Join(contest, machine, () =>
+        {
+            foreach (DType type in (ReadOnlySpan<DType>)[DType.F32, DType.BF16])
+            {
+                TorchAttention theirs = contest.Own(new TorchAttention(queries, keys, values, rows, position, window, type));
+                contest.Peers.Add(new Peer(theirs.Contestant, Agreement.Within(type == DType.F32 ? 1e-4 : 5e-2)));
+            }
+        });
+        return contest;
+    }
+
+    private static int Seen(int position, int window) => window > 0 ? Math.Min(position + 1, window) : position + 1;
+}

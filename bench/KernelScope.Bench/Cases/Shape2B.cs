@@ -1,0 +1,34 @@
+using KernelScope.Files;
+
+namespace KernelScope.Bench.Cases;
+
+/// <summary>The sizes of Gemma 2 2B, from its config.json.</summary>
+internal static class Shape2B
+{
+    public const int Hidden = 2304;
+    public const int Mlp = 9216;
+    public const int Heads = 8;
+    public const int KvHeads = 4;
+    public const int HeadDim = 256;
+    public const int Qkv = (Heads + (2 * KvHeads)) * HeadDim;
+    public const int Z = Heads * HeadDim;
+    public const int Vocab = 256_000;
+    public const int Layers = 26;
+    public const int Window = 4096;
+    public const float Softcap = 50;
+
+    /// <summary>Weights of a layer's products.</summary>
+    public const double LayerWeights = ((double)Qkv * Hidden) + ((double)Hidden * Z) + (3.0 * Mlp * Hidden);
+
+    /// <summary>The matrices of a layer.</summary>
+    public static TensorInfo[] LayerTensors(string layer, DType type) =>
+    [
+        new($"{layer}.qkv", type, [Qkv, Hidden]),
+        new($"{layer}.o", type, [Hidden, Z]),
+        new($"{layer}.gate_up", type, [2 * Mlp, Hidden]),
+        new($"{layer}.down", type, [Hidden, Mlp]),
+    ];
+
+    /// <summary>As in the names of cases.</summary>
+    public static string Name(this DType type) => type == DType.F32 ? "f32" : "bf16";
+}
