@@ -14,6 +14,7 @@ internal readonly unsafe struct HostPart
         Columns = part.Columns;
         // Column-major [a, b] and row-major [b, a] are the same bytes.
         Transposed = part.Transposed ^ part.Tensor.ColumnMajor;
+        Panels = part.Panels;
     }
 
     /// <summary>The stored matrix; kept whole, because the view keeps the mapping alive.</summary>
@@ -36,6 +37,9 @@ internal readonly unsafe struct HostPart
 
     /// <summary>False: the bytes are row-major [out, in]. True: they are row-major [in, out].</summary>
     public bool Transposed { get; }
+
+    /// <summary>The same values packed for products, or none.</summary>
+    public PanelView Panels { get; }
 
     /// <summary>Element (output <paramref name="r"/> of this part, input <paramref name="i"/>), widened without loss.</summary>
     public double At(int r, int i)

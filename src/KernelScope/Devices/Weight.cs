@@ -5,7 +5,8 @@ namespace KernelScope.Devices;
 /// <summary>One stored matrix of a <see cref="Weight"/>, and how it lies in its file.</summary>
 /// <param name="Tensor">The matrix, lent by an open file that outlives the weight.</param>
 /// <param name="Transposed">False: stored [out, in], as Gemma's matrices. True: stored [in, out], as an SAE's W_enc and W_dec.</param>
-public readonly record struct WeightPart(TensorView Tensor, bool Transposed = false)
+/// <param name="Panels">The same values packed for products, or none. A device that knows nothing of panels reads the matrix itself.</param>
+public readonly record struct WeightPart(TensorView Tensor, bool Transposed = false, PanelView Panels = default)
 {
     /// <summary>Number of outputs of this part.</summary>
     public int Rows => checked((int)Tensor.Shape[Transposed ? 1 : 0]);
@@ -35,6 +36,8 @@ public abstract class Weight : IDisposable
                 throw new ArgumentException($"{part.Tensor.Describe()} does not hold floating-point values.", nameof(parts));
             if (part.Columns != parts[0].Columns)
                 throw new ArgumentException($"{part.Tensor.Describe()} has {part.Columns} inputs where '{name}' has {parts[0].Columns}.", nameof(parts));
+            if (!part.Panels.IsNone && (part.Panels.DType != part.Tensor.DType || part.Panels.Outputs != part.Rows || part.Panels.Inputs != part.Columns))
+                throw new ArgumentException($"{part.Tensor.Describe()} does not have the type and shape of its panels.", nameof(parts));
             rows += part.Rows;
         }
 

@@ -129,7 +129,7 @@ internal static unsafe class AttendManyOp<S, V>
                 continue;
             for (int j = low / RegisterTile<S, V>.Columns * RegisterTile<S, V>.Columns; j < high; j += RegisterTile<S, V>.Columns)
             {
-                RegisterTile<S, V>.Run(RegisterTile<S, V>.Height(tileRows), tileRows, Math.Min(RegisterTile<S, V>.Columns, Keys - j), headDim, room.Queries + ((long)row * headDim),
+                RegisterTile<S, V>.Run(RegisterTile<S, V>.Height(tileRows), tileRows, 0, Math.Min(RegisterTile<S, V>.Columns, Keys - j), headDim, room.Queries + ((long)row * headDim),
                     room.Panel + ((long)j * headDim), RegisterTile<S, V>.Columns, room.Scores + ((long)row * Keys) + j, Keys, add: false);
             }
 
@@ -186,7 +186,7 @@ internal static unsafe class AttendManyOp<S, V>
             for (int i = 0; i < headDim; i += tile)
             {
                 float* b = values == null ? room.Panel + ((long)i * count) + (low * tile) : values + ((long)low * headDim) + i;
-                RegisterTile<S, V>.Run(RegisterTile<S, V>.Height(tileRows), tileRows, Math.Min(tile, headDim - i), high - low, room.PackedScores,
+                RegisterTile<S, V>.Run(RegisterTile<S, V>.Height(tileRows), tileRows, 0, Math.Min(tile, headDim - i), high - low, room.PackedScores,
                     b, values == null ? tile : headDim, room.Z + ((long)row * headDim) + i, headDim, add: true);
             }
         }

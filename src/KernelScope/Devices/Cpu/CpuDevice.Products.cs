@@ -91,7 +91,7 @@ public sealed unsafe partial class CpuDevice
         int elementSize = 0;
         for (int p = 0; p < product.PartCount; p++)
         {
-            transposed |= product.Parts[p].Transposed;
+            transposed |= product.Parts[p].Transposed && product.Parts[p].Panels == null;
             elementSize = Math.Max(elementSize, product.Parts[p].DType.ByteSize());
         }
 

@@ -191,6 +191,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
                 FirstOutput = part.FirstRow,
                 Outputs = part.Rows,
                 Transposed = part.Transposed,
+                Panels = part.Panels.Pointer,
             };
         }
 

@@ -22,6 +22,12 @@ internal unsafe interface ISimd<V>
     /// <summary>Widens IEEE float16 values, at any address.</summary>
     static abstract V LoadF16(byte* source);
 
+    /// <summary>Widens pairs of bfloat16 values, at any address: the first of each pair, and the second.</summary>
+    static abstract void LoadBf16Pairs(byte* source, out V even, out V odd);
+
+    /// <summary>Widens pairs of IEEE float16 values, at any address: the first of each pair, and the second.</summary>
+    static abstract void LoadF16Pairs(byte* source, out V even, out V odd);
+
     /// <summary>Rounds float64 values to float32, at any address.</summary>
     static abstract V LoadF64(byte* source);
 

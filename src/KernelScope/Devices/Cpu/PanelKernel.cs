@@ -1,9 +1,12 @@
+using System.Runtime.CompilerServices;
+using KernelScope.Files;
+
 namespace KernelScope.Devices.Cpu;
 
 /// <summary>Many rows of x against any stored matrix, by register tiles over packed panels.</summary>
 /// <remarks>
 /// Equation: y[t, j] = Σ_i x[t, i]·W[j, i]. A worker widens a panel of weights (<see cref="Product.PanelOutputs"/> by <see cref="Product.PanelInputs"/>) into memory of its own
-/// that fits the second-level cache, and runs all packed rows of x over it. Bytes: each weight once from memory; flops: 2·rows·in·out.
+/// that fits the second-level cache, and runs all packed rows of x over it; a weight that is stored in panels is widened in order, or used in place. Bytes: each weight once from memory; flops: 2·rows·in·out.
 /// </remarks>
 internal static unsafe class PanelKernel<S, V>
     where S : struct, ISimd<V>
@@ -27,9 +30,84 @@ internal static unsafe class PanelKernel<S, V>
                 Prefetch next = lastOfOutputs && j + width == count
                     ? default
                     : Next<E>(product, part, first + (lastOfOutputs ? j + width : j), lastOfOutputs ? 0 : i + depth);
-                OverRows(product, panel, width, i, depth, y + j, stride, ref next);
+                OverRows(product, panel, (long)RegisterTile<S, V>.Columns * depth, RegisterTile<S, V>.Columns, 0, width, i, depth, y + j, stride, ref next);
             }
         }
+    }
+
+    /// <summary>From panels as they are stored (<see cref="PanelLayout"/>): float32 where it lies, two-byte types widened into the worker's memory.</summary>
+    public static void Packed<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+        where E : struct, IPanelElement
+    {
+        float* wide = product->Scratch + (worker * product->ScratchStride);
+        long panelBytes = PanelLayout.PanelBytes(part->DType, product->Inputs);
+        int end = first + count;
+        // A block begins with a panel; the outputs of its first panel that lie before the range are skipped.
+        for (int j = first / PanelLayout.Outputs * PanelLayout.Outputs; j < end; j += product->PanelOutputs)
+        {
+            int skip = Math.Max(first - j, 0), width = Math.Min(product->PanelOutputs, end - j);
+            byte* panels = part->Panels + (j / PanelLayout.Outputs * panelBytes);
+            for (int i = 0; i < product->Inputs; i += product->PanelInputs)
+            {
+                int depth = Math.Min(product->PanelInputs, product->Inputs - i);
+                byte* block = panels + (i / 2 * (long)E.PairBytes);
+                if (!E.IsWide)
+                    Widen<E>(block, panelBytes, width, depth, wide);
+                float* panel = E.IsWide ? (float*)block : wide;
+                long step = E.IsWide ? panelBytes / sizeof(float) : (long)PanelLayout.Outputs * depth;
+                Prefetch next = NextPacked<E>(product, panels, panelBytes, i + depth, end - j);
+                OverRows(product, panel, step, PanelLayout.Outputs, skip, width, i, depth, y + (j + skip - first), stride, ref next);
+            }
+        }
+    }
+
+    private static Prefetch NextPacked<E>(Product* product, byte* panels, long panelBytes, int firstInput, int outputs)
+        where E : struct, IPanelElement
+    {
+        if (firstInput == product->Inputs)
+        {
+            panels += product->PanelOutputs / PanelLayout.Outputs * panelBytes;
+            outputs -= product->PanelOutputs;
+            firstInput = 0;
+        }
+
+        if (outputs <= 0)
+            return default;
+        int inputs = Math.Min(product->PanelInputs, product->Inputs - firstInput);
+        int count = (int)PanelLayout.PanelCount(Math.Min(outputs, product->PanelOutputs));
+        return new Prefetch(panels + (firstInput / 2 * (long)E.PairBytes), panelBytes, (inputs + 1) / 2 * E.PairBytes, count);
+    }
+
+    private static void Widen<E>(byte* panels, long panelBytes, int width, int depth, float* wide)
+        where E : struct, IPanelElement
+    {
+        for (int j = 0; j < width; j += PanelLayout.Outputs)
+        {
+            WidenPanel<E>(panels, depth, wide);
+            panels += panelBytes;
+            wide += (long)PanelLayout.Outputs * depth;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void WidenPanel<E>(byte* panel, int depth, float* wide)
+        where E : struct, IPanelElement
+    {
+        for (int i = 0; i + 2 <= depth; i += 2)
+        {
+            for (int j = 0; j < PanelLayout.Outputs; j += S.Lanes)
+            {
+                E.Pair<S, V>(panel + (j * sizeof(float)), out V even, out V odd);
+                S.Store(even, wide + j);
+                S.Store(odd, wide + PanelLayout.Outputs + j);
+            }
+
+            panel += E.PairBytes;
+            wide += 2 * PanelLayout.Outputs;
+        }
+
+        for (int j = 0; depth % 2 != 0 && j < PanelLayout.Outputs; j += S.Lanes)
+            S.Store(E.Single<S, V>(panel + (j * sizeof(float))), wide + j);
     }
 
     private static Prefetch Next<E>(Product* product, StoredPart* part, int firstOutput, int firstInput)
@@ -42,9 +120,22 @@ internal static unsafe class PanelKernel<S, V>
             : new Prefetch(part->Pointer + ((((long)firstOutput * product->Inputs) + firstInput) * E.Size), (long)product->Inputs * E.Size, inputs * E.Size, outputs);
     }
 
-    private static void OverRows(Product* product, float* panel, int width, int firstInput, int depth, float* y, long stride, ref Prefetch next)
+    /// <summary>All rows of x over a block of weights.</summary>
+    /// <param name="product">The product.</param>
+    /// <param name="panel">The block: panels of <paramref name="panelWidth"/> outputs, <paramref name="panelStep"/> values apart.</param>
+    /// <param name="panelStep">See <paramref name="panel"/>.</param>
+    /// <param name="panelWidth">See <paramref name="panel"/>.</param>
+    /// <param name="skip">Outputs at the block's beginning that are not wanted, fewer than a panel has.</param>
+    /// <param name="width">Outputs up to the last that is wanted.</param>
+    /// <param name="firstInput">The input at which the block begins.</param>
+    /// <param name="depth">Its number of inputs.</param>
+    /// <param name="y">Receives the first output that is wanted.</param>
+    /// <param name="stride">Distance of rows of y.</param>
+    /// <param name="next">What will be read next.</param>
+    private static void OverRows(Product* product, float* panel, long panelStep, int panelWidth, int skip, int width, int firstInput, int depth, float* y, long stride, ref Prefetch next)
     {
-        int tiles = (width + RegisterTile<S, V>.Columns - 1) / RegisterTile<S, V>.Columns;
+        int begin = skip / RegisterTile<S, V>.Columns * RegisterTile<S, V>.Columns;
+        int tiles = (width - begin + RegisterTile<S, V>.Columns - 1) / RegisterTile<S, V>.Columns;
         int share = next.Share(product->PaddedRows / S.TileRows * tiles);
         for (int t = 0; t < product->Rows; t += S.TileRows)
         {
@@ -53,12 +144,14 @@ internal static unsafe class PanelKernel<S, V>
             float* a = product->PackedRows(t, firstInput, depth);
             var nextRows = new Prefetch((byte*)(a + ((long)height * depth)), 0, height * depth * sizeof(float), 1);
             int rowShare = nextRows.Share(tiles);
-            for (int j = 0; j < width; j += RegisterTile<S, V>.Columns)
+            for (int j = begin; j < width; j += RegisterTile<S, V>.Columns)
             {
                 next.Issue(share);
                 nextRows.Issue(rowShare);
-                int columns = Math.Min(RegisterTile<S, V>.Columns, width - j);
-                RegisterTile<S, V>.Run(height, rows, columns, depth, a, panel + ((long)j * depth), RegisterTile<S, V>.Columns, y + (t * stride) + j, stride, firstInput > 0);
+                int skipped = Math.Max(skip - j, 0);
+                int columns = Math.Min(RegisterTile<S, V>.Columns, width - j) - skipped;
+                float* b = panel + (j / panelWidth * panelStep) + (j % panelWidth);
+                RegisterTile<S, V>.Run(height, rows, skipped, columns, depth, a, b, panelWidth, y + (t * stride) + (j + skipped - skip), stride, firstInput > 0);
             }
         }
     }

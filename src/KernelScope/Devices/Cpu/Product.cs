@@ -19,6 +19,9 @@ internal unsafe struct StoredPart
 
     /// <summary>Whether it is stored [in, out].</summary>
     public bool Transposed;
+
+    /// <summary>The same values in panels (<see cref="PanelLayout"/>), which products read instead; null where there are none.</summary>
+    public byte* Panels;
 }
 
 /// <summary>x·Wᵀ with everything that a unit of work needs to compute a range of outputs for all rows.</summary>
@@ -77,7 +80,7 @@ internal unsafe struct Product
 /// <remarks>
 /// Equation: y[t, j] = Σ_i x[t, i]·W[first + j, i], in float32, in an order that depends on shapes and storage alone.
 /// Few rows: <see cref="DotKernel{S, V}"/> (stored [out, in]) or <see cref="AxpyKernel{S, V}"/> (stored [in, out]), each weight read once from memory.
-/// Many rows: <see cref="PanelKernel{S, V}"/> over packed panels.
+/// Many rows: <see cref="PanelKernel{S, V}"/> over packed panels. A weight that is stored packed: <see cref="PanelDot{S, V}"/> and <see cref="PanelKernel{S, V}.Packed"/>.
 /// </remarks>
 internal static unsafe class ProductKernel<S, V>
     where S : struct, ISimd<V>
@@ -99,6 +102,12 @@ internal static unsafe class ProductKernel<S, V>
 
     private static void OfPart(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
     {
+        if (part->Panels != null)
+        {
+            OfPanels(product, part, worker, first, count, y, stride);
+            return;
+        }
+
         switch (part->DType)
         {
             case DType.F32:
@@ -114,6 +123,31 @@ internal static unsafe class ProductKernel<S, V>
                 OfType<ElementF64>(product, part, worker, first, count, y, stride);
                 break;
         }
+    }
+
+    private static void OfPanels(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+    {
+        switch (part->DType)
+        {
+            case DType.F32:
+                OfPanels<PanelF32>(product, part, worker, first, count, y, stride);
+                break;
+            case DType.BF16:
+                OfPanels<PanelBf16>(product, part, worker, first, count, y, stride);
+                break;
+            default:
+                OfPanels<PanelF16>(product, part, worker, first, count, y, stride);
+                break;
+        }
+    }
+
+    private static void OfPanels<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+        where E : struct, IPanelElement
+    {
+        if (product->PackedX != null)
+            PanelKernel<S, V>.Packed<E>(product, part, worker, first, count, y, stride);
+        else
+            PanelDot<S, V>.Range<E>(product, part, first, count, y, stride);
     }
 
     private static void OfType<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)

@@ -53,8 +53,8 @@ internal static unsafe class RegisterTile<S, V>
         }
     }
 
-    /// <summary>Computes a tile of which only some rows and columns exist in c.</summary>
-    public static void Run(int height, int rows, int columns, int depth, float* a, float* b, long bStride, float* c, long stride, bool add)
+    /// <summary>Computes a tile of which only some rows and columns exist in c: <paramref name="columns"/> columns behind the first <paramref name="skip"/>.</summary>
+    public static void Run(int height, int rows, int skip, int columns, int depth, float* a, float* b, long bStride, float* c, long stride, bool add)
     {
         if (rows == height && columns == Columns)
         {
@@ -64,10 +64,10 @@ internal static unsafe class RegisterTile<S, V>
 
         float* whole = stackalloc float[12 * 32];
         for (int m = 0; m < rows && add; m++)
-            new ReadOnlySpan<float>(c + (m * stride), columns).CopyTo(new Span<float>(whole + (m * Columns), columns));
+            new ReadOnlySpan<float>(c + (m * stride), columns).CopyTo(new Span<float>(whole + (m * Columns) + skip, columns));
         Whole(height, depth, a, b, bStride, whole, Columns, add);
         for (int m = 0; m < rows; m++)
-            new ReadOnlySpan<float>(whole + (m * Columns), columns).CopyTo(new Span<float>(c + (m * stride), columns));
+            new ReadOnlySpan<float>(whole + (m * Columns) + skip, columns).CopyTo(new Span<float>(c + (m * stride), columns));
     }
 
     private static void Whole(int height, int depth, float* a, float* b, long bStride, float* c, long stride, bool add)

@@ -18,15 +18,23 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector128<float> LoadBf16(byte* source) => (Widen16(source) << 16).AsSingle();
 
-    /// <summary>Moves the 15 magnitude bits into place and multiplies by 2^112, which is exact and handles subnormals; an exponent of all ones becomes one again.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector128<float> LoadF16(byte* source)
+    public static Vector128<float> LoadF16(byte* source) => FromF16(Widen16(source));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadBf16Pairs(byte* source, out Vector128<float> even, out Vector128<float> odd)
     {
-        Vector128<uint> bits = Widen16(source);
-        Vector128<uint> magnitude = (bits & Vector128.Create(0x7FFFu)) << 13;
-        Vector128<uint> scaled = (magnitude.AsSingle() * Vector128.Create(5.192296858534828e33f)).AsUInt32();
-        Vector128<uint> special = Vector128.GreaterThan(magnitude.AsInt32(), Vector128.Create(0x0F7FFFFF)).AsUInt32() & Vector128.Create(0x7F800000u);
-        return (scaled | special | ((bits & Vector128.Create(0x8000u)) << 16)).AsSingle();
+        Vector128<uint> bits = Vector128.Load((uint*)source);
+        even = (bits << 16).AsSingle();
+        odd = (bits & Vector128.Create(0xFFFF0000u)).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadF16Pairs(byte* source, out Vector128<float> even, out Vector128<float> odd)
+    {
+        Vector128<uint> bits = Vector128.Load((uint*)source);
+        even = FromF16(bits);
+        odd = FromF16(bits >> 16);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -80,6 +88,16 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
     public static float MaxLane(Vector128<float> x) => MathF.Max(MathF.Max(x[0], x[1]), MathF.Max(x[2], x[3]));
 
     private static Vector128<float> PowerOfTwo(Vector128<int> n) => ((n + Vector128.Create(127)) << 23).AsSingle();
+
+    /// <summary>Moves the 15 magnitude bits into place and multiplies by 2^112, which is exact and handles subnormals; an exponent of all ones becomes one again.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<float> FromF16(Vector128<uint> bits)
+    {
+        Vector128<uint> magnitude = (bits & Vector128.Create(0x7FFFu)) << 13;
+        Vector128<uint> scaled = (magnitude.AsSingle() * Vector128.Create(5.192296858534828e33f)).AsUInt32();
+        Vector128<uint> special = Vector128.GreaterThan(magnitude.AsInt32(), Vector128.Create(0x0F7FFFFF)).AsUInt32() & Vector128.Create(0x7F800000u);
+        return (scaled | special | ((bits & Vector128.Create(0x8000u)) << 16)).AsSingle();
+    }
 
     private static Vector128<uint> Widen16(byte* source) =>
         Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<ulong>(source)).AsUInt16());

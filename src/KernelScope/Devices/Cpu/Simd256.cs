@@ -18,15 +18,23 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> LoadBf16(byte* source) => (Widen16(source) << 16).AsSingle();
 
-    /// <summary>Moves the 15 magnitude bits into place and multiplies by 2^112, which is exact and handles subnormals; an exponent of all ones becomes one again.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> LoadF16(byte* source)
+    public static Vector256<float> LoadF16(byte* source) => FromF16(Widen16(source));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadBf16Pairs(byte* source, out Vector256<float> even, out Vector256<float> odd)
     {
-        Vector256<uint> bits = Widen16(source);
-        Vector256<uint> magnitude = (bits & Vector256.Create(0x7FFFu)) << 13;
-        Vector256<uint> scaled = (magnitude.AsSingle() * Vector256.Create(5.192296858534828e33f)).AsUInt32();
-        Vector256<uint> special = Vector256.GreaterThan(magnitude.AsInt32(), Vector256.Create(0x0F7FFFFF)).AsUInt32() & Vector256.Create(0x7F800000u);
-        return (scaled | special | ((bits & Vector256.Create(0x8000u)) << 16)).AsSingle();
+        Vector256<uint> bits = Vector256.Load((uint*)source);
+        even = (bits << 16).AsSingle();
+        odd = (bits & Vector256.Create(0xFFFF0000u)).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadF16Pairs(byte* source, out Vector256<float> even, out Vector256<float> odd)
+    {
+        Vector256<uint> bits = Vector256.Load((uint*)source);
+        even = FromF16(bits);
+        odd = FromF16(bits >> 16);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -76,6 +84,16 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
     public static float MaxLane(Vector256<float> x) => Simd128.MaxLane(Vector128.Max(x.GetLower(), x.GetUpper()));
 
     private static Vector256<float> PowerOfTwo(Vector256<int> n) => ((n + Vector256.Create(127)) << 23).AsSingle();
+
+    /// <summary>Moves the 15 magnitude bits into place and multiplies by 2^112, which is exact and handles subnormals; an exponent of all ones becomes one again.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<float> FromF16(Vector256<uint> bits)
+    {
+        Vector256<uint> magnitude = (bits & Vector256.Create(0x7FFFu)) << 13;
+        Vector256<uint> scaled = (magnitude.AsSingle() * Vector256.Create(5.192296858534828e33f)).AsUInt32();
+        Vector256<uint> special = Vector256.GreaterThan(magnitude.AsInt32(), Vector256.Create(0x0F7FFFFF)).AsUInt32() & Vector256.Create(0x7F800000u);
+        return (scaled | special | ((bits & Vector256.Create(0x8000u)) << 16)).AsSingle();
+    }
 
     private static Vector256<uint> Widen16(byte* source) => Avx2.ConvertToVector256Int32(Vector128.Load((ushort*)source)).AsUInt32();
 

@@ -18,15 +18,23 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> LoadBf16(byte* source) => (Widen16(source) << 16).AsSingle();
 
-    /// <summary>Moves the 15 magnitude bits into place and multiplies by 2^112, which is exact and handles subnormals; an exponent of all ones becomes one again.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> LoadF16(byte* source)
+    public static Vector512<float> LoadF16(byte* source) => FromF16(Widen16(source));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadBf16Pairs(byte* source, out Vector512<float> even, out Vector512<float> odd)
     {
-        Vector512<uint> bits = Widen16(source);
-        Vector512<uint> magnitude = (bits & Vector512.Create(0x7FFFu)) << 13;
-        Vector512<uint> scaled = (magnitude.AsSingle() * Vector512.Create(5.192296858534828e33f)).AsUInt32();
-        Vector512<uint> special = Vector512.GreaterThan(magnitude.AsInt32(), Vector512.Create(0x0F7FFFFF)).AsUInt32() & Vector512.Create(0x7F800000u);
-        return (scaled | special | ((bits & Vector512.Create(0x8000u)) << 16)).AsSingle();
+        Vector512<uint> bits = Vector512.Load((uint*)source);
+        even = (bits << 16).AsSingle();
+        odd = (bits & Vector512.Create(0xFFFF0000u)).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadF16Pairs(byte* source, out Vector512<float> even, out Vector512<float> odd)
+    {
+        Vector512<uint> bits = Vector512.Load((uint*)source);
+        even = FromF16(bits);
+        odd = FromF16(bits >> 16);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -67,6 +75,16 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
     public static float Sum(Vector512<float> x) => Simd256.Sum(x.GetLower() + x.GetUpper());
 
     public static float MaxLane(Vector512<float> x) => Simd256.MaxLane(Vector256.Max(x.GetLower(), x.GetUpper()));
+
+    /// <summary>Moves the 15 magnitude bits into place and multiplies by 2^112, which is exact and handles subnormals; an exponent of all ones becomes one again.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> FromF16(Vector512<uint> bits)
+    {
+        Vector512<uint> magnitude = (bits & Vector512.Create(0x7FFFu)) << 13;
+        Vector512<uint> scaled = (magnitude.AsSingle() * Vector512.Create(5.192296858534828e33f)).AsUInt32();
+        Vector512<uint> special = Vector512.GreaterThan(magnitude.AsInt32(), Vector512.Create(0x0F7FFFFF)).AsUInt32() & Vector512.Create(0x7F800000u);
+        return (scaled | special | ((bits & Vector512.Create(0x8000u)) << 16)).AsSingle();
+    }
 
     private static Vector512<uint> Widen16(byte* source) => Avx512F.ConvertToVector512UInt32(Vector256.Load((ushort*)source));
 

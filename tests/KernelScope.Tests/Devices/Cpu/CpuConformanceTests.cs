@@ -17,6 +17,11 @@ public class CpuConformanceTests
     [InlineData(3)]
     public void Device_agrees_with_the_reference(int threads) => Assert.Equal([], Failures(threads));
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public void Device_agrees_with_the_reference_on_packed_weights(int threads) => Assert.Equal([], PackedFailures(threads));
+
     /// <summary>The runtime's own switches take instructions away, which only a new process can see.</summary>
     [Theory]
     [InlineData("DOTNET_EnableAVX512", "AVX2")]
@@ -48,11 +53,21 @@ public class CpuConformanceTests
     }
 
     /// <summary>The cases that fail, in words.</summary>
-    internal static IEnumerable<string> Failures(int threads)
+    internal static string[] Failures(int threads)
     {
         using CpuDevice device = new(threads);
-        return [.. ConformanceSuite.Cases(ConformanceScale.Default).Select(c => c.Run(device)).Where(result => !result.Ok).Select(result => result.ToString())];
+        return Failures(device);
     }
+
+    /// <summary>The cases that fail where weights are packed.</summary>
+    internal static string[] PackedFailures(int threads)
+    {
+        using PackingDevice device = new(threads);
+        return Failures(device);
+    }
+
+    private static string[] Failures(Device device) =>
+        [.. ConformanceSuite.Cases(ConformanceScale.Default).Select(c => c.Run(device)).Where(result => !result.Ok).Select(result => result.ToString())];
 
     private static Process Start(string setting)
     {

@@ -20,9 +20,18 @@ public sealed class ThreadTests : IDisposable
     }
 
     [Property(MaxTest = 60)]
-    public void Every_op_gives_the_same_bits_at_1_2_3_and_8_threads(ulong seed)
+    public void Every_op_gives_the_same_bits_at_1_2_3_and_8_threads(ulong seed) => CompareThreads(seed, null);
+
+    [Property(MaxTest = 40)]
+    public void Packed_weights_give_the_same_bits_at_1_2_3_and_8_threads(ulong seed)
     {
-        using Workload workload = new(_devices[0], seed, maxRows: 150);
+        using PackingDevice packing = new(1);
+        CompareThreads(seed, packing);
+    }
+
+    private void CompareThreads(ulong seed, PackingDevice? packing)
+    {
+        using Workload workload = new(_devices[0], seed, maxRows: 150, weights: packing);
         uint[][] expected = workload.Run(_devices[0]);
         foreach (CpuDevice device in _devices.AsSpan(1))
         {
@@ -33,12 +42,15 @@ public sealed class ThreadTests : IDisposable
     }
 
     [Theory]
-    [InlineData(1)]
-    [InlineData(40)]
-    public void No_op_allocates_in_a_steady_state(int rows)
+    [InlineData(1, false)]
+    [InlineData(40, false)]
+    [InlineData(1, true)]
+    [InlineData(40, true)]
+    public void No_op_allocates_in_a_steady_state(int rows, bool packed)
     {
         CpuDevice device = _devices[1];
-        using Workload workload = new(device, 5, rows, exactRows: true);
+        using PackingDevice packing = new(1);
+        using Workload workload = new(device, 5, rows, exactRows: true, packed ? packing : null);
         for (int warm = 0; warm < 3; warm++)
             workload.RunOnly(device);
         long before = GC.GetAllocatedBytesForCurrentThread();

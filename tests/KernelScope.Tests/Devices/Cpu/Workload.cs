@@ -17,6 +17,7 @@ internal sealed class Workload : IDisposable
     private readonly Generator _random;
     private readonly List<IDisposable> _owned = [];
     private readonly CpuDevice _maker;
+    private readonly Device _weights;
     private readonly int[] _tokens;
     private readonly FeatureEdit[] _edits;
     private readonly Weight _table;
@@ -36,9 +37,16 @@ internal sealed class Workload : IDisposable
     private readonly Mat[] _results;
     private readonly Dictionary<Mat, float[]> _inputs = [];
 
-    public Workload(CpuDevice maker, ulong seed, int maxRows, bool exactRows = false)
+    /// <summary>Makes inputs and weights.</summary>
+    /// <param name="maker">Makes the buffers.</param>
+    /// <param name="seed">Of shapes and values.</param>
+    /// <param name="maxRows">Most rows of x.</param>
+    /// <param name="exactRows">Whether there are that many.</param>
+    /// <param name="weights">Makes the weights; null: <paramref name="maker"/>.</param>
+    public Workload(CpuDevice maker, ulong seed, int maxRows, bool exactRows = false, Device? weights = null)
     {
         _maker = maker;
+        _weights = weights ?? maker;
         _random = new Generator(seed);
         int rows = exactRows ? maxRows : 1 + _random.Below(maxRows);
         int inputs = 1 + _random.Below(400);
@@ -153,7 +161,7 @@ internal sealed class Workload : IDisposable
         int first = _random.Below(outputs + 1);
         var form = WeightForm.Of(_random.Below(WeightForm.All.Length));
         PartForm[] parts = first is 0 || first == outputs ? [new(outputs, form)] : [new(first, form), new(outputs - first, new WeightForm(DType.BF16))];
-        return Own(new TrialWeight("weight", inputs, parts, (_, _) => _random.Normal() * 0.1, _maker, _maker)).Tested;
+        return Own(new TrialWeight("weight", inputs, parts, (_, _) => _random.Normal() * 0.1, _weights, _maker)).Tested;
     }
 
     private Mat Own(Mat mat)

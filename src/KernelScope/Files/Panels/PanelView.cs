@@ -1,0 +1,35 @@
+namespace KernelScope.Files;
+
+/// <summary>A packed matrix where it lies, most often in a mapped panel file; see <see cref="PanelLayout"/>. Lent, as a <see cref="TensorView"/> is.</summary>
+public readonly unsafe struct PanelView
+{
+    // Keeps the memory from being finalized while a view is in use.
+    private readonly object _owner;
+
+    internal PanelView(DType type, int outputs, int inputs, byte* pointer, object owner)
+    {
+        DType = type;
+        Outputs = outputs;
+        Inputs = inputs;
+        Pointer = pointer;
+        _owner = owner;
+    }
+
+    /// <summary>Type of the values, that of the matrix.</summary>
+    public DType DType { get; }
+
+    /// <summary>Number of outputs.</summary>
+    public int Outputs { get; }
+
+    /// <summary>Number of inputs.</summary>
+    public int Inputs { get; }
+
+    /// <summary>The first panel; null where there is none.</summary>
+    public byte* Pointer { get; }
+
+    /// <summary>Whether this is none.</summary>
+    public bool IsNone => Pointer is null;
+
+    /// <summary>The object that owns the memory.</summary>
+    internal object Owner => _owner;
+}
