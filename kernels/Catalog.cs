@@ -71,6 +71,7 @@ public static class Catalog
         .. CodeLists(),
         .. SaeDecoders(),
         .. SaeEdits(),
+        .. Peaks(),
     ];
 
     private static IEnumerable<KernelEntry> Embedding() =>
@@ -204,7 +205,11 @@ public static class Catalog
     ];
 
     private static IEnumerable<KernelEntry> SaeDecoders() =>
-        Weights.Select(w => Plain($"sae_decode_{w.Name}", "sae_decode", typeof(SaeDecode), nameof(SaeDecode.Rows), SaeDecode.GroupSize, "rows, ceil(outputs/64)", w.Type));
+        Weights.SelectMany(w => new[]
+        {
+            Plain($"sae_decode_{w.Name}", "sae_decode", typeof(SaeDecode), nameof(SaeDecode.Rows), SaeDecode.GroupSize, "rows, ceil(outputs/64)", w.Type),
+            Plain($"sae_decode_plus_error_{w.Name}", "sae_decode", typeof(SaeDecode), nameof(SaeDecode.RowsPlusError), SaeDecode.GroupSize, "rows, ceil(outputs/64)", w.Type),
+        });
 
     private static IEnumerable<KernelEntry> SaeEdits() =>
         Weights.SelectMany(w => new[]
@@ -212,6 +217,12 @@ public static class Catalog
             Plain($"sae_edit_coefficients_{w.Name}", "sae_edit", typeof(SaeEdit), nameof(SaeEdit.Coefficients), SaeEdit.GroupSize, "ceil(edits/4), rows", w.Type),
             Plain($"sae_edit_apply_{w.Name}", "sae_edit", typeof(SaeEdit), nameof(SaeEdit.Apply), SaeEdit.GroupSize, "rows, ceil(outputs/128)", w.Type),
         });
+
+    private static IEnumerable<KernelEntry> Peaks() =>
+    [
+        Plain("peak_fma", "peak", typeof(Peak), nameof(Peak.MultiplyAdds), Peak.GroupSize, "any"),
+        Plain("peak_mma", "peak_mma", typeof(Peak), nameof(Peak.TensorProducts), Peak.GroupSize, "any") with { MinTarget = GpuTarget.Sm80 },
+    ];
 
     private static int TensorColumns(Type operand) => operand == typeof(ExactF32) || operand == typeof(FastF32) ? 64 : 128;
 

@@ -56,17 +56,12 @@ public sealed partial class CudaDevice
     }
 
     /// <inheritdoc/>
-    protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination)
-    {
-        CudaCodes source = CudaCodes.Of(this, codes);
-        CudaWeight decoder = CudaWeight.Of(this, sae.Decoder);
-        Context.MakeCurrent();
-        ulong weights = decoder.Address(WeightLayout.InputMajor);
-        BeginOp().Begin(_kernels["sae_decode", decoder.TypeName], source.Rows, Blocks(sae.OutputDim, DecodedColumns))
-            .View(source.Starts, source.Rows + 1L).View(source.Features, source.Capacity).View(source.Values, source.Capacity)
-            .View(weights, decoder.Length).View(Address(sae.DecoderBias), sae.OutputDim).View(Address(destination), Span(destination))
-            .Int(sae.OutputDim).Int(destination.Stride).End();
-    }
+    protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination) => Decode("sae_decode", codes, sae, destination);
+
+    /// <inheritdoc/>
+    /// <remarks>One pass; <paramref name="reconstruction"/> is left as it was.</remarks>
+    protected override void SaeDecodePlusErrorCore(SparseCodes codes, SaeParameters sae, Mat reconstruction, Mat destination) =>
+        Decode("sae_decode_plus_error", codes, sae, destination);
 
     /// <inheritdoc/>
     protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
@@ -86,6 +81,18 @@ public sealed partial class CudaDevice
             for (int start = 0; start < edits.Length; start += EditsAtOnce)
                 Apply(y, decoder, decoderWeights, edits.Slice(start, Math.Min(EditsAtOnce, edits.Length - start)), coefficients + (ulong)((long)start * x.Rows * sizeof(float)));
         }
+    }
+
+    private void Decode(string kernel, SparseCodes codes, SaeParameters sae, Mat destination)
+    {
+        CudaCodes source = CudaCodes.Of(this, codes);
+        CudaWeight decoder = CudaWeight.Of(this, sae.Decoder);
+        Context.MakeCurrent();
+        ulong weights = decoder.Address(WeightLayout.InputMajor);
+        BeginOp().Begin(_kernels[kernel, decoder.TypeName], source.Rows, Blocks(sae.OutputDim, DecodedColumns))
+            .View(source.Starts, source.Rows + 1L).View(source.Features, source.Capacity).View(source.Values, source.Capacity)
+            .View(weights, decoder.Length).View(Address(sae.DecoderBias), sae.OutputDim).View(Address(destination), Span(destination))
+            .Int(sae.OutputDim).Int(destination.Stride).End();
     }
 
     private void Coefficients(Mat x, SaeParameters sae, CudaWeight encoder, ulong weights, ReadOnlySpan<FeatureEdit> edits, ulong coefficients)

@@ -1,4 +1,6 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using System.Runtime.InteropServices;
 using System.Text;
 using KernelScope.Cuda.Driver;
@@ -222,6 +224,9 @@ public sealed unsafe class EmulatedDriver : ICudaDriver
         Memory(() => _gpu.Read(source, new Span<byte>((void*)destination, checked((int)bytes))));
 
     /// <inheritdoc/>
+    public CudaResult MemcpyDtoDAsync(ulong destination, ulong source, long bytes, nint stream) => Memory(() => _gpu.Copy(destination, source, bytes));
+
+    /// <inheritdoc/>
     public CudaResult StreamCreate(out nint stream)
     {
         stream = Add(new object());
@@ -286,17 +291,36 @@ public sealed unsafe class EmulatedDriver : ICudaDriver
     public CudaResult GraphExecDestroy(nint executable) => Remove<RecordedLaunch[]>(executable);
 
     /// <inheritdoc/>
-    public CudaResult EventCreate(out nint value)
+    public CudaResult EventCreate(bool timing, out nint value)
     {
-        value = Add(new object());
+        value = Add(new Mark(timing));
         return CudaResult.Success;
     }
 
     /// <inheritdoc/>
-    public CudaResult EventDestroy(nint value) => Remove<object>(value);
+    public CudaResult EventDestroy(nint value) => Remove<Mark>(value);
 
     /// <inheritdoc/>
-    public CudaResult EventRecord(nint value, nint stream) => Sticky();
+    public CudaResult EventRecord(nint value, nint stream)
+    {
+        if (!Get(value, out Mark? mark))
+            return CudaResult.InvalidHandle;
+        mark.Timestamp = Stopwatch.GetTimestamp();
+        return Sticky();
+    }
+
+    /// <inheritdoc/>
+    /// <remarks>Time of the host: it says how fast the emulator is.</remarks>
+    public CudaResult EventElapsedTime(nint start, nint end, out float milliseconds)
+    {
+        milliseconds = 0;
+        if (!Get(start, out Mark? first) || !Get(end, out Mark? last) || !first.Timing || !last.Timing)
+            return CudaResult.InvalidHandle;
+        if (first.Timestamp == 0 || last.Timestamp == 0)
+            return CudaResult.NotReady;
+        milliseconds = (float)Stopwatch.GetElapsedTime(first.Timestamp, last.Timestamp).TotalMilliseconds;
+        return Sticky();
+    }
 
     /// <inheritdoc/>
     public CudaResult EventSynchronize(nint value) => Sticky();
@@ -365,7 +389,7 @@ public sealed unsafe class EmulatedDriver : ICudaDriver
         return _nextHandle++;
     }
 
-    private bool Get<T>(nint handle, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out T? value)
+    private bool Get<T>(nint handle, [NotNullWhen(true)] out T? value)
         where T : class
     {
         value = _handles.GetValueOrDefault(handle) as T;
@@ -373,6 +397,14 @@ public sealed unsafe class EmulatedDriver : ICudaDriver
     }
 
     private CudaResult Remove<T>(nint handle) => _handles.TryGetValue(handle, out object? value) && value is T && _handles.Remove(handle) ? CudaResult.Success : CudaResult.InvalidHandle;
+
+    private sealed class Mark(bool timing)
+    {
+        public bool Timing { get; } = timing;
+
+        /// <summary>When it was passed; 0: not yet.</summary>
+        public long Timestamp { get; set; }
+    }
 
     private sealed record RecordedLaunch(PtxKernel Kernel, LaunchShape Shape, byte[] Parameters);
 }

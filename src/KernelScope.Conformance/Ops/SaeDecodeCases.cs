@@ -2,7 +2,10 @@ using KernelScope.Devices;
 
 namespace KernelScope.Conformance.Ops;
 
-/// <summary>y = b_dec + Σ value·W_dec[f]: an error is divided by |b| + Σ|value·w|. A row without features is b_dec, bit for bit.</summary>
+/// <summary>
+/// y = b_dec + Σ value·W_dec[f]: an error is divided by |b| + Σ|value·w|. A row without features is b_dec, bit for bit. With the error kept, y ← (y − x̂) + x̂,
+/// by what was subtracted and added again.
+/// </summary>
 internal static class SaeDecodeCases
 {
     private const string Op = nameof(Device.SaeDecode);
@@ -29,6 +32,11 @@ internal static class SaeDecodeCases
             yield return Plain("every form, ", 3, 17, 33, form, Layout.Dense, density: 0.4);
         yield return Plain("no rows, ", 0, 9, 17, null, Layout.Strided, density: 0);
         yield return Extremes();
+        foreach (WeightForm form in WeightForm.All)
+            yield return PlusError("", 3, 33, 65, form, Layout.Strided, density: 0.3);
+        yield return PlusError("some rows empty, ", 9, 9, 17, null, Layout.Dense, density: 0.05);
+        yield return PlusError("wider rows, ", 2, 17, 130, null, Layout.Aligned, density: 0.4);
+        yield return PlusError("no rows, ", 0, 9, 17, null, Layout.Strided, density: 0);
         if (shapes.IsLarge)
         {
             yield return Plain("2B, width 16k, ", 64, 16_384, 2304, null, Layout.Dense, density: 0.005);
@@ -39,6 +47,25 @@ internal static class SaeDecodeCases
     private static ConformanceCase Plain(string name, int rows, int width, int outputs, WeightForm? form, Layout layout, double density) =>
         new(Op, FormattableString.Invariant($"{name}{rows} row(s), {width} to {outputs}, density {density}{(form is null ? "" : $", {form}")}{(layout == Layout.Dense ? "" : ", strided rows")}"), (long)rows * width * outputs, trial =>
             Check(trial, SaeCases.Random(trial, 3, width, outputs, decoder: form), SaeCases.RandomCodes(trial, rows, width, density), layout));
+
+    /// <summary>The SAE's error kept: the same bits as a decode, a subtraction and an addition.</summary>
+    private static ConformanceCase PlusError(string name, int rows, int width, int outputs, WeightForm? form, Layout layout, double density) =>
+        new(nameof(Device.SaeDecodePlusError), FormattableString.Invariant($"{name}{rows} row(s), {width} to {outputs}{(form is null ? "" : $", {form}")}"), (long)rows * width * outputs, trial =>
+        {
+            TrialSae sae = SaeCases.Random(trial, 3, width, outputs, decoder: form ?? new WeightForm(Files.DType.F32, Transposed: true));
+            CodeList list = SaeCases.RandomCodes(trial, rows, width, density);
+            TrialCodes codes = trial.Codes(sae.FeatureCount, list);
+            TrialMatrix reconstruction = trial.Scratch("reconstruction", rows, outputs, new float[rows * outputs], layout);
+            TrialMatrix y = trial.InOut("y", rows, outputs, layout, size: 10);
+            trial.Run(s => s.Device.SaeDecodePlusError(s[codes], s[sae], s[reconstruction], s[y]));
+            trial.Compare(y, Limits.SaeProduct(sae.FeatureCount) with { Floor = 0 }, (r, j) => Math.Abs((double)y[r, j]) + (2 * SizeOf(sae, list, r, j)));
+            trial.RunAgain("a decode, a subtraction and an addition", s =>
+            {
+                s.Device.SaeDecode(s[codes], s[sae], s[reconstruction]);
+                s.Device.AddScaled(s[reconstruction], -1f, s[y]);
+                s.Device.AddScaled(s[reconstruction], 1f, s[y]);
+            });
+        });
 
     /// <summary>Values are taken as they are: negative, tiny, huge, infinite, NaN. Compared: NaN is NaN, ∞ may have become NaN.</summary>
     private static ConformanceCase Extremes() =>

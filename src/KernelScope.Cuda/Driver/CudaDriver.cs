@@ -136,6 +136,9 @@ public sealed unsafe class CudaDriver : ICudaDriver
     public CudaResult MemcpyDtoHAsync(nint destination, ulong source, long bytes, nint stream) => cuMemcpyDtoHAsync(destination, source, (nuint)bytes, stream);
 
     /// <inheritdoc/>
+    public CudaResult MemcpyDtoDAsync(ulong destination, ulong source, long bytes, nint stream) => cuMemcpyDtoDAsync(destination, source, (nuint)bytes, stream);
+
+    /// <inheritdoc/>
     public CudaResult StreamCreate(out nint stream) => cuStreamCreate(out stream, NonBlockingStream);
 
     /// <inheritdoc/>
@@ -163,7 +166,7 @@ public sealed unsafe class CudaDriver : ICudaDriver
     public CudaResult GraphExecDestroy(nint executable) => cuGraphExecDestroy(executable);
 
     /// <inheritdoc/>
-    public CudaResult EventCreate(out nint value) => cuEventCreate(out value, EventWithoutTiming);
+    public CudaResult EventCreate(bool timing, out nint value) => cuEventCreate(out value, timing ? 0 : EventWithoutTiming);
 
     /// <inheritdoc/>
     public CudaResult EventDestroy(nint value) => cuEventDestroy(value);
@@ -173,6 +176,9 @@ public sealed unsafe class CudaDriver : ICudaDriver
 
     /// <inheritdoc/>
     public CudaResult EventSynchronize(nint value) => cuEventSynchronize(value);
+
+    /// <inheritdoc/>
+    public CudaResult EventElapsedTime(nint start, nint end, out float milliseconds) => cuEventElapsedTime(out milliseconds, start, end);
 
     /// <inheritdoc/>
     public CudaResult LaunchKernel(nint function, LaunchShape shape, nint stream, ReadOnlySpan<byte> parameters, ReadOnlySpan<int> offsets)

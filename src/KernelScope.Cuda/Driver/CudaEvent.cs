@@ -8,10 +8,10 @@ internal sealed class CudaEvent : SafeHandle
     private readonly CudaContext _context;
     private bool _recorded;
 
-    public CudaEvent(CudaContext context) : base(0, ownsHandle: true)
+    public CudaEvent(CudaContext context, bool timing = false) : base(0, ownsHandle: true)
     {
         _context = context;
-        context.Check(context.Driver.EventCreate(out nint value), nameof(ICudaDriver.EventCreate));
+        context.Check(context.Driver.EventCreate(timing, out nint value), nameof(ICudaDriver.EventCreate));
         SetHandle(value);
     }
 
@@ -30,6 +30,13 @@ internal sealed class CudaEvent : SafeHandle
     {
         if (_recorded)
             _context.Check(_context.Driver.EventSynchronize(handle), nameof(ICudaDriver.EventSynchronize));
+    }
+
+    /// <summary>Seconds from an earlier mark to this one; both have timing and are past.</summary>
+    public double SecondsSince(CudaEvent start)
+    {
+        _context.Check(_context.Driver.EventElapsedTime(start.handle, handle, out float milliseconds), nameof(ICudaDriver.EventElapsedTime));
+        return milliseconds / 1e3;
     }
 
     /// <inheritdoc/>

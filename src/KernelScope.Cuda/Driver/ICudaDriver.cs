@@ -113,6 +113,9 @@ public interface ICudaDriver : IDisposable
     /// <summary>cuMemcpyDtoHAsync.</summary>
     CudaResult MemcpyDtoHAsync(nint destination, ulong source, long bytes, nint stream);
 
+    /// <summary>cuMemcpyDtoDAsync.</summary>
+    CudaResult MemcpyDtoDAsync(ulong destination, ulong source, long bytes, nint stream);
+
     /// <summary>cuStreamCreate, not synchronised with the default stream.</summary>
     CudaResult StreamCreate(out nint stream);
 
@@ -140,8 +143,8 @@ public interface ICudaDriver : IDisposable
     /// <summary>cuGraphExecDestroy.</summary>
     CudaResult GraphExecDestroy(nint executable);
 
-    /// <summary>cuEventCreate, without timing.</summary>
-    CudaResult EventCreate(out nint value);
+    /// <summary>cuEventCreate; without timing, which costs, unless it is asked for.</summary>
+    CudaResult EventCreate(bool timing, out nint value);
 
     /// <summary>cuEventDestroy.</summary>
     CudaResult EventDestroy(nint value);
@@ -151,6 +154,9 @@ public interface ICudaDriver : IDisposable
 
     /// <summary>cuEventSynchronize.</summary>
     CudaResult EventSynchronize(nint value);
+
+    /// <summary>cuEventElapsedTime: between two events with timing that are both past.</summary>
+    CudaResult EventElapsedTime(nint start, nint end, out float milliseconds);
 
     /// <summary>cuLaunchKernel.</summary>
     /// <param name="function">The kernel.</param>

@@ -84,6 +84,9 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library, EntryPoint = "cuMemcpyDtoHAsync_v2")]
     public static partial CudaResult cuMemcpyDtoHAsync(nint destination, ulong source, nuint bytes, nint stream);
 
+    [LibraryImport(Library, EntryPoint = "cuMemcpyDtoDAsync_v2")]
+    public static partial CudaResult cuMemcpyDtoDAsync(ulong destination, ulong source, nuint bytes, nint stream);
+
     [LibraryImport(Library)]
     public static partial CudaResult cuStreamCreate(out nint stream, uint flags);
 
@@ -122,6 +125,9 @@ internal static unsafe partial class NativeMethods
 
     [LibraryImport(Library)]
     public static partial CudaResult cuEventSynchronize(nint value);
+
+    [LibraryImport(Library)]
+    public static partial CudaResult cuEventElapsedTime(out float milliseconds, nint start, nint end);
 
     [LibraryImport(Library)]
     public static partial CudaResult cuLaunchKernel(

@@ -142,6 +142,15 @@ public sealed class CheckedDevice(Device inner) : ForwardingDevice(inner)
     }
 
     /// <inheritdoc/>
+    protected override void SaeDecodePlusErrorCore(SparseCodes codes, SaeParameters sae, Mat reconstruction, Mat destination)
+    {
+        Apart(nameof(SaeDecodePlusError), destination, sae.DecoderBias, reconstruction);
+        Apart(nameof(SaeDecodePlusError), reconstruction, sae.DecoderBias);
+        base.SaeDecodePlusErrorCore(codes, sae, reconstruction, destination);
+        Finite(nameof(SaeDecodePlusError), destination);
+    }
+
+    /// <inheritdoc/>
     protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
     {
         SameOrApart(nameof(SaeEdit), read, destination);

@@ -260,6 +260,24 @@ public abstract class Device : IDisposable
     }
 
     /// <summary>
+    /// y ← (y − x̂) + x̂ with x̂ as <see cref="SaeDecode"/> gives it, the difference rounded, then the sum: what stays of an activation that goes through the SAE while the
+    /// SAE's error is kept. codes [n], y [n, d_out].
+    /// </summary>
+    /// <param name="codes">The codes.</param>
+    /// <param name="sae">The SAE.</param>
+    /// <param name="reconstruction">Room for x̂ [n, d_out]; may be left as it was.</param>
+    /// <param name="destination">y.</param>
+    public void SaeDecodePlusError(SparseCodes codes, SaeParameters sae, Mat reconstruction, Mat destination)
+    {
+        Check.Features(codes, sae);
+        Check.Shape(destination, codes.Rows, sae.OutputDim);
+        Check.SameShape(reconstruction, destination);
+        Check.Shape(sae.DecoderBias, 1, sae.OutputDim);
+        if (codes.Rows > 0)
+            SaeDecodePlusErrorCore(codes, sae, reconstruction, destination);
+    }
+
+    /// <summary>
     /// Applies edits to every row of <paramref name="destination"/> [n, d_out]: y += c_e·W_dec[f_e], e in order, with c_e the strength of a steer or (target − f(x)) of a clamp, rounded.
     /// </summary>
     /// <remarks>
@@ -360,6 +378,13 @@ public abstract class Device : IDisposable
     protected abstract void SaeEncodeCore(Mat x, SaeParameters sae, SparseCodes destination);
 
     protected abstract void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination);
+
+    protected virtual void SaeDecodePlusErrorCore(SparseCodes codes, SaeParameters sae, Mat reconstruction, Mat destination)
+    {
+        SaeDecodeCore(codes, sae, reconstruction);
+        AddScaledCore(reconstruction, -1f, destination);
+        AddScaledCore(reconstruction, 1f, destination);
+    }
 
     protected abstract void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination);
 

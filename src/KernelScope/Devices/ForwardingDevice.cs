@@ -69,6 +69,9 @@ public abstract class ForwardingDevice(Device inner) : Device
 
     protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination) => Inner.SaeDecode(codes, sae, destination);
 
+    protected override void SaeDecodePlusErrorCore(SparseCodes codes, SaeParameters sae, Mat reconstruction, Mat destination) =>
+        Inner.SaeDecodePlusError(codes, sae, reconstruction, destination);
+
     protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination) => Inner.SaeEdit(read, sae, edits, destination);
 
     protected override void AddScaledCore(Mat x, float alpha, Mat destination) => Inner.AddScaled(x, alpha, destination);

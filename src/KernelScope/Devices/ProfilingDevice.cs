@@ -186,13 +186,19 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
 
     protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination)
     {
-        Inner.Read(codes, _codes);
-        _distinct.Clear();
-        foreach (int feature in _codes.Feature.AsSpan(0, _codes.Count))
-            _distinct.Add(feature);
+        OpCost cost = DecodeCost(codes, sae);
         long start = Begin();
         base.SaeDecodeCore(codes, sae, destination);
-        End(start, nameof(SaeDecode), "", OpCost.SaeDecode(codes.Rows, sae.OutputDim, ElementBytes(sae.Decoder), _codes.Count, _distinct.Count));
+        End(start, nameof(SaeDecode), "", cost);
+    }
+
+    protected override void SaeDecodePlusErrorCore(SparseCodes codes, SaeParameters sae, Mat reconstruction, Mat destination)
+    {
+        // Beside the decode, the destination is read, and two sums are made of each value.
+        OpCost cost = DecodeCost(codes, sae) + OpCost.Values(Size(destination), 2 * Size(destination));
+        long start = Begin();
+        base.SaeDecodePlusErrorCore(codes, sae, reconstruction, destination);
+        End(start, nameof(SaeDecodePlusError), "", cost);
     }
 
     protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
@@ -224,6 +230,15 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
 #pragma warning restore CS1591
 
     private static double Size(Mat x) => (double)x.Rows * x.Columns;
+
+    private OpCost DecodeCost(SparseCodes codes, SaeParameters sae)
+    {
+        Inner.Read(codes, _codes);
+        _distinct.Clear();
+        foreach (int feature in _codes.Feature.AsSpan(0, _codes.Count))
+            _distinct.Add(feature);
+        return OpCost.SaeDecode(codes.Rows, sae.OutputDim, ElementBytes(sae.Decoder), _codes.Count, _distinct.Count);
+    }
 
     /// <summary>A weight's name without its layer: <c>layers.3.qkv</c> is <c>qkv</c>.</summary>
     private static string PartOf(string name) => name.StartsWith("layers.", StringComparison.Ordinal) ? name[(name.LastIndexOf('.') + 1)..] : name;

@@ -106,6 +106,24 @@ public sealed class JumpReluSae : IDisposable
             Rescale(x, destination, undo: true);
     }
 
+    /// <summary>y ← (y − x̂) + x̂, rounded after each step: the activation goes through the SAE, and the SAE's error is kept. One pass where the device has one.</summary>
+    /// <param name="codes">The codes of <paramref name="x"/>.</param>
+    /// <param name="x">The input that they came from, [n, d_in]; not <paramref name="y"/> where <see cref="NeedsInput"/>.</param>
+    /// <param name="reconstruction">Room for x̂ [n, d_out]; may be left as it was.</param>
+    /// <param name="y">The activation [n, d_out].</param>
+    public void DecodePlusError(SparseCodes codes, Mat x, Mat reconstruction, Mat y)
+    {
+        if (!NeedsInput)
+        {
+            Device.SaeDecodePlusError(codes, Parameters, reconstruction, y);
+            return;
+        }
+
+        Decode(codes, x, reconstruction);
+        Device.AddScaled(reconstruction, -1f, y);
+        Device.AddScaled(reconstruction, 1f, y);
+    }
+
     /// <summary>Applies edits to y [n, d_out] by what x [n, d_in] activates; see <see cref="Device.SaeEdit"/>. x and y may be the same matrix.</summary>
     /// <exception cref="NotSupportedException">An SAE that normalises its input: a feature's direction then has another length at every token.</exception>
     public void Edit(Mat x, ReadOnlySpan<FeatureEdit> edits, Mat y)

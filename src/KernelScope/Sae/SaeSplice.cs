@@ -111,10 +111,8 @@ public sealed class SaeSplice : IDisposable
                 Reconstruct(x, y);
                 break;
             case SpliceMode.SaePlusError:
-                Mat reconstruction = _reconstruction.Of(x.Rows);
-                Reconstruct(x, reconstruction);
-                device.AddScaled(reconstruction, -1f, y);
-                device.AddScaled(reconstruction, 1f, y);
+                _sae.Encode(x, _codes);
+                _sae.DecodePlusError(_codes, x, _reconstruction.Of(x.Rows), y);
                 break;
             case SpliceMode.Zero or SpliceMode.Mean:
                 for (int r = 0; r < y.Rows; r++)

@@ -113,6 +113,8 @@ internal sealed class FailingDriver(ICudaDriver inner) : ICudaDriver
 
     public CudaResult MemcpyDtoHAsync(nint destination, ulong source, long bytes, nint stream) => Refused(nameof(MemcpyDtoHAsync)) ?? inner.MemcpyDtoHAsync(destination, source, bytes, stream);
 
+    public CudaResult MemcpyDtoDAsync(ulong destination, ulong source, long bytes, nint stream) => Refused(nameof(MemcpyDtoDAsync)) ?? inner.MemcpyDtoDAsync(destination, source, bytes, stream);
+
     public CudaResult StreamCreate(out nint stream)
     {
         stream = default;
@@ -143,10 +145,10 @@ internal sealed class FailingDriver(ICudaDriver inner) : ICudaDriver
 
     public CudaResult GraphExecDestroy(nint executable) => Refused(nameof(GraphExecDestroy)) ?? inner.GraphExecDestroy(executable);
 
-    public CudaResult EventCreate(out nint value)
+    public CudaResult EventCreate(bool timing, out nint value)
     {
         value = default;
-        return Refused(nameof(EventCreate)) ?? inner.EventCreate(out value);
+        return Refused(nameof(EventCreate)) ?? inner.EventCreate(timing, out value);
     }
 
     public CudaResult EventDestroy(nint value) => Refused(nameof(EventDestroy)) ?? inner.EventDestroy(value);
@@ -154,6 +156,12 @@ internal sealed class FailingDriver(ICudaDriver inner) : ICudaDriver
     public CudaResult EventRecord(nint value, nint stream) => Refused(nameof(EventRecord)) ?? inner.EventRecord(value, stream);
 
     public CudaResult EventSynchronize(nint value) => Refused(nameof(EventSynchronize)) ?? inner.EventSynchronize(value);
+
+    public CudaResult EventElapsedTime(nint start, nint end, out float milliseconds)
+    {
+        milliseconds = default;
+        return Refused(nameof(EventElapsedTime)) ?? inner.EventElapsedTime(start, end, out milliseconds);
+    }
 
     public CudaResult LaunchKernel(nint function, LaunchShape shape, nint stream, ReadOnlySpan<byte> parameters, ReadOnlySpan<int> offsets) => Refused(nameof(LaunchKernel)) ?? inner.LaunchKernel(function, shape, stream, parameters, offsets);
 
