@@ -58,7 +58,7 @@ internal static unsafe class PanelKernel<S, V>
                 next.Issue(share);
                 nextRows.Issue(rowShare);
                 int columns = Math.Min(RegisterTile<S, V>.Columns, width - j);
-                RegisterTile<S, V>.Run(height, rows, columns, depth, a, panel + ((long)j * depth), RegisterTile<S, V>.Columns, y + (t * stride) + j, stride, firstInput > 0);
+                RegisterTile<S, V>.Run(height, rows, columns, depth, a, panel + ((long)j * depth), RegisterTile<S, V>.Columns, y + (t * stride) + j, stride, product->Adds || firstInput > 0);
             }
         }
     }
