@@ -19,6 +19,7 @@ public static class ConformanceSuite
             .. EmbedCases.All(shapes),
             .. NormCases.All(shapes),
             .. LinearCases.All(shapes),
+            .. LinearTransposedCases.All(shapes),
             .. GatedGeluCases.All(shapes),
             .. RopeCases.All(shapes),
             .. AttendCases.All(shapes),

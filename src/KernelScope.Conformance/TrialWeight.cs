@@ -73,6 +73,15 @@ internal sealed unsafe class TrialWeight : IDisposable
         return Math.Sqrt(squares);
     }
 
+    /// <summary>√Σw² of one input's weights.</summary>
+    public double NormOfInput(int i)
+    {
+        double squares = 0;
+        for (int r = 0; r < Rows; r++)
+            squares += this[r, i] * this[r, i];
+        return Math.Sqrt(squares);
+    }
+
     public double[] Norms() => [.. Enumerable.Range(0, Rows).Select(NormOf)];
 
     public void Dispose()

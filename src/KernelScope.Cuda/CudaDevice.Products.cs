@@ -17,20 +17,25 @@ public sealed partial class CudaDevice
     private const int LossRows = 512;
 
     /// <inheritdoc/>
-    protected override void LinearCore(Mat x, Weight weight, Mat destination)
+    protected override void LinearCore(Mat x, Weight weight, Mat destination) => Product(x, CudaWeight.Of(this, weight), WeightLayout.OutputMajor, weight.Rows, destination);
+
+    /// <inheritdoc/>
+    /// <remarks>An input-major W is what <see cref="LinearCore"/> reads of Wᵀ. That second copy stays, so that the next backward pass brings nothing.</remarks>
+    protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination) => Product(x, CudaWeight.Of(this, weight), WeightLayout.InputMajor, weight.Columns, destination);
+
+    private void Product(Mat x, CudaWeight w, WeightLayout layout, int outputs, Mat destination)
     {
-        CudaWeight w = CudaWeight.Of(this, weight);
-        ulong weights = w.Address(WeightLayout.OutputMajor);
+        ulong weights = w.Address(layout);
         Operand rows = Operand.Of(this, x);
         bool tiled = x.Rows > FewRows;
-        long roundedBytes = RoundedBytes(rows, w, tiled, Options.Precision);
+        long roundedBytes = RoundedBytes(rows, tiled, Options.Precision);
         if (roundedBytes > 0)
         {
             _scratch.Begin(roundedBytes);
             rows = Rounded(rows, roundedBytes);
         }
 
-        Linear(rows, w, weights, weight.Rows, tiled, Address(destination), destination.Stride);
+        Linear(rows, w, weights, outputs, tiled, Address(destination), destination.Stride);
     }
 
     /// <inheritdoc/>
@@ -41,8 +46,8 @@ public sealed partial class CudaDevice
         Operand rows = Operand.Of(this, x);
         int outputs = gateUp.Rows / 2;
         bool tiled = x.Rows > FewRows;
-        long bothBytes = tiled || IsWide(rows, w) ? 0 : (long)x.Rows * gateUp.Rows * sizeof(float);
-        long roundedBytes = RoundedBytes(rows, w, tiled, Options.Precision);
+        long bothBytes = tiled || IsWide(rows) ? 0 : (long)x.Rows * gateUp.Rows * sizeof(float);
+        long roundedBytes = RoundedBytes(rows, tiled, Options.Precision);
         if (bothBytes + roundedBytes > 0)
             _scratch.Begin(bothBytes, roundedBytes);
         if (bothBytes > 0)
@@ -56,7 +61,7 @@ public sealed partial class CudaDevice
         }
 
         Kernel kernel = !tiled ? _kernels["gated_gemv", w.TypeName, RowsSuffix(x.Rows)]
-            : UsesTensorCores(rows, w) ? _kernels["gated_gemm_tensor", w.TypeName, Suffix(Options.Precision)] : _kernels["gated_gemm_fma", w.TypeName];
+            : UsesTensorCores(rows) ? _kernels["gated_gemm_tensor", w.TypeName, Suffix(Options.Precision)] : _kernels["gated_gemm_fma", w.TypeName];
         rows = roundedBytes > 0 ? Rounded(rows, roundedBytes) : rows;
         LaunchProduct(kernel, rows, weights, w.Length, outputs, tiled, Address(destination), destination.Stride);
     }
@@ -82,7 +87,7 @@ public sealed partial class CudaDevice
         int run = (int)Math.Min(w.Rows, most);
         int partCount = (int)Blocks(w.Rows, columnsOfPart);
         long logitBytes = (long)x.Rows * run * sizeof(float), partBytes = (long)x.Rows * partCount * 2 * sizeof(float);
-        long roundedBytes = RoundedBytes(x, w, tiled, Options.Precision);
+        long roundedBytes = RoundedBytes(x, tiled, Options.Precision);
         _scratch.Begin(logitBytes, partBytes, x.Rows * sizeof(float), roundedBytes);
         ulong logits = _scratch.Take(logitBytes), parts = _scratch.Take(partBytes), targetLogits = _scratch.Take(x.Rows * sizeof(float));
         if (roundedBytes > 0)
@@ -106,13 +111,13 @@ public sealed partial class CudaDevice
     /// <summary>y = x·Wᵀ for <paramref name="outputs"/> rows of W from <paramref name="weights"/> on.</summary>
     private void Linear(Operand x, CudaWeight w, ulong weights, int outputs, bool tiled, ulong destination, int stride)
     {
-        long length = (long)outputs * w.Columns;
+        long length = (long)outputs * x.Columns;
         if (tiled)
         {
-            Kernel kernel = UsesTensorCores(x, w) ? _kernels["gemm_tensor", w.TypeName, Suffix(Options.Precision)] : _kernels["gemm_fma", w.TypeName];
+            Kernel kernel = UsesTensorCores(x) ? _kernels["gemm_tensor", w.TypeName, Suffix(Options.Precision)] : _kernels["gemm_fma", w.TypeName];
             LaunchProduct(kernel, x, weights, length, outputs, tiled, destination, stride);
         }
-        else if (IsWide(x, w))
+        else if (IsWide(x))
         {
             LaunchProduct(_kernels["gemv", w.TypeName, RowsSuffix(x.Rows)], x, weights, length, outputs, tiled, destination, stride);
         }
@@ -121,7 +126,7 @@ public sealed partial class CudaDevice
             Kernel kernel = _kernels["gemv_plain", w.TypeName];
             BeginOp().Begin(kernel, Blocks(outputs, kernel.Info.TileColumns), x.Rows)
                 .View(x.Address, x.Span).View(weights, length).View(destination, ((x.Rows - 1L) * stride) + outputs)
-                .Int(w.Columns).Int(outputs).Int(x.Stride).Int(stride).End();
+                .Int(x.Columns).Int(outputs).Int(x.Stride).Int(stride).End();
         }
     }
 
@@ -134,8 +139,8 @@ public sealed partial class CudaDevice
     /// Bytes of a rounded copy of x, 0 where none is needed: the tensor cores' kernels round by themselves, and a product of few rows is exact at no cost.
     /// What is left are tiles without tensor cores, which then give what tensor cores would.
     /// </summary>
-    private long RoundedBytes(Operand x, CudaWeight w, bool tiled, Precision precision) =>
-        precision == Precision.Fast && tiled && !UsesTensorCores(x, w) ? (long)x.Rows * x.Columns * sizeof(float) : 0;
+    private long RoundedBytes(Operand x, bool tiled, Precision precision) =>
+        precision == Precision.Fast && tiled && !UsesTensorCores(x) ? (long)x.Rows * x.Columns * sizeof(float) : 0;
 
     /// <summary>x rounded to bfloat16, in work space that was asked for.</summary>
     private Operand Rounded(Operand x, long bytes)
@@ -154,10 +159,10 @@ public sealed partial class CudaDevice
         _ => 1,
     };
 
-    /// <summary>Whether rows of x and of W begin at multiples of 16 bytes and have a multiple of 8 values, as the fast kernels demand.</summary>
-    private static bool IsWide(Operand x, CudaWeight w) => w.Columns % 8 == 0 && x.IsAligned;
+    /// <summary>Whether rows of x, and with them those of W, begin at multiples of 16 bytes and have a multiple of 8 values, as the fast kernels demand.</summary>
+    private static bool IsWide(Operand x) => x.Columns % 8 == 0 && x.IsAligned;
 
-    private bool UsesTensorCores(Operand x, CudaWeight w) => Options.TensorCores && Description.ComputeCapability >= TensorCapability && IsWide(x, w);
+    private bool UsesTensorCores(Operand x) => Options.TensorCores && Description.ComputeCapability >= TensorCapability && IsWide(x);
 
     private static string Suffix(Precision precision) => precision == Precision.Fast ? "fast" : "exact";
 

@@ -141,8 +141,8 @@ public sealed partial class CudaDevice
     private void EncodeRows(Operand x, int first, bool tiled, SaeParameters sae, CudaWeight encoder, ulong weights, CudaCodes codes)
     {
         Kernel kernel = EncoderFor(x, tiled, encoder);
-        bool plain = !tiled && !IsWide(x, encoder);
-        long roundedBytes = RoundedBytes(x, encoder, tiled, Options.SaePrecision);
+        bool plain = !tiled && !IsWide(x);
+        long roundedBytes = RoundedBytes(x, tiled, Options.SaePrecision);
         int tileFeatures = kernel.Info.TileColumns;
         int tiles = (int)Blocks(sae.FeatureCount, tileFeatures);
         long lists = (long)x.Rows * tiles;
@@ -184,8 +184,8 @@ public sealed partial class CudaDevice
     private Kernel EncoderFor(Operand x, bool tiled, CudaWeight encoder)
     {
         if (tiled)
-            return UsesTensorCores(x, encoder) ? _kernels["sae_encode_tensor", encoder.TypeName, Suffix(Options.SaePrecision)] : _kernels["sae_encode_tile", encoder.TypeName];
-        return IsWide(x, encoder) ? _kernels["sae_encode", encoder.TypeName, RowsSuffix(x.Rows)] : _kernels["sae_encode_plain", encoder.TypeName];
+            return UsesTensorCores(x) ? _kernels["sae_encode_tensor", encoder.TypeName, Suffix(Options.SaePrecision)] : _kernels["sae_encode_tile", encoder.TypeName];
+        return IsWide(x) ? _kernels["sae_encode", encoder.TypeName, RowsSuffix(x.Rows)] : _kernels["sae_encode_plain", encoder.TypeName];
     }
 
     /// <summary>Waits for the number of pairs that the last encoding found, whether or not there was room for them.</summary>

@@ -4,10 +4,12 @@ namespace KernelScope.Attribution;
 public sealed class AttributionMetric
 {
     private readonly Term _term;
+    private readonly Func<int, bool> _reads;
 
-    private AttributionMetric(Term term, int lastPosition, int largestId)
+    private AttributionMetric(Term term, Func<int, bool> reads, int lastPosition, int largestId)
     {
         _term = term;
+        _reads = reads;
         LastPosition = lastPosition;
         LargestId = largestId;
     }
@@ -28,7 +30,7 @@ public sealed class AttributionMetric
         ArgumentOutOfRangeException.ThrowIfNegative(position);
         ArgumentOutOfRangeException.ThrowIfNegative(token);
         ArgumentOutOfRangeException.ThrowIfNegative(against ?? 0, nameof(against));
-        return new((t, logits, gradient) => t == position ? Difference(logits, gradient, token, against) : 0, position, Math.Max(token, against ?? 0));
+        return new((_, logits, gradient) => Difference(logits, gradient, token, against), t => t == position, position, Math.Max(token, against ?? 0));
     }
 
     /// <summary>Σ_t −log softmax(logits[t])[tokens[t + 1]], in nats, over all positions that have a next token.</summary>
@@ -38,10 +40,21 @@ public sealed class AttributionMetric
         ArgumentNullException.ThrowIfNull(tokens);
         if (tokens.Count < 2)
             throw new ArgumentException("One token has no next-token loss.", nameof(tokens));
-        return new((t, logits, gradient) => t + 1 < tokens.Count ? Loss(logits, gradient, tokens[t + 1]) : 0, tokens.Count - 2, tokens.Max());
+        double[] probabilities = [];
+        return new(Term, t => t + 1 < tokens.Count, tokens.Count - 2, tokens.Max());
+
+        double Term(int t, ReadOnlySpan<float> logits, Span<float> gradient)
+        {
+            if (probabilities.Length < logits.Length)
+                probabilities = new double[logits.Length];
+            return Loss(logits, gradient, tokens[t + 1], probabilities.AsSpan(0, logits.Length));
+        }
     }
 
-    /// <summary>Adds the gradient with respect to the logits of position <paramref name="t"/> and returns that position's part of the value.</summary>
+    /// <summary>Whether it depends on the logits of a position.</summary>
+    internal bool Reads(int t) => _reads(t);
+
+    /// <summary>Adds the gradient with respect to the logits of a position that it reads, and returns that position's part of the value.</summary>
     internal double Add(int t, ReadOnlySpan<float> logits, Span<float> gradient) => _term(t, logits, gradient);
 
     private static double Difference(ReadOnlySpan<float> logits, Span<float> gradient, int token, int? against)
@@ -53,16 +66,12 @@ public sealed class AttributionMetric
         return (double)logits[token] - logits[other];
     }
 
-    private static double Loss(ReadOnlySpan<float> logits, Span<float> gradient, int next)
+    private static double Loss(ReadOnlySpan<float> logits, Span<float> gradient, int next, Span<double> probabilities)
     {
-        double largest = double.NegativeInfinity, sum = 0;
-        foreach (float logit in logits)
-            largest = Math.Max(largest, logit);
-        foreach (float logit in logits)
-            sum += Math.Exp(logit - largest);
+        double sum = LogitRow.LogSumExp(logits, probabilities);
         for (int v = 0; v < logits.Length; v++)
-            gradient[v] += (float)(Math.Exp(logits[v] - largest) / sum);
+            gradient[v] += (float)probabilities[v];
         gradient[next] -= 1;
-        return largest + Math.Log(sum) - logits[next];
+        return sum - logits[next];
     }
 }

@@ -1,169 +1,169 @@
 using KernelScope.Devices;
-using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Model;
 
 namespace KernelScope.Attribution;
 
-/// <summary>The vector-Jacobian product of one layer, whose forward pass it repeats.</summary>
-internal sealed class LayerBackward(Gemma2Model model, Session session) : IDisposable
+/// <summary>Takes the gradients at a hook point, one row after the other for every sum; lent for the call.</summary>
+internal delegate void KeepGradient(HookPoint point, ReadOnlySpan<float> gradients);
+
+/// <summary>The vector-Jacobian product of one layer, whose forward pass it repeats once for several sums of terms.</summary>
+/// <remarks>
+/// Products run on the device, on the weights where they lie. Norms, GELU, RoPE and attention run in double on the host, on the device's threads. Costs a forward pass of the layer, and as much
+/// again for each sum. Memory is that of one layer, whatever the number of layers.
+/// </remarks>
+internal sealed class LayerBackward : IDisposable
 {
-    private static readonly Site[] Recomputed = [Site.Q, Site.K, Site.V, Site.AttnOut, Site.ResidMid, Site.MlpIn, Site.MlpOut];
-    private readonly Device _device = model.Device;
-    private readonly Gemma2Config _config = model.Config;
-    private readonly Dictionary<Site, float[]> _seen = [];
-    private DeviceBuffer? _left;
-    private DeviceBuffer? _right;
+    private readonly Gemma2Model _model;
+    private readonly Device _device;
+    private readonly Gemma2Config _config;
+    private readonly LayerForward _forward;
+    private readonly Mat _branch;
+    private readonly Mat _hidden;
+    private readonly Mat _gateUp;
+    private readonly Mat _z;
+    private readonly Mat _qkv;
+    private readonly float[] _x;
+    private readonly float[] _dBranch;
+    private readonly float[] _dInner;
+    private readonly float[] _dWide;
+    private readonly float[] _qkvValues;
+    private readonly float[] _gain;
 
-    /// <summary>Turns the gradient of the stream after layer <paramref name="l"/> into that of the stream before it, in place.</summary>
-    public void Run(int l, float[] residPre, int[] tokens, float[] gradient, bool ownOnly, Action<Site, int, float[]> keep)
+    /// <summary>Room for sequences of up to <paramref name="maxTokens"/> tokens and <paramref name="sums"/> sums at once.</summary>
+    public LayerBackward(Gemma2Model model, int maxTokens, int sums)
     {
-        int n = tokens.Length;
-        Recompute(l, residPre, tokens);
-        LayerWeights w = model.Weights.Layers[l];
-        LayerTensors t = model.Weights.Checkpoint.Layer(l);
+        (_model, _device, _config) = (model, model.Device, model.Config);
+        _forward = new LayerForward(model, maxTokens);
+        int queries = _config.HeadCount * _config.HeadDim, qkv = queries + (2 * _config.KvHeadCount * _config.HeadDim), rows = checked(sums * maxTokens);
+        _branch = _device.CreateMat(rows, _config.ModelDim, "gradient of a branch");
+        _hidden = _device.CreateMat(rows, _config.HiddenDim, "gradient of hidden");
+        _gateUp = _device.CreateMat(rows, 2 * _config.HiddenDim, "gradient of gate and up");
+        _z = _device.CreateMat(rows, queries, "gradient of z");
+        _qkv = _device.CreateMat(rows, qkv, "gradient of qkv");
+        _x = new float[checked(maxTokens * _config.ModelDim)];
+        _dBranch = new float[checked(rows * _config.ModelDim)];
+        _dInner = new float[checked(rows * Math.Max(_config.HiddenDim, queries))];
+        _dWide = new float[checked(rows * Math.Max(2 * _config.HiddenDim, qkv))];
+        _qkvValues = new float[checked(maxTokens * qkv)];
+        _gain = new float[_config.ModelDim];
+    }
 
-        // The MLP: the stream's gradient reaches it through the sum.
-        keep(Site.MlpOutPost, l, gradient);
-        float[] branch = ThroughNorm(_seen[Site.MlpOut], w.PostMlp, gradient, []);
-        keep(Site.MlpOut, l, branch);
-        float[] hidden = Through("down, transposed", branch, n, t.Down);
-        keep(Site.MlpAct, l, hidden);
-        float[] gateUp = Forward(_seen[Site.MlpIn], w.GateUp, n), dGateUp = new float[gateUp.Length];
-        for (int r = 0; r < n; r++)
-            BackwardMath.GatedGelu(Row(gateUp, r, n), Row(hidden, r, n), Row(dGateUp, r, n));
-        float[] mlpIn = ThroughParts(dGateUp, n, t.Gate, t.Up);
-        keep(Site.MlpIn, l, mlpIn);
-        KeepUnit(l, mlpIn, w.PreMlp, keep);
-        ThroughNorm(_seen[Site.ResidMid], w.PreMlp, mlpIn, gradient);
+    /// <summary>Bytes that it takes.</summary>
+    public static long BytesFor(Gemma2Config config, int tokens, int sums)
+    {
+        long queries = (long)config.HeadCount * config.HeadDim, qkv = queries + (2L * config.KvHeadCount * config.HeadDim), wide = Math.Max(2L * config.HiddenDim, qkv), rows = (long)sums * tokens;
+        return LayerForward.BytesFor(config, tokens) + AttentionBackward.BytesFor(tokens, config.HeadCount / config.KvHeadCount, config.HeadDim)
+            + (sizeof(float) * rows * ((2L * config.ModelDim) + (3L * config.HiddenDim) + queries + qkv + Math.Max(config.HiddenDim, queries) + wide))
+            + (sizeof(float) * tokens * (config.ModelDim + qkv));
+    }
 
-        // Attention: the same, one sub-layer down.
-        keep(Site.ResidMid, l, gradient);
-        keep(Site.AttnOutPost, l, gradient);
-        branch = ThroughNorm(_seen[Site.AttnOut], w.PostAttn, gradient, []);
-        keep(Site.AttnOut, l, branch);
-        float[] z = Through("o, transposed", branch, n, t.O);
-        keep(Site.Z, l, z);
-        float[] dQkv = ThroughAttention(l, z, n, ownOnly);
-        ThroughNorm(residPre, w.PreAttn, ThroughParts(dQkv, n, t.Q, t.K, t.V), gradient);
+    /// <summary>Turns the gradients of the stream after layer <paramref name="l"/> into those of the stream before it, in place.</summary>
+    /// <param name="l">The layer.</param>
+    /// <param name="residPre">The stream before it, [n, d_model].</param>
+    /// <param name="gradients">[sums · n, d_model].</param>
+    /// <param name="ownOnly">For each sum, whether a position's gradient is that of its own term only.</param>
+    /// <param name="wanted">The hook points whose gradients are asked for.</param>
+    /// <param name="keep">Takes them.</param>
+    public void Run(int l, Mat residPre, float[] gradients, ReadOnlySpan<bool> ownOnly, IReadOnlyCollection<HookPoint> wanted, KeepGradient keep)
+    {
+        int n = residPre.Rows, rows = ownOnly.Length * n;
+        _forward.Run(l, residPre);
+        var offer = new Offer(l, wanted, keep);
+        LayerWeights w = _model.Weights.Layers[l];
+        Mlp(w, gradients, n, rows, offer);
+        Attention(l, w, gradients, n, ownOnly, offer);
+        ThroughNorm(residPre, w.PreAttn, _dBranch, gradients, rows);
     }
 
     public void Dispose()
     {
-        _left?.Dispose();
-        _right?.Dispose();
+        _forward.Dispose();
+        foreach (Mat mat in (ReadOnlySpan<Mat>)[_branch, _hidden, _gateUp, _z, _qkv])
+            mat.Buffer.Dispose();
     }
 
-    private void Recompute(int l, float[] residPre, int[] tokens)
+    /// <summary>The stream's gradient reaches the MLP through the sum; what comes out at its input is added.</summary>
+    private void Mlp(LayerWeights w, float[] gradients, int n, int rows, Offer offer)
     {
-        session.Reset();
-        using var cache = new ActivationCache(session.Hooks, Recomputed.Select(s => new HookPoint(s, l)), tokens.Length);
-        Mat resid = Place(ref _left, residPre, tokens.Length);
-        model.RunLayer(l, resid, tokens, session);
-        foreach (Site site in Recomputed)
-            _seen[site] = cache.Values(new(site, l)).ToArray();
+        int dim = _config.ModelDim, width = _config.HiddenDim;
+        Mat branch = _branch.RowRange(0, rows), hidden = _hidden.RowRange(0, rows), gateUp = _gateUp.RowRange(0, rows);
+        offer.Of(Site.MlpOutPost, gradients.AsSpan(0, rows * dim));
+        IntoBranch(_forward.MlpOut, w.PostMlp, gradients, branch);
+        offer.Of(Site.MlpOut, _dBranch.AsSpan(0, rows * dim));
+        _device.LinearTransposed(branch, w.Down, hidden);
+        _device.Read(hidden, _dInner.AsSpan(0, rows * width));
+        offer.Of(Site.MlpAct, _dInner.AsSpan(0, rows * width));
+        _device.ForEach(rows, r => BackwardMath.GatedGeluBack(Row(_forward.GateUp, r % n, 2 * width), Row(_dInner, r, width), Row(_dWide, r, 2 * width)));
+        _device.Write(_dWide.AsSpan(0, rows * 2 * width), gateUp);
+        _device.LinearTransposed(gateUp, w.GateUp, branch);
+        _device.Read(branch, _dBranch.AsSpan(0, rows * dim));
+        offer.Of(Site.MlpIn, _dBranch.AsSpan(0, rows * dim));
+        if (offer.Wants(Site.MlpInUnit))
+            offer.Of(Site.MlpInUnit, OfUnit(w.PreMlp, rows));
+        ThroughNorm(_forward.ResidMid, w.PreMlp, _dBranch, gradients, rows);
     }
 
-    private float[] ThroughAttention(int l, float[] dz, int n, bool ownOnly)
+    /// <summary>The same, one sub-layer down, without the norm at its input.</summary>
+    private void Attention(int l, LayerWeights w, float[] gradients, int n, ReadOnlySpan<bool> ownOnly, Offer offer)
     {
-        var shape = model.ShapeOf(l);
-        var attention = new AttentionBackward(shape, _config.KvHeadCount, _config.HeadDim);
-        int keys = _config.KvHeadCount * _config.HeadDim, queries = _config.HeadCount * _config.HeadDim, row = queries + (2 * keys);
-        float[] qkv = new float[n * row], gradient = new float[n * row], table = new float[_config.HeadDim];
-        for (int r = 0; r < n; r++)
-        {
-            Row(_seen[Site.Q], r, n).CopyTo(qkv.AsSpan(r * row));
-            Row(_seen[Site.K], r, n).CopyTo(qkv.AsSpan((r * row) + queries));
-            Row(_seen[Site.V], r, n).CopyTo(qkv.AsSpan((r * row) + queries + keys));
-        }
-
-        attention.Run(qkv, dz, ownOnly, gradient);
-        for (int r = 0; r < n; r++)
-        {
-            _device.Read(session.CosSin.RowRange(r, 1), table);
-            BackwardMath.Rope(gradient.AsSpan(r * row, queries + keys), table);
-        }
-
-        return gradient;
+        int rows = ownOnly.Length * n, dim = _config.ModelDim, width = _qkv.Columns, turned = width - (_config.KvHeadCount * _config.HeadDim), part = n * width, queries = _z.Columns;
+        Mat branch = _branch.RowRange(0, rows), z = _z.RowRange(0, rows), qkv = _qkv.RowRange(0, rows);
+        offer.Of(Site.ResidMid, gradients.AsSpan(0, rows * dim));
+        offer.Of(Site.AttnOutPost, gradients.AsSpan(0, rows * dim));
+        IntoBranch(_forward.AttnOut, w.PostAttn, gradients, branch);
+        offer.Of(Site.AttnOut, _dBranch.AsSpan(0, rows * dim));
+        _device.LinearTransposed(branch, w.O, z);
+        _device.Read(z, _dInner.AsSpan(0, rows * queries));
+        offer.Of(Site.Z, _dInner.AsSpan(0, rows * queries));
+        _device.Read(_forward.Qkv, _qkvValues.AsSpan(0, part));
+        var attention = new AttentionBackward(_device, _model.ShapeOf(l), _config.KvHeadCount, _config.HeadDim);
+        for (int s = 0; s < ownOnly.Length; s++)
+            attention.Run(_qkvValues.AsSpan(0, part), _dInner.AsSpan(s * n * queries, n * queries), ownOnly[s], _dWide.AsSpan(s * part, part));
+        _device.ForEach(rows, r => BackwardMath.Rope(Row(_dWide, r, width)[..turned], Row(_forward.CosSin, r % n, _config.HeadDim)));
+        _device.Write(_dWide.AsSpan(0, rows * width), qkv);
+        _device.LinearTransposed(qkv, w.Qkv, branch);
+        _device.Read(branch, _dBranch.AsSpan(0, rows * dim));
     }
 
-    /// <summary>Gradient of a norm's input, added to <paramref name="sum"/>, or in an array of its own where that is empty.</summary>
-    private float[] ThroughNorm(float[] x, Mat gain, float[] dy, float[] sum)
+    /// <summary>Through the norm behind a sub-layer: the gradient of its output, on the host and on the device.</summary>
+    private void IntoBranch(Mat output, Mat gain, float[] gradients, Mat branch)
     {
-        float[] g = new float[gain.Columns], dx = sum.Length == 0 ? new float[x.Length] : sum;
-        _device.Read(gain, g);
-        int n = x.Length / g.Length;
-        for (int r = 0; r < n; r++)
-            BackwardMath.RmsNorm(Row(x, r, n), g, _config.NormEpsilon, Row(dy, r, n), Row(dx, r, n));
-        return dx;
+        Span<float> values = _dBranch.AsSpan(0, branch.Rows * branch.Columns);
+        values.Clear();
+        ThroughNorm(output, gain, gradients, _dBranch, branch.Rows);
+        _device.Write(values, branch);
     }
 
-    private void KeepUnit(int l, float[] mlpIn, Mat gain, Action<Site, int, float[]> keep)
+    /// <summary>Gradient of a norm's input x, added to <paramref name="dx"/>.</summary>
+    private void ThroughNorm(Mat x, Mat gain, float[] dy, float[] dx, int rows)
     {
-        float[] g = new float[gain.Columns], unit = new float[mlpIn.Length];
-        _device.Read(gain, g);
+        int n = x.Rows, dim = x.Columns;
+        _device.Read(gain, _gain);
+        _device.Read(x, _x.AsSpan(0, n * dim));
+        _device.ForEach(rows, r => BackwardMath.RmsNorm(Row(_x, r % n, dim), _gain, _config.NormEpsilon, Row(dy, r, dim), Row(dx, r, dim)));
+    }
+
+    private float[] OfUnit(Mat gain, int rows)
+    {
+        float[] unit = new float[rows * gain.Columns];
+        _device.Read(gain, _gain);
         for (int i = 0; i < unit.Length; i++)
-            unit[i] = (float)(mlpIn[i] * (1.0 + g[i % g.Length]));
-        keep(Site.MlpInUnit, l, unit);
+            unit[i] = (float)(_dBranch[i] * (1.0 + _gain[i % _gain.Length]));
+        return unit;
     }
 
-    private float[] Forward(float[] x, Weight weight, int n)
-    {
-        Mat y = Place(ref _right, null, n, weight.Rows);
-        _device.Linear(Place(ref _left, x, n), weight, y);
-        return Values(y);
-    }
+    private static Span<float> Row(float[] values, int r, int width) => values.AsSpan(r * width, width);
 
-    /// <summary>dx = dy·W for a stored W [out, in].</summary>
-    private float[] Through(string name, float[] dy, int n, TensorView tensor)
+    /// <summary>Passes on what is wanted of a layer.</summary>
+    private readonly struct Offer(int layer, IReadOnlyCollection<HookPoint> wanted, KeepGradient keep)
     {
-        using Weight weight = _device.CreateWeight(name, new WeightPart(tensor, Transposed: true));
-        return Forward(dy, weight, n);
-    }
+        public bool Wants(Site site) => wanted.Contains(new(site, layer));
 
-    /// <summary>The same where y is several products side by side.</summary>
-    private float[] ThroughParts(float[] dy, int n, params ReadOnlySpan<TensorView> tensors)
-    {
-        float[] sum = [];
-        int start = 0, row = dy.Length / n;
-        foreach (TensorView tensor in tensors)
+        public void Of(Site site, ReadOnlySpan<float> gradients)
         {
-            int width = (int)tensor.Shape[0];
-            float[] part = new float[n * width];
-            for (int r = 0; r < n; r++)
-                dy.AsSpan((r * row) + start, width).CopyTo(part.AsSpan(r * width));
-            float[] dx = Through(tensor.Name, part, n, tensor);
-            for (int i = 0; i < sum.Length; i++)
-                dx[i] += sum[i];
-            sum = dx;
-            start += width;
+            if (Wants(site))
+                keep(new(site, layer), gradients);
         }
-
-        return sum;
-    }
-
-    private static Span<float> Row(float[] values, int r, int n) => values.AsSpan(r * (values.Length / n), values.Length / n);
-
-    private float[] Values(Mat x)
-    {
-        float[] values = new float[x.Rows * x.Columns];
-        _device.Read(x, values);
-        return values;
-    }
-
-    private Mat Place(ref DeviceBuffer? buffer, float[]? values, int rows, int columns = 0)
-    {
-        columns = values is null ? columns : values.Length / rows;
-        long needed = (long)rows * columns;
-        if (buffer is null || buffer.Length < needed)
-        {
-            buffer?.Dispose();
-            buffer = _device.Allocate(needed, "gradient");
-        }
-
-        var mat = new Mat(buffer, rows, columns);
-        if (values is not null)
-            _device.Write(values, mat);
-        return mat;
     }
 }

@@ -33,11 +33,9 @@ public sealed record FeatureAttributions(double Value, CodeList Codes, double[] 
 public sealed class SaeAttribution : IDisposable
 {
     private readonly Gemma2Model _model;
-    private readonly HookPoint _site;
     private readonly HookPoint _gradientAt;
     private readonly StreamGradient _gradient;
     private readonly FeatureAttribution _features;
-    private readonly Session _session;
     private readonly FeatureCapture _capture;
 
     /// <summary>Attribution for sequences of up to <paramref name="maxTokens"/> tokens.</summary>
@@ -57,13 +55,11 @@ public sealed class SaeAttribution : IDisposable
         if (sae.Config.Normalization != SaeNormalization.None && !sae.Config.IsTranscoder)
             throw new NotSupportedException("Nothing can be attributed to features of an SAE that normalises its input: their directions have another length at every token.");
         _model = model;
-        _site = site;
         // The stream after a layer is the stream before the next one, where a layer less runs backwards.
         _gradientAt = siteOut.Site == Site.ResidPost && siteOut.Layer + 1 < model.Config.LayerCount ? new(Site.ResidPre, siteOut.Layer + 1) : siteOut;
         _gradient = new StreamGradient(model, maxTokens);
         _features = new FeatureAttribution(sae);
-        _session = model.NewSession(maxTokens, maxTokens);
-        _capture = new FeatureCapture(_session.Hooks, sae, site);
+        _capture = new FeatureCapture(_gradient.Hooks, sae, site);
     }
 
     /// <summary>Runs a sequence forwards and backwards.</summary>
@@ -75,11 +71,10 @@ public sealed class SaeAttribution : IDisposable
             throw new ArgumentException($"There is no position {metric.LastPosition}: the text has {tokens.Length} tokens, 0 to {tokens.Length - 1}.");
         if (metric.LargestId >= _model.Config.VocabSize)
             throw new ArgumentException($"Token id {metric.LargestId} is outside the vocabulary of {_model.Config.VocabSize} entries.");
-        _session.Reset();
-        _model.ForwardTo(_site.Layer + 1, tokens, _session, cancellation);
         _gradient.Forward(tokens, _gradientAt.Layer);
         double value = 0;
-        float[] gradients = _gradient.Backward([_gradientAt], (t, logits, gradient) => value += metric.Add(t, logits, gradient), cancellation: cancellation)[_gradientAt];
+        var sum = new GradientSum(OwnPositionOnly: false, metric.Reads);
+        float[] gradients = _gradient.Backward([_gradientAt], (t, logits, gradient) => value += metric.Add(t, logits, gradient), [sum], cancellation)[0][_gradientAt];
         return new FeatureAttributions(value, _capture.Codes, _features.Of(_capture.Codes, gradients));
     }
 
@@ -87,7 +82,6 @@ public sealed class SaeAttribution : IDisposable
     public void Dispose()
     {
         _capture.Dispose();
-        _session.Dispose();
         _gradient.Dispose();
     }
 }

@@ -10,41 +10,61 @@ namespace KernelScope.Attribution;
 /// <param name="gradient">To fill; zero on entry.</param>
 public delegate void LogitGradient(int t, ReadOnlySpan<float> logits, Span<float> gradient);
 
+/// <summary>Of which terms, one a position, a gradient is the sum.</summary>
+/// <param name="OwnPositionOnly">True: row t of the result is the gradient of position t's own term only; false: every term counts wherever it reaches.</param>
+/// <param name="Includes">Whether a position's term counts; null: all do.</param>
+internal readonly record struct GradientSum(bool OwnPositionOnly, Func<int, bool>? Includes = null);
+
 /// <summary>Gradients of a function of the logits with respect to activations: the vector-Jacobian product of the layers above a site, hand-written.</summary>
 /// <remarks>
 /// The forward pass keeps the stream before each layer; the backward pass recomputes one layer at a time, so that memory does not grow with the depth beyond that.
-/// Matrix products run on the device, on the weights where they lie (a device that uploads weights brings one layer's transposes at a time); norms, soft-caps, GELU and attention run in double on the host.
+/// Matrix products run on the device; norms, soft-caps, GELU and attention run in double on the host, on the device's threads. Same input, same bits, at any number of threads.
 /// </remarks>
 public sealed class StreamGradient : IDisposable
 {
-    private const int LogitRowsAtOnce = 16;
+    // A block of logits and its gradient: enough rows that a large vocabulary is read a few times only.
+    private const long LogitBytes = 64L << 20;
 
     private readonly Gemma2Model _model;
     private readonly Device _device;
-    private readonly Session _session;
+    private readonly int _maxTokens;
+    private readonly int _sums;
     private readonly LayerBackward _layer;
-    private readonly Dictionary<int, float[]> _streams = [];
-    private int[] _tokens = [];
-    private float[] _finalStream = [];
+    private readonly Mat _logits;
+    private readonly Mat _normed;
+    private readonly Mat _final;
+    private readonly Dictionary<int, Mat> _streams = [];
+    private Session? _session;
+    private int _count;
     private int _firstLayer;
 
     /// <summary>Room for sequences of up to <paramref name="maxTokens"/> tokens.</summary>
-    public StreamGradient(Gemma2Model model, int maxTokens)
+    public StreamGradient(Gemma2Model model, int maxTokens) : this(model, maxTokens, 1)
+    {
+    }
+
+    /// <summary>Room for <paramref name="sums"/> gradients at once.</summary>
+    internal StreamGradient(Gemma2Model model, int maxTokens, int sums)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(maxTokens);
-        _model = model;
-        _device = model.Device;
-        _session = model.NewSession(maxTokens, maxTokens);
-        _layer = new LayerBackward(model, _session);
+        (_model, _device, _maxTokens, _sums) = (model, model.Device, maxTokens, sums);
+        _layer = new LayerBackward(model, maxTokens, sums);
+        _logits = _device.CreateMat(LogitRows(model.Config, maxTokens), model.Config.VocabSize, "logits");
+        _normed = _device.CreateMat(maxTokens, model.Config.ModelDim, "normed");
+        _final = _device.CreateMat(maxTokens, model.Config.ModelDim, "final stream");
     }
 
-    /// <summary>Bytes that gradients of sequences of <paramref name="tokens"/> tokens take beside the model, before there is anything: the session, the stream before each layer, and the larger arrays of a layer's backward pass in float32 and double.</summary>
+    /// <summary>Hooks of the pass that <see cref="Forward"/> makes.</summary>
+    internal HookSet Hooks => Session.Hooks;
+
+    private Session Session => _session ??= _model.NewSession(_maxTokens, _maxTokens);
+
+    /// <summary>Bytes that gradients of sequences of <paramref name="tokens"/> tokens take beside the model, before there is anything: a session, the stream before each layer, and one layer's backward pass.</summary>
     public static long BytesFor(Gemma2Config config, int tokens)
     {
         ArgumentNullException.ThrowIfNull(config);
-        long qkv = (config.HeadCount + (2L * config.KvHeadCount)) * config.HeadDim;
-        return Session.BytesFor(config, tokens, tokens) + (tokens * ((4L * config.ModelDim * (config.LayerCount + 8)) + (32L * config.HiddenDim) + (24 * qkv))) + (4L * LogitRowsAtOnce * config.VocabSize);
+        return Session.BytesFor(config, tokens, tokens) + (4L * tokens * config.ModelDim * (config.LayerCount + 6)) + LayerBackward.BytesFor(config, tokens, 2) + (4L * (LogitRows(config, tokens) + 2) * config.VocabSize);
     }
 
     /// <summary>The sites whose gradients can be asked for; those of a layer come with that layer's backward pass.</summary>
@@ -53,18 +73,30 @@ public sealed class StreamGradient : IDisposable
     /// <summary>Runs a sequence, keeping the stream before each layer from <paramref name="firstLayer"/> on.</summary>
     public void Forward(ReadOnlySpan<int> tokens, int firstLayer)
     {
+        Session session = Session;
+        session.Reset();
+        using (Record(session.Hooks, tokens.Length, firstLayer))
+            _model.Forward(tokens, session, Model.LogitRows.None);
+    }
+
+    /// <summary>Keeps the streams of a pass that somebody else makes, from a layer not above <paramref name="firstLayer"/> up, until the result is disposed.</summary>
+    internal IDisposable Record(HookSet hooks, int count, int firstLayer)
+    {
         int layers = _model.Config.LayerCount;
         ArgumentOutOfRangeException.ThrowIfNegative(firstLayer);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(firstLayer, layers);
-        _tokens = tokens.ToArray();
-        _firstLayer = firstLayer;
-        _session.Reset();
-        HookPoint[] points = [.. Enumerable.Range(firstLayer, layers - firstLayer).Select(l => new HookPoint(Site.ResidPre, l)), new(Site.ResidPost, layers - 1)];
-        using var cache = new ActivationCache(_session.Hooks, points, tokens.Length);
-        _model.Forward(tokens, _session, LogitRows.None);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(count, _maxTokens);
+        (_count, _firstLayer) = (count, firstLayer);
+        var armed = new ArmedHooks();
         for (int l = firstLayer; l < layers; l++)
-            _streams[l] = cache.Values(points[l - firstLayer]).ToArray();
-        _finalStream = cache.Values(points[^1]).ToArray();
+        {
+            if (!_streams.TryGetValue(l, out Mat stream))
+                _streams.Add(l, stream = _device.CreateMat(_maxTokens, _model.Config.ModelDim, $"stream before layer {l}"));
+            armed.Add(hooks.Add(new(Site.ResidPre, l), (call, _, value) => call.Device.Copy(value, stream.RowRange(call.Position, value.Rows))));
+        }
+
+        armed.Add(hooks.Add(new(Site.ResidPost, layers - 1), (call, _, value) => call.Device.Copy(value, _final.RowRange(call.Position, value.Rows))));
+        return armed;
     }
 
     /// <summary>Gradients at the given hook points, [tokens, width] each, of the last <see cref="Forward"/>.</summary>
@@ -75,34 +107,47 @@ public sealed class StreamGradient : IDisposable
     /// Own terms need one pass and not one a position: nothing at an earlier position depends on position t.
     /// </param>
     /// <param name="cancellation">Stops between two layers.</param>
-    public IReadOnlyDictionary<HookPoint, float[]> Backward(IReadOnlyCollection<HookPoint> points, LogitGradient loss, bool ownPositionOnly = false, CancellationToken cancellation = default)
+    public IReadOnlyDictionary<HookPoint, float[]> Backward(IReadOnlyCollection<HookPoint> points, LogitGradient loss, bool ownPositionOnly = false, CancellationToken cancellation = default) =>
+        Backward(points, loss, [new GradientSum(ownPositionOnly)], cancellation)[0];
+
+    /// <summary>The same for several sums of the same terms, which share the recomputation; positions that no sum includes are not asked for.</summary>
+    internal IReadOnlyDictionary<HookPoint, float[]>[] Backward(IReadOnlyCollection<HookPoint> points, LogitGradient loss, GradientSum[] sums, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(points);
         ArgumentNullException.ThrowIfNull(loss);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(sums.Length, _sums, nameof(sums));
+        int layers = _model.Config.LayerCount;
         foreach (HookPoint point in points)
         {
-            if (!Sites.Contains(point.Site) || point.Layer < _firstLayer || point.Layer >= _model.Config.LayerCount)
-                throw new ArgumentException($"There is no gradient at {point}: sites are {string.Join(", ", Sites.Select(HookPoint.NameOf))}, layers {_firstLayer} to {_model.Config.LayerCount - 1}.");
+            if (!Sites.Contains(point.Site) || point.Layer < _firstLayer || point.Layer >= layers)
+                throw new ArgumentException($"There is no gradient at {point}: sites are {string.Join(", ", Sites.Select(HookPoint.NameOf))}, layers {_firstLayer} to {layers - 1}.");
         }
 
-        var gradients = new Dictionary<HookPoint, float[]>();
-        float[] stream = FinalStreamGradient(loss);
-        int lowest = points.Count == 0 ? _model.Config.LayerCount : points.Min(p => p.Layer);
-        for (int l = _model.Config.LayerCount - 1; l >= lowest; l--)
+        Dictionary<HookPoint, float[]>[] kept = [.. sums.Select(_ => new Dictionary<HookPoint, float[]>())];
+        float[] gradients = Seeds(loss, sums);
+        bool[] ownOnly = [.. sums.Select(s => s.OwnPositionOnly)];
+        int lowest = points.Count == 0 ? layers : points.Min(p => p.Layer);
+        for (int l = layers - 1; l >= lowest; l--)
         {
             cancellation.ThrowIfCancellationRequested();
-            Keep(Site.ResidPost, l, stream);
-            _layer.Run(l, _streams[l], _tokens, stream, ownPositionOnly, Keep);
-            Keep(Site.ResidPre, l, stream);
+            KeepStream(Site.ResidPost, l);
+            _layer.Run(l, _streams[l].RowRange(0, _count), gradients, ownOnly, points, Keep);
+            KeepStream(Site.ResidPre, l);
         }
 
-        return gradients;
+        return kept;
 
-        void Keep(Site site, int layer, float[] gradient)
+        void KeepStream(Site site, int layer)
         {
-            var point = new HookPoint(site, layer);
-            if (points.Contains(point))
-                gradients[point] = (float[])gradient.Clone();
+            if (points.Contains(new(site, layer)))
+                Keep(new(site, layer), gradients);
+        }
+
+        void Keep(HookPoint point, ReadOnlySpan<float> values)
+        {
+            int size = values.Length / sums.Length;
+            for (int s = 0; s < sums.Length; s++)
+                kept[s][point] = values.Slice(s * size, size).ToArray();
         }
     }
 
@@ -110,53 +155,82 @@ public sealed class StreamGradient : IDisposable
     public void Dispose()
     {
         _layer.Dispose();
-        _session.Dispose();
+        _session?.Dispose();
+        foreach (Mat mat in (IEnumerable<Mat>)[_logits, _normed, _final, .. _streams.Values])
+            mat.Buffer.Dispose();
     }
 
-    /// <summary>d L / d resid_post of the last layer: through the soft-cap, the unembedding and the final norm, a few rows of logits at a time.</summary>
-    private float[] FinalStreamGradient(LogitGradient loss)
-    {
-        Gemma2Config config = _model.Config;
-        int dim = config.ModelDim, vocab = config.VocabSize, n = _tokens.Length;
-        float[] gradient = new float[n * dim], gain = new float[dim];
-        _device.Read(_model.Weights.FinalNorm, gain);
-        using Weight back = _device.CreateWeight("unembedding, transposed", new WeightPart(_model.Weights.Checkpoint.Embedding, Transposed: true));
-        Mat logits = _device.CreateMat(LogitRowsAtOnce, vocab, "logits"), normed = _device.CreateMat(n, dim, "normed");
-        try
-        {
-            _device.Write(_finalStream, normed);
-            _device.RmsNorm(normed, _model.Weights.FinalNorm, config.NormEpsilon, normed);
-            float[] values = new float[vocab], seed = new float[vocab], dNormed = new float[dim];
-            for (int start = 0; start < n; start += LogitRowsAtOnce)
-            {
-                int count = Math.Min(LogitRowsAtOnce, n - start);
-                Mat rows = logits.RowRange(0, count), block = normed.RowRange(start, count);
-                _device.Linear(block, _model.Unembedding, rows);
-                if (config.FinalSoftcap > 0)
-                    _device.Softcap(rows, config.FinalSoftcap);
-                for (int r = 0; r < count; r++)
-                {
-                    _device.Read(rows.RowRange(r, 1), values);
-                    Array.Clear(seed);
-                    loss(start + r, values, seed);
-                    BackwardMath.Softcap(values, config.FinalSoftcap, seed);
-                    _device.Write(seed, rows.RowRange(r, 1));
-                }
+    private static int LogitRows(Gemma2Config config, int tokens) => (int)Math.Clamp(LogitBytes / (sizeof(float) * (long)config.VocabSize), 1, tokens);
 
-                _device.Linear(rows, back, block);
-                for (int r = start; r < start + count; r++)
-                {
-                    _device.Read(normed.RowRange(r, 1), dNormed);
-                    BackwardMath.RmsNorm(_finalStream.AsSpan(r * dim, dim), gain, config.NormEpsilon, dNormed, gradient.AsSpan(r * dim, dim));
-                }
+    /// <summary>d L / d resid_post of the last layer for every sum, [sums · n, d_model].</summary>
+    private float[] Seeds(LogitGradient loss, GradientSum[] sums)
+    {
+        int dim = _model.Config.ModelDim, part = _count * dim;
+        float[] terms = new float[part], gradients = new float[sums.Length * part];
+        bool[] wanted = [.. Enumerable.Range(0, _count).Select(t => Array.Exists(sums, s => s.Includes?.Invoke(t) ?? true))];
+        for (int start = 0; start < _count;)
+        {
+            int end = Math.Min(start + _logits.Rows, _count);
+            while (end > start && !wanted[end - 1])
+                end--;
+            if (wanted[start])
+                ThroughHead(loss, wanted, start, end - start, terms);
+            start = wanted[start] ? end : start + 1;
+        }
+
+        ThroughFinalNorm(terms);
+        for (int s = 0; s < sums.Length; s++)
+        {
+            for (int t = 0; t < _count; t++)
+            {
+                if (sums[s].Includes?.Invoke(t) ?? true)
+                    terms.AsSpan(t * dim, dim).CopyTo(gradients.AsSpan((s * part) + (t * dim)));
             }
         }
-        finally
+
+        return gradients;
+    }
+
+    /// <summary>d L / d final_norm of some rows: through the soft-cap and the unembedding.</summary>
+    private void ThroughHead(LogitGradient loss, bool[] wanted, int start, int count, float[] destination)
+    {
+        Gemma2Config config = _model.Config;
+        float[] values = new float[config.VocabSize], seed = new float[config.VocabSize];
+        Mat rows = _logits.RowRange(0, count), normed = _normed.RowRange(0, count);
+        _device.RmsNorm(_final.RowRange(start, count), _model.Weights.FinalNorm, config.NormEpsilon, normed);
+        _device.Linear(normed, _model.Unembedding, rows);
+        if (config.FinalSoftcap > 0)
+            _device.Softcap(rows, config.FinalSoftcap);
+        for (int r = 0; r < count; r++)
         {
-            logits.Buffer.Dispose();
-            normed.Buffer.Dispose();
+            _device.Read(rows.RowRange(r, 1), values);
+            Array.Clear(seed);
+            if (wanted[start + r])
+                loss(start + r, values, seed);
+            BackwardMath.Softcap(values, config.FinalSoftcap, seed);
+            _device.Write(seed, rows.RowRange(r, 1));
         }
 
-        return gradient;
+        _device.LinearTransposed(rows, _model.Unembedding, normed);
+        _device.Read(normed, destination.AsSpan(start * config.ModelDim, count * config.ModelDim));
+    }
+
+    private void ThroughFinalNorm(float[] gradients)
+    {
+        int dim = _model.Config.ModelDim;
+        float[] gain = new float[dim], x = new float[gradients.Length], dy = (float[])gradients.Clone();
+        _device.Read(_model.Weights.FinalNorm, gain);
+        _device.Read(_final.RowRange(0, _count), x);
+        Array.Clear(gradients);
+        _device.ForEach(_count, t => BackwardMath.RmsNorm(x.AsSpan(t * dim, dim), gain, _model.Config.NormEpsilon, dy.AsSpan(t * dim, dim), gradients.AsSpan(t * dim, dim)));
+    }
+
+    private sealed class ArmedHooks : List<IDisposable>, IDisposable
+    {
+        public void Dispose()
+        {
+            ForEach(hook => hook.Dispose());
+            Clear();
+        }
     }
 }

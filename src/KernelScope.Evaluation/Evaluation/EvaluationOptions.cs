@@ -26,7 +26,7 @@ public sealed record EvaluationOptions
     public string? ResumePath { get; init; }
 
     /// <summary>
-    /// Whether <c>r_L0</c> and <c>r_L0_summed</c> are measured, which need a forward and two backward passes over each sequence, with a sequence's activations in memory whole. An SAE whose output site
+    /// Whether <c>r_L0</c> and <c>r_L0_summed</c> are measured, which need two backward passes over each sequence, with a layer's activations in memory for the whole of it. An SAE whose output site
     /// has no gradient (see <see cref="Attribution.StreamGradient.Sites"/>; <c>embed</c> has one) goes without them.
     /// </summary>
     public bool Gradients { get; init; } = true;

@@ -1,3 +1,4 @@
+using KernelScope.Attribution;
 using KernelScope.Devices;
 using KernelScope.Model;
 
@@ -56,14 +57,14 @@ internal sealed class LogitScorer : IDisposable
             int count = Math.Min(_rows, tokens.Length - start);
             Read(clean.RowRange(start, count), _clean);
             Logits?.Invoke(-1, start, _clean.AsMemory(0, count * _vocabulary));
-            Parallel.For(0, count, r => ScoreClean(tokens, start, r, cleanScores));
+            _model.Device.ForEach(count, r => ScoreClean(tokens, start, r, cleanScores));
             for (int i = 0; i < runs.Count; i++)
             {
                 RunScores run = scores[i];
                 double[] differences = new double[count];
                 Read(runs[i].RowRange(start, count), _run);
                 Logits?.Invoke(i, start, _run.AsMemory(0, count * _vocabulary));
-                Parallel.For(0, count, r => differences[r] = ScoreRun(tokens, start, r, run));
+                _model.Device.ForEach(count, r => differences[r] = ScoreRun(tokens, start, r, run));
                 largest[i] = Math.Max(largest[i], differences.Max());
             }
         }

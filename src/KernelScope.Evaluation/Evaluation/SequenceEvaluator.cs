@@ -106,7 +106,8 @@ internal sealed class SequenceEvaluator : IDisposable
     /// <exception cref="InvalidDataException">The model or an SAE computes something that is no number.</exception>
     public void Score(int[] tokens, SequenceScores scores, CancellationToken cancellation)
     {
-        _passes.Clean(tokens, _cleanNorm, cancellation);
+        using (_uniformity?.Listen(_passes.Hooks))
+            _passes.Clean(tokens, _cleanNorm, cancellation);
         for (int g = 0; g < _sites.Length; g++)
             ScoreSite(g, scores);
         foreach ((SitePlan site, SpliceRun run, int index, Mat finalNorm) in _runs)

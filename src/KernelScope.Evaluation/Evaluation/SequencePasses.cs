@@ -51,6 +51,9 @@ internal sealed class SequencePasses : IDisposable
     /// <summary>The stream before <see cref="FirstLayer"/>, [positions, d_model].</summary>
     public Mat FirstStream => _firstStream;
 
+    /// <summary>The hooks of the passes.</summary>
+    public HookSet Hooks => _session.Hooks;
+
     /// <summary>Makes room for a pass's final norm.</summary>
     public Mat CreateFinalNorm() => Create(_model.Config.ModelDim, "final norm of a pass");
 

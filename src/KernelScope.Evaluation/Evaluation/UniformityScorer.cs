@@ -7,8 +7,8 @@ namespace KernelScope.Evaluation;
 
 /// <summary>How evenly the active features of each position matter to the prediction: r_L0 and r_L0_summed of every SAE, by position (Lieberum et al. 2024, App. C.3).</summary>
 /// <remarks>
-/// One forward pass and two backward passes a sequence, shared by all SAEs: one for the gradient of each position's own mean-centred logit of the correct next token, one for that of their sum over the
-/// default loss mask. Scales that normalisation puts on a whole position cancel in |y| / Σ|y|, so SAEs that normalise need nothing of their own.
+/// Two backward passes a sequence, shared by all SAEs: one for the gradient of each position's own mean-centred logit of the correct next token, one for that of their sum over the
+/// default loss mask. They share the forward pass of each layer that they repeat, and take its input from the clean pass. Scales that normalisation puts on a whole position cancel in |y| / Σ|y|, so SAEs that normalise need nothing of their own.
 /// </remarks>
 internal sealed class UniformityScorer : IDisposable
 {
@@ -26,27 +26,26 @@ internal sealed class UniformityScorer : IDisposable
         (_targets, _sites, _tokens) = (targets, sites, tokens);
         _points = [.. sites.Where(s => s.HasGradient).Select(s => s.Write).Distinct()];
         _firstLayer = _points.Min(p => p.Layer);
-        _gradient = new StreamGradient(model, tokens.Length);
+        _gradient = new StreamGradient(model, tokens.Length, 2);
         _attributions = [.. targets.Select(t => new FeatureAttribution(t.Sae))];
     }
 
-    /// <summary>The work for a sequence, in layers: a forward pass, and twice a backward pass that repeats each layer forwards.</summary>
+    /// <summary>The work for a sequence, in layers: above the lowest site each layer once more forwards and twice backwards, and the logits and their gradient.</summary>
     /// <param name="layerCount">The model's layers.</param>
     /// <param name="head">The unembedding, in layers.</param>
-    public double Work(int layerCount, double head) => layerCount + (2 * 2 * (layerCount - _firstLayer + head));
+    public double Work(int layerCount, double head) => (3 * (layerCount - _firstLayer)) + (2 * head);
 
-    /// <summary>Fills <c>r_L0</c>, <c>r_L0_summed</c> and, where it is kept, <c>grad_own</c>; the codes are in place.</summary>
+    /// <summary>Keeps what the backward passes need of a clean pass, until the result is disposed.</summary>
+    public IDisposable Listen(HookSet hooks) => _gradient.Record(hooks, _tokens.Length, _firstLayer);
+
+    /// <summary>Fills <c>r_L0</c>, <c>r_L0_summed</c> and, where it is kept, <c>grad_own</c>; the clean pass was listened to, and the codes are in place.</summary>
     /// <exception cref="InvalidDataException">A gradient is no finite number.</exception>
     public void Score(int[] tokens, SequenceScores scores, CancellationToken cancellation)
     {
-        _gradient.Forward(tokens, _firstLayer);
-        cancellation.ThrowIfCancellationRequested();
-        ScoreAll("r_L0", tokens, scores, _gradient.Backward(_points, (t, _, seed) => CentredLogit(tokens, t, seed), ownPositionOnly: true, cancellation), keepAs: "grad_own");
-        ScoreAll("r_L0_summed", tokens, scores, _gradient.Backward(_points, (t, _, seed) =>
-        {
-            if (Counts(tokens, t))
-                CentredLogit(tokens, t, seed);
-        }, cancellation: cancellation), keepAs: null);
+        GradientSum[] sums = [new(OwnPositionOnly: true), new(OwnPositionOnly: false, t => Counts(tokens, t))];
+        IReadOnlyDictionary<HookPoint, float[]>[] gradients = _gradient.Backward(_points, (t, _, seed) => CentredLogit(tokens, t, seed), sums, cancellation);
+        ScoreAll("r_L0", tokens, scores, gradients[0], keepAs: "grad_own");
+        ScoreAll("r_L0_summed", tokens, scores, gradients[1], keepAs: null);
     }
 
     public void Dispose() => _gradient.Dispose();

@@ -62,6 +62,14 @@ public sealed class CheckedDevice(Device inner) : ForwardingDevice(inner)
     }
 
     /// <inheritdoc/>
+    protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination)
+    {
+        Apart(nameof(LinearTransposed), destination, x);
+        base.LinearTransposedCore(x, weight, destination);
+        Finite(nameof(LinearTransposed), destination);
+    }
+
+    /// <inheritdoc/>
     protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination)
     {
         Apart(nameof(GatedGelu), destination, x);

@@ -66,6 +66,9 @@ public abstract class Device : IDisposable
     {
     }
 
+    /// <summary>Work of the host's own, unit by unit, on the threads that the device has for it. Who runs which unit is left to chance: a unit must not depend on it.</summary>
+    public virtual void ForEach(int units, Action<int> work) => Parallel.For(0, units, work);
+
     /// <summary>y[t] = scale · E[token t]. table [vocabulary, d] → destination [n, d]. The product is rounded to float32.</summary>
     public void Embed(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination)
     {
@@ -127,6 +130,15 @@ public abstract class Device : IDisposable
         Check.Shape(destination, x.Rows, weight.Rows);
         if (x.Rows > 0)
             LinearCore(x, weight, destination);
+    }
+
+    /// <summary>y = x·W: the product turned round, which brings a gradient back through <see cref="Linear"/>. x [n, out], weight [out, in] → [n, in].</summary>
+    public void LinearTransposed(Mat x, Weight weight, Mat destination)
+    {
+        Check.Shape(x, x.Rows, weight.Rows);
+        Check.Shape(destination, x.Rows, weight.Columns);
+        if (x.Rows > 0)
+            LinearTransposedCore(x, weight, destination);
     }
 
     /// <summary>
@@ -352,6 +364,8 @@ public abstract class Device : IDisposable
     }
 
     protected abstract void LinearCore(Mat x, Weight weight, Mat destination);
+
+    protected abstract void LinearTransposedCore(Mat x, Weight weight, Mat destination);
 
     protected abstract void GatedGeluCore(Mat x, Weight gateUp, Mat destination);
 

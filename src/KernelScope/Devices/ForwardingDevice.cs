@@ -30,6 +30,9 @@ public abstract class ForwardingDevice(Device inner) : Device
     /// <inheritdoc/>
     public override void Synchronize() => Inner.Synchronize();
 
+    /// <inheritdoc/>
+    public override void ForEach(int units, Action<int> work) => Inner.ForEach(units, work);
+
 #pragma warning disable CS1591 // Each passes its arguments on.
     protected override void ReadCore(Mat x, Span<float> destination) => Inner.Read(x, destination);
 
@@ -47,6 +50,8 @@ public abstract class ForwardingDevice(Device inner) : Device
         Inner.AddNormedThenNorm(branch, postGain, nextGain, epsilon, resid, normed);
 
     protected override void LinearCore(Mat x, Weight weight, Mat destination) => Inner.Linear(x, weight, destination);
+
+    protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination) => Inner.LinearTransposed(x, weight, destination);
 
     protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination) => Inner.GatedGelu(x, gateUp, destination);
 

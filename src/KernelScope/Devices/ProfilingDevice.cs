@@ -115,6 +115,13 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         End(start, nameof(Linear), StoredOf(weight).Part, OpCost.Linear(x.Rows, weight.Columns, weight.Rows, StoredOf(weight).Bytes));
     }
 
+    protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination)
+    {
+        long start = Begin();
+        base.LinearTransposedCore(x, weight, destination);
+        End(start, nameof(LinearTransposed), StoredOf(weight).Part, OpCost.Linear(x.Rows, weight.Rows, weight.Columns, StoredOf(weight).Bytes));
+    }
+
     protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination)
     {
         long start = Begin();

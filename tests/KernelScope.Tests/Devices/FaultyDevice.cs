@@ -86,6 +86,13 @@ internal sealed class FaultyDevice(string op, Fault fault) : ForwardingDevice(ne
         After(nameof(Device.Linear), destination, before);
     }
 
+    protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination)
+    {
+        float[] before = Before(destination);
+        base.LinearTransposedCore(x, weight, destination);
+        After(nameof(Device.LinearTransposed), destination, before);
+    }
+
     protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination)
     {
         float[] before = Before(destination);

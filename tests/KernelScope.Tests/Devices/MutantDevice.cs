@@ -18,6 +18,8 @@ internal sealed class MutantDevice(string mutation) : ForwardingDevice(new Refer
         (nameof(Device.AddNormedThenNorm), "norm of the branch, not of the stream"),
         (nameof(Device.Linear), "activations in bf16"),
         (nameof(Device.Linear), "activations in two bf16 terms"),
+        (nameof(Device.LinearTransposed), "activations in bf16"),
+        (nameof(Device.LinearTransposed), "activations in two bf16 terms"),
         (nameof(Device.GatedGelu), "0.0447 for 0.044715"),
         (nameof(Device.GatedGelu), "silu for gelu"),
         (nameof(Device.Rope), "the next position"),
@@ -90,7 +92,11 @@ internal sealed class MutantDevice(string mutation) : ForwardingDevice(new Refer
             base.RmsNormCore(branch, nextGain, epsilon, normed);
     }
 
-    protected override void LinearCore(Mat x, Weight weight, Mat destination)
+    protected override void LinearCore(Mat x, Weight weight, Mat destination) => OfRounded(x, rounded => base.LinearCore(rounded, weight, destination));
+
+    protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination) => OfRounded(x, rounded => base.LinearTransposedCore(rounded, weight, destination));
+
+    private void OfRounded(Mat x, Action<Mat> product)
     {
         using HostBuffer buffer = new("rounded", Math.Max(1, (long)x.Rows * x.Columns));
         Mat rounded = new(buffer, x.Rows, x.Columns);
@@ -100,7 +106,7 @@ internal sealed class MutantDevice(string mutation) : ForwardingDevice(new Refer
             "activations in two bf16 terms" => (float)(BFloat16)value + (float)(BFloat16)(value - (float)(BFloat16)value),
             _ => value,
         });
-        base.LinearCore(rounded, weight, destination);
+        product(rounded);
     }
 
     protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination)

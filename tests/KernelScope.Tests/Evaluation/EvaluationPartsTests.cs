@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using KernelScope.Attribution;
 using KernelScope.Evaluation;
 using KernelScope.Files;
 using KernelScope.Hooks;

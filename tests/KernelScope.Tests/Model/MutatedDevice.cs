@@ -80,6 +80,8 @@ internal sealed class MutatedDevice : Device
         });
     }
 
+    protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination) => _inner.LinearTransposed(x, weight, destination);
+
     protected override void LinearCore(Mat x, Weight weight, Mat destination)
     {
         if (Rounding is null)

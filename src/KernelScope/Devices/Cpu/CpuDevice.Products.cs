@@ -32,6 +32,29 @@ public sealed unsafe partial class CpuDevice
     }
 
     /// <inheritdoc/>
+    /// <remarks>A stored matrix [out, in] is an [in, out] one of the product turned round; where a weight has several, their products add up.</remarks>
+    protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination)
+    {
+        HostWeight w = HostWeight.Of(weight);
+        for (int first = 0, rows; first < x.Rows; first += rows)
+        {
+            rows = ChunkRows(x.Rows, first);
+            Mat y = destination.RowRange(first, rows);
+            for (int p = 0; p < w.Parts.Length; p++)
+            {
+                HostPart part = w.Parts[p];
+                Mat own = x.RowRange(first, rows).ColumnRange(part.FirstRow, part.Rows);
+                var turned = new StoredPart { Pointer = part.Pointer, DType = part.DType, Outputs = part.Columns, Transposed = !part.Transposed };
+                var product = new Product { X = HostBuffer.Pointer(own), XStride = own.Stride, Rows = rows, Inputs = part.Rows, Outputs = part.Columns, Parts = &turned, PartCount = 1, Adds = p > 0 };
+                UsePanels(ref product, turned.Transposed);
+                var job = new LinearJob { Product = product, Y = HostBuffer.Pointer(y), Stride = y.Stride };
+                Share(&job.Product, 0);
+                _pool.Run(_kernels.Linear, &job, Ceiling(part.Columns, job.Product.UnitOutputs));
+            }
+        }
+    }
+
+    /// <inheritdoc/>
     protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination)
     {
         HostWeight w = HostWeight.Of(gateUp);
@@ -97,12 +120,7 @@ public sealed unsafe partial class CpuDevice
 
         if (x.Rows > (transposed ? 1 : DotRows))
         {
-            // Stored rows are read in runs of a panel's inputs, or of its outputs where they are [in, out]: the longer side lies along them.
-            product.PanelOutputs = transposed ? PanelInputs : PanelOutputs;
-            product.PanelInputs = transposed ? PanelOutputs : PanelInputs;
-            product.UnitOutputs = Math.Clamp(weight.Rows / 8 / 32 * 32, 32, product.PanelOutputs);
-            product.PaddedRows = Ceiling(x.Rows, _kernels.TileRows) * _kernels.TileRows;
-            product.PackedX = _packed.Floats((long)product.PaddedRows * weight.Columns);
+            UsePanels(ref product, transposed);
         }
         else
         {
@@ -111,6 +129,16 @@ public sealed unsafe partial class CpuDevice
         }
 
         return product;
+    }
+
+    private void UsePanels(ref Product product, bool transposed)
+    {
+        // Stored rows are read in runs of a panel's inputs, or of its outputs where they are [in, out]: the longer side lies along them.
+        product.PanelOutputs = transposed ? PanelInputs : PanelOutputs;
+        product.PanelInputs = transposed ? PanelOutputs : PanelInputs;
+        product.UnitOutputs = Math.Clamp(product.Outputs / 8 / 32 * 32, 32, product.PanelOutputs);
+        product.PaddedRows = Ceiling(product.Rows, _kernels.TileRows) * _kernels.TileRows;
+        product.PackedX = _packed.Floats((long)product.PaddedRows * product.Inputs);
     }
 
     /// <summary>Gives every worker memory for a weight panel and <paramref name="own"/> values of the op's, and packs x where kernels want that.</summary>

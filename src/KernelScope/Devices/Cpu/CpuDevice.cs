@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace KernelScope.Devices.Cpu;
 
 /// <summary>The host's processor: vectors of the widest kind it has, a fixed number of threads, weights where they lie in their files.</summary>
@@ -45,6 +47,21 @@ public sealed unsafe partial class CpuDevice : HostDevice
 
     /// <summary>The vectors that the kernels use: <c>AVX-512</c>, <c>AVX2</c> or <c>portable</c>.</summary>
     public string InstructionSet => _kernels.Name;
+
+    /// <inheritdoc/>
+    public override void ForEach(int units, Action<int> work)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        var handle = GCHandle.Alloc(work);
+        try
+        {
+            _pool.Run(&HostUnit, (void*)GCHandle.ToIntPtr(handle), units);
+        }
+        finally
+        {
+            handle.Free();
+        }
+    }
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
@@ -151,6 +168,8 @@ public sealed unsafe partial class CpuDevice : HostDevice
         RowJob job = Rows(x, destination, 0);
         Run(_kernels.Copy, &job);
     }
+
+    private static void HostUnit(void* argument, int unit, int worker) => ((Action<int>)GCHandle.FromIntPtr((nint)argument).Target!)(unit);
 
     private static RowJob Rows(Mat x, Mat y, float scalar) => new()
     {

@@ -151,7 +151,7 @@ internal static unsafe class PanelKernel<S, V>
                 int skipped = Math.Max(skip - j, 0);
                 int columns = Math.Min(RegisterTile<S, V>.Columns, width - j) - skipped;
                 float* b = panel + (j / panelWidth * panelStep) + (j % panelWidth);
-                RegisterTile<S, V>.Run(height, rows, skipped, columns, depth, a, b, panelWidth, y + (t * stride) + (j + skipped - skip), stride, firstInput > 0);
+                RegisterTile<S, V>.Run(height, rows, skipped, columns, depth, a, b, panelWidth, y + (t * stride) + (j + skipped - skip), stride, product->Adds || firstInput > 0);
             }
         }
     }

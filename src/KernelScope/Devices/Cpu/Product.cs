@@ -63,6 +63,9 @@ internal unsafe struct Product
     /// <summary>Inputs of which a worker packs the weights at once.</summary>
     public int PanelInputs;
 
+    /// <summary>Whether the product is added to the destination; by panels only.</summary>
+    public bool Adds;
+
     /// <summary>Number of rows of <see cref="PackedX"/>: whole tiles.</summary>
     public int PaddedRows;
 

@@ -81,6 +81,27 @@ public sealed partial class ReferenceDevice : HostDevice
     }
 
     /// <inheritdoc/>
+    protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination)
+    {
+        double[] sums = new double[weight.Columns];
+        for (int t = 0; t < x.Rows; t++)
+        {
+            ReadOnlySpan<float> row = HostBuffer.Row(x, t);
+            Array.Clear(sums);
+            for (int j = 0; j < row.Length; j++)
+            {
+                ReadOnlySpan<double> w = RowOf(weight, j);
+                for (int i = 0; i < sums.Length; i++)
+                    sums[i] += row[j] * w[i];
+            }
+
+            Span<float> y = HostBuffer.Row(destination, t);
+            for (int i = 0; i < sums.Length; i++)
+                y[i] = (float)sums[i];
+        }
+    }
+
+    /// <inheritdoc/>
     protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination)
     {
         int hidden = gateUp.Rows / 2;

@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 
-namespace KernelScope.Evaluation;
+namespace KernelScope.Attribution;
 
 /// <summary>Sums over a row of logits, in double, in a fixed order: four lanes of 256 bits on every machine.</summary>
 internal static class LogitRow
