@@ -8,54 +8,89 @@ using KernelScope.Sae;
 
 namespace KernelScope.Bench;
 
-/// <summary>What an evaluation costs beside the forward passes that it needs: a clean one, and six ablations and four splices an SAE from the site's layer up; the layers below run once.</summary>
+/// <summary>
+/// What an evaluation costs beside the forward passes that it needs: a clean one, and six ablations and four splices an SAE from the site's layer up; the layers below run once. And what the
+/// uniformity of importance adds, which needs two backward passes.
+/// </summary>
 internal static class EvaluationCost
 {
     private const double Limit = 1.25;
-    private const int Turns = 5;
+    private const int SplicedPasses = 10;
 
-    /// <summary>Prints the ratio for every demo SAE, both sides measured in this run, and returns 1 if one is above the limit.</summary>
-    /// <param name="device">What computes.</param>
-    /// <param name="sequences">Number of sequences.</param>
-    /// <param name="length">Tokens of each.</param>
-    public static int Run(Device device, int sequences, int length)
+    /// <summary>Every demo SAE; returns 1 if one is above the limit.</summary>
+    public static int OfDemo(Device device, int turns)
     {
         using Gemma2Model model = Gemma2Model.Load(device, Demo.OpenCheckpoint());
-        var random = new Random(1);
-        int[][] ids = [.. Enumerable.Range(0, sequences).Select(_ => Enumerable.Range(0, length).Select(t => t == 0 ? model.Config.BosId : random.Next(473, model.Config.VocabSize)).ToArray())];
-        var tokens = TokenSet.Create(ids, model.Config);
-        Console.WriteLine($"{sequences} x {length} tokens on {device.Name}, the fastest of {Turns} turns; the ratio should be at most {Limit.ToString(CultureInfo.InvariantCulture)}");
-        Console.WriteLine($"{"",-24} {"passes, s",10} {"evaluation, s",14} {"ratio",7} {"of processor time",18}");
         bool within = true;
+        int[][] ids = Ids(model.Config, 16, 128);
+        Head(device, ids, turns);
         foreach (string name in Demo.SaeNames)
         {
             using JumpReluSae sae = JumpReluSae.Load(device, Demo.OpenSae(name));
-            var target = new SaeTarget(name, sae, sae.Site!.Value, sae.SiteOut!.Value);
-            // Turn by turn, and the fastest of each side: what else runs on the machine disturbs both alike.
-            (double Wall, double Cpu) passes = (double.MaxValue, double.MaxValue), evaluation = passes;
-            for (int turn = 0; turn < Turns; turn++)
-            {
-                passes = Least(passes, Seconds(() => Passes(model, target, ids)));
-                evaluation = Least(evaluation, Seconds(() => new SaeEvaluation(model, [target], tokens).Run()));
-            }
-
-            double ratio = evaluation.Wall / passes.Wall;
-            within &= ratio <= Limit;
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{name,-24} {passes.Wall,10:f3} {evaluation.Wall,14:f3} {ratio,7:f3} {evaluation.Cpu / passes.Cpu,18:f3}"));
+            within &= Measure(model, new SaeTarget(name, sae, sae.Site!.Value, sae.SiteOut!.Value), ids, turns);
         }
 
         return within ? 0 : 1;
     }
 
+    /// <summary>A model of random values and a realistic shape.</summary>
+    public static int OfLarge(Device device, int turns)
+    {
+        int[][] ids;
+        using var large = new EvaluationModel(device, 512);
+        ids = Ids(large.Model.Config, 2, 512);
+        Head(device, ids, turns);
+        return Measure(large.Model, new SaeTarget($"random, {large.Site}", large.Sae, large.Site, large.Site), ids, turns) ? 0 : 1;
+    }
+
+    private static int[][] Ids(Gemma2Config config, int sequences, int length)
+    {
+        var random = new Random(1);
+        return [.. Enumerable.Range(0, sequences).Select(_ => Enumerable.Range(0, length).Select(t => t == 0 ? config.BosId : random.Next(473, config.VocabSize)).ToArray())];
+    }
+
+    private static void Head(Device device, int[][] ids, int turns)
+    {
+        Console.WriteLine($"{ids.Length} x {ids[0].Length} tokens on {device.Name}, the fastest of {turns} turns; the ratio should be at most {Limit.ToString(CultureInfo.InvariantCulture)}");
+        Console.WriteLine($"{"",-24} {"passes, s",10} {"evaluation, s",14} {"ratio",7} {"of processor time",18} {"gradients, s",13} {"of two backward passes",23}");
+    }
+
+    /// <summary>Turn by turn, and the fastest of each side: what else runs on the machine disturbs both alike.</summary>
+    private static bool Measure(Gemma2Model model, SaeTarget target, int[][] ids, int turns)
+    {
+        var tokens = TokenSet.Create(ids, model.Config);
+        (double Wall, double Cpu) passes = (double.MaxValue, double.MaxValue), evaluation = passes, whole = passes;
+        for (int turn = 0; turn < turns; turn++)
+        {
+            passes = Least(passes, Seconds(() => Passes(model, target, ids)));
+            evaluation = Least(evaluation, Seconds(() => new SaeEvaluation(model, [target], tokens, new() { Gradients = false }).Run()));
+            whole = Least(whole, Seconds(() => new SaeEvaluation(model, [target], tokens).Run()));
+        }
+
+        // A backward pass is twice a forward pass of the layers above the site and of the unembedding.
+        double forward = passes.Wall * Work(model.Config, model.Config.LayerCount - StartOf(target, model.Config)) / AllWork(model.Config, target), gradients = whole.Wall - evaluation.Wall;
+        double ratio = evaluation.Wall / passes.Wall;
+        Console.WriteLine(string.Create(
+            CultureInfo.InvariantCulture,
+            $"{target.Name,-24} {passes.Wall,10:f3} {evaluation.Wall,14:f3} {ratio,7:f3} {evaluation.Cpu / passes.Cpu,18:f3} {gradients,13:f3} {gradients / (4 * forward),23:f3}"));
+        return ratio <= Limit;
+    }
+
+    private static double AllWork(Gemma2Config c, SaeTarget target) => Work(c, c.LayerCount) + (SplicedPasses * Work(c, c.LayerCount - StartOf(target, c)));
+
+    /// <summary>Multiply-adds a token of some layers and of the unembedding.</summary>
+    private static double Work(Gemma2Config c, int layers) =>
+        ((double)c.ModelDim * c.VocabSize) + (layers * ((2.0 * (c.HeadCount + c.KvHeadCount) * c.HeadDim * c.ModelDim) + (3.0 * c.HiddenDim * c.ModelDim)));
+
+    /// <summary>The stream after the site is the stream before the next layer: a splice there needs the layers above only.</summary>
+    private static int StartOf(SaeTarget target, Gemma2Config config) =>
+        target.SiteOut.Layer + (target.SiteOut.Site == Site.ResidPost && target.SiteOut.Layer + 1 < config.LayerCount ? 1 : 0);
+
     /// <summary>The passes alone, with all logits, as a plain program would write them.</summary>
     private static void Passes(Gemma2Model model, SaeTarget target, int[][] ids)
     {
-        const int SplicedPasses = 10;
         Device device = model.Device;
-        int length = ids[0].Length, from = target.SiteOut.Layer;
-        // The stream after the site is the stream before the next layer: a splice there needs the layers above only.
-        if (target.SiteOut.Site == Site.ResidPost && from + 1 < model.Config.LayerCount)
-            from++;
+        int length = ids[0].Length, from = StartOf(target, model.Config);
         using Session session = model.NewSession(length, length);
         Mat stream = device.CreateMat(length, model.Config.ModelDim, "stream");
         foreach (int[] sequence in ids)

@@ -3,11 +3,11 @@ using KernelScope.Bench;
 using KernelScope.Bench.Cases;
 using KernelScope.Devices.Cpu;
 
-// evaluation: what an evaluation costs beside the forward passes that it needs.
+// evaluation [large]: what an evaluation costs beside the forward passes that it needs.
 if (args is ["evaluation", ..])
 {
     using var evaluated = new CpuDevice();
-    return EvaluationCost.Run(evaluated, 16, 128);
+    return args.Contains("large") ? EvaluationCost.OfLarge(evaluated, turns: 2) : EvaluationCost.OfDemo(evaluated, turns: 5);
 }
 
 Options options;

@@ -1,0 +1,101 @@
+using System.Globalization;
+using KernelScope.Devices;
+using KernelScope.Files;
+using KernelScope.Hooks;
+using KernelScope.Model;
+using KernelScope.Sae;
+
+namespace KernelScope.Bench;
+
+/// <summary>A model and an SAE of random values in a temporary folder, of a size at which an evaluation costs what it costs on a real one: four layers of width 1152, 32,768 tokens, 16,384 features.</summary>
+internal sealed class EvaluationModel : IDisposable
+{
+    private const int Dim = 1152;
+    private const int Hidden = 6912;
+    private const int Heads = 4;
+    private const int KvHeads = 2;
+    private const int HeadDim = 256;
+    private const int Vocabulary = 32_768;
+    private const int Layers = 4;
+    private const int Features = 16_384;
+
+    // A pre-activation is a sum of d products of values of the stream and uniform weights in ±Largest, whose deviation is Largest/√3; of 16,384 normal values 76 lie above 2.6 deviations.
+    private const double ActiveDeviations = 2.6;
+    private const float Largest = 0.025f;
+    private readonly string _folder = Directory.CreateTempSubdirectory("kernelscope-bench-").FullName;
+
+    /// <summary>Writes and opens both.</summary>
+    public EvaluationModel(Device device, int length)
+    {
+        WriteModel();
+        Model = Gemma2Model.Open(device, _folder);
+        Site = new HookPoint(KernelScope.Hooks.Site.ResidPost, (Layers / 2) - 1);
+        string path = Path.Combine(_folder, SaeCheckpoint.ParamsName);
+        WriteSae(path, SizeAtSite(length));
+        Sae = JumpReluSae.Open(device, path);
+    }
+
+    public Gemma2Model Model { get; }
+
+    public JumpReluSae Sae { get; }
+
+    /// <summary>The stream in the middle of the model.</summary>
+    public HookPoint Site { get; }
+
+    public void Dispose()
+    {
+        Sae.Dispose();
+        Model.Dispose();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    private void WriteModel()
+    {
+        File.WriteAllText(Path.Combine(_folder, "config.json"), string.Create(
+            CultureInfo.InvariantCulture,
+            $$"""
+            {"model_type": "gemma2", "hidden_size": {{Dim}}, "intermediate_size": {{Hidden}}, "num_hidden_layers": {{Layers}}, "num_attention_heads": {{Heads}}, "num_key_value_heads": {{KvHeads}},
+             "head_dim": {{HeadDim}}, "query_pre_attn_scalar": {{HeadDim}}, "vocab_size": {{Vocabulary}}, "sliding_window": 4096, "max_position_embeddings": 8192}
+            """));
+        List<TensorInfo> tensors = [new(TensorNames.Embedding, DType.BF16, [Vocabulary, Dim]), new(TensorNames.FinalNorm, DType.BF16, [Dim])];
+        for (int l = 0; l < Layers; l++)
+        {
+            foreach (string norm in (string[])[TensorNames.InputNorm(l), TensorNames.PostAttentionNorm(l), TensorNames.PreFeedForwardNorm(l), TensorNames.PostFeedForwardNorm(l)])
+                tensors.Add(new(norm, DType.BF16, [Dim]));
+            tensors.Add(new(TensorNames.Query(l), DType.BF16, [Heads * HeadDim, Dim]));
+            tensors.Add(new(TensorNames.Key(l), DType.BF16, [KvHeads * HeadDim, Dim]));
+            tensors.Add(new(TensorNames.Value(l), DType.BF16, [KvHeads * HeadDim, Dim]));
+            tensors.Add(new(TensorNames.Output(l), DType.BF16, [Dim, Heads * HeadDim]));
+            tensors.Add(new(TensorNames.Gate(l), DType.BF16, [Hidden, Dim]));
+            tensors.Add(new(TensorNames.Up(l), DType.BF16, [Hidden, Dim]));
+            tensors.Add(new(TensorNames.Down(l), DType.BF16, [Dim, Hidden]));
+        }
+
+        RandomTensors.Write(Path.Combine(_folder, "model.safetensors"), tensors);
+    }
+
+    private static void WriteSae(string path, double size)
+    {
+        float[] thresholds = new float[Features];
+        Array.Fill(thresholds, (float)(ActiveDeviations * size * Math.Sqrt(Dim / 3.0) * Largest));
+        using var writer = new NpzWriter(path);
+        writer.Add<float>("W_enc", RandomTensors.Values(Dim * Features, Largest), Dim, Features);
+        writer.Add<float>("W_dec", RandomTensors.Values((Dim * Features) + 1, Largest).AsSpan(1), Features, Dim);
+        writer.Add<float>("b_enc", new float[Features], Features);
+        writer.Add<float>("b_dec", new float[Dim], Dim);
+        writer.Add<float>("threshold", thresholds, Features);
+        writer.Commit();
+    }
+
+    /// <summary>Root mean square of the values at the site.</summary>
+    private double SizeAtSite(int length)
+    {
+        using Session session = Model.NewSession(length, length);
+        using var cache = new ActivationCache(session.Hooks, [Site], length);
+        Model.Forward([.. Enumerable.Range(0, length).Select(t => 2 + (t * 31))], session, LogitRows.None);
+        double squares = 0;
+        foreach (float value in cache.Values(Site))
+            squares += value * value;
+        return Math.Sqrt(squares / cache.Values(Site).Length);
+    }
+}
