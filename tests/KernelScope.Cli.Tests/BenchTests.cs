@@ -70,6 +70,7 @@ public sealed class BenchTests
     [InlineData("run", "And the king said")]
     [InlineData("generate", "Once upon a time", "--max-new-tokens", "3")]
     [InlineData("features", "She loved the river.")]
+    [InlineData("attribute", "She loved the river.")]
     public void A_profile_goes_to_standard_error_and_changes_nothing(params string[] arguments)
     {
         Outcome plain = Program.Run([.. arguments, "--json"]), profiled = Program.Run([.. arguments, "--json", "--profile"]);
@@ -78,7 +79,10 @@ public sealed class BenchTests
         Assert.StartsWith("op ", lines[0], StringComparison.Ordinal);
         Assert.Contains(lines, l => l.StartsWith("AddNormedThenNorm ", StringComparison.Ordinal));
         Assert.Contains(lines, l => l.StartsWith("Linear qkv ", StringComparison.Ordinal));
-        Assert.StartsWith("all ", lines[^1], StringComparison.Ordinal);
+        Assert.Contains(lines, l => l.StartsWith("layer 5 ", StringComparison.Ordinal));
+        Assert.StartsWith("all ", lines[^2], StringComparison.Ordinal);
+        Assert.EndsWith("%", lines[^2], StringComparison.Ordinal);
+        Assert.StartsWith("limits measured now: ", lines[^1], StringComparison.Ordinal);
     }
 
     /// <summary>The median, once min, median and max are in order.</summary>

@@ -11,6 +11,7 @@ internal sealed class AttributeCommand : Verb
 {
     private readonly PromptOptions _prompt;
     private readonly SaeOptions _sae;
+    private readonly ProfileOption _profile;
     private readonly TargetOptions _target;
     private readonly Option<int> _top = new("--top") { Description = "Features shown for each token, and in the sum, at most.", HelpName = "K", DefaultValueFactory = _ => 5 };
 
@@ -27,6 +28,7 @@ internal sealed class AttributeCommand : Verb
         _top.Validators.Add(r => Parsing.Require(r, _top, v => v >= 1, "--top is {0}; it must be 1 or more."));
         Options.Add(_top);
         _sae = new SaeOptions(this);
+        _profile = new ProfileOption(this);
     }
 
     protected override int Run(ParseResult parsed)
@@ -39,8 +41,9 @@ internal sealed class AttributeCommand : Verb
         using SaeFiles saeFiles = _sae.Open(parsed, files);
         if (!StreamGradient.Sites.Contains(saeFiles.SiteOut.Site))
             throw new WorkException($"nothing can be attributed at {saeFiles.SiteOut}: there are gradients at {string.Join(", ", StreamGradient.Sites.Select(s => new Hooks.HookPoint(s, saeFiles.SiteOut.Layer)))}.");
-        MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length, tokens.Length)), ("gradients", StreamGradient.BytesFor(files.Config, tokens.Length)));
-        using Device device = Common.OpenDevice(parsed);
+        MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("gradients", StreamGradient.BytesFor(files.Config, tokens.Length)));
+        using Device opened = Common.OpenDevice(parsed);
+        Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
         using var attribution = new SaeAttribution(model, sae, saeFiles.Site, saeFiles.SiteOut, tokens.Length);
@@ -51,6 +54,7 @@ internal sealed class AttributeCommand : Verb
             JsonOutput.Write(Streams, result);
         else
             AttributionView.Print(Streams, result, saeFiles.Meanings, files.BosId);
+        ProfileOption.Print(device, Streams);
         return ExitCode.Done;
     }
 

@@ -23,8 +23,9 @@ internal sealed class EvalCommand : Verb
     private readonly Option<string> _arrays = new("--arrays") { Description = "Which: all; positions (without activations, gradients and logits); summary (nothing by position).", HelpName = "all|positions|summary", DefaultValueFactory = _ => "all" };
     private readonly Option<string?> _report = new("--report") { Description = "Where a report with plots goes: one HTML file that needs nothing else.", HelpName = "F.html" };
     private readonly Option<string?> _resume = new("--resume") { Description = "A file that keeps what was measured after every sequence; the same command goes on from it after a kill, with the same result.", HelpName = "F" };
-    private readonly Option<bool> _noGradients = new("--no-gradients") { Description = "Leaves r_L0 and grad_own out, which need two backward passes and a whole sequence's activations in memory." };
+    private readonly Option<bool> _noGradients = new("--no-gradients") { Description = "Leaves r_L0 and grad_own out, which need two backward passes and a layer's activations for a whole sequence in memory." };
     private readonly Option<int> _resamples = new("--resamples") { Description = "Bootstrap resamples for the confidence intervals. Default: 1000.", HelpName = "N", DefaultValueFactory = _ => 1000 };
+    private readonly ProfileOption _profile;
     private readonly Option<int> _seed = new("--seed") { Description = "Seed of the resamples. Default: 0.", HelpName = "N" };
 
     public EvalCommand(CommonOptions common, Surroundings surroundings) : base(
@@ -37,6 +38,7 @@ internal sealed class EvalCommand : Verb
     {
         foreach (Option option in (Option[])[_saes, _site, _siteOut, _textFile, _tokensFile, _length, _specialIds, _out, _arrays, _report, _resume, _noGradients, _resamples, _seed])
             Options.Add(option);
+        _profile = new ProfileOption(this);
         _length.Validators.Add(r => Parsing.Require(r, _length, v => v >= 2, "--length is {0}; a sequence has at least 2 tokens, BOS and one more."));
         _arrays.Validators.Add(r => Parsing.Require(r, _arrays, v => v is "all" or "positions" or "summary", "'{0}' is no choice of arrays: there are all, positions and summary."));
         _resamples.Validators.Add(r => Parsing.Require(r, _resamples, v => v is >= 1 and <= 1_000_000, "--resamples is {0}; it must be between 1 and 1000000."));
@@ -53,8 +55,9 @@ internal sealed class EvalCommand : Verb
         List<JumpReluSae> saes = [];
         try
         {
-            MemoryCheck.Require(("weights", files.WeightBytes), ("SAEs", saeFiles.Sum(s => s.Bytes)), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saeFiles.Length)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length)));
-            using Device device = Common.OpenDevice(parsed);
+            MemoryCheck.Require(("weights", files.WeightBytes), ("SAEs", saeFiles.Sum(s => s.Bytes)), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saeFiles.Length)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
+            using Device opened = Common.OpenDevice(parsed);
+            Device device = _profile.Watch(parsed, opened);
             using Gemma2Model model = files.Load(device, Streams, Cancellation);
             foreach (SaeFiles one in saeFiles)
                 saes.Add(one.Load(device));
@@ -70,6 +73,7 @@ internal sealed class EvalCommand : Verb
                 EvalView.WriteJson(Streams, result, files.Name);
             else
                 EvalView.Print(Streams, result);
+            ProfileOption.Print(device, Streams);
             return ExitCode.Done;
         }
         finally

@@ -3,21 +3,41 @@ using KernelScope.Devices;
 
 namespace KernelScope.Cli;
 
-/// <summary>A profile for people.</summary>
+/// <summary>What a device was measured to do at best; null where there is no way to.</summary>
+internal readonly record struct ProfileLimits(double? Bandwidth, double? Peak)
+{
+    /// <summary>The least time that work needs: that of moving or that of computing, whichever is longer.</summary>
+    public double? Seconds(OpCost cost) =>
+        Bandwidth is double bytes ? Math.Max(cost.Bytes / bytes, Peak is double flops ? cost.Flops / flops : 0) : null;
+}
+
+/// <summary>A profile for people: op by op, then layer by layer.</summary>
 internal static class ProfileView
 {
-    public static void Print(TextWriter writer, IReadOnlyList<OpProfile> ops)
+    public static void Print(TextWriter writer, IReadOnlyList<OpProfile> entries, ProfileLimits limits)
     {
-        double all = ops.Sum(o => o.Seconds);
-        writer.WriteLine($"{"op",-24} {"calls",8} {"ms",10} {"share",7} {"GB/s",8} {"GFLOP/s",9}");
-        foreach (OpProfile op in ops)
-            writer.WriteLine(Line(op.Op, op.Calls, op.Seconds, all, op.Cost));
-        writer.WriteLine(Line("all", ops.Sum(o => o.Calls), all, all, ops.Aggregate(default(OpCost), (sum, o) => sum + o.Cost)));
+        double all = entries.Sum(e => e.Seconds);
+        writer.WriteLine($"{"op",-28} {"calls",8} {"ms",10} {"share",7} {"GB/s",8} {"GFLOP/s",9} {"of limit",9}");
+        foreach (IGrouping<string, OpProfile> op in entries.GroupBy(e => e.Op).OrderByDescending(g => g.Sum(e => e.Seconds)).ThenBy(g => g.Key, StringComparer.Ordinal))
+            writer.WriteLine(Line(Printable.OneLine(op.Key), op, all, limits));
+        foreach (IGrouping<int?, OpProfile> layer in entries.GroupBy(e => e.Layer).OrderBy(g => g.Key ?? int.MaxValue))
+            writer.WriteLine(Line(layer.Key is int l ? string.Create(CultureInfo.InvariantCulture, $"layer {l}") : "outside the layers", layer, all, limits));
+        writer.WriteLine(Line("all", entries, all, limits));
+        if (limits.Bandwidth is double bandwidth)
+            writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"limits measured now: {bandwidth / 1e9:F1} GB/s{(limits.Peak is double peak ? $", {peak / 1e9:F0} GFLOP/s" : "")}; above 100% it read from caches"));
     }
 
-    private static string Line(string name, long calls, double seconds, double all, OpCost cost) => string.Create(
-        CultureInfo.InvariantCulture,
-        $"{Printable.OneLine(name),-24} {calls,8} {seconds * 1e3,10:F3} {(all > 0 ? seconds / all : 0),7:P1} {Rate(cost.Bytes, seconds),8} {Rate(cost.Flops, seconds),9}");
+    private static string Line(string name, IEnumerable<OpProfile> entries, double all, ProfileLimits limits)
+    {
+        double seconds = entries.Sum(e => e.Seconds);
+        OpCost cost = entries.Aggregate(default(OpCost), (sum, e) => sum + e.Cost);
+        // Op by op: what is bound by memory cannot make up for what is bound by arithmetic.
+        double? least = limits.Bandwidth is null ? null : entries.Sum(e => limits.Seconds(e.Cost));
+        string share = least is double l && seconds > 0 && l > 0 ? (l / seconds).ToString("P0", CultureInfo.InvariantCulture) : "";
+        return string.Create(
+            CultureInfo.InvariantCulture,
+            $"{name,-28} {entries.Sum(e => e.Calls),8} {seconds * 1e3,10:F3} {(all > 0 ? seconds / all : 0),7:P1} {Rate(cost.Bytes, seconds),8} {Rate(cost.Flops, seconds),9} {share,9}").TrimEnd();
+    }
 
     private static string Rate(double work, double seconds) => seconds > 0 && work > 0 ? (work / seconds / 1e9).ToString("F1", CultureInfo.InvariantCulture) : "";
 }

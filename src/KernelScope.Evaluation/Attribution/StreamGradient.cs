@@ -61,10 +61,13 @@ public sealed class StreamGradient : IDisposable
     private Session Session => _session ??= _model.NewSession(_maxTokens, _maxTokens);
 
     /// <summary>Bytes that gradients of sequences of <paramref name="tokens"/> tokens take beside the model, before there is anything: a session, the stream before each layer, and one layer's backward pass.</summary>
-    public static long BytesFor(Gemma2Config config, int tokens)
+    /// <param name="config">The model's.</param>
+    /// <param name="tokens">Tokens of a sequence.</param>
+    /// <param name="sums">Gradients at once: 2 in an evaluation.</param>
+    public static long BytesFor(Gemma2Config config, int tokens, int sums = 1)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return Session.BytesFor(config, tokens, tokens) + (4L * tokens * config.ModelDim * (config.LayerCount + 6)) + LayerBackward.BytesFor(config, tokens, 2) + (4L * (LogitRows(config, tokens) + 2) * config.VocabSize);
+        return Session.BytesFor(config, tokens, tokens) + (4L * tokens * config.ModelDim * (config.LayerCount + 6)) + LayerBackward.BytesFor(config, tokens, sums) + (4L * (LogitRows(config, tokens) + 2) * config.VocabSize);
     }
 
     /// <summary>The sites whose gradients can be asked for; those of a layer come with that layer's backward pass.</summary>

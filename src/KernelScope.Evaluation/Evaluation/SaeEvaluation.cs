@@ -52,7 +52,7 @@ public sealed class SaeEvaluation
     /// <param name="config">The model's.</param>
     /// <param name="length">Tokens of the longest sequence.</param>
     /// <param name="saeCount">Number of SAEs.</param>
-    /// <remarks>Gradients take <see cref="StreamGradient.BytesFor"/> more.</remarks>
+    /// <remarks>Gradients take <see cref="StreamGradient.BytesFor"/> more, of 2 sums.</remarks>
     public static long BytesFor(Gemma2Config config, int length, int saeCount)
     {
         ArgumentNullException.ThrowIfNull(config);

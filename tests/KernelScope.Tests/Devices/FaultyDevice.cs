@@ -149,6 +149,13 @@ internal sealed class FaultyDevice(string op, Fault fault) : ForwardingDevice(ne
         After(nameof(Device.SaeDecode), destination, before);
     }
 
+    protected override void SaeDecodePlusErrorCore(SparseCodes codes, SaeParameters sae, Mat reconstruction, Mat destination)
+    {
+        float[] before = Before(destination);
+        base.SaeDecodePlusErrorCore(codes, sae, reconstruction, destination);
+        After(nameof(Device.SaeDecodePlusError), destination, before);
+    }
+
     protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
     {
         float[] before = Before(destination);
