@@ -1,12 +1,36 @@
 #!/usr/bin/env bash
-# Publishes kernelscope as one native file (NativeAOT), with the demo and the PTX inside: for machines that have neither an SDK nor a network.
-# Usage: tools/publish-native.sh [RID] [OUTPUT] [INSTRUCTIONS]      default: linux-x64, artifacts/native, x86-64-v3 (AVX2). Needs clang or gcc as a linker.
-# INSTRUCTIONS fixes the vector width: x86-64-v4 has AVX-512. A native file does not start on a processor that lacks them; the ordinary build chooses by itself.
+# Publishes kernelscope as native files (NativeAOT), with the demo and the PTX inside: for machines that have neither an SDK nor a network. Needs clang or gcc as a linker.
+# Usage: tools/publish-native.sh [--check] [RID] [OUTPUT] [INSTRUCTIONS]      default: linux-x64, artifacts/native
+# A native file is compiled for one instruction set. By default there are two on x64: kernelscope runs on every processor with AVX2 (x86-64-v3) and, on Linux, hands over to kernelscope-avx512
+# (x86-64-v4) beside it where the processor has AVX-512. Each works alone. INSTRUCTIONS makes one file instead, such as x86-64-v2 for processors without AVX2 (slow).
+# --check: afterwards, what they print as JSON must be what the ordinary build prints with the same vectors, and they must be as small, quick and frugal as README.md says.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+check=
+if [[ ${1:-} == --check ]]; then check=1; shift; fi
 rid=${1:-linux-x64}
 out=${2:-artifacts/native}
-instructions=${3:-x86-64-v3}
-dotnet publish src/KernelScope.Cli -c Release -r "$rid" -p:PublishAot=true -p:PackAsTool=false -p:IlcInstructionSet="$instructions" -o "$out" --nologo
-rm -f "$out"/*.xml "$out"/*.dbg
+instructions=${3:-}
+
+publish() { # INSTRUCTIONS FILE
+  local folder="$out/.$2"
+  dotnet publish src/KernelScope.Cli -c Release -r "$rid" -p:PublishAot=true -p:PackAsTool=false ${1:+-p:IlcInstructionSet="$1"} -o "$folder" --nologo
+  local name=kernelscope
+  [[ -e "$folder/$name" ]] || name=kernelscope.exe
+  mv "$folder/$name" "$out/${name/kernelscope/$2}"
+  rm -rf "$folder"
+}
+
+mkdir -p "$out"
+if [[ -n $instructions || $rid != *-x64 ]]; then
+  publish "$instructions" kernelscope
+else
+  publish x86-64-v3 kernelscope
+  publish x86-64-v4 kernelscope-avx512
+fi
 ls -l "$out"
+
+if [[ -n $check ]]; then
+  dotnet build src/KernelScope.Cli -c Release --nologo -v q
+  tools/check-native.sh "$out"
+fi

@@ -1,3 +1,4 @@
 using KernelScope.Cli;
 
+WideFile.RunIfBetter();
 return CommandLine.Run(args);

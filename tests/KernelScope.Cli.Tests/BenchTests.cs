@@ -70,7 +70,7 @@ public sealed class BenchTests
     [InlineData("run", "And the king said")]
     [InlineData("generate", "Once upon a time", "--max-new-tokens", "3")]
     [InlineData("features", "She loved the river.")]
-    [InlineData("attribute", "She loved the river.")]
+    [InlineData("attribute", "She loved the river.", "--loss")]
     public void A_profile_goes_to_standard_error_and_changes_nothing(params string[] arguments)
     {
         Outcome plain = Program.Run([.. arguments, "--json"]), profiled = Program.Run([.. arguments, "--json", "--profile"]);
