@@ -39,7 +39,7 @@ internal sealed class BenchCommand : Verb
             throw new UsageException("bench makes its weights itself: it takes --shape, not --model.");
         int? layers = parsed.GetValue(_layers);
         string? dtype = parsed.GetValue(_dtype);
-        using Device device = Common.OpenDevice(parsed);
+        using Device device = Common.OpenDevice(parsed, Streams);
         bool isSlow = device is ReferenceDevice || device.Name == EmulatedDevices.Name;
         string shape = parsed.GetValue(_shape) ?? (isSlow ? BenchShape.Demo : BenchShape.Default);
         Check(shape, layers, dtype, device, isSlow);
