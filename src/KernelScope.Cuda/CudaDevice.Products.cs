@@ -8,7 +8,7 @@ namespace KernelScope.Cuda;
 public sealed partial class CudaDevice
 {
     /// <summary>Rows up to which a product reads the weights once for all of them; more go through tiles.</summary>
-    private const int FewRows = 8;
+    public const int FewRows = 8;
 
     /// <summary>The oldest device with bf16 tensor cores and asynchronous copies.</summary>
     private const int TensorCapability = 80;

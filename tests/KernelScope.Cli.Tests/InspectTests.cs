@@ -74,7 +74,7 @@ public sealed class InspectTests
     {
         Outcome emulated = Program.Run("doctor", "--device", "emulated");
         Assert.Equal((0, ""), (emulated.ExitCode, emulated.Error));
-        Assert.Matches("needs   \+ emulated: [0-9]+ MiB \(weights 11, context [0-9]+, work space 256\) of [0-9]+ MiB that are free", emulated.Output);
+        Assert.Matches(@"needs   \+ emulated: [0-9]+ MiB \(weights 11, context [0-9]+, work space 256\) of [0-9]+ MiB that are free", emulated.Output);
         JsonElement nowhere = JsonElement.Parse(Program.Run("doctor", "--device", "cuda:999", "--json") is { ExitCode: 1 } outcome ? outcome.Output : "null");
         JsonElement row = nowhere.GetProperty("needs").EnumerateArray().Single(n => n.GetProperty("device").GetString() is "cuda:999" or "cuda");
         Assert.False(row.GetProperty("ok").GetBoolean());
