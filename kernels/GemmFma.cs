@@ -16,9 +16,12 @@ public struct Tile4X4
 /// slices of 16 inputs that lie in shared memory, inputs outermost. Any shape, stride and alignment.
 /// </summary>
 /// <remarks>
-/// 2·rows·out·in flops; reads out·in weights ⌈rows/64⌉ times and rows·in activations ⌈out/64⌉ times, in runs of 16 values. Rows of a slice have 68 values,
-/// so that 16-byte reads are aligned; the stores of a slice meet in pairs on a bank, its reads do not. The definition is <see cref="Gemv.Plain"/> with a grid row
-/// for each row of x; this is the form that older GPUs keep and the oracle of the tensor-core form.
+/// 2·rows·out·in flops; reads out·in weights ⌈rows/64⌉ times and rows·in activations ⌈out/64⌉ times, in runs of 16 values.
+/// Bank conflicts: none. Rows of a slice have 68 values, so that 16-byte reads are aligned; a warp stores inputs 0–15 of two rows, of which inputs n and n + 8 would meet on a
+/// bank: from input 8 on the two halves of every four values change places, and are read back so.
+/// The four results of a thread lie beside each other and are written one at a time, because a row may start anywhere: each store touches every sector of its 256 bytes for a
+/// quarter of it, and the L2 cache puts the four together.
+/// The definition is <see cref="Gemv.Plain"/> with a grid row for each row of x; this is the form that older GPUs keep and the oracle of the tensor-core form.
 /// </remarks>
 public static class GemmFma
 {
@@ -100,6 +103,7 @@ public static class GemmFma
     {
         int k = Ptx.Once(Group.IdxX % Slice);
         int m = Ptx.Once(Group.IdxX / Slice);
+        int place = Ptx.Once((k * Pitch) + (m ^ ((k & 8) >> 2)));
         int row = Ptx.Once((Grid.IdxY * TileRows) + m);
         ArrayView<float> xValues = xs.Cast<float>(), wValues = ws.Cast<float>();
         int xQuad = Ptx.Once(Group.IdxX / 16), wQuad = Ptx.Once(Group.IdxX % 16);
@@ -115,23 +119,30 @@ public static class GemmFma
                     xValue = x[((long)r * xStride) + i];
                 if (i < columns && o < outputEnd)
                     wValue = TWeight.Widen(weight[((long)o * columns) + i]);
-                xValues[(k * Pitch) + m + (n * Slice)] = xValue;
-                wValues[(k * Pitch) + m + (n * Slice)] = wValue;
+                xValues[place + (n * Slice)] = xValue;
+                wValues[place + (n * Slice)] = wValue;
             }
 
             Group.Barrier();
-            for (int j = 0; j < Slice; j++)
-            {
-                Float4 a = xs[(j * (Pitch / 4)) + xQuad];
-                Float4 b = ws[(j * (Pitch / 4)) + wQuad];
-                AddRow(a.X, b, ref tile.R0);
-                AddRow(a.Y, b, ref tile.R1);
-                AddRow(a.Z, b, ref tile.R2);
-                AddRow(a.W, b, ref tile.R3);
-            }
+            for (int j = 0; j < Slice / 2; j++)
+                AddOuter(xs[(j * (Pitch / 4)) + xQuad], ws[(j * (Pitch / 4)) + wQuad], ref tile);
+            for (int j = Slice / 2; j < Slice; j++)
+                AddOuter(Swapped(xs[(j * (Pitch / 4)) + xQuad]), Swapped(ws[(j * (Pitch / 4)) + wQuad]), ref tile);
 
             Group.Barrier();
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float4 Swapped(Float4 quad) => new() { X = quad.Z, Y = quad.W, Z = quad.X, W = quad.Y };
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddOuter(Float4 a, Float4 b, ref Tile4X4 tile)
+    {
+        AddRow(a.X, b, ref tile.R0);
+        AddRow(a.Y, b, ref tile.R1);
+        AddRow(a.Z, b, ref tile.R2);
+        AddRow(a.W, b, ref tile.R3);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

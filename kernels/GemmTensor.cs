@@ -56,7 +56,8 @@ public struct CopyPiece
 /// is exactly high + low in bf16; f32 is read like x. Products: bf16 3, f16 5, f32 6 (those below 2⁻²⁴ are left out), smallest terms first; the fast form rounds x and
 /// W to bf16 and makes 1. Bytes: W ⌈rows/64⌉ times, x ⌈out/TileColumns⌉ times, mostly from the L2 cache.
 /// Bank conflicts: none in the loop. A 16-byte piece p of row r of x (or of f32 W) lies at p ^ (r mod 4)·2; of 2-byte W, whose rows share 128 bytes in pairs, at
-/// p ^ (r/2 mod 4). Results are written 8 bytes a lane in 32-byte runs: the second half of each sector follows at once.
+/// p ^ (r/2 mod 4). A lane writes the two results that it has beside each other one at a time, because a row may start anywhere: each store touches sectors for half of them,
+/// and the other half follows at once.
 /// </remarks>
 public static class GemmTensor
 {
@@ -362,14 +363,16 @@ public static class GemmTensor
         int f = first + n;
         if (f < featureCount)
         {
-            a = SaeEncode.Activate(block.X, bias[f], threshold[f]);
-            c = SaeEncode.Activate(block.Z, bias[f], threshold[f]);
+            float b0 = Ptx.Once(bias[f]), theta0 = Ptx.Once(threshold[f]);
+            a = SaeEncode.Activate(block.X, b0, theta0);
+            c = SaeEncode.Activate(block.Z, b0, theta0);
         }
 
         if (f + 1 < featureCount)
         {
-            b = SaeEncode.Activate(block.Y, bias[f + 1], threshold[f + 1]);
-            d = SaeEncode.Activate(block.W, bias[f + 1], threshold[f + 1]);
+            float b1 = Ptx.Once(bias[f + 1]), theta1 = Ptx.Once(threshold[f + 1]);
+            b = SaeEncode.Activate(block.Y, b1, theta1);
+            d = SaeEncode.Activate(block.W, b1, theta1);
         }
 
         shared[(row * pitch) + n] = a;

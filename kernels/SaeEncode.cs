@@ -13,7 +13,9 @@ namespace KernelScope.Kernels;
 /// of <see cref="Gemv"/>; <see cref="Tile"/>, many rows, the products of <see cref="GemmFma"/>; the tensor-core form is in the file of its products.
 /// Lists of tile n of row t: <c>counts[t·tiles + n]</c> pairs from <c>offsets[t·tiles + n]</c> on in <c>features</c> and <c>values</c>.
 /// Forms for few rows give each tile room for all its features, at t·tiles·64 + n·64, and touch only what is active; the tiled forms take room from a cursor.
-/// Reads features·columns·sizeof(weight) bytes, 2·features·columns flops a row, and writes 8 bytes an active feature and 8 a tile.
+/// Reads features·columns·sizeof(weight) bytes, 2·features·columns flops a row, and writes 8 bytes an active feature and 12 a tile and row.
+/// Beside weights of two bytes x is read as in <see cref="Gemv"/>, two loads of 16 bytes a lane, of which each touches every sector of the L1 cache for half of it. In the tiles without tensor cores a thread reads bias and threshold of its four features one at a time,
+/// because a vector may start anywhere: each load touches every sector of its 256 bytes for a quarter of it.
 /// </remarks>
 public static class SaeEncode
 {
@@ -82,7 +84,7 @@ public static class SaeEncode
         where TWeight : unmanaged, IHalfWeight<TWeight>
         where TRows : struct, IRowCount
     {
-        ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxRows * TileFeatures);
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxRows * Pitch(TileFeatures));
         for (int n = Group.IdxX / KernelMath.WarpSize * 2; n < TileFeatures; n += 2 * Warps)
         {
             int first = Ptx.Once((Grid.IdxX * TileFeatures) + n);
@@ -99,7 +101,7 @@ public static class SaeEncode
 
         Group.Barrier();
         for (int t = Group.IdxX / KernelMath.WarpSize; t < rows; t += Warps)
-            WriteList(shared, t * TileFeatures, t, counts, offsets, features, values);
+            WriteList(shared, t * Pitch(TileFeatures), t, counts, offsets, features, values);
     }
 
     /// <summary>As <see cref="Half"/> for float32 weights.</summary>
@@ -118,7 +120,7 @@ public static class SaeEncode
         int xStride)
         where TRows : struct, IRowCount
     {
-        ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxRows * TileFeatures);
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxRows * Pitch(TileFeatures));
         for (int n = Group.IdxX / KernelMath.WarpSize * 2; n < TileFeatures; n += 2 * Warps)
         {
             int first = Ptx.Once((Grid.IdxX * TileFeatures) + n);
@@ -135,7 +137,7 @@ public static class SaeEncode
 
         Group.Barrier();
         for (int t = Group.IdxX / KernelMath.WarpSize; t < rows; t += Warps)
-            WriteList(shared, t * TileFeatures, t, counts, offsets, features, values);
+            WriteList(shared, t * Pitch(TileFeatures), t, counts, offsets, features, values);
     }
 
     /// <summary>
@@ -167,10 +169,12 @@ public static class SaeEncode
         int n = Group.IdxX % 16 * 4;
         int f = (Grid.IdxX * TileFeatures) + n;
         int at = (Group.IdxX / 16 * 4 * Pitch(TileFeatures)) + n;
-        KeepRow(tile.R0, bias, threshold, shared, at, f, featureCount);
-        KeepRow(tile.R1, bias, threshold, shared, at + Pitch(TileFeatures), f, featureCount);
-        KeepRow(tile.R2, bias, threshold, shared, at + (2 * Pitch(TileFeatures)), f, featureCount);
-        KeepRow(tile.R3, bias, threshold, shared, at + (3 * Pitch(TileFeatures)), f, featureCount);
+        // A feature that is not there has the threshold NaN, which nothing is above.
+        Float4 b = LoadFour(bias, f, featureCount, 0f), theta = LoadFour(threshold, f, featureCount, float.NaN);
+        KeepRow(tile.R0, b, theta, shared, at);
+        KeepRow(tile.R1, b, theta, shared, at + Pitch(TileFeatures));
+        KeepRow(tile.R2, b, theta, shared, at + (2 * Pitch(TileFeatures)));
+        KeepRow(tile.R3, b, theta, shared, at + (3 * Pitch(TileFeatures)));
         Group.Barrier();
         WriteLists(shared, TileFeatures, GemmFma.TileRows, GemmFma.GroupSize, rows, counts, offsets, features, values, cursor, capacity);
     }
@@ -271,15 +275,30 @@ public static class SaeEncode
     {
         int t = Group.IdxX & (KernelMath.WarpSize - 1);
         if (t < TRows.Count)
-            shared[(t * TileFeatures) + n] = f < featureCount ? Activate(Gemv.Pick(sums, t), bias[f], threshold[f]) : 0f;
+            shared[(t * Pitch(TileFeatures)) + n] = f < featureCount ? Activate(Gemv.Pick(sums, t), bias[f], threshold[f]) : 0f;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void KeepRow(Float4 sums, ArrayView<float> bias, ArrayView<float> threshold, ArrayView<float> shared, int at, int f, int featureCount)
+    private static Float4 LoadFour(ArrayView<float> view, int f, int featureCount, float otherwise)
     {
-        shared[at] = f < featureCount ? Activate(sums.X, bias[f], threshold[f]) : 0f;
-        shared[at + 1] = f + 1 < featureCount ? Activate(sums.Y, bias[f + 1], threshold[f + 1]) : 0f;
-        shared[at + 2] = f + 2 < featureCount ? Activate(sums.Z, bias[f + 2], threshold[f + 2]) : 0f;
-        shared[at + 3] = f + 3 < featureCount ? Activate(sums.W, bias[f + 3], threshold[f + 3]) : 0f;
+        Float4 result = new() { X = otherwise, Y = otherwise, Z = otherwise, W = otherwise };
+        if (f < featureCount)
+            result.X = view[f];
+        if (f + 1 < featureCount)
+            result.Y = view[f + 1];
+        if (f + 2 < featureCount)
+            result.Z = view[f + 2];
+        if (f + 3 < featureCount)
+            result.W = view[f + 3];
+        return result;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void KeepRow(Float4 sums, Float4 bias, Float4 threshold, ArrayView<float> shared, int at)
+    {
+        shared[at] = Activate(sums.X, bias.X, threshold.X);
+        shared[at + 1] = Activate(sums.Y, bias.Y, threshold.Y);
+        shared[at + 2] = Activate(sums.Z, bias.Z, threshold.Z);
+        shared[at + 3] = Activate(sums.W, bias.W, threshold.W);
     }
 }

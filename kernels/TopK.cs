@@ -10,6 +10,7 @@ namespace KernelScope.Kernels;
 /// <remarks>
 /// For k ≤ 512: <see cref="Select"/> keeps the k best of every 1,024 values (a bitonic sort in 8 KiB of shared memory), <see cref="Reduce"/> does the same to the keys
 /// that are left until one run of 1,024 or fewer remains, sorted. 256,000 logits and k = 1 take two launches: 1 MB is read, 2 KB come back.
+/// The values of a list are gathered from all over their row: a sector for each.
 /// For larger k: <see cref="Keys"/>, then <see cref="Step"/> for every pair of a bitonic sort of the row in global memory. Last, <see cref="Write"/>.
 /// </remarks>
 public static class TopK

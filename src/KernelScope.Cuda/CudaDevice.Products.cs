@@ -8,7 +8,7 @@ namespace KernelScope.Cuda;
 public sealed partial class CudaDevice
 {
     /// <summary>Rows up to which a product reads the weights once for all of them; more go through tiles.</summary>
-    private const int FewRows = 8;
+    public const int FewRows = 8;
 
     /// <summary>The oldest device with bf16 tensor cores and asynchronous copies.</summary>
     private const int TensorCapability = 80;
@@ -67,6 +67,11 @@ public sealed partial class CudaDevice
     }
 
     /// <inheritdoc/>
+    /// <remarks>
+    /// [rows, vocabulary] is never stored: up to <see cref="LossRows"/> rows at a time meet runs of the vocabulary, of as many logits as fit into
+    /// <see cref="CudaDeviceOptions.WorkBytes"/> (1,024 a row at least), and of a run a largest value and a sum for each 1,024 logits are kept. Work space, whatever the rows and the
+    /// vocabulary V: max(WorkBytes, 2 MiB) + 512·(8·⌈V/1024⌉ + 4) bytes, and 2,048·d more where the fast precision has no tensor cores; for V = 256,000 and the default 65 MiB.
+    /// </remarks>
     protected override void CrossEntropyCore(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination)
     {
         CudaWeight w = CudaWeight.Of(this, unembedding);

@@ -29,6 +29,52 @@ public static class CudaDevices
         return new CudaDevice(string.Create(CultureInfo.InvariantCulture, $"{Prefix}:{ordinal}"), CudaDriver.Load(), ordinal, options);
     }
 
+    /// <summary>Opens the first device of this machine on which a plan fits now.</summary>
+    /// <param name="plan">What will be loaded and made.</param>
+    /// <param name="options">The device's options.</param>
+    /// <param name="why">Where there is none, why; empty where this machine has no driver or no device, so that there is nothing to explain.</param>
+    /// <returns>The device; null if there is none.</returns>
+    public static CudaDevice? OpenIfFits(MemoryPlan plan, CudaDeviceOptions? options, out string why) => OpenIfFits(plan, options, CudaDriver.Load, out why);
+
+    /// <summary>The same with a driver of the caller's choice, which is loaded anew for every device that is tried.</summary>
+    internal static CudaDevice? OpenIfFits(MemoryPlan plan, CudaDeviceOptions? options, Func<ICudaDriver> load, out string why)
+    {
+        ArgumentNullException.ThrowIfNull(plan);
+        why = "";
+        int count = 1;
+        for (int ordinal = 0; ordinal < count; ordinal++)
+        {
+            try
+            {
+                ICudaDriver driver = load();
+                if (ordinal == 0)
+                {
+                    DriverDescription found = DriverDescription.Of(driver);
+                    count = found.Devices.Count;
+                    if (count == 0)
+                    {
+                        why = found.HasNoDevice ? "" : found.Problem;
+                        driver.Dispose();
+                        return null;
+                    }
+                }
+
+                var device = new CudaDevice(string.Create(CultureInfo.InvariantCulture, $"{Prefix}:{ordinal}"), driver, ordinal, options);
+                (long free, long total) = device.MemoryInfo();
+                if (plan.Fits(free))
+                    return device;
+                why = plan.Describe(device.Name, free, total);
+                device.Dispose();
+            }
+            catch (CudaException e)
+            {
+                why = e.Result == CudaResult.NoDevice ? "" : e.Message;
+            }
+        }
+
+        return null;
+    }
+
     /// <summary>What this machine has: driver version and devices, or why there are none. It never throws.</summary>
     public static DriverDescription Describe()
     {

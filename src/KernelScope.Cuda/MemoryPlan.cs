@@ -36,6 +36,20 @@ public sealed class MemoryPlan
         return plan;
     }
 
+    /// <summary>The plan for whatever somebody counted: a model, an SAE, a context. Work space, and room for codes, come on top.</summary>
+    public static MemoryPlan Of(CudaDeviceOptions? options, params ReadOnlySpan<(string What, long Bytes)> needs)
+    {
+        var plan = new MemoryPlan();
+        foreach ((string what, long bytes) in needs)
+        {
+            if (bytes > 0)
+                plan.Add(what, bytes);
+        }
+
+        plan.Add("work space", (2 * (options ?? new CudaDeviceOptions()).WorkBytes) + OverheadBytes);
+        return plan;
+    }
+
     /// <summary>Adds something.</summary>
     public void Add(string what, long bytes)
     {

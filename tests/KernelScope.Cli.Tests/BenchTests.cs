@@ -43,6 +43,25 @@ public sealed class BenchTests
     }
 
     [Fact]
+    public void The_emulated_device_takes_the_path_of_a_CUDA_device()
+    {
+        JsonElement result = Program.Json("bench", "--device", "emulated", "--rounds", "1");
+        Assert.Contains("say nothing", result.GetProperty("machine").GetProperty("detail").GetString(), StringComparison.Ordinal);
+        JsonElement limits = result.GetProperty("limits");
+        foreach (string limit in (string[])["copy_bandwidth", "tensor_peak"])
+            Assert.True(limits.GetProperty(limit).GetProperty("median").GetDouble() > 0, limit);
+        Assert.Equal(JsonValueKind.Null, limits.GetProperty("read_bandwidth").ValueKind);
+        JsonElement[] cases = [.. result.GetProperty("cases").EnumerateArray()];
+        Assert.Equal(["decode", "prefill_16", "sae_2k_encode_1", "sae_2k_decode_1", "sae_2k_encode_16", "sae_2k_decode_16"], cases.Select(c => c.GetProperty("name").GetString()));
+        Assert.All(cases, c => Assert.Equal(1, c.GetProperty("times").GetInt32()));
+        // bfloat16 weights: an exact product is three of the tensor cores'.
+        JsonElement prefill = cases[1];
+        Assert.Equal(("tensor_peak", 3), (prefill.GetProperty("bound").GetString(), prefill.GetProperty("products").GetInt32()));
+        double share = 3 * prefill.GetProperty("flops").GetDouble() / prefill.GetProperty("seconds").GetProperty("median").GetDouble() / limits.GetProperty("tensor_peak").GetProperty("max").GetDouble();
+        Assert.InRange(prefill.GetProperty("share").GetProperty("median").GetDouble(), share * 0.999, double.MaxValue);
+    }
+
+    [Fact]
     public void People_get_a_table()
     {
         Outcome outcome = Program.Run("bench", "--shape", "demo", "--rounds", "1", "--threads", "1");

@@ -60,8 +60,24 @@ public sealed class InspectTests
         Assert.Contains(result.GetProperty("devices").EnumerateArray(), d => d.GetProperty("name").GetString() == "cpu" && d.GetProperty("ok").GetBoolean());
         Assert.Equal(11_143_360, result.GetProperty("model").GetProperty("weight_bytes").GetInt64());
         Assert.Equal(3_687_296, result.GetProperty("sae").GetProperty("weight_bytes").GetInt64());
+        JsonElement cpu = result.GetProperty("needs").EnumerateArray().Single(n => n.GetProperty("device").GetString() == "cpu");
+        Assert.True(cpu.GetProperty("ok").GetBoolean());
+        Assert.Equal(cpu.GetProperty("needed_bytes").GetInt64(), cpu.GetProperty("items").EnumerateArray().Sum(i => i.GetProperty("bytes").GetInt64()));
+        Assert.Equal(["weights", "context", "SAE"], cpu.GetProperty("items").EnumerateArray().Select(i => i.GetProperty("what").GetString()));
         Outcome missing = Program.Run("doctor", "--model", "/no/such/model");
         Assert.Equal(1, missing.ExitCode);
         Assert.Contains("/no/such/model", missing.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Doctor_says_what_is_needed_on_the_device_that_was_asked_for()
+    {
+        Outcome emulated = Program.Run("doctor", "--device", "emulated");
+        Assert.Equal((0, ""), (emulated.ExitCode, emulated.Error));
+        Assert.Matches(@"needs   \+ emulated: [0-9]+ MiB \(weights 11, context [0-9]+, work space 256\) of [0-9]+ MiB that are free", emulated.Output);
+        JsonElement nowhere = JsonElement.Parse(Program.Run("doctor", "--device", "cuda:999", "--json") is { ExitCode: 1 } outcome ? outcome.Output : "null");
+        JsonElement row = nowhere.GetProperty("needs").EnumerateArray().Single(n => n.GetProperty("device").GetString() is "cuda:999" or "cuda");
+        Assert.False(row.GetProperty("ok").GetBoolean());
+        Assert.Matches("no NVIDIA driver|no device cuda:999|no CUDA device", row.GetProperty("error").GetString());
     }
 }

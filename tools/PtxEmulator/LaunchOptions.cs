@@ -19,6 +19,9 @@ public sealed record LaunchOptions
     /// <summary>Check races, initialisation and registers. Bounds, alignment and barriers are checked always.</summary>
     public bool Checked { get; init; } = true;
 
+    /// <summary>Also note which sectors of memory are touched: <see cref="LaunchResult.ReadFootprint"/> and <see cref="LaunchResult.WriteFootprint"/>.</summary>
+    public bool CountFootprint { get; init; }
+
     /// <summary>Host threads that run blocks; 0 for one a processor. Results and counters do not depend on it.</summary>
     public int HostThreads { get; init; }
 

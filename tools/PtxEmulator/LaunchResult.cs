@@ -71,6 +71,12 @@ public sealed class LaunchResult
     /// <summary>Global writes.</summary>
     public GlobalTraffic GlobalStores { get; }
 
+    /// <summary>Bytes of the distinct sectors that the launch read, each counted once: what comes from memory if the caches keep everything. 0 unless asked for.</summary>
+    public long ReadFootprint { get; internal init; }
+
+    /// <summary>Bytes of the distinct sectors that the launch wrote. 0 unless asked for.</summary>
+    public long WriteFootprint { get; internal init; }
+
     /// <summary>Shared reads.</summary>
     public SharedTraffic SharedLoads { get; }
 

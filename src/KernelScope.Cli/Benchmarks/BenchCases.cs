@@ -1,3 +1,4 @@
+using KernelScope.Cuda;
 using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Hooks;
@@ -8,11 +9,12 @@ namespace KernelScope.Cli;
 /// <summary>One thing to time.</summary>
 /// <param name="Name">As in the table.</param>
 /// <param name="Rows">Tokens or rows of one run.</param>
-/// <param name="Bound">The limit that it is held against.</param>
+/// <param name="Peak">Which arithmetic it uses.</param>
+/// <param name="Products">How many products of that arithmetic make one of its own: more than 1 where tensor cores keep float32 accuracy by splitting values.</param>
 /// <param name="Cost">Bytes and operations of one run.</param>
 /// <param name="Scaled">Whether its time is that of more layers than were run.</param>
 /// <param name="Seconds">Runs it and gives the time of one run.</param>
-internal sealed record BenchCase(string Name, int Rows, Bound Bound, OpCost Cost, bool Scaled, Func<double> Seconds);
+internal sealed record BenchCase(string Name, int Rows, Bound Peak, int Products, OpCost Cost, bool Scaled, Func<double> Seconds);
 
 /// <summary>The cases of a model and of SAEs on the stream of its width.</summary>
 internal sealed class BenchCases : IDisposable
@@ -32,22 +34,27 @@ internal sealed class BenchCases : IDisposable
     /// <param name="model">The model, of as many layers as are to be measured.</param>
     /// <param name="type">Type of its matrices.</param>
     /// <param name="layersOfModel">Layers of the whole model.</param>
-    /// <param name="prefill">Tokens of the prefill.</param>
+    /// <param name="prefills">Tokens of each prefill.</param>
     /// <param name="cancellation">Stops between two layers.</param>
-    public BenchCases(Gemma2Model model, DType type, int layersOfModel, int prefill, CancellationToken cancellation)
+    public BenchCases(Gemma2Model model, DType type, int layersOfModel, ReadOnlySpan<int> prefills, CancellationToken cancellation)
     {
         _model = model;
         _elementBytes = type.ByteSize();
         _layersOfModel = layersOfModel;
         _cancellation = cancellation;
-        _session = Own(model.NewSession(Math.Max(prefill, PromptLength + MostDecoded)));
+        int longest = prefills[^1];
+        _session = Own(model.NewSession(Math.Max(longest, PromptLength + MostDecoded)));
         _logits = model.Device.CreateMat(1, model.Config.VocabSize, "logits");
         _owned.Add(_logits.Buffer);
         var random = new Random(1);
-        _tokens = [.. Enumerable.Range(0, Math.Max(prefill, PromptLength)).Select(_ => random.Next(model.Config.VocabSize))];
+        _tokens = [.. Enumerable.Range(0, Math.Max(longest, PromptLength)).Select(_ => random.Next(model.Config.VocabSize))];
         bool scaled = layersOfModel != model.Config.LayerCount;
-        _all.Add(new BenchCase("decode", 1, Bound.Bandwidth, LayersCost(1, PromptLength) + HeadCost, scaled, Decode));
-        _all.Add(new BenchCase($"prefill_{prefill}", prefill, Bound.Peak, LayersCost(prefill, 0) + HeadCost, scaled, () => Prefill(prefill)));
+        _all.Add(new BenchCase("decode", 1, Bound.Peak, 1, LayersCost(1, PromptLength) + HeadCost, scaled, Decode));
+        foreach (int prefill in prefills)
+        {
+            (Bound peak, int products) = ArithmeticOf(prefill, type, Device.Precision);
+            _all.Add(new BenchCase($"prefill_{prefill}", prefill, peak, products, LayersCost(prefill, 0) + HeadCost, scaled, () => Prefill(prefill)));
+        }
     }
 
     public IReadOnlyList<BenchCase> All => _all;
@@ -65,15 +72,18 @@ internal sealed class BenchCases : IDisposable
     /// <summary>Adds encode and decode of an SAE.</summary>
     /// <param name="name">Its width, for the names.</param>
     /// <param name="sae">Its parameters.</param>
-    /// <param name="elementBytes">Bytes of an element of its matrices.</param>
+    /// <param name="type">Type of its matrices.</param>
     /// <param name="x">What it reads; its first rows are encoded.</param>
-    /// <param name="rowCounts">Numbers of rows.</param>
-    public void AddSae(string name, SaeParameters sae, double elementBytes, Mat x, ReadOnlySpan<int> rowCounts)
+    /// <param name="rowCounts">Numbers of rows, the largest last.</param>
+    public void AddSae(string name, SaeParameters sae, DType type, Mat x, ReadOnlySpan<int> rowCounts)
     {
+        double elementBytes = type.ByteSize();
+        Mat reconstruction = Device.CreateMat(rowCounts[^1], sae.OutputDim, "reconstruction");
+        _owned.Add(reconstruction.Buffer);
         foreach (int rows in rowCounts)
         {
-            Mat input = x.RowRange(0, rows), output = Device.CreateMat(rows, sae.OutputDim, "reconstruction");
-            _owned.Add(output.Buffer);
+            _cancellation.ThrowIfCancellationRequested();
+            Mat input = x.RowRange(0, rows), output = reconstruction.RowRange(0, rows);
             SparseCodes codes = Own(Device.CreateCodes(sae.FeatureCount, "codes"));
             Device.SaeEncode(input, sae, codes);
             var list = new CodeList();
@@ -81,9 +91,19 @@ internal sealed class BenchCases : IDisposable
             int distinct = list.Feature.Take(list.Count).Distinct().Count();
             OpCost encode = OpCost.SaeEncode(rows, sae.InputDim, sae.FeatureCount, elementBytes * sae.InputDim * sae.FeatureCount, list.Count);
             OpCost decode = OpCost.SaeDecode(rows, sae.OutputDim, elementBytes, list.Count, distinct);
-            _all.Add(new BenchCase($"sae_{name}_encode_{rows}", rows, rows == 1 ? Bound.Bandwidth : Bound.Peak, encode, false, () => BenchClock.Seconds(Device, () => Device.SaeEncode(input, sae, codes))));
-            _all.Add(new BenchCase($"sae_{name}_decode_{rows}", rows, Bound.Bandwidth, decode, false, () => BenchClock.Seconds(Device, () => Device.SaeDecode(codes, sae, output))));
+            // An SAE is exact in either precision.
+            (Bound peak, int products) = ArithmeticOf(rows, type, Precision.Exact);
+            _all.Add(new BenchCase($"sae_{name}_encode_{rows}", rows, peak, products, encode, false, () => BenchClock.Seconds(Device, () => Device.SaeEncode(input, sae, codes))));
+            _all.Add(new BenchCase($"sae_{name}_decode_{rows}", rows, Bound.Peak, 1, decode, false, () => BenchClock.Seconds(Device, () => Device.SaeDecode(codes, sae, output))));
         }
+    }
+
+    /// <summary>What multiplies so many rows with a weight: tensor cores where a CUDA device has them, and then several of their products for one that keeps float32 accuracy.</summary>
+    private (Bound Peak, int Products) ArithmeticOf(int rows, DType type, Precision precision)
+    {
+        if (Device is not CudaDevice { HasTensorCores: true } || rows <= CudaDevice.FewRows)
+            return (Bound.Peak, 1);
+        return (Bound.TensorPeak, precision == Precision.Fast ? 1 : type switch { DType.BF16 => 3, DType.F16 => 5, _ => 6 });
     }
 
     /// <summary>The stream of the prefill's tokens at a site, [tokens, width].</summary>

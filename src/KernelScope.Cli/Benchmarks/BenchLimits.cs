@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using KernelScope.Cuda;
 using KernelScope.Devices;
 using KernelScope.Devices.Cpu;
 using KernelScope.Emulated;
@@ -14,36 +15,63 @@ internal enum Bound
 
     /// <summary>Float32 operations a second.</summary>
     Peak,
+
+    /// <summary>Operations of tensor cores a second: bfloat16 products, sums in float32.</summary>
+    TensorPeak,
 }
 
 /// <summary>Measures what the device can do at this moment: other programs share the machine, so a figure is worth something only beside a limit of the same minute.</summary>
 internal abstract class BenchLimits : IDisposable
 {
-    private readonly Dictionary<Bound, List<double>> _measured = new() { [Bound.Bandwidth] = [], [Bound.Peak] = [] };
+    private readonly Dictionary<Bound, List<double>> _measured = Enum.GetValues<Bound>().ToDictionary(b => b, _ => new List<double>());
 
-    /// <summary>Limits of a device: of the cpu what its memory and its vector units give, of others what a copy gives.</summary>
-    public static BenchLimits Of(Device device) => device is CpuDevice cpu ? new CpuBenchLimits(cpu) : new CopyLimits(device);
+    /// <summary>Limits of a device: of the cpu what its memory and its vector units give, of a CUDA device what its own copy and kernels without memory give, of others what a copy gives.</summary>
+    public static BenchLimits Of(Device device) => device switch
+    {
+        CpuDevice cpu => new CpuBenchLimits(cpu),
+        CudaDevice cuda => new CudaBenchLimits(cuda),
+        _ => new CopyLimits(device),
+    };
 
     /// <summary>Whether the bandwidth is of reads; else it is of copies, bytes read and written.</summary>
-    public abstract bool OfReads { get; }
+    public virtual bool OfReads => false;
 
     /// <summary>Measures a limit; null where the device has no way to.</summary>
-    public double? Measure(Bound bound)
+    public double? Measure(Bound bound) => bound switch
     {
-        double? limit = bound == Bound.Bandwidth ? Bandwidth() : Peak();
-        if (limit is double value)
-            _measured[bound].Add(value);
-        return limit;
-    }
+        Bound.Bandwidth => Bandwidth(),
+        Bound.Peak => Peak(),
+        _ => TensorPeak(),
+    };
 
-    /// <summary>What was measured in all rounds; null if nothing was.</summary>
+    /// <summary>Keeps what a limit was beside a time that counts.</summary>
+    public void Keep(Bound bound, double value) => _measured[bound].Add(value);
+
+    /// <summary>What was kept; null if nothing was.</summary>
     public Spread? Measured(Bound bound) => Spread.Of(_measured[bound]);
 
-    public abstract void Dispose();
+    public virtual void Dispose()
+    {
+    }
 
     protected abstract double Bandwidth();
 
     protected virtual double? Peak() => null;
+
+    protected virtual double? TensorPeak() => null;
+
+    /// <summary>Timed by the device's own clock, so that launches and waits are not in it.</summary>
+    private sealed class CudaBenchLimits(CudaDevice device) : BenchLimits
+    {
+        // Larger than any cache of a GPU, and milliseconds of products; the emulated one executes every instruction by itself.
+        private readonly bool _emulated = device.Name == EmulatedDevices.Name;
+
+        protected override double Bandwidth() => _emulated ? device.MeasureCopyBandwidth(1 << 16, 1) : device.MeasureCopyBandwidth(CopyBytes, 8);
+
+        protected override double? Peak() => device.MeasurePeak(tensorCores: false, _emulated ? 1 : 0, _emulated ? 4 : 4096);
+
+        protected override double? TensorPeak() => device.HasTensorCores ? device.MeasurePeak(tensorCores: true, _emulated ? 1 : 0, _emulated ? 2 : 2048) : null;
+    }
 
     private sealed unsafe class CpuBenchLimits : BenchLimits
     {
@@ -66,6 +94,7 @@ internal abstract class BenchLimits : IDisposable
         {
             NativeMemory.AlignedFree(_memory);
             _memory = null;
+            base.Dispose();
         }
 
         protected override double Bandwidth() => CpuLimits.ReadBandwidth((byte*)_memory, Bytes, _threads);
@@ -76,9 +105,12 @@ internal abstract class BenchLimits : IDisposable
     /// <summary>Bytes that the cpu's limits read.</summary>
     public const long CpuBytes = 256L << 20;
 
+    /// <summary>Bytes of each of the two blocks that a CUDA device copies.</summary>
+    public const long CopyBytes = 256L << 20;
+
     private sealed class CopyLimits : BenchLimits
     {
-        private const int Columns = 1024;
+        private const int Rows = 1 << 14, Columns = 1024;
         private readonly Device _device;
         private readonly Mat _from;
         private readonly Mat _to;
@@ -86,18 +118,15 @@ internal abstract class BenchLimits : IDisposable
         public CopyLimits(Device device)
         {
             _device = device;
-            // 256 MiB, more than a GPU's cache; the emulated one executes every copy instruction by instruction.
-            int rows = device.Name == EmulatedDevices.Name ? 4 : 1 << 16;
-            _from = device.CreateMat(rows, Columns, "copied");
-            _to = device.CreateMat(rows, Columns, "copy");
+            _from = device.CreateMat(Rows, Columns, "copied");
+            _to = device.CreateMat(Rows, Columns, "copy");
         }
-
-        public override bool OfReads => false;
 
         public override void Dispose()
         {
             _from.Buffer.Dispose();
             _to.Buffer.Dispose();
+            base.Dispose();
         }
 
         protected override double Bandwidth()

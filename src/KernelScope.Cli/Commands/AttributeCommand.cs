@@ -41,8 +41,7 @@ internal sealed class AttributeCommand : Verb
         using SaeFiles saeFiles = _sae.Open(parsed, files);
         if (!StreamGradient.Sites.Contains(saeFiles.SiteOut.Site))
             throw new WorkException($"nothing can be attributed at {saeFiles.SiteOut}: there are gradients at {string.Join(", ", StreamGradient.Sites.Select(s => new Hooks.HookPoint(s, saeFiles.SiteOut.Layer)))}.");
-        MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("gradients", StreamGradient.BytesFor(files.Config, tokens.Length)));
-        using Device opened = Common.OpenDevice(parsed);
+        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length, tokens.Length)), ("gradients", StreamGradient.BytesFor(files.Config, tokens.Length)));
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);

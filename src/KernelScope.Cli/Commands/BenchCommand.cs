@@ -14,13 +14,13 @@ internal sealed class BenchCommand : Verb
 {
     private const int DefaultRounds = 5;
     private readonly Option<string?> _shape = new("--shape") { Description = $"Whose sizes: {string.Join(", ", BenchShape.Names)}. Weights are random and made in memory; demo is the model inside. Default: {BenchShape.Default}, or demo on a device that is not made for speed.", HelpName = "SHAPE" };
-    private readonly Option<int?> _layers = new("--layers") { Description = "Layers that are made and measured; their time is multiplied up to the whole model. Fewer if they do not fit into memory. Default: 2.", HelpName = "N" };
+    private readonly Option<int?> _layers = new("--layers") { Description = "Layers that are made and measured; their time is multiplied up to the whole model. Fewer if they do not fit into memory. Default: 2, or on a CUDA device all.", HelpName = "N" };
     private readonly Option<string?> _dtype = new("--dtype") { Description = "Type of the random weights: bf16 (default) or f32.", HelpName = "bf16|f32" };
-    private readonly Option<int> _rounds = new("--rounds") { Description = "Every case is timed once a round, each right after its limit.", HelpName = "N", DefaultValueFactory = _ => DefaultRounds };
+    private readonly Option<int> _rounds = new("--rounds") { Description = "Every case is timed once a round, each right after its limit, until it has taken ten seconds.", HelpName = "N", DefaultValueFactory = _ => DefaultRounds };
 
     public BenchCommand(CommonOptions common, Surroundings surroundings) : base(
         "bench",
-        "Measures decode, prefill, and encode and decode of SAEs, each as a share of what this device's memory or arithmetic was measured to give just before it.",
+        "Measures decode, prefill of 512 and 2,048 tokens, and encode and decode of SAEs of 16k, 65k and 131k features, each as a share of what this device's memory or arithmetic was measured to give just before it.",
         "  kernelscope bench --shape gemma-2-2b --dtype bf16 --rounds 5",
         common,
         surroundings)
@@ -39,7 +39,7 @@ internal sealed class BenchCommand : Verb
             throw new UsageException("bench makes its weights itself: it takes --shape, not --model.");
         int? layers = parsed.GetValue(_layers);
         string? dtype = parsed.GetValue(_dtype);
-        using Device device = Common.OpenDevice(parsed);
+        using Device device = Common.OpenDevice(parsed, Streams);
         bool isSlow = device is ReferenceDevice || device.Name == EmulatedDevices.Name;
         string shape = parsed.GetValue(_shape) ?? (isSlow ? BenchShape.Demo : BenchShape.Default);
         Check(shape, layers, dtype, device, isSlow);
@@ -50,7 +50,9 @@ internal sealed class BenchCommand : Verb
             : BenchSubject.OfShape(device, shape, layers, type, Streams, Cancellation);
         int rounds = parsed.GetValue(_rounds);
         using var limits = BenchLimits.Of(device);
-        BenchCaseRow[] rows = Measure(subject.Cases.All, limits, rounds);
+        BenchCaseRow[] rows;
+        using (var progress = new Progress(Streams, "Measuring"))
+            rows = new BenchRounds(subject.Cases.All, limits, Cancellation).Run(rounds, progress);
         Spread? bandwidth = limits.Measured(Bound.Bandwidth);
         var result = new BenchResult(
             device.Name,
@@ -61,7 +63,7 @@ internal sealed class BenchCommand : Verb
             subject.Measured.LayerCount,
             subject.LayersOfModel,
             rounds,
-            new BenchLimitRow(limits.OfReads ? bandwidth : null, limits.OfReads ? null : bandwidth, limits.Measured(Bound.Peak)),
+            new BenchLimitRow(limits.OfReads ? bandwidth : null, limits.OfReads ? null : bandwidth, limits.Measured(Bound.Peak)) { TensorPeak = limits.Measured(Bound.TensorPeak) },
             rows);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
@@ -84,37 +86,6 @@ internal sealed class BenchCommand : Verb
         int whole = BenchShape.ConfigOf(shape).LayerCount;
         if (layers > whole)
             throw new UsageException($"--layers is {layers}; {shape} has {whole}.");
-    }
-
-    /// <summary>Rounds through all cases: what else runs on the machine disturbs them alike.</summary>
-    private BenchCaseRow[] Measure(IReadOnlyList<BenchCase> cases, BenchLimits limits, int rounds)
-    {
-        using var progress = new Progress(Streams, "Measuring");
-        List<double>[] seconds = [.. cases.Select(_ => new List<double>())], shares = [.. cases.Select(_ => new List<double>())];
-        int done = 0, turns = (rounds + 1) * cases.Count;
-        // Once without the clock: memory is touched and code is compiled.
-        foreach (BenchCase one in cases)
-        {
-            Cancellation.ThrowIfCancellationRequested();
-            one.Seconds();
-            progress.Report(++done / (double)turns);
-        }
-
-        for (int round = 0; round < rounds; round++)
-        {
-            for (int c = 0; c < cases.Count; c++)
-            {
-                Cancellation.ThrowIfCancellationRequested();
-                double? limit = limits.Measure(cases[c].Bound);
-                double taken = cases[c].Seconds();
-                seconds[c].Add(taken);
-                if (limit is double most)
-                    shares[c].Add((cases[c].Bound == Bound.Bandwidth ? cases[c].Cost.Bytes : cases[c].Cost.Flops) / taken / most);
-                progress.Report(++done / (double)turns);
-            }
-        }
-
-        return [.. cases.Select((one, c) => new BenchCaseRow(one.Name, one.Rows, Spread.Of(seconds[c])!, one.Cost.Bytes, one.Cost.Flops, one.Bound == Bound.Bandwidth ? "bandwidth" : "peak", Spread.Of(shares[c]), one.Scaled))];
     }
 
     private static string Detail(Device device) => device switch

@@ -2,11 +2,8 @@ using System.CommandLine;
 using System.Globalization;
 using System.Reflection;
 using System.Runtime.InteropServices;
-using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
-using KernelScope.Cuda;
-using KernelScope.Cuda.Driver;
 using KernelScope.Devices;
 using KernelScope.Emulated;
 using KernelScope.Model;
@@ -20,7 +17,7 @@ internal sealed class DoctorCommand : Verb
 
     public DoctorCommand(CommonOptions common, Surroundings surroundings) : base(
         "doctor",
-        "Says what this machine offers (devices, instruction sets, memory), what the model and an SAE need with a full context, and why something would not run. Exit code 1 if the model or the SAE would not.\n" +
+        "Says what this machine offers (devices, instruction sets, memory), what the model and an SAE need with a full context on each device, and why something would not run. Exit code 1 if they would not run on the device of --device.\n" +
         "With --sae it also runs a sample text: whether the SAE is as sparse as its path says and reconstructs, and if not, which site nearby fits better.",
         "  kernelscope doctor --model google/gemma-2-2b --sae gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71",
         common,
@@ -28,11 +25,14 @@ internal sealed class DoctorCommand : Verb
 
     protected override int Run(ParseResult parsed)
     {
-        long available = MemoryCheck.Available();
-        NeedRow model = Model(Common.ModelOf(parsed), available);
-        NeedRow? sae = _sae.IsGiven(parsed) ? Sae(_sae.NameOf(parsed)!, available) : null;
+        string asked = Common.DeviceOf(parsed);
+        NeedRow model = Model(Common.ModelOf(parsed));
+        NeedRow? sae = _sae.IsGiven(parsed) ? Sae(_sae.NameOf(parsed)!) : null;
+        IReadOnlyList<DeviceProbe> devices = DeviceProbe.All(asked);
+        DeviceFitRow[] needs = model.Ok ? [.. devices.Select(d => d.Hold([("weights", model.WeightBytes), ("context", model.ContextBytes), ("SAE", sae?.WeightBytes ?? 0)]))] : [];
+        bool fits = devices.Zip(needs).Any(d => d.First.Answers(asked) && d.Second.Ok);
         FitResult? fit = null;
-        if (model.Ok && sae is { Ok: true })
+        if (model.Ok && fits && sae is { Ok: true })
             (sae, fit) = Examine(parsed, sae);
         var result = new DoctorResult(
             typeof(DoctorCommand).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "",
@@ -41,26 +41,25 @@ internal sealed class DoctorCommand : Verb
             RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant(),
             Environment.ProcessorCount,
             Simd(),
-            new MemoryRow(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes, available),
-            Devices(),
+            new MemoryRow(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes, MemoryCheck.Available()),
+            Devices(devices),
             model,
             sae)
-        { Fit = fit };
+        { Fit = fit, Needs = needs };
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
             Print(result);
-        return model.Ok && sae is not { Ok: false } ? ExitCode.Done : ExitCode.Failed;
+        return model.Ok && fits && sae is not { Ok: false } ? ExitCode.Done : ExitCode.Failed;
     }
 
-    private static NeedRow Model(string name, long available)
+    private static NeedRow Model(string name)
     {
         try
         {
             using ModelFiles files = ModelFiles.Open(name);
             int context = files.Config.ContextLength;
-            long bytes = Session.BytesFor(files.Config, context);
-            return new NeedRow(name, files.WeightBytes + bytes <= available, Lack(files.WeightBytes + bytes, available), files.WeightBytes, context, bytes);
+            return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context));
         }
         catch (Exception e) when (e is InvalidDataException or IOException or ArgumentException)
         {
@@ -68,12 +67,12 @@ internal sealed class DoctorCommand : Verb
         }
     }
 
-    private static NeedRow Sae(string name, long available)
+    private static NeedRow Sae(string name)
     {
         try
         {
             using SaeFiles files = SaeFiles.Open(name);
-            return new NeedRow(name, files.Bytes <= available, Lack(files.Bytes, available), files.Bytes, 0, 0);
+            return new NeedRow(name, true, null, files.Bytes, 0, 0);
         }
         catch (Exception e) when (e is InvalidDataException or IOException or WorkException)
         {
@@ -84,13 +83,15 @@ internal sealed class DoctorCommand : Verb
     /// <summary>Tries the SAE in the model; one that has no place there is not fit to run.</summary>
     private (NeedRow Sae, FitResult? Fit) Examine(ParseResult parsed, NeedRow sae)
     {
-        using Device device = Common.OpenDevice(parsed);
         try
         {
             using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
             using SaeFiles saeFiles = _sae.Open(parsed, files);
             // Without a tokenizer there is no text to try it on; nothing is wrong with the SAE.
-            return (sae, files.Tokenizer is null ? null : SaeExamination.Run(files, saeFiles, device, Streams, Cancellation));
+            if (files.Tokenizer is null)
+                return (sae, null);
+            using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", SaeExamination.ContextBytes(files)));
+            return (sae, SaeExamination.Run(files, saeFiles, device, Streams, Cancellation));
         }
         catch (Exception e) when (e is InvalidDataException or WorkException or NotSupportedException)
         {
@@ -98,22 +99,12 @@ internal sealed class DoctorCommand : Verb
         }
     }
 
-    private static string? Lack(long needed, long available) =>
-        needed <= available ? null : $"it needs {MemoryCheck.InMiB(needed)} MiB of memory, and {MemoryCheck.InMiB(available)} MiB are available.";
-
-    private static DeviceRow[] Devices() =>
+    private static DeviceRow[] Devices(IReadOnlyList<DeviceProbe> probes) =>
     [
-        new("cpu", true, $"vectors of {(Vector512.IsHardwareAccelerated ? 512 : Vector256.IsHardwareAccelerated ? 256 : 128)} bits, {Environment.ProcessorCount} threads"),
+        .. probes.Where(p => p.Name != EmulatedDevices.Name).Select(p => new DeviceRow(p.Name, p.Problem is null, p.Problem ?? p.Detail)),
         new("reference", true, "scalar, sums in double: slow, the definition of every operation"),
-        Cuda(),
         new(EmulatedDevices.Name, true, "the CUDA device on an emulated GPU: checks every access, and is slow"),
     ];
-
-    private static DeviceRow Cuda()
-    {
-        DriverDescription found = CudaDevices.Describe();
-        return new("cuda", found.Devices.Count > 0, found.Devices.Count > 0 ? $"CUDA {found.VersionText}: {string.Join("; ", found.Devices)}" : found.Problem);
-    }
 
     private static string[] Simd()
     {
@@ -136,6 +127,9 @@ internal sealed class DoctorCommand : Verb
         output.WriteLine($"model   {Mark(result.Model.Ok)} {Describe(result.Model)}");
         if (result.Sae is not null)
             output.WriteLine($"sae     {Mark(result.Sae.Ok)} {Describe(result.Sae)}");
+        // Why there is no such device is said above.
+        foreach (DeviceFitRow row in result.Needs.Where(n => n.TotalBytes > 0))
+            output.WriteLine($"needs   {Mark(row.Ok)} {Describe(row)}");
         if (result.Fit is FitResult fit)
             output.WriteLine($"fit     {Mark(fit.Doubt is null)} {(fit.Doubt is null ? Describe(fit) : Printable.OneLine(fit.Doubt))}");
     }
@@ -143,6 +137,9 @@ internal sealed class DoctorCommand : Verb
     private static string Describe(FitResult fit) => string.Create(
         CultureInfo.InvariantCulture,
         $"at {fit.Used.Site}, on a sample text: L0 {fit.Used.L0:0.#}{(fit.ReleasedL0 is double released ? $" where its path says {released:0}" : "")}, median error ratio {fit.Used.ErrorRatio:0.###}");
+
+    private static string Describe(DeviceFitRow row) =>
+        $"{row.Device}: {MemoryCheck.InMiB(row.NeededBytes)} MiB ({string.Join(", ", row.Items.Select(i => $"{i.What} {MemoryCheck.InMiB(i.Bytes)}"))}) of {MemoryCheck.InMiB(row.FreeBytes)} MiB that are free{(row.Ok ? "" : ": too little memory")}";
 
     private static string Mark(bool ok) => ok ? "+" : "-";
 

@@ -36,9 +36,8 @@ internal sealed class EncodeCommand : Verb
         long rows = RowsOf(x, saeFiles);
         if (file.Length <= SaeCheckpoint.VerifyOnOpenLimit)
             file.Verify(Cancellation);
-        MemoryCheck.Require(("SAE", saeFiles.Bytes), ("rows", RowEncoder.BlockBytes(saeFiles.Config)));
+        using Device device = Common.OpenDevice(parsed, Streams, ("SAE", saeFiles.Bytes), ("rows", RowEncoder.BlockBytes(saeFiles.Config)));
         using NpzWriter? writer = parsed.GetValue(_out) is string path ? new NpzWriter(path) : null;
-        using Device device = Common.OpenDevice(parsed);
         using JumpReluSae sae = saeFiles.Load(device);
         using var encoder = new RowEncoder(sae, x, rows);
         EncodeResult result;

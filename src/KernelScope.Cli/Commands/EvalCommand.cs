@@ -55,8 +55,7 @@ internal sealed class EvalCommand : Verb
         List<JumpReluSae> saes = [];
         try
         {
-            MemoryCheck.Require(("weights", files.WeightBytes), ("SAEs", saeFiles.Sum(s => s.Bytes)), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saeFiles.Length)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
-            using Device opened = Common.OpenDevice(parsed);
+            using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAEs", saeFiles.Sum(s => s.Bytes)), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saeFiles.Length)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
             Device device = _profile.Watch(parsed, opened);
             using Gemma2Model model = files.Load(device, Streams, Cancellation);
             foreach (SaeFiles one in saeFiles)

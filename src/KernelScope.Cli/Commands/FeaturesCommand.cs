@@ -33,8 +33,7 @@ internal sealed class FeaturesCommand : Verb
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
         int[] tokens = prompt.Tokens(files);
         using SaeFiles saeFiles = _sae.Open(parsed, files);
-        MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
-        using Device opened = Common.OpenDevice(parsed);
+        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);

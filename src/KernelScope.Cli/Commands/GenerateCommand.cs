@@ -49,8 +49,7 @@ internal sealed class GenerateCommand : Verb
         using SaeFiles? saeFiles = edits is not null || showFeatures ? _sae.Open(parsed, files) : null;
         edits?.Check(saeFiles!);
         int context = (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
-        MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("context", Session.BytesFor(files.Config, context)));
-        using Device opened = Common.OpenDevice(parsed);
+        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("context", Session.BytesFor(files.Config, context)));
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae? sae = saeFiles?.Load(device);

@@ -51,11 +51,11 @@ internal sealed class RunCommand : Verb
         using SaeFiles? saeFiles = edits is not null ? _sae.Open(parsed, files) : null;
         edits?.Check(saeFiles!);
         int chunk = parsed.GetValue(_chunk);
-        MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("context", Session.BytesFor(files.Config, tokens.Length, chunk)), ("activations", Bytes(points, files, tokens.Length)));
+        using Device opened = Common.OpenDevice(
+            parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("context", Session.BytesFor(files.Config, tokens.Length, chunk)), ("activations", Bytes(points, files, tokens.Length)));
 
         // Before the long part: an output that cannot be written is known at once.
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);
-        using Device opened = Common.OpenDevice(parsed);
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae? sae = saeFiles?.Load(device);

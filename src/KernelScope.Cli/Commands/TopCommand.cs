@@ -43,8 +43,7 @@ internal sealed class TopCommand : Verb
         if (feature < 0 || feature >= saeFiles.Config.FeatureCount)
             throw new WorkException($"feature {feature} is outside the width of {saeFiles.Name}, which has features 0 to {saeFiles.Config.FeatureCount - 1}.");
         TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), null, files);
-        MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
-        using Device device = Common.OpenDevice(parsed);
+        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
         TopContexts found;

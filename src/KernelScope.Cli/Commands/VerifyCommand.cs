@@ -35,10 +35,8 @@ internal sealed class VerifyCommand : Verb
             throw new UsageException("--text-file needs --sae: the published numbers on text are of SAEs.");
         using SaeFiles? saeFiles = saeGiven ? _sae.Open(parsed, files) : null;
         TokenSet? tokens = text is null ? null : EvalTokens.Read(text, null, null, null, files);
-        if (!files.IsDemo)
-            MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(files.Config, tokens.Length, 1)));
-
-        using Device device = Common.OpenDevice(parsed);
+        using Device device = Common.OpenDevice(
+            parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(files.Config, tokens.Length, 1)));
         List<CheckRow> checks = [];
         List<NotRunRow> notRun = [];
         using (var progress = new Progress(Streams, "Ops"))

@@ -19,7 +19,7 @@ internal sealed class CommonOptions
         Recursive = true,
     };
 
-    private readonly Option<string> _device = new("--device") { Description = "What computes: auto (the cpu), cpu, cuda[:n], reference, or emulated (the CUDA device on an emulated GPU: slow).", HelpName = "NAME", DefaultValueFactory = _ => "auto", Recursive = true };
+    private readonly Option<string> _device = new("--device") { Description = "What computes: auto (the first CUDA device on which the model fits, else the cpu), cpu, cuda[:n], reference, or emulated (the CUDA device on an emulated GPU: slow).", HelpName = "NAME", DefaultValueFactory = _ => "auto", Recursive = true };
     private readonly Option<string> _precision = new("--precision") { Description = "exact (float32 accuracy) or fast.", HelpName = "exact|fast", DefaultValueFactory = _ => "exact", Recursive = true };
     private readonly Option<int> _threads = new("--threads") { Description = "Threads of the cpu device. Default: one for each core. Results do not depend on it.", HelpName = "N", Recursive = true };
     private readonly Option<bool> _json = new("--json") { Description = "Print the result as one JSON document.", Recursive = true };
@@ -45,20 +45,59 @@ internal sealed class CommonOptions
 
     public bool JsonOf(ParseResult parsed) => parsed.GetValue(_json);
 
-    /// <summary>Opens the device that was asked for. "auto" is the cpu device: the CUDA device has passed its tests in the emulator, and on no hardware yet.</summary>
-    /// <exception cref="WorkException">It is not there, or does not compute in the precision asked for.</exception>
-    public Device OpenDevice(ParseResult parsed)
+    /// <summary>The name that was given.</summary>
+    public string DeviceOf(ParseResult parsed) => parsed.GetRequiredValue(_device);
+
+    public Precision PrecisionOf(ParseResult parsed) => parsed.GetRequiredValue(_precision) == "fast" ? Precision.Fast : Precision.Exact;
+
+    /// <summary>Opens the device that was asked for, once it is known that what will run fits into its memory: nothing is loaded before.</summary>
+    /// <param name="parsed">The options.</param>
+    /// <param name="streams">Where "auto" says why it takes the cpu although there is a CUDA device.</param>
+    /// <param name="needs">What needs how many bytes; see <see cref="MemoryCheck.Require"/>.</param>
+    /// <exception cref="WorkException">There is too little memory, or the device does not compute in the precision asked for.</exception>
+    /// <exception cref="Cuda.Driver.CudaException">There is no such device, or too little memory on it.</exception>
+    public Device OpenDevice(ParseResult parsed, Streams streams, params ReadOnlySpan<(string What, long Bytes)> needs)
     {
-        string name = parsed.GetRequiredValue(_device);
-        Precision precision = parsed.GetRequiredValue(_precision) == "fast" ? Precision.Fast : Precision.Exact;
-        return name switch
+        string name = DeviceOf(parsed);
+        var options = new CudaDeviceOptions { Precision = PrecisionOf(parsed) };
+        switch (name)
         {
-            "auto" or "cpu" => new CpuDevice(parsed.GetValue(_threads), precision),
-            "reference" when precision == Precision.Exact => new ReferenceDevice(),
-            "reference" => throw new WorkException("the reference device computes in exact precision only."),
-            EmulatedDevices.Name => EmulatedDevices.Open(new CudaDeviceOptions { Precision = precision }),
-            _ => CudaDevices.Open(name, new CudaDeviceOptions { Precision = precision }),
-        };
+            case "auto":
+                if (CudaDevices.OpenIfFits(MemoryPlan.Of(options, needs), options, out string why) is CudaDevice found)
+                    return found;
+                if (why.Length > 0)
+                    Failure.WriteLine(streams.Error, $"the cpu computes, not a CUDA device: {why}");
+                return Cpu(parsed, options.Precision, needs);
+            case "cpu":
+                return Cpu(parsed, options.Precision, needs);
+            case "reference":
+                if (options.Precision != Precision.Exact)
+                    throw new WorkException("the reference device computes in exact precision only.");
+                MemoryCheck.Require(needs);
+                return new ReferenceDevice();
+            default:
+                return Fitting(name == EmulatedDevices.Name ? EmulatedDevices.Open(options) : CudaDevices.Open(name, options), needs);
+        }
+    }
+
+    private CpuDevice Cpu(ParseResult parsed, Precision precision, ReadOnlySpan<(string What, long Bytes)> needs)
+    {
+        MemoryCheck.Require(needs);
+        return new CpuDevice(parsed.GetValue(_threads), precision);
+    }
+
+    private static CudaDevice Fitting(CudaDevice device, ReadOnlySpan<(string What, long Bytes)> needs)
+    {
+        try
+        {
+            MemoryPlan.Of(device.Options, needs).Require(device);
+            return device;
+        }
+        catch
+        {
+            device.Dispose();
+            throw;
+        }
     }
 
     private static bool IsDeviceName(string name) =>

@@ -12,8 +12,9 @@ internal static class BenchView
         Limit(output, "read bandwidth", result.Limits.ReadBandwidth, "GB/s");
         Limit(output, "copy bandwidth", result.Limits.CopyBandwidth, "GB/s, read and written");
         Limit(output, "float32 peak", result.Limits.Float32Peak, "GFLOP/s");
+        Limit(output, "tensor peak", result.Limits.TensorPeak, "GFLOP/s, bfloat16 products");
         output.WriteLine();
-        output.WriteLine($"{"case",-20} {"ms: median",11} {"min",10} {"max",10} {"rows/s",10} {"GB/s",7} {"GFLOP/s",8}  share: median, min, max");
+        output.WriteLine($"{"case",-22} {"ms: median",11} {"min",10} {"max",10} {"rows/s",10} {"GB/s",7} {"GFLOP/s",8}  share: median, min, max");
         foreach (BenchCaseRow one in result.Cases)
             output.WriteLine(Line(one));
         output.WriteLine();
@@ -21,6 +22,10 @@ internal static class BenchView
             output.WriteLine($"* {result.LayersMeasured} of {result.LayersOfModel} layers were measured, with random weights; their time is multiplied up to the whole model, the head's is not.");
         if (result.Cases.Any(c => c.Bound == "bandwidth" && c.Share?.Median > 1))
             output.WriteLine("A share of the bandwidth above 1: what the case reads stays in the caches between its runs, or something disturbed its limit.");
+        if (result.Cases.Any(c => c.Products > 1))
+            output.WriteLine($"Of tensor_peak: {string.Join(" or ", result.Cases.Select(c => c.Products).Where(p => p > 1).Distinct().Order())} products of the tensor cores make one with float32 accuracy; the share counts them, GFLOP/s does not.");
+        if (result.Cases.Any(c => c.Times < result.Rounds))
+            output.WriteLine($"Timed fewer than {result.Rounds} times because they take long: {string.Join(", ", result.Cases.Where(c => c.Times < result.Rounds).Select(c => c.Name))}.");
         if (result.Limits.Float32Peak is null)
             output.WriteLine("The peak of this device is not measured: cases that it bounds have no share.");
     }
@@ -31,7 +36,7 @@ internal static class BenchView
         string share = one.Share is Spread s ? string.Create(CultureInfo.InvariantCulture, $"  {s.Median:0.00} {s.Min:0.00} {s.Max:0.00} of {one.Bound}") : "";
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"{one.Name + (one.Scaled ? " *" : ""),-20} {seconds * 1e3,11:0.000} {one.Seconds.Min * 1e3,10:0.000} {one.Seconds.Max * 1e3,10:0.000} {one.Rows / seconds,10:0.0} {one.Bytes / seconds / 1e9,7:0.0} {one.Flops / seconds / 1e9,8:0.0}{share}");
+            $"{one.Name + (one.Scaled ? " *" : ""),-22} {seconds * 1e3,11:0.000} {one.Seconds.Min * 1e3,10:0.000} {one.Seconds.Max * 1e3,10:0.000} {one.Rows / seconds,10:0.0} {one.Bytes / seconds / 1e9,7:0.0} {one.Flops / seconds / 1e9,8:0.0}{share}");
     }
 
     private static void Limit(StreamWriter output, string name, Spread? spread, string unit)

@@ -63,7 +63,16 @@ internal sealed record DoctorResult(string Version, string Runtime, string Os, s
     /// <summary>With an SAE: how it does where it is used, and elsewhere.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public FitResult? Fit { get; init; }
+
+    /// <summary>What the model and the SAE need together on each device.</summary>
+    public required IReadOnlyList<DeviceFitRow> Needs { get; init; }
 }
+
+/// <summary>What is needed on a device, by what, and why it would not run there.</summary>
+internal sealed record DeviceFitRow(string Device, bool Ok, long NeededBytes, long FreeBytes, long TotalBytes, IReadOnlyList<NeedItemRow> Items, string? Error);
+
+/// <summary>One thing that needs memory.</summary>
+internal sealed record NeedItemRow(string What, long Bytes);
 
 /// <summary>How an SAE does on a sample text.</summary>
 /// <param name="ReleasedL0">The L0 that its path names; null if it names none.</param>

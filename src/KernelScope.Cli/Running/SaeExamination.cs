@@ -17,13 +17,14 @@ internal static class SaeExamination
         "And the king said unto the people, Hear my words, and keep them, for the days of your fathers are past. A function that is given an empty list returns zero; otherwise it adds the first number to the sum of the rest. " +
         "The river rises in the hills above the town, turns east at the mill, and reaches the sea after two hundred miles. Nobody knows who planted the oaks along its banks.";
 
+    /// <summary>Bytes of the model's context for the sample; a token has one character at least.</summary>
+    public static long ContextBytes(ModelFiles files) => Session.BytesFor(files.Config, Math.Min(Sample.Length + 1, files.Config.ContextLength));
+
     /// <summary>Measures; the SAE's files are placed in the model already.</summary>
-    /// <exception cref="WorkException">There is too little memory for both.</exception>
     public static FitResult Run(ModelFiles files, SaeFiles saeFiles, Device device, Streams streams, CancellationToken cancellation)
     {
         int[] text = [files.BosId, .. files.RequiredTokenizer.Encode(Sample)];
         TokenSet tokens = TokenSet.Create([text[..Math.Min(text.Length, files.Config.ContextLength)]], files.Config);
-        MemoryCheck.Require(("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
         using Gemma2Model model = files.Load(device, streams, cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
         string name = Path.Exists(saeFiles.Name) ? Path.GetFullPath(saeFiles.Name) : saeFiles.Name;

@@ -24,6 +24,9 @@ public sealed record DriverDescription(string Library, int Version, IReadOnlyLis
     /// <summary><see cref="Version"/> as people write it: <c>12.4</c>.</summary>
     public string VersionText => string.Create(CultureInfo.InvariantCulture, $"{Version / 1000}.{Version % 1000 / 10}");
 
+    /// <summary>Whether the driver works and there simply is no device.</summary>
+    public bool HasNoDevice { get; private init; }
+
     /// <summary>Asks a driver. It never throws: what goes wrong is the <see cref="Problem"/>.</summary>
     public static DriverDescription Of(ICudaDriver driver)
     {
@@ -37,11 +40,11 @@ public sealed record DriverDescription(string Library, int Version, IReadOnlyLis
             CudaContext.Check(driver, driver.DeviceGetCount(out int count), nameof(ICudaDriver.DeviceGetCount));
             for (int ordinal = 0; ordinal < count; ordinal++)
                 devices.Add(Describe(driver, ordinal));
-            return new DriverDescription(driver.Library, version, devices, count > 0 ? "" : $"{driver.Library} is installed, but there is no CUDA device.");
+            return new DriverDescription(driver.Library, version, devices, count > 0 ? "" : $"{driver.Library} is installed, but there is no CUDA device.") { HasNoDevice = count == 0 };
         }
         catch (CudaException e) when (e.Result == CudaResult.NoDevice)
         {
-            return new DriverDescription(driver.Library, version, [], $"{driver.Library} is installed, but there is no CUDA device ({CudaResults.Name(e.Result)}).");
+            return new DriverDescription(driver.Library, version, [], $"{driver.Library} is installed, but there is no CUDA device ({CudaResults.Name(e.Result)}).") { HasNoDevice = true };
         }
         catch (CudaException e)
         {

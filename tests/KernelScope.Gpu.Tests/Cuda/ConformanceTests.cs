@@ -26,6 +26,18 @@ public sealed class ConformanceTests(SuiteRun run, ITestOutputHelper output) : I
     }
 
     [Fact]
+    public void The_device_measures_its_own_limits()
+    {
+        // Two devices with tensor cores, five with multiply-adds; what an emulator gives is between a thousand and 10¹² a second.
+        Assert.Equal(7, run.Peaks.Count);
+        Assert.All(run.Peaks, p => Assert.InRange(p, 1e3, 1e12));
+        using var device = TestGpu.Open();
+        long before = device.AllocatedBytes;
+        Assert.InRange(device.MeasureCopyBandwidth(1 << 20, 3), 1e6, 1e13);
+        Assert.Equal(before, device.AllocatedBytes);
+    }
+
+    [Fact]
     public void Every_kernel_of_the_manifest_is_executed_from_the_PTX_of_every_target()
     {
         string[] missing = [.. PtxImage.Embedded.Manifest.Kernels

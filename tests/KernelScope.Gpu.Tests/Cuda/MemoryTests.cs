@@ -50,6 +50,38 @@ public sealed class MemoryTests
         Assert.Equal(before, device.AllocatedBytes);
     }
 
+    /// <summary>Stopped while kernels run, in the prompt, in a decode step, and in one that is a graph: everything that was taken from the driver goes back to it.</summary>
+    [Theory]
+    [InlineData(nameof(ICudaDriver.LaunchKernel), 3)]
+    [InlineData(nameof(ICudaDriver.LaunchKernel), 60)]
+    [InlineData(nameof(ICudaDriver.GraphLaunch), 2)]
+    public void Generation_that_is_stopped_gives_the_driver_everything_back(string stopAt, int count)
+    {
+        using var cancellation = new CancellationTokenSource();
+        var driver = new FailingDriver(new EmulatedDriver())
+        {
+            Fail = call =>
+            {
+                if (call == stopAt && --count == 0)
+                    cancellation.Cancel();
+                return null;
+            },
+        };
+        using (var device = new CudaDevice("cuda:0", driver))
+            Assert.ThrowsAny<OperationCanceledException>(() => GenerateAgainAndAgain(device, cancellation));
+
+        foreach ((string take, string give) in new[]
+        {
+            (nameof(ICudaDriver.MemAlloc), nameof(ICudaDriver.MemFree)), (nameof(ICudaDriver.MemHostAlloc), nameof(ICudaDriver.MemFreeHost)),
+            (nameof(ICudaDriver.EventCreate), nameof(ICudaDriver.EventDestroy)), (nameof(ICudaDriver.GraphInstantiate), nameof(ICudaDriver.GraphExecDestroy)),
+            (nameof(ICudaDriver.ModuleLoadData), nameof(ICudaDriver.ModuleUnload)), (nameof(ICudaDriver.PrimaryCtxRetain), nameof(ICudaDriver.PrimaryCtxRelease)),
+        })
+        {
+            Assert.True(driver.Calls!.Contains(take) || take == nameof(ICudaDriver.GraphInstantiate), take);
+            Assert.Equal(driver.Calls!.Count(c => c == take), driver.Calls!.Count(c => c == give));
+        }
+    }
+
     [Fact]
     public void Memory_that_was_forgotten_is_given_back()
     {
@@ -123,6 +155,28 @@ public sealed class MemoryTests
         using var folder = new TempFolder();
         using SafetensorsFile file = Tensors(folder, DType.BF16, [2100], 16, out _);
         Assert.Equal(Loss(file, new CudaDeviceOptions()), Loss(file, new CudaDeviceOptions { WorkBytes = 1 }));
+    }
+
+    /// <summary>All logits would be 19 MiB.</summary>
+    [Fact]
+    public void A_loss_takes_the_work_space_that_it_says_whatever_the_rows_and_the_vocabulary()
+    {
+        const int rows = 600, vocabulary = 8192, inputs = 16;
+        using var folder = new TempFolder();
+        using SafetensorsFile file = Tensors(folder, DType.BF16, [vocabulary], inputs, out _);
+        using CudaDevice device = TestGpu.Open(options: new CudaDeviceOptions { WorkBytes = 1 << 20 });
+        using Weight unembedding = device.CreateWeight("unembedding", new WeightPart(file["part0"]));
+        Mat x = device.CreateMat(rows, inputs, "x"), loss = device.CreateMat(rows, 1, "loss");
+        device.Write([.. Enumerable.Range(0, rows * inputs).Select(i => MathF.Sin(i))], x);
+        int[] targets = [.. Enumerable.Range(0, rows).Select(t => t * 13)];
+        long before = device.AllocatedBytes;
+        device.CrossEntropy(x, unembedding, 30, targets, loss);
+        device.Synchronize();
+        // Each piece begins at a multiple of 256 bytes.
+        Assert.InRange(device.AllocatedBytes - before, 1, (2 << 20) + (512 * ((8 * vocabulary / 1024) + 4)) + (3 * 256));
+        float[] values = new float[rows];
+        device.Read(loss, values);
+        Assert.All(values, v => Assert.InRange(v, 1f, 20f));
     }
 
     [Fact]
@@ -199,6 +253,12 @@ public sealed class MemoryTests
                 cancellation.Cancel();
             row = model.Forward([sampler.Next(row)], session, cancellation: cancellation.Token);
         }
+    }
+
+    private static void GenerateAgainAndAgain(CudaDevice device, CancellationTokenSource cancellation)
+    {
+        for (int i = 0; i < 100; i++)
+            Generate(device, cancellation, stopAt: -1);
     }
 
     private static void Forget(CudaDevice device)

@@ -31,6 +31,9 @@ public sealed class SuiteRun
     /// <summary>The largest error of a feature's value under <see cref="CudaDeviceOptions.SaePrecision"/> fast, over the largest value, by file.</summary>
     public Dictionary<string, double> FastSaeErrors { get; } = [];
 
+    /// <summary>Products a second of the emulator.</summary>
+    public List<double> Peaks { get; } = [];
+
     internal TestGpu.KernelLog Log { get; } = new();
 
     private void Run(string name, int capability, CudaDeviceOptions options)
@@ -43,6 +46,11 @@ public sealed class SuiteRun
             if (!result.Ok)
                 Failures.Add($"{name}: {result}");
         }
+
+        // No op needs the kernels that measure the device.
+        Peaks.Add(device.MeasurePeak(tensorCores: false, blocks: 1, rounds: 2));
+        if (device.HasTensorCores)
+            Peaks.Add(device.MeasurePeak(tensorCores: true, blocks: 1, rounds: 2));
     }
 
     private void RunFastSaes()

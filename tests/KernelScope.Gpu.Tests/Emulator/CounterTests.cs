@@ -142,6 +142,23 @@ public class CounterTests
         Assert.Equal(new SharedTraffic(1, 4, 0), result.SharedStores);
     }
 
+    [Fact]
+    public void A_footprint_counts_a_sector_once_however_often_it_is_touched()
+    {
+        using var test = new PtxTest { Grid = new Dim3(2), Options = new LaunchOptions { CountFootprint = true } };
+        ulong a = test.Upload(new uint[64], "a"), c = test.Gpu.Allocate(256, "c");
+        string text = PtxTest.Text("""
+                ld.global.b32 %r20, [%rd4];
+                ld.global.b32 %r21, [%rd4];
+                ld.global.b32 %r22, [%rd1];
+                st.global.b32 [%rd6], %r20;
+                st.global.b32 [%rd6], %r21;
+            """);
+        LaunchResult result = test.Run(text, a, 0, c);
+        Assert.Equal((256, 256), (result.ReadFootprint, result.WriteFootprint));
+        Assert.Equal((2 * (128 + 128 + 32), 2 * 256), (result.GlobalLoads.MovedBytes, result.GlobalStores.MovedBytes));
+    }
+
     private static LaunchResult Run(string body, string declarations = "")
     {
         using var test = new PtxTest();

@@ -145,7 +145,12 @@ public sealed class SaeTests
         lab.Run("sae_decode_" + dtype, new Dim3(3, 2), lab.Longs(start), lab.Ints(feature), lab.Floats(value), lab.Write(bytes), lab.Floats(bias), y, Outputs, Outputs);
         double[] expected = [.. Enumerable.Range(0, 3 * Outputs).Select(i =>
             bias[i % Outputs] + Enumerable.Range((int)start[i / Outputs], (int)(start[(i / Outputs) + 1] - start[i / Outputs])).Sum(n => value[n] * w[(feature[n] * Outputs) + (i % Outputs)]))];
-        Data.Close("decode", expected, lab.ReadFloats(y), 1e-6, 1e-6);
+        float[] decoded = lab.ReadFloats(y);
+        Data.Close("decode", expected, decoded, 1e-6, 1e-6);
+        float[] before = Data.Normal(3 * Outputs, 9, 10);
+        LabBuffer kept = lab.Floats(before);
+        lab.Run("sae_decode_plus_error_" + dtype, new Dim3(3, 2), lab.Longs(start), lab.Ints(feature), lab.Floats(value), lab.Write(bytes), lab.Floats(bias), kept, Outputs, Outputs);
+        Assert.Equal(before.Select((b, i) => (float)((float)(b - decoded[i]) + decoded[i])), lab.ReadFloats(kept));
         if (lab is not CSharpLab simulator)
             return;
         LabBuffer plain = lab.EmptyFloats(3 * Outputs);

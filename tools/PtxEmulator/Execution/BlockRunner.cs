@@ -4,7 +4,11 @@ namespace KernelScope.PtxEmulator.Execution;
 
 /// <summary>What is common to all blocks of a launch.</summary>
 internal sealed record LaunchState(PtxKernel Kernel, Dim3 Grid, Dim3 BlockSize, int DynamicSharedBytes, byte[] Parameters, LaunchOptions Options, GlobalMemory Global,
-    GlobalRaces Races, bool ChecksRaces, int MultiprocessorCount, Func<Syntax.PtxVariable, ulong> GlobalAddress);
+    GlobalRaces Races, bool ChecksRaces, int MultiprocessorCount, Func<Syntax.PtxVariable, ulong> GlobalAddress)
+{
+    /// <summary>The sectors that were touched; null: nobody asks.</summary>
+    public Footprint? Footprint { get; } = Options.CountFootprint ? new Footprint(Global.Bytes) : null;
+}
 
 /// <summary>Runs blocks, one after the other, on one host thread.</summary>
 internal sealed unsafe class BlockRunner : IDisposable

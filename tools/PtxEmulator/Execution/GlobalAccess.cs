@@ -39,6 +39,10 @@ internal static unsafe class GlobalAccess
         for (int i = 0; i < count; i++)
             CheckRun(op, warp, addresses, mask, bytes, mode, runs[i].Start, runs[i].End);
         Count(ref warp.Block.Counters[op.Index], runs[..count], mode);
+        if (warp.Block.Launch.Footprint is not { } footprint)
+            return;
+        foreach (Run run in runs[..count])
+            footprint.Touch(run.Start, run.End, mode);
     }
 
     private static int Runs(ulong* addresses, uint mask, int bytes, Span<Run> runs)
