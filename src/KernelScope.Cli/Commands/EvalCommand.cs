@@ -122,12 +122,9 @@ internal sealed class EvalCommand : Verb
         List<string> doubts = [];
         foreach (SaeTarget target in targets)
         {
-            double? released = ReleaseDoubt.ReleasedL0(Path.Exists(target.Name) ? Path.GetFullPath(target.Name) : target.Name);
-            SiteFit used = SiteSearch.Used(model, target, tokens, cancellation: Cancellation);
-            if (!ReleaseDoubt.IsDoubtful(released, used.L0, used.ErrorRatio))
+            if (SaeDoubt.Of(model, target, tokens, Cancellation, SiteSearch.DefaultTokens) is not string sentence)
                 continue;
-            string sentence = ReleaseDoubt.Sentence(target.Name, released, used, SiteSearch.Run(model, target, tokens, cancellation: Cancellation))!;
-            Failure.WriteLine(Streams.Error, $"warning: {sentence}");
+            SaeDoubt.Warn(Streams, sentence);
             doubts.Add(sentence);
         }
 
