@@ -47,19 +47,29 @@ internal sealed class CommonOptions
 
     /// <summary>Opens the device that was asked for. "auto" is the cpu device: the CUDA device has passed its tests in the emulator, and on no hardware yet.</summary>
     /// <exception cref="WorkException">It is not there, or does not compute in the precision asked for.</exception>
-    public Device OpenDevice(ParseResult parsed)
+    public Device OpenDevice(ParseResult parsed) => OpenDevice(parsed, parsed.GetRequiredValue(_precision) == "fast" ? Precision.Fast : Precision.Exact, Precision.Exact);
+
+    /// <summary>The same in given precisions.</summary>
+    /// <param name="parsed">Which device.</param>
+    /// <param name="precision">Of the model's products.</param>
+    /// <param name="saePrecision">Of SAE encoders.</param>
+    /// <exception cref="WorkException">It is not there, or does not compute in the precision asked for.</exception>
+    public Device OpenDevice(ParseResult parsed, Precision precision, Precision saePrecision)
     {
         string name = parsed.GetRequiredValue(_device);
-        Precision precision = parsed.GetRequiredValue(_precision) == "fast" ? Precision.Fast : Precision.Exact;
+        var options = new CudaDeviceOptions { Precision = precision, SaePrecision = saePrecision };
         return name switch
         {
             "auto" or "cpu" => new CpuDevice(parsed.GetValue(_threads), precision),
             "reference" when precision == Precision.Exact => new ReferenceDevice(),
             "reference" => throw new WorkException("the reference device computes in exact precision only."),
-            EmulatedDevices.Name => EmulatedDevices.Open(new CudaDeviceOptions { Precision = precision }),
-            _ => CudaDevices.Open(name, new CudaDeviceOptions { Precision = precision }),
+            EmulatedDevices.Name => EmulatedDevices.Open(options),
+            _ => CudaDevices.Open(name, options),
         };
     }
+
+    /// <summary>Whether a precision was asked for.</summary>
+    public bool HasPrecision(ParseResult parsed) => parsed.GetResult(_precision) is { Implicit: false };
 
     private static bool IsDeviceName(string name) =>
         name is "auto" or "cpu" or "cuda" or "reference" or "emulated" || (name.StartsWith("cuda:", StringComparison.Ordinal) && name.Length is > 5 and < 9 && name.AsSpan(5).IndexOfAnyExceptInRange('0', '9') < 0);
