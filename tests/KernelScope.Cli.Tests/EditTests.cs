@@ -145,13 +145,28 @@ public sealed class EditTests
     {
         Assert.Contains("includes <bos>", Program.Run("run", Text, "--splice", "sae", "--edit-at", "all").Error, StringComparison.Ordinal);
         Assert.Contains("times as long as the activations", Program.Run("run", Text, "--steer", "69=1000").Error, StringComparison.Ordinal);
-        Assert.Contains("fires on none of the", Program.Run("run", Text, "--ablate", "1652").Error, StringComparison.Ordinal);
+        Assert.Contains("fires nowhere in this text", Program.Run("run", Text, "--ablate", "1652").Error, StringComparison.Ordinal);
         Assert.Contains("includes no position", Program.Run("run", "--tokens", "2", "--splice", "zero").Error, StringComparison.Ordinal);
         Assert.Equal("", Program.Run("run", Text, "--sae", Lower, "--steer", "7=10", "--sae", Upper, "--splice", "sae+error").Error);
+        // All tokens are bytes of emoji, of which each is like the others: nothing is wrong with the place.
+        Assert.Equal("", Program.Run("features", "\U0001F600\U0001F601\U0001F602\U0001F603").Error);
         Outcome misplaced = Program.Run("features", Text, "--sae", Lower, "--site", "resid_post.3", "--json");
         misplaced.Json();
         string warning = Assert.Single(misplaced.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries));
         Assert.Contains("it fits better at resid_post.1", warning, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Values_that_are_no_numbers_are_no_answer()
+    {
+        string[] edits = [.. Enumerable.Repeat(new[] { "--steer", "69=3e38" }, 20).SelectMany(e => e)];
+        foreach (string verb in new[] { "run", "features", "generate" })
+        {
+            Outcome outcome = Program.Run([verb, "a b", .. edits]);
+            Assert.Equal(1, outcome.ExitCode);
+            Assert.Contains("no numbers", outcome.Error.Replace("finite ", "", StringComparison.Ordinal), StringComparison.Ordinal);
+            Assert.DoesNotContain("   at ", outcome.Error, StringComparison.Ordinal);
+        }
     }
 
     [Fact]

@@ -55,6 +55,8 @@ internal sealed class EvalCommand : Verb
     {
         if (parsed.GetResult(_study) is { Implicit: false })
             return Study(parsed);
+        if (parsed.GetValue(_out) is string arrays && new[] { parsed.GetValue(_report), parsed.GetValue(_resume) }.Any(other => other is not null && Path.GetFullPath(other) == Path.GetFullPath(arrays)))
+            throw new UsageException("--out names the same file as --report or --resume.");
         // Whether the files can be written is known now, not after an hour.
         foreach (string path in new[] { parsed.GetValue(_out), parsed.GetValue(_report) }.OfType<string>())
             AtomicFile.Create(path).Dispose();

@@ -80,7 +80,7 @@ internal sealed class FeaturesCommand : Verb
         }
         finally
         {
-            shown.ForEach(s => s.Capture.Dispose());
+            shown.ForEach(s => s.Dispose());
         }
 
         watch.Report(model, generates: false, Streams, Cancellation);
@@ -96,8 +96,10 @@ internal sealed class FeaturesCommand : Verb
     }
 
     /// <summary>The features of one SAE.</summary>
-    private sealed class Shown(SaeStack.LoadedSae sae, Session session)
+    private sealed class Shown(SaeStack.LoadedSae sae, Session session) : IDisposable
     {
+        private readonly IDisposable _check = FiniteCheck.At(session.Hooks, sae.Files.Site);
+
         public SaeStack.LoadedSae Sae { get; } = sae;
 
         public FeatureCapture Capture { get; } = new(session.Hooks, sae.Sae, sae.Files.Site);
@@ -115,6 +117,12 @@ internal sealed class FeaturesCommand : Verb
                 if (token != files.BosId)
                     Known.See(Capture.Codes, r, start + r);
             }
+        }
+
+        public void Dispose()
+        {
+            _check.Dispose();
+            Capture.Dispose();
         }
 
         public FeaturesResult Result(ModelFiles files) => new(files.Name, Sae.Files.Name, Sae.Files.Site.ToString(), Rows);

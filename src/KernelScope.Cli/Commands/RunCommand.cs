@@ -81,6 +81,8 @@ internal sealed class RunCommand : Verb
             result = result with { Against = against.Compare(compared, tokens, files.Config.HeadDim, parsed.GetValue(_tolerance), Cancellation) };
         if (writer is not null)
             Write(writer, cache, tokens, files);
+        // After the captures: they show where it went wrong.
+        FiniteCheck.Require(result.NextTokenLoss, result.Top);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else

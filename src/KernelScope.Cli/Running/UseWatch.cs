@@ -109,7 +109,7 @@ internal sealed class UseWatch : IDisposable
         if (edit.Kind == FeatureEditKind.Clamp)
         {
             return meter.FiringsOf(edit.Feature) > 0 ? null
-                : string.Create(CultureInfo.InvariantCulture, $"feature {edit.Feature} of {sae.Name} fires on none of the {meter.Counted} tokens of this text{(edit.Value == 0 ? ", so that ablating it changes none of them" : ": if it fires nowhere else, it is dead and its direction means nothing")} ('kernelscope top' shows where it fires).");
+                : string.Create(CultureInfo.InvariantCulture, $"feature {edit.Feature} of {sae.Name} fires nowhere in this text ({meter.Counted} token{(meter.Counted == 1 ? "" : "s")} but <bos>){(edit.Value == 0 ? ", so that ablating it changes nothing in it" : ": if it fires nowhere else either, it is dead and its direction means nothing")} ('kernelscope top' shows where it fires).");
         }
 
         double ratio = Math.Abs(edit.Value) * direction / meter.MedianLength();

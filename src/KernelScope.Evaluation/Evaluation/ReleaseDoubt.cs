@@ -21,6 +21,15 @@ public static partial class ReleaseDoubt
     /// <summary>An L0 this many times the released one, or this much less, is doubted. Texts differ: on web text the released SAEs of 2B lie between 0.9 and 2.3 times their labels (SAEBench's table).</summary>
     public const double Factor = 2.5;
 
+    /// <summary>Fewer tokens than this say nothing.</summary>
+    public const int LeastTokens = 8;
+
+    private const int LeastTokensForRatio = 64;
+
+    // What a right place may show on a text of its own kind, and a wrong one may not exceed: between this and a doubt only the neighbours can tell.
+    private const double FactorWorthALook = 1.6;
+    private const double RatioWorthALook = 0.5;
+
     /// <summary>The L0 that a path names, <c>average_l0_71</c>, or that the catalogue has for a name without it (canonical, Neuronpedia's); null if there is none.</summary>
     public static double? ReleasedL0(string path)
     {
@@ -31,15 +40,14 @@ public static partial class ReleaseDoubt
         return double.Parse(matches[^1].Groups[1].ValueSpan, CultureInfo.InvariantCulture);
     }
 
-    /// <summary>Fewer tokens than this say nothing.</summary>
-    public const int LeastTokens = 8;
-
-    // What a right place may show on a text of its own kind, and a wrong one may not exceed: between this and a doubt only the neighbours can tell.
-    private const double FactorWorthALook = 1.6;
-    private const double RatioWorthALook = 0.5;
-
-    /// <summary>Whether a measurement is far from what was released. Few tokens may all be of one kind, so that they may depart further: 8 twice as far.</summary>
-    public static bool IsDoubtful(double? releasedL0, SiteFit fit) => fit.Tokens >= LeastTokens && (!(fit.ErrorRatio < 1) || fit.L0 == 0 || Departs(releasedL0, fit, Factor * (1 + (8.0 / fit.Tokens))));
+    /// <summary>Whether a measurement is far from what was released. Few tokens may all be of one kind, so that L0 may depart further (8 tokens twice as far), and their mean is hard to do better than.</summary>
+    public static bool IsDoubtful(double? releasedL0, SiteFit fit)
+    {
+        if (fit.Tokens < LeastTokens)
+            return false;
+        bool reconstructs = fit.ErrorRatio < 1 || (fit.Tokens < LeastTokensForRatio && !Departs(releasedL0, fit, FactorWorthALook));
+        return !reconstructs || fit.L0 == 0 || Departs(releasedL0, fit, Factor * (1 + (8.0 / fit.Tokens)));
+    }
 
     /// <summary>Whether a measurement is so far from what was released that it is worth a look whether another site fits better.</summary>
     public static bool IsWorthALook(double? releasedL0, SiteFit fit) => fit.Tokens >= LeastTokens && (IsDoubtful(releasedL0, fit) || fit.ErrorRatio > RatioWorthALook || Departs(releasedL0, fit, FactorWorthALook));
