@@ -48,7 +48,7 @@ public sealed class BadInputTests
         { 2, "--clamp needs a feature and a number", ["generate", "x", "--clamp", "5=inf"] },
         { 2, "--ablate needs the index", ["generate", "x", "--ablate", "five"] },
         { 2, "feature 5 is clamped or ablated twice", ["generate", "x", "--clamp", "5=1", "--ablate", "5"] },
-        { 2, "'mean' is no splice", ["run", "x", "--splice", "mean"] },
+        { 2, "'median' is no splice", ["run", "x", "--splice", "median"] },
         { 2, "'last' is no place for edits", ["run", "x", "--edit-at", "last", "--ablate", "1"] },
         { 2, "--max-new-tokens is -1", ["generate", "x", "--max-new-tokens", "-1"] },
         { 2, "--temperature is -0.5", ["generate", "x", "--temperature", "-0.5"] },

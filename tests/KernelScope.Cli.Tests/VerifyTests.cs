@@ -17,6 +17,7 @@ public sealed class VerifyTests
         Assert.Contains("op SaeEncode", names);
         Assert.Contains(names, n => n.StartsWith("demo, tale: resid_post.3", StringComparison.Ordinal));
         Assert.Contains(names, n => n.StartsWith("demo, res.3.2k.l0_19: CE spliced", StringComparison.Ordinal));
+        Assert.All(result.GetProperty("not_run").EnumerateArray(), n => Assert.NotEqual("", n.GetProperty("tolerance").GetString()));
         Assert.Contains(result.GetProperty("not_run").EnumerateArray(), n => n.GetProperty("source").GetString()!.StartsWith("SAEBench", StringComparison.Ordinal));
     }
 

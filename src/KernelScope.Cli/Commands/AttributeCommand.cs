@@ -48,6 +48,7 @@ internal sealed class AttributeCommand : Verb
         using var attribution = new SaeAttribution(model, sae, saeFiles.Site, saeFiles.SiteOut, tokens.Length);
         FeatureAttributions attributions = attribution.Run(tokens, target.Metric, Cancellation);
 
+        SaeDoubt.Warn(Streams, model, new Evaluation.SaeTarget(saeFiles.Name, sae, saeFiles.Site, saeFiles.SiteOut), tokens, Cancellation);
         AttributeResult result = Result(parsed, attributions, target, tokens, files, saeFiles);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);

@@ -48,7 +48,24 @@ internal sealed class CatalogCommand : Verb
             JsonOutput.Write(Streams, rows);
         else
             Print(rows);
+        if (rows.Length == 0)
+            Streams.Error.WriteLine($"Nothing in the catalogue is like that{Nearest(filter)}.");
         return ExitCode.Done;
+    }
+
+    /// <summary>What there is once one of the conditions is dropped, or names that are like the words.</summary>
+    private static string Nearest(ReleaseFilter filter)
+    {
+        (string Name, object? Condition, ReleaseFilter Without)[] dropped =
+        [
+            ("--width", filter.Width, filter with { Width = null }), ("--l0", filter.L0, filter with { L0 = null }), ("--layer", filter.Layer, filter with { Layer = null }),
+            ("--site", filter.Kind, filter with { Kind = null }), ("--canonical", filter.Canonical ? true : null, filter with { Canonical = false }), ("--model", filter.Model, filter with { Model = null }),
+        ];
+        string[] left = [.. dropped.Where(d => d.Condition is not null).Select(d => (d.Name, Found: ReleaseCatalog.Find(d.Without).ToArray())).Where(d => d.Found.Length > 0)
+            .Select(d => $"without {d.Name} there are {d.Found.Length}, such as {d.Found[0].Name}")];
+        if (left.Length > 0)
+            return $"; {string.Join("; ", left)}";
+        return filter.Text is string text ? $"; near it: {string.Join(", ", ReleaseCatalog.Near(text))}" : "";
     }
 
     // The option is everybody's, and its default is the demo.
@@ -102,7 +119,5 @@ internal sealed class CatalogCommand : Verb
         }
 
         Streams.Output.Flush();
-        if (rows.Length == 0)
-            Streams.Error.WriteLine("Nothing in the catalogue is like that.");
     }
 }

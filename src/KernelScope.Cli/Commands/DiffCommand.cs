@@ -8,8 +8,8 @@ internal sealed class DiffCommand : Verb
 {
     private readonly Argument<string> _a = new("A.npz") { Description = "The reference: what run --capture --out wrote, or another program's arrays named by hook point." };
     private readonly Argument<string> _b = new("B.npz") { Description = "What is held against it." };
-    private readonly Option<double> _tolerance = new("--tolerance") { Description = "What a difference may be, as a share of the array's largest value in A.", HelpName = "X", DefaultValueFactory = _ => ActivationDiff.DefaultTolerance };
-    private readonly Option<bool> _fail = new("--fail") { Description = "Exit code 1 if they part, or an array is in one of them only; without it a comparison that was made is a success." };
+    private readonly Option<double> _tolerance = Tolerance();
+    private readonly Option<bool> _fail = Fail();
 
     public DiffCommand(CommonOptions common, Surroundings surroundings) : base(
         "diff",
@@ -19,7 +19,6 @@ internal sealed class DiffCommand : Verb
         common,
         surroundings)
     {
-        _tolerance.Validators.Add(r => Parsing.Require(r, _tolerance, v => double.IsFinite(v) && v >= 0, "--tolerance is {0}; it must be 0 or a positive number."));
         Arguments.Add(_a);
         Arguments.Add(_b);
         Options.Add(_tolerance);
@@ -33,14 +32,31 @@ internal sealed class DiffCommand : Verb
         ActivationDiff diff;
         using (var progress = new Progress(Streams, "Comparing"))
             diff = ActivationDiff.Of(a, b, tolerance, progress, Cancellation);
-        ArrayDiffRow[] rows = [.. diff.Arrays.Select(Row)];
-        bool parts = diff.FirstParting is not null || diff.OnlyInA.Count + diff.OnlyInB.Count > 0;
-        var result = new DiffResult(a, b, tolerance, parts, rows.FirstOrDefault(r => r.First is not null)?.First, rows, diff.OnlyInA, diff.OnlyInB);
+        DiffResult result = Result(a, b, tolerance, diff);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
             DiffView.Print(Streams, result);
-        return parts && parsed.GetValue(_fail) ? ExitCode.Failed : ExitCode.Done;
+        return result.Parts && parsed.GetValue(_fail) ? ExitCode.Failed : ExitCode.Done;
+    }
+
+    /// <summary>How far two values may be apart.</summary>
+    public static Option<double> Tolerance()
+    {
+        var option = new Option<double>("--tolerance") { Description = "What a difference may be, as a share of the array's largest value in the reference.", HelpName = "X", DefaultValueFactory = _ => ActivationDiff.DefaultTolerance };
+        option.Validators.Add(r => Parsing.Require(r, option, v => double.IsFinite(v) && v >= 0, "--tolerance is {0}; it must be 0 or a positive number."));
+        return option;
+    }
+
+    /// <summary>Whether a parting is a failure.</summary>
+    public static Option<bool> Fail() => new("--fail") { Description = "Exit code 1 if they part, or an array is in one of them only; without it a comparison that was made is a success." };
+
+    /// <summary>A comparison as it is printed.</summary>
+    public static DiffResult Result(string a, string b, double tolerance, ActivationDiff diff)
+    {
+        ArrayDiffRow[] rows = [.. diff.Arrays.Select(Row)];
+        bool parts = diff.FirstParting is not null || diff.OnlyInA.Count + diff.OnlyInB.Count > 0;
+        return new DiffResult(a, b, tolerance, parts, rows.FirstOrDefault(r => r.First is not null)?.First, rows, diff.OnlyInA, diff.OnlyInB);
     }
 
     private static ArrayDiffRow Row(ArrayDiff diff) =>

@@ -26,26 +26,38 @@ internal sealed class EvalCommand : Verb
     private readonly Option<bool> _noGradients = new("--no-gradients") { Description = "Leaves r_L0 and grad_own out, which need two backward passes and a layer's activations for a whole sequence in memory." };
     private readonly Option<int> _resamples = new("--resamples") { Description = "Bootstrap resamples for the confidence intervals. Default: 1000.", HelpName = "N", DefaultValueFactory = _ => 1000 };
     private readonly ProfileOption _profile;
+    private readonly Option<string?> _study = new("--precision-study")
+    {
+        Description = "Runs the evaluation twice, with exact and with fast products, and gives both with their differences and how far the active sets agree: of model and SAE encoders (both, as the paper's study of float32 against bfloat16), or of the model alone (what --precision fast computes).",
+        HelpName = "both|model",
+        Arity = ArgumentArity.ZeroOrOne,
+    };
     private readonly Option<int> _seed = new("--seed") { Description = "Seed of the resamples. Default: 0.", HelpName = "N" };
 
     public EvalCommand(CommonOptions common, Surroundings surroundings) : base(
         "eval",
         "Measures sparse autoencoders inside the model: L0, FVU, and what splicing their reconstruction in does to the loss. All SAEs share one clean forward pass.\n" +
         "Every number's definition is in the JSON and in the report.",
-        "  kernelscope eval --sae res.3.2k.l0_19 --sae res.3.2k.l0_57 --text-file book.txt --report report.html",
+        "  kernelscope eval --sae res.3.2k.l0_19 --sae res.3.2k.l0_57 --text-file book.txt --report report.html\n" +
+        "  kernelscope eval --sae res.3.2k.l0_19 --text-file book.txt --precision-study --device cuda",
         common,
         surroundings)
     {
-        foreach (Option option in (Option[])[_saes, _site, _siteOut, _textFile, _tokensFile, _length, _specialIds, _out, _arrays, _report, _resume, _noGradients, _resamples, _seed])
+        foreach (Option option in (Option[])[_saes, _site, _siteOut, _textFile, _tokensFile, _length, _specialIds, _out, _arrays, _report, _resume, _noGradients, _resamples, _seed, _study])
             Options.Add(option);
         _profile = new ProfileOption(this);
         _length.Validators.Add(r => Parsing.Require(r, _length, v => v >= 2, "--length is {0}; a sequence has at least 2 tokens, BOS and one more."));
         _arrays.Validators.Add(r => Parsing.Require(r, _arrays, v => v is "all" or "positions" or "summary", "'{0}' is no choice of arrays: there are all, positions and summary."));
+        _study.Validators.Add(r => Parsing.Require(r, _study, v => v is "both" or "model", "'{0}' is no choice of what is fast: there are both and model."));
         _resamples.Validators.Add(r => Parsing.Require(r, _resamples, v => v is >= 1 and <= 1_000_000, "--resamples is {0}; it must be between 1 and 1000000."));
     }
 
     protected override int Run(ParseResult parsed)
     {
+        if (parsed.GetResult(_study) is { Implicit: false })
+            return Study(parsed);
+        if (parsed.GetValue(_out) is string arrays && new[] { parsed.GetValue(_report), parsed.GetValue(_resume) }.Any(other => other is not null && Path.GetFullPath(other) == Path.GetFullPath(arrays)))
+            throw new UsageException("--out names the same file as --report or --resume.");
         // Whether the files can be written is known now, not after an hour.
         foreach (string path in new[] { parsed.GetValue(_out), parsed.GetValue(_report) }.OfType<string>())
             AtomicFile.Create(path).Dispose();
@@ -58,9 +70,7 @@ internal sealed class EvalCommand : Verb
             using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAEs", saeFiles.Sum(s => s.Bytes)), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saeFiles.Length)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
             Device device = _profile.Watch(parsed, opened);
             using Gemma2Model model = files.Load(device, Streams, Cancellation);
-            foreach (SaeFiles one in saeFiles)
-                saes.Add(one.Load(device));
-            SaeTarget[] targets = [.. saeFiles.Select((f, s) => new SaeTarget(f.Name, saes[s], f.Site, f.SiteOut))];
+            SaeTarget[] targets = Load(saeFiles, saes, device);
             var evaluation = new SaeEvaluation(model, targets, tokens, OptionsOf(parsed));
             string[] doubts = Doubts(model, targets, tokens);
             EvaluationResult result;
@@ -77,10 +87,74 @@ internal sealed class EvalCommand : Verb
         }
         finally
         {
-            saes.ForEach(s => s.Dispose());
-            foreach (SaeFiles one in saeFiles)
-                one.Dispose();
+            Dispose(saes, saeFiles);
         }
+    }
+
+    /// <summary>The evaluation in both precisions, one after the other, so that there is one model at a time.</summary>
+    private int Study(ParseResult parsed)
+    {
+        string what = parsed.GetValue(_study) ?? "both";
+        if (Common.HasPrecision(parsed) || new Option[] { _out, _report, _resume }.Any(o => parsed.GetResult(o) is { Implicit: false }))
+            throw new UsageException("--precision-study runs in both precisions and prints what it finds: --precision, --out, --report and --resume do not go with it.");
+        Precision saePrecision = what == "both" ? Precision.Fast : Precision.Exact;
+        TokenSet tokens;
+        using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed)))
+            tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files);
+        string device;
+        // A device that has one precision only says so now.
+        using (Device fast = Common.OpenDevice(parsed, Streams, Precision.Fast, saePrecision))
+            device = fast.Name;
+        string folder = Directory.CreateTempSubdirectory("kernelscope-").FullName;
+        try
+        {
+            string ofExact = Path.Combine(folder, "exact.npz"), ofFast = Path.Combine(folder, "fast.npz");
+            EvaluationResult exact = Evaluate(parsed, tokens, Precision.Exact, Precision.Exact, ofExact), fast = Evaluate(parsed, tokens, Precision.Fast, saePrecision, ofFast);
+            var study = PrecisionStudy.Compare(exact, ofExact, fast, ofFast);
+            if (Common.JsonOf(parsed))
+                PrecisionView.WriteJson(Streams, study, Common.ModelOf(parsed), what, device);
+            else
+                PrecisionView.Print(Streams, study, what, device);
+            return ExitCode.Done;
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private EvaluationResult Evaluate(ParseResult parsed, TokenSet tokens, Precision precision, Precision saePrecision, string arrays)
+    {
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        SaeFiles[] saeFiles = OpenSaes(parsed, files);
+        List<JumpReluSae> saes = [];
+        try
+        {
+            using Device device = Common.OpenDevice(parsed, Streams, precision, saePrecision, ("weights", files.WeightBytes), ("SAEs", saeFiles.Sum(s => s.Bytes)), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saeFiles.Length)));
+            using Gemma2Model model = files.Load(device, Streams, Cancellation);
+            SaeTarget[] targets = Load(saeFiles, saes, device);
+            EvaluationOptions options = OptionsOf(parsed) with { ArraysPath = arrays, Arrays = ArrayDetail.Positions, ResumePath = null, Gradients = false };
+            using var progress = new EvalProgress(Streams);
+            return new SaeEvaluation(model, targets, tokens, options).Run(progress, Cancellation);
+        }
+        finally
+        {
+            Dispose(saes, saeFiles);
+        }
+    }
+
+    private static SaeTarget[] Load(SaeFiles[] files, List<JumpReluSae> saes, Device device)
+    {
+        foreach (SaeFiles one in files)
+            saes.Add(one.Load(device));
+        return [.. files.Select((f, s) => new SaeTarget(f.Name, saes[s], f.Site, f.SiteOut))];
+    }
+
+    private static void Dispose(List<JumpReluSae> saes, SaeFiles[] files)
+    {
+        saes.ForEach(s => s.Dispose());
+        foreach (SaeFiles one in files)
+            one.Dispose();
     }
 
     private EvaluationOptions OptionsOf(ParseResult parsed) => new()
@@ -125,12 +199,9 @@ internal sealed class EvalCommand : Verb
         List<string> doubts = [];
         foreach (SaeTarget target in targets)
         {
-            double? released = ReleaseDoubt.ReleasedL0(Path.Exists(target.Name) ? Path.GetFullPath(target.Name) : target.Name);
-            SiteFit used = SiteSearch.Used(model, target, tokens, cancellation: Cancellation);
-            if (!ReleaseDoubt.IsDoubtful(released, used.L0, used.ErrorRatio))
+            if (SaeDoubt.Of(model, target, tokens, Cancellation, SiteSearch.DefaultTokens) is not string sentence)
                 continue;
-            string sentence = ReleaseDoubt.Sentence(target.Name, released, used, SiteSearch.Run(model, target, tokens, cancellation: Cancellation))!;
-            Failure.WriteLine(Streams.Error, $"warning: {sentence}");
+            SaeDoubt.Warn(Streams, sentence);
             doubts.Add(sentence);
         }
 

@@ -14,23 +14,22 @@ internal sealed class GenerateCommand : Verb
     private readonly SamplingChoices _sampling;
     private readonly Option<bool> _chat = new("--chat") { Description = "The text is what a user says; the model answers (chat template)." };
     private readonly Option<bool> _features = new("--features") { Description = "Show the features of each new token as it appears, after the edits." };
-    private readonly SaeOptions _sae;
-    private readonly EditOptions _edits;
+    private readonly SaeUseOptions _saes;
     private readonly TopOptions _top;
     private readonly ProfileOption _profile;
 
     public GenerateCommand(CommonOptions common, Surroundings surroundings) : base(
         "generate",
         "Continues a text. Edits act at the SAE's site in the prompt and in every generated token.",
-        "  kernelscope generate \"Once upon a time there lived a miller who had a child called\" --steer 69=+10",
+        "  kernelscope generate \"Once upon a time there lived a miller who had a child called\" --steer 69=+10\n" +
+        "  kernelscope generate \"There was once a\" --sae res.3.2k.l0_19 --steer 1652=+10 --sae res.5.1k.l0_37 --splice sae --edit-at from_last",
         common,
         surroundings)
     {
         _prompt = new PromptOptions(this, "PROMPT", DefaultPrompt);
         Options.Add(_chat);
         _sampling = new SamplingChoices(this);
-        _sae = new SaeOptions(this);
-        _edits = new EditOptions(this);
+        _saes = new SaeUseOptions(this);
         Options.Add(_features);
         _top = new TopOptions(this);
         _profile = new ProfileOption(this);
@@ -42,28 +41,30 @@ internal sealed class GenerateCommand : Verb
         if (parsed.GetValue(_chat) && prompt.Text is null)
             throw new UsageException("--chat needs a text; with --tokens the ids of the turns are taken as they are.");
         GenerationOptions options = _sampling.Of(parsed);
-        Edits? edits = _edits.Of(parsed);
+        IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
         bool showFeatures = parsed.GetValue(_features);
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
         int[] tokens = prompt.Tokens(files, parsed.GetValue(_chat));
-        using SaeFiles? saeFiles = edits is not null || showFeatures ? _sae.Open(parsed, files) : null;
-        edits?.Check(saeFiles!);
         int context = (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
-        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("context", Session.BytesFor(files.Config, context)));
+        using var stack = SaeStack.Open(uses.Where(u => u.IsMeant || showFeatures), files);
+        stack.CheckPositions(context);
+        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, context)));
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
-        using JumpReluSae? sae = saeFiles?.Load(device);
+        stack.Load(device);
         using Session session = model.NewSession(context);
-        using SaeSplice? splice = edits?.Arm(session.Hooks, sae!, saeFiles!, files.BosId, tokens.Length);
-        using FeatureCapture? capture = showFeatures ? new FeatureCapture(session.Hooks, sae!, saeFiles!.Site) : null;
+        using var watch = UseWatch.Arm(session, stack, files, tokens);
+        stack.Arm(session, tokens.Length, Streams, Cancellation);
+        using var captures = new Captures(showFeatures ? stack.Saes : [], session);
 
         var generator = new Generator(session, options);
         if (Common.JsonOf(parsed))
-            WriteJson(parsed, generator, tokens, files, saeFiles, capture, session);
-        else if (capture is not null)
-            ShowFeatures(parsed, generator, tokens, files, sae!.FeatureCount, capture, session);
+            WriteJson(parsed, generator, tokens, files, captures, session);
+        else if (showFeatures)
+            ShowFeatures(parsed, generator, tokens, files, captures, session);
         else
             Stream(generator, tokens, prompt, files);
+        watch.Report(model, generates: options.MaxNewTokens > 0, Streams, Cancellation);
         ProfileOption.Print(device, Streams);
         return ExitCode.Done;
     }
@@ -88,55 +89,78 @@ internal sealed class GenerateCommand : Verb
         }
     }
 
-    private void WriteJson(ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, SaeFiles? sae, FeatureCapture? capture, Session session)
+    private void WriteJson(ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, Captures captures, Session session)
     {
         var tokens = new List<int>();
-        var features = new List<TokenFeatures>();
-        foreach ((int id, CodeList? codes) in Run(generator, prompt, capture, session))
+        List<TokenFeatures>[] features = [.. captures.All.Select(_ => new List<TokenFeatures>())];
+        foreach ((int id, bool fed) in Run(generator, prompt, captures, session))
         {
             tokens.Add(id);
-            if (capture is not null)
-                features.Add(Row(parsed, files, id, codes));
+            for (int s = 0; s < features.Length; s++)
+                features[s].Add(Row(parsed, files, id, fed ? captures.All[s].Capture.Codes : null));
         }
 
         string stop = generator.Stop switch { StopReason.EndOfText => "end_of_text", StopReason.ContextFull => "context_full", _ => "max_new_tokens" };
+        NewTokenFeatures[] saes = [.. captures.All.Select((c, s) => new NewTokenFeatures(c.Sae.Files.Name, c.Sae.Files.Site.ToString(), features[s]))];
+        NewTokenFeatures? only = saes.Length == 1 ? saes[0] : null;
         JsonOutput.Write(Streams, new GenerateResult(prompt, tokens, TokenText.OfAll(files.Tokenizer, tokens), stop)
         {
-            Sae = capture is null ? null : sae!.Name,
-            Site = capture is null ? null : sae!.Site.ToString(),
-            Features = capture is null ? null : features,
+            Sae = only?.Sae,
+            Site = only?.Site,
+            Features = only?.Features,
+            Saes = saes.Length > 1 ? saes : null,
         });
     }
 
-    private void ShowFeatures(ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, int featureCount, FeatureCapture capture, Session session)
+    private void ShowFeatures(ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, Captures captures, Session session)
     {
-        var view = new TokenLines(Streams, featureCount);
-        foreach ((int id, CodeList? codes) in Run(generator, prompt, capture, session))
-            view.Print(Row(parsed, files, id, codes));
+        var view = new TokenLines(Streams, captures.All.Max(c => c.Sae.Sae.FeatureCount));
+        foreach ((int id, bool fed) in Run(generator, prompt, captures, session))
+        {
+            string text = Printable.Escape(TokenText.Of(files.Tokenizer, id) ?? $"id {id}");
+            for (int s = 0; s < captures.All.Count; s++)
+            {
+                // Below the token, one line for each further SAE, by its site.
+                string head = s == 0 ? text : $"  {captures.All[s].Sae.Files.Site}";
+                view.Print(Row(parsed, files, id, fed ? captures.All[s].Capture.Codes : null), head);
+            }
+        }
     }
 
     private TokenFeatures Row(ParseResult parsed, ModelFiles files, int id, CodeList? codes) =>
         new(id, TokenText.Of(files.Tokenizer, id), codes is null ? [] : _top.Choose(parsed, codes, 0));
 
     /// <summary>
-    /// The new tokens, each with its codes where features are asked for. A token's features exist once it has been fed, which is when the next one is chosen;
+    /// The new tokens, and whether their codes are there where features are asked for. A token's features exist once it has been fed, which is when the next one is chosen;
     /// the last one is fed for them alone, unless the context is full (then there are none).
     /// </summary>
-    private IEnumerable<(int Id, CodeList? Codes)> Run(Generator generator, int[] prompt, FeatureCapture? capture, Session session)
+    private IEnumerable<(int Id, bool Fed)> Run(Generator generator, int[] prompt, Captures captures, Session session)
     {
         int? pending = null;
         foreach (int id in generator.Generate(prompt, Cancellation))
         {
             if (pending is int fed)
-                yield return (fed, capture?.Codes);
+                yield return (fed, true);
             pending = id;
         }
 
         if (pending is not int last)
             yield break;
-        bool room = capture is not null && session.Position < session.ContextLength;
+        bool room = captures.All.Count > 0 && session.Position < session.ContextLength;
         if (room)
             session.Model.Forward([last], session, LogitRows.None, Cancellation);
-        yield return (last, room ? capture!.Codes : null);
+        yield return (last, room);
+    }
+
+    /// <summary>The features that are shown.</summary>
+    private sealed class Captures(IEnumerable<SaeStack.LoadedSae> saes, Session session) : IDisposable
+    {
+        public IReadOnlyList<(SaeStack.LoadedSae Sae, FeatureCapture Capture)> All { get; } = [.. saes.Select(s => (s, new FeatureCapture(session.Hooks, s.Sae, s.Files.Site)))];
+
+        public void Dispose()
+        {
+            foreach ((_, FeatureCapture capture) in All)
+                capture.Dispose();
+        }
     }
 }

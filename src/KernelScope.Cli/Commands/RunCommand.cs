@@ -3,7 +3,6 @@ using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Model;
-using KernelScope.Sae;
 
 namespace KernelScope.Cli;
 
@@ -15,14 +14,17 @@ internal sealed class RunCommand : Verb
     private readonly Option<string?> _out = new("--out") { Description = "Where the activations go: an npz with one f32 array for each hook point [tokens, width], and tokens. Captures see what edits at the same point made.", HelpName = "F.npz" };
     private readonly Option<int> _chunk = new("--chunk") { Description = "Feed the prompt in pieces of at most N tokens. The results do not depend on it.", HelpName = "N" };
     private readonly Option<int> _top = new("--top") { Description = "How many of the likeliest next tokens are shown.", HelpName = "K", DefaultValueFactory = _ => 10 };
-    private readonly SaeOptions _sae;
-    private readonly EditOptions _edits;
+    private readonly Option<string?> _against = new("--against") { Description = "Stored activations, usually another program's: names the first hook point, position and element where this run parts from them. Its hook points are captured for that; without a text its tokens are run.", HelpName = "F.npz" };
+    private readonly Option<double> _tolerance = DiffCommand.Tolerance();
+    private readonly Option<bool> _fail = DiffCommand.Fail();
+    private readonly SaeUseOptions _saes;
     private readonly ProfileOption _profile;
 
     public RunCommand(CommonOptions common, Surroundings surroundings) : base(
         "run",
         "Runs the model once over a text: the loss of each token, the likeliest next tokens, and the activations at hook points.",
-        "  kernelscope run \"And the king said\" --capture resid_post.3,logits --out acts.npz",
+        "  kernelscope run \"And the king said\" --capture resid_post.3,logits --out acts.npz\n" +
+        "  kernelscope run --against torch.npz --tolerance 1e-4",
         common,
         surroundings)
     {
@@ -33,47 +35,60 @@ internal sealed class RunCommand : Verb
         Options.Add(_out);
         Options.Add(_chunk);
         Options.Add(_top);
-        _sae = new SaeOptions(this);
-        _edits = new EditOptions(this);
+        Options.Add(_against);
+        Options.Add(_tolerance);
+        Options.Add(_fail);
+        _saes = new SaeUseOptions(this);
         _profile = new ProfileOption(this);
     }
 
     protected override int Run(ParseResult parsed)
     {
-        Prompt prompt = _prompt.Of(parsed, Streams);
-        Edits? edits = _edits.Of(parsed);
-        string? capture = parsed.GetValue(_capture), path = parsed.GetValue(_out);
+        string? capture = parsed.GetValue(_capture), path = parsed.GetValue(_out), stored = parsed.GetValue(_against);
+        Prompt? prompt = stored is null || _prompt.IsGiven(parsed) ? _prompt.Of(parsed, Streams) : null;
+        IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
         if (capture is null != path is null)
             throw new UsageException(capture is null ? "--out needs --capture: which hook points?" : "--capture needs --out: where do the activations go?");
+        if (stored is null && (parsed.GetResult(_tolerance) is { Implicit: false } || parsed.GetValue(_fail)))
+            throw new UsageException("--tolerance and --fail belong to --against.");
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        Against? against = stored is null ? null : Against.Open(stored, files);
+        prompt ??= new Prompt(null, against!.Tokens ?? throw new UsageException($"a text is missing (or --tokens): {stored} has no array 'tokens' to run instead."));
         int[] tokens = prompt.Tokens(files);
         HookPoint[] points = capture is null ? [] : Points(capture, files);
-        using SaeFiles? saeFiles = edits is not null ? _sae.Open(parsed, files) : null;
-        edits?.Check(saeFiles!);
+        using var stack = SaeStack.Open(uses.Where(u => u.IsMeant), files);
+        stack.CheckPositions(tokens.Length);
         int chunk = parsed.GetValue(_chunk);
-        using Device opened = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("context", Session.BytesFor(files.Config, tokens.Length, chunk)), ("activations", Bytes(points, files, tokens.Length)));
+        long captured = Bytes(points, files, tokens.Length) + Bytes(against?.Points ?? [], files, tokens.Length);
+        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length, chunk)), ("activations", captured));
 
         // Before the long part: an output that cannot be written is known at once.
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
-        using JumpReluSae? sae = saeFiles?.Load(device);
+        stack.Load(device);
         using Session session = model.NewSession(tokens.Length, chunk);
-        using SaeSplice? splice = edits?.Arm(session.Hooks, sae!, saeFiles!, files.BosId, tokens.Length);
+        using var watch = UseWatch.Arm(session, stack, files, tokens);
+        stack.Arm(session, tokens.Length, Streams, Cancellation);
         using var cache = new ActivationCache(session.Hooks, points, tokens.Length);
+        using var compared = new ActivationCache(session.Hooks, against?.Points ?? [], tokens.Length);
 
         double[] losses = new double[tokens.Length - 1];
         Mat logits = Forward(model, session, tokens, losses);
         var result = new RunResult(tokens, losses, Top(device, logits, parsed.GetValue(_top), files));
+        watch.Report(model, generates: false, Streams, Cancellation);
+        if (against is not null)
+            result = result with { Against = against.Compare(compared, tokens, files.Config.HeadDim, parsed.GetValue(_tolerance), Cancellation) };
         if (writer is not null)
             Write(writer, cache, tokens, files);
+        // After the captures: they show where it went wrong.
+        FiniteCheck.Require(result.NextTokenLoss, result.Top);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
             RunView.Print(Streams, result, files.Tokenizer, path);
         ProfileOption.Print(device, Streams);
-        return ExitCode.Done;
+        return result.Against is { Parts: true } && parsed.GetValue(_fail) ? ExitCode.Failed : ExitCode.Done;
     }
 
     private Mat Forward(Gemma2Model model, Session session, int[] tokens, double[] losses)

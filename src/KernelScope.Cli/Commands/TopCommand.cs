@@ -46,6 +46,8 @@ internal sealed class TopCommand : Verb
         using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
+        if (saeFiles.HasSiteOut && SaeDoubt.Of(model, new SaeTarget(saeFiles.Name, sae, saeFiles.Site, saeFiles.SiteOut), tokens, Cancellation) is string doubt)
+            SaeDoubt.Warn(Streams, doubt);
         TopContexts found;
         using (var progress = new Progress(Streams, "Searching"))
             found = TopContexts.Find(model, sae, saeFiles.Site, feature, tokens, parsed.GetValue(_contexts), progress, Cancellation);

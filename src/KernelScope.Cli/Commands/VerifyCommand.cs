@@ -61,7 +61,7 @@ internal sealed class VerifyCommand : Verb
                 if (check.Ok is bool ok)
                     checks.Add(new CheckRow(check.Name, ok, check.Measured, check.Limit) { Source = check.Source, Message = ok ? null : check.Message });
                 else
-                    notRun.Add(new NotRunRow(check.Name, check.Message, check.Source));
+                    notRun.Add(new NotRunRow(check.Name, check.Message, check.Source) { Tolerance = check.Tolerance });
             }
         }
 

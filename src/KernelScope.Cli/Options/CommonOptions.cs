@@ -56,10 +56,21 @@ internal sealed class CommonOptions
     /// <param name="needs">What needs how many bytes; see <see cref="MemoryCheck.Require"/>.</param>
     /// <exception cref="WorkException">There is too little memory, or the device does not compute in the precision asked for.</exception>
     /// <exception cref="Cuda.Driver.CudaException">There is no such device, or too little memory on it.</exception>
-    public Device OpenDevice(ParseResult parsed, Streams streams, params ReadOnlySpan<(string What, long Bytes)> needs)
+    public Device OpenDevice(ParseResult parsed, Streams streams, params ReadOnlySpan<(string What, long Bytes)> needs) =>
+        OpenDevice(parsed, streams, PrecisionOf(parsed), Precision.Exact, needs);
+
+    /// <summary>The same in given precisions.</summary>
+    /// <param name="parsed">The options.</param>
+    /// <param name="streams">Where "auto" says why it takes the cpu although there is a CUDA device.</param>
+    /// <param name="precision">Of the model's products.</param>
+    /// <param name="saePrecision">Of SAE encoders.</param>
+    /// <param name="needs">What needs how many bytes.</param>
+    /// <exception cref="WorkException">There is too little memory, or the device does not compute in the precision asked for.</exception>
+    /// <exception cref="Cuda.Driver.CudaException">There is no such device, or too little memory on it.</exception>
+    public Device OpenDevice(ParseResult parsed, Streams streams, Precision precision, Precision saePrecision, params ReadOnlySpan<(string What, long Bytes)> needs)
     {
         string name = DeviceOf(parsed);
-        var options = new CudaDeviceOptions { Precision = PrecisionOf(parsed) };
+        var options = new CudaDeviceOptions { Precision = precision, SaePrecision = saePrecision };
         switch (name)
         {
             case "auto":
@@ -99,6 +110,9 @@ internal sealed class CommonOptions
             throw;
         }
     }
+
+    /// <summary>Whether a precision was asked for.</summary>
+    public bool HasPrecision(ParseResult parsed) => parsed.GetResult(_precision) is { Implicit: false };
 
     private static bool IsDeviceName(string name) =>
         name is "auto" or "cpu" or "cuda" or "reference" or "emulated" || (name.StartsWith("cuda:", StringComparison.Ordinal) && name.Length is > 5 and < 9 && name.AsSpan(5).IndexOfAnyExceptInRange('0', '9') < 0);

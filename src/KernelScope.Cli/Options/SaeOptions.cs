@@ -22,7 +22,7 @@ internal sealed class SaeOptions
         verb.Options.Add(_siteOut);
     }
 
-    /// <summary>Whether one was named; else <see cref="Open"/> takes the default.</summary>
+    /// <summary>Whether one was named; else the default is taken.</summary>
     public bool IsGiven(ParseResult parsed) => parsed.GetValue(_sae) is not null;
 
     /// <summary>What was named; null: nothing.</summary>
@@ -35,10 +35,15 @@ internal sealed class SaeOptions
     /// <exception cref="WorkException">There is none, or it does not fit the model.</exception>
     public SaeFiles Open(ParseResult parsed, ModelFiles model)
     {
-        string? name = parsed.GetValue(_sae);
+        return Open(parsed.GetValue(_sae), Point(parsed, _site), Point(parsed, _siteOut), model);
+    }
+
+    /// <summary>Opens an SAE's files by name, or the demo's own.</summary>
+    /// <exception cref="WorkException">There is none, or it does not fit the model.</exception>
+    public static SaeFiles Open(string? name, HookPoint? site, HookPoint? siteOut, ModelFiles model)
+    {
         if (name is null && !model.IsDemo)
             throw new UsageException($"an SAE is missing: --sae PATH (only the demo model has one by default).");
-        HookPoint? site = Point(parsed, _site), siteOut = Point(parsed, _siteOut);
         SaeFiles files = SaeFiles.Open(name ?? Demo.DefaultSae);
         try
         {

@@ -32,11 +32,17 @@ internal static class DiffView
             output.WriteLine($"only in {Printable.Escape(result.B)}: {Printable.Escape(name)}");
     }
 
-    private static string Headline(DiffResult result) => result.First is DepartureRow first
-        ? string.Create(CultureInfo.InvariantCulture, $"They part at {Printable.Escape(first.Name)}, position {first.Position}, element {first.Element}: {first.A:G9} and {first.B:G9}.")
-        : result.Arrays.Count == 0 ? "They have no array in common."
-        : result.Arrays.Any(a => a.Parts) ? "No value parts, but some arrays cannot be compared."
-        : $"The {result.Arrays.Count} arrays in common agree.";
+    private static string Headline(DiffResult result)
+    {
+        if (result.Arrays.Count == 0)
+            return "They have no array in common.";
+        if (result.Arrays.FirstOrDefault(a => a.Parts) is not ArrayDiffRow parting)
+            return $"The {result.Arrays.Count} arrays in common agree.";
+        string name = Printable.Escape(parting.Name);
+        return parting.First is DepartureRow first
+            ? string.Create(CultureInfo.InvariantCulture, $"They part at {name}, position {first.Position}, element {first.Element}: {first.A:G9} and {first.B:G9}.")
+            : $"They part at {name}, which cannot be compared: {Printable.OneLine(parting.Note ?? "it holds no numbers")}.";
+    }
 
     private static string Number(double value) => value.ToString("G4", CultureInfo.InvariantCulture);
 }

@@ -57,6 +57,7 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
     GenerationMode = JsonSourceGenerationMode.Metadata,
     Converters = [typeof(FiniteSingleConverter), typeof(FiniteDoubleConverter)])]
 [JsonSerializable(typeof(FeaturesResult))]
+[JsonSerializable(typeof(SeveralFeaturesResult))]
 [JsonSerializable(typeof(GenerateResult))]
 [JsonSerializable(typeof(RunResult))]
 [JsonSerializable(typeof(TokenizeResult))]

@@ -13,6 +13,12 @@ internal sealed record TokenFeatures(int Id, string? Text, IReadOnlyList<Feature
 /// <summary>Result of <c>features</c>.</summary>
 internal sealed record FeaturesResult(string Model, string Sae, string Site, IReadOnlyList<TokenFeatures> Tokens);
 
+/// <summary>Result of <c>features</c> with several SAEs.</summary>
+internal sealed record SeveralFeaturesResult(string Model, IReadOnlyList<SaeFeatures> Saes);
+
+/// <summary>The features of one SAE of several.</summary>
+internal sealed record SaeFeatures(string Sae, string Site, IReadOnlyList<TokenFeatures> Tokens);
+
 /// <summary>Result of <c>generate</c>; <paramref name="Tokens"/> are the new ones.</summary>
 internal sealed record GenerateResult(IReadOnlyList<int> PromptTokens, IReadOnlyList<int> Tokens, string? Text, string Stop)
 {
@@ -27,13 +33,25 @@ internal sealed record GenerateResult(IReadOnlyList<int> PromptTokens, IReadOnly
     /// <summary>With <c>--features</c>: one entry for each new token.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<TokenFeatures>? Features { get; init; }
+
+    /// <summary>With <c>--features</c> and several SAEs: each one's, in place of the three above.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<NewTokenFeatures>? Saes { get; init; }
 }
+
+/// <summary>The features of one SAE of several on each new token.</summary>
+internal sealed record NewTokenFeatures(string Sae, string Site, IReadOnlyList<TokenFeatures> Features);
 
 /// <summary>A token and its logit.</summary>
 internal sealed record TokenLogit(int Id, string? Text, float Logit);
 
 /// <summary>Result of <c>run</c>.</summary>
-internal sealed record RunResult(IReadOnlyList<int> Tokens, IReadOnlyList<double> NextTokenLoss, IReadOnlyList<TokenLogit> Top);
+internal sealed record RunResult(IReadOnlyList<int> Tokens, IReadOnlyList<double> NextTokenLoss, IReadOnlyList<TokenLogit> Top)
+{
+    /// <summary>With <c>--against</c>: where this run parts from the stored one.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public DiffResult? Against { get; init; }
+}
 
 /// <summary>Result of <c>tokenize</c>.</summary>
 internal sealed record TokenizeResult(IReadOnlyList<int> Ids, IReadOnlyList<string> Pieces);

@@ -33,6 +33,12 @@ internal static class RunView
         foreach (TokenLogit token in result.Top)
             next.AddRow(new Paragraph(Printable.Escape(token.Text ?? "")), new Paragraph(token.Id.ToString(CultureInfo.InvariantCulture)), new Paragraph(token.Logit.ToString("0.000", CultureInfo.InvariantCulture)));
         console.Write(next);
+        if (result.Against is DiffResult against)
+        {
+            console.WriteLine();
+            DiffView.Print(streams, against);
+        }
+
         if (path is not null)
             streams.Error.WriteLine($"Wrote {Printable.Escape(path)}.");
     }

@@ -14,7 +14,9 @@ internal sealed class TokenLines(Streams streams, int featureCount)
     private float _largest = 1;
 
     /// <summary>Prints a token. Bars are as long as the largest activation so far allows.</summary>
-    public void Print(TokenFeatures token)
+    /// <param name="token">The token.</param>
+    /// <param name="head">What stands before its features.</param>
+    public void Print(TokenFeatures token, string head)
     {
         _largest = Math.Max(_largest, Bars.Largest(token.Features));
         int fitting = Math.Max(1, (_console.Profile.Width - TokenCells) / (_indexCells + 1 + BarCells + 1 + 6 + Gap));
@@ -28,7 +30,7 @@ internal sealed class TokenLines(Streams streams, int featureCount)
             line.Append($"{index} ").Append(Bars.Bar(feature.Activation / _largest, BarCells), new Style(Color.Aqua)).Append($" {Bars.Value(feature.Activation),-6}  ", new Style(decoration: Decoration.Dim));
         }
 
-        grid.AddRow(new Paragraph(Printable.Escape(token.Text ?? $"id {token.Id}"), new Style(decoration: Decoration.Bold)) { Overflow = Overflow.Ellipsis }, line);
+        grid.AddRow(new Paragraph(head, new Style(decoration: Decoration.Bold)) { Overflow = Overflow.Ellipsis }, line);
         _console.Write(grid);
         streams.Output.Flush();
     }

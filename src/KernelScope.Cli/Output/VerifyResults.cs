@@ -18,7 +18,12 @@ internal sealed record CheckRow(string Name, bool Ok, double Measured, double Li
 }
 
 /// <summary>A check that lacks something.</summary>
-internal sealed record NotRunRow(string Name, string Reason, string Source);
+internal sealed record NotRunRow(string Name, string Reason, string Source)
+{
+    /// <summary>What the distance might have been.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Tolerance { get; init; }
+}
 
 /// <summary>Result of <c>verify</c>.</summary>
 internal sealed record VerifyResult(string Device, string Precision, string Model, IReadOnlyList<CheckRow> Checks, IReadOnlyList<NotRunRow> NotRun);

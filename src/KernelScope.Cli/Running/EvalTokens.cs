@@ -22,7 +22,8 @@ internal static class EvalTokens
         int[][] sequences = textFile is null
             ? TokenFiles.ReadJson(path)
             : TokenFiles.ReadText(path, model.RequiredTokenizer, length ?? Math.Min(DefaultLength, context), model.Config);
-        int[]? special = specialIds is null ? null : Array.ConvertAll(Parsing.TokenIds(specialIds, "--special-ids"), id => (int)Math.Clamp(id, int.MinValue, int.MaxValue));
+        int[]? special = specialIds is null ? null : Array.ConvertAll(Parsing.TokenIds(specialIds, "--special-ids"), id => id >= 0 && id < model.Config.VocabSize ? (int)id
+            : throw new WorkException($"--special-ids: {id} is outside the vocabulary of {model.Name}, which has ids 0 to {model.Config.VocabSize - 1}."));
         try
         {
             return TokenSet.Create(sequences, model.Config, special);

@@ -20,6 +20,9 @@ internal sealed record PullPlan(string Repository, string? Inside)
         string repository = parts.Length > 1 ? $"{parts[0]}/{parts[1]}" : "";
         if (!HubClient.IsRepository(repository))
             throw new WorkException($"{name}: this names neither a model (owner/name) nor an SAE (a name that 'kernelscope catalog' lists){Near(name)}.");
+        // A release where an owner should be is a slip in an SAE's name.
+        if (ReleaseCatalog.All.Any(s => s.Release == parts[0]))
+            throw new WorkException($"{name}: the catalogue has no such SAE{Near(name)}.");
         if (parts.Length == 3)
             return HubClient.IsPath(parts[2]) ? new PullPlan(repository, parts[2]) : throw new WorkException($"{name}: '{parts[2]}' is no path inside a repository.");
         if (ReleaseCatalog.All.FirstOrDefault(s => s.Repository == repository) is ReleasedSae one)

@@ -99,7 +99,14 @@ internal sealed class RowEncoder : IDisposable
     {
         Device device = _sae.Device;
         Mat x = _input.RowRange(0, count), y = _output.RowRange(0, count);
-        device.Write(Load(first, count), x);
+        Span<float> values = Load(first, count);
+        for (int i = 0; i < values.Length; i++)
+        {
+            if (!float.IsFinite(values[i]))
+                throw new WorkException($"{_x.Describe()}: row {first + (i / x.Columns)}, value {i % x.Columns} is {values[i]}, no finite number.");
+        }
+
+        device.Write(values, x);
         _sae.Encode(x, _codes);
         device.Read(_codes, list);
         _sae.Decode(_codes, x, y);

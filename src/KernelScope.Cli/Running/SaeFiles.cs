@@ -31,6 +31,12 @@ internal sealed class SaeFiles : IDisposable
     /// <exception cref="WorkException">It is a transcoder, and nothing says where it writes.</exception>
     public HookPoint SiteOut => _siteOut ?? throw new WorkException($"{Name}: nothing says where this transcoder writes; give --site-out, e.g. --site-out mlp_out_post.{Site.Layer}.");
 
+    /// <summary>Whether it is known where it writes.</summary>
+    public bool HasSiteOut => _siteOut is not null;
+
+    /// <summary>The directions of features, from the file.</summary>
+    public SaeCheckpoint Checkpoint => _checkpoint;
+
     /// <summary>What is known of its features.</summary>
     public IReadOnlyDictionary<int, string> Meanings => IsDemoName(Name) ? Demo.Meanings(Name) : new Dictionary<int, string>();
 
@@ -61,8 +67,12 @@ internal sealed class SaeFiles : IDisposable
     }
 
     /// <summary>Brings the parameters to a device; the SAE then owns them.</summary>
+    /// <exception cref="InvalidDataException">A parameter is no finite number: the feature would silently never fire.</exception>
     public JumpReluSae Load(Device device)
     {
+        // A larger file is not read whole for that: it may take longer than the work.
+        if (Bytes <= SaeCheckpoint.VerifyOnOpenLimit)
+            FiniteParameters.Require(_checkpoint);
         JumpReluSae sae = JumpReluSae.Load(device, _checkpoint);
         _handedOver = true;
         return sae;

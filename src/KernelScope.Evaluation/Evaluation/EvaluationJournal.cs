@@ -210,7 +210,7 @@ internal sealed class EvaluationJournal : IDisposable
         List<string> different = [.. identity.Where(p => !stored.TryGetValue(p.Key, out string? value) || value != p.Value).Select(p => p.Key)];
         different.AddRange(stored.Keys.Except(identity.Select(p => p.Key)));
         if (different.Count > 0)
-            throw BadFile.Of(_path, $"the resume file belongs to another evaluation: {string.Join(", ", different)} {(different.Count == 1 ? "differs" : "differ")}. It was left as it is; name another file, or delete this one.");
+            throw BadFile.Of(_path, $"the resume file belongs to another evaluation; what differs: {string.Join(", ", different)}. It was left as it is; name another file, or delete this one.");
     }
 
     /// <summary>Finds the whole records and cuts off what follows them.</summary>

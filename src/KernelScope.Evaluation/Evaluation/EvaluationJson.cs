@@ -21,7 +21,7 @@ public static class EvaluationJson
         json.WriteString("model", model);
         if (result.Saes.Count == 1)
             WriteName(json, result.Saes[0]);
-        WriteSet(json, result);
+        WriteSet(json, result.Tokens, result.Counts);
         Definitions.Write(json);
         if (result.Saes.Count == 1)
         {
@@ -51,16 +51,16 @@ public static class EvaluationJson
         json.WriteString("site_out", sae.SiteOut == sae.Site ? null : sae.SiteOut.ToString());
     }
 
-    private static void WriteSet(Utf8JsonWriter json, EvaluationResult result)
+    internal static void WriteSet(Utf8JsonWriter json, TokenSet tokens, IReadOnlyDictionary<string, long> counts)
     {
         json.WriteStartArray("special_ids");
-        foreach (int id in result.Tokens.SpecialIds)
+        foreach (int id in tokens.SpecialIds)
             json.WriteNumberValue(id);
         json.WriteEndArray();
-        json.WriteNumber("sequences", result.Tokens.Count);
-        json.WriteNumber("length", result.Tokens.Length);
+        json.WriteNumber("sequences", tokens.Count);
+        json.WriteNumber("length", tokens.Length);
         json.WriteStartObject("counts");
-        foreach ((string name, long count) in result.Counts)
+        foreach ((string name, long count) in counts)
             json.WriteNumber(name, count);
         json.WriteEndObject();
     }
@@ -124,7 +124,13 @@ public static class EvaluationJson
         }
     }
 
-    private static void WriteNumber(Utf8JsonWriter json, double value)
+    internal static void WriteNumber(Utf8JsonWriter json, string name, double value)
+    {
+        json.WritePropertyName(name);
+        WriteNumber(json, value);
+    }
+
+    internal static void WriteNumber(Utf8JsonWriter json, double value)
     {
         if (double.IsFinite(value))
             json.WriteNumberValue(value);

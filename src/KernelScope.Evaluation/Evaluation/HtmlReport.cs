@@ -9,9 +9,9 @@ public static class HtmlReport
 {
     private static readonly (string Label, string[] Path)[] Columns =
     [
-        ("L0", ["L0"]), ("FVU", ["fvu"]), ("FVU, median", ["fvu_median"]), ("cosine", ["cosine"]), ("alive", ["alive"]),
-        ("CE clean", ["ce_clean", "default"]), ("CE spliced", ["splices", "sae/keep_bos", "ce", "default"]), ("delta loss", ["splices", "sae/keep_bos", "delta", "default"]),
-        ("KL", ["splices", "sae/keep_bos", "kl"]), ("loss recovered", ["splices", "sae/keep_bos", "loss_recovered", "default"]), ("uniformity r_L0", ["r_L0"]),
+        ("L0", ["L0"]), ("delta loss", ["splices", "sae/keep_bos", "delta", "default"]), ("FVU", ["fvu"]), ("FVU, median", ["fvu_median"]), ("KL", ["splices", "sae/keep_bos", "kl"]),
+        ("loss recovered", ["splices", "sae/keep_bos", "loss_recovered", "default"]), ("CE clean", ["ce_clean", "default"]), ("CE spliced", ["splices", "sae/keep_bos", "ce", "default"]),
+        ("cosine", ["cosine"]), ("alive", ["alive"]), ("uniformity r_L0", ["r_L0"]),
     ];
 
     /// <summary>Writes the report; the file appears whole or not at all.</summary>
@@ -37,7 +37,7 @@ public static class HtmlReport
         html.Append("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>").Append(Html.Escape(title))
             .Append("</title><style>").Append(Style).Append("</style></head><body><main>\n<h1>").Append(Html.Escape(title)).Append("</h1>\n");
         html.Append(CultureInfo.InvariantCulture, $"<p>{result.Tokens.Count:N0} sequences of up to {result.Tokens.Length:N0} tokens; {result.Counts["act_mask"]:N0} positions count. ");
-        html.Append(CultureInfo.InvariantCulture, $"Small print under a number: {100 * result.Bootstrap.Level:0.#} % interval, {result.Bootstrap.Resamples:N0} resamples of sequences.</p>\n");
+        html.Append(CultureInfo.InvariantCulture, $"Small print under a number: {100 * result.Bootstrap.Level:0.#} % interval, {result.Bootstrap.Resamples:N0} resamples of sequences. Losses and KL are in nats a token.</p>\n");
         foreach (string note in notes)
             html.Append("<p class=\"note\">").Append(Html.Escape(note)).Append("</p>\n");
         AppendSummary(html, result);
@@ -52,7 +52,7 @@ public static class HtmlReport
 
     private static void AppendSummary(StringBuilder html, EvaluationResult result)
     {
-        html.Append("<div class=\"scroll\"><table><thead><tr><th>SAE</th><th>site</th><th>features</th>");
+        html.Append("<div class=\"scroll summary\"><table><thead><tr><th>SAE</th><th>site</th><th>features</th>");
         foreach ((string label, _) in Columns)
             html.Append("<th>").Append(label).Append("</th>");
         html.Append("</tr></thead><tbody>");
@@ -85,36 +85,53 @@ public static class HtmlReport
             html.Append(Frontier(result, "Sparsity and reconstruction: FVU", "FVU", ["fvu"]));
         }
 
-        var density = new SvgPlot("How often features fire", "log10 of the share of positions", "features");
-        double[] middles = [.. FiringHistogram.Edges.Zip(FiringHistogram.Edges.Skip(1), (a, b) => (a + b) / 2)];
-        foreach (SaeResult sae in result.Saes)
-        {
-            var histogram = new FiringHistogram(sae.FiringFrequency);
-            density.Add(new($"{Html.ShortName(sae.Name)} ({histogram.Never.ToString("N0", CultureInfo.InvariantCulture)} never)", middles, [.. histogram.Counts.Select(c => (double)c)]), Mark.Bars);
-        }
-
-        html.Append(density.Draw());
+        html.Append(Density(result));
         html.Append(ByPosition(result, "FVU by position", "FVU", s => s.ByPositionFvu));
         html.Append(ByPosition(result, "Active features by position", "L0", s => s.ByPositionL0));
-        html.Append(ByPosition(result, "Delta loss by position", "nats", s => s.ByPositionDelta));
-        html.Append(ByPosition(result, "KL by position", "nats", s => s.ByPositionKl));
+        html.Append(ByPosition(result, "Delta loss by position", "delta loss, nats", s => s.ByPositionDelta));
+        html.Append(ByPosition(result, "KL by position", "KL, nats", s => s.ByPositionKl));
     }
 
-    private static string Frontier(EvaluationResult result, string title, string label, string[] path)
+    private static string Density(EvaluationResult result)
     {
-        var plot = new SvgPlot(title, "L0 (mean number of active features)", label) { LogX = true };
-        foreach (SaeResult sae in result.Saes.Where(s => s.L0 > 0))
-            plot.Add(new(Html.ShortName(sae.Name), [sae.L0], [sae.Metrics[path]]), Mark.Points, [sae.ConfidenceLow[path]], [sae.ConfidenceHigh[path]]);
+        var plot = new SvgPlot("How often features fire", "log10 of the share of positions at which a feature fires", "number of features");
+        FiringHistogram[] histograms = [.. result.Saes.Select(s => new FiringHistogram(s.FiringFrequency))];
+        // Below one firing in all positions there is nothing to see.
+        int first = histograms.Min(h => Array.FindIndex(h.Counts, c => c > 0) is int at and >= 0 ? at : h.Counts.Length - 1);
+        double[] edges = [.. FiringHistogram.Edges.Skip(first)];
+        for (int s = 0; s < histograms.Length; s++)
+        {
+            string name = string.Create(CultureInfo.InvariantCulture, $"{Html.ShortName(result.Saes[s].Name)} ({histograms[s].Never:N0} never)");
+            plot.Add(new(name, edges, [.. histograms[s].Counts.Skip(first).Select(c => (double)c)]), histograms.Length == 1 ? Mark.Bars : Mark.Steps);
+        }
+
         return plot.Draw();
     }
 
+    /// <summary>The SAEs by sparsity; those of one site and width, which differ in sparsity alone, are joined.</summary>
+    private static string Frontier(EvaluationResult result, string title, string label, string[] path)
+    {
+        var plot = new SvgPlot(title, "L0 (mean number of active features)", label) { LogX = true };
+        SaeResult[] saes = [.. result.Saes.Where(s => s.L0 > 0)];
+        foreach (SaeResult sae in saes)
+            plot.Add(new(Html.ShortName(sae.Name), [sae.L0], [sae.Metrics[path]]), Mark.Points, [sae.ConfidenceLow[path]], [sae.ConfidenceHigh[path]]);
+        foreach (SaeResult[] family in saes.GroupBy(s => (s.Site, s.SiteOut, s.FeatureCount)).Select(g => g.OrderBy(s => s.L0).ToArray()).Where(g => g.Length > 1))
+            plot.Add(new("", [.. family.Select(s => s.L0)], [.. family.Select(s => s.Metrics[path])]), Mark.Thread);
+        return plot.Draw();
+    }
+
+    /// <summary>A curve over positions. Few sequences make it jagged, so that neighbouring positions are then averaged.</summary>
     private static string ByPosition(EvaluationResult result, string title, string label, Func<SaeResult, double[]> values)
     {
-        var plot = new SvgPlot(title, "position", label);
+        const int TokensAPoint = 64, LeastPoints = 16;
+        int length = result.Tokens.Length, together = Math.Max(1, Math.Min((TokensAPoint + result.Tokens.Count - 1) / result.Tokens.Count, length / LeastPoints));
+        var plot = new SvgPlot(title, together == 1 ? "position" : $"position (means of {together})", label);
         foreach (SaeResult sae in result.Saes)
         {
-            double[] y = values(sae);
-            plot.Add(new(Html.ShortName(sae.Name), [.. Enumerable.Range(0, y.Length).Select(t => (double)t)], y), Mark.Line);
+            // What is averaged is the curve: a position counts once, however many sequences reach it.
+            double[][] groups = [.. values(sae).Chunk(together)];
+            double[] at = [.. groups.Select((group, i) => (i * together) + ((group.Length - 1) / 2.0))];
+            plot.Add(new(Html.ShortName(sae.Name), at, [.. groups.Select(g => g.Any(double.IsFinite) ? g.Where(double.IsFinite).Average() : double.NaN)]), Mark.Line);
         }
 
         return plot.Draw();
@@ -154,19 +171,19 @@ public static class HtmlReport
         @media(prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#e4e7e8;--dim:#98a2a9;--line:#2c3237;--card:#1b1f23;--note:#3b3113;
         --c0:#6baed6;--c1:#f4876f;--c2:#74c476;--c3:#c2a5cf;--c4:#e6b84c;--c5:#5bc8d8;--c6:#e58fb8;--c7:#b0b0b0}}
         body{margin:0;background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
-        main{max-width:1180px;margin:0 auto;padding:28px 20px 60px}
+        main{max-width:1240px;margin:0 auto;padding:28px 20px 60px}
         h1{font-size:24px;font-weight:650;margin:0 0 4px}h2{font-size:18px;margin:34px 0 8px}
         p{color:var(--dim);margin:4px 0 16px}.note{background:var(--note);color:var(--fg);padding:9px 13px;border-radius:7px}
         .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:9px}
-        table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-        th,td{padding:7px 12px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line);vertical-align:top}
-        tbody tr:last-child>*{border-bottom:0}th{font-weight:600}th:first-child,td:nth-child(2){text-align:left}
-        thead th{color:var(--dim);font-size:13px}small{display:block;color:var(--dim);font-size:11.5px}
+        table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}
+        th,td{padding:7px 9px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line);vertical-align:top}
+        tbody tr:last-child>*{border-bottom:0}th{font-weight:600}th:first-child,.summary :is(th,td):nth-child(2){text-align:left}
+        thead th{color:var(--dim);font-size:12.5px;white-space:normal;vertical-align:bottom}small{display:block;color:var(--dim);font-size:11.5px}
         .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(480px,100%),1fr));gap:16px;margin:22px 0}
         figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:9px;padding:12px 14px}
         figcaption{font-weight:600;margin-bottom:4px}svg{width:100%;height:auto;display:block}
         svg text{fill:var(--dim);font-size:11.5px}svg .label{font-size:12px}svg .mark{fill:var(--fg)}.grid{stroke:var(--line)}
-        .stroke{fill:none;stroke-width:1.8;stroke-linejoin:round}
+        .stroke{fill:none;stroke-width:1.8;stroke-linejoin:round}.thread{stroke:var(--dim);fill:none;stroke-width:1.2;stroke-dasharray:4 4}
         .c0{color:var(--c0)}.c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}.c4{color:var(--c4)}.c5{color:var(--c5)}.c6{color:var(--c6)}.c7{color:var(--c7)}
         .stroke{stroke:currentColor}.fill{fill:currentColor}
         .legend{margin:6px 0 0;font-size:12.5px;display:flex;flex-wrap:wrap;gap:4px 16px}.legend i{display:inline-block;width:11px;height:11px;border-radius:3px;background:currentColor;margin-right:6px}

@@ -14,7 +14,17 @@ public static class PublishedChecks
     private const string Transformers = "transformers, tests/models/gemma2 (bfloat16)";
     private const string SaeBench = "SAEBench, gemma-scope-2b-pt-res at commit 5f2bf51: 250 x 128 tokens of OpenWebText";
     private const string Tutorial = "Gemma Scope tutorial, residual layer 20, width 16k, average_l0_71";
+    private const double BitsLimit = 0.02;
+    private const double L0Limit = 0.15;
+    private const double ExplainedLimit = 0.05;
+    private const double DeltaLimit = 0.05;
+    private const double RecoveredLimit = 0.01;
+    private const double TutorialLimit = 20;
     private const string Lack = "it needs real weights: --model google/gemma-2-2b, or a folder with them";
+    private const string GreedyTolerance = "the same 20 tokens";
+    private static readonly string BitsTolerance = string.Create(CultureInfo.InvariantCulture, $"within {BitsLimit}");
+    private static readonly string TableTolerance = string.Create(CultureInfo.InvariantCulture, $"L0 within {100 * L0Limit:0} %, variance explained within {ExplainedLimit}, delta loss within {DeltaLimit} nats, loss recovered within {RecoveredLimit}");
+    private static readonly string TutorialTolerance = string.Create(CultureInfo.InvariantCulture, $"70 within {TutorialLimit}");
     private const int GreedyTokens = 20;
     private const int Width16K = 16384;
     private const int TutorialLayer = 20;
@@ -23,10 +33,10 @@ public static class PublishedChecks
     /// <summary>What would run, had it the weights.</summary>
     public static IEnumerable<VerificationCheck> Lacking() =>
     [
-        VerificationCheck.NotRun("bits a character", Lack, GemmaCpp),
-        VerificationCheck.NotRun("greedy texts", Lack, Transformers),
-        VerificationCheck.NotRun("SAEBench's table", $"{Lack}; and --sae with --text-file", SaeBench),
-        VerificationCheck.NotRun("features of the tutorial's prompt", $"{Lack}; and --sae", Tutorial),
+        VerificationCheck.NotRun("bits a character", Lack, GemmaCpp, BitsTolerance),
+        VerificationCheck.NotRun("greedy texts", Lack, Transformers, GreedyTolerance),
+        VerificationCheck.NotRun("SAEBench's table", $"{Lack}; and --sae with --text-file", SaeBench, TableTolerance),
+        VerificationCheck.NotRun("features of the tutorial's prompt", $"{Lack}; and --sae", Tutorial, TutorialTolerance),
     ];
 
     /// <summary>Checks of a model, each run when it is asked for.</summary>
@@ -42,15 +52,15 @@ public static class PublishedChecks
         string? reason = tokenizer is null ? "the model has no tokenizer.model" : size is null ? "nobody has published numbers of a model of this shape" : null;
         if (reason is not null)
         {
-            yield return VerificationCheck.NotRun("bits a character", reason, GemmaCpp);
-            yield return VerificationCheck.NotRun("greedy texts", reason, Transformers);
+            yield return VerificationCheck.NotRun("bits a character", reason, GemmaCpp, BitsTolerance);
+            yield return VerificationCheck.NotRun("greedy texts", reason, Transformers, GreedyTolerance);
             yield break;
         }
 
         yield return BitsPerCharacter(model, tokenizer!, size!, cancellation);
         GreedyText[] texts = PublishedNumbers.Greedy(size!);
         if (texts.Length == 0 || IsInstructionTuned(name))
-            yield return VerificationCheck.NotRun("greedy texts", texts.Length == 0 ? $"there are none of {size}" : "they are of the base models", Transformers);
+            yield return VerificationCheck.NotRun("greedy texts", texts.Length == 0 ? $"there are none of {size}" : "they are of the base models", Transformers, GreedyTolerance);
         else
         {
             foreach (GreedyText text in texts)
@@ -72,9 +82,9 @@ public static class PublishedChecks
         string reason = target is null ? "it needs an SAE: --sae PATH" : "it is of gemma-2-2b's residual SAEs of width 16k, with the L0 in their path; this is another";
         SaeBenchRow? row = known ? Array.Find(PublishedNumbers.SaeBench, r => r.Layer == target!.Site.Layer && r.Label == label) : null;
         if (row is null)
-            yield return VerificationCheck.NotRun("SAEBench's table", known ? "the table has other layers or other L0s" : reason, SaeBench);
+            yield return VerificationCheck.NotRun("SAEBench's table", known ? "the table has other layers or other L0s" : reason, SaeBench, TableTolerance);
         else if (text is null)
-            yield return VerificationCheck.NotRun("SAEBench's table", "it needs text like OpenWebText, 250 sequences of 128 tokens: --text-file F", SaeBench);
+            yield return VerificationCheck.NotRun("SAEBench's table", "it needs text like OpenWebText, 250 sequences of 128 tokens: --text-file F", SaeBench, TableTolerance);
         else
         {
             foreach (VerificationCheck check in Table(model, target!, text, row, cancellation))
@@ -82,7 +92,7 @@ public static class PublishedChecks
         }
 
         if (!known || tokenizer is null || target!.Site.Layer != TutorialLayer || label != TutorialLabel)
-            yield return VerificationCheck.NotRun("features of the tutorial's prompt", target is null ? reason : "it is of gemma-2-2b's layer_20/width_16k/average_l0_71", Tutorial);
+            yield return VerificationCheck.NotRun("features of the tutorial's prompt", target is null ? reason : "it is of gemma-2-2b's layer_20/width_16k/average_l0_71", Tutorial, TutorialTolerance);
         else
             yield return TutorialFeatures(model, tokenizer, target, cancellation);
     }
@@ -117,7 +127,7 @@ public static class PublishedChecks
         return VerificationCheck.Within(
             string.Create(CultureInfo.InvariantCulture, $"bits a character: {measured:0.000}, published {expected:0.00}"),
             Math.Abs(measured - expected),
-            0.02,
+            BitsLimit,
             GemmaCpp,
             "off by a few hundredths: other weights (gemma.cpp does not say whether base or instruction-tuned) or their quantisation; by more: the tokenizer, a norm, a soft-cap or the embedding scale is wrong");
     }
@@ -140,11 +150,11 @@ public static class PublishedChecks
     {
         MetricTable metrics = new SaeEvaluation(model, [target], text, new EvaluationOptions { Bootstrap = new Bootstrap(1), Gradients = false }).Run(cancellation: cancellation).Saes[0].Metrics;
         const string Miss = "text unlike OpenWebText moves it a little; far off: the SAE, its site, or BOS (which must begin every sequence and not count)";
-        yield return Near("L0, ratio", metrics["L0"] / row.L0, 1, 0.15);
+        yield return Near("L0, ratio", metrics["L0"] / row.L0, 1, L0Limit);
         if (row.Explained is double explained)
-            yield return Near("variance explained", metrics["saelens", "ignore_special", "explained_variance_legacy"], explained, 0.05);
-        yield return Near("delta loss, nats", metrics["splices", "sae/keep_bos", "delta", "default"], row.SplicedLoss - PublishedNumbers.SaeBenchCleanLoss, 0.05);
-        yield return Near("loss recovered", metrics["splices", "sae/keep_bos", "loss_recovered", "default"], row.Recovered, 0.01);
+            yield return Near("variance explained", metrics["saelens", "ignore_special", "explained_variance_legacy"], explained, ExplainedLimit);
+        yield return Near("delta loss, nats", metrics["splices", "sae/keep_bos", "delta", "default"], row.SplicedLoss - PublishedNumbers.SaeBenchCleanLoss, DeltaLimit);
+        yield return Near("loss recovered", metrics["splices", "sae/keep_bos", "loss_recovered", "default"], row.Recovered, RecoveredLimit);
 
         VerificationCheck Near(string what, double measured, double published, double limit) =>
             VerificationCheck.Within(string.Create(CultureInfo.InvariantCulture, $"{target.Name}: {what}: {measured:0.####}, published {published:0.####}"), Math.Abs(measured - published), limit, SaeBench, Miss);
@@ -161,7 +171,7 @@ public static class PublishedChecks
         return VerificationCheck.Within(
             string.Create(CultureInfo.InvariantCulture, $"{target.Name}: features of the tutorial's prompt: {mean:0.0}, published about 70"),
             Math.Abs(mean - 70),
-            20,
+            TutorialLimit,
             Tutorial,
             "a few hundred: BOS is missing or counted, or the site is wrong; near 0: the site or the model is wrong");
     }

@@ -10,7 +10,8 @@ namespace KernelScope.Evaluation;
 /// <param name="BeginsWithBos">Whether the texts began with BOS.</param>
 /// <param name="L0">Mean number of active features over positions that count.</param>
 /// <param name="ErrorRatio">Median over those positions of ‖y − ŷ‖²/‖y − ȳ‖²: below 1 where it reconstructs at all. The median, because a few tokens of some texts have activations so large that they decide FVU.</param>
-public readonly record struct SiteFit(HookPoint Site, bool BeginsWithBos, double L0, double ErrorRatio);
+/// <param name="Tokens">Number of tokens over which both were taken.</param>
+public readonly record struct SiteFit(HookPoint Site, bool BeginsWithBos, double L0, double ErrorRatio, int Tokens);
 
 /// <summary>
 /// Doubts whether an SAE is used where it belongs: an SAE at the wrong site still gives numbers. Compared are the L0 that its path names and the measured one, and whether it reconstructs better than the mean.
@@ -19,6 +20,15 @@ public static partial class ReleaseDoubt
 {
     /// <summary>An L0 this many times the released one, or this much less, is doubted. Texts differ: on web text the released SAEs of 2B lie between 0.9 and 2.3 times their labels (SAEBench's table).</summary>
     public const double Factor = 2.5;
+
+    /// <summary>Fewer tokens than this say nothing.</summary>
+    public const int LeastTokens = 8;
+
+    private const int LeastTokensForRatio = 64;
+
+    // What a right place may show on a text of its own kind, and a wrong one may not exceed: between this and a doubt only the neighbours can tell.
+    private const double FactorWorthALook = 1.6;
+    private const double RatioWorthALook = 0.5;
 
     /// <summary>The L0 that a path names, <c>average_l0_71</c>, or that the catalogue has for a name without it (canonical, Neuronpedia's); null if there is none.</summary>
     public static double? ReleasedL0(string path)
@@ -30,11 +40,21 @@ public static partial class ReleaseDoubt
         return double.Parse(matches[^1].Groups[1].ValueSpan, CultureInfo.InvariantCulture);
     }
 
-    /// <summary>Whether a measurement is far from what was released.</summary>
-    public static bool IsDoubtful(double? releasedL0, double l0, double errorRatio) =>
-        !(errorRatio < 1) || l0 == 0 || (releasedL0 is double released && (l0 > released * Factor || l0 < released / Factor));
+    /// <summary>Whether a measurement is far from what was released. Few tokens may all be of one kind, so that L0 may depart further (8 tokens twice as far), and their mean is hard to do better than.</summary>
+    public static bool IsDoubtful(double? releasedL0, SiteFit fit)
+    {
+        if (fit.Tokens < LeastTokens)
+            return false;
+        bool reconstructs = fit.ErrorRatio < 1 || (fit.Tokens < LeastTokensForRatio && !Departs(releasedL0, fit, FactorWorthALook));
+        return !reconstructs || fit.L0 == 0 || Departs(releasedL0, fit, Factor * (1 + (8.0 / fit.Tokens)));
+    }
 
-    /// <summary>One sentence that says what is off and what usually causes it; null where nothing is.</summary>
+    /// <summary>Whether a measurement is so far from what was released that it is worth a look whether another site fits better.</summary>
+    public static bool IsWorthALook(double? releasedL0, SiteFit fit) => fit.Tokens >= LeastTokens && (IsDoubtful(releasedL0, fit) || fit.ErrorRatio > RatioWorthALook || Departs(releasedL0, fit, FactorWorthALook));
+
+    private static bool Departs(double? releasedL0, SiteFit fit, double factor) => releasedL0 is double released && (fit.L0 > released * factor || fit.L0 < released / factor);
+
+    /// <summary>One sentence that says what is off and what usually causes it; null where nothing is and no other place fits clearly better.</summary>
     /// <param name="name">The SAE.</param>
     /// <param name="releasedL0">What its path says.</param>
     /// <param name="used">How it does where it is used.</param>
@@ -42,7 +62,7 @@ public static partial class ReleaseDoubt
     public static string? Sentence(string name, double? releasedL0, SiteFit used, IReadOnlyList<SiteFit> tried)
     {
         ArgumentNullException.ThrowIfNull(tried);
-        if (!IsDoubtful(releasedL0, used.L0, used.ErrorRatio))
+        if (!IsDoubtful(releasedL0, used) && Best(releasedL0, used, tried) is null)
             return null;
         string expected = releasedL0 is double released ? $" where its path says {Number(released)}" : "";
         string reconstruction = used.ErrorRatio < 1 ? "" : $" and reconstructs worse than the mean activation does (median error ratio {Number(used.ErrorRatio)})";
@@ -53,7 +73,7 @@ public static partial class ReleaseDoubt
     public static SiteFit? Best(double? releasedL0, SiteFit used, IReadOnlyList<SiteFit> tried)
     {
         ArgumentNullException.ThrowIfNull(tried);
-        SiteFit best = tried.Append(used).MinBy(fit => Distance(releasedL0, fit));
+        SiteFit best = tried.Where(fit => fit.Site != used.Site || fit.BeginsWithBos != used.BeginsWithBos).Append(used).MinBy(fit => Distance(releasedL0, fit));
         // Half a unit: an L0 nearer by a factor of 1.6, or an error ratio smaller by as much.
         return best != used && Distance(releasedL0, best) < Distance(releasedL0, used) - 0.5 && best.ErrorRatio < 1 ? best : null;
     }

@@ -5,6 +5,7 @@ using System.Security.Cryptography;
 using KernelScope.Attribution;
 using KernelScope.Hooks;
 using KernelScope.Model;
+using KernelScope.Sae;
 
 namespace KernelScope.Evaluation;
 

@@ -11,7 +11,8 @@ public sealed class SaeResult
         Site = target.Site;
         SiteOut = target.SiteOut;
         FeatureCount = sums.FiringCounts.Length;
-        int width = target.Sae.Config.OutputDim;
+        int width = Width = target.Sae.Config.OutputDim;
+        SequenceSums = sums.Rows;
         IReadOnlyList<string[]> meanPaths = hasGradients ? MeanMetrics.PathsWithGradients : MeanMetrics.Paths;
         double[] means = new double[meanPaths.Count];
         MeanMetrics.Evaluate(sums.Totals, width, means);
@@ -39,6 +40,12 @@ public sealed class SaeResult
         ConfidenceLow = new(meanPaths, [.. ends.Select(e => e.Low)]);
         ConfidenceHigh = new(meanPaths, [.. ends.Select(e => e.High)]);
     }
+
+    /// <summary>d_out.</summary>
+    internal int Width { get; }
+
+    /// <summary>The sums of each sequence, see <see cref="Total"/>.</summary>
+    internal IReadOnlyList<double[]> SequenceSums { get; }
 
     /// <summary>How it was named.</summary>
     public string Name { get; }

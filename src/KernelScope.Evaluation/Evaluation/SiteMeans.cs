@@ -16,7 +16,7 @@ internal sealed class SiteSums(int width)
     public long[] Counts { get; } = new long[3];
 
     /// <summary>Adds the values of one sequence, [positions, width].</summary>
-    public void Add(int[] tokens, TokenSet set, ReadOnlySpan<float> values)
+    public void Add(ReadOnlySpan<int> tokens, TokenSet set, ReadOnlySpan<float> values)
     {
         for (int t = 0; t < tokens.Length; t++)
         {

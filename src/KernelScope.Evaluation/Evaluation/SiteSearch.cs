@@ -1,4 +1,3 @@
-using KernelScope.Devices;
 using KernelScope.Hooks;
 using KernelScope.Model;
 
@@ -40,16 +39,17 @@ public static class SiteSearch
     /// <param name="target">The SAE where it is used; of a transcoder the input site is varied, and its reconstruction is held against the output site.</param>
     /// <param name="tokens">Texts; the first <paramref name="most"/> tokens are used.</param>
     /// <param name="most">Most tokens.</param>
+    /// <param name="withoutBos">Whether texts without BOS are tried too.</param>
     /// <param name="cancellation">Stops between two layers.</param>
-    public static IReadOnlyList<SiteFit> Run(Gemma2Model model, SaeTarget target, TokenSet tokens, int most = DefaultTokens, CancellationToken cancellation = default)
+    public static IReadOnlyList<SiteFit> Run(Gemma2Model model, SaeTarget target, TokenSet tokens, int most = DefaultTokens, bool withoutBos = true, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(target);
         ArgumentNullException.ThrowIfNull(tokens);
         HookPoint[] points = [.. Neighbours(target.Site, model.Config)];
         var fits = new List<SiteFit>();
-        foreach (bool bos in (ReadOnlySpan<bool>)[true, false])
-            fits.AddRange(Measure(model, target, points, Texts(tokens, model.Config, bos, most), tokens, bos, cancellation));
+        foreach (bool bos in withoutBos ? (ReadOnlySpan<bool>)[true, false] : [true])
+            fits.AddRange(Measure(model, target, points, Texts(tokens, model.Config, bos, most), tokens, cancellation));
         return fits;
     }
 
@@ -60,7 +60,7 @@ public static class SiteSearch
         ArgumentNullException.ThrowIfNull(target);
         ArgumentNullException.ThrowIfNull(tokens);
         bool bos = BeginsWithBos(tokens);
-        return Measure(model, target, [target.Site], Texts(tokens, model.Config, bos, most), tokens, bos, cancellation)[0];
+        return Measure(model, target, [target.Site], Texts(tokens, model.Config, bos, most), tokens, cancellation)[0];
     }
 
     /// <summary>Whether the first sequence begins with BOS.</summary>
@@ -87,107 +87,32 @@ public static class SiteSearch
         return texts;
     }
 
-    private static List<SiteFit> Measure(Gemma2Model model, SaeTarget target, HookPoint[] points, List<int[]> texts, TokenSet set, bool bos, CancellationToken cancellation)
+    private static List<SiteFit> Measure(Gemma2Model model, SaeTarget target, HookPoint[] points, List<int[]> texts, TokenSet set, CancellationToken cancellation)
     {
         int longest = texts.Max(t => t.Length);
         using Session session = model.NewSession(longest, longest);
-        using SparseCodes codes = target.Sae.CreateCodes();
-        Mat reconstruction = model.Device.CreateMat(longest, target.Sae.Config.OutputDim, "reconstruction");
-        var captured = new Dictionary<HookPoint, List<float[]>>();
-        var results = points.ToDictionary(p => p, _ => (Active: new List<int>(), Reconstructed: new List<float[]>()));
+        var meters = new List<SiteFitMeter>();
         try
         {
-            using var hooks = new Listening(session.Hooks);
             foreach (HookPoint point in points)
-            {
-                hooks.Add(point, (_, _, values) =>
-                {
-                    target.Sae.Encode(values, codes);
-                    Mat rows = reconstruction.RowRange(0, values.Rows);
-                    target.Sae.Decode(codes, values, rows);
-                    results[point].Reconstructed.Add(Rows(model.Device, rows));
-                    var list = new CodeList();
-                    model.Device.Read(codes, list);
-                    results[point].Active.AddRange(Enumerable.Range(0, list.Rows).Select(t => list.FeaturesOf(t).Length));
-                });
-            }
-
-            foreach (HookPoint point in target.IsTranscoder ? [target.SiteOut] : points)
-            {
-                captured.Add(point, []);
-                hooks.Add(point, (_, _, values) => captured[point].Add(Rows(model.Device, values)));
-            }
-
+                meters.Add(new SiteFitMeter(session.Hooks, target, point, set.SpecialIds, set.BosId, int.MaxValue));
+            bool whole = points.Append(target.SiteOut).Any(p => p.Site is Site.FinalNorm or Site.Logits);
+            int layers = points.Append(target.SiteOut).Max(p => p.Layer) + 1;
             foreach (int[] text in texts)
             {
                 session.Reset();
-                model.Forward(text, session, LogitRows.None, cancellation);
+                if (whole)
+                    model.Forward(text, session, LogitRows.All, cancellation);
+                else
+                    model.ForwardTo(layers, text, session, cancellation);
             }
+
+            return [.. meters.Select(m => m.Fit()!.Value)];
         }
         finally
         {
-            reconstruction.Buffer.Dispose();
-        }
-
-        return [.. points.Select(p => Fit(p, bos, texts, set, results[p].Active, results[p].Reconstructed, captured[target.IsTranscoder ? target.SiteOut : p]))];
-    }
-
-    private static SiteFit Fit(HookPoint point, bool bos, List<int[]> texts, TokenSet set, List<int> active, List<float[]> reconstructed, List<float[]> values)
-    {
-        int width = values[0].Length / texts[0].Length, row = 0, count = 0, features = 0;
-        double[] mean = new double[width];
-        List<(float[] Value, float[] Reconstruction, int Start)> counted = [];
-        for (int b = 0; b < texts.Count; b++)
-        {
-            for (int t = 0; t < texts[b].Length; t++, row++)
-            {
-                if (set.IsSpecial(texts[b][t]))
-                    continue;
-                count++;
-                features += active[row];
-                counted.Add((values[b], reconstructed[b], t * width));
-                for (int j = 0; j < width; j++)
-                    mean[j] += values[b][(t * width) + j];
-            }
-        }
-
-        for (int j = 0; j < width; j++)
-            mean[j] /= count;
-        double[] ratios = [.. counted.Select(c => Ratio(c.Value, c.Reconstruction, c.Start, mean)).Order()];
-        return new(point, bos, (double)features / count, ratios[ratios.Length / 2]);
-    }
-
-    private static double Ratio(float[] values, float[] reconstruction, int start, double[] mean)
-    {
-        double error = 0, deviation = 0;
-        for (int j = 0; j < mean.Length; j++)
-        {
-            double e = (double)values[start + j] - reconstruction[start + j], d = values[start + j] - mean[j];
-            error += e * e;
-            deviation += d * d;
-        }
-
-        return error / deviation;
-    }
-
-    private static float[] Rows(Device device, Mat values)
-    {
-        float[] rows = new float[values.Rows * values.Columns];
-        device.Read(values, rows);
-        return rows;
-    }
-
-    /// <summary>Hooks that go together.</summary>
-    private sealed class Listening(HookSet hooks) : IDisposable
-    {
-        private readonly List<IDisposable> _armed = [];
-
-        public void Add(HookPoint point, Hook hook) => _armed.Add(hooks.Add(point, hook));
-
-        public void Dispose()
-        {
-            foreach (IDisposable hook in _armed)
-                hook.Dispose();
+            foreach (SiteFitMeter meter in meters)
+                meter.Dispose();
         }
     }
 }

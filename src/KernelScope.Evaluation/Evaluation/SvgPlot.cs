@@ -5,7 +5,7 @@ namespace KernelScope.Evaluation;
 
 /// <summary>One set of points of a plot.</summary>
 /// <param name="Name">What the legend calls it.</param>
-/// <param name="X">Abscissas.</param>
+/// <param name="X">Abscissas; of bars and steps the edges, one more than there are ordinates.</param>
 /// <param name="Y">Ordinates; NaN leaves a gap.</param>
 internal sealed record Series(string Name, IReadOnlyList<double> X, IReadOnlyList<double> Y);
 
@@ -15,6 +15,12 @@ internal enum Mark
     Line,
     Points,
     Bars,
+
+    /// <summary>Bars' outline, where several lie over each other; x holds their edges, one more than y.</summary>
+    Steps,
+
+    /// <summary>A dashed line that joins points; it has no name.</summary>
+    Thread,
 }
 
 /// <summary>A plot as inline SVG: axes with ticks at round numbers, colours from the page's style sheet, a text for every mark that is pointed at.</summary>
@@ -50,10 +56,14 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
         var svg = new StringBuilder();
         svg.Append(CultureInfo.InvariantCulture, $"<figure><figcaption>{Html.Escape(title)}</figcaption><svg viewBox=\"0 0 {Width} {Height}\" role=\"img\" aria-label=\"{Html.Escape(title)}\">");
         DrawAxes(svg, x, y);
+        // What joins points lies below them.
+        foreach ((Series thread, _, _, _) in _series.Where(s => s.Mark == Mark.Thread))
+            svg.Append(CultureInfo.InvariantCulture, $"<path class=\"thread\" d=\"{Path(thread, x, y)}\"/>");
         for (int i = 0; i < _series.Count; i++)
             DrawSeries(svg, i, x, y);
+        DrawNames(svg, x, y);
         svg.Append("</svg>");
-        if (_series.Count > 1 && _series[0].Mark != Mark.Points)
+        if (_series.Count > 1)
             DrawLegend(svg);
         return svg.Append("</figure>").ToString();
     }
@@ -89,7 +99,12 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
                 DrawLine(svg, series, colour, x, y);
                 break;
             case Mark.Bars:
-                DrawBars(svg, series, colour, index, x, y);
+                DrawBars(svg, series, colour, x, y);
+                break;
+            case Mark.Steps:
+                DrawSteps(svg, series, colour, x, y);
+                break;
+            case Mark.Thread:
                 break;
             default:
                 DrawPoints(svg, series, colour, low, high, x, y);
@@ -105,13 +120,34 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
             if (low is not null && double.IsFinite(low[i]) && double.IsFinite(high![i]))
                 svg.Append(CultureInfo.InvariantCulture, $"<line class=\"{colour} stroke\" x1=\"{atX:0.#}\" x2=\"{atX:0.#}\" y1=\"{y.At(low[i]):0.#}\" y2=\"{y.At(high[i]):0.#}\"/>");
             svg.Append(CultureInfo.InvariantCulture, $"<circle class=\"{colour} fill\" cx=\"{atX:0.#}\" cy=\"{atY:0.#}\" r=\"4.5\"><title>{Html.Escape(series.Name)}: {Html.Number(series.X[i])}, {Html.Number(series.Y[i])}</title></circle>");
-            // The name stands where the plot has room for it.
-            (string anchor, int shift) = atX > (Left + Width) / 2 ? ("end", -8) : ("start", 8);
-            svg.Append(CultureInfo.InvariantCulture, $"<text class=\"mark\" x=\"{atX + shift:0.#}\" y=\"{atY - 6:0.#}\" text-anchor=\"{anchor}\">{Html.Escape(series.Name)}</text>");
         }
     }
 
-    private static void DrawLine(StringBuilder svg, Series series, string colour, Axis x, Axis y)
+    /// <summary>Names beside points, where there is room: right or left, above, below or level. One that has none is in the legend only.</summary>
+    private void DrawNames(StringBuilder svg, Axis x, Axis y)
+    {
+        const double Letter = 6.2, Line = 12, Radius = 6;
+        List<(double X, double Y, string Name)> points = [.. _series.Where(s => s.Mark == Mark.Points).SelectMany(s => s.Series.X.Zip(s.Series.Y, (px, py) => (x.At(px), y.At(py), s.Series.Name)))];
+        List<(double Left, double Right, double Top, double Bottom)> taken = [.. points.Select(p => (p.X - Radius, p.X + Radius, p.Y - Radius, p.Y + Radius))];
+        foreach ((double px, double py, string name) in points)
+        {
+            double width = name.Length * Letter;
+            foreach ((bool right, double down) in ((bool, double)[])[(true, -5), (false, -5), (true, 14), (false, 14), (true, -18), (false, -18), (true, 27), (false, 27)])
+            {
+                double left = right ? px + 8 : px - 8 - width, bottom = py + down;
+                if (left < Left || left + width > Width - Right || bottom - Line < Top || bottom > Height - Bottom || taken.Any(t => left < t.Right && left + width > t.Left && bottom - Line < t.Bottom && bottom > t.Top))
+                    continue;
+                taken.Add((left, left + width, bottom - Line, bottom));
+                svg.Append(CultureInfo.InvariantCulture, $"<text class=\"mark\" x=\"{(right ? left : left + width):0.#}\" y=\"{bottom:0.#}\" text-anchor=\"{(right ? "start" : "end")}\">{Html.Escape(name)}</text>");
+                break;
+            }
+        }
+    }
+
+    private static void DrawLine(StringBuilder svg, Series series, string colour, Axis x, Axis y) =>
+        svg.Append(CultureInfo.InvariantCulture, $"<path class=\"{colour} stroke\" d=\"{Path(series, x, y)}\"><title>{Html.Escape(series.Name)}</title></path>");
+
+    private static StringBuilder Path(Series series, Axis x, Axis y)
     {
         var path = new StringBuilder();
         bool pen = false;
@@ -123,25 +159,34 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
             pen = there;
         }
 
-        svg.Append(CultureInfo.InvariantCulture, $"<path class=\"{colour} stroke\" d=\"{path}\"><title>{Html.Escape(series.Name)}</title></path>");
+        return path;
     }
 
-    private void DrawBars(StringBuilder svg, Series series, string colour, int index, Axis x, Axis y)
+    private static void DrawBars(StringBuilder svg, Series series, string colour, Axis x, Axis y)
     {
-        double step = series.X.Count > 1 ? x.At(series.X[1]) - x.At(series.X[0]) : 10, width = 0.86 * step / _series.Count;
-        for (int i = 0; i < series.X.Count; i++)
+        for (int i = 0; i < series.Y.Count; i++)
         {
             if (series.Y[i] <= 0)
                 continue;
-            double at = x.At(series.X[i]) - (0.43 * step) + (index * width);
-            svg.Append(CultureInfo.InvariantCulture, $"<rect class=\"{colour} fill\" x=\"{at:0.#}\" width=\"{width:0.##}\" y=\"{y.At(series.Y[i]):0.#}\" height=\"{y.At(0) - y.At(series.Y[i]):0.#}\"><title>{Html.Escape(series.Name)}: {Html.Number(series.Y[i])} at {Html.Number(series.X[i])}</title></rect>");
+            double left = x.At(series.X[i]), right = x.At(series.X[i + 1]);
+            svg.Append(CultureInfo.InvariantCulture, $"<rect class=\"{colour} fill\" x=\"{left + 1:0.#}\" width=\"{right - left - 2:0.##}\" y=\"{y.At(series.Y[i]):0.#}\" height=\"{y.At(0) - y.At(series.Y[i]):0.#}\"><title>{Html.Escape(series.Name)}: {Html.Number(series.Y[i])} from {Html.Number(series.X[i])} to {Html.Number(series.X[i + 1])}</title></rect>");
         }
+    }
+
+    private static void DrawSteps(StringBuilder svg, Series series, string colour, Axis x, Axis y)
+    {
+        var path = new StringBuilder();
+        path.Append(CultureInfo.InvariantCulture, $"M{x.At(series.X[0]):0.#} {y.At(0):0.#}");
+        for (int i = 0; i < series.Y.Count; i++)
+            path.Append(CultureInfo.InvariantCulture, $"V{y.At(series.Y[i]):0.#}H{x.At(series.X[i + 1]):0.#}");
+        path.Append(CultureInfo.InvariantCulture, $"V{y.At(0):0.#}");
+        svg.Append(CultureInfo.InvariantCulture, $"<path class=\"{colour} stroke\" d=\"{path}\"><title>{Html.Escape(series.Name)}</title></path>");
     }
 
     private void DrawLegend(StringBuilder svg)
     {
         svg.Append("<p class=\"legend\">");
-        for (int i = 0; i < _series.Count; i++)
+        for (int i = 0; i < _series.Count && _series[i].Mark != Mark.Thread; i++)
             svg.Append(CultureInfo.InvariantCulture, $"<span><i class=\"c{i % Colours}\"></i>{Html.Escape(_series[i].Series.Name)}</span>");
         svg.Append("</p>");
     }
@@ -162,8 +207,9 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
             {
                 for (double decade = Math.Pow(10, Math.Floor(Math.Log10(Extent.Low))); decade <= Extent.High; decade *= 10)
                 {
-                    foreach (double value in (double[])[decade, 2 * decade, 5 * decade])
+                    foreach (double digit in Extent.High > 10 * Extent.Low ? (double[])[1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 7])
                     {
+                        double value = digit * decade;
                         if (value >= Extent.Low && value <= Extent.High)
                             yield return (value, Html.Number(value));
                     }

@@ -12,8 +12,11 @@ public sealed record VerificationCheck(string Name, bool? Ok, double Measured, d
     /// <summary>A distance that may be at most <paramref name="limit"/>; NaN is a miss.</summary>
     public static VerificationCheck Within(string name, double distance, double limit, string source, string miss) => new(name, distance <= limit, distance, limit, source, miss);
 
+    /// <summary>Of a check that was not run: what the distance might have been, in words.</summary>
+    public string? Tolerance { get; init; }
+
     /// <summary>A check for which something is lacking.</summary>
-    public static VerificationCheck NotRun(string name, string reason, string source) => new(name, null, double.NaN, double.NaN, source, reason);
+    public static VerificationCheck NotRun(string name, string reason, string source, string? tolerance = null) => new(name, null, double.NaN, double.NaN, source, reason) { Tolerance = tolerance };
 
     /// <summary>A check that threw: that is a miss, whatever it threw.</summary>
     public static VerificationCheck Threw(string name, Exception exception, double limit, string source)

@@ -102,7 +102,7 @@ public sealed class ResumeTests
         };
         var options = new EvaluationOptions { ResumePath = resume, ArraysPath = difference == "arrays" ? folder.At("arrays.npz") : null, Gradients = difference != "gradients" };
         var error = Assert.Throws<InvalidDataException>(() => new SaeEvaluation(used.Model, [target], tokens, options).Run());
-        Assert.Contains($"belongs to another evaluation: {named} differs", error.Message, StringComparison.Ordinal);
+        Assert.Contains($"belongs to another evaluation; what differs: {named}.", error.Message, StringComparison.Ordinal);
         Assert.Equal(before, File.ReadAllBytes(resume));
     }
 

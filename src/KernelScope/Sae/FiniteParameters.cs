@@ -1,16 +1,16 @@
 using System.Numerics;
 using KernelScope.Files;
-using KernelScope.Sae;
 
-namespace KernelScope.Evaluation;
+namespace KernelScope.Sae;
 
 /// <summary>Refuses an SAE whose parameters are no finite numbers: a NaN in one feature's encoder makes it never fire, which no metric would show.</summary>
-internal static class FiniteParameters
+public static class FiniteParameters
 {
-    /// <summary>Looks at every parameter once.</summary>
+    /// <summary>Looks at every parameter once, which reads the whole file.</summary>
     /// <exception cref="InvalidDataException">One is NaN or infinite; the message says which. An infinite threshold is allowed: that feature never fires.</exception>
     public static void Require(SaeCheckpoint sae)
     {
+        ArgumentNullException.ThrowIfNull(sae);
         Require(sae.Encoder, infinite: false);
         Require(sae.EncoderBias, infinite: false);
         Require(sae.Decoder, infinite: false);

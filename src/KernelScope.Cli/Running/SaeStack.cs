@@ -1,0 +1,118 @@
+using KernelScope.Devices;
+using KernelScope.Model;
+using KernelScope.Sae;
+
+namespace KernelScope.Cli;
+
+/// <summary>The SAEs of a command, each with what happens at its site. One that is named twice at one site is loaded once.</summary>
+internal sealed class SaeStack : IDisposable
+{
+    private readonly List<Entry> _entries = [];
+    private readonly List<IDisposable> _armed = [];
+    private readonly ModelFiles _model;
+
+    private SaeStack(ModelFiles model) => _model = model;
+
+    /// <summary>SAE and edits, in the order of the command line.</summary>
+    public IReadOnlyList<Entry> Entries => _entries;
+
+    /// <summary>Each SAE once.</summary>
+    public IReadOnlyList<LoadedSae> Saes => [.. _entries.Select(e => e.Sae).Distinct()];
+
+    /// <summary>Bytes of the parameters.</summary>
+    public long Bytes => Saes.Sum(s => s.Files.Bytes);
+
+    /// <summary>Opens the files and settles where they belong; brings nothing to a device.</summary>
+    /// <param name="uses">What was asked for.</param>
+    /// <param name="model">The model.</param>
+    /// <exception cref="WorkException">One does not fit the model, or an edit not its SAE.</exception>
+    public static SaeStack Open(IEnumerable<SaeUse> uses, ModelFiles model)
+    {
+        var stack = new SaeStack(model);
+        try
+        {
+            foreach (SaeUse use in uses)
+            {
+                LoadedSae sae = stack.Find(use) ?? new LoadedSae(SaeOptions.Open(use.Name, use.Site, use.SiteOut, model), use);
+                stack._entries.Add(new Entry(sae, use.Edits));
+                use.Edits.Check(sae.Files);
+                if (use.Edits.MeanFrom is string path)
+                    stack._entries[^1].Mean = MeanSource.Open(path, sae.Files.SiteOut, model);
+            }
+
+            return stack;
+        }
+        catch
+        {
+            stack.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Refuses edits at positions that there will not be.</summary>
+    /// <param name="count">Number of positions that there can be.</param>
+    public void CheckPositions(int count)
+    {
+        foreach (Entry entry in _entries)
+            entry.Edits.Where.Check(count);
+    }
+
+    /// <summary>Brings the parameters to the device.</summary>
+    public void Load(Device device)
+    {
+        foreach (LoadedSae sae in Saes)
+            sae.Load(device);
+    }
+
+    /// <summary>Arms the edits on a session, in their order.</summary>
+    public void Arm(Session session, int promptLength, Streams streams, CancellationToken cancellation)
+    {
+        foreach (Entry entry in _entries.Where(e => !e.Edits.AreNone))
+        {
+            SaeFiles files = entry.Sae.Files;
+            float[] mean = entry.Mean?.Of(session.Model, streams, cancellation) ?? [];
+            _armed.Add(new SaeSplice(session.Hooks, entry.Sae.Sae, files.Site, files.SiteOut, entry.Edits.Mode, entry.Edits.Where.Of(_model.BosId, promptLength), entry.Edits.Features, mean));
+        }
+    }
+
+    public void Dispose()
+    {
+        foreach (IDisposable splice in _armed)
+            splice.Dispose();
+        foreach (LoadedSae sae in Saes)
+            sae.Dispose();
+    }
+
+    private LoadedSae? Find(SaeUse use) => Saes.FirstOrDefault(s => s.Use.Name == use.Name && s.Use.Site == use.Site && s.Use.SiteOut == use.SiteOut);
+
+    /// <summary>What happens at the site of one SAE.</summary>
+    internal sealed class Entry(LoadedSae sae, Edits edits)
+    {
+        public LoadedSae Sae { get; } = sae;
+
+        public Edits Edits { get; } = edits;
+
+        /// <summary>Where the mean comes from, if one is needed.</summary>
+        public MeanSource? Mean { get; set; }
+    }
+
+    /// <summary>An SAE's files and, once they are on a device, the SAE.</summary>
+    internal sealed class LoadedSae(SaeFiles files, SaeUse use) : IDisposable
+    {
+        private JumpReluSae? _sae;
+
+        public SaeFiles Files { get; } = files;
+
+        public SaeUse Use { get; } = use;
+
+        public JumpReluSae Sae => _sae ?? throw new InvalidOperationException("the SAE is not on the device yet.");
+
+        public void Load(Device device) => _sae = Files.Load(device);
+
+        public void Dispose()
+        {
+            _sae?.Dispose();
+            Files.Dispose();
+        }
+    }
+}

@@ -1,0 +1,152 @@
+using System.Globalization;
+using KernelScope.Devices;
+using KernelScope.Evaluation;
+using KernelScope.Files;
+using KernelScope.Model;
+using KernelScope.Sae;
+
+namespace KernelScope.Cli;
+
+/// <summary>
+/// Watches the SAEs of a command at work and warns of uses that look wrong: an SAE that is not as sparse as it was released or does not reconstruct, edits of features that never fire, edits of BOS,
+/// strengths out of proportion. It reads what passes anyway, for a tenth of the model's own work at most, and changes nothing.
+/// </summary>
+internal sealed class UseWatch : IDisposable
+{
+    private const int MostTokens = 512;
+    private const double ShareOfWork = 0.1;
+
+    /// <summary>A step this many times as long as the activation that it is added to leaves nothing of it.</summary>
+    private const double TooLong = 3;
+
+    private readonly Dictionary<SaeStack.LoadedSae, SiteFitMeter> _meters = [];
+    private readonly SaeStack _stack;
+    private readonly ModelFiles _files;
+    private readonly int[] _tokens;
+
+    private UseWatch(SaeStack stack, ModelFiles files, int[] tokens) => (_stack, _files, _tokens) = (stack, files, tokens);
+
+    /// <summary>Begins to watch; before the edits are armed, so that an SAE is measured on what it does not change itself.</summary>
+    public static UseWatch Arm(Session session, SaeStack stack, ModelFiles files, int[] tokens)
+    {
+        var watch = new UseWatch(stack, files, tokens);
+        foreach (SaeStack.LoadedSae sae in stack.Saes)
+        {
+            // What an edit further down has changed is no fair sample.
+            bool changed = stack.Entries.Any(e => !e.Edits.AreNone && (Sites.Order(e.Sae.Files.SiteOut) < Sites.Order(sae.Files.Site) || (e.Sae.Files.SiteOut == sae.Files.Site && e.Sae != sae)));
+            int most = changed || !sae.Files.HasSiteOut ? 0 : Affordable(files.Config, sae.Files.Config, tokens.Length);
+            IEnumerable<int> features = stack.Entries.Where(e => e.Sae == sae).SelectMany(e => e.Edits.Features).Select(f => f.Feature);
+            if (most > 0)
+                watch._meters.Add(sae, new SiteFitMeter(session.Hooks, Target(sae), sae.Files.Site, SaeDoubt.Uncounted(files), files.BosId, most, features));
+        }
+
+        return watch;
+    }
+
+    /// <summary>Says what looked wrong, once the prompt has run.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="generates">Whether there are more positions than the prompt's.</param>
+    /// <param name="streams">Where.</param>
+    /// <param name="cancellation">Stops between two layers.</param>
+    public void Report(Gemma2Model model, bool generates, Streams streams, CancellationToken cancellation)
+    {
+        foreach ((SaeStack.LoadedSae sae, SiteFitMeter meter) in _meters)
+        {
+            if (meter.Fit() is SiteFit fit && SaeDoubt.Set(model, _tokens) is TokenSet set && SaeDoubt.Of(model, Target(sae), fit, set, cancellation) is string sentence)
+                SaeDoubt.Warn(streams, sentence);
+        }
+
+        foreach (SaeStack.Entry entry in _stack.Entries)
+        {
+            foreach (string warning in Warnings(entry, _meters.GetValueOrDefault(entry.Sae), generates))
+                SaeDoubt.Warn(streams, warning);
+        }
+    }
+
+    public void Dispose()
+    {
+        foreach (SiteFitMeter meter in _meters.Values)
+            meter.Dispose();
+    }
+
+    private static SaeTarget Target(SaeStack.LoadedSae sae) => new(sae.Files.Name, sae.Sae, sae.Files.Site, sae.Files.SiteOut);
+
+    /// <summary>How many tokens can be encoded for a tenth of what the model itself computes.</summary>
+    private static int Affordable(Gemma2Config model, SaeConfig sae, int tokens)
+    {
+        double layer = (2.0 * (model.HeadCount + model.KvHeadCount) * model.HeadDim * model.ModelDim) + (3.0 * model.HiddenDim * model.ModelDim);
+        return (int)Math.Min(Math.Min(MostTokens, tokens), ShareOfWork * layer * model.LayerCount * tokens / ((double)sae.InputDim * sae.FeatureCount));
+    }
+
+    private IEnumerable<string> Warnings(SaeStack.Entry entry, SiteFitMeter? meter, bool generates)
+    {
+        Edits edits = entry.Edits;
+        SaeFiles sae = entry.Sae.Files;
+        if (edits.AreNone)
+            yield break;
+        Positions where = edits.Where.Of(_files.BosId, _tokens.Length);
+        int[] edited = [.. Enumerable.Range(0, _tokens.Length).Where(p => where.Includes(p, _tokens[p]))];
+        if (edited.Length == 0 && !generates)
+            yield return $"--edit-at {edits.Where} includes no position of this text: nothing is edited at {sae.SiteOut}.";
+        if (edits.MindBos && edited.Any(p => _tokens[p] == _files.BosId))
+            yield return $"--edit-at {edits.Where} includes <bos>, at which {sae.Name} means nothing (SAEs are not trained on it) and on whose activation every later token leans; all_but_bos leaves it alone.";
+        foreach (FeatureEdit edit in edits.Features)
+        {
+            if (Complaint(edit, sae, meter) is string complaint)
+                yield return complaint;
+        }
+    }
+
+    private static string? Complaint(FeatureEdit edit, SaeFiles sae, SiteFitMeter? meter)
+    {
+        double direction = Length(sae.Checkpoint.Decoder, edit.Feature, row: true);
+        if (direction == 0)
+            return $"feature {edit.Feature} of {sae.Name} is dead: its direction is zero, so that editing it changes nothing.";
+        if (NeverFires(edit.Feature, sae, meter))
+            return $"feature {edit.Feature} of {sae.Name} is dead: no activation at {sae.Site} can lift it over its threshold, so nothing says what its direction does{(edit is { Kind: FeatureEditKind.Clamp, Value: 0 } ? ", and to ablate it changes nothing" : "")}.";
+        if (meter is null || meter.Counted == 0)
+            return null;
+        if (edit.Kind == FeatureEditKind.Clamp)
+        {
+            return meter.FiringsOf(edit.Feature) > 0 ? null
+                : string.Create(CultureInfo.InvariantCulture, $"feature {edit.Feature} of {sae.Name} fires nowhere in this text ({meter.Counted} token{(meter.Counted == 1 ? "" : "s")} but <bos>){(edit.Value == 0 ? ", so that ablating it changes nothing in it" : ": if it fires nowhere else either, it is dead and its direction means nothing")} ('kernelscope top' shows where it fires).");
+        }
+
+        double ratio = Math.Abs(edit.Value) * direction / meter.MedianLength();
+        return ratio > TooLong
+            ? string.Create(CultureInfo.InvariantCulture, $"--steer {edit.Feature}={edit.Value} adds a step {ratio:G3} times as long as the activations at {sae.SiteOut} (median length {meter.MedianLength():0.#}): little of them is left.")
+            : null;
+    }
+
+    /// <summary>|w_enc|·|x| + b_enc bounds every pre-activation; twice the longest activation of the text, or a length that no activation has, stands for all x.</summary>
+    private static bool NeverFires(int feature, SaeFiles sae, SiteFitMeter? meter)
+    {
+        SaeCheckpoint files = sae.Checkpoint;
+        double longest = meter is { Counted: > 0 } ? 2 * meter.LongestInput : 1e6;
+        if (sae.Config.ApplyDecoderBiasToInput)
+            longest += Length(files.DecoderBias, 0, row: true);
+        if (sae.Config.Normalization != SaeNormalization.None)
+            return false;
+        double threshold = files.Threshold is { } thresholds ? Math.Max(0, One(thresholds, feature)) : 0;
+        return (Length(files.Encoder, feature, row: false) * longest) + One(files.EncoderBias, feature) <= threshold;
+    }
+
+    private static float One(in TensorView vector, long index)
+    {
+        Span<float> value = stackalloc float[1];
+        vector.CopyTo(index, value);
+        return value[0];
+    }
+
+    /// <summary>The length of a row or a column of a matrix, or of a vector.</summary>
+    private static double Length(in TensorView matrix, long index, bool row)
+    {
+        long columns = matrix.Shape[^1], count = row ? columns : matrix.Shape[0];
+        float[] values = new float[count];
+        if (row)
+            matrix.CopyTo(index * columns, values);
+        for (long i = 0; !row && i < count; i++)
+            values[i] = One(matrix, (i * columns) + index);
+        return Math.Sqrt(values.Sum(v => (double)v * v));
+    }
+}
