@@ -12,6 +12,7 @@ internal sealed class FeaturesCommand : Verb
     private readonly PromptOptions _prompt;
     private readonly SaeOptions _sae;
     private readonly TopOptions _top;
+    private readonly PackOption _pack;
     private readonly ProfileOption _profile;
 
     public FeaturesCommand(CommonOptions common, Surroundings surroundings) : base(
@@ -24,6 +25,7 @@ internal sealed class FeaturesCommand : Verb
         _prompt = new PromptOptions(this, "TEXT", DefaultText);
         _sae = new SaeOptions(this);
         _top = new TopOptions(this);
+        _pack = new PackOption(this);
         _profile = new ProfileOption(this);
     }
 
@@ -35,7 +37,7 @@ internal sealed class FeaturesCommand : Verb
         using SaeFiles saeFiles = _sae.Open(parsed, files);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation);
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.IsGiven(parsed));
         using JumpReluSae sae = saeFiles.Load(device);
 
         bool json = Common.JsonOf(parsed);

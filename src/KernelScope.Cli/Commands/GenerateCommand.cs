@@ -17,6 +17,7 @@ internal sealed class GenerateCommand : Verb
     private readonly SaeOptions _sae;
     private readonly EditOptions _edits;
     private readonly TopOptions _top;
+    private readonly PackOption _pack;
     private readonly ProfileOption _profile;
 
     public GenerateCommand(CommonOptions common, Surroundings surroundings) : base(
@@ -33,6 +34,7 @@ internal sealed class GenerateCommand : Verb
         _edits = new EditOptions(this);
         Options.Add(_features);
         _top = new TopOptions(this);
+        _pack = new PackOption(this);
         _profile = new ProfileOption(this);
     }
 
@@ -51,7 +53,7 @@ internal sealed class GenerateCommand : Verb
         int context = (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("context", Session.BytesFor(files.Config, context)));
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation);
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.IsGiven(parsed));
         using JumpReluSae? sae = saeFiles?.Load(device);
         using Session session = model.NewSession(context);
         using SaeSplice? splice = edits?.Arm(session.Hooks, sae!, saeFiles!, files.BosId, tokens.Length);

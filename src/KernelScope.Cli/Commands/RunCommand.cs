@@ -17,6 +17,7 @@ internal sealed class RunCommand : Verb
     private readonly Option<int> _top = new("--top") { Description = "How many of the likeliest next tokens are shown.", HelpName = "K", DefaultValueFactory = _ => 10 };
     private readonly SaeOptions _sae;
     private readonly EditOptions _edits;
+    private readonly PackOption _pack;
     private readonly ProfileOption _profile;
 
     public RunCommand(CommonOptions common, Surroundings surroundings) : base(
@@ -35,6 +36,7 @@ internal sealed class RunCommand : Verb
         Options.Add(_top);
         _sae = new SaeOptions(this);
         _edits = new EditOptions(this);
+        _pack = new PackOption(this);
         _profile = new ProfileOption(this);
     }
 
@@ -57,7 +59,7 @@ internal sealed class RunCommand : Verb
         // Before the long part: an output that cannot be written is known at once.
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation);
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.IsGiven(parsed));
         using JumpReluSae? sae = saeFiles?.Load(device);
         using Session session = model.NewSession(tokens.Length, chunk);
         using SaeSplice? splice = edits?.Arm(session.Hooks, sae!, saeFiles!, files.BosId, tokens.Length);
