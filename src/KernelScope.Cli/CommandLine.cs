@@ -74,6 +74,7 @@ internal static class CommandLine
             new BenchCommand(common, surroundings),
             new CatalogCommand(common, surroundings),
             new PullCommand(common, surroundings),
+            new PackCommand(common, surroundings),
         };
         // Words in brackets at the beginning of a text are text.
         root.Directives.Clear();

@@ -1,18 +1,23 @@
 using KernelScope.Devices;
 using KernelScope.Devices.Cpu;
 using KernelScope.Devices.Reference;
+using KernelScope.Tests.Devices.Cpu;
 
 namespace KernelScope.Tests;
 
 /// <summary>The devices that every test of the model and the SAEs runs on.</summary>
 internal static class TestDevices
 {
-    public static readonly string[] All = ["reference", "cpu"];
+    public static readonly string[] All = ["reference", "cpu", Packed];
+
+    /// <summary>The cpu device with every weight in panels.</summary>
+    private const string Packed = "cpu, packed";
 
     public static Device Open(string name) => name switch
     {
         "reference" => new ReferenceDevice(),
         "cpu" => new CpuDevice(),
+        Packed => new PackingDevice(0),
         _ => throw new ArgumentException(name),
     };
 }

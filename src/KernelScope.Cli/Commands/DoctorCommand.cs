@@ -59,7 +59,8 @@ internal sealed class DoctorCommand : Verb
         {
             using ModelFiles files = ModelFiles.Open(name);
             int context = files.Config.ContextLength;
-            return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context));
+            (string Path, string? Problem)? packed = files.Packed();
+            return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context)) { Packed = packed?.Path, PackedProblem = packed?.Problem };
         }
         catch (Exception e) when (e is InvalidDataException or IOException or ArgumentException)
         {
@@ -125,6 +126,8 @@ internal sealed class DoctorCommand : Verb
         foreach (DeviceRow device in result.Devices)
             output.WriteLine($"device  {Mark(device.Ok)} {device.Name}: {device.Detail}");
         output.WriteLine($"model   {Mark(result.Model.Ok)} {Describe(result.Model)}");
+        if (result.Model.Packed is string packed)
+            output.WriteLine($"packed  {Mark(result.Model.PackedProblem is null)} {(result.Model.PackedProblem is string problem ? Printable.OneLine(problem) : $"the cpu reads {Printable.Escape(packed)}")}");
         if (result.Sae is not null)
             output.WriteLine($"sae     {Mark(result.Sae.Ok)} {Describe(result.Sae)}");
         // Why there is no such device is said above.

@@ -12,6 +12,7 @@ internal sealed class FeaturesCommand : Verb
     private readonly PromptOptions _prompt;
     private readonly SaeUseOptions _saes;
     private readonly TopOptions _top;
+    private readonly PackOption _pack;
     private readonly ProfileOption _profile;
 
     public FeaturesCommand(CommonOptions common, Surroundings surroundings) : base(
@@ -25,6 +26,7 @@ internal sealed class FeaturesCommand : Verb
         _prompt = new PromptOptions(this, "TEXT", DefaultText);
         _saes = new SaeUseOptions(this);
         _top = new TopOptions(this);
+        _pack = new PackOption(this);
         _profile = new ProfileOption(this);
     }
 
@@ -38,7 +40,7 @@ internal sealed class FeaturesCommand : Verb
         stack.CheckPositions(tokens.Length);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation);
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.IsGiven(parsed));
         stack.Load(device);
 
         List<Shown> shown = Run(parsed, tokens, model, stack, files);

@@ -16,6 +16,7 @@ internal sealed class GenerateCommand : Verb
     private readonly Option<bool> _features = new("--features") { Description = "Show the features of each new token as it appears, after the edits." };
     private readonly SaeUseOptions _saes;
     private readonly TopOptions _top;
+    private readonly PackOption _pack;
     private readonly ProfileOption _profile;
 
     public GenerateCommand(CommonOptions common, Surroundings surroundings) : base(
@@ -32,6 +33,7 @@ internal sealed class GenerateCommand : Verb
         _saes = new SaeUseOptions(this);
         Options.Add(_features);
         _top = new TopOptions(this);
+        _pack = new PackOption(this);
         _profile = new ProfileOption(this);
     }
 
@@ -50,7 +52,7 @@ internal sealed class GenerateCommand : Verb
         stack.CheckPositions(context);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, context)));
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation);
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.IsGiven(parsed));
         stack.Load(device);
         using Session session = model.NewSession(context);
         using var watch = UseWatch.Arm(session, stack, files, tokens);

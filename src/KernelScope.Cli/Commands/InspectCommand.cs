@@ -7,7 +7,7 @@ namespace KernelScope.Cli;
 /// <summary><c>inspect</c>: what files hold, and whether loading them would work.</summary>
 internal sealed class InspectCommand : Verb
 {
-    private readonly Argument<string[]> _paths = new("PATH") { Description = "Files and folders: safetensors, npz, index, config.json, tokenizer.model, SAE folders, model folders.", Arity = ArgumentArity.OneOrMore };
+    private readonly Argument<string[]> _paths = new("PATH") { Description = "Files and folders: safetensors, npz, index, config.json, tokenizer.model, packed weights, SAE folders, model folders.", Arity = ArgumentArity.OneOrMore };
     private readonly Option<bool> _ranges = new("--ranges") { Description = "Read all values and show their smallest, largest and mean." };
 
     public InspectCommand(CommonOptions common, Surroundings surroundings) : base(

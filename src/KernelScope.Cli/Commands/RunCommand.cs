@@ -18,6 +18,7 @@ internal sealed class RunCommand : Verb
     private readonly Option<double> _tolerance = DiffCommand.Tolerance();
     private readonly Option<bool> _fail = DiffCommand.Fail();
     private readonly SaeUseOptions _saes;
+    private readonly PackOption _pack;
     private readonly ProfileOption _profile;
 
     public RunCommand(CommonOptions common, Surroundings surroundings) : base(
@@ -39,6 +40,7 @@ internal sealed class RunCommand : Verb
         Options.Add(_tolerance);
         Options.Add(_fail);
         _saes = new SaeUseOptions(this);
+        _pack = new PackOption(this);
         _profile = new ProfileOption(this);
     }
 
@@ -65,7 +67,7 @@ internal sealed class RunCommand : Verb
         // Before the long part: an output that cannot be written is known at once.
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation);
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.IsGiven(parsed));
         stack.Load(device);
         using Session session = model.NewSession(tokens.Length, chunk);
         using var watch = UseWatch.Arm(session, stack, files, tokens);

@@ -23,6 +23,9 @@ internal sealed record CatalogRow(
     long Bytes,
     string? Cached);
 
+/// <summary>Result of <c>pack</c>.</summary>
+internal sealed record PackResult(string Model, string Path, long Bytes, int Matrices);
+
 /// <summary>Result of <c>pull</c>.</summary>
 internal sealed record PullResult(string Cache, IReadOnlyList<PulledRow> Pulled);
 

@@ -67,6 +67,7 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(DoctorResult))]
 [JsonSerializable(typeof(CatalogRow[]))]
 [JsonSerializable(typeof(PullResult))]
+[JsonSerializable(typeof(PackResult))]
 [JsonSerializable(typeof(AttributeResult))]
 [JsonSerializable(typeof(VerifyResult))]
 [JsonSerializable(typeof(LensResult))]

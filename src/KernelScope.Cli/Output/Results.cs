@@ -109,4 +109,13 @@ internal sealed record MemoryRow(long TotalBytes, long AvailableBytes);
 internal sealed record DeviceRow(string Name, bool Ok, string Detail);
 
 /// <summary>What a model or an SAE needs, or why it would not run.</summary>
-internal sealed record NeedRow(string Name, bool Ok, string? Error, long WeightBytes, long ContextTokens, long ContextBytes);
+internal sealed record NeedRow(string Name, bool Ok, string? Error, long WeightBytes, long ContextTokens, long ContextBytes)
+{
+    /// <summary>Of a model: the file of packed weights that the cpu device reads.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Packed { get; init; }
+
+    /// <summary>Why the packed weights that were found are not used.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? PackedProblem { get; init; }
+}

@@ -1,4 +1,5 @@
 using KernelScope.Devices;
+using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Text;
 
@@ -59,13 +60,31 @@ internal sealed class ModelFiles : IDisposable
     }
 
     /// <summary>Brings the weights to a device; the model then owns them.</summary>
-    public Gemma2Model Load(Device device, Streams streams, CancellationToken cancellation)
+    /// <param name="device">Where.</param>
+    /// <param name="streams">For progress, and for what is said of packed weights.</param>
+    /// <param name="cancellation">Stops it.</param>
+    /// <param name="pack">Whether packed weights are made if there are none.</param>
+    public Gemma2Model Load(Device device, Streams streams, CancellationToken cancellation, bool pack = false)
     {
+        PackedWeights.Use(_checkpoint, Name, device, pack, streams, cancellation);
         using var progress = new Progress(streams, $"Loading {Printable.Escape(Name)}");
         Gemma2Model model = Gemma2Model.Load(device, _checkpoint, default, progress, cancellation);
         _handedOver = true;
         return model;
     }
+
+    /// <summary>Packs the weights into a file; null: that of the cache.</summary>
+    public PackResult Pack(string? path, Streams streams, CancellationToken cancellation)
+    {
+        path ??= PanelCache.CachePath(_checkpoint, Environment.GetEnvironmentVariable);
+        PackedWeights.Make(_checkpoint, Name, path, streams, cancellation);
+        using PanelFile panels = PanelFile.Open(path);
+        return new PackResult(Name, path, panels.Length, panels.Matrices.Count);
+    }
+
+    /// <summary>The packed weights that the cpu device would use, or why it would not; null if there are none.</summary>
+    public (string Path, string? Problem)? Packed() =>
+        PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string path ? (path, PackedWeights.Problem(_checkpoint, path)) : null;
 
     public void Dispose()
     {

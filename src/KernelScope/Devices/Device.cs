@@ -29,6 +29,9 @@ public abstract class Device : IDisposable
     /// <summary>Accuracy of matrix products.</summary>
     public virtual Precision Precision => Precision.Exact;
 
+    /// <summary>Whether products read <see cref="WeightPart.Panels"/>; where not, packed weights are of no use.</summary>
+    public virtual bool ReadsPanels => false;
+
     /// <summary>Asks for memory; its content is zero.</summary>
     public abstract DeviceBuffer Allocate(long length, string name);
 

@@ -33,6 +33,9 @@ internal sealed unsafe class RawFile : IDisposable
     /// <summary>Bytes, as of opening.</summary>
     public long Length { get; }
 
+    /// <summary>When the file was last written, as of opening; null for bytes that lie in memory.</summary>
+    public DateTime? LastWrite { get; private init; }
+
     /// <summary>Opens a file that has at least one byte.</summary>
     public static RawFile Open(string path)
     {
@@ -42,7 +45,7 @@ internal sealed unsafe class RawFile : IDisposable
         try
         {
             handle = File.OpenHandle(path);
-            var file = new RawFile(path, handle, RandomAccess.GetLength(handle));
+            var file = new RawFile(path, handle, RandomAccess.GetLength(handle)) { LastWrite = File.GetLastWriteTimeUtc(handle) };
             file.RefuseGitLfsPointer();
             return file;
         }

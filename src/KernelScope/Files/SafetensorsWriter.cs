@@ -6,7 +6,7 @@ using System.Text.Json;
 namespace KernelScope.Files;
 
 /// <summary>
-/// Writes a safetensors file: the header first, from the list of tensors, then their values in that order. The data begins at a multiple of 8.
+/// Writes a safetensors file: the header first, from the list of tensors, then their values in that order. The data begins at a multiple of 8, or of what is asked for.
 /// The file appears on <see cref="Commit"/>; without it nothing is left.
 /// </summary>
 public sealed class SafetensorsWriter : IDisposable
@@ -20,12 +20,14 @@ public sealed class SafetensorsWriter : IDisposable
     /// <param name="path">Where.</param>
     /// <param name="tensors">Names, types and shapes; row-major.</param>
     /// <param name="metadata">Texts for the header's __metadata__; null for none.</param>
+    /// <param name="alignment">The data begins at a multiple of it.</param>
     /// <exception cref="ArgumentException">A name is there twice, or a tensor is column-major.</exception>
     /// <exception cref="IOException">It cannot be written there.</exception>
-    public SafetensorsWriter(string path, IEnumerable<TensorInfo> tensors, IReadOnlyDictionary<string, string>? metadata = null)
+    public SafetensorsWriter(string path, IEnumerable<TensorInfo> tensors, IReadOnlyDictionary<string, string>? metadata = null, int alignment = sizeof(ulong))
     {
         _tensors = [.. tensors];
-        byte[] header = Header(_tensors, metadata);
+        byte[] header = Header(_tensors, metadata, alignment);
+        HeaderChecksum = Crc32.Append(0, header);
         _file = AtomicFile.Create(path);
         Span<byte> length = stackalloc byte[sizeof(ulong)];
         BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
@@ -34,15 +36,25 @@ public sealed class SafetensorsWriter : IDisposable
         _left = _tensors.Length > 0 ? _tensors[0].ByteLength : 0;
     }
 
+    /// <summary>CRC-32 of the header, for those who keep it.</summary>
+    internal uint HeaderChecksum { get; }
+
     /// <summary>Writes the next values of the tensor whose turn it is; a tensor may come in pieces.</summary>
     /// <exception cref="ArgumentException">The values are of another type, or too many.</exception>
     public void Append<T>(ReadOnlySpan<T> values) where T : unmanaged
     {
-        while (_left == 0 && _current < _tensors.Length - 1) _left = _tensors[++_current].ByteLength;
-        ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(values);
+        GoOn();
+        if (!values.IsEmpty && _current < _tensors.Length && DTypes.Of<T>() != _tensors[_current].DType) throw new ArgumentException($"Values of {typeof(T).Name} are not {Current}.", nameof(values));
+        AppendBytes(MemoryMarshal.AsBytes(values));
+    }
+
+    /// <summary>Writes the next values as they are stored, whatever their type.</summary>
+    /// <exception cref="ArgumentException">They are too many.</exception>
+    internal void AppendBytes(ReadOnlySpan<byte> bytes)
+    {
+        GoOn();
         if (bytes.IsEmpty) return;
-        if (_current >= _tensors.Length || bytes.Length > _left) throw new ArgumentException($"{values.Length} more values do not fit {Current}.", nameof(values));
-        if (DTypes.Of<T>() != _tensors[_current].DType) throw new ArgumentException($"Values of {typeof(T).Name} are not {Current}.", nameof(values));
+        if (_current >= _tensors.Length || bytes.Length > _left) throw new ArgumentException($"{bytes.Length} more bytes do not fit {Current}.", nameof(bytes));
         _file.Stream.Write(bytes);
         _left -= bytes.Length;
     }
@@ -62,7 +74,12 @@ public sealed class SafetensorsWriter : IDisposable
 
     private string Current => _current < _tensors.Length ? _tensors[_current].ToString() : "a file without tensors";
 
-    private static byte[] Header(TensorInfo[] tensors, IReadOnlyDictionary<string, string>? metadata)
+    private void GoOn()
+    {
+        while (_left == 0 && _current < _tensors.Length - 1) _left = _tensors[++_current].ByteLength;
+    }
+
+    private static byte[] Header(TensorInfo[] tensors, IReadOnlyDictionary<string, string>? metadata, int alignment)
     {
         var buffer = new ArrayBufferWriter<byte>();
         using (var json = new Utf8JsonWriter(buffer))
@@ -85,7 +102,7 @@ public sealed class SafetensorsWriter : IDisposable
             json.WriteEndObject();
         }
         // Spaces behind the JSON, so that the data is aligned.
-        int length = (buffer.WrittenCount + 7) / 8 * 8;
+        int length = ((sizeof(ulong) + buffer.WrittenCount + alignment - 1) / alignment * alignment) - sizeof(ulong);
         byte[] header = new byte[length];
         header.AsSpan().Fill((byte)' ');
         buffer.WrittenSpan.CopyTo(header);

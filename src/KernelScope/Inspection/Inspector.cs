@@ -8,7 +8,7 @@ namespace KernelScope.Inspection;
 /// <summary>
 /// Says what a path holds and whether loading it would work. It checks everything that loading checks, and more: an npz is streamed once to its end (CRC, DEFLATE).
 /// Files are known by their names: <c>*.safetensors</c>, <c>*.npz</c> (<c>params.npz</c> is a Gemma Scope SAE), <c>*.index.json</c>, <c>config.json</c>,
-/// <c>generation_config.json</c>, <c>cfg.json</c>, <c>tokenizer.model</c>, and folders that hold them.
+/// <c>generation_config.json</c>, <c>cfg.json</c>, <c>tokenizer.model</c>, <c>*.panels</c> (packed weights, whose checksums are compared), and folders that hold them.
 /// </summary>
 public static class Inspector
 {
@@ -44,6 +44,7 @@ public static class Inspector
             "tokenizer.model" => "tokenizer",
             _ when name.EndsWith(".safetensors", StringComparison.Ordinal) => "safetensors",
             _ when name.EndsWith(".npz", StringComparison.Ordinal) => "npz",
+            _ when name.EndsWith(PanelFile.Extension, StringComparison.Ordinal) => "panels",
             _ when name.EndsWith(".safetensors.index.json", StringComparison.Ordinal) => "index",
             _ => "unknown",
         };
@@ -70,6 +71,8 @@ public static class Inspector
             case "saelens_sae":
                 using (SaeCheckpoint sae = SaeCheckpoint.Open(path))
                 using (SafetensorsFile file = SafetensorsFile.Open(sae.Path)) return Describe(file, file.Contents, options, cancellation);
+            case "panels":
+                using (PanelFile panels = PanelFile.Open(path)) return Describe(panels, options, cancellation);
             case "index":
                 using (ShardedTensors shards = ShardedTensors.OpenIndex(path)) return Describe(shards, options, cancellation);
             case "config":
@@ -151,10 +154,17 @@ public static class Inspector
         return tensors;
     }
 
+    // Every panel is read for its checksum; a second reading for the ranges costs nothing beside it.
+    private static List<InspectedTensor> Describe(PanelFile panels, InspectOptions options, CancellationToken cancellation)
+    {
+        panels.Verify(cancellation);
+        return Describe(panels.Stored, panels.Matrices, options, cancellation);
+    }
+
     private static InspectedTensor Row(TensorInfo info, RangeScan? scan) => new(info.Name, info.DType.SafetensorsName(), info.Shape.ToArray(), scan?.Result);
 
     private static InvalidDataException Unknown(string path) => BadFile.Of(path, Directory.Exists(path)
         ? "the folder holds no model (config.json, model.safetensors) and no SAE (params.npz, or cfg.json with sae_weights.safetensors)."
-        : RawFile.IsThere(path) ? "the name says nothing: a .safetensors, .npz, .safetensors.index.json, config.json, generation_config.json, cfg.json or tokenizer.model was expected."
+        : RawFile.IsThere(path) ? "the name says nothing: a .safetensors, .npz, .safetensors.index.json, config.json, generation_config.json, cfg.json, tokenizer.model or .panels was expected."
         : "there is no such file or folder.");
 }

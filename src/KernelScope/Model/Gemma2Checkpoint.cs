@@ -1,3 +1,4 @@
+using KernelScope.Devices;
 using KernelScope.Files;
 
 namespace KernelScope.Model;
@@ -64,6 +65,40 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <summary>The weights of layer l, from 0.</summary>
     public LayerTensors Layer(int l) => _layers[l];
 
+    /// <summary>The packed weights that devices which know panels read instead of the files' matrices; null if there are none.</summary>
+    public PanelFile? Panels { get; private set; }
+
+    /// <summary>Names of all matrices, in the order in which a forward pass reads them; the embedding, as output head, is last.</summary>
+    public IReadOnlyList<string> MatrixNames =>
+    [
+        .. _layers.SelectMany(l => (IEnumerable<string>)[l.Q.Name, l.K.Name, l.V.Name, l.O.Name, l.Gate.Name, l.Up.Name, l.Down.Name]),
+        Embedding.Name,
+    ];
+
+    /// <summary>Packs all matrices into a file, which <see cref="UsePanels"/> takes. A few MB of memory are used; the file is as large as the matrices.</summary>
+    /// <exception cref="IOException">It cannot be written; nothing is left.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; nothing is left.</exception>
+    public void WritePanels(string path, IProgress<double>? progress = null, CancellationToken cancellation = default) =>
+        PanelFileWriter.Write(path, _weights, MatrixNames, progress, cancellation);
+
+    /// <summary>Reads weights from panels from now on; results may then differ in the last bits, because sums run in another order. The checkpoint owns the panels unless this throws.</summary>
+    /// <exception cref="InvalidDataException">They were packed from other weights, or lack a matrix.</exception>
+    public void UsePanels(PanelFile panels)
+    {
+        ArgumentNullException.ThrowIfNull(panels);
+        if (Panels is not null) throw new InvalidOperationException("The checkpoint has panels already.");
+        panels.RequireSource(_weights);
+        foreach (string name in MatrixNames)
+        {
+            _weights.TryGet(name, out TensorView matrix);
+            _ = panels[matrix];
+        }
+        Panels = panels;
+    }
+
+    /// <summary>A matrix as a part of a device's weight, with its panels if there are any.</summary>
+    internal WeightPart Part(TensorView matrix) => new(matrix, Panels: Panels is null ? default : Panels[matrix]);
+
     /// <summary>Opens a model: a folder, a hub-cache entry, or a hub id, as <see cref="ModelFolder.Resolve(string)"/> takes them.</summary>
     /// <exception cref="InvalidDataException">A file is missing or malformed, or a tensor is missing or of the wrong shape or type.</exception>
     public static Gemma2Checkpoint Open(string nameOrPath) => Open(ModelFolder.Resolve(nameOrPath));
@@ -91,7 +126,11 @@ public sealed class Gemma2Checkpoint : IDisposable
     }
 
     /// <summary>Gives the mappings back; the views are then invalid.</summary>
-    public void Dispose() => _weights.Dispose();
+    public void Dispose()
+    {
+        Panels?.Dispose();
+        _weights.Dispose();
+    }
 
     private LayerTensors ReadLayer(int l)
     {

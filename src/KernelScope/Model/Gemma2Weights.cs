@@ -63,7 +63,7 @@ internal sealed class Gemma2Weights : IDisposable
 
     private void LoadAll(IProgress<double>? progress, CancellationToken cancellation)
     {
-        Embedding = Matrix("embedding", new WeightPart(_checkpoint.Embedding));
+        Embedding = Matrix("embedding", _checkpoint.Part(_checkpoint.Embedding));
         FinalNorm = Gain(_checkpoint.FinalNorm, "final norm");
         Layers = new LayerWeights[_checkpoint.Config.LayerCount];
         for (int l = 0; l < Layers.Length; l++)
@@ -75,10 +75,10 @@ internal sealed class Gemma2Weights : IDisposable
                 Gain(t.PostAttentionNorm, $"layers.{l}.post_attn"),
                 Gain(t.PreFeedForwardNorm, $"layers.{l}.pre_mlp"),
                 Gain(t.PostFeedForwardNorm, $"layers.{l}.post_mlp"),
-                Matrix($"layers.{l}.qkv", new(t.Q), new(t.K), new(t.V)),
-                Matrix($"layers.{l}.o", new WeightPart(t.O)),
-                Matrix($"layers.{l}.gate_up", new(t.Gate), new(t.Up)),
-                Matrix($"layers.{l}.down", new WeightPart(t.Down)));
+                Matrix($"layers.{l}.qkv", _checkpoint.Part(t.Q), _checkpoint.Part(t.K), _checkpoint.Part(t.V)),
+                Matrix($"layers.{l}.o", _checkpoint.Part(t.O)),
+                Matrix($"layers.{l}.gate_up", _checkpoint.Part(t.Gate), _checkpoint.Part(t.Up)),
+                Matrix($"layers.{l}.down", _checkpoint.Part(t.Down)));
             progress?.Report((l + 1.0) / Layers.Length);
         }
     }

@@ -14,7 +14,7 @@ public sealed unsafe partial class CpuDevice
     private const int PanelOutputs = 192;
     private const int PanelInputs = 384;
 
-    // A worker's share of weights at a time, read as one stream.
+    // Weights of one unit. A worker takes units in order, so they are one stream; small ones let both ends meet.
     private const int UnitBytes = 1 << 17;
 
     /// <inheritdoc/>

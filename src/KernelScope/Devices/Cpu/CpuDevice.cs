@@ -42,6 +42,9 @@ public sealed unsafe partial class CpuDevice : HostDevice
     /// <inheritdoc/>
     public override string Name => "cpu";
 
+    /// <inheritdoc/>
+    public override bool ReadsPanels => true;
+
     /// <summary>Number of threads that compute, the caller's included.</summary>
     public int Threads => _pool.Workers;
 

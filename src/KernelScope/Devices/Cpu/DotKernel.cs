@@ -50,6 +50,9 @@ internal static unsafe class DotKernel<S, V>
     private const int TileOutputs = 4;
     private const int TileRows = 6;
 
+    // Bytes from what is computed with to what is asked for, in each of the rows that are read side by side; measured best of 0.5 to 4 kB.
+    private const int Ahead = 1024;
+
     public static void Range<E>(Product* product, StoredPart* part, int first, int count, float* y, long stride)
         where E : struct, IElement
     {
@@ -111,6 +114,10 @@ internal static unsafe class DotKernel<S, V>
         // One row has too few accumulators to keep the multipliers busy: it takes two vectors at a time.
         for (; T.Rows == 1 && i + (2 * S.Lanes) <= whole; i += 2 * S.Lanes)
         {
+            Prefetch.Passing(w0 + ((long)i * E.Size) + Ahead, 2 * S.Lanes * E.Size);
+            Prefetch.Passing(w1 + ((long)i * E.Size) + Ahead, 2 * S.Lanes * E.Size);
+            Prefetch.Passing(w2 + ((long)i * E.Size) + Ahead, 2 * S.Lanes * E.Size);
+            Prefetch.Passing(w3 + ((long)i * E.Size) + Ahead, 2 * S.Lanes * E.Size);
             Add<E>(x + i, w0, w1, w2, w3, i, ref a00, ref a01, ref a02, ref a03);
             Add<E>(x + i + S.Lanes, w0, w1, w2, w3, i + S.Lanes, ref a10, ref a11, ref a12, ref a13);
         }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics.X86;
 
 namespace KernelScope.Devices.Cpu;
@@ -20,6 +21,14 @@ internal unsafe struct Prefetch
         _stride = stride;
         _lines = (bytes + Line - 1) / Line;
         _rows = rows;
+    }
+
+    /// <summary>Asks for bytes, a multiple of 64 and not many, that will be read once: they come into the first-level cache and drive nothing else out. What is asked for need not be there.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Passing(byte* start, int bytes)
+    {
+        for (int at = 0; Sse.IsSupported && at < bytes; at += Line)
+            Sse.PrefetchNonTemporal(start + at);
     }
 
     /// <summary>Lines of each of <paramref name="portions"/> portions.</summary>

@@ -6,6 +6,7 @@ namespace KernelScope.Devices.Cpu;
 /// <summary>A few threads that run numbered units of one job at a time. The caller is worker 0 and works too.</summary>
 /// <remarks>
 /// A job is a function over unit numbers; who runs which unit is left to chance, so a unit must not depend on it: then results do not depend on the number of threads.
+/// Each worker has a range of units of its own and takes them in order, so that units which follow each other in memory are one stream; who has none left takes the last of whoever has most.
 /// A run allocates nothing and does not wait for a thread that has no unit, so more threads than cores are slow at worst. One run at a time.
 /// </remarks>
 internal sealed unsafe class WorkerPool : IDisposable
@@ -13,12 +14,15 @@ internal sealed unsafe class WorkerPool : IDisposable
     // Between two ops of a forward pass lie microseconds; between two tokens, far less than it takes to wake a thread.
     private const double SpinMicroseconds = 100;
 
+    // Longs from one worker's range to the next: two cache lines, which processors fetch in pairs.
+    private const int RangeStride = 16;
+
     private readonly Thread[] _threads;
+    private readonly long[] _ranges; // of each worker: upper half, the next unit of its range; lower half, the range's end
     private readonly object _gate = new();
     private readonly bool _spins;
     private delegate*<void*, int, int, void> _body;
     private void* _arguments;
-    private int _units;
     private long _ticket; // upper half: number of the job; lower half: its units that nobody has taken yet
     private int _done;
     private int _sleeping;
@@ -29,6 +33,7 @@ internal sealed unsafe class WorkerPool : IDisposable
     public WorkerPool(int workers)
     {
         Workers = workers;
+        _ranges = new long[workers * RangeStride];
         _spins = workers <= Environment.ProcessorCount;
         _threads = new Thread[workers - 1];
         for (int n = 0; n < _threads.Length; n++)
@@ -56,8 +61,9 @@ internal sealed unsafe class WorkerPool : IDisposable
 
         _body = body;
         _arguments = arguments;
-        _units = units;
         _done = 0;
+        for (int worker = 0; worker < Workers; worker++)
+            _ranges[worker * RangeStride] = (((long)units * worker / Workers) << 32) | ((long)units * (worker + 1) / Workers);
         long job = (_ticket >> 32) + 1;
         Interlocked.Exchange(ref _ticket, (job << 32) | (uint)units);
         if (Volatile.Read(ref _sleeping) > 0)
@@ -93,7 +99,7 @@ internal sealed unsafe class WorkerPool : IDisposable
     }
 
     /// <summary>Takes units until none is left.</summary>
-    /// <remarks>Body, arguments and count are read only after a unit was taken: from then on the job cannot end, so they belong to it.</remarks>
+    /// <remarks>Body, arguments and ranges are read only after a ticket was taken: from then on the job cannot end, so they belong to it.</remarks>
     private void Work(int worker)
     {
         int finished = 0;
@@ -101,13 +107,41 @@ internal sealed unsafe class WorkerPool : IDisposable
         {
             if (Interlocked.CompareExchange(ref _ticket, ticket - 1, ticket) != ticket)
                 continue;
-            Call(_units - (int)(uint)ticket, worker);
+            Call(TakeUnit(worker), worker);
             finished++;
         }
 
         if (finished > 0)
             Interlocked.Add(ref _done, finished);
     }
+
+    /// <summary>The unit for a ticket: the next of the worker's own range, else the last of the longest range. There are as many units as tickets, so there is one.</summary>
+    private int TakeUnit(int worker)
+    {
+        ref long own = ref _ranges[worker * RangeStride];
+        for (long range = Volatile.Read(ref own); Left(range) > 0; range = Volatile.Read(ref own))
+        {
+            if (Interlocked.CompareExchange(ref own, range + (1L << 32), range) == range)
+                return (int)(range >> 32);
+        }
+
+        while (true)
+        {
+            int victim = 0;
+            for (int other = 1; other < Workers; other++)
+            {
+                if (Left(Volatile.Read(ref _ranges[other * RangeStride])) > Left(Volatile.Read(ref _ranges[victim * RangeStride])))
+                    victim = other;
+            }
+
+            ref long theirs = ref _ranges[victim * RangeStride];
+            long range = Volatile.Read(ref theirs);
+            if (Left(range) > 0 && Interlocked.CompareExchange(ref theirs, range - 1, range) == range)
+                return (int)range - 1;
+        }
+    }
+
+    private static int Left(long range) => (int)range - (int)(range >> 32);
 
 #pragma warning disable CA1031 // Whatever a unit throws belongs to the caller of Run.
     private void Call(int unit, int worker)

@@ -1,6 +1,6 @@
 namespace KernelScope.Files;
 
-/// <summary>A packed matrix where it lies, most often in a mapped panel file; see <see cref="PanelLayout"/>. Lent, as a <see cref="TensorView"/> is.</summary>
+/// <summary>A packed matrix where it lies, most often in a mapped <see cref="PanelFile"/>; see <see cref="PanelLayout"/>. Lent, as a <see cref="TensorView"/> is.</summary>
 public readonly unsafe struct PanelView
 {
     // Keeps the memory from being finalized while a view is in use.

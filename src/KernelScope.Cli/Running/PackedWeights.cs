@@ -1,0 +1,75 @@
+using System.Diagnostics;
+using KernelScope.Devices;
+using KernelScope.Files;
+using KernelScope.Model;
+
+namespace KernelScope.Cli;
+
+/// <summary>Finds a model's packed weights, or makes them.</summary>
+internal static class PackedWeights
+{
+    /// <summary>Makes a model use its packed weights, if it has any; where that is asked for, makes them first. A file that does not fit the weights is not used.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="name">What the user calls it.</param>
+    /// <param name="device">What will compute.</param>
+    /// <param name="make">Whether to make them if they are missing, old or damaged.</param>
+    /// <param name="streams">For what is not used and why, and progress.</param>
+    /// <param name="cancellation">Stops packing.</param>
+    public static void Use(Gemma2Checkpoint model, string name, Device device, bool make, Streams streams, CancellationToken cancellation)
+    {
+        if (!device.ReadsPanels)
+        {
+            if (make)
+                throw new UsageException($"--pack is for the cpu device; {device.Name} does not read packed weights.");
+            return;
+        }
+
+        string? path = PanelCache.Find(model, Environment.GetEnvironmentVariable);
+        if (path is not null && Problem(model, path) is string problem)
+        {
+            if (!make)
+                Failure.WriteLine(streams.Error, $"{problem.TrimEnd('.')}; it is not used, and --pack makes it anew.");
+        }
+        else if (path is null && make)
+        {
+            path = PanelCache.CachePath(model, Environment.GetEnvironmentVariable);
+        }
+
+        if (make && model.Panels is null)
+        {
+            Make(model, name, path!, streams, cancellation);
+            model.UsePanels(PanelFile.Open(path!));
+        }
+
+        if (device is ProfilingDevice && model.Panels is PanelFile panels)
+            streams.Error.WriteLine($"packed weights: {Printable.Escape(panels.Path)}");
+    }
+
+    /// <summary>Makes the file and says so.</summary>
+    public static void Make(Gemma2Checkpoint model, string name, string path, Streams streams, CancellationToken cancellation)
+    {
+        if (path == PanelCache.CachePath(model, Environment.GetEnvironmentVariable))
+            Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        long start = Stopwatch.GetTimestamp();
+        using (var progress = new Progress(streams, $"Packing {Printable.Escape(name)}"))
+            model.WritePanels(path, progress, cancellation);
+        streams.Error.WriteLine($"packed {ByteText.Of(new FileInfo(path).Length)} in {ByteText.Of(Stopwatch.GetElapsedTime(start))}: {Printable.Escape(path)}");
+    }
+
+    /// <summary>What keeps a file from being used, in a sentence; null if nothing does, and then the model uses it.</summary>
+    public static string? Problem(Gemma2Checkpoint model, string path)
+    {
+        PanelFile? panels = null;
+        try
+        {
+            panels = PanelFile.Open(path);
+            model.UsePanels(panels);
+            return null;
+        }
+        catch (InvalidDataException e)
+        {
+            panels?.Dispose();
+            return e.Message;
+        }
+    }
+}

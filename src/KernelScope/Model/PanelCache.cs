@@ -1,0 +1,50 @@
+using System.Security.Cryptography;
+using System.Text;
+using KernelScope.Files;
+
+namespace KernelScope.Model;
+
+/// <summary>Where a model's packed weights are kept: <c>kernelscope.panels</c> beside the weights, else one file for each model folder in the user's cache.</summary>
+public static class PanelCache
+{
+    private const string Name = "kernelscope";
+
+    /// <summary>The file beside a model's weights.</summary>
+    public static string BesidePath(Gemma2Checkpoint model)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        return Path.Combine(model.Folder.Path, Name + PanelFile.Extension);
+    }
+
+    /// <summary>
+    /// The file in the cache: XDG_CACHE_HOME, else ~/Library/Caches on macOS, the local application data on Windows, ~/.cache elsewhere; then <c>kernelscope/panels/</c>, and the folder's name with a hash of its path.
+    /// </summary>
+    /// <param name="model">The model.</param>
+    /// <param name="environment">A variable's name to its value, null if it is not set; HOME is where ~ is.</param>
+    public static string CachePath(Gemma2Checkpoint model, Func<string, string?> environment)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(environment);
+        // Weights that lie in the program itself have a name that is no path: it is the same wherever the program runs.
+        string folder = Directory.Exists(model.Folder.Path) ? Path.TrimEndingDirectorySeparator(Path.GetFullPath(model.Folder.Path)) : model.Folder.Path;
+        string hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(folder)))[..16];
+        string name = string.Concat(Path.GetFileName(folder).Where(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_').Take(60));
+        return Path.Combine(Root(environment), Name, "panels", $"{name}-{hash}{PanelFile.Extension}");
+    }
+
+    /// <summary>The file that there is: beside the weights, else in the cache; null if there is none. Nothing of it is looked at.</summary>
+    public static string? Find(Gemma2Checkpoint model, Func<string, string?> environment)
+    {
+        string beside = BesidePath(model);
+        if (RawFile.IsThere(beside)) return beside;
+        string cached = CachePath(model, environment);
+        return RawFile.IsThere(cached) ? cached : null;
+    }
+
+    private static string Root(Func<string, string?> environment)
+    {
+        if (environment("XDG_CACHE_HOME") is { Length: > 0 } cache) return HubCache.Expand(cache, environment);
+        if (OperatingSystem.IsWindows()) return Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData);
+        return HubCache.Expand(OperatingSystem.IsMacOS() ? "~/Library/Caches" : "~/.cache", environment);
+    }
+}
