@@ -51,6 +51,17 @@ public sealed class BenchTests
         Assert.Contains("sae_2k_decode_512", outcome.Output, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void A_prefill_in_fast_precision_is_held_against_the_peak_of_what_it_runs_on()
+    {
+        JsonElement result = Program.Json("bench", "--shape", "demo", "--rounds", "1", "--precision", "fast");
+        bool machineCode = result.GetProperty("machine").GetProperty("detail").GetString()!.Contains("vdpbf16ps", StringComparison.Ordinal);
+        JsonElement prefill = result.GetProperty("cases").EnumerateArray().Single(c => c.GetProperty("name").GetString() == "prefill_512");
+        Assert.Equal(machineCode ? "bf16_peak" : "peak", prefill.GetProperty("bound").GetString());
+        Assert.True(prefill.GetProperty("share").GetProperty("median").GetDouble() > 0);
+        Assert.Equal(machineCode, result.GetProperty("limits").GetProperty("bf16_peak").ValueKind == JsonValueKind.Object);
+    }
+
     [Theory]
     [InlineData("no shape", "--shape", "gemma-3-1b")]
     [InlineData("--layers is 0", "--layers", "0")]

@@ -1,4 +1,5 @@
 using KernelScope.Devices;
+using KernelScope.Devices.Cpu;
 using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Model;
@@ -47,7 +48,8 @@ internal sealed class BenchCases : IDisposable
         _tokens = [.. Enumerable.Range(0, Math.Max(prefill, PromptLength)).Select(_ => random.Next(model.Config.VocabSize))];
         bool scaled = layersOfModel != model.Config.LayerCount;
         _all.Add(new BenchCase("decode", 1, Bound.Bandwidth, LayersCost(1, PromptLength) + HeadCost, scaled, Decode));
-        _all.Add(new BenchCase($"prefill_{prefill}", prefill, Bound.Peak, LayersCost(prefill, 0) + HeadCost, scaled, () => Prefill(prefill)));
+        Bound peak = model.Device is CpuDevice { Precision: Precision.Fast, MultipliesBf16: true } ? Bound.Bf16Peak : Bound.Peak;
+        _all.Add(new BenchCase($"prefill_{prefill}", prefill, peak, LayersCost(prefill, 0) + HeadCost, scaled, () => Prefill(prefill)));
     }
 
     public IReadOnlyList<BenchCase> All => _all;

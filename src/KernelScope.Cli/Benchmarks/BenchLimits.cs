@@ -14,12 +14,15 @@ internal enum Bound
 
     /// <summary>Float32 operations a second.</summary>
     Peak,
+
+    /// <summary>Operations a second of bfloat16 products summed in float32.</summary>
+    Bf16Peak,
 }
 
 /// <summary>Measures what the device can do at this moment: other programs share the machine, so a figure is worth something only beside a limit of the same minute.</summary>
 internal abstract class BenchLimits : IDisposable
 {
-    private readonly Dictionary<Bound, List<double>> _measured = new() { [Bound.Bandwidth] = [], [Bound.Peak] = [] };
+    private readonly Dictionary<Bound, List<double>> _measured = new() { [Bound.Bandwidth] = [], [Bound.Peak] = [], [Bound.Bf16Peak] = [] };
 
     /// <summary>Limits of a device: of the cpu what its memory and its vector units give, of others what a copy gives.</summary>
     public static BenchLimits Of(Device device) => device is CpuDevice cpu ? new CpuBenchLimits(cpu) : new CopyLimits(device);
@@ -30,7 +33,12 @@ internal abstract class BenchLimits : IDisposable
     /// <summary>Measures a limit; null where the device has no way to.</summary>
     public double? Measure(Bound bound)
     {
-        double? limit = bound == Bound.Bandwidth ? Bandwidth() : Peak();
+        double? limit = bound switch
+        {
+            Bound.Bandwidth => Bandwidth(),
+            Bound.Peak => Peak(),
+            _ => Bf16Peak(),
+        };
         if (limit is double value)
             _measured[bound].Add(value);
         return limit;
@@ -44,6 +52,8 @@ internal abstract class BenchLimits : IDisposable
     protected abstract double Bandwidth();
 
     protected virtual double? Peak() => null;
+
+    protected virtual double? Bf16Peak() => null;
 
     private sealed unsafe class CpuBenchLimits : BenchLimits
     {
@@ -71,6 +81,8 @@ internal abstract class BenchLimits : IDisposable
         protected override double Bandwidth() => CpuLimits.ReadBandwidth((byte*)_memory, Bytes, _threads);
 
         protected override double? Peak() => CpuLimits.Peak(_threads);
+
+        protected override double? Bf16Peak() => CpuLimits.Bf16Peak(_threads);
     }
 
     /// <summary>Bytes that the cpu's limits read.</summary>

@@ -61,7 +61,7 @@ internal sealed class BenchCommand : Verb
             subject.Measured.LayerCount,
             subject.LayersOfModel,
             rounds,
-            new BenchLimitRow(limits.OfReads ? bandwidth : null, limits.OfReads ? null : bandwidth, limits.Measured(Bound.Peak)),
+            new BenchLimitRow(limits.OfReads ? bandwidth : null, limits.OfReads ? null : bandwidth, limits.Measured(Bound.Peak), limits.Measured(Bound.Bf16Peak)),
             rows);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
@@ -114,11 +114,19 @@ internal sealed class BenchCommand : Verb
             }
         }
 
-        return [.. cases.Select((one, c) => new BenchCaseRow(one.Name, one.Rows, Spread.Of(seconds[c])!, one.Cost.Bytes, one.Cost.Flops, one.Bound == Bound.Bandwidth ? "bandwidth" : "peak", Spread.Of(shares[c]), one.Scaled))];
+        return [.. cases.Select((one, c) => new BenchCaseRow(one.Name, one.Rows, Spread.Of(seconds[c])!, one.Cost.Bytes, one.Cost.Flops, BoundName(one.Bound), Spread.Of(shares[c]), one.Scaled))];
     }
+
+    private static string BoundName(Bound bound) => bound switch
+    {
+        Bound.Bandwidth => "bandwidth",
+        Bound.Peak => "peak",
+        _ => "bf16_peak",
+    };
 
     private static string Detail(Device device) => device switch
     {
+        CpuDevice { FastProducts: string fast } cpu => $"{cpu.InstructionSet}, fast products by {fast}, {cpu.Threads} threads",
         CpuDevice cpu => $"{cpu.InstructionSet}, {cpu.Threads} threads",
         CudaDevice when device.Name != EmulatedDevices.Name => string.Join("; ", CudaDevices.Describe().Devices),
         CudaDevice => "emulated GPU: its times say nothing of a real one",

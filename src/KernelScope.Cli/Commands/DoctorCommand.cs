@@ -2,12 +2,12 @@ using System.CommandLine;
 using System.Globalization;
 using System.Reflection;
 using System.Runtime.InteropServices;
-using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
 using KernelScope.Cuda;
 using KernelScope.Cuda.Driver;
 using KernelScope.Devices;
+using KernelScope.Devices.Cpu;
 using KernelScope.Emulated;
 using KernelScope.Model;
 
@@ -103,11 +103,17 @@ internal sealed class DoctorCommand : Verb
 
     private static DeviceRow[] Devices() =>
     [
-        new("cpu", true, $"vectors of {(Vector512.IsHardwareAccelerated ? 512 : Vector256.IsHardwareAccelerated ? 256 : 128)} bits, {Environment.ProcessorCount} threads"),
+        new("cpu", true, Cpu()),
         new("reference", true, "scalar, sums in double: slow, the definition of every operation"),
         Cuda(),
         new(EmulatedDevices.Name, true, "the CUDA device on an emulated GPU: checks every access, and is slow"),
     ];
+
+    private static string Cpu()
+    {
+        using var device = new CpuDevice(1, Precision.Fast);
+        return $"{device.InstructionSet}, {Environment.ProcessorCount} threads; precision fast by {device.FastProducts}";
+    }
 
     private static DeviceRow Cuda()
     {

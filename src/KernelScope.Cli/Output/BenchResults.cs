@@ -14,8 +14,8 @@ internal sealed record Spread(double Min, double Median, double Max)
 /// <summary>The machine of a measurement.</summary>
 internal sealed record BenchMachine(string Os, string Architecture, int Cores, string Detail);
 
-/// <summary>What the device can do, measured between the cases: bytes a second of reads, or of copies (read and written), and float32 operations a second. Null: not measured on this device.</summary>
-internal sealed record BenchLimitRow(Spread? ReadBandwidth, Spread? CopyBandwidth, Spread? Float32Peak);
+/// <summary>What the device can do, measured between the cases: bytes a second of reads, or of copies (read and written), float32 operations a second, and bfloat16 products where the device is fast by them. Null: not measured on this device.</summary>
+internal sealed record BenchLimitRow(Spread? ReadBandwidth, Spread? CopyBandwidth, Spread? Float32Peak, Spread? Bf16Peak);
 
 /// <summary>One case. <c>share</c> is the part of the limit that <c>bound</c> names, measured right before it; null where that limit is not known.</summary>
 /// <param name="Name">As in the table.</param>
@@ -23,7 +23,7 @@ internal sealed record BenchLimitRow(Spread? ReadBandwidth, Spread? CopyBandwidt
 /// <param name="Seconds">Time of one run.</param>
 /// <param name="Bytes">The least that a run must read and write.</param>
 /// <param name="Flops">Additions and multiplications of a run.</param>
-/// <param name="Bound">bandwidth or peak.</param>
+/// <param name="Bound">bandwidth, peak or bf16_peak.</param>
 /// <param name="Share">Of the limit.</param>
 /// <param name="Scaled">Whether the time of the layers was multiplied up to the whole model.</param>
 internal sealed record BenchCaseRow(string Name, int Rows, Spread Seconds, double Bytes, double Flops, string Bound, Spread? Share, bool Scaled);

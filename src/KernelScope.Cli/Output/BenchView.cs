@@ -12,6 +12,7 @@ internal static class BenchView
         Limit(output, "read bandwidth", result.Limits.ReadBandwidth, "GB/s");
         Limit(output, "copy bandwidth", result.Limits.CopyBandwidth, "GB/s, read and written");
         Limit(output, "float32 peak", result.Limits.Float32Peak, "GFLOP/s");
+        Limit(output, "bfloat16 peak", result.Limits.Bf16Peak, "GFLOP/s, sums in float32");
         output.WriteLine();
         output.WriteLine($"{"case",-20} {"ms: median",11} {"min",10} {"max",10} {"rows/s",10} {"GB/s",7} {"GFLOP/s",8}  share: median, min, max");
         foreach (BenchCaseRow one in result.Cases)
@@ -21,7 +22,7 @@ internal static class BenchView
             output.WriteLine($"* {result.LayersMeasured} of {result.LayersOfModel} layers were measured, with random weights; their time is multiplied up to the whole model, the head's is not.");
         if (result.Cases.Any(c => c.Bound == "bandwidth" && c.Share?.Median > 1))
             output.WriteLine("A share of the bandwidth above 1: what the case reads stays in the caches between its runs, or something disturbed its limit.");
-        if (result.Limits.Float32Peak is null)
+        if (result.Limits is { Float32Peak: null, Bf16Peak: null })
             output.WriteLine("The peak of this device is not measured: cases that it bounds have no share.");
     }
 

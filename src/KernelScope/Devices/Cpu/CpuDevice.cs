@@ -61,7 +61,10 @@ public sealed unsafe partial class CpuDevice : HostDevice
     public override Precision Precision { get; }
 
     /// <summary>How <see cref="Precision.Fast"/> multiplies many rows: <c>vdpbf16ps</c>, or <c>float32</c> (multiply-adds of rounded values) without that instruction; null where nothing is fast.</summary>
-    public string? FastProducts => Precision == Precision.Exact && _saePrecision == Precision.Exact ? null : _bf16 is null ? "float32" : "vdpbf16ps";
+    public string? FastProducts => Precision == Precision.Exact && _saePrecision == Precision.Exact ? null : MultipliesBf16 ? "vdpbf16ps" : "float32";
+
+    /// <summary>Whether products of bfloat16 by machine code are in use.</summary>
+    internal bool MultipliesBf16 => _bf16 is not null;
 
     /// <summary>Number of threads that compute, the caller's included.</summary>
     public int Threads => _pool.Workers;
