@@ -23,9 +23,18 @@ internal static class Limits
     /// </summary>
     private const double Float32SquaredPerTerm = 1e-15;
 
-    /// <summary>Rounding to bfloat16 moves a value by 2⁻⁹ at most, 2⁻⁹/√3 in the mean; activations and float32 weights are both rounded.</summary>
+    /// <summary>
+    /// Rounding to bfloat16 moves a value by 2⁻⁸ of its size at most; the mean square is 2⁻¹⁶/3 times the mean of 1/m² over fractions m from 1 to 2, 2.5·10⁻⁶.
+    /// Activations and float32 weights are both rounded: 5·10⁻⁶, and twice that is allowed where there are many values.
+    /// </summary>
     private const double BFloat16 = 8e-3;
     private const double BFloat16Squared = 1e-5;
+
+    /// <summary>
+    /// Of n values both the errors and what they are divided by scatter, as in an F distribution with (n, n) degrees of freedom: one ratio in 10⁴ is above 18 for 9 values,
+    /// 4 for 32, 1.6 for 256.
+    /// </summary>
+    private const double Scatter = 64;
 
     /// <summary>
     /// Where a value meets a weight matrix it may have been cut into bfloat16 terms: a float32 below the smallest normal number loses bits or all of
@@ -33,10 +42,10 @@ internal static class Limits
     /// </summary>
     private const double ProductFloor = 1e-35;
 
-    /// <summary>Linear, GatedGelu, CrossEntropy: sums of <paramref name="terms"/> products.</summary>
-    public static Limit Product(Precision precision, int terms) => precision == Precision.Exact
+    /// <summary>Linear, GatedGelu, CrossEntropy: <paramref name="values"/> sums of <paramref name="terms"/> products.</summary>
+    public static Limit Product(Precision precision, int terms, long values) => precision == Precision.Exact
         ? SaeProduct(terms)
-        : new(BFloat16, BFloat16Squared, ProductFloor, InfinityMayBeNaN: true);
+        : new(BFloat16, BFloat16Squared * (1 + (Scatter / Math.Max(1, values))), ProductFloor, InfinityMayBeNaN: true);
 
     /// <summary>The SAE's ops are exact on every device: active sets hang on thresholds.</summary>
     public static Limit SaeProduct(int terms) => new(Float32, Math.Max(Float32Squared, Float32SquaredPerTerm * terms), ProductFloor, InfinityMayBeNaN: true);

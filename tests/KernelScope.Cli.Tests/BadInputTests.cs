@@ -26,7 +26,6 @@ public sealed class BadInputTests
         { 2, "'cuda:x' is no device", ["features", "x", "--device", "cuda:x"] },
         { 1, "cuda", ["features", "x", "--device", "cuda:99"] },
         { 2, "'half' is no precision", ["features", "x", "--precision", "half"] },
-        { 1, "exact precision only", ["features", "x", "--precision", "fast"] },
         { 1, "exact precision only", ["features", "x", "--precision", "fast", "--device", "reference"] },
         { 2, "--threads is 0", ["features", "x", "--threads", "0"] },
         { 2, "--site: 'resid_posts.3' is no hook point", ["features", "x", "--site", "resid_posts.3"] },

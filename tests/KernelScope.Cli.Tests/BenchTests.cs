@@ -48,7 +48,7 @@ public sealed class BenchTests
         JsonElement result = Program.Json("bench", "--device", "emulated", "--rounds", "1");
         Assert.Contains("say nothing", result.GetProperty("machine").GetProperty("detail").GetString(), StringComparison.Ordinal);
         JsonElement limits = result.GetProperty("limits");
-        foreach (string limit in (string[])["copy_bandwidth", "tensor_peak"])
+        foreach (string limit in (string[])["copy_bandwidth", "bf16_peak"])
             Assert.True(limits.GetProperty(limit).GetProperty("median").GetDouble() > 0, limit);
         Assert.Equal(JsonValueKind.Null, limits.GetProperty("read_bandwidth").ValueKind);
         JsonElement[] cases = [.. result.GetProperty("cases").EnumerateArray()];
@@ -56,8 +56,8 @@ public sealed class BenchTests
         Assert.All(cases, c => Assert.Equal(1, c.GetProperty("times").GetInt32()));
         // bfloat16 weights: an exact product is three of the tensor cores'.
         JsonElement prefill = cases[1];
-        Assert.Equal(("tensor_peak", 3), (prefill.GetProperty("bound").GetString(), prefill.GetProperty("products").GetInt32()));
-        double share = 3 * prefill.GetProperty("flops").GetDouble() / prefill.GetProperty("seconds").GetProperty("median").GetDouble() / limits.GetProperty("tensor_peak").GetProperty("max").GetDouble();
+        Assert.Equal(("bf16_peak", 3), (prefill.GetProperty("bound").GetString(), prefill.GetProperty("products").GetInt32()));
+        double share = 3 * prefill.GetProperty("flops").GetDouble() / prefill.GetProperty("seconds").GetProperty("median").GetDouble() / limits.GetProperty("bf16_peak").GetProperty("max").GetDouble();
         Assert.InRange(prefill.GetProperty("share").GetProperty("median").GetDouble(), share * 0.999, double.MaxValue);
     }
 
@@ -68,6 +68,17 @@ public sealed class BenchTests
         Assert.Equal((0, ""), (outcome.ExitCode, outcome.Error));
         Assert.Contains("read bandwidth", outcome.Output, StringComparison.Ordinal);
         Assert.Contains("sae_2k_decode_512", outcome.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_prefill_in_fast_precision_is_held_against_the_peak_of_what_it_runs_on()
+    {
+        JsonElement result = Program.Json("bench", "--shape", "demo", "--rounds", "1", "--precision", "fast");
+        bool machineCode = result.GetProperty("machine").GetProperty("detail").GetString()!.Contains("vdpbf16ps", StringComparison.Ordinal);
+        JsonElement prefill = result.GetProperty("cases").EnumerateArray().Single(c => c.GetProperty("name").GetString() == "prefill_512");
+        Assert.Equal(machineCode ? "bf16_peak" : "peak", prefill.GetProperty("bound").GetString());
+        Assert.True(prefill.GetProperty("share").GetProperty("median").GetDouble() > 0);
+        Assert.Equal(machineCode, result.GetProperty("limits").GetProperty("bf16_peak").ValueKind == JsonValueKind.Object);
     }
 
     [Theory]

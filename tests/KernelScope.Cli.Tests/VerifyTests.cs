@@ -22,6 +22,19 @@ public sealed class VerifyTests
     }
 
     [Fact]
+    public void The_cpu_device_passes_in_fast_precision()
+    {
+        JsonElement result = Program.Json("verify", "--device", "cpu", "--precision", "fast");
+        Assert.Equal("fast", result.GetProperty("precision").GetString());
+        Assert.All(result.GetProperty("checks").EnumerateArray(), c => Assert.True(c.GetProperty("ok").GetBoolean(), c.ToString()));
+        // Products with a weight are rounded, and nothing else is.
+        Assert.InRange(Worst("op Linear"), 1e-4, 1);
+        Assert.InRange(Worst("op SaeEncode"), 0, 1e-6);
+
+        double Worst(string name) => result.GetProperty("checks").EnumerateArray().Single(c => c.GetProperty("name").GetString() == name).GetProperty("measured").GetDouble();
+    }
+
+    [Fact]
     public void Bad_input_gets_a_sentence()
     {
         Program.Run("verify", "--sae", "res.3.2k.l0_19").AssertFailed(2, "give --model too");

@@ -1,5 +1,6 @@
 using KernelScope.Cuda;
 using KernelScope.Devices;
+using KernelScope.Devices.Cpu;
 using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Model;
@@ -98,12 +99,14 @@ internal sealed class BenchCases : IDisposable
         }
     }
 
-    /// <summary>What multiplies so many rows with a weight: tensor cores where a CUDA device has them, and then several of their products for one that keeps float32 accuracy.</summary>
+    /// <summary>What multiplies so many rows with a weight: bfloat16 products where the cpu is fast by them; tensor cores where a CUDA device has them, and then several of their products for one that keeps float32 accuracy.</summary>
     private (Bound Peak, int Products) ArithmeticOf(int rows, DType type, Precision precision)
     {
+        if (Device is CpuDevice { MultipliesBf16: true } && precision == Precision.Fast && rows > 1)
+            return (Bound.Bf16Peak, 1);
         if (Device is not CudaDevice { HasTensorCores: true } || rows <= CudaDevice.FewRows)
             return (Bound.Peak, 1);
-        return (Bound.TensorPeak, precision == Precision.Fast ? 1 : type switch { DType.BF16 => 3, DType.F16 => 5, _ => 6 });
+        return (Bound.Bf16Peak, precision == Precision.Fast ? 1 : type switch { DType.BF16 => 3, DType.F16 => 5, _ => 6 });
     }
 
     /// <summary>The stream of the prefill's tokens at a site, [tokens, width].</summary>

@@ -17,7 +17,7 @@ internal enum Bound
     Peak,
 
     /// <summary>Operations of tensor cores a second: bfloat16 products, sums in float32.</summary>
-    TensorPeak,
+    Bf16Peak,
 }
 
 /// <summary>Measures what the device can do at this moment: other programs share the machine, so a figure is worth something only beside a limit of the same minute.</summary>
@@ -41,7 +41,7 @@ internal abstract class BenchLimits : IDisposable
     {
         Bound.Bandwidth => Bandwidth(),
         Bound.Peak => Peak(),
-        _ => TensorPeak(),
+        _ => Bf16Peak(),
     };
 
     /// <summary>Keeps what a limit was beside a time that counts.</summary>
@@ -58,7 +58,7 @@ internal abstract class BenchLimits : IDisposable
 
     protected virtual double? Peak() => null;
 
-    protected virtual double? TensorPeak() => null;
+    protected virtual double? Bf16Peak() => null;
 
     /// <summary>Timed by the device's own clock, so that launches and waits are not in it.</summary>
     private sealed class CudaBenchLimits(CudaDevice device) : BenchLimits
@@ -70,7 +70,7 @@ internal abstract class BenchLimits : IDisposable
 
         protected override double? Peak() => device.MeasurePeak(tensorCores: false, _emulated ? 1 : 0, _emulated ? 4 : 4096);
 
-        protected override double? TensorPeak() => device.HasTensorCores ? device.MeasurePeak(tensorCores: true, _emulated ? 1 : 0, _emulated ? 2 : 2048) : null;
+        protected override double? Bf16Peak() => device.HasTensorCores ? device.MeasurePeak(tensorCores: true, _emulated ? 1 : 0, _emulated ? 2 : 2048) : null;
     }
 
     private sealed unsafe class CpuBenchLimits : BenchLimits
@@ -100,6 +100,8 @@ internal abstract class BenchLimits : IDisposable
         protected override double Bandwidth() => CpuLimits.ReadBandwidth((byte*)_memory, Bytes, _threads);
 
         protected override double? Peak() => CpuLimits.Peak(_threads);
+
+        protected override double? Bf16Peak() => CpuLimits.Bf16Peak(_threads);
     }
 
     /// <summary>Bytes that the cpu's limits read.</summary>

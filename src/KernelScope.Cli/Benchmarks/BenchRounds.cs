@@ -49,7 +49,7 @@ internal sealed class BenchRounds(IReadOnlyList<BenchCase> cases, BenchLimits li
         return [.. cases.Select((one, c) => new BenchCaseRow(one.Name, one.Rows, Spread.Of(_seconds[c])!, one.Cost.Bytes, one.Cost.Flops, Name(_bounds[c]), Spread.Of(_shares[c]), one.Scaled)
         {
             Times = _seconds[c].Count,
-            Products = _bounds[c] == Bound.TensorPeak ? one.Products : null,
+            Products = _bounds[c] == Bound.Bf16Peak ? one.Products : null,
         })];
     }
 
@@ -65,7 +65,7 @@ internal sealed class BenchRounds(IReadOnlyList<BenchCase> cases, BenchLimits li
     {
         Bound.Bandwidth => "bandwidth",
         Bound.Peak => "peak",
-        _ => "tensor_peak",
+        _ => "bf16_peak",
     };
 
     /// <summary>Times a case. What it took for that may be less than its time, of which layers that were not run are a part.</summary>

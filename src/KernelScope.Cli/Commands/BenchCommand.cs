@@ -63,7 +63,7 @@ internal sealed class BenchCommand : Verb
             subject.Measured.LayerCount,
             subject.LayersOfModel,
             rounds,
-            new BenchLimitRow(limits.OfReads ? bandwidth : null, limits.OfReads ? null : bandwidth, limits.Measured(Bound.Peak)) { TensorPeak = limits.Measured(Bound.TensorPeak) },
+            new BenchLimitRow(limits.OfReads ? bandwidth : null, limits.OfReads ? null : bandwidth, limits.Measured(Bound.Peak)) { Bf16Peak = limits.Measured(Bound.Bf16Peak) },
             rows);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
@@ -90,6 +90,7 @@ internal sealed class BenchCommand : Verb
 
     private static string Detail(Device device) => device switch
     {
+        CpuDevice { FastProducts: string fast } cpu => $"{cpu.InstructionSet}, fast products by {fast}, {cpu.Threads} threads",
         CpuDevice cpu => $"{cpu.InstructionSet}, {cpu.Threads} threads",
         CudaDevice when device.Name != EmulatedDevices.Name => string.Join("; ", CudaDevices.Describe().Devices),
         CudaDevice => "emulated GPU: its times say nothing of a real one",

@@ -21,7 +21,7 @@ internal sealed record BenchLimitRow(Spread? ReadBandwidth, Spread? CopyBandwidt
 {
     /// <summary>Operations a second of tensor cores: bfloat16 products, sums in float32. Null: it has none.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public Spread? TensorPeak { get; init; }
+    public Spread? Bf16Peak { get; init; }
 }
 
 /// <summary>One case. <c>share</c> is the part of the limit that <c>bound</c> names, measured right before it; null where that limit is not known.</summary>
@@ -30,7 +30,7 @@ internal sealed record BenchLimitRow(Spread? ReadBandwidth, Spread? CopyBandwidt
 /// <param name="Seconds">Time of one run.</param>
 /// <param name="Bytes">The least that a run must read and write.</param>
 /// <param name="Flops">Additions and multiplications of a run.</param>
-/// <param name="Bound">bandwidth, peak or tensor_peak: the one that takes longer.</param>
+/// <param name="Bound">bandwidth, peak or bf16_peak: the one that takes longer.</param>
 /// <param name="Share">Of the limit.</param>
 /// <param name="Scaled">Whether the time of the layers was multiplied up to the whole model.</param>
 internal sealed record BenchCaseRow(string Name, int Rows, Spread Seconds, double Bytes, double Flops, string Bound, Spread? Share, bool Scaled)

@@ -12,7 +12,7 @@ internal static class BenchView
         Limit(output, "read bandwidth", result.Limits.ReadBandwidth, "GB/s");
         Limit(output, "copy bandwidth", result.Limits.CopyBandwidth, "GB/s, read and written");
         Limit(output, "float32 peak", result.Limits.Float32Peak, "GFLOP/s");
-        Limit(output, "tensor peak", result.Limits.TensorPeak, "GFLOP/s, bfloat16 products");
+        Limit(output, "bfloat16 peak", result.Limits.Bf16Peak, "GFLOP/s, bfloat16 products");
         output.WriteLine();
         output.WriteLine($"{"case",-22} {"ms: median",11} {"min",10} {"max",10} {"rows/s",10} {"GB/s",7} {"GFLOP/s",8}  share: median, min, max");
         foreach (BenchCaseRow one in result.Cases)
@@ -23,7 +23,7 @@ internal static class BenchView
         if (result.Cases.Any(c => c.Bound == "bandwidth" && c.Share?.Median > 1))
             output.WriteLine("A share of the bandwidth above 1: what the case reads stays in the caches between its runs, or something disturbed its limit.");
         if (result.Cases.Any(c => c.Products > 1))
-            output.WriteLine($"Of tensor_peak: {string.Join(" or ", result.Cases.Select(c => c.Products).Where(p => p > 1).Distinct().Order())} products of the tensor cores make one with float32 accuracy; the share counts them, GFLOP/s does not.");
+            output.WriteLine($"Of bf16_peak: {string.Join(" or ", result.Cases.Select(c => c.Products).Where(p => p > 1).Distinct().Order())} products of the tensor cores make one with float32 accuracy; the share counts them, GFLOP/s does not.");
         if (result.Cases.Any(c => c.Times < result.Rounds))
             output.WriteLine($"Timed fewer than {result.Rounds} times because they take long: {string.Join(", ", result.Cases.Where(c => c.Times < result.Rounds).Select(c => c.Name))}.");
         if (result.Limits.Float32Peak is null)

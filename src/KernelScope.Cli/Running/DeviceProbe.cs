@@ -1,7 +1,8 @@
 using System.Globalization;
-using System.Runtime.Intrinsics;
 using KernelScope.Cuda;
 using KernelScope.Cuda.Driver;
+using KernelScope.Devices;
+using KernelScope.Devices.Cpu;
 using KernelScope.Emulated;
 
 namespace KernelScope.Cli;
@@ -63,12 +64,16 @@ internal sealed record DeviceProbe(string Name, string Detail, long FreeBytes, l
         return new DeviceFitRow(Name, error is null, needed, FreeBytes, TotalBytes, items, error);
     }
 
-    private static DeviceProbe Cpu() => new(
-        "cpu",
-        $"vectors of {(Vector512.IsHardwareAccelerated ? 512 : Vector256.IsHardwareAccelerated ? 256 : 128)} bits, {Environment.ProcessorCount} threads",
-        MemoryCheck.Available(),
-        GC.GetGCMemoryInfo().TotalAvailableMemoryBytes,
-        null);
+    private static DeviceProbe Cpu()
+    {
+        using var device = new CpuDevice(1, Precision.Fast);
+        return new DeviceProbe(
+            "cpu",
+            $"{device.InstructionSet}, {Environment.ProcessorCount} threads; precision fast by {device.FastProducts}",
+            MemoryCheck.Available(),
+            GC.GetGCMemoryInfo().TotalAvailableMemoryBytes,
+            null);
+    }
 
     private static IEnumerable<DeviceProbe> Cuda()
     {

@@ -60,7 +60,7 @@ internal static class LinearCases
         TrialMatrix y = trial.Output("y", x.Rows, w.Rows, layout);
         trial.Run(s => s.Device.Linear(s[x], s[w], s[y]));
         double[] norms = w.Norms();
-        trial.Compare(y, Limits.Product(trial.Precision, x.Columns), (r, j) => x.NormOf(r) * norms[j]);
+        trial.Compare(y, Limits.Product(trial.Precision, x.Columns, (long)y.Rows * y.Columns), (r, j) => x.NormOf(r) * norms[j]);
     }
 
     internal static ConformanceCase Plain(int rows, int inputs, int outputs, WeightForm form, Layout layout) =>

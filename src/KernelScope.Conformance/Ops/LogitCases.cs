@@ -85,7 +85,7 @@ internal static class LogitCases
         TrialMatrix loss = trial.Output("loss", x.Rows, 1, layout);
         trial.Run(s => s.Device.CrossEntropy(s[x], s[weight], cap, targets, s[loss]));
         double largest = weight.Norms().Max();
-        Limit limit = Limits.Product(trial.Precision, x.Columns) with { Nmse = double.PositiveInfinity };
+        Limit limit = Limits.Product(trial.Precision, x.Columns, x.Rows) with { Nmse = double.PositiveInfinity };
         trial.Compare(loss, limit, (r, _) => (2 * x.NormOf(r) * largest) + (2 * cap) + Math.Abs((double)loss.Expected[loss.IndexOf(r, 0)]) + 1);
     }
 

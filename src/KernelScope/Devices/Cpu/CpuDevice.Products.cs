@@ -1,3 +1,4 @@
+using KernelScope.Devices.Cpu.MachineCode;
 using KernelScope.Files;
 
 namespace KernelScope.Devices.Cpu;
@@ -14,6 +15,9 @@ public sealed unsafe partial class CpuDevice
     private const int PanelOutputs = 192;
     private const int PanelInputs = 384;
 
+    // The same bytes of pairs.
+    private const int Bf16PanelInputs = 768;
+
     // Weights of one unit. A worker takes units in order, so they are one stream; small ones let both ends meet.
     private const int UnitBytes = 1 << 17;
 
@@ -25,7 +29,7 @@ public sealed unsafe partial class CpuDevice
         {
             rows = ChunkRows(x.Rows, first);
             Mat y = destination.RowRange(first, rows);
-            var job = new LinearJob { Product = Prepare(x.RowRange(first, rows), w), Y = HostBuffer.Pointer(y), Stride = y.Stride };
+            var job = new LinearJob { Product = Prepare(x.RowRange(first, rows), w, Precision), Y = HostBuffer.Pointer(y), Stride = y.Stride };
             Share(&job.Product, 0);
             _pool.Run(_kernels.Linear, &job, Ceiling(w.Rows, job.Product.UnitOutputs));
         }
@@ -62,7 +66,7 @@ public sealed unsafe partial class CpuDevice
         {
             rows = ChunkRows(x.Rows, first);
             Mat y = destination.RowRange(first, rows);
-            var job = new LinearJob { Product = Prepare(x.RowRange(first, rows), w), Y = HostBuffer.Pointer(y), Stride = y.Stride };
+            var job = new LinearJob { Product = Prepare(x.RowRange(first, rows), w, Precision), Y = HostBuffer.Pointer(y), Stride = y.Stride };
             // Of each unit half are gate values and half up values, in whole tiles.
             job.Product.UnitOutputs = Math.Max(32, job.Product.UnitOutputs / 2 / 32 * 32);
             Share(&job.Product, 2L * rows * job.Product.UnitOutputs);
@@ -79,7 +83,7 @@ public sealed unsafe partial class CpuDevice
             rows = ChunkRows(x.Rows, first);
             fixed (int* pinned = targets[first..])
             {
-                var job = new CrossEntropyJob { Product = Prepare(x.RowRange(first, rows), w), Cap = cap, Targets = pinned };
+                var job = new CrossEntropyJob { Product = Prepare(x.RowRange(first, rows), w, Precision), Cap = cap, Targets = pinned };
                 job.BlockOutputs = job.Product.UnitOutputs;
                 // Few slices, so that their maxima and sums are few too.
                 job.Product.UnitOutputs *= Math.Max(1, 2048 / job.BlockOutputs);
@@ -98,7 +102,7 @@ public sealed unsafe partial class CpuDevice
     private static int ChunkRows(int rows, int first) => Math.Min(rows - first, Ceiling(rows, Ceiling(rows, MaxRows)));
 
     /// <summary>Describes a product and chooses its kernels by rows, storage and sizes.</summary>
-    private Product Prepare(Mat x, HostWeight weight)
+    private Product Prepare(Mat x, HostWeight weight, Precision precision)
     {
         var product = new Product
         {
@@ -118,6 +122,13 @@ public sealed unsafe partial class CpuDevice
             elementSize = Math.Max(elementSize, product.Parts[p].DType.ByteSize());
         }
 
+        product.RoundsWeights = precision == Precision.Fast;
+        if (product.RoundsWeights && _bf16 is not null && x.Rows > (transposed ? 1 : DotRows))
+            PrepareBf16(&product);
+        else if (product.RoundsWeights)
+            RoundX(&product);
+        if (product.Bf16.Exist)
+            return product;
         if (x.Rows > (transposed ? 1 : DotRows))
         {
             UsePanels(ref product, transposed);
@@ -147,6 +158,26 @@ public sealed unsafe partial class CpuDevice
         product->ScratchStride = (((long)product->PanelOutputs * product->PanelInputs) + own + 1023) / 1024 * 1024;
         product->Scratch = _work.Floats(product->ScratchStride * _pool.Workers);
         if (product->PackedX != null)
-            _pool.Run(_kernels.PackX, product, Ceiling(product->Rows, _kernels.TileRows));
+            _pool.Run(product->Bf16.Exist ? _kernels.PackBf16X : _kernels.PackX, product, Ceiling(product->Rows, product->Bf16.Exist ? Bf16Code.TallRows : _kernels.TileRows));
+    }
+
+    private void PrepareBf16(Product* product)
+    {
+        product->Bf16 = new Bf16Tiles { Tall = _bf16!.Tile(Bf16Code.TallRows), Low = _bf16.Tile(Bf16Code.LowRows) };
+        product->PanelOutputs = PanelOutputs;
+        product->PanelInputs = Bf16PanelInputs;
+        product->UnitOutputs = Math.Clamp(product->Outputs / 8 / 32 * 32, 32, product->PanelOutputs);
+        product->PaddedRows = Ceiling(product->Rows, Bf16Code.TallRows) * Bf16Code.TallRows;
+        product->PackedX = _packed.Floats((long)product->PaddedRows * Ceiling(product->Inputs, 2));
+    }
+
+    /// <summary>Takes a rounded copy of x in its place.</summary>
+    private void RoundX(Product* product)
+    {
+        float* rounded = _rounded.Floats((long)product->Rows * product->Inputs);
+        var job = new RowJob { X = product->X, XStride = product->XStride, Y = rounded, YStride = product->Inputs, Rows = product->Rows, Columns = product->Inputs };
+        Run(_kernels.RoundBf16, &job);
+        product->X = rounded;
+        product->XStride = product->Inputs;
     }
 }

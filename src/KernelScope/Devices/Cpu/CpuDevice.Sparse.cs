@@ -50,7 +50,7 @@ public sealed unsafe partial class CpuDevice
     {
         var job = new SaeEncodeJob
         {
-            Product = Prepare(x, HostWeight.Of(sae.Encoder)),
+            Product = Prepare(x, HostWeight.Of(sae.Encoder), _saePrecision),
             Bias = HostBuffer.Pointer(sae.EncoderBias),
             Threshold = HostBuffer.Pointer(sae.Threshold),
             Lists = (EntryList*)_lists.Bytes(0),

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using KernelScope.Devices.Cpu.MachineCode;
 
 namespace KernelScope.Devices.Cpu;
 
@@ -17,22 +18,33 @@ public sealed unsafe partial class CpuDevice : HostDevice
     private readonly NativeScratch _parts = new();
     private readonly NativeScratch _decoderParts = new();
     private readonly NativeScratch _packed = new();
+    private readonly NativeScratch _rounded = new();
     private readonly NativeScratch _work = new();
     private readonly NativeScratch _own = new();
     private readonly NativeScratch _counts = new();
     private readonly NativeScratch _lists;
+    private readonly Precision _saePrecision;
+    private readonly Bf16Code? _bf16;
 
     /// <summary>Starts the threads.</summary>
     /// <param name="threads">Number of threads, the caller's included; 0: one for every core.</param>
-    /// <param name="precision">Only <see cref="Precision.Exact"/>.</param>
+    /// <param name="precision">Accuracy of products with a weight.</param>
+    /// <param name="saePrecision">Accuracy of SAE encoders. Exact unless asked otherwise: active sets hang on thresholds.</param>
     /// <exception cref="ArgumentOutOfRangeException">Fewer than 0 or more than 1024 threads.</exception>
-    /// <exception cref="ArgumentException">A precision that this device does not have.</exception>
-    public CpuDevice(int threads = 0, Precision precision = Precision.Exact)
+    public CpuDevice(int threads = 0, Precision precision = Precision.Exact, Precision saePrecision = Precision.Exact)
+        : this(threads, precision, saePrecision, machineCode: true)
+    {
+    }
+
+    /// <summary>For tests: without machine code, as on a machine that has none.</summary>
+    internal CpuDevice(int threads, Precision precision, Precision saePrecision, bool machineCode)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(threads);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(threads, 1024);
-        if (precision != Precision.Exact)
-            throw new ArgumentException("The cpu device computes in exact precision only; 'fast' needs another device.", nameof(precision));
+        Precision = precision;
+        _saePrecision = saePrecision;
+        if (machineCode && (precision == Precision.Fast || saePrecision == Precision.Fast))
+            _bf16 = Bf16Code.TryCreate();
         _pool = new WorkerPool(threads == 0 ? Math.Clamp(Environment.ProcessorCount, 1, 1024) : threads);
         _lists = new NativeScratch();
         long bytes = (long)_pool.Workers * sizeof(EntryList);
@@ -44,6 +56,19 @@ public sealed unsafe partial class CpuDevice : HostDevice
 
     /// <inheritdoc/>
     public override bool ReadsPanels => true;
+
+    /// <inheritdoc/>
+    /// <remarks>
+    /// <see cref="Precision.Fast"/>: x and weights of other types are rounded to bfloat16, to nearest even, and the products are summed in float32. Where many rows meet a weight, by
+    /// <see cref="FastProducts"/>: <c>vdpbf16ps</c> takes numbers below the smallest normal float32 for 0 and sums in an order of its own, so other machines may give other bits.
+    /// </remarks>
+    public override Precision Precision { get; }
+
+    /// <summary>How <see cref="Precision.Fast"/> multiplies many rows: <c>vdpbf16ps</c>, or <c>float32</c> (multiply-adds of rounded values) without that instruction; null where nothing is fast.</summary>
+    public string? FastProducts => Precision == Precision.Exact && _saePrecision == Precision.Exact ? null : MultipliesBf16 ? "vdpbf16ps" : "float32";
+
+    /// <summary>Whether products of bfloat16 by machine code are in use.</summary>
+    internal bool MultipliesBf16 => _bf16 is not null;
 
     /// <summary>Number of threads that compute, the caller's included.</summary>
     public int Threads => _pool.Workers;
@@ -72,7 +97,8 @@ public sealed unsafe partial class CpuDevice : HostDevice
         if (disposing)
         {
             _pool.Dispose();
-            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_parts, _decoderParts, _packed, _work, _own, _counts])
+            _bf16?.Dispose();
+            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_parts, _decoderParts, _packed, _rounded, _work, _own, _counts])
                 scratch.Dispose();
             var lists = (EntryList*)_lists.Bytes(0);
             for (int worker = 0; worker < _pool.Workers && lists != null; worker++)

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using KernelScope.Devices.Cpu.MachineCode;
 
 namespace KernelScope.Devices.Cpu;
 
@@ -8,6 +9,7 @@ namespace KernelScope.Devices.Cpu;
 public static unsafe class CpuLimits
 {
     private const long FmaLoops = 8_000_000;
+    private const long Bf16Loops = 4_000_000;
 
     /// <summary>Bytes per second that <paramref name="threads"/> threads read from memory much larger than the caches, each its part from end to end.</summary>
     public static double ReadBandwidth(byte* memory, long bytes, int threads)
@@ -23,6 +25,22 @@ public static unsafe class CpuLimits
         int lanes = Vector512.IsHardwareAccelerated ? 16 : 8;
         double seconds = Timed(threads, _ => lanes == 16 ? Fma512(FmaLoops) : Fma256(FmaLoops));
         return 2.0 * 12 * lanes * FmaLoops * threads / seconds;
+    }
+
+    /// <summary>
+    /// Operations per second of bfloat16 products summed in float32 (<c>vdpbf16ps</c>) that stay in registers, by machine code assembled for this; null where the processor has no such instruction.
+    /// </summary>
+    public static double? Bf16Peak(int threads)
+    {
+        using Bf16Code? code = Bf16Code.TryCreate();
+        if (code is null)
+            return null;
+        double seconds = Timed(threads, _ =>
+        {
+            code.RunPeakLoop(Bf16Loops);
+            return 0;
+        });
+        return 2.0 * 32 * Bf16Assembly.LoopProducts * Bf16Loops * threads / seconds;
     }
 
     private static double Timed(int threads, Func<int, float> work)

@@ -33,6 +33,15 @@ internal unsafe interface ISimd<V>
 
     static abstract void Store(V value, float* destination);
 
+    /// <summary>Rounds to the nearest bfloat16, ties to even, as a float32 whose lower half is 0. NaN stays NaN.</summary>
+    static abstract V RoundBf16(V x);
+
+    /// <summary>The upper halves of two vectors side by side in each lane, the first in the lower half: pairs of bfloat16.</summary>
+    static abstract V PairBf16(V first, V second);
+
+    /// <summary>Stores the upper halves, at any address.</summary>
+    static abstract void StoreBf16(V value, ushort* destination);
+
     static abstract V Add(V a, V b);
 
     static abstract V Subtract(V a, V b);
@@ -75,6 +84,11 @@ internal unsafe interface ISimd<V>
 
     /// <summary>The largest lane; NaN if one is NaN.</summary>
     static abstract float MaxLane(V x);
+
+    /// <summary>
+    /// Rounds four rows of as many values as lanes, <paramref name="stride"/> apart, to bfloat16 and stores for each two columns the four rows' pairs, <paramref name="pairStride"/> apart.
+    /// </summary>
+    static abstract void TurnBf16(float* rows, long stride, uint* pairs, long pairStride);
 
     /// <summary>Widens a block of as many rows as lanes, <paramref name="rowBytes"/> apart, and stores its columns as rows, <paramref name="stride"/> apart.</summary>
     static abstract void Transpose<E>(byte* source, long rowBytes, float* destination, long stride)

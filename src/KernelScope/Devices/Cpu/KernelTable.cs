@@ -20,6 +20,10 @@ internal sealed unsafe class KernelTable
 
     public required delegate*<void*, int, int, void> PackX { get; init; }
 
+    public required delegate*<void*, int, int, void> PackBf16X { get; init; }
+
+    public required delegate*<void*, int, int, void> RoundBf16 { get; init; }
+
     public required delegate*<void*, int, int, void> Linear { get; init; }
 
     public required delegate*<void*, int, int, void> GatedGelu { get; init; }
@@ -88,6 +92,8 @@ internal sealed unsafe class KernelTable
             Lanes = S.Lanes,
             TileRows = S.TileRows,
             PackX = &ProductKernel<S, V>.PackX,
+            PackBf16X = &Bf16PanelKernel<S, V>.PackX,
+            RoundBf16 = &RowOps<S, V>.RoundBf16,
             Linear = &LinearOps<S, V>.Linear,
             GatedGelu = &LinearOps<S, V>.GatedGelu,
             CrossEntropy = &CrossEntropyOp<S, V>.Unit,

@@ -88,3 +88,27 @@ internal readonly unsafe struct PanelF16 : IPanelElement
         return even;
     }
 }
+
+/// <summary>A type of packed values that are rounded to bfloat16 as they are read: weights of <see cref="Precision.Fast"/>.</summary>
+internal readonly unsafe struct RoundedPanel<E> : IPanelElement
+    where E : struct, IPanelElement
+{
+    public static int PairBytes => E.PairBytes;
+
+    public static bool IsWide => false;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Pair<S, V>(byte* source, out V even, out V odd)
+        where S : struct, ISimd<V>
+        where V : struct
+    {
+        E.Pair<S, V>(source, out even, out odd);
+        even = S.RoundBf16(even);
+        odd = S.RoundBf16(odd);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Single<S, V>(byte* source)
+        where S : struct, ISimd<V>
+        where V : struct => S.RoundBf16(E.Single<S, V>(source));
+}

@@ -61,7 +61,8 @@ internal static unsafe class PanelKernel<S, V>
         }
     }
 
-    private static Prefetch NextPacked<E>(Product* product, byte* panels, long panelBytes, int firstInput, int outputs)
+    /// <summary>The same of panels, <paramref name="outputs"/> of which begin at <paramref name="panels"/>.</summary>
+    public static Prefetch NextPacked<E>(Product* product, byte* panels, long panelBytes, int firstInput, int outputs)
         where E : struct, IPanelElement
     {
         if (firstInput == product->Inputs)
@@ -110,7 +111,8 @@ internal static unsafe class PanelKernel<S, V>
             S.Store(E.Single<S, V>(panel + (j * sizeof(float))), wide + j);
     }
 
-    private static Prefetch Next<E>(Product* product, StoredPart* part, int firstOutput, int firstInput)
+    /// <summary>The stored weights of a panel, to be asked for while another is worked on.</summary>
+    public static Prefetch Next<E>(Product* product, StoredPart* part, int firstOutput, int firstInput)
         where E : struct, IElement
     {
         int outputs = Math.Min(product->PanelOutputs, part->Outputs - firstOutput);

@@ -44,6 +44,12 @@ internal unsafe struct Product
     /// <summary>x in row panels (<see cref="ProductKernel{S, V}.PackX"/>), or null where kernels read x itself.</summary>
     public float* PackedX;
 
+    /// <summary>Whether weights are rounded to bfloat16 as they are read; x was.</summary>
+    public bool RoundsWeights;
+
+    /// <summary>The machine code for pairs of bfloat16, if that is what computes: then <see cref="PackedX"/> holds pairs.</summary>
+    public Bf16Tiles Bf16;
+
     /// <summary>The weight's stored matrices.</summary>
     public StoredPart* Parts;
 
@@ -84,6 +90,7 @@ internal unsafe struct Product
 /// Equation: y[t, j] = Σ_i x[t, i]·W[first + j, i], in float32, in an order that depends on shapes and storage alone.
 /// Few rows: <see cref="DotKernel{S, V}"/> (stored [out, in]) or <see cref="AxpyKernel{S, V}"/> (stored [in, out]), each weight read once from memory.
 /// Many rows: <see cref="PanelKernel{S, V}"/> over packed panels. A weight that is stored packed: <see cref="PanelDot{S, V}"/> and <see cref="PanelKernel{S, V}.Packed"/>.
+/// In <see cref="Precision.Fast"/> x and W are rounded to bfloat16 first, and many rows take <see cref="Bf16PanelKernel{S, V}"/> where the processor multiplies bfloat16.
 /// </remarks>
 internal static unsafe class ProductKernel<S, V>
     where S : struct, ISimd<V>
@@ -113,6 +120,15 @@ internal static unsafe class ProductKernel<S, V>
 
         switch (part->DType)
         {
+            case DType.F32 when product->RoundsWeights:
+                OfType<Rounded<ElementF32>>(product, part, worker, first, count, y, stride);
+                break;
+            case DType.F16 when product->RoundsWeights:
+                OfType<Rounded<ElementF16>>(product, part, worker, first, count, y, stride);
+                break;
+            case DType.F64 when product->RoundsWeights:
+                OfType<Rounded<ElementF64>>(product, part, worker, first, count, y, stride);
+                break;
             case DType.F32:
                 OfType<ElementF32>(product, part, worker, first, count, y, stride);
                 break;
@@ -132,6 +148,12 @@ internal static unsafe class ProductKernel<S, V>
     {
         switch (part->DType)
         {
+            case DType.F32 when product->RoundsWeights:
+                OfPanels<RoundedPanel<PanelF32>>(product, part, worker, first, count, y, stride);
+                break;
+            case DType.F16 when product->RoundsWeights:
+                OfPanels<RoundedPanel<PanelF16>>(product, part, worker, first, count, y, stride);
+                break;
             case DType.F32:
                 OfPanels<PanelF32>(product, part, worker, first, count, y, stride);
                 break;
@@ -147,7 +169,9 @@ internal static unsafe class ProductKernel<S, V>
     private static void OfPanels<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
         where E : struct, IPanelElement
     {
-        if (product->PackedX != null)
+        if (product->Bf16.Exist)
+            Bf16PanelKernel<S, V>.Packed<E>(product, part, worker, first, count, y, stride);
+        else if (product->PackedX != null)
             PanelKernel<S, V>.Packed<E>(product, part, worker, first, count, y, stride);
         else
             PanelDot<S, V>.Range<E>(product, part, first, count, y, stride);
@@ -156,7 +180,9 @@ internal static unsafe class ProductKernel<S, V>
     private static void OfType<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
         where E : struct, IElement
     {
-        if (product->PackedX != null)
+        if (product->Bf16.Exist)
+            Bf16PanelKernel<S, V>.Range<E>(product, part, worker, first, count, y, stride);
+        else if (product->PackedX != null)
             PanelKernel<S, V>.Range<E>(product, part, worker, first, count, y, stride);
         else if (part->Transposed)
             AxpyKernel<S, V>.Range<E>(product, part, first, count, y, stride);

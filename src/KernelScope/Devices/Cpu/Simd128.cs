@@ -43,6 +43,24 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
 
     public static void Store(Vector128<float> value, float* destination) => value.Store(destination);
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> RoundBf16(Vector128<float> x)
+    {
+        Vector128<uint> bits = x.AsUInt32();
+        Vector128<uint> rounded = bits + Vector128.Create(0x7FFFu) + ((bits >> 16) & Vector128.Create(1u));
+        // A NaN's fraction may lie wholly in the lower half; the quiet bit keeps it a NaN.
+        Vector128<uint> kept = Vector128.ConditionalSelect(Vector128.Equals(x, x).AsUInt32(), rounded, bits | Vector128.Create(0x00400000u));
+        return (kept & Vector128.Create(0xFFFF0000u)).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> PairBf16(Vector128<float> first, Vector128<float> second) =>
+        ((first.AsUInt32() >> 16) | (second.AsUInt32() & Vector128.Create(0xFFFF0000u))).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreBf16(Vector128<float> value, ushort* destination) =>
+        Unsafe.WriteUnaligned(destination, Vector128.Narrow(value.AsUInt32() >> 16, default).AsUInt64().ToScalar());
+
     public static Vector128<float> Add(Vector128<float> a, Vector128<float> b) => a + b;
 
     public static Vector128<float> Subtract(Vector128<float> a, Vector128<float> b) => a - b;
@@ -111,6 +129,14 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
             E.Load<Simd128, Vector128<float>>(source + (3 * rowBytes)),
             destination,
             stride);
+
+    public static void TurnBf16(float* rows, long stride, uint* pairs, long pairStride)
+    {
+        float* columns = stackalloc float[16];
+        Transpose<ElementF32>((byte*)rows, stride * sizeof(float), columns, 4);
+        PairBf16(RoundBf16(Load(columns)), RoundBf16(Load(columns + 4))).AsUInt32().Store(pairs);
+        PairBf16(RoundBf16(Load(columns + 8)), RoundBf16(Load(columns + 12))).AsUInt32().Store(pairs + pairStride);
+    }
 
     /// <summary>Four rows of four are stored as four columns, <paramref name="stride"/> apart.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -43,6 +43,24 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
 
     public static void Store(Vector256<float> value, float* destination) => value.Store(destination);
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> RoundBf16(Vector256<float> x)
+    {
+        Vector256<uint> bits = x.AsUInt32();
+        Vector256<uint> rounded = bits + Vector256.Create(0x7FFFu) + ((bits >> 16) & Vector256.Create(1u));
+        // A NaN's fraction may lie wholly in the lower half; the quiet bit keeps it a NaN.
+        Vector256<uint> kept = Vector256.ConditionalSelect(Vector256.Equals(x, x).AsUInt32(), rounded, bits | Vector256.Create(0x00400000u));
+        return (kept & Vector256.Create(0xFFFF0000u)).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> PairBf16(Vector256<float> first, Vector256<float> second) =>
+        ((first.AsUInt32() >> 16) | (second.AsUInt32() & Vector256.Create(0xFFFF0000u))).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreBf16(Vector256<float> value, ushort* destination) =>
+        Vector128.Narrow((value.AsUInt32() >> 16).GetLower(), (value.AsUInt32() >> 16).GetUpper()).Store(destination);
+
     public static Vector256<float> Add(Vector256<float> a, Vector256<float> b) => a + b;
 
     public static Vector256<float> Subtract(Vector256<float> a, Vector256<float> b) => a - b;
@@ -96,6 +114,17 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
     }
 
     private static Vector256<uint> Widen16(byte* source) => Avx2.ConvertToVector256Int32(Vector128.Load((ushort*)source)).AsUInt32();
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void TurnBf16(float* rows, long stride, uint* pairs, long pairStride)
+    {
+        Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector256<float> a, out Vector256<float> b, out Vector256<float> c, out Vector256<float> d);
+        Vector256<uint> first = PairBf16(RoundBf16(a), RoundBf16(b)).AsUInt32(), second = PairBf16(RoundBf16(c), RoundBf16(d)).AsUInt32();
+        first.GetLower().Store(pairs);
+        second.GetLower().Store(pairs + pairStride);
+        first.GetUpper().Store(pairs + (2 * pairStride));
+        second.GetUpper().Store(pairs + (3 * pairStride));
+    }
 
     // Fours of rows are turned inside each 128-bit lane; then lanes change places with rows.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

@@ -43,6 +43,24 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
 
     public static void Store(Vector512<float> value, float* destination) => value.Store(destination);
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> RoundBf16(Vector512<float> x)
+    {
+        Vector512<uint> bits = x.AsUInt32();
+        Vector512<uint> rounded = bits + Vector512.Create(0x7FFFu) + ((bits >> 16) & Vector512.Create(1u));
+        // A NaN's fraction may lie wholly in the lower half; the quiet bit keeps it a NaN.
+        Vector512<uint> kept = Vector512.ConditionalSelect(Vector512.Equals(x, x).AsUInt32(), rounded, bits | Vector512.Create(0x00400000u));
+        return (kept & Vector512.Create(0xFFFF0000u)).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> PairBf16(Vector512<float> first, Vector512<float> second) =>
+        ((first.AsUInt32() >> 16) | (second.AsUInt32() & Vector512.Create(0xFFFF0000u))).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreBf16(Vector512<float> value, ushort* destination) =>
+        Avx512F.ConvertToVector256UInt16(value.AsUInt32() >> 16).Store(destination);
+
     public static Vector512<float> Add(Vector512<float> a, Vector512<float> b) => a + b;
 
     public static Vector512<float> Subtract(Vector512<float> a, Vector512<float> b) => a - b;
@@ -87,6 +105,21 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
     }
 
     private static Vector512<uint> Widen16(byte* source) => Avx512F.ConvertToVector512UInt32(Vector256.Load((ushort*)source));
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void TurnBf16(float* rows, long stride, uint* pairs, long pairStride)
+    {
+        Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector512<float> a, out Vector512<float> b, out Vector512<float> c, out Vector512<float> d);
+        Vector512<uint> first = PairBf16(RoundBf16(a), RoundBf16(b)).AsUInt32(), second = PairBf16(RoundBf16(c), RoundBf16(d)).AsUInt32();
+        first.GetLower().GetLower().Store(pairs);
+        second.GetLower().GetLower().Store(pairs + pairStride);
+        first.GetLower().GetUpper().Store(pairs + (2 * pairStride));
+        second.GetLower().GetUpper().Store(pairs + (3 * pairStride));
+        first.GetUpper().GetLower().Store(pairs + (4 * pairStride));
+        second.GetUpper().GetLower().Store(pairs + (5 * pairStride));
+        first.GetUpper().GetUpper().Store(pairs + (6 * pairStride));
+        second.GetUpper().GetUpper().Store(pairs + (7 * pairStride));
+    }
 
     // Fours of rows are turned inside each 128-bit lane; then lanes change places with rows.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

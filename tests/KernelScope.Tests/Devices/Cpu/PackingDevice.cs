@@ -5,9 +5,13 @@ using KernelScope.Files;
 namespace KernelScope.Tests.Devices.Cpu;
 
 /// <summary>The SIMD device with every matrix that can be packed in panels, as a panel file gives them.</summary>
-internal sealed class PackingDevice(int threads) : ForwardingDevice(new CpuDevice(threads))
+internal sealed class PackingDevice(CpuDevice cpu) : ForwardingDevice(cpu)
 {
     private readonly List<PackedMatrix> _packed = [];
+
+    public PackingDevice(int threads) : this(new CpuDevice(threads))
+    {
+    }
 
     public CpuDevice Cpu => (CpuDevice)Inner;
 

@@ -1,4 +1,5 @@
 using FsCheck.Xunit;
+using KernelScope.Devices;
 using KernelScope.Devices.Cpu;
 
 namespace KernelScope.Tests.Devices.Cpu;
@@ -11,29 +12,37 @@ public sealed class AloneInTheProcess;
 [Collection(nameof(AloneInTheProcess))]
 public sealed class ThreadTests : IDisposable
 {
-    private readonly CpuDevice[] _devices = [new(1), new(2), new(3), new(8)];
+    private readonly CpuDevice[] _exact = [new(1), new(2), new(3), new(8)];
+    private readonly CpuDevice[] _fast = [.. new[] { 1, 2, 3, 8 }.Select(threads => new CpuDevice(threads, Precision.Fast, Precision.Fast))];
 
     public void Dispose()
     {
-        foreach (CpuDevice device in _devices)
+        foreach (CpuDevice device in _exact.Concat(_fast))
             device.Dispose();
     }
 
     [Property(MaxTest = 60)]
-    public void Every_op_gives_the_same_bits_at_1_2_3_and_8_threads(ulong seed) => CompareThreads(seed, null);
+    public void Every_op_gives_the_same_bits_at_1_2_3_and_8_threads(ulong seed) => CompareThreads(_exact, seed, null);
 
     [Property(MaxTest = 40)]
     public void Packed_weights_give_the_same_bits_at_1_2_3_and_8_threads(ulong seed)
     {
         using PackingDevice packing = new(1);
-        CompareThreads(seed, packing);
+        CompareThreads(_exact, seed, packing);
     }
 
-    private void CompareThreads(ulong seed, PackingDevice? packing)
+    [Property(MaxTest = 40)]
+    public void Fast_precision_gives_the_same_bits_at_1_2_3_and_8_threads(ulong seed, bool packed)
     {
-        using Workload workload = new(_devices[0], seed, maxRows: 150, weights: packing);
-        uint[][] expected = workload.Run(_devices[0]);
-        foreach (CpuDevice device in _devices.AsSpan(1))
+        using PackingDevice packing = new(1);
+        CompareThreads(_fast, seed, packed ? packing : null);
+    }
+
+    private static void CompareThreads(CpuDevice[] devices, ulong seed, PackingDevice? packing)
+    {
+        using Workload workload = new(devices[0], seed, maxRows: 150, weights: packing);
+        uint[][] expected = workload.Run(devices[0]);
+        foreach (CpuDevice device in devices.AsSpan(1))
         {
             uint[][] actual = workload.Run(device);
             for (int op = 0; op < expected.Length; op++)
@@ -42,13 +51,16 @@ public sealed class ThreadTests : IDisposable
     }
 
     [Theory]
-    [InlineData(1, false)]
-    [InlineData(40, false)]
-    [InlineData(1, true)]
-    [InlineData(40, true)]
-    public void No_op_allocates_in_a_steady_state(int rows, bool packed)
+    [InlineData(1, false, Precision.Exact)]
+    [InlineData(40, false, Precision.Exact)]
+    [InlineData(1, true, Precision.Exact)]
+    [InlineData(40, true, Precision.Exact)]
+    [InlineData(1, false, Precision.Fast)]
+    [InlineData(40, false, Precision.Fast)]
+    [InlineData(40, true, Precision.Fast)]
+    public void No_op_allocates_in_a_steady_state(int rows, bool packed, Precision precision)
     {
-        CpuDevice device = _devices[1];
+        CpuDevice device = precision == Precision.Fast ? _fast[1] : _exact[1];
         using PackingDevice packing = new(1);
         using Workload workload = new(device, 5, rows, exactRows: true, packed ? packing : null);
         for (int warm = 0; warm < 3; warm++)

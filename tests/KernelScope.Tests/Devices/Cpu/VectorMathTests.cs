@@ -1,6 +1,7 @@
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 using KernelScope.Devices.Cpu;
+using KernelScope.Numerics;
 
 namespace KernelScope.Tests.Devices.Cpu;
 
@@ -96,11 +97,28 @@ public unsafe class VectorMathTests
         }
     }
 
+    /// <summary>Every upper half with lower halves around the ties.</summary>
+    [Theory]
+    [MemberData(nameof(Widths))]
+    public void Rounding_to_bfloat16_is_that_of_the_files(int width)
+    {
+        for (uint upper = 0; upper <= ushort.MaxValue; upper++)
+        {
+            foreach (uint lower in (uint[])[0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF])
+            {
+                float x = BitConverter.UInt32BitsToSingle((upper << 16) | lower);
+                uint expected = (uint)((BFloat16)x).Bits << 16, actual = BitConverter.SingleToUInt32Bits(Apply(width, Function.RoundBf16, x));
+                Assert.True(expected == actual, $"{upper:x4}{lower:x4} gave {actual:x8}");
+            }
+        }
+    }
+
     private enum Function
     {
         Exp,
         Softcap,
         Gelu,
+        RoundBf16,
     }
 
     private static float Apply(int width, Function function, float x) => width switch
@@ -119,6 +137,7 @@ public unsafe class VectorMathTests
         {
             Function.Exp => VectorMath<S, V>.Exp(S.All(x)),
             Function.Softcap => VectorMath<S, V>.Softcap(S.All(x), S.All(30)),
+            Function.RoundBf16 => S.RoundBf16(S.All(x)),
             _ => VectorMath<S, V>.Gelu(S.All(x)),
         }, lanes);
         return lanes[S.Lanes - 1];

@@ -1,0 +1,30 @@
+namespace KernelScope.Cli.Tests;
+
+/// <summary><c>--precision fast</c> on the cpu.</summary>
+public sealed class FastPrecisionTests
+{
+    [Theory]
+    [InlineData("features", "And the king said", "--device", "auto")]
+    [InlineData("generate", "Once upon a time", "--max-new-tokens", "3", "--device", "cpu", "--features")]
+    [InlineData("run", "And the king said", "--clamp", "5=1")]
+    [InlineData("attribute", "More than anything", "--target", " he", "--against", " she")]
+    [InlineData("lens", "And the king said", "--site", "resid_post.3")]
+    [InlineData("doctor")]
+    public void Verbs_run(params string[] arguments)
+    {
+        Outcome outcome = Program.Run([.. arguments, "--precision", "fast"]);
+        Assert.Equal((0, ""), (outcome.ExitCode, outcome.Error));
+    }
+
+    /// <summary>Rounded to bfloat16 or not: a few thousandths of a nat, and more than float32 would give.</summary>
+    [Fact]
+    public void Losses_are_near_those_of_exact_and_not_the_same()
+    {
+        double[] exact = Losses("exact"), fast = Losses("fast");
+        Assert.Equal(exact.Length, fast.Length);
+        Assert.InRange(exact.Zip(fast, (a, b) => Math.Abs(a - b)).Max(), 1e-4, 0.1);
+
+        static double[] Losses(string precision) =>
+            [.. Program.Json("run", Fixtures.DemoText("tale"), "--precision", precision).GetProperty("next_token_loss").EnumerateArray().Select(e => e.GetDouble())];
+    }
+}
