@@ -5,7 +5,6 @@ using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 using KernelScope.Emulated;
 using KernelScope.Model;
 
