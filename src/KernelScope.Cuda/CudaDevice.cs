@@ -84,6 +84,22 @@ public sealed partial class CudaDevice : Device
         return Context.MemoryInfo();
     }
 
+    /// <summary>Whether a small sum comes back as IEEE float32 gives it: driver, compiled PTX, launch and both directions of copying. No proof: the op suite is that.</summary>
+    /// <exception cref="CudaException">A call failed; a driver that does not take the PTX says so here.</exception>
+    internal bool ComputesAsItShould()
+    {
+        const int Count = 1000;
+        Mat x = CreateMat(1, Count, "trial"), y = CreateMat(1, Count, "trial sum");
+        using DeviceBuffer xs = x.Buffer, ys = y.Buffer;
+        float[] values = [.. Enumerable.Range(0, Count).Select(i => MathF.Sqrt(i))], sums = new float[Count];
+        Write(values, x);
+        Write(values, y);
+        AddScaled(x, 0.1f, y);
+        Read(y, sums);
+        // The product is rounded, then the sum.
+        return values.Zip(sums).All(v => v.Second == v.First + (float)(0.1f * v.First));
+    }
+
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(long length, string name)
     {

@@ -60,10 +60,9 @@ public static class CudaDevices
                 }
 
                 var device = new CudaDevice(string.Create(CultureInfo.InvariantCulture, $"{Prefix}:{ordinal}"), driver, ordinal, options);
-                (long free, long total) = device.MemoryInfo();
-                if (plan.Fits(free))
+                why = Refusal(device, plan);
+                if (why.Length == 0)
                     return device;
-                why = plan.Describe(device.Name, free, total);
                 device.Dispose();
             }
             catch (CudaException e)
@@ -73,6 +72,22 @@ public static class CudaDevices
         }
 
         return null;
+    }
+
+    /// <summary>Why a device is not taken unasked; empty if it is. Nobody asked for this device by name, so it must show that it computes before it gets a model.</summary>
+    private static string Refusal(CudaDevice device, MemoryPlan plan)
+    {
+        (long free, long total) = device.MemoryInfo();
+        if (!plan.Fits(free))
+            return plan.Describe(device.Name, free, total);
+        try
+        {
+            return device.ComputesAsItShould() ? "" : $"{device.Name} ({device.Description.Name}) does not compute as it should; 'kernelscope verify --device {device.Name}' shows where.";
+        }
+        catch (CudaException e)
+        {
+            return e.Message;
+        }
     }
 
     /// <summary>What this machine has: driver version and devices, or why there are none. It never throws.</summary>

@@ -66,9 +66,9 @@ internal sealed class BenchSubject : IDisposable
         Gemma2Config config = whole with { LayerCount = asked };
         while (config.LayerCount > 1 && !room.Has(config, Prefills[^1], RowCounts[^1], Widths.AsSpan(0, 1)))
             config = config with { LayerCount = config.LayerCount - 1 };
-        if (config.LayerCount < asked)
-            Failure.WriteLine(streams.Error, $"{asked} layers do not fit into memory; {config.LayerCount} are measured.");
         room.Require(config, Prefills[^1], RowCounts[^1], Widths.AsSpan(0, 1));
+        if (config.LayerCount < asked)
+            Failure.WriteLine(streams.Error, $"{asked} layers do not fit into memory; {config.LayerCount} {(config.LayerCount == 1 ? "is" : "are")} measured.");
         int count = 1;
         while (count < Widths.Length && room.Has(config, Prefills[^1], RowCounts[^1], Widths.AsSpan(0, count + 1)))
             count++;

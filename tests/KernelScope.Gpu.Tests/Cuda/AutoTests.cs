@@ -47,6 +47,17 @@ public sealed class AutoTests
     }
 
     [Fact]
+    public void A_driver_that_does_not_take_the_PTX_or_a_device_that_computes_wrongly_is_not_taken_unasked()
+    {
+        Assert.Null(CudaDevices.OpenIfFits(Plan(weights: 1), null, () => new FailingDriver(Gpu(512)) { Fail = c => c == nameof(ICudaDriver.ModuleLoadData) ? CudaResult.InvalidPtx : null }, out string why));
+        Assert.Contains("CUDA_ERROR_INVALID_PTX", why, StringComparison.Ordinal);
+        Assert.Contains("sm_80/elementwise.ptx", why, StringComparison.Ordinal);
+        // Launches that do nothing.
+        Assert.Null(CudaDevices.OpenIfFits(Plan(weights: 1), null, () => new FailingDriver(Gpu(512)) { Fail = c => c == nameof(ICudaDriver.LaunchKernel) ? CudaResult.Success : null }, out why));
+        Assert.Contains("cuda:0 (PTX emulator) does not compute as it should", why, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_driver_that_does_not_work_is_explained()
     {
         Assert.Null(CudaDevices.OpenIfFits(Plan(weights: 1), null, () => new FailingDriver(Gpu(512)) { Fail = c => c == nameof(ICudaDriver.Init) ? CudaResult.SystemDriverMismatch : null }, out string why));
