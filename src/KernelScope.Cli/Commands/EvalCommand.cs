@@ -5,7 +5,6 @@ using KernelScope.Evaluation;
 using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Model;
-using KernelScope.Sae;
 
 namespace KernelScope.Cli;
 
@@ -63,32 +62,25 @@ internal sealed class EvalCommand : Verb
             AtomicFile.Create(path).Dispose();
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
         TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files);
-        SaeFiles[] saeFiles = OpenSaes(parsed, files);
-        List<JumpReluSae> saes = [];
-        try
-        {
-            using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAEs", saeFiles.Sum(s => s.Bytes)), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saeFiles.Length)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
-            Device device = _profile.Watch(parsed, opened);
-            using Gemma2Model model = files.Load(device, Streams, Cancellation);
-            SaeTarget[] targets = Load(saeFiles, saes, device);
-            var evaluation = new SaeEvaluation(model, targets, tokens, OptionsOf(parsed));
-            string[] doubts = Doubts(model, targets, tokens);
-            EvaluationResult result;
-            using (var progress = new EvalProgress(Streams))
-                result = evaluation.Run(progress, Cancellation);
-            if (parsed.GetValue(_report) is string report)
-                HtmlReport.Write(report, result, files.Name, doubts);
-            if (Common.JsonOf(parsed))
-                EvalView.WriteJson(Streams, result, files.Name);
-            else
-                EvalView.Print(Streams, result);
-            ProfileOption.Print(device, Streams);
-            return ExitCode.Done;
-        }
-        finally
-        {
-            Dispose(saes, saeFiles);
-        }
+        using SaeStack saes = OpenSaes(parsed, files);
+        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
+        Device device = _profile.Watch(parsed, opened);
+        using Gemma2Model model = files.Load(device, Streams, Cancellation);
+        using IDisposable loaded = saes.Load(device);
+        SaeTarget[] targets = [.. saes.Entries.Select(e => e.Sae.Target)];
+        var evaluation = new SaeEvaluation(model, targets, tokens, OptionsOf(parsed));
+        string[] doubts = Doubts(model, targets, tokens);
+        EvaluationResult result;
+        using (var progress = new EvalProgress(Streams))
+            result = evaluation.Run(progress, Cancellation);
+        if (parsed.GetValue(_report) is string report)
+            HtmlReport.Write(report, result, files.Name, doubts);
+        if (Common.JsonOf(parsed))
+            EvalView.WriteJson(Streams, result, files.Name);
+        else
+            EvalView.Print(Streams, result);
+        ProfileOption.Print(device, Streams);
+        return ExitCode.Done;
     }
 
     /// <summary>The evaluation in both precisions, one after the other, so that there is one model at a time.</summary>
@@ -126,35 +118,13 @@ internal sealed class EvalCommand : Verb
     private EvaluationResult Evaluate(ParseResult parsed, TokenSet tokens, Precision precision, Precision saePrecision, string arrays)
     {
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
-        SaeFiles[] saeFiles = OpenSaes(parsed, files);
-        List<JumpReluSae> saes = [];
-        try
-        {
-            using Device device = Common.OpenDevice(parsed, Streams, precision, saePrecision, ("weights", files.WeightBytes), ("SAEs", saeFiles.Sum(s => s.Bytes)), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saeFiles.Length)));
-            using Gemma2Model model = files.Load(device, Streams, Cancellation);
-            SaeTarget[] targets = Load(saeFiles, saes, device);
-            EvaluationOptions options = OptionsOf(parsed) with { ArraysPath = arrays, Arrays = ArrayDetail.Positions, ResumePath = null, Gradients = false };
-            using var progress = new EvalProgress(Streams);
-            return new SaeEvaluation(model, targets, tokens, options).Run(progress, Cancellation);
-        }
-        finally
-        {
-            Dispose(saes, saeFiles);
-        }
-    }
-
-    private static SaeTarget[] Load(SaeFiles[] files, List<JumpReluSae> saes, Device device)
-    {
-        foreach (SaeFiles one in files)
-            saes.Add(one.Load(device));
-        return [.. files.Select((f, s) => new SaeTarget(f.Name, saes[s], f.Site, f.SiteOut))];
-    }
-
-    private static void Dispose(List<JumpReluSae> saes, SaeFiles[] files)
-    {
-        saes.ForEach(s => s.Dispose());
-        foreach (SaeFiles one in files)
-            one.Dispose();
+        using SaeStack saes = OpenSaes(parsed, files);
+        using Device device = Common.OpenDevice(parsed, Streams, precision, saePrecision, ("weights", files.WeightBytes), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)));
+        using Gemma2Model model = files.Load(device, Streams, Cancellation);
+        using IDisposable loaded = saes.Load(device);
+        EvaluationOptions options = OptionsOf(parsed) with { ArraysPath = arrays, Arrays = ArrayDetail.Positions, ResumePath = null, Gradients = false };
+        using var progress = new EvalProgress(Streams);
+        return new SaeEvaluation(model, [.. saes.Entries.Select(e => e.Sae.Target)], tokens, options).Run(progress, Cancellation);
     }
 
     private EvaluationOptions OptionsOf(ParseResult parsed) => new()
@@ -167,28 +137,22 @@ internal sealed class EvalCommand : Verb
         KeepBytes = Math.Min(1L << 30, MemoryCheck.Available() / 8),
     };
 
-    private SaeFiles[] OpenSaes(ParseResult parsed, ModelFiles model)
+    private SaeStack OpenSaes(ParseResult parsed, ModelFiles model)
     {
-        string[] names = parsed.GetValue(_saes) is { Length: > 0 } given ? given
-            : model.IsDemo ? [Demo.DefaultSae]
-            : throw new UsageException("an SAE is missing: --sae PATH (only the demo model has one by default).");
+        string[] given = parsed.GetValue(_saes) ?? [];
+        IEnumerable<string?> names = given.Length > 0 ? given : new string?[] { null };
         HookPoint? site = Point(parsed, _site), siteOut = Point(parsed, _siteOut);
-        List<SaeFiles> opened = [];
+        SaeStack saes = SaeStack.Open(names.Select(n => new SaeUse(n, site, siteOut, Edits.None)), model);
         try
         {
-            foreach (string name in names)
-            {
-                opened.Add(SaeFiles.Open(name));
-                opened[^1].Place(model, site, siteOut);
-                // A transcoder whose output site nobody knows is refused here, before the model is loaded.
-                _ = opened[^1].SiteOut;
-            }
-
-            return [.. opened];
+            // A transcoder whose output site nobody knows is refused here, before the model is loaded.
+            foreach (SaeStack.Entry entry in saes.Entries)
+                _ = entry.Sae.Files.SiteOut;
+            return saes;
         }
         catch
         {
-            opened.ForEach(o => o.Dispose());
+            saes.Dispose();
             throw;
         }
     }

@@ -41,7 +41,7 @@ internal sealed class FeaturesCommand : Verb
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.IsGiven(parsed));
-        stack.Load(device);
+        using IDisposable loaded = stack.Load(device);
 
         List<Shown> shown = Run(parsed, tokens, model, stack, files);
         if (Common.JsonOf(parsed))

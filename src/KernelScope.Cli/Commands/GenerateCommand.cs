@@ -53,7 +53,7 @@ internal sealed class GenerateCommand : Verb
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, context)));
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.IsGiven(parsed));
-        stack.Load(device);
+        using IDisposable loaded = stack.Load(device);
         using Session session = model.NewSession(context);
         using var watch = UseWatch.Arm(session, stack, files, tokens);
         stack.Arm(session, tokens.Length, Streams, Cancellation);

@@ -68,7 +68,7 @@ internal sealed class RunCommand : Verb
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.IsGiven(parsed));
-        stack.Load(device);
+        using IDisposable loaded = stack.Load(device);
         using Session session = model.NewSession(tokens.Length, chunk);
         using var watch = UseWatch.Arm(session, stack, files, tokens);
         stack.Arm(session, tokens.Length, Streams, Cancellation);

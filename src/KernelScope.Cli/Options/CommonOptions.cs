@@ -78,9 +78,9 @@ internal sealed class CommonOptions
                     return found;
                 if (why.Length > 0)
                     Failure.WriteLine(streams.Error, $"the cpu computes, not a CUDA device: {why}");
-                return Cpu(parsed, options.Precision, needs);
+                return Cpu(parsed, options, needs);
             case "cpu":
-                return Cpu(parsed, options.Precision, needs);
+                return Cpu(parsed, options, needs);
             case "reference":
                 if (options.Precision != Precision.Exact)
                     throw new WorkException("the reference device computes in exact precision only.");
@@ -91,10 +91,10 @@ internal sealed class CommonOptions
         }
     }
 
-    private CpuDevice Cpu(ParseResult parsed, Precision precision, ReadOnlySpan<(string What, long Bytes)> needs)
+    private CpuDevice Cpu(ParseResult parsed, CudaDeviceOptions options, ReadOnlySpan<(string What, long Bytes)> needs)
     {
         MemoryCheck.Require(needs);
-        return new CpuDevice(parsed.GetValue(_threads), precision);
+        return new CpuDevice(parsed.GetValue(_threads), options.Precision, options.SaePrecision);
     }
 
     private static CudaDevice Fitting(CudaDevice device, ReadOnlySpan<(string What, long Bytes)> needs)

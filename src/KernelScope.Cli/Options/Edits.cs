@@ -11,6 +11,9 @@ namespace KernelScope.Cli;
 /// <param name="Where">At which positions.</param>
 internal sealed record Edits(IReadOnlyList<FeatureEdit> Features, SpliceMode Mode, string? MeanFrom, EditPlace Where)
 {
+    /// <summary>Nothing.</summary>
+    public static Edits None { get; } = new([], SpliceMode.None, null, EditPlace.AllButBos);
+
     /// <summary>Whether nothing happens.</summary>
     public bool AreNone => Features.Count == 0 && Mode == SpliceMode.None;
 

@@ -1,4 +1,5 @@
 using KernelScope.Devices;
+using KernelScope.Evaluation;
 using KernelScope.Model;
 using KernelScope.Sae;
 
@@ -57,11 +58,21 @@ internal sealed class SaeStack : IDisposable
             entry.Edits.Where.Check(count);
     }
 
-    /// <summary>Brings the parameters to the device.</summary>
-    public void Load(Device device)
+    /// <summary>Brings the parameters to the device, until the result is disposed: before the device is. What <see cref="Arm"/> has armed goes with them.</summary>
+    public IDisposable Load(Device device)
     {
-        foreach (LoadedSae sae in Saes)
-            sae.Load(device);
+        var loaded = new OnDevice(this);
+        try
+        {
+            foreach (LoadedSae sae in Saes)
+                sae.Load(device);
+            return loaded;
+        }
+        catch
+        {
+            loaded.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Arms the edits on a session, in their order.</summary>
@@ -77,10 +88,8 @@ internal sealed class SaeStack : IDisposable
 
     public void Dispose()
     {
-        foreach (IDisposable splice in _armed)
-            splice.Dispose();
         foreach (LoadedSae sae in Saes)
-            sae.Dispose();
+            sae.Files.Dispose();
     }
 
     private LoadedSae? Find(SaeUse use) => Saes.FirstOrDefault(s => s.Use.Name == use.Name && s.Use.Site == use.Site && s.Use.SiteOut == use.SiteOut);
@@ -97,7 +106,7 @@ internal sealed class SaeStack : IDisposable
     }
 
     /// <summary>An SAE's files and, once they are on a device, the SAE.</summary>
-    internal sealed class LoadedSae(SaeFiles files, SaeUse use) : IDisposable
+    internal sealed class LoadedSae(SaeFiles files, SaeUse use)
     {
         private JumpReluSae? _sae;
 
@@ -105,14 +114,30 @@ internal sealed class SaeStack : IDisposable
 
         public SaeUse Use { get; } = use;
 
-        public JumpReluSae Sae => _sae ?? throw new InvalidOperationException("the SAE is not on the device yet.");
+        public JumpReluSae Sae => _sae ?? throw new InvalidOperationException("the SAE is not on the device.");
+
+        /// <summary>The SAE and where it belongs; it is on the device.</summary>
+        public SaeTarget Target => new(Files.Name, Sae, Files.Site, Files.SiteOut);
 
         public void Load(Device device) => _sae = Files.Load(device);
 
-        public void Dispose()
+        public void Unload()
         {
             _sae?.Dispose();
-            Files.Dispose();
+            _sae = null;
+        }
+    }
+
+    /// <summary>What is on the device.</summary>
+    private sealed class OnDevice(SaeStack stack) : IDisposable
+    {
+        public void Dispose()
+        {
+            foreach (IDisposable splice in stack._armed)
+                splice.Dispose();
+            stack._armed.Clear();
+            foreach (LoadedSae sae in stack.Saes)
+                sae.Unload();
         }
     }
 }

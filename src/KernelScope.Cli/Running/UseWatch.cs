@@ -37,7 +37,7 @@ internal sealed class UseWatch : IDisposable
             int most = changed || !sae.Files.HasSiteOut ? 0 : Affordable(files.Config, sae.Files.Config, tokens.Length);
             IEnumerable<int> features = stack.Entries.Where(e => e.Sae == sae).SelectMany(e => e.Edits.Features).Select(f => f.Feature);
             if (most > 0)
-                watch._meters.Add(sae, new SiteFitMeter(session.Hooks, Target(sae), sae.Files.Site, SaeDoubt.Uncounted(files), files.BosId, most, features));
+                watch._meters.Add(sae, new SiteFitMeter(session.Hooks, sae.Target, sae.Files.Site, SaeDoubt.Uncounted(files), files.BosId, most, features));
         }
 
         return watch;
@@ -52,7 +52,7 @@ internal sealed class UseWatch : IDisposable
     {
         foreach ((SaeStack.LoadedSae sae, SiteFitMeter meter) in _meters)
         {
-            if (meter.Fit() is SiteFit fit && SaeDoubt.Set(model, _tokens) is TokenSet set && SaeDoubt.Of(model, Target(sae), fit, set, cancellation) is string sentence)
+            if (meter.Fit() is SiteFit fit && SaeDoubt.Set(model, _tokens) is TokenSet set && SaeDoubt.Of(model, sae.Target, fit, set, cancellation) is string sentence)
                 SaeDoubt.Warn(streams, sentence);
         }
 
@@ -68,8 +68,6 @@ internal sealed class UseWatch : IDisposable
         foreach (SiteFitMeter meter in _meters.Values)
             meter.Dispose();
     }
-
-    private static SaeTarget Target(SaeStack.LoadedSae sae) => new(sae.Files.Name, sae.Sae, sae.Files.Site, sae.Files.SiteOut);
 
     /// <summary>How many tokens can be encoded for a tenth of what the model itself computes.</summary>
     private static int Affordable(Gemma2Config model, SaeConfig sae, int tokens)
