@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using KernelScope.Files;
 using KernelScope.Model;
 
