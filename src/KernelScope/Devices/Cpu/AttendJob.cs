@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace KernelScope.Devices.Cpu;
 
 /// <summary>Where a layer's keys and values are.</summary>
@@ -86,25 +88,31 @@ internal static unsafe class Scores<S, V>
     /// s ← cap(scale·s) for <paramref name="count"/> scores, of which the first <paramref name="hidden"/> become −∞, as do those up to a whole vector;
     /// gives the largest (NaN if one is).
     /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static float Finish(float* s, int hidden, int count, float scale, float cap)
     {
-        V factor = S.All(scale), limit = S.All(cap);
+        V factor = S.All(cap > 0 ? scale / cap : scale), limit = S.All(cap), max = S.All(float.NegativeInfinity);
         for (int j = 0; j < count; j += S.Lanes)
         {
             V value = S.Multiply(S.Load(s + j), factor);
-            S.Store(cap > 0 ? VectorMath<S, V>.Softcap(value, limit) : value, s + j);
+            value = cap > 0 ? S.Multiply(limit, VectorMath<S, V>.Tanh(value)) : value;
+            S.Store(value, s + j);
+            max = S.Max(max, value);
         }
 
+        if (hidden == 0 && count % S.Lanes == 0)
+            return S.MaxLane(max);
         new Span<float>(s, hidden).Fill(float.NegativeInfinity);
         for (int j = count; j % S.Lanes != 0; j++)
             s[j] = float.NegativeInfinity;
-        V max = S.All(float.NegativeInfinity);
+        max = S.All(float.NegativeInfinity);
         for (int j = 0; j < count; j += S.Lanes)
             max = S.Max(max, S.Load(s + j));
         return S.MaxLane(max);
     }
 
     /// <summary>s ← exp(s − max), up to a whole vector; gives the sum.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static float Exponentials(float* s, int count, float max)
     {
         V shift = S.All(max), sum = S.All(0);
@@ -119,6 +127,7 @@ internal static unsafe class Scores<S, V>
     }
 
     /// <summary>z ← factor·z.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Scale(float* z, int count, float factor)
     {
         int i = 0;

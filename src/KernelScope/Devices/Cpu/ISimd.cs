@@ -85,6 +85,9 @@ internal unsafe interface ISimd<V>
     /// <summary>The largest lane; NaN if one is NaN.</summary>
     static abstract float MaxLane(V x);
 
+    /// <summary>Stores four rows of as many values as lanes, <paramref name="stride"/> apart, as columns of four, <paramref name="columnStride"/> apart. Values are moved as bits.</summary>
+    static abstract void TurnFour(float* rows, long stride, float* columns, long columnStride);
+
     /// <summary>
     /// Rounds four rows of as many values as lanes, <paramref name="stride"/> apart, to bfloat16 and stores for each two columns the four rows' pairs, <paramref name="pairStride"/> apart.
     /// </summary>

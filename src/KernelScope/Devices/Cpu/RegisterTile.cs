@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics;
 
 namespace KernelScope.Devices.Cpu;
 
@@ -23,22 +22,14 @@ internal static unsafe class RegisterTile<S, V>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void PackRows(float* x, long stride, int rows, int columns, float* packed)
     {
-        const int Line = 16;
         int height = Height(rows);
-        int whole = columns / Line * Line;
-        for (int i = 0; i < whole; i += Line)
+        int whole = columns / S.Lanes * S.Lanes;
+        for (int i = 0; i < whole; i += S.Lanes)
         {
             int m = 0;
             for (; m + 4 <= rows; m += 4)
-            {
-                float* x0 = x + (m * stride) + i;
-                float* x2 = x0 + (2 * stride);
-                float* y = packed + ((long)i * height) + m;
-                for (int n = 0; n < Line; n += 4)
-                    Simd128.Turn(Vector128.Load(x0 + n), Vector128.Load(x0 + stride + n), Vector128.Load(x2 + n), Vector128.Load(x2 + stride + n), y + (n * height), height);
-            }
-
-            PackEdge(x + i, stride, m, rows, Line, packed + ((long)i * height), height);
+                S.TurnFour(x + (m * stride) + i, stride, packed + ((long)i * height) + m, height);
+            PackEdge(x + i, stride, m, rows, S.Lanes, packed + ((long)i * height), height);
         }
 
         PackEdge(x + whole, stride, 0, rows, columns - whole, packed + ((long)whole * height), height);

@@ -130,6 +130,15 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
             destination,
             stride);
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void TurnFour(float* rows, long stride, float* columns, long columnStride) => Turn(
+        Vector128.Load(rows),
+        Vector128.Load(rows + stride),
+        Vector128.Load(rows + (2 * stride)),
+        Vector128.Load(rows + (3 * stride)),
+        columns,
+        columnStride);
+
     public static void TurnBf16(float* rows, long stride, uint* pairs, long pairStride)
     {
         float* columns = stackalloc float[16];

@@ -115,15 +115,29 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
 
     private static Vector256<uint> Widen16(byte* source) => Avx2.ConvertToVector256Int32(Vector128.Load((ushort*)source)).AsUInt32();
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void TurnFour(float* rows, long stride, float* columns, long columnStride)
+    {
+        Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector256<float> a, out Vector256<float> b, out Vector256<float> c, out Vector256<float> d);
+        StoreHalves(a, columns, 4 * columnStride);
+        StoreHalves(b, columns + columnStride, 4 * columnStride);
+        StoreHalves(c, columns + (2 * columnStride), 4 * columnStride);
+        StoreHalves(d, columns + (3 * columnStride), 4 * columnStride);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void TurnBf16(float* rows, long stride, uint* pairs, long pairStride)
     {
         Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector256<float> a, out Vector256<float> b, out Vector256<float> c, out Vector256<float> d);
-        Vector256<uint> first = PairBf16(RoundBf16(a), RoundBf16(b)).AsUInt32(), second = PairBf16(RoundBf16(c), RoundBf16(d)).AsUInt32();
-        first.GetLower().Store(pairs);
-        second.GetLower().Store(pairs + pairStride);
-        first.GetUpper().Store(pairs + (2 * pairStride));
-        second.GetUpper().Store(pairs + (3 * pairStride));
+        StoreHalves(PairBf16(RoundBf16(a), RoundBf16(b)), (float*)pairs, 2 * pairStride);
+        StoreHalves(PairBf16(RoundBf16(c), RoundBf16(d)), (float*)pairs + pairStride, 2 * pairStride);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void StoreHalves(Vector256<float> x, float* destination, long stride)
+    {
+        x.GetLower().Store(destination);
+        x.GetUpper().Store(destination + stride);
     }
 
     // Fours of rows are turned inside each 128-bit lane; then lanes change places with rows.

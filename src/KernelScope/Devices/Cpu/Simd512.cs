@@ -106,19 +106,31 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
 
     private static Vector512<uint> Widen16(byte* source) => Avx512F.ConvertToVector512UInt32(Vector256.Load((ushort*)source));
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void TurnFour(float* rows, long stride, float* columns, long columnStride)
+    {
+        Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector512<float> a, out Vector512<float> b, out Vector512<float> c, out Vector512<float> d);
+        StoreQuarters(a, columns, 4 * columnStride);
+        StoreQuarters(b, columns + columnStride, 4 * columnStride);
+        StoreQuarters(c, columns + (2 * columnStride), 4 * columnStride);
+        StoreQuarters(d, columns + (3 * columnStride), 4 * columnStride);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void TurnBf16(float* rows, long stride, uint* pairs, long pairStride)
     {
         Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector512<float> a, out Vector512<float> b, out Vector512<float> c, out Vector512<float> d);
-        Vector512<uint> first = PairBf16(RoundBf16(a), RoundBf16(b)).AsUInt32(), second = PairBf16(RoundBf16(c), RoundBf16(d)).AsUInt32();
-        first.GetLower().GetLower().Store(pairs);
-        second.GetLower().GetLower().Store(pairs + pairStride);
-        first.GetLower().GetUpper().Store(pairs + (2 * pairStride));
-        second.GetLower().GetUpper().Store(pairs + (3 * pairStride));
-        first.GetUpper().GetLower().Store(pairs + (4 * pairStride));
-        second.GetUpper().GetLower().Store(pairs + (5 * pairStride));
-        first.GetUpper().GetUpper().Store(pairs + (6 * pairStride));
-        second.GetUpper().GetUpper().Store(pairs + (7 * pairStride));
+        StoreQuarters(PairBf16(RoundBf16(a), RoundBf16(b)), (float*)pairs, 2 * pairStride);
+        StoreQuarters(PairBf16(RoundBf16(c), RoundBf16(d)), (float*)pairs + pairStride, 2 * pairStride);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void StoreQuarters(Vector512<float> x, float* destination, long stride)
+    {
+        x.GetLower().GetLower().Store(destination);
+        x.GetLower().GetUpper().Store(destination + stride);
+        x.GetUpper().GetLower().Store(destination + (2 * stride));
+        x.GetUpper().GetUpper().Store(destination + (3 * stride));
     }
 
     // Fours of rows are turned inside each 128-bit lane; then lanes change places with rows.

@@ -19,18 +19,20 @@ internal static class VectorMath<S, V>
         return S.Scale(S.Add(rest, S.All(1f)), n);
     }
 
-    /// <summary>cap·tanh(x/cap), by tanh y = e/(e + 2) with e = exp(2|y|) − 1, which keeps relative accuracy near 0.</summary>
+    /// <summary>cap·tanh(x/cap).</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V Softcap(V x, V cap)
+    public static V Softcap(V x, V cap) => S.Multiply(cap, Tanh(S.Divide(x, cap)));
+
+    /// <summary>tanh y = e/(e + 2) with e = exp(2|y|) − 1, which keeps relative accuracy near 0.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Tanh(V y)
     {
-        V y = S.Divide(x, cap);
         // tanh(10) is 1 in float32, and exp stays finite.
         V twice = S.Multiply(S.AtMost(S.All(10f), S.Abs(y)), S.All(2f));
         V rest = ExpMinusOneOfRest(twice, out V n);
         V power = S.Scale(S.All(1f), n);
         V e = S.MultiplyAdd(power, rest, S.Subtract(power, S.All(1f)));
-        V tanh = S.Divide(e, S.Add(e, S.All(2f)));
-        return S.Multiply(cap, S.CopySign(tanh, y));
+        return S.CopySign(S.Divide(e, S.Add(e, S.All(2f))), y);
     }
 
     /// <summary>½z(1 + tanh u) = z/(1 + exp(−2u)) with u = √(2/π)(z + 0.044715z³): the same function, without the difference of near-equal numbers for z &lt; 0.</summary>
