@@ -2,20 +2,22 @@ using System.Text.Json;
 
 namespace KernelScope.Cli.Tests;
 
-/// <summary><c>eval --precision-study</c> on the emulated device, which computes in both precisions.</summary>
+/// <summary><c>eval --precision-study</c> on devices that compute in both precisions.</summary>
 public sealed class PrecisionStudyTests
 {
     private static readonly string Folder = Fixtures.Path("sae", "evaluation");
     private static readonly string[] Eval = ["eval", "--model", Path.Combine(Folder, "model"), "--sae", Path.Combine(Folder, "sae-resid_post.2"), "--site", "resid_post.2"];
 
-    [Fact]
-    public void Both_precisions_are_what_eval_gives_in_each_and_the_active_sets_are_counted()
+    [Theory]
+    [InlineData("cpu")]
+    [InlineData("emulated")]
+    public void Both_precisions_are_what_eval_gives_in_each_and_the_active_sets_are_counted(string device)
     {
         using var folder = new TempFolder();
         string tokens = folder.Write("tokens.json", "[[2,17,44,9,100,23,7,8,200,210,13,14],[2,5,6,7,8,9,10,11]]"u8);
-        string[] arguments = [.. Eval, "--tokens-file", tokens, "--device", "emulated", "--resamples", "50"];
+        string[] arguments = [.. Eval, "--tokens-file", tokens, "--device", device, "--resamples", "50"];
         JsonElement study = Program.Json([.. arguments, "--precision-study", "model"]);
-        Assert.Equal("emulated", study.GetProperty("device").GetString());
+        Assert.Equal(device, study.GetProperty("device").GetString());
         JsonElement sae = study.GetProperty("saes")[0], rows = sae.GetProperty("metrics"), sets = sae.GetProperty("active_sets");
         foreach (string precision in new[] { "exact", "fast" })
         {
