@@ -56,7 +56,7 @@ if (options.Out is { } path)
     Report.Write(path, machine, outcomes);
 return 0;
 
-static IEnumerable<Case> All(Options options) => [.. ProductCases.All(options), .. SaeCases.All(), .. AttentionCases.All()];
+static IEnumerable<Case> All(Options options) => [.. ProductCases.All(options), .. PackedCases.All(options), .. SaeCases.All(), .. AttentionCases.All()];
 
 void PrintLimits()
 {

@@ -18,7 +18,7 @@ public sealed class JumpReluSae : IDisposable
     private Rows _skipped;
     private float[] _host = [];
 
-    private JumpReluSae(Device device, SaeCheckpoint checkpoint)
+    private JumpReluSae(Device device, SaeCheckpoint checkpoint, bool packEncoder)
     {
         Device = device;
         _checkpoint = checkpoint;
@@ -27,7 +27,7 @@ public sealed class JumpReluSae : IDisposable
         try
         {
             Parameters = new SaeParameters(
-                Own(device.CreateWeight("W_enc", new WeightPart(checkpoint.Encoder, Transposed: true))),
+                Own(device.CreateWeight("W_enc", Encoder(device, checkpoint, packEncoder))),
                 device.CreateVector(checkpoint.EncoderBias, "b_enc", _owned),
                 Threshold(device, checkpoint),
                 Own(device.CreateWeight("W_dec", new WeightPart(checkpoint.Decoder, Transposed: true))),
@@ -71,11 +71,17 @@ public sealed class JumpReluSae : IDisposable
     }
 
     /// <summary>Brings a checkpoint to a device. The SAE owns the checkpoint from here on.</summary>
-    public static JumpReluSae Load(Device device, SaeCheckpoint checkpoint)
+    /// <param name="device">Where.</param>
+    /// <param name="checkpoint">The files.</param>
+    /// <param name="packEncoder">
+    /// Whether W_enc is packed into memory, once more as large, where the device reads panels (<see cref="PanelLayout"/>). Encoding 32 rows by 16k features in float32 took 0.6 to 0.75 of the time, one row and 512 rows hardly less;
+    /// packing takes as long as a dozen such encodings, so it is for processes that stay. Results are the same to float32 noise.
+    /// </param>
+    public static JumpReluSae Load(Device device, SaeCheckpoint checkpoint, bool packEncoder = false)
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(checkpoint);
-        return new(device, checkpoint);
+        return new(device, checkpoint, packEncoder);
     }
 
     /// <summary>Makes room for codes of this SAE.</summary>
@@ -171,6 +177,16 @@ public sealed class JumpReluSae : IDisposable
         if (Config.ApplyDecoderBiasToInput)
             Device.AddScaled(Parameters.DecoderBias, -1f, input);
         return input;
+    }
+
+    private WeightPart Encoder(Device device, SaeCheckpoint checkpoint, bool pack)
+    {
+        var part = new WeightPart(checkpoint.Encoder, Transposed: true);
+        if (!pack || !device.ReadsPanels || !PanelLayout.Covers(checkpoint.Encoder.DType))
+            return part;
+        var packed = new PackedMatrix(checkpoint.Encoder, transposed: true);
+        _owned.Add(packed);
+        return part with { Panels = packed.View };
     }
 
     private Mat Threshold(Device device, SaeCheckpoint checkpoint)

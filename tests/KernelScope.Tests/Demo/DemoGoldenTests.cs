@@ -73,6 +73,8 @@ public sealed partial class DemoGoldenTests
         }
 
         CheckReconstruction(device, sae, expected);
+        using JumpReluSae packed = JumpReluSae.Load(device, SaeCheckpoint.Open(SaePath(id)), packEncoder: true);
+        CheckReconstruction(device, packed, expected);
     }
 
     [Theory]

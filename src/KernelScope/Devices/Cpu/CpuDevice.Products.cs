@@ -8,6 +8,9 @@ public sealed unsafe partial class CpuDevice
     // With more rows than this, packing weights into panels pays.
     private const int DotRows = 16;
 
+    // The same where two-byte weights are packed already: widening them in order costs little, and more than four rows at once do not keep up with the memory.
+    private const int PairDotRows = 4;
+
     // Rows that meet a packed weight panel: enough to hide the packing, few enough to keep x in the caches.
     private const int MaxRows = 768;
 
@@ -114,11 +117,12 @@ public sealed unsafe partial class CpuDevice
             Parts = PartsOf(weight, _parts),
             PartCount = weight.Parts.Length,
         };
-        bool transposed = false;
+        bool transposed = false, packed = true;
         int elementSize = 0;
         for (int p = 0; p < product.PartCount; p++)
         {
             transposed |= product.Parts[p].Transposed && product.Parts[p].Panels == null;
+            packed &= product.Parts[p].Panels != null;
             elementSize = Math.Max(elementSize, product.Parts[p].DType.ByteSize());
         }
 
@@ -129,7 +133,7 @@ public sealed unsafe partial class CpuDevice
             RoundX(&product);
         if (product.Bf16.Exist)
             return product;
-        if (x.Rows > (transposed ? 1 : DotRows))
+        if (x.Rows > (transposed ? 1 : packed && elementSize == 2 ? PairDotRows : DotRows))
         {
             UsePanels(ref product, transposed);
         }

@@ -1,0 +1,66 @@
+using KernelScope.Devices;
+using KernelScope.Files;
+
+namespace KernelScope.Bench.Cases;
+
+/// <summary>The products of a layer, and of a token's way through several and the logits, from packed weights. The peers stand beside the same case without packing.</summary>
+internal static class PackedCases
+{
+    public static IEnumerable<Case> All(Options options)
+    {
+        foreach (DType type in (DType[])[DType.BF16, DType.F32])
+        {
+            double weights = (options.Layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.Hidden);
+            yield return new Case($"decode {options.Layers}-layers+logits products {type.Name()} packed exact", Bound.Bandwidth, weights * type.ByteSize(), machine => Layers(machine, type, 1, options.Layers, logits: true));
+            foreach (int rows in (int[])[1, 4, 64, 512])
+            {
+                (Bound bound, double work) = Forms.Cost(Shape2B.LayerWeights, type, Precision.Exact, rows);
+                yield return new Case($"layer {type.Name()} {rows} packed exact", bound, work, machine => Layers(machine, type, rows, 1, logits: false));
+            }
+        }
+    }
+
+    private static Contest Layers(Machine machine, DType type, int rows, int layers, bool logits)
+    {
+        var infos = new List<TensorInfo>();
+        for (int l = 0; l < layers; l++)
+            infos.AddRange(Shape2B.LayerTensors($"{l}", type));
+        if (logits)
+            infos.Add(new TensorInfo("logits", type, [Shape2B.Vocab, Shape2B.Hidden]));
+        var tensors = new RandomTensors(machine.Options.Folder, infos);
+        var device = new PackingDevice(machine.Exact);
+        var ours = new OurLayers(device, tensors, layers, rows, logits);
+        var contest = new Contest(new Contestant("KernelScope", ours.Run, ours.Result));
+        contest.Own(tensors);
+        contest.Own(device);
+        contest.Own(ours);
+        return contest;
+    }
+
+    /// <summary>The machine's device with every weight packed in memory, as a panel file has it.</summary>
+    private sealed class PackingDevice(Device inner) : ForwardingDevice(inner)
+    {
+        private readonly List<PackedMatrix> _packed = [];
+
+        public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts)
+        {
+            WeightPart[] packed = [.. parts];
+            foreach (ref WeightPart part in packed.AsSpan())
+            {
+                var panels = new PackedMatrix(part.Tensor, part.Transposed);
+                _packed.Add(panels);
+                part = part with { Panels = panels.View };
+            }
+
+            return Inner.CreateWeight(name, packed);
+        }
+
+        protected override void Dispose(bool disposing)
+        {
+            foreach (PackedMatrix one in _packed)
+                one.Dispose();
+            _packed.Clear();
+            base.Dispose(disposing);
+        }
+    }
+}
