@@ -10,7 +10,7 @@ internal sealed class Machine : IDisposable
     {
         Options = options;
         Exact = new CpuDevice(options.Threads);
-        Fast = new CpuDevice(options.Threads, Precision.Fast);
+        Fast = new CpuDevice(options.Threads, Precision.Fast, Precision.Fast);
         Limits = new Limits(options.Threads);
     }
 
@@ -18,7 +18,7 @@ internal sealed class Machine : IDisposable
 
     public CpuDevice Exact { get; }
 
-    /// <summary>The device in fast precision.</summary>
+    /// <summary>The device in fast precision, SAEs included.</summary>
     public CpuDevice Fast { get; }
 
     public Limits Limits { get; }

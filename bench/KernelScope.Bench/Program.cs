@@ -41,15 +41,8 @@ PrintLimits();
 var outcomes = new List<Outcome>();
 foreach (Case one in chosen)
 {
-    try
-    {
-        outcomes.Add(Rounds.Run(one, machine));
-        Report.Print(outcomes[^1]);
-    }
-    catch (NotSupportedException why)
-    {
-        Console.WriteLine($"{one.Name,-44} not measured: {why.Message}");
-    }
+    outcomes.Add(Rounds.Run(one, machine));
+    Report.Print(outcomes[^1]);
 }
 
 if (options.Out is { } path)
@@ -62,7 +55,7 @@ void PrintLimits()
 {
     foreach (Bound bound in (ReadOnlySpan<Bound>)[Bound.Bandwidth, Bound.Float32, Bound.BFloat16])
     {
-        string Of(int threads) => machine.Limits.Measure(bound, threads) is double limit ? (limit / 1e9).ToString("f1", CultureInfo.InvariantCulture) + " G/s" : "not measured by this library on this machine";
+        string Of(int threads) => machine.Limits.Measure(bound, threads) is double limit ? (limit / 1e9).ToString("f1", CultureInfo.InvariantCulture) + " G/s" : "not there: this machine has no instruction for it";
         Console.WriteLine($"{Limits.Name(bound),-16} one core {Of(1)}, {options.Threads} threads {Of(options.Threads)}");
     }
 }

@@ -8,6 +8,7 @@ internal static class Rounds
     // Long enough that the clock and the scheduler's whims matter little; at least two runs, unless one is long by itself.
     private const double Enough = 0.05;
     private const double Long = 0.3;
+    private const double Waking = 0.02;
 
     // Others' threads spin for a while after their work is done; nobody is timed beside them.
     private const int RestMilliseconds = 15;
@@ -39,7 +40,7 @@ internal static class Rounds
         }
 
         if (limits.Count == 0 && one.Bound != Bound.None)
-            contest.Missing.Add($"{Limits.Name(one.Bound)}: this library does not measure it on this machine");
+            contest.Missing.Add($"{Limits.Name(one.Bound)}: this machine has no instruction for it");
         return new Outcome(
             one,
             limits.Count > 0 ? Spread.Of(limits) : null,
@@ -71,6 +72,9 @@ internal static class Rounds
     private static double Time(Action run)
     {
         Thread.Sleep(RestMilliseconds);
+        // Threads that slept share a core for a while after they wake.
+        for (long woken = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(woken).TotalSeconds < Waking;)
+            run();
         long start = Stopwatch.GetTimestamp();
         int runs = 0;
         double seconds;

@@ -23,7 +23,11 @@ internal static class SaeCases
             foreach ((DType type, Precision precision) in Forms.All)
             {
                 foreach (int rows in (int[])[1, 4, 32, 512])
-                    yield return Encode(name, features, threshold, type, precision, rows);
+                {
+                    yield return Encode(name, features, threshold, type, precision, rows, packed: false);
+                    if (precision == Precision.Exact)
+                        yield return Encode(name, features, threshold, type, precision, rows, packed: true);
+                }
             }
         }
 
@@ -34,21 +38,24 @@ internal static class SaeCases
         }
     }
 
-    private static Case Encode(string width, int features, float threshold, DType type, Precision precision, int rows)
+    private static Case Encode(string width, int features, float threshold, DType type, Precision precision, int rows, bool packed)
     {
         (Bound bound, double work) = Forms.Cost((double)Shape2B.Hidden * features, type, precision, rows);
-        return new Case($"encode {width} {type.Name()} {rows} {Forms.Name(precision)}", bound, work, machine =>
+        return new Case($"encode {width} {type.Name()} {rows} {Forms.Name(precision)}{(packed ? " packed" : "")}", bound, work, machine =>
         {
             Device device = machine.Device(precision);
             var tensors = new RandomTensors(machine.Options.Folder, new TensorInfo("w_enc", type, [Shape2B.Hidden, features]), new TensorInfo("w_dec", type, [1, Shape2B.Hidden]));
             float[] values = RandomTensors.Values(rows * Shape2B.Hidden, 1), bias = RandomTensors.Values(features, 0.01f);
             Mat x = device.Mat(values, rows), b = device.Mat(bias, 1), theta = device.Mat([.. Enumerable.Repeat(threshold, features)], 1), zero = device.CreateMat(1, Shape2B.Hidden, "b_dec");
-            Weight encoder = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true)), none = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));
+            PackedMatrix? panels = packed ? new PackedMatrix(tensors["w_enc"], transposed: true) : null;
+            Weight encoder = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true, panels?.View ?? default)), none = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));
             var sae = new SaeParameters(encoder, b, theta, none, zero);
             SparseCodes codes = device.CreateCodes(features, "codes");
             var contest = new Contest(new Contestant("KernelScope", () => device.SaeEncode(x, sae, codes), () => Dense(device, codes)));
             foreach (IDisposable owned in (ReadOnlySpan<IDisposable>)[tensors, encoder, none, codes, x.Buffer, b.Buffer, theta.Buffer, zero.Buffer])
                 contest.Own(owned);
+            if (panels is not null)
+                contest.Own(panels);
             JoinEncoders(contest, machine, tensors["w_enc"], values, bias, threshold, rows, Forms.PeerTypes(type, precision, rows));
             return contest;
         });

@@ -21,6 +21,9 @@ public sealed unsafe partial class CpuDevice
     // The same bytes of pairs.
     private const int Bf16PanelInputs = 768;
 
+    // Of stored rows [in, out], what a worker reads at a time: a page.
+    private const int RunBytes = 4096;
+
     // Weights of one unit. A worker takes units in order, so they are one stream; small ones let both ends meet.
     private const int UnitBytes = 1 << 17;
 
@@ -140,7 +143,7 @@ public sealed unsafe partial class CpuDevice
         else
         {
             long rowBytes = Math.Max(1, (long)weight.Columns * elementSize);
-            product.UnitOutputs = transposed ? 512 : (int)Math.Clamp(UnitBytes / rowBytes / 32 * 32, 32, 256);
+            product.UnitOutputs = transposed ? RunBytes / elementSize : (int)Math.Clamp(UnitBytes / rowBytes / 32 * 32, 32, 256);
         }
 
         return product;

@@ -2,6 +2,9 @@ namespace KernelScope.Devices.Cpu;
 
 public sealed unsafe partial class CpuDevice
 {
+    // Rows that a worker decodes at a time where there are many.
+    private const int DecodeRows = 8;
+
     /// <inheritdoc/>
     protected override void TopKCore(Mat x, int k, SparseCodes destination)
     {
@@ -101,9 +104,12 @@ public sealed unsafe partial class CpuDevice
                 Y = HostBuffer.Pointer(destination),
                 Stride = destination.Stride,
                 Rows = destination.Rows,
-                UnitOutputs = 512,
+                UnitRows = destination.Rows >= 2 * DecodeRows ? DecodeRows : 1,
             };
-            _pool.Run(_kernels.SaeDecode, &job, destination.Rows * Ceiling(sae.OutputDim, job.UnitOutputs));
+            int blocks = Ceiling(job.Rows, job.UnitRows);
+            // Rows of weights are read from end to end where there are rows of codes for all workers. How they are cut changes no sum, so it may depend on the number of workers.
+            job.UnitOutputs = Ceiling(Ceiling(sae.OutputDim, Ceiling(_pool.Workers, blocks)), 32) * 32;
+            _pool.Run(_kernels.SaeDecode, &job, blocks * Ceiling(sae.OutputDim, job.UnitOutputs));
         }
     }
 

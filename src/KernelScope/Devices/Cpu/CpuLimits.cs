@@ -44,7 +44,7 @@ public static unsafe class CpuLimits
         return 2.0 * 32 * Bf16Assembly.LoopProducts * Bf16Loops * threads / seconds;
     }
 
-    /// <summary>Seconds of the fastest of some turns, from when all threads have arrived to when all are done.</summary>
+    /// <summary>Seconds of the middle one of some turns, from when all threads have arrived to when all are done.</summary>
     /// <remarks>A new thread may share a core with the one that made it for a while: all spin together first, so that the scheduler parts them.</remarks>
     private static double Timed(int threads, Func<int, float> work)
     {
@@ -81,13 +81,14 @@ public static unsafe class CpuLimits
             started[t - 1].Start();
         }
 
-        double fastest = double.MaxValue;
+        var seconds = new double[Turns];
         Turn(0, 0);
         for (int turn = 1; turn <= Turns; turn++)
-            fastest = Math.Min(fastest, Turn(0, turn));
+            seconds[turn - 1] = Turn(0, turn);
         foreach (Thread thread in started)
             thread.Join();
-        return fastest;
+        Array.Sort(seconds);
+        return seconds[Turns / 2];
     }
 
     private static void SpinFor(double seconds)

@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace KernelScope.Devices.Cpu;
 
-/// <summary>The innermost loop of a matrix product: a tile of c, 12 or 6 rows by two vectors, lives in registers while the inputs pass by.</summary>
+/// <summary>The innermost loop of a matrix product: a tile of c, 12, 8 or 6 rows by two vectors, lives in registers while the inputs pass by.</summary>
 /// <remarks>
 /// Equation: c[m, n] (+)= Σ_i a[i, m]·b[i, n], one multiply-add after the other in the order of i. a is packed by rows of the tile ([depth][rows]);
 /// b's rows are <c>bStride</c> apart. Flops: 2·rows·2·lanes for each input, with rows + 2 loads.
@@ -14,8 +14,8 @@ internal static unsafe class RegisterTile<S, V>
     /// <summary>Columns of a tile.</summary>
     public static int Columns => 2 * S.Lanes;
 
-    /// <summary>Rows of the tile that takes <paramref name="rows"/> rows: 6, or as many as the registers hold.</summary>
-    public static int Height(int rows) => rows <= 6 ? 6 : S.TileRows;
+    /// <summary>Rows of the tile that takes <paramref name="rows"/> rows: 6, or 8 or 12 where the registers hold them.</summary>
+    public static int Height(int rows) => rows <= 6 ? 6 : Math.Min(rows <= 8 ? 8 : 12, S.TileRows);
 
     /// <summary>Packs up to a tile's number of rows for <see cref="Run"/>: their values side by side for each column, zeros for rows that are missing.</summary>
     /// <remarks>A cache line of every row at a time: the destination is then written line by line too.</remarks>
@@ -65,6 +65,8 @@ internal static unsafe class RegisterTile<S, V>
     {
         if (height == 12)
             Tile12(depth, a, b, bStride, c, stride, add);
+        else if (height == 8)
+            Tile8(depth, a, b, bStride, c, stride, add);
         else
             Tile6(depth, a, b, bStride, c, stride, add);
     }
@@ -205,6 +207,103 @@ internal static unsafe class RegisterTile<S, V>
         y += stride;
         S.Store(cB0, y);
         S.Store(cB1, y + S.Lanes);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Tile8(int depth, float* a, float* b, long bStride, float* c, long stride, bool add)
+    {
+        V c00 = default, c01 = default;
+        V c10 = default, c11 = default;
+        V c20 = default, c21 = default;
+        V c30 = default, c31 = default;
+        V c40 = default, c41 = default;
+        V c50 = default, c51 = default;
+        V c60 = default, c61 = default;
+        V c70 = default, c71 = default;
+        if (add)
+        {
+            float* row = c;
+            c00 = S.Load(row);
+            c01 = S.Load(row + S.Lanes);
+            row += stride;
+            c10 = S.Load(row);
+            c11 = S.Load(row + S.Lanes);
+            row += stride;
+            c20 = S.Load(row);
+            c21 = S.Load(row + S.Lanes);
+            row += stride;
+            c30 = S.Load(row);
+            c31 = S.Load(row + S.Lanes);
+            row += stride;
+            c40 = S.Load(row);
+            c41 = S.Load(row + S.Lanes);
+            row += stride;
+            c50 = S.Load(row);
+            c51 = S.Load(row + S.Lanes);
+            row += stride;
+            c60 = S.Load(row);
+            c61 = S.Load(row + S.Lanes);
+            row += stride;
+            c70 = S.Load(row);
+            c71 = S.Load(row + S.Lanes);
+        }
+
+        for (int i = 0; i < depth; i++)
+        {
+            V b0 = S.Load(b), b1 = S.Load(b + S.Lanes);
+            V u;
+            u = S.All(a[0]);
+            c00 = S.MultiplyAdd(u, b0, c00);
+            c01 = S.MultiplyAdd(u, b1, c01);
+            u = S.All(a[1]);
+            c10 = S.MultiplyAdd(u, b0, c10);
+            c11 = S.MultiplyAdd(u, b1, c11);
+            u = S.All(a[2]);
+            c20 = S.MultiplyAdd(u, b0, c20);
+            c21 = S.MultiplyAdd(u, b1, c21);
+            u = S.All(a[3]);
+            c30 = S.MultiplyAdd(u, b0, c30);
+            c31 = S.MultiplyAdd(u, b1, c31);
+            u = S.All(a[4]);
+            c40 = S.MultiplyAdd(u, b0, c40);
+            c41 = S.MultiplyAdd(u, b1, c41);
+            u = S.All(a[5]);
+            c50 = S.MultiplyAdd(u, b0, c50);
+            c51 = S.MultiplyAdd(u, b1, c51);
+            u = S.All(a[6]);
+            c60 = S.MultiplyAdd(u, b0, c60);
+            c61 = S.MultiplyAdd(u, b1, c61);
+            u = S.All(a[7]);
+            c70 = S.MultiplyAdd(u, b0, c70);
+            c71 = S.MultiplyAdd(u, b1, c71);
+            a += 8;
+            b += bStride;
+        }
+
+        float* y = c;
+        S.Store(c00, y);
+        S.Store(c01, y + S.Lanes);
+        y += stride;
+        S.Store(c10, y);
+        S.Store(c11, y + S.Lanes);
+        y += stride;
+        S.Store(c20, y);
+        S.Store(c21, y + S.Lanes);
+        y += stride;
+        S.Store(c30, y);
+        S.Store(c31, y + S.Lanes);
+        y += stride;
+        S.Store(c40, y);
+        S.Store(c41, y + S.Lanes);
+        y += stride;
+        S.Store(c50, y);
+        S.Store(c51, y + S.Lanes);
+        y += stride;
+        S.Store(c60, y);
+        S.Store(c61, y + S.Lanes);
+        y += stride;
+        S.Store(c70, y);
+        S.Store(c71, y + S.Lanes);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

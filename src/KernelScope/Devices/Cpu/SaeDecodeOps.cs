@@ -33,14 +33,17 @@ internal unsafe struct SaeDecodeJob
 
     public int Rows;
 
+    /// <summary>Rows of one unit.</summary>
+    public int UnitRows;
+
     /// <summary>Outputs of one unit.</summary>
     public int UnitOutputs;
 }
 
 /// <summary>Sparse SAE decoder: only the rows of active features are read.</summary>
 /// <remarks>
-/// Equation: y[t] = b_dec + Σ_f value_f·W_dec[f], in list order for every output. Partition: a unit is one row and a slice of outputs, slice by slice, so that rows which
-/// share features find them in a cache. Bytes: active features · d_out · element size; flops: twice the number of values read.
+/// Equation: y[t] = b_dec + Σ_f value_f·W_dec[f], in list order for every output. Partition: a unit is a few rows and a slice of outputs, which changes no sum; a unit's
+/// rows follow each other, so that the next row's weights are on their way while one is summed. Bytes: active features · d_out · element size; flops: twice the number of values read.
 /// </remarks>
 internal static unsafe class SaeDecodeOps<S, V>
     where S : struct, ISimd<V>
@@ -49,25 +52,33 @@ internal static unsafe class SaeDecodeOps<S, V>
     public static void Unit(void* argument, int unit, int worker)
     {
         var job = (SaeDecodeJob*)argument;
-        int t = unit % job->Rows;
-        int first = unit / job->Rows * job->UnitOutputs;
+        int slices = (job->Outputs + job->UnitOutputs - 1) / job->UnitOutputs;
+        int first = unit % slices * job->UnitOutputs;
         int end = Math.Min(first + job->UnitOutputs, job->Outputs);
+        int firstRow = unit / slices * job->UnitRows;
+        for (int t = firstRow; t < Math.Min(firstRow + job->UnitRows, job->Rows); t++)
+            Row(job, t, first, end);
+    }
+
+    private static void Row(SaeDecodeJob* job, int t, int first, int end)
+    {
         float* y = job->Y + (t * job->Stride);
         new ReadOnlySpan<float>(job->Bias + first, end - first).CopyTo(new Span<float>(y + first, end - first));
-        int start = (int)job->RowStart[t];
-        int count = (int)(job->RowStart[t + 1] - job->RowStart[t]);
+        long start = job->RowStart[t];
+        int count = (int)(job->RowStart[t + 1] - start);
+        long known = job->RowStart[job->Rows] - start;
         for (int p = 0; p < job->PartCount; p++)
         {
             StoredPart* part = job->Parts + p;
             int from = Math.Max(first, part->FirstOutput);
             int to = Math.Min(end, part->FirstOutput + part->Outputs);
             if (from < to)
-                AddFeatures(part, job->Features, job->Feature + start, job->Value + start, count, from - part->FirstOutput, to - from, y + from);
+                AddFeatures(part, job->Features, job->Feature + start, job->Value + start, count, known, from - part->FirstOutput, to - from, y + from);
         }
     }
 
-    /// <summary>y[j] += Σ_n value_n·W[feature_n, first + j].</summary>
-    public static void AddFeatures(StoredPart* part, int features, int* feature, float* value, int count, int first, int outputs, float* y)
+    /// <summary>y[j] += Σ_n value_n·W[feature_n, first + j] for <paramref name="count"/> features; <paramref name="known"/> stand in the list from there on.</summary>
+    public static void AddFeatures(StoredPart* part, int features, int* feature, float* value, int count, long known, int first, int outputs, float* y)
     {
         if (!part->Transposed)
         {
@@ -78,30 +89,25 @@ internal static unsafe class SaeDecodeOps<S, V>
         switch (part->DType)
         {
             case DType.F32:
-                AddRows<ElementF32>(part, feature, value, count, first, outputs, y);
+                AddRows<ElementF32>(part, feature, value, count, known, first, outputs, y);
                 break;
             case DType.BF16:
-                AddRows<ElementBf16>(part, feature, value, count, first, outputs, y);
+                AddRows<ElementBf16>(part, feature, value, count, known, first, outputs, y);
                 break;
             case DType.F16:
-                AddRows<ElementF16>(part, feature, value, count, first, outputs, y);
+                AddRows<ElementF16>(part, feature, value, count, known, first, outputs, y);
                 break;
             default:
-                AddRows<ElementF64>(part, feature, value, count, first, outputs, y);
+                AddRows<ElementF64>(part, feature, value, count, known, first, outputs, y);
                 break;
         }
     }
 
-    private static void AddRows<E>(StoredPart* part, int* feature, float* value, int count, int first, int outputs, float* y)
+    private static void AddRows<E>(StoredPart* part, int* feature, float* value, int count, long known, int first, int outputs, float* y)
         where E : struct, IElement
     {
         byte* w = part->Pointer + ((long)first * E.Size);
-        long rowBytes = (long)part->Outputs * E.Size;
-        int n = 0;
-        for (; n + 4 <= count; n += 4)
-            RowSum<S, V>.AddFour<E>(w + (feature[n] * rowBytes), w + (feature[n + 1] * rowBytes), w + (feature[n + 2] * rowBytes), w + (feature[n + 3] * rowBytes), value + n, y, outputs);
-        for (; n < count; n++)
-            RowSum<S, V>.AddOne<E>(w + (feature[n] * rowBytes), value[n], y, outputs);
+        FeatureSum<S, V>.Add<E>(w, (long)part->Outputs * E.Size, feature, value, count, known, y, outputs);
     }
 
     /// <summary>Stored [out, in]: a feature is a column. No published SAE is stored so; it is correct, not fast.</summary>

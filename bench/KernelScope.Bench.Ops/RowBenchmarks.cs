@@ -1,0 +1,76 @@
+using System.Diagnostics.CodeAnalysis;
+using BenchmarkDotNet.Attributes;
+using KernelScope.Devices;
+using KernelScope.Devices.Cpu;
+
+namespace KernelScope.Bench.Ops;
+
+/// <summary>The ops between the products, in Gemma 2 2B's shape: small, but there are many of them in a token.</summary>
+[MemoryDiagnoser]
+[SuppressMessage("Design", "CA1001", Justification = "The global cleanup disposes it.")]
+public class RowBenchmarks
+{
+    private const int Hidden = 2304, Heads = 8, KvHeads = 4, HeadDim = 256, Vocab = 256_000, Capacity = 4096;
+
+    private readonly CpuDevice _device = new();
+    private readonly List<IDisposable> _owned = [];
+    private Mat _x, _y, _resid, _gain, _qkv, _rope, _logits;
+    private KvLayer _cache = null!;
+    private SparseCodes _top = null!;
+
+    /// <summary>One token of a decode, and a chunk of a prefill.</summary>
+    [Params(1, 512)]
+    public int Rows { get; set; }
+
+    /// <summary>Makes random activations.</summary>
+    [GlobalSetup]
+    public void Setup()
+    {
+        _x = Random(Rows, Hidden);
+        _y = Random(Rows, Hidden);
+        _resid = Random(Rows, Hidden);
+        _gain = Random(1, Hidden);
+        _qkv = Random(Rows, (Heads + (2 * KvHeads)) * HeadDim);
+        _rope = Random(Capacity, HeadDim);
+        _logits = Random(1, Vocab);
+        _cache = new KvLayer(Random(KvHeads * Capacity, HeadDim), Random(KvHeads * Capacity, HeadDim), KvHeads, Capacity);
+        _top = _device.CreateCodes(Vocab, "top");
+        _owned.Add(_top);
+    }
+
+    /// <summary>Gives memory and threads back.</summary>
+    [GlobalCleanup]
+    public void Cleanup()
+    {
+        _owned.ForEach(one => one.Dispose());
+        _device.Dispose();
+    }
+
+    /// <summary>y = norm(x).</summary>
+    [Benchmark]
+    public void RmsNorm() => _device.RmsNorm(_x, _gain, 1e-6f, _y);
+
+    /// <summary>resid += norm(branch); y = norm(resid).</summary>
+    [Benchmark]
+    public void AddNormedThenNorm() => _device.AddNormedThenNorm(_x, _gain, _gain, 1e-6f, _resid, _y);
+
+    /// <summary>q and k turned, k and v stored.</summary>
+    [Benchmark]
+    public void RopeThenStore() => _device.RopeThenStore(_qkv, 0, _rope, _cache);
+
+    /// <summary>The 40 largest of 256,000 logits; the same for any number of rows.</summary>
+    [Benchmark]
+    public void TopK() => _device.TopK(_logits, 40, _top);
+
+    private Mat Random(int rows, int columns)
+    {
+        Mat mat = _device.CreateMat(rows, columns, "random");
+        _owned.Add(mat.Buffer);
+        var random = new Random(rows + columns);
+        var values = new float[(long)rows * columns];
+        foreach (ref float value in values.AsSpan())
+            value = (2 * random.NextSingle()) - 1;
+        _device.Write(values, mat);
+        return mat;
+    }
+}

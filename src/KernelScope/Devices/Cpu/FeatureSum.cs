@@ -1,0 +1,104 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
+
+namespace KernelScope.Devices.Cpu;
+
+/// <summary>y += Σ value_n·w_n over the stored rows of active features, which lie anywhere in memory: the sparse decoder's inner loop.</summary>
+/// <remarks>
+/// One multiply-add per feature for every output, in the order of the list. Rows go in eights, each read from end to end, so that y is read and written once for each eight; while eight
+/// are summed the next eight, those of the next row of codes too, are asked for: no processor guesses where they are.
+/// </remarks>
+internal static unsafe class FeatureSum<S, V>
+    where S : struct, ISimd<V>
+    where V : struct
+{
+    private const int Group = 8;
+    private const int Line = 64;
+
+    /// <summary>Adds <paramref name="count"/> features.</summary>
+    /// <param name="w">The first output's weight of feature 0.</param>
+    /// <param name="rowBytes">Distance of the features' rows.</param>
+    /// <param name="feature">The features.</param>
+    /// <param name="value">Their values.</param>
+    /// <param name="count">How many there are.</param>
+    /// <param name="known">How many stand in the list from <paramref name="feature"/> on: those that the next row of codes adds are asked for too.</param>
+    /// <param name="y">What is added to.</param>
+    /// <param name="outputs">Number of outputs.</param>
+    public static void Add<E>(byte* w, long rowBytes, int* feature, float* value, int count, long known, float* y, int outputs)
+        where E : struct, IElement
+    {
+        byte** rows = stackalloc byte*[2 * Group];
+        for (int n = 0; n < count; n += Group)
+        {
+            int now = Math.Min(Group, count - n);
+            for (int k = 0; k < now + Group; k++)
+                rows[k] = w + (feature[Math.Min(n + k, known - 1)] * rowBytes);
+            if (now == Group)
+                AddEight<E>(rows, rows + Group, value + n, y, outputs);
+            else
+                AddFewer<E>(rows, rows + now, now, value + n, y, outputs);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddEight<E>(byte** rows, byte** next, float* value, float* y, int outputs)
+        where E : struct, IElement
+    {
+        byte* w0 = rows[0], w1 = rows[1], w2 = rows[2], w3 = rows[3], w4 = rows[4], w5 = rows[5], w6 = rows[6], w7 = rows[7];
+        V c0 = S.All(value[0]), c1 = S.All(value[1]), c2 = S.All(value[2]), c3 = S.All(value[3]);
+        V c4 = S.All(value[4]), c5 = S.All(value[5]), c6 = S.All(value[6]), c7 = S.All(value[7]);
+        int j = 0;
+        for (; j + S.Lanes <= outputs; j += S.Lanes)
+        {
+            long at = (long)j * E.Size;
+            if (at % Line == 0)
+                Ask(next, at);
+            V sum = S.MultiplyAdd(c0, E.Load<S, V>(w0 + at), S.Load(y + j));
+            sum = S.MultiplyAdd(c1, E.Load<S, V>(w1 + at), sum);
+            sum = S.MultiplyAdd(c2, E.Load<S, V>(w2 + at), sum);
+            sum = S.MultiplyAdd(c3, E.Load<S, V>(w3 + at), sum);
+            sum = S.MultiplyAdd(c4, E.Load<S, V>(w4 + at), sum);
+            sum = S.MultiplyAdd(c5, E.Load<S, V>(w5 + at), sum);
+            sum = S.MultiplyAdd(c6, E.Load<S, V>(w6 + at), sum);
+            S.Store(S.MultiplyAdd(c7, E.Load<S, V>(w7 + at), sum), y + j);
+        }
+
+        for (int n = 0; n < Group && j < outputs; n++)
+            RowSum<S, V>.AddTail<E>(rows[n] + ((long)j * E.Size), value[n], y + j, outputs - j);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddFewer<E>(byte** rows, byte** next, int count, float* value, float* y, int outputs)
+        where E : struct, IElement
+    {
+        int j = 0;
+        for (; j + S.Lanes <= outputs; j += S.Lanes)
+        {
+            long at = (long)j * E.Size;
+            if (at % Line == 0)
+                Ask(next, at);
+            V sum = S.Load(y + j);
+            for (int n = 0; n < count; n++)
+                sum = S.MultiplyAdd(S.All(value[n]), E.Load<S, V>(rows[n] + at), sum);
+            S.Store(sum, y + j);
+        }
+
+        for (int n = 0; n < count && j < outputs; n++)
+            RowSum<S, V>.AddTail<E>(rows[n] + ((long)j * E.Size), value[n], y + j, outputs - j);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Ask(byte** rows, long at)
+    {
+        if (!Sse.IsSupported)
+            return;
+        Sse.Prefetch0(rows[0] + at);
+        Sse.Prefetch0(rows[1] + at);
+        Sse.Prefetch0(rows[2] + at);
+        Sse.Prefetch0(rows[3] + at);
+        Sse.Prefetch0(rows[4] + at);
+        Sse.Prefetch0(rows[5] + at);
+        Sse.Prefetch0(rows[6] + at);
+        Sse.Prefetch0(rows[7] + at);
+    }
+}
