@@ -48,6 +48,7 @@ internal sealed class Limits : IDisposable
     {
         Bound.Bandwidth => CpuLimits.ReadBandwidth((byte*)_memory.Start, ReadBytes, threads),
         Bound.Float32 => CpuLimits.Peak(threads),
+        Bound.BFloat16 => CpuLimits.Bf16Peak(threads),
         _ => null,
     };
 

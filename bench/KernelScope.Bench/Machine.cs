@@ -10,15 +10,7 @@ internal sealed class Machine : IDisposable
     {
         Options = options;
         Exact = new CpuDevice(options.Threads);
-        try
-        {
-            Fast = new CpuDevice(options.Threads, Precision.Fast);
-        }
-        catch (ArgumentException)
-        {
-            // A library or machine without it; its cases say so.
-        }
-
+        Fast = new CpuDevice(options.Threads, Precision.Fast);
         Limits = new Limits(options.Threads);
     }
 
@@ -26,21 +18,18 @@ internal sealed class Machine : IDisposable
 
     public CpuDevice Exact { get; }
 
-    /// <summary>The device in fast precision; null where there is none.</summary>
-    public CpuDevice? Fast { get; }
+    /// <summary>The device in fast precision.</summary>
+    public CpuDevice Fast { get; }
 
     public Limits Limits { get; }
 
     public void Dispose()
     {
         Limits.Dispose();
-        Fast?.Dispose();
+        Fast.Dispose();
         Exact.Dispose();
     }
 
     /// <summary>The device of a precision.</summary>
-    /// <exception cref="NotSupportedException">There is none.</exception>
-    public CpuDevice Device(Precision precision) => precision == Precision.Exact
-        ? Exact
-        : Fast ?? throw new NotSupportedException("this library or machine has no fast precision on the cpu");
+    public CpuDevice Device(Precision precision) => precision == Precision.Exact ? Exact : Fast;
 }
