@@ -6,7 +6,7 @@ public sealed class FastPrecisionTests
     [Theory]
     [InlineData("features", "And the king said", "--device", "auto")]
     [InlineData("generate", "Once upon a time", "--max-new-tokens", "3", "--device", "cpu", "--features")]
-    [InlineData("run", "And the king said", "--clamp", "320=1")]
+    [InlineData("run", "And the king said", "--clamp", "562=1")]
     [InlineData("attribute", "More than anything", "--target", " he", "--against", " she")]
     [InlineData("lens", "And the king said", "--site", "resid_post.3")]
     [InlineData("doctor")]
