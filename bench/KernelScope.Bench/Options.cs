@@ -14,7 +14,6 @@ internal sealed record Options
         [--folder DIR]         where files of random weights are put for the time of a case
         [--out FILE.json]      merges the results into a file and writes the table beside it as FILE.md
         [--list]               prints the names of the cases
-        [--llama-bench PATH --llama-model FILE.gguf]   llama.cpp's own program beside the whole model
         """;
 
     public string[] Words { get; private init; } = [];
@@ -30,10 +29,6 @@ internal sealed record Options
     public string? Out { get; private init; }
 
     public bool List { get; private init; }
-
-    public string? LlamaBench { get; private init; }
-
-    public string? LlamaModel { get; private init; }
 
     /// <summary>Reads the command line.</summary>
     /// <exception cref="ArgumentException">An unknown word, or one without its value.</exception>
@@ -71,8 +66,6 @@ internal sealed record Options
         "--layers" => this with { Layers = Number(value) },
         "--folder" => this with { Folder = value },
         "--out" => this with { Out = value },
-        "--llama-bench" => this with { LlamaBench = value },
-        "--llama-model" => this with { LlamaModel = value },
         _ => throw new ArgumentException($"'{word}' is unknown. Options:\n{Usage}"),
     };
 
