@@ -8,7 +8,7 @@ namespace KernelScope.Bench.Cases;
 /// <summary>Products with the weights of Gemma 2 2B's shape, one by one, as a layer, and as one token's way through several layers and the logits.</summary>
 internal static class ProductCases
 {
-    private static readonly (string Name, int Inputs, int Outputs, double Weights)[] s_products =
+    private static readonly (string Name, int Inputs, int Outputs, double Weights)[] Products =
     [
         ("qkv", Shape2B.Hidden, Shape2B.Qkv, (double)Shape2B.Hidden * Shape2B.Qkv),
         ("o", Shape2B.Z, Shape2B.Hidden, (double)Shape2B.Hidden * Shape2B.Z),
@@ -23,7 +23,7 @@ internal static class ProductCases
             yield return Decode(type, precision, options.Layers);
             foreach (int rows in (int[])[1, 4, 64, 512, 2048])
                 yield return Layer(type, precision, rows);
-            foreach ((string name, int inputs, int outputs, double weights) in s_products)
+            foreach ((string name, int inputs, int outputs, double weights) in Products)
             {
                 foreach (int rows in (int[])[1, 4, 64, 512])
                     yield return One(name, inputs, outputs, weights, type, precision, rows);

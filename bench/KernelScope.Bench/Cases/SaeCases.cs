@@ -14,11 +14,11 @@ internal static class SaeCases
     private const int CodeSets = 64;
 
     // θ at which about 70 features of random weights are active: pre-activations have a standard deviation of 0.40.
-    private static readonly (string Name, int Features, float Threshold)[] s_widths = [("16k", 16_384, 1.05f), ("65k", 65_536, 1.23f), ("131k", 131_072, 1.31f)];
+    private static readonly (string Name, int Features, float Threshold)[] Widths = [("16k", 16_384, 1.05f), ("65k", 65_536, 1.23f), ("131k", 131_072, 1.31f)];
 
     public static IEnumerable<Case> All()
     {
-        foreach ((string name, int features, float threshold) in s_widths)
+        foreach ((string name, int features, float threshold) in Widths)
         {
             foreach ((DType type, Precision precision) in Forms.All)
             {

@@ -7,22 +7,22 @@ namespace KernelScope.Bench.Peers;
 /// <summary>ONNX Runtime: whether its native is there.</summary>
 internal static class Onnx
 {
-    private static string? s_missing;
-    private static bool s_asked;
+    private static string? _missing;
+    private static bool _asked;
 
     /// <summary>Makes peers of a contest, or notes why they are not there.</summary>
     public static void Join(Contest contest, Action join)
     {
-        if (!s_asked)
+        if (!_asked)
         {
-            s_missing = Start();
-            s_asked = true;
+            _missing = Start();
+            _asked = true;
         }
 
-        if (s_missing is null)
+        if (_missing is null)
             join();
         else
-            contest.Missing.Add(s_missing);
+            contest.Missing.Add(_missing);
     }
 
     private static string? Start()

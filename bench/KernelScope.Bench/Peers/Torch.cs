@@ -8,8 +8,8 @@ namespace KernelScope.Bench.Peers;
 /// <summary>TorchSharp: whether its natives are there, and tensors over the same values as ours.</summary>
 internal static class Torch
 {
-    private static string? s_missing;
-    private static bool s_asked;
+    private static string? _missing;
+    private static bool _asked;
 
     /// <summary>The names of the two forms in tables.</summary>
     public static string Name(DType type) => type == DType.F32 ? "TorchSharp f32" : "TorchSharp bf16";
@@ -17,16 +17,16 @@ internal static class Torch
     /// <summary>Makes peers of a contest, or notes why they are not there.</summary>
     public static void Join(Contest contest, Machine machine, Action join)
     {
-        if (!s_asked)
+        if (!_asked)
         {
-            s_missing = Start(machine.Options.Threads);
-            s_asked = true;
+            _missing = Start(machine.Options.Threads);
+            _asked = true;
         }
 
-        if (s_missing is null)
+        if (_missing is null)
             join();
         else
-            contest.Missing.Add(s_missing);
+            contest.Missing.Add(_missing);
     }
 
     /// <summary>A copy of a stored tensor, as it is stored or in another type.</summary>
