@@ -43,6 +43,14 @@ public sealed partial class PackTests : IDisposable
         Assert.Contains("packed  +", Run("doctor").Output, StringComparison.Ordinal);
     }
 
+    /// <summary>The unpacked run is held to other software's tokens in GenerateTests.</summary>
+    [Fact]
+    public void Edits_through_a_packed_encoder_give_the_tokens_of_one_that_is_not()
+    {
+        string[] arguments = ["generate", "And the king said", "--max-new-tokens", "30", "--ignore-eos", "--splice", "sae", "--edit-at", "from_last", "--json"];
+        Assert.Equal(Run(arguments).Output, Run([.. arguments, "--pack"]).Output);
+    }
+
     [Fact]
     public void Results_do_not_depend_on_the_number_of_threads()
     {

@@ -11,11 +11,11 @@ internal static class PackedCases
         foreach (DType type in (DType[])[DType.BF16, DType.F32])
         {
             double weights = (options.Layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.Hidden);
-            yield return new Case($"decode {options.Layers}-layers+logits products {type.Name()} packed exact", Bound.Bandwidth, weights * type.ByteSize(), machine => Layers(machine, type, 1, options.Layers, logits: true));
+            yield return new Case($"decode {options.Layers}-layers+logits products {type.Name()} exact packed", Bound.Bandwidth, weights * type.ByteSize(), machine => Layers(machine, type, 1, options.Layers, logits: true));
             foreach (int rows in (int[])[1, 4, 64, 512])
             {
                 (Bound bound, double work) = Forms.Cost(Shape2B.LayerWeights, type, Precision.Exact, rows);
-                yield return new Case($"layer {type.Name()} {rows} packed exact", bound, work, machine => Layers(machine, type, rows, 1, logits: false));
+                yield return new Case($"layer {type.Name()} {rows} exact packed", bound, work, machine => Layers(machine, type, rows, 1, logits: false));
             }
         }
     }

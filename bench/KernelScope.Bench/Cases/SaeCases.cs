@@ -25,8 +25,7 @@ internal static class SaeCases
                 foreach (int rows in (int[])[1, 4, 32, 512])
                 {
                     yield return Encode(name, features, threshold, type, precision, rows, packed: false);
-                    if (precision == Precision.Exact)
-                        yield return Encode(name, features, threshold, type, precision, rows, packed: true);
+                    yield return Encode(name, features, threshold, type, precision, rows, packed: true);
                 }
             }
         }

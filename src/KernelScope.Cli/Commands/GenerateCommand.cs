@@ -33,7 +33,7 @@ internal sealed class GenerateCommand : Verb
         _saes = new SaeUseOptions(this);
         Options.Add(_features);
         _top = new TopOptions(this);
-        _pack = new PackOption(this);
+        _pack = new PackOption(this, " SAE encoders, which have a row to encode for every token, are packed in memory.");
         _profile = new ProfileOption(this);
     }
 
@@ -50,10 +50,11 @@ internal sealed class GenerateCommand : Verb
         int context = (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant || showFeatures), files);
         stack.CheckPositions(context);
-        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, context)));
+        bool pack = _pack.IsGiven(parsed);
+        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("packed encoders", pack ? stack.PackedBytes : 0), ("context", Session.BytesFor(files.Config, context)));
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.IsGiven(parsed));
-        using IDisposable loaded = stack.Load(device);
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, pack);
+        using IDisposable loaded = stack.Load(device, pack);
         using Session session = model.NewSession(context);
         using var watch = UseWatch.Arm(session, stack, files, tokens);
         stack.Arm(session, tokens.Length, Streams, Cancellation);

@@ -24,6 +24,9 @@ internal sealed class SaeFiles : IDisposable
 
     public long Bytes => _checkpoint.TotalBytes;
 
+    /// <summary>Bytes that its encoder takes once more if it is packed.</summary>
+    public long PackedBytes => _checkpoint.Encoder.ByteLength;
+
     /// <summary>Where it reads.</summary>
     public HookPoint Site { get; private set; }
 
@@ -67,13 +70,15 @@ internal sealed class SaeFiles : IDisposable
     }
 
     /// <summary>Brings the parameters to a device; the SAE then owns them.</summary>
+    /// <param name="device">Where.</param>
+    /// <param name="pack">Whether the encoder is packed in memory, where the device computes from panels.</param>
     /// <exception cref="InvalidDataException">A parameter is no finite number: the feature would silently never fire.</exception>
-    public JumpReluSae Load(Device device)
+    public JumpReluSae Load(Device device, bool pack = false)
     {
         // A larger file is not read whole for that: it may take longer than the work.
         if (Bytes <= SaeCheckpoint.VerifyOnOpenLimit)
             FiniteParameters.Require(_checkpoint);
-        JumpReluSae sae = JumpReluSae.Load(device, _checkpoint);
+        JumpReluSae sae = JumpReluSae.Load(device, _checkpoint, pack);
         _handedOver = true;
         return sae;
     }

@@ -23,6 +23,9 @@ internal sealed class SaeStack : IDisposable
     /// <summary>Bytes of the parameters.</summary>
     public long Bytes => Saes.Sum(s => s.Files.Bytes);
 
+    /// <summary>Bytes that packed encoders take besides.</summary>
+    public long PackedBytes => Saes.Sum(s => s.Files.PackedBytes);
+
     /// <summary>Opens the files and settles where they belong; brings nothing to a device.</summary>
     /// <param name="uses">What was asked for.</param>
     /// <param name="model">The model.</param>
@@ -59,13 +62,15 @@ internal sealed class SaeStack : IDisposable
     }
 
     /// <summary>Brings the parameters to the device, until the result is disposed: before the device is. What <see cref="Arm"/> has armed goes with them.</summary>
-    public IDisposable Load(Device device)
+    /// <param name="device">Where.</param>
+    /// <param name="pack">Whether encoders are packed in memory, where the device computes from panels: for work that encodes row after row.</param>
+    public IDisposable Load(Device device, bool pack = false)
     {
         var loaded = new OnDevice(this);
         try
         {
             foreach (LoadedSae sae in Saes)
-                sae.Load(device);
+                sae.Load(device, pack);
             return loaded;
         }
         catch
@@ -119,7 +124,7 @@ internal sealed class SaeStack : IDisposable
         /// <summary>The SAE and where it belongs; it is on the device.</summary>
         public SaeTarget Target => new(Files.Name, Sae, Files.Site, Files.SiteOut);
 
-        public void Load(Device device) => _sae = Files.Load(device);
+        public void Load(Device device, bool pack) => _sae = Files.Load(device, pack);
 
         public void Unload()
         {
