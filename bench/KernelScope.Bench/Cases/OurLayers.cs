@@ -2,7 +2,7 @@ using KernelScope.Devices;
 
 namespace KernelScope.Bench.Cases;
 
-/// <summary>The products of some layers: each layer's last result is the next one's input. q·k·v and o have an input of their own; nothing hangs on their results.</summary>
+/// <summary>The products of some layers, which all read the same rows: without norms between them values would vanish from layer to layer. The last layer's are what the logits are made of.</summary>
 internal sealed class OurLayers : IDisposable
 {
     private readonly Device _device;
@@ -36,7 +36,7 @@ internal sealed class OurLayers : IDisposable
 
     public int Rows { get; }
 
-    /// <summary>The first layer's input, [rows, hidden].</summary>
+    /// <summary>Every layer's input, [rows, hidden].</summary>
     public float[] X { get; }
 
     /// <summary>The input of every o, [rows, heads · head_dim].</summary>
@@ -44,14 +44,12 @@ internal sealed class OurLayers : IDisposable
 
     public void Run()
     {
-        Mat x = _x;
         foreach ((Weight qkv, Weight o, Weight gateUp, Weight down) in _layers)
         {
-            _device.Linear(x, qkv, _qkv);
+            _device.Linear(_x, qkv, _qkv);
             _device.Linear(_z, o, _branch);
-            _device.GatedGelu(x, gateUp, _mlp);
+            _device.GatedGelu(_x, gateUp, _mlp);
             _device.Linear(_mlp, down, _last);
-            x = _last;
         }
 
         if (_logits is not null)

@@ -3,7 +3,7 @@ using KernelScope.Files;
 
 namespace KernelScope.Bench.Cases;
 
-/// <summary>The products of a layer, and of a token's way through several and the logits, from packed weights. The peers stand beside the same case without packing.</summary>
+/// <summary>The products of a layer, and of a token's way through several and the logits, from packed weights.</summary>
 internal static class PackedCases
 {
     public static IEnumerable<Case> All(Options options)
@@ -34,6 +34,7 @@ internal static class PackedCases
         contest.Own(tensors);
         contest.Own(device);
         contest.Own(ours);
+        ProductCases.JoinPeers(contest, machine, tensors, ours, layers, type, Precision.Exact, logits);
         return contest;
     }
 

@@ -93,13 +93,17 @@ internal static class ProductCases
         var contest = new Contest(new Contestant("KernelScope", ours.Run, ours.Result));
         contest.Own(tensors);
         contest.Own(ours);
-        Torch.Join(contest, machine, () =>
-        {
-            foreach (DType of in Forms.PeerTypes(type, precision, rows))
-                contest.Peers.Add(new Peer(Peer(contest, tensors, ours, layers, of, logits), Forms.Agreement(of, precision)));
-        });
+        JoinPeers(contest, machine, tensors, ours, layers, type, precision, logits);
         return contest;
     }
+
+    /// <summary>The same products by libtorch.</summary>
+    public static void JoinPeers(Contest contest, Machine machine, RandomTensors tensors, OurLayers ours, int layers, DType type, Precision precision, bool logits) =>
+        Torch.Join(contest, machine, () =>
+        {
+            foreach (DType of in Forms.PeerTypes(type, precision, ours.Rows))
+                contest.Peers.Add(new Peer(Peer(contest, tensors, ours, layers, of, logits), Forms.Agreement(of, precision)));
+        });
 
     private static Contestant Peer(Contest contest, RandomTensors tensors, OurLayers ours, int layers, DType type, bool logits)
     {
@@ -110,7 +114,7 @@ internal static class ProductCases
         {
             torch.Tensor last = x;
             foreach (TorchProducts layer in theirs)
-                last = layer.Layer(last, z);
+                last = layer.Layer(x, z);
             return head is null ? last : torch.nn.functional.linear(last, head);
         })).Contestant;
     }
