@@ -8,19 +8,19 @@ internal static class PackedCases
 {
     public static IEnumerable<Case> All(Options options)
     {
-        foreach (DType type in (DType[])[DType.BF16, DType.F32])
+        foreach ((DType type, Precision precision) in Forms.All)
         {
             double weights = (options.Layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.Hidden);
-            yield return new Case($"decode {options.Layers}-layers+logits products {type.Name()} exact packed", Bound.Bandwidth, weights * type.ByteSize(), machine => Layers(machine, type, 1, options.Layers, logits: true));
+            yield return new Case($"decode {options.Layers}-layers+logits products {type.Name()} {Forms.Name(precision)} packed", Bound.Bandwidth, weights * type.ByteSize(), machine => Layers(machine, type, precision, 1, options.Layers, logits: true));
             foreach (int rows in (int[])[1, 4, 64, 512])
             {
-                (Bound bound, double work) = Forms.Cost(Shape2B.LayerWeights, type, Precision.Exact, rows);
-                yield return new Case($"layer {type.Name()} {rows} exact packed", bound, work, machine => Layers(machine, type, rows, 1, logits: false));
+                (Bound bound, double work) = Forms.Cost(Shape2B.LayerWeights, type, precision, rows);
+                yield return new Case($"layer {type.Name()} {rows} {Forms.Name(precision)} packed", bound, work, machine => Layers(machine, type, precision, rows, 1, logits: false));
             }
         }
     }
 
-    private static Contest Layers(Machine machine, DType type, int rows, int layers, bool logits)
+    private static Contest Layers(Machine machine, DType type, Precision precision, int rows, int layers, bool logits)
     {
         var infos = new List<TensorInfo>();
         for (int l = 0; l < layers; l++)
@@ -28,13 +28,13 @@ internal static class PackedCases
         if (logits)
             infos.Add(new TensorInfo("logits", type, [Shape2B.Vocab, Shape2B.Hidden]));
         var tensors = new RandomTensors(machine.Options.Folder, infos);
-        var device = new PackingDevice(machine.Exact);
+        var device = new PackingDevice(machine.Device(precision));
         var ours = new OurLayers(device, tensors, layers, rows, logits);
         var contest = new Contest(new Contestant("KernelScope", ours.Run, ours.Result));
         contest.Own(tensors);
         contest.Own(device);
         contest.Own(ours);
-        ProductCases.JoinPeers(contest, machine, tensors, ours, layers, type, Precision.Exact, logits);
+        ProductCases.JoinPeers(contest, machine, tensors, ours, layers, type, precision, logits);
         return contest;
     }
 
