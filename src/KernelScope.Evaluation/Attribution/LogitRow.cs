@@ -4,30 +4,30 @@ using System.Runtime.Intrinsics;
 
 namespace KernelScope.Attribution;
 
-/// <summary>Sums over a row of logits, in double, in a fixed order: four lanes of 256 bits on every machine.</summary>
+/// <summary>Sums over a row of logits, in double, in a fixed order: eight lanes on every machine.</summary>
 internal static class LogitRow
 {
-    private static readonly int Lanes = Vector256<double>.Count;
+    private static readonly int Lanes = Vector512<double>.Count;
 
     /// <summary>log Σ_v exp(l_v), and the probabilities exp(l_v − that).</summary>
     public static double LogSumExp(ReadOnlySpan<float> logits, Span<double> probabilities)
     {
         double max = Max(logits), sum = 0;
-        Vector256<double> sums = Vector256<double>.Zero, shift = Vector256.Create(max);
+        Vector512<double> sums = Vector512<double>.Zero, shift = Vector512.Create(max);
         int v = 0;
         for (; v <= logits.Length - Lanes; v += Lanes)
         {
-            Vector256<double> e = Vector256.Exp(Widen(logits, v) - shift);
+            Vector512<double> e = Vector512.Exp(Widen(logits, v) - shift);
             e.StoreUnsafe(ref MemoryMarshal.GetReference(probabilities), (nuint)v);
             sums += e;
         }
 
         for (; v < logits.Length; v++)
             sum += probabilities[v] = Math.Exp(logits[v] - max);
-        sum += Vector256.Sum(sums);
+        sum += Vector512.Sum(sums);
         double scale = 1 / sum;
         for (v = 0; v <= logits.Length - Lanes; v += Lanes)
-            (Vector256.LoadUnsafe(ref MemoryMarshal.GetReference(probabilities), (nuint)v) * scale).StoreUnsafe(ref MemoryMarshal.GetReference(probabilities), (nuint)v);
+            (Vector512.LoadUnsafe(ref MemoryMarshal.GetReference(probabilities), (nuint)v) * scale).StoreUnsafe(ref MemoryMarshal.GetReference(probabilities), (nuint)v);
         for (; v < logits.Length; v++)
             probabilities[v] *= scale;
         return max + Math.Log(sum);
@@ -37,14 +37,14 @@ internal static class LogitRow
     public static double LogSumExp(ReadOnlySpan<float> q, ReadOnlySpan<float> clean, ReadOnlySpan<double> probabilities, out double cross, out double largest)
     {
         double max = Max(q), sum = 0;
-        Vector256<double> sums = Vector256<double>.Zero, crosses = Vector256<double>.Zero, most = Vector256<double>.Zero, shift = Vector256.Create(max);
+        Vector512<double> sums = Vector512<double>.Zero, crosses = Vector512<double>.Zero, most = Vector512<double>.Zero, shift = Vector512.Create(max);
         int v = 0;
         for (; v <= q.Length - Lanes; v += Lanes)
         {
-            Vector256<double> logit = Widen(q, v), difference = Widen(clean, v) - logit;
-            sums += Vector256.Exp(logit - shift);
-            crosses += Vector256.LoadUnsafe(ref MemoryMarshal.GetReference(probabilities), (nuint)v) * difference;
-            most = Vector256.Max(most, Vector256.Abs(difference));
+            Vector512<double> logit = Widen(q, v), difference = Widen(clean, v) - logit;
+            sums += Vector512.Exp(logit - shift);
+            crosses += Vector512.LoadUnsafe(ref MemoryMarshal.GetReference(probabilities), (nuint)v) * difference;
+            most = Vector512.Max(most, Vector512.Abs(difference));
         }
 
         cross = 0;
@@ -57,17 +57,17 @@ internal static class LogitRow
             largest = Math.Max(largest, Math.Abs(difference));
         }
 
-        cross += Vector256.Sum(crosses);
+        cross += Vector512.Sum(crosses);
         for (int lane = 0; lane < Lanes; lane++)
             largest = Math.Max(largest, most[lane]);
-        return max + Math.Log(sum + Vector256.Sum(sums));
+        return max + Math.Log(sum + Vector512.Sum(sums));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector256<double> Widen(ReadOnlySpan<float> values, int at)
+    private static Vector512<double> Widen(ReadOnlySpan<float> values, int at)
     {
-        Vector128<float> four = Vector128.LoadUnsafe(ref MemoryMarshal.GetReference(values), (nuint)at);
-        return Vector256.Create(Vector128.WidenLower(four), Vector128.WidenUpper(four));
+        Vector256<float> eight = Vector256.LoadUnsafe(ref MemoryMarshal.GetReference(values), (nuint)at);
+        return Vector512.Create(Vector256.WidenLower(eight), Vector256.WidenUpper(eight));
     }
 
     private static double Max(ReadOnlySpan<float> values)

@@ -19,9 +19,8 @@ internal sealed class LogitScorer : IDisposable
     public const long BlockBytes = 256L << 20;
 
     private readonly Gemma2Model _model;
-    private readonly Mat _logits;
-    private readonly float[] _clean;
-    private readonly float[] _run;
+    private readonly Logits _clean;
+    private readonly Logits _run;
     private readonly double[] _probabilities;
     private readonly double[] _cleanSums;
     private readonly int _rows;
@@ -32,15 +31,14 @@ internal sealed class LogitScorer : IDisposable
         _model = model;
         _vocabulary = model.Config.VocabSize;
         _rows = (int)Math.Clamp(blockBytes / (16L * _vocabulary), 1, length);
-        _logits = model.Device.CreateMat(_rows, _vocabulary, "evaluation logits");
-        _clean = new float[_rows * _vocabulary];
-        _run = new float[_rows * _vocabulary];
+        _clean = new Logits(model, _rows);
+        _run = new Logits(model, _rows);
         _probabilities = new double[_rows * _vocabulary];
         _cleanSums = new double[_rows];
     }
 
-    /// <summary>Sees logits as they pass: run (−1: the clean pass), first row, values.</summary>
-    public Action<int, int, ReadOnlyMemory<float>>? Logits { get; set; }
+    /// <summary>Where the logits of a run (−1: the clean pass) are kept, [positions, vocabulary]; empty if they are not.</summary>
+    public Func<int, Span<float>> Kept { get; set; } = _ => [];
 
     /// <summary>Scores one sequence.</summary>
     /// <param name="tokens">Its tokens.</param>
@@ -55,35 +53,30 @@ internal sealed class LogitScorer : IDisposable
         for (int start = 0; start < tokens.Length; start += _rows)
         {
             int count = Math.Min(_rows, tokens.Length - start);
-            Read(clean.RowRange(start, count), _clean);
-            Logits?.Invoke(-1, start, _clean.AsMemory(0, count * _vocabulary));
+            _clean.Compute(clean.RowRange(start, count));
+            _clean.Keep(Kept(-1), start, count);
             _model.Device.ForEach(count, r => ScoreClean(tokens, start, r, cleanScores));
             for (int i = 0; i < runs.Count; i++)
             {
                 RunScores run = scores[i];
                 double[] differences = new double[count];
-                Read(runs[i].RowRange(start, count), _run);
-                Logits?.Invoke(i, start, _run.AsMemory(0, count * _vocabulary));
+                _run.Compute(runs[i].RowRange(start, count));
+                _run.Keep(Kept(i), start, count);
                 _model.Device.ForEach(count, r => differences[r] = ScoreRun(tokens, start, r, run));
                 largest[i] = Math.Max(largest[i], differences.Max());
             }
         }
     }
 
-    public void Dispose() => _logits.Buffer.Dispose();
-
-    private void Read(Mat normed, float[] destination)
+    public void Dispose()
     {
-        Mat logits = _logits.RowRange(0, normed.Rows);
-        _model.Device.Linear(normed, _model.Unembedding, logits);
-        if (_model.Config.FinalSoftcap > 0)
-            _model.Device.Softcap(logits, _model.Config.FinalSoftcap);
-        _model.Device.Read(logits, destination.AsSpan(0, normed.Rows * _vocabulary));
+        _clean.Dispose();
+        _run.Dispose();
     }
 
     private void ScoreClean(int[] tokens, int start, int r, RunScores scores)
     {
-        ReadOnlySpan<float> row = _clean.AsSpan(r * _vocabulary, _vocabulary);
+        ReadOnlySpan<float> row = _clean.Row(r);
         double sum = LogitRow.LogSumExp(row, _probabilities.AsSpan(r * _vocabulary, _vocabulary));
         _cleanSums[r] = sum;
         int t = start + r;
@@ -93,12 +86,47 @@ internal sealed class LogitScorer : IDisposable
 
     private double ScoreRun(int[] tokens, int start, int r, RunScores scores)
     {
-        ReadOnlySpan<float> row = _run.AsSpan(r * _vocabulary, _vocabulary);
-        double sum = LogitRow.LogSumExp(row, _clean.AsSpan(r * _vocabulary, _vocabulary), _probabilities.AsSpan(r * _vocabulary, _vocabulary), out double cross, out double largest);
+        ReadOnlySpan<float> row = _run.Row(r);
+        double sum = LogitRow.LogSumExp(row, _clean.Row(r), _probabilities.AsSpan(r * _vocabulary, _vocabulary), out double cross, out double largest);
         int t = start + r;
         if (t + 1 < tokens.Length)
             scores.Losses.Span[t] = sum - row[tokens[t + 1]];
         scores.Divergences.Span[t] = cross + sum - _cleanSums[r];
         return largest;
+    }
+
+    /// <summary>A block of logits: looked at where it lies if that is the host's memory, else in a copy.</summary>
+    private sealed class Logits : IDisposable
+    {
+        private readonly Gemma2Model _model;
+        private readonly Mat _values;
+        private readonly float[] _copy;
+
+        public Logits(Gemma2Model model, int rows)
+        {
+            _model = model;
+            _values = model.Device.CreateMat(rows, model.Config.VocabSize, "evaluation logits");
+            _copy = _values.Buffer is HostBuffer ? [] : new float[rows * model.Config.VocabSize];
+        }
+
+        public void Compute(Mat normed)
+        {
+            Mat logits = _values.RowRange(0, normed.Rows);
+            _model.Device.Linear(normed, _model.Unembedding, logits);
+            if (_model.Config.FinalSoftcap > 0)
+                _model.Device.Softcap(logits, _model.Config.FinalSoftcap);
+            if (_copy.Length > 0)
+                _model.Device.Read(logits, _copy.AsSpan(0, normed.Rows * _values.Columns));
+        }
+
+        public ReadOnlySpan<float> Row(int r) => _copy.Length > 0 ? _copy.AsSpan(r * _values.Columns, _values.Columns) : HostBuffer.Row(_values, r);
+
+        public void Keep(Span<float> destination, int firstRow, int count)
+        {
+            if (!destination.IsEmpty)
+                _model.Device.Read(_values.RowRange(0, count), destination.Slice(firstRow * _values.Columns, count * _values.Columns));
+        }
+
+        public void Dispose() => _values.Buffer.Dispose();
     }
 }

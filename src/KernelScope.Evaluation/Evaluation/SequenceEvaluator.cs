@@ -218,7 +218,7 @@ internal sealed class SequenceEvaluator : IDisposable
             places[i] = new(Part(scores, Named("ce")), Part(scores, Named("kl")));
         }
 
-        _scorer.Logits = (i, start, values) => KeepLogits(i, start, values.Span, scores);
+        _scorer.Kept = run => KeptLogits(run, scores);
         _scorer.Score(tokens, _cleanNorm, new(Part(scores, "ce_clean"), default), [.. _runs.Select(r => r.FinalNorm)], places, _largest);
         for (int i = 0; i < places.Length; i++)
         {
@@ -227,13 +227,11 @@ internal sealed class SequenceEvaluator : IDisposable
         }
     }
 
-    private void KeepLogits(int run, int start, ReadOnlySpan<float> values, SequenceScores scores)
+    private Span<float> KeptLogits(int run, SequenceScores scores)
     {
-        string? name = run < 0 ? "logits_clean"
-            : _runs[run].Run == SpliceRun.OfSae[0] ? ScoreLayout.OfSae(_runs[run].Index, "logits_sae_keep_bos")
-            : null;
-        if (name is not null && scores.Kept(name) is { IsEmpty: false } kept)
-            values.CopyTo(kept[(start * _model.Config.VocabSize)..]);
+        if (run < 0)
+            return scores.Kept("logits_clean");
+        return _runs[run].Run == SpliceRun.OfSae[0] ? scores.Kept(ScoreLayout.OfSae(_runs[run].Index, "logits_sae_keep_bos")) : [];
     }
 
     private static Memory<double> Part(SequenceScores scores, string name)
