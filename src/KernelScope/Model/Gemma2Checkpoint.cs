@@ -75,7 +75,7 @@ public sealed class Gemma2Checkpoint : IDisposable
         Embedding.Name,
     ];
 
-    /// <summary>Packs all matrices into a file, which <see cref="UsePanels"/> takes. A few MB of memory are used; the file is as large as the matrices.</summary>
+    /// <summary>Packs all matrices into a file, which <see cref="UsePanels"/> takes. A few MB of memory are used; the file is as large as the matrices, or three quarters of that where they are bfloat16 (<see cref="PanelLayout"/>).</summary>
     /// <exception cref="IOException">It cannot be written; nothing is left.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; nothing is left.</exception>
     public void WritePanels(string path, IProgress<double>? progress = null, CancellationToken cancellation = default) =>

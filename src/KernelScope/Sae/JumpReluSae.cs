@@ -74,7 +74,7 @@ public sealed class JumpReluSae : IDisposable
     /// <param name="device">Where.</param>
     /// <param name="checkpoint">The files.</param>
     /// <param name="packEncoder">
-    /// Whether W_enc is packed into memory, once more as large, where the device reads panels (<see cref="PanelLayout"/>). Encoding 32 rows by 16k features in float32 took 0.6 to 0.75 of the time, one row and 512 rows hardly less;
+    /// Whether W_enc is packed into memory, once more as large (bfloat16: three quarters), where the device reads panels (<see cref="PanelLayout"/>). Encoding 32 rows by 16k features in float32 took 0.6 to 0.75 of the time, one row and 512 rows hardly less;
     /// packing takes as long as a dozen such encodings, so it is for processes that stay. Results are the same to float32 noise.
     /// </param>
     public static JumpReluSae Load(Device device, SaeCheckpoint checkpoint, bool packEncoder = false)

@@ -92,13 +92,13 @@ internal static unsafe class Bf16PanelKernel<S, V>
         }
     }
 
-    /// <summary>From panels as they are stored (<see cref="PanelLayout"/>): bfloat16 where it lies, other types rounded into the worker's memory.</summary>
+    /// <summary>From panels as they are stored (<see cref="PanelLayout"/>): pairs of bfloat16 where they lie, compact ones expanded and other types rounded into the worker's memory.</summary>
     public static void Packed<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
         where E : struct, IPanelElement
     {
         bool inPlace = typeof(E) == typeof(PanelBf16);
         uint* rounded = (uint*)(product->Scratch + (worker * product->ScratchStride));
-        long panelBytes = PanelLayout.PanelBytes(part->DType, product->Inputs);
+        long panelBytes = part->PanelBytes(product->Inputs);
         int end = first + count;
         // A block begins with a panel; the outputs of its first panel that lie before the range are skipped.
         for (int j = first / Columns * Columns; j < end; j += product->PanelOutputs)
@@ -108,9 +108,17 @@ internal static unsafe class Bf16PanelKernel<S, V>
             for (int i = 0; i < product->Inputs; i += product->PanelInputs)
             {
                 int depth = Math.Min(product->PanelInputs, product->Inputs - i);
-                byte* block = panels + (i / 2 * (long)E.PairBytes);
+                byte* block = panels + ((long)(i / E.GroupInputs) * E.GroupBytes);
                 for (int n = 0; n < width && !inPlace; n += Columns)
-                    RoundPanel<E>(block + (n / Columns * panelBytes), depth, rounded + ((long)n * Pairs(depth)));
+                {
+                    byte* panel = block + (n / Columns * panelBytes);
+                    uint* pairs = rounded + ((long)n * Pairs(depth));
+                    if (E.HasWindow)
+                        ExpandPanel(part, (j + n) / Columns, panel, i, depth, pairs);
+                    else
+                        RoundPanel<E>(panel, depth, pairs);
+                }
+
                 Prefetch next = PanelKernel<S, V>.NextPacked<E>(product, panels, panelBytes, i + depth, end - j);
                 if (inPlace)
                     OverRows(product, (uint*)block, panelBytes / sizeof(uint), skip, width, i, depth, y + (j + skip - first), stride, ref next);
@@ -130,14 +138,39 @@ internal static unsafe class Bf16PanelKernel<S, V>
             {
                 V even, odd = S.All(0);
                 if (i + 1 < depth)
-                    E.Pair<S, V>(panel + (j * sizeof(float)), out even, out odd);
+                    E.Pair<S, V>(panel + (j * sizeof(float)), 0, out even, out odd);
                 else
-                    even = E.Single<S, V>(panel + (j * sizeof(float)));
+                    even = E.Single<S, V>(panel + (j * sizeof(float)), 0);
                 S.Store(S.PairBf16(even, odd), (float*)pairs + j);
             }
 
-            panel += E.PairBytes;
+            panel += E.GroupBytes;
             pairs += Columns;
+        }
+    }
+
+    /// <summary>From a compact panel: the values as they are. Where the last input is odd its partner is some number, and x has 0 there.</summary>
+    private static void ExpandPanel(StoredPart* part, int index, byte* panel, int firstInput, int depth, uint* pairs)
+    {
+        Expand(panel, depth, (ushort)((part->Windows[index].Exponent - PanelWindow.Base) << 7), pairs);
+        foreach (PanelException e in part->Table.ExceptionsOf(index, firstInput, depth))
+        {
+            long input = e.Input - firstInput;
+            ((ushort*)pairs)[(((input / 2 * Columns) + e.Output) * 2) + (input % 2)] = e.Bits;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Expand(byte* panel, int depth, ushort add, uint* pairs)
+    {
+        for (int i = 0; i < depth; i += PanelLayout.CompactInputs, panel += PanelLayout.CompactBytes)
+        {
+            int count = Math.Min(PanelLayout.CompactInputs / 2, Pairs(depth - i));
+            for (int pair = 0; pair < count; pair++, pairs += Columns)
+            {
+                for (int j = 0; j < Columns; j += S.Lanes)
+                    S.Store(S.NarrowCompact(S.LoadCompact(panel + (j * sizeof(float)), pair), add), (float*)pairs + j);
+            }
         }
     }
 

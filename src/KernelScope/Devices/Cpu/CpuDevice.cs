@@ -240,6 +240,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
                 Outputs = part.Rows,
                 Transposed = part.Transposed,
                 Panels = part.Panels.Pointer,
+                Windows = part.Panels.Windows,
             };
         }
 

@@ -1,3 +1,5 @@
+using KernelScope.Files;
+
 namespace KernelScope.Devices.Cpu;
 
 /// <summary>The vector operations that kernels are made of, for one width: kernels are written once, over (S, V).</summary>
@@ -27,6 +29,17 @@ internal unsafe interface ISimd<V>
 
     /// <summary>Widens pairs of IEEE float16 values, at any address: the first of each pair, and the second.</summary>
     static abstract void LoadF16Pairs(byte* source, out V even, out V odd);
+
+    /// <summary>
+    /// The words of a pair of inputs (0 … 3) of a compact panel (<see cref="PanelLayout"/>): in each half the sign in bit 15, exponent and fraction in bits 10 … 0; what the bits between hold does not matter.
+    /// </summary>
+    static abstract V LoadCompact(byte* group, int pair);
+
+    /// <summary>Widens such words, with <see cref="PanelWindow.Base"/> as the window: the first of each pair, and the second.</summary>
+    static abstract void WidenCompact(V words, out V even, out V odd);
+
+    /// <summary>Turns such words into pairs of bfloat16, with <see cref="PanelWindow.Base"/> as the window, and adds a constant to the bits of each value.</summary>
+    static abstract V NarrowCompact(V words, ushort add);
 
     /// <summary>Rounds float64 values to float32, at any address.</summary>
     static abstract V LoadF64(byte* source);

@@ -40,7 +40,7 @@ internal static unsafe class PanelKernel<S, V>
         where E : struct, IPanelElement
     {
         float* wide = product->Scratch + (worker * product->ScratchStride);
-        long panelBytes = PanelLayout.PanelBytes(part->DType, product->Inputs);
+        long panelBytes = part->PanelBytes(product->Inputs);
         int end = first + count;
         // A block begins with a panel; the outputs of its first panel that lie before the range are skipped.
         for (int j = first / PanelLayout.Outputs * PanelLayout.Outputs; j < end; j += product->PanelOutputs)
@@ -50,9 +50,9 @@ internal static unsafe class PanelKernel<S, V>
             for (int i = 0; i < product->Inputs; i += product->PanelInputs)
             {
                 int depth = Math.Min(product->PanelInputs, product->Inputs - i);
-                byte* block = panels + (i / 2 * (long)E.PairBytes);
+                byte* block = panels + ((long)(i / E.GroupInputs) * E.GroupBytes);
                 if (!E.IsWide)
-                    Widen<E>(block, panelBytes, width, depth, wide);
+                    Widen<E>(part, j / PanelLayout.Outputs, block, panelBytes, width, i, depth, wide);
                 float* panel = E.IsWide ? (float*)block : wide;
                 long step = E.IsWide ? panelBytes / sizeof(float) : (long)PanelLayout.Outputs * depth;
                 Prefetch next = NextPacked<E>(product, panels, panelBytes, i + depth, end - j);
@@ -76,39 +76,49 @@ internal static unsafe class PanelKernel<S, V>
             return default;
         int inputs = Math.Min(product->PanelInputs, product->Inputs - firstInput);
         int count = (int)PanelLayout.PanelCount(Math.Min(outputs, product->PanelOutputs));
-        return new Prefetch(panels + (firstInput / 2 * (long)E.PairBytes), panelBytes, (inputs + 1) / 2 * E.PairBytes, count);
+        return new Prefetch(panels + ((long)(firstInput / E.GroupInputs) * E.GroupBytes), panelBytes, (inputs + E.GroupInputs - 1) / E.GroupInputs * E.GroupBytes, count);
     }
 
-    private static void Widen<E>(byte* panels, long panelBytes, int width, int depth, float* wide)
+    private static void Widen<E>(StoredPart* part, int firstPanel, byte* panels, long panelBytes, int width, int firstInput, int depth, float* wide)
         where E : struct, IPanelElement
     {
-        for (int j = 0; j < width; j += PanelLayout.Outputs)
+        for (int p = firstPanel; width > 0; p++, width -= PanelLayout.Outputs)
         {
-            WidenPanel<E>(panels, depth, wide);
+            WidenPanel<E>(panels, depth, E.HasWindow ? part->Windows[p].Scale : 1, wide);
+            if (E.HasWindow)
+            {
+                foreach (PanelException e in part->Table.ExceptionsOf(p, firstInput, depth))
+                    wide[((e.Input - firstInput) * PanelLayout.Outputs) + e.Output] = e.Value;
+            }
+
             panels += panelBytes;
             wide += (long)PanelLayout.Outputs * depth;
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void WidenPanel<E>(byte* panel, int depth, float* wide)
+    private static void WidenPanel<E>(byte* panel, int depth, float scale, float* wide)
         where E : struct, IPanelElement
     {
-        for (int i = 0; i + 2 <= depth; i += 2)
+        for (int i = 0; i < depth; i += E.GroupInputs, panel += E.GroupBytes)
         {
-            for (int j = 0; j < PanelLayout.Outputs; j += S.Lanes)
+            int pairs = Math.Min(E.GroupInputs, depth - i) / 2;
+            for (int pair = 0; pair < pairs; pair++, wide += 2 * PanelLayout.Outputs)
             {
-                E.Pair<S, V>(panel + (j * sizeof(float)), out V even, out V odd);
-                S.Store(even, wide + j);
-                S.Store(odd, wide + PanelLayout.Outputs + j);
+                for (int j = 0; j < PanelLayout.Outputs; j += S.Lanes)
+                {
+                    E.Pair<S, V>(panel + (j * sizeof(float)), pair, out V even, out V odd);
+                    S.Store(E.HasWindow ? S.Multiply(even, S.All(scale)) : even, wide + j);
+                    S.Store(E.HasWindow ? S.Multiply(odd, S.All(scale)) : odd, wide + PanelLayout.Outputs + j);
+                }
             }
 
-            panel += E.PairBytes;
-            wide += 2 * PanelLayout.Outputs;
+            for (int j = 0; (depth - i) % 2 != 0 && i + E.GroupInputs >= depth && j < PanelLayout.Outputs; j += S.Lanes)
+            {
+                V last = E.Single<S, V>(panel + (j * sizeof(float)), pairs);
+                S.Store(E.HasWindow ? S.Multiply(last, S.All(scale)) : last, wide + j);
+            }
         }
-
-        for (int j = 0; depth % 2 != 0 && j < PanelLayout.Outputs; j += S.Lanes)
-            S.Store(E.Single<S, V>(panel + (j * sizeof(float))), wide + j);
     }
 
     /// <summary>The stored weights of a panel, to be asked for while another is worked on.</summary>

@@ -22,6 +22,15 @@ internal unsafe struct StoredPart
 
     /// <summary>The same values in panels (<see cref="PanelLayout"/>), which products read instead; null where there are none.</summary>
     public byte* Panels;
+
+    /// <summary>What lies beside compact panels (<see cref="CompactTable"/>); null where the panels are others.</summary>
+    public PanelWindow* Windows;
+
+    /// <summary>The same, to be read.</summary>
+    public readonly CompactTable Table => new(Windows, (int)PanelLayout.PanelCount(Outputs));
+
+    /// <summary>Bytes of one panel.</summary>
+    public readonly long PanelBytes(int inputs) => Windows == null ? PanelLayout.PanelBytes(DType, inputs) : PanelLayout.CompactPanelBytes(inputs);
 }
 
 /// <summary>x·Wᵀ with everything that a unit of work needs to compute a range of outputs for all rows.</summary>
@@ -156,6 +165,9 @@ internal static unsafe class ProductKernel<S, V>
                 break;
             case DType.F32:
                 OfPanels<PanelF32>(product, part, worker, first, count, y, stride);
+                break;
+            case DType.BF16 when part->Windows != null:
+                OfPanels<PanelCompact>(product, part, worker, first, count, y, stride);
                 break;
             case DType.BF16:
                 OfPanels<PanelBf16>(product, part, worker, first, count, y, stride);

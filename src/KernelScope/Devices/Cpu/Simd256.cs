@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using KernelScope.Files;
 
 namespace KernelScope.Devices.Cpu;
 
@@ -36,6 +37,26 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
         even = FromF16(bits);
         odd = FromF16(bits >> 16);
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> LoadCompact(byte* group, int pair)
+    {
+        if (pair < 3)
+            return Vector256.Load((float*)(group + (pair * PanelLayout.StepBytes)));
+        Vector256<uint> a = Vector256.Load((uint*)group), b = Vector256.Load((uint*)(group + PanelLayout.StepBytes)), c = Vector256.Load((uint*)(group + (2 * PanelLayout.StepBytes)));
+        return (((a >> 4) & Vector256.Create(0x07800780u)) | ((b >> 8) & Vector256.Create(0x00780078u)) | ((c << 1) & Vector256.Create(0x80008000u)) | ((c >> 11) & Vector256.Create(0x00070007u))).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void WidenCompact(Vector256<float> words, out Vector256<float> even, out Vector256<float> odd)
+    {
+        even = (((words.AsUInt32() << 16) & Vector256.Create(0x87FF0000u)) | Vector256.Create(0x38000000u)).AsSingle();
+        odd = ((words.AsUInt32() & Vector256.Create(0x87FF0000u)) | Vector256.Create(0x38000000u)).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> NarrowCompact(Vector256<float> words, ushort add) =>
+        (((words.AsUInt32() & Vector256.Create(0x87FF87FFu)) | Vector256.Create(0x38003800u)).AsUInt16() + Vector256.Create(add)).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> LoadF64(byte* source) =>

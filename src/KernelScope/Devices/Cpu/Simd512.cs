@@ -1,12 +1,16 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using KernelScope.Files;
 
 namespace KernelScope.Devices.Cpu;
 
 /// <summary>Vectors of 16 values, for processors with AVX-512.</summary>
 internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
 {
+    // (a & b) | c, as the table of a vpternlog.
+    private const byte AndThenOr = 0xEA;
+
     public static int Lanes => 16;
 
     public static int TileRows => 12;
@@ -36,6 +40,26 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
         even = FromF16(bits);
         odd = FromF16(bits >> 16);
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> LoadCompact(byte* group, int pair)
+    {
+        if (pair < 3)
+            return Vector512.Load((float*)(group + (pair * PanelLayout.StepBytes)));
+        Vector512<uint> a = Vector512.Load((uint*)group), b = Vector512.Load((uint*)(group + PanelLayout.StepBytes)), c = Vector512.Load((uint*)(group + (2 * PanelLayout.StepBytes)));
+        return (((a >> 4) & Vector512.Create(0x07800780u)) | ((b >> 8) & Vector512.Create(0x00780078u)) | ((c << 1) & Vector512.Create(0x80008000u)) | ((c >> 11) & Vector512.Create(0x00070007u))).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void WidenCompact(Vector512<float> words, out Vector512<float> even, out Vector512<float> odd)
+    {
+        even = Avx512F.TernaryLogic(words.AsUInt32() << 16, Vector512.Create(0x87FF0000u), Vector512.Create(0x38000000u), AndThenOr).AsSingle();
+        odd = Avx512F.TernaryLogic(words.AsUInt32(), Vector512.Create(0x87FF0000u), Vector512.Create(0x38000000u), AndThenOr).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> NarrowCompact(Vector512<float> words, ushort add) =>
+        (Avx512F.TernaryLogic(words.AsUInt32(), Vector512.Create(0x87FF87FFu), Vector512.Create(0x38003800u), AndThenOr).AsUInt16() + Vector512.Create(add)).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> LoadF64(byte* source) =>

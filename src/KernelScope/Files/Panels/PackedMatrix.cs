@@ -4,8 +4,9 @@ namespace KernelScope.Files;
 public sealed unsafe class PackedMatrix : IDisposable
 {
     private readonly NativeBuffer _memory;
+    private readonly NativeBuffer? _table;
 
-    /// <summary>Packs a matrix.</summary>
+    /// <summary>Packs a matrix: bfloat16 into compact panels where that pays.</summary>
     /// <param name="tensor">A matrix of a type that <see cref="PanelLayout.Covers"/>.</param>
     /// <param name="transposed">Whether it is stored [in, out].</param>
     /// <exception cref="ArgumentException">It is no such matrix.</exception>
@@ -13,19 +14,30 @@ public sealed unsafe class PackedMatrix : IDisposable
     public PackedMatrix(TensorView tensor, bool transposed = false)
     {
         if (tensor.Shape.Length != 2 || !PanelLayout.Covers(tensor.DType)) throw new ArgumentException($"{tensor.Describe()} is no matrix of F32, BF16 or F16.", nameof(tensor));
-        int outputs = checked((int)tensor.Shape[transposed ? 1 : 0]), inputs = checked((int)tensor.Shape[transposed ? 0 : 1]);
-        long bytes = PanelLayout.Bytes(tensor.DType, outputs, inputs);
-        _memory = NativeBuffer.TryCreate(bytes) ?? throw new InsufficientMemoryException($"{tensor.Describe()}: there are no {bytes} bytes of memory to pack it.");
-        PanelPacker.Pack(tensor, transposed, _memory.Pointer);
-        View = new PanelView(tensor.DType, outputs, inputs, _memory.Pointer, _memory);
+        var matrix = StoredMatrix.Of(tensor, transposed);
+        CompactPlan? plan = CompactPlan.Of(matrix);
+        _memory = Allocate(plan?.PanelBytes ?? PanelLayout.Bytes(matrix.Type, matrix.Outputs, matrix.Inputs), tensor);
+        _table = plan is null ? null : Allocate(plan.TableBytes, tensor);
+        if (_table is null)
+            PanelPacker.Pack(matrix, _memory.Pointer);
+        else
+            CompactPacker.Pack(matrix, plan!.Begin(_table.Pointer), 0, _memory.Pointer);
+        View = new PanelView(matrix.Type, matrix.Outputs, matrix.Inputs, _memory.Pointer, this, _table is null ? null : (PanelWindow*)_table.Pointer);
     }
 
     /// <summary>The panels, lent until this is disposed.</summary>
     public PanelView View { get; }
 
     /// <summary>Bytes of memory.</summary>
-    public long ByteLength => _memory.Length;
+    public long ByteLength => _memory.Length + (_table?.Length ?? 0);
 
     /// <summary>Gives the memory back; <see cref="View"/> must no longer be used.</summary>
-    public void Dispose() => _memory.Dispose();
+    public void Dispose()
+    {
+        _memory.Dispose();
+        _table?.Dispose();
+    }
+
+    private static NativeBuffer Allocate(long bytes, TensorView tensor) =>
+        NativeBuffer.TryCreate(bytes) ?? throw new InsufficientMemoryException($"{tensor.Describe()}: there are no {bytes} bytes of memory to pack it.");
 }

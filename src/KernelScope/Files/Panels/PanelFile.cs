@@ -3,11 +3,11 @@ using System.Buffers.Binary;
 namespace KernelScope.Files;
 
 /// <summary>
-/// Packed matrices in a file, memory-mapped: a safetensors file of panels (<see cref="PanelLayout"/>), each under its matrix's name, and behind them one tensor <c>kernelscope.panels</c>
+/// Packed matrices in a file, memory-mapped: a safetensors file of panels (<see cref="PanelLayout"/>), each under its matrix's name, behind compact ones their <see cref="CompactTable"/>, and at the end one tensor <c>kernelscope.panels</c>
 /// that says which layout they have, which weight files they were made from, and their checksums.
 /// </summary>
 /// <remarks>
-/// The last tensor, U8: the layout's number (u32), the source's hash (32 bytes), the CRC-32 of each packed matrix in the order of their bytes (u32 each), the CRC-32 of the file's header (u32),
+/// The last tensor, U8: the layout's number (u32), the source's hash (32 bytes), the CRC-32 of each packed matrix and each table in the order of their bytes (u32 each), the CRC-32 of the file's header (u32),
 /// the CRC-32 of all of this tensor before it (u32); little-endian. Opening checks everything but the matrices' own checksums, which would read all of them: <see cref="Verify"/> does.
 /// </remarks>
 public sealed unsafe class PanelFile : IDisposable
@@ -20,6 +20,8 @@ public sealed unsafe class PanelFile : IDisposable
 
     internal const string ControlName = "kernelscope.panels";
 
+    private const string TableEnding = ".exceptions";
+
     private const int BufferBytes = 1 << 20;
     private readonly SafetensorsFile _file;
     private readonly byte[] _control;
@@ -27,7 +29,8 @@ public sealed unsafe class PanelFile : IDisposable
     private PanelFile(SafetensorsFile file)
     {
         _file = file;
-        Matrices = [.. file.Contents.Where(t => t.Name != ControlName)];
+        Parts = [.. file.Contents.Where(t => t.Name != ControlName)];
+        Matrices = [.. Parts.Where(t => !t.Name.EndsWith(TableEnding, StringComparison.Ordinal))];
         _control = ReadControl();
         CheckAlignment();
     }
@@ -38,8 +41,11 @@ public sealed unsafe class PanelFile : IDisposable
     /// <summary>Bytes of the file.</summary>
     public long Length => _file.Length;
 
-    /// <summary>The packed matrices as they are stored: [panels, steps, 32, 2] for two-byte types, [panels, inputs, 32] for F32.</summary>
+    /// <summary>The packed matrices as they are stored: U8 [panels, groups, 384] for compact panels, [panels, steps, 32, 2] for pair panels, [panels, inputs, 32] for F32.</summary>
     public IReadOnlyList<TensorInfo> Matrices { get; }
+
+    /// <summary>The matrices and their tables.</summary>
+    internal IReadOnlyList<TensorInfo> Parts { get; }
 
     /// <summary>The safetensors file that holds them.</summary>
     internal SafetensorsFile Stored => _file;
@@ -80,10 +86,10 @@ public sealed unsafe class PanelFile : IDisposable
     public void Verify(CancellationToken cancellation = default)
     {
         byte[] buffer = new byte[BufferBytes];
-        for (int n = 0; n < Matrices.Count; n++)
+        for (int n = 0; n < Parts.Count; n++)
         {
             uint crc = 0;
-            long at = _file.OffsetOf(Matrices[n].Name), end = at + Matrices[n].ByteLength;
+            long at = _file.OffsetOf(Parts[n].Name), end = at + Parts[n].ByteLength;
             for (; at < end; at += buffer.Length)
             {
                 cancellation.ThrowIfCancellationRequested();
@@ -93,38 +99,57 @@ public sealed unsafe class PanelFile : IDisposable
             }
 
             if (crc != ReadUInt32(sizeof(uint) + SourceHash.Length + (n * sizeof(uint))))
-                throw BadFile.Of(Path, $"the panels of {BadFile.Quote(Matrices[n].Name)} are damaged: their checksum is {crc:x8}, and should be {ReadUInt32(sizeof(uint) + SourceHash.Length + (n * sizeof(uint))):x8}.");
+                throw BadFile.Of(Path, $"{BadFile.Quote(Parts[n].Name)} is damaged: its checksum is {crc:x8}, and should be {ReadUInt32(sizeof(uint) + SourceHash.Length + (n * sizeof(uint))):x8}.");
         }
     }
 
     /// <summary>Gives the mapping back; views are then invalid.</summary>
     public void Dispose() => _file.Dispose();
 
-    /// <summary>Bytes of the last tensor of a file with so many matrices.</summary>
-    internal static int ControlBytes(int matrices) => sizeof(uint) + SourceHash.Length + ((matrices + 2) * sizeof(uint));
+    /// <summary>Bytes of the last tensor of a file with so many matrices and tables.</summary>
+    internal static int ControlBytes(int parts) => sizeof(uint) + SourceHash.Length + ((parts + 2) * sizeof(uint));
 
-    /// <summary>What is stored for a matrix.</summary>
+    /// <summary>What is stored for a matrix in the plain layout of its type.</summary>
     internal static TensorInfo Describe(TensorInfo matrix)
     {
-        long outputs = matrix.Shape[0], inputs = matrix.Shape[1], panels = PanelLayout.PanelCount(outputs);
-        int step = PanelLayout.StepInputs(matrix.DType);
-        long[] shape = step == 1 ? [panels, inputs, PanelLayout.Outputs] : [panels, (inputs + 1) / 2, PanelLayout.Outputs, 2];
+        long panels = PanelLayout.PanelCount(matrix.Shape[0]), inputs = matrix.Shape[1];
+        long[] shape = PanelLayout.StepInputs(matrix.DType) == 1 ? [panels, inputs, PanelLayout.Outputs] : [panels, (inputs + 1) / 2, PanelLayout.Outputs, 2];
         return new TensorInfo(matrix.Name, matrix.DType, shape);
     }
+
+    /// <summary>What is stored for a matrix in compact panels.</summary>
+    internal static TensorInfo DescribeCompact(TensorInfo matrix) => new(
+        matrix.Name,
+        DType.U8,
+        [PanelLayout.PanelCount(matrix.Shape[0]), PanelLayout.CompactPanelBytes(matrix.Shape[1]) / PanelLayout.CompactBytes, PanelLayout.CompactBytes]);
+
+    /// <summary>What is stored beside compact panels.</summary>
+    internal static TensorInfo DescribeTable(TensorInfo matrix, long bytes) => new(matrix.Name + TableEnding, DType.U8, [bytes]);
 
     private bool TryGet(TensorView matrix, out PanelView panels)
     {
         panels = default;
-        if (!_file.TryGet(matrix.Name, out TensorView stored) || stored.DType != matrix.DType || !stored.Shape.SequenceEqual(Describe(matrix.Info).Shape))
-            return false;
-        panels = new PanelView(matrix.DType, (int)matrix.Shape[0], (int)matrix.Shape[1], stored.Pointer, stored.Owner);
-        return true;
+        if (matrix.Shape.Length != 2 || !PanelLayout.Covers(matrix.DType) || !_file.TryGet(matrix.Name, out TensorView stored)) return false;
+        int outputs = checked((int)matrix.Shape[0]), inputs = checked((int)matrix.Shape[1]);
+        if (stored.DType == matrix.DType && stored.Shape.SequenceEqual(Describe(matrix.Info).Shape))
+            panels = new PanelView(matrix.DType, outputs, inputs, stored.Pointer, stored.Owner);
+        else if (matrix.DType == DType.BF16 && stored.DType == DType.U8 && stored.Shape.SequenceEqual(DescribeCompact(matrix.Info).Shape))
+            panels = new PanelView(matrix.DType, outputs, inputs, stored.Pointer, stored.Owner, TableOf(matrix, inputs));
+        return !panels.IsNone;
+    }
+
+    private PanelWindow* TableOf(TensorView matrix, int inputs)
+    {
+        if (!_file.TryGet(matrix.Name + TableEnding, out TensorView table) || table.DType != DType.U8) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are missing.");
+        var windows = (PanelWindow*)table.Pointer;
+        if (!new CompactTable(windows, (int)PanelLayout.PanelCount(matrix.Shape[0])).IsSound(table.ByteLength, inputs)) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are out of range or out of order.");
+        return windows;
     }
 
     private byte[] ReadControl()
     {
         if (!_file.TryGet(ControlName, out TensorView tensor) || tensor.DType != DType.U8) throw BadFile.Of(Path, "this is no file of packed weights.");
-        int length = ControlBytes(Matrices.Count);
+        int length = ControlBytes(Parts.Count);
         byte[] control = new byte[Math.Min(length, tensor.ByteLength)];
         _file.Raw.Read(_file.OffsetOf(ControlName), control);
         // The number first: a file of another layout may have anything behind it.
@@ -139,8 +164,8 @@ public sealed unsafe class PanelFile : IDisposable
 
     private void CheckAlignment()
     {
-        foreach (TensorInfo matrix in Matrices)
-            if (!PanelLayout.Covers(matrix.DType) || _file.OffsetOf(matrix.Name) % PanelLayout.StepBytes != 0) throw BadFile.Of(Path, $"the panels of {BadFile.Quote(matrix.Name)} are of a type that is not packed, or do not begin at a multiple of {PanelLayout.StepBytes} bytes.");
+        foreach (TensorInfo part in Parts)
+            if (!(PanelLayout.Covers(part.DType) || part.DType == DType.U8) || _file.OffsetOf(part.Name) % PanelLayout.StepBytes != 0) throw BadFile.Of(Path, $"{BadFile.Quote(part.Name)} is of a type that is not packed, or does not begin at a multiple of {PanelLayout.StepBytes} bytes.");
     }
 
     private uint ReadUInt32(int offset) => BinaryPrimitives.ReadUInt32LittleEndian(_control.AsSpan(offset));

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Diagnostics;
 
 namespace KernelScope.Files;
 
@@ -8,7 +9,6 @@ internal sealed unsafe class PanelFileWriter
     // Two of these are in memory, one for what is read and one for what is written.
     private const int BatchBytes = 8 << 20;
 
-    private readonly SafetensorsWriter _writer;
     private readonly List<uint> _checksums = [];
     private readonly IProgress<double>? _progress;
     private readonly CancellationToken _cancellation;
@@ -16,12 +16,12 @@ internal sealed unsafe class PanelFileWriter
     private byte[] _stored = [], _packed = [];
     private long _done;
 
-    private PanelFileWriter(SafetensorsWriter writer, long total, IProgress<double>? progress, CancellationToken cancellation)
+    // Matrices of bfloat16 are read twice: first for the plan, because the header says how large everything is.
+    private PanelFileWriter(TensorInfo[] matrices, IProgress<double>? progress, CancellationToken cancellation)
     {
-        _writer = writer;
-        _total = total;
         _progress = progress;
         _cancellation = cancellation;
+        _total = matrices.Sum(m => m.DType == DType.BF16 ? 2 * m.ByteLength : m.ByteLength);
     }
 
     /// <summary>Packs matrices [out, in] of weight files.</summary>
@@ -35,67 +35,89 @@ internal sealed unsafe class PanelFileWriter
     {
         byte[] hash = SourceHash.Of(source.Files);
         TensorInfo[] matrices = [.. names.Select(name => source.TryGet(name, out TensorView tensor) ? tensor.Info : throw BadFile.Of(source.Path, $"the tensor {name} is missing."))];
-        List<TensorInfo> stored = [.. matrices.Select(PanelFile.Describe), new TensorInfo(PanelFile.ControlName, DType.U8, [PanelFile.ControlBytes(matrices.Length)])];
-        using var writer = new SafetensorsWriter(path, stored, null, PanelFile.Alignment);
-        var packing = new PanelFileWriter(writer, stored.Sum(t => t.ByteLength), progress, cancellation);
-        foreach (TensorInfo matrix in matrices)
-        {
-            source.TryGet(matrix.Name, out TensorView tensor);
-            packing.Pack((SafetensorsFile)tensor.Owner, matrix);
-        }
-
-        writer.Append<byte>(packing.Control(hash));
+        var packing = new PanelFileWriter(matrices, progress, cancellation);
+        CompactPlan?[] plans = [.. matrices.Select(m => packing.Plan(FileOf(source, m), m))];
+        List<TensorInfo> parts = [.. matrices.Zip(plans).SelectMany(Parts)];
+        using var writer = new SafetensorsWriter(path, [.. parts, new TensorInfo(PanelFile.ControlName, DType.U8, [PanelFile.ControlBytes(parts.Count)])], null, PanelFile.Alignment);
+        for (int m = 0; m < matrices.Length; m++)
+            packing.Pack(FileOf(source, matrices[m]), matrices[m], plans[m], writer);
+        writer.Append<byte>(packing.Control(hash, writer.HeaderChecksum));
         cancellation.ThrowIfCancellationRequested();
         if (!SourceHash.Of(source.Files).AsSpan().SequenceEqual(hash)) throw BadFile.Of(source.Path, "the weights changed while they were packed.");
         writer.Commit();
     }
 
-    private void Pack(SafetensorsFile file, TensorInfo matrix)
+    private static SafetensorsFile FileOf(ShardedTensors source, TensorInfo matrix) => source.TryGet(matrix.Name, out TensorView tensor) ? (SafetensorsFile)tensor.Owner : throw new UnreachableException();
+
+    private static IEnumerable<TensorInfo> Parts((TensorInfo Matrix, CompactPlan? Plan) of) =>
+        of.Plan is null ? [PanelFile.Describe(of.Matrix)] : [PanelFile.DescribeCompact(of.Matrix), PanelFile.DescribeTable(of.Matrix, of.Plan.TableBytes)];
+
+    private CompactPlan? Plan(SafetensorsFile file, TensorInfo matrix)
     {
-        int outputs = (int)matrix.Shape[0], inputs = (int)matrix.Shape[1];
-        long rowBytes = (long)inputs * matrix.DType.ByteSize(), panelBytes = PanelLayout.PanelBytes(matrix.DType, inputs);
-        int batch = (int)Math.Clamp(BatchBytes / Math.Max(panelBytes, 1), 1, PanelLayout.PanelCount(outputs)) * PanelLayout.Outputs;
-        Grow(ref _stored, batch * rowBytes, matrix);
-        Grow(ref _packed, batch / PanelLayout.Outputs * panelBytes, matrix);
-        long start = file.OffsetOf(matrix.Name);
+        if (matrix.DType != DType.BF16) return null;
+        var plan = new CompactPlan((int)matrix.Shape[0], (int)matrix.Shape[1]);
+        ReadBatches(file, matrix, (part, firstPanel) => plan.Read(part, firstPanel));
+        return plan.Pays ? plan : null;
+    }
+
+    private void Pack(SafetensorsFile file, TensorInfo matrix, CompactPlan? plan, SafetensorsWriter writer)
+    {
         uint crc = 0;
-        for (int first = 0; first < outputs; first += batch)
+        byte[] table = new byte[plan?.TableBytes ?? 0];
+        long panelBytes = plan is null ? PanelLayout.PanelBytes(matrix.DType, matrix.Shape[1]) : PanelLayout.CompactPanelBytes(matrix.Shape[1]);
+        fixed (byte* tableStart = table)
         {
-            _cancellation.ThrowIfCancellationRequested();
-            int rows = Math.Min(batch, outputs - first), panels = (int)PanelLayout.PanelCount(rows);
-            file.Raw.Read(start + (first * rowBytes), _stored.AsSpan(0, (int)(rows * rowBytes)));
-            PackBatch(matrix.DType, rows, inputs, panels);
-            ReadOnlySpan<byte> packed = _packed.AsSpan(0, (int)(panels * panelBytes));
-            crc = Crc32.Append(crc, packed);
-            _writer.AppendBytes(packed);
-            _done += packed.Length;
-            _progress?.Report(_done / (double)_total);
+            CompactTable exceptions = plan?.Begin(tableStart) ?? default;
+            ReadBatches(file, matrix, (part, firstPanel) =>
+            {
+                Grow(ref _packed, part.Panels * panelBytes, matrix);
+                fixed (byte* panels = _packed)
+                {
+                    if (plan is null)
+                        PanelPacker.Pack(part, panels);
+                    else
+                        CompactPacker.Pack(part, exceptions, firstPanel, panels);
+                }
+
+                ReadOnlySpan<byte> packed = _packed.AsSpan(0, (int)(part.Panels * panelBytes));
+                crc = Crc32.Append(crc, packed);
+                writer.AppendBytes(packed);
+            });
         }
 
         _checksums.Add(crc);
+        if (plan is null) return;
+        _checksums.Add(Crc32.Append(0, table));
+        writer.AppendBytes(table);
     }
 
-    private void PackBatch(DType type, int rows, int inputs, int panels)
+    /// <summary>Reads a matrix a few whole panels at a time.</summary>
+    private void ReadBatches(SafetensorsFile file, TensorInfo matrix, Action<StoredMatrix, int> each)
     {
-        long rowBytes = (long)inputs * type.ByteSize(), panelBytes = PanelLayout.PanelBytes(type, inputs);
-        fixed (byte* from = _stored, to = _packed)
+        int outputs = (int)matrix.Shape[0], inputs = (int)matrix.Shape[1];
+        long rowBytes = (long)inputs * matrix.DType.ByteSize(), panelBytes = PanelLayout.Outputs * rowBytes;
+        int batch = (int)Math.Clamp(BatchBytes / Math.Max(panelBytes, 1), 1, PanelLayout.PanelCount(outputs)) * PanelLayout.Outputs;
+        Grow(ref _stored, batch * rowBytes, matrix);
+        for (int first = 0; first < outputs; first += batch)
         {
-            nint source = (nint)from, target = (nint)to;
-            Parallel.For(0, panels, p =>
-            {
-                int first = p * PanelLayout.Outputs;
-                PanelPacker.PackPanel(type, (byte*)source + (first * rowBytes), rowBytes, type.ByteSize(), Math.Min(PanelLayout.Outputs, rows - first), inputs, (byte*)target + (p * panelBytes));
-            });
+            _cancellation.ThrowIfCancellationRequested();
+            int rows = Math.Min(batch, outputs - first);
+            Span<byte> stored = _stored.AsSpan(0, (int)(rows * rowBytes));
+            file.Raw.Read(file.OffsetOf(matrix.Name) + (first * rowBytes), stored);
+            fixed (byte* values = stored)
+                each(new StoredMatrix(matrix.DType, values, rows, inputs, inputsFirst: false), first / PanelLayout.Outputs);
+            _done += stored.Length;
+            _progress?.Report(_done / (double)_total);
         }
     }
 
-    private byte[] Control(byte[] hash)
+    private byte[] Control(byte[] hash, uint headerChecksum)
     {
         byte[] control = new byte[PanelFile.ControlBytes(_checksums.Count)];
         BinaryPrimitives.WriteUInt32LittleEndian(control, PanelLayout.Version);
         hash.CopyTo(control, sizeof(uint));
         int at = sizeof(uint) + hash.Length;
-        foreach (uint crc in (ReadOnlySpan<uint>)[.. _checksums, _writer.HeaderChecksum])
+        foreach (uint crc in (ReadOnlySpan<uint>)[.. _checksums, headerChecksum])
         {
             BinaryPrimitives.WriteUInt32LittleEndian(control.AsSpan(at), crc);
             at += sizeof(uint);

@@ -10,22 +10,10 @@ internal static unsafe class PanelPacker
     private const int BlockSteps = 64;
 
     /// <summary>Packs all panels of a matrix, several at a time.</summary>
-    /// <param name="tensor">A matrix of a type that <see cref="PanelLayout.Covers"/>.</param>
-    /// <param name="transposed">Whether it is stored [in, out].</param>
-    /// <param name="panels">Receives <see cref="PanelLayout.Bytes"/> bytes.</param>
-    public static void Pack(TensorView tensor, bool transposed, byte* panels)
+    public static void Pack(StoredMatrix matrix, byte* panels)
     {
-        int outputs = checked((int)tensor.Shape[transposed ? 1 : 0]), inputs = checked((int)tensor.Shape[transposed ? 0 : 1]);
-        int size = tensor.DType.ByteSize();
-        long panelBytes = PanelLayout.PanelBytes(tensor.DType, inputs);
-        bool inputsFirst = transposed ^ tensor.ColumnMajor;
-        // Distances between an output and the next, and between an input and the next.
-        long outputStride = inputsFirst ? size : (long)inputs * size, inputStride = inputsFirst ? (long)outputs * size : size;
-        Parallel.For(0, (int)PanelLayout.PanelCount(outputs), p =>
-        {
-            int first = p * PanelLayout.Outputs;
-            PackPanel(tensor.DType, tensor.Pointer + (first * outputStride), outputStride, inputStride, Math.Min(PanelLayout.Outputs, outputs - first), inputs, panels + (p * panelBytes));
-        });
+        long panelBytes = PanelLayout.PanelBytes(matrix.Type, matrix.Inputs);
+        Parallel.For(0, matrix.Panels, p => matrix.Pack(p, panels + (p * panelBytes)));
     }
 
     /// <summary>Packs one panel.</summary>

@@ -6,12 +6,13 @@ public readonly unsafe struct PanelView
     // Keeps the memory from being finalized while a view is in use.
     private readonly object _owner;
 
-    internal PanelView(DType type, int outputs, int inputs, byte* pointer, object owner)
+    internal PanelView(DType type, int outputs, int inputs, byte* pointer, object owner, PanelWindow* windows = null)
     {
         DType = type;
         Outputs = outputs;
         Inputs = inputs;
         Pointer = pointer;
+        Windows = windows;
         _owner = owner;
     }
 
@@ -26,6 +27,12 @@ public readonly unsafe struct PanelView
 
     /// <summary>The first panel; null where there is none.</summary>
     public byte* Pointer { get; }
+
+    /// <summary>Whether the panels are compact ones.</summary>
+    public bool IsCompact => Windows is not null;
+
+    /// <summary>The <see cref="CompactTable"/> of compact panels; null for others.</summary>
+    internal PanelWindow* Windows { get; }
 
     /// <summary>Whether this is none.</summary>
     public bool IsNone => Pointer is null;
