@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using KernelScope.Numerics;
 
 namespace KernelScope.Devices;
 
@@ -6,6 +7,9 @@ namespace KernelScope.Devices;
 public sealed unsafe class HostBuffer : DeviceBuffer
 {
     private const int Alignment = 64;
+
+    // A cache for a whole context is touched bit by bit: it would be rounded up to whole large pages, twice a layer.
+    private const long LargeBytes = 128L << 20;
 
     private void* _memory;
     private float* _start;
@@ -17,6 +21,8 @@ public sealed unsafe class HostBuffer : DeviceBuffer
         nuint bytes = checked(((nuint)length * sizeof(float)) + Alignment);
         // Zeroed by the system (calloc), not by us: a cache for a whole context costs what is used of it.
         _memory = NativeMemory.AllocZeroed(bytes);
+        if ((long)bytes >= LargeBytes)
+            LargePages.Want(_memory, (long)bytes);
         _start = (float*)(((nuint)_memory + Alignment - 1) & ~(nuint)(Alignment - 1));
     }
 

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using KernelScope.Numerics;
 
 namespace KernelScope.Files;
 
@@ -17,13 +18,15 @@ internal sealed unsafe class NativeBuffer : SafeHandle
 
     public override bool IsInvalid => handle == 0;
 
-    /// <summary>Memory that is not yet cleared, aligned to 64 bytes; null if the machine has not that much.</summary>
+    /// <summary>Memory that is not yet cleared, aligned to 64 bytes or more; null if the machine has not that much.</summary>
     public static NativeBuffer? TryCreate(long length)
     {
         if (length > GC.GetGCMemoryInfo().TotalAvailableMemoryBytes) return null;
         try
         {
-            return new NativeBuffer((byte*)NativeMemory.AlignedAlloc((nuint)Math.Max(length, 1), 64), length);
+            void* memory = NativeMemory.AlignedAlloc((nuint)Math.Max(length, 1), LargePages.Alignment(length, 64));
+            LargePages.Want(memory, length);
+            return new NativeBuffer((byte*)memory, length);
         }
         catch (OutOfMemoryException)
         {

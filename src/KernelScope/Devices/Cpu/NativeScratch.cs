@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using KernelScope.Numerics;
 
 namespace KernelScope.Devices.Cpu;
 
@@ -18,7 +19,8 @@ internal sealed unsafe class NativeScratch : IDisposable
         if (bytes > _bytes)
         {
             Free();
-            _memory = NativeMemory.AlignedAlloc(checked((nuint)bytes), Alignment);
+            _memory = NativeMemory.AlignedAlloc(checked((nuint)bytes), LargePages.Alignment(bytes, Alignment));
+            LargePages.Want(_memory, bytes);
             _bytes = bytes;
         }
 
