@@ -187,20 +187,23 @@ internal static unsafe class Bf16PanelKernel<S, V>
     {
         int pairs = Pairs(depth), tiles = (width + Columns - 1) / Columns;
         int share = next.Share(product->PaddedRows / Bf16Code.TallRows * tiles);
-        for (int t = 0; t < product->Rows; t += Bf16Code.TallRows)
+        // Of a panel of weights, which stays in the first-level cache, all rows make use before the next comes.
+        for (int j = 0; j < width; j += Columns, panel += panelStep)
         {
-            int rows = Math.Min(Bf16Code.TallRows, product->Rows - t);
-            var tile = new Bf16Tile { A = (uint*)product->PackedRows(t, firstInput / 2, pairs), B = panel, Pairs = pairs, StrideBytes = stride * sizeof(float), Add = firstInput };
-            var nextRows = new Prefetch((byte*)(tile.A + ((long)Height(rows) * pairs)), 0, Height(rows) * pairs * sizeof(uint), 1);
-            int rowShare = nextRows.Share(tiles);
-            for (int j = 0; j < width; j += Columns)
+            int skipped = Math.Max(skip - j, 0);
+            for (int t = 0; t < product->Rows; t += Bf16Code.TallRows)
             {
                 next.Issue(share);
-                nextRows.Issue(rowShare);
-                int skipped = Math.Max(skip - j, 0);
-                tile.C = y + (t * stride) + (j + skipped - skip);
-                Run(product, &tile, rows, skipped, Math.Min(Columns, width - j) - skipped);
-                tile.B += panelStep;
+                var tile = new Bf16Tile
+                {
+                    A = (uint*)product->PackedRows(t, firstInput / 2, pairs),
+                    B = panel,
+                    C = y + (t * stride) + (j + skipped - skip),
+                    Pairs = pairs,
+                    StrideBytes = stride * sizeof(float),
+                    Add = firstInput,
+                };
+                Run(product, &tile, Math.Min(Bf16Code.TallRows, product->Rows - t), skipped, Math.Min(Columns, width - j) - skipped);
             }
         }
     }

@@ -18,9 +18,6 @@ public sealed unsafe partial class CpuDevice
     private const int PanelOutputs = 192;
     private const int PanelInputs = 384;
 
-    // The same bytes of pairs.
-    private const int Bf16PanelInputs = 768;
-
     // Of stored rows [in, out], what a worker reads at a time: a page.
     private const int RunBytes = 4096;
 
@@ -172,7 +169,7 @@ public sealed unsafe partial class CpuDevice
     {
         product->Bf16 = new Bf16Tiles { Tall = _bf16!.Tile(Bf16Code.TallRows), Low = _bf16.Tile(Bf16Code.LowRows) };
         product->PanelOutputs = PanelOutputs;
-        product->PanelInputs = Bf16PanelInputs;
+        product->PanelInputs = PanelInputs;
         product->UnitOutputs = Math.Clamp(product->Outputs / 8 / 32 * 32, 32, product->PanelOutputs);
         product->PaddedRows = Ceiling(product->Rows, Bf16Code.TallRows) * Bf16Code.TallRows;
         product->PackedX = _packed.Floats((long)product->PaddedRows * Ceiling(product->Inputs, 2));
