@@ -21,6 +21,9 @@ internal sealed class RandomTensors : IDisposable
     /// <summary>A tensor by name.</summary>
     public TensorView this[string name] => _file[name];
 
+    /// <summary>Whether these are the tensors, in this order.</summary>
+    public bool Holds(IReadOnlyList<TensorInfo> tensors) => tensors.Select(t => t.ToString()).SequenceEqual(_file.Contents.Select(t => t.ToString()));
+
     public void Dispose()
     {
         _file.Dispose();
