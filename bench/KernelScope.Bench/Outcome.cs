@@ -1,15 +1,5 @@
 namespace KernelScope.Bench;
 
-/// <summary>Minimum, median and maximum of some rounds.</summary>
-internal readonly record struct Spread(double Min, double Median, double Max)
-{
-    public static Spread Of(IReadOnlyCollection<double> values)
-    {
-        double[] sorted = [.. values.Order()];
-        return new Spread(sorted[0], sorted[sorted.Length / 2], sorted[^1]);
-    }
-}
-
 /// <summary>A contestant's rounds.</summary>
 /// <param name="Name">Its name.</param>
 /// <param name="Seconds">Of one run.</param>

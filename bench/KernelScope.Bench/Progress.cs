@@ -17,7 +17,7 @@ internal sealed class Progress
         if (doing == _doing && (!_terminal || percent == _percent))
             return;
         (_doing, _percent) = (doing, percent);
-        string text = percent < 0 ? doing : string.Create(CultureInfo.InvariantCulture, $"{doing}: {percent} %");
+        string text = percent < 0 || !_terminal ? doing : string.Create(CultureInfo.InvariantCulture, $"{doing}: {percent} %");
         if (!_terminal)
         {
             Console.Error.WriteLine(text);

@@ -12,11 +12,11 @@ internal static class Report
     /// <summary>Prints a case: ours with its share of the limit, then each peer with its seconds over ours.</summary>
     public static void Print(Outcome outcome, Machine machine)
     {
-        Console.WriteLine(Invariant($"{outcome.Case.Name,-44} {outcome.Ours.Seconds.Median * 1e3,10:f3} ms{Share(outcome)}{Rate(outcome)}   [{machine.Path(outcome.Case.Precision)}]"));
+        Console.WriteLine(FormattableString.Invariant($"{outcome.Case.Name,-44} {outcome.Ours.Seconds.Median * 1e3,10:f3} ms{Share(outcome)}{Rate(outcome)}   [{machine.Path(outcome.Case.Precision)}]"));
         foreach (Reading reading in outcome.Readings)
-            Console.WriteLine(Invariant($"    {reading.Name} {Text(reading.Value)} {reading.Unit}"));
+            Console.WriteLine(FormattableString.Invariant($"    {reading.Name} {reading.Value.Text} {reading.Unit}"));
         foreach (Standing peer in outcome.Peers)
-            Console.WriteLine(Invariant($"    {peer.Name,-40} {peer.Seconds.Median * 1e3,10:f3} ms   x ours {Text(peer.Ratio)}"));
+            Console.WriteLine(FormattableString.Invariant($"    {peer.Name,-40} {peer.Seconds.Median * 1e3,10:f3} ms   x ours {peer.Ratio.Text}"));
         foreach (string note in outcome.Notes)
             Console.WriteLine($"    {note}");
     }
@@ -37,11 +37,6 @@ internal static class Report
         Replace(Path.ChangeExtension(path, ".md"), ReportTable.Of(cases));
     }
 
-    /// <summary>A spread as printed: median (minimum to maximum).</summary>
-    public static string Text(Spread spread) => Invariant($"{spread.Median:f2} ({spread.Min:f2} to {spread.Max:f2})");
-
-    public static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
-
     private static JsonObject Kept(string path)
     {
         if (!File.Exists(path))
@@ -57,10 +52,10 @@ internal static class Report
     }
 
     private static string Share(Outcome outcome) => outcome is { Share: { } share, Limit: { } limit }
-        ? Invariant($"   of {Limits.Name(outcome.Case.Bound)} {Text(share)}   ({limit.Median / 1e9:f1} G/s)")
+        ? FormattableString.Invariant($"   of {Limits.Name(outcome.Case.Bound)} {share.Text}   ({limit.Median / 1e9:f1} G/s)")
         : "";
 
-    private static string Rate(Outcome outcome) => outcome.Case.Tokens > 0 ? Invariant($"   {outcome.Case.Tokens / outcome.Ours.Seconds.Median:f2} tokens/s") : "";
+    private static string Rate(Outcome outcome) => outcome.Case.Tokens > 0 ? FormattableString.Invariant($"   {outcome.Case.Tokens / outcome.Ours.Seconds.Median:f2} tokens/s") : "";
 
     private static JsonObject Json(Outcome outcome, Machine machine)
     {

@@ -39,5 +39,5 @@ internal static class ReportTable
 
     private static string Reading(KeyValuePair<string, JsonNode?> reading) => $"{reading.Key} {Text(reading.Value!["value"]!.AsObject())} {reading.Value["unit"]}".TrimEnd();
 
-    private static string Text(JsonObject spread) => Report.Text(new Spread((double)spread["min"]!, (double)spread["median"]!, (double)spread["max"]!));
+    private static string Text(JsonObject spread) => new Spread((double)spread["min"]!, (double)spread["median"]!, (double)spread["max"]!).Text;
 }
