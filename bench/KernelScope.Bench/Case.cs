@@ -38,7 +38,11 @@ internal sealed record Peer(Contestant Contestant, Func<float[], float[], string
 /// <param name="Name">As in the table: <c>peak memory</c>.</param>
 /// <param name="Unit">Its unit.</param>
 /// <param name="Read">Its value in the last run.</param>
-internal sealed record Figure(string Name, string Unit, Func<double> Read);
+internal sealed record Figure(string Name, string Unit, Func<double> Read)
+{
+    /// <summary>How many bytes packed weights have for each as they are stored. Shares of the read bandwidth count stored bytes, so that packed and unpacked compare: times this, they say what was read.</summary>
+    public static Figure Packed(double packedBytes, double storedBytes) => new("packed bytes over stored", "", () => packedBytes / storedBytes);
+}
 
 /// <summary>Ours and the peers of one case, over the same weights and inputs.</summary>
 internal sealed class Contest(Contestant ours) : IDisposable

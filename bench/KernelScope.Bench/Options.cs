@@ -15,7 +15,7 @@ internal sealed record Options
         [--threads N]          threads of ours and of every peer (default: one a core)
         [--layers 6]           layers of the cases 'decode N-layers+logits products' (Gemma 2 2B has 26)
         [--folder DIR]         where files of random values are put for the time of a few cases
-        [--weights DIR]        where the whole model's random weights are put, 5.2 GB and as much again where they are packed
+        [--weights DIR]        where the whole model's random weights are put: 5.2 GB, and 3.9 more where they are packed
         [--keep]               leaves the whole model's weights there, for the next run
         [--llama-bench PATH]   llama.cpp's llama-bench, which then takes turns with the whole model
         [--gguf FILE]          a bfloat16 model of Gemma 2 2B for it (default: the same random weights, written as GGUF, 5.2 GB more)

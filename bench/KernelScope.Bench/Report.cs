@@ -14,7 +14,7 @@ internal static class Report
     {
         Console.WriteLine(FormattableString.Invariant($"{outcome.Case.Name,-44} {outcome.Ours.Seconds.Median * 1e3,10:f3} ms{Share(outcome)}{Rate(outcome)}   [{machine.Path(outcome.Case.Precision)}]"));
         foreach (Reading reading in outcome.Readings)
-            Console.WriteLine(FormattableString.Invariant($"    {reading.Name} {reading.Value.Text} {reading.Unit}"));
+            Console.WriteLine(FormattableString.Invariant($"    {reading.Name} {reading.Value.Text} {reading.Unit}").TrimEnd());
         foreach (Standing peer in outcome.Peers)
             Console.WriteLine(FormattableString.Invariant($"    {peer.Name,-40} {peer.Seconds.Median * 1e3,10:f3} ms   x ours {peer.Ratio.Text}"));
         foreach (string note in outcome.Notes)

@@ -49,6 +49,8 @@ internal static class LongContextCases
             layers.Model.Prefill(ids, machine.Cancellation);
             var contest = new Contest(new Contestant("KernelScope", () => layers.Model.Decode(ids.AsSpan(0, DecodeTokens), machine.Cancellation), layers.Model.Logits));
             contest.Own(layers);
+            if (layers.Model.PackedBytes is long bytes)
+                contest.Figures.Add(Figure.Packed(bytes, 2 * Shape2B.TwoLayers.Weights));
             return contest;
         }
         catch

@@ -32,6 +32,8 @@ internal static class ModelCases
         int[] ids = OurModel.Ids(DecodeContext, Shape2B.Vocab);
         var contest = new Contest(new Contestant("KernelScope", Run, model.Logits));
         contest.Own(model);
+        if (model.PackedBytes is long bytes)
+            contest.Figures.Add(Figure.Packed(bytes, 2 * Shape2B.Model.Weights));
         Torch.Join(contest, machine, () =>
         {
             var theirs = contest.Own(new TorchModel(machine.Weights.Open(machine.Progress, machine.Cancellation), DecodeContext));
@@ -54,6 +56,8 @@ internal static class ModelCases
         int[] ids = OurModel.Ids(PromptTokens, Shape2B.Vocab);
         var contest = new Contest(new Contestant("KernelScope", () => model.Prefill(ids, machine.Cancellation), model.Logits));
         contest.Own(model);
+        if (model.PackedBytes is long bytes)
+            contest.Figures.Add(Figure.Packed(bytes, 2 * Shape2B.Model.Weights));
         Torch.Join(contest, machine, () =>
         {
             var theirs = contest.Own(new TorchModel(machine.Weights.Open(machine.Progress, machine.Cancellation), PromptTokens));

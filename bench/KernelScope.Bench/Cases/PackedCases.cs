@@ -33,6 +33,7 @@ internal static class PackedCases
         var contest = new Contest(new Contestant("KernelScope", ours.Run, ours.Result));
         contest.Own(device);
         contest.Own(ours);
+        contest.Figures.Add(Figure.Packed(device.PackedBytes, device.StoredBytes));
         ProductCases.JoinPeers(contest, machine, tensors, ours, layers, type, precision, logits);
         return contest;
     }
@@ -42,6 +43,10 @@ internal static class PackedCases
     {
         private readonly List<PackedMatrix> _packed = [];
 
+        public long PackedBytes { get; private set; }
+
+        public long StoredBytes { get; private set; }
+
         public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts)
         {
             WeightPart[] packed = [.. parts];
@@ -49,6 +54,8 @@ internal static class PackedCases
             {
                 var panels = new PackedMatrix(part.Tensor, part.Transposed);
                 _packed.Add(panels);
+                PackedBytes += panels.ByteLength;
+                StoredBytes += part.Tensor.ByteLength;
                 part = part with { Panels = panels.View };
             }
 

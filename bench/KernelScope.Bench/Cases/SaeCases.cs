@@ -57,7 +57,11 @@ internal static class SaeCases
             foreach (IDisposable owned in (ReadOnlySpan<IDisposable>)[encoder, none, codes, x.Buffer, b.Buffer, theta.Buffer, zero.Buffer])
                 contest.Own(owned);
             if (panels is not null)
+            {
                 contest.Own(panels);
+                contest.Figures.Add(Figure.Packed(panels.ByteLength, tensors["w_enc"].ByteLength));
+            }
+
             JoinEncoders(contest, machine, tensors["w_enc"], values, bias, threshold, rows, Forms.PeerTypes(type, precision, rows));
             return contest;
         })

@@ -16,10 +16,14 @@ internal sealed class OurModel : IDisposable
     /// <summary>Loads a checkpoint, and owns it from here on.</summary>
     public OurModel(Device device, Gemma2Checkpoint checkpoint, int context)
     {
+        PackedBytes = checkpoint.Panels?.Length;
         _model = Gemma2Model.Load(device, checkpoint);
         _session = _model.NewSession(context);
         _sampler = new Sampler(device, _model.Config.VocabSize, new SamplingOptions());
     }
+
+    /// <summary>Bytes of the packed weights; null: they are not packed.</summary>
+    public long? PackedBytes { get; }
 
     /// <summary>Number of tokens fed so far.</summary>
     public int Position => _session.Position;
