@@ -10,13 +10,12 @@ namespace KernelScope.Bench.Ops;
 [SuppressMessage("Design", "CA1001", Justification = "The global cleanup disposes it.")]
 public class RowBenchmarks
 {
-    private const int Hidden = 2304, Heads = 8, KvHeads = 4, HeadDim = 256, Vocab = 256_000, Capacity = 4096;
+    private const int Hidden = 2304, Heads = 8, KvHeads = 4, HeadDim = 256, Capacity = 4096;
 
     private readonly CpuDevice _device = new();
     private readonly List<IDisposable> _owned = [];
-    private Mat _x, _y, _resid, _gain, _qkv, _rope, _logits;
+    private Mat _x, _y, _resid, _gain, _qkv, _rope;
     private KvLayer _cache = null!;
-    private SparseCodes _top = null!;
 
     /// <summary>One token of a decode, and a chunk of a prefill.</summary>
     [Params(1, 512)]
@@ -32,10 +31,7 @@ public class RowBenchmarks
         _gain = Random(1, Hidden);
         _qkv = Random(Rows, (Heads + (2 * KvHeads)) * HeadDim);
         _rope = Random(Capacity, HeadDim);
-        _logits = Random(1, Vocab);
         _cache = new KvLayer(Random(KvHeads * Capacity, HeadDim), Random(KvHeads * Capacity, HeadDim), KvHeads, Capacity);
-        _top = _device.CreateCodes(Vocab, "top");
-        _owned.Add(_top);
     }
 
     /// <summary>Gives memory and threads back.</summary>
@@ -58,19 +54,10 @@ public class RowBenchmarks
     [Benchmark]
     public void RopeThenStore() => _device.RopeThenStore(_qkv, 0, _rope, _cache);
 
-    /// <summary>The 40 largest of 256,000 logits; the same for any number of rows.</summary>
-    [Benchmark]
-    public void TopK() => _device.TopK(_logits, 40, _top);
-
     private Mat Random(int rows, int columns)
     {
-        Mat mat = _device.CreateMat(rows, columns, "random");
+        Mat mat = RandomMat.Create(_device, rows, columns);
         _owned.Add(mat.Buffer);
-        var random = new Random(rows + columns);
-        var values = new float[(long)rows * columns];
-        foreach (ref float value in values.AsSpan())
-            value = (2 * random.NextSingle()) - 1;
-        _device.Write(values, mat);
         return mat;
     }
 }

@@ -1,4 +1,4 @@
-using System.Globalization;
+using KernelScope.Bench.Models;
 using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Hooks;
@@ -27,7 +27,7 @@ internal sealed class EvaluationModel : IDisposable
     /// <summary>Writes and opens both.</summary>
     public EvaluationModel(Device device, int length)
     {
-        WriteModel();
+        RandomModel.Write(_folder, new ModelShape(Dim, Hidden, Layers, Heads, KvHeads, HeadDim, Vocabulary, 8192));
         Model = Gemma2Model.Open(device, _folder);
         Site = new HookPoint(KernelScope.Hooks.Site.ResidPost, (Layers / 2) - 1);
         string path = Path.Combine(_folder, SaeCheckpoint.ParamsName);
@@ -47,31 +47,6 @@ internal sealed class EvaluationModel : IDisposable
         Sae.Dispose();
         Model.Dispose();
         Directory.Delete(_folder, recursive: true);
-    }
-
-    private void WriteModel()
-    {
-        File.WriteAllText(Path.Combine(_folder, "config.json"), string.Create(
-            CultureInfo.InvariantCulture,
-            $$"""
-            {"model_type": "gemma2", "hidden_size": {{Dim}}, "intermediate_size": {{Hidden}}, "num_hidden_layers": {{Layers}}, "num_attention_heads": {{Heads}}, "num_key_value_heads": {{KvHeads}},
-             "head_dim": {{HeadDim}}, "query_pre_attn_scalar": {{HeadDim}}, "vocab_size": {{Vocabulary}}, "sliding_window": 4096, "max_position_embeddings": 8192}
-            """));
-        List<TensorInfo> tensors = [new(TensorNames.Embedding, DType.BF16, [Vocabulary, Dim]), new(TensorNames.FinalNorm, DType.BF16, [Dim])];
-        for (int l = 0; l < Layers; l++)
-        {
-            foreach (string norm in (string[])[TensorNames.InputNorm(l), TensorNames.PostAttentionNorm(l), TensorNames.PreFeedForwardNorm(l), TensorNames.PostFeedForwardNorm(l)])
-                tensors.Add(new(norm, DType.BF16, [Dim]));
-            tensors.Add(new(TensorNames.Query(l), DType.BF16, [Heads * HeadDim, Dim]));
-            tensors.Add(new(TensorNames.Key(l), DType.BF16, [KvHeads * HeadDim, Dim]));
-            tensors.Add(new(TensorNames.Value(l), DType.BF16, [KvHeads * HeadDim, Dim]));
-            tensors.Add(new(TensorNames.Output(l), DType.BF16, [Dim, Heads * HeadDim]));
-            tensors.Add(new(TensorNames.Gate(l), DType.BF16, [Hidden, Dim]));
-            tensors.Add(new(TensorNames.Up(l), DType.BF16, [Hidden, Dim]));
-            tensors.Add(new(TensorNames.Down(l), DType.BF16, [Dim, Hidden]));
-        }
-
-        RandomTensors.Write(Path.Combine(_folder, "model.safetensors"), tensors);
     }
 
     private static void WriteSae(string path, double size)

@@ -1,4 +1,3 @@
-using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Numerics;
 
@@ -20,6 +19,9 @@ internal sealed class RandomTensors : IDisposable
 
     /// <summary>A tensor by name.</summary>
     public TensorView this[string name] => _file[name];
+
+    /// <summary>Whether these are the tensors, in this order.</summary>
+    public bool Holds(IReadOnlyList<TensorInfo> tensors) => tensors.Select(t => t.ToString()).SequenceEqual(_file.Contents.Select(t => t.ToString()));
 
     public void Dispose()
     {
@@ -58,26 +60,6 @@ internal sealed class RandomTensors : IDisposable
         var values = new float[count];
         foreach (ref float value in values.AsSpan())
             value = ((2 * random.NextSingle()) - 1) * size;
-        return values;
-    }
-}
-
-/// <summary>Matrices of a contest.</summary>
-internal static class ContestMatrices
-{
-    /// <summary>A matrix with values.</summary>
-    public static Mat Mat(this Device device, float[] values, int rows)
-    {
-        Mat mat = device.CreateMat(rows, values.Length / rows, "values");
-        device.Write(values, mat);
-        return mat;
-    }
-
-    /// <summary>The values of a matrix.</summary>
-    public static float[] Read(this Device device, Mat mat)
-    {
-        var values = new float[(long)mat.Rows * mat.Columns];
-        device.Read(mat, values);
         return values;
     }
 }

@@ -1,26 +1,30 @@
 using System.Globalization;
-using System.Text;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 
 namespace KernelScope.Bench;
 
-/// <summary>Outcomes on the console, as JSON and as a table.</summary>
+/// <summary>Outcomes on the console and as JSON; <see cref="ReportTable"/> makes the table of the JSON.</summary>
 internal static class Report
 {
+    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
+
     /// <summary>Prints a case: ours with its share of the limit, then each peer with its seconds over ours.</summary>
-    public static void Print(Outcome outcome)
+    public static void Print(Outcome outcome, Machine machine)
     {
-        Console.WriteLine(Invariant($"{outcome.Case.Name,-44} {outcome.Ours.Seconds.Median * 1e3,10:f3} ms{Share(outcome)}"));
+        Console.WriteLine(FormattableString.Invariant($"{outcome.Case.Name,-44} {outcome.Ours.Seconds.Median * 1e3,10:f3} ms{Share(outcome)}{Rate(outcome)}   [{machine.Path(outcome.Case.Precision)}]"));
+        foreach (Reading reading in outcome.Readings)
+            Console.WriteLine(FormattableString.Invariant($"    {reading.Name} {reading.Value.Text} {reading.Unit}").TrimEnd());
         foreach (Standing peer in outcome.Peers)
-            Console.WriteLine(Invariant($"    {peer.Name,-40} {peer.Seconds.Median * 1e3,10:f3} ms   x ours {Text(peer.Ratio)}"));
-        foreach (string missing in outcome.Missing)
-            Console.WriteLine($"    {missing}");
+            Console.WriteLine(FormattableString.Invariant($"    {peer.Name,-40} {peer.Seconds.Median * 1e3,10:f3} ms   x ours {peer.Ratio.Text}"));
+        foreach (string note in outcome.Notes)
+            Console.WriteLine($"    {note}");
     }
 
     /// <summary>Merges outcomes into a JSON file, case by case, and writes the table of all its cases beside it.</summary>
     public static void Write(string path, Machine machine, IEnumerable<Outcome> outcomes)
     {
-        JsonObject cases = File.Exists(path) && JsonNode.Parse(File.ReadAllText(path)) is JsonObject old && old["cases"] is JsonObject kept ? (JsonObject)kept.DeepClone() : [];
+        JsonObject cases = Kept(path);
         foreach (Outcome outcome in outcomes)
             cases[outcome.Case.Name] = Json(outcome, machine);
         var root = new JsonObject
@@ -29,55 +33,58 @@ internal static class Report
             ["share"] = "work over seconds over the limit of the same round",
             ["cases"] = cases,
         };
-        Replace(path, root.ToJsonString(new System.Text.Json.JsonSerializerOptions { WriteIndented = true }) + "\n");
-        Replace(Path.ChangeExtension(path, ".md"), Table(cases));
+        Replace(path, root.ToJsonString(Indented) + "\n");
+        Replace(Path.ChangeExtension(path, ".md"), ReportTable.Of(cases));
+    }
+
+    private static JsonObject Kept(string path)
+    {
+        if (!File.Exists(path))
+            return [];
+        try
+        {
+            return JsonNode.Parse(File.ReadAllText(path)) is JsonObject old && old["cases"] is JsonObject kept ? (JsonObject)kept.DeepClone() : [];
+        }
+        catch (JsonException)
+        {
+            throw new InvalidDataException($"{path} is no JSON: it holds no results to add to.");
+        }
     }
 
     private static string Share(Outcome outcome) => outcome is { Share: { } share, Limit: { } limit }
-        ? Invariant($"   of {Limits.Name(outcome.Case.Bound)} {Text(share)}   ({limit.Median / 1e9:f1} G/s)")
+        ? FormattableString.Invariant($"   of {Limits.Name(outcome.Case.Bound)} {share.Text}   ({limit.Median / 1e9:f1} G/s)")
         : "";
 
-    private static string Text(Spread spread) => Invariant($"{spread.Median:f2} ({spread.Min:f2} to {spread.Max:f2})");
+    private static string Rate(Outcome outcome) => outcome.Case.Tokens > 0 ? FormattableString.Invariant($"   {outcome.Case.Tokens / outcome.Ours.Seconds.Median:f2} tokens/s") : "";
 
     private static JsonObject Json(Outcome outcome, Machine machine)
     {
         var peers = new JsonObject();
         foreach (Standing peer in outcome.Peers)
             peers[peer.Name] = new JsonObject { ["seconds"] = Json(peer.Seconds), ["ratio"] = Json(peer.Ratio) };
+        var readings = new JsonObject();
+        foreach (Reading reading in outcome.Readings)
+            readings[reading.Name] = new JsonObject { ["unit"] = reading.Unit, ["value"] = Json(reading.Value) };
         return new JsonObject
         {
             ["instruction_set"] = machine.Exact.InstructionSet,
+            ["path"] = machine.Path(outcome.Case.Precision),
             ["threads"] = machine.Options.Threads,
-            ["rounds"] = machine.Options.Rounds,
+            ["rounds"] = outcome.Rounds,
             ["work"] = outcome.Case.Work,
+            ["tokens"] = outcome.Case.Tokens,
             ["limit"] = outcome.Limit is { } limit ? new JsonObject { ["name"] = Limits.Name(outcome.Case.Bound), ["per_second"] = Json(limit) } : null,
             ["seconds"] = Json(outcome.Ours.Seconds),
             ["share"] = outcome.Share is { } share ? Json(share) : null,
+            ["readings"] = readings,
             ["peers"] = peers,
-            ["missing"] = new JsonArray([.. outcome.Missing.Select(m => (JsonNode)m)]),
+            ["notes"] = new JsonArray([.. outcome.Notes.Select(m => (JsonNode)m)]),
         };
     }
 
     private static JsonObject Json(Spread spread) => new() { ["min"] = Rounded(spread.Min), ["median"] = Rounded(spread.Median), ["max"] = Rounded(spread.Max) };
 
     private static double Rounded(double value) => double.Parse(value.ToString("g4", CultureInfo.InvariantCulture), CultureInfo.InvariantCulture);
-
-    private static string Table(JsonObject cases)
-    {
-        var text = new StringBuilder("| case | ms | share of its limit: median (min to max) | peers: their time over ours, median (min to max) |\n| --- | --- | --- | --- |\n");
-        foreach ((string name, JsonNode? one) in cases)
-        {
-            string share = one!["share"] is JsonObject shares ? Invariant($"{one["limit"]!["name"]} {Text(shares)}") : "";
-            string peers = string.Join("; ", one["peers"]!.AsObject().Select(peer => Invariant($"{peer.Key} {Text(peer.Value!["ratio"]!.AsObject())}")));
-            text.Append(CultureInfo.InvariantCulture, $"| {name} | {(double)one["seconds"]!["median"]! * 1e3:g4} | {share} | {peers} |\n");
-        }
-
-        return text.ToString();
-    }
-
-    private static string Text(JsonObject spread) => Text(new Spread((double)spread["min"]!, (double)spread["median"]!, (double)spread["max"]!));
-
-    private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 
     private static void Replace(string path, string text)
     {

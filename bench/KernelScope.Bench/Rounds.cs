@@ -3,7 +3,7 @@ using System.Diagnostics;
 namespace KernelScope.Bench;
 
 /// <summary>Runs a case: results are compared first, then the limit, ours and the peers take turns.</summary>
-internal static class Rounds
+internal sealed class Rounds
 {
     // Long enough that the clock and the scheduler's whims matter little; at least two runs, unless one is long by itself.
     private const double Enough = 0.05;
@@ -13,68 +13,139 @@ internal static class Rounds
     // Others' threads spin for a while after their work is done; nobody is timed beside them.
     private const int RestMilliseconds = 15;
 
-    /// <summary>Measures a case.</summary>
-    public static Outcome Run(Case one, Machine machine)
+    private readonly Case _case;
+    private readonly Machine _machine;
+    private readonly Contest _contest;
+    private readonly List<double> _limits = [], _shares = [], _ours = [];
+    private readonly List<(Contestant Contestant, List<double> Seconds)> _peers = [];
+    private readonly List<double>[] _figures;
+    private readonly Dictionary<Contestant, double> _first = [];
+
+    private Rounds(Case one, Machine machine, Contest contest)
     {
-        using Contest contest = one.Prepare(machine);
-        List<Contestant> peers = Agreeing(contest);
-        int rounds = machine.Options.Rounds;
-        var limits = new List<double>();
-        var shares = new List<double>();
-        var ours = new List<double>();
-        List<double>[] theirs = [.. peers.Select(_ => new List<double>())];
-        for (int round = 0; round < rounds; round++)
-        {
-            Thread.Sleep(RestMilliseconds);
-            double? limit = machine.Limits.Measure(one.Bound);
-            double seconds = Time(contest.Ours.Run);
-            ours.Add(seconds);
-            if (limit is double measured)
-            {
-                limits.Add(measured);
-                shares.Add(one.Work / seconds / measured);
-            }
-
-            for (int n = 0; n < peers.Count; n++)
-                theirs[n].Add(Time(peers[n].Run));
-        }
-
-        if (limits.Count == 0 && one.Bound != Bound.None)
-            contest.Missing.Add($"{Limits.Name(one.Bound)}: this machine has no instruction for it");
-        return new Outcome(
-            one,
-            limits.Count > 0 ? Spread.Of(limits) : null,
-            shares.Count > 0 ? Spread.Of(shares) : null,
-            new Standing(contest.Ours.Name, Spread.Of(ours), new Spread(1, 1, 1)),
-            [.. peers.Select((peer, n) => new Standing(peer.Name, Spread.Of(theirs[n]), Spread.Of([.. theirs[n].Select((s, r) => s / ours[r])])))],
-            contest.Missing);
+        _case = one;
+        _machine = machine;
+        _contest = contest;
+        _figures = [.. contest.Figures.Select(_ => new List<double>())];
     }
 
-    /// <summary>Runs everyone once and keeps the peers whose result is ours within their precision.</summary>
-    private static List<Contestant> Agreeing(Contest contest)
+    /// <summary>Measures a case. What whole rounds gave is there also if it is interrupted; null where there is not one.</summary>
+    public static Outcome? Run(Case one, Machine machine)
     {
-        contest.Ours.Run();
-        float[] ours = contest.Ours.Result();
-        var agreeing = new List<Contestant>();
-        foreach ((Contestant peer, Func<float[], float[], string?> agreement) in contest.Peers)
+        machine.Progress.Show($"{one.Name}: preparing");
+        using Contest contest = one.Prepare(machine);
+        var rounds = new Rounds(one, machine, contest);
+        try
         {
-            peer.Run();
-            if (agreement(ours, peer.Result()) is { } difference)
-                contest.Missing.Add($"{peer.Name}: not timed, its result {difference}");
-            else
-                agreeing.Add(peer);
+            rounds.Compare();
+            rounds.Measure();
+        }
+        catch (OperationCanceledException) when (machine.Cancellation.IsCancellationRequested)
+        {
+            contest.Notes.Add($"interrupted after {rounds.Done} of {machine.Options.Rounds} rounds");
         }
 
-        return agreeing;
+        return rounds.Done > 0 ? rounds.Outcome() : null;
+    }
+
+    /// <summary>Rounds that are whole.</summary>
+    private int Done => _peers.Count > 0 ? _peers[^1].Seconds.Count : _ours.Count;
+
+    /// <summary>Runs everyone once and keeps the peers whose result is ours within their precision.</summary>
+    private void Compare()
+    {
+        First(_contest.Ours);
+        float[] ours = _contest.Ours.Result();
+        foreach ((Contestant peer, Func<float[], float[], string?> agreement) in _contest.Peers)
+        {
+            First(peer);
+            if (peer.OwnSeconds is null && agreement(ours, peer.Result()) is { } difference)
+                _contest.Notes.Add($"{peer.Name}: not timed, its result {difference}");
+            else
+                _peers.Add((peer, []));
+        }
+    }
+
+    private void First(Contestant contestant)
+    {
+        _machine.Cancellation.ThrowIfCancellationRequested();
+        if (contestant.OwnSeconds is not null)
+            return;
+        long start = Stopwatch.GetTimestamp();
+        contestant.Run();
+        _first[contestant] = Stopwatch.GetElapsedTime(start).TotalSeconds;
+    }
+
+    private void Measure()
+    {
+        long start = Stopwatch.GetTimestamp();
+        int rounds = _machine.Options.Rounds;
+        for (int round = 0; round < rounds; round++)
+        {
+            if (round > 0 && Stopwatch.GetElapsedTime(start).TotalSeconds > _machine.Options.CaseSeconds)
+            {
+                _contest.Notes.Add($"{round} of {rounds} rounds, after which its time was over");
+                return;
+            }
+
+            _machine.Progress.Show($"{_case.Name}: round {round + 1} of {rounds}");
+            OneRound();
+        }
+    }
+
+    private void OneRound()
+    {
+        Thread.Sleep(RestMilliseconds);
+        double? limit = _machine.Limits.Measure(_case.Bound);
+        double seconds = Seconds(_contest.Ours);
+        double[] figures = [.. _contest.Figures.Select(f => f.Read())];
+        double[] theirs = [.. _peers.Select(p => Seconds(p.Contestant))];
+        // Only now: an interrupted round counts for nobody.
+        _ours.Add(seconds);
+        if (limit is double measured)
+        {
+            _limits.Add(measured);
+            _shares.Add(_case.Work / seconds / measured);
+        }
+
+        for (int n = 0; n < figures.Length; n++)
+            _figures[n].Add(figures[n]);
+        for (int n = 0; n < theirs.Length; n++)
+            _peers[n].Seconds.Add(theirs[n]);
+    }
+
+    private double Seconds(Contestant contestant)
+    {
+        _machine.Cancellation.ThrowIfCancellationRequested();
+        return contestant.OwnSeconds?.Invoke() ?? Time(contestant.Run, _first[contestant]);
+    }
+
+    private Outcome Outcome()
+    {
+        if (_limits.Count == 0 && _case.Bound != Bound.None)
+            _contest.Notes.Add($"{Limits.Name(_case.Bound)}: this machine has no instruction for it");
+        return new Outcome(
+            _case,
+            Done,
+            _limits.Count > 0 ? Spread.Of(_limits) : null,
+            _shares.Count > 0 ? Spread.Of(_shares) : null,
+            new Standing(_contest.Ours.Name, Spread.Of(_ours), new Spread(1, 1, 1)),
+            [.. _peers.Select(p => new Standing(p.Contestant.Name, Spread.Of(p.Seconds), Spread.Of([.. p.Seconds.Select((s, r) => s / _ours[r])])))],
+            [.. _contest.Figures.Select((f, n) => new Reading(f.Name, f.Unit, Spread.Of(_figures[n])))],
+            _contest.Notes);
     }
 
     /// <summary>Seconds of one run.</summary>
-    private static double Time(Action run)
+    private static double Time(Action run, double first)
     {
         Thread.Sleep(RestMilliseconds);
-        // Threads that slept share a core for a while after they wake.
-        for (long woken = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(woken).TotalSeconds < Waking;)
-            run();
+        // Threads that slept share a core for a while after they wake; in a long run that does not count.
+        if (first < Long)
+        {
+            for (long woken = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(woken).TotalSeconds < Waking;)
+                run();
+        }
+
         long start = Stopwatch.GetTimestamp();
         int runs = 0;
         double seconds;

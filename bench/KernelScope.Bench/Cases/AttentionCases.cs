@@ -34,15 +34,19 @@ internal static class AttentionCases
     private static Contest Prepare(Machine machine, int rows, int position, int window)
     {
         int capacity = position + rows;
-        Device device = machine.Exact;
         float[] keys = RandomTensors.Values(Shape2B.KvHeads * capacity * Shape2B.HeadDim, 1), values = [.. keys.Reverse()];
         float[] queries = RandomTensors.Values(rows * Shape2B.Z, 1);
-        Mat k = device.Mat(keys, Shape2B.KvHeads * capacity), v = device.Mat(values, Shape2B.KvHeads * capacity), q = device.Mat(queries, rows), z = device.CreateMat(rows, Shape2B.Z, "z");
-        var cache = new KvLayer(k, v, Shape2B.KvHeads, capacity);
-        var shape = new AttentionShape(Shape2B.Heads, 1 / 16f, Shape2B.Softcap, window);
-        var contest = new Contest(new Contestant("KernelScope", () => device.Attend(q, cache, position, shape, z), () => device.Read(z)));
-        foreach (Mat mat in (ReadOnlySpan<Mat>)[k, v, q, z])
-            contest.Own(mat.Buffer);
+        var ours = new OurAttention(machine.Exact, queries, keys, values, rows, position, window);
+        var contest = new Contest(ours.Contestant("KernelScope"));
+        contest.Own(ours);
+        if (window > 0 && position > window)
+        {
+            // What a window is for: far behind its end a layer costs what it costs at its end.
+            int near = Shape2B.KvHeads * (window + rows) * Shape2B.HeadDim;
+            OurAttention atWindow = contest.Own(new OurAttention(machine.Exact, queries, keys[..near], values[..near], rows, window, window));
+            contest.Peers.Add(new Peer(atWindow.Contestant($"KernelScope at {window}"), Agreement.Unasked));
+        }
+
         Torch.Join(contest, machine, () =>
         {
             foreach (DType type in (ReadOnlySpan<DType>)[DType.F32, DType.BF16])
@@ -55,4 +59,36 @@ internal static class AttentionCases
     }
 
     private static int Seen(int position, int window) => window > 0 ? Math.Min(position + 1, window) : position + 1;
+
+    /// <summary>A layer's attention at a position, with a cache of all keys up to it.</summary>
+    private sealed class OurAttention : IDisposable
+    {
+        private readonly Device _device;
+        private readonly Mat _keys;
+        private readonly Mat _values;
+        private readonly Mat _queries;
+        private readonly Mat _z;
+        private readonly Action _attend;
+
+        public OurAttention(Device device, float[] queries, float[] keys, float[] values, int rows, int position, int window)
+        {
+            int capacity = position + rows;
+            _device = device;
+            _keys = device.Mat(keys, Shape2B.KvHeads * capacity);
+            _values = device.Mat(values, Shape2B.KvHeads * capacity);
+            _queries = device.Mat(queries, rows);
+            _z = device.CreateMat(rows, Shape2B.Z, "z");
+            var cache = new KvLayer(_keys, _values, Shape2B.KvHeads, capacity);
+            var shape = new AttentionShape(Shape2B.Heads, 1 / 16f, Shape2B.Softcap, window);
+            _attend = () => device.Attend(_queries, cache, position, shape, _z);
+        }
+
+        public Contestant Contestant(string name) => new(name, _attend, () => _device.Read(_z));
+
+        public void Dispose()
+        {
+            foreach (Mat mat in (ReadOnlySpan<Mat>)[_keys, _values, _queries, _z])
+                mat.Buffer.Dispose();
+        }
+    }
 }

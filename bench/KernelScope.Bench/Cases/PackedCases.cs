@@ -11,11 +11,11 @@ internal static class PackedCases
         foreach ((DType type, Precision precision) in Forms.All)
         {
             double weights = (options.Layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.Hidden);
-            yield return new Case($"decode {options.Layers}-layers+logits products {type.Name()} {Forms.Name(precision)} packed", Bound.Bandwidth, weights * type.ByteSize(), machine => Layers(machine, type, precision, 1, options.Layers, logits: true));
+            yield return new Case($"decode {options.Layers}-layers+logits products {type.Name()} {Forms.Name(precision)} packed", Bound.Bandwidth, weights * type.ByteSize(), machine => Layers(machine, type, precision, 1, options.Layers, logits: true)) { Precision = precision };
             foreach (int rows in (int[])[1, 4, 64, 512])
             {
                 (Bound bound, double work) = Forms.Cost(Shape2B.LayerWeights, type, precision, rows);
-                yield return new Case($"layer {type.Name()} {rows} {Forms.Name(precision)} packed", bound, work, machine => Layers(machine, type, precision, rows, 1, logits: false));
+                yield return new Case($"layer {type.Name()} {rows} {Forms.Name(precision)} packed", bound, work, machine => Layers(machine, type, precision, rows, 1, logits: false)) { Precision = precision };
             }
         }
     }
@@ -27,13 +27,13 @@ internal static class PackedCases
             infos.AddRange(Shape2B.LayerTensors($"{l}", type));
         if (logits)
             infos.Add(new TensorInfo("logits", type, [Shape2B.Vocab, Shape2B.Hidden]));
-        var tensors = new RandomTensors(machine.Options.Folder, infos);
+        RandomTensors tensors = machine.Tensors(infos);
         var device = new PackingDevice(machine.Device(precision));
         var ours = new OurLayers(device, tensors, layers, rows, logits);
         var contest = new Contest(new Contestant("KernelScope", ours.Run, ours.Result));
-        contest.Own(tensors);
         contest.Own(device);
         contest.Own(ours);
+        contest.Figures.Add(Figure.Packed(device.PackedBytes, device.StoredBytes));
         ProductCases.JoinPeers(contest, machine, tensors, ours, layers, type, precision, logits);
         return contest;
     }
@@ -43,6 +43,10 @@ internal static class PackedCases
     {
         private readonly List<PackedMatrix> _packed = [];
 
+        public long PackedBytes { get; private set; }
+
+        public long StoredBytes { get; private set; }
+
         public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts)
         {
             WeightPart[] packed = [.. parts];
@@ -50,6 +54,8 @@ internal static class PackedCases
             {
                 var panels = new PackedMatrix(part.Tensor, part.Transposed);
                 _packed.Add(panels);
+                PackedBytes += panels.ByteLength;
+                StoredBytes += part.Tensor.ByteLength;
                 part = part with { Panels = panels.View };
             }
 

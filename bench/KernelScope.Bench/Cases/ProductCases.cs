@@ -37,12 +37,11 @@ internal static class ProductCases
         return new Case($"{name} {type.Name()} {rows} {Forms.Name(precision)}", bound, work, machine =>
         {
             Device device = machine.Device(precision);
-            var tensors = new RandomTensors(machine.Options.Folder, Shape2B.LayerTensors("0", type));
+            RandomTensors tensors = machine.Tensors(Shape2B.LayerTensors("0", type));
             float[] values = RandomTensors.Values(rows * inputs, 1);
             Mat x = device.Mat(values, rows), y = device.CreateMat(rows, outputs, "y");
             Weight weight = device.CreateWeight(name, new WeightPart(tensors[$"0.{name}"]));
             var contest = new Contest(new Contestant("KernelScope", () => Run(device, name, x, weight, y), () => device.Read(y)));
-            contest.Own(tensors);
             contest.Own(weight);
             contest.Own(x.Buffer);
             contest.Own(y.Buffer);
@@ -56,7 +55,10 @@ internal static class ProductCases
                 }
             });
             return contest;
-        });
+        })
+        {
+            Precision = precision,
+        };
     }
 
     private static void Run(Device device, string name, Mat x, Weight weight, Mat y)
@@ -70,14 +72,14 @@ internal static class ProductCases
     private static Case Layer(DType type, Precision precision, int rows)
     {
         (Bound bound, double work) = Forms.Cost(Shape2B.LayerWeights, type, precision, rows);
-        return new Case($"layer {type.Name()} {rows} {Forms.Name(precision)}", bound, work, machine => Several(machine, type, precision, rows, 1, logits: false));
+        return new Case($"layer {type.Name()} {rows} {Forms.Name(precision)}", bound, work, machine => Several(machine, type, precision, rows, 1, logits: false)) { Precision = precision };
     }
 
     /// <summary>One token: what 26 layers cost is seen on fewer, as long as they are far larger than the caches.</summary>
     private static Case Decode(DType type, Precision precision, int layers)
     {
         double weights = (layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.Hidden);
-        return new Case($"decode {layers}-layers+logits products {type.Name()} {Forms.Name(precision)}", Bound.Bandwidth, weights * type.ByteSize(), machine => Several(machine, type, precision, 1, layers, logits: true));
+        return new Case($"decode {layers}-layers+logits products {type.Name()} {Forms.Name(precision)}", Bound.Bandwidth, weights * type.ByteSize(), machine => Several(machine, type, precision, 1, layers, logits: true)) { Precision = precision };
     }
 
     private static Contest Several(Machine machine, DType type, Precision precision, int rows, int layers, bool logits)
@@ -88,10 +90,9 @@ internal static class ProductCases
             infos.AddRange(Shape2B.LayerTensors($"{l}", type));
         if (logits)
             infos.Add(new TensorInfo("logits", type, [Shape2B.Vocab, Shape2B.Hidden]));
-        var tensors = new RandomTensors(machine.Options.Folder, infos);
+        RandomTensors tensors = machine.Tensors(infos);
         var ours = new OurLayers(device, tensors, layers, rows, logits);
         var contest = new Contest(new Contestant("KernelScope", ours.Run, ours.Result));
-        contest.Own(tensors);
         contest.Own(ours);
         JoinPeers(contest, machine, tensors, ours, layers, type, precision, logits);
         return contest;

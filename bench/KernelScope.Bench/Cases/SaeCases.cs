@@ -30,10 +30,13 @@ internal static class SaeCases
             }
         }
 
-        foreach (DType type in (DType[])[DType.BF16, DType.F32])
+        foreach ((string name, int features, _) in Widths)
         {
-            foreach (int rows in (int[])[1, 32, 512])
-                yield return Decode("16k", 16_384, type, rows);
+            foreach (DType type in (DType[])[DType.BF16, DType.F32])
+            {
+                foreach (int rows in (int[])[1, 32, 512])
+                    yield return Decode(name, features, type, rows);
+            }
         }
     }
 
@@ -43,7 +46,7 @@ internal static class SaeCases
         return new Case($"encode {width} {type.Name()} {rows} {Forms.Name(precision)}{(packed ? " packed" : "")}", bound, work, machine =>
         {
             Device device = machine.Device(precision);
-            var tensors = new RandomTensors(machine.Options.Folder, new TensorInfo("w_enc", type, [Shape2B.Hidden, features]), new TensorInfo("w_dec", type, [1, Shape2B.Hidden]));
+            RandomTensors tensors = machine.Tensors(new TensorInfo("w_enc", type, [Shape2B.Hidden, features]), new TensorInfo("w_dec", type, [1, Shape2B.Hidden]));
             float[] values = RandomTensors.Values(rows * Shape2B.Hidden, 1), bias = RandomTensors.Values(features, 0.01f);
             Mat x = device.Mat(values, rows), b = device.Mat(bias, 1), theta = device.Mat([.. Enumerable.Repeat(threshold, features)], 1), zero = device.CreateMat(1, Shape2B.Hidden, "b_dec");
             PackedMatrix? panels = packed ? new PackedMatrix(tensors["w_enc"], transposed: true) : null;
@@ -51,13 +54,20 @@ internal static class SaeCases
             var sae = new SaeParameters(encoder, b, theta, none, zero);
             SparseCodes codes = device.CreateCodes(features, "codes");
             var contest = new Contest(new Contestant("KernelScope", () => device.SaeEncode(x, sae, codes), () => Dense(device, codes)));
-            foreach (IDisposable owned in (ReadOnlySpan<IDisposable>)[tensors, encoder, none, codes, x.Buffer, b.Buffer, theta.Buffer, zero.Buffer])
+            foreach (IDisposable owned in (ReadOnlySpan<IDisposable>)[encoder, none, codes, x.Buffer, b.Buffer, theta.Buffer, zero.Buffer])
                 contest.Own(owned);
             if (panels is not null)
+            {
                 contest.Own(panels);
+                contest.Figures.Add(Figure.Packed(panels.ByteLength, tensors["w_enc"].ByteLength));
+            }
+
             JoinEncoders(contest, machine, tensors["w_enc"], values, bias, threshold, rows, Forms.PeerTypes(type, precision, rows));
             return contest;
-        });
+        })
+        {
+            Precision = precision,
+        };
     }
 
     private static void JoinEncoders(Contest contest, Machine machine, TensorView weight, float[] x, float[] bias, float threshold, int rows, DType[] types)
@@ -88,12 +98,13 @@ internal static class SaeCases
 
     private static Case Decode(string width, int features, DType type, int rows)
     {
-        CodeList[] sets = [.. Enumerable.Range(0, rows > 32 ? 2 : CodeSets).Select(seed => Codes(seed, features, rows))];
-        double read = sets.Average(set => set.Feature.Take(set.Count).Distinct().Count()) * Shape2B.Hidden * type.ByteSize();
+        // Of F features, rows of A random ones hold F·(1 − (1 − A/F)^rows) different ones on average.
+        double read = features * (1 - Math.Pow(1 - ((double)ActiveFeatures / features), rows)) * Shape2B.Hidden * type.ByteSize();
         return new Case($"sparse-decode {width} {type.Name()} {rows} exact", Bound.Bandwidth, read, machine =>
         {
             Device device = machine.Exact;
-            var tensors = new RandomTensors(machine.Options.Folder, new TensorInfo("w_enc", type, [1, features]), new TensorInfo("w_dec", type, [features, Shape2B.Hidden]));
+            CodeList[] sets = [.. Enumerable.Range(0, rows > 32 ? 2 : CodeSets).Select(seed => Codes(seed, features, rows))];
+            RandomTensors tensors = machine.Tensors(new TensorInfo("w_enc", type, [1, features]), new TensorInfo("w_dec", type, [features, Shape2B.Hidden]));
             float[] bias = RandomTensors.Values(Shape2B.Hidden, 0.01f);
             Mat one = device.CreateMat(1, features, "one"), b = device.Mat(bias, 1), y = device.CreateMat(rows, Shape2B.Hidden, "y");
             Weight none = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true)), decoder = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));
@@ -101,7 +112,7 @@ internal static class SaeCases
             SparseCodes[] codes = [.. sets.Select(set => Written(device, set, features))];
             int next = 0;
             var contest = new Contest(new Contestant("KernelScope", () => device.SaeDecode(codes[next++ % codes.Length], sae, y), () => device.Read(y)));
-            foreach (IDisposable owned in (IDisposable[])[tensors, none, decoder, .. codes, one.Buffer, b.Buffer, y.Buffer])
+            foreach (IDisposable owned in (IDisposable[])[none, decoder, .. codes, one.Buffer, b.Buffer, y.Buffer])
                 contest.Own(owned);
             Torch.Join(contest, machine, () =>
                 contest.Peers.Add(new Peer(contest.Own(new TorchDecoder(tensors["w_dec"], bias, sets)).Contestant, Agreement.Within(type == DType.F32 ? 1e-5 : 3e-2))));

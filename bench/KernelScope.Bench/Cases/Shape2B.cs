@@ -1,3 +1,4 @@
+using KernelScope.Bench.Models;
 using KernelScope.Files;
 
 namespace KernelScope.Bench.Cases;
@@ -19,6 +20,12 @@ internal static class Shape2B
 
     /// <summary>Weights of a layer's products.</summary>
     public const double LayerWeights = ((double)Qkv * Hidden) + ((double)Hidden * Z) + (3.0 * Mlp * Hidden);
+
+    /// <summary>The whole model.</summary>
+    public static ModelShape Model { get; } = new(Hidden, Mlp, Layers, Heads, KvHeads, HeadDim, Vocab, Context: 8192);
+
+    /// <summary>One sliding and one global layer under a small vocabulary: what a long context costs is seen on them in a minute.</summary>
+    public static ModelShape TwoLayers { get; } = Model with { Layers = 2, Vocabulary = 16_384, Context = 32_768 };
 
     /// <summary>The matrices of a layer.</summary>
     public static TensorInfo[] LayerTensors(string layer, DType type) =>

@@ -22,7 +22,7 @@ internal static class Onnx
         if (_missing is null)
             join();
         else
-            contest.Missing.Add(_missing);
+            contest.Notes.Add(_missing);
     }
 
     private static string? Start()

@@ -26,7 +26,7 @@ internal static class Torch
         if (_missing is null)
             join();
         else
-            contest.Missing.Add(_missing);
+            contest.Notes.Add(_missing);
     }
 
     /// <summary>A copy of a stored tensor, as it is stored or in another type.</summary>

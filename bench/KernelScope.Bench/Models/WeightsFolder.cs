@@ -1,0 +1,160 @@
+using KernelScope.Bench.Peers;
+using KernelScope.Files;
+using KernelScope.Model;
+
+namespace KernelScope.Bench.Models;
+
+/// <summary>
+/// The folder with the random weights of the whole model and what is made of them: written at most once, used again while valid, and removed at the end unless it is to be kept. A note in it says that
+/// it is ours: a folder that holds anything else is never written to or removed.
+/// </summary>
+internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : IDisposable
+{
+    public const string NoteName = "kernelscope-bench.txt";
+
+    private const string PanelsName = "kernelscope.panels", GgufName = "model.gguf";
+
+    // config.json, and the rounding of file systems.
+    private const long Slack = 64 << 20;
+
+    private bool _used;
+
+    /// <summary>The folder.</summary>
+    public string Path { get; } = System.IO.Path.GetFullPath(path);
+
+    public ModelShape Shape => shape;
+
+    private string Note => $"Random weights that KernelScope.Bench made, version 1; they can be deleted. Their shape:\n{shape.Config}";
+
+    /// <summary>Opens the weights, which are written first if they are not there.</summary>
+    /// <exception cref="IOException">The folder holds something else, or there is no room for the weights.</exception>
+    public Gemma2Checkpoint Open(Progress progress, CancellationToken cancellation)
+    {
+        Claim();
+        if (!IsValid())
+        {
+            Remove(PanelsName);
+            Remove(GgufName);
+            Require(2 * shape.Weights, "weights");
+            RandomModel.Write(Path, shape, share => progress.Show($"writing random weights to {Path}", share), cancellation);
+        }
+
+        return Gemma2Checkpoint.Open(Path);
+    }
+
+    /// <summary>Opens the weights with packed matrices, which are written first if they are not there.</summary>
+    public Gemma2Checkpoint OpenPacked(Progress progress, CancellationToken cancellation)
+    {
+        Gemma2Checkpoint checkpoint = Open(progress, cancellation);
+        try
+        {
+            string panels = At(PanelsName);
+            if (!Uses(checkpoint, panels))
+            {
+                Require(2 * shape.Weights, "packed weights");
+                checkpoint.WritePanels(panels, new Told(share => progress.Show($"packing the weights to {panels}", share)), cancellation);
+                checkpoint.UsePanels(PanelFile.Open(panels));
+            }
+
+            return checkpoint;
+        }
+        catch
+        {
+            checkpoint.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The path of the weights in GGUF, which are written first if they are not there.</summary>
+    public string Gguf(Progress progress, CancellationToken cancellation)
+    {
+        string path = At(GgufName);
+        using Gemma2Checkpoint checkpoint = Open(progress, cancellation);
+        if (!File.Exists(path))
+        {
+            Require(2 * shape.Weights, "weights as GGUF");
+            progress.Show($"writing {path}");
+            GgufWriter.Write(path, shape, checkpoint, cancellation);
+        }
+
+        return path;
+    }
+
+    /// <summary>Whether the weights are there, whole, and in this shape.</summary>
+    public bool IsValid()
+    {
+        if (!File.Exists(At(NoteName)) || File.ReadAllText(At(NoteName)) != Note || !File.Exists(RandomModel.WeightsPath(Path)))
+            return false;
+        try
+        {
+            using Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(Path);
+            return checkpoint.TotalBytes > 2 * shape.Weights;
+        }
+        catch (InvalidDataException)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>Removes what was made, unless it is to be kept or was not asked for in this run.</summary>
+    public void Dispose()
+    {
+        if (keep || !_used || !File.Exists(At(NoteName)))
+            return;
+        foreach (string name in (ReadOnlySpan<string>)["config.json", System.IO.Path.GetFileName(RandomModel.WeightsPath(Path)), PanelsName, GgufName, NoteName])
+            Remove(name);
+        if (!Directory.EnumerateFileSystemEntries(Path).Any())
+            Directory.Delete(Path);
+    }
+
+    private static bool Uses(Gemma2Checkpoint checkpoint, string panels)
+    {
+        if (!File.Exists(panels))
+            return false;
+        PanelFile? file = null;
+        try
+        {
+            file = PanelFile.Open(panels);
+            checkpoint.UsePanels(file);
+            return true;
+        }
+        catch (InvalidDataException)
+        {
+            file?.Dispose();
+            return false;
+        }
+    }
+
+    private void Claim()
+    {
+        _used = true;
+        Directory.CreateDirectory(Path);
+        if (File.Exists(At(NoteName)))
+        {
+            if (File.ReadAllText(At(NoteName)) != Note)
+                throw new IOException($"{Path} holds random weights of another shape or version; delete it or name another folder.");
+            return;
+        }
+
+        if (Directory.EnumerateFileSystemEntries(Path).Any())
+            throw new IOException($"{Path} holds files that this program did not write; --weights wants a folder that is empty, new, or written by it.");
+        File.WriteAllText(At(NoteName), Note);
+    }
+
+    private void Require(double bytes, string what)
+    {
+        long free = new DriveInfo(Path).AvailableFreeSpace;
+        if (free < bytes + Slack)
+            throw new IOException(FormattableString.Invariant($"{Path} has {free / 1e9:f1} GB of room; the {what} take {bytes / 1e9:f1} GB."));
+    }
+
+    private string At(string name) => System.IO.Path.Combine(Path, name);
+
+    private void Remove(string name) => File.Delete(At(name));
+
+    /// <summary>Told at once, on the thread that reports.</summary>
+    private sealed class Told(Action<double> report) : IProgress<double>
+    {
+        public void Report(double value) => report(value);
+    }
+}

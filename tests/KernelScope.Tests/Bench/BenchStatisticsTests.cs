@@ -1,0 +1,56 @@
+using System.Text.Json.Nodes;
+using KernelScope.Bench;
+using KernelScope.Bench.Models;
+
+namespace KernelScope.Tests.Bench;
+
+/// <summary>What the bench program computes from its measurements.</summary>
+public sealed class BenchStatisticsTests
+{
+    [Fact]
+    public void A_spread_has_the_smallest_the_middle_and_the_largest()
+    {
+        Assert.Equal(new Spread(1, 2, 9), Spread.Of([9, 1, 2]));
+        Assert.Equal(new Spread(1, 2.5, 9), Spread.Of([9, 1, 2, 3]));
+        Assert.Equal(new Spread(4, 4, 4), Spread.Of([4]));
+    }
+
+    [Fact]
+    public void Results_agree_within_a_share_of_the_largest()
+    {
+        Assert.Null(Agreement.Within(0.01)([100, 1], [100.9f, 0.5f]));
+        Assert.NotNull(Agreement.Within(0.01)([100, 1], [101.1f, 1]));
+        Assert.NotNull(Agreement.Within(0.01)([100, 1], [100]));
+        Assert.NotNull(Agreement.Within(0.01)([100, 1], [100, float.NaN]));
+        Assert.NotNull(Agreement.Within(0.01)([0], [0]));
+    }
+
+    [Fact]
+    public void A_2B_shape_reads_5_2_GB_a_token_and_takes_2_TFLOP_for_512()
+    {
+        // Gemma 2 2B's config.json; 2,614,341,888 parameters as its checkpoint on the hub has them.
+        var shape = new ModelShape(2304, 9216, 26, 8, 4, 256, 256_000, 8192);
+        Assert.Equal(2_614_341_888, shape.Weights);
+        Assert.Equal((2 * 2_614_341_888.0) + (26 * 100 * 4 * 256 * 8), shape.DecodeBytes(100));
+        // 2·512·26·77,856,768 of products, keys 512·513/2 of 26 layers, and one row of logits.
+        Assert.Equal((2.0 * 512 * 26 * 77_856_768) + (26 * 131_328.0 * 8 * 256 * 4) + (2.0 * 256_000 * 2304), shape.PrefillOperations(512));
+        // Beyond the window only global layers see more.
+        double longer = shape.PrefillOperations(5000), keys = (13 * (5000 * 5001 / 2.0)) + (13 * ((4096 * 4097 / 2.0) + (904 * 4096.0)));
+        Assert.Equal((2.0 * 5000 * 26 * 77_856_768) + (keys * 8 * 256 * 4) + (2.0 * 256_000 * 2304), longer);
+    }
+
+    [Fact]
+    public void The_table_says_which_path_was_taken_and_reads_files_of_earlier_versions()
+    {
+        JsonObject cases = JsonNode.Parse("""
+            {
+              "old": { "instruction_set": "AVX2", "seconds": { "min": 1, "median": 2, "max": 3 }, "share": null, "peers": {} },
+              "new": { "path": "AVX-512, vdpbf16ps", "tokens": 8, "seconds": { "min": 1, "median": 2, "max": 3 }, "limit": { "name": "read bandwidth" }, "share": { "min": 0.5, "median": 0.9, "max": 1 },
+                       "readings": { "peak memory": { "unit": "GiB", "value": { "min": 4, "median": 5, "max": 6 } } }, "peers": { "Other": { "ratio": { "min": 1, "median": 1.5, "max": 2 } } } }
+            }
+            """)!.AsObject();
+        string[] lines = ReportTable.Of(cases).Split('\n');
+        Assert.Equal("| old | AVX2 | 2000 |  |  |  |  |", lines[2]);
+        Assert.Equal("| new | AVX-512, vdpbf16ps | 2000 | 4 | read bandwidth 0.90 (0.50 to 1.00) | Other 1.50 (1.00 to 2.00) | peak memory 5.00 (4.00 to 6.00) GiB |", lines[3]);
+    }
+}
