@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using KernelScope.Attribution;
@@ -87,6 +88,37 @@ public sealed class EvaluationPartsTests
         }
 
         static double Plain(float[] logits) => logits.Max() + Math.Log(logits.Sum(l => Math.Exp((double)l - logits.Max())));
+    }
+
+    [Fact]
+    public void The_exponential_of_a_row_is_that_of_the_runtime_to_rounding()
+    {
+        var random = new Random(5);
+        for (int i = 0; i < 20_000; i++)
+        {
+            double x = i < 20 ? -i * Math.Log(2) / 2 : -random.NextDouble() * (i % 3 == 0 ? 700 : i % 3 == 1 ? 20 : 1e-3);
+            double expected = Math.Exp(x), actual = LogitRow.Exp(Vector512.Create(x))[i % 8];
+            Assert.True(Math.Abs(actual - expected) <= expected * (4e-16 + (4e-17 * Math.Abs(x))), $"exp({x:r}) = {actual:r} instead of {expected:r}");
+        }
+
+        Assert.Equal(1, LogitRow.Exp(Vector512<double>.Zero)[0]);
+        Assert.InRange(LogitRow.Exp(Vector512.Create(-1e9))[0], 0, 1e-300);
+        Assert.InRange(LogitRow.Exp(Vector512.Create(double.NegativeInfinity))[0], 0, 1e-300);
+        Assert.True(double.IsNaN(LogitRow.Exp(Vector512.Create(double.NaN))[0]));
+    }
+
+    [Fact]
+    public void A_logit_that_is_no_number_shows_wherever_it_stands()
+    {
+        float[] row = [.. Enumerable.Range(0, 37).Select(v => (float)v)];
+        double[] weights = new double[row.Length];
+        for (int at = 0; at < row.Length; at++)
+        {
+            float[] broken = [.. row];
+            broken[at] = float.NaN;
+            Assert.True(double.IsNaN(LogitRow.Weigh(broken, weights, out _)));
+            Assert.True(double.IsNaN(LogitRow.LogSumExp(broken, row, weights, out _, out _)));
+        }
     }
 
     [Fact]
