@@ -199,6 +199,8 @@ public sealed class EvaluationPartsTests
     [InlineData("mlp_in.2")]
     [InlineData("mlp_in_unit.3")]
     [InlineData("mlp_out.3")]
+    [InlineData("mlp_out_post.0")]
+    [InlineData("mlp_out_post.3")]
     [InlineData("resid_post.3")]
     [InlineData("final_norm")]
     public void A_splice_at_any_site_is_what_SaeSplice_does_in_a_whole_pass(string siteName)
