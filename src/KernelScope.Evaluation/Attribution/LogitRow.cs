@@ -103,8 +103,9 @@ internal static class LogitRow
         return (p.AsInt64() + (turned.AsInt64() << 52)).AsDouble();
     }
 
+    /// <summary>Eight values in double.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<double> Widen(ReadOnlySpan<float> values, int at)
+    internal static Vector512<double> Widen(ReadOnlySpan<float> values, int at)
     {
         Vector256<float> eight = Vector256.LoadUnsafe(ref MemoryMarshal.GetReference(values), (nuint)at);
         return Avx512F.IsSupported ? Avx512F.ConvertToVector512Double(eight) : Vector512.Create(Vector256.WidenLower(eight), Vector256.WidenUpper(eight));

@@ -166,7 +166,9 @@ internal sealed class SequenceEvaluator : IDisposable
         Deviations(y, Means[g].Counted, scores[ScoreLayout.OfSite(g, "squared_deviation")], site.SiteOut);
         Deviations(y, Means[g].NotPad, scores[ScoreLayout.OfSite(g, "squared_deviation_not_pad")], site.SiteOut);
         Deviations(y, Means[g].Every, scores[ScoreLayout.OfSite(g, "squared_deviation_all")], site.SiteOut);
-        Deviations(y, new double[site.OutputDim], scores[ScoreLayout.OfSite(g, "squared_norm")], site.SiteOut);
+        Span<double> norms = scores[ScoreLayout.OfSite(g, "squared_norm")];
+        for (int t = 0; t < norms.Length; t++)
+            norms[t] = RowSums.SquaredNorm(y.Slice(t * site.OutputDim, site.OutputDim));
         y[..Math.Min(y.Length, scores.Kept(ScoreLayout.OfSite(g, "y")).Length)].CopyTo(scores.Kept(ScoreLayout.OfSite(g, "y")));
         Mat x = _passes.ValuesAt(site.Read);
         if (scores.Kept(ScoreLayout.OfSite(g, "x")) is { IsEmpty: false } kept)
@@ -188,15 +190,8 @@ internal sealed class SequenceEvaluator : IDisposable
         int width = sae.Config.OutputDim;
         for (int t = 0; t < _tokens.Length; t++)
         {
-            (error[t], dot[t], norm[t], l1[t]) = (0, 0, 0, 0);
-            for (int j = t * width; j < (t + 1) * width; j++)
-            {
-                double difference = (double)y[j] - reconstruction[j];
-                error[t] += difference * difference;
-                dot[t] += (double)y[j] * reconstruction[j];
-                norm[t] += (double)reconstruction[j] * reconstruction[j];
-            }
-
+            (error[t], dot[t], norm[t]) = RowSums.Compare(y.Slice(t * width, width), reconstruction.Slice(t * width, width));
+            l1[t] = 0;
             foreach (float value in codes.ValuesOf(t))
                 l1[t] += value;
             if (!double.IsFinite(error[t]))
@@ -244,13 +239,7 @@ internal sealed class SequenceEvaluator : IDisposable
     {
         for (int t = 0; t < squares.Length; t++)
         {
-            double sum = 0;
-            for (int j = 0; j < mean.Length; j++)
-            {
-                double difference = y[(t * mean.Length) + j] - mean[j];
-                sum += difference * difference;
-            }
-
+            double sum = RowSums.SquaredDistance(y.Slice(t * mean.Length, mean.Length), mean);
             squares[t] = double.IsFinite(sum) ? sum : throw new InvalidDataException($"The model's values at {site}, position {t}, are no finite numbers.");
         }
     }

@@ -90,6 +90,32 @@ public sealed class EvaluationPartsTests
         static double Plain(float[] logits) => logits.Max() + Math.Log(logits.Sum(l => Math.Exp((double)l - logits.Max())));
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(7)]
+    [InlineData(8)]
+    [InlineData(48)]
+    [InlineData(227)]
+    public void Sums_over_a_row_of_activations_are_those_of_a_plain_loop(int width)
+    {
+        var random = new Random(width);
+        float[] y = [.. Enumerable.Range(0, width).Select(_ => (float)((random.NextDouble() - 0.5) * 40))];
+        float[] other = [.. y.Select(v => v + (float)(random.NextDouble() - 0.5))];
+        double[] mean = [.. y.Select(_ => random.NextDouble())], sums = [.. mean], doubles = [.. mean];
+        (double error, double dot, double norm) = RowSums.Compare(y, other);
+        double Sum(Func<int, double> term) => Enumerable.Range(0, width).Sum(term);
+        double scale = Sum(j => y[j] * y[j]) + 1;
+        Assert.Equal(Sum(j => ((double)y[j] - other[j]) * ((double)y[j] - other[j])), error, 1e-14 * scale);
+        Assert.Equal(Sum(j => (double)y[j] * other[j]), dot, 1e-14 * scale);
+        Assert.Equal(Sum(j => (double)other[j] * other[j]), norm, 1e-14 * scale);
+        Assert.Equal(Sum(j => (double)y[j] * y[j]), RowSums.SquaredNorm(y), 1e-14 * scale);
+        Assert.Equal(Sum(j => (y[j] - mean[j]) * (y[j] - mean[j])), RowSums.SquaredDistance(y, mean), 1e-14 * scale);
+        RowSums.Add(y, sums);
+        Assert.Equal(mean.Zip(y, (a, b) => a + b), sums);
+        RowSums.Add(mean, doubles);
+        Assert.Equal(mean.Select(a => a + a), doubles);
+    }
+
     [Fact]
     public void The_exponential_of_a_row_is_that_of_the_runtime_to_rounding()
     {
