@@ -9,13 +9,15 @@ using KernelScope.Sae;
 namespace KernelScope.Bench;
 
 /// <summary>
-/// What an evaluation costs beside the forward passes that it needs: a clean one, and six ablations and four splices an SAE from the first layer up that a splice reaches; what lies below runs once.
+/// What an evaluation costs beside the forward passes that it needs: a clean one, and the ablations and splices from the first layer up that a splice reaches; what lies below runs once.
 /// And what the uniformity of importance adds, which needs two backward passes.
 /// </summary>
 internal static class EvaluationCost
 {
     private const double Limit = 1.25;
-    private const int SplicedPasses = 10;
+
+    // x̂, zero and the mean, each at every position and at all but BOS (which without other special tokens is also all but those), and x̂ plus the SAE's error. With other special tokens there are three more.
+    private const int SplicedPasses = 7;
 
     /// <summary>Every demo SAE; returns 1 if one is above the limit.</summary>
     public static int OfDemo(Device device, int turns)

@@ -2,6 +2,7 @@ using System.Runtime.Intrinsics;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using KernelScope.Attribution;
+using KernelScope.Devices;
 using KernelScope.Evaluation;
 using KernelScope.Files;
 using KernelScope.Hooks;
@@ -190,6 +191,50 @@ public sealed class EvaluationPartsTests
             Assert.Equal(one.Metrics.Values, all.Saes[s].Metrics.Values);
             Assert.Equal(one.ConfidenceLow.Values, all.Saes[s].ConfidenceLow.Values);
             Assert.Equal(one.FiringFrequency, all.Saes[s].FiringFrequency);
+        }
+    }
+
+    [Fact]
+    public void Splices_that_replace_the_same_positions_of_a_sequence_are_one_pass()
+    {
+        using var folder = new TempFolder();
+        using Device inner = TestDevices.Open("cpu");
+        using var device = new ProfilingDevice(inner);
+        using var run = new EvaluationCase(device, EvaluationCase.Folder("model"), EvaluationCase.Residual);
+        int[] plain = [2, 40, 77, 5, 113, 200, 8, 9], withEnd = [2, 40, 77, 1, 2, 200, 8, 9], withoutBos = [40, 77, 5, 113, 200, 8, 9, 10];
+
+        // Three layers below resid_post.2 and one above it.
+        Assert.Equal(3 + 1 + 7, Attends(plain));
+        Assert.Equal(3 + 1 + 10, Attends(withEnd));
+        Assert.Equal(3 + 1 + 4, Attends(withoutBos));
+        using NpzArrays alone = Arrays(withEnd), among = Arrays(plain, withEnd, withoutBos, plain);
+        foreach (string kind in (ReadOnlySpan<string>)["ce", "kl"])
+        {
+            double[] all = Of(among, "all"), keepBos = Of(among, "keep_bos"), keepSpecial = Of(among, "keep_special");
+            int length = all.Length / 4;
+            Assert.Equal(keepBos[..length], keepSpecial[..length]);
+            Assert.NotEqual(all[..length], keepBos[..length]);
+            Assert.NotEqual(keepBos[length..(2 * length)], keepSpecial[length..(2 * length)]);
+            Assert.Equal(all[(2 * length)..(3 * length)], keepBos[(2 * length)..(3 * length)]);
+            Assert.Equal(keepSpecial[..length], keepSpecial[(3 * length)..]);
+            foreach (string where in (ReadOnlySpan<string>)["all", "keep_bos", "keep_special"])
+                Assert.Equal(Of(alone, where), Of(among, where)[length..(2 * length)]);
+
+            double[] Of(NpzArrays arrays, string where) => arrays.Doubles($"{kind}_zero_{where}");
+        }
+
+        long Attends(int[] tokens)
+        {
+            device.Reset();
+            _ = new SaeEvaluation(run.Model, run.Targets, TokenSet.Create([tokens], run.Model.Config), new() { Gradients = false }).Run();
+            return device.Ops.Where(op => op.Op.StartsWith("Attend", StringComparison.Ordinal)).Sum(op => op.Calls);
+        }
+
+        NpzArrays Arrays(params int[][] sequences)
+        {
+            string path = folder.At($"{sequences.Length}.npz");
+            _ = new SaeEvaluation(run.Model, run.Targets, TokenSet.Create(sequences, run.Model.Config), new() { ArraysPath = path }).Run();
+            return new NpzArrays(path);
         }
     }
 
