@@ -1,3 +1,5 @@
+using KernelScope.Attribution;
+
 namespace KernelScope.Evaluation;
 
 /// <summary>Confidence intervals of means and ratios of means, by resampling whole sequences with replacement: tokens of one sequence are not independent.</summary>

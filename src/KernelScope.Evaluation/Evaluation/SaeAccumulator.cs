@@ -1,3 +1,4 @@
+using KernelScope.Attribution;
 using KernelScope.Devices;
 using KernelScope.Sae;
 

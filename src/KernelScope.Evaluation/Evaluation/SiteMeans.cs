@@ -1,3 +1,5 @@
+using KernelScope.Attribution;
+
 namespace KernelScope.Evaluation;
 
 /// <summary>The mean value at a site over three sets of positions.</summary>

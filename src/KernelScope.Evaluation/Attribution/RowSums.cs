@@ -1,8 +1,7 @@
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
-using KernelScope.Attribution;
 
-namespace KernelScope.Evaluation;
+namespace KernelScope.Attribution;
 
 /// <summary>Sums over a row of activations, in double, in a fixed order: eight lanes on every machine.</summary>
 internal static class RowSums
@@ -27,7 +26,20 @@ internal static class RowSums
     }
 
     /// <summary>‖y‖².</summary>
-    public static double SquaredNorm(ReadOnlySpan<float> y) => Compare(y, y).Dot;
+    public static double SquaredNorm(ReadOnlySpan<float> y) => Dot(y, y);
+
+    /// <summary>y·z.</summary>
+    public static double Dot(ReadOnlySpan<float> y, ReadOnlySpan<float> z)
+    {
+        double sum = 0;
+        Vector512<double> sums = default;
+        int j = 0;
+        for (; j <= y.Length - Lanes; j += Lanes)
+            sums += LogitRow.Widen(y, j) * LogitRow.Widen(z, j);
+        for (; j < y.Length; j++)
+            sum += (double)y[j] * z[j];
+        return sum + Vector512.Sum(sums);
+    }
 
     /// <summary>‖y − ŷ‖², y·ŷ and ‖ŷ‖².</summary>
     public static (double Error, double Dot, double Norm) Compare(ReadOnlySpan<float> y, ReadOnlySpan<float> other)
