@@ -9,13 +9,15 @@ using KernelScope.Sae;
 namespace KernelScope.Bench;
 
 /// <summary>
-/// What an evaluation costs beside the forward passes that it needs: a clean one, and six ablations and four splices an SAE from the site's layer up; the layers below run once. And what the
-/// uniformity of importance adds, which needs two backward passes.
+/// What an evaluation costs beside the forward passes that it needs: a clean one, and the ablations and splices from the first layer up that a splice reaches; what lies below runs once.
+/// And what the uniformity of importance adds, which needs two backward passes.
 /// </summary>
 internal static class EvaluationCost
 {
     private const double Limit = 1.25;
-    private const int SplicedPasses = 10;
+
+    // x̂, zero and the mean, each at every position and at all but BOS (which without other special tokens is also all but those), and x̂ plus the SAE's error. With other special tokens there are three more.
+    private const int SplicedPasses = 7;
 
     /// <summary>Every demo SAE; returns 1 if one is above the limit.</summary>
     public static int OfDemo(Device device, int turns)
@@ -68,7 +70,7 @@ internal static class EvaluationCost
         }
 
         // A backward pass is twice a forward pass of the layers above the site and of the unembedding.
-        double forward = passes.Wall * Work(model.Config, model.Config.LayerCount - StartOf(target, model.Config)) / AllWork(model.Config, target), gradients = whole.Wall - evaluation.Wall;
+        double forward = passes.Wall * Work(model.Config, model.Config.LayerCount - StartOf(target)) / AllWork(model.Config, target), gradients = whole.Wall - evaluation.Wall;
         double ratio = evaluation.Wall / passes.Wall;
         Console.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
@@ -76,27 +78,27 @@ internal static class EvaluationCost
         return ratio <= Limit;
     }
 
-    private static double AllWork(Gemma2Config c, SaeTarget target) => Work(c, c.LayerCount) + (SplicedPasses * Work(c, c.LayerCount - StartOf(target, c)));
+    private static double AllWork(Gemma2Config c, SaeTarget target) => Work(c, c.LayerCount) + (SplicedPasses * Work(c, c.LayerCount - StartOf(target)));
 
     /// <summary>Multiply-adds a token of some layers and of the unembedding.</summary>
     private static double Work(Gemma2Config c, int layers) =>
         ((double)c.ModelDim * c.VocabSize) + (layers * ((2.0 * (c.HeadCount + c.KvHeadCount) * c.HeadDim * c.ModelDim) + (3.0 * c.HiddenDim * c.ModelDim)));
 
-    /// <summary>The stream after the site is the stream before the next layer: a splice there needs the layers above only.</summary>
-    private static int StartOf(SaeTarget target, Gemma2Config config) =>
-        target.SiteOut.Layer + (target.SiteOut.Site == Site.ResidPost && target.SiteOut.Layer + 1 < config.LayerCount ? 1 : 0);
+    /// <summary>A splice into the stream after a layer, or into what the layer adds to it last, needs the layers above only; behind the last layer, the final norm and the logits.</summary>
+    private static int StartOf(SaeTarget target) => target.SiteOut.Layer + (target.SiteOut.Site is Site.ResidPost or Site.MlpOutPost ? 1 : 0);
 
     /// <summary>The passes alone, with all logits, as a plain program would write them.</summary>
     private static void Passes(Gemma2Model model, SaeTarget target, int[][] ids)
     {
         Device device = model.Device;
-        int length = ids[0].Length, from = StartOf(target, model.Config);
+        int length = ids[0].Length, from = StartOf(target);
+        HookPoint start = from < model.Config.LayerCount ? new(Site.ResidPre, from) : new(Site.ResidPost, from - 1);
         using Session session = model.NewSession(length, length);
         Mat stream = device.CreateMat(length, model.Config.ModelDim, "stream");
         foreach (int[] sequence in ids)
         {
             session.Reset();
-            using (session.Hooks.Add(new(Site.ResidPre, from), (_, _, values) => device.Copy(values, stream)))
+            using (session.Hooks.Add(start, (_, _, values) => device.Copy(values, stream)))
                 model.Forward(sequence, session, LogitRows.All);
             for (int pass = 0; pass < SplicedPasses; pass++)
             {

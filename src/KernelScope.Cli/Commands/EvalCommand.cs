@@ -93,15 +93,13 @@ internal sealed class EvalCommand : Verb
         TokenSet tokens;
         using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed)))
             tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files);
-        string device;
-        // A device that has one precision only says so now.
-        using (Device fast = Common.OpenDevice(parsed, Streams, Precision.Fast, saePrecision))
-            device = fast.Name;
         string folder = Directory.CreateTempSubdirectory("kernelscope-").FullName;
         try
         {
             string ofExact = Path.Combine(folder, "exact.npz"), ofFast = Path.Combine(folder, "fast.npz");
-            EvaluationResult exact = Evaluate(parsed, tokens, Precision.Exact, Precision.Exact, ofExact), fast = Evaluate(parsed, tokens, Precision.Fast, saePrecision, ofFast);
+            // Fast first: a device that has one precision only says so at once.
+            (EvaluationResult fast, string device) = Evaluate(parsed, tokens, Precision.Fast, saePrecision, ofFast);
+            (EvaluationResult exact, _) = Evaluate(parsed, tokens, Precision.Exact, Precision.Exact, ofExact);
             var study = PrecisionStudy.Compare(exact, ofExact, fast, ofFast);
             if (Common.JsonOf(parsed))
                 PrecisionView.WriteJson(Streams, study, Common.ModelOf(parsed), what, device);
@@ -115,7 +113,7 @@ internal sealed class EvalCommand : Verb
         }
     }
 
-    private EvaluationResult Evaluate(ParseResult parsed, TokenSet tokens, Precision precision, Precision saePrecision, string arrays)
+    private (EvaluationResult Result, string Device) Evaluate(ParseResult parsed, TokenSet tokens, Precision precision, Precision saePrecision, string arrays)
     {
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
         using SaeStack saes = OpenSaes(parsed, files);
@@ -124,7 +122,7 @@ internal sealed class EvalCommand : Verb
         using IDisposable loaded = saes.Load(device);
         EvaluationOptions options = OptionsOf(parsed) with { ArraysPath = arrays, Arrays = ArrayDetail.Positions, ResumePath = null, Gradients = false };
         using var progress = new EvalProgress(Streams);
-        return new SaeEvaluation(model, [.. saes.Entries.Select(e => e.Sae.Target)], tokens, options).Run(progress, Cancellation);
+        return (new SaeEvaluation(model, [.. saes.Entries.Select(e => e.Sae.Target)], tokens, options).Run(progress, Cancellation), device.Name);
     }
 
     private EvaluationOptions OptionsOf(ParseResult parsed) => new()

@@ -9,6 +9,7 @@ namespace KernelScope.Cli;
 internal sealed class SaeStack : IDisposable
 {
     private readonly List<Entry> _entries = [];
+    private readonly List<LoadedSae> _saes = [];
     private readonly List<IDisposable> _armed = [];
     private readonly ModelFiles _model;
 
@@ -18,7 +19,7 @@ internal sealed class SaeStack : IDisposable
     public IReadOnlyList<Entry> Entries => _entries;
 
     /// <summary>Each SAE once.</summary>
-    public IReadOnlyList<LoadedSae> Saes => [.. _entries.Select(e => e.Sae).Distinct()];
+    public IReadOnlyList<LoadedSae> Saes => _saes;
 
     /// <summary>Bytes of the parameters.</summary>
     public long Bytes => Saes.Sum(s => s.Files.Bytes);
@@ -37,7 +38,7 @@ internal sealed class SaeStack : IDisposable
         {
             foreach (SaeUse use in uses)
             {
-                LoadedSae sae = stack.Find(use) ?? new LoadedSae(SaeOptions.Open(use.Name, use.Site, use.SiteOut, model), use);
+                LoadedSae sae = stack.Find(use) ?? stack.Add(use);
                 stack._entries.Add(new Entry(sae, use.Edits));
                 use.Edits.Check(sae.Files);
                 if (use.Edits.MeanFrom is string path)
@@ -97,7 +98,14 @@ internal sealed class SaeStack : IDisposable
             sae.Files.Dispose();
     }
 
-    private LoadedSae? Find(SaeUse use) => Saes.FirstOrDefault(s => s.Use.Name == use.Name && s.Use.Site == use.Site && s.Use.SiteOut == use.SiteOut);
+    private LoadedSae Add(SaeUse use)
+    {
+        var sae = new LoadedSae(SaeOptions.Open(use.Name, use.Site, use.SiteOut, _model), use);
+        _saes.Add(sae);
+        return sae;
+    }
+
+    private LoadedSae? Find(SaeUse use) => _saes.Find(s => s.Use.Name == use.Name && s.Use.Site == use.Site && s.Use.SiteOut == use.SiteOut);
 
     /// <summary>What happens at the site of one SAE.</summary>
     internal sealed class Entry(LoadedSae sae, Edits edits)

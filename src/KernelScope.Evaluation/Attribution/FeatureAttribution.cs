@@ -1,4 +1,6 @@
+using System.Buffers;
 using KernelScope.Devices;
+using KernelScope.Files;
 using KernelScope.Sae;
 
 namespace KernelScope.Attribution;
@@ -8,39 +10,45 @@ namespace KernelScope.Attribution;
 public sealed class FeatureAttribution
 {
     private readonly JumpReluSae _sae;
-    private readonly float[] _direction;
 
     /// <summary>Attribution to the features of an SAE, which stays open meanwhile.</summary>
     public FeatureAttribution(JumpReluSae sae)
     {
         ArgumentNullException.ThrowIfNull(sae);
         _sae = sae;
-        _direction = new float[sae.Parameters.OutputDim];
     }
 
-    /// <summary>y of every code, in the codes' order. The products are summed in double: they cancel.</summary>
+    /// <summary>y of every code, in the codes' order. The products are summed in double: they cancel. Rows run on the device's threads.</summary>
     /// <param name="codes">The features that are active at each position.</param>
     /// <param name="gradients">∇ at each position, [rows, d_out].</param>
-    public double[] Of(CodeList codes, ReadOnlySpan<float> gradients)
+    public unsafe double[] Of(CodeList codes, ReadOnlySpan<float> gradients)
     {
         ArgumentNullException.ThrowIfNull(codes);
-        int dim = _direction.Length;
+        int dim = _sae.Parameters.OutputDim;
         if (gradients.Length != codes.Rows * dim)
             throw new ArgumentException($"{gradients.Length} gradient values for {codes.Rows} rows of {dim}.");
         double[] y = new double[codes.Count];
-        for (int r = 0; r < codes.Rows; r++)
+        TensorView decoder = _sae.Checkpoint.Decoder;
+        fixed (float* first = gradients)
         {
-            for (long i = codes.RowStart[r]; i < codes.RowStart[r + 1]; i++)
-            {
-                _sae.ReadDirection(codes.Feature[i], _direction);
-                double along = 0;
-                for (int d = 0; d < dim; d++)
-                    along += (double)_direction[d] * gradients[(r * dim) + d];
-                y[i] = codes.Value[i] * along;
-            }
+            var start = (nint)first;
+            _sae.Device.ForEach(codes.Rows, r => OfRow(decoder, codes, r, new ReadOnlySpan<float>((float*)start + ((long)r * dim), dim), y));
         }
 
         return y;
+    }
+
+    private static void OfRow(in TensorView decoder, CodeList codes, int r, ReadOnlySpan<float> gradient, double[] y)
+    {
+        float[] rented = ArrayPool<float>.Shared.Rent(gradient.Length);
+        Span<float> direction = rented.AsSpan(0, gradient.Length);
+        for (long i = codes.RowStart[r]; i < codes.RowStart[r + 1]; i++)
+        {
+            decoder.CopyTo((long)codes.Feature[i] * direction.Length, direction);
+            y[i] = codes.Value[i] * RowSums.Dot(direction, gradient);
+        }
+
+        ArrayPool<float>.Shared.Return(rented);
     }
 
     /// <summary>

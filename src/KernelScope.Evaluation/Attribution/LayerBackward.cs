@@ -64,15 +64,19 @@ internal sealed class LayerBackward : IDisposable
     /// <param name="gradients">[sums · n, d_model].</param>
     /// <param name="ownOnly">For each sum, whether a position's gradient is that of its own term only.</param>
     /// <param name="wanted">The hook points whose gradients are asked for.</param>
+    /// <param name="through">Whether the gradients of the stream before the layer are wanted; else those in place are not, and attention is left out.</param>
     /// <param name="keep">Takes them.</param>
-    public void Run(int l, Mat residPre, float[] gradients, ReadOnlySpan<bool> ownOnly, IReadOnlyCollection<HookPoint> wanted, KeepGradient keep)
+    public void Run(int l, Mat residPre, float[] gradients, ReadOnlySpan<bool> ownOnly, IReadOnlyCollection<HookPoint> wanted, bool through, KeepGradient keep)
     {
         int n = residPre.Rows, rows = ownOnly.Length * n;
         _forward.Run(l, residPre);
         var offer = new Offer(l, wanted, keep);
         LayerWeights w = _model.Weights.Layers[l];
         Mlp(w, gradients, n, rows, offer);
-        Attention(l, w, gradients, n, ownOnly, offer);
+        ToZ(w, gradients, rows, offer);
+        if (!through)
+            return;
+        Attention(l, w, n, ownOnly);
         ThroughNorm(residPre, w.PreAttn, _dBranch, gradients, rows);
     }
 
@@ -88,7 +92,6 @@ internal sealed class LayerBackward : IDisposable
     {
         int dim = _config.ModelDim, width = _config.HiddenDim;
         Mat branch = _branch.RowRange(0, rows), hidden = _hidden.RowRange(0, rows), gateUp = _gateUp.RowRange(0, rows);
-        offer.Of(Site.MlpOutPost, gradients.AsSpan(0, rows * dim));
         IntoBranch(_forward.MlpOut, w.PostMlp, gradients, branch);
         offer.Of(Site.MlpOut, _dBranch.AsSpan(0, rows * dim));
         _device.LinearTransposed(branch, w.Down, hidden);
@@ -104,11 +107,11 @@ internal sealed class LayerBackward : IDisposable
         ThroughNorm(_forward.ResidMid, w.PreMlp, _dBranch, gradients, rows);
     }
 
-    /// <summary>The same, one sub-layer down, without the norm at its input.</summary>
-    private void Attention(int l, LayerWeights w, float[] gradients, int n, ReadOnlySpan<bool> ownOnly, Offer offer)
+    /// <summary>The same, one sub-layer down, as far as what attention gives.</summary>
+    private void ToZ(LayerWeights w, float[] gradients, int rows, Offer offer)
     {
-        int rows = ownOnly.Length * n, dim = _config.ModelDim, width = _qkv.Columns, turned = width - (_config.KvHeadCount * _config.HeadDim), part = n * width, queries = _z.Columns;
-        Mat branch = _branch.RowRange(0, rows), z = _z.RowRange(0, rows), qkv = _qkv.RowRange(0, rows);
+        int dim = _config.ModelDim, queries = _z.Columns;
+        Mat branch = _branch.RowRange(0, rows), z = _z.RowRange(0, rows);
         offer.Of(Site.ResidMid, gradients.AsSpan(0, rows * dim));
         offer.Of(Site.AttnOutPost, gradients.AsSpan(0, rows * dim));
         IntoBranch(_forward.AttnOut, w.PostAttn, gradients, branch);
@@ -116,6 +119,13 @@ internal sealed class LayerBackward : IDisposable
         _device.LinearTransposed(branch, w.O, z);
         _device.Read(z, _dInner.AsSpan(0, rows * queries));
         offer.Of(Site.Z, _dInner.AsSpan(0, rows * queries));
+    }
+
+    /// <summary>From there to the sub-layer's input, without the norm before it.</summary>
+    private void Attention(int l, LayerWeights w, int n, ReadOnlySpan<bool> ownOnly)
+    {
+        int rows = ownOnly.Length * n, dim = _config.ModelDim, width = _qkv.Columns, turned = width - (_config.KvHeadCount * _config.HeadDim), part = n * width, queries = _z.Columns;
+        Mat branch = _branch.RowRange(0, rows), qkv = _qkv.RowRange(0, rows);
         _device.Read(_forward.Qkv, _qkvValues.AsSpan(0, part));
         var attention = new AttentionBackward(_device, _model.ShapeOf(l), _config.KvHeadCount, _config.HeadDim);
         for (int s = 0; s < ownOnly.Length; s++)

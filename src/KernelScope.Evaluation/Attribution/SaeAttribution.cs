@@ -55,8 +55,7 @@ public sealed class SaeAttribution : IDisposable
         if (sae.Config.Normalization != SaeNormalization.None && !sae.Config.IsTranscoder)
             throw new NotSupportedException("Nothing can be attributed to features of an SAE that normalises its input: their directions have another length at every token.");
         _model = model;
-        // The stream after a layer is the stream before the next one, where a layer less runs backwards.
-        _gradientAt = siteOut.Site == Site.ResidPost && siteOut.Layer + 1 < model.Config.LayerCount ? new(Site.ResidPre, siteOut.Layer + 1) : siteOut;
+        _gradientAt = siteOut;
         _gradient = new StreamGradient(model, maxTokens);
         _features = new FeatureAttribution(sae);
         _capture = new FeatureCapture(_gradient.Hooks, sae, site);
@@ -71,7 +70,7 @@ public sealed class SaeAttribution : IDisposable
             throw new ArgumentException($"There is no position {metric.LastPosition}: the text has {tokens.Length} tokens, 0 to {tokens.Length - 1}.");
         if (metric.LargestId >= _model.Config.VocabSize)
             throw new ArgumentException($"Token id {metric.LargestId} is outside the vocabulary of {_model.Config.VocabSize} entries.");
-        _gradient.Forward(tokens, _gradientAt.Layer);
+        _gradient.Forward(tokens, StreamGradient.FirstLayerFor(_gradientAt));
         double value = 0;
         var sum = new GradientSum(OwnPositionOnly: false, metric.Reads);
         float[] gradients = _gradient.Backward([_gradientAt], (t, logits, gradient) => value += metric.Add(t, logits, gradient), [sum], cancellation)[0][_gradientAt];

@@ -73,7 +73,10 @@ public sealed class StreamGradient : IDisposable
     /// <summary>The sites whose gradients can be asked for; those of a layer come with that layer's backward pass.</summary>
     public static IReadOnlyList<Site> Sites { get; } = [Site.ResidPre, Site.Z, Site.AttnOut, Site.AttnOutPost, Site.ResidMid, Site.MlpIn, Site.MlpInUnit, Site.MlpAct, Site.MlpOut, Site.MlpOutPost, Site.ResidPost];
 
-    /// <summary>Runs a sequence, keeping the stream before each layer from <paramref name="firstLayer"/> on.</summary>
+    /// <summary>The lowest layer whose backward pass the gradient at a point needs; the number of layers where it is behind them all.</summary>
+    internal static int FirstLayerFor(HookPoint point) => IsAfterLayer(point.Site) ? point.Layer + 1 : point.Layer;
+
+    /// <summary>Runs a sequence, keeping the stream before each layer from <paramref name="firstLayer"/> on; with the number of layers, the last one only.</summary>
     public void Forward(ReadOnlySpan<int> tokens, int firstLayer)
     {
         Session session = Session;
@@ -87,7 +90,7 @@ public sealed class StreamGradient : IDisposable
     {
         int layers = _model.Config.LayerCount;
         ArgumentOutOfRangeException.ThrowIfNegative(firstLayer);
-        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(firstLayer, layers);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(firstLayer, layers);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(count, _maxTokens);
         (_count, _firstLayer) = (count, firstLayer);
         var armed = new ArmedHooks();
@@ -122,28 +125,33 @@ public sealed class StreamGradient : IDisposable
         int layers = _model.Config.LayerCount;
         foreach (HookPoint point in points)
         {
-            if (!Sites.Contains(point.Site) || point.Layer < _firstLayer || point.Layer >= layers)
+            if (!Sites.Contains(point.Site) || FirstLayerFor(point) < _firstLayer || point.Layer >= layers)
                 throw new ArgumentException($"There is no gradient at {point}: sites are {string.Join(", ", Sites.Select(HookPoint.NameOf))}, layers {_firstLayer} to {layers - 1}.");
         }
 
         Dictionary<HookPoint, float[]>[] kept = [.. sums.Select(_ => new Dictionary<HookPoint, float[]>())];
         float[] gradients = Seeds(loss, sums);
         bool[] ownOnly = [.. sums.Select(s => s.OwnPositionOnly)];
-        int lowest = points.Count == 0 ? layers : points.Min(p => p.Layer);
+        int lowest = points.Count == 0 ? layers : points.Min(FirstLayerFor);
+        bool needsInput = points.Any(p => FirstLayerFor(p) == lowest && (p.Site == Site.ResidPre || IsAfterLayer(p.Site)));
+        KeepStream(layers - 1, Site.ResidPost, Site.MlpOutPost);
         for (int l = layers - 1; l >= lowest; l--)
         {
             cancellation.ThrowIfCancellationRequested();
-            KeepStream(Site.ResidPost, l);
-            _layer.Run(l, _streams[l].RowRange(0, _count), gradients, ownOnly, points, Keep);
-            KeepStream(Site.ResidPre, l);
+            _layer.Run(l, _streams[l].RowRange(0, _count), gradients, ownOnly, points, l > lowest || needsInput, Keep);
+            KeepStream(l, Site.ResidPre);
+            KeepStream(l - 1, Site.ResidPost, Site.MlpOutPost);
         }
 
         return kept;
 
-        void KeepStream(Site site, int layer)
+        void KeepStream(int layer, params ReadOnlySpan<Site> sites)
         {
-            if (points.Contains(new(site, layer)))
-                Keep(new(site, layer), gradients);
+            foreach (Site site in sites)
+            {
+                if (points.Contains(new(site, layer)))
+                    Keep(new(site, layer), gradients);
+            }
         }
 
         void Keep(HookPoint point, ReadOnlySpan<float> values)
@@ -162,6 +170,9 @@ public sealed class StreamGradient : IDisposable
         foreach (Mat mat in (IEnumerable<Mat>)[_logits, _normed, _final, .. _streams.Values])
             mat.Buffer.Dispose();
     }
+
+    /// <summary>Whether the gradient is that of the stream after the layer: what a layer adds to it last has the same.</summary>
+    private static bool IsAfterLayer(Site site) => site is Site.ResidPost or Site.MlpOutPost;
 
     private static int LogitRows(Gemma2Config config, int tokens) => (int)Math.Clamp(LogitBytes / (sizeof(float) * (long)config.VocabSize), 1, tokens);
 

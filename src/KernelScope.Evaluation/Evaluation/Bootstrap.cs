@@ -1,3 +1,5 @@
+using KernelScope.Attribution;
+
 namespace KernelScope.Evaluation;
 
 /// <summary>Confidence intervals of means and ratios of means, by resampling whole sequences with replacement: tokens of one sequence are not independent.</summary>
@@ -20,45 +22,38 @@ public sealed record Bootstrap(int Resamples = 1000, int Seed = 0, double Level 
             return intervals;
         }
 
-        double[,] samples = Draw(rows, count, evaluate);
-        double[] values = new double[Resamples];
-        for (int i = 0; i < count; i++)
+        double[] samples = Draw(rows, count, evaluate);
+        Parallel.For(0, count, i =>
         {
-            for (int k = 0; k < Resamples; k++)
-                values[k] = samples[i, k];
-            Array.Sort(values);
+            Span<double> values = samples.AsSpan(i * Resamples, Resamples);
+            values.Sort();
             // NaN sorts first.
             intervals[i] = double.IsNaN(values[0]) ? (double.NaN, double.NaN) : (Quantile(values, (1 - Level) / 2), Quantile(values, (1 + Level) / 2));
-        }
-
+        });
         return intervals;
     }
 
-    private double[,] Draw(IReadOnlyList<double[]> rows, int count, Evaluator evaluate)
+    /// <summary>The resampled values of each statistic, one statistic after the other.</summary>
+    private double[] Draw(IReadOnlyList<double[]> rows, int count, Evaluator evaluate)
     {
         var random = new Random(Seed);
-        double[,] samples = new double[count, Resamples];
+        double[] samples = new double[checked(count * Resamples)];
         double[] sums = new double[rows[0].Length], values = new double[count];
         for (int k = 0; k < Resamples; k++)
         {
             Array.Clear(sums);
             for (int draw = 0; draw < rows.Count; draw++)
-            {
-                double[] row = rows[random.Next(rows.Count)];
-                for (int i = 0; i < sums.Length; i++)
-                    sums[i] += row[i];
-            }
-
+                RowSums.Add(rows[random.Next(rows.Count)], sums);
             evaluate(sums, values);
             for (int i = 0; i < count; i++)
-                samples[i, k] = values[i];
+                samples[(i * Resamples) + k] = values[i];
         }
 
         return samples;
     }
 
     /// <summary>The quantile of sorted values, linear between two of them (NumPy's default).</summary>
-    private static double Quantile(double[] sorted, double share)
+    private static double Quantile(ReadOnlySpan<double> sorted, double share)
     {
         double at = share * (sorted.Length - 1);
         int below = (int)Math.Floor(at);

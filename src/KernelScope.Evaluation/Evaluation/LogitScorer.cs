@@ -21,7 +21,8 @@ internal sealed class LogitScorer : IDisposable
     private readonly Gemma2Model _model;
     private readonly Logits _clean;
     private readonly Logits _run;
-    private readonly double[] _probabilities;
+    private readonly double[] _weights;
+    private readonly double[] _scales;
     private readonly double[] _cleanSums;
     private readonly int _rows;
     private readonly int _vocabulary;
@@ -33,7 +34,8 @@ internal sealed class LogitScorer : IDisposable
         _rows = (int)Math.Clamp(blockBytes / (16L * _vocabulary), 1, length);
         _clean = new Logits(model, _rows);
         _run = new Logits(model, _rows);
-        _probabilities = new double[_rows * _vocabulary];
+        _weights = new double[_rows * _vocabulary];
+        _scales = new double[_rows];
         _cleanSums = new double[_rows];
     }
 
@@ -77,7 +79,7 @@ internal sealed class LogitScorer : IDisposable
     private void ScoreClean(int[] tokens, int start, int r, RunScores scores)
     {
         ReadOnlySpan<float> row = _clean.Row(r);
-        double sum = LogitRow.LogSumExp(row, _probabilities.AsSpan(r * _vocabulary, _vocabulary));
+        double sum = LogitRow.Weigh(row, _weights.AsSpan(r * _vocabulary, _vocabulary), out _scales[r]);
         _cleanSums[r] = sum;
         int t = start + r;
         if (t + 1 < tokens.Length)
@@ -87,11 +89,11 @@ internal sealed class LogitScorer : IDisposable
     private double ScoreRun(int[] tokens, int start, int r, RunScores scores)
     {
         ReadOnlySpan<float> row = _run.Row(r);
-        double sum = LogitRow.LogSumExp(row, _clean.Row(r), _probabilities.AsSpan(r * _vocabulary, _vocabulary), out double cross, out double largest);
+        double sum = LogitRow.LogSumExp(row, _clean.Row(r), _weights.AsSpan(r * _vocabulary, _vocabulary), out double cross, out double largest);
         int t = start + r;
         if (t + 1 < tokens.Length)
             scores.Losses.Span[t] = sum - row[tokens[t + 1]];
-        scores.Divergences.Span[t] = cross + sum - _cleanSums[r];
+        scores.Divergences.Span[t] = (cross * _scales[r]) + sum - _cleanSums[r];
         return largest;
     }
 

@@ -51,6 +51,9 @@ internal static class MeanMetrics
     /// <summary>Paths of <see cref="Evaluate"/>.</summary>
     public static IReadOnlyList<string[]> Paths { get; } = BuildPaths();
 
+    // Of each run of SpliceRun.Every: where the sums of the zero and of the mean ablation at the same positions begin.
+    private static readonly int[][] Ablations = [.. SpliceRun.Every.Select(run => new[] { RunAt(SpliceMode.Zero, run.Where), RunAt(SpliceMode.Mean, run.Where) })];
+
     /// <summary>The paths with those that need gradients, which come last.</summary>
     public static IReadOnlyList<string[]> PathsWithGradients { get; } = [.. Paths, ["r_L0"], ["r_L0_summed"]];
 
@@ -86,9 +89,8 @@ internal static class MeanMetrics
             values[at++] = sums[run + Total.RunKlDefault] / sums[Total.CountedLosses];
             if (SpliceRun.Every[i].Mode != SpliceMode.Sae)
                 continue;
-            foreach (SpliceMode ablation in (ReadOnlySpan<SpliceMode>)[SpliceMode.Zero, SpliceMode.Mean])
+            foreach (int baseline in Ablations[i])
             {
-                int baseline = RunAt(ablation, SpliceRun.Every[i].Where);
                 for (int m = 0; m < Total.Masks; m++)
                     values[at++] = (Loss(sums, baseline, m) - Loss(sums, run, m)) / (Loss(sums, baseline, m) - Loss(sums, Total.CleanLoss, m));
             }

@@ -1,3 +1,4 @@
+using KernelScope.Attribution;
 using KernelScope.Devices;
 using KernelScope.Sae;
 
@@ -49,8 +50,7 @@ internal sealed class SaeAccumulator
         AddUniformity("r_L0_summed", Total.Uniformity + 2, scores);
         LargestLogitDifference = Math.Max(LargestLogitDifference, scores[Sae("max_logit_difference")][0]);
         Rows.Add([.. _row]);
-        for (int i = 0; i < _row.Length; i++)
-            Totals[i] += _row[i];
+        RowSums.Add(_row, Totals);
     }
 
     private string Sae(string name) => ScoreLayout.OfSae(_sae, name);

@@ -14,7 +14,8 @@ namespace KernelScope.Evaluation;
 /// </summary>
 /// <remarks>
 /// Two passes over the set. The first runs the layers up to the site and gives the mean activation x̄ (a plain sum in double). The second runs, for each sequence, one clean pass (shared by all SAEs),
-/// six ablations (zero and mean, shared by the SAEs of a site) and four splices of each SAE, all from the site's layer up, and two backward passes (see <see cref="EvaluationOptions.Gradients"/>). Deviations are taken from the exact x̄, so FVU is the two-pass formula.
+/// six ablations (zero and mean, shared by the SAEs of a site) and four splices of each SAE, all from the site's layer up and those that replace the same positions of the sequence once, and two backward
+/// passes (see <see cref="EvaluationOptions.Gradients"/>). Deviations are taken from the exact x̄, so FVU is the two-pass formula.
 /// <para>
 /// Memory does not grow with the set, but for 8 bytes a counted position and SAE (the exact median of the error ratio), about a kilobyte a sequence and SAE (confidence intervals), and
 /// <see cref="EvaluationOptions.KeepBytes"/> at most.
@@ -57,7 +58,7 @@ public sealed class SaeEvaluation
     public static long BytesFor(Gemma2Config config, int length, int saeCount)
     {
         ArgumentNullException.ThrowIfNull(config);
-        long width = Math.Max(config.ModelDim, Math.Max(config.HeadCount * config.HeadDim, config.HiddenDim)), matrices = 6 + (saeCount * (SpliceRun.OfSite.Length + SpliceRun.OfSae.Length + 4L));
+        long width = Math.Max(config.ModelDim, Math.Max(config.HeadCount * config.HeadDim, config.HiddenDim)), matrices = 9 + (saeCount * (SpliceRun.OfSite.Length + SpliceRun.OfSae.Length + 4L));
         return Session.BytesFor(config, length, Math.Min(length, new EvaluationOptions().ChunkLength)) + (4L * length * width * matrices) + LogitScorer.BlockBytes;
     }
 

@@ -1,3 +1,4 @@
+using KernelScope.Attribution;
 using KernelScope.Devices;
 using KernelScope.Hooks;
 using KernelScope.Model;
@@ -22,6 +23,7 @@ internal sealed class SequenceEvaluator : IDisposable
     private readonly SparseCodes[] _codes;
     private readonly (Mat Zero, Mat Mean)[] _constants;
     private readonly List<(SitePlan Site, SpliceRun Run, int Index, Mat FinalNorm)> _runs = [];
+    private readonly int[] _firstAlike;
     private readonly double[] _largest;
     private readonly float[] _values;
     private readonly float[] _hostReconstruction;
@@ -48,6 +50,7 @@ internal sealed class SequenceEvaluator : IDisposable
             }
         }
 
+        _firstAlike = new int[_runs.Count];
         _largest = new double[_runs.Count];
         int width = sites.Max(s => Math.Max(s.OutputDim, model.Config.ModelDim));
         _values = new float[length * width];
@@ -57,7 +60,7 @@ internal sealed class SequenceEvaluator : IDisposable
     /// <summary>Number of values of the stream before the first layer of the clean pass, which <see cref="ReadStream"/> and <see cref="WriteStream"/> move.</summary>
     public int StreamSize => _passes.FirstStream.Rows * _passes.FirstStream.Columns;
 
-    /// <summary>The work of the first pass over a sequence and of all others, in layers.</summary>
+    /// <summary>The work of the first pass over a sequence and of all others, in layers, as the first sequence has it.</summary>
     public (double First, double Second) Work
     {
         get
@@ -66,7 +69,8 @@ internal sealed class SequenceEvaluator : IDisposable
             double layer = ((2.0 * c.HeadCount) + (2.0 * c.KvHeadCount)) * c.HeadDim * c.ModelDim + (3.0 * c.HiddenDim * c.ModelDim);
             double head = (double)c.VocabSize * c.ModelDim / layer;
             double gradients = _uniformity?.Work(c.LayerCount, head) ?? 0;
-            return (_passes.EndLayer, c.LayerCount - _passes.FirstLayer + head + _runs.Sum(r => c.LayerCount - r.Site.StartLayer + head) + gradients);
+            Compare(_tokens.Padded(0));
+            return (_passes.EndLayer, c.LayerCount - _passes.FirstLayer + head + Distinct().Sum(i => c.LayerCount - _runs[i].Site.StartLayer + head) + gradients);
         }
     }
 
@@ -110,8 +114,10 @@ internal sealed class SequenceEvaluator : IDisposable
             _passes.Clean(tokens, _cleanNorm, cancellation);
         for (int g = 0; g < _sites.Length; g++)
             ScoreSite(g, scores);
-        foreach ((SitePlan site, SpliceRun run, int index, Mat finalNorm) in _runs)
+        Compare(tokens);
+        foreach (int i in Distinct())
         {
+            (SitePlan site, SpliceRun run, int index, Mat finalNorm) = _runs[i];
             int g = Array.IndexOf(_sites, site);
             Mat source = run.Mode switch { SpliceMode.Zero => _constants[g].Zero, SpliceMode.Mean => _constants[g].Mean, _ => _reconstructions[index] };
             _passes.Spliced(site, tokens, (values, position) => Replace(run, tokens, values, position, source), finalNorm, cancellation);
@@ -131,6 +137,19 @@ internal sealed class SequenceEvaluator : IDisposable
         foreach (DeviceBuffer buffer in _owned)
             buffer.Dispose();
     }
+
+    /// <summary>Finds the runs that replace the same positions of a sequence by the same values: they are one pass. Without special tokens but BOS, that is keep_special and keep_bos.</summary>
+    private void Compare(int[] tokens)
+    {
+        for (int i = 0; i < _runs.Count; i++)
+        {
+            (_, SpliceRun run, int index, _) = _runs[i];
+            _firstAlike[i] = _runs.FindIndex(other => other.Run.Mode == run.Mode && other.Index == index && Array.TrueForAll(tokens, token => other.Run.Replaces(_tokens, token) == run.Replaces(_tokens, token)));
+        }
+    }
+
+    /// <summary>The runs that are passes of their own.</summary>
+    private int[] Distinct() => [.. Enumerable.Range(0, _runs.Count).Where(i => _firstAlike[i] == i)];
 
     /// <summary>Replaces the included rows of one chunk, run by run. x̂ was computed once from the clean values, which no splice at the same site changes.</summary>
     private void Replace(SpliceRun run, int[] tokens, Mat values, int position, Mat source)
@@ -166,7 +185,9 @@ internal sealed class SequenceEvaluator : IDisposable
         Deviations(y, Means[g].Counted, scores[ScoreLayout.OfSite(g, "squared_deviation")], site.SiteOut);
         Deviations(y, Means[g].NotPad, scores[ScoreLayout.OfSite(g, "squared_deviation_not_pad")], site.SiteOut);
         Deviations(y, Means[g].Every, scores[ScoreLayout.OfSite(g, "squared_deviation_all")], site.SiteOut);
-        Deviations(y, new double[site.OutputDim], scores[ScoreLayout.OfSite(g, "squared_norm")], site.SiteOut);
+        Span<double> norms = scores[ScoreLayout.OfSite(g, "squared_norm")];
+        for (int t = 0; t < norms.Length; t++)
+            norms[t] = RowSums.SquaredNorm(y.Slice(t * site.OutputDim, site.OutputDim));
         y[..Math.Min(y.Length, scores.Kept(ScoreLayout.OfSite(g, "y")).Length)].CopyTo(scores.Kept(ScoreLayout.OfSite(g, "y")));
         Mat x = _passes.ValuesAt(site.Read);
         if (scores.Kept(ScoreLayout.OfSite(g, "x")) is { IsEmpty: false } kept)
@@ -188,15 +209,8 @@ internal sealed class SequenceEvaluator : IDisposable
         int width = sae.Config.OutputDim;
         for (int t = 0; t < _tokens.Length; t++)
         {
-            (error[t], dot[t], norm[t], l1[t]) = (0, 0, 0, 0);
-            for (int j = t * width; j < (t + 1) * width; j++)
-            {
-                double difference = (double)y[j] - reconstruction[j];
-                error[t] += difference * difference;
-                dot[t] += (double)y[j] * reconstruction[j];
-                norm[t] += (double)reconstruction[j] * reconstruction[j];
-            }
-
+            (error[t], dot[t], norm[t]) = RowSums.Compare(y.Slice(t * width, width), reconstruction.Slice(t * width, width));
+            l1[t] = 0;
             foreach (float value in codes.ValuesOf(t))
                 l1[t] += value;
             if (!double.IsFinite(error[t]))
@@ -218,12 +232,19 @@ internal sealed class SequenceEvaluator : IDisposable
             places[i] = new(Part(scores, Named("ce")), Part(scores, Named("kl")));
         }
 
-        _scorer.Kept = run => KeptLogits(run, scores);
-        _scorer.Score(tokens, _cleanNorm, new(Part(scores, "ce_clean"), default), [.. _runs.Select(r => r.FinalNorm)], places, _largest);
+        int[] distinct = Distinct();
+        _scorer.Kept = run => KeptLogits(run < 0 ? run : distinct[run], scores);
+        _scorer.Score(tokens, _cleanNorm, new(Part(scores, "ce_clean"), default), [.. distinct.Select(i => _runs[i].FinalNorm)], [.. distinct.Select(i => places[i])], _largest.AsSpan(0, distinct.Length));
+        for (int k = 0; k < distinct.Length; k++)
+        {
+            if (_runs[distinct[k]].Run.Mode == SpliceMode.SaePlusError)
+                scores[ScoreLayout.OfSae(_runs[distinct[k]].Index, "max_logit_difference")][0] = _largest[k];
+        }
+
         for (int i = 0; i < places.Length; i++)
         {
-            if (_runs[i].Run.Mode == SpliceMode.SaePlusError)
-                scores[ScoreLayout.OfSae(_runs[i].Index, "max_logit_difference")][0] = _largest[i];
+            places[_firstAlike[i]].Losses.CopyTo(places[i].Losses);
+            places[_firstAlike[i]].Divergences.CopyTo(places[i].Divergences);
         }
     }
 
@@ -244,13 +265,7 @@ internal sealed class SequenceEvaluator : IDisposable
     {
         for (int t = 0; t < squares.Length; t++)
         {
-            double sum = 0;
-            for (int j = 0; j < mean.Length; j++)
-            {
-                double difference = y[(t * mean.Length) + j] - mean[j];
-                sum += difference * difference;
-            }
-
+            double sum = RowSums.SquaredDistance(y.Slice(t * mean.Length, mean.Length), mean);
             squares[t] = double.IsFinite(sum) ? sum : throw new InvalidDataException($"The model's values at {site}, position {t}, are no finite numbers.");
         }
     }

@@ -15,7 +15,10 @@ internal sealed class SequencePasses : IDisposable
     private readonly List<DeviceBuffer> _owned = [];
     private readonly List<IDisposable> _hooks = [];
     private readonly Mat _firstStream;
+    private readonly Mat _sum;
+    private readonly Mat _addend;
     private readonly Dictionary<int, Mat> _streams = [];
+    private readonly Dictionary<int, Mat> _middles = [];
     private readonly Dictionary<HookPoint, Mat> _values = [];
 
     public SequencePasses(Gemma2Model model, IReadOnlyList<SitePlan> sites, int length, int chunkLength)
@@ -27,10 +30,13 @@ internal sealed class SequencePasses : IDisposable
         _session = model.NewSession(length, Math.Min(length, chunkLength));
         _firstStream = Create(model.Config.ModelDim, "stream");
         _streams.Add(FirstLayer, _firstStream);
+        if (sites.Any(s => s.AddsToStream))
+            (_sum, _addend) = (Create(model.Config.ModelDim, "stream with a splice"), Create(model.Config.ModelDim, "splice"));
         foreach (SitePlan site in sites)
         {
-            if (!_streams.ContainsKey(site.StartLayer))
-                _streams.Add(site.StartLayer, Create(model.Config.ModelDim, $"stream before layer {site.StartLayer}"));
+            Dictionary<int, Mat> starts = site.AddsToStream ? _middles : _streams;
+            if (!starts.ContainsKey(site.StartLayer))
+                starts.Add(site.StartLayer, Create(model.Config.ModelDim, $"stream before layer {site.StartLayer}"));
             foreach ((HookPoint point, int width) in (ReadOnlySpan<(HookPoint, int)>)[(site.Read, site.InputDim), (site.Write, site.OutputDim)])
             {
                 if (!_values.ContainsKey(point))
@@ -42,7 +48,7 @@ internal sealed class SequencePasses : IDisposable
     /// <summary>Positions of a sequence.</summary>
     public int Length { get; }
 
-    /// <summary>The layer before which the clean pass begins.</summary>
+    /// <summary>The layer before which the clean pass begins; the number of layers: after the last.</summary>
     public int FirstLayer { get; }
 
     /// <summary>Number of layers after which every site has been seen.</summary>
@@ -63,7 +69,7 @@ internal sealed class SequencePasses : IDisposable
     /// <summary>Runs the layers up to the last site; fills <see cref="FirstStream"/> and the values.</summary>
     public void ToSites(int[] tokens, CancellationToken cancellation)
     {
-        Keep(new(Site.ResidPre, FirstLayer), _firstStream);
+        Keep(Before(FirstLayer), _firstStream);
         foreach ((HookPoint point, Mat values) in _values)
             Keep(point, values);
         RunTo(EndLayer, tokens, cancellation);
@@ -72,7 +78,7 @@ internal sealed class SequencePasses : IDisposable
     /// <summary>Runs the layers below <see cref="FirstLayer"/>; fills <see cref="FirstStream"/>.</summary>
     public void Below(int[] tokens, CancellationToken cancellation)
     {
-        Keep(new(Site.ResidPre, FirstLayer), _firstStream);
+        Keep(Before(FirstLayer), _firstStream);
         RunTo(FirstLayer, tokens, cancellation);
     }
 
@@ -82,19 +88,32 @@ internal sealed class SequencePasses : IDisposable
         foreach ((int layer, Mat stream) in _streams)
         {
             if (layer != FirstLayer)
-                Keep(new(Site.ResidPre, layer), stream);
+                Keep(Before(layer), stream);
         }
 
+        foreach ((int layer, Mat stream) in _middles)
+            Keep(new(Site.ResidMid, layer - 1), stream);
         foreach ((HookPoint point, Mat values) in _values)
             Keep(point, values);
-        RunFrom(FirstLayer, tokens, finalNorm, cancellation);
+        RunFrom(FirstLayer, _firstStream, tokens, finalNorm, cancellation);
     }
 
-    /// <summary>A pass from a site's layer up with <paramref name="replace"/> called on the rows of each chunk: values, first position.</summary>
+    /// <summary>A pass from a site up with <paramref name="replace"/> called on the rows of each chunk, or of the sequence: values, first position.</summary>
     public void Spliced(SitePlan site, int[] tokens, Action<Mat, int> replace, Mat finalNorm, CancellationToken cancellation)
     {
-        _hooks.Add(_session.Hooks.Add(site.Write, (call, _, values) => replace(values, call.Position)));
-        RunFrom(site.StartLayer, tokens, finalNorm, cancellation);
+        if (!site.AddsToStream)
+        {
+            _hooks.Add(_session.Hooks.Add(site.Write, (call, _, values) => replace(values, call.Position)));
+            RunFrom(site.StartLayer, _streams[site.StartLayer], tokens, finalNorm, cancellation);
+            return;
+        }
+
+        // What the layer does: resid += branch.
+        _model.Device.Copy(ValuesAt(site.Write), _addend);
+        replace(_addend, 0);
+        _model.Device.Copy(_middles[site.StartLayer], _sum);
+        _model.Device.AddScaled(_addend, 1f, _sum);
+        RunFrom(site.StartLayer, _sum, tokens, finalNorm, cancellation);
     }
 
     public void Dispose()
@@ -103,6 +122,9 @@ internal sealed class SequencePasses : IDisposable
         foreach (DeviceBuffer buffer in _owned)
             buffer.Dispose();
     }
+
+    /// <summary>The stream before a layer, or after the last.</summary>
+    private HookPoint Before(int layer) => layer < _model.Config.LayerCount ? new(Site.ResidPre, layer) : new(Site.ResidPost, layer - 1);
 
     private void Keep(HookPoint point, Mat destination) =>
         _hooks.Add(_session.Hooks.Add(point, (call, _, values) => call.Device.Copy(values, destination.RowRange(call.Position, values.Rows))));
@@ -121,12 +143,11 @@ internal sealed class SequencePasses : IDisposable
         }
     }
 
-    private void RunFrom(int layer, int[] tokens, Mat finalNorm, CancellationToken cancellation)
+    private void RunFrom(int layer, Mat stream, int[] tokens, Mat finalNorm, CancellationToken cancellation)
     {
         try
         {
             _session.Reset();
-            Mat stream = _streams[layer];
             for (int start = 0; start < tokens.Length; start += _session.ChunkLength)
             {
                 int count = Math.Min(_session.ChunkLength, tokens.Length - start);

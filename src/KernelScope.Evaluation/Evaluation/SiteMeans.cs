@@ -1,3 +1,5 @@
+using KernelScope.Attribution;
+
 namespace KernelScope.Evaluation;
 
 /// <summary>The mean value at a site over three sets of positions.</summary>
@@ -34,9 +36,7 @@ internal sealed class SiteSums(int width)
 
     private void Add(int which, ReadOnlySpan<float> row)
     {
-        Span<double> sums = Sums.AsSpan(which * width, width);
-        for (int j = 0; j < row.Length; j++)
-            sums[j] += row[j];
+        RowSums.Add(row, Sums.AsSpan(which * width, width));
         Counts[which]++;
     }
 

@@ -18,7 +18,8 @@ public sealed record SaeTarget(string Name, JumpReluSae Sae, HookPoint Site, Hoo
 
 /// <summary>A site with its SAEs: where to listen, where to write, and from which layer on a splice runs.</summary>
 /// <remarks>
-/// <c>resid_post.L</c> is <c>resid_pre.L+1</c> and <c>embed</c> is <c>resid_pre.0</c>, where the values are the same; so a splice there repeats one layer less.
+/// <c>resid_post.L</c> is <c>resid_pre.L+1</c> and <c>embed</c> is <c>resid_pre.0</c>, where the values are the same; so a splice there repeats one layer less. After the last layer, which is where "layer
+/// number of layers" begins, only the final norm is left. <c>mlp_out_post.L</c> is the last that a layer adds to the stream: the sum of <c>resid_mid.L</c> and a splice there is the stream before the next layer.
 /// </remarks>
 internal sealed class SitePlan
 {
@@ -31,8 +32,8 @@ internal sealed class SitePlan
         OutputDim = outputDim;
         Read = Canonical(site, layerCount);
         Write = Canonical(siteOut, layerCount);
-        StartLayer = LayerOf(Write, layerCount);
-        FirstLayer = Math.Min(StartLayer, LayerOf(Read, layerCount));
+        StartLayer = LayerOf(Write, layerCount) + (AddsToStream ? 1 : 0);
+        FirstLayer = Math.Min(LayerOf(Write, layerCount), LayerOf(Read, layerCount));
         EndLayer = Write.Site switch { Hooks.Site.ResidPre => Write.Layer, Hooks.Site.FinalNorm => layerCount, _ => Write.Layer + 1 };
     }
 
@@ -57,7 +58,10 @@ internal sealed class SitePlan
     /// <summary>Where the hook writes.</summary>
     public HookPoint Write { get; }
 
-    /// <summary>The layer before which a spliced pass begins.</summary>
+    /// <summary>Whether a spliced pass begins with the sum of the stream in the middle of the layer and the spliced values.</summary>
+    public bool AddsToStream => Write.Site == Hooks.Site.MlpOutPost;
+
+    /// <summary>The layer before which a spliced pass begins; the number of layers: after the last.</summary>
     public int StartLayer { get; }
 
     /// <summary>The layer before which a clean pass must begin to see both sites.</summary>
@@ -120,5 +124,6 @@ internal sealed class SitePlan
         _ => point,
     };
 
-    private static int LayerOf(HookPoint point, int layerCount) => point.Site == Hooks.Site.FinalNorm ? layerCount - 1 : point.Layer;
+    /// <summary>The highest layer before which a pass can begin and see the point.</summary>
+    private static int LayerOf(HookPoint point, int layerCount) => point.Site is Hooks.Site.FinalNorm or Hooks.Site.ResidPost ? layerCount : point.Layer;
 }

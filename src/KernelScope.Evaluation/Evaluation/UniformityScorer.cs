@@ -25,7 +25,7 @@ internal sealed class UniformityScorer : IDisposable
     {
         (_targets, _sites, _tokens) = (targets, sites, tokens);
         _points = [.. sites.Where(s => s.HasGradient).Select(s => s.Write).Distinct()];
-        _firstLayer = _points.Min(p => p.Layer);
+        _firstLayer = _points.Min(StreamGradient.FirstLayerFor);
         _gradient = new StreamGradient(model, tokens.Length, 2);
         _attributions = [.. targets.Select(t => new FeatureAttribution(t.Sae))];
     }

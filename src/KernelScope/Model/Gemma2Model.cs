@@ -110,8 +110,8 @@ public sealed class Gemma2Model : IDisposable
     /// <summary>
     /// As <see cref="Forward"/>, from the residual stream before a layer on: what differs from a run only above that layer need not repeat what lies below.
     /// </summary>
-    /// <param name="layer">The first layer that runs.</param>
-    /// <param name="resid">The stream before it (<c>resid_pre</c>), [n, d_model].</param>
+    /// <param name="layer">The first layer that runs; with the number of layers none does, and <c>resid_post</c> of the last fires.</param>
+    /// <param name="resid">The stream before it (<c>resid_pre</c>), or after the last layer, [n, d_model].</param>
     /// <param name="tokens">The tokens of the rows, for hooks that choose rows by token.</param>
     /// <param name="session">The caches of the layers below are neither read nor written.</param>
     /// <param name="rows">Rows whose logits are computed.</param>
@@ -119,10 +119,19 @@ public sealed class Gemma2Model : IDisposable
     public Mat ForwardFrom(int layer, Mat resid, ReadOnlySpan<int> tokens, Session session, LogitRows rows = LogitRows.Last, CancellationToken cancellation = default)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(layer);
-        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(layer, Config.LayerCount);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(layer, Config.LayerCount);
         Activations a = Begin(tokens, session);
         Device.Copy(resid, a.Resid);
-        Layers(layer, Config.LayerCount, a, session, cancellation);
+        if (layer < Config.LayerCount)
+        {
+            Layers(layer, Config.LayerCount, a, session, cancellation);
+        }
+        else
+        {
+            session.Hooks.Fire(Site.ResidPost, layer - 1, a.Resid);
+            Device.RmsNorm(a.Resid, _weights.FinalNorm, Config.NormEpsilon, a.Normed);
+        }
+
         return Finish(a, rows, session);
     }
 

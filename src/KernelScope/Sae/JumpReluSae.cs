@@ -87,9 +87,6 @@ public sealed class JumpReluSae : IDisposable
     /// <summary>Makes room for codes of this SAE.</summary>
     public SparseCodes CreateCodes() => Device.CreateCodes(FeatureCount, "codes");
 
-    /// <summary>Reads W_dec[f], the direction that a feature writes, [d_out], from the file.</summary>
-    internal void ReadDirection(int feature, Span<float> destination) => _checkpoint.Decoder.CopyTo((long)feature * destination.Length, destination);
-
     /// <summary>f(x): the active features of each row. x [n, d_in].</summary>
     public void Encode(Mat x, SparseCodes codes) => Device.SaeEncode(Prepared(x), Parameters, codes);
 

@@ -86,6 +86,23 @@ public sealed class GradientTests
         }
     }
 
+    [Fact]
+    public void A_gradient_asked_for_alone_has_the_bits_of_one_among_all()
+    {
+        using Device device = TestDevices.Open("cpu");
+        using Gemma2Model model = Gemma2Model.Open(device, Fixtures.Path("sae", "evaluation", "model"));
+        int[] tokens = [2, 40, 77, 5, 113, 200, 8, 9, 41, 6];
+        using var gradient = new StreamGradient(model, tokens.Length);
+        gradient.Forward(tokens, 0);
+        HookPoint[] points = [.. StreamGradient.Sites.SelectMany(s => Enumerable.Range(0, model.Config.LayerCount).Select(l => new HookPoint(s, l)))];
+        IReadOnlyDictionary<HookPoint, float[]> all = gradient.Backward(points, (t, _, seed) => CentredLogit(tokens, t, seed));
+        foreach (HookPoint point in points)
+        {
+            gradient.Forward(tokens, StreamGradient.FirstLayerFor(point));
+            Assert.Equal(all[point], gradient.Backward([point], (t, _, seed) => CentredLogit(tokens, t, seed))[point]);
+        }
+    }
+
     private static double Loss(Gemma2Model model, int[] tokens, HookPoint point, float[] direction, float step)
     {
         using Session session = model.NewSession(chunkLength: tokens.Length);

@@ -1,6 +1,8 @@
+using System.Runtime.Intrinsics;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using KernelScope.Attribution;
+using KernelScope.Devices;
 using KernelScope.Evaluation;
 using KernelScope.Files;
 using KernelScope.Hooks;
@@ -89,6 +91,63 @@ public sealed class EvaluationPartsTests
         static double Plain(float[] logits) => logits.Max() + Math.Log(logits.Sum(l => Math.Exp((double)l - logits.Max())));
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(7)]
+    [InlineData(8)]
+    [InlineData(48)]
+    [InlineData(227)]
+    public void Sums_over_a_row_of_activations_are_those_of_a_plain_loop(int width)
+    {
+        var random = new Random(width);
+        float[] y = [.. Enumerable.Range(0, width).Select(_ => (float)((random.NextDouble() - 0.5) * 40))];
+        float[] other = [.. y.Select(v => v + (float)(random.NextDouble() - 0.5))];
+        double[] mean = [.. y.Select(_ => random.NextDouble())], sums = [.. mean], doubles = [.. mean];
+        (double error, double dot, double norm) = RowSums.Compare(y, other);
+        double Sum(Func<int, double> term) => Enumerable.Range(0, width).Sum(term);
+        double scale = Sum(j => y[j] * y[j]) + 1;
+        Assert.Equal(Sum(j => ((double)y[j] - other[j]) * ((double)y[j] - other[j])), error, 1e-14 * scale);
+        Assert.Equal(Sum(j => (double)y[j] * other[j]), dot, 1e-14 * scale);
+        Assert.Equal(Sum(j => (double)other[j] * other[j]), norm, 1e-14 * scale);
+        Assert.Equal(Sum(j => (double)y[j] * y[j]), RowSums.SquaredNorm(y), 1e-14 * scale);
+        Assert.Equal(Sum(j => (y[j] - mean[j]) * (y[j] - mean[j])), RowSums.SquaredDistance(y, mean), 1e-14 * scale);
+        RowSums.Add(y, sums);
+        Assert.Equal(mean.Zip(y, (a, b) => a + b), sums);
+        RowSums.Add(mean, doubles);
+        Assert.Equal(mean.Select(a => a + a), doubles);
+    }
+
+    [Fact]
+    public void The_exponential_of_a_row_is_that_of_the_runtime_to_rounding()
+    {
+        var random = new Random(5);
+        for (int i = 0; i < 20_000; i++)
+        {
+            double x = i < 20 ? -i * Math.Log(2) / 2 : -random.NextDouble() * (i % 3 == 0 ? 700 : i % 3 == 1 ? 20 : 1e-3);
+            double expected = Math.Exp(x), actual = LogitRow.Exp(Vector512.Create(x))[i % 8];
+            Assert.True(Math.Abs(actual - expected) <= expected * (4e-16 + (4e-17 * Math.Abs(x))), $"exp({x:r}) = {actual:r} instead of {expected:r}");
+        }
+
+        Assert.Equal(1, LogitRow.Exp(Vector512<double>.Zero)[0]);
+        Assert.InRange(LogitRow.Exp(Vector512.Create(-1e9))[0], 0, 1e-300);
+        Assert.InRange(LogitRow.Exp(Vector512.Create(double.NegativeInfinity))[0], 0, 1e-300);
+        Assert.True(double.IsNaN(LogitRow.Exp(Vector512.Create(double.NaN))[0]));
+    }
+
+    [Fact]
+    public void A_logit_that_is_no_number_shows_wherever_it_stands()
+    {
+        float[] row = [.. Enumerable.Range(0, 37).Select(v => (float)v)];
+        double[] weights = new double[row.Length];
+        for (int at = 0; at < row.Length; at++)
+        {
+            float[] broken = [.. row];
+            broken[at] = float.NaN;
+            Assert.True(double.IsNaN(LogitRow.Weigh(broken, weights, out _)));
+            Assert.True(double.IsNaN(LogitRow.LogSumExp(broken, row, weights, out _, out _)));
+        }
+    }
+
     [Fact]
     public void Intervals_come_from_the_seed_and_hold_the_mean()
     {
@@ -135,6 +194,50 @@ public sealed class EvaluationPartsTests
         }
     }
 
+    [Fact]
+    public void Splices_that_replace_the_same_positions_of_a_sequence_are_one_pass()
+    {
+        using var folder = new TempFolder();
+        using Device inner = TestDevices.Open("cpu");
+        using var device = new ProfilingDevice(inner);
+        using var run = new EvaluationCase(device, EvaluationCase.Folder("model"), EvaluationCase.Residual);
+        int[] plain = [2, 40, 77, 5, 113, 200, 8, 9], withEnd = [2, 40, 77, 1, 2, 200, 8, 9], withoutBos = [40, 77, 5, 113, 200, 8, 9, 10];
+
+        // Three layers below resid_post.2 and one above it.
+        Assert.Equal(3 + 1 + 7, Attends(plain));
+        Assert.Equal(3 + 1 + 10, Attends(withEnd));
+        Assert.Equal(3 + 1 + 4, Attends(withoutBos));
+        using NpzArrays alone = Arrays(withEnd), among = Arrays(plain, withEnd, withoutBos, plain);
+        foreach (string kind in (ReadOnlySpan<string>)["ce", "kl"])
+        {
+            double[] all = Of(among, "all"), keepBos = Of(among, "keep_bos"), keepSpecial = Of(among, "keep_special");
+            int length = all.Length / 4;
+            Assert.Equal(keepBos[..length], keepSpecial[..length]);
+            Assert.NotEqual(all[..length], keepBos[..length]);
+            Assert.NotEqual(keepBos[length..(2 * length)], keepSpecial[length..(2 * length)]);
+            Assert.Equal(all[(2 * length)..(3 * length)], keepBos[(2 * length)..(3 * length)]);
+            Assert.Equal(keepSpecial[..length], keepSpecial[(3 * length)..]);
+            foreach (string where in (ReadOnlySpan<string>)["all", "keep_bos", "keep_special"])
+                Assert.Equal(Of(alone, where), Of(among, where)[length..(2 * length)]);
+
+            double[] Of(NpzArrays arrays, string where) => arrays.Doubles($"{kind}_zero_{where}");
+        }
+
+        long Attends(int[] tokens)
+        {
+            device.Reset();
+            _ = new SaeEvaluation(run.Model, run.Targets, TokenSet.Create([tokens], run.Model.Config), new() { Gradients = false }).Run();
+            return device.Ops.Where(op => op.Op.StartsWith("Attend", StringComparison.Ordinal)).Sum(op => op.Calls);
+        }
+
+        NpzArrays Arrays(params int[][] sequences)
+        {
+            string path = folder.At($"{sequences.Length}.npz");
+            _ = new SaeEvaluation(run.Model, run.Targets, TokenSet.Create(sequences, run.Model.Config), new() { ArraysPath = path }).Run();
+            return new NpzArrays(path);
+        }
+    }
+
     [Theory]
     [InlineData(7, 1L << 30)]
     [InlineData(1, 1L << 30)]
@@ -167,6 +270,8 @@ public sealed class EvaluationPartsTests
     [InlineData("mlp_in.2")]
     [InlineData("mlp_in_unit.3")]
     [InlineData("mlp_out.3")]
+    [InlineData("mlp_out_post.0")]
+    [InlineData("mlp_out_post.3")]
     [InlineData("resid_post.3")]
     [InlineData("final_norm")]
     public void A_splice_at_any_site_is_what_SaeSplice_does_in_a_whole_pass(string siteName)

@@ -104,12 +104,13 @@ public sealed class InvariantTests : IDisposable
     {
         foreach (Gemma2Model model in _models)
         {
-            int from = layer % model.Config.LayerCount;
+            int from = layer % (model.Config.LayerCount + 1);
+            HookPoint stream = from < model.Config.LayerCount ? new(Site.ResidPre, from) : new(Site.ResidPost, from - 1);
             using Session session = model.NewSession(chunkLength: tokens.Length);
-            using var cache = new ActivationCache(session.Hooks, [new HookPoint(Site.ResidPre, from)], tokens.Length);
+            using var cache = new ActivationCache(session.Hooks, [stream], tokens.Length);
             float[] whole = Read(model, model.Forward(tokens, session, LogitRows.All));
             Mat resid = model.Device.CreateMat(tokens.Length, model.Config.ModelDim, "resid");
-            model.Device.Write(cache.Values(new HookPoint(Site.ResidPre, from)), resid);
+            model.Device.Write(cache.Values(stream), resid);
             cache.Dispose();
             session.Reset();
             float[] resumed = Read(model, model.ForwardFrom(from, resid, tokens, session, LogitRows.All));
