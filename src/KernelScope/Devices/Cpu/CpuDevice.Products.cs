@@ -8,6 +8,9 @@ public sealed unsafe partial class CpuDevice
     // With more rows than this, packing weights into panels pays.
     private const int DotRows = 16;
 
+    /// <summary>The same of weights stored [in, out].</summary>
+    internal const int StripRows = 16;
+
     // The same where two-byte weights are packed already: widening them in order costs little, and more than four rows at once do not keep up with the memory.
     private const int PairDotRows = 4;
 
@@ -130,24 +133,27 @@ public sealed unsafe partial class CpuDevice
         }
 
         product.RoundsWeights = precision == Precision.Fast;
-        if (product.RoundsWeights && _bf16 is not null && x.Rows > (transposed ? 1 : DotRows))
+        if (product.RoundsWeights && _bf16 is not null && x.Rows > (transposed ? StripRows : DotRows))
             PrepareBf16(&product);
         else if (product.RoundsWeights)
             RoundX(&product);
         if (product.Bf16.Exist)
             return product;
-        if (x.Rows > (transposed ? 1 : packed && elementSize == 2 ? PairDotRows : DotRows))
+        if (x.Rows > (transposed ? StripRows : packed && elementSize == 2 ? PairDotRows : DotRows))
         {
             UsePanels(ref product, transposed);
         }
         else
         {
             long rowBytes = Math.Max(1, (long)weight.Columns * elementSize);
-            product.UnitOutputs = transposed ? RunBytes / elementSize : (int)Math.Clamp(UnitBytes / rowBytes / 32 * 32, 32, 256);
+            product.UnitOutputs = transposed ? StripOutputs(product.Outputs, elementSize) : (int)Math.Clamp(UnitBytes / rowBytes / 32 * 32, 32, 256);
         }
 
         return product;
     }
+
+    /// <summary>Outputs of a strip: a page of each stored row where there are many, and a few strips for the workers to share where there are not.</summary>
+    private static int StripOutputs(int outputs, int elementSize) => Math.Clamp(outputs / 8 / 64 * 64, 64, RunBytes / elementSize);
 
     private void UsePanels(ref Product product, bool transposed)
     {
