@@ -43,7 +43,7 @@ internal static unsafe class StripKernel<S, V>
             int depth = Math.Min(Depth, product->Inputs - i);
             // Behind the last block the next strip begins.
             long next = i + depth < product->Inputs ? depth * rowBytes : ((long)count * E.Size) - (i * rowBytes);
-            Rows<E>(product, w + (i * rowBytes), rowBytes, next, i, depth, y, stride, count);
+            Rows<E>(product, 0, product->Rows, w + (i * rowBytes), rowBytes, next, i, depth, y, stride, count);
         }
     }
 
@@ -51,36 +51,41 @@ internal static unsafe class StripKernel<S, V>
     private static void Rest<E>(Product* product, byte* w, long rowBytes, int count, float* y, long stride)
         where E : struct, IElement
     {
-        const int MaxRows = CpuDevice.StripRows, MaxColumns = 64;
+        const int MaxRows = 32, MaxColumns = 64;
         float* weights = stackalloc float[Depth * MaxColumns];
         float* sums = stackalloc float[MaxRows * MaxColumns];
         NativeMemory.Clear(weights, Depth * MaxColumns * sizeof(float));
-        for (int i = 0; i < product->Inputs; i += Depth)
+        for (int t = 0; t < product->Rows; t += MaxRows)
         {
-            int depth = Math.Min(Depth, product->Inputs - i);
-            for (int r = 0; r < depth; r++)
+            int rows = Math.Min(MaxRows, product->Rows - t);
+            for (int i = 0; i < product->Inputs; i += Depth)
             {
-                byte* row = w + ((i + r) * rowBytes);
-                for (int j = 0; j < count; j += S.Lanes)
-                    S.Store(Partial.Load<S, V, E>(row + ((long)j * E.Size), Math.Min(S.Lanes, count - j)), weights + (r * Columns) + j);
+                int depth = Math.Min(Depth, product->Inputs - i);
+                for (int r = 0; r < depth; r++)
+                {
+                    byte* row = w + ((i + r) * rowBytes);
+                    for (int j = 0; j < count; j += S.Lanes)
+                        S.Store(Partial.Load<S, V, E>(row + ((long)j * E.Size), Math.Min(S.Lanes, count - j)), weights + (r * Columns) + j);
+                }
+
+                Rows<ElementF32>(product, t, rows, (byte*)weights, Columns * sizeof(float), 0, i, depth, sums, Columns, Columns);
             }
 
-            Rows<ElementF32>(product, (byte*)weights, Columns * sizeof(float), 0, i, depth, sums, Columns, Columns);
+            for (int r = 0; r < rows; r++)
+                NativeMemory.Copy(sums + (r * Columns), y + ((t + r) * stride), (nuint)count * sizeof(float));
         }
-
-        for (int t = 0; t < product->Rows; t++)
-            NativeMemory.Copy(sums + (t * Columns), y + (t * stride), (nuint)count * sizeof(float));
     }
 
-    /// <summary>A block of inputs for all rows of x, in tiles of nearly equal height.</summary>
-    private static void Rows<E>(Product* product, byte* w, long rowBytes, long next, int firstInput, int depth, float* y, long stride, int count)
+    /// <summary>A block of inputs for some rows of x, in tiles of nearly equal height.</summary>
+    private static void Rows<E>(Product* product, int firstRow, int count, byte* w, long rowBytes, long next, int firstInput, int depth, float* y, long stride, int outputs)
         where E : struct, IElement
     {
-        int tiles = (product->Rows + TileRows - 1) / TileRows;
+        float* x = product->X + (firstRow * product->XStride) + firstInput;
+        int tiles = (count + TileRows - 1) / TileRows;
         for (int t = 0; tiles > 0; tiles--)
         {
-            int rows = (product->Rows - t + tiles - 1) / tiles;
-            Block<E>(rows, w, rowBytes, t == 0 ? next : 0, product->X + (t * product->XStride) + firstInput, product->XStride, depth, y + (t * stride), stride, count, firstInput > 0);
+            int rows = (count - t + tiles - 1) / tiles;
+            Block<E>(rows, w, rowBytes, t == 0 ? next : 0, x + (t * product->XStride), product->XStride, depth, y + (t * stride), stride, outputs, firstInput > 0);
             t += rows;
         }
     }
@@ -126,17 +131,17 @@ internal static unsafe class StripKernel<S, V>
             float* sums = y + j;
             if (add)
             {
-                Load(sums, out a00, out a01, out a02, out a03);
+                Quad<S, V>.Load(sums, out a00, out a01, out a02, out a03);
                 if (T.Rows > 1)
-                    Load(sums + stride, out a10, out a11, out a12, out a13);
+                    Quad<S, V>.Load(sums + stride, out a10, out a11, out a12, out a13);
                 if (T.Rows > 2)
-                    Load(sums + (2 * stride), out a20, out a21, out a22, out a23);
+                    Quad<S, V>.Load(sums + (2 * stride), out a20, out a21, out a22, out a23);
                 if (T.Rows > 3)
-                    Load(sums + (3 * stride), out a30, out a31, out a32, out a33);
+                    Quad<S, V>.Load(sums + (3 * stride), out a30, out a31, out a32, out a33);
                 if (T.Rows > 4)
-                    Load(sums + (4 * stride), out a40, out a41, out a42, out a43);
+                    Quad<S, V>.Load(sums + (4 * stride), out a40, out a41, out a42, out a43);
                 if (T.Rows > 5)
-                    Load(sums + (5 * stride), out a50, out a51, out a52, out a53);
+                    Quad<S, V>.Load(sums + (5 * stride), out a50, out a51, out a52, out a53);
             }
 
             byte* p = w + ((long)j * E.Size);
@@ -148,38 +153,44 @@ internal static unsafe class StripKernel<S, V>
                 if (ahead != 0)
                     Prefetch.Passing(p + ahead, Columns * E.Size);
                 V v0 = E.Load<S, V>(p), v1 = E.Load<S, V>(p + (S.Lanes * E.Size)), v2 = E.Load<S, V>(p + (2 * S.Lanes * E.Size)), v3 = E.Load<S, V>(p + (3 * S.Lanes * E.Size));
-                Add(S.All(u[0]), v0, v1, v2, v3, ref a00, ref a01, ref a02, ref a03);
+                Quad<S, V>.Add(S.All(u[0]), v0, v1, v2, v3, ref a00, ref a01, ref a02, ref a03);
                 if (T.Rows > 1)
-                    Add(S.All(u[xStride]), v0, v1, v2, v3, ref a10, ref a11, ref a12, ref a13);
+                    Quad<S, V>.Add(S.All(u[xStride]), v0, v1, v2, v3, ref a10, ref a11, ref a12, ref a13);
                 if (T.Rows > 2)
-                    Add(S.All(u[2 * xStride]), v0, v1, v2, v3, ref a20, ref a21, ref a22, ref a23);
+                    Quad<S, V>.Add(S.All(u[2 * xStride]), v0, v1, v2, v3, ref a20, ref a21, ref a22, ref a23);
                 if (T.Rows > 3)
-                    Add(S.All(u3[0]), v0, v1, v2, v3, ref a30, ref a31, ref a32, ref a33);
+                    Quad<S, V>.Add(S.All(u3[0]), v0, v1, v2, v3, ref a30, ref a31, ref a32, ref a33);
                 if (T.Rows > 4)
-                    Add(S.All(u3[xStride]), v0, v1, v2, v3, ref a40, ref a41, ref a42, ref a43);
+                    Quad<S, V>.Add(S.All(u3[xStride]), v0, v1, v2, v3, ref a40, ref a41, ref a42, ref a43);
                 if (T.Rows > 5)
-                    Add(S.All(u3[2 * xStride]), v0, v1, v2, v3, ref a50, ref a51, ref a52, ref a53);
+                    Quad<S, V>.Add(S.All(u3[2 * xStride]), v0, v1, v2, v3, ref a50, ref a51, ref a52, ref a53);
                 p += rowBytes;
                 u++;
                 u3++;
             }
 
-            Store(a00, a01, a02, a03, sums);
+            Quad<S, V>.Store(a00, a01, a02, a03, sums);
             if (T.Rows > 1)
-                Store(a10, a11, a12, a13, sums + stride);
+                Quad<S, V>.Store(a10, a11, a12, a13, sums + stride);
             if (T.Rows > 2)
-                Store(a20, a21, a22, a23, sums + (2 * stride));
+                Quad<S, V>.Store(a20, a21, a22, a23, sums + (2 * stride));
             if (T.Rows > 3)
-                Store(a30, a31, a32, a33, sums + (3 * stride));
+                Quad<S, V>.Store(a30, a31, a32, a33, sums + (3 * stride));
             if (T.Rows > 4)
-                Store(a40, a41, a42, a43, sums + (4 * stride));
+                Quad<S, V>.Store(a40, a41, a42, a43, sums + (4 * stride));
             if (T.Rows > 5)
-                Store(a50, a51, a52, a53, sums + (5 * stride));
+                Quad<S, V>.Store(a50, a51, a52, a53, sums + (5 * stride));
         }
     }
+}
 
+/// <summary>Four vectors side by side.</summary>
+internal static unsafe class Quad<S, V>
+    where S : struct, ISimd<V>
+    where V : struct
+{
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Load(float* sums, out V a0, out V a1, out V a2, out V a3)
+    public static void Load(float* sums, out V a0, out V a1, out V a2, out V a3)
     {
         a0 = S.Load(sums);
         a1 = S.Load(sums + S.Lanes);
@@ -188,7 +199,7 @@ internal static unsafe class StripKernel<S, V>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Add(V u, V v0, V v1, V v2, V v3, ref V a0, ref V a1, ref V a2, ref V a3)
+    public static void Add(V u, V v0, V v1, V v2, V v3, ref V a0, ref V a1, ref V a2, ref V a3)
     {
         a0 = S.MultiplyAdd(u, v0, a0);
         a1 = S.MultiplyAdd(u, v1, a1);
@@ -197,7 +208,7 @@ internal static unsafe class StripKernel<S, V>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Store(V a0, V a1, V a2, V a3, float* sums)
+    public static void Store(V a0, V a1, V a2, V a3, float* sums)
     {
         S.Store(a0, sums);
         S.Store(a1, sums + S.Lanes);
