@@ -8,6 +8,14 @@ public sealed unsafe partial class CpuDevice
     // With more rows than this, packing weights into panels pays.
     private const int DotRows = 16;
 
+    // The same of weights stored [in, out] where vectors are narrow.
+    private const int NarrowStripRows = 32;
+
+    // Up to here weights stored [in, out] are copied ahead, if the vectors have the registers for a tile that leaves time to copy. Kernels of such weights sum in the order of the inputs,
+    // all of them: of several rows none shows in its bits which kernel computed it.
+    private const int AheadRows = 192;
+    private const int AheadLanes = 16;
+
     // The same where two-byte weights are packed already: widening them in order costs little, and more than four rows at once do not keep up with the memory.
     private const int PairDotRows = 4;
 
@@ -117,33 +125,45 @@ public sealed unsafe partial class CpuDevice
             Parts = PartsOf(weight, _parts),
             PartCount = weight.Parts.Length,
         };
-        bool transposed = false, packed = true;
+        bool turned = false, allTurned = true, packed = true;
         int elementSize = 0;
         for (int p = 0; p < product.PartCount; p++)
         {
-            transposed |= product.Parts[p].Transposed && product.Parts[p].Panels == null;
+            bool isTurned = product.Parts[p].Transposed && product.Parts[p].Panels == null;
+            turned |= isTurned;
+            allTurned &= isTurned;
             packed &= product.Parts[p].Panels != null;
             elementSize = Math.Max(elementSize, product.Parts[p].DType.ByteSize());
         }
 
         product.RoundsWeights = precision == Precision.Fast;
-        if (product.RoundsWeights && _bf16 is not null && x.Rows > (transposed ? 1 : DotRows))
+        if (product.RoundsWeights && _bf16 is not null && x.Rows > DotRows)
             PrepareBf16(&product);
         else if (product.RoundsWeights)
             RoundX(&product);
         if (product.Bf16.Exist)
             return product;
-        if (x.Rows > (transposed ? 1 : packed && elementSize == 2 ? PairDotRows : DotRows))
-        {
-            UsePanels(ref product, transposed);
-        }
+        bool narrow = _kernels.Lanes < AheadLanes;
+        if (x.Rows <= (packed && elementSize == 2 ? PairDotRows : allTurned && narrow ? NarrowStripRows : DotRows))
+            product.UnitOutputs = turned ? StripOutputs(product.Outputs, elementSize) : DotOutputs(product.Inputs, elementSize);
+        else if (allTurned && !narrow && x.Rows <= AheadRows && product.Outputs >= 8 * AheadPanel.Outputs)
+            CopyAhead(ref product);
         else
-        {
-            long rowBytes = Math.Max(1, (long)weight.Columns * elementSize);
-            product.UnitOutputs = transposed ? RunBytes / elementSize : (int)Math.Clamp(UnitBytes / rowBytes / 32 * 32, 32, 256);
-        }
-
+            UsePanels(ref product, turned);
         return product;
+    }
+
+    private static int DotOutputs(int inputs, int elementSize) => (int)Math.Clamp(UnitBytes / Math.Max(1, (long)inputs * elementSize) / 32 * 32, 32, 256);
+
+    /// <summary>Outputs of a strip: a page of each stored row where there are many, and a few strips for the workers to share where there are not.</summary>
+    private static int StripOutputs(int outputs, int elementSize) => Math.Clamp(outputs / 8 / 64 * 64, 64, RunBytes / elementSize);
+
+    private static void CopyAhead(ref Product product)
+    {
+        product.CopiesAhead = true;
+        product.PanelOutputs = AheadPanel.Outputs;
+        product.PanelInputs = 2 * AheadPanel.Inputs;
+        product.UnitOutputs = Math.Clamp(product.Outputs / 8 / AheadPanel.Outputs, 1, 2) * AheadPanel.Outputs;
     }
 
     private void UsePanels(ref Product product, bool transposed)

@@ -38,6 +38,16 @@ internal readonly struct SixRows : IRowCount
     public static int Rows => 6;
 }
 
+internal readonly struct SevenRows : IRowCount
+{
+    public static int Rows => 7;
+}
+
+internal readonly struct EightRows : IRowCount
+{
+    public static int Rows => 8;
+}
+
 /// <summary>Few rows of x against a matrix stored [out, in]: dot products along the stored rows.</summary>
 /// <remarks>
 /// Equation: y[t, j] = Σ_i x[t, i]·W[j, i]. A tile is 4 outputs by up to 6 rows, one vector accumulator each, so a loaded weight is used for all rows

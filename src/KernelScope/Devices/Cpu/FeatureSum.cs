@@ -5,8 +5,8 @@ namespace KernelScope.Devices.Cpu;
 
 /// <summary>y += Σ value_n·w_n over the stored rows of active features, which lie anywhere in memory: the sparse decoder's inner loop.</summary>
 /// <remarks>
-/// One multiply-add per feature for every output, in the order of the list. Rows go in eights, each read from end to end, so that y is read and written once for each eight; while eight
-/// are summed the next eight, those of the next row of codes too, are asked for: no processor guesses where they are.
+/// One multiply-add per feature for every output, in the order of the list. Rows go in eights, each read from end to end, so that y is read and written once for each eight. A kilobyte
+/// ahead is asked for, where rows end in the next eight, those of the next row of codes too: no processor guesses where they are, and eight whole rows would not stay in the first-level cache.
 /// </remarks>
 internal static unsafe class FeatureSum<S, V>
     where S : struct, ISimd<V>
@@ -14,6 +14,9 @@ internal static unsafe class FeatureSum<S, V>
 {
     private const int Group = 8;
     private const int Line = 64;
+
+    // Bytes in each row from what is summed to what is asked for; measured best of 0.5 to 4 kB.
+    private const int Ahead = 1024;
 
     /// <summary>Adds <paramref name="count"/> features.</summary>
     /// <param name="w">The first output's weight of feature 0.</param>
@@ -33,57 +36,90 @@ internal static unsafe class FeatureSum<S, V>
             int now = Math.Min(Group, count - n);
             for (int k = 0; k < now + Group; k++)
                 rows[k] = w + (feature[Math.Min(n + k, known - 1)] * rowBytes);
-            if (now == Group)
-                AddEight<E>(rows, rows + Group, value + n, y, outputs);
-            else
-                AddFewer<E>(rows, rows + now, now, value + n, y, outputs);
+            AddGroup<E>(now, rows, rows + now, value + n, y, outputs);
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AddEight<E>(byte** rows, byte** next, float* value, float* y, int outputs)
+    private static void AddGroup<E>(int count, byte** rows, byte** next, float* value, float* y, int outputs)
         where E : struct, IElement
+    {
+        switch (count)
+        {
+            case 1:
+                AddGroup<E, OneRow>(rows, next, value, y, outputs);
+                break;
+            case 2:
+                AddGroup<E, TwoRows>(rows, next, value, y, outputs);
+                break;
+            case 3:
+                AddGroup<E, ThreeRows>(rows, next, value, y, outputs);
+                break;
+            case 4:
+                AddGroup<E, FourRows>(rows, next, value, y, outputs);
+                break;
+            case 5:
+                AddGroup<E, FiveRows>(rows, next, value, y, outputs);
+                break;
+            case 6:
+                AddGroup<E, SixRows>(rows, next, value, y, outputs);
+                break;
+            case 7:
+                AddGroup<E, SevenRows>(rows, next, value, y, outputs);
+                break;
+            default:
+                AddGroup<E, EightRows>(rows, next, value, y, outputs);
+                break;
+        }
+    }
+
+    // Branches on T.Rows vanish; rows that are missing have a pointer, which is not followed.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddGroup<E, T>(byte** rows, byte** next, float* value, float* y, int outputs)
+        where E : struct, IElement
+        where T : struct, IRowCount
     {
         byte* w0 = rows[0], w1 = rows[1], w2 = rows[2], w3 = rows[3], w4 = rows[4], w5 = rows[5], w6 = rows[6], w7 = rows[7];
-        V c0 = S.All(value[0]), c1 = S.All(value[1]), c2 = S.All(value[2]), c3 = S.All(value[3]);
-        V c4 = S.All(value[4]), c5 = S.All(value[5]), c6 = S.All(value[6]), c7 = S.All(value[7]);
+        V c0 = S.All(value[0]), c1 = default, c2 = default, c3 = default, c4 = default, c5 = default, c6 = default, c7 = default;
+        if (T.Rows > 1)
+            c1 = S.All(value[1]);
+        if (T.Rows > 2)
+            c2 = S.All(value[2]);
+        if (T.Rows > 3)
+            c3 = S.All(value[3]);
+        if (T.Rows > 4)
+            c4 = S.All(value[4]);
+        if (T.Rows > 5)
+            c5 = S.All(value[5]);
+        if (T.Rows > 6)
+            c6 = S.All(value[6]);
+        if (T.Rows > 7)
+            c7 = S.All(value[7]);
+        long size = (long)outputs * E.Size / Line * Line, distance = Math.Min(Ahead, size);
         int j = 0;
         for (; j + S.Lanes <= outputs; j += S.Lanes)
         {
-            long at = (long)j * E.Size;
+            long at = (long)j * E.Size, asked = at + distance;
             if (at % Line == 0)
-                Ask(next, at);
+                Ask(asked < size ? rows : next, asked < size ? asked : asked - size);
             V sum = S.MultiplyAdd(c0, E.Load<S, V>(w0 + at), S.Load(y + j));
-            sum = S.MultiplyAdd(c1, E.Load<S, V>(w1 + at), sum);
-            sum = S.MultiplyAdd(c2, E.Load<S, V>(w2 + at), sum);
-            sum = S.MultiplyAdd(c3, E.Load<S, V>(w3 + at), sum);
-            sum = S.MultiplyAdd(c4, E.Load<S, V>(w4 + at), sum);
-            sum = S.MultiplyAdd(c5, E.Load<S, V>(w5 + at), sum);
-            sum = S.MultiplyAdd(c6, E.Load<S, V>(w6 + at), sum);
-            S.Store(S.MultiplyAdd(c7, E.Load<S, V>(w7 + at), sum), y + j);
-        }
-
-        for (int n = 0; n < Group && j < outputs; n++)
-            RowSum<S, V>.AddTail<E>(rows[n] + ((long)j * E.Size), value[n], y + j, outputs - j);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AddFewer<E>(byte** rows, byte** next, int count, float* value, float* y, int outputs)
-        where E : struct, IElement
-    {
-        int j = 0;
-        for (; j + S.Lanes <= outputs; j += S.Lanes)
-        {
-            long at = (long)j * E.Size;
-            if (at % Line == 0)
-                Ask(next, at);
-            V sum = S.Load(y + j);
-            for (int n = 0; n < count; n++)
-                sum = S.MultiplyAdd(S.All(value[n]), E.Load<S, V>(rows[n] + at), sum);
+            if (T.Rows > 1)
+                sum = S.MultiplyAdd(c1, E.Load<S, V>(w1 + at), sum);
+            if (T.Rows > 2)
+                sum = S.MultiplyAdd(c2, E.Load<S, V>(w2 + at), sum);
+            if (T.Rows > 3)
+                sum = S.MultiplyAdd(c3, E.Load<S, V>(w3 + at), sum);
+            if (T.Rows > 4)
+                sum = S.MultiplyAdd(c4, E.Load<S, V>(w4 + at), sum);
+            if (T.Rows > 5)
+                sum = S.MultiplyAdd(c5, E.Load<S, V>(w5 + at), sum);
+            if (T.Rows > 6)
+                sum = S.MultiplyAdd(c6, E.Load<S, V>(w6 + at), sum);
+            if (T.Rows > 7)
+                sum = S.MultiplyAdd(c7, E.Load<S, V>(w7 + at), sum);
             S.Store(sum, y + j);
         }
 
-        for (int n = 0; n < count && j < outputs; n++)
+        for (int n = 0; n < T.Rows && j < outputs; n++)
             RowSum<S, V>.AddTail<E>(rows[n] + ((long)j * E.Size), value[n], y + j, outputs - j);
     }
 

@@ -81,6 +81,9 @@ internal unsafe struct Product
     /// <summary>Whether the product is added to the destination; by panels only.</summary>
     public bool Adds;
 
+    /// <summary>Whether the panel memory is two panels of <see cref="AheadKernel{S, V}"/>, for parts that are stored [in, out].</summary>
+    public bool CopiesAhead;
+
     /// <summary>Number of rows of <see cref="PackedX"/>: whole tiles.</summary>
     public int PaddedRows;
 
@@ -97,8 +100,8 @@ internal unsafe struct Product
 /// <summary>Ranges of outputs of x·Wᵀ, for any mixture of stored matrices: what every op with a weight matrix is built on.</summary>
 /// <remarks>
 /// Equation: y[t, j] = Σ_i x[t, i]·W[first + j, i], in float32, in an order that depends on shapes and storage alone.
-/// Few rows: <see cref="DotKernel{S, V}"/> (stored [out, in]) or <see cref="AxpyKernel{S, V}"/> (stored [in, out]), each weight read once from memory.
-/// Many rows: <see cref="PanelKernel{S, V}"/> over packed panels. A weight that is stored packed: <see cref="PanelDot{S, V}"/> and <see cref="PanelKernel{S, V}.Packed"/>.
+/// Few rows: <see cref="DotKernel{S, V}"/> (stored [out, in]) or <see cref="AxpyKernel{S, V}"/> (one row) and <see cref="StripKernel{S, V}"/> (stored [in, out]), each weight read once from memory.
+/// Tens of rows: <see cref="AheadKernel{S, V}"/> (stored [in, out]). Many rows: <see cref="PanelKernel{S, V}"/> over packed panels. A weight that is stored packed: <see cref="PanelDot{S, V}"/> and <see cref="PanelKernel{S, V}.Packed"/>.
 /// In <see cref="Precision.Fast"/> x and W are rounded to bfloat16 first, and many rows take <see cref="Bf16PanelKernel{S, V}"/> where the processor multiplies bfloat16.
 /// </remarks>
 internal static unsafe class ProductKernel<S, V>
@@ -196,6 +199,10 @@ internal static unsafe class ProductKernel<S, V>
             Bf16PanelKernel<S, V>.Range<E>(product, part, worker, first, count, y, stride);
         else if (product->PackedX != null)
             PanelKernel<S, V>.Range<E>(product, part, worker, first, count, y, stride);
+        else if (part->Transposed && product->CopiesAhead)
+            AheadKernel<S, V>.Range<E>(product, part, worker, first, count, y, stride);
+        else if (part->Transposed && product->Rows > 1)
+            StripKernel<S, V>.Range<E>(product, part, first, count, y, stride);
         else if (part->Transposed)
             AxpyKernel<S, V>.Range<E>(product, part, first, count, y, stride);
         else

@@ -53,6 +53,7 @@ public sealed class ThreadTests : IDisposable
     [Theory]
     [InlineData(1, false, Precision.Exact)]
     [InlineData(40, false, Precision.Exact)]
+    [InlineData(5, false, Precision.Exact)]
     [InlineData(1, true, Precision.Exact)]
     [InlineData(40, true, Precision.Exact)]
     [InlineData(1, false, Precision.Fast)]
