@@ -57,7 +57,7 @@ internal static class LoadChild
             using var device = new CpuDevice(int.Parse(args[2], CultureInfo.InvariantCulture));
             Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(folder);
             if (from == LoadFrom.Pack)
-                checkpoint.WritePanels(made = Path.Combine(folder, $"load-{Guid.NewGuid():n}{PanelFile.Extension}"));
+                checkpoint.WritePanels(made = Path.Combine(folder, WeightsFolder.LoadPanelsName));
             if (from != LoadFrom.Map)
                 checkpoint.UsePanels(PanelFile.Open(made ?? PanelCache.BesidePath(checkpoint)));
             using var model = new OurModel(device, checkpoint, context: 64);

@@ -12,7 +12,12 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
 {
     public const string NoteName = "kernelscope-bench.txt";
 
-    private const string PanelsName = "kernelscope.panels", GgufName = "model.gguf";
+    /// <summary>What a process that loads packs for itself.</summary>
+    public const string LoadPanelsName = "load.panels";
+
+    private const string PanelsName = "kernelscope.panels", GgufName = "model.gguf", Unfinished = ".tmp";
+
+    private static readonly string[] Names = ["config.json", "model.safetensors", PanelsName, LoadPanelsName, GgufName, NoteName];
 
     // config.json, and the rounding of file systems.
     private const long Slack = 64 << 20;
@@ -101,11 +106,18 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
     {
         if (keep || !_used || !File.Exists(At(NoteName)))
             return;
-        foreach (string name in (ReadOnlySpan<string>)["config.json", System.IO.Path.GetFileName(RandomModel.WeightsPath(Path)), PanelsName, GgufName, NoteName])
-            Remove(name);
+        foreach (string file in Directory.GetFiles(Path))
+        {
+            if (IsOurs(System.IO.Path.GetFileName(file)))
+                File.Delete(file);
+        }
+
         if (!Directory.EnumerateFileSystemEntries(Path).Any())
             Directory.Delete(Path);
     }
+
+    // A process that was killed leaves files without their final name.
+    private static bool IsOurs(string name) => Names.Contains(name) || (name.EndsWith(Unfinished, StringComparison.Ordinal) && Names.Any(n => name.StartsWith(n, StringComparison.Ordinal)));
 
     private static bool Uses(Gemma2Checkpoint checkpoint, string panels)
     {

@@ -11,6 +11,9 @@ internal static class OutsideProgram
 {
     private const int Quoted = 200;
 
+    // Ctrl+C reaches the program as well: it may be gone before we are told.
+    private const int SignalMilliseconds = 200;
+
     /// <summary>Runs it and gives what it printed.</summary>
     /// <exception cref="OutsideProgramException">It cannot be run, or failed.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; it was ended.</exception>
@@ -22,6 +25,8 @@ internal static class OutsideProgram
         Task<string> output = process.StandardOutput.ReadToEndAsync(CancellationToken.None), error = process.StandardError.ReadToEndAsync(CancellationToken.None);
         using (cancellation.Register(() => End(process)))
             process.WaitForExit();
+        if (process.ExitCode != 0)
+            cancellation.WaitHandle.WaitOne(SignalMilliseconds);
         cancellation.ThrowIfCancellationRequested();
         if (process.ExitCode != 0)
             throw new OutsideProgramException($"{path} failed with exit code {process.ExitCode}{Behind(LastLine(error.Result) ?? LastLine(output.Result))}");

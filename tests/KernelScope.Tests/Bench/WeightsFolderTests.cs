@@ -85,6 +85,7 @@ public sealed class WeightsFolderTests : IDisposable
         {
             Open(folder);
             File.WriteAllText(theirs, "theirs");
+            File.WriteAllText(Path.Combine(Place, "load.panels.k2x.tmp"), "of a process that was killed");
         }
 
         Assert.Equal([theirs], Directory.GetFiles(Place));
