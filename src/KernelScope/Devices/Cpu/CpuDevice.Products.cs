@@ -169,11 +169,16 @@ public sealed unsafe partial class CpuDevice
     private void UsePanels(ref Product product, bool transposed)
     {
         // Stored rows are read in runs of a panel's inputs, or of its outputs where they are [in, out]: the longer side lies along them.
-        product.PanelOutputs = transposed ? PanelInputs : PanelOutputs;
-        product.PanelInputs = transposed ? PanelOutputs : PanelInputs;
-        product.UnitOutputs = Math.Clamp(product.Outputs / 8 / 32 * 32, 32, product.PanelOutputs);
-        product.PaddedRows = Ceiling(product.Rows, _kernels.TileRows) * _kernels.TileRows;
+        UsePanels(ref product, transposed ? PanelInputs : PanelOutputs, transposed ? PanelOutputs : PanelInputs, _kernels.TileRows);
         product.PackedX = _packed.Floats((long)product.PaddedRows * product.Inputs);
+    }
+
+    private static void UsePanels(ref Product product, int outputs, int inputs, int tileRows)
+    {
+        product.PanelOutputs = outputs;
+        product.PanelInputs = inputs;
+        product.UnitOutputs = Math.Clamp(product.Outputs / 8 / 32 * 32, 32, outputs);
+        product.PaddedRows = Ceiling(product.Rows, tileRows) * tileRows;
     }
 
     /// <summary>Gives every worker memory for a weight panel and <paramref name="own"/> values of the op's, and packs x where kernels want that.</summary>
@@ -188,10 +193,7 @@ public sealed unsafe partial class CpuDevice
     private void PrepareBf16(Product* product)
     {
         product->Bf16 = new Bf16Tiles { Tall = _bf16!.Tile(Bf16Code.TallRows), Low = _bf16.Tile(Bf16Code.LowRows) };
-        product->PanelOutputs = PanelOutputs;
-        product->PanelInputs = PanelInputs;
-        product->UnitOutputs = Math.Clamp(product->Outputs / 8 / 32 * 32, 32, product->PanelOutputs);
-        product->PaddedRows = Ceiling(product->Rows, Bf16Code.TallRows) * Bf16Code.TallRows;
+        UsePanels(ref *product, PanelOutputs, PanelInputs, Bf16Code.TallRows);
         product->PackedX = _packed.Floats((long)product->PaddedRows * Ceiling(product->Inputs, 2));
     }
 

@@ -98,7 +98,7 @@ public static unsafe class CpuLimits
             Thread.SpinWait(1);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static float Read(byte* memory, long bytes)
     {
         Vector512<float> a = default, b = default, c = default, d = default;
@@ -115,7 +115,7 @@ public static unsafe class CpuLimits
         return Vector512.Sum(a + b + (c + d));
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static float Fma512(long loops)
     {
         Vector512<float> m = Vector512.Create(0.999f), s = Vector512.Create(1e-3f);
@@ -139,7 +139,7 @@ public static unsafe class CpuLimits
         return Vector512.Sum(a + b + c + d + e + f + (g + h + i + j + k + l));
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static float Fma256(long loops)
     {
         Vector256<float> m = Vector256.Create(0.999f), s = Vector256.Create(1e-3f);
