@@ -136,7 +136,7 @@ internal static unsafe class AheadKernel<S, V>
     }
 
     // a_mn: row m of x, vector n of outputs. Branches on T.Rows vanish.
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static void Tile<E, T>(float* panel, float* x, long xStride, int depth, float* y, long stride, bool add, ref AheadCopy copying)
         where E : struct, IElement
         where T : struct, IRowCount

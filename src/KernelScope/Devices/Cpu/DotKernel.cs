@@ -107,7 +107,7 @@ internal static unsafe class DotKernel<S, V>
     }
 
     // a_mr: row m of x with output r. Branches on T.Rows vanish; with fewer than 4 outputs the last stored row stands in for those that are missing.
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static void Tile<E, T>(byte* w, long rowBytes, int outputs, float* x, long xStride, int inputs, float* y, long stride)
         where E : struct, IElement
         where T : struct, IRowCount

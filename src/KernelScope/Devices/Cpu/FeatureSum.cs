@@ -73,7 +73,7 @@ internal static unsafe class FeatureSum<S, V>
     }
 
     // Branches on T.Rows vanish; rows that are missing have a pointer, which is not followed.
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static void AddGroup<E, T>(byte** rows, byte** next, float* value, float* y, int outputs)
         where E : struct, IElement
         where T : struct, IRowCount

@@ -117,7 +117,7 @@ internal static unsafe class StripKernel<S, V>
     }
 
     // a_mn: row m of x, vector n of outputs. Branches on T.Rows vanish. next: from the block's first weight to the one that will be needed after the block's last; 0: nothing is asked for.
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static void Block<E, T>(byte* w, long rowBytes, long next, float* x, long xStride, int depth, float* y, long stride, int count, bool add)
         where E : struct, IElement
         where T : struct, IRowCount
