@@ -19,7 +19,9 @@ internal sealed class EvaluationJournal : IDisposable
     private const int MeansKind = 1;
     private const int ScoresKind = 2;
     private const int HeadLength = 12;
-    private static ReadOnlySpan<byte> Magic => "KernelScope evaluation 1\n"u8;
+
+    // The number goes up when sums run in another order: an evaluation is not finished with other last bits than it began with.
+    private static ReadOnlySpan<byte> Magic => "KernelScope evaluation 2\n"u8;
 
     private readonly FileStream _stream;
     private readonly string _path;

@@ -177,6 +177,7 @@ public sealed class SaeEvaluation
         identity.Add(new("whether gradients are measured", _options.Gradients ? "yes" : "no"));
         identity.Add(new("the chunk length", _options.ChunkLength.ToString(CultureInfo.InvariantCulture)));
         identity.Add(new("the device", _model.Device.Name));
+        identity.Add(new("whether weights are packed", _model.Device.ReadsPanels && _model.Weights.Checkpoint.Panels is not null ? "yes" : "no"));
         identity.Add(new("the precision", _model.Device.Precision.ToString()));
         identity.Add(new("the embedding scale", _model.EmbeddingScale.ToString("R", CultureInfo.InvariantCulture)));
         return identity;

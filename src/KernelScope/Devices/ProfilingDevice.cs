@@ -50,10 +50,14 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts)
     {
         Weight weight = base.CreateWeight(name, parts);
-        double bytes = 0;
+        double bytes = 0, product = 0;
         foreach (WeightPart part in parts)
+        {
             bytes += part.Tensor.ByteLength;
-        _stored.Add(weight, Describe(name, bytes));
+            product += part.Panels.IsNone || !ReadsPanels ? part.Tensor.ByteLength : part.Panels.ByteLength;
+        }
+
+        _stored.Add(weight, Describe(name, bytes, product));
         return weight;
     }
 
@@ -130,7 +134,7 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     {
         long start = Begin();
         base.LinearCore(x, weight, destination);
-        End(start, nameof(Linear), Enter(weight), OpCost.Linear(x.Rows, weight.Columns, weight.Rows, StoredOf(weight).Bytes));
+        End(start, nameof(Linear), Enter(weight), OpCost.Linear(x.Rows, weight.Columns, weight.Rows, StoredOf(weight).ProductBytes));
     }
 
     protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination)
@@ -144,7 +148,7 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     {
         long start = Begin();
         base.GatedGeluCore(x, gateUp, destination);
-        End(start, nameof(GatedGelu), Enter(gateUp), OpCost.GatedGelu(x.Rows, gateUp.Columns, gateUp.Rows, StoredOf(gateUp).Bytes));
+        End(start, nameof(GatedGelu), Enter(gateUp), OpCost.GatedGelu(x.Rows, gateUp.Columns, gateUp.Rows, StoredOf(gateUp).ProductBytes));
     }
 
     protected override void RopeCore(Mat x, int position, Mat cosSin)
@@ -190,8 +194,8 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         base.CrossEntropyCore(x, unembedding, cap, targets, destination);
         Enter(unembedding);
         // The logits are not stored.
-        OpCost product = OpCost.Linear(x.Rows, unembedding.Columns, unembedding.Rows, StoredOf(unembedding).Bytes);
-        End(start, nameof(CrossEntropy), "", product with { Bytes = StoredOf(unembedding).Bytes + (sizeof(float) * (Size(x) + x.Rows)) });
+        OpCost product = OpCost.Linear(x.Rows, unembedding.Columns, unembedding.Rows, StoredOf(unembedding).ProductBytes);
+        End(start, nameof(CrossEntropy), "", product with { Bytes = StoredOf(unembedding).ProductBytes + (sizeof(float) * (Size(x) + x.Rows)) });
     }
 
     protected override void TopKCore(Mat x, int k, SparseCodes destination)
@@ -207,7 +211,7 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         base.SaeEncodeCore(x, sae, destination);
         long end = Wait();
         Inner.Read(destination, _codes);
-        Add(start, end, nameof(SaeEncode), "", OpCost.SaeEncode(x.Rows, sae.InputDim, sae.FeatureCount, StoredOf(sae.Encoder).Bytes, _codes.Count));
+        Add(start, end, nameof(SaeEncode), "", OpCost.SaeEncode(x.Rows, sae.InputDim, sae.FeatureCount, StoredOf(sae.Encoder).ProductBytes, _codes.Count));
     }
 
     protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination)
@@ -267,10 +271,10 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     }
 
     /// <summary>The layer and the rest of a weight's name: <c>layers.3.qkv</c> is <c>qkv</c> of layer 3.</summary>
-    private static Stored Describe(string name, double bytes)
+    private static Stored Describe(string name, double bytes, double productBytes)
     {
         string[] words = name.Split('.');
-        return words is ["layers", var number, ..] && int.TryParse(number, CultureInfo.InvariantCulture, out int layer) ? new(words[^1], layer, bytes) : new(name, null, bytes);
+        return words is ["layers", var number, ..] && int.TryParse(number, CultureInfo.InvariantCulture, out int layer) ? new(words[^1], layer, bytes, productBytes) : new(name, null, bytes, productBytes);
     }
 
     /// <summary>Goes to the layer of a weight; gives the rest of its name.</summary>
@@ -284,7 +288,11 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     private double ElementBytes(Weight weight) => StoredOf(weight).Bytes / ((double)weight.Rows * weight.Columns);
 
     /// <summary>Of a weight that was made before the profile began nothing is known but its shape: it is taken for bfloat16, as the hub has them.</summary>
-    private Stored StoredOf(Weight weight) => _stored.TryGetValue(weight, out Stored? stored) ? stored : Describe(weight.Name, (double)weight.Rows * weight.Columns * DType.BF16.ByteSize());
+    private Stored StoredOf(Weight weight)
+    {
+        double guess = (double)weight.Rows * weight.Columns * DType.BF16.ByteSize();
+        return _stored.TryGetValue(weight, out Stored? stored) ? stored : Describe(weight.Name, guess, guess);
+    }
 
     private long Begin() => Wait();
 
@@ -305,7 +313,8 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         entry.Cost += cost;
     }
 
-    private sealed record Stored(string Part, int? Layer, double Bytes);
+    /// <summary>Of a weight: its name, and its bytes as stored and as products read them, which may be panels.</summary>
+    private sealed record Stored(string Part, int? Layer, double Bytes, double ProductBytes);
 
     private sealed class Entry
     {

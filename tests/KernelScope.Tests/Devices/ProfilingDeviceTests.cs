@@ -1,6 +1,7 @@
 using KernelScope.Conformance;
 using KernelScope.Devices;
 using KernelScope.Devices.Cpu;
+using KernelScope.Files;
 using KernelScope.Model;
 using TheDemo = KernelScope.Demo;
 
@@ -57,6 +58,24 @@ public sealed class ProfilingDeviceTests
         // 1 + 2 + … + 7 pairs a head, four heads of 64.
         Assert.Equal(3.0 * 28 * 4 * 64 * 4, ops["Attend global"].Cost.Flops);
         Assert.All(ops.Values, o => Assert.True(o.Seconds > 0, o.ToString()));
+    }
+
+    [Fact]
+    public void A_product_from_panels_counts_their_bytes()
+    {
+        using var inner = new CpuDevice(1);
+        using var device = new ProfilingDevice(inner);
+        using Gemma2Checkpoint demo = TheDemo.OpenCheckpoint();
+        using var packed = new PackedMatrix(demo.Embedding);
+        Assert.True(packed.View.IsCompact);
+        using Weight plain = device.CreateWeight("plain", new WeightPart(demo.Embedding)), panels = device.CreateWeight("panels", new WeightPart(demo.Embedding, Panels: packed.View));
+        Mat x = device.CreateMat(1, plain.Columns, "x"), y = device.CreateMat(1, plain.Rows, "y");
+        device.Linear(x, plain, y);
+        device.Linear(x, panels, y);
+        Dictionary<string, OpProfile> ops = device.Ops.ToDictionary(o => o.Op);
+        Assert.Equal(packed.ByteLength - demo.Embedding.ByteLength, ops["Linear panels"].Cost.Bytes - ops["Linear plain"].Cost.Bytes);
+        x.Buffer.Dispose();
+        y.Buffer.Dispose();
     }
 
     [Fact]

@@ -110,6 +110,7 @@ public sealed class ResumeTests
     [InlineData("")]
     [InlineData("{\"sequences\": []}")]
     [InlineData("KernelScope evaluation 1\n")]
+    [InlineData("KernelScope evaluation 2\n")]
     public void A_file_that_is_no_resume_file_is_refused_and_kept(string content)
     {
         using var folder = new TempFolder();

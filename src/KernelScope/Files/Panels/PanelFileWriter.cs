@@ -35,6 +35,8 @@ internal sealed unsafe class PanelFileWriter
     {
         byte[] hash = SourceHash.Of(source.Files);
         TensorInfo[] matrices = [.. names.Select(name => source.TryGet(name, out TensorView tensor) ? tensor.Info : throw BadFile.Of(source.Path, $"the tensor {name} is missing."))];
+        // If it cannot be written there, that is to be said before all weights are read for the plan.
+        AtomicFile.Create(path).Dispose();
         var packing = new PanelFileWriter(matrices, progress, cancellation);
         CompactPlan?[] plans = [.. matrices.Select(m => packing.Plan(FileOf(source, m), m))];
         List<TensorInfo> parts = [.. matrices.Zip(plans).SelectMany(Parts)];

@@ -31,6 +31,11 @@ public readonly unsafe struct PanelView
     /// <summary>Whether the panels are compact ones.</summary>
     public bool IsCompact => Windows is not null;
 
+    /// <summary>Bytes that a product reads.</summary>
+    public long ByteLength => IsCompact
+        ? (PanelLayout.PanelCount(Outputs) * PanelLayout.CompactPanelBytes(Inputs)) + CompactTable.Bytes(PanelLayout.PanelCount(Outputs), Windows[PanelLayout.PanelCount(Outputs)].FirstException)
+        : PanelLayout.Bytes(DType, Outputs, Inputs);
+
     /// <summary>The <see cref="CompactTable"/> of compact panels; null for others.</summary>
     internal PanelWindow* Windows { get; }
 
