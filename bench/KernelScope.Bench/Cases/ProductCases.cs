@@ -85,12 +85,7 @@ internal static class ProductCases
     private static Contest Several(Machine machine, DType type, Precision precision, int rows, int layers, bool logits)
     {
         Device device = machine.Device(precision);
-        var infos = new List<TensorInfo>();
-        for (int l = 0; l < layers; l++)
-            infos.AddRange(Shape2B.LayerTensors($"{l}", type));
-        if (logits)
-            infos.Add(new TensorInfo("logits", type, [Shape2B.Vocab, Shape2B.Hidden]));
-        RandomTensors tensors = machine.Tensors(infos);
+        RandomTensors tensors = machine.Tensors([.. Shape2B.Tensors(layers, type, logits)]);
         var ours = new OurLayers(device, tensors, layers, rows, logits);
         var contest = new Contest(new Contestant("KernelScope", ours.Run, ours.Result));
         contest.Own(ours);

@@ -36,6 +36,13 @@ internal static class Shape2B
         new($"{layer}.down", type, [Hidden, Mlp]),
     ];
 
+    /// <summary>The matrices of some layers, and of the logits where they are wanted.</summary>
+    public static IEnumerable<TensorInfo> Tensors(int layers, DType type, bool logits)
+    {
+        IEnumerable<TensorInfo> all = Enumerable.Range(0, layers).SelectMany(l => LayerTensors($"{l}", type));
+        return logits ? all.Append(new TensorInfo("logits", type, [Vocab, Hidden])) : all;
+    }
+
     /// <summary>As in the names of cases.</summary>
     public static string Name(this DType type) => type == DType.F32 ? "f32" : "bf16";
 }

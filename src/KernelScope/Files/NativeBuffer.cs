@@ -24,9 +24,7 @@ internal sealed unsafe class NativeBuffer : SafeHandle
         if (length > GC.GetGCMemoryInfo().TotalAvailableMemoryBytes) return null;
         try
         {
-            void* memory = NativeMemory.AlignedAlloc((nuint)Math.Max(length, 1), LargePages.Alignment(length, 64));
-            LargePages.Want(memory, length);
-            return new NativeBuffer((byte*)memory, length);
+            return new NativeBuffer((byte*)LargePages.Allocate(Math.Max(length, 1), 64), length);
         }
         catch (OutOfMemoryException)
         {

@@ -9,13 +9,21 @@ namespace KernelScope.Numerics;
 /// <remarks>Linux gives them to those who ask (<c>madvise</c> with <c>MADV_HUGEPAGE</c>, where transparent_hugepage is <c>madvise</c> or <c>always</c>); elsewhere nothing happens. It is a wish: memory works as before where it is not granted.</remarks>
 internal static unsafe partial class LargePages
 {
-    /// <summary>Bytes of a large page on x64 and on arm64 with small pages of 4 kB; memory that begins with one loses none.</summary>
-    public const int Size = 2 << 20;
+    // Bytes of a large page on x64, and on arm64 with small pages of 4 kB; memory that begins with one loses none.
+    private const int Size = 2 << 20;
 
     private const int HugePage = 14;
 
-    /// <summary>Alignment for memory of a size: a large page's where it holds some, else <paramref name="small"/>.</summary>
-    public static nuint Alignment(long bytes, int small) => bytes >= 2 * Size ? (nuint)Size : (nuint)small;
+    /// <summary>Memory that is not yet cleared, in large pages where it holds some; <see cref="NativeMemory.AlignedFree"/> gives it back.</summary>
+    /// <param name="bytes">How much.</param>
+    /// <param name="alignment">What it is aligned to at least.</param>
+    /// <exception cref="OutOfMemoryException">There is not so much.</exception>
+    public static void* Allocate(long bytes, int alignment)
+    {
+        void* memory = NativeMemory.AlignedAlloc(checked((nuint)bytes), (nuint)(bytes >= 2 * Size ? Size : alignment));
+        Want(memory, bytes);
+        return memory;
+    }
 
     /// <summary>Asks for the large pages that lie wholly in some memory.</summary>
     public static void Want(void* memory, long bytes)

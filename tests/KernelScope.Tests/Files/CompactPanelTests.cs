@@ -157,13 +157,12 @@ public sealed class CompactPanelTests : IDisposable
         return values;
     }
 
-    private static IEnumerable<float[]> Products(ushort[] values, int outputs, int inputs, float[] x, int rows, Precision precision)
+    private IEnumerable<float[]> Products(ushort[] values, int outputs, int inputs, float[] x, int rows, Precision precision)
     {
-        var folder = new TempFolder();
         foreach (bool transposed in (bool[])[false, true])
         {
             ushort[] stored = transposed ? [.. Enumerable.Range(0, values.Length).Select(n => values[((n % outputs) * inputs) + (n / outputs)])] : values;
-            using SafetensorsFile file = Write(folder, stored, transposed ? [inputs, outputs] : [outputs, inputs]);
+            using SafetensorsFile file = Write(stored, transposed ? [inputs, outputs] : [outputs, inputs]);
             using var packed = new PackedMatrix(file["w"], transposed);
             Assert.True(packed.View.IsCompact);
             using var device = new CpuDevice(2, precision);
@@ -177,8 +176,6 @@ public sealed class CompactPanelTests : IDisposable
             output.Buffer.Dispose();
             yield return y;
         }
-
-        folder.Dispose();
     }
 
     /// <summary>A value by the words of <see cref="PanelLayout"/>.</summary>
@@ -214,11 +211,9 @@ public sealed class CompactPanelTests : IDisposable
 
     private static float Widen(ushort bits) => BitConverter.Int32BitsToSingle(bits << 16);
 
-    private SafetensorsFile Write(ushort[] values, long[] shape) => Write(_folder, values, shape);
-
-    private static SafetensorsFile Write(TempFolder folder, ushort[] values, long[] shape)
+    private SafetensorsFile Write(ushort[] values, long[] shape)
     {
-        string path = folder.At($"{Guid.NewGuid():n}.safetensors");
+        string path = _folder.At($"{Guid.NewGuid():n}.safetensors");
         byte[] bytes = new byte[values.Length * 2];
         for (int n = 0; n < values.Length; n++)
             BinaryPrimitives.WriteUInt16LittleEndian(bytes.AsSpan(2 * n), values[n]);

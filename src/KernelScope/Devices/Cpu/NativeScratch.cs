@@ -19,8 +19,7 @@ internal sealed unsafe class NativeScratch : IDisposable
         if (bytes > _bytes)
         {
             Free();
-            _memory = NativeMemory.AlignedAlloc(checked((nuint)bytes), LargePages.Alignment(bytes, Alignment));
-            LargePages.Want(_memory, bytes);
+            _memory = LargePages.Allocate(bytes, Alignment);
             _bytes = bytes;
         }
 
@@ -33,7 +32,7 @@ internal sealed unsafe class NativeScratch : IDisposable
         if (bytes > _bytes)
         {
             long size = Math.Max(bytes, _bytes * 2);
-            void* larger = NativeMemory.AlignedAlloc(checked((nuint)size), Alignment);
+            void* larger = LargePages.Allocate(size, Alignment);
             NativeMemory.Copy(_memory, larger, (nuint)kept);
             Free();
             _memory = larger;

@@ -30,7 +30,7 @@ internal unsafe struct StoredPart
     public readonly CompactTable Table => new(Windows, (int)PanelLayout.PanelCount(Outputs));
 
     /// <summary>Bytes of one panel.</summary>
-    public readonly long PanelBytes(int inputs) => Windows == null ? PanelLayout.PanelBytes(DType, inputs) : PanelLayout.CompactPanelBytes(inputs);
+    public readonly long PanelBytes(int inputs) => PanelLayout.PanelBytes(DType, inputs, compact: Windows != null);
 }
 
 /// <summary>x·Wᵀ with everything that a unit of work needs to compute a range of outputs for all rows.</summary>

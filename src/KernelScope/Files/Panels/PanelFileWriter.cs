@@ -66,7 +66,7 @@ internal sealed unsafe class PanelFileWriter
     {
         uint crc = 0;
         byte[] table = new byte[plan?.TableBytes ?? 0];
-        long panelBytes = plan is null ? PanelLayout.PanelBytes(matrix.DType, matrix.Shape[1]) : PanelLayout.CompactPanelBytes(matrix.Shape[1]);
+        long panelBytes = PanelLayout.PanelBytes(matrix.DType, matrix.Shape[1], compact: plan is not null);
         fixed (byte* tableStart = table)
         {
             CompactTable exceptions = plan?.Begin(tableStart) ?? default;

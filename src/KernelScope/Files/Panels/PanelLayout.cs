@@ -44,6 +44,9 @@ public static class PanelLayout
     /// <summary>Bytes of one compact panel, without its exceptions.</summary>
     public static long CompactPanelBytes(long inputs) => (inputs + CompactInputs - 1) / CompactInputs * CompactBytes;
 
+    /// <summary>Bytes of one panel, compact or in the plain layout of its type.</summary>
+    public static long PanelBytes(DType type, long inputs, bool compact) => compact ? CompactPanelBytes(inputs) : PanelBytes(type, inputs);
+
     /// <summary>Bytes of a packed matrix.</summary>
     public static long Bytes(DType type, long outputs, long inputs) => PanelCount(outputs) * PanelBytes(type, inputs);
 

@@ -32,9 +32,14 @@ public readonly unsafe struct PanelView
     public bool IsCompact => Windows is not null;
 
     /// <summary>Bytes that a product reads.</summary>
-    public long ByteLength => IsCompact
-        ? (PanelLayout.PanelCount(Outputs) * PanelLayout.CompactPanelBytes(Inputs)) + CompactTable.Bytes(PanelLayout.PanelCount(Outputs), Windows[PanelLayout.PanelCount(Outputs)].FirstException)
-        : PanelLayout.Bytes(DType, Outputs, Inputs);
+    public long ByteLength
+    {
+        get
+        {
+            long panels = PanelLayout.PanelCount(Outputs), bytes = panels * PanelLayout.PanelBytes(DType, Inputs, IsCompact);
+            return IsCompact ? bytes + CompactTable.Bytes(panels, Windows[panels].FirstException) : bytes;
+        }
+    }
 
     /// <summary>The <see cref="CompactTable"/> of compact panels; null for others.</summary>
     internal PanelWindow* Windows { get; }

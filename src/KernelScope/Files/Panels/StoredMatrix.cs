@@ -40,13 +40,17 @@ internal readonly unsafe struct StoredMatrix
     public void Pack(int panel, byte* destination) =>
         PanelPacker.PackPanel(Type, PanelStart(panel), OutputStride, InputStride, OutputsOf(panel), Inputs, destination);
 
-    /// <summary>Counts the biased exponents of a panel of bfloat16; 256 counts.</summary>
+    /// <summary>Counts the biased exponents of a panel of bfloat16; 256 counts, zeros before.</summary>
     public void CountExponents(int panel, Span<int> counts)
     {
+        Span<int> others = stackalloc int[256];
+        others.Clear();
         int runs = _inputsFirst ? Inputs : OutputsOf(panel), length = _inputsFirst ? OutputsOf(panel) : Inputs;
         long stride = _inputsFirst ? InputStride : OutputStride;
         for (int r = 0; r < runs; r++)
-            CompactPacker.CountExponents((ushort*)(PanelStart(panel) + (r * stride)), length, counts);
+            CompactPacker.CountExponents((ushort*)(PanelStart(panel) + (r * stride)), length, counts, others);
+        for (int e = 0; e < others.Length; e++)
+            counts[e] += others[e];
     }
 
     private byte* PanelStart(int panel) => _first + (panel * PanelLayout.Outputs * OutputStride);
