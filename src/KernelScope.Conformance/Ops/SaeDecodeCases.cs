@@ -31,6 +31,8 @@ internal static class SaeDecodeCases
         foreach (WeightForm form in WeightForm.All)
             yield return Plain("every form, ", 3, 17, 33, form, Layout.Dense, density: 0.4);
         yield return Plain("no rows, ", 0, 9, 17, null, Layout.Strided, density: 0);
+        foreach (int outputs in shapes.IsTiny ? [] : (int[])[384, 785, 1152])
+            yield return Plain("long rows, ", 5, 33, outputs, new WeightForm(Files.DType.F32, Transposed: true), Layout.Strided, density: 0.3);
         yield return Extremes();
         foreach (WeightForm form in WeightForm.All)
             yield return PlusError("", 3, 33, 65, form, Layout.Strided, density: 0.3);

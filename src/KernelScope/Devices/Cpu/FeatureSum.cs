@@ -5,8 +5,8 @@ namespace KernelScope.Devices.Cpu;
 
 /// <summary>y += Σ value_n·w_n over the stored rows of active features, which lie anywhere in memory: the sparse decoder's inner loop.</summary>
 /// <remarks>
-/// One multiply-add per feature for every output, in the order of the list. Rows go in eights, each read from end to end, so that y is read and written once for each eight. A kilobyte
-/// ahead is asked for, where rows end in the next eight, those of the next row of codes too: no processor guesses where they are, and eight whole rows would not stay in the first-level cache.
+/// One multiply-add per feature for every output, in the order of the list. Rows go in eights, each read from end to end, so that y is read and written once for each eight. Some lines ahead are asked for, where
+/// rows end in the next eight, those of the next row of codes too: no processor guesses where they are, and eight whole rows would not stay in the first-level cache.
 /// </remarks>
 internal static unsafe class FeatureSum<S, V>
     where S : struct, ISimd<V>
@@ -17,6 +17,9 @@ internal static unsafe class FeatureSum<S, V>
 
     // Bytes in each row from what is summed to what is asked for; measured best of 0.5 to 4 kB.
     private const int Ahead = 1024;
+
+    // Bytes by which each row is ahead of the one before: requests for the same place in all rows meet in few of the memory's banks (10 % more time where rows come from a cache).
+    private const int Apart = 192;
 
     /// <summary>Adds <paramref name="count"/> features.</summary>
     /// <param name="w">The first output's weight of feature 0.</param>
@@ -98,9 +101,9 @@ internal static unsafe class FeatureSum<S, V>
         int j = 0;
         for (; j + S.Lanes <= outputs; j += S.Lanes)
         {
-            long at = (long)j * E.Size, asked = at + distance;
+            long at = (long)j * E.Size;
             if (at % Line == 0)
-                Ask(asked < size ? rows : next, asked < size ? asked : asked - size);
+                Ask(rows, next, at + distance, size);
             V sum = S.MultiplyAdd(c0, E.Load<S, V>(w0 + at), S.Load(y + j));
             if (T.Rows > 1)
                 sum = S.MultiplyAdd(c1, E.Load<S, V>(w1 + at), sum);
@@ -124,17 +127,20 @@ internal static unsafe class FeatureSum<S, V>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Ask(byte** rows, long at)
+    private static void Ask(byte** rows, byte** next, long at, long size)
     {
         if (!Sse.IsSupported)
             return;
-        Sse.Prefetch0(rows[0] + at);
-        Sse.Prefetch0(rows[1] + at);
-        Sse.Prefetch0(rows[2] + at);
-        Sse.Prefetch0(rows[3] + at);
-        Sse.Prefetch0(rows[4] + at);
-        Sse.Prefetch0(rows[5] + at);
-        Sse.Prefetch0(rows[6] + at);
-        Sse.Prefetch0(rows[7] + at);
+        AskRow(rows, next, at, size);
+        AskRow(rows + 1, next + 1, at + Apart, size);
+        AskRow(rows + 2, next + 2, at + (2 * Apart), size);
+        AskRow(rows + 3, next + 3, at + (3 * Apart), size);
+        AskRow(rows + 4, next + 4, at + (4 * Apart), size);
+        AskRow(rows + 5, next + 5, at + (5 * Apart), size);
+        AskRow(rows + 6, next + 6, at + (6 * Apart), size);
+        AskRow(rows + 7, next + 7, at + (7 * Apart), size);
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AskRow(byte** row, byte** next, long at, long size) => Sse.Prefetch0(at < size ? *row + at : *next + (at - size));
 }

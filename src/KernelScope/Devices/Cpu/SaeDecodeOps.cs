@@ -107,7 +107,10 @@ internal static unsafe class SaeDecodeOps<S, V>
         where E : struct, IElement
     {
         byte* w = part->Pointer + ((long)first * E.Size);
-        FeatureSum<S, V>.Add<E>(w, (long)part->Outputs * E.Size, feature, value, count, known, y, outputs);
+        long rowBytes = (long)part->Outputs * E.Size;
+        int done = typeof(E) == typeof(ElementF32) ? FeatureColumns<S, V>.Add(w, rowBytes, feature, value, count, known, y, outputs) : 0;
+        if (done < outputs)
+            FeatureSum<S, V>.Add<E>(w + ((long)done * E.Size), rowBytes, feature, value, count, known, y + done, outputs - done);
     }
 
     /// <summary>Stored [out, in]: a feature is a column. No published SAE is stored so; it is correct, not fast.</summary>
