@@ -25,11 +25,12 @@ internal static unsafe class FeatureColumns<S, V>
     /// <param name="feature">The features.</param>
     /// <param name="value">Their values.</param>
     /// <param name="count">How many there are.</param>
-    /// <param name="known">How many stand in the list from <paramref name="feature"/> on: those that the next row of codes adds are asked for too.</param>
+    /// <param name="next">The features of the next row of codes, which are asked for in time.</param>
+    /// <param name="nextCount">How many there are.</param>
     /// <param name="y">What is added to.</param>
     /// <param name="outputs">Number of outputs.</param>
     /// <returns>Number of outputs that were added to, from the first on.</returns>
-    public static int Add(byte* w, long rowBytes, int* feature, float* value, int count, long known, float* y, int outputs)
+    public static int Add(byte* w, long rowBytes, int* feature, float* value, int count, int* next, int nextCount, float* y, int outputs)
     {
         int block = Vectors * S.Lanes, j = 0;
         if (S.Lanes * sizeof(float) != Line)
@@ -39,7 +40,7 @@ internal static unsafe class FeatureColumns<S, V>
             // After the last block come the next features, from their first outputs on.
             bool last = j + (2 * block) > outputs;
             byte* here = w + ((long)j * sizeof(float));
-            AddBlock(here, rowBytes, feature, value, count, last ? w : here + (block * sizeof(float)), last ? feature + count : feature, (int)(last ? known - count : count), y + j);
+            AddBlock(here, rowBytes, feature, value, count, last ? w : here + (block * sizeof(float)), last ? next : feature, last ? nextCount : count, y + j);
         }
 
         return j;

@@ -27,10 +27,11 @@ internal static unsafe class FeatureSum<S, V>
     /// <param name="feature">The features.</param>
     /// <param name="value">Their values.</param>
     /// <param name="count">How many there are.</param>
-    /// <param name="known">How many stand in the list from <paramref name="feature"/> on: those that the next row of codes adds are asked for too.</param>
+    /// <param name="next">The features of the next row of codes, which are asked for in time.</param>
+    /// <param name="nextCount">How many there are.</param>
     /// <param name="y">What is added to.</param>
     /// <param name="outputs">Number of outputs.</param>
-    public static void Add<E>(byte* w, long rowBytes, int* feature, float* value, int count, long known, float* y, int outputs)
+    public static void Add<E>(byte* w, long rowBytes, int* feature, float* value, int count, int* next, int nextCount, float* y, int outputs)
         where E : struct, IElement
     {
         byte** rows = stackalloc byte*[2 * Group];
@@ -38,10 +39,15 @@ internal static unsafe class FeatureSum<S, V>
         {
             int now = Math.Min(Group, count - n);
             for (int k = 0; k < now + Group; k++)
-                rows[k] = w + (feature[Math.Min(n + k, known - 1)] * rowBytes);
+                rows[k] = w + (FeatureAt(n + k, feature, count, next, nextCount) * rowBytes);
             AddGroup<E>(now, rows, rows + now, value + n, y, outputs);
         }
     }
+
+    /// <summary>The feature at a place of the list with the next row's behind it; the last one at places behind both.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int FeatureAt(int n, int* feature, int count, int* next, int nextCount) =>
+        n < count ? feature[n] : nextCount > 0 ? next[Math.Min(n - count, nextCount - 1)] : feature[count - 1];
 
     private static void AddGroup<E>(int count, byte** rows, byte** next, float* value, float* y, int outputs)
         where E : struct, IElement

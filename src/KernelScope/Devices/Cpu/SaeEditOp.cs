@@ -61,7 +61,7 @@ internal static unsafe class SaeEditOp<S, V>
         for (int p = 0; p < job->DecoderParts; p++)
         {
             StoredPart* part = job->Decoder + p;
-            SaeDecodeOps<S, V>.AddFeatures(part, job->Features, &feature, &strength, 1, 1, 0, part->Outputs, y + part->FirstOutput);
+            SaeDecodeOps<S, V>.AddFeatures(part, job->Features, &feature, &strength, 1, null, 0, 0, part->Outputs, y + part->FirstOutput);
         }
     }
 

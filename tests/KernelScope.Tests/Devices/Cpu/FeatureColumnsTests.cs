@@ -27,8 +27,8 @@ public unsafe class FeatureColumnsTests
         fixed (int* features = feature)
         {
             byte* first = (byte*)weights;
-            done = FeatureColumns<Simd512, Vector512<float>>.Add(first, outputs * sizeof(float), features, values, count, count + 1, y, outputs);
-            FeatureSum<Simd512, Vector512<float>>.Add<ElementF32>(first, outputs * sizeof(float), features, values, count, count + 1, expected, done);
+            done = FeatureColumns<Simd512, Vector512<float>>.Add(first, outputs * sizeof(float), features, values, count, features + count, 1, y, outputs);
+            FeatureSum<Simd512, Vector512<float>>.Add<ElementF32>(first, outputs * sizeof(float), features, values, count, features + count, 1, expected, done);
         }
 
         Assert.Equal(outputs / 384 * 384, done);
@@ -37,5 +37,5 @@ public unsafe class FeatureColumnsTests
 
     [Fact]
     public void Registers_of_half_the_length_are_left_to_whole_rows() =>
-        Assert.Equal(0, FeatureColumns<Simd256, Vector256<float>>.Add(null, 0, null, null, 0, 0, null, 4096));
+        Assert.Equal(0, FeatureColumns<Simd256, Vector256<float>>.Add(null, 0, null, null, 0, null, 0, null, 4096));
 }
