@@ -7,9 +7,9 @@ public sealed unsafe partial class CpuDevice
     // Rows that a worker decodes at a time where there are many.
     private const int DecodeRows = 8;
 
-    // Rows whose sums, and bytes of weights that stay in the last cache while all of those rows add them; features of a row that are worth reading its sum again. Measured best of 4 to 32 MB and of 2 to 16.
+    // Rows whose sums stay in the last cache, beside bytes of weights that all of those rows add; features of a row that are worth reading its sum again. Measured best of 4 to 32 MB.
     private const int DecodeBlockRows = 512;
-    private const int DecodeRangeBytes = 8 << 20;
+    private const int DecodeRangeBytes = 16 << 20;
     private const int DecodeRangeFeatures = 4;
 
     /// <inheritdoc/>
@@ -141,13 +141,21 @@ public sealed unsafe partial class CpuDevice
     }
 
     /// <summary>Into how many ranges of features a decode is cut: 1 unless the rows are enough for all workers and a feature is active more than once in a block of them on average.</summary>
+    /// <remarks>
+    /// A quarter less time for 512 rows of 16k float32 features at 50 GB/s, 5 % at 85 GB/s. Not for types that are widened: their sums are not kept in registers, and reading them again cost 20 % where memory is fast.
+    /// </remarks>
     private int DecodeRanges(HostWeight decoder, int rows, int blockRows, int entries)
     {
         if (rows < 2 * DecodeRows * _pool.Workers || (double)entries * Math.Min(rows, blockRows) / rows < decoder.Columns)
             return 1;
         long bytes = 0;
         foreach (HostPart part in decoder.Parts)
-            bytes += (long)part.Rows * part.Columns * part.DType.ByteSize();
+        {
+            if (part.DType != DType.F32)
+                return 1;
+            bytes += (long)part.Rows * part.Columns * sizeof(float);
+        }
+
         return (int)Math.Max(1, Math.Min(bytes / DecodeRangeBytes, entries / rows / DecodeRangeFeatures));
     }
 

@@ -5,7 +5,7 @@ namespace KernelScope.Devices.Cpu;
 
 /// <summary>y += Σ value_n·w_n over float32 rows of active features, which lie anywhere in memory, for blocks of outputs that registers hold.</summary>
 /// <remarks>
-/// One multiply-add per feature for every output, in the order of the list: the bits of <see cref="FeatureSum{S, V}"/>. A row gives 24 lines at a time while those of the fourth row after it are asked for:
+/// One multiply-add per feature for every output, in the order of the list: the bits of <see cref="FeatureSum{S, V}"/>. A row gives 24 lines at a time while those of the fifth row after it are asked for:
 /// bursts that keep memory busy, whatever the alignment. It took 9 % less time than whole rows; for bfloat16 10 % more, since the instructions that widen leave the processor no room to run ahead.
 /// </remarks>
 internal static unsafe class FeatureColumns<S, V>
@@ -17,7 +17,7 @@ internal static unsafe class FeatureColumns<S, V>
     private const int Line = 64;
 
     // Features from the one that is summed to the one that is asked for; measured best of 1 to 24.
-    private const int Ahead = 4;
+    private const int Ahead = 5;
 
     /// <summary>Adds <paramref name="count"/> features to the outputs that make whole blocks, none where the registers are too few or too short.</summary>
     /// <param name="w">The first output's weight of feature 0.</param>

@@ -8,12 +8,12 @@ namespace KernelScope.Tests.Devices.Cpu;
 /// <summary>Many rows of codes against many megabytes of weights go on by a range of features at a time. That must not change a bit.</summary>
 public sealed class SaeDecodeRangesTests : IDisposable
 {
-    private const int Features = 4000;
+    private const int Features = 5000;
     private const int Outputs = 1700;
 
     // More than a block of rows.
     private const int Rows = 600;
-    private const int Active = 12;
+    private const int Active = 16;
 
     private readonly CpuDevice _one = new(1);
     private readonly Generator _random = new(11);
@@ -27,7 +27,7 @@ public sealed class SaeDecodeRangesTests : IDisposable
     public void Rows_together_give_the_bits_of_each_row_alone(int threads)
     {
         float[] values = _random.Normals(1_000_003);
-        PartForm[] parts = [new(500, new WeightForm(DType.BF16, Transposed: true)), new(Outputs - 500, new WeightForm(DType.F32, Transposed: true))];
+        PartForm[] parts = [new(500, new WeightForm(DType.F32, Transposed: true)), new(Outputs - 500, new WeightForm(DType.F32, Transposed: true))];
         using var decoder = new TrialWeight("w_dec", Features, parts, (r, i) => values[(((long)r * Features) + i) % values.Length], _one, _one);
         using var encoder = new TrialWeight("w_enc", 1, [new(Features, new WeightForm(DType.F32))], (_, _) => 0, _one, _one);
         Mat none = _one.CreateMat(1, Features, "none"), bias = _one.CreateMat(1, Outputs, "b_dec"), together = _one.CreateMat(Rows, Outputs, "together"), alone = _one.CreateMat(Rows, Outputs, "alone");
