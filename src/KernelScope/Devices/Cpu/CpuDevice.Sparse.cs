@@ -7,9 +7,13 @@ public sealed unsafe partial class CpuDevice
     // Rows that a worker decodes at a time where there are many.
     private const int DecodeRows = 8;
 
-    // Rows whose sums stay in the last cache, beside bytes of weights that all of those rows add; features of a row that are worth reading its sum again. Measured best of 4 to 32 MB.
+    // Rows whose sums stay in the last cache, with the weights that all of them add meanwhile.
     private const int DecodeBlockRows = 512;
+
+    // Bytes of those weights; between 8 and 16 MB the best is flat on a machine with 32 MB of cache.
     private const int DecodeRangeBytes = 16 << 20;
+
+    // Features of a row that are worth reading its sum again.
     private const int DecodeRangeFeatures = 4;
 
     /// <inheritdoc/>

@@ -118,7 +118,8 @@ internal static unsafe class FeatureColumns<S, V>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static V AddAsking(V c, byte* w, byte* asked, V sum)
     {
-        Sse.Prefetch0(asked);
+        if (Sse.IsSupported)
+            Sse.Prefetch0(asked);
         return Add(c, w, sum);
     }
 
