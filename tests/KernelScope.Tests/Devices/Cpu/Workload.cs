@@ -90,7 +90,7 @@ internal sealed class Workload : IDisposable
             {
                 "TopK" => Bits(_top),
                 "SaeEncode" => Bits(_codes),
-                _ => Bits(_results[op]),
+                _ => _maker.Bits(_results[op]),
             };
         }
 
@@ -131,13 +131,6 @@ internal sealed class Workload : IDisposable
     {
         foreach (IDisposable one in _owned)
             one.Dispose();
-    }
-
-    private uint[] Bits(Mat mat)
-    {
-        var values = new float[mat.Rows * mat.Columns];
-        _maker.Read(mat, values);
-        return Array.ConvertAll(values, BitConverter.SingleToUInt32Bits);
     }
 
     private uint[] Bits(SparseCodes codes)
