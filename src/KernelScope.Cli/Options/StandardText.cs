@@ -5,6 +5,8 @@ namespace KernelScope.Cli;
 /// <summary>Texts from files and from standard input: strictly UTF-8.</summary>
 internal static class StandardText
 {
+    private static ReadOnlySpan<byte> Mark => "\uFEFF"u8;
+
     /// <summary>All of standard input, without the line end that a shell's echo adds.</summary>
     public static string Read(Streams streams)
     {
@@ -17,8 +19,11 @@ internal static class StandardText
         return text.EndsWith("\r\n", StringComparison.Ordinal) ? text[..^2] : text.EndsWith('\n') ? text[..^1] : text;
     }
 
-    /// <summary>All of a file, as it is.</summary>
+    /// <summary>All of a file, as it is, without a mark that an editor put before it.</summary>
     public static string ReadFile(string path) => Decode(File.ReadAllBytes(path), Printable.Escape(path));
+
+    /// <summary>The text after the mark that some editors put before UTF-8.</summary>
+    public static ReadOnlyMemory<byte> WithoutMark(ReadOnlyMemory<byte> bytes) => bytes.Span.StartsWith(Mark) ? bytes[Mark.Length..] : bytes;
 
     /// <summary>Refuses bytes that are not UTF-8.</summary>
     /// <exception cref="WorkException">It says where.</exception>
@@ -31,6 +36,6 @@ internal static class StandardText
     private static string Decode(ReadOnlySpan<byte> bytes, string source)
     {
         Check(bytes, source);
-        return Encoding.UTF8.GetString(bytes);
+        return Encoding.UTF8.GetString(bytes.StartsWith(Mark) ? bytes[Mark.Length..] : bytes);
     }
 }
