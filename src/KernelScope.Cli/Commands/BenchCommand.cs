@@ -1,8 +1,8 @@
 using System.CommandLine;
 using System.Runtime.InteropServices;
+using KernelScope.Cpu;
 using KernelScope.Cuda;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 using KernelScope.Devices.Reference;
 using KernelScope.Emulated;
 using KernelScope.Files;

@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using KernelScope.Files;
-using KernelScope.Sae;
+using KernelScope.Hub.Catalog;
 
 namespace KernelScope.Cli;
 

@@ -1,6 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
-using KernelScope.Inspection;
+using KernelScope.Cli.Inspection;
 
 namespace KernelScope.Cli;
 

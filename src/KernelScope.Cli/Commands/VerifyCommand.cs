@@ -1,4 +1,5 @@
 using System.CommandLine;
+using KernelScope.Conformance;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
 using KernelScope.Model;

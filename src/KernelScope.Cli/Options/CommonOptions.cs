@@ -1,7 +1,7 @@
 using System.CommandLine;
+using KernelScope.Cpu;
 using KernelScope.Cuda;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 using KernelScope.Devices.Reference;
 using KernelScope.Emulated;
 
