@@ -30,6 +30,12 @@ internal sealed class LensCommand : Verb
         _sae = new SaeOptions(this);
     }
 
+    protected override void CheckOptions(ParseResult parsed)
+    {
+        if (parsed.GetValue(_feature) is null)
+            Belongs(parsed, false, "--feature", _sae.Places[1]);
+    }
+
     protected override int Run(ParseResult parsed)
     {
         if (parsed.GetValue(_feature) is string text)

@@ -22,6 +22,9 @@ internal sealed class SaeOptions
         verb.Options.Add(_siteOut);
     }
 
+    /// <summary>The options that say where an SAE belongs.</summary>
+    public Option[] Places => [_site, _siteOut];
+
     /// <summary>Whether one was named; else the default is taken.</summary>
     public bool IsGiven(ParseResult parsed) => parsed.GetValue(_sae) is not null;
 
