@@ -42,6 +42,9 @@ internal sealed class CommonOptions
 
     public CommonOptions()
     {
+        _model.CompletionSources.Add([DemoName, .. ReleasedModel.All.Select(m => m.Name)]);
+        _device.CompletionSources.Add("auto", "cpu", "cuda", "reference", "emulated");
+        _precision.CompletionSources.Add("exact", "fast");
         _model.Validators.Add(r => Parsing.Require(r, _model, v => v.Length > 0, "--model is empty; it needs a folder or a hub name."));
         _device.Validators.Add(r => Parsing.Require(r, _device, IsDeviceName, "'{0}' is no device: there are auto, cpu, cuda[:n], reference and emulated."));
         _precision.Validators.Add(r => Parsing.Require(r, _precision, v => v is "exact" or "fast", "'{0}' is no precision: there are exact and fast."));

@@ -17,6 +17,7 @@ internal sealed class SaeOptions
 
     public SaeOptions(Command verb)
     {
+        _sae.CompletionSources.Add([.. Demo.SaeNames]);
         verb.Options.Add(_sae);
         verb.Options.Add(_site);
         verb.Options.Add(_siteOut);

@@ -37,6 +37,9 @@ internal sealed class SaeUseOptions
     {
         _bound = [_site, _siteOut, _steer, _clamp, _ablate, _splice, _meanFrom, _editAt];
         verb.Options.Add(_sae);
+        _sae.CompletionSources.Add([.. Demo.SaeNames]);
+        _splice.CompletionSources.Add("sae", "sae+error", "zero", "mean");
+        _editAt.CompletionSources.Add("all", "all_but_bos", "from_last");
         foreach (Option option in _bound)
             verb.Options.Add(option);
         verb.Description += "\nWith several --sae, --site, --site-out and edits belong to the --sae before them; an --edit-at before the first one is meant for all.\nEdits at one point act in the order of their SAEs.";

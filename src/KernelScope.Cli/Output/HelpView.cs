@@ -60,7 +60,7 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
         foreach (string paragraph in (verb.Description ?? "").Split('\n'))
             Paragraph(paragraph);
         Title("Usage");
-        Paragraph($"  kernelscope {verb.Name}{string.Concat(verb.Arguments.Select(a => $" {Usage(a)}"))} [options]");
+        streams.Output.WriteLine($"  kernelscope {verb.Name}{string.Concat(verb.Arguments.Select(a => $" {Usage(a)}"))} [options]");
         if (verb.Arguments.Count > 0)
         {
             Title("Arguments");
@@ -113,12 +113,12 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
         return isSaid ? text : $"{text} Default: {Convert.ToString(option.GetDefaultValue(), System.Globalization.CultureInfo.InvariantCulture)}.";
     }
 
-    /// <summary>What a list of verbs has room for. A full stop inside a name ("config.json") ends no sentence.</summary>
+    /// <summary>What a list of verbs has room for: up to the first full stop or colon that a space follows ("config.json" ends no sentence).</summary>
     private static string FirstSentence(string text)
     {
         string line = text.Split('\n')[0];
-        int end = line.IndexOf(". ", StringComparison.Ordinal);
-        return end < 0 ? line : line[..(end + 1)];
+        int[] ends = [line.IndexOf(". ", StringComparison.Ordinal), line.IndexOf(": ", StringComparison.Ordinal)];
+        return $"{line[..ends.Where(e => e >= 0).DefaultIfEmpty(line.Length).Min()].TrimEnd('.', ':')}.";
     }
 
     private void Title(string text)
