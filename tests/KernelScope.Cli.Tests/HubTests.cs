@@ -48,7 +48,7 @@ public sealed partial class HubTests : IDisposable
         Assert.Equal(5, Run("inspect", SaeName, "--json").Json()[0].GetProperty("tensors").GetArrayLength());
     }
 
-    [System.Text.RegularExpressions.GeneratedRegex(""",?"meaning":"[^"]*\"""")]
+    [System.Text.RegularExpressions.GeneratedRegex(",?\"meaning\":\"[^\"]*\"")]
     private static partial System.Text.RegularExpressions.Regex MeaningPattern();
 
     [Fact]
