@@ -10,7 +10,7 @@ namespace KernelScope.Cli.Inspection;
 /// Files are known by their names: <c>*.safetensors</c>, <c>*.npz</c> (<c>params.npz</c> is a Gemma Scope SAE), <c>*.index.json</c>, <c>config.json</c>,
 /// <c>generation_config.json</c>, <c>cfg.json</c>, <c>tokenizer.model</c>, <c>*.panels</c> (packed weights, whose checksums are compared), and folders that hold them.
 /// </summary>
-public static class Inspector
+public static partial class Inspector
 {
     private const int BufferLength = 1 << 18;
 

@@ -44,7 +44,7 @@ internal sealed class ModelFiles : IDisposable
         // The name is the default, so a folder that happens to be called that must not stand in its way; ./demo names the folder.
         if (name == Demo.ModelName)
             return new ModelFiles(name, Demo.OpenCheckpoint(), Demo.OpenTokenizer());
-        Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(name);
+        Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(ModelName.Resolve(name));
         try
         {
             GemmaTokenizer? tokenizer = checkpoint.TokenizerPath is string path ? GemmaTokenizer.Open(path) : null;
