@@ -15,7 +15,7 @@ internal sealed class TokenizeCommand : Verb
 
     public TokenizeCommand(CommonOptions common, Surroundings surroundings) : base(
         "tokenize",
-        "Shows the ids and pieces of a text, exactly as sentencepiece cuts it, or the text of some ids. --model may also be a tokenizer.model.",
+        "Shows the ids and pieces of a text, exactly as sentencepiece cuts it, or the text of some ids. --model may also be a tokenizer.model or tokenizer.json.",
         "  kernelscope tokenize \"Let there be light.\"\n  kernelscope tokenize --decode 1715,476,872",
         common,
         surroundings)
@@ -54,7 +54,7 @@ internal sealed class TokenizeCommand : Verb
         if (File.Exists(model))
             return GemmaTokenizer.Open(model);
         ModelFolder folder = ModelFolder.Resolve(ModelName.Resolve(model));
-        return folder.TokenizerPath is string path ? GemmaTokenizer.Open(path) : throw new WorkException($"{model}: the folder has no tokenizer.model.");
+        return GemmaTokenizer.Open(folder) ?? throw new WorkException($"{model}: the folder has no tokenizer.model and no tokenizer.json.");
     }
 
     private void Encode(ParseResult parsed, GemmaTokenizer tokenizer, string text)
@@ -85,8 +85,8 @@ internal sealed class TokenizeCommand : Verb
     {
         foreach (long id in ids)
         {
-            if (id < 0 || id >= tokenizer.PieceCount)
-                throw new WorkException($"token id {id} does not exist: this tokenizer has ids 0 to {tokenizer.PieceCount - 1}.");
+            if (id is < 0 or > int.MaxValue || !tokenizer.Contains((int)id))
+                throw new WorkException(TokenText.Missing(tokenizer, id));
         }
 
         return Array.ConvertAll(ids, id => (int)id);
