@@ -60,7 +60,7 @@ internal sealed class DoctorCommand : Verb
             using ModelFiles files = ModelFiles.Open(name);
             int context = files.Config.ContextLength;
             (string Path, string? Problem)? packed = files.Packed();
-            return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context)) { Packed = packed?.Path, PackedProblem = packed?.Problem };
+            return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context)) { Packed = packed?.Path, PackedProblem = packed?.Problem, Remarks = files.Remarks.Count > 0 ? [.. files.Remarks] : null };
         }
         catch (Exception e) when (e is InvalidDataException or IOException or ArgumentException)
         {
@@ -126,6 +126,8 @@ internal sealed class DoctorCommand : Verb
         foreach (DeviceRow device in result.Devices)
             output.WriteLine($"device  {Mark(device.Ok)} {device.Name}: {device.Detail}");
         output.WriteLine($"model   {Mark(result.Model.Ok)} {Describe(result.Model)}");
+        foreach (string remark in result.Model.Remarks ?? [])
+            output.WriteLine($"        {Printable.OneLine(remark)}");
         if (result.Model.Packed is string packed)
             output.WriteLine($"packed  {Mark(result.Model.PackedProblem is null)} {(result.Model.PackedProblem is string problem ? Printable.OneLine(problem) : $"the cpu reads {Printable.Escape(packed)}")}");
         if (result.Sae is not null)

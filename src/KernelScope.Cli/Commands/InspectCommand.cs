@@ -46,7 +46,10 @@ internal sealed class InspectCommand : Verb
         result.Ok,
         result.Error,
         result.Format,
-        [.. result.Tensors.Select(t => new TensorRow(t.Name, t.DType, t.Shape) { Range = t.Range is TensorRange r ? new RangeRow(r.Minimum, r.Maximum, r.Mean, r.NanCount) : null })]);
+        [.. result.Tensors.Select(t => new TensorRow(t.Name, t.DType, t.Shape) { Range = t.Range is TensorRange r ? new RangeRow(r.Minimum, r.Maximum, r.Mean, r.NanCount) : null })])
+    {
+        Remarks = result.Remarks.Count > 0 ? result.Remarks : null,
+    };
 
     private void Print(InspectedPath result)
     {
@@ -59,6 +62,8 @@ internal sealed class InspectCommand : Verb
 
         StreamWriter output = Streams.Output;
         output.WriteLine($"{Printable.Escape(result.Path)}: {result.Format}, {result.Tensors.Count} tensors");
+        foreach (string remark in result.Remarks ?? [])
+            output.WriteLine($"  {Printable.OneLine(remark)}");
         int names = Math.Min(60, result.Tensors.Count == 0 ? 0 : result.Tensors.Max(t => Printable.Escape(t.Name).Length));
         foreach (TensorRow tensor in result.Tensors)
         {

@@ -23,7 +23,9 @@ public static class Inspector
         string format = FormatOf(path);
         try
         {
-            return new InspectionResult(path, true, null, format, Check(path, format, options, cancellation));
+            List<string> remarks = [];
+            List<InspectedTensor> tensors = Check(path, format, options, remarks, cancellation);
+            return new InspectionResult(path, true, null, format, tensors) { Remarks = remarks };
         }
         catch (InvalidDataException e)
         {
@@ -58,7 +60,7 @@ public static class Inspector
         return Has(SaeCheckpoint.ParamsName) ? "gemma_scope_sae" : "unknown";
     }
 
-    private static List<InspectedTensor> Check(string path, string format, InspectOptions options, CancellationToken cancellation)
+    private static List<InspectedTensor> Check(string path, string format, InspectOptions options, List<string> remarks, CancellationToken cancellation)
     {
         switch (format)
         {
@@ -85,7 +87,7 @@ public static class Inspector
                 CheckTokenizer(path, int.MaxValue);
                 return [];
             case "model":
-                return CheckModel(path, options, cancellation);
+                return CheckModel(path, options, remarks, cancellation);
             default:
                 throw Unknown(path);
         }
@@ -98,9 +100,10 @@ public static class Inspector
         return Describe(file, options, cancellation);
     }
 
-    private static List<InspectedTensor> CheckModel(string path, InspectOptions options, CancellationToken cancellation)
+    private static List<InspectedTensor> CheckModel(string path, InspectOptions options, List<string> remarks, CancellationToken cancellation)
     {
         using Gemma2Checkpoint model = Gemma2Checkpoint.Open(path);
+        remarks.AddRange(model.Remarks);
         if (model.TokenizerPath is string tokenizer) CheckTokenizer(tokenizer, model.Config.VocabSize);
         var tensors = new List<InspectedTensor>();
         foreach (SafetensorsFile file in model.Files) tensors.AddRange(Describe(file, file.Contents, options, cancellation));

@@ -63,7 +63,12 @@ internal sealed record TextResult(string Text);
 internal sealed record EncodeResult(long Rows, double? L0, double? Fvu);
 
 /// <summary>What <c>inspect</c> says of one path.</summary>
-internal sealed record InspectedPath(string Path, bool Ok, string? Error, string Format, IReadOnlyList<TensorRow> Tensors);
+internal sealed record InspectedPath(string Path, bool Ok, string? Error, string Format, IReadOnlyList<TensorRow> Tensors)
+{
+    /// <summary>Of a model: what is unusual about its files.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Remarks { get; init; }
+}
 
 /// <summary>A tensor; min, max, mean and the number of NaNs with <c>--ranges</c>.</summary>
 internal sealed record TensorRow(string Name, string Dtype, IReadOnlyList<long> Shape)
@@ -114,6 +119,10 @@ internal sealed record NeedRow(string Name, bool Ok, string? Error, long WeightB
     /// <summary>Of a model: the file of packed weights that the cpu device reads.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Packed { get; init; }
+
+    /// <summary>Of a model: what is unusual about its files.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Remarks { get; init; }
 
     /// <summary>Why the packed weights that were found are not used.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
