@@ -60,7 +60,11 @@ internal sealed record TokenizeResult(IReadOnlyList<int> Ids, IReadOnlyList<stri
 internal sealed record TextResult(string Text);
 
 /// <summary>Result of <c>encode</c>: mean number of active features, and the fraction of variance unexplained; null where it is not defined.</summary>
-internal sealed record EncodeResult(long Rows, double? L0, double? Fvu);
+internal sealed record EncodeResult(long Rows, double? L0, double? Fvu)
+{
+    /// <summary>How many of the rows count in the two.</summary>
+    public long RowsCounted { get; init; }
+}
 
 /// <summary>What <c>inspect</c> says of one path.</summary>
 internal sealed record InspectedPath(string Path, bool Ok, string? Error, string Format, IReadOnlyList<TensorRow> Tensors)

@@ -163,7 +163,7 @@ public sealed class Gemma2Checkpoint : IDisposable
         }
 
         head = Get(TensorNames.OutputHead, Config.VocabSize, Config.ModelDim);
-        bool same = head.DType == Embedding.DType && GemmaTensors.SameBits(head, Embedding);
+        bool same = head.DType == Embedding.DType && head.SameBits(Embedding);
         _tensors.Remark(same
             ? $"{TensorNames.OutputHead} holds the bits of {TensorNames.Embedding}: one matrix is kept."
             : $"{TensorNames.OutputHead} ({head.DType.SafetensorsName()}) is an output head of its own: it makes the logits, not the embedding.");

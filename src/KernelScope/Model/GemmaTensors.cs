@@ -59,7 +59,7 @@ internal sealed class GemmaTensors
         for (int i = names.Count - 1; i > 0; i--)
         {
             _weights.TryGet(names[i], out TensorView twin);
-            if (twin.DType != tensor.DType || !twin.Shape.SequenceEqual(tensor.Shape) || !SameBits(twin, tensor))
+            if (twin.DType != tensor.DType || !twin.Shape.SequenceEqual(tensor.Shape) || !twin.SameBits(tensor))
                 throw BadFile.Of(_weights.Path, $"{BadFile.Quote(names[0])} and {BadFile.Quote(names[i])} both stand for {name} and differ; there is no way to know which is meant.");
             _remarks.Add($"{BadFile.Quote(names[0])} and {BadFile.Quote(names[i])} hold the same bits: one is used.");
             names.RemoveAt(i);
@@ -70,20 +70,4 @@ internal sealed class GemmaTensors
 
     /// <summary>Adds to <see cref="Remarks"/>.</summary>
     public void Remark(string sentence) => _remarks.Add(sentence);
-
-    /// <summary>Whether two tensors of one type and shape hold the same bytes. Ends at the first that differs.</summary>
-    public static unsafe bool SameBits(in TensorView a, in TensorView b)
-    {
-        const int Piece = 1 << 24;
-        for (long at = 0; at < a.ByteLength; at += Piece)
-        {
-            int length = (int)Math.Min(Piece, a.ByteLength - at);
-            if (!new ReadOnlySpan<byte>(a.Pointer + at, length).SequenceEqual(new ReadOnlySpan<byte>(b.Pointer + at, length)))
-                return false;
-        }
-
-        GC.KeepAlive(a.Owner);
-        GC.KeepAlive(b.Owner);
-        return true;
-    }
 }
