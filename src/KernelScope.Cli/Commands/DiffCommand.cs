@@ -6,8 +6,8 @@ namespace KernelScope.Cli;
 /// <summary><c>diff</c>: where two files of captured activations part.</summary>
 internal sealed class DiffCommand : Verb
 {
-    private readonly Argument<string> _a = new("A.npz") { Description = "The reference: what run --capture --out wrote, or another program's arrays named by hook point." };
-    private readonly Argument<string> _b = new("B.npz") { Description = "What is held against it." };
+    private readonly Argument<string> _a = new("A") { Description = "The reference (npz, npy or safetensors): what run --capture --out wrote, or another program's arrays named by hook point." };
+    private readonly Argument<string> _b = new("B") { Description = "What is held against it." };
     private readonly Option<double> _tolerance = Tolerance();
     private readonly Option<bool> _fail = new("--fail") { Description = "Exit code 1 if they differ; that is so without it too." };
     private readonly Option<bool> _noFail = new("--no-fail") { Description = "Exit code 0 although they differ." };

@@ -94,7 +94,7 @@ internal sealed class DoctorCommand : Verb
             using ModelFiles files = ModelFiles.Open(name);
             int context = Math.Min(asked ?? int.MaxValue, files.Config.ContextLength);
             (string Path, string? Problem)? packed = files.Packed();
-            return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context)) { Packed = packed?.Path, PackedProblem = packed?.Problem };
+            return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context)) { Packed = packed?.Path, PackedProblem = packed?.Problem, Remarks = files.Remarks.Count > 0 ? [.. files.Remarks] : null };
         }
         catch (WorkException e) when (ReleasedModel.Find(name) is ReleasedModel released)
         {
@@ -164,6 +164,8 @@ internal sealed class DoctorCommand : Verb
         foreach (DeviceRow device in result.Devices)
             Line($"device  {Mark(device.Ok)} {device.Name}: {device.Detail}");
         Line($"model   {Mark(result.Model.Ok)} {Describe(result.Model)}");
+        foreach (string remark in result.Model.Remarks ?? [])
+            Line($"        {Printable.OneLine(remark)}");
         if (result.Model.Packed is string packed)
             Line($"packed  {Mark(result.Model.PackedProblem is null)} {(result.Model.PackedProblem is string problem ? Printable.OneLine(problem) : $"the cpu reads {Printable.Escape(packed)}")}");
         if (result.Sae is not null)

@@ -92,7 +92,10 @@ internal sealed class InspectCommand : Verb
         result.Ok,
         result.Error,
         result.Format,
-        [.. result.Tensors.Select(t => new TensorRow(t.Name, t.DType, t.Shape) { Range = t.Range is TensorRange r ? new RangeRow(r.Minimum, r.Maximum, r.Mean, r.NanCount) : null })]);
+        [.. result.Tensors.Select(t => new TensorRow(t.Name, t.DType, t.Shape) { Range = t.Range is TensorRange r ? new RangeRow(r.Minimum, r.Maximum, r.Mean, r.NanCount) : null })])
+    {
+        Remarks = result.Remarks.Count > 0 ? result.Remarks : null,
+    };
 
     private void Print(InspectedPath result, bool all)
     {
@@ -105,6 +108,8 @@ internal sealed class InspectCommand : Verb
 
         StreamWriter output = Streams.Output;
         output.WriteLine($"{Printable.Escape(result.Path)}: {result.Format}, {result.Tensors.Count} tensors");
+        foreach (string remark in result.Remarks ?? [])
+            output.WriteLine($"  {Printable.OneLine(remark)}");
         foreach (string line in result.Summary ?? [])
             output.WriteLine($"  {line}");
         if (result.Summary is not null && !all)

@@ -71,7 +71,11 @@ internal sealed record TokenizeResult(IReadOnlyList<int> Ids, IReadOnlyList<stri
 internal sealed record TextResult(string Text);
 
 /// <summary>Result of <c>encode</c>: mean number of active features, and the fraction of variance unexplained; null where it is not defined.</summary>
-internal sealed record EncodeResult(long Rows, double? L0, double? Fvu);
+internal sealed record EncodeResult(long Rows, double? L0, double? Fvu)
+{
+    /// <summary>How many of the rows count in the two.</summary>
+    public long RowsCounted { get; init; }
+}
 
 /// <summary>What <c>inspect</c> says of one path.</summary>
 internal sealed record InspectedPath(string Path, bool Ok, string? Error, string Format, IReadOnlyList<TensorRow> Tensors)
@@ -79,6 +83,10 @@ internal sealed record InspectedPath(string Path, bool Ok, string? Error, string
     /// <summary>Of a model: a few lines for people.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<string>? Summary { get; init; }
+
+    /// <summary>Of a model: what is unusual about its files.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Remarks { get; init; }
 }
 
 /// <summary>A tensor; min, max, mean and the number of NaNs with <c>--ranges</c>.</summary>
@@ -141,6 +149,10 @@ internal sealed record NeedRow(string Name, bool Ok, string? Error, long WeightB
     /// <summary>Of a model: the file of packed weights that the cpu device reads.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Packed { get; init; }
+
+    /// <summary>Of a model: what is unusual about its files.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Remarks { get; init; }
 
     /// <summary>Why the packed weights that were found are not used.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]

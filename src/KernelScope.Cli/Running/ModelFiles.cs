@@ -26,7 +26,10 @@ internal sealed class ModelFiles : IDisposable
     public Gemma2Config Config => _checkpoint.Config;
 
     /// <summary>Bytes of the weights.</summary>
-    public long WeightBytes => _checkpoint.TotalBytes;
+    public long WeightBytes => _checkpoint.WeightBytes;
+
+    /// <summary>What is unusual about the files, in sentences.</summary>
+    public IReadOnlyList<string> Remarks => _checkpoint.Remarks;
 
     /// <summary>The tokenizer; null if the folder has none, in which case only ids go in and out.</summary>
     public GemmaTokenizer? Tokenizer { get; }
