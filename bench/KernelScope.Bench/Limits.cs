@@ -1,5 +1,5 @@
+using KernelScope.Cpu;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 
 namespace KernelScope.Bench;
 

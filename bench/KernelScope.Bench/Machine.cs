@@ -1,7 +1,7 @@
 using KernelScope.Bench.Cases;
 using KernelScope.Bench.Models;
+using KernelScope.Cpu;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 using KernelScope.Files;
 
 namespace KernelScope.Bench;

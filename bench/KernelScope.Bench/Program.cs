@@ -1,7 +1,7 @@
 using KernelScope.Bench;
 using KernelScope.Bench.Models;
 using KernelScope.Bench.Peers;
-using KernelScope.Devices.Cpu;
+using KernelScope.Cpu;
 
 try
 {

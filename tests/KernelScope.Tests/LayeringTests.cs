@@ -1,7 +1,9 @@
 using System.Reflection;
 using System.Reflection.Emit;
+using KernelScope.Cpu;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
+using KernelScope.Hub;
 
 namespace KernelScope.Tests;
 
@@ -16,16 +18,17 @@ public class LayeringTests
         ["KernelScope.Numerics"],
         ["KernelScope.Files"],
         ["KernelScope.Devices"],
-        ["KernelScope.Devices.Cpu.MachineCode"],
-        ["KernelScope.Devices.Reference", "KernelScope.Devices.Cpu"],
+        ["KernelScope.Devices.Reference", "KernelScope.Cpu.MachineCode"],
+        ["KernelScope.Cpu"],
         ["KernelScope.Hooks", "KernelScope.Text"],
         ["KernelScope.Model"],
         ["KernelScope.Sae", "KernelScope.Generation"],
-        ["KernelScope.Inspection", "KernelScope.Attribution"],
+        ["KernelScope.Hub.Catalog"],
+        ["KernelScope.Hub", "KernelScope.Attribution"],
         ["KernelScope.Evaluation"],
     ];
 
-    private static readonly Assembly[] Assemblies = [typeof(Device).Assembly, typeof(SaeEvaluation).Assembly];
+    private static readonly Assembly[] Assemblies = [typeof(Device).Assembly, typeof(CpuDevice).Assembly, typeof(HubClient).Assembly, typeof(SaeEvaluation).Assembly];
 
     private static readonly OpCode[] OneByte = Codes(size: 1);
     private static readonly OpCode[] TwoBytes = Codes(size: 2);
@@ -50,10 +53,18 @@ public class LayeringTests
     public void Every_namespace_of_the_library_has_a_layer() =>
         Assert.Empty(AllTypes().Select(type => type.Namespace).Where(name => name is not null && name.StartsWith("KernelScope", StringComparison.Ordinal)).Distinct().Except(Layers.SelectMany(names => names)));
 
+    [Fact]
+    public void The_core_depends_on_nothing() => Assert.Empty(Foreign(typeof(Device)));
+
     /// <summary>Iced, an assembler in managed code, writes the one kernel for which .NET has no intrinsic.</summary>
     [Fact]
-    public void The_library_knows_neither_CUDA_nor_ILGPU() =>
-        Assert.DoesNotContain(typeof(Device).Assembly.GetReferencedAssemblies(), name => !name.Name!.StartsWith("System", StringComparison.Ordinal) && name.Name is not ("netstandard" or "Iced"));
+    public void The_cpu_device_knows_the_core_and_an_assembler() => Assert.Equal(["Iced", "KernelScope.Core"], Foreign(typeof(CpuDevice)));
+
+    [Fact]
+    public void The_hub_knows_the_core() => Assert.Equal(["KernelScope.Core"], Foreign(typeof(HubClient)));
+
+    private static string[] Foreign(Type member) =>
+        [.. member.Assembly.GetReferencedAssemblies().Select(name => name.Name!).Where(name => !name.StartsWith("System", StringComparison.Ordinal)).Order(StringComparer.Ordinal)];
 
     /// <summary>The search sees calls, fields, locals and constructions, or the test above could not fail.</summary>
     [Fact]

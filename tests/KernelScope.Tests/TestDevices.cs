@@ -1,7 +1,7 @@
+using KernelScope.Cpu;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 using KernelScope.Devices.Reference;
-using KernelScope.Tests.Devices.Cpu;
+using KernelScope.Tests.Cpu;
 
 namespace KernelScope.Tests;
 

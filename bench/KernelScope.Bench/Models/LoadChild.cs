@@ -2,7 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using KernelScope.Bench.Peers;
-using KernelScope.Devices.Cpu;
+using KernelScope.Cpu;
 using KernelScope.Files;
 using KernelScope.Model;
 

@@ -1,5 +1,6 @@
 using KernelScope.Files;
 using KernelScope.Model;
+
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
 

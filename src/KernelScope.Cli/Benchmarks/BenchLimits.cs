@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using KernelScope.Cpu;
 using KernelScope.Cuda;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 using KernelScope.Emulated;
 
 namespace KernelScope.Cli;

@@ -1,5 +1,5 @@
 using System.CommandLine;
-using KernelScope.Files;
+using KernelScope.Hub;
 
 namespace KernelScope.Cli;
 
@@ -22,6 +22,8 @@ internal sealed class PullCommand : Verb
         Options.Add(_revision);
         Options.Add(_cache);
     }
+
+    public override CommonUse Uses => CommonUse.Json;
 
     protected override int Run(ParseResult parsed)
     {

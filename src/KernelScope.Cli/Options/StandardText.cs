@@ -10,17 +10,22 @@ internal static class StandardText
     /// <summary>All of standard input, without the line end that a shell's echo adds.</summary>
     public static string Read(Streams streams)
     {
-        using Stream input = Console.OpenStandardInput();
-        using var bytes = new MemoryStream();
-        if (streams.ErrorIsTerminal && !Console.IsInputRedirected)
+        if (streams.ErrorIsTerminal && StandardInput.IsTerminal)
             streams.Error.WriteLine("Type the text; Ctrl+D ends it.");
-        input.CopyTo(bytes);
-        string text = Decode(bytes.GetBuffer().AsSpan(0, (int)bytes.Length), "standard input");
+        return WithoutLineEnd(StandardInput.ReadAll());
+    }
+
+    /// <summary>The text of a pipe that no option names, as <see cref="Read"/> has it; empty if there is none, null if nothing came in time.</summary>
+    public static string? ReadWhatComes() => StandardInput.ReadWhatComes() is byte[] bytes ? WithoutLineEnd(bytes) : null;
+
+    private static string WithoutLineEnd(byte[] bytes)
+    {
+        string text = Decode(bytes, StandardInput.Name);
         return text.EndsWith("\r\n", StringComparison.Ordinal) ? text[..^2] : text.EndsWith('\n') ? text[..^1] : text;
     }
 
-    /// <summary>All of a file, as it is, without a mark that an editor put before it.</summary>
-    public static string ReadFile(string path) => Decode(File.ReadAllBytes(path), Printable.Escape(path));
+    /// <summary>All of a file, as it is, without a mark that an editor put before it; '-' is standard input.</summary>
+    public static string ReadFile(string path) => Decode(InputFile.ReadAll(path), InputFile.NameOf(path));
 
     /// <summary>The text after the mark that some editors put before UTF-8.</summary>
     public static ReadOnlyMemory<byte> WithoutMark(ReadOnlyMemory<byte> bytes) => bytes.Span.StartsWith(Mark) ? bytes[Mark.Length..] : bytes;

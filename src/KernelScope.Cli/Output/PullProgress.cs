@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using KernelScope.Files;
+using KernelScope.Hub;
 
 namespace KernelScope.Cli;
 

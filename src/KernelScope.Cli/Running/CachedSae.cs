@@ -1,5 +1,5 @@
 using KernelScope.Files;
-using KernelScope.Sae;
+using KernelScope.Hub.Catalog;
 
 namespace KernelScope.Cli;
 

@@ -1,8 +1,8 @@
 using System.Globalization;
+using KernelScope.Cpu;
 using KernelScope.Cuda;
 using KernelScope.Cuda.Driver;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 using KernelScope.Emulated;
 
 namespace KernelScope.Cli;

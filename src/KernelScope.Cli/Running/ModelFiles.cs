@@ -26,7 +26,10 @@ internal sealed class ModelFiles : IDisposable
     public Gemma2Config Config => _checkpoint.Config;
 
     /// <summary>Bytes of the weights.</summary>
-    public long WeightBytes => _checkpoint.TotalBytes;
+    public long WeightBytes => _checkpoint.WeightBytes;
+
+    /// <summary>What is unusual about the files, in sentences.</summary>
+    public IReadOnlyList<string> Remarks => _checkpoint.Remarks;
 
     /// <summary>The tokenizer; null if the folder has none, in which case only ids go in and out.</summary>
     public GemmaTokenizer? Tokenizer { get; }
@@ -44,7 +47,7 @@ internal sealed class ModelFiles : IDisposable
         // The name is the default, so a folder that happens to be called that must not stand in its way; ./demo names the folder.
         if (name == Demo.ModelName)
             return new ModelFiles(name, Demo.OpenCheckpoint(), Demo.OpenTokenizer());
-        Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(name);
+        Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(ModelName.Resolve(name));
         try
         {
             return new ModelFiles(name, checkpoint, checkpoint.OpenTokenizer());

@@ -1,4 +1,5 @@
-using KernelScope.Files;
+using KernelScope.Hub;
+using KernelScope.Hub.Catalog;
 using KernelScope.Sae;
 
 namespace KernelScope.Cli;

@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 using KernelScope.Hooks;
-using KernelScope.Sae;
+using KernelScope.Hub.Catalog;
 
 namespace KernelScope.Evaluation;
 

@@ -4,6 +4,7 @@ namespace KernelScope.Files;
 public sealed class ModelFolder
 {
     private const string SingleName = "model.safetensors";
+    private const string AdapterName = "adapter_model.safetensors";
     private const string IndexName = "model.safetensors.index.json";
 
     /// <summary>The layout below a path, of which nothing is looked at yet; it need not exist.</summary>
@@ -67,6 +68,14 @@ public sealed class ModelFolder
         string path when path.EndsWith(".json", StringComparison.Ordinal) => ShardedTensors.OpenIndex(path),
         string path => ShardedTensors.OpenSingle(path),
     };
+
+    /// <summary>Refuses a folder that holds an adapter instead of a model.</summary>
+    /// <exception cref="InvalidDataException">It does.</exception>
+    internal void RefuseAdapter()
+    {
+        if (WeightsPath is null && IfThere(AdapterName) is string adapter)
+            throw BadFile.Of(adapter, "the folder holds an adapter and no model; merge the adapter into its model (merge_and_unload in PEFT) and save the result.");
+    }
 
     private static ModelFolder OfFolder(string folder) => new(HubCache.IsEntry(folder) ? HubCache.Snapshot(folder) : folder);
 

@@ -71,7 +71,7 @@ public sealed class Generator
             yield break;
         }
 
-        Mat logits = _session.Prefill(prompt.Span, cancellation: cancellation);
+        Mat logits = _session.Prefill(prompt.Span, cancellationToken: cancellation);
         int[] step = new int[1];
         for (int count = 1; ; count++)
         {

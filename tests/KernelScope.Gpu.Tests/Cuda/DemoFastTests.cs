@@ -1,6 +1,6 @@
+using KernelScope.Cpu;
 using KernelScope.Cuda;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 using KernelScope.Tests;
 using Xunit.Abstractions;
 

@@ -1,7 +1,7 @@
 using KernelScope.Attribution;
+using KernelScope.Cpu;
 using KernelScope.Cuda;
 using KernelScope.Cuda.Driver;
-using KernelScope.Devices.Cpu;
 using KernelScope.Emulated;
 using KernelScope.Hooks;
 using KernelScope.Model;

@@ -1,6 +1,6 @@
 using KernelScope.Attribution;
+using KernelScope.Cpu;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 using KernelScope.Hooks;
 using KernelScope.Model;
 

@@ -1,6 +1,6 @@
 using KernelScope.Bench;
 using KernelScope.Bench.Models;
-using KernelScope.Devices.Cpu;
+using KernelScope.Cpu;
 using KernelScope.Model;
 
 namespace KernelScope.Tests.Bench;

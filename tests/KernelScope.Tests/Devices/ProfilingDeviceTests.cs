@@ -1,6 +1,6 @@
 using KernelScope.Conformance;
+using KernelScope.Cpu;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 using KernelScope.Files;
 using KernelScope.Model;
 using TheDemo = KernelScope.Demo;

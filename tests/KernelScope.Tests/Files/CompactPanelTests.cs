@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
+using KernelScope.Cpu;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 using KernelScope.Files;
 using KernelScope.Numerics;
 

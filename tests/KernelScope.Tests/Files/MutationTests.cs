@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
+using KernelScope.Cli.Inspection;
 using KernelScope.Files;
-using KernelScope.Inspection;
 using KernelScope.Sae;
 
 namespace KernelScope.Tests.Files;

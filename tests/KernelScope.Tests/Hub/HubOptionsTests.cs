@@ -1,4 +1,4 @@
-using KernelScope.Files;
+using KernelScope.Hub;
 using KernelScope.Tests.Files;
 
 namespace KernelScope.Tests.Hub;

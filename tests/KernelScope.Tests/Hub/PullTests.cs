@@ -1,4 +1,6 @@
 using KernelScope.Files;
+using KernelScope.Hub;
+using KernelScope.Hub.Catalog;
 using KernelScope.Model;
 using KernelScope.Sae;
 using KernelScope.Tests.Files;

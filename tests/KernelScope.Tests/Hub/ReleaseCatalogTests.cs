@@ -1,7 +1,7 @@
 using System.IO.Compression;
 using System.Text.Json;
 using KernelScope.Hooks;
-using KernelScope.Sae;
+using KernelScope.Hub.Catalog;
 
 namespace KernelScope.Tests.Hub;
 

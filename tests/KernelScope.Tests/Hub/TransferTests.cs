@@ -1,5 +1,6 @@
 using System.Globalization;
 using KernelScope.Files;
+using KernelScope.Hub;
 
 namespace KernelScope.Tests.Hub;
 

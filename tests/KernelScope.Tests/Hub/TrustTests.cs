@@ -1,5 +1,5 @@
 using System.Text;
-using KernelScope.Files;
+using KernelScope.Hub;
 using KernelScope.Tests.Files;
 
 namespace KernelScope.Tests.Hub;

@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json;
-using KernelScope.Inspection;
+using KernelScope.Cli.Inspection;
 using KernelScope.Tests.Files;
 
 namespace KernelScope.Tests.Inspection;

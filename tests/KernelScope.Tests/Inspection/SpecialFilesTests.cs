@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
+using KernelScope.Cli.Inspection;
 using KernelScope.Files;
-using KernelScope.Inspection;
 using KernelScope.Tests.Files;
 
 namespace KernelScope.Tests.Inspection;

@@ -1,6 +1,7 @@
 using System.Text.Json;
+using KernelScope.Conformance;
+using KernelScope.Cpu;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 using KernelScope.Evaluation;
 using KernelScope.Files;
 using KernelScope.Hooks;

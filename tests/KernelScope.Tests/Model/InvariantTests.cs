@@ -1,8 +1,8 @@
 using FsCheck;
 using FsCheck.Fluent;
 using FsCheck.Xunit;
+using KernelScope.Cpu;
 using KernelScope.Devices;
-using KernelScope.Devices.Cpu;
 using KernelScope.Hooks;
 using KernelScope.Model;
 

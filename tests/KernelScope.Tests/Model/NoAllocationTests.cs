@@ -1,4 +1,4 @@
-using KernelScope.Devices.Cpu;
+using KernelScope.Cpu;
 using KernelScope.Generation;
 using KernelScope.Hooks;
 using KernelScope.Model;

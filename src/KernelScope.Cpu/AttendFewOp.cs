@@ -1,0 +1,107 @@
+using KernelScope.Files;
+
+namespace KernelScope.Cpu;
+
+/// <summary>Attention of few queries (a decode step): bound by reading the keys and values.</summary>
+/// <remarks>
+/// Equation: z = Σ_j p_j·v_j, p = softmax_j(cap(scale·q·k_j)). Partition: a unit is one query position, one key/value head and one block of keys, for all query heads that
+/// share it, so keys and values are read once from memory; it leaves its maximum, sum and unscaled z, and <see cref="Merge(void*, int, int)"/> joins the blocks in order.
+/// Bytes: 8·keys·d_head for each key/value head; flops: 4·keys·d_head for each query head.
+/// </remarks>
+internal static unsafe class AttendFewOp<S, V>
+    where S : struct, ISimd<V>
+    where V : struct
+{
+    /// <summary>Memory that a worker needs.</summary>
+    public static long ScratchLength(AttendJob* job) => AttendJob.BlockKeys * ((long)job->Group + job->Cache.HeadDim);
+
+    public static void Unit(void* argument, int unit, int worker)
+    {
+        var all = (AttendFewJob*)argument;
+        AttendJob* job = all->Jobs + all->Count - 1;
+        while (unit < job->FirstUnit)
+            job--;
+        Unit(job, unit - job->FirstUnit, worker);
+    }
+
+    private static void Unit(AttendJob* job, int unit, int worker)
+    {
+        int block = unit % job->Blocks;
+        int kvHead = unit / job->Blocks % job->Cache.Heads;
+        int t = unit / job->Blocks / job->Cache.Heads;
+        int last = job->Position + t;
+        int blockStart = (job->FirstBlock + block) * AttendJob.BlockKeys;
+        int from = Math.Max(job->FirstKey(last), blockStart);
+        int count = Math.Min(last - blockStart + 1, AttendJob.BlockKeys) - (from - blockStart);
+        int headDim = job->Cache.HeadDim;
+        float* scores = job->Scratch + (worker * job->ScratchStride);
+        float* copy = scores + (AttendJob.BlockKeys * job->Group);
+        float* z = Partial(job, t, kvHead * job->Group, block);
+        long zStride = (long)job->Blocks * job->PartialLength;
+        if (count <= 0)
+        {
+            for (int g = 0; g < job->Group; g++)
+                z[(g * zStride) + headDim] = float.NegativeInfinity;
+            return;
+        }
+
+        var keys = new StoredPart { Pointer = (byte*)job->Cache.Block(job->Cache.Keys, kvHead, from, count, copy), DType = DType.F32, Outputs = count };
+        var product = new Product
+        {
+            X = job->Q + (t * job->QStride) + ((long)kvHead * job->Group * headDim),
+            XStride = headDim,
+            Rows = job->Group,
+            Inputs = headDim,
+        };
+        DotKernel<S, V>.Range<ElementF32>(&product, &keys, 0, count, scores, AttendJob.BlockKeys);
+        for (int g = 0; g < job->Group; g++)
+        {
+            float* row = scores + (g * AttendJob.BlockKeys);
+            float max = Scores<S, V>.Finish(row, 0, count, job->Scale, job->Cap);
+            z[(g * zStride) + headDim] = max;
+            z[(g * zStride) + headDim + 1] = Scores<S, V>.Exponentials(row, count, max);
+        }
+
+        var values = new StoredPart { Pointer = (byte*)job->Cache.Block(job->Cache.Values, kvHead, from, count, copy), DType = DType.F32, Outputs = headDim, Transposed = true };
+        product = new Product { X = scores, XStride = AttendJob.BlockKeys, Rows = job->Group, Inputs = count };
+        AxpyKernel<S, V>.Range<ElementF32>(&product, &values, 0, headDim, z, zStride);
+    }
+
+    /// <summary>Joins the blocks of one row and head.</summary>
+    public static void Merge(void* argument, int unit, int worker)
+    {
+        var all = (AttendFewJob*)argument;
+        AttendJob* job = all->Jobs + all->Count - 1;
+        while (unit < job->FirstMerge)
+            job--;
+        Merge(job, unit - job->FirstMerge);
+    }
+
+    private static void Merge(AttendJob* job, int unit)
+    {
+        int t = unit / job->Heads;
+        int h = unit % job->Heads;
+        int headDim = job->Cache.HeadDim;
+        float max = float.NegativeInfinity;
+        for (int block = 0; block < job->Blocks; block++)
+            max = MathF.Max(max, Partial(job, t, h, block)[headDim]);
+        float* y = job->Y + (t * job->Stride) + ((long)h * headDim);
+        new Span<float>(y, headDim).Clear();
+        double sum = 0;
+        for (int block = 0; block < job->Blocks; block++)
+        {
+            float* z = Partial(job, t, h, block);
+            // No key, or none with a weight: its exponentials would be ∞ − ∞.
+            if (float.IsNegativeInfinity(z[headDim]))
+                continue;
+            float factor = (float)Math.Exp((double)z[headDim] - max);
+            sum += (double)factor * z[headDim + 1];
+            RowSum<S, V>.AddOne<ElementF32>((byte*)z, factor, y, headDim);
+        }
+
+        Scores<S, V>.Scale(y, headDim, (float)(1 / sum));
+    }
+
+    private static float* Partial(AttendJob* job, int t, int h, int block) =>
+        job->Partials + (((((long)t * job->Heads) + h) * job->Blocks) + block) * job->PartialLength;
+}

@@ -1,0 +1,159 @@
+using System.Runtime.CompilerServices;
+
+namespace KernelScope.Cpu;
+
+/// <summary>Where a layer's keys and values are.</summary>
+internal unsafe struct KvSlots
+{
+    public float* Keys;
+    public float* Values;
+    public int Heads;
+    public int Capacity;
+    public int HeadDim;
+
+    /// <summary>Offset of a position of a key/value head.</summary>
+    public readonly long At(int head, int position) => (((long)head * Capacity) + (position % Capacity)) * HeadDim;
+
+    /// <summary>
+    /// The keys (or values) of consecutive positions, one after the other: where they lie, or in <paramref name="copy"/> where the ring's end is between them.
+    /// So sums are cut the same way whatever the capacity.
+    /// </summary>
+    public readonly float* Block(float* keysOrValues, int head, int first, int count, float* copy)
+    {
+        int before = Math.Min(count, Capacity - (first % Capacity));
+        float* start = keysOrValues + At(head, first);
+        if (before == count)
+            return start;
+        new ReadOnlySpan<float>(start, before * HeadDim).CopyTo(new Span<float>(copy, before * HeadDim));
+        int after = (count - before) * HeadDim;
+        new ReadOnlySpan<float>(keysOrValues + At(head, first + before), after).CopyTo(new Span<float>(copy + (before * HeadDim), after));
+        return copy;
+    }
+}
+
+/// <summary>Arguments of <see cref="AttendFewOp{S, V}"/> and <see cref="AttendManyOp{S, V}"/>.</summary>
+internal unsafe struct AttendJob
+{
+    /// <summary>Keys that are treated at once; blocks begin at multiples of it, so a query's sums do not depend on the chunk that it comes in.</summary>
+    public const int BlockKeys = 128;
+
+    public float* Q;
+    public long QStride;
+
+    /// <summary>Number of queries of each head.</summary>
+    public int Rows;
+    public KvSlots Cache;
+    public int Heads;
+
+    /// <summary>Position of the first query.</summary>
+    public int Position;
+    public float Scale;
+
+    /// <summary>0: none.</summary>
+    public float Cap;
+
+    /// <summary>0: all keys.</summary>
+    public int Window;
+    public float* Y;
+    public long Stride;
+
+    /// <summary>Memory of each worker.</summary>
+    public float* Scratch;
+    public long ScratchStride;
+
+    /// <summary>Few rows: for each row, head and block z, then the maximum and the sum. Many rows: not used.</summary>
+    public float* Partials;
+    public int FirstBlock;
+    public int Blocks;
+
+    /// <summary>Few rows: the sequence's first unit, and its first unit of the merge, among those of all sequences of the op.</summary>
+    public int FirstUnit;
+    public int FirstMerge;
+
+    /// <summary>Many rows: queries of a unit.</summary>
+    public int UnitRows;
+
+    /// <summary>Query heads that share a key/value head.</summary>
+    public readonly int Group => Heads / Cache.Heads;
+
+    /// <summary>Values of one entry of <see cref="Partials"/>.</summary>
+    public readonly int PartialLength => (Cache.HeadDim + 2 + 15) / 16 * 16;
+
+    /// <summary>Values of <see cref="Partials"/>.</summary>
+    public readonly long PartialsLength => (long)Rows * Heads * Blocks * PartialLength;
+
+    /// <summary>First position that a query at <paramref name="position"/> sees.</summary>
+    public readonly int FirstKey(int position) => Window > 0 ? Math.Max(0, position - Window + 1) : 0;
+}
+
+/// <summary>Few rows each of one or several sequences, whose units are numbered through.</summary>
+internal unsafe struct AttendFewJob
+{
+    public AttendJob* Jobs;
+    public int Count;
+
+    /// <summary>Number of units.</summary>
+    public int Units;
+
+    /// <summary>Number of units of the merge.</summary>
+    public int Merges;
+}
+
+/// <summary>Scores of one query over some keys.</summary>
+internal static unsafe class Scores<S, V>
+    where S : struct, ISimd<V>
+    where V : struct
+{
+    /// <summary>
+    /// s ← cap(scale·s) for <paramref name="count"/> scores, of which the first <paramref name="hidden"/> become −∞, as do those up to a whole vector;
+    /// gives the largest (NaN if one is).
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static float Finish(float* s, int hidden, int count, float scale, float cap)
+    {
+        V factor = S.All(cap > 0 ? scale / cap : scale), limit = S.All(cap), max = S.All(float.NegativeInfinity);
+        for (int j = 0; j < count; j += S.Lanes)
+        {
+            V value = S.Multiply(S.Load(s + j), factor);
+            value = cap > 0 ? S.Multiply(limit, VectorMath<S, V>.Tanh(value)) : value;
+            S.Store(value, s + j);
+            max = S.Max(max, value);
+        }
+
+        if (hidden == 0 && count % S.Lanes == 0)
+            return S.MaxLane(max);
+        new Span<float>(s, hidden).Fill(float.NegativeInfinity);
+        for (int j = count; j % S.Lanes != 0; j++)
+            s[j] = float.NegativeInfinity;
+        max = S.All(float.NegativeInfinity);
+        for (int j = 0; j < count; j += S.Lanes)
+            max = S.Max(max, S.Load(s + j));
+        return S.MaxLane(max);
+    }
+
+    /// <summary>s ← exp(s − max), up to a whole vector; gives the sum.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static float Exponentials(float* s, int count, float max)
+    {
+        V shift = S.All(max), sum = S.All(0);
+        for (int j = 0; j < count; j += S.Lanes)
+        {
+            V p = VectorMath<S, V>.Exp(S.Subtract(S.Load(s + j), shift));
+            S.Store(p, s + j);
+            sum = S.Add(sum, p);
+        }
+
+        return S.Sum(sum);
+    }
+
+    /// <summary>z ← factor·z.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Scale(float* z, int count, float factor)
+    {
+        int i = 0;
+        for (; i + S.Lanes <= count; i += S.Lanes)
+            S.Store(S.Multiply(S.Load(z + i), S.All(factor)), z + i);
+        for (; i < count; i++)
+            z[i] *= factor;
+    }
+}

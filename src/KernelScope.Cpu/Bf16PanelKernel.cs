@@ -1,0 +1,314 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using KernelScope.Cpu.MachineCode;
+using KernelScope.Devices;
+using KernelScope.Files;
+using KernelScope.Numerics;
+
+namespace KernelScope.Cpu;
+
+/// <summary>The two tiles of <see cref="Bf16Code"/>; empty where there is none.</summary>
+internal unsafe struct Bf16Tiles
+{
+    public delegate* unmanaged[SuppressGCTransition]<Bf16Tile*, void> Tall;
+    public delegate* unmanaged[SuppressGCTransition]<Bf16Tile*, void> Low;
+
+    public readonly bool Exist => Tall != null;
+}
+
+/// <summary>Many rows of x against any stored matrix in <see cref="Precision.Fast"/>, by the machine-code tiles over pair panels.</summary>
+/// <remarks>
+/// Equation: y[t, j] = Σ_i bf16(x[t, i])·bf16(W[j, i]), sums in float32, two inputs a step. Packed rows and panels hold pairs of inputs (i, i + 1) as one 32-bit value, an odd last
+/// input with 0 (<see cref="PanelLayout"/>). Panels that a weight is stored in are used where they lie; else a worker packs <see cref="Product.PanelOutputs"/> by <see cref="Product.PanelInputs"/> weights into memory
+/// of its own and runs all rows over them. Bytes: each weight once from memory; flops: 2·rows·in·out.
+/// </remarks>
+internal static unsafe class Bf16PanelKernel<S, V>
+    where S : struct, ISimd<V>
+    where V : struct
+{
+    private const int Columns = Bf16Code.Columns;
+
+    /// <summary>Rounds and packs one row panel of x.</summary>
+    public static void PackX(void* argument, int panel, int worker)
+    {
+        var product = (Product*)argument;
+        int first = panel * Bf16Code.TallRows;
+        int rows = Math.Min(Bf16Code.TallRows, product->Rows - first);
+        float* x = product->X + (first * product->XStride);
+        for (int i = 0; i < product->Inputs; i += product->PanelInputs)
+        {
+            int depth = Math.Min(product->PanelInputs, product->Inputs - i);
+            PackRows(x + i, product->XStride, rows, depth, Height(rows), (uint*)product->PackedRows(first, i / 2, Pairs(depth)));
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void PackRows(float* x, long stride, int rows, int depth, int height, uint* packed)
+    {
+        int whole = depth / S.Lanes * S.Lanes;
+        for (int i = 0; i < whole; i += S.Lanes)
+        {
+            uint* pairs = packed + ((long)i / 2 * height);
+            int m = 0;
+            for (; m + 4 <= rows; m += 4)
+                S.TurnBf16(x + (m * stride) + i, stride, pairs + m, height);
+            PackEdge(x + i, stride, m, rows, S.Lanes, height, pairs);
+        }
+
+        PackEdge(x + whole, stride, 0, rows, depth - whole, height, packed + ((long)whole / 2 * height));
+    }
+
+    /// <summary>Rows and inputs that are not whole blocks; rows that are missing are zeros.</summary>
+    private static void PackEdge(float* x, long stride, int firstRow, int rows, int depth, int height, uint* pairs)
+    {
+        for (int m = firstRow; m < height; m++)
+        {
+            for (int i = 0; i < depth; i += 2)
+                pairs[(i / 2 * height) + m] = m < rows ? Bits(x[(m * stride) + i]) | (i + 1 < depth ? (uint)Bits(x[(m * stride) + i + 1]) << 16 : 0) : 0;
+        }
+    }
+
+    private static ushort Bits(float value) => ((BFloat16)value).Bits;
+
+    public static void Range<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+        where E : struct, IElement
+    {
+        uint* panel = (uint*)(product->Scratch + (worker * product->ScratchStride));
+        for (int j = 0; j < count; j += product->PanelOutputs)
+        {
+            int width = Math.Min(product->PanelOutputs, count - j);
+            for (int i = 0; i < product->Inputs; i += product->PanelInputs)
+            {
+                int depth = Math.Min(product->PanelInputs, product->Inputs - i);
+                if (part->Transposed)
+                    PackTransposed<E>(part, first + j, width, i, depth, panel);
+                else
+                    PackPlain<E>(part, product->Inputs, first + j, width, i, depth, panel, Rounded(product, worker), product->PanelInputs);
+                bool lastOfOutputs = i + depth == product->Inputs;
+                Prefetch next = lastOfOutputs && j + width == count
+                    ? default
+                    : PanelKernel<S, V>.Next<E>(product, part, first + (lastOfOutputs ? j + width : j), lastOfOutputs ? 0 : i + depth);
+                OverRows(product, panel, (long)Columns * Pairs(depth), 0, width, i, depth, y + j, stride, ref next);
+            }
+        }
+    }
+
+    /// <summary>From panels as they are stored (<see cref="PanelLayout"/>): pairs of bfloat16 where they lie, compact ones expanded and other types rounded into the worker's memory.</summary>
+    public static void Packed<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+        where E : struct, IPanelElement
+    {
+        bool inPlace = typeof(E) == typeof(PanelBf16);
+        uint* rounded = (uint*)(product->Scratch + (worker * product->ScratchStride));
+        long panelBytes = part->PanelBytes(product->Inputs);
+        int end = first + count;
+        // A block begins with a panel; the outputs of its first panel that lie before the range are skipped.
+        for (int j = first / Columns * Columns; j < end; j += product->PanelOutputs)
+        {
+            int skip = Math.Max(first - j, 0), width = Math.Min(product->PanelOutputs, end - j);
+            byte* panels = part->Panels + (j / Columns * panelBytes);
+            for (int i = 0; i < product->Inputs; i += product->PanelInputs)
+            {
+                int depth = Math.Min(product->PanelInputs, product->Inputs - i);
+                byte* block = panels + ((long)(i / E.GroupInputs) * E.GroupBytes);
+                for (int n = 0; n < width && !inPlace; n += Columns)
+                {
+                    byte* panel = block + (n / Columns * panelBytes);
+                    uint* pairs = rounded + ((long)n * Pairs(depth));
+                    if (E.HasWindow)
+                        ExpandPanel(part, (j + n) / Columns, panel, i, depth, pairs);
+                    else
+                        RoundPanel<E>(panel, depth, pairs);
+                }
+
+                Prefetch next = PanelKernel<S, V>.NextPacked<E>(product, panels, panelBytes, i + depth, end - j);
+                if (inPlace)
+                    OverRows(product, (uint*)block, panelBytes / sizeof(uint), skip, width, i, depth, y + (j + skip - first), stride, ref next);
+                else
+                    OverRows(product, rounded, (long)Columns * Pairs(depth), skip, width, i, depth, y + (j + skip - first), stride, ref next);
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void RoundPanel<E>(byte* panel, int depth, uint* pairs)
+        where E : struct, IPanelElement
+    {
+        for (int i = 0; i < depth; i += 2)
+        {
+            for (int j = 0; j < Columns; j += S.Lanes)
+            {
+                V even, odd = S.All(0);
+                if (i + 1 < depth)
+                    E.Pair<S, V>(panel + (j * sizeof(float)), 0, out even, out odd);
+                else
+                    even = E.Single<S, V>(panel + (j * sizeof(float)), 0);
+                S.Store(S.PairBf16(even, odd), (float*)pairs + j);
+            }
+
+            panel += E.GroupBytes;
+            pairs += Columns;
+        }
+    }
+
+    /// <summary>From a compact panel: the values as they are. Where the last input is odd its partner is some number, and x has 0 there.</summary>
+    private static void ExpandPanel(StoredPart* part, int index, byte* panel, int firstInput, int depth, uint* pairs)
+    {
+        Expand(panel, depth, (ushort)((part->Windows[index].Exponent - PanelWindow.Base) << 7), pairs);
+        foreach (PanelException e in part->Table.ExceptionsOf(index, firstInput, depth))
+        {
+            long input = e.Input - firstInput;
+            ((ushort*)pairs)[(((input / 2 * Columns) + e.Output) * 2) + (input % 2)] = e.Bits;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Expand(byte* panel, int depth, ushort add, uint* pairs)
+    {
+        for (int i = 0; i < depth; i += PanelLayout.CompactInputs, panel += PanelLayout.CompactBytes)
+        {
+            int count = Math.Min(PanelLayout.CompactInputs / 2, Pairs(depth - i));
+            for (int pair = 0; pair < count; pair++, pairs += Columns)
+            {
+                for (int j = 0; j < Columns; j += S.Lanes)
+                    S.Store(S.NarrowCompact(S.LoadCompact(panel + (j * sizeof(float)), pair), add), (float*)pairs + j);
+            }
+        }
+    }
+
+    /// <summary>A worker's memory for rounded rows, behind its panel.</summary>
+    private static ushort* Rounded(Product* product, int worker) =>
+        (ushort*)(product->Scratch + (worker * product->ScratchStride) + ((long)product->PanelOutputs * product->PanelInputs / 2));
+
+    private static int Pairs(int inputs) => (inputs + 1) / 2;
+
+    private static int Height(int rows) => rows <= Bf16Code.LowRows ? Bf16Code.LowRows : Bf16Code.TallRows;
+
+    /// <summary>All rows of x over a block of weights: panels <paramref name="panelStep"/> pairs apart, of which the first <paramref name="skip"/> outputs are not wanted.</summary>
+    private static void OverRows(Product* product, uint* panel, long panelStep, int skip, int width, int firstInput, int depth, float* y, long stride, ref Prefetch next)
+    {
+        int pairs = Pairs(depth), tiles = (width + Columns - 1) / Columns;
+        int share = next.Share(product->PaddedRows / Bf16Code.TallRows * tiles);
+        // Of a panel of weights, which stays in the first-level cache, all rows make use before the next comes.
+        for (int j = 0; j < width; j += Columns, panel += panelStep)
+        {
+            int skipped = Math.Max(skip - j, 0);
+            for (int t = 0; t < product->Rows; t += Bf16Code.TallRows)
+            {
+                next.Issue(share);
+                var tile = new Bf16Tile
+                {
+                    A = (uint*)product->PackedRows(t, firstInput / 2, pairs),
+                    B = panel,
+                    C = y + (t * stride) + (j + skipped - skip),
+                    Pairs = pairs,
+                    StrideBytes = stride * sizeof(float),
+                    Add = firstInput,
+                };
+                Run(product, &tile, Math.Min(Bf16Code.TallRows, product->Rows - t), skipped, Math.Min(Columns, width - j) - skipped);
+            }
+        }
+    }
+
+    /// <summary>Computes a tile of which only some rows may exist in c, and of the columns only some after the first <paramref name="skip"/>.</summary>
+    private static void Run(Product* product, Bf16Tile* tile, int rows, int skip, int columns)
+    {
+        int height = Height(rows);
+        if (rows == height && columns == Columns)
+        {
+            Call(product, height, tile);
+            return;
+        }
+
+        float* whole = stackalloc float[Bf16Code.TallRows * Columns];
+        Bf16Tile inside = *tile;
+        inside.C = whole;
+        inside.StrideBytes = Columns * sizeof(float);
+        for (int m = 0; m < rows && tile->Add != 0; m++)
+            NativeMemory.Copy((byte*)tile->C + (m * tile->StrideBytes), whole + (m * Columns) + skip, (nuint)columns * sizeof(float));
+        Call(product, height, &inside);
+        for (int m = 0; m < rows; m++)
+            NativeMemory.Copy(whole + (m * Columns) + skip, (byte*)tile->C + (m * tile->StrideBytes), (nuint)columns * sizeof(float));
+    }
+
+    private static void Call(Product* product, int height, Bf16Tile* tile)
+    {
+        if (height == Bf16Code.TallRows)
+            product->Bf16.Tall(tile);
+        else
+            product->Bf16.Low(tile);
+    }
+
+    /// <summary>From [out, in]: as many rows as lanes are taken as rows of pairs and turned. bfloat16 rows of an even number of inputs are that already.</summary>
+    private static void PackPlain<E>(StoredPart* part, int inputs, int first, int width, int firstInput, int depth, uint* panel, ushort* rounded, int roundedStride)
+        where E : struct, IElement
+    {
+        int pairs = Pairs(depth);
+        long rowBytes = (long)inputs * E.Size;
+        bool direct = typeof(E) == typeof(ElementBf16) && depth % 2 == 0;
+        for (int j = 0; j < width; j += S.Lanes)
+        {
+            int rows = Math.Min(S.Lanes, width - j);
+            byte* w = part->Pointer + ((first + j) * rowBytes) + ((long)firstInput * E.Size);
+            for (int r = 0; r < rows && !direct; r++)
+                RoundRow<E>(w + (r * rowBytes), depth, rounded + ((long)r * roundedStride));
+            uint* column = panel + ((long)(j / Columns) * Columns * pairs) + (j % Columns);
+            if (direct)
+                Turn(w, rowBytes, rows, pairs, column);
+            else
+                Turn((byte*)rounded, (long)roundedStride * sizeof(ushort), rows, pairs, column);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Turn(byte* source, long rowBytes, int rows, int pairs, uint* column)
+    {
+        int whole = rows == S.Lanes ? pairs / S.Lanes * S.Lanes : 0;
+        for (int p = 0; p < whole; p += S.Lanes)
+            S.Transpose<ElementF32>(source + ((long)p * sizeof(uint)), rowBytes, (float*)column + ((long)p * Columns), Columns);
+        for (int r = 0; r < rows; r++)
+        {
+            for (int p = whole; p < pairs; p++)
+                column[(p * Columns) + r] = Unsafe.ReadUnaligned<uint>(source + (r * rowBytes) + ((long)p * sizeof(uint)));
+        }
+    }
+
+    /// <summary>From [in, out]: a row of the panel is two stored rows, value beside value.</summary>
+    private static void PackTransposed<E>(StoredPart* part, int first, int width, int firstInput, int depth, uint* panel)
+        where E : struct, IElement
+    {
+        int pairs = Pairs(depth);
+        long rowBytes = (long)part->Outputs * E.Size;
+        for (int p = 0; p < pairs; p++)
+        {
+            byte* w = part->Pointer + ((firstInput + (2 * p)) * rowBytes) + ((long)first * E.Size);
+            bool second = (2 * p) + 1 < depth;
+            for (int j = 0; j < width; j += S.Lanes)
+            {
+                byte* source = w + ((long)j * E.Size);
+                int count = Math.Min(S.Lanes, width - j);
+                V even = Read<E>(source, count), odd = second ? Read<E>(source + rowBytes, count) : S.All(0);
+                S.Store(S.PairBf16(even, odd), (float*)panel + ((long)(j / Columns) * Columns * pairs) + (p * Columns) + (j % Columns));
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static V Read<E>(byte* source, int count)
+        where E : struct, IElement => S.RoundBf16(count == S.Lanes ? E.Load<S, V>(source) : Partial.Load<S, V, E>(source, count));
+
+    /// <summary>A row as bfloat16; an odd last value is followed by 0.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void RoundRow<E>(byte* source, int count, ushort* destination)
+        where E : struct, IElement
+    {
+        ushort* rest = stackalloc ushort[16];
+        int i = 0;
+        for (; i + S.Lanes <= count; i += S.Lanes)
+            S.StoreBf16(S.RoundBf16(E.Load<S, V>(source + ((long)i * E.Size))), destination + i);
+        if (i == count)
+            return;
+        // Zeros follow the last value in the vector, so one of them may be the odd last input's partner.
+        S.StoreBf16(S.RoundBf16(Partial.Load<S, V, E>(source + ((long)i * E.Size), count - i)), rest);
+        NativeMemory.Copy(rest, destination + i, (nuint)(Pairs(count) * 2 - i) * sizeof(ushort));
+    }
+}

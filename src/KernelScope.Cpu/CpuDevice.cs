@@ -1,0 +1,253 @@
+using System.Runtime.InteropServices;
+using KernelScope.Cpu.MachineCode;
+using KernelScope.Devices;
+
+namespace KernelScope.Cpu;
+
+/// <summary>The host's processor: vectors of the widest kind it has, a fixed number of threads, weights where they lie in their files.</summary>
+/// <remarks>
+/// Work is cut into units by shapes alone, and a unit's sums do not depend on who computes it: any number of threads gives the same bits. Another instruction set may give others.
+/// Ops may be called from one thread at a time.
+/// </remarks>
+public sealed unsafe partial class CpuDevice : HostDevice
+{
+    // Rows of an element-wise op that are worth a thread's attention.
+    private const int UnitElements = 16384;
+
+    private readonly WorkerPool _pool;
+    private readonly KernelTable _kernels = KernelTable.Create();
+    private readonly NativeScratch _parts = new();
+    private readonly NativeScratch _decoderParts = new();
+    private readonly NativeScratch _packed = new();
+    private readonly NativeScratch _rounded = new();
+    private readonly NativeScratch _work = new();
+    private readonly NativeScratch _own = new();
+    private readonly NativeScratch _counts = new();
+    private readonly NativeScratch _sequences = new();
+    private readonly NativeScratch _lists;
+    private readonly Precision _saePrecision;
+    private readonly Bf16Code? _bf16;
+
+    /// <summary>Starts the threads.</summary>
+    /// <param name="threads">Number of threads, the caller's included; 0: one for every core.</param>
+    /// <param name="precision">Accuracy of products with a weight.</param>
+    /// <param name="saePrecision">Accuracy of SAE encoders. Exact unless asked otherwise: active sets hang on thresholds.</param>
+    /// <exception cref="ArgumentOutOfRangeException">Fewer than 0 or more than 1024 threads.</exception>
+    public CpuDevice(int threads = 0, Precision precision = Precision.Exact, Precision saePrecision = Precision.Exact)
+        : this(threads, precision, saePrecision, machineCode: true)
+    {
+    }
+
+    /// <summary>For tests: without machine code, as on a machine that has none.</summary>
+    internal CpuDevice(int threads, Precision precision, Precision saePrecision, bool machineCode)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(threads);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(threads, 1024);
+        Precision = precision;
+        _saePrecision = saePrecision;
+        if (machineCode && (precision == Precision.Fast || saePrecision == Precision.Fast))
+            _bf16 = Bf16Code.TryCreate();
+        _pool = new WorkerPool(threads == 0 ? Math.Clamp(Environment.ProcessorCount, 1, 1024) : threads);
+        _lists = new NativeScratch();
+        long bytes = (long)_pool.Workers * sizeof(EntryList);
+        new Span<byte>(_lists.Bytes(bytes), (int)bytes).Clear();
+    }
+
+    /// <inheritdoc/>
+    public override string Name => "cpu";
+
+    /// <inheritdoc/>
+    public override bool ReadsPanels => true;
+
+    /// <inheritdoc/>
+    /// <remarks>
+    /// <see cref="Precision.Fast"/>: x and weights of other types are rounded to bfloat16, to nearest even, and the products are summed in float32. Where many rows meet a weight, by
+    /// <see cref="FastProducts"/>: <c>vdpbf16ps</c> takes numbers below the smallest normal float32 for 0 and sums in an order of its own, so other machines may give other bits.
+    /// </remarks>
+    public override Precision Precision { get; }
+
+    /// <summary>How <see cref="Precision.Fast"/> multiplies many rows: <c>vdpbf16ps</c>, or <c>float32</c> (multiply-adds of rounded values) without that instruction; null where nothing is fast.</summary>
+    public string? FastProducts => Precision == Precision.Exact && _saePrecision == Precision.Exact ? null : MultipliesBf16 ? "vdpbf16ps" : "float32";
+
+    /// <summary>Whether products of bfloat16 by machine code are in use.</summary>
+    internal bool MultipliesBf16 => _bf16 is not null;
+
+    /// <summary>Number of threads that compute, the caller's included.</summary>
+    public int Threads => _pool.Workers;
+
+    /// <summary>The vectors that the kernels use: <c>AVX-512</c>, <c>AVX2</c> or <c>portable</c>.</summary>
+    public string InstructionSet => _kernels.Name;
+
+    /// <inheritdoc/>
+    public override void ForEach(int units, Action<int> work)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        var handle = GCHandle.Alloc(work);
+        try
+        {
+            _pool.Run(&HostUnit, (void*)GCHandle.ToIntPtr(handle), units);
+        }
+        finally
+        {
+            handle.Free();
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _pool.Dispose();
+            _bf16?.Dispose();
+            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_parts, _decoderParts, _packed, _rounded, _work, _own, _counts, _sequences])
+                scratch.Dispose();
+            var lists = (EntryList*)_lists.Bytes(0);
+            for (int worker = 0; worker < _pool.Workers && lists != null; worker++)
+                lists[worker].Free();
+            _lists.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
+
+    /// <inheritdoc/>
+    protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination)
+    {
+        RowJob job = Rows(destination, destination, scale);
+        job.Parts = PartsOf(HostWeight.Of(table), _parts);
+        fixed (int* pinned = tokens)
+        {
+            job.Tokens = pinned;
+            Run(_kernels.Embed, &job);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void NormalizeCore(Mat x, float epsilon, Mat destination)
+    {
+        RowJob job = Rows(x, destination, epsilon);
+        Run(_kernels.Normalize, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void ApplyGainCore(Mat unit, Mat gain, Mat destination)
+    {
+        RowJob job = Rows(unit, destination, 0);
+        job.Gain = HostBuffer.Pointer(gain);
+        Run(_kernels.ApplyGain, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void RmsNormCore(Mat x, Mat gain, float epsilon, Mat destination)
+    {
+        RowJob job = Rows(x, destination, epsilon);
+        job.Gain = HostBuffer.Pointer(gain);
+        Run(_kernels.RmsNorm, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void AddNormedThenNormCore(Mat branch, Mat postGain, Mat nextGain, float epsilon, Mat resid, Mat normed)
+    {
+        RowJob job = Rows(branch, resid, epsilon);
+        job.Gain = HostBuffer.Pointer(postGain);
+        job.NextGain = HostBuffer.Pointer(nextGain);
+        job.Z = HostBuffer.Pointer(normed);
+        job.ZStride = normed.Stride;
+        Run(_kernels.AddNormedThenNorm, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void RopeCore(Mat x, int position, Mat cosSin)
+    {
+        RowJob job = Rows(x, x, 0);
+        job.Gain = HostBuffer.Pointer(cosSin);
+        job.ZStride = cosSin.Stride;
+        job.HeadDim = cosSin.Columns;
+        job.Position = position;
+        Run(_kernels.Rope, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void StoreCore(Mat k, Mat v, int position, KvLayer cache)
+    {
+        RowJob job = Rows(k, v, 0);
+        job.Cache = Slots(cache);
+        job.Position = position;
+        Run(_kernels.Store, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void SoftcapCore(Mat x, float cap)
+    {
+        RowJob job = Rows(x, x, cap);
+        Run(_kernels.Softcap, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void AddScaledCore(Mat x, float alpha, Mat destination)
+    {
+        RowJob job = Rows(x, destination, alpha);
+        job.XStride = x.Rows == 1 ? 0 : x.Stride;
+        job.Rows = destination.Rows;
+        Run(_kernels.AddScaled, &job);
+    }
+
+    /// <inheritdoc/>
+    protected override void CopyCore(Mat x, Mat destination)
+    {
+        RowJob job = Rows(x, destination, 0);
+        Run(_kernels.Copy, &job);
+    }
+
+    private static void HostUnit(void* argument, int unit, int worker) => ((Action<int>)GCHandle.FromIntPtr((nint)argument).Target!)(unit);
+
+    private static RowJob Rows(Mat x, Mat y, float scalar) => new()
+    {
+        X = HostBuffer.Pointer(x),
+        XStride = x.Stride,
+        Y = HostBuffer.Pointer(y),
+        YStride = y.Stride,
+        Rows = y.Rows,
+        Columns = y.Columns,
+        Scalar = scalar,
+    };
+
+    private void Run(delegate*<void*, int, int, void> kernel, RowJob* job)
+    {
+        job->UnitRows = Math.Max(1, UnitElements / Math.Max(1, job->Columns));
+        _pool.Run(kernel, job, Ceiling(job->Rows, job->UnitRows));
+    }
+
+    private static KvSlots Slots(KvLayer cache) => new()
+    {
+        Keys = HostBuffer.Pointer(cache.Keys),
+        Values = HostBuffer.Pointer(cache.Values),
+        Heads = cache.KvHeadCount,
+        Capacity = cache.Capacity,
+        HeadDim = cache.HeadDim,
+    };
+
+    private static StoredPart* PartsOf(HostWeight weight, NativeScratch memory)
+    {
+        var parts = (StoredPart*)memory.Bytes((long)weight.Parts.Length * sizeof(StoredPart));
+        for (int p = 0; p < weight.Parts.Length; p++)
+        {
+            ref HostPart part = ref weight.Parts[p];
+            parts[p] = new StoredPart
+            {
+                Pointer = part.Pointer,
+                DType = part.DType,
+                FirstOutput = part.FirstRow,
+                Outputs = part.Rows,
+                Transposed = part.Transposed,
+                Panels = part.Panels.Pointer,
+                Windows = part.Panels.Windows,
+            };
+        }
+
+        return parts;
+    }
+
+    private static int Ceiling(int count, int size) => (int)(((long)count + size - 1) / size);
+}

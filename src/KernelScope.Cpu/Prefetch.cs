@@ -1,0 +1,51 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
+
+namespace KernelScope.Cpu;
+
+/// <summary>Cache lines of a block of memory that will be needed next, asked for in small portions while something else computes.</summary>
+internal unsafe struct Prefetch
+{
+    private const int Line = 64;
+
+    private readonly long _stride;
+    private readonly int _lines;
+    private byte* _row;
+    private int _line;
+    private int _rows;
+
+    /// <summary>A block of rows of <paramref name="bytes"/> bytes, <paramref name="stride"/> apart.</summary>
+    public Prefetch(byte* start, long stride, int bytes, int rows)
+    {
+        _row = start;
+        _stride = stride;
+        _lines = (bytes + Line - 1) / Line;
+        _rows = rows;
+    }
+
+    /// <summary>Asks for bytes, a multiple of 64 and not many, that will be read once: they come into the first-level cache and drive nothing else out. What is asked for need not be there.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Passing(byte* start, int bytes)
+    {
+        for (int at = 0; Sse.IsSupported && at < bytes; at += Line)
+            Sse.PrefetchNonTemporal(start + at);
+    }
+
+    /// <summary>Lines of each of <paramref name="portions"/> portions.</summary>
+    public readonly int Share(int portions) => (int)((((long)_lines * _rows) + portions - 1) / portions);
+
+    /// <summary>Asks for the next lines; does nothing when all were asked for, or where the processor cannot be asked.</summary>
+    public void Issue(int lines)
+    {
+        for (; Sse.IsSupported && lines > 0 && _rows > 0; lines--)
+        {
+            Sse.Prefetch1(_row + ((long)_line * Line));
+            if (++_line == _lines)
+            {
+                _line = 0;
+                _row += _stride;
+                _rows--;
+            }
+        }
+    }
+}

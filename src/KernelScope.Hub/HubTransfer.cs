@@ -1,0 +1,174 @@
+using System.Net.Http.Headers;
+using KernelScope.Files;
+
+namespace KernelScope.Hub;
+
+/// <summary>
+/// Receives one blob into ETAG.incomplete, where an interrupted download left off, and gives it its name once size and checksum are right. Holds the blob's lock all the while.
+/// </summary>
+internal sealed class HubTransfer : IDisposable
+{
+    private const int BufferSize = 1 << 20;
+    private readonly HubHttp _http;
+    private readonly HubRetry _retry;
+    private readonly HubFileHead _head;
+    private readonly HubSubject _subject;
+    private readonly Uri _address;
+    private readonly string _blob, _partial;
+    private readonly Action<HubStep, long> _report;
+    private readonly HubHash _hash;
+    private readonly FileStream _stream;
+    private readonly byte[] _buffer = new byte[BufferSize];
+    private long _position, _furthest;
+
+    public HubTransfer(HubHttp http, HubOptions options, HubFileHead head, HubSubject subject, Uri address, string blob, Action<HubStep, long> report)
+    {
+        (_http, _retry, _head, _subject, _address, _blob, _report) = (http, new HubRetry(options), head, subject, address, blob, report);
+        _partial = PartialOf(blob);
+        // A link there would be written through, wherever it leads.
+        if (new FileInfo(_partial).LinkTarget is not null) File.Delete(_partial);
+        _stream = new FileStream(_partial, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
+        _hash = new HubHash(head.Etag, head.Size);
+    }
+
+    /// <summary>Bytes that came over the network.</summary>
+    public long Received { get; private set; }
+
+    public static string PartialOf(string blob) => blob + ".incomplete";
+
+    /// <summary>Bytes of a blob that an earlier download left.</summary>
+    public static long LengthOf(string blob) => new FileInfo(PartialOf(blob)) is { Exists: true } file ? file.Length : 0;
+
+    /// <summary>Receives what is missing, checks, and renames.</summary>
+    /// <exception cref="HubException">The hub does not give it; what came is kept for the next time.</exception>
+    /// <exception cref="InvalidDataException">What came is not what the hub says it is; it is removed.</exception>
+    public async Task RunAsync(CancellationToken cancellation)
+    {
+        bool resumed = Reread(cancellation);
+        while (true)
+        {
+            while (_position < _head.Size)
+                await ReceiveAsync(cancellation).ConfigureAwait(false);
+            string found = _hash.Finish();
+            if (found == _head.Etag) break;
+            Restart();
+            // What was left may have been another program's, or torn by a power cut: the whole gets one chance.
+            if (resumed)
+            {
+                resumed = false;
+                continue;
+            }
+
+            Remove();
+            throw BadFile.Of(_subject.ToString(), $"what was received has the {_hash.Name} {found}, not {_head.Etag} as the hub says; it was removed.");
+        }
+
+        _stream.Flush(flushToDisk: true);
+        _stream.Dispose();
+        File.Move(_partial, _blob, overwrite: true);
+        _report(HubStep.Done, _head.Size);
+    }
+
+    public void Dispose()
+    {
+        _stream.Dispose();
+        _hash.Dispose();
+        // Nothing came: nothing to keep.
+        if (new FileInfo(_partial) is { Exists: true, Length: 0 }) File.Delete(_partial);
+    }
+
+    private bool Reread(CancellationToken cancellation)
+    {
+        if (_stream.Length > _head.Size) _stream.SetLength(0);
+        _stream.Position = 0;
+        for (int read; (read = _stream.Read(_buffer)) > 0;)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            _hash.Append(_buffer.AsSpan(0, read));
+            _position += read;
+            _report(HubStep.Rereading, _position);
+        }
+
+        _furthest = _position;
+        return _position > 0;
+    }
+
+    private async Task ReceiveAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Get, _address, _position, _subject, null, cancellation).ConfigureAwait(false);
+            if (!Accept(answer)) return;
+            using Stream body = await answer.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false);
+            Uri source = answer.RequestMessage!.RequestUri!;
+            while (await ReadAsync(body, source, cancellation).ConfigureAwait(false) is int read and > 0)
+                Write(read);
+            if (_position < _head.Size) throw new HubTransientException($"{_subject}: {HubHttp.Shown(source)} ended the transfer at byte {_position} of {_head.Size}; what was received is kept.");
+        }
+        catch (HubTransientException e)
+        {
+            // Only bytes that were not there before are progress: a server that ignores ranges sends the same ones again and again.
+            if (_position > _furthest) _retry.Progressed();
+            _furthest = Math.Max(_furthest, _position);
+            await _retry.WaitAsync(e, cancellation).ConfigureAwait(false);
+        }
+    }
+
+    private Task<int> ReadAsync(Stream body, Uri source, CancellationToken cancellation) =>
+        _http.UnderTimeoutAsync(limit => body.ReadAsync(_buffer, limit).AsTask(), _subject, source, cancellation);
+
+    /// <summary>Whether the answer's bytes go on where the file ends; if the server begins anew, so does the file.</summary>
+    private bool Accept(HttpResponseMessage answer)
+    {
+        if (answer.Content.Headers.ContentEncoding.Any(e => e != "identity")) throw new HubException($"{_subject}: the server compresses what it sends although it was asked not to.");
+        switch ((int)answer.StatusCode)
+        {
+            case 206:
+                ContentRangeHeaderValue? range = answer.Content.Headers.ContentRange;
+                if (range?.From != _position || (range.HasLength && range.Length != _head.Size))
+                    throw new HubException($"{_subject}: asked for the bytes from {_position} of {_head.Size} on, the server sends {(range is null ? "it does not say which" : BadFile.Printable(range.ToString(), 100))}.");
+                return true;
+            case 416:
+                // It cannot go on from there; from the beginning it can.
+                Restart();
+                return false;
+            case 200:
+                if (answer.Content.Headers.ContentLength is long length && length != _head.Size)
+                    throw BadFile.Of(_subject.ToString(), $"the server sends {length} bytes, but said that there are {_head.Size}.");
+                Restart();
+                return true;
+            default:
+                throw new HubException($"{_subject}: the server answers with status {(int)answer.StatusCode} instead of the file.");
+        }
+    }
+
+    private void Write(int count)
+    {
+        if (count > _head.Size - _position)
+        {
+            Remove();
+            throw BadFile.Of(_subject.ToString(), $"the server sends more than the {_head.Size} bytes that it said there are; what was received was removed.");
+        }
+
+        _stream.Write(_buffer, 0, count);
+        _hash.Append(_buffer.AsSpan(0, count));
+        _position += count;
+        Received += count;
+        _report(HubStep.Receiving, _position);
+    }
+
+    private void Restart()
+    {
+        if (_position == 0 && _stream.Length == 0) return;
+        _stream.SetLength(0);
+        _stream.Position = 0;
+        _hash.Restart();
+        _position = 0;
+    }
+
+    private void Remove()
+    {
+        _stream.Dispose();
+        File.Delete(_partial);
+    }
+}

@@ -1,0 +1,24 @@
+using KernelScope.Cpu;
+using KernelScope.Devices;
+
+namespace KernelScope.Tests.Cpu;
+
+/// <summary>The test assembly as a program: what a test must see in a process of its own.</summary>
+internal static class Program
+{
+    /// <summary>
+    /// <c>conformance</c>: prints the instruction set, then the cases of the op suite that fail on the SIMD device, with weights as stored and packed, in either precision; 1 if there are any.
+    /// </summary>
+    public static int Main(string[] args)
+    {
+        if (args is not ["conformance"])
+            return 2;
+        using CpuDevice device = new(2), fast = new(2, Precision.Fast);
+        using PackingDevice packing = new(2), fastPacking = new(new CpuDevice(2, Precision.Fast));
+        Console.WriteLine(device.InstructionSet);
+        string[] failures = [.. new Device[] { device, packing, fast, fastPacking }.SelectMany(CpuConformanceTests.Failures)];
+        foreach (string failure in failures)
+            Console.WriteLine(failure);
+        return failures.Length == 0 ? 0 : 1;
+    }
+}
