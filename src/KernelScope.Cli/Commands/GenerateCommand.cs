@@ -12,7 +12,7 @@ internal sealed class GenerateCommand : Verb
     private const string DefaultPrompt = "Once upon a time";
     private readonly PromptOptions _prompt;
     private readonly SamplingChoices _sampling;
-    private readonly Option<bool> _chat = new("--chat") { Description = "The text is what a user says; the model answers (chat template)." };
+    private readonly Option<bool> _chat = new("--chat") { Description = "The text is what a user says; the model answers, in the turns of the folder's chat template (else Gemma's). On a terminal a conversation: /quit or Ctrl+D ends it." };
     private readonly Option<bool> _features = new("--features") { Description = "Show the features of each new token as it appears, after the edits." };
     private readonly SaeUseOptions _saes;
     private readonly TopOptions _top;
@@ -50,8 +50,12 @@ internal sealed class GenerateCommand : Verb
         if (!showFeatures)
             SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
-        int[] tokens = prompt.Tokens(files, parsed.GetValue(_chat));
-        int context = (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
+        bool chat = parsed.GetValue(_chat), talks = chat && Conversation.IsPossible(Streams, json: Common.JsonOf(parsed) || showFeatures);
+        int[] tokens = talks && !_prompt.IsGiven(parsed) ? Conversation.Opening(files) : prompt.Tokens(files, chat);
+        HashSet<int> ends = [.. files.Config.EosIds, .. chat && files.Chat.EndOfTurnId is int end ? [end] : (int[])[]];
+        if (options.StopIds is null)
+            options = options with { StopIds = ends };
+        int context = talks ? Math.Min(files.Config.ContextLength, Conversation.MostTokens) : (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant || showFeatures), files);
         stack.CheckPositions(context);
         bool pack = _pack.IsGiven(parsed);
@@ -66,18 +70,20 @@ internal sealed class GenerateCommand : Verb
         using var captures = new Captures(showFeatures ? stack.Saes : [], session);
 
         var generator = new Generator(session, options);
-        if (Common.JsonOf(parsed))
-            WriteJson(parsed, generator, tokens, files, captures, session);
+        if (talks)
+            new Conversation(Streams, files, session, generator, ends, Cancellation).Run(_prompt.IsGiven(parsed) ? prompt.Text : null);
+        else if (Common.JsonOf(parsed))
+            WriteJson(parsed, generator, tokens, files, captures, session, ends);
         else if (showFeatures)
             ShowFeatures(parsed, generator, tokens, files, captures, session);
         else
-            Stream(generator, tokens, prompt, files);
+            Stream(generator, tokens, prompt, files, ends);
         watch.Report(model, generates: options.MaxNewTokens > 0, Streams, Cancellation);
         ProfileOption.Print(device, Streams);
         return ExitCode.Done;
     }
 
-    private void Stream(Generator generator, int[] tokens, Prompt prompt, ModelFiles files)
+    private void Stream(Generator generator, int[] tokens, Prompt prompt, ModelFiles files, HashSet<int> ends)
     {
         if (Streams.OutputIsTerminal && prompt.Text is string text)
             Streams.Output.Write(Printable.EscapeKeepingLines(text));
@@ -86,8 +92,8 @@ internal sealed class GenerateCommand : Verb
         {
             foreach (int id in generator.Generate(tokens, Cancellation))
             {
-                // The token that ends a text is no text: <end_of_turn> would be printed.
-                if (generator.Stop != StopReason.EndOfText)
+                // What ends a text or a turn is not part of it: <end_of_turn> would be printed.
+                if (!ends.Contains(id))
                     stream.Append(id);
             }
         }
@@ -97,7 +103,7 @@ internal sealed class GenerateCommand : Verb
         }
     }
 
-    private void WriteJson(ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, Captures captures, Session session)
+    private void WriteJson(ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, Captures captures, Session session, HashSet<int> ends)
     {
         var tokens = new List<int>();
         List<TokenFeatures>[] features = [.. captures.All.Select(_ => new List<TokenFeatures>())];
@@ -111,7 +117,7 @@ internal sealed class GenerateCommand : Verb
         string stop = generator.Stop switch { StopReason.EndOfText => "end_of_text", StopReason.ContextFull => "context_full", _ => "max_new_tokens" };
         NewTokenFeatures[] saes = [.. captures.All.Select((c, s) => new NewTokenFeatures(c.Sae.Files.Name, c.Sae.Files.Site.ToString(), features[s]))];
         NewTokenFeatures? only = saes.Length == 1 ? saes[0] : null;
-        JsonOutput.Write(Streams, new GenerateResult(prompt, tokens, TokenText.OfAll(files.Tokenizer, tokens), stop)
+        JsonOutput.Write(Streams, new GenerateResult(prompt, tokens, TokenText.OfAll(files.Tokenizer, [.. tokens.Where(id => !ends.Contains(id))]), stop)
         {
             Sae = only?.Sae,
             Site = only?.Site,
