@@ -27,18 +27,20 @@ internal sealed class Conversation(Streams streams, ModelFiles files, Session se
     public void Run(string? first)
     {
         streams.Error.WriteLine($"{Quit} or Ctrl+D ends the conversation.");
-        for (string? said = first ?? Read(); said is not null && said.Trim() != Quit; said = Read())
+        // Lines as the terminal gives them; Console.In would take the terminal over.
+        using var input = new StreamReader(Console.OpenStandardInput());
+        for (string? said = first ?? Read(input); said is not null && said.Trim() != Quit; said = Read(input))
         {
             if (!string.IsNullOrWhiteSpace(said) && !Answer(said))
                 return;
         }
     }
 
-    private string? Read()
+    private string? Read(StreamReader input)
     {
         streams.Output.Write(Mark);
         streams.Output.Flush();
-        return StandardInput.Wait(Console.In.ReadLine, cancellation);
+        return StandardInput.Wait(input.ReadLine, cancellation);
     }
 
     /// <summary>Answers one turn; false if the context has no room for it.</summary>
