@@ -27,6 +27,7 @@ public enum LogitRows
 /// <item>Queries are scaled by query_pre_attn_scalar^(−1/2), not by d_head^(−1/2).</item>
 /// <item>The MLP is gelu_tanh(gate)·up.</item>
 /// </list>
+/// Any number of threads may use a model, each with sessions of its own. <see cref="Dispose"/> returns at once: a call that runs ends with <see cref="ObjectDisposedException"/>.
 /// Source: huggingface/transformers modeling_gemma2.py (eager attention) and google/gemma_pytorch, as compiled in the tests' references.
 /// </remarks>
 public sealed class Gemma2Model : IDisposable
@@ -57,7 +58,10 @@ public sealed class Gemma2Model : IDisposable
     /// <summary>The unembedding, which is the embedding: [vocabulary, d_model].</summary>
     public Weight Unembedding => _weights.Embedding;
 
-    /// <summary>Brings a checkpoint's weights to a device. The model owns the checkpoint from here on.</summary>
+    /// <summary>
+    /// Brings a checkpoint's weights to a device. The model owns the checkpoint from here on, with other models that were loaded from it: the last that is disposed disposes it, and it need not be disposed otherwise.
+    /// </summary>
+    /// <exception cref="ObjectDisposedException">The checkpoint was disposed, or every model that was loaded from it.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; nothing stays behind.</exception>
     public static Gemma2Model Load(Device device, Gemma2Checkpoint checkpoint, EmbeddingScale embeddingScale = default, IProgress<double>? progress = null, CancellationToken cancellation = default)
     {
@@ -71,7 +75,12 @@ public sealed class Gemma2Model : IDisposable
     /// <summary>Starts a sequence: position, cache, activations and hooks.</summary>
     /// <param name="contextLength">Most tokens of the sequence; 0: what the config allows.</param>
     /// <param name="chunkLength">Most tokens of one call to <see cref="Forward"/>; 0: a good choice.</param>
-    public Session NewSession(int contextLength = 0, int chunkLength = 0) => new(this, contextLength, chunkLength);
+    /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
+    public Session NewSession(int contextLength = 0, int chunkLength = 0)
+    {
+        _weights.ThrowIfDisposed();
+        return new Session(this, contextLength, chunkLength);
+    }
 
     /// <summary>Feeds tokens at the session's position; returns the logits of the rows asked for, on the device, valid until the next call.</summary>
     /// <exception cref="ArgumentException">More tokens than the session's chunk or context holds, or an id outside the vocabulary.</exception>
@@ -163,7 +172,7 @@ public sealed class Gemma2Model : IDisposable
         session.ReadLosses(loss, losses);
     }
 
-    /// <inheritdoc/>
+    /// <summary>Gives weights and mappings back once no op runs. Calls that run end with <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose() => _weights.Dispose();
 
     internal AttentionShape ShapeOf(int layer) =>
@@ -172,6 +181,7 @@ public sealed class Gemma2Model : IDisposable
     private Activations Begin(ReadOnlySpan<int> tokens, Session session)
     {
         ArgumentNullException.ThrowIfNull(session);
+        _weights.ThrowIfDisposed();
         session.Claim(this, tokens.Length);
         session.Hooks.Begin(Device, tokens, session.Position);
         return session.Activations.Rows(tokens.Length);
