@@ -66,7 +66,7 @@ internal sealed class FeaturesCommand : Verb
         using var watch = UseWatch.Arm(session, stack, files, tokens);
         stack.Arm(session, tokens.Length, Streams, Cancellation);
         // After all edits, so that what is shown is what the model goes on with.
-        List<Shown> shown = [.. stack.Saes.Select(s => new Shown(s, session))];
+        List<Shown> shown = [.. stack.Saes.Select(s => new Shown(s, session, _top.MinimumOf(parsed)))];
         try
         {
             using var progress = new Progress(Streams, "Running");
@@ -97,7 +97,7 @@ internal sealed class FeaturesCommand : Verb
     }
 
     /// <summary>The features of one SAE.</summary>
-    private sealed class Shown(SaeStack.LoadedSae sae, Session session) : IDisposable
+    private sealed class Shown(SaeStack.LoadedSae sae, Session session, double minimum) : IDisposable
     {
         private readonly IDisposable _check = FiniteCheck.At(session.Hooks, sae.Files.Site);
 
@@ -105,18 +105,17 @@ internal sealed class FeaturesCommand : Verb
 
         public FeatureCapture Capture { get; } = new(session.Hooks, sae.Sae, sae.Files.Site);
 
-        public KnownFeatures Known { get; } = new(sae.Files.Meanings);
+        public KnownFeatures Known { get; } = new(sae.Files.Meanings, minimum);
 
         public List<TokenFeatures> Rows { get; } = [];
 
         public void Add(int[] tokens, int start, int count, ModelFiles files, Func<int, FeatureActivation[]> choose)
         {
-            for (int r = 0; r < count; r++)
+            for (int t = start; t < start + count; t++)
             {
-                int token = tokens[start + r];
-                Rows.Add(new TokenFeatures(token, TokenText.Of(files.Tokenizer, token), choose(r)));
-                if (token != files.BosId)
-                    Known.See(Capture.Codes, r, start + r);
+                Rows.Add(new TokenFeatures(tokens[t], TokenText.Of(files.Tokenizer, tokens[t]), choose(t)));
+                if (tokens[t] != files.BosId)
+                    Known.See(Capture.Codes, t, t);
             }
         }
 

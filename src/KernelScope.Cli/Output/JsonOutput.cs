@@ -59,6 +59,7 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(FeaturesResult))]
 [JsonSerializable(typeof(SeveralFeaturesResult))]
 [JsonSerializable(typeof(GenerateResult))]
+[JsonSerializable(typeof(SweepResult))]
 [JsonSerializable(typeof(RunResult))]
 [JsonSerializable(typeof(TokenizeResult))]
 [JsonSerializable(typeof(TextResult))]

@@ -50,7 +50,7 @@ public sealed record TopContexts(long Counted, long Active, double Mean, IReadOn
                 for (int r = 0; r < chunk.Length; r++)
                 {
                     if (!tokens.IsSpecial(chunk[r]))
-                        search.See(capture.Codes.ValueOf(r, search.Feature), b, start + r);
+                        search.See(capture.Codes.ValueOf(start + r, search.Feature), b, start + r);
                 }
             }
 
