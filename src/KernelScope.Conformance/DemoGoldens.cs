@@ -49,7 +49,7 @@ public static class DemoGoldens
     {
         bool emulated = device.Name == "emulated", exact = device.Precision == Precision.Exact;
         using NpzFile goldens = OpenGoldens();
-        using var model = Gemma2Model.Load(device, Demo.OpenCheckpoint(), cancellation: cancellation);
+        using var model = Gemma2Model.Load(device, Demo.OpenCheckpoint(), cancellationToken: cancellation);
         foreach (string text in emulated ? [MainText] : Texts)
         {
             foreach (VerificationCheck check in Guarded($"demo, {text}", Transformers, () => Text(model, goldens, text, emulated, cancellation)))

@@ -188,12 +188,7 @@ public abstract class Device : IDisposable
     /// </summary>
     public void RopeThenStore(Mat qkv, int position, Mat cosSin, KvLayer cache)
     {
-        int kv = cache.KvHeadCount * cache.HeadDim;
-        if (cosSin.Columns != cache.HeadDim || qkv.Columns <= 2 * kv || (qkv.Columns - (2 * kv)) % cache.HeadDim != 0)
-            throw new ArgumentException($"{qkv} does not hold query, key and value heads for {cache.KvHeadCount} key/value heads of {cache.HeadDim}.", nameof(qkv));
-        Check.Positions(position, qkv.Rows, cosSin.Rows);
-        if (qkv.Rows > cache.Capacity)
-            throw new ArgumentException($"{qkv.Rows} rows do not fit into a cache of {cache.Capacity} positions.", nameof(qkv));
+        CheckRopeThenStore(qkv, qkv.Rows, position, cosSin, cache);
         if (qkv.Rows > 0)
             RopeThenStoreCore(qkv, position, cosSin, cache);
     }
@@ -205,15 +200,47 @@ public abstract class Device : IDisposable
     public void Attend(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
     {
         Check.SameShape(q, destination);
-        Check.Shape(q, q.Rows, shape.HeadCount * cache.HeadDim);
-        Check.Positions(position, q.Rows, int.MaxValue);
-        if (shape.HeadCount <= 0 || shape.HeadCount % cache.KvHeadCount != 0)
-            throw new ArgumentException($"{shape.HeadCount} query heads are no multiple of {cache.KvHeadCount} key/value heads.", nameof(shape));
-        long needed = shape.Window > 0 ? Math.Min((long)position + q.Rows, (long)shape.Window + q.Rows - 1) : (long)position + q.Rows;
-        if (needed > cache.Capacity)
-            throw new ArgumentException($"{q.Rows} queries at position {position} need {needed} keys; the cache keeps {cache.Capacity}.", nameof(cache));
+        CheckAttend(q, q.Rows, cache, position, shape);
         if (q.Rows > 0)
             AttendCore(q, cache, position, shape, destination);
+    }
+
+    /// <summary>
+    /// <see cref="RopeThenStore(Mat, int, Mat, KvLayer)"/> for the rows of several sequences, each at its own position and with its own cache. qkv as there; rows that belong to no sequence stay as they are.
+    /// </summary>
+    /// <param name="qkv">Queries, keys and values of all sequences.</param>
+    /// <param name="sequences">The runs of rows, from the first row on, without overlap; a cache may occur once. The caches are of one shape but for their capacity.</param>
+    /// <param name="cosSin">The angles of every position.</param>
+    /// <remarks>The definition is a call of the one-sequence op for each run, and one run is that op; a device may do several at once.</remarks>
+    public void RopeThenStore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin)
+    {
+        Check.Sequences(sequences, qkv);
+        foreach (SequenceRows s in sequences)
+            CheckRopeThenStore(qkv, s.RowCount, s.Position, cosSin, s.Cache);
+        if (sequences is [SequenceRows only])
+            RopeThenStoreCore(qkv.RowRange(only.FirstRow, only.RowCount), only.Position, cosSin, only.Cache);
+        else if (!sequences.IsEmpty)
+            RopeThenStoreCore(qkv, sequences, cosSin);
+    }
+
+    /// <summary>
+    /// <see cref="Attend(Mat, KvLayer, int, AttentionShape, Mat)"/> for the rows of several sequences: each row sees the keys of its own sequence only. Rows that belong to no sequence are not written.
+    /// </summary>
+    /// <param name="q">Queries of all sequences.</param>
+    /// <param name="sequences">The runs of rows, as in <see cref="RopeThenStore(Mat, ReadOnlySpan{SequenceRows}, Mat)"/>.</param>
+    /// <param name="shape">What is the same for all.</param>
+    /// <param name="destination">z of all sequences.</param>
+    /// <remarks>The definition is a call of the one-sequence op for each run, and one run is that op; a device may do several at once.</remarks>
+    public void Attend(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination)
+    {
+        Check.SameShape(q, destination);
+        Check.Sequences(sequences, q);
+        foreach (SequenceRows s in sequences)
+            CheckAttend(q, s.RowCount, s.Cache, s.Position, shape);
+        if (sequences is [SequenceRows only])
+            AttendCore(q.RowRange(only.FirstRow, only.RowCount), only.Cache, only.Position, shape, destination.RowRange(only.FirstRow, only.RowCount));
+        else if (!sequences.IsEmpty)
+            AttendCore(q, sequences, shape, destination);
     }
 
     /// <summary>x ← cap·tanh(x/cap), in place; cap &gt; 0.</summary>
@@ -384,7 +411,19 @@ public abstract class Device : IDisposable
         StoreCore(qkv.ColumnRange(q, kv), qkv.ColumnRange(q + kv, kv), position, cache);
     }
 
+    protected virtual void RopeThenStoreCore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin)
+    {
+        foreach (SequenceRows s in sequences)
+            RopeThenStoreCore(qkv.RowRange(s.FirstRow, s.RowCount), s.Position, cosSin, s.Cache);
+    }
+
     protected abstract void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination);
+
+    protected virtual void AttendCore(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination)
+    {
+        foreach (SequenceRows s in sequences)
+            AttendCore(q.RowRange(s.FirstRow, s.RowCount), s.Cache, s.Position, shape, destination.RowRange(s.FirstRow, s.RowCount));
+    }
 
     protected abstract void SoftcapCore(Mat x, float cap);
 
@@ -409,4 +448,25 @@ public abstract class Device : IDisposable
 
     protected abstract void CopyCore(Mat x, Mat destination);
 #pragma warning restore CS1591
+
+    private static void CheckRopeThenStore(Mat qkv, int rows, int position, Mat cosSin, KvLayer cache)
+    {
+        int kv = cache.KvHeadCount * cache.HeadDim;
+        if (cosSin.Columns != cache.HeadDim || qkv.Columns <= 2 * kv || (qkv.Columns - (2 * kv)) % cache.HeadDim != 0)
+            throw new ArgumentException($"{qkv} does not hold query, key and value heads for {cache.KvHeadCount} key/value heads of {cache.HeadDim}.", nameof(qkv));
+        Check.Positions(position, rows, cosSin.Rows);
+        if (rows > cache.Capacity)
+            throw new ArgumentException($"{rows} rows do not fit into a cache of {cache.Capacity} positions.", nameof(qkv));
+    }
+
+    private static void CheckAttend(Mat q, int rows, KvLayer cache, int position, AttentionShape shape)
+    {
+        Check.Shape(q, q.Rows, shape.HeadCount * cache.HeadDim);
+        Check.Positions(position, rows, int.MaxValue);
+        if (shape.HeadCount <= 0 || shape.HeadCount % cache.KvHeadCount != 0)
+            throw new ArgumentException($"{shape.HeadCount} query heads are not a multiple of {cache.KvHeadCount} key/value heads.", nameof(shape));
+        long needed = shape.Window > 0 ? Math.Min((long)position + rows, (long)shape.Window + rows - 1) : (long)position + rows;
+        if (needed > cache.Capacity)
+            throw new ArgumentException($"{rows} queries at position {position} need {needed} keys; the cache keeps {cache.Capacity}.", nameof(cache));
+    }
 }

@@ -64,7 +64,11 @@ public abstract class ForwardingDevice(Device inner) : Device
 
     protected override void RopeThenStoreCore(Mat qkv, int position, Mat cosSin, KvLayer cache) => Inner.RopeThenStore(qkv, position, cosSin, cache);
 
+    protected override void RopeThenStoreCore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin) => Inner.RopeThenStore(qkv, sequences, cosSin);
+
     protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination) => Inner.Attend(q, cache, position, shape, destination);
+
+    protected override void AttendCore(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination) => Inner.Attend(q, sequences, shape, destination);
 
     protected override void SoftcapCore(Mat x, float cap) => Inner.Softcap(x, cap);
 

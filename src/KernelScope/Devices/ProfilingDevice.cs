@@ -169,16 +169,34 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     {
         long start = Begin();
         base.RopeThenStoreCore(qkv, position, cosSin, cache);
-        double kv = (double)qkv.Rows * cache.KvHeadCount * cache.HeadDim, rotated = Size(qkv) - kv;
-        // Queries and keys are turned in place; values are read; keys and values are written to the cache.
-        End(start, nameof(RopeThenStore), "", OpCost.Values((2 * rotated) + (3 * kv) + ((double)qkv.Rows * cosSin.Columns), 3 * rotated));
+        End(start, nameof(RopeThenStore), "", RopeThenStoreCost(qkv.Rows, qkv.Columns, cosSin.Columns, cache));
     }
 
     protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
     {
         long start = Begin();
         base.AttendCore(q, cache, position, shape, destination);
-        End(start, nameof(Attend), shape.Window > 0 ? "sliding" : "global", OpCost.Attend(q.Rows, position, shape.HeadCount, cache.KvHeadCount, cache.HeadDim, shape.Window));
+        End(start, nameof(Attend), PartOf(shape), OpCost.Attend(q.Rows, position, shape.HeadCount, cache.KvHeadCount, cache.HeadDim, shape.Window));
+    }
+
+    protected override void RopeThenStoreCore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin)
+    {
+        long start = Begin();
+        base.RopeThenStoreCore(qkv, sequences, cosSin);
+        var cost = default(OpCost);
+        foreach (SequenceRows s in sequences)
+            cost += RopeThenStoreCost(s.RowCount, qkv.Columns, cosSin.Columns, s.Cache);
+        End(start, nameof(RopeThenStore), "", cost);
+    }
+
+    protected override void AttendCore(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination)
+    {
+        long start = Begin();
+        base.AttendCore(q, sequences, shape, destination);
+        var cost = default(OpCost);
+        foreach (SequenceRows s in sequences)
+            cost += OpCost.Attend(s.RowCount, s.Position, shape.HeadCount, s.Cache.KvHeadCount, s.Cache.HeadDim, shape.Window);
+        End(start, nameof(Attend), PartOf(shape), cost);
     }
 
     protected override void SoftcapCore(Mat x, float cap)
@@ -258,6 +276,15 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         End(start, nameof(Copy), "", OpCost.Values(2 * Size(x), 0));
     }
 #pragma warning restore CS1591
+
+    private static string PartOf(AttentionShape shape) => shape.Window > 0 ? "sliding" : "global";
+
+    /// <summary>Queries and keys are rotated in place; values are read; keys and values are written to the cache.</summary>
+    private static OpCost RopeThenStoreCost(double rows, int columns, int headDim, KvLayer cache)
+    {
+        double kv = rows * cache.KvHeadCount * cache.HeadDim, rotated = (rows * columns) - kv;
+        return OpCost.Values((2 * rotated) + (3 * kv) + (rows * headDim), 3 * rotated);
+    }
 
     private static double Size(Mat x) => (double)x.Rows * x.Columns;
 
