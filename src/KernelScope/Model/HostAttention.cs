@@ -6,7 +6,7 @@ namespace KernelScope.Model;
 
 /// <summary>
 /// Attention of one call of one session once more, on the host and in double, for those who listen at <see cref="Site.AttnScores"/> or <see cref="Site.AttnPattern"/>: no device stores either.
-/// What nobody edits changes nothing: z stays as the device computed it. Where a hook edits scores or weights, z is computed from what it left.
+/// What nobody edits changes nothing: z stays as the device computed it. Where a hook edits a head's scores or weights at a position, z of that head and position is computed from what it left.
 /// </summary>
 internal sealed class HostAttention
 {
@@ -16,6 +16,7 @@ internal sealed class HostAttention
     private readonly int _position;
     private readonly int _rows;
     private readonly int _keys;
+    private readonly bool[] _edited;
 
     private HostAttention(Device device, KvLayer cache, AttentionShape shape, int position, int rows)
     {
@@ -25,6 +26,7 @@ internal sealed class HostAttention
         _position = position;
         _rows = rows;
         _keys = position + rows;
+        _edited = new bool[rows * shape.HeadCount];
         if ((long)rows * shape.HeadCount * _keys > Array.MaxLength)
             throw new InvalidOperationException($"Scores of {rows} tokens over {_keys} keys are more than {Array.MaxLength} values; feed fewer tokens at a time.");
     }
@@ -47,10 +49,10 @@ internal sealed class HostAttention
         Mat mat = device.CreateMat(q.Rows, attention.Width, "attention scores");
         try
         {
-            bool edited = attention.Fire(hooks, Site.AttnScores, layer, mat, values);
+            attention.Fire(hooks, Site.AttnScores, layer, mat, values);
             attention.Softmax(values);
-            edited |= attention.Fire(hooks, Site.AttnPattern, layer, mat, values);
-            if (edited)
+            attention.Fire(hooks, Site.AttnPattern, layer, mat, values);
+            if (attention._edited.Contains(true))
                 attention.Mix(values, z);
         }
         finally
@@ -59,16 +61,17 @@ internal sealed class HostAttention
         }
     }
 
-    /// <summary>Lets hooks see and edit values; true if they are others afterwards.</summary>
-    private bool Fire(HookSet hooks, Site site, int layer, Mat mat, float[] values)
+    /// <summary>Lets hooks see and edit values; remembers which heads of which rows are others afterwards.</summary>
+    private void Fire(HookSet hooks, Site site, int layer, Mat mat, float[] values)
     {
         if (!hooks.Listens(site, layer))
-            return false;
+            return;
         _device.Write(values, mat);
         hooks.FireOverKeys(site, layer, mat, _shape.HeadCount);
         float[] before = [.. values];
         _device.Read(mat, values);
-        return !MemoryMarshal.AsBytes(before.AsSpan()).SequenceEqual(MemoryMarshal.AsBytes(values.AsSpan()));
+        ForEachHead((t, h, _) => _edited[(t * _shape.HeadCount) + h] |=
+            !MemoryMarshal.AsBytes(RowOf(before, t, h)).SequenceEqual(MemoryMarshal.AsBytes(RowOf(values, t, h))));
     }
 
     /// <summary>cap(scale·q·k), −∞ where the mask is, rounded once.</summary>
@@ -104,15 +107,19 @@ internal sealed class HostAttention
             row[j] = sum == 0 ? 0 : (float)(Math.Exp(row[j] - max) / sum);
     });
 
-    /// <summary>z = Σ_j pattern_j·v_j over the keys that the cache holds; a weight on a key that the window has left behind counts for nothing.</summary>
+    /// <summary>z = Σ_j pattern_j·v_j where something was edited, over the keys that the cache holds; a weight on a key that the window has left behind counts for nothing.</summary>
     private void Mix(float[] pattern, Mat z)
     {
         int dim = _cache.HeadDim;
-        float[] values = Cached(_cache.Values), mixed = new float[z.Rows * z.Columns];
-        ForEachHead((t, h, _) =>
+        float[] values = Cached(_cache.Values), mixed = new float[dim];
+        double[] sum = new double[dim];
+        for (int unit = 0; unit < _edited.Length; unit++)
         {
+            if (!_edited[unit])
+                continue;
+            (int t, int h) = Math.DivRem(unit, _shape.HeadCount);
             ReadOnlySpan<float> row = RowOf(pattern, t, h);
-            Span<double> sum = new double[dim];
+            Array.Clear(sum);
             for (int j = Math.Max(0, _keys - _cache.Capacity); j < _keys; j++)
             {
                 ReadOnlySpan<float> value = Slot(values, h, j);
@@ -121,9 +128,9 @@ internal sealed class HostAttention
             }
 
             for (int i = 0; i < dim; i++)
-                mixed[(t * z.Columns) + (h * dim) + i] = (float)sum[i];
-        });
-        _device.Write(mixed, z);
+                mixed[i] = (float)sum[i];
+            _device.Write(mixed, z.RowRange(t, 1).ColumnRange(h * dim, dim));
+        }
     }
 
     private void ForEachHead(Action<int, int, int> work) => _device.ForEach(_rows * _shape.HeadCount, unit =>

@@ -15,9 +15,6 @@ internal sealed class KvCache : IDisposable
     private readonly int _chunkLength;
     private Storage? _storage;
 
-    /// <summary>One beyond the furthest position that was written since the sequence began: a ring holds what lies at most its capacity before it.</summary>
-    private int _written;
-
     public KvCache(Device device, Gemma2Config config, int contextLength, int chunkLength) : this(device, config, contextLength, chunkLength, null)
     {
         _storage = Create();
@@ -31,6 +28,9 @@ internal sealed class KvCache : IDisposable
         _chunkLength = chunkLength;
         _storage = storage;
     }
+
+    /// <summary>One beyond the furthest position that was written since the sequence began, also where the session went back since: a ring holds what lies at most its capacity before it.</summary>
+    public int Written { get; set; }
 
     public KvLayer this[int layer] => (_storage ?? throw new ObjectDisposedException(nameof(Session))).Layers[layer];
 
@@ -47,7 +47,7 @@ internal sealed class KvCache : IDisposable
     {
         Storage storage = _storage ?? throw new ObjectDisposedException(nameof(Session));
         storage.Share();
-        return new KvCache(_device, _config, _contextLength, _chunkLength, storage) { _written = _written };
+        return new KvCache(_device, _config, _contextLength, _chunkLength, storage) { Written = Written };
     }
 
     /// <summary>Before positions from <paramref name="position"/> on are written: what is still shared is copied.</summary>
@@ -55,21 +55,21 @@ internal sealed class KvCache : IDisposable
     {
         Storage shared = _storage ?? throw new ObjectDisposedException(nameof(Session));
         if (position == 0)
-            _written = 0;
+            Written = 0;
         if (shared.IsShared)
         {
             Storage own = Create();
             for (int l = 0; l < own.Layers.Length; l++)
-                Copy(shared.Layers[l], own.Layers[l], Math.Min(_written, own.Layers[l].Capacity));
+                Copy(shared.Layers[l], own.Layers[l], Math.Min(Written, own.Layers[l].Capacity));
             _storage = own;
             shared.Release();
         }
 
-        _written = Math.Max(_written, position + count);
+        Written = Math.Max(Written, position + count);
     }
 
     /// <summary>The first position that layer <paramref name="layer"/> still holds.</summary>
-    public int FirstHeld(int layer) => Math.Max(0, _written - this[layer].Capacity);
+    public int FirstHeld(int layer) => Math.Max(0, Written - this[layer].Capacity);
 
     /// <summary>The lowest position from which a sequence can go on: every key that its windows see from there is still held.</summary>
     public int LowestPosition
@@ -88,8 +88,6 @@ internal sealed class KvCache : IDisposable
         }
     }
 
-    /// <summary>Takes the content of a file: from here on, positions below <paramref name="written"/> are held as far as the rings reach.</summary>
-    public void Fill(int written) => _written = written;
 
     public void Dispose()
     {

@@ -262,11 +262,15 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>Makes a new session hold a sequence whose keys and values are filled in next.</summary>
-    internal void Restore(int[] tokens)
+    /// <param name="tokens">The sequence.</param>
+    /// <param name="written">See <see cref="KvCache.Written"/>.</param>
+    /// <returns>Whether the rings then hold all that the next token's windows see.</returns>
+    internal bool Restore(int[] tokens, int written)
     {
         _tokens = tokens;
         Position = tokens.Length;
-        Cache.Fill(Position);
+        Cache.Written = written;
+        return Cache.LowestPosition <= Position;
     }
 
     private void GoBack(int position)

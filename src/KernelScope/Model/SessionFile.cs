@@ -7,7 +7,7 @@ namespace KernelScope.Model;
 /// <summary>A session in a file: one safetensors file with the tokens and, of every layer, the keys and values that are still held.</summary>
 /// <remarks>
 /// <c>tokens</c> I32 [T]; <c>keys.L</c> and <c>values.L</c> F32 [kv heads, positions, d_head], position by position, the last one T − 1: a sliding layer holds fewer than T. Metadata: format, model (<see cref="ModelIdentity"/>),
-/// precision, cache_dtype, device (which kind of device wrote it; on another one the session goes on within float32 noise), context_length, chunk_length. Hooks are not part of it, nor are the last logits.
+/// precision, cache_dtype, device (which kind of device wrote it; on another one the session goes on within float32 noise), context_length, chunk_length, written (<see cref="KvCache.Written"/>: where rings end). Hooks are not part of it, nor are the last logits.
 /// Values are finite: what is not cannot be the cache of a run that means anything, so it is neither written nor taken.
 /// </remarks>
 internal static class SessionFile
@@ -33,6 +33,7 @@ internal static class SessionFile
             ["device"] = model.Device.Name.Split(':')[0],
             ["context_length"] = session.ContextLength.ToString(CultureInfo.InvariantCulture),
             ["chunk_length"] = session.ChunkLength.ToString(CultureInfo.InvariantCulture),
+            ["written"] = session.Cache.Written.ToString(CultureInfo.InvariantCulture),
         };
         using var writer = new SafetensorsWriter(path, tensors, metadata);
         writer.Append(session.Tokens);
@@ -67,7 +68,9 @@ internal static class SessionFile
         Session session = model.NewSession(context, chunk);
         try
         {
-            session.Restore(tokens);
+            int written = Number(file, "written", context, least: tokens.Length);
+            if (!session.Restore(tokens, written))
+                throw BadFile.Of(path, $"its sliding layers reach too little back: {written} positions were written, and the sequence has {tokens.Length}.");
             var names = new HashSet<string>(StringComparer.Ordinal) { "tokens" };
             for (int l = 0; l < model.Config.LayerCount; l++)
             {
@@ -151,10 +154,10 @@ internal static class SessionFile
     private static string Text(SafetensorsFile file, string key) =>
         file.Metadata.TryGetValue(key, out string? text) ? text : throw BadFile.Of(file.Path, $"its metadata has no '{key}': this is not a session.");
 
-    private static int Number(SafetensorsFile file, string key, int largest) =>
-        int.TryParse(Text(file, key), NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number >= 1 && number <= largest
+    private static int Number(SafetensorsFile file, string key, int most, int least = 1) =>
+        int.TryParse(Text(file, key), NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number >= least && number <= most
             ? number
-            : throw BadFile.Of(file.Path, $"its {key} is {BadFile.Quote(Text(file, key))}; a number from 1 to {largest} is expected.");
+            : throw BadFile.Of(file.Path, $"its {key} is {BadFile.Quote(Text(file, key))}; a number from {least} to {most} is expected.");
 
     private static string Keys(int layer) => string.Create(CultureInfo.InvariantCulture, $"keys.{layer}");
 

@@ -14,7 +14,7 @@ internal static class Program
     public static int Main(string[] args)
     {
         if (args is [SessionChild.Verb, ..])
-            return SessionChild.Main(args.AsSpan(1));
+            return SessionChild.Run(args.AsSpan(1));
         if (args is not ["conformance"])
             return 2;
         using CpuDevice device = new(2), fast = new(2, Precision.Fast);

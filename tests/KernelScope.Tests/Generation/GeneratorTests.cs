@@ -186,7 +186,7 @@ public sealed class GeneratorTests : IDisposable
         session.Reset();
         GeneratedToken[] tokens = [.. new Generator(session, new GenerationOptions { StopIds = [free[5]] }, Tokenizer).GenerateTokens(prompt)];
         Assert.Equal("", tokens[^1].Text);
-        Assert.Equal(Tokenizer.Decode(free[..5]), string.Concat(tokens.Select(t => t.Text)));
+        Assert.Equal(Tokenizer.Decode(free.AsSpan(0, 5)), string.Concat(tokens.Select(t => t.Text)));
     }
 
     /// <summary>ln p = l − ln Σ exp l, by arithmetic on the logits themselves.</summary>

@@ -104,31 +104,32 @@ public sealed class SamplerTests : IDisposable
     /// <summary>Bias; repetition penalty (l &lt; 0: l·θ, else l/θ); frequency penalty; temperature; top-k; top-p; min-p.</summary>
     private static double[] Probabilities(SamplingOptions options, int[] prompt, int[] counts)
     {
-        double[] l = [.. Row.Select(x => (double)x)];
+        // Changed logits are float32, as those of the model are; near ties hang on it.
+        float[] l = [.. Row];
         for (int i = 0; i < l.Length; i++)
         {
-            l[i] += options.LogitBias?.GetValueOrDefault(i) ?? 0;
+            l[i] += (float)(options.LogitBias?.GetValueOrDefault(i) ?? 0);
             if (prompt.Contains(i) || counts[i] > 0)
-                l[i] = l[i] < 0 ? l[i] * options.RepetitionPenalty : l[i] / options.RepetitionPenalty;
-            l[i] = (l[i] - (counts[i] * options.FrequencyPenalty)) / options.Temperature;
+                l[i] = l[i] < 0 ? l[i] * (float)options.RepetitionPenalty : l[i] / (float)options.RepetitionPenalty;
+            l[i] -= counts[i] * (float)options.FrequencyPenalty;
         }
 
         int[] order = [.. Enumerable.Range(0, l.Length).OrderByDescending(i => l[i]).ThenBy(i => i)];
         if (options.TopK > 0)
             order = order[..Math.Min(order.Length, options.TopK)];
-        double[] p = Softmax(l, order);
+        double[] p = Softmax(l, order, options.Temperature);
         double reached = 0;
         order = [.. order.TakeWhile(i => reached < options.TopP && (reached += p[i]) > 0)];
-        p = Softmax(l, order);
+        p = Softmax(l, order, options.Temperature);
         order = [.. order.Where(i => p[i] >= options.MinP * p.Max())];
-        return Softmax(l, order);
+        return Softmax(l, order, options.Temperature);
     }
 
-    private static double[] Softmax(double[] l, int[] kept)
+    private static double[] Softmax(float[] l, int[] kept, double temperature)
     {
         double[] p = new double[l.Length];
         foreach (int i in kept)
-            p[i] = Math.Exp(l[i] - kept.Max(j => l[j]));
+            p[i] = Math.Exp((l[i] - kept.Max(j => l[j])) / temperature);
         double sum = p.Sum();
         return [.. p.Select(x => x / sum)];
     }

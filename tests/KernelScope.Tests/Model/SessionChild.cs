@@ -22,7 +22,7 @@ internal static class SessionChild
         return output.Trim();
     }
 
-    public static int Main(ReadOnlySpan<string> args)
+    public static int Run(ReadOnlySpan<string> args)
     {
         using Device device = TestDevices.Open(args[1]);
         using Gemma2Model model = Gemma2Model.Open(device, args[0]);
