@@ -13,8 +13,8 @@ internal static class CommandLine
     /// <summary>Runs the verb that the arguments name.</summary>
     public static int Run(string[] args)
     {
-        using var streams = new Streams();
         using var stop = new CancellationTokenSource();
+        using var streams = new Streams(stop.Token);
         int signalled = 0;
         using PosixSignalRegistration interrupt = StopOn(PosixSignal.SIGINT, ExitCode.Interrupted);
         using PosixSignalRegistration terminate = StopOn(PosixSignal.SIGTERM, ExitCode.Terminated);
@@ -36,6 +36,8 @@ internal static class CommandLine
         string verb = "";
         try
         {
+            if (surroundings.Streams.OutputIsClosed)
+                throw new WorkException("standard output is closed, and results go there; '> /dev/null' discards them.");
             RawArguments.Check(args);
             RootCommand root = Root(surroundings);
             // A text may begin with @: it is no file of more arguments.

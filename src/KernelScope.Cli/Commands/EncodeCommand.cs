@@ -32,6 +32,7 @@ internal sealed class EncodeCommand : Verb
     {
         using NpzFile file = NpzFile.Open(parsed.GetRequiredValue(_activations));
         using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae));
+        OutputPlaces.Require([("--out", parsed.GetValue(_out))], [file.Path, .. saeFiles.InputPaths]);
         TensorView x = Array(file, parsed.GetRequiredValue(_key));
         long rows = RowsOf(x, saeFiles);
         if (file.Length <= SaeCheckpoint.VerifyOnOpenLimit)

@@ -29,6 +29,8 @@ internal sealed class InspectCommand : Verb
         foreach (string path in parsed.GetRequiredValue(_paths))
         {
             InspectedPath result = Of(Inspector.Inspect(path, options, Cancellation));
+            foreach (string note in result.Notes ?? [])
+                Failure.WriteLine(Streams.Error, note);
             ok &= result.Ok;
             if (json)
                 all.Add(result);
@@ -46,7 +48,8 @@ internal sealed class InspectCommand : Verb
         result.Ok,
         result.Error,
         result.Format,
-        [.. result.Tensors.Select(t => new TensorRow(t.Name, t.DType, t.Shape) { Range = t.Range is TensorRange r ? new RangeRow(r.Minimum, r.Maximum, r.Mean, r.NanCount) : null })]);
+        [.. result.Tensors.Select(t => new TensorRow(t.Name, t.DType, t.Shape) { Range = t.Range is TensorRange r ? new RangeRow(r.Minimum, r.Maximum, r.Mean, r.NanCount) : null })])
+    { Notes = result.Notes.Count > 0 ? result.Notes : null };
 
     private void Print(InspectedPath result)
     {

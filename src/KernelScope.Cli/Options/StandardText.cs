@@ -8,7 +8,7 @@ internal static class StandardText
     /// <summary>All of standard input, without the line end that a shell's echo adds.</summary>
     public static string Read(Streams streams)
     {
-        using Stream input = Console.OpenStandardInput();
+        using Stream input = streams.OpenInput();
         using var bytes = new MemoryStream();
         if (streams.ErrorIsTerminal && !Console.IsInputRedirected)
             streams.Error.WriteLine("Type the text; Ctrl+D ends it.");

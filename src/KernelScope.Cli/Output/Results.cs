@@ -63,7 +63,12 @@ internal sealed record TextResult(string Text);
 internal sealed record EncodeResult(long Rows, double? L0, double? Fvu);
 
 /// <summary>What <c>inspect</c> says of one path.</summary>
-internal sealed record InspectedPath(string Path, bool Ok, string? Error, string Format, IReadOnlyList<TensorRow> Tensors);
+internal sealed record InspectedPath(string Path, bool Ok, string? Error, string Format, IReadOnlyList<TensorRow> Tensors)
+{
+    /// <summary>Packed weights that a run would not use, and why; null where all is well.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Notes { get; init; }
+}
 
 /// <summary>A tensor; min, max, mean and the number of NaNs with <c>--ranges</c>.</summary>
 internal sealed record TensorRow(string Name, string Dtype, IReadOnlyList<long> Shape)

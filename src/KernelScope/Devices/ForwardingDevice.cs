@@ -13,6 +13,9 @@ public abstract class ForwardingDevice(Device inner) : Device
     public override Precision Precision => Inner.Precision;
 
     /// <inheritdoc/>
+    public override string Arithmetic => Inner.Arithmetic;
+
+    /// <inheritdoc/>
     public override bool ReadsPanels => Inner.ReadsPanels;
 
     /// <inheritdoc/>

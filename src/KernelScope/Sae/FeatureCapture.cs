@@ -34,5 +34,6 @@ public sealed class FeatureCapture : IDisposable
     {
         _sae.Encode(value, _codes);
         call.Device.Read(_codes, Codes);
+        Codes.RequireFinite($"the features at {point}", call.Position);
     }
 }
