@@ -27,11 +27,18 @@ public readonly record struct LayerTensors(
 /// <c>lm_head.weight</c> makes the logits where there is one; without it the embedding does. Tensors that nobody asks for are ignored.
 /// Nothing is allocated that the files do not hold: a config with a billion layers fails at the first one that is missing.
 /// </summary>
+/// <remarks>
+/// Any number of threads may read it, load it and dispose it; <see cref="UsePanels"/> comes before all of that. The mappings live until the checkpoint was disposed, or loaded, and every model that was loaded
+/// from it is disposed and has no op running.
+/// </remarks>
 public sealed class Gemma2Checkpoint : IDisposable
 {
     private readonly ShardedTensors _weights;
     private readonly GemmaTensors _tensors;
     private readonly List<LayerTensors> _layers = [];
+    private readonly UseCount _uses;
+    private IDisposable? _panels;
+    private volatile bool _disposed;
 
     private Gemma2Checkpoint(ModelFolder folder, Gemma2Config config, ShardedTensors weights)
     {
@@ -39,6 +46,7 @@ public sealed class Gemma2Checkpoint : IDisposable
         Config = config;
         _weights = weights;
         _tensors = new GemmaTensors(weights);
+        _uses = new UseCount(folder.Path, Free);
         long model = config.ModelDim;
         Embedding = Get(TensorNames.Embedding, config.VocabSize, model);
         OutputHead = ReadHead();
@@ -107,7 +115,7 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <exception cref="IOException">It cannot be written; nothing is left.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; nothing is left.</exception>
     public void WritePanels(string path, IProgress<double>? progress = null, CancellationToken cancellation = default) =>
-        PanelFileWriter.Write(path, _weights, MatrixNames, progress, cancellation);
+        WritePanelFile(path, progress, cancellation);
 
     /// <summary>Reads weights from panels from now on; results may then differ in the last bits, because sums run in another order. The checkpoint owns the panels unless this throws.</summary>
     /// <exception cref="InvalidDataException">They were packed from other weights, or lack a matrix.</exception>
@@ -115,14 +123,26 @@ public sealed class Gemma2Checkpoint : IDisposable
     {
         ArgumentNullException.ThrowIfNull(panels);
         if (Panels is not null) throw new InvalidOperationException("The checkpoint has panels already.");
-        panels.RequireSource(_weights);
+        SourceWasRead = panels.RequireSource(_weights, MatrixNames);
         foreach (string name in MatrixNames)
         {
             _weights.TryGet(name, out TensorView matrix);
             _ = panels[matrix];
         }
+        _panels = panels.Hold();
+        panels.Dispose();
         Panels = panels;
     }
+
+    /// <summary>Whether all weights had to be read to see that the panels were made from them, because their files' times do not tell.</summary>
+    internal bool SourceWasRead { get; private set; }
+
+    /// <summary>The files that the model is read from.</summary>
+    internal IEnumerable<string> InputPaths => [.. Files.Select(f => f.Path), _weights.Path, Folder.ConfigPath, .. TokenizerPath is string tokenizer ? [tokenizer] : Array.Empty<string>()];
+
+    private string NotAnInput(string path) => InputPaths.FirstOrDefault(input => FilePlace.IsSame(path, input)) is string own
+        ? throw new IOException($"{BadFile.Printable(path, 4096)}: this is one of the files that the model is read from ({BadFile.Printable(Path.GetFileName(own), 300)}); choose another place.")
+        : path;
 
     /// <summary>A matrix as a part of a device's weight, with its panels if there are any.</summary>
     internal WeightPart Part(TensorView matrix) => new(matrix, Panels: Panels is null || IsOnlyLookedUp(matrix) ? default : Panels[matrix]);
@@ -154,10 +174,30 @@ public sealed class Gemma2Checkpoint : IDisposable
         }
     }
 
-    /// <summary>Gives the mappings back; the views are then invalid.</summary>
+    /// <summary>Gives the mappings back, as soon as no model that was loaded from them is left; the views are then invalid.</summary>
     public void Dispose()
     {
-        Panels?.Dispose();
+        _disposed = true;
+        _uses.EndOwner();
+    }
+
+    /// <summary>Keeps the mappings until the result is disposed.</summary>
+    /// <exception cref="ObjectDisposedException">They were given back.</exception>
+    internal IDisposable Hold() => _uses.Hold();
+
+    /// <summary>As <see cref="Hold"/>, for a model that takes the checkpoint over: disposing that model is then enough.</summary>
+    /// <exception cref="ObjectDisposedException">The checkpoint was disposed, or every model that was loaded from it.</exception>
+    internal IDisposable HoldForModel()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        IDisposable hold = _uses.Hold();
+        _uses.EndOwner();
+        return hold;
+    }
+
+    private void Free()
+    {
+        _panels?.Dispose();
         _weights.Dispose();
     }
 
@@ -178,6 +218,12 @@ public sealed class Gemma2Checkpoint : IDisposable
             ? $"{TensorNames.OutputHead} holds the bits of {TensorNames.Embedding}: one matrix is kept."
             : $"{TensorNames.OutputHead} ({head.DType.SafetensorsName()}) is an output head of its own: it makes the logits, not the embedding.");
         return same ? Embedding : head;
+    }
+
+    private void WritePanelFile(string path, IProgress<double>? progress, CancellationToken cancellation)
+    {
+        using IDisposable hold = Hold();
+        PanelFileWriter.Write(NotAnInput(path), Folder.Path, _weights, MatrixNames, progress, cancellation);
     }
 
     private LayerTensors ReadLayer(int l)
