@@ -92,6 +92,8 @@ internal sealed class DoctorCommand : Verb
         try
         {
             using ModelFiles files = ModelFiles.Open(name);
+            // A chat template that cannot be used is told here, not at the first --chat.
+            _ = files.Tokenizer is null ? null : files.Chat;
             int context = Math.Min(asked ?? int.MaxValue, files.Config.ContextLength);
             (string Path, string? Problem)? packed = files.Packed();
             return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context)) { Packed = packed?.Path, PackedProblem = packed?.Problem, Remarks = files.Remarks.Count > 0 ? [.. files.Remarks] : null };

@@ -113,11 +113,12 @@ internal sealed record Prompt(string? Text, long[]? Ids)
     /// <summary>The same, and what looks wrong in them instead of a warning.</summary>
     public int[] Tokens(ModelFiles model, out string? doubt, bool chat = false)
     {
-        int[] tokens = Ids is not null ? Checked(Ids, model) : chat ? Chat(model.RequiredTokenizer) : WithBos(model);
+        int[] tokens = Ids is not null ? Checked(Ids, model) : chat ? ChatTokens(model, [new ChatMessage("user", Text!)]) : WithBos(model);
         int context = model.Config.ContextLength;
         if (tokens.Length > context)
             throw new WorkException($"{(Place is null ? "" : $"{Place}: ")}the prompt has {tokens.Length} tokens; the context of {model.Name} holds {context}.");
-        doubt = Text is null ? PromptDoubt.OfIds([tokens], model.BosId) : PromptDoubt.OfText(Text, model.RequiredTokenizer, chat);
+        doubt = Text is null ? PromptDoubt.OfIds([tokens], model.BosId)
+            : PromptDoubt.OfText(Text, model.RequiredTokenizer, chat) ?? (chat ? PromptDoubt.OfChat(tokens, model.BosId, model.Chat.TemplatePath) : null);
         return tokens;
     }
 
@@ -128,7 +129,19 @@ internal sealed record Prompt(string? Text, long[]? Ids)
             SaeDoubt.Warn(Warnings, $"{(Place is null || isOfAll ? "" : $"{Place}: ")}{doubt}");
     }
 
-    private int[] Chat(GemmaTokenizer tokenizer) => ChatTemplate.Encode(tokenizer, [new ChatMessage("user", Text!)], addGenerationPrompt: true);
+    /// <summary>A conversation up to the model's next turn.</summary>
+    /// <exception cref="WorkException">The template refuses it.</exception>
+    public static int[] ChatTokens(ModelFiles model, IReadOnlyList<ChatMessage> messages)
+    {
+        try
+        {
+            return model.Chat.Encode(messages, addGenerationPrompt: true);
+        }
+        catch (ArgumentException e)
+        {
+            throw new WorkException($"{model.Chat.TemplatePath ?? model.Name}: the chat template refuses this conversation: {e.Message}{(e.Message.EndsWith('.') ? "" : ".")}");
+        }
+    }
 
     private int[] WithBos(ModelFiles model)
     {

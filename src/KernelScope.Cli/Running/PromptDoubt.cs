@@ -51,6 +51,12 @@ internal static class PromptDoubt
         return twice.Length > 0 ? $"{Who(twice, sequences.Count, "hold", "holds")} BOS (id {bosId}) more than once: the model was trained with one, at the beginning, and its numbers are off after another." : null;
     }
 
+    /// <summary>What is odd about a conversation as the folder's template has it; null: nothing.</summary>
+    public static string? OfChat(int[] tokens, int bosId, string? template) => template is null ? null
+        : tokens.Length == 0 || tokens[0] != bosId ? $"the chat template of {template} does not begin with BOS (id {bosId}); Gemma was trained with it before every text."
+        : tokens.Count(id => id == bosId) > 1 ? $"the chat template of {template} writes BOS (id {bosId}) more than once; Gemma was trained with one, at the beginning."
+        : null;
+
     private static string Who(int[] which, int count, string plural, string singular) => count == 1 ? $"the token ids {plural}"
         : which.Length == 1 ? $"sequence {which[0]} {singular}"
         : $"{which.Length} of {count} sequences (the first is sequence {which[0]}) {plural}";
