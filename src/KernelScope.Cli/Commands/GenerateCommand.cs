@@ -37,6 +37,8 @@ internal sealed class GenerateCommand : Verb
         _profile = new ProfileOption(this);
     }
 
+    protected override void CheckOptions(ParseResult parsed) => Belongs(parsed, parsed.GetValue(_features), "--features", _top.Options);
+
     protected override int Run(ParseResult parsed)
     {
         Prompt prompt = _prompt.Of(parsed, Streams);
@@ -45,6 +47,8 @@ internal sealed class GenerateCommand : Verb
         GenerationOptions options = _sampling.Of(parsed);
         IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
         bool showFeatures = parsed.GetValue(_features);
+        if (!showFeatures)
+            SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
         int[] tokens = prompt.Tokens(files, parsed.GetValue(_chat));
         int context = (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
@@ -55,6 +59,7 @@ internal sealed class GenerateCommand : Verb
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation, pack);
         using IDisposable loaded = stack.Load(device, pack);
+        ProfileOption.WarmUp(device, model, stack.Saes, tokens, generates: true, Cancellation);
         using Session session = model.NewSession(context);
         using var watch = UseWatch.Arm(session, stack, files, tokens);
         stack.Arm(session, tokens.Length, Streams, Cancellation);

@@ -10,7 +10,7 @@ internal sealed class TextStream(Streams streams, GemmaTokenizer? tokenizer)
     /// <summary>Prints what a token adds; a token without a text is its id in brackets.</summary>
     public void Append(int id)
     {
-        if (_decoder is null || id >= tokenizer!.PieceCount)
+        if (_decoder is null || !tokenizer!.Contains(id))
             Print($"[{id}]");
         else
             Print(_decoder.Append(id));
