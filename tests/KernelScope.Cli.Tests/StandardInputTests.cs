@@ -90,6 +90,7 @@ public sealed class StandardInputTests
         if (OperatingSystem.IsWindows())
             return;
         Shell("exec \"$0\" exec \"$1\" run - <&-").AssertFailed(2, "the text is empty");
+        Assert.Equal((0, ""), (Shell("exec \"$0\" exec \"$1\" tokenize --jsonl - <&-") is var none ? none.ExitCode : -1, none.Output + none.Error));
         Shell("exec \"$0\" exec \"$1\" top 5 --text-file - <&-").AssertFailed(1, "empty");
         using Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "run", "-"]));
         Thread.Sleep(1500);
@@ -147,7 +148,8 @@ public sealed class StandardInputTests
             Assert.Equal(one.Floats("resid_post.3"), arrays.Floats("resid_post.3")[((lengths[0] + lengths[1]) * 224)..]);
         }
 
-        Assert.Equal(lengths.Sum(), Program.Json("encode", folder.At("acts.npz"), "--key", "resid_post.3", "--sae", "res.3.2k.l0_19").GetProperty("rows").GetInt32());
+        JsonElement codes = Program.Json("encode", folder.At("acts.npz"), "--key", "resid_post.3", "--sae", "res.3.2k.l0_19", "--model", "demo");
+        Assert.Equal((lengths.Sum(), lengths.Sum() - 3), (codes.GetProperty("rows").GetInt32(), codes.GetProperty("rows_counted").GetInt32()));
         Program.Run("run", "--jsonl", folder.At("texts.jsonl"), "--against", folder.At("acts.npz")).AssertFailed(2, "--against");
     }
 

@@ -13,7 +13,7 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
     /// <exception cref="WorkException">A line is no such object; the answers to those before it have been written.</exception>
     public void Run(string path)
     {
-        using Stream input = path == "-" ? Console.OpenStandardInput() : new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, BufferLength);
+        using Stream input = path == "-" ? StandardInput.Open() : new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, BufferLength);
         string name = path == "-" ? "standard input" : Printable.Escape(path);
         int number = 0;
         // Lines end at \n alone: U+2028 and the like may stand inside one, so TextReader would cut it.
@@ -105,7 +105,8 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
             start = 0;
             if (end == buffer.Length)
                 Array.Resize(ref buffer, checked(2 * buffer.Length));
-            int read = input.Read(buffer, end, buffer.Length - end);
+            // A pipe may stay silent for long; a signal ends the wait.
+            int read = StandardInput.Wait(() => input.Read(buffer, end, buffer.Length - end), StandardInput.Cancellation);
             if (read == 0)
                 break;
             end += read;

@@ -25,6 +25,14 @@ internal static class StandardInput
         return IsClosed ? [] : Wait(() => Rest([], Console.OpenStandardInput()), Cancellation);
     }
 
+    /// <summary>It as a stream, for who reads it piece by piece; empty if it is closed.</summary>
+    /// <exception cref="UsageException">Two options name it.</exception>
+    public static Stream Open()
+    {
+        Claim();
+        return IsClosed ? Stream.Null : Console.OpenStandardInput();
+    }
+
     /// <summary>What a pipe or a file holds that stands on standard input although no option asks for it.</summary>
     /// <returns>Empty on a terminal, where it is closed or empty (/dev/null); null if nothing came in time.</returns>
     public static byte[]? ReadWhatComes()
