@@ -103,8 +103,6 @@ internal sealed class EvalCommand : Verb
         string? doubt;
         using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed)))
             tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, out doubt);
-        if (doubt is not null)
-            SaeDoubt.Warn(Streams, doubt);
         string folder = Directory.CreateTempSubdirectory("kernelscope-").FullName;
         try
         {
@@ -112,6 +110,8 @@ internal sealed class EvalCommand : Verb
             // Fast first: a device that has one precision only says so at once.
             (EvaluationResult fast, string device) = Evaluate(parsed, tokens, Precision.Fast, saePrecision, ofFast);
             (EvaluationResult exact, _) = Evaluate(parsed, tokens, Precision.Exact, Precision.Exact, ofExact);
+            if (doubt is not null)
+                SaeDoubt.Warn(Streams, doubt);
             var study = PrecisionStudy.Compare(exact, ofExact, fast, ofFast);
             if (Common.JsonOf(parsed))
                 PrecisionView.WriteJson(Streams, study, Common.ModelOf(parsed), what, device);

@@ -47,13 +47,13 @@ internal sealed class GenerateCommand : Verb
         GenerationOptions options = _sampling.Of(parsed);
         IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
         bool showFeatures = parsed.GetValue(_features);
-        if (!showFeatures)
-            SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
         int[] tokens = prompt.Tokens(files, parsed.GetValue(_chat));
         int context = (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant || showFeatures), files);
         stack.CheckPositions(context);
+        if (!showFeatures)
+            SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
         bool pack = _pack.IsGiven(parsed);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("packed encoders", pack ? stack.PackedBytes : 0), ("context", Session.BytesFor(files.Config, context)));
         Device device = _profile.Watch(parsed, opened);

@@ -19,6 +19,7 @@ internal sealed partial class RunCommand
         HookPoint[] points = capture is null ? [] : Points(capture, files);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant), files);
         stack.CheckPositions(texts.Min(t => t.Length));
+        SaeUseOptions.WarnIdle(uses, Streams, "");
         int chunk = parsed.GetValue(_chunk), longest = texts.Max(t => t.Length);
         long all = texts.Sum(t => (long)t.Length);
         if (points.Length > 0 && all > Array.MaxLength)
