@@ -73,8 +73,8 @@ internal static class StandardInput
     }
 
     /// <summary>
-    /// Whether the process was started without one (<c>&lt;&amp;-</c>). The runtime then opens something of its own under the number 0, and to read that would wait for ever;
-    /// what a process inherits is never marked close-on-exec, what the runtime opens always is.
+    /// Whether the process was started without one (<c>&lt;&amp;-</c>). The runtime then opens something of its own under the number 0, and to read
+    /// that would wait for ever; what a process inherits is never marked close-on-exec, what the runtime opens always is.
     /// </summary>
     private static bool IsClosed
     {
