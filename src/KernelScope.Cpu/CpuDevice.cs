@@ -23,6 +23,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
     private readonly NativeScratch _work = new();
     private readonly NativeScratch _own = new();
     private readonly NativeScratch _counts = new();
+    private readonly NativeScratch _sequences = new();
     private readonly NativeScratch _lists;
     private readonly Precision _saePrecision;
     private readonly Bf16Code? _bf16;
@@ -99,7 +100,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
         {
             _pool.Dispose();
             _bf16?.Dispose();
-            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_parts, _decoderParts, _packed, _rounded, _work, _own, _counts])
+            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_parts, _decoderParts, _packed, _rounded, _work, _own, _counts, _sequences])
                 scratch.Dispose();
             var lists = (EntryList*)_lists.Bytes(0);
             for (int worker = 0; worker < _pool.Workers && lists != null; worker++)

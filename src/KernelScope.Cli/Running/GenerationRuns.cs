@@ -33,7 +33,7 @@ internal sealed class GenerationRuns(Session session, int[] prompt, GemmaTokeniz
             StopReason.StopString => "stop_string",
             _ => "max_new_tokens",
         };
-        bool hasText = tokenizer is not null && tokens.All(t => t.Id < tokenizer.PieceCount);
+        bool hasText = tokenizer is not null && tokens.All(t => tokenizer.Contains(t.Id));
         return new GeneratedText([.. tokens.Select(t => t.Id)], hasText ? string.Concat(tokens.Select(t => t.Text)) : null, stop);
     }
 }

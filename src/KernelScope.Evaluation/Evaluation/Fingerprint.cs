@@ -24,6 +24,8 @@ internal static unsafe class Fingerprint
         Gemma2Config config = model.Config;
         string settings = $"{config with { EosIds = [], TextEndIds = [], SlidingLayers = null }} {string.Join(',', config.TextEndIds)} {string.Join(',', config.SlidingLayers ?? [])}";
         List<TensorView> tensors = [model.Embedding, model.FinalNorm];
+        if (!model.IsTied)
+            tensors.Add(model.OutputHead);
         for (int l = 0; l < config.LayerCount; l++)
         {
             LayerTensors t = model.Layer(l);

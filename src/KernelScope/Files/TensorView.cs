@@ -48,6 +48,22 @@ public readonly unsafe struct TensorView
     /// <summary>The object that owns the memory; whoever keeps <see cref="Pointer"/> must keep this too.</summary>
     internal object Owner => _owner;
 
+    /// <summary>Whether two tensors of as many bytes hold the same, as stored. Ends at the first piece that differs.</summary>
+    internal bool SameBits(in TensorView other)
+    {
+        const int Piece = 1 << 24;
+        bool same = ByteLength == other.ByteLength;
+        for (long at = 0; same && at < ByteLength; at += Piece)
+        {
+            int length = (int)Math.Min(Piece, ByteLength - at);
+            same = new ReadOnlySpan<byte>(Pointer + at, length).SequenceEqual(new ReadOnlySpan<byte>(other.Pointer + at, length));
+        }
+
+        GC.KeepAlive(_owner);
+        GC.KeepAlive(other._owner);
+        return same;
+    }
+
     /// <summary>File, name, type and shape, fit for a message: <c>model.safetensors: model.norm.weight BF16 [224]</c>.</summary>
     public string Describe() => $"{BadFile.Printable(Path.GetFileName(File), 100)}: {_info}";
 

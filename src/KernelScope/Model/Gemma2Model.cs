@@ -20,7 +20,7 @@ public enum LogitRows
 /// <remarks>
 /// What makes Gemma 2 different from Llama 2:
 /// <list type="bullet">
-/// <item>The embeddings are scaled by √d_model, and the same matrix, unscaled, is the unembedding.</item>
+/// <item>The embeddings are scaled by √d_model, and the same matrix, unscaled, is the unembedding (unless the files hold an output head of its own).</item>
 /// <item>Four RMS norms a layer, two of them <i>after</i> the sub-layers, with gain 1 + g (ε inside the root).</item>
 /// <item>Every other layer (0, 2, …) sees only a sliding window of keys.</item>
 /// <item>Attention scores and logits are soft-capped: cap·tanh(x/cap).</item>
@@ -62,8 +62,8 @@ public sealed class Gemma2Model : IDisposable
     /// <summary>What tells this model from another; computed when it is first asked for.</summary>
     internal string Identity => _identity ??= ModelIdentity.Of(_weights.Checkpoint, EmbeddingScale);
 
-    /// <summary>The unembedding, which is the embedding: [vocabulary, d_model].</summary>
-    public Weight Unembedding => _weights.Embedding;
+    /// <summary>The unembedding [vocabulary, d_model]: the checkpoint's output head, which is the embedding unless the files hold another.</summary>
+    public Weight Unembedding => _weights.Head;
 
     /// <summary>Brings a checkpoint's weights to a device. The model owns the checkpoint from here on.</summary>
     /// <exception cref="OperationCanceledException">Cancelled; nothing stays behind.</exception>
@@ -531,7 +531,7 @@ public sealed class Gemma2Model : IDisposable
 
     private void LogitsOf(Mat normed, Mat logits)
     {
-        Device.Linear(normed, _weights.Embedding, logits);
+        Device.Linear(normed, _weights.Head, logits);
         if (Config.FinalSoftcap > 0)
             Device.Softcap(logits, Config.FinalSoftcap);
     }
@@ -540,7 +540,7 @@ public sealed class Gemma2Model : IDisposable
     {
         Mat loss = buffers.Losses(targets.Length);
         Span<float> host = buffers.Host(targets.Length);
-        Device.CrossEntropy(normed.RowRange(0, targets.Length), _weights.Embedding, Config.FinalSoftcap, targets, loss);
+        Device.CrossEntropy(normed.RowRange(0, targets.Length), _weights.Head, Config.FinalSoftcap, targets, loss);
         Device.Read(loss, host);
         for (int t = 0; t < host.Length; t++)
             losses[t] = host[t];

@@ -32,6 +32,9 @@ internal sealed class Gemma2Weights : IDisposable
 
     public Weight Embedding { get; private set; } = null!;
 
+    /// <summary>The output head: the same object as <see cref="Embedding"/> where the two are tied.</summary>
+    public Weight Head { get; private set; } = null!;
+
     public DType EmbeddingType { get; }
 
     public Mat FinalNorm { get; private set; }
@@ -64,6 +67,7 @@ internal sealed class Gemma2Weights : IDisposable
     private void LoadAll(IProgress<double>? progress, CancellationToken cancellation)
     {
         Embedding = Matrix("embedding", _checkpoint.Part(_checkpoint.Embedding));
+        Head = _checkpoint.IsTied ? Embedding : Matrix("output head", _checkpoint.Part(_checkpoint.OutputHead));
         FinalNorm = Gain(_checkpoint.FinalNorm, "final norm");
         Layers = new LayerWeights[_checkpoint.Config.LayerCount];
         for (int l = 0; l < Layers.Length; l++)
