@@ -17,6 +17,12 @@ public sealed record GeneratedToken
 
     /// <summary>The likeliest tokens at this place with their ln p, likeliest first; null unless asked for.</summary>
     public IReadOnlyList<TokenLogProb>? Top { get; init; }
+
+    /// <summary>Features of the token, one entry for each SAE that was asked for; empty where none was. An engine fills it, a <see cref="Generator"/> does not (see <see cref="Sae.FeatureCapture"/>).</summary>
+    public IReadOnlyList<SaeFeatures> Features { get; init; } = [];
+
+    /// <summary>Why the text ends with this token; <see cref="StopReason.None"/> for all but the last.</summary>
+    public StopReason Stop { get; init; }
 }
 
 /// <summary>A token and its ln p.</summary>

@@ -55,6 +55,7 @@ internal sealed class TokenChoice : IDisposable
         {
             Id = id,
             Text = text,
+            Stop = Stop,
             LogProb = _logProbs?.Of(id),
             Top = _options.LogProbs > 0 ? _logProbs!.Top(_options.LogProbs.Value) : null,
         };

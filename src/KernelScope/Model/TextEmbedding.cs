@@ -1,4 +1,3 @@
-using KernelScope.Devices;
 using KernelScope.Hooks;
 
 namespace KernelScope.Model;
@@ -43,9 +42,7 @@ public static class TextEmbedding
     {
         ArgumentNullException.ThrowIfNull(session);
         options ??= new EmbeddingOptions();
-        HookPoint site = options.Site ?? new HookPoint(Site.FinalNorm);
-        if (site.Site == Site.Logits || HookPoint.IsOverKeys(site.Site))
-            throw new ArgumentException($"{site} is not an embedding of a text; take a site such as final_norm or resid_post.3.", nameof(options));
+        HookPoint site = SiteOf(options);
         session.Reset();
         if (tokens.Length > session.ContextLength)
             throw new ArgumentException($"The text has {tokens.Length} tokens; the context holds {session.ContextLength}.", nameof(tokens));
@@ -59,6 +56,16 @@ public static class TextEmbedding
         return pool.Result();
     }
 
+    /// <summary>Where the rows are taken.</summary>
+    /// <exception cref="ArgumentException">The site has no fixed width per token.</exception>
+    internal static HookPoint SiteOf(EmbeddingOptions options)
+    {
+        HookPoint site = options.Site ?? new HookPoint(Site.FinalNorm);
+        return site.Site == Site.Logits || HookPoint.IsOverKeys(site.Site)
+            ? throw new ArgumentException($"{site} is not an embedding of a text; take a site such as final_norm or resid_post.3.", nameof(options))
+            : site;
+    }
+
     // Layers above the site need not run, unless the site is behind them all.
     private static void Run(Session session, HookPoint site, ReadOnlySpan<int> tokens, CancellationToken cancellationToken)
     {
@@ -66,44 +73,5 @@ public static class TextEmbedding
             session.Model.Forward(tokens, session, LogitRows.None, cancellationToken);
         else
             session.Model.ForwardTo(site.Site == Site.Embed ? 0 : site.Layer + 1, tokens, session, cancellationToken);
-    }
-
-    /// <summary>The rows so far.</summary>
-    private sealed class RowPool(EmbeddingOptions options, Gemma2Config config)
-    {
-        private float[] _rows = [];
-        private double[] _sum = [];
-        private int _counted;
-
-        public void Take(HookCall call, HookPoint point, Mat value)
-        {
-            if (_sum.Length == 0)
-                _sum = new double[value.Columns];
-            if (_rows.Length < value.Rows * value.Columns)
-                _rows = new float[value.Rows * value.Columns];
-            call.Device.Read(value, _rows.AsSpan(0, value.Rows * value.Columns));
-            for (int r = 0; r < value.Rows; r++)
-            {
-                if (!options.IncludeSpecialTokens && IsSpecial(call.Tokens[r]))
-                    continue;
-                if (options.Pooling == Pooling.LastToken)
-                    Array.Clear(_sum);
-                for (int j = 0; j < _sum.Length; j++)
-                    _sum[j] += _rows[(r * _sum.Length) + j];
-                _counted++;
-            }
-        }
-
-        public float[] Result()
-        {
-            if (_counted == 0)
-                throw new ArgumentException("No token of the text counts: it has none, or special ones only (BOS, EOS, padding).");
-            double divisor = options.Pooling == Pooling.Mean ? _counted : 1;
-            if (options.Normalize)
-                divisor *= Math.Sqrt(_sum.Sum(v => v / divisor * (v / divisor)));
-            return Array.ConvertAll(_sum, v => divisor == 0 ? 0f : (float)(v / divisor));
-        }
-
-        private bool IsSpecial(int token) => token == config.BosId || token == config.PadId || config.TextEndIds.Contains(token);
     }
 }

@@ -15,10 +15,10 @@ internal static class Program
     /// </summary>
     public static int Main(string[] args)
     {
-        if (args is [SessionChild.Verb, ..])
-            return SessionChild.Run(args.AsSpan(1));
         if (args is ["together" or "disposed", ..])
             return Misuse.Run(args);
+        if (args is [SessionChild.Verb, ..])
+            return SessionChild.Run(args.AsSpan(1));
         if (args is not ["conformance"])
             return 2;
         using CpuDevice device = new(2), fast = new(2, Precision.Fast);
