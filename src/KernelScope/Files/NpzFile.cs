@@ -66,14 +66,14 @@ public sealed unsafe class NpzFile : TensorFile
 
     /// <summary>Reads every entry to its end and checks it: CRC-32, the DEFLATE stream, the length. Keeps nothing; an entry that was checked is not read again.</summary>
     /// <exception cref="InvalidDataException">An entry is damaged; the message names it.</exception>
-    public void Verify(CancellationToken cancellation = default)
+    public void Verify(CancellationToken cancellationToken = default)
     {
         foreach (Entry entry in _entries.Values)
-            if (!entry.Verified) Scan(entry, null, cancellation);
+            if (!entry.Verified) Scan(entry, null, cancellationToken);
     }
 
     /// <summary>Passes an array's data through <paramref name="consume"/> in pieces of whole elements, checking the entry on the way.</summary>
-    internal void Scan(string name, Action<ReadOnlySpan<byte>> consume, CancellationToken cancellation) => Scan(_entries[name], consume, cancellation);
+    internal void Scan(string name, Action<ReadOnlySpan<byte>> consume, CancellationToken cancellationToken) => Scan(_entries[name], consume, cancellationToken);
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
@@ -112,7 +112,7 @@ public sealed unsafe class NpzFile : TensorFile
         }
     }
 
-    private void Scan(Entry entry, Action<ReadOnlySpan<byte>>? consume, CancellationToken cancellation)
+    private void Scan(Entry entry, Action<ReadOnlySpan<byte>>? consume, CancellationToken cancellationToken)
     {
         ZipEntry zip = entry.Zip;
         using Stream stream = OpenStream(_file, zip);
@@ -122,7 +122,7 @@ public sealed unsafe class NpzFile : TensorFile
         int skip = entry.Header.Length;
         while (left > 0)
         {
-            cancellation.ThrowIfCancellationRequested();
+            cancellationToken.ThrowIfCancellationRequested();
             // The head first and alone, so that every further piece begins at an element.
             int want = (int)Math.Min(left, skip > 0 ? skip : BufferLength);
             ReadPiece(stream, zip, buffer.AsSpan(0, want));

@@ -64,5 +64,5 @@ internal sealed class TokenChoice : IDisposable
     public void Dispose() => _sampler.Dispose();
 
     // A model's vocabulary may be larger than its tokenizer's: such ids have no text.
-    private string Text(int id) => id < _tokenizer!.PieceCount ? _text.Append(_decoder!.Append(id)) : "";
+    private string Text(int id) => _tokenizer!.Contains(id) ? _text.Append(_decoder!.Append(id)) : "";
 }

@@ -114,8 +114,8 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <summary>Packs all matrices into a file, which <see cref="UsePanels"/> takes. A few MB of memory are used; the file is as large as the matrices, or three quarters of that where they are bfloat16 (<see cref="PanelLayout"/>).</summary>
     /// <exception cref="IOException">It cannot be written; nothing is left.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; nothing is left.</exception>
-    public void WritePanels(string path, IProgress<double>? progress = null, CancellationToken cancellation = default) =>
-        WritePanelFile(path, progress, cancellation);
+    public void WritePanels(string path, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        WritePanelFile(path, progress, cancellationToken);
 
     /// <summary>Reads weights from panels from now on; results may then differ in the last bits, because sums run in another order. The checkpoint owns the panels unless this throws.</summary>
     /// <exception cref="InvalidDataException">They were packed from other weights, or lack a matrix.</exception>
@@ -220,10 +220,10 @@ public sealed class Gemma2Checkpoint : IDisposable
         return same ? Embedding : head;
     }
 
-    private void WritePanelFile(string path, IProgress<double>? progress, CancellationToken cancellation)
+    private void WritePanelFile(string path, IProgress<double>? progress, CancellationToken cancellationToken)
     {
         using IDisposable hold = Hold();
-        PanelFileWriter.Write(NotAnInput(path), Folder.Path, _weights, MatrixNames, progress, cancellation);
+        PanelFileWriter.Write(NotAnInput(path), Folder.Path, _weights, MatrixNames, progress, cancellationToken);
     }
 
     private LayerTensors ReadLayer(int l)

@@ -115,10 +115,12 @@ public sealed class JumpReluSae : IDisposable
 
     /// <summary>W_dec[f], a feature's direction in float32, [d_out].</summary>
     /// <exception cref="ArgumentOutOfRangeException">The SAE has no such feature.</exception>
+    /// <exception cref="ObjectDisposedException">The SAE was disposed.</exception>
     public float[] DecoderRow(int feature)
     {
         if ((uint)feature >= (uint)FeatureCount)
             throw new ArgumentOutOfRangeException(nameof(feature), $"Feature {feature} is outside the SAE's width: it has features 0 to {FeatureCount - 1}.");
+        using IDisposable hold = _checkpoint.Hold();
         float[] row = new float[Config.OutputDim];
         _checkpoint.Decoder.CopyTo((long)feature * row.Length, row);
         return row;

@@ -81,7 +81,7 @@ public sealed class SaeCheckpoint : IDisposable
 
     /// <summary>Reads all of a params.npz once and checks its checksums; what was checked is not read again. Safetensors have none.</summary>
     /// <exception cref="InvalidDataException">An array is damaged.</exception>
-    public void Verify(CancellationToken cancellation = default) => (_file as NpzFile)?.Verify(cancellation);
+    public void Verify(CancellationToken cancellationToken = default) => (_file as NpzFile)?.Verify(cancellationToken);
 
     /// <summary>Gives the mapping back, as soon as no SAE that was loaded from it is left; the views are then invalid.</summary>
     public void Dispose()

@@ -109,7 +109,7 @@ public sealed unsafe class PanelFile : IDisposable
 
     /// <summary>Reads every panel and compares the checksums.</summary>
     /// <exception cref="InvalidDataException">A matrix is damaged; the message names it.</exception>
-    public void Verify(CancellationToken cancellation = default)
+    public void Verify(CancellationToken cancellationToken = default)
     {
         byte[] buffer = [];
         foreach (TensorInfo part in Parts)
@@ -118,7 +118,7 @@ public sealed unsafe class PanelFile : IDisposable
             if (buffer.Length < bytes) buffer = new byte[bytes];
             for (int u = 0; u < units; u++)
             {
-                cancellation.ThrowIfCancellationRequested();
+                cancellationToken.ThrowIfCancellationRequested();
                 _file.Raw.Read(_file.OffsetOf(part.Name) + ((long)u * bytes), buffer.AsSpan(0, bytes));
                 if (PanelChecksum.Of(buffer.AsSpan(0, bytes)) != ChecksumOf(part, u)) throw PanelGuard.Damaged(Path, part.Name, u);
             }
