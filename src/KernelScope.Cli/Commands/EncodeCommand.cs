@@ -53,6 +53,7 @@ internal sealed class EncodeCommand : Verb
         using (var progress = new Progress(Streams, "Encoding"))
             result = encoder.Run(writer, progress, Cancellation);
         writer?.Commit();
+        Written.Say(Streams, parsed.GetValue(_out));
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else

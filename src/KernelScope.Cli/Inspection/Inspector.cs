@@ -8,9 +8,9 @@ namespace KernelScope.Cli.Inspection;
 /// <summary>
 /// Says what a path holds and whether loading it would work. It checks everything that loading checks, and more: an npz is streamed once to its end (CRC, DEFLATE).
 /// Files are known by their names: <c>*.safetensors</c>, <c>*.npz</c> (<c>params.npz</c> is a Gemma Scope SAE), <c>*.npy</c>, <c>*.index.json</c>, <c>config.json</c>,
-/// <c>generation_config.json</c>, <c>cfg.json</c>, <c>tokenizer.model</c>, <c>*.panels</c> (packed weights, whose checksums are compared), and folders that hold them.
+/// <c>generation_config.json</c>, <c>cfg.json</c>, <c>tokenizer.model</c>, <c>tokenizer.json</c>, <c>*.panels</c> (packed weights, whose checksums are compared), and folders that hold them.
 /// </summary>
-public static class Inspector
+public static partial class Inspector
 {
     private const int BufferLength = 1 << 18;
 
@@ -46,7 +46,7 @@ public static class Inspector
             _ when CircuitTracerConfig.IsLayerFile(path) && RawFile.IsThere(Beside(path, CircuitTracerConfig.ConfigName)) => "circuit_tracer_transcoder",
             "config.json" => "config",
             "generation_config.json" => "generation_config",
-            "tokenizer.model" => "tokenizer",
+            "tokenizer.model" or "tokenizer.json" => "tokenizer",
             _ when name.EndsWith(".safetensors", StringComparison.Ordinal) => "safetensors",
             _ when name.EndsWith(".npz", StringComparison.Ordinal) => "npz",
             _ when name.EndsWith(".npy", StringComparison.Ordinal) => "npy",
@@ -95,7 +95,7 @@ public static class Inspector
                 Gemma2Config.StopIds(RawFile.ReadAll(path, Gemma2Config.MaxFileLength), path);
                 return [];
             case "tokenizer":
-                CheckTokenizer(path, int.MaxValue);
+                GemmaTokenizer.Open(path);
                 return [];
             case "model":
                 return CheckModel(path, options, remarks, cancellation);
@@ -115,16 +115,10 @@ public static class Inspector
     {
         using Gemma2Checkpoint model = Gemma2Checkpoint.Open(path);
         remarks.AddRange(model.Remarks);
-        if (model.TokenizerPath is string tokenizer) CheckTokenizer(tokenizer, model.Config.VocabSize);
+        model.OpenTokenizer();
         var tensors = new List<InspectedTensor>();
         foreach (SafetensorsFile file in model.Files) tensors.AddRange(Describe(file, file.Contents, options, cancellation));
         return tensors;
-    }
-
-    private static void CheckTokenizer(string path, int vocabulary)
-    {
-        var tokenizer = GemmaTokenizer.Load(RawFile.ReadAll(path, GemmaTokenizer.MaxFileBytes), path);
-        if (tokenizer.PieceCount > vocabulary) throw BadFile.Of(path, $"the tokenizer has {tokenizer.PieceCount} pieces, but the embedding only {vocabulary} rows (vocab_size).");
     }
 
     private static List<InspectedTensor> Describe(ShardedTensors shards, InspectOptions options, CancellationToken cancellation)
@@ -186,6 +180,6 @@ public static class Inspector
 
     private static InvalidDataException Unknown(string path) => BadFile.Of(path, Directory.Exists(path)
         ? "the folder holds no model (config.json, model.safetensors) and no SAE (params.npz, or cfg.json with sae_weights.safetensors)."
-        : RawFile.IsThere(path) ? "the name says nothing: a .safetensors, .npz, .npy, .safetensors.index.json, config.json, generation_config.json, cfg.json, tokenizer.model or .panels was expected."
+        : RawFile.IsThere(path) ? "the name says nothing: a .safetensors, .npz, .npy, .safetensors.index.json, config.json, generation_config.json, cfg.json, tokenizer.model, tokenizer.json or .panels was expected."
         : "there is no such file or folder.");
 }

@@ -13,7 +13,7 @@ internal sealed class MeanSource
 
     private static readonly string[] ArrayExtensions = [".npz", ".npy", ".safetensors"];
     private readonly HookPoint _point;
-    private readonly float[]? _mean;
+    private float[]? _mean;
     private readonly TokenSet? _tokens;
 
     private MeanSource(HookPoint point, float[]? mean, TokenSet? tokens) => (_point, _mean, _tokens) = (point, mean, tokens);
@@ -28,13 +28,13 @@ internal sealed class MeanSource
         return new MeanSource(point, null, EvalTokens.Read(ids ? null : path, ids ? path : null, null, null, model));
     }
 
-    /// <summary>The mean.</summary>
+    /// <summary>The mean; the model runs for it once.</summary>
     public float[] Of(Gemma2Model model, Streams streams, CancellationToken cancellation)
     {
         if (_mean is not null)
             return _mean;
         using var progress = new Progress(streams, $"Mean at {_point}");
-        return MeanActivation.Of(model, _point, _tokens!, progress, cancellation);
+        return _mean = MeanActivation.Of(model, _point, _tokens!, progress, cancellation);
     }
 
     private static float[] Stored(string path, HookPoint point, ModelFiles model)

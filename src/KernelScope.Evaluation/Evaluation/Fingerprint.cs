@@ -70,6 +70,7 @@ internal static unsafe class Fingerprint
     private static void Append(IncrementalHash hash, TensorView tensor, long offset, long length)
     {
         const int Piece = 1 << 24;
+        using TensorView.Reading reading = tensor.Read();
         for (long at = 0; at < length; at += Piece)
             hash.AppendData(new ReadOnlySpan<byte>(tensor.Pointer + offset + at, (int)Math.Min(Piece, length - at)));
     }

@@ -41,3 +41,14 @@ public sealed class KvLayer
 /// <param name="Softcap">Scores s become cap·tanh(s/cap); 0: no cap.</param>
 /// <param name="Window">Number of keys that a query sees, its own included; 0: all before it.</param>
 public readonly record struct AttentionShape(int HeadCount, float Scale, float Softcap, int Window);
+
+/// <summary>Consecutive rows of a call that belong to one sequence.</summary>
+/// <param name="Cache">The sequence's keys and values.</param>
+/// <param name="FirstRow">The first of the rows.</param>
+/// <param name="RowCount">Their number, at least 1.</param>
+/// <param name="Position">Position of the first row in its sequence.</param>
+public readonly record struct SequenceRows(KvLayer Cache, int FirstRow, int RowCount, int Position)
+{
+    /// <summary>The rows and the position, for messages.</summary>
+    public override string ToString() => $"A sequence of {RowCount} rows from row {FirstRow} at position {Position}";
+}

@@ -1,6 +1,6 @@
 namespace KernelScope.Files;
 
-/// <summary>A folder with a model: config.json, weights in one safetensors file or in shards with an index, and perhaps a generation_config.json and a tokenizer.model.</summary>
+/// <summary>A folder with a model: config.json, weights in one safetensors file or in shards with an index, and perhaps a generation_config.json and a tokenizer.</summary>
 public sealed class ModelFolder
 {
     private const string SingleName = "model.safetensors";
@@ -19,8 +19,8 @@ public sealed class ModelFolder
     /// <summary>Path of generation_config.json; null if there is none.</summary>
     public string? GenerationConfigPath => IfThere("generation_config.json");
 
-    /// <summary>Path of tokenizer.model; null if there is none. A model runs on token ids without it; text needs it.</summary>
-    public string? TokenizerPath => IfThere("tokenizer.model");
+    /// <summary>Path of tokenizer.model, or of tokenizer.json if that is missing; null if there is neither. A model runs on token ids without it; text needs it.</summary>
+    public string? TokenizerPath => IfThere("tokenizer.model") ?? IfThere("tokenizer.json");
 
     /// <summary>The weights: the single file if there is one, as transformers prefers, else the index; null if there is neither.</summary>
     public string? WeightsPath => IfThere(SingleName) ?? IfThere(IndexName);

@@ -87,7 +87,7 @@ public sealed unsafe class NpzFile : TensorFile
     {
         if (!entry.Zip.Deflated && !entry.Header.BigEndian) return new TensorView(Path, entry.Header.Info, _map + entry.Zip.DataOffset + entry.Header.Length, this);
         lock (_expanding) entry.Expanded ??= Expand(entry);
-        return new TensorView(Path, entry.Header.Info, entry.Expanded.Pointer, entry.Expanded);
+        return new TensorView(Path, entry.Header.Info, entry.Expanded.Pointer, this);
     }
 
     private NativeBuffer Expand(Entry entry)

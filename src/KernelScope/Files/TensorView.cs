@@ -2,7 +2,7 @@ namespace KernelScope.Files;
 
 /// <summary>
 /// A tensor where it lies: in a mapped file, or in the memory that a compressed entry was expanded into. Nothing is copied.
-/// It is lent: valid until the <see cref="TensorFile"/> that gave it is disposed. Offset, length, shape and type were checked against the file before it was made.
+/// It is lent: valid until the <see cref="TensorFile"/> that gave it is disposed; <see cref="TensorCopy"/> refuses it after that, and any number of threads may copy from it. Offset, length, shape and type were checked against the file before it was made.
 /// </summary>
 public readonly unsafe struct TensorView
 {
@@ -63,10 +63,27 @@ public readonly unsafe struct TensorView
         GC.KeepAlive(other._owner);
         return same;
     }
+    /// <summary>Keeps the mapping until the result is disposed, for host code that reads <see cref="Pointer"/> where no model or SAE keeps it.</summary>
+    /// <exception cref="ObjectDisposedException">The file was disposed.</exception>
+    internal Reading Read() => new(_owner as TensorFile);
 
     /// <summary>File, name, type and shape, fit for a message: <c>model.safetensors: model.norm.weight BF16 [224]</c>.</summary>
     public string Describe() => $"{BadFile.Printable(Path.GetFileName(File), 100)}: {_info}";
 
     /// <inheritdoc cref="Describe"/>
     public override string ToString() => _info is null ? "no tensor" : Describe();
+
+    /// <summary>A read of mapped values that is going on.</summary>
+    internal readonly ref struct Reading
+    {
+        private readonly TensorFile? _file;
+
+        public Reading(TensorFile? file)
+        {
+            file?.Enter();
+            _file = file;
+        }
+
+        public void Dispose() => _file?.Exit();
+    }
 }

@@ -1,5 +1,6 @@
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Text;
 
 namespace KernelScope.Model;
 
@@ -26,11 +27,18 @@ public readonly record struct LayerTensors(
 /// <c>lm_head.weight</c> makes the logits where there is one; without it the embedding does. Tensors that nobody asks for are ignored.
 /// Nothing is allocated that the files do not hold: a config with a billion layers fails at the first one that is missing.
 /// </summary>
+/// <remarks>
+/// Any number of threads may read it, load it and dispose it; <see cref="UsePanels"/> comes before all of that. The mappings live until the checkpoint was disposed, or loaded, and every model that was loaded
+/// from it is disposed and has no op running.
+/// </remarks>
 public sealed class Gemma2Checkpoint : IDisposable
 {
     private readonly ShardedTensors _weights;
     private readonly GemmaTensors _tensors;
     private readonly List<LayerTensors> _layers = [];
+    private readonly UseCount _uses;
+    private IDisposable? _panels;
+    private volatile bool _disposed;
 
     private Gemma2Checkpoint(ModelFolder folder, Gemma2Config config, ShardedTensors weights)
     {
@@ -38,6 +46,7 @@ public sealed class Gemma2Checkpoint : IDisposable
         Config = config;
         _weights = weights;
         _tensors = new GemmaTensors(weights);
+        _uses = new UseCount(folder.Path, Free);
         long model = config.ModelDim;
         Embedding = Get(TensorNames.Embedding, config.VocabSize, model);
         OutputHead = ReadHead();
@@ -63,8 +72,17 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <summary>Gain of the norm before the head [hidden].</summary>
     public TensorView FinalNorm { get; }
 
-    /// <summary>Path of tokenizer.model; null if the folder has none.</summary>
+    /// <summary>Path of tokenizer.model, or of tokenizer.json if that is missing; null if the folder has neither.</summary>
     public string? TokenizerPath => Folder.TokenizerPath;
+
+    /// <summary>Opens the folder's tokenizer, with its added tokens; null if there is none.</summary>
+    /// <exception cref="InvalidDataException">It is malformed, or not supported, or has ids beyond the embedding's rows.</exception>
+    public GemmaTokenizer? OpenTokenizer()
+    {
+        GemmaTokenizer? tokenizer = GemmaTokenizer.Open(Folder);
+        tokenizer?.RequireRows(Config.VocabSize, Folder.TokenizerPath!);
+        return tokenizer;
+    }
 
     /// <summary>Bytes of all weight files.</summary>
     public long TotalBytes => _weights.Length;
@@ -97,7 +115,7 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <exception cref="IOException">It cannot be written; nothing is left.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; nothing is left.</exception>
     public void WritePanels(string path, IProgress<double>? progress = null, CancellationToken cancellation = default) =>
-        PanelFileWriter.Write(path, _weights, MatrixNames, progress, cancellation);
+        WritePanelFile(path, progress, cancellation);
 
     /// <summary>Reads weights from panels from now on; results may then differ in the last bits, because sums run in another order. The checkpoint owns the panels unless this throws.</summary>
     /// <exception cref="InvalidDataException">They were packed from other weights, or lack a matrix.</exception>
@@ -111,6 +129,8 @@ public sealed class Gemma2Checkpoint : IDisposable
             _weights.TryGet(name, out TensorView matrix);
             _ = panels[matrix];
         }
+        _panels = panels.Hold();
+        panels.Dispose();
         Panels = panels;
     }
 
@@ -144,10 +164,30 @@ public sealed class Gemma2Checkpoint : IDisposable
         }
     }
 
-    /// <summary>Gives the mappings back; the views are then invalid.</summary>
+    /// <summary>Gives the mappings back, as soon as no model that was loaded from them is left; the views are then invalid.</summary>
     public void Dispose()
     {
-        Panels?.Dispose();
+        _disposed = true;
+        _uses.EndOwner();
+    }
+
+    /// <summary>Keeps the mappings until the result is disposed.</summary>
+    /// <exception cref="ObjectDisposedException">They were given back.</exception>
+    internal IDisposable Hold() => _uses.Hold();
+
+    /// <summary>As <see cref="Hold"/>, for a model that takes the checkpoint over: disposing that model is then enough.</summary>
+    /// <exception cref="ObjectDisposedException">The checkpoint was disposed, or every model that was loaded from it.</exception>
+    internal IDisposable HoldForModel()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        IDisposable hold = _uses.Hold();
+        _uses.EndOwner();
+        return hold;
+    }
+
+    private void Free()
+    {
+        _panels?.Dispose();
         _weights.Dispose();
     }
 
@@ -168,6 +208,12 @@ public sealed class Gemma2Checkpoint : IDisposable
             ? $"{TensorNames.OutputHead} holds the bits of {TensorNames.Embedding}: one matrix is kept."
             : $"{TensorNames.OutputHead} ({head.DType.SafetensorsName()}) is an output head of its own: it makes the logits, not the embedding.");
         return same ? Embedding : head;
+    }
+
+    private void WritePanelFile(string path, IProgress<double>? progress, CancellationToken cancellation)
+    {
+        using IDisposable hold = Hold();
+        PanelFileWriter.Write(path, _weights, MatrixNames, progress, cancellation);
     }
 
     private LayerTensors ReadLayer(int l)
