@@ -40,7 +40,7 @@ internal sealed class EncodeCommand : Verb
     protected override int Run(ParseResult parsed)
     {
         using TensorFile file = ArrayFile.Open(parsed.GetRequiredValue(_activations));
-        using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae));
+        using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae), Common.NoMapOf(parsed));
         TensorView x = Array(file, parsed.GetValue(_key));
         long rows = RowsOf(x, saeFiles);
         file.VerifyIfSmall(SaeCheckpoint.VerifyOnOpenLimit, Cancellation);

@@ -49,7 +49,7 @@ internal sealed class GenerateCommand : Verb
         bool showFeatures = parsed.GetValue(_features);
         if (!showFeatures)
             SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         int[] tokens = prompt.Tokens(files, parsed.GetValue(_chat));
         int context = (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant || showFeatures), files);

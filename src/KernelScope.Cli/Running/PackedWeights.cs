@@ -38,7 +38,7 @@ internal static class PackedWeights
         if (make && model.Panels is null)
         {
             Make(model, name, path!, streams, cancellation);
-            model.UsePanels(PanelFile.Open(path!));
+            model.UsePanels(PanelFile.Open(path!, model.IsInMemory));
         }
 
         if (device is ProfilingDevice && model.Panels is PanelFile panels)
@@ -62,7 +62,7 @@ internal static class PackedWeights
         PanelFile? panels = null;
         try
         {
-            panels = PanelFile.Open(path);
+            panels = PanelFile.Open(path, model.IsInMemory);
             model.UsePanels(panels);
             return null;
         }

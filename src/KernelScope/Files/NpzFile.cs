@@ -36,10 +36,12 @@ public sealed unsafe class NpzFile : TensorFile
 
     /// <summary>Opens a file and checks its directory and array headers; reads no data.</summary>
     /// <exception cref="InvalidDataException">It cannot be read or is malformed; the message says where.</exception>
-    public static NpzFile Open(string path)
+    /// <param name="path">Where.</param>
+    /// <param name="intoMemory">Reads the file into memory instead of mapping it; see <see cref="TensorFile"/>.</param>
+    public static NpzFile Open(string path, bool intoMemory = false)
     {
         ArgumentNullException.ThrowIfNull(path);
-        return Of(RawFile.Open(path));
+        return Of(RawFile.Open(path, intoMemory));
     }
 
     /// <summary>Opens what is open already; it then owns the file, also if this throws.</summary>

@@ -69,14 +69,16 @@ public sealed class SaeCheckpoint : IDisposable
 
     /// <summary>Opens a params.npz, a SAELens folder, the folder that holds a params.npz, or one of a SAELens folder's two files.</summary>
     /// <exception cref="InvalidDataException">A file is missing, malformed or contradicts itself, or the SAE is of a kind that is not supported; the message says which.</exception>
-    public static SaeCheckpoint Open(string path)
+    /// <param name="path">Which.</param>
+    /// <param name="intoMemory">Reads the file into memory instead of mapping it; see <see cref="TensorFile"/>.</param>
+    public static SaeCheckpoint Open(string path, bool intoMemory = false)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
-        if (!Directory.Exists(path)) return IsSaeLensFile(path) ? OpenFolder(System.IO.Path.GetDirectoryName(path) is { Length: > 0 } folder ? folder : ".") : OpenNpz(path);
+        if (!Directory.Exists(path)) return IsSaeLensFile(path) ? OpenFolder(System.IO.Path.GetDirectoryName(path) is { Length: > 0 } folder ? folder : ".", intoMemory) : OpenNpz(path, intoMemory);
         string parameters = System.IO.Path.Combine(path, ParamsName);
         bool saeLens = RawFile.IsThere(System.IO.Path.Combine(path, ConfigName)) || RawFile.IsThere(System.IO.Path.Combine(path, WeightsName));
-        if (RawFile.IsThere(parameters)) return saeLens ? throw BadFile.Of(path, $"the folder holds both {ParamsName} and a SAELens SAE; name the one that is meant.") : OpenNpz(parameters);
-        return saeLens ? OpenFolder(path) : throw BadFile.Of(path, $"the folder holds neither {ParamsName} nor {ConfigName} with {WeightsName}: no SAE.");
+        if (RawFile.IsThere(parameters)) return saeLens ? throw BadFile.Of(path, $"the folder holds both {ParamsName} and a SAELens SAE; name the one that is meant.") : OpenNpz(parameters, intoMemory);
+        return saeLens ? OpenFolder(path, intoMemory) : throw BadFile.Of(path, $"the folder holds neither {ParamsName} nor {ConfigName} with {WeightsName}: no SAE.");
     }
 
     /// <summary>Reads all of a params.npz once and checks its checksums; what was checked is not read again. Safetensors have none.</summary>
@@ -125,9 +127,9 @@ public sealed class SaeCheckpoint : IDisposable
         return new SaeCheckpoint(file, config, arrays.EncoderName, arrays.DecoderName, hasSkip: false);
     });
 
-    private static SaeCheckpoint OpenNpz(string path)
+    private static SaeCheckpoint OpenNpz(string path, bool intoMemory)
     {
-        SaeCheckpoint checkpoint = OfNpz(NpzFile.Open(path));
+        SaeCheckpoint checkpoint = OfNpz(NpzFile.Open(path, intoMemory));
         return Owning(checkpoint, () =>
         {
             // Compressed arrays are needed expanded anyway, which checks them.
@@ -137,10 +139,10 @@ public sealed class SaeCheckpoint : IDisposable
         });
     }
 
-    private static SaeCheckpoint OpenFolder(string folder)
+    private static SaeCheckpoint OpenFolder(string folder, bool intoMemory)
     {
         (SaeConfig config, bool hasSkip) = SaeLensConfig.Read(System.IO.Path.Combine(folder, ConfigName));
-        SafetensorsFile file = SafetensorsFile.Open(System.IO.Path.Combine(folder, WeightsName));
+        SafetensorsFile file = SafetensorsFile.Open(System.IO.Path.Combine(folder, WeightsName), intoMemory);
         return Owning(file, () =>
         {
             SaeArrays arrays = SaeArrays.Of(file, mayBeLowerCase: false);
