@@ -123,7 +123,7 @@ public static class DemoGoldens
         float[] logits = new float[model.Config.VocabSize];
         model.Device.Read(last, logits);
         checks.Add(VerificationCheck.Within($"demo, {text}: last logits", Largest(goldens[$"logits_last_{text}"].ToFloats(), logits), exact ? 2e-4 : 0.1, Transformers, Miss));
-        // It has room for the prompt only.
+        // The greedy run is another sequence.
         cache.Dispose();
         checks.Add(Greedy(model, goldens, text, session, tokens, cancellation));
         return checks;

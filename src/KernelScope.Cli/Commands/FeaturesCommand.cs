@@ -82,7 +82,7 @@ internal sealed class FeaturesCommand : Verb
         using UseWatch? watch = watched ? UseWatch.Arm(session, stack, files, tokens) : null;
         stack.Arm(session, tokens.Length, Streams, Cancellation);
         // After all edits, so that what is shown is what the model goes on with.
-        List<Shown> shown = [.. stack.Saes.Select(s => new Shown(s, session))];
+        List<Shown> shown = [.. stack.Saes.Select(s => new Shown(s, session, _top.MinimumOf(parsed)))];
         try
         {
             using var progress = new Progress(Streams, "Running");
@@ -121,7 +121,7 @@ internal sealed class FeaturesCommand : Verb
     }
 
     /// <summary>The features of one SAE.</summary>
-    private sealed class Shown(SaeStack.LoadedSae sae, Session session) : IDisposable
+    private sealed class Shown(SaeStack.LoadedSae sae, Session session, double minimum) : IDisposable
     {
         private readonly IDisposable _check = FiniteCheck.At(session.Hooks, sae.Files.Site);
 
@@ -129,18 +129,17 @@ internal sealed class FeaturesCommand : Verb
 
         public FeatureCapture Capture { get; } = new(session.Hooks, sae.Sae, sae.Files.Site);
 
-        public KnownFeatures Known { get; } = new(sae.Files.Meanings);
+        public KnownFeatures Known { get; } = new(sae.Files.Meanings, minimum);
 
         public List<TokenFeatures> Rows { get; } = [];
 
         public void Add(int[] tokens, int start, int count, ModelFiles files, Func<int, FeatureActivation[]> choose)
         {
-            for (int r = 0; r < count; r++)
+            for (int t = start; t < start + count; t++)
             {
-                int token = tokens[start + r];
-                Rows.Add(new TokenFeatures(token, TokenText.Of(files.Tokenizer, token), Known.Named(choose(r))));
-                if (token != files.BosId)
-                    Known.See(Capture.Codes, r, start + r);
+                Rows.Add(new TokenFeatures(tokens[t], TokenText.Of(files.Tokenizer, tokens[t]), Known.Named(choose(t))));
+                if (tokens[t] != files.BosId)
+                    Known.See(Capture.Codes, t, t);
             }
         }
 

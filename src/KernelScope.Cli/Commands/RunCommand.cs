@@ -1,6 +1,7 @@
 using System.CommandLine;
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Generation;
 using KernelScope.Hooks;
 using KernelScope.Model;
 
@@ -10,7 +11,7 @@ namespace KernelScope.Cli;
 internal sealed partial class RunCommand : Verb
 {
     private readonly PromptOptions _prompt;
-    private readonly Option<string?> _capture = new("--capture") { Description = "Hook points whose activations are written, with commas between them: resid_post.3,z.1,logits; or all.", HelpName = "POINTS" };
+    private readonly Option<string?> _capture = new("--capture") { Description = "Hook points whose activations are written, with commas between them: resid_post.3,z.1,logits; resid_post.0-5, resid_post.* (every layer); or all.", HelpName = "POINTS" };
     private readonly Option<string?> _out = new("--out") { Description = "Where the activations go: an npz with one f32 array for each hook point [tokens, width], and tokens; of many texts the rows one after the other, and text_start, where each begins. Captures see what edits at the same point made.", HelpName = "F.npz" };
     private readonly Option<int> _chunk = new("--chunk") { Description = "Feed the prompt in pieces of at most N tokens. The results do not depend on it.", HelpName = "N" };
     private readonly Option<int> _top = new("--top") { Description = "How many of the likeliest next tokens are shown.", HelpName = "K", DefaultValueFactory = _ => 10 };
@@ -115,11 +116,11 @@ internal sealed partial class RunCommand : Verb
 
     private static TokenLogit[] Top(Device device, Mat logits, int count, ModelFiles files)
     {
-        using SparseCodes codes = device.CreateCodes(logits.Columns, "top");
-        device.TopK(logits, Math.Min(count, logits.Columns), codes);
-        var list = new CodeList();
-        device.Read(codes, list);
-        return [.. Enumerable.Range(0, list.Count).Select(i => new TokenLogit(list.Feature[i], TokenText.Of(files.Tokenizer, list.Feature[i]), list.Value[i]))];
+        var probabilities = new LogProbabilities(device, logits.Columns);
+        probabilities.Read(logits);
+        float[] row = new float[logits.Columns];
+        device.Read(logits, row);
+        return [.. probabilities.Top(Math.Min(count, logits.Columns)).Select(t => new TokenLogit(t.Id, TokenText.Of(files.Tokenizer, t.Id), row[t.Id], Math.Exp(t.LogProb)))];
     }
 
     private static void Write(NpzWriter writer, ActivationCache cache, int[] tokens, ModelFiles files)
@@ -134,9 +135,9 @@ internal sealed partial class RunCommand : Verb
         if (list.Trim() == "all")
             return [.. HookPoint.All(files.Config.LayerCount)];
         var points = new List<HookPoint>();
-        foreach (string name in list.Split(','))
+        foreach (string name in list.Split(',').SelectMany(word => LayerRange.Expand(word.Trim(), files.Config.LayerCount)))
         {
-            HookPoint point = Parsing.Point(name.Trim(), "--capture");
+            HookPoint point = Parsing.Point(name, "--capture");
             if (point.Layer >= files.Config.LayerCount)
                 throw new WorkException($"there is no {point} in {files.Name}: it has layers 0 to {files.Config.LayerCount - 1}.");
             points.Add(point);
@@ -150,11 +151,12 @@ internal sealed partial class RunCommand : Verb
         long bytes = 0;
         foreach (HookPoint point in points)
         {
-            long values = (long)Sites.WidthOf(files.Config, point) * tokens;
+            long width = HookPoint.IsOverKeys(point.Site) ? (long)files.Config.HeadCount * tokens : Sites.WidthOf(files.Config, point);
+            long values = width * tokens;
             if (values > Array.MaxLength)
                 throw new WorkException($"{point} of {tokens} tokens has {values} values, more than can be captured at once; use a shorter text.");
-            // Logits are on the device once more, for a whole chunk.
-            bytes += (point.Site == Site.Logits ? 2 : 1) * values * sizeof(float);
+            // Logits are on the device once more, for a whole chunk; scores and patterns are put together from their rows.
+            bytes += (point.Site == Site.Logits || HookPoint.IsOverKeys(point.Site) ? 2 : 1) * values * sizeof(float);
         }
 
         return bytes;

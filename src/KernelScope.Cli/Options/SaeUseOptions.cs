@@ -47,12 +47,14 @@ internal sealed class SaeUseOptions
 
     /// <summary>Reads them; there is at least one, which may be the default SAE without edits.</summary>
     /// <exception cref="UsageException">An edit is malformed, belongs to no SAE or is given twice.</exception>
-    public IReadOnlyList<SaeUse> Of(ParseResult parsed)
+    /// <param name="parsed">The command line.</param>
+    /// <param name="withoutStrength">Whether <c>--steer</c> names a feature alone, whose strength something else gives.</param>
+    public IReadOnlyList<SaeUse> Of(ParseResult parsed, bool withoutStrength = false)
     {
         List<Given> given = InOrder(parsed);
         int named = given.Count(g => g.Option == _sae);
         if (named <= 1)
-            return [Use(given.Find(g => g.Option == _sae)?.Value, given.FindAll(g => g.Option != _sae), null)];
+            return [Use(given.Find(g => g.Option == _sae)?.Value, given.FindAll(g => g.Option != _sae), null, withoutStrength)];
         int first = given.FindIndex(g => g.Option == _sae);
         EditPlace? everywhere = null;
         foreach (Given early in given.Take(first))
@@ -66,7 +68,7 @@ internal sealed class SaeUseOptions
         for (int start = first; start < given.Count;)
         {
             int end = given.FindIndex(start + 1, g => g.Option == _sae) is int next and >= 0 ? next : given.Count;
-            uses.Add(Use(given[start].Value, given[(start + 1)..end], everywhere));
+            uses.Add(Use(given[start].Value, given[(start + 1)..end], everywhere, withoutStrength));
             start = end;
         }
 
@@ -83,13 +85,13 @@ internal sealed class SaeUseOptions
     private static UsageException NoEdit(string? sae) =>
         new($"--edit-at says where edits act, and there is no edit{(sae is null ? "" : $" for {Printable.Escape(sae)}")}: --steer, --clamp, --ablate or --splice.");
 
-    private SaeUse Use(string? name, List<Given> own, EditPlace? everywhere)
+    private SaeUse Use(string? name, List<Given> own, EditPlace? everywhere, bool withoutStrength)
     {
         List<FeatureEdit> edits =
         [
-            .. own.Where(g => g.Option == _steer).Select(g => Edit(g, FeatureEditKind.Add)),
+            .. own.Where(g => g.Option == _steer).Select(g => withoutStrength ? FeatureEdit.Steer(Parsing.Feature(g.Value, _steer.Name), 0) : Edit(g, FeatureEditKind.Add)),
             .. own.Where(g => g.Option == _clamp).Select(g => Edit(g, FeatureEditKind.Clamp)),
-            .. own.Where(g => g.Option == _ablate).Select(g => new FeatureEdit(Parsing.Feature(g.Value, _ablate.Name), FeatureEditKind.Clamp, 0)),
+            .. own.Where(g => g.Option == _ablate).Select(g => FeatureEdit.Ablate(Parsing.Feature(g.Value, _ablate.Name))),
         ];
         RefuseTwice(edits);
         SpliceMode mode = Single(own, _splice, name) switch

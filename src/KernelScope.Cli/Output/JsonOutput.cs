@@ -63,6 +63,7 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(TextsResult<RunResult>))]
 [JsonSerializable(typeof(SeveralTopResult))]
 [JsonSerializable(typeof(GenerateResult))]
+[JsonSerializable(typeof(SweepResult))]
 [JsonSerializable(typeof(RunResult))]
 [JsonSerializable(typeof(TokenizeResult))]
 [JsonSerializable(typeof(TextResult))]

@@ -33,6 +33,18 @@ internal sealed record SaeFeatures(string Sae, string Site, IReadOnlyList<TokenF
 /// <summary>Result of <c>generate</c>; <paramref name="Tokens"/> are the new ones.</summary>
 internal sealed record GenerateResult(IReadOnlyList<int> PromptTokens, IReadOnlyList<int> Tokens, string? Text, string Stop)
 {
+    /// <summary>The seed, where chance had a part.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public ulong? Seed { get; init; }
+
+    /// <summary>With <c>--logprobs</c>: one entry for each new token.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<TokenLogProbs>? Logprobs { get; init; }
+
+    /// <summary>With <c>--baseline</c>: the text without edits.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public GeneratedText? Baseline { get; init; }
+
     /// <summary>With <c>--features</c>: which SAE.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Sae { get; init; }
@@ -50,11 +62,35 @@ internal sealed record GenerateResult(IReadOnlyList<int> PromptTokens, IReadOnly
     public IReadOnlyList<NewTokenFeatures>? Saes { get; init; }
 }
 
+/// <summary>A text that was generated beside another.</summary>
+internal sealed record GeneratedText(IReadOnlyList<int> Tokens, string? Text, string Stop);
+
+/// <summary>Result of <c>generate --strengths</c>.</summary>
+internal sealed record SweepResult(IReadOnlyList<int> PromptTokens, IReadOnlyList<SweepRun> Runs)
+{
+    /// <summary>The seed, where chance had a part.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public ulong? Seed { get; init; }
+
+    /// <summary>With <c>--baseline</c>: the text without edits.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public GeneratedText? Baseline { get; init; }
+}
+
+/// <summary>The text of one strength.</summary>
+internal sealed record SweepRun(float Strength, IReadOnlyList<int> Tokens, string? Text, string Stop);
+
+/// <summary>A token's log-probability, and those of the likeliest tokens at its place.</summary>
+internal sealed record TokenLogProbs(int Token, double? Logprob, IReadOnlyList<TopLogProb> Top);
+
+/// <summary>A token and its log-probability.</summary>
+internal sealed record TopLogProb(int Id, string? Text, double Logprob);
+
 /// <summary>The features of one SAE of several on each new token.</summary>
 internal sealed record NewTokenFeatures(string Sae, string Site, IReadOnlyList<TokenFeatures> Features);
 
-/// <summary>A token and its logit.</summary>
-internal sealed record TokenLogit(int Id, string? Text, float Logit);
+/// <summary>A token, its logit and the probability that follows from all of them.</summary>
+internal sealed record TokenLogit(int Id, string? Text, float Logit, double Probability);
 
 /// <summary>Result of <c>run</c>.</summary>
 internal sealed record RunResult(IReadOnlyList<int> Tokens, IReadOnlyList<double> NextTokenLoss, IReadOnlyList<TokenLogit> Top)

@@ -134,16 +134,6 @@ public sealed record ActivationDiff(IReadOnlyList<ArrayDiff> Arrays, IReadOnlyLi
     private static bool IsNumeric(DType type) => type.IsFloat() || type.IsInteger();
 
     /// <summary>Tokens first, for where they differ nothing else can agree; then hook points as they fire; then the rest.</summary>
-    private static long Order(string key)
-    {
-        const int SitesOfLayer = (int)Site.Logits + 1;
-        if (!HookPoint.TryParse(key, out HookPoint point))
-            return key == CapturedArrays.Tokens ? -2 : long.MaxValue;
-        return point.Site switch
-        {
-            Site.Embed => -1,
-            Site.FinalNorm or Site.Logits => ((long)int.MaxValue * SitesOfLayer) + (int)point.Site,
-            _ => ((long)point.Layer * SitesOfLayer) + (int)point.Site,
-        };
-    }
+    private static long Order(string key) =>
+        HookPoint.TryParse(key, out HookPoint point) ? point.Order : key == CapturedArrays.Tokens ? -2 : long.MaxValue;
 }

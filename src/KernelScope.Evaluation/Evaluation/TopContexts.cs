@@ -73,7 +73,7 @@ public sealed record TopContexts(long Counted, long Active, double Mean, IReadOn
                     if (tokens.IsSpecial(chunk[r]))
                         continue;
                     foreach (Search search in searches)
-                        search.See(capture.Codes.ValueOf(r, search.Feature), b, start + r);
+                        search.See(capture.Codes.ValueOf(start + r, search.Feature), b, start + r);
                 }
             }
 

@@ -32,4 +32,14 @@ public enum FeatureEditKind
 /// <param name="Feature">Index of the feature.</param>
 /// <param name="Kind">What is done.</param>
 /// <param name="Value">Strength of a steer, target of a clamp.</param>
-public readonly record struct FeatureEdit(int Feature, FeatureEditKind Kind, float Value);
+public readonly record struct FeatureEdit(int Feature, FeatureEditKind Kind, float Value)
+{
+    /// <summary>y += strength · W_dec[feature].</summary>
+    public static FeatureEdit Steer(int feature, float strength) => new(feature, FeatureEditKind.Add, strength);
+
+    /// <summary>y += (value − f(x)) · W_dec[feature]: the feature's activation becomes <paramref name="value"/>; the SAE's error is kept.</summary>
+    public static FeatureEdit Clamp(int feature, float value) => new(feature, FeatureEditKind.Clamp, value);
+
+    /// <summary>A clamp to 0.</summary>
+    public static FeatureEdit Ablate(int feature) => Clamp(feature, 0);
+}

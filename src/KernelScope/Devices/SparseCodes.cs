@@ -41,17 +41,31 @@ public sealed class CodeList
     public int Count => (int)RowStart[Rows];
 
     /// <summary>The indices of row <paramref name="r"/>.</summary>
-    public ReadOnlySpan<int> FeaturesOf(int r) => Feature.AsSpan((int)RowStart[r], (int)(RowStart[r + 1] - RowStart[r]));
+    /// <exception cref="ArgumentOutOfRangeException">There is no such row.</exception>
+    public ReadOnlySpan<int> FeaturesOf(int r)
+    {
+        RequireRow(r);
+        return Feature.AsSpan((int)RowStart[r], (int)(RowStart[r + 1] - RowStart[r]));
+    }
 
     /// <summary>The values of row <paramref name="r"/>.</summary>
-    public ReadOnlySpan<float> ValuesOf(int r) => Value.AsSpan((int)RowStart[r], (int)(RowStart[r + 1] - RowStart[r]));
+    /// <exception cref="ArgumentOutOfRangeException">There is no such row.</exception>
+    public ReadOnlySpan<float> ValuesOf(int r)
+    {
+        RequireRow(r);
+        return Value.AsSpan((int)RowStart[r], (int)(RowStart[r + 1] - RowStart[r]));
+    }
 
     /// <summary>The value of one feature in row <paramref name="r"/> (ascending indices); 0 where it is not active.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such row.</exception>
     public float ValueOf(int r, int feature)
     {
         int at = FeaturesOf(r).BinarySearch(feature);
         return at < 0 ? 0f : ValuesOf(r)[at];
     }
+
+    /// <summary>Forgets every row; the memory is kept.</summary>
+    public void Clear() => Truncate(0);
 
     /// <summary>Makes room for <paramref name="rows"/> rows and <paramref name="count"/> pairs, keeping what is there; what was larger stays.</summary>
     public void Resize(int rows, int count)
@@ -59,7 +73,7 @@ public sealed class CodeList
         if (RowStart.Length < rows + 1)
         {
             long[] starts = RowStart;
-            Array.Resize(ref starts, rows + 1);
+            Array.Resize(ref starts, (int)Math.Min(Array.MaxLength, Math.Max(rows + 1L, starts.Length * 2L)));
             RowStart = starts;
         }
 
@@ -75,5 +89,32 @@ public sealed class CodeList
         }
 
         Rows = rows;
+    }
+
+    /// <summary>Keeps the first <paramref name="rows"/> rows.</summary>
+    internal void Truncate(int rows)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)rows, (uint)Rows, nameof(rows));
+        Rows = rows;
+    }
+
+    /// <summary>Adds the rows of another list behind the own ones. Room grows by doubling, so that a sequence that comes token by token is copied once or twice, not once a token.</summary>
+    /// <exception cref="InvalidOperationException">The lists together have more pairs than an array can hold.</exception>
+    internal void Append(CodeList more)
+    {
+        int rows = Rows, count = Count;
+        if (more.Count > Array.MaxLength - count)
+            throw new InvalidOperationException($"The rows have more than {Array.MaxLength} active features together; capture fewer of them.");
+        Resize(rows + more.Rows, count + more.Count);
+        for (int r = 1; r <= more.Rows; r++)
+            RowStart[rows + r] = count + more.RowStart[r];
+        more.Feature.AsSpan(0, more.Count).CopyTo(Feature.AsSpan(count));
+        more.Value.AsSpan(0, more.Count).CopyTo(Value.AsSpan(count));
+    }
+
+    private void RequireRow(int r)
+    {
+        if ((uint)r >= (uint)Rows)
+            throw new ArgumentOutOfRangeException(nameof(r), $"There is no row {r}: there {(Rows == 1 ? "is 1 row, row 0" : Rows == 0 ? "are no rows" : $"are {Rows} rows, 0 to {Rows - 1}")}.");
     }
 }

@@ -12,8 +12,9 @@ public sealed unsafe class SafetensorsFile : TensorFile
     private readonly Dictionary<string, SafetensorsHeader.Entry> _entries;
     private readonly byte* _data;
 
-    private SafetensorsFile(RawFile file, List<SafetensorsHeader.Entry> entries, long dataStart) : base(file.Path)
+    private SafetensorsFile(RawFile file, List<SafetensorsHeader.Entry> entries, long dataStart, Dictionary<string, string> metadata) : base(file.Path)
     {
+        Metadata = metadata;
         _file = file;
         _data = file.Map() + dataStart;
         DataStart = dataStart;
@@ -26,6 +27,9 @@ public sealed unsafe class SafetensorsFile : TensorFile
 
     /// <summary>Bytes of the file.</summary>
     public long Length => _file.Length;
+
+    /// <summary>The texts of __metadata__.</summary>
+    internal IReadOnlyDictionary<string, string> Metadata { get; }
 
     /// <summary>Where the tensors' bytes begin in the file.</summary>
     internal long DataStart { get; }
@@ -48,8 +52,9 @@ public sealed unsafe class SafetensorsFile : TensorFile
     {
         try
         {
-            List<SafetensorsHeader.Entry> entries = ReadHeader(file, out long dataStart);
-            return new SafetensorsFile(file, entries, dataStart);
+            var metadata = new Dictionary<string, string>(StringComparer.Ordinal);
+            List<SafetensorsHeader.Entry> entries = ReadHeader(file, out long dataStart, metadata);
+            return new SafetensorsFile(file, entries, dataStart, metadata);
         }
         catch
         {
@@ -75,7 +80,7 @@ public sealed unsafe class SafetensorsFile : TensorFile
         if (disposing) _file.Dispose();
     }
 
-    private static List<SafetensorsHeader.Entry> ReadHeader(RawFile file, out long dataStart)
+    private static List<SafetensorsHeader.Entry> ReadHeader(RawFile file, out long dataStart, Dictionary<string, string> metadata)
     {
         if (file.Length < sizeof(ulong)) throw BadFile.Of(file.Path, $"the file has {file.Length} bytes; the header's length alone takes 8.");
         Span<byte> prefix = stackalloc byte[sizeof(ulong)];
@@ -86,6 +91,6 @@ public sealed unsafe class SafetensorsFile : TensorFile
         if (dataStart > file.Length) throw BadFile.Of(file.Path, $"the header is said to have {length} bytes, but the file ends after {file.Length - sizeof(ulong)} of them (an incomplete download?).");
         byte[] json = new byte[length];
         file.Read(sizeof(ulong), json);
-        return SafetensorsHeader.Parse(json, file.Length - dataStart, file.Path);
+        return SafetensorsHeader.Parse(json, file.Length - dataStart, file.Path, metadata);
     }
 }

@@ -17,6 +17,9 @@ public sealed class HookCall
     /// <summary>The tokens of this call, one for each row.</summary>
     public ReadOnlySpan<int> Tokens => _tokens.AsSpan(0, _count);
 
+    /// <summary>Heads of the model, by which rows over keys are divided.</summary>
+    internal int HeadCount { get; set; } = 1;
+
     internal void Begin(Device device, ReadOnlySpan<int> tokens, int position)
     {
         if (_tokens.Length < tokens.Length)
@@ -41,7 +44,7 @@ public delegate void Hook(HookCall call, HookPoint point, Mat value);
 /// </remarks>
 public sealed class HookSet
 {
-    private static readonly int SiteCount = (int)Site.Logits + 1;
+    private static readonly int SiteCount = HookPoint.SiteCount;
     private readonly HookCall _call = new();
     private readonly Hook?[] _armed;
     private readonly int _layerCount;
@@ -52,6 +55,9 @@ public sealed class HookSet
         _layerCount = layerCount;
         _armed = new Hook?[layerCount * SiteCount];
     }
+
+    /// <summary>Raised when the session goes back: positions from the given one on no longer belong to the sequence.</summary>
+    internal event Action<int>? Rewound;
 
     /// <summary>Adds a hook until the result is disposed.</summary>
     /// <param name="point">Where.</param>
@@ -79,6 +85,16 @@ public sealed class HookSet
 
     /// <summary>Calls the hooks at a site of a layer, if any.</summary>
     internal void Fire(Site site, int layer, Mat value) => _armed[Slot(site, layer)]?.Invoke(_call, new(site, layer), value);
+
+    /// <summary>As <see cref="Fire"/>, for rows that hold <paramref name="heads"/> times one value a key.</summary>
+    internal void FireOverKeys(Site site, int layer, Mat value, int heads)
+    {
+        _call.HeadCount = heads;
+        Fire(site, layer, value);
+    }
+
+    /// <summary>Tells captures that the sequence now ends before <paramref name="position"/>.</summary>
+    internal void Rewind(int position) => Rewound?.Invoke(position);
 
     private static int Slot(Site site, int layer) => (layer * SiteCount) + (int)site;
 

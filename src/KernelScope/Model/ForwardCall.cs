@@ -41,6 +41,7 @@ internal sealed class ForwardCall(CallPool pool, ActivationBuffers buffers) : ID
         if (_tokens.Length < Buffers.RowCount)
             _tokens = new int[Buffers.RowCount];
         tokens.CopyTo(_tokens.AsSpan(Rows));
+        session.Cache.Own(session.Position, tokens.Length);
         session.Hooks.Begin(session.Model.Device, tokens, session.Position);
         if (session.Hooks.Listens(Site.Logits))
             logits = LogitRows.All;

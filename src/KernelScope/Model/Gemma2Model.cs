@@ -34,6 +34,7 @@ public sealed class Gemma2Model : IDisposable
 {
     private readonly Gemma2Weights _weights;
     private readonly float _attentionScale;
+    private string? _identity;
     private readonly CallPool _calls;
     private readonly RopeTable _rope;
 
@@ -59,6 +60,9 @@ public sealed class Gemma2Model : IDisposable
 
     internal Gemma2Weights Weights => _weights;
 
+    /// <summary>What tells this model from another; computed when it is first asked for.</summary>
+    internal string Identity => _identity ??= ModelIdentity.Of(_weights.Checkpoint, EmbeddingScale);
+
     /// <summary>The unembedding [vocabulary, d_model]: the checkpoint's output head, which is the embedding unless the files hold another.</summary>
     public Weight Unembedding => _weights.Head;
 
@@ -76,6 +80,16 @@ public sealed class Gemma2Model : IDisposable
     /// <summary>Opens a model: a folder with config.json and safetensors, a hub-cache entry, or a hub name that is in the cache.</summary>
     public static Gemma2Model Open(Device device, string nameOrPath) => Load(device, Gemma2Checkpoint.Open(nameOrPath));
 
+    /// <summary>As <see cref="Open"/>, on a worker thread.</summary>
+    /// <param name="device">Where; it outlives the model.</param>
+    /// <param name="nameOrPath">A folder with config.json and safetensors, a hub-cache entry, or a hub name that is in the cache.</param>
+    /// <param name="progress">Told the share that is done.</param>
+    /// <param name="cancellationToken">Stops between two layers; nothing stays behind.</param>
+    /// <exception cref="InvalidDataException">A file is missing or malformed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public static Task<Gemma2Model> OpenAsync(Device device, string nameOrPath, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        Task.Run(() => Load(device, Gemma2Checkpoint.Open(nameOrPath), progress: progress, cancellationToken: cancellationToken), cancellationToken);
+
     /// <summary>Starts a sequence: position, cache and hooks.</summary>
     /// <param name="contextLength">Most tokens of the sequence; 0: what the config allows.</param>
     /// <param name="chunkLength">Most tokens of one call to <see cref="Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>; 0: a good choice.</param>
@@ -85,6 +99,20 @@ public sealed class Gemma2Model : IDisposable
         _weights.ThrowIfDisposed();
         return new Session(this, contextLength, chunkLength);
     }
+
+    /// <summary>Reads a session that <see cref="Session.Save"/> wrote. The file is checked as any file of a stranger; values that are not finite are refused.</summary>
+    /// <exception cref="InvalidDataException">It cannot be read, is malformed, or was saved with another model or precision; the message says which.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
+    public Session LoadSession(string path, CancellationToken cancellationToken = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        return SessionFile.Read(this, path, cancellationToken);
+    }
+
+    /// <summary>As <see cref="LoadSession"/>, on a worker thread.</summary>
+    /// <exception cref="InvalidDataException">As there.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public Task<Session> LoadSessionAsync(string path, CancellationToken cancellationToken = default) => Task.Run(() => LoadSession(path, cancellationToken), cancellationToken);
 
     /// <summary>
     /// Feeds tokens at the session's position; gives the logits of the rows asked for (<see cref="Session.Logits"/>), on the device, valid until the session's next call.
@@ -352,7 +380,7 @@ public sealed class Gemma2Model : IDisposable
         Activations a = call.Activations;
         LayerWeights[] layers = _weights.Layers;
         call.Fire(Site.ResidPre, first, a.Resid);
-        Device.RmsNorm(a.Resid, layers[first].PreAttn, Config.NormEpsilon, a.Normed);
+        NormForAttention(a, layers[first].PreAttn, first, call);
 
         for (int l = first; l < end; l++)
         {
@@ -364,6 +392,7 @@ public sealed class Gemma2Model : IDisposable
             Device.Linear(a.Normed, w.Qkv, a.Qkv);                                          // qkv: [n, (heads + 2·kv heads)·d_head]
             RotateAndStore(a, l, call);
             Device.Attend(a.Q, call.Sequences(l), ShapeOf(l), a.Z);                         // z: [n, heads·d_head]
+            FireAttention(a, l, call);
             call.Fire(Site.Z, l, a.Z);
             Device.Linear(a.Z, w.O, a.Branch);
             call.Fire(Site.AttnOut, l, a.Branch);
@@ -384,12 +413,14 @@ public sealed class Gemma2Model : IDisposable
     {
         ReadOnlySpan<SequenceRows> sequences = call.Sequences(layer);
         Mat cosSin = _rope.For(call.EndPosition);
-        if (!call.Listens(Site.Q, layer) && !call.Listens(Site.K, layer) && !call.Listens(Site.V, layer))
+        if (!call.Listens(Site.Q, layer) && !call.Listens(Site.K, layer) && !call.Listens(Site.V, layer) && !call.Listens(Site.QPreRope, layer) && !call.Listens(Site.KPreRope, layer))
         {
             Device.RopeThenStore(a.Qkv, sequences, cosSin);
             return;
         }
 
+        call.Fire(Site.QPreRope, layer, a.Q);
+        call.Fire(Site.KPreRope, layer, a.K);
         foreach (SequenceRows s in sequences)
             Device.Rope(a.QAndK.RowRange(s.FirstRow, s.RowCount), s.Position, cosSin);
         call.Fire(Site.Q, layer, a.Q);
@@ -397,6 +428,17 @@ public sealed class Gemma2Model : IDisposable
         call.Fire(Site.V, layer, a.V);
         foreach (SequenceRows s in sequences)
             Device.Store(a.K.RowRange(s.FirstRow, s.RowCount), a.V.RowRange(s.FirstRow, s.RowCount), s.Position, s.Cache);
+    }
+
+    /// <summary>Scores and weights, which no device stores, for those who listen.</summary>
+    private void FireAttention(Activations a, int layer, ForwardCall call)
+    {
+        foreach (ForwardCall.Part part in call.Parts)
+        {
+            Session session = part.Session;
+            if (session.Hooks.Listens(Site.AttnScores, layer) || session.Hooks.Listens(Site.AttnPattern, layer))
+                HostAttention.Fire(Device, session.Hooks, layer, part.Of(a.Q), session.Cache[layer], session.Position, ShapeOf(layer), part.Of(a.Z));
+        }
     }
 
     private void AddAttention(Activations a, LayerWeights w, int layer, ForwardCall call)
@@ -416,16 +458,35 @@ public sealed class Gemma2Model : IDisposable
     private void AddMlp(Activations a, LayerWeights w, Mat nextGain, int layer, ForwardCall call)
     {
         bool last = layer + 1 == Config.LayerCount;
-        if (!call.Listens(Site.MlpOutPost, layer) && !call.Listens(Site.ResidPost, layer) && (last || !call.Listens(Site.ResidPre, layer + 1)))
+        if (!call.Listens(Site.MlpOutPost, layer) && !call.Listens(Site.ResidPost, layer) && (last || (!call.Listens(Site.ResidPre, layer + 1) && !call.Listens(Site.AttnInUnit, layer + 1))))
         {
             Device.AddNormedThenNorm(a.Branch, w.PostMlp, nextGain, Config.NormEpsilon, a.Resid, a.Normed);
             return;
         }
 
         AddPlain(a, w.PostMlp, Site.MlpOutPost, Site.ResidPost, layer, call);
-        if (!last)
-            call.Fire(Site.ResidPre, layer + 1, a.Resid);
-        Device.RmsNorm(a.Resid, nextGain, Config.NormEpsilon, a.Normed);
+        if (last)
+        {
+            Device.RmsNorm(a.Resid, nextGain, Config.NormEpsilon, a.Normed);
+            return;
+        }
+
+        call.Fire(Site.ResidPre, layer + 1, a.Resid);
+        NormForAttention(a, nextGain, layer + 1, call);
+    }
+
+    /// <summary>normed = norm(resid), with a hook before the gain.</summary>
+    private void NormForAttention(Activations a, Mat gain, int layer, ForwardCall call)
+    {
+        if (!call.Listens(Site.AttnInUnit, layer))
+        {
+            Device.RmsNorm(a.Resid, gain, Config.NormEpsilon, a.Normed);
+            return;
+        }
+
+        Device.Normalize(a.Resid, Config.NormEpsilon, a.Normed);
+        call.Fire(Site.AttnInUnit, layer, a.Normed);
+        Device.ApplyGain(a.Normed, gain, a.Normed);
     }
 
     /// <summary>resid += norm(branch), in the plain form that lets hooks see and edit what the fused op keeps to itself.</summary>

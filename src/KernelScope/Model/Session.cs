@@ -36,6 +36,17 @@ public sealed class Session : IDisposable
         Cache = new KvCache(model.Device, config, ContextLength, ChunkLength);
     }
 
+    private Session(Session parent)
+    {
+        Model = parent.Model;
+        ContextLength = parent.ContextLength;
+        ChunkLength = parent.ChunkLength;
+        Hooks = new HookSet(Model.Config.LayerCount);
+        Cache = parent.Cache.Fork();
+        _tokens = parent.Tokens.ToArray();
+        Position = parent.Position;
+    }
+
     /// <summary>The model.</summary>
     public Gemma2Model Model { get; }
 
@@ -109,8 +120,78 @@ public sealed class Session : IDisposable
     public void Reset()
     {
         using SessionHold hold = Hold();
-        Position = 0;
+        GoBack(0);
     }
+
+    /// <summary>Goes back to a position: the tokens from there on no longer belong to the sequence, and captures drop their rows. Hooks stay.</summary>
+    /// <param name="position">The position of the next token, 0 to <see cref="Position"/>.</param>
+    /// <remarks>
+    /// Sliding layers keep their window and one chunk. Once a sequence is longer than that, they have lost what an early position would see: then it goes back by up to <see cref="ChunkLength"/> tokens only, or to 0.
+    /// </remarks>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such position in the sequence.</exception>
+    /// <exception cref="InvalidOperationException">Sliding layers no longer hold what is needed there, or the session is in use.</exception>
+    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
+    public void Rewind(int position)
+    {
+        using SessionHold hold = Hold();
+        if (position < 0 || position > Position)
+            throw new ArgumentOutOfRangeException(nameof(position), $"The sequence has {Position} tokens, so it goes back to a position from 0 to {Position}, not to {position}.");
+        if (position > 0 && position < Cache.LowestPosition)
+            throw new InvalidOperationException($"The session cannot go back to position {position}: its sliding layers keep their window and one chunk, which reaches back to position {Cache.LowestPosition}. Reset it and feed the tokens again, or give it longer chunks.");
+        GoBack(position);
+    }
+
+    /// <summary>
+    /// Makes the sequence exactly these tokens: what the session holds of their beginning stays, the rest is fed. A chat whose text grows, or prompts with one beginning, are computed once.
+    /// </summary>
+    /// <param name="tokens">The whole sequence; its last token is always fed, for its logits.</param>
+    /// <param name="afterChunk">Called after each chunk with the number of tokens of the sequence that the session holds.</param>
+    /// <param name="cancellationToken">Stops between two layers; the session then holds the chunks before.</param>
+    /// <returns>The logits of the last row, or nothing where there were no tokens.</returns>
+    /// <remarks>What hooks did to the tokens that stay is part of their keys and values: after changing hooks, <see cref="Reset"/> first.</remarks>
+    /// <exception cref="ArgumentException">The tokens do not fit into the context, or an id is outside the vocabulary.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use by another call.</exception>
+    /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public Mat PrefillSequence(ReadOnlySpan<int> tokens, Action<int>? afterChunk = null, CancellationToken cancellationToken = default)
+    {
+        using SessionHold hold = Hold();
+        int kept = Math.Min(Tokens.CommonPrefixLength(tokens), Math.Max(0, tokens.Length - 1));
+        if (kept < Cache.LowestPosition)
+            kept = 0;
+        GoBack(kept);
+        return hold.Prefill(tokens[kept..], afterChunk is null ? null : fed => afterChunk(kept + fed), cancellationToken);
+    }
+
+    /// <summary>
+    /// Another session with the same sequence, which goes on by itself. Nothing is copied: keys and values are shared until one of the sessions writes, which then copies them once; the last one that has them writes in place.
+    /// </summary>
+    /// <returns>A session without hooks and without logits: take the parent's before, or feed the next token.</returns>
+    /// <exception cref="InvalidOperationException">The session is in use by a call or a generation.</exception>
+    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
+    public Session Fork()
+    {
+        using SessionHold hold = Hold();
+        return new Session(this);
+    }
+
+    /// <summary>
+    /// Writes the sequence, its keys and values to one safetensors file, which <see cref="Gemma2Model.LoadSession"/> reads in any process: it then goes on with the same bits on the same kind of device. Hooks are not part of it.
+    /// </summary>
+    /// <param name="path">Where; what is there is replaced once the file is whole.</param>
+    /// <param name="cancellationToken">Stops between two layers; nothing is left.</param>
+    /// <exception cref="IOException">It cannot be written; nothing is left.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use, or its cache holds values that are not finite numbers.</exception>
+    /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
+    public void Save(string path, CancellationToken cancellationToken = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        using SessionHold hold = Hold();
+        SessionFile.Write(this, path, cancellationToken);
+    }
+
+    /// <summary>As <see cref="Save"/>, on a worker thread.</summary>
+    public Task SaveAsync(string path, CancellationToken cancellationToken = default) => Task.Run(() => Save(path, cancellationToken), cancellationToken);
 
     /// <summary>Gives the memory back. A call that is under way ends with an <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose()
@@ -178,6 +259,24 @@ public sealed class Session : IDisposable
         Position = end;
         _finalNorm = finalNorm;
         _logits = logits;
+    }
+
+    /// <summary>Makes a new session hold a sequence whose keys and values are filled in next.</summary>
+    /// <param name="tokens">The sequence.</param>
+    /// <param name="written">See <see cref="KvCache.Written"/>.</param>
+    /// <returns>Whether the rings then hold all that the next token's windows see.</returns>
+    internal bool Restore(int[] tokens, int written)
+    {
+        _tokens = tokens;
+        Position = tokens.Length;
+        Cache.Written = written;
+        return Cache.LowestPosition <= Position;
+    }
+
+    private void GoBack(int position)
+    {
+        Position = position;
+        Hooks.Rewind(position);
     }
 
     private Mat Room(ref Mat room, int count, int columns, string name)

@@ -91,6 +91,39 @@ public sealed class JumpReluSae : IDisposable
         return new(device, checkpoint, packEncoder);
     }
 
+    /// <summary>As <see cref="Open"/>, on a worker thread.</summary>
+    /// <param name="device">Where; it outlives the SAE.</param>
+    /// <param name="path">A <c>params.npz</c>, its folder, or a SAELens folder.</param>
+    /// <param name="packEncoder">See <see cref="Load"/>.</param>
+    /// <param name="progress">Told the share that is done: the files are checked, then the parameters are brought to the device.</param>
+    /// <param name="cancellationToken">Stops between the two; nothing stays behind.</param>
+    /// <exception cref="InvalidDataException">A malformed file, or an SAE that is not supported; the message says what and where.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public static Task<JumpReluSae> OpenAsync(Device device, string path, bool packEncoder = false, IProgress<double>? progress = null, CancellationToken cancellationToken = default) => Task.Run(
+        () =>
+        {
+            SaeCheckpoint checkpoint = SaeCheckpoint.Open(path);
+            progress?.Report(0.5);
+            if (cancellationToken.IsCancellationRequested)
+                checkpoint.Dispose();
+            cancellationToken.ThrowIfCancellationRequested();
+            JumpReluSae sae = Load(device, checkpoint, packEncoder);
+            progress?.Report(1);
+            return sae;
+        },
+        cancellationToken);
+
+    /// <summary>W_dec[f], a feature's direction in float32, [d_out].</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The SAE has no such feature.</exception>
+    public float[] DecoderRow(int feature)
+    {
+        if ((uint)feature >= (uint)FeatureCount)
+            throw new ArgumentOutOfRangeException(nameof(feature), $"Feature {feature} is outside the SAE's width: it has features 0 to {FeatureCount - 1}.");
+        float[] row = new float[Config.OutputDim];
+        _checkpoint.Decoder.CopyTo((long)feature * row.Length, row);
+        return row;
+    }
+
     /// <summary>Makes room for codes of this SAE.</summary>
     /// <exception cref="ObjectDisposedException">The SAE was disposed.</exception>
     public SparseCodes CreateCodes()
