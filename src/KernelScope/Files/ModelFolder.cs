@@ -1,6 +1,7 @@
 namespace KernelScope.Files;
 
 /// <summary>A folder with a model: config.json, weights in one safetensors file or in shards with an index, and perhaps a generation_config.json and a tokenizer.</summary>
+/// <remarks>Any number of threads may use it.</remarks>
 public sealed class ModelFolder
 {
     private const string SingleName = "model.safetensors";

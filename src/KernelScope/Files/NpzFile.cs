@@ -11,6 +11,7 @@ namespace KernelScope.Files;
 /// <see cref="Open"/> does not check it; <see cref="Verify"/> does, once.
 /// </para>
 /// </summary>
+/// <remarks>Any number of threads may use it, as any <see cref="TensorFile"/>.</remarks>
 public sealed unsafe class NpzFile : TensorFile
 {
     private const int BufferLength = 1 << 18;

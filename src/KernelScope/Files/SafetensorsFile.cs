@@ -6,6 +6,7 @@ namespace KernelScope.Files;
 /// A safetensors file, memory-mapped: u64 header length N (little-endian), N bytes of JSON, then the tensors' bytes, row-major.
 /// Held to what the safetensors package accepts, and stricter where that would let two readers take different numbers (a name twice).
 /// </summary>
+/// <remarks>Any number of threads may use it, as any <see cref="TensorFile"/>.</remarks>
 public sealed unsafe class SafetensorsFile : TensorFile
 {
     private readonly RawFile _file;

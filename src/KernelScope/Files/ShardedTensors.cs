@@ -1,6 +1,7 @@
 namespace KernelScope.Files;
 
 /// <summary>The tensors of one safetensors file, or of all shards of an index, as one set of names.</summary>
+/// <remarks>Any number of threads may read it.</remarks>
 public sealed class ShardedTensors : IDisposable
 {
     private readonly List<SafetensorsFile> _files = [];

@@ -3,6 +3,7 @@ using KernelScope.Devices;
 namespace KernelScope.Hooks;
 
 /// <summary>The forward call in which hooks fire.</summary>
+/// <remarks>For one caller at a time.</remarks>
 public sealed class HookCall
 {
     private int[] _tokens = [];

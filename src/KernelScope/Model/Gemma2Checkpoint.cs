@@ -5,6 +5,7 @@ using KernelScope.Text;
 namespace KernelScope.Model;
 
 /// <summary>One layer's weights, in place.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="InputNorm">Gain before attention [hidden]; norms multiply by 1 + gain.</param>
 /// <param name="PostAttentionNorm">Gain on attention's output [hidden].</param>
 /// <param name="PreFeedForwardNorm">Gain before the feed-forward block [hidden].</param>

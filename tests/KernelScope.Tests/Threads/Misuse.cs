@@ -27,7 +27,7 @@ internal static class Misuse
             using CpuDevice device = new(workers);
             using Gemma2Model model = Gemma2Model.Open(device, ModelFolder);
             using JumpReluSae sae = JumpReluSae.Open(device, SaeFolder(name));
-            var alone = Enumerable.Range(0, Threads * generations).Select(n => new Generation(n).Run(model, sae)).ToArray();
+            var alone = Enumerable.Range(0, Threads * generations).Select(n => new SampledRun(n).Run(model, sae)).ToArray();
             if (alone.All(a => a.Features.Length == 0))
                 yield return $"{name}: no feature is active, so nothing is compared";
             for (int run = 0; run < runs; run++)
@@ -36,7 +36,7 @@ internal static class Misuse
                 Parallel(Threads, t =>
                 {
                     for (int n = t; n < together.Length; n += Threads)
-                        together[n] = new Generation(n).Run(model, sae);
+                        together[n] = new SampledRun(n).Run(model, sae);
                 });
                 for (int n = 0; n < alone.Length; n++)
                 {
@@ -69,7 +69,7 @@ internal static class Misuse
                         using Session session = model.NewSession(contextLength: 64);
                         sessions[t] = session;
                         Interlocked.Increment(ref started);
-                        new Generation((Threads * n) + t).Run(model, sae, session);
+                        new SampledRun((Threads * n) + t).Run(model, sae, session);
                         if (n > 200)
                             return;
                     }
@@ -104,7 +104,7 @@ internal static class Misuse
             if (target is "device" or "everything")
                 continue;
             // What was loaded beside it from the same files lives on.
-            new Generation(run).Run(second, secondSae);
+            new SampledRun(run).Run(second, secondSae);
         }
     }
 
