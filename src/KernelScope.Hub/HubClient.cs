@@ -16,7 +16,10 @@ public sealed partial class HubClient : IDisposable
 {
     private const int MaxListing = 1 << 26;
     private const string Config = "config.json", Single = "model.safetensors", Index = "model.safetensors.index.json";
-    private static readonly string[] Optional = ["generation_config.json", "tokenizer.model"];
+    private static readonly string[] Optional =
+    [
+        "generation_config.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
+    ];
     private readonly HubOptions _options;
     private readonly HubHttp _http;
 
@@ -47,7 +50,7 @@ public sealed partial class HubClient : IDisposable
     }
 
     /// <summary>
-    /// Downloads a model: config.json, generation_config.json, tokenizer.model, and the weights as safetensors (model.safetensors, else the shards that the index names). Nothing else.
+    /// Downloads a model: config.json, generation_config.json, the tokenizer (tokenizer.model, else tokenizer.json), its added tokens and chat template, and the weights as safetensors (model.safetensors, else the shards that the index names). Nothing else.
     /// </summary>
     /// <exception cref="HubException">The hub does not give a file.</exception>
     /// <exception cref="InvalidDataException">The repository holds no such model, or a file is not what the hub says it is.</exception>
@@ -58,7 +61,8 @@ public sealed partial class HubClient : IDisposable
         string weights = there.Contains(Single) ? Single : Index;
         if (!there.Contains(Config) || !there.Contains(weights))
             throw BadFile.Of(repository, $"this repository is no model in safetensors: it has no {(there.Contains(Config) ? $"{Single} and no {Index}" : Config)}.");
-        List<string> files = [Config, .. Optional.Where(there.Contains), weights];
+        // tokenizer.json has 17 to 34 MB and is read only where there is no tokenizer.model.
+        List<string> files = [Config, .. Optional.Where(there.Contains), .. there.Contains("tokenizer.model") || !there.Contains("tokenizer.json") ? [] : (string[])["tokenizer.json"], weights];
         if (weights == Index)
         {
             HubSnapshot index = await PullCoreAsync(repository, listing.Commit, listing.Commit, [Index], progress, cancellation).ConfigureAwait(false);
@@ -99,7 +103,12 @@ public sealed partial class HubClient : IDisposable
 
         try
         {
-            store.RequireRoom(heads, repository);
+            store.RequireNoLinks(heads, revision);
+            Int128 missing = store.RequireRoom(heads, repository), total = 0;
+            foreach (HubFileHead head in heads)
+                total += head.Size;
+            if (heads.Count > 1 || heads[0].Name != Index)
+                progress?.Report(new HubProgress(repository, HubStep.Planned, (long)Int128.Max(0, total - missing), (long)Int128.Min(total, long.MaxValue)));
             var done = new List<HubFile>();
             foreach (HubFileHead head in heads)
                 done.Add(await FetchAsync(store, head, repository, progress, cancellation).ConfigureAwait(false));
@@ -116,10 +125,11 @@ public sealed partial class HubClient : IDisposable
     {
         long received = 0;
         void Report(HubStep step, long done) => progress?.Report(new HubProgress(head.Name, step, done, head.Size));
-        if (!store.Has(head))
+        bool IsRight(string path) => HubStore.IsRight(path, head, done => Report(HubStep.Rereading, done), cancellation);
+        if (_options.Verify || !store.Has(head) || !store.IsChecked(head))
         {
             using IDisposable taken = await HubLock.AcquireAsync(store.LockPath(head), () => Report(HubStep.Waiting, 0), cancellation).ConfigureAwait(false);
-            if (!store.HasBlob(head))
+            if (!store.HasBlob(head) || ((_options.Verify || !store.IsChecked(head)) && !IsRight(store.BlobPath(head))))
             {
                 var subject = new HubSubject(repository, head.Commit, head.Name);
                 using var transfer = new HubTransfer(_http, _options, head, subject, Address(subject), store.BlobPath(head), Report);
@@ -127,7 +137,9 @@ public sealed partial class HubClient : IDisposable
                 received = transfer.Received;
             }
 
-            store.Place(head);
+            if (!store.Has(head) || (!store.IsLink(head) && !IsRight(store.FilePath(head))))
+                store.Place(head);
+            store.NoteChecked(head);
         }
 
         if (received == 0) Report(HubStep.Done, head.Size);

@@ -1,3 +1,4 @@
+using KernelScope.Chat;
 using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Model;
@@ -9,6 +10,7 @@ namespace KernelScope.Cli;
 internal sealed class ModelFiles : IDisposable
 {
     private readonly Gemma2Checkpoint _checkpoint;
+    private ChatFormat? _chat;
     private bool _handedOver;
 
     private ModelFiles(string name, Gemma2Checkpoint checkpoint, GemmaTokenizer? tokenizer, bool intoMemory)
@@ -35,11 +37,18 @@ internal sealed class ModelFiles : IDisposable
     /// <summary>What is unusual about the files, in sentences.</summary>
     public IReadOnlyList<string> Remarks => _checkpoint.Remarks;
 
+    /// <summary>The files that it is read from.</summary>
+    public IEnumerable<string> InputPaths => IsDemo ? [] : _checkpoint.InputPaths;
+
     /// <summary>The tokenizer; null if the folder has none, in which case only ids go in and out.</summary>
     public GemmaTokenizer? Tokenizer { get; }
 
     /// <summary>The tokenizer, where a text needs one.</summary>
     public GemmaTokenizer RequiredTokenizer => Tokenizer ?? throw new WorkException($"{Name}: the folder has no tokenizer.model and no tokenizer.json, so a text cannot be read; give token ids with --tokens.");
+
+    /// <summary>How the folder writes conversations; the demo, and a folder without a template, in Gemma's turns.</summary>
+    /// <exception cref="InvalidDataException">The folder's template cannot be used.</exception>
+    public ChatFormat Chat => _chat ??= IsDemo ? ChatFormat.Gemma(RequiredTokenizer) : ChatFormat.Open(_checkpoint.Folder, RequiredTokenizer);
 
     /// <summary>What begins every text: the tokenizer's BOS, else the one of config.json.</summary>
     public int BosId => Tokenizer is { BosId: >= 0 } tokenizer ? tokenizer.BosId : Config.BosId;
@@ -90,7 +99,7 @@ internal sealed class ModelFiles : IDisposable
 
     /// <summary>The packed weights that the cpu device would use, or why it would not; null if there are none.</summary>
     public (string Path, string? Problem)? Packed() =>
-        PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string path ? (path, PackedWeights.Problem(_checkpoint, path)) : null;
+        PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string path ? (path, PackedWeights.Problem(_checkpoint, path, verify: false)) : null;
 
     public void Dispose()
     {
