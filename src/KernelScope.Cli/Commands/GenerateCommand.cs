@@ -54,7 +54,7 @@ internal sealed class GenerateCommand : Verb
         _sweep.Check(parsed, uses);
         RefuseTogether(parsed, strengths);
         bool showFeatures = parsed.GetValue(_features);
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         if (options.StopStrings!.Count > 0)
             _ = files.RequiredTokenizer;
         options = CheckIds(options, files);
