@@ -36,7 +36,7 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
 
     private static readonly ActivitySource Activities = new(TelemetryName);
     private readonly EngineParts _parts;
-    private readonly EngineOptions _options;
+    private readonly EngineLimits _limits;
     private readonly Scheduler _scheduler;
     private readonly Lock _gate = new();
     private Task? _disposal;
@@ -44,9 +44,9 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     private KernelScopeEngine(EngineParts parts, EngineOptions options, ILogger logger)
     {
         _parts = parts;
-        _options = options;
+        _limits = EngineLimits.Of(options, parts.WeightBytes);
         ContextLength = options.ContextLength == 0 ? Model.Config.ContextLength : Math.Min(options.ContextLength, Model.Config.ContextLength);
-        _scheduler = new Scheduler(Model, options, options.MaxSessionBytes > 0 ? options.MaxSessionBytes : DefaultSessionBytes(parts.WeightBytes), logger);
+        _scheduler = new Scheduler(Model, _limits, options.MeterFactory, logger);
     }
 
     /// <summary>What the model was opened by.</summary>
@@ -180,13 +180,6 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         return new KernelScopeEngine(parts, options, logger);
     }
 
-    /// <summary>Half of what the weights leave of the memory; where they leave next to nothing (they are mapped), an eighth of it.</summary>
-    private static long DefaultSessionBytes(long weightBytes)
-    {
-        long memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
-        return Math.Max(memory - weightBytes, memory / 4) / 2;
-    }
-
     private async Task CloseAsync()
     {
         await _scheduler.DisposeAsync().ConfigureAwait(false);
@@ -199,7 +192,7 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         using Activity? activity = Activities.StartActivity("kernelscope.generate");
         int context = (int)Math.Min(ContextLength, (long)prompt.Length + request.Options.MaxNewTokens);
         var sequence = new GenerationSequence(
-            Model, request.Options, EditsOf(request.Edits, request.Vectors), TapsOf(request.Features), Tokenizer, prompt, context, _options.BufferedTokens, _scheduler);
+            Model, request.Options, EditsOf(request.Edits, request.Vectors), TapsOf(request.Features), Tokenizer, prompt, context, _limits.BufferedTokens, _scheduler);
         _scheduler.Submit(sequence);
         try
         {

@@ -21,6 +21,8 @@ internal abstract class PromptSequence<T>(Gemma2Model model, string kind, int[] 
         {
             if (error is null)
                 _result.TrySetResult(Collect());
+            else if (error is OperationCanceledException)
+                _result.TrySetCanceled();
             else
                 _result.TrySetException(error);
         }
@@ -28,6 +30,9 @@ internal abstract class PromptSequence<T>(Gemma2Model model, string kind, int[] 
         {
             _result.TrySetException(e);
         }
+
+        // A reader who has left does not look at it: it is not an error that nobody heard of.
+        _ = _result.Task.Exception;
     }
 
     protected abstract T Collect();
