@@ -8,6 +8,8 @@ namespace KernelScope.Cli;
 /// <summary>The program: parses, runs a verb, and turns what happened into an exit code.</summary>
 internal static class CommandLine
 {
+    private const string HelpVerb = "help", SuggestPrefix = "[suggest";
+
     private const string Description = "Runs Gemma 2 and Gemma Scope sparse autoencoders from their files. Without --model it runs a small trained model that it carries.";
 
     /// <summary>Runs the verb that the arguments name.</summary>
@@ -15,6 +17,7 @@ internal static class CommandLine
     {
         using var streams = new Streams();
         using var stop = new CancellationTokenSource();
+        StandardInput.Cancellation = stop.Token;
         int signalled = 0;
         using PosixSignalRegistration interrupt = StopOn(PosixSignal.SIGINT, ExitCode.Interrupted);
         using PosixSignalRegistration terminate = StopOn(PosixSignal.SIGTERM, ExitCode.Terminated);
@@ -38,11 +41,19 @@ internal static class CommandLine
         {
             RawArguments.Check(args);
             RootCommand root = Root(surroundings);
+            bool completes = args.Length > 0 && args[0].StartsWith(SuggestPrefix, StringComparison.Ordinal);
+            // Words in brackets at the beginning of a text are text.
+            if (!completes)
+                root.Directives.Clear();
+            if (args is [HelpVerb, ..])
+                args = HelpOf(args[1..], root);
             // A text may begin with @: it is no file of more arguments.
             ParseResult parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null, EnablePosixBundling = false });
             verb = parsed.CommandResult.Command is Verb command ? command.Name : "";
-            if (parsed.Action is not HelpAction && FirstError(parsed) is string complaint)
+            if (!completes && parsed.Action is not HelpView && FirstError(parsed) is string complaint)
                 throw new UsageException(complaint);
+            if (parsed.CommandResult.Command is Verb acting)
+                acting.RefuseIdle(parsed);
             int code = parsed.Invoke(new InvocationConfiguration { Output = surroundings.Streams.Output, Error = error, EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
             surroundings.Streams.Output.Flush();
             return code;
@@ -76,25 +87,44 @@ internal static class CommandLine
             new PullCommand(common, surroundings),
             new PackCommand(common, surroundings),
         };
-        // Words in brackets at the beginning of a text are text.
-        root.Directives.Clear();
-        // Nor is "/?" a call for help.
+        root.Subcommands.Add(new Command(HelpVerb, "Shows the options and examples of a verb.") { new Argument<string>("VERB") { CompletionSources = { _ => root.Subcommands.Select(c => c.Name) } } });
+        // "/?" is no call for help.
         foreach (Option help in root.Options.OfType<HelpOption>())
         {
             help.Aliases.Remove("/h");
             help.Aliases.Remove("/?");
+            help.Action = new HelpView(surroundings.Streams);
         }
 
         common.AddTo(root);
         return root;
     }
 
+    /// <summary>The arguments that show what <c>help</c> is asked for.</summary>
+    private static string[] HelpOf(string[] words, RootCommand root)
+    {
+        if (words is [string word, ..] && word[0..Math.Min(1, word.Length)] != "-" && !root.Subcommands.Any(c => c.Name == word))
+            throw new UsageException(NoVerb(word, root));
+        return words is ["--help", ..] or [HelpVerb, ..] ? ["--help"] : [.. words.Take(1), "--help"];
+    }
+
+    private static string NoVerb(string word, Command root)
+    {
+        string[] verbs = [.. root.Subcommands.Select(c => c.Name)];
+        return $"there is no verb '{Printable.Escape(word)}'{(Spelling.Nearest(word, verbs) is string near ? $"; did you mean '{near}'?" : ";")} There are {string.Join(", ", verbs)}.".Replace("; There", "; there", StringComparison.Ordinal);
+    }
+
     private static string? FirstError(ParseResult parsed)
     {
         if (MistypedOption(parsed) is string option)
-            return $"there is no option '{Printable.Escape(option)}'; a text that begins like one goes after '--'.";
+        {
+            IEnumerable<string> names = parsed.CommandResult.Command.Options.Concat(parsed.RootCommandResult.Command.Options).Select(o => o.Name);
+            string advice = Spelling.Nearest(option.Split('=')[0], names) is string near ? $"did you mean '{near}'? (A" : "a";
+            return $"there is no option '{Printable.Escape(option)}'; {advice} text that begins like one goes after '--'.{(advice.Length > 1 ? ")" : "")}";
+        }
+
         if (parsed.CommandResult.Command is RootCommand root && parsed.Errors.Count > 0)
-            return $"{(parsed.UnmatchedTokens.Count > 0 ? $"there is no verb '{Printable.Escape(parsed.UnmatchedTokens[0])}'" : "a verb is missing")}; there are {string.Join(", ", root.Subcommands.Select(c => c.Name))}.";
+            return parsed.UnmatchedTokens.Count > 0 ? NoVerb(parsed.UnmatchedTokens[0], root) : $"a verb is missing; there are {string.Join(", ", root.Subcommands.Select(c => c.Name))}.";
         if (parsed.UnmatchedTokens.Count > 0)
             return $"'{Printable.Escape(parsed.UnmatchedTokens[0])}' is one word too many; a text of several words goes between quotes.";
         // The parser complains of types by their .NET names; our own complaint about the same option is better.

@@ -30,7 +30,7 @@ public sealed class MemoryPlan
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
         var plan = new MemoryPlan();
-        plan.Add("weights", checkpoint.TotalBytes);
+        plan.Add("weights", checkpoint.WeightBytes);
         plan.Add("KV cache and activations", Session.BytesFor(checkpoint.Config, contextLength, chunkLength));
         plan.Add("work space", (options ?? new CudaDeviceOptions()).WorkBytes + OverheadBytes);
         return plan;

@@ -59,7 +59,6 @@ public sealed class BadInputTests
         { 2, "--capture: 'foo' is no hook point", ["run", "x", "--capture", "logits,foo", "--out", "f.npz"] },
         { 1, "there is no z.6", ["run", "x", "--capture", "z.6", "--out", "f.npz"] },
         { 1, "/no/such/folder/f.npz: the file cannot be written", ["run", "x", "--capture", "all", "--out", "/no/such/folder/f.npz"] },
-        { 2, "'--key' is required", ["encode", "f.npz", "--sae", "res.3.2k.l0_19"] },
         { 1, "no such file", ["encode", "/no/such.npz", "--key", "x", "--sae", "res.3.2k.l0_19"] },
     };
 

@@ -89,7 +89,7 @@ public sealed class EncodeTests
         }
 
         Outcome outcome = Program.Run("encode", folder.At("none.npz"), "--key", "x", "--sae", "res.3.2k.l0_19", "--out", folder.At("codes.npz"), "--json");
-        Assert.Equal("{\"rows\":0,\"l0\":null,\"fvu\":null}\n", outcome.Output);
+        Assert.Equal("{\"rows\":0,\"l0\":null,\"fvu\":null,\"rows_counted\":0}\n", outcome.Output);
         using var codes = new Arrays(folder.At("codes.npz"));
         Assert.Equal([0], codes.Ints("row_ptr"));
         Assert.Equal([0, 224], codes.Shape("reconstruction"));

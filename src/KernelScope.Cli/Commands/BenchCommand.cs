@@ -21,7 +21,7 @@ internal sealed class BenchCommand : Verb
     public BenchCommand(CommonOptions common, Surroundings surroundings) : base(
         "bench",
         "Measures decode, prefill of 512 and 2,048 tokens, and encode and decode of SAEs of 16k, 65k and 131k features, each as a share of what this device's memory or arithmetic was measured to give just before it.",
-        "  kernelscope bench --shape gemma-2-2b --dtype bf16 --rounds 5",
+        "  kernelscope bench --shape demo --rounds 1",
         common,
         surroundings)
     {
@@ -32,6 +32,8 @@ internal sealed class BenchCommand : Verb
         foreach (Option option in (Option[])[_shape, _layers, _dtype, _rounds])
             Options.Add(option);
     }
+
+    public override CommonUse Uses => CommonUse.Json | CommonUse.Compute;
 
     protected override int Run(ParseResult parsed)
     {

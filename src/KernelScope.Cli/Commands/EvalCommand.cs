@@ -37,8 +37,8 @@ internal sealed class EvalCommand : Verb
         "eval",
         "Measures sparse autoencoders inside the model: L0, FVU, and what splicing their reconstruction in does to the loss. All SAEs share one clean forward pass.\n" +
         "Every number's definition is in the JSON and in the report.",
-        "  kernelscope eval --sae res.3.2k.l0_19 --sae res.3.2k.l0_57 --text-file book.txt --report report.html\n" +
-        "  kernelscope eval --sae res.3.2k.l0_19 --text-file book.txt --precision-study --device cuda",
+        "  kernelscope eval --sae res.3.2k.l0_19 --sae res.3.2k.l0_57 --text-file demo --report report.html\n" +
+        "  kernelscope eval --sae res.3.2k.l0_19 --text-file demo --precision-study",
         common,
         surroundings)
     {
@@ -51,6 +51,13 @@ internal sealed class EvalCommand : Verb
         _resamples.Validators.Add(r => Parsing.Require(r, _resamples, v => v is >= 1 and <= 1_000_000, "--resamples is {0}; it must be between 1 and 1000000."));
     }
 
+    protected override void CheckOptions(ParseResult parsed)
+    {
+        Belongs(parsed, parsed.GetValue(_out) is not null || parsed.GetResult(_study) is { Implicit: false }, "--out", _arrays);
+        if (parsed.GetResult(_study) is { Implicit: false })
+            Belongs(parsed, false, "an evaluation in one precision: --precision-study leaves it out", _arrays, _noGradients, _profile.Option);
+    }
+
     protected override int Run(ParseResult parsed)
     {
         if (parsed.GetResult(_study) is { Implicit: false })
@@ -61,7 +68,7 @@ internal sealed class EvalCommand : Verb
         foreach (string path in new[] { parsed.GetValue(_out), parsed.GetValue(_report) }.OfType<string>())
             AtomicFile.Create(path).Dispose();
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
-        TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files);
+        TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, Streams);
         using SaeStack saes = OpenSaes(parsed, files);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
         Device device = _profile.Watch(parsed, opened);
@@ -69,12 +76,14 @@ internal sealed class EvalCommand : Verb
         using IDisposable loaded = saes.Load(device);
         SaeTarget[] targets = [.. saes.Entries.Select(e => e.Sae.Target)];
         var evaluation = new SaeEvaluation(model, targets, tokens, OptionsOf(parsed));
+        ProfileOption.WarmUp(device, model, [], tokens.Sequence(0).ToArray(), generates: false, Cancellation);
         string[] doubts = Doubts(model, targets, tokens);
         EvaluationResult result;
         using (var progress = new EvalProgress(Streams))
             result = evaluation.Run(progress, Cancellation);
         if (parsed.GetValue(_report) is string report)
             HtmlReport.Write(report, result, files.Name, doubts);
+        Written.Say(Streams, parsed.GetValue(_out), parsed.GetValue(_report), parsed.GetValue(_resume));
         if (Common.JsonOf(parsed))
             EvalView.WriteJson(Streams, result, files.Name);
         else
@@ -92,7 +101,7 @@ internal sealed class EvalCommand : Verb
         Precision saePrecision = what == "both" ? Precision.Fast : Precision.Exact;
         TokenSet tokens;
         using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed)))
-            tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files);
+            tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, Streams);
         string folder = Directory.CreateTempSubdirectory("kernelscope-").FullName;
         try
         {

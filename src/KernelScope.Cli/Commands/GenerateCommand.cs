@@ -41,6 +41,8 @@ internal sealed class GenerateCommand : Verb
         _profile = new ProfileOption(this);
     }
 
+    protected override void CheckOptions(ParseResult parsed) => Belongs(parsed, parsed.GetValue(_features), "--features", _top.Options);
+
     protected override int Run(ParseResult parsed)
     {
         Prompt prompt = _prompt.Of(parsed, Streams);
@@ -52,6 +54,8 @@ internal sealed class GenerateCommand : Verb
         _sweep.Check(parsed, uses);
         RefuseTogether(parsed, strengths);
         bool showFeatures = parsed.GetValue(_features);
+        if (!showFeatures)
+            SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
         if (options.StopStrings!.Count > 0)
             _ = files.RequiredTokenizer;
@@ -65,6 +69,7 @@ internal sealed class GenerateCommand : Verb
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation, pack);
         using IDisposable loaded = stack.Load(device, pack);
+        ProfileOption.WarmUp(device, model, stack.Saes, tokens, generates: true, Cancellation);
         using Session session = model.NewSession(context);
         var runs = new GenerationRuns(session, tokens, files.Tokenizer, Cancellation);
         // Before anything is armed.

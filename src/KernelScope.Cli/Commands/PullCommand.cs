@@ -23,6 +23,8 @@ internal sealed class PullCommand : Verb
         Options.Add(_cache);
     }
 
+    public override CommonUse Uses => CommonUse.Json;
+
     protected override int Run(ParseResult parsed)
     {
         string? cache = parsed.GetValue(_cache);

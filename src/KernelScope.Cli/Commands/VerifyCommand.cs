@@ -17,13 +17,15 @@ internal sealed class VerifyCommand : Verb
         "verify",
         "Checks a device: every op on every shape class against its equation in double, then the demo model and its SAEs against stored numbers of transformers and SAELens.\n" +
         "With --model and real Gemma 2 weights, and --sae, also numbers that others have published of them. Exit code 1 if a check fails; what lacks files is listed as not run.",
-        "  kernelscope verify --device cpu\n  kernelscope verify --model google/gemma-2-2b --sae gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71",
+        "  kernelscope verify --device cpu",
         common,
         surroundings)
     {
         _sae = new SaeOptions(this);
         Options.Add(_textFile);
     }
+
+    protected override void CheckOptions(ParseResult parsed) => Belongs(parsed, _sae.IsGiven(parsed), "--sae", _sae.Places);
 
     protected override int Run(ParseResult parsed)
     {
@@ -35,7 +37,7 @@ internal sealed class VerifyCommand : Verb
         if (text is not null && !saeGiven)
             throw new UsageException("--text-file needs --sae: the published numbers on text are of SAEs.");
         using SaeFiles? saeFiles = saeGiven ? _sae.Open(parsed, files) : null;
-        TokenSet? tokens = text is null ? null : EvalTokens.Read(text, null, null, null, files);
+        TokenSet? tokens = text is null ? null : EvalTokens.Read(text, null, null, null, files, Streams);
         using Device device = Common.OpenDevice(
             parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(files.Config, tokens.Length, 1)));
         List<CheckRow> checks = [];

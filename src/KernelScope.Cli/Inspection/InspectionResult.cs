@@ -13,7 +13,11 @@ public sealed record InspectOptions
 /// <param name="Error">One sentence with file, tensor and place, printable as it is; null if <paramref name="Ok"/>.</param>
 /// <param name="Format">safetensors, npz, gemma_scope_sae, saelens_sae, index, config, generation_config, tokenizer, panels, model, or unknown.</param>
 /// <param name="Tensors">What it holds, in file order; empty if it is not ok.</param>
-public sealed record InspectionResult(string Path, bool Ok, string? Error, string Format, IReadOnlyList<InspectedTensor> Tensors);
+public sealed record InspectionResult(string Path, bool Ok, string? Error, string Format, IReadOnlyList<InspectedTensor> Tensors)
+{
+    /// <summary>What is unusual about a model's files and is dealt with, in sentences.</summary>
+    public IReadOnlyList<string> Remarks { get; init; } = [];
+}
 
 /// <summary>A tensor in an <see cref="InspectionResult"/>.</summary>
 /// <param name="Name">The name, as stored: not made printable.</param>

@@ -7,7 +7,23 @@ using KernelScope.Emulated;
 
 namespace KernelScope.Cli;
 
-/// <summary>The options that every verb takes.</summary>
+/// <summary>Which of the common options a verb looks at.</summary>
+[Flags]
+internal enum CommonUse
+{
+    None = 0,
+    Json = 1,
+    Model = 2,
+    Device = 4,
+    Precision = 8,
+    Threads = 16,
+
+    /// <summary>What computes.</summary>
+    Compute = Device | Precision | Threads,
+    All = Json | Model | Compute,
+}
+
+/// <summary>The options that many verbs take; a verb says which of them act.</summary>
 internal sealed class CommonOptions
 {
     private const string DemoName = KernelScope.Demo.ModelName;
@@ -26,11 +42,39 @@ internal sealed class CommonOptions
 
     public CommonOptions()
     {
+        _model.CompletionSources.Add([DemoName, .. ReleasedModel.All.Select(m => m.Name)]);
+        _device.CompletionSources.Add("auto", "cpu", "cuda", "reference", "emulated");
+        _precision.CompletionSources.Add("exact", "fast");
         _model.Validators.Add(r => Parsing.Require(r, _model, v => v.Length > 0, "--model is empty; it needs a folder or a hub name."));
         _device.Validators.Add(r => Parsing.Require(r, _device, IsDeviceName, "'{0}' is no device: there are auto, cpu, cuda[:n], reference and emulated."));
         _precision.Validators.Add(r => Parsing.Require(r, _precision, v => v is "exact" or "fast", "'{0}' is no precision: there are exact and fast."));
         _threads.Validators.Add(r => Parsing.Require(r, _threads, v => v is >= 1 and <= 1024, "--threads is {0}; it must be 1 to 1024."));
     }
+
+    /// <summary>Each with its bit.</summary>
+    public IReadOnlyList<(Option Option, CommonUse Use)> Each => [(_model, CommonUse.Model), (_device, CommonUse.Device), (_precision, CommonUse.Precision), (_threads, CommonUse.Threads), (_json, CommonUse.Json)];
+
+    /// <summary>Refuses what a verb would ignore.</summary>
+    /// <exception cref="UsageException">Such an option was given.</exception>
+    public void RefuseIdle(ParseResult parsed, Verb verb)
+    {
+        foreach ((Option option, CommonUse use) in Each)
+        {
+            if (!verb.Uses.HasFlag(use) && parsed.GetResult(option) is { Implicit: false })
+                throw new UsageException($"{option.Name} does nothing in '{verb.Name}'{Why(verb, use)}.");
+        }
+
+        string device = DeviceOf(parsed);
+        if (verb.Uses.HasFlag(CommonUse.Threads) && parsed.GetResult(_threads) is { Implicit: false } && device is not ("auto" or "cpu"))
+            throw new UsageException($"--threads does nothing on {device}: it is for the cpu.");
+    }
+
+    private static string Why(Verb verb, CommonUse use) => use switch
+    {
+        CommonUse.Model => verb.Name is "pull" ? ": what to download is named without it" : ", which needs no model",
+        CommonUse.Json => ", which has no result to print as JSON",
+        _ => ", which computes nothing with a model",
+    };
 
     public void AddTo(RootCommand root)
     {
@@ -110,6 +154,9 @@ internal sealed class CommonOptions
             throw;
         }
     }
+
+    /// <summary>Whether a model was named, be it the default one.</summary>
+    public bool HasModel(ParseResult parsed) => parsed.GetResult(_model) is { Implicit: false };
 
     /// <summary>Whether a precision was asked for.</summary>
     public bool HasPrecision(ParseResult parsed) => parsed.GetResult(_precision) is { Implicit: false };

@@ -17,6 +17,9 @@ internal sealed class TopOptions
         verb.Options.Add(_minimum);
     }
 
+    /// <summary>Both options.</summary>
+    public Option[] Options => [_top, _minimum];
+
     /// <summary>The activation below which a feature is not shown.</summary>
     public double MinimumOf(ParseResult parsed) => parsed.GetValue(_minimum);
 

@@ -5,7 +5,18 @@ namespace KernelScope.Cli;
 // What the verbs print as JSON. Names and shapes are a contract.
 
 /// <summary>One active feature.</summary>
-internal readonly record struct FeatureActivation(int Index, float Activation);
+internal readonly record struct FeatureActivation(int Index, float Activation)
+{
+    /// <summary>What is known of the feature.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Meaning { get; init; }
+}
+
+/// <summary>Result for many texts (<c>--jsonl</c>): the usual document for each, in their order.</summary>
+/// <param name="Model">The model.</param>
+/// <param name="Sae">The SAE; null if there is none, or more than one.</param>
+/// <param name="Texts">The documents.</param>
+internal sealed record TextsResult<T>(string Model, string? Sae, IReadOnlyList<T> Texts);
 
 /// <summary>A token and its strongest features, strongest first.</summary>
 internal sealed record TokenFeatures(int Id, string? Text, IReadOnlyList<FeatureActivation> Features);
@@ -96,10 +107,23 @@ internal sealed record TokenizeResult(IReadOnlyList<int> Ids, IReadOnlyList<stri
 internal sealed record TextResult(string Text);
 
 /// <summary>Result of <c>encode</c>: mean number of active features, and the fraction of variance unexplained; null where it is not defined.</summary>
-internal sealed record EncodeResult(long Rows, double? L0, double? Fvu);
+internal sealed record EncodeResult(long Rows, double? L0, double? Fvu)
+{
+    /// <summary>How many of the rows count in the two.</summary>
+    public long RowsCounted { get; init; }
+}
 
 /// <summary>What <c>inspect</c> says of one path.</summary>
-internal sealed record InspectedPath(string Path, bool Ok, string? Error, string Format, IReadOnlyList<TensorRow> Tensors);
+internal sealed record InspectedPath(string Path, bool Ok, string? Error, string Format, IReadOnlyList<TensorRow> Tensors)
+{
+    /// <summary>Of a model: a few lines for people.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Summary { get; init; }
+
+    /// <summary>Of a model: what is unusual about its files.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Remarks { get; init; }
+}
 
 /// <summary>A tensor; min, max, mean and the number of NaNs with <c>--ranges</c>.</summary>
 internal sealed record TensorRow(string Name, string Dtype, IReadOnlyList<long> Shape)
@@ -120,7 +144,18 @@ internal sealed record DoctorResult(string Version, string Runtime, string Os, s
 
     /// <summary>What the model and the SAE need together on each device.</summary>
     public required IReadOnlyList<DeviceFitRow> Needs { get; init; }
+
+    /// <summary>The same of a published model that is not downloaded yet.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<FitBeforeRow>? BeforeDownload { get; init; }
 }
+
+/// <summary>What a model that is not downloaded yet would need, with its weights in a type.</summary>
+/// <param name="Dtype">float32 or bfloat16.</param>
+/// <param name="IsPublished">Whether that is the type in which it is published.</param>
+/// <param name="WeightBytes">The weights.</param>
+/// <param name="Needs">On each device that there is.</param>
+internal sealed record FitBeforeRow(string Dtype, bool IsPublished, long WeightBytes, IReadOnlyList<DeviceFitRow> Needs);
 
 /// <summary>What is needed on a device, by what, and why it would not run there.</summary>
 internal sealed record DeviceFitRow(string Device, bool Ok, long NeededBytes, long FreeBytes, long TotalBytes, IReadOnlyList<NeedItemRow> Items, string? Error);
@@ -150,6 +185,10 @@ internal sealed record NeedRow(string Name, bool Ok, string? Error, long WeightB
     /// <summary>Of a model: the file of packed weights that the cpu device reads.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Packed { get; init; }
+
+    /// <summary>Of a model: what is unusual about its files.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Remarks { get; init; }
 
     /// <summary>Why the packed weights that were found are not used.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]

@@ -9,7 +9,7 @@ internal static class RunView
 {
     private const int BarCells = 12;
 
-    public static void Print(Streams streams, RunResult result, GemmaTokenizer? tokenizer, string? path)
+    public static void Print(Streams streams, RunResult result, GemmaTokenizer? tokenizer)
     {
         IAnsiConsole console = Terminal.Open(streams);
         var losses = new Table().NoBorder().AddColumns("", "token", "loss", "");
@@ -38,8 +38,5 @@ internal static class RunView
             console.WriteLine();
             DiffView.Print(streams, against);
         }
-
-        if (path is not null)
-            streams.Error.WriteLine($"Wrote {Printable.Escape(path)}.");
     }
 }

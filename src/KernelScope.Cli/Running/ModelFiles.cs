@@ -26,13 +26,16 @@ internal sealed class ModelFiles : IDisposable
     public Gemma2Config Config => _checkpoint.Config;
 
     /// <summary>Bytes of the weights.</summary>
-    public long WeightBytes => _checkpoint.TotalBytes;
+    public long WeightBytes => _checkpoint.WeightBytes;
+
+    /// <summary>What is unusual about the files, in sentences.</summary>
+    public IReadOnlyList<string> Remarks => _checkpoint.Remarks;
 
     /// <summary>The tokenizer; null if the folder has none, in which case only ids go in and out.</summary>
     public GemmaTokenizer? Tokenizer { get; }
 
     /// <summary>The tokenizer, where a text needs one.</summary>
-    public GemmaTokenizer RequiredTokenizer => Tokenizer ?? throw new WorkException($"{Name}: the folder has no tokenizer.model, so a text cannot be read; give token ids with --tokens.");
+    public GemmaTokenizer RequiredTokenizer => Tokenizer ?? throw new WorkException($"{Name}: the folder has no tokenizer.model and no tokenizer.json, so a text cannot be read; give token ids with --tokens.");
 
     /// <summary>What begins every text: the tokenizer's BOS, else the one of config.json.</summary>
     public int BosId => Tokenizer is { BosId: >= 0 } tokenizer ? tokenizer.BosId : Config.BosId;
@@ -44,13 +47,10 @@ internal sealed class ModelFiles : IDisposable
         // The name is the default, so a folder that happens to be called that must not stand in its way; ./demo names the folder.
         if (name == Demo.ModelName)
             return new ModelFiles(name, Demo.OpenCheckpoint(), Demo.OpenTokenizer());
-        Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(name);
+        Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(ModelName.Resolve(name));
         try
         {
-            GemmaTokenizer? tokenizer = checkpoint.TokenizerPath is string path ? GemmaTokenizer.Open(path) : null;
-            if (tokenizer?.PieceCount > checkpoint.Config.VocabSize)
-                throw new InvalidDataException($"{checkpoint.TokenizerPath}: the tokenizer has {tokenizer.PieceCount} pieces, but the embedding only {checkpoint.Config.VocabSize} rows (vocab_size).");
-            return new ModelFiles(name, checkpoint, tokenizer);
+            return new ModelFiles(name, checkpoint, checkpoint.OpenTokenizer());
         }
         catch
         {

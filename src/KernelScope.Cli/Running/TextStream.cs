@@ -7,7 +7,8 @@ namespace KernelScope.Cli;
 internal sealed class TextStream(Streams streams, GemmaTokenizer? tokenizer)
 {
     /// <summary>Prints what a token adds; a token without a text is its id in brackets.</summary>
-    public void Append(GeneratedToken token) => Print(tokenizer is null || token.Id >= tokenizer.PieceCount ? $"[{token.Id}]{token.Text}" : token.Text!);
+    public void Append(GeneratedToken token) =>
+        Print(tokenizer is null || !tokenizer.Contains(token.Id) ? $"[{token.Id}]{token.Text}" : token.Text!);
 
     /// <summary>Ends the line.</summary>
     public void End()

@@ -18,13 +18,24 @@ public enum Precision
 /// <item>Shapes are checked here, once, in Release too; a device implements the <c>…Core</c> methods and may rely on them. A call with no rows does nothing.</item>
 /// <item>Sums run in a fixed order: the same input gives the same bits, at any number of threads.</item>
 /// <item>Each op states its equation; <c>ReferenceDevice</c> computes that in double and rounds once, where the op says "rounded" or at the destination.</item>
+/// <item>Any number of threads may call a device: ops run one after the other, and each is whole. What is disposed while an op reads it is freed when that op ends; see <see cref="DeviceResource"/>.</item>
 /// <item>Fused ops have a plain form here; a device overrides it for speed and must give the same bits as its own plain ops.</item>
 /// </list>
 /// </remarks>
 public abstract class Device : IDisposable
 {
+    private readonly OpGate _gate;
+
+    /// <summary>A device that computes.</summary>
+    protected Device() => _gate = new OpGate(this);
+
+    /// <summary>A device that passes ops on.</summary>
+    private protected Device(Device inner) => _gate = inner._gate;
+
     /// <summary>Name as on the command line: <c>cpu</c>, <c>reference</c>, <c>cuda:0</c>, <c>emulated</c>.</summary>
     public abstract string Name { get; }
+
+    internal OpGate Gate => _gate;
 
     /// <summary>Accuracy of matrix products.</summary>
     public virtual Precision Precision => Precision.Exact;
@@ -47,6 +58,7 @@ public abstract class Device : IDisposable
     /// <summary>Waits for <paramref name="x"/> and copies it to the host, row by row without gaps.</summary>
     public void Read(Mat x, Span<float> destination)
     {
+        using RunningOp op = Enter();
         Check.Length(destination.Length, x);
         ReadCore(x, destination);
     }
@@ -54,27 +66,44 @@ public abstract class Device : IDisposable
     /// <summary>Copies host values to <paramref name="destination"/>.</summary>
     public void Write(ReadOnlySpan<float> values, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Length(values.Length, destination);
         WriteCore(values, destination);
     }
 
     /// <summary>Waits for codes and copies them to the host.</summary>
-    public abstract void Read(SparseCodes codes, CodeList destination);
+    public void Read(SparseCodes codes, CodeList destination)
+    {
+        using RunningOp op = Enter();
+        ArgumentNullException.ThrowIfNull(codes);
+        ArgumentNullException.ThrowIfNull(destination);
+        ReadCore(codes, destination);
+    }
 
     /// <summary>Copies codes (ascending indices in each row) to the device.</summary>
-    public abstract void Write(CodeList codes, SparseCodes destination);
+    public void Write(CodeList codes, SparseCodes destination)
+    {
+        using RunningOp op = Enter();
+        ArgumentNullException.ThrowIfNull(codes);
+        ArgumentNullException.ThrowIfNull(destination);
+        WriteCore(codes, destination);
+    }
 
     /// <summary>Waits until everything asked for is done.</summary>
-    public virtual void Synchronize()
+    public void Synchronize()
     {
+        using RunningOp op = Enter();
+        SynchronizeCore();
     }
 
     /// <summary>Work of the host's own, unit by unit, on the threads that the device has for it. Who runs which unit is left to chance: a unit must not depend on it.</summary>
+    /// <exception cref="InvalidOperationException">The work called an op of a device whose threads are doing it.</exception>
     public virtual void ForEach(int units, Action<int> work) => Parallel.For(0, units, work);
 
     /// <summary>y[t] = scale · E[token t]. table [vocabulary, d] → destination [n, d]. The product is rounded to float32.</summary>
     public void Embed(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Shape(destination, tokens.Length, table.Columns);
         foreach (int token in tokens)
         {
@@ -84,11 +113,13 @@ public abstract class Device : IDisposable
 
         if (!tokens.IsEmpty)
             EmbedCore(tokens, table, scale, destination);
+        GC.KeepAlive(table);
     }
 
     /// <summary>u = x · (mean(x²) + ε)^(−1/2), row by row, rounded to float32. May be in place. [n, d] → [n, d].</summary>
     public void Normalize(Mat x, float epsilon, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.SameShape(x, destination);
         if (x.Rows > 0)
             NormalizeCore(x, epsilon, destination);
@@ -97,6 +128,7 @@ public abstract class Device : IDisposable
     /// <summary>y = u · (1 + g): Gemma's gain; 1 + g is rounded to float32, then the product. May be in place. u [n, d], gain [1, d] → [n, d].</summary>
     public void ApplyGain(Mat unit, Mat gain, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.SameShape(unit, destination);
         Check.Shape(gain, 1, unit.Columns);
         if (unit.Rows > 0)
@@ -106,6 +138,7 @@ public abstract class Device : IDisposable
     /// <summary>Gemma's RMS norm: <see cref="Normalize"/>, then <see cref="ApplyGain"/>, with the rounding between them. May be in place.</summary>
     public void RmsNorm(Mat x, Mat gain, float epsilon, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.SameShape(x, destination);
         Check.Shape(gain, 1, x.Columns);
         if (x.Rows > 0)
@@ -118,6 +151,7 @@ public abstract class Device : IDisposable
     /// </summary>
     public void AddNormedThenNorm(Mat branch, Mat postGain, Mat nextGain, float epsilon, Mat resid, Mat normed)
     {
+        using RunningOp op = Enter();
         Check.SameShape(branch, resid);
         Check.SameShape(branch, normed);
         Check.Shape(postGain, 1, branch.Columns);
@@ -129,19 +163,23 @@ public abstract class Device : IDisposable
     /// <summary>y = x·Wᵀ. x [n, in], weight [out, in] → [n, out].</summary>
     public void Linear(Mat x, Weight weight, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Shape(x, x.Rows, weight.Columns);
         Check.Shape(destination, x.Rows, weight.Rows);
         if (x.Rows > 0)
             LinearCore(x, weight, destination);
+        GC.KeepAlive(weight);
     }
 
     /// <summary>y = x·W: the product turned round, which brings a gradient back through <see cref="Linear"/>. x [n, out], weight [out, in] → [n, in].</summary>
     public void LinearTransposed(Mat x, Weight weight, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Shape(x, x.Rows, weight.Rows);
         Check.Shape(destination, x.Rows, weight.Columns);
         if (x.Rows > 0)
             LinearTransposedCore(x, weight, destination);
+        GC.KeepAlive(weight);
     }
 
     /// <summary>
@@ -149,12 +187,14 @@ public abstract class Device : IDisposable
     /// </summary>
     public void GatedGelu(Mat x, Weight gateUp, Mat destination)
     {
+        using RunningOp op = Enter();
         if (gateUp.Rows % 2 != 0)
             throw new ArgumentException($"{gateUp} is no gate above an up of the same size.", nameof(gateUp));
         Check.Shape(x, x.Rows, gateUp.Columns);
         Check.Shape(destination, x.Rows, gateUp.Rows / 2);
         if (x.Rows > 0)
             GatedGeluCore(x, gateUp, destination);
+        GC.KeepAlive(gateUp);
     }
 
     /// <summary>
@@ -164,6 +204,7 @@ public abstract class Device : IDisposable
     /// </summary>
     public void Rope(Mat x, int position, Mat cosSin)
     {
+        using RunningOp op = Enter();
         Check.Positions(position, x.Rows, cosSin.Rows);
         if (cosSin.Columns % 2 != 0 || x.Columns % cosSin.Columns != 0)
             throw new ArgumentException($"{x} is no whole number of heads of {cosSin.Columns} values.", nameof(x));
@@ -174,6 +215,7 @@ public abstract class Device : IDisposable
     /// <summary>Puts keys and values of positions <paramref name="position"/> … into a layer's cache. k, v [n, kv heads·d_head]; n may not exceed the cache's capacity.</summary>
     public void Store(Mat k, Mat v, int position, KvLayer cache)
     {
+        using RunningOp op = Enter();
         Check.Shape(k, k.Rows, cache.KvHeadCount * cache.HeadDim);
         Check.Shape(v, k.Rows, k.Columns);
         Check.Positions(position, k.Rows, int.MaxValue);
@@ -188,6 +230,7 @@ public abstract class Device : IDisposable
     /// </summary>
     public void RopeThenStore(Mat qkv, int position, Mat cosSin, KvLayer cache)
     {
+        using RunningOp op = Enter();
         CheckRopeThenStore(qkv, qkv.Rows, position, cosSin, cache);
         if (qkv.Rows > 0)
             RopeThenStoreCore(qkv, position, cosSin, cache);
@@ -199,6 +242,7 @@ public abstract class Device : IDisposable
     /// </summary>
     public void Attend(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.SameShape(q, destination);
         CheckAttend(q, q.Rows, cache, position, shape);
         if (q.Rows > 0)
@@ -214,6 +258,7 @@ public abstract class Device : IDisposable
     /// <remarks>The definition is a call of the one-sequence op for each run, and one run is that op; a device may do several at once.</remarks>
     public void RopeThenStore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin)
     {
+        using RunningOp op = Enter();
         Check.Sequences(sequences, qkv);
         foreach (SequenceRows s in sequences)
             CheckRopeThenStore(qkv, s.RowCount, s.Position, cosSin, s.Cache);
@@ -233,6 +278,7 @@ public abstract class Device : IDisposable
     /// <remarks>The definition is a call of the one-sequence op for each run, and one run is that op; a device may do several at once.</remarks>
     public void Attend(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.SameShape(q, destination);
         Check.Sequences(sequences, q);
         foreach (SequenceRows s in sequences)
@@ -246,6 +292,7 @@ public abstract class Device : IDisposable
     /// <summary>x ← cap·tanh(x/cap), in place; cap &gt; 0.</summary>
     public void Softcap(Mat x, float cap)
     {
+        using RunningOp op = Enter();
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(cap);
         if (x.Rows > 0)
             SoftcapCore(x, cap);
@@ -256,6 +303,7 @@ public abstract class Device : IDisposable
     /// </summary>
     public void CrossEntropy(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Shape(x, targets.Length, unembedding.Columns);
         Check.Shape(destination, targets.Length, 1);
         ArgumentOutOfRangeException.ThrowIfNegative(cap);
@@ -267,11 +315,13 @@ public abstract class Device : IDisposable
 
         if (!targets.IsEmpty)
             CrossEntropyCore(x, unembedding, cap, targets, destination);
+        GC.KeepAlive(unembedding);
     }
 
     /// <summary>The k largest entries of each row, largest first, the lower index first among equals; NaN counts as the largest. x [n, m] → n lists of min(k, m).</summary>
     public void TopK(Mat x, int k, SparseCodes destination)
     {
+        using RunningOp op = Enter();
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(k);
         if (destination.FeatureCount != x.Columns)
             throw new ArgumentException($"'{destination.Name}' is for rows of {destination.FeatureCount}, not for {x}.", nameof(destination));
@@ -284,21 +334,25 @@ public abstract class Device : IDisposable
     /// <remarks>relu(a)·[a &gt; θ], as SAELens computes it; with θ ≥ 0 that is the paper's JumpReLU (Lieberum et al. 2024, eq. 2).</remarks>
     public void SaeEncode(Mat x, SaeParameters sae, SparseCodes destination)
     {
+        using RunningOp op = Enter();
         Check.Shape(x, x.Rows, sae.InputDim);
         Check.Shape(sae.EncoderBias, 1, sae.FeatureCount);
         Check.Shape(sae.Threshold, 1, sae.FeatureCount);
         Check.Features(destination, sae);
         SaeEncodeCore(x, sae, destination);
+        GC.KeepAlive(sae);
     }
 
     /// <summary>y = b_dec + Σ_f value_f · W_dec[f] over the active features, in list order. codes [n] → [n, d_out].</summary>
     public void SaeDecode(SparseCodes codes, SaeParameters sae, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Features(codes, sae);
         Check.Shape(destination, codes.Rows, sae.OutputDim);
         Check.Shape(sae.DecoderBias, 1, sae.OutputDim);
         if (codes.Rows > 0)
             SaeDecodeCore(codes, sae, destination);
+        GC.KeepAlive(sae);
     }
 
     /// <summary>
@@ -311,12 +365,14 @@ public abstract class Device : IDisposable
     /// <param name="destination">y.</param>
     public void SaeDecodePlusError(SparseCodes codes, SaeParameters sae, Mat reconstruction, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Features(codes, sae);
         Check.Shape(destination, codes.Rows, sae.OutputDim);
         Check.SameShape(reconstruction, destination);
         Check.Shape(sae.DecoderBias, 1, sae.OutputDim);
         if (codes.Rows > 0)
             SaeDecodePlusErrorCore(codes, sae, reconstruction, destination);
+        GC.KeepAlive(sae);
     }
 
     /// <summary>
@@ -327,6 +383,7 @@ public abstract class Device : IDisposable
     /// </remarks>
     public void SaeEdit(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Shape(read, destination.Rows, sae.InputDim);
         Check.Shape(destination, destination.Rows, sae.OutputDim);
         foreach (FeatureEdit edit in edits)
@@ -337,11 +394,13 @@ public abstract class Device : IDisposable
 
         if (read.Rows > 0 && !edits.IsEmpty)
             SaeEditCore(read, sae, edits, destination);
+        GC.KeepAlive(sae);
     }
 
     /// <summary>y ← y + α·x, the product rounded, then the sum. x [n, d] or one row for all, [1, d]. x and y may be the same matrix.</summary>
     public void AddScaled(Mat x, float alpha, Mat destination)
     {
+        using RunningOp op = Enter();
         if (x.Rows != 1)
             Check.SameShape(x, destination);
         Check.Shape(x, x.Rows, destination.Columns);
@@ -352,27 +411,74 @@ public abstract class Device : IDisposable
     /// <summary>y ← x. The two must not overlap unless they are the same.</summary>
     public void Copy(Mat x, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.SameShape(x, destination);
         if (x.Rows > 0)
             CopyCore(x, destination);
     }
 
-    /// <inheritdoc/>
+    /// <summary>Lets no further op begin and returns at once; what runs ends, and then threads or contexts go back.</summary>
     public void Dispose()
     {
-        Dispose(disposing: true);
+        if (ReferenceEquals(_gate.Owner, this))
+            _gate.Close(new Rest(this));
+        else
+            Dispose(disposing: true);
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Gives threads or contexts back.</summary>
+    /// <summary>Gives threads or contexts back. No op runs meanwhile.</summary>
     protected virtual void Dispose(bool disposing)
     {
+    }
+
+    /// <summary>Begins something that must not run beside an op, until the result is disposed. An op may begin others of the same device.</summary>
+    /// <exception cref="ObjectDisposedException">The device was disposed.</exception>
+    /// <exception cref="InvalidOperationException">Called in <see cref="ForEach"/>, by work that the device waits for.</exception>
+    protected RunningOp Enter()
+    {
+        _gate.Enter();
+        return new RunningOp(this);
+    }
+
+    /// <summary>Calls <see cref="Collect"/>: now if no op runs, else at the end of the one that runs. Does not wait.</summary>
+    protected void CollectWhenIdle() => _gate.GiveBack();
+
+    /// <summary>Gives memory back that was disposed; no op runs meanwhile. A device whose work goes on after an op waits for it first.</summary>
+    protected internal virtual void Collect() => _gate.DisposeReleased();
+
+    /// <summary>Disposes something that ops may be reading, a mapped file say: now if no op runs, else at the end of the one that runs. Does not wait.</summary>
+    internal void DisposeWhenIdle(IDisposable memory) => _gate.Release(memory);
+
+    /// <summary>An op that runs; it ends when this is disposed.</summary>
+    protected readonly ref struct RunningOp
+    {
+        // Also keeps the device from being finalized below an op.
+        private readonly Device _device;
+
+        internal RunningOp(Device device) => _device = device;
+
+        /// <summary>Ends it.</summary>
+        public void Dispose() => _device._gate.Exit();
+    }
+
+    private sealed class Rest(Device device) : IDisposable
+    {
+        public void Dispose() => device.Dispose(disposing: true);
     }
 
 #pragma warning disable CS1591 // The public method of the same name says what each does.
     protected abstract void ReadCore(Mat x, Span<float> destination);
 
+    protected abstract void ReadCore(SparseCodes codes, CodeList destination);
+
     protected abstract void WriteCore(ReadOnlySpan<float> values, Mat destination);
+
+    protected abstract void WriteCore(CodeList codes, SparseCodes destination);
+
+    protected virtual void SynchronizeCore()
+    {
+    }
 
     protected abstract void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination);
 

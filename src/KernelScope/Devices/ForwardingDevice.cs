@@ -1,7 +1,8 @@
 namespace KernelScope.Devices;
 
 /// <summary>A device that passes every call on to another: the base of those that watch one (<see cref="CheckedDevice"/>). It does not own the other.</summary>
-public abstract class ForwardingDevice(Device inner) : Device
+/// <remarks>As safe for several threads as any <see cref="Device"/>: the two share one gate, so that nothing comes between an op and what it asks of the other device.</remarks>
+public abstract class ForwardingDevice(Device inner) : Device(inner)
 {
     /// <summary>The device that works.</summary>
     protected Device Inner { get; } = inner;
@@ -25,21 +26,18 @@ public abstract class ForwardingDevice(Device inner) : Device
     public override SparseCodes CreateCodes(int featureCount, string name) => Inner.CreateCodes(featureCount, name);
 
     /// <inheritdoc/>
-    public override void Read(SparseCodes codes, CodeList destination) => Inner.Read(codes, destination);
-
-    /// <inheritdoc/>
-    public override void Write(CodeList codes, SparseCodes destination) => Inner.Write(codes, destination);
-
-    /// <inheritdoc/>
-    public override void Synchronize() => Inner.Synchronize();
-
-    /// <inheritdoc/>
     public override void ForEach(int units, Action<int> work) => Inner.ForEach(units, work);
 
 #pragma warning disable CS1591 // Each passes its arguments on.
     protected override void ReadCore(Mat x, Span<float> destination) => Inner.Read(x, destination);
 
     protected override void WriteCore(ReadOnlySpan<float> values, Mat destination) => Inner.Write(values, destination);
+
+    protected override void ReadCore(SparseCodes codes, CodeList destination) => Inner.Read(codes, destination);
+
+    protected override void WriteCore(CodeList codes, SparseCodes destination) => Inner.Write(codes, destination);
+
+    protected override void SynchronizeCore() => Inner.Synchronize();
 
     protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination) => Inner.Embed(tokens, table, scale, destination);
 

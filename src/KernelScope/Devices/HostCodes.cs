@@ -72,12 +72,11 @@ internal sealed class HostCodes(string name, int featureCount) : SparseCodes(nam
 
     /// <summary>The lists behind codes of a host device.</summary>
     /// <exception cref="ArgumentException">The codes belong to another kind of device.</exception>
-    public static HostCodes Of(SparseCodes codes) =>
-        codes as HostCodes ?? throw new ArgumentException($"'{codes.Name}' is not in host memory.", nameof(codes));
-
-    protected override void Dispose(bool disposing)
+    public static HostCodes Of(SparseCodes codes)
     {
-        // Managed arrays: nothing to give back.
+        HostCodes host = codes as HostCodes ?? throw new ArgumentException($"'{codes.Name}' is not in host memory.", nameof(codes));
+        host.ThrowIfDisposed();
+        return host;
     }
 
     private void MakeRoom(int more)

@@ -22,7 +22,7 @@ public sealed record OpProfile(string Op, long Calls, double Seconds, OpCost Cos
 /// </summary>
 /// <remarks>
 /// What has no weight of a layer (norms, attention, an SAE at a hook) belongs to the layer whose weight was used last: the model's ops come in that order. A call costs a few tenths of a microsecond
-/// beside the wait, outside the time that is counted.
+/// beside the wait, outside the time that is counted. Any number of threads may use it; where several do, an op outside the layers belongs to the layer that any of them used last.
 /// </remarks>
 public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
 {
@@ -36,15 +36,25 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     public Device Watched => Inner;
 
     /// <summary>What was measured so far, op by op and layer by layer.</summary>
-    public IReadOnlyList<OpProfile> Entries =>
-        [.. _entries.Select(e => new OpProfile(e.Key.Part.Length == 0 ? e.Key.Op : $"{e.Key.Op} {e.Key.Part}", e.Value.Calls, e.Value.Seconds, e.Value.Cost) { Layer = e.Key.Layer })];
+    public IReadOnlyList<OpProfile> Entries
+    {
+        get
+        {
+            using RunningOp op = Enter();
+            return [.. _entries.Select(e => new OpProfile(e.Key.Part.Length == 0 ? e.Key.Op : $"{e.Key.Op} {e.Key.Part}", e.Value.Calls, e.Value.Seconds, e.Value.Cost) { Layer = e.Key.Layer })];
+        }
+    }
 
     /// <summary>The same summed over the layers, the longest first.</summary>
     public IReadOnlyList<OpProfile> Ops =>
         [.. Entries.GroupBy(e => e.Op).Select(g => new OpProfile(g.Key, g.Sum(e => e.Calls), g.Sum(e => e.Seconds), g.Aggregate(default(OpCost), (sum, e) => sum + e.Cost))).OrderByDescending(p => p.Seconds).ThenBy(p => p.Op, StringComparer.Ordinal)];
 
     /// <summary>Forgets what was measured.</summary>
-    public void Reset() => _entries.Clear();
+    public void Reset()
+    {
+        using RunningOp op = Enter();
+        _entries.Clear();
+    }
 
     /// <inheritdoc/>
     public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts)
@@ -61,23 +71,21 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         return weight;
     }
 
-    /// <inheritdoc/>
-    public override void Read(SparseCodes codes, CodeList destination)
+#pragma warning disable CS1591 // Each measures the op of its name.
+    protected override void ReadCore(SparseCodes codes, CodeList destination)
     {
         long start = Begin();
-        base.Read(codes, destination);
+        base.ReadCore(codes, destination);
         End(start, nameof(Read), "", OpCost.Values(2.0 * destination.Count, 0));
     }
 
-    /// <inheritdoc/>
-    public override void Write(CodeList codes, SparseCodes destination)
+    protected override void WriteCore(CodeList codes, SparseCodes destination)
     {
         long start = Begin();
-        base.Write(codes, destination);
+        base.WriteCore(codes, destination);
         End(start, nameof(Write), "", OpCost.Values(2.0 * codes.Count, 0));
     }
 
-#pragma warning disable CS1591 // Each measures the op of its name.
     protected override void ReadCore(Mat x, Span<float> destination)
     {
         long start = Begin();

@@ -4,35 +4,22 @@ namespace KernelScope.Devices;
 /// <remarks>
 /// Codes are in ascending order of feature index. JumpReLU has no fixed number of active features, and the first token of a text can have thousands:
 /// a device makes room as needed and keeps it, so that in a steady state nothing is allocated. [tokens × d_sae] is never stored.
+/// For one caller at a time: what one thread encodes, another would overwrite. Disposing is safe at any time, see <see cref="DeviceResource"/>.
 /// </remarks>
-public abstract class SparseCodes : IDisposable
+public abstract class SparseCodes : DeviceResource
 {
     /// <summary>Describes room for codes.</summary>
-    protected SparseCodes(string name, int featureCount)
+    protected SparseCodes(string name, int featureCount) : base(name)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(featureCount);
-        Name = name;
         FeatureCount = featureCount;
     }
-
-    /// <summary>What it holds, for messages.</summary>
-    public string Name { get; }
 
     /// <summary>d_sae (or the width of the row that <see cref="Device.TopK"/> read): indices are below it.</summary>
     public int FeatureCount { get; }
 
     /// <summary>Number of lists that the last op wrote.</summary>
     public int Rows { get; protected set; }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        Dispose(disposing: true);
-        GC.SuppressFinalize(this);
-    }
-
-    /// <summary>Gives the memory back.</summary>
-    protected abstract void Dispose(bool disposing);
 }
 
 /// <summary>Lists of (index, value) pairs on the host, in compressed rows: row r is entries RowStart[r] … RowStart[r + 1] − 1.</summary>

@@ -3,7 +3,7 @@ using System.IO.Compression;
 namespace KernelScope.Files;
 
 /// <summary>
-/// An .npz file: a zip of .npy arrays. Stored entries are used in place through the mapping; deflated ones are expanded into unmanaged memory when they are first asked for,
+/// An .npz file: a zip of .npy arrays. Stored entries are used in place through the mapping; deflated and big-endian ones are expanded into unmanaged memory when they are first asked for,
 /// after arithmetic has shown that the file can hold what it claims (DEFLATE expands at most 1,032 times). Most Gemma Scope files are stored; some on the hub are smaller than
 /// their arrays, so they are presumably deflated (inferred from listed sizes, not seen).
 /// <para>
@@ -85,16 +85,16 @@ public sealed unsafe class NpzFile : TensorFile
 
     private TensorView View(Entry entry)
     {
-        if (!entry.Zip.Deflated) return new TensorView(Path, entry.Header.Info, _map + entry.Zip.DataOffset + entry.Header.Length, this);
+        if (!entry.Zip.Deflated && !entry.Header.BigEndian) return new TensorView(Path, entry.Header.Info, _map + entry.Zip.DataOffset + entry.Header.Length, this);
         lock (_expanding) entry.Expanded ??= Expand(entry);
-        return new TensorView(Path, entry.Header.Info, entry.Expanded.Pointer, entry.Expanded);
+        return new TensorView(Path, entry.Header.Info, entry.Expanded.Pointer, this);
     }
 
     private NativeBuffer Expand(Entry entry)
     {
         long length = entry.Header.Info.ByteLength;
         NativeBuffer buffer = NativeBuffer.TryCreate(length)
-            ?? throw BadFile.Of(Path, $"the array {entry.Header.Info} is compressed and needs {length} bytes of memory; this machine has {GC.GetGCMemoryInfo().TotalAvailableMemoryBytes}.");
+            ?? throw BadFile.Of(Path, $"the array {entry.Header.Info} cannot be used where it lies (it is {(entry.Zip.Deflated ? "compressed" : "big-endian")}) and needs {length} bytes of memory; this machine has {GC.GetGCMemoryInfo().TotalAvailableMemoryBytes}.");
         try
         {
             long at = 0;
@@ -127,7 +127,11 @@ public sealed unsafe class NpzFile : TensorFile
             int want = (int)Math.Min(left, skip > 0 ? skip : BufferLength);
             ReadPiece(stream, zip, buffer.AsSpan(0, want));
             crc = Crc32.Append(crc, buffer.AsSpan(0, want));
-            if (skip == 0) consume?.Invoke(buffer.AsSpan(0, want));
+            if (skip == 0 && consume is not null)
+            {
+                if (entry.Header.BigEndian) ByteOrder.Reverse(buffer.AsSpan(0, want), entry.Header.Info.DType);
+                consume(buffer.AsSpan(0, want));
+            }
             skip = 0;
             left -= want;
         }

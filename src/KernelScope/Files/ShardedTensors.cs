@@ -43,6 +43,9 @@ public sealed class ShardedTensors : IDisposable
         }
     });
 
+    /// <summary>The names of all tensors, in the order of the files.</summary>
+    internal IEnumerable<string> Names => _fileOf.Keys;
+
     /// <summary>The tensor of this name, if there is one.</summary>
     public bool TryGet(string name, out TensorView tensor)
     {

@@ -21,6 +21,7 @@ public static unsafe class TensorCopy
     public static void CopyTo(this in TensorView tensor, long first, Span<float> destination)
     {
         CheckRange(tensor, first, destination.Length);
+        using TensorView.Reading reading = tensor.Read();
         bool inOrder = !tensor.ColumnMajor || tensor.Shape.Length < 2;
         byte* start = tensor.Pointer + (inOrder ? first * tensor.DType.ByteSize() : 0);
         switch (tensor.DType)
@@ -54,6 +55,7 @@ public static unsafe class TensorCopy
     public static long[] ToInt64s(this in TensorView tensor)
     {
         long[] values = new long[LengthForArray(tensor)];
+        using TensorView.Reading reading = tensor.Read();
         TensorView t = tensor;
         switch (tensor.DType)
         {

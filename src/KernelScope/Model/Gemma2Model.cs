@@ -20,13 +20,14 @@ public enum LogitRows
 /// <remarks>
 /// What makes Gemma 2 different from Llama 2:
 /// <list type="bullet">
-/// <item>The embeddings are scaled by √d_model, and the same matrix, unscaled, is the unembedding.</item>
+/// <item>The embeddings are scaled by √d_model, and the same matrix, unscaled, is the unembedding (unless the files hold an output head of its own).</item>
 /// <item>Four RMS norms a layer, two of them <i>after</i> the sub-layers, with gain 1 + g (ε inside the root).</item>
 /// <item>Every other layer (0, 2, …) sees only a sliding window of keys.</item>
 /// <item>Attention scores and logits are soft-capped: cap·tanh(x/cap).</item>
 /// <item>Queries are scaled by query_pre_attn_scalar^(−1/2), not by d_head^(−1/2).</item>
 /// <item>The MLP is gelu_tanh(gate)·up.</item>
 /// </list>
+/// Any number of threads may use a model, each with sessions of its own. <see cref="Dispose"/> returns at once: a call that runs ends with <see cref="ObjectDisposedException"/>.
 /// Source: huggingface/transformers modeling_gemma2.py (eager attention) and google/gemma_pytorch, as compiled in the tests' references.
 /// </remarks>
 public sealed class Gemma2Model : IDisposable
@@ -62,10 +63,13 @@ public sealed class Gemma2Model : IDisposable
     /// <summary>What tells this model from another; computed when it is first asked for.</summary>
     internal string Identity => _identity ??= ModelIdentity.Of(_weights.Checkpoint, EmbeddingScale);
 
-    /// <summary>The unembedding, which is the embedding: [vocabulary, d_model].</summary>
-    public Weight Unembedding => _weights.Embedding;
+    /// <summary>The unembedding [vocabulary, d_model]: the checkpoint's output head, which is the embedding unless the files hold another.</summary>
+    public Weight Unembedding => _weights.Head;
 
-    /// <summary>Brings a checkpoint's weights to a device. The model owns the checkpoint from here on.</summary>
+    /// <summary>
+    /// Brings a checkpoint's weights to a device. The model owns the checkpoint from here on, with other models that were loaded from it: the last that is disposed disposes it, and it need not be disposed otherwise.
+    /// </summary>
+    /// <exception cref="ObjectDisposedException">The checkpoint was disposed, or every model that was loaded from it.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; nothing stays behind.</exception>
     public static Gemma2Model Load(Device device, Gemma2Checkpoint checkpoint, EmbeddingScale embeddingScale = default, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
@@ -89,7 +93,12 @@ public sealed class Gemma2Model : IDisposable
     /// <summary>Starts a sequence: position, cache and hooks.</summary>
     /// <param name="contextLength">Most tokens of the sequence; 0: what the config allows.</param>
     /// <param name="chunkLength">Most tokens of one call to <see cref="Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>; 0: a good choice.</param>
-    public Session NewSession(int contextLength = 0, int chunkLength = 0) => new(this, contextLength, chunkLength);
+    /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
+    public Session NewSession(int contextLength = 0, int chunkLength = 0)
+    {
+        _weights.ThrowIfDisposed();
+        return new Session(this, contextLength, chunkLength);
+    }
 
     /// <summary>Reads a session that <see cref="Session.Save"/> wrote. The file is checked as any file of a stranger; values that are not finite are refused.</summary>
     /// <exception cref="InvalidDataException">It cannot be read, is malformed, or was saved with another model or precision; the message says which.</exception>
@@ -137,6 +146,7 @@ public sealed class Gemma2Model : IDisposable
         int rows = CheckBatch(batch), entered = 0;
         if (rows == 0)
             return;
+        _weights.ThrowIfDisposed();
         using ForwardCall call = _calls.Rent(rows);
         try
         {
@@ -335,6 +345,7 @@ public sealed class Gemma2Model : IDisposable
     private ForwardCall Begin(ReadOnlySpan<int> tokens, Session session, LogitRows logits, bool held = false)
     {
         ArgumentNullException.ThrowIfNull(session);
+        _weights.ThrowIfDisposed();
         session.Enter(held);
         try
         {
@@ -531,7 +542,7 @@ public sealed class Gemma2Model : IDisposable
 
     private void LogitsOf(Mat normed, Mat logits)
     {
-        Device.Linear(normed, _weights.Embedding, logits);
+        Device.Linear(normed, _weights.Head, logits);
         if (Config.FinalSoftcap > 0)
             Device.Softcap(logits, Config.FinalSoftcap);
     }
@@ -540,7 +551,7 @@ public sealed class Gemma2Model : IDisposable
     {
         Mat loss = buffers.Losses(targets.Length);
         Span<float> host = buffers.Host(targets.Length);
-        Device.CrossEntropy(normed.RowRange(0, targets.Length), _weights.Embedding, Config.FinalSoftcap, targets, loss);
+        Device.CrossEntropy(normed.RowRange(0, targets.Length), _weights.Head, Config.FinalSoftcap, targets, loss);
         Device.Read(loss, host);
         for (int t = 0; t < host.Length; t++)
             losses[t] = host[t];

@@ -11,6 +11,7 @@ public static class FiniteParameters
     public static void Require(SaeCheckpoint sae)
     {
         ArgumentNullException.ThrowIfNull(sae);
+        using IDisposable hold = sae.Hold();
         Require(sae.Encoder, infinite: false);
         Require(sae.EncoderBias, infinite: false);
         Require(sae.Decoder, infinite: false);

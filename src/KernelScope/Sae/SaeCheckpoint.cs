@@ -10,6 +10,7 @@ namespace KernelScope.Sae;
 /// them, but nothing in a params.npz tells a transcoder from an SAE of equal widths.) A <c>scaling_factor</c> of ones is dropped, as there; any other is refused.
 /// </para>
 /// </summary>
+/// <remarks>Any number of threads may read it, load it and dispose it. The mapping lives until the checkpoint was disposed, or loaded, and every SAE that was loaded from it is disposed and has no op running.</remarks>
 public sealed class SaeCheckpoint : IDisposable
 {
     /// <summary>The file in a SAELens folder that says what the SAE is.</summary>
@@ -28,6 +29,7 @@ public sealed class SaeCheckpoint : IDisposable
     public const long VerifyOnOpenLimit = 1L << 30;
 
     private readonly TensorFile _file;
+    private volatile bool _disposed;
     private readonly string _encoder, _decoder;
     private readonly bool _hasSkip;
 
@@ -81,8 +83,26 @@ public sealed class SaeCheckpoint : IDisposable
     /// <exception cref="InvalidDataException">An array is damaged.</exception>
     public void Verify(CancellationToken cancellation = default) => (_file as NpzFile)?.Verify(cancellation);
 
-    /// <summary>Gives the mapping back; the views are then invalid.</summary>
-    public void Dispose() => _file.Dispose();
+    /// <summary>Gives the mapping back, as soon as no SAE that was loaded from it is left; the views are then invalid.</summary>
+    public void Dispose()
+    {
+        _disposed = true;
+        _file.Dispose();
+    }
+
+    /// <summary>Keeps the mapping until the result is disposed.</summary>
+    /// <exception cref="ObjectDisposedException">It was given back.</exception>
+    internal IDisposable Hold() => _file.Hold();
+
+    /// <summary>As <see cref="Hold"/>, for an SAE that takes the checkpoint over: disposing that SAE is then enough.</summary>
+    /// <exception cref="ObjectDisposedException">The checkpoint was disposed, or every SAE that was loaded from it.</exception>
+    internal IDisposable HoldForSae()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        IDisposable hold = _file.Hold();
+        _file.Dispose();
+        return hold;
+    }
 
     /// <summary>The checkpoint of an npz that is already open; it then owns the file, also if this throws.</summary>
     internal static SaeCheckpoint OfNpz(NpzFile file) => Owning(file, () =>

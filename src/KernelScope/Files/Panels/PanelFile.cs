@@ -9,6 +9,7 @@ namespace KernelScope.Files;
 /// <remarks>
 /// The last tensor, U8: the layout's number (u32), the source's hash (32 bytes), the CRC-32 of each packed matrix and each table in the order of their bytes (u32 each), the CRC-32 of the file's header (u32),
 /// the CRC-32 of all of this tensor before it (u32); little-endian. Opening checks everything but the matrices' own checksums, which would read all of them: <see cref="Verify"/> does.
+/// Any number of threads may read it and dispose it; checkpoints that use it keep it mapped.
 /// </remarks>
 public sealed unsafe class PanelFile : IDisposable
 {
@@ -103,8 +104,12 @@ public sealed unsafe class PanelFile : IDisposable
         }
     }
 
-    /// <summary>Gives the mapping back; views are then invalid.</summary>
+    /// <summary>Gives the mapping back, as soon as no checkpoint uses it; views are then invalid.</summary>
     public void Dispose() => _file.Dispose();
+
+    /// <summary>Keeps the mapping until the result is disposed.</summary>
+    /// <exception cref="ObjectDisposedException">It was given back.</exception>
+    internal IDisposable Hold() => _file.Hold();
 
     /// <summary>Bytes of the last tensor of a file with so many matrices and tables.</summary>
     internal static int ControlBytes(int parts) => sizeof(uint) + SourceHash.Length + ((parts + 2) * sizeof(uint));

@@ -1,0 +1,93 @@
+namespace KernelScope.Cli;
+
+/// <summary>Standard input of this process, which can be read once. A signal ends the wait for it.</summary>
+internal static class StandardInput
+{
+    /// <summary>How <c>-</c> is called in messages.</summary>
+    public const string Name = "standard input";
+
+    /// <summary>How long a verb that has a text without it waits for the first byte: a pipe that nobody writes to must not hold it for ever.</summary>
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);
+
+    private static bool _wasRead;
+
+    /// <summary>Cancelled by Ctrl+C and SIGTERM.</summary>
+    public static CancellationToken Cancellation { get; set; }
+
+    /// <summary>Whether a person types it.</summary>
+    public static bool IsTerminal => !Console.IsInputRedirected;
+
+    /// <summary>All of it, however long that takes; nothing if it is closed.</summary>
+    /// <exception cref="UsageException">Two options name it.</exception>
+    public static byte[] ReadAll()
+    {
+        Claim();
+        return IsClosed ? [] : Wait(() => Rest([], Console.OpenStandardInput()), Cancellation);
+    }
+
+    /// <summary>What a pipe or a file holds that stands on standard input although no option asks for it.</summary>
+    /// <returns>Empty on a terminal, where it is closed or empty (/dev/null); null if nothing came in time.</returns>
+    public static byte[]? ReadWhatComes()
+    {
+        if (IsTerminal || IsClosed || _wasRead)
+            return [];
+        Claim();
+        Stream input = Console.OpenStandardInput();
+        byte[] buffer = new byte[1 << 12];
+        Task<int> first = Task.Run(() => input.Read(buffer));
+        if (Task.WaitAny([first], (int)Patience.TotalMilliseconds, Cancellation) < 0)
+            return null;
+        int count = first.GetAwaiter().GetResult();
+        return count == 0 ? [] : Wait(() => Rest(buffer.AsSpan(0, count), input), Cancellation);
+    }
+
+    /// <summary>Does what may block in the kernel, where no token reaches it, on another thread.</summary>
+    public static T Wait<T>(Func<T> read, CancellationToken cancellation)
+    {
+        var reading = Task.Run(read, CancellationToken.None);
+        Task.WaitAny([reading], cancellation);
+        return reading.GetAwaiter().GetResult();
+    }
+
+    private static void Claim()
+    {
+        if (_wasRead)
+            throw new UsageException("standard input is named twice; it can be read once.");
+        _wasRead = true;
+    }
+
+    private static byte[] Rest(ReadOnlySpan<byte> first, Stream input)
+    {
+        using var bytes = new MemoryStream();
+        bytes.Write(first);
+        input.CopyTo(bytes);
+        return bytes.ToArray();
+    }
+
+    /// <summary>
+    /// Whether the process was started without one (<c>&lt;&amp;-</c>). The runtime then opens something of its own under the number 0, and to read that would wait for ever;
+    /// what a process inherits is never marked close-on-exec, what the runtime opens always is.
+    /// </summary>
+    private static bool IsClosed
+    {
+        get
+        {
+            const int CloseOnExec = 0x80000;
+            if (!OperatingSystem.IsLinux() || !Directory.Exists("/proc/self/fdinfo"))
+                return false;
+            try
+            {
+                string? flags = File.ReadLines("/proc/self/fdinfo/0").FirstOrDefault(l => l.StartsWith("flags:", StringComparison.Ordinal));
+                return flags is not null && (Convert.ToInt32(flags[6..].Trim(), 8) & CloseOnExec) != 0;
+            }
+            catch (FileNotFoundException)
+            {
+                return true;
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException or OverflowException)
+            {
+                return false;
+            }
+        }
+    }
+}
