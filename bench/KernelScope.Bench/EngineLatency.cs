@@ -9,7 +9,8 @@ using KernelScope.Runtime;
 namespace KernelScope.Bench;
 
 /// <summary>
-/// What the engine promises to those who wait: the first token of a long prompt while seven streams run, at most twice what it takes alone; and the longest pause of a stream,
+/// What the engine promises to those who wait: the first token of a long prompt while seven streams run, at most twice what it takes
+/// alone; and the longest pause of a stream,
 /// at most one piece of a prompt and one step.
 /// </summary>
 internal static class EngineLatency

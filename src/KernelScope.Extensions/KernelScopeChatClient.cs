@@ -12,14 +12,18 @@ namespace KernelScope.Extensions;
 /// <remarks>
 /// <para>Safe for any number of threads. The engine belongs to whoever opened it.</para>
 /// <para>
-/// Messages are texts of the roles user, assistant and system. Gemma's template has no system role: system messages and <see cref="ChatOptions.Instructions"/> stand before the first user message, as its authors advise.
+/// Messages are texts of the roles user, assistant and system. Gemma's template has no system role: system messages and <see
+/// cref="ChatOptions.Instructions"/> stand before the first user message, as its authors advise.
 /// </para>
 /// <para>
-/// Used of <see cref="ChatOptions"/>: MaxOutputTokens, Temperature, TopK, TopP, Seed, FrequencyPenalty, StopSequences, Instructions. Without a temperature the answer is greedy, unless TopK, TopP or Seed ask for chance: then it is 1.
-/// Tools, a JSON response format, a presence penalty, a conversation id and a continuation token are refused with a <see cref="NotSupportedException"/>; ModelId is ignored.
+/// Used of <see cref="ChatOptions"/>: MaxOutputTokens, Temperature, TopK, TopP, Seed, FrequencyPenalty, StopSequences, Instructions.
+/// Without a temperature the answer is greedy, unless TopK, TopP or Seed ask for chance: then it is 1.
+/// Tools, a JSON response format, a presence penalty, a conversation id and a continuation token are refused with a <see
+/// cref="NotSupportedException"/>; ModelId is ignored.
 /// </para>
 /// <para>
-/// <see cref="ChatOptions.RawRepresentationFactory"/> may give a <see cref="GenerationRequest"/>: its edits, features and sampling are the beginning on which the other options are put. Each update's
+/// <see cref="ChatOptions.RawRepresentationFactory"/> may give a <see cref="GenerationRequest"/>: its edits, features and sampling are
+/// the beginning on which the other options are put. Each update's
 /// <see cref="ChatResponseUpdate.RawRepresentation"/> is the engine's <see cref="GeneratedToken"/>.
 /// </para>
 /// </remarks>
@@ -54,14 +58,16 @@ public sealed class KernelScopeChatClient : IChatClient
 
     /// <inheritdoc/>
     /// <exception cref="NotSupportedException">A message or an option that this client does not know.</exception>
-    /// <exception cref="ArgumentException">No messages, roles that do not alternate, or a conversation that is longer than the engine's context.</exception>
+    /// <exception cref="ArgumentException">No messages, roles that do not alternate, or a conversation that is longer than the engine's
+    /// context.</exception>
     /// <exception cref="EngineBusyException">The engine takes no more requests now.</exception>
     public Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
         GetStreamingResponseAsync(messages, options, cancellationToken).ToChatResponseAsync(cancellationToken);
 
     /// <inheritdoc/>
     /// <exception cref="NotSupportedException">A message or an option that this client does not know.</exception>
-    /// <exception cref="ArgumentException">No messages, roles that do not alternate, or a conversation that is longer than the engine's context.</exception>
+    /// <exception cref="ArgumentException">No messages, roles that do not alternate, or a conversation that is longer than the engine's
+    /// context.</exception>
     /// <exception cref="EngineBusyException">The engine takes no more requests now.</exception>
     public IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
@@ -141,7 +147,9 @@ public sealed class KernelScopeChatClient : IChatClient
         return message.Text;
     }
 
-    /// <summary>What ends an answer: what ends the model's texts, and the end of its turn, which base models do not count among them.</summary>
+    /// <summary>
+    /// What ends an answer: what ends the model's texts, and the end of its turn, which base models do not count among them.
+    /// </summary>
     private IReadOnlyCollection<int>? StopIds(GenerationOptions given)
     {
         if (given.StopIds is not null)

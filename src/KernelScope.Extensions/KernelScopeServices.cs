@@ -11,8 +11,10 @@ namespace KernelScope.Extensions;
 public static class KernelScopeServices
 {
     /// <summary>
-    /// Adds one engine, shared by all: <see cref="KernelScopeEngine"/>, <see cref="IChatClient"/> and <see cref="IEmbeddingGenerator{TInput, TEmbedding}"/> of strings. In a host it opens at the start
-    /// (<see cref="KernelScopeOptions.OpenAtStart"/>) and closes first of all when the host stops; else it opens when one of them is asked for, and the container closes it.
+    /// Adds one engine, shared by all: <see cref="KernelScopeEngine"/>, <see cref="IChatClient"/> and <see
+    /// cref="IEmbeddingGenerator{TInput, TEmbedding}"/> of strings. In a host it opens at the start
+    /// (<see cref="KernelScopeOptions.OpenAtStart"/>) and closes first of all when the host stops; else it opens when one of them is
+    /// asked for, and the container closes it.
     /// </summary>
     /// <param name="services">The container's services.</param>
     /// <param name="configure">Says which model, and everything else. Options that cannot be meant stop the host's start.</param>

@@ -1,6 +1,8 @@
 namespace KernelScope.Runtime;
 
-/// <summary>A request was refused because the engine has as many as its limits allow. The same request may succeed a little later.</summary>
+/// <summary>
+/// A request was refused because the engine has as many as its limits allow. The same request may succeed a little later.
+/// </summary>
 public sealed class EngineBusyException : InvalidOperationException
 {
     internal EngineBusyException(int running, int waiting, int limit)

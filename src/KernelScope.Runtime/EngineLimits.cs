@@ -12,7 +12,9 @@ internal sealed record EngineLimits(int MaxRunning, int MaxWaiting, long MaxSess
     public static EngineLimits Of(EngineOptions options, long weightBytes) => new(
         options.MaxRunning, options.MaxWaiting, options.MaxSessionBytes > 0 ? options.MaxSessionBytes : DefaultSessionBytes(weightBytes), options.PrefillRows, options.BufferedTokens);
 
-    /// <summary>Half of what the weights leave of the memory; where they leave next to nothing (they are mapped), an eighth of it.</summary>
+    /// <summary>
+    /// Half of what the weights leave of the memory; where they leave next to nothing (they are mapped), an eighth of it.
+    /// </summary>
     private static long DefaultSessionBytes(long weightBytes)
     {
         long memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;

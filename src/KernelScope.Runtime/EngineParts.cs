@@ -76,7 +76,9 @@ internal sealed class EngineParts : IDisposable
         return new EngineSae(source.Name, Own(JumpReluSae.Load(Device, checkpoint, packEncoder: true)), site, siteOut);
     }
 
-    /// <summary>Uses packed weights, if there are any that were made from this model. Without them the engine is slower, so why not is logged.</summary>
+    /// <summary>
+    /// Uses packed weights, if there are any that were made from this model. Without them the engine is slower, so why not is logged.
+    /// </summary>
     private static void UsePanels(Gemma2Checkpoint checkpoint, ILogger logger)
     {
         if (PanelCache.Find(checkpoint, Environment.GetEnvironmentVariable) is not string path)

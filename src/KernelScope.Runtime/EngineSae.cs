@@ -25,7 +25,9 @@ public sealed class EngineSae
     /// <summary>Where it reads.</summary>
     public HookPoint Site { get; }
 
-    /// <summary>Where edits act; null for a transcoder of which nothing says where it writes: its features can be read, not edited.</summary>
+    /// <summary>
+    /// Where edits act; null for a transcoder of which nothing says where it writes: its features can be read, not edited.
+    /// </summary>
     public HookPoint? SiteOut { get; }
 
     /// <summary>Where an SAE belongs: as the source says, else as its files do.</summary>

@@ -10,16 +10,19 @@ using Microsoft.Extensions.Logging.Abstractions;
 namespace KernelScope.Runtime;
 
 /// <summary>
-/// A model and its SAEs, open for many requests at once: one thread feeds them to the model together (continuous batching), so that eight texts cost little more than one.
+/// A model and its SAEs, open for many requests at once: one thread feeds them to the model together (continuous batching), so that eight
+/// texts cost little more than one.
 /// </summary>
 /// <remarks>
 /// <para>Safe for any number of threads. Every request has a session of its own; edits of one never change another.</para>
 /// <para>
-/// Each round the engine feeds at most one piece of one prompt (<see cref="EngineOptions.PrefillRows"/>), then one token of every running request. With <c>exact</c> precision what a
+/// Each round the engine feeds at most one piece of one prompt (<see cref="EngineOptions.PrefillRows"/>), then one token of every running
+/// request. With <c>exact</c> precision what a
 /// request gets does not depend on which others run, on a device whose rows do not depend on each other (see <see cref="Devices.Device"/>).
 /// </para>
 /// <para>
-/// A reader who stops (leaves the loop, cancels, throws) ends its request before the engine's next call; its memory goes back then. An error in one request ends that one alone.
+/// A reader who stops (leaves the loop, cancels, throws) ends its request before the engine's next call; its memory goes back then. An
+/// error in one request ends that one alone.
 /// </para>
 /// </remarks>
 /// <example>
@@ -99,12 +102,16 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         return [.. ids];
     }
 
-    /// <summary>Continues a text. The request enters the queue when the enumeration begins; each enumeration is a request of its own.</summary>
+    /// <summary>
+    /// Continues a text. The request enters the queue when the enumeration begins; each enumeration is a request of its own.
+    /// </summary>
     /// <param name="request">What.</param>
     /// <param name="cancellationToken">Ends the request.</param>
     /// <returns>The new tokens as they come. The last one says why the text ends (<see cref="GeneratedToken.Stop"/>).</returns>
-    /// <exception cref="ArgumentException">The prompt is empty, too long or holds an id that the model does not have; or an option, an SAE or a feature cannot be meant. Thrown at once.</exception>
-    /// <exception cref="EngineBusyException">The limits allow no more requests. Thrown by the first MoveNextAsync before it waits.</exception>
+    /// <exception cref="ArgumentException">The prompt is empty, too long or holds an id that the model does not have; or an option, an
+    /// SAE or a feature cannot be meant. Thrown at once.</exception>
+    /// <exception cref="EngineBusyException">The limits allow no more requests. Thrown by the first MoveNextAsync before it
+    /// waits.</exception>
     /// <exception cref="ObjectDisposedException">The engine was disposed, before or while the text was written.</exception>
     /// <exception cref="InvalidOperationException">The model gave values that are no numbers.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
@@ -159,7 +166,8 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     }
 
     /// <summary>
-    /// Ends every request with an <see cref="ObjectDisposedException"/> and gives everything back. It takes as long as a layer of the call that runs. Later calls wait for the first.
+    /// Ends every request with an <see cref="ObjectDisposedException"/> and gives everything back. It takes as long as a layer of the
+    /// call that runs. Later calls wait for the first.
     /// </summary>
     /// <returns>Done when everything is given back.</returns>
     public ValueTask DisposeAsync()

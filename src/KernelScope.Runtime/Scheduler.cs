@@ -6,7 +6,8 @@ using Microsoft.Extensions.Logging;
 namespace KernelScope.Runtime;
 
 /// <summary>
-/// The engine's one thread. Each round feeds at most one piece of one prompt, in a call of its own, then one token of every running sequence in one call.
+/// The engine's one thread. Each round feeds at most one piece of one prompt, in a call of its own, then one token of every running
+/// sequence in one call.
 /// Requests begin in the order in which they came, and rows of a step stand in that order.
 /// </summary>
 internal sealed class Scheduler : IAsyncDisposable
@@ -261,7 +262,10 @@ internal sealed class Scheduler : IAsyncDisposable
         return true;
     }
 
-    /// <summary>A call for all of them failed, which left every session where it was: each goes alone, and those that fail again end by their own error.</summary>
+    /// <summary>
+    /// A call for all of them failed, which left every session where it was: each goes alone, and those that fail again end by their own
+    /// error.
+    /// </summary>
     private void OneByOne()
     {
         foreach (Sequence sequence in _step)
