@@ -8,7 +8,8 @@ namespace KernelScope.Extensions;
 /// </summary>
 internal sealed class EngineService(EngineHost host) : IHostedLifecycleService
 {
-    public Task StartAsync(CancellationToken cancellationToken) => host.Options.OpenAtStart ? host.OpenAsync().WaitAsync(cancellationToken) : Task.CompletedTask;
+    public Task StartAsync(CancellationToken cancellationToken) =>
+        host.Options.OpenAtStart ? host.OpenAsync().WaitAsync(cancellationToken) : Task.CompletedTask;
 
     public Task StoppingAsync(CancellationToken cancellationToken) => host.DisposeAsync().AsTask();
 

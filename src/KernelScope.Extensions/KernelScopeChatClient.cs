@@ -51,7 +51,8 @@ public sealed class KernelScopeChatClient : IChatClient
         ArgumentNullException.ThrowIfNull(engine);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(maxOutputTokens);
         _engine = engine;
-        _tokenizer = engine.Tokenizer ?? throw new ArgumentException("The engine's model has no tokenizer, which a chat needs.", nameof(engine));
+        _tokenizer = engine.Tokenizer
+            ?? throw new ArgumentException("The engine's model has no tokenizer, which a chat needs.", nameof(engine));
         _maxOutputTokens = maxOutputTokens;
         _metadata = new ChatClientMetadata("kernelscope", defaultModelId: engine.ModelName);
     }
@@ -61,7 +62,8 @@ public sealed class KernelScopeChatClient : IChatClient
     /// <exception cref="ArgumentException">No messages, roles that do not alternate, or a conversation that is longer than the engine's
     /// context.</exception>
     /// <exception cref="EngineBusyException">The engine takes no more requests now.</exception>
-    public Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
+    public Task<ChatResponse> GetResponseAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
         GetStreamingResponseAsync(messages, options, cancellationToken).ToChatResponseAsync(cancellationToken);
 
     /// <inheritdoc/>
@@ -75,7 +77,12 @@ public sealed class KernelScopeChatClient : IChatClient
         ArgumentNullException.ThrowIfNull(messages);
         int[] prompt = ChatTemplate.Encode(_tokenizer, Conversation(messages, options?.Instructions), addGenerationPrompt: true);
         GenerationRequest given = options?.RawRepresentationFactory?.Invoke(this) as GenerationRequest ?? new GenerationRequest();
-        GenerationRequest request = given with { Prompt = null, PromptTokens = prompt, Options = ChatOptionsMap.Apply(options, given.Options, StopIds(given.Options), _maxOutputTokens) };
+        GenerationRequest request = given with
+        {
+            Prompt = null,
+            PromptTokens = prompt,
+            Options = ChatOptionsMap.Apply(options, given.Options, StopIds(given.Options), _maxOutputTokens),
+        };
         return UpdatesAsync(_engine.GenerateAsync(request, cancellationToken), prompt.Length, cancellationToken);
     }
 
@@ -103,16 +110,26 @@ public sealed class KernelScopeChatClient : IChatClient
         await foreach (GeneratedToken token in tokens.WithCancellation(cancellationToken).ConfigureAwait(false))
         {
             count++;
-            var update = new ChatResponseUpdate(ChatRole.Assistant, token.Text) { ResponseId = id, MessageId = id, CreatedAt = DateTimeOffset.UtcNow, RawRepresentation = token };
+            var update = new ChatResponseUpdate(ChatRole.Assistant, token.Text)
+            {
+                ResponseId = id,
+                MessageId = id,
+                CreatedAt = DateTimeOffset.UtcNow,
+                RawRepresentation = token,
+            };
             if (token.Stop != StopReason.None)
             {
-                update.FinishReason = token.Stop is StopReason.EndOfText or StopReason.StopString ? ChatFinishReason.Stop : ChatFinishReason.Length;
-                update.Contents.Add(new UsageContent(new UsageDetails { InputTokenCount = promptTokens, OutputTokenCount = count, TotalTokenCount = promptTokens + count }));
+                bool isWhole = token.Stop is StopReason.EndOfText or StopReason.StopString;
+                update.FinishReason = isWhole ? ChatFinishReason.Stop : ChatFinishReason.Length;
+                update.Contents.Add(new UsageContent(Usage(promptTokens, count)));
             }
 
             yield return update;
         }
     }
+
+    private static UsageDetails Usage(int promptTokens, int newTokens) =>
+        new() { InputTokenCount = promptTokens, OutputTokenCount = newTokens, TotalTokenCount = promptTokens + newTokens };
 
     /// <summary>The messages as the template takes them: what the system says stands before the first user message.</summary>
     private static List<Text.ChatMessage> Conversation(IEnumerable<ChatMessage> messages, string? instructions)
@@ -134,7 +151,8 @@ public sealed class KernelScopeChatClient : IChatClient
     }
 
     private static string RoleOf(ChatRole role) => role == ChatRole.User ? "user" : role == ChatRole.Assistant ? "assistant"
-        : throw new NotSupportedException($"A message of the role '{role}' is not supported here; a conversation has system messages first, then user and assistant in turn.");
+        : throw new NotSupportedException(
+            $"A message of the role '{role}' is not supported here: system messages come first, then user and assistant in turn.");
 
     private static string TextOf(ChatMessage message)
     {

@@ -34,11 +34,13 @@ public static class KernelScopeServices
         services.TryAddEnumerable(ServiceDescriptor.Singleton<IHostedService, EngineService>());
         services.TryAddSingleton(s => s.GetRequiredService<EngineHost>().OpenAsync().GetAwaiter().GetResult());
         services.TryAddSingleton<IChatClient>(
-            s => new KernelScopeChatClient(s.GetRequiredService<KernelScopeEngine>(), s.GetRequiredService<EngineHost>().Options.MaxOutputTokens));
+            s => new KernelScopeChatClient(Engine(s), s.GetRequiredService<EngineHost>().Options.MaxOutputTokens));
         services.TryAddSingleton<IEmbeddingGenerator<string, Embedding<float>>>(
-            s => new KernelScopeEmbeddingGenerator(s.GetRequiredService<KernelScopeEngine>(), s.GetRequiredService<EngineHost>().Options.Embedding));
+            s => new KernelScopeEmbeddingGenerator(Engine(s), s.GetRequiredService<EngineHost>().Options.Embedding));
         return services;
     }
+
+    private static KernelScopeEngine Engine(IServiceProvider services) => services.GetRequiredService<KernelScopeEngine>();
 
     /// <summary>Says of options that cannot be meant what is wrong with them.</summary>
     private sealed class OptionsCheck : IValidateOptions<KernelScopeOptions>

@@ -6,7 +6,7 @@ namespace KernelScope.Runtime;
 public sealed class EngineBusyException : InvalidOperationException
 {
     internal EngineBusyException(int running, int waiting, int limit)
-        : base($"The engine is busy: {running} requests run and {waiting} wait; it takes {limit} in all (MaxRunning + MaxWaiting). Try again later.")
+        : base($"The engine is busy: {running} requests run and {waiting} wait; it takes {limit} in all (MaxRunning + MaxWaiting).")
     {
         Running = running;
         Waiting = waiting;

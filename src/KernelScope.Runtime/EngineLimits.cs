@@ -10,7 +10,11 @@ internal sealed record EngineLimits(int MaxRunning, int MaxWaiting, long MaxSess
 {
     /// <summary>The limits of options, for weights of a size.</summary>
     public static EngineLimits Of(EngineOptions options, long weightBytes) => new(
-        options.MaxRunning, options.MaxWaiting, options.MaxSessionBytes > 0 ? options.MaxSessionBytes : DefaultSessionBytes(weightBytes), options.PrefillRows, options.BufferedTokens);
+        options.MaxRunning,
+        options.MaxWaiting,
+        options.MaxSessionBytes > 0 ? options.MaxSessionBytes : DefaultSessionBytes(weightBytes),
+        options.PrefillRows,
+        options.BufferedTokens);
 
     /// <summary>
     /// Half of what the weights leave of the memory; where they leave next to nothing (they are mapped), an eighth of it.

@@ -82,7 +82,8 @@ public class EngineOptions
         Require(ContextLength >= 0, nameof(ContextLength), ContextLength, "0 (what the model allows) or a positive number");
         Require(MaxRunning >= 1, nameof(MaxRunning), MaxRunning, "at least 1");
         Require(MaxWaiting >= 0, nameof(MaxWaiting), MaxWaiting, "0 or a positive number");
-        Require(MaxSessionBytes >= 0, nameof(MaxSessionBytes), MaxSessionBytes, "0 (half of the memory that the weights leave) or a positive number");
+        Require(MaxSessionBytes >= 0, nameof(MaxSessionBytes), MaxSessionBytes,
+            "0 (half of the memory that the weights leave) or a positive number");
         Require(PrefillRows >= 1, nameof(PrefillRows), PrefillRows, "at least 1");
         Require(BufferedTokens >= 1, nameof(BufferedTokens), BufferedTokens, "at least 1");
         foreach (SaeSource sae in Saes)

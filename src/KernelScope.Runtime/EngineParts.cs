@@ -57,7 +57,8 @@ internal sealed class EngineParts : IDisposable
     public int BosId => Tokenizer is { BosId: >= 0 } tokenizer ? tokenizer.BosId : Model.Config.BosId;
 
     /// <summary>Opens everything, or nothing: what was open when it failed or was cancelled is closed.</summary>
-    public static EngineParts Open(EngineOptions options, ILogger logger, IProgress<double>? progress, CancellationToken cancellationToken) =>
+    public static EngineParts Open(
+        EngineOptions options, ILogger logger, IProgress<double>? progress, CancellationToken cancellationToken) =>
         new(options, logger, progress, cancellationToken);
 
     /// <summary>Last first: SAEs and model go before the device that they lie on.</summary>

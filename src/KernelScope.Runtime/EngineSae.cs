@@ -52,7 +52,8 @@ public sealed class EngineSae
         foreach (Devices.FeatureEdit feature in edit.Features)
         {
             if ((uint)feature.Feature >= (uint)Sae.FeatureCount)
-                throw new ArgumentException($"Feature {feature.Feature} is outside the width of '{Name}', which has features 0 to {Sae.FeatureCount - 1}.");
+                throw new ArgumentException(
+                    $"Feature {feature.Feature} is outside the width of '{Name}', which has features 0 to {Sae.FeatureCount - 1}.");
             if (!float.IsFinite(feature.Value))
                 throw new ArgumentException($"The value {feature.Value} for feature {feature.Feature} of '{Name}' is not a number.");
         }

@@ -48,7 +48,8 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     {
         _parts = parts;
         _limits = EngineLimits.Of(options, parts.WeightBytes);
-        ContextLength = options.ContextLength == 0 ? Model.Config.ContextLength : Math.Min(options.ContextLength, Model.Config.ContextLength);
+        int most = Model.Config.ContextLength;
+        ContextLength = options.ContextLength == 0 ? most : Math.Min(options.ContextLength, most);
         _scheduler = new Scheduler(Model, _limits, options.MeterFactory, logger);
     }
 
@@ -81,7 +82,8 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     /// <exception cref="ArgumentException">An option cannot be meant, or an SAE does not fit the model.</exception>
     /// <exception cref="InvalidDataException">A file is missing, malformed or not supported; the message says which.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public static Task<KernelScopeEngine> OpenAsync(EngineOptions options, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+    public static Task<KernelScopeEngine> OpenAsync(
+        EngineOptions options, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(options);
         options.Validate();
@@ -144,7 +146,8 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         if (request.Features.Count == 0)
             throw new ArgumentException("No features are asked for; name an SAE in Features.");
         int[] prompt = PromptOf(request.Text, request.Tokens);
-        return RunAsync(new FeatureSequence(Model, Tokenizer, TapsOf(request.Features), EditsOf(request.Edits, request.Vectors), prompt), cancellationToken);
+        EditStack edits = EditsOf(request.Edits, request.Vectors);
+        return RunAsync(new FeatureSequence(Model, Tokenizer, TapsOf(request.Features), edits, prompt), cancellationToken);
     }
 
     /// <summary>Turns a text into a vector.</summary>
@@ -194,13 +197,22 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         _parts.Dispose();
     }
 
-    private async IAsyncEnumerable<GeneratedToken> StreamAsync(GenerationRequest request, int[] prompt, [EnumeratorCancellation] CancellationToken cancellationToken)
+    private async IAsyncEnumerable<GeneratedToken> StreamAsync(
+        GenerationRequest request, int[] prompt, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
         using Activity? activity = Activities.StartActivity("kernelscope.generate");
         int context = (int)Math.Min(ContextLength, (long)prompt.Length + request.Options.MaxNewTokens);
         var sequence = new GenerationSequence(
-            Model, request.Options, EditsOf(request.Edits, request.Vectors), TapsOf(request.Features), Tokenizer, prompt, context, _limits.BufferedTokens, _scheduler);
+            Model,
+            request.Options,
+            EditsOf(request.Edits, request.Vectors),
+            TapsOf(request.Features),
+            Tokenizer,
+            prompt,
+            context,
+            _limits.BufferedTokens,
+            _scheduler);
         _scheduler.Submit(sequence);
         try
         {
@@ -235,7 +247,8 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     private int[] PromptOf(string? text, ReadOnlyMemory<int> tokens)
     {
         if (text is null == tokens.IsEmpty)
-            throw new ArgumentException(text is null ? "The prompt has no tokens; it needs at least BOS." : "Give a text or tokens, not both.");
+            throw new ArgumentException(
+                text is null ? "The prompt has no tokens; it needs at least BOS." : "Give a text or tokens, not both.");
         int[] prompt = text is null ? tokens.ToArray() : Encode(text);
         if (prompt.Length > ContextLength)
             throw new ArgumentException($"The prompt has {prompt.Length} tokens; the engine takes {ContextLength} (ContextLength).");
@@ -256,8 +269,13 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         return SaeOf(report.Sae);
     }
 
-    private EngineSae SaeOf(string name) => _parts.Saes.TryGetValue(name, out EngineSae? sae) ? sae
-        : throw new ArgumentException($"The engine has no SAE '{name}'; it has {(_parts.Saes.Count == 0 ? "none" : string.Join(", ", _parts.Saes.Keys))}.");
+    private EngineSae SaeOf(string name)
+    {
+        if (_parts.Saes.TryGetValue(name, out EngineSae? sae))
+            return sae;
+        string known = _parts.Saes.Count == 0 ? "none" : string.Join(", ", _parts.Saes.Keys);
+        throw new ArgumentException($"The engine has no SAE '{name}'; it has {known}.");
+    }
 
     private EditStack EditsOf(IReadOnlyList<SaeEdit> edits, IReadOnlyList<VectorEdit> vectors)
     {

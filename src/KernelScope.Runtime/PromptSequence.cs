@@ -4,7 +4,8 @@ namespace KernelScope.Runtime;
 
 /// <summary>A text that is read and not continued; what is of interest is what hooks see.</summary>
 /// <typeparam name="T">What the reader gets.</typeparam>
-internal abstract class PromptSequence<T>(Gemma2Model model, string kind, int[] prompt, int layersNeeded) : Sequence(kind, prompt, prompt.Length)
+internal abstract class PromptSequence<T>(Gemma2Model model, string kind, int[] prompt, int layersNeeded)
+    : Sequence(kind, prompt, prompt.Length)
 {
     // Continuations run elsewhere: a reader must not hold the engine's thread.
     private readonly TaskCompletionSource<T> _result = new(TaskCreationOptions.RunContinuationsAsynchronously);

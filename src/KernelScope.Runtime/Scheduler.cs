@@ -67,7 +67,8 @@ internal sealed class Scheduler : IAsyncDisposable
         if (sequence.Bytes > _limits.MaxSessionBytes)
         {
             throw new ArgumentException(
-                $"A session of {sequence.ContextLength} tokens needs {sequence.Bytes} bytes; the engine has {_limits.MaxSessionBytes} for sessions (MaxSessionBytes).");
+                $"A session of {sequence.ContextLength} tokens needs {sequence.Bytes} bytes; " +
+                $"the engine has {_limits.MaxSessionBytes} for sessions (MaxSessionBytes).");
         }
 
         lock (_gate)
@@ -191,7 +192,8 @@ internal sealed class Scheduler : IAsyncDisposable
     {
         lock (_gate)
         {
-            if (_waiting.First?.Value is not Sequence first || _running == _limits.MaxRunning || first.Bytes > _limits.MaxSessionBytes - _sessionBytes)
+            if (_waiting.First?.Value is not Sequence first || _running == _limits.MaxRunning
+                || first.Bytes > _limits.MaxSessionBytes - _sessionBytes)
                 return null;
             _waiting.RemoveFirst();
             _running++;

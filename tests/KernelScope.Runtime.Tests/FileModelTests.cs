@@ -10,7 +10,8 @@ public class FileModelTests
 {
     private static string Folder => Path.Combine(AppContext.BaseDirectory, "model");
 
-    private static string SaePath => Directory.EnumerateFiles(Path.Combine(AppContext.BaseDirectory, "sae"), "params.npz", SearchOption.AllDirectories).First();
+    private static string SaePath =>
+        Directory.EnumerateFiles(Path.Combine(AppContext.BaseDirectory, "sae"), "params.npz", SearchOption.AllDirectories).First();
 
     [Fact]
     public async Task Files_give_what_the_embedded_model_gives()
@@ -31,7 +32,8 @@ public class FileModelTests
             Task[] requests =
             [
                 .. Enumerable.Range(0, 4).Select(n => EndsAsync(() => engine.AllAsync(Engines.Request(n, newTokens: 100)))),
-                EndsAsync(() => engine.FeaturesAsync(new FeaturesRequest { Tokens = Engines.Prompt(1, 400), Features = [new FeatureReport { Sae = Engines.Sae }] })),
+                EndsAsync(() => engine.FeaturesAsync(
+                    new FeaturesRequest { Tokens = Engines.Prompt(1, 400), Features = [new FeatureReport { Sae = Engines.Sae }] })),
                 EndsAsync(() => engine.EmbedAsync(new EmbeddingRequest { Tokens = Engines.Prompt(2, 400) })),
             ];
             await Task.Delay(random.Next(0, 40));
@@ -46,7 +48,8 @@ public class FileModelTests
         await using KernelScopeEngine engine = await Engines.OpenAsync();
         GenerationRequest plain = Engines.Request(0, newTokens: 40);
         List<GeneratedToken> alone = await engine.AllAsync(plain);
-        var edit = new SaeEdit { Sae = Engines.Sae, Features = [Devices.FeatureEdit.Steer(1, 1)], Positions = Positions.Of(new Breaking(after: plain.PromptTokens.Length + 5)) };
+        var where = Positions.Of(new Breaking(after: plain.PromptTokens.Length + 5));
+        var edit = new SaeEdit { Sae = Engines.Sae, Features = [Devices.FeatureEdit.Steer(1, 1)], Positions = where };
         Task<List<GeneratedToken>>[] others = [engine.AllAsync(plain), engine.AllAsync(plain)];
         NotSupportedException e = await Assert.ThrowsAsync<NotSupportedException>(() => engine.AllAsync(plain with { Edits = [edit] }));
         Assert.Equal("broken", e.Message);
@@ -58,7 +61,8 @@ public class FileModelTests
     [Fact]
     public async Task Two_engines_run_side_by_side()
     {
-        await using KernelScopeEngine first = await KernelScopeEngine.OpenAsync(Options()), second = await KernelScopeEngine.OpenAsync(Options());
+        await using KernelScopeEngine first = await KernelScopeEngine.OpenAsync(Options());
+        await using KernelScopeEngine second = await KernelScopeEngine.OpenAsync(Options());
         GenerationRequest request = Engines.Request(2);
         List<GeneratedToken>[] tokens = await Task.WhenAll(first.AllAsync(request), second.AllAsync(request));
         BatchingTests.AssertSame(tokens[0], tokens[1]);
@@ -93,7 +97,8 @@ public class FileModelTests
 
         public int Count => 1;
 
-        public IEnumerator<int> GetEnumerator() => ++_read > after ? throw new NotSupportedException("broken") : Enumerable.Empty<int>().GetEnumerator();
+        public IEnumerator<int> GetEnumerator() => ++_read > after ? throw new NotSupportedException("broken")
+            : Enumerable.Empty<int>().GetEnumerator();
 
         IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
     }
