@@ -15,8 +15,8 @@ internal static class CommandLine
     /// <summary>Runs the verb that the arguments name.</summary>
     public static int Run(string[] args)
     {
-        using var streams = new Streams();
         using var stop = new CancellationTokenSource();
+        using var streams = new Streams(stop.Token);
         StandardInput.Cancellation = stop.Token;
         int signalled = 0;
         using PosixSignalRegistration interrupt = StopOn(PosixSignal.SIGINT, ExitCode.Interrupted);
@@ -39,6 +39,8 @@ internal static class CommandLine
         string verb = "";
         try
         {
+            if (surroundings.Streams.OutputIsClosed)
+                throw new WorkException("standard output is closed, and results go there; '> /dev/null' discards them.");
             RawArguments.Check(args);
             RootCommand root = Root(surroundings);
             bool completes = args.Length > 0 && args[0].StartsWith(SuggestPrefix, StringComparison.Ordinal);

@@ -114,8 +114,15 @@ public sealed unsafe partial class CpuDevice
     private static int ChunkRows(int rows, int first) => Math.Min(rows - first, Ceiling(rows, Ceiling(rows, MaxRows)));
 
     /// <summary>Describes a product and chooses its kernels by rows, storage and sizes.</summary>
+    /// <exception cref="InvalidDataException">The weight's panels, seen for the first time, are damaged.</exception>
     private Product Prepare(Mat x, HostWeight weight, Precision precision)
     {
+        foreach (HostPart part in weight.Parts)
+        {
+            if (part.Panels.Guard is { IsSound: false } guard)
+                guard.Require(ForEach);
+        }
+
         var product = new Product
         {
             X = HostBuffer.Pointer(x),

@@ -55,6 +55,9 @@ public sealed unsafe partial class CpuDevice : HostDevice
     public override string Name => "cpu";
 
     /// <inheritdoc/>
+    public override string Arithmetic => $"{InstructionSet} {FastProducts ?? "float32"}, SAEs {_saePrecision}";
+
+    /// <inheritdoc/>
     public override bool ReadsPanels => true;
 
     /// <inheritdoc/>

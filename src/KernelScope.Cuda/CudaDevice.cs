@@ -61,6 +61,9 @@ public sealed partial class CudaDevice : Device
     /// <inheritdoc/>
     public override Precision Precision => Options.Precision;
 
+    /// <inheritdoc/>
+    public override string Arithmetic => $"sm_{Description.ComputeCapability}, tensor cores {(HasTensorCores ? "on" : "off")}, SAEs {Options.SaePrecision}";
+
     /// <summary>How it computes.</summary>
     public CudaDeviceOptions Options { get; }
 

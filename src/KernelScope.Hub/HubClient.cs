@@ -99,7 +99,12 @@ public sealed partial class HubClient : IDisposable
 
         try
         {
-            store.RequireRoom(heads, repository);
+            store.RequireNoLinks(heads, revision);
+            Int128 missing = store.RequireRoom(heads, repository), total = 0;
+            foreach (HubFileHead head in heads)
+                total += head.Size;
+            if (heads.Count > 1 || heads[0].Name != Index)
+                progress?.Report(new HubProgress(repository, HubStep.Planned, (long)Int128.Max(0, total - missing), (long)Int128.Min(total, long.MaxValue)));
             var done = new List<HubFile>();
             foreach (HubFileHead head in heads)
                 done.Add(await FetchAsync(store, head, repository, progress, cancellation).ConfigureAwait(false));
@@ -116,10 +121,11 @@ public sealed partial class HubClient : IDisposable
     {
         long received = 0;
         void Report(HubStep step, long done) => progress?.Report(new HubProgress(head.Name, step, done, head.Size));
-        if (!store.Has(head))
+        bool IsRight(string path) => HubStore.IsRight(path, head, done => Report(HubStep.Rereading, done), cancellation);
+        if (_options.Verify || !store.Has(head) || !store.IsChecked(head))
         {
             using IDisposable taken = await HubLock.AcquireAsync(store.LockPath(head), () => Report(HubStep.Waiting, 0), cancellation).ConfigureAwait(false);
-            if (!store.HasBlob(head))
+            if (!store.HasBlob(head) || ((_options.Verify || !store.IsChecked(head)) && !IsRight(store.BlobPath(head))))
             {
                 var subject = new HubSubject(repository, head.Commit, head.Name);
                 using var transfer = new HubTransfer(_http, _options, head, subject, Address(subject), store.BlobPath(head), Report);
@@ -127,7 +133,9 @@ public sealed partial class HubClient : IDisposable
                 received = transfer.Received;
             }
 
-            store.Place(head);
+            if (!store.Has(head) || (!store.IsLink(head) && !IsRight(store.FilePath(head))))
+                store.Place(head);
+            store.NoteChecked(head);
         }
 
         if (received == 0) Report(HubStep.Done, head.Size);

@@ -12,6 +12,7 @@ internal sealed class HubHttp : IDisposable
     private const int MaxRedirects = 10;
     private readonly HubOptions _options;
     private readonly HttpClient _client;
+    private volatile bool _answered;
 
     public HubHttp(HubOptions options)
     {
@@ -78,6 +79,11 @@ internal sealed class HubHttp : IDisposable
         {
             throw new HubException($"{subject}: there is no secure connection to {Shown(address)} ({Reason(e)}).", e);
         }
+        catch (HttpRequestException e) when (!_answered && !cancellation.IsCancellationRequested && e.HttpRequestError is (HttpRequestError.NameResolutionError or HttpRequestError.ConnectionError))
+        {
+            // Before anything was ever answered, waiting helps nobody: there is no network, or no such server.
+            throw new HubException($"{subject}: {Shown(address)} cannot be reached ({Reason(e)}); is this machine offline?", e);
+        }
         catch (Exception e) when (e is HttpRequestException or (IOException and not HubException))
         {
             cancellation.ThrowIfCancellationRequested();
@@ -94,7 +100,9 @@ internal sealed class HubHttp : IDisposable
             request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", token);
         if (from > 0)
             request.Headers.Range = new RangeHeaderValue(from, null);
-        return await UnderTimeoutAsync(limit => _client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, limit), subject, address, cancellation).ConfigureAwait(false);
+        HttpResponseMessage answer = await UnderTimeoutAsync(limit => _client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, limit), subject, address, cancellation).ConfigureAwait(false);
+        _answered = true;
+        return answer;
     }
 
     private static Uri Next(HttpResponseMessage answer, Uri address, HubSubject subject)

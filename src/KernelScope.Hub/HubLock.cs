@@ -12,6 +12,9 @@ internal static class HubLock
     public static async Task<IDisposable> AcquireAsync(string path, Action onWait, CancellationToken cancellation)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        // A link would be opened, and made, wherever it leads.
+        if (new FileInfo(path).LinkTarget is not null)
+            File.Delete(path);
         for (bool first = true; ; first = false)
         {
             cancellation.ThrowIfCancellationRequested();

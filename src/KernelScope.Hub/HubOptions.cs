@@ -30,6 +30,9 @@ public sealed record HubOptions
     /// <summary>Whether snapshots hold links to the blobs; if not, or where links cannot be made, they hold copies.</summary>
     public bool UseLinks { get; init; } = true;
 
+    /// <summary>Whether files that are in the cache already are compared with their checksums. They are in any case where their sizes or times are not those of when that was last done.</summary>
+    public bool Verify { get; init; }
+
     /// <summary>
     /// Settings of the environment, as the hub's own library reads them: HF_ENDPOINT; HF_TOKEN, HUGGING_FACE_HUB_TOKEN, or the file HF_TOKEN_PATH or HF_HOME/token; the cache;
     /// HF_HUB_DISABLE_SYMLINKS; HF_HUB_OFFLINE.

@@ -10,7 +10,9 @@ public readonly record struct HubProgress(string File, HubStep Step, long Done, 
 /// <summary>What is being done for a file.</summary>
 public enum HubStep
 {
-    /// <summary>Bytes that an earlier, interrupted download left are read for the checksum.</summary>
+    /// <summary>Before the first file: the total of all files (the name is the repository's), and how much of it is there.</summary>
+    Planned,
+    /// <summary>Bytes that an earlier, interrupted download left, or that are in the cache, are read for the checksum.</summary>
     Rereading,
     /// <summary>Bytes arrive.</summary>
     Receiving,

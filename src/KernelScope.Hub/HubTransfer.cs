@@ -19,14 +19,21 @@ internal sealed class HubTransfer : IDisposable
     private readonly HubHash _hash;
     private readonly FileStream _stream;
     private readonly byte[] _buffer = new byte[BufferSize];
-    private long _position, _furthest;
+    private long _position, _furthest, _from;
+
+    // Whether the next request may ask for the rest; no longer after an answer that did not fit.
+    private bool _ranged = true;
+
+    // Whether the bytes are from more than one answer.
+    private bool _pieced;
 
     public HubTransfer(HubHttp http, HubOptions options, HubFileHead head, HubSubject subject, Uri address, string blob, Action<HubStep, long> report)
     {
         (_http, _retry, _head, _subject, _address, _blob, _report) = (http, new HubRetry(options), head, subject, address, blob, report);
         _partial = PartialOf(blob);
         // A link there would be written through, wherever it leads.
-        if (new FileInfo(_partial).LinkTarget is not null) File.Delete(_partial);
+        if (new FileInfo(_partial).LinkTarget is not null || FileStatus.Of(_partial)?.Links > 1)
+            File.Delete(_partial);
         _stream = new FileStream(_partial, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
         _hash = new HubHash(head.Etag, head.Size);
     }
@@ -44,7 +51,7 @@ internal sealed class HubTransfer : IDisposable
     /// <exception cref="InvalidDataException">What came is not what the hub says it is; it is removed.</exception>
     public async Task RunAsync(CancellationToken cancellation)
     {
-        bool resumed = Reread(cancellation);
+        _pieced = Reread(cancellation);
         while (true)
         {
             while (_position < _head.Size)
@@ -52,10 +59,10 @@ internal sealed class HubTransfer : IDisposable
             string found = _hash.Finish();
             if (found == _head.Etag) break;
             Restart();
-            // What was left may have been another program's, or torn by a power cut: the whole gets one chance.
-            if (resumed)
+            // What was left may have been another program's, or torn by a power cut, and a server may send other bytes than it says: the whole, from one answer, gets one chance.
+            if (_pieced)
             {
-                resumed = false;
+                (_pieced, _ranged) = (false, false);
                 continue;
             }
 
@@ -97,12 +104,18 @@ internal sealed class HubTransfer : IDisposable
     {
         try
         {
-            using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Get, _address, _position, _subject, null, cancellation).ConfigureAwait(false);
-            if (!Accept(answer)) return;
+            _from = _ranged ? _position : 0;
+            using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Get, _address, _from, _subject, null, cancellation).ConfigureAwait(false);
+            if (!Accept(answer))
+                return;
             using Stream body = await answer.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false);
             Uri source = answer.RequestMessage!.RequestUri!;
             while (await ReadAsync(body, source, cancellation).ConfigureAwait(false) is int read and > 0)
-                Write(read);
+            {
+                if (!Write(read))
+                    return;
+            }
+
             if (_position < _head.Size) throw new HubTransientException($"{_subject}: {HubHttp.Shown(source)} ended the transfer at byte {_position} of {_head.Size}; what was received is kept.");
         }
         catch (HubTransientException e)
@@ -112,40 +125,69 @@ internal sealed class HubTransfer : IDisposable
             _furthest = Math.Max(_furthest, _position);
             await _retry.WaitAsync(e, cancellation).ConfigureAwait(false);
         }
+        catch (HubException) when (_from > 0)
+        {
+            // Refused where the rest was asked for; the whole may be had.
+            _ranged = false;
+        }
     }
 
     private Task<int> ReadAsync(Stream body, Uri source, CancellationToken cancellation) =>
         _http.UnderTimeoutAsync(limit => body.ReadAsync(_buffer, limit).AsTask(), _subject, source, cancellation);
 
-    /// <summary>Whether the answer's bytes go on where the file ends; if the server begins anew, so does the file.</summary>
+    /// <summary>
+    /// Whether the answer's bytes go on where the file ends, or begin anew, and then so does the file. An answer to a request for the rest that fits neither is followed by one request for the whole;
+    /// what is there is kept until that is answered.
+    /// </summary>
     private bool Accept(HttpResponseMessage answer)
     {
-        if (answer.Content.Headers.ContentEncoding.Any(e => e != "identity")) throw new HubException($"{_subject}: the server compresses what it sends although it was asked not to.");
-        switch ((int)answer.StatusCode)
+        if (Misfit(answer) is Exception misfit)
         {
-            case 206:
-                ContentRangeHeaderValue? range = answer.Content.Headers.ContentRange;
-                if (range?.From != _position || (range.HasLength && range.Length != _head.Size))
-                    throw new HubException($"{_subject}: asked for the bytes from {_position} of {_head.Size} on, the server sends {(range is null ? "it does not say which" : BadFile.Printable(range.ToString(), 100))}.");
-                return true;
-            case 416:
-                // It cannot go on from there; from the beginning it can.
-                Restart();
-                return false;
-            case 200:
-                if (answer.Content.Headers.ContentLength is long length && length != _head.Size)
-                    throw BadFile.Of(_subject.ToString(), $"the server sends {length} bytes, but said that there are {_head.Size}.");
-                Restart();
-                return true;
-            default:
-                throw new HubException($"{_subject}: the server answers with status {(int)answer.StatusCode} instead of the file.");
+            if (_from == 0)
+                throw misfit;
+            _ranged = false;
+            return false;
         }
+
+        if ((int)answer.StatusCode == 206 && answer.Content.Headers.ContentRange!.From == _position)
+        {
+            _pieced |= _position > 0;
+            return true;
+        }
+
+        // A server that answers with the whole knows no ranges, whatever it says.
+        _ranged &= _from == 0;
+        Restart();
+        return true;
     }
 
-    private void Write(int count)
+    /// <summary>Why an answer is of no use; null if it is.</summary>
+    private Exception? Misfit(HttpResponseMessage answer)
+    {
+        if (answer.Content.Headers.ContentEncoding.Any(e => e != "identity"))
+            return new HubException($"{_subject}: the server compresses what it sends although it was asked not to.");
+        ContentRangeHeaderValue? range = answer.Content.Headers.ContentRange;
+        return (int)answer.StatusCode switch
+        {
+            206 when range?.From is long from && (from == _from || from == 0) && (!range.HasLength || range.Length == _head.Size) => null,
+            206 => new HubException($"{_subject}: asked for the bytes from {_from} of {_head.Size} on, the server sends {(range is null ? "it does not say which" : BadFile.Printable(range.ToString(), 100))}."),
+            200 when answer.Content.Headers.ContentLength is long length && length != _head.Size => BadFile.Of(_subject.ToString(), $"the server sends {length} bytes, but said that there are {_head.Size}."),
+            200 => null,
+            _ => new HubException($"{_subject}: the server answers with status {(int)answer.StatusCode} instead of the file."),
+        };
+    }
+
+    /// <summary>Takes bytes; false where there are more than the rest that was asked for, which then is not that rest.</summary>
+    private bool Write(int count)
     {
         if (count > _head.Size - _position)
         {
+            if (_from > 0)
+            {
+                _ranged = false;
+                return false;
+            }
+
             Remove();
             throw BadFile.Of(_subject.ToString(), $"the server sends more than the {_head.Size} bytes that it said there are; what was received was removed.");
         }
@@ -155,6 +197,7 @@ internal sealed class HubTransfer : IDisposable
         _position += count;
         Received += count;
         _report(HubStep.Receiving, _position);
+        return true;
     }
 
     private void Restart()

@@ -41,6 +41,7 @@ internal sealed class EncodeCommand : Verb
     {
         using TensorFile file = ArrayFile.Open(parsed.GetRequiredValue(_activations));
         using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae));
+        OutputPlaces.Require([("--out", parsed.GetValue(_out))], [file.Path, .. saeFiles.InputPaths]);
         TensorView x = Array(file, parsed.GetValue(_key));
         long rows = RowsOf(x, saeFiles);
         file.VerifyIfSmall(SaeCheckpoint.VerifyOnOpenLimit, Cancellation);

@@ -62,14 +62,15 @@ internal sealed class EvalCommand : Verb
     {
         if (parsed.GetResult(_study) is { Implicit: false })
             return Study(parsed);
-        if (parsed.GetValue(_out) is string arrays && new[] { parsed.GetValue(_report), parsed.GetValue(_resume) }.Any(other => other is not null && Path.GetFullPath(other) == Path.GetFullPath(arrays)))
-            throw new UsageException("--out names the same file as --report or --resume.");
+        (string, string?)[] outputs = [("--out", parsed.GetValue(_out)), ("--report", parsed.GetValue(_report)), ("--resume", parsed.GetValue(_resume))];
+        OutputPlaces.Require(outputs, parsed.GetValue(_textFile), parsed.GetValue(_tokensFile));
         // Whether the files can be written is known now, not after an hour.
         foreach (string path in new[] { parsed.GetValue(_out), parsed.GetValue(_report) }.OfType<string>())
             AtomicFile.Create(path).Dispose();
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
         TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, Streams);
         using SaeStack saes = OpenSaes(parsed, files);
+        OutputPlaces.Require(outputs, [.. files.InputPaths, .. saes.InputPaths]);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
@@ -102,24 +103,17 @@ internal sealed class EvalCommand : Verb
         TokenSet tokens;
         using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed)))
             tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, Streams);
-        string folder = Directory.CreateTempSubdirectory("kernelscope-").FullName;
-        try
-        {
-            string ofExact = Path.Combine(folder, "exact.npz"), ofFast = Path.Combine(folder, "fast.npz");
-            // Fast first: a device that has one precision only says so at once.
-            (EvaluationResult fast, string device) = Evaluate(parsed, tokens, Precision.Fast, saePrecision, ofFast);
-            (EvaluationResult exact, _) = Evaluate(parsed, tokens, Precision.Exact, Precision.Exact, ofExact);
-            var study = PrecisionStudy.Compare(exact, ofExact, fast, ofFast);
-            if (Common.JsonOf(parsed))
-                PrecisionView.WriteJson(Streams, study, Common.ModelOf(parsed), what, device);
-            else
-                PrecisionView.Print(Streams, study, what, device);
-            return ExitCode.Done;
-        }
-        finally
-        {
-            Directory.Delete(folder, recursive: true);
-        }
+        using var scratch = new ScratchFolder();
+        string ofExact = scratch.At("exact.npz"), ofFast = scratch.At("fast.npz");
+        // Fast first: a device that has one precision only says so at once.
+        (EvaluationResult fast, string device) = Evaluate(parsed, tokens, Precision.Fast, saePrecision, ofFast);
+        (EvaluationResult exact, _) = Evaluate(parsed, tokens, Precision.Exact, Precision.Exact, ofExact);
+        var study = PrecisionStudy.Compare(exact, ofExact, fast, ofFast);
+        if (Common.JsonOf(parsed))
+            PrecisionView.WriteJson(Streams, study, Common.ModelOf(parsed), what, device);
+        else
+            PrecisionView.Print(Streams, study, what, device);
+        return ExitCode.Done;
     }
 
     private (EvaluationResult Result, string Device) Evaluate(ParseResult parsed, TokenSet tokens, Precision precision, Precision saePrecision, string arrays)

@@ -36,6 +36,8 @@ internal sealed class InspectCommand : Verb
         foreach (string path in parsed.GetRequiredValue(_paths))
         {
             InspectedPath result = Inspected(path, options);
+            foreach (string note in result.Notes ?? [])
+                Failure.WriteLine(Streams.Error, note);
             ok &= result.Ok;
             if (json)
                 all.Add(result);
@@ -95,6 +97,7 @@ internal sealed class InspectCommand : Verb
         [.. result.Tensors.Select(t => new TensorRow(t.Name, t.DType, t.Shape) { Range = t.Range is TensorRange r ? new RangeRow(r.Minimum, r.Maximum, r.Mean, r.NanCount) : null })])
     {
         Remarks = result.Remarks.Count > 0 ? result.Remarks : null,
+        Notes = result.Notes.Count > 0 ? result.Notes : null,
     };
 
     private void Print(InspectedPath result, bool all)

@@ -10,6 +10,8 @@ internal sealed class PullCommand : Verb
     private readonly Option<string> _revision = new("--revision") { Description = "A branch, a tag or a commit. Default: main.", HelpName = "R", DefaultValueFactory = _ => "main" };
     private readonly Option<string?> _cache = new("--cache") { Description = "The cache. Default: HF_HUB_CACHE, HF_HOME/hub, or ~/.cache/huggingface/hub.", HelpName = "DIR" };
 
+    private readonly Option<bool> _verify = new("--verify") { Description = "Compare what is in the cache already with its checksums, whatever its sizes and times say; what is damaged is fetched anew." };
+
     public PullCommand(CommonOptions common, Surroundings surroundings) : base(
         "pull",
         "Downloads a model (config.json, generation_config.json, tokenizer.model, safetensors) or an SAE from a hub into the hub's own cache, where --model and --sae find it by its name.\n" +
@@ -21,6 +23,7 @@ internal sealed class PullCommand : Verb
         Arguments.Add(_names);
         Options.Add(_revision);
         Options.Add(_cache);
+        Options.Add(_verify);
     }
 
     public override CommonUse Uses => CommonUse.Json;
@@ -33,7 +36,7 @@ internal sealed class PullCommand : Verb
         string[] names = parsed.GetRequiredValue(_names);
         // All names first: a mistyped one should not show after an hour.
         PullPlan[] plans = [.. names.Select(PullPlan.Of)];
-        HubOptions options = HubOptions.FromEnvironment(Environment.GetEnvironmentVariable, cache);
+        HubOptions options = HubOptions.FromEnvironment(Environment.GetEnvironmentVariable, cache) with { Verify = parsed.GetValue(_verify) };
         bool json = Common.JsonOf(parsed);
         var rows = new List<PulledRow>();
         using var client = new HubClient(options);

@@ -65,6 +65,7 @@ internal sealed partial class RunCommand : Verb
         int[] tokens = prompt.Tokens(files);
         HookPoint[] points = capture is null ? [] : Points(capture, files);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant), files);
+        OutputPlaces.Require([("--out", path)], [.. files.InputPaths, .. stack.InputPaths, stored]);
         stack.CheckPositions(tokens.Length);
         int chunk = parsed.GetValue(_chunk);
         long captured = Bytes(points, files, tokens.Length) + Bytes(against?.Points ?? [], files, tokens.Length);

@@ -13,7 +13,7 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
     /// <exception cref="WorkException">A line is no such object; the answers to those before it have been written.</exception>
     public void Run(string path)
     {
-        using Stream input = path == "-" ? Console.OpenStandardInput() : new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, BufferLength);
+        using Stream input = path == "-" ? streams.OpenInput() : new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, BufferLength);
         string name = path == "-" ? "standard input" : Printable.Escape(path);
         int number = 0;
         // Lines end at \n alone: U+2028 and the like may stand inside one, so TextReader would cut it.
@@ -45,23 +45,18 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
         {
             throw new WorkException($"{place}: this is no JSON object ({Where(e)}).");
         }
+        catch (InvalidOperationException)
+        {
+            // What System.Text.Json says of an escaped half of a surrogate pair.
+            throw new WorkException($"{place}: there is half of a surrogate pair in it, which is not valid Unicode.");
+        }
     }
 
     private string Encode(JsonElement text, string place)
     {
         if (text.ValueKind != JsonValueKind.String)
             throw new WorkException($"{place}: \"text\" is no string.");
-        int[] ids;
-        try
-        {
-            ids = tokenizer.Encode(text.GetString());
-        }
-        catch (InvalidOperationException)
-        {
-            // What System.Text.Json says of an escaped half of a surrogate pair.
-            throw new WorkException($"{place}: \"text\" is not valid Unicode: it has half of a surrogate pair.");
-        }
-
+        int[] ids = tokenizer.Encode(text.GetString());
         return JsonOutput.Line(new TokenizeResult(ids, [.. ids.Select(tokenizer.Piece)]));
     }
 

@@ -17,6 +17,9 @@ public sealed record InspectionResult(string Path, bool Ok, string? Error, strin
 {
     /// <summary>What is unusual about a model's files and is dealt with, in sentences.</summary>
     public IReadOnlyList<string> Remarks { get; init; } = [];
+
+    /// <summary>What is not as it should be and does not keep it from loading: packed weights that are not used.</summary>
+    public IReadOnlyList<string> Notes { get; init; } = [];
 }
 
 /// <summary>A tensor in an <see cref="InspectionResult"/>.</summary>

@@ -23,9 +23,9 @@ public static partial class Inspector
         string format = FormatOf(path);
         try
         {
-            List<string> remarks = [];
-            List<InspectedTensor> tensors = Check(path, format, options, remarks, cancellation);
-            return new InspectionResult(path, true, null, format, tensors) { Remarks = remarks };
+            List<string> remarks = [], notes = [];
+            List<InspectedTensor> tensors = Check(path, format, options, remarks, notes, cancellation);
+            return new InspectionResult(path, true, null, format, tensors) { Remarks = remarks, Notes = notes };
         }
         catch (InvalidDataException e)
         {
@@ -61,7 +61,7 @@ public static partial class Inspector
         return Has(SaeCheckpoint.ParamsName) ? "gemma_scope_sae" : "unknown";
     }
 
-    private static List<InspectedTensor> Check(string path, string format, InspectOptions options, List<string> remarks, CancellationToken cancellation)
+    private static List<InspectedTensor> Check(string path, string format, InspectOptions options, List<string> remarks, List<string> notes, CancellationToken cancellation)
     {
         switch (format)
         {
@@ -75,7 +75,7 @@ public static partial class Inspector
                 return CheckGemmaScope(Directory.Exists(path) ? Path.Combine(path, SaeCheckpoint.ParamsName) : path, options, cancellation);
             case "saelens_sae":
                 using (SaeCheckpoint sae = SaeCheckpoint.Open(path))
-                using (SafetensorsFile file = SafetensorsFile.Open(sae.Path)) return Describe(file, file.Contents, options, cancellation);
+                using (SafetensorsFile file = SafetensorsFile.Open(sae.Path)) return CheckedNumbers(sae, Describe(file, file.Contents, options, cancellation));
             case "panels":
                 using (PanelFile panels = PanelFile.Open(path)) return Describe(panels, options, cancellation);
             case "index":
@@ -90,7 +90,7 @@ public static partial class Inspector
                 GemmaTokenizer.Open(path);
                 return [];
             case "model":
-                return CheckModel(path, options, remarks, cancellation);
+                return CheckModel(path, options, remarks, notes, cancellation);
             default:
                 throw Unknown(path);
         }
@@ -100,16 +100,34 @@ public static partial class Inspector
     {
         NpzFile file = NpzFile.Open(path);
         using SaeCheckpoint sae = SaeCheckpoint.OfNpz(file);
-        return Describe(file, options, cancellation);
+        return CheckedNumbers(sae, Describe(file, options, cancellation));
     }
 
-    private static List<InspectedTensor> CheckModel(string path, InspectOptions options, List<string> remarks, CancellationToken cancellation)
+    // A NaN in one feature's encoder makes it never fire, and would pass for an answer: loading refuses it too.
+    private static List<InspectedTensor> CheckedNumbers(SaeCheckpoint sae, List<InspectedTensor> tensors)
+    {
+        FiniteParameters.Require(sae);
+        return tensors;
+    }
+
+    /// <summary>Compares the packed weights that a run on the cpu would use with their checksums. What a run passes over with a line is a note here, and what stops it is an error.</summary>
+    private static void CheckPacked(Gemma2Checkpoint model, List<string> notes, CancellationToken cancellation)
+    {
+        if (PanelCache.Find(model, Environment.GetEnvironmentVariable) is not string path) return;
+        if (PackedWeights.Problem(model, path, verify: false) is string problem)
+            notes.Add($"{problem.TrimEnd('.')}; it is not used.");
+        else
+            model.Panels!.Verify(cancellation);
+    }
+
+    private static List<InspectedTensor> CheckModel(string path, InspectOptions options, List<string> remarks, List<string> notes, CancellationToken cancellation)
     {
         using Gemma2Checkpoint model = Gemma2Checkpoint.Open(path);
         remarks.AddRange(model.Remarks);
         model.OpenTokenizer();
         var tensors = new List<InspectedTensor>();
         foreach (SafetensorsFile file in model.Files) tensors.AddRange(Describe(file, file.Contents, options, cancellation));
+        CheckPacked(model, notes, cancellation);
         return tensors;
     }
 

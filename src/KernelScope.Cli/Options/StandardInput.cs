@@ -17,19 +17,22 @@ internal static class StandardInput
     /// <summary>Whether a person types it.</summary>
     public static bool IsTerminal => !Console.IsInputRedirected;
 
-    /// <summary>All of it, however long that takes; nothing if it is closed.</summary>
+    /// <summary>All of it, however long that takes.</summary>
     /// <exception cref="UsageException">Two options name it.</exception>
+    /// <exception cref="WorkException">It is closed.</exception>
     public static byte[] ReadAll()
     {
         Claim();
-        return IsClosed ? [] : Wait(() => Rest([], Console.OpenStandardInput()), Cancellation);
+        return Descriptor.IsClosed(0)
+            ? throw new WorkException("standard input is closed, and '-' reads from it.")
+            : Wait(() => Rest([], Console.OpenStandardInput()), Cancellation);
     }
 
     /// <summary>What a pipe or a file holds that stands on standard input although no option asks for it.</summary>
     /// <returns>Empty on a terminal, where it is closed or empty (/dev/null); null if nothing came in time.</returns>
     public static byte[]? ReadWhatComes()
     {
-        if (IsTerminal || IsClosed || _wasRead)
+        if (IsTerminal || Descriptor.IsClosed(0) || _wasRead)
             return [];
         Claim();
         Stream input = Console.OpenStandardInput();
@@ -62,32 +65,5 @@ internal static class StandardInput
         bytes.Write(first);
         input.CopyTo(bytes);
         return bytes.ToArray();
-    }
-
-    /// <summary>
-    /// Whether the process was started without one (<c>&lt;&amp;-</c>). The runtime then opens something of its own under the number 0, and to read that would wait for ever;
-    /// what a process inherits is never marked close-on-exec, what the runtime opens always is.
-    /// </summary>
-    private static bool IsClosed
-    {
-        get
-        {
-            const int CloseOnExec = 0x80000;
-            if (!OperatingSystem.IsLinux() || !Directory.Exists("/proc/self/fdinfo"))
-                return false;
-            try
-            {
-                string? flags = File.ReadLines("/proc/self/fdinfo/0").FirstOrDefault(l => l.StartsWith("flags:", StringComparison.Ordinal));
-                return flags is not null && (Convert.ToInt32(flags[6..].Trim(), 8) & CloseOnExec) != 0;
-            }
-            catch (FileNotFoundException)
-            {
-                return true;
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException or OverflowException)
-            {
-                return false;
-            }
-        }
     }
 }

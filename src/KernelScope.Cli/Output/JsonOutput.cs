@@ -73,6 +73,7 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(CatalogRow[]))]
 [JsonSerializable(typeof(PullResult))]
 [JsonSerializable(typeof(PackResult))]
+[JsonSerializable(typeof(List<PackedRow>))]
 [JsonSerializable(typeof(AttributeResult))]
 [JsonSerializable(typeof(VerifyResult))]
 [JsonSerializable(typeof(LensResult))]

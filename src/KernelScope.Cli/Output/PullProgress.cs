@@ -7,6 +7,7 @@ namespace KernelScope.Cli;
 internal sealed class PullProgress(Streams streams) : IProgress<HubProgress>, IDisposable
 {
     private const int MaxName = 60;
+    private const double SlowestShown = 1;
     private static readonly TimeSpan Window = TimeSpan.FromSeconds(5);
     private readonly TimeSpan _interval = streams.ErrorIsTerminal ? TimeSpan.FromMilliseconds(200) : TimeSpan.FromSeconds(10);
     private string? _file;
@@ -18,6 +19,13 @@ internal sealed class PullProgress(Streams streams) : IProgress<HubProgress>, ID
     public void Report(HubProgress value)
     {
         long now = Stopwatch.GetTimestamp();
+        if (value.Step == HubStep.Planned)
+        {
+            string there = value.Done == 0 ? "" : value.Done >= value.Total ? ", all of which is there" : $", of which {ByteText.Of(value.Done)} are there";
+            Line($"{Name(value.File)}: {ByteText.Of(value.Total)} in all{there}", stays: true);
+            return;
+        }
+
         if (value.File != _file)
             (_file, _begin, _shown, _receiving) = (value.File, now, now, false);
         if (value.Step == HubStep.Receiving)
@@ -63,13 +71,15 @@ internal sealed class PullProgress(Streams streams) : IProgress<HubProgress>, ID
         string what = $"{Name(value.File)}: {(value.Total == 0 ? 100 : 100 * value.Done / value.Total)} % of {ByteText.Of(value.Total)}";
         if (value.Step == HubStep.Rereading)
             return what + " were there, checking them";
-        return _speed > 0 ? $"{what}, {ByteText.Of(_speed)}/s, {ByteText.Of(TimeSpan.FromSeconds(Math.Min((value.Total - value.Done) / _speed, 360_000)))} left" : what;
+        return _speed >= SlowestShown ? $"{what}, {ByteText.Of(_speed)}/s, {ByteText.Of(TimeSpan.FromSeconds(Math.Min((value.Total - value.Done) / _speed, 360_000)))} left" : what;
     }
 
     private void Finish(HubProgress value, long now)
     {
         TimeSpan time = Stopwatch.GetElapsedTime(_begin, now);
-        string how = _receiving ? $"received and checked in {ByteText.Of(time)}, {ByteText.Of((value.Done - _firstBytes) / Math.Max(time.TotalSeconds, 0.001))}/s" : "there already";
+        // Of what came in one piece there is no speed to tell.
+        double speed = (value.Done - _firstBytes) / Math.Max(time.TotalSeconds, 0.001);
+        string how = _receiving ? $"received and checked in {ByteText.Of(time)}{(speed >= SlowestShown ? $", {ByteText.Of(speed)}/s" : "")}" : "there already";
         Line($"{Name(value.File)}: {ByteText.Of(value.Total)}, {how}", stays: true);
         _file = null;
     }

@@ -123,6 +123,10 @@ internal sealed record InspectedPath(string Path, bool Ok, string? Error, string
     /// <summary>Of a model: what is unusual about its files.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<string>? Remarks { get; init; }
+
+    /// <summary>Packed weights that a run would not use, and why; null where all is well.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Notes { get; init; }
 }
 
 /// <summary>A tensor; min, max, mean and the number of NaNs with <c>--ranges</c>.</summary>

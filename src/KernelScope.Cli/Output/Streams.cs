@@ -8,15 +8,21 @@ internal sealed class Streams : IDisposable
     private const int PlainWidth = 100;
     private static readonly UTF8Encoding Utf8 = new(encoderShouldEmitUTF8Identifier: false);
 
-    public Streams()
+    private readonly CancellationToken _cancellationToken;
+
+    /// <param name="cancellationToken">Ends reading from standard input.</param>
+    public Streams(CancellationToken cancellationToken)
     {
-        OutputIsTerminal = !Console.IsOutputRedirected;
-        ErrorIsTerminal = !Console.IsErrorRedirected;
+        _cancellationToken = cancellationToken;
+        OutputIsClosed = Descriptor.IsClosed(1);
+        bool errorIsClosed = Descriptor.IsClosed(2);
+        OutputIsTerminal = !OutputIsClosed && !Console.IsOutputRedirected;
+        ErrorIsTerminal = !errorIsClosed && !Console.IsErrorRedirected;
         if (OperatingSystem.IsWindows() && (OutputIsTerminal || ErrorIsTerminal))
             Console.OutputEncoding = Utf8;
-        OutputBytes = Console.OpenStandardOutput();
+        OutputBytes = OutputIsClosed ? Stream.Null : new StandardOutput(Console.OpenStandardOutput());
         Output = new StreamWriter(OutputBytes, Utf8, bufferSize: 1 << 14) { AutoFlush = false };
-        Error = new StreamWriter(Console.OpenStandardError(), Utf8, bufferSize: 1 << 10) { AutoFlush = true };
+        Error = new StreamWriter(errorIsClosed ? Stream.Null : Console.OpenStandardError(), Utf8, bufferSize: 1 << 10) { AutoFlush = true };
     }
 
     /// <summary>Standard output as bytes; flush <see cref="Output"/> before it.</summary>
@@ -28,6 +34,9 @@ internal sealed class Streams : IDisposable
     /// <summary>Standard error, not buffered.</summary>
     public StreamWriter Error { get; }
 
+    /// <summary>Whether there is no standard output.</summary>
+    public bool OutputIsClosed { get; }
+
     /// <summary>Whether standard output is a terminal.</summary>
     public bool OutputIsTerminal { get; }
 
@@ -36,6 +45,12 @@ internal sealed class Streams : IDisposable
 
     /// <summary>Columns of the terminal; a readable width where there is none.</summary>
     public int Width => OutputIsTerminal && TryWindowWidth(out int width) ? Math.Max(width, 40) : PlainWidth;
+
+    /// <summary>Standard input as bytes.</summary>
+    /// <exception cref="WorkException">It is closed.</exception>
+    public Stream OpenInput() => Descriptor.IsClosed(0)
+        ? throw new WorkException("standard input is closed, and '-' reads from it.")
+        : new InterruptibleInput(Console.OpenStandardInput(), _cancellationToken);
 
     public void Dispose()
     {

@@ -47,22 +47,16 @@ internal sealed class Against
     /// <summary>Compares what was captured. Arrays of the file that are no hook points are not looked at.</summary>
     public DiffResult Compare(ActivationCache captured, int[] tokens, int headDim, double tolerance, CancellationToken cancellation)
     {
-        string own = Path.Combine(Path.GetTempPath(), $"kernelscope-{Path.GetRandomFileName()}.npz");
-        try
+        using var scratch = new ScratchFolder();
+        string own = scratch.At("own.npz");
+        using (var writer = new NpzWriter(own))
         {
-            using (var writer = new NpzWriter(own))
-            {
-                captured.AddTo(writer, headDim);
-                writer.Add<long>(TokensName, Array.ConvertAll(tokens, id => (long)id), tokens.Length);
-                writer.Commit();
-            }
+            captured.AddTo(writer, headDim);
+            writer.Add<long>(TokensName, Array.ConvertAll(tokens, id => (long)id), tokens.Length);
+            writer.Commit();
+        }
 
-            var diff = ActivationDiff.Of(_path, own, tolerance, null, cancellation);
-            return DiffCommand.Result(_path, "this run", tolerance, diff with { OnlyInA = _lacking, OnlyInB = [] });
-        }
-        finally
-        {
-            File.Delete(own);
-        }
+        var diff = ActivationDiff.Of(_path, own, tolerance, null, cancellation);
+        return DiffCommand.Result(_path, "this run", tolerance, diff with { OnlyInA = _lacking, OnlyInB = [] });
     }
 }

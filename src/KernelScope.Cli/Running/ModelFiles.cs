@@ -31,6 +31,9 @@ internal sealed class ModelFiles : IDisposable
     /// <summary>What is unusual about the files, in sentences.</summary>
     public IReadOnlyList<string> Remarks => _checkpoint.Remarks;
 
+    /// <summary>The files that it is read from.</summary>
+    public IEnumerable<string> InputPaths => IsDemo ? [] : _checkpoint.InputPaths;
+
     /// <summary>The tokenizer; null if the folder has none, in which case only ids go in and out.</summary>
     public GemmaTokenizer? Tokenizer { get; }
 
@@ -84,7 +87,7 @@ internal sealed class ModelFiles : IDisposable
 
     /// <summary>The packed weights that the cpu device would use, or why it would not; null if there are none.</summary>
     public (string Path, string? Problem)? Packed() =>
-        PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string path ? (path, PackedWeights.Problem(_checkpoint, path)) : null;
+        PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string path ? (path, PackedWeights.Problem(_checkpoint, path, verify: false)) : null;
 
     public void Dispose()
     {

@@ -8,6 +8,9 @@ namespace KernelScope.Cli;
 /// <summary>Finds a model's packed weights, or makes them.</summary>
 internal static class PackedWeights
 {
+    // Fewer bytes are read in the blink of an eye.
+    private const long WorthALine = 256L << 20;
+
     /// <summary>Makes a model use its packed weights, if it has any; where that is asked for, makes them first. A file that does not fit the weights is not used.</summary>
     /// <param name="model">The model.</param>
     /// <param name="name">What the user calls it.</param>
@@ -25,7 +28,7 @@ internal static class PackedWeights
         }
 
         string? path = PanelCache.Find(model, Environment.GetEnvironmentVariable);
-        if (path is not null && Problem(model, path) is string problem)
+        if (path is not null && Problem(model, path, verify: make) is string problem)
         {
             if (!make)
                 Failure.WriteLine(streams.Error, $"{problem.TrimEnd('.')}; it is not used, and --pack makes it anew.");
@@ -41,6 +44,8 @@ internal static class PackedWeights
             model.UsePanels(PanelFile.Open(path!));
         }
 
+        if (model.SourceWasRead && model.TotalBytes >= WorthALine)
+            Failure.WriteLine(streams.Error, $"{Printable.Escape(path!)}: the times of the weights are not those of when they were packed, or cannot be relied on there, so all of them were read to compare them; 'kernelscope pack' may spare that.");
         if (device is ProfilingDevice && model.Panels is PanelFile panels)
             streams.Error.WriteLine($"packed weights: {Printable.Escape(panels.Path)}");
     }
@@ -57,12 +62,17 @@ internal static class PackedWeights
     }
 
     /// <summary>What keeps a file from being used, in a sentence; null if nothing does, and then the model uses it.</summary>
-    public static string? Problem(Gemma2Checkpoint model, string path)
+    /// <param name="model">The model.</param>
+    /// <param name="path">The file.</param>
+    /// <param name="verify">Whether all panels are compared with their checksums, which reads them; else each matrix is when a product first needs it.</param>
+    public static string? Problem(Gemma2Checkpoint model, string path, bool verify)
     {
         PanelFile? panels = null;
         try
         {
             panels = PanelFile.Open(path);
+            if (verify)
+                panels.Verify();
             model.UsePanels(panels);
             return null;
         }

@@ -117,8 +117,15 @@ internal sealed class RowEncoder : IDisposable
         device.Write(values, x);
         _sae.Encode(x, _codes);
         device.Read(_codes, list);
+        list.RequireFinite($"{_x.Describe()}, encoded", first);
         _sae.Decode(_codes, x, y);
-        device.Read(y, _reconstruction.AsSpan(0, count * y.Columns));
+        Span<float> reconstruction = _reconstruction.AsSpan(0, count * y.Columns);
+        device.Read(y, reconstruction);
+        for (int i = 0; i < reconstruction.Length; i++)
+        {
+            if (!float.IsFinite(reconstruction[i]))
+                throw new WorkException($"{_x.Describe()}: the reconstruction of row {first + (i / y.Columns)} is {reconstruction[i]}, no finite number.");
+        }
     }
 
     /// <summary>Mean of each column, first: the variance is then a sum of small squares, not a difference of large ones.</summary>

@@ -24,6 +24,9 @@ internal sealed class SaeFiles : IDisposable
 
     public long Bytes => _checkpoint.TotalBytes;
 
+    /// <summary>The files that it is read from.</summary>
+    public IEnumerable<string> InputPaths => [_checkpoint.Path, Path.Combine(Path.GetDirectoryName(_checkpoint.Path) ?? "", Sae.SaeCheckpoint.ConfigName)];
+
     /// <summary>Bytes that its encoder takes once more if it is packed.</summary>
     public long PackedBytes => _checkpoint.Encoder.ByteLength;
 
@@ -78,6 +81,8 @@ internal sealed class SaeFiles : IDisposable
         // A larger file is not read whole for that: it may take longer than the work.
         if (Bytes <= SaeCheckpoint.VerifyOnOpenLimit)
             FiniteParameters.Require(_checkpoint);
+        else
+            FiniteParameters.RequireVectors(_checkpoint);
         JumpReluSae sae = JumpReluSae.Load(device, _checkpoint, pack);
         _handedOver = true;
         return sae;

@@ -21,6 +21,9 @@ internal sealed class SaeStack : IDisposable
     /// <summary>Each SAE once.</summary>
     public IReadOnlyList<LoadedSae> Saes => _saes;
 
+    /// <summary>The files that are read, for SAEs and for means.</summary>
+    public IEnumerable<string> InputPaths => [.. Saes.SelectMany(s => s.Files.InputPaths), .. Entries.Select(e => e.Edits.MeanFrom).OfType<string>()];
+
     /// <summary>Bytes of the parameters.</summary>
     public long Bytes => Saes.Sum(s => s.Files.Bytes);
 

@@ -12,7 +12,8 @@ namespace KernelScope.Evaluation;
 /// </summary>
 /// <remarks>
 /// Layout, little-endian: the magic; the identity (length, UTF-8 lines "name\tvalue", CRC-32); then records: kind, length, payload, CRC-32 of all three. The file first appears with its whole identity,
-/// by renaming. It is kept when the run is complete: running again then only sums up.
+/// by renaming. It is kept when the run is complete: running again then only sums up. Records of the first pass, one for each sequence: the number of sequences (i32), and of each site counts and sums. Then those of the second:
+/// the sequence (i32), its row of numbers, kept arrays, and of each SAE row starts, features and values. When a journal is opened every record is held to <see cref="JournalRules"/>.
 /// </remarks>
 internal sealed class EvaluationJournal : IDisposable
 {
@@ -20,8 +21,10 @@ internal sealed class EvaluationJournal : IDisposable
     private const int ScoresKind = 2;
     private const int HeadLength = 12;
 
-    // The number goes up when sums run in another order: an evaluation is not finished with other last bits than it began with.
-    private static ReadOnlySpan<byte> Magic => "KernelScope evaluation 2\n"u8;
+    // The number goes up when records change, or sums run in another order: an evaluation is not finished with other last bits than it began with.
+    private static ReadOnlySpan<byte> Magic => "KernelScope evaluation 3\n"u8;
+
+    private static ReadOnlySpan<byte> AnyMagic => "KernelScope evaluation "u8;
 
     private readonly FileStream _stream;
     private readonly string _path;
@@ -40,9 +43,10 @@ internal sealed class EvaluationJournal : IDisposable
     /// <summary>Opens or begins a journal.</summary>
     /// <param name="path">The file.</param>
     /// <param name="identity">What it belongs to: names and values.</param>
-    /// <exception cref="InvalidDataException">The file belongs to something else, or is no journal; the message says what differs, and the file is as it was.</exception>
+    /// <param name="rules">What its records must be like.</param>
+    /// <exception cref="InvalidDataException">The file belongs to something else, is no journal, or holds records that no such evaluation writes; the message says what, and the file is as it was.</exception>
     /// <exception cref="IOException">It cannot be written, or another run uses it.</exception>
-    public static EvaluationJournal Open(string path, IReadOnlyList<KeyValuePair<string, string>> identity)
+    public static EvaluationJournal Open(string path, IReadOnlyList<KeyValuePair<string, string>> identity, JournalRules rules)
     {
         if (!RawFile.IsThere(path))
         {
@@ -67,7 +71,7 @@ internal sealed class EvaluationJournal : IDisposable
         return Owning(stream, path, journal =>
         {
             journal.CheckIdentity(identity);
-            journal.Scan();
+            journal.Scan(rules);
         });
     }
 
@@ -89,7 +93,8 @@ internal sealed class EvaluationJournal : IDisposable
     }
 
     /// <summary>Records the first pass's sums after <paramref name="count"/> sequences.</summary>
-    public void AppendMeans(int count, SiteSums[] sums)
+    /// <exception cref="IOException">It cannot be written.</exception>
+    public void AppendMeans(int count, SiteSums[] sums) => Writing(() =>
     {
         _lastMeans = Begin(MeansKind, sizeof(int) + sums.Sum(s => 8L * (s.Counts.Length + s.Sums.Length)));
         Write<int>([count]);
@@ -101,7 +106,7 @@ internal sealed class EvaluationJournal : IDisposable
 
         End();
         MeansCount = count;
-    }
+    });
 
     /// <summary>Reads the last such record.</summary>
     public void ReadMeans(SiteSums[] sums)
@@ -115,10 +120,12 @@ internal sealed class EvaluationJournal : IDisposable
     }
 
     /// <summary>Records the next sequence.</summary>
-    public void Append(SequenceScores scores)
+    /// <exception cref="IOException">It cannot be written.</exception>
+    public void Append(SequenceScores scores) => Writing(() =>
     {
         long codes = scores.Codes.Sum(c => (8L * (c.Rows + 1)) + (8L * c.Count));
-        long start = Begin(ScoresKind, (8L * scores.Row.Length) + scores.Values.Sum(v => 4L * v.Length) + codes);
+        long start = Begin(ScoresKind, sizeof(int) + (8L * scores.Row.Length) + scores.Values.Sum(v => 4L * v.Length) + codes);
+        Write<int>([_scores.Count]);
         Write<double>(scores.Row);
         foreach (float[] values in scores.Values)
             Write<float>(values);
@@ -130,8 +137,8 @@ internal sealed class EvaluationJournal : IDisposable
         }
 
         End();
-        _scores.Add(start);
-    }
+        _scores.Add(start + sizeof(int));
+    });
 
     /// <summary>Reads a sequence's record into scores of the right layout.</summary>
     public void Read(int sequence, SequenceScores scores)
@@ -198,8 +205,12 @@ internal sealed class EvaluationJournal : IDisposable
     {
         byte[] magic = new byte[Magic.Length];
         Span<byte> number = stackalloc byte[sizeof(int)];
-        if (_stream.ReadAtLeast(magic, magic.Length, throwOnEndOfStream: false) < magic.Length || !Magic.SequenceEqual(magic) || _stream.ReadAtLeast(number, number.Length, throwOnEndOfStream: false) < number.Length)
+        if (_stream.ReadAtLeast(magic, magic.Length, throwOnEndOfStream: false) < magic.Length || !AnyMagic.SequenceEqual(magic.AsSpan(0, AnyMagic.Length)))
             throw BadFile.Of(_path, "this is no resume file of an evaluation; it was left as it is.");
+        if (!Magic.SequenceEqual(magic))
+            throw BadFile.Of(_path, "this is a resume file of another version's format, which this version does not go on from; it was left as it is. Name another file, or delete this one.");
+        if (_stream.ReadAtLeast(number, number.Length, throwOnEndOfStream: false) < number.Length)
+            throw BadFile.Of(_path, "the resume file ends within its header.");
         int length = BinaryPrimitives.ReadInt32LittleEndian(number);
         if (length < 0 || length > _stream.Length - _stream.Position - sizeof(uint))
             throw BadFile.Of(_path, "the resume file ends within its header.");
@@ -208,37 +219,98 @@ internal sealed class EvaluationJournal : IDisposable
         _stream.ReadExactly(number);
         if (Crc32.Append(0, text) != BinaryPrimitives.ReadUInt32LittleEndian(number))
             throw BadFile.Of(_path, "the resume file's header is damaged.");
-        var stored = Encoding.UTF8.GetString(text).Split('\n').Select(line => line.Split('\t', 2)).ToDictionary(p => p[0], p => p[^1], StringComparer.Ordinal);
+        var stored = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (string line in Encoding.UTF8.GetString(text).Split('\n'))
+        {
+            string[] pair = line.Split('\t', 2);
+            if (!stored.TryAdd(pair[0], pair[^1]))
+                throw BadFile.Of(_path, "the resume file's header is damaged.");
+        }
+
         List<string> different = [.. identity.Where(p => !stored.TryGetValue(p.Key, out string? value) || value != p.Value).Select(p => p.Key)];
         different.AddRange(stored.Keys.Except(identity.Select(p => p.Key)));
         if (different.Count > 0)
             throw BadFile.Of(_path, $"the resume file belongs to another evaluation; what differs: {string.Join(", ", different)}. It was left as it is; name another file, or delete this one.");
     }
 
-    /// <summary>Finds the whole records and cuts off what follows them.</summary>
-    private void Scan()
+    /// <summary>Finds the whole records and cuts off what follows them: a record that was being written when the process ended.</summary>
+    private void Scan(JournalRules rules)
     {
         long end = _stream.Position;
         while (TryRecord(end, out int kind, out long length))
         {
             long payload = end + HeadLength;
-            if (kind == MeansKind)
+            bool belongs = length >= sizeof(int) && kind switch
             {
-                _stream.Position = payload;
-                int[] count = new int[1];
-                Read<int>(count);
-                MeansCount = count[0];
-                _lastMeans = payload;
-            }
-            else
-            {
-                _scores.Add(payload);
-            }
-
+                MeansKind => ScanMeans(payload, length, rules),
+                ScoresKind => ScanScores(payload, length, rules),
+                _ => false,
+            };
+            if (!belongs)
+                throw BadFile.Of(_path, $"the record at byte {end} of the resume file is none that this evaluation writes there; the file was left as it is. Name another file, or delete this one.");
             end = payload + length + sizeof(uint);
         }
 
         _stream.SetLength(end);
+    }
+
+    private bool ScanMeans(long payload, long length, JournalRules rules)
+    {
+        SiteSums[] sums = rules.NewSums();
+        if (_scores.Count > 0 || MeansCount == rules.Sequences || length != sizeof(int) + sums.Sum(s => 8L * (s.Counts.Length + s.Sums.Length)))
+            return false;
+        _lastMeans = payload;
+        if (NumberAt(payload) != ++MeansCount)
+            return false;
+        ReadMeans(sums);
+        return rules.Allow(MeansCount, sums);
+    }
+
+    private bool ScanScores(long payload, long length, JournalRules rules)
+    {
+        if (MeansCount < rules.Sequences || _scores.Count == rules.Sequences || NumberAt(payload) != _scores.Count)
+            return false;
+        SequenceScores scores = rules.NewScores(_scores.Count);
+        long left = length - sizeof(int) - (8L * scores.Row.Length) - scores.Values.Sum(v => 4L * v.Length);
+        _stream.Position = payload + length - left;
+        for (int s = 0; s < scores.Codes.Length; s++)
+        {
+            long[] starts = new long[scores.Layout.Length + 1];
+            left -= 8L * starts.Length;
+            if (left < 0)
+                return false;
+            Read<long>(starts);
+            if (!JournalRules.AllowStarts(starts, rules.FeatureCount(s), left))
+                return false;
+            left -= 8 * starts[^1];
+            _stream.Position += 8 * starts[^1];
+        }
+
+        if (left != 0)
+            return false;
+        _scores.Add(payload + sizeof(int));
+        Read(_scores.Count - 1, scores);
+        return rules.Allow(scores);
+    }
+
+    private int NumberAt(long position)
+    {
+        int[] number = new int[1];
+        _stream.Position = position;
+        Read<int>(number);
+        return number[0];
+    }
+
+    private void Writing(Action write)
+    {
+        try
+        {
+            write();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new IOException($"{BadFile.Printable(_path, 4096)}: the resume file cannot be written ({BadFile.Printable(e.Message.TrimEnd('.'), 300)}).", e);
+        }
     }
 
     private bool TryRecord(long at, out int kind, out long length)
@@ -251,7 +323,7 @@ internal sealed class EvaluationJournal : IDisposable
         _stream.ReadExactly(head);
         kind = BinaryPrimitives.ReadInt32LittleEndian(head);
         length = BinaryPrimitives.ReadInt64LittleEndian(head[4..]);
-        if (kind is not (MeansKind or ScoresKind) || length < 0 || length > _stream.Length - at - HeadLength - sizeof(uint))
+        if (length < 0 || length > _stream.Length - at - HeadLength - sizeof(uint))
             return false;
         uint crc = Crc32.Append(0, head);
         byte[] buffer = new byte[1 << 16];

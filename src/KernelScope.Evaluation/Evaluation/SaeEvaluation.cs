@@ -1,8 +1,10 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Numerics;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using KernelScope.Attribution;
+using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Sae;
@@ -153,8 +155,8 @@ public sealed class SaeEvaluation
     private EvaluationJournal? OpenJournal()
     {
         if (_options.ResumePath is string path)
-            return EvaluationJournal.Open(path, Identity());
-        return _options.ArraysPath is string arrays ? EvaluationJournal.Temporary($"{Path.GetFullPath(arrays)}.{Path.GetRandomFileName()}.tmp") : null;
+            return EvaluationJournal.Open(path, Identity(), new JournalRules(_tokens, [.. _sites.Select(s => s.OutputDim)], [.. _targets.Select(t => t.Sae.FeatureCount)], NewScores));
+        return _options.ArraysPath is string arrays ? EvaluationJournal.Temporary(TemporaryName.For(FilePlace.TargetOf(arrays))) : null;
     }
 
     /// <summary>What a resume file must belong to.</summary>
@@ -179,6 +181,8 @@ public sealed class SaeEvaluation
         identity.Add(new("the device", _model.Device.Name));
         identity.Add(new("whether weights are packed", _model.Device.ReadsPanels && _model.Weights.Checkpoint.Panels is not null ? "yes" : "no"));
         identity.Add(new("the precision", _model.Device.Precision.ToString()));
+        identity.Add(new("the instructions that compute", $"{_model.Device.Arithmetic}, {RuntimeInformation.ProcessArchitecture}, {Vector<byte>.Count} bytes a vector"));
+        identity.Add(new("the size of a block of logits", _options.LogitBytes.ToString(CultureInfo.InvariantCulture)));
         identity.Add(new("the embedding scale", _model.EmbeddingScale.ToString("R", CultureInfo.InvariantCulture)));
         return identity;
     }

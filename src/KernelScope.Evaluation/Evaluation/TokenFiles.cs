@@ -27,13 +27,14 @@ public static class TokenFiles
         {
             using var document = JsonDocument.Parse(bytes, new JsonDocumentOptions { MaxDepth = JsonText.MaxDepth, AllowDuplicateProperties = false });
             JsonElement list = document.RootElement;
+            JsonText.RequireText(list);
             if (list.ValueKind == JsonValueKind.Object && !list.TryGetProperty("sequences", out list))
                 throw BadFile.Of(path, "the object has no 'sequences'; a list of lists of token ids was expected there.");
             if (list.ValueKind != JsonValueKind.Array)
                 throw BadFile.Of(path, $"the sequences are {JsonText.Kind(list)}; a list of lists of token ids was expected.");
             return [.. list.EnumerateArray().Select((sequence, b) => Ids(sequence, b, path))];
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
             throw JsonText.NotJson(path, e);
         }

@@ -40,6 +40,9 @@ public abstract class Device : IDisposable
     /// <summary>Accuracy of matrix products.</summary>
     public virtual Precision Precision => Precision.Exact;
 
+    /// <summary>What decides the last bits of results beside the name and the precision: instruction set, kernels, the generation of a GPU. Work that was begun with one text is not continued with another.</summary>
+    public virtual string Arithmetic => "";
+
     /// <summary>Whether products read <see cref="WeightPart.Panels"/>; where not, packed weights are of no use.</summary>
     public virtual bool ReadsPanels => false;
 

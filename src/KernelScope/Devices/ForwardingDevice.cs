@@ -14,6 +14,9 @@ public abstract class ForwardingDevice(Device inner) : Device(inner)
     public override Precision Precision => Inner.Precision;
 
     /// <inheritdoc/>
+    public override string Arithmetic => Inner.Arithmetic;
+
+    /// <inheritdoc/>
     public override bool ReadsPanels => Inner.ReadsPanels;
 
     /// <inheritdoc/>

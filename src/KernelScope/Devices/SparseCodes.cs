@@ -67,6 +67,22 @@ public sealed class CodeList
     /// <summary>Forgets every row; the memory is kept.</summary>
     public void Clear() => Truncate(0);
 
+    /// <summary>Refuses codes that left float32: an infinite activation would pass for an answer.</summary>
+    /// <param name="what">What was encoded, for the message.</param>
+    /// <param name="firstRow">What row 0 is there.</param>
+    /// <exception cref="InvalidDataException">One is infinite or NaN.</exception>
+    internal void RequireFinite(string what, long firstRow)
+    {
+        for (int i = 0; i < Count; i++)
+        {
+            if (float.IsFinite(Value[i])) continue;
+            int row = 0;
+            while (RowStart[row + 1] <= i)
+                row++;
+            throw new InvalidDataException($"{what}: feature {Feature[i]} of row {firstRow + row} is {Value[i]}, no finite number.");
+        }
+    }
+
     /// <summary>Makes room for <paramref name="rows"/> rows and <paramref name="count"/> pairs, keeping what is there; what was larger stays.</summary>
     public void Resize(int rows, int count)
     {

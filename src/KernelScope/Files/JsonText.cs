@@ -68,8 +68,9 @@ internal static class JsonText
         _ => "null",
     };
 
-    // Strings are decoded lazily, and an unpaired surrogate escape throws only then: decode all once, here.
-    private static void RequireText(JsonElement element)
+    /// <summary>Decodes every string and name once: they are decoded lazily, and an escape that is no character throws only then.</summary>
+    /// <exception cref="InvalidOperationException">There is such an escape.</exception>
+    public static void RequireText(JsonElement element)
     {
         switch (element.ValueKind)
         {

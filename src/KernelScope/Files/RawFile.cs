@@ -101,6 +101,23 @@ internal sealed unsafe class RawFile : IDisposable
         }
     }
 
+    /// <summary>What the system says of the file now; null for bytes in memory, and where the system says no more than <see cref="LastWrite"/>.</summary>
+    public FileStatus? Status => _handle is null ? null : FileStatus.Of(_handle);
+
+    /// <summary>Has everything that was stored into the file written to the disk. After that each store through somebody's mapping moves the file's time; before, a page that waits to be written takes more without a trace.</summary>
+    public void Flush()
+    {
+        try
+        {
+            if (_handle is not null)
+                RandomAccess.FlushToDisk(_handle);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // A file that may only be read (Windows), or a file system that cannot.
+        }
+    }
+
     /// <summary>Maps the file, once, and gives its first byte; valid until disposal.</summary>
     public byte* Map()
     {

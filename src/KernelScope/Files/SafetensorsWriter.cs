@@ -28,11 +28,20 @@ public sealed class SafetensorsWriter : IDisposable
         _tensors = [.. tensors];
         byte[] header = Header(_tensors, metadata, alignment);
         HeaderChecksum = Crc32.Append(0, header);
-        _file = AtomicFile.Create(path);
         Span<byte> length = stackalloc byte[sizeof(ulong)];
         BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
-        _file.Stream.Write(length);
-        _file.Stream.Write(header);
+        _file = AtomicFile.Create(path);
+        try
+        {
+            _file.Stream.Write(length);
+            _file.Stream.Write(header);
+        }
+        catch
+        {
+            _file.Dispose();
+            throw;
+        }
+
         _left = _tensors.Length > 0 ? _tensors[0].ByteLength : 0;
     }
 

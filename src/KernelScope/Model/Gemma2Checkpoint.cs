@@ -123,7 +123,7 @@ public sealed class Gemma2Checkpoint : IDisposable
     {
         ArgumentNullException.ThrowIfNull(panels);
         if (Panels is not null) throw new InvalidOperationException("The checkpoint has panels already.");
-        panels.RequireSource(_weights);
+        SourceWasRead = panels.RequireSource(_weights, MatrixNames);
         foreach (string name in MatrixNames)
         {
             _weights.TryGet(name, out TensorView matrix);
@@ -133,6 +133,16 @@ public sealed class Gemma2Checkpoint : IDisposable
         panels.Dispose();
         Panels = panels;
     }
+
+    /// <summary>Whether all weights had to be read to see that the panels were made from them, because their files' times do not tell.</summary>
+    internal bool SourceWasRead { get; private set; }
+
+    /// <summary>The files that the model is read from.</summary>
+    internal IEnumerable<string> InputPaths => [.. Files.Select(f => f.Path), _weights.Path, Folder.ConfigPath, .. TokenizerPath is string tokenizer ? [tokenizer] : Array.Empty<string>()];
+
+    private string NotAnInput(string path) => InputPaths.FirstOrDefault(input => FilePlace.IsSame(path, input)) is string own
+        ? throw new IOException($"{BadFile.Printable(path, 4096)}: this is one of the files that the model is read from ({BadFile.Printable(Path.GetFileName(own), 300)}); choose another place.")
+        : path;
 
     /// <summary>A matrix as a part of a device's weight, with its panels if there are any.</summary>
     internal WeightPart Part(TensorView matrix) => new(matrix, Panels: Panels is null || IsOnlyLookedUp(matrix) ? default : Panels[matrix]);
@@ -213,7 +223,7 @@ public sealed class Gemma2Checkpoint : IDisposable
     private void WritePanelFile(string path, IProgress<double>? progress, CancellationToken cancellation)
     {
         using IDisposable hold = Hold();
-        PanelFileWriter.Write(path, _weights, MatrixNames, progress, cancellation);
+        PanelFileWriter.Write(NotAnInput(path), Folder.Path, _weights, MatrixNames, progress, cancellation);
     }
 
     private LayerTensors ReadLayer(int l)

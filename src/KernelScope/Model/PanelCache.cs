@@ -29,7 +29,7 @@ public static class PanelCache
         string folder = Directory.Exists(model.Folder.Path) ? Path.TrimEndingDirectorySeparator(Path.GetFullPath(model.Folder.Path)) : model.Folder.Path;
         string hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(folder)))[..16];
         string name = string.Concat(Path.GetFileName(folder).Where(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_').Take(60));
-        return Path.Combine(Root(environment), Name, "panels", $"{name}-{hash}{PanelFile.Extension}");
+        return Path.Combine(FolderPath(environment), $"{name}-{hash}{PanelFile.Extension}");
     }
 
     /// <summary>The file that there is: beside the weights, else in the cache; null if there is none. Nothing of it is looked at.</summary>
@@ -40,6 +40,9 @@ public static class PanelCache
         string cached = CachePath(model, environment);
         return RawFile.IsThere(cached) ? cached : null;
     }
+
+    /// <summary>The folder of the cache that holds all of them.</summary>
+    internal static string FolderPath(Func<string, string?> environment) => Path.Combine(Root(environment), Name, "panels");
 
     private static string Root(Func<string, string?> environment)
     {

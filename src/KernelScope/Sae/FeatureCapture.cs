@@ -49,6 +49,7 @@ public sealed class FeatureCapture : IDisposable
     {
         _sae.Encode(value, _codes);
         call.Device.Read(_codes, _call);
+        _call.RequireFinite($"the features at {point}", call.Position);
         Rewind(call.Position);
         // After Clear, or where positions were skipped, the rows begin anew.
         if (Codes.Rows == 0 || call.Position != FirstPosition + Codes.Rows)

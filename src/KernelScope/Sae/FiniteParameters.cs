@@ -22,6 +22,17 @@ public static class FiniteParameters
             Require(skip, infinite: false);
     }
 
+    /// <summary>Looks at the biases and the thresholds alone, which takes no time.</summary>
+    /// <exception cref="InvalidDataException">One is NaN, or infinite where it is no threshold; the message says which.</exception>
+    public static void RequireVectors(SaeCheckpoint sae)
+    {
+        ArgumentNullException.ThrowIfNull(sae);
+        Require(sae.EncoderBias, infinite: false);
+        Require(sae.DecoderBias, infinite: false);
+        if (sae.Threshold is { } threshold)
+            Require(threshold, infinite: true);
+    }
+
     private static void Require(in TensorView tensor, bool infinite)
     {
         float[] piece = new float[1 << 16];

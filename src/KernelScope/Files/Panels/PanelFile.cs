@@ -1,4 +1,6 @@
 using System.Buffers.Binary;
+using System.Runtime.InteropServices;
+using System.Text;
 
 namespace KernelScope.Files;
 
@@ -7,8 +9,10 @@ namespace KernelScope.Files;
 /// that says which layout they have, which weight files they were made from, and their checksums.
 /// </summary>
 /// <remarks>
-/// The last tensor, U8: the layout's number (u32), the source's hash (32 bytes), the CRC-32 of each packed matrix and each table in the order of their bytes (u32 each), the CRC-32 of the file's header (u32),
-/// the CRC-32 of all of this tensor before it (u32); little-endian. Opening checks everything but the matrices' own checksums, which would read all of them: <see cref="Verify"/> does.
+/// The last tensor, U8, little-endian: the layout's number (u32); <see cref="SourceIdentity.Contents"/> of the source and its <see cref="SourceIdentity.Stamp"/>, zeros where there is none (32 bytes each);
+/// <see cref="PanelChecksum"/>s in the order of the bytes, one of each panel and one of each table (u32 each); the CRC-32 of the file's header (u32); the path of the source (u32 bytes, UTF-8);
+/// the CRC-32 of all of this tensor before it (u32). Opening checks everything but the panels; those of a matrix are compared when a product first reads it, and all of them by <see cref="Verify"/>.
+/// Tables, which say where values go, are copied out of the mapping before they are checked.
 /// Any number of threads may read it and dispose it; checkpoints that use it keep it mapped.
 /// </remarks>
 public sealed unsafe class PanelFile : IDisposable
@@ -23,17 +27,30 @@ public sealed unsafe class PanelFile : IDisposable
 
     private const string TableEnding = ".exceptions";
 
-    private const int BufferBytes = 1 << 20;
+    private const int ChecksumsAt = sizeof(uint) + (2 * SourceIdentity.Length);
+    private const int MostPathBytes = 1 << 14;
     private readonly SafetensorsFile _file;
     private readonly byte[] _control;
+    private readonly Dictionary<string, int> _firstChecksum = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, PanelGuard> _guards = new(StringComparer.Ordinal);
+    private readonly Lock _lock = new();
+    private readonly int _checksumCount;
 
     private PanelFile(SafetensorsFile file)
     {
         _file = file;
         Parts = [.. file.Contents.Where(t => t.Name != ControlName)];
         Matrices = [.. Parts.Where(t => !t.Name.EndsWith(TableEnding, StringComparison.Ordinal))];
-        _control = ReadControl();
-        CheckAlignment();
+        CheckVersion();
+        CheckParts();
+        foreach (TensorInfo part in Parts)
+        {
+            _firstChecksum.Add(part.Name, _checksumCount);
+            _checksumCount += UnitsOf(part);
+        }
+
+        _control = ReadControl(out string source);
+        SourcePath = source;
     }
 
     /// <summary>The path it was opened by.</summary>
@@ -41,6 +58,9 @@ public sealed unsafe class PanelFile : IDisposable
 
     /// <summary>Bytes of the file.</summary>
     public long Length => _file.Length;
+
+    /// <summary>The folder whose weights were packed, as it was named then.</summary>
+    public string SourcePath { get; }
 
     /// <summary>The packed matrices as they are stored: U8 [panels, groups, 384] for compact panels, [panels, steps, 32, 2] for pair panels, [panels, inputs, 32] for F32.</summary>
     public IReadOnlyList<TensorInfo> Matrices { get; }
@@ -67,13 +87,18 @@ public sealed unsafe class PanelFile : IDisposable
         }
     }
 
-    /// <summary>Checks that the panels were made from these weight files, as they are now.</summary>
+    /// <summary>Checks that the panels were made from these very matrices, as they are now.</summary>
+    /// <param name="source">The weight files.</param>
+    /// <param name="names">The matrices.</param>
+    /// <returns>Whether all bytes had to be read for that, because the files' times do not tell.</returns>
     /// <exception cref="InvalidDataException">They were not.</exception>
-    public void RequireSource(ShardedTensors source)
+    internal bool RequireSource(ShardedTensors source, IReadOnlyList<string> names)
     {
-        ArgumentNullException.ThrowIfNull(source);
-        if (!SourceHash.Of(source.Files).AsSpan().SequenceEqual(_control.AsSpan(sizeof(uint), SourceHash.Length)))
-            throw BadFile.Of(Path, $"it was packed from other weights than {BadFile.Printable(source.Path, 4096)} holds now.");
+        ReadOnlySpan<byte> contents = _control.AsSpan(sizeof(uint), SourceIdentity.Length), stamp = _control.AsSpan(sizeof(uint) + SourceIdentity.Length, SourceIdentity.Length);
+        if (stamp.ContainsAnyExcept((byte)0) && SourceIdentity.Stamp(source, names) is byte[] now && stamp.SequenceEqual(now)) return false;
+        return SourceIdentity.Contents(source, names).AsSpan().SequenceEqual(contents)
+            ? true
+            : throw BadFile.Of(Path, $"it was packed from other weights than {BadFile.Printable(source.Path, 4096)} holds now.");
     }
 
     /// <summary>The panels of a matrix.</summary>
@@ -86,21 +111,17 @@ public sealed unsafe class PanelFile : IDisposable
     /// <exception cref="InvalidDataException">A matrix is damaged; the message names it.</exception>
     public void Verify(CancellationToken cancellation = default)
     {
-        byte[] buffer = new byte[BufferBytes];
-        for (int n = 0; n < Parts.Count; n++)
+        byte[] buffer = [];
+        foreach (TensorInfo part in Parts)
         {
-            uint crc = 0;
-            long at = _file.OffsetOf(Parts[n].Name), end = at + Parts[n].ByteLength;
-            for (; at < end; at += buffer.Length)
+            int units = UnitsOf(part), bytes = checked((int)(part.ByteLength / Math.Max(units, 1)));
+            if (buffer.Length < bytes) buffer = new byte[bytes];
+            for (int u = 0; u < units; u++)
             {
                 cancellation.ThrowIfCancellationRequested();
-                Span<byte> piece = buffer.AsSpan(0, (int)Math.Min(buffer.Length, end - at));
-                _file.Raw.Read(at, piece);
-                crc = Crc32.Append(crc, piece);
+                _file.Raw.Read(_file.OffsetOf(part.Name) + ((long)u * bytes), buffer.AsSpan(0, bytes));
+                if (PanelChecksum.Of(buffer.AsSpan(0, bytes)) != ChecksumOf(part, u)) throw PanelGuard.Damaged(Path, part.Name, u);
             }
-
-            if (crc != ReadUInt32(sizeof(uint) + SourceHash.Length + (n * sizeof(uint))))
-                throw BadFile.Of(Path, $"{BadFile.Quote(Parts[n].Name)} is damaged: its checksum is {crc:x8}, and should be {ReadUInt32(sizeof(uint) + SourceHash.Length + (n * sizeof(uint))):x8}.");
         }
     }
 
@@ -111,8 +132,11 @@ public sealed unsafe class PanelFile : IDisposable
     /// <exception cref="ObjectDisposedException">It was given back.</exception>
     internal IDisposable Hold() => _file.Hold();
 
-    /// <summary>Bytes of the last tensor of a file with so many matrices and tables.</summary>
-    internal static int ControlBytes(int parts) => sizeof(uint) + SourceHash.Length + ((parts + 2) * sizeof(uint));
+    /// <summary>Bytes of the last tensor of a file with so many checksums, made from weights at a path of so many bytes.</summary>
+    internal static int ControlBytes(long checksums, int pathBytes) => checked((int)(ChecksumsAt + ((checksums + 3) * sizeof(uint)) + pathBytes));
+
+    /// <summary>Checksums of a stored part: one for each panel; one for a table.</summary>
+    internal static int UnitsOf(TensorInfo part) => part.Shape.Length == 1 ? 1 : checked((int)part.Shape[0]);
 
     /// <summary>What is stored for a matrix in the plain layout of its type.</summary>
     internal static TensorInfo Describe(TensorInfo matrix)
@@ -136,42 +160,85 @@ public sealed unsafe class PanelFile : IDisposable
         panels = default;
         if (matrix.Shape.Length != 2 || !PanelLayout.Covers(matrix.DType) || !_file.TryGet(matrix.Name, out TensorView stored)) return false;
         int outputs = checked((int)matrix.Shape[0]), inputs = checked((int)matrix.Shape[1]);
-        if (stored.DType == matrix.DType && stored.Shape.SequenceEqual(Describe(matrix.Info).Shape))
-            panels = new PanelView(matrix.DType, outputs, inputs, stored.Pointer, stored.Owner);
-        else if (matrix.DType == DType.BF16 && stored.DType == DType.U8 && stored.Shape.SequenceEqual(DescribeCompact(matrix.Info).Shape))
-            panels = new PanelView(matrix.DType, outputs, inputs, stored.Pointer, stored.Owner, TableOf(matrix, inputs));
+        bool plain = stored.DType == matrix.DType && stored.Shape.SequenceEqual(Describe(matrix.Info).Shape);
+        if (!plain && !(matrix.DType == DType.BF16 && stored.DType == DType.U8 && stored.Shape.SequenceEqual(DescribeCompact(matrix.Info).Shape))) return false;
+        PanelGuard guard;
+        lock (_lock)
+        {
+            if (!_guards.TryGetValue(matrix.Name, out guard!))
+                _guards.Add(matrix.Name, guard = Guard(stored, plain ? [] : CopyTable(matrix, inputs)));
+        }
+
+        panels = new PanelView(matrix.DType, outputs, inputs, stored.Pointer, stored.Owner, guard.Windows, guard);
         return !panels.IsNone;
     }
 
-    private PanelWindow* TableOf(TensorView matrix, int inputs)
+    private PanelGuard Guard(TensorView stored, ulong[] table)
     {
-        if (!_file.TryGet(matrix.Name + TableEnding, out TensorView table) || table.DType != DType.U8) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are missing.");
-        var windows = (PanelWindow*)table.Pointer;
-        if (!new CompactTable(windows, (int)PanelLayout.PanelCount(matrix.Shape[0])).IsSound(table.ByteLength, inputs)) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are out of range or out of order.");
-        return windows;
+        int panels = UnitsOf(stored.Info);
+        uint[] checksums = new uint[panels];
+        for (int p = 0; p < panels; p++)
+            checksums[p] = ChecksumOf(stored.Info, p);
+        return new PanelGuard(Path, stored.Name, stored.Pointer, stored.ByteLength / panels, checksums, table);
     }
 
-    private byte[] ReadControl()
+    private ulong[] CopyTable(TensorView matrix, int inputs)
+    {
+        string name = matrix.Name + TableEnding;
+        if (!_file.TryGet(name, out TensorView table) || table.DType != DType.U8 || table.Shape.Length != 1) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are missing.");
+        if (table.ByteLength > Array.MaxLength) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are more than there can be.");
+        ulong[] copy = GC.AllocateUninitializedArray<ulong>((int)(table.ByteLength / sizeof(ulong)), pinned: true);
+        Span<byte> bytes = MemoryMarshal.AsBytes(copy.AsSpan());
+        _file.Raw.Read(_file.OffsetOf(name), bytes);
+        if (PanelChecksum.Of(bytes) != ChecksumOf(table.Info, 0)) throw PanelGuard.Damaged(Path, name, 0);
+        fixed (ulong* first = copy)
+        {
+            if (!new CompactTable((PanelWindow*)first, (int)PanelLayout.PanelCount(matrix.Shape[0])).IsSound(bytes.Length, inputs)) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are out of range or out of order.");
+        }
+
+        return copy;
+    }
+
+    // First: a file of another layout may have anything behind it.
+    private void CheckVersion()
     {
         if (!_file.TryGet(ControlName, out TensorView tensor) || tensor.DType != DType.U8) throw BadFile.Of(Path, "this is no file of packed weights.");
-        int length = ControlBytes(Parts.Count);
-        byte[] control = new byte[Math.Min(length, tensor.ByteLength)];
-        _file.Raw.Read(_file.OffsetOf(ControlName), control);
-        // The number first: a file of another layout may have anything behind it.
-        uint version = control.Length < sizeof(uint) ? 0 : BinaryPrimitives.ReadUInt32LittleEndian(control);
-        if (version != PanelLayout.Version) throw BadFile.Of(Path, $"its panels have layout {version}; this program reads layout {PanelLayout.Version}.");
-        int end = length - sizeof(uint);
-        if (tensor.ByteLength != length || Crc32.Append(0, control.AsSpan(0, end)) != BinaryPrimitives.ReadUInt32LittleEndian(control.AsSpan(end))) throw BadFile.Of(Path, "its table of checksums is damaged.");
-        byte[] header = new byte[_file.DataStart - sizeof(ulong)];
-        _file.Raw.Read(sizeof(ulong), header);
-        return Crc32.Append(0, header) == BinaryPrimitives.ReadUInt32LittleEndian(control.AsSpan(end - sizeof(uint))) ? control : throw BadFile.Of(Path, "its header is damaged.");
+        byte[] number = new byte[Math.Min(sizeof(uint), tensor.ByteLength)];
+        _file.Raw.Read(_file.OffsetOf(ControlName), number);
+        uint version = number.Length < sizeof(uint) ? 0 : BinaryPrimitives.ReadUInt32LittleEndian(number);
+        if (version != PanelLayout.Version) throw BadFile.Of(Path, $"its panels have layout {version}; this program reads layout {PanelLayout.Version}, and leaves the file as it is until it is packed anew.");
     }
 
-    private void CheckAlignment()
+    private byte[] ReadControl(out string source)
+    {
+        _file.TryGet(ControlName, out TensorView tensor);
+        int least = ControlBytes(_checksumCount, 0);
+        byte[] control = new byte[Math.Min(least + MostPathBytes, tensor.ByteLength)];
+        _file.Raw.Read(_file.OffsetOf(ControlName), control);
+        int end = control.Length - sizeof(uint);
+        if (tensor.ByteLength != control.Length || control.Length < least || Crc32.Append(0, control.AsSpan(0, end)) != BinaryPrimitives.ReadUInt32LittleEndian(control.AsSpan(end))) throw BadFile.Of(Path, "its table of checksums is damaged.");
+        int tail = ChecksumsAt + (_checksumCount * sizeof(uint));
+        source = Encoding.UTF8.GetString(control.AsSpan(tail + (2 * sizeof(uint)), end - tail - (2 * sizeof(uint))));
+        byte[] header = new byte[_file.DataStart - sizeof(ulong)];
+        _file.Raw.Read(sizeof(ulong), header);
+        return Crc32.Append(0, header) == BinaryPrimitives.ReadUInt32LittleEndian(control.AsSpan(tail)) && source.Length > 0
+            ? control
+            : throw BadFile.Of(Path, "its header is damaged.");
+    }
+
+    private void CheckParts()
     {
         foreach (TensorInfo part in Parts)
-            if (!(PanelLayout.Covers(part.DType) || part.DType == DType.U8) || _file.OffsetOf(part.Name) % PanelLayout.StepBytes != 0) throw BadFile.Of(Path, $"{BadFile.Quote(part.Name)} is of a type that is not packed, or does not begin at a multiple of {PanelLayout.StepBytes} bytes.");
+        {
+            if (!(PanelLayout.Covers(part.DType) || part.DType == DType.U8) || _file.OffsetOf(part.Name) % PanelLayout.StepBytes != 0)
+                throw BadFile.Of(Path, $"{BadFile.Quote(part.Name)} is of a type that is not packed, or does not begin at a multiple of {PanelLayout.StepBytes} bytes.");
+            int units = part.Shape.Length > 0 && part.Shape[0] is >= 0 and <= int.MaxValue ? UnitsOf(part) : 0;
+            if (units == 0 || part.ByteLength % ((long)units * PanelLayout.StepBytes) != 0 || part.ByteLength / units > Array.MaxLength)
+                throw BadFile.Of(Path, $"{BadFile.Quote(part.Name)} has {part.ByteLength} bytes, which are no whole panels.");
+        }
     }
+
+    private uint ChecksumOf(TensorInfo part, int unit) => ReadUInt32(ChecksumsAt + ((_firstChecksum[part.Name] + unit) * sizeof(uint)));
 
     private uint ReadUInt32(int offset) => BinaryPrimitives.ReadUInt32LittleEndian(_control.AsSpan(offset));
 }

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
+using System.Text;
 
 namespace KernelScope.Files;
 
@@ -26,26 +27,35 @@ internal sealed unsafe class PanelFileWriter
 
     /// <summary>Packs matrices [out, in] of weight files.</summary>
     /// <param name="path">Where; the file appears when it is complete.</param>
+    /// <param name="name">The folder of the weights, to be told later.</param>
     /// <param name="source">The weight files.</param>
     /// <param name="names">The matrices, each F32, BF16 or F16.</param>
     /// <param name="progress">Told the share that is written.</param>
     /// <param name="cancellation">Stops it; nothing is left.</param>
     /// <exception cref="IOException">It cannot be written there.</exception>
-    public static void Write(string path, ShardedTensors source, IReadOnlyList<string> names, IProgress<double>? progress, CancellationToken cancellation)
+    public static void Write(string path, string name, ShardedTensors source, IReadOnlyList<string> names, IProgress<double>? progress, CancellationToken cancellation)
     {
-        byte[] hash = SourceHash.Of(source.Files);
+        SourceIdentity.Flush(source);
+        byte[]? before = SourceIdentity.Stamp(source, names);
+        // Where the files' times do not tell that nothing changed meanwhile, the bytes must.
+        byte[]? first = before is not null && SourceIdentity.IsSettled(source) ? null : SourceIdentity.Contents(source, names, cancellation);
         TensorInfo[] matrices = [.. names.Select(name => source.TryGet(name, out TensorView tensor) ? tensor.Info : throw BadFile.Of(source.Path, $"the tensor {name} is missing."))];
         // If it cannot be written there, that is to be said before all weights are read for the plan.
         AtomicFile.Create(path).Dispose();
         var packing = new PanelFileWriter(matrices, progress, cancellation);
         CompactPlan?[] plans = [.. matrices.Select(m => packing.Plan(FileOf(source, m), m))];
         List<TensorInfo> parts = [.. matrices.Zip(plans).SelectMany(Parts)];
-        using var writer = new SafetensorsWriter(path, [.. parts, new TensorInfo(PanelFile.ControlName, DType.U8, [PanelFile.ControlBytes(parts.Count)])], null, PanelFile.Alignment);
+        byte[] folder = Encoding.UTF8.GetBytes(name);
+        using var writer = new SafetensorsWriter(path, [.. parts, new TensorInfo(PanelFile.ControlName, DType.U8, [PanelFile.ControlBytes(parts.Sum(p => (long)PanelFile.UnitsOf(p)), folder.Length)])], null, PanelFile.Alignment);
         for (int m = 0; m < matrices.Length; m++)
             packing.Pack(FileOf(source, matrices[m]), matrices[m], plans[m], writer);
-        writer.Append<byte>(packing.Control(hash, writer.HeaderChecksum));
+        byte[] contents = SourceIdentity.Contents(source, names, cancellation);
+        bool settled = SourceIdentity.IsSettled(source);
+        byte[]? after = SourceIdentity.Stamp(source, names);
+        bool changed = first is null ? !before.AsSpan().SequenceEqual(after) : !first.AsSpan().SequenceEqual(contents);
+        if (changed) throw BadFile.Of(source.Path, "the weights changed while they were packed.");
+        writer.Append<byte>(packing.Control(contents, settled ? after! : new byte[SourceIdentity.Length], writer.HeaderChecksum, folder));
         cancellation.ThrowIfCancellationRequested();
-        if (!SourceHash.Of(source.Files).AsSpan().SequenceEqual(hash)) throw BadFile.Of(source.Path, "the weights changed while they were packed.");
         writer.Commit();
     }
 
@@ -64,7 +74,6 @@ internal sealed unsafe class PanelFileWriter
 
     private void Pack(SafetensorsFile file, TensorInfo matrix, CompactPlan? plan, SafetensorsWriter writer)
     {
-        uint crc = 0;
         byte[] table = new byte[plan?.TableBytes ?? 0];
         long panelBytes = PanelLayout.PanelBytes(matrix.DType, matrix.Shape[1], compact: plan is not null);
         fixed (byte* tableStart = table)
@@ -82,14 +91,14 @@ internal sealed unsafe class PanelFileWriter
                 }
 
                 ReadOnlySpan<byte> packed = _packed.AsSpan(0, (int)(part.Panels * panelBytes));
-                crc = Crc32.Append(crc, packed);
+                for (int p = 0; p < part.Panels; p++)
+                    _checksums.Add(PanelChecksum.Of(packed.Slice((int)(p * panelBytes), (int)panelBytes)));
                 writer.AppendBytes(packed);
             });
         }
 
-        _checksums.Add(crc);
         if (plan is null) return;
-        _checksums.Add(Crc32.Append(0, table));
+        _checksums.Add(PanelChecksum.Of(table));
         writer.AppendBytes(table);
     }
 
@@ -113,18 +122,21 @@ internal sealed unsafe class PanelFileWriter
         }
     }
 
-    private byte[] Control(byte[] hash, uint headerChecksum)
+    private byte[] Control(byte[] contents, byte[] stamp, uint headerChecksum, byte[] folder)
     {
-        byte[] control = new byte[PanelFile.ControlBytes(_checksums.Count)];
+        byte[] control = new byte[PanelFile.ControlBytes(_checksums.Count, folder.Length)];
         BinaryPrimitives.WriteUInt32LittleEndian(control, PanelLayout.Version);
-        hash.CopyTo(control, sizeof(uint));
-        int at = sizeof(uint) + hash.Length;
-        foreach (uint crc in (ReadOnlySpan<uint>)[.. _checksums, headerChecksum])
+        contents.CopyTo(control, sizeof(uint));
+        stamp.CopyTo(control, sizeof(uint) + contents.Length);
+        int at = sizeof(uint) + contents.Length + stamp.Length;
+        foreach (uint number in (ReadOnlySpan<uint>)[.. _checksums, headerChecksum, (uint)folder.Length])
         {
-            BinaryPrimitives.WriteUInt32LittleEndian(control.AsSpan(at), crc);
+            BinaryPrimitives.WriteUInt32LittleEndian(control.AsSpan(at), number);
             at += sizeof(uint);
         }
 
+        folder.CopyTo(control, at);
+        at += folder.Length;
         BinaryPrimitives.WriteUInt32LittleEndian(control.AsSpan(at), Crc32.Append(0, control.AsSpan(0, at)));
         return control;
     }

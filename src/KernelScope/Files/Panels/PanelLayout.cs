@@ -18,7 +18,7 @@ namespace KernelScope.Files;
 public static class PanelLayout
 {
     /// <summary>The number of this layout; another number is another layout.</summary>
-    public const int Version = 2;
+    public const int Version = 3;
 
     /// <summary>Outputs of a panel.</summary>
     public const int Outputs = 32;

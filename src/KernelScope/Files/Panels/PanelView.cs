@@ -6,13 +6,14 @@ public readonly unsafe struct PanelView
     // Keeps the memory from being finalized while a view is in use.
     private readonly object _owner;
 
-    internal PanelView(DType type, int outputs, int inputs, byte* pointer, object owner, PanelWindow* windows = null)
+    internal PanelView(DType type, int outputs, int inputs, byte* pointer, object owner, PanelWindow* windows = null, PanelGuard? guard = null)
     {
         DType = type;
         Outputs = outputs;
         Inputs = inputs;
         Pointer = pointer;
         Windows = windows;
+        Guard = guard;
         _owner = owner;
     }
 
@@ -43,6 +44,9 @@ public readonly unsafe struct PanelView
 
     /// <summary>The <see cref="CompactTable"/> of compact panels; null for others.</summary>
     internal PanelWindow* Windows { get; }
+
+    /// <summary>What is to be asked before the panels are read; null for panels in memory of their own.</summary>
+    internal PanelGuard? Guard { get; }
 
     /// <summary>Whether this is none.</summary>
     public bool IsNone => Pointer is null;

@@ -1,0 +1,79 @@
+using KernelScope.Files;
+using KernelScope.Model;
+
+namespace KernelScope.Cli;
+
+/// <summary>The packed weights in the user's cache: of which models they are, and whether they would be used.</summary>
+internal static class PackedFiles
+{
+    /// <summary>Every file there, in the order of names; what a killed run left is one too.</summary>
+    public static List<PackedRow> All()
+    {
+        string folder = PanelCache.FolderPath(Environment.GetEnvironmentVariable);
+        if (!Directory.Exists(folder))
+            return [];
+        List<PackedRow> rows = [];
+        foreach (string path in Directory.EnumerateFiles(folder).Order(StringComparer.Ordinal))
+        {
+            if (path.EndsWith(PanelFile.Extension, StringComparison.Ordinal))
+                rows.Add(Of(path));
+            else if (TemporaryName.TargetOf(Path.GetFileName(path)) is not null)
+                rows.Add(new PackedRow(path, new FileInfo(path).Length, null, false, "it was being written when the program was ended"));
+        }
+
+        return rows;
+    }
+
+    /// <summary>Deletes the files that no run would use.</summary>
+    /// <returns>What was deleted.</returns>
+    public static List<PackedRow> Clean()
+    {
+        List<PackedRow> deleted = [];
+        foreach (PackedRow row in All().Where(r => !r.Ok))
+        {
+            if (row.Path.EndsWith(PanelFile.Extension, StringComparison.Ordinal))
+                File.Delete(row.Path);
+            else
+                TemporaryName.Sweep(Path.Combine(Path.GetDirectoryName(row.Path)!, TemporaryName.TargetOf(Path.GetFileName(row.Path))!));
+            if (!File.Exists(row.Path))
+                deleted.Add(row);
+        }
+
+        return deleted;
+    }
+
+    private static PackedRow Of(string path)
+    {
+        string? source = null;
+        string? problem;
+        try
+        {
+            using (PanelFile panels = PanelFile.Open(path))
+                source = panels.SourcePath;
+            problem = Problem(path, source);
+        }
+        catch (InvalidDataException e)
+        {
+            problem = e.Message;
+        }
+
+        return new PackedRow(path, new FileInfo(path).Length, source, problem is null, problem);
+    }
+
+    private static string? Problem(string path, string source)
+    {
+        using Gemma2Checkpoint model = Open(source);
+        return PackedWeights.Problem(model, path, verify: false);
+    }
+
+    private static Gemma2Checkpoint Open(string source)
+    {
+        if (Directory.Exists(source))
+            return Gemma2Checkpoint.Open(source);
+        Gemma2Checkpoint demo = Demo.OpenCheckpoint();
+        if (demo.Folder.Path == source)
+            return demo;
+        demo.Dispose();
+        throw new InvalidDataException($"{Printable.Escape(source)}: the folder of the weights is no longer there.");
+    }
+}
