@@ -73,6 +73,9 @@ internal sealed class EngineParts : IDisposable
     {
         SaeCheckpoint checkpoint = Own(source.Checkpoint?.Invoke() ?? SaeCheckpoint.Open(source.Path!));
         (Hooks.HookPoint site, Hooks.HookPoint? siteOut) = EngineSae.Place(source, checkpoint.Config, Model.Config);
+        // A larger file is not read whole for that.
+        if (checkpoint.TotalBytes <= SaeCheckpoint.VerifyOnOpenLimit)
+            FiniteParameters.Require(checkpoint);
         // The encoder has a row to encode for every token of every stream, which is what packing is for.
         return new EngineSae(source.Name, Own(JumpReluSae.Load(Device, checkpoint, packEncoder: true)), site, siteOut);
     }
