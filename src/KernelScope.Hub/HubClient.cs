@@ -16,7 +16,10 @@ public sealed partial class HubClient : IDisposable
 {
     private const int MaxListing = 1 << 26;
     private const string Config = "config.json", Single = "model.safetensors", Index = "model.safetensors.index.json";
-    private static readonly string[] Optional = ["generation_config.json", "tokenizer.model"];
+    private static readonly string[] Optional =
+    [
+        "generation_config.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
+    ];
     private readonly HubOptions _options;
     private readonly HubHttp _http;
 
@@ -47,7 +50,7 @@ public sealed partial class HubClient : IDisposable
     }
 
     /// <summary>
-    /// Downloads a model: config.json, generation_config.json, tokenizer.model, and the weights as safetensors (model.safetensors, else the shards that the index names). Nothing else.
+    /// Downloads a model: config.json, generation_config.json, the tokenizer (tokenizer.model, else tokenizer.json), its added tokens and chat template, and the weights as safetensors (model.safetensors, else the shards that the index names). Nothing else.
     /// </summary>
     /// <exception cref="HubException">The hub does not give a file.</exception>
     /// <exception cref="InvalidDataException">The repository holds no such model, or a file is not what the hub says it is.</exception>
@@ -58,7 +61,8 @@ public sealed partial class HubClient : IDisposable
         string weights = there.Contains(Single) ? Single : Index;
         if (!there.Contains(Config) || !there.Contains(weights))
             throw BadFile.Of(repository, $"this repository is no model in safetensors: it has no {(there.Contains(Config) ? $"{Single} and no {Index}" : Config)}.");
-        List<string> files = [Config, .. Optional.Where(there.Contains), weights];
+        // tokenizer.json has 17 to 34 MB and is read only where there is no tokenizer.model.
+        List<string> files = [Config, .. Optional.Where(there.Contains), .. there.Contains("tokenizer.model") || !there.Contains("tokenizer.json") ? [] : (string[])["tokenizer.json"], weights];
         if (weights == Index)
         {
             HubSnapshot index = await PullCoreAsync(repository, listing.Commit, listing.Commit, [Index], progress, cancellation).ConfigureAwait(false);

@@ -13,7 +13,7 @@ internal sealed class GenerateCommand : Verb
     private const string DefaultPrompt = "Once upon a time";
     private readonly PromptOptions _prompt;
     private readonly SamplingChoices _sampling;
-    private readonly Option<bool> _chat = new("--chat") { Description = "The text is what a user says; the model answers (chat template)." };
+    private readonly Option<bool> _chat = new("--chat") { Description = "The text is what a user says; the model answers, in the turns of the folder's chat template (else Gemma's). On a terminal a conversation: /quit or Ctrl+D ends it." };
     private readonly Option<bool> _features = new("--features") { Description = "Show the features of each new token as it appears, after the edits." };
     private readonly SaeUseOptions _saes;
     private readonly SweepOptions _sweep;
@@ -54,16 +54,23 @@ internal sealed class GenerateCommand : Verb
         _sweep.Check(parsed, uses);
         RefuseTogether(parsed, strengths);
         bool showFeatures = parsed.GetValue(_features);
-        if (!showFeatures)
-            SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
         if (options.StopStrings!.Count > 0)
             _ = files.RequiredTokenizer;
         options = CheckIds(options, files);
-        int[] tokens = prompt.Tokens(files, parsed.GetValue(_chat));
-        int context = (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
+        bool chat = parsed.GetValue(_chat);
+        bool talks = chat && Conversation.IsPossible(Streams, json: Common.JsonOf(parsed) || showFeatures || strengths is not null || _sweep.WantsBaseline(parsed) || options.LogProbs is not null);
+        int[] tokens = talks && !_prompt.IsGiven(parsed) ? Conversation.Opening(files) : prompt.Tokens(files, chat);
+        HashSet<int> ends = [.. files.Config.EosIds, .. chat && files.Chat.EndOfTurnId is int end ? [end] : (int[])[]];
+        if (options.StopIds is null)
+            options = options with { StopIds = ends };
+        int context = talks
+            ? Math.Min(files.Config.ContextLength, Conversation.MostTokens)
+            : (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant || showFeatures), files);
         stack.CheckPositions(context);
+        if (!showFeatures)
+            SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
         bool pack = _pack.IsGiven(parsed);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("packed encoders", pack ? stack.PackedBytes : 0), ("context", Session.BytesFor(files.Config, context)));
         Device device = _profile.Watch(parsed, opened);
@@ -71,7 +78,7 @@ internal sealed class GenerateCommand : Verb
         using IDisposable loaded = stack.Load(device, pack);
         ProfileOption.WarmUp(device, model, stack.Saes, tokens, generates: true, Cancellation);
         using Session session = model.NewSession(context);
-        var runs = new GenerationRuns(session, tokens, files.Tokenizer, Cancellation);
+        var runs = new GenerationRuns(session, tokens, files.Tokenizer, ends, Cancellation);
         // Before anything is armed.
         GeneratedText? baseline = _sweep.WantsBaseline(parsed) ? runs.Complete(ref options) : null;
         using var watch = UseWatch.Arm(session, stack, files, tokens);
@@ -83,7 +90,10 @@ internal sealed class GenerateCommand : Verb
         {
             stack.Arm(session, tokens.Length, Streams, Cancellation);
             using var captures = new Captures(showFeatures ? stack.Saes : [], session);
-            Show(parsed, runs, options, prompt, tokens, files, captures, baseline);
+            if (talks)
+                new Conversation(Streams, files, session, runs.Begin(options), ends, Cancellation).Run(_prompt.IsGiven(parsed) ? prompt.Text : null);
+            else
+                Show(parsed, runs, options, prompt, tokens, files, captures, baseline);
         }
 
         watch.Report(model, generates: options.MaxNewTokens > 0, Streams, Cancellation);
@@ -118,7 +128,7 @@ internal sealed class GenerateCommand : Verb
         Generator generator = runs.Begin(options);
         if (Common.JsonOf(parsed))
         {
-            WriteJson(parsed, generator, tokens, files, captures, baseline);
+            WriteJson(parsed, runs, generator, tokens, files, captures, baseline);
             return;
         }
 
@@ -133,7 +143,7 @@ internal sealed class GenerateCommand : Verb
         else if (options.LogProbs is not null)
             ShowLogProbs(generator, tokens, files);
         else
-            Stream(generator, tokens, baseline is null ? prompt.Text : null, files);
+            Stream(runs, generator, tokens, baseline is null ? prompt.Text : null, files);
         TellSeed(parsed, generator.Seed);
     }
 
@@ -175,7 +185,7 @@ internal sealed class GenerateCommand : Verb
             Streams.Error.WriteLine($"The seed was {drawn}: --seed {drawn} gives this text again.");
     }
 
-    private void Stream(Generator generator, int[] tokens, string? prompt, ModelFiles files)
+    private void Stream(GenerationRuns runs, Generator generator, int[] tokens, string? prompt, ModelFiles files)
     {
         if (Streams.OutputIsTerminal && prompt is not null)
             Streams.Output.Write(Printable.EscapeKeepingLines(prompt));
@@ -185,7 +195,7 @@ internal sealed class GenerateCommand : Verb
             foreach (GeneratedToken token in generator.GenerateTokens(tokens, Cancellation))
             {
                 // The token that ends a text is not text: [1] would be printed where there is no tokenizer.
-                if (generator.Stop != StopReason.EndOfText || files.Tokenizer is not null)
+                if (!runs.Ends(token.Id))
                     stream.Append(token);
             }
         }
@@ -195,7 +205,7 @@ internal sealed class GenerateCommand : Verb
         }
     }
 
-    private void WriteJson(ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, Captures captures, GeneratedText? baseline)
+    private void WriteJson(ParseResult parsed, GenerationRuns runs, Generator generator, int[] prompt, ModelFiles files, Captures captures, GeneratedText? baseline)
     {
         var tokens = new List<GeneratedToken>();
         List<TokenFeatures>[] features = [.. captures.All.Select(_ => new List<TokenFeatures>())];
@@ -208,7 +218,7 @@ internal sealed class GenerateCommand : Verb
 
         NewTokenFeatures[] saes = [.. captures.All.Select((c, s) => new NewTokenFeatures(c.Sae.Files.Name, c.Sae.Files.Site.ToString(), features[s]))];
         NewTokenFeatures? only = saes.Length == 1 ? saes[0] : null;
-        GeneratedText text = GenerationRuns.Text(tokens, generator, files.Tokenizer);
+        GeneratedText text = runs.Text(tokens, generator);
         JsonOutput.Write(Streams, new GenerateResult(prompt, text.Tokens, text.Text, text.Stop)
         {
             Seed = generator.Seed,

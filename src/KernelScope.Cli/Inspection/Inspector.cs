@@ -1,3 +1,4 @@
+using KernelScope.Chat;
 using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Sae;
@@ -124,7 +125,7 @@ public static partial class Inspector
     {
         using Gemma2Checkpoint model = Gemma2Checkpoint.Open(path);
         remarks.AddRange(model.Remarks);
-        model.OpenTokenizer();
+        if (model.OpenTokenizer() is GemmaTokenizer tokenizer) ChatFormat.Open(model.Folder, tokenizer);
         var tensors = new List<InspectedTensor>();
         foreach (SafetensorsFile file in model.Files) tensors.AddRange(Describe(file, file.Contents, options, cancellation));
         CheckPacked(model, notes, cancellation);

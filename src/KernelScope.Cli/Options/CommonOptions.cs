@@ -71,7 +71,12 @@ internal sealed class CommonOptions
 
     private static string Why(Verb verb, CommonUse use) => use switch
     {
-        CommonUse.Model => verb.Name is "pull" ? ": what to download is named without it" : ", which needs no model",
+        CommonUse.Model => verb.Name switch
+        {
+            "pull" => ": what to download is named without it",
+            "bench" => ", which makes its weights itself: it takes --shape, not --model",
+            _ => ", which needs no model",
+        },
         CommonUse.Json => ", which has no result to print as JSON",
         _ => ", which computes nothing with a model",
     };

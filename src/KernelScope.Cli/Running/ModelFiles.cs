@@ -1,3 +1,4 @@
+using KernelScope.Chat;
 using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Model;
@@ -9,6 +10,7 @@ namespace KernelScope.Cli;
 internal sealed class ModelFiles : IDisposable
 {
     private readonly Gemma2Checkpoint _checkpoint;
+    private ChatFormat? _chat;
     private bool _handedOver;
 
     private ModelFiles(string name, Gemma2Checkpoint checkpoint, GemmaTokenizer? tokenizer)
@@ -39,6 +41,10 @@ internal sealed class ModelFiles : IDisposable
 
     /// <summary>The tokenizer, where a text needs one.</summary>
     public GemmaTokenizer RequiredTokenizer => Tokenizer ?? throw new WorkException($"{Name}: the folder has no tokenizer.model and no tokenizer.json, so a text cannot be read; give token ids with --tokens.");
+
+    /// <summary>How the folder writes conversations; the demo, and a folder without a template, in Gemma's turns.</summary>
+    /// <exception cref="InvalidDataException">The folder's template cannot be used.</exception>
+    public ChatFormat Chat => _chat ??= IsDemo ? ChatFormat.Gemma(RequiredTokenizer) : ChatFormat.Open(_checkpoint.Folder, RequiredTokenizer);
 
     /// <summary>What begins every text: the tokenizer's BOS, else the one of config.json.</summary>
     public int BosId => Tokenizer is { BosId: >= 0 } tokenizer ? tokenizer.BosId : Config.BosId;
