@@ -16,11 +16,14 @@ namespace KernelScope.Extensions;
 /// <see cref="ChatOptions.Instructions"/> stand before the first user message, as its authors advise.
 /// </para>
 /// <para>
-/// Used of <see cref="ChatOptions"/>: MaxOutputTokens, Temperature, TopK, TopP, Seed, FrequencyPenalty, StopSequences, Instructions. Without a temperature the answer is greedy, unless TopK, TopP or Seed ask for chance: then it is 1.
-/// Tools, a JSON response format, a presence penalty, a conversation id and a continuation token are refused with a <see cref="NotSupportedException"/>; ModelId is ignored.
+/// Used of <see cref="ChatOptions"/>: MaxOutputTokens, Temperature, TopK, TopP, Seed, FrequencyPenalty, StopSequences, Instructions.
+/// Without a temperature the answer is greedy, unless TopK, TopP or Seed ask for chance: then it is 1.
+/// Tools, a JSON response format, a presence penalty, a conversation id and a continuation token are refused with a <see
+/// cref="NotSupportedException"/>; ModelId is ignored.
 /// </para>
 /// <para>
-/// <see cref="ChatOptions.RawRepresentationFactory"/> may give a <see cref="GenerationRequest"/>: its edits, features and sampling are the beginning on which the other options are put. Each update's
+/// <see cref="ChatOptions.RawRepresentationFactory"/> may give a <see cref="GenerationRequest"/>: its edits, features and sampling are
+/// the beginning on which the other options are put. Each update's
 /// <see cref="ChatResponseUpdate.RawRepresentation"/> is the engine's <see cref="GeneratedToken"/>.
 /// </para>
 /// </remarks>
@@ -54,14 +57,17 @@ public sealed class KernelScopeChatClient : IChatClient
 
     /// <inheritdoc/>
     /// <exception cref="NotSupportedException">A message or an option that this client does not know.</exception>
-    /// <exception cref="ArgumentException">No messages, roles that do not alternate, or a conversation that is longer than the engine's context.</exception>
+    /// <exception cref="ArgumentException">No messages, roles that do not alternate, or a conversation that is longer than the engine's
+    /// context.</exception>
     /// <exception cref="EngineBusyException">The engine takes no more requests now.</exception>
-    public Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
+    public Task<ChatResponse> GetResponseAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
         GetStreamingResponseAsync(messages, options, cancellationToken).ToChatResponseAsync(cancellationToken);
 
     /// <inheritdoc/>
     /// <exception cref="NotSupportedException">A message or an option that this client does not know.</exception>
-    /// <exception cref="ArgumentException">No messages, roles that do not alternate, or a conversation that is longer than the engine's context.</exception>
+    /// <exception cref="ArgumentException">No messages, roles that do not alternate, or a conversation that is longer than the engine's
+    /// context.</exception>
     /// <exception cref="EngineBusyException">The engine takes no more requests now.</exception>
     public IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
@@ -69,7 +75,12 @@ public sealed class KernelScopeChatClient : IChatClient
         ArgumentNullException.ThrowIfNull(messages);
         int[] prompt = Encode(messages, options?.Instructions, cancellationToken);
         GenerationRequest given = options?.RawRepresentationFactory?.Invoke(this) as GenerationRequest ?? new GenerationRequest();
-        GenerationRequest request = given with { Prompt = null, PromptTokens = prompt, Options = ChatOptionsMap.Apply(options, given.Options, StopIds(given.Options), _maxOutputTokens) };
+        GenerationRequest request = given with
+        {
+            Prompt = null,
+            PromptTokens = prompt,
+            Options = ChatOptionsMap.Apply(options, given.Options, StopIds(given.Options), _maxOutputTokens),
+        };
         return UpdatesAsync(_engine.GenerateAsync(request, cancellationToken), prompt.Length, cancellationToken);
     }
 
@@ -97,16 +108,26 @@ public sealed class KernelScopeChatClient : IChatClient
         await foreach (GeneratedToken token in tokens.WithCancellation(cancellationToken).ConfigureAwait(false))
         {
             count++;
-            var update = new ChatResponseUpdate(ChatRole.Assistant, token.Text) { ResponseId = id, MessageId = id, CreatedAt = DateTimeOffset.UtcNow, RawRepresentation = token };
+            var update = new ChatResponseUpdate(ChatRole.Assistant, token.Text)
+            {
+                ResponseId = id,
+                MessageId = id,
+                CreatedAt = DateTimeOffset.UtcNow,
+                RawRepresentation = token,
+            };
             if (token.Stop != StopReason.None)
             {
-                update.FinishReason = token.Stop is StopReason.EndOfText or StopReason.StopString ? ChatFinishReason.Stop : ChatFinishReason.Length;
-                update.Contents.Add(new UsageContent(new UsageDetails { InputTokenCount = promptTokens, OutputTokenCount = count, TotalTokenCount = promptTokens + count }));
+                bool isWhole = token.Stop is StopReason.EndOfText or StopReason.StopString;
+                update.FinishReason = isWhole ? ChatFinishReason.Stop : ChatFinishReason.Length;
+                update.Contents.Add(new UsageContent(Usage(promptTokens, count)));
             }
 
             yield return update;
         }
     }
+
+    private static UsageDetails Usage(int promptTokens, int newTokens) =>
+        new() { InputTokenCount = promptTokens, OutputTokenCount = newTokens, TotalTokenCount = promptTokens + newTokens };
 
     /// <summary>The conversation up to the answer. What the system says is a turn where the folder's template has one for it, else it stands before the first user message.</summary>
     private int[] Encode(IEnumerable<ChatMessage> messages, string? instructions, CancellationToken cancellationToken)
@@ -147,7 +168,8 @@ public sealed class KernelScopeChatClient : IChatClient
     }
 
     private static string RoleOf(ChatRole role) => role == ChatRole.User ? "user" : role == ChatRole.Assistant ? "assistant"
-        : throw new NotSupportedException($"A message of the role '{role}' is not supported here; a conversation has system messages first, then user and assistant in turn.");
+        : throw new NotSupportedException(
+            $"A message of the role '{role}' is not supported here: system messages come first, then user and assistant in turn.");
 
     private static string TextOf(ChatMessage message)
     {
@@ -160,7 +182,9 @@ public sealed class KernelScopeChatClient : IChatClient
         return message.Text;
     }
 
-    /// <summary>What ends an answer: what ends the model's texts, and the end of its turn, which base models do not count among them.</summary>
+    /// <summary>
+    /// What ends an answer: what ends the model's texts, and the end of its turn, which base models do not count among them.
+    /// </summary>
     private IReadOnlyCollection<int>? StopIds(GenerationOptions given)
     {
         if (given.StopIds is not null)

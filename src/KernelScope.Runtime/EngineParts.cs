@@ -65,7 +65,8 @@ internal sealed class EngineParts : IDisposable
     public int BosId => Tokenizer is { BosId: >= 0 } tokenizer ? tokenizer.BosId : Model.Config.BosId;
 
     /// <summary>Opens everything, or nothing: what was open when it failed or was cancelled is closed.</summary>
-    public static EngineParts Open(EngineOptions options, ILogger logger, IProgress<double>? progress, CancellationToken cancellationToken) =>
+    public static EngineParts Open(
+        EngineOptions options, ILogger logger, IProgress<double>? progress, CancellationToken cancellationToken) =>
         new(options, logger, progress, cancellationToken);
 
     /// <summary>Last first: SAEs and model go before the device that they lie on.</summary>
@@ -80,11 +81,16 @@ internal sealed class EngineParts : IDisposable
     {
         SaeCheckpoint checkpoint = Own(source.Checkpoint?.Invoke() ?? SaeCheckpoint.Open(source.Path!));
         (Hooks.HookPoint site, Hooks.HookPoint? siteOut) = EngineSae.Place(source, checkpoint.Config, Model.Config);
+        // A larger file is not read whole for that.
+        if (checkpoint.TotalBytes <= SaeCheckpoint.VerifyOnOpenLimit)
+            FiniteParameters.Require(checkpoint);
         // The encoder has a row to encode for every token of every stream, which is what packing is for.
         return new EngineSae(source.Name, Own(JumpReluSae.Load(Device, checkpoint, packEncoder: true)), site, siteOut);
     }
 
-    /// <summary>Uses packed weights, if there are any that were made from this model. Without them the engine is slower, so why not is logged.</summary>
+    /// <summary>
+    /// Uses packed weights, if there are any that were made from this model. Without them the engine is slower, so why not is logged.
+    /// </summary>
     private static void UsePanels(Gemma2Checkpoint checkpoint, ILogger logger)
     {
         if (PanelCache.Find(checkpoint, Environment.GetEnvironmentVariable) is not string path)
