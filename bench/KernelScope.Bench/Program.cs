@@ -9,6 +9,9 @@ try
     {
         // evaluation [large]: what an evaluation costs beside the forward passes that it needs.
         ["evaluation", ..] => Evaluation(large: args.Contains("large")),
+        // engine [LAYERS]: what the engine promises to those who wait, on the demo or on so many of 2B's layers.
+        ["engine"] => EngineLatency.OfDemoAsync().GetAwaiter().GetResult(),
+        ["engine", string layers] when int.TryParse(layers, out int count) => EngineLatency.OfLayersAsync(count).GetAwaiter().GetResult(),
         [LoadChild.Verb, ..] => LoadChild.Load(args.AsSpan(1)),
         _ => Suite.Run(Options.Parse(args)),
     };

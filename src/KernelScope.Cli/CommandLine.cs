@@ -8,6 +8,8 @@ namespace KernelScope.Cli;
 /// <summary>The program: parses, runs a verb, and turns what happened into an exit code.</summary>
 internal static class CommandLine
 {
+    private const string HelpVerb = "help", SuggestPrefix = "[suggest";
+
     private const string Description = "Runs Gemma 2 and Gemma Scope sparse autoencoders from their files. Without --model it runs a small trained model that it carries.";
 
     /// <summary>Runs the verb that the arguments name.</summary>
@@ -15,6 +17,7 @@ internal static class CommandLine
     {
         using var stop = new CancellationTokenSource();
         using var streams = new Streams(stop.Token);
+        StandardInput.Cancellation = stop.Token;
         int signalled = 0;
         using PosixSignalRegistration interrupt = StopOn(PosixSignal.SIGINT, ExitCode.Interrupted);
         using PosixSignalRegistration terminate = StopOn(PosixSignal.SIGTERM, ExitCode.Terminated);
@@ -40,11 +43,19 @@ internal static class CommandLine
                 throw new WorkException("standard output is closed, and results go there; '> /dev/null' discards them.");
             RawArguments.Check(args);
             RootCommand root = Root(surroundings);
+            bool completes = args.Length > 0 && args[0].StartsWith(SuggestPrefix, StringComparison.Ordinal);
+            // Words in brackets at the beginning of a text are text.
+            if (!completes)
+                root.Directives.Clear();
+            if (args is [HelpVerb, ..])
+                args = HelpOf(args[1..], root);
             // A text may begin with @: it is no file of more arguments.
             ParseResult parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null, EnablePosixBundling = false });
             verb = parsed.CommandResult.Command is Verb command ? command.Name : "";
-            if (parsed.Action is not HelpAction && FirstError(parsed) is string complaint)
+            if (!completes && parsed.Action is not HelpView && FirstError(parsed) is string complaint)
                 throw new UsageException(complaint);
+            if (parsed.CommandResult.Command is Verb acting)
+                acting.RefuseIdle(parsed);
             int code = parsed.Invoke(new InvocationConfiguration { Output = surroundings.Streams.Output, Error = error, EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
             surroundings.Streams.Output.Flush();
             return code;
@@ -78,25 +89,47 @@ internal static class CommandLine
             new PullCommand(common, surroundings),
             new PackCommand(common, surroundings),
         };
-        // Words in brackets at the beginning of a text are text.
-        root.Directives.Clear();
-        // Nor is "/?" a call for help.
+        var verb = new Argument<string>("VERB") { CompletionSources = { _ => root.Subcommands.Select(c => c.Name) } };
+        root.Subcommands.Add(new Command(HelpVerb, "Shows the options and examples of a verb.") { verb });
+        // "/?" is no call for help.
         foreach (Option help in root.Options.OfType<HelpOption>())
         {
             help.Aliases.Remove("/h");
             help.Aliases.Remove("/?");
+            help.Action = new HelpView(surroundings.Streams);
         }
 
         common.AddTo(root);
         return root;
     }
 
+    /// <summary>The arguments that show what <c>help</c> is asked for.</summary>
+    private static string[] HelpOf(string[] words, RootCommand root)
+    {
+        if (words is [string word, ..] && word[0..Math.Min(1, word.Length)] != "-" && !root.Subcommands.Any(c => c.Name == word))
+            throw new UsageException(NoVerb(word, root));
+        return words is ["--help", ..] or [HelpVerb, ..] ? ["--help"] : [.. words.Take(1), "--help"];
+    }
+
+    private static string NoVerb(string word, Command root)
+    {
+        string[] verbs = [.. root.Subcommands.Select(c => c.Name)];
+        string advice = Spelling.Nearest(word, verbs) is string near ? $"; did you mean '{near}'? There" : "; there";
+        return $"there is no verb '{Printable.Escape(word)}'{advice} are {string.Join(", ", verbs)}.";
+    }
+
     private static string? FirstError(ParseResult parsed)
     {
         if (MistypedOption(parsed) is string option)
-            return $"there is no option '{Printable.Escape(option)}'; a text that begins like one goes after '--'.";
+        {
+            IEnumerable<Option> options = parsed.CommandResult.Command.Options.Concat(parsed.RootCommandResult.Command.Options);
+            string? near = Spelling.Nearest(option.Split('=')[0], options.Select(o => o.Name));
+            const string Text = "text that begins like one goes after '--'.";
+            return $"there is no option '{Printable.Escape(option)}'; {(near is null ? $"a {Text}" : $"did you mean '{near}'? (A {Text})")}";
+        }
+
         if (parsed.CommandResult.Command is RootCommand root && parsed.Errors.Count > 0)
-            return $"{(parsed.UnmatchedTokens.Count > 0 ? $"there is no verb '{Printable.Escape(parsed.UnmatchedTokens[0])}'" : "a verb is missing")}; there are {string.Join(", ", root.Subcommands.Select(c => c.Name))}.";
+            return parsed.UnmatchedTokens.Count > 0 ? NoVerb(parsed.UnmatchedTokens[0], root) : $"a verb is missing; there are {string.Join(", ", root.Subcommands.Select(c => c.Name))}.";
         if (parsed.UnmatchedTokens.Count > 0)
             return $"'{Printable.Escape(parsed.UnmatchedTokens[0])}' is one word too many; a text of several words goes between quotes.";
         // The parser complains of types by their .NET names; our own complaint about the same option is better.

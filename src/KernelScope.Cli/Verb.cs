@@ -10,19 +10,56 @@ internal sealed record Surroundings(Streams Streams, CancellationToken Cancellat
 /// <summary>A verb of the command line: its options, its help with an example, and what it does.</summary>
 internal abstract class Verb : Command
 {
-    protected Verb(string name, string description, string example, CommonOptions common, Surroundings surroundings) : base(name, $"{description}\n\nExample:\n{example}")
+    protected Verb(string name, string description, string example, CommonOptions common, Surroundings surroundings) : base(name, description)
     {
+        Examples = [.. example.Split('\n').Select(line => line.Trim())];
         Common = common;
         Streams = surroundings.Streams;
         Cancellation = surroundings.Cancellation;
         SetAction(Run);
     }
 
+    /// <summary>Commands that work as they are written, one after the other in one folder, with nothing but what the program carries.</summary>
+    public IReadOnlyList<string> Examples { get; }
+
+    /// <summary>The common options that act here.</summary>
+    public IEnumerable<Option> CommonOptions => Common.Each.Where(o => Uses.HasFlag(o.Use)).Select(o => o.Option);
+
     protected CommonOptions Common { get; }
 
     protected Streams Streams { get; }
 
     protected CancellationToken Cancellation { get; }
+
+    /// <summary>Which of the common options act here; the others are refused, and are not in the help.</summary>
+    public virtual CommonUse Uses => CommonUse.All;
+
+    /// <summary>Refuses options that would do nothing as they are given.</summary>
+    /// <exception cref="UsageException">There is one.</exception>
+    public void RefuseIdle(ParseResult parsed)
+    {
+        Common.RefuseIdle(parsed, this);
+        CheckOptions(parsed);
+    }
+
+    /// <summary>Refuses options of the verb's own that would do nothing as they are given.</summary>
+    /// <exception cref="UsageException">There is one.</exception>
+    protected virtual void CheckOptions(ParseResult parsed)
+    {
+    }
+
+    /// <summary>Refuses an option that was given without what it belongs to.</summary>
+    /// <exception cref="UsageException">It was.</exception>
+    protected static void Belongs(ParseResult parsed, bool isThere, string to, params ReadOnlySpan<Option> options)
+    {
+        if (isThere)
+            return;
+        foreach (Option option in options)
+        {
+            if (parsed.GetResult(option) is { Implicit: false })
+                throw new UsageException($"{option.Name} does nothing without {to}.");
+        }
+    }
 
     /// <summary>Does it; the result is the exit code.</summary>
     protected abstract int Run(ParseResult parsed);

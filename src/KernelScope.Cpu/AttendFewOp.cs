@@ -5,7 +5,7 @@ namespace KernelScope.Cpu;
 /// <summary>Attention of few queries (a decode step): bound by reading the keys and values.</summary>
 /// <remarks>
 /// Equation: z = Σ_j p_j·v_j, p = softmax_j(cap(scale·q·k_j)). Partition: a unit is one query position, one key/value head and one block of keys, for all query heads that
-/// share it, so keys and values are read once from memory; it leaves its maximum, sum and unscaled z, and <see cref="Merge"/> joins the blocks in order.
+/// share it, so keys and values are read once from memory; it leaves its maximum, sum and unscaled z, and <see cref="Merge(void*, int, int)"/> joins the blocks in order.
 /// Bytes: 8·keys·d_head for each key/value head; flops: 4·keys·d_head for each query head.
 /// </remarks>
 internal static unsafe class AttendFewOp<S, V>
@@ -17,7 +17,15 @@ internal static unsafe class AttendFewOp<S, V>
 
     public static void Unit(void* argument, int unit, int worker)
     {
-        var job = (AttendJob*)argument;
+        var all = (AttendFewJob*)argument;
+        AttendJob* job = all->Jobs + all->Count - 1;
+        while (unit < job->FirstUnit)
+            job--;
+        Unit(job, unit - job->FirstUnit, worker);
+    }
+
+    private static void Unit(AttendJob* job, int unit, int worker)
+    {
         int block = unit % job->Blocks;
         int kvHead = unit / job->Blocks % job->Cache.Heads;
         int t = unit / job->Blocks / job->Cache.Heads;
@@ -62,7 +70,15 @@ internal static unsafe class AttendFewOp<S, V>
     /// <summary>Joins the blocks of one row and head.</summary>
     public static void Merge(void* argument, int unit, int worker)
     {
-        var job = (AttendJob*)argument;
+        var all = (AttendFewJob*)argument;
+        AttendJob* job = all->Jobs + all->Count - 1;
+        while (unit < job->FirstMerge)
+            job--;
+        Merge(job, unit - job->FirstMerge);
+    }
+
+    private static void Merge(AttendJob* job, int unit)
+    {
         int t = unit / job->Heads;
         int h = unit % job->Heads;
         int headDim = job->Cache.HeadDim;

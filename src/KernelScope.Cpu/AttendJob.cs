@@ -66,6 +66,10 @@ internal unsafe struct AttendJob
     public int FirstBlock;
     public int Blocks;
 
+    /// <summary>Few rows: the sequence's first unit, and its first unit of the merge, among those of all sequences of the op.</summary>
+    public int FirstUnit;
+    public int FirstMerge;
+
     /// <summary>Many rows: queries of a unit.</summary>
     public int UnitRows;
 
@@ -75,8 +79,24 @@ internal unsafe struct AttendJob
     /// <summary>Values of one entry of <see cref="Partials"/>.</summary>
     public readonly int PartialLength => (Cache.HeadDim + 2 + 15) / 16 * 16;
 
+    /// <summary>Values of <see cref="Partials"/>.</summary>
+    public readonly long PartialsLength => (long)Rows * Heads * Blocks * PartialLength;
+
     /// <summary>First position that a query at <paramref name="position"/> sees.</summary>
     public readonly int FirstKey(int position) => Window > 0 ? Math.Max(0, position - Window + 1) : 0;
+}
+
+/// <summary>Few rows each of one or several sequences, whose units are numbered through.</summary>
+internal unsafe struct AttendFewJob
+{
+    public AttendJob* Jobs;
+    public int Count;
+
+    /// <summary>Number of units.</summary>
+    public int Units;
+
+    /// <summary>Number of units of the merge.</summary>
+    public int Merges;
 }
 
 /// <summary>Scores of one query over some keys.</summary>

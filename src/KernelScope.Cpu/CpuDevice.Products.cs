@@ -17,8 +17,8 @@ public sealed unsafe partial class CpuDevice
     private const int AheadRows = 192;
     private const int AheadLanes = 16;
 
-    // The same where two-byte weights are packed already: widening them in order costs little, and more than four rows at once do not keep up with the memory.
-    private const int PairDotRows = 4;
+    // The same where two-byte weights are packed already: widening them once for many rows costs little. Up to here a row's bits do not depend on the rows beside it.
+    private const int PairDotRows = 8;
 
     // Rows that meet a packed weight panel: enough to hide the packing, few enough to keep x in the caches.
     private const int MaxRows = 768;

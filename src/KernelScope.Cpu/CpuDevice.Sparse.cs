@@ -68,7 +68,7 @@ public sealed unsafe partial class CpuDevice
             Product = Prepare(x, HostWeight.Of(sae.Encoder), _saePrecision),
             Bias = HostBuffer.Pointer(sae.EncoderBias),
             Threshold = HostBuffer.Pointer(sae.Threshold),
-            Lists = (EntryList*)_lists.Bytes(0),
+            Lists = _lists.First,
         };
         int width = job.Product.UnitOutputs;
         int units = Ceiling(sae.FeatureCount, width);
@@ -90,7 +90,7 @@ public sealed unsafe partial class CpuDevice
                 found->Next += count;
             }
 
-            codes.EndRow();
+            codes.EndRow(sae.TopK);
         }
     }
 

@@ -7,7 +7,7 @@ namespace KernelScope.Cpu;
 /// <summary>The host's processor: vectors of the widest kind it has, a fixed number of threads, weights where they lie in their files.</summary>
 /// <remarks>
 /// Work is cut into units by shapes alone, and a unit's sums do not depend on who computes it: any number of threads gives the same bits. Another instruction set may give others.
-/// Ops may be called from one thread at a time.
+/// Any number of threads may call it; ops run one after the other, each on all threads. Threads of a device that nobody disposed end when it is collected.
 /// </remarks>
 public sealed unsafe partial class CpuDevice : HostDevice
 {
@@ -23,7 +23,8 @@ public sealed unsafe partial class CpuDevice : HostDevice
     private readonly NativeScratch _work = new();
     private readonly NativeScratch _own = new();
     private readonly NativeScratch _counts = new();
-    private readonly NativeScratch _lists;
+    private readonly NativeScratch _sequences = new();
+    private readonly EntryLists _lists;
     private readonly Precision _saePrecision;
     private readonly Bf16Code? _bf16;
 
@@ -47,9 +48,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
         if (machineCode && (precision == Precision.Fast || saePrecision == Precision.Fast))
             _bf16 = Bf16Code.TryCreate();
         _pool = new WorkerPool(threads == 0 ? Math.Clamp(Environment.ProcessorCount, 1, 1024) : threads);
-        _lists = new NativeScratch();
-        long bytes = (long)_pool.Workers * sizeof(EntryList);
-        new Span<byte>(_lists.Bytes(bytes), (int)bytes).Clear();
+        _lists = new EntryLists(_pool.Workers);
     }
 
     /// <inheritdoc/>
@@ -84,7 +83,8 @@ public sealed unsafe partial class CpuDevice : HostDevice
     public override void ForEach(int units, Action<int> work)
     {
         ArgumentNullException.ThrowIfNull(work);
-        var handle = GCHandle.Alloc(work);
+        using RunningOp op = Enter();
+        var handle = GCHandle.Alloc(Gate.HostWork(work));
         try
         {
             _pool.Run(&HostUnit, (void*)GCHandle.ToIntPtr(handle), units);
@@ -95,18 +95,23 @@ public sealed unsafe partial class CpuDevice : HostDevice
         }
     }
 
+    /// <summary>Stops the threads of a device that nobody disposed; its memory has finalizers of its own.</summary>
+    ~CpuDevice() => Dispose(disposing: false);
+
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        if (disposing)
+        if (!disposing)
+        {
+            // None if the constructor threw.
+            _pool?.Stop();
+        }
+        else
         {
             _pool.Dispose();
             _bf16?.Dispose();
-            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_parts, _decoderParts, _packed, _rounded, _work, _own, _counts])
+            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_parts, _decoderParts, _packed, _rounded, _work, _own, _counts, _sequences])
                 scratch.Dispose();
-            var lists = (EntryList*)_lists.Bytes(0);
-            for (int worker = 0; worker < _pool.Workers && lists != null; worker++)
-                lists[worker].Free();
             _lists.Dispose();
         }
 

@@ -121,7 +121,7 @@ internal static unsafe class DotKernel<S, V>
         V a40 = default, a41 = default, a42 = default, a43 = default, a50 = default, a51 = default, a52 = default, a53 = default;
         int whole = inputs / S.Lanes * S.Lanes;
         int i = 0;
-        // One row has too few accumulators to keep the multipliers busy: it takes two vectors at a time.
+        // One row is bound by the memory, which is asked for ahead. Its sums are those of several rows: a row gets the same bits alone and among others.
         for (; T.Rows == 1 && i + (2 * S.Lanes) <= whole; i += 2 * S.Lanes)
         {
             Prefetch.Passing(w0 + ((long)i * E.Size) + Ahead, 2 * S.Lanes * E.Size);
@@ -129,7 +129,7 @@ internal static unsafe class DotKernel<S, V>
             Prefetch.Passing(w2 + ((long)i * E.Size) + Ahead, 2 * S.Lanes * E.Size);
             Prefetch.Passing(w3 + ((long)i * E.Size) + Ahead, 2 * S.Lanes * E.Size);
             Add<E>(x + i, w0, w1, w2, w3, i, ref a00, ref a01, ref a02, ref a03);
-            Add<E>(x + i + S.Lanes, w0, w1, w2, w3, i + S.Lanes, ref a10, ref a11, ref a12, ref a13);
+            Add<E>(x + i + S.Lanes, w0, w1, w2, w3, i + S.Lanes, ref a00, ref a01, ref a02, ref a03);
         }
 
         for (; i < whole; i += S.Lanes)
@@ -147,14 +147,6 @@ internal static unsafe class DotKernel<S, V>
                 Add(S.Load(x + (4 * xStride) + i), v0, v1, v2, v3, ref a40, ref a41, ref a42, ref a43);
             if (T.Rows > 5)
                 Add(S.Load(x + (5 * xStride) + i), v0, v1, v2, v3, ref a50, ref a51, ref a52, ref a53);
-        }
-
-        if (T.Rows == 1)
-        {
-            a00 = S.Add(a00, a10);
-            a01 = S.Add(a01, a11);
-            a02 = S.Add(a02, a12);
-            a03 = S.Add(a03, a13);
         }
 
         Store(a00, a01, a02, a03, outputs, y);

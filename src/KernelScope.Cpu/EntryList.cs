@@ -29,3 +29,33 @@ internal unsafe struct EntryList
         this = default;
     }
 }
+
+/// <summary>The lists of all workers.</summary>
+internal sealed unsafe class EntryLists : IDisposable
+{
+    private readonly int _count;
+
+    public EntryLists(int count)
+    {
+        _count = count;
+        First = (EntryList*)NativeMemory.AllocZeroed((nuint)count, (nuint)sizeof(EntryList));
+    }
+
+    ~EntryLists() => Free();
+
+    /// <summary>Worker 0's; the others' follow.</summary>
+    public EntryList* First { get; }
+
+    public void Dispose()
+    {
+        Free();
+        GC.SuppressFinalize(this);
+    }
+
+    private void Free()
+    {
+        for (int n = 0; n < _count; n++)
+            First[n].Free();
+        NativeMemory.Free(First);
+    }
+}

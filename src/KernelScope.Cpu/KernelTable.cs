@@ -68,6 +68,8 @@ internal sealed unsafe class KernelTable
 
     public required delegate*<void*, int, int, void> Store { get; init; }
 
+    public required delegate*<void*, int, int, void> RopeThenStore { get; init; }
+
     public required delegate*<void*, int, int, void> AddScaled { get; init; }
 
     public required delegate*<void*, int, int, void> Copy { get; init; }
@@ -116,6 +118,7 @@ internal sealed unsafe class KernelTable
             AddNormedThenNorm = &RowOps<S, V>.AddNormedThenNorm,
             Rope = &RowOps<S, V>.Rope,
             Store = &RowOps<S, V>.Store,
+            RopeThenStore = &RowOps<S, V>.RopeThenStore,
             AddScaled = &RowOps<S, V>.AddScaled,
             Copy = &RowOps<S, V>.Copy,
             Softcap = &RowOps<S, V>.Softcap,

@@ -6,15 +6,16 @@ namespace KernelScope.Cpu;
 
 /// <summary>Few rows of x against a packed matrix (<see cref="PanelLayout"/>): a panel's outputs live in registers while its inputs pass by as one stream.</summary>
 /// <remarks>
-/// Equation: y[t, j] = Σ_i x[t, i]·W[j, i]; in blocks of 256 inputs; of one row a block's even and odd inputs are summed apart, of several one input follows the other. There are no sums across a vector. Of compact panels the sum is made of values as the window's codes read, and multiplied by its scale, a power of two, which changes no bit of it;
+/// Equation: y[t, j] = Σ_i x[t, i]·W[j, i]; in blocks of 256 inputs, one input after the other, whatever the number of rows: a row gets the same bits alone and among others. There are no sums across a vector. Of compact panels the sum is made of values as the window's codes read, and multiplied by its scale, a power of two, which changes no bit of it;
 /// at the end each exception adds w·x and takes away what its code added.
-/// Bytes: each weight once from memory (again from cache for more than 6 rows); flops: 2·rows·in·out.
+/// Bytes: each weight once from memory (again from the first-level cache for more rows than a tile has); flops: 2·rows·in·out.
 /// </remarks>
 internal static unsafe class PanelDot<S, V>
     where S : struct, ISimd<V>
     where V : struct
 {
-    private const int TileRows = 6;
+    /// <summary>Most rows of a tile: two accumulators each, beside the weights.</summary>
+    private static int TileRows => S.Lanes < 16 ? 6 : 8;
 
     /// <summary>Inputs that are summed before the sum joins those before it: long sums lose fewer bits so, and a block stays in the first-level cache for the panel's other tiles.</summary>
     private const int BlockInputs = 256;
@@ -28,7 +29,7 @@ internal static unsafe class PanelDot<S, V>
     public static void Range<E>(Product* product, StoredPart* part, int first, int count, float* y, long stride)
         where E : struct, IPanelElement
     {
-        float* sums = stackalloc float[TileRows * PanelLayout.Outputs];
+        float* sums = stackalloc float[product->Rows * PanelLayout.Outputs];
         long panelBytes = part->PanelBytes(product->Inputs);
         int end = first + count;
         for (int j = first / PanelLayout.Outputs * PanelLayout.Outputs; j < end; j += PanelLayout.Outputs)
@@ -37,32 +38,35 @@ internal static unsafe class PanelDot<S, V>
             byte* panel = part->Panels + (index * panelBytes);
             int skip = Math.Max(first - j, 0), columns = Math.Min(PanelLayout.Outputs, end - j) - skip;
             float* target = y + (j + skip - first);
-            for (int t = 0; t < product->Rows; t += TileRows)
+            if (columns == PanelLayout.Outputs)
             {
-                int rows = Math.Min(TileRows, product->Rows - t);
-                float* x = product->X + (t * product->XStride);
-                if (columns == PanelLayout.Outputs)
-                {
-                    Panel<E>(part, index, rows, panel, x, product->XStride, product->Inputs, target + (t * stride), stride);
-                    continue;
-                }
-
-                Panel<E>(part, index, rows, panel, x, product->XStride, product->Inputs, sums, PanelLayout.Outputs);
-                for (int m = 0; m < rows; m++)
-                    NativeMemory.Copy(sums + (m * PanelLayout.Outputs) + skip, target + ((t + m) * stride), (nuint)columns * sizeof(float));
+                Panel<E>(product, part, index, panel, target, stride);
+                continue;
             }
+
+            Panel<E>(product, part, index, panel, sums, PanelLayout.Outputs);
+            for (int m = 0; m < product->Rows; m++)
+                NativeMemory.Copy(sums + (m * PanelLayout.Outputs) + skip, target + (m * stride), (nuint)columns * sizeof(float));
         }
     }
 
-    private static void Panel<E>(StoredPart* part, int index, int rows, byte* panel, float* x, long xStride, int inputs, float* y, long stride)
+    private static void Panel<E>(Product* product, StoredPart* part, int index, byte* panel, float* y, long stride)
         where E : struct, IPanelElement
     {
         float scale = E.HasWindow ? part->Windows[index].Scale : 1;
+        float* x = product->X;
+        long xStride = product->XStride;
+        int rows = product->Rows, inputs = product->Inputs;
+        // Tiles of nearly equal height.
+        int tiles = (rows + TileRows - 1) / TileRows, height = (rows + tiles - 1) / tiles;
         for (int i = 0; i == 0 || i < inputs; i += BlockInputs)
         {
             byte* block = panel + ((long)(i / E.GroupInputs) * E.GroupBytes);
-            for (int j = 0; j < PanelLayout.Outputs; j += Columns)
-                Tile<E>(rows, block + (j * sizeof(float)), x + i, xStride, Math.Min(BlockInputs, inputs - i), scale, y + j, stride, i > 0);
+            for (int t = 0; t < rows; t += height)
+            {
+                for (int j = 0; j < PanelLayout.Outputs; j += Columns)
+                    Tile<E>(Math.Min(height, rows - t), block + (j * sizeof(float)), x + (t * xStride) + i, xStride, Math.Min(BlockInputs, inputs - i), scale, y + (t * stride) + j, stride, i > 0);
+            }
         }
 
         if (!E.HasWindow)
@@ -99,13 +103,19 @@ internal static unsafe class PanelDot<S, V>
             case 5:
                 Tile<E, FiveRows>(w, x, xStride, inputs, scale, y, stride, add);
                 break;
-            default:
+            case 6:
                 Tile<E, SixRows>(w, x, xStride, inputs, scale, y, stride, add);
+                break;
+            case 7:
+                Tile<E, SevenRows>(w, x, xStride, inputs, scale, y, stride, add);
+                break;
+            default:
+                Tile<E, EightRows>(w, x, xStride, inputs, scale, y, stride, add);
                 break;
         }
     }
 
-    // a_mn: row m of x, vector n of outputs. Branches on T.Rows vanish. One row has too few accumulators to keep the multipliers busy: its odd inputs go to a1n.
+    // a_mn: row m of x, vector n of outputs. Branches on T.Rows vanish.
     // Inlined into the switch, this is too much for the compiler's budget, and accumulators travel through memory.
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static void Tile<E, T>(byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add)
@@ -113,25 +123,25 @@ internal static unsafe class PanelDot<S, V>
         where T : struct, IRowCount
     {
         V a00 = default, a01 = default, a10 = default, a11 = default, a20 = default, a21 = default;
-        V a30 = default, a31 = default, a40 = default, a41 = default, a50 = default, a51 = default;
+        V a30 = default, a31 = default, a40 = default, a41 = default, a50 = default, a51 = default, a60 = default, a61 = default, a70 = default, a71 = default;
         byte* end = w + ((long)(inputs / E.GroupInputs) * E.GroupBytes);
         for (; w < end; w += E.GroupBytes, x += E.GroupInputs)
         {
             // Of several rows the second pass finds the panel in a cache, and must.
             if (T.Rows == 1)
                 Prefetch.Passing(w + Ahead, E.GroupBytes);
-            Step<E, T>(w, 0, x, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51);
+            Step<E, T>(w, 0, x, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
             if (E.GroupInputs == 8)
             {
-                Step<E, T>(w, 1, x + 2, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51);
-                Step<E, T>(w, 2, x + 4, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51);
-                Step<E, T>(w, 3, x + 6, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51);
+                Step<E, T>(w, 1, x + 2, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
+                Step<E, T>(w, 2, x + 4, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
+                Step<E, T>(w, 3, x + 6, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
             }
         }
 
         int rest = inputs % E.GroupInputs, pair = 0;
         for (; pair < rest / 2; pair++, x += 2)
-            Step<E, T>(w, pair, x, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51);
+            Step<E, T>(w, pair, x, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
         if (inputs % 2 != 0)
         {
             V e0 = E.Single<S, V>(w, pair), e1 = E.Single<S, V>(w + (S.Lanes * sizeof(float)), pair);
@@ -146,12 +156,10 @@ internal static unsafe class PanelDot<S, V>
                 Add(x[4 * xStride], e0, e1, ref a40, ref a41);
             if (T.Rows > 5)
                 Add(x[5 * xStride], e0, e1, ref a50, ref a51);
-        }
-
-        if (T.Rows == 1)
-        {
-            a00 = S.Add(a00, a10);
-            a01 = S.Add(a01, a11);
+            if (T.Rows > 6)
+                Add(x[6 * xStride], e0, e1, ref a60, ref a61);
+            if (T.Rows > 7)
+                Add(x[7 * xStride], e0, e1, ref a70, ref a71);
         }
 
         Store<E>(a00, a01, scale, y, add);
@@ -165,22 +173,23 @@ internal static unsafe class PanelDot<S, V>
             Store<E>(a40, a41, scale, y + (4 * stride), add);
         if (T.Rows > 5)
             Store<E>(a50, a51, scale, y + (5 * stride), add);
+        if (T.Rows > 6)
+            Store<E>(a60, a61, scale, y + (6 * stride), add);
+        if (T.Rows > 7)
+            Store<E>(a70, a71, scale, y + (7 * stride), add);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Step<E, T>(
         byte* w, int pair, float* x, long xStride,
-        ref V a00, ref V a01, ref V a10, ref V a11, ref V a20, ref V a21, ref V a30, ref V a31, ref V a40, ref V a41, ref V a50, ref V a51)
+        ref V a00, ref V a01, ref V a10, ref V a11, ref V a20, ref V a21, ref V a30, ref V a31, ref V a40, ref V a41, ref V a50, ref V a51,
+        ref V a60, ref V a61, ref V a70, ref V a71)
         where E : struct, IPanelElement
         where T : struct, IRowCount
     {
         E.Pair<S, V>(w, pair, out V e0, out V o0);
         E.Pair<S, V>(w + (S.Lanes * sizeof(float)), pair, out V e1, out V o1);
-        Add(x[0], e0, e1, ref a00, ref a01);
-        if (T.Rows == 1)
-            Add(x[1], o0, o1, ref a10, ref a11);
-        else
-            Add(x[1], o0, o1, ref a00, ref a01);
+        AddPair(x, e0, e1, o0, o1, ref a00, ref a01);
         if (T.Rows > 1)
             AddPair(x + xStride, e0, e1, o0, o1, ref a10, ref a11);
         if (T.Rows > 2)
@@ -191,6 +200,10 @@ internal static unsafe class PanelDot<S, V>
             AddPair(x + (4 * xStride), e0, e1, o0, o1, ref a40, ref a41);
         if (T.Rows > 5)
             AddPair(x + (5 * xStride), e0, e1, o0, o1, ref a50, ref a51);
+        if (T.Rows > 6)
+            AddPair(x + (6 * xStride), e0, e1, o0, o1, ref a60, ref a61);
+        if (T.Rows > 7)
+            AddPair(x + (7 * xStride), e0, e1, o0, o1, ref a70, ref a71);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

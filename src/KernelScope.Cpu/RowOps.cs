@@ -33,6 +33,22 @@ internal unsafe struct RowJob
     public int Position;
     public int HeadDim;
     public KvSlots Cache;
+
+    /// <summary>Where each row belongs, where the rows are those of several sequences.</summary>
+    public RowPlace* Places;
+}
+
+/// <summary>A row of a call with several sequences.</summary>
+internal struct RowPlace
+{
+    /// <summary>The row of the matrix.</summary>
+    public int Row;
+
+    /// <summary>Its position in its sequence.</summary>
+    public int Position;
+
+    /// <summary>Its sequence's keys and values.</summary>
+    public KvSlots Cache;
 }
 
 /// <summary>The ops that treat each row by itself and are bound by memory or by nothing at all.</summary>
@@ -235,19 +251,37 @@ internal static unsafe class RowOps<S, V>
         }
     }
 
+    /// <summary>Rotates queries and keys of rows of several sequences, each by its own position, and puts keys and values into the row's own cache.</summary>
+    public static void RopeThenStore(void* argument, int unit, int worker)
+    {
+        var job = (RowJob*)argument;
+        for (int t = First(job, unit); t < End(job, unit); t++)
+        {
+            RowPlace* place = job->Places + t;
+            float* row = job->Y + (place->Row * job->YStride);
+            float* angles = job->Gain + (place->Position * job->ZStride);
+            int headDim = job->HeadDim, kv = place->Cache.Heads * headDim, rotated = job->Columns - kv;
+            for (int h = 0; h < rotated; h += headDim)
+                Rotate(row + h, angles, headDim / 2);
+            StoreRow(row + rotated - kv, row + rotated, place->Cache, place->Position);
+        }
+    }
+
     /// <summary>Puts keys (x) and values (y) into the cache.</summary>
     public static void Store(void* argument, int unit, int worker)
     {
         var job = (RowJob*)argument;
-        int headDim = job->Cache.HeadDim;
         for (int t = First(job, unit); t < End(job, unit); t++)
+            StoreRow(job->X + (t * job->XStride), job->Y + (t * job->YStride), job->Cache, job->Position + t);
+    }
+
+    private static void StoreRow(float* k, float* v, in KvSlots cache, int position)
+    {
+        for (int h = 0; h < cache.Heads; h++)
         {
-            for (int h = 0; h < job->Cache.Heads; h++)
-            {
-                long slot = job->Cache.At(h, job->Position + t);
-                Copy(job->X + (t * job->XStride) + (h * headDim), job->Cache.Keys + slot, headDim);
-                Copy(job->Y + (t * job->YStride) + (h * headDim), job->Cache.Values + slot, headDim);
-            }
+            long slot = cache.At(h, position);
+            Copy(k + (h * cache.HeadDim), cache.Keys + slot, cache.HeadDim);
+            Copy(v + (h * cache.HeadDim), cache.Values + slot, cache.HeadDim);
         }
     }
 }

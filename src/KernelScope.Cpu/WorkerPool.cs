@@ -79,12 +79,18 @@ internal sealed unsafe class WorkerPool : IDisposable
         Rethrow();
     }
 
-    /// <summary>Stops and joins the threads.</summary>
-    public void Dispose()
+    /// <summary>Lets the threads end, without waiting for them. They hold the pool, not its device, so a device that nobody holds can be finalized and stop them.</summary>
+    public void Stop()
     {
         _stopped = true;
         lock (_gate)
             Monitor.PulseAll(_gate);
+    }
+
+    /// <summary>Stops and joins the threads.</summary>
+    public void Dispose()
+    {
+        Stop();
         foreach (Thread thread in _threads)
             thread.Join();
     }

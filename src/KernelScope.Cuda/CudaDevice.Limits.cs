@@ -25,6 +25,7 @@ public sealed partial class CudaDevice
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(bytes);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(times);
+        using RunningOp op = Enter();
         Context.MakeCurrent();
         try
         {
@@ -41,7 +42,7 @@ public sealed partial class CudaDevice
         }
         finally
         {
-            Collect();
+            CollectReleased();
         }
     }
 
@@ -56,6 +57,7 @@ public sealed partial class CudaDevice
     {
         ArgumentOutOfRangeException.ThrowIfNegative(blocks);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(rounds);
+        using RunningOp op = Enter();
         Context.MakeCurrent();
         Kernel kernel = _kernels[tensorCores ? "peak_mma" : "peak_fma"];
         int grid = blocks > 0 ? blocks : BusyBlocks * Description.MultiprocessorCount;

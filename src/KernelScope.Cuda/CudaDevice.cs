@@ -10,9 +10,9 @@ namespace KernelScope.Cuda;
 /// <summary>A CUDA device: every op by kernels that are shipped as PTX, through the driver or through the emulator.</summary>
 /// <remarks>
 /// Launches are queued and go to the driver together (see <see cref="LaunchQueue"/>); what a kernel does wrong therefore shows at the next
-/// <see cref="Device.Read(Mat, Span{float})"/>, <see cref="Device.Write(ReadOnlySpan{float}, Mat)"/> or <see cref="Synchronize"/>. One op waits beside these:
+/// <see cref="Device.Read(Mat, Span{float})"/>, <see cref="Device.Write(ReadOnlySpan{float}, Mat)"/> or <see cref="Device.Synchronize"/>. One op waits beside these:
 /// <see cref="Device.SaeEncode"/> of so many rows that its codes need not fit into the room that is kept for them.
-/// Not for several threads at once.
+/// Any number of threads may call it: each op makes the context its thread's own, and launches are queued in the order of the ops.
 /// </remarks>
 public sealed partial class CudaDevice : Device
 {
@@ -83,6 +83,7 @@ public sealed partial class CudaDevice : Device
     /// <summary>Free and total bytes of device memory.</summary>
     public (long Free, long Total) MemoryInfo()
     {
+        using RunningOp op = Enter();
         Context.MakeCurrent();
         return Context.MemoryInfo();
     }
@@ -107,6 +108,7 @@ public sealed partial class CudaDevice : Device
     public override DeviceBuffer Allocate(long length, string name)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
+        using RunningOp op = Enter();
         Context.MakeCurrent();
         DeviceMemory memory = Context.Allocate(length * sizeof(float), name);
         Context.Check(Context.Driver.MemsetD8Async(memory.Address, 0, memory.Bytes, Context.Stream), nameof(ICudaDriver.MemsetD8Async), name);
@@ -117,6 +119,7 @@ public sealed partial class CudaDevice : Device
     /// <remarks>Matrices that are stored [out, in] are uploaded here, through pinned memory; see <see cref="CudaWeight"/> for the others.</remarks>
     public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts)
     {
+        using RunningOp op = Enter();
         Context.MakeCurrent();
         return new CudaWeight(this, name, parts);
     }
@@ -125,47 +128,76 @@ public sealed partial class CudaDevice : Device
     public override SparseCodes CreateCodes(int featureCount, string name) => new CudaCodes(this, name, featureCount);
 
     /// <inheritdoc/>
-    public override void Synchronize()
+    protected override void SynchronizeCore()
     {
         Flush();
         Context.Synchronize();
     }
 
     /// <inheritdoc/>
-    public override void Read(SparseCodes codes, CodeList destination)
+    protected override void ReadCore(SparseCodes codes, CodeList destination)
     {
-        ArgumentNullException.ThrowIfNull(destination);
         CudaCodes source = CudaCodes.Of(this, codes);
         Flush();
         source.CopyTo(destination);
     }
 
     /// <inheritdoc/>
-    public override void Write(CodeList codes, SparseCodes destination)
+    protected override void WriteCore(CodeList codes, SparseCodes destination)
     {
-        ArgumentNullException.ThrowIfNull(codes);
         CudaCodes target = CudaCodes.Of(this, destination);
         target.CheckFits(codes);
         Flush();
         target.CopyFrom(codes);
     }
 
-    /// <summary>Gives memory back that was disposed or forgotten; what is queued may still use it, so that runs first.</summary>
-    internal void Collect()
+    /// <inheritdoc/>
+    /// <remarks>Memory that was disposed or forgotten; what is queued may still use it, so that runs first.</remarks>
+    protected override void Collect()
     {
-        if (_disposed || !Context.HasReleased)
-            return;
         try
         {
-            _queue.Flush();
-            Context.MakeCurrent();
-            Context.Collect();
+            if (!_disposed && Context.HasReleased)
+            {
+                _queue.Flush();
+                Context.MakeCurrent();
+                Context.Collect();
+            }
         }
         catch (CudaException e)
         {
             // Disposing must not throw, and a failed launch must not be forgotten.
             _deferred ??= e;
         }
+
+        base.Collect();
+    }
+
+    /// <summary>Gives memory back that was disposed or forgotten, as soon as no op runs: one that runs may have taken its address already.</summary>
+    internal void CollectReleased()
+    {
+        if (Context.HasReleased)
+            CollectWhenIdle();
+    }
+
+    /// <summary>Gives back, within an op, memory that the device uses for itself, so that larger memory can take its place. Nothing of the op may be queued yet.</summary>
+    internal void GiveBackNow(DeviceMemory memory)
+    {
+        try
+        {
+            _queue.Flush();
+            Context.MakeCurrent();
+            Context.Synchronize();
+            Context.Free(memory);
+        }
+        catch (CudaException e)
+        {
+            // It belongs to launches before this op.
+            memory.Dispose();
+            _deferred ??= e;
+        }
+
+        CollectReleased();
     }
 
     /// <summary>Gives the driver what waits, and throws what came of launches that <see cref="Collect"/> gave it.</summary>
@@ -188,7 +220,7 @@ public sealed partial class CudaDevice : Device
         ulong source = x.IsDense ? CudaBuffer.AddressOf(this, x) : Gathered(x);
         Flush();
         Staging.Download(source, MemoryMarshal.AsBytes(destination));
-        Collect();
+        CollectReleased();
     }
 
     /// <inheritdoc/>

@@ -6,6 +6,7 @@ using KernelScope.Sae;
 namespace KernelScope.Cuda;
 
 /// <summary>What a run will need of a device's memory, made before anything is loaded.</summary>
+/// <remarks>Any number of threads may use it.</remarks>
 public sealed class MemoryPlan
 {
     /// <summary>
@@ -30,7 +31,7 @@ public sealed class MemoryPlan
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
         var plan = new MemoryPlan();
-        plan.Add("weights", checkpoint.TotalBytes);
+        plan.Add("weights", checkpoint.WeightBytes);
         plan.Add("KV cache and activations", Session.BytesFor(checkpoint.Config, contextLength, chunkLength));
         plan.Add("work space", (options ?? new CudaDeviceOptions()).WorkBytes + OverheadBytes);
         return plan;

@@ -28,6 +28,9 @@ public static unsafe class Demo
     /// <summary>What the model was trained on, and the licences of that.</summary>
     public static string Notice => System.Text.Encoding.UTF8.GetString(Resource("NOTICE.md"));
 
+    /// <summary>A small text for examples, UTF-8: a paragraph of each kind of text that the model knows, one on each line, less than its context in all.</summary>
+    public static ReadOnlySpan<byte> Corpus => Resource("corpus.txt");
+
     /// <summary>The model's weights and settings.</summary>
     public static Gemma2Checkpoint OpenCheckpoint()
     {

@@ -10,7 +10,7 @@ public sealed class BadInputTests
     public static TheoryData<int, string, string[]> Cases() => new()
     {
         { 2, "a verb is missing", [] },
-        { 2, "no verb 'feature'; there are features", ["feature", "x"] },
+        { 2, "no verb 'feature'; did you mean 'features'? There are features", ["feature", "x"] },
         { 2, "no option '--tpo'", ["features", "x", "--tpo", "3"] },
         { 2, "no option '--tpo'", ["features", "--tpo"] },
         { 2, "'b' is one word too many", ["features", "a", "b"] },
@@ -59,7 +59,6 @@ public sealed class BadInputTests
         { 2, "--capture: 'foo' is no hook point", ["run", "x", "--capture", "logits,foo", "--out", "f.npz"] },
         { 1, "there is no z.6", ["run", "x", "--capture", "z.6", "--out", "f.npz"] },
         { 1, "/no/such/folder/f.npz: the file cannot be written", ["run", "x", "--capture", "all", "--out", "/no/such/folder/f.npz"] },
-        { 2, "'--key' is required", ["encode", "f.npz", "--sae", "res.3.2k.l0_19"] },
         { 1, "no such file", ["encode", "/no/such.npz", "--key", "x", "--sae", "res.3.2k.l0_19"] },
     };
 

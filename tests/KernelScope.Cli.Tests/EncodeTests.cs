@@ -15,6 +15,7 @@ public sealed class EncodeTests
     [InlineData("sl-jumprelu-layer-norm", false)]
     [InlineData("sl-jumprelu-skip-transcoder", true)]
     [InlineData("old-flat-standard-defaults", false)]
+    [InlineData("sl-topk", false)]
     public void Codes_and_reconstruction_equal_SAELens(string name, bool transcoder)
     {
         using var folder = new TempFolder();
@@ -89,14 +90,13 @@ public sealed class EncodeTests
         }
 
         Outcome outcome = Program.Run("encode", folder.At("none.npz"), "--key", "x", "--sae", "res.3.2k.l0_19", "--out", folder.At("codes.npz"), "--json");
-        Assert.Equal("{\"rows\":0,\"l0\":null,\"fvu\":null}\n", outcome.Output);
+        Assert.Equal("{\"rows\":0,\"l0\":null,\"fvu\":null,\"rows_counted\":0}\n", outcome.Output);
         using var codes = new Arrays(folder.At("codes.npz"));
         Assert.Equal([0], codes.Ints("row_ptr"));
         Assert.Equal([0, 224], codes.Shape("reconstruction"));
     }
 
     [Theory]
-    [InlineData("sl-topk", "topk")]
     [InlineData("gs-unknown-key", "notes")]
     [InlineData("sl-jumprelu-whitening", "whitening")]
     public void An_unsupported_SAE_is_refused_by_name(string name, string word)

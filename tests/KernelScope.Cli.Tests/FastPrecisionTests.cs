@@ -9,7 +9,7 @@ public sealed class FastPrecisionTests
     [InlineData("run", "And the king said", "--clamp", "562=1")]
     [InlineData("attribute", "More than anything", "--target", " he", "--against", " she")]
     [InlineData("lens", "And the king said", "--site", "resid_post.3")]
-    [InlineData("doctor")]
+    [InlineData("doctor", "--sae", "res.3.2k.l0_19")]
     public void Verbs_run(params string[] arguments)
     {
         Outcome outcome = Program.Run([.. arguments, "--precision", "fast"]);

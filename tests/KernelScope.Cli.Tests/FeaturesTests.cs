@@ -113,4 +113,26 @@ public sealed class FeaturesTests
 
     private static IEnumerable<(int Feature, double Value)> Pairs(JsonElement token) =>
         token.GetProperty("features").EnumerateArray().Select(f => (f.GetProperty("index").GetInt32(), f.GetProperty("activation").GetDouble()));
+
+    [Fact]
+    public void A_feature_of_which_something_is_known_carries_its_meaning()
+    {
+        JsonElement[] features = [.. Program.Json("features", "More than anything she wished for a river.", "--top", "100").GetProperty("tokens").EnumerateArray().SelectMany(t => t.GetProperty("features").EnumerateArray())];
+        Assert.Contains(features, f => f.GetProperty("index").GetInt32() == 1738);
+        foreach (JsonElement feature in features)
+        {
+            bool known = feature.TryGetProperty("meaning", out JsonElement meaning);
+            if (feature.GetProperty("index").GetInt32() == 1738)
+                Assert.StartsWith("tales whose hero is a girl", meaning.GetString(), StringComparison.Ordinal);
+            else if (feature.GetProperty("index").GetInt32() == 562)
+                Assert.False(known);
+        }
+    }
+
+    [Fact]
+    public void The_run_before_a_profile_which_the_compiler_needs_is_not_in_it()
+    {
+        string profile = Program.Run("features", "the king", "--profile").Error;
+        Assert.Matches(@"(?m)^Embed +1 ", profile);
+    }
 }

@@ -1,38 +1,88 @@
+using System.Diagnostics;
+using System.Globalization;
+
 namespace KernelScope.Cli.Tests;
 
+/// <summary>The help, what is said to who misspells a name, shell completion, and that the examples work.</summary>
 public sealed class HelpTests
 {
+    public static TheoryData<string> Verbs => [.. VerbsOfHelp()];
+
     [Theory]
-    [InlineData("features")]
-    [InlineData("generate")]
-    [InlineData("run")]
-    [InlineData("tokenize")]
-    [InlineData("encode")]
-    [InlineData("eval")]
-    [InlineData("inspect")]
-    [InlineData("doctor")]
-    [InlineData("catalog")]
-    [InlineData("pull")]
-    [InlineData("attribute")]
-    [InlineData("lens")]
-    [InlineData("diff")]
-    [InlineData("top")]
-    [InlineData("verify")]
-    [InlineData("bench")]
-    public void Every_verb_shows_an_example(string verb)
+    [MemberData(nameof(Verbs))]
+    public void Every_verb_shows_an_example_and_the_options_that_act(string verb)
     {
-        Outcome outcome = Program.Run(verb, "--help");
+        Outcome outcome = Program.Run("help", verb);
         Assert.Equal((0, ""), (outcome.ExitCode, outcome.Error));
-        Assert.Contains($"Example:\n    kernelscope {(verb == "encode" ? "run" : verb)} ", outcome.Output.ReplaceLineEndings("\n"), StringComparison.Ordinal);
-        foreach (string option in new[] { "--model", "--device", "--precision", "--threads", "--json" })
-            Assert.Contains(option, outcome.Output, StringComparison.Ordinal);
+        Assert.Equal(outcome.Output, Program.Run(verb, "--help").Output);
+        Assert.NotEmpty(Examples(verb));
+        Assert.Contains(Examples(verb), e => e.StartsWith($"kernelscope {verb}", StringComparison.Ordinal));
+        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "bench"), outcome.Output.Contains("  --model DIR", StringComparison.Ordinal));
+        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "catalog" or "pack" or "tokenize"), outcome.Output.Contains("  --device NAME", StringComparison.Ordinal));
+        Assert.Contains("  --json", outcome.Output, StringComparison.Ordinal);
+    }
+
+    /// <summary>Each verb's examples one after the other in one folder, by a shell, as somebody would paste them. Only what needs a hub is left out.</summary>
+    [Theory]
+    [MemberData(nameof(Verbs))]
+    public void Every_example_works_as_it_is_written(string verb)
+    {
+        if (verb == "pull" || OperatingSystem.IsWindows())
+            return;
+        using var folder = new TempFolder();
+        string script = folder.Write("kernelscope", System.Text.Encoding.UTF8.GetBytes($"#!/bin/sh\nexec '{Program.Host}' exec '{Program.Assembly}' \"$@\"\n"));
+        File.SetUnixFileMode(script, UnixFileMode.UserRead | UnixFileMode.UserExecute);
+        foreach (string example in Examples(verb))
+        {
+            var start = new ProcessStartInfo("/bin/sh", ["-c", example]) { WorkingDirectory = folder.Path };
+            using Process process = Program.Start(start, new Dictionary<string, string> { ["PATH"] = $"{folder.Path}:{Environment.GetEnvironmentVariable("PATH")}", ["HOME"] = folder.Path, ["XDG_CACHE_HOME"] = folder.At("cache") });
+            process.StandardInput.Close();
+            Outcome outcome = Program.Finish(process);
+            Assert.True(outcome.ExitCode == 0, $"{example}: exit {outcome.ExitCode}, {outcome.Error}");
+            Assert.NotEqual("", outcome.Output);
+            Assert.DoesNotContain("warning", outcome.Error, StringComparison.Ordinal);
+        }
     }
 
     [Fact]
-    public void The_program_lists_its_verbs_and_its_version()
+    public void The_program_lists_every_verb_in_one_group_and_its_version()
     {
-        Assert.Contains("features", Program.Run("--help").Output, StringComparison.Ordinal);
+        string[] verbs = VerbsOfHelp();
+        Assert.Equal(verbs.Distinct(), verbs);
+        Outcome bad = Program.Run("nonsense");
+        Assert.All(verbs, v => Assert.Contains(v, bad.Error, StringComparison.Ordinal));
+        string help = Program.Run("help").Output;
+        Assert.Equal(help, Program.Run("--help").Output);
+        Assert.DoesNotContain("Other verbs", help, StringComparison.Ordinal);
+        Assert.All(help.Split('\n'), line => Assert.True(line.Length <= 100, line));
         Assert.StartsWith("0.", Program.Run("--version").Output, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("did you mean 'features'?", "featurs", "x")]
+    [InlineData("did you mean 'generate'?", "genrate", "x")]
+    [InlineData("did you mean 'tokenize'?", "tokenise", "x")]
+    [InlineData("did you mean 'inspect'?", "insp", "x")]
+    [InlineData("did you mean 'doctor'?", "help", "docter")]
+    [InlineData("did you mean '--top'?", "features", "x", "--tpo", "3")]
+    [InlineData("did you mean '--max-new-tokens'?", "generate", "x", "--max-new-token=3")]
+    [InlineData("did you mean '--device'?", "run", "x", "--devise", "cpu")]
+    [InlineData("there is no verb 'xyzzy'; there are features", "xyzzy")]
+    [InlineData("there is no option '--zzzz'; a text", "features", "--zzzz")]
+    public void A_misspelt_name_gets_a_suggestion_where_one_is_near(string words, params string[] arguments) => Program.Run(arguments).AssertFailed(2, words);
+
+    [Theory]
+    [InlineData("kernelscope fea", "features")]
+    [InlineData("kernelscope features --to", "--top", "--tokens", "--tokens-file")]
+    [InlineData("kernelscope features --device r", "reference")]
+    [InlineData("kernelscope run x --sae transc", "transcoder.3.1k.l0_20")]
+    [InlineData("kernelscope help dif", "diff")]
+    public void A_shell_is_told_how_a_word_can_go_on(string line, params string[] words)
+    {
+        Outcome outcome = Program.Run($"[suggest:{line.Length.ToString(CultureInfo.InvariantCulture)}]", line);
+        Assert.Equal((0, ""), (outcome.ExitCode, outcome.Error));
+        string last = line[(line.LastIndexOf(' ') + 1)..];
+        Assert.Equal(words.Order(StringComparer.Ordinal), outcome.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(w => w.StartsWith(last, StringComparison.Ordinal)).Order(StringComparer.Ordinal));
     }
 
     [Fact]
@@ -41,5 +91,29 @@ public sealed class HelpTests
         Outcome outcome = Program.RunWith(null, new Dictionary<string, string> { ["KERNELSCOPE_TRACE"] = "1" }, "features", "x", "--sae", "/no/such/sae");
         Assert.Equal(1, outcome.ExitCode);
         Assert.Contains("   at KernelScope.", outcome.Error, StringComparison.Ordinal);
+    }
+
+    /// <summary>The verbs, from the groups of the help; those of other lines are indented further.</summary>
+    private static string[] VerbsOfHelp()
+    {
+        string help = Program.Run("--help").Output;
+        string[] groups = ["Look inside a model:", "Measure and compare:", "Files, models and this machine:"];
+        var verbs = new List<string>();
+        bool inside = false;
+        foreach (string line in help.Split('\n'))
+        {
+            inside = line.Length > 0 && line[0] != ' ' ? groups.Contains(line.TrimEnd()) : inside && line.Length > 0;
+            if (inside && line.StartsWith("  ", StringComparison.Ordinal) && line[2] != ' ' && line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[0] is not "help" and string verb)
+                verbs.Add(verb);
+        }
+
+        return [.. verbs];
+    }
+
+    private static string[] Examples(string verb)
+    {
+        string[] lines = Program.Run("help", verb).Output.Split('\n');
+        int first = Array.FindIndex(lines, l => l is "Example:" or "Examples:") + 1;
+        return [.. lines[first..].TakeWhile(l => l.StartsWith("  ", StringComparison.Ordinal)).Select(l => l.Trim())];
     }
 }

@@ -44,6 +44,34 @@ public sealed class InspectTests
     }
 
     [Fact]
+    public void A_model_is_summed_up_and_its_tensors_are_listed_on_request()
+    {
+        foreach (string model in new[] { "demo", Fixtures.DemoModel })
+        {
+            string summary = Program.Run("inspect", model).Output;
+            Assert.Contains("6 layers of width 224: 4 heads of 64 (2 for keys and values), MLPs of 896", summary, StringComparison.Ordinal);
+            Assert.Contains("weights 11.1 MB in 68 tensors: 68 BF16", summary, StringComparison.Ordinal);
+            Assert.DoesNotContain("model.embed_tokens.weight", summary, StringComparison.Ordinal);
+            Assert.Contains("model.embed_tokens.weight", Program.Run("inspect", model, "--all").Output, StringComparison.Ordinal);
+            Assert.Contains("mean", Program.Run("inspect", model, "--ranges").Output, StringComparison.Ordinal);
+        }
+
+        Assert.Equal(Program.Json("inspect", Fixtures.DemoModel)[0].GetProperty("tensors").GetRawText(), Program.Json("inspect", "demo")[0].GetProperty("tensors").GetRawText());
+    }
+
+    [Fact]
+    public void Names_that_other_verbs_take_are_inspected()
+    {
+        JsonElement sae = Program.Json("inspect", "res.3.2k.l0_19", "--ranges")[0];
+        JsonElement file = Program.Json("inspect", Path.Combine(Fixtures.DemoSaes, "res", "layer_3", "width_2k", "average_l0_19"), "--ranges")[0];
+        Assert.Equal(file.GetProperty("format").GetString(), sae.GetProperty("format").GetString());
+        Assert.Equal(Sorted(file), Sorted(sae));
+        Program.Run("inspect", "gemma-2-27b-it").AssertFailed(1, "pull google/gemma-2-27b-it");
+        Program.Run("inspect", "gemma-scope-2b-pt-res/layer_3/width_16k/canonical").AssertFailed(1, "kernelscope pull");
+        static string[] Sorted(JsonElement result) => [.. result.GetProperty("tensors").EnumerateArray().Select(t => t.GetRawText()).Order(StringComparer.Ordinal)];
+    }
+
+    [Fact]
     public void Several_paths_are_answered_and_one_bad_one_makes_it_fail()
     {
         Outcome outcome = Program.Run("inspect", Fixtures.DemoModel, "/no/such/path");
@@ -58,7 +86,7 @@ public sealed class InspectTests
         Assert.Equal(Environment.ProcessorCount, result.GetProperty("cores").GetInt32());
         Assert.True(result.GetProperty("memory").GetProperty("available_bytes").GetInt64() > 0);
         Assert.Contains(result.GetProperty("devices").EnumerateArray(), d => d.GetProperty("name").GetString() == "cpu" && d.GetProperty("ok").GetBoolean() && d.GetProperty("detail").GetString()!.Contains("precision fast by", StringComparison.Ordinal));
-        Assert.Equal(11_143_360, result.GetProperty("model").GetProperty("weight_bytes").GetInt64());
+        Assert.Equal(11_135_936, result.GetProperty("model").GetProperty("weight_bytes").GetInt64());
         Assert.Equal(3_687_296, result.GetProperty("sae").GetProperty("weight_bytes").GetInt64());
         JsonElement cpu = result.GetProperty("needs").EnumerateArray().Single(n => n.GetProperty("device").GetString() == "cpu");
         Assert.True(cpu.GetProperty("ok").GetBoolean());

@@ -43,17 +43,38 @@ public sealed class LensDiffTopTests
         string[] common = ["run", "She loved the river", "--capture", "all"];
         Program.Json([.. common, "--out", folder.At("a.npz")]);
         Program.Json([.. common, "--out", folder.At("b.npz"), "--steer", "1738=+20"]);
-        JsonElement diff = Program.Json("diff", folder.At("a.npz"), folder.At("b.npz"));
+        JsonElement diff = Program.Json("diff", folder.At("a.npz"), folder.At("b.npz"), "--no-fail");
         JsonElement first = diff.GetProperty("first");
         Assert.True(diff.GetProperty("parts").GetBoolean());
         Assert.Equal(("resid_post.3", 1), (first.GetProperty("name").GetString(), first.GetProperty("position").GetInt32()));
         Assert.Equal("tokens", diff.GetProperty("arrays")[0].GetProperty("name").GetString());
         Assert.Equal(0, diff.GetProperty("arrays")[1].GetProperty("nmse").GetDouble());
-        Assert.Equal(0, Program.Run("diff", folder.At("a.npz"), folder.At("b.npz")).ExitCode);
-        Assert.Equal(1, Program.Run("diff", folder.At("a.npz"), folder.At("b.npz"), "--fail").ExitCode);
+        Outcome different = Program.Run("diff", folder.At("a.npz"), folder.At("b.npz"));
+        Assert.Equal((1, ""), (different.ExitCode, different.Error));
+        Assert.StartsWith("Different: they part at resid_post.3, position 1, element ", different.Output, StringComparison.Ordinal);
+        Assert.Equal(0, Program.Run("diff", folder.At("a.npz"), folder.At("b.npz"), "--no-fail").ExitCode);
+        Assert.Equal(0, Program.Run("diff", folder.At("a.npz"), folder.At("b.npz"), "--json").ExitCode);
+        Assert.Equal(1, Program.Run("diff", folder.At("a.npz"), folder.At("b.npz"), "--fail", "--json").ExitCode);
         Outcome same = Program.Run("diff", folder.At("a.npz"), folder.At("a.npz"), "--fail");
         Assert.Equal(0, same.ExitCode);
+        Assert.StartsWith("Same: the ", same.Output, StringComparison.Ordinal);
         Assert.Contains("agree", same.Output, StringComparison.Ordinal);
+        Program.Json([.. common[..2], "--capture", "resid_post.3", "--out", folder.At("c.npz")]);
+        Outcome fewer = Program.Run("diff", folder.At("a.npz"), folder.At("c.npz"));
+        Assert.Equal(1, fewer.ExitCode);
+        Assert.StartsWith("Different: the 2 arrays in common agree, and ", fewer.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Several_features_are_searched_in_one_pass_and_found_as_each_alone()
+    {
+        JsonElement both = Program.Json("top", "1738", "562", "--text-file", "demo", "--contexts", "2");
+        Assert.Equal(("demo", "res.3.2k.l0_19", "resid_post.3"), (both.GetProperty("model").GetString(), both.GetProperty("sae").GetString(), both.GetProperty("site").GetString()));
+        JsonElement[] features = [.. both.GetProperty("features").EnumerateArray()];
+        Assert.Equal(2, features.Length);
+        foreach ((JsonElement found, string feature) in features.Zip(["1738", "562"]))
+            Assert.Equal(Program.Json("top", feature, "--text-file", "demo", "--contexts", "2").GetRawText(), found.GetRawText());
+        Program.Run("top", "1738", "2048", "--text-file", "demo").AssertFailed(1, "feature 2048", "0 to 2047");
     }
 
     [Fact]

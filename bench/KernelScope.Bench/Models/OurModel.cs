@@ -47,7 +47,7 @@ internal sealed class OurModel : IDisposable
     public void Prefill(ReadOnlySpan<int> tokens, CancellationToken cancellation = default)
     {
         _session.Reset();
-        _logits = _session.Prefill(tokens, cancellation: cancellation);
+        _logits = _session.Prefill(tokens, cancellationToken: cancellation);
     }
 
     /// <summary>Begins anew at position 0.</summary>

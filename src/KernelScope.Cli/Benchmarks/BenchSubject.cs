@@ -39,7 +39,7 @@ internal sealed class BenchSubject : IDisposable
         var subject = new BenchSubject(checkpoint.Config, checkpoint.Config.LayerCount, checkpoint.Embedding.DType);
         return subject.Filled(() =>
         {
-            Gemma2Model model = subject.Own(Gemma2Model.Load(device, checkpoint, cancellation: cancellation));
+            Gemma2Model model = subject.Own(Gemma2Model.Load(device, checkpoint, cancellationToken: cancellation));
             int prefill = isSlow ? 16 : Math.Min(Prefills[0], model.Config.ContextLength);
             subject.Cases = subject.Own(new BenchCases(model, subject.Type, model.Config.LayerCount, [prefill], cancellation));
             SaeCheckpoint saeCheckpoint = Demo.OpenSae(Demo.DefaultSae);
@@ -81,7 +81,7 @@ internal sealed class BenchSubject : IDisposable
             using var progress = new Progress(streams, "Making random weights");
             RandomTensors tensors = subject.Own(RandomTensors.Create($"(random {shape})", RandomTensors.OfModel(config, type), progress, cancellation));
             var checkpoint = Gemma2Checkpoint.Open(new ModelFolder("(memory)"), config, ShardedTensors.OfFile(tensors.File));
-            Gemma2Model model = subject.Own(Gemma2Model.Load(device, checkpoint, cancellation: cancellation));
+            Gemma2Model model = subject.Own(Gemma2Model.Load(device, checkpoint, cancellationToken: cancellation));
             subject.Cases = subject.Own(new BenchCases(model, type, whole.LayerCount, Prefills, cancellation));
             Mat inputs = RandomSae.Inputs(device, RowCounts[^1], config.ModelDim);
             subject.Own(inputs.Buffer);

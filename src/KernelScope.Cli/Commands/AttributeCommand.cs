@@ -35,7 +35,7 @@ internal sealed class AttributeCommand : Verb
     {
         Prompt prompt = _prompt.Of(parsed, Streams);
         _target.Check(parsed);
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         int[] tokens = prompt.Tokens(files);
         Target target = _target.Of(parsed, files, tokens);
         using SaeFiles saeFiles = _sae.Open(parsed, files);
@@ -46,6 +46,13 @@ internal sealed class AttributeCommand : Verb
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
         using var attribution = new SaeAttribution(model, sae, saeFiles.Site, saeFiles.SiteOut, tokens.Length);
+        if (device is ProfilingDevice profiled)
+        {
+            // The first run's time is the compiler's too.
+            attribution.Run(tokens, target.Metric, Cancellation);
+            profiled.Reset();
+        }
+
         FeatureAttributions attributions = attribution.Run(tokens, target.Metric, Cancellation);
 
         SaeDoubt.Warn(Streams, model, new Evaluation.SaeTarget(saeFiles.Name, sae, saeFiles.Site, saeFiles.SiteOut), tokens, Cancellation);

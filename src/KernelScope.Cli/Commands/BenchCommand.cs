@@ -21,7 +21,7 @@ internal sealed class BenchCommand : Verb
     public BenchCommand(CommonOptions common, Surroundings surroundings) : base(
         "bench",
         "Measures decode, prefill of 512 and 2,048 tokens, and encode and decode of SAEs of 16k, 65k and 131k features, each as a share of what this device's memory or arithmetic was measured to give just before it.",
-        "  kernelscope bench --shape gemma-2-2b --dtype bf16 --rounds 5",
+        "  kernelscope bench --shape demo --rounds 1",
         common,
         surroundings)
     {
@@ -33,10 +33,10 @@ internal sealed class BenchCommand : Verb
             Options.Add(option);
     }
 
+    public override CommonUse Uses => CommonUse.Json | CommonUse.Compute;
+
     protected override int Run(ParseResult parsed)
     {
-        if (Common.ModelOf(parsed) != BenchShape.Demo)
-            throw new UsageException("bench makes its weights itself: it takes --shape, not --model.");
         int? layers = parsed.GetValue(_layers);
         string? dtype = parsed.GetValue(_dtype);
         using Device device = Common.OpenDevice(parsed, Streams);

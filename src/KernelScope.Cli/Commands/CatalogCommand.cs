@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using KernelScope.Files;
 using KernelScope.Hub.Catalog;
+using KernelScope.Sae;
 
 namespace KernelScope.Cli;
 
@@ -18,8 +19,8 @@ internal sealed class CatalogCommand : Verb
     public CatalogCommand(CommonOptions common, Surroundings surroundings) : base(
         "catalog",
         "Lists the Gemma Scope SAEs by the names that --sae and 'kernelscope pull' take. The list is compiled in (SAELens' directory of October 2025); nothing is asked of a server.\n" +
-        "--model is a size or a model here: 2b, 9b, 9b-it, gemma-2-27b.",
-        "  kernelscope catalog --model 2b --site res --layer 20 --width 16k",
+        "--model is a size or a model here: 2b, 9b, 9b-it, gemma-2-27b, or demo for the SAEs that the program carries.",
+        "  kernelscope catalog --model 2b --site res --layer 20 --width 16k\n  kernelscope catalog --model demo",
         common,
         surroundings)
     {
@@ -30,6 +31,8 @@ internal sealed class CatalogCommand : Verb
         Options.Add(_l0);
         Options.Add(_canonical);
     }
+
+    public override CommonUse Uses => CommonUse.Json | CommonUse.Model;
 
     protected override int Run(ParseResult parsed)
     {
@@ -43,7 +46,7 @@ internal sealed class CatalogCommand : Verb
             L0 = parsed.GetValue(_l0),
             Canonical = parsed.GetValue(_canonical),
         };
-        CatalogRow[] rows = [.. ReleaseCatalog.Find(filter).Select(RowOf)];
+        CatalogRow[] rows = Common.HasModel(parsed) && Common.ModelOf(parsed) == Demo.ModelName ? [.. Demo.SaeNames.Select(DemoRow).Where(row => Matches(row, filter))] : [.. ReleaseCatalog.Find(filter).Select(RowOf)];
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, rows);
         else
@@ -78,7 +81,9 @@ internal sealed class CatalogCommand : Verb
             : throw new UsageException($"the catalogue has no SAEs of the model '{Printable.Escape(model)}'; it has 2b, 9b (9b-pt, 9b-it) and 27b.");
     }
 
-    private ReleaseKind? KindOf(ParseResult parsed) => parsed.GetValue(_site) switch
+    private ReleaseKind? KindOf(ParseResult parsed) => KindOf(parsed.GetValue(_site));
+
+    private static ReleaseKind? KindOf(string? word) => word switch
     {
         null => null,
         "res" or "resid_post" => ReleaseKind.Residual,
@@ -88,6 +93,27 @@ internal sealed class CatalogCommand : Verb
         "embedding" => ReleaseKind.Embedding,
         string other => throw new UsageException($"--site is '{Printable.Escape(other)}'; the catalogue has res, mlp, att, transcoder and embedding."),
     };
+
+    /// <summary>An SAE that the program carries; its name says what it is: <c>res.3.2k.l0_19</c>.</summary>
+    private static CatalogRow DemoRow(string name)
+    {
+        string[] parts = name.Split('.');
+        using SaeCheckpoint sae = Demo.OpenSae(name);
+        SaeConfig config = sae.Config;
+        int layer = int.Parse(parts[1], CultureInfo.InvariantCulture);
+        string hook = $"blocks.{parts[1]}.{KindOf(parts[0]) switch { ReleaseKind.Residual => "hook_resid_post", ReleaseKind.Mlp => "hook_mlp_out", ReleaseKind.Attention => "attn.hook_z", _ => "ln2.hook_normalized" }}";
+        return new CatalogRow(
+            name, Demo.ModelName, name, Demo.ModelName, config.Site, config.IsTranscoder ? config.SiteOut : config.Site, hook, layer, parts[2], int.Parse(parts[3].AsSpan(3), CultureInfo.InvariantCulture),
+            Canonical: false, CanonicalId: null, NeuronpediaId: null, config.InputDim, config.FeatureCount, config.OutputDim, sae.TotalBytes, Cached: null);
+    }
+
+    private static bool Matches(CatalogRow row, ReleaseFilter filter) =>
+        !filter.Canonical
+        && (filter.Kind is null || KindOf(row.Name.Split('.')[0]) == filter.Kind)
+        && (filter.Layer is null || row.Layer == filter.Layer)
+        && (filter.Width is null || row.Width == filter.Width || row.FeatureCount.ToString(CultureInfo.InvariantCulture) == filter.Width)
+        && (filter.L0 is null || row.L0 == filter.L0)
+        && (filter.Text is null || filter.Text.Split(' ').All(word => row.Name.Contains(word, StringComparison.OrdinalIgnoreCase)));
 
     private static CatalogRow RowOf(ReleasedSae sae) => new(
         sae.Name,

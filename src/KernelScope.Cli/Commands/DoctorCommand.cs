@@ -6,6 +6,8 @@ using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
 using KernelScope.Devices;
 using KernelScope.Emulated;
+using KernelScope.Files;
+using KernelScope.Hub.Catalog;
 using KernelScope.Model;
 
 namespace KernelScope.Cli;
@@ -14,21 +16,35 @@ namespace KernelScope.Cli;
 internal sealed class DoctorCommand : Verb
 {
     private readonly SaeOptions _sae;
+    private readonly Option<int?> _context = new("--context") { Description = "How many tokens the context is to hold. Default: all that the model was made for.", HelpName = "N" };
 
     public DoctorCommand(CommonOptions common, Surroundings surroundings) : base(
         "doctor",
         "Says what this machine offers (devices, instruction sets, memory), what the model and an SAE need with a full context on each device, and why something would not run. Exit code 1 if they would not run on the device of --device.\n" +
+        "Of a published Gemma 2 that is not downloaded yet it says whether it will fit, in float32 and in bfloat16.\n" +
         "With --sae it also runs a sample text: whether the SAE is as sparse as its path says and reconstructs, and if not, which site nearby fits better.",
-        "  kernelscope doctor --model google/gemma-2-2b --sae gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71",
+        "  kernelscope doctor --sae res.3.2k.l0_19",
         common,
-        surroundings) => _sae = new SaeOptions(this);
+        surroundings)
+    {
+        _context.Validators.Add(r => Parsing.Require(r, _context, v => v >= 1, "--context is {0}; it must be 1 or more."));
+        Options.Add(_context);
+        _sae = new SaeOptions(this);
+    }
+
+    protected override void CheckOptions(ParseResult parsed)
+    {
+        Option[] computing = [.. Common.Each.Where(o => o.Use is CommonUse.Precision or CommonUse.Threads).Select(o => o.Option)];
+        Belongs(parsed, _sae.IsGiven(parsed), "--sae", [.. _sae.Places, .. computing]);
+    }
 
     protected override int Run(ParseResult parsed)
     {
         string asked = Common.DeviceOf(parsed);
-        NeedRow model = Model(Common.ModelOf(parsed));
+        NeedRow model = Model(Common.ModelOf(parsed), parsed.GetValue(_context));
         NeedRow? sae = _sae.IsGiven(parsed) ? Sae(_sae.NameOf(parsed)!) : null;
         IReadOnlyList<DeviceProbe> devices = DeviceProbe.All(asked);
+        FitBeforeRow[] before = model.Ok ? [] : Before(parsed, sae, devices);
         DeviceFitRow[] needs = model.Ok ? [.. devices.Select(d => d.Hold([("weights", model.WeightBytes), ("context", model.ContextBytes), ("SAE", sae?.WeightBytes ?? 0)]))] : [];
         bool fits = devices.Zip(needs).Any(d => d.First.Answers(asked) && d.Second.Ok);
         FitResult? fit = null;
@@ -45,7 +61,7 @@ internal sealed class DoctorCommand : Verb
             Devices(devices),
             model,
             sae)
-        { Fit = fit, Needs = needs };
+        { Fit = fit, Needs = needs, BeforeDownload = before.Length > 0 ? before : null };
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
@@ -53,16 +69,44 @@ internal sealed class DoctorCommand : Verb
         return model.Ok && fits && sae is not { Ok: false } ? ExitCode.Done : ExitCode.Failed;
     }
 
-    private static NeedRow Model(string name)
+    /// <summary>What a published model that is not here would need on each device, in the type in which it is published and in the other.</summary>
+    private FitBeforeRow[] Before(ParseResult parsed, NeedRow? sae, IReadOnlyList<DeviceProbe> devices)
+    {
+        if (ReleasedModel.Find(Common.ModelOf(parsed)) is not ReleasedModel released || released.IsCached)
+            return [];
+        long context = Session.BytesFor(released.Config, Math.Min(parsed.GetValue(_context) ?? int.MaxValue, released.Config.ContextLength));
+        long saeBytes = sae is { Ok: false } && ReleaseCatalog.TryParse(sae.Name, out ReleasedSae? one) ? one.ParameterBytes : sae?.WeightBytes ?? 0;
+        return
+        [
+            .. from type in new[] { DType.F32, DType.BF16 }
+               select new FitBeforeRow(
+                   ReleasedModel.NameOf(type),
+                   type == released.Stored,
+                   released.BytesIn(type),
+                   [.. devices.Where(d => d.Problem is null).Select(d => d.Hold([("weights", released.BytesIn(type)), ("context", context), ("SAE", saeBytes)]))]),
+        ];
+    }
+
+    private static int Context(int? asked, Gemma2Config config, string name) => asked is not int tokens ? config.ContextLength : tokens <= config.ContextLength ? tokens
+        : throw new UsageException($"--context is {tokens}; the context of {name} holds {config.ContextLength}.");
+
+    private static NeedRow Model(string name, int? asked)
     {
         try
         {
             using ModelFiles files = ModelFiles.Open(name);
-            int context = files.Config.ContextLength;
+            // A chat template that cannot be used is told here, not at the first --chat.
+            _ = files.Tokenizer is null ? null : files.Chat;
+            int context = Context(asked, files.Config, name);
             (string Path, string? Problem)? packed = files.Packed();
-            return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context)) { Packed = packed?.Path, PackedProblem = packed?.Problem };
+            return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context)) { Packed = packed?.Path, PackedProblem = packed?.Problem, Remarks = files.Remarks.Count > 0 ? [.. files.Remarks] : null };
         }
-        catch (Exception e) when (e is InvalidDataException or IOException or ArgumentException)
+        catch (WorkException e) when (ReleasedModel.Find(name) is ReleasedModel released)
+        {
+            int context = Context(asked, released.Config, name);
+            return new NeedRow(name, false, e.Message, released.BytesIn(released.Stored), context, Session.BytesFor(released.Config, context));
+        }
+        catch (Exception e) when (e is InvalidDataException or IOException or ArgumentException or WorkException)
         {
             return new NeedRow(name, false, e.Message, 0, 0, 0);
         }
@@ -86,7 +130,7 @@ internal sealed class DoctorCommand : Verb
     {
         try
         {
-            using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+            using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
             using SaeFiles saeFiles = _sae.Open(parsed, files);
             // Without a tokenizer there is no text to try it on; nothing is wrong with the SAE.
             if (files.Tokenizer is null)
@@ -119,22 +163,31 @@ internal sealed class DoctorCommand : Verb
 
     private void Print(DoctorResult result)
     {
-        StreamWriter output = Streams.Output;
-        output.WriteLine($"kernelscope {result.Version}, {result.Runtime}, {result.Os}, {result.Architecture}");
-        output.WriteLine($"cores   {result.Cores}; {string.Join(' ', result.Simd)}");
-        output.WriteLine($"memory  {MemoryCheck.InMiB(result.Memory.AvailableBytes)} MiB available of {MemoryCheck.InMiB(result.Memory.TotalBytes)}");
+        Line($"kernelscope {result.Version}, {result.Runtime}, {result.Os}, {result.Architecture}");
+        Line($"cores   {result.Cores}; {string.Join(' ', result.Simd)}");
+        Line($"memory  {MemoryCheck.InMiB(result.Memory.AvailableBytes)} MiB available of {MemoryCheck.InMiB(result.Memory.TotalBytes)}");
         foreach (DeviceRow device in result.Devices)
-            output.WriteLine($"device  {Mark(device.Ok)} {device.Name}: {device.Detail}");
-        output.WriteLine($"model   {Mark(result.Model.Ok)} {Describe(result.Model)}");
+            Line($"device  {Mark(device.Ok)} {device.Name}: {device.Detail}");
+        Line($"model   {Mark(result.Model.Ok)} {Describe(result.Model)}");
+        foreach (string remark in result.Model.Remarks ?? [])
+            Line($"        {Printable.OneLine(remark)}");
         if (result.Model.Packed is string packed)
-            output.WriteLine($"packed  {Mark(result.Model.PackedProblem is null)} {(result.Model.PackedProblem is string problem ? Printable.OneLine(problem) : $"the cpu reads {Printable.Escape(packed)}")}");
+            Line($"packed  {Mark(result.Model.PackedProblem is null)} {(result.Model.PackedProblem is string problem ? Printable.OneLine(problem) : $"the cpu reads {Printable.Escape(packed)}")}");
         if (result.Sae is not null)
-            output.WriteLine($"sae     {Mark(result.Sae.Ok)} {Describe(result.Sae)}");
+            Line($"sae     {Mark(result.Sae.Ok)} {Describe(result.Sae)}");
         // Why there is no such device is said above.
         foreach (DeviceFitRow row in result.Needs.Where(n => n.TotalBytes > 0))
-            output.WriteLine($"needs   {Mark(row.Ok)} {Describe(row)}");
+            Line($"needs   {Mark(row.Ok)} {Describe(row)}");
+        foreach (FitBeforeRow before in result.BeforeDownload ?? [])
+        {
+            foreach (DeviceFitRow row in before.Needs)
+                Line($"fits?   {Mark(row.Ok)} in {before.Dtype}{(before.IsPublished ? ", as it is published" : "")}, {Describe(row)}");
+        }
+
         if (result.Fit is FitResult fit)
-            output.WriteLine($"fit     {Mark(fit.Doubt is null)} {(fit.Doubt is null ? Describe(fit) : Printable.OneLine(fit.Doubt))}");
+            Line($"fit     {Mark(fit.Doubt is null)} {(fit.Doubt is null ? Describe(fit) : Printable.OneLine(fit.Doubt))}");
+
+        void Line(string text) => WordWrap.Print(Streams, text, indent: 10);
     }
 
     private static string Describe(FitResult fit) => string.Create(
@@ -152,6 +205,10 @@ internal sealed class DoctorCommand : Verb
         string needs = need.WeightBytes == 0 ? "" : $"weights {MemoryCheck.InMiB(need.WeightBytes)} MiB";
         if (need.ContextTokens > 0)
             needs += string.Create(CultureInfo.InvariantCulture, $", a context of {need.ContextTokens:N0} tokens {MemoryCheck.InMiB(need.ContextBytes)} MiB");
-        return need.Error is null ? $"{name}: {needs}" : $"{name}: {Printable.OneLine(need.Error)}{(needs.Length > 0 ? $" ({needs})" : "")}";
+        if (need.Error is null)
+            return $"{name}: {needs}";
+        // Sentences about a file begin with its name.
+        string error = Printable.OneLine(need.Error);
+        return (error.StartsWith(name, StringComparison.Ordinal) ? error : $"{name}: {error}") + (needs.Length > 0 ? $" ({needs})" : "");
     }
 }

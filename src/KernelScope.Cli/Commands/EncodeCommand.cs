@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Hooks;
 using KernelScope.Sae;
 
 namespace KernelScope.Cli;
@@ -9,15 +10,22 @@ namespace KernelScope.Cli;
 /// <summary><c>encode</c>: the SAE codes of stored activations.</summary>
 internal sealed class EncodeCommand : Verb
 {
-    private readonly Argument<string> _activations = new("ACTS.npz") { Description = "An npz with activations of any leading shape, f16, f32 or f64; the last dimension is the SAE's input ([heads, d_head] for an attention SAE)." };
-    private readonly Option<string> _key = new("--key") { Description = "Which array of it.", HelpName = "NAME", Required = true };
+    private readonly Argument<string> _activations = new("ACTS") { Description = "An npz, npy or safetensors file with activations of any leading shape, f16, bf16, f32 or f64; the last dimension is the SAE's input ([heads, d_head] for an attention SAE)." };
+    private readonly Option<string?> _key = new("--key") { Description = "Which array of it; not needed where there is one.", HelpName = "NAME" };
+    private readonly Option<string?> _specialIds = new("--special-ids")
+    {
+        Description = "Where the file holds tokens: ids whose rows do not count. Default: those of --model where it is given, else 0,1,2 (padding, EOS, BOS). Padding (0) never counts.",
+        HelpName = "IDS",
+    };
+
     private readonly Option<string> _sae = SaeOptions.Required();
     private readonly Option<string?> _out = new("--out") { Description = "Where the codes go: an npz with row_ptr i64, feature i32, value f32 and reconstruction f32 [rows, d_out].", HelpName = "F.npz" };
 
     public EncodeCommand(CommonOptions common, Surroundings surroundings) : base(
         "encode",
-        "Encodes stored activations with an SAE. Needs no model. L0 is the mean number of active features of a row, FVU = sum |x - x'|^2 / sum |x - mean x|^2 over all rows\n" +
-        "(none for a transcoder, whose output is another site; a params.npz of equal widths outside a transcoder folder passes for an SAE).",
+        "Encodes stored activations with an SAE. Needs no model. L0 is the mean number of active features of a row, FVU = sum |x - x'|^2 / sum |x - mean x|^2 over all rows that count:\n" +
+        "where the file holds tokens too, rows of BOS, EOS and padding do not. They are encoded like the others.\n" +
+        "FVU has no value for a transcoder, whose output is another site; a params.npz of equal widths outside a transcoder folder passes for an SAE.",
         "  kernelscope run \"And the king said\" --capture resid_post.3 --out acts.npz\n  kernelscope encode acts.npz --key resid_post.3 --sae res.3.2k.l0_19 --out codes.npz",
         common,
         surroundings)
@@ -25,43 +33,74 @@ internal sealed class EncodeCommand : Verb
         Arguments.Add(_activations);
         Options.Add(_key);
         Options.Add(_sae);
+        Options.Add(_specialIds);
         Options.Add(_out);
+    }
+
+    /// <summary>An SAE is exact in either precision.</summary>
+    public override CommonUse Uses => CommonUse.All & ~CommonUse.Precision;
+
+    protected override void CheckOptions(ParseResult parsed)
+    {
+        if (Common.HasModel(parsed) && parsed.GetValue(_specialIds) is not null)
+            throw new UsageException("--model does nothing beside --special-ids: it says which ids do not count.");
     }
 
     protected override int Run(ParseResult parsed)
     {
-        using NpzFile file = NpzFile.Open(parsed.GetRequiredValue(_activations));
-        using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae));
+        using TensorFile file = ArrayFile.Open(parsed.GetRequiredValue(_activations));
+        using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae), Common.NoMapOf(parsed));
         OutputPlaces.Require([("--out", parsed.GetValue(_out))], [file.Path, .. saeFiles.InputPaths]);
-        TensorView x = Array(file, parsed.GetRequiredValue(_key));
+        TensorView x = Array(file, parsed.GetValue(_key));
         long rows = RowsOf(x, saeFiles);
-        if (file.Length <= SaeCheckpoint.VerifyOnOpenLimit)
-            file.Verify(Cancellation);
+        file.VerifyIfSmall(SaeCheckpoint.VerifyOnOpenLimit, Cancellation);
+        bool[]? counted = CountedRows.Of(file, x.Info, rows, parsed.GetValue(_specialIds) ?? SpecialOfModel(parsed), Streams);
         using Device device = Common.OpenDevice(parsed, Streams, ("SAE", saeFiles.Bytes), ("rows", RowEncoder.BlockBytes(saeFiles.Config)));
         using NpzWriter? writer = parsed.GetValue(_out) is string path ? new NpzWriter(path) : null;
         using JumpReluSae sae = saeFiles.Load(device);
-        using var encoder = new RowEncoder(sae, x, rows);
+        using var encoder = new RowEncoder(sae, x, rows, counted);
         EncodeResult result;
         using (var progress = new Progress(Streams, "Encoding"))
             result = encoder.Run(writer, progress, Cancellation);
         writer?.Commit();
+        Written.Say(Streams, parsed.GetValue(_out));
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
-            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Rows:N0} rows · L0 {Number(result.L0)} · FVU {Number(result.Fvu)}"));
+            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Rows:N0} rows{(result.RowsCounted == result.Rows ? "" : $", of which {result.RowsCounted:N0} count")} · L0 {Number(result.L0)} · FVU {Number(result.Fvu)}"));
         return ExitCode.Done;
+    }
+
+    /// <summary>The ids of --model that do not count; null: none was named.</summary>
+    private string? SpecialOfModel(ParseResult parsed)
+    {
+        if (!Common.HasModel(parsed))
+            return null;
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        return string.Join(',', [files.Config.PadId, files.BosId, .. files.Config.TextEndIds]);
     }
 
     private static string Number(double? value) => value?.ToString("0.#####", CultureInfo.InvariantCulture) ?? "not defined";
 
-    private static TensorView Array(NpzFile file, string key)
+    private static TensorView Array(TensorFile file, string? key)
     {
-        if (!file.Contents.Any(c => c.Name == key))
-            throw new WorkException($"{file.Path}: there is no array '{key}' in it; it has {Names(file)}.");
-        return file[key];
+        if (file is NpyFile npy)
+            return key is null || key == npy.Info.Name ? file[npy.Info.Name] : throw new UsageException("--key names an array of a file with several; a .npy holds one.");
+        if (key is null)
+        {
+            TensorInfo[] arrays = [.. file.Contents.Where(c => c.Name != CapturedArrays.Tokens)];
+            return arrays.Length == 1 ? file[arrays[0].Name] : throw new UsageException($"--key is missing: {Printable.Escape(file.Path)} has {Names(file)}.");
+        }
+
+        if (file.TryGet(key, out TensorView array))
+            return array;
+        // A hook point's other name; two of them must agree.
+        return CapturedArrays.Of(file).TryGetValue(CapturedArrays.KeyOf(key), out TensorInfo? known)
+            ? file[known.Name]
+            : throw new WorkException($"{file.Path}: there is no array '{key}' in it; it has {Names(file)}.");
     }
 
-    private static string Names(NpzFile file)
+    private static string Names(TensorFile file)
     {
         const int Shown = 12;
         string names = string.Join(", ", file.Contents.Take(Shown).Select(c => c.Name));

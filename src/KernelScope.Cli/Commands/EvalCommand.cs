@@ -37,8 +37,8 @@ internal sealed class EvalCommand : Verb
         "eval",
         "Measures sparse autoencoders inside the model: L0, FVU, and what splicing their reconstruction in does to the loss. All SAEs share one clean forward pass.\n" +
         "Every number's definition is in the JSON and in the report.",
-        "  kernelscope eval --sae res.3.2k.l0_19 --sae res.3.2k.l0_57 --text-file book.txt --report report.html\n" +
-        "  kernelscope eval --sae res.3.2k.l0_19 --text-file book.txt --precision-study --device cuda",
+        "  kernelscope eval --sae res.3.2k.l0_19 --sae res.3.2k.l0_57 --text-file demo --report report.html\n" +
+        "  kernelscope eval --sae res.3.2k.l0_19 --text-file demo --precision-study",
         common,
         surroundings)
     {
@@ -51,6 +51,13 @@ internal sealed class EvalCommand : Verb
         _resamples.Validators.Add(r => Parsing.Require(r, _resamples, v => v is >= 1 and <= 1_000_000, "--resamples is {0}; it must be between 1 and 1000000."));
     }
 
+    protected override void CheckOptions(ParseResult parsed)
+    {
+        Belongs(parsed, parsed.GetValue(_out) is not null || parsed.GetResult(_study) is { Implicit: false }, "--out", _arrays);
+        if (parsed.GetResult(_study) is { Implicit: false })
+            Belongs(parsed, false, "an evaluation in one precision: --precision-study leaves it out", _arrays, _noGradients, _profile.Option);
+    }
+
     protected override int Run(ParseResult parsed)
     {
         if (parsed.GetResult(_study) is { Implicit: false })
@@ -60,8 +67,8 @@ internal sealed class EvalCommand : Verb
         // Whether the files can be written is known now, not after an hour.
         foreach (string path in new[] { parsed.GetValue(_out), parsed.GetValue(_report) }.OfType<string>())
             AtomicFile.Create(path).Dispose();
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
-        TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files);
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, out string? doubt);
         using SaeStack saes = OpenSaes(parsed, files);
         OutputPlaces.Require(outputs, [.. files.InputPaths, .. saes.InputPaths]);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
@@ -70,12 +77,14 @@ internal sealed class EvalCommand : Verb
         using IDisposable loaded = saes.Load(device);
         SaeTarget[] targets = [.. saes.Entries.Select(e => e.Sae.Target)];
         var evaluation = new SaeEvaluation(model, targets, tokens, OptionsOf(parsed));
-        string[] doubts = Doubts(model, targets, tokens);
+        ProfileOption.WarmUp(device, model, [], tokens.Sequence(0).ToArray(), generates: false, Cancellation);
+        string[] doubts = Doubts(model, targets, tokens, doubt);
         EvaluationResult result;
         using (var progress = new EvalProgress(Streams))
             result = evaluation.Run(progress, Cancellation);
         if (parsed.GetValue(_report) is string report)
             HtmlReport.Write(report, result, files.Name, doubts);
+        Written.Say(Streams, parsed.GetValue(_out), parsed.GetValue(_report), parsed.GetValue(_resume));
         if (Common.JsonOf(parsed))
             EvalView.WriteJson(Streams, result, files.Name);
         else
@@ -92,13 +101,16 @@ internal sealed class EvalCommand : Verb
             throw new UsageException("--precision-study runs in both precisions and prints what it finds: --precision, --out, --report and --resume do not go with it.");
         Precision saePrecision = what == "both" ? Precision.Fast : Precision.Exact;
         TokenSet tokens;
-        using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed)))
-            tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files);
+        string? doubt;
+        using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed)))
+            tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, out doubt);
         using var scratch = new ScratchFolder();
         string ofExact = scratch.At("exact.npz"), ofFast = scratch.At("fast.npz");
         // Fast first: a device that has one precision only says so at once.
         (EvaluationResult fast, string device) = Evaluate(parsed, tokens, Precision.Fast, saePrecision, ofFast);
         (EvaluationResult exact, _) = Evaluate(parsed, tokens, Precision.Exact, Precision.Exact, ofExact);
+        if (doubt is not null)
+            SaeDoubt.Warn(Streams, doubt);
         var study = PrecisionStudy.Compare(exact, ofExact, fast, ofFast);
         if (Common.JsonOf(parsed))
             PrecisionView.WriteJson(Streams, study, Common.ModelOf(parsed), what, device);
@@ -109,7 +121,7 @@ internal sealed class EvalCommand : Verb
 
     private (EvaluationResult Result, string Device) Evaluate(ParseResult parsed, TokenSet tokens, Precision precision, Precision saePrecision, string arrays)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         using SaeStack saes = OpenSaes(parsed, files);
         using Device device = Common.OpenDevice(parsed, Streams, precision, saePrecision, ("weights", files.WeightBytes), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
@@ -149,10 +161,16 @@ internal sealed class EvalCommand : Verb
         }
     }
 
-    /// <summary>Warns, before the long run, of an SAE that seems to be in the wrong place.</summary>
-    private string[] Doubts(Gemma2Model model, SaeTarget[] targets, TokenSet tokens)
+    /// <summary>Warns, before the long run, of tokens that look wrong and of an SAE that seems to be in the wrong place.</summary>
+    private string[] Doubts(Gemma2Model model, SaeTarget[] targets, TokenSet tokens, string? ofTokens)
     {
         List<string> doubts = [];
+        if (ofTokens is not null)
+        {
+            SaeDoubt.Warn(Streams, ofTokens);
+            doubts.Add(ofTokens);
+        }
+
         foreach (SaeTarget target in targets)
         {
             if (SaeDoubt.Of(model, target, tokens, Cancellation, SiteSearch.DefaultTokens) is not string sentence)

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using KernelScope.Devices;
 using KernelScope.Model;
 using KernelScope.Sae;
@@ -19,11 +20,13 @@ internal sealed class FeaturesCommand : Verb
         "features",
         "Shows which features of sparse autoencoders fire on each token of a text, after the edits, if there are any.",
         "  kernelscope features \"She loved the river more than anything.\" --top 3\n" +
-        "  kernelscope features \"She loved the river\" --sae res.1.1k.l0_26 --ablate 7 --sae res.3.2k.l0_19",
+        "  kernelscope features \"She loved the river\" --sae res.1.1k.l0_26 --ablate 447 --sae res.3.2k.l0_19\n" +
+        "  echo \"The harbour was quiet\" | kernelscope features\n" +
+        "  kernelscope features --jsonl demo --top 3 --json",
         common,
         surroundings)
     {
-        _prompt = new PromptOptions(this, "TEXT", DefaultText);
+        _prompt = new PromptOptions(this, "TEXT", DefaultText, files: true);
         _saes = new SaeUseOptions(this);
         _top = new TopOptions(this);
         _pack = new PackOption(this);
@@ -32,41 +35,54 @@ internal sealed class FeaturesCommand : Verb
 
     protected override int Run(ParseResult parsed)
     {
-        Prompt prompt = _prompt.Of(parsed, Streams);
+        PromptList prompts = _prompt.AllOf(parsed, Streams);
         IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
-        int[] tokens = prompt.Tokens(files);
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        int[][] texts = prompts.Tokens(files);
+        int longest = texts.Max(t => t.Length);
         using var stack = SaeStack.Open(uses, files);
-        stack.CheckPositions(tokens.Length);
-        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
+        stack.CheckPositions(texts.Min(t => t.Length));
+        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, longest)));
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.IsGiven(parsed));
         using IDisposable loaded = stack.Load(device);
 
-        List<Shown> shown = Run(parsed, tokens, model, stack, files);
-        if (Common.JsonOf(parsed))
-            WriteJson(shown, files);
-        else
+        ProfileOption.WarmUp(device, model, stack.Saes, texts[0], generates: false, Cancellation);
+        var results = new List<List<Shown>>();
+        for (int i = 0; i < texts.Length; i++)
         {
-            foreach (Shown one in shown)
-            {
-                if (one != shown[0])
-                    Streams.Output.WriteLine();
-                FeatureView.Print(Streams, one.Result(files), one.Sae.Sae.FeatureCount, one.Known, files.BosId);
-            }
+            List<Shown> shown = Run(parsed, texts[i], model, stack, files, watched: i == 0);
+            results.Add(shown);
+            if (!Common.JsonOf(parsed))
+                Print(shown, files, prompts.IsSeveral ? i : null, texts.Length);
         }
 
+        if (Common.JsonOf(parsed))
+            WriteJson(results, prompts.IsSeveral, files);
         ProfileOption.Print(device, Streams);
         return ExitCode.Done;
     }
 
-    private List<Shown> Run(ParseResult parsed, int[] tokens, Gemma2Model model, SaeStack stack, ModelFiles files)
+    private void Print(List<Shown> shown, ModelFiles files, int? text, int texts)
+    {
+        if (text is int index)
+            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{(index == 0 ? "" : Environment.NewLine)}text {index + 1} of {texts}"));
+        foreach (Shown one in shown)
+        {
+            if (one != shown[0])
+                Streams.Output.WriteLine();
+            FeatureView.Print(Streams, one.Result(files), one.Sae.Sae.FeatureCount, one.Known, files.BosId);
+        }
+    }
+
+    private List<Shown> Run(ParseResult parsed, int[] tokens, Gemma2Model model, SaeStack stack, ModelFiles files, bool watched)
     {
         using Session session = model.NewSession(tokens.Length);
-        using var watch = UseWatch.Arm(session, stack, files, tokens);
+        // Of a corpus the first text is looked at: what is wrong with the SAE shows there, and would be said for each.
+        using UseWatch? watch = watched ? UseWatch.Arm(session, stack, files, tokens) : null;
         stack.Arm(session, tokens.Length, Streams, Cancellation);
         // After all edits, so that what is shown is what the model goes on with.
-        List<Shown> shown = [.. stack.Saes.Select(s => new Shown(s, session))];
+        List<Shown> shown = [.. stack.Saes.Select(s => new Shown(s, session, _top.MinimumOf(parsed)))];
         try
         {
             using var progress = new Progress(Streams, "Running");
@@ -84,20 +100,28 @@ internal sealed class FeaturesCommand : Verb
             shown.ForEach(s => s.Dispose());
         }
 
-        watch.Report(model, generates: false, Streams, Cancellation);
+        watch?.Report(model, generates: false, Streams, Cancellation);
         return shown;
     }
 
-    private void WriteJson(List<Shown> shown, ModelFiles files)
+    private void WriteJson(List<List<Shown>> texts, bool isSeveral, ModelFiles files)
     {
-        if (shown.Count == 1)
-            JsonOutput.Write(Streams, shown[0].Result(files));
+        bool single = texts[0].Count == 1;
+        string? sae = single ? texts[0][0].Sae.Files.Name : null;
+        if (isSeveral && single)
+            JsonOutput.Write(Streams, new TextsResult<FeaturesResult>(files.Name, sae, [.. texts.Select(t => t[0].Result(files))]));
+        else if (isSeveral)
+            JsonOutput.Write(Streams, new TextsResult<SeveralFeaturesResult>(files.Name, sae, [.. texts.Select(Several)]));
+        else if (single)
+            JsonOutput.Write(Streams, texts[0][0].Result(files));
         else
-            JsonOutput.Write(Streams, new SeveralFeaturesResult(files.Name, [.. shown.Select(s => new SaeFeatures(s.Sae.Files.Name, s.Sae.Files.Site.ToString(), s.Rows))]));
+            JsonOutput.Write(Streams, Several(texts[0]));
+
+        SeveralFeaturesResult Several(List<Shown> shown) => new(files.Name, [.. shown.Select(s => new SaeFeatures(s.Sae.Files.Name, s.Sae.Files.Site.ToString(), s.Rows))]);
     }
 
     /// <summary>The features of one SAE.</summary>
-    private sealed class Shown(SaeStack.LoadedSae sae, Session session) : IDisposable
+    private sealed class Shown(SaeStack.LoadedSae sae, Session session, double minimum) : IDisposable
     {
         private readonly IDisposable _check = FiniteCheck.At(session.Hooks, sae.Files.Site);
 
@@ -105,18 +129,17 @@ internal sealed class FeaturesCommand : Verb
 
         public FeatureCapture Capture { get; } = new(session.Hooks, sae.Sae, sae.Files.Site);
 
-        public KnownFeatures Known { get; } = new(sae.Files.Meanings);
+        public KnownFeatures Known { get; } = new(sae.Files.Meanings, minimum);
 
         public List<TokenFeatures> Rows { get; } = [];
 
         public void Add(int[] tokens, int start, int count, ModelFiles files, Func<int, FeatureActivation[]> choose)
         {
-            for (int r = 0; r < count; r++)
+            for (int t = start; t < start + count; t++)
             {
-                int token = tokens[start + r];
-                Rows.Add(new TokenFeatures(token, TokenText.Of(files.Tokenizer, token), choose(r)));
-                if (token != files.BosId)
-                    Known.See(Capture.Codes, r, start + r);
+                Rows.Add(new TokenFeatures(tokens[t], TokenText.Of(files.Tokenizer, tokens[t]), Known.Named(choose(t))));
+                if (tokens[t] != files.BosId)
+                    Known.See(Capture.Codes, t, t);
             }
         }
 

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using KernelScope.Devices;
 using KernelScope.Generation;
 using KernelScope.Model;
@@ -12,9 +13,10 @@ internal sealed class GenerateCommand : Verb
     private const string DefaultPrompt = "Once upon a time";
     private readonly PromptOptions _prompt;
     private readonly SamplingChoices _sampling;
-    private readonly Option<bool> _chat = new("--chat") { Description = "The text is what a user says; the model answers (chat template)." };
+    private readonly Option<bool> _chat = new("--chat") { Description = "The text is what a user says; the model answers, in the turns of the folder's chat template (else Gemma's). On a terminal a conversation: /quit or Ctrl+D ends it." };
     private readonly Option<bool> _features = new("--features") { Description = "Show the features of each new token as it appears, after the edits." };
     private readonly SaeUseOptions _saes;
+    private readonly SweepOptions _sweep;
     private readonly TopOptions _top;
     private readonly PackOption _pack;
     private readonly ProfileOption _profile;
@@ -23,6 +25,7 @@ internal sealed class GenerateCommand : Verb
         "generate",
         "Continues a text. Edits act at the SAE's site in the prompt and in every generated token.",
         "  kernelscope generate \"Once upon a time there lived a miller who had a child called\" --steer 69=+10\n" +
+        "  kernelscope generate \"Once upon a time there lived a miller\" --steer 69 --strengths -20:20:10 --baseline --max-new-tokens 20\n" +
         "  kernelscope generate \"There was once a\" --sae res.3.2k.l0_19 --steer 1652=+10 --sae res.5.1k.l0_37 --splice sae --edit-at from_last",
         common,
         surroundings)
@@ -31,11 +34,14 @@ internal sealed class GenerateCommand : Verb
         Options.Add(_chat);
         _sampling = new SamplingChoices(this);
         _saes = new SaeUseOptions(this);
+        _sweep = new SweepOptions(this);
         Options.Add(_features);
         _top = new TopOptions(this);
         _pack = new PackOption(this, " SAE encoders, which have a row to encode for every token, are packed in memory.");
         _profile = new ProfileOption(this);
     }
+
+    protected override void CheckOptions(ParseResult parsed) => Belongs(parsed, parsed.GetValue(_features), "--features", _top.Options);
 
     protected override int Run(ParseResult parsed)
     {
@@ -43,47 +49,151 @@ internal sealed class GenerateCommand : Verb
         if (parsed.GetValue(_chat) && prompt.Text is null)
             throw new UsageException("--chat needs a text; with --tokens the ids of the turns are taken as they are.");
         GenerationOptions options = _sampling.Of(parsed);
-        IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
+        float[]? strengths = _sweep.Strengths(parsed);
+        IReadOnlyList<SaeUse> uses = _saes.Of(parsed, withoutStrength: strengths is not null);
+        _sweep.Check(parsed, uses);
+        RefuseTogether(parsed, strengths);
         bool showFeatures = parsed.GetValue(_features);
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
-        int[] tokens = prompt.Tokens(files, parsed.GetValue(_chat));
-        int context = (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        if (options.StopStrings!.Count > 0)
+            _ = files.RequiredTokenizer;
+        options = CheckIds(options, files);
+        bool chat = parsed.GetValue(_chat);
+        if (chat && options.StopIds is null && files.Chat.EndOfTurnId is int end)
+            options = options with { StopIds = [.. files.Config.EosIds, end] };
+        bool talks = chat && Conversation.IsPossible(Streams) && !(Common.JsonOf(parsed) || showFeatures || strengths is not null || _sweep.WantsBaseline(parsed) || options.LogProbs is not null);
+        int[] tokens = talks && !_prompt.IsGiven(parsed) ? Conversation.Opening(files) : prompt.Tokens(files, chat);
+        int context = talks ? Math.Min(files.Config.ContextLength, Conversation.MostTokens) : (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant || showFeatures), files);
         stack.CheckPositions(context);
+        if (!showFeatures)
+            SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
         bool pack = _pack.IsGiven(parsed);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("packed encoders", pack ? stack.PackedBytes : 0), ("context", Session.BytesFor(files.Config, context)));
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation, pack);
         using IDisposable loaded = stack.Load(device, pack);
+        ProfileOption.WarmUp(device, model, stack.Saes, tokens, generates: true, Cancellation);
         using Session session = model.NewSession(context);
+        var runs = new GenerationRuns(session, tokens, files.Tokenizer, Cancellation);
+        // Before anything is armed.
+        GeneratedText? baseline = _sweep.WantsBaseline(parsed) ? runs.Complete(ref options) : null;
         using var watch = UseWatch.Arm(session, stack, files, tokens);
-        stack.Arm(session, tokens.Length, Streams, Cancellation);
-        using var captures = new Captures(showFeatures ? stack.Saes : [], session);
-
-        var generator = new Generator(session, options);
-        if (Common.JsonOf(parsed))
-            WriteJson(parsed, generator, tokens, files, captures, session);
-        else if (showFeatures)
-            ShowFeatures(parsed, generator, tokens, files, captures, session);
+        if (strengths is not null)
+        {
+            Sweep(parsed, strengths, runs, options, stack, baseline, session, tokens);
+        }
         else
-            Stream(generator, tokens, prompt, files);
+        {
+            stack.Arm(session, tokens.Length, Streams, Cancellation);
+            using var captures = new Captures(showFeatures ? stack.Saes : [], session);
+            if (talks)
+                new Conversation(Streams, files, session, runs.Begin(options), Cancellation).Run(_prompt.IsGiven(parsed) ? prompt.Text : null);
+            else
+                Show(parsed, runs, options, prompt, tokens, files, captures, baseline);
+        }
+
         watch.Report(model, generates: options.MaxNewTokens > 0, Streams, Cancellation);
         ProfileOption.Print(device, Streams);
         return ExitCode.Done;
     }
 
-    private void Stream(Generator generator, int[] tokens, Prompt prompt, ModelFiles files)
+    private void RefuseTogether(ParseResult parsed, float[]? strengths)
     {
-        if (Streams.OutputIsTerminal && prompt.Text is string text)
-            Streams.Output.Write(Printable.EscapeKeepingLines(text));
+        bool features = parsed.GetValue(_features), logProbs = _sampling.ShowsLogProbs(parsed);
+        if (strengths is not null && (features || logProbs))
+            throw new UsageException($"--strengths gives texts; {(features ? "--features" : "--logprobs")} belongs to a single one.");
+        if (features && logProbs && !Common.JsonOf(parsed))
+            throw new UsageException("--features and --logprobs each give a token's line; take one of them, or --json.");
+    }
+
+    /// <summary>Ids and counts are known to fit once there is a vocabulary.</summary>
+    private static GenerationOptions CheckIds(GenerationOptions options, ModelFiles files)
+    {
+        int vocabulary = files.Config.VocabSize;
+        foreach (int id in options.Sampling.LogitBias?.Keys ?? [])
+        {
+            if (id >= vocabulary)
+                throw new WorkException($"--logit-bias names token id {id}, which is outside the vocabulary of {files.Name}: it has ids 0 to {vocabulary - 1}.");
+        }
+
+        return options with { LogProbs = options.LogProbs is int count ? Math.Min(count, vocabulary) : null };
+    }
+
+    private void Show(ParseResult parsed, GenerationRuns runs, GenerationOptions options, Prompt prompt, int[] tokens, ModelFiles files, Captures captures, GeneratedText? baseline)
+    {
+        Generator generator = runs.Begin(options);
+        if (Common.JsonOf(parsed))
+        {
+            WriteJson(parsed, generator, tokens, files, captures, baseline);
+            return;
+        }
+
+        if (baseline is not null)
+        {
+            Titled("without edits", TextOf(baseline));
+            Streams.Output.WriteLine("with edits:");
+        }
+
+        if (captures.All.Count > 0)
+            ShowFeatures(parsed, generator, tokens, files, captures);
+        else if (options.LogProbs is not null)
+            ShowLogProbs(generator, tokens, files);
+        else
+            Stream(generator, tokens, baseline is null ? prompt.Text : null, files);
+        TellSeed(parsed, generator.Seed);
+    }
+
+    private void Sweep(ParseResult parsed, float[] strengths, GenerationRuns runs, GenerationOptions options, SaeStack stack, GeneratedText? baseline, Session session, int[] tokens)
+    {
+        var results = new List<SweepRun>();
+        bool json = Common.JsonOf(parsed);
+        if (baseline is not null && !json)
+            Titled("without edits", TextOf(baseline));
+        foreach (float strength in strengths)
+        {
+            stack.Arm(session, tokens.Length, Streams, Cancellation, strength);
+            GeneratedText text = runs.Complete(ref options);
+            stack.Disarm();
+            results.Add(new SweepRun(strength, text.Tokens, text.Text, text.Stop));
+            if (!json)
+                Titled(string.Create(CultureInfo.InvariantCulture, $"strength {strength}"), TextOf(text));
+        }
+
+        if (json)
+            JsonOutput.Write(Streams, new SweepResult(tokens, results) { Seed = options.Sampling.Seed, Baseline = baseline });
+        else
+            TellSeed(parsed, options.Sampling.Seed);
+    }
+
+    private static string TextOf(GeneratedText text) => text.Text ?? string.Join(' ', text.Tokens.Select(id => $"[{id}]"));
+
+    private void Titled(string title, string text)
+    {
+        Streams.Output.WriteLine($"{title}:");
+        Streams.Output.WriteLine(Streams.OutputIsTerminal ? Printable.EscapeKeepingLines(text) : text);
+        Streams.Output.WriteLine();
+        Streams.Output.Flush();
+    }
+
+    private void TellSeed(ParseResult parsed, ulong? seed)
+    {
+        if (seed is ulong drawn && !_sampling.HasSeed(parsed))
+            Streams.Error.WriteLine($"The seed was {drawn}: --seed {drawn} gives this text again.");
+    }
+
+    private void Stream(Generator generator, int[] tokens, string? prompt, ModelFiles files)
+    {
+        if (Streams.OutputIsTerminal && prompt is not null)
+            Streams.Output.Write(Printable.EscapeKeepingLines(prompt));
         var stream = new TextStream(Streams, files.Tokenizer);
         try
         {
-            foreach (int id in generator.Generate(tokens, Cancellation))
+            foreach (GeneratedToken token in generator.GenerateTokens(tokens, Cancellation))
             {
-                // The token that ends a text is no text: <end_of_turn> would be printed.
-                if (generator.Stop != StopReason.EndOfText)
-                    stream.Append(id);
+                // The token that ends a text is not text: [1] would be printed where there is no tokenizer.
+                if (generator.Stop != StopReason.EndOfText || files.Tokenizer is not null)
+                    stream.Append(token);
             }
         }
         finally
@@ -92,22 +202,25 @@ internal sealed class GenerateCommand : Verb
         }
     }
 
-    private void WriteJson(ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, Captures captures, Session session)
+    private void WriteJson(ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, Captures captures, GeneratedText? baseline)
     {
-        var tokens = new List<int>();
+        var tokens = new List<GeneratedToken>();
         List<TokenFeatures>[] features = [.. captures.All.Select(_ => new List<TokenFeatures>())];
-        foreach ((int id, bool fed) in Run(generator, prompt, captures, session))
+        foreach ((GeneratedToken token, int row) in Run(generator, prompt))
         {
-            tokens.Add(id);
+            tokens.Add(token);
             for (int s = 0; s < features.Length; s++)
-                features[s].Add(Row(parsed, files, id, fed ? captures.All[s].Capture.Codes : null));
+                features[s].Add(Row(parsed, files, token.Id, captures.All[s].Capture.Codes, row));
         }
 
-        string stop = generator.Stop switch { StopReason.EndOfText => "end_of_text", StopReason.ContextFull => "context_full", _ => "max_new_tokens" };
         NewTokenFeatures[] saes = [.. captures.All.Select((c, s) => new NewTokenFeatures(c.Sae.Files.Name, c.Sae.Files.Site.ToString(), features[s]))];
         NewTokenFeatures? only = saes.Length == 1 ? saes[0] : null;
-        JsonOutput.Write(Streams, new GenerateResult(prompt, tokens, TokenText.OfAll(files.Tokenizer, tokens), stop)
+        GeneratedText text = GenerationRuns.Text(tokens, generator, files.Tokenizer);
+        JsonOutput.Write(Streams, new GenerateResult(prompt, text.Tokens, text.Text, text.Stop)
         {
+            Seed = generator.Seed,
+            Logprobs = _sampling.ShowsLogProbs(parsed) ? [.. tokens.Select(t => LogProbsOf(t, files))] : null,
+            Baseline = baseline,
             Sae = only?.Sae,
             Site = only?.Site,
             Features = only?.Features,
@@ -115,44 +228,57 @@ internal sealed class GenerateCommand : Verb
         });
     }
 
-    private void ShowFeatures(ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, Captures captures, Session session)
+    private void ShowFeatures(ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, Captures captures)
     {
         var view = new TokenLines(Streams, captures.All.Max(c => c.Sae.Sae.FeatureCount));
-        foreach ((int id, bool fed) in Run(generator, prompt, captures, session))
+        foreach ((GeneratedToken token, int row) in Run(generator, prompt))
         {
-            string text = Printable.Escape(TokenText.Of(files.Tokenizer, id) ?? $"id {id}");
+            string text = Printable.Escape(TokenText.Of(files.Tokenizer, token.Id) ?? $"id {token.Id}");
             for (int s = 0; s < captures.All.Count; s++)
             {
                 // Below the token, one line for each further SAE, by its site.
                 string head = s == 0 ? text : $"  {captures.All[s].Sae.Files.Site}";
-                view.Print(Row(parsed, files, id, fed ? captures.All[s].Capture.Codes : null), head);
+                view.Print(Row(parsed, files, token.Id, captures.All[s].Capture.Codes, row), head);
             }
         }
     }
 
-    private TokenFeatures Row(ParseResult parsed, ModelFiles files, int id, CodeList? codes) =>
-        new(id, TokenText.Of(files.Tokenizer, id), codes is null ? [] : _top.Choose(parsed, codes, 0));
-
-    /// <summary>
-    /// The new tokens, and whether their codes are there where features are asked for. A token's features exist once it has been fed, which is when the next one is chosen;
-    /// the last one is fed for them alone, unless the context is full (then there are none).
-    /// </summary>
-    private IEnumerable<(int Id, bool Fed)> Run(Generator generator, int[] prompt, Captures captures, Session session)
+    private void ShowLogProbs(Generator generator, int[] prompt, ModelFiles files)
     {
-        int? pending = null;
-        foreach (int id in generator.Generate(prompt, Cancellation))
+        foreach (GeneratedToken token in generator.GenerateTokens(prompt, Cancellation))
         {
-            if (pending is int fed)
-                yield return (fed, true);
-            pending = id;
+            TokenLogProbs shown = LogProbsOf(token, files);
+            IEnumerable<string> top = shown.Top.Select(t => string.Create(CultureInfo.InvariantCulture, $"{Name(t.Id)} {t.Logprob:0.000}"));
+            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{Name(token.Id),-16} {token.LogProb:0.000}   {string.Join("  ", top)}").TrimEnd());
+            Streams.Output.Flush();
         }
 
-        if (pending is not int last)
-            yield break;
-        bool room = captures.All.Count > 0 && session.Position < session.ContextLength;
-        if (room)
-            session.Model.Forward([last], session, LogitRows.None, Cancellation);
-        yield return (last, room);
+        string Name(int id) => Printable.Escape(TokenText.Of(files.Tokenizer, id) ?? $"id {id}");
+    }
+
+    private static TokenLogProbs LogProbsOf(GeneratedToken token, ModelFiles files) =>
+        new(token.Id, token.LogProb, [.. (token.Top ?? []).Select(t => new TopLogProb(t.Id, TokenText.Of(files.Tokenizer, t.Id), t.LogProb))]);
+
+    private TokenFeatures Row(ParseResult parsed, ModelFiles files, int id, CodeList codes, int row) =>
+        new(id, TokenText.Of(files.Tokenizer, id), row < codes.Rows ? _top.Choose(parsed, codes, row) : []);
+
+    /// <summary>
+    /// The new tokens, each once it has been fed and so has features, with its row in the captures: that is when the next one is chosen, and for the last one when the generation is over.
+    /// The last one has no row where the context is full.
+    /// </summary>
+    private IEnumerable<(GeneratedToken Token, int Row)> Run(Generator generator, int[] prompt)
+    {
+        GeneratedToken? pending = null;
+        int row = prompt.Length;
+        foreach (GeneratedToken token in generator.GenerateTokens(prompt, Cancellation))
+        {
+            if (pending is not null)
+                yield return (pending, row++);
+            pending = token;
+        }
+
+        if (pending is not null)
+            yield return (pending, row);
     }
 
     /// <summary>The features that are shown.</summary>

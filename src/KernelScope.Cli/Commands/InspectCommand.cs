@@ -1,25 +1,32 @@
 using System.CommandLine;
 using System.Globalization;
 using KernelScope.Cli.Inspection;
+using KernelScope.Files;
+using KernelScope.Hub.Catalog;
+using KernelScope.Model;
 
 namespace KernelScope.Cli;
 
 /// <summary><c>inspect</c>: what files hold, and whether loading them would work.</summary>
 internal sealed class InspectCommand : Verb
 {
-    private readonly Argument<string[]> _paths = new("PATH") { Description = "Files and folders: safetensors, npz, index, config.json, tokenizer.model, packed weights, SAE folders, model folders.", Arity = ArgumentArity.OneOrMore };
+    private readonly Argument<string[]> _paths = new("PATH") { Description = "Files and folders: safetensors, npz, index, config.json, tokenizer.model, packed weights, SAE folders, model folders; or a name as --model and --sae take it.", Arity = ArgumentArity.OneOrMore };
+    private readonly Option<bool> _all = new("--all") { Description = "List every tensor of a model, not a summary." };
     private readonly Option<bool> _ranges = new("--ranges") { Description = "Read all values and show their smallest, largest and mean." };
 
     public InspectCommand(CommonOptions common, Surroundings surroundings) : base(
         "inspect",
         "Shows what files hold and checks everything that loading would check. Exit code 1 if anything would not load.",
-        "  kernelscope inspect weights/gemma-2-2b sae/params.npz",
+        "  kernelscope inspect demo res.3.2k.l0_19",
         common,
         surroundings)
     {
         Arguments.Add(_paths);
+        Options.Add(_all);
         Options.Add(_ranges);
     }
+
+    public override CommonUse Uses => CommonUse.Json;
 
     protected override int Run(ParseResult parsed)
     {
@@ -28,19 +35,58 @@ internal sealed class InspectCommand : Verb
         var all = new List<InspectedPath>();
         foreach (string path in parsed.GetRequiredValue(_paths))
         {
-            InspectedPath result = Of(Inspector.Inspect(path, options, Cancellation));
+            InspectedPath result = Inspected(path, options);
             foreach (string note in result.Notes ?? [])
                 Failure.WriteLine(Streams.Error, note);
             ok &= result.Ok;
             if (json)
                 all.Add(result);
             else
-                Print(result);
+                Print(result, parsed.GetValue(_all) || options.Statistics);
         }
 
         if (json)
             JsonOutput.Write(Streams, all);
         return ok ? ExitCode.Done : ExitCode.Failed;
+    }
+
+    /// <summary>A path, or else a name: the demo's, or one of the hub's that is in the cache.</summary>
+    private InspectedPath Inspected(string path, InspectOptions options)
+    {
+        if (Path.Exists(path))
+            return Summed(Of(Inspector.Inspect(path, options, Cancellation)), path);
+        if (Inspector.InspectCarried(path, options, Cancellation) is InspectionResult carried)
+            return Summed(Of(carried), path);
+        try
+        {
+            string? found = ReleaseCatalog.TryParse(path, out _) ? CachedSae.Find(path)
+                : ReleasedModel.Find(path) is not null || HubCache.EntryName(path) is not null ? ModelFolder.Resolve(ModelName.Resolve(path)).Path : null;
+            return found is null ? Of(Inspector.Inspect(path, options, Cancellation)) : Summed(Of(Inspector.Inspect(found, options, Cancellation)) with { Path = path }, path);
+        }
+        catch (Exception e) when (e is WorkException or InvalidDataException)
+        {
+            return new InspectedPath(path, false, e.Message, "unknown", []);
+        }
+    }
+
+    /// <summary>A model in a few lines.</summary>
+    private static InspectedPath Summed(InspectedPath result, string name)
+    {
+        if (!result.Ok || result.Format != "model")
+            return result;
+        using ModelFiles files = ModelFiles.Open(name);
+        Gemma2Config c = files.Config;
+        string types = string.Join(", ", result.Tensors.GroupBy(t => t.Dtype).OrderByDescending(g => g.Count()).Select(g => $"{g.Count()} {g.Key}"));
+        return result with
+        {
+            Summary =
+            [
+                string.Create(CultureInfo.InvariantCulture, $"{c.LayerCount} layers of width {c.ModelDim:N0}: {c.HeadCount} heads of {c.HeadDim} ({c.KvHeadCount} for keys and values), MLPs of {c.HiddenDim:N0}"),
+                string.Create(CultureInfo.InvariantCulture, $"vocabulary {c.VocabSize:N0}, context {c.ContextLength:N0} tokens, window {c.SlidingWindow:N0}, BOS {c.BosId}, EOS {string.Join(", ", c.EosIds)}, padding {c.PadId}"),
+                string.Create(CultureInfo.InvariantCulture, $"weights {ByteText.Of(files.WeightBytes)} in {result.Tensors.Count} tensors: {types}"),
+                files.Tokenizer is { } tokenizer ? string.Create(CultureInfo.InvariantCulture, $"tokenizer of {tokenizer.PieceCount:N0} pieces") : "no tokenizer: it takes token ids, and no text",
+            ],
+        };
     }
 
     private static InspectedPath Of(InspectionResult result) => new(
@@ -49,9 +95,12 @@ internal sealed class InspectCommand : Verb
         result.Error,
         result.Format,
         [.. result.Tensors.Select(t => new TensorRow(t.Name, t.DType, t.Shape) { Range = t.Range is TensorRange r ? new RangeRow(r.Minimum, r.Maximum, r.Mean, r.NanCount) : null })])
-    { Notes = result.Notes.Count > 0 ? result.Notes : null };
+    {
+        Remarks = result.Remarks.Count > 0 ? result.Remarks : null,
+        Notes = result.Notes.Count > 0 ? result.Notes : null,
+    };
 
-    private void Print(InspectedPath result)
+    private void Print(InspectedPath result, bool all)
     {
         if (!result.Ok)
         {
@@ -62,6 +111,12 @@ internal sealed class InspectCommand : Verb
 
         StreamWriter output = Streams.Output;
         output.WriteLine($"{Printable.Escape(result.Path)}: {result.Format}, {result.Tensors.Count} tensors");
+        foreach (string remark in result.Remarks ?? [])
+            output.WriteLine($"  {Printable.OneLine(remark)}");
+        foreach (string line in result.Summary ?? [])
+            output.WriteLine($"  {line}");
+        if (result.Summary is not null && !all)
+            return;
         int names = Math.Min(60, result.Tensors.Count == 0 ? 0 : result.Tensors.Max(t => Printable.Escape(t.Name).Length));
         foreach (TensorRow tensor in result.Tensors)
         {

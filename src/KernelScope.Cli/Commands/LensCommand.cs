@@ -17,6 +17,7 @@ internal sealed class LensCommand : Verb
 
     public LensCommand(CommonOptions common, Surroundings surroundings) : base(
         "lens",
+        "Shows which tokens the stream, or the direction of a feature, points to.\n" +
         "Logit lens: the tokens that the stream at --site points to at each position of a text, through the final norm, the unembedding and the soft-cap.\n" +
         "Feature lens: with --feature, the tokens that a feature's decoder row promotes and suppresses, with the final norm's gain and without.",
         "  kernelscope lens \"Once upon a time there lived a\" --site resid_post.3\n  kernelscope lens --feature 1738",
@@ -28,6 +29,12 @@ internal sealed class LensCommand : Verb
         Options.Add(_feature);
         Options.Add(_top);
         _sae = new SaeOptions(this);
+    }
+
+    protected override void CheckOptions(ParseResult parsed)
+    {
+        if (parsed.GetValue(_feature) is null)
+            Belongs(parsed, false, "--feature", _sae.Places[1]);
     }
 
     protected override int Run(ParseResult parsed)
@@ -50,7 +57,7 @@ internal sealed class LensCommand : Verb
 
     private void RunText(ParseResult parsed, Prompt prompt, HookPoint site)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         int[] tokens = prompt.Tokens(files);
         Sites.Require(files, site);
         if (!LogitLens.Sites.Contains(site.Site))
@@ -69,7 +76,7 @@ internal sealed class LensCommand : Verb
 
     private void RunFeature(ParseResult parsed, int feature)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         using SaeFiles saeFiles = _sae.Open(parsed, files);
         if (feature < 0 || feature >= saeFiles.Config.FeatureCount)
             throw new WorkException($"feature {feature} is outside the width of {saeFiles.Name}, which has features 0 to {saeFiles.Config.FeatureCount - 1}.");

@@ -15,7 +15,7 @@ internal sealed class PackCommand : Verb
         "pack",
         "Writes the weights once more, in the order in which the cpu device reads them fastest, bfloat16 in 12 bits a value and without a bit lost; the file is three quarters as large as a bfloat16 model's, and as large as another's. Every later run of that model on the cpu uses it, as long as the weights are the same.\n" +
         "Results stay what they are to float32 noise: sums run in another order.",
-        "  kernelscope pack --model google/gemma-2-2b",
+        "  kernelscope pack --model demo --out demo.panels",
         common,
         surroundings)
     {
@@ -23,6 +23,8 @@ internal sealed class PackCommand : Verb
         Options.Add(_list);
         Options.Add(_clean);
     }
+
+    public override CommonUse Uses => CommonUse.Json | CommonUse.Model;
 
     protected override int Run(ParseResult parsed)
     {

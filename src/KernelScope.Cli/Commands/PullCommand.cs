@@ -26,6 +26,8 @@ internal sealed class PullCommand : Verb
         Options.Add(_verify);
     }
 
+    public override CommonUse Uses => CommonUse.Json;
+
     protected override int Run(ParseResult parsed)
     {
         string? cache = parsed.GetValue(_cache);

@@ -1,17 +1,18 @@
 using System.CommandLine;
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Generation;
 using KernelScope.Hooks;
 using KernelScope.Model;
 
 namespace KernelScope.Cli;
 
 /// <summary><c>run</c>: one forward pass, with the activations at any hook points.</summary>
-internal sealed class RunCommand : Verb
+internal sealed partial class RunCommand : Verb
 {
     private readonly PromptOptions _prompt;
-    private readonly Option<string?> _capture = new("--capture") { Description = "Hook points whose activations are written, with commas between them: resid_post.3,z.1,logits; or all.", HelpName = "POINTS" };
-    private readonly Option<string?> _out = new("--out") { Description = "Where the activations go: an npz with one f32 array for each hook point [tokens, width], and tokens. Captures see what edits at the same point made.", HelpName = "F.npz" };
+    private readonly Option<string?> _capture = new("--capture") { Description = "Hook points whose activations are written, with commas between them: resid_post.3,z.1,logits; resid_post.0-5, resid_post.* (every layer); or all.", HelpName = "POINTS" };
+    private readonly Option<string?> _out = new("--out") { Description = "Where the activations go: an npz with one f32 array for each hook point [tokens, width], and tokens; of many texts the rows one after the other, and text_start, where each begins. Captures see what edits at the same point made.", HelpName = "F.npz" };
     private readonly Option<int> _chunk = new("--chunk") { Description = "Feed the prompt in pieces of at most N tokens. The results do not depend on it.", HelpName = "N" };
     private readonly Option<int> _top = new("--top") { Description = "How many of the likeliest next tokens are shown.", HelpName = "K", DefaultValueFactory = _ => 10 };
     private readonly Option<string?> _against = new("--against") { Description = "Stored activations, usually another program's: names the first hook point, position and element where this run parts from them. Its hook points are captured for that; without a text its tokens are run.", HelpName = "F.npz" };
@@ -25,11 +26,12 @@ internal sealed class RunCommand : Verb
         "run",
         "Runs the model once over a text: the loss of each token, the likeliest next tokens, and the activations at hook points.",
         "  kernelscope run \"And the king said\" --capture resid_post.3,logits --out acts.npz\n" +
-        "  kernelscope run --against torch.npz --tolerance 1e-4",
+        "  kernelscope run --against acts.npz --tolerance 1e-4 --device reference\n" +
+        "  kernelscope run --jsonl demo --capture resid_post.3 --out demo.npz",
         common,
         surroundings)
     {
-        _prompt = new PromptOptions(this, "TEXT", @default: null);
+        _prompt = new PromptOptions(this, "TEXT", @default: null, files: true);
         _chunk.Validators.Add(r => Parsing.Require(r, _chunk, v => v >= 1, "--chunk is {0}; it must be 1 or more."));
         _top.Validators.Add(r => Parsing.Require(r, _top, v => v >= 1, "--top is {0}; it must be 1 or more."));
         Options.Add(_capture);
@@ -47,20 +49,24 @@ internal sealed class RunCommand : Verb
     protected override int Run(ParseResult parsed)
     {
         string? capture = parsed.GetValue(_capture), path = parsed.GetValue(_out), stored = parsed.GetValue(_against);
-        Prompt? prompt = stored is null || _prompt.IsGiven(parsed) ? _prompt.Of(parsed, Streams) : null;
+        PromptList? prompts = stored is null || _prompt.IsGiven(parsed) ? _prompt.AllOf(parsed, Streams) : PromptOptions.Piped(Streams) is string piped ? new PromptList([new Prompt(piped, null) { Warnings = Streams }], IsSeveral: false) : null;
         IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
         if (capture is null != path is null)
             throw new UsageException(capture is null ? "--out needs --capture: which hook points?" : "--capture needs --out: where do the activations go?");
         if (stored is null && (parsed.GetResult(_tolerance) is { Implicit: false } || parsed.GetValue(_fail)))
             throw new UsageException("--tolerance and --fail belong to --against.");
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        if (prompts is { IsSeveral: true })
+            return stored is null ? RunMany(parsed, prompts, uses, capture, path) : throw new UsageException("--against holds one text against stored activations; these are many.");
+        Prompt? prompt = prompts?.Prompts[0];
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         Against? against = stored is null ? null : Against.Open(stored, files);
-        prompt ??= new Prompt(null, against!.Tokens ?? throw new UsageException($"a text is missing (or --tokens): {stored} has no array 'tokens' to run instead."));
+        prompt ??= new Prompt(null, against!.Tokens ?? throw new UsageException($"a text is missing (or --tokens): {stored} has no array 'tokens' to run instead.")) { Warnings = Streams };
         int[] tokens = prompt.Tokens(files);
         HookPoint[] points = capture is null ? [] : Points(capture, files);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant), files);
         OutputPlaces.Require([("--out", path)], [.. files.InputPaths, .. stack.InputPaths, stored]);
         stack.CheckPositions(tokens.Length);
+        SaeUseOptions.WarnIdle(uses, Streams, "");
         int chunk = parsed.GetValue(_chunk);
         long captured = Bytes(points, files, tokens.Length) + Bytes(against?.Points ?? [], files, tokens.Length);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length, chunk)), ("activations", captured));
@@ -70,6 +76,7 @@ internal sealed class RunCommand : Verb
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.IsGiven(parsed));
         using IDisposable loaded = stack.Load(device);
+        ProfileOption.WarmUp(device, model, stack.Saes, tokens, generates: false, Cancellation);
         using Session session = model.NewSession(tokens.Length, chunk);
         using var watch = UseWatch.Arm(session, stack, files, tokens);
         stack.Arm(session, tokens.Length, Streams, Cancellation);
@@ -84,12 +91,13 @@ internal sealed class RunCommand : Verb
             result = result with { Against = against.Compare(compared, tokens, files.Config.HeadDim, parsed.GetValue(_tolerance), Cancellation) };
         if (writer is not null)
             Write(writer, cache, tokens, files);
+        Written.Say(Streams, path);
         // After the captures: they show where it went wrong.
         FiniteCheck.Require(result.NextTokenLoss, result.Top);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
-            RunView.Print(Streams, result, files.Tokenizer, path);
+            RunView.Print(Streams, result, files.Tokenizer);
         ProfileOption.Print(device, Streams);
         return result.Against is { Parts: true } && parsed.GetValue(_fail) ? ExitCode.Failed : ExitCode.Done;
     }
@@ -109,11 +117,11 @@ internal sealed class RunCommand : Verb
 
     private static TokenLogit[] Top(Device device, Mat logits, int count, ModelFiles files)
     {
-        using SparseCodes codes = device.CreateCodes(logits.Columns, "top");
-        device.TopK(logits, Math.Min(count, logits.Columns), codes);
-        var list = new CodeList();
-        device.Read(codes, list);
-        return [.. Enumerable.Range(0, list.Count).Select(i => new TokenLogit(list.Feature[i], TokenText.Of(files.Tokenizer, list.Feature[i]), list.Value[i]))];
+        var probabilities = new LogProbabilities(device, logits.Columns);
+        probabilities.Read(logits);
+        float[] row = new float[logits.Columns];
+        device.Read(logits, row);
+        return [.. probabilities.Top(Math.Min(count, logits.Columns)).Select(t => new TokenLogit(t.Id, TokenText.Of(files.Tokenizer, t.Id), row[t.Id], Math.Exp(t.LogProb)))];
     }
 
     private static void Write(NpzWriter writer, ActivationCache cache, int[] tokens, ModelFiles files)
@@ -128,9 +136,9 @@ internal sealed class RunCommand : Verb
         if (list.Trim() == "all")
             return [.. HookPoint.All(files.Config.LayerCount)];
         var points = new List<HookPoint>();
-        foreach (string name in list.Split(','))
+        foreach (string name in list.Split(',').SelectMany(word => LayerRange.Expand(word.Trim(), files.Config.LayerCount)))
         {
-            HookPoint point = Parsing.Point(name.Trim(), "--capture");
+            HookPoint point = Parsing.Point(name, "--capture");
             if (point.Layer >= files.Config.LayerCount)
                 throw new WorkException($"there is no {point} in {files.Name}: it has layers 0 to {files.Config.LayerCount - 1}.");
             points.Add(point);
@@ -144,11 +152,12 @@ internal sealed class RunCommand : Verb
         long bytes = 0;
         foreach (HookPoint point in points)
         {
-            long values = (long)Sites.WidthOf(files.Config, point) * tokens;
+            long width = HookPoint.IsOverKeys(point.Site) ? (long)files.Config.HeadCount * tokens : Sites.WidthOf(files.Config, point);
+            long values = width * tokens;
             if (values > Array.MaxLength)
                 throw new WorkException($"{point} of {tokens} tokens has {values} values, more than can be captured at once; use a shorter text.");
-            // Logits are on the device once more, for a whole chunk.
-            bytes += (point.Site == Site.Logits ? 2 : 1) * values * sizeof(float);
+            // Logits are on the device once more, for a whole chunk; scores and patterns are put together from their rows.
+            bytes += (point.Site == Site.Logits || HookPoint.IsOverKeys(point.Site) ? 2 : 1) * values * sizeof(float);
         }
 
         return bytes;

@@ -8,14 +8,14 @@ namespace KernelScope.Cli;
 /// <summary><c>tokenize</c>: a text to ids and pieces, or ids to a text; one, or a file of many.</summary>
 internal sealed class TokenizeCommand : Verb
 {
-    private readonly Argument<string?> _text = new("TEXT") { Description = "The text; '-' reads it from standard input. Nothing is put before it: no <bos>.", Arity = ArgumentArity.ZeroOrOne };
+    private readonly Argument<string?> _text = new("TEXT") { Description = "The text; '-' reads it from standard input, and so does no text at all where something is piped in. Nothing is put before it: no <bos>.", Arity = ArgumentArity.ZeroOrOne };
     private readonly Option<string?> _file = new("--file") { Description = "The text is all of this file.", HelpName = "F" };
     private readonly Option<string?> _decode = new("--decode") { Description = "Ids whose text is printed: 2,5,7.", HelpName = "IDS" };
     private readonly Option<string?> _jsonl = new("--jsonl") { Description = "A file with a JSON object on each line, {\"text\": ...} or {\"ids\": [...]}; a line with ids and pieces, or with the text, comes out for each.", HelpName = "F" };
 
     public TokenizeCommand(CommonOptions common, Surroundings surroundings) : base(
         "tokenize",
-        "Shows the ids and pieces of a text, exactly as sentencepiece cuts it, or the text of some ids. --model may also be a tokenizer.model.",
+        "Shows the ids and pieces of a text, exactly as sentencepiece cuts it, or the text of some ids. --model may also be a tokenizer.model or tokenizer.json.",
         "  kernelscope tokenize \"Let there be light.\"\n  kernelscope tokenize --decode 1715,476,872",
         common,
         surroundings)
@@ -26,9 +26,13 @@ internal sealed class TokenizeCommand : Verb
         Options.Add(_jsonl);
     }
 
+    public override CommonUse Uses => CommonUse.Json | CommonUse.Model;
+
     protected override int Run(ParseResult parsed)
     {
         string? text = parsed.GetValue(_text), file = parsed.GetValue(_file), decode = parsed.GetValue(_decode), jsonl = parsed.GetValue(_jsonl);
+        if (text is null && file is null && decode is null && jsonl is null)
+            text = PromptOptions.Piped(Streams);
         int sources = new[] { text, file, decode, jsonl }.Count(s => s is not null);
         if (sources != 1)
             throw new UsageException(sources == 0 ? "a text is missing (or --file, --decode or --jsonl)." : "a text, --file, --decode and --jsonl exclude each other.");
@@ -49,13 +53,15 @@ internal sealed class TokenizeCommand : Verb
             return Demo.OpenTokenizer();
         if (File.Exists(model))
             return GemmaTokenizer.Open(model);
-        ModelFolder folder = ModelFolder.Resolve(model);
-        return folder.TokenizerPath is string path ? GemmaTokenizer.Open(path) : throw new WorkException($"{model}: the folder has no tokenizer.model.");
+        ModelFolder folder = ModelFolder.Resolve(ModelName.Resolve(model));
+        return GemmaTokenizer.Open(folder) ?? throw new WorkException($"{model}: the folder has no tokenizer.model and no tokenizer.json.");
     }
 
     private void Encode(ParseResult parsed, GemmaTokenizer tokenizer, string text)
     {
         int[] ids = tokenizer.Encode(text);
+        if (PromptDoubt.OfText(text, tokenizer) is string doubt)
+            SaeDoubt.Warn(Streams, doubt);
         if (Common.JsonOf(parsed))
         {
             JsonOutput.Write(Streams, new TokenizeResult(ids, [.. ids.Select(tokenizer.Piece)]));
@@ -79,8 +85,8 @@ internal sealed class TokenizeCommand : Verb
     {
         foreach (long id in ids)
         {
-            if (id < 0 || id >= tokenizer.PieceCount)
-                throw new WorkException($"token id {id} does not exist: this tokenizer has ids 0 to {tokenizer.PieceCount - 1}.");
+            if (id is < 0 or > int.MaxValue || !tokenizer.Contains((int)id))
+                throw new WorkException(TokenText.Missing(tokenizer, id));
         }
 
         return Array.ConvertAll(ids, id => (int)id);

@@ -21,7 +21,8 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
         {
             cancellation.ThrowIfCancellationRequested();
             number++;
-            streams.Output.Write(Answer(line, $"{name}, line {number.ToString(CultureInfo.InvariantCulture)}"));
+            // Only a file's first line can begin with the mark that some editors put before UTF-8.
+            streams.Output.Write(Answer(number == 1 ? StandardText.WithoutMark(line) : line, $"{name}, line {number.ToString(CultureInfo.InvariantCulture)}"));
             streams.Output.Write('\n');
         }
     }
@@ -69,8 +70,8 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
         {
             if (item.ValueKind != JsonValueKind.Number || !item.TryGetInt32(out int id))
                 throw new WorkException($"{place}: \"ids\" holds something that is no token id.");
-            if (id < 0 || id >= tokenizer.PieceCount)
-                throw new WorkException($"{place}: token id {id} does not exist: this tokenizer has ids 0 to {tokenizer.PieceCount - 1}.");
+            if (!tokenizer.Contains(id))
+                throw new WorkException($"{place}: {TokenText.Missing(tokenizer, id)}");
             ids[count++] = id;
         }
 
@@ -99,7 +100,8 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
             start = 0;
             if (end == buffer.Length)
                 Array.Resize(ref buffer, checked(2 * buffer.Length));
-            int read = input.Read(buffer, end, buffer.Length - end);
+            // A pipe may stay silent for long; a signal ends the wait.
+            int read = StandardInput.Wait(() => input.Read(buffer, end, buffer.Length - end), StandardInput.Cancellation);
             if (read == 0)
                 break;
             end += read;

@@ -17,7 +17,7 @@ internal sealed class VerifyCommand : Verb
         "verify",
         "Checks a device: every op on every shape class against its equation in double, then the demo model and its SAEs against stored numbers of transformers and SAELens.\n" +
         "With --model and real Gemma 2 weights, and --sae, also numbers that others have published of them. Exit code 1 if a check fails; what lacks files is listed as not run.",
-        "  kernelscope verify --device cpu\n  kernelscope verify --model google/gemma-2-2b --sae gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71",
+        "  kernelscope verify --device cpu",
         common,
         surroundings)
     {
@@ -25,9 +25,11 @@ internal sealed class VerifyCommand : Verb
         Options.Add(_textFile);
     }
 
+    protected override void CheckOptions(ParseResult parsed) => Belongs(parsed, _sae.IsGiven(parsed), "--sae", _sae.Places);
+
     protected override int Run(ParseResult parsed)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         bool saeGiven = _sae.IsGiven(parsed);
         string? text = parsed.GetValue(_textFile);
         if (files.IsDemo && (saeGiven || text is not null))
@@ -35,7 +37,10 @@ internal sealed class VerifyCommand : Verb
         if (text is not null && !saeGiven)
             throw new UsageException("--text-file needs --sae: the published numbers on text are of SAEs.");
         using SaeFiles? saeFiles = saeGiven ? _sae.Open(parsed, files) : null;
-        TokenSet? tokens = text is null ? null : EvalTokens.Read(text, null, null, null, files);
+        string? doubt = null;
+        TokenSet? tokens = text is null ? null : EvalTokens.Read(text, null, null, null, files, out doubt);
+        if (doubt is not null)
+            SaeDoubt.Warn(Streams, doubt);
         using Device device = Common.OpenDevice(
             parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(files.Config, tokens.Length, 1)));
         List<CheckRow> checks = [];

@@ -11,10 +11,13 @@ public sealed record InspectOptions
 /// <param name="Path">The path as given.</param>
 /// <param name="Ok">Whether loading it would work.</param>
 /// <param name="Error">One sentence with file, tensor and place, printable as it is; null if <paramref name="Ok"/>.</param>
-/// <param name="Format">safetensors, npz, gemma_scope_sae, saelens_sae, index, config, generation_config, tokenizer, panels, model, or unknown.</param>
+/// <param name="Format">safetensors, npz, npy, gemma_scope_sae, gemma_scope_2_sae, saelens_sae, sparsify_sae, circuit_tracer_transcoder, index, config, generation_config, tokenizer, panels, model, or unknown.</param>
 /// <param name="Tensors">What it holds, in file order; empty if it is not ok.</param>
 public sealed record InspectionResult(string Path, bool Ok, string? Error, string Format, IReadOnlyList<InspectedTensor> Tensors)
 {
+    /// <summary>What is unusual about a model's files and is dealt with, in sentences.</summary>
+    public IReadOnlyList<string> Remarks { get; init; } = [];
+
     /// <summary>What is not as it should be and does not keep it from loading: packed weights that are not used.</summary>
     public IReadOnlyList<string> Notes { get; init; } = [];
 }

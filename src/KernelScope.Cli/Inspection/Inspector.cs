@@ -1,3 +1,4 @@
+using KernelScope.Chat;
 using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Sae;
@@ -7,10 +8,10 @@ namespace KernelScope.Cli.Inspection;
 
 /// <summary>
 /// Says what a path holds and whether loading it would work. It checks everything that loading checks, and more: an npz is streamed once to its end (CRC, DEFLATE).
-/// Files are known by their names: <c>*.safetensors</c>, <c>*.npz</c> (<c>params.npz</c> is a Gemma Scope SAE), <c>*.index.json</c>, <c>config.json</c>,
-/// <c>generation_config.json</c>, <c>cfg.json</c>, <c>tokenizer.model</c>, <c>*.panels</c> (packed weights, whose checksums are compared), and folders that hold them.
+/// Files are known by their names: <c>*.safetensors</c>, <c>*.npz</c> (<c>params.npz</c> is a Gemma Scope SAE), <c>*.npy</c>, <c>*.index.json</c>, <c>config.json</c>,
+/// <c>generation_config.json</c>, <c>cfg.json</c>, <c>tokenizer.model</c>, <c>tokenizer.json</c>, <c>*.panels</c> (packed weights, whose checksums are compared), and folders that hold them.
 /// </summary>
-public static class Inspector
+public static partial class Inspector
 {
     private const int BufferLength = 1 << 18;
 
@@ -23,8 +24,9 @@ public static class Inspector
         string format = FormatOf(path);
         try
         {
-            var notes = new List<string>();
-            return new InspectionResult(path, true, null, format, Check(path, format, options, notes, cancellation)) { Notes = notes };
+            List<string> remarks = [], notes = [];
+            List<InspectedTensor> tensors = Check(path, format, options, remarks, notes, cancellation);
+            return new InspectionResult(path, true, null, format, tensors) { Remarks = remarks, Notes = notes };
         }
         catch (InvalidDataException e)
         {
@@ -39,27 +41,36 @@ public static class Inspector
         return name switch
         {
             SaeCheckpoint.ParamsName => "gemma_scope_sae",
-            SaeCheckpoint.ConfigName => "saelens_sae",
+            SaeCheckpoint.ConfigName => RawFile.IsThere(Beside(path, SparsifyConfig.WeightsName)) ? "sparsify_sae" : "saelens_sae",
+            SparsifyConfig.WeightsName when RawFile.IsThere(Beside(path, SaeCheckpoint.ConfigName)) => "sparsify_sae",
+            GemmaScope2Config.WeightsName when RawFile.IsThere(Beside(path, GemmaScope2Config.ConfigName)) => "gemma_scope_2_sae",
+            _ when CircuitTracerConfig.IsLayerFile(path) && RawFile.IsThere(Beside(path, CircuitTracerConfig.ConfigName)) => "circuit_tracer_transcoder",
             "config.json" => "config",
             "generation_config.json" => "generation_config",
-            "tokenizer.model" => "tokenizer",
+            "tokenizer.model" or "tokenizer.json" => "tokenizer",
             _ when name.EndsWith(".safetensors", StringComparison.Ordinal) => "safetensors",
             _ when name.EndsWith(".npz", StringComparison.Ordinal) => "npz",
+            _ when name.EndsWith(".npy", StringComparison.Ordinal) => "npy",
             _ when name.EndsWith(PanelFile.Extension, StringComparison.Ordinal) => "panels",
             _ when name.EndsWith(".safetensors.index.json", StringComparison.Ordinal) => "index",
             _ => "unknown",
         };
     }
 
+    private static string Beside(string path, string name) => Path.Combine(Path.GetDirectoryName(path) ?? "", name);
+
     private static string FormatOfFolder(string path)
     {
         bool Has(string name) => RawFile.IsThere(Path.Combine(path, name));
+        if (Has(GemmaScope2Config.WeightsName)) return "gemma_scope_2_sae";
         if (Has("config.json") || Has("model.safetensors") || Has("model.safetensors.index.json") || Has("snapshots")) return "model";
+        if (Has(SparsifyConfig.WeightsName)) return "sparsify_sae";
+        if (CircuitTracerConfig.IsSet(path)) return "circuit_tracer_transcoder";
         if (Has(SaeCheckpoint.ConfigName) || Has(SaeCheckpoint.WeightsName)) return "saelens_sae";
         return Has(SaeCheckpoint.ParamsName) ? "gemma_scope_sae" : "unknown";
     }
 
-    private static List<InspectedTensor> Check(string path, string format, InspectOptions options, List<string> notes, CancellationToken cancellation)
+    private static List<InspectedTensor> Check(string path, string format, InspectOptions options, List<string> remarks, List<string> notes, CancellationToken cancellation)
     {
         switch (format)
         {
@@ -67,9 +78,11 @@ public static class Inspector
                 using (SafetensorsFile file = SafetensorsFile.Open(path)) return Describe(file, file.Contents, options, cancellation);
             case "npz":
                 using (NpzFile file = NpzFile.Open(path)) return Describe(file, options, cancellation);
+            case "npy":
+                using (NpyFile file = NpyFile.Open(path)) return [Describe(file, options, cancellation)];
             case "gemma_scope_sae":
                 return CheckGemmaScope(Directory.Exists(path) ? Path.Combine(path, SaeCheckpoint.ParamsName) : path, options, cancellation);
-            case "saelens_sae":
+            case "saelens_sae" or "sparsify_sae" or "gemma_scope_2_sae" or "circuit_tracer_transcoder":
                 using (SaeCheckpoint sae = SaeCheckpoint.Open(path))
                 using (SafetensorsFile file = SafetensorsFile.Open(sae.Path)) return CheckedNumbers(sae, Describe(file, file.Contents, options, cancellation));
             case "panels":
@@ -83,10 +96,10 @@ public static class Inspector
                 Gemma2Config.StopIds(RawFile.ReadAll(path, Gemma2Config.MaxFileLength), path);
                 return [];
             case "tokenizer":
-                CheckTokenizer(path, int.MaxValue);
+                GemmaTokenizer.Open(path);
                 return [];
             case "model":
-                return CheckModel(path, options, notes, cancellation);
+                return CheckModel(path, options, remarks, notes, cancellation);
             default:
                 throw Unknown(path);
         }
@@ -126,20 +139,15 @@ public static class Inspector
             notes.Add($"{problem.TrimEnd('.')}; it is not used.");
     }
 
-    private static List<InspectedTensor> CheckModel(string path, InspectOptions options, List<string> notes, CancellationToken cancellation)
+    private static List<InspectedTensor> CheckModel(string path, InspectOptions options, List<string> remarks, List<string> notes, CancellationToken cancellation)
     {
         using Gemma2Checkpoint model = Gemma2Checkpoint.Open(path);
-        if (model.TokenizerPath is string tokenizer) CheckTokenizer(tokenizer, model.Config.VocabSize);
+        remarks.AddRange(model.Remarks);
+        if (model.OpenTokenizer() is GemmaTokenizer tokenizer) ChatFormat.Open(model.Folder, tokenizer);
         var tensors = new List<InspectedTensor>();
         foreach (SafetensorsFile file in model.Files) tensors.AddRange(Describe(file, file.Contents, options, cancellation));
         CheckPacked(model, notes, cancellation);
         return tensors;
-    }
-
-    private static void CheckTokenizer(string path, int vocabulary)
-    {
-        var tokenizer = GemmaTokenizer.Load(RawFile.ReadAll(path, GemmaTokenizer.MaxFileBytes), path);
-        if (tokenizer.PieceCount > vocabulary) throw BadFile.Of(path, $"the tokenizer has {tokenizer.PieceCount} pieces, but the embedding only {vocabulary} rows (vocab_size).");
     }
 
     private static List<InspectedTensor> Describe(ShardedTensors shards, InspectOptions options, CancellationToken cancellation)
@@ -183,6 +191,13 @@ public static class Inspector
         return tensors;
     }
 
+    private static InspectedTensor Describe(NpyFile file, InspectOptions options, CancellationToken cancellation)
+    {
+        RangeScan? scan = options.Statistics && RangeScan.Covers(file.Info.DType) ? new RangeScan(file.Info.DType) : null;
+        if (scan is not null) file.Scan(scan.Add, cancellation);
+        return Row(file.Info, scan);
+    }
+
     // Every panel is read for its checksum; a second reading for the ranges costs nothing beside it.
     private static List<InspectedTensor> Describe(PanelFile panels, InspectOptions options, CancellationToken cancellation)
     {
@@ -194,6 +209,6 @@ public static class Inspector
 
     private static InvalidDataException Unknown(string path) => BadFile.Of(path, Directory.Exists(path)
         ? "the folder holds no model (config.json, model.safetensors) and no SAE (params.npz, or cfg.json with sae_weights.safetensors)."
-        : RawFile.IsThere(path) ? "the name says nothing: a .safetensors, .npz, .safetensors.index.json, config.json, generation_config.json, cfg.json, tokenizer.model or .panels was expected."
+        : RawFile.IsThere(path) ? "the name says nothing: a .safetensors, .npz, .npy, .safetensors.index.json, config.json, generation_config.json, cfg.json, tokenizer.model, tokenizer.json or .panels was expected."
         : "there is no such file or folder.");
 }

@@ -7,7 +7,23 @@ using KernelScope.Emulated;
 
 namespace KernelScope.Cli;
 
-/// <summary>The options that every verb takes.</summary>
+/// <summary>Which of the common options a verb looks at.</summary>
+[Flags]
+internal enum CommonUse
+{
+    None = 0,
+    Json = 1,
+    Model = 2,
+    Device = 4,
+    Precision = 8,
+    Threads = 16,
+
+    /// <summary>What computes.</summary>
+    Compute = Device | Precision | Threads,
+    All = Json | Model | Compute,
+}
+
+/// <summary>The options that many verbs take; a verb says which of them act.</summary>
 internal sealed class CommonOptions
 {
     private const string DemoName = KernelScope.Demo.ModelName;
@@ -22,15 +38,49 @@ internal sealed class CommonOptions
     private readonly Option<string> _device = new("--device") { Description = "What computes: auto (the first CUDA device on which the model fits, else the cpu), cpu, cuda[:n], reference, or emulated (the CUDA device on an emulated GPU: slow).", HelpName = "NAME", DefaultValueFactory = _ => "auto", Recursive = true };
     private readonly Option<string> _precision = new("--precision") { Description = "exact (float32 accuracy) or fast.", HelpName = "exact|fast", DefaultValueFactory = _ => "exact", Recursive = true };
     private readonly Option<int> _threads = new("--threads") { Description = "Threads of the cpu device. Default: one for each core. Results do not depend on it.", HelpName = "N", Recursive = true };
+    private readonly Option<bool> _noMap = new("--no-map") { Description = "Read weights into memory instead of mapping their files: a file that somebody shortens meanwhile then cannot end the program. Takes as much memory as the files have bytes.", Recursive = true };
     private readonly Option<bool> _json = new("--json") { Description = "Print the result as one JSON document.", Recursive = true };
 
     public CommonOptions()
     {
+        _model.CompletionSources.Add([DemoName, .. ReleasedModel.All.Select(m => m.Name)]);
+        _device.CompletionSources.Add("auto", "cpu", "cuda", "reference", "emulated");
+        _precision.CompletionSources.Add("exact", "fast");
         _model.Validators.Add(r => Parsing.Require(r, _model, v => v.Length > 0, "--model is empty; it needs a folder or a hub name."));
         _device.Validators.Add(r => Parsing.Require(r, _device, IsDeviceName, "'{0}' is no device: there are auto, cpu, cuda[:n], reference and emulated."));
         _precision.Validators.Add(r => Parsing.Require(r, _precision, v => v is "exact" or "fast", "'{0}' is no precision: there are exact and fast."));
         _threads.Validators.Add(r => Parsing.Require(r, _threads, v => v is >= 1 and <= 1024, "--threads is {0}; it must be 1 to 1024."));
     }
+
+    /// <summary>Each with its bit.</summary>
+    public IReadOnlyList<(Option Option, CommonUse Use)> Each => [(_model, CommonUse.Model), (_device, CommonUse.Device), (_precision, CommonUse.Precision), (_threads, CommonUse.Threads), (_noMap, CommonUse.Device), (_json, CommonUse.Json)];
+
+    /// <summary>Refuses what a verb would ignore.</summary>
+    /// <exception cref="UsageException">Such an option was given.</exception>
+    public void RefuseIdle(ParseResult parsed, Verb verb)
+    {
+        foreach ((Option option, CommonUse use) in Each)
+        {
+            if (!verb.Uses.HasFlag(use) && parsed.GetResult(option) is { Implicit: false })
+                throw new UsageException($"{option.Name} does nothing in '{verb.Name}'{Why(verb, use)}.");
+        }
+
+        string device = DeviceOf(parsed);
+        if (verb.Uses.HasFlag(CommonUse.Threads) && parsed.GetResult(_threads) is { Implicit: false } && device is not ("auto" or "cpu"))
+            throw new UsageException($"--threads does nothing on {device}: it is for the cpu.");
+    }
+
+    private static string Why(Verb verb, CommonUse use) => use switch
+    {
+        CommonUse.Model => verb.Name switch
+        {
+            "pull" => ": what to download is named without it",
+            "bench" => ", which makes its weights itself: it takes --shape, not --model",
+            _ => ", which needs no model",
+        },
+        CommonUse.Json => ", which has no result to print as JSON",
+        _ => ", which computes nothing with a model",
+    };
 
     public void AddTo(RootCommand root)
     {
@@ -38,10 +88,14 @@ internal sealed class CommonOptions
         root.Options.Add(_device);
         root.Options.Add(_precision);
         root.Options.Add(_threads);
+        root.Options.Add(_noMap);
         root.Options.Add(_json);
     }
 
     public string ModelOf(ParseResult parsed) => parsed.GetRequiredValue(_model);
+
+    /// <summary>Whether weights are read into memory instead of mapped.</summary>
+    public bool NoMapOf(ParseResult parsed) => parsed.GetValue(_noMap);
 
     public bool JsonOf(ParseResult parsed) => parsed.GetValue(_json);
 
@@ -110,6 +164,9 @@ internal sealed class CommonOptions
             throw;
         }
     }
+
+    /// <summary>Whether a model was named, be it the default one.</summary>
+    public bool HasModel(ParseResult parsed) => parsed.GetResult(_model) is { Implicit: false };
 
     /// <summary>Whether a precision was asked for.</summary>
     public bool HasPrecision(ParseResult parsed) => parsed.GetResult(_precision) is { Implicit: false };

@@ -17,10 +17,14 @@ internal sealed class SaeOptions
 
     public SaeOptions(Command verb)
     {
+        _sae.CompletionSources.Add([.. Demo.SaeNames]);
         verb.Options.Add(_sae);
         verb.Options.Add(_site);
         verb.Options.Add(_siteOut);
     }
+
+    /// <summary>The options that say where an SAE belongs.</summary>
+    public Option[] Places => [_site, _siteOut];
 
     /// <summary>Whether one was named; else the default is taken.</summary>
     public bool IsGiven(ParseResult parsed) => parsed.GetValue(_sae) is not null;
@@ -44,7 +48,7 @@ internal sealed class SaeOptions
     {
         if (name is null && !model.IsDemo)
             throw new UsageException($"an SAE is missing: --sae PATH (only the demo model has one by default).");
-        SaeFiles files = SaeFiles.Open(name ?? Demo.DefaultSae);
+        SaeFiles files = SaeFiles.Open(name ?? Demo.DefaultSae, model.IntoMemory);
         try
         {
             files.Place(model, site, siteOut);

@@ -37,19 +37,24 @@ internal sealed class SaeUseOptions
     {
         _bound = [_site, _siteOut, _steer, _clamp, _ablate, _splice, _meanFrom, _editAt];
         verb.Options.Add(_sae);
+        _sae.CompletionSources.Add([.. Demo.SaeNames]);
+        _splice.CompletionSources.Add("sae", "sae+error", "zero", "mean");
+        _editAt.CompletionSources.Add("all", "all_but_bos", "from_last");
         foreach (Option option in _bound)
             verb.Options.Add(option);
-        verb.Description = verb.Description!.Replace("\n\nExample:", "\nWith several --sae, --site, --site-out and edits belong to the --sae before them; an --edit-at before the first one is meant for all.\nEdits at one point act in the order of their SAEs.\n\nExample:", StringComparison.Ordinal);
+        verb.Description += "\nWith several --sae, --site, --site-out and edits belong to the --sae before them; an --edit-at before the first one is meant for all.\nEdits at one point act in the order of their SAEs.";
     }
 
     /// <summary>Reads them; there is at least one, which may be the default SAE without edits.</summary>
     /// <exception cref="UsageException">An edit is malformed, belongs to no SAE or is given twice.</exception>
-    public IReadOnlyList<SaeUse> Of(ParseResult parsed)
+    /// <param name="parsed">The command line.</param>
+    /// <param name="withoutStrength">Whether <c>--steer</c> names a feature alone, whose strength something else gives.</param>
+    public IReadOnlyList<SaeUse> Of(ParseResult parsed, bool withoutStrength = false)
     {
         List<Given> given = InOrder(parsed);
         int named = given.Count(g => g.Option == _sae);
         if (named <= 1)
-            return [Use(given.Find(g => g.Option == _sae)?.Value, given.FindAll(g => g.Option != _sae), null)];
+            return [Use(given.Find(g => g.Option == _sae)?.Value, given.FindAll(g => g.Option != _sae), null, withoutStrength)];
         int first = given.FindIndex(g => g.Option == _sae);
         EditPlace? everywhere = null;
         foreach (Given early in given.Take(first))
@@ -63,20 +68,30 @@ internal sealed class SaeUseOptions
         for (int start = first; start < given.Count;)
         {
             int end = given.FindIndex(start + 1, g => g.Option == _sae) is int next and >= 0 ? next : given.Count;
-            uses.Add(Use(given[start].Value, given[(start + 1)..end], everywhere));
+            uses.Add(Use(given[start].Value, given[(start + 1)..end], everywhere, withoutStrength));
             start = end;
         }
 
-        return uses;
+        return everywhere is null || uses.Exists(u => !u.Edits.AreNone) ? uses : throw NoEdit(null);
     }
 
-    private SaeUse Use(string? name, List<Given> own, EditPlace? everywhere)
+    /// <summary>Warns of SAEs that a command loads for nothing: no edit is made with them, and their features are not shown.</summary>
+    public static void WarnIdle(IReadOnlyList<SaeUse> uses, Streams streams, string shows)
+    {
+        foreach (SaeUse use in uses.Where(u => u.IsMeant && u.Edits.AreNone))
+            SaeDoubt.Warn(streams, $"{(use.Name is null ? "--site" : $"--sae {use.Name}")} changes nothing here: there is no edit with it (--steer, --clamp, --ablate, --splice){shows}.");
+    }
+
+    private static UsageException NoEdit(string? sae) =>
+        new($"--edit-at says where edits act, and there is no edit{(sae is null ? "" : $" for {Printable.Escape(sae)}")}: --steer, --clamp, --ablate or --splice.");
+
+    private SaeUse Use(string? name, List<Given> own, EditPlace? everywhere, bool withoutStrength)
     {
         List<FeatureEdit> edits =
         [
-            .. own.Where(g => g.Option == _steer).Select(g => Edit(g, FeatureEditKind.Add)),
+            .. own.Where(g => g.Option == _steer).Select(g => withoutStrength ? FeatureEdit.Steer(Parsing.Feature(g.Value, _steer.Name), 0) : Edit(g, FeatureEditKind.Add)),
             .. own.Where(g => g.Option == _clamp).Select(g => Edit(g, FeatureEditKind.Clamp)),
-            .. own.Where(g => g.Option == _ablate).Select(g => new FeatureEdit(Parsing.Feature(g.Value, _ablate.Name), FeatureEditKind.Clamp, 0)),
+            .. own.Where(g => g.Option == _ablate).Select(g => FeatureEdit.Ablate(Parsing.Feature(g.Value, _ablate.Name))),
         ];
         RefuseTwice(edits);
         SpliceMode mode = Single(own, _splice, name) switch
@@ -92,6 +107,8 @@ internal sealed class SaeUseOptions
         if ((mode == SpliceMode.Mean) != mean is not null)
             throw new UsageException(mean is null ? "--splice mean needs --mean-from: an npz, token ids or a text to take the mean from." : "--mean-from belongs to --splice mean.");
         EditPlace where = Single(own, _editAt, name) is string at ? EditPlace.Parse(at) : everywhere ?? EditPlace.AllButBos;
+        if (edits.Count == 0 && mode == SpliceMode.None && own.Exists(g => g.Option == _editAt))
+            throw NoEdit(name);
         return new SaeUse(name, Point(own, _site, name), Point(own, _siteOut, name), new Edits(edits, mode, mean, where));
     }
 

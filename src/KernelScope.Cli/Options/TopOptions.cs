@@ -17,6 +17,12 @@ internal sealed class TopOptions
         verb.Options.Add(_minimum);
     }
 
+    /// <summary>Both options.</summary>
+    public Option[] Options => [_top, _minimum];
+
+    /// <summary>The activation below which a feature is not shown.</summary>
+    public double MinimumOf(ParseResult parsed) => parsed.GetValue(_minimum);
+
     /// <summary>The features of a row to show: strongest first, the lower index first among equals.</summary>
     public FeatureActivation[] Choose(ParseResult parsed, CodeList codes, int row)
     {

@@ -6,12 +6,17 @@ namespace KernelScope.Cli;
 internal readonly record struct KnownFeature(int Index, string Meaning, int Position, float Activation);
 
 /// <summary>Watches a text go by for the features whose meaning is known: few are among a token's strongest, and they are the ones worth reading about.</summary>
-internal sealed class KnownFeatures(IReadOnlyDictionary<int, string> meanings)
+/// <param name="meanings">What is known.</param>
+/// <param name="minimum">A feature that stays below it is not looked at (<c>--min-activation</c>).</param>
+internal sealed class KnownFeatures(IReadOnlyDictionary<int, string> meanings, double minimum)
 {
     private readonly Dictionary<int, KnownFeature> _strongest = [];
 
     /// <summary>The known features that are active somewhere, the strongest first.</summary>
     public IReadOnlyList<KnownFeature> Seen => field ??= [.. _strongest.Values.OrderByDescending(f => f.Activation).ThenBy(f => f.Index)];
+
+    /// <summary>The features, each with what is known of it.</summary>
+    public FeatureActivation[] Named(FeatureActivation[] features) => meanings.Count == 0 ? features : Array.ConvertAll(features, f => f with { Meaning = meanings.GetValueOrDefault(f.Index) });
 
     /// <summary>Looks at the codes of one token.</summary>
     public void See(CodeList codes, int row, int position)
@@ -19,7 +24,7 @@ internal sealed class KnownFeatures(IReadOnlyDictionary<int, string> meanings)
         foreach ((int index, string meaning) in meanings)
         {
             float activation = codes.ValueOf(row, index);
-            if (activation > 0 && (!_strongest.TryGetValue(index, out KnownFeature known) || activation > known.Activation))
+            if (activation > 0 && activation >= minimum && (!_strongest.TryGetValue(index, out KnownFeature known) || activation > known.Activation))
                 _strongest[index] = new KnownFeature(index, meaning, position, activation);
         }
     }

@@ -5,7 +5,18 @@ namespace KernelScope.Cli;
 // What the verbs print as JSON. Names and shapes are a contract.
 
 /// <summary>One active feature.</summary>
-internal readonly record struct FeatureActivation(int Index, float Activation);
+internal readonly record struct FeatureActivation(int Index, float Activation)
+{
+    /// <summary>What is known of the feature.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Meaning { get; init; }
+}
+
+/// <summary>Result for many texts (<c>--jsonl</c>): the usual document for each, in their order.</summary>
+/// <param name="Model">The model.</param>
+/// <param name="Sae">The SAE; null if there is none, or more than one.</param>
+/// <param name="Texts">The documents.</param>
+internal sealed record TextsResult<T>(string Model, string? Sae, IReadOnlyList<T> Texts);
 
 /// <summary>A token and its strongest features, strongest first.</summary>
 internal sealed record TokenFeatures(int Id, string? Text, IReadOnlyList<FeatureActivation> Features);
@@ -22,6 +33,18 @@ internal sealed record SaeFeatures(string Sae, string Site, IReadOnlyList<TokenF
 /// <summary>Result of <c>generate</c>; <paramref name="Tokens"/> are the new ones.</summary>
 internal sealed record GenerateResult(IReadOnlyList<int> PromptTokens, IReadOnlyList<int> Tokens, string? Text, string Stop)
 {
+    /// <summary>The seed, where chance had a part.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public ulong? Seed { get; init; }
+
+    /// <summary>With <c>--logprobs</c>: one entry for each new token.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<TokenLogProbs>? Logprobs { get; init; }
+
+    /// <summary>With <c>--baseline</c>: the text without edits.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public GeneratedText? Baseline { get; init; }
+
     /// <summary>With <c>--features</c>: which SAE.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Sae { get; init; }
@@ -39,11 +62,35 @@ internal sealed record GenerateResult(IReadOnlyList<int> PromptTokens, IReadOnly
     public IReadOnlyList<NewTokenFeatures>? Saes { get; init; }
 }
 
+/// <summary>A text that was generated beside another.</summary>
+internal sealed record GeneratedText(IReadOnlyList<int> Tokens, string? Text, string Stop);
+
+/// <summary>Result of <c>generate --strengths</c>.</summary>
+internal sealed record SweepResult(IReadOnlyList<int> PromptTokens, IReadOnlyList<SweepRun> Runs)
+{
+    /// <summary>The seed, where chance had a part.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public ulong? Seed { get; init; }
+
+    /// <summary>With <c>--baseline</c>: the text without edits.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public GeneratedText? Baseline { get; init; }
+}
+
+/// <summary>The text of one strength.</summary>
+internal sealed record SweepRun(float Strength, IReadOnlyList<int> Tokens, string? Text, string Stop);
+
+/// <summary>A token's log-probability, and those of the likeliest tokens at its place.</summary>
+internal sealed record TokenLogProbs(int Token, double? Logprob, IReadOnlyList<TopLogProb> Top);
+
+/// <summary>A token and its log-probability.</summary>
+internal sealed record TopLogProb(int Id, string? Text, double Logprob);
+
 /// <summary>The features of one SAE of several on each new token.</summary>
 internal sealed record NewTokenFeatures(string Sae, string Site, IReadOnlyList<TokenFeatures> Features);
 
-/// <summary>A token and its logit.</summary>
-internal sealed record TokenLogit(int Id, string? Text, float Logit);
+/// <summary>A token, its logit and the probability that follows from all of them.</summary>
+internal sealed record TokenLogit(int Id, string? Text, float Logit, double Probability);
 
 /// <summary>Result of <c>run</c>.</summary>
 internal sealed record RunResult(IReadOnlyList<int> Tokens, IReadOnlyList<double> NextTokenLoss, IReadOnlyList<TokenLogit> Top)
@@ -60,11 +107,23 @@ internal sealed record TokenizeResult(IReadOnlyList<int> Ids, IReadOnlyList<stri
 internal sealed record TextResult(string Text);
 
 /// <summary>Result of <c>encode</c>: mean number of active features, and the fraction of variance unexplained; null where it is not defined.</summary>
-internal sealed record EncodeResult(long Rows, double? L0, double? Fvu);
+internal sealed record EncodeResult(long Rows, double? L0, double? Fvu)
+{
+    /// <summary>How many of the rows count in the two.</summary>
+    public long RowsCounted { get; init; }
+}
 
 /// <summary>What <c>inspect</c> says of one path.</summary>
 internal sealed record InspectedPath(string Path, bool Ok, string? Error, string Format, IReadOnlyList<TensorRow> Tensors)
 {
+    /// <summary>Of a model: a few lines for people.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Summary { get; init; }
+
+    /// <summary>Of a model: what is unusual about its files.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Remarks { get; init; }
+
     /// <summary>Packed weights that a run would not use, and why; null where all is well.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<string>? Notes { get; init; }
@@ -89,7 +148,18 @@ internal sealed record DoctorResult(string Version, string Runtime, string Os, s
 
     /// <summary>What the model and the SAE need together on each device.</summary>
     public required IReadOnlyList<DeviceFitRow> Needs { get; init; }
+
+    /// <summary>The same of a published model that is not downloaded yet.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<FitBeforeRow>? BeforeDownload { get; init; }
 }
+
+/// <summary>What a model that is not downloaded yet would need, with its weights in a type.</summary>
+/// <param name="Dtype">float32 or bfloat16.</param>
+/// <param name="IsPublished">Whether that is the type in which it is published.</param>
+/// <param name="WeightBytes">The weights.</param>
+/// <param name="Needs">On each device that there is.</param>
+internal sealed record FitBeforeRow(string Dtype, bool IsPublished, long WeightBytes, IReadOnlyList<DeviceFitRow> Needs);
 
 /// <summary>What is needed on a device, by what, and why it would not run there.</summary>
 internal sealed record DeviceFitRow(string Device, bool Ok, long NeededBytes, long FreeBytes, long TotalBytes, IReadOnlyList<NeedItemRow> Items, string? Error);
@@ -119,6 +189,10 @@ internal sealed record NeedRow(string Name, bool Ok, string? Error, long WeightB
     /// <summary>Of a model: the file of packed weights that the cpu device reads.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Packed { get; init; }
+
+    /// <summary>Of a model: what is unusual about its files.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Remarks { get; init; }
 
     /// <summary>Why the packed weights that were found are not used.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]

@@ -9,7 +9,7 @@ internal static class RunView
 {
     private const int BarCells = 12;
 
-    public static void Print(Streams streams, RunResult result, GemmaTokenizer? tokenizer, string? path)
+    public static void Print(Streams streams, RunResult result, GemmaTokenizer? tokenizer)
     {
         IAnsiConsole console = Terminal.Open(streams);
         var losses = new Table().NoBorder().AddColumns("", "token", "loss", "");
@@ -29,17 +29,14 @@ internal static class RunView
         if (result.NextTokenLoss.Count > 0)
             console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"mean loss {result.NextTokenLoss.Average():0.0000} nats a token"));
         console.WriteLine();
-        var next = new Table().NoBorder().AddColumns("next", "id", "logit");
+        var next = new Table().NoBorder().AddColumns("next", "id", "logit", "p");
         foreach (TokenLogit token in result.Top)
-            next.AddRow(new Paragraph(Printable.Escape(token.Text ?? "")), new Paragraph(token.Id.ToString(CultureInfo.InvariantCulture)), new Paragraph(token.Logit.ToString("0.000", CultureInfo.InvariantCulture)));
+            next.AddRow(new Paragraph(Printable.Escape(token.Text ?? "")), new Paragraph(token.Id.ToString(CultureInfo.InvariantCulture)), new Paragraph(token.Logit.ToString("0.000", CultureInfo.InvariantCulture)), new Paragraph(token.Probability.ToString("0.0000", CultureInfo.InvariantCulture)));
         console.Write(next);
         if (result.Against is DiffResult against)
         {
             console.WriteLine();
             DiffView.Print(streams, against);
         }
-
-        if (path is not null)
-            streams.Error.WriteLine($"Wrote {Printable.Escape(path)}.");
     }
 }

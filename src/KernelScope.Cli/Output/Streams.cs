@@ -50,7 +50,7 @@ internal sealed class Streams : IDisposable
     /// <exception cref="WorkException">It is closed.</exception>
     public Stream OpenInput() => Descriptor.IsClosed(0)
         ? throw new WorkException("standard input is closed, and '-' reads from it.")
-        : new StandardInput(Console.OpenStandardInput(), _cancellationToken);
+        : new InterruptibleInput(Console.OpenStandardInput(), _cancellationToken);
 
     public void Dispose()
     {

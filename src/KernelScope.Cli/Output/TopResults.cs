@@ -13,6 +13,9 @@ internal sealed record ContextRow(int Sequence, int Position, float Activation, 
 /// <summary>A quantile of the activations where the feature fires.</summary>
 internal sealed record QuantileRow(double Share, double Activation);
 
+/// <summary>Result of <c>top</c> with several features: the usual document for each, in their order.</summary>
+internal sealed record SeveralTopResult(string Model, string Sae, string Site, IReadOnlyList<TopResult> Features);
+
 /// <summary>Result of <c>top</c>.</summary>
 /// <param name="Counted">Positions that count: not BOS, EOS or padding.</param>
 /// <param name="Active">Those at which it fires.</param>

@@ -7,7 +7,7 @@ namespace KernelScope.Cli;
 /// <summary>Stored activations that a run is held against, usually another program's.</summary>
 internal sealed class Against
 {
-    private const string TokensName = "tokens";
+    private const string TokensName = CapturedArrays.Tokens;
     private readonly string _path;
     private readonly string[] _lacking;
 
@@ -29,7 +29,7 @@ internal sealed class Against
     /// <exception cref="WorkException">It holds no hook point of the model.</exception>
     public static Against Open(string path, ModelFiles model)
     {
-        using NpzFile file = NpzFile.Open(path);
+        using TensorFile file = ArrayFile.Open(path);
         var named = new List<(string Name, HookPoint Point)>();
         foreach (string name in file.Contents.Select(c => c.Name))
         {

@@ -1,3 +1,4 @@
+using System.Text;
 using KernelScope.Evaluation;
 
 namespace KernelScope.Cli;
@@ -9,7 +10,13 @@ internal static class EvalTokens
     private const int DefaultLength = 128;
 
     /// <summary>Reads the one of the two files that was given.</summary>
-    public static TokenSet Read(string? textFile, string? tokensFile, int? length, string? specialIds, ModelFiles model)
+    /// <param name="textFile">A text; '-' is standard input.</param>
+    /// <param name="tokensFile">Token ids; likewise.</param>
+    /// <param name="length">Tokens of a sequence that the text is cut into.</param>
+    /// <param name="specialIds">Ids that do not count; null: the model's.</param>
+    /// <param name="model">The model.</param>
+    /// <param name="doubt">What looks wrong in it; null: nothing.</param>
+    public static TokenSet Read(string? textFile, string? tokensFile, int? length, string? specialIds, ModelFiles model, out string? doubt)
     {
         if ((textFile is null) == (tokensFile is null))
             throw new UsageException(textFile is null ? "what to evaluate on is missing: --text-file F or --tokens-file F.json." : "--text-file and --tokens-file were both given; one of them is evaluated on.");
@@ -18,15 +25,19 @@ internal static class EvalTokens
         int context = model.Config.ContextLength;
         if (length > context)
             throw new WorkException($"--length is {length}; the context of {model.Name} holds {context}.");
-        string path = textFile ?? tokensFile!;
+        string path = InputFile.NameOf(textFile ?? tokensFile!);
+        byte[] bytes = InputFile.ReadAll(textFile ?? tokensFile!);
         int[][] sequences = textFile is null
-            ? TokenFiles.ReadJson(path)
-            : TokenFiles.ReadText(path, model.RequiredTokenizer, length ?? Math.Min(DefaultLength, context), model.Config);
+            ? TokenFiles.ReadJson(bytes, path)
+            : TokenFiles.ReadText(bytes, path, model.RequiredTokenizer, length ?? Math.Min(DefaultLength, context), model.Config);
         int[]? special = specialIds is null ? null : Array.ConvertAll(Parsing.TokenIds(specialIds, "--special-ids"), id => id >= 0 && id < model.Config.VocabSize ? (int)id
             : throw new WorkException($"--special-ids: {id} is outside the vocabulary of {model.Name}, which has ids 0 to {model.Config.VocabSize - 1}."));
         try
         {
-            return TokenSet.Create(sequences, model.Config, special);
+            var set = TokenSet.Create(sequences, model.Config, special);
+            doubt = textFile is null ? PromptDoubt.OfIds(sequences, model.BosId) : PromptDoubt.OfText(Encoding.UTF8.GetString(bytes), model.RequiredTokenizer);
+            doubt = doubt is null ? null : $"{path}: {doubt}";
+            return set;
         }
         catch (ArgumentException e)
         {

@@ -22,7 +22,7 @@ internal static class FiniteCheck
                 throw Complaint($"the logits at position {t}");
         }
 
-        if (logits.Any(l => !float.IsFinite(l.Logit)))
+        if (logits.Any(l => !float.IsFinite(l.Logit) || double.IsNaN(l.Probability)))
             throw Complaint("the logits at the last position");
     }
 

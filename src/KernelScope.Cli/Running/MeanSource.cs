@@ -11,9 +11,9 @@ internal sealed class MeanSource
     /// <summary>What <c>eval --out</c> calls it.</summary>
     private const string EvaluationMean = "xbar";
 
-    private const string Tokens = "tokens";
+    private static readonly string[] ArrayExtensions = [".npz", ".npy", ".safetensors"];
     private readonly HookPoint _point;
-    private readonly float[]? _mean;
+    private float[]? _mean;
     private readonly TokenSet? _tokens;
 
     private MeanSource(HookPoint point, float[]? mean, TokenSet? tokens) => (_point, _mean, _tokens) = (point, mean, tokens);
@@ -22,27 +22,29 @@ internal sealed class MeanSource
     /// <exception cref="WorkException">It holds no mean for the point.</exception>
     public static MeanSource Open(string path, HookPoint point, ModelFiles model)
     {
-        if (path.EndsWith(".npz", StringComparison.OrdinalIgnoreCase))
+        if (ArrayExtensions.Any(extension => path.EndsWith(extension, StringComparison.OrdinalIgnoreCase)))
             return new MeanSource(point, Stored(path, point, model), null);
         bool ids = path.EndsWith(".json", StringComparison.OrdinalIgnoreCase);
-        return new MeanSource(point, null, EvalTokens.Read(ids ? null : path, ids ? path : null, null, null, model));
+        return new MeanSource(point, null, EvalTokens.Read(ids ? null : path, ids ? path : null, null, null, model, out _));
     }
 
-    /// <summary>The mean.</summary>
+    /// <summary>The mean; the model runs for it once.</summary>
     public float[] Of(Gemma2Model model, Streams streams, CancellationToken cancellation)
     {
         if (_mean is not null)
             return _mean;
         using var progress = new Progress(streams, $"Mean at {_point}");
-        return MeanActivation.Of(model, _point, _tokens!, progress, cancellation);
+        return _mean = MeanActivation.Of(model, _point, _tokens!, progress, cancellation);
     }
 
     private static float[] Stored(string path, HookPoint point, ModelFiles model)
     {
         int width = Sites.WidthOf(model.Config, point);
-        using NpzFile file = NpzFile.Open(path);
-        string? name = file.Contents.Select(c => c.Name).FirstOrDefault(n => HookPoint.TryParse(n, out HookPoint named) && named == point)
-            ?? file.Contents.Select(c => c.Name).FirstOrDefault(n => n == EvaluationMean);
+        using TensorFile file = ArrayFile.Open(path);
+        Dictionary<string, TensorInfo> arrays = CapturedArrays.Of(file);
+        string? name = (arrays.GetValueOrDefault(point.ToString()) ?? arrays.GetValueOrDefault(EvaluationMean))?.Name;
+        if (CapturedArrays.IsUnnamed(file))
+            name = file.Contents[0].Name;
         if (name is null)
             throw new WorkException($"{path}: there is no array '{point}' (nor '{EvaluationMean}') in it to take a mean from; it has {string.Join(", ", file.Contents.Take(12).Select(c => c.Name))}.");
         TensorView values = file[name];
@@ -55,11 +57,11 @@ internal sealed class MeanSource
     }
 
     /// <summary>Which rows count: those whose token is not special, where the file has the tokens.</summary>
-    private static Func<long, bool> Counted(NpzFile file, long rows, ModelFiles model)
+    private static Func<long, bool> Counted(TensorFile file, long rows, ModelFiles model)
     {
-        if (rows < 2 || !file.Contents.Any(c => c.Name == Tokens && c.DType.IsInteger() && c.ElementCount == rows))
+        if (rows < 2 || !file.Contents.Any(c => c.Name == CapturedArrays.Tokens && c.DType.IsInteger() && c.ElementCount == rows))
             return _ => true;
-        long[] tokens = file[Tokens].ToInt64s();
+        long[] tokens = file[CapturedArrays.Tokens].ToInt64s();
         HashSet<long> special = [model.BosId, model.Config.PadId, .. model.Config.TextEndIds];
         return r => !special.Contains(tokens[r]);
     }

@@ -1,3 +1,4 @@
+using KernelScope.Chat;
 using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Model;
@@ -9,10 +10,12 @@ namespace KernelScope.Cli;
 internal sealed class ModelFiles : IDisposable
 {
     private readonly Gemma2Checkpoint _checkpoint;
+    private ChatFormat? _chat;
     private bool _handedOver;
 
-    private ModelFiles(string name, Gemma2Checkpoint checkpoint, GemmaTokenizer? tokenizer)
+    private ModelFiles(string name, Gemma2Checkpoint checkpoint, GemmaTokenizer? tokenizer, bool intoMemory)
     {
+        IntoMemory = intoMemory;
         Name = name;
         _checkpoint = checkpoint;
         Tokenizer = tokenizer;
@@ -21,12 +24,18 @@ internal sealed class ModelFiles : IDisposable
     /// <summary>The name or path that was given.</summary>
     public string Name { get; }
 
+    /// <summary>Whether files were asked to be read into memory, not mapped.</summary>
+    public bool IntoMemory { get; }
+
     public bool IsDemo => Name == Demo.ModelName;
 
     public Gemma2Config Config => _checkpoint.Config;
 
     /// <summary>Bytes of the weights.</summary>
-    public long WeightBytes => _checkpoint.TotalBytes;
+    public long WeightBytes => _checkpoint.WeightBytes;
+
+    /// <summary>What is unusual about the files, in sentences.</summary>
+    public IReadOnlyList<string> Remarks => _checkpoint.Remarks;
 
     /// <summary>The files that it is read from.</summary>
     public IEnumerable<string> InputPaths => IsDemo ? [] : _checkpoint.InputPaths;
@@ -35,25 +44,28 @@ internal sealed class ModelFiles : IDisposable
     public GemmaTokenizer? Tokenizer { get; }
 
     /// <summary>The tokenizer, where a text needs one.</summary>
-    public GemmaTokenizer RequiredTokenizer => Tokenizer ?? throw new WorkException($"{Name}: the folder has no tokenizer.model, so a text cannot be read; give token ids with --tokens.");
+    public GemmaTokenizer RequiredTokenizer => Tokenizer ?? throw new WorkException($"{Name}: the folder has no tokenizer.model and no tokenizer.json, so a text cannot be read; give token ids with --tokens.");
+
+    /// <summary>How the folder writes conversations; the demo, and a folder without a template, in Gemma's turns.</summary>
+    /// <exception cref="InvalidDataException">The folder's template cannot be used.</exception>
+    public ChatFormat Chat => _chat ??= IsDemo ? ChatFormat.Gemma(RequiredTokenizer) : ChatFormat.Open(_checkpoint.Folder, RequiredTokenizer);
 
     /// <summary>What begins every text: the tokenizer's BOS, else the one of config.json.</summary>
     public int BosId => Tokenizer is { BosId: >= 0 } tokenizer ? tokenizer.BosId : Config.BosId;
 
     /// <summary>Opens a model.</summary>
+    /// <param name="name">Which.</param>
+    /// <param name="intoMemory">Whether weights are read into memory, not mapped.</param>
     /// <exception cref="InvalidDataException">A file is missing or malformed.</exception>
-    public static ModelFiles Open(string name)
+    public static ModelFiles Open(string name, bool intoMemory = false)
     {
         // The name is the default, so a folder that happens to be called that must not stand in its way; ./demo names the folder.
         if (name == Demo.ModelName)
-            return new ModelFiles(name, Demo.OpenCheckpoint(), Demo.OpenTokenizer());
-        Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(name);
+            return new ModelFiles(name, Demo.OpenCheckpoint(), Demo.OpenTokenizer(), intoMemory);
+        Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(ModelName.Resolve(name), intoMemory);
         try
         {
-            GemmaTokenizer? tokenizer = checkpoint.TokenizerPath is string path ? GemmaTokenizer.Open(path) : null;
-            if (tokenizer?.PieceCount > checkpoint.Config.VocabSize)
-                throw new InvalidDataException($"{checkpoint.TokenizerPath}: the tokenizer has {tokenizer.PieceCount} pieces, but the embedding only {checkpoint.Config.VocabSize} rows (vocab_size).");
-            return new ModelFiles(name, checkpoint, tokenizer);
+            return new ModelFiles(name, checkpoint, checkpoint.OpenTokenizer(), intoMemory);
         }
         catch
         {

@@ -12,17 +12,21 @@ internal sealed class RowEncoder : IDisposable
     private readonly JumpReluSae _sae;
     private readonly TensorView _x;
     private readonly long _rows;
+    private readonly bool[]? _counted;
+    private readonly long _countedRows;
     private readonly Mat _input;
     private readonly Mat _output;
     private readonly SparseCodes _codes;
     private readonly float[] _host;
     private readonly float[] _reconstruction;
 
-    public RowEncoder(JumpReluSae sae, TensorView x, long rows)
+    public RowEncoder(JumpReluSae sae, TensorView x, long rows, bool[]? counted)
     {
         _sae = sae;
         _x = x;
         _rows = rows;
+        _counted = counted;
+        _countedRows = counted?.LongCount(c => c) ?? rows;
         int block = BlockRows(sae.Config);
         _input = sae.Device.CreateMat(block, sae.Config.InputDim, "activations");
         _output = sae.Device.CreateMat(block, sae.Config.OutputDim, "reconstruction");
@@ -46,7 +50,7 @@ internal sealed class RowEncoder : IDisposable
         double error = 0, variance = 0;
         var kept = new List<(int[] Features, float[] Values)>();
         long[] rowStart = writer is null ? [] : new long[checked(_rows + 1)];
-        long active = 0;
+        long active = 0, activeCounted = 0;
         var list = new CodeList();
         writer?.Begin(new TensorInfo("reconstruction", DType.F32, [_rows, _sae.Config.OutputDim]));
         foreach ((long first, int count) in Blocks())
@@ -54,7 +58,7 @@ internal sealed class RowEncoder : IDisposable
             cancellation.ThrowIfCancellationRequested();
             Encode(first, count, list);
             if (comparable)
-                Measure(count, mean, ref error, ref variance);
+                Measure(first, count, mean, ref error, ref variance);
             if (writer is not null)
             {
                 writer.Append<float>(_reconstruction.AsSpan(0, count * _sae.Config.OutputDim));
@@ -64,13 +68,15 @@ internal sealed class RowEncoder : IDisposable
             }
 
             active += list.Count;
+            for (int r = 0; r < count; r++)
+                activeCounted += Counts(first + r) ? list.FeaturesOf(r).Length : 0;
             progress.Report((first + count) / (double)_rows);
         }
 
         writer?.End();
         if (writer is not null)
             Write(writer, rowStart, active, kept);
-        return new EncodeResult(_rows, _rows == 0 ? null : active / (double)_rows, comparable && variance > 0 ? error / variance : null);
+        return new EncodeResult(_rows, _countedRows == 0 ? null : activeCounted / (double)_countedRows, comparable && variance > 0 ? error / variance : null) { RowsCounted = _countedRows };
     }
 
     public void Dispose()
@@ -81,6 +87,8 @@ internal sealed class RowEncoder : IDisposable
     }
 
     private static int BlockRows(SaeConfig config) => (int)Math.Clamp(MostValues / Math.Max(config.InputDim, config.OutputDim), 1, MostRows);
+
+    private bool Counts(long row) => _counted is null || _counted[row];
 
     private IEnumerable<(long First, int Count)> Blocks()
     {
@@ -129,18 +137,23 @@ internal sealed class RowEncoder : IDisposable
             cancellation.ThrowIfCancellationRequested();
             Span<float> values = Load(first, count);
             for (int i = 0; i < values.Length; i++)
-                mean[i % mean.Length] += values[i];
+            {
+                if (Counts(first + (i / mean.Length)))
+                    mean[i % mean.Length] += values[i];
+            }
         }
 
         for (int i = 0; i < mean.Length; i++)
-            mean[i] /= _rows;
+            mean[i] /= _countedRows;
         return mean;
     }
 
-    private void Measure(int count, double[] mean, ref double error, ref double variance)
+    private void Measure(long first, int count, double[] mean, ref double error, ref double variance)
     {
         for (int i = 0; i < count * mean.Length; i++)
         {
+            if (!Counts(first + (i / mean.Length)))
+                continue;
             double e = (double)_host[i] - _reconstruction[i], v = _host[i] - mean[i % mean.Length];
             error += e * e;
             variance += v * v;

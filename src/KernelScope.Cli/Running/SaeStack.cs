@@ -85,14 +85,27 @@ internal sealed class SaeStack : IDisposable
     }
 
     /// <summary>Arms the edits on a session, in their order.</summary>
-    public void Arm(Session session, int promptLength, Streams streams, CancellationToken cancellation)
+    /// <param name="session">The session.</param>
+    /// <param name="promptLength">Tokens of the prompt.</param>
+    /// <param name="streams">Where progress goes.</param>
+    /// <param name="cancellation">Cancels the run that a mean needs.</param>
+    /// <param name="strength">The strength of steers; null: their own.</param>
+    public void Arm(Session session, int promptLength, Streams streams, CancellationToken cancellation, float? strength = null)
     {
         foreach (Entry entry in _entries.Where(e => !e.Edits.AreNone))
         {
             SaeFiles files = entry.Sae.Files;
             float[] mean = entry.Mean?.Of(session.Model, streams, cancellation) ?? [];
-            _armed.Add(new SaeSplice(session.Hooks, entry.Sae.Sae, files.Site, files.SiteOut, entry.Edits.Mode, entry.Edits.Where.Of(_model.BosId, promptLength), entry.Edits.Features, mean));
+            FeatureEdit[] edits = [.. entry.Edits.Features.Select(e => e.Kind == FeatureEditKind.Add && strength is float given ? e with { Value = given } : e)];
+            _armed.Add(new SaeSplice(session.Hooks, entry.Sae.Sae, files.Site, files.SiteOut, entry.Edits.Mode, entry.Edits.Where.Of(_model.BosId, promptLength), edits, mean));
         }
+    }
+
+    /// <summary>Takes the edits off again.</summary>
+    public void Disarm()
+    {
+        _armed.ForEach(splice => splice.Dispose());
+        _armed.Clear();
     }
 
     public void Dispose()
@@ -149,9 +162,7 @@ internal sealed class SaeStack : IDisposable
     {
         public void Dispose()
         {
-            foreach (IDisposable splice in stack._armed)
-                splice.Dispose();
-            stack._armed.Clear();
+            stack.Disarm();
             foreach (LoadedSae sae in stack.Saes)
                 sae.Unload();
         }

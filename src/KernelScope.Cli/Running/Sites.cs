@@ -18,6 +18,8 @@ internal static class Sites
     {
         Gemma2Config config = model.Config;
         Require(model, point);
+        if (HookPoint.IsOverKeys(point.Site))
+            throw new WorkException($"{who} {width} values; {point} has one for each head and key, so its width is not fixed; {Fitting(config, width)}.");
         int actual = WidthOf(config, point);
         if (actual != width)
             throw new WorkException($"{who} {width} values, but {point} of {model.Name} has {actual}; {Fitting(config, width)}.");
@@ -35,10 +37,5 @@ internal static class Sites
     }
 
     /// <summary>Where a point comes in a forward pass, to be compared with another's.</summary>
-    public static int Order(HookPoint point) => point.Site switch
-    {
-        Site.Embed => -1,
-        Site.FinalNorm or Site.Logits => int.MaxValue - (int)Site.Logits + (int)point.Site,
-        _ => (point.Layer * (int)Site.Logits) + (int)point.Site,
-    };
+    public static int Order(HookPoint point) => point.Order;
 }

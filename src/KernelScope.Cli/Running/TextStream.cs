@@ -1,3 +1,4 @@
+using KernelScope.Generation;
 using KernelScope.Text;
 
 namespace KernelScope.Cli;
@@ -5,21 +6,13 @@ namespace KernelScope.Cli;
 /// <summary>Prints generated text as it comes, never half a character.</summary>
 internal sealed class TextStream(Streams streams, GemmaTokenizer? tokenizer)
 {
-    private readonly StreamingDecoder? _decoder = tokenizer is null ? null : new StreamingDecoder(tokenizer);
-
     /// <summary>Prints what a token adds; a token without a text is its id in brackets.</summary>
-    public void Append(int id)
-    {
-        if (_decoder is null || id >= tokenizer!.PieceCount)
-            Print($"[{id}]");
-        else
-            Print(_decoder.Append(id));
-    }
+    public void Append(GeneratedToken token) =>
+        Print(tokenizer is null || !tokenizer.Contains(token.Id) ? $"[{token.Id}]{token.Text}" : token.Text!);
 
-    /// <summary>Prints what was held back, and a line end.</summary>
+    /// <summary>Ends the line.</summary>
     public void End()
     {
-        Print(_decoder?.Flush() ?? "");
         streams.Output.WriteLine();
         streams.Output.Flush();
     }

@@ -11,7 +11,7 @@ internal static class TokenText
     /// </summary>
     public static string? Of(GemmaTokenizer? tokenizer, int id)
     {
-        if (tokenizer is null || (uint)id >= (uint)tokenizer.PieceCount)
+        if (tokenizer is null || !tokenizer.Contains(id))
             return null;
         if (tokenizer.IsControl(id) || id == tokenizer.UnknownId)
             return tokenizer.Piece(id);
@@ -19,7 +19,11 @@ internal static class TokenText
         return tokenizer.IsByte(id) && text == "\uFFFD" ? tokenizer.Piece(id) : text;
     }
 
+    /// <summary>The sentence that refuses an id.</summary>
+    public static string Missing(GemmaTokenizer tokenizer, long id) =>
+        $"token id {id} does not exist: this tokenizer has ids 0 to {tokenizer.PieceCount - 1}{(id >= 0 && id < tokenizer.PieceCount ? ", and nothing for that one" : "")}.";
+
     /// <summary>The text of some tokens; null where <see cref="Of"/> has none for one of them.</summary>
     public static string? OfAll(GemmaTokenizer? tokenizer, IReadOnlyList<int> ids) =>
-        tokenizer is null || ids.Any(id => (uint)id >= (uint)tokenizer.PieceCount) ? null : tokenizer.Decode([.. ids]);
+        tokenizer is null || !ids.All(tokenizer.Contains) ? null : tokenizer.Decode([.. ids]);
 }

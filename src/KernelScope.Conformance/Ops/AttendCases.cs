@@ -102,10 +102,11 @@ internal static class AttendCases
         AttentionShape shape = new(c.Heads, c.Scale, c.Cap, c.Window);
         trial.Run(s => s.Device.Attend(s[q], s[cache], c.Position, shape, s[z]));
         double typicalScore = c.Scale * c.Size * Math.Sqrt(c.HeadDim);
-        trial.Compare(z, Limits.Attend(c.Cap > 0 ? Math.Min(c.Cap, typicalScore) : typicalScore, c.Cap), (r, column) => SizeOf(c, cache, q, r, column));
+        trial.Compare(z, Limits.Attend(c.Cap > 0 ? Math.Min(c.Cap, typicalScore) : typicalScore, c.Cap), (r, column) => SizeOf(c, cache, q, 0, r, column));
     }
 
-    private static double SizeOf(Setup c, TrialCache cache, TrialMatrix q, int r, int column)
+    /// <summary>What an error of query <paramref name="r"/> of a sequence is divided by; its rows begin at <paramref name="firstRow"/>.</summary>
+    internal static double SizeOf(Setup c, TrialCache cache, TrialMatrix q, int firstRow, int r, int column)
     {
         int h = column / c.HeadDim;
         int kvHead = h / (c.Heads / c.KvHeads);
@@ -120,12 +121,12 @@ internal static class AttendCases
 
         double query = 0;
         for (int i = 0; i < c.HeadDim; i++)
-            query += Math.Pow(q[r, (h * c.HeadDim) + i], 2);
+            query += Math.Pow(q[firstRow + r, (h * c.HeadDim) + i], 2);
         return value * (1 + (2 * ((c.Scale * Math.Sqrt(query) * key) + c.Cap)));
     }
 
     /// <summary>Values where some query looks, NaN elsewhere; <paramref name="special"/> may put something else.</summary>
-    private static TrialCache Cache(Trial trial, Setup c, Func<int, int, int, bool, float?>? special = null)
+    internal static TrialCache Cache(Trial trial, Setup c, Func<int, int, int, bool, float?>? special = null)
     {
         int count = c.KvHeads * c.Capacity * c.HeadDim;
         float[] keys = new float[count];
@@ -150,7 +151,7 @@ internal static class AttendCases
 
     private static int FirstKey(Setup c, int position) => c.Window > 0 ? Math.Max(0, position - c.Window + 1) : 0;
 
-    private static long WorkOf(Setup c)
+    internal static long WorkOf(Setup c)
     {
         long keys = 0;
         for (int t = 0; t < c.Rows; t++)

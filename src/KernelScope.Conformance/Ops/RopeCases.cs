@@ -82,7 +82,7 @@ internal static class RopeCases
             TrialCache cache = Cache(trial, kvHeads, headDim, capacity);
             trial.Run(s => s.Device.RopeThenStore(s[qkv], position, s[table], s[cache]));
             trial.Compare(qkv, Limits.Elementwise, (r, j) => j < q + kv ? PairOf(qkv, headDim, r, j) : 0);
-            trial.Compare(cache.Keys, Limits.Elementwise, (row, i) => SizeOfKey(cache, qkv, q, position, row, i));
+            trial.Compare(cache.Keys, Limits.Elementwise, (row, i) => SizeOfKey(cache, qkv, q, 0, rows, position, row, i));
             Trial.CompareBits(cache.Values);
             trial.RunAgain("Rope, then Store", s =>
             {
@@ -92,32 +92,32 @@ internal static class RopeCases
         });
 
     /// <summary>The terms of a key just stored; 0, so that bits must agree, for one that was there before.</summary>
-    private static double SizeOfKey(TrialCache cache, TrialMatrix qkv, int q, int position, int row, int i)
+    internal static double SizeOfKey(TrialCache cache, TrialMatrix qkv, int q, int firstRow, int rows, int position, int row, int i)
     {
         int head = row / cache.Capacity;
-        for (int t = 0; t < qkv.Rows; t++)
+        for (int t = 0; t < rows; t++)
         {
             if (cache.RowOf(head, position + t) == row)
-                return PairOf(qkv, cache.HeadDim, t, q + (head * cache.HeadDim) + i);
+                return PairOf(qkv, cache.HeadDim, firstRow + t, q + (head * cache.HeadDim) + i);
         }
 
         return 0;
     }
 
-    private static double PairOf(TrialMatrix x, int headDim, int r, int j)
+    internal static double PairOf(TrialMatrix x, int headDim, int r, int j)
     {
         int half = headDim / 2;
         return Math.Abs((double)x[r, j]) + Math.Abs((double)x[r, j % headDim < half ? j + half : j - half]);
     }
 
-    private static TrialCache Cache(Trial trial, int kvHeads, int headDim, int capacity)
+    internal static TrialCache Cache(Trial trial, int kvHeads, int headDim, int capacity)
     {
         int count = kvHeads * capacity * headDim;
         return trial.Cache(Role.InOut, kvHeads, capacity, headDim, trial.Random.Normals(count), trial.Random.Normals(count));
     }
 
     /// <summary>Points of the unit circle by exact arithmetic, ((1 − s²)/(1 + s²), 2s/(1 + s²)); position 0 turns nothing.</summary>
-    private static TrialMatrix Table(Trial trial, int positions, int headDim, Layout layout)
+    internal static TrialMatrix Table(Trial trial, int positions, int headDim, Layout layout)
     {
         int half = headDim / 2;
         float[] values = new float[positions * headDim];

@@ -146,6 +146,17 @@ internal sealed class CudaContext : IDisposable
         }
     }
 
+    /// <summary>Gives memory back at once; the stream must have come to where nothing uses it.</summary>
+    public void Free(DeviceMemory memory)
+    {
+        // Disposed by another thread meanwhile: it is collected when the op ends.
+        if (!memory.TryForget(out ulong address))
+            return;
+        Interlocked.Add(ref _allocatedBytes, -memory.Bytes);
+        _live.Remove(address);
+        Check(Driver.MemFree(address), nameof(ICudaDriver.MemFree), memory.Name);
+    }
+
     /// <summary>Makes the context current and waits for the stream, whatever comes of it: the context is about to be disposed.</summary>
     public void Drain()
     {

@@ -6,6 +6,7 @@ namespace KernelScope.Cuda.Driver;
 internal sealed class DeviceMemory : SafeHandle
 {
     private readonly CudaContext _context;
+    private int _released;
 
     public DeviceMemory(CudaContext context, ulong address, long bytes, string name) : base(0, ownsHandle: true)
     {
@@ -35,11 +36,22 @@ internal sealed class DeviceMemory : SafeHandle
     /// <inheritdoc/>
     public override bool IsInvalid => handle == 0;
 
+    /// <summary>Closes it without giving the memory back, which is the caller's from here on.</summary>
+    /// <returns>False: it was given back already.</returns>
+    public bool TryForget(out ulong address)
+    {
+        address = (ulong)handle;
+        bool mine = Interlocked.Exchange(ref _released, 1) == 0;
+        Dispose();
+        return mine;
+    }
+
     /// <inheritdoc/>
     protected override bool ReleaseHandle()
     {
         // The finalizer's thread comes here too: no call of the driver, which may be at work on another thread.
-        _context.Release((ulong)handle, Bytes);
+        if (Interlocked.Exchange(ref _released, 1) == 0)
+            _context.Release((ulong)handle, Bytes);
         return true;
     }
 }

@@ -19,14 +19,19 @@ internal sealed class CudaBuffer : DeviceBuffer
 
     /// <summary>Element (0, 0) of a matrix on <paramref name="device"/>.</summary>
     /// <exception cref="ArgumentException">The matrix belongs to another device.</exception>
-    public static ulong AddressOf(CudaDevice device, Mat x) => x.Buffer is CudaBuffer buffer && buffer._device == device
-        ? buffer.Memory.Address + (ulong)(x.Offset * sizeof(float))
-        : throw new ArgumentException($"{x} is not in the memory of {device.Name}.", nameof(x));
+    public static ulong AddressOf(CudaDevice device, Mat x)
+    {
+        if (x.Buffer is not CudaBuffer buffer || buffer._device != device)
+            throw new ArgumentException($"{x} is not in the memory of {device.Name}.", nameof(x));
+        buffer.ThrowIfDisposed();
+        return buffer.Memory.Address + (ulong)(x.Offset * sizeof(float));
+    }
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
         Memory.Dispose();
-        _device.Collect();
+        _device.CollectReleased();
+        base.Dispose(disposing);
     }
 }

@@ -47,9 +47,13 @@ internal sealed class CudaCodes : SparseCodes
 
     /// <summary>Codes of <paramref name="device"/>.</summary>
     /// <exception cref="ArgumentException">They belong to another device.</exception>
-    public static CudaCodes Of(CudaDevice device, SparseCodes codes) => codes is CudaCodes c && c._device == device
-        ? c
-        : throw new ArgumentException($"'{codes.Name}' is not in the memory of {device.Name}.", nameof(codes));
+    public static CudaCodes Of(CudaDevice device, SparseCodes codes)
+    {
+        if (codes is not CudaCodes c || c._device != device)
+            throw new ArgumentException($"'{codes.Name}' is not in the memory of {device.Name}.", nameof(codes));
+        c.ThrowIfDisposed();
+        return c;
+    }
 
     /// <summary>Checks that a list fits: ascending indices below the number of features in each row.</summary>
     public void CheckFits(CodeList source)
@@ -107,16 +111,17 @@ internal sealed class CudaCodes : SparseCodes
         _starts?.Dispose();
         _features?.Dispose();
         _values?.Dispose();
-        _device.Collect();
+        _device.CollectReleased();
+        base.Dispose(disposing);
     }
 
     private void Grow(ref DeviceMemory? memory, long bytes, string what)
     {
         if (memory is not null && memory.Bytes >= bytes)
             return;
-        memory?.Dispose();
+        if (memory is not null)
+            _device.GiveBackNow(memory);
         memory = null;
-        _device.Collect();
         memory = _device.Context.Allocate(bytes, $"{Name}: {what}");
     }
 }

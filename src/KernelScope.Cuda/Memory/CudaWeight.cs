@@ -67,9 +67,13 @@ internal sealed class CudaWeight : Weight
 
     /// <summary>A weight of <paramref name="device"/>.</summary>
     /// <exception cref="ArgumentException">It belongs to another device.</exception>
-    public static CudaWeight Of(CudaDevice device, Weight weight) => weight is CudaWeight w && w._device == device
-        ? w
-        : throw new ArgumentException($"{weight} is not in the memory of {device.Name}.", nameof(weight));
+    public static CudaWeight Of(CudaDevice device, Weight weight)
+    {
+        if (weight is not CudaWeight w || w._device != device)
+            throw new ArgumentException($"{weight} is not in the memory of {device.Name}.", nameof(weight));
+        w.ThrowIfDisposed();
+        return w;
+    }
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
@@ -77,7 +81,7 @@ internal sealed class CudaWeight : Weight
         _reserved?.Dispose();
         foreach (DeviceMemory? memory in _layouts)
             memory?.Dispose();
-        _device.Collect();
+        _device.CollectReleased();
         base.Dispose(disposing);
     }
 }

@@ -24,9 +24,9 @@ internal sealed class Scratch(CudaDevice device, CudaContext context) : IDisposa
         if (_memory is not null && _memory.Bytes >= bytes && !device.Options.FreshScratch)
             return;
         // First back, then anew: the two need not fit beside each other.
-        _memory?.Dispose();
+        if (_memory is not null)
+            device.GiveBackNow(_memory);
         _memory = null;
-        device.Collect();
         _memory = context.Allocate(bytes, "work space");
     }
 

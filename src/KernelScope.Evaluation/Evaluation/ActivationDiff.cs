@@ -49,22 +49,24 @@ public sealed record ActivationDiff(IReadOnlyList<ArrayDiff> Arrays, IReadOnlyLi
     /// <summary>The first array that parts; null: none does.</summary>
     public ArrayDiff? FirstParting => Arrays.FirstOrDefault(a => a.Parts);
 
-    /// <summary>Compares two npz files.</summary>
+    /// <summary>Compares two files, each an npz, npy or safetensors.</summary>
     /// <param name="pathA">The reference.</param>
     /// <param name="pathB">What is held against it.</param>
     /// <param name="tolerance">See <see cref="DefaultTolerance"/>.</param>
     /// <param name="progress">Told the share that is done.</param>
-    /// <param name="cancellation">Stops between two arrays.</param>
-    /// <exception cref="InvalidDataException">A file is malformed, or holds two arrays for one hook point.</exception>
-    public static ActivationDiff Of(string pathA, string pathB, double tolerance = DefaultTolerance, IProgress<double>? progress = null, CancellationToken cancellation = default)
+    /// <param name="cancellationToken">Stops between two arrays.</param>
+    /// <exception cref="InvalidDataException">A file is malformed, holds two arrays for one hook point that differ, or is a .npy of which nothing says with what it pairs.</exception>
+    public static ActivationDiff Of(string pathA, string pathB, double tolerance = DefaultTolerance, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(tolerance);
-        Dictionary<string, TensorInfo> a = Contents(pathA, cancellation), b = Contents(pathB, cancellation);
+        Dictionary<string, TensorInfo> a = Contents(pathA, cancellationToken, out bool namelessA), b = Contents(pathB, cancellationToken, out bool namelessB);
+        if (namelessA || namelessB)
+            Pair(pathA, a, namelessA, pathB, b, namelessB);
         List<string> keys = [.. a.Keys.Where(b.ContainsKey).OrderBy(Order).ThenBy(k => k, StringComparer.Ordinal)];
         List<ArrayDiff> diffs = [];
         foreach (string key in keys)
         {
-            cancellation.ThrowIfCancellationRequested();
+            cancellationToken.ThrowIfCancellationRequested();
             diffs.Add(Compare(pathA, a[key], pathB, b[key], tolerance));
             progress?.Report(diffs.Count / (double)keys.Count);
         }
@@ -72,20 +74,25 @@ public sealed record ActivationDiff(IReadOnlyList<ArrayDiff> Arrays, IReadOnlyLi
         return new ActivationDiff(diffs, [.. a.Where(e => !b.ContainsKey(e.Key)).Select(e => e.Value.Name)], [.. b.Where(e => !a.ContainsKey(e.Key)).Select(e => e.Value.Name)]);
     }
 
-    private static Dictionary<string, TensorInfo> Contents(string path, CancellationToken cancellation)
+    private static Dictionary<string, TensorInfo> Contents(string path, CancellationToken cancellationToken, out bool nameless)
     {
-        using NpzFile file = NpzFile.Open(path);
-        if (file.Length <= SaeCheckpoint.VerifyOnOpenLimit)
-            file.Verify(cancellation);
-        var contents = new Dictionary<string, TensorInfo>(StringComparer.Ordinal);
-        foreach (TensorInfo info in file.Contents)
-        {
-            string key = HookPoint.TryParse(info.Name, out HookPoint point) ? point.ToString() : info.Name;
-            if (!contents.TryAdd(key, info))
-                throw BadFile.Of(path, $"{BadFile.Quote(contents[key].Name)} and {BadFile.Quote(info.Name)} are the same hook point.");
-        }
+        using TensorFile file = ArrayFile.Open(path);
+        file.VerifyIfSmall(SaeCheckpoint.VerifyOnOpenLimit, cancellationToken);
+        nameless = CapturedArrays.IsUnnamed(file);
+        return CapturedArrays.Of(file);
+    }
 
-        return contents;
+    /// <summary>Gives the one array of a .npy, whose name says nothing, the key of the other file's one array.</summary>
+    private static void Pair(string pathA, Dictionary<string, TensorInfo> a, bool namelessA, string pathB, Dictionary<string, TensorInfo> b, bool namelessB)
+    {
+        (string path, Dictionary<string, TensorInfo> other) = namelessA ? (pathA, b) : (pathB, a);
+        string[] keys = [.. other.Keys.Where(k => k != CapturedArrays.Tokens || (namelessA && namelessB))];
+        if (keys.Length != 1)
+            throw BadFile.Of(path, $"it holds one array, and nothing says which of the other file's {keys.Length} it is; name the file by the hook point, as resid_post.3.npy.");
+        Dictionary<string, TensorInfo> nameless = namelessA ? a : b;
+        TensorInfo info = nameless.Values.Single();
+        nameless.Clear();
+        nameless.Add(keys[0], info);
     }
 
     private static ArrayDiff Compare(string pathA, TensorInfo a, string pathB, TensorInfo b, double tolerance)
@@ -94,7 +101,7 @@ public sealed record ActivationDiff(IReadOnlyList<ArrayDiff> Arrays, IReadOnlyLi
         if (Rows(a, b) is not long rows || !IsNumeric(a.DType) || !IsNumeric(b.DType))
             return new ArrayDiff(a, b, note);
         // Opened for this pair alone: what a compressed array expands to goes when its file is closed.
-        using NpzFile fileA = NpzFile.Open(pathA), fileB = NpzFile.Open(pathB);
+        using TensorFile fileA = ArrayFile.Open(pathA), fileB = ArrayFile.Open(pathB);
         return new PairComparison(fileA[a.Name], fileB[b.Name], rows, tolerance).Run(new ArrayDiff(a, b, note) { Compared = true });
     }
 
@@ -127,16 +134,6 @@ public sealed record ActivationDiff(IReadOnlyList<ArrayDiff> Arrays, IReadOnlyLi
     private static bool IsNumeric(DType type) => type.IsFloat() || type.IsInteger();
 
     /// <summary>Tokens first, for where they differ nothing else can agree; then hook points as they fire; then the rest.</summary>
-    private static long Order(string key)
-    {
-        const int SitesOfLayer = (int)Site.Logits + 1;
-        if (!HookPoint.TryParse(key, out HookPoint point))
-            return key == "tokens" ? -2 : long.MaxValue;
-        return point.Site switch
-        {
-            Site.Embed => -1,
-            Site.FinalNorm or Site.Logits => ((long)int.MaxValue * SitesOfLayer) + (int)point.Site,
-            _ => ((long)point.Layer * SitesOfLayer) + (int)point.Site,
-        };
-    }
+    private static long Order(string key) =>
+        HookPoint.TryParse(key, out HookPoint point) ? point.Order : key == CapturedArrays.Tokens ? -2 : long.MaxValue;
 }

@@ -24,6 +24,8 @@ internal static unsafe class Fingerprint
         Gemma2Config config = model.Config;
         string settings = $"{config with { EosIds = [], TextEndIds = [], SlidingLayers = null }} {string.Join(',', config.TextEndIds)} {string.Join(',', config.SlidingLayers ?? [])}";
         List<TensorView> tensors = [model.Embedding, model.FinalNorm];
+        if (!model.IsTied)
+            tensors.Add(model.OutputHead);
         for (int l = 0; l < config.LayerCount; l++)
         {
             LayerTensors t = model.Layer(l);
@@ -41,7 +43,7 @@ internal static unsafe class Fingerprint
             tensors.Add(threshold);
         if (sae.Skip is { } skip)
             tensors.Add(skip);
-        return Of($"{sae.Config.Architecture} {sae.Config.Normalization} {sae.Config.ApplyDecoderBiasToInput}", tensors);
+        return Of($"{sae.Config.Architecture} {sae.Config.Normalization} {sae.Config.ApplyDecoderBiasToInput}{(sae.Config.K > 0 ? $" {sae.Config.K}" : "")}", tensors);
     }
 
     internal static string Of(string settings, IReadOnlyList<TensorView> tensors, long wholeLimit = WholeLimit)
@@ -68,6 +70,7 @@ internal static unsafe class Fingerprint
     private static void Append(IncrementalHash hash, TensorView tensor, long offset, long length)
     {
         const int Piece = 1 << 24;
+        using TensorView.Reading reading = tensor.Read();
         for (long at = 0; at < length; at += Piece)
             hash.AppendData(new ReadOnlySpan<byte>(tensor.Pointer + offset + at, (int)Math.Min(Piece, length - at)));
     }

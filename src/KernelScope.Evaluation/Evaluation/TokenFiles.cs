@@ -13,10 +13,16 @@ public static class TokenFiles
 
     /// <summary>Token lists from JSON: a list of lists of ids, or an object with such a list under <c>sequences</c>.</summary>
     /// <exception cref="InvalidDataException">It is something else; the message says where.</exception>
-    public static int[][] ReadJson(string path)
+    public static int[][] ReadJson(string path) => ReadJson(RawFile.ReadAll(path, MaxLength), path);
+
+    /// <summary>The same of bytes that were read already, such as those of a pipe.</summary>
+    /// <param name="json">The bytes; a UTF-8 mark before them is dropped.</param>
+    /// <param name="path">What messages call them.</param>
+    /// <exception cref="InvalidDataException">It is something else; the message says where.</exception>
+    public static int[][] ReadJson(ReadOnlyMemory<byte> json, string path)
     {
-        byte[] bytes = RawFile.ReadAll(path, MaxLength);
-        JsonText.RequireUtf8(bytes, path);
+        ReadOnlyMemory<byte> bytes = WithoutMark(json);
+        JsonText.RequireUtf8(bytes.Span, path);
         try
         {
             using var document = JsonDocument.Parse(bytes, new JsonDocumentOptions { MaxDepth = JsonText.MaxDepth, AllowDuplicateProperties = false });
@@ -38,20 +44,34 @@ public static class TokenFiles
     /// <exception cref="InvalidDataException">It cannot be read, or is no UTF-8.</exception>
     public static int[][] ReadText(string path, GemmaTokenizer tokenizer, int length, Gemma2Config config)
     {
+        ArgumentOutOfRangeException.ThrowIfLessThan(length, 2);
+        return ReadText(RawFile.ReadAll(path, MaxLength), path, tokenizer, length, config);
+    }
+
+    /// <summary>The same of bytes that were read already, such as those of a pipe.</summary>
+    /// <param name="text">The bytes; a UTF-8 mark before them is dropped.</param>
+    /// <param name="path">What messages call them.</param>
+    /// <param name="tokenizer">Cuts it.</param>
+    /// <param name="length">Tokens of a sequence, BOS included; at least 2.</param>
+    /// <param name="config">Of the model.</param>
+    /// <exception cref="InvalidDataException">It is no UTF-8, or empty.</exception>
+    public static int[][] ReadText(ReadOnlyMemory<byte> text, string path, GemmaTokenizer tokenizer, int length, Gemma2Config config)
+    {
         ArgumentNullException.ThrowIfNull(tokenizer);
         ArgumentNullException.ThrowIfNull(config);
         ArgumentOutOfRangeException.ThrowIfLessThan(length, 2);
-        byte[] bytes = RawFile.ReadAll(path, MaxLength);
+        ReadOnlySpan<byte> bytes = WithoutMark(text).Span;
         if (!System.Text.Unicode.Utf8.IsValid(bytes))
             throw BadFile.Of(path, "the text is not valid UTF-8.");
         var ids = new List<int>();
-        // The mark that some editors put before UTF-8 is no text.
-        ReadOnlySpan<byte> text = bytes.AsSpan().StartsWith((ReadOnlySpan<byte>)[0xEF, 0xBB, 0xBF]) ? bytes.AsSpan(3) : bytes;
-        tokenizer.Encode(System.Text.Encoding.UTF8.GetString(text), ids);
+        tokenizer.Encode(System.Text.Encoding.UTF8.GetString(bytes), ids);
         if (ids.Count == 0)
             throw BadFile.Of(path, "the text is empty.");
         return [.. ids.Chunk(length - 1).Select(chunk => (int[])[config.BosId, .. chunk])];
     }
+
+    /// <summary>The mark that some editors put before UTF-8 is no text.</summary>
+    private static ReadOnlyMemory<byte> WithoutMark(ReadOnlyMemory<byte> bytes) => bytes.Span.StartsWith("\uFEFF"u8) ? bytes[3..] : bytes;
 
     private static int[] Ids(JsonElement sequence, int b, string path)
     {

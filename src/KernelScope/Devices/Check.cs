@@ -27,6 +27,19 @@ internal static class Check
             throw new ArgumentOutOfRangeException(nameof(position), $"Positions {position} to {(long)position + rows - 1} are outside 0 to {limit - 1}.");
     }
 
+    public static void Sequences(ReadOnlySpan<SequenceRows> sequences, Mat x)
+    {
+        int end = 0;
+        foreach (SequenceRows s in sequences)
+        {
+            if (s.Cache is null || s.RowCount <= 0 || s.FirstRow < end || s.RowCount > x.Rows - s.FirstRow)
+                throw new ArgumentException($"{s} is not a run of rows of {x} behind row {end - 1}.", nameof(sequences));
+            if (s.Cache.KvHeadCount != sequences[0].Cache.KvHeadCount || s.Cache.HeadDim != sequences[0].Cache.HeadDim)
+                throw new ArgumentException($"{s} has another number or size of heads than the first sequence.", nameof(sequences));
+            end = s.FirstRow + s.RowCount;
+        }
+    }
+
     public static void Features(SparseCodes codes, SaeParameters sae)
     {
         if (codes.FeatureCount != sae.FeatureCount)

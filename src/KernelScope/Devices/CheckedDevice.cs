@@ -4,6 +4,7 @@ namespace KernelScope.Devices;
 /// Watches another device: refuses overlapping arguments that an op does not allow, and reads every result back to find the first NaN or infinity
 /// where it arises. For tests and for the search after a wrong number; every op waits for the device.
 /// </summary>
+/// <remarks>Any number of threads may call it, as any <see cref="Device"/>.</remarks>
 public sealed class CheckedDevice(Device inner) : ForwardingDevice(inner)
 {
     private readonly CodeList _codes = new();
@@ -113,6 +114,27 @@ public sealed class CheckedDevice(Device inner) : ForwardingDevice(inner)
     }
 
     /// <inheritdoc/>
+    protected override void RopeThenStoreCore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin)
+    {
+        SeparateCaches(sequences);
+        foreach (SequenceRows s in sequences)
+            Apart(nameof(RopeThenStore), qkv, cosSin, s.Cache.Keys, s.Cache.Values);
+        base.RopeThenStoreCore(qkv, sequences, cosSin);
+        foreach (SequenceRows s in sequences)
+            Finite(nameof(RopeThenStore), qkv.RowRange(s.FirstRow, s.RowCount));
+    }
+
+    /// <inheritdoc/>
+    protected override void AttendCore(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination)
+    {
+        foreach (SequenceRows s in sequences)
+            Apart(nameof(Attend), destination, q, s.Cache.Keys, s.Cache.Values);
+        base.AttendCore(q, sequences, shape, destination);
+        foreach (SequenceRows s in sequences)
+            Finite(nameof(Attend), destination.RowRange(s.FirstRow, s.RowCount));
+    }
+
+    /// <inheritdoc/>
     protected override void SoftcapCore(Mat x, float cap)
     {
         base.SoftcapCore(x, cap);
@@ -181,6 +203,18 @@ public sealed class CheckedDevice(Device inner) : ForwardingDevice(inner)
         SameOrApart(nameof(Copy), x, destination);
         base.CopyCore(x, destination);
         Finite(nameof(Copy), destination);
+    }
+
+    private static void SeparateCaches(ReadOnlySpan<SequenceRows> sequences)
+    {
+        for (int n = 1; n < sequences.Length; n++)
+        {
+            for (int m = 0; m < n; m++)
+            {
+                if (Overlap(sequences[n].Cache.Keys, sequences[m].Cache.Keys) || Overlap(sequences[n].Cache.Values, sequences[m].Cache.Values))
+                    throw new ArgumentException($"{nameof(RopeThenStore)}: sequences {m} and {n} have one cache, which the op does not allow.", nameof(sequences));
+            }
+        }
     }
 
     private static void SameOrApart(string op, Mat x, Mat destination)

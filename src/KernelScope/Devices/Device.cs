@@ -18,13 +18,25 @@ public enum Precision
 /// <item>Shapes are checked here, once, in Release too; a device implements the <c>…Core</c> methods and may rely on them. A call with no rows does nothing.</item>
 /// <item>Sums run in a fixed order: the same input gives the same bits, at any number of threads.</item>
 /// <item>Each op states its equation; <c>ReferenceDevice</c> computes that in double and rounds once, where the op says "rounded" or at the destination.</item>
+/// <item>Any number of threads may call a device: ops run one after the other, and each is whole. What is disposed while an op reads it is freed when that op ends; see <see cref="DeviceResource"/>.</item>
 /// <item>Fused ops have a plain form here; a device overrides it for speed and must give the same bits as its own plain ops.</item>
 /// </list>
 /// </remarks>
 public abstract class Device : IDisposable
 {
+    private const long MostPairsOnHost = 1 << 22;
+    private readonly OpGate _gate;
+
+    /// <summary>A device that computes.</summary>
+    protected Device() => _gate = new OpGate(this);
+
+    /// <summary>A device that passes ops on.</summary>
+    private protected Device(Device inner) => _gate = inner._gate;
+
     /// <summary>Name as on the command line: <c>cpu</c>, <c>reference</c>, <c>cuda:0</c>, <c>emulated</c>.</summary>
     public abstract string Name { get; }
+
+    internal OpGate Gate => _gate;
 
     /// <summary>Accuracy of matrix products.</summary>
     public virtual Precision Precision => Precision.Exact;
@@ -50,6 +62,7 @@ public abstract class Device : IDisposable
     /// <summary>Waits for <paramref name="x"/> and copies it to the host, row by row without gaps.</summary>
     public void Read(Mat x, Span<float> destination)
     {
+        using RunningOp op = Enter();
         Check.Length(destination.Length, x);
         ReadCore(x, destination);
     }
@@ -57,27 +70,44 @@ public abstract class Device : IDisposable
     /// <summary>Copies host values to <paramref name="destination"/>.</summary>
     public void Write(ReadOnlySpan<float> values, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Length(values.Length, destination);
         WriteCore(values, destination);
     }
 
     /// <summary>Waits for codes and copies them to the host.</summary>
-    public abstract void Read(SparseCodes codes, CodeList destination);
+    public void Read(SparseCodes codes, CodeList destination)
+    {
+        using RunningOp op = Enter();
+        ArgumentNullException.ThrowIfNull(codes);
+        ArgumentNullException.ThrowIfNull(destination);
+        ReadCore(codes, destination);
+    }
 
     /// <summary>Copies codes (ascending indices in each row) to the device.</summary>
-    public abstract void Write(CodeList codes, SparseCodes destination);
+    public void Write(CodeList codes, SparseCodes destination)
+    {
+        using RunningOp op = Enter();
+        ArgumentNullException.ThrowIfNull(codes);
+        ArgumentNullException.ThrowIfNull(destination);
+        WriteCore(codes, destination);
+    }
 
     /// <summary>Waits until everything asked for is done.</summary>
-    public virtual void Synchronize()
+    public void Synchronize()
     {
+        using RunningOp op = Enter();
+        SynchronizeCore();
     }
 
     /// <summary>Work of the host's own, unit by unit, on the threads that the device has for it. Who runs which unit is left to chance: a unit must not depend on it.</summary>
+    /// <exception cref="InvalidOperationException">The work called an op of a device whose threads are doing it.</exception>
     public virtual void ForEach(int units, Action<int> work) => Parallel.For(0, units, work);
 
     /// <summary>y[t] = scale · E[token t]. table [vocabulary, d] → destination [n, d]. The product is rounded to float32.</summary>
     public void Embed(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Shape(destination, tokens.Length, table.Columns);
         foreach (int token in tokens)
         {
@@ -87,11 +117,13 @@ public abstract class Device : IDisposable
 
         if (!tokens.IsEmpty)
             EmbedCore(tokens, table, scale, destination);
+        GC.KeepAlive(table);
     }
 
     /// <summary>u = x · (mean(x²) + ε)^(−1/2), row by row, rounded to float32. May be in place. [n, d] → [n, d].</summary>
     public void Normalize(Mat x, float epsilon, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.SameShape(x, destination);
         if (x.Rows > 0)
             NormalizeCore(x, epsilon, destination);
@@ -100,6 +132,7 @@ public abstract class Device : IDisposable
     /// <summary>y = u · (1 + g): Gemma's gain; 1 + g is rounded to float32, then the product. May be in place. u [n, d], gain [1, d] → [n, d].</summary>
     public void ApplyGain(Mat unit, Mat gain, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.SameShape(unit, destination);
         Check.Shape(gain, 1, unit.Columns);
         if (unit.Rows > 0)
@@ -109,6 +142,7 @@ public abstract class Device : IDisposable
     /// <summary>Gemma's RMS norm: <see cref="Normalize"/>, then <see cref="ApplyGain"/>, with the rounding between them. May be in place.</summary>
     public void RmsNorm(Mat x, Mat gain, float epsilon, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.SameShape(x, destination);
         Check.Shape(gain, 1, x.Columns);
         if (x.Rows > 0)
@@ -121,6 +155,7 @@ public abstract class Device : IDisposable
     /// </summary>
     public void AddNormedThenNorm(Mat branch, Mat postGain, Mat nextGain, float epsilon, Mat resid, Mat normed)
     {
+        using RunningOp op = Enter();
         Check.SameShape(branch, resid);
         Check.SameShape(branch, normed);
         Check.Shape(postGain, 1, branch.Columns);
@@ -132,19 +167,23 @@ public abstract class Device : IDisposable
     /// <summary>y = x·Wᵀ. x [n, in], weight [out, in] → [n, out].</summary>
     public void Linear(Mat x, Weight weight, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Shape(x, x.Rows, weight.Columns);
         Check.Shape(destination, x.Rows, weight.Rows);
         if (x.Rows > 0)
             LinearCore(x, weight, destination);
+        GC.KeepAlive(weight);
     }
 
     /// <summary>y = x·W: the product turned round, which brings a gradient back through <see cref="Linear"/>. x [n, out], weight [out, in] → [n, in].</summary>
     public void LinearTransposed(Mat x, Weight weight, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Shape(x, x.Rows, weight.Rows);
         Check.Shape(destination, x.Rows, weight.Columns);
         if (x.Rows > 0)
             LinearTransposedCore(x, weight, destination);
+        GC.KeepAlive(weight);
     }
 
     /// <summary>
@@ -152,12 +191,14 @@ public abstract class Device : IDisposable
     /// </summary>
     public void GatedGelu(Mat x, Weight gateUp, Mat destination)
     {
+        using RunningOp op = Enter();
         if (gateUp.Rows % 2 != 0)
             throw new ArgumentException($"{gateUp} is no gate above an up of the same size.", nameof(gateUp));
         Check.Shape(x, x.Rows, gateUp.Columns);
         Check.Shape(destination, x.Rows, gateUp.Rows / 2);
         if (x.Rows > 0)
             GatedGeluCore(x, gateUp, destination);
+        GC.KeepAlive(gateUp);
     }
 
     /// <summary>
@@ -167,6 +208,7 @@ public abstract class Device : IDisposable
     /// </summary>
     public void Rope(Mat x, int position, Mat cosSin)
     {
+        using RunningOp op = Enter();
         Check.Positions(position, x.Rows, cosSin.Rows);
         if (cosSin.Columns % 2 != 0 || x.Columns % cosSin.Columns != 0)
             throw new ArgumentException($"{x} is no whole number of heads of {cosSin.Columns} values.", nameof(x));
@@ -177,6 +219,7 @@ public abstract class Device : IDisposable
     /// <summary>Puts keys and values of positions <paramref name="position"/> … into a layer's cache. k, v [n, kv heads·d_head]; n may not exceed the cache's capacity.</summary>
     public void Store(Mat k, Mat v, int position, KvLayer cache)
     {
+        using RunningOp op = Enter();
         Check.Shape(k, k.Rows, cache.KvHeadCount * cache.HeadDim);
         Check.Shape(v, k.Rows, k.Columns);
         Check.Positions(position, k.Rows, int.MaxValue);
@@ -191,12 +234,8 @@ public abstract class Device : IDisposable
     /// </summary>
     public void RopeThenStore(Mat qkv, int position, Mat cosSin, KvLayer cache)
     {
-        int kv = cache.KvHeadCount * cache.HeadDim;
-        if (cosSin.Columns != cache.HeadDim || qkv.Columns <= 2 * kv || (qkv.Columns - (2 * kv)) % cache.HeadDim != 0)
-            throw new ArgumentException($"{qkv} does not hold query, key and value heads for {cache.KvHeadCount} key/value heads of {cache.HeadDim}.", nameof(qkv));
-        Check.Positions(position, qkv.Rows, cosSin.Rows);
-        if (qkv.Rows > cache.Capacity)
-            throw new ArgumentException($"{qkv.Rows} rows do not fit into a cache of {cache.Capacity} positions.", nameof(qkv));
+        using RunningOp op = Enter();
+        CheckRopeThenStore(qkv, qkv.Rows, position, cosSin, cache);
         if (qkv.Rows > 0)
             RopeThenStoreCore(qkv, position, cosSin, cache);
     }
@@ -207,21 +246,57 @@ public abstract class Device : IDisposable
     /// </summary>
     public void Attend(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.SameShape(q, destination);
-        Check.Shape(q, q.Rows, shape.HeadCount * cache.HeadDim);
-        Check.Positions(position, q.Rows, int.MaxValue);
-        if (shape.HeadCount <= 0 || shape.HeadCount % cache.KvHeadCount != 0)
-            throw new ArgumentException($"{shape.HeadCount} query heads are no multiple of {cache.KvHeadCount} key/value heads.", nameof(shape));
-        long needed = shape.Window > 0 ? Math.Min((long)position + q.Rows, (long)shape.Window + q.Rows - 1) : (long)position + q.Rows;
-        if (needed > cache.Capacity)
-            throw new ArgumentException($"{q.Rows} queries at position {position} need {needed} keys; the cache keeps {cache.Capacity}.", nameof(cache));
+        CheckAttend(q, q.Rows, cache, position, shape);
         if (q.Rows > 0)
             AttendCore(q, cache, position, shape, destination);
+    }
+
+    /// <summary>
+    /// <see cref="RopeThenStore(Mat, int, Mat, KvLayer)"/> for the rows of several sequences, each at its own position and with its own cache. qkv as there; rows that belong to no sequence stay as they are.
+    /// </summary>
+    /// <param name="qkv">Queries, keys and values of all sequences.</param>
+    /// <param name="sequences">The runs of rows, from the first row on, without overlap; a cache may occur once. The caches are of one shape but for their capacity.</param>
+    /// <param name="cosSin">The angles of every position.</param>
+    /// <remarks>The definition is a call of the one-sequence op for each run, and one run is that op; a device may do several at once.</remarks>
+    public void RopeThenStore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin)
+    {
+        using RunningOp op = Enter();
+        Check.Sequences(sequences, qkv);
+        foreach (SequenceRows s in sequences)
+            CheckRopeThenStore(qkv, s.RowCount, s.Position, cosSin, s.Cache);
+        if (sequences is [SequenceRows only])
+            RopeThenStoreCore(qkv.RowRange(only.FirstRow, only.RowCount), only.Position, cosSin, only.Cache);
+        else if (!sequences.IsEmpty)
+            RopeThenStoreCore(qkv, sequences, cosSin);
+    }
+
+    /// <summary>
+    /// <see cref="Attend(Mat, KvLayer, int, AttentionShape, Mat)"/> for the rows of several sequences: each row sees the keys of its own sequence only. Rows that belong to no sequence are not written.
+    /// </summary>
+    /// <param name="q">Queries of all sequences.</param>
+    /// <param name="sequences">The runs of rows, as in <see cref="RopeThenStore(Mat, ReadOnlySpan{SequenceRows}, Mat)"/>.</param>
+    /// <param name="shape">What is the same for all.</param>
+    /// <param name="destination">z of all sequences.</param>
+    /// <remarks>The definition is a call of the one-sequence op for each run, and one run is that op; a device may do several at once.</remarks>
+    public void Attend(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination)
+    {
+        using RunningOp op = Enter();
+        Check.SameShape(q, destination);
+        Check.Sequences(sequences, q);
+        foreach (SequenceRows s in sequences)
+            CheckAttend(q, s.RowCount, s.Cache, s.Position, shape);
+        if (sequences is [SequenceRows only])
+            AttendCore(q.RowRange(only.FirstRow, only.RowCount), only.Cache, only.Position, shape, destination.RowRange(only.FirstRow, only.RowCount));
+        else if (!sequences.IsEmpty)
+            AttendCore(q, sequences, shape, destination);
     }
 
     /// <summary>x ← cap·tanh(x/cap), in place; cap &gt; 0.</summary>
     public void Softcap(Mat x, float cap)
     {
+        using RunningOp op = Enter();
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(cap);
         if (x.Rows > 0)
             SoftcapCore(x, cap);
@@ -232,6 +307,7 @@ public abstract class Device : IDisposable
     /// </summary>
     public void CrossEntropy(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Shape(x, targets.Length, unembedding.Columns);
         Check.Shape(destination, targets.Length, 1);
         ArgumentOutOfRangeException.ThrowIfNegative(cap);
@@ -243,11 +319,13 @@ public abstract class Device : IDisposable
 
         if (!targets.IsEmpty)
             CrossEntropyCore(x, unembedding, cap, targets, destination);
+        GC.KeepAlive(unembedding);
     }
 
     /// <summary>The k largest entries of each row, largest first, the lower index first among equals; NaN counts as the largest. x [n, m] → n lists of min(k, m).</summary>
     public void TopK(Mat x, int k, SparseCodes destination)
     {
+        using RunningOp op = Enter();
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(k);
         if (destination.FeatureCount != x.Columns)
             throw new ArgumentException($"'{destination.Name}' is for rows of {destination.FeatureCount}, not for {x}.", nameof(destination));
@@ -257,24 +335,32 @@ public abstract class Device : IDisposable
     /// <summary>
     /// a = x·W_encᵀ + b_enc, rounded; the active features of each row are those with a &gt; θ and a &gt; 0 (strict), their values a: (index, value) lists, ascending. x [n, d_in].
     /// </summary>
-    /// <remarks>relu(a)·[a &gt; θ], as SAELens computes it; with θ ≥ 0 that is the paper's JumpReLU (Lieberum et al. 2024, eq. 2).</remarks>
+    /// <remarks>
+    /// relu(a)·[a &gt; θ], as SAELens computes it; with θ ≥ 0 that is the paper's JumpReLU (Lieberum et al. 2024, eq. 2). With <see cref="SaeParameters.TopK"/> only the k largest of these are listed:
+    /// relu(a) of the k largest a (Gao et al. 2024), of which zeros are no codes.
+    /// </remarks>
     public void SaeEncode(Mat x, SaeParameters sae, SparseCodes destination)
     {
+        using RunningOp op = Enter();
         Check.Shape(x, x.Rows, sae.InputDim);
         Check.Shape(sae.EncoderBias, 1, sae.FeatureCount);
         Check.Shape(sae.Threshold, 1, sae.FeatureCount);
         Check.Features(destination, sae);
+        ArgumentOutOfRangeException.ThrowIfNegative(sae.TopK);
         SaeEncodeCore(x, sae, destination);
+        GC.KeepAlive(sae);
     }
 
     /// <summary>y = b_dec + Σ_f value_f · W_dec[f] over the active features, in list order. codes [n] → [n, d_out].</summary>
     public void SaeDecode(SparseCodes codes, SaeParameters sae, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Features(codes, sae);
         Check.Shape(destination, codes.Rows, sae.OutputDim);
         Check.Shape(sae.DecoderBias, 1, sae.OutputDim);
         if (codes.Rows > 0)
             SaeDecodeCore(codes, sae, destination);
+        GC.KeepAlive(sae);
     }
 
     /// <summary>
@@ -287,12 +373,14 @@ public abstract class Device : IDisposable
     /// <param name="destination">y.</param>
     public void SaeDecodePlusError(SparseCodes codes, SaeParameters sae, Mat reconstruction, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Features(codes, sae);
         Check.Shape(destination, codes.Rows, sae.OutputDim);
         Check.SameShape(reconstruction, destination);
         Check.Shape(sae.DecoderBias, 1, sae.OutputDim);
         if (codes.Rows > 0)
             SaeDecodePlusErrorCore(codes, sae, reconstruction, destination);
+        GC.KeepAlive(sae);
     }
 
     /// <summary>
@@ -301,23 +389,29 @@ public abstract class Device : IDisposable
     /// <remarks>
     /// f(x) is the activation as <see cref="SaeEncode"/> defines it, 0 where the feature is not active; it is computed from <paramref name="read"/> [n, d_in] before anything is written, so the two may be the same matrix. c_e = 0 changes no bit.
     /// </remarks>
+    /// <exception cref="NotSupportedException">A clamp of a TopK SAE, where f(x) hangs on all features: <c>JumpReluSae.Edit</c> takes it from the codes.</exception>
     public void SaeEdit(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.Shape(read, destination.Rows, sae.InputDim);
         Check.Shape(destination, destination.Rows, sae.OutputDim);
         foreach (FeatureEdit edit in edits)
         {
             if ((uint)edit.Feature >= (uint)sae.FeatureCount)
                 throw new ArgumentOutOfRangeException(nameof(edits), $"Feature {edit.Feature} is outside the SAE's width of {sae.FeatureCount}.");
+            if (sae.TopK > 0 && edit.Kind == FeatureEditKind.Clamp)
+                throw new NotSupportedException("Whether a feature of a TopK SAE is active hangs on all others; a clamp needs the codes.");
         }
 
         if (read.Rows > 0 && !edits.IsEmpty)
             SaeEditCore(read, sae, edits, destination);
+        GC.KeepAlive(sae);
     }
 
     /// <summary>y ← y + α·x, the product rounded, then the sum. x [n, d] or one row for all, [1, d]. x and y may be the same matrix.</summary>
     public void AddScaled(Mat x, float alpha, Mat destination)
     {
+        using RunningOp op = Enter();
         if (x.Rows != 1)
             Check.SameShape(x, destination);
         Check.Shape(x, x.Rows, destination.Columns);
@@ -328,27 +422,100 @@ public abstract class Device : IDisposable
     /// <summary>y ← x. The two must not overlap unless they are the same.</summary>
     public void Copy(Mat x, Mat destination)
     {
+        using RunningOp op = Enter();
         Check.SameShape(x, destination);
         if (x.Rows > 0)
             CopyCore(x, destination);
     }
 
-    /// <inheritdoc/>
+    /// <summary>Lets no further op begin and returns at once; what runs ends, and then threads or contexts go back.</summary>
     public void Dispose()
     {
-        Dispose(disposing: true);
+        if (ReferenceEquals(_gate.Owner, this))
+            _gate.Close(new Rest(this));
+        else
+            Dispose(disposing: true);
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Gives threads or contexts back.</summary>
+    /// <summary>
+    /// <see cref="SaeEncode"/> of a TopK SAE by way of the host, for devices without an op of their own: what is above its threshold is listed, some rows at a time so that the lists stay short, and the k largest of it are kept.
+    /// </summary>
+    protected void SaeEncodeByHost(Mat x, SaeParameters sae, SparseCodes destination)
+    {
+        ArgumentNullException.ThrowIfNull(sae);
+        SaeParameters all = sae with { TopK = 0 };
+        int most = (int)Math.Clamp(MostPairsOnHost / sae.FeatureCount, 1, int.MaxValue);
+        using SparseCodes some = CreateCodes(sae.FeatureCount, "codes before the k largest are kept");
+        var list = new CodeList();
+        var kept = new HostCodes("the k largest", sae.FeatureCount);
+        kept.Begin(x.Rows);
+        for (int first = 0; first < x.Rows; first += most)
+        {
+            SaeEncodeCore(x.RowRange(first, Math.Min(most, x.Rows - first)), all, some);
+            ReadCore(some, list);
+            for (int r = 0; r < list.Rows; r++)
+            {
+                kept.Add(list.FeaturesOf(r), list.ValuesOf(r));
+                kept.EndRow(sae.TopK);
+            }
+        }
+
+        WriteCore(kept.List, destination);
+    }
+
+    /// <summary>Gives threads or contexts back. No op runs meanwhile.</summary>
     protected virtual void Dispose(bool disposing)
     {
+    }
+
+    /// <summary>Begins something that must not run beside an op, until the result is disposed. An op may begin others of the same device.</summary>
+    /// <exception cref="ObjectDisposedException">The device was disposed.</exception>
+    /// <exception cref="InvalidOperationException">Called in <see cref="ForEach"/>, by work that the device waits for.</exception>
+    protected RunningOp Enter()
+    {
+        _gate.Enter();
+        return new RunningOp(this);
+    }
+
+    /// <summary>Calls <see cref="Collect"/>: now if no op runs, else at the end of the one that runs. Does not wait.</summary>
+    protected void CollectWhenIdle() => _gate.GiveBack();
+
+    /// <summary>Gives memory back that was disposed; no op runs meanwhile. A device whose work goes on after an op waits for it first.</summary>
+    protected internal virtual void Collect() => _gate.DisposeReleased();
+
+    /// <summary>Disposes something that ops may be reading, a mapped file say: now if no op runs, else at the end of the one that runs. Does not wait.</summary>
+    internal void DisposeWhenIdle(IDisposable memory) => _gate.Release(memory);
+
+    /// <summary>An op that runs; it ends when this is disposed.</summary>
+    protected readonly ref struct RunningOp
+    {
+        // Also keeps the device from being finalized below an op.
+        private readonly Device _device;
+
+        internal RunningOp(Device device) => _device = device;
+
+        /// <summary>Ends it.</summary>
+        public void Dispose() => _device._gate.Exit();
+    }
+
+    private sealed class Rest(Device device) : IDisposable
+    {
+        public void Dispose() => device.Dispose(disposing: true);
     }
 
 #pragma warning disable CS1591 // The public method of the same name says what each does.
     protected abstract void ReadCore(Mat x, Span<float> destination);
 
+    protected abstract void ReadCore(SparseCodes codes, CodeList destination);
+
     protected abstract void WriteCore(ReadOnlySpan<float> values, Mat destination);
+
+    protected abstract void WriteCore(CodeList codes, SparseCodes destination);
+
+    protected virtual void SynchronizeCore()
+    {
+    }
 
     protected abstract void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination);
 
@@ -387,7 +554,19 @@ public abstract class Device : IDisposable
         StoreCore(qkv.ColumnRange(q, kv), qkv.ColumnRange(q + kv, kv), position, cache);
     }
 
+    protected virtual void RopeThenStoreCore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin)
+    {
+        foreach (SequenceRows s in sequences)
+            RopeThenStoreCore(qkv.RowRange(s.FirstRow, s.RowCount), s.Position, cosSin, s.Cache);
+    }
+
     protected abstract void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination);
+
+    protected virtual void AttendCore(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination)
+    {
+        foreach (SequenceRows s in sequences)
+            AttendCore(q.RowRange(s.FirstRow, s.RowCount), s.Cache, s.Position, shape, destination.RowRange(s.FirstRow, s.RowCount));
+    }
 
     protected abstract void SoftcapCore(Mat x, float cap);
 
@@ -412,4 +591,25 @@ public abstract class Device : IDisposable
 
     protected abstract void CopyCore(Mat x, Mat destination);
 #pragma warning restore CS1591
+
+    private static void CheckRopeThenStore(Mat qkv, int rows, int position, Mat cosSin, KvLayer cache)
+    {
+        int kv = cache.KvHeadCount * cache.HeadDim;
+        if (cosSin.Columns != cache.HeadDim || qkv.Columns <= 2 * kv || (qkv.Columns - (2 * kv)) % cache.HeadDim != 0)
+            throw new ArgumentException($"{qkv} does not hold query, key and value heads for {cache.KvHeadCount} key/value heads of {cache.HeadDim}.", nameof(qkv));
+        Check.Positions(position, rows, cosSin.Rows);
+        if (rows > cache.Capacity)
+            throw new ArgumentException($"{rows} rows do not fit into a cache of {cache.Capacity} positions.", nameof(qkv));
+    }
+
+    private static void CheckAttend(Mat q, int rows, KvLayer cache, int position, AttentionShape shape)
+    {
+        Check.Shape(q, q.Rows, shape.HeadCount * cache.HeadDim);
+        Check.Positions(position, rows, int.MaxValue);
+        if (shape.HeadCount <= 0 || shape.HeadCount % cache.KvHeadCount != 0)
+            throw new ArgumentException($"{shape.HeadCount} query heads are not a multiple of {cache.KvHeadCount} key/value heads.", nameof(shape));
+        long needed = shape.Window > 0 ? Math.Min((long)position + rows, (long)shape.Window + rows - 1) : (long)position + rows;
+        if (needed > cache.Capacity)
+            throw new ArgumentException($"{rows} queries at position {position} need {needed} keys; the cache keeps {cache.Capacity}.", nameof(cache));
+    }
 }

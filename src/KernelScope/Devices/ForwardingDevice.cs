@@ -1,7 +1,8 @@
 namespace KernelScope.Devices;
 
 /// <summary>A device that passes every call on to another: the base of those that watch one (<see cref="CheckedDevice"/>). It does not own the other.</summary>
-public abstract class ForwardingDevice(Device inner) : Device
+/// <remarks>Any number of threads may call it, as any <see cref="Device"/>: the two share one gate, so that nothing comes between an op and what it asks of the other device.</remarks>
+public abstract class ForwardingDevice(Device inner) : Device(inner)
 {
     /// <summary>The device that works.</summary>
     protected Device Inner { get; } = inner;
@@ -28,21 +29,18 @@ public abstract class ForwardingDevice(Device inner) : Device
     public override SparseCodes CreateCodes(int featureCount, string name) => Inner.CreateCodes(featureCount, name);
 
     /// <inheritdoc/>
-    public override void Read(SparseCodes codes, CodeList destination) => Inner.Read(codes, destination);
-
-    /// <inheritdoc/>
-    public override void Write(CodeList codes, SparseCodes destination) => Inner.Write(codes, destination);
-
-    /// <inheritdoc/>
-    public override void Synchronize() => Inner.Synchronize();
-
-    /// <inheritdoc/>
     public override void ForEach(int units, Action<int> work) => Inner.ForEach(units, work);
 
 #pragma warning disable CS1591 // Each passes its arguments on.
     protected override void ReadCore(Mat x, Span<float> destination) => Inner.Read(x, destination);
 
     protected override void WriteCore(ReadOnlySpan<float> values, Mat destination) => Inner.Write(values, destination);
+
+    protected override void ReadCore(SparseCodes codes, CodeList destination) => Inner.Read(codes, destination);
+
+    protected override void WriteCore(CodeList codes, SparseCodes destination) => Inner.Write(codes, destination);
+
+    protected override void SynchronizeCore() => Inner.Synchronize();
 
     protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination) => Inner.Embed(tokens, table, scale, destination);
 
@@ -67,7 +65,11 @@ public abstract class ForwardingDevice(Device inner) : Device
 
     protected override void RopeThenStoreCore(Mat qkv, int position, Mat cosSin, KvLayer cache) => Inner.RopeThenStore(qkv, position, cosSin, cache);
 
+    protected override void RopeThenStoreCore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin) => Inner.RopeThenStore(qkv, sequences, cosSin);
+
     protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination) => Inner.Attend(q, cache, position, shape, destination);
+
+    protected override void AttendCore(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination) => Inner.Attend(q, sequences, shape, destination);
 
     protected override void SoftcapCore(Mat x, float cap) => Inner.Softcap(x, cap);
 

@@ -1,9 +1,9 @@
-using System.Runtime.InteropServices;
 using KernelScope.Numerics;
 
 namespace KernelScope.Devices;
 
 /// <summary>Memory of the host, outside the garbage collector's heap: zero at first, and its first value lies on a 64-byte line.</summary>
+/// <remarks>Any number of threads may use and dispose it through ops of its device; who reads it by pointer must not dispose it meanwhile.</remarks>
 public sealed unsafe class HostBuffer : DeviceBuffer
 {
     private const int Alignment = 64;
@@ -11,31 +11,37 @@ public sealed unsafe class HostBuffer : DeviceBuffer
     // A cache for a whole context is touched bit by bit: it would be rounded up to whole large pages, twice a layer.
     private const long LargeBytes = 128L << 20;
 
-    private void* _memory;
-    private float* _start;
+    private readonly OpGate? _gate;
+    private readonly Memory _memory;
+    private readonly float* _start;
 
     /// <summary>Asks the system for memory. Pages that nobody writes to are never touched.</summary>
-    public HostBuffer(string name, long length) : base(name, length)
+    /// <param name="name">What it holds, for messages.</param>
+    /// <param name="length">Number of float32 values.</param>
+    /// <param name="device">The device whose ops use it: the memory goes back when none of them runs. Without one it goes back as soon as it is disposed.</param>
+    public HostBuffer(string name, long length, Device? device = null) : base(name, length)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         nuint bytes = checked(((nuint)length * sizeof(float)) + Alignment);
-        // Zeroed by the system (calloc), not by us: a cache for a whole context costs what is used of it.
-        _memory = NativeMemory.AllocZeroed(bytes);
+        // Zeroed by the system, not by us: a cache for a whole context costs what is used of it.
+        void* memory = ZeroedMemory.Allocate(bytes);
+        _memory = new Memory(memory, bytes);
+        _gate = device?.Gate;
         if ((long)bytes >= LargeBytes)
-            LargePages.Want(_memory, (long)bytes);
-        _start = (float*)(((nuint)_memory + Alignment - 1) & ~(nuint)(Alignment - 1));
+            LargePages.Want(memory, (long)bytes);
+        _start = (float*)(((nuint)memory + Alignment - 1) & ~(nuint)(Alignment - 1));
     }
 
     /// <summary>Gives back memory that nobody disposed.</summary>
     ~HostBuffer() => Dispose(disposing: false);
 
-    /// <summary>The first value.</summary>
-    /// <exception cref="ObjectDisposedException">The memory was given back.</exception>
+    /// <summary>The first value; valid until the end of the op that asks for it, or until disposal.</summary>
+    /// <exception cref="ObjectDisposedException">The buffer was disposed.</exception>
     public float* Start
     {
         get
         {
-            ObjectDisposedException.ThrowIf(_start is null, this);
+            ThrowIfDisposed();
             return _start;
         }
     }
@@ -57,8 +63,16 @@ public sealed unsafe class HostBuffer : DeviceBuffer
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        NativeMemory.Free(_memory);
-        _memory = null;
-        _start = null;
+        // Also from a finalizer: an op may still run with the pointer of a buffer that nobody names any more.
+        if (_gate is null)
+            _memory?.Dispose();
+        else
+            _gate.Release(_memory);
+        base.Dispose(disposing);
+    }
+
+    private sealed class Memory(void* first, nuint bytes) : IDisposable
+    {
+        public void Dispose() => ZeroedMemory.Free(first, bytes);
     }
 }

@@ -1,6 +1,7 @@
 namespace KernelScope.Devices;
 
 /// <summary>What the devices that compute in host memory share: buffers, codes, and weights used in place.</summary>
+/// <remarks>Any number of threads may call it, as any <see cref="Device"/>.</remarks>
 public abstract class HostDevice : Device
 {
     private protected HostDevice()
@@ -8,7 +9,11 @@ public abstract class HostDevice : Device
     }
 
     /// <inheritdoc/>
-    public override DeviceBuffer Allocate(long length, string name) => new HostBuffer(name, length);
+    public override DeviceBuffer Allocate(long length, string name)
+    {
+        Gate.ThrowIfClosed();
+        return new HostBuffer(name, length, this);
+    }
 
     /// <inheritdoc/>
     public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts) => new HostWeight(name, parts);
@@ -17,10 +22,10 @@ public abstract class HostDevice : Device
     public override SparseCodes CreateCodes(int featureCount, string name) => new HostCodes(name, featureCount);
 
     /// <inheritdoc/>
-    public override void Read(SparseCodes codes, CodeList destination) => HostCodes.Of(codes).CopyTo(destination);
+    protected override void ReadCore(SparseCodes codes, CodeList destination) => HostCodes.Of(codes).CopyTo(destination);
 
     /// <inheritdoc/>
-    public override void Write(CodeList codes, SparseCodes destination) => HostCodes.Of(destination).CopyFrom(codes);
+    protected override void WriteCore(CodeList codes, SparseCodes destination) => HostCodes.Of(destination).CopyFrom(codes);
 
     /// <inheritdoc/>
     protected override void ReadCore(Mat x, Span<float> destination)

@@ -89,8 +89,12 @@ internal sealed class HostWeight : Weight
 
     /// <summary>The stored matrices behind a weight of a host device.</summary>
     /// <exception cref="ArgumentException">The weight belongs to another kind of device.</exception>
-    public static HostWeight Of(Weight weight) =>
-        weight as HostWeight ?? throw new ArgumentException($"{weight} is not in host memory.", nameof(weight));
+    public static HostWeight Of(Weight weight)
+    {
+        HostWeight host = weight as HostWeight ?? throw new ArgumentException($"{weight} is not in host memory.", nameof(weight));
+        host.ThrowIfDisposed();
+        return host;
+    }
 
     private HostPart PartOf(int r)
     {

@@ -1,37 +1,20 @@
 namespace KernelScope.Devices;
 
 /// <summary>Memory of a device that holds float32 values, with a name that errors and profiles can print.</summary>
-/// <remarks>Whoever asked the device for it disposes it. A <see cref="Mat"/> is a view of it and owns nothing.</remarks>
-public abstract class DeviceBuffer : IDisposable
+/// <remarks>Whoever asked the device for it disposes it; any number of threads may use it, see <see cref="DeviceResource"/>. A <see cref="Mat"/> is a view of it and owns nothing.</remarks>
+public abstract class DeviceBuffer : DeviceResource
 {
     /// <summary>Describes a buffer.</summary>
     /// <param name="name">What it holds, for messages.</param>
     /// <param name="length">Number of float32 values.</param>
-    protected DeviceBuffer(string name, long length)
-    {
-        Name = name;
-        Length = length;
-    }
-
-    /// <summary>What the buffer holds.</summary>
-    public string Name { get; }
+    protected DeviceBuffer(string name, long length) : base(name) => Length = length;
 
     /// <summary>Number of float32 values.</summary>
     public long Length { get; }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        Dispose(disposing: true);
-        GC.SuppressFinalize(this);
-    }
-
-    /// <summary>Gives the memory back.</summary>
-    protected abstract void Dispose(bool disposing);
 }
 
 /// <summary>A row-major float32 matrix [rows, columns] on a device: a view of a <see cref="DeviceBuffer"/>.</summary>
-/// <remarks>Element (r, j) is at <c>Offset + r·Stride + j</c>. Row offsets are computed in 64 bits.</remarks>
+/// <remarks>Element (r, j) is at <c>Offset + r·Stride + j</c>. Row offsets are computed in 64 bits. A value, which any number of threads may read.</remarks>
 public readonly struct Mat : IEquatable<Mat>
 {
     /// <summary>A dense view of a whole buffer or of its beginning.</summary>

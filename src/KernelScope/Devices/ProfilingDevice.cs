@@ -6,6 +6,7 @@ using KernelScope.Files;
 namespace KernelScope.Devices;
 
 /// <summary>What one kind of op took, in all calls together.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Op">The op; a product with the name of its weight, without the layer: <c>Linear qkv</c>.</param>
 /// <param name="Calls">Number of calls.</param>
 /// <param name="Seconds">Wall time, the wait for the device included.</param>
@@ -22,7 +23,7 @@ public sealed record OpProfile(string Op, long Calls, double Seconds, OpCost Cos
 /// </summary>
 /// <remarks>
 /// What has no weight of a layer (norms, attention, an SAE at a hook) belongs to the layer whose weight was used last: the model's ops come in that order. A call costs a few tenths of a microsecond
-/// beside the wait, outside the time that is counted.
+/// beside the wait, outside the time that is counted. Any number of threads may use it; where several do, an op outside the layers belongs to the layer that any of them used last.
 /// </remarks>
 public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
 {
@@ -36,15 +37,25 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     public Device Watched => Inner;
 
     /// <summary>What was measured so far, op by op and layer by layer.</summary>
-    public IReadOnlyList<OpProfile> Entries =>
-        [.. _entries.Select(e => new OpProfile(e.Key.Part.Length == 0 ? e.Key.Op : $"{e.Key.Op} {e.Key.Part}", e.Value.Calls, e.Value.Seconds, e.Value.Cost) { Layer = e.Key.Layer })];
+    public IReadOnlyList<OpProfile> Entries
+    {
+        get
+        {
+            using RunningOp op = Enter();
+            return [.. _entries.Select(e => new OpProfile(e.Key.Part.Length == 0 ? e.Key.Op : $"{e.Key.Op} {e.Key.Part}", e.Value.Calls, e.Value.Seconds, e.Value.Cost) { Layer = e.Key.Layer })];
+        }
+    }
 
     /// <summary>The same summed over the layers, the longest first.</summary>
     public IReadOnlyList<OpProfile> Ops =>
         [.. Entries.GroupBy(e => e.Op).Select(g => new OpProfile(g.Key, g.Sum(e => e.Calls), g.Sum(e => e.Seconds), g.Aggregate(default(OpCost), (sum, e) => sum + e.Cost))).OrderByDescending(p => p.Seconds).ThenBy(p => p.Op, StringComparer.Ordinal)];
 
     /// <summary>Forgets what was measured.</summary>
-    public void Reset() => _entries.Clear();
+    public void Reset()
+    {
+        using RunningOp op = Enter();
+        _entries.Clear();
+    }
 
     /// <inheritdoc/>
     public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts)
@@ -61,23 +72,21 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         return weight;
     }
 
-    /// <inheritdoc/>
-    public override void Read(SparseCodes codes, CodeList destination)
+#pragma warning disable CS1591 // Each measures the op of its name.
+    protected override void ReadCore(SparseCodes codes, CodeList destination)
     {
         long start = Begin();
-        base.Read(codes, destination);
+        base.ReadCore(codes, destination);
         End(start, nameof(Read), "", OpCost.Values(2.0 * destination.Count, 0));
     }
 
-    /// <inheritdoc/>
-    public override void Write(CodeList codes, SparseCodes destination)
+    protected override void WriteCore(CodeList codes, SparseCodes destination)
     {
         long start = Begin();
-        base.Write(codes, destination);
+        base.WriteCore(codes, destination);
         End(start, nameof(Write), "", OpCost.Values(2.0 * codes.Count, 0));
     }
 
-#pragma warning disable CS1591 // Each measures the op of its name.
     protected override void ReadCore(Mat x, Span<float> destination)
     {
         long start = Begin();
@@ -169,16 +178,34 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     {
         long start = Begin();
         base.RopeThenStoreCore(qkv, position, cosSin, cache);
-        double kv = (double)qkv.Rows * cache.KvHeadCount * cache.HeadDim, rotated = Size(qkv) - kv;
-        // Queries and keys are turned in place; values are read; keys and values are written to the cache.
-        End(start, nameof(RopeThenStore), "", OpCost.Values((2 * rotated) + (3 * kv) + ((double)qkv.Rows * cosSin.Columns), 3 * rotated));
+        End(start, nameof(RopeThenStore), "", RopeThenStoreCost(qkv.Rows, qkv.Columns, cosSin.Columns, cache));
     }
 
     protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
     {
         long start = Begin();
         base.AttendCore(q, cache, position, shape, destination);
-        End(start, nameof(Attend), shape.Window > 0 ? "sliding" : "global", OpCost.Attend(q.Rows, position, shape.HeadCount, cache.KvHeadCount, cache.HeadDim, shape.Window));
+        End(start, nameof(Attend), PartOf(shape), OpCost.Attend(q.Rows, position, shape.HeadCount, cache.KvHeadCount, cache.HeadDim, shape.Window));
+    }
+
+    protected override void RopeThenStoreCore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin)
+    {
+        long start = Begin();
+        base.RopeThenStoreCore(qkv, sequences, cosSin);
+        var cost = default(OpCost);
+        foreach (SequenceRows s in sequences)
+            cost += RopeThenStoreCost(s.RowCount, qkv.Columns, cosSin.Columns, s.Cache);
+        End(start, nameof(RopeThenStore), "", cost);
+    }
+
+    protected override void AttendCore(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination)
+    {
+        long start = Begin();
+        base.AttendCore(q, sequences, shape, destination);
+        var cost = default(OpCost);
+        foreach (SequenceRows s in sequences)
+            cost += OpCost.Attend(s.RowCount, s.Position, shape.HeadCount, s.Cache.KvHeadCount, s.Cache.HeadDim, shape.Window);
+        End(start, nameof(Attend), PartOf(shape), cost);
     }
 
     protected override void SoftcapCore(Mat x, float cap)
@@ -258,6 +285,15 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         End(start, nameof(Copy), "", OpCost.Values(2 * Size(x), 0));
     }
 #pragma warning restore CS1591
+
+    private static string PartOf(AttentionShape shape) => shape.Window > 0 ? "sliding" : "global";
+
+    /// <summary>Queries and keys are rotated in place; values are read; keys and values are written to the cache.</summary>
+    private static OpCost RopeThenStoreCost(double rows, int columns, int headDim, KvLayer cache)
+    {
+        double kv = rows * cache.KvHeadCount * cache.HeadDim, rotated = (rows * columns) - kv;
+        return OpCost.Values((2 * rotated) + (3 * kv) + (rows * headDim), 3 * rotated);
+    }
 
     private static double Size(Mat x) => (double)x.Rows * x.Columns;
 

@@ -4,38 +4,26 @@ namespace KernelScope.Devices;
 /// <remarks>
 /// Codes are in ascending order of feature index. JumpReLU has no fixed number of active features, and the first token of a text can have thousands:
 /// a device makes room as needed and keeps it, so that in a steady state nothing is allocated. [tokens × d_sae] is never stored.
+/// For one caller at a time: what one thread encodes, another would overwrite. Disposing is safe at any time, see <see cref="DeviceResource"/>.
 /// </remarks>
-public abstract class SparseCodes : IDisposable
+public abstract class SparseCodes : DeviceResource
 {
     /// <summary>Describes room for codes.</summary>
-    protected SparseCodes(string name, int featureCount)
+    protected SparseCodes(string name, int featureCount) : base(name)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(featureCount);
-        Name = name;
         FeatureCount = featureCount;
     }
-
-    /// <summary>What it holds, for messages.</summary>
-    public string Name { get; }
 
     /// <summary>d_sae (or the width of the row that <see cref="Device.TopK"/> read): indices are below it.</summary>
     public int FeatureCount { get; }
 
     /// <summary>Number of lists that the last op wrote.</summary>
     public int Rows { get; protected set; }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        Dispose(disposing: true);
-        GC.SuppressFinalize(this);
-    }
-
-    /// <summary>Gives the memory back.</summary>
-    protected abstract void Dispose(bool disposing);
 }
 
 /// <summary>Lists of (index, value) pairs on the host, in compressed rows: row r is entries RowStart[r] … RowStart[r + 1] − 1.</summary>
+/// <remarks>For one caller at a time.</remarks>
 public sealed class CodeList
 {
     /// <summary>Number of rows.</summary>
@@ -54,17 +42,31 @@ public sealed class CodeList
     public int Count => (int)RowStart[Rows];
 
     /// <summary>The indices of row <paramref name="r"/>.</summary>
-    public ReadOnlySpan<int> FeaturesOf(int r) => Feature.AsSpan((int)RowStart[r], (int)(RowStart[r + 1] - RowStart[r]));
+    /// <exception cref="ArgumentOutOfRangeException">There is no such row.</exception>
+    public ReadOnlySpan<int> FeaturesOf(int r)
+    {
+        RequireRow(r);
+        return Feature.AsSpan((int)RowStart[r], (int)(RowStart[r + 1] - RowStart[r]));
+    }
 
     /// <summary>The values of row <paramref name="r"/>.</summary>
-    public ReadOnlySpan<float> ValuesOf(int r) => Value.AsSpan((int)RowStart[r], (int)(RowStart[r + 1] - RowStart[r]));
+    /// <exception cref="ArgumentOutOfRangeException">There is no such row.</exception>
+    public ReadOnlySpan<float> ValuesOf(int r)
+    {
+        RequireRow(r);
+        return Value.AsSpan((int)RowStart[r], (int)(RowStart[r + 1] - RowStart[r]));
+    }
 
     /// <summary>The value of one feature in row <paramref name="r"/> (ascending indices); 0 where it is not active.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such row.</exception>
     public float ValueOf(int r, int feature)
     {
         int at = FeaturesOf(r).BinarySearch(feature);
         return at < 0 ? 0f : ValuesOf(r)[at];
     }
+
+    /// <summary>Forgets every row; the memory is kept.</summary>
+    public void Clear() => Truncate(0);
 
     /// <summary>Refuses codes that left float32: an infinite activation would pass for an answer.</summary>
     /// <param name="what">What was encoded, for the message.</param>
@@ -88,7 +90,7 @@ public sealed class CodeList
         if (RowStart.Length < rows + 1)
         {
             long[] starts = RowStart;
-            Array.Resize(ref starts, rows + 1);
+            Array.Resize(ref starts, (int)Math.Min(Array.MaxLength, Math.Max(rows + 1L, starts.Length * 2L)));
             RowStart = starts;
         }
 
@@ -104,5 +106,32 @@ public sealed class CodeList
         }
 
         Rows = rows;
+    }
+
+    /// <summary>Keeps the first <paramref name="rows"/> rows.</summary>
+    internal void Truncate(int rows)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)rows, (uint)Rows, nameof(rows));
+        Rows = rows;
+    }
+
+    /// <summary>Adds the rows of another list behind the own ones. Room grows by doubling, so that a sequence that comes token by token is copied once or twice, not once a token.</summary>
+    /// <exception cref="InvalidOperationException">The lists together have more pairs than an array can hold.</exception>
+    internal void Append(CodeList more)
+    {
+        int rows = Rows, count = Count;
+        if (more.Count > Array.MaxLength - count)
+            throw new InvalidOperationException($"The rows have more than {Array.MaxLength} active features together; capture fewer of them.");
+        Resize(rows + more.Rows, count + more.Count);
+        for (int r = 1; r <= more.Rows; r++)
+            RowStart[rows + r] = count + more.RowStart[r];
+        more.Feature.AsSpan(0, more.Count).CopyTo(Feature.AsSpan(count));
+        more.Value.AsSpan(0, more.Count).CopyTo(Value.AsSpan(count));
+    }
+
+    private void RequireRow(int r)
+    {
+        if ((uint)r >= (uint)Rows)
+            throw new ArgumentOutOfRangeException(nameof(r), $"There is no row {r}: there {(Rows == 1 ? "is 1 row, row 0" : Rows == 0 ? "are no rows" : $"are {Rows} rows, 0 to {Rows - 1}")}.");
     }
 }

@@ -3,6 +3,7 @@ using KernelScope.Files;
 namespace KernelScope.Devices;
 
 /// <summary>One stored matrix of a <see cref="Weight"/>, and how it lies in its file.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Tensor">The matrix, lent by an open file that outlives the weight.</param>
 /// <param name="Transposed">False: stored [out, in], as Gemma's matrices. True: stored [in, out], as an SAE's W_enc and W_dec.</param>
 /// <param name="Panels">The same values packed for products, or none. A device that knows nothing of panels reads the matrix itself.</param>
@@ -18,12 +19,12 @@ public readonly record struct WeightPart(TensorView Tensor, bool Transposed = fa
 /// <summary>A parameter matrix W [out, in] on a device, in the dtype of its file: y = x·Wᵀ.</summary>
 /// <remarks>
 /// It may be several stored matrices on top of each other (q, k and v; gate and up): the outputs then follow each other in one row.
-/// A device decides how it is kept (in place in a mapped file, packed, uploaded); callers see its shape only.
+/// A device decides how it is kept (in place in a mapped file, packed, uploaded); callers see its shape only. Any number of threads may use it; see <see cref="DeviceResource"/>.
 /// </remarks>
-public abstract class Weight : IDisposable
+public abstract class Weight : DeviceResource
 {
     /// <summary>Checks and describes a weight.</summary>
-    protected Weight(string name, ReadOnlySpan<WeightPart> parts)
+    protected Weight(string name, ReadOnlySpan<WeightPart> parts) : base(name)
     {
         if (parts.IsEmpty)
             throw new ArgumentException($"'{name}' has no parts.", nameof(parts));
@@ -41,13 +42,9 @@ public abstract class Weight : IDisposable
             rows += part.Rows;
         }
 
-        Name = name;
         Rows = checked((int)rows);
         Columns = parts[0].Columns;
     }
-
-    /// <summary>What it is, for messages.</summary>
-    public string Name { get; }
 
     /// <summary>Number of outputs.</summary>
     public int Rows { get; }
@@ -57,16 +54,4 @@ public abstract class Weight : IDisposable
 
     /// <summary>Name and shape, e.g. <c>layers.3.qkv [512, 224]</c>.</summary>
     public override string ToString() => $"{Name} [{Rows}, {Columns}]";
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        Dispose(disposing: true);
-        GC.SuppressFinalize(this);
-    }
-
-    /// <summary>Gives memory of the device back; a weight used in place has none.</summary>
-    protected virtual void Dispose(bool disposing)
-    {
-    }
 }

@@ -4,7 +4,7 @@ namespace KernelScope.Files;
 /// A file that appears whole or not at all: written under a temporary name beside its place, flushed to the disk, then renamed over what was there.
 /// Disposed without <see cref="Commit"/> (an error, a cancellation) it leaves nothing behind; what a killed process left, the next one that writes the same file removes.
 /// </summary>
-/// <remarks>For one thread at a time.</remarks>
+/// <remarks>For one caller at a time.</remarks>
 public sealed class AtomicFile : IDisposable
 {
     private readonly string _temporary;

@@ -40,6 +40,7 @@ public enum DType
 }
 
 /// <summary>Sizes and names of <see cref="DType"/>.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class DTypes
 {
     // Name in a safetensors header, descr in an .npy header (null: NumPy has no such type), bytes per element; in the order of the enum.
@@ -75,11 +76,19 @@ public static class DTypes
     /// <summary>The <c>descr</c> of an .npy header; null if NumPy has no such type.</summary>
     internal static string? NpyDescr(this DType type) => Table[(int)type].Npy;
 
-    /// <summary>The type with this .npy <c>descr</c>; null if there is none. Byte order means nothing for one byte, so <c>&lt;u1</c> is <c>|u1</c>.</summary>
-    internal static DType? FromNpy(string descr)
+    /// <summary>
+    /// The type with this .npy <c>descr</c>, and whether its elements are big-endian; null if there is none. Byte order means nothing for one byte, so <c>&lt;u1</c> is <c>|u1</c>.
+    /// NumPy has no bfloat16: with the package ml_dtypes it writes two opaque bytes, or the name.
+    /// </summary>
+    internal static (DType Type, bool BigEndian)? FromNpy(string descr)
     {
+        if (descr is "|V2" or "<V2" or "bfloat16") return (DType.BF16, false);
         foreach (var row in Table)
-            if (row.Npy == descr || (row.Size == 1 && row.Npy is not null && descr == "<" + row.Npy[1..])) return row.Type;
+        {
+            if (row.Npy is null) continue;
+            if (row.Npy == descr || (row.Size == 1 && descr.Length == row.Npy.Length && descr[0] is '<' or '>' && descr.AsSpan(1).SequenceEqual(row.Npy.AsSpan(1)))) return (row.Type, false);
+            if (row.Size > 1 && descr.StartsWith('>') && descr.AsSpan(1).SequenceEqual(row.Npy.AsSpan(1))) return (row.Type, true);
+        }
         return null;
     }
 

@@ -18,6 +18,7 @@ internal static class JsonText
     public static JsonDocument ParseObject(ReadOnlyMemory<byte> json, string path)
     {
         RequireUtf8(json.Span, path);
+        json = WithoutMark(json);
         JsonDocument? document = null;
         try
         {
@@ -37,6 +38,9 @@ internal static class JsonText
             throw;
         }
     }
+
+    /// <summary>The text after the mark that some editors put before UTF-8.</summary>
+    public static ReadOnlyMemory<byte> WithoutMark(ReadOnlyMemory<byte> text) => text.Span.StartsWith("\uFEFF"u8) ? text[3..] : text;
 
     /// <summary>The refusal of a text that is no JSON.</summary>
     public static InvalidDataException NotJson(string path, Exception e, string what = "this")

@@ -1,9 +1,11 @@
 namespace KernelScope.Files;
 
-/// <summary>A folder with a model: config.json, weights in one safetensors file or in shards with an index, and perhaps a generation_config.json and a tokenizer.model.</summary>
+/// <summary>A folder with a model: config.json, weights in one safetensors file or in shards with an index, and perhaps a generation_config.json and a tokenizer.</summary>
+/// <remarks>Any number of threads may use it.</remarks>
 public sealed class ModelFolder
 {
     private const string SingleName = "model.safetensors";
+    private const string AdapterName = "adapter_model.safetensors";
     private const string IndexName = "model.safetensors.index.json";
 
     /// <summary>The layout below a path, of which nothing is looked at yet; it need not exist.</summary>
@@ -18,8 +20,8 @@ public sealed class ModelFolder
     /// <summary>Path of generation_config.json; null if there is none.</summary>
     public string? GenerationConfigPath => IfThere("generation_config.json");
 
-    /// <summary>Path of tokenizer.model; null if there is none. A model runs on token ids without it; text needs it.</summary>
-    public string? TokenizerPath => IfThere("tokenizer.model");
+    /// <summary>Path of tokenizer.model, or of tokenizer.json if that is missing; null if there is neither. A model runs on token ids without it; text needs it.</summary>
+    public string? TokenizerPath => IfThere("tokenizer.model") ?? IfThere("tokenizer.json");
 
     /// <summary>The weights: the single file if there is one, as transformers prefers, else the index; null if there is neither.</summary>
     public string? WeightsPath => IfThere(SingleName) ?? IfThere(IndexName);
@@ -61,12 +63,21 @@ public sealed class ModelFolder
 
     /// <summary>Opens the weights and checks their headers.</summary>
     /// <exception cref="InvalidDataException">There are none, a shard is missing, or one is malformed.</exception>
-    public ShardedTensors OpenWeights() => WeightsPath switch
+    /// <param name="intoMemory">Reads the files into memory instead of mapping them; see <see cref="TensorFile"/>.</param>
+    public ShardedTensors OpenWeights(bool intoMemory = false) => WeightsPath switch
     {
         null => throw BadFile.Of(Path, $"the folder holds neither {SingleName} nor {IndexName}."),
-        string path when path.EndsWith(".json", StringComparison.Ordinal) => ShardedTensors.OpenIndex(path),
-        string path => ShardedTensors.OpenSingle(path),
+        string path when path.EndsWith(".json", StringComparison.Ordinal) => ShardedTensors.OpenIndex(path, intoMemory),
+        string path => ShardedTensors.OpenSingle(path, intoMemory),
     };
+
+    /// <summary>Refuses a folder that holds an adapter instead of a model.</summary>
+    /// <exception cref="InvalidDataException">It does.</exception>
+    internal void RefuseAdapter()
+    {
+        if (WeightsPath is null && IfThere(AdapterName) is string adapter)
+            throw BadFile.Of(adapter, "the folder holds an adapter and no model; merge the adapter into its model (merge_and_unload in PEFT) and save the result.");
+    }
 
     private static ModelFolder OfFolder(string folder) => new(HubCache.IsEntry(folder) ? HubCache.Snapshot(folder) : folder);
 

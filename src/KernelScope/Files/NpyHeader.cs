@@ -10,7 +10,8 @@ namespace KernelScope.Files;
 /// </summary>
 /// <param name="Info">What the array is.</param>
 /// <param name="Length">Bytes before the data.</param>
-internal readonly record struct NpyHeader(TensorInfo Info, int Length)
+/// <param name="BigEndian">Whether the elements are stored big-endian.</param>
+internal readonly record struct NpyHeader(TensorInfo Info, int Length, bool BigEndian)
 {
     // As NumPy: longer header texts are refused there too.
     private const int MaxTextLength = 10_000;
@@ -40,17 +41,16 @@ internal readonly record struct NpyHeader(TensorInfo Info, int Length)
 
         var parser = new Literal((start[6] == 3 ? Encoding.UTF8 : Encoding.Latin1).GetString(text));
         (string descr, bool fortran, long[] shape) = parser.Dictionary(Bad);
-        DType dtype = DTypes.FromNpy(descr) ?? throw Bad(Unsupported(descr));
+        (DType dtype, bool bigEndian) = DTypes.FromNpy(descr) ?? throw Bad(Unsupported(descr));
         if (!TensorInfo.TryCount(shape, dtype, out long count)) throw Bad($"has the shape {BadFile.Shape(shape)}, whose size overflows");
         long present = entryLength - textStart - length;
         if (count * dtype.ByteSize() != present) throw Bad($"is {dtype.SafetensorsName()} {BadFile.Shape(shape)} and needs {count * dtype.ByteSize()} bytes of data, but has {present}");
-        return new NpyHeader(new TensorInfo(name, dtype, shape, fortran), textStart + (int)length);
+        return new NpyHeader(new TensorInfo(name, dtype, shape, fortran), textStart + (int)length, bigEndian);
     }
 
     private static string Unsupported(string descr) => descr switch
     {
         _ when descr.Contains('O', StringComparison.Ordinal) => "holds Python objects, whose data is a program (a pickle): it is never read",
-        _ when descr.StartsWith('>') => $"is big-endian ({BadFile.Quote(descr)}); only little-endian arrays are read",
         _ => $"has the element type {BadFile.Quote(descr)}, which is not supported",
     };
 

@@ -6,14 +6,16 @@ namespace KernelScope.Files;
 /// A safetensors file, memory-mapped: u64 header length N (little-endian), N bytes of JSON, then the tensors' bytes, row-major.
 /// Held to what the safetensors package accepts, and stricter where that would let two readers take different numbers (a name twice).
 /// </summary>
+/// <remarks>Any number of threads may use it, as any <see cref="TensorFile"/>.</remarks>
 public sealed unsafe class SafetensorsFile : TensorFile
 {
     private readonly RawFile _file;
     private readonly Dictionary<string, SafetensorsHeader.Entry> _entries;
     private readonly byte* _data;
 
-    private SafetensorsFile(RawFile file, List<SafetensorsHeader.Entry> entries, long dataStart) : base(file.Path)
+    private SafetensorsFile(RawFile file, List<SafetensorsHeader.Entry> entries, long dataStart, Dictionary<string, string> metadata) : base(file.Path)
     {
+        Metadata = metadata;
         _file = file;
         _data = file.Map() + dataStart;
         DataStart = dataStart;
@@ -27,6 +29,9 @@ public sealed unsafe class SafetensorsFile : TensorFile
     /// <summary>Bytes of the file.</summary>
     public long Length => _file.Length;
 
+    /// <summary>The texts of __metadata__.</summary>
+    internal IReadOnlyDictionary<string, string> Metadata { get; }
+
     /// <summary>Where the tensors' bytes begin in the file.</summary>
     internal long DataStart { get; }
 
@@ -35,10 +40,12 @@ public sealed unsafe class SafetensorsFile : TensorFile
 
     /// <summary>Opens and checks a file; touches no weights.</summary>
     /// <exception cref="InvalidDataException">It cannot be read or is malformed; the message says where.</exception>
-    public static SafetensorsFile Open(string path)
+    /// <param name="path">Where.</param>
+    /// <param name="intoMemory">Reads the file into memory instead of mapping it; see <see cref="TensorFile"/>.</param>
+    public static SafetensorsFile Open(string path, bool intoMemory = false)
     {
         ArgumentNullException.ThrowIfNull(path);
-        return Of(RawFile.Open(path));
+        return Of(RawFile.Open(path, intoMemory));
     }
 
     /// <summary>Opens what is open already; it then owns the file, also if this throws.</summary>
@@ -46,8 +53,9 @@ public sealed unsafe class SafetensorsFile : TensorFile
     {
         try
         {
-            List<SafetensorsHeader.Entry> entries = ReadHeader(file, out long dataStart);
-            return new SafetensorsFile(file, entries, dataStart);
+            var metadata = new Dictionary<string, string>(StringComparer.Ordinal);
+            List<SafetensorsHeader.Entry> entries = ReadHeader(file, out long dataStart, metadata);
+            return new SafetensorsFile(file, entries, dataStart, metadata);
         }
         catch
         {
@@ -73,7 +81,7 @@ public sealed unsafe class SafetensorsFile : TensorFile
         if (disposing) _file.Dispose();
     }
 
-    private static List<SafetensorsHeader.Entry> ReadHeader(RawFile file, out long dataStart)
+    private static List<SafetensorsHeader.Entry> ReadHeader(RawFile file, out long dataStart, Dictionary<string, string> metadata)
     {
         if (file.Length < sizeof(ulong)) throw BadFile.Of(file.Path, $"the file has {file.Length} bytes; the header's length alone takes 8.");
         Span<byte> prefix = stackalloc byte[sizeof(ulong)];
@@ -84,6 +92,6 @@ public sealed unsafe class SafetensorsFile : TensorFile
         if (dataStart > file.Length) throw BadFile.Of(file.Path, $"the header is said to have {length} bytes, but the file ends after {file.Length - sizeof(ulong)} of them (an incomplete download?).");
         byte[] json = new byte[length];
         file.Read(sizeof(ulong), json);
-        return SafetensorsHeader.Parse(json, file.Length - dataStart, file.Path);
+        return SafetensorsHeader.Parse(json, file.Length - dataStart, file.Path, metadata);
     }
 }

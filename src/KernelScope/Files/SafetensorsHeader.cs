@@ -21,13 +21,14 @@ internal static class SafetensorsHeader
     /// <param name="json">The header's text.</param>
     /// <param name="dataLength">Bytes behind the header.</param>
     /// <param name="path">The file, for messages.</param>
-    public static List<Entry> Parse(ReadOnlySpan<byte> json, long dataLength, string path)
+    /// <param name="metadata">Receives the texts of __metadata__.</param>
+    public static List<Entry> Parse(ReadOnlySpan<byte> json, long dataLength, string path, Dictionary<string, string> metadata)
     {
         if (json.IsEmpty || json[0] != (byte)'{') throw BadFile.Of(path, "the header does not begin with '{': this is no safetensors file.");
         JsonText.RequireUtf8(json, path);
         try
         {
-            List<Entry> entries = ParseObject(json, path);
+            List<Entry> entries = ParseObject(json, path, metadata);
             CheckLayout(entries, dataLength, path);
             return entries;
         }
@@ -37,7 +38,7 @@ internal static class SafetensorsHeader
         }
     }
 
-    private static List<Entry> ParseObject(ReadOnlySpan<byte> json, string path)
+    private static List<Entry> ParseObject(ReadOnlySpan<byte> json, string path, Dictionary<string, string> metadata)
     {
         var reader = new Utf8JsonReader(json, new JsonReaderOptions { MaxDepth = JsonText.MaxDepth });
         var entries = new List<Entry>();
@@ -48,7 +49,7 @@ internal static class SafetensorsHeader
             string name = reader.GetString()!;
             if (!names.Add(name)) throw BadFile.Of(path, $"the name {BadFile.Quote(name)} is there twice.");
             reader.Read();
-            if (name == "__metadata__") CheckMetadata(ref reader, path);
+            if (name == "__metadata__") ReadMetadata(ref reader, path, metadata);
             else entries.Add(ParseTensor(ref reader, name, path));
         }
         // To the end: anything but space behind the object is refused by the reader.
@@ -120,7 +121,7 @@ internal static class SafetensorsHeader
         return true;
     }
 
-    private static void CheckMetadata(ref Utf8JsonReader reader, string path)
+    private static void ReadMetadata(ref Utf8JsonReader reader, string path, Dictionary<string, string> metadata)
     {
         if (reader.TokenType == JsonTokenType.Null) return;
         if (reader.TokenType != JsonTokenType.StartObject) throw BadFile.Of(path, "__metadata__ is not an object.");
@@ -129,7 +130,7 @@ internal static class SafetensorsHeader
             string key = reader.GetString()!;
             reader.Read();
             if (reader.TokenType != JsonTokenType.String) throw BadFile.Of(path, $"__metadata__ has a value that is not a text at {BadFile.Quote(key)}.");
-            _ = reader.GetString();
+            metadata[key] = reader.GetString()!;
         }
     }
 

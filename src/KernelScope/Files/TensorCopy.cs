@@ -4,6 +4,7 @@ using KernelScope.Numerics;
 namespace KernelScope.Files;
 
 /// <summary>Copies a tensor's elements in row-major order, whatever their stored type and order. For what is used once; weights are used in place.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static unsafe class TensorCopy
 {
     /// <summary>Copies all elements as float32: bf16 and f16 exactly, f64 rounded to nearest.</summary>
@@ -21,6 +22,7 @@ public static unsafe class TensorCopy
     public static void CopyTo(this in TensorView tensor, long first, Span<float> destination)
     {
         CheckRange(tensor, first, destination.Length);
+        using TensorView.Reading reading = tensor.Read();
         bool inOrder = !tensor.ColumnMajor || tensor.Shape.Length < 2;
         byte* start = tensor.Pointer + (inOrder ? first * tensor.DType.ByteSize() : 0);
         switch (tensor.DType)
@@ -54,6 +56,7 @@ public static unsafe class TensorCopy
     public static long[] ToInt64s(this in TensorView tensor)
     {
         long[] values = new long[LengthForArray(tensor)];
+        using TensorView.Reading reading = tensor.Read();
         TensorView t = tensor;
         switch (tensor.DType)
         {

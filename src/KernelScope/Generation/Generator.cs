@@ -1,97 +1,118 @@
 using System.Runtime.CompilerServices;
 using KernelScope.Devices;
 using KernelScope.Model;
+using KernelScope.Text;
 
 namespace KernelScope.Generation;
 
-/// <summary>How far and how to generate.</summary>
-public sealed record GenerationOptions
-{
-    /// <summary>Most new tokens.</summary>
-    public int MaxNewTokens { get; init; } = 64;
-
-    /// <summary>How a token is chosen; greedy by default.</summary>
-    public SamplingOptions Sampling { get; init; } = new();
-
-    /// <summary>Ids that end the text (that id is still given back); null: the model's own.</summary>
-    public IReadOnlyCollection<int>? StopIds { get; init; }
-}
-
-/// <summary>Why generation ended.</summary>
-public enum StopReason
-{
-    /// <summary>It has not.</summary>
-    None,
-
-    /// <summary>An end-of-text id came; it is the last token given.</summary>
-    EndOfText,
-
-    /// <summary>The number of tokens asked for was reached.</summary>
-    MaxNewTokens,
-
-    /// <summary>The context is full.</summary>
-    ContextFull,
-}
-
-/// <summary>Feeds a prompt, then each chosen token, to a session.</summary>
+/// <summary>Feeds a prompt, then each chosen token, to a session, whose hooks act in the prompt and in every step.</summary>
+/// <remarks>
+/// The session is the generation's from the first token asked for until the enumeration ends; other calls of it get an <see cref="InvalidOperationException"/> meanwhile.
+/// When the enumeration has ended, also where the consumer left it early, the session holds the prompt and every token that was given out (but the last where the context is full, or where a cancellation cut its step short:
+/// <see cref="Session.Tokens"/> tells), so that the next turn goes on from there.
+/// For one caller at a time.
+/// </remarks>
+/// <example>
+/// <code>
+/// var generator = new Generator(session, new GenerationOptions { MaxNewTokens = 40, StopStrings = ["\n\n"] }, tokenizer);
+/// await foreach (GeneratedToken token in generator.GenerateAsync(prompt, cancellationToken))
+///     Console.Write(token.Text);
+/// </code>
+/// </example>
 public sealed class Generator
 {
     private readonly Session _session;
     private readonly GenerationOptions _options;
+    private readonly GemmaTokenizer? _tokenizer;
 
-    /// <summary>Generates with a session, whose hooks act in the prompt and in every step.</summary>
-    public Generator(Session session, GenerationOptions options)
+    /// <summary>Generates with a session.</summary>
+    /// <param name="session">The session.</param>
+    /// <param name="options">How far and how.</param>
+    /// <param name="tokenizer">Gives the tokens their text; stop strings need it.</param>
+    /// <exception cref="ArgumentException">An option out of its range, or stop strings without a tokenizer.</exception>
+    public Generator(Session session, GenerationOptions options, GemmaTokenizer? tokenizer = null)
     {
         ArgumentNullException.ThrowIfNull(session);
         ArgumentNullException.ThrowIfNull(options);
-        ArgumentOutOfRangeException.ThrowIfNegative(options.MaxNewTokens);
-        options.Sampling.Validate();
+        options.Validate(session.Model.Config.VocabSize);
+        if (options.StopStrings is { Count: > 0 } && tokenizer is null)
+            throw new ArgumentException("Stop strings are found in the text, which needs a tokenizer.", nameof(tokenizer));
         _session = session;
         _options = options;
+        _tokenizer = tokenizer;
     }
 
-    /// <summary>Why the last run ended.</summary>
+    /// <summary>Why the last run ended. It is known when the last token is given out.</summary>
     public StopReason Stop { get; private set; }
 
-    /// <summary>The new tokens, each as soon as it is chosen; the session's sequence goes on from where it is.</summary>
+    /// <summary>The seed of the last run: the one asked for, or the fresh one that was drawn; null at temperature 0, which needs none.</summary>
+    public ulong? Seed { get; private set; }
+
+    /// <summary>The ids of the new tokens, each as soon as it is chosen; the session's sequence goes on from where it is.</summary>
     /// <exception cref="ArgumentException">An empty prompt, or one that does not fit into the context.</exception>
-    public IEnumerable<int> Generate(ReadOnlyMemory<int> prompt, CancellationToken cancellation = default)
+    /// <exception cref="InvalidOperationException">The session is in use.</exception>
+    public IEnumerable<int> Generate(ReadOnlyMemory<int> prompt, CancellationToken cancellationToken = default)
     {
-        Gemma2Model model = _session.Model;
-        IReadOnlyCollection<int> stops = _options.StopIds ?? model.Config.EosIds;
-        using var sampler = new Sampler(model.Device, model.Config.VocabSize, _options.Sampling);
+        foreach (GeneratedToken token in GenerateTokens(prompt, cancellationToken))
+            yield return token.Id;
+    }
+
+    /// <summary>As <see cref="Generate"/>, with each token's text and, where asked for, log-probabilities.</summary>
+    /// <exception cref="ArgumentException">An empty prompt, or one that does not fit into the context.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use.</exception>
+    public IEnumerable<GeneratedToken> GenerateTokens(ReadOnlyMemory<int> prompt, CancellationToken cancellationToken = default)
+    {
         Stop = StopReason.None;
         if (prompt.IsEmpty)
             throw new ArgumentException("The prompt has no tokens; it needs at least <bos>.");
         if (prompt.Length > _session.ContextLength - _session.Position)
             throw new ArgumentException($"The prompt has {prompt.Length} tokens; the context holds {_session.ContextLength - _session.Position}.");
-        if (_options.MaxNewTokens == 0)
-        {
-            Stop = StopReason.MaxNewTokens;
-            yield break;
-        }
-
-        Mat logits = _session.Prefill(prompt.Span, cancellation: cancellation);
+        using SessionHold hold = _session.Hold();
+        using var choice = new TokenChoice(_session, _options, _tokenizer, prompt.Span);
+        Seed = choice.Seed;
+        Mat logits = hold.Prefill(prompt.Span, null, cancellationToken);
         int[] step = new int[1];
-        for (int count = 1; ; count++)
+        bool pending = false;
+        try
         {
-            step[0] = sampler.Next(logits);
-            Stop = stops.Contains(step[0]) ? StopReason.EndOfText
-                : count == _options.MaxNewTokens ? StopReason.MaxNewTokens
-                : _session.Position == _session.ContextLength ? StopReason.ContextFull
-                : StopReason.None;
-            yield return step[0];
-            if (Stop != StopReason.None)
-                yield break;
-            logits = model.Forward(step, _session, LogitRows.Last, cancellation);
+            for (int count = 1; count <= _options.MaxNewTokens; count++)
+            {
+                GeneratedToken token = choice.Next(logits, count);
+                Stop = choice.Stop;
+                step[0] = token.Id;
+                pending = _session.Position < _session.ContextLength;
+                yield return token;
+                if (Stop != StopReason.None)
+                    yield break;
+                pending = false;
+                logits = hold.Forward(step, LogitRows.Last, cancellationToken);
+            }
+
+            Stop = StopReason.MaxNewTokens;
+        }
+        finally
+        {
+            if (pending)
+                hold.Forward(step, LogitRows.None, CancellationToken.None);
         }
     }
 
-    /// <summary>As <see cref="Generate"/>, computed on a worker thread, so that a caller's thread stays free.</summary>
-    public async IAsyncEnumerable<int> GenerateAsync(ReadOnlyMemory<int> prompt, [EnumeratorCancellation] CancellationToken cancellation = default)
+    /// <summary>As <see cref="GenerateTokens"/>, computed on a worker thread, so that a caller's thread stays free.</summary>
+    /// <exception cref="ArgumentException">An empty prompt, or one that does not fit into the context.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public async IAsyncEnumerable<GeneratedToken> GenerateAsync(ReadOnlyMemory<int> prompt, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
-        using IEnumerator<int> tokens = Generate(prompt, cancellation).GetEnumerator();
-        while (await Task.Run(tokens.MoveNext, cancellation).ConfigureAwait(false))
-            yield return tokens.Current;
+        IEnumerator<GeneratedToken> tokens = GenerateTokens(prompt, cancellationToken).GetEnumerator();
+        try
+        {
+            while (await Task.Run(tokens.MoveNext, cancellationToken).ConfigureAwait(false))
+                yield return tokens.Current;
+        }
+        finally
+        {
+            // Feeds the last token where the consumer left.
+            await Task.Run(tokens.Dispose, CancellationToken.None).ConfigureAwait(false);
+        }
     }
 }

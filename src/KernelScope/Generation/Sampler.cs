@@ -1,34 +1,9 @@
+using System.Security.Cryptography;
 using KernelScope.Devices;
 
 namespace KernelScope.Generation;
 
-/// <summary>How the next token is chosen.</summary>
-public sealed record SamplingOptions
-{
-    /// <summary>Divides the logits; 0: greedy, the largest logit, the lower id among equals.</summary>
-    public double Temperature { get; init; }
-
-    /// <summary>Only the k largest logits stay; 0: all.</summary>
-    public int TopK { get; init; }
-
-    /// <summary>Of what top-k left, only the fewest most likely tokens whose probability reaches p stay; 1: all.</summary>
-    public double TopP { get; init; } = 1;
-
-    /// <summary>Seed; the same seed and logits give the same tokens.</summary>
-    public ulong Seed { get; init; }
-
-    internal void Validate()
-    {
-        if (!(Temperature >= 0) || double.IsInfinity(Temperature))
-            throw new ArgumentException($"The temperature is {Temperature}; it must be 0 (greedy) or a positive number.");
-        if (TopK < 0)
-            throw new ArgumentException($"top-k is {TopK}; it must be 0 (all) or a positive number.");
-        if (!(TopP > 0 && TopP <= 1))
-            throw new ArgumentException($"top-p is {TopP}; it must be above 0 and at most 1.");
-    }
-}
-
-/// <summary>Chooses tokens from logits: temperature, then top-k, then top-p, in the order in which transformers applies them.</summary>
+/// <summary>Chooses tokens from logits, by <see cref="SamplingOptions"/>. It remembers what penalties count: one sampler for one sequence, for one caller at a time.</summary>
 public sealed class Sampler : IDisposable
 {
     private readonly Device _device;
@@ -38,39 +13,95 @@ public sealed class Sampler : IDisposable
     private readonly float[] _logits;
     private readonly double[] _probabilities;
     private readonly int[] _candidates;
+    private readonly Mat _changed;
+    private readonly int[] _generated;
+    private readonly bool[] _seen;
     private ulong _state;
 
     /// <summary>A sampler for rows of <paramref name="vocabSize"/> logits.</summary>
-    /// <exception cref="ArgumentException">An option out of its range.</exception>
+    /// <exception cref="ArgumentException">An option out of its range, or one that cannot act.</exception>
     public Sampler(Device device, int vocabSize, SamplingOptions options)
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(options);
-        options.Validate();
+        options.Validate(vocabSize);
         _device = device;
         _options = options;
-        _state = options.Seed;
+        Seed = options.Seed ?? (options.Temperature > 0 ? BitConverter.ToUInt32(RandomNumberGenerator.GetBytes(sizeof(uint))) : 0);
+        _state = Seed;
         _top = device.CreateCodes(vocabSize, "top");
-        bool all = options.Temperature > 0 && options.TopK == 0;
+        bool all = options.Temperature > 0 && options.TopK == 0, changes = options.ChangesLogits;
         int room = all ? vocabSize : Math.Min(vocabSize, Math.Max(1, options.TopK));
-        _logits = new float[all ? vocabSize : 0];
+        _logits = new float[all || changes ? vocabSize : 0];
         _probabilities = new double[room];
         _candidates = new int[room];
+        _changed = changes ? device.CreateMat(1, vocabSize, "changed logits") : default;
+        _generated = new int[options.FrequencyPenalty != 0 ? vocabSize : 0];
+        _seen = new bool[options.RepetitionPenalty != 1 ? vocabSize : 0];
+    }
+
+    /// <summary>The seed in use: the one asked for, or the fresh one that was drawn where none was. 0 at temperature 0, which needs none.</summary>
+    public ulong Seed { get; }
+
+    /// <summary>Counts tokens that were in the text before: the prompt, for <see cref="SamplingOptions.RepetitionPenalty"/>. Chosen tokens are counted by <see cref="Next"/>.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">An id outside the vocabulary.</exception>
+    public void See(ReadOnlySpan<int> tokens)
+    {
+        foreach (int token in tokens)
+        {
+            if ((uint)token >= (uint)_top.FeatureCount)
+                throw new ArgumentOutOfRangeException(nameof(tokens), $"Token id {token} is outside the vocabulary of {_top.FeatureCount} entries.");
+            if (_seen.Length > 0)
+                _seen[token] = true;
+        }
     }
 
     /// <summary>The next token for one row of logits, [1, vocabulary].</summary>
-    /// <exception cref="InvalidOperationException">The largest logit is no number.</exception>
+    /// <exception cref="InvalidOperationException">The largest logit is not a number.</exception>
     public int Next(Mat logits)
+    {
+        int token = Choose(_options.ChangesLogits ? Changed(logits) : logits);
+        if (_generated.Length > 0)
+            _generated[token]++;
+        if (_seen.Length > 0)
+            _seen[token] = true;
+        return token;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _top.Dispose();
+        _changed.Buffer?.Dispose();
+    }
+
+    private int Choose(Mat logits)
     {
         if (_options.Temperature == 0)
             return Largest(logits);
         int count = _options.TopK > 0 ? TopCandidates(logits) : AllCandidates(logits);
         double draw = NextDouble();
-        return _options.TopP < 1 ? DrawFromNucleus(count, draw) : Draw(_candidates.AsSpan(0, count), draw, Sum(count));
+        return _options.TopP < 1 ? DrawFromNucleus(count, draw) : DrawAbove(count, draw);
     }
 
-    /// <inheritdoc/>
-    public void Dispose() => _top.Dispose();
+    /// <summary>The logits with bias and penalties, in a row of their own: those of the model stay as they are.</summary>
+    private Mat Changed(Mat logits)
+    {
+        _device.Read(logits, _logits);
+        foreach ((int id, double bias) in _options.LogitBias ?? new Dictionary<int, double>())
+            _logits[id] += (float)bias;
+        float repetition = (float)_options.RepetitionPenalty, frequency = (float)_options.FrequencyPenalty;
+        for (int id = 0; id < _seen.Length; id++)
+        {
+            if (_seen[id])
+                _logits[id] = _logits[id] < 0 ? _logits[id] * repetition : _logits[id] / repetition;
+        }
+
+        for (int id = 0; id < _generated.Length; id++)
+            _logits[id] -= _generated[id] * frequency;
+        _device.Write(_logits, _changed);
+        return _changed;
+    }
 
     private int Largest(Mat logits)
     {
@@ -139,7 +170,30 @@ public sealed class Sampler : IDisposable
             reached += weights[nucleus];
         }
 
+        // Sorted: those below min-p are at the end.
+        while (weights[nucleus - 1] < _options.MinP)
+            reached -= weights[--nucleus];
         return Draw(ids[..nucleus], draw, reached);
+    }
+
+    /// <summary>Min-p: candidates whose probability is at least a share of the likeliest one's, which is 1 here.</summary>
+    private int DrawAbove(int count, double draw)
+    {
+        int kept = count;
+        if (_options.MinP > 0)
+        {
+            kept = 0;
+            for (int i = 0; i < count; i++)
+            {
+                if (_probabilities[i] >= _options.MinP)
+                {
+                    _probabilities[kept] = _probabilities[i];
+                    _candidates[kept++] = _candidates[i];
+                }
+            }
+        }
+
+        return Draw(_candidates.AsSpan(0, kept), draw, Sum(kept));
     }
 
     private int Draw(ReadOnlySpan<int> ids, double draw, double sum)
@@ -166,7 +220,7 @@ public sealed class Sampler : IDisposable
     private static void CheckNumber(float logit)
     {
         if (!float.IsFinite(logit))
-            throw new InvalidOperationException($"The largest logit is {logit}: the weights or an edit produced values that are no numbers.");
+            throw new InvalidOperationException($"The largest logit is {logit}: the weights or an edit produced values that are not finite numbers.");
     }
 
     /// <summary>SplitMix64 (Steele, Lea and Flood 2014), 53 bits to [0, 1): the same on every platform.</summary>

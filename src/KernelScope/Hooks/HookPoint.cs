@@ -58,9 +58,30 @@ public enum Site
 
     /// <summary>Logits after the soft-cap, [n, vocabulary].</summary>
     Logits,
+
+    // The sites below are not part of All: they are extra work, and exist for those who ask for them by name.
+
+    /// <summary>The stream after the input norm without its gain, [n, d_model].</summary>
+    AttnInUnit,
+
+    /// <summary>Queries before RoPE, [n, heads·d_head]. Edits act.</summary>
+    QPreRope,
+
+    /// <summary>Keys before RoPE, [n, kv heads·d_head]. Edits act.</summary>
+    KPreRope,
+
+    /// <summary>
+    /// Attention scores after the scale, the soft-cap and the mask (masked: −∞), [n, heads·keys] with keys = position + n, the keys so far: head h is columns h·keys to (h + 1)·keys.
+    /// Edits act. Computed on the host, in double, only where somebody listens.
+    /// </summary>
+    AttnScores,
+
+    /// <summary>Attention weights, the softmax of <see cref="AttnScores"/> over the keys, of the same shape. Edits act: z is then computed from what they left.</summary>
+    AttnPattern,
 }
 
 /// <summary>A <see cref="Hooks.Site"/> of a layer: <c>resid_post.20</c>, <c>z.3</c>, <c>logits</c>.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Site">The site.</param>
 /// <param name="Layer">The layer; 0 for sites that do not belong to one.</param>
 public readonly record struct HookPoint(Site Site, int Layer = 0)
@@ -70,16 +91,26 @@ public readonly record struct HookPoint(Site Site, int Layer = 0)
         ("embed", Site.Embed), ("resid_pre", Site.ResidPre), ("attn_in", Site.AttnIn), ("q", Site.Q), ("k", Site.K), ("v", Site.V), ("z", Site.Z),
         ("attn_out", Site.AttnOut), ("attn_out_post", Site.AttnOutPost), ("resid_mid", Site.ResidMid), ("mlp_in_unit", Site.MlpInUnit), ("mlp_in", Site.MlpIn),
         ("mlp_act", Site.MlpAct), ("mlp_out", Site.MlpOut), ("mlp_out_post", Site.MlpOutPost), ("resid_post", Site.ResidPost), ("final_norm", Site.FinalNorm), ("logits", Site.Logits),
+        ("attn_in_unit", Site.AttnInUnit), ("q_pre_rope", Site.QPreRope), ("k_pre_rope", Site.KPreRope), ("attn_scores", Site.AttnScores), ("attn_pattern", Site.AttnPattern),
     ];
 
-    // TransformerLens' names. Its attn.hook_q is before RoPE, so it is not ours. Its hook_attn_out and hook_mlp_out fire after the post-norm, its attn.hook_out and mlp.hook_out before.
+    private static readonly Site[] FiringOrder =
+    [
+        Site.Embed, Site.ResidPre, Site.AttnInUnit, Site.AttnIn, Site.QPreRope, Site.KPreRope, Site.Q, Site.K, Site.V, Site.AttnScores, Site.AttnPattern, Site.Z, Site.AttnOut, Site.AttnOutPost,
+        Site.ResidMid, Site.MlpInUnit, Site.MlpIn, Site.MlpAct, Site.MlpOut, Site.MlpOutPost, Site.ResidPost, Site.FinalNorm, Site.Logits,
+    ];
+
+    // TransformerLens' names. Its attn.hook_q and hook_k are before RoPE, hook_rot_q and hook_rot_k after. Its hook_attn_out and hook_mlp_out fire after the post-norm, its attn.hook_out and mlp.hook_out before.
     private static readonly (string Name, Site Site)[] TransformerLensNames =
     [
         ("hook_resid_pre", Site.ResidPre), ("hook_resid_mid", Site.ResidMid), ("hook_resid_post", Site.ResidPost), ("hook_out", Site.ResidPost),
+        ("ln1.hook_normalized", Site.AttnInUnit), ("attn.hook_q", Site.QPreRope), ("attn.hook_k", Site.KPreRope), ("attn.hook_attn_scores", Site.AttnScores), ("attn.hook_pattern", Site.AttnPattern),
         ("attn.hook_rot_q", Site.Q), ("attn.hook_rot_k", Site.K), ("attn.hook_v", Site.V), ("attn.hook_z", Site.Z),
         ("attn.hook_out", Site.AttnOut), ("hook_attn_out", Site.AttnOutPost), ("ln2.hook_normalized", Site.MlpInUnit),
         ("mlp.hook_post", Site.MlpAct), ("mlp.hook_out", Site.MlpOut), ("hook_mlp_out", Site.MlpOutPost),
     ];
+
+    internal static int SiteCount => Names.Length;
 
     /// <summary>Whether a site exists once for each layer.</summary>
     public static bool IsPerLayer(Site site) => site is not (Site.Embed or Site.FinalNorm or Site.Logits);
@@ -87,7 +118,10 @@ public readonly record struct HookPoint(Site Site, int Layer = 0)
     /// <summary>The project's name of a site, without a layer: <c>resid_post</c>.</summary>
     public static string NameOf(Site site) => Names[(int)site].Name;
 
-    /// <summary>Every hook point of a model with <paramref name="layerCount"/> layers, in the order in which they fire.</summary>
+    /// <summary>Whether a row at this site holds one value for each head and key, so that it is as wide as the sequence is long.</summary>
+    public static bool IsOverKeys(Site site) => site is Site.AttnScores or Site.AttnPattern;
+
+    /// <summary>The hook points that <c>all</c> means, in the order in which they fire. Those that are extra work are not among them: <c>attn_in_unit</c>, <c>q_pre_rope</c>, <c>k_pre_rope</c>, <c>attn_scores</c>, <c>attn_pattern</c>.</summary>
     public static IEnumerable<HookPoint> All(int layerCount)
     {
         yield return new(Site.Embed);
@@ -143,11 +177,23 @@ public readonly record struct HookPoint(Site Site, int Layer = 0)
         return false;
     }
 
+    /// <summary>Where a point comes in a forward pass, to be compared with another's.</summary>
+    internal int Order
+    {
+        get
+        {
+            int place = Array.IndexOf(FiringOrder, Site);
+            return Site is Site.FinalNorm or Site.Logits ? int.MaxValue - SiteCount + place : (Layer * SiteCount) + place;
+        }
+    }
+
     /// <summary>Number of values in a row at this site, given the model's sizes.</summary>
+    /// <exception cref="InvalidOperationException">The site's rows are as wide as the sequence is long (<see cref="IsOverKeys"/>).</exception>
     public int Width(int modelDim, int queryDim, int keyDim, int hiddenDim, int vocabSize) => Site switch
     {
-        Site.Q or Site.Z => queryDim,
-        Site.K or Site.V => keyDim,
+        Site.Q or Site.Z or Site.QPreRope => queryDim,
+        Site.K or Site.V or Site.KPreRope => keyDim,
+        Site.AttnScores or Site.AttnPattern => throw new InvalidOperationException($"{this} has one value for each head and key: no fixed width."),
         Site.MlpAct => hiddenDim,
         Site.Logits => vocabSize,
         _ => modelDim,

@@ -3,6 +3,7 @@ using KernelScope.Devices;
 namespace KernelScope.Hooks;
 
 /// <summary>The forward call in which hooks fire.</summary>
+/// <remarks>For one caller at a time.</remarks>
 public sealed class HookCall
 {
     private int[] _tokens = [];
@@ -16,6 +17,9 @@ public sealed class HookCall
 
     /// <summary>The tokens of this call, one for each row.</summary>
     public ReadOnlySpan<int> Tokens => _tokens.AsSpan(0, _count);
+
+    /// <summary>Heads of the model, by which rows over keys are divided.</summary>
+    internal int HeadCount { get; set; } = 1;
 
     internal void Begin(Device device, ReadOnlySpan<int> tokens, int position)
     {
@@ -37,11 +41,11 @@ public delegate void Hook(HookCall call, HookPoint point, Mat value);
 /// <summary>The hooks of a session. A hook point that nobody listens at costs one array read.</summary>
 /// <remarks>
 /// Hooks at one point run in the order in which they were added, so that a capture sees the edits before it and not those after it.
-/// A point of a layer that the model does not have is refused when it is added, not ignored when it does not fire.
+/// What can never fire is refused when it is added, not ignored when it does not fire. For one caller at a time, as its session is.
 /// </remarks>
 public sealed class HookSet
 {
-    private static readonly int SiteCount = (int)Site.Logits + 1;
+    private static readonly int SiteCount = HookPoint.SiteCount;
     private readonly HookCall _call = new();
     private readonly Hook?[] _armed;
     private readonly int _layerCount;
@@ -53,10 +57,20 @@ public sealed class HookSet
         _armed = new Hook?[layerCount * SiteCount];
     }
 
+    /// <summary>Raised when the session goes back: positions from the given one on no longer belong to the sequence.</summary>
+    internal event Action<int>? Rewound;
+
     /// <summary>Adds a hook until the result is disposed.</summary>
+    /// <param name="point">Where.</param>
+    /// <param name="hook">What is called.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The hook could never fire: the model has no such layer, there is no such site, or the site belongs to no layer and one was named.</exception>
     public IDisposable Add(HookPoint point, Hook hook)
     {
         ArgumentNullException.ThrowIfNull(hook);
+        if ((uint)point.Site >= (uint)SiteCount)
+            throw new ArgumentOutOfRangeException(nameof(point), $"There is no site {(int)point.Site}: a hook there would never fire.");
+        if (!HookPoint.IsPerLayer(point.Site) && point.Layer != 0)
+            throw new ArgumentOutOfRangeException(nameof(point), $"'{HookPoint.NameOf(point.Site)}' belongs to no layer, so a hook at layer {point.Layer} of it would never fire.");
         if (point.Layer < 0 || point.Layer >= _layerCount)
             throw new ArgumentOutOfRangeException(nameof(point), $"There is no hook point {point}: the model has layers 0 to {_layerCount - 1}.");
         int slot = Slot(point.Site, point.Layer);
@@ -72,6 +86,16 @@ public sealed class HookSet
 
     /// <summary>Calls the hooks at a site of a layer, if any.</summary>
     internal void Fire(Site site, int layer, Mat value) => _armed[Slot(site, layer)]?.Invoke(_call, new(site, layer), value);
+
+    /// <summary>As <see cref="Fire"/>, for rows that hold <paramref name="heads"/> times one value a key.</summary>
+    internal void FireOverKeys(Site site, int layer, Mat value, int heads)
+    {
+        _call.HeadCount = heads;
+        Fire(site, layer, value);
+    }
+
+    /// <summary>Tells captures that the sequence now ends before <paramref name="position"/>.</summary>
+    internal void Rewind(int position) => Rewound?.Invoke(position);
 
     private static int Slot(Site site, int layer) => (layer * SiteCount) + (int)site;
 

@@ -2,7 +2,7 @@ using KernelScope.Devices;
 
 namespace KernelScope.Model;
 
-/// <summary>Every buffer of a forward pass, named, allocated once for a chunk of tokens.</summary>
+/// <summary>Every buffer of a forward pass, named, allocated once for a number of rows.</summary>
 internal sealed class ActivationBuffers : IDisposable
 {
     private readonly Device _device;
@@ -11,11 +11,13 @@ internal sealed class ActivationBuffers : IDisposable
     private readonly Activations _all;
     private readonly Mat _losses;
     private Mat _logits;
+    private float[] _host = [];
 
     public ActivationBuffers(Device device, Gemma2Config config, int rows)
     {
         _device = device;
         _config = config;
+        RowCount = rows;
         int q = config.HeadCount * config.HeadDim, kv = config.KvHeadCount * config.HeadDim;
         _all = new Activations(
             Create(rows, config.ModelDim, "resid"),
@@ -26,35 +28,45 @@ internal sealed class ActivationBuffers : IDisposable
             Create(rows, config.HiddenDim, "hidden"),
             kv);
         _losses = Create(rows, 1, "losses");
-        _logits = _device.CreateMat(1, config.VocabSize, "logits");
     }
 
-    /// <summary>Bytes that <paramref name="rows"/> rows need, one row of logits included.</summary>
+    /// <summary>Most rows of a call.</summary>
+    public int RowCount { get; }
+
+    /// <summary>Bytes that <paramref name="rows"/> rows need.</summary>
     public static long BytesFor(Gemma2Config config, int rows)
     {
         long row = (3L * config.ModelDim) + ((2L * config.HeadCount) + (2L * config.KvHeadCount)) * config.HeadDim + config.HiddenDim + 1;
-        return 4 * ((rows * row) + config.VocabSize);
+        return 4 * rows * row;
     }
 
     public Activations Rows(int n) => _all.Rows(n);
 
     public Mat Losses(int n) => _losses.RowRange(0, n);
 
-    /// <summary>Room for logits; it grows to what was asked for at most, since [chunk, 256,000] is a large buffer that few runs want.</summary>
+    /// <summary>Room for one row of logits of each of several sessions; it grows with their number.</summary>
     public Mat Logits(int n)
     {
-        if (n > _logits.Rows)
+        if (_logits.Buffer is null || n > _logits.Rows)
         {
-            _logits.Buffer.Dispose();
-            _logits = _device.CreateMat(n, _config.VocabSize, "logits");
+            _logits.Buffer?.Dispose();
+            _logits = _device.CreateMat(n, _config.VocabSize, "logits of a batch");
         }
 
         return _logits.RowRange(0, n);
     }
 
+    /// <summary>Room on the host.</summary>
+    public Span<float> Host(int length)
+    {
+        if (_host.Length < length)
+            _host = new float[length];
+        return _host.AsSpan(0, length);
+    }
+
     public void Dispose()
     {
-        _logits.Buffer.Dispose();
+        _logits.Buffer?.Dispose();
         foreach (IDisposable owned in _owned)
             owned.Dispose();
     }

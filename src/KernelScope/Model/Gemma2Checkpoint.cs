@@ -1,9 +1,11 @@
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Text;
 
 namespace KernelScope.Model;
 
 /// <summary>One layer's weights, in place.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="InputNorm">Gain before attention [hidden]; norms multiply by 1 + gain.</param>
 /// <param name="PostAttentionNorm">Gain on attention's output [hidden].</param>
 /// <param name="PreFeedForwardNorm">Gain before the feed-forward block [hidden].</param>
@@ -22,21 +24,33 @@ public readonly record struct LayerTensors(
 
 /// <summary>
 /// A Gemma 2 model's files, opened and checked: every tensor that a forward pass needs is there, with the shape that config.json implies and a type that can be computed with
-/// (F32, BF16, F16; tensors may differ). Tensors that nobody asks for are ignored, <c>lm_head.weight</c> among them: the head is the embedding.
+/// (F32, BF16, F16; tensors may differ). Names may have the prefixes that common writers add or leave out (<c>model.</c>, <c>_orig_mod.</c>, <c>base_model.model.</c>).
+/// <c>lm_head.weight</c> makes the logits where there is one; without it the embedding does. Tensors that nobody asks for are ignored.
 /// Nothing is allocated that the files do not hold: a config with a billion layers fails at the first one that is missing.
 /// </summary>
+/// <remarks>
+/// Any number of threads may read it, load it and dispose it; <see cref="UsePanels"/> comes before all of that. The mappings live until the checkpoint was disposed, or loaded, and every model that was loaded
+/// from it is disposed and has no op running.
+/// </remarks>
 public sealed class Gemma2Checkpoint : IDisposable
 {
     private readonly ShardedTensors _weights;
+    private readonly GemmaTensors _tensors;
     private readonly List<LayerTensors> _layers = [];
+    private readonly UseCount _uses;
+    private IDisposable? _panels;
+    private volatile bool _disposed;
 
     private Gemma2Checkpoint(ModelFolder folder, Gemma2Config config, ShardedTensors weights)
     {
         Folder = folder;
         Config = config;
         _weights = weights;
+        _tensors = new GemmaTensors(weights);
+        _uses = new UseCount(folder.Path, Free);
         long model = config.ModelDim;
         Embedding = Get(TensorNames.Embedding, config.VocabSize, model);
+        OutputHead = ReadHead();
         FinalNorm = Get(TensorNames.FinalNorm, model);
         for (int l = 0; l < config.LayerCount; l++) _layers.Add(ReadLayer(l));
     }
@@ -47,17 +61,40 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <summary>The settings.</summary>
     public Gemma2Config Config { get; }
 
-    /// <summary>E [vocab, hidden]: token embedding and output head.</summary>
+    /// <summary>E [vocab, hidden]: token embedding.</summary>
     public TensorView Embedding { get; }
+
+    /// <summary>W_U [vocab, hidden]: what logits are computed with; <see cref="Embedding"/> itself where the two are tied.</summary>
+    public TensorView OutputHead { get; }
+
+    /// <summary>Whether the embedding is the output head: there is no <c>lm_head.weight</c>, or it holds the same bits.</summary>
+    public bool IsTied => OutputHead.Name == Embedding.Name;
 
     /// <summary>Gain of the norm before the head [hidden].</summary>
     public TensorView FinalNorm { get; }
 
-    /// <summary>Path of tokenizer.model; null if the folder has none.</summary>
+    /// <summary>Path of tokenizer.model, or of tokenizer.json if that is missing; null if the folder has neither.</summary>
     public string? TokenizerPath => Folder.TokenizerPath;
+
+    /// <summary>Opens the folder's tokenizer, with its added tokens; null if there is none.</summary>
+    /// <exception cref="InvalidDataException">It is malformed, or not supported, or has ids beyond the embedding's rows.</exception>
+    public GemmaTokenizer? OpenTokenizer()
+    {
+        GemmaTokenizer? tokenizer = GemmaTokenizer.Open(Folder);
+        tokenizer?.RequireRows(Config.VocabSize, Folder.TokenizerPath!);
+        return tokenizer;
+    }
 
     /// <summary>Bytes of all weight files.</summary>
     public long TotalBytes => _weights.Length;
+
+    /// <summary>Bytes of the tensors that the model computes with, each once.</summary>
+    public long WeightBytes => Embedding.ByteLength + (IsTied ? 0 : OutputHead.ByteLength) + FinalNorm.ByteLength + _layers.Sum(l =>
+        l.InputNorm.ByteLength + l.PostAttentionNorm.ByteLength + l.PreFeedForwardNorm.ByteLength + l.PostFeedForwardNorm.ByteLength
+        + l.Q.ByteLength + l.K.ByteLength + l.V.ByteLength + l.O.ByteLength + l.Gate.ByteLength + l.Up.ByteLength + l.Down.ByteLength);
+
+    /// <summary>What is unusual about the files and was dealt with, one sentence each: names, an output head of its own.</summary>
+    public IReadOnlyList<string> Remarks => _tensors.Remarks;
 
     /// <summary>The mapped weight files.</summary>
     public IReadOnlyList<SafetensorsFile> Files => _weights.Files;
@@ -65,21 +102,24 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <summary>The weights of layer l, from 0.</summary>
     public LayerTensors Layer(int l) => _layers[l];
 
+    /// <summary>Whether the weight files were read into memory.</summary>
+    internal bool IsInMemory { get; private init; }
+
     /// <summary>The packed weights that devices which know panels read instead of the files' matrices; null if there are none.</summary>
     public PanelFile? Panels { get; private set; }
 
-    /// <summary>Names of all matrices, in the order in which a forward pass reads them; the embedding, as output head, is last.</summary>
+    /// <summary>Names of all matrices, in the order in which a forward pass reads them; the output head is last. An embedding that is only looked up is not among them.</summary>
     public IReadOnlyList<string> MatrixNames =>
     [
         .. _layers.SelectMany(l => (IEnumerable<string>)[l.Q.Name, l.K.Name, l.V.Name, l.O.Name, l.Gate.Name, l.Up.Name, l.Down.Name]),
-        Embedding.Name,
+        OutputHead.Name,
     ];
 
     /// <summary>Packs all matrices into a file, which <see cref="UsePanels"/> takes. A few MB of memory are used; the file is as large as the matrices, or three quarters of that where they are bfloat16 (<see cref="PanelLayout"/>).</summary>
     /// <exception cref="IOException">It cannot be written; nothing is left.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; nothing is left.</exception>
-    public void WritePanels(string path, IProgress<double>? progress = null, CancellationToken cancellation = default) =>
-        PanelFileWriter.Write(NotAnInput(path), Folder.Path, _weights, MatrixNames, progress, cancellation);
+    public void WritePanels(string path, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        WritePanelFile(path, progress, cancellationToken);
 
     /// <summary>Reads weights from panels from now on; results may then differ in the last bits, because sums run in another order. The checkpoint owns the panels unless this throws.</summary>
     /// <exception cref="InvalidDataException">They were packed from other weights, or lack a matrix.</exception>
@@ -93,6 +133,8 @@ public sealed class Gemma2Checkpoint : IDisposable
             _weights.TryGet(name, out TensorView matrix);
             _ = panels[matrix];
         }
+        _panels = panels.Hold();
+        panels.Dispose();
         Panels = panels;
     }
 
@@ -107,26 +149,31 @@ public sealed class Gemma2Checkpoint : IDisposable
         : path;
 
     /// <summary>A matrix as a part of a device's weight, with its panels if there are any.</summary>
-    internal WeightPart Part(TensorView matrix) => new(matrix, Panels: Panels is null ? default : Panels[matrix]);
+    internal WeightPart Part(TensorView matrix) => new(matrix, Panels: Panels is null || IsOnlyLookedUp(matrix) ? default : Panels[matrix]);
 
     /// <summary>Opens a model: a folder, a hub-cache entry, or a hub id, as <see cref="ModelFolder.Resolve(string)"/> takes them.</summary>
     /// <exception cref="InvalidDataException">A file is missing or malformed, or a tensor is missing or of the wrong shape or type.</exception>
-    public static Gemma2Checkpoint Open(string nameOrPath) => Open(ModelFolder.Resolve(nameOrPath));
+    /// <param name="nameOrPath">Which.</param>
+    /// <param name="intoMemory">Reads the weight files into memory instead of mapping them; see <see cref="TensorFile"/>.</param>
+    public static Gemma2Checkpoint Open(string nameOrPath, bool intoMemory = false) => Open(ModelFolder.Resolve(nameOrPath), intoMemory);
 
     /// <summary>Opens the model of a folder.</summary>
     /// <exception cref="InvalidDataException">A file is missing or malformed, or a tensor is missing or of the wrong shape or type.</exception>
-    public static Gemma2Checkpoint Open(ModelFolder folder)
+    /// <param name="folder">Which.</param>
+    /// <param name="intoMemory">Reads the weight files into memory instead of mapping them; see <see cref="TensorFile"/>.</param>
+    public static Gemma2Checkpoint Open(ModelFolder folder, bool intoMemory = false)
     {
         ArgumentNullException.ThrowIfNull(folder);
-        return Open(folder, Gemma2Config.Read(folder), folder.OpenWeights());
+        folder.RefuseAdapter();
+        return Open(folder, Gemma2Config.Read(folder), folder.OpenWeights(intoMemory), intoMemory);
     }
 
     /// <summary>A checkpoint whose weights are open already, such as an embedded one; it then owns them, also if this throws.</summary>
-    internal static Gemma2Checkpoint Open(ModelFolder folder, Gemma2Config config, ShardedTensors weights)
+    internal static Gemma2Checkpoint Open(ModelFolder folder, Gemma2Config config, ShardedTensors weights, bool intoMemory = false)
     {
         try
         {
-            return new Gemma2Checkpoint(folder, config, weights);
+            return new Gemma2Checkpoint(folder, config, weights) { IsInMemory = intoMemory };
         }
         catch
         {
@@ -135,11 +182,56 @@ public sealed class Gemma2Checkpoint : IDisposable
         }
     }
 
-    /// <summary>Gives the mappings back; the views are then invalid.</summary>
+    /// <summary>Gives the mappings back, as soon as no model that was loaded from them is left; the views are then invalid.</summary>
     public void Dispose()
     {
-        Panels?.Dispose();
+        _disposed = true;
+        _uses.EndOwner();
+    }
+
+    /// <summary>Keeps the mappings until the result is disposed.</summary>
+    /// <exception cref="ObjectDisposedException">They were given back.</exception>
+    internal IDisposable Hold() => _uses.Hold();
+
+    /// <summary>As <see cref="Hold"/>, for a model that takes the checkpoint over: disposing that model is then enough.</summary>
+    /// <exception cref="ObjectDisposedException">The checkpoint was disposed, or every model that was loaded from it.</exception>
+    internal IDisposable HoldForModel()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        IDisposable hold = _uses.Hold();
+        _uses.EndOwner();
+        return hold;
+    }
+
+    private void Free()
+    {
+        _panels?.Dispose();
         _weights.Dispose();
+    }
+
+    private bool IsOnlyLookedUp(in TensorView matrix) => !IsTied && matrix.Name == Embedding.Name;
+
+    private TensorView ReadHead()
+    {
+        if (!_tensors.TryGet(TensorNames.OutputHead, out TensorView head))
+        {
+            return Config.MayTieHead
+                ? Embedding
+                : throw BadFile.Of(_weights.Path, $"the tensor {TensorNames.OutputHead} is missing; {Folder.ConfigPath} says tie_word_embeddings false, so the embedding is not the output head.");
+        }
+
+        head = Get(TensorNames.OutputHead, Config.VocabSize, Config.ModelDim);
+        bool same = head.DType == Embedding.DType && head.SameBits(Embedding);
+        _tensors.Remark(same
+            ? $"{TensorNames.OutputHead} holds the bits of {TensorNames.Embedding}: one matrix is kept."
+            : $"{TensorNames.OutputHead} ({head.DType.SafetensorsName()}) is an output head of its own: it makes the logits, not the embedding.");
+        return same ? Embedding : head;
+    }
+
+    private void WritePanelFile(string path, IProgress<double>? progress, CancellationToken cancellationToken)
+    {
+        using IDisposable hold = Hold();
+        PanelFileWriter.Write(NotAnInput(path), Folder.Path, _weights, MatrixNames, progress, cancellationToken);
     }
 
     private LayerTensors ReadLayer(int l)
@@ -154,8 +246,8 @@ public sealed class Gemma2Checkpoint : IDisposable
 
     private TensorView Get(string name, params ReadOnlySpan<long> shape)
     {
-        if (!_weights.TryGet(name, out TensorView tensor)) throw BadFile.Of(_weights.Path, $"the tensor {name} is missing; {Folder.ConfigPath} asks for {Config.LayerCount} layers.");
-        if (!tensor.Shape.SequenceEqual(shape)) throw BadFile.Of(tensor.File, $"the tensor {name} is {BadFile.Shape(tensor.Shape)}; config.json implies {BadFile.Shape(shape)}.");
-        return tensor.DType is DType.F32 or DType.BF16 or DType.F16 ? tensor : throw BadFile.Of(tensor.File, $"the tensor {name} is {tensor.DType.SafetensorsName()}; weights are F32, BF16 or F16.");
+        if (!_tensors.TryGet(name, out TensorView tensor)) throw BadFile.Of(_weights.Path, $"the tensor {name} is missing; {Folder.ConfigPath} asks for {Config.LayerCount} layers.");
+        if (!tensor.Shape.SequenceEqual(shape)) throw BadFile.Of(tensor.File, $"the tensor {BadFile.Printable(tensor.Name, 200)} is {BadFile.Shape(tensor.Shape)}; config.json implies {BadFile.Shape(shape)}.");
+        return tensor.DType is DType.F32 or DType.BF16 or DType.F16 ? tensor : throw BadFile.Of(tensor.File, $"the tensor {BadFile.Printable(tensor.Name, 200)} is {tensor.DType.SafetensorsName()}; weights are F32, BF16 or F16.");
     }
 }

@@ -6,6 +6,7 @@ namespace KernelScope.Model;
 /// The settings of a Gemma 2 model, from the hub's config.json in the forms of transformers 4 and 5, with generation_config.json's stop ids.
 /// A missing key has the default of transformers' Gemma2Config. A setting that would change the numbers and is not computed here is refused by name.
 /// </summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record Gemma2Config
 {
     // Real ones have 818 bytes.
@@ -69,6 +70,10 @@ public sealed record Gemma2Config
 
     /// <summary>pad_token_id; Gemma's 0 if the file says null.</summary>
     public int PadId { get; init; }
+
+    /// <summary>tie_word_embeddings: whether the embedding is the output head where the weights hold no other. A head that they hold counts either way.</summary>
+    // Not public, so that it is not a part of the text that tells models apart by content: the head's bytes are.
+    internal bool MayTieHead { get; init; } = true;
 
     /// <summary>Whether a layer's attention is limited to <see cref="SlidingWindow"/> keys: as layer_types says, else layers 0, 2, 4 ...</summary>
     public bool IsSliding(int layer)

@@ -39,6 +39,7 @@ internal static class Gemma2ConfigReader
             PadId = Ids(settings, "pad_token_id", [0]) is [int pad, ..] ? pad : 0,
             EosIds = Ids(settings, "eos_token_id", [1]),
             TextEndIds = Ids(settings, "eos_token_id", [1]),
+            MayTieHead = settings.Bool("tie_word_embeddings", true),
         };
     }
 
@@ -67,7 +68,6 @@ internal static class Gemma2ConfigReader
         if ((settings.Text(name) ?? Activation) is string act && act != Activation) throw BadFile.Of(settings.Path, $"{name} is {BadFile.Quote(act)}; only '{Activation}' is supported.");
         if (settings.Bool("attention_bias", false)) throw BadFile.Of(settings.Path, "attention_bias is true; biases are not supported.");
         if (settings.Bool("use_bidirectional_attention", false)) throw BadFile.Of(settings.Path, "use_bidirectional_attention is true; only causal attention is supported.");
-        if (!settings.Bool("tie_word_embeddings", true)) throw BadFile.Of(settings.Path, "tie_word_embeddings is false; only models whose head is the embedding are supported, as all released Gemma 2 models are.");
         if (settings.TryGet("quantization_config", out _)) throw BadFile.Of(settings.Path, "it has a quantization_config; quantized weights are not supported.");
     }
 

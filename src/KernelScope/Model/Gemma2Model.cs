@@ -20,19 +20,23 @@ public enum LogitRows
 /// <remarks>
 /// What makes Gemma 2 different from Llama 2:
 /// <list type="bullet">
-/// <item>The embeddings are scaled by √d_model, and the same matrix, unscaled, is the unembedding.</item>
+/// <item>The embeddings are scaled by √d_model, and the same matrix, unscaled, is the unembedding (unless the files hold an output head of its own).</item>
 /// <item>Four RMS norms a layer, two of them <i>after</i> the sub-layers, with gain 1 + g (ε inside the root).</item>
 /// <item>Every other layer (0, 2, …) sees only a sliding window of keys.</item>
 /// <item>Attention scores and logits are soft-capped: cap·tanh(x/cap).</item>
 /// <item>Queries are scaled by query_pre_attn_scalar^(−1/2), not by d_head^(−1/2).</item>
 /// <item>The MLP is gelu_tanh(gate)·up.</item>
 /// </list>
+/// Any number of threads may use a model, each with sessions of its own. <see cref="Dispose"/> returns at once: a call that runs ends with <see cref="ObjectDisposedException"/>.
 /// Source: huggingface/transformers modeling_gemma2.py (eager attention) and google/gemma_pytorch, as compiled in the tests' references.
 /// </remarks>
 public sealed class Gemma2Model : IDisposable
 {
     private readonly Gemma2Weights _weights;
     private readonly float _attentionScale;
+    private string? _identity;
+    private readonly CallPool _calls;
+    private readonly RopeTable _rope;
 
     private Gemma2Model(Device device, Gemma2Config config, Gemma2Weights weights, EmbeddingScale embeddingScale)
     {
@@ -41,6 +45,8 @@ public sealed class Gemma2Model : IDisposable
         _weights = weights;
         _attentionScale = (float)Math.Pow(config.QueryPreAttnScalar, -0.5);
         EmbeddingScale = embeddingScale.Of(config, weights.EmbeddingType);
+        _calls = new CallPool(device, config);
+        _rope = new RopeTable(device, config.ContextLength, config.HeadDim, config.RopeTheta);
     }
 
     /// <summary>The device that the weights are on; it outlives the model.</summary>
@@ -54,93 +60,200 @@ public sealed class Gemma2Model : IDisposable
 
     internal Gemma2Weights Weights => _weights;
 
-    /// <summary>The unembedding, which is the embedding: [vocabulary, d_model].</summary>
-    public Weight Unembedding => _weights.Embedding;
+    /// <summary>What tells this model from another; computed when it is first asked for.</summary>
+    internal string Identity => _identity ??= ModelIdentity.Of(_weights.Checkpoint, EmbeddingScale);
 
-    /// <summary>Brings a checkpoint's weights to a device. The model owns the checkpoint from here on.</summary>
+    /// <summary>The unembedding [vocabulary, d_model]: the checkpoint's output head, which is the embedding unless the files hold another.</summary>
+    public Weight Unembedding => _weights.Head;
+
+    /// <summary>
+    /// Brings a checkpoint's weights to a device. The model owns the checkpoint from here on, with other models that were loaded from it: the last that is disposed disposes it, and it need not be disposed otherwise.
+    /// </summary>
+    /// <exception cref="ObjectDisposedException">The checkpoint was disposed, or every model that was loaded from it.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; nothing stays behind.</exception>
-    public static Gemma2Model Load(Device device, Gemma2Checkpoint checkpoint, EmbeddingScale embeddingScale = default, IProgress<double>? progress = null, CancellationToken cancellation = default)
+    public static Gemma2Model Load(Device device, Gemma2Checkpoint checkpoint, EmbeddingScale embeddingScale = default, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
-        return new(device, checkpoint.Config, Gemma2Weights.Load(device, checkpoint, progress, cancellation), embeddingScale);
+        return new(device, checkpoint.Config, Gemma2Weights.Load(device, checkpoint, progress, cancellationToken), embeddingScale);
     }
 
     /// <summary>Opens a model: a folder with config.json and safetensors, a hub-cache entry, or a hub name that is in the cache.</summary>
     public static Gemma2Model Open(Device device, string nameOrPath) => Load(device, Gemma2Checkpoint.Open(nameOrPath));
 
-    /// <summary>Starts a sequence: position, cache, activations and hooks.</summary>
-    /// <param name="contextLength">Most tokens of the sequence; 0: what the config allows.</param>
-    /// <param name="chunkLength">Most tokens of one call to <see cref="Forward"/>; 0: a good choice.</param>
-    public Session NewSession(int contextLength = 0, int chunkLength = 0) => new(this, contextLength, chunkLength);
+    /// <summary>As <see cref="Open"/>, on a worker thread.</summary>
+    /// <param name="device">Where; it outlives the model.</param>
+    /// <param name="nameOrPath">A folder with config.json and safetensors, a hub-cache entry, or a hub name that is in the cache.</param>
+    /// <param name="progress">Told the share that is done.</param>
+    /// <param name="cancellationToken">Stops between two layers; nothing stays behind.</param>
+    /// <exception cref="InvalidDataException">A file is missing or malformed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public static Task<Gemma2Model> OpenAsync(Device device, string nameOrPath, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        Task.Run(() => Load(device, Gemma2Checkpoint.Open(nameOrPath), progress: progress, cancellationToken: cancellationToken), cancellationToken);
 
-    /// <summary>Feeds tokens at the session's position; returns the logits of the rows asked for, on the device, valid until the next call.</summary>
-    /// <exception cref="ArgumentException">More tokens than the session's chunk or context holds, or an id outside the vocabulary.</exception>
-    public Mat Forward(ReadOnlySpan<int> tokens, Session session, LogitRows rows = LogitRows.Last, CancellationToken cancellation = default)
+    /// <summary>Starts a sequence: position, cache and hooks.</summary>
+    /// <param name="contextLength">Most tokens of the sequence; 0: what the config allows.</param>
+    /// <param name="chunkLength">Most tokens of one call to <see cref="Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>; 0: a good choice.</param>
+    /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
+    public Session NewSession(int contextLength = 0, int chunkLength = 0)
     {
-        Activations a = Begin(tokens, session);
-        Device.Embed(tokens, _weights.Embedding, EmbeddingScale, a.Resid);                  // resid: [n, d_model]
-        session.Hooks.Fire(Site.Embed, 0, a.Resid);
-        Layers(0, Config.LayerCount, a, session, cancellation);
-        return Finish(a, rows, session);
+        _weights.ThrowIfDisposed();
+        return new Session(this, contextLength, chunkLength);
     }
 
-    /// <summary>As <see cref="Forward"/>, through the first <paramref name="layerCount"/> layers only, for those who listen there: without the final norm, unless all layers run, and without logits.</summary>
-    /// <param name="layerCount">Number of layers that run; with 0 only the hooks at <c>embed</c> and <c>resid_pre.0</c> fire.</param>
-    /// <param name="tokens">Ids.</param>
-    /// <param name="session">The caches of the layers above are neither read nor written.</param>
-    /// <param name="cancellation">Stops between two layers.</param>
-    public void ForwardTo(int layerCount, ReadOnlySpan<int> tokens, Session session, CancellationToken cancellation = default)
+    /// <summary>Reads a session that <see cref="Session.Save"/> wrote. The file is checked as any file of a stranger; values that are not finite are refused.</summary>
+    /// <exception cref="InvalidDataException">It cannot be read, is malformed, or was saved with another model or precision; the message says which.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
+    public Session LoadSession(string path, CancellationToken cancellationToken = default)
     {
-        ArgumentOutOfRangeException.ThrowIfNegative(layerCount);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(layerCount, Config.LayerCount);
-        if (layerCount == Config.LayerCount)
-        {
-            Forward(tokens, session, LogitRows.None, cancellation);
-            return;
-        }
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        return SessionFile.Read(this, path, cancellationToken);
+    }
 
-        Activations a = Begin(tokens, session);
-        Device.Embed(tokens, _weights.Embedding, EmbeddingScale, a.Resid);
-        session.Hooks.Fire(Site.Embed, 0, a.Resid);
-        Layers(0, layerCount, a, session, cancellation);
-        session.Advance(tokens.Length);
-        session.Remember(default, default);
+    /// <summary>As <see cref="LoadSession"/>, on a worker thread.</summary>
+    /// <exception cref="InvalidDataException">As there.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public Task<Session> LoadSessionAsync(string path, CancellationToken cancellationToken = default) => Task.Run(() => LoadSession(path, cancellationToken), cancellationToken);
+
+    /// <summary>
+    /// Feeds tokens at the session's position; gives the logits of the rows asked for (<see cref="Session.Logits"/>), on the device, valid until the session's next call.
+    /// </summary>
+    /// <param name="tokens">Ids; at least one, at most <see cref="Session.ChunkLength"/>.</param>
+    /// <param name="session">The sequence, which goes on by these tokens. A call that fails leaves it where it was.</param>
+    /// <param name="rows">Rows whose logits are computed.</param>
+    /// <param name="cancellationToken">Stops between two layers.</param>
+    /// <exception cref="ArgumentException">More tokens than the session's chunk or context holds, an id outside the vocabulary, or a session of another model.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use by another call.</exception>
+    /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public Mat Forward(ReadOnlySpan<int> tokens, Session session, LogitRows rows = LogitRows.Last, CancellationToken cancellationToken = default)
+    {
+        return Forward(tokens, session, rows, held: false, cancellationToken);
     }
 
     /// <summary>
-    /// As <see cref="Forward"/>, from the residual stream before a layer on: what differs from a run only above that layer need not repeat what lies below.
+    /// Feeds tokens to several sessions in one call: their rows go through the products as rows of one matrix, so that weights are read once for all of them.
+    /// Afterwards each session has its own <see cref="Session.Logits"/> and <see cref="Session.FinalNorm"/>, valid until its own next call.
+    /// </summary>
+    /// <param name="batch">Each session at most once, each with at least one token. Hooks of a session see its rows only.</param>
+    /// <param name="cancellationToken">Stops between two layers.</param>
+    /// <remarks>A call that fails leaves every session where it was. An empty batch does nothing.</remarks>
+    /// <exception cref="ArgumentException">As <see cref="Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>, or a session twice; the message says which of the batch.</exception>
+    /// <exception cref="InvalidOperationException">A session is in use by another call.</exception>
+    /// <exception cref="ObjectDisposedException">A session or the model was disposed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public void Forward(ReadOnlySpan<SessionTokens> batch, CancellationToken cancellationToken = default)
+    {
+        int rows = CheckBatch(batch), entered = 0;
+        if (rows == 0)
+            return;
+        _weights.ThrowIfDisposed();
+        using ForwardCall call = _calls.Rent(rows);
+        try
+        {
+            for (; entered < batch.Length; entered++)
+                Enter(batch, entered, call);
+            Run(call, cancellationToken);
+        }
+        finally
+        {
+            foreach (SessionTokens part in batch[..entered])
+                part.Session.Leave();
+        }
+    }
+
+    /// <summary>As <see cref="Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>, through the first <paramref name="layerCount"/> layers only, for those who listen there: without the final norm, unless all layers run, and without logits.</summary>
+    /// <param name="layerCount">Number of layers that run; with 0 only the hooks at <c>embed</c> and <c>resid_pre.0</c> fire.</param>
+    /// <param name="tokens">Ids.</param>
+    /// <param name="session">The caches of the layers above are neither read nor written.</param>
+    /// <param name="cancellationToken">Stops between two layers.</param>
+    public void ForwardTo(int layerCount, ReadOnlySpan<int> tokens, Session session, CancellationToken cancellationToken = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(layerCount);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(layerCount, Config.LayerCount);
+        using ForwardCall call = Begin(tokens, session, LogitRows.None);
+        try
+        {
+            if (layerCount == Config.LayerCount)
+            {
+                Run(call, cancellationToken);
+                return;
+            }
+
+            Embed(call);
+            Layers(0, layerCount, call, cancellationToken);
+            session.Advance(call.Tokens, default, default);
+        }
+        finally
+        {
+            session.Leave();
+        }
+    }
+
+    /// <summary>
+    /// As <see cref="Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>, from the residual stream before a layer on: what differs from a run only above that layer need not repeat what lies below.
     /// </summary>
     /// <param name="layer">The first layer that runs; with the number of layers none does, and <c>resid_post</c> of the last fires.</param>
     /// <param name="resid">The stream before it (<c>resid_pre</c>), or after the last layer, [n, d_model].</param>
     /// <param name="tokens">The tokens of the rows, for hooks that choose rows by token.</param>
     /// <param name="session">The caches of the layers below are neither read nor written.</param>
     /// <param name="rows">Rows whose logits are computed.</param>
-    /// <param name="cancellation">Stops between two layers.</param>
-    public Mat ForwardFrom(int layer, Mat resid, ReadOnlySpan<int> tokens, Session session, LogitRows rows = LogitRows.Last, CancellationToken cancellation = default)
+    /// <param name="cancellationToken">Stops between two layers.</param>
+    public Mat ForwardFrom(int layer, Mat resid, ReadOnlySpan<int> tokens, Session session, LogitRows rows = LogitRows.Last, CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(layer);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(layer, Config.LayerCount);
-        Activations a = Begin(tokens, session);
-        Device.Copy(resid, a.Resid);
-        if (layer < Config.LayerCount)
+        using ForwardCall call = Begin(tokens, session, rows);
+        try
         {
-            Layers(layer, Config.LayerCount, a, session, cancellation);
-        }
-        else
-        {
-            session.Hooks.Fire(Site.ResidPost, layer - 1, a.Resid);
-            Device.RmsNorm(a.Resid, _weights.FinalNorm, Config.NormEpsilon, a.Normed);
-        }
+            Activations a = call.Activations;
+            Device.Copy(resid, a.Resid);
+            if (layer < Config.LayerCount)
+            {
+                Layers(layer, Config.LayerCount, call, cancellationToken);
+            }
+            else
+            {
+                call.Fire(Site.ResidPost, layer - 1, a.Resid);
+                Device.RmsNorm(a.Resid, _weights.FinalNorm, Config.NormEpsilon, a.Normed);
+            }
 
-        return Finish(a, rows, session);
+            Finish(call);
+            return session.Logits;
+        }
+        finally
+        {
+            session.Leave();
+        }
     }
 
     /// <summary>Runs one layer on the stream before it; what is of interest is what its hooks see.</summary>
     internal void RunLayer(int layer, Mat resid, ReadOnlySpan<int> tokens, Session session)
     {
-        Activations a = Begin(tokens, session);
-        Device.Copy(resid, a.Resid);
-        Layers(layer, layer + 1, a, session, default);
+        using ForwardCall call = Begin(tokens, session, LogitRows.None);
+        try
+        {
+            Device.Copy(resid, call.Activations.Resid);
+            Layers(layer, layer + 1, call, default);
+        }
+        finally
+        {
+            session.Leave();
+        }
+    }
+
+    /// <summary>As the public one; <paramref name="held"/>: the caller holds the session.</summary>
+    internal Mat Forward(ReadOnlySpan<int> tokens, Session session, LogitRows rows, bool held, CancellationToken cancellationToken)
+    {
+        using ForwardCall call = Begin(tokens, session, rows, held);
+        try
+        {
+            Run(call, cancellationToken);
+            return session.Logits;
+        }
+        finally
+        {
+            session.Leave();
+        }
     }
 
     /// <summary>
@@ -149,144 +262,318 @@ public sealed class Gemma2Model : IDisposable
     /// <param name="targets">The tokens that follow the first rows of the last call; one fewer than its rows where the next token is not known.</param>
     /// <param name="session">The session that made the call.</param>
     /// <param name="losses">One loss a target.</param>
+    /// <exception cref="ArgumentException">More targets than the last call had rows, or a session of another model.</exception>
+    /// <exception cref="InvalidOperationException">A call of the session is under way.</exception>
+    /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
     public void NextTokenLoss(ReadOnlySpan<int> targets, Session session, Span<double> losses)
     {
         ArgumentNullException.ThrowIfNull(session);
-        if (session.Hooks.Listens(Site.Logits))
+        if (!ReferenceEquals(session.Model, this))
+            throw new ArgumentException("The session belongs to another model.", nameof(session));
+        session.EnterToRead();
+        try
         {
-            session.LossOfLogits(targets, losses);
-            return;
+            if (targets.Length > session.FinalNorm.Rows)
+                throw new ArgumentException($"There are {targets.Length} targets; the last call had {session.FinalNorm.Rows} rows.", nameof(targets));
+            if (targets.IsEmpty)
+                return;
+            using ForwardCall call = _calls.Rent(targets.Length);
+            if (session.Hooks.Listens(Site.Logits))
+                LossOfLogits(session.Logits, targets, call.Buffers, losses);
+            else
+                LossOfProduct(session.FinalNorm, targets, call.Buffers, losses);
         }
-
-        Mat loss = session.Activations.Losses(targets.Length);
-        Device.CrossEntropy(session.FinalNorm.RowRange(0, targets.Length), _weights.Embedding, Config.FinalSoftcap, targets, loss);
-        session.ReadLosses(loss, losses);
+        finally
+        {
+            session.Leave();
+        }
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _weights.Dispose();
+    public void Dispose()
+    {
+        _calls.Dispose();
+        _rope.Dispose();
+        _weights.Dispose();
+    }
 
     internal AttentionShape ShapeOf(int layer) =>
         new(Config.HeadCount, _attentionScale, Config.AttentionSoftcap, Config.IsSliding(layer) ? Config.SlidingWindow : 0);
 
-    private Activations Begin(ReadOnlySpan<int> tokens, Session session)
+    /// <summary>Checks what needs no session's turn; gives the number of rows.</summary>
+    private static int CheckBatch(ReadOnlySpan<SessionTokens> batch)
     {
-        ArgumentNullException.ThrowIfNull(session);
-        session.Claim(this, tokens.Length);
-        session.Hooks.Begin(Device, tokens, session.Position);
-        return session.Activations.Rows(tokens.Length);
+        int rows = 0;
+        for (int n = 0; n < batch.Length; n++)
+        {
+            Session session = batch[n].Session ?? throw new ArgumentException($"Entry {n} of the batch has no session.", nameof(batch));
+            for (int m = 0; m < n; m++)
+            {
+                if (ReferenceEquals(session, batch[m].Session))
+                    throw new ArgumentException($"Entries {m} and {n} of the batch are one session; a call takes each once.", nameof(batch));
+            }
+
+            rows = checked(rows + batch[n].Tokens.Length);
+        }
+
+        return rows;
     }
 
-    private void Layers(int first, int end, Activations a, Session session, CancellationToken cancellation)
+    /// <summary>Takes a session of a batch for a call.</summary>
+    private void Enter(ReadOnlySpan<SessionTokens> batch, int n, ForwardCall call)
     {
-        int position = session.Position;
-        HookSet hooks = session.Hooks;
+        Session session = batch[n].Session;
+        try
+        {
+            session.Enter(held: false);
+        }
+        catch (InvalidOperationException e) when (e is not ObjectDisposedException)
+        {
+            throw new InvalidOperationException($"Entry {n} of the batch: {e.Message}", e);
+        }
+
+        try
+        {
+            if (session.Complaint(this, batch[n].Tokens.Length) is { } complaint)
+                throw new ArgumentException($"Entry {n} of the batch: {complaint}", nameof(batch));
+            call.Add(session, batch[n].Tokens.Span, batch[n].Logits);
+        }
+        catch
+        {
+            session.Leave();
+            throw;
+        }
+    }
+
+    /// <summary>Takes a session for a call of its own; the caller must let it go.</summary>
+    private ForwardCall Begin(ReadOnlySpan<int> tokens, Session session, LogitRows logits, bool held = false)
+    {
+        ArgumentNullException.ThrowIfNull(session);
+        _weights.ThrowIfDisposed();
+        session.Enter(held);
+        try
+        {
+            if (session.Complaint(this, tokens.Length) is { } complaint)
+                throw new ArgumentException(complaint);
+            ForwardCall call = _calls.Rent(tokens.Length);
+            call.Add(session, tokens, logits);
+            return call;
+        }
+        catch
+        {
+            session.Leave();
+            throw;
+        }
+    }
+
+    private void Run(ForwardCall call, CancellationToken cancellationToken)
+    {
+        Embed(call);
+        Layers(0, Config.LayerCount, call, cancellationToken);
+        Finish(call);
+    }
+
+    private void Embed(ForwardCall call)
+    {
+        Device.Embed(call.Tokens, _weights.Embedding, EmbeddingScale, call.Activations.Resid);   // resid: [n, d_model]
+        call.Fire(Site.Embed, 0, call.Activations.Resid);
+    }
+
+    private void Layers(int first, int end, ForwardCall call, CancellationToken cancellationToken)
+    {
+        Activations a = call.Activations;
         LayerWeights[] layers = _weights.Layers;
-        hooks.Fire(Site.ResidPre, first, a.Resid);
-        Device.RmsNorm(a.Resid, layers[first].PreAttn, Config.NormEpsilon, a.Normed);
+        call.Fire(Site.ResidPre, first, a.Resid);
+        NormForAttention(a, layers[first].PreAttn, first, call);
 
         for (int l = first; l < end; l++)
         {
-            cancellation.ThrowIfCancellationRequested();
+            cancellationToken.ThrowIfCancellationRequested();
             LayerWeights w = layers[l];
 
-            // Attention reads the stream, moves information between positions, and writes to the stream.
-            hooks.Fire(Site.AttnIn, l, a.Normed);
+            // Attention reads the stream, moves information between the positions of a sequence, and writes to the stream.
+            call.Fire(Site.AttnIn, l, a.Normed);
             Device.Linear(a.Normed, w.Qkv, a.Qkv);                                          // qkv: [n, (heads + 2·kv heads)·d_head]
-            RotateAndStore(a, position, l, session);
-            Device.Attend(a.Q, session.Cache[l], position, ShapeOf(l), a.Z);                // z: [n, heads·d_head]
-            hooks.Fire(Site.Z, l, a.Z);
+            RotateAndStore(a, l, call);
+            Device.Attend(a.Q, call.Sequences(l), ShapeOf(l), a.Z);                         // z: [n, heads·d_head]
+            FireAttention(a, l, call);
+            call.Fire(Site.Z, l, a.Z);
             Device.Linear(a.Z, w.O, a.Branch);
-            hooks.Fire(Site.AttnOut, l, a.Branch);
-            AddAttention(a, w, l, hooks);                                                   // resid += norm(branch); normed = norm(resid)
-            hooks.Fire(Site.MlpIn, l, a.Normed);
+            call.Fire(Site.AttnOut, l, a.Branch);
+            AddAttention(a, w, l, call);                                                    // resid += norm(branch); normed = norm(resid)
+            call.Fire(Site.MlpIn, l, a.Normed);
 
             // The MLP works on each position alone.
             Device.GatedGelu(a.Normed, w.GateUp, a.Hidden);                                 // hidden: [n, d_mlp]
-            hooks.Fire(Site.MlpAct, l, a.Hidden);
+            call.Fire(Site.MlpAct, l, a.Hidden);
             Device.Linear(a.Hidden, w.Down, a.Branch);
-            hooks.Fire(Site.MlpOut, l, a.Branch);
+            call.Fire(Site.MlpOut, l, a.Branch);
             Mat nextGain = l + 1 < layers.Length ? layers[l + 1].PreAttn : _weights.FinalNorm;
-            AddMlp(a, w, nextGain, l, hooks);                                               // the same, for the next layer's norm
+            AddMlp(a, w, nextGain, l, call);                                                // the same, for the next layer's norm
         }
     }
 
-    private Mat Finish(Activations a, LogitRows rows, Session session)
+    private void RotateAndStore(Activations a, int layer, ForwardCall call)
     {
-        session.Hooks.Fire(Site.FinalNorm, 0, a.Normed);
-        session.Advance(a.Resid.Rows);
-        return Logits(a, rows, session);
-    }
-
-    private void RotateAndStore(Activations a, int position, int layer, Session session)
-    {
-        HookSet hooks = session.Hooks;
-        if (!hooks.Listens(Site.Q, layer) && !hooks.Listens(Site.K, layer) && !hooks.Listens(Site.V, layer))
+        ReadOnlySpan<SequenceRows> sequences = call.Sequences(layer);
+        Mat cosSin = _rope.For(call.EndPosition);
+        if (!call.Listens(Site.Q, layer) && !call.Listens(Site.K, layer) && !call.Listens(Site.V, layer) && !call.Listens(Site.QPreRope, layer) && !call.Listens(Site.KPreRope, layer))
         {
-            Device.RopeThenStore(a.Qkv, position, session.CosSin, session.Cache[layer]);
+            Device.RopeThenStore(a.Qkv, sequences, cosSin);
             return;
         }
 
-        Device.Rope(a.QAndK, position, session.CosSin);
-        hooks.Fire(Site.Q, layer, a.Q);
-        hooks.Fire(Site.K, layer, a.K);
-        hooks.Fire(Site.V, layer, a.V);
-        Device.Store(a.K, a.V, position, session.Cache[layer]);
+        call.Fire(Site.QPreRope, layer, a.Q);
+        call.Fire(Site.KPreRope, layer, a.K);
+        foreach (SequenceRows s in sequences)
+            Device.Rope(a.QAndK.RowRange(s.FirstRow, s.RowCount), s.Position, cosSin);
+        call.Fire(Site.Q, layer, a.Q);
+        call.Fire(Site.K, layer, a.K);
+        call.Fire(Site.V, layer, a.V);
+        foreach (SequenceRows s in sequences)
+            Device.Store(a.K.RowRange(s.FirstRow, s.RowCount), a.V.RowRange(s.FirstRow, s.RowCount), s.Position, s.Cache);
     }
 
-    private void AddAttention(Activations a, LayerWeights w, int layer, HookSet hooks)
+    /// <summary>Scores and weights, which no device stores, for those who listen.</summary>
+    private void FireAttention(Activations a, int layer, ForwardCall call)
     {
-        if (!hooks.Listens(Site.AttnOutPost, layer) && !hooks.Listens(Site.ResidMid, layer) && !hooks.Listens(Site.MlpInUnit, layer))
+        foreach (ForwardCall.Part part in call.Parts)
+        {
+            Session session = part.Session;
+            if (session.Hooks.Listens(Site.AttnScores, layer) || session.Hooks.Listens(Site.AttnPattern, layer))
+                HostAttention.Fire(Device, session.Hooks, layer, part.Of(a.Q), session.Cache[layer], session.Position, ShapeOf(layer), part.Of(a.Z));
+        }
+    }
+
+    private void AddAttention(Activations a, LayerWeights w, int layer, ForwardCall call)
+    {
+        if (!call.Listens(Site.AttnOutPost, layer) && !call.Listens(Site.ResidMid, layer) && !call.Listens(Site.MlpInUnit, layer))
         {
             Device.AddNormedThenNorm(a.Branch, w.PostAttn, w.PreMlp, Config.NormEpsilon, a.Resid, a.Normed);
             return;
         }
 
-        AddPlain(a, w.PostAttn, Site.AttnOutPost, Site.ResidMid, layer, hooks);
+        AddPlain(a, w.PostAttn, Site.AttnOutPost, Site.ResidMid, layer, call);
         Device.Normalize(a.Resid, Config.NormEpsilon, a.Normed);
-        hooks.Fire(Site.MlpInUnit, layer, a.Normed);
+        call.Fire(Site.MlpInUnit, layer, a.Normed);
         Device.ApplyGain(a.Normed, w.PreMlp, a.Normed);
     }
 
-    private void AddMlp(Activations a, LayerWeights w, Mat nextGain, int layer, HookSet hooks)
+    private void AddMlp(Activations a, LayerWeights w, Mat nextGain, int layer, ForwardCall call)
     {
         bool last = layer + 1 == Config.LayerCount;
-        if (!hooks.Listens(Site.MlpOutPost, layer) && !hooks.Listens(Site.ResidPost, layer) && (last || !hooks.Listens(Site.ResidPre, layer + 1)))
+        if (!call.Listens(Site.MlpOutPost, layer) && !call.Listens(Site.ResidPost, layer) && (last || (!call.Listens(Site.ResidPre, layer + 1) && !call.Listens(Site.AttnInUnit, layer + 1))))
         {
             Device.AddNormedThenNorm(a.Branch, w.PostMlp, nextGain, Config.NormEpsilon, a.Resid, a.Normed);
             return;
         }
 
-        AddPlain(a, w.PostMlp, Site.MlpOutPost, Site.ResidPost, layer, hooks);
-        if (!last)
-            hooks.Fire(Site.ResidPre, layer + 1, a.Resid);
-        Device.RmsNorm(a.Resid, nextGain, Config.NormEpsilon, a.Normed);
+        AddPlain(a, w.PostMlp, Site.MlpOutPost, Site.ResidPost, layer, call);
+        if (last)
+        {
+            Device.RmsNorm(a.Resid, nextGain, Config.NormEpsilon, a.Normed);
+            return;
+        }
+
+        call.Fire(Site.ResidPre, layer + 1, a.Resid);
+        NormForAttention(a, nextGain, layer + 1, call);
+    }
+
+    /// <summary>normed = norm(resid), with a hook before the gain.</summary>
+    private void NormForAttention(Activations a, Mat gain, int layer, ForwardCall call)
+    {
+        if (!call.Listens(Site.AttnInUnit, layer))
+        {
+            Device.RmsNorm(a.Resid, gain, Config.NormEpsilon, a.Normed);
+            return;
+        }
+
+        Device.Normalize(a.Resid, Config.NormEpsilon, a.Normed);
+        call.Fire(Site.AttnInUnit, layer, a.Normed);
+        Device.ApplyGain(a.Normed, gain, a.Normed);
     }
 
     /// <summary>resid += norm(branch), in the plain form that lets hooks see and edit what the fused op keeps to itself.</summary>
-    private void AddPlain(Activations a, Mat postGain, Site branchSite, Site streamSite, int layer, HookSet hooks)
+    private void AddPlain(Activations a, Mat postGain, Site branchSite, Site streamSite, int layer, ForwardCall call)
     {
         Device.RmsNorm(a.Branch, postGain, Config.NormEpsilon, a.Branch);
-        hooks.Fire(branchSite, layer, a.Branch);
+        call.Fire(branchSite, layer, a.Branch);
         Device.AddScaled(a.Branch, 1f, a.Resid);
-        hooks.Fire(streamSite, layer, a.Resid);
+        call.Fire(streamSite, layer, a.Resid);
     }
 
-    private Mat Logits(Activations a, LogitRows rows, Session session)
+    /// <summary>Gives every session what it keeps of the call, then lets the sequences go on.</summary>
+    private void Finish(ForwardCall call)
     {
-        if (session.Hooks.Listens(Site.Logits))
-            rows = LogitRows.All;
-        int count = rows switch { LogitRows.None => 0, LogitRows.Last => 1, _ => a.Normed.Rows };
-        Mat logits = session.Activations.Logits(count);
-        if (count > 0)
+        Activations a = call.Activations;
+        call.Fire(Site.FinalNorm, 0, a.Normed);
+        SharedLogits(a, call);
+        foreach (ForwardCall.Part part in call.Parts)
         {
-            Device.Linear(a.Normed.RowRange(a.Normed.Rows - count, count), _weights.Embedding, logits);
-            if (Config.FinalSoftcap > 0)
-                Device.Softcap(logits, Config.FinalSoftcap);
-            session.Hooks.Fire(Site.Logits, 0, logits);
+            if (part.LogitCount > 0 && !call.SharesLogits(part))
+                LogitsOf(part.LogitRowsOf(a.Normed), part.Session.LogitRoom(part.LogitCount));
+            if (part.LogitCount > 0)
+                part.Session.Hooks.Fire(Site.Logits, 0, part.Session.LogitRoom(part.LogitCount));
+            Device.Copy(part.Of(a.Normed), part.Session.FinalNormRoom(part.RowCount));
         }
 
-        session.Remember(a.Normed, logits);
-        return logits;
+        foreach (ForwardCall.Part part in call.Parts)
+            part.Session.Advance(part.Of(call.Tokens), part.Session.FinalNormRoom(part.RowCount), part.Session.LogitRoom(part.LogitCount));
+    }
+
+    /// <summary>Sessions that want one row of logits each get them from one product, which reads the unembedding once.</summary>
+    private void SharedLogits(Activations a, ForwardCall call)
+    {
+        int count = 0;
+        foreach (ForwardCall.Part part in call.Parts)
+        {
+            // The branch has done its work: it takes the rows side by side.
+            if (call.SharesLogits(part))
+                Device.Copy(part.LogitRowsOf(a.Normed), a.Branch.RowRange(count++, 1));
+        }
+
+        if (count == 0)
+            return;
+        Mat logits = call.Buffers.Logits(count);
+        LogitsOf(a.Branch.RowRange(0, count), logits);
+        count = 0;
+        foreach (ForwardCall.Part part in call.Parts)
+        {
+            if (call.SharesLogits(part))
+                Device.Copy(logits.RowRange(count++, 1), part.Session.LogitRoom(1));
+        }
+    }
+
+    private void LogitsOf(Mat normed, Mat logits)
+    {
+        Device.Linear(normed, _weights.Head, logits);
+        if (Config.FinalSoftcap > 0)
+            Device.Softcap(logits, Config.FinalSoftcap);
+    }
+
+    private void LossOfProduct(Mat normed, ReadOnlySpan<int> targets, ActivationBuffers buffers, Span<double> losses)
+    {
+        Mat loss = buffers.Losses(targets.Length);
+        Span<float> host = buffers.Host(targets.Length);
+        Device.CrossEntropy(normed.RowRange(0, targets.Length), _weights.Head, Config.FinalSoftcap, targets, loss);
+        Device.Read(loss, host);
+        for (int t = 0; t < host.Length; t++)
+            losses[t] = host[t];
+    }
+
+    /// <summary>The same losses from logits that a hook has seen and may have edited.</summary>
+    private void LossOfLogits(Mat logits, ReadOnlySpan<int> targets, ActivationBuffers buffers, Span<double> losses)
+    {
+        Span<float> row = buffers.Host(logits.Columns);
+        for (int t = 0; t < targets.Length; t++)
+        {
+            Device.Read(logits.RowRange(t, 1), row);
+            double max = double.NegativeInfinity, sum = 0;
+            foreach (float logit in row)
+                max = Math.Max(max, logit);
+            foreach (float logit in row)
+                sum += Math.Exp(logit - max);
+            losses[t] = max + Math.Log(sum) - row[targets[t]];
+        }
     }
 }

@@ -20,11 +20,16 @@ internal sealed class Gemma2Weights : IDisposable
     private readonly Gemma2Checkpoint _checkpoint;
     private readonly Device _device;
     private readonly List<IDisposable> _owned = [];
+    private readonly IDisposable _hold;
+    private readonly string _owner;
+    private int _disposed;
 
     private Gemma2Weights(Device device, Gemma2Checkpoint checkpoint)
     {
         _device = device;
         _checkpoint = checkpoint;
+        _hold = checkpoint.HoldForModel();
+        _owner = $"The model '{BadFile.Printable(checkpoint.Folder.Path, 4096)}'";
         EmbeddingType = checkpoint.Embedding.DType;
     }
 
@@ -32,18 +37,21 @@ internal sealed class Gemma2Weights : IDisposable
 
     public Weight Embedding { get; private set; } = null!;
 
+    /// <summary>The output head: the same object as <see cref="Embedding"/> where the two are tied.</summary>
+    public Weight Head { get; private set; } = null!;
+
     public DType EmbeddingType { get; }
 
     public Mat FinalNorm { get; private set; }
 
     public LayerWeights[] Layers { get; private set; } = [];
 
-    public static Gemma2Weights Load(Device device, Gemma2Checkpoint checkpoint, IProgress<double>? progress, CancellationToken cancellation)
+    public static Gemma2Weights Load(Device device, Gemma2Checkpoint checkpoint, IProgress<double>? progress, CancellationToken cancellationToken)
     {
         var weights = new Gemma2Weights(device, checkpoint);
         try
         {
-            weights.LoadAll(progress, cancellation);
+            weights.LoadAll(progress, cancellationToken);
             return weights;
         }
         catch
@@ -53,22 +61,32 @@ internal sealed class Gemma2Weights : IDisposable
         }
     }
 
+    /// <summary>Returns at once: an op that runs ends with what it reads, and then memory and mappings go back.</summary>
     public void Dispose()
     {
+        if (Interlocked.Exchange(ref _disposed, 1) != 0)
+            return;
         foreach (IDisposable owned in _owned)
             owned.Dispose();
-        _owned.Clear();
-        _checkpoint.Dispose();
+        _device.DisposeWhenIdle(_hold);
     }
 
-    private void LoadAll(IProgress<double>? progress, CancellationToken cancellation)
+    /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
+    public void ThrowIfDisposed()
+    {
+        if (Volatile.Read(ref _disposed) != 0)
+            throw new ObjectDisposedException(_owner, $"{_owner} was disposed.");
+    }
+
+    private void LoadAll(IProgress<double>? progress, CancellationToken cancellationToken)
     {
         Embedding = Matrix("embedding", _checkpoint.Part(_checkpoint.Embedding));
+        Head = _checkpoint.IsTied ? Embedding : Matrix("output head", _checkpoint.Part(_checkpoint.OutputHead));
         FinalNorm = Gain(_checkpoint.FinalNorm, "final norm");
         Layers = new LayerWeights[_checkpoint.Config.LayerCount];
         for (int l = 0; l < Layers.Length; l++)
         {
-            cancellation.ThrowIfCancellationRequested();
+            cancellationToken.ThrowIfCancellationRequested();
             LayerTensors t = _checkpoint.Layer(l);
             Layers[l] = new LayerWeights(
                 Gain(t.InputNorm, $"layers.{l}.pre_attn"),
@@ -86,9 +104,10 @@ internal sealed class Gemma2Weights : IDisposable
     private Weight Matrix(string name, params ReadOnlySpan<WeightPart> parts)
     {
         Weight weight = _device.CreateWeight(name, parts);
+        weight.Owner = _owner;
         _owned.Add(weight);
         return weight;
     }
 
-    private Mat Gain(TensorView tensor, string name) => _device.CreateVector(tensor, name, _owned);
+    private Mat Gain(TensorView tensor, string name) => _device.CreateVector(tensor, name, _owned, _owner);
 }

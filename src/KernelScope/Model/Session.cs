@@ -3,13 +3,24 @@ using KernelScope.Hooks;
 
 namespace KernelScope.Model;
 
-/// <summary>One sequence in progress: position, cache, activations and hooks. Not for several threads at once.</summary>
+/// <summary>One sequence in progress: position, cache, hooks, and what the last call left.</summary>
+/// <remarks>
+/// For one caller at a time: whoever comes while a call or a generation is under way, also from inside a hook of the session, gets an <see cref="InvalidOperationException"/>. Sessions of one model may be used by as many threads as there are sessions.
+/// Between calls a session holds its cache and the rows of <see cref="Logits"/> and <see cref="FinalNorm"/>; what else a call needs is the model's.
+/// </remarks>
 public sealed class Session : IDisposable
 {
     private const int DefaultChunk = 256;
-    private readonly DeviceBuffer _cosSin;
-    private float[] _host = [];
+
+    // Who has the session: nobody; a call; a holder (a generation) between its calls; a call of the holder.
+    private const int Free = 0, InCall = 1, Held = 2, InCallOfHolder = 3;
+
+    private int _use;
+    private int[] _tokens = [];
+    private Mat _logitRows;
+    private Mat _finalNormRows;
     private Mat _logits;
+    private Mat _finalNorm;
 
     internal Session(Gemma2Model model, int contextLength, int chunkLength)
     {
@@ -22,11 +33,18 @@ public sealed class Session : IDisposable
         ContextLength = contextLength == 0 ? config.ContextLength : contextLength;
         ChunkLength = Math.Min(chunkLength == 0 ? DefaultChunk : chunkLength, ContextLength);
         Hooks = new HookSet(config.LayerCount);
-        Activations = new ActivationBuffers(model.Device, config, ChunkLength);
         Cache = new KvCache(model.Device, config, ContextLength, ChunkLength);
-        CosSin = model.Device.CreateMat(ContextLength, config.HeadDim, "rope");
-        _cosSin = CosSin.Buffer;
-        model.Device.Write(RopeTable.Create(ContextLength, config.HeadDim, config.RopeTheta), CosSin);
+    }
+
+    private Session(Session parent)
+    {
+        Model = parent.Model;
+        ContextLength = parent.ContextLength;
+        ChunkLength = parent.ChunkLength;
+        Hooks = new HookSet(Model.Config.LayerCount);
+        Cache = parent.Cache.Fork();
+        _tokens = parent.Tokens.ToArray();
+        Position = parent.Position;
     }
 
     /// <summary>The model.</summary>
@@ -41,103 +59,243 @@ public sealed class Session : IDisposable
     /// <summary>Number of tokens fed so far, which is the position of the next.</summary>
     public int Position { get; private set; }
 
+    /// <summary>All tokens fed so far; valid until the next call.</summary>
+    public ReadOnlySpan<int> Tokens => _tokens.AsSpan(0, Position);
+
     /// <summary>The hooks of this session.</summary>
     public HookSet Hooks { get; }
 
-    /// <summary>The stream after the final norm, one row for each token of the last call.</summary>
-    public Mat FinalNorm { get; private set; }
+    /// <summary>The logits that the last call was asked for, a row for each position, on the device; without rows where it was asked for none. Valid until the next call of this session, whatever others do.</summary>
+    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
+    public Mat Logits
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(IsDisposed, this);
+            return _logits;
+        }
+    }
 
-    internal ActivationBuffers Activations { get; }
+    /// <summary>The stream after the final norm, one row for each token of the last call. Valid until the next call of this session, whatever others do.</summary>
+    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
+    public Mat FinalNorm
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(IsDisposed, this);
+            return _finalNorm;
+        }
+    }
+
+    internal bool IsDisposed { get; private set; }
 
     internal KvCache Cache { get; }
 
-    internal Mat CosSin { get; }
-
-    /// <summary>Bytes of cache and activations of a session, before there is one.</summary>
+    /// <summary>Bytes of a session's cache and rows and of the model's buffers for one call of it, before there is one.</summary>
     public static long BytesFor(Gemma2Config config, int contextLength, int chunkLength = 0)
     {
         ArgumentNullException.ThrowIfNull(config);
         int chunk = Math.Min(chunkLength == 0 ? DefaultChunk : chunkLength, contextLength);
-        return KvCache.BytesFor(config, contextLength, chunk) + ActivationBuffers.BytesFor(config, chunk) + (4L * contextLength * config.HeadDim);
+        long rows = 4L * (((long)chunk * config.ModelDim) + config.VocabSize);
+        return KvCache.BytesFor(config, contextLength, chunk) + rows + ActivationBuffers.BytesFor(config, CallPool.SizeFor(chunk)) + (4L * config.ContextLength * config.HeadDim);
     }
 
     /// <summary>Feeds any number of tokens, chunk by chunk; returns the logits of the last row, or nothing where there were no tokens.</summary>
     /// <param name="tokens">Ids.</param>
-    /// <param name="afterChunk">Called after each chunk with the number of tokens fed so far.</param>
-    /// <param name="cancellation">Stops between two layers; the session must then be reset.</param>
-    public Mat Prefill(ReadOnlySpan<int> tokens, Action<int>? afterChunk = null, CancellationToken cancellation = default)
+    /// <param name="afterChunk">Called after each chunk with the number of tokens fed so far; it may read what the chunk left, and may not call <see cref="Gemma2Model.Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>.</param>
+    /// <param name="cancellationToken">Stops between two layers; the session then holds the chunks before.</param>
+    /// <exception cref="ArgumentException">The tokens do not fit into the context, or an id is outside the vocabulary.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use by another call.</exception>
+    /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public Mat Prefill(ReadOnlySpan<int> tokens, Action<int>? afterChunk = null, CancellationToken cancellationToken = default)
     {
-        Mat logits = default;
-        for (int start = 0; start < tokens.Length; start += ChunkLength)
-        {
-            int count = Math.Min(ChunkLength, tokens.Length - start);
-            bool last = start + count == tokens.Length;
-            logits = Model.Forward(tokens.Slice(start, count), this, last ? LogitRows.Last : LogitRows.None, cancellation);
-            afterChunk?.Invoke(start + count);
-        }
-
-        return logits.Rows > 1 ? logits.RowRange(logits.Rows - 1, 1) : logits;
+        using SessionHold hold = Hold();
+        return hold.Prefill(tokens, afterChunk, cancellationToken);
     }
 
     /// <summary>Begins a new sequence in the same memory; hooks stay.</summary>
-    public void Reset() => Position = 0;
+    /// <exception cref="InvalidOperationException">The session is in use by a call or a generation.</exception>
+    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
+    public void Reset()
+    {
+        using SessionHold hold = Hold();
+        GoBack(0);
+    }
 
-    /// <inheritdoc/>
+    /// <summary>Goes back to a position: the tokens from there on no longer belong to the sequence, and captures drop their rows. Hooks stay.</summary>
+    /// <param name="position">The position of the next token, 0 to <see cref="Position"/>.</param>
+    /// <remarks>
+    /// Sliding layers keep their window and one chunk. Once a sequence is longer than that, they have lost what an early position would see: then it goes back by up to <see cref="ChunkLength"/> tokens only, or to 0.
+    /// </remarks>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such position in the sequence.</exception>
+    /// <exception cref="InvalidOperationException">Sliding layers no longer hold what is needed there, or the session is in use.</exception>
+    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
+    public void Rewind(int position)
+    {
+        using SessionHold hold = Hold();
+        if (position < 0 || position > Position)
+            throw new ArgumentOutOfRangeException(nameof(position), $"The sequence has {Position} tokens, so it goes back to a position from 0 to {Position}, not to {position}.");
+        if (position > 0 && position < Cache.LowestPosition)
+            throw new InvalidOperationException($"The session cannot go back to position {position}: its sliding layers keep their window and one chunk, which reaches back to position {Cache.LowestPosition}. Reset it and feed the tokens again, or give it longer chunks.");
+        GoBack(position);
+    }
+
+    /// <summary>
+    /// Makes the sequence exactly these tokens: what the session holds of their beginning stays, the rest is fed. A chat whose text grows, or prompts with one beginning, are computed once.
+    /// </summary>
+    /// <param name="tokens">The whole sequence; its last token is always fed, for its logits.</param>
+    /// <param name="afterChunk">Called after each chunk with the number of tokens of the sequence that the session holds.</param>
+    /// <param name="cancellationToken">Stops between two layers; the session then holds the chunks before.</param>
+    /// <returns>The logits of the last row, or nothing where there were no tokens.</returns>
+    /// <remarks>What hooks did to the tokens that stay is part of their keys and values: after changing hooks, <see cref="Reset"/> first.</remarks>
+    /// <exception cref="ArgumentException">The tokens do not fit into the context, or an id is outside the vocabulary.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use by another call.</exception>
+    /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public Mat PrefillSequence(ReadOnlySpan<int> tokens, Action<int>? afterChunk = null, CancellationToken cancellationToken = default)
+    {
+        using SessionHold hold = Hold();
+        int kept = Math.Min(Tokens.CommonPrefixLength(tokens), Math.Max(0, tokens.Length - 1));
+        if (kept < Cache.LowestPosition)
+            kept = 0;
+        GoBack(kept);
+        return hold.Prefill(tokens[kept..], afterChunk is null ? null : fed => afterChunk(kept + fed), cancellationToken);
+    }
+
+    /// <summary>
+    /// Another session with the same sequence, which goes on by itself. Nothing is copied: keys and values are shared until one of the sessions writes, which then copies them once; the last one that has them writes in place.
+    /// </summary>
+    /// <returns>A session without hooks and without logits: take the parent's before, or feed the next token.</returns>
+    /// <exception cref="InvalidOperationException">The session is in use by a call or a generation.</exception>
+    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
+    public Session Fork()
+    {
+        using SessionHold hold = Hold();
+        return new Session(this);
+    }
+
+    /// <summary>
+    /// Writes the sequence, its keys and values to one safetensors file, which <see cref="Gemma2Model.LoadSession"/> reads in any process: it then goes on with the same bits on the same kind of device. Hooks are not part of it.
+    /// </summary>
+    /// <param name="path">Where; what is there is replaced once the file is whole.</param>
+    /// <param name="cancellationToken">Stops between two layers; nothing is left.</param>
+    /// <exception cref="IOException">It cannot be written; nothing is left.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use, or its cache holds values that are not finite numbers.</exception>
+    /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
+    public void Save(string path, CancellationToken cancellationToken = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        using SessionHold hold = Hold();
+        SessionFile.Write(this, path, cancellationToken);
+    }
+
+    /// <summary>As <see cref="Save"/>, on a worker thread.</summary>
+    public Task SaveAsync(string path, CancellationToken cancellationToken = default) => Task.Run(() => Save(path, cancellationToken), cancellationToken);
+
+    /// <summary>Gives the memory back. A call that is under way ends with an <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose()
     {
-        Activations.Dispose();
+        IsDisposed = true;
         Cache.Dispose();
-        _cosSin.Dispose();
+        _logitRows.Buffer?.Dispose();
+        _finalNormRows.Buffer?.Dispose();
     }
 
-    internal void Claim(Gemma2Model model, int count)
+    /// <summary>Takes the session for several calls; calls that do not come through the hold are refused until it is disposed.</summary>
+    /// <exception cref="InvalidOperationException">The session is in use.</exception>
+    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
+    internal SessionHold Hold()
+    {
+        Take(Free, Held);
+        return new SessionHold(this);
+    }
+
+    /// <summary>Ends a <see cref="Hold"/>.</summary>
+    internal void Release() => Interlocked.CompareExchange(ref _use, Free, Held);
+
+    /// <summary>Takes the session for one call, until <see cref="Leave"/>.</summary>
+    /// <param name="held">Whether the call is the holder's.</param>
+    /// <exception cref="InvalidOperationException">The session is in use.</exception>
+    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
+    internal void Enter(bool held)
+    {
+        if (held)
+            Take(Held, InCallOfHolder);
+        else
+            Take(Free, InCall);
+    }
+
+    /// <summary>As <see cref="Enter"/> for a call that only reads what the last one left: also somebody who did not take the session may make it between the holder's calls.</summary>
+    internal void EnterToRead() => Enter(held: Volatile.Read(ref _use) == Held);
+
+    internal void Leave() => Interlocked.Exchange(ref _use, Volatile.Read(ref _use) == InCallOfHolder ? Held : Free);
+
+    /// <summary>Why the session cannot take so many tokens in one call; null if it can.</summary>
+    internal string? Complaint(Gemma2Model model, int count)
     {
         if (!ReferenceEquals(model, Model))
-            throw new ArgumentException("The session belongs to another model.");
+            return "The session belongs to another model.";
         if (count == 0)
-            throw new ArgumentException("A forward pass needs at least one token.");
+            return "A forward pass needs at least one token.";
         if (count > ContextLength - Position)
-            throw new ArgumentException($"The sequence would have {(long)Position + count} tokens; the context holds {ContextLength}.");
-        if (count > ChunkLength)
-            throw new ArgumentException($"{count} tokens were fed in one call; the session takes {ChunkLength} (use Prefill).");
+            return $"The sequence would have {(long)Position + count} tokens; the context holds {ContextLength}.";
+        return count > ChunkLength ? $"{count} tokens were fed in one call; the session takes {ChunkLength} (use Prefill)." : null;
     }
 
-    internal void Advance(int count) => Position += count;
+    /// <summary>Room for the logits of <paramref name="count"/> rows; it grows to what was asked for at most, since [chunk, 256,000] is a large buffer that few runs want.</summary>
+    internal Mat LogitRoom(int count) => Room(ref _logitRows, count, Model.Config.VocabSize, "logits");
 
-    internal void Remember(Mat finalNorm, Mat logits)
+    /// <summary>Room for <paramref name="count"/> rows of the stream after the final norm.</summary>
+    internal Mat FinalNormRoom(int count) => Room(ref _finalNormRows, count, Model.Config.ModelDim, "final norm");
+
+    /// <summary>What a call left: the sequence goes on by its tokens.</summary>
+    internal void Advance(ReadOnlySpan<int> tokens, Mat finalNorm, Mat logits)
     {
-        FinalNorm = finalNorm;
+        int end = Position + tokens.Length;
+        if (end > _tokens.Length)
+            Array.Resize(ref _tokens, Math.Min(ContextLength, Math.Max(end, Math.Max(256, 2 * _tokens.Length))));
+        tokens.CopyTo(_tokens.AsSpan(Position));
+        Position = end;
+        _finalNorm = finalNorm;
         _logits = logits;
     }
 
-    internal void ReadLosses(Mat loss, Span<double> losses)
+    /// <summary>Makes a new session hold a sequence whose keys and values are filled in next.</summary>
+    /// <param name="tokens">The sequence.</param>
+    /// <param name="written">See <see cref="KvCache.Written"/>.</param>
+    /// <returns>Whether the rings then hold all that the next token's windows see.</returns>
+    internal bool Restore(int[] tokens, int written)
     {
-        Span<float> host = Host(loss.Rows);
-        Model.Device.Read(loss, host);
-        for (int t = 0; t < host.Length; t++)
-            losses[t] = host[t];
+        _tokens = tokens;
+        Position = tokens.Length;
+        Cache.Written = written;
+        return Cache.LowestPosition <= Position;
     }
 
-    /// <summary>The same losses from logits that a hook has seen and may have edited.</summary>
-    internal void LossOfLogits(ReadOnlySpan<int> targets, Span<double> losses)
+    private void GoBack(int position)
     {
-        Span<float> row = Host(_logits.Columns);
-        for (int t = 0; t < targets.Length; t++)
+        Position = position;
+        if (position == 0)
+            Cache.Written = 0;
+        Hooks.Rewind(position);
+    }
+
+    private Mat Room(ref Mat room, int count, int columns, string name)
+    {
+        if (count > room.Rows)
         {
-            Model.Device.Read(_logits.RowRange(t, 1), row);
-            double max = double.NegativeInfinity, sum = 0;
-            foreach (float logit in row)
-                max = Math.Max(max, logit);
-            foreach (float logit in row)
-                sum += Math.Exp(logit - max);
-            losses[t] = max + Math.Log(sum) - row[targets[t]];
+            room.Buffer?.Dispose();
+            room = Model.Device.CreateMat(count, columns, name);
         }
+
+        return count == 0 ? default : room.RowRange(0, count);
     }
 
-    private Span<float> Host(int length)
+    private void Take(int from, int to)
     {
-        if (_host.Length < length)
-            _host = new float[length];
-        return _host.AsSpan(0, length);
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
+        if (Interlocked.CompareExchange(ref _use, to, from) != from)
+            throw new InvalidOperationException("The session is in use by another call or generation; a session is for one caller at a time.");
     }
 }

@@ -3,10 +3,14 @@ using System.Globalization;
 namespace KernelScope.Model;
 
 /// <summary>The names of Gemma 2's tensors in a safetensors file. All are weights; there are no biases. A linear layer is row-major [out, in], y = x Wᵀ.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class TensorNames
 {
-    /// <summary>Token embedding [vocab, hidden]; also the output head.</summary>
+    /// <summary>Token embedding [vocab, hidden]; also the output head where the file has no other.</summary>
     public const string Embedding = "model.embed_tokens.weight";
+
+    /// <summary>An output head of its own [vocab, hidden].</summary>
+    public const string OutputHead = "lm_head.weight";
 
     /// <summary>Gain of the norm before the head [hidden].</summary>
     public const string FinalNorm = "model.norm.weight";

@@ -4,9 +4,10 @@ using KernelScope.Hooks;
 
 namespace KernelScope.Sae;
 
-/// <summary>A sparse autoencoder or transcoder on a device: Gemma Scope's JumpReLU, or SAELens' ReLU (threshold 0).</summary>
+/// <summary>A sparse autoencoder or transcoder on a device: Gemma Scope's JumpReLU, or a ReLU (threshold 0) or TopK one (of which only the k largest pre-activations of a row are active).</summary>
 /// <remarks>
 /// Encode: a = x·W_enc + b_enc; f(x) = a where a &gt; θ and a &gt; 0, else 0. Decode: x̂ = f(x)·W_dec + b_dec (Lieberum et al. 2024, eqs. 1–3).
+/// Any number of threads may use it. <see cref="Dispose"/> returns at once: a call that runs ends with <see cref="ObjectDisposedException"/>.
 /// SAELens' forms add, in this order: a normalisation of the input (undone after decoding), b_dec subtracted from it, a skip path x·W_skipᵀ; see <see cref="SaeConfig"/>.
 /// </remarks>
 public sealed class JumpReluSae : IDisposable
@@ -14,24 +15,28 @@ public sealed class JumpReluSae : IDisposable
     private readonly SaeCheckpoint _checkpoint;
     private readonly List<IDisposable> _owned = [];
     private readonly Weight? _skip;
-    private Rows _input;
-    private Rows _skipped;
-    private float[] _host = [];
+    private readonly IDisposable _hold;
+    private readonly SaeRooms _rooms;
+    private readonly string _owner;
+    private PackedMatrix? _packed;
+    private int _disposed;
 
     private JumpReluSae(Device device, SaeCheckpoint checkpoint, bool packEncoder)
     {
         Device = device;
         _checkpoint = checkpoint;
-        _input = new Rows(device, checkpoint.Config.InputDim, "sae input");
-        _skipped = new Rows(device, checkpoint.Config.OutputDim, "skip");
+        _owner = $"The SAE '{BadFile.Printable(checkpoint.Path, 4096)}'";
+        _rooms = new SaeRooms(device, checkpoint.Config);
+        _hold = checkpoint.HoldForSae();
         try
         {
             Parameters = new SaeParameters(
                 Own(device.CreateWeight("W_enc", Encoder(device, checkpoint, packEncoder))),
-                device.CreateVector(checkpoint.EncoderBias, "b_enc", _owned),
+                device.CreateVector(checkpoint.EncoderBias, "b_enc", _owned, _owner),
                 Threshold(device, checkpoint),
                 Own(device.CreateWeight("W_dec", new WeightPart(checkpoint.Decoder, Transposed: true))),
-                device.CreateVector(checkpoint.DecoderBias, "b_dec", _owned));
+                device.CreateVector(checkpoint.DecoderBias, "b_dec", _owned, _owner))
+            { TopK = checkpoint.Config.K };
             if (checkpoint.Skip is { } skip)
                 _skip = Own(device.CreateWeight("W_skip", new WeightPart(skip)));
         }
@@ -62,7 +67,7 @@ public sealed class JumpReluSae : IDisposable
     /// <summary>Number of features, d_sae.</summary>
     public int FeatureCount => Parameters.FeatureCount;
 
-    /// <summary>Opens a Gemma Scope <c>params.npz</c> (or its folder) or a SAELens folder. The parameters stay in the mapped file where the device can use them there.</summary>
+    /// <summary>Opens an SAE by its file or folder, in any form that <see cref="SaeCheckpoint"/> knows. The parameters stay in the mapped file where the device can use them there.</summary>
     /// <exception cref="InvalidDataException">A malformed file, or an SAE that is not supported; the message says what and where.</exception>
     public static JumpReluSae Open(Device device, string path)
     {
@@ -70,7 +75,10 @@ public sealed class JumpReluSae : IDisposable
         return Load(device, checkpoint);
     }
 
-    /// <summary>Brings a checkpoint to a device. The SAE owns the checkpoint from here on.</summary>
+    /// <summary>
+    /// Brings a checkpoint to a device. The SAE owns the checkpoint from here on, with other SAEs that were loaded from it: the last that is disposed disposes it, and it need not be disposed otherwise.
+    /// </summary>
+    /// <exception cref="ObjectDisposedException">The checkpoint was disposed, or every SAE that was loaded from it.</exception>
     /// <param name="device">Where.</param>
     /// <param name="checkpoint">The files.</param>
     /// <param name="packEncoder">
@@ -84,11 +92,57 @@ public sealed class JumpReluSae : IDisposable
         return new(device, checkpoint, packEncoder);
     }
 
+    /// <summary>As <see cref="Open"/>, on a worker thread.</summary>
+    /// <param name="device">Where; it outlives the SAE.</param>
+    /// <param name="path">A <c>params.npz</c>, its folder, or a SAELens folder.</param>
+    /// <param name="packEncoder">See <see cref="Load"/>.</param>
+    /// <param name="progress">Told the share that is done: the files are checked, then the parameters are brought to the device.</param>
+    /// <param name="cancellationToken">Stops between the two; nothing stays behind.</param>
+    /// <exception cref="InvalidDataException">A malformed file, or an SAE that is not supported; the message says what and where.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public static Task<JumpReluSae> OpenAsync(Device device, string path, bool packEncoder = false, IProgress<double>? progress = null, CancellationToken cancellationToken = default) => Task.Run(
+        () =>
+        {
+            SaeCheckpoint checkpoint = SaeCheckpoint.Open(path);
+            progress?.Report(0.5);
+            if (cancellationToken.IsCancellationRequested)
+                checkpoint.Dispose();
+            cancellationToken.ThrowIfCancellationRequested();
+            JumpReluSae sae = Load(device, checkpoint, packEncoder);
+            progress?.Report(1);
+            return sae;
+        },
+        cancellationToken);
+
+    /// <summary>W_dec[f], a feature's direction in float32, [d_out].</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The SAE has no such feature.</exception>
+    /// <exception cref="ObjectDisposedException">The SAE was disposed.</exception>
+    public float[] DecoderRow(int feature)
+    {
+        if ((uint)feature >= (uint)FeatureCount)
+            throw new ArgumentOutOfRangeException(nameof(feature), $"Feature {feature} is outside the SAE's width: it has features 0 to {FeatureCount - 1}.");
+        using IDisposable hold = _checkpoint.Hold();
+        float[] row = new float[Config.OutputDim];
+        _checkpoint.Decoder.CopyTo((long)feature * row.Length, row);
+        return row;
+    }
+
     /// <summary>Makes room for codes of this SAE.</summary>
-    public SparseCodes CreateCodes() => Device.CreateCodes(FeatureCount, "codes");
+    /// <exception cref="ObjectDisposedException">The SAE was disposed.</exception>
+    public SparseCodes CreateCodes()
+    {
+        ThrowIfDisposed();
+        return Device.CreateCodes(FeatureCount, "codes");
+    }
 
     /// <summary>f(x): the active features of each row. x [n, d_in].</summary>
-    public void Encode(Mat x, SparseCodes codes) => Device.SaeEncode(Prepared(x), Parameters, codes);
+    /// <exception cref="ObjectDisposedException">The SAE was disposed.</exception>
+    public void Encode(Mat x, SparseCodes codes)
+    {
+        ThrowIfDisposed();
+        using SaeRooms.Rented room = _rooms.Rent();
+        Device.SaeEncode(Prepared(x, room.Room), Parameters, codes);
+    }
 
     /// <summary>x̂ of the codes [n] → [n, d_out].</summary>
     /// <param name="codes">The codes, edited or not.</param>
@@ -96,17 +150,19 @@ public sealed class JumpReluSae : IDisposable
     /// <param name="destination">Receives the reconstruction.</param>
     public void Decode(SparseCodes codes, Mat x, Mat destination)
     {
+        ThrowIfDisposed();
+        using SaeRooms.Rented room = _rooms.Rent();
         Device.SaeDecode(codes, Parameters, destination);
         if (_skip is not null)
         {
-            Mat skipped = _skipped.Of(x.Rows);
+            Mat skipped = room.Room.Skipped(x.Rows);
             Device.Linear(x, _skip, skipped);
             Device.AddScaled(skipped, 1f, destination);
         }
 
         // SAELens' transcoders normalise their input and do not undo it: the output is another site.
         if (NormalizesOutput)
-            Rescale(x, destination, undo: true);
+            Rescale(x, destination, room.Room, undo: true);
     }
 
     /// <summary>y ← (y − x̂) + x̂, rounded after each step: the activation goes through the SAE, and the SAE's error is kept. One pass where the device has one.</summary>
@@ -116,6 +172,7 @@ public sealed class JumpReluSae : IDisposable
     /// <param name="y">The activation [n, d_out].</param>
     public void DecodePlusError(SparseCodes codes, Mat x, Mat reconstruction, Mat y)
     {
+        ThrowIfDisposed();
         if (!NeedsInput)
         {
             Device.SaeDecodePlusError(codes, Parameters, reconstruction, y);
@@ -128,49 +185,104 @@ public sealed class JumpReluSae : IDisposable
     }
 
     /// <summary>Applies edits to y [n, d_out] by what x [n, d_in] activates; see <see cref="Device.SaeEdit"/>. x and y may be the same matrix.</summary>
+    /// <remarks>
+    /// In a TopK SAE f(x) of a clamped feature is its value among the codes of the row, 0 where it is not one of the k largest; that an edit moves it changes no other feature's place.
+    /// Its clamps go row by row and wait for the device.
+    /// </remarks>
     /// <exception cref="NotSupportedException">An SAE that normalises its input: a feature's direction then has another length at every token.</exception>
     public void Edit(Mat x, ReadOnlySpan<FeatureEdit> edits, Mat y)
     {
+        ThrowIfDisposed();
         if (edits.IsEmpty)
             return;
         if (NormalizesOutput)
             throw new NotSupportedException("Features of an SAE that normalises its input cannot be edited: their directions have another length at every token.");
-        Device.SaeEdit(Prepared(x), Parameters, edits, y);
+        if (Config.K > 0 && Clamps(edits))
+        {
+            EditByCodes(x, edits, y);
+            return;
+        }
+
+        using SaeRooms.Rented room = _rooms.Rent();
+        Device.SaeEdit(Prepared(x, room.Room), Parameters, edits, y);
     }
 
     /// <summary>Whether <see cref="Decode"/> reads its input.</summary>
     public bool NeedsInput => _skip is not null || NormalizesOutput;
 
-    /// <inheritdoc/>
+    /// <summary>Gives parameters and mappings back once no op runs. Calls that run end with <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose()
     {
-        _input.Dispose();
-        _skipped.Dispose();
+        if (Interlocked.Exchange(ref _disposed, 1) != 0)
+            return;
+        _rooms.Dispose();
         foreach (IDisposable owned in _owned)
             owned.Dispose();
-        _owned.Clear();
-        _checkpoint.Dispose();
+        if (_packed is not null)
+            Device.DisposeWhenIdle(_packed);
+        Device.DisposeWhenIdle(_hold);
+    }
+
+    private void ThrowIfDisposed()
+    {
+        if (Volatile.Read(ref _disposed) != 0)
+            throw new ObjectDisposedException(_owner, $"{_owner} was disposed.");
     }
 
     private bool NormalizesOutput => Config.Normalization != SaeNormalization.None && !Config.IsTranscoder;
+
+    private static bool Clamps(ReadOnlySpan<FeatureEdit> edits)
+    {
+        foreach (FeatureEdit edit in edits)
+        {
+            if (edit.Kind == FeatureEditKind.Clamp)
+                return true;
+        }
+
+        return false;
+    }
+
+    /// <summary>Clamps become steers by what the codes lack, row by row.</summary>
+    private void EditByCodes(Mat x, ReadOnlySpan<FeatureEdit> edits, Mat y)
+    {
+        using SparseCodes codes = CreateCodes();
+        var list = new CodeList();
+        Encode(x, codes);
+        Device.Read(codes, list);
+        FeatureEdit[] steers = new FeatureEdit[edits.Length];
+        for (int r = 0; r < list.Rows; r++)
+        {
+            for (int e = 0; e < edits.Length; e++)
+            {
+                FeatureEdit edit = edits[e];
+                float value = edit.Kind == FeatureEditKind.Clamp ? (float)((double)edit.Value - list.ValueOf(r, edit.Feature)) : edit.Value;
+                steers[e] = new FeatureEdit(edit.Feature, FeatureEditKind.Add, value);
+            }
+
+            Mat row = y.RowRange(r, 1);
+            // What is read does not count any more: all are steers.
+            Device.SaeEdit(x.RowRange(r, 1), Parameters, steers, row);
+        }
+    }
 
     private static HookPoint? Point(string? name) => name is not null && HookPoint.TryParse(name, out HookPoint point) ? point : null;
 
     private Weight Own(Weight weight)
     {
+        weight.Owner = _owner;
         _owned.Add(weight);
         return weight;
     }
 
     /// <summary>What the encoder's product reads: x itself, or a copy that is normalised and has b_dec taken off.</summary>
-    private Mat Prepared(Mat x)
+    private Mat Prepared(Mat x, SaeRoom room)
     {
         if (Config.Normalization == SaeNormalization.None && !Config.ApplyDecoderBiasToInput)
             return x;
-        Mat input = _input.Of(x.Rows);
+        Mat input = room.Input(x.Rows);
         Device.Copy(x, input);
         if (Config.Normalization != SaeNormalization.None)
-            Rescale(x, input, undo: false);
+            Rescale(x, input, room, undo: false);
         if (Config.ApplyDecoderBiasToInput)
             Device.AddScaled(Parameters.DecoderBias, -1f, input);
         return input;
@@ -178,29 +290,27 @@ public sealed class JumpReluSae : IDisposable
 
     private WeightPart Encoder(Device device, SaeCheckpoint checkpoint, bool pack)
     {
-        var part = new WeightPart(checkpoint.Encoder, Transposed: true);
+        var part = new WeightPart(checkpoint.Encoder, Transposed: !checkpoint.EncoderIsOutputMajor);
         if (!pack || !device.ReadsPanels || !PanelLayout.Covers(checkpoint.Encoder.DType))
             return part;
-        var packed = new PackedMatrix(checkpoint.Encoder, transposed: true);
-        _owned.Add(packed);
-        return part with { Panels = packed.View };
+        _packed = new PackedMatrix(checkpoint.Encoder, transposed: !checkpoint.EncoderIsOutputMajor);
+        return part with { Panels = _packed.View };
     }
 
     private Mat Threshold(Device device, SaeCheckpoint checkpoint)
     {
         if (checkpoint.Threshold is { } threshold)
-            return device.CreateVector(threshold, "threshold", _owned);
+            return device.CreateVector(threshold, "threshold", _owned, _owner);
         Mat zero = device.CreateMat(1, Config.FeatureCount, "threshold");
+        zero.Buffer.Owner = _owner;
         _owned.Add(zero.Buffer);
         return zero;
     }
 
     /// <summary>Normalises every row of <paramref name="target"/>, or undoes it, by the matching row of <paramref name="x"/>. Few SAEs want it, so it runs on the host.</summary>
-    private void Rescale(Mat x, Mat target, bool undo)
+    private void Rescale(Mat x, Mat target, SaeRoom room, bool undo)
     {
-        if (_host.Length < x.Columns + target.Columns)
-            _host = new float[x.Columns + target.Columns];
-        Span<float> input = _host.AsSpan(0, x.Columns), row = _host.AsSpan(x.Columns, target.Columns);
+        Span<float> host = room.Host(x.Columns + target.Columns), input = host[..x.Columns], row = host[x.Columns..];
         for (int r = 0; r < x.Rows; r++)
         {
             Device.Read(x.RowRange(r, 1), input);

@@ -7,6 +7,8 @@ namespace KernelScope.Text;
 /// <summary>What a piece is for; the numbers are those of sentencepiece_model.proto.</summary>
 internal enum PieceType : byte
 {
+    /// <summary>An id that stands for nothing; its text is empty.</summary>
+    None = 0,
     Normal = 1,
     Unknown = 2,
     Control = 3,
@@ -64,6 +66,8 @@ internal sealed class PieceTable
         for (int id = 0; id < pieces.Length; id++)
         {
             ref readonly Piece piece = ref pieces[id];
+            if (piece.Type == PieceType.None)
+                continue;
             if (!table.TryAdd(id, out int other))
                 throw new InvalidDataException($"{file}: piece {id} (byte {piece.Start}) is {BadFile.Quote(table.Text(id))} again, which is piece {other} already.");
             if (piece.IsMergeable)

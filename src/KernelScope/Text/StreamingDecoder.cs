@@ -1,20 +1,22 @@
 using System.Buffers;
+using System.Runtime.InteropServices;
 using System.Text;
 
 namespace KernelScope.Text;
 
 /// <summary>
 /// Decodes ids as they come. A character that has not fully arrived is held back, so what was given out is never revised; all of it
-/// together, with <see cref="Flush"/>, equals <see cref="GemmaTokenizer.Decode"/> of all ids.
+/// together, with <see cref="Flush"/>, equals <see cref="GemmaTokenizer.Decode"/> of all ids. (With a <c>tokenizer.json</c>, where one wrong
+/// byte spoils its whole run of byte pieces, the run is held back until it ends.) For one text and one thread at a time.
 /// </summary>
+/// <remarks>For one caller at a time.</remarks>
 public sealed class StreamingDecoder
 {
     private readonly GemmaTokenizer _tokenizer;
     private readonly ArrayBufferWriter<byte> _text = new();
 
-    /// <summary>At most three bytes that may yet become a character, and the newest.</summary>
-    private readonly byte[] _held = new byte[4];
-    private int _heldCount;
+    /// <summary>Bytes that may yet become a character: at most three and the newest, or a whole run.</summary>
+    private readonly List<byte> _held = [];
 
     /// <summary>Begins a new text.</summary>
     public StreamingDecoder(GemmaTokenizer tokenizer)
@@ -31,12 +33,13 @@ public sealed class StreamingDecoder
         _tokenizer.CheckId(id);
         if (_tokenizer.TryGetByte(id, out byte value))
         {
-            _held[_heldCount++] = value;
-            Release(complete: false);
+            _held.Add(value);
+            if (!_tokenizer.RunsAreWhole)
+                _held.RemoveRange(0, Utf8Repair.Write(CollectionsMarshal.AsSpan(_held), complete: false, _text));
         }
         else
         {
-            Release(complete: true);
+            _tokenizer.WriteRun(_held, _text);
             _tokenizer.WriteText(id, _text);
         }
 
@@ -46,15 +49,8 @@ public sealed class StreamingDecoder
     /// <summary>Ends the text: an unfinished character becomes U+FFFD, one for each byte. The decoder is then ready for another text.</summary>
     public string Flush()
     {
-        Release(complete: true);
+        _tokenizer.WriteRun(_held, _text);
         return Take();
-    }
-
-    private void Release(bool complete)
-    {
-        int used = Utf8Repair.Write(_held.AsSpan(0, _heldCount), complete, _text);
-        _held.AsSpan(used, _heldCount - used).CopyTo(_held);
-        _heldCount -= used;
     }
 
     private string Take()

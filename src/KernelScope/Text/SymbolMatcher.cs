@@ -1,45 +1,47 @@
+using System.Buffers;
+
 namespace KernelScope.Text;
 
 /// <summary>
-/// Finds the longest user-defined symbol at a place in a text. The symbols are sorted, so those that share a prefix lie together; each
+/// Finds the longest of some symbols at a place in a text. The symbols are sorted, so those that share a prefix lie together; each
 /// further byte of the text narrows the range. Time grows with the match, not with the number of symbols.
 /// </summary>
 internal sealed class SymbolMatcher
 {
-    private readonly PieceTable _pieces;
-    private readonly int[] _sorted;
+    private readonly byte[][] _texts;
+    private readonly int[] _ids;
+    private readonly SearchValues<byte> _firstBytes;
 
-    /// <summary>Symbols whose first byte is b are <c>_sorted[_first[b].._first[b + 1]]</c>.</summary>
+    /// <summary>Symbols whose first byte is b are <c>_texts[_first[b].._first[b + 1]]</c>.</summary>
     private readonly int[] _first = new int[257];
 
-    public SymbolMatcher(PieceTable pieces)
+    /// <summary>Matches some symbols, none of them empty, each with the number that finding it gives.</summary>
+    public SymbolMatcher(IEnumerable<(byte[] Text, int Id)> symbols)
     {
-        _pieces = pieces;
-        var symbols = new List<int>();
-        for (int id = 0; id < pieces.Count; id++)
-        {
-            if (pieces[id].Type == PieceType.UserDefined)
-                symbols.Add(id);
-        }
-
-        symbols.Sort((a, b) => pieces.Utf8(a).SequenceCompareTo(pieces.Utf8(b)));
-        _sorted = [.. symbols];
-        foreach (int id in _sorted)
-            _first[pieces.Utf8(id)[0] + 1]++;
+        List<(byte[] Text, int Id)> sorted = [.. symbols];
+        sorted.Sort((a, b) => a.Text.AsSpan().SequenceCompareTo(b.Text));
+        _texts = [.. sorted.Select(s => s.Text)];
+        _ids = [.. sorted.Select(s => s.Id)];
+        foreach (byte[] text in _texts)
+            _first[text[0] + 1]++;
         for (int b = 0; b < 256; b++)
             _first[b + 1] += _first[b];
+        _firstBytes = SearchValues.Create([.. _texts.Select(t => t[0]).Distinct()]);
     }
 
-    /// <summary>The longest symbol that <paramref name="text"/> begins with, or −1.</summary>
+    /// <summary>The first place where a symbol may begin, or −1.</summary>
+    public int NextCandidate(ReadOnlySpan<byte> text) => text.IndexOfAny(_firstBytes);
+
+    /// <summary>The number of the longest symbol that <paramref name="text"/> begins with, or −1.</summary>
     public int LongestPrefix(ReadOnlySpan<byte> text)
     {
         int low = _first[text[0]], high = _first[text[0] + 1], found = -1;
         for (int depth = 1; low < high; depth++)
         {
             // The shortest of the range is its first: it is the prefix itself, if that is a symbol.
-            if (_pieces[_sorted[low]].Length == depth)
+            if (_texts[low].Length == depth)
             {
-                found = _sorted[low++];
+                found = _ids[low++];
                 if (low == high)
                     break;
             }
@@ -55,7 +57,7 @@ internal sealed class SymbolMatcher
     /// <summary>The part of a range, all longer than <paramref name="depth"/>, whose next byte is <paramref name="value"/>.</summary>
     private (int Low, int High) Narrow(int low, int high, int depth, byte value)
     {
-        byte least = ByteAt(low, depth), most = ByteAt(high - 1, depth);
+        byte least = _texts[low][depth], most = _texts[high - 1][depth];
         if (value < least || value > most)
             return (low, low);
         if (least == most)
@@ -70,7 +72,7 @@ internal sealed class SymbolMatcher
         while (low < high)
         {
             int middle = low + ((high - low) / 2);
-            if (ByteAt(middle, depth) < value)
+            if (_texts[middle][depth] < value)
                 low = middle + 1;
             else
                 high = middle;
@@ -78,6 +80,4 @@ internal sealed class SymbolMatcher
 
         return low;
     }
-
-    private byte ByteAt(int index, int depth) => _pieces.Utf8(_sorted[index])[depth];
 }

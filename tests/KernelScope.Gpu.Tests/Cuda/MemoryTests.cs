@@ -246,12 +246,12 @@ public sealed class MemoryTests
         using Gemma2Model model = Gemma2Model.Open(device, Fixtures.Path("gemma2", "models", "eos-list"));
         using Session session = model.NewSession(chunkLength: 4);
         using var sampler = new Sampler(device, model.Config.VocabSize, new SamplingOptions());
-        Mat row = session.Prefill([2, 3, 4], cancellation: cancellation.Token);
+        Mat row = session.Prefill([2, 3, 4], cancellationToken: cancellation.Token);
         for (int i = 0; i < 4; i++)
         {
             if (i == stopAt)
                 cancellation.Cancel();
-            row = model.Forward([sampler.Next(row)], session, cancellation: cancellation.Token);
+            row = model.Forward([sampler.Next(row)], session, cancellationToken: cancellation.Token);
         }
     }
 

@@ -245,9 +245,9 @@ internal sealed class FaultyDevice(string op, Fault fault) : ForwardingDevice(ne
     /// <summary>Lists that are in no order cannot be written back, so a read gives the spoiled ones.</summary>
     private (SparseCodes Codes, CodeList List)? Changed { get; set; }
 
-    public override void Read(SparseCodes codes, CodeList destination)
+    protected override void ReadCore(SparseCodes codes, CodeList destination)
     {
-        base.Read(codes, destination);
+        base.ReadCore(codes, destination);
         if (Changed is not { } changed || changed.Codes != codes)
             return;
         destination.Resize(changed.List.Rows, changed.List.Count);

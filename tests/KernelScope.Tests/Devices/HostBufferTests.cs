@@ -43,10 +43,5 @@ public unsafe class HostBufferTests
         Assert.Contains("elsewhere [2, 2] is not in host memory", e.Message, StringComparison.Ordinal);
     }
 
-    private sealed class OtherBuffer() : DeviceBuffer("elsewhere", 4)
-    {
-        protected override void Dispose(bool disposing)
-        {
-        }
-    }
+    private sealed class OtherBuffer() : DeviceBuffer("elsewhere", 4);
 }

@@ -278,9 +278,9 @@ internal sealed class MutantDevice(string mutation) : ForwardingDevice(new Refer
 
     private readonly Dictionary<SparseCodes, CodeList> _spoiled = [];
 
-    public override void Read(SparseCodes codes, CodeList destination)
+    protected override void ReadCore(SparseCodes codes, CodeList destination)
     {
-        base.Read(codes, destination);
+        base.ReadCore(codes, destination);
         if (!_spoiled.TryGetValue(codes, out CodeList? list))
             return;
         destination.Resize(list.Rows, list.Count);

@@ -91,7 +91,6 @@ public sealed class Gemma2ConfigTests
     [InlineData("""{"rope_parameters": {"rope_type": "default", "rope_theta": 1.0}}""", "differ")]
     [InlineData("""{"attention_bias": true}""", "attention_bias")]
     [InlineData("""{"use_bidirectional_attention": true}""", "bidirectional")]
-    [InlineData("""{"tie_word_embeddings": false}""", "tie_word_embeddings")]
     [InlineData("""{"quantization_config": {"bits": 4}}""", "quantization_config")]
     [InlineData("""{"hidden_activation": "gelu"}""", "'gelu'")]
     [InlineData("""{"hidden_activation": null, "hidden_act": "silu"}""", "hidden_act is 'silu'")]

@@ -26,7 +26,7 @@ public sealed class TransferTests : HubTest
     {
         using var stop = new CancellationTokenSource();
         Storage.Alter = (r, reply) => r.IsContent ? reply with { Pause = Task.Delay(Timeout.Infinite, stop.Token) } : reply;
-        Task<HubSnapshot> pull = PullAsync(cancellation: stop.Token);
+        Task<HubSnapshot> pull = PullAsync(cancellationToken: stop.Token);
         while (!File.Exists(Partial) || new FileInfo(Partial).Length < 150_000) await Task.Delay(5);
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => pull);

@@ -106,10 +106,29 @@ public sealed class DiffTests : IDisposable
     }
 
     [Fact]
-    public void One_hook_point_under_two_names_is_refused()
+    public void One_hook_point_under_two_names_counts_once_where_the_bits_are_equal()
     {
-        string a = Write("a.npz", ("resid_post.3", [1], [1]), ("blocks.3.hook_resid_post", [1], [1]));
-        Assert.Contains("same hook point", Assert.Throws<InvalidDataException>(() => ActivationDiff.Of(a, a)).Message, StringComparison.Ordinal);
+        string[] names = ["resid_post.3", "blocks.3.hook_resid_post", "blocks.3.hook_out"];
+        string one = Write("one.npz", ("resid_post.3", [1, 2], [2, 1]));
+        foreach (string first in names)
+        {
+            foreach (string second in names.Where(n => n != first))
+            {
+                string two = Write("two.npz", (first, [1, 2], [1, 2, 1]), (second, [1, 2], [2, 1]), ("z.0", [4], [1]));
+                var diff = ActivationDiff.Of(two, one);
+                Assert.False(Assert.Single(diff.Arrays).Parts);
+                Assert.Equal(["z.0"], diff.OnlyInA);
+            }
+        }
+    }
+
+    [Fact]
+    public void One_hook_point_under_two_names_is_refused_by_both_names_where_the_bits_differ()
+    {
+        string a = Write("a.npz", ("resid_post.3", [1, 2], [2]), ("blocks.3.hook_out", [1, 2.5f], [2]));
+        string message = Assert.Throws<InvalidDataException>(() => ActivationDiff.Of(a, a)).Message;
+        Assert.Contains("same hook point", message, StringComparison.Ordinal);
+        Assert.Contains("'resid_post.3' and 'blocks.3.hook_out'", message, StringComparison.Ordinal);
     }
 
     private static float[] Values(int count, int seed)

@@ -48,7 +48,8 @@ internal sealed class AlteredModel : IDisposable
         return config.ToJsonString();
     }
 
-    private static byte[] Rewritten(byte[] file, Action<JsonObject, byte[]> edit)
+    /// <summary>A safetensors file with its header, or its data, changed.</summary>
+    public static byte[] Rewritten(byte[] file, Action<JsonObject, byte[]> edit)
     {
         int length = (int)BinaryPrimitives.ReadInt64LittleEndian(file);
         JsonObject header = JsonNode.Parse(file.AsSpan(8, length))!.AsObject();

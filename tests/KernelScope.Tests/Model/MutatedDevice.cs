@@ -46,9 +46,9 @@ internal sealed class MutatedDevice : Device
 
     public override SparseCodes CreateCodes(int featureCount, string name) => _inner.CreateCodes(featureCount, name);
 
-    public override void Read(SparseCodes codes, CodeList destination) => _inner.Read(codes, destination);
+    protected override void ReadCore(SparseCodes codes, CodeList destination) => _inner.Read(codes, destination);
 
-    public override void Write(CodeList codes, SparseCodes destination) => _inner.Write(codes, destination);
+    protected override void WriteCore(CodeList codes, SparseCodes destination) => _inner.Write(codes, destination);
 
     protected override void ReadCore(Mat x, Span<float> destination) => _inner.Read(x, destination);
 

@@ -10,12 +10,13 @@ namespace KernelScope.Devices.Reference;
 /// <item><see cref="Device.Normalize"/>: a NaN makes its whole row NaN; an infinity is NaN itself and makes the rest of its row 0.</item>
 /// <item><see cref="Device.Linear"/>: 0·∞ is NaN, so one infinite activation makes an output infinite or NaN.</item>
 /// <item><see cref="Device.GatedGelu"/>: gelu(+∞) = +∞, gelu(−∞) = −∞·0 = NaN (as in PyTorch).</item>
-/// <item><see cref="Device.Attend"/>: a visible score of NaN or +∞ makes the whole head NaN; −∞ has weight 0; all −∞ is 0/0 = NaN. Under a cap, ±∞ is ±cap.
+/// <item><see cref="Device.Attend(Mat, KvLayer, int, AttentionShape, Mat)"/>: a visible score of NaN or +∞ makes the whole head NaN; −∞ has weight 0; all −∞ is 0/0 = NaN. Under a cap, ±∞ is ±cap.
 /// Keys that a query does not see are not in its equation: whatever they hold, they change nothing.</item>
 /// <item><see cref="Device.Softcap"/>: ±∞ becomes ±cap.</item>
 /// <item><see cref="Device.CrossEntropy"/>: NaN logits give NaN; a logit of +∞ gives +∞, or NaN for the target's own.</item>
 /// <item><see cref="Device.SaeEncode"/>: NaN &gt; θ is false, so a NaN is never active; +∞ is.</item>
 /// </list>
+/// Any number of threads may call it, as any <see cref="Device"/>; it computes on the thread that calls.
 /// </remarks>
 public sealed partial class ReferenceDevice : HostDevice
 {

@@ -13,6 +13,7 @@ namespace KernelScope.Files;
 /// <see cref="PanelChecksum"/>s in the order of the bytes, one of each panel and one of each table (u32 each); the CRC-32 of the file's header (u32); the path of the source (u32 bytes, UTF-8);
 /// the CRC-32 of all of this tensor before it (u32). Opening checks everything but the panels; those of a matrix are compared when a product first reads it, and all of them by <see cref="Verify"/>.
 /// Tables, which say where values go, are copied out of the mapping before they are checked.
+/// Any number of threads may read it and dispose it; checkpoints that use it keep it mapped.
 /// </remarks>
 public sealed unsafe class PanelFile : IDisposable
 {
@@ -72,9 +73,11 @@ public sealed unsafe class PanelFile : IDisposable
 
     /// <summary>Opens and checks a file; touches no panels.</summary>
     /// <exception cref="InvalidDataException">It cannot be read, is malformed, or has another layout; the message says what.</exception>
-    public static PanelFile Open(string path)
+    /// <param name="path">Where.</param>
+    /// <param name="intoMemory">Reads the file into memory instead of mapping it; see <see cref="TensorFile"/>.</param>
+    public static PanelFile Open(string path, bool intoMemory = false)
     {
-        SafetensorsFile file = SafetensorsFile.Open(path);
+        SafetensorsFile file = SafetensorsFile.Open(path, intoMemory);
         try
         {
             return new PanelFile(file);
@@ -108,7 +111,7 @@ public sealed unsafe class PanelFile : IDisposable
 
     /// <summary>Reads every panel and compares the checksums.</summary>
     /// <exception cref="InvalidDataException">A matrix is damaged; the message names it.</exception>
-    public void Verify(CancellationToken cancellation = default)
+    public void Verify(CancellationToken cancellationToken = default)
     {
         byte[] buffer = [];
         foreach (TensorInfo part in Parts)
@@ -117,15 +120,19 @@ public sealed unsafe class PanelFile : IDisposable
             if (buffer.Length < bytes) buffer = new byte[bytes];
             for (int u = 0; u < units; u++)
             {
-                cancellation.ThrowIfCancellationRequested();
+                cancellationToken.ThrowIfCancellationRequested();
                 _file.Raw.Read(_file.OffsetOf(part.Name) + ((long)u * bytes), buffer.AsSpan(0, bytes));
                 if (PanelChecksum.Of(buffer.AsSpan(0, bytes)) != ChecksumOf(part, u)) throw PanelGuard.Damaged(Path, part.Name, u);
             }
         }
     }
 
-    /// <summary>Gives the mapping back; views are then invalid.</summary>
+    /// <summary>Gives the mapping back, as soon as no checkpoint uses it; views are then invalid.</summary>
     public void Dispose() => _file.Dispose();
+
+    /// <summary>Keeps the mapping until the result is disposed.</summary>
+    /// <exception cref="ObjectDisposedException">It was given back.</exception>
+    internal IDisposable Hold() => _file.Hold();
 
     /// <summary>Bytes of the last tensor of a file with so many checksums, made from weights at a path of so many bytes.</summary>
     internal static int ControlBytes(long checksums, int pathBytes) => checked((int)(ChecksumsAt + ((checksums + 3) * sizeof(uint)) + pathBytes));

@@ -1,7 +1,7 @@
 namespace KernelScope.Cli;
 
 /// <summary>Standard input, whose reads end when the program is asked to.</summary>
-internal sealed class StandardInput(Stream inner, CancellationToken cancellationToken) : Stream
+internal sealed class InterruptibleInput(Stream inner, CancellationToken cancellationToken) : Stream
 {
     public override bool CanRead => true;
 

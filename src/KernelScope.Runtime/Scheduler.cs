@@ -1,0 +1,344 @@
+using System.Diagnostics;
+using KernelScope.Model;
+using Microsoft.Extensions.Logging;
+
+namespace KernelScope.Runtime;
+
+/// <summary>
+/// The engine's one thread. Each round feeds at most one piece of one prompt, in a call of its own, then one token of every running sequence in one call.
+/// Requests begin in the order in which they came, and rows of a step stand in that order.
+/// </summary>
+internal sealed class Scheduler : IAsyncDisposable
+{
+    private readonly Gemma2Model _model;
+    private readonly EngineOptions _options;
+    private readonly long _maxSessionBytes;
+    private readonly ILogger _logger;
+    private readonly EngineMetrics _metrics;
+    private readonly object _gate = new();
+    private readonly LinkedList<Sequence> _waiting = [];
+    private readonly CancellationTokenSource _stop = new();
+    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    // Of the thread alone; their number and bytes are shared, below the gate.
+    private readonly List<Sequence> _prefilling = [], _decoding = [], _step = [];
+    private readonly SessionTokens[] _batch;
+    private int _running;
+    private long _sessionBytes;
+    private bool _isWoken;
+
+    public Scheduler(Gemma2Model model, EngineOptions options, long maxSessionBytes, ILogger logger)
+    {
+        _model = model;
+        _options = options;
+        _maxSessionBytes = maxSessionBytes;
+        _logger = logger;
+        _batch = new SessionTokens[options.MaxRunning];
+        _metrics = new EngineMetrics(options.MeterFactory, () => Load);
+        new Thread(Run) { Name = KernelScopeEngine.TelemetryName, IsBackground = true }.Start();
+    }
+
+    /// <summary>How busy it is.</summary>
+    public SchedulerLoad Load
+    {
+        get
+        {
+            lock (_gate)
+                return new SchedulerLoad(_waiting.Count, _running, _sessionBytes);
+        }
+    }
+
+    public EngineMetrics Metrics => _metrics;
+
+    /// <summary>Bytes of a session: its cache, its rows after the final norm and a row of logits. Activations are the model's.</summary>
+    public static long SessionBytes(Gemma2Config config, int contextLength, int rows)
+    {
+        int chunk = Math.Min(rows, contextLength);
+        return KvCache.BytesFor(config, contextLength, chunk) + (4L * (((long)chunk * config.ModelDim) + config.VocabSize));
+    }
+
+    /// <summary>Puts a request at the end of the queue.</summary>
+    /// <exception cref="EngineBusyException">As many run and wait as the limits allow.</exception>
+    /// <exception cref="ArgumentException">Its session alone is larger than the limit.</exception>
+    /// <exception cref="ObjectDisposedException">The engine is being disposed.</exception>
+    public void Submit(Sequence sequence)
+    {
+        sequence.Bytes = SessionBytes(_model.Config, sequence.ContextLength, _options.PrefillRows);
+        if (sequence.Bytes > _maxSessionBytes)
+        {
+            throw new ArgumentException(
+                $"A session of {sequence.ContextLength} tokens needs {sequence.Bytes} bytes; the engine has {_maxSessionBytes} for sessions (MaxSessionBytes).");
+        }
+
+        lock (_gate)
+        {
+            ObjectDisposedException.ThrowIf(_stop.IsCancellationRequested, typeof(KernelScopeEngine));
+            int limit = _options.MaxRunning + _options.MaxWaiting;
+            if (_running + _waiting.Count >= limit)
+            {
+                _metrics.Refused();
+                _logger.Refused(_running, _waiting.Count);
+                throw new EngineBusyException(_running, _waiting.Count, limit);
+            }
+
+            _waiting.AddLast(sequence);
+        }
+
+        Wake();
+    }
+
+    /// <summary>Says that nobody waits for a request any more. One that waits goes at once, one that runs before its next call.</summary>
+    public void Leave(Sequence sequence)
+    {
+        sequence.Leave();
+        bool waited;
+        lock (_gate)
+            waited = _waiting.Remove(sequence);
+        if (waited)
+            Finish(sequence, null);
+        else
+            Wake();
+    }
+
+    /// <summary>Lets the thread look again for work.</summary>
+    public void Wake()
+    {
+        lock (_gate)
+        {
+            _isWoken = true;
+            Monitor.Pulse(_gate);
+        }
+    }
+
+    /// <summary>Ends the thread between two layers, and every request with an <see cref="ObjectDisposedException"/>.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        lock (_gate)
+            _stop.Cancel();
+        Wake();
+        await _ended.Task.ConfigureAwait(false);
+        _metrics.Dispose();
+        _stop.Dispose();
+    }
+
+    private void Run()
+    {
+        Exception end = new ObjectDisposedException(nameof(KernelScopeEngine));
+        try
+        {
+            while (!_stop.IsCancellationRequested)
+            {
+                EndLeft(_prefilling);
+                EndLeft(_decoding);
+                Admit();
+                bool worked = FeedPiece();
+                worked |= DecodeStep();
+                if (!worked)
+                    Sleep();
+            }
+        }
+        catch (OperationCanceledException) when (_stop.IsCancellationRequested)
+        {
+            // Stopped in the middle of a call.
+        }
+        catch (Exception e)
+        {
+            _logger.Broken(e);
+            end = new InvalidOperationException($"The engine's thread ended by an error: {e.Message}", e);
+        }
+
+        EndAll(end);
+        _ended.SetResult();
+    }
+
+    private void Sleep()
+    {
+        lock (_gate)
+        {
+            while (!_isWoken)
+                Monitor.Wait(_gate);
+            _isWoken = false;
+        }
+    }
+
+    private void EndLeft(List<Sequence> sequences)
+    {
+        for (int n = sequences.Count - 1; n >= 0; n--)
+        {
+            if (sequences[n].IsLeft)
+                End(sequences, sequences[n], null);
+        }
+    }
+
+    /// <summary>Gives the oldest waiting requests a session, as long as there is room for them.</summary>
+    private void Admit()
+    {
+        while (NextAdmitted() is Sequence sequence)
+        {
+            _prefilling.Add(sequence);
+            try
+            {
+                sequence.Begin(_model.NewSession(sequence.ContextLength, Math.Min(_options.PrefillRows, sequence.ContextLength)));
+            }
+            catch (Exception e)
+            {
+                End(_prefilling, sequence, e);
+            }
+        }
+    }
+
+    private Sequence? NextAdmitted()
+    {
+        lock (_gate)
+        {
+            if (_waiting.First?.Value is not Sequence first || _running == _options.MaxRunning || first.Bytes > _maxSessionBytes - _sessionBytes)
+                return null;
+            _waiting.RemoveFirst();
+            _running++;
+            _sessionBytes += first.Bytes;
+            return first;
+        }
+    }
+
+    /// <summary>Feeds a piece of the prompt that came first.</summary>
+    private bool FeedPiece()
+    {
+        if (_prefilling.Count == 0)
+            return false;
+        Sequence sequence = _prefilling[0];
+        long started = Stopwatch.GetTimestamp();
+        try
+        {
+            int rows = sequence.FeedPiece(_options.PrefillRows, _stop.Token);
+            _metrics.Prefilled(rows, started);
+        }
+        catch (Exception e) when (!IsStop(e))
+        {
+            End(_prefilling, sequence, e);
+            return true;
+        }
+
+        if (sequence.IsFinished)
+        {
+            End(_prefilling, sequence, null);
+        }
+        else if (sequence.IsPrefilled)
+        {
+            _prefilling.RemoveAt(0);
+            _decoding.Add(sequence);
+        }
+
+        return true;
+    }
+
+    /// <summary>Feeds the newest token of every sequence that is not paused.</summary>
+    private bool DecodeStep()
+    {
+        _step.Clear();
+        foreach (Sequence sequence in _decoding)
+        {
+            if (!sequence.IsPaused)
+                _step.Add(sequence);
+        }
+
+        if (_step.Count == 0)
+            return false;
+        long started = Stopwatch.GetTimestamp();
+        for (int n = 0; n < _step.Count; n++)
+            _batch[n] = _step[n].NextStep();
+        try
+        {
+            _model.Forward(_batch.AsSpan(0, _step.Count), _stop.Token);
+        }
+        catch (Exception e) when (!IsStop(e))
+        {
+            OneByOne();
+            return true;
+        }
+
+        _metrics.Decoded(_step.Count, started);
+        foreach (Sequence sequence in _step)
+            Advance(sequence);
+        return true;
+    }
+
+    /// <summary>A call for all of them failed, which left every session where it was: each goes alone, and those that fail again end by their own error.</summary>
+    private void OneByOne()
+    {
+        foreach (Sequence sequence in _step)
+        {
+            try
+            {
+                _model.Forward([sequence.NextStep()], _stop.Token);
+            }
+            catch (Exception e) when (!IsStop(e))
+            {
+                End(_decoding, sequence, e);
+                continue;
+            }
+
+            Advance(sequence);
+        }
+    }
+
+    private void Advance(Sequence sequence)
+    {
+        try
+        {
+            sequence.AfterStep();
+        }
+        catch (Exception e)
+        {
+            End(_decoding, sequence, e);
+            return;
+        }
+
+        if (sequence.IsFinished)
+            End(_decoding, sequence, null);
+    }
+
+    private bool IsStop(Exception e) => e is OperationCanceledException && _stop.IsCancellationRequested;
+
+    private void End(List<Sequence> list, Sequence sequence, Exception? error)
+    {
+        list.Remove(sequence);
+        lock (_gate)
+        {
+            _running--;
+            _sessionBytes -= sequence.Bytes;
+        }
+
+        Finish(sequence, error);
+    }
+
+    /// <summary>Memory goes back before the reader hears of the end, so that whoever then asks for more finds it.</summary>
+    private void Finish(Sequence sequence, Exception? error)
+    {
+        string outcome = error is not null ? "failed" : sequence.IsFinished ? "done" : "left";
+        sequence.Dispose();
+        _metrics.Ended(sequence, outcome);
+        if (error is not null and not ObjectDisposedException)
+            _logger.Failed(error, sequence.Kind, sequence.Prompt.Length);
+        else
+            _logger.Ended(sequence.Kind, sequence.Prompt.Length, outcome);
+        sequence.Complete(error ?? (sequence.IsFinished ? null : new OperationCanceledException()));
+    }
+
+    private void EndAll(Exception end)
+    {
+        List<Sequence> waiting;
+        lock (_gate)
+        {
+            _stop.Cancel();
+            waiting = [.. _waiting];
+            _waiting.Clear();
+        }
+
+        while (_decoding.Count > 0)
+            End(_decoding, _decoding[^1], end);
+        while (_prefilling.Count > 0)
+            End(_prefilling, _prefilling[^1], end);
+        foreach (Sequence sequence in waiting)
+            Finish(sequence, end);
+    }
+}

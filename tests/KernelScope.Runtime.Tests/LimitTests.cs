@@ -1,0 +1,137 @@
+using KernelScope.Devices;
+using KernelScope.Generation;
+using KernelScope.Model;
+using KernelScope.Sae;
+
+namespace KernelScope.Runtime.Tests;
+
+public class LimitTests
+{
+    private static readonly GenerationRequest Long = new() { PromptTokens = Engines.Prompt(1, 200), Options = new GenerationOptions { MaxNewTokens = 100, StopIds = [] } };
+
+    [Fact]
+    public async Task The_request_beyond_the_limits_is_refused_and_the_others_come_out_in_order()
+    {
+        await using KernelScopeEngine engine = await Engines.OpenAsync(change: o => (o.MaxRunning, o.MaxWaiting, o.BufferedTokens) = (1, 16, 4));
+        await using IAsyncEnumerator<GeneratedToken> running = engine.GenerateAsync(Long).GetAsyncEnumerator();
+        Assert.True(await running.MoveNextAsync());
+        var ended = new List<int>();
+        Task[] waiting = [.. Enumerable.Range(0, 16).Select(async n =>
+        {
+            await engine.AllAsync(Engines.Request(1, newTokens: 2));
+            lock (ended)
+                ended.Add(n);
+        })];
+        EngineBusyException busy = await Assert.ThrowsAsync<EngineBusyException>(() => engine.AllAsync(Engines.Request(1)));
+        Assert.Equal((1, 16, 17), (busy.Running, busy.Waiting, busy.Limit));
+        await running.DisposeAsync();
+        await Task.WhenAll(waiting).WaitAsync(Engines.Patience);
+        Assert.Equal(16, ended.Count);
+    }
+
+    [Fact]
+    public async Task Sessions_beyond_the_memory_wait_and_one_that_never_fits_is_refused()
+    {
+        await using KernelScopeEngine sizes = await Engines.OpenAsync();
+        long bytes = Scheduler.SessionBytes(sizes.Model.Config, 300, 64);
+        await using KernelScopeEngine engine = await Engines.OpenAsync(change: o => (o.MaxSessionBytes, o.BufferedTokens) = (bytes + (bytes / 4), 4));
+        await using IAsyncEnumerator<GeneratedToken> first = engine.GenerateAsync(Long).GetAsyncEnumerator();
+        Assert.True(await first.MoveNextAsync());
+        Task<List<GeneratedToken>> second = engine.AllAsync(Long);
+        await Task.Delay(50);
+        Assert.Equal((1, 1), (engine.Running, engine.Waiting));
+        await first.DisposeAsync();
+        Assert.Equal(100, (await second.WaitAsync(Engines.Patience)).Count);
+        ArgumentException tooLarge = await Assert.ThrowsAsync<ArgumentException>(
+            () => engine.AllAsync(Long with { Options = Long.Options with { MaxNewTokens = 312 } }));
+        Assert.Contains("MaxSessionBytes", tooLarge.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Bad_requests_are_refused_at_once_with_a_sentence()
+    {
+        await using KernelScopeEngine engine = await Engines.OpenAsync(change: o => o.ContextLength = 64);
+        Refused("no tokens", new GenerationRequest());
+        Refused("not both", new GenerationRequest { Prompt = "a", PromptTokens = (int[])[2] });
+        Refused("65 tokens", new GenerationRequest { PromptTokens = Engines.Prompt(1, 65) });
+        Refused("Token id 5000000", new GenerationRequest { PromptTokens = (int[])[2, 5_000_000] });
+        Refused("Token id -1", new GenerationRequest { PromptTokens = (int[])[2, -1] });
+        Refused("temperature", new GenerationRequest { Prompt = "a", Options = new GenerationOptions { Sampling = new SamplingOptions { Temperature = -1 } } });
+        Refused("no SAE 'other'", new GenerationRequest { Prompt = "a", Features = [new FeatureReport { Sae = "other" }] });
+        Refused("at least 1", new GenerationRequest { Prompt = "a", Features = [new FeatureReport { Sae = Engines.Sae, Top = 0 }] });
+        Refused("Feature 2048", Edited(new SaeEdit { Sae = Engines.Sae, Features = [new(2048, FeatureEditKind.Add, 1)] }));
+        Refused("not a number", Edited(new SaeEdit { Sae = Engines.Sae, Features = [new(1, FeatureEditKind.Add, float.NaN)] }));
+        Refused("A vector has 3 values", new GenerationRequest { Prompt = "a", Vectors = [new VectorEdit { Point = new(Hooks.Site.ResidPost, 3), Direction = new float[3] }] });
+        float[] infinite = new float[engine.Model.Config.ModelDim];
+        foreach (float value in (float[])[float.NaN, float.PositiveInfinity])
+        {
+            infinite[5] = value;
+            Refused("not a finite number", new GenerationRequest { Prompt = "a", Vectors = [new VectorEdit { Point = new(Hooks.Site.ResidPost, 3), Direction = infinite }] });
+        }
+
+        Refused("mean", Edited(new SaeEdit { Sae = Engines.Sae, Splice = SpliceMode.Mean }));
+        await Assert.ThrowsAsync<ArgumentException>(() => engine.FeaturesAsync(new FeaturesRequest { Text = "a", Features = [] }));
+        await Assert.ThrowsAsync<ArgumentException>(() => engine.EmbedAsync(new EmbeddingRequest { Text = "a", Options = new EmbeddingOptions { Site = new(Hooks.Site.ResidPost, 6) } }));
+
+        GenerationRequest Edited(SaeEdit edit) => new() { Prompt = "a", Edits = [edit] };
+        void Refused(string part, GenerationRequest request) =>
+            Assert.Contains(part, Assert.ThrowsAny<ArgumentException>(() => engine.GenerateAsync(request)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Values_that_are_no_numbers_end_their_own_request_alone()
+    {
+        await using KernelScopeEngine engine = await Engines.OpenAsync();
+        GenerationRequest plain = Engines.Request(0);
+        List<GeneratedToken> alone = await engine.AllAsync(plain);
+        float[] broken = new float[engine.Model.Config.ModelDim];
+        broken[0] = float.NaN;
+        var poisoned = plain with { Edits = [new SaeEdit { Sae = Engines.Sae, Splice = SpliceMode.Mean, Mean = broken }] };
+        Task<List<GeneratedToken>> beside = engine.AllAsync(plain);
+        await Assert.ThrowsAsync<InvalidOperationException>(() => engine.AllAsync(poisoned));
+        BatchingTests.AssertSame(alone, await beside);
+        BatchingTests.AssertSame(alone, await engine.AllAsync(plain));
+    }
+
+    [Theory]
+    [InlineData("either Model", null, 8)]
+    [InlineData("MaxRunning is 0", "folder", 0)]
+    public async Task Options_that_cannot_be_meant_are_refused(string part, string? model, int running)
+    {
+        var options = new EngineOptions { Model = model, MaxRunning = running };
+        ArgumentException e = await Assert.ThrowsAsync<ArgumentException>(() => KernelScopeEngine.OpenAsync(options));
+        Assert.Contains(part, e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_model_that_is_not_there_is_named()
+    {
+        InvalidDataException e = await Assert.ThrowsAsync<InvalidDataException>(() => KernelScopeEngine.OpenAsync(new EngineOptions { Model = "no/such-model" }));
+        Assert.Contains("no/such-model", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Metrics_count_requests_tokens_and_refusals()
+    {
+        using var measured = new Measurements();
+        await using (KernelScopeEngine engine = await Engines.OpenAsync(change: o => (o.MeterFactory, o.MaxRunning, o.MaxWaiting, o.BufferedTokens) = (measured, 1, 0, 4)))
+        {
+            await engine.AllAsync(new GenerationRequest { PromptTokens = Engines.Prompt(1, 100), Options = new GenerationOptions { MaxNewTokens = 5, StopIds = [] } });
+            await using IAsyncEnumerator<GeneratedToken> running = engine.GenerateAsync(Long).GetAsyncEnumerator();
+            Assert.True(await running.MoveNextAsync());
+            await Assert.ThrowsAsync<EngineBusyException>(() => engine.AllAsync(Engines.Request(1)));
+            measured.Observe();
+            Assert.Equal(1, measured["kernelscope.requests.running"]);
+            Assert.True(measured["kernelscope.session.bytes"] > 0);
+        }
+
+        Assert.Equal(1, measured["kernelscope.requests outcome=done"]);
+        Assert.Equal(2, measured["kernelscope.requests"]);
+        Assert.Equal(1, measured["kernelscope.refusals"]);
+        Assert.Equal(300, measured["kernelscope.tokens.prompt"]);
+        Assert.Equal(300, measured["kernelscope.step.rows kind=prefill"]);
+        Assert.True(measured["kernelscope.tokens.new"] >= 6);
+        Assert.True(measured["kernelscope.time_to_first_token"] > 0);
+        Assert.True(measured["kernelscope.step.duration kind=decode"] > 0);
+    }
+}
