@@ -1,8 +1,8 @@
 using System.Runtime.CompilerServices;
 using System.Text;
+using KernelScope.Chat;
 using KernelScope.Generation;
 using KernelScope.Runtime;
-using KernelScope.Text;
 using Microsoft.Extensions.AI;
 using ChatMessage = Microsoft.Extensions.AI.ChatMessage;
 
@@ -12,7 +12,8 @@ namespace KernelScope.Extensions;
 /// <remarks>
 /// <para>Safe for any number of threads. The engine belongs to whoever opened it.</para>
 /// <para>
-/// Messages are texts of the roles user, assistant and system. Gemma's template has no system role: system messages and <see cref="ChatOptions.Instructions"/> stand before the first user message, as its authors advise.
+/// Messages are texts of the roles user, assistant and system, written by the chat template of the model's folder (<see cref="KernelScopeEngine.Chat"/>). Gemma's has no system role: there system messages and
+/// <see cref="ChatOptions.Instructions"/> stand before the first user message, as its authors advise.
 /// </para>
 /// <para>
 /// Used of <see cref="ChatOptions"/>: MaxOutputTokens, Temperature, TopK, TopP, Seed, FrequencyPenalty, StopSequences, Instructions. Without a temperature the answer is greedy, unless TopK, TopP or Seed ask for chance: then it is 1.
@@ -32,9 +33,7 @@ namespace KernelScope.Extensions;
 /// </example>
 public sealed class KernelScopeChatClient : IChatClient
 {
-    private const string EndOfTurn = "<end_of_turn>";
     private readonly KernelScopeEngine _engine;
-    private readonly GemmaTokenizer _tokenizer;
     private readonly int _maxOutputTokens;
     private readonly ChatClientMetadata _metadata;
 
@@ -47,7 +46,8 @@ public sealed class KernelScopeChatClient : IChatClient
         ArgumentNullException.ThrowIfNull(engine);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(maxOutputTokens);
         _engine = engine;
-        _tokenizer = engine.Tokenizer ?? throw new ArgumentException("The engine's model has no tokenizer, which a chat needs.", nameof(engine));
+        if (engine.Tokenizer is null)
+            throw new ArgumentException("The engine's model has no tokenizer, which a chat needs.", nameof(engine));
         _maxOutputTokens = maxOutputTokens;
         _metadata = new ChatClientMetadata("kernelscope", defaultModelId: engine.ModelName);
     }
@@ -67,7 +67,7 @@ public sealed class KernelScopeChatClient : IChatClient
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(messages);
-        int[] prompt = ChatTemplate.Encode(_tokenizer, Conversation(messages, options?.Instructions), addGenerationPrompt: true);
+        int[] prompt = Encode(messages, options?.Instructions, cancellationToken);
         GenerationRequest given = options?.RawRepresentationFactory?.Invoke(this) as GenerationRequest ?? new GenerationRequest();
         GenerationRequest request = given with { Prompt = null, PromptTokens = prompt, Options = ChatOptionsMap.Apply(options, given.Options, StopIds(given.Options), _maxOutputTokens) };
         return UpdatesAsync(_engine.GenerateAsync(request, cancellationToken), prompt.Length, cancellationToken);
@@ -108,8 +108,8 @@ public sealed class KernelScopeChatClient : IChatClient
         }
     }
 
-    /// <summary>The messages as the template takes them: what the system says stands before the first user message.</summary>
-    private static List<Text.ChatMessage> Conversation(IEnumerable<ChatMessage> messages, string? instructions)
+    /// <summary>The conversation up to the answer. What the system says is a turn where the folder's template has one for it, else it stands before the first user message.</summary>
+    private int[] Encode(IEnumerable<ChatMessage> messages, string? instructions, CancellationToken cancellationToken)
     {
         var system = new StringBuilder(instructions);
         var turns = new List<Text.ChatMessage>();
@@ -122,9 +122,28 @@ public sealed class KernelScopeChatClient : IChatClient
                 turns.Add(new Text.ChatMessage(RoleOf(message.Role), text));
         }
 
+        ChatFormat chat = _engine.Chat;
         if (system.Length > 0 && turns.Count > 0)
+        {
+            if (chat.TemplatePath is not null && TryEncode(chat, [new Text.ChatMessage("system", system.ToString()), .. turns], cancellationToken) is int[] ids)
+                return ids;
             turns[0] = turns[0] with { Content = $"{system}\n\n{turns[0].Content}" };
-        return turns;
+        }
+
+        return chat.Encode(turns, addGenerationPrompt: true, cancellationToken);
+    }
+
+    private static int[]? TryEncode(ChatFormat chat, List<Text.ChatMessage> turns, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return chat.Encode(turns, addGenerationPrompt: true, cancellationToken);
+        }
+        catch (ArgumentException)
+        {
+            // The template refuses: most likely the system's turn, as Gemma's own does.
+            return null;
+        }
     }
 
     private static string RoleOf(ChatRole role) => role == ChatRole.User ? "user" : role == ChatRole.Assistant ? "assistant"
@@ -146,7 +165,6 @@ public sealed class KernelScopeChatClient : IChatClient
     {
         if (given.StopIds is not null)
             return given.StopIds;
-        int[] endOfTurn = _tokenizer.Encode(EndOfTurn);
-        return endOfTurn.Length == 1 ? [.. _engine.Model.Config.EosIds.Union(endOfTurn)] : null;
+        return _engine.Chat.EndOfTurnId is int endOfTurn ? [.. _engine.Model.Config.EosIds.Union([endOfTurn])] : null;
     }
 }

@@ -1,3 +1,4 @@
+using KernelScope.Chat;
 using KernelScope.Cpu;
 using KernelScope.Devices;
 using KernelScope.Files;
@@ -12,6 +13,7 @@ namespace KernelScope.Runtime;
 internal sealed class EngineParts : IDisposable
 {
     private readonly List<IDisposable> _owned = [];
+    private readonly Lazy<ChatFormat> _chat;
 
     private EngineParts(EngineOptions options, ILogger logger, IProgress<double>? progress, CancellationToken cancellationToken)
     {
@@ -22,7 +24,10 @@ internal sealed class EngineParts : IDisposable
             Gemma2Checkpoint checkpoint = Own(options.Checkpoint?.Invoke() ?? Gemma2Checkpoint.Open(options.Model!));
             WeightBytes = checkpoint.TotalBytes;
             ModelName = options.Model ?? checkpoint.Folder.Path;
-            Tokenizer = options.Tokenizer?.Invoke() ?? (checkpoint.TokenizerPath is string path ? GemmaTokenizer.Open(path) : null);
+            Tokenizer = options.Tokenizer?.Invoke() ?? checkpoint.OpenTokenizer();
+            // Not before somebody chats: other requests need no template, also where it is one that cannot be used.
+            ModelFolder folder = checkpoint.Folder;
+            _chat = new Lazy<ChatFormat>(() => ChatFormat.Open(folder, Tokenizer ?? throw new ArgumentException("The model has no tokenizer, which a chat needs.")));
             if (options.UsePackedWeights && Device.ReadsPanels)
                 UsePanels(checkpoint, logger);
             Model = Gemma2Model.Load(Device, checkpoint, default, progress, cancellationToken);
@@ -50,6 +55,9 @@ internal sealed class EngineParts : IDisposable
     public Gemma2Model Model { get; }
 
     public GemmaTokenizer? Tokenizer { get; }
+
+    /// <summary>How the model's folder writes conversations.</summary>
+    public ChatFormat Chat => _chat.Value;
 
     public Dictionary<string, EngineSae> Saes { get; } = new(StringComparer.Ordinal);
 

@@ -1,6 +1,7 @@
 namespace KernelScope.Devices;
 
 /// <summary>The parameters of a JumpReLU, ReLU or TopK SAE or transcoder on a device.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Encoder">W_enc as a weight [d_sae, d_in] (the file has it transposed, [d_in, d_sae]).</param>
 /// <param name="EncoderBias">b_enc, [1, d_sae].</param>
 /// <param name="Threshold">θ, [1, d_sae]; zeros make it a ReLU SAE.</param>
@@ -32,6 +33,7 @@ public enum FeatureEditKind
 }
 
 /// <summary>A change of one feature, as data, so that a device applies it without the host.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Feature">Index of the feature.</param>
 /// <param name="Kind">What is done.</param>
 /// <param name="Value">Strength of a steer, target of a clamp.</param>

@@ -11,6 +11,7 @@ namespace KernelScope.Files;
 /// <see cref="Open"/> does not check it; <see cref="Verify"/> does, once.
 /// </para>
 /// </summary>
+/// <remarks>Any number of threads may use it, as any <see cref="TensorFile"/>.</remarks>
 public sealed unsafe class NpzFile : TensorFile
 {
     private const int BufferLength = 1 << 18;
@@ -36,10 +37,12 @@ public sealed unsafe class NpzFile : TensorFile
 
     /// <summary>Opens a file and checks its directory and array headers; reads no data.</summary>
     /// <exception cref="InvalidDataException">It cannot be read or is malformed; the message says where.</exception>
-    public static NpzFile Open(string path)
+    /// <param name="path">Where.</param>
+    /// <param name="intoMemory">Reads the file into memory instead of mapping it; see <see cref="TensorFile"/>.</param>
+    public static NpzFile Open(string path, bool intoMemory = false)
     {
         ArgumentNullException.ThrowIfNull(path);
-        return Of(RawFile.Open(path));
+        return Of(RawFile.Open(path, intoMemory));
     }
 
     /// <summary>Opens what is open already; it then owns the file, also if this throws.</summary>

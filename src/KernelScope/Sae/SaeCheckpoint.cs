@@ -73,10 +73,12 @@ public sealed class SaeCheckpoint : IDisposable
 
     /// <summary>Opens an SAE by its folder or one of its files; a transcoder of a circuit-tracer set by its file.</summary>
     /// <exception cref="InvalidDataException">A file is missing, malformed or contradicts itself, or the SAE is of a kind that is not supported; the message says which.</exception>
-    public static SaeCheckpoint Open(string path)
+    /// <param name="path">Which.</param>
+    /// <param name="intoMemory">Reads the file into memory instead of mapping it; see <see cref="TensorFile"/>.</param>
+    public static SaeCheckpoint Open(string path, bool intoMemory = false)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
-        return Directory.Exists(path) ? OpenFolder(path) : OpenFile(path);
+        return Directory.Exists(path) ? OpenFolder(path, intoMemory) : OpenFile(path, intoMemory);
     }
 
     /// <summary>Reads all of a params.npz once and checks its checksums; what was checked is not read again. Safetensors have none.</summary>
@@ -138,35 +140,35 @@ public sealed class SaeCheckpoint : IDisposable
         return kinds;
     }
 
-    private static SaeCheckpoint OpenFile(string path)
+    private static SaeCheckpoint OpenFile(string path, bool intoMemory)
     {
         string folder = System.IO.Path.GetDirectoryName(path) is { Length: > 0 } parent ? parent : ".";
-        if (CircuitTracerConfig.IsLayerFile(path)) return OpenCircuitTracer(folder, path);
+        if (CircuitTracerConfig.IsLayerFile(path)) return OpenCircuitTracer(folder, path, intoMemory);
         return System.IO.Path.GetFileName(path) switch
         {
-            ConfigName => RawFile.IsThere(System.IO.Path.Combine(folder, SparsifyConfig.WeightsName)) ? OpenFolder(folder) : OpenSaeLens(folder),
-            WeightsName => OpenSaeLens(folder),
-            SparsifyConfig.WeightsName => OpenSparsify(folder),
-            GemmaScope2Config.WeightsName => OpenGemmaScope2(folder),
-            _ => OpenNpz(path),
+            ConfigName => RawFile.IsThere(System.IO.Path.Combine(folder, SparsifyConfig.WeightsName)) ? OpenFolder(folder, intoMemory) : OpenSaeLens(folder, intoMemory),
+            WeightsName => OpenSaeLens(folder, intoMemory),
+            SparsifyConfig.WeightsName => OpenSparsify(folder, intoMemory),
+            GemmaScope2Config.WeightsName => OpenGemmaScope2(folder, intoMemory),
+            _ => OpenNpz(path, intoMemory),
         };
     }
 
-    private static SaeCheckpoint OpenFolder(string folder) => KindsIn(folder) switch
+    private static SaeCheckpoint OpenFolder(string folder, bool intoMemory) => KindsIn(folder) switch
     {
         [] => throw BadFile.Of(folder, $"the folder holds neither {ParamsName} nor {ConfigName} with {WeightsName}, nor an SAE of Gemma Scope 2 or sparsify: no SAE."),
-        [ParamsName] => OpenNpz(System.IO.Path.Combine(folder, ParamsName)),
-        [WeightsName] => OpenSaeLens(folder),
-        [SparsifyConfig.WeightsName] => OpenSparsify(folder),
-        [GemmaScope2Config.WeightsName] => OpenGemmaScope2(folder),
+        [ParamsName] => OpenNpz(System.IO.Path.Combine(folder, ParamsName), intoMemory),
+        [WeightsName] => OpenSaeLens(folder, intoMemory),
+        [SparsifyConfig.WeightsName] => OpenSparsify(folder, intoMemory),
+        [GemmaScope2Config.WeightsName] => OpenGemmaScope2(folder, intoMemory),
         [CircuitTracerConfig.ConfigName] => throw BadFile.Of(folder, "the folder holds a set of transcoders, one for each layer; name one of its files, such as layer_0.safetensors."),
         [ParamsName, WeightsName] => throw BadFile.Of(folder, $"the folder holds both {ParamsName} and a SAELens SAE; name the one that is meant."),
         IReadOnlyList<string> several => throw BadFile.Of(folder, $"the folder holds several SAEs ({string.Join(", ", several)}); name the file that is meant."),
     };
 
-    private static SaeCheckpoint OpenNpz(string path)
+    private static SaeCheckpoint OpenNpz(string path, bool intoMemory)
     {
-        SaeCheckpoint checkpoint = OfNpz(NpzFile.Open(path));
+        SaeCheckpoint checkpoint = OfNpz(NpzFile.Open(path, intoMemory));
         return Owning(checkpoint, () =>
         {
             // Compressed arrays are needed expanded anyway, which checks them.
@@ -176,27 +178,28 @@ public sealed class SaeCheckpoint : IDisposable
         });
     }
 
-    private static SaeCheckpoint OpenSaeLens(string folder)
+    private static SaeCheckpoint OpenSaeLens(string folder, bool intoMemory)
     {
         (SaeConfig config, bool hasSkip) = SaeLensConfig.Read(System.IO.Path.Combine(folder, ConfigName));
-        return OpenSafetensors(System.IO.Path.Combine(folder, WeightsName), SaeLayout.SaeLens, _ => config, hasSkip);
+        return OpenSafetensors(System.IO.Path.Combine(folder, WeightsName), SaeLayout.SaeLens, _ => config, hasSkip, intoMemory);
     }
 
-    private static SaeCheckpoint OpenSparsify(string folder)
+    private static SaeCheckpoint OpenSparsify(string folder, bool intoMemory)
     {
         (SaeConfig config, bool hasSkip) = SparsifyConfig.Read(System.IO.Path.Combine(folder, ConfigName));
-        return OpenSafetensors(System.IO.Path.Combine(folder, SparsifyConfig.WeightsName), SaeLayout.Sparsify, _ => config, hasSkip);
+        return OpenSafetensors(System.IO.Path.Combine(folder, SparsifyConfig.WeightsName), SaeLayout.Sparsify, _ => config, hasSkip, intoMemory);
     }
 
-    private static SaeCheckpoint OpenGemmaScope2(string folder) => OpenSafetensors(
+    private static SaeCheckpoint OpenGemmaScope2(string folder, bool intoMemory) => OpenSafetensors(
         System.IO.Path.Combine(folder, GemmaScope2Config.WeightsName),
         SaeLayout.GemmaScope2,
         arrays => GemmaScope2Config.Read(System.IO.Path.Combine(folder, GemmaScope2Config.ConfigName), arrays),
-        hasSkip: false);
+        hasSkip: false,
+        intoMemory);
 
-    private static SaeCheckpoint OpenCircuitTracer(string folder, string path)
+    private static SaeCheckpoint OpenCircuitTracer(string folder, string path, bool intoMemory)
     {
-        SaeCheckpoint sae = OpenSafetensors(path, SaeLayout.CircuitTracer, arrays => CircuitTracerConfig.Read(folder, path, arrays), hasSkip: null);
+        SaeCheckpoint sae = OpenSafetensors(path, SaeLayout.CircuitTracer, arrays => CircuitTracerConfig.Read(folder, path, arrays), hasSkip: null, intoMemory);
         return Owning(sae, () =>
         {
             CircuitTracerConfig.RequireNoNegative(sae);
@@ -208,9 +211,10 @@ public sealed class SaeCheckpoint : IDisposable
     /// <param name="layout">How they lie.</param>
     /// <param name="configOf">The config, given the arrays.</param>
     /// <param name="hasSkip">Whether the weights must hold a skip path; null: it is used where there is one.</param>
-    private static SaeCheckpoint OpenSafetensors(string path, SaeLayout layout, Func<SaeArrays, SaeConfig> configOf, bool? hasSkip)
+    /// <param name="intoMemory">Read into memory instead of mapped.</param>
+    private static SaeCheckpoint OpenSafetensors(string path, SaeLayout layout, Func<SaeArrays, SaeConfig> configOf, bool? hasSkip, bool intoMemory)
     {
-        SafetensorsFile file = SafetensorsFile.Open(path);
+        SafetensorsFile file = SafetensorsFile.Open(path, intoMemory);
         return Owning(file, () =>
         {
             SaeArrays arrays = SaeArrays.Of(file, layout);

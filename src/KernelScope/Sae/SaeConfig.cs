@@ -23,6 +23,7 @@ public enum SaeNormalization
 }
 
 /// <summary>How an SAE or transcoder is computed, and where in the model it belongs.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record SaeConfig
 {
     /// <summary>The activation function.</summary>

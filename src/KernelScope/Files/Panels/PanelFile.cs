@@ -73,9 +73,11 @@ public sealed unsafe class PanelFile : IDisposable
 
     /// <summary>Opens and checks a file; touches no panels.</summary>
     /// <exception cref="InvalidDataException">It cannot be read, is malformed, or has another layout; the message says what.</exception>
-    public static PanelFile Open(string path)
+    /// <param name="path">Where.</param>
+    /// <param name="intoMemory">Reads the file into memory instead of mapping it; see <see cref="TensorFile"/>.</param>
+    public static PanelFile Open(string path, bool intoMemory = false)
     {
-        SafetensorsFile file = SafetensorsFile.Open(path);
+        SafetensorsFile file = SafetensorsFile.Open(path, intoMemory);
         try
         {
             return new PanelFile(file);
