@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Text;
+using KernelScope.Chat;
 using KernelScope.Generation;
 using KernelScope.Runtime;
 using KernelScope.Text;
@@ -12,14 +13,15 @@ namespace KernelScope.Extensions;
 /// <remarks>
 /// <para>Safe for any number of threads. The engine belongs to whoever opened it.</para>
 /// <para>
-/// Messages are texts of the roles user, assistant and system. Gemma's template has no system role: system messages and <see
-/// cref="ChatOptions.Instructions"/> stand before the first user message, as its authors advise.
+/// Messages are texts of the roles user, assistant and system, written by the chat template of the model's folder (Gemma's turns where it
+/// has none). Where the template refuses a system role, as Gemma's does, system messages and <see cref="ChatOptions.Instructions"/> stand
+/// before the first user message.
 /// </para>
 /// <para>
 /// Used of <see cref="ChatOptions"/>: MaxOutputTokens, Temperature, TopK, TopP, Seed, FrequencyPenalty, StopSequences, Instructions.
 /// Without a temperature the answer is greedy, unless TopK, TopP or Seed ask for chance: then it is 1.
-/// Tools, a JSON response format, a presence penalty, a conversation id and a continuation token are refused with a <see
-/// cref="NotSupportedException"/>; ModelId is ignored.
+/// Tools, a JSON response format, a presence penalty, a conversation id and a continuation token are refused with a
+/// <see cref="NotSupportedException"/>; ModelId is ignored.
 /// </para>
 /// <para>
 /// <see cref="ChatOptions.RawRepresentationFactory"/> may give a <see cref="GenerationRequest"/>: its edits, features and sampling are
@@ -36,23 +38,25 @@ namespace KernelScope.Extensions;
 /// </example>
 public sealed class KernelScopeChatClient : IChatClient
 {
-    private const string EndOfTurn = "<end_of_turn>";
     private readonly KernelScopeEngine _engine;
-    private readonly GemmaTokenizer _tokenizer;
+    private readonly ChatFormat _format;
     private readonly int _maxOutputTokens;
     private readonly ChatClientMetadata _metadata;
 
     /// <summary>Chats with an engine's model.</summary>
     /// <param name="engine">The engine; its model has a tokenizer.</param>
+    /// <param name="format">How conversations are written; null: by the chat template of the model's folder, or in Gemma's turns.</param>
     /// <param name="maxOutputTokens">Most new tokens of an answer whose <see cref="ChatOptions.MaxOutputTokens"/> is null.</param>
     /// <exception cref="ArgumentException">The engine has no tokenizer.</exception>
-    public KernelScopeChatClient(KernelScopeEngine engine, int maxOutputTokens = 512)
+    /// <exception cref="InvalidDataException">The folder's chat template cannot be used; the message says why.</exception>
+    public KernelScopeChatClient(KernelScopeEngine engine, ChatFormat? format = null, int maxOutputTokens = 512)
     {
         ArgumentNullException.ThrowIfNull(engine);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(maxOutputTokens);
         _engine = engine;
-        _tokenizer = engine.Tokenizer
+        GemmaTokenizer tokenizer = engine.Tokenizer
             ?? throw new ArgumentException("The engine's model has no tokenizer, which a chat needs.", nameof(engine));
+        _format = format ?? ChatFormat.Open(engine.Folder, tokenizer);
         _maxOutputTokens = maxOutputTokens;
         _metadata = new ChatClientMetadata("kernelscope", defaultModelId: engine.ModelName);
     }
@@ -75,7 +79,7 @@ public sealed class KernelScopeChatClient : IChatClient
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(messages);
-        int[] prompt = ChatTemplate.Encode(_tokenizer, Conversation(messages, options?.Instructions), addGenerationPrompt: true);
+        int[] prompt = Encode(messages, options?.Instructions, cancellationToken);
         GenerationRequest given = options?.RawRepresentationFactory?.Invoke(this) as GenerationRequest ?? new GenerationRequest();
         GenerationRequest request = given with
         {
@@ -131,8 +135,8 @@ public sealed class KernelScopeChatClient : IChatClient
     private static UsageDetails Usage(int promptTokens, int newTokens) =>
         new() { InputTokenCount = promptTokens, OutputTokenCount = newTokens, TotalTokenCount = promptTokens + newTokens };
 
-    /// <summary>The messages as the template takes them: what the system says stands before the first user message.</summary>
-    private static List<Text.ChatMessage> Conversation(IEnumerable<ChatMessage> messages, string? instructions)
+    /// <summary>The conversation as the template writes it; what the system says before the first message where there is no system role.</summary>
+    private int[] Encode(IEnumerable<ChatMessage> messages, string? instructions, CancellationToken cancellationToken)
     {
         var system = new StringBuilder(instructions);
         var turns = new List<Text.ChatMessage>();
@@ -145,9 +149,18 @@ public sealed class KernelScopeChatClient : IChatClient
                 turns.Add(new Text.ChatMessage(RoleOf(message.Role), text));
         }
 
-        if (system.Length > 0 && turns.Count > 0)
+        if (system.Length == 0 || turns.Count == 0)
+            return _format.Encode(turns, addGenerationPrompt: true, cancellationToken);
+        try
+        {
+            var first = new Text.ChatMessage("system", system.ToString());
+            return _format.Encode([first, .. turns], addGenerationPrompt: true, cancellationToken);
+        }
+        catch (ArgumentException)
+        {
             turns[0] = turns[0] with { Content = $"{system}\n\n{turns[0].Content}" };
-        return turns;
+            return _format.Encode(turns, addGenerationPrompt: true, cancellationToken);
+        }
     }
 
     private static string RoleOf(ChatRole role) => role == ChatRole.User ? "user" : role == ChatRole.Assistant ? "assistant"
@@ -165,14 +178,7 @@ public sealed class KernelScopeChatClient : IChatClient
         return message.Text;
     }
 
-    /// <summary>
-    /// What ends an answer: what ends the model's texts, and the end of its turn, which base models do not count among them.
-    /// </summary>
-    private IReadOnlyCollection<int>? StopIds(GenerationOptions given)
-    {
-        if (given.StopIds is not null)
-            return given.StopIds;
-        int[] endOfTurn = _tokenizer.Encode(EndOfTurn);
-        return endOfTurn.Length == 1 ? [.. _engine.Model.Config.EosIds.Union(endOfTurn)] : null;
-    }
+    /// <summary>What ends an answer: what ends the model's texts, and the end of a turn, which base models do not count among them.</summary>
+    private IReadOnlyCollection<int>? StopIds(GenerationOptions given) =>
+        given.StopIds ?? (_format.EndOfTurnId is int end ? [.. _engine.Model.Config.EosIds.Union([end])] : null);
 }

@@ -20,9 +20,10 @@ internal sealed class EngineParts : IDisposable
             cancellationToken.ThrowIfCancellationRequested();
             Device = Own(options.Device?.Invoke() ?? new CpuDevice(options.Threads));
             Gemma2Checkpoint checkpoint = Own(options.Checkpoint?.Invoke() ?? Gemma2Checkpoint.Open(options.Model!));
-            WeightBytes = checkpoint.TotalBytes;
+            WeightBytes = checkpoint.WeightBytes;
+            Folder = checkpoint.Folder;
             ModelName = options.Model ?? checkpoint.Folder.Path;
-            Tokenizer = options.Tokenizer?.Invoke() ?? (checkpoint.TokenizerPath is string path ? GemmaTokenizer.Open(path) : null);
+            Tokenizer = options.Tokenizer?.Invoke() ?? checkpoint.OpenTokenizer();
             if (options.UsePackedWeights && Device.ReadsPanels)
                 UsePanels(checkpoint, logger);
             Model = Gemma2Model.Load(Device, checkpoint, default, progress, cancellationToken);
@@ -42,8 +43,10 @@ internal sealed class EngineParts : IDisposable
 
     public Device Device { get; }
 
-    /// <summary>Bytes of the model's files.</summary>
+    /// <summary>Bytes of the model's weights.</summary>
     public long WeightBytes { get; }
+
+    public ModelFolder Folder { get; }
 
     public string ModelName { get; }
 

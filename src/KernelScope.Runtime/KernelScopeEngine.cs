@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
+using KernelScope.Files;
 using KernelScope.Generation;
 using KernelScope.Hooks;
 using KernelScope.Model;
@@ -61,6 +62,9 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
 
     /// <summary>The tokenizer; null if there is none, in which case requests are made of ids.</summary>
     public GemmaTokenizer? Tokenizer => _parts.Tokenizer;
+
+    /// <summary>Where the model's files lie: with them, its chat template.</summary>
+    public ModelFolder Folder => _parts.Folder;
 
     /// <summary>The SAEs by name.</summary>
     public IReadOnlyDictionary<string, EngineSae> Saes => _parts.Saes;
