@@ -168,7 +168,7 @@ public sealed class ChatFormat
             if (end < 0)
                 return null;
             var ids = new List<int>();
-            Encode(text[(end + Answer.Length)..], "", ids);
+            Encode(text[(end + Answer.Length)..], FirstGuard.ToString(), ids);
             int first = ids.FirstOrDefault(id => !string.IsNullOrWhiteSpace(_tokenizer.Piece(id).Replace('\u2581', ' ')), -1);
             return first >= 0 && (_tokenizer.IsUserDefined(first) || _tokenizer.IsControl(first)) ? first : null;
         }

@@ -3,7 +3,6 @@ using System.Text;
 using KernelScope.Chat;
 using KernelScope.Generation;
 using KernelScope.Runtime;
-using KernelScope.Text;
 using Microsoft.Extensions.AI;
 using ChatMessage = Microsoft.Extensions.AI.ChatMessage;
 
@@ -13,9 +12,9 @@ namespace KernelScope.Extensions;
 /// <remarks>
 /// <para>Safe for any number of threads. The engine belongs to whoever opened it.</para>
 /// <para>
-/// Messages are texts of the roles user, assistant and system, written by the chat template of the model's folder (Gemma's turns where it
-/// has none). Where the template refuses a system role, as Gemma's does, system messages and <see cref="ChatOptions.Instructions"/> stand
-/// before the first user message.
+/// Messages are texts of the roles user, assistant and system, written by the chat template of the model's folder
+/// (<see cref="KernelScopeEngine.Chat"/>). Where it refuses a system role, as Gemma's does, system messages and
+/// <see cref="ChatOptions.Instructions"/> stand before the first user message.
 /// </para>
 /// <para>
 /// Used of <see cref="ChatOptions"/>: MaxOutputTokens, Temperature, TopK, TopP, Seed, FrequencyPenalty, StopSequences, Instructions.
@@ -39,24 +38,20 @@ namespace KernelScope.Extensions;
 public sealed class KernelScopeChatClient : IChatClient
 {
     private readonly KernelScopeEngine _engine;
-    private readonly ChatFormat _format;
     private readonly int _maxOutputTokens;
     private readonly ChatClientMetadata _metadata;
 
     /// <summary>Chats with an engine's model.</summary>
     /// <param name="engine">The engine; its model has a tokenizer.</param>
-    /// <param name="format">How conversations are written; null: by the chat template of the model's folder, or in Gemma's turns.</param>
     /// <param name="maxOutputTokens">Most new tokens of an answer whose <see cref="ChatOptions.MaxOutputTokens"/> is null.</param>
     /// <exception cref="ArgumentException">The engine has no tokenizer.</exception>
-    /// <exception cref="InvalidDataException">The folder's chat template cannot be used; the message says why.</exception>
-    public KernelScopeChatClient(KernelScopeEngine engine, ChatFormat? format = null, int maxOutputTokens = 512)
+    public KernelScopeChatClient(KernelScopeEngine engine, int maxOutputTokens = 512)
     {
         ArgumentNullException.ThrowIfNull(engine);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(maxOutputTokens);
         _engine = engine;
-        GemmaTokenizer tokenizer = engine.Tokenizer
-            ?? throw new ArgumentException("The engine's model has no tokenizer, which a chat needs.", nameof(engine));
-        _format = format ?? ChatFormat.Open(engine.Folder, tokenizer);
+        if (engine.Tokenizer is null)
+            throw new ArgumentException("The engine's model has no tokenizer, which a chat needs.", nameof(engine));
         _maxOutputTokens = maxOutputTokens;
         _metadata = new ChatClientMetadata("kernelscope", defaultModelId: engine.ModelName);
     }
@@ -135,7 +130,7 @@ public sealed class KernelScopeChatClient : IChatClient
     private static UsageDetails Usage(int promptTokens, int newTokens) =>
         new() { InputTokenCount = promptTokens, OutputTokenCount = newTokens, TotalTokenCount = promptTokens + newTokens };
 
-    /// <summary>The conversation as the template writes it; what the system says before the first message where there is no system role.</summary>
+    /// <summary>The conversation up to the answer; what the system says before the first message where the template refuses it.</summary>
     private int[] Encode(IEnumerable<ChatMessage> messages, string? instructions, CancellationToken cancellationToken)
     {
         var system = new StringBuilder(instructions);
@@ -149,17 +144,28 @@ public sealed class KernelScopeChatClient : IChatClient
                 turns.Add(new Text.ChatMessage(RoleOf(message.Role), text));
         }
 
-        if (system.Length == 0 || turns.Count == 0)
-            return _format.Encode(turns, addGenerationPrompt: true, cancellationToken);
-        try
+        ChatFormat chat = _engine.Chat;
+        if (system.Length > 0 && turns.Count > 0)
         {
             var first = new Text.ChatMessage("system", system.ToString());
-            return _format.Encode([first, .. turns], addGenerationPrompt: true, cancellationToken);
+            if (chat.TemplatePath is not null && TryEncode(chat, [first, .. turns], cancellationToken) is int[] ids)
+                return ids;
+            turns[0] = turns[0] with { Content = $"{system}\n\n{turns[0].Content}" };
+        }
+
+        return chat.Encode(turns, addGenerationPrompt: true, cancellationToken);
+    }
+
+    private static int[]? TryEncode(ChatFormat chat, List<Text.ChatMessage> turns, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return chat.Encode(turns, addGenerationPrompt: true, cancellationToken);
         }
         catch (ArgumentException)
         {
-            turns[0] = turns[0] with { Content = $"{system}\n\n{turns[0].Content}" };
-            return _format.Encode(turns, addGenerationPrompt: true, cancellationToken);
+            // The template refuses: most likely the system's turn, as Gemma's own does.
+            return null;
         }
     }
 
@@ -180,5 +186,5 @@ public sealed class KernelScopeChatClient : IChatClient
 
     /// <summary>What ends an answer: what ends the model's texts, and the end of a turn, which base models do not count among them.</summary>
     private IReadOnlyCollection<int>? StopIds(GenerationOptions given) =>
-        given.StopIds ?? (_format.EndOfTurnId is int end ? [.. _engine.Model.Config.EosIds.Union([end])] : null);
+        given.StopIds ?? (_engine.Chat.EndOfTurnId is int end ? [.. _engine.Model.Config.EosIds.Union([end])] : null);
 }

@@ -1,3 +1,4 @@
+using KernelScope.Chat;
 using KernelScope.Cpu;
 using KernelScope.Devices;
 using KernelScope.Files;
@@ -12,6 +13,7 @@ namespace KernelScope.Runtime;
 internal sealed class EngineParts : IDisposable
 {
     private readonly List<IDisposable> _owned = [];
+    private readonly Lazy<ChatFormat> _chat;
 
     private EngineParts(EngineOptions options, ILogger logger, IProgress<double>? progress, CancellationToken cancellationToken)
     {
@@ -21,9 +23,12 @@ internal sealed class EngineParts : IDisposable
             Device = Own(options.Device?.Invoke() ?? new CpuDevice(options.Threads));
             Gemma2Checkpoint checkpoint = Own(options.Checkpoint?.Invoke() ?? Gemma2Checkpoint.Open(options.Model!));
             WeightBytes = checkpoint.WeightBytes;
-            Folder = checkpoint.Folder;
             ModelName = options.Model ?? checkpoint.Folder.Path;
             Tokenizer = options.Tokenizer?.Invoke() ?? checkpoint.OpenTokenizer();
+            // Not before somebody chats: other requests need no template, also where it is one that cannot be used.
+            ModelFolder folder = checkpoint.Folder;
+            _chat = new Lazy<ChatFormat>(() => ChatFormat.Open(
+                folder, Tokenizer ?? throw new ArgumentException("The model has no tokenizer, which a chat needs.")));
             if (options.UsePackedWeights && Device.ReadsPanels)
                 UsePanels(checkpoint, logger);
             Model = Gemma2Model.Load(Device, checkpoint, default, progress, cancellationToken);
@@ -46,13 +51,14 @@ internal sealed class EngineParts : IDisposable
     /// <summary>Bytes of the model's weights.</summary>
     public long WeightBytes { get; }
 
-    public ModelFolder Folder { get; }
-
     public string ModelName { get; }
 
     public Gemma2Model Model { get; }
 
     public GemmaTokenizer? Tokenizer { get; }
+
+    /// <summary>How the model's folder writes conversations.</summary>
+    public ChatFormat Chat => _chat.Value;
 
     public Dictionary<string, EngineSae> Saes { get; } = new(StringComparer.Ordinal);
 

@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
-using KernelScope.Files;
+using KernelScope.Chat;
 using KernelScope.Generation;
 using KernelScope.Hooks;
 using KernelScope.Model;
@@ -63,8 +63,10 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     /// <summary>The tokenizer; null if there is none, in which case requests are made of ids.</summary>
     public GemmaTokenizer? Tokenizer => _parts.Tokenizer;
 
-    /// <summary>Where the model's files lie: with them, its chat template.</summary>
-    public ModelFolder Folder => _parts.Folder;
+    /// <summary>How conversations are written: by the chat template of the model's folder, or in Gemma's turns.</summary>
+    /// <exception cref="InvalidDataException">The folder's template cannot be used.</exception>
+    /// <exception cref="ArgumentException">The model has no tokenizer.</exception>
+    public ChatFormat Chat => _parts.Chat;
 
     /// <summary>The SAEs by name.</summary>
     public IReadOnlyDictionary<string, EngineSae> Saes => _parts.Saes;

@@ -29,7 +29,7 @@ public sealed class MissingModelTests : IDisposable
         Outcome outcome = Run([.. doctor, "--json"]);
         Assert.Equal(1, outcome.ExitCode);
         JsonElement result = JsonElement.Parse(outcome.Output);
-        Assert.Equal(4L * 2_614_341_888, result.GetProperty("model").GetProperty("weight_bytes").GetInt64());
+        Assert.Equal(4 * 2_614_341_888L, result.GetProperty("model").GetProperty("weight_bytes").GetInt64());
         JsonElement[] before = [.. result.GetProperty("before_download").EnumerateArray()];
         Assert.Equal([("float32", true, 10_457_367_552L), ("bfloat16", false, 5_228_683_776L)], before.Select(b => (b.GetProperty("dtype").GetString()!, b.GetProperty("is_published").GetBoolean(), b.GetProperty("weight_bytes").GetInt64())));
         JsonElement cpu = before[0].GetProperty("needs")[0];

@@ -1,3 +1,4 @@
+using System.Text;
 using KernelScope.Generation;
 using KernelScope.Model;
 using KernelScope.Text;
@@ -5,7 +6,7 @@ using KernelScope.Text;
 namespace KernelScope.Cli;
 
 /// <summary><c>generate --chat</c> on a terminal: what the user types, and what the model answers, until /quit or the end of input.</summary>
-internal sealed class Conversation(Streams streams, ModelFiles files, Session session, Generator generator, HashSet<int> ends, CancellationToken cancellation)
+internal sealed class Conversation(Streams streams, ModelFiles files, Session session, Generator generator, CancellationToken cancellation)
 {
     /// <summary>Room for a long conversation; a cache of the whole context would take gigabytes.</summary>
     public const int MostTokens = 4096;
@@ -15,9 +16,7 @@ internal sealed class Conversation(Streams streams, ModelFiles files, Session se
     private readonly List<ChatMessage> _messages = [];
 
     /// <summary>Whether somebody sits there.</summary>
-    /// <param name="streams">Where answers go.</param>
-    /// <param name="json">Whether a document or a table was asked for instead.</param>
-    public static bool IsPossible(Streams streams, bool json) => StandardInput.IsTerminal && streams.OutputIsTerminal && !json;
+    public static bool IsPossible(Streams streams) => StandardInput.IsTerminal && streams.OutputIsTerminal;
 
     /// <summary>The tokens of a first turn that nobody has typed yet.</summary>
     public static int[] Opening(ModelFiles files) => Prompt.ChatTokens(files, [new ChatMessage("user", "")]);
@@ -27,18 +26,20 @@ internal sealed class Conversation(Streams streams, ModelFiles files, Session se
     public void Run(string? first)
     {
         streams.Error.WriteLine($"{Quit} or Ctrl+D ends the conversation.");
-        for (string? said = first ?? Read(); said is not null && said.Trim() != Quit; said = Read())
+        // Lines as the terminal gives them; Console.In would take the terminal over.
+        using var input = new StreamReader(Console.OpenStandardInput());
+        for (string? said = first ?? Read(input); said is not null && said.Trim() != Quit; said = Read(input))
         {
             if (!string.IsNullOrWhiteSpace(said) && !Answer(said))
                 return;
         }
     }
 
-    private string? Read()
+    private string? Read(StreamReader input)
     {
         streams.Output.Write(Mark);
         streams.Output.Flush();
-        return StandardInput.Wait(Console.In.ReadLine, cancellation);
+        return StandardInput.Wait(input.ReadLine, cancellation);
     }
 
     /// <summary>Answers one turn; false if the context has no room for it.</summary>
@@ -52,13 +53,13 @@ internal sealed class Conversation(Streams streams, ModelFiles files, Session se
             return false;
         }
 
-        var answer = new List<int>();
+        var answer = new StringBuilder();
         var stream = new TextStream(streams, files.Tokenizer);
         try
         {
-            foreach (GeneratedToken token in generator.GenerateTokens(New(tokens), cancellation).Where(token => !ends.Contains(token.Id)))
+            foreach (GeneratedToken token in generator.GenerateTokens(New(tokens), cancellation))
             {
-                answer.Add(token.Id);
+                answer.Append(token.Text);
                 stream.Append(token);
             }
         }
@@ -67,7 +68,7 @@ internal sealed class Conversation(Streams streams, ModelFiles files, Session se
             stream.End();
         }
 
-        _messages.Add(new ChatMessage("assistant", TokenText.OfAll(files.Tokenizer, answer) ?? ""));
+        _messages.Add(new ChatMessage("assistant", answer.ToString()));
         return true;
     }
 

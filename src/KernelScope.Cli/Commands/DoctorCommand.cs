@@ -130,7 +130,7 @@ internal sealed class DoctorCommand : Verb
     {
         try
         {
-            using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+            using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
             using SaeFiles saeFiles = _sae.Open(parsed, files);
             // Without a tokenizer there is no text to try it on; nothing is wrong with the SAE.
             if (files.Tokenizer is null)

@@ -49,7 +49,7 @@ internal sealed class EncodeCommand : Verb
     protected override int Run(ParseResult parsed)
     {
         using TensorFile file = ArrayFile.Open(parsed.GetRequiredValue(_activations));
-        using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae));
+        using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae), Common.NoMapOf(parsed));
         OutputPlaces.Require([("--out", parsed.GetValue(_out))], [file.Path, .. saeFiles.InputPaths]);
         TensorView x = Array(file, parsed.GetValue(_key));
         long rows = RowsOf(x, saeFiles);
@@ -76,7 +76,7 @@ internal sealed class EncodeCommand : Verb
     {
         if (!Common.HasModel(parsed))
             return null;
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         return string.Join(',', [files.Config.PadId, files.BosId, .. files.Config.TextEndIds]);
     }
 

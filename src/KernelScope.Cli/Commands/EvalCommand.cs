@@ -67,7 +67,7 @@ internal sealed class EvalCommand : Verb
         // Whether the files can be written is known now, not after an hour.
         foreach (string path in new[] { parsed.GetValue(_out), parsed.GetValue(_report) }.OfType<string>())
             AtomicFile.Create(path).Dispose();
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, out string? doubt);
         using SaeStack saes = OpenSaes(parsed, files);
         OutputPlaces.Require(outputs, [.. files.InputPaths, .. saes.InputPaths]);
@@ -102,7 +102,7 @@ internal sealed class EvalCommand : Verb
         Precision saePrecision = what == "both" ? Precision.Fast : Precision.Exact;
         TokenSet tokens;
         string? doubt;
-        using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed)))
+        using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed)))
             tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, out doubt);
         using var scratch = new ScratchFolder();
         string ofExact = scratch.At("exact.npz"), ofFast = scratch.At("fast.npz");
@@ -121,7 +121,7 @@ internal sealed class EvalCommand : Verb
 
     private (EvaluationResult Result, string Device) Evaluate(ParseResult parsed, TokenSet tokens, Precision precision, Precision saePrecision, string arrays)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         using SaeStack saes = OpenSaes(parsed, files);
         using Device device = Common.OpenDevice(parsed, Streams, precision, saePrecision, ("weights", files.WeightBytes), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);

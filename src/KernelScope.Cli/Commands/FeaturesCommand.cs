@@ -37,7 +37,7 @@ internal sealed class FeaturesCommand : Verb
     {
         PromptList prompts = _prompt.AllOf(parsed, Streams);
         IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         int[][] texts = prompts.Tokens(files);
         int longest = texts.Max(t => t.Length);
         using var stack = SaeStack.Open(uses, files);

@@ -54,19 +54,16 @@ internal sealed class GenerateCommand : Verb
         _sweep.Check(parsed, uses);
         RefuseTogether(parsed, strengths);
         bool showFeatures = parsed.GetValue(_features);
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         if (options.StopStrings!.Count > 0)
             _ = files.RequiredTokenizer;
         options = CheckIds(options, files);
         bool chat = parsed.GetValue(_chat);
-        bool talks = chat && Conversation.IsPossible(Streams, json: Common.JsonOf(parsed) || showFeatures || strengths is not null || _sweep.WantsBaseline(parsed) || options.LogProbs is not null);
+        if (chat && options.StopIds is null && files.Chat.EndOfTurnId is int end)
+            options = options with { StopIds = [.. files.Config.EosIds, end] };
+        bool talks = chat && Conversation.IsPossible(Streams) && !(Common.JsonOf(parsed) || showFeatures || strengths is not null || _sweep.WantsBaseline(parsed) || options.LogProbs is not null);
         int[] tokens = talks && !_prompt.IsGiven(parsed) ? Conversation.Opening(files) : prompt.Tokens(files, chat);
-        HashSet<int> ends = [.. files.Config.EosIds, .. chat && files.Chat.EndOfTurnId is int end ? [end] : (int[])[]];
-        if (options.StopIds is null)
-            options = options with { StopIds = ends };
-        int context = talks
-            ? Math.Min(files.Config.ContextLength, Conversation.MostTokens)
-            : (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
+        int context = talks ? Math.Min(files.Config.ContextLength, Conversation.MostTokens) : (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant || showFeatures), files);
         stack.CheckPositions(context);
         if (!showFeatures)
@@ -78,7 +75,7 @@ internal sealed class GenerateCommand : Verb
         using IDisposable loaded = stack.Load(device, pack);
         ProfileOption.WarmUp(device, model, stack.Saes, tokens, generates: true, Cancellation);
         using Session session = model.NewSession(context);
-        var runs = new GenerationRuns(session, tokens, files.Tokenizer, ends, Cancellation);
+        var runs = new GenerationRuns(session, tokens, files.Tokenizer, Cancellation);
         // Before anything is armed.
         GeneratedText? baseline = _sweep.WantsBaseline(parsed) ? runs.Complete(ref options) : null;
         using var watch = UseWatch.Arm(session, stack, files, tokens);
@@ -91,7 +88,7 @@ internal sealed class GenerateCommand : Verb
             stack.Arm(session, tokens.Length, Streams, Cancellation);
             using var captures = new Captures(showFeatures ? stack.Saes : [], session);
             if (talks)
-                new Conversation(Streams, files, session, runs.Begin(options), ends, Cancellation).Run(_prompt.IsGiven(parsed) ? prompt.Text : null);
+                new Conversation(Streams, files, session, runs.Begin(options), Cancellation).Run(_prompt.IsGiven(parsed) ? prompt.Text : null);
             else
                 Show(parsed, runs, options, prompt, tokens, files, captures, baseline);
         }
@@ -128,7 +125,7 @@ internal sealed class GenerateCommand : Verb
         Generator generator = runs.Begin(options);
         if (Common.JsonOf(parsed))
         {
-            WriteJson(parsed, runs, generator, tokens, files, captures, baseline);
+            WriteJson(parsed, generator, tokens, files, captures, baseline);
             return;
         }
 
@@ -143,7 +140,7 @@ internal sealed class GenerateCommand : Verb
         else if (options.LogProbs is not null)
             ShowLogProbs(generator, tokens, files);
         else
-            Stream(runs, generator, tokens, baseline is null ? prompt.Text : null, files);
+            Stream(generator, tokens, baseline is null ? prompt.Text : null, files);
         TellSeed(parsed, generator.Seed);
     }
 
@@ -185,7 +182,7 @@ internal sealed class GenerateCommand : Verb
             Streams.Error.WriteLine($"The seed was {drawn}: --seed {drawn} gives this text again.");
     }
 
-    private void Stream(GenerationRuns runs, Generator generator, int[] tokens, string? prompt, ModelFiles files)
+    private void Stream(Generator generator, int[] tokens, string? prompt, ModelFiles files)
     {
         if (Streams.OutputIsTerminal && prompt is not null)
             Streams.Output.Write(Printable.EscapeKeepingLines(prompt));
@@ -195,7 +192,7 @@ internal sealed class GenerateCommand : Verb
             foreach (GeneratedToken token in generator.GenerateTokens(tokens, Cancellation))
             {
                 // The token that ends a text is not text: [1] would be printed where there is no tokenizer.
-                if (!runs.Ends(token.Id))
+                if (generator.Stop != StopReason.EndOfText || files.Tokenizer is not null)
                     stream.Append(token);
             }
         }
@@ -205,7 +202,7 @@ internal sealed class GenerateCommand : Verb
         }
     }
 
-    private void WriteJson(ParseResult parsed, GenerationRuns runs, Generator generator, int[] prompt, ModelFiles files, Captures captures, GeneratedText? baseline)
+    private void WriteJson(ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, Captures captures, GeneratedText? baseline)
     {
         var tokens = new List<GeneratedToken>();
         List<TokenFeatures>[] features = [.. captures.All.Select(_ => new List<TokenFeatures>())];
@@ -218,7 +215,7 @@ internal sealed class GenerateCommand : Verb
 
         NewTokenFeatures[] saes = [.. captures.All.Select((c, s) => new NewTokenFeatures(c.Sae.Files.Name, c.Sae.Files.Site.ToString(), features[s]))];
         NewTokenFeatures? only = saes.Length == 1 ? saes[0] : null;
-        GeneratedText text = runs.Text(tokens, generator);
+        GeneratedText text = GenerationRuns.Text(tokens, generator, files.Tokenizer);
         JsonOutput.Write(Streams, new GenerateResult(prompt, text.Tokens, text.Text, text.Stop)
         {
             Seed = generator.Seed,

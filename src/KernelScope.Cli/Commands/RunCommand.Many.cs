@@ -14,7 +14,7 @@ internal sealed partial class RunCommand
 
     private int RunMany(ParseResult parsed, PromptList prompts, IReadOnlyList<SaeUse> uses, string? capture, string? path)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         int[][] texts = prompts.Tokens(files);
         HookPoint[] points = capture is null ? [] : Points(capture, files);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant), files);

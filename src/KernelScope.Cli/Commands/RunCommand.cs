@@ -58,7 +58,7 @@ internal sealed partial class RunCommand : Verb
         if (prompts is { IsSeveral: true })
             return stored is null ? RunMany(parsed, prompts, uses, capture, path) : throw new UsageException("--against holds one text against stored activations; these are many.");
         Prompt? prompt = prompts?.Prompts[0];
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         Against? against = stored is null ? null : Against.Open(stored, files);
         prompt ??= new Prompt(null, against!.Tokens ?? throw new UsageException($"a text is missing (or --tokens): {stored} has no array 'tokens' to run instead.")) { Warnings = Streams };
         int[] tokens = prompt.Tokens(files);

@@ -38,7 +38,7 @@ internal sealed class TopCommand : Verb
     protected override int Run(ParseResult parsed)
     {
         int[] features = [.. parsed.GetRequiredValue(_features).Select(f => Parsing.Feature(f, "FEATURE")).Distinct()];
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         using SaeFiles saeFiles = _sae.Open(parsed, files);
         if (Array.FindIndex(features, f => f < 0 || f >= saeFiles.Config.FeatureCount) is int bad and >= 0)
             throw new WorkException($"feature {features[bad]} is outside the width of {saeFiles.Name}, which has features 0 to {saeFiles.Config.FeatureCount - 1}.");

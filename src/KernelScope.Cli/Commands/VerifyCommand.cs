@@ -29,7 +29,7 @@ internal sealed class VerifyCommand : Verb
 
     protected override int Run(ParseResult parsed)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         bool saeGiven = _sae.IsGiven(parsed);
         string? text = parsed.GetValue(_textFile);
         if (files.IsDemo && (saeGiven || text is not null))

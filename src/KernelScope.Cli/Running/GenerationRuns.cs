@@ -5,11 +5,8 @@ using KernelScope.Text;
 namespace KernelScope.Cli;
 
 /// <summary>Generations from one prompt in one session, each from its beginning.</summary>
-internal sealed class GenerationRuns(Session session, int[] prompt, GemmaTokenizer? tokenizer, HashSet<int> ends, CancellationToken cancellation)
+internal sealed class GenerationRuns(Session session, int[] prompt, GemmaTokenizer? tokenizer, CancellationToken cancellation)
 {
-    /// <summary>Whether a token ends a text or a turn: it is not part of the text, also where generation goes on after it.</summary>
-    public bool Ends(int id) => ends.Contains(id);
-
     /// <summary>A generation that begins anew.</summary>
     public Generator Begin(GenerationOptions options)
     {
@@ -23,11 +20,11 @@ internal sealed class GenerationRuns(Session session, int[] prompt, GemmaTokeniz
         Generator generator = Begin(options);
         GeneratedToken[] tokens = [.. generator.GenerateTokens(prompt, cancellation)];
         options = options with { Sampling = options.Sampling with { Seed = generator.Seed } };
-        return Text(tokens, generator);
+        return Text(tokens, generator, tokenizer);
     }
 
     /// <summary>What was generated, as the verbs give it.</summary>
-    public GeneratedText Text(IReadOnlyList<GeneratedToken> tokens, Generator generator)
+    public static GeneratedText Text(IReadOnlyList<GeneratedToken> tokens, Generator generator, GemmaTokenizer? tokenizer)
     {
         string stop = generator.Stop switch
         {
@@ -37,6 +34,6 @@ internal sealed class GenerationRuns(Session session, int[] prompt, GemmaTokeniz
             _ => "max_new_tokens",
         };
         bool hasText = tokenizer is not null && tokens.All(t => tokenizer.Contains(t.Id));
-        return new GeneratedText([.. tokens.Select(t => t.Id)], hasText ? string.Concat(tokens.Where(t => !Ends(t.Id)).Select(t => t.Text)) : null, stop);
+        return new GeneratedText([.. tokens.Select(t => t.Id)], hasText ? string.Concat(tokens.Select(t => t.Text)) : null, stop);
     }
 }

@@ -43,7 +43,8 @@ internal sealed class TokenChoice : IDisposable
         int id = _sampler.Next(logits);
         _logProbs?.Read(logits);
         bool ends = _stopIds.Contains(id);
-        string? text = _decoder is null ? null : ends ? "" : Text(id);
+        // What ends a text or a turn is not text, also where it was asked to end nothing.
+        string? text = _decoder is null ? null : ends || _session.Model.Config.EosIds.Contains(id) ? "" : Text(id);
         Stop = ends ? StopReason.EndOfText
             : _text.Found ? StopReason.StopString
             : count == _options.MaxNewTokens ? StopReason.MaxNewTokens
@@ -64,5 +65,5 @@ internal sealed class TokenChoice : IDisposable
     public void Dispose() => _sampler.Dispose();
 
     // A model's vocabulary may be larger than its tokenizer's: such ids have no text.
-    private string Text(int id) => id < _tokenizer!.PieceCount ? _text.Append(_decoder!.Append(id)) : "";
+    private string Text(int id) => _tokenizer!.Contains(id) ? _text.Append(_decoder!.Append(id)) : "";
 }

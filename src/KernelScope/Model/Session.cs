@@ -276,6 +276,8 @@ public sealed class Session : IDisposable
     private void GoBack(int position)
     {
         Position = position;
+        if (position == 0)
+            Cache.Written = 0;
         Hooks.Rewind(position);
     }
 
