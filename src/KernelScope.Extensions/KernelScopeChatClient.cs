@@ -12,14 +12,15 @@ namespace KernelScope.Extensions;
 /// <remarks>
 /// <para>Safe for any number of threads. The engine belongs to whoever opened it.</para>
 /// <para>
-/// Messages are texts of the roles user, assistant and system, written by the chat template of the model's folder (<see cref="KernelScopeEngine.Chat"/>). Gemma's has no system role: there system messages and
-/// <see cref="ChatOptions.Instructions"/> stand before the first user message, as its authors advise.
+/// Messages are texts of the roles user, assistant and system, written by the chat template of the model's folder
+/// (<see cref="KernelScopeEngine.Chat"/>). Where it refuses a system role, as Gemma's does, system messages and
+/// <see cref="ChatOptions.Instructions"/> stand before the first user message.
 /// </para>
 /// <para>
 /// Used of <see cref="ChatOptions"/>: MaxOutputTokens, Temperature, TopK, TopP, Seed, FrequencyPenalty, StopSequences, Instructions.
 /// Without a temperature the answer is greedy, unless TopK, TopP or Seed ask for chance: then it is 1.
-/// Tools, a JSON response format, a presence penalty, a conversation id and a continuation token are refused with a <see
-/// cref="NotSupportedException"/>; ModelId is ignored.
+/// Tools, a JSON response format, a presence penalty, a conversation id and a continuation token are refused with a
+/// <see cref="NotSupportedException"/>; ModelId is ignored.
 /// </para>
 /// <para>
 /// <see cref="ChatOptions.RawRepresentationFactory"/> may give a <see cref="GenerationRequest"/>: its edits, features and sampling are
@@ -129,7 +130,7 @@ public sealed class KernelScopeChatClient : IChatClient
     private static UsageDetails Usage(int promptTokens, int newTokens) =>
         new() { InputTokenCount = promptTokens, OutputTokenCount = newTokens, TotalTokenCount = promptTokens + newTokens };
 
-    /// <summary>The conversation up to the answer. What the system says is a turn where the folder's template has one for it, else it stands before the first user message.</summary>
+    /// <summary>The conversation up to the answer; what the system says before the first message where the template refuses it.</summary>
     private int[] Encode(IEnumerable<ChatMessage> messages, string? instructions, CancellationToken cancellationToken)
     {
         var system = new StringBuilder(instructions);
@@ -146,7 +147,8 @@ public sealed class KernelScopeChatClient : IChatClient
         ChatFormat chat = _engine.Chat;
         if (system.Length > 0 && turns.Count > 0)
         {
-            if (chat.TemplatePath is not null && TryEncode(chat, [new Text.ChatMessage("system", system.ToString()), .. turns], cancellationToken) is int[] ids)
+            var first = new Text.ChatMessage("system", system.ToString());
+            if (chat.TemplatePath is not null && TryEncode(chat, [first, .. turns], cancellationToken) is int[] ids)
                 return ids;
             turns[0] = turns[0] with { Content = $"{system}\n\n{turns[0].Content}" };
         }
@@ -182,13 +184,7 @@ public sealed class KernelScopeChatClient : IChatClient
         return message.Text;
     }
 
-    /// <summary>
-    /// What ends an answer: what ends the model's texts, and the end of its turn, which base models do not count among them.
-    /// </summary>
-    private IReadOnlyCollection<int>? StopIds(GenerationOptions given)
-    {
-        if (given.StopIds is not null)
-            return given.StopIds;
-        return _engine.Chat.EndOfTurnId is int endOfTurn ? [.. _engine.Model.Config.EosIds.Union([endOfTurn])] : null;
-    }
+    /// <summary>What ends an answer: what ends the model's texts, and the end of a turn, which base models do not count among them.</summary>
+    private IReadOnlyCollection<int>? StopIds(GenerationOptions given) =>
+        given.StopIds ?? (_engine.Chat.EndOfTurnId is int end ? [.. _engine.Model.Config.EosIds.Union([end])] : null);
 }

@@ -7,8 +7,8 @@ namespace KernelScope.Extensions;
 
 /// <summary>An engine as an <see cref="IEmbeddingGenerator{TInput, TEmbedding}"/> of texts.</summary>
 /// <remarks>
-/// Safe for any number of threads. The engine belongs to whoever opened it. Texts go through the model one after the other. <see
-/// cref="EmbeddingGenerationOptions.RawRepresentationFactory"/> may give other
+/// Safe for any number of threads. The engine belongs to whoever opened it. Texts go through the model one after the other.
+/// <see cref="EmbeddingGenerationOptions.RawRepresentationFactory"/> may give other
 /// <see cref="EmbeddingOptions"/>; Dimensions other than the site's width are refused with a <see cref="NotSupportedException"/>.
 /// </remarks>
 public sealed class KernelScopeEmbeddingGenerator : IEmbeddingGenerator<string, Embedding<float>>

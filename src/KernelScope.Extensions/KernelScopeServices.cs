@@ -11,8 +11,8 @@ namespace KernelScope.Extensions;
 public static class KernelScopeServices
 {
     /// <summary>
-    /// Adds one engine, shared by all: <see cref="KernelScopeEngine"/>, <see cref="IChatClient"/> and <see
-    /// cref="IEmbeddingGenerator{TInput, TEmbedding}"/> of strings. In a host it opens at the start
+    /// Adds one engine, shared by all: <see cref="KernelScopeEngine"/>, <see cref="IChatClient"/> and
+    /// <see cref="IEmbeddingGenerator{TInput, TEmbedding}"/> of strings. In a host it opens at the start
     /// (<see cref="KernelScopeOptions.OpenAtStart"/>) and closes first of all when the host stops; else it opens when one of them is
     /// asked for, and the container closes it.
     /// </summary>
@@ -34,7 +34,7 @@ public static class KernelScopeServices
         services.TryAddEnumerable(ServiceDescriptor.Singleton<IHostedService, EngineService>());
         services.TryAddSingleton(s => s.GetRequiredService<EngineHost>().OpenAsync().GetAwaiter().GetResult());
         services.TryAddSingleton<IChatClient>(
-            s => new KernelScopeChatClient(Engine(s), s.GetRequiredService<EngineHost>().Options.MaxOutputTokens));
+            s => new KernelScopeChatClient(Engine(s), maxOutputTokens: s.GetRequiredService<EngineHost>().Options.MaxOutputTokens));
         services.TryAddSingleton<IEmbeddingGenerator<string, Embedding<float>>>(
             s => new KernelScopeEmbeddingGenerator(Engine(s), s.GetRequiredService<EngineHost>().Options.Embedding));
         return services;

@@ -22,12 +22,13 @@ internal sealed class EngineParts : IDisposable
             cancellationToken.ThrowIfCancellationRequested();
             Device = Own(options.Device?.Invoke() ?? new CpuDevice(options.Threads));
             Gemma2Checkpoint checkpoint = Own(options.Checkpoint?.Invoke() ?? Gemma2Checkpoint.Open(options.Model!));
-            WeightBytes = checkpoint.TotalBytes;
+            WeightBytes = checkpoint.WeightBytes;
             ModelName = options.Model ?? checkpoint.Folder.Path;
             Tokenizer = options.Tokenizer?.Invoke() ?? checkpoint.OpenTokenizer();
             // Not before somebody chats: other requests need no template, also where it is one that cannot be used.
             ModelFolder folder = checkpoint.Folder;
-            _chat = new Lazy<ChatFormat>(() => ChatFormat.Open(folder, Tokenizer ?? throw new ArgumentException("The model has no tokenizer, which a chat needs.")));
+            _chat = new Lazy<ChatFormat>(() => ChatFormat.Open(
+                folder, Tokenizer ?? throw new ArgumentException("The model has no tokenizer, which a chat needs.")));
             if (options.UsePackedWeights && Device.ReadsPanels)
                 UsePanels(checkpoint, logger);
             Model = Gemma2Model.Load(Device, checkpoint, default, progress, cancellationToken);
@@ -47,7 +48,7 @@ internal sealed class EngineParts : IDisposable
 
     public Device Device { get; }
 
-    /// <summary>Bytes of the model's files.</summary>
+    /// <summary>Bytes of the model's weights.</summary>
     public long WeightBytes { get; }
 
     public string ModelName { get; }

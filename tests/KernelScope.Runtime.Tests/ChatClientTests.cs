@@ -64,7 +64,7 @@ public class ChatClientTests
     public async Task At_temperature_zero_options_of_chance_change_nothing()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
-        using var client = new KernelScopeChatClient(engine, 8);
+        using var client = new KernelScopeChatClient(engine, maxOutputTokens: 8);
         string greedy = (await client.GetResponseAsync(Question)).Text;
         Assert.Equal(greedy,
             (await client.GetResponseAsync(Question, new ChatOptions { Temperature = 0, TopP = 0.5f, TopK = 3, Seed = 1 })).Text);
@@ -74,10 +74,35 @@ public class ChatClientTests
     public async Task What_the_system_says_stands_before_the_first_question()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
-        using var client = new KernelScopeChatClient(engine, 8);
+        using var client = new KernelScopeChatClient(engine, maxOutputTokens: 8);
         string folded = (await client.GetResponseAsync([new(ChatRole.User, "Be brief.\n\nTell a tale.\n\nWho lived in the wood?")])).Text;
         ChatMessage[] messages = [new(ChatRole.System, "Tell a tale."), .. Question];
         Assert.Equal(folded, (await client.GetResponseAsync(messages, new ChatOptions { Instructions = "Be brief." })).Text);
+    }
+
+    [Fact]
+    public async Task A_chat_template_of_the_folder_writes_the_conversation()
+    {
+        string folder = Directory.CreateTempSubdirectory("kernelscope-chat").FullName;
+        try
+        {
+            foreach (string file in Directory.EnumerateFiles(Path.Combine(AppContext.BaseDirectory, "model")))
+                File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
+            await File.WriteAllTextAsync(
+                Path.Combine(folder, "chat_template.jinja"), "{% for m in messages %}{{ m.role }} says {{ m.content }}; {% endfor %}");
+            await using KernelScopeEngine engine = await Engines.OpenAsync(change: o => (o.Checkpoint, o.Tokenizer, o.Model) = (null, null, folder));
+            using var client = new KernelScopeChatClient(engine, maxOutputTokens: 6);
+            int[] prompt = engine.Tokenizer!.Encode("system says Tell a tale.; user says Who lived in the wood?; ");
+            var options = new GenerationOptions { MaxNewTokens = 6 };
+            List<GeneratedToken> expected = await engine.AllAsync(new GenerationRequest { PromptTokens = prompt, Options = options });
+            Assert.Equal(
+                string.Concat(expected.Select(t => t.Text)),
+                (await client.GetResponseAsync([new(ChatRole.System, "Tell a tale."), .. Question])).Text);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 
     [Fact]
