@@ -40,6 +40,28 @@ public struct Running
     public Float4 High;
 }
 
+/// <summary>Where a row of a launch belongs.</summary>
+internal struct PartPlace
+{
+    /// <summary>The row of the matrices.</summary>
+    public int Row;
+
+    /// <summary>The query's position.</summary>
+    public int Position;
+
+    /// <summary>Slots of the ring.</summary>
+    public int Capacity;
+
+    /// <summary>Groups over which the keys are split.</summary>
+    public int Splits;
+
+    /// <summary>Where the ring's keys begin, in values from the view's beginning.</summary>
+    public long Keys;
+
+    /// <summary>Where its values begin.</summary>
+    public long Values;
+}
+
 /// <summary>
 /// z = softmax(cap(scale·q·k))·v for few query rows: the keys of a query are split over <c>splits</c> groups, and a second kernel merges the parts in order.
 /// Query position p = position + t sees the keys j with p − window &lt; j ≤ p; key j lies in slot j mod capacity of the ring.
@@ -50,6 +72,7 @@ public struct Running
 /// A warp takes every fourth key of its split; the four warps of a group are merged in order, then the splits. Per query head and key: 4·d flops and about 60 for
 /// score, cap and exp; bytes read: 8·d a key, divided by the heads that share the pass.
 /// The position comes from device memory and the grid does not depend on it, so that a captured graph replays; splits without keys write an empty part.
+/// The rows forms take rows of several sequences: position, cache and number of splits come from <see cref="RowPlaces"/>, 48 bytes a row that each warp reads; a row gets the bits that it gets alone.
 /// </remarks>
 public static class AttendDecode
 {
@@ -82,38 +105,31 @@ public static class AttendDecode
         where THeads : struct, IHeadCount
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
-        int head = Grid.IdxY * THeads.Count;
-        int lane = Group.IdxX & (KernelMath.WarpSize - 1);
-        long query = Ptx.Once(((long)Grid.IdxZ * qStride) + (head * headDim));
-        Running first = Empty(), second = Empty();
-        Float4 low = LoadScalars(q, query, lane, headDim), high = LoadScalars(q, query, lane + 128, headDim);
-        Float4 low2 = default, high2 = default;
-        if (THeads.Count > 1)
-        {
-            low2 = LoadScalars(q, query + headDim, lane, headDim);
-            high2 = LoadScalars(q, query + headDim, lane + 128, headDim);
-        }
+        var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity, Splits = Grid.DimX };
+        PartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, scale, cap, qStride);
+    }
 
-        int p = Ptx.Once(position[0] + Grid.IdxZ);
-        int end = Ptx.Once(SplitEnd(p, window));
-        long ring = Ptx.Once((long)(head / (headCount / kvHeadCount)) * capacity);
-        int j = Ptx.Once(SplitStart(p, window) + (Group.IdxX / KernelMath.WarpSize));
-        int slot = Ptx.Once(j % capacity), step = Ptx.Once(Warps % capacity);
-        for (; j < end; j += Warps)
-        {
-            long at = Ptx.Once((ring + slot) * headDim);
-            slot = slot + step < capacity ? slot + step : slot + step - capacity;
-            Float4 k0 = LoadScalars(keys, at, lane, headDim), k1 = LoadScalars(keys, at, lane + 128, headDim);
-            Float4 v0 = LoadScalars(values, at, lane, headDim), v1 = LoadScalars(values, at, lane + 128, headDim);
-            Add(ref first, Score(low, high, k0, k1, scale, cap), v0, v1);
-            if (THeads.Count > 1)
-                Add(ref second, Score(low2, high2, k0, k1, scale, cap), v0, v1);
-        }
-
-        long part = ((((long)Grid.IdxZ * headCount) + head) * Grid.DimX) + Grid.IdxX;
-        Write(first, shared, parts, part, headDim, spread: KernelMath.WarpSize, step: 1);
-        if (THeads.Count > 1)
-            Write(second, shared, parts, part + Grid.DimX, headDim, spread: KernelMath.WarpSize, step: 1);
+    /// <summary>As <see cref="Part{THeads}"/>, of rows of several sequences. Grid (most splits of a row, heads / THeads, rows).</summary>
+    public static void RowsPart<THeads>(
+        ArrayView<float> q,
+        ArrayView<float> keys,
+        ArrayView<float> values,
+        ArrayView<long> places,
+        ArrayView<float> parts,
+        int headCount,
+        int kvHeadCount,
+        int headDim,
+        int window,
+        float scale,
+        float cap,
+        int qStride)
+        where THeads : struct, IHeadCount
+    {
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
+        PartPlace place = PlaceOf(places);
+        if (Grid.IdxX >= place.Splits)
+            return;
+        PartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, scale, cap, qStride);
     }
 
     /// <summary>As <see cref="Part{THeads}"/>, with 16-byte loads.</summary>
@@ -134,10 +150,106 @@ public static class AttendDecode
         where THeads : struct, IHeadCount
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
+        var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity, Splits = Grid.DimX };
+        WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, scale, cap, qStride);
+    }
+
+    /// <summary>As <see cref="RowsPart{THeads}"/>, with 16-byte loads: the starts of all rings are multiples of 4 values.</summary>
+    public static void RowsWidePart<THeads>(
+        ArrayView<Float4> q,
+        ArrayView<Float4> keys,
+        ArrayView<Float4> values,
+        ArrayView<long> places,
+        ArrayView<float> parts,
+        int headCount,
+        int kvHeadCount,
+        int headDim,
+        int window,
+        float scale,
+        float cap,
+        int qStride)
+        where THeads : struct, IHeadCount
+    {
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
+        PartPlace place = PlaceOf(places);
+        if (Grid.IdxX >= place.Splits)
+            return;
+        WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, scale, cap, qStride);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void PartOf<THeads>(
+        ArrayView<float> q,
+        ArrayView<float> keys,
+        ArrayView<float> values,
+        PartPlace place,
+        ArrayView<float> shared,
+        ArrayView<float> parts,
+        int headCount,
+        int kvHeadCount,
+        int headDim,
+        int window,
+        float scale,
+        float cap,
+        int qStride)
+        where THeads : struct, IHeadCount
+    {
+        int head = Grid.IdxY * THeads.Count;
+        int lane = Group.IdxX & (KernelMath.WarpSize - 1);
+        long query = Ptx.Once(((long)place.Row * qStride) + (head * headDim));
+        Running first = Empty(), second = Empty();
+        Float4 low = LoadScalars(q, query, lane, headDim), high = LoadScalars(q, query, lane + 128, headDim);
+        Float4 low2 = default, high2 = default;
+        if (THeads.Count > 1)
+        {
+            low2 = LoadScalars(q, query + headDim, lane, headDim);
+            high2 = LoadScalars(q, query + headDim, lane + 128, headDim);
+        }
+
+        int p = place.Position, capacity = place.Capacity;
+        int end = Ptx.Once(SplitEnd(p, window, place.Splits));
+        long ring = Ptx.Once((long)(head / (headCount / kvHeadCount)) * capacity);
+        int j = Ptx.Once(SplitStart(p, window, place.Splits) + (Group.IdxX / KernelMath.WarpSize));
+        int slot = Ptx.Once(j % capacity), step = Ptx.Once(Warps % capacity);
+        for (; j < end; j += Warps)
+        {
+            long at = Ptx.Once((ring + slot) * headDim);
+            slot = slot + step < capacity ? slot + step : slot + step - capacity;
+            long key = place.Keys + at, value = place.Values + at;
+            Float4 k0 = LoadScalars(keys, key, lane, headDim), k1 = LoadScalars(keys, key, lane + 128, headDim);
+            Float4 v0 = LoadScalars(values, value, lane, headDim), v1 = LoadScalars(values, value, lane + 128, headDim);
+            Add(ref first, Score(low, high, k0, k1, scale, cap), v0, v1);
+            if (THeads.Count > 1)
+                Add(ref second, Score(low2, high2, k0, k1, scale, cap), v0, v1);
+        }
+
+        long part = ((((long)Grid.IdxZ * headCount) + head) * Grid.DimX) + Grid.IdxX;
+        Write(first, shared, parts, part, headDim, spread: KernelMath.WarpSize, step: 1);
+        if (THeads.Count > 1)
+            Write(second, shared, parts, part + Grid.DimX, headDim, spread: KernelMath.WarpSize, step: 1);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void WidePartOf<THeads>(
+        ArrayView<Float4> q,
+        ArrayView<Float4> keys,
+        ArrayView<Float4> values,
+        PartPlace place,
+        ArrayView<float> shared,
+        ArrayView<float> parts,
+        int headCount,
+        int kvHeadCount,
+        int headDim,
+        int window,
+        float scale,
+        float cap,
+        int qStride)
+        where THeads : struct, IHeadCount
+    {
         int head = Grid.IdxY * THeads.Count;
         int lane = Group.IdxX & (KernelMath.WarpSize - 1);
         int quads = Ptx.Once(headDim / 4);
-        long query = Ptx.Once(((long)Grid.IdxZ * (qStride / 4)) + (head * quads));
+        long query = Ptx.Once(((long)place.Row * (qStride / 4)) + (head * quads));
         Running first = Empty(), second = Empty();
         Float4 low = LoadQuad(q, query, lane, quads), high = LoadQuad(q, query, lane + 32, quads);
         Float4 low2 = default, high2 = default;
@@ -147,17 +259,18 @@ public static class AttendDecode
             high2 = LoadQuad(q, query + quads, lane + 32, quads);
         }
 
-        int p = Ptx.Once(position[0] + Grid.IdxZ);
-        int end = Ptx.Once(SplitEnd(p, window));
+        int p = place.Position, capacity = place.Capacity;
+        int end = Ptx.Once(SplitEnd(p, window, place.Splits));
         long ring = Ptx.Once((long)(head / (headCount / kvHeadCount)) * capacity);
-        int j = Ptx.Once(SplitStart(p, window) + (Group.IdxX / KernelMath.WarpSize));
+        int j = Ptx.Once(SplitStart(p, window, place.Splits) + (Group.IdxX / KernelMath.WarpSize));
         int slot = Ptx.Once(j % capacity), step = Ptx.Once(Warps % capacity);
         for (; j < end; j += Warps)
         {
             long at = Ptx.Once((ring + slot) * quads);
             slot = slot + step < capacity ? slot + step : slot + step - capacity;
-            Float4 k0 = LoadQuad(keys, at, lane, quads), k1 = LoadQuad(keys, at, lane + 32, quads);
-            Float4 v0 = LoadQuad(values, at, lane, quads), v1 = LoadQuad(values, at, lane + 32, quads);
+            long key = (place.Keys / 4) + at, value = (place.Values / 4) + at;
+            Float4 k0 = LoadQuad(keys, key, lane, quads), k1 = LoadQuad(keys, key, lane + 32, quads);
+            Float4 v0 = LoadQuad(values, value, lane, quads), v1 = LoadQuad(values, value, lane + 32, quads);
             Add(ref first, Score(low, high, k0, k1, scale, cap), v0, v1);
             if (THeads.Count > 1)
                 Add(ref second, Score(low2, high2, k0, k1, scale, cap), v0, v1);
@@ -175,6 +288,19 @@ public static class AttendDecode
     public static void Merge(ArrayView<float> parts, ArrayView<float> destination, int splits, int headDim, int stride)
     {
         long start = Ptx.Once((((long)Grid.IdxY * Grid.DimX) + Grid.IdxX) * splits * (headDim + 2));
+        MergeOf(parts, start, destination, Grid.IdxY, splits, headDim, stride);
+    }
+
+    /// <summary>As <see cref="Merge"/>, of rows of several sequences, each over its own splits; <paramref name="mostSplits"/> is the grid's of <see cref="RowsPart{THeads}"/>. Grid (heads, rows).</summary>
+    public static void RowsMerge(ArrayView<float> parts, ArrayView<long> places, ArrayView<float> destination, int mostSplits, int headDim, int stride)
+    {
+        long start = Ptx.Once((((long)Grid.IdxY * Grid.DimX) + Grid.IdxX) * mostSplits * (headDim + 2));
+        MergeOf(parts, start, destination, RowPlaces.Row(places, Grid.IdxY), RowPlaces.Splits(places, Grid.IdxY), headDim, stride);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void MergeOf(ArrayView<float> parts, long start, ArrayView<float> destination, int row, int splits, int headDim, int stride)
+    {
         float max = float.NegativeInfinity;
         for (int s = 0; s < splits; s++)
             max = MathF.Max(max, parts[start + ((long)s * (headDim + 2))]);
@@ -190,9 +316,20 @@ public static class AttendDecode
                 value = Ptx.MultiplyAdd(weight, parts[at + 2 + i], value);
             }
 
-            destination[((long)Grid.IdxY * stride) + ((long)Grid.IdxX * headDim) + i] = value / sum;
+            destination[((long)row * stride) + ((long)Grid.IdxX * headDim) + i] = value / sum;
         }
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static PartPlace PlaceOf(ArrayView<long> places) => new()
+    {
+        Row = RowPlaces.Row(places, Grid.IdxZ),
+        Position = Ptx.Once(RowPlaces.Position(places, Grid.IdxZ)),
+        Capacity = Ptx.Once(RowPlaces.Capacity(places, Grid.IdxZ)),
+        Splits = Ptx.Once(RowPlaces.Splits(places, Grid.IdxZ)),
+        Keys = Ptx.Once(RowPlaces.Keys(places, Grid.IdxZ)),
+        Values = Ptx.Once(RowPlaces.Values(places, Grid.IdxZ)),
+    };
 
     /// <summary>e^(max of a part − max of all), 0 for a part without keys.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -205,18 +342,18 @@ public static class AttendDecode
     private static int FirstKey(int p, int window) => window > 0 && p >= window ? p - window + 1 : 0;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static int SplitStart(int p, int window)
+    private static int SplitStart(int p, int window, int splits)
     {
         int first = FirstKey(p, window);
         int count = p + 1 - first;
-        return first + ((count + Grid.DimX - 1) / Grid.DimX * Grid.IdxX);
+        return first + ((count + splits - 1) / splits * Grid.IdxX);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static int SplitEnd(int p, int window)
+    private static int SplitEnd(int p, int window, int splits)
     {
         int count = p + 1 - FirstKey(p, window);
-        int end = SplitStart(p, window) + ((count + Grid.DimX - 1) / Grid.DimX);
+        int end = SplitStart(p, window, splits) + ((count + splits - 1) / splits);
         return end < p + 1 ? end : p + 1;
     }
 

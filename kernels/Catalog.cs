@@ -101,6 +101,7 @@ public static class Catalog
             ("rope_rotate", nameof(Rope.Rotate)),
             ("rope_store", nameof(Rope.Store)),
             ("rope_rotate_then_store", nameof(Rope.RotateThenStore)),
+            ("rope_rows_rotate_then_store", nameof(Rope.RowsRotateThenStore)),
         }.Select(e => Plain(e.Item1, "rope", typeof(Rope), e.Item2, Rope.GroupSize, "rows, ceil(pairs/128)"));
 
     private static IEnumerable<KernelEntry> Gemvs()
@@ -154,9 +155,12 @@ public static class Catalog
             string grid = $"splits, heads/{h.Item3}, rows";
             yield return Plain($"attend_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.Part), AttendDecode.GroupSize, grid, h.Item2);
             yield return Plain($"attend_wide_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.WidePart), AttendDecode.GroupSize, grid, h.Item2);
+            yield return Plain($"attend_rows_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.RowsPart), AttendDecode.GroupSize, "most " + grid, h.Item2);
+            yield return Plain($"attend_rows_wide_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.RowsWidePart), AttendDecode.GroupSize, "most " + grid, h.Item2);
         }
 
         yield return Plain("attend_merge", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.Merge), AttendDecode.GroupSize, "heads, rows");
+        yield return Plain("attend_rows_merge", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.RowsMerge), AttendDecode.GroupSize, "heads, rows");
         foreach (var h in new[] { ("64", typeof(Head64)), ("128", typeof(Head128)), ("256", typeof(Head256)) })
         {
             yield return Plain($"attend_tile_{h.Item1}", "attend_prefill", typeof(AttendPrefill), nameof(AttendPrefill.Tile), AttendPrefill.GroupSize, "ceil(rows/32), heads", h.Item2).WithTile(AttendPrefill.TileRows, 1);

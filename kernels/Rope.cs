@@ -9,7 +9,8 @@ namespace KernelScope.Kernels;
 /// </summary>
 /// <remarks>
 /// The position is read from device memory, so that a captured graph can be replayed for the next token. The tables hold d/2 cosines, then d/2 sines a
-/// position, made by the host in double. The ladder: <see cref="Rotate"/> and <see cref="Store"/>; <see cref="RotateThenStore"/>, both in one pass, same bits.
+/// position, made by the host in double. The ladder: <see cref="Rotate"/> and <see cref="Store"/>; <see cref="RotateThenStore"/>, both in one pass, same bits;
+/// <see cref="RowsRotateThenStore"/>, the same for rows of several sequences, whose positions and caches come from <see cref="RowPlaces"/>, 40 bytes a row that each warp reads.
 /// </remarks>
 public static class Rope
 {
@@ -75,14 +76,49 @@ public static class Rope
         int capacity,
         int stride)
     {
+        RotateThenStoreRow(qkv, cosSin, Grid.IdxX, position[0] + Grid.IdxX, keys, 0, values, 0, headCount, kvHeadCount, headDim, capacity, stride);
+    }
+
+    /// <summary>As <see cref="RotateThenStore"/>, of rows of several sequences.</summary>
+    public static void RowsRotateThenStore(
+        ArrayView<float> qkv,
+        ArrayView<float> cosSin,
+        ArrayView<long> places,
+        ArrayView<float> keys,
+        ArrayView<float> values,
+        int headCount,
+        int kvHeadCount,
+        int headDim,
+        int stride)
+    {
+        int row = Ptx.Once(RowPlaces.Row(places, Grid.IdxX)), position = Ptx.Once(RowPlaces.Position(places, Grid.IdxX)), capacity = Ptx.Once(RowPlaces.Capacity(places, Grid.IdxX));
+        long keyStart = Ptx.Once(RowPlaces.Keys(places, Grid.IdxX)), valueStart = Ptx.Once(RowPlaces.Values(places, Grid.IdxX));
+        RotateThenStoreRow(qkv, cosSin, row, position, keys, keyStart, values, valueStart, headCount, kvHeadCount, headDim, capacity, stride);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void RotateThenStoreRow(
+        ArrayView<float> qkv,
+        ArrayView<float> cosSin,
+        int row,
+        int p,
+        ArrayView<float> keys,
+        long keyStart,
+        ArrayView<float> values,
+        long valueStart,
+        int headCount,
+        int kvHeadCount,
+        int headDim,
+        int capacity,
+        int stride)
+    {
         int half = headDim / 2;
         int pair = (Grid.IdxY * GroupSize) + Group.IdxX;
         int head = pair / half;
         if (head >= headCount + (2 * kvHeadCount))
             return;
         int i = pair % half;
-        int p = position[0] + Grid.IdxX;
-        long at = ((long)Grid.IdxX * stride) + ((long)head * headDim) + i;
+        long at = ((long)row * stride) + ((long)head * headDim) + i;
         float first = qkv[at];
         float second = qkv[at + half];
         if (head < headCount + kvHeadCount)
@@ -99,13 +135,13 @@ public static class Rope
         int stored = head - headCount;
         if (stored < kvHeadCount)
         {
-            long target = ((((long)stored * capacity) + (p % capacity)) * headDim) + i;
+            long target = keyStart + ((((long)stored * capacity) + (p % capacity)) * headDim) + i;
             keys[target] = first;
             keys[target + half] = second;
         }
         else
         {
-            long target = ((((long)(stored - kvHeadCount) * capacity) + (p % capacity)) * headDim) + i;
+            long target = valueStart + ((((long)(stored - kvHeadCount) * capacity) + (p % capacity)) * headDim) + i;
             values[target] = first;
             values[target + half] = second;
         }

@@ -89,7 +89,8 @@ internal static class CommandLine
             new PullCommand(common, surroundings),
             new PackCommand(common, surroundings),
         };
-        root.Subcommands.Add(new Command(HelpVerb, "Shows the options and examples of a verb.") { new Argument<string>("VERB") { CompletionSources = { _ => root.Subcommands.Select(c => c.Name) } } });
+        var verb = new Argument<string>("VERB") { CompletionSources = { _ => root.Subcommands.Select(c => c.Name) } };
+        root.Subcommands.Add(new Command(HelpVerb, "Shows the options and examples of a verb.") { verb });
         // "/?" is no call for help.
         foreach (Option help in root.Options.OfType<HelpOption>())
         {
@@ -113,16 +114,18 @@ internal static class CommandLine
     private static string NoVerb(string word, Command root)
     {
         string[] verbs = [.. root.Subcommands.Select(c => c.Name)];
-        return $"there is no verb '{Printable.Escape(word)}'{(Spelling.Nearest(word, verbs) is string near ? $"; did you mean '{near}'?" : ";")} There are {string.Join(", ", verbs)}.".Replace("; There", "; there", StringComparison.Ordinal);
+        string advice = Spelling.Nearest(word, verbs) is string near ? $"; did you mean '{near}'? There" : "; there";
+        return $"there is no verb '{Printable.Escape(word)}'{advice} are {string.Join(", ", verbs)}.";
     }
 
     private static string? FirstError(ParseResult parsed)
     {
         if (MistypedOption(parsed) is string option)
         {
-            IEnumerable<string> names = parsed.CommandResult.Command.Options.Concat(parsed.RootCommandResult.Command.Options).Select(o => o.Name);
-            string advice = Spelling.Nearest(option.Split('=')[0], names) is string near ? $"did you mean '{near}'? (A" : "a";
-            return $"there is no option '{Printable.Escape(option)}'; {advice} text that begins like one goes after '--'.{(advice.Length > 1 ? ")" : "")}";
+            IEnumerable<Option> options = parsed.CommandResult.Command.Options.Concat(parsed.RootCommandResult.Command.Options);
+            string? near = Spelling.Nearest(option.Split('=')[0], options.Select(o => o.Name));
+            const string Text = "text that begins like one goes after '--'.";
+            return $"there is no option '{Printable.Escape(option)}'; {(near is null ? $"a {Text}" : $"did you mean '{near}'? (A {Text})")}";
         }
 
         if (parsed.CommandResult.Command is RootCommand root && parsed.Errors.Count > 0)

@@ -13,7 +13,8 @@ internal static class Spelling
         foreach (string name in names)
         {
             // Who stopped in the middle of a word means it too.
-            int distance = lower.TrimStart('-').Length >= 3 && name.StartsWith(lower, StringComparison.OrdinalIgnoreCase) ? 1 : Distance(lower, name.ToLowerInvariant());
+            bool begins = lower.TrimStart('-').Length >= 3 && name.StartsWith(lower, StringComparison.OrdinalIgnoreCase);
+            int distance = begins ? 1 : Distance(lower, name.ToLowerInvariant());
             if (distance <= Math.Max(1, name.TrimStart('-').Length / 3) && (best is null || distance < best.Value.Distance))
                 best = (name, distance);
         }
@@ -21,7 +22,9 @@ internal static class Spelling
         return best?.Name;
     }
 
-    /// <summary>The number of insertions, deletions, replacements and exchanges of neighbours that lead from one word to the other, no place being touched twice.</summary>
+    /// <summary>
+    /// The number of insertions, deletions, replacements and exchanges of neighbours that lead from one word to the other, no place being touched twice.
+    /// </summary>
     private static int Distance(string a, string b)
     {
         int[,] d = new int[a.Length + 1, b.Length + 1];

@@ -51,9 +51,9 @@ public sealed class ConformanceCase
     public long Work { get; }
 
     /// <summary>Runs it. Everything that the device throws is a failure of the case, except a cancellation.</summary>
-    public ConformanceResult Run(Device device, CancellationToken cancellation = default)
+    public ConformanceResult Run(Device device, CancellationToken cancellationToken = default)
     {
-        cancellation.ThrowIfCancellationRequested();
+        cancellationToken.ThrowIfCancellationRequested();
         using Trial trial = new(device, Generator.SeedOf($"{Op}: {Name}"));
         string message = "";
         try

@@ -36,23 +36,23 @@ public static class DemoGoldens
 
     /// <summary>Runs the checks, each when it is asked for.</summary>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public static IEnumerable<VerificationCheck> Run(Device device, CancellationToken cancellation = default)
+    public static IEnumerable<VerificationCheck> Run(Device device, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(device);
-        return Checks(device, cancellation);
+        return Checks(device, cancellationToken);
     }
 
     /// <summary>The stored numbers; for tests that hold them against their source.</summary>
     internal static NpzFile OpenGoldens() => NpzFile.Of(Demo.Raw(Resource));
 
-    private static IEnumerable<VerificationCheck> Checks(Device device, CancellationToken cancellation)
+    private static IEnumerable<VerificationCheck> Checks(Device device, CancellationToken cancellationToken)
     {
         bool emulated = device.Name == "emulated", exact = device.Precision == Precision.Exact;
         using NpzFile goldens = OpenGoldens();
-        using var model = Gemma2Model.Load(device, Demo.OpenCheckpoint(), cancellationToken: cancellation);
+        using var model = Gemma2Model.Load(device, Demo.OpenCheckpoint(), cancellationToken: cancellationToken);
         foreach (string text in emulated ? [MainText] : Texts)
         {
-            foreach (VerificationCheck check in Guarded($"demo, {text}", Transformers, () => Text(model, goldens, text, emulated, cancellation)))
+            foreach (VerificationCheck check in Guarded($"demo, {text}", Transformers, () => Text(model, goldens, text, emulated, cancellationToken)))
                 yield return check;
         }
 
@@ -62,7 +62,7 @@ public static class DemoGoldens
                 yield return VerificationCheck.NotRun($"demo, {sae}: codes", "in fast precision activations near a threshold may fall on either side of it", SaeLens);
             else
             {
-                foreach (VerificationCheck check in Guarded($"demo, {sae}", SaeLens, () => Codes(model, goldens, sae, emulated, cancellation)))
+                foreach (VerificationCheck check in Guarded($"demo, {sae}", SaeLens, () => Codes(model, goldens, sae, emulated, cancellationToken)))
                     yield return check;
             }
         }
@@ -74,7 +74,7 @@ public static class DemoGoldens
             yield return VerificationCheck.NotRun(name, $"2,048 tokens and eleven passes take too long on the {device.Name} device", Float64);
         else
         {
-            foreach (VerificationCheck check in Guarded(name, Float64, () => Evaluation(model, goldens, cancellation)))
+            foreach (VerificationCheck check in Guarded(name, Float64, () => Evaluation(model, goldens, cancellationToken)))
                 yield return check;
         }
     }
@@ -93,7 +93,7 @@ public static class DemoGoldens
         }
     }
 
-    private static List<VerificationCheck> Text(Gemma2Model model, NpzFile goldens, string text, bool emulated, CancellationToken cancellation)
+    private static List<VerificationCheck> Text(Gemma2Model model, NpzFile goldens, string text, bool emulated, CancellationToken cancellationToken)
     {
         bool exact = model.Device.Precision == Precision.Exact;
         int[] tokens = Ints(goldens, $"tokens_{text}");
@@ -101,7 +101,7 @@ public static class DemoGoldens
         using Session session = model.NewSession(count + (emulated ? 0 : GreedyTokens), count);
         var point = new HookPoint(Site.ResidPost, 3);
         using var cache = new ActivationCache(session.Hooks, text == MainText ? [point] : [], count);
-        Mat last = model.Forward(tokens.AsSpan(0, count), session, emulated ? LogitRows.None : LogitRows.Last, cancellation);
+        Mat last = model.Forward(tokens.AsSpan(0, count), session, emulated ? LogitRows.None : LogitRows.Last, cancellationToken);
         double[] losses = new double[count - 1];
         model.NextTokenLoss(tokens.AsSpan(1, count - 1), session, losses);
 
@@ -125,11 +125,11 @@ public static class DemoGoldens
         checks.Add(VerificationCheck.Within($"demo, {text}: last logits", Largest(goldens[$"logits_last_{text}"].ToFloats(), logits), exact ? 2e-4 : 0.1, Transformers, Miss));
         // The greedy run is another sequence.
         cache.Dispose();
-        checks.Add(Greedy(model, goldens, text, session, tokens, cancellation));
+        checks.Add(Greedy(model, goldens, text, session, tokens, cancellationToken));
         return checks;
     }
 
-    private static VerificationCheck Greedy(Gemma2Model model, NpzFile goldens, string text, Session session, int[] tokens, CancellationToken cancellation)
+    private static VerificationCheck Greedy(Gemma2Model model, NpzFile goldens, string text, Session session, int[] tokens, CancellationToken cancellationToken)
     {
         string name = $"demo, {text}: greedy tokens that differ, of {GreedyTokens}";
         if (model.Device.Precision != Precision.Exact)
@@ -137,11 +137,11 @@ public static class DemoGoldens
         session.Reset();
         var generator = new Generation.Generator(session, new GenerationOptions { MaxNewTokens = GreedyTokens, StopIds = [] });
         int[] expected = Ints(goldens, $"greedy_tokens_{text}");
-        int different = generator.Generate(tokens, cancellation).Zip(expected).Count(pair => pair.First != pair.Second);
+        int different = generator.Generate(tokens, cancellationToken).Zip(expected).Count(pair => pair.First != pair.Second);
         return VerificationCheck.Within(name, different, 0, Transformers, "the cache or a step of one token is wrong where the prefill is right");
     }
 
-    private static List<VerificationCheck> Codes(Gemma2Model model, NpzFile goldens, string name, bool emulated, CancellationToken cancellation)
+    private static List<VerificationCheck> Codes(Gemma2Model model, NpzFile goldens, string name, bool emulated, CancellationToken cancellationToken)
     {
         using var sae = JumpReluSae.Load(model.Device, Demo.OpenSae(name));
         int[] tokens = Ints(goldens, $"tokens_{MainText}");
@@ -149,7 +149,7 @@ public static class DemoGoldens
         HookPoint site = name.StartsWith("transcoder", StringComparison.Ordinal) ? new(Site.MlpInUnit, 3) : new(Site.ResidPost, 3);
         using Session session = model.NewSession(count, count);
         using var capture = new FeatureCapture(session.Hooks, sae, site);
-        model.ForwardTo(site.Layer + 1, tokens.AsSpan(0, count), session, cancellation);
+        model.ForwardTo(site.Layer + 1, tokens.AsSpan(0, count), session, cancellationToken);
 
         int[] starts = Ints(goldens, $"{name}_row_ptr"), features = Ints(goldens, $"{name}_feature"), near = Ints(goldens, $"{name}_near");
         float[] values = goldens[$"{name}_value"].ToFloats();
@@ -171,14 +171,14 @@ public static class DemoGoldens
         ];
     }
 
-    private static List<VerificationCheck> Evaluation(Gemma2Model model, NpzFile goldens, CancellationToken cancellation)
+    private static List<VerificationCheck> Evaluation(Gemma2Model model, NpzFile goldens, CancellationToken cancellationToken)
     {
         using var sae = JumpReluSae.Load(model.Device, Demo.OpenSae(EvaluatedSae));
         var site = new HookPoint(Site.ResidPost, 3);
         TensorView ids = goldens["eval_tokens"];
         TokenSet tokens = TokenSet.Create([.. Ints(goldens, "eval_tokens").Chunk((int)ids.Shape[1])], model.Config);
         var evaluation = new SaeEvaluation(model, [new SaeTarget(EvaluatedSae, sae, site, site)], tokens, new EvaluationOptions { Bootstrap = new Bootstrap(1), Gradients = false });
-        MetricTable metrics = evaluation.Run(cancellation: cancellation).Saes[0].Metrics;
+        MetricTable metrics = evaluation.Run(cancellationToken: cancellationToken).Saes[0].Metrics;
         double[] expected = Doubles(goldens["eval_metrics"]);
         return [.. Metrics.Select((m, i) => VerificationCheck.Within($"demo, {EvaluatedSae}: {m.Name}", Math.Abs(metrics[m.Path] - expected[i]), m.Limit, Float64, "the splice, the loss or the SAE is wrong"))];
     }

@@ -90,7 +90,7 @@ public sealed unsafe partial class CpuDevice
                 found->Next += count;
             }
 
-            codes.EndRow();
+            codes.EndRow(sae.TopK);
         }
     }
 

@@ -6,6 +6,7 @@ using KernelScope.Cpu.MachineCode;
 namespace KernelScope.Cpu;
 
 /// <summary>What this machine can do, measured here and now: other programs share it, so a figure is only worth something beside a limit of the same minute.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static unsafe class CpuLimits
 {
     private const long FmaLoops = 3_000_000;

@@ -13,6 +13,15 @@ public sealed partial class CudaDevice
     /// <summary>Blocks of decode attention beyond which more splits gain nothing: two for each multiprocessor of a large device.</summary>
     private const int EnoughBlocks = 256;
 
+    /// <summary>Rows whose places go over with one op: their tables for all layers of a step fit into the small data of a batch.</summary>
+    private const int MaxPlaces = 128;
+
+    /// <summary>Values of the table for each row.</summary>
+    private const int PlaceFields = 6;
+
+    private long[] _places = [];
+    private int _placeCount;
+
     /// <inheritdoc/>
     /// <remarks>Up to 8 rows: the keys split over blocks, then a merge in order. More: tiles of 32 queries by 32 keys.</remarks>
     protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
@@ -23,6 +32,70 @@ public sealed partial class CudaDevice
             AttendTiles(q, cache, position, shape, destination);
         else
             AttendSplits(q, cache, position, shape, destination);
+    }
+
+    /// <inheritdoc/>
+    /// <remarks>Rows of sequences with up to 8 rows each, as in a decode step, share two launches; each gets the splits, and so the bits, that it gets alone.</remarks>
+    protected override void AttendCore(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination)
+    {
+        KvLayer first = sequences[0].Cache;
+        bool wide = IsWide(q, first), alike = first.HeadDim <= MaxHeadDim;
+        foreach (SequenceRows s in sequences)
+            alike &= s.RowCount <= FewRows && IsWide(q.RowRange(s.FirstRow, s.RowCount), s.Cache) == wide;
+        if (!alike || !TryPlace(sequences, shape, q.Rows))
+            base.AttendCore(q, sequences, shape, destination);
+        else
+            AttendRows(q, first, shape, destination, wide);
+    }
+
+    private void AttendRows(Mat q, KvLayer first, AttentionShape shape, Mat destination, bool wide)
+    {
+        bool pairs = Pairs(shape, first);
+        int rows = _placeCount, mostSplits = 1;
+        for (int n = 0; n < rows; n++)
+            mostSplits = Math.Max(mostSplits, (int)_places[(n * PlaceFields) + 3]);
+        long partValues = (long)rows * shape.HeadCount * mostSplits * (first.HeadDim + 2);
+        _scratch.Begin(partValues * sizeof(float));
+        ulong parts = _scratch.Take(partValues * sizeof(float));
+        Kernel kernel = _kernels[wide ? "attend_rows_wide_part" : "attend_rows_part", pairs ? "2heads" : "1head"];
+        int unit = ElementsOf(kernel, 0);
+        LaunchQueue queue = BeginOp(rows * PlaceFields * sizeof(long));
+        ulong places = queue.Upload<long>(_places.AsSpan(0, rows * PlaceFields));
+        queue.Begin(kernel, mostSplits, pairs ? shape.HeadCount / 2 : shape.HeadCount, rows)
+            .View(Address(q), Span(q) / unit).View(Address(first.Keys), Span(first.Keys) / unit).View(Address(first.Values), Span(first.Values) / unit)
+            .View(places, rows * PlaceFields).View(parts, partValues)
+            .Int(shape.HeadCount).Int(first.KvHeadCount).Int(first.HeadDim).Int(shape.Window).Float(shape.Scale).Float(shape.Softcap).Int(q.Stride).End();
+        queue.Begin(_kernels["attend_rows_merge"], shape.HeadCount, rows)
+            .View(parts, partValues).View(places, rows * PlaceFields).View(Address(destination), Span(destination)).Int(mostSplits).Int(first.HeadDim).Int(destination.Stride).End();
+    }
+
+    /// <summary>Fills the table that the kernels for several sequences read (RowPlaces); false if it would be too large.</summary>
+    /// <param name="sequences">The sequences.</param>
+    /// <param name="shape">What attention needs; the default where only positions and caches matter.</param>
+    /// <param name="rows">At most so many rows.</param>
+    private bool TryPlace(ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, int rows)
+    {
+        if (rows > MaxPlaces)
+            return false;
+        if (_places.Length < rows * PlaceFields)
+            _places = new long[MaxPlaces * PlaceFields];
+        KvLayer first = sequences[0].Cache;
+        ulong keys = Address(first.Keys), values = Address(first.Values);
+        int headGroups = Pairs(shape, first) ? shape.HeadCount / 2 : shape.HeadCount;
+        _placeCount = 0;
+        foreach (SequenceRows s in sequences)
+        {
+            int splits = shape.HeadCount == 0 ? 0 : SplitsFor(s.Cache.Capacity, shape.Window, headGroups * s.RowCount);
+            // Addresses are multiples of 4 apart, in either direction.
+            long keyStart = (long)(Address(s.Cache.Keys) - keys) / sizeof(float), valueStart = (long)(Address(s.Cache.Values) - values) / sizeof(float);
+            for (int t = 0; t < s.RowCount; t++)
+            {
+                ReadOnlySpan<long> place = [s.FirstRow + t, s.Position + t, s.Cache.Capacity, splits, keyStart, valueStart];
+                place.CopyTo(_places.AsSpan(_placeCount++ * PlaceFields));
+            }
+        }
+
+        return true;
     }
 
     private void AttendTiles(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
@@ -39,8 +112,7 @@ public sealed partial class CudaDevice
 
     private void AttendSplits(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
     {
-        bool pairs = shape.HeadCount / cache.KvHeadCount % 2 == 0;
-        bool wide = cache.HeadDim % 4 == 0 && Operand.Of(this, q).IsAligned && Address(cache.Keys) % 16 == 0 && Address(cache.Values) % 16 == 0;
+        bool pairs = Pairs(shape, cache), wide = IsWide(q, cache);
         int headGroups = pairs ? shape.HeadCount / 2 : shape.HeadCount;
         int splits = SplitsFor(cache.Capacity, shape.Window, headGroups * q.Rows);
         long partValues = (long)q.Rows * shape.HeadCount * splits * (cache.HeadDim + 2);
@@ -58,6 +130,12 @@ public sealed partial class CudaDevice
         queue.Begin(_kernels["attend_merge"], shape.HeadCount, q.Rows)
             .View(parts, partValues).View(Address(destination), Span(destination)).Int(splits).Int(cache.HeadDim).Int(destination.Stride).End();
     }
+
+    /// <summary>Whether two query heads share a pass over their keys.</summary>
+    private static bool Pairs(AttentionShape shape, KvLayer cache) => shape.HeadCount / cache.KvHeadCount % 2 == 0;
+
+    /// <summary>Whether loads of 16 bytes fit.</summary>
+    private bool IsWide(Mat q, KvLayer cache) => cache.HeadDim % 4 == 0 && Operand.Of(this, q).IsAligned && Address(cache.Keys) % 16 == 0 && Address(cache.Values) % 16 == 0;
 
     /// <summary>
     /// Over how many blocks the keys of a query are split. It depends on the cache, not on the position: the same launches then serve every decode step.

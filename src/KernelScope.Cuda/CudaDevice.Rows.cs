@@ -112,6 +112,25 @@ public sealed partial class CudaDevice
     }
 
     /// <inheritdoc/>
+    protected override void RopeThenStoreCore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin)
+    {
+        KvLayer first = sequences[0].Cache;
+        if (first.HeadDim % 2 != 0 || !cosSin.IsDense || !TryPlace(sequences, default, qkv.Rows))
+        {
+            base.RopeThenStoreCore(qkv, sequences, cosSin);
+            return;
+        }
+
+        int heads = (qkv.Columns / first.HeadDim) - (2 * first.KvHeadCount), count = _placeCount * PlaceFields;
+        LaunchQueue queue = BeginOp(count * sizeof(long));
+        ulong places = queue.Upload<long>(_places.AsSpan(0, count));
+        queue.Begin(_kernels["rope_rows_rotate_then_store"], _placeCount, Blocks(qkv.Columns / 2, RopePairs))
+            .View(Address(qkv), Span(qkv)).View(Address(cosSin), Span(cosSin)).View(places, count)
+            .View(Address(first.Keys), Span(first.Keys)).View(Address(first.Values), Span(first.Values))
+            .Int(heads).Int(first.KvHeadCount).Int(first.HeadDim).Int(qkv.Stride).End();
+    }
+
+    /// <inheritdoc/>
     protected override void SoftcapCore(Mat x, float cap) =>
         BeginOp().Begin(_kernels["softcap"], x.Rows, Blocks(x.Columns, ElementColumns))
             .View(Address(x), Span(x)).Float(cap).Int(x.Columns).Int(x.Stride).End();

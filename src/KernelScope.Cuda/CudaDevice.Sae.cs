@@ -28,9 +28,16 @@ public sealed partial class CudaDevice
     /// <remarks>
     /// Room for every feature of every row is kept where that is within <see cref="CudaDeviceOptions.WorkBytes"/>, and then nothing waits. Beyond it, room is kept for as many
     /// pairs as fit into those bytes; the op then waits for the number of pairs there are, and makes more room and encodes again if that was too little.
+    /// The k largest pairs of a TopK SAE are chosen on the host, which waits.
     /// </remarks>
     protected override void SaeEncodeCore(Mat x, SaeParameters sae, SparseCodes destination)
     {
+        if (sae.TopK > 0)
+        {
+            SaeEncodeByHost(x, sae, destination);
+            return;
+        }
+
         CudaCodes codes = CudaCodes.Of(this, destination);
         CudaWeight encoder = CudaWeight.Of(this, sae.Encoder);
         Context.MakeCurrent();

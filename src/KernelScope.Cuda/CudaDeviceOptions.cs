@@ -3,6 +3,7 @@ using KernelScope.Devices;
 namespace KernelScope.Cuda;
 
 /// <summary>How a <see cref="CudaDevice"/> computes.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record CudaDeviceOptions
 {
     /// <summary>Accuracy of matrix products; it matters where more than 8 rows meet a weight, for fewer are exact at no cost.</summary>

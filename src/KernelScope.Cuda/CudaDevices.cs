@@ -4,6 +4,7 @@ using KernelScope.Cuda.Driver;
 namespace KernelScope.Cuda;
 
 /// <summary>The CUDA devices of this machine.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class CudaDevices
 {
     private const string Prefix = "cuda";

@@ -6,6 +6,7 @@ using KernelScope.Sae;
 namespace KernelScope.Cuda;
 
 /// <summary>What a run will need of a device's memory, made before anything is loaded.</summary>
+/// <remarks>Any number of threads may use it.</remarks>
 public sealed class MemoryPlan
 {
     /// <summary>

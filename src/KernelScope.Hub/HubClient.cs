@@ -40,12 +40,12 @@ public sealed partial class HubClient : IDisposable
     /// <summary>What a repository holds.</summary>
     /// <exception cref="HubException">The hub does not say.</exception>
     /// <exception cref="InvalidDataException">The listing makes no sense, or has names that would lead out of a folder.</exception>
-    public async Task<HubListing> ListAsync(string repository, string revision, CancellationToken cancellation = default)
+    public async Task<HubListing> ListAsync(string repository, string revision, CancellationToken cancellationToken = default)
     {
         Require(repository, revision);
         var subject = new HubSubject(repository, revision, null);
         var address = new Uri($"{_options.EndpointText}/api/models/{repository}/revision/{Uri.EscapeDataString(revision)}");
-        byte[] json = await new HubRetry(_options).RunAsync(() => ReadAllAsync(address, subject, cancellation), cancellation).ConfigureAwait(false);
+        byte[] json = await new HubRetry(_options).RunAsync(() => ReadAllAsync(address, subject, cancellationToken), cancellationToken).ConfigureAwait(false);
         return Listing(json, subject);
     }
 
@@ -54,9 +54,9 @@ public sealed partial class HubClient : IDisposable
     /// </summary>
     /// <exception cref="HubException">The hub does not give a file.</exception>
     /// <exception cref="InvalidDataException">The repository holds no such model, or a file is not what the hub says it is.</exception>
-    public async Task<HubSnapshot> PullModelAsync(string repository, string revision, IProgress<HubProgress>? progress = null, CancellationToken cancellation = default)
+    public async Task<HubSnapshot> PullModelAsync(string repository, string revision, IProgress<HubProgress>? progress = null, CancellationToken cancellationToken = default)
     {
-        HubListing listing = await ListAsync(repository, revision, cancellation).ConfigureAwait(false);
+        HubListing listing = await ListAsync(repository, revision, cancellationToken).ConfigureAwait(false);
         var there = listing.Files.ToHashSet(StringComparer.Ordinal);
         string weights = there.Contains(Single) ? Single : Index;
         if (!there.Contains(Config) || !there.Contains(weights))
@@ -65,36 +65,36 @@ public sealed partial class HubClient : IDisposable
         List<string> files = [Config, .. Optional.Where(there.Contains), .. there.Contains("tokenizer.model") || !there.Contains("tokenizer.json") ? [] : (string[])["tokenizer.json"], weights];
         if (weights == Index)
         {
-            HubSnapshot index = await PullCoreAsync(repository, listing.Commit, listing.Commit, [Index], progress, cancellation).ConfigureAwait(false);
+            HubSnapshot index = await PullCoreAsync(repository, listing.Commit, listing.Commit, [Index], progress, cancellationToken).ConfigureAwait(false);
             files.AddRange(ShardIndex.Read(index.Files[0].Path).Shards);
         }
 
-        return await PullCoreAsync(repository, revision, listing.Commit, files, progress, cancellation).ConfigureAwait(false);
+        return await PullCoreAsync(repository, revision, listing.Commit, files, progress, cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Downloads files of a repository, all of one commit.</summary>
     /// <exception cref="HubException">The hub does not give a file.</exception>
     /// <exception cref="InvalidDataException">A file is not what the hub says it is.</exception>
     /// <exception cref="ArgumentException">A name is none of a file in a repository.</exception>
-    public Task<HubSnapshot> PullAsync(string repository, string revision, IReadOnlyList<string> files, IProgress<HubProgress>? progress = null, CancellationToken cancellation = default)
+    public Task<HubSnapshot> PullAsync(string repository, string revision, IReadOnlyList<string> files, IProgress<HubProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         Require(repository, revision);
         ArgumentNullException.ThrowIfNull(files);
         if (files.Count == 0) throw new ArgumentException("No file is asked for.", nameof(files));
         if (files.FirstOrDefault(f => !HubName.IsSafe(f)) is string bad) throw new ArgumentException($"{BadFile.Quote(bad)} is no path of a file inside a repository.", nameof(files));
-        return PullCoreAsync(repository, revision, null, files, progress, cancellation);
+        return PullCoreAsync(repository, revision, null, files, progress, cancellationToken);
     }
 
     /// <inheritdoc/>
     public void Dispose() => _http.Dispose();
 
-    private async Task<HubSnapshot> PullCoreAsync(string repository, string revision, string? commit, IReadOnlyList<string> files, IProgress<HubProgress>? progress, CancellationToken cancellation)
+    private async Task<HubSnapshot> PullCoreAsync(string repository, string revision, string? commit, IReadOnlyList<string> files, IProgress<HubProgress>? progress, CancellationToken cancellationToken)
     {
         var store = new HubStore(_options, repository);
         var heads = new List<HubFileHead>();
         foreach (string file in files)
         {
-            HubFileHead head = await new HubRetry(_options).RunAsync(() => HeadAsync(new HubSubject(repository, commit ?? revision, file), cancellation), cancellation).ConfigureAwait(false);
+            HubFileHead head = await new HubRetry(_options).RunAsync(() => HeadAsync(new HubSubject(repository, commit ?? revision, file), cancellationToken), cancellationToken).ConfigureAwait(false);
             // The first answer says which commit a branch is; all others are of that commit, even if the branch moves meanwhile.
             commit ??= head.Commit;
             if (head.Commit != commit) throw BadFile.Of($"{repository}/{file}", $"the server gives it at commit {BadFile.Quote(head.Commit)}, not at {BadFile.Quote(commit)} as asked.");
@@ -111,7 +111,7 @@ public sealed partial class HubClient : IDisposable
                 progress?.Report(new HubProgress(repository, HubStep.Planned, (long)Int128.Max(0, total - missing), (long)Int128.Min(total, long.MaxValue)));
             var done = new List<HubFile>();
             foreach (HubFileHead head in heads)
-                done.Add(await FetchAsync(store, head, repository, progress, cancellation).ConfigureAwait(false));
+                done.Add(await FetchAsync(store, head, repository, progress, cancellationToken).ConfigureAwait(false));
             store.WriteReference(revision, commit!);
             return new HubSnapshot(repository, revision, commit!, store.SnapshotPath(commit!), done);
         }
@@ -121,19 +121,19 @@ public sealed partial class HubClient : IDisposable
         }
     }
 
-    private async Task<HubFile> FetchAsync(HubStore store, HubFileHead head, string repository, IProgress<HubProgress>? progress, CancellationToken cancellation)
+    private async Task<HubFile> FetchAsync(HubStore store, HubFileHead head, string repository, IProgress<HubProgress>? progress, CancellationToken cancellationToken)
     {
         long received = 0;
         void Report(HubStep step, long done) => progress?.Report(new HubProgress(head.Name, step, done, head.Size));
-        bool IsRight(string path) => HubStore.IsRight(path, head, done => Report(HubStep.Rereading, done), cancellation);
+        bool IsRight(string path) => HubStore.IsRight(path, head, done => Report(HubStep.Rereading, done), cancellationToken);
         if (_options.Verify || !store.Has(head) || !store.IsChecked(head))
         {
-            using IDisposable taken = await HubLock.AcquireAsync(store.LockPath(head), () => Report(HubStep.Waiting, 0), cancellation).ConfigureAwait(false);
+            using IDisposable taken = await HubLock.AcquireAsync(store.LockPath(head), () => Report(HubStep.Waiting, 0), cancellationToken).ConfigureAwait(false);
             if (!store.HasBlob(head) || ((_options.Verify || !store.IsChecked(head)) && !IsRight(store.BlobPath(head))))
             {
                 var subject = new HubSubject(repository, head.Commit, head.Name);
                 using var transfer = new HubTransfer(_http, _options, head, subject, Address(subject), store.BlobPath(head), Report);
-                await transfer.RunAsync(cancellation).ConfigureAwait(false);
+                await transfer.RunAsync(cancellationToken).ConfigureAwait(false);
                 received = transfer.Received;
             }
 
@@ -146,7 +146,7 @@ public sealed partial class HubClient : IDisposable
         return new HubFile(head.Name, store.FilePath(head), head.Size, head.Etag, received);
     }
 
-    private async Task<HubFileHead> HeadAsync(HubSubject subject, CancellationToken cancellation)
+    private async Task<HubFileHead> HeadAsync(HubSubject subject, CancellationToken cancellationToken)
     {
         string? commit = null, etag = null, size = null;
         bool Note(HttpResponseMessage answer)
@@ -158,7 +158,7 @@ public sealed partial class HubClient : IDisposable
             return (int)answer.StatusCode is >= 300 and < 400 && commit is not null && etag is not null && size is not null;
         }
 
-        using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Head, Address(subject), 0, subject, Note, cancellation).ConfigureAwait(false);
+        using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Head, Address(subject), 0, subject, Note, cancellationToken).ConfigureAwait(false);
         etag ??= Header(answer, "ETag");
         long? bytes = long.TryParse(size, out long linked) && linked >= 0 ? linked : size is null ? answer.Content.Headers.ContentLength : null;
         if (commit is null || !HubCache.IsCommit(commit))
@@ -170,13 +170,13 @@ public sealed partial class HubClient : IDisposable
         return new HubFileHead(subject.File!, commit, bare, bytes ?? throw new HubException($"{subject}: the server does not say how long it is."));
     }
 
-    private async Task<byte[]> ReadAllAsync(Uri address, HubSubject subject, CancellationToken cancellation)
+    private async Task<byte[]> ReadAllAsync(Uri address, HubSubject subject, CancellationToken cancellationToken)
     {
-        using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Get, address, 0, subject, null, cancellation).ConfigureAwait(false);
-        using Stream body = await answer.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false);
+        using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Get, address, 0, subject, null, cancellationToken).ConfigureAwait(false);
+        using Stream body = await answer.Content.ReadAsStreamAsync(cancellationToken).ConfigureAwait(false);
         using var all = new MemoryStream();
         byte[] buffer = new byte[1 << 16];
-        while (await _http.UnderTimeoutAsync(limit => body.ReadAsync(buffer, limit).AsTask(), subject, address, cancellation).ConfigureAwait(false) is int read and > 0)
+        while (await _http.UnderTimeoutAsync(limit => body.ReadAsync(buffer, limit).AsTask(), subject, address, cancellationToken).ConfigureAwait(false) is int read and > 0)
         {
             if (all.Length + read > MaxListing) throw BadFile.Of(subject.ToString(), $"the listing has more than {MaxListing} bytes.");
             all.Write(buffer, 0, read);

@@ -35,13 +35,13 @@ internal sealed class HubHttp : IDisposable
     /// <param name="from">First byte wanted; 0 for all. With another one, the answer may also be 416.</param>
     /// <param name="subject">For messages.</param>
     /// <param name="isEnough">Sees every answer; true ends the search although it is a redirect.</param>
-    /// <param name="cancellation">Ends it.</param>
+    /// <param name="cancellationToken">Ends it.</param>
     /// <exception cref="HubException">Anything else; a <see cref="HubTransientException"/> if it may pass.</exception>
-    public async Task<HttpResponseMessage> SendAsync(HttpMethod method, Uri address, long from, HubSubject subject, Func<HttpResponseMessage, bool>? isEnough, CancellationToken cancellation)
+    public async Task<HttpResponseMessage> SendAsync(HttpMethod method, Uri address, long from, HubSubject subject, Func<HttpResponseMessage, bool>? isEnough, CancellationToken cancellationToken)
     {
         for (int redirects = 0; ; redirects++)
         {
-            HttpResponseMessage answer = await SendOnceAsync(method, address, from, subject, cancellation).ConfigureAwait(false);
+            HttpResponseMessage answer = await SendOnceAsync(method, address, from, subject, cancellationToken).ConfigureAwait(false);
             try
             {
                 if (isEnough?.Invoke(answer) == true || answer.IsSuccessStatusCode || (from > 0 && (int)answer.StatusCode == 416))
@@ -63,15 +63,15 @@ internal sealed class HubHttp : IDisposable
     }
 
     /// <summary>Runs an operation of the network under the timeout; what may pass becomes a <see cref="HubTransientException"/>.</summary>
-    public async Task<T> UnderTimeoutAsync<T>(Func<CancellationToken, Task<T>> operation, HubSubject subject, Uri address, CancellationToken cancellation)
+    public async Task<T> UnderTimeoutAsync<T>(Func<CancellationToken, Task<T>> operation, HubSubject subject, Uri address, CancellationToken cancellationToken)
     {
-        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(_options.Timeout);
         try
         {
             return await operation(limit.Token).ConfigureAwait(false);
         }
-        catch (OperationCanceledException e) when (!cancellation.IsCancellationRequested)
+        catch (OperationCanceledException e) when (!cancellationToken.IsCancellationRequested)
         {
             throw new HubTransientException($"{subject}: {Shown(address)} did not answer for {_options.Timeout.TotalSeconds:0.#} s.", inner: e);
         }
@@ -79,28 +79,28 @@ internal sealed class HubHttp : IDisposable
         {
             throw new HubException($"{subject}: there is no secure connection to {Shown(address)} ({Reason(e)}).", e);
         }
-        catch (HttpRequestException e) when (!_answered && !cancellation.IsCancellationRequested && e.HttpRequestError is (HttpRequestError.NameResolutionError or HttpRequestError.ConnectionError))
+        catch (HttpRequestException e) when (!_answered && !cancellationToken.IsCancellationRequested && e.HttpRequestError is (HttpRequestError.NameResolutionError or HttpRequestError.ConnectionError))
         {
             // Before anything was ever answered, waiting helps nobody: there is no network, or no such server.
-            throw new HubException($"{subject}: {Shown(address)} cannot be reached ({Reason(e)}); is this machine offline?", e);
+            throw new HubException($"{subject}: {Shown(address)} cannot be reached ({Reason(e)}); this machine may be offline.", e);
         }
         catch (Exception e) when (e is HttpRequestException or (IOException and not HubException))
         {
-            cancellation.ThrowIfCancellationRequested();
+            cancellationToken.ThrowIfCancellationRequested();
             throw new HubTransientException($"{subject}: the connection to {Shown(address)} failed ({Reason(e)}).", inner: e);
         }
     }
 
     public void Dispose() => _client.Dispose();
 
-    private async Task<HttpResponseMessage> SendOnceAsync(HttpMethod method, Uri address, long from, HubSubject subject, CancellationToken cancellation)
+    private async Task<HttpResponseMessage> SendOnceAsync(HttpMethod method, Uri address, long from, HubSubject subject, CancellationToken cancellationToken)
     {
         using var request = new HttpRequestMessage(method, address);
         if (_options.Token is string token && SameOrigin(address, _options.Endpoint))
             request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", token);
         if (from > 0)
             request.Headers.Range = new RangeHeaderValue(from, null);
-        HttpResponseMessage answer = await UnderTimeoutAsync(limit => _client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, limit), subject, address, cancellation).ConfigureAwait(false);
+        HttpResponseMessage answer = await UnderTimeoutAsync(limit => _client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, limit), subject, address, cancellationToken).ConfigureAwait(false);
         _answered = true;
         return answer;
     }

@@ -9,7 +9,7 @@ internal static class HubLock
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(100);
 
     /// <summary>Waits for the lock; disposing gives it back.</summary>
-    public static async Task<IDisposable> AcquireAsync(string path, Action onWait, CancellationToken cancellation)
+    public static async Task<IDisposable> AcquireAsync(string path, Action onWait, CancellationToken cancellationToken)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         // A link would be opened, and made, wherever it leads.
@@ -17,7 +17,7 @@ internal static class HubLock
             File.Delete(path);
         for (bool first = true; ; first = false)
         {
-            cancellation.ThrowIfCancellationRequested();
+            cancellationToken.ThrowIfCancellationRequested();
             try
             {
                 return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 1);
@@ -28,7 +28,7 @@ internal static class HubLock
                     onWait();
             }
 
-            await Task.Delay(Interval, cancellation).ConfigureAwait(false);
+            await Task.Delay(Interval, cancellationToken).ConfigureAwait(false);
         }
     }
 

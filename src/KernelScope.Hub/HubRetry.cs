@@ -9,16 +9,16 @@ internal sealed class HubRetry(HubOptions options)
 
     /// <summary>Waits before the next try.</summary>
     /// <exception cref="HubException">There were too many.</exception>
-    public async Task WaitAsync(HubTransientException failure, CancellationToken cancellation)
+    public async Task WaitAsync(HubTransientException failure, CancellationToken cancellationToken)
     {
         if (_failures++ >= options.Retries)
             throw new HubException(failure.Message, failure);
         TimeSpan wait = options.RetryDelay * (1 << Math.Min(_failures - 1, 5));
-        await Task.Delay(failure.RetryAfter is TimeSpan asked && asked > wait ? asked : wait, cancellation).ConfigureAwait(false);
+        await Task.Delay(failure.RetryAfter is TimeSpan asked && asked > wait ? asked : wait, cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Runs something until it does not fail in passing.</summary>
-    public async Task<T> RunAsync<T>(Func<Task<T>> operation, CancellationToken cancellation)
+    public async Task<T> RunAsync<T>(Func<Task<T>> operation, CancellationToken cancellationToken)
     {
         while (true)
         {
@@ -28,7 +28,7 @@ internal sealed class HubRetry(HubOptions options)
             }
             catch (HubTransientException e)
             {
-                await WaitAsync(e, cancellation).ConfigureAwait(false);
+                await WaitAsync(e, cancellationToken).ConfigureAwait(false);
             }
         }
     }

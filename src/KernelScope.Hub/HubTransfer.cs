@@ -49,13 +49,13 @@ internal sealed class HubTransfer : IDisposable
     /// <summary>Receives what is missing, checks, and renames.</summary>
     /// <exception cref="HubException">The hub does not give it; what came is kept for the next time.</exception>
     /// <exception cref="InvalidDataException">What came is not what the hub says it is; it is removed.</exception>
-    public async Task RunAsync(CancellationToken cancellation)
+    public async Task RunAsync(CancellationToken cancellationToken)
     {
-        _pieced = Reread(cancellation);
+        _pieced = Reread(cancellationToken);
         while (true)
         {
             while (_position < _head.Size)
-                await ReceiveAsync(cancellation).ConfigureAwait(false);
+                await ReceiveAsync(cancellationToken).ConfigureAwait(false);
             string found = _hash.Finish();
             if (found == _head.Etag) break;
             Restart();
@@ -84,13 +84,13 @@ internal sealed class HubTransfer : IDisposable
         if (new FileInfo(_partial) is { Exists: true, Length: 0 }) File.Delete(_partial);
     }
 
-    private bool Reread(CancellationToken cancellation)
+    private bool Reread(CancellationToken cancellationToken)
     {
         if (_stream.Length > _head.Size) _stream.SetLength(0);
         _stream.Position = 0;
         for (int read; (read = _stream.Read(_buffer)) > 0;)
         {
-            cancellation.ThrowIfCancellationRequested();
+            cancellationToken.ThrowIfCancellationRequested();
             _hash.Append(_buffer.AsSpan(0, read));
             _position += read;
             _report(HubStep.Rereading, _position);
@@ -100,17 +100,17 @@ internal sealed class HubTransfer : IDisposable
         return _position > 0;
     }
 
-    private async Task ReceiveAsync(CancellationToken cancellation)
+    private async Task ReceiveAsync(CancellationToken cancellationToken)
     {
         try
         {
             _from = _ranged ? _position : 0;
-            using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Get, _address, _from, _subject, null, cancellation).ConfigureAwait(false);
+            using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Get, _address, _from, _subject, null, cancellationToken).ConfigureAwait(false);
             if (!Accept(answer))
                 return;
-            using Stream body = await answer.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false);
+            using Stream body = await answer.Content.ReadAsStreamAsync(cancellationToken).ConfigureAwait(false);
             Uri source = answer.RequestMessage!.RequestUri!;
-            while (await ReadAsync(body, source, cancellation).ConfigureAwait(false) is int read and > 0)
+            while (await ReadAsync(body, source, cancellationToken).ConfigureAwait(false) is int read and > 0)
             {
                 if (!Write(read))
                     return;
@@ -123,7 +123,7 @@ internal sealed class HubTransfer : IDisposable
             // Only bytes that were not there before are progress: a server that ignores ranges sends the same ones again and again.
             if (_position > _furthest) _retry.Progressed();
             _furthest = Math.Max(_furthest, _position);
-            await _retry.WaitAsync(e, cancellation).ConfigureAwait(false);
+            await _retry.WaitAsync(e, cancellationToken).ConfigureAwait(false);
         }
         catch (HubException) when (_from > 0)
         {
@@ -132,8 +132,8 @@ internal sealed class HubTransfer : IDisposable
         }
     }
 
-    private Task<int> ReadAsync(Stream body, Uri source, CancellationToken cancellation) =>
-        _http.UnderTimeoutAsync(limit => body.ReadAsync(_buffer, limit).AsTask(), _subject, source, cancellation);
+    private Task<int> ReadAsync(Stream body, Uri source, CancellationToken cancellationToken) =>
+        _http.UnderTimeoutAsync(limit => body.ReadAsync(_buffer, limit).AsTask(), _subject, source, cancellationToken);
 
     /// <summary>
     /// Whether the answer's bytes go on where the file ends, or begin anew, and then so does the file. An answer to a request for the rest that fits neither is followed by one request for the whole;

@@ -10,7 +10,7 @@ public sealed class BadInputTests
     public static TheoryData<int, string, string[]> Cases() => new()
     {
         { 2, "a verb is missing", [] },
-        { 2, "no verb 'feature'; there are features", ["feature", "x"] },
+        { 2, "no verb 'feature'; did you mean 'features'? There are features", ["feature", "x"] },
         { 2, "no option '--tpo'", ["features", "x", "--tpo", "3"] },
         { 2, "no option '--tpo'", ["features", "--tpo"] },
         { 2, "'b' is one word too many", ["features", "a", "b"] },

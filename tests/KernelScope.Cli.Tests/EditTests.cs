@@ -164,7 +164,7 @@ public sealed class EditTests
         {
             Outcome outcome = Program.Run([verb, "a b", .. edits]);
             Assert.Equal(1, outcome.ExitCode);
-            Assert.Contains("no numbers", outcome.Error.Replace("finite ", "", StringComparison.Ordinal), StringComparison.Ordinal);
+            Assert.Matches("(no|not) finite numbers", outcome.Error);
             Assert.DoesNotContain("   at ", outcome.Error, StringComparison.Ordinal);
         }
     }

@@ -15,6 +15,7 @@ public sealed class EncodeTests
     [InlineData("sl-jumprelu-layer-norm", false)]
     [InlineData("sl-jumprelu-skip-transcoder", true)]
     [InlineData("old-flat-standard-defaults", false)]
+    [InlineData("sl-topk", false)]
     public void Codes_and_reconstruction_equal_SAELens(string name, bool transcoder)
     {
         using var folder = new TempFolder();
@@ -96,7 +97,6 @@ public sealed class EncodeTests
     }
 
     [Theory]
-    [InlineData("sl-topk", "topk")]
     [InlineData("gs-unknown-key", "notes")]
     [InlineData("sl-jumprelu-whitening", "whitening")]
     public void An_unsupported_SAE_is_refused_by_name(string name, string word)

@@ -124,5 +124,143 @@ public sealed class GenerateTests
         Program.Run("generate", "--model", folder, "hello").AssertFailed(1, "tokenizer.model", "--tokens");
     }
 
+    [Fact]
+    public void A_stop_text_ends_the_text_before_it()
+    {
+        string[] common = ["generate", "Once upon a time", "--max-new-tokens", "30", "--ignore-eos"];
+        string whole = Program.Json(common).GetProperty("text").GetString()!;
+        // From the middle of one word to the middle of another.
+        string stop = whole[21..29];
+        JsonElement result = Program.Json([.. common, "--stop", "nowhere in it", "--stop", stop]);
+        Assert.Equal(whole[..whole.IndexOf(stop, StringComparison.Ordinal)], result.GetProperty("text").GetString());
+        Assert.Equal("stop_string", result.GetProperty("stop").GetString());
+        Assert.Equal(result.GetProperty("text").GetString() + "\n", Program.Run([.. common, "--stop", stop]).Output);
+        Program.Run([.. common, "--stop", ""]).AssertFailed(2, "--stop");
+        Program.Run("generate", "--model", Fixtures.Path("gemma2", "models", "base"), "--tokens", "2,5", "--stop", "x").AssertFailed(1, "tokenizer");
+    }
+
+    /// <summary>The logits of run, which are transformers' (RunTests), make the log-probabilities by arithmetic.</summary>
+    [Fact]
+    public void Log_probabilities_follow_from_the_logits()
+    {
+        using var folder = new TempFolder();
+        string[] sampled = ["generate", "And the king said", "--max-new-tokens", "3", "--temperature", "2", "--seed", "3", "--repetition-penalty", "1.5", "--logprobs", "4"];
+        JsonElement result = Program.Json(sampled);
+        string ids = string.Join(',', result.Ints("prompt_tokens").Concat(result.Ints("tokens")));
+        Program.Json("run", "--tokens", ids, "--capture", "logits", "--out", folder.At("a.npz"));
+        using var acts = new Arrays(folder.At("a.npz"));
+        float[] logits = acts.Floats("logits");
+        int first = result.Ints("prompt_tokens").Length - 1, vocabulary = logits.Length / (first + 4);
+        JsonElement[] rows = [.. result.GetProperty("logprobs").EnumerateArray()];
+        Assert.Equal(3, rows.Length);
+        for (int t = 0; t < rows.Length; t++)
+        {
+            double[] row = [.. logits.AsSpan((first + t) * vocabulary, vocabulary).ToArray().Select(l => (double)l)];
+            double sum = Math.Log(row.Sum(l => Math.Exp(l - row.Max()))) + row.Max();
+            Assert.Equal(result.Ints("tokens")[t], rows[t].GetProperty("token").GetInt32());
+            Assert.Equal(row[rows[t].GetProperty("token").GetInt32()] - sum, rows[t].GetProperty("logprob").GetDouble(), 1e-4);
+            JsonElement[] top = [.. rows[t].GetProperty("top").EnumerateArray()];
+            Assert.Equal(Enumerable.Range(0, vocabulary).OrderByDescending(i => row[i]).Take(4), top.Select(e => e.GetProperty("id").GetInt32()));
+            Assert.All(top, e => Assert.Equal(row[e.GetProperty("id").GetInt32()] - sum, e.GetProperty("logprob").GetDouble(), 1e-4));
+            Assert.All(top, e => Assert.Equal(JsonValueKind.String, e.GetProperty("text").ValueKind));
+        }
+
+        Assert.Equal(3, Program.Run(sampled).Output.TrimEnd().Split('\n').Length);
+    }
+
+    [Fact]
+    public void No_seed_draws_one_and_says_which()
+    {
+        string[] sampled = ["generate", "Once upon a time", "--temperature", "1.3", "--max-new-tokens", "8"];
+        JsonElement first = Program.Json(sampled);
+        ulong seed = first.GetProperty("seed").GetUInt64();
+        Assert.Equal(first.Ints("tokens"), Program.Json([.. sampled, "--seed", $"{seed}"]).Ints("tokens"));
+        Outcome text = Program.Run(sampled);
+        Assert.Matches("--seed [0-9]+", text.Error);
+        Assert.Equal("", Program.Run([.. sampled, "--seed", "7"]).Error);
+        Assert.False(Program.Json("generate", "Once", "--max-new-tokens", "1").TryGetProperty("seed", out _));
+    }
+
+    [Theory]
+    [InlineData("--top-k", "5")]
+    [InlineData("--top-p", "0.9")]
+    [InlineData("--min-p", "0.1")]
+    [InlineData("--seed", "7")]
+    public void What_needs_chance_is_refused_without_a_temperature(string option, string value) =>
+        Program.Run("generate", "Once", "--max-new-tokens", "1", option, value).AssertFailed(2, option, "--temperature");
+
+    [Fact]
+    public void Bias_and_penalties_change_the_greedy_text()
+    {
+        string[] common = ["generate", "Once upon a time", "--max-new-tokens", "12", "--ignore-eos"];
+        int[] plain = Program.Json(common).Ints("tokens");
+        Assert.All(Program.Json([.. common, "--logit-bias", "700=100"]).Ints("tokens"), id => Assert.Equal(700, id));
+        int[] without = Program.Json([.. common, "--logit-bias", $"{plain[0]}=-100", "--logit-bias", $"{plain[3]}=-100"]).Ints("tokens");
+        Assert.DoesNotContain(plain[0], without);
+        Assert.DoesNotContain(plain[3], without);
+        int[] fresh = Program.Json([.. common, "--frequency-penalty", "100"]).Ints("tokens");
+        Assert.Equal(fresh.Length, fresh.Distinct().Count());
+        JsonElement penalised = Program.Json([.. common, "--repetition-penalty", "1000"]);
+        Assert.Empty(penalised.Ints("tokens").Intersect(penalised.Ints("prompt_tokens")));
+        Program.Run([.. common, "--logit-bias", "4096=1"]).AssertFailed(1, "4096");
+        Program.Run([.. common, "--logit-bias", "x=1"]).AssertFailed(2, "--logit-bias");
+        Program.Run([.. common, "--logit-bias", "1=1", "--logit-bias", "1=2"]).AssertFailed(2, "twice");
+    }
+
+    [Fact]
+    public void A_baseline_is_the_text_without_edits()
+    {
+        string[] common = ["generate", "There was once a", "--max-new-tokens", "8"];
+        JsonElement plain = Program.Json(common), steered = Program.Json([.. common, "--steer", "1652=+20"]), both = Program.Json([.. common, "--steer", "1652=+20", "--baseline", "--features"]);
+        Assert.Equal(plain.Ints("tokens"), both.GetProperty("baseline").Ints("tokens"));
+        Assert.Equal(plain.GetProperty("text").GetString(), both.GetProperty("baseline").GetProperty("text").GetString());
+        Assert.Equal(plain.GetProperty("stop").GetString(), both.GetProperty("baseline").GetProperty("stop").GetString());
+        Assert.Equal(steered.Ints("tokens"), both.Ints("tokens"));
+        Assert.Equal(8, both.GetProperty("features").GetArrayLength());
+        string text = Program.Run([.. common, "--steer", "1652=+20", "--baseline"]).Output;
+        Assert.Contains(plain.GetProperty("text").GetString()!, text, StringComparison.Ordinal);
+        Assert.Contains(steered.GetProperty("text").GetString()!, text, StringComparison.Ordinal);
+        Program.Run([.. common, "--baseline"]).AssertFailed(2, "--baseline");
+    }
+
+    [Fact]
+    public void A_sweep_gives_the_text_of_each_strength()
+    {
+        string[] common = ["generate", "There was once a", "--max-new-tokens", "8"];
+        JsonElement sweep = Program.Json([.. common, "--steer", "1652", "--strengths", "-10:20:10", "--baseline"]);
+        JsonElement[] runs = [.. sweep.GetProperty("runs").EnumerateArray()];
+        Assert.Equal([-10, 0, 10, 20], runs.Select(r => r.GetProperty("strength").GetDouble()));
+        Assert.Equal(sweep.GetProperty("baseline").Ints("tokens"), runs[1].Ints("tokens"));
+        foreach (JsonElement run in runs)
+        {
+            string steer = string.Create(CultureInfo.InvariantCulture, $"1652={run.GetProperty("strength").GetDouble()}");
+            JsonElement alone = Program.Json([.. common, "--steer", steer]);
+            Assert.Equal(alone.Ints("tokens"), run.Ints("tokens"));
+            Assert.Equal(alone.GetProperty("text").GetString(), run.GetProperty("text").GetString());
+            Assert.Equal(alone.GetProperty("stop").GetString(), run.GetProperty("stop").GetString());
+        }
+
+        Assert.Equal(3, Program.Json([.. common, "--steer", "1652", "--strengths", "0.1:0.3:0.1"]).GetProperty("runs").GetArrayLength());
+        Assert.Equal([2, 1], Program.Json([.. common, "--steer", "1652", "--strengths", "2:1:-1"]).GetProperty("runs").EnumerateArray().Select(r => r.GetProperty("strength").GetDouble()));
+        foreach (string wrong in (string[])["1:2", "a:2:1", "1:2:0", "1:2:-1", "0:100000:1", "NaN:2:1"])
+            Program.Run([.. common, "--steer", "1652", $"--strengths={wrong}"]).AssertFailed(2, "--strengths");
+        Program.Run([.. common, "--strengths", "1:2:1"]).AssertFailed(2, "--steer");
+        Program.Run([.. common, "--steer", "1652=+3", "--strengths", "1:2:1"]).AssertFailed(2, "--steer");
+        Program.Run([.. common, "--steer", "1652", "--strengths", "1:2:1", "--features"]).AssertFailed(2, "--features");
+    }
+
+    [Fact]
+    public void Features_below_the_minimum_are_nowhere()
+    {
+        JsonElement all = Program.Json("generate", "There was once a", "--max-new-tokens", "6", "--features", "--top", "100000");
+        JsonElement strong = Program.Json("generate", "There was once a", "--max-new-tokens", "6", "--features", "--top", "100000", "--min-activation", "5");
+        float[] activations = [.. Activations(all)];
+        Assert.Contains(activations, a => a < 5);
+        Assert.Equal(activations.Where(a => a >= 5), Activations(strong));
+    }
+
+    private static IEnumerable<float> Activations(JsonElement result) =>
+        result.GetProperty("features").EnumerateArray().SelectMany(t => t.GetProperty("features").EnumerateArray()).Select(f => f.GetProperty("activation").GetSingle());
+
     private static HashSet<int> Active(JsonElement token) => [.. token.GetProperty("features").EnumerateArray().Select(f => f.GetProperty("index").GetInt32())];
 }

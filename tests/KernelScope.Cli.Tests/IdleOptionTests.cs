@@ -15,6 +15,8 @@ public sealed class IdleOptionTests
     [InlineData("--device", "pack", "--device", "cpu")]
     [InlineData("--threads", "catalog", "--threads", "2")]
     [InlineData("--model", "bench", "--shape", "demo", "--model", "demo")]
+    [InlineData("--precision", "encode", "a.npz", "--sae", "res.3.2k.l0_19", "--precision", "fast")]
+    [InlineData("--model", "encode", "a.npz", "--sae", "res.3.2k.l0_19", "--model", "demo", "--special-ids", "2")]
     [InlineData("--threads", "features", "x", "--device", "reference", "--threads", "2")]
     [InlineData("--threads", "doctor", "--threads", "2")]
     [InlineData("--precision", "doctor", "--precision", "fast")]

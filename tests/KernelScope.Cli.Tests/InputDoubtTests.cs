@@ -46,7 +46,7 @@ public sealed class InputDoubtTests
 
     [Theory]
     [InlineData("[[2,562,518,475]]", null)]
-    [InlineData("[[562,518,475,476]]", "do not begin with BOS")]
+    [InlineData("[[562,518,475,476]]", "the token ids do not begin with BOS")]
     [InlineData("[[2,562,518,475],[562,518,475],[518,475,476]]", "2 of 3 sequences (the first is sequence 1) do not begin")]
     [InlineData("[[2,562,518,475],[2,562,2,475]]", "sequence 1 holds BOS (id 2) more than once")]
     public void Token_files_are_looked_at_in_every_verb_that_takes_one(string json, string? words)

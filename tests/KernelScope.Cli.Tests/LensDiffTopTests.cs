@@ -52,6 +52,8 @@ public sealed class LensDiffTopTests
         Outcome different = Program.Run("diff", folder.At("a.npz"), folder.At("b.npz"));
         Assert.Equal((1, ""), (different.ExitCode, different.Error));
         Assert.StartsWith("Different: they part at resid_post.3, position 1, element ", different.Output, StringComparison.Ordinal);
+        Assert.Equal(0, Program.Run("diff", folder.At("a.npz"), folder.At("b.npz"), "--no-fail").ExitCode);
+        Assert.Equal(0, Program.Run("diff", folder.At("a.npz"), folder.At("b.npz"), "--json").ExitCode);
         Assert.Equal(1, Program.Run("diff", folder.At("a.npz"), folder.At("b.npz"), "--fail", "--json").ExitCode);
         Outcome same = Program.Run("diff", folder.At("a.npz"), folder.At("a.npz"), "--fail");
         Assert.Equal(0, same.ExitCode);

@@ -93,4 +93,39 @@ public sealed class RunTests
     }
 
     private static IEnumerable<double> Losses(JsonElement result) => result.GetProperty("next_token_loss").EnumerateArray().Select(e => e.GetDouble());
+
+    [Fact]
+    public void Layers_come_as_ranges_and_attention_by_its_names()
+    {
+        using var folder = new TempFolder();
+        string[] common = ["run", "And the king said", "--out", folder.At("a.npz"), "--capture"];
+        Program.Json([.. common, "resid_post.*,z.1-2,attn_pattern.3,blocks.0.attn.hook_attn_scores,q_pre_rope.1,attn_in_unit.5"]);
+        using (var acts = new Arrays(folder.At("a.npz")))
+        {
+            Assert.Equal([.. Enumerable.Range(0, 6).Select(l => $"resid_post.{l}"), "z.1", "z.2", "attn_pattern.3", "attn_scores.0", "q_pre_rope.1", "attn_in_unit.5", "tokens"], acts.Names);
+            Assert.Equal([4L, 5, 5], acts.Shape("attn_pattern.3"));
+            Assert.Equal([5L, 4, 64], acts.Shape("q_pre_rope.1"));
+            float[] pattern = acts.Floats("attn_pattern.3");
+            for (int row = 0; row < 20; row++)
+                Assert.Equal(1, pattern.AsSpan(row * 5, 5).ToArray().Sum(v => (double)v), 1e-5);
+        }
+
+        Program.Json([.. common, "all"]);
+        using (var acts = new Arrays(folder.At("a.npz")))
+            Assert.DoesNotContain(acts.Names, n => n.StartsWith("attn_pattern", StringComparison.Ordinal) || n.StartsWith("q_pre_rope", StringComparison.Ordinal));
+        Program.Run([.. common, "resid_post.4-6"]).AssertFailed(1, "resid_post.6");
+        Program.Run([.. common, "resid_post.0-2000000000"]).AssertFailed(1, "resid_post.6");
+        Program.Run([.. common, "resid_post.3-2"]).AssertFailed(2, "resid_post.3-2");
+        Program.Run([.. common, "logits.*"]).AssertFailed(2, "logits");
+    }
+
+    [Fact]
+    public void Probabilities_of_the_next_tokens_sum_to_one()
+    {
+        JsonElement[] top = [.. Program.Json("run", "And the king said", "--top", "100000").GetProperty("top").EnumerateArray()];
+        Assert.Equal(4096, top.Length);
+        Assert.Equal(1, top.Sum(t => t.GetProperty("probability").GetDouble()), 1e-9);
+        double first = top[0].GetProperty("logit").GetDouble();
+        Assert.All(top[..50], t => Assert.Equal(top[0].GetProperty("probability").GetDouble() * Math.Exp(t.GetProperty("logit").GetDouble() - first), t.GetProperty("probability").GetDouble(), 1e-6));
+    }
 }

@@ -85,12 +85,13 @@ public sealed class StandardInputTests
     }
 
     [Fact]
-    public void A_closed_standard_input_is_an_empty_text_and_a_signal_ends_the_wait_for_an_open_one()
+    public void A_closed_standard_input_is_said_to_be_and_a_signal_ends_the_wait_for_an_open_one()
     {
         if (OperatingSystem.IsWindows())
             return;
-        Shell("exec \"$0\" exec \"$1\" run - <&-").AssertFailed(2, "the text is empty");
-        Shell("exec \"$0\" exec \"$1\" top 5 --text-file - <&-").AssertFailed(1, "empty");
+        Shell("exec \"$0\" exec \"$1\" run - <&-").AssertFailed(1, "standard input is closed");
+        Shell("exec \"$0\" exec \"$1\" tokenize --jsonl - <&-").AssertFailed(1, "standard input is closed");
+        Shell("exec \"$0\" exec \"$1\" top 5 --text-file - <&-").AssertFailed(1, "standard input is closed");
         using Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "run", "-"]));
         Thread.Sleep(1500);
         Process.Start("kill", ["-TERM", process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)])!.WaitForExit();
@@ -147,7 +148,8 @@ public sealed class StandardInputTests
             Assert.Equal(one.Floats("resid_post.3"), arrays.Floats("resid_post.3")[((lengths[0] + lengths[1]) * 224)..]);
         }
 
-        Assert.Equal(lengths.Sum(), Program.Json("encode", folder.At("acts.npz"), "--key", "resid_post.3", "--sae", "res.3.2k.l0_19").GetProperty("rows").GetInt32());
+        JsonElement codes = Program.Json("encode", folder.At("acts.npz"), "--key", "resid_post.3", "--sae", "res.3.2k.l0_19", "--model", "demo");
+        Assert.Equal((lengths.Sum(), lengths.Sum() - 3), (codes.GetProperty("rows").GetInt32(), codes.GetProperty("rows_counted").GetInt32()));
         Program.Run("run", "--jsonl", folder.At("texts.jsonl"), "--against", folder.At("acts.npz")).AssertFailed(2, "--against");
     }
 

@@ -5,7 +5,7 @@ internal static class AllCases
 {
     public static IEnumerable<Case> Of(Options options) =>
     [
-        .. ModelCases.All(), .. LoadCases.All(), .. LongContextCases.All(), .. AttentionCases.All(),
+        .. ModelCases.All(), .. BatchCases.All(options), .. LoadCases.All(), .. LongContextCases.All(), .. AttentionCases.All(),
         .. ProductCases.All(options), .. PackedCases.All(options), .. SaeCases.All(),
     ];
 }

@@ -35,7 +35,7 @@ internal sealed class AttributeCommand : Verb
     {
         Prompt prompt = _prompt.Of(parsed, Streams);
         _target.Check(parsed);
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         int[] tokens = prompt.Tokens(files);
         Target target = _target.Of(parsed, files, tokens);
         using SaeFiles saeFiles = _sae.Open(parsed, files);

@@ -37,8 +37,6 @@ internal sealed class BenchCommand : Verb
 
     protected override int Run(ParseResult parsed)
     {
-        if (Common.ModelOf(parsed) != BenchShape.Demo)
-            throw new UsageException("bench makes its weights itself: it takes --shape, not --model.");
         int? layers = parsed.GetValue(_layers);
         string? dtype = parsed.GetValue(_dtype);
         using Device device = Common.OpenDevice(parsed, Streams);

@@ -9,14 +9,14 @@ internal sealed class DiffCommand : Verb
     private readonly Argument<string> _a = new("A") { Description = "The reference (npz, npy or safetensors): what run --capture --out wrote, or another program's arrays named by hook point." };
     private readonly Argument<string> _b = new("B") { Description = "What is held against it." };
     private readonly Option<double> _tolerance = Tolerance();
-    private readonly Option<bool> _fail = new("--fail") { Description = "Exit code 1 if they differ; that is so without it too." };
+    private readonly Option<bool> _fail = new("--fail") { Description = "Exit code 1 if they differ, with --json too." };
     private readonly Option<bool> _noFail = new("--no-fail") { Description = "Exit code 0 although they differ." };
 
     public DiffCommand(CommonOptions common, Surroundings surroundings) : base(
         "diff",
         "Compares two captures and names the first hook point (in the order in which they fire), position and element where they part.\n" +
         "Arrays pair by hook point, also under TransformerLens' names, with or without a batch dimension of 1. Needs no model.\n" +
-        "Exit code 1 if they differ, or an array is in one of them only (--no-fail: 0).",
+        "Exit code 1 if they differ, or an array is in one of them only (--no-fail: 0); with --json it is 0, and the document says it, unless --fail is given.",
         "  kernelscope run \"She loved the river\" --capture all --out a.npz\n" +
         "  kernelscope run \"She loved the river\" --capture all --out b.npz --device reference\n" +
         "  kernelscope diff a.npz b.npz --tolerance 1e-4",
@@ -50,7 +50,9 @@ internal sealed class DiffCommand : Verb
             JsonOutput.Write(Streams, result);
         else
             DiffView.Print(Streams, result);
-        return result.Parts && !parsed.GetValue(_noFail) ? ExitCode.Failed : ExitCode.Done;
+        // Programs read "parts" in the document; people and their scripts have the exit code.
+        bool fails = parsed.GetValue(_fail) || !(parsed.GetValue(_noFail) || Common.JsonOf(parsed));
+        return result.Parts && fails ? ExitCode.Failed : ExitCode.Done;
     }
 
     /// <summary>How far two values may be apart.</summary>

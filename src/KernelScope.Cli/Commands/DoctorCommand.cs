@@ -87,6 +87,9 @@ internal sealed class DoctorCommand : Verb
         ];
     }
 
+    private static int Context(int? asked, Gemma2Config config, string name) => asked is not int tokens ? config.ContextLength : tokens <= config.ContextLength ? tokens
+        : throw new UsageException($"--context is {tokens}; the context of {name} holds {config.ContextLength}.");
+
     private static NeedRow Model(string name, int? asked)
     {
         try
@@ -94,13 +97,13 @@ internal sealed class DoctorCommand : Verb
             using ModelFiles files = ModelFiles.Open(name);
             // A chat template that cannot be used is told here, not at the first --chat.
             _ = files.Tokenizer is null ? null : files.Chat;
-            int context = Math.Min(asked ?? int.MaxValue, files.Config.ContextLength);
+            int context = Context(asked, files.Config, name);
             (string Path, string? Problem)? packed = files.Packed();
             return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context)) { Packed = packed?.Path, PackedProblem = packed?.Problem, Remarks = files.Remarks.Count > 0 ? [.. files.Remarks] : null };
         }
         catch (WorkException e) when (ReleasedModel.Find(name) is ReleasedModel released)
         {
-            int context = Math.Min(asked ?? int.MaxValue, released.Config.ContextLength);
+            int context = Context(asked, released.Config, name);
             return new NeedRow(name, false, e.Message, released.BytesIn(released.Stored), context, Session.BytesFor(released.Config, context));
         }
         catch (Exception e) when (e is InvalidDataException or IOException or ArgumentException or WorkException)
@@ -127,7 +130,7 @@ internal sealed class DoctorCommand : Verb
     {
         try
         {
-            using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+            using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
             using SaeFiles saeFiles = _sae.Open(parsed, files);
             // Without a tokenizer there is no text to try it on; nothing is wrong with the SAE.
             if (files.Tokenizer is null)

@@ -14,7 +14,7 @@ internal sealed class EncodeCommand : Verb
     private readonly Option<string?> _key = new("--key") { Description = "Which array of it; not needed where there is one.", HelpName = "NAME" };
     private readonly Option<string?> _specialIds = new("--special-ids")
     {
-        Description = "Where the file holds tokens: ids whose rows do not count. Default: 0,1,2 (padding, EOS, BOS). Padding (0) never counts.",
+        Description = "Where the file holds tokens: ids whose rows do not count. Default: those of --model where it is given, else 0,1,2 (padding, EOS, BOS). Padding (0) never counts.",
         HelpName = "IDS",
     };
 
@@ -37,15 +37,24 @@ internal sealed class EncodeCommand : Verb
         Options.Add(_out);
     }
 
+    /// <summary>An SAE is exact in either precision.</summary>
+    public override CommonUse Uses => CommonUse.All & ~CommonUse.Precision;
+
+    protected override void CheckOptions(ParseResult parsed)
+    {
+        if (Common.HasModel(parsed) && parsed.GetValue(_specialIds) is not null)
+            throw new UsageException("--model does nothing beside --special-ids: it says which ids do not count.");
+    }
+
     protected override int Run(ParseResult parsed)
     {
         using TensorFile file = ArrayFile.Open(parsed.GetRequiredValue(_activations));
-        using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae));
+        using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae), Common.NoMapOf(parsed));
         OutputPlaces.Require([("--out", parsed.GetValue(_out))], [file.Path, .. saeFiles.InputPaths]);
         TensorView x = Array(file, parsed.GetValue(_key));
         long rows = RowsOf(x, saeFiles);
         file.VerifyIfSmall(SaeCheckpoint.VerifyOnOpenLimit, Cancellation);
-        bool[]? counted = CountedRows.Of(file, x.Info, rows, parsed.GetValue(_specialIds), Streams);
+        bool[]? counted = CountedRows.Of(file, x.Info, rows, parsed.GetValue(_specialIds) ?? SpecialOfModel(parsed), Streams);
         using Device device = Common.OpenDevice(parsed, Streams, ("SAE", saeFiles.Bytes), ("rows", RowEncoder.BlockBytes(saeFiles.Config)));
         using NpzWriter? writer = parsed.GetValue(_out) is string path ? new NpzWriter(path) : null;
         using JumpReluSae sae = saeFiles.Load(device);
@@ -60,6 +69,15 @@ internal sealed class EncodeCommand : Verb
         else
             Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Rows:N0} rows{(result.RowsCounted == result.Rows ? "" : $", of which {result.RowsCounted:N0} count")} · L0 {Number(result.L0)} · FVU {Number(result.Fvu)}"));
         return ExitCode.Done;
+    }
+
+    /// <summary>The ids of --model that do not count; null: none was named.</summary>
+    private string? SpecialOfModel(ParseResult parsed)
+    {
+        if (!Common.HasModel(parsed))
+            return null;
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        return string.Join(',', [files.Config.PadId, files.BosId, .. files.Config.TextEndIds]);
     }
 
     private static string Number(double? value) => value?.ToString("0.#####", CultureInfo.InvariantCulture) ?? "not defined";

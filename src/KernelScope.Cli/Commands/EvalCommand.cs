@@ -67,8 +67,8 @@ internal sealed class EvalCommand : Verb
         // Whether the files can be written is known now, not after an hour.
         foreach (string path in new[] { parsed.GetValue(_out), parsed.GetValue(_report) }.OfType<string>())
             AtomicFile.Create(path).Dispose();
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
-        TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, Streams);
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, out string? doubt);
         using SaeStack saes = OpenSaes(parsed, files);
         OutputPlaces.Require(outputs, [.. files.InputPaths, .. saes.InputPaths]);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
@@ -78,7 +78,7 @@ internal sealed class EvalCommand : Verb
         SaeTarget[] targets = [.. saes.Entries.Select(e => e.Sae.Target)];
         var evaluation = new SaeEvaluation(model, targets, tokens, OptionsOf(parsed));
         ProfileOption.WarmUp(device, model, [], tokens.Sequence(0).ToArray(), generates: false, Cancellation);
-        string[] doubts = Doubts(model, targets, tokens);
+        string[] doubts = Doubts(model, targets, tokens, doubt);
         EvaluationResult result;
         using (var progress = new EvalProgress(Streams))
             result = evaluation.Run(progress, Cancellation);
@@ -101,13 +101,16 @@ internal sealed class EvalCommand : Verb
             throw new UsageException("--precision-study runs in both precisions and prints what it finds: --precision, --out, --report and --resume do not go with it.");
         Precision saePrecision = what == "both" ? Precision.Fast : Precision.Exact;
         TokenSet tokens;
-        using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed)))
-            tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, Streams);
+        string? doubt;
+        using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed)))
+            tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, out doubt);
         using var scratch = new ScratchFolder();
         string ofExact = scratch.At("exact.npz"), ofFast = scratch.At("fast.npz");
         // Fast first: a device that has one precision only says so at once.
         (EvaluationResult fast, string device) = Evaluate(parsed, tokens, Precision.Fast, saePrecision, ofFast);
         (EvaluationResult exact, _) = Evaluate(parsed, tokens, Precision.Exact, Precision.Exact, ofExact);
+        if (doubt is not null)
+            SaeDoubt.Warn(Streams, doubt);
         var study = PrecisionStudy.Compare(exact, ofExact, fast, ofFast);
         if (Common.JsonOf(parsed))
             PrecisionView.WriteJson(Streams, study, Common.ModelOf(parsed), what, device);
@@ -118,7 +121,7 @@ internal sealed class EvalCommand : Verb
 
     private (EvaluationResult Result, string Device) Evaluate(ParseResult parsed, TokenSet tokens, Precision precision, Precision saePrecision, string arrays)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         using SaeStack saes = OpenSaes(parsed, files);
         using Device device = Common.OpenDevice(parsed, Streams, precision, saePrecision, ("weights", files.WeightBytes), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
@@ -158,10 +161,16 @@ internal sealed class EvalCommand : Verb
         }
     }
 
-    /// <summary>Warns, before the long run, of an SAE that seems to be in the wrong place.</summary>
-    private string[] Doubts(Gemma2Model model, SaeTarget[] targets, TokenSet tokens)
+    /// <summary>Warns, before the long run, of tokens that look wrong and of an SAE that seems to be in the wrong place.</summary>
+    private string[] Doubts(Gemma2Model model, SaeTarget[] targets, TokenSet tokens, string? ofTokens)
     {
         List<string> doubts = [];
+        if (ofTokens is not null)
+        {
+            SaeDoubt.Warn(Streams, ofTokens);
+            doubts.Add(ofTokens);
+        }
+
         foreach (SaeTarget target in targets)
         {
             if (SaeDoubt.Of(model, target, tokens, Cancellation, SiteSearch.DefaultTokens) is not string sentence)

@@ -20,7 +20,7 @@ internal sealed class FeaturesCommand : Verb
         "features",
         "Shows which features of sparse autoencoders fire on each token of a text, after the edits, if there are any.",
         "  kernelscope features \"She loved the river more than anything.\" --top 3\n" +
-        "  kernelscope features \"She loved the river\" --sae res.1.1k.l0_26 --ablate 7 --sae res.3.2k.l0_19\n" +
+        "  kernelscope features \"She loved the river\" --sae res.1.1k.l0_26 --ablate 447 --sae res.3.2k.l0_19\n" +
         "  echo \"The harbour was quiet\" | kernelscope features\n" +
         "  kernelscope features --jsonl demo --top 3 --json",
         common,
@@ -37,7 +37,7 @@ internal sealed class FeaturesCommand : Verb
     {
         PromptList prompts = _prompt.AllOf(parsed, Streams);
         IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         int[][] texts = prompts.Tokens(files);
         int longest = texts.Max(t => t.Length);
         using var stack = SaeStack.Open(uses, files);

@@ -54,9 +54,7 @@ internal sealed class GenerateCommand : Verb
         _sweep.Check(parsed, uses);
         RefuseTogether(parsed, strengths);
         bool showFeatures = parsed.GetValue(_features);
-        if (!showFeatures)
-            SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         if (options.StopStrings!.Count > 0)
             _ = files.RequiredTokenizer;
         options = CheckIds(options, files);
@@ -68,6 +66,8 @@ internal sealed class GenerateCommand : Verb
         int context = talks ? Math.Min(files.Config.ContextLength, Conversation.MostTokens) : (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant || showFeatures), files);
         stack.CheckPositions(context);
+        if (!showFeatures)
+            SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
         bool pack = _pack.IsGiven(parsed);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("packed encoders", pack ? stack.PackedBytes : 0), ("context", Session.BytesFor(files.Config, context)));
         Device device = _profile.Watch(parsed, opened);

@@ -57,7 +57,7 @@ internal sealed class LensCommand : Verb
 
     private void RunText(ParseResult parsed, Prompt prompt, HookPoint site)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         int[] tokens = prompt.Tokens(files);
         Sites.Require(files, site);
         if (!LogitLens.Sites.Contains(site.Site))
@@ -76,7 +76,7 @@ internal sealed class LensCommand : Verb
 
     private void RunFeature(ParseResult parsed, int feature)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         using SaeFiles saeFiles = _sae.Open(parsed, files);
         if (feature < 0 || feature >= saeFiles.Config.FeatureCount)
             throw new WorkException($"feature {feature} is outside the width of {saeFiles.Name}, which has features 0 to {saeFiles.Config.FeatureCount - 1}.");

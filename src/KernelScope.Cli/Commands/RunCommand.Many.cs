@@ -14,17 +14,20 @@ internal sealed partial class RunCommand
 
     private int RunMany(ParseResult parsed, PromptList prompts, IReadOnlyList<SaeUse> uses, string? capture, string? path)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         int[][] texts = prompts.Tokens(files);
         HookPoint[] points = capture is null ? [] : Points(capture, files);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant), files);
         stack.CheckPositions(texts.Min(t => t.Length));
+        SaeUseOptions.WarnIdle(uses, Streams, "");
         int chunk = parsed.GetValue(_chunk), longest = texts.Max(t => t.Length);
         long all = texts.Sum(t => (long)t.Length);
         if (points.Length > 0 && all > Array.MaxLength)
             throw new WorkException($"the texts have {all} tokens, more than can be captured at once; use a part of them.");
         long captured = points.Length == 0 ? 0 : Bytes(points, files, (int)all) + Bytes(points, files, longest);
-        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, longest, chunk)), ("activations", captured));
+        long context = Session.BytesFor(files.Config, longest, chunk);
+        using Device opened = Common.OpenDevice(
+            parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", context), ("activations", captured));
 
         // Before the long part: an output that cannot be written is known at once.
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);
@@ -69,7 +72,8 @@ internal sealed partial class RunCommand
     {
         for (int i = 0; i < results.Count; i++)
         {
-            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{(i == 0 ? "" : Environment.NewLine)}text {i + 1} of {results.Count}"));
+            string gap = i == 0 ? "" : Environment.NewLine;
+            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{gap}text {i + 1} of {results.Count}"));
             RunView.Print(Streams, results[i], files.Tokenizer);
         }
     }
@@ -80,7 +84,11 @@ internal sealed partial class RunCommand
         ReadOnlySpan<float> values = cache.Values(point);
         int width = cache.Width(point);
         if (values.Length != count * width || (long)(before + count) * width > rows.Length)
-            throw new WorkException($"{point} does not have a row for each token, so that those of several texts cannot stand one after the other; capture it of one text at a time.");
+        {
+            const string Advice = "so that those of several texts cannot stand one after the other; capture it of one text at a time.";
+            throw new WorkException($"{point} does not have a row for each token, {Advice}");
+        }
+
         values.CopyTo(rows.AsSpan(before * width));
     }
 

@@ -51,7 +51,6 @@ internal sealed partial class RunCommand : Verb
         string? capture = parsed.GetValue(_capture), path = parsed.GetValue(_out), stored = parsed.GetValue(_against);
         PromptList? prompts = stored is null || _prompt.IsGiven(parsed) ? _prompt.AllOf(parsed, Streams) : PromptOptions.Piped(Streams) is string piped ? new PromptList([new Prompt(piped, null) { Warnings = Streams }], IsSeveral: false) : null;
         IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
-        SaeUseOptions.WarnIdle(uses, Streams, "");
         if (capture is null != path is null)
             throw new UsageException(capture is null ? "--out needs --capture: which hook points?" : "--capture needs --out: where do the activations go?");
         if (stored is null && (parsed.GetResult(_tolerance) is { Implicit: false } || parsed.GetValue(_fail)))
@@ -59,7 +58,7 @@ internal sealed partial class RunCommand : Verb
         if (prompts is { IsSeveral: true })
             return stored is null ? RunMany(parsed, prompts, uses, capture, path) : throw new UsageException("--against holds one text against stored activations; these are many.");
         Prompt? prompt = prompts?.Prompts[0];
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         Against? against = stored is null ? null : Against.Open(stored, files);
         prompt ??= new Prompt(null, against!.Tokens ?? throw new UsageException($"a text is missing (or --tokens): {stored} has no array 'tokens' to run instead.")) { Warnings = Streams };
         int[] tokens = prompt.Tokens(files);
@@ -67,6 +66,7 @@ internal sealed partial class RunCommand : Verb
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant), files);
         OutputPlaces.Require([("--out", path)], [.. files.InputPaths, .. stack.InputPaths, stored]);
         stack.CheckPositions(tokens.Length);
+        SaeUseOptions.WarnIdle(uses, Streams, "");
         int chunk = parsed.GetValue(_chunk);
         long captured = Bytes(points, files, tokens.Length) + Bytes(against?.Points ?? [], files, tokens.Length);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length, chunk)), ("activations", captured));

@@ -100,7 +100,8 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
             start = 0;
             if (end == buffer.Length)
                 Array.Resize(ref buffer, checked(2 * buffer.Length));
-            int read = input.Read(buffer, end, buffer.Length - end);
+            // A pipe may stay silent for long; a signal ends the wait.
+            int read = StandardInput.Wait(() => input.Read(buffer, end, buffer.Length - end), StandardInput.Cancellation);
             if (read == 0)
                 break;
             end += read;

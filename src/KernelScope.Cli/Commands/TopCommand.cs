@@ -38,16 +38,18 @@ internal sealed class TopCommand : Verb
     protected override int Run(ParseResult parsed)
     {
         int[] features = [.. parsed.GetRequiredValue(_features).Select(f => Parsing.Feature(f, "FEATURE")).Distinct()];
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         using SaeFiles saeFiles = _sae.Open(parsed, files);
         if (Array.FindIndex(features, f => f < 0 || f >= saeFiles.Config.FeatureCount) is int bad and >= 0)
             throw new WorkException($"feature {features[bad]} is outside the width of {saeFiles.Name}, which has features 0 to {saeFiles.Config.FeatureCount - 1}.");
-        TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), null, files, Streams);
+        TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), null, files, out string? doubt);
         using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
-        if (saeFiles.HasSiteOut && SaeDoubt.Of(model, new SaeTarget(saeFiles.Name, sae, saeFiles.Site, saeFiles.SiteOut), tokens, Cancellation) is string doubt)
+        if (doubt is not null)
             SaeDoubt.Warn(Streams, doubt);
+        if (saeFiles.HasSiteOut && SaeDoubt.Of(model, new SaeTarget(saeFiles.Name, sae, saeFiles.Site, saeFiles.SiteOut), tokens, Cancellation) is string misplaced)
+            SaeDoubt.Warn(Streams, misplaced);
         IReadOnlyList<TopContexts> found;
         using (var progress = new Progress(Streams, "Searching"))
             found = TopContexts.Find(model, sae, saeFiles.Site, features, tokens, parsed.GetValue(_contexts), progress, Cancellation);

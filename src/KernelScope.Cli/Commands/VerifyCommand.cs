@@ -29,7 +29,7 @@ internal sealed class VerifyCommand : Verb
 
     protected override int Run(ParseResult parsed)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         bool saeGiven = _sae.IsGiven(parsed);
         string? text = parsed.GetValue(_textFile);
         if (files.IsDemo && (saeGiven || text is not null))
@@ -37,7 +37,10 @@ internal sealed class VerifyCommand : Verb
         if (text is not null && !saeGiven)
             throw new UsageException("--text-file needs --sae: the published numbers on text are of SAEs.");
         using SaeFiles? saeFiles = saeGiven ? _sae.Open(parsed, files) : null;
-        TokenSet? tokens = text is null ? null : EvalTokens.Read(text, null, null, null, files, Streams);
+        string? doubt = null;
+        TokenSet? tokens = text is null ? null : EvalTokens.Read(text, null, null, null, files, out doubt);
+        if (doubt is not null)
+            SaeDoubt.Warn(Streams, doubt);
         using Device device = Common.OpenDevice(
             parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(files.Config, tokens.Length, 1)));
         List<CheckRow> checks = [];

@@ -11,7 +11,7 @@ public sealed record InspectOptions
 /// <param name="Path">The path as given.</param>
 /// <param name="Ok">Whether loading it would work.</param>
 /// <param name="Error">One sentence with file, tensor and place, printable as it is; null if <paramref name="Ok"/>.</param>
-/// <param name="Format">safetensors, npz, gemma_scope_sae, saelens_sae, index, config, generation_config, tokenizer, panels, model, or unknown.</param>
+/// <param name="Format">safetensors, npz, npy, gemma_scope_sae, gemma_scope_2_sae, saelens_sae, sparsify_sae, circuit_tracer_transcoder, index, config, generation_config, tokenizer, panels, model, or unknown.</param>
 /// <param name="Tensors">What it holds, in file order; empty if it is not ok.</param>
 public sealed record InspectionResult(string Path, bool Ok, string? Error, string Format, IReadOnlyList<InspectedTensor> Tensors)
 {

@@ -18,14 +18,16 @@ public static partial class Inspector
         if (name == Demo.ModelName)
         {
             using Gemma2Checkpoint model = Demo.OpenCheckpoint();
-            return new InspectionResult(name, true, null, "model", [.. model.Files.SelectMany(file => Describe(file, file.Contents, options, cancellation))]);
+            IEnumerable<InspectedTensor> tensors = model.Files.SelectMany(file => Describe(file, file.Contents, options, cancellation));
+            return new InspectionResult(name, true, null, "model", [.. tensors]);
         }
 
         if (!Demo.SaeNames.Contains(name))
             return null;
         using SaeCheckpoint sae = Demo.OpenSae(name);
         TensorView?[] parts = [sae.Encoder, sae.Decoder, sae.EncoderBias, sae.DecoderBias, sae.Threshold, sae.Skip];
-        return new InspectionResult(name, true, null, "gemma_scope_sae", [.. parts.OfType<TensorView>().Select(view => Describe(view, options, cancellation))]);
+        IEnumerable<InspectedTensor> views = parts.OfType<TensorView>().Select(view => Describe(view, options, cancellation));
+        return new InspectionResult(name, true, null, "gemma_scope_sae", [.. views]);
     }
 
     private static unsafe InspectedTensor Describe(TensorView view, InspectOptions options, CancellationToken cancellation)

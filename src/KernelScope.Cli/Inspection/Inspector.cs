@@ -41,7 +41,10 @@ public static partial class Inspector
         return name switch
         {
             SaeCheckpoint.ParamsName => "gemma_scope_sae",
-            SaeCheckpoint.ConfigName => "saelens_sae",
+            SaeCheckpoint.ConfigName => RawFile.IsThere(Beside(path, SparsifyConfig.WeightsName)) ? "sparsify_sae" : "saelens_sae",
+            SparsifyConfig.WeightsName when RawFile.IsThere(Beside(path, SaeCheckpoint.ConfigName)) => "sparsify_sae",
+            GemmaScope2Config.WeightsName when RawFile.IsThere(Beside(path, GemmaScope2Config.ConfigName)) => "gemma_scope_2_sae",
+            _ when CircuitTracerConfig.IsLayerFile(path) && RawFile.IsThere(Beside(path, CircuitTracerConfig.ConfigName)) => "circuit_tracer_transcoder",
             "config.json" => "config",
             "generation_config.json" => "generation_config",
             "tokenizer.model" or "tokenizer.json" => "tokenizer",
@@ -54,10 +57,15 @@ public static partial class Inspector
         };
     }
 
+    private static string Beside(string path, string name) => Path.Combine(Path.GetDirectoryName(path) ?? "", name);
+
     private static string FormatOfFolder(string path)
     {
         bool Has(string name) => RawFile.IsThere(Path.Combine(path, name));
+        if (Has(GemmaScope2Config.WeightsName)) return "gemma_scope_2_sae";
         if (Has("config.json") || Has("model.safetensors") || Has("model.safetensors.index.json") || Has("snapshots")) return "model";
+        if (Has(SparsifyConfig.WeightsName)) return "sparsify_sae";
+        if (CircuitTracerConfig.IsSet(path)) return "circuit_tracer_transcoder";
         if (Has(SaeCheckpoint.ConfigName) || Has(SaeCheckpoint.WeightsName)) return "saelens_sae";
         return Has(SaeCheckpoint.ParamsName) ? "gemma_scope_sae" : "unknown";
     }
@@ -74,7 +82,7 @@ public static partial class Inspector
                 using (NpyFile file = NpyFile.Open(path)) return [Describe(file, options, cancellation)];
             case "gemma_scope_sae":
                 return CheckGemmaScope(Directory.Exists(path) ? Path.Combine(path, SaeCheckpoint.ParamsName) : path, options, cancellation);
-            case "saelens_sae":
+            case "saelens_sae" or "sparsify_sae" or "gemma_scope_2_sae" or "circuit_tracer_transcoder":
                 using (SaeCheckpoint sae = SaeCheckpoint.Open(path))
                 using (SafetensorsFile file = SafetensorsFile.Open(sae.Path)) return CheckedNumbers(sae, Describe(file, file.Contents, options, cancellation));
             case "panels":
@@ -115,10 +123,20 @@ public static partial class Inspector
     private static void CheckPacked(Gemma2Checkpoint model, List<string> notes, CancellationToken cancellation)
     {
         if (PanelCache.Find(model, Environment.GetEnvironmentVariable) is not string path) return;
+        PanelFile? panels = null;
+        try
+        {
+            panels = PanelFile.Open(path);
+        }
+        catch (InvalidDataException)
+        {
+            // No such file at all: what is said of it below is all.
+        }
+
+        using (panels)
+            panels?.Verify(cancellation);
         if (PackedWeights.Problem(model, path, verify: false) is string problem)
             notes.Add($"{problem.TrimEnd('.')}; it is not used.");
-        else
-            model.Panels!.Verify(cancellation);
     }
 
     private static List<InspectedTensor> CheckModel(string path, InspectOptions options, List<string> remarks, List<string> notes, CancellationToken cancellation)

@@ -38,6 +38,7 @@ internal sealed class CommonOptions
     private readonly Option<string> _device = new("--device") { Description = "What computes: auto (the first CUDA device on which the model fits, else the cpu), cpu, cuda[:n], reference, or emulated (the CUDA device on an emulated GPU: slow).", HelpName = "NAME", DefaultValueFactory = _ => "auto", Recursive = true };
     private readonly Option<string> _precision = new("--precision") { Description = "exact (float32 accuracy) or fast.", HelpName = "exact|fast", DefaultValueFactory = _ => "exact", Recursive = true };
     private readonly Option<int> _threads = new("--threads") { Description = "Threads of the cpu device. Default: one for each core. Results do not depend on it.", HelpName = "N", Recursive = true };
+    private readonly Option<bool> _noMap = new("--no-map") { Description = "Read weights into memory instead of mapping their files: a file that somebody shortens meanwhile then cannot end the program. Takes as much memory as the files have bytes.", Recursive = true };
     private readonly Option<bool> _json = new("--json") { Description = "Print the result as one JSON document.", Recursive = true };
 
     public CommonOptions()
@@ -52,7 +53,7 @@ internal sealed class CommonOptions
     }
 
     /// <summary>Each with its bit.</summary>
-    public IReadOnlyList<(Option Option, CommonUse Use)> Each => [(_model, CommonUse.Model), (_device, CommonUse.Device), (_precision, CommonUse.Precision), (_threads, CommonUse.Threads), (_json, CommonUse.Json)];
+    public IReadOnlyList<(Option Option, CommonUse Use)> Each => [(_model, CommonUse.Model), (_device, CommonUse.Device), (_precision, CommonUse.Precision), (_threads, CommonUse.Threads), (_noMap, CommonUse.Device), (_json, CommonUse.Json)];
 
     /// <summary>Refuses what a verb would ignore.</summary>
     /// <exception cref="UsageException">Such an option was given.</exception>
@@ -71,7 +72,12 @@ internal sealed class CommonOptions
 
     private static string Why(Verb verb, CommonUse use) => use switch
     {
-        CommonUse.Model => verb.Name is "pull" ? ": what to download is named without it" : ", which needs no model",
+        CommonUse.Model => verb.Name switch
+        {
+            "pull" => ": what to download is named without it",
+            "bench" => ", which makes its weights itself: it takes --shape, not --model",
+            _ => ", which needs no model",
+        },
         CommonUse.Json => ", which has no result to print as JSON",
         _ => ", which computes nothing with a model",
     };
@@ -82,10 +88,14 @@ internal sealed class CommonOptions
         root.Options.Add(_device);
         root.Options.Add(_precision);
         root.Options.Add(_threads);
+        root.Options.Add(_noMap);
         root.Options.Add(_json);
     }
 
     public string ModelOf(ParseResult parsed) => parsed.GetRequiredValue(_model);
+
+    /// <summary>Whether weights are read into memory instead of mapped.</summary>
+    public bool NoMapOf(ParseResult parsed) => parsed.GetValue(_noMap);
 
     public bool JsonOf(ParseResult parsed) => parsed.GetValue(_json);
 

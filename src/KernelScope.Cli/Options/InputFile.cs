@@ -21,7 +21,9 @@ internal static class InputFile
         : IsDemo(path) ? Demo.Corpus.ToArray()
         : StandardInput.Wait(() => OfPipe(path), StandardInput.Cancellation) ?? RawFile.ReadAll(path, MaxLength);
 
-    /// <summary>The bytes of what has no length, or none; null for a file, and for what cannot be opened, of which the reader of files has the sentence.</summary>
+    /// <summary>
+    /// The bytes of what has no length, or none; null for a file, and for what cannot be opened, of which the reader of files has the sentence.
+    /// </summary>
     private static byte[]? OfPipe(string path)
     {
         try

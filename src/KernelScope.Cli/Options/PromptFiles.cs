@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Text;
 using System.Text.Json;
 using KernelScope.Evaluation;
 
@@ -11,9 +12,25 @@ internal sealed class PromptFiles
     /// <summary>The options, for complaints.</summary>
     public const string Names = "--text-file, --tokens-file, --jsonl";
 
-    private readonly Option<string?> _textFile = new("--text-file") { Description = "The text is all of this UTF-8 file; '-' is standard input.", HelpName = "F" };
-    private readonly Option<string?> _tokensFile = new("--tokens-file") { Description = "Token ids, taken as they are: a JSON list of lists, or {\"sequences\": [...]}. With more than one list the answer is a list of texts.", HelpName = "F.json" };
-    private readonly Option<string?> _jsonl = new("--jsonl") { Description = "Many texts: on each line a JSON string, a list of token ids, {\"text\": ...} or {\"ids\": [...]}. The answer is a list of texts.", HelpName = "F" };
+    private readonly Option<string?> _textFile = new("--text-file")
+    {
+        Description = "The text is all of this UTF-8 file; '-' is standard input.",
+        HelpName = "F",
+    };
+
+    private readonly Option<string?> _tokensFile = new("--tokens-file")
+    {
+        Description = "Token ids, taken as they are: a JSON list of lists, or {\"sequences\": [...]}. " +
+            "With more than one list the answer is a list of texts.",
+        HelpName = "F.json",
+    };
+
+    private readonly Option<string?> _jsonl = new("--jsonl")
+    {
+        Description = "Many texts: on each line a JSON string, a list of token ids, {\"text\": ...} or {\"ids\": [...]}. " +
+            "The answer is a list of texts.",
+        HelpName = "F",
+    };
 
     public PromptFiles(Command verb)
     {
@@ -26,7 +43,8 @@ internal sealed class PromptFiles
     public string? Given(ParseResult parsed)
     {
         string[] given = [.. new[] { _textFile, _tokensFile, _jsonl }.Where(o => parsed.GetValue(o) is not null).Select(o => o.Name)];
-        return given.Length <= 1 ? given.FirstOrDefault() : throw new UsageException($"{given[0]} and {given[1]} were given; one of them is the prompt.");
+        return given.Length <= 1 ? given.FirstOrDefault()
+            : throw new UsageException($"{given[0]} and {given[1]} were given; one of them is the prompt.");
     }
 
     /// <summary>Reads it.</summary>
@@ -36,11 +54,13 @@ internal sealed class PromptFiles
         if (parsed.GetValue(_textFile) is string textFile)
         {
             string text = StandardText.ReadFile(textFile);
-            return text.Length > 0 ? new PromptList([new Prompt(text, null) { Warnings = streams }], IsSeveral: false) : throw new WorkException($"{InputFile.NameOf(textFile)}: the text is empty.");
+            return text.Length > 0 ? PromptList.Of(new Prompt(text, null) { Warnings = streams })
+                : throw new WorkException($"{InputFile.NameOf(textFile)}: the text is empty.");
         }
 
-        Prompt[] prompts = parsed.GetValue(_tokensFile) is string tokensFile ? OfTokens(tokensFile, streams) : [.. OfLines(parsed.GetValue(_jsonl)!, streams)];
-        return new PromptList(prompts, prompts.Length > 1 || parsed.GetValue(_jsonl) is not null);
+        string? tokensFile = parsed.GetValue(_tokensFile);
+        Prompt[] prompts = tokensFile is not null ? OfTokens(tokensFile, streams) : [.. OfLines(parsed.GetValue(_jsonl)!, streams)];
+        return new PromptList(prompts, prompts.Length > 1 || tokensFile is null);
     }
 
     private static Prompt[] OfTokens(string path, Streams streams)
@@ -51,7 +71,13 @@ internal sealed class PromptFiles
             throw new WorkException($"{name}: it holds no sequence of token ids.");
         if (Array.FindIndex(sequences, s => s.Length == 0) is int empty and >= 0)
             throw new WorkException($"{name}: sequence {empty} is empty.");
-        return [.. sequences.Select((ids, b) => new Prompt(null, Array.ConvertAll(ids, id => (long)id)) { Warnings = streams, Place = sequences.Length == 1 ? null : string.Create(CultureInfo.InvariantCulture, $"{name}, sequence {b}") })];
+        return [.. sequences.Select(Of)];
+
+        Prompt Of(int[] ids, int b)
+        {
+            string? place = sequences.Length == 1 ? null : string.Create(CultureInfo.InvariantCulture, $"{name}, sequence {b}");
+            return new Prompt(null, Array.ConvertAll(ids, id => (long)id)) { Warnings = streams, Place = place };
+        }
     }
 
     private static List<Prompt> OfLines(string path, Streams streams)
@@ -67,8 +93,10 @@ internal sealed class PromptFiles
             rest = end < 0 ? default : rest[(end + 1)..];
             string place = string.Create(CultureInfo.InvariantCulture, $"{name}, line {number}");
             StandardText.Check(line.Span, place);
-            if (!line.Span.Trim(" \t\r"u8).IsEmpty)
-                prompts.Add((isText ? new Prompt(System.Text.Encoding.UTF8.GetString(line.Span), null) : OfLine(line, place)) with { Warnings = streams, Place = place });
+            if (line.Span.Trim(" \t\r"u8).IsEmpty)
+                continue;
+            Prompt prompt = isText ? new Prompt(Encoding.UTF8.GetString(line.Span), null) : OfLine(line, place);
+            prompts.Add(prompt with { Warnings = streams, Place = place });
         }
 
         return prompts.Count > 0 ? prompts : throw new WorkException($"{name}: there is no line with a text or token ids in it.");
@@ -82,9 +110,13 @@ internal sealed class PromptFiles
             JsonElement value = document.RootElement;
             if (value.ValueKind == JsonValueKind.Object)
             {
-                bool hasText = value.TryGetProperty("text", out JsonElement text), hasIds = value.TryGetProperty("ids", out JsonElement ids);
-                if (hasText == hasIds)
-                    throw new WorkException($"{place}: {(hasText ? "both \"text\" and \"ids\" are there; one was expected" : "neither \"text\" nor \"ids\" is there")}.");
+                bool hasText = value.TryGetProperty("text", out JsonElement text);
+                if (hasText == value.TryGetProperty("ids", out JsonElement ids))
+                {
+                    string wrong = hasText ? "both \"text\" and \"ids\" are there; one was expected" : "neither \"text\" nor \"ids\" is there";
+                    throw new WorkException($"{place}: {wrong}.");
+                }
+
                 value = hasText ? text : ids;
             }
 
@@ -97,7 +129,8 @@ internal sealed class PromptFiles
         }
         catch (JsonException)
         {
-            throw new WorkException($"{place}: this is not JSON; a text in double quotes, a list of token ids, or an object with \"text\" or \"ids\" was expected.");
+            const string Expected = "a text in double quotes, a list of token ids, or an object with \"text\" or \"ids\"";
+            throw new WorkException($"{place}: this is not JSON; {Expected} was expected.");
         }
     }
 

@@ -9,7 +9,12 @@ internal sealed class PromptOptions
     private const string Dash = "-";
     private readonly string? _default;
     private readonly Argument<string?> _text;
-    private readonly Option<string?> _tokens = new("--tokens") { Description = "Token ids instead of a text, taken as they are: 2,5,7.", HelpName = "IDS" };
+    private readonly Option<string?> _tokens = new("--tokens")
+    {
+        Description = "Token ids instead of a text, taken as they are: 2,5,7.",
+        HelpName = "IDS",
+    };
+
     private readonly PromptFiles? _files;
 
     /// <summary>Adds the prompt to a verb.</summary>
@@ -21,14 +26,19 @@ internal sealed class PromptOptions
     {
         _default = @default;
         string otherwise = @default is null ? "" : $", else \"{@default}\"";
-        _text = new Argument<string?>(name) { Description = $"The text; '-' reads it from standard input. Without one: what a pipe or a file on standard input holds{otherwise}.", Arity = ArgumentArity.ZeroOrOne };
+        _text = new Argument<string?>(name)
+        {
+            Description = $"The text; '-' reads it from standard input. Without one: what a pipe or a file on standard input holds{otherwise}.",
+            Arity = ArgumentArity.ZeroOrOne,
+        };
         verb.Arguments.Add(_text);
         verb.Options.Add(_tokens);
         _files = files ? new PromptFiles(verb) : null;
     }
 
     /// <summary>Whether a text or tokens were given.</summary>
-    public bool IsGiven(ParseResult parsed) => parsed.GetValue(_text) is not null || parsed.GetValue(_tokens) is not null || _files?.Given(parsed) is not null;
+    public bool IsGiven(ParseResult parsed) =>
+        parsed.GetValue(_text) is not null || parsed.GetValue(_tokens) is not null || _files?.Given(parsed) is not null;
 
     /// <summary>Reads the one that was given; no model is needed for that.</summary>
     /// <exception cref="UsageException">Both a text and tokens, or neither, or an empty one.</exception>
@@ -45,9 +55,11 @@ internal sealed class PromptOptions
         if (file is not null)
             return _files!.Read(parsed, streams);
         if (tokens is not null)
-            return new PromptList([new Prompt(null, Parsing.TokenIds(tokens, "--tokens")) { Warnings = streams }], IsSeveral: false);
-        text = text == Dash ? StandardText.Read(streams) : text ?? Piped(streams) ?? _default ?? throw new UsageException($"a text is missing (or --tokens{(_files is null ? "" : $", {PromptFiles.Names}")}).");
-        return text.Length > 0 ? new PromptList([new Prompt(text, null) { Warnings = streams }], IsSeveral: false) : throw new UsageException("the text is empty.");
+            return PromptList.Of(new Prompt(null, Parsing.TokenIds(tokens, "--tokens")) { Warnings = streams });
+        text = text == Dash ? StandardText.Read(streams) : text ?? Piped(streams) ?? _default;
+        if (text is null)
+            throw new UsageException($"a text is missing (or --tokens{(_files is null ? "" : $", {PromptFiles.Names}")}).");
+        return text.Length > 0 ? PromptList.Of(new Prompt(text, null) { Warnings = streams }) : throw new UsageException("the text is empty.");
     }
 
     /// <summary>The text of a pipe, although nothing says '-'; null if there is none. Whoever pipes a text in means it.</summary>
@@ -55,7 +67,11 @@ internal sealed class PromptOptions
     {
         string? text = StandardText.ReadWhatComes();
         if (text is null)
-            SaeDoubt.Warn(streams, "standard input is open, but nothing has come from it in two seconds: it is not read. '-' for the text waits, '< /dev/null' says that there is none.");
+        {
+            const string Sentence = "standard input is open, but nothing has come from it in two seconds: it is not read.";
+            SaeDoubt.Warn(streams, $"{Sentence} '-' for the text waits, '< /dev/null' says that there is none.");
+        }
+
         return text is { Length: > 0 } ? text : null;
     }
 }
@@ -65,6 +81,9 @@ internal sealed class PromptOptions
 /// <param name="IsSeveral">Whether they are answered as a list, which may have one entry.</param>
 internal sealed record PromptList(IReadOnlyList<Prompt> Prompts, bool IsSeveral)
 {
+    /// <summary>The usual one.</summary>
+    public static PromptList Of(Prompt prompt) => new([prompt], IsSeveral: false);
+
     /// <summary>Of a corpus that looks wrong nobody reads more sentences than these.</summary>
     private const int MostWarnings = 3;
 
@@ -116,7 +135,7 @@ internal sealed record Prompt(string? Text, long[]? Ids)
         int[] tokens = Ids is not null ? Checked(Ids, model) : chat ? ChatTokens(model, [new ChatMessage("user", Text!)]) : WithBos(model);
         int context = model.Config.ContextLength;
         if (tokens.Length > context)
-            throw new WorkException($"{(Place is null ? "" : $"{Place}: ")}the prompt has {tokens.Length} tokens; the context of {model.Name} holds {context}.");
+            throw new WorkException($"{Before}the prompt has {tokens.Length} tokens; the context of {model.Name} holds {context}.");
         doubt = Text is null ? PromptDoubt.OfIds([tokens], model.BosId)
             : PromptDoubt.OfText(Text, model.RequiredTokenizer, chat) ?? (chat ? PromptDoubt.OfChat(tokens, model.BosId, model.Chat.TemplatePath) : null);
         return tokens;
@@ -126,7 +145,7 @@ internal sealed record Prompt(string? Text, long[]? Ids)
     public void Warn(string doubt, bool isOfAll = false)
     {
         if (Warnings is not null)
-            SaeDoubt.Warn(Warnings, $"{(Place is null || isOfAll ? "" : $"{Place}: ")}{doubt}");
+            SaeDoubt.Warn(Warnings, $"{(isOfAll ? "" : Before)}{doubt}");
     }
 
     /// <summary>A conversation up to the model's next turn.</summary>
@@ -142,6 +161,8 @@ internal sealed record Prompt(string? Text, long[]? Ids)
             throw new WorkException($"{model.Chat.TemplatePath ?? model.Name}: the chat template refuses this conversation: {e.Message}{(e.Message.EndsWith('.') ? "" : ".")}");
         }
     }
+
+    private string Before => Place is null ? "" : $"{Place}: ";
 
     private int[] WithBos(ModelFiles model)
     {

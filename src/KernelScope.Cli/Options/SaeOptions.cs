@@ -48,7 +48,7 @@ internal sealed class SaeOptions
     {
         if (name is null && !model.IsDemo)
             throw new UsageException($"an SAE is missing: --sae PATH (only the demo model has one by default).");
-        SaeFiles files = SaeFiles.Open(name ?? Demo.DefaultSae);
+        SaeFiles files = SaeFiles.Open(name ?? Demo.DefaultSae, model.IntoMemory);
         try
         {
             files.Place(model, site, siteOut);

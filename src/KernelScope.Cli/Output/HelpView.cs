@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Invocation;
+using System.Globalization;
 
 namespace KernelScope.Cli;
 
@@ -17,8 +18,15 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
 
     private static readonly (string Title, string[] Names)[] OptionGroups =
     [
-        ("What it reads", ["--tokens", "--text-file", "--tokens-file", "--jsonl", "--file", "--decode", "--length", "--special-ids", "--chat"]),
-        ("Choice of the next token", ["--max-new-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--frequency-penalty", "--logit-bias", "--seed", "--stop", "--ignore-eos"]),
+        (
+            "What it reads",
+            ["--tokens", "--text-file", "--tokens-file", "--jsonl", "--file", "--decode", "--length", "--special-ids", "--chat"]),
+        (
+            "Choice of the next token",
+            [
+                "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--frequency-penalty", "--logit-bias",
+                "--seed", "--stop", "--ignore-eos",
+            ]),
         ("SAEs", ["--sae", "--site", "--site-out"]),
         ("Edits at an SAE's site", ["--steer", "--clamp", "--ablate", "--splice", "--mean-from", "--edit-at", "--strengths", "--baseline"]),
     ];
@@ -52,7 +60,9 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
         Title(OwnGroup);
         Table([.. root.Options.Where(o => !o.Recursive || o.Name is "--help" or "--version").Select(o => (NameOf(o), TextOf(o)))]);
         streams.Output.WriteLine();
-        Paragraph("'kernelscope help VERB' shows a verb's options and examples. Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 the work failed, 2 bad usage.");
+        Paragraph(
+            "'kernelscope help VERB' shows a verb's options and examples. Results go to standard output, everything else to standard error. " +
+            "Exit codes: 0 done, 1 the work failed, 2 bad usage.");
     }
 
     private void Print(Verb verb)
@@ -70,7 +80,8 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
         Title(verb.Examples.Count == 1 ? "Example" : "Examples");
         foreach (string example in verb.Examples)
             streams.Output.WriteLine($"  {example}");
-        foreach ((string title, IEnumerable<Option> options) in Grouped(verb.Options.Where(o => !o.Hidden), o => o.Name, OptionGroups, OwnGroup))
+        IEnumerable<Option> shown = verb.Options.Where(o => !o.Hidden);
+        foreach ((string title, IEnumerable<Option> options) in Grouped(shown, o => o.Name, OptionGroups, OwnGroup))
         {
             Title(title);
             Table([.. options.Select(o => (NameOf(o), TextOf(o)))]);
@@ -80,8 +91,9 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
         Table([.. verb.CommonOptions.Select(o => (NameOf(o), TextOf(o)))]);
     }
 
-    /// <summary>Things by group, in the order of the groups; what is in none comes last, but before them where it is the verb's own.</summary>
-    private static IEnumerable<(string Title, IEnumerable<T> Members)> Grouped<T>(IEnumerable<T> all, Func<T, string> name, (string Title, string[] Names)[] groups, string rest)
+    /// <summary>Things by group, in the order of the groups; what is in none comes last.</summary>
+    private static IEnumerable<(string Title, IEnumerable<T> Members)> Grouped<T>(
+        IEnumerable<T> all, Func<T, string> name, (string Title, string[] Names)[] groups, string rest)
     {
         T[] things = [.. all];
         T[] others = [.. things.Where(t => !groups.Any(g => g.Names.Contains(name(t))))];
@@ -96,7 +108,7 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
             yield return (rest, others);
     }
 
-    private static string Usage(Argument argument) => (argument.Arity.MinimumNumberOfValues == 0, argument.Arity.MaximumNumberOfValues > 1) switch
+    private static string Usage(Argument argument) => (argument.Arity is { MinimumNumberOfValues: 0 }, argument.Arity.MaximumNumberOfValues > 1) switch
     {
         (true, true) => $"[{argument.Name}…]",
         (true, false) => $"[{argument.Name}]",
@@ -104,13 +116,14 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
         _ => argument.Name,
     };
 
-    private static string NameOf(Option option) => string.Join(", ", option.Aliases.Order(StringComparer.Ordinal).Append(option.Name)) + (option.HelpName is string value ? $" {value}" : "");
+    private static string NameOf(Option option) =>
+        string.Join(", ", option.Aliases.Order(StringComparer.Ordinal).Append(option.Name)) + (option.HelpName is string value ? $" {value}" : "");
 
     private static string TextOf(Option option)
     {
         string text = option.Description ?? "";
         bool isSaid = text.Contains("default", StringComparison.OrdinalIgnoreCase) || !option.HasDefaultValue || option.ValueType == typeof(bool);
-        return isSaid ? text : $"{text} Default: {Convert.ToString(option.GetDefaultValue(), System.Globalization.CultureInfo.InvariantCulture)}.";
+        return isSaid ? text : $"{text} Default: {Convert.ToString(option.GetDefaultValue(), CultureInfo.InvariantCulture)}.";
     }
 
     /// <summary>What a list of verbs has room for: up to the first full stop or colon that a space follows ("config.json" ends no sentence).</summary>

@@ -1,3 +1,5 @@
+using KernelScope.Files;
+
 namespace KernelScope.Cli;
 
 /// <summary>Standard output, whose failures say that they are its own.</summary>
@@ -23,7 +25,7 @@ internal sealed class StandardOutput(Stream inner) : Stream
         {
             inner.Write(buffer);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (AtomicFile.IsFailure(e))
         {
             throw Failed(e);
         }
@@ -37,7 +39,7 @@ internal sealed class StandardOutput(Stream inner) : Stream
         {
             inner.Flush();
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (AtomicFile.IsFailure(e))
         {
             throw Failed(e);
         }
@@ -49,5 +51,5 @@ internal sealed class StandardOutput(Stream inner) : Stream
 
     public override void SetLength(long value) => throw new NotSupportedException();
 
-    private static IOException Failed(Exception e) => new($"standard output cannot be written ({e.Message.TrimEnd('.')}).", e);
+    private static IOException Failed(Exception e) => new($"standard output cannot be written ({e.Message.Split(" (Parameter '")[0].TrimEnd('.')}).", e);
 }

@@ -15,8 +15,8 @@ internal static class EvalTokens
     /// <param name="length">Tokens of a sequence that the text is cut into.</param>
     /// <param name="specialIds">Ids that do not count; null: the model's.</param>
     /// <param name="model">The model.</param>
-    /// <param name="warnings">Where it is said that something in it looks wrong; null: nowhere.</param>
-    public static TokenSet Read(string? textFile, string? tokensFile, int? length, string? specialIds, ModelFiles model, Streams? warnings = null)
+    /// <param name="doubt">What looks wrong in it; null: nothing.</param>
+    public static TokenSet Read(string? textFile, string? tokensFile, int? length, string? specialIds, ModelFiles model, out string? doubt)
     {
         if ((textFile is null) == (tokensFile is null))
             throw new UsageException(textFile is null ? "what to evaluate on is missing: --text-file F or --tokens-file F.json." : "--text-file and --tokens-file were both given; one of them is evaluated on.");
@@ -35,9 +35,8 @@ internal static class EvalTokens
         try
         {
             var set = TokenSet.Create(sequences, model.Config, special);
-            string? doubt = textFile is null ? PromptDoubt.OfIds(sequences, model.BosId) : PromptDoubt.OfText(Encoding.UTF8.GetString(bytes), model.RequiredTokenizer);
-            if (warnings is not null && doubt is not null)
-                SaeDoubt.Warn(warnings, $"{path}: {doubt}");
+            doubt = textFile is null ? PromptDoubt.OfIds(sequences, model.BosId) : PromptDoubt.OfText(Encoding.UTF8.GetString(bytes), model.RequiredTokenizer);
+            doubt = doubt is null ? null : $"{path}: {doubt}";
             return set;
         }
         catch (ArgumentException e)

@@ -25,7 +25,7 @@ internal sealed class MeanSource
         if (ArrayExtensions.Any(extension => path.EndsWith(extension, StringComparison.OrdinalIgnoreCase)))
             return new MeanSource(point, Stored(path, point, model), null);
         bool ids = path.EndsWith(".json", StringComparison.OrdinalIgnoreCase);
-        return new MeanSource(point, null, EvalTokens.Read(ids ? null : path, ids ? path : null, null, null, model));
+        return new MeanSource(point, null, EvalTokens.Read(ids ? null : path, ids ? path : null, null, null, model, out _));
     }
 
     /// <summary>The mean; the model runs for it once.</summary>

@@ -13,8 +13,9 @@ internal sealed class ModelFiles : IDisposable
     private ChatFormat? _chat;
     private bool _handedOver;
 
-    private ModelFiles(string name, Gemma2Checkpoint checkpoint, GemmaTokenizer? tokenizer)
+    private ModelFiles(string name, Gemma2Checkpoint checkpoint, GemmaTokenizer? tokenizer, bool intoMemory)
     {
+        IntoMemory = intoMemory;
         Name = name;
         _checkpoint = checkpoint;
         Tokenizer = tokenizer;
@@ -22,6 +23,9 @@ internal sealed class ModelFiles : IDisposable
 
     /// <summary>The name or path that was given.</summary>
     public string Name { get; }
+
+    /// <summary>Whether files were asked to be read into memory, not mapped.</summary>
+    public bool IntoMemory { get; }
 
     public bool IsDemo => Name == Demo.ModelName;
 
@@ -50,16 +54,18 @@ internal sealed class ModelFiles : IDisposable
     public int BosId => Tokenizer is { BosId: >= 0 } tokenizer ? tokenizer.BosId : Config.BosId;
 
     /// <summary>Opens a model.</summary>
+    /// <param name="name">Which.</param>
+    /// <param name="intoMemory">Whether weights are read into memory, not mapped.</param>
     /// <exception cref="InvalidDataException">A file is missing or malformed.</exception>
-    public static ModelFiles Open(string name)
+    public static ModelFiles Open(string name, bool intoMemory = false)
     {
         // The name is the default, so a folder that happens to be called that must not stand in its way; ./demo names the folder.
         if (name == Demo.ModelName)
-            return new ModelFiles(name, Demo.OpenCheckpoint(), Demo.OpenTokenizer());
-        Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(ModelName.Resolve(name));
+            return new ModelFiles(name, Demo.OpenCheckpoint(), Demo.OpenTokenizer(), intoMemory);
+        Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(ModelName.Resolve(name), intoMemory);
         try
         {
-            return new ModelFiles(name, checkpoint, checkpoint.OpenTokenizer());
+            return new ModelFiles(name, checkpoint, checkpoint.OpenTokenizer(), intoMemory);
         }
         catch
         {

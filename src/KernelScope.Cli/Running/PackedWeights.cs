@@ -41,7 +41,7 @@ internal static class PackedWeights
         if (make && model.Panels is null)
         {
             Make(model, name, path!, streams, cancellation);
-            model.UsePanels(PanelFile.Open(path!));
+            model.UsePanels(PanelFile.Open(path!, model.IsInMemory));
         }
 
         if (model.SourceWasRead && model.TotalBytes >= WorthALine)
@@ -70,7 +70,7 @@ internal static class PackedWeights
         PanelFile? panels = null;
         try
         {
-            panels = PanelFile.Open(path);
+            panels = PanelFile.Open(path, model.IsInMemory);
             if (verify)
                 panels.Verify();
             model.UsePanels(panels);

@@ -2,7 +2,10 @@ using KernelScope.Text;
 
 namespace KernelScope.Cli;
 
-/// <summary>Doubts what a model is given to read: special tokens written as text, and ids that begin with no BOS or hold two. The model answers all the same, and far off.</summary>
+/// <summary>
+/// Doubts what a model is given to read: special tokens written as text, and ids that begin with no BOS or hold two. The model answers all the
+/// same, and far off.
+/// </summary>
 internal static class PromptDoubt
 {
     private const string StartOfTurn = "<start_of_turn>", EndOfTurn = "<end_of_turn>";
@@ -13,7 +16,8 @@ internal static class PromptDoubt
     private static readonly string[] Roles = [$"{StartOfTurn}user\n", $"{StartOfTurn}model\n"];
 
     /// <summary>What other families of models write around turns.</summary>
-    private static readonly string[] ForeignMarks = ["<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|endoftext|>"];
+    private static readonly string[] ForeignMarks =
+        ["<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|endoftext|>"];
 
     /// <summary>What is odd about a text; null: nothing.</summary>
     /// <param name="text">The text, before which BOS is put.</param>
@@ -25,8 +29,13 @@ internal static class PromptDoubt
             return null;
         string[] controls = [.. Controls(tokenizer).Where(mark => text.Contains(mark, StringComparison.Ordinal))];
         if (controls.Length > 0)
-            return Sentence(controls, tokenizer, " BOS is put before every text, and nothing else is needed: leave them out, or give ids with --tokens.");
-        string[] turns = [.. ForeignMarks.Prepend(EndOfTurn).Prepend(StartOfTurn).Where(mark => text.Contains(mark, StringComparison.Ordinal))];
+        {
+            const string Advice = " BOS is put before every text, and nothing else is needed: leave them out, or give ids with --tokens.";
+            return Sentence(controls, tokenizer, Advice);
+        }
+
+        IEnumerable<string> marks = ForeignMarks.Prepend(EndOfTurn).Prepend(StartOfTurn);
+        string[] turns = [.. marks.Where(mark => text.Contains(mark, StringComparison.Ordinal))];
         if (turns.Length == 0)
             return null;
         if (chat)
@@ -35,7 +44,8 @@ internal static class PromptDoubt
         if (letters.Length > 0)
             return Sentence(letters, tokenizer, "");
         return turns.Any(mark => mark is StartOfTurn or EndOfTurn) && !AreTurns(text)
-            ? $"the text has {string.Join(" and ", turns)} in it, but not as turns: a turn is {StartOfTurn}user, a line end, the words, {EndOfTurn} ('generate --chat' writes that)."
+            ? $"the text has {string.Join(" and ", turns)} in it, but not as turns: a turn is {StartOfTurn}user, a line end, the words, {EndOfTurn} " +
+                "('generate --chat' writes that)."
             : null;
     }
 
@@ -47,8 +57,13 @@ internal static class PromptDoubt
         int[] without = [.. Enumerable.Range(0, sequences.Count).Where(s => sequences[s].Length > 0 && sequences[s][0] != bosId)];
         int[] twice = [.. Enumerable.Range(0, sequences.Count).Where(s => sequences[s].Count(id => id == bosId) > 1)];
         if (without.Length > 0)
-            return $"{Who(without, sequences.Count, "do not begin", "does not begin")} with BOS (id {bosId}): the model was trained with it before every text, and its numbers are far off without.";
-        return twice.Length > 0 ? $"{Who(twice, sequences.Count, "hold", "holds")} BOS (id {bosId}) more than once: the model was trained with one, at the beginning, and its numbers are off after another." : null;
+        {
+            return $"{Who(without, sequences.Count, "do not begin", "does not begin")} with BOS (id {bosId}): " +
+                "the model was trained with it before every text, and its numbers are far off without.";
+        }
+
+        return twice.Length == 0 ? null : $"{Who(twice, sequences.Count, "hold", "holds")} BOS (id {bosId}) more than once: " +
+            "the model was trained with one, at the beginning, and its numbers are off after another.";
     }
 
     /// <summary>What is odd about a conversation as the folder's template has it; null: nothing.</summary>
@@ -63,10 +78,15 @@ internal static class PromptDoubt
 
     private static string Sentence(string[] marks, GemmaTokenizer tokenizer, string advice)
     {
-        bool tokens = Array.TrueForAll(marks, mark => IsOne(mark, tokenizer));
-        string what = tokens ? marks.Length == 1 ? "it becomes that token in the middle of the text." : "they become those tokens in the middle of the text."
-            : marks.Length == 1 ? "it is read as letters, and is not the token of that name." : "they are read as letters, and are not the tokens of those names.";
-        return $"the text has {string.Join(" and ", marks)} in it: {what}{(marks.Length == 1 ? advice.Replace("them", "it", StringComparison.Ordinal) : advice)}";
+        string what = (Array.TrueForAll(marks, mark => IsOne(mark, tokenizer)), marks.Length == 1) switch
+        {
+            (true, true) => "it becomes that token in the middle of the text.",
+            (true, false) => "they become those tokens in the middle of the text.",
+            (false, true) => "it is read as letters, and is not the token of that name.",
+            (false, false) => "they are read as letters, and are not the tokens of those names.",
+        };
+        string fitting = marks.Length == 1 ? advice.Replace("them", "it", StringComparison.Ordinal) : advice;
+        return $"the text has {string.Join(" and ", marks)} in it: {what}{fitting}";
     }
 
     private static IEnumerable<string> Controls(GemmaTokenizer tokenizer)
@@ -89,7 +109,8 @@ internal static class PromptDoubt
                 return true;
             if (Array.Find(Roles, role => text.AsSpan(at).StartsWith(role, StringComparison.Ordinal)) is not string begun)
                 return false;
-            int end = text.IndexOf(EndOfTurn, at, StringComparison.Ordinal), next = text.IndexOf(StartOfTurn, at + begun.Length, StringComparison.Ordinal);
+            int end = text.IndexOf(EndOfTurn, at, StringComparison.Ordinal);
+            int next = text.IndexOf(StartOfTurn, at + begun.Length, StringComparison.Ordinal);
             if (end < 0)
                 return next < 0;
             if (next >= 0 && next < end)

@@ -16,15 +16,26 @@ internal sealed record ReleasedModel(string Name, Gemma2Config Config, DType Sto
     [
         .. from size in new[] { "2b", "9b", "27b" }
            from tuned in new[] { false, true }
-           select new ReleasedModel($"{Owner}{Family}{size}{(tuned ? "-it" : "")}", BenchShape.ConfigOf(Family + size), tuned ? DType.BF16 : DType.F32),
+           let name = $"{Owner}{Family}{size}{(tuned ? "-it" : "")}"
+           select new ReleasedModel(name, BenchShape.ConfigOf(Family + size), tuned ? DType.BF16 : DType.F32),
     ];
 
-    /// <summary>The model of a name, also without its owner (<c>gemma-2-2b</c>), or its size alone (<c>2b</c>, <c>2b-it</c>); null if it is none.</summary>
+    /// <summary>Its name without the owner: <c>gemma-2-2b</c>.</summary>
+    public string ShortName => Name[Owner.Length..];
+
+    /// <summary>The model of a name, also without its owner, or of its size alone (<c>2b</c>, <c>2b-it</c>); null if it is none.</summary>
     public static ReleasedModel? Find(string name) =>
-        All.FirstOrDefault(m => new[] { m.Name, m.Name[Owner.Length..], m.Name[(Owner.Length + Family.Length)..] }.Contains(name, StringComparer.OrdinalIgnoreCase));
+        All.FirstOrDefault(m => new[] { m.Name, m.ShortName, m.ShortName[Family.Length..] }.Contains(name, StringComparer.OrdinalIgnoreCase));
 
     /// <summary>Number of weights: the embedding, which is the head too, the layers' matrices with four norms each, and the last norm.</summary>
-    public long Parameters => ((long)Config.VocabSize * Config.ModelDim) + (Config.LayerCount * ((long)BenchShape.MatrixParameters(Config) + (4L * Config.ModelDim))) + Config.ModelDim;
+    public long Parameters
+    {
+        get
+        {
+            long layer = (long)BenchShape.MatrixParameters(Config) + (4L * Config.ModelDim);
+            return ((long)Config.VocabSize * Config.ModelDim) + (Config.LayerCount * layer) + Config.ModelDim;
+        }
+    }
 
     /// <summary>Bytes of the weights in a type.</summary>
     public long BytesIn(DType type) => Parameters * (type == DType.F32 ? 4 : 2);
@@ -36,5 +47,6 @@ internal sealed record ReleasedModel(string Name, Gemma2Config Config, DType Sto
     public static string NameOf(DType type) => type == DType.F32 ? "float32" : "bfloat16";
 
     /// <summary>Whether the hub's cache has something of it.</summary>
-    public bool IsCached => HubCache.Roots(Environment.GetEnvironmentVariable).Any(root => Directory.Exists(Path.Combine(root, HubCache.EntryName(Name)!)));
+    public bool IsCached =>
+        HubCache.Roots(Environment.GetEnvironmentVariable).Any(root => Directory.Exists(Path.Combine(root, HubCache.EntryName(Name)!)));
 }

@@ -30,8 +30,8 @@ internal static class SaeExamination
         string name = Path.Exists(saeFiles.Name) ? Path.GetFullPath(saeFiles.Name) : saeFiles.Name;
         var target = new SaeTarget(name, sae, saeFiles.Site, saeFiles.SiteOut);
         double? released = ReleaseDoubt.ReleasedL0(name);
-        SiteFit used = SiteSearch.Used(model, target, tokens, cancellation: cancellation);
-        IReadOnlyList<SiteFit> tried = SiteSearch.Run(model, target, tokens, cancellation: cancellation);
+        SiteFit used = SiteSearch.Used(model, target, tokens, cancellationToken: cancellation);
+        IReadOnlyList<SiteFit> tried = SiteSearch.Run(model, target, tokens, cancellationToken: cancellation);
         return new FitResult(released, Row(used), ReleaseDoubt.Sentence(name, released, used, tried), [.. tried.Select(Row)]);
     }
 

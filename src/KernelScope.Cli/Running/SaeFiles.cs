@@ -47,14 +47,16 @@ internal sealed class SaeFiles : IDisposable
     public IReadOnlyDictionary<int, string> Meanings => IsDemoName(Name) ? Demo.Meanings(Name) : new Dictionary<int, string>();
 
     /// <summary>Opens an SAE by path, by the name of one of the demo's, or by a name of the catalogue that is in the hub's cache.</summary>
+    /// <param name="name">Which.</param>
+    /// <param name="intoMemory">Whether it is read into memory, not mapped.</param>
     /// <exception cref="InvalidDataException">A file is missing or malformed, or the SAE is not supported.</exception>
-    public static SaeFiles Open(string name)
+    public static SaeFiles Open(string name, bool intoMemory = false)
     {
         if (name.Length == 0)
             throw new UsageException("--sae is empty; it needs a path or a name.");
         if (IsDemoName(name))
             return new SaeFiles(name, Demo.OpenSae(name));
-        return new SaeFiles(name, SaeCheckpoint.Open(File.Exists(name) || Directory.Exists(name) ? name : CachedSae.Find(name)));
+        return new SaeFiles(name, SaeCheckpoint.Open(File.Exists(name) || Directory.Exists(name) ? name : CachedSae.Find(name), intoMemory));
     }
 
     /// <summary>Settles where it reads and writes in a model.</summary>

@@ -126,7 +126,7 @@ internal sealed class UseWatch : IDisposable
         if (sae.Config.Normalization != SaeNormalization.None)
             return false;
         double threshold = files.Threshold is { } thresholds ? Math.Max(0, One(thresholds, feature)) : 0;
-        return (Length(files.Encoder, feature, row: false) * longest) + One(files.EncoderBias, feature) <= threshold;
+        return (Length(files.Encoder, feature, row: files.EncoderIsOutputMajor) * longest) + One(files.EncoderBias, feature) <= threshold;
     }
 
     private static float One(in TensorView vector, long index)

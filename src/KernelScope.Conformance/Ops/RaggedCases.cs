@@ -36,6 +36,8 @@ internal static class RaggedCases
                 if (!shapes.IsTiny || runs.All(r => r.Capacity <= 64))
                     yield return make(name, 4, 2, headDim, window, runs);
             }
+
+            yield return make("one head each", 3, 3, headDim, 0, [new(1, 12, 16), new(1, 3, 32), new(2, 0, 2)]);
         }
 
         yield return make("no sequences", 4, 2, 16, 0, []);

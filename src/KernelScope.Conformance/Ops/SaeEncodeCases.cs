@@ -33,6 +33,16 @@ internal static class SaeEncodeCases
             yield return Plain("negative thresholds, ", rows, 24, 65, null, Layout.Dense, bias: 0, threshold: f => -f / 16f);
         }
 
+        foreach (int k in (int[])[1, 7, 64])
+        {
+            yield return Largest(k, 1, 24, shapes.IsTiny ? 65 : 1025, Layout.Dense, bias: 0);
+            yield return Largest(k, 33, 17, shapes.IsTiny ? 65 : 300, Layout.Strided, bias: 0);
+            yield return Equals(k, shapes.IsTiny ? 16 : 40, shapes.IsTiny ? 65 : 300);
+        }
+
+        yield return Largest(9, 3, 16, 129, Layout.Dense, bias: -2);
+        yield return Largest(65, 3, 16, 65, Layout.Dense, bias: 5);
+        yield return Largest(3, 0, 9, 17, Layout.Strided, bias: 0);
         yield return Plain("", 0, 9, 17, null, Layout.Strided);
         yield return AtThreshold(new(DType.F32, Transposed: true), shapes.IsTiny ? 16 : 40, shapes.IsTiny ? 51 : 300);
         yield return AtThreshold(new(DType.F32), shapes.IsTiny ? 17 : 64, shapes.IsTiny ? 33 : 129);
@@ -56,6 +66,58 @@ internal static class SaeEncodeCases
             trial.Run(s => s.Device.SaeEncode(s[x], s[sae], s[codes]));
             Check(trial, x, sae, codes.Actual);
         });
+
+    /// <summary>TopK: the k largest positive pre-activations, or fewer where fewer are positive. Two that are nearer than the limit may change places at the k-th.</summary>
+    private static ConformanceCase Largest(int k, int rows, int inputs, int width, Layout layout, double bias) =>
+        new(Op, FormattableString.Invariant($"the {k} largest, {rows} row(s), {inputs} to {width}, bias {bias}{(layout == Layout.Dense ? "" : ", strided rows")}"), (long)rows * inputs * width, trial =>
+        {
+            TrialSae sae = SaeCases.Random(trial, inputs, width, 3, bias: bias, threshold: _ => 0) with { TopK = k };
+            TrialMatrix x = trial.Input("x", rows, inputs, layout);
+            TrialCodes codes = trial.Codes(width);
+            trial.Run(s => s.Device.SaeEncode(s[x], s[sae], s[codes]));
+            CheckLargest(trial, x, sae, codes.Actual);
+        });
+
+    /// <summary>Many equal pre-activations, exact on any device: the lower index stays.</summary>
+    private static ConformanceCase Equals(int k, int inputs, int width) =>
+        new(Op, $"the {k} largest of many equal ones, {inputs} to {width}", (long)inputs * inputs * width, trial =>
+        {
+            float[] identity = new float[inputs * inputs];
+            for (int i = 0; i < inputs; i++)
+                identity[(i * inputs) + i] = 1;
+            float[] biases = [.. Enumerable.Range(0, width).Select(_ => (trial.Random.Below(8) - 3) / 8f)];
+            float[] weights = [.. Enumerable.Range(0, width * inputs).Select(_ => (trial.Random.Below(8) - 4) / 8f)];
+            Exact(trial, inputs, width, new(DType.F32, Transposed: true), identity, biases, new float[width], (f, i) => weights[(f * inputs) + i], k);
+        });
+
+    private static void CheckLargest(Trial trial, TrialMatrix x, TrialSae sae, CodeList codes)
+    {
+        Comparison.Ascends(x.Rows, codes);
+        Limit limit = Limits.SaeProduct(x.Columns);
+        float[] products = trial.Products(x, sae.Encoder);
+        double[] norms = sae.Encoder.Norms();
+        for (int r = 0; r < x.Rows; r++)
+        {
+            double norm = x.NormOf(r);
+            double Exactly(int f) => (double)products[(r * sae.FeatureCount) + f] + sae.EncoderBias[0, f];
+            double Error(int f) => limit.Element * ((norm * norms[f]) + Math.Abs((double)sae.EncoderBias[0, f]));
+            ReadOnlySpan<int> listed = codes.FeaturesOf(r);
+            double bar = listed.Length == sae.TopK ? double.PositiveInfinity : 0;
+            for (int n = 0; n < listed.Length; n++)
+            {
+                float value = codes.ValuesOf(r)[n];
+                if (n >= sae.TopK || (n > 0 && listed[n] <= listed[n - 1]) || !(value > 0) || !(Math.Abs(value - Exactly(listed[n])) <= Error(listed[n])))
+                    throw new DisagreementException(FormattableString.Invariant($"row {r}: entry {n} of {listed.Length} is feature {listed[n]} with {value:g9}; its pre-activation is {Exactly(listed[n]):g9}, and at most {sae.TopK} are listed, ascending."));
+                bar = Math.Min(bar, value);
+            }
+
+            for (int f = 0; f < sae.FeatureCount; f++)
+            {
+                if (listed.BinarySearch(f) < 0 && Exactly(f) > bar + (2 * Error(f)))
+                    throw new DisagreementException(FormattableString.Invariant($"row {r}: feature {f} is not listed; its pre-activation is {Exactly(f):g9}, the smallest that is listed {bar:g9}."));
+            }
+        }
+    }
 
     private static float Extreme(int f) => (f % 6) switch { 0 => 0f, 1 => 1.17549435e-38f, 2 => 1e30f, 3 => float.MaxValue, 4 => float.PositiveInfinity, _ => float.NaN };
 
@@ -94,14 +156,14 @@ internal static class SaeEncodeCases
             Exact(trial, 8, 24, new(DType.F32, Transposed: true), x, biases, thresholds, (f, i) => ((f + i) % 4 - 2) * 0.25);
         });
 
-    private static void Exact(Trial trial, int inputs, int width, WeightForm form, float[] x, float[] biases, float[] thresholds, Func<int, int, double> weight)
+    private static void Exact(Trial trial, int inputs, int width, WeightForm form, float[] x, float[] biases, float[] thresholds, Func<int, int, double> weight, int topK = 0)
     {
         TrialSae sae = new(
             trial.Weight("W_enc", inputs, [new PartForm(width, form)], weight),
             trial.Input("b_enc", 1, width, biases),
             trial.Input("threshold", 1, width, thresholds),
             trial.Weight("W_dec", 2, width, new(DType.F32, Transposed: true)),
-            trial.Input("b_dec", 1, 2));
+            trial.Input("b_dec", 1, 2)) { TopK = topK };
         TrialMatrix rows = trial.Input("x", x.Length / inputs, inputs, x);
         TrialCodes codes = trial.Codes(width);
         trial.Run(s => s.Device.SaeEncode(s[rows], s[sae], s[codes]));

@@ -4,6 +4,7 @@ using static KernelScope.Cuda.Driver.NativeMethods;
 namespace KernelScope.Cuda.Driver;
 
 /// <summary>The driver of this machine: <c>libcuda.so.1</c> or <c>nvcuda.dll</c>, as the NVIDIA driver installs it.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public sealed unsafe class CudaDriver : ICudaDriver
 {
     private const uint NonBlockingStream = 1;

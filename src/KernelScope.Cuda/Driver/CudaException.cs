@@ -1,6 +1,7 @@
 namespace KernelScope.Cuda.Driver;
 
 /// <summary>The CUDA driver is not there, is not fit, or refused a call. The message is one or two sentences for a user.</summary>
+/// <remarks>Any number of threads may read it.</remarks>
 public sealed class CudaException : InvalidOperationException
 {
     /// <summary>A failure that is no result of a call.</summary>

@@ -3,6 +3,7 @@ using System.Globalization;
 namespace KernelScope.Cuda.Driver;
 
 /// <summary>A CUDA device, as its driver describes it.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Name">Name of the product.</param>
 /// <param name="ComputeCapability">10·major + minor.</param>
 /// <param name="TotalBytes">Memory.</param>
@@ -15,6 +16,7 @@ public sealed record DeviceDescription(string Name, int ComputeCapability, long 
 }
 
 /// <summary>What a driver offers.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Library">The library.</param>
 /// <param name="Version">The newest CUDA that it supports, 1000·major + 10·minor; 0 if that cannot be told.</param>
 /// <param name="Devices">The devices, by number.</param>

@@ -21,6 +21,7 @@ public enum FunctionProperty
 }
 
 /// <summary>Extent of a launch.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="GridX">Blocks along x.</param>
 /// <param name="GridY">Blocks along y.</param>
 /// <param name="GridZ">Blocks along z.</param>
@@ -34,6 +35,7 @@ public readonly record struct LaunchShape(int GridX, int GridY, int GridZ, int B
 /// <remarks>
 /// Not for several threads at once, except where CUDA allows it; the current context is per thread. Handles are opaque numbers. Every method is one call
 /// (or the few that CUDA needs for it) and returns its result; nothing here throws. Lengths are in bytes.
+/// Its device calls it for one op at a time, from any number of threads, and frees pinned memory from finalizers.
 /// </remarks>
 public interface ICudaDriver : IDisposable
 {

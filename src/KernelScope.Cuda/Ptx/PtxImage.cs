@@ -4,6 +4,7 @@ using System.Text;
 namespace KernelScope.Cuda.Ptx;
 
 /// <summary>The kernels that are shipped: a manifest and PTX texts, each kernel's text checked against the manifest's hash before anything is loaded.</summary>
+/// <remarks>Any number of threads may use it.</remarks>
 public sealed class PtxImage
 {
     private const string Entry = "\n.visible .entry ";

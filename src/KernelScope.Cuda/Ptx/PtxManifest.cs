@@ -3,6 +3,7 @@ using System.Text.Json;
 namespace KernelScope.Cuda.Ptx;
 
 /// <summary>A kernel's parameter, as the manifest has it.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Name">Name in the source.</param>
 /// <param name="Offset">First byte in the parameter block.</param>
 /// <param name="Size">Bytes: 16 for a view {pointer, length}, 8 or 4 for a number.</param>
@@ -10,12 +11,14 @@ namespace KernelScope.Cuda.Ptx;
 public sealed record PtxParameter(string Name, int Offset, int Size, string Type);
 
 /// <summary>Where a kernel's code for one architecture is.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Target">10·major + minor of the oldest device that it runs on.</param>
 /// <param name="File">Path below <c>kernels/ptx</c>.</param>
 /// <param name="Sha256">Hash of the kernel's text in that file.</param>
 public sealed record PtxCode(int Target, string File, string Sha256);
 
 /// <summary>A shipped kernel.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Name">Name of its entry point.</param>
 /// <param name="GroupSize">Threads of a block.</param>
 /// <param name="TileRows">Rows of the result that a block or a launch covers.</param>
@@ -32,6 +35,7 @@ public sealed record PtxKernelInfo(string Name, int GroupSize, int TileRows, int
 }
 
 /// <summary><c>kernels/ptx/manifest.json</c>: what is in the PTX files, as the compiler that wrote them says.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="PtxVersion">The texts' <c>.version</c>.</param>
 /// <param name="Kernels">All kernels.</param>
 public sealed record PtxManifest(string PtxVersion, IReadOnlyList<PtxKernelInfo> Kernels)

@@ -63,7 +63,7 @@ public sealed class SaeAttribution : IDisposable
 
     /// <summary>Runs a sequence forwards and backwards.</summary>
     /// <exception cref="ArgumentException">The metric needs a position or a token that there is not.</exception>
-    public FeatureAttributions Run(ReadOnlySpan<int> tokens, AttributionMetric metric, CancellationToken cancellation = default)
+    public FeatureAttributions Run(ReadOnlySpan<int> tokens, AttributionMetric metric, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(metric);
         if (metric.LastPosition >= tokens.Length)
@@ -73,7 +73,7 @@ public sealed class SaeAttribution : IDisposable
         _gradient.Forward(tokens, StreamGradient.FirstLayerFor(_gradientAt));
         double value = 0;
         var sum = new GradientSum(OwnPositionOnly: false, metric.Reads);
-        float[] gradients = _gradient.Backward([_gradientAt], (t, logits, gradient) => value += metric.Add(t, logits, gradient), [sum], cancellation)[0][_gradientAt];
+        float[] gradients = _gradient.Backward([_gradientAt], (t, logits, gradient) => value += metric.Add(t, logits, gradient), [sum], cancellationToken)[0][_gradientAt];
         return new FeatureAttributions(value, _capture.Codes, _features.Of(_capture.Codes, gradients));
     }
 

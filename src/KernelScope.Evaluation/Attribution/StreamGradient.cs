@@ -112,12 +112,12 @@ public sealed class StreamGradient : IDisposable
     /// True: row t of the result is the gradient of position t's own term only (a sum of one term a position); false: every term counts wherever it reaches.
     /// Own terms need one pass and not one a position: nothing at an earlier position depends on position t.
     /// </param>
-    /// <param name="cancellation">Stops between two layers.</param>
-    public IReadOnlyDictionary<HookPoint, float[]> Backward(IReadOnlyCollection<HookPoint> points, LogitGradient loss, bool ownPositionOnly = false, CancellationToken cancellation = default) =>
-        Backward(points, loss, [new GradientSum(ownPositionOnly)], cancellation)[0];
+    /// <param name="cancellationToken">Stops between two layers.</param>
+    public IReadOnlyDictionary<HookPoint, float[]> Backward(IReadOnlyCollection<HookPoint> points, LogitGradient loss, bool ownPositionOnly = false, CancellationToken cancellationToken = default) =>
+        Backward(points, loss, [new GradientSum(ownPositionOnly)], cancellationToken)[0];
 
     /// <summary>The same for several sums of the same terms, which share the recomputation; positions that no sum includes are not asked for.</summary>
-    internal IReadOnlyDictionary<HookPoint, float[]>[] Backward(IReadOnlyCollection<HookPoint> points, LogitGradient loss, GradientSum[] sums, CancellationToken cancellation = default)
+    internal IReadOnlyDictionary<HookPoint, float[]>[] Backward(IReadOnlyCollection<HookPoint> points, LogitGradient loss, GradientSum[] sums, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(points);
         ArgumentNullException.ThrowIfNull(loss);
@@ -137,7 +137,7 @@ public sealed class StreamGradient : IDisposable
         KeepStream(layers - 1, Site.ResidPost, Site.MlpOutPost);
         for (int l = layers - 1; l >= lowest; l--)
         {
-            cancellation.ThrowIfCancellationRequested();
+            cancellationToken.ThrowIfCancellationRequested();
             _layer.Run(l, _streams[l].RowRange(0, _count), gradients, ownOnly, points, l > lowest || needsInput, Keep);
             KeepStream(l, Site.ResidPre);
             KeepStream(l - 1, Site.ResidPost, Site.MlpOutPost);

@@ -54,19 +54,19 @@ public sealed record ActivationDiff(IReadOnlyList<ArrayDiff> Arrays, IReadOnlyLi
     /// <param name="pathB">What is held against it.</param>
     /// <param name="tolerance">See <see cref="DefaultTolerance"/>.</param>
     /// <param name="progress">Told the share that is done.</param>
-    /// <param name="cancellation">Stops between two arrays.</param>
+    /// <param name="cancellationToken">Stops between two arrays.</param>
     /// <exception cref="InvalidDataException">A file is malformed, holds two arrays for one hook point that differ, or is a .npy of which nothing says with what it pairs.</exception>
-    public static ActivationDiff Of(string pathA, string pathB, double tolerance = DefaultTolerance, IProgress<double>? progress = null, CancellationToken cancellation = default)
+    public static ActivationDiff Of(string pathA, string pathB, double tolerance = DefaultTolerance, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(tolerance);
-        Dictionary<string, TensorInfo> a = Contents(pathA, cancellation, out bool namelessA), b = Contents(pathB, cancellation, out bool namelessB);
+        Dictionary<string, TensorInfo> a = Contents(pathA, cancellationToken, out bool namelessA), b = Contents(pathB, cancellationToken, out bool namelessB);
         if (namelessA || namelessB)
             Pair(pathA, a, namelessA, pathB, b, namelessB);
         List<string> keys = [.. a.Keys.Where(b.ContainsKey).OrderBy(Order).ThenBy(k => k, StringComparer.Ordinal)];
         List<ArrayDiff> diffs = [];
         foreach (string key in keys)
         {
-            cancellation.ThrowIfCancellationRequested();
+            cancellationToken.ThrowIfCancellationRequested();
             diffs.Add(Compare(pathA, a[key], pathB, b[key], tolerance));
             progress?.Report(diffs.Count / (double)keys.Count);
         }
@@ -74,10 +74,10 @@ public sealed record ActivationDiff(IReadOnlyList<ArrayDiff> Arrays, IReadOnlyLi
         return new ActivationDiff(diffs, [.. a.Where(e => !b.ContainsKey(e.Key)).Select(e => e.Value.Name)], [.. b.Where(e => !a.ContainsKey(e.Key)).Select(e => e.Value.Name)]);
     }
 
-    private static Dictionary<string, TensorInfo> Contents(string path, CancellationToken cancellation, out bool nameless)
+    private static Dictionary<string, TensorInfo> Contents(string path, CancellationToken cancellationToken, out bool nameless)
     {
         using TensorFile file = ArrayFile.Open(path);
-        file.VerifyIfSmall(SaeCheckpoint.VerifyOnOpenLimit, cancellation);
+        file.VerifyIfSmall(SaeCheckpoint.VerifyOnOpenLimit, cancellationToken);
         nameless = CapturedArrays.IsUnnamed(file);
         return CapturedArrays.Of(file);
     }

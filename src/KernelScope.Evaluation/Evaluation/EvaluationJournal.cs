@@ -189,7 +189,7 @@ internal sealed class EvaluationJournal : IDisposable
         }
     }
 
-    private static void WriteHeader(FileStream stream, IReadOnlyList<KeyValuePair<string, string>> identity)
+    private static void WriteHeader(Stream stream, IReadOnlyList<KeyValuePair<string, string>> identity)
     {
         byte[] text = Encoding.UTF8.GetBytes(string.Join('\n', identity.Select(p => $"{p.Key}\t{p.Value}")));
         Span<byte> number = stackalloc byte[sizeof(int)];
@@ -307,9 +307,9 @@ internal sealed class EvaluationJournal : IDisposable
         {
             write();
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (AtomicFile.IsFailure(e))
         {
-            throw new IOException($"{BadFile.Printable(_path, 4096)}: the resume file cannot be written ({BadFile.Printable(e.Message.TrimEnd('.'), 300)}).", e);
+            throw new IOException($"{BadFile.Printable(_path, 4096)}: the resume file cannot be written ({BadFile.Printable(e.Message.Split(" (Parameter '")[0].TrimEnd('.'), 300)}).", e);
         }
     }
 

@@ -43,7 +43,7 @@ internal static unsafe class Fingerprint
             tensors.Add(threshold);
         if (sae.Skip is { } skip)
             tensors.Add(skip);
-        return Of($"{sae.Config.Architecture} {sae.Config.Normalization} {sae.Config.ApplyDecoderBiasToInput}", tensors);
+        return Of($"{sae.Config.Architecture} {sae.Config.Normalization} {sae.Config.ApplyDecoderBiasToInput}{(sae.Config.K > 0 ? $" {sae.Config.K}" : "")}", tensors);
     }
 
     internal static string Of(string settings, IReadOnlyList<TensorView> tensors, long wholeLimit = WholeLimit)

@@ -27,9 +27,9 @@ public static class LogitLens
     /// <param name="point">One of <see cref="Sites"/>.</param>
     /// <param name="count">Tokens for each position.</param>
     /// <param name="progress">Told the share that is done.</param>
-    /// <param name="cancellation">Stops between two layers.</param>
+    /// <param name="cancellationToken">Stops between two layers.</param>
     /// <exception cref="ArgumentException">The site does not hold the stream, or the model has no such layer.</exception>
-    public static LensToken[][] Run(Gemma2Model model, ReadOnlySpan<int> tokens, HookPoint point, int count, IProgress<double>? progress = null, CancellationToken cancellation = default)
+    public static LensToken[][] Run(Gemma2Model model, ReadOnlySpan<int> tokens, HookPoint point, int count, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(count);
@@ -42,9 +42,9 @@ public static class LogitLens
         {
             ReadOnlySpan<int> chunk = tokens.Slice(start, Math.Min(session.ChunkLength, tokens.Length - start));
             if (point.Site == Site.FinalNorm)
-                model.Forward(chunk, session, LogitRows.None, cancellation);
+                model.Forward(chunk, session, LogitRows.None, cancellationToken);
             else
-                model.ForwardTo(point.Layer + 1, chunk, session, cancellation);
+                model.ForwardTo(point.Layer + 1, chunk, session, cancellationToken);
             progress?.Report((start + chunk.Length) / (double)tokens.Length);
         }
 

@@ -11,10 +11,10 @@ public static class MeanActivation
     /// <param name="point">Where.</param>
     /// <param name="tokens">The sequences; special tokens do not count.</param>
     /// <param name="progress">Told the share that is done.</param>
-    /// <param name="cancellation">Stops between two layers.</param>
+    /// <param name="cancellationToken">Stops between two layers.</param>
     /// <returns>The mean, [width of the point].</returns>
     /// <exception cref="ArgumentException">The model has no such layer, or the point is the logits.</exception>
-    public static float[] Of(Gemma2Model model, HookPoint point, TokenSet tokens, IProgress<double>? progress = null, CancellationToken cancellation = default)
+    public static float[] Of(Gemma2Model model, HookPoint point, TokenSet tokens, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(tokens);
@@ -35,7 +35,7 @@ public static class MeanActivation
             ReadOnlySpan<int> sequence = tokens.Sequence(b);
             session.Reset();
             for (int start = 0; start < sequence.Length; start += session.ChunkLength)
-                model.ForwardTo(point.Site == Site.FinalNorm ? model.Config.LayerCount : point.Layer + 1, sequence.Slice(start, Math.Min(session.ChunkLength, sequence.Length - start)), session, cancellation);
+                model.ForwardTo(point.Site == Site.FinalNorm ? model.Config.LayerCount : point.Layer + 1, sequence.Slice(start, Math.Min(session.ChunkLength, sequence.Length - start)), session, cancellationToken);
             progress?.Report((b + 1) / (double)tokens.Count);
         }
 

@@ -43,8 +43,8 @@ public static class PublishedChecks
     /// <param name="model">The model.</param>
     /// <param name="tokenizer">Its tokenizer; null: nothing can run.</param>
     /// <param name="name">Its name or path: the instruction-tuned ones have <c>-it</c> in theirs, and other greedy texts.</param>
-    /// <param name="cancellation">Stops between two layers.</param>
-    public static IEnumerable<VerificationCheck> OfModel(Gemma2Model model, GemmaTokenizer? tokenizer, string name, CancellationToken cancellation = default)
+    /// <param name="cancellationToken">Stops between two layers.</param>
+    public static IEnumerable<VerificationCheck> OfModel(Gemma2Model model, GemmaTokenizer? tokenizer, string name, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(name);
@@ -57,14 +57,14 @@ public static class PublishedChecks
             yield break;
         }
 
-        yield return BitsPerCharacter(model, tokenizer!, size!, cancellation);
+        yield return BitsPerCharacter(model, tokenizer!, size!, cancellationToken);
         GreedyText[] texts = PublishedNumbers.Greedy(size!);
         if (texts.Length == 0 || IsInstructionTuned(name))
             yield return VerificationCheck.NotRun("greedy texts", texts.Length == 0 ? $"there are none of {size}" : "they are of the base models", Transformers, GreedyTolerance);
         else
         {
             foreach (GreedyText text in texts)
-                yield return Greedy(model, tokenizer!, text, cancellation);
+                yield return Greedy(model, tokenizer!, text, cancellationToken);
         }
     }
 
@@ -73,8 +73,8 @@ public static class PublishedChecks
     /// <param name="tokenizer">Its tokenizer.</param>
     /// <param name="target">The SAE, named by its path; null: none was given.</param>
     /// <param name="text">Text like SAEBench's; null: none was given.</param>
-    /// <param name="cancellation">Stops between two layers.</param>
-    public static IEnumerable<VerificationCheck> OfSae(Gemma2Model model, GemmaTokenizer? tokenizer, SaeTarget? target, TokenSet? text, CancellationToken cancellation = default)
+    /// <param name="cancellationToken">Stops between two layers.</param>
+    public static IEnumerable<VerificationCheck> OfSae(Gemma2Model model, GemmaTokenizer? tokenizer, SaeTarget? target, TokenSet? text, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         bool known = target is not null && PublishedNumbers.SizeOf(model.Config) == "2B" && target.Site.Site == Site.ResidPost && target.Site == target.SiteOut && target.Sae.FeatureCount == Width16K;
@@ -87,43 +87,43 @@ public static class PublishedChecks
             yield return VerificationCheck.NotRun("SAEBench's table", "it needs text like OpenWebText, 250 sequences of 128 tokens: --text-file F", SaeBench, TableTolerance);
         else
         {
-            foreach (VerificationCheck check in Table(model, target!, text, row, cancellation))
+            foreach (VerificationCheck check in Table(model, target!, text, row, cancellationToken))
                 yield return check;
         }
 
         if (!known || tokenizer is null || target!.Site.Layer != TutorialLayer || label != TutorialLabel)
             yield return VerificationCheck.NotRun("features of the tutorial's prompt", target is null ? reason : "it is of gemma-2-2b's layer_20/width_16k/average_l0_71", Tutorial, TutorialTolerance);
         else
-            yield return TutorialFeatures(model, tokenizer, target, cancellation);
+            yield return TutorialFeatures(model, tokenizer, target, cancellationToken);
     }
 
     /// <summary>
     /// (log₂ V + Σ_t −log₂ p(token t)) / characters: gemma.cpp counts BOS as a token that any of the vocabulary could have been.
     /// </summary>
-    internal static double MeasureBitsPerCharacter(Gemma2Model model, GemmaTokenizer tokenizer, string text, CancellationToken cancellation)
+    internal static double MeasureBitsPerCharacter(Gemma2Model model, GemmaTokenizer tokenizer, string text, CancellationToken cancellationToken)
     {
         int[] tokens = [tokenizer.BosId, .. tokenizer.Encode(text)];
         using Session session = model.NewSession(tokens.Length, tokens.Length);
-        model.Forward(tokens, session, LogitRows.None, cancellation);
+        model.Forward(tokens, session, LogitRows.None, cancellationToken);
         double[] losses = new double[tokens.Length - 1];
         model.NextTokenLoss(tokens.AsSpan(1), session, losses);
         return (Math.Log2(model.Config.VocabSize) + (losses.Sum() / Math.Log(2))) / text.Length;
     }
 
     /// <summary>The text that a model continues a prompt with, greedily.</summary>
-    internal static string Continue(Gemma2Model model, GemmaTokenizer tokenizer, string prompt, CancellationToken cancellation)
+    internal static string Continue(Gemma2Model model, GemmaTokenizer tokenizer, string prompt, CancellationToken cancellationToken)
     {
         int[] tokens = [tokenizer.BosId, .. tokenizer.Encode(prompt)];
         using Session session = model.NewSession(tokens.Length + GreedyTokens);
-        int[] continued = [.. new Generator(session, new GenerationOptions { MaxNewTokens = GreedyTokens, StopIds = [] }).Generate(tokens, cancellation)];
+        int[] continued = [.. new Generator(session, new GenerationOptions { MaxNewTokens = GreedyTokens, StopIds = [] }).Generate(tokens, cancellationToken)];
         return tokenizer.Decode(continued);
     }
 
     private static bool IsInstructionTuned(string name) => name.Contains("-it", StringComparison.OrdinalIgnoreCase);
 
-    private static VerificationCheck BitsPerCharacter(Gemma2Model model, GemmaTokenizer tokenizer, string size, CancellationToken cancellation)
+    private static VerificationCheck BitsPerCharacter(Gemma2Model model, GemmaTokenizer tokenizer, string size, CancellationToken cancellationToken)
     {
-        double expected = PublishedNumbers.BitsPerCharacter(size), measured = MeasureBitsPerCharacter(model, tokenizer, PublishedNumbers.CrossEntropyText, cancellation);
+        double expected = PublishedNumbers.BitsPerCharacter(size), measured = MeasureBitsPerCharacter(model, tokenizer, PublishedNumbers.CrossEntropyText, cancellationToken);
         return VerificationCheck.Within(
             string.Create(CultureInfo.InvariantCulture, $"bits a character: {measured:0.000}, published {expected:0.00}"),
             Math.Abs(measured - expected),
@@ -132,9 +132,9 @@ public static class PublishedChecks
             "off by a few hundredths: other weights (gemma.cpp does not say whether base or instruction-tuned) or their quantisation; by more: the tokenizer, a norm, a soft-cap or the embedding scale is wrong");
     }
 
-    private static VerificationCheck Greedy(Gemma2Model model, GemmaTokenizer tokenizer, GreedyText text, CancellationToken cancellation)
+    private static VerificationCheck Greedy(Gemma2Model model, GemmaTokenizer tokenizer, GreedyText text, CancellationToken cancellationToken)
     {
-        string actual = Continue(model, tokenizer, text.Prompt, cancellation);
+        string actual = Continue(model, tokenizer, text.Prompt, cancellationToken);
         int same = actual.AsSpan().CommonPrefixLength(text.Continuation);
         int missing = Math.Max(actual.Length, text.Continuation.Length) - same;
         return VerificationCheck.Within(
@@ -146,9 +146,9 @@ public static class PublishedChecks
     }
 
     /// <summary>An SAE's metrics on a text against a row of SAEBench's table.</summary>
-    internal static IEnumerable<VerificationCheck> Table(Gemma2Model model, SaeTarget target, TokenSet text, SaeBenchRow row, CancellationToken cancellation)
+    internal static IEnumerable<VerificationCheck> Table(Gemma2Model model, SaeTarget target, TokenSet text, SaeBenchRow row, CancellationToken cancellationToken)
     {
-        MetricTable metrics = new SaeEvaluation(model, [target], text, new EvaluationOptions { Bootstrap = new Bootstrap(1), Gradients = false }).Run(cancellation: cancellation).Saes[0].Metrics;
+        MetricTable metrics = new SaeEvaluation(model, [target], text, new EvaluationOptions { Bootstrap = new Bootstrap(1), Gradients = false }).Run(cancellationToken: cancellationToken).Saes[0].Metrics;
         const string Miss = "text unlike OpenWebText moves it a little; far off: the SAE, its site, or BOS (which must begin every sequence and not count)";
         yield return Near("L0, ratio", metrics["L0"] / row.L0, 1, L0Limit);
         if (row.Explained is double explained)
@@ -160,12 +160,12 @@ public static class PublishedChecks
             VerificationCheck.Within(string.Create(CultureInfo.InvariantCulture, $"{target.Name}: {what}: {measured:0.####}, published {published:0.####}"), Math.Abs(measured - published), limit, SaeBench, Miss);
     }
 
-    private static VerificationCheck TutorialFeatures(Gemma2Model model, GemmaTokenizer tokenizer, SaeTarget target, CancellationToken cancellation)
+    private static VerificationCheck TutorialFeatures(Gemma2Model model, GemmaTokenizer tokenizer, SaeTarget target, CancellationToken cancellationToken)
     {
         int[] tokens = [tokenizer.BosId, .. tokenizer.Encode(PublishedNumbers.TutorialPrompt)];
         using Session session = model.NewSession(tokens.Length, tokens.Length);
         using var capture = new FeatureCapture(session.Hooks, target.Sae, target.Site);
-        model.ForwardTo(target.Site.Layer + 1, tokens, session, cancellation);
+        model.ForwardTo(target.Site.Layer + 1, tokens, session, cancellationToken);
         // The tutorial counts activations above 1 and drops BOS.
         double mean = Enumerable.Range(1, tokens.Length - 1).Average(r => capture.Codes.ValuesOf(r).ToArray().Count(v => v > 1));
         return VerificationCheck.Within(

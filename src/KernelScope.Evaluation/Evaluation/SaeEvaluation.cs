@@ -68,20 +68,20 @@ public sealed class SaeEvaluation
     /// <exception cref="InvalidDataException">The resume file belongs to something else, or the model or an SAE computes something that is no number.</exception>
     /// <exception cref="IOException">A file cannot be written.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; the resume file, if any, holds what was done.</exception>
-    public EvaluationResult Run(IProgress<EvaluationProgress>? progress = null, CancellationToken cancellation = default)
+    public EvaluationResult Run(IProgress<EvaluationProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         using EvaluationJournal? journal = OpenJournal();
         using var evaluator = new SequenceEvaluator(_model, _targets, _sites, _tokens, _options);
         var clock = new Clock(progress, evaluator.Work, _tokens);
         var streams = new float[_tokens.Count][];
-        SiteSums[] sums = FirstPass(journal, evaluator, streams, clock, cancellation);
+        SiteSums[] sums = FirstPass(journal, evaluator, streams, clock, cancellationToken);
         SiteMeans[] means = [.. sums.Select(s => s.Means())];
         evaluator.UseMeans(means);
 
         SaeAccumulator[] accumulators = [.. _targets.Select((t, s) => new SaeAccumulator(_tokens, s, Array.FindIndex(_sites, p => p.Saes.Contains(s)), t.Sae.FeatureCount))];
         for (int b = 0; b < _tokens.Count; b++)
         {
-            cancellation.ThrowIfCancellationRequested();
+            cancellationToken.ThrowIfCancellationRequested();
             int[] padded = _tokens.Padded(b);
             SequenceScores scores = NewScores(b);
             if (journal is not null && b < journal.ScoresCount)
@@ -91,7 +91,7 @@ public sealed class SaeEvaluation
             else
             {
                 clock.Start();
-                Measure(b, padded, evaluator, streams, scores, cancellation);
+                Measure(b, padded, evaluator, streams, scores, cancellationToken);
                 journal?.Append(scores);
                 clock.Second(b + 1);
             }
@@ -106,7 +106,7 @@ public sealed class SaeEvaluation
         return result;
     }
 
-    private SiteSums[] FirstPass(EvaluationJournal? journal, SequenceEvaluator evaluator, float[][] streams, Clock clock, CancellationToken cancellation)
+    private SiteSums[] FirstPass(EvaluationJournal? journal, SequenceEvaluator evaluator, float[][] streams, Clock clock, CancellationToken cancellationToken)
     {
         SiteSums[] sums = [.. _sites.Select(s => new SiteSums(s.OutputDim))];
         int done = journal?.MeansCount ?? 0;
@@ -116,7 +116,7 @@ public sealed class SaeEvaluation
         for (int b = done; b < _tokens.Count; b++)
         {
             clock.Start();
-            evaluator.AddTo(sums, _tokens.Padded(b), cancellation);
+            evaluator.AddTo(sums, _tokens.Padded(b), cancellationToken);
             if ((left -= sizeof(float) * (long)evaluator.StreamSize) >= 0)
             {
                 streams[b] = new float[evaluator.StreamSize];
@@ -130,7 +130,7 @@ public sealed class SaeEvaluation
         return sums;
     }
 
-    private static void Measure(int b, int[] padded, SequenceEvaluator evaluator, float[][] streams, SequenceScores scores, CancellationToken cancellation)
+    private static void Measure(int b, int[] padded, SequenceEvaluator evaluator, float[][] streams, SequenceScores scores, CancellationToken cancellationToken)
     {
         if (streams[b] is { } stream)
         {
@@ -139,12 +139,12 @@ public sealed class SaeEvaluation
         }
         else
         {
-            evaluator.RunBelow(padded, cancellation);
+            evaluator.RunBelow(padded, cancellationToken);
         }
 
         try
         {
-            evaluator.Score(padded, scores, cancellation);
+            evaluator.Score(padded, scores, cancellationToken);
         }
         catch (InvalidDataException e)
         {

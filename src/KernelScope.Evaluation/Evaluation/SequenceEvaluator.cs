@@ -78,9 +78,9 @@ internal sealed class SequenceEvaluator : IDisposable
     public SiteMeans[] Means { get; set; } = [];
 
     /// <summary>The first pass: sums of the values at each site's output.</summary>
-    public void AddTo(SiteSums[] sums, int[] tokens, CancellationToken cancellation)
+    public void AddTo(SiteSums[] sums, int[] tokens, CancellationToken cancellationToken)
     {
-        _passes.ToSites(tokens, cancellation);
+        _passes.ToSites(tokens, cancellationToken);
         for (int g = 0; g < _sites.Length; g++)
             sums[g].Add(tokens, _tokens, Read(_passes.ValuesAt(_sites[g].Write), _values));
     }
@@ -92,7 +92,7 @@ internal sealed class SequenceEvaluator : IDisposable
     public void WriteStream(ReadOnlySpan<float> values) => _device.Write(values, _passes.FirstStream);
 
     /// <summary>Runs the layers below the sites again instead.</summary>
-    public void RunBelow(int[] tokens, CancellationToken cancellation) => _passes.Below(tokens, cancellation);
+    public void RunBelow(int[] tokens, CancellationToken cancellationToken) => _passes.Below(tokens, cancellationToken);
 
     /// <summary>Puts the means on the device.</summary>
     public void UseMeans(SiteMeans[] means)
@@ -108,10 +108,10 @@ internal sealed class SequenceEvaluator : IDisposable
 
     /// <summary>Every number of a sequence whose stream is in place.</summary>
     /// <exception cref="InvalidDataException">The model or an SAE computes something that is no number.</exception>
-    public void Score(int[] tokens, SequenceScores scores, CancellationToken cancellation)
+    public void Score(int[] tokens, SequenceScores scores, CancellationToken cancellationToken)
     {
         using (_uniformity?.Listen(_passes.Hooks))
-            _passes.Clean(tokens, _cleanNorm, cancellation);
+            _passes.Clean(tokens, _cleanNorm, cancellationToken);
         for (int g = 0; g < _sites.Length; g++)
             ScoreSite(g, scores);
         Compare(tokens);
@@ -120,11 +120,11 @@ internal sealed class SequenceEvaluator : IDisposable
             (SitePlan site, SpliceRun run, int index, Mat finalNorm) = _runs[i];
             int g = Array.IndexOf(_sites, site);
             Mat source = run.Mode switch { SpliceMode.Zero => _constants[g].Zero, SpliceMode.Mean => _constants[g].Mean, _ => _reconstructions[index] };
-            _passes.Spliced(site, tokens, (values, position) => Replace(run, tokens, values, position, source), finalNorm, cancellation);
+            _passes.Spliced(site, tokens, (values, position) => Replace(run, tokens, values, position, source), finalNorm, cancellationToken);
         }
 
         ScoreLogits(tokens, scores);
-        _uniformity?.Score(tokens, scores, cancellation);
+        _uniformity?.Score(tokens, scores, cancellationToken);
     }
 
     public void Dispose()

@@ -67,23 +67,23 @@ internal sealed class SequencePasses : IDisposable
     public Mat ValuesAt(HookPoint point) => _values[point];
 
     /// <summary>Runs the layers up to the last site; fills <see cref="FirstStream"/> and the values.</summary>
-    public void ToSites(int[] tokens, CancellationToken cancellation)
+    public void ToSites(int[] tokens, CancellationToken cancellationToken)
     {
         Keep(Before(FirstLayer), _firstStream);
         foreach ((HookPoint point, Mat values) in _values)
             Keep(point, values);
-        RunTo(EndLayer, tokens, cancellation);
+        RunTo(EndLayer, tokens, cancellationToken);
     }
 
     /// <summary>Runs the layers below <see cref="FirstLayer"/>; fills <see cref="FirstStream"/>.</summary>
-    public void Below(int[] tokens, CancellationToken cancellation)
+    public void Below(int[] tokens, CancellationToken cancellationToken)
     {
         Keep(Before(FirstLayer), _firstStream);
-        RunTo(FirstLayer, tokens, cancellation);
+        RunTo(FirstLayer, tokens, cancellationToken);
     }
 
     /// <summary>The clean pass from <see cref="FirstStream"/>; fills the values at every site, the streams from which spliced passes begin, and <paramref name="finalNorm"/>.</summary>
-    public void Clean(int[] tokens, Mat finalNorm, CancellationToken cancellation)
+    public void Clean(int[] tokens, Mat finalNorm, CancellationToken cancellationToken)
     {
         foreach ((int layer, Mat stream) in _streams)
         {
@@ -95,16 +95,16 @@ internal sealed class SequencePasses : IDisposable
             Keep(new(Site.ResidMid, layer - 1), stream);
         foreach ((HookPoint point, Mat values) in _values)
             Keep(point, values);
-        RunFrom(FirstLayer, _firstStream, tokens, finalNorm, cancellation);
+        RunFrom(FirstLayer, _firstStream, tokens, finalNorm, cancellationToken);
     }
 
     /// <summary>A pass from a site up with <paramref name="replace"/> called on the rows of each chunk, or of the sequence: values, first position.</summary>
-    public void Spliced(SitePlan site, int[] tokens, Action<Mat, int> replace, Mat finalNorm, CancellationToken cancellation)
+    public void Spliced(SitePlan site, int[] tokens, Action<Mat, int> replace, Mat finalNorm, CancellationToken cancellationToken)
     {
         if (!site.AddsToStream)
         {
             _hooks.Add(_session.Hooks.Add(site.Write, (call, _, values) => replace(values, call.Position)));
-            RunFrom(site.StartLayer, _streams[site.StartLayer], tokens, finalNorm, cancellation);
+            RunFrom(site.StartLayer, _streams[site.StartLayer], tokens, finalNorm, cancellationToken);
             return;
         }
 
@@ -113,7 +113,7 @@ internal sealed class SequencePasses : IDisposable
         replace(_addend, 0);
         _model.Device.Copy(_middles[site.StartLayer], _sum);
         _model.Device.AddScaled(_addend, 1f, _sum);
-        RunFrom(site.StartLayer, _sum, tokens, finalNorm, cancellation);
+        RunFrom(site.StartLayer, _sum, tokens, finalNorm, cancellationToken);
     }
 
     public void Dispose()
@@ -129,13 +129,13 @@ internal sealed class SequencePasses : IDisposable
     private void Keep(HookPoint point, Mat destination) =>
         _hooks.Add(_session.Hooks.Add(point, (call, _, values) => call.Device.Copy(values, destination.RowRange(call.Position, values.Rows))));
 
-    private void RunTo(int layerCount, int[] tokens, CancellationToken cancellation)
+    private void RunTo(int layerCount, int[] tokens, CancellationToken cancellationToken)
     {
         try
         {
             _session.Reset();
             for (int start = 0; start < tokens.Length; start += _session.ChunkLength)
-                _model.ForwardTo(layerCount, tokens.AsSpan(start, Math.Min(_session.ChunkLength, tokens.Length - start)), _session, cancellation);
+                _model.ForwardTo(layerCount, tokens.AsSpan(start, Math.Min(_session.ChunkLength, tokens.Length - start)), _session, cancellationToken);
         }
         finally
         {
@@ -143,7 +143,7 @@ internal sealed class SequencePasses : IDisposable
         }
     }
 
-    private void RunFrom(int layer, Mat stream, int[] tokens, Mat finalNorm, CancellationToken cancellation)
+    private void RunFrom(int layer, Mat stream, int[] tokens, Mat finalNorm, CancellationToken cancellationToken)
     {
         try
         {
@@ -151,7 +151,7 @@ internal sealed class SequencePasses : IDisposable
             for (int start = 0; start < tokens.Length; start += _session.ChunkLength)
             {
                 int count = Math.Min(_session.ChunkLength, tokens.Length - start);
-                _model.ForwardFrom(layer, stream.RowRange(start, count), tokens.AsSpan(start, count), _session, LogitRows.None, cancellation);
+                _model.ForwardFrom(layer, stream.RowRange(start, count), tokens.AsSpan(start, count), _session, LogitRows.None, cancellationToken);
                 _model.Device.Copy(_session.FinalNorm, finalNorm.RowRange(start, count));
             }
         }

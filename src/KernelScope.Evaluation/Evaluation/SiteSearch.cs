@@ -40,8 +40,8 @@ public static class SiteSearch
     /// <param name="tokens">Texts; the first <paramref name="most"/> tokens are used.</param>
     /// <param name="most">Most tokens.</param>
     /// <param name="withoutBos">Whether texts without BOS are tried too.</param>
-    /// <param name="cancellation">Stops between two layers.</param>
-    public static IReadOnlyList<SiteFit> Run(Gemma2Model model, SaeTarget target, TokenSet tokens, int most = DefaultTokens, bool withoutBos = true, CancellationToken cancellation = default)
+    /// <param name="cancellationToken">Stops between two layers.</param>
+    public static IReadOnlyList<SiteFit> Run(Gemma2Model model, SaeTarget target, TokenSet tokens, int most = DefaultTokens, bool withoutBos = true, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(target);
@@ -49,18 +49,18 @@ public static class SiteSearch
         HookPoint[] points = [.. Neighbours(target.Site, model.Config)];
         var fits = new List<SiteFit>();
         foreach (bool bos in withoutBos ? (ReadOnlySpan<bool>)[true, false] : [true])
-            fits.AddRange(Measure(model, target, points, Texts(tokens, model.Config, bos, most), tokens, cancellation));
+            fits.AddRange(Measure(model, target, points, Texts(tokens, model.Config, bos, most), tokens, cancellationToken));
         return fits;
     }
 
     /// <summary>How the SAE does where it is used.</summary>
-    public static SiteFit Used(Gemma2Model model, SaeTarget target, TokenSet tokens, int most = DefaultTokens, CancellationToken cancellation = default)
+    public static SiteFit Used(Gemma2Model model, SaeTarget target, TokenSet tokens, int most = DefaultTokens, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(target);
         ArgumentNullException.ThrowIfNull(tokens);
         bool bos = BeginsWithBos(tokens);
-        return Measure(model, target, [target.Site], Texts(tokens, model.Config, bos, most), tokens, cancellation)[0];
+        return Measure(model, target, [target.Site], Texts(tokens, model.Config, bos, most), tokens, cancellationToken)[0];
     }
 
     /// <summary>Whether the first sequence begins with BOS.</summary>
@@ -87,7 +87,7 @@ public static class SiteSearch
         return texts;
     }
 
-    private static List<SiteFit> Measure(Gemma2Model model, SaeTarget target, HookPoint[] points, List<int[]> texts, TokenSet set, CancellationToken cancellation)
+    private static List<SiteFit> Measure(Gemma2Model model, SaeTarget target, HookPoint[] points, List<int[]> texts, TokenSet set, CancellationToken cancellationToken)
     {
         int longest = texts.Max(t => t.Length);
         using Session session = model.NewSession(longest, longest);
@@ -102,9 +102,9 @@ public static class SiteSearch
             {
                 session.Reset();
                 if (whole)
-                    model.Forward(text, session, LogitRows.All, cancellation);
+                    model.Forward(text, session, LogitRows.All, cancellationToken);
                 else
-                    model.ForwardTo(layers, text, session, cancellation);
+                    model.ForwardTo(layers, text, session, cancellationToken);
             }
 
             return [.. meters.Select(m => m.Fit()!.Value)];

@@ -26,11 +26,11 @@ public sealed record TopContexts(long Counted, long Active, double Mean, IReadOn
     /// <param name="tokens">The sequences.</param>
     /// <param name="count">Places kept.</param>
     /// <param name="progress">Told the share that is done.</param>
-    /// <param name="cancellation">Stops between two layers.</param>
+    /// <param name="cancellationToken">Stops between two layers.</param>
     /// <exception cref="ArgumentException">The SAE has no such feature.</exception>
-    public static TopContexts Find(Gemma2Model model, JumpReluSae sae, HookPoint site, int feature, TokenSet tokens, int count, IProgress<double>? progress = null, CancellationToken cancellation = default)
+    public static TopContexts Find(Gemma2Model model, JumpReluSae sae, HookPoint site, int feature, TokenSet tokens, int count, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
-        return Find(model, sae, site, [feature], tokens, count, progress, cancellation)[0];
+        return Find(model, sae, site, [feature], tokens, count, progress, cancellationToken)[0];
     }
 
     /// <summary>The same for several features in one pass; each keeps 4 MiB and its places.</summary>
@@ -41,10 +41,10 @@ public sealed record TopContexts(long Counted, long Active, double Mean, IReadOn
     /// <param name="tokens">The sequences.</param>
     /// <param name="count">Places kept of each.</param>
     /// <param name="progress">Told the share that is done.</param>
-    /// <param name="cancellation">Stops between two layers.</param>
+    /// <param name="cancellationToken">Stops between two layers.</param>
     /// <returns>What was found of each, in the order of <paramref name="features"/>.</returns>
     /// <exception cref="ArgumentException">The SAE has no such feature.</exception>
-    public static IReadOnlyList<TopContexts> Find(Gemma2Model model, JumpReluSae sae, HookPoint site, IReadOnlyList<int> features, TokenSet tokens, int count, IProgress<double>? progress = null, CancellationToken cancellation = default)
+    public static IReadOnlyList<TopContexts> Find(Gemma2Model model, JumpReluSae sae, HookPoint site, IReadOnlyList<int> features, TokenSet tokens, int count, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(sae);
@@ -67,7 +67,7 @@ public sealed record TopContexts(long Counted, long Active, double Mean, IReadOn
             for (int start = 0; start < sequence.Length; start += session.ChunkLength)
             {
                 ReadOnlySpan<int> chunk = sequence.Slice(start, Math.Min(session.ChunkLength, sequence.Length - start));
-                Run(model, session, site, chunk, cancellation);
+                Run(model, session, site, chunk, cancellationToken);
                 for (int r = 0; r < chunk.Length; r++)
                 {
                     if (tokens.IsSpecial(chunk[r]))
@@ -83,12 +83,12 @@ public sealed record TopContexts(long Counted, long Active, double Mean, IReadOn
         return [.. searches.Select(s => s.Result())];
     }
 
-    private static void Run(Gemma2Model model, Session session, HookPoint site, ReadOnlySpan<int> tokens, CancellationToken cancellation)
+    private static void Run(Gemma2Model model, Session session, HookPoint site, ReadOnlySpan<int> tokens, CancellationToken cancellationToken)
     {
         if (HookPoint.IsPerLayer(site.Site) || site.Site == Site.Embed)
-            model.ForwardTo(site.Layer + 1, tokens, session, cancellation);
+            model.ForwardTo(site.Layer + 1, tokens, session, cancellationToken);
         else
-            model.Forward(tokens, session, site.Site == Site.Logits ? LogitRows.All : LogitRows.None, cancellation);
+            model.Forward(tokens, session, site.Site == Site.Logits ? LogitRows.All : LogitRows.None, cancellationToken);
     }
 
     private sealed class Search(int feature, int most)

@@ -40,10 +40,10 @@ internal sealed class UniformityScorer : IDisposable
 
     /// <summary>Fills <c>r_L0</c>, <c>r_L0_summed</c> and, where it is kept, <c>grad_own</c>; the clean pass was listened to, and the codes are in place.</summary>
     /// <exception cref="InvalidDataException">A gradient is no finite number.</exception>
-    public void Score(int[] tokens, SequenceScores scores, CancellationToken cancellation)
+    public void Score(int[] tokens, SequenceScores scores, CancellationToken cancellationToken)
     {
         GradientSum[] sums = [new(OwnPositionOnly: true), new(OwnPositionOnly: false, t => Counts(tokens, t))];
-        IReadOnlyDictionary<HookPoint, float[]>[] gradients = _gradient.Backward(_points, (t, _, seed) => CentredLogit(tokens, t, seed), sums, cancellation);
+        IReadOnlyDictionary<HookPoint, float[]>[] gradients = _gradient.Backward(_points, (t, _, seed) => CentredLogit(tokens, t, seed), sums, cancellationToken);
         ScoreAll("r_L0", tokens, scores, gradients[0], keepAs: "grad_own");
         ScoreAll("r_L0_summed", tokens, scores, gradients[1], keepAs: null);
     }

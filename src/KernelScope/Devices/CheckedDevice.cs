@@ -4,6 +4,7 @@ namespace KernelScope.Devices;
 /// Watches another device: refuses overlapping arguments that an op does not allow, and reads every result back to find the first NaN or infinity
 /// where it arises. For tests and for the search after a wrong number; every op waits for the device.
 /// </summary>
+/// <remarks>Any number of threads may call it, as any <see cref="Device"/>.</remarks>
 public sealed class CheckedDevice(Device inner) : ForwardingDevice(inner)
 {
     private readonly CodeList _codes = new();

@@ -24,6 +24,7 @@ public enum Precision
 /// </remarks>
 public abstract class Device : IDisposable
 {
+    private const long MostPairsOnHost = 1 << 22;
     private readonly OpGate _gate;
 
     /// <summary>A device that computes.</summary>
@@ -334,7 +335,10 @@ public abstract class Device : IDisposable
     /// <summary>
     /// a = x·W_encᵀ + b_enc, rounded; the active features of each row are those with a &gt; θ and a &gt; 0 (strict), their values a: (index, value) lists, ascending. x [n, d_in].
     /// </summary>
-    /// <remarks>relu(a)·[a &gt; θ], as SAELens computes it; with θ ≥ 0 that is the paper's JumpReLU (Lieberum et al. 2024, eq. 2).</remarks>
+    /// <remarks>
+    /// relu(a)·[a &gt; θ], as SAELens computes it; with θ ≥ 0 that is the paper's JumpReLU (Lieberum et al. 2024, eq. 2). With <see cref="SaeParameters.TopK"/> only the k largest of these are listed:
+    /// relu(a) of the k largest a (Gao et al. 2024), of which zeros are no codes.
+    /// </remarks>
     public void SaeEncode(Mat x, SaeParameters sae, SparseCodes destination)
     {
         using RunningOp op = Enter();
@@ -342,6 +346,7 @@ public abstract class Device : IDisposable
         Check.Shape(sae.EncoderBias, 1, sae.FeatureCount);
         Check.Shape(sae.Threshold, 1, sae.FeatureCount);
         Check.Features(destination, sae);
+        ArgumentOutOfRangeException.ThrowIfNegative(sae.TopK);
         SaeEncodeCore(x, sae, destination);
         GC.KeepAlive(sae);
     }
@@ -384,6 +389,7 @@ public abstract class Device : IDisposable
     /// <remarks>
     /// f(x) is the activation as <see cref="SaeEncode"/> defines it, 0 where the feature is not active; it is computed from <paramref name="read"/> [n, d_in] before anything is written, so the two may be the same matrix. c_e = 0 changes no bit.
     /// </remarks>
+    /// <exception cref="NotSupportedException">A clamp of a TopK SAE, where f(x) hangs on all features: <c>JumpReluSae.Edit</c> takes it from the codes.</exception>
     public void SaeEdit(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
     {
         using RunningOp op = Enter();
@@ -393,6 +399,8 @@ public abstract class Device : IDisposable
         {
             if ((uint)edit.Feature >= (uint)sae.FeatureCount)
                 throw new ArgumentOutOfRangeException(nameof(edits), $"Feature {edit.Feature} is outside the SAE's width of {sae.FeatureCount}.");
+            if (sae.TopK > 0 && edit.Kind == FeatureEditKind.Clamp)
+                throw new NotSupportedException("Whether a feature of a TopK SAE is active hangs on all others; a clamp needs the codes.");
         }
 
         if (read.Rows > 0 && !edits.IsEmpty)
@@ -428,6 +436,32 @@ public abstract class Device : IDisposable
         else
             Dispose(disposing: true);
         GC.SuppressFinalize(this);
+    }
+
+    /// <summary>
+    /// <see cref="SaeEncode"/> of a TopK SAE by way of the host, for devices without an op of their own: what is above its threshold is listed, some rows at a time so that the lists stay short, and the k largest of it are kept.
+    /// </summary>
+    protected void SaeEncodeByHost(Mat x, SaeParameters sae, SparseCodes destination)
+    {
+        ArgumentNullException.ThrowIfNull(sae);
+        SaeParameters all = sae with { TopK = 0 };
+        int most = (int)Math.Clamp(MostPairsOnHost / sae.FeatureCount, 1, int.MaxValue);
+        using SparseCodes some = CreateCodes(sae.FeatureCount, "codes before the k largest are kept");
+        var list = new CodeList();
+        var kept = new HostCodes("the k largest", sae.FeatureCount);
+        kept.Begin(x.Rows);
+        for (int first = 0; first < x.Rows; first += most)
+        {
+            SaeEncodeCore(x.RowRange(first, Math.Min(most, x.Rows - first)), all, some);
+            ReadCore(some, list);
+            for (int r = 0; r < list.Rows; r++)
+            {
+                kept.Add(list.FeaturesOf(r), list.ValuesOf(r));
+                kept.EndRow(sae.TopK);
+            }
+        }
+
+        WriteCore(kept.List, destination);
     }
 
     /// <summary>Gives threads or contexts back. No op runs meanwhile.</summary>

@@ -1,7 +1,7 @@
 namespace KernelScope.Devices;
 
 /// <summary>A device that passes every call on to another: the base of those that watch one (<see cref="CheckedDevice"/>). It does not own the other.</summary>
-/// <remarks>As safe for several threads as any <see cref="Device"/>: the two share one gate, so that nothing comes between an op and what it asks of the other device.</remarks>
+/// <remarks>Any number of threads may call it, as any <see cref="Device"/>: the two share one gate, so that nothing comes between an op and what it asks of the other device.</remarks>
 public abstract class ForwardingDevice(Device inner) : Device(inner)
 {
     /// <summary>The device that works.</summary>

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using KernelScope.Numerics;
 
 namespace KernelScope.Devices;
@@ -24,9 +23,9 @@ public sealed unsafe class HostBuffer : DeviceBuffer
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         nuint bytes = checked(((nuint)length * sizeof(float)) + Alignment);
-        // Zeroed by the system (calloc), not by us: a cache for a whole context costs what is used of it.
-        void* memory = NativeMemory.AllocZeroed(bytes);
-        _memory = new Memory(memory);
+        // Zeroed by the system, not by us: a cache for a whole context costs what is used of it.
+        void* memory = ZeroedMemory.Allocate(bytes);
+        _memory = new Memory(memory, bytes);
         _gate = device?.Gate;
         if ((long)bytes >= LargeBytes)
             LargePages.Want(memory, (long)bytes);
@@ -72,8 +71,8 @@ public sealed unsafe class HostBuffer : DeviceBuffer
         base.Dispose(disposing);
     }
 
-    private sealed class Memory(void* first) : IDisposable
+    private sealed class Memory(void* first, nuint bytes) : IDisposable
     {
-        public void Dispose() => NativeMemory.Free(first);
+        public void Dispose() => ZeroedMemory.Free(first, bytes);
     }
 }

@@ -1,6 +1,7 @@
 namespace KernelScope.Devices;
 
 /// <summary>What the devices that compute in host memory share: buffers, codes, and weights used in place.</summary>
+/// <remarks>Any number of threads may call it, as any <see cref="Device"/>.</remarks>
 public abstract class HostDevice : Device
 {
     private protected HostDevice()

@@ -5,6 +5,7 @@ namespace KernelScope.Devices;
 /// Position p of key/value head h is row <c>h·Capacity + p mod Capacity</c> of <see cref="Keys"/> and <see cref="Values"/>, each [kv heads · capacity, d_head]:
 /// a head's keys lie side by side, as attention reads them. A global layer's capacity is the context length, so it never wraps.
 /// A sliding layer needs its window and one chunk less one token: the first query of a chunk still reads what its last token must not overwrite.
+/// Any number of threads may read it; what its memory holds is for one caller at a time, as its session is.
 /// </remarks>
 public sealed class KvLayer
 {
@@ -36,6 +37,7 @@ public sealed class KvLayer
 }
 
 /// <summary>What attention needs to know besides q, k and v.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="HeadCount">Number of query heads; a multiple of the key/value heads. Query head h reads key/value head h / (heads / kv heads).</param>
 /// <param name="Scale">Factor of q·k, query_pre_attn_scalar^(−1/2).</param>
 /// <param name="Softcap">Scores s become cap·tanh(s/cap); 0: no cap.</param>
@@ -43,6 +45,7 @@ public sealed class KvLayer
 public readonly record struct AttentionShape(int HeadCount, float Scale, float Softcap, int Window);
 
 /// <summary>Consecutive rows of a call that belong to one sequence.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Cache">The sequence's keys and values.</param>
 /// <param name="FirstRow">The first of the rows.</param>
 /// <param name="RowCount">Their number, at least 1.</param>

@@ -1,7 +1,7 @@
 namespace KernelScope.Devices;
 
 /// <summary>Memory of a device that holds float32 values, with a name that errors and profiles can print.</summary>
-/// <remarks>Whoever asked the device for it disposes it, see <see cref="DeviceResource"/>. A <see cref="Mat"/> is a view of it and owns nothing.</remarks>
+/// <remarks>Whoever asked the device for it disposes it; any number of threads may use it, see <see cref="DeviceResource"/>. A <see cref="Mat"/> is a view of it and owns nothing.</remarks>
 public abstract class DeviceBuffer : DeviceResource
 {
     /// <summary>Describes a buffer.</summary>

@@ -6,6 +6,7 @@ using KernelScope.Files;
 namespace KernelScope.Devices;
 
 /// <summary>What one kind of op took, in all calls together.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Op">The op; a product with the name of its weight, without the layer: <c>Linear qkv</c>.</param>
 /// <param name="Calls">Number of calls.</param>
 /// <param name="Seconds">Wall time, the wait for the device included.</param>

@@ -1,6 +1,7 @@
 namespace KernelScope.Devices;
 
-/// <summary>The parameters of a JumpReLU SAE or transcoder on a device.</summary>
+/// <summary>The parameters of a JumpReLU, ReLU or TopK SAE or transcoder on a device.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Encoder">W_enc as a weight [d_sae, d_in] (the file has it transposed, [d_in, d_sae]).</param>
 /// <param name="EncoderBias">b_enc, [1, d_sae].</param>
 /// <param name="Threshold">θ, [1, d_sae]; zeros make it a ReLU SAE.</param>
@@ -8,6 +9,9 @@ namespace KernelScope.Devices;
 /// <param name="DecoderBias">b_dec, [1, d_out].</param>
 public sealed record SaeParameters(Weight Encoder, Mat EncoderBias, Mat Threshold, Weight Decoder, Mat DecoderBias)
 {
+    /// <summary>k of a TopK SAE: only the k largest pre-activations of a row stay active, the lower index first among equals. 0: all that are above their thresholds.</summary>
+    public int TopK { get; init; }
+
     /// <summary>d_in.</summary>
     public int InputDim => Encoder.Columns;
 
@@ -29,6 +33,7 @@ public enum FeatureEditKind
 }
 
 /// <summary>A change of one feature, as data, so that a device applies it without the host.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Feature">Index of the feature.</param>
 /// <param name="Kind">What is done.</param>
 /// <param name="Value">Strength of a steer, target of a clamp.</param>

@@ -23,6 +23,7 @@ public abstract class SparseCodes : DeviceResource
 }
 
 /// <summary>Lists of (index, value) pairs on the host, in compressed rows: row r is entries RowStart[r] … RowStart[r + 1] − 1.</summary>
+/// <remarks>For one caller at a time.</remarks>
 public sealed class CodeList
 {
     /// <summary>Number of rows.</summary>

@@ -3,6 +3,7 @@ using KernelScope.Files;
 namespace KernelScope.Devices;
 
 /// <summary>One stored matrix of a <see cref="Weight"/>, and how it lies in its file.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Tensor">The matrix, lent by an open file that outlives the weight.</param>
 /// <param name="Transposed">False: stored [out, in], as Gemma's matrices. True: stored [in, out], as an SAE's W_enc and W_dec.</param>
 /// <param name="Panels">The same values packed for products, or none. A device that knows nothing of panels reads the matrix itself.</param>

@@ -1,6 +1,7 @@
 namespace KernelScope.Files;
 
 /// <summary>Opens stored arrays in any of the forms that are read: npz, npy, safetensors. The content decides, not the name.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class ArrayFile
 {
     /// <summary>Opens a file and checks its headers.</summary>

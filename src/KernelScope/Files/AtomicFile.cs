@@ -4,24 +4,26 @@ namespace KernelScope.Files;
 /// A file that appears whole or not at all: written under a temporary name beside its place, flushed to the disk, then renamed over what was there.
 /// Disposed without <see cref="Commit"/> (an error, a cancellation) it leaves nothing behind; what a killed process left, the next one that writes the same file removes.
 /// </summary>
-/// <remarks>For one thread at a time.</remarks>
+/// <remarks>For one caller at a time.</remarks>
 public sealed class AtomicFile : IDisposable
 {
     private readonly string _temporary;
+    private readonly FileStream _file;
     private bool _committed;
 
-    private AtomicFile(string path, string temporary, FileStream stream)
+    private AtomicFile(string path, string temporary)
     {
         Path = path;
         _temporary = temporary;
-        Stream = stream;
+        _file = new FileStream(temporary, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, 1 << 16);
+        Stream = new NamedStream(path, _file);
     }
 
     /// <summary>Where the file will be.</summary>
     public string Path { get; }
 
     /// <summary>What to write to; it can seek. What goes wrong there is an <see cref="IOException"/> that names the file.</summary>
-    public FileStream Stream { get; }
+    public Stream Stream { get; }
 
     /// <summary>Starts a file. A link is followed: the file it points to is replaced, the link stays.</summary>
     /// <exception cref="IOException">It cannot be written there, or a pipe or a device is there, which would be replaced by a file; the message says why.</exception>
@@ -58,12 +60,12 @@ public sealed class AtomicFile : IDisposable
     {
         try
         {
-            Stream.Flush(flushToDisk: true);
-            Stream.Dispose();
+            _file.Flush(flushToDisk: true);
+            _file.Dispose();
             File.Move(_temporary, Path, overwrite: true);
             _committed = true;
         }
-        catch (Exception e) when (e is UnauthorizedAccessException or (IOException and not NamedException))
+        catch (Exception e) when (IsFailure(e))
         {
             throw Failed(Path, e);
         }
@@ -75,9 +77,9 @@ public sealed class AtomicFile : IDisposable
         if (_committed) return;
         try
         {
-            Stream.Dispose();
+            _file.Dispose();
         }
-        catch (IOException)
+        catch (Exception e) when (IsFailure(e))
         {
             // A full disk shows again when the buffer is flushed on closing; the file goes anyway, and the first error is the one to see.
         }
@@ -90,8 +92,7 @@ public sealed class AtomicFile : IDisposable
         if (Directory.Exists(target)) throw new IOException("it is a folder");
         if (OddKind(path, target) is string kind) throw new IOException($"it is {kind}; a regular file is needed");
         TemporaryName.Sweep(target);
-        string temporary = TemporaryName.For(target);
-        return new AtomicFile(target, temporary, new NamedStream(target, temporary));
+        return new AtomicFile(target, TemporaryName.For(target));
     }
 
     // Renaming over a device or a pipe would replace it; /dev/shm is an ordinary place.
@@ -103,69 +104,71 @@ public sealed class AtomicFile : IDisposable
         return special && !target.StartsWith("/dev/shm/", StringComparison.Ordinal) ? "a device" : null;
     }
 
-    private static NamedException Failed(string path, Exception e) => e as NamedException
-        ?? new($"{BadFile.Printable(path, 4096)}: the file cannot be written ({BadFile.Printable(e.Message.TrimEnd('.'), 300)}).", e);
+    /// <summary>Whether an exception is what .NET makes of a file that cannot be written: one that would grow beyond a limit gets an <see cref="ArgumentOutOfRangeException"/>.</summary>
+    internal static bool IsFailure(Exception e) => e is IOException or UnauthorizedAccessException or ArgumentOutOfRangeException;
 
-    /// <summary>A failure whose message names the file.</summary>
-    private sealed class NamedException(string message, Exception inner) : IOException(message, inner);
+    private static IOException Failed(string path, Exception e)
+    {
+        string place = $"{BadFile.Printable(path, 4096)}: the file cannot be written (";
+        return e is IOException named && e.Message.StartsWith(place, StringComparison.Ordinal) ? named : new IOException($"{place}{BadFile.Printable(Reason(e), 300)}).", e);
+    }
+
+    // Without what .NET appends for programmers.
+    private static string Reason(Exception e) => e.Message.Split(" (Parameter '")[0].TrimEnd('.');
 
     /// <summary>A stream whose failures name the file that is being written, not the temporary one or none.</summary>
-    private sealed class NamedStream(string target, string temporary) : FileStream(temporary, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, 1 << 16)
+    private sealed class NamedStream(string target, FileStream inner) : Stream
     {
+        public override bool CanRead => true;
+
+        public override bool CanSeek => true;
+
+        public override bool CanWrite => true;
+
+        public override long Length => inner.Length;
+
+        // A seek writes what is buffered.
+        public override long Position
+        {
+            get => inner.Position;
+            set => Named(() => inner.Position = value);
+        }
+
+        public override int Read(byte[] buffer, int offset, int count) => inner.Read(buffer, offset, count);
+
+        public override int Read(Span<byte> buffer) => inner.Read(buffer);
+
+        public override long Seek(long offset, SeekOrigin origin)
+        {
+            Named(() => inner.Seek(offset, origin));
+            return inner.Position;
+        }
+
+        public override void SetLength(long value) => Named(() => inner.SetLength(value));
+
+        public override void Flush() => Named(inner.Flush);
+
+        public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
+
         public override void Write(ReadOnlySpan<byte> buffer)
         {
             try
             {
-                base.Write(buffer);
+                inner.Write(buffer);
             }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            catch (Exception e) when (IsFailure(e))
             {
                 throw Failed(target, e);
             }
         }
 
-        public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
-
-        public override void WriteByte(byte value) => Write([value]);
-
-        public override async ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+        private void Named(Action action)
         {
             try
             {
-                await base.WriteAsync(buffer, cancellationToken).ConfigureAwait(false);
+                action();
             }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                throw Failed(target, e);
-            }
-        }
-
-        public override void Flush(bool flushToDisk)
-        {
-            try
-            {
-                base.Flush(flushToDisk);
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                throw Failed(target, e);
-            }
-        }
-
-        // Either writes what is buffered.
-        public override long Position
-        {
-            get => base.Position;
-            set => Seek(value, SeekOrigin.Begin);
-        }
-
-        public override long Seek(long offset, SeekOrigin origin)
-        {
-            try
-            {
-                return base.Seek(offset, origin);
-            }
-            catch (IOException e)
+            catch (Exception e) when (IsFailure(e))
             {
                 throw Failed(target, e);
             }

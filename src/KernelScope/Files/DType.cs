@@ -40,6 +40,7 @@ public enum DType
 }
 
 /// <summary>Sizes and names of <see cref="DType"/>.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class DTypes
 {
     // Name in a safetensors header, descr in an .npy header (null: NumPy has no such type), bytes per element; in the order of the enum.

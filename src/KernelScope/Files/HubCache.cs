@@ -5,6 +5,7 @@ namespace KernelScope.Files;
 /// <summary>
 /// The layout of the model hub's cache: <c>models--org--name/refs/main</c> holds a revision, <c>snapshots/REVISION/</c> the files (links into <c>blobs/</c>).
 /// </summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static partial class HubCache
 {
     /// <summary>

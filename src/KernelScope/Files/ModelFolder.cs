@@ -1,6 +1,7 @@
 namespace KernelScope.Files;
 
 /// <summary>A folder with a model: config.json, weights in one safetensors file or in shards with an index, and perhaps a generation_config.json and a tokenizer.</summary>
+/// <remarks>Any number of threads may use it.</remarks>
 public sealed class ModelFolder
 {
     private const string SingleName = "model.safetensors";
@@ -62,11 +63,12 @@ public sealed class ModelFolder
 
     /// <summary>Opens the weights and checks their headers.</summary>
     /// <exception cref="InvalidDataException">There are none, a shard is missing, or one is malformed.</exception>
-    public ShardedTensors OpenWeights() => WeightsPath switch
+    /// <param name="intoMemory">Reads the files into memory instead of mapping them; see <see cref="TensorFile"/>.</param>
+    public ShardedTensors OpenWeights(bool intoMemory = false) => WeightsPath switch
     {
         null => throw BadFile.Of(Path, $"the folder holds neither {SingleName} nor {IndexName}."),
-        string path when path.EndsWith(".json", StringComparison.Ordinal) => ShardedTensors.OpenIndex(path),
-        string path => ShardedTensors.OpenSingle(path),
+        string path when path.EndsWith(".json", StringComparison.Ordinal) => ShardedTensors.OpenIndex(path, intoMemory),
+        string path => ShardedTensors.OpenSingle(path, intoMemory),
     };
 
     /// <summary>Refuses a folder that holds an adapter instead of a model.</summary>

@@ -1,6 +1,7 @@
 namespace KernelScope.Files;
 
 /// <summary>A .npy file: one array, which is called as the file is. It is used in place through the mapping; a big-endian one is copied into memory when it is first asked for.</summary>
+/// <remarks>Any number of threads may use it, as any <see cref="TensorFile"/>.</remarks>
 public sealed unsafe class NpyFile : TensorFile
 {
     private readonly RawFile _file;

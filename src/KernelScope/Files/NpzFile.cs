@@ -11,6 +11,7 @@ namespace KernelScope.Files;
 /// <see cref="Open"/> does not check it; <see cref="Verify"/> does, once.
 /// </para>
 /// </summary>
+/// <remarks>Any number of threads may use it, as any <see cref="TensorFile"/>.</remarks>
 public sealed unsafe class NpzFile : TensorFile
 {
     private const int BufferLength = 1 << 18;
@@ -36,10 +37,12 @@ public sealed unsafe class NpzFile : TensorFile
 
     /// <summary>Opens a file and checks its directory and array headers; reads no data.</summary>
     /// <exception cref="InvalidDataException">It cannot be read or is malformed; the message says where.</exception>
-    public static NpzFile Open(string path)
+    /// <param name="path">Where.</param>
+    /// <param name="intoMemory">Reads the file into memory instead of mapping it; see <see cref="TensorFile"/>.</param>
+    public static NpzFile Open(string path, bool intoMemory = false)
     {
         ArgumentNullException.ThrowIfNull(path);
-        return Of(RawFile.Open(path));
+        return Of(RawFile.Open(path, intoMemory));
     }
 
     /// <summary>Opens what is open already; it then owns the file, also if this throws.</summary>
@@ -66,14 +69,14 @@ public sealed unsafe class NpzFile : TensorFile
 
     /// <summary>Reads every entry to its end and checks it: CRC-32, the DEFLATE stream, the length. Keeps nothing; an entry that was checked is not read again.</summary>
     /// <exception cref="InvalidDataException">An entry is damaged; the message names it.</exception>
-    public void Verify(CancellationToken cancellation = default)
+    public void Verify(CancellationToken cancellationToken = default)
     {
         foreach (Entry entry in _entries.Values)
-            if (!entry.Verified) Scan(entry, null, cancellation);
+            if (!entry.Verified) Scan(entry, null, cancellationToken);
     }
 
     /// <summary>Passes an array's data through <paramref name="consume"/> in pieces of whole elements, checking the entry on the way.</summary>
-    internal void Scan(string name, Action<ReadOnlySpan<byte>> consume, CancellationToken cancellation) => Scan(_entries[name], consume, cancellation);
+    internal void Scan(string name, Action<ReadOnlySpan<byte>> consume, CancellationToken cancellationToken) => Scan(_entries[name], consume, cancellationToken);
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
@@ -112,7 +115,7 @@ public sealed unsafe class NpzFile : TensorFile
         }
     }
 
-    private void Scan(Entry entry, Action<ReadOnlySpan<byte>>? consume, CancellationToken cancellation)
+    private void Scan(Entry entry, Action<ReadOnlySpan<byte>>? consume, CancellationToken cancellationToken)
     {
         ZipEntry zip = entry.Zip;
         using Stream stream = OpenStream(_file, zip);
@@ -122,7 +125,7 @@ public sealed unsafe class NpzFile : TensorFile
         int skip = entry.Header.Length;
         while (left > 0)
         {
-            cancellation.ThrowIfCancellationRequested();
+            cancellationToken.ThrowIfCancellationRequested();
             // The head first and alone, so that every further piece begins at an element.
             int want = (int)Math.Min(left, skip > 0 ? skip : BufferLength);
             ReadPiece(stream, zip, buffer.AsSpan(0, want));

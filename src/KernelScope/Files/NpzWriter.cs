@@ -8,6 +8,7 @@ namespace KernelScope.Files;
 /// Writes an .npz that NumPy reads: stored .npy arrays, little-endian, row-major, version 1.0 (2.0 if the header is long), with ZIP64 records where sizes need them.
 /// Arrays go straight to the disk. The file appears on <see cref="Commit"/>; without it nothing is left.
 /// </summary>
+/// <remarks>For one caller at a time.</remarks>
 public sealed class NpzWriter : IDisposable
 {
     // Every local header carries a ZIP64 field, as NumPy's do: sizes are not known to be small until the array has been written.

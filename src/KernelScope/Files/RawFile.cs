@@ -4,18 +4,21 @@ using Microsoft.Win32.SafeHandles;
 namespace KernelScope.Files;
 
 /// <summary>
-/// A regular file, open for reading: positional reads for headers and checks, a mapping of the whole for weights.
+/// A regular file, open for reading: positional reads for headers and checks, a mapping of the whole for weights, or a copy in memory where that was asked for.
 /// Everything that the operating system may say of a path ends here as an <see cref="InvalidDataException"/> with one sentence.
 /// </summary>
 internal sealed unsafe class RawFile : IDisposable
 {
     private readonly SafeFileHandle? _handle;
     private readonly byte* _memory;
+    private readonly bool _intoMemory;
+    private NativeBuffer? _copy;
     private MemoryMappedFile? _map;
     private MemoryMappedViewAccessor? _view;
 
-    private RawFile(string path, SafeFileHandle handle, long length)
+    private RawFile(string path, SafeFileHandle handle, long length, bool intoMemory)
     {
+        _intoMemory = intoMemory;
         Path = path;
         _handle = handle;
         Length = length;
@@ -37,7 +40,9 @@ internal sealed unsafe class RawFile : IDisposable
     public DateTime? LastWrite { get; private init; }
 
     /// <summary>Opens a file that has at least one byte.</summary>
-    public static RawFile Open(string path)
+    /// <param name="path">Where.</param>
+    /// <param name="intoMemory">Whether <see cref="Map"/> reads the file into memory: what becomes of it afterwards then does not matter.</param>
+    public static RawFile Open(string path, bool intoMemory = false)
     {
         // Size first: a pipe or a device has none, and opening a pipe would wait for a writer.
         if (SizeOf(path) == 0) throw BadFile.Of(path, "the file is empty, or it is no regular file (a pipe, a device).");
@@ -45,7 +50,7 @@ internal sealed unsafe class RawFile : IDisposable
         try
         {
             handle = File.OpenHandle(path);
-            var file = new RawFile(path, handle, RandomAccess.GetLength(handle)) { LastWrite = File.GetLastWriteTimeUtc(handle) };
+            var file = new RawFile(path, handle, RandomAccess.GetLength(handle), intoMemory) { LastWrite = File.GetLastWriteTimeUtc(handle) };
             file.RefuseGitLfsPointer();
             return file;
         }
@@ -122,6 +127,7 @@ internal sealed unsafe class RawFile : IDisposable
     public byte* Map()
     {
         if (_handle is null) return _memory;
+        if (_intoMemory) return (_copy ??= ReadWhole()).Pointer;
         try
         {
             if (_view is null)
@@ -143,9 +149,26 @@ internal sealed unsafe class RawFile : IDisposable
 
     public void Dispose()
     {
+        _copy?.Dispose();
         _view?.Dispose();
         _map?.Dispose();
         _handle?.Dispose();
+    }
+
+    private NativeBuffer ReadWhole()
+    {
+        const int PieceBytes = 1 << 28;
+        NativeBuffer copy = NativeBuffer.TryCreate(Length) ?? throw BadFile.Of(Path, $"the file has {Length} bytes, and there is not so much memory to read it into.");
+        try
+        {
+            for (long at = 0; at < Length; at += PieceBytes) Read(at, new Span<byte>(copy.Pointer + at, (int)Math.Min(PieceBytes, Length - at)));
+            return copy;
+        }
+        catch
+        {
+            copy.Dispose();
+            throw;
+        }
     }
 
     private void CopyFromMemory(long offset, Span<byte> destination)

@@ -6,6 +6,7 @@ namespace KernelScope.Files;
 /// A safetensors file, memory-mapped: u64 header length N (little-endian), N bytes of JSON, then the tensors' bytes, row-major.
 /// Held to what the safetensors package accepts, and stricter where that would let two readers take different numbers (a name twice).
 /// </summary>
+/// <remarks>Any number of threads may use it, as any <see cref="TensorFile"/>.</remarks>
 public sealed unsafe class SafetensorsFile : TensorFile
 {
     private readonly RawFile _file;
@@ -39,10 +40,12 @@ public sealed unsafe class SafetensorsFile : TensorFile
 
     /// <summary>Opens and checks a file; touches no weights.</summary>
     /// <exception cref="InvalidDataException">It cannot be read or is malformed; the message says where.</exception>
-    public static SafetensorsFile Open(string path)
+    /// <param name="path">Where.</param>
+    /// <param name="intoMemory">Reads the file into memory instead of mapping it; see <see cref="TensorFile"/>.</param>
+    public static SafetensorsFile Open(string path, bool intoMemory = false)
     {
         ArgumentNullException.ThrowIfNull(path);
-        return Of(RawFile.Open(path));
+        return Of(RawFile.Open(path, intoMemory));
     }
 
     /// <summary>Opens what is open already; it then owns the file, also if this throws.</summary>

@@ -9,6 +9,7 @@ namespace KernelScope.Files;
 /// Writes a safetensors file: the header first, from the list of tensors, then their values in that order. The data begins at a multiple of 8, or of what is asked for.
 /// The file appears on <see cref="Commit"/>; without it nothing is left.
 /// </summary>
+/// <remarks>For one caller at a time.</remarks>
 public sealed class SafetensorsWriter : IDisposable
 {
     private readonly AtomicFile _file;

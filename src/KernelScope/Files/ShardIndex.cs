@@ -6,6 +6,7 @@ namespace KernelScope.Files;
 /// A <c>*.safetensors.index.json</c>: {"metadata": {...}, "weight_map": {tensor: shard}}. The index decides which shard a tensor is read from.
 /// Shards are plain names of safetensors files beside the index; a path that leaves the folder is refused, even if something is there.
 /// </summary>
+/// <remarks>Any number of threads may read it.</remarks>
 public sealed class ShardIndex
 {
     // 27B has 508 tensors in 24 kB.

@@ -1,6 +1,7 @@
 namespace KernelScope.Files;
 
 /// <summary>The tensors of one safetensors file, or of all shards of an index, as one set of names.</summary>
+/// <remarks>Any number of threads may read it.</remarks>
 public sealed class ShardedTensors : IDisposable
 {
     private readonly List<SafetensorsFile> _files = [];
@@ -19,7 +20,9 @@ public sealed class ShardedTensors : IDisposable
 
     /// <summary>Opens one safetensors file.</summary>
     /// <exception cref="InvalidDataException">It cannot be read or is malformed.</exception>
-    public static ShardedTensors OpenSingle(string path) => OfFile(SafetensorsFile.Open(path));
+    /// <param name="path">Where.</param>
+    /// <param name="intoMemory">Reads the file into memory instead of mapping it; see <see cref="TensorFile"/>.</param>
+    public static ShardedTensors OpenSingle(string path, bool intoMemory = false) => OfFile(SafetensorsFile.Open(path, intoMemory));
 
     /// <summary>The tensors of a file that is open already; this then owns the file.</summary>
     internal static ShardedTensors OfFile(SafetensorsFile file) => Open(file.Path, tensors =>
@@ -30,12 +33,14 @@ public sealed class ShardedTensors : IDisposable
 
     /// <summary>Opens an index and every shard it names; each tensor must be in the shard where the index puts it.</summary>
     /// <exception cref="InvalidDataException">The index or a shard is missing or malformed, or they contradict each other.</exception>
-    public static ShardedTensors OpenIndex(string path) => Open(path, tensors =>
+    /// <param name="path">Where.</param>
+    /// <param name="intoMemory">Reads the file into memory instead of mapping it; see <see cref="TensorFile"/>.</param>
+    public static ShardedTensors OpenIndex(string path, bool intoMemory = false) => Open(path, tensors =>
     {
         ShardIndex index = ShardIndex.Read(path);
         string folder = System.IO.Path.GetDirectoryName(path) ?? "";
         var shards = new Dictionary<string, SafetensorsFile>(StringComparer.Ordinal);
-        foreach (string shard in index.Shards) shards.Add(shard, tensors.Add(System.IO.Path.Combine(folder, shard)));
+        foreach (string shard in index.Shards) shards.Add(shard, tensors.Add(System.IO.Path.Combine(folder, shard), intoMemory));
         foreach ((string name, string shard) in index.ShardOf)
         {
             if (!shards[shard].TryGet(name, out _)) throw BadFile.Of(path, $"the index puts the tensor {BadFile.Quote(name)} into {BadFile.Quote(shard)}, which does not hold it.");
@@ -74,9 +79,9 @@ public sealed class ShardedTensors : IDisposable
         }
     }
 
-    private SafetensorsFile Add(string path)
+    private SafetensorsFile Add(string path, bool intoMemory)
     {
-        SafetensorsFile file = SafetensorsFile.Open(path);
+        SafetensorsFile file = SafetensorsFile.Open(path, intoMemory);
         _files.Add(file);
         return file;
     }

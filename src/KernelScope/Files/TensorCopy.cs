@@ -4,6 +4,7 @@ using KernelScope.Numerics;
 namespace KernelScope.Files;
 
 /// <summary>Copies a tensor's elements in row-major order, whatever their stored type and order. For what is used once; weights are used in place.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static unsafe class TensorCopy
 {
     /// <summary>Copies all elements as float32: bf16 and f16 exactly, f64 rounded to nearest.</summary>

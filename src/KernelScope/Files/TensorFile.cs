@@ -6,6 +6,7 @@ namespace KernelScope.Files;
 /// A file of named tensors, memory-mapped and used in place. What a weight file is to everyone above.
 /// <para>
 /// A file that another process shortens while it is mapped ends this process at the next touch of the missing part (SIGBUS on Unix): the operating system offers no other answer.
+/// Who cannot rule that out reads the file into memory instead (<c>intoMemory</c> where files are opened, <c>--no-map</c> on the command line): loading then takes the time and memory of a copy.
 /// Headers are read with ordinary reads and the length is checked again after mapping, so only the weights themselves are exposed to this. Replace weight files by renaming, never in place.
 /// </para>
 /// </summary>

@@ -1,6 +1,7 @@
 namespace KernelScope.Files;
 
 /// <summary>What a file says of one of its tensors, checked, without its data.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed class TensorInfo
 {
     private readonly long[] _shape;

@@ -1,6 +1,7 @@
 namespace KernelScope.Generation;
 
 /// <summary>A token that was generated.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record GeneratedToken
 {
     /// <summary>Its id.</summary>
@@ -26,4 +27,5 @@ public sealed record GeneratedToken
 }
 
 /// <summary>A token and its ln p.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct TokenLogProb(int Id, double LogProb);

@@ -1,6 +1,7 @@
 namespace KernelScope.Generation;
 
 /// <summary>How far and how to generate.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record GenerationOptions
 {
     /// <summary>Most new tokens; 0: the prompt is fed, nothing more.</summary>

@@ -1,6 +1,7 @@
 namespace KernelScope.Generation;
 
 /// <summary>The features of one token in one SAE.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record SaeFeatures
 {
     /// <summary>Name of the SAE.</summary>
@@ -11,6 +12,7 @@ public sealed record SaeFeatures
 }
 
 /// <summary>A feature that is active, and how much.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct FeatureActivation
 {
     /// <summary>Index of the feature.</summary>

@@ -220,7 +220,7 @@ public sealed class Sampler : IDisposable
     private static void CheckNumber(float logit)
     {
         if (!float.IsFinite(logit))
-            throw new InvalidOperationException($"The largest logit is {logit}: the weights or an edit produced values that are not numbers.");
+            throw new InvalidOperationException($"The largest logit is {logit}: the weights or an edit produced values that are not finite numbers.");
     }
 
     /// <summary>SplitMix64 (Steele, Lea and Flood 2014), 53 bits to [0, 1): the same on every platform.</summary>

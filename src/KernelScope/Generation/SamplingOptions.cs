@@ -3,7 +3,7 @@ namespace KernelScope.Generation;
 /// <summary>How the next token is chosen.</summary>
 /// <remarks>
 /// In this order, which is that of transformers' generate: logit bias, repetition penalty, frequency penalty, temperature, top-k, top-p, min-p. The first three act at temperature 0 too;
-/// the last three, and a seed, need a temperature and are refused without one.
+/// the last three, and a seed, need a temperature and are refused without one. Immutable: any number of threads may read it.
 /// </remarks>
 public sealed record SamplingOptions
 {

@@ -81,6 +81,7 @@ public enum Site
 }
 
 /// <summary>A <see cref="Hooks.Site"/> of a layer: <c>resid_post.20</c>, <c>z.3</c>, <c>logits</c>.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Site">The site.</param>
 /// <param name="Layer">The layer; 0 for sites that do not belong to one.</param>
 public readonly record struct HookPoint(Site Site, int Layer = 0)

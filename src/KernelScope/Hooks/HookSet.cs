@@ -3,6 +3,7 @@ using KernelScope.Devices;
 namespace KernelScope.Hooks;
 
 /// <summary>The forward call in which hooks fire.</summary>
+/// <remarks>For one caller at a time.</remarks>
 public sealed class HookCall
 {
     private int[] _tokens = [];
@@ -40,7 +41,7 @@ public delegate void Hook(HookCall call, HookPoint point, Mat value);
 /// <summary>The hooks of a session. A hook point that nobody listens at costs one array read.</summary>
 /// <remarks>
 /// Hooks at one point run in the order in which they were added, so that a capture sees the edits before it and not those after it.
-/// A point of a layer that the model does not have is refused when it is added, not ignored when it does not fire.
+/// What can never fire is refused when it is added, not ignored when it does not fire. For one caller at a time, as its session is.
 /// </remarks>
 public sealed class HookSet
 {
@@ -60,9 +61,16 @@ public sealed class HookSet
     internal event Action<int>? Rewound;
 
     /// <summary>Adds a hook until the result is disposed.</summary>
+    /// <param name="point">Where.</param>
+    /// <param name="hook">What is called.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The hook could never fire: the model has no such layer, there is no such site, or the site belongs to no layer and one was named.</exception>
     public IDisposable Add(HookPoint point, Hook hook)
     {
         ArgumentNullException.ThrowIfNull(hook);
+        if ((uint)point.Site >= (uint)SiteCount)
+            throw new ArgumentOutOfRangeException(nameof(point), $"There is no site {(int)point.Site}: a hook there would never fire.");
+        if (!HookPoint.IsPerLayer(point.Site) && point.Layer != 0)
+            throw new ArgumentOutOfRangeException(nameof(point), $"'{HookPoint.NameOf(point.Site)}' belongs to no layer, so a hook at layer {point.Layer} of it would never fire.");
         if (point.Layer < 0 || point.Layer >= _layerCount)
             throw new ArgumentOutOfRangeException(nameof(point), $"There is no hook point {point}: the model has layers 0 to {_layerCount - 1}.");
         int slot = Slot(point.Site, point.Layer);

@@ -5,6 +5,7 @@ using KernelScope.Text;
 namespace KernelScope.Model;
 
 /// <summary>One layer's weights, in place.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="InputNorm">Gain before attention [hidden]; norms multiply by 1 + gain.</param>
 /// <param name="PostAttentionNorm">Gain on attention's output [hidden].</param>
 /// <param name="PreFeedForwardNorm">Gain before the feed-forward block [hidden].</param>
@@ -101,6 +102,9 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <summary>The weights of layer l, from 0.</summary>
     public LayerTensors Layer(int l) => _layers[l];
 
+    /// <summary>Whether the weight files were read into memory.</summary>
+    internal bool IsInMemory { get; private init; }
+
     /// <summary>The packed weights that devices which know panels read instead of the files' matrices; null if there are none.</summary>
     public PanelFile? Panels { get; private set; }
 
@@ -114,8 +118,8 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <summary>Packs all matrices into a file, which <see cref="UsePanels"/> takes. A few MB of memory are used; the file is as large as the matrices, or three quarters of that where they are bfloat16 (<see cref="PanelLayout"/>).</summary>
     /// <exception cref="IOException">It cannot be written; nothing is left.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; nothing is left.</exception>
-    public void WritePanels(string path, IProgress<double>? progress = null, CancellationToken cancellation = default) =>
-        WritePanelFile(path, progress, cancellation);
+    public void WritePanels(string path, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+        WritePanelFile(path, progress, cancellationToken);
 
     /// <summary>Reads weights from panels from now on; results may then differ in the last bits, because sums run in another order. The checkpoint owns the panels unless this throws.</summary>
     /// <exception cref="InvalidDataException">They were packed from other weights, or lack a matrix.</exception>
@@ -149,23 +153,27 @@ public sealed class Gemma2Checkpoint : IDisposable
 
     /// <summary>Opens a model: a folder, a hub-cache entry, or a hub id, as <see cref="ModelFolder.Resolve(string)"/> takes them.</summary>
     /// <exception cref="InvalidDataException">A file is missing or malformed, or a tensor is missing or of the wrong shape or type.</exception>
-    public static Gemma2Checkpoint Open(string nameOrPath) => Open(ModelFolder.Resolve(nameOrPath));
+    /// <param name="nameOrPath">Which.</param>
+    /// <param name="intoMemory">Reads the weight files into memory instead of mapping them; see <see cref="TensorFile"/>.</param>
+    public static Gemma2Checkpoint Open(string nameOrPath, bool intoMemory = false) => Open(ModelFolder.Resolve(nameOrPath), intoMemory);
 
     /// <summary>Opens the model of a folder.</summary>
     /// <exception cref="InvalidDataException">A file is missing or malformed, or a tensor is missing or of the wrong shape or type.</exception>
-    public static Gemma2Checkpoint Open(ModelFolder folder)
+    /// <param name="folder">Which.</param>
+    /// <param name="intoMemory">Reads the weight files into memory instead of mapping them; see <see cref="TensorFile"/>.</param>
+    public static Gemma2Checkpoint Open(ModelFolder folder, bool intoMemory = false)
     {
         ArgumentNullException.ThrowIfNull(folder);
         folder.RefuseAdapter();
-        return Open(folder, Gemma2Config.Read(folder), folder.OpenWeights());
+        return Open(folder, Gemma2Config.Read(folder), folder.OpenWeights(intoMemory), intoMemory);
     }
 
     /// <summary>A checkpoint whose weights are open already, such as an embedded one; it then owns them, also if this throws.</summary>
-    internal static Gemma2Checkpoint Open(ModelFolder folder, Gemma2Config config, ShardedTensors weights)
+    internal static Gemma2Checkpoint Open(ModelFolder folder, Gemma2Config config, ShardedTensors weights, bool intoMemory = false)
     {
         try
         {
-            return new Gemma2Checkpoint(folder, config, weights);
+            return new Gemma2Checkpoint(folder, config, weights) { IsInMemory = intoMemory };
         }
         catch
         {
@@ -220,10 +228,10 @@ public sealed class Gemma2Checkpoint : IDisposable
         return same ? Embedding : head;
     }
 
-    private void WritePanelFile(string path, IProgress<double>? progress, CancellationToken cancellation)
+    private void WritePanelFile(string path, IProgress<double>? progress, CancellationToken cancellationToken)
     {
         using IDisposable hold = Hold();
-        PanelFileWriter.Write(NotAnInput(path), Folder.Path, _weights, MatrixNames, progress, cancellation);
+        PanelFileWriter.Write(NotAnInput(path), Folder.Path, _weights, MatrixNames, progress, cancellationToken);
     }
 
     private LayerTensors ReadLayer(int l)

@@ -6,6 +6,7 @@ namespace KernelScope.Model;
 /// The settings of a Gemma 2 model, from the hub's config.json in the forms of transformers 4 and 5, with generation_config.json's stop ids.
 /// A missing key has the default of transformers' Gemma2Config. A setting that would change the numbers and is not computed here is refused by name.
 /// </summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record Gemma2Config
 {
     // Real ones have 818 bytes.

@@ -332,13 +332,17 @@ public sealed class Gemma2Model : IDisposable
             throw new InvalidOperationException($"Entry {n} of the batch: {e.Message}", e);
         }
 
-        if (session.Complaint(this, batch[n].Tokens.Length) is { } complaint)
+        try
+        {
+            if (session.Complaint(this, batch[n].Tokens.Length) is { } complaint)
+                throw new ArgumentException($"Entry {n} of the batch: {complaint}", nameof(batch));
+            call.Add(session, batch[n].Tokens.Span, batch[n].Logits);
+        }
+        catch
         {
             session.Leave();
-            throw new ArgumentException($"Entry {n} of the batch: {complaint}", nameof(batch));
+            throw;
         }
-
-        call.Add(session, batch[n].Tokens.Span, batch[n].Logits);
     }
 
     /// <summary>Takes a session for a call of its own; the caller must let it go.</summary>
@@ -352,8 +356,16 @@ public sealed class Gemma2Model : IDisposable
             if (session.Complaint(this, tokens.Length) is { } complaint)
                 throw new ArgumentException(complaint);
             ForwardCall call = _calls.Rent(tokens.Length);
-            call.Add(session, tokens, logits);
-            return call;
+            try
+            {
+                call.Add(session, tokens, logits);
+                return call;
+            }
+            catch
+            {
+                call.Dispose();
+                throw;
+            }
         }
         catch
         {

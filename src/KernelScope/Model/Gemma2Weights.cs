@@ -46,12 +46,12 @@ internal sealed class Gemma2Weights : IDisposable
 
     public LayerWeights[] Layers { get; private set; } = [];
 
-    public static Gemma2Weights Load(Device device, Gemma2Checkpoint checkpoint, IProgress<double>? progress, CancellationToken cancellation)
+    public static Gemma2Weights Load(Device device, Gemma2Checkpoint checkpoint, IProgress<double>? progress, CancellationToken cancellationToken)
     {
         var weights = new Gemma2Weights(device, checkpoint);
         try
         {
-            weights.LoadAll(progress, cancellation);
+            weights.LoadAll(progress, cancellationToken);
             return weights;
         }
         catch
@@ -78,7 +78,7 @@ internal sealed class Gemma2Weights : IDisposable
             throw new ObjectDisposedException(_owner, $"{_owner} was disposed.");
     }
 
-    private void LoadAll(IProgress<double>? progress, CancellationToken cancellation)
+    private void LoadAll(IProgress<double>? progress, CancellationToken cancellationToken)
     {
         Embedding = Matrix("embedding", _checkpoint.Part(_checkpoint.Embedding));
         Head = _checkpoint.IsTied ? Embedding : Matrix("output head", _checkpoint.Part(_checkpoint.OutputHead));
@@ -86,7 +86,7 @@ internal sealed class Gemma2Weights : IDisposable
         Layers = new LayerWeights[_checkpoint.Config.LayerCount];
         for (int l = 0; l < Layers.Length; l++)
         {
-            cancellation.ThrowIfCancellationRequested();
+            cancellationToken.ThrowIfCancellationRequested();
             LayerTensors t = _checkpoint.Layer(l);
             Layers[l] = new LayerWeights(
                 Gain(t.InputNorm, $"layers.{l}.pre_attn"),

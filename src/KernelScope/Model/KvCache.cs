@@ -61,7 +61,13 @@ internal sealed class KvCache : IDisposable
             Storage own = Create();
             for (int l = 0; l < own.Layers.Length; l++)
                 Copy(shared.Layers[l], own.Layers[l], Math.Min(Written, own.Layers[l].Capacity));
-            _storage = own;
+            // Disposed meanwhile: then this cache no longer counts among those that share, and must not let go twice.
+            if (Interlocked.CompareExchange(ref _storage, own, shared) != shared)
+            {
+                own.Release();
+                throw new ObjectDisposedException(nameof(Session));
+            }
+
             shared.Release();
         }
 

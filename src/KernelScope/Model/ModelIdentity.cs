@@ -19,6 +19,7 @@ internal static class ModelIdentity
     /// <summary>The hash, in hexadecimal.</summary>
     public static string Of(Gemma2Checkpoint checkpoint, float embeddingScale)
     {
+        using IDisposable hold = checkpoint.Hold();
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         Gemma2Config c = checkpoint.Config;
         string sliding = string.Concat(Enumerable.Range(0, c.LayerCount).Select(l => c.IsSliding(l) ? '1' : '0'));

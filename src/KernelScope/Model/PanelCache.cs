@@ -5,6 +5,7 @@ using KernelScope.Files;
 namespace KernelScope.Model;
 
 /// <summary>Where a model's packed weights are kept: <c>kernelscope.panels</c> beside the weights, else one file for each model folder in the user's cache.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class PanelCache
 {
     private const string Name = "kernelscope";

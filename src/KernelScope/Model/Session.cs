@@ -254,7 +254,7 @@ public sealed class Session : IDisposable
     {
         int end = Position + tokens.Length;
         if (end > _tokens.Length)
-            Array.Resize(ref _tokens, Math.Min(ContextLength, Math.Max(end, Math.Max(1024, 2 * _tokens.Length))));
+            Array.Resize(ref _tokens, Math.Min(ContextLength, Math.Max(end, Math.Max(256, 2 * _tokens.Length))));
         tokens.CopyTo(_tokens.AsSpan(Position));
         Position = end;
         _finalNorm = finalNorm;
@@ -276,6 +276,8 @@ public sealed class Session : IDisposable
     private void GoBack(int position)
     {
         Position = position;
+        if (position == 0)
+            Cache.Written = 0;
         Hooks.Rewind(position);
     }
 

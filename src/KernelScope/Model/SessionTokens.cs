@@ -1,6 +1,7 @@
 namespace KernelScope.Model;
 
 /// <summary>Tokens for one session, in a call with other sessions (<see cref="Gemma2Model.Forward(ReadOnlySpan{SessionTokens}, CancellationToken)"/>).</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly struct SessionTokens
 {
     /// <summary>Describes what a session gets.</summary>

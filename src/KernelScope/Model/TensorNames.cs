@@ -3,6 +3,7 @@ using System.Globalization;
 namespace KernelScope.Model;
 
 /// <summary>The names of Gemma 2's tensors in a safetensors file. All are weights; there are no biases. A linear layer is row-major [out, in], y = x Wᵀ.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class TensorNames
 {
     /// <summary>Token embedding [vocab, hidden]; also the output head where the file has no other.</summary>

@@ -13,6 +13,7 @@ public enum Pooling
 }
 
 /// <summary>What a text embedding is.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record EmbeddingOptions
 {
     /// <summary>Where the rows are taken; null: <c>final_norm</c>. Not <c>logits</c>, and no site over keys.</summary>
@@ -29,6 +30,7 @@ public sealed record EmbeddingOptions
 }
 
 /// <summary>A text as one vector: the mean, or the last, of the model's activations at a site.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class TextEmbedding
 {
     /// <summary>Runs a text and pools its rows: mean: (1/n) Σ_t x_t, in double, in the order of the tokens, rounded once; last token: x_t of the last one that counts.</summary>

@@ -7,6 +7,7 @@ namespace KernelScope.Numerics;
 /// A bfloat16 number: the upper half of an IEEE float32 (1 sign, 8 exponent and 7 fraction bits).
 /// Widening is exact; narrowing rounds to nearest, ties to even, and keeps NaN a NaN.
 /// </summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Bits">The 16 bits as they stand in a file.</param>
 public readonly record struct BFloat16(ushort Bits)
 {

@@ -4,6 +4,7 @@ using KernelScope.Files;
 namespace KernelScope.Sae;
 
 /// <summary>Refuses an SAE whose parameters are no finite numbers: a NaN in one feature's encoder makes it never fire, which no metric would show.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class FiniteParameters
 {
     /// <summary>Looks at every parameter once, which reads the whole file.</summary>

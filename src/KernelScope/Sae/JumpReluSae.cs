@@ -4,7 +4,7 @@ using KernelScope.Hooks;
 
 namespace KernelScope.Sae;
 
-/// <summary>A sparse autoencoder or transcoder on a device: Gemma Scope's JumpReLU, or SAELens' ReLU (threshold 0).</summary>
+/// <summary>A sparse autoencoder or transcoder on a device: Gemma Scope's JumpReLU, or a ReLU (threshold 0) or TopK one (of which only the k largest pre-activations of a row are active).</summary>
 /// <remarks>
 /// Encode: a = x·W_enc + b_enc; f(x) = a where a &gt; θ and a &gt; 0, else 0. Decode: x̂ = f(x)·W_dec + b_dec (Lieberum et al. 2024, eqs. 1–3).
 /// Any number of threads may use it. <see cref="Dispose"/> returns at once: a call that runs ends with <see cref="ObjectDisposedException"/>.
@@ -35,7 +35,8 @@ public sealed class JumpReluSae : IDisposable
                 device.CreateVector(checkpoint.EncoderBias, "b_enc", _owned, _owner),
                 Threshold(device, checkpoint),
                 Own(device.CreateWeight("W_dec", new WeightPart(checkpoint.Decoder, Transposed: true))),
-                device.CreateVector(checkpoint.DecoderBias, "b_dec", _owned, _owner));
+                device.CreateVector(checkpoint.DecoderBias, "b_dec", _owned, _owner))
+            { TopK = checkpoint.Config.K };
             if (checkpoint.Skip is { } skip)
                 _skip = Own(device.CreateWeight("W_skip", new WeightPart(skip)));
         }
@@ -66,7 +67,7 @@ public sealed class JumpReluSae : IDisposable
     /// <summary>Number of features, d_sae.</summary>
     public int FeatureCount => Parameters.FeatureCount;
 
-    /// <summary>Opens a Gemma Scope <c>params.npz</c> (or its folder) or a SAELens folder. The parameters stay in the mapped file where the device can use them there.</summary>
+    /// <summary>Opens an SAE by its file or folder, in any form that <see cref="SaeCheckpoint"/> knows. The parameters stay in the mapped file where the device can use them there.</summary>
     /// <exception cref="InvalidDataException">A malformed file, or an SAE that is not supported; the message says what and where.</exception>
     public static JumpReluSae Open(Device device, string path)
     {
@@ -115,10 +116,12 @@ public sealed class JumpReluSae : IDisposable
 
     /// <summary>W_dec[f], a feature's direction in float32, [d_out].</summary>
     /// <exception cref="ArgumentOutOfRangeException">The SAE has no such feature.</exception>
+    /// <exception cref="ObjectDisposedException">The SAE was disposed.</exception>
     public float[] DecoderRow(int feature)
     {
         if ((uint)feature >= (uint)FeatureCount)
             throw new ArgumentOutOfRangeException(nameof(feature), $"Feature {feature} is outside the SAE's width: it has features 0 to {FeatureCount - 1}.");
+        using IDisposable hold = _checkpoint.Hold();
         float[] row = new float[Config.OutputDim];
         _checkpoint.Decoder.CopyTo((long)feature * row.Length, row);
         return row;
@@ -182,6 +185,10 @@ public sealed class JumpReluSae : IDisposable
     }
 
     /// <summary>Applies edits to y [n, d_out] by what x [n, d_in] activates; see <see cref="Device.SaeEdit"/>. x and y may be the same matrix.</summary>
+    /// <remarks>
+    /// In a TopK SAE f(x) of a clamped feature is its value among the codes of the row, 0 where it is not one of the k largest; that an edit moves it changes no other feature's place.
+    /// Its clamps go row by row and wait for the device.
+    /// </remarks>
     /// <exception cref="NotSupportedException">An SAE that normalises its input: a feature's direction then has another length at every token.</exception>
     public void Edit(Mat x, ReadOnlySpan<FeatureEdit> edits, Mat y)
     {
@@ -190,6 +197,12 @@ public sealed class JumpReluSae : IDisposable
             return;
         if (NormalizesOutput)
             throw new NotSupportedException("Features of an SAE that normalises its input cannot be edited: their directions have another length at every token.");
+        if (Config.K > 0 && Clamps(edits))
+        {
+            EditByCodes(x, edits, y);
+            return;
+        }
+
         using SaeRooms.Rented room = _rooms.Rent();
         Device.SaeEdit(Prepared(x, room.Room), Parameters, edits, y);
     }
@@ -218,6 +231,40 @@ public sealed class JumpReluSae : IDisposable
 
     private bool NormalizesOutput => Config.Normalization != SaeNormalization.None && !Config.IsTranscoder;
 
+    private static bool Clamps(ReadOnlySpan<FeatureEdit> edits)
+    {
+        foreach (FeatureEdit edit in edits)
+        {
+            if (edit.Kind == FeatureEditKind.Clamp)
+                return true;
+        }
+
+        return false;
+    }
+
+    /// <summary>Clamps become steers by what the codes lack, row by row.</summary>
+    private void EditByCodes(Mat x, ReadOnlySpan<FeatureEdit> edits, Mat y)
+    {
+        using SparseCodes codes = CreateCodes();
+        var list = new CodeList();
+        Encode(x, codes);
+        Device.Read(codes, list);
+        FeatureEdit[] steers = new FeatureEdit[edits.Length];
+        for (int r = 0; r < list.Rows; r++)
+        {
+            for (int e = 0; e < edits.Length; e++)
+            {
+                FeatureEdit edit = edits[e];
+                float value = edit.Kind == FeatureEditKind.Clamp ? (float)((double)edit.Value - list.ValueOf(r, edit.Feature)) : edit.Value;
+                steers[e] = new FeatureEdit(edit.Feature, FeatureEditKind.Add, value);
+            }
+
+            Mat row = y.RowRange(r, 1);
+            // What is read does not count any more: all are steers.
+            Device.SaeEdit(x.RowRange(r, 1), Parameters, steers, row);
+        }
+    }
+
     private static HookPoint? Point(string? name) => name is not null && HookPoint.TryParse(name, out HookPoint point) ? point : null;
 
     private Weight Own(Weight weight)
@@ -243,10 +290,10 @@ public sealed class JumpReluSae : IDisposable
 
     private WeightPart Encoder(Device device, SaeCheckpoint checkpoint, bool pack)
     {
-        var part = new WeightPart(checkpoint.Encoder, Transposed: true);
+        var part = new WeightPart(checkpoint.Encoder, Transposed: !checkpoint.EncoderIsOutputMajor);
         if (!pack || !device.ReadsPanels || !PanelLayout.Covers(checkpoint.Encoder.DType))
             return part;
-        _packed = new PackedMatrix(checkpoint.Encoder, transposed: true);
+        _packed = new PackedMatrix(checkpoint.Encoder, transposed: !checkpoint.EncoderIsOutputMajor);
         return part with { Panels = _packed.View };
     }
 

@@ -3,6 +3,7 @@ using KernelScope.Hooks;
 namespace KernelScope.Sae;
 
 /// <summary>At which positions of a sequence an edit acts.</summary>
+/// <remarks>Any number of threads may use it.</remarks>
 public sealed class Positions
 {
     private readonly Func<int, int, bool> _includes;

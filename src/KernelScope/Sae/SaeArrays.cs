@@ -8,21 +8,18 @@ internal sealed class SaeArrays
     private readonly TensorFile _file;
     private readonly Dictionary<string, TensorInfo> _infos;
 
-    private SaeArrays(TensorFile file, bool mayBeLowerCase)
+    private SaeArrays(TensorFile file, SaeLayout layout, bool mayBeLowerCase)
     {
         _file = file;
         _infos = file.Contents.ToDictionary(i => i.Name, StringComparer.Ordinal);
-        EncoderName = Choose("W_enc", mayBeLowerCase);
-        DecoderName = Choose("W_dec", mayBeLowerCase);
-        TensorInfo encoder = Matrix(EncoderName), decoder = Matrix(DecoderName);
-        (InputDim, FeatureCount, OutputDim) = (Dim(encoder, 0), Dim(encoder, 1), Dim(decoder, 1));
+        Layout = mayBeLowerCase ? layout with { Encoder = Choose(layout.Encoder), Decoder = Choose(layout.Decoder) } : layout;
+        TensorInfo encoder = Matrix(Layout.Encoder), decoder = Matrix(Layout.Decoder);
+        int featureAxis = layout.OutputMajor ? 0 : 1;
+        (InputDim, FeatureCount, OutputDim) = (Dim(encoder, 1 - featureAxis), Dim(encoder, featureAxis), Dim(decoder, 1));
     }
 
-    /// <summary>The encoder's name in this file.</summary>
-    public string EncoderName { get; }
-
-    /// <summary>The decoder's name in this file.</summary>
-    public string DecoderName { get; }
+    /// <summary>The arrays' names in this file.</summary>
+    public SaeLayout Layout { get; }
 
     /// <summary>d_in, from W_enc.</summary>
     public int InputDim { get; }
@@ -34,7 +31,7 @@ internal sealed class SaeArrays
     public int OutputDim { get; }
 
     /// <summary>Looks at the matrices; Gemma Scope files may call them w_enc and w_dec, as SAELens' loader allows.</summary>
-    public static SaeArrays Of(TensorFile file, bool mayBeLowerCase) => new(file, mayBeLowerCase);
+    public static SaeArrays Of(TensorFile file, SaeLayout layout, bool mayBeLowerCase = false) => new(file, layout, mayBeLowerCase);
 
     /// <summary>Checks that the file holds what the config needs, of the right shapes, and nothing else.</summary>
     public void RequireAll(SaeConfig config, bool hasSkip)
@@ -48,12 +45,13 @@ internal sealed class SaeArrays
             if (!info.Shape.SequenceEqual(shape)) throw BadFile.Of(_file.Path, $"the array {info} should be {BadFile.Shape(shape)}: d_in is {input}, d_sae {features}, d_out {output}.");
             if (!info.DType.IsFloat()) throw BadFile.Of(_file.Path, $"the array {info} should hold floating-point numbers.");
         }
-        Require(EncoderName, input, features);
-        Require(DecoderName, features, output);
-        Require("b_enc", features);
-        Require("b_dec", output);
-        if (config.Architecture == SaeArchitecture.JumpRelu) Require("threshold", features);
-        if (hasSkip) Require("W_skip", output, input);
+        Require(Layout.Encoder, Layout.OutputMajor ? [features, input] : [input, features]);
+        Require(Layout.Decoder, features, output);
+        Require(Layout.EncoderBias, features);
+        Require(Layout.DecoderBias, output);
+        if (config.Architecture == SaeArchitecture.JumpRelu) Require(Layout.Threshold, features);
+        if (hasSkip) Require(Layout.Skip, output, input);
+        if (config.K > features) throw BadFile.Of(_file.Path, $"k is {config.K}, more than the SAE's {features} features.");
         RequireNoScaling(known);
         foreach (TensorInfo info in _file.Contents)
             if (!known.Contains(info.Name)) throw BadFile.Of(_file.Path, $"the array {info} is unknown; ignoring it might compute something else than was trained.");
@@ -70,10 +68,13 @@ internal sealed class SaeArrays
             if (!(Math.Abs((double)x - 1) <= 1e-8 + 1e-5)) throw BadFile.Of(_file.Path, $"{Name} is not all ones (there is {x}): the features are scaled once more, which is not supported.");
     }
 
-    private string Choose(string name, bool mayBeLowerCase)
+    /// <summary>Whether the file has an array of this name.</summary>
+    public bool Has(string name) => _infos.ContainsKey(name);
+
+    private string Choose(string name)
     {
         string lower = name.ToLowerInvariant();
-        if (!mayBeLowerCase || !_infos.ContainsKey(lower)) return name;
+        if (!_infos.ContainsKey(lower)) return name;
         return _infos.ContainsKey(name) ? throw BadFile.Of(_file.Path, $"there is both {name} and {lower} in it, and no way to know which is meant.") : lower;
     }
 

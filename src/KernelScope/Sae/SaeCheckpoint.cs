@@ -3,7 +3,8 @@ using KernelScope.Files;
 namespace KernelScope.Sae;
 
 /// <summary>
-/// An SAE's or transcoder's files, opened and checked: a Gemma Scope <c>params.npz</c>, or a SAELens folder (<c>cfg.json</c>, <c>sae_weights.safetensors</c>).
+/// An SAE's or transcoder's files, opened and checked: a Gemma Scope <c>params.npz</c>, a SAELens folder (<c>cfg.json</c>, <c>sae_weights.safetensors</c>), a Gemma Scope 2 folder (<c>config.json</c>,
+/// <c>params.safetensors</c>), a sparsify folder (<c>cfg.json</c>, <c>sae.safetensors</c>), or a <c>layer_N.safetensors</c> of circuit-tracer with <c>config.yaml</c> beside it.
 /// The arrays are views in the file's own type and order (F32, F16, BF16 or F64; a params.npz may be in Fortran order).
 /// <para>
 /// Arrays that are not known are refused, as SAELens refuses them: an array that nobody reads may be one that changes the numbers. (SAELens' loader for Gemma Scope transcoders ignores
@@ -29,15 +30,15 @@ public sealed class SaeCheckpoint : IDisposable
     public const long VerifyOnOpenLimit = 1L << 30;
 
     private readonly TensorFile _file;
-    private volatile bool _disposed;
-    private readonly string _encoder, _decoder;
+    private readonly SaeLayout _layout;
     private readonly bool _hasSkip;
+    private volatile bool _disposed;
 
-    private SaeCheckpoint(TensorFile file, SaeConfig config, string encoder, string decoder, bool hasSkip)
+    private SaeCheckpoint(TensorFile file, SaeConfig config, SaeLayout layout, bool hasSkip)
     {
         _file = file;
         Config = config;
-        (_encoder, _decoder, _hasSkip) = (encoder, decoder, hasSkip);
+        (_layout, _hasSkip) = (layout, hasSkip);
     }
 
     /// <summary>How it is computed and where it belongs.</summary>
@@ -49,39 +50,40 @@ public sealed class SaeCheckpoint : IDisposable
     /// <summary>Bytes of all arrays as stored.</summary>
     public long TotalBytes => _file.Contents.Sum(i => i.ByteLength);
 
-    /// <summary>W_enc [d_in, d_sae].</summary>
-    public TensorView Encoder => _file[_encoder];
+    /// <summary>W_enc as stored: [d_in, d_sae], or [d_sae, d_in] where <see cref="EncoderIsOutputMajor"/>.</summary>
+    public TensorView Encoder => _file[_layout.Encoder];
+
+    /// <summary>Whether the file stores W_enc [d_sae, d_in], as sparsify and circuit-tracer do.</summary>
+    public bool EncoderIsOutputMajor => _layout.OutputMajor;
 
     /// <summary>W_dec [d_sae, d_out].</summary>
-    public TensorView Decoder => _file[_decoder];
+    public TensorView Decoder => _file[_layout.Decoder];
 
     /// <summary>b_enc [d_sae].</summary>
-    public TensorView EncoderBias => _file["b_enc"];
+    public TensorView EncoderBias => _file[_layout.EncoderBias];
 
     /// <summary>b_dec [d_out].</summary>
-    public TensorView DecoderBias => _file["b_dec"];
+    public TensorView DecoderBias => _file[_layout.DecoderBias];
 
-    /// <summary>threshold [d_sae]; null for <see cref="SaeArchitecture.Standard"/>.</summary>
-    public TensorView? Threshold => Config.Architecture == SaeArchitecture.JumpRelu ? _file["threshold"] : null;
+    /// <summary>threshold [d_sae]; null unless it is a <see cref="SaeArchitecture.JumpRelu"/>.</summary>
+    public TensorView? Threshold => Config.Architecture == SaeArchitecture.JumpRelu ? _file[_layout.Threshold] : null;
 
     /// <summary>W_skip [d_out, d_in], added as x W_skipᵀ; null if it has no skip path.</summary>
-    public TensorView? Skip => _hasSkip ? _file["W_skip"] : null;
+    public TensorView? Skip => _hasSkip ? _file[_layout.Skip] : null;
 
-    /// <summary>Opens a params.npz, a SAELens folder, the folder that holds a params.npz, or one of a SAELens folder's two files.</summary>
+    /// <summary>Opens an SAE by its folder or one of its files; a transcoder of a circuit-tracer set by its file.</summary>
     /// <exception cref="InvalidDataException">A file is missing, malformed or contradicts itself, or the SAE is of a kind that is not supported; the message says which.</exception>
-    public static SaeCheckpoint Open(string path)
+    /// <param name="path">Which.</param>
+    /// <param name="intoMemory">Reads the file into memory instead of mapping it; see <see cref="TensorFile"/>.</param>
+    public static SaeCheckpoint Open(string path, bool intoMemory = false)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
-        if (!Directory.Exists(path)) return IsSaeLensFile(path) ? OpenFolder(System.IO.Path.GetDirectoryName(path) is { Length: > 0 } folder ? folder : ".") : OpenNpz(path);
-        string parameters = System.IO.Path.Combine(path, ParamsName);
-        bool saeLens = RawFile.IsThere(System.IO.Path.Combine(path, ConfigName)) || RawFile.IsThere(System.IO.Path.Combine(path, WeightsName));
-        if (RawFile.IsThere(parameters)) return saeLens ? throw BadFile.Of(path, $"the folder holds both {ParamsName} and a SAELens SAE; name the one that is meant.") : OpenNpz(parameters);
-        return saeLens ? OpenFolder(path) : throw BadFile.Of(path, $"the folder holds neither {ParamsName} nor {ConfigName} with {WeightsName}: no SAE.");
+        return Directory.Exists(path) ? OpenFolder(path, intoMemory) : OpenFile(path, intoMemory);
     }
 
     /// <summary>Reads all of a params.npz once and checks its checksums; what was checked is not read again. Safetensors have none.</summary>
     /// <exception cref="InvalidDataException">An array is damaged.</exception>
-    public void Verify(CancellationToken cancellation = default) => (_file as NpzFile)?.Verify(cancellation);
+    public void Verify(CancellationToken cancellationToken = default) => (_file as NpzFile)?.Verify(cancellationToken);
 
     /// <summary>Gives the mapping back, as soon as no SAE that was loaded from it is left; the views are then invalid.</summary>
     public void Dispose()
@@ -107,7 +109,7 @@ public sealed class SaeCheckpoint : IDisposable
     /// <summary>The checkpoint of an npz that is already open; it then owns the file, also if this throws.</summary>
     internal static SaeCheckpoint OfNpz(NpzFile file) => Owning(file, () =>
     {
-        SaeArrays arrays = SaeArrays.Of(file, mayBeLowerCase: true);
+        SaeArrays arrays = SaeArrays.Of(file, SaeLayout.SaeLens, mayBeLowerCase: true);
         GemmaScopePath place = GemmaScopePath.Parse(file.Path);
         var config = new SaeConfig
         {
@@ -122,12 +124,51 @@ public sealed class SaeCheckpoint : IDisposable
             ModelName = GemmaScopePath.ModelOf(file.Path),
         };
         arrays.RequireAll(config, hasSkip: false);
-        return new SaeCheckpoint(file, config, arrays.EncoderName, arrays.DecoderName, hasSkip: false);
+        return new SaeCheckpoint(file, config, arrays.Layout, hasSkip: false);
     });
 
-    private static SaeCheckpoint OpenNpz(string path)
+    /// <summary>The kinds of SAE whose files a folder holds, each by the file that shows it.</summary>
+    internal static IReadOnlyList<string> KindsIn(string folder)
     {
-        SaeCheckpoint checkpoint = OfNpz(NpzFile.Open(path));
+        bool Has(string name) => RawFile.IsThere(System.IO.Path.Combine(folder, name));
+        List<string> kinds = [];
+        if (Has(ParamsName)) kinds.Add(ParamsName);
+        if (Has(GemmaScope2Config.WeightsName)) kinds.Add(GemmaScope2Config.WeightsName);
+        if (Has(SparsifyConfig.WeightsName)) kinds.Add(SparsifyConfig.WeightsName);
+        if (Has(WeightsName) || (Has(ConfigName) && !Has(SparsifyConfig.WeightsName))) kinds.Add(WeightsName);
+        if (CircuitTracerConfig.IsSet(folder)) kinds.Add(CircuitTracerConfig.ConfigName);
+        return kinds;
+    }
+
+    private static SaeCheckpoint OpenFile(string path, bool intoMemory)
+    {
+        string folder = System.IO.Path.GetDirectoryName(path) is { Length: > 0 } parent ? parent : ".";
+        if (CircuitTracerConfig.IsLayerFile(path)) return OpenCircuitTracer(folder, path, intoMemory);
+        return System.IO.Path.GetFileName(path) switch
+        {
+            ConfigName => RawFile.IsThere(System.IO.Path.Combine(folder, SparsifyConfig.WeightsName)) ? OpenFolder(folder, intoMemory) : OpenSaeLens(folder, intoMemory),
+            WeightsName => OpenSaeLens(folder, intoMemory),
+            SparsifyConfig.WeightsName => OpenSparsify(folder, intoMemory),
+            GemmaScope2Config.WeightsName => OpenGemmaScope2(folder, intoMemory),
+            _ => OpenNpz(path, intoMemory),
+        };
+    }
+
+    private static SaeCheckpoint OpenFolder(string folder, bool intoMemory) => KindsIn(folder) switch
+    {
+        [] => throw BadFile.Of(folder, $"the folder holds neither {ParamsName} nor {ConfigName} with {WeightsName}, nor an SAE of Gemma Scope 2 or sparsify: no SAE."),
+        [ParamsName] => OpenNpz(System.IO.Path.Combine(folder, ParamsName), intoMemory),
+        [WeightsName] => OpenSaeLens(folder, intoMemory),
+        [SparsifyConfig.WeightsName] => OpenSparsify(folder, intoMemory),
+        [GemmaScope2Config.WeightsName] => OpenGemmaScope2(folder, intoMemory),
+        [CircuitTracerConfig.ConfigName] => throw BadFile.Of(folder, "the folder holds a set of transcoders, one for each layer; name one of its files, such as layer_0.safetensors."),
+        [ParamsName, WeightsName] => throw BadFile.Of(folder, $"the folder holds both {ParamsName} and a SAELens SAE; name the one that is meant."),
+        IReadOnlyList<string> several => throw BadFile.Of(folder, $"the folder holds several SAEs ({string.Join(", ", several)}); name the file that is meant."),
+    };
+
+    private static SaeCheckpoint OpenNpz(string path, bool intoMemory)
+    {
+        SaeCheckpoint checkpoint = OfNpz(NpzFile.Open(path, intoMemory));
         return Owning(checkpoint, () =>
         {
             // Compressed arrays are needed expanded anyway, which checks them.
@@ -137,19 +178,52 @@ public sealed class SaeCheckpoint : IDisposable
         });
     }
 
-    private static SaeCheckpoint OpenFolder(string folder)
+    private static SaeCheckpoint OpenSaeLens(string folder, bool intoMemory)
     {
         (SaeConfig config, bool hasSkip) = SaeLensConfig.Read(System.IO.Path.Combine(folder, ConfigName));
-        SafetensorsFile file = SafetensorsFile.Open(System.IO.Path.Combine(folder, WeightsName));
-        return Owning(file, () =>
+        return OpenSafetensors(System.IO.Path.Combine(folder, WeightsName), SaeLayout.SaeLens, _ => config, hasSkip, intoMemory);
+    }
+
+    private static SaeCheckpoint OpenSparsify(string folder, bool intoMemory)
+    {
+        (SaeConfig config, bool hasSkip) = SparsifyConfig.Read(System.IO.Path.Combine(folder, ConfigName));
+        return OpenSafetensors(System.IO.Path.Combine(folder, SparsifyConfig.WeightsName), SaeLayout.Sparsify, _ => config, hasSkip, intoMemory);
+    }
+
+    private static SaeCheckpoint OpenGemmaScope2(string folder, bool intoMemory) => OpenSafetensors(
+        System.IO.Path.Combine(folder, GemmaScope2Config.WeightsName),
+        SaeLayout.GemmaScope2,
+        arrays => GemmaScope2Config.Read(System.IO.Path.Combine(folder, GemmaScope2Config.ConfigName), arrays),
+        hasSkip: false,
+        intoMemory);
+
+    private static SaeCheckpoint OpenCircuitTracer(string folder, string path, bool intoMemory)
+    {
+        SaeCheckpoint sae = OpenSafetensors(path, SaeLayout.CircuitTracer, arrays => CircuitTracerConfig.Read(folder, path, arrays), hasSkip: null, intoMemory);
+        return Owning(sae, () =>
         {
-            SaeArrays arrays = SaeArrays.Of(file, mayBeLowerCase: false);
-            arrays.RequireAll(config, hasSkip);
-            return new SaeCheckpoint(file, config, arrays.EncoderName, arrays.DecoderName, hasSkip);
+            CircuitTracerConfig.RequireNoNegative(sae);
+            return sae;
         });
     }
 
-    private static bool IsSaeLensFile(string path) => System.IO.Path.GetFileName(path) is ConfigName or WeightsName;
+    /// <param name="path">The weights.</param>
+    /// <param name="layout">How they lie.</param>
+    /// <param name="configOf">The config, given the arrays.</param>
+    /// <param name="hasSkip">Whether the weights must hold a skip path; null: it is used where there is one.</param>
+    /// <param name="intoMemory">Read into memory instead of mapped.</param>
+    private static SaeCheckpoint OpenSafetensors(string path, SaeLayout layout, Func<SaeArrays, SaeConfig> configOf, bool? hasSkip, bool intoMemory)
+    {
+        SafetensorsFile file = SafetensorsFile.Open(path, intoMemory);
+        return Owning(file, () =>
+        {
+            SaeArrays arrays = SaeArrays.Of(file, layout);
+            SaeConfig config = configOf(arrays);
+            bool skips = hasSkip ?? arrays.Has(layout.Skip);
+            arrays.RequireAll(config, skips);
+            return new SaeCheckpoint(file, config, layout, skips);
+        });
+    }
 
     private static SaeCheckpoint Owning(IDisposable owned, Func<SaeCheckpoint> open)
     {

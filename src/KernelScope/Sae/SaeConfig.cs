@@ -7,6 +7,8 @@ public enum SaeArchitecture
     JumpRelu,
     /// <summary>relu(pre): SAELens' "standard" and its plain transcoders.</summary>
     Standard,
+    /// <summary>relu(pre) of the k largest pre, else 0: SAELens' and sparsify's "topk".</summary>
+    TopK,
 }
 
 /// <summary>What happens to an activation x before encoding, and is undone after decoding.</summary>
@@ -21,6 +23,7 @@ public enum SaeNormalization
 }
 
 /// <summary>How an SAE or transcoder is computed, and where in the model it belongs.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record SaeConfig
 {
     /// <summary>The activation function.</summary>
@@ -41,6 +44,9 @@ public sealed record SaeConfig
     /// <summary>d_sae: the number of features.</summary>
     public required int FeatureCount { get; init; }
 
+    /// <summary>k of <see cref="SaeArchitecture.TopK"/>: the most features that are active in a row; 0 for the others.</summary>
+    public int K { get; init; }
+
     /// <summary>Whether b_dec is subtracted from the (normalised) input before encoding; false for Gemma Scope, where it is folded into b_enc.</summary>
     public bool ApplyDecoderBiasToInput { get; init; }
 
@@ -59,10 +65,10 @@ public sealed record SaeConfig
     /// <summary>Why <see cref="Site"/> is null although the path says where the SAE belongs: it was trained on something that is no hook point.</summary>
     public string? SiteNote { get; init; }
 
-    /// <summary>SAELens' hook_name as in cfg.json; null for a params.npz.</summary>
+    /// <summary>The name of the site in the words of the files (SAELens' hook_name, Gemma Scope 2's hf_hook_point_in, sparsify's folder); null for a params.npz.</summary>
     public string? HookName { get; init; }
 
-    /// <summary>SAELens' hook_name_out as in cfg.json; null if it has none.</summary>
+    /// <summary>The same of the site that it writes; null if the files name none.</summary>
     public string? HookNameOut { get; init; }
 
     /// <summary>The model it was trained on, as cfg.json or the name of a Gemma Scope repository in the path says; null if nothing does.</summary>

@@ -34,7 +34,7 @@ internal static class SaeLensConfig
         string? hookName = about.Text("hook_name") ?? (old ? about.Text("hook_point") : null), hookNameOut = about.Text("hook_name_out");
         string architecture = settings.Text("architecture") ?? (old ? "standard" : throw BadFile.Of(path, "there is no architecture in it."));
         (SaeArchitecture activation, bool transcoder, bool skip) = Architecture(architecture, path);
-        CheckSupported(settings, about, old, path);
+        CheckSupported(settings, about, old, activation, path);
         int inputDim = settings.Int("d_in", null, 1), outputDim = transcoder ? settings.Int("d_out", null, 1) : inputDim;
         var config = new SaeConfig
         {
@@ -43,6 +43,7 @@ internal static class SaeLensConfig
             InputDim = inputDim,
             OutputDim = outputDim,
             FeatureCount = settings.Int("d_sae", null, 1),
+            K = activation == SaeArchitecture.TopK ? settings.Int("k", null, 1) : 0,
             ApplyDecoderBiasToInput = settings.Bool("apply_b_dec_to_input", true),
             Normalization = Normalization(settings),
             FlattensHeads = FlattensHeads(settings, old && hookName?.Contains("hook_z", StringComparison.Ordinal) == true),
@@ -64,13 +65,16 @@ internal static class SaeLensConfig
         "jumprelu_skip_transcoder" => (SaeArchitecture.JumpRelu, true, true),
         "transcoder" => (SaeArchitecture.Standard, true, false),
         "skip_transcoder" => (SaeArchitecture.Standard, true, true),
-        _ => throw BadFile.Of(path, $"the architecture {BadFile.Quote(name)} is not supported; jumprelu, standard, transcoder, skip_transcoder, jumprelu_transcoder and jumprelu_skip_transcoder are."),
+        "topk" => (SaeArchitecture.TopK, false, false),
+        // SAELens exports these as jumprelu, with the threshold that training found; before that they are not what runs on one text.
+        "batchtopk" or "matryoshka_batchtopk" => throw BadFile.Of(path, $"the architecture {BadFile.Quote(name)} is that of a training checkpoint; save the SAE for inference with SAELens first, which makes it a jumprelu."),
+        _ => throw BadFile.Of(path, $"the architecture {BadFile.Quote(name)} is not supported; jumprelu, standard, topk, transcoder, skip_transcoder, jumprelu_transcoder and jumprelu_skip_transcoder are."),
     };
 
-    private static void CheckSupported(JsonSettings settings, JsonSettings about, bool old, string path)
+    private static void CheckSupported(JsonSettings settings, JsonSettings about, bool old, SaeArchitecture architecture, string path)
     {
         string? activation = settings.Text("activation_fn") ?? (old ? settings.Text("activation_fn_str") : null);
-        if (activation is not (null or "relu")) throw BadFile.Of(path, $"the activation function {BadFile.Quote(activation)} is not supported; relu is.");
+        if (activation is not (null or "relu") && !(activation == "topk" && architecture == SaeArchitecture.TopK)) throw BadFile.Of(path, $"the activation function {BadFile.Quote(activation)} is not supported; relu is.");
         if (settings.Bool("finetuning_scaling_factor", false)) throw BadFile.Of(path, "finetuning_scaling_factor is true: the features are scaled once more, which is not supported.");
         if (settings.Bool("rescale_acts_by_decoder_norm", false)) throw BadFile.Of(path, "rescale_acts_by_decoder_norm is true, which is not supported.");
         foreach (string name in (ReadOnlySpan<string>)["hook_head_index", "hook_head_index_out", "hook_point_head_index"])

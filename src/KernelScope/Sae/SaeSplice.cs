@@ -26,6 +26,7 @@ public enum SpliceMode
 /// <remarks>
 /// At each included position: y ← splice(y), then y += c_e·W_dec[f_e] for each edit, with c_e the strength of a steer or (target − f(x)) of a clamp;
 /// f(x) comes from the value before the splice. For a transcoder x is read at its input site and y lies at its output site.
+/// For one caller at a time, as its session is.
 /// </remarks>
 public sealed class SaeSplice : IDisposable
 {

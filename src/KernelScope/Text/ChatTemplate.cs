@@ -5,6 +5,7 @@ namespace KernelScope.Text;
 /// <summary>
 /// The conversation format of Gemma 2 IT, equal to the jinja template that its repository ships (spec A.5).
 /// </summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class ChatTemplate
 {
     private const string Bos = "<bos>", StartOfTurn = "<start_of_turn>", EndOfTurn = "<end_of_turn>";

@@ -9,6 +9,7 @@ namespace KernelScope.Text;
 /// together, with <see cref="Flush"/>, equals <see cref="GemmaTokenizer.Decode"/> of all ids. (With a <c>tokenizer.json</c>, where one wrong
 /// byte spoils its whole run of byte pieces, the run is held back until it ends.) For one text and one thread at a time.
 /// </summary>
+/// <remarks>For one caller at a time.</remarks>
 public sealed class StreamingDecoder
 {
     private readonly GemmaTokenizer _tokenizer;

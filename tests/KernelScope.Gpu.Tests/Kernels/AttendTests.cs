@@ -52,6 +52,41 @@ public sealed class AttendTests
         }
     }
 
+    /// <summary>Rows in any order, rings of different capacities (one wrapped) that lie one after the other, each with its own number of splits.</summary>
+    [Theory]
+    [InlineData(LabKind.Sm80)]
+    [InlineData(LabKind.Sm75)]
+    [InlineData(LabKind.CSharp)]
+    public void Rows_of_several_sequences_get_the_bits_that_they_get_alone(LabKind kind)
+    {
+        const int Heads = 4, KvHeads = 2, HeadDim = 12, Window = 20, MostSplits = 3, Width = Heads * HeadDim;
+        (int Row, int Position, int Capacity, int Splits)[] sequences = [(2, 37, 24, 3), (0, 5, 20, 1), (3, 19, 64, 2)];
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] q = Data.Normal(4 * Width, 1, 3);
+        float[][] keys = [.. sequences.Select((s, n) => Data.Normal(KvHeads * s.Capacity * HeadDim, 10 + n))], values = [.. sequences.Select((s, n) => Data.Normal(KvHeads * s.Capacity * HeadDim, 20 + n))];
+        long[] starts = [.. sequences.Select((_, n) => (long)keys.Take(n).Sum(k => k.Length))];
+        LabBuffer places = lab.Longs([.. sequences.SelectMany((s, n) => (long[])[s.Row, s.Position, s.Capacity, s.Splits, starts[n], starts[n]])]);
+        LabBuffer allKeys = lab.Floats([.. keys.SelectMany(k => k)]), allValues = lab.Floats([.. values.SelectMany(v => v)]);
+        foreach (string form in (string[])["part_1head", "part_2heads", "wide_part_1head", "wide_part_2heads"])
+        {
+            int groups = form.EndsWith("2heads", StringComparison.Ordinal) ? Heads / 2 : Heads;
+            LabBuffer parts = lab.EmptyFloats(sequences.Length * Heads * MostSplits * (HeadDim + 2)), z = lab.Floats(new float[q.Length]);
+            lab.Run("attend_rows_" + form, new Dim3(MostSplits, groups, sequences.Length), lab.Floats(q), allKeys, allValues, places, parts, Heads, KvHeads, HeadDim, Window, 0.25f, 50f, Width);
+            lab.Run("attend_rows_merge", new Dim3(Heads, sequences.Length), parts, places, z, MostSplits, HeadDim, Width);
+            float[] together = lab.ReadFloats(z);
+            Assert.All(together.AsSpan(Width, Width).ToArray(), value => Assert.Equal(0, value));
+            for (int n = 0; n < sequences.Length; n++)
+            {
+                (int row, int position, int capacity, int splits) = sequences[n];
+                LabBuffer own = lab.EmptyFloats(Heads * splits * (HeadDim + 2)), alone = lab.EmptyFloats(Width);
+                lab.Run("attend_" + form, new Dim3(splits, groups), lab.Floats(q[(row * Width)..((row + 1) * Width)]), lab.Floats(keys[n]), lab.Floats(values[n]), lab.Ints(position), own,
+                    Heads, KvHeads, HeadDim, capacity, Window, 0.25f, 50f, Width);
+                lab.Run("attend_merge", new Dim3(Heads, 1), own, alone, splits, HeadDim, Width);
+                Assert.Equal(lab.ReadFloats(alone), together[(row * Width)..((row + 1) * Width)]);
+            }
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Prefills))]
     public void Tiles_are_softmax_attention(LabKind kind, int shape)

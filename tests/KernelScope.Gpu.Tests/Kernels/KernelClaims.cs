@@ -21,10 +21,10 @@ internal static class KernelClaims
         ("embed_", Embed),
         ("rms_", Norm),
         ("copy", Element), ("add_scaled", Element), ("apply_gain", Element), ("softcap", Element), ("round_to_bf16", Element), ("gelu_multiply", Element),
-        ("rope_", RotateOrStore),
+        ("rope_rows_", RotateThenStoreRows), ("rope_", RotateOrStore),
         ("gemv_plain_", GemvPlain), ("gemv_", Gemv), ("gated_gemv_", Gemv),
         ("gemm_fma_", Gemm), ("gated_gemm_fma_", Gemm), ("gemm_tensor_", Gemm), ("gated_gemm_tensor_", Gemm),
-        ("attend_merge", AttendMerge), ("attend_tile_", AttendTile), ("attend_", AttendPart),
+        ("attend_rows_merge", AttendRowsMerge), ("attend_rows_", AttendRowsPart), ("attend_merge", AttendMerge), ("attend_tile_", AttendTile), ("attend_", AttendPart),
         ("top_k_", TopK),
         ("cross_entropy_", CrossEntropy),
         ("sae_encode_plain_", EncodePlain), ("sae_encode_tile_", EncodeTile), ("sae_encode_tensor_", EncodeTile), ("sae_encode_", EncodeRows),
@@ -93,6 +93,20 @@ internal static class KernelClaims
         return new Claim(result, Data + (4 * R * D) + 4, Data + (4 * R * D * (Heads + Kv)) + (All * Position));
     }
 
+    /// <summary>As <see cref="RotateOrStore"/>; each warp reads five values of 8 bytes instead of the position.</summary>
+    private static Claim RotateThenStoreRows(KernelLab lab, string kernel)
+    {
+        const int R = 4, D = 256, Heads = 2, Kv = 1, Capacity = 8, All = Heads + (2 * Kv);
+        LabBuffer table = Values(lab, R * D), keys = lab.EmptyFloats(Kv * R * Capacity * D), values = lab.EmptyFloats(Kv * R * Capacity * D);
+        LaunchResult result = lab.Run(kernel, new Dim3(R, All), Values(lab, R * All * D), table, Places(lab, R, n => n, Capacity, 0, Kv * Capacity * D), keys, values, Heads, Kv, D, All * D)!;
+        const int Data = R * D * ((8 * Heads) + (12 * Kv) + (8 * Kv)), Place = R * D / 2 / 32 * 5 * 8;
+        return new Claim(result, Data + (4 * R * D) + (40 * R), Data + (4 * R * D * (Heads + Kv)) + (All * Place));
+    }
+
+    /// <summary>A table of rows of as many sequences, whose rings lie one after the other.</summary>
+    private static LabBuffer Places(KernelLab lab, int rows, Func<int, int> position, int capacity, int splits, int ringValues) =>
+        lab.Longs([.. Enumerable.Range(0, rows).SelectMany(n => (long[])[n, position(n), capacity, splits, (long)n * ringValues, (long)n * ringValues])]);
+
     private static Claim GemvPlain(KernelLab lab, string kernel)
     {
         const int R = 2, K = 512, N = 16;
@@ -138,6 +152,31 @@ internal static class KernelClaims
             result,
             (8.0 * D * Capacity) + (4 * Heads * D) + Written + (32 * Heads * Splits),
             (8.0 * D * Capacity * Heads / shared) + (groups * WarpsOf128 * ((4 * D * shared) + 4)) + Written + Runs + (32 * groups * shared));
+    }
+
+    /// <summary>As <see cref="AttendPart"/>, for each of two sequences; each warp reads six values of 8 bytes instead of the position.</summary>
+    private static Claim AttendRowsPart(KernelLab lab, string kernel)
+    {
+        const int R = 2, D = 256, Capacity = 64, Heads = 2, Splits = 2;
+        int shared = kernel.EndsWith("2heads", StringComparison.Ordinal) ? 2 : 1;
+        LabBuffer keys = Values(lab, R * Capacity * D), values = Values(lab, R * Capacity * D);
+        LaunchResult result = lab.Run(kernel, new Dim3(Splits, Heads / shared, R), Values(lab, R * Heads * D), keys, values, Places(lab, R, _ => Capacity - 1, Capacity, Splits, Capacity * D),
+            lab.EmptyFloats(R * Heads * Splits * (D + 2)), Heads, 1, D, 0, 1f / 16, 50f, Heads * D)!;
+        const int Written = Heads * Splits * (4 * (D + 2)), Runs = Heads * Splits * (D / 32) * 32;
+        int groups = Splits * Heads / shared;
+        return new Claim(
+            result,
+            R * ((8.0 * D * Capacity) + (4 * Heads * D) + Written + (32 * Heads * Splits) + 48),
+            R * ((8.0 * D * Capacity * Heads / shared) + (groups * WarpsOf128 * ((4 * D * shared) + 48)) + Written + Runs + (32 * groups * shared)));
+    }
+
+    /// <summary>As <see cref="AttendMerge"/>; each warp reads two values of 8 bytes more.</summary>
+    private static Claim AttendRowsMerge(KernelLab lab, string kernel)
+    {
+        const int R = 2, Heads = 2, D = 256, Splits = 3;
+        LaunchResult result = lab.Run(kernel, new Dim3(Heads, R), Values(lab, R * Heads * Splits * (D + 2)), Places(lab, R, _ => 0, 1, Splits, 0), lab.EmptyFloats(R * Heads * D), Splits, D, Heads * D)!;
+        const int Results = R * Heads;
+        return new Claim(result, (Results * ((4 * (D + 2) * Splits) + (4 * D))) + (R * 48), Results * ((5 * D * Splits) + (4 * D) + (WarpsOf128 * ((Splits * (4 + (2 * 8))) + 16))));
     }
 
     private static Claim AttendMerge(KernelLab lab, string kernel)

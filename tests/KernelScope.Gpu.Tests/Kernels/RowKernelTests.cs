@@ -141,6 +141,31 @@ public sealed class RowKernelTests
         Assert.Equal(rows.AsSpan(Width + ((Heads + 1) * HeadDim), HeadDim).ToArray(), cache.AsSpan(((Capacity + slot) * HeadDim), HeadDim).ToArray());
     }
 
+    [Theory]
+    [MemberData(nameof(Labs))]
+    public void Rope_then_store_of_rows_of_several_sequences_gives_the_bits_of_each_alone(LabKind kind)
+    {
+        const int Heads = 3, KvHeads = 2, HeadDim = 12, Width = (Heads + (2 * KvHeads)) * HeadDim;
+        (int Row, int Position, int Capacity)[] sequences = [(1, 6, 5), (2, 0, 3), (0, 2, 8)];
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] x = Data.Normal(3 * Width, 1);
+        int[] lengths = [.. sequences.Select(s => KvHeads * s.Capacity * HeadDim)];
+        LabBuffer table = lab.Floats(Table(8, HeadDim)), qkv = lab.Floats(x), keys = lab.Floats(new float[lengths.Sum()]), values = lab.Floats(new float[lengths.Sum()]);
+        LabBuffer places = lab.Longs([.. sequences.SelectMany((s, n) => (long[])[s.Row, s.Position, s.Capacity, 0, lengths.Take(n).Sum(), lengths.Take(n).Sum()])]);
+        lab.Run("rope_rows_rotate_then_store", new Dim3(3, 1), qkv, table, places, keys, values, Heads, KvHeads, HeadDim, Width);
+        float[] rotated = lab.ReadFloats(qkv), allKeys = lab.ReadFloats(keys), allValues = lab.ReadFloats(values);
+        for (int n = 0; n < sequences.Length; n++)
+        {
+            (int row, int position, int capacity) = sequences[n];
+            LabBuffer own = lab.Floats(x[(row * Width)..((row + 1) * Width)]), k = lab.Floats(new float[lengths[n]]), v = lab.Floats(new float[lengths[n]]);
+            lab.Run("rope_rotate_then_store", new Dim3(1, 1), own, table, lab.Ints(position), k, v, Heads, KvHeads, HeadDim, capacity, Width);
+            int start = lengths.Take(n).Sum();
+            Assert.Equal(lab.ReadFloats(own), rotated[(row * Width)..((row + 1) * Width)]);
+            Assert.Equal(lab.ReadFloats(k), allKeys[start..(start + lengths[n])]);
+            Assert.Equal(lab.ReadFloats(v), allValues[start..(start + lengths[n])]);
+        }
+    }
+
     private static float[] Columns(float[] x, int width, int from, int count) => [.. Enumerable.Range(0, Rows).SelectMany(t => x.AsSpan((t * width) + from, count).ToArray())];
 
     private static float[] Table(int positions, int headDim) =>

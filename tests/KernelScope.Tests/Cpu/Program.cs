@@ -10,12 +10,12 @@ internal static class Program
 {
     /// <summary>
     /// <c>conformance</c>: prints the instruction set, then the cases of the op suite that fail on the SIMD device, with weights as stored and packed, in either precision; 1 if there are any.
-    /// <c>together</c>, <c>disposed</c>: see <see cref="Misuse"/>.
+    /// <c>together</c>, <c>disposed</c>, <c>host-work</c>, <c>forgotten</c>: see <see cref="Misuse"/>.
     /// <c>session MODEL DEVICE FILE IDS</c>: <see cref="SessionChild"/>.
     /// </summary>
     public static int Main(string[] args)
     {
-        if (args is ["together" or "disposed", ..])
+        if (args is ["together" or "disposed" or "host-work" or "forgotten", ..])
             return Misuse.Run(args);
         if (args is [SessionChild.Verb, ..])
             return SessionChild.Run(args.AsSpan(1));

@@ -15,7 +15,6 @@ public sealed class SaeCheckpointTests
         ["gs-unknown-key"] = "notes",
         ["sl-jumprelu-expected-average"] = "expected_average_only_in",
         ["sl-jumprelu-whitening"] = "covariance_whitening",
-        ["sl-topk"] = "topk",
     };
 
     public static TheoryData<string> Names()
@@ -42,7 +41,9 @@ public sealed class SaeCheckpointTests
         JsonElement row = index.RootElement.GetProperty(name), form = row.GetProperty("form"), shapes = row.GetProperty("shapes");
         string architecture = form.GetProperty("arch").GetString()!;
         using SaeCheckpoint sae = SaeCheckpoint.Open(folder);
-        Assert.Equal(architecture.StartsWith("jumprelu", StringComparison.Ordinal) ? SaeArchitecture.JumpRelu : SaeArchitecture.Standard, sae.Config.Architecture);
+        SaeArchitecture expected = architecture == "topk" ? SaeArchitecture.TopK : architecture.StartsWith("jumprelu", StringComparison.Ordinal) ? SaeArchitecture.JumpRelu : SaeArchitecture.Standard;
+        Assert.Equal(expected, sae.Config.Architecture);
+        Assert.Equal(architecture == "topk" ? 7 : 0, sae.Config.K);
         // Nothing in a params.npz of equal widths says that it is a transcoder.
         Assert.Equal(architecture.Contains("transcoder", StringComparison.Ordinal) && name != "gs-transcoder-48x96", sae.Config.IsTranscoder);
         Assert.Equal(form.GetProperty("apply_b_dec").GetBoolean(), sae.Config.ApplyDecoderBiasToInput);

@@ -34,10 +34,10 @@ public abstract class HubTest : IDisposable
 
     private protected string? Environment(string name) => name switch { "HF_HUB_CACHE" => Cache, "HOME" => Folder.At("home"), _ => null };
 
-    private protected async Task<HubSnapshot> PullAsync(HubOptions? options = null, IProgress<HubProgress>? progress = null, string file = Sae, CancellationToken cancellation = default)
+    private protected async Task<HubSnapshot> PullAsync(HubOptions? options = null, IProgress<HubProgress>? progress = null, string file = Sae, CancellationToken cancellationToken = default)
     {
         using var client = new HubClient(options ?? Options);
-        return await client.PullAsync(Hub.Repository, "main", [file], progress, cancellation);
+        return await client.PullAsync(Hub.Repository, "main", [file], progress, cancellationToken);
     }
 
     /// <summary>The pull fails with one sentence, which does not hold the token.</summary>

@@ -117,6 +117,7 @@ public sealed class PullTests : HubTest
         var seen = new List<HubProgress>();
         await PullAsync(progress: new Watch(seen.Add));
         Assert.Equal(new HubProgress(Sae, HubStep.Done, 300_000, 300_000), seen[^1]);
+        Assert.Equal(new HubProgress(Hub.Repository, HubStep.Planned, 0, 300_000), seen[0]);
         Assert.Contains(seen, p => p.Step == HubStep.Receiving && p.Done <= p.Total);
     }
 

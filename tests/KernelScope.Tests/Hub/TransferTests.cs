@@ -26,7 +26,7 @@ public sealed class TransferTests : HubTest
     {
         using var stop = new CancellationTokenSource();
         Storage.Alter = (r, reply) => r.IsContent ? reply with { Pause = Task.Delay(Timeout.Infinite, stop.Token) } : reply;
-        Task<HubSnapshot> pull = PullAsync(cancellation: stop.Token);
+        Task<HubSnapshot> pull = PullAsync(cancellationToken: stop.Token);
         while (!File.Exists(Partial) || new FileInfo(Partial).Length < 150_000) await Task.Delay(5);
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => pull);
@@ -113,11 +113,55 @@ public sealed class TransferTests : HubTest
     [InlineData("bytes 5-299999/300000")]
     [InlineData("bytes 1000-299999/300001")]
     [InlineData("nonsense")]
-    public async Task Bytes_from_elsewhere_are_refused(string range)
+    public async Task Bytes_from_elsewhere_lead_to_one_attempt_from_the_first(string range)
     {
         Folder.Write(Path.GetRelativePath(Folder.Path, Partial), Hub.Files[Sae].AsSpan(0, 1000));
         Storage.Alter = (r, reply) => r["Range"] is null ? reply : new HubReply(206, reply.Body, ("Content-Range", range));
-        Assert.Contains("the server sends", await RefusalAsync<HubException>(), StringComparison.Ordinal);
+        await PullAsync();
+        AssertWhole();
+        Assert.Equal(["bytes=1000-", null], Storage.Contents.Select(r => r["Range"]));
+    }
+
+    [Theory]
+    [InlineData("200 with the rest")]
+    [InlineData("200 with the rest, without a length")]
+    [InlineData("206 that says nothing")]
+    [InlineData("206 from the first byte")]
+    [InlineData("206 with too much")]
+    [InlineData("206 with other bytes")]
+    [InlineData("206 compressed")]
+    [InlineData("204")]
+    [InlineData("400")]
+    [InlineData("403")]
+    [InlineData("404")]
+    public async Task Whatever_a_server_answers_to_a_request_for_the_rest_the_file_is_right_in_the_end(string answer)
+    {
+        Folder.Write(Path.GetRelativePath(Folder.Path, Partial), Hub.Files[Sae].AsSpan(0, 100_000));
+        byte[] whole = Hub.Files[Sae], rest = whole[100_000..];
+        var range = ("Content-Range", "bytes 100000-299999/300000");
+        Storage.Alter = (r, reply) => r["Range"] is null ? reply : answer switch
+        {
+            "200 with the rest" => new HubReply(200, rest),
+            "200 with the rest, without a length" => new HubReply(200, rest) { NoLength = true },
+            "206 that says nothing" => new HubReply(206, rest),
+            "206 from the first byte" => new HubReply(206, whole, ("Content-Range", "bytes 0-299999/300000")),
+            "206 with too much" => new HubReply(206, [.. rest, 0], range),
+            "206 with other bytes" => new HubReply(206, new byte[rest.Length], range),
+            "206 compressed" => new HubReply(206, rest, range, ("Content-Encoding", "gzip")),
+            _ => new HubReply(int.Parse(answer, CultureInfo.InvariantCulture), []),
+        };
+        await PullAsync();
+        AssertWhole();
+        Assert.InRange(Storage.Contents.Count(), 1, 3);
+    }
+
+    [Fact]
+    public async Task What_is_there_is_kept_where_the_whole_is_refused_too()
+    {
+        Folder.Write(Path.GetRelativePath(Folder.Path, Partial), Hub.Files[Sae].AsSpan(0, 100_000));
+        Storage.Alter = (r, reply) => r.IsContent ? new HubReply(403, []) : reply;
+        await RefusalAsync<HubException>();
+        Assert.Equal(Hub.Files[Sae][..100_000], File.ReadAllBytes(Partial));
     }
 
     [Fact]
@@ -202,6 +246,7 @@ public sealed class TransferTests : HubTest
     {
         HubOptions options = Options;
         Hub.Stop();
+        Assert.Contains("offline", await RefusalAsync<HubException>(options with { RetryDelay = TimeSpan.FromHours(1) }), StringComparison.Ordinal);
         Assert.Contains($"127.0.0.1:{options.Endpoint.Port}", await RefusalAsync<HubException>(options), StringComparison.Ordinal);
     }
 

@@ -57,6 +57,27 @@ public sealed class SessionTests : IDisposable
     }
 
     [Fact]
+    public void Forks_on_threads_of_their_own_do_not_disturb_each_other()
+    {
+        using var device = new CpuDevice(2);
+        using Gemma2Model model = Open(device);
+        int[] start = Tokens(40, 1);
+        float[][] expected = [.. Enumerable.Range(0, 6).Select(n => Plain(model, start, Tokens(12, n + 2)))];
+        using Session parent = model.NewSession(chunkLength: 16);
+        parent.Prefill(start);
+        Session[] forks = [.. expected.Select(_ => parent.Fork())];
+        float[][] actual = new float[forks.Length][];
+        Thread[] threads = [.. forks.Select((fork, n) => new Thread(() => actual[n] = Logits(fork.Prefill(Tokens(12, n + 2)))))];
+        foreach (Thread thread in threads)
+            thread.Start();
+        foreach (Thread thread in threads)
+            thread.Join();
+        Assert.Equal(expected, actual);
+        foreach (Session fork in forks)
+            fork.Dispose();
+    }
+
+    [Fact]
     public void A_fork_of_8000_positions_takes_a_millisecond_and_64_KB()
     {
         using var folder = new AlteredModel(Name, config => config["max_position_embeddings"] = 8192);

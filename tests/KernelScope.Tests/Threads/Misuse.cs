@@ -27,7 +27,7 @@ internal static class Misuse
             using CpuDevice device = new(workers);
             using Gemma2Model model = Gemma2Model.Open(device, ModelFolder);
             using JumpReluSae sae = JumpReluSae.Open(device, SaeFolder(name));
-            var alone = Enumerable.Range(0, Threads * generations).Select(n => new Generation(n).Run(model, sae)).ToArray();
+            var alone = Enumerable.Range(0, Threads * generations).Select(n => new SampledRun(n).Run(model, sae)).ToArray();
             if (alone.All(a => a.Features.Length == 0))
                 yield return $"{name}: no feature is active, so nothing is compared";
             for (int run = 0; run < runs; run++)
@@ -36,7 +36,7 @@ internal static class Misuse
                 Parallel(Threads, t =>
                 {
                     for (int n = t; n < together.Length; n += Threads)
-                        together[n] = new Generation(n).Run(model, sae);
+                        together[n] = new SampledRun(n).Run(model, sae);
                 });
                 for (int n = 0; n < alone.Length; n++)
                 {
@@ -69,7 +69,7 @@ internal static class Misuse
                         using Session session = model.NewSession(contextLength: 64);
                         sessions[t] = session;
                         Interlocked.Increment(ref started);
-                        new Generation((Threads * n) + t).Run(model, sae, session);
+                        new SampledRun((Threads * n) + t).Run(model, sae, session);
                         if (n > 200)
                             return;
                     }
@@ -104,8 +104,68 @@ internal static class Misuse
             if (target is "device" or "everything")
                 continue;
             // What was loaded beside it from the same files lives on.
-            new Generation(run).Run(second, secondSae);
+            new SampledRun(run).Run(second, secondSae);
         }
+    }
+
+    /// <summary>Work on a device's threads that calls the device is refused, on whichever of them it runs, and the device goes on.</summary>
+    public static IEnumerable<string> HostWork(int workers)
+    {
+        using CpuDevice device = new(workers);
+        Mat x = device.CreateMat(1, 4, "x");
+        using DeviceBuffer owned = x.Buffer;
+        int refused = 0, done = 0;
+        device.ForEach(64, _ =>
+        {
+            try
+            {
+                device.AddScaled(x, 1f, x);
+            }
+            catch (InvalidOperationException)
+            {
+                Interlocked.Increment(ref refused);
+            }
+        });
+        if (refused != 64)
+            yield return $"{refused} of 64 units were refused";
+        // Another thread's ops wait for the work, and run.
+        Thread other = new(() => device.AddScaled(x, 1f, x));
+        device.ForEach(4, unit =>
+        {
+            if (unit == 0)
+                other.Start();
+            Interlocked.Increment(ref done);
+        });
+        other.Join();
+        if (done != 4)
+            yield return $"{done} of 4 units were done";
+    }
+
+    /// <summary>Devices that nobody disposed give their threads back: those of 40 devices would be 280.</summary>
+    private static int Forgotten()
+    {
+        for (int n = 0; n < 40; n++)
+            Forget();
+        for (int n = 0; n < 100; n++)
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+            using var self = System.Diagnostics.Process.GetCurrentProcess();
+            if (self.Threads.Count < 100)
+                return 0;
+            Thread.Sleep(50);
+        }
+
+        Console.WriteLine("the threads of forgotten devices are still there");
+        return 1;
+    }
+
+    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.NoInlining)]
+    private static void Forget()
+    {
+        CpuDevice device = new(8);
+        Mat x = device.CreateMat(64, 1024, "x");
+        device.AddScaled(x, 1f, x);
     }
 
     private static IDisposable?[] TargetsOf(string target, Device device, Gemma2Model model, JumpReluSae sae, Gemma2Checkpoint checkpoint, SaeCheckpoint saeCheckpoint, Session?[] sessions) => target switch
@@ -157,8 +217,10 @@ internal static class Misuse
     /// <summary>The child's side: says what is wrong, and 1 if anything is.</summary>
     public static int Run(string[] args)
     {
+        if (args[0] == "forgotten")
+            return Forgotten();
         int workers = int.Parse(args[1], CultureInfo.InvariantCulture), count = int.Parse(args[2], CultureInfo.InvariantCulture), runs = int.Parse(args[3], CultureInfo.InvariantCulture);
-        string[] wrong = [.. args[0] == "together" ? Together(workers, count, runs) : Disposed(args[4], workers, runs)];
+        string[] wrong = [.. args[0] switch { "together" => Together(workers, count, runs), "host-work" => HostWork(workers), _ => Disposed(args[4], workers, runs) }];
         foreach (string line in wrong.Take(5))
             Console.WriteLine(line);
         return wrong.Length == 0 ? 0 : 1;

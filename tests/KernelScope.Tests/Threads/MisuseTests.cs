@@ -41,6 +41,15 @@ public class MisuseTests
     [MemberData(nameof(Disposals))]
     public Task What_is_disposed_under_a_generation_ends_it_with_an_exception_two_hundred_times(string target, int workers) => Disposed(target, workers, 200);
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(4)]
+    public Task Host_work_that_calls_its_device_is_refused(int workers) => Child.MustPass("host-work", Text(workers), Text(0), Text(0));
+
+    [Fact]
+    public Task Devices_that_nobody_disposed_do_not_keep_their_threads() => Child.MustPass("forgotten");
+
     private static Task Together(int workers, int runs) => Child.MustPass("together", Text(workers), Text(Generations), Text(runs));
 
     private static Task Disposed(string target, int workers, int runs) => Child.MustPass("disposed", Text(workers), Text(0), Text(runs), target);

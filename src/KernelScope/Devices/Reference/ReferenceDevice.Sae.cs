@@ -18,7 +18,7 @@ public sealed partial class ReferenceDevice
                     codes.Add(f, value);
             }
 
-            codes.EndRow();
+            codes.EndRow(sae.TopK);
         }
     }
 

@@ -16,6 +16,7 @@ namespace KernelScope.Devices.Reference;
 /// <item><see cref="Device.CrossEntropy"/>: NaN logits give NaN; a logit of +∞ gives +∞, or NaN for the target's own.</item>
 /// <item><see cref="Device.SaeEncode"/>: NaN &gt; θ is false, so a NaN is never active; +∞ is.</item>
 /// </list>
+/// Any number of threads may call it, as any <see cref="Device"/>; it computes on the thread that calls.
 /// </remarks>
 public sealed partial class ReferenceDevice : HostDevice
 {

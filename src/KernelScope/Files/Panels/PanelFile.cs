@@ -73,9 +73,11 @@ public sealed unsafe class PanelFile : IDisposable
 
     /// <summary>Opens and checks a file; touches no panels.</summary>
     /// <exception cref="InvalidDataException">It cannot be read, is malformed, or has another layout; the message says what.</exception>
-    public static PanelFile Open(string path)
+    /// <param name="path">Where.</param>
+    /// <param name="intoMemory">Reads the file into memory instead of mapping it; see <see cref="TensorFile"/>.</param>
+    public static PanelFile Open(string path, bool intoMemory = false)
     {
-        SafetensorsFile file = SafetensorsFile.Open(path);
+        SafetensorsFile file = SafetensorsFile.Open(path, intoMemory);
         try
         {
             return new PanelFile(file);
@@ -109,7 +111,7 @@ public sealed unsafe class PanelFile : IDisposable
 
     /// <summary>Reads every panel and compares the checksums.</summary>
     /// <exception cref="InvalidDataException">A matrix is damaged; the message names it.</exception>
-    public void Verify(CancellationToken cancellation = default)
+    public void Verify(CancellationToken cancellationToken = default)
     {
         byte[] buffer = [];
         foreach (TensorInfo part in Parts)
@@ -118,7 +120,7 @@ public sealed unsafe class PanelFile : IDisposable
             if (buffer.Length < bytes) buffer = new byte[bytes];
             for (int u = 0; u < units; u++)
             {
-                cancellation.ThrowIfCancellationRequested();
+                cancellationToken.ThrowIfCancellationRequested();
                 _file.Raw.Read(_file.OffsetOf(part.Name) + ((long)u * bytes), buffer.AsSpan(0, bytes));
                 if (PanelChecksum.Of(buffer.AsSpan(0, bytes)) != ChecksumOf(part, u)) throw PanelGuard.Damaged(Path, part.Name, u);
             }

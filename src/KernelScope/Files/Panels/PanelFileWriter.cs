@@ -18,10 +18,10 @@ internal sealed unsafe class PanelFileWriter
     private long _done;
 
     // Matrices of bfloat16 are read twice: first for the plan, because the header says how large everything is.
-    private PanelFileWriter(TensorInfo[] matrices, IProgress<double>? progress, CancellationToken cancellation)
+    private PanelFileWriter(TensorInfo[] matrices, IProgress<double>? progress, CancellationToken cancellationToken)
     {
         _progress = progress;
-        _cancellation = cancellation;
+        _cancellation = cancellationToken;
         _total = matrices.Sum(m => m.DType == DType.BF16 ? 2 * m.ByteLength : m.ByteLength);
     }
 
@@ -31,31 +31,31 @@ internal sealed unsafe class PanelFileWriter
     /// <param name="source">The weight files.</param>
     /// <param name="names">The matrices, each F32, BF16 or F16.</param>
     /// <param name="progress">Told the share that is written.</param>
-    /// <param name="cancellation">Stops it; nothing is left.</param>
+    /// <param name="cancellationToken">Stops it; nothing is left.</param>
     /// <exception cref="IOException">It cannot be written there.</exception>
-    public static void Write(string path, string name, ShardedTensors source, IReadOnlyList<string> names, IProgress<double>? progress, CancellationToken cancellation)
+    public static void Write(string path, string name, ShardedTensors source, IReadOnlyList<string> names, IProgress<double>? progress, CancellationToken cancellationToken)
     {
         SourceIdentity.Flush(source);
         byte[]? before = SourceIdentity.Stamp(source, names);
         // Where the files' times do not tell that nothing changed meanwhile, the bytes must.
-        byte[]? first = before is not null && SourceIdentity.IsSettled(source) ? null : SourceIdentity.Contents(source, names, cancellation);
+        byte[]? first = before is not null && SourceIdentity.IsSettled(source) ? null : SourceIdentity.Contents(source, names, cancellationToken);
         TensorInfo[] matrices = [.. names.Select(name => source.TryGet(name, out TensorView tensor) ? tensor.Info : throw BadFile.Of(source.Path, $"the tensor {name} is missing."))];
         // If it cannot be written there, that is to be said before all weights are read for the plan.
         AtomicFile.Create(path).Dispose();
-        var packing = new PanelFileWriter(matrices, progress, cancellation);
+        var packing = new PanelFileWriter(matrices, progress, cancellationToken);
         CompactPlan?[] plans = [.. matrices.Select(m => packing.Plan(FileOf(source, m), m))];
         List<TensorInfo> parts = [.. matrices.Zip(plans).SelectMany(Parts)];
         byte[] folder = Encoding.UTF8.GetBytes(name);
         using var writer = new SafetensorsWriter(path, [.. parts, new TensorInfo(PanelFile.ControlName, DType.U8, [PanelFile.ControlBytes(parts.Sum(p => (long)PanelFile.UnitsOf(p)), folder.Length)])], null, PanelFile.Alignment);
         for (int m = 0; m < matrices.Length; m++)
             packing.Pack(FileOf(source, matrices[m]), matrices[m], plans[m], writer);
-        byte[] contents = SourceIdentity.Contents(source, names, cancellation);
+        byte[] contents = SourceIdentity.Contents(source, names, cancellationToken);
         bool settled = SourceIdentity.IsSettled(source);
         byte[]? after = SourceIdentity.Stamp(source, names);
         bool changed = first is null ? !before.AsSpan().SequenceEqual(after) : !first.AsSpan().SequenceEqual(contents);
         if (changed) throw BadFile.Of(source.Path, "the weights changed while they were packed.");
         writer.Append<byte>(packing.Control(contents, settled ? after! : new byte[SourceIdentity.Length], writer.HeaderChecksum, folder));
-        cancellation.ThrowIfCancellationRequested();
+        cancellationToken.ThrowIfCancellationRequested();
         writer.Commit();
     }
 

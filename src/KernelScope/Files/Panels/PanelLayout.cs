@@ -14,6 +14,7 @@ namespace KernelScope.Files;
 /// This is patched frame-of-reference coding (Zukowski, Héman, Nes and Boncz, "Super-Scalar RAM-CPU Cache Compression", ICDE 2006), of exponents.
 /// </item>
 /// </list>
+/// Any number of threads may call it.
 /// </remarks>
 public static class PanelLayout
 {

@@ -8,7 +8,7 @@ namespace KernelScope.Tests.Threads;
 
 /// <summary>One generation with everything on: a capture, a splice or edits by the same SAE, sampling.</summary>
 /// <param name="Number">Which; prompt, seed and edits follow from it.</param>
-internal sealed record Generation(int Number)
+internal sealed record SampledRun(int Number)
 {
     /// <summary>New tokens.</summary>
     public const int Length = 16;
