@@ -356,8 +356,16 @@ public sealed class Gemma2Model : IDisposable
             if (session.Complaint(this, tokens.Length) is { } complaint)
                 throw new ArgumentException(complaint);
             ForwardCall call = _calls.Rent(tokens.Length);
-            call.Add(session, tokens, logits);
-            return call;
+            try
+            {
+                call.Add(session, tokens, logits);
+                return call;
+            }
+            catch
+            {
+                call.Dispose();
+                throw;
+            }
         }
         catch
         {
