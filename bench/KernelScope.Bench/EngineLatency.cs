@@ -9,7 +9,8 @@ using KernelScope.Runtime;
 namespace KernelScope.Bench;
 
 /// <summary>
-/// What the engine promises to those who wait: the first token of a long prompt while seven streams run, at most twice what it takes alone; and the longest pause of a stream,
+/// What the engine promises to those who wait: the first token of a long prompt while seven streams run, at most twice what it takes
+/// alone; and the longest pause of a stream,
 /// at most one piece of a prompt and one step.
 /// </summary>
 internal static class EngineLatency
@@ -24,16 +25,20 @@ internal static class EngineLatency
     public static async Task<int> OfLayersAsync(int layers)
     {
         using var folder = new WeightsFolder(
-            Path.Combine(Path.GetTempPath(), $"kernelscope-engine-{Environment.ProcessId}"), new ModelShape(2304, 9216, layers, 8, 4, 256, 256_000, 8192), keep: false);
+            Path.Combine(Path.GetTempPath(), $"kernelscope-engine-{Environment.ProcessId}"),
+                new ModelShape(2304, 9216, layers, 8, 4, 256, 256_000, 8192), keep: false);
         var progress = new Progress();
-        return await MeasureAsync(() => folder.OpenPacked(progress, CancellationToken.None), $"2B's shape, {layers} layers, packed").ConfigureAwait(false);
+        string name = $"2B's shape, {layers} layers, packed";
+        return await MeasureAsync(() => folder.OpenPacked(progress, CancellationToken.None), name).ConfigureAwait(false);
     }
 
     private static async Task<int> MeasureAsync(Func<Gemma2Checkpoint> checkpoint, string name)
     {
-        await using KernelScopeEngine engine = await KernelScopeEngine.OpenAsync(new EngineOptions { Checkpoint = checkpoint, UsePackedWeights = false }).ConfigureAwait(false);
+        var options = new EngineOptions { Checkpoint = checkpoint, UsePackedWeights = false };
+        await using KernelScopeEngine engine = await KernelScopeEngine.OpenAsync(options).ConfigureAwait(false);
         int prompt = Math.Min(LongPrompt, engine.ContextLength - 8);
-        Console.WriteLine(FormattableString.Invariant($"{name}: a prompt of {prompt} tokens beside {Streams} streams, {Rounds} rounds; seconds"));
+        Console.WriteLine(FormattableString.Invariant(
+            $"{name}: a prompt of {prompt} tokens beside {Streams} streams, {Rounds} rounds; seconds"));
         Console.WriteLine($"{"alone",10} {"beside",10} {"ratio",7} {"longest pause",14} {"longest piece + step",21}");
         using var steps = new StepTimes();
         await FirstTokenAsync(engine, prompt).ConfigureAwait(false);
@@ -55,19 +60,22 @@ internal static class EngineLatency
             await stop.CancelAsync().ConfigureAwait(false);
             await running.ConfigureAwait(false);
             ratios.Add(beside / alone);
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{alone,10:f4} {beside,10:f4} {beside / alone,7:f2} {pause,14:f4} {bound,21:f4}"));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"{alone,10:f4} {beside,10:f4} {beside / alone,7:f2} {pause,14:f4} {bound,21:f4}"));
         }
 
         ratios.Sort();
         within &= ratios[Rounds / 2] <= Limit;
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"median ratio {ratios[Rounds / 2]:f2}, which should be at most {Limit}"));
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"median ratio {ratios[Rounds / 2]:f2}, which should be at most {Limit}"));
         return within ? 0 : 1;
     }
 
     private static async Task<double> FirstTokenAsync(KernelScopeEngine engine, int length)
     {
         long started = Stopwatch.GetTimestamp();
-        var request = new GenerationRequest { PromptTokens = Ids(engine, length, 99), Options = new GenerationOptions { MaxNewTokens = 1, StopIds = [] } };
+        var one = new GenerationOptions { MaxNewTokens = 1, StopIds = [] };
+        var request = new GenerationRequest { PromptTokens = Ids(engine, length, 99), Options = one };
         await foreach (GeneratedToken _ in engine.GenerateAsync(request).ConfigureAwait(false))
             break;
         return Stopwatch.GetElapsedTime(started).TotalSeconds;
@@ -76,7 +84,8 @@ internal static class EngineLatency
     private static int[] Ids(KernelScopeEngine engine, int length, int seed)
     {
         var random = new Random(seed);
-        return [.. Enumerable.Range(0, length).Select(t => t == 0 ? engine.Model.Config.BosId : random.Next(473, engine.Model.Config.VocabSize))];
+        Gemma2Config config = engine.Model.Config;
+        return [.. Enumerable.Range(0, length).Select(t => t == 0 ? config.BosId : random.Next(473, config.VocabSize))];
     }
 
     /// <summary>A stream and the times between its tokens.</summary>

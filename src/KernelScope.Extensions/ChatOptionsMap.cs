@@ -12,7 +12,8 @@ internal static class ChatOptionsMap
     /// <param name="stopIds">What ends an answer.</param>
     /// <param name="maxOutputTokens">Most new tokens where <paramref name="chat"/> does not say.</param>
     /// <exception cref="NotSupportedException">An option that nothing here can do.</exception>
-    public static GenerationOptions Apply(ChatOptions? chat, GenerationOptions given, IReadOnlyCollection<int>? stopIds, int maxOutputTokens)
+    public static GenerationOptions Apply(
+        ChatOptions? chat, GenerationOptions given, IReadOnlyCollection<int>? stopIds, int maxOutputTokens)
     {
         if (chat is null)
             return given with { MaxNewTokens = maxOutputTokens, StopIds = stopIds };

@@ -2,10 +2,14 @@ using Microsoft.Extensions.Hosting;
 
 namespace KernelScope.Extensions;
 
-/// <summary>Opens the engine with the host and closes it as the first thing of its stop: streams end then, and a web server does not wait for them.</summary>
+/// <summary>
+/// Opens the engine with the host and closes it as the first thing of its stop: streams end then, and a web server does not wait for
+/// them.
+/// </summary>
 internal sealed class EngineService(EngineHost host) : IHostedLifecycleService
 {
-    public Task StartAsync(CancellationToken cancellationToken) => host.Options.OpenAtStart ? host.OpenAsync().WaitAsync(cancellationToken) : Task.CompletedTask;
+    public Task StartAsync(CancellationToken cancellationToken) =>
+        host.Options.OpenAtStart ? host.OpenAsync().WaitAsync(cancellationToken) : Task.CompletedTask;
 
     public Task StoppingAsync(CancellationToken cancellationToken) => host.DisposeAsync().AsTask();
 

@@ -12,15 +12,19 @@ namespace KernelScope.Extensions;
 /// <remarks>
 /// <para>Safe for any number of threads. The engine belongs to whoever opened it.</para>
 /// <para>
-/// Messages are texts of the roles user, assistant and system, written by the chat template of the model's folder (<see cref="KernelScopeEngine.Chat"/>). Gemma's has no system role: there system messages and
-/// <see cref="ChatOptions.Instructions"/> stand before the first user message, as its authors advise.
+/// Messages are texts of the roles user, assistant and system, written by the chat template of the model's folder
+/// (<see cref="KernelScopeEngine.Chat"/>). Where it refuses a system role, as Gemma's does, system messages and
+/// <see cref="ChatOptions.Instructions"/> stand before the first user message.
 /// </para>
 /// <para>
-/// Used of <see cref="ChatOptions"/>: MaxOutputTokens, Temperature, TopK, TopP, Seed, FrequencyPenalty, StopSequences, Instructions. Without a temperature the answer is greedy, unless TopK, TopP or Seed ask for chance: then it is 1.
-/// Tools, a JSON response format, a presence penalty, a conversation id and a continuation token are refused with a <see cref="NotSupportedException"/>; ModelId is ignored.
+/// Used of <see cref="ChatOptions"/>: MaxOutputTokens, Temperature, TopK, TopP, Seed, FrequencyPenalty, StopSequences, Instructions.
+/// Without a temperature the answer is greedy, unless TopK, TopP or Seed ask for chance: then it is 1.
+/// Tools, a JSON response format, a presence penalty, a conversation id and a continuation token are refused with a
+/// <see cref="NotSupportedException"/>; ModelId is ignored.
 /// </para>
 /// <para>
-/// <see cref="ChatOptions.RawRepresentationFactory"/> may give a <see cref="GenerationRequest"/>: its edits, features and sampling are the beginning on which the other options are put. Each update's
+/// <see cref="ChatOptions.RawRepresentationFactory"/> may give a <see cref="GenerationRequest"/>: its edits, features and sampling are
+/// the beginning on which the other options are put. Each update's
 /// <see cref="ChatResponseUpdate.RawRepresentation"/> is the engine's <see cref="GeneratedToken"/>.
 /// </para>
 /// </remarks>
@@ -54,14 +58,17 @@ public sealed class KernelScopeChatClient : IChatClient
 
     /// <inheritdoc/>
     /// <exception cref="NotSupportedException">A message or an option that this client does not know.</exception>
-    /// <exception cref="ArgumentException">No messages, roles that do not alternate, or a conversation that is longer than the engine's context.</exception>
+    /// <exception cref="ArgumentException">No messages, roles that do not alternate, or a conversation that is longer than the engine's
+    /// context.</exception>
     /// <exception cref="EngineBusyException">The engine takes no more requests now.</exception>
-    public Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
+    public Task<ChatResponse> GetResponseAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
         GetStreamingResponseAsync(messages, options, cancellationToken).ToChatResponseAsync(cancellationToken);
 
     /// <inheritdoc/>
     /// <exception cref="NotSupportedException">A message or an option that this client does not know.</exception>
-    /// <exception cref="ArgumentException">No messages, roles that do not alternate, or a conversation that is longer than the engine's context.</exception>
+    /// <exception cref="ArgumentException">No messages, roles that do not alternate, or a conversation that is longer than the engine's
+    /// context.</exception>
     /// <exception cref="EngineBusyException">The engine takes no more requests now.</exception>
     public IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
@@ -69,7 +76,12 @@ public sealed class KernelScopeChatClient : IChatClient
         ArgumentNullException.ThrowIfNull(messages);
         int[] prompt = Encode(messages, options?.Instructions, cancellationToken);
         GenerationRequest given = options?.RawRepresentationFactory?.Invoke(this) as GenerationRequest ?? new GenerationRequest();
-        GenerationRequest request = given with { Prompt = null, PromptTokens = prompt, Options = ChatOptionsMap.Apply(options, given.Options, StopIds(given.Options), _maxOutputTokens) };
+        GenerationRequest request = given with
+        {
+            Prompt = null,
+            PromptTokens = prompt,
+            Options = ChatOptionsMap.Apply(options, given.Options, StopIds(given.Options), _maxOutputTokens),
+        };
         return UpdatesAsync(_engine.GenerateAsync(request, cancellationToken), prompt.Length, cancellationToken);
     }
 
@@ -97,18 +109,28 @@ public sealed class KernelScopeChatClient : IChatClient
         await foreach (GeneratedToken token in tokens.WithCancellation(cancellationToken).ConfigureAwait(false))
         {
             count++;
-            var update = new ChatResponseUpdate(ChatRole.Assistant, token.Text) { ResponseId = id, MessageId = id, CreatedAt = DateTimeOffset.UtcNow, RawRepresentation = token };
+            var update = new ChatResponseUpdate(ChatRole.Assistant, token.Text)
+            {
+                ResponseId = id,
+                MessageId = id,
+                CreatedAt = DateTimeOffset.UtcNow,
+                RawRepresentation = token,
+            };
             if (token.Stop != StopReason.None)
             {
-                update.FinishReason = token.Stop is StopReason.EndOfText or StopReason.StopString ? ChatFinishReason.Stop : ChatFinishReason.Length;
-                update.Contents.Add(new UsageContent(new UsageDetails { InputTokenCount = promptTokens, OutputTokenCount = count, TotalTokenCount = promptTokens + count }));
+                bool isWhole = token.Stop is StopReason.EndOfText or StopReason.StopString;
+                update.FinishReason = isWhole ? ChatFinishReason.Stop : ChatFinishReason.Length;
+                update.Contents.Add(new UsageContent(Usage(promptTokens, count)));
             }
 
             yield return update;
         }
     }
 
-    /// <summary>The conversation up to the answer. What the system says is a turn where the folder's template has one for it, else it stands before the first user message.</summary>
+    private static UsageDetails Usage(int promptTokens, int newTokens) =>
+        new() { InputTokenCount = promptTokens, OutputTokenCount = newTokens, TotalTokenCount = promptTokens + newTokens };
+
+    /// <summary>The conversation up to the answer; what the system says before the first message where the template refuses it.</summary>
     private int[] Encode(IEnumerable<ChatMessage> messages, string? instructions, CancellationToken cancellationToken)
     {
         var system = new StringBuilder(instructions);
@@ -125,7 +147,8 @@ public sealed class KernelScopeChatClient : IChatClient
         ChatFormat chat = _engine.Chat;
         if (system.Length > 0 && turns.Count > 0)
         {
-            if (chat.TemplatePath is not null && TryEncode(chat, [new Text.ChatMessage("system", system.ToString()), .. turns], cancellationToken) is int[] ids)
+            var first = new Text.ChatMessage("system", system.ToString());
+            if (chat.TemplatePath is not null && TryEncode(chat, [first, .. turns], cancellationToken) is int[] ids)
                 return ids;
             turns[0] = turns[0] with { Content = $"{system}\n\n{turns[0].Content}" };
         }
@@ -147,7 +170,8 @@ public sealed class KernelScopeChatClient : IChatClient
     }
 
     private static string RoleOf(ChatRole role) => role == ChatRole.User ? "user" : role == ChatRole.Assistant ? "assistant"
-        : throw new NotSupportedException($"A message of the role '{role}' is not supported here; a conversation has system messages first, then user and assistant in turn.");
+        : throw new NotSupportedException(
+            $"A message of the role '{role}' is not supported here: system messages come first, then user and assistant in turn.");
 
     private static string TextOf(ChatMessage message)
     {
@@ -160,11 +184,7 @@ public sealed class KernelScopeChatClient : IChatClient
         return message.Text;
     }
 
-    /// <summary>What ends an answer: what ends the model's texts, and the end of its turn, which base models do not count among them.</summary>
-    private IReadOnlyCollection<int>? StopIds(GenerationOptions given)
-    {
-        if (given.StopIds is not null)
-            return given.StopIds;
-        return _engine.Chat.EndOfTurnId is int endOfTurn ? [.. _engine.Model.Config.EosIds.Union([endOfTurn])] : null;
-    }
+    /// <summary>What ends an answer: what ends the model's texts, and the end of a turn, which base models do not count among them.</summary>
+    private IReadOnlyCollection<int>? StopIds(GenerationOptions given) =>
+        given.StopIds ?? (_engine.Chat.EndOfTurnId is int end ? [.. _engine.Model.Config.EosIds.Union([end])] : null);
 }

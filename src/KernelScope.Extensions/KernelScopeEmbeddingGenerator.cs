@@ -7,7 +7,8 @@ namespace KernelScope.Extensions;
 
 /// <summary>An engine as an <see cref="IEmbeddingGenerator{TInput, TEmbedding}"/> of texts.</summary>
 /// <remarks>
-/// Safe for any number of threads. The engine belongs to whoever opened it. Texts go through the model one after the other. <see cref="EmbeddingGenerationOptions.RawRepresentationFactory"/> may give other
+/// Safe for any number of threads. The engine belongs to whoever opened it. Texts go through the model one after the other.
+/// <see cref="EmbeddingGenerationOptions.RawRepresentationFactory"/> may give other
 /// <see cref="EmbeddingOptions"/>; Dimensions other than the site's width are refused with a <see cref="NotSupportedException"/>.
 /// </remarks>
 public sealed class KernelScopeEmbeddingGenerator : IEmbeddingGenerator<string, Embedding<float>>
@@ -27,7 +28,8 @@ public sealed class KernelScopeEmbeddingGenerator : IEmbeddingGenerator<string, 
             throw new ArgumentException("The engine's model has no tokenizer, which texts need.", nameof(engine));
         _engine = engine;
         _options = options ?? new EmbeddingOptions();
-        _metadata = new EmbeddingGeneratorMetadata("kernelscope", defaultModelId: engine.ModelName, defaultModelDimensions: Width(_options));
+        _metadata = new EmbeddingGeneratorMetadata(
+            "kernelscope", defaultModelId: engine.ModelName, defaultModelDimensions: Width(_options));
     }
 
     /// <inheritdoc/>
@@ -46,7 +48,8 @@ public sealed class KernelScopeEmbeddingGenerator : IEmbeddingGenerator<string, 
         foreach (string value in values)
         {
             int[] ids = _engine.Encode(value);
-            float[] vector = await _engine.EmbedAsync(new EmbeddingRequest { Tokens = ids, Options = how }, cancellationToken).ConfigureAwait(false);
+            var request = new EmbeddingRequest { Tokens = ids, Options = how };
+            float[] vector = await _engine.EmbedAsync(request, cancellationToken).ConfigureAwait(false);
             embeddings.Add(new Embedding<float>(vector) { CreatedAt = DateTimeOffset.UtcNow, ModelId = _engine.ModelName });
             tokens += ids.Length;
         }

@@ -3,10 +3,16 @@ using KernelScope.Runtime;
 
 namespace KernelScope.Extensions;
 
-/// <summary>What <see cref="KernelScopeServices.AddKernelScope"/> opens, and what its chat client and embedding generator do where a call does not say.</summary>
+/// <summary>
+/// What <see cref="KernelScopeServices.AddKernelScope"/> opens, and what its chat client and embedding generator do where a call does not
+/// say.
+/// </summary>
 public sealed class KernelScopeOptions : EngineOptions
 {
-    /// <summary>Whether the engine opens when the host starts, so that a model that cannot be opened stops the start. Else, and without a host, it opens at first use.</summary>
+    /// <summary>
+    /// Whether the engine opens when the host starts, so that a model that cannot be opened stops the start. Else, and without a host, it
+    /// opens at first use.
+    /// </summary>
     public bool OpenAtStart { get; set; } = true;
 
     /// <summary>Most new tokens of an answer whose <c>ChatOptions.MaxOutputTokens</c> is null.</summary>

@@ -11,8 +11,10 @@ namespace KernelScope.Extensions;
 public static class KernelScopeServices
 {
     /// <summary>
-    /// Adds one engine, shared by all: <see cref="KernelScopeEngine"/>, <see cref="IChatClient"/> and <see cref="IEmbeddingGenerator{TInput, TEmbedding}"/> of strings. In a host it opens at the start
-    /// (<see cref="KernelScopeOptions.OpenAtStart"/>) and closes first of all when the host stops; else it opens when one of them is asked for, and the container closes it.
+    /// Adds one engine, shared by all: <see cref="KernelScopeEngine"/>, <see cref="IChatClient"/> and
+    /// <see cref="IEmbeddingGenerator{TInput, TEmbedding}"/> of strings. In a host it opens at the start
+    /// (<see cref="KernelScopeOptions.OpenAtStart"/>) and closes first of all when the host stops; else it opens when one of them is
+    /// asked for, and the container closes it.
     /// </summary>
     /// <param name="services">The container's services.</param>
     /// <param name="configure">Says which model, and everything else. Options that cannot be meant stop the host's start.</param>
@@ -32,11 +34,13 @@ public static class KernelScopeServices
         services.TryAddEnumerable(ServiceDescriptor.Singleton<IHostedService, EngineService>());
         services.TryAddSingleton(s => s.GetRequiredService<EngineHost>().OpenAsync().GetAwaiter().GetResult());
         services.TryAddSingleton<IChatClient>(
-            s => new KernelScopeChatClient(s.GetRequiredService<KernelScopeEngine>(), s.GetRequiredService<EngineHost>().Options.MaxOutputTokens));
+            s => new KernelScopeChatClient(Engine(s), maxOutputTokens: s.GetRequiredService<EngineHost>().Options.MaxOutputTokens));
         services.TryAddSingleton<IEmbeddingGenerator<string, Embedding<float>>>(
-            s => new KernelScopeEmbeddingGenerator(s.GetRequiredService<KernelScopeEngine>(), s.GetRequiredService<EngineHost>().Options.Embedding));
+            s => new KernelScopeEmbeddingGenerator(Engine(s), s.GetRequiredService<EngineHost>().Options.Embedding));
         return services;
     }
+
+    private static KernelScopeEngine Engine(IServiceProvider services) => services.GetRequiredService<KernelScopeEngine>();
 
     /// <summary>Says of options that cannot be meant what is wrong with them.</summary>
     private sealed class OptionsCheck : IValidateOptions<KernelScopeOptions>

@@ -82,7 +82,7 @@ internal sealed class HubHttp : IDisposable
         catch (HttpRequestException e) when (!_answered && !cancellationToken.IsCancellationRequested && e.HttpRequestError is (HttpRequestError.NameResolutionError or HttpRequestError.ConnectionError))
         {
             // Before anything was ever answered, waiting helps nobody: there is no network, or no such server.
-            throw new HubException($"{subject}: {Shown(address)} cannot be reached ({Reason(e)}); is this machine offline?", e);
+            throw new HubException($"{subject}: {Shown(address)} cannot be reached ({Reason(e)}); this machine may be offline.", e);
         }
         catch (Exception e) when (e is HttpRequestException or (IOException and not HubException))
         {

@@ -4,7 +4,8 @@ using KernelScope.Sae;
 namespace KernelScope.Runtime;
 
 /// <summary>The edits of a request, armed on its session in their order: those of SAEs, then vectors.</summary>
-internal sealed class EditStack(IReadOnlyList<(EngineSae Sae, SaeEdit Edit)> edits, IReadOnlyList<VectorEdit> vectors, int bosId) : IDisposable
+internal sealed class EditStack(IReadOnlyList<(EngineSae Sae, SaeEdit Edit)> edits, IReadOnlyList<VectorEdit> vectors, int bosId)
+    : IDisposable
 {
     private readonly List<IDisposable> _armed = [];
 
@@ -13,7 +14,8 @@ internal sealed class EditStack(IReadOnlyList<(EngineSae Sae, SaeEdit Edit)> edi
         foreach ((EngineSae sae, SaeEdit edit) in edits)
         {
             Positions where = edit.Positions ?? edit.Place.Of(promptLength, bosId);
-            _armed.Add(new SaeSplice(session.Hooks, sae.Sae, sae.Site, sae.SiteOut!.Value, edit.Splice, where, edit.Features, edit.Mean.Span));
+            _armed.Add(new SaeSplice(
+                session.Hooks, sae.Sae, sae.Site, sae.SiteOut!.Value, edit.Splice, where, edit.Features, edit.Mean.Span));
         }
 
         foreach (VectorEdit vector in vectors)

@@ -1,10 +1,12 @@
 namespace KernelScope.Runtime;
 
-/// <summary>A request was refused because the engine has as many as its limits allow. The same request may succeed a little later.</summary>
+/// <summary>
+/// A request was refused because the engine has as many as its limits allow. The same request may succeed a little later.
+/// </summary>
 public sealed class EngineBusyException : InvalidOperationException
 {
     internal EngineBusyException(int running, int waiting, int limit)
-        : base($"The engine is busy: {running} requests run and {waiting} wait; it takes {limit} in all (MaxRunning + MaxWaiting). Try again later.")
+        : base($"The engine is busy: {running} requests run and {waiting} wait; it takes {limit} in all (MaxRunning + MaxWaiting).")
     {
         Running = running;
         Waiting = waiting;

@@ -18,16 +18,20 @@ internal sealed class EngineMetrics : IDisposable
         // A factory disposes its meters itself.
         _ownsMeter = factory is null;
         _meter = factory?.Create(KernelScopeEngine.TelemetryName) ?? new Meter(KernelScopeEngine.TelemetryName);
-        _requests = _meter.CreateCounter<long>("kernelscope.requests", "{request}", "Requests that ended, by kind and outcome (done, left, failed).");
-        _refusals = _meter.CreateCounter<long>("kernelscope.refusals", "{request}", "Requests that were refused because the engine was busy.");
+        _requests = _meter.CreateCounter<long>(
+            "kernelscope.requests", "{request}", "Requests that ended, by kind and outcome (done, left, failed).");
+        _refusals = _meter.CreateCounter<long>(
+            "kernelscope.refusals", "{request}", "Requests that were refused because the engine was busy.");
         _promptTokens = _meter.CreateCounter<long>("kernelscope.tokens.prompt", "{token}", "Tokens of prompts that were fed.");
         _newTokens = _meter.CreateCounter<long>("kernelscope.tokens.new", "{token}", "Tokens that were generated.");
         _firstToken = _meter.CreateHistogram<double>("kernelscope.time_to_first_token", "s", "From the request to its first new token.");
-        _step = _meter.CreateHistogram<double>("kernelscope.step.duration", "s", "Time of one call of the model, by kind (prefill, decode).");
+        _step = _meter.CreateHistogram<double>(
+            "kernelscope.step.duration", "s", "Time of one call of the model, by kind (prefill, decode).");
         _rows = _meter.CreateHistogram<int>("kernelscope.step.rows", "{row}", "Rows of one call of the model, by kind (prefill, decode).");
         _meter.CreateObservableGauge("kernelscope.requests.waiting", () => load().Waiting, "{request}", "Requests that wait.");
         _meter.CreateObservableGauge("kernelscope.requests.running", () => load().Running, "{request}", "Requests that run.");
-        _meter.CreateObservableGauge("kernelscope.session.bytes", () => load().SessionBytes, "By", "Memory of the running requests' sessions.");
+        _meter.CreateObservableGauge(
+            "kernelscope.session.bytes", () => load().SessionBytes, "By", "Memory of the running requests' sessions.");
     }
 
     public void Ended(Sequence sequence, string outcome) =>

@@ -19,7 +19,9 @@ public class EngineOptions
     /// <summary>The model: a folder with config.json and safetensors, a hub-cache entry, or a hub name that is in the cache.</summary>
     public string? Model { get; set; }
 
-    /// <summary>Opens the model's files instead of <see cref="Model"/>, for example <c>Demo.OpenCheckpoint</c>. The engine owns the result.</summary>
+    /// <summary>
+    /// Opens the model's files instead of <see cref="Model"/>, for example <c>Demo.OpenCheckpoint</c>. The engine owns the result.
+    /// </summary>
     public Func<Gemma2Checkpoint>? Checkpoint { get; set; }
 
     /// <summary>Opens the tokenizer; null: the one in the model's folder. Without any, requests are made of token ids only.</summary>
@@ -43,19 +45,24 @@ public class EngineOptions
     /// <summary>Most requests that run at once; a decode step has a row for each.</summary>
     public int MaxRunning { get; set; } = 8;
 
-    /// <summary>Most requests that wait while <see cref="MaxRunning"/> others run; the next is refused with an <see cref="EngineBusyException"/>.</summary>
+    /// <summary>
+    /// Most requests that wait while <see cref="MaxRunning"/> others run; the next is refused with an <see cref="EngineBusyException"/>.
+    /// </summary>
     public int MaxWaiting { get; set; } = 64;
 
     /// <summary>Most bytes of the caches of all running requests; 0: half of the memory that the weights leave.</summary>
     public long MaxSessionBytes { get; set; }
 
     /// <summary>
-    /// Tokens of a prompt that are fed in one call. Between two such pieces every running request gets a token, so a stream pauses for one piece and one step at most.
+    /// Tokens of a prompt that are fed in one call. Between two such pieces every running request gets a token, so a stream pauses for
+    /// one piece and one step at most.
     /// It does not depend on the load, so that results do not either.
     /// </summary>
     public int PrefillRows { get; set; } = 64;
 
-    /// <summary>Tokens that are kept for a reader who is slower than the model. When they are full, that request pauses; no other does.</summary>
+    /// <summary>
+    /// Tokens that are kept for a reader who is slower than the model. When they are full, that request pauses; no other does.
+    /// </summary>
     public int BufferedTokens { get; set; } = 256;
 
     /// <summary>Where the engine logs; null: nowhere. Texts and tokens are never logged.</summary>
@@ -65,7 +72,8 @@ public class EngineOptions
     public IMeterFactory? MeterFactory { get; set; }
 
     /// <summary>Refuses what cannot be meant.</summary>
-    /// <exception cref="ArgumentException">An option is out of its range, or neither or both of two are given; the message names it.</exception>
+    /// <exception cref="ArgumentException">An option is out of its range, or neither or both of two are given; the message names
+    /// it.</exception>
     public virtual void Validate()
     {
         if (string.IsNullOrEmpty(Model) == Checkpoint is null)
@@ -74,7 +82,8 @@ public class EngineOptions
         Require(ContextLength >= 0, nameof(ContextLength), ContextLength, "0 (what the model allows) or a positive number");
         Require(MaxRunning >= 1, nameof(MaxRunning), MaxRunning, "at least 1");
         Require(MaxWaiting >= 0, nameof(MaxWaiting), MaxWaiting, "0 or a positive number");
-        Require(MaxSessionBytes >= 0, nameof(MaxSessionBytes), MaxSessionBytes, "0 (half of the memory that the weights leave) or a positive number");
+        Require(MaxSessionBytes >= 0, nameof(MaxSessionBytes), MaxSessionBytes,
+            "0 (half of the memory that the weights leave) or a positive number");
         Require(PrefillRows >= 1, nameof(PrefillRows), PrefillRows, "at least 1");
         Require(BufferedTokens >= 1, nameof(BufferedTokens), BufferedTokens, "at least 1");
         foreach (SaeSource sae in Saes)

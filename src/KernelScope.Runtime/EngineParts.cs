@@ -22,12 +22,13 @@ internal sealed class EngineParts : IDisposable
             cancellationToken.ThrowIfCancellationRequested();
             Device = Own(options.Device?.Invoke() ?? new CpuDevice(options.Threads));
             Gemma2Checkpoint checkpoint = Own(options.Checkpoint?.Invoke() ?? Gemma2Checkpoint.Open(options.Model!));
-            WeightBytes = checkpoint.TotalBytes;
+            WeightBytes = checkpoint.WeightBytes;
             ModelName = options.Model ?? checkpoint.Folder.Path;
             Tokenizer = options.Tokenizer?.Invoke() ?? checkpoint.OpenTokenizer();
             // Not before somebody chats: other requests need no template, also where it is one that cannot be used.
             ModelFolder folder = checkpoint.Folder;
-            _chat = new Lazy<ChatFormat>(() => ChatFormat.Open(folder, Tokenizer ?? throw new ArgumentException("The model has no tokenizer, which a chat needs.")));
+            _chat = new Lazy<ChatFormat>(() => ChatFormat.Open(
+                folder, Tokenizer ?? throw new ArgumentException("The model has no tokenizer, which a chat needs.")));
             if (options.UsePackedWeights && Device.ReadsPanels)
                 UsePanels(checkpoint, logger);
             Model = Gemma2Model.Load(Device, checkpoint, default, progress, cancellationToken);
@@ -47,7 +48,7 @@ internal sealed class EngineParts : IDisposable
 
     public Device Device { get; }
 
-    /// <summary>Bytes of the model's files.</summary>
+    /// <summary>Bytes of the model's weights.</summary>
     public long WeightBytes { get; }
 
     public string ModelName { get; }
@@ -65,7 +66,8 @@ internal sealed class EngineParts : IDisposable
     public int BosId => Tokenizer is { BosId: >= 0 } tokenizer ? tokenizer.BosId : Model.Config.BosId;
 
     /// <summary>Opens everything, or nothing: what was open when it failed or was cancelled is closed.</summary>
-    public static EngineParts Open(EngineOptions options, ILogger logger, IProgress<double>? progress, CancellationToken cancellationToken) =>
+    public static EngineParts Open(
+        EngineOptions options, ILogger logger, IProgress<double>? progress, CancellationToken cancellationToken) =>
         new(options, logger, progress, cancellationToken);
 
     /// <summary>Last first: SAEs and model go before the device that they lie on.</summary>
@@ -80,11 +82,16 @@ internal sealed class EngineParts : IDisposable
     {
         SaeCheckpoint checkpoint = Own(source.Checkpoint?.Invoke() ?? SaeCheckpoint.Open(source.Path!));
         (Hooks.HookPoint site, Hooks.HookPoint? siteOut) = EngineSae.Place(source, checkpoint.Config, Model.Config);
+        // A larger file is not read whole for that.
+        if (checkpoint.TotalBytes <= SaeCheckpoint.VerifyOnOpenLimit)
+            FiniteParameters.Require(checkpoint);
         // The encoder has a row to encode for every token of every stream, which is what packing is for.
         return new EngineSae(source.Name, Own(JumpReluSae.Load(Device, checkpoint, packEncoder: true)), site, siteOut);
     }
 
-    /// <summary>Uses packed weights, if there are any that were made from this model. Without them the engine is slower, so why not is logged.</summary>
+    /// <summary>
+    /// Uses packed weights, if there are any that were made from this model. Without them the engine is slower, so why not is logged.
+    /// </summary>
     private static void UsePanels(Gemma2Checkpoint checkpoint, ILogger logger)
     {
         if (PanelCache.Find(checkpoint, Environment.GetEnvironmentVariable) is not string path)

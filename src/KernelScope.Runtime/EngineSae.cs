@@ -25,7 +25,9 @@ public sealed class EngineSae
     /// <summary>Where it reads.</summary>
     public HookPoint Site { get; }
 
-    /// <summary>Where edits act; null for a transcoder of which nothing says where it writes: its features can be read, not edited.</summary>
+    /// <summary>
+    /// Where edits act; null for a transcoder of which nothing says where it writes: its features can be read, not edited.
+    /// </summary>
     public HookPoint? SiteOut { get; }
 
     /// <summary>Where an SAE belongs: as the source says, else as its files do.</summary>
@@ -50,7 +52,8 @@ public sealed class EngineSae
         foreach (Devices.FeatureEdit feature in edit.Features)
         {
             if ((uint)feature.Feature >= (uint)Sae.FeatureCount)
-                throw new ArgumentException($"Feature {feature.Feature} is outside the width of '{Name}', which has features 0 to {Sae.FeatureCount - 1}.");
+                throw new ArgumentException(
+                    $"Feature {feature.Feature} is outside the width of '{Name}', which has features 0 to {Sae.FeatureCount - 1}.");
             if (!float.IsFinite(feature.Value))
                 throw new ArgumentException($"The value {feature.Value} for feature {feature.Feature} of '{Name}' is not a number.");
         }

@@ -25,7 +25,10 @@ public sealed record GenerationRequest
     /// <summary>How far to go on, how tokens are chosen and what ends the text; greedy and 64 new tokens by default.</summary>
     public GenerationOptions Options { get; init; } = new();
 
-    /// <summary>Features that are reported with each new token. A token then arrives one step later, because its features exist once it has been fed.</summary>
+    /// <summary>
+    /// Features that are reported with each new token. A token then arrives one step later, because its features exist once it has been
+    /// fed.
+    /// </summary>
     public IReadOnlyList<FeatureReport> Features { get; init; } = [];
 
     /// <summary>What is changed at SAEs' sites, in the prompt and in every step, in this order.</summary>

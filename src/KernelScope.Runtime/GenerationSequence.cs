@@ -26,7 +26,15 @@ internal sealed class GenerationSequence : Sequence
     private bool _hasGiven;
 
     public GenerationSequence(
-        Gemma2Model model, GenerationOptions options, EditStack edits, FeatureTap[] taps, GemmaTokenizer? tokenizer, int[] prompt, int contextLength, int buffered, Scheduler scheduler)
+        Gemma2Model model,
+        GenerationOptions options,
+        EditStack edits,
+        FeatureTap[] taps,
+        GemmaTokenizer? tokenizer,
+        int[] prompt,
+        int contextLength,
+        int buffered,
+        Scheduler scheduler)
         : base("generate", prompt, contextLength)
     {
         _model = model;
@@ -38,7 +46,8 @@ internal sealed class GenerationSequence : Sequence
         _wake = scheduler.Wake;
         _metrics = scheduler.Metrics;
         // Room for what IsPaused lets through, so that the engine's thread never waits.
-        _tokens = Channel.CreateBounded<GeneratedToken>(new BoundedChannelOptions(buffered + 1) { SingleReader = true, SingleWriter = true });
+        _tokens = Channel.CreateBounded<GeneratedToken>(
+            new BoundedChannelOptions(buffered + 1) { SingleReader = true, SingleWriter = true });
     }
 
     /// <summary>New tokens so far.</summary>

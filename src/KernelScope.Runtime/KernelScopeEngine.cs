@@ -11,16 +11,19 @@ using Microsoft.Extensions.Logging.Abstractions;
 namespace KernelScope.Runtime;
 
 /// <summary>
-/// A model and its SAEs, open for many requests at once: one thread feeds them to the model together (continuous batching), so that eight texts cost little more than one.
+/// A model and its SAEs, open for many requests at once: one thread feeds them to the model together (continuous batching), so that eight
+/// texts cost little more than one.
 /// </summary>
 /// <remarks>
 /// <para>Safe for any number of threads. Every request has a session of its own; edits of one never change another.</para>
 /// <para>
-/// Each round the engine feeds at most one piece of one prompt (<see cref="EngineOptions.PrefillRows"/>), then one token of every running request. With <c>exact</c> precision what a
+/// Each round the engine feeds at most one piece of one prompt (<see cref="EngineOptions.PrefillRows"/>), then one token of every running
+/// request. With <c>exact</c> precision what a
 /// request gets does not depend on which others run, on a device whose rows do not depend on each other (see <see cref="Devices.Device"/>).
 /// </para>
 /// <para>
-/// A reader who stops (leaves the loop, cancels, throws) ends its request before the engine's next call; its memory goes back then. An error in one request ends that one alone.
+/// A reader who stops (leaves the loop, cancels, throws) ends its request before the engine's next call; its memory goes back then. An
+/// error in one request ends that one alone.
 /// </para>
 /// </remarks>
 /// <example>
@@ -37,7 +40,7 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
 
     private static readonly ActivitySource Activities = new(TelemetryName);
     private readonly EngineParts _parts;
-    private readonly EngineOptions _options;
+    private readonly EngineLimits _limits;
     private readonly Scheduler _scheduler;
     private readonly Lock _gate = new();
     private Task? _disposal;
@@ -45,9 +48,10 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     private KernelScopeEngine(EngineParts parts, EngineOptions options, ILogger logger)
     {
         _parts = parts;
-        _options = options;
-        ContextLength = options.ContextLength == 0 ? Model.Config.ContextLength : Math.Min(options.ContextLength, Model.Config.ContextLength);
-        _scheduler = new Scheduler(Model, options, options.MaxSessionBytes > 0 ? options.MaxSessionBytes : DefaultSessionBytes(parts.WeightBytes), logger);
+        _limits = EngineLimits.Of(options, parts.WeightBytes);
+        int most = Model.Config.ContextLength;
+        ContextLength = options.ContextLength == 0 ? most : Math.Min(options.ContextLength, most);
+        _scheduler = new Scheduler(Model, _limits, options.MeterFactory, logger);
     }
 
     /// <summary>What the model was opened by.</summary>
@@ -84,7 +88,8 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     /// <exception cref="ArgumentException">An option cannot be meant, or an SAE does not fit the model.</exception>
     /// <exception cref="InvalidDataException">A file is missing, malformed or not supported; the message says which.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public static Task<KernelScopeEngine> OpenAsync(EngineOptions options, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+    public static Task<KernelScopeEngine> OpenAsync(
+        EngineOptions options, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(options);
         options.Validate();
@@ -105,12 +110,16 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         return [.. ids];
     }
 
-    /// <summary>Continues a text. The request enters the queue when the enumeration begins; each enumeration is a request of its own.</summary>
+    /// <summary>
+    /// Continues a text. The request enters the queue when the enumeration begins; each enumeration is a request of its own.
+    /// </summary>
     /// <param name="request">What.</param>
     /// <param name="cancellationToken">Ends the request.</param>
     /// <returns>The new tokens as they come. The last one says why the text ends (<see cref="GeneratedToken.Stop"/>).</returns>
-    /// <exception cref="ArgumentException">The prompt is empty, too long or holds an id that the model does not have; or an option, an SAE or a feature cannot be meant. Thrown at once.</exception>
-    /// <exception cref="EngineBusyException">The limits allow no more requests. Thrown by the first MoveNextAsync before it waits.</exception>
+    /// <exception cref="ArgumentException">The prompt is empty, too long or holds an id that the model does not have; or an option, an
+    /// SAE or a feature cannot be meant. Thrown at once.</exception>
+    /// <exception cref="EngineBusyException">The limits allow no more requests. Thrown by the first MoveNextAsync before it
+    /// waits.</exception>
     /// <exception cref="ObjectDisposedException">The engine was disposed, before or while the text was written.</exception>
     /// <exception cref="InvalidOperationException">The model gave values that are no numbers.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
@@ -143,7 +152,8 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         if (request.Features.Count == 0)
             throw new ArgumentException("No features are asked for; name an SAE in Features.");
         int[] prompt = PromptOf(request.Text, request.Tokens);
-        return RunAsync(new FeatureSequence(Model, Tokenizer, TapsOf(request.Features), EditsOf(request.Edits, request.Vectors), prompt), cancellationToken);
+        EditStack edits = EditsOf(request.Edits, request.Vectors);
+        return RunAsync(new FeatureSequence(Model, Tokenizer, TapsOf(request.Features), edits, prompt), cancellationToken);
     }
 
     /// <summary>Turns a text into a vector.</summary>
@@ -165,7 +175,8 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     }
 
     /// <summary>
-    /// Ends every request with an <see cref="ObjectDisposedException"/> and gives everything back. It takes as long as a layer of the call that runs. Later calls wait for the first.
+    /// Ends every request with an <see cref="ObjectDisposedException"/> and gives everything back. It takes as long as a layer of the
+    /// call that runs. Later calls wait for the first.
     /// </summary>
     /// <returns>Done when everything is given back.</returns>
     public ValueTask DisposeAsync()
@@ -186,26 +197,28 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         return new KernelScopeEngine(parts, options, logger);
     }
 
-    /// <summary>Half of what the weights leave of the memory; where they leave next to nothing (they are mapped), an eighth of it.</summary>
-    private static long DefaultSessionBytes(long weightBytes)
-    {
-        long memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
-        return Math.Max(memory - weightBytes, memory / 4) / 2;
-    }
-
     private async Task CloseAsync()
     {
         await _scheduler.DisposeAsync().ConfigureAwait(false);
         _parts.Dispose();
     }
 
-    private async IAsyncEnumerable<GeneratedToken> StreamAsync(GenerationRequest request, int[] prompt, [EnumeratorCancellation] CancellationToken cancellationToken)
+    private async IAsyncEnumerable<GeneratedToken> StreamAsync(
+        GenerationRequest request, int[] prompt, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
         using Activity? activity = Activities.StartActivity("kernelscope.generate");
         int context = (int)Math.Min(ContextLength, (long)prompt.Length + request.Options.MaxNewTokens);
         var sequence = new GenerationSequence(
-            Model, request.Options, EditsOf(request.Edits, request.Vectors), TapsOf(request.Features), Tokenizer, prompt, context, _options.BufferedTokens, _scheduler);
+            Model,
+            request.Options,
+            EditsOf(request.Edits, request.Vectors),
+            TapsOf(request.Features),
+            Tokenizer,
+            prompt,
+            context,
+            _limits.BufferedTokens,
+            _scheduler);
         _scheduler.Submit(sequence);
         try
         {
@@ -240,7 +253,8 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     private int[] PromptOf(string? text, ReadOnlyMemory<int> tokens)
     {
         if (text is null == tokens.IsEmpty)
-            throw new ArgumentException(text is null ? "The prompt has no tokens; it needs at least BOS." : "Give a text or tokens, not both.");
+            throw new ArgumentException(
+                text is null ? "The prompt has no tokens; it needs at least BOS." : "Give a text or tokens, not both.");
         int[] prompt = text is null ? tokens.ToArray() : Encode(text);
         if (prompt.Length > ContextLength)
             throw new ArgumentException($"The prompt has {prompt.Length} tokens; the engine takes {ContextLength} (ContextLength).");
@@ -261,8 +275,13 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         return SaeOf(report.Sae);
     }
 
-    private EngineSae SaeOf(string name) => _parts.Saes.TryGetValue(name, out EngineSae? sae) ? sae
-        : throw new ArgumentException($"The engine has no SAE '{name}'; it has {(_parts.Saes.Count == 0 ? "none" : string.Join(", ", _parts.Saes.Keys))}.");
+    private EngineSae SaeOf(string name)
+    {
+        if (_parts.Saes.TryGetValue(name, out EngineSae? sae))
+            return sae;
+        string known = _parts.Saes.Count == 0 ? "none" : string.Join(", ", _parts.Saes.Keys);
+        throw new ArgumentException($"The engine has no SAE '{name}'; it has {known}.");
+    }
 
     private EditStack EditsOf(IReadOnlyList<SaeEdit> edits, IReadOnlyList<VectorEdit> vectors)
     {

@@ -4,7 +4,8 @@ namespace KernelScope.Runtime;
 
 /// <summary>A text that is read and not continued; what is of interest is what hooks see.</summary>
 /// <typeparam name="T">What the reader gets.</typeparam>
-internal abstract class PromptSequence<T>(Gemma2Model model, string kind, int[] prompt, int layersNeeded) : Sequence(kind, prompt, prompt.Length)
+internal abstract class PromptSequence<T>(Gemma2Model model, string kind, int[] prompt, int layersNeeded)
+    : Sequence(kind, prompt, prompt.Length)
 {
     // Continuations run elsewhere: a reader must not hold the engine's thread.
     private readonly TaskCompletionSource<T> _result = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -21,6 +22,8 @@ internal abstract class PromptSequence<T>(Gemma2Model model, string kind, int[] 
         {
             if (error is null)
                 _result.TrySetResult(Collect());
+            else if (error is OperationCanceledException)
+                _result.TrySetCanceled();
             else
                 _result.TrySetException(error);
         }
@@ -28,6 +31,9 @@ internal abstract class PromptSequence<T>(Gemma2Model model, string kind, int[] 
         {
             _result.TrySetException(e);
         }
+
+        // A reader who has left does not look at it: it is not an error that nobody heard of.
+        _ = _result.Task.Exception;
     }
 
     protected abstract T Collect();

@@ -9,7 +9,9 @@ public sealed record SaeEdit
     /// <summary>Name of the SAE.</summary>
     public required string Sae { get; init; }
 
-    /// <summary>What replaces the activation before the features are changed; <see cref="SpliceMode.Mean"/> needs <see cref="Mean"/>.</summary>
+    /// <summary>
+    /// What replaces the activation before the features are changed; <see cref="SpliceMode.Mean"/> needs <see cref="Mean"/>.
+    /// </summary>
     public SpliceMode Splice { get; init; }
 
     /// <summary>Features that are steered, clamped or ablated, in order.</summary>

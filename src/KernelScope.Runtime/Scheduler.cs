@@ -1,18 +1,19 @@
 using System.Diagnostics;
+using System.Diagnostics.Metrics;
 using KernelScope.Model;
 using Microsoft.Extensions.Logging;
 
 namespace KernelScope.Runtime;
 
 /// <summary>
-/// The engine's one thread. Each round feeds at most one piece of one prompt, in a call of its own, then one token of every running sequence in one call.
+/// The engine's one thread. Each round feeds at most one piece of one prompt, in a call of its own, then one token of every running
+/// sequence in one call.
 /// Requests begin in the order in which they came, and rows of a step stand in that order.
 /// </summary>
 internal sealed class Scheduler : IAsyncDisposable
 {
     private readonly Gemma2Model _model;
-    private readonly EngineOptions _options;
-    private readonly long _maxSessionBytes;
+    private readonly EngineLimits _limits;
     private readonly ILogger _logger;
     private readonly EngineMetrics _metrics;
     private readonly object _gate = new();
@@ -27,14 +28,13 @@ internal sealed class Scheduler : IAsyncDisposable
     private long _sessionBytes;
     private bool _isWoken;
 
-    public Scheduler(Gemma2Model model, EngineOptions options, long maxSessionBytes, ILogger logger)
+    public Scheduler(Gemma2Model model, EngineLimits limits, IMeterFactory? meters, ILogger logger)
     {
         _model = model;
-        _options = options;
-        _maxSessionBytes = maxSessionBytes;
+        _limits = limits;
         _logger = logger;
-        _batch = new SessionTokens[options.MaxRunning];
-        _metrics = new EngineMetrics(options.MeterFactory, () => Load);
+        _batch = new SessionTokens[limits.MaxRunning];
+        _metrics = new EngineMetrics(meters, () => Load);
         new Thread(Run) { Name = KernelScopeEngine.TelemetryName, IsBackground = true }.Start();
     }
 
@@ -63,17 +63,18 @@ internal sealed class Scheduler : IAsyncDisposable
     /// <exception cref="ObjectDisposedException">The engine is being disposed.</exception>
     public void Submit(Sequence sequence)
     {
-        sequence.Bytes = SessionBytes(_model.Config, sequence.ContextLength, _options.PrefillRows);
-        if (sequence.Bytes > _maxSessionBytes)
+        sequence.Bytes = SessionBytes(_model.Config, sequence.ContextLength, _limits.PrefillRows);
+        if (sequence.Bytes > _limits.MaxSessionBytes)
         {
             throw new ArgumentException(
-                $"A session of {sequence.ContextLength} tokens needs {sequence.Bytes} bytes; the engine has {_maxSessionBytes} for sessions (MaxSessionBytes).");
+                $"A session of {sequence.ContextLength} tokens needs {sequence.Bytes} bytes; " +
+                $"the engine has {_limits.MaxSessionBytes} for sessions (MaxSessionBytes).");
         }
 
         lock (_gate)
         {
             ObjectDisposedException.ThrowIf(_stop.IsCancellationRequested, typeof(KernelScopeEngine));
-            int limit = _options.MaxRunning + _options.MaxWaiting;
+            int limit = _limits.MaxRunning + _limits.MaxWaiting;
             if (_running + _waiting.Count >= limit)
             {
                 _metrics.Refused();
@@ -178,7 +179,7 @@ internal sealed class Scheduler : IAsyncDisposable
             _prefilling.Add(sequence);
             try
             {
-                sequence.Begin(_model.NewSession(sequence.ContextLength, Math.Min(_options.PrefillRows, sequence.ContextLength)));
+                sequence.Begin(_model.NewSession(sequence.ContextLength, Math.Min(_limits.PrefillRows, sequence.ContextLength)));
             }
             catch (Exception e)
             {
@@ -191,7 +192,8 @@ internal sealed class Scheduler : IAsyncDisposable
     {
         lock (_gate)
         {
-            if (_waiting.First?.Value is not Sequence first || _running == _options.MaxRunning || first.Bytes > _maxSessionBytes - _sessionBytes)
+            if (_waiting.First?.Value is not Sequence first || _running == _limits.MaxRunning
+                || first.Bytes > _limits.MaxSessionBytes - _sessionBytes)
                 return null;
             _waiting.RemoveFirst();
             _running++;
@@ -209,7 +211,7 @@ internal sealed class Scheduler : IAsyncDisposable
         long started = Stopwatch.GetTimestamp();
         try
         {
-            int rows = sequence.FeedPiece(_options.PrefillRows, _stop.Token);
+            int rows = sequence.FeedPiece(_limits.PrefillRows, _stop.Token);
             _metrics.Prefilled(rows, started);
         }
         catch (Exception e) when (!IsStop(e))
@@ -262,7 +264,10 @@ internal sealed class Scheduler : IAsyncDisposable
         return true;
     }
 
-    /// <summary>A call for all of them failed, which left every session where it was: each goes alone, and those that fail again end by their own error.</summary>
+    /// <summary>
+    /// A call for all of them failed, which left every session where it was: each goes alone, and those that fail again end by their own
+    /// error.
+    /// </summary>
     private void OneByOne()
     {
         foreach (Sequence sequence in _step)

@@ -3,7 +3,10 @@ using KernelScope.Model;
 
 namespace KernelScope.Runtime;
 
-/// <summary>A request's tokens on their way through the model. Its session belongs to the engine's thread; what its reader touches is safe for both.</summary>
+/// <summary>
+/// A request's tokens on their way through the model. Its session belongs to the engine's thread; what its reader touches is safe for
+/// both.
+/// </summary>
 /// <param name="kind">What it is called in metrics.</param>
 /// <param name="prompt">Ids that are fed piece by piece.</param>
 /// <param name="contextLength">Most tokens of its session.</param>

@@ -22,8 +22,8 @@ public sealed partial class DerivedFileTests : IDisposable
         string sound = Run(run).Output;
         Assert.Equal(0, Run("inspect", model).ExitCode);
         byte[] bytes = File.ReadAllBytes(path);
-        for (int at = bytes.Length / 4; at < bytes.Length * 3 / 4; at += 4096)
-            bytes[at] ^= 0x5A;
+        using (PanelFile panels = PanelFile.Open(path))
+            bytes[panels.Stored.OffsetOf(panels.Matrices[^1].Name) + (panels.Matrices[^1].ByteLength / 2)] ^= 0x5A;
         File.WriteAllBytes(path, bytes);
         Run(run).AssertFailed(1, path, "damaged");
         Run("inspect", model).AssertFailed(1, path, "damaged");
@@ -52,7 +52,7 @@ public sealed partial class DerivedFileTests : IDisposable
     [Fact]
     public void Packed_weights_in_the_cache_are_listed_and_those_of_no_use_deleted()
     {
-        string gone = _folder.Copy(Fixtures.Path("gemma2", "models", "bf16"), "gone"), cache = _folder.At("cache", "kernelscope", "panels");
+        string gone = _folder.Copy(Fixtures.Path("gemma2", "models", "bf16"), "gone"), cache = Path.Combine(_folder.Path, "cache", "kernelscope", "panels");
         Assert.Equal("[]\n", Run("pack", "--list", "--json").Output);
         foreach (string model in (string[])["demo", gone])
             Assert.Equal(0, Run("pack", "--model", model).ExitCode);
@@ -87,9 +87,9 @@ public sealed partial class DerivedFileTests : IDisposable
     public void What_a_killed_run_left_goes_with_the_next_one()
     {
         Skip.IfNot(OperatingSystem.IsLinux(), "signals are sent by number");
-        string path = _folder.At("out", "a.npz");
+        string path = Path.Combine(_folder.Path, "out", "a.npz");
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-        string stranger = _folder.At("out", "a.npz.bak.tmp"), ids = string.Join(',', Enumerable.Repeat(1715, 300).Prepend(2));
+        string stranger = Path.Combine(_folder.Path, "out", "a.npz.bak.tmp"), ids = string.Join(',', Enumerable.Repeat(1715, 300).Prepend(2));
         File.WriteAllText(stranger, "mine");
         using (Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "run", "--tokens", ids, "--capture", "all", "--out", path, "--device", "reference"])))
         {
@@ -181,7 +181,7 @@ public sealed partial class DerivedFileTests : IDisposable
     public void A_disk_that_takes_no_more_gets_a_sentence_with_the_file_and_nothing_is_left(string command, string name)
     {
         Skip.IfNot(OperatingSystem.IsLinux(), "a shell sets the limit");
-        string path = _folder.At("out", name);
+        string path = Path.Combine(_folder.Path, "out", name);
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         Outcome outcome = Shell($"{command} {path}", "trap '' XFSZ; ulimit -f 200; export DOTNET_EnableWriteXorExecute=0; ");
         Assert.Equal(1, outcome.ExitCode);

@@ -127,7 +127,7 @@ public sealed class EvalTests
         Program.Run(["eval", .. Model, .. Tokens, .. Residual[..2], "--site", "z.1"]).AssertFailed(1, "48", "64");
         Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--resume", kept]).AssertFailed(1, "no resume file");
         Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--out", folder.At(Path.Combine("no", "folder.npz"))]).AssertFailed(1, "folder.npz");
-        Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--out", folder.At("f"), "--report", folder.At("f")]).AssertFailed(2, "--out names the same file");
+        Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--out", folder.At("f"), "--report", folder.At("f")]).AssertFailed(2, "name the same file");
         Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--special-ids", "2,300"]).AssertFailed(1, "--special-ids: 300 is outside the vocabulary");
         Assert.Equal("kept", File.ReadAllText(kept));
         Assert.Equal(["a.json", "b.json", "c.json", "kept"], folder.Files);

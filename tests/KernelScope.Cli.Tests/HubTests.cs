@@ -105,7 +105,10 @@ public sealed partial class HubTests : IDisposable
         while (!(Directory.Exists(blobs) && Directory.GetFiles(blobs) is [string partial] && new FileInfo(partial).Length == half) && watch.Elapsed < TimeSpan.FromSeconds(60))
             Thread.Sleep(10);
         Assert.Equal(0, Kill(process.Id, 2));
-        Program.Finish(process).AssertFailed(130, "interrupted");
+        Outcome ended = Program.Finish(process);
+        Assert.Equal(130, ended.ExitCode);
+        Assert.Contains(" in all\n", ended.Error, StringComparison.Ordinal);
+        Assert.EndsWith("kernelscope: interrupted.\n", ended.Error, StringComparison.Ordinal);
         end.Cancel();
         _storage.Alter = null;
         Assert.Equal(_hub.Files[Sae].Length - half, Run("pull", SaeName, "--json").Json().GetProperty("pulled")[0].GetProperty("files")[0].GetProperty("received").GetInt32());

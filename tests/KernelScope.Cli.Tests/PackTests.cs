@@ -91,7 +91,14 @@ public sealed partial class PackTests : IDisposable
         string packed = Run(arguments).Output;
         byte[] bytes = File.ReadAllBytes(path);
         if (what == "weights")
-            File.SetLastWriteTimeUtc(Path.Combine(model, "model.safetensors"), DateTime.UtcNow.AddMinutes(1));
+        {
+            File.Delete(path);
+            ChangeOneValue(Path.Combine(model, "model.safetensors"));
+            unpacked = Run(arguments).Output;
+            Assert.Equal(0, Run("pack", "--model", model, "--out", path).ExitCode);
+            packed = Run(arguments).Output;
+            File.WriteAllBytes(path, bytes);
+        }
         else if (what == "header")
             File.WriteAllBytes(path, [.. bytes.AsSpan(0, 40), 0, .. bytes.AsSpan(41)]);
         else
@@ -135,6 +142,15 @@ public sealed partial class PackTests : IDisposable
         Assert.False(File.Exists(path));
         // Nobody can tidy up after SIGKILL: a temporary name is left then, which nothing reads.
         Assert.Equal(signal == 9 ? 1 : 0, Directory.GetFiles(_folder.Path, "model.panels*").Length);
+    }
+
+    // In a matrix: norms are read from the weights in any case.
+    private static void ChangeOneValue(string weights)
+    {
+        byte[] bytes = File.ReadAllBytes(weights);
+        using (var file = KernelScope.Files.SafetensorsFile.Open(weights))
+            bytes[file.OffsetOf("model.layers.0.mlp.down_proj.weight") + 100] ^= 0x40;
+        File.WriteAllBytes(weights, bytes);
     }
 
     /// <summary>A model of 600 MB of zeros, which take no room on the disk.</summary>

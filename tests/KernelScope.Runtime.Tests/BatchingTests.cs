@@ -5,6 +5,8 @@ namespace KernelScope.Runtime.Tests;
 
 public class BatchingTests
 {
+    private static readonly SaeEdit Steer69 = new() { Sae = Engines.Sae, Features = [Devices.FeatureEdit.Steer(69, 10)] };
+
     [Theory]
     [InlineData(1)]
     [InlineData(2)]
@@ -48,7 +50,8 @@ public class BatchingTests
     public async Task Requests_at_once_get_what_each_gets_alone_on_the_reference_device()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync(change: o => o.Device = () => new ReferenceDevice());
-        GenerationRequest[] requests = [.. Enumerable.Range(0, 3).Select(n => Engines.Request(n, newTokens: 2) with { PromptTokens = Engines.Prompt(n, 2 + n) })];
+        GenerationRequest[] requests =
+            [.. Enumerable.Range(0, 3).Select(n => Engines.Request(n, newTokens: 2) with { PromptTokens = Engines.Prompt(n, 2 + n) })];
         List<GeneratedToken>[] together = await Task.WhenAll(requests.Select(r => engine.AllAsync(r)));
         for (int n = 0; n < requests.Length; n++)
             AssertSame(await engine.AllAsync(requests[n]), together[n]);
@@ -58,10 +61,10 @@ public class BatchingTests
     public async Task A_vector_is_added_as_a_features_direction_is()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
-        var plain = new GenerationRequest { Prompt = "Once upon a time there lived a miller who had a child called", Options = new GenerationOptions { MaxNewTokens = 12 } };
+        GenerationRequest plain = Greedy("Once upon a time there lived a miller who had a child called", 12);
         EngineSae sae = engine.Saes[Engines.Sae];
         var vector = new VectorEdit { Point = sae.Site, Direction = sae.Sae.DecoderRow(69), Strength = 10 };
-        List<GeneratedToken> steered = await engine.AllAsync(plain with { Edits = [new SaeEdit { Sae = Engines.Sae, Features = [Devices.FeatureEdit.Steer(69, 10)] }] });
+        List<GeneratedToken> steered = await engine.AllAsync(plain with { Edits = [Steer69] });
         Assert.Equal(steered.Select(t => t.Id), (await engine.AllAsync(plain with { Vectors = [vector] })).Select(t => t.Id));
         Assert.NotEqual(steered.Select(t => t.Id), (await engine.AllAsync(plain)).Select(t => t.Id));
     }
@@ -80,7 +83,7 @@ public class BatchingTests
     public async Task Texts_of_tokens_add_up_to_the_text_and_the_last_says_why_it_ends()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
-        List<GeneratedToken> tokens = await engine.AllAsync(new GenerationRequest { Prompt = "Once upon a time", Options = new GenerationOptions { MaxNewTokens = 20 } });
+        List<GeneratedToken> tokens = await engine.AllAsync(Greedy("Once upon a time", 20));
         string text = string.Concat(tokens.Select(t => t.Text));
         Assert.Equal(Demo.OpenTokenizer().Decode([.. tokens.Select(t => t.Id)]), text);
         Assert.Equal(StopReason.MaxNewTokens, tokens[^1].Stop);
@@ -99,7 +102,8 @@ public class BatchingTests
             Options = new GenerationOptions { MaxNewTokens = 8, StopIds = [] },
             Features = reports,
         });
-        IReadOnlyList<TokenFeatures> read = await engine.FeaturesAsync(new FeaturesRequest { Tokens = (int[])[.. prompt, .. tokens.Select(t => t.Id)], Features = reports });
+        int[] whole = [.. prompt, .. tokens.Select(t => t.Id)];
+        IReadOnlyList<TokenFeatures> read = await engine.FeaturesAsync(new FeaturesRequest { Tokens = whole, Features = reports });
         for (int n = 0; n < tokens.Count; n++)
         {
             SaeFeatures expected = read[prompt.Length + n].Features[0], actual = tokens[n].Features[0];
@@ -133,10 +137,10 @@ public class BatchingTests
     public async Task An_edit_changes_its_own_request_and_not_the_next()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
-        var plain = new GenerationRequest { Prompt = "Once upon a time there lived a miller who had a child called", Options = new GenerationOptions { MaxNewTokens = 8 } };
+        GenerationRequest plain = Greedy("Once upon a time there lived a miller who had a child called", 8);
         List<GeneratedToken> before = await engine.AllAsync(plain);
         Task<List<GeneratedToken>> beside = engine.AllAsync(plain);
-        List<GeneratedToken> steered = await engine.AllAsync(plain with { Edits = [new SaeEdit { Sae = Engines.Sae, Features = [Devices.FeatureEdit.Steer(69, 10)] }] });
+        List<GeneratedToken> steered = await engine.AllAsync(plain with { Edits = [Steer69] });
         AssertSame(before, await beside);
         AssertSame(before, await engine.AllAsync(plain));
         Assert.NotEqual(before.Select(t => t.Id), steered.Select(t => t.Id));
@@ -146,10 +150,11 @@ public class BatchingTests
     public async Task A_stop_string_ends_the_text_before_it()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
-        var request = new GenerationRequest { Prompt = "Once upon a time", Options = new GenerationOptions { MaxNewTokens = 30 } };
+        GenerationRequest request = Greedy("Once upon a time", 30);
         string text = string.Concat((await engine.AllAsync(request)).Select(t => t.Text));
         string stop = text.Substring(text.Length / 2, 6);
-        List<GeneratedToken> tokens = await engine.AllAsync(request with { Options = request.Options with { StopStrings = [stop], LogProbs = 2 } });
+        List<GeneratedToken> tokens =
+            await engine.AllAsync(request with { Options = request.Options with { StopStrings = [stop], LogProbs = 2 } });
         Assert.Equal(text[..text.IndexOf(stop, StringComparison.Ordinal)], string.Concat(tokens.Select(t => t.Text)));
         Assert.Equal(StopReason.StopString, tokens[^1].Stop);
         Assert.All(tokens, t => Assert.Equal(t.LogProb, t.Top![0].LogProb));
@@ -160,7 +165,8 @@ public class BatchingTests
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
         int[] prompt = Engines.Prompt(3, 130);
-        foreach (Model.EmbeddingOptions options in (Model.EmbeddingOptions[])[new(), new() { Site = new(Hooks.Site.ResidPost, 2), Pooling = Model.Pooling.LastToken }])
+        Model.EmbeddingOptions[] kinds = [new(), new() { Site = new(Hooks.Site.ResidPost, 2), Pooling = Model.Pooling.LastToken }];
+        foreach (Model.EmbeddingOptions options in kinds)
         {
             float[] embedding = await engine.EmbedAsync(new EmbeddingRequest { Tokens = prompt, Options = options });
             using Model.Session session = engine.Model.NewSession(130, 64);
@@ -187,7 +193,7 @@ public class BatchingTests
     public async Task A_stop_id_ends_the_text_and_is_not_part_of_it()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
-        var request = new GenerationRequest { Prompt = "Once upon a time", Options = new GenerationOptions { MaxNewTokens = 20 } };
+        GenerationRequest request = Greedy("Once upon a time", 20);
         int stop = (await engine.AllAsync(request))[4].Id;
         List<GeneratedToken> tokens = await engine.AllAsync(request with { Options = request.Options with { StopIds = [stop] } });
         Assert.Equal(StopReason.EndOfText, tokens[^1].Stop);
@@ -199,9 +205,12 @@ public class BatchingTests
     public async Task No_new_tokens_are_asked_for_and_none_come()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
-        Assert.Empty(await engine.AllAsync(new GenerationRequest { Prompt = "Once", Options = new GenerationOptions { MaxNewTokens = 0 } }));
+        Assert.Empty(await engine.AllAsync(Greedy("Once", 0)));
         await engine.IdleAsync();
     }
+
+    private static GenerationRequest Greedy(string prompt, int newTokens) =>
+        new() { Prompt = prompt, Options = new GenerationOptions { MaxNewTokens = newTokens } };
 
     internal static void AssertSame(List<GeneratedToken> expected, List<GeneratedToken> actual)
     {

@@ -16,7 +16,8 @@ public class ChatClientTests
         await using KernelScopeEngine engine = await Engines.OpenAsync();
         using var client = new KernelScopeChatClient(engine, maxOutputTokens: 12);
         int[] prompt = ChatTemplate.Encode(engine.Tokenizer!, [new("user", "Who lived in the wood?")], addGenerationPrompt: true);
-        List<GeneratedToken> expected = await engine.AllAsync(new GenerationRequest { PromptTokens = prompt, Options = new GenerationOptions { MaxNewTokens = 12 } });
+        List<GeneratedToken> expected =
+            await engine.AllAsync(new GenerationRequest { PromptTokens = prompt, Options = new GenerationOptions { MaxNewTokens = 12 } });
         ChatResponse response = await client.GetResponseAsync(Question);
         Assert.Equal(string.Concat(expected.Select(t => t.Text)), response.Text);
         Assert.Equal(prompt.Length, response.Usage?.InputTokenCount);
@@ -49,7 +50,8 @@ public class ChatClientTests
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
         using var client = new KernelScopeChatClient(engine);
-        var options = new ChatOptions { MaxOutputTokens = 24, Temperature = 1, TopP = 0.95f, TopK = 50, Seed = 11, FrequencyPenalty = 0.5f };
+        var options = new ChatOptions { MaxOutputTokens = 24, Temperature = 1, TopP = 0.95f, TopK = 50, Seed = 11 };
+        options.FrequencyPenalty = 0.5f;
         string text = (await client.GetResponseAsync(Question, options)).Text;
         Assert.Equal(text, (await client.GetResponseAsync(Question, options)).Text);
         options.StopSequences = [text.Substring(text.Length / 2, 3)];
@@ -62,19 +64,45 @@ public class ChatClientTests
     public async Task At_temperature_zero_options_of_chance_change_nothing()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
-        using var client = new KernelScopeChatClient(engine, 8);
+        using var client = new KernelScopeChatClient(engine, maxOutputTokens: 8);
         string greedy = (await client.GetResponseAsync(Question)).Text;
-        Assert.Equal(greedy, (await client.GetResponseAsync(Question, new ChatOptions { Temperature = 0, TopP = 0.5f, TopK = 3, Seed = 1 })).Text);
+        Assert.Equal(greedy,
+            (await client.GetResponseAsync(Question, new ChatOptions { Temperature = 0, TopP = 0.5f, TopK = 3, Seed = 1 })).Text);
     }
 
     [Fact]
     public async Task What_the_system_says_stands_before_the_first_question()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
-        using var client = new KernelScopeChatClient(engine, 8);
+        using var client = new KernelScopeChatClient(engine, maxOutputTokens: 8);
         string folded = (await client.GetResponseAsync([new(ChatRole.User, "Be brief.\n\nTell a tale.\n\nWho lived in the wood?")])).Text;
         ChatMessage[] messages = [new(ChatRole.System, "Tell a tale."), .. Question];
         Assert.Equal(folded, (await client.GetResponseAsync(messages, new ChatOptions { Instructions = "Be brief." })).Text);
+    }
+
+    [Fact]
+    public async Task A_chat_template_of_the_folder_writes_the_conversation()
+    {
+        string folder = Directory.CreateTempSubdirectory("kernelscope-chat").FullName;
+        try
+        {
+            foreach (string file in Directory.EnumerateFiles(Path.Combine(AppContext.BaseDirectory, "model")))
+                File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
+            await File.WriteAllTextAsync(
+                Path.Combine(folder, "chat_template.jinja"), "{% for m in messages %}{{ m.role }} says {{ m.content }}; {% endfor %}");
+            await using KernelScopeEngine engine = await Engines.OpenAsync(change: o => (o.Checkpoint, o.Tokenizer, o.Model) = (null, null, folder));
+            using var client = new KernelScopeChatClient(engine, maxOutputTokens: 6);
+            int[] prompt = engine.Tokenizer!.Encode("system says Tell a tale.; user says Who lived in the wood?; ");
+            var options = new GenerationOptions { MaxNewTokens = 6 };
+            List<GeneratedToken> expected = await engine.AllAsync(new GenerationRequest { PromptTokens = prompt, Options = options });
+            Assert.Equal(
+                string.Concat(expected.Select(t => t.Text)),
+                (await client.GetResponseAsync([new(ChatRole.System, "Tell a tale."), .. Question])).Text);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 
     [Fact]
@@ -87,11 +115,13 @@ public class ChatClientTests
         await RefusedAsync("presence penalty", new ChatOptions { PresencePenalty = 0.5f });
         await RefusedAsync("conversation id", new ChatOptions { ConversationId = "a" });
         await Assert.ThrowsAsync<NotSupportedException>(() => client.GetResponseAsync([new(ChatRole.Tool, "4")]));
-        await Assert.ThrowsAsync<NotSupportedException>(() => client.GetResponseAsync([new(ChatRole.User, [new DataContent("data:image/png;base64,AAAA")])]));
+        await Assert.ThrowsAsync<NotSupportedException>(() =>
+            client.GetResponseAsync([new(ChatRole.User, [new DataContent("data:image/png;base64,AAAA")])]));
         await Assert.ThrowsAsync<ArgumentException>(() => client.GetResponseAsync([]));
 
         async Task RefusedAsync(string part, ChatOptions options) => Assert.Contains(
-            part, (await Assert.ThrowsAsync<NotSupportedException>(() => client.GetResponseAsync(Question, options))).Message, StringComparison.OrdinalIgnoreCase);
+            part, (await Assert.ThrowsAsync<NotSupportedException>(() => client.GetResponseAsync(Question, options))).Message,
+                StringComparison.OrdinalIgnoreCase);
     }
 
     [Fact]
@@ -115,6 +145,7 @@ public class ChatClientTests
         Assert.Equal(await engine.EmbedAsync(new EmbeddingRequest { Text = "A king." }), embeddings[0].Vector.ToArray());
         Assert.Equal(engine.Encode("A king.").Length + engine.Encode("A queen.").Length, embeddings.Usage?.InputTokenCount);
         Assert.Equal(embeddings[0].Vector.Length, generator.GetService<EmbeddingGeneratorMetadata>()?.DefaultModelDimensions);
-        await Assert.ThrowsAsync<NotSupportedException>(() => generator.GenerateAsync(["A king."], new EmbeddingGenerationOptions { Dimensions = 7 }));
+        await Assert.ThrowsAsync<NotSupportedException>(() =>
+            generator.GenerateAsync(["A king."], new EmbeddingGenerationOptions { Dimensions = 7 }));
     }
 }

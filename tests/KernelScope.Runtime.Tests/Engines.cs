@@ -53,7 +53,8 @@ internal static class Engines
         return ids;
     }
 
-    public static async Task<List<GeneratedToken>> AllAsync(this KernelScopeEngine engine, GenerationRequest request, CancellationToken cancellationToken = default)
+    public static async Task<List<GeneratedToken>> AllAsync(this KernelScopeEngine engine, GenerationRequest request,
+        CancellationToken cancellationToken = default)
     {
         var tokens = new List<GeneratedToken>();
         await foreach (GeneratedToken token in engine.GenerateAsync(request, cancellationToken))
@@ -72,7 +73,8 @@ internal static class Engines
         }
     }
 
-    public static Task IdleAsync(this KernelScopeEngine engine) => UntilAsync(() => engine.Running == 0 && engine.Waiting == 0, "the engine is idle");
+    public static Task IdleAsync(this KernelScopeEngine engine) =>
+        UntilAsync(() => engine.Running == 0 && engine.Waiting == 0, "the engine is idle");
 
     private static Gemma2Checkpoint OpenPacked()
     {

@@ -6,7 +6,8 @@ namespace KernelScope.Runtime.Tests;
 
 public class LifetimeTests
 {
-    private static readonly GenerationRequest Long = new() { PromptTokens = Engines.Prompt(1, 300), Options = new GenerationOptions { MaxNewTokens = 200, StopIds = [] } };
+    private static readonly GenerationRequest Long =
+        new() { PromptTokens = Engines.Prompt(1, 300), Options = new GenerationOptions { MaxNewTokens = 200, StopIds = [] } };
 
     [Fact]
     public async Task A_reader_who_leaves_ends_the_request_and_no_other()
@@ -70,11 +71,13 @@ public class LifetimeTests
     public async Task Dispose_ends_what_runs_and_what_waits()
     {
         KernelScopeEngine engine = await Engines.OpenAsync(change: o => (o.MaxRunning, o.BufferedTokens) = (2, 4));
-        IAsyncEnumerator<GeneratedToken>[] running = [engine.GenerateAsync(Long).GetAsyncEnumerator(), engine.GenerateAsync(Long).GetAsyncEnumerator()];
+        IAsyncEnumerator<GeneratedToken>[] running =
+            [engine.GenerateAsync(Long).GetAsyncEnumerator(), engine.GenerateAsync(Long).GetAsyncEnumerator()];
         foreach (IAsyncEnumerator<GeneratedToken> reader in running)
             Assert.True(await reader.MoveNextAsync());
         Task<List<GeneratedToken>>[] waiting = [.. Enumerable.Range(0, 4).Select(_ => engine.AllAsync(Long))];
-        Task<IReadOnlyList<TokenFeatures>> features = engine.FeaturesAsync(new FeaturesRequest { Tokens = Long.PromptTokens, Features = [new FeatureReport { Sae = Engines.Sae }] });
+        Task<IReadOnlyList<TokenFeatures>> features =
+            engine.FeaturesAsync(new FeaturesRequest { Tokens = Long.PromptTokens, Features = [new FeatureReport { Sae = Engines.Sae }] });
         Assert.Equal(5, engine.Waiting);
         long started = Stopwatch.GetTimestamp();
         await engine.DisposeAsync();
@@ -116,7 +119,8 @@ public class LifetimeTests
             cancellation.Cancel();
             return Demo.OpenTokenizer();
         };
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => KernelScopeEngine.OpenAsync(options, cancellationToken: cancellation.Token));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() =>
+            KernelScopeEngine.OpenAsync(options, cancellationToken: cancellation.Token));
         Assert.NotNull(device);
     }
 

@@ -7,12 +7,14 @@ namespace KernelScope.Runtime.Tests;
 
 public class LimitTests
 {
-    private static readonly GenerationRequest Long = new() { PromptTokens = Engines.Prompt(1, 200), Options = new GenerationOptions { MaxNewTokens = 100, StopIds = [] } };
+    private static readonly GenerationRequest Long =
+        new() { PromptTokens = Engines.Prompt(1, 200), Options = new GenerationOptions { MaxNewTokens = 100, StopIds = [] } };
 
     [Fact]
     public async Task The_request_beyond_the_limits_is_refused_and_the_others_come_out_in_order()
     {
-        await using KernelScopeEngine engine = await Engines.OpenAsync(change: o => (o.MaxRunning, o.MaxWaiting, o.BufferedTokens) = (1, 16, 4));
+        await using KernelScopeEngine engine =
+            await Engines.OpenAsync(change: o => (o.MaxRunning, o.MaxWaiting, o.BufferedTokens) = (1, 16, 4));
         await using IAsyncEnumerator<GeneratedToken> running = engine.GenerateAsync(Long).GetAsyncEnumerator();
         Assert.True(await running.MoveNextAsync());
         var ended = new List<int>();
@@ -34,7 +36,8 @@ public class LimitTests
     {
         await using KernelScopeEngine sizes = await Engines.OpenAsync();
         long bytes = Scheduler.SessionBytes(sizes.Model.Config, 300, 64);
-        await using KernelScopeEngine engine = await Engines.OpenAsync(change: o => (o.MaxSessionBytes, o.BufferedTokens) = (bytes + (bytes / 4), 4));
+        await using KernelScopeEngine engine =
+            await Engines.OpenAsync(change: o => (o.MaxSessionBytes, o.BufferedTokens) = (bytes + (bytes / 4), 4));
         await using IAsyncEnumerator<GeneratedToken> first = engine.GenerateAsync(Long).GetAsyncEnumerator();
         Assert.True(await first.MoveNextAsync());
         Task<List<GeneratedToken>> second = engine.AllAsync(Long);
@@ -56,26 +59,31 @@ public class LimitTests
         Refused("65 tokens", new GenerationRequest { PromptTokens = Engines.Prompt(1, 65) });
         Refused("Token id 5000000", new GenerationRequest { PromptTokens = (int[])[2, 5_000_000] });
         Refused("Token id -1", new GenerationRequest { PromptTokens = (int[])[2, -1] });
-        Refused("temperature", new GenerationRequest { Prompt = "a", Options = new GenerationOptions { Sampling = new SamplingOptions { Temperature = -1 } } });
+        var cold = new SamplingOptions { Temperature = -1 };
+        Refused("temperature", new GenerationRequest { Prompt = "a", Options = new GenerationOptions { Sampling = cold } });
         Refused("no SAE 'other'", new GenerationRequest { Prompt = "a", Features = [new FeatureReport { Sae = "other" }] });
         Refused("at least 1", new GenerationRequest { Prompt = "a", Features = [new FeatureReport { Sae = Engines.Sae, Top = 0 }] });
         Refused("Feature 2048", Edited(new SaeEdit { Sae = Engines.Sae, Features = [new(2048, FeatureEditKind.Add, 1)] }));
         Refused("not a number", Edited(new SaeEdit { Sae = Engines.Sae, Features = [new(1, FeatureEditKind.Add, float.NaN)] }));
-        Refused("A vector has 3 values", new GenerationRequest { Prompt = "a", Vectors = [new VectorEdit { Point = new(Hooks.Site.ResidPost, 3), Direction = new float[3] }] });
+        Refused("A vector has 3 values", Steered(new float[3]));
         float[] infinite = new float[engine.Model.Config.ModelDim];
         foreach (float value in (float[])[float.NaN, float.PositiveInfinity])
         {
             infinite[5] = value;
-            Refused("not a finite number", new GenerationRequest { Prompt = "a", Vectors = [new VectorEdit { Point = new(Hooks.Site.ResidPost, 3), Direction = infinite }] });
+            Refused("not a finite number", Steered(infinite));
         }
 
         Refused("mean", Edited(new SaeEdit { Sae = Engines.Sae, Splice = SpliceMode.Mean }));
         await Assert.ThrowsAsync<ArgumentException>(() => engine.FeaturesAsync(new FeaturesRequest { Text = "a", Features = [] }));
-        await Assert.ThrowsAsync<ArgumentException>(() => engine.EmbedAsync(new EmbeddingRequest { Text = "a", Options = new EmbeddingOptions { Site = new(Hooks.Site.ResidPost, 6) } }));
+        await Assert.ThrowsAsync<ArgumentException>(() =>
+            engine.EmbedAsync(new EmbeddingRequest { Text = "a", Options = new EmbeddingOptions { Site = new(Hooks.Site.ResidPost, 6) } }));
 
+        GenerationRequest Steered(float[] direction) =>
+            new() { Prompt = "a", Vectors = [new VectorEdit { Point = new(Hooks.Site.ResidPost, 3), Direction = direction }] };
         GenerationRequest Edited(SaeEdit edit) => new() { Prompt = "a", Edits = [edit] };
         void Refused(string part, GenerationRequest request) =>
-            Assert.Contains(part, Assert.ThrowsAny<ArgumentException>(() => engine.GenerateAsync(request)).Message, StringComparison.Ordinal);
+            Assert.Contains(part, Assert.ThrowsAny<ArgumentException>(() => engine.GenerateAsync(request)).Message,
+                StringComparison.Ordinal);
     }
 
     [Fact]
@@ -106,7 +114,8 @@ public class LimitTests
     [Fact]
     public async Task A_model_that_is_not_there_is_named()
     {
-        InvalidDataException e = await Assert.ThrowsAsync<InvalidDataException>(() => KernelScopeEngine.OpenAsync(new EngineOptions { Model = "no/such-model" }));
+        var options = new EngineOptions { Model = "no/such-model" };
+        InvalidDataException e = await Assert.ThrowsAsync<InvalidDataException>(() => KernelScopeEngine.OpenAsync(options));
         Assert.Contains("no/such-model", e.Message, StringComparison.Ordinal);
     }
 
@@ -114,9 +123,11 @@ public class LimitTests
     public async Task Metrics_count_requests_tokens_and_refusals()
     {
         using var measured = new Measurements();
-        await using (KernelScopeEngine engine = await Engines.OpenAsync(change: o => (o.MeterFactory, o.MaxRunning, o.MaxWaiting, o.BufferedTokens) = (measured, 1, 0, 4)))
+        await using (KernelScopeEngine engine =
+            await Engines.OpenAsync(change: o => (o.MeterFactory, o.MaxRunning, o.MaxWaiting, o.BufferedTokens) = (measured, 1, 0, 4)))
         {
-            await engine.AllAsync(new GenerationRequest { PromptTokens = Engines.Prompt(1, 100), Options = new GenerationOptions { MaxNewTokens = 5, StopIds = [] } });
+            var five = new GenerationOptions { MaxNewTokens = 5, StopIds = [] };
+            await engine.AllAsync(new GenerationRequest { PromptTokens = Engines.Prompt(1, 100), Options = five });
             await using IAsyncEnumerator<GeneratedToken> running = engine.GenerateAsync(Long).GetAsyncEnumerator();
             Assert.True(await running.MoveNextAsync());
             await Assert.ThrowsAsync<EngineBusyException>(() => engine.AllAsync(Engines.Request(1)));

@@ -3,7 +3,9 @@ using System.Diagnostics.Metrics;
 
 namespace KernelScope.Runtime.Tests;
 
-/// <summary>The sums of what one engine's instruments measured. Other engines of the process are not heard: their meters have another scope.</summary>
+/// <summary>
+/// The sums of what one engine's instruments measured. Other engines of the process are not heard: their meters have another scope.
+/// </summary>
 internal sealed class Measurements : IMeterFactory
 {
     private readonly ConcurrentDictionary<string, double> _sums = new();

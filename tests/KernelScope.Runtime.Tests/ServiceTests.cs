@@ -16,7 +16,8 @@ public class ServiceTests
         {
             engine = provider.GetRequiredService<KernelScopeEngine>();
             Assert.Same(engine, provider.GetRequiredService<IChatClient>().GetService<KernelScopeEngine>());
-            Assert.Same(engine, provider.GetRequiredService<IEmbeddingGenerator<string, Embedding<float>>>().GetService<KernelScopeEngine>());
+            var embeddings = provider.GetRequiredService<IEmbeddingGenerator<string, Embedding<float>>>();
+            Assert.Same(engine, embeddings.GetService<KernelScopeEngine>());
         }
 
         Assert.Throws<ObjectDisposedException>(() => engine.GenerateAsync(Engines.Request(1)));

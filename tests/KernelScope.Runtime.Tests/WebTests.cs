@@ -19,8 +19,10 @@ public class WebTests
     {
         await using WebApplication app = await StartAsync();
         using HttpClient client = Client(app);
-        string[] alone = [await client.GetStringAsync(Generate("Once upon a time", 24)), await client.GetStringAsync(Generate("And the king said", 24))];
-        string[] together = await Task.WhenAll(client.GetStringAsync(Generate("Once upon a time", 24)), client.GetStringAsync(Generate("And the king said", 24)));
+        string[] alone = [await client.GetStringAsync(Generate("Once upon a time", 24)),
+            await client.GetStringAsync(Generate("And the king said", 24))];
+        string[] together = await Task.WhenAll(client.GetStringAsync(Generate("Once upon a time", 24)),
+            client.GetStringAsync(Generate("And the king said", 24)));
         Assert.Equal(alone, together);
         Assert.Equal(24, alone[0].Split("data: ").Length - 1);
     }
@@ -32,7 +34,8 @@ public class WebTests
         await using WebApplication app = await StartAsync(o => o.MeterFactory = measured);
         using HttpClient client = Client(app);
         KernelScopeEngine engine = app.Services.GetRequiredService<KernelScopeEngine>();
-        using (HttpResponseMessage response = await client.GetAsync(Generate("Once upon a time", 480), HttpCompletionOption.ResponseHeadersRead))
+        using (HttpResponseMessage response =
+            await client.GetAsync(Generate("Once upon a time", 480), HttpCompletionOption.ResponseHeadersRead))
         {
             await using Stream body = await response.Content.ReadAsStreamAsync();
             Assert.True(await body.ReadAsync(new byte[16]) > 0);
@@ -49,7 +52,8 @@ public class WebTests
     {
         await using WebApplication app = await StartAsync();
         using HttpClient client = Client(app);
-        using HttpResponseMessage response = await client.GetAsync(Generate("Once upon a time", 480), HttpCompletionOption.ResponseHeadersRead);
+        using HttpResponseMessage response =
+            await client.GetAsync(Generate("Once upon a time", 480), HttpCompletionOption.ResponseHeadersRead);
         await using Stream body = await response.Content.ReadAsStreamAsync();
         Assert.True(await body.ReadAsync(new byte[16]) > 0);
         long started = Stopwatch.GetTimestamp();
@@ -65,7 +69,8 @@ public class WebTests
         await using WebApplication app = await StartAsync(o => (o.MaxRunning, o.MaxWaiting, o.BufferedTokens) = (1, 0, 4));
         using HttpClient client = Client(app);
         KernelScopeEngine engine = app.Services.GetRequiredService<KernelScopeEngine>();
-        await using IAsyncEnumerator<GeneratedToken> running = engine.GenerateAsync(new GenerationRequest { Prompt = "Once" }).GetAsyncEnumerator();
+        await using IAsyncEnumerator<GeneratedToken> running =
+            engine.GenerateAsync(new GenerationRequest { Prompt = "Once" }).GetAsyncEnumerator();
         Assert.True(await running.MoveNextAsync());
         using HttpResponseMessage response = await client.GetAsync(Generate("And the king said", 4));
         Assert.Equal(StatusCodes.Status429TooManyRequests, (int)response.StatusCode);
@@ -79,7 +84,8 @@ public class WebTests
         Assert.NotEmpty(await client.GetStringAsync(new Uri("/chat?question=Who%20lived%20in%20the%20wood%3F", UriKind.Relative)));
     }
 
-    private static Uri Generate(string prompt, int tokens) => new($"/generate?prompt={Uri.EscapeDataString(prompt)}&tokens={tokens}", UriKind.Relative);
+    private static Uri Generate(string prompt, int tokens) =>
+        new($"/generate?prompt={Uri.EscapeDataString(prompt)}&tokens={tokens}", UriKind.Relative);
 
     /// <summary>A client that closes the connection where it stops reading, instead of reading on for a while to keep it.</summary>
     private static HttpClient Client(WebApplication app) =>
@@ -118,7 +124,8 @@ public class WebTests
         }
     }
 
-    private static async IAsyncEnumerable<string> TextsAsync(IAsyncEnumerator<GeneratedToken> stream, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+    private static async IAsyncEnumerable<string> TextsAsync(IAsyncEnumerator<GeneratedToken> stream,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         await using (stream)
         {

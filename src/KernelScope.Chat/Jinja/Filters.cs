@@ -55,7 +55,7 @@ internal static class Filters
 
     public static object? Apply(string name, object? value, Arguments arguments)
     {
-        arguments.Render.Charge(value switch { string s => s.Length / 16, PyList list => list.Items.Count, _ => 0 });
+        arguments.Render.ChargeFor(value);
         return ByName.TryGetValue(name, out Func<object?, Arguments, object?>? filter) ? filter(value, arguments) : throw new TemplateException($"the filter '{name}' is not supported");
     }
 

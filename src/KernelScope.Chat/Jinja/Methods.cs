@@ -57,8 +57,8 @@ internal static class Methods
 
     private static Func<Arguments, object?>? OfList(PyList list, string name) => name switch
     {
-        "count" => a => (long)list.Items.Count(i => Python.AreEqual(i, a.Bind("value")[0])),
-        "index" => a => list.Items.ToList().FindIndex(i => Python.AreEqual(i, a.Bind("value")[0])) is >= 0 and int at ? (long)at : throw new TemplateException("the list has no such item"),
+        "count" => a => (long)Searched(list, a).Items.Count(i => Python.AreEqual(i, a.Bind("value")[0])),
+        "index" => a => Searched(list, a).Items.ToList().FindIndex(i => Python.AreEqual(i, a.Bind("value")[0])) is >= 0 and int at ? (long)at : throw new TemplateException("the list has no such item"),
         "copy" when !list.IsTuple => a => None(a, list),
         "append" or "extend" or "insert" or "pop" or "remove" or "clear" or "sort" or "reverse" when !list.IsTuple => throw Changes(name),
         _ => null,
@@ -110,6 +110,12 @@ internal static class Methods
     public static string TextOf(object? value) => value as string ?? throw Python.NotDefined(value) ?? new TemplateException($"{Python.TypeName(value)} was given where a text is needed");
 
     public static long Whole(object? value) => Python.IsInteger(value, out long whole) ? whole : throw Python.NotDefined(value) ?? new TemplateException($"{Python.TypeName(value)} was given where an integer is needed");
+
+    private static PyList Searched(PyList list, Arguments arguments)
+    {
+        arguments.Render.ChargeFor(list);
+        return list;
+    }
 
     private static TemplateException Changes(string name) => new($"'{name}' would change a value, which a template may not do");
 

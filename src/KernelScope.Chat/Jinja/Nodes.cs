@@ -10,6 +10,7 @@ internal abstract class Expression(int line)
     public object? Evaluate(Scope scope)
     {
         scope.Render.Charge();
+        Render.RequireStack();
         try
         {
             return Compute(scope);
@@ -48,7 +49,12 @@ internal sealed class DictOf(int line, List<(Expression Key, Expression Value)> 
     {
         var dict = new PyDict();
         foreach ((Expression key, Expression value) in entries)
-            dict.Set(key.Evaluate(scope), value.Evaluate(scope));
+        {
+            object? name = key.Evaluate(scope);
+            scope.Render.ChargeFor(name);
+            dict.Set(name, value.Evaluate(scope));
+        }
+
         return dict;
     }
 }
@@ -64,7 +70,12 @@ internal sealed class AttributeOf(int line, Expression value, string name) : Exp
 
 internal sealed class ItemOf(int line, Expression value, Expression key) : Expression(line)
 {
-    protected override object? Compute(Scope scope) => Python.Item(value.Evaluate(scope), key.Evaluate(scope));
+    protected override object? Compute(Scope scope)
+    {
+        object? whole = value.Evaluate(scope), place = key.Evaluate(scope);
+        scope.Render.ChargeFor(place);
+        return Python.Item(whole, place);
+    }
 }
 
 internal sealed class SliceOf(int line, Expression value, Expression? start, Expression? stop, Expression? step) : Expression(line)
@@ -111,7 +122,7 @@ internal sealed class Signed(int line, bool isNegative, Expression value) : Expr
 /// <summary><c>~</c>: the texts of its parts, one after the other.</summary>
 internal sealed class Concatenation(int line, List<Expression> parts) : Expression(line)
 {
-    protected override object? Compute(Scope scope) => parts.Aggregate("", (text, part) => scope.Render.Text(text, Python.Str(part.Evaluate(scope))));
+    protected override object? Compute(Scope scope) => parts.Aggregate("", (text, part) => scope.Render.Text(text, scope.Render.Str(part.Evaluate(scope))));
 }
 
 /// <summary><c>a &lt; b == c</c>: each neighbouring pair, up to the first that does not hold.</summary>
@@ -123,7 +134,8 @@ internal sealed class Comparison(int line, Expression first, List<(string Sign, 
         foreach ((string sign, Expression expression) in rest)
         {
             object? right = expression.Evaluate(scope);
-            scope.Render.Charge(Size(left) + Size(right));
+            scope.Render.ChargeFor(left);
+            scope.Render.ChargeFor(right);
             if (!Holds(sign, left, right))
                 return false;
             left = right;
@@ -143,8 +155,6 @@ internal sealed class Comparison(int line, Expression first, List<(string Sign, 
         "in" => Python.Contains(right, left),
         _ => !Python.Contains(right, left),
     };
-
-    private static int Size(object? value) => value switch { string s => s.Length / 64, PyList list => list.Items.Count, _ => 0 };
 }
 
 /// <summary><c>a if b else c</c>.</summary>
@@ -182,7 +192,11 @@ internal sealed class Filtered(int line, Expression value, string name, Argument
 
 internal sealed class Tested(int line, Expression value, string name, ArgumentList arguments) : Expression(line)
 {
-    protected override object? Compute(Scope scope) => Tests.Holds(name, value.Evaluate(scope), arguments.Evaluate(scope, name));
+    protected override object? Compute(Scope scope)
+    {
+        object? tested = value.Evaluate(scope);
+        return Tests.Holds(name, tested, arguments.Evaluate(scope, name));
+    }
 }
 
 /// <summary>How a statement ended.</summary>
@@ -203,6 +217,7 @@ internal abstract class Statement
         foreach (Statement statement in statements)
         {
             scope.Render.Charge();
+            Render.RequireStack();
             Flow flow = statement.Run(scope);
             if (flow != Flow.Next)
                 return flow;
@@ -225,7 +240,7 @@ internal sealed class Output(Expression value) : Statement
 {
     public override Flow Run(Scope scope)
     {
-        scope.Render.Write(Python.Str(value.Evaluate(scope)));
+        scope.Render.Write(scope.Render.Str(value.Evaluate(scope)));
         return Flow.Next;
     }
 }

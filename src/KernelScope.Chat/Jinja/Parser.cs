@@ -6,7 +6,7 @@ namespace KernelScope.Chat.Jinja;
 /// </summary>
 internal sealed class Parser
 {
-    private const int MaxNesting = 100;
+    private const int MaxNesting = 100, MaxLinks = 1000;
 
     private readonly List<Token> _tokens;
     private int _at, _nesting, _loops;
@@ -265,8 +265,9 @@ internal sealed class Parser
     {
         int line = Line;
         Expression value = Or();
-        while (SkipWord("if"))
+        for (int links = 0; SkipWord("if"); links++)
         {
+            RequireLinks(links);
             Expression condition = Or();
             value = new Conditional(line, condition, value, SkipWord("else") ? Expression() : null);
         }
@@ -277,16 +278,24 @@ internal sealed class Parser
     private Expression Or()
     {
         Expression left = And();
-        while (SkipWord("or"))
+        for (int links = 0; SkipWord("or"); links++)
+        {
+            RequireLinks(links);
             left = new Logical(Line, isAnd: false, left, And());
+        }
+
         return left;
     }
 
     private Expression And()
     {
         Expression left = Not();
-        while (SkipWord("and"))
+        for (int links = 0; SkipWord("and"); links++)
+        {
+            RequireLinks(links);
             left = new Logical(Line, isAnd: true, left, Not());
+        }
+
         return left;
     }
 
@@ -334,8 +343,9 @@ internal sealed class Parser
     private Expression Chain(Func<Expression> next, params string[] signs)
     {
         Expression left = next();
-        while (Current is { Kind: TokenKind.Operator, Value: string sign } && signs.Contains(sign))
+        for (int links = 0; Current is { Kind: TokenKind.Operator, Value: string sign } && signs.Contains(sign); links++)
         {
+            RequireLinks(links);
             int line = Take().Line;
             left = new Binary(line, sign, left, next());
         }
@@ -563,8 +573,8 @@ internal sealed class Parser
     // Each link is a level of calls when the expression is evaluated.
     private void RequireLinks(int links)
     {
-        if (links > MaxNesting)
-            throw new TemplateException($"an expression has more than {MaxNesting} parts, one after the other", Line);
+        if (links > MaxLinks)
+            throw new TemplateException($"an expression has more than {MaxLinks} parts, one after the other", Line);
     }
 
     private Token Take() => _tokens[_at].Kind == TokenKind.End ? throw Unexpected() : _tokens[_at++];

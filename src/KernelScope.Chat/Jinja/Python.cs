@@ -39,27 +39,22 @@ internal static class Python
     {
         string s => s,
         Undefined => "",
-        _ => Repr(value, 0),
+        _ => Repr(value),
     };
 
-    private static string Repr(object? value, int depth)
+    private static string Repr(object? value) => value switch
     {
-        if (depth > Render.MaxDepth)
-            throw new TemplateException($"a value is nested more than {Render.MaxDepth} deep");
-        return value switch
-        {
-            null => "None",
-            bool b => b ? "True" : "False",
-            long i => i.ToString(CultureInfo.InvariantCulture),
-            double d => Text.Of(d),
-            string s => Text.Repr(s),
-            PyList { IsTuple: true, Items: [var only] } => $"({Repr(only, depth + 1)},)",
-            PyList list => $"{(list.IsTuple ? '(' : '[')}{string.Join(", ", list.Items.Select(i => Repr(i, depth + 1)))}{(list.IsTuple ? ')' : ']')}",
-            PyDict dict => $"{{{string.Join(", ", dict.Entries.Select(e => $"{Repr(e.Key, depth + 1)}: {Repr(e.Value, depth + 1)}"))}}}",
-            Undefined => "Undefined",
-            _ => throw new TemplateException($"{TypeName(value)} has no text"),
-        };
-    }
+        null => "None",
+        bool b => b ? "True" : "False",
+        long i => i.ToString(CultureInfo.InvariantCulture),
+        double d => Text.Of(d),
+        string s => Text.Repr(s),
+        PyList { IsTuple: true, Items: [var only] } => $"({Repr(only)},)",
+        PyList list => $"{(list.IsTuple ? '(' : '[')}{string.Join(", ", list.Items.Select(i => Repr(i)))}{(list.IsTuple ? ')' : ']')}",
+        PyDict dict => $"{{{string.Join(", ", dict.Entries.Select(e => $"{Repr(e.Key)}: {Repr(e.Value)}"))}}}",
+        Undefined => "Undefined",
+        _ => throw new TemplateException($"{TypeName(value)} has no text"),
+    };
 
     public static bool IsNumber(object? value) => value is bool or long or double;
 

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Text;
 
 namespace KernelScope.Chat.Jinja;
@@ -30,12 +31,29 @@ internal sealed class Render(CancellationToken cancellationToken)
             cancellationToken.ThrowIfCancellationRequested();
     }
 
+    /// <summary>Ends a template that is nested too deep for the thread's stack, before the process dies of it.</summary>
+    public static void RequireStack()
+    {
+        if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
+            throw new TemplateException("it is nested too deep");
+    }
+
+    /// <summary>Counts what it takes to go through a value.</summary>
+    public void ChargeFor(object? value) => Charge(Extent.Of(value).Size);
+
     /// <summary>Counts a text that is about to be made.</summary>
     public void ChargeText(long length)
     {
         if (length > MaxText)
             throw new TemplateException($"it makes a text of more than {MaxText} characters");
         Charge(length / 16);
+    }
+
+    /// <summary>The text of a value.</summary>
+    public string Str(object? value)
+    {
+        ChargeFor(value);
+        return Python.Str(value);
     }
 
     /// <summary>Two texts, one after the other.</summary>
@@ -143,6 +161,7 @@ internal sealed class Loop(IReadOnlyList<object?> items)
     private bool Changed(Arguments arguments)
     {
         var now = new PyList(arguments.Positional, isTuple: true);
+        arguments.Render.ChargeFor(now);
         bool changed = !Python.AreEqual(_seen, now);
         _seen = now;
         return changed;

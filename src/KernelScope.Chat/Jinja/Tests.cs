@@ -39,6 +39,8 @@ internal static class Tests
     public static bool Holds(string name, object? value, Arguments arguments)
     {
         object?[] given = arguments.Bind("value");
+        arguments.Render.ChargeFor(value);
+        arguments.Render.ChargeFor(given[0]);
         bool needs = name is "divisibleby" or "sameas" or "in" || Comparisons.ContainsKey(name);
         if (needs != (given[0] != Arguments.Missing))
             throw new TemplateException(needs ? $"the test '{name}' needs a value" : $"the test '{name}' takes no value");

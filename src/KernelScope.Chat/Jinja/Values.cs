@@ -2,12 +2,42 @@ namespace KernelScope.Chat.Jinja;
 
 // A template's values: null (None), bool, long, double, string, PyList, PyDict, and the types below.
 
+/// <summary>
+/// How large a value is when it is written out. Values share their parts, so a few steps can make one that would fill any memory: what is too large or too deep is refused when it is made,
+/// and whatever goes through a value is charged by this.
+/// </summary>
+internal readonly record struct Extent(long Size, int Depth)
+{
+    private const long MaxSize = 4 << 20;
+
+    public static Extent Of(object? value) => value switch
+    {
+        string text => new Extent(1 + (text.Length / 16), 0),
+        PyList list => list.Extent,
+        PyDict dict => dict.Extent,
+        _ => new Extent(1, 0),
+    };
+
+    /// <summary>The extent of a value with one more part.</summary>
+    /// <exception cref="TemplateException">It is too large or too deep.</exception>
+    public Extent With(object? part)
+    {
+        Extent other = Of(part);
+        var whole = new Extent(Size + other.Size, Math.Max(Depth, other.Depth + 1));
+        return whole.Size > MaxSize ? throw new TemplateException($"it makes a value of more than {MaxSize} parts")
+            : whole.Depth > Render.MaxDepth ? throw new TemplateException($"a value is nested more than {Render.MaxDepth} deep")
+            : whole;
+    }
+}
+
 /// <summary>A list or a tuple. Templates cannot change one.</summary>
 internal sealed class PyList(IReadOnlyList<object?> items, bool isTuple = false)
 {
     public IReadOnlyList<object?> Items => items;
 
     public bool IsTuple => isTuple;
+
+    public Extent Extent { get; } = items.Aggregate(new Extent(1, 0), (extent, item) => extent.With(item));
 }
 
 /// <summary>A dictionary, in the order of insertion. Templates cannot change one.</summary>
@@ -20,6 +50,8 @@ internal sealed class PyDict
 
     public int Count => _entries.Count;
 
+    public Extent Extent { get; private set; } = new(1, 0);
+
     public IEnumerable<object?> Keys => _entries.Keys.Select(Outward);
 
     public IEnumerable<object?> Values => _entries.Values;
@@ -30,6 +62,7 @@ internal sealed class PyDict
     {
         if (key is PyDict or PyList { IsTuple: false })
             throw new TemplateException($"{Python.TypeName(key)} cannot be a key");
+        Extent = Extent.With(key).With(value);
         _entries[key ?? NoneKey] = value;
     }
 

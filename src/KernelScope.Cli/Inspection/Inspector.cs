@@ -123,10 +123,20 @@ public static partial class Inspector
     private static void CheckPacked(Gemma2Checkpoint model, List<string> notes, CancellationToken cancellation)
     {
         if (PanelCache.Find(model, Environment.GetEnvironmentVariable) is not string path) return;
+        PanelFile? panels = null;
+        try
+        {
+            panels = PanelFile.Open(path);
+        }
+        catch (InvalidDataException)
+        {
+            // No such file at all: what is said of it below is all.
+        }
+
+        using (panels)
+            panels?.Verify(cancellation);
         if (PackedWeights.Problem(model, path, verify: false) is string problem)
             notes.Add($"{problem.TrimEnd('.')}; it is not used.");
-        else
-            model.Panels!.Verify(cancellation);
     }
 
     private static List<InspectedTensor> CheckModel(string path, InspectOptions options, List<string> remarks, List<string> notes, CancellationToken cancellation)

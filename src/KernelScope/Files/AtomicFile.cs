@@ -107,14 +107,14 @@ public sealed class AtomicFile : IDisposable
     /// <summary>Whether an exception is what .NET makes of a file that cannot be written: one that would grow beyond a limit gets an <see cref="ArgumentOutOfRangeException"/>.</summary>
     internal static bool IsFailure(Exception e) => e is IOException or UnauthorizedAccessException or ArgumentOutOfRangeException;
 
-    private static NamedException Failed(string path, Exception e) => e as NamedException
-        ?? new($"{BadFile.Printable(path, 4096)}: the file cannot be written ({BadFile.Printable(Reason(e), 300)}).", e);
+    private static IOException Failed(string path, Exception e)
+    {
+        string place = $"{BadFile.Printable(path, 4096)}: the file cannot be written (";
+        return e is IOException named && e.Message.StartsWith(place, StringComparison.Ordinal) ? named : new IOException($"{place}{BadFile.Printable(Reason(e), 300)}).", e);
+    }
 
     // Without what .NET appends for programmers.
     private static string Reason(Exception e) => e.Message.Split(" (Parameter '")[0].TrimEnd('.');
-
-    /// <summary>A failure whose message names the file.</summary>
-    private sealed class NamedException(string message, Exception inner) : IOException(message, inner);
 
     /// <summary>A stream whose failures name the file that is being written, not the temporary one or none.</summary>
     private sealed class NamedStream(string target, FileStream inner) : Stream

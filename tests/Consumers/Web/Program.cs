@@ -5,10 +5,10 @@ using KernelScope.Generation;
 using KernelScope.Runtime;
 
 WebApplicationBuilder builder = WebApplication.CreateBuilder(args);
-builder.Services.AddKernelScope(options => options.UseDemo());
+builder.Services.AddKernelScope(options => (options.Checkpoint, options.Tokenizer) = (Demo.OpenCheckpoint, Demo.OpenTokenizer));
 WebApplication app = builder.Build();
 app.MapGet("/generate", (string prompt, int? tokens, KernelScopeEngine engine, CancellationToken cancellationToken) =>
-    TypedResults.ServerSentEvents(Texts(engine, new GenerationRequest { Prompt = prompt, MaxNewTokens = tokens ?? 32 }, cancellationToken)));
+    TypedResults.ServerSentEvents(Texts(engine, new GenerationRequest { Prompt = prompt, Options = new GenerationOptions { MaxNewTokens = tokens ?? 32 } }, cancellationToken)));
 app.Run();
 
 static async IAsyncEnumerable<string> Texts(KernelScopeEngine engine, GenerationRequest request, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellationToken)

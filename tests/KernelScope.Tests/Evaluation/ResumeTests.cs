@@ -75,7 +75,7 @@ public sealed class ResumeTests
 
     public static TheoryData<string, string> Differences() => new()
     {
-        { "sae", "the SAE" }, { "model", "the model" }, { "tokens", "the tokens" }, { "special", "the special ids" }, { "site", "the sites" }, { "arrays", "the arrays that are written" }, { "device", "the device" }, { "gradients", "whether gradients are measured" },
+        { "sae", "the SAE" }, { "model", "the model" }, { "tokens", "the tokens" }, { "special", "the special ids" }, { "site", "the sites" }, { "arrays", "the arrays that are written" }, { "device", "the device, the instructions that compute" }, { "gradients", "whether gradients are measured" },
     };
 
     [Theory]

@@ -29,6 +29,76 @@ public class JinjaCasesTests
         Assert.True(rows > 2000);
     }
 
+    [Theory]
+    [InlineData("{% include 'a' %}", "include")]
+    [InlineData("{% extends 'a' %}", "extends")]
+    [InlineData("{% block a %}{% endblock %}", "block")]
+    [InlineData("{% call f() %}{% endcall %}", "call")]
+    [InlineData("a\n{% import 'a' as b %}", "import")]
+    [InlineData("{% for i in [] recursive %}{% endfor %}", "recursive")]
+    [InlineData("{{ 'a' | safe }}", "safe")]
+    [InlineData("{% if false %}{{ x | groupby('a') }}{% endif %}", "groupby")]
+    [InlineData("{{ [] | map('xmlattr') }}", "xmlattr")]
+    [InlineData("{{ [] | select('nonsense') }}", "nonsense")]
+    [InlineData("{{ [] | selectattr('a', 'nonsense') }}", "nonsense")]
+    [InlineData("{{ x is filter('a') }}", "filter")]
+    [InlineData("{{ f(*[1]) }}", "*")]
+    [InlineData("{{ '\\N{DIGIT ONE}' }}", "\\N")]
+    public void What_is_not_supported_is_refused_by_name_before_anything_runs(string template, string word) =>
+        Assert.Contains(word, Assert.Throws<TemplateException>(() => Template.Parse(template)).Message, StringComparison.Ordinal);
+
+    [Theory]
+    [InlineData("{{ 'a'.format(1) }}", "format")]
+    [InlineData("{{ '%s' % 1 }}", "%")]
+    [InlineData("{{ [].pop() }}", "pop")]
+    [InlineData("{{ strftime_now('%Q') }}", "%Q")]
+    [InlineData("{{ 9999999999 * 9999999999 }}", "64 bits")]
+    public void What_is_found_out_only_when_it_runs_is_refused_by_name_too(string template, string word) =>
+        Assert.Contains(word, Assert.Throws<TemplateException>(() => Template.Parse(template).Render([], Now)).Message, StringComparison.Ordinal);
+
+    [Theory]
+    [InlineData("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")]
+    [InlineData("{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}")]
+    [InlineData("{% set ns = namespace(s='xxxxxxxx') %}{% for a in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}")]
+    [InlineData("{% set ns = namespace(s='xxxxxxxx') %}{% for a in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}")]
+    [InlineData("{% set ns = namespace(s=['x']) %}{% for a in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}")]
+    [InlineData("{% set ns = namespace(s=['x']) %}{% for a in range(9999) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}")]
+    [InlineData("{% set ns = namespace(s=['x']) %}{% for a in range(40) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}")]
+    [InlineData("{% set ns = namespace(s=['x']) %}{% for a in range(40) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s | tojson }}")]
+    [InlineData("{% set ns = namespace(s=['x'], t=['x']) %}{% for a in range(40) %}{% set ns.s = [ns.s, ns.s] %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.s == ns.t }}")]
+    [InlineData("{{ 'x' * 999999999999 }}")]
+    [InlineData("{{ '' * 999999999999 ~ 'x' * 99999999 }}")]
+    [InlineData("{{ [1] * 999999999999 }}")]
+    [InlineData("{{ ('x' * 9999999).replace('', 'yyyyyyyyy') }}")]
+    [InlineData("{{ ('x' * 9999999).replace('x', 'yyyyyyyyy') }}")]
+    [InlineData("{{ 'yyyyyyyyyyyyyyyyyyyyy'.join('x' * 9999999) }}")]
+    [InlineData("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}")]
+    [InlineData("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}")]
+    [InlineData("{{ range(10 ** 18) }}")]
+    [InlineData("{{ 2 ** 9999999999 }}")]
+    public void A_template_cannot_hang_or_fill_the_memory(string template)
+    {
+        var watch = System.Diagnostics.Stopwatch.StartNew();
+        Assert.Throws<TemplateException>(() => Template.Parse(template).Render([], Now));
+        // Not a measurement: without bounds each of them would take years or all memory.
+        Assert.True(watch.Elapsed < TimeSpan.FromMinutes(1));
+    }
+
+    [Fact]
+    public void Nesting_without_end_is_refused()
+    {
+        const int Deep = 50_000;
+        foreach ((string open, string close) in new[] { ("(", ")"), ("[", "]"), ("not ", ""), ("-", ""), ("{'a': ", "}") })
+            Assert.Throws<TemplateException>(() => Template.Parse("{{ " + string.Concat(Enumerable.Repeat(open, Deep)) + "1" + string.Concat(Enumerable.Repeat(close, Deep)) + " }}"));
+        Assert.Throws<TemplateException>(() => Template.Parse(string.Concat(Enumerable.Repeat("{% if 1 %}", Deep))));
+        Assert.Throws<TemplateException>(() => Template.Parse("{{ a" + string.Concat(Enumerable.Repeat(".a", Deep)) + " }}"));
+        Assert.Throws<TemplateException>(() => Template.Parse("{{ a" + string.Concat(Enumerable.Repeat(" | upper", Deep)) + " }}"));
+        Assert.Throws<TemplateException>(() => Template.Parse("{{ 1" + string.Concat(Enumerable.Repeat(" + 1", Deep)) + " }}"));
+        Assert.Throws<TemplateException>(() => Template.Parse("{{ 1" + string.Concat(Enumerable.Repeat(" or 1", Deep)) + " }}"));
+        Assert.Throws<TemplateException>(() => Template.Parse("{{ 1" + string.Concat(Enumerable.Repeat(" if 1", Deep)) + " }}"));
+        Assert.Throws<TemplateException>(() => Template.Parse("{{ 1" + string.Concat(Enumerable.Repeat(" is odd", Deep)) + " }}"));
+    }
+
     private static string Run(string template, JsonElement variables, out string why)
     {
         why = "";

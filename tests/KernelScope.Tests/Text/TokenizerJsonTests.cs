@@ -49,6 +49,80 @@ public class TokenizerJsonTests
         Assert.InRange(rows, 200, 4000);
     }
 
+    [Theory]
+    [InlineData("model.type", "\"Unigram\"", "Unigram")]
+    [InlineData("model.dropout", "0.1", "0.1")]
+    [InlineData("model.continuing_subword_prefix", "\"##\"", "##")]
+    [InlineData("model.end_of_word_suffix", "\"</w>\"", "</w>")]
+    [InlineData("model.unk_token", "\"[nothing]\"", "[nothing]")]
+    [InlineData("model.byte_fallback", "3", "3")]
+    [InlineData("normalizer", "{\"type\": \"NFC\"}", "NFC")]
+    [InlineData("normalizer", "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Lowercase\"}]}", "normalizers[0]")]
+    [InlineData("normalizer", "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \" +\"}, \"content\": \" \"}", "regular expression")]
+    [InlineData("normalizer", "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\"}, \"content\": \" \"}", "empty")]
+    [InlineData("normalizer", "[]", "a list")]
+    [InlineData("pre_tokenizer", "{\"type\": \"ByteLevel\"}", "ByteLevel")]
+    [InlineData("pre_tokenizer", "{\"type\": \"Split\", \"pattern\": {\"String\": \" \"}, \"behavior\": \"Sometimes\"}", "Sometimes")]
+    [InlineData("pre_tokenizer", "{\"type\": \"Split\", \"pattern\": {\"String\": \" \"}, \"behavior\": \"1\"}", "'1'")]
+    [InlineData("post_processor", "{\"type\": \"BertProcessing\"}", "BertProcessing")]
+    [InlineData("decoder", "null", "decoder")]
+    [InlineData("decoder", "{\"type\": \"Metaspace\"}", "Metaspace")]
+    [InlineData("decoder", "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Fuse\"}, {\"type\": \"ByteFallback\"}]}", "ByteFallback")]
+    [InlineData("model.vocab", "{\"a\": 0, \"b\": 0}", "the id 0")]
+    [InlineData("model.vocab", "{\"a\": 4000000000}", "4000000000")]
+    [InlineData("model.vocab", "{\"a\": 2000000}", "2000000")]
+    [InlineData("model.vocab", "{\"\": 0}", "empty")]
+    [InlineData("model.vocab", "{}", "empty")]
+    [InlineData("model.vocab", "[]", "a list")]
+    [InlineData("model.merges", "{}", "an object")]
+    [InlineData("model.merges", "[\"a b c\"]", "merges[0]")]
+    [InlineData("model.merges", "[[\"a\"]]", "merges[0]")]
+    [InlineData("model.merges", "[[\"a\", \"zzzzzz\"]]", "zzzzzz")]
+    [InlineData("added_tokens", "{}", "an object")]
+    [InlineData("added_tokens", "[{\"id\": 5000, \"content\": \"the\"}]", "'the'")]
+    [InlineData("added_tokens", "[{\"id\": 500, \"content\": \"<|new|>\"}]", "500")]
+    [InlineData("model", "null", "null")]
+    public void What_would_change_ids_or_text_is_refused_by_the_name_of_its_field(string field, string value, string word)
+    {
+        JsonObject file = JsonNode.Parse(Base.Value)!.AsObject();
+        string[] names = field.Split('.');
+        (names.Length == 1 ? file : file[names[0]]!.AsObject())[names[^1]] = JsonNode.Parse(value);
+        string said = Assert.Throws<InvalidDataException>(() => Load(file)).Message;
+        Assert.StartsWith("tokenizer.json: ", said, StringComparison.Ordinal);
+        Assert.Contains(field == "added_tokens" ? "added" : names[^1], said, StringComparison.Ordinal);
+        Assert.Contains(word, said, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', said);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("{")]
+    [InlineData("[]")]
+    [InlineData("{\"model\": {\"vocab\": {\"a\": 1, \"a\": 2}, \"merges\": []}}")]
+    public void What_is_not_such_a_file_is_refused(string text) =>
+        Assert.StartsWith("tokenizer.json: ", Assert.Throws<InvalidDataException>(() => GemmaTokenizer.LoadJson(Encoding.UTF8.GetBytes(text), "tokenizer.json")).Message, StringComparison.Ordinal);
+
+    [Fact]
+    public void Nesting_without_end_is_refused()
+    {
+        string deep = "{\"normalizer\": " + string.Concat(Enumerable.Repeat("{\"type\": \"Sequence\", \"normalizers\": [", 100_000));
+        Assert.Contains("nested", Assert.Throws<InvalidDataException>(() => GemmaTokenizer.LoadJson(Encoding.UTF8.GetBytes(deep), "tokenizer.json")).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_folder_without_tokenizer_model_has_this_one_with_the_names_of_its_special_tokens()
+    {
+        using TextFolder folder = TextFolder.WithJson().Write("tokenizer_config.json", """{"bos_token": {"content": "<start_of_turn>"}, "eos_token": "<end_of_turn>", "pad_token": null}""");
+        GemmaTokenizer tokenizer = GemmaTokenizer.Open(folder.Model)!;
+        Assert.Equal((106, 107, 0, 3), (tokenizer.BosId, tokenizer.EosId, tokenizer.PadId, tokenizer.UnknownId));
+        Assert.Equal("Hi", tokenizer.Decode([106, .. tokenizer.Encode("Hi"), 107]));
+        using TextFolder plain = TextFolder.WithJson();
+        Assert.Equal((2, 1, 0, 3), (GemmaTokenizer.Open(plain.Model)!.BosId, GemmaTokenizer.Open(plain.Model)!.EosId, GemmaTokenizer.Open(plain.Model)!.PadId, GemmaTokenizer.Open(plain.Model)!.UnknownId));
+        using TextFolder both = TextFolder.WithJson();
+        File.Copy(TextFixtures.PathOf("demo.model"), both.At("tokenizer.model"));
+        Assert.Equal(TextFixtures.Demo.Encode(new string(' ', 80)), GemmaTokenizer.Open(both.Model)!.Encode(new string(' ', 80)));
+    }
+
     private static GemmaTokenizer Load(JsonObject json) => GemmaTokenizer.LoadJson(Encoding.UTF8.GetBytes(json.ToJsonString()), "tokenizer.json");
 
     private static JsonObject Variant(string name)

@@ -1,0 +1,27 @@
+namespace KernelScope.Runtime;
+
+/// <summary>How much an engine takes on, as its options said when it opened.</summary>
+/// <param name="MaxRunning">Most requests that run at once.</param>
+/// <param name="MaxWaiting">Most that wait.</param>
+/// <param name="MaxSessionBytes">Most bytes of the running requests' sessions.</param>
+/// <param name="PrefillRows">Tokens of a piece of a prompt.</param>
+/// <param name="BufferedTokens">Tokens that are kept for a slow reader.</param>
+internal sealed record EngineLimits(int MaxRunning, int MaxWaiting, long MaxSessionBytes, int PrefillRows, int BufferedTokens)
+{
+    /// <summary>The limits of options, for weights of a size.</summary>
+    public static EngineLimits Of(EngineOptions options, long weightBytes) => new(
+        options.MaxRunning,
+        options.MaxWaiting,
+        options.MaxSessionBytes > 0 ? options.MaxSessionBytes : DefaultSessionBytes(weightBytes),
+        options.PrefillRows,
+        options.BufferedTokens);
+
+    /// <summary>
+    /// Half of what the weights leave of the memory; where they leave next to nothing (they are mapped), an eighth of it.
+    /// </summary>
+    private static long DefaultSessionBytes(long weightBytes)
+    {
+        long memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        return Math.Max(memory - weightBytes, memory / 4) / 2;
+    }
+}
