@@ -44,14 +44,18 @@ public sealed class ChatFormat
     /// <summary>The file that the template comes from; null for Gemma's turns.</summary>
     public string? TemplatePath { get; }
 
-    /// <summary>The token that the template puts after what the assistant said, such as <c>&lt;end_of_turn&gt;</c>; null if that is ordinary text. Generation of a turn ends with it.</summary>
+    /// <summary>
+    /// The token that the template puts after what the assistant said, such as <c>&lt;end_of_turn&gt;</c>; null if that is ordinary text.
+    /// Generation of a turn ends with it.
+    /// </summary>
     public int? EndOfTurnId { get; }
 
     /// <summary>
     /// The format of a folder: the template of <c>chat_template.jinja</c>, else of <c>tokenizer_config.json</c>, else of
     /// <c>chat_template.json</c>; of several named ones, "default"; Gemma's turns if there is none.
     /// </summary>
-    /// <exception cref="InvalidDataException">A file is malformed, or the template uses what is not supported; the message names both.</exception>
+    /// <exception cref="InvalidDataException">A file is malformed, or the template uses what is not supported; the message names
+    /// both.</exception>
     public static ChatFormat Open(ModelFolder folder, GemmaTokenizer tokenizer)
     {
         ArgumentNullException.ThrowIfNull(folder);

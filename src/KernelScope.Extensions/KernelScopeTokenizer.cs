@@ -5,12 +5,17 @@ using Microsoft.ML.Tokenizers;
 
 namespace KernelScope.Extensions;
 
-/// <summary>A <see cref="GemmaTokenizer"/> as a <see cref="Tokenizer"/> of Microsoft.ML.Tokenizers: the same ids and texts, and where each token stands.</summary>
+/// <summary>
+/// A <see cref="GemmaTokenizer"/> as a <see cref="Tokenizer"/> of Microsoft.ML.Tokenizers: the same ids and texts, and where each token
+/// stands.
+/// </summary>
 /// <remarks>
 /// <para>Safe for any number of threads.</para>
 /// <para>
-/// Nothing is put before or after a text, no BOS either. There is no separate normalisation or pre-tokenization that could be switched off, so those flags change nothing, and the normalised text is null.
-/// Offsets count characters (UTF-16) of the text. The byte tokens of a character that the vocabulary lacks all have that character's offset, and no limit on the number of tokens parts them.
+/// Nothing is put before or after a text, no BOS either. There is no separate normalisation or pre-tokenization that could be switched off,
+/// so those flags change nothing, and the normalised text is null.
+/// Offsets count characters (UTF-16) of the text. The byte tokens of a character that the vocabulary lacks all have that character's
+/// offset, and no limit on the number of tokens parts them.
 /// </para>
 /// </remarks>
 /// <example>
@@ -67,7 +72,8 @@ public sealed class KernelScopeTokenizer : Tokenizer
     }
 
     /// <inheritdoc/>
-    /// <exception cref="NotSupportedException">The tokenizer rewrites its text (some tokenizer.json do), so that its tokens have no place in it.</exception>
+    /// <exception cref="NotSupportedException">The tokenizer rewrites its text (some tokenizer.json do), so that its tokens have no place
+    /// in it.</exception>
     protected override EncodeResults<EncodedToken> EncodeToTokens(string? text, ReadOnlySpan<char> textSpan, EncodeSettings settings)
     {
         ReadOnlySpan<char> whole = text ?? textSpan;

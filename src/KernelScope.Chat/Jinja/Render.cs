@@ -3,7 +3,10 @@ using System.Text;
 
 namespace KernelScope.Chat.Jinja;
 
-/// <summary>One run of a template: what it has written, and how much of its allowance is left. A template comes from a stranger, so what it may compute and write is bounded.</summary>
+/// <summary>
+/// One run of a template: what it has written, and how much of its allowance is left. A template comes from a stranger, so what it may
+/// compute and write is bounded.
+/// </summary>
 internal sealed class Render(CancellationToken cancellationToken)
 {
     /// <summary>Macros within macros, values within values.</summary>

@@ -3,7 +3,8 @@ namespace KernelScope.Chat.Jinja;
 // A template's values: null (None), bool, long, double, string, PyList, PyDict, and the types below.
 
 /// <summary>
-/// How large a value is when it is written out. Values share their parts, so a few steps can make one that would fill any memory: what is too large or too deep is refused when it is made,
+/// How large a value is when it is written out. Values share their parts, so a few steps can make one that would fill any memory: what is
+/// too large or too deep is refused when it is made,
 /// and whatever goes through a value is charged by this.
 /// </summary>
 internal readonly record struct Extent(long Size, int Depth)

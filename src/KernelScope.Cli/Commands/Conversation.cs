@@ -5,7 +5,9 @@ using KernelScope.Text;
 
 namespace KernelScope.Cli;
 
-/// <summary><c>generate --chat</c> on a terminal: what the user types, and what the model answers, until /quit or the end of input.</summary>
+/// <summary>
+/// <c>generate --chat</c> on a terminal: what the user types, and what the model answers, until /quit or the end of input.
+/// </summary>
 internal sealed class Conversation(Streams streams, ModelFiles files, Session session, Generator generator, CancellationToken cancellation)
 {
     /// <summary>Room for a long conversation; a cache of the whole context would take gigabytes.</summary>

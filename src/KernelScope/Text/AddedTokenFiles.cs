@@ -15,7 +15,10 @@ internal static class AddedTokenFiles
 
     internal const string ConfigName = "tokenizer_config.json", AddedName = "added_tokens.json", JsonName = "tokenizer.json";
 
-    /// <summary>Collects the tokens of tokenizer_config.json and added_tokens.json; of tokenizer.json only where neither lists any and a tokenizer.model is used.</summary>
+    /// <summary>
+    /// Collects the tokens of tokenizer_config.json and added_tokens.json; of tokenizer.json only where neither lists any and a
+    /// tokenizer.model is used.
+    /// </summary>
     /// <exception cref="InvalidDataException">A file is malformed, or contradicts another.</exception>
     public static SpecialNames Read(ModelFolder folder, AddedTokens added, bool hasModel)
     {

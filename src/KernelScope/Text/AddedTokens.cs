@@ -3,7 +3,10 @@ using KernelScope.Files;
 
 namespace KernelScope.Text;
 
-/// <summary>The added tokens of a folder, collected from its files. The file that comes first says how a token behaves; one that gives a token another id is refused.</summary>
+/// <summary>
+/// The added tokens of a folder, collected from its files. The file that comes first says how a token behaves; one that gives a token
+/// another id is refused.
+/// </summary>
 internal sealed class AddedTokens
 {
     private readonly Dictionary<string, (AddedToken Token, string File)> _byContent = [];
@@ -38,7 +41,8 @@ internal sealed class AddedTokens
     /// Those that add something to a vocabulary. Control and unknown pieces of a tokenizer.model, which transformers lists among the added
     /// tokens, stay what they are.
     /// </summary>
-    /// <exception cref="InvalidDataException">A token's id or text is another's in a tokenizer.json, where an id is a token's for good.</exception>
+    /// <exception cref="InvalidDataException">A token's id or text is another's in a tokenizer.json, where an id is a token's for
+    /// good.</exception>
     public List<AddedToken> Over(TokenModel model, string file)
     {
         var added = new List<AddedToken>();

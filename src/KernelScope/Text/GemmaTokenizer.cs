@@ -61,7 +61,10 @@ public sealed class GemmaTokenizer
         _unknownSurface = Encoding.UTF8.GetBytes(model.UnknownSurface);
     }
 
-    /// <summary>How many ids there are, added tokens included; they run from 0 to one less, and some in between may stand for nothing (<see cref="Contains"/>).</summary>
+    /// <summary>
+    /// How many ids there are, added tokens included; they run from 0 to one less, and some in between may stand for nothing (<see
+    /// cref="Contains"/>).
+    /// </summary>
     public int PieceCount { get; }
 
     /// <summary>The id of <c>&lt;bos&gt;</c>, which begins every text the model sees (Gemma: 2); −1 if the file has none.</summary>
@@ -73,18 +76,23 @@ public sealed class GemmaTokenizer
     /// <summary>The id of <c>&lt;pad&gt;</c> (Gemma: 0); −1 if the file has none.</summary>
     public int PadId { get; }
 
-    /// <summary>The id of <c>&lt;unk&gt;</c> (Gemma: 3); −1 if the file has none. Encoding gives it only where a <c>tokenizer.json</c> has no byte fallback.</summary>
+    /// <summary>
+    /// The id of <c>&lt;unk&gt;</c> (Gemma: 3); −1 if the file has none. Encoding gives it only where a <c>tokenizer.json</c> has no byte
+    /// fallback.
+    /// </summary>
     public int UnknownId { get; }
 
     /// <summary>Whether a run of byte pieces decodes as a whole, or not at all.</summary>
     internal bool RunsAreWhole => _model.RunsAreWhole;
 
     /// <summary>
-    /// Opens the tokenizer of a model's folder: <c>tokenizer.model</c>, or <c>tokenizer.json</c> if that is missing; and the added tokens of
+    /// Opens the tokenizer of a model's folder: <c>tokenizer.model</c>, or <c>tokenizer.json</c> if that is missing; and the added tokens
+    /// of
     /// <c>tokenizer_config.json</c>, <c>added_tokens.json</c> and <c>tokenizer.json</c>.
     /// </summary>
     /// <returns>Null if the folder has neither.</returns>
-    /// <exception cref="InvalidDataException">A file is malformed, or of a kind that is not supported, or two of them contradict each other.</exception>
+    /// <exception cref="InvalidDataException">A file is malformed, or of a kind that is not supported, or two of them contradict each
+    /// other.</exception>
     public static GemmaTokenizer? Open(ModelFolder folder)
     {
         ArgumentNullException.ThrowIfNull(folder);
@@ -185,7 +193,10 @@ public sealed class GemmaTokenizer
         return TypeOf(id) == PieceType.Control;
     }
 
-    /// <summary>Whether a piece is a symbol that is found whole in a text before anything merges, such as a turn marker, a run of newlines or an added token.</summary>
+    /// <summary>
+    /// Whether a piece is a symbol that is found whole in a text before anything merges, such as a turn marker, a run of newlines or an
+    /// added token.
+    /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such id.</exception>
     public bool IsUserDefined(int id)
     {
@@ -213,7 +224,9 @@ public sealed class GemmaTokenizer
         ArrayPool<byte>.Shared.Return(utf8);
     }
 
-    /// <summary>The ids of a text given as UTF-8, without BOS. Each byte that does not begin a whole valid sequence is read as one U+FFFD.</summary>
+    /// <summary>
+    /// The ids of a text given as UTF-8, without BOS. Each byte that does not begin a whole valid sequence is read as one U+FFFD.
+    /// </summary>
     /// <exception cref="ArgumentException">The text is too long for one array (more than about 700 million bytes).</exception>
     public int[] EncodeUtf8(ReadOnlySpan<byte> text)
     {
@@ -324,7 +337,9 @@ public sealed class GemmaTokenizer
         : id == BosId || id == EosId || id == PadId ? PieceType.Control
         : PieceType.UserDefined;
 
-    /// <summary>Whether the model finds it all the same: sentencepiece's own symbols, which transformers lists among the added tokens.</summary>
+    /// <summary>
+    /// Whether the model finds it all the same: sentencepiece's own symbols, which transformers lists among the added tokens.
+    /// </summary>
     private bool IsPlainSymbol(AddedToken token) => token.IsPlain && token.Id < _model.Pieces.Count && _model.Pieces[token.Id].Type == PieceType.UserDefined && _model.Pieces.Text(token.Id) == token.Content;
 
     private void EncodeValid(ReadOnlySpan<byte> utf8, List<int> ids)

@@ -30,7 +30,9 @@ internal readonly record struct Piece(int Start, int Length, float Score, PieceT
 /// </summary>
 internal sealed class PieceTable
 {
-    /// <summary>Every buffer that is looked up in has this many readable bytes after its last one, so that hashing reads whole words.</summary>
+    /// <summary>
+    /// Every buffer that is looked up in has this many readable bytes after its last one, so that hashing reads whole words.
+    /// </summary>
     public const int Padding = sizeof(ulong);
 
     private static readonly ulong Seed = (ulong)Random.Shared.NextInt64(long.MinValue, long.MaxValue);
@@ -79,7 +81,9 @@ internal sealed class PieceTable
 
     public string Text(int id) => Encoding.UTF8.GetString(Utf8(id));
 
-    /// <summary>The id of the piece that is <paramref name="length"/> bytes of <paramref name="padded"/> from <paramref name="start"/> on, or −1.</summary>
+    /// <summary>
+    /// The id of the piece that is <paramref name="length"/> bytes of <paramref name="padded"/> from <paramref name="start"/> on, or −1.
+    /// </summary>
     public int Find(ReadOnlySpan<byte> padded, int start, int length)
     {
         uint hash = Hash(padded, start, length);

@@ -2,7 +2,9 @@ using System.Buffers;
 
 namespace KernelScope.Text;
 
-/// <summary>Replacements of one text by another, one after the other; an empty pattern puts its text before a text that is not empty.</summary>
+/// <summary>
+/// Replacements of one text by another, one after the other; an empty pattern puts its text before a text that is not empty.
+/// </summary>
 internal sealed class ReplaceSteps(IReadOnlyList<(byte[] Pattern, byte[] Text)> steps)
 {
     /// <summary>Spaces become U+2581, as sentencepiece has it.</summary>

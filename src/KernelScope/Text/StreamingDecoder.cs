@@ -6,7 +6,8 @@ namespace KernelScope.Text;
 
 /// <summary>
 /// Decodes ids as they come. A character that has not fully arrived is held back, so what was given out is never revised; all of it
-/// together, with <see cref="Flush"/>, equals <see cref="GemmaTokenizer.Decode"/> of all ids. (With a <c>tokenizer.json</c>, where one wrong
+/// together, with <see cref="Flush"/>, equals <see cref="GemmaTokenizer.Decode"/> of all ids. (With a <c>tokenizer.json</c>, where one
+/// wrong
 /// byte spoils its whole run of byte pieces, the run is held back until it ends.) For one text and one thread at a time.
 /// </summary>
 /// <remarks>For one caller at a time.</remarks>
@@ -46,7 +47,9 @@ public sealed class StreamingDecoder
         return Take();
     }
 
-    /// <summary>Ends the text: an unfinished character becomes U+FFFD, one for each byte. The decoder is then ready for another text.</summary>
+    /// <summary>
+    /// Ends the text: an unfinished character becomes U+FFFD, one for each byte. The decoder is then ready for another text.
+    /// </summary>
     public string Flush()
     {
         _tokenizer.WriteRun(_held, _text);
