@@ -59,10 +59,13 @@ internal sealed class GenerateCommand : Verb
             _ = files.RequiredTokenizer;
         options = CheckIds(options, files);
         bool chat = parsed.GetValue(_chat);
-        if (chat && options.StopIds is null && files.Chat.EndOfTurnId is int end)
-            options = options with { StopIds = [.. files.Config.EosIds, end] };
+        if (chat)
+            options = options with { EndOfTurnId = files.Chat.EndOfTurnId };
         bool talks = chat && Conversation.IsPossible(Streams) && !(Common.JsonOf(parsed) || showFeatures || strengths is not null || _sweep.WantsBaseline(parsed) || options.LogProbs is not null);
         int[] tokens = talks && !_prompt.IsGiven(parsed) ? Conversation.Opening(files) : prompt.Tokens(files, chat);
+        // A conversation goes on where a turn ends, also where the model counts that among no ends.
+        if (talks && options is { StopIds: null, EndOfTurnId: int end })
+            options = options with { StopIds = [.. files.Config.EosIds, end] };
         int context = talks ? Math.Min(files.Config.ContextLength, Conversation.MostTokens) : (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant || showFeatures), files);
         stack.CheckPositions(context);

@@ -13,6 +13,9 @@ public sealed record GenerationOptions
     /// <summary>Ids that end the text (that id is still given back, without a text); null: the model's own.</summary>
     public IReadOnlyCollection<int>? StopIds { get; init; }
 
+    /// <summary>The token that ends a turn, which is not text, whether it ends the generation or not.</summary>
+    internal int? EndOfTurnId { get; init; }
+
     /// <summary>Texts that end the text before them, wherever tokens begin and end; they need a tokenizer. Null or empty: none.</summary>
     public IReadOnlyCollection<string>? StopStrings { get; init; }
 

@@ -44,7 +44,8 @@ internal sealed class TokenChoice : IDisposable
         _logProbs?.Read(logits);
         bool ends = _stopIds.Contains(id);
         // What ends a text or a turn is not text, also where it was asked to end nothing.
-        string? text = _decoder is null ? null : ends || _session.Model.Config.EosIds.Contains(id) ? "" : Text(id);
+        bool isText = !ends && id != _options.EndOfTurnId && !_session.Model.Config.EosIds.Contains(id);
+        string? text = _decoder is null ? null : isText ? Text(id) : "";
         Stop = ends ? StopReason.EndOfText
             : _text.Found ? StopReason.StopString
             : count == _options.MaxNewTokens ? StopReason.MaxNewTokens
