@@ -25,9 +25,11 @@ for package in "$feed"/*.nupkg; do
   for part in "<readme>PACKAGE.md" "<icon>icon.png" "<license type=\"expression\">MIT" "<tags>" "<description>"; do
     grep -q "$part" <<< "$nuspec" || complain "$name: the package has no $part"
   done
-  unzip -l "$package" | grep -q THIRD-PARTY-NOTICES.md || complain "$name: no third-party notices"
+  listing=$(unzip -l "$package")
+  grep -q THIRD-PARTY-NOTICES.md <<< "$listing" || complain "$name: no third-party notices"
 done
-unzip -p "$feed/KernelScope.$version.nupkg" KernelScope.nuspec | grep -q '<dependency ' && complain "the core depends on something" || ok "the core depends on nothing"
+core=$(unzip -p "$feed/KernelScope.$version.nupkg" KernelScope.nuspec)
+if grep -q '<dependency ' <<< "$core"; then complain "the core depends on something"; else ok "the core depends on nothing"; fi
 
 # Packages of ours come from the feed into a folder of their own; all others may come from where they are already.
 copy() { # NAME: to a folder outside the repository, where no file of it is found
@@ -55,7 +57,8 @@ if [[ -n $native ]]; then
 fi
 
 dotnet tool install KernelScope.Cli --tool-path "$work/tool" --add-source "$feed" --version "$version" --no-cache > /dev/null || complain "the tool does not install"
-"$work/tool/kernelscope" features "And the king said, Let there be light." --json | grep -q '"features"' && ok "the tool runs" || complain "the tool fails"
+"$work/tool/kernelscope" features "And the king said, Let there be light." --json > "$work/tool.json" || complain "the tool fails"
+grep -q '"features"' "$work/tool.json" && ok "the tool runs" || complain "the tool prints no features"
 
 if [[ -e $feed/KernelScope.Extensions.$version.nupkg ]]; then
   copy Web

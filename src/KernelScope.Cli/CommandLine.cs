@@ -129,7 +129,11 @@ internal static class CommandLine
         }
 
         if (parsed.CommandResult.Command is RootCommand root && parsed.Errors.Count > 0)
-            return parsed.UnmatchedTokens.Count > 0 ? NoVerb(parsed.UnmatchedTokens[0], root) : $"a verb is missing; there are {string.Join(", ", root.Subcommands.Select(c => c.Name))}.";
+        {
+            return parsed.UnmatchedTokens.Count > 0 ? NoVerb(parsed.UnmatchedTokens[0], root)
+                : $"a verb is missing; there are {string.Join(", ", root.Subcommands.Select(c => c.Name))}.";
+        }
+
         if (parsed.UnmatchedTokens.Count > 0)
             return $"'{Printable.Escape(parsed.UnmatchedTokens[0])}' is one word too many; a text of several words goes between quotes.";
         // The parser complains of types by their .NET names; our own complaint about the same option is better.

@@ -106,7 +106,7 @@ public sealed class ActivationFileTests : IDisposable
     {
         string npy = _folder.Write("a.npy", Npy("<f4", [Rows, Width], Values()));
         Program.Run("encode", npy, "--key", "b", "--sae", Sae).AssertFailed(2, "a .npy holds one");
-        Program.Run("encode", Path.Combine(Sae, "expected.npz"), "--sae", Sae).AssertFailed(2, "--key is missing", "x_33");
+        Program.Run("encode", Path.Combine(Sae, "expected.npz"), "--sae", Sae).AssertFailed(2, "--key is missing", "x_1");
         Program.Run("encode", _folder.Write("a.txt", "no arrays"u8), "--sae", Sae).AssertFailed(1, "a.txt", "neither");
     }
 
@@ -164,7 +164,7 @@ public sealed class ActivationFileTests : IDisposable
         Outcome outcome = Program.Run("encode", _folder.At("a.npz"), "--sae", Sae, "--json");
         Assert.Equal(Rows, outcome.Json().GetProperty("rows_counted").GetInt64());
         Assert.Contains("all rows count", outcome.Error, StringComparison.Ordinal);
-        Program.Run("encode", _folder.At("a.npz"), "--sae", Sae, "--special-ids", "0").AssertFailed(1, "--special-ids has nothing to act on");
+        Program.Run("encode", _folder.At("a.npz"), "--sae", Sae, "--special-ids", "0").AssertFailed(1, "--special-ids", "nothing to act on");
         Program.Run("encode", _folder.At("a.npz"), "--sae", Sae, "--special-ids", "-3").AssertFailed(2, "-3");
     }
 

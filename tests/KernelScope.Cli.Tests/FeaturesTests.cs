@@ -117,7 +117,8 @@ public sealed class FeaturesTests
     [Fact]
     public void A_feature_of_which_something_is_known_carries_its_meaning()
     {
-        JsonElement[] features = [.. Program.Json("features", "More than anything she wished for a river.", "--top", "100").GetProperty("tokens").EnumerateArray().SelectMany(t => t.GetProperty("features").EnumerateArray())];
+        JsonElement tokens = Program.Json("features", "More than anything she wished for a river.", "--top", "100").GetProperty("tokens");
+        JsonElement[] features = [.. tokens.EnumerateArray().SelectMany(t => t.GetProperty("features").EnumerateArray())];
         Assert.Contains(features, f => f.GetProperty("index").GetInt32() == 1738);
         foreach (JsonElement feature in features)
         {

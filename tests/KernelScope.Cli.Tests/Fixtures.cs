@@ -78,7 +78,7 @@ internal sealed class TempFolder : IDisposable
 
     public string[] Files => [.. Directory.GetFiles(Path).Select(f => System.IO.Path.GetFileName(f)).Order(StringComparer.Ordinal)];
 
-    public string At(string name) => System.IO.Path.Combine(Path, name);
+    public string At(params string[] names) => System.IO.Path.Combine([Path, .. names]);
 
     public string Write(string name, ReadOnlySpan<byte> bytes)
     {

@@ -35,7 +35,13 @@ public sealed class HelpTests
         foreach (string example in Examples(verb))
         {
             var start = new ProcessStartInfo("/bin/sh", ["-c", example]) { WorkingDirectory = folder.Path };
-            using Process process = Program.Start(start, new Dictionary<string, string> { ["PATH"] = $"{folder.Path}:{Environment.GetEnvironmentVariable("PATH")}", ["HOME"] = folder.Path, ["XDG_CACHE_HOME"] = folder.At("cache") });
+            var environment = new Dictionary<string, string>
+            {
+                ["PATH"] = $"{folder.Path}:{Environment.GetEnvironmentVariable("PATH")}",
+                ["HOME"] = folder.Path,
+                ["XDG_CACHE_HOME"] = folder.At("cache"),
+            };
+            using Process process = Program.Start(start, environment);
             process.StandardInput.Close();
             Outcome outcome = Program.Finish(process);
             Assert.True(outcome.ExitCode == 0, $"{example}: exit {outcome.ExitCode}, {outcome.Error}");
@@ -82,7 +88,8 @@ public sealed class HelpTests
         Outcome outcome = Program.Run($"[suggest:{line.Length.ToString(CultureInfo.InvariantCulture)}]", line);
         Assert.Equal((0, ""), (outcome.ExitCode, outcome.Error));
         string last = line[(line.LastIndexOf(' ') + 1)..];
-        Assert.Equal(words.Order(StringComparer.Ordinal), outcome.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(w => w.StartsWith(last, StringComparison.Ordinal)).Order(StringComparer.Ordinal));
+        IEnumerable<string> offered = outcome.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(w => w.StartsWith(last, StringComparison.Ordinal));
+        Assert.Equal(words.Order(StringComparer.Ordinal), offered.Order(StringComparer.Ordinal));
     }
 
     [Fact]

@@ -7,6 +7,8 @@ public sealed class IdleOptionTests
     [InlineData("--device", "diff", "a.npz", "b.npz", "--device", "cuda")]
     [InlineData("--model", "diff", "a.npz", "b.npz", "--model", "nowhere")]
     [InlineData("--precision", "diff", "a.npz", "b.npz", "--precision", "fast")]
+    [InlineData("--no-map", "diff", "a.npz", "b.npz", "--no-map")]
+    [InlineData("--no-map", "tokenize", "hello", "--no-map")]
     [InlineData("--device", "tokenize", "hello", "--device", "cuda")]
     [InlineData("--threads", "tokenize", "hello", "--threads", "2")]
     [InlineData("--device", "inspect", "demo", "--device", "cpu")]

@@ -31,7 +31,9 @@ public sealed class MissingModelTests : IDisposable
         JsonElement result = JsonElement.Parse(outcome.Output);
         Assert.Equal(4 * 2_614_341_888L, result.GetProperty("model").GetProperty("weight_bytes").GetInt64());
         JsonElement[] before = [.. result.GetProperty("before_download").EnumerateArray()];
-        Assert.Equal([("float32", true, 10_457_367_552L), ("bfloat16", false, 5_228_683_776L)], before.Select(b => (b.GetProperty("dtype").GetString()!, b.GetProperty("is_published").GetBoolean(), b.GetProperty("weight_bytes").GetInt64())));
+        Assert.Equal(
+            [("float32", true, 10_457_367_552L), ("bfloat16", false, 5_228_683_776L)],
+            before.Select(b => (b.GetProperty("dtype").GetString()!, b.GetProperty("is_published").GetBoolean(), b.GetProperty("weight_bytes").GetInt64())));
         JsonElement cpu = before[0].GetProperty("needs")[0];
         Assert.Equal(["weights", "context", "SAE"], cpu.GetProperty("items").EnumerateArray().Select(i => i.GetProperty("what").GetString()));
         Assert.True(cpu.GetProperty("items")[1].GetProperty("bytes").GetInt64() > 8192L * 212_992 / 2);
@@ -58,6 +60,8 @@ public sealed class MissingModelTests : IDisposable
     {
         string snapshot = _home.At(Path.Combine("cache", "huggingface", "hub", "models--google--gemma-2-2b", "snapshots", "0123abc"));
         Directory.CreateDirectory(snapshot);
+        // What an interrupted download leaves is not the model.
+        Run("run", "hi", "--model", "2b").AssertFailed(1, "kernelscope pull google/gemma-2-2b'");
         foreach (string file in Directory.GetFiles(Fixtures.DemoModel))
             File.Copy(file, Path.Combine(snapshot, Path.GetFileName(file)));
         string expected = Run("run", "hi", "--json").Output;
@@ -69,5 +73,16 @@ public sealed class MissingModelTests : IDisposable
 
     public void Dispose() => _home.Dispose();
 
-    private Outcome Run(params string[] arguments) => Program.RunWith(null, new Dictionary<string, string> { ["HOME"] = _home.Path, ["XDG_CACHE_HOME"] = _home.At("cache"), ["HF_HOME"] = "", ["HF_HUB_CACHE"] = "", ["HUGGINGFACE_HUB_CACHE"] = "" }, arguments);
+    private Outcome Run(params string[] arguments)
+    {
+        var environment = new Dictionary<string, string>
+        {
+            ["HOME"] = _home.Path,
+            ["XDG_CACHE_HOME"] = _home.At("cache"),
+            ["HF_HOME"] = "",
+            ["HF_HUB_CACHE"] = "",
+            ["HUGGINGFACE_HUB_CACHE"] = "",
+        };
+        return Program.RunWith(null, environment, arguments);
+    }
 }

@@ -90,7 +90,8 @@ public class ChatClientTests
                 File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
             await File.WriteAllTextAsync(
                 Path.Combine(folder, "chat_template.jinja"), "{% for m in messages %}{{ m.role }} says {{ m.content }}; {% endfor %}");
-            await using KernelScopeEngine engine = await Engines.OpenAsync(change: o => (o.Checkpoint, o.Tokenizer, o.Model) = (null, null, folder));
+            await using KernelScopeEngine engine =
+                await Engines.OpenAsync(change: o => (o.Checkpoint, o.Tokenizer, o.Model) = (null, null, folder));
             using var client = new KernelScopeChatClient(engine, maxOutputTokens: 6);
             int[] prompt = engine.Tokenizer!.Encode("system says Tell a tale.; user says Who lived in the wood?; ");
             var options = new GenerationOptions { MaxNewTokens = 6 };

@@ -46,7 +46,8 @@ internal sealed class CatalogCommand : Verb
             L0 = parsed.GetValue(_l0),
             Canonical = parsed.GetValue(_canonical),
         };
-        CatalogRow[] rows = Common.HasModel(parsed) && Common.ModelOf(parsed) == Demo.ModelName ? [.. Demo.SaeNames.Select(DemoRow).Where(row => Matches(row, filter))] : [.. ReleaseCatalog.Find(filter).Select(RowOf)];
+        bool ofDemo = Common.HasModel(parsed) && Common.ModelOf(parsed) == Demo.ModelName;
+        CatalogRow[] rows = ofDemo ? [.. Demo.SaeNames.Select(DemoRow).Where(row => Matches(row, filter))] : [.. ReleaseCatalog.Find(filter).Select(RowOf)];
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, rows);
         else
@@ -101,10 +102,32 @@ internal sealed class CatalogCommand : Verb
         using SaeCheckpoint sae = Demo.OpenSae(name);
         SaeConfig config = sae.Config;
         int layer = int.Parse(parts[1], CultureInfo.InvariantCulture);
-        string hook = $"blocks.{parts[1]}.{KindOf(parts[0]) switch { ReleaseKind.Residual => "hook_resid_post", ReleaseKind.Mlp => "hook_mlp_out", ReleaseKind.Attention => "attn.hook_z", _ => "ln2.hook_normalized" }}";
+        string hook = KindOf(parts[0]) switch
+        {
+            ReleaseKind.Residual => "hook_resid_post",
+            ReleaseKind.Mlp => "hook_mlp_out",
+            ReleaseKind.Attention => "attn.hook_z",
+            _ => "ln2.hook_normalized",
+        };
         return new CatalogRow(
-            name, Demo.ModelName, name, Demo.ModelName, config.Site, config.IsTranscoder ? config.SiteOut : config.Site, hook, layer, parts[2], int.Parse(parts[3].AsSpan(3), CultureInfo.InvariantCulture),
-            Canonical: false, CanonicalId: null, NeuronpediaId: null, config.InputDim, config.FeatureCount, config.OutputDim, sae.TotalBytes, Cached: null);
+            name,
+            Demo.ModelName,
+            name,
+            Demo.ModelName,
+            config.Site,
+            config.IsTranscoder ? config.SiteOut : config.Site,
+            $"blocks.{parts[1]}.{hook}",
+            layer,
+            parts[2],
+            int.Parse(parts[3].AsSpan(3), CultureInfo.InvariantCulture),
+            Canonical: false,
+            CanonicalId: null,
+            NeuronpediaId: null,
+            config.InputDim,
+            config.FeatureCount,
+            config.OutputDim,
+            sae.TotalBytes,
+            Cached: null);
     }
 
     private static bool Matches(CatalogRow row, ReleaseFilter filter) =>

@@ -16,7 +16,8 @@ internal sealed class DiffCommand : Verb
         "diff",
         "Compares two captures and names the first hook point (in the order in which they fire), position and element where they part.\n" +
         "Arrays pair by hook point, also under TransformerLens' names, with or without a batch dimension of 1. Needs no model.\n" +
-        "Exit code 1 if they differ, or an array is in one of them only (--no-fail: 0); with --json it is 0, and the document says it, unless --fail is given.",
+        "Exit code 1 if they differ, or an array is in one of them only (--no-fail: 0);\n" +
+        "with --json it is 0, and the document says it, unless --fail is given.",
         "  kernelscope run \"She loved the river\" --capture all --out a.npz\n" +
         "  kernelscope run \"She loved the river\" --capture all --out b.npz --device reference\n" +
         "  kernelscope diff a.npz b.npz --tolerance 1e-4",

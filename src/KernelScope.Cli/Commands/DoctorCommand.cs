@@ -16,7 +16,11 @@ namespace KernelScope.Cli;
 internal sealed class DoctorCommand : Verb
 {
     private readonly SaeOptions _sae;
-    private readonly Option<int?> _context = new("--context") { Description = "How many tokens the context is to hold. Default: all that the model was made for.", HelpName = "N" };
+    private readonly Option<int?> _context = new("--context")
+    {
+        Description = "How many tokens the context is to hold. Default: all that the model was made for.",
+        HelpName = "N",
+    };
 
     public DoctorCommand(CommonOptions common, Surroundings surroundings) : base(
         "doctor",
@@ -74,8 +78,10 @@ internal sealed class DoctorCommand : Verb
     {
         if (ReleasedModel.Find(Common.ModelOf(parsed)) is not ReleasedModel released || released.IsCached)
             return [];
-        long context = Session.BytesFor(released.Config, Math.Min(parsed.GetValue(_context) ?? int.MaxValue, released.Config.ContextLength));
-        long saeBytes = sae is { Ok: false } && ReleaseCatalog.TryParse(sae.Name, out ReleasedSae? one) ? one.ParameterBytes : sae?.WeightBytes ?? 0;
+        long context = Session.BytesFor(released.Config, Context(parsed.GetValue(_context), released.Config, released.Name));
+        bool isPublished = sae is { Ok: false } && ReleaseCatalog.TryParse(sae.Name, out _);
+        long saeBytes = isPublished ? ReleaseCatalog.Parse(sae!.Name).ParameterBytes : sae?.WeightBytes ?? 0;
+        DeviceProbe[] there = [.. devices.Where(d => d.Problem is null)];
         return
         [
             .. from type in new[] { DType.F32, DType.BF16 }
@@ -83,11 +89,12 @@ internal sealed class DoctorCommand : Verb
                    ReleasedModel.NameOf(type),
                    type == released.Stored,
                    released.BytesIn(type),
-                   [.. devices.Where(d => d.Problem is null).Select(d => d.Hold([("weights", released.BytesIn(type)), ("context", context), ("SAE", saeBytes)]))]),
+                   [.. there.Select(d => d.Hold([("weights", released.BytesIn(type)), ("context", context), ("SAE", saeBytes)]))]),
         ];
     }
 
-    private static int Context(int? asked, Gemma2Config config, string name) => asked is not int tokens ? config.ContextLength : tokens <= config.ContextLength ? tokens
+    private static int Context(int? asked, Gemma2Config config, string name) => asked is not int tokens ? config.ContextLength
+        : tokens <= config.ContextLength ? tokens
         : throw new UsageException($"--context is {tokens}; the context of {name} holds {config.ContextLength}.");
 
     private static NeedRow Model(string name, int? asked)

@@ -66,7 +66,11 @@ internal sealed class FeaturesCommand : Verb
     private void Print(List<Shown> shown, ModelFiles files, int? text, int texts)
     {
         if (text is int index)
-            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{(index == 0 ? "" : Environment.NewLine)}text {index + 1} of {texts}"));
+        {
+            string gap = index == 0 ? "" : Environment.NewLine;
+            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{gap}text {index + 1} of {texts}"));
+        }
+
         foreach (Shown one in shown)
         {
             if (one != shown[0])
@@ -117,7 +121,8 @@ internal sealed class FeaturesCommand : Verb
         else
             JsonOutput.Write(Streams, Several(texts[0]));
 
-        SeveralFeaturesResult Several(List<Shown> shown) => new(files.Name, [.. shown.Select(s => new SaeFeatures(s.Sae.Files.Name, s.Sae.Files.Site.ToString(), s.Rows))]);
+        SeveralFeaturesResult Several(List<Shown> shown) =>
+            new(files.Name, [.. shown.Select(s => new SaeFeatures(s.Sae.Files.Name, s.Sae.Files.Site.ToString(), s.Rows))]);
     }
 
     /// <summary>The features of one SAE.</summary>

@@ -10,7 +10,13 @@ namespace KernelScope.Cli;
 /// <summary><c>inspect</c>: what files hold, and whether loading them would work.</summary>
 internal sealed class InspectCommand : Verb
 {
-    private readonly Argument<string[]> _paths = new("PATH") { Description = "Files and folders: safetensors, npz, index, config.json, tokenizer.model, packed weights, SAE folders, model folders; or a name as --model and --sae take it.", Arity = ArgumentArity.OneOrMore };
+    private readonly Argument<string[]> _paths = new("PATH")
+    {
+        Description = "Files and folders: safetensors, npz, index, config.json, tokenizer.model, packed weights, SAE folders, model folders; " +
+            "or a name as --model and --sae take it.",
+        Arity = ArgumentArity.OneOrMore,
+    };
+
     private readonly Option<bool> _all = new("--all") { Description = "List every tensor of a model, not a summary." };
     private readonly Option<bool> _ranges = new("--ranges") { Description = "Read all values and show their smallest, largest and mean." };
 
@@ -61,7 +67,8 @@ internal sealed class InspectCommand : Verb
         {
             string? found = ReleaseCatalog.TryParse(path, out _) ? CachedSae.Find(path)
                 : ReleasedModel.Find(path) is not null || HubCache.EntryName(path) is not null ? ModelFolder.Resolve(ModelName.Resolve(path)).Path : null;
-            return found is null ? Of(Inspector.Inspect(path, options, Cancellation)) : Summed(Of(Inspector.Inspect(found, options, Cancellation)) with { Path = path }, path);
+            InspectedPath result = Of(Inspector.Inspect(found ?? path, options, Cancellation));
+            return found is null ? result : Summed(result with { Path = path }, path);
         }
         catch (Exception e) when (e is WorkException or InvalidDataException)
         {
@@ -76,17 +83,16 @@ internal sealed class InspectCommand : Verb
             return result;
         using ModelFiles files = ModelFiles.Open(name);
         Gemma2Config c = files.Config;
-        string types = string.Join(", ", result.Tensors.GroupBy(t => t.Dtype).OrderByDescending(g => g.Count()).Select(g => $"{g.Count()} {g.Key}"));
-        return result with
-        {
-            Summary =
-            [
-                string.Create(CultureInfo.InvariantCulture, $"{c.LayerCount} layers of width {c.ModelDim:N0}: {c.HeadCount} heads of {c.HeadDim} ({c.KvHeadCount} for keys and values), MLPs of {c.HiddenDim:N0}"),
-                string.Create(CultureInfo.InvariantCulture, $"vocabulary {c.VocabSize:N0}, context {c.ContextLength:N0} tokens, window {c.SlidingWindow:N0}, BOS {c.BosId}, EOS {string.Join(", ", c.EosIds)}, padding {c.PadId}"),
-                string.Create(CultureInfo.InvariantCulture, $"weights {ByteText.Of(files.WeightBytes)} in {result.Tensors.Count} tensors: {types}"),
-                files.Tokenizer is { } tokenizer ? string.Create(CultureInfo.InvariantCulture, $"tokenizer of {tokenizer.PieceCount:N0} pieces") : "no tokenizer: it takes token ids, and no text",
-            ],
-        };
+        var types = result.Tensors.GroupBy(t => t.Dtype).OrderByDescending(g => g.Count()).Select(g => $"{g.Count()} {g.Key}");
+        FormattableString[] lines =
+        [
+            $"{c.LayerCount} layers of width {c.ModelDim:N0}: {c.HeadCount} heads of {c.HeadDim} ({c.KvHeadCount} for keys and values), MLPs of {c.HiddenDim:N0}",
+            $"vocabulary {c.VocabSize:N0}, context {c.ContextLength:N0} tokens, window {c.SlidingWindow:N0}",
+            $"BOS {c.BosId}, EOS {string.Join(", ", c.EosIds)}, padding {c.PadId}",
+            $"weights {ByteText.Of(files.WeightBytes)} in {result.Tensors.Count} tensors: {string.Join(", ", types)}",
+            files.Tokenizer is null ? (FormattableString)$"no tokenizer: it takes token ids, and no text" : $"tokenizer of {files.Tokenizer.PieceCount:N0} pieces",
+        ];
+        return result with { Summary = [.. lines.Select(FormattableString.Invariant)] };
     }
 
     private static InspectedPath Of(InspectionResult result) => new(

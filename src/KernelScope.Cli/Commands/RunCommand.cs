@@ -49,14 +49,20 @@ internal sealed partial class RunCommand : Verb
     protected override int Run(ParseResult parsed)
     {
         string? capture = parsed.GetValue(_capture), path = parsed.GetValue(_out), stored = parsed.GetValue(_against);
-        PromptList? prompts = stored is null || _prompt.IsGiven(parsed) ? _prompt.AllOf(parsed, Streams) : PromptOptions.Piped(Streams) is string piped ? new PromptList([new Prompt(piped, null) { Warnings = Streams }], IsSeveral: false) : null;
+        PromptList? prompts = stored is null || _prompt.IsGiven(parsed) ? _prompt.AllOf(parsed, Streams)
+            : PromptOptions.Piped(Streams) is string piped ? PromptList.Of(new Prompt(piped, null) { Warnings = Streams })
+            : null;
         IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
         if (capture is null != path is null)
             throw new UsageException(capture is null ? "--out needs --capture: which hook points?" : "--capture needs --out: where do the activations go?");
         if (stored is null && (parsed.GetResult(_tolerance) is { Implicit: false } || parsed.GetValue(_fail)))
             throw new UsageException("--tolerance and --fail belong to --against.");
         if (prompts is { IsSeveral: true })
-            return stored is null ? RunMany(parsed, prompts, uses, capture, path) : throw new UsageException("--against holds one text against stored activations; these are many.");
+        {
+            return stored is null ? RunMany(parsed, prompts, uses, capture, path)
+                : throw new UsageException("--against holds one text against stored activations; these are many.");
+        }
+
         Prompt? prompt = prompts?.Prompts[0];
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         Against? against = stored is null ? null : Against.Open(stored, files);

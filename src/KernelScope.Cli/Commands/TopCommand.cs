@@ -78,7 +78,12 @@ internal sealed class TopCommand : Verb
     {
         ContextRow[] contexts = [.. found.Places.Select(p => Context(p, tokens, parsed.GetValue(_window), files))];
         QuantileRow[] quantiles = found.Active == 0 ? [] : [.. Shares.Select(s => new QuantileRow(s, found.Activations[s]))];
-        return new TopResult(files.Name, saeFiles.Name, saeFiles.Site.ToString(), feature, found.Counted, found.Active, found.Active / (double)found.Counted, found.Mean, quantiles, contexts) { Meaning = saeFiles.Meanings.GetValueOrDefault(feature) };
+        double share = found.Active / (double)found.Counted;
+        string site = saeFiles.Site.ToString();
+        return new TopResult(files.Name, saeFiles.Name, site, feature, found.Counted, found.Active, share, found.Mean, quantiles, contexts)
+        {
+            Meaning = saeFiles.Meanings.GetValueOrDefault(feature),
+        };
     }
 
     private static ContextRow Context(FeaturePlace place, TokenSet tokens, int window, ModelFiles files)

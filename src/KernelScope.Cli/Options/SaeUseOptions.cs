@@ -42,7 +42,9 @@ internal sealed class SaeUseOptions
         _editAt.CompletionSources.Add("all", "all_but_bos", "from_last");
         foreach (Option option in _bound)
             verb.Options.Add(option);
-        verb.Description += "\nWith several --sae, --site, --site-out and edits belong to the --sae before them; an --edit-at before the first one is meant for all.\nEdits at one point act in the order of their SAEs.";
+        verb.Description +=
+            "\nWith several --sae, --site, --site-out and edits belong to the --sae before them; an --edit-at before the first one is meant for all.\n" +
+            "Edits at one point act in the order of their SAEs.";
     }
 
     /// <summary>Reads them; there is at least one, which may be the default SAE without edits.</summary>
@@ -79,7 +81,10 @@ internal sealed class SaeUseOptions
     public static void WarnIdle(IReadOnlyList<SaeUse> uses, Streams streams, string shows)
     {
         foreach (SaeUse use in uses.Where(u => u.IsMeant && u.Edits.AreNone))
-            SaeDoubt.Warn(streams, $"{(use.Name is null ? "--site" : $"--sae {use.Name}")} changes nothing here: there is no edit with it (--steer, --clamp, --ablate, --splice){shows}.");
+        {
+            string option = use.Name is null ? "--site" : $"--sae {use.Name}";
+            SaeDoubt.Warn(streams, $"{option} changes nothing here: there is no edit with it (--steer, --clamp, --ablate, --splice){shows}.");
+        }
     }
 
     private static UsageException NoEdit(string? sae) =>

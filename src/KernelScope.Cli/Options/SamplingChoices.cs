@@ -23,15 +23,20 @@ internal sealed class SamplingChoices
     public SamplingChoices(Command verb)
     {
         _maxNewTokens.Validators.Add(r => Parsing.Require(r, _maxNewTokens, v => v >= 0, "--max-new-tokens is {0}; it must be 0 or more."));
-        _temperature.Validators.Add(r => Parsing.Require(r, _temperature, v => double.IsFinite(v) && v >= 0, "--temperature is {0}; it must be 0 (greedy) or a positive number."));
+        _temperature.Validators.Add(r => Parsing.Require(r, _temperature, v => double.IsFinite(v) && v >= 0,
+            "--temperature is {0}; it must be 0 (greedy) or a positive number."));
         _topK.Validators.Add(r => Parsing.Require(r, _topK, v => v >= 0, "--top-k is {0}; it must be 0 (all) or a positive number."));
         _topP.Validators.Add(r => Parsing.Require(r, _topP, v => v is > 0 and <= 1, "--top-p is {0}; it must be above 0 and at most 1."));
         _minP.Validators.Add(r => Parsing.Require(r, _minP, v => v is >= 0 and <= 1, "--min-p is {0}; it must be 0 (all) to 1."));
         _seed.Validators.Add(r => Parsing.Require(r, _seed, _ => true, ""));
-        _repetition.Validators.Add(r => Parsing.Require(r, _repetition, v => double.IsFinite(v) && v > 0, "--repetition-penalty is {0}; it must be a positive number (1: none)."));
-        _frequency.Validators.Add(r => Parsing.Require(r, _frequency, double.IsFinite, "--frequency-penalty is {0}; it must be a number (0: none)."));
-        _logProbs.Validators.Add(r => Parsing.Require(r, _logProbs, v => v >= 0, "--logprobs is {0}; it must be 0 (the chosen token's only) or more."));
-        foreach (Option option in (Option[])[_maxNewTokens, _temperature, _topK, _topP, _minP, _seed, _repetition, _frequency, _bias, _stop, _logProbs, _ignoreEos])
+        _repetition.Validators.Add(r => Parsing.Require(r, _repetition, v => double.IsFinite(v) && v > 0,
+            "--repetition-penalty is {0}; it must be a positive number (1: none)."));
+        _frequency.Validators.Add(r => Parsing.Require(r, _frequency, double.IsFinite,
+            "--frequency-penalty is {0}; it must be a number (0: none)."));
+        _logProbs.Validators.Add(r => Parsing.Require(r, _logProbs, v => v >= 0,
+            "--logprobs is {0}; it must be 0 (the chosen token's only) or more."));
+        foreach (Option option in (Option[])[_maxNewTokens, _temperature, _topK, _topP, _minP, _seed, _repetition, _frequency, _bias,
+            _stop, _logProbs, _ignoreEos])
             verb.Options.Add(option);
     }
 
@@ -48,7 +53,8 @@ internal sealed class SamplingChoices
         double temperature = parsed.GetValue(_temperature);
         string[] idle = [.. new Option[] { _topK, _topP, _minP, _seed }.Where(o => IsGiven(parsed, o)).Select(o => o.Name)];
         if (temperature == 0 && idle.Length > 0)
-            throw new UsageException($"{string.Join(" and ", idle)}: at temperature 0 the likeliest token is always taken, so there is nothing to choose; give --temperature too.");
+            throw new UsageException($"{string.Join(" and ", idle)}: at temperature 0 the likeliest token is always taken, so there " +
+                "is nothing to choose; give --temperature too.");
         string[] stops = parsed.GetValue(_stop) ?? [];
         if (stops.Contains(""))
             throw new UsageException("--stop is an empty text, which would end every text at once.");
@@ -81,8 +87,10 @@ internal sealed class SamplingChoices
         {
             string[] parts = text.Split('=');
             if (parts.Length != 2 || !int.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out int id)
-                || !double.TryParse(parts[1], NumberStyles.Float, CultureInfo.InvariantCulture, out double value) || double.IsNaN(value) || double.IsPositiveInfinity(value))
-                throw new UsageException($"{_bias.Name} needs a token id and a number, such as {_bias.Name} 108=-5; this is '{Printable.Escape(text)}'.");
+                || !double.TryParse(parts[1], NumberStyles.Float, CultureInfo.InvariantCulture, out double value) || double.IsNaN(value)
+                    || double.IsPositiveInfinity(value))
+                throw new UsageException($"{_bias.Name} needs a token id and a number, such as {_bias.Name} 108=-5; this is " +
+                    $"'{Printable.Escape(text)}'.");
             if (!bias.TryAdd(id, value))
                 throw new UsageException($"{_bias.Name} is given twice for token {id}.");
         }

@@ -27,14 +27,18 @@ internal sealed class SweepOptions
         if (parsed.GetValue(_strengths) is not string text)
             return null;
         string[] parts = text.Split(':');
-        if (parts.Length != 3 || !Number(parts[0], out double first) || !Number(parts[1], out double last) || !Number(parts[2], out double step))
-            throw new UsageException($"--strengths needs three numbers, such as --strengths -80:80:20; this is '{Printable.Escape(text)}'.");
+        if (parts.Length != 3 || !Number(parts[0], out double first) || !Number(parts[1], out double last)
+            || !Number(parts[2], out double step))
+            throw new UsageException($"--strengths needs three numbers, such as --strengths -80:80:20; this is " +
+                $"'{Printable.Escape(text)}'.");
         double steps = (last - first) / step;
         if (step == 0 || steps < 0)
-            throw new UsageException($"--strengths {Printable.Escape(text)}: steps of {parts[2]} do not lead from {parts[0]} to {parts[1]}.");
+            throw new UsageException($"--strengths {Printable.Escape(text)}: steps of {parts[2]} do not lead from {parts[0]} to " +
+                $"{parts[1]}.");
         // A step such as 0.1 is not exact; the end counts where it is missed by rounding only.
         int count = (int)Math.Min(Math.Floor(steps + 1e-9), Most) + 1;
-        return count <= Most ? [.. Enumerable.Range(0, count).Select(i => (float)(first + (i * step)))] : throw new UsageException($"--strengths {Printable.Escape(text)} are more than {Most} texts.");
+        return count <= Most ? [.. Enumerable.Range(0, count).Select(i => (float)(first + (i * step)))]
+            : throw new UsageException($"--strengths {Printable.Escape(text)} are more than {Most} texts.");
     }
 
     /// <summary>Refuses what cannot be compared.</summary>
@@ -42,11 +46,14 @@ internal sealed class SweepOptions
     public void Check(ParseResult parsed, IReadOnlyList<SaeUse> uses)
     {
         if (WantsBaseline(parsed) && uses.All(u => u.Edits.AreNone))
-            throw new UsageException("--baseline shows the text without edits beside the one with them, and there is no edit: --steer, --clamp, --ablate or --splice.");
+            throw new UsageException("--baseline shows the text without edits beside the one with them, and there is no edit: " +
+                "--steer, --clamp, --ablate or --splice.");
         int steers = uses.Sum(u => u.Edits.Features.Count(e => e.Kind == FeatureEditKind.Add));
         if (Strengths(parsed) is not null && steers != 1)
-            throw new UsageException($"--strengths needs exactly one --steer F, whose strength it gives; there {(steers == 0 ? "is none" : $"are {steers}")}.");
+            throw new UsageException($"--strengths needs exactly one --steer F, whose strength it gives; there " +
+                $"{(steers == 0 ? "is none" : $"are {steers}")}.");
     }
 
-    private static bool Number(string text, out double number) => double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out number) && double.IsFinite((float)number);
+    private static bool Number(string text, out double number) =>
+        double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out number) && double.IsFinite((float)number);
 }

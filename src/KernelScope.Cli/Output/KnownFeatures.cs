@@ -16,7 +16,8 @@ internal sealed class KnownFeatures(IReadOnlyDictionary<int, string> meanings, d
     public IReadOnlyList<KnownFeature> Seen => field ??= [.. _strongest.Values.OrderByDescending(f => f.Activation).ThenBy(f => f.Index)];
 
     /// <summary>The features, each with what is known of it.</summary>
-    public FeatureActivation[] Named(FeatureActivation[] features) => meanings.Count == 0 ? features : Array.ConvertAll(features, f => f with { Meaning = meanings.GetValueOrDefault(f.Index) });
+    public FeatureActivation[] Named(FeatureActivation[] features) =>
+        meanings.Count == 0 ? features : Array.ConvertAll(features, f => f with { Meaning = meanings.GetValueOrDefault(f.Index) });
 
     /// <summary>Looks at the codes of one token.</summary>
     public void See(CodeList codes, int row, int position)

@@ -30,7 +30,7 @@ internal static class CountedRows
             ? $"{file.Path}: there is no integer array '{CapturedArrays.Tokens}' in it"
             : $"{file.Path}: {tokens} does not have a token for each of the {rows} rows of {BadFile.Quote(x.Name)}";
         if (specialIds is not null)
-            throw new WorkException($"{lack}, so --special-ids (or --model) has nothing to act on.");
+            throw new WorkException($"{lack}, so --special-ids has nothing to act on, nor has --model.");
         if (tokens is not null)
             Failure.WriteLine(streams.Error, $"warning: {lack}; all rows count.");
         return null;

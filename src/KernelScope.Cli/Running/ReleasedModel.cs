@@ -46,7 +46,8 @@ internal sealed record ReleasedModel(string Name, Gemma2Config Config, DType Sto
     /// <summary>What a type is called in a sentence.</summary>
     public static string NameOf(DType type) => type == DType.F32 ? "float32" : "bfloat16";
 
-    /// <summary>Whether the hub's cache has something of it.</summary>
-    public bool IsCached =>
-        HubCache.Roots(Environment.GetEnvironmentVariable).Any(root => Directory.Exists(Path.Combine(root, HubCache.EntryName(Name)!)));
+    /// <summary>Whether the hub's cache has it, or enough of it that what is lacking can be named: its config.json.</summary>
+    public bool IsCached => HubCache.Roots(Environment.GetEnvironmentVariable)
+        .Select(root => Path.Combine(root, HubCache.EntryName(Name)!, "snapshots"))
+        .Any(snapshots => Directory.Exists(snapshots) && Directory.EnumerateDirectories(snapshots).Any(s => RawFile.IsThere(Path.Combine(s, "config.json"))));
 }

@@ -28,7 +28,8 @@ public sealed record GenerationOptions
     {
         ArgumentOutOfRangeException.ThrowIfNegative(MaxNewTokens);
         if (LogProbs is int count && (count < 0 || count > vocabSize))
-            throw new ArgumentException($"Log-probabilities of {count} tokens were asked for; it must be 0 to {vocabSize}, the vocabulary.");
+            throw new ArgumentException($"Log-probabilities of {count} tokens were asked for; it must be 0 to {vocabSize}, the " +
+                "vocabulary.");
         Sampling.Validate(vocabSize);
         _ = new StopText(StopStrings ?? []);
     }

@@ -66,7 +66,8 @@ public sealed class Generator
         if (prompt.IsEmpty)
             throw new ArgumentException("The prompt has no tokens; it needs at least <bos>.");
         if (prompt.Length > _session.ContextLength - _session.Position)
-            throw new ArgumentException($"The prompt has {prompt.Length} tokens; the context holds {_session.ContextLength - _session.Position}.");
+            throw new ArgumentException($"The prompt has {prompt.Length} tokens; the context holds " +
+                $"{_session.ContextLength - _session.Position}.");
         using SessionHold hold = _session.Hold();
         using var choice = new TokenChoice(_session, _options, _tokenizer, prompt.Span);
         Seed = choice.Seed;
@@ -101,7 +102,8 @@ public sealed class Generator
     /// <exception cref="ArgumentException">An empty prompt, or one that does not fit into the context.</exception>
     /// <exception cref="InvalidOperationException">The session is in use.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public async IAsyncEnumerable<GeneratedToken> GenerateAsync(ReadOnlyMemory<int> prompt, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+    public async IAsyncEnumerable<GeneratedToken> GenerateAsync(ReadOnlyMemory<int> prompt,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         IEnumerator<GeneratedToken> tokens = GenerateTokens(prompt, cancellationToken).GetEnumerator();
         try

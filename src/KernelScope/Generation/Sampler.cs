@@ -50,7 +50,8 @@ public sealed class Sampler : IDisposable
         foreach (int token in tokens)
         {
             if ((uint)token >= (uint)_top.FeatureCount)
-                throw new ArgumentOutOfRangeException(nameof(tokens), $"Token id {token} is outside the vocabulary of {_top.FeatureCount} entries.");
+                throw new ArgumentOutOfRangeException(nameof(tokens), $"Token id {token} is outside the vocabulary of " +
+                    $"{_top.FeatureCount} entries.");
             if (_seen.Length > 0)
                 _seen[token] = true;
         }
@@ -220,7 +221,8 @@ public sealed class Sampler : IDisposable
     private static void CheckNumber(float logit)
     {
         if (!float.IsFinite(logit))
-            throw new InvalidOperationException($"The largest logit is {logit}: the weights or an edit produced values that are not finite numbers.");
+            throw new InvalidOperationException($"The largest logit is {logit}: the weights or an edit produced values that are not " +
+                "finite numbers.");
     }
 
     /// <summary>SplitMix64 (Steele, Lea and Flood 2014), 53 bits to [0, 1): the same on every platform.</summary>

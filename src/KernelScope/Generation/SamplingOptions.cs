@@ -46,19 +46,24 @@ public sealed record SamplingOptions
     /// <exception cref="ArgumentException">The message says which option.</exception>
     internal void Validate(int vocabSize = int.MaxValue)
     {
-        Require(Temperature >= 0 && double.IsFinite(Temperature), $"The temperature is {Temperature}; it must be 0 (greedy) or a positive number.");
+        Require(Temperature >= 0 && double.IsFinite(Temperature), $"The temperature is {Temperature}; it must be 0 (greedy) or a " +
+            "positive number.");
         Require(TopK >= 0, $"top-k is {TopK}; it must be 0 (all) or a positive number.");
         Require(TopP is > 0 and <= 1, $"top-p is {TopP}; it must be above 0 and at most 1.");
         Require(MinP is >= 0 and <= 1, $"min-p is {MinP}; it must be 0 (all) to 1.");
-        Require(RepetitionPenalty > 0 && double.IsFinite(RepetitionPenalty), $"The repetition penalty is {RepetitionPenalty}; it must be a positive number (1: none).");
+        Require(RepetitionPenalty > 0 && double.IsFinite(RepetitionPenalty),
+            $"The repetition penalty is {RepetitionPenalty}; it must be a positive number (1: none).");
         Require(double.IsFinite(FrequencyPenalty), $"The frequency penalty is {FrequencyPenalty}; it must be a finite number (0: none).");
         foreach ((int id, double bias) in LogitBias ?? new Dictionary<int, double>())
         {
             Require(id >= 0 && id < vocabSize, $"The logit bias is for id {id}; the vocabulary has ids 0 to {vocabSize - 1}.");
-            Require(!double.IsNaN(bias) && !double.IsPositiveInfinity(bias), $"The logit bias of id {id} is {bias}; it must be a number, or −∞ to forbid the token.");
+            Require(!double.IsNaN(bias) && !double.IsPositiveInfinity(bias),
+                $"The logit bias of id {id} is {bias}; it must be a number, or −∞ to forbid the token.");
         }
 
-        Require(Temperature > 0 || (TopK == 0 && TopP == 1 && MinP == 0 && Seed is null), "top-k, top-p, min-p and a seed choose among tokens by chance, which needs a temperature above 0; at temperature 0 the largest logit is taken.");
+        Require(Temperature > 0 || (TopK == 0 && TopP == 1 && MinP == 0 && Seed is null),
+            "top-k, top-p, min-p and a seed choose among tokens by chance, which needs a temperature above 0; at temperature 0 the " +
+            "largest logit is taken.");
     }
 
     private static void Require(bool holds, string complaint)

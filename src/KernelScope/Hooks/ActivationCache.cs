@@ -94,7 +94,8 @@ public sealed class ActivationCache : IDisposable
     }
 
     private CapturedRows Of(HookPoint point) =>
-        _captured.TryGetValue(point, out CapturedRows? captured) ? captured : throw new ArgumentException($"{point} is not captured; there are {string.Join(", ", _captured.Keys)}.", nameof(point));
+        _captured.TryGetValue(point, out CapturedRows? captured) ? captured
+            : throw new ArgumentException($"{point} is not captured; there are {string.Join(", ", _captured.Keys)}.", nameof(point));
 
     private void Capture(HookCall call, HookPoint point, Mat value) => _captured[point].Take(call, value);
 

@@ -31,7 +31,8 @@ internal sealed class CapturedRows(HookPoint point, int expected)
     public ReadOnlySpan<float> Row(int row)
     {
         if ((uint)row >= (uint)Count)
-            throw new ArgumentOutOfRangeException(nameof(row), $"There is no row {row} at {point}: there {(Count == 1 ? "is 1 row, row 0" : Count == 0 ? "are no rows" : $"are {Count} rows, 0 to {Count - 1}")}.");
+            throw new ArgumentOutOfRangeException(nameof(row), $"There is no row {row} at {point}: there " +
+                $"{(Count == 1 ? "is 1 row, row 0" : Count == 0 ? "are no rows" : $"are {Count} rows, 0 to {Count - 1}")}.");
         return _values.AsSpan(End(row)..End(row + 1));
     }
 
@@ -48,7 +49,8 @@ internal sealed class CapturedRows(HookPoint point, int expected)
         int start = End(Count);
         long size = (long)value.Rows * value.Columns;
         if (start + size > Array.MaxLength)
-            throw new InvalidOperationException($"{point} has more than {Array.MaxLength} values in {Count + value.Rows} rows, more than can be captured at once; use a shorter text.");
+            throw new InvalidOperationException($"{point} has more than {Array.MaxLength} values in {Count + value.Rows} rows, more " +
+                "than can be captured at once; use a shorter text.");
         MakeRoom(start + (int)size, value.Columns);
         call.Device.Read(value, _values.AsSpan(start, (int)size));
         Width = value.Columns;
@@ -71,7 +73,8 @@ internal sealed class CapturedRows(HookPoint point, int expected)
     public float[] Square()
     {
         if (FirstPosition != 0)
-            throw new InvalidOperationException($"{point} was captured from position {FirstPosition} on, so its rows have keys without rows; read them one by one.");
+            throw new InvalidOperationException($"{point} was captured from position {FirstPosition} on, so its rows have keys " +
+                "without rows; read them one by one.");
         if ((long)Heads * Count * Count > Array.MaxLength)
             throw new InvalidOperationException($"{point} of {Count} tokens has more than {Array.MaxLength} values; read it row by row.");
         float[] square = new float[Heads * Count * Count];

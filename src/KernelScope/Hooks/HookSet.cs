@@ -47,14 +47,13 @@ public sealed class HookSet
 {
     private static readonly int SiteCount = HookPoint.SiteCount;
     private readonly HookCall _call = new();
-    private readonly Hook?[] _armed;
+    private Hook?[] _armed = []; // empty until somebody listens
     private readonly int _layerCount;
 
     /// <summary>Room for the hook points of a model with <paramref name="layerCount"/> layers.</summary>
     public HookSet(int layerCount)
     {
         _layerCount = layerCount;
-        _armed = new Hook?[layerCount * SiteCount];
     }
 
     /// <summary>Raised when the session goes back: positions from the given one on no longer belong to the sequence.</summary>
@@ -74,18 +73,24 @@ public sealed class HookSet
         if (point.Layer < 0 || point.Layer >= _layerCount)
             throw new ArgumentOutOfRangeException(nameof(point), $"There is no hook point {point}: the model has layers 0 to {_layerCount - 1}.");
         int slot = Slot(point.Site, point.Layer);
+        if (_armed.Length == 0)
+            _armed = new Hook?[_layerCount * SiteCount];
         _armed[slot] += hook;
         return new Armed(this, slot, hook);
     }
 
     /// <summary>Whether anybody listens at a site of a layer.</summary>
-    public bool Listens(Site site, int layer = 0) => _armed[Slot(site, layer)] is not null;
+    public bool Listens(Site site, int layer = 0) => _armed.Length > 0 && _armed[Slot(site, layer)] is not null;
 
     /// <summary>Says what the following <see cref="Fire"/>s belong to.</summary>
     internal void Begin(Device device, ReadOnlySpan<int> tokens, int position) => _call.Begin(device, tokens, position);
 
     /// <summary>Calls the hooks at a site of a layer, if any.</summary>
-    internal void Fire(Site site, int layer, Mat value) => _armed[Slot(site, layer)]?.Invoke(_call, new(site, layer), value);
+    internal void Fire(Site site, int layer, Mat value)
+    {
+        if (_armed.Length > 0)
+            _armed[Slot(site, layer)]?.Invoke(_call, new(site, layer), value);
+    }
 
     /// <summary>As <see cref="Fire"/>, for rows that hold <paramref name="heads"/> times one value a key.</summary>
     internal void FireOverKeys(Site site, int layer, Mat value, int heads)

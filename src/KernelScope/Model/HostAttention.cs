@@ -28,7 +28,8 @@ internal sealed class HostAttention
         _keys = position + rows;
         _edited = new bool[rows * shape.HeadCount];
         if ((long)rows * shape.HeadCount * _keys > Array.MaxLength)
-            throw new InvalidOperationException($"Scores of {rows} tokens over {_keys} keys are more than {Array.MaxLength} values; feed fewer tokens at a time.");
+            throw new InvalidOperationException($"Scores of {rows} tokens over {_keys} keys are more than {Array.MaxLength} values; " +
+                "feed fewer tokens at a time.");
     }
 
     private int Width => _shape.HeadCount * _keys;

@@ -15,7 +15,8 @@ internal sealed class KvCache : IDisposable
     private readonly int _chunkLength;
     private Storage? _storage;
 
-    public KvCache(Device device, Gemma2Config config, int contextLength, int chunkLength) : this(device, config, contextLength, chunkLength, null)
+    public KvCache(Device device, Gemma2Config config, int contextLength, int chunkLength)
+        : this(device, config, contextLength, chunkLength, null)
     {
         _storage = Create();
     }
@@ -121,7 +122,8 @@ internal sealed class KvCache : IDisposable
             int capacity = CapacityOf(_config, l, _contextLength, _chunkLength);
             int rows = checked(_config.KvHeadCount * capacity);
             layers[l] = new KvLayer(
-                _device.CreateMat(rows, _config.HeadDim, $"keys.{l}"), _device.CreateMat(rows, _config.HeadDim, $"values.{l}"), _config.KvHeadCount, capacity);
+                _device.CreateMat(rows, _config.HeadDim, $"keys.{l}"), _device.CreateMat(rows, _config.HeadDim, $"values.{l}"),
+                    _config.KvHeadCount, capacity);
         }
 
         return new Storage(layers);

@@ -25,13 +25,16 @@ internal static class ModelIdentity
         string sliding = string.Concat(Enumerable.Range(0, c.LayerCount).Select(l => c.IsSliding(l) ? '1' : '0'));
         Append(hash, string.Create(
             CultureInfo.InvariantCulture,
-            $"{c.ModelDim} {c.HiddenDim} {c.LayerCount} {c.HeadCount} {c.KvHeadCount} {c.HeadDim} {c.QueryPreAttnScalar:R} {c.AttentionSoftcap:R} {c.SlidingWindow} {sliding} {c.RopeTheta:R} {c.NormEpsilon:R} {c.VocabSize} {embeddingScale:R}\n"));
+            $"{c.ModelDim} {c.HiddenDim} {c.LayerCount} {c.HeadCount} {c.KvHeadCount} {c.HeadDim} {c.QueryPreAttnScalar:R} " +
+                $"{c.AttentionSoftcap:R} {c.SlidingWindow} {sliding} {c.RopeTheta:R} {c.NormEpsilon:R} {c.VocabSize} " +
+                $"{embeddingScale:R}\n"));
         Append(hash, checkpoint.Embedding);
         Append(hash, checkpoint.FinalNorm);
         for (int l = 0; l < c.LayerCount; l++)
         {
             LayerTensors t = checkpoint.Layer(l);
-            foreach (TensorView tensor in (TensorView[])[t.InputNorm, t.PostAttentionNorm, t.PreFeedForwardNorm, t.PostFeedForwardNorm, t.Q, t.K, t.V, t.O, t.Gate, t.Up, t.Down])
+            foreach (TensorView tensor in (TensorView[])[t.InputNorm, t.PostAttentionNorm, t.PreFeedForwardNorm, t.PostFeedForwardNorm,
+                t.Q, t.K, t.V, t.O, t.Gate, t.Up, t.Down])
                 Append(hash, tensor);
         }
 

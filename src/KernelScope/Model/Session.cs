@@ -254,7 +254,7 @@ public sealed class Session : IDisposable
     {
         int end = Position + tokens.Length;
         if (end > _tokens.Length)
-            Array.Resize(ref _tokens, Math.Min(ContextLength, Math.Max(end, Math.Max(256, 2 * _tokens.Length))));
+            Array.Resize(ref _tokens, Math.Min(ContextLength, Math.Max(end, Math.Max(64, 2 * _tokens.Length))));
         tokens.CopyTo(_tokens.AsSpan(Position));
         Position = end;
         _finalNorm = finalNorm;

@@ -20,10 +20,12 @@ internal static class SessionFile
     {
         Gemma2Model model = session.Model;
         Gemma2Config config = model.Config;
-        int[] held = [.. Enumerable.Range(0, config.LayerCount).Select(l => session.Position - Math.Min(session.Position, session.Cache.FirstHeld(l)))];
+        int[] held = [.. Enumerable.Range(0, config.LayerCount).Select(l =>
+            session.Position - Math.Min(session.Position, session.Cache.FirstHeld(l)))];
         var tensors = new List<TensorInfo> { new("tokens", DType.I32, [session.Position]) };
         for (int l = 0; l < config.LayerCount; l++)
-            tensors.AddRange(new TensorInfo(Keys(l), DType.F32, [config.KvHeadCount, held[l], config.HeadDim]), new TensorInfo(Values(l), DType.F32, [config.KvHeadCount, held[l], config.HeadDim]));
+            tensors.AddRange(new TensorInfo(Keys(l), DType.F32, [config.KvHeadCount, held[l], config.HeadDim]),
+                new TensorInfo(Values(l), DType.F32, [config.KvHeadCount, held[l], config.HeadDim]));
         var metadata = new Dictionary<string, string>
         {
             ["format"] = Format,
@@ -46,9 +48,11 @@ internal static class SessionFile
                 Array.Resize(ref row, held[l] * config.HeadDim);
                 for (int h = 0; h < config.KvHeadCount; h++)
                 {
-                    Move(session, l, h, held[l], (at, count, offset) => model.Device.Read(ring.RowRange(at, count), row.AsSpan(offset, count * config.HeadDim)));
+                    Move(session, l, h, held[l], (at, count, offset) => model.Device.Read(ring.RowRange(at, count),
+                        row.AsSpan(offset, count * config.HeadDim)));
                     if (!Array.TrueForAll(row, float.IsFinite))
-                        throw new InvalidOperationException($"The cache of layer {l} holds values that are not finite numbers: a weight or an edit produced them, and nothing that follows would mean anything.");
+                        throw new InvalidOperationException($"The cache of layer {l} holds values that are not finite numbers: a " +
+                            "weight or an edit produced them, and nothing that follows would mean anything.");
                     writer.Append<float>(row);
                 }
             }
@@ -70,7 +74,8 @@ internal static class SessionFile
         {
             int written = Number(file, "written", context, least: tokens.Length);
             if (!session.Restore(tokens, written))
-                throw BadFile.Of(path, $"its sliding layers reach too little back: {written} positions were written, and the sequence has {tokens.Length}.");
+                throw BadFile.Of(path, $"its sliding layers reach too little back: {written} positions were written, and the sequence " +
+                    $"has {tokens.Length}.");
             var names = new HashSet<string>(StringComparer.Ordinal) { "tokens" };
             for (int l = 0; l < model.Config.LayerCount; l++)
             {
@@ -97,12 +102,15 @@ internal static class SessionFile
         string path = file.Path;
         string format = Text(file, "format");
         if (format != Format)
-            throw BadFile.Of(path, $"it is not a session that this version can read: its format is {BadFile.Quote(format)}, not '{Format}'.");
+            throw BadFile.Of(path, $"it is not a session that this version can read: its format is {BadFile.Quote(format)}, not " +
+                $"'{Format}'.");
         if (Text(file, "model") != model.Identity)
-            throw BadFile.Of(path, "the session was saved with another model (or other weights of it); keys and values are of no use there.");
+            throw BadFile.Of(path, "the session was saved with another model (or other weights of it); keys and values are of no use " +
+                "there.");
         string precision = Text(file, "precision");
         if (precision != Name(model.Device.Precision))
-            throw BadFile.Of(path, $"the session was saved in {BadFile.Quote(precision)} precision, and this device computes in '{Name(model.Device.Precision)}'.");
+            throw BadFile.Of(path, $"the session was saved in {BadFile.Quote(precision)} precision, and this device computes in " +
+                $"'{Name(model.Device.Precision)}'.");
         string type = Text(file, "cache_dtype");
         if (type != CacheType)
             throw BadFile.Of(path, $"its keys and values are {BadFile.Quote(type)}; this device keeps them as {CacheType}.");
@@ -115,7 +123,8 @@ internal static class SessionFile
             throw BadFile.Of(file.Path, $"{tensor.Info}: tokens are I32 [T], at most the context's {context}.");
         int[] tokens = Array.ConvertAll(tensor.ToInt64s(), id => (int)id);
         int bad = Array.FindIndex(tokens, id => (uint)id >= (uint)config.VocabSize);
-        return bad < 0 ? tokens : throw BadFile.Of(file.Path, $"token {bad} is id {tokens[bad]}; the vocabulary has ids 0 to {config.VocabSize - 1}.");
+        return bad < 0 ? tokens : throw BadFile.Of(file.Path, $"token {bad} is id {tokens[bad]}; the vocabulary has ids 0 to " +
+            $"{config.VocabSize - 1}.");
     }
 
     private static void Fill(SafetensorsFile file, Session session, int layer, string name, Mat ring)
@@ -124,15 +133,18 @@ internal static class SessionFile
         TensorView tensor = Tensor(file, name);
         int held = session.Position - session.Cache.FirstHeld(layer);
         if (tensor.DType != DType.F32 || !tensor.Shape.SequenceEqual([config.KvHeadCount, held, config.HeadDim]))
-            throw BadFile.Of(file.Path, $"{tensor.Info}: {session.Position} tokens need F32 {BadFile.Shape([config.KvHeadCount, held, config.HeadDim])}.");
+            throw BadFile.Of(file.Path, $"{tensor.Info}: {session.Position} tokens need F32 " +
+                $"{BadFile.Shape([config.KvHeadCount, held, config.HeadDim])}.");
         float[] row = new float[held * config.HeadDim];
         for (int h = 0; h < config.KvHeadCount; h++)
         {
             tensor.CopyTo((long)h * row.Length, row);
             int bad = Array.FindIndex(row, v => !float.IsFinite(v));
             if (bad >= 0)
-                throw BadFile.Of(file.Path, $"{BadFile.Quote(name)} holds {row[bad]} at head {h}, position {session.Position - held + (bad / config.HeadDim)}; keys and values are finite numbers.");
-            Move(session, layer, h, held, (at, count, offset) => session.Model.Device.Write(row.AsSpan(offset, count * config.HeadDim), ring.RowRange(at, count)));
+                throw BadFile.Of(file.Path, $"{BadFile.Quote(name)} holds {row[bad]} at head {h}, position " +
+                    $"{session.Position - held + (bad / config.HeadDim)}; keys and values are finite numbers.");
+            Move(session, layer, h, held, (at, count, offset) => session.Model.Device.Write(row.AsSpan(offset, count * config.HeadDim),
+                ring.RowRange(at, count)));
         }
     }
 
@@ -149,10 +161,12 @@ internal static class SessionFile
     }
 
     private static TensorView Tensor(SafetensorsFile file, string name) =>
-        file.TryGet(name, out TensorView tensor) ? tensor : throw BadFile.Of(file.Path, $"the tensor '{name}' is missing: this is not a whole session.");
+        file.TryGet(name, out TensorView tensor) ? tensor : throw BadFile.Of(file.Path,
+            $"the tensor '{name}' is missing: this is not a whole session.");
 
     private static string Text(SafetensorsFile file, string key) =>
-        file.Metadata.TryGetValue(key, out string? text) ? text : throw BadFile.Of(file.Path, $"its metadata has no '{key}': this is not a session.");
+        file.Metadata.TryGetValue(key, out string? text) ? text : throw BadFile.Of(file.Path,
+            $"its metadata has no '{key}': this is not a session.");
 
     private static int Number(SafetensorsFile file, string key, int most, int least = 1) =>
         int.TryParse(Text(file, key), NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number >= least && number <= most

@@ -40,7 +40,8 @@ public static class TextEmbedding
     /// <param name="cancellationToken">Stops between two layers.</param>
     /// <returns>[width of the site].</returns>
     /// <exception cref="ArgumentException">The site has no fixed width per token, the text does not fit, or none of its tokens counts.</exception>
-    public static float[] Embed(Session session, ReadOnlySpan<int> tokens, EmbeddingOptions? options = null, CancellationToken cancellationToken = default)
+    public static float[] Embed(Session session, ReadOnlySpan<int> tokens, EmbeddingOptions? options = null,
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(session);
         options ??= new EmbeddingOptions();
@@ -64,7 +65,8 @@ public static class TextEmbedding
     {
         HookPoint site = options.Site ?? new HookPoint(Site.FinalNorm);
         return site.Site == Site.Logits || HookPoint.IsOverKeys(site.Site)
-            ? throw new ArgumentException($"{site} is not an embedding of a text; take a site such as final_norm or resid_post.3.", nameof(options))
+            ? throw new ArgumentException($"{site} is not an embedding of a text; take a site such as final_norm or resid_post.3.",
+                nameof(options))
             : site;
     }
 

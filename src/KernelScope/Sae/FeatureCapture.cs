@@ -15,6 +15,7 @@ public sealed class FeatureCapture : IDisposable
     private readonly SparseCodes _codes;
     private readonly CodeList _call = new();
     private readonly IDisposable _hook;
+    private readonly string _what; // made once: a step allocates nothing
 
     /// <summary>Listens at a site until disposed.</summary>
     public FeatureCapture(HookSet hooks, JumpReluSae sae, HookPoint site)
@@ -24,6 +25,7 @@ public sealed class FeatureCapture : IDisposable
         _hooks = hooks;
         _sae = sae;
         _codes = sae.CreateCodes();
+        _what = $"the features at {site}";
         _hook = hooks.Add(site, Encode);
         hooks.Rewound += Rewind;
     }
@@ -49,7 +51,7 @@ public sealed class FeatureCapture : IDisposable
     {
         _sae.Encode(value, _codes);
         call.Device.Read(_codes, _call);
-        _call.RequireFinite($"the features at {point}", call.Position);
+        _call.RequireFinite(_what, call.Position);
         Rewind(call.Position);
         // After Clear, or where positions were skipped, the rows begin anew.
         if (Codes.Rows == 0 || call.Position != FirstPosition + Codes.Rows)

@@ -1,6 +1,7 @@
 using KernelScope.Cuda;
 using KernelScope.Devices;
 using KernelScope.Model;
+using KernelScope.Tests;
 
 namespace KernelScope.Gpu.Tests.Cuda;
 

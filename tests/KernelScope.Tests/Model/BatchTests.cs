@@ -1,3 +1,4 @@
+using KernelScope.Bench.Models;
 using KernelScope.Cpu;
 using KernelScope.Devices;
 using KernelScope.Devices.Reference;
@@ -233,6 +234,23 @@ public sealed class BatchTests
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 1, 16 << 10);
         foreach (Session session in sessions)
             session.Dispose();
+    }
+
+    /// <summary>Layers, key/value heads, head size and context are 2B's; what a session does not depend on is small. Half of what the project promises (64 KB).</summary>
+    [Fact]
+    public void A_session_of_2B_takes_little_managed_memory_from_the_first_on()
+    {
+        using var folder = new Files.TempFolder();
+        RandomModel.Write(folder.Path, new ModelShape(Dim: 64, Hidden: 64, Layers: 26, Heads: 8, KvHeads: 4, HeadDim: 256, Vocabulary: 304, Context: 8192));
+        using var device = new CpuDevice(1);
+        using Gemma2Model model = Gemma2Model.Open(device, folder.Path);
+        for (int n = 0; n < 2; n++)
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            using Session session = model.NewSession();
+            Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 1, 32 << 10);
+            Assert.Equal(8192, session.ContextLength);
+        }
     }
 
     /// <summary>Runs the plans in shared steps and compares each step of each sequence with the same sequence alone.</summary>
