@@ -30,8 +30,21 @@ internal static class Tests
 
     private static readonly Dictionary<string, string> Comparisons = new()
     {
-        ["eq"] = "==", ["equalto"] = "==", ["=="] = "==", ["ne"] = "!=", ["!="] = "!=", ["lt"] = "<", ["lessthan"] = "<", ["<"] = "<", ["le"] = "<=", ["<="] = "<=",
-        ["gt"] = ">", ["greaterthan"] = ">", [">"] = ">", ["ge"] = ">=", [">="] = ">=",
+        ["eq"] = "==",
+        ["equalto"] = "==",
+        ["=="] = "==",
+        ["ne"] = "!=",
+        ["!="] = "!=",
+        ["lt"] = "<",
+        ["lessthan"] = "<",
+        ["<"] = "<",
+        ["le"] = "<=",
+        ["<="] = "<=",
+        ["gt"] = ">",
+        ["greaterthan"] = ">",
+        [">"] = ">",
+        ["ge"] = ">=",
+        [">="] = ">=",
     };
 
     public static bool Has(string name) => ByName.ContainsKey(name) || Comparisons.ContainsKey(name);
