@@ -61,7 +61,11 @@ public enum FeatureEditKind
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct FeatureEdit
 {
-    internal FeatureEdit(int feature, FeatureEditKind kind, float value)
+    /// <summary>An edit; <see cref="Steer"/>, <see cref="Clamp"/> and <see cref="Ablate"/> read better.</summary>
+    /// <param name="feature">The feature's index.</param>
+    /// <param name="kind">What is done.</param>
+    /// <param name="value">The strength of a steer, or the target of a clamp.</param>
+    public FeatureEdit(int feature, FeatureEditKind kind, float value)
     {
         Feature = feature;
         Kind = kind;
