@@ -16,14 +16,36 @@ public enum ConformanceScale
 }
 
 /// <summary>What one case gave.</summary>
-/// <param name="Op">The op.</param>
-/// <param name="Name">The shape class, in words.</param>
-/// <param name="Ok">Whether the device agrees with the reference.</param>
-/// <param name="WorstError">The largest error of a value, divided by the size of what was summed for it.</param>
-/// <param name="Limit">What <paramref name="WorstError"/> may be; 0 where bits are compared.</param>
-/// <param name="Message">What is wrong, where, and both values; empty if nothing is.</param>
-public sealed record ConformanceResult(string Op, string Name, bool Ok, double WorstError, double Limit, string Message)
+public sealed record ConformanceResult
 {
+    internal ConformanceResult(string op, string name, bool ok, double worstError, double limit, string message)
+    {
+        Op = op;
+        Name = name;
+        Ok = ok;
+        WorstError = worstError;
+        Limit = limit;
+        Message = message;
+    }
+
+    /// <summary>The op.</summary>
+    public string Op { get; init; }
+
+    /// <summary>The shape class, in words.</summary>
+    public string Name { get; init; }
+
+    /// <summary>Whether the device agrees with the reference.</summary>
+    public bool Ok { get; init; }
+
+    /// <summary>The largest error of a value, divided by the size of what was summed for it.</summary>
+    public double WorstError { get; init; }
+
+    /// <summary>What <see cref="WorstError"/> may be; 0 where bits are compared.</summary>
+    public double Limit { get; init; }
+
+    /// <summary>What is wrong, where, and both values; empty if nothing is.</summary>
+    public string Message { get; init; }
+
     /// <summary>One line for a log.</summary>
     public override string ToString() => FormattableString.Invariant($"{(Ok ? "ok  " : "FAIL")} {Op}: {Name} ({WorstError:g3} of {Limit:g3}){(Ok ? "" : " " + Message)}");
 }

@@ -7,7 +7,7 @@ namespace KernelScope.Cpu;
 
 /// <summary>What this machine can do, measured here and now: other programs share it, so a figure is only worth something beside a limit of the same minute.</summary>
 /// <remarks>Any number of threads may call it.</remarks>
-public static unsafe class CpuLimits
+internal static unsafe class CpuLimits
 {
     private const long FmaLoops = 3_000_000;
     private const long Bf16Loops = 3_000_000;

@@ -33,7 +33,7 @@ public sealed partial class CudaDevice : Device
     /// <param name="options">How it computes.</param>
     /// <param name="image">The kernels; null: those inside this assembly.</param>
     /// <exception cref="CudaException">There is no such device, it is too old, or the driver is.</exception>
-    public CudaDevice(string name, ICudaDriver driver, int ordinal = 0, CudaDeviceOptions? options = null, PtxImage? image = null)
+    internal CudaDevice(string name, ICudaDriver driver, int ordinal = 0, CudaDeviceOptions? options = null, PtxImage? image = null)
     {
         ArgumentNullException.ThrowIfNull(driver);
         Name = name;

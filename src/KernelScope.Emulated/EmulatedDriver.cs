@@ -29,7 +29,7 @@ public sealed record EmulatedDriverOptions
 /// Everything happens at once and in order, so a stream is never behind. A fault becomes <see cref="CudaResult.LaunchFailed"/> and stays, as on a GPU;
 /// <see cref="Detail"/> says which kernel, line, thread and address.
 /// </remarks>
-public sealed unsafe class EmulatedDriver : ICudaDriver
+internal sealed unsafe class EmulatedDriver : ICudaDriver
 {
     private const nint OnlyContext = 1;
     private static readonly ConcurrentDictionary<string, PtxModule> Parsed = new(StringComparer.Ordinal);

@@ -1,11 +1,28 @@
 namespace KernelScope.Hub;
 
 /// <summary>How a download stands.</summary>
-/// <param name="File">The file's path in the repository.</param>
-/// <param name="Step">What is being done.</param>
-/// <param name="Done">Bytes of it that are there.</param>
-/// <param name="Total">Bytes that it has.</param>
-public readonly record struct HubProgress(string File, HubStep Step, long Done, long Total);
+public readonly record struct HubProgress
+{
+    internal HubProgress(string file, HubStep step, long done, long total)
+    {
+        File = file;
+        Step = step;
+        Done = done;
+        Total = total;
+    }
+
+    /// <summary>The file's path in the repository.</summary>
+    public string File { get; init; }
+
+    /// <summary>What is being done.</summary>
+    public HubStep Step { get; init; }
+
+    /// <summary>Bytes of it that are there.</summary>
+    public long Done { get; init; }
+
+    /// <summary>Bytes that it has.</summary>
+    public long Total { get; init; }
+}
 
 /// <summary>What is being done for a file.</summary>
 public enum HubStep
@@ -23,25 +40,76 @@ public enum HubStep
 }
 
 /// <summary>A file that is in the cache now.</summary>
-/// <param name="Name">Its path in the repository.</param>
-/// <param name="Path">Where it is: a link in the snapshot, or the file itself where links cannot be made.</param>
-/// <param name="Bytes">Its size.</param>
-/// <param name="Blob">Its checksum, the blob's name: SHA-256, or git's SHA-1 for a small file.</param>
-/// <param name="Received">Bytes that were received for it now; 0 if it was there.</param>
-public sealed record HubFile(string Name, string Path, long Bytes, string Blob, long Received);
+public sealed record HubFile
+{
+    internal HubFile(string name, string path, long bytes, string blob, long received)
+    {
+        Name = name;
+        Path = path;
+        Bytes = bytes;
+        Blob = blob;
+        Received = received;
+    }
+
+    /// <summary>Its path in the repository.</summary>
+    public string Name { get; init; }
+
+    /// <summary>Where it is: a link in the snapshot, or the file itself where links cannot be made.</summary>
+    public string Path { get; init; }
+
+    /// <summary>Its size.</summary>
+    public long Bytes { get; init; }
+
+    /// <summary>Its checksum, the blob's name: SHA-256, or git's SHA-1 for a small file.</summary>
+    public string Blob { get; init; }
+
+    /// <summary>Bytes that were received for it now; 0 if it was there.</summary>
+    public long Received { get; init; }
+}
 
 /// <summary>What a download brought.</summary>
-/// <param name="Repository">The hub id.</param>
-/// <param name="Revision">What was asked for.</param>
-/// <param name="Commit">What that is.</param>
-/// <param name="Path">The snapshot's folder.</param>
-/// <param name="Files">The files, in the order in which they were wanted.</param>
-public sealed record HubSnapshot(string Repository, string Revision, string Commit, string Path, IReadOnlyList<HubFile> Files);
+public sealed record HubSnapshot
+{
+    internal HubSnapshot(string repository, string revision, string commit, string path, IReadOnlyList<HubFile> files)
+    {
+        Repository = repository;
+        Revision = revision;
+        Commit = commit;
+        Path = path;
+        Files = files;
+    }
+
+    /// <summary>The hub id.</summary>
+    public string Repository { get; init; }
+
+    /// <summary>What was asked for.</summary>
+    public string Revision { get; init; }
+
+    /// <summary>What that is.</summary>
+    public string Commit { get; init; }
+
+    /// <summary>The snapshot's folder.</summary>
+    public string Path { get; init; }
+
+    /// <summary>The files, in the order in which they were wanted.</summary>
+    public IReadOnlyList<HubFile> Files { get; init; }
+}
 
 /// <summary>What a repository holds at a commit.</summary>
-/// <param name="Commit">The commit.</param>
-/// <param name="Files">Paths of all files.</param>
-public sealed record HubListing(string Commit, IReadOnlyList<string> Files);
+public sealed record HubListing
+{
+    internal HubListing(string commit, IReadOnlyList<string> files)
+    {
+        Commit = commit;
+        Files = files;
+    }
+
+    /// <summary>The commit.</summary>
+    public string Commit { get; init; }
+
+    /// <summary>Paths of all files.</summary>
+    public IReadOnlyList<string> Files { get; init; }
+}
 
 /// <summary>What the hub says of a file before its bytes.</summary>
 internal sealed record HubFileHead(string Name, string Commit, string Etag, long Size);

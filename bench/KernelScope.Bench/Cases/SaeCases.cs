@@ -50,7 +50,7 @@ internal static class SaeCases
             float[] values = RandomTensors.Values(rows * Shape2B.Hidden, 1), bias = RandomTensors.Values(features, 0.01f);
             Mat x = device.Mat(values, rows), b = device.Mat(bias, 1), theta = device.Mat([.. Enumerable.Repeat(threshold, features)], 1), zero = device.CreateMat(1, Shape2B.Hidden, "b_dec");
             PackedMatrix? panels = packed ? new PackedMatrix(tensors["w_enc"], transposed: true) : null;
-            Weight encoder = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true, panels?.View ?? default)), none = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));
+            Weight encoder = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true) { Panels = panels?.View ?? default }), none = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));
             var sae = new SaeParameters(encoder, b, theta, none, zero);
             SparseCodes codes = device.CreateCodes(features, "codes");
             var contest = new Contest(new Contestant("KernelScope", () => device.SaeEncode(x, sae, codes), () => Dense(device, codes)));

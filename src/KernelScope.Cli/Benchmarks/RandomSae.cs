@@ -20,8 +20,8 @@ internal sealed class RandomSae : IDisposable
             double deviations = features > 1 << 16 ? 3.2 : features > 1 << 15 ? 3 : 2.6;
             float threshold = (float)(deviations * Math.Sqrt(modelDim / 3.0) * RandomTensors.Deviation);
             Parameters = new SaeParameters(
-                Own(device.CreateWeight("W_enc", new WeightPart(tensors.File["W_enc"], Transposed: true))), Row(device, features, 0), Row(device, features, threshold),
-                Own(device.CreateWeight("W_dec", new WeightPart(tensors.File["W_dec"], Transposed: true))), Row(device, modelDim, 0));
+                Own(device.CreateWeight("W_enc", new WeightPart(tensors.File["W_enc"], transposed: true))), Row(device, features, 0), Row(device, features, threshold),
+                Own(device.CreateWeight("W_dec", new WeightPart(tensors.File["W_dec"], transposed: true))), Row(device, modelDim, 0));
         }
         catch
         {

@@ -5,7 +5,7 @@ namespace KernelScope.Cuda.Driver;
 
 /// <summary>The driver of this machine: <c>libcuda.so.1</c> or <c>nvcuda.dll</c>, as the NVIDIA driver installs it.</summary>
 /// <remarks>Any number of threads may call it.</remarks>
-public sealed unsafe class CudaDriver : ICudaDriver
+internal sealed unsafe class CudaDriver : ICudaDriver
 {
     private const uint NonBlockingStream = 1;
     private const uint EventWithoutTiming = 2;

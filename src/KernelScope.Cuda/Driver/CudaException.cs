@@ -10,8 +10,8 @@ public sealed class CudaException : InvalidOperationException
     }
 
     /// <summary>A failed call.</summary>
-    public CudaException(CudaResult result, string message) : base(message) => Result = result;
+    internal CudaException(CudaResult result, string message) : base(message) => Result = result;
 
     /// <summary>What the driver returned; <see cref="CudaResult.Unknown"/> where no call failed.</summary>
-    public CudaResult Result { get; }
+    internal CudaResult Result { get; }
 }

@@ -2,7 +2,7 @@ namespace KernelScope.Cuda.Driver;
 
 /// <summary>What a call of the CUDA driver returns (CUresult of cuda.h). Values that are not listed are printed as numbers.</summary>
 /// <remarks>Numbers and meanings: NVIDIA, CUDA Driver API, "Data types used by CUDA driver", enum CUresult.</remarks>
-public enum CudaResult
+internal enum CudaResult
 {
     /// <summary>Done.</summary>
     Success = 0,

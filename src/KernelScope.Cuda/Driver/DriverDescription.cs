@@ -4,12 +4,28 @@ namespace KernelScope.Cuda.Driver;
 
 /// <summary>A CUDA device, as its driver describes it.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
-/// <param name="Name">Name of the product.</param>
-/// <param name="ComputeCapability">10·major + minor.</param>
-/// <param name="TotalBytes">Memory.</param>
-/// <param name="MultiprocessorCount">Number of multiprocessors.</param>
-public sealed record DeviceDescription(string Name, int ComputeCapability, long TotalBytes, int MultiprocessorCount)
+public sealed record DeviceDescription
 {
+    internal DeviceDescription(string name, int computeCapability, long totalBytes, int multiprocessorCount)
+    {
+        Name = name;
+        ComputeCapability = computeCapability;
+        TotalBytes = totalBytes;
+        MultiprocessorCount = multiprocessorCount;
+    }
+
+    /// <summary>Name of the product.</summary>
+    public string Name { get; init; }
+
+    /// <summary>10·major + minor.</summary>
+    public int ComputeCapability { get; init; }
+
+    /// <summary>Memory.</summary>
+    public long TotalBytes { get; init; }
+
+    /// <summary>Number of multiprocessors.</summary>
+    public int MultiprocessorCount { get; init; }
+
     /// <summary>One line: <c>NVIDIA A100-SXM4-40GB, compute capability 8.0, 108 multiprocessors, 40,326 MiB</c>.</summary>
     public override string ToString() => string.Create(CultureInfo.InvariantCulture,
         $"{Name}, compute capability {ComputeCapability / 10}.{ComputeCapability % 10}, {MultiprocessorCount} multiprocessors, {MemoryText.MiB(TotalBytes)}");
@@ -17,12 +33,28 @@ public sealed record DeviceDescription(string Name, int ComputeCapability, long 
 
 /// <summary>What a driver offers.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
-/// <param name="Library">The library.</param>
-/// <param name="Version">The newest CUDA that it supports, 1000·major + 10·minor; 0 if that cannot be told.</param>
-/// <param name="Devices">The devices, by number.</param>
-/// <param name="Problem">Why there are none; empty if there are some.</param>
-public sealed record DriverDescription(string Library, int Version, IReadOnlyList<DeviceDescription> Devices, string Problem)
+public sealed record DriverDescription
 {
+    internal DriverDescription(string library, int version, IReadOnlyList<DeviceDescription> devices, string problem)
+    {
+        Library = library;
+        Version = version;
+        Devices = devices;
+        Problem = problem;
+    }
+
+    /// <summary>The library.</summary>
+    public string Library { get; init; }
+
+    /// <summary>The newest CUDA that it supports, 1000·major + 10·minor; 0 if that cannot be told.</summary>
+    public int Version { get; init; }
+
+    /// <summary>The devices, by number.</summary>
+    public IReadOnlyList<DeviceDescription> Devices { get; init; }
+
+    /// <summary>Why there are none; empty if there are some.</summary>
+    public string Problem { get; init; }
+
     /// <summary><see cref="Version"/> as people write it: <c>12.4</c>.</summary>
     public string VersionText => string.Create(CultureInfo.InvariantCulture, $"{Version / 1000}.{Version % 1000 / 10}");
 
@@ -30,7 +62,7 @@ public sealed record DriverDescription(string Library, int Version, IReadOnlyLis
     public bool HasNoDevice { get; private init; }
 
     /// <summary>Asks a driver. It never throws: what goes wrong is the <see cref="Problem"/>.</summary>
-    public static DriverDescription Of(ICudaDriver driver)
+    internal static DriverDescription Of(ICudaDriver driver)
     {
         ArgumentNullException.ThrowIfNull(driver);
         int version = 0;

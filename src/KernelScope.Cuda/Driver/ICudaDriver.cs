@@ -1,7 +1,7 @@
 namespace KernelScope.Cuda.Driver;
 
 /// <summary>Properties that <see cref="ICudaDriver.DeviceGetAttribute"/> gives (CUdevice_attribute of cuda.h).</summary>
-public enum DeviceProperty
+internal enum DeviceProperty
 {
     /// <summary>Number of multiprocessors.</summary>
     MultiprocessorCount = 16,
@@ -14,7 +14,7 @@ public enum DeviceProperty
 }
 
 /// <summary>Properties of a loaded kernel (CUfunction_attribute of cuda.h).</summary>
-public enum FunctionProperty
+internal enum FunctionProperty
 {
     /// <summary>Threads of a block at most, given the registers that the kernel came to need.</summary>
     MaxThreadsPerBlock = 0,
@@ -26,7 +26,7 @@ public enum FunctionProperty
 /// <param name="GridY">Blocks along y.</param>
 /// <param name="GridZ">Blocks along z.</param>
 /// <param name="Block">Threads of a block, along x.</param>
-public readonly record struct LaunchShape(int GridX, int GridY, int GridZ, int Block);
+internal readonly record struct LaunchShape(int GridX, int GridY, int GridZ, int Block);
 
 /// <summary>
 /// Everything that <see cref="CudaDevice"/> asks of a driver: the calls of the CUDA driver API of the same names, with the same meaning and results.
@@ -37,7 +37,7 @@ public readonly record struct LaunchShape(int GridX, int GridY, int GridZ, int B
 /// (or the few that CUDA needs for it) and returns its result; nothing here throws. Lengths are in bytes.
 /// Its device calls it for one op at a time, from any number of threads, and frees pinned memory from finalizers.
 /// </remarks>
-public interface ICudaDriver : IDisposable
+internal interface ICudaDriver : IDisposable
 {
     /// <summary>What it is, for messages: <c>libcuda.so.1</c>.</summary>
     string Library { get; }

@@ -5,7 +5,7 @@ namespace KernelScope.Cuda.Ptx;
 
 /// <summary>The kernels that are shipped: a manifest and PTX texts, each kernel's text checked against the manifest's hash before anything is loaded.</summary>
 /// <remarks>Any number of threads may use it.</remarks>
-public sealed class PtxImage
+internal sealed class PtxImage
 {
     private const string Entry = "\n.visible .entry ";
     private static readonly Lazy<PtxImage> FromResources = new(() => new PtxImage(ReadResource));

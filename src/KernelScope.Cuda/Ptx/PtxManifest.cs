@@ -8,14 +8,14 @@ namespace KernelScope.Cuda.Ptx;
 /// <param name="Offset">First byte in the parameter block.</param>
 /// <param name="Size">Bytes: 16 for a view {pointer, length}, 8 or 4 for a number.</param>
 /// <param name="Type">Type: <c>f32[]</c> is a view of float32, <c>i32</c> a number.</param>
-public sealed record PtxParameter(string Name, int Offset, int Size, string Type);
+internal sealed record PtxParameter(string Name, int Offset, int Size, string Type);
 
 /// <summary>Where a kernel's code for one architecture is.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Target">10·major + minor of the oldest device that it runs on.</param>
 /// <param name="File">Path below <c>kernels/ptx</c>.</param>
 /// <param name="Sha256">Hash of the kernel's text in that file.</param>
-public sealed record PtxCode(int Target, string File, string Sha256);
+internal sealed record PtxCode(int Target, string File, string Sha256);
 
 /// <summary>A shipped kernel.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
@@ -25,7 +25,7 @@ public sealed record PtxCode(int Target, string File, string Sha256);
 /// <param name="TileColumns">Columns that a block covers.</param>
 /// <param name="Parameters">Parameters in order.</param>
 /// <param name="Code">Its code, oldest architecture first.</param>
-public sealed record PtxKernelInfo(string Name, int GroupSize, int TileRows, int TileColumns, IReadOnlyList<PtxParameter> Parameters, IReadOnlyList<PtxCode> Code)
+internal sealed record PtxKernelInfo(string Name, int GroupSize, int TileRows, int TileColumns, IReadOnlyList<PtxParameter> Parameters, IReadOnlyList<PtxCode> Code)
 {
     /// <summary>Bytes of the parameter block.</summary>
     public int ParameterBytes => Parameters.Count == 0 ? 0 : Parameters[^1].Offset + Parameters[^1].Size;
@@ -38,7 +38,7 @@ public sealed record PtxKernelInfo(string Name, int GroupSize, int TileRows, int
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="PtxVersion">The texts' <c>.version</c>.</param>
 /// <param name="Kernels">All kernels.</param>
-public sealed record PtxManifest(string PtxVersion, IReadOnlyList<PtxKernelInfo> Kernels)
+internal sealed record PtxManifest(string PtxVersion, IReadOnlyList<PtxKernelInfo> Kernels)
 {
     /// <summary>Name of the file.</summary>
     public const string FileName = "manifest.json";

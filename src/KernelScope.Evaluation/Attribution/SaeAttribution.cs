@@ -6,11 +6,24 @@ using KernelScope.Sae;
 namespace KernelScope.Attribution;
 
 /// <summary>What the active features of a sequence contribute to a metric, to first order.</summary>
-/// <param name="Value">The metric, in the clean forward pass.</param>
-/// <param name="Codes">The active features, one row a token.</param>
-/// <param name="Values">y of every code, in the codes' order: the metric changes by about −y where the feature is ablated at that token.</param>
-public sealed record FeatureAttributions(double Value, CodeList Codes, double[] Values)
+public sealed record FeatureAttributions
 {
+    internal FeatureAttributions(double value, CodeList codes, double[] values)
+    {
+        Value = value;
+        Codes = codes;
+        Values = values;
+    }
+
+    /// <summary>The metric, in the clean forward pass.</summary>
+    public double Value { get; init; }
+
+    /// <summary>The active features, one row a token.</summary>
+    public CodeList Codes { get; init; }
+
+    /// <summary>y of every code, in the codes' order: the metric changes by about −y where the feature is ablated at that token.</summary>
+    public double[] Values { get; init; }
+
     /// <summary>Σ_t y_f over the rows that are included, for every feature that is active in one of them; largest |sum| first, the lower index first among equals.</summary>
     public IReadOnlyList<(int Feature, double Attribution)> Sum(Func<int, bool> includes)
     {

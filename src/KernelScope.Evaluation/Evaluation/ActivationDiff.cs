@@ -5,18 +5,48 @@ using KernelScope.Sae;
 namespace KernelScope.Evaluation;
 
 /// <summary>Where two arrays part.</summary>
-/// <param name="Position">The token.</param>
-/// <param name="Element">The value in that token's row.</param>
-/// <param name="A">What the first file has there.</param>
-/// <param name="B">What the second has.</param>
-public readonly record struct Departure(long Position, long Element, double A, double B);
+public readonly record struct Departure
+{
+    internal Departure(long position, long element, double a, double b)
+    {
+        Position = position;
+        Element = element;
+        A = a;
+        B = b;
+    }
+
+    /// <summary>The token.</summary>
+    public long Position { get; init; }
+
+    /// <summary>The value in that token's row.</summary>
+    public long Element { get; init; }
+
+    /// <summary>What the first file has there.</summary>
+    public double A { get; init; }
+
+    /// <summary>What the second has.</summary>
+    public double B { get; init; }
+}
 
 /// <summary>One array of both files, compared.</summary>
-/// <param name="A">As the first file has it.</param>
-/// <param name="B">As the second has it.</param>
-/// <param name="Note">What is odd about the pair: other shapes, other types; null: nothing. Arrays whose values cannot be paired have no numbers.</param>
-public sealed record ArrayDiff(TensorInfo A, TensorInfo B, string? Note)
+public sealed record ArrayDiff
 {
+    internal ArrayDiff(TensorInfo a, TensorInfo b, string? note)
+    {
+        A = a;
+        B = b;
+        Note = note;
+    }
+
+    /// <summary>As the first file has it.</summary>
+    public TensorInfo A { get; init; }
+
+    /// <summary>As the second has it.</summary>
+    public TensorInfo B { get; init; }
+
+    /// <summary>What is odd about the pair: other shapes, other types; null: nothing. Arrays whose values cannot be paired have no numbers.</summary>
+    public string? Note { get; init; }
+
     /// <summary>Whether the values were compared.</summary>
     public bool Compared { get; init; }
 
@@ -37,12 +67,25 @@ public sealed record ArrayDiff(TensorInfo A, TensorInfo B, string? Note)
 }
 
 /// <summary>Compares two files of captured activations and names where they part: what somebody asks whose own run disagrees with ours.</summary>
-/// <param name="Arrays">The arrays of both files: <c>tokens</c>, then hook points in the order in which they fire, then others.</param>
-/// <param name="OnlyInA">Arrays of the first file only.</param>
-/// <param name="OnlyInB">Arrays of the second file only.</param>
 /// <remarks>Arrays pair by hook point, so that <c>blocks.3.hook_resid_post</c> meets <c>resid_post.3</c>; a leading batch dimension of 1 and heads laid out apart are seen through. One pair is in memory at a time.</remarks>
-public sealed record ActivationDiff(IReadOnlyList<ArrayDiff> Arrays, IReadOnlyList<string> OnlyInA, IReadOnlyList<string> OnlyInB)
+public sealed record ActivationDiff
 {
+    internal ActivationDiff(IReadOnlyList<ArrayDiff> arrays, IReadOnlyList<string> onlyInA, IReadOnlyList<string> onlyInB)
+    {
+        Arrays = arrays;
+        OnlyInA = onlyInA;
+        OnlyInB = onlyInB;
+    }
+
+    /// <summary>The arrays of both files: <c>tokens</c>, then hook points in the order in which they fire, then others.</summary>
+    public IReadOnlyList<ArrayDiff> Arrays { get; init; }
+
+    /// <summary>Arrays of the first file only.</summary>
+    public IReadOnlyList<string> OnlyInA { get; init; }
+
+    /// <summary>Arrays of the second file only.</summary>
+    public IReadOnlyList<string> OnlyInB { get; init; }
+
     /// <summary>Share of an array's largest value that a difference may be.</summary>
     public const double DefaultTolerance = 1e-4;
 

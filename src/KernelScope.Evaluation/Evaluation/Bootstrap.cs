@@ -3,11 +3,28 @@ using KernelScope.Attribution;
 namespace KernelScope.Evaluation;
 
 /// <summary>Confidence intervals of means and ratios of means, by resampling whole sequences with replacement: tokens of one sequence are not independent.</summary>
-/// <param name="Resamples">Number of resamples.</param>
-/// <param name="Seed">Seed of the draws; the same seed and numbers give the same intervals.</param>
-/// <param name="Level">Share of the resampled values between the two ends.</param>
-public sealed record Bootstrap(int Resamples = 1000, int Seed = 0, double Level = 0.95)
+public sealed record Bootstrap
 {
+    /// <summary>Made of its parts.</summary>
+    /// <param name="resamples">Number of resamples.</param>
+    /// <param name="seed">Seed of the draws; the same seed and numbers give the same intervals.</param>
+    /// <param name="level">Share of the resampled values between the two ends.</param>
+    public Bootstrap(int resamples = 1000, int seed = 0, double level = 0.95)
+    {
+        Resamples = resamples;
+        Seed = seed;
+        Level = level;
+    }
+
+    /// <summary>Number of resamples.</summary>
+    public int Resamples { get; init; }
+
+    /// <summary>Seed of the draws; the same seed and numbers give the same intervals.</summary>
+    public int Seed { get; init; }
+
+    /// <summary>Share of the resampled values between the two ends.</summary>
+    public double Level { get; init; }
+
     /// <summary>Percentile intervals of every statistic of summed rows.</summary>
     /// <param name="rows">Sums of each sequence.</param>
     /// <param name="count">Number of statistics.</param>

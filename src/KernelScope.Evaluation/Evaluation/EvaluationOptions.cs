@@ -48,8 +48,25 @@ public sealed record EvaluationOptions
 }
 
 /// <summary>How far an evaluation is.</summary>
-/// <param name="SequencesDone">Sequences whose numbers are complete.</param>
-/// <param name="Sequences">All sequences.</param>
-/// <param name="TokensPerSecond">Tokens evaluated a second, all passes together; 0 until the second pass has begun.</param>
-/// <param name="Left">Estimated time left; null until there is something to estimate from.</param>
-public readonly record struct EvaluationProgress(int SequencesDone, int Sequences, double TokensPerSecond, TimeSpan? Left);
+public readonly record struct EvaluationProgress
+{
+    internal EvaluationProgress(int sequencesDone, int sequences, double tokensPerSecond, TimeSpan? left)
+    {
+        SequencesDone = sequencesDone;
+        Sequences = sequences;
+        TokensPerSecond = tokensPerSecond;
+        Left = left;
+    }
+
+    /// <summary>Sequences whose numbers are complete.</summary>
+    public int SequencesDone { get; init; }
+
+    /// <summary>All sequences.</summary>
+    public int Sequences { get; init; }
+
+    /// <summary>Tokens evaluated a second, all passes together; 0 until the second pass has begun.</summary>
+    public double TokensPerSecond { get; init; }
+
+    /// <summary>Estimated time left; null until there is something to estimate from.</summary>
+    public TimeSpan? Left { get; init; }
+}

@@ -7,19 +7,53 @@ using KernelScope.Sae;
 namespace KernelScope.Evaluation;
 
 /// <summary>A token and what a feature's direction adds to its logit, before the final norm's division and the soft-cap.</summary>
-/// <param name="Id">The token.</param>
-/// <param name="Value">The inner product of the direction and the token's row of the unembedding.</param>
-public readonly record struct PromotedToken(int Id, float Value);
+public readonly record struct PromotedToken
+{
+    internal PromotedToken(int id, float value)
+    {
+        Id = id;
+        Value = value;
+    }
+
+    /// <summary>The token.</summary>
+    public int Id { get; init; }
+
+    /// <summary>The inner product of the direction and the token's row of the unembedding.</summary>
+    public float Value { get; init; }
+}
 
 /// <summary>The tokens that a direction promotes most, largest first, and those that it suppresses most, smallest first.</summary>
-public sealed record PromotedTokens(IReadOnlyList<PromotedToken> Top, IReadOnlyList<PromotedToken> Bottom);
+public sealed record PromotedTokens
+{
+    internal PromotedTokens(IReadOnlyList<PromotedToken> top, IReadOnlyList<PromotedToken> bottom)
+    {
+        Top = top;
+        Bottom = bottom;
+    }
+
+    /// <summary>Top</summary>
+    public IReadOnlyList<PromotedToken> Top { get; init; }
+
+    /// <summary>Bottom</summary>
+    public IReadOnlyList<PromotedToken> Bottom { get; init; }
+}
 
 /// <summary>Which tokens a feature promotes, read off its decoder row: W_dec[f]·Eᵀ, E the unembedding.</summary>
-/// <param name="WithGain">(W_dec[f] ⊙ (1 + g))·Eᵀ, g the final norm's stored gain: what a step along the direction adds to the logits, up to the norm's division by the stream's length.</param>
-/// <param name="WithoutGain">W_dec[f]·Eᵀ: the plain product that most tools show.</param>
 /// <remarks>Only the direct path counts: what later layers make of the feature does not.</remarks>
-public sealed record FeatureLens(PromotedTokens WithGain, PromotedTokens WithoutGain)
+public sealed record FeatureLens
 {
+    internal FeatureLens(PromotedTokens withGain, PromotedTokens withoutGain)
+    {
+        WithGain = withGain;
+        WithoutGain = withoutGain;
+    }
+
+    /// <summary>(W_dec[f] ⊙ (1 + g))·Eᵀ, g the final norm's stored gain: what a step along the direction adds to the logits, up to the norm's division by the stream's length.</summary>
+    public PromotedTokens WithGain { get; init; }
+
+    /// <summary>W_dec[f]·Eᵀ: the plain product that most tools show.</summary>
+    public PromotedTokens WithoutGain { get; init; }
+
     /// <summary>The sites whose vectors are directions of the stream.</summary>
     public static IReadOnlyList<Site> Sites { get; } = [Site.Embed, Site.ResidPre, Site.AttnOutPost, Site.ResidMid, Site.MlpOutPost, Site.ResidPost];
 

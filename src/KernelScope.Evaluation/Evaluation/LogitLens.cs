@@ -5,10 +5,24 @@ using KernelScope.Model;
 namespace KernelScope.Evaluation;
 
 /// <summary>A token that a vector points to.</summary>
-/// <param name="Id">The token.</param>
-/// <param name="Logit">Its logit, after the soft-cap.</param>
-/// <param name="Probability">Its share in the softmax over the vocabulary.</param>
-public readonly record struct LensToken(int Id, float Logit, double Probability);
+public readonly record struct LensToken
+{
+    internal LensToken(int id, float logit, double probability)
+    {
+        Id = id;
+        Logit = logit;
+        Probability = probability;
+    }
+
+    /// <summary>The token.</summary>
+    public int Id { get; init; }
+
+    /// <summary>Its logit, after the soft-cap.</summary>
+    public float Logit { get; init; }
+
+    /// <summary>Its share in the softmax over the vocabulary.</summary>
+    public double Probability { get; init; }
+}
 
 /// <summary>
 /// The logit lens (nostalgebraist 2020): which tokens the stream points to at a site, as if no further layer ran: cap(RmsNorm(x, final gain)·Eᵀ), E the unembedding. At <c>resid_post</c> of the last layer these are the model's own logits.

@@ -5,35 +5,90 @@ using KernelScope.Files;
 namespace KernelScope.Evaluation;
 
 /// <summary>How far two runs agree on which features are active, over counted positions.</summary>
-/// <param name="Positions">Counted positions.</param>
-/// <param name="Identical">Those of them where both have the same set.</param>
-/// <param name="Exact">Active features of the exact run, summed over positions.</param>
-/// <param name="Fast">Of the fast run.</param>
-/// <param name="Both">Active in both.</param>
-public readonly record struct ActiveSetAgreement(long Positions, long Identical, long Exact, long Fast, long Both)
+public readonly record struct ActiveSetAgreement
 {
+    internal ActiveSetAgreement(long positions, long identical, long exact, long fast, long both)
+    {
+        Positions = positions;
+        Identical = identical;
+        Exact = exact;
+        Fast = fast;
+        Both = both;
+    }
+
+    /// <summary>Counted positions.</summary>
+    public long Positions { get; init; }
+
+    /// <summary>Those of them where both have the same set.</summary>
+    public long Identical { get; init; }
+
+    /// <summary>Active features of the exact run, summed over positions.</summary>
+    public long Exact { get; init; }
+
+    /// <summary>Of the fast run.</summary>
+    public long Fast { get; init; }
+
+    /// <summary>Active in both.</summary>
+    public long Both { get; init; }
+
     /// <summary>Features active in both, as a share of those active in either; 1: the same sets everywhere.</summary>
     public double Share => Exact + Fast == 0 ? 1 : Both / (double)(Exact + Fast - Both);
 }
 
 /// <summary>One number in both precisions.</summary>
-/// <param name="Path">Which metric.</param>
-/// <param name="Exact">With exact products.</param>
-/// <param name="Fast">With fast ones.</param>
-/// <param name="Low">Lower end of the interval of Fast − Exact, by resampling the same sequences in both.</param>
-/// <param name="High">Upper end.</param>
-public sealed record PrecisionRow(IReadOnlyList<string> Path, double Exact, double Fast, double Low, double High)
+public sealed record PrecisionRow
 {
+    internal PrecisionRow(IReadOnlyList<string> path, double exact, double fast, double low, double high)
+    {
+        Path = path;
+        Exact = exact;
+        Fast = fast;
+        Low = low;
+        High = high;
+    }
+
+    /// <summary>Which metric.</summary>
+    public IReadOnlyList<string> Path { get; init; }
+
+    /// <summary>With exact products.</summary>
+    public double Exact { get; init; }
+
+    /// <summary>With fast ones.</summary>
+    public double Fast { get; init; }
+
+    /// <summary>Lower end of the interval of Fast − Exact, by resampling the same sequences in both.</summary>
+    public double Low { get; init; }
+
+    /// <summary>Upper end.</summary>
+    public double High { get; init; }
+
     /// <summary>Fast − Exact.</summary>
     public double Difference => Fast - Exact;
 }
 
 /// <summary>What precision does to one SAE's numbers.</summary>
-/// <param name="Exact">The evaluation with exact products.</param>
-/// <param name="Fast">With fast ones.</param>
-/// <param name="Rows">The main numbers.</param>
-/// <param name="ActiveSets">Whether the same features are active.</param>
-public sealed record SaePrecision(SaeResult Exact, SaeResult Fast, IReadOnlyList<PrecisionRow> Rows, ActiveSetAgreement ActiveSets);
+public sealed record SaePrecision
+{
+    internal SaePrecision(SaeResult exact, SaeResult fast, IReadOnlyList<PrecisionRow> rows, ActiveSetAgreement activeSets)
+    {
+        Exact = exact;
+        Fast = fast;
+        Rows = rows;
+        ActiveSets = activeSets;
+    }
+
+    /// <summary>The evaluation with exact products.</summary>
+    public SaeResult Exact { get; init; }
+
+    /// <summary>With fast ones.</summary>
+    public SaeResult Fast { get; init; }
+
+    /// <summary>The main numbers.</summary>
+    public IReadOnlyList<PrecisionRow> Rows { get; init; }
+
+    /// <summary>Whether the same features are active.</summary>
+    public ActiveSetAgreement ActiveSets { get; init; }
+}
 
 /// <summary>
 /// The paper's study of precision (Lieberum et al. 2024, §4.7 and fig. 10, float32 against bfloat16): the same evaluation with <see cref="Precision.Exact"/> and with <see cref="Precision.Fast"/> products, held against each other.

@@ -6,12 +6,32 @@ using KernelScope.Hub.Catalog;
 namespace KernelScope.Evaluation;
 
 /// <summary>How an SAE does somewhere.</summary>
-/// <param name="Site">Where it reads.</param>
-/// <param name="BeginsWithBos">Whether the texts began with BOS.</param>
-/// <param name="L0">Mean number of active features over positions that count.</param>
-/// <param name="ErrorRatio">Median over those positions of ‖y − ŷ‖²/‖y − ȳ‖²: below 1 where it reconstructs at all. The median, because a few tokens of some texts have activations so large that they decide FVU.</param>
-/// <param name="Tokens">Number of tokens over which both were taken.</param>
-public readonly record struct SiteFit(HookPoint Site, bool BeginsWithBos, double L0, double ErrorRatio, int Tokens);
+public readonly record struct SiteFit
+{
+    internal SiteFit(HookPoint site, bool beginsWithBos, double l0, double errorRatio, int tokens)
+    {
+        Site = site;
+        BeginsWithBos = beginsWithBos;
+        L0 = l0;
+        ErrorRatio = errorRatio;
+        Tokens = tokens;
+    }
+
+    /// <summary>Where it reads.</summary>
+    public HookPoint Site { get; init; }
+
+    /// <summary>Whether the texts began with BOS.</summary>
+    public bool BeginsWithBos { get; init; }
+
+    /// <summary>Mean number of active features over positions that count.</summary>
+    public double L0 { get; init; }
+
+    /// <summary>Median over those positions of ‖y − ŷ‖²/‖y − ȳ‖²: below 1 where it reconstructs at all. The median, because a few tokens of some texts have activations so large that they decide FVU.</summary>
+    public double ErrorRatio { get; init; }
+
+    /// <summary>Number of tokens over which both were taken.</summary>
+    public int Tokens { get; init; }
+}
 
 /// <summary>
 /// Doubts whether an SAE is used where it belongs: an SAE at the wrong site still gives numbers. Compared are the L0 that its path names and the measured one, and whether it reconstructs better than the mean.

@@ -117,8 +117,25 @@ public sealed class SaeResult
 }
 
 /// <summary>What an evaluation found.</summary>
-/// <param name="Tokens">What it ran on.</param>
-/// <param name="Saes">By SAE, in the order given.</param>
-/// <param name="Bootstrap">How the confidence intervals were made.</param>
-/// <param name="Counts">Number of positions: <c>act_mask</c>, then those of each loss mask.</param>
-public sealed record EvaluationResult(TokenSet Tokens, IReadOnlyList<SaeResult> Saes, Bootstrap Bootstrap, IReadOnlyDictionary<string, long> Counts);
+public sealed record EvaluationResult
+{
+    internal EvaluationResult(TokenSet tokens, IReadOnlyList<SaeResult> saes, Bootstrap bootstrap, IReadOnlyDictionary<string, long> counts)
+    {
+        Tokens = tokens;
+        Saes = saes;
+        Bootstrap = bootstrap;
+        Counts = counts;
+    }
+
+    /// <summary>What it ran on.</summary>
+    public TokenSet Tokens { get; init; }
+
+    /// <summary>By SAE, in the order given.</summary>
+    public IReadOnlyList<SaeResult> Saes { get; init; }
+
+    /// <summary>How the confidence intervals were made.</summary>
+    public Bootstrap Bootstrap { get; init; }
+
+    /// <summary>Number of positions: <c>act_mask</c>, then those of each loss mask.</summary>
+    public IReadOnlyDictionary<string, long> Counts { get; init; }
+}

@@ -6,12 +6,33 @@ using KernelScope.Sae;
 namespace KernelScope.Evaluation;
 
 /// <summary>An SAE and where it belongs.</summary>
-/// <param name="Name">How results name it, usually its path.</param>
-/// <param name="Sae">The SAE or transcoder, on the model's device.</param>
-/// <param name="Site">Where it reads.</param>
-/// <param name="SiteOut">Where its output belongs: <paramref name="Site"/>, or a transcoder's output site.</param>
-public sealed record SaeTarget(string Name, JumpReluSae Sae, HookPoint Site, HookPoint SiteOut)
+public sealed record SaeTarget
 {
+    /// <summary>Made of its parts.</summary>
+    /// <param name="name">How results name it, usually its path.</param>
+    /// <param name="sae">The SAE or transcoder, on the model's device.</param>
+    /// <param name="site">Where it reads.</param>
+    /// <param name="siteOut">Where its output belongs: <paramref name="site"/>, or a transcoder's output site.</param>
+    public SaeTarget(string name, JumpReluSae sae, HookPoint site, HookPoint siteOut)
+    {
+        Name = name;
+        Sae = sae;
+        Site = site;
+        SiteOut = siteOut;
+    }
+
+    /// <summary>How results name it, usually its path.</summary>
+    public string Name { get; init; }
+
+    /// <summary>The SAE or transcoder, on the model's device.</summary>
+    public JumpReluSae Sae { get; init; }
+
+    /// <summary>Where it reads.</summary>
+    public HookPoint Site { get; init; }
+
+    /// <summary>Where its output belongs: <see cref="Site"/>, or a transcoder's output site.</summary>
+    public HookPoint SiteOut { get; init; }
+
     /// <summary>Whether it maps one site to another.</summary>
     public bool IsTranscoder => Site != SiteOut;
 }

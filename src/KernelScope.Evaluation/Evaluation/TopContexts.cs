@@ -5,19 +5,52 @@ using KernelScope.Sae;
 namespace KernelScope.Evaluation;
 
 /// <summary>A place where a feature fires.</summary>
-/// <param name="Sequence">Which sequence.</param>
-/// <param name="Position">Which position of it.</param>
-/// <param name="Activation">How strongly.</param>
-public readonly record struct FeaturePlace(int Sequence, int Position, float Activation);
+public readonly record struct FeaturePlace
+{
+    internal FeaturePlace(int sequence, int position, float activation)
+    {
+        Sequence = sequence;
+        Position = position;
+        Activation = activation;
+    }
+
+    /// <summary>Which sequence.</summary>
+    public int Sequence { get; init; }
+
+    /// <summary>Which position of it.</summary>
+    public int Position { get; init; }
+
+    /// <summary>How strongly.</summary>
+    public float Activation { get; init; }
+}
 
 /// <summary>Where and how strongly one feature fires on a set of tokens.</summary>
-/// <param name="Counted">Positions that count: those whose token is not special.</param>
-/// <param name="Active">Those of them at which it fires.</param>
-/// <param name="Mean">Its mean activation where it fires; NaN if it does nowhere.</param>
-/// <param name="Places">The strongest places, strongest first, the earlier one first among equals.</param>
-/// <param name="Activations">How its activations are distributed where it fires.</param>
-public sealed record TopContexts(long Counted, long Active, double Mean, IReadOnlyList<FeaturePlace> Places, ActivationQuantiles Activations)
+public sealed record TopContexts
 {
+    internal TopContexts(long counted, long active, double mean, IReadOnlyList<FeaturePlace> places, ActivationQuantiles activations)
+    {
+        Counted = counted;
+        Active = active;
+        Mean = mean;
+        Places = places;
+        Activations = activations;
+    }
+
+    /// <summary>Positions that count: those whose token is not special.</summary>
+    public long Counted { get; init; }
+
+    /// <summary>Those of them at which it fires.</summary>
+    public long Active { get; init; }
+
+    /// <summary>Its mean activation where it fires; NaN if it does nowhere.</summary>
+    public double Mean { get; init; }
+
+    /// <summary>The strongest places, strongest first, the earlier one first among equals.</summary>
+    public IReadOnlyList<FeaturePlace> Places { get; init; }
+
+    /// <summary>How its activations are distributed where it fires.</summary>
+    public ActivationQuantiles Activations { get; init; }
+
     /// <summary>Runs the layers up to the SAE once over a set of tokens. Memory does not grow with the set.</summary>
     /// <param name="model">The model.</param>
     /// <param name="sae">The SAE.</param>

@@ -1,14 +1,36 @@
 namespace KernelScope.Evaluation;
 
 /// <summary>One number held against a reference, or the reason why it was not.</summary>
-/// <param name="Name">What was compared.</param>
-/// <param name="Ok">Whether it agrees; null: it was not run, and <paramref name="Message"/> says why.</param>
-/// <param name="Measured">The distance from the reference (NaN where nothing could be measured).</param>
-/// <param name="Limit">What the distance may be.</param>
-/// <param name="Source">Whose numbers the reference is.</param>
-/// <param name="Message">What a miss means, what was thrown, or why it was not run.</param>
-public sealed record VerificationCheck(string Name, bool? Ok, double Measured, double Limit, string Source, string Message)
+public sealed record VerificationCheck
 {
+    internal VerificationCheck(string name, bool? ok, double measured, double limit, string source, string message)
+    {
+        Name = name;
+        Ok = ok;
+        Measured = measured;
+        Limit = limit;
+        Source = source;
+        Message = message;
+    }
+
+    /// <summary>What was compared.</summary>
+    public string Name { get; init; }
+
+    /// <summary>Whether it agrees; null: it was not run, and <see cref="Message"/> says why.</summary>
+    public bool? Ok { get; init; }
+
+    /// <summary>The distance from the reference (NaN where nothing could be measured).</summary>
+    public double Measured { get; init; }
+
+    /// <summary>What the distance may be.</summary>
+    public double Limit { get; init; }
+
+    /// <summary>Whose numbers the reference is.</summary>
+    public string Source { get; init; }
+
+    /// <summary>What a miss means, what was thrown, or why it was not run.</summary>
+    public string Message { get; init; }
+
     /// <summary>A distance that may be at most <paramref name="limit"/>; NaN is a miss.</summary>
     public static VerificationCheck Within(string name, double distance, double limit, string source, string miss) => new(name, distance <= limit, distance, limit, source, miss);
 

@@ -54,7 +54,7 @@ public static partial class ReleaseCatalog
         if (parts.L0 is not int l0)
             return there.FirstOrDefault(s => s.IsCanonical || (parts.IsPage && s.NeuronpediaId == NeuronpediaPage(s)));
         ReleaseKind kind = parts.Layer < 0 ? ReleaseKind.Embedding : ReleasedSae.KindOf(parts.Release[(parts.Release.LastIndexOf('-') + 1)..]);
-        var sae = new ReleasedSae(parts.Release, kind, parts.Layer, parts.Width, l0, IsCanonical: false, IsListed: false, null);
+        var sae = new ReleasedSae(parts.Release, kind, parts.Layer, parts.Width, l0, isCanonical: false, isListed: false, null);
         return ByName.Value.GetValueOrDefault(sae.Name, sae);
     }
 

@@ -23,16 +23,44 @@ public enum ReleaseKind
 /// A published SAE or transcoder, as far as its name says: what <see cref="ReleaseCatalog"/> lists. It is a hint: the file decides what its widths are, and
 /// whoever published the files warns of small labelling errors (2b-pt-res lists L0 74 and 75 of one SAE at layer 13, width 65k).
 /// </summary>
-/// <param name="Release">The repository's name without its owner: <c>gemma-scope-2b-pt-res</c>.</param>
-/// <param name="Kind">What it reads.</param>
-/// <param name="Layer">The layer; −1 for the embedding.</param>
-/// <param name="WidthName">The width as in the path: <c>16k</c>.</param>
-/// <param name="L0">Mean number of active features that its authors measured, rounded.</param>
-/// <param name="IsCanonical">Whether SAELens calls it the canonical one of its layer and width: the L0 nearest to 100.</param>
-/// <param name="IsListed">Whether the catalogue has it; false for a name that only has the right form.</param>
-/// <param name="NeuronpediaId">Its page on Neuronpedia, <c>gemma-2-2b/20-gemmascope-res-16k</c>, as SAELens' directory of October 2025 gives it; null if it has none there.</param>
-public sealed record ReleasedSae(string Release, ReleaseKind Kind, int Layer, string WidthName, int L0, bool IsCanonical, bool IsListed, string? NeuronpediaId)
+public sealed record ReleasedSae
 {
+    internal ReleasedSae(string release, ReleaseKind kind, int layer, string widthName, int l0, bool isCanonical, bool isListed, string? neuronpediaId)
+    {
+        Release = release;
+        Kind = kind;
+        Layer = layer;
+        WidthName = widthName;
+        L0 = l0;
+        IsCanonical = isCanonical;
+        IsListed = isListed;
+        NeuronpediaId = neuronpediaId;
+    }
+
+    /// <summary>The repository's name without its owner: <c>gemma-scope-2b-pt-res</c>.</summary>
+    public string Release { get; init; }
+
+    /// <summary>What it reads.</summary>
+    public ReleaseKind Kind { get; init; }
+
+    /// <summary>The layer; −1 for the embedding.</summary>
+    public int Layer { get; init; }
+
+    /// <summary>The width as in the path: <c>16k</c>.</summary>
+    public string WidthName { get; init; }
+
+    /// <summary>Mean number of active features that its authors measured, rounded.</summary>
+    public int L0 { get; init; }
+
+    /// <summary>Whether SAELens calls it the canonical one of its layer and width: the L0 nearest to 100.</summary>
+    public bool IsCanonical { get; init; }
+
+    /// <summary>Whether the catalogue has it; false for a name that only has the right form.</summary>
+    public bool IsListed { get; init; }
+
+    /// <summary>Its page on Neuronpedia, <c>gemma-2-2b/20-gemmascope-res-16k</c>, as SAELens' directory of October 2025 gives it; null if it has none there.</summary>
+    public string? NeuronpediaId { get; init; }
+
     /// <summary>Who published all of them.</summary>
     public const string Owner = "google";
 

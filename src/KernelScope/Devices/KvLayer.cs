@@ -38,20 +38,63 @@ public sealed class KvLayer
 
 /// <summary>What attention needs to know besides q, k and v.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
-/// <param name="HeadCount">Number of query heads; a multiple of the key/value heads. Query head h reads key/value head h / (heads / kv heads).</param>
-/// <param name="Scale">Factor of q·k, query_pre_attn_scalar^(−1/2).</param>
-/// <param name="Softcap">Scores s become cap·tanh(s/cap); 0: no cap.</param>
-/// <param name="Window">Number of keys that a query sees, its own included; 0: all before it.</param>
-public readonly record struct AttentionShape(int HeadCount, float Scale, float Softcap, int Window);
+public readonly record struct AttentionShape
+{
+    /// <summary>Made of its parts.</summary>
+    /// <param name="headCount">Number of query heads; a multiple of the key/value heads. Query head h reads key/value head h / (heads / kv heads).</param>
+    /// <param name="scale">Factor of q·k, query_pre_attn_scalar^(−1/2).</param>
+    /// <param name="softcap">Scores s become cap·tanh(s/cap); 0: no cap.</param>
+    /// <param name="window">Number of keys that a query sees, its own included; 0: all before it.</param>
+    public AttentionShape(int headCount, float scale, float softcap, int window)
+    {
+        HeadCount = headCount;
+        Scale = scale;
+        Softcap = softcap;
+        Window = window;
+    }
+
+    /// <summary>Number of query heads; a multiple of the key/value heads. Query head h reads key/value head h / (heads / kv heads).</summary>
+    public int HeadCount { get; init; }
+
+    /// <summary>Factor of q·k, query_pre_attn_scalar^(−1/2).</summary>
+    public float Scale { get; init; }
+
+    /// <summary>Scores s become cap·tanh(s/cap); 0: no cap.</summary>
+    public float Softcap { get; init; }
+
+    /// <summary>Number of keys that a query sees, its own included; 0: all before it.</summary>
+    public int Window { get; init; }
+}
 
 /// <summary>Consecutive rows of a call that belong to one sequence.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
-/// <param name="Cache">The sequence's keys and values.</param>
-/// <param name="FirstRow">The first of the rows.</param>
-/// <param name="RowCount">Their number, at least 1.</param>
-/// <param name="Position">Position of the first row in its sequence.</param>
-public readonly record struct SequenceRows(KvLayer Cache, int FirstRow, int RowCount, int Position)
+public readonly record struct SequenceRows
 {
+    /// <summary>Made of its parts.</summary>
+    /// <param name="cache">The sequence's keys and values.</param>
+    /// <param name="firstRow">The first of the rows.</param>
+    /// <param name="rowCount">Their number, at least 1.</param>
+    /// <param name="position">Position of the first row in its sequence.</param>
+    public SequenceRows(KvLayer cache, int firstRow, int rowCount, int position)
+    {
+        Cache = cache;
+        FirstRow = firstRow;
+        RowCount = rowCount;
+        Position = position;
+    }
+
+    /// <summary>The sequence's keys and values.</summary>
+    public KvLayer Cache { get; init; }
+
+    /// <summary>The first of the rows.</summary>
+    public int FirstRow { get; init; }
+
+    /// <summary>Their number, at least 1.</summary>
+    public int RowCount { get; init; }
+
+    /// <summary>Position of the first row in its sequence.</summary>
+    public int Position { get; init; }
+
     /// <summary>The rows and the position, for messages.</summary>
     public override string ToString() => $"A sequence of {RowCount} rows from row {FirstRow} at position {Position}";
 }

@@ -2,10 +2,20 @@ namespace KernelScope.Devices;
 
 /// <summary>The least that an op must move and compute, from its shapes: what a measured time is held against.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
-/// <param name="Bytes">Inputs and parameters read once, outputs written once; what an op does in place counts twice.</param>
-/// <param name="Flops">Additions and multiplications; a transcendental function counts as nothing beside the products around it.</param>
-public readonly record struct OpCost(double Bytes, double Flops)
+public readonly record struct OpCost
 {
+    internal OpCost(double bytes, double flops)
+    {
+        Bytes = bytes;
+        Flops = flops;
+    }
+
+    /// <summary>Inputs and parameters read once, outputs written once; what an op does in place counts twice.</summary>
+    public double Bytes { get; init; }
+
+    /// <summary>Additions and multiplications; a transcendental function counts as nothing beside the products around it.</summary>
+    public double Flops { get; init; }
+
     private const double F = sizeof(float);
 
     /// <summary>Both sums.</summary>

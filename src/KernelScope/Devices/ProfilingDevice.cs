@@ -7,12 +7,28 @@ namespace KernelScope.Devices;
 
 /// <summary>What one kind of op took, in all calls together.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
-/// <param name="Op">The op; a product with the name of its weight, without the layer: <c>Linear qkv</c>.</param>
-/// <param name="Calls">Number of calls.</param>
-/// <param name="Seconds">Wall time, the wait for the device included.</param>
-/// <param name="Cost">The least that the calls must have moved and computed, from their shapes.</param>
-public sealed record OpProfile(string Op, long Calls, double Seconds, OpCost Cost)
+public sealed record OpProfile
 {
+    internal OpProfile(string op, long calls, double seconds, OpCost cost)
+    {
+        Op = op;
+        Calls = calls;
+        Seconds = seconds;
+        Cost = cost;
+    }
+
+    /// <summary>The op; a product with the name of its weight, without the layer: <c>Linear qkv</c>.</summary>
+    public string Op { get; init; }
+
+    /// <summary>Number of calls.</summary>
+    public long Calls { get; init; }
+
+    /// <summary>Wall time, the wait for the device included.</summary>
+    public double Seconds { get; init; }
+
+    /// <summary>The least that the calls must have moved and computed, from their shapes.</summary>
+    public OpCost Cost { get; init; }
+
     /// <summary>The layer; null outside the layers, or where several are summed.</summary>
     public int? Layer { get; init; }
 }

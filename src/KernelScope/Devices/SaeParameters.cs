@@ -2,13 +2,38 @@ namespace KernelScope.Devices;
 
 /// <summary>The parameters of a JumpReLU, ReLU or TopK SAE or transcoder on a device.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
-/// <param name="Encoder">W_enc as a weight [d_sae, d_in] (the file has it transposed, [d_in, d_sae]).</param>
-/// <param name="EncoderBias">b_enc, [1, d_sae].</param>
-/// <param name="Threshold">θ, [1, d_sae]; zeros make it a ReLU SAE.</param>
-/// <param name="Decoder">W_dec as a weight [d_out, d_sae] (the file has it transposed, [d_sae, d_out]: a feature's row is contiguous).</param>
-/// <param name="DecoderBias">b_dec, [1, d_out].</param>
-public sealed record SaeParameters(Weight Encoder, Mat EncoderBias, Mat Threshold, Weight Decoder, Mat DecoderBias)
+public sealed record SaeParameters
 {
+    /// <summary>Made of its parts.</summary>
+    /// <param name="encoder">W_enc as a weight [d_sae, d_in] (the file has it transposed, [d_in, d_sae]).</param>
+    /// <param name="encoderBias">b_enc, [1, d_sae].</param>
+    /// <param name="threshold">θ, [1, d_sae]; zeros make it a ReLU SAE.</param>
+    /// <param name="decoder">W_dec as a weight [d_out, d_sae] (the file has it transposed, [d_sae, d_out]: a feature's row is contiguous).</param>
+    /// <param name="decoderBias">b_dec, [1, d_out].</param>
+    public SaeParameters(Weight encoder, Mat encoderBias, Mat threshold, Weight decoder, Mat decoderBias)
+    {
+        Encoder = encoder;
+        EncoderBias = encoderBias;
+        Threshold = threshold;
+        Decoder = decoder;
+        DecoderBias = decoderBias;
+    }
+
+    /// <summary>W_enc as a weight [d_sae, d_in] (the file has it transposed, [d_in, d_sae]).</summary>
+    public Weight Encoder { get; init; }
+
+    /// <summary>b_enc, [1, d_sae].</summary>
+    public Mat EncoderBias { get; init; }
+
+    /// <summary>θ, [1, d_sae]; zeros make it a ReLU SAE.</summary>
+    public Mat Threshold { get; init; }
+
+    /// <summary>W_dec as a weight [d_out, d_sae] (the file has it transposed, [d_sae, d_out]: a feature's row is contiguous).</summary>
+    public Weight Decoder { get; init; }
+
+    /// <summary>b_dec, [1, d_out].</summary>
+    public Mat DecoderBias { get; init; }
+
     /// <summary>k of a TopK SAE: only the k largest pre-activations of a row stay active, the lower index first among equals. 0: all that are above their thresholds.</summary>
     public int TopK { get; init; }
 
@@ -34,11 +59,28 @@ public enum FeatureEditKind
 
 /// <summary>A change of one feature, as data, so that a device applies it without the host.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
-/// <param name="Feature">Index of the feature.</param>
-/// <param name="Kind">What is done.</param>
-/// <param name="Value">Strength of a steer, target of a clamp.</param>
-public readonly record struct FeatureEdit(int Feature, FeatureEditKind Kind, float Value)
+public readonly record struct FeatureEdit
 {
+    /// <summary>An edit; <see cref="Steer"/>, <see cref="Clamp"/> and <see cref="Ablate"/> read better.</summary>
+    /// <param name="feature">The feature's index.</param>
+    /// <param name="kind">What is done.</param>
+    /// <param name="value">The strength of a steer, or the target of a clamp.</param>
+    public FeatureEdit(int feature, FeatureEditKind kind, float value)
+    {
+        Feature = feature;
+        Kind = kind;
+        Value = value;
+    }
+
+    /// <summary>Index of the feature.</summary>
+    public int Feature { get; init; }
+
+    /// <summary>What is done.</summary>
+    public FeatureEditKind Kind { get; init; }
+
+    /// <summary>Strength of a steer, target of a clamp.</summary>
+    public float Value { get; init; }
+
     /// <summary>y += strength · W_dec[feature].</summary>
     public static FeatureEdit Steer(int feature, float strength) => new(feature, FeatureEditKind.Add, strength);
 

@@ -4,11 +4,26 @@ namespace KernelScope.Devices;
 
 /// <summary>One stored matrix of a <see cref="Weight"/>, and how it lies in its file.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
-/// <param name="Tensor">The matrix, lent by an open file that outlives the weight.</param>
-/// <param name="Transposed">False: stored [out, in], as Gemma's matrices. True: stored [in, out], as an SAE's W_enc and W_dec.</param>
-/// <param name="Panels">The same values packed for products, or none. A device that knows nothing of panels reads the matrix itself.</param>
-public readonly record struct WeightPart(TensorView Tensor, bool Transposed = false, PanelView Panels = default)
+public readonly record struct WeightPart
 {
+    /// <summary>Made of its parts.</summary>
+    /// <param name="tensor">The matrix, lent by an open file that outlives the weight.</param>
+    /// <param name="transposed">False: stored [out, in], as Gemma's matrices. True: stored [in, out], as an SAE's W_enc and W_dec.</param>
+    public WeightPart(TensorView tensor, bool transposed = false)
+    {
+        Tensor = tensor;
+        Transposed = transposed;
+    }
+
+    /// <summary>The matrix, lent by an open file that outlives the weight.</summary>
+    public TensorView Tensor { get; init; }
+
+    /// <summary>False: stored [out, in], as Gemma's matrices. True: stored [in, out], as an SAE's W_enc and W_dec.</summary>
+    public bool Transposed { get; init; }
+
+    /// <summary>The same values packed for products, or none. A device that knows nothing of panels reads the matrix itself.</summary>
+    internal PanelView Panels { get; init; }
+
     /// <summary>Number of outputs of this part.</summary>
     public int Rows => checked((int)Tensor.Shape[Transposed ? 1 : 0]);
 

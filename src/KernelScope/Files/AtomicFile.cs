@@ -5,7 +5,7 @@ namespace KernelScope.Files;
 /// Disposed without <see cref="Commit"/> (an error, a cancellation) it leaves nothing behind; what a killed process left, the next one that writes the same file removes.
 /// </summary>
 /// <remarks>For one caller at a time.</remarks>
-public sealed class AtomicFile : IDisposable
+internal sealed class AtomicFile : IDisposable
 {
     private readonly string _temporary;
     private readonly FileStream _file;

@@ -7,7 +7,7 @@ namespace KernelScope.Files;
 /// Shards are plain names of safetensors files beside the index; a path that leaves the folder is refused, even if something is there.
 /// </summary>
 /// <remarks>Any number of threads may read it.</remarks>
-public sealed class ShardIndex
+internal sealed class ShardIndex
 {
     // 27B has 508 tensors in 24 kB.
     private const int MaxLength = 1 << 26;

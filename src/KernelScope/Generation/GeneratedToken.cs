@@ -28,4 +28,17 @@ public sealed record GeneratedToken
 
 /// <summary>A token and its ln p.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
-public readonly record struct TokenLogProb(int Id, double LogProb);
+public readonly record struct TokenLogProb
+{
+    internal TokenLogProb(int id, double logProb)
+    {
+        Id = id;
+        LogProb = logProb;
+    }
+
+    /// <summary>Id</summary>
+    public int Id { get; init; }
+
+    /// <summary>LogProb</summary>
+    public double LogProb { get; init; }
+}

@@ -6,21 +6,56 @@ namespace KernelScope.Model;
 
 /// <summary>One layer's weights, in place.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
-/// <param name="InputNorm">Gain before attention [hidden]; norms multiply by 1 + gain.</param>
-/// <param name="PostAttentionNorm">Gain on attention's output [hidden].</param>
-/// <param name="PreFeedForwardNorm">Gain before the feed-forward block [hidden].</param>
-/// <param name="PostFeedForwardNorm">Gain on the feed-forward block's output [hidden].</param>
-/// <param name="Q">W_Q [heads · head_dim, hidden].</param>
-/// <param name="K">W_K [kv_heads · head_dim, hidden].</param>
-/// <param name="V">W_V [kv_heads · head_dim, hidden].</param>
-/// <param name="O">W_O [hidden, heads · head_dim].</param>
-/// <param name="Gate">W_gate [intermediate, hidden].</param>
-/// <param name="Up">W_up [intermediate, hidden].</param>
-/// <param name="Down">W_down [hidden, intermediate].</param>
-public readonly record struct LayerTensors(
-    TensorView InputNorm, TensorView PostAttentionNorm, TensorView PreFeedForwardNorm, TensorView PostFeedForwardNorm,
-    TensorView Q, TensorView K, TensorView V, TensorView O,
-    TensorView Gate, TensorView Up, TensorView Down);
+public readonly record struct LayerTensors
+{
+    internal LayerTensors(TensorView inputNorm, TensorView postAttentionNorm, TensorView preFeedForwardNorm, TensorView postFeedForwardNorm, TensorView q, TensorView k, TensorView v, TensorView o, TensorView gate, TensorView up, TensorView down)
+    {
+        InputNorm = inputNorm;
+        PostAttentionNorm = postAttentionNorm;
+        PreFeedForwardNorm = preFeedForwardNorm;
+        PostFeedForwardNorm = postFeedForwardNorm;
+        Q = q;
+        K = k;
+        V = v;
+        O = o;
+        Gate = gate;
+        Up = up;
+        Down = down;
+    }
+
+    /// <summary>Gain before attention [hidden]; norms multiply by 1 + gain.</summary>
+    public TensorView InputNorm { get; init; }
+
+    /// <summary>Gain on attention's output [hidden].</summary>
+    public TensorView PostAttentionNorm { get; init; }
+
+    /// <summary>Gain before the feed-forward block [hidden].</summary>
+    public TensorView PreFeedForwardNorm { get; init; }
+
+    /// <summary>Gain on the feed-forward block's output [hidden].</summary>
+    public TensorView PostFeedForwardNorm { get; init; }
+
+    /// <summary>W_Q [heads · head_dim, hidden].</summary>
+    public TensorView Q { get; init; }
+
+    /// <summary>W_K [kv_heads · head_dim, hidden].</summary>
+    public TensorView K { get; init; }
+
+    /// <summary>W_V [kv_heads · head_dim, hidden].</summary>
+    public TensorView V { get; init; }
+
+    /// <summary>W_O [hidden, heads · head_dim].</summary>
+    public TensorView O { get; init; }
+
+    /// <summary>W_gate [intermediate, hidden].</summary>
+    public TensorView Gate { get; init; }
+
+    /// <summary>W_up [intermediate, hidden].</summary>
+    public TensorView Up { get; init; }
+
+    /// <summary>W_down [hidden, intermediate].</summary>
+    public TensorView Down { get; init; }
+}
 
 /// <summary>
 /// A Gemma 2 model's files, opened and checked: every tensor that a forward pass needs is there, with the shape that config.json implies and a type that can be computed with
@@ -149,7 +184,7 @@ public sealed class Gemma2Checkpoint : IDisposable
         : path;
 
     /// <summary>A matrix as a part of a device's weight, with its panels if there are any.</summary>
-    internal WeightPart Part(TensorView matrix) => new(matrix, Panels: Panels is null || IsOnlyLookedUp(matrix) ? default : Panels[matrix]);
+    internal WeightPart Part(TensorView matrix) => new(matrix) { Panels = Panels is null || IsOnlyLookedUp(matrix) ? default : Panels[matrix] };
 
     /// <summary>Opens a model: a folder, a hub-cache entry, or a hub id, as <see cref="ModelFolder.Resolve(string)"/> takes them.</summary>
     /// <exception cref="InvalidDataException">A file is missing or malformed, or a tensor is missing or of the wrong shape or type.</exception>

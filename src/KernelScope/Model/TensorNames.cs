@@ -4,7 +4,7 @@ namespace KernelScope.Model;
 
 /// <summary>The names of Gemma 2's tensors in a safetensors file. All are weights; there are no biases. A linear layer is row-major [out, in], y = x Wᵀ.</summary>
 /// <remarks>Any number of threads may call it.</remarks>
-public static class TensorNames
+internal static class TensorNames
 {
     /// <summary>Token embedding [vocab, hidden]; also the output head where the file has no other.</summary>
     public const string Embedding = "model.embed_tokens.weight";

@@ -5,7 +5,7 @@ namespace KernelScope.Sae;
 
 /// <summary>Refuses an SAE whose parameters are no finite numbers: a NaN in one feature's encoder makes it never fire, which no metric would show.</summary>
 /// <remarks>Any number of threads may call it.</remarks>
-public static class FiniteParameters
+internal static class FiniteParameters
 {
     /// <summary>Looks at every parameter once, which reads the whole file.</summary>
     /// <exception cref="InvalidDataException">One is NaN or infinite; the message says which. An infinite threshold is allowed: that feature never fires.</exception>

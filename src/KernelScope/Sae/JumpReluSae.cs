@@ -34,7 +34,7 @@ public sealed class JumpReluSae : IDisposable
                 Own(device.CreateWeight("W_enc", Encoder(device, checkpoint, packEncoder))),
                 device.CreateVector(checkpoint.EncoderBias, "b_enc", _owned, _owner),
                 Threshold(device, checkpoint),
-                Own(device.CreateWeight("W_dec", new WeightPart(checkpoint.Decoder, Transposed: true))),
+                Own(device.CreateWeight("W_dec", new WeightPart(checkpoint.Decoder, transposed: true))),
                 device.CreateVector(checkpoint.DecoderBias, "b_dec", _owned, _owner))
             { TopK = checkpoint.Config.K };
             if (checkpoint.Skip is { } skip)
@@ -290,7 +290,7 @@ public sealed class JumpReluSae : IDisposable
 
     private WeightPart Encoder(Device device, SaeCheckpoint checkpoint, bool pack)
     {
-        var part = new WeightPart(checkpoint.Encoder, Transposed: !checkpoint.EncoderIsOutputMajor);
+        var part = new WeightPart(checkpoint.Encoder, transposed: !checkpoint.EncoderIsOutputMajor);
         if (!pack || !device.ReadsPanels || !PanelLayout.Covers(checkpoint.Encoder.DType))
             return part;
         _packed = new PackedMatrix(checkpoint.Encoder, transposed: !checkpoint.EncoderIsOutputMajor);

@@ -2,6 +2,20 @@ namespace KernelScope.Text;
 
 /// <summary>One turn of a conversation.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
-/// <param name="Role">Who speaks: "user", or "assistant" (which Gemma calls "model").</param>
-/// <param name="Content">What is said.</param>
-public sealed record ChatMessage(string Role, string Content);
+public sealed record ChatMessage
+{
+    /// <summary>Made of its parts.</summary>
+    /// <param name="role">Who speaks: "user", or "assistant" (which Gemma calls "model").</param>
+    /// <param name="content">What is said.</param>
+    public ChatMessage(string role, string content)
+    {
+        Role = role;
+        Content = content;
+    }
+
+    /// <summary>Who speaks: "user", or "assistant" (which Gemma calls "model").</summary>
+    public string Role { get; init; }
+
+    /// <summary>What is said.</summary>
+    public string Content { get; init; }
+}

@@ -105,7 +105,7 @@ public sealed class MemoryTests
         int[] heights = [70, 1, 300];
         const int inputs = 333;
         using SafetensorsFile file = Tensors(folder, type, heights, inputs, out Func<int, int, int, ushort> element);
-        WeightPart[] parts = [.. heights.Select((_, p) => new WeightPart(file[$"part{p}"], Transposed: p % 2 == 1))];
+        WeightPart[] parts = [.. heights.Select((_, p) => new WeightPart(file[$"part{p}"], transposed: p % 2 == 1))];
         foreach (WeightLayout layout in Enum.GetValues<WeightLayout>())
         {
             var packing = new WeightPacking(parts, layout, type);

@@ -71,7 +71,7 @@ public sealed class ProfilingDeviceTests
         using Gemma2Checkpoint demo = TheDemo.OpenCheckpoint();
         using var packed = new PackedMatrix(demo.Embedding);
         Assert.True(packed.View.IsCompact);
-        using Weight plain = device.CreateWeight("plain", new WeightPart(demo.Embedding)), panels = device.CreateWeight("panels", new WeightPart(demo.Embedding, Panels: packed.View));
+        using Weight plain = device.CreateWeight("plain", new WeightPart(demo.Embedding)), panels = device.CreateWeight("panels", new WeightPart(demo.Embedding) { Panels = packed.View });
         Mat x = device.CreateMat(1, plain.Columns, "x"), y = device.CreateMat(1, plain.Rows, "y");
         device.Linear(x, plain, y);
         device.Linear(x, panels, y);

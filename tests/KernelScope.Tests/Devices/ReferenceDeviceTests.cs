@@ -108,7 +108,7 @@ public sealed class ReferenceDeviceTests : IDisposable
             ("bf16", DType.BF16, [2, 3], stored),
             ("transposed", DType.F16, [3, 2], stored),
             ("f64", DType.F64, [1, 3], [7, 8, 9]));
-        using Weight weight = _device.CreateWeight("four parts", new(file["f32"]), new(file["bf16"]), new(file["transposed"], Transposed: true), new(file["f64"]));
+        using Weight weight = _device.CreateWeight("four parts", new(file["f32"]), new(file["bf16"]), new(file["transposed"], transposed: true), new(file["f64"]));
         Assert.Equal((6, 3), (weight.Rows, weight.Columns));
         Mat y = Empty(1, 6);
         _device.Linear(Matrix(1, 3, 1, 10, 100), weight, y);
@@ -133,7 +133,7 @@ public sealed class ReferenceDeviceTests : IDisposable
         _device.Linear(Matrix(1, 3, 1, 10, 100), _device.CreateWeight("w", new WeightPart(file["w"])), y);
         Assert.Equal([321f, 654f], Read(y));
         Mat z = Empty(1, 3);
-        _device.Linear(Matrix(1, 2, 1, 10), _device.CreateWeight("w", new WeightPart(file["w"], Transposed: true)), z);
+        _device.Linear(Matrix(1, 2, 1, 10), _device.CreateWeight("w", new WeightPart(file["w"], transposed: true)), z);
         Assert.Equal([41f, 52f, 63f], Read(z));
     }
 
@@ -388,7 +388,7 @@ public sealed class ReferenceDeviceTests : IDisposable
     private SaeParameters Sae(Weight encoder, float[] bias, float[] threshold)
     {
         float[] rows = [.. Enumerable.Range(1, encoder.Rows).SelectMany(f => new[] { f, 10f * f })];
-        Weight decoder = _device.CreateWeight("W_dec", new WeightPart(Write(("w", DType.F32, [encoder.Rows, 2], rows))["w"], Transposed: true));
+        Weight decoder = _device.CreateWeight("W_dec", new WeightPart(Write(("w", DType.F32, [encoder.Rows, 2], rows))["w"], transposed: true));
         return new SaeParameters(encoder, Matrix(1, encoder.Rows, bias), Matrix(1, encoder.Rows, threshold), decoder, Matrix(1, 2, -1, 1));
     }
 

@@ -2,7 +2,7 @@ namespace KernelScope.Files;
 
 /// <summary>A matrix packed into memory of its own (<see cref="PanelLayout"/>), for matrices that no panel file holds.</summary>
 /// <remarks>Any number of threads may read it; who disposes it sees to it that none does.</remarks>
-public sealed unsafe class PackedMatrix : IDisposable
+internal sealed unsafe class PackedMatrix : IDisposable
 {
     private readonly NativeBuffer _memory;
     private readonly NativeBuffer? _table;

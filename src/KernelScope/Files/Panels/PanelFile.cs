@@ -105,7 +105,7 @@ public sealed unsafe class PanelFile : IDisposable
 
     /// <summary>The panels of a matrix.</summary>
     /// <exception cref="InvalidDataException">There are none of that name, type and shape.</exception>
-    public PanelView this[TensorView matrix] => TryGet(matrix, out PanelView panels)
+    internal PanelView this[TensorView matrix] => TryGet(matrix, out PanelView panels)
         ? panels
         : throw BadFile.Of(Path, $"it has no panels of {matrix.Info}.");
 

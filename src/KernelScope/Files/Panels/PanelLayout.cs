@@ -16,7 +16,7 @@ namespace KernelScope.Files;
 /// </list>
 /// Any number of threads may call it.
 /// </remarks>
-public static class PanelLayout
+internal static class PanelLayout
 {
     /// <summary>The number of this layout; another number is another layout.</summary>
     public const int Version = 3;

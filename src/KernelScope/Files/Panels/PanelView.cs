@@ -2,7 +2,7 @@ namespace KernelScope.Files;
 
 /// <summary>A packed matrix where it lies, most often in a mapped <see cref="PanelFile"/>; see <see cref="PanelLayout"/>. Lent, as a <see cref="TensorView"/> is.</summary>
 /// <remarks>A value, which any number of threads may read.</remarks>
-public readonly unsafe struct PanelView
+internal readonly unsafe struct PanelView
 {
     // Keeps the memory from being finalized while a view is in use.
     private readonly object _owner;
