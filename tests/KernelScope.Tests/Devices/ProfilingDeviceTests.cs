@@ -45,9 +45,9 @@ public sealed class ProfilingDeviceTests
         device.Reset();
         model.Forward(Tokens, session);
         Dictionary<string, OpProfile> ops = device.Ops.ToDictionary(o => o.Op);
-        // Six layers; the first norm is the only one that is not fused with what lies before it. The rows after the final norm are copied for the session, and the first call writes the table of angles.
+        // Six layers; the first norm is the only one that is not fused with what lies before it. The rows after the final norm are copied for the session.
         Assert.Equal(
-            ["AddNormedThenNorm 12", "Attend global 3", "Attend sliding 3", "Copy 1", "Embed 1", "GatedGelu gate_up 6", "Linear down 6", "Linear embedding 1", "Linear o 6", "Linear qkv 6", "RmsNorm 1", "RopeThenStore 6", "Softcap 1", "Write 1"],
+            ["AddNormedThenNorm 12", "Attend global 3", "Attend sliding 3", "Copy 1", "Embed 1", "GatedGelu gate_up 6", "Linear down 6", "Linear embedding 1", "Linear o 6", "Linear qkv 6", "RmsNorm 1", "RopeThenStore 6", "Softcap 1"],
             ops.Values.Select(o => $"{o.Op} {o.Calls}").Order(StringComparer.Ordinal));
 
         // Four products, attention, the cache and two norms a layer; before them the embedding and the first norm, behind them the logits and the rows of the final norm that the session keeps.
