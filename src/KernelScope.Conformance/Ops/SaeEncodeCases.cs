@@ -163,7 +163,8 @@ internal static class SaeEncodeCases
             trial.Input("b_enc", 1, width, biases),
             trial.Input("threshold", 1, width, thresholds),
             trial.Weight("W_dec", 2, width, new(DType.F32, Transposed: true)),
-            trial.Input("b_dec", 1, 2)) { TopK = topK };
+            trial.Input("b_dec", 1, 2))
+        { TopK = topK };
         TrialMatrix rows = trial.Input("x", x.Length / inputs, inputs, x);
         TrialCodes codes = trial.Codes(width);
         trial.Run(s => s.Device.SaeEncode(s[rows], s[sae], s[codes]));
