@@ -47,7 +47,7 @@ internal sealed class GenerationSequence : Sequence
         _metrics = scheduler.Metrics;
         // Room for what IsPaused lets through, so that the engine's thread never waits.
         _tokens = Channel.CreateBounded<GeneratedToken>(
-            new BoundedChannelOptions(buffered + 1) { SingleReader = true, SingleWriter = true });
+            new BoundedChannelOptions((int)Math.Min(buffered + 1L, int.MaxValue)) { SingleReader = true, SingleWriter = true });
     }
 
     /// <summary>New tokens so far.</summary>

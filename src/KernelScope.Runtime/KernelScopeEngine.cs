@@ -51,8 +51,11 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         _limits = EngineLimits.Of(options, parts.WeightBytes);
         int most = Model.Config.ContextLength;
         ContextLength = options.ContextLength == 0 ? most : Math.Min(options.ContextLength, most);
-        _scheduler = new Scheduler(Model, _limits, options.MeterFactory, logger);
+        _scheduler = new Scheduler(Model, parts, _limits, options.MeterFactory, logger);
     }
+
+    /// <summary>An engine that nobody disposed: its thread ends, and lets go of the model.</summary>
+    ~KernelScopeEngine() => _scheduler?.Stop();
 
     /// <summary>What the model was opened by.</summary>
     public string ModelName => _parts.ModelName;
@@ -181,20 +184,33 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     /// <returns>Done when everything is given back.</returns>
     public ValueTask DisposeAsync()
     {
+        GC.SuppressFinalize(this);
         lock (_gate)
             return new ValueTask(_disposal ??= CloseAsync());
     }
 
     /// <summary>As <see cref="DisposeAsync"/>, and waits.</summary>
-    public void Dispose() => DisposeAsync().AsTask().GetAwaiter().GetResult();
+    public void Dispose()
+    {
+        GC.SuppressFinalize(this);
+        DisposeAsync().AsTask().GetAwaiter().GetResult();
+    }
 
     private static KernelScopeEngine Open(EngineOptions options, IProgress<double>? progress, CancellationToken cancellationToken)
     {
         long started = Stopwatch.GetTimestamp();
-        ILogger logger = options.LoggerFactory?.CreateLogger<KernelScopeEngine>() ?? (ILogger)NullLogger.Instance;
+        var logger = new GuardedLogger(options.LoggerFactory?.CreateLogger<KernelScopeEngine>() ?? (ILogger)NullLogger.Instance);
         EngineParts parts = EngineParts.Open(options, logger, progress, cancellationToken);
         logger.Opened(parts.ModelName, parts.Saes.Count, parts.Device.Name, Stopwatch.GetElapsedTime(started).TotalSeconds);
-        return new KernelScopeEngine(parts, options, logger);
+        try
+        {
+            return new KernelScopeEngine(parts, options, logger);
+        }
+        catch
+        {
+            parts.Dispose();
+            throw;
+        }
     }
 
     private async Task CloseAsync()
