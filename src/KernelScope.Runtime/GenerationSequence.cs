@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Threading.Channels;
 using KernelScope.Generation;
@@ -24,6 +25,7 @@ internal sealed class GenerationSequence : Sequence
     private int _count;
     private int _paused;
     private bool _hasGiven;
+    private long _pausedSince;
 
     public GenerationSequence(
         Gemma2Model model,
@@ -61,12 +63,23 @@ internal sealed class GenerationSequence : Sequence
         get
         {
             if (_tokens.Reader.Count < _buffered)
+            {
+                _pausedSince = 0;
                 return false;
+            }
+
             // Said before it is looked at again: a reader who takes a token in between sees it and wakes the engine.
             Interlocked.Exchange(ref _paused, 1);
-            return _tokens.Reader.Count >= _buffered;
+            bool isFull = _tokens.Reader.Count >= _buffered;
+            if (!isFull)
+                _pausedSince = 0;
+            else if (_pausedSince == 0)
+                _pausedSince = Stopwatch.GetTimestamp();
+            return isFull;
         }
     }
+
+    public override TimeSpan PausedFor => _pausedSince == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime(_pausedSince);
 
     /// <summary>The tokens as they come, for the one reader.</summary>
     public async IAsyncEnumerable<GeneratedToken> ReadAsync([EnumeratorCancellation] CancellationToken cancellationToken)

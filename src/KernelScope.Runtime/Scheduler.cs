@@ -152,6 +152,7 @@ internal sealed class Scheduler : IAsyncDisposable
             {
                 EndLeft(_prefilling);
                 EndLeft(_decoding);
+                EndStalled();
                 Admit();
                 bool worked = FeedPiece();
                 worked |= DecodeStep();
@@ -186,11 +187,44 @@ internal sealed class Scheduler : IAsyncDisposable
 
     private void Sleep()
     {
+        TimeSpan most = UntilStall();
         lock (_gate)
         {
             while (!_isWoken)
-                Monitor.Wait(_gate);
+            {
+                if (!Monitor.Wait(_gate, most))
+                    break;
+            }
+
             _isWoken = false;
+        }
+    }
+
+    /// <summary>How long until the first of the paused requests has waited too long for its reader.</summary>
+    private TimeSpan UntilStall()
+    {
+        TimeSpan longest = TimeSpan.Zero;
+        foreach (Sequence sequence in _decoding)
+            longest = sequence.PausedFor > longest ? sequence.PausedFor : longest;
+        if (_limits.ReaderTimeout == Timeout.InfiniteTimeSpan || longest == TimeSpan.Zero)
+            return Timeout.InfiniteTimeSpan;
+        double left = (_limits.ReaderTimeout - longest).TotalMilliseconds;
+        return TimeSpan.FromMilliseconds(Math.Clamp(Math.Ceiling(left), 1, int.MaxValue));
+    }
+
+    /// <summary>Ends requests whose readers have read nothing for too long, so that they do not hold their places for ever.</summary>
+    private void EndStalled()
+    {
+        if (_limits.ReaderTimeout == Timeout.InfiniteTimeSpan)
+            return;
+        for (int n = _decoding.Count - 1; n >= 0; n--)
+        {
+            Sequence sequence = _decoding[n];
+            if (sequence.PausedFor < _limits.ReaderTimeout || !sequence.IsPaused)
+                continue;
+            End(_decoding, sequence, new TimeoutException(
+                $"The request ended because its reader read none of its {_limits.BufferedTokens} kept tokens for " +
+                $"{_limits.ReaderTimeout.TotalSeconds} s (ReaderTimeout)."));
         }
     }
 

@@ -55,7 +55,7 @@ public class FaultTests
     public async Task A_broken_engine_tells_every_request_the_cause()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
-        var limits = new EngineLimits(2, 2, long.MaxValue, 64, 4);
+        var limits = new EngineLimits(2, 2, long.MaxValue, 64, 4, Timeout.InfiniteTimeSpan);
         var scheduler = new Scheduler(engine.Model, engine, limits, null, NullLogger.Instance);
         var breaking = new Breaking(engine.Model);
         scheduler.Submit(breaking);
@@ -98,6 +98,21 @@ public class FaultTests
                 return !model.IsAlive;
             },
             "the model is collected");
+    }
+
+    [Fact]
+    public async Task A_reader_who_stalls_loses_its_place()
+    {
+        await using KernelScopeEngine engine = await Engines.OpenAsync(change: o =>
+            (o.MaxRunning, o.BufferedTokens, o.ReaderTimeout) = (1, 4, TimeSpan.FromMilliseconds(100)));
+        GenerationRequest many = Short with { Options = Short.Options with { MaxNewTokens = 100 } };
+        await using IAsyncEnumerator<GeneratedToken> stalled = engine.GenerateAsync(many).GetAsyncEnumerator();
+        Assert.True(await stalled.MoveNextAsync());
+        Assert.Equal(4, (await engine.AllAsync(Short).WaitAsync(Engines.Patience)).Count);
+        for (int kept = 0; kept < 4; kept++)
+            Assert.True(await stalled.MoveNextAsync());
+        TimeoutException end = await Assert.ThrowsAsync<TimeoutException>(async () => await stalled.MoveNextAsync());
+        Assert.Contains("ReaderTimeout", end.Message, StringComparison.Ordinal);
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
