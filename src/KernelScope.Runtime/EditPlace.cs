@@ -18,6 +18,13 @@ public enum EditPlace
 /// <summary>What a place means for a prompt.</summary>
 internal static class EditPlaces
 {
+    /// <exception cref="ArgumentException">There is no such place.</exception>
+    public static void Require(EditPlace place)
+    {
+        if (!Enum.IsDefined(place))
+            throw new ArgumentException($"There is no EditPlace {(int)place}.");
+    }
+
     public static Positions Of(this EditPlace place, int promptLength, int bosId) => place switch
     {
         EditPlace.All => Positions.All,

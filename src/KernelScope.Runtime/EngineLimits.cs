@@ -6,7 +6,9 @@ namespace KernelScope.Runtime;
 /// <param name="MaxSessionBytes">Most bytes of the running requests' sessions.</param>
 /// <param name="PrefillRows">Tokens of a piece of a prompt.</param>
 /// <param name="BufferedTokens">Tokens that are kept for a slow reader.</param>
-internal sealed record EngineLimits(int MaxRunning, int MaxWaiting, long MaxSessionBytes, int PrefillRows, int BufferedTokens)
+/// <param name="ReaderTimeout">How long a reader may read nothing while its tokens are full; infinite: for ever.</param>
+internal sealed record EngineLimits(
+    int MaxRunning, int MaxWaiting, long MaxSessionBytes, int PrefillRows, int BufferedTokens, TimeSpan ReaderTimeout)
 {
     /// <summary>The limits of options, for weights of a size.</summary>
     public static EngineLimits Of(EngineOptions options, long weightBytes) => new(
@@ -14,7 +16,8 @@ internal sealed record EngineLimits(int MaxRunning, int MaxWaiting, long MaxSess
         options.MaxWaiting,
         options.MaxSessionBytes > 0 ? options.MaxSessionBytes : DefaultSessionBytes(weightBytes),
         options.PrefillRows,
-        options.BufferedTokens);
+        options.BufferedTokens,
+        options.ReaderTimeout);
 
     /// <summary>
     /// Half of what the weights leave of the memory; where they leave next to nothing (they are mapped), an eighth of it.

@@ -35,21 +35,21 @@ internal sealed class EngineMetrics : IDisposable
     }
 
     public void Ended(Sequence sequence, string outcome) =>
-        _requests.Add(1, new(KindTag, sequence.Kind), new KeyValuePair<string, object?>("outcome", outcome));
+        Add(_requests, 1, new(KindTag, sequence.Kind), new("outcome", outcome));
 
-    public void Refused() => _refusals.Add(1);
+    public void Refused() => Add(_refusals, 1);
 
-    public void FirstToken(long submitted) => _firstToken.Record(Stopwatch.GetElapsedTime(submitted).TotalSeconds);
+    public void FirstToken(long submitted) => Record(_firstToken, Stopwatch.GetElapsedTime(submitted).TotalSeconds);
 
     public void Prefilled(int rows, long started)
     {
-        _promptTokens.Add(rows);
+        Add(_promptTokens, rows);
         Step("prefill", rows, started);
     }
 
     public void Decoded(int rows, long started) => Step("decode", rows, started);
 
-    public void NewToken() => _newTokens.Add(1);
+    public void NewToken() => Add(_newTokens, 1);
 
     public void Dispose()
     {
@@ -59,7 +59,33 @@ internal sealed class EngineMetrics : IDisposable
 
     private void Step(string kind, int rows, long started)
     {
-        _step.Record(Stopwatch.GetElapsedTime(started).TotalSeconds, new KeyValuePair<string, object?>(KindTag, kind));
-        _rows.Record(rows, new KeyValuePair<string, object?>(KindTag, kind));
+        Record(_step, Stopwatch.GetElapsedTime(started).TotalSeconds, new KeyValuePair<string, object?>(KindTag, kind));
+        Record(_rows, rows, new KeyValuePair<string, object?>(KindTag, kind));
+    }
+
+    /// <summary>A listener runs on the engine's thread; what it throws must end neither a request nor the engine.</summary>
+    private static void Add(Counter<long> counter, long value, params ReadOnlySpan<KeyValuePair<string, object?>> tags)
+    {
+        try
+        {
+            counter.Add(value, tags);
+        }
+        catch (Exception)
+        {
+            // The listener's own affair.
+        }
+    }
+
+    private static void Record<T>(Histogram<T> histogram, T value, params ReadOnlySpan<KeyValuePair<string, object?>> tags)
+        where T : struct
+    {
+        try
+        {
+            histogram.Record(value, tags);
+        }
+        catch (Exception)
+        {
+            // The listener's own affair.
+        }
     }
 }

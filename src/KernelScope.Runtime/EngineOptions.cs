@@ -65,6 +65,12 @@ public class EngineOptions
     /// </summary>
     public int BufferedTokens { get; set; } = 256;
 
+    /// <summary>
+    /// How long a reader may leave its kept tokens full and read none: then its request ends with a <see cref="TimeoutException"/>, after
+    /// the tokens that were kept, and its place goes to the next. <see cref="Timeout.InfiniteTimeSpan"/>: for ever.
+    /// </summary>
+    public TimeSpan ReaderTimeout { get; set; } = TimeSpan.FromSeconds(60);
+
     /// <summary>Where the engine logs; null: nowhere. Texts and tokens are never logged.</summary>
     public ILoggerFactory? LoggerFactory { get; set; }
 
@@ -86,6 +92,8 @@ public class EngineOptions
             "0 (half of the memory that the weights leave) or a positive number");
         Require(PrefillRows >= 1, nameof(PrefillRows), PrefillRows, "at least 1");
         Require(BufferedTokens >= 1, nameof(BufferedTokens), BufferedTokens, "at least 1");
+        if (ReaderTimeout <= TimeSpan.Zero && ReaderTimeout != Timeout.InfiniteTimeSpan)
+            throw new ArgumentException($"ReaderTimeout is {ReaderTimeout}; it must be positive, or Timeout.InfiniteTimeSpan.");
         foreach (SaeSource sae in Saes)
             sae.Validate();
         if (Saes.GroupBy(s => s.Name, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is { } twice)

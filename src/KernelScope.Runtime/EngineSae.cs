@@ -49,8 +49,15 @@ public sealed class EngineSae
     {
         if (SiteOut is null)
             throw new ArgumentException($"Nothing says where the transcoder '{Name}' writes, so it cannot be edited; set its SiteOut.");
+        EditPlaces.Require(edit.Place);
+        if (!Enum.IsDefined(edit.Splice))
+            throw new ArgumentException($"There is no SpliceMode {(int)edit.Splice}.");
+        if (edit.Features is null)
+            throw new ArgumentException($"Features of the edit of '{Name}' is null; an empty list changes no feature.");
         foreach (Devices.FeatureEdit feature in edit.Features)
         {
+            if (!Enum.IsDefined(feature.Kind))
+                throw new ArgumentException($"There is no FeatureEditKind {(int)feature.Kind} (feature {feature.Feature} of '{Name}').");
             if ((uint)feature.Feature >= (uint)Sae.FeatureCount)
                 throw new ArgumentException(
                     $"Feature {feature.Feature} is outside the width of '{Name}', which has features 0 to {Sae.FeatureCount - 1}.");

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Threading.Channels;
 using KernelScope.Generation;
@@ -24,6 +25,7 @@ internal sealed class GenerationSequence : Sequence
     private int _count;
     private int _paused;
     private bool _hasGiven;
+    private long _pausedSince;
 
     public GenerationSequence(
         Gemma2Model model,
@@ -47,7 +49,7 @@ internal sealed class GenerationSequence : Sequence
         _metrics = scheduler.Metrics;
         // Room for what IsPaused lets through, so that the engine's thread never waits.
         _tokens = Channel.CreateBounded<GeneratedToken>(
-            new BoundedChannelOptions(buffered + 1) { SingleReader = true, SingleWriter = true });
+            new BoundedChannelOptions((int)Math.Min(buffered + 1L, int.MaxValue)) { SingleReader = true, SingleWriter = true });
     }
 
     /// <summary>New tokens so far.</summary>
@@ -61,12 +63,23 @@ internal sealed class GenerationSequence : Sequence
         get
         {
             if (_tokens.Reader.Count < _buffered)
+            {
+                _pausedSince = 0;
                 return false;
+            }
+
             // Said before it is looked at again: a reader who takes a token in between sees it and wakes the engine.
             Interlocked.Exchange(ref _paused, 1);
-            return _tokens.Reader.Count >= _buffered;
+            bool isFull = _tokens.Reader.Count >= _buffered;
+            if (!isFull)
+                _pausedSince = 0;
+            else if (_pausedSince == 0)
+                _pausedSince = Stopwatch.GetTimestamp();
+            return isFull;
         }
     }
+
+    public override TimeSpan PausedFor => _pausedSince == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime(_pausedSince);
 
     /// <summary>The tokens as they come, for the one reader.</summary>
     public async IAsyncEnumerable<GeneratedToken> ReadAsync([EnumeratorCancellation] CancellationToken cancellationToken)

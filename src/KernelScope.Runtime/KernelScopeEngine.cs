@@ -51,8 +51,11 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         _limits = EngineLimits.Of(options, parts.WeightBytes);
         int most = Model.Config.ContextLength;
         ContextLength = options.ContextLength == 0 ? most : Math.Min(options.ContextLength, most);
-        _scheduler = new Scheduler(Model, _limits, options.MeterFactory, logger);
+        _scheduler = new Scheduler(Model, parts, _limits, options.MeterFactory, logger);
     }
+
+    /// <summary>An engine that nobody disposed: its thread ends, and lets go of the model.</summary>
+    ~KernelScopeEngine() => _scheduler?.Stop();
 
     /// <summary>What the model was opened by.</summary>
     public string ModelName => _parts.ModelName;
@@ -122,11 +125,16 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     /// waits.</exception>
     /// <exception cref="ObjectDisposedException">The engine was disposed, before or while the text was written.</exception>
     /// <exception cref="InvalidOperationException">The model gave values that are no numbers.</exception>
+    /// <exception cref="TimeoutException">Nothing was read for <see cref="EngineOptions.ReaderTimeout"/> while the kept tokens were
+    /// full.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public IAsyncEnumerable<GeneratedToken> GenerateAsync(GenerationRequest request, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(request);
         ThrowIfDisposed();
+        Require(request.Options, nameof(request.Options));
+        Require(request.Options.Sampling, "Options.Sampling");
+        RequireAll(request.Features, nameof(request.Features));
         int[] prompt = PromptOf(request.Prompt, request.PromptTokens);
         request.Options.Validate(Model.Config.VocabSize);
         if (request.Options.StopStrings is { Count: > 0 } && Tokenizer is null)
@@ -149,6 +157,7 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     {
         ArgumentNullException.ThrowIfNull(request);
         ThrowIfDisposed();
+        RequireAll(request.Features, nameof(request.Features));
         if (request.Features.Count == 0)
             throw new ArgumentException("No features are asked for; name an SAE in Features.");
         int[] prompt = PromptOf(request.Text, request.Tokens);
@@ -168,6 +177,9 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     {
         ArgumentNullException.ThrowIfNull(request);
         ThrowIfDisposed();
+        Require(request.Options, nameof(request.Options));
+        if (!Enum.IsDefined(request.Options.Pooling))
+            throw new ArgumentException($"There is no Pooling {(int)request.Options.Pooling}.");
         HookPoint site = TextEmbedding.SiteOf(request.Options);
         ModelSites.Require(Model.Config, site);
         int[] prompt = PromptOf(request.Text, request.Tokens);
@@ -181,20 +193,33 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     /// <returns>Done when everything is given back.</returns>
     public ValueTask DisposeAsync()
     {
+        GC.SuppressFinalize(this);
         lock (_gate)
             return new ValueTask(_disposal ??= CloseAsync());
     }
 
     /// <summary>As <see cref="DisposeAsync"/>, and waits.</summary>
-    public void Dispose() => DisposeAsync().AsTask().GetAwaiter().GetResult();
+    public void Dispose()
+    {
+        GC.SuppressFinalize(this);
+        DisposeAsync().AsTask().GetAwaiter().GetResult();
+    }
 
     private static KernelScopeEngine Open(EngineOptions options, IProgress<double>? progress, CancellationToken cancellationToken)
     {
         long started = Stopwatch.GetTimestamp();
-        ILogger logger = options.LoggerFactory?.CreateLogger<KernelScopeEngine>() ?? (ILogger)NullLogger.Instance;
+        var logger = new GuardedLogger(options.LoggerFactory?.CreateLogger<KernelScopeEngine>() ?? (ILogger)NullLogger.Instance);
         EngineParts parts = EngineParts.Open(options, logger, progress, cancellationToken);
         logger.Opened(parts.ModelName, parts.Saes.Count, parts.Device.Name, Stopwatch.GetElapsedTime(started).TotalSeconds);
-        return new KernelScopeEngine(parts, options, logger);
+        try
+        {
+            return new KernelScopeEngine(parts, options, logger);
+        }
+        catch
+        {
+            parts.Dispose();
+            throw;
+        }
     }
 
     private async Task CloseAsync()
@@ -267,6 +292,20 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         return prompt;
     }
 
+    private static void Require(object? member, string name)
+    {
+        if (member is null)
+            throw new ArgumentException($"{name} of the request is null; leave it out for its default.");
+    }
+
+    private static void RequireAll<T>(IReadOnlyList<T> list, string name)
+        where T : class
+    {
+        Require(list, name);
+        if (list.Contains(null!))
+            throw new ArgumentException($"{name} of the request has an entry that is null.");
+    }
+
     private FeatureTap[] TapsOf(IReadOnlyList<FeatureReport> reports) => [.. reports.Select(r => new FeatureTap(SaeOf(r), r))];
 
     private EngineSae SaeOf(FeatureReport report)
@@ -277,7 +316,7 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
 
     private EngineSae SaeOf(string name)
     {
-        if (_parts.Saes.TryGetValue(name, out EngineSae? sae))
+        if (name is not null && _parts.Saes.TryGetValue(name, out EngineSae? sae))
             return sae;
         string known = _parts.Saes.Count == 0 ? "none" : string.Join(", ", _parts.Saes.Keys);
         throw new ArgumentException($"The engine has no SAE '{name}'; it has {known}.");
@@ -285,8 +324,11 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
 
     private EditStack EditsOf(IReadOnlyList<SaeEdit> edits, IReadOnlyList<VectorEdit> vectors)
     {
+        RequireAll(edits, "Edits");
+        RequireAll(vectors, "Vectors");
         foreach (VectorEdit vector in vectors)
         {
+            EditPlaces.Require(vector.Place);
             ModelSites.Require(Model.Config, vector.Point, vector.Direction.Length, "A vector has");
             if (!float.IsFinite(vector.Strength) || vector.Direction.Span.ContainsAnyExceptInRange(float.MinValue, float.MaxValue))
                 throw new ArgumentException($"The vector at {vector.Point} or its strength holds a value that is not a finite number.");

@@ -27,6 +27,8 @@ internal static class ModelSites
     public static void Require(Gemma2Config config, HookPoint point, int width, string who)
     {
         Require(config, point);
+        if (HookPoint.IsOverKeys(point.Site))
+            throw new ArgumentException($"{who} {width} values, but {point} has one for each head and key, which is no fixed number.");
         int there = WidthOf(config, point);
         if (there != width)
             throw new ArgumentException($"{who} {width} values, but {point} of the model has {there}.");

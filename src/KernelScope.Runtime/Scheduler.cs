@@ -13,6 +13,7 @@ namespace KernelScope.Runtime;
 internal sealed class Scheduler : IAsyncDisposable
 {
     private readonly Gemma2Model _model;
+    private readonly object _parts;
     private readonly EngineLimits _limits;
     private readonly ILogger _logger;
     private readonly EngineMetrics _metrics;
@@ -23,18 +24,27 @@ internal sealed class Scheduler : IAsyncDisposable
 
     // Of the thread alone; their number and bytes are shared, below the gate.
     private readonly List<Sequence> _prefilling = [], _decoding = [], _step = [];
-    private readonly SessionTokens[] _batch;
+    private SessionTokens[] _batch = [];
     private int _running;
     private long _sessionBytes;
     private bool _isWoken;
+    private Exception? _broken;
 
-    public Scheduler(Gemma2Model model, EngineLimits limits, IMeterFactory? meters, ILogger logger)
+    /// <summary>Starts the thread.</summary>
+    /// <param name="model">What it feeds.</param>
+    /// <param name="parts">What the model lies on: it must not be finalized while the thread runs.</param>
+    /// <param name="limits">How much at once.</param>
+    /// <param name="meters">Makes the meter; null: its own.</param>
+    /// <param name="logger">Never throws.</param>
+    public Scheduler(Gemma2Model model, object parts, EngineLimits limits, IMeterFactory? meters, ILogger logger)
     {
         _model = model;
+        _parts = parts;
         _limits = limits;
         _logger = logger;
-        _batch = new SessionTokens[limits.MaxRunning];
-        _metrics = new EngineMetrics(meters, () => Load);
+        // A factory's meter outlives the engine, and must not hold its model.
+        var self = new WeakReference<Scheduler>(this);
+        _metrics = new EngineMetrics(meters, () => self.TryGetTarget(out Scheduler? scheduler) ? scheduler.Load : default);
         new Thread(Run) { Name = KernelScopeEngine.TelemetryName, IsBackground = true }.Start();
     }
 
@@ -61,6 +71,7 @@ internal sealed class Scheduler : IAsyncDisposable
     /// <exception cref="EngineBusyException">As many run and wait as the limits allow.</exception>
     /// <exception cref="ArgumentException">Its session alone is larger than the limit.</exception>
     /// <exception cref="ObjectDisposedException">The engine is being disposed.</exception>
+    /// <exception cref="InvalidOperationException">The thread ended by an error, which is the inner exception.</exception>
     public void Submit(Sequence sequence)
     {
         sequence.Bytes = SessionBytes(_model.Config, sequence.ContextLength, _limits.PrefillRows);
@@ -73,9 +84,11 @@ internal sealed class Scheduler : IAsyncDisposable
 
         lock (_gate)
         {
+            if (_broken is not null)
+                throw Broken(_broken);
             ObjectDisposedException.ThrowIf(_stop.IsCancellationRequested, typeof(KernelScopeEngine));
-            int limit = _limits.MaxRunning + _limits.MaxWaiting;
-            if (_running + _waiting.Count >= limit)
+            int limit = (int)Math.Min((long)_limits.MaxRunning + _limits.MaxWaiting, int.MaxValue);
+            if ((long)_running + _waiting.Count >= limit)
             {
                 _metrics.Refused();
                 _logger.Refused(_running, _waiting.Count);
@@ -111,26 +124,35 @@ internal sealed class Scheduler : IAsyncDisposable
         }
     }
 
-    /// <summary>Ends the thread between two layers, and every request with an <see cref="ObjectDisposedException"/>.</summary>
-    public async ValueTask DisposeAsync()
+    /// <summary>
+    /// Lets the thread end between two layers, without waiting for it. It holds the scheduler, not the engine, so an engine that nobody
+    /// holds can be finalized and stop it.
+    /// </summary>
+    public void Stop()
     {
         lock (_gate)
             _stop.Cancel();
         Wake();
+    }
+
+    /// <summary>Ends the thread between two layers, and every request with an <see cref="ObjectDisposedException"/>.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        Stop();
         await _ended.Task.ConfigureAwait(false);
-        _metrics.Dispose();
         _stop.Dispose();
     }
 
     private void Run()
     {
-        Exception end = new ObjectDisposedException(nameof(KernelScopeEngine));
+        Exception? broken = null;
         try
         {
             while (!_stop.IsCancellationRequested)
             {
                 EndLeft(_prefilling);
                 EndLeft(_decoding);
+                EndStalled();
                 Admit();
                 bool worked = FeedPiece();
                 worked |= DecodeStep();
@@ -145,20 +167,64 @@ internal sealed class Scheduler : IAsyncDisposable
         catch (Exception e)
         {
             _logger.Broken(e);
-            end = new InvalidOperationException($"The engine's thread ended by an error: {e.Message}", e);
+            broken = e;
         }
 
-        EndAll(end);
-        _ended.SetResult();
+        try
+        {
+            EndAll(broken);
+        }
+        finally
+        {
+            _metrics.Dispose();
+            GC.KeepAlive(_parts);
+            _ended.SetResult();
+        }
     }
+
+    private static InvalidOperationException Broken(Exception error) =>
+        new($"The engine's thread ended by an error: {error.Message}", error);
 
     private void Sleep()
     {
+        TimeSpan most = UntilStall();
         lock (_gate)
         {
             while (!_isWoken)
-                Monitor.Wait(_gate);
+            {
+                if (!Monitor.Wait(_gate, most))
+                    break;
+            }
+
             _isWoken = false;
+        }
+    }
+
+    /// <summary>How long until the first of the paused requests has waited too long for its reader.</summary>
+    private TimeSpan UntilStall()
+    {
+        TimeSpan longest = TimeSpan.Zero;
+        foreach (Sequence sequence in _decoding)
+            longest = sequence.PausedFor > longest ? sequence.PausedFor : longest;
+        if (_limits.ReaderTimeout == Timeout.InfiniteTimeSpan || longest == TimeSpan.Zero)
+            return Timeout.InfiniteTimeSpan;
+        double left = (_limits.ReaderTimeout - longest).TotalMilliseconds;
+        return TimeSpan.FromMilliseconds(Math.Clamp(Math.Ceiling(left), 1, int.MaxValue));
+    }
+
+    /// <summary>Ends requests whose readers have read nothing for too long, so that they do not hold their places for ever.</summary>
+    private void EndStalled()
+    {
+        if (_limits.ReaderTimeout == Timeout.InfiniteTimeSpan)
+            return;
+        for (int n = _decoding.Count - 1; n >= 0; n--)
+        {
+            Sequence sequence = _decoding[n];
+            if (sequence.PausedFor < _limits.ReaderTimeout || !sequence.IsPaused)
+                continue;
+            End(_decoding, sequence, new TimeoutException(
+                $"The request ended because its reader read none of its {_limits.BufferedTokens} kept tokens for " +
+                $"{_limits.ReaderTimeout.TotalSeconds} s (ReaderTimeout)."));
         }
     }
 
@@ -246,6 +312,8 @@ internal sealed class Scheduler : IAsyncDisposable
         if (_step.Count == 0)
             return false;
         long started = Stopwatch.GetTimestamp();
+        if (_batch.Length < _step.Count)
+            Array.Resize(ref _batch, Math.Max(_step.Count, 2 * _batch.Length));
         for (int n = 0; n < _step.Count; n++)
             _batch[n] = _step[n].NextStep();
         try
@@ -319,21 +387,37 @@ internal sealed class Scheduler : IAsyncDisposable
     /// <summary>Memory goes back before the reader hears of the end, so that whoever then asks for more finds it.</summary>
     private void Finish(Sequence sequence, Exception? error)
     {
-        string outcome = error is not null ? "failed" : sequence.IsFinished ? "done" : "left";
-        sequence.Dispose();
-        _metrics.Ended(sequence, outcome);
-        if (error is not null and not ObjectDisposedException)
-            _logger.Failed(error, sequence.Kind, sequence.Prompt.Length);
-        else
-            _logger.Ended(sequence.Kind, sequence.Prompt.Length, outcome);
-        sequence.Complete(error ?? (sequence.IsFinished ? null : new OperationCanceledException()));
+        try
+        {
+            sequence.Dispose();
+        }
+        catch (Exception e)
+        {
+            error ??= e;
+        }
+
+        try
+        {
+            string outcome = error is not null ? "failed" : sequence.IsFinished ? "done" : "left";
+            _metrics.Ended(sequence, outcome);
+            if (error is not null and not ObjectDisposedException)
+                _logger.Failed(error, sequence.Kind, sequence.Prompt.Length);
+            else
+                _logger.Ended(sequence.Kind, sequence.Prompt.Length, outcome);
+        }
+        finally
+        {
+            sequence.Complete(error ?? (sequence.IsFinished ? null : new OperationCanceledException()));
+        }
     }
 
-    private void EndAll(Exception end)
+    private void EndAll(Exception? broken)
     {
+        Exception end = broken is null ? new ObjectDisposedException(nameof(KernelScopeEngine)) : Broken(broken);
         List<Sequence> waiting;
         lock (_gate)
         {
+            _broken = broken;
             _stop.Cancel();
             waiting = [.. _waiting];
             _waiting.Clear();

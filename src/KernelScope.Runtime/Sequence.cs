@@ -39,6 +39,9 @@ internal abstract class Sequence(string kind, int[] prompt, int contextLength) :
     /// <summary>Whether its reader has to catch up before it goes on.</summary>
     public virtual bool IsPaused => false;
 
+    /// <summary>How long it has been paused, as of the last look at <see cref="IsPaused"/>; zero: it is not.</summary>
+    public virtual TimeSpan PausedFor => TimeSpan.Zero;
+
     protected Session Session { get; private set; } = null!;
 
     /// <summary>Says that nobody waits for it any more; the engine's thread then ends it.</summary>

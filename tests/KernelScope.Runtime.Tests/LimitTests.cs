@@ -87,6 +87,39 @@ public class LimitTests
     }
 
     [Fact]
+    public async Task Members_that_are_null_and_enums_out_of_range_are_refused_with_a_sentence()
+    {
+        await using KernelScopeEngine engine = await Engines.OpenAsync();
+        var plain = new GenerationRequest { Prompt = "a" };
+        var edit = new SaeEdit { Sae = Engines.Sae };
+        Refused("Options of the request is null", plain with { Options = null! });
+        Refused("Options.Sampling of the request is null", plain with { Options = new GenerationOptions { Sampling = null! } });
+        Refused("Features of the request is null", plain with { Features = null! });
+        Refused("Features of the request has an entry", plain with { Features = [null!] });
+        Refused("Edits of the request is null", plain with { Edits = null! });
+        Refused("Edits of the request has an entry", plain with { Edits = [null!] });
+        Refused("Vectors of the request is null", plain with { Vectors = null! });
+        Refused("no SAE ''", plain with { Edits = [edit with { Sae = null! }] });
+        Refused("is null", plain with { Edits = [edit with { Features = null! }] });
+        Refused("no EditPlace 99", plain with { Edits = [edit with { Place = (EditPlace)99 }] });
+        Refused("no SpliceMode 99", plain with { Edits = [edit with { Splice = (SpliceMode)99 }] });
+        Refused("no FeatureEditKind 99", plain with { Edits = [edit with { Features = [new(1, (FeatureEditKind)99, 1)] }] });
+        foreach (Hooks.Site site in (Hooks.Site[])[Hooks.Site.AttnPattern, Hooks.Site.AttnScores])
+            Refused("no fixed number", plain with { Vectors = [new VectorEdit { Point = new(site, 3), Direction = new float[8] }] });
+        Assert.Contains("Options of the request is null", (await Assert.ThrowsAsync<ArgumentException>(() =>
+            engine.EmbedAsync(new EmbeddingRequest { Text = "a", Options = null! }))).Message, StringComparison.Ordinal);
+        Assert.Contains("no Pooling 99", (await Assert.ThrowsAsync<ArgumentException>(() => engine.EmbedAsync(
+            new EmbeddingRequest { Text = "a", Options = new EmbeddingOptions { Pooling = (Pooling)99 } }))).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("Features of the request is null", (await Assert.ThrowsAsync<ArgumentException>(() =>
+            engine.FeaturesAsync(new FeaturesRequest { Text = "a", Features = null! }))).Message, StringComparison.Ordinal);
+
+        void Refused(string part, GenerationRequest request) =>
+            Assert.Contains(part, Assert.ThrowsAny<ArgumentException>(() => engine.GenerateAsync(request)).Message,
+                StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Values_that_are_no_numbers_end_their_own_request_alone()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
