@@ -11,7 +11,7 @@ internal sealed class OpGate(Device owner)
 {
     // The gate on whose device this thread is doing a unit of host work; null elsewhere.
     [ThreadStatic]
-    private static OpGate? t_hostWork;
+    private static OpGate? _hostWork;
 
     private readonly Lock _lock = new();
     private readonly ConcurrentQueue<IDisposable> _released = new();
@@ -30,7 +30,7 @@ internal sealed class OpGate(Device owner)
     /// <exception cref="InvalidOperationException">This thread is doing a unit of the device's host work: the device waits for that unit.</exception>
     public void Enter()
     {
-        if (t_hostWork == this)
+        if (_hostWork == this)
             throw new InvalidOperationException($"{nameof(Device.ForEach)} of device '{owner.Name}' called an op of that device, which waits for this work to end; call ops before or after it.");
         _lock.Enter();
         _depth++;
@@ -114,15 +114,15 @@ internal sealed class OpGate(Device owner)
     /// <summary>Work whose units refuse to call ops of this device.</summary>
     public Action<int> HostWork(Action<int> work) => unit =>
     {
-        OpGate? outer = t_hostWork;
-        t_hostWork = this;
+        OpGate? outer = _hostWork;
+        _hostWork = this;
         try
         {
             work(unit);
         }
         finally
         {
-            t_hostWork = outer;
+            _hostWork = outer;
         }
     };
 
