@@ -62,13 +62,15 @@ public sealed class Generator
     /// <exception cref="InvalidOperationException">The session is in use.</exception>
     public IEnumerable<GeneratedToken> GenerateTokens(ReadOnlyMemory<int> prompt, CancellationToken cancellationToken = default)
     {
-        Stop = StopReason.None;
         if (prompt.IsEmpty)
             throw new ArgumentException("The prompt has no tokens; it needs at least <bos>.");
         if (prompt.Length > _session.ContextLength - _session.Position)
             throw new ArgumentException($"The prompt has {prompt.Length} tokens; the context holds " +
                 $"{_session.ContextLength - _session.Position}.");
         using SessionHold hold = _session.Hold();
+        _session.CheckTokens(prompt.Span, _session.Position);
+        // Not before the hold: a run that is refused changes nothing of the one under way.
+        Stop = StopReason.None;
         using var choice = new TokenChoice(_session, _options, _tokenizer, prompt.Span);
         Seed = choice.Seed;
         Mat logits = hold.Prefill(prompt.Span, null, cancellationToken);
@@ -79,11 +81,12 @@ public sealed class Generator
             for (int count = 1; count <= _options.MaxNewTokens; count++)
             {
                 GeneratedToken token = choice.Next(logits, count);
-                Stop = choice.Stop;
+                StopReason stop = choice.Stop;
+                Stop = stop;
                 step[0] = token.Id;
                 pending = _session.Position < _session.ContextLength;
                 yield return token;
-                if (Stop != StopReason.None)
+                if (stop != StopReason.None)
                     yield break;
                 pending = false;
                 logits = hold.Forward(step, LogitRows.Last, cancellationToken);

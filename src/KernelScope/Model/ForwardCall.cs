@@ -85,6 +85,13 @@ internal sealed class ForwardCall(CallPool pool, ActivationBuffers buffers) : ID
         }
     }
 
+    /// <summary>After a failure: captures drop the rows of the call, which are of no sequence.</summary>
+    public void Undo()
+    {
+        foreach (Part part in Parts)
+            part.Session.Hooks.Rewind(part.Session.Position);
+    }
+
     /// <summary>Gives the buffers back.</summary>
     public void Dispose()
     {

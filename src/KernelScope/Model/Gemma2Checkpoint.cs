@@ -179,7 +179,9 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <summary>The files that the model is read from.</summary>
     internal IEnumerable<string> InputPaths => [.. Files.Select(f => f.Path), _weights.Path, Folder.ConfigPath, .. TokenizerPath is string tokenizer ? [tokenizer] : Array.Empty<string>()];
 
-    private string NotAnInput(string path) => InputPaths.FirstOrDefault(input => FilePlace.IsSame(path, input)) is string own
+    /// <summary>The path, unless writing there would replace a file that the model is read from.</summary>
+    /// <exception cref="IOException">It would.</exception>
+    internal string NotAnInput(string path) => InputPaths.FirstOrDefault(input => FilePlace.IsSame(path, input)) is string own
         ? throw new IOException($"{BadFile.Printable(path, 4096)}: this is one of the files that the model is read from ({BadFile.Printable(Path.GetFileName(own), 300)}); choose another place.")
         : path;
 

@@ -154,6 +154,11 @@ public sealed class Gemma2Model : IDisposable
                 Enter(batch, entered, call);
             Run(call, cancellationToken);
         }
+        catch
+        {
+            call.Undo();
+            throw;
+        }
         finally
         {
             foreach (SessionTokens part in batch[..entered])
@@ -170,7 +175,7 @@ public sealed class Gemma2Model : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(layerCount);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(layerCount, Config.LayerCount);
-        using ForwardCall call = Begin(tokens, session, LogitRows.None);
+        using ForwardCall call = Begin(tokens, session, LogitRows.None, whole: layerCount == Config.LayerCount);
         try
         {
             if (layerCount == Config.LayerCount)
@@ -181,7 +186,13 @@ public sealed class Gemma2Model : IDisposable
 
             Embed(call);
             Layers(0, layerCount, call, cancellationToken);
+            session.MarkPartial(session.Position);
             session.Advance(call.Tokens, default, default);
+        }
+        catch
+        {
+            call.Undo();
+            throw;
         }
         finally
         {
@@ -202,7 +213,7 @@ public sealed class Gemma2Model : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(layer);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(layer, Config.LayerCount);
-        using ForwardCall call = Begin(tokens, session, rows);
+        using ForwardCall call = Begin(tokens, session, rows, whole: layer == 0);
         try
         {
             Activations a = call.Activations;
@@ -217,8 +228,16 @@ public sealed class Gemma2Model : IDisposable
                 Device.RmsNorm(a.Resid, _weights.FinalNorm, Config.NormEpsilon, a.Normed);
             }
 
+            int start = session.Position;
             Finish(call);
+            if (layer > 0)
+                session.MarkPartial(start);
             return session.Logits;
+        }
+        catch
+        {
+            call.Undo();
+            throw;
         }
         finally
         {
@@ -229,7 +248,7 @@ public sealed class Gemma2Model : IDisposable
     /// <summary>Runs one layer on the stream before it; what is of interest is what its hooks see.</summary>
     internal void RunLayer(int layer, Mat resid, ReadOnlySpan<int> tokens, Session session)
     {
-        using ForwardCall call = Begin(tokens, session, LogitRows.None);
+        using ForwardCall call = Begin(tokens, session, LogitRows.None, whole: false);
         try
         {
             Device.Copy(resid, call.Activations.Resid);
@@ -244,11 +263,16 @@ public sealed class Gemma2Model : IDisposable
     /// <summary>As the public one; <paramref name="held"/>: the caller holds the session.</summary>
     internal Mat Forward(ReadOnlySpan<int> tokens, Session session, LogitRows rows, bool held, CancellationToken cancellationToken)
     {
-        using ForwardCall call = Begin(tokens, session, rows, held);
+        using ForwardCall call = Begin(tokens, session, rows, whole: true, held);
         try
         {
             Run(call, cancellationToken);
             return session.Logits;
+        }
+        catch
+        {
+            call.Undo();
+            throw;
         }
         finally
         {
@@ -262,7 +286,7 @@ public sealed class Gemma2Model : IDisposable
     /// <param name="targets">The tokens that follow the first rows of the last call; one fewer than its rows where the next token is not known.</param>
     /// <param name="session">The session that made the call.</param>
     /// <param name="losses">One loss a target.</param>
-    /// <exception cref="ArgumentException">More targets than the last call had rows, or a session of another model.</exception>
+    /// <exception cref="ArgumentException">More targets than the last call had rows or than there is room for losses, a target outside the vocabulary, or a session of another model.</exception>
     /// <exception cref="InvalidOperationException">A call of the session is under way.</exception>
     /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
     public void NextTokenLoss(ReadOnlySpan<int> targets, Session session, Span<double> losses)
@@ -270,6 +294,11 @@ public sealed class Gemma2Model : IDisposable
         ArgumentNullException.ThrowIfNull(session);
         if (!ReferenceEquals(session.Model, this))
             throw new ArgumentException("The session belongs to another model.", nameof(session));
+        if (losses.Length < targets.Length)
+            throw new ArgumentException($"There are {targets.Length} targets; there is room for {losses.Length} losses.", nameof(losses));
+        int bad = targets.IndexOfAnyExceptInRange(0, Config.VocabSize - 1);
+        if (bad >= 0)
+            throw new ArgumentOutOfRangeException(nameof(targets), $"Target {bad} is id {targets[bad]}; the vocabulary has ids 0 to {Config.VocabSize - 1}.");
         session.EnterToRead();
         try
         {
@@ -301,7 +330,7 @@ public sealed class Gemma2Model : IDisposable
         new(Config.HeadCount, _attentionScale, Config.AttentionSoftcap, Config.IsSliding(layer) ? Config.SlidingWindow : 0);
 
     /// <summary>Checks what needs no session's turn; gives the number of rows.</summary>
-    private static int CheckBatch(ReadOnlySpan<SessionTokens> batch)
+    private int CheckBatch(ReadOnlySpan<SessionTokens> batch)
     {
         int rows = 0;
         for (int n = 0; n < batch.Length; n++)
@@ -313,6 +342,8 @@ public sealed class Gemma2Model : IDisposable
                     throw new ArgumentException($"Entries {m} and {n} of the batch are one session; a call takes each once.", nameof(batch));
             }
 
+            if (session.Complaint(this, batch[n].Tokens.Length) is { } complaint)
+                throw new ArgumentException($"Entry {n} of the batch: {complaint}", nameof(batch));
             rows = checked(rows + batch[n].Tokens.Length);
         }
 
@@ -323,12 +354,17 @@ public sealed class Gemma2Model : IDisposable
     private void Enter(ReadOnlySpan<SessionTokens> batch, int n, ForwardCall call)
     {
         Session session = batch[n].Session;
+        bool entered = false;
         try
         {
             session.Enter(held: false);
+            entered = true;
+            session.RequireWhole();
         }
         catch (InvalidOperationException e) when (e is not ObjectDisposedException)
         {
+            if (entered)
+                session.Leave();
             throw new InvalidOperationException($"Entry {n} of the batch: {e.Message}", e);
         }
 
@@ -346,7 +382,7 @@ public sealed class Gemma2Model : IDisposable
     }
 
     /// <summary>Takes a session for a call of its own; the caller must let it go.</summary>
-    private ForwardCall Begin(ReadOnlySpan<int> tokens, Session session, LogitRows logits, bool held = false)
+    private ForwardCall Begin(ReadOnlySpan<int> tokens, Session session, LogitRows logits, bool whole, bool held = false)
     {
         ArgumentNullException.ThrowIfNull(session);
         _weights.ThrowIfDisposed();
@@ -355,6 +391,8 @@ public sealed class Gemma2Model : IDisposable
         {
             if (session.Complaint(this, tokens.Length) is { } complaint)
                 throw new ArgumentException(complaint);
+            if (whole)
+                session.RequireWhole();
             ForwardCall call = _calls.Rent(tokens.Length);
             try
             {

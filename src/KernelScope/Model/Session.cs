@@ -12,10 +12,14 @@ public sealed class Session : IDisposable
 {
     private const int DefaultChunk = 256;
 
-    // Who has the session: nobody; a call; a holder (a generation) between its calls; a call of the holder.
-    private const int Free = 0, InCall = 1, Held = 2, InCallOfHolder = 3;
+    // Who has the session: nobody; a call; a holder (a generation) between its calls; a call of the holder; a reader between the holder's calls.
+    private const int Free = 0, InCall = 1, Held = 2, InCallOfHolder = 3, ReadWhileHeld = 4;
+
+    // Of no position, unless a call ran only a part of the layers: the others hold no keys and values from there on.
+    private const int Nowhere = int.MaxValue;
 
     private int _use;
+    private int _partialFrom = Nowhere;
     private int[] _tokens = [];
     private Mat _logitRows;
     private Mat _finalNormRows;
@@ -111,6 +115,7 @@ public sealed class Session : IDisposable
     public Mat Prefill(ReadOnlySpan<int> tokens, Action<int>? afterChunk = null, CancellationToken cancellationToken = default)
     {
         using SessionHold hold = Hold();
+        CheckTokens(tokens, Position);
         return hold.Prefill(tokens, afterChunk, cancellationToken);
     }
 
@@ -156,7 +161,9 @@ public sealed class Session : IDisposable
     public Mat PrefillSequence(ReadOnlySpan<int> tokens, Action<int>? afterChunk = null, CancellationToken cancellationToken = default)
     {
         using SessionHold hold = Hold();
+        CheckTokens(tokens, 0);
         int kept = Math.Min(Tokens.CommonPrefixLength(tokens), Math.Max(0, tokens.Length - 1));
+        kept = Math.Min(kept, _partialFrom);
         if (kept < Cache.LowestPosition)
             kept = 0;
         GoBack(kept);
@@ -172,6 +179,7 @@ public sealed class Session : IDisposable
     public Session Fork()
     {
         using SessionHold hold = Hold();
+        RequireWhole();
         return new Session(this);
     }
 
@@ -180,14 +188,16 @@ public sealed class Session : IDisposable
     /// </summary>
     /// <param name="path">Where; what is there is replaced once the file is whole.</param>
     /// <param name="cancellationToken">Stops between two layers; nothing is left.</param>
-    /// <exception cref="IOException">It cannot be written; nothing is left.</exception>
-    /// <exception cref="InvalidOperationException">The session is in use, or its cache holds values that are not finite numbers.</exception>
+    /// <exception cref="IOException">It cannot be written, or is one of the files that the model is read from; nothing is left.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use, a part of its tokens ran through a part of the layers only, or its cache holds values that are not finite numbers.</exception>
     /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
     public void Save(string path, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         using SessionHold hold = Hold();
-        SessionFile.Write(this, path, cancellationToken);
+        Model.Weights.ThrowIfDisposed();
+        RequireWhole();
+        SessionFile.Write(this, Model.Weights.Checkpoint.NotAnInput(path), cancellationToken);
     }
 
     /// <summary>As <see cref="Save"/>, on a worker thread.</summary>
@@ -212,7 +222,18 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>Ends a <see cref="Hold"/>.</summary>
-    internal void Release() => Interlocked.CompareExchange(ref _use, Free, Held);
+    internal void Release()
+    {
+        int seen;
+        do
+        {
+            seen = Volatile.Read(ref _use);
+            if (seen is Free or InCall)
+                return;
+        }
+        // Whoever is still in it is then on its own, and frees the session when it leaves.
+        while (Interlocked.CompareExchange(ref _use, seen == Held ? Free : InCall, seen) != seen);
+    }
 
     /// <summary>Takes the session for one call, until <see cref="Leave"/>.</summary>
     /// <param name="held">Whether the call is the holder's.</param>
@@ -220,16 +241,63 @@ public sealed class Session : IDisposable
     /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
     internal void Enter(bool held)
     {
-        if (held)
-            Take(Held, InCallOfHolder);
-        else
+        if (!held)
+        {
             Take(Free, InCall);
+            return;
+        }
+
+        // A read is short, and the holder must not fail because of it.
+        var wait = new SpinWait();
+        while (Volatile.Read(ref _use) is ReadWhileHeld || !TryTake(Held, InCallOfHolder))
+        {
+            if (Volatile.Read(ref _use) is not (Held or ReadWhileHeld))
+                throw InUse();
+            wait.SpinOnce();
+        }
     }
 
     /// <summary>As <see cref="Enter"/> for a call that only reads what the last one left: also somebody who did not take the session may make it between the holder's calls.</summary>
-    internal void EnterToRead() => Enter(held: Volatile.Read(ref _use) == Held);
+    /// <remarks>The holder's next call waits for it.</remarks>
+    internal void EnterToRead()
+    {
+        if (!TryTake(Held, ReadWhileHeld))
+            Take(Free, InCall);
+    }
 
-    internal void Leave() => Interlocked.Exchange(ref _use, Volatile.Read(ref _use) == InCallOfHolder ? Held : Free);
+    internal void Leave()
+    {
+        int seen;
+        do
+        {
+            seen = Volatile.Read(ref _use);
+        }
+        while (Interlocked.CompareExchange(ref _use, seen is InCallOfHolder or ReadWhileHeld ? Held : Free, seen) != seen);
+    }
+
+    /// <summary>Checks a whole prompt before any of it is computed.</summary>
+    /// <param name="tokens">Ids.</param>
+    /// <param name="position">The position of the first.</param>
+    /// <exception cref="ArgumentException">They do not fit into the context, or an id is outside the vocabulary.</exception>
+    internal void CheckTokens(ReadOnlySpan<int> tokens, int position)
+    {
+        if (tokens.Length > ContextLength - position)
+            throw new ArgumentException(TooLong(position, tokens.Length));
+        int bad = tokens.IndexOfAnyExceptInRange(0, Model.Config.VocabSize - 1);
+        if (bad >= 0)
+            throw new ArgumentOutOfRangeException(nameof(tokens), $"Token {bad} is id {tokens[bad]}; the vocabulary has ids 0 to {Model.Config.VocabSize - 1}.");
+    }
+
+    /// <summary>Refuses to go on with a sequence of which some layers hold no keys and values.</summary>
+    /// <exception cref="InvalidOperationException">From some position on, only a part of the layers ran.</exception>
+    internal void RequireWhole()
+    {
+        if (_partialFrom != Nowhere)
+            throw new InvalidOperationException($"From position {_partialFrom} on, only a part of the layers ran (ForwardTo or ForwardFrom), so the sequence cannot go on as a whole one; reset the session, or rewind it to that position.");
+    }
+
+    /// <summary>Says that a part of the layers ran from a position on.</summary>
+    internal void MarkPartial(int position) => _partialFrom = Math.Min(_partialFrom, position);
 
     /// <summary>Why the session cannot take so many tokens in one call; null if it can.</summary>
     internal string? Complaint(Gemma2Model model, int count)
@@ -239,7 +307,7 @@ public sealed class Session : IDisposable
         if (count == 0)
             return "A forward pass needs at least one token.";
         if (count > ContextLength - Position)
-            return $"The sequence would have {(long)Position + count} tokens; the context holds {ContextLength}.";
+            return TooLong(Position, count);
         return count > ChunkLength ? $"{count} tokens were fed in one call; the session takes {ChunkLength} (use Prefill)." : null;
     }
 
@@ -276,6 +344,8 @@ public sealed class Session : IDisposable
     private void GoBack(int position)
     {
         Position = position;
+        if (position <= _partialFrom)
+            _partialFrom = Nowhere;
         if (position == 0)
             Cache.Written = 0;
         Hooks.Rewind(position);
@@ -294,8 +364,17 @@ public sealed class Session : IDisposable
 
     private void Take(int from, int to)
     {
-        ObjectDisposedException.ThrowIf(IsDisposed, this);
-        if (Interlocked.CompareExchange(ref _use, to, from) != from)
-            throw new InvalidOperationException("The session is in use by another call or generation; a session is for one caller at a time.");
+        if (!TryTake(from, to))
+            throw InUse();
     }
+
+    private bool TryTake(int from, int to)
+    {
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
+        return Interlocked.CompareExchange(ref _use, to, from) == from;
+    }
+
+    private string TooLong(int position, int count) => $"The sequence would have {(long)position + count} tokens; the context holds {ContextLength}.";
+
+    private static InvalidOperationException InUse() => new("The session is in use by another call or generation; a session is for one caller at a time.");
 }

@@ -46,9 +46,10 @@ public static class TextEmbedding
         ArgumentNullException.ThrowIfNull(session);
         options ??= new EmbeddingOptions();
         HookPoint site = SiteOf(options);
-        session.Reset();
         if (tokens.Length > session.ContextLength)
             throw new ArgumentException($"The text has {tokens.Length} tokens; the context holds {session.ContextLength}.", nameof(tokens));
+        session.CheckTokens(tokens, 0);
+        session.Reset();
         var pool = new RowPool(options, session.Model.Config);
         using (session.Hooks.Add(site, pool.Take))
         {
