@@ -21,6 +21,7 @@ internal static class CommandLine
         int signalled = 0;
         using PosixSignalRegistration interrupt = StopOn(PosixSignal.SIGINT, ExitCode.Interrupted);
         using PosixSignalRegistration terminate = StopOn(PosixSignal.SIGTERM, ExitCode.Terminated);
+        using PosixSignalRegistration hangUp = StopOn(PosixSignal.SIGHUP, ExitCode.HungUp);
         int code = Run(args, new Surroundings(streams, stop.Token));
         return code == ExitCode.Interrupted ? signalled : code;
 
@@ -136,6 +137,9 @@ internal static class CommandLine
 
         if (parsed.UnmatchedTokens.Count > 0)
             return $"'{Printable.Escape(parsed.UnmatchedTokens[0])}' is one word too many; a text of several words goes between quotes.";
+        Command verb = parsed.CommandResult.Command;
+        if (verb.Arguments.FirstOrDefault(a => (parsed.GetResult(a)?.Tokens.Count ?? 0) < a.Arity.MinimumNumberOfValues) is Argument missing)
+            return $"{missing.Name} is missing; the usage is '{HelpView.Usage(verb)}'.";
         // The parser complains of types by their .NET names; our own complaint about the same option is better.
         string[] complaints = [.. parsed.Errors.Select(e => e.Message)];
         return Array.Find(complaints, c => !c.StartsWith("Cannot parse argument", StringComparison.Ordinal)) ?? (complaints.Length > 0 ? complaints[0] : null);

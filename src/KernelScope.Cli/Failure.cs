@@ -7,6 +7,9 @@ internal static class ExitCode
     public const int Failed = 1;
     public const int Usage = 2;
 
+    /// <summary>128 + SIGHUP.</summary>
+    public const int HungUp = 129;
+
     /// <summary>128 + SIGINT, as a shell reports it.</summary>
     public const int Interrupted = 130;
 

@@ -192,7 +192,15 @@ internal sealed class HubTransfer : IDisposable
             throw BadFile.Of(_subject.ToString(), $"the server sends more than the {_head.Size} bytes that it said there are; what was received was removed.");
         }
 
-        _stream.Write(_buffer, 0, count);
+        try
+        {
+            _stream.Write(_buffer, 0, count);
+        }
+        catch (Exception e) when (AtomicFile.IsFailure(e))
+        {
+            throw new IOException($"{_subject}: {AtomicFile.Reason(e)}", e);
+        }
+
         _hash.Append(_buffer.AsSpan(0, count));
         _position += count;
         Received += count;

@@ -133,6 +133,17 @@ public sealed partial class HubTests : IDisposable
         _folder.Dispose();
     }
 
+    [SkippableFact]
+    public void A_disk_that_takes_no_more_is_said_with_the_file_that_was_received()
+    {
+        Skip.IfNot(OperatingSystem.IsLinux(), "a shell sets the limit");
+        const string Limit = "trap '' XFSZ; ulimit -f 100; export DOTNET_EnableWriteXorExecute=0; ";
+        using Process process = Program.Start(
+            new ProcessStartInfo("bash", ["-c", $"{Limit}exec '{Program.Host}' exec '{Program.Assembly}' pull {SaeName}"]), Environment(_hub));
+        process.StandardInput.Close();
+        Program.Finish(process).AssertFailed(1, Sae, "cannot be written");
+    }
+
     private Outcome Run(params string[] arguments) => RunAt(_hub, arguments);
 
     private Outcome RunAt(LocalHub hub, params string[] arguments) => Program.RunWith(null, Environment(hub), arguments);

@@ -6,11 +6,13 @@ namespace KernelScope.Cli.Tests;
 /// <summary>Ctrl+C and termination end a run without a half-written file.</summary>
 public sealed partial class InterruptTests
 {
+    private const int SigHup = 1;
     private const int SigInt = 2;
     private const int SigTerm = 15;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
     [Theory]
+    [InlineData(SigHup, 129)]
     [InlineData(SigInt, 130)]
     [InlineData(SigTerm, 143)]
     public void A_signal_ends_generation(int signal, int exitCode)
@@ -24,8 +26,10 @@ public sealed partial class InterruptTests
         outcome.AssertFailed(exitCode, "interrupted");
     }
 
-    [Fact]
-    public void An_interrupted_run_leaves_no_file()
+    [Theory]
+    [InlineData(SigHup, 129)]
+    [InlineData(SigInt, 130)]
+    public void An_interrupted_run_leaves_no_file(int signal, int exitCode)
     {
         if (!OperatingSystem.IsLinux())
             return;
@@ -36,13 +40,13 @@ public sealed partial class InterruptTests
         while (folder.Files.Length == 0 && watch.Elapsed < Patience)
             Thread.Sleep(5);
         Assert.NotEmpty(folder.Files);
-        Assert.Equal(0, Kill(process.Id, SigInt));
-        Program.Finish(process).AssertFailed(130, "interrupted");
+        Assert.Equal(0, Kill(process.Id, signal));
+        Program.Finish(process).AssertFailed(exitCode, "interrupted");
         Assert.Empty(folder.Files);
     }
 
     /// <summary>A job that a shell starts in the background ignores SIGINT, and its children inherit that; env undoes it and then becomes the program.</summary>
-    private static Process Start(params string[] arguments) => Program.Start(new ProcessStartInfo("env", ["--default-signal=INT", Program.Host, "exec", Program.Assembly, .. arguments]));
+    private static Process Start(params string[] arguments) => Program.Start(new ProcessStartInfo("env", ["--default-signal=INT,HUP", Program.Host, "exec", Program.Assembly, .. arguments]));
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
     private static partial int Kill(int process, int signal);

@@ -50,11 +50,12 @@ internal sealed class EncodeCommand : Verb
     {
         using TensorFile file = ArrayFile.Open(parsed.GetRequiredValue(_activations));
         using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae), Common.NoMapOf(parsed));
-        OutputPlaces.Require([("--out", parsed.GetValue(_out))], [file.Path, .. saeFiles.InputPaths]);
+        (string? special, IEnumerable<string> ofModel) = SpecialOfModel(parsed);
+        OutputPlaces.Require([("--out", parsed.GetValue(_out))], [file.Path, .. saeFiles.InputPaths, .. ofModel]);
         TensorView x = Array(file, parsed.GetValue(_key));
         long rows = RowsOf(x, saeFiles);
         file.VerifyIfSmall(SaeCheckpoint.VerifyOnOpenLimit, Cancellation);
-        bool[]? counted = CountedRows.Of(file, x.Info, rows, parsed.GetValue(_specialIds) ?? SpecialOfModel(parsed), Streams);
+        bool[]? counted = CountedRows.Of(file, x.Info, rows, parsed.GetValue(_specialIds) ?? special, Streams);
         using Device device = Common.OpenDevice(parsed, Streams, ("SAE", saeFiles.Bytes), ("rows", RowEncoder.BlockBytes(saeFiles.Config)));
         using NpzWriter? writer = parsed.GetValue(_out) is string path ? new NpzWriter(path) : null;
         using JumpReluSae sae = saeFiles.Load(device);
@@ -71,13 +72,13 @@ internal sealed class EncodeCommand : Verb
         return ExitCode.Done;
     }
 
-    /// <summary>The ids of --model that do not count; null: none was named.</summary>
-    private string? SpecialOfModel(ParseResult parsed)
+    /// <summary>The ids of --model that do not count, and the model's files; null: none was named.</summary>
+    private (string? Ids, IEnumerable<string> Files) SpecialOfModel(ParseResult parsed)
     {
         if (!Common.HasModel(parsed))
-            return null;
+            return (null, []);
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
-        return string.Join(',', [files.Config.PadId, files.BosId, .. files.Config.TextEndIds]);
+        return (string.Join(',', [files.Config.PadId, files.BosId, .. files.Config.TextEndIds]), files.InputPaths);
     }
 
     private static string Number(double? value) => value?.ToString("0.#####", CultureInfo.InvariantCulture) ?? "not defined";

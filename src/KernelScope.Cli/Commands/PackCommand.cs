@@ -31,6 +31,7 @@ internal sealed class PackCommand : Verb
         string? target = parsed.GetValue(_out);
         if (target is { Length: 0 })
             throw new UsageException("--out is empty; it needs a file.");
+        OutputPlaces.Require([("--out", target)]);
         bool list = parsed.GetValue(_list), clean = parsed.GetValue(_clean);
         if ((list && clean) || ((list || clean) && target is not null))
             throw new UsageException("--list, --clean and --out are three different things; one of them at a time.");

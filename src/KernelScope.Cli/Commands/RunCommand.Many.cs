@@ -18,6 +18,7 @@ internal sealed partial class RunCommand
         int[][] texts = prompts.Tokens(files);
         HookPoint[] points = capture is null ? [] : Points(capture, files);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant), files);
+        OutputPlaces.Require([("--out", path)], [.. files.InputPaths, .. stack.InputPaths, _prompt.PathOf(parsed)]);
         stack.CheckPositions(texts.Min(t => t.Length));
         SaeUseOptions.WarnIdle(uses, Streams, "");
         int chunk = parsed.GetValue(_chunk), longest = texts.Max(t => t.Length);

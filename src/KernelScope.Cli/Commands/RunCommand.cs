@@ -70,7 +70,7 @@ internal sealed partial class RunCommand : Verb
         int[] tokens = prompt.Tokens(files);
         HookPoint[] points = capture is null ? [] : Points(capture, files);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant), files);
-        OutputPlaces.Require([("--out", path)], [.. files.InputPaths, .. stack.InputPaths, stored]);
+        OutputPlaces.Require([("--out", path)], [.. files.InputPaths, .. stack.InputPaths, stored, _prompt.PathOf(parsed)]);
         stack.CheckPositions(tokens.Length);
         SaeUseOptions.WarnIdle(uses, Streams, "");
         int chunk = parsed.GetValue(_chunk);

@@ -47,6 +47,9 @@ internal sealed class PromptFiles
             : throw new UsageException($"{given[0]} and {given[1]} were given; one of them is the prompt.");
     }
 
+    /// <summary>The file that was named; null: none.</summary>
+    public string? PathOf(ParseResult parsed) => parsed.GetValue(_textFile) ?? parsed.GetValue(_tokensFile) ?? parsed.GetValue(_jsonl);
+
     /// <summary>Reads it.</summary>
     /// <exception cref="WorkException">It holds nothing, or something else.</exception>
     public PromptList Read(ParseResult parsed, Streams streams)

@@ -40,6 +40,9 @@ internal sealed class PromptOptions
     public bool IsGiven(ParseResult parsed) =>
         parsed.GetValue(_text) is not null || parsed.GetValue(_tokens) is not null || _files?.Given(parsed) is not null;
 
+    /// <summary>The file from which it comes; null: none was named.</summary>
+    public string? PathOf(ParseResult parsed) => _files?.PathOf(parsed);
+
     /// <summary>Reads the one that was given; no model is needed for that.</summary>
     /// <exception cref="UsageException">Both a text and tokens, or neither, or an empty one.</exception>
     public Prompt Of(ParseResult parsed, Streams streams) => AllOf(parsed, streams).Prompts[0];

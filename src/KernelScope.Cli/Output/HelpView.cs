@@ -70,7 +70,7 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
         foreach (string paragraph in (verb.Description ?? "").Split('\n'))
             Paragraph(paragraph);
         Title("Usage");
-        streams.Output.WriteLine($"  kernelscope {verb.Name}{string.Concat(verb.Arguments.Select(a => $" {Usage(a)}"))} [options]");
+        streams.Output.WriteLine($"  {Usage(verb)}");
         if (verb.Arguments.Count > 0)
         {
             Title("Arguments");
@@ -107,6 +107,9 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
         if (others.Length > 0)
             yield return (rest, others);
     }
+
+    /// <summary>How a verb is called.</summary>
+    public static string Usage(Command verb) => $"kernelscope {verb.Name}{string.Concat(verb.Arguments.Select(a => $" {Usage(a)}"))} [options]";
 
     private static string Usage(Argument argument) => (argument.Arity is { MinimumNumberOfValues: 0 }, argument.Arity.MaximumNumberOfValues > 1) switch
     {

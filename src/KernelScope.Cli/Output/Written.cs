@@ -1,3 +1,5 @@
+using KernelScope.Files;
+
 namespace KernelScope.Cli;
 
 /// <summary>Says on standard error which files a verb wrote, and how large they are.</summary>
@@ -12,7 +14,8 @@ internal static class Written
         {
             if (path is null)
                 continue;
-            long bytes = File.Exists(path) ? new FileInfo(path).Length : 0;
+            // Of a link, the file that it leads to.
+            long bytes = File.Exists(path) ? new FileInfo(FilePlace.TargetOf(path)).Length : 0;
             streams.Error.WriteLine($"Wrote {Printable.Escape(path)}{(bytes > 0 ? $" ({ByteText.Of(bytes)})" : "")}.");
         }
     }

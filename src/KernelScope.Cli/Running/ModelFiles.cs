@@ -37,8 +37,15 @@ internal sealed class ModelFiles : IDisposable
     /// <summary>What is unusual about the files, in sentences.</summary>
     public IReadOnlyList<string> Remarks => _checkpoint.Remarks;
 
-    /// <summary>The files that it is read from.</summary>
-    public IEnumerable<string> InputPaths => IsDemo ? [] : _checkpoint.InputPaths;
+    /// <summary>The files that it is read from, its packed weights too.</summary>
+    public IEnumerable<string> InputPaths
+    {
+        get
+        {
+            IEnumerable<string> own = IsDemo ? [] : _checkpoint.InputPaths;
+            return PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string panels ? own.Append(panels) : own;
+        }
+    }
 
     /// <summary>The tokenizer; null if the folder has none, in which case only ids go in and out.</summary>
     public GemmaTokenizer? Tokenizer { get; }

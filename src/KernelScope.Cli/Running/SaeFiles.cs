@@ -24,8 +24,8 @@ internal sealed class SaeFiles : IDisposable
 
     public long Bytes => _checkpoint.TotalBytes;
 
-    /// <summary>The files that it is read from.</summary>
-    public IEnumerable<string> InputPaths => [_checkpoint.Path, Path.Combine(Path.GetDirectoryName(_checkpoint.Path) ?? "", Sae.SaeCheckpoint.ConfigName)];
+    /// <summary>The files that it is read from, and those beside them that a reader of SAEs looks for.</summary>
+    public IEnumerable<string> InputPaths => IsDemoName(Name) ? [] : _checkpoint.InputPaths;
 
     /// <summary>Bytes that its encoder takes once more if it is packed.</summary>
     public long PackedBytes => _checkpoint.Encoder.ByteLength;

@@ -27,12 +27,12 @@ internal sealed class EvaluationJournal : IDisposable
     private static ReadOnlySpan<byte> AnyMagic => "KernelScope evaluation "u8;
 
     private readonly FileStream _stream;
-    private readonly string _path;
+    private readonly string _path, _what;
     private readonly List<long> _scores = [];
     private long _lastMeans = -1;
     private uint _crc;
 
-    private EvaluationJournal(FileStream stream, string path) => (_stream, _path) = (stream, path);
+    private EvaluationJournal(FileStream stream, string path, string what) => (_stream, _path, _what) = (stream, path, what);
 
     /// <summary>Number of sequences whose values are in the sums of the first pass.</summary>
     public int MeansCount { get; private set; }
@@ -76,19 +76,21 @@ internal sealed class EvaluationJournal : IDisposable
     }
 
     /// <summary>A journal that is deleted when it is closed, for arrays that are put together at the end.</summary>
-    public static EvaluationJournal Temporary(string path)
+    /// <param name="target">The file of the arrays, beside which it is; failures name that one.</param>
+    public static EvaluationJournal Temporary(string target)
     {
+        string path = TemporaryName.For(FilePlace.TargetOf(target));
         try
         {
             var stream = new FileStream(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.Delete, 1 << 16, FileOptions.DeleteOnClose);
             // Where a name may go before the file does, not even a killed process leaves it behind.
             if (!OperatingSystem.IsWindows())
                 File.Delete(path);
-            return new(stream, path);
+            return new(stream, target, "file");
         }
         catch (Exception e) when (e is UnauthorizedAccessException or IOException)
         {
-            throw new IOException($"{path}: the file cannot be written ({e.Message.TrimEnd('.')}).", e);
+            throw new IOException($"{BadFile.Printable(target, 4096)}: the file cannot be written ({AtomicFile.Named(e, path, target).Message}).", e);
         }
     }
 
@@ -172,11 +174,21 @@ internal sealed class EvaluationJournal : IDisposable
         Read<float>(scores.Values[array]);
     }
 
-    public void Dispose() => _stream.Dispose();
+    public void Dispose()
+    {
+        try
+        {
+            _stream.Dispose();
+        }
+        catch (Exception e) when (AtomicFile.IsFailure(e))
+        {
+            // The rest of a record that could not be written, which was said then.
+        }
+    }
 
     private static EvaluationJournal Owning(FileStream stream, string path, Action<EvaluationJournal> check)
     {
-        var journal = new EvaluationJournal(stream, path);
+        var journal = new EvaluationJournal(stream, path, "resume file");
         try
         {
             check(journal);
@@ -309,7 +321,7 @@ internal sealed class EvaluationJournal : IDisposable
         }
         catch (Exception e) when (AtomicFile.IsFailure(e))
         {
-            throw new IOException($"{BadFile.Printable(_path, 4096)}: the resume file cannot be written ({BadFile.Printable(e.Message.Split(" (Parameter '")[0].TrimEnd('.'), 300)}).", e);
+            throw new IOException($"{BadFile.Printable(_path, 4096)}: the {_what} cannot be written ({BadFile.Printable(e.Message.Split(" (Parameter '")[0].TrimEnd('.'), 300)}).", e);
         }
     }
 

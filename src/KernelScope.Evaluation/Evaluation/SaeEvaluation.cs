@@ -4,7 +4,6 @@ using System.Numerics;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using KernelScope.Attribution;
-using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Sae;
@@ -156,7 +155,7 @@ public sealed class SaeEvaluation
     {
         if (_options.ResumePath is string path)
             return EvaluationJournal.Open(path, Identity(), new JournalRules(_tokens, [.. _sites.Select(s => s.OutputDim)], [.. _targets.Select(t => t.Sae.FeatureCount)], NewScores));
-        return _options.ArraysPath is string arrays ? EvaluationJournal.Temporary(TemporaryName.For(FilePlace.TargetOf(arrays))) : null;
+        return _options.ArraysPath is string arrays ? EvaluationJournal.Temporary(arrays) : null;
     }
 
     /// <summary>What a resume file must belong to.</summary>

@@ -67,7 +67,7 @@ internal sealed class AtomicFile : IDisposable
         }
         catch (Exception e) when (IsFailure(e))
         {
-            throw Failed(Path, e);
+            throw Failed(Path, Named(e, _temporary, Path));
         }
     }
 
@@ -92,8 +92,25 @@ internal sealed class AtomicFile : IDisposable
         if (Directory.Exists(target)) throw new IOException("it is a folder");
         if (OddKind(path, target) is string kind) throw new IOException($"it is {kind}; a regular file is needed");
         TemporaryName.Sweep(target);
-        return new AtomicFile(target, TemporaryName.For(target));
+        string temporary = TemporaryName.For(target);
+        try
+        {
+            return new AtomicFile(target, temporary);
+        }
+        catch (DirectoryNotFoundException e)
+        {
+            string place = new FileInfo(path).LinkTarget is null ? path : target;
+            throw new IOException($"there is no folder '{System.IO.Path.GetDirectoryName(place)}'", e);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw Named(e, temporary, target);
+        }
     }
+
+    /// <summary>The same failure, of the file that was asked for: nobody knows the temporary one.</summary>
+    internal static IOException Named(Exception e, string temporary, string target) =>
+        new(Reason(e).Replace(System.IO.Path.GetFullPath(temporary), target, StringComparison.Ordinal), e);
 
     // Renaming over a device or a pipe would replace it; /dev/shm is an ordinary place.
     private static string? OddKind(string path, string target)
@@ -114,7 +131,7 @@ internal sealed class AtomicFile : IDisposable
     }
 
     // Without what .NET appends for programmers.
-    private static string Reason(Exception e) => e.Message.Split(" (Parameter '")[0].TrimEnd('.');
+    internal static string Reason(Exception e) => e.Message.Split(" (Parameter '")[0].TrimEnd('.');
 
     /// <summary>A stream whose failures name the file that is being written, not the temporary one or none.</summary>
     private sealed class NamedStream(string target, FileStream inner) : Stream

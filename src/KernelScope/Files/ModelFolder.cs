@@ -8,6 +8,12 @@ public sealed class ModelFolder
     private const string AdapterName = "adapter_model.safetensors";
     private const string IndexName = "model.safetensors.index.json";
 
+    private static readonly string[] KnownNames =
+    [
+        SingleName, IndexName, AdapterName, "config.json", "generation_config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json",
+        "added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
+    ];
+
     /// <summary>The layout below a path, of which nothing is looked at yet; it need not exist.</summary>
     internal ModelFolder(string path) => Path = path;
 
@@ -16,6 +22,9 @@ public sealed class ModelFolder
 
     /// <summary>Where config.json is, or should be.</summary>
     public string ConfigPath => At("config.json");
+
+    /// <summary>Paths of the files with a name that belongs to a model, as far as they are there, whether or not this run reads them.</summary>
+    internal IEnumerable<string> KnownPaths => KnownNames.Select(IfThere).OfType<string>();
 
     /// <summary>Path of generation_config.json; null if there is none.</summary>
     public string? GenerationConfigPath => IfThere("generation_config.json");

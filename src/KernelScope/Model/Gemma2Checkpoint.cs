@@ -176,8 +176,8 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <summary>Whether all weights had to be read to see that the panels were made from them, because their files' times do not tell.</summary>
     internal bool SourceWasRead { get; private set; }
 
-    /// <summary>The files that the model is read from.</summary>
-    internal IEnumerable<string> InputPaths => [.. Files.Select(f => f.Path), _weights.Path, Folder.ConfigPath, .. TokenizerPath is string tokenizer ? [tokenizer] : Array.Empty<string>()];
+    /// <summary>The files that the model is read from, and those that another program, or a later run, reads with it.</summary>
+    internal IEnumerable<string> InputPaths => [.. Files.Select(f => f.Path), _weights.Path, .. Folder.KnownPaths];
 
     /// <summary>The path, unless writing there would replace a file that the model is read from.</summary>
     /// <exception cref="IOException">It would.</exception>

@@ -47,6 +47,21 @@ public sealed class SaeCheckpoint : IDisposable
     /// <summary>The file that holds the weights.</summary>
     public string Path => _file.Path;
 
+    /// <summary>The file, and those of its folder that tell what kind of SAE is there.</summary>
+    internal IEnumerable<string> InputPaths
+    {
+        get
+        {
+            string folder = System.IO.Path.GetDirectoryName(Path) ?? "";
+            string[] names =
+            [
+                ParamsName, ConfigName, WeightsName, GemmaScope2Config.ConfigName, GemmaScope2Config.WeightsName, SparsifyConfig.WeightsName,
+                CircuitTracerConfig.ConfigName,
+            ];
+            return [Path, .. names.Select(name => System.IO.Path.Combine(folder, name)).Where(RawFile.IsThere)];
+        }
+    }
+
     /// <summary>Bytes of all arrays as stored.</summary>
     public long TotalBytes => _file.Contents.Sum(i => i.ByteLength);
 
