@@ -8,6 +8,7 @@ namespace KernelScope.Cli.Tests;
 public sealed class NotFiniteModelTests : IDisposable
 {
     private const string Text = "She loved the river";
+    private static readonly string[] Sae = ["--sae", Path.Combine(Fixtures.DemoSaes, "res", "layer_3", "width_2k", "average_l0_19", "params.npz"), "--site", "resid_post.3"];
     private readonly TempFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
@@ -40,15 +41,15 @@ public sealed class NotFiniteModelTests : IDisposable
         Refused(Nan(), "resid_post.3, position 0", "lens", Text, "--site", "resid_post.3");
         Refused(infinite, "resid_post.3, position 0", "lens", Text, "--site", "resid_post.3");
         Refused(infinite, "final_norm, position 0", "lens", Text, "--site", "final_norm");
-        Refused(infinite, "the logits that feature 1738 adds", "lens", "--feature", "1738");
+        Refused(infinite, "the logits that feature 1738 adds", ["lens", "--feature", "1738", .. Sae]);
     }
 
     [Fact]
     public void Nothing_is_attributed()
     {
-        Refused(Nan(), "resid_post.3, position 0", "attribute", Text, "--loss");
-        Refused(Huge(), "are not finite", "attribute", Text, "--loss");
-        Refused(Infinite(), "are not finite", "attribute", Text, "--loss");
+        Refused(Nan(), "resid_post.3, position 0", ["attribute", Text, "--loss", .. Sae]);
+        Refused(Huge(), "are not finite", ["attribute", Text, "--loss", .. Sae]);
+        Refused(Infinite(), "are not finite", ["attribute", Text, "--loss", .. Sae]);
     }
 
     [Fact]
@@ -56,16 +57,16 @@ public sealed class NotFiniteModelTests : IDisposable
     {
         string nan = Nan();
         _folder.Write("text.txt", "She loved the river more than anything."u8);
-        Refused(nan, "resid_post.3, position 0", "top", "1738", "--text-file", _folder.At("text.txt"));
-        Refused(nan, "resid_post.3, position 0", "features", Text);
+        Refused(nan, "resid_post.3, position 0", ["top", "1738", "--text-file", _folder.At("text.txt"), .. Sae]);
+        Refused(nan, "resid_post.3, position 0", ["features", Text, .. Sae]);
     }
 
     [Fact]
     public void An_evaluation_ends_before_it_writes()
     {
         _folder.Write("text.txt", "She loved the river more than anything."u8);
-        string[] eval = ["eval", "--text-file", _folder.At("text.txt"), "--resamples", "5", "--out", _folder.At("e.npz"), "--report", _folder.At("e.html"), "--arrays", "all"];
-        Refused(Nan(), "resid_post.3", eval);
+        string[] eval = ["eval", "--text-file", _folder.At("text.txt"), "--resamples", "5", "--out", _folder.At("e.npz"), "--report", _folder.At("e.html"), "--arrays", "all", .. Sae];
+        Refused(Nan(), "the final norm, position 0", eval);
         Refused(Huge(), "the final norm, position 0", [.. eval, "--no-gradients"]);
         Refused(Infinite(), "the final norm, position 0", [.. eval, "--no-gradients"]);
         Assert.Equal(["text.txt"], _folder.Files);
