@@ -1,4 +1,5 @@
 using System.CommandLine;
+using KernelScope.Hooks;
 
 namespace KernelScope.Cli;
 
@@ -16,7 +17,7 @@ internal abstract class Verb : Command
         Common = common;
         Streams = surroundings.Streams;
         Cancellation = surroundings.Cancellation;
-        SetAction(Run);
+        SetAction(RunAndName);
     }
 
     /// <summary>Commands that work as they are written, one after the other in one folder, with nothing but what the program carries.</summary>
@@ -58,6 +59,18 @@ internal abstract class Verb : Command
         {
             if (parsed.GetResult(option) is { Implicit: false })
                 throw new UsageException($"{option.Name} does nothing without {to}.");
+        }
+    }
+
+    private int RunAndName(ParseResult parsed)
+    {
+        try
+        {
+            return Run(parsed);
+        }
+        catch (NotFiniteException e)
+        {
+            throw new WorkException($"{Common.ModelOf(parsed)}: {e.Message}");
         }
     }
 

@@ -57,6 +57,7 @@ public sealed class InputDoubtTests
         [
             ["top", "562", "--tokens-file", folder.At("ids.json")],
             ["eval", "--tokens-file", folder.At("ids.json"), "--no-gradients", "--resamples", "5"],
+            ["run", "A river", "--splice", "mean", "--mean-from", folder.At("ids.json")],
         ];
         foreach (string[] command in commands)
         {
@@ -75,6 +76,7 @@ public sealed class InputDoubtTests
         using var folder = new TempFolder();
         File.WriteAllText(folder.At("text.txt"), "<bos>More than anything she wished for a river.");
         Assert.Contains("text.txt: the text has <bos> in it", Program.Run("top", "1738", "--text-file", folder.At("text.txt")).Error, StringComparison.Ordinal);
+        Assert.Contains("text.txt: the text has <bos> in it", Program.Run("run", "A river", "--splice", "mean", "--mean-from", folder.At("text.txt")).Error, StringComparison.Ordinal);
         Assert.Contains("the text has <bos> in it", Program.Run("run", "--text-file", folder.At("text.txt")).Error, StringComparison.Ordinal);
         File.WriteAllLines(folder.At("texts.jsonl"), Enumerable.Range(0, 5).Select(i => $"[562,518,{475 + i}]").Append("\"Hello\""));
         string[] lines = Program.Run("run", "--jsonl", folder.At("texts.jsonl"), "--json").Error.Split('\n', StringSplitOptions.RemoveEmptyEntries);

@@ -41,7 +41,7 @@ internal sealed class DiffCommand : Verb
 
     protected override int Run(ParseResult parsed)
     {
-        string a = parsed.GetRequiredValue(_a), b = parsed.GetRequiredValue(_b);
+        string a = ArrayInput.Require(parsed.GetRequiredValue(_a)), b = ArrayInput.Require(parsed.GetRequiredValue(_b));
         double tolerance = parsed.GetValue(_tolerance);
         ActivationDiff diff;
         using (var progress = new Progress(Streams, "Comparing"))

@@ -48,7 +48,7 @@ internal sealed class EncodeCommand : Verb
 
     protected override int Run(ParseResult parsed)
     {
-        using TensorFile file = ArrayFile.Open(parsed.GetRequiredValue(_activations));
+        using TensorFile file = ArrayFile.Open(ArrayInput.Require(parsed.GetRequiredValue(_activations)));
         using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae), Common.NoMapOf(parsed));
         (string? special, IEnumerable<string> ofModel) = SpecialOfModel(parsed);
         OutputPlaces.Require([("--out", parsed.GetValue(_out))], [file.Path, .. saeFiles.InputPaths, .. ofModel]);

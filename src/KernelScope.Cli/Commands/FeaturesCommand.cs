@@ -128,8 +128,6 @@ internal sealed class FeaturesCommand : Verb
     /// <summary>The features of one SAE.</summary>
     private sealed class Shown(SaeStack.LoadedSae sae, Session session, double minimum) : IDisposable
     {
-        private readonly IDisposable _check = FiniteCheck.At(session.Hooks, sae.Files.Site);
-
         public SaeStack.LoadedSae Sae { get; } = sae;
 
         public FeatureCapture Capture { get; } = new(session.Hooks, sae.Sae, sae.Files.Site);
@@ -148,11 +146,7 @@ internal sealed class FeaturesCommand : Verb
             }
         }
 
-        public void Dispose()
-        {
-            _check.Dispose();
-            Capture.Dispose();
-        }
+        public void Dispose() => Capture.Dispose();
 
         public FeaturesResult Result(ModelFiles files) => new(files.Name, Sae.Files.Name, Sae.Files.Site.ToString(), Rows);
     }

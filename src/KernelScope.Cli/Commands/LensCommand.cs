@@ -86,6 +86,8 @@ internal sealed class LensCommand : Verb
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
         var lens = FeatureLens.Of(model, sae, saeFiles.SiteOut, feature, parsed.GetValue(_top));
+        if (new[] { lens.WithGain, lens.WithoutGain }.Any(t => t.Top.Concat(t.Bottom).Any(k => !float.IsFinite(k.Value))))
+            throw new NotFiniteException($"the logits that feature {feature} adds");
         var result = new FeatureLensResult(files.Name, saeFiles.Name, saeFiles.SiteOut.ToString(), feature, Rows(lens.WithGain, files), Rows(lens.WithoutGain, files)) { Meaning = saeFiles.Meanings.GetValueOrDefault(feature) };
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);

@@ -39,16 +39,26 @@ internal sealed partial class RunCommand
         var rows = points.ToDictionary(p => p, p => new float[(int)all * Sites.WidthOf(files.Config, p)]);
         var results = new List<RunResult>();
         int done = 0;
-        foreach (int[] tokens in texts)
+        for (int number = 1; number <= texts.Length; number++)
         {
+            int[] tokens = texts[number - 1];
             using Session session = model.NewSession(tokens.Length, chunk);
             // Of a corpus the first text is looked at: what is wrong with the SAE shows there, and would be said for each.
             using UseWatch? watch = done == 0 ? UseWatch.Arm(session, stack, files, tokens) : null;
             stack.Arm(session, tokens.Length, Streams, Cancellation);
             using var cache = new ActivationCache(session.Hooks, points, tokens.Length);
             double[] losses = new double[tokens.Length - 1];
-            Mat logits = Forward(model, session, tokens, losses);
-            results.Add(new RunResult(tokens, losses, Top(device, logits, parsed.GetValue(_top), files)));
+            try
+            {
+                Mat logits = Forward(model, session, tokens, losses, cache, files.Config);
+                results.Add(new RunResult(tokens, losses, Top(device, logits, parsed.GetValue(_top), files)));
+                FiniteCheck.Require(losses, results[^1].Top);
+            }
+            catch (NotFiniteException e) when (texts.Length > 1)
+            {
+                throw new NotFiniteException($"text {number}: {e.What}");
+            }
+
             watch?.Report(model, generates: false, Streams, Cancellation);
             foreach (HookPoint point in points)
                 Append(cache, point, tokens.Length, rows[point], done);
@@ -58,9 +68,6 @@ internal sealed partial class RunCommand
         if (writer is not null)
             Write(writer, rows, texts, files.Config.HeadDim);
         Written.Say(Streams, path);
-        // After the captures: they show where it went wrong.
-        foreach (RunResult result in results)
-            FiniteCheck.Require(result.NextTokenLoss, result.Top);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, new TextsResult<RunResult>(files.Name, stack.Saes is [var only] ? only.Files.Name : null, results));
         else

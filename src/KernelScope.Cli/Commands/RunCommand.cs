@@ -90,16 +90,15 @@ internal sealed partial class RunCommand : Verb
         using var compared = new ActivationCache(session.Hooks, against?.Points ?? [], tokens.Length);
 
         double[] losses = new double[tokens.Length - 1];
-        Mat logits = Forward(model, session, tokens, losses);
+        Mat logits = Forward(model, session, tokens, losses, cache, files.Config);
         var result = new RunResult(tokens, losses, Top(device, logits, parsed.GetValue(_top), files));
+        FiniteCheck.Require(result.NextTokenLoss, result.Top);
         watch.Report(model, generates: false, Streams, Cancellation);
         if (against is not null)
             result = result with { Against = against.Compare(compared, tokens, files.Config.HeadDim, parsed.GetValue(_tolerance), Cancellation) };
         if (writer is not null)
             Write(writer, cache, tokens, files);
         Written.Say(Streams, path);
-        // After the captures: they show where it went wrong.
-        FiniteCheck.Require(result.NextTokenLoss, result.Top);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
@@ -108,15 +107,21 @@ internal sealed partial class RunCommand : Verb
         return result.Against is { Parts: true } && parsed.GetValue(_fail) ? ExitCode.Failed : ExitCode.Done;
     }
 
-    private Mat Forward(Gemma2Model model, Session session, int[] tokens, double[] losses)
+    /// <exception cref="NotFiniteException">Something captured, or the final norm, is not a finite number.</exception>
+    private Mat Forward(Gemma2Model model, Session session, int[] tokens, double[] losses, ActivationCache captured, Gemma2Config config)
     {
         using var progress = new Progress(Streams, "Running");
-        return session.Prefill(tokens, AddLosses, Cancellation);
+        NotFiniteException? bad = null;
+        Mat logits = session.Prefill(tokens, AddLosses, Cancellation);
+        // What was captured comes before the final norm, and shows better where it went wrong.
+        FiniteCheck.Require(captured, config);
+        return bad is null ? logits : throw bad;
 
         void AddLosses(int end)
         {
             int start = end - session.FinalNorm.Rows, targets = Math.Min(end, tokens.Length - 1) - start;
             model.NextTokenLoss(tokens.AsSpan(start + 1, targets), session, losses.AsSpan(start, targets));
+            bad ??= FiniteCheck.Of(model.Device, session.FinalNorm, start);
             progress.Report(end / (double)tokens.Length);
         }
     }

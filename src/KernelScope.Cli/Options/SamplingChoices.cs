@@ -88,7 +88,7 @@ internal sealed class SamplingChoices
             string[] parts = text.Split('=');
             if (parts.Length != 2 || !int.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out int id)
                 || !double.TryParse(parts[1], NumberStyles.Float, CultureInfo.InvariantCulture, out double value) || double.IsNaN(value)
-                    || double.IsPositiveInfinity(value))
+                    || value > float.MaxValue)
                 throw new UsageException($"{_bias.Name} needs a token id and a number, such as {_bias.Name} 108=-5; this is " +
                     $"'{Printable.Escape(text)}'.");
             if (!bias.TryAdd(id, value))

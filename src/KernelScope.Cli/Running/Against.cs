@@ -29,7 +29,7 @@ internal sealed class Against
     /// <exception cref="WorkException">It holds no hook point of the model.</exception>
     public static Against Open(string path, ModelFiles model)
     {
-        using TensorFile file = ArrayFile.Open(path);
+        using TensorFile file = ArrayFile.Open(ArrayInput.Require(path));
         var named = new List<(string Name, HookPoint Point)>();
         foreach (string name in file.Contents.Select(c => c.Name))
         {

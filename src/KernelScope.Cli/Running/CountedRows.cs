@@ -21,8 +21,8 @@ internal static class CountedRows
     public static bool[]? Of(TensorFile file, TensorInfo x, long rows, string? specialIds, Streams streams)
     {
         HashSet<long> special = [.. specialIds is null ? Special : Parsing.TokenIds(specialIds, "--special-ids"), PadId];
-        if (special.FirstOrDefault(id => id < 0) is < 0 and long negative)
-            throw new UsageException($"--special-ids: {negative} is no token id.");
+        if (special.FirstOrDefault(id => id is < 0 or > int.MaxValue) is not 0 and long wrong)
+            throw new UsageException($"--special-ids: {wrong} is not a token id.");
         TensorInfo? tokens = file.Contents.FirstOrDefault(c => c.Name == CapturedArrays.Tokens && c.DType.IsInteger());
         if (tokens?.ElementCount == rows)
             return Array.ConvertAll(file[tokens.Name].ToInt64s(), id => !special.Contains(id));
@@ -31,7 +31,8 @@ internal static class CountedRows
             : $"{file.Path}: {tokens} does not have a token for each of the {rows} rows of {BadFile.Quote(x.Name)}";
         if (specialIds is not null)
             throw new WorkException($"{lack}, so --special-ids has nothing to act on, nor has --model.");
-        if (tokens is not null)
+        // Tokens that are not integers are there too, and do nothing.
+        if (file.Contents.Any(c => c.Name == CapturedArrays.Tokens))
             Failure.WriteLine(streams.Error, $"warning: {lack}; all rows count.");
         return null;
     }

@@ -15,8 +15,10 @@ internal sealed class MeanSource
     private readonly HookPoint _point;
     private float[]? _mean;
     private readonly TokenSet? _tokens;
+    private readonly string? _doubt;
 
-    private MeanSource(HookPoint point, float[]? mean, TokenSet? tokens) => (_point, _mean, _tokens) = (point, mean, tokens);
+    private MeanSource(HookPoint point, float[]? mean, TokenSet? tokens, string? doubt = null) =>
+        (_point, _mean, _tokens, _doubt) = (point, mean, tokens, doubt);
 
     /// <summary>Reads the file; the model does not run yet.</summary>
     /// <exception cref="WorkException">It holds no mean for the point.</exception>
@@ -25,7 +27,8 @@ internal sealed class MeanSource
         if (ArrayExtensions.Any(extension => path.EndsWith(extension, StringComparison.OrdinalIgnoreCase)))
             return new MeanSource(point, Stored(path, point, model), null);
         bool ids = path.EndsWith(".json", StringComparison.OrdinalIgnoreCase);
-        return new MeanSource(point, null, EvalTokens.Read(ids ? null : path, ids ? path : null, null, null, model, out _));
+        TokenSet tokens = EvalTokens.Read(ids ? null : path, ids ? path : null, null, null, model, out string? doubt);
+        return new MeanSource(point, null, tokens, doubt);
     }
 
     /// <summary>The mean; the model runs for it once.</summary>
@@ -33,6 +36,8 @@ internal sealed class MeanSource
     {
         if (_mean is not null)
             return _mean;
+        if (_doubt is not null)
+            SaeDoubt.Warn(streams, _doubt);
         using var progress = new Progress(streams, $"Mean at {_point}");
         return _mean = MeanActivation.Of(model, _point, _tokens!, progress, cancellation);
     }

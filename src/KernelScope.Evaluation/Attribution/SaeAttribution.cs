@@ -76,6 +76,7 @@ public sealed class SaeAttribution : IDisposable
 
     /// <summary>Runs a sequence forwards and backwards.</summary>
     /// <exception cref="ArgumentException">The metric needs a position or a token that there is not.</exception>
+    /// <exception cref="InvalidOperationException">The model's values are not finite numbers.</exception>
     public FeatureAttributions Run(ReadOnlySpan<int> tokens, AttributionMetric metric, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(metric);
@@ -87,7 +88,11 @@ public sealed class SaeAttribution : IDisposable
         double value = 0;
         var sum = new GradientSum(OwnPositionOnly: false, metric.Reads);
         float[] gradients = _gradient.Backward([_gradientAt], (t, logits, gradient) => value += metric.Add(t, logits, gradient), [sum], cancellationToken)[0][_gradientAt];
-        return new FeatureAttributions(value, _capture.Codes, _features.Of(_capture.Codes, gradients));
+        double[] values = _features.Of(_capture.Codes, gradients);
+        if (!double.IsFinite(value))
+            throw new NotFiniteException("the logits");
+        return Array.TrueForAll(values, double.IsFinite) ? new FeatureAttributions(value, _capture.Codes, values)
+            : throw new NotFiniteException($"the gradients at {_gradientAt}");
     }
 
     /// <inheritdoc/>

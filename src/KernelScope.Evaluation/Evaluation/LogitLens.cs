@@ -43,6 +43,7 @@ public static class LogitLens
     /// <param name="progress">Told the share that is done.</param>
     /// <param name="cancellationToken">Stops between two layers.</param>
     /// <exception cref="ArgumentException">The site does not hold the stream, or the model has no such layer.</exception>
+    /// <exception cref="InvalidOperationException">The values there are not finite numbers.</exception>
     public static LensToken[][] Run(Gemma2Model model, ReadOnlySpan<int> tokens, HookPoint point, int count, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -50,7 +51,7 @@ public static class LogitLens
         if (!Sites.Contains(point.Site))
             throw new ArgumentException($"{point} is no point of the stream; the lens reads {Names(point.Layer)}.", nameof(point));
         using Session session = model.NewSession(tokens.Length);
-        using var reader = new Reader(model, point.Site != Site.FinalNorm, count);
+        using var reader = new Reader(model, point, count);
         using IDisposable hook = session.Hooks.Add(point, (_, _, value) => reader.Read(value));
         for (int start = 0; start < tokens.Length; start += session.ChunkLength)
         {
@@ -79,16 +80,20 @@ public static class LogitLens
         private readonly SparseCodes _top;
         private readonly CodeList _list = new();
         private readonly float[] _row;
+        private readonly float[] _values;
+        private readonly HookPoint _point;
 
-        public Reader(Gemma2Model model, bool norm, int count)
+        public Reader(Gemma2Model model, HookPoint point, int count)
         {
             _model = model;
-            _norm = norm;
+            _point = point;
+            _norm = point.Site != Site.FinalNorm;
             _count = count;
             _normed = model.Device.CreateMat(RowsAtOnce, model.Config.ModelDim, "lens");
             _logits = model.Device.CreateMat(RowsAtOnce, model.Config.VocabSize, "lens logits");
             _top = model.Device.CreateCodes(model.Config.VocabSize, "lens top");
             _row = new float[model.Config.VocabSize];
+            _values = new float[RowsAtOnce * model.Config.ModelDim];
         }
 
         public List<LensToken[]> Tops { get; } = [];
@@ -114,6 +119,9 @@ public static class LogitLens
                 device.RmsNorm(stream, _model.Weights.FinalNorm, _model.Config.NormEpsilon, normed);
             else
                 device.Copy(stream, normed);
+            Span<float> values = _values.AsSpan(0, normed.Rows * normed.Columns);
+            device.Read(normed, values);
+            NotFiniteException.Refuse(values, normed.Columns, $"the normed values at {_point}", Tops.Count);
             device.Linear(normed, _model.Unembedding, logits);
             if (_model.Config.FinalSoftcap > 0)
                 device.Softcap(logits, _model.Config.FinalSoftcap);

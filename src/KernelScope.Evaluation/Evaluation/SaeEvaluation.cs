@@ -145,6 +145,10 @@ public sealed class SaeEvaluation
         {
             evaluator.Score(padded, scores, cancellationToken);
         }
+        catch (NotFiniteException e)
+        {
+            throw new NotFiniteException($"{e.What.TrimEnd(',')} of sequence {b},");
+        }
         catch (InvalidDataException e)
         {
             throw new InvalidDataException($"{e.Message.TrimEnd('.')} (sequence {b}).", e);

@@ -112,6 +112,8 @@ internal sealed class SequenceEvaluator : IDisposable
     {
         using (_uniformity?.Listen(_passes.Hooks))
             _passes.Clean(tokens, _cleanNorm, cancellationToken);
+        // The soft-cap makes finite logits of infinities.
+        NotFiniteException.Refuse(Read(_cleanNorm, _values), _cleanNorm.Columns, "the final norm", 0);
         for (int g = 0; g < _sites.Length; g++)
             ScoreSite(g, scores);
         Compare(tokens);
@@ -237,6 +239,7 @@ internal sealed class SequenceEvaluator : IDisposable
         _scorer.Score(tokens, _cleanNorm, new(Part(scores, "ce_clean"), default), [.. distinct.Select(i => _runs[i].FinalNorm)], [.. distinct.Select(i => places[i])], _largest.AsSpan(0, distinct.Length));
         for (int k = 0; k < distinct.Length; k++)
         {
+            RequireFinite(places[distinct[k]], _runs[distinct[k]]);
             if (_runs[distinct[k]].Run.Mode == SpliceMode.SaePlusError)
                 scores[ScoreLayout.OfSae(_runs[distinct[k]].Index, "max_logit_difference")][0] = _largest[k];
         }
@@ -245,6 +248,16 @@ internal sealed class SequenceEvaluator : IDisposable
         {
             places[_firstAlike[i]].Losses.CopyTo(places[i].Losses);
             places[_firstAlike[i]].Divergences.CopyTo(places[i].Divergences);
+        }
+    }
+
+    private static void RequireFinite(RunScores scores, (SitePlan Site, SpliceRun Run, int, Mat) of)
+    {
+        string what = $"the logits with {of.Site.Write} replaced ({of.Run.ArrayName})";
+        for (int t = 0; t < scores.Divergences.Length; t++)
+        {
+            if (!double.IsFinite(scores.Divergences.Span[t]) || (t < scores.Losses.Length && !double.IsFinite(scores.Losses.Span[t])))
+                NotFiniteException.Throw(what, t);
         }
     }
 
@@ -266,7 +279,7 @@ internal sealed class SequenceEvaluator : IDisposable
         for (int t = 0; t < squares.Length; t++)
         {
             double sum = RowSums.SquaredDistance(y.Slice(t * mean.Length, mean.Length), mean);
-            squares[t] = double.IsFinite(sum) ? sum : throw new InvalidDataException($"The model's values at {site}, position {t}, are no finite numbers.");
+            squares[t] = double.IsFinite(sum) ? sum : throw new NotFiniteException($"the activations at {site}, position {t},");
         }
     }
 

@@ -15,7 +15,8 @@ public sealed class FeatureCapture : IDisposable
     private readonly SparseCodes _codes;
     private readonly CodeList _call = new();
     private readonly IDisposable _hook;
-    private readonly string _what; // made once: a step allocates nothing
+    private readonly string _what, _input; // made once: a step allocates nothing
+    private float[] _rows = [];
 
     /// <summary>Listens at a site until disposed.</summary>
     public FeatureCapture(HookSet hooks, JumpReluSae sae, HookPoint site)
@@ -26,6 +27,7 @@ public sealed class FeatureCapture : IDisposable
         _sae = sae;
         _codes = sae.CreateCodes();
         _what = $"the features at {site}";
+        _input = $"the activations at {site}";
         _hook = hooks.Add(site, Encode);
         hooks.Rewound += Rewind;
     }
@@ -49,6 +51,7 @@ public sealed class FeatureCapture : IDisposable
 
     private void Encode(HookCall call, HookPoint point, Mat value)
     {
+        RequireFinite(call, value);
         _sae.Encode(value, _codes);
         call.Device.Read(_codes, _call);
         _call.RequireFinite(_what, call.Position);
@@ -61,6 +64,16 @@ public sealed class FeatureCapture : IDisposable
         }
 
         Codes.Append(_call);
+    }
+
+    /// <summary>No feature fires on NaN, which would pass for an answer.</summary>
+    private void RequireFinite(HookCall call, Mat value)
+    {
+        int size = value.Rows * value.Columns;
+        if (_rows.Length < size)
+            _rows = new float[size];
+        call.Device.Read(value, _rows.AsSpan(0, size));
+        NotFiniteException.Refuse(_rows.AsSpan(0, size), value.Columns, _input, call.Position);
     }
 
     private void Rewind(int position)
