@@ -141,7 +141,9 @@ public sealed partial class HubTests : IDisposable
         using Process process = Program.Start(
             new ProcessStartInfo("bash", ["-c", $"{Limit}exec '{Program.Host}' exec '{Program.Assembly}' pull {SaeName}"]), Environment(_hub));
         process.StandardInput.Close();
-        Program.Finish(process).AssertFailed(1, Sae, "cannot be written");
+        Outcome outcome = Program.Finish(process);
+        Assert.Equal(1, outcome.ExitCode);
+        Assert.Matches($"cannot be written .*{Sae}: ", outcome.Error);
     }
 
     private Outcome Run(params string[] arguments) => RunAt(_hub, arguments);

@@ -37,7 +37,7 @@ public sealed class OutputTests : IDisposable
 
     [Theory]
     [InlineData("run", "generation_config.json", "tokenizer_config.json", "added_tokens.json")]
-    [InlineData("encode", "model.safetensors", "config.json", "tokenizer.json")]
+    [InlineData("encode", "model.safetensors", "config.json", "special_tokens_map.json")]
     [InlineData("pack", "generation_config.json", "chat_template.jinja", "special_tokens_map.json")]
     [InlineData("eval", "generation_config.json", "tokenizer_config.json", "chat_template.json")]
     public void Every_file_of_a_model_is_one_that_is_read(string verb, params string[] names)
