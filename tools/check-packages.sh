@@ -47,7 +47,7 @@ lines=$(wc -l < "$work/program.txt")
 
 if [[ -n $native ]]; then
   copy Native
-  dotnet publish "$work/Native" "${settings[@]}" -o "$work/native" > "$work/native.log" 2>&1 || { cat "$work/native.log"; complain "the NativeAOT program does not build"; }
+  dotnet publish "$work/Native" "${settings[@]}" -v m -o "$work/native" > "$work/native.log" 2>&1 || { cat "$work/native.log"; complain "the NativeAOT program does not build"; }
   grep -q "compiling for x86-64-v3" "$work/native.log" && ok "NativeAOT: the instruction set is chosen and said" || complain "NativeAOT: no word about the instruction set"
   "$work/native/Native" > "$work/native.txt" || complain "the NativeAOT program fails"
   grep -q "^instructions: AVX2" "$work/native.txt" && ok "NativeAOT: AVX2 code" || complain "NativeAOT: $(head -1 "$work/native.txt")"
