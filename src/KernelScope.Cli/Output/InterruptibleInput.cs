@@ -20,15 +20,13 @@ internal sealed class InterruptibleInput(Stream inner, CancellationToken cancell
     // The thread that waits for input is left waiting; it does not keep the process alive.
     public override int Read(byte[] buffer, int offset, int count)
     {
-        var read = Task.Run(() => inner.Read(buffer, offset, count), cancellationToken);
         try
         {
-            read.Wait(cancellationToken);
-            return read.Result;
+            return StandardInput.Wait(() => inner.Read(buffer, offset, count), cancellationToken);
         }
-        catch (AggregateException e) when (e.InnerException is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new IOException($"standard input cannot be read ({e.InnerException.Message.TrimEnd('.')}).", e);
+            throw new IOException($"standard input cannot be read ({e.Message.TrimEnd('.')}).", e);
         }
     }
 
