@@ -8,8 +8,9 @@ namespace KernelScope.Generation;
 /// <summary>Feeds a prompt, then each chosen token, to a session, whose hooks act in the prompt and in every step.</summary>
 /// <remarks>
 /// The session is the generation's from the first token asked for until the enumeration ends; other calls of it get an <see cref="InvalidOperationException"/> meanwhile.
-/// When the enumeration has ended, also where the consumer left it early, the session holds the prompt and every token that was given out (but the last where the context is full, or where a cancellation cut its step short:
-/// <see cref="Session.Tokens"/> tells), so that the next turn goes on from there.
+/// When the enumeration has ended, also where the consumer left it early, the session holds the prompt and every token that was given out, so
+/// that the next turn goes on from there. Only the last one is not in it where the context is full, where a cancellation cut its step short, or
+/// where that step failed after the consumer had left: <see cref="Session.Tokens"/> tells.
 /// For one caller at a time.
 /// </remarks>
 /// <example>
@@ -75,7 +76,7 @@ public sealed class Generator
         Seed = choice.Seed;
         Mat logits = hold.Prefill(prompt.Span, null, cancellationToken);
         int[] step = new int[1];
-        bool pending = false;
+        bool pending = false, isLeft = false;
         try
         {
             for (int count = 1; count <= _options.MaxNewTokens; count++)
@@ -85,7 +86,9 @@ public sealed class Generator
                 Stop = stop;
                 step[0] = token.Id;
                 pending = _session.Position < _session.ContextLength;
+                isLeft = true;
                 yield return token;
+                isLeft = false;
                 if (stop != StopReason.None)
                     yield break;
                 pending = false;
@@ -97,7 +100,20 @@ public sealed class Generator
         finally
         {
             if (pending)
-                hold.Forward(step, LogitRows.None, CancellationToken.None);
+                Close(hold, step, isLeft);
+        }
+    }
+
+    /// <summary>Feeds the last token. Where the consumer left, perhaps by an exception, an error here would come out in the place of that one.</summary>
+    private static void Close(SessionHold hold, ReadOnlySpan<int> step, bool isLeft)
+    {
+        try
+        {
+            hold.Forward(step, LogitRows.None, CancellationToken.None);
+        }
+        catch (Exception) when (isLeft)
+        {
+            // The session lacks the token, as its Tokens tell; what failed will fail again in whoever goes on with it.
         }
     }
 
