@@ -141,6 +141,44 @@ public class PrefixTests
         BatchingTests.AssertSame(expected, await engine.AllAsync(request));
     }
 
+    /// <summary>Little memory, long and short prompts with common beginnings, readers who leave at any time: whoever stays gets what is right.</summary>
+    [Fact]
+    public async Task Readers_who_come_and_go_on_many_threads_get_the_same_bits()
+    {
+        await using KernelScopeEngine without = await Engines.OpenAsync(2, o => (o.KeptSessions, o.PrefillRows) = (0, 16));
+        GenerationRequest[] requests =
+        [
+            .. Enumerable.Range(0, 10).Select(n => Request([.. Engines.Prompt(n % 3, 20 + (40 * (n % 3))), .. Engines.Prompt(n, 2 + (13 * n))[1..]])),
+        ];
+        var expected = new List<List<GeneratedToken>>();
+        foreach (GenerationRequest request in requests)
+            expected.Add(await without.AllAsync(request));
+        long most = 5 * Scheduler.SessionBytes(without.Model.Config, 260, 16);
+        KernelScopeEngine engine = await Engines.OpenAsync(
+            2, o => (o.KeptSessions, o.PrefillRows, o.MaxSessionBytes, o.MaxRunning, o.MaxWaiting, o.BufferedTokens) = (3, 16, most, 4, 1000, 3));
+        await Task.WhenAll(Enumerable.Range(0, 6).Select(t => Task.Run(async () =>
+        {
+            var random = new Random(t);
+            for (int round = 0; round < 10; round++)
+            {
+                int n = random.Next(requests.Length), taken = random.Next(24);
+                var tokens = new List<GeneratedToken>();
+                await foreach (GeneratedToken token in engine.GenerateAsync(requests[n]))
+                {
+                    tokens.Add(token);
+                    if (tokens.Count == taken)
+                        break;
+                }
+
+                BatchingTests.AssertSame(expected[n][..Math.Min(tokens.Count, 12)], tokens);
+            }
+        })));
+        Task[] running = [.. requests.Select(r => engine.AllAsync(r))];
+        await engine.DisposeAsync();
+        foreach (Task request in running)
+            Assert.True(await Record.ExceptionAsync(() => request) is null or ObjectDisposedException);
+    }
+
     [Fact]
     public async Task An_engine_that_goes_gives_the_kept_sessions_back()
     {

@@ -22,12 +22,17 @@ internal sealed class DoctorCommand : Verb
         HelpName = "N",
     };
 
+    private readonly Option<bool> _beforeDownload = new("--before-download")
+    {
+        Description = "Answer for a published model or SAE that is not here as if it were: exit code 0 if it will fit.",
+    };
+
     public DoctorCommand(CommonOptions common, Surroundings surroundings) : base(
         "doctor",
         "Says what this machine offers (devices, instruction sets, memory), what the model and an SAE need with a full context on " +
         "each device, and why something would not run. Exit code 1 if they would not run on the device of --device.\n" +
-        "Of a published Gemma 2 that is not downloaded yet it says whether it will fit, in float32 and in bfloat16; the exit code " +
-        "is 0 if it will in the type in which it is published.\n" +
+        "Of a published Gemma 2 that is not downloaded yet it says whether it will fit, in float32 and in bfloat16. The exit code is " +
+        "1, since it is not here; with --before-download it is 0 if it will fit in the type in which it is published.\n" +
         "With --sae it also runs a sample text: whether the SAE is as sparse as its path says and reconstructs, and if not, which " +
         "site nearby fits better.",
         "  kernelscope doctor --sae res.3.2k.l0_19",
@@ -36,6 +41,7 @@ internal sealed class DoctorCommand : Verb
     {
         _context.Validators.Add(r => Parsing.Require(r, _context, v => v >= 1, "--context is {0}; it must be 1 or more."));
         Options.Add(_context);
+        Options.Add(_beforeDownload);
         _sae = new SaeOptions(this);
     }
 
@@ -80,7 +86,8 @@ internal sealed class DoctorCommand : Verb
             JsonOutput.Write(Streams, result);
         else
             Print(result);
-        return wouldRun ? ExitCode.Done : ExitCode.Failed;
+        bool isHere = (model.Ok && sae is not { Ok: false }) || parsed.GetValue(_beforeDownload);
+        return wouldRun && isHere ? ExitCode.Done : ExitCode.Failed;
     }
 
     /// <summary>What a published model that is not here would need on each device, in the type in which it is published and in the other.</summary>

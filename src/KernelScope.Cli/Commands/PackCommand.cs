@@ -50,7 +50,7 @@ internal sealed class PackCommand : Verb
         if ((list && clean) || ((list || clean) && target is not null))
             throw new UsageException("--list, --clean and --out are three different things; one of them at a time.");
         if (list || clean)
-            {
+        {
             List<PackedRow> rows = list ? PackedFiles.All(Streams, Cancellation) : PackedFiles.Clean(Streams, Cancellation);
             return Show(rows, clean, Common.JsonOf(parsed));
         }

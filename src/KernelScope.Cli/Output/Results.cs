@@ -163,7 +163,7 @@ internal sealed record DoctorResult(
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<FitBeforeRow>? BeforeDownload { get; init; }
 
-    /// <summary>Whether the model and the SAE run on the device asked for, or would once they are downloaded; the exit code is 0 then.</summary>
+    /// <summary>Whether the model and the SAE run on the device asked for, or would once they are downloaded.</summary>
     public bool WouldRun { get; init; }
 }
 

@@ -51,7 +51,8 @@ public sealed class Generator
 
     /// <summary>The ids of the new tokens, each as soon as it is chosen; the session's sequence goes on from where it is.</summary>
     /// <exception cref="ArgumentException">An empty prompt, or one that does not fit into the context.</exception>
-    /// <exception cref="InvalidOperationException">The session is in use.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use; only a part of the layers ran on some of its tokens; or the model's values
+    /// are not finite numbers, and the message names the first hook point where they are not.</exception>
     public IEnumerable<int> Generate(ReadOnlyMemory<int> prompt, CancellationToken cancellationToken = default)
     {
         foreach (GeneratedToken token in GenerateTokens(prompt, cancellationToken))
@@ -60,7 +61,8 @@ public sealed class Generator
 
     /// <summary>As <see cref="Generate"/>, with each token's text and, where asked for, log-probabilities.</summary>
     /// <exception cref="ArgumentException">An empty prompt, or one that does not fit into the context.</exception>
-    /// <exception cref="InvalidOperationException">The session is in use.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use; only a part of the layers ran on some of its tokens; or the model's values
+    /// are not finite numbers, and the message names the first hook point where they are not.</exception>
     public IEnumerable<GeneratedToken> GenerateTokens(ReadOnlyMemory<int> prompt, CancellationToken cancellationToken = default)
     {
         if (prompt.IsEmpty)
@@ -119,7 +121,8 @@ public sealed class Generator
 
     /// <summary>As <see cref="GenerateTokens"/>, computed on a worker thread, so that a caller's thread stays free.</summary>
     /// <exception cref="ArgumentException">An empty prompt, or one that does not fit into the context.</exception>
-    /// <exception cref="InvalidOperationException">The session is in use.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use; only a part of the layers ran on some of its tokens; or the model's values
+    /// are not finite numbers, and the message names the first hook point where they are not.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public async IAsyncEnumerable<GeneratedToken> GenerateAsync(ReadOnlyMemory<int> prompt,
         [EnumeratorCancellation] CancellationToken cancellationToken = default)
