@@ -74,6 +74,8 @@ public sealed class HelpTests
     [InlineData("did you mean '--max-new-tokens'?", "generate", "x", "--max-new-token=3")]
     [InlineData("did you mean '--device'?", "run", "x", "--devise", "cpu")]
     [InlineData("there is no verb 'xyzzy'; there are features", "xyzzy")]
+    [InlineData("a verb comes first, and '--' after it", "--", "run", "And")]
+    [InlineData("a verb comes first, and '--' after it", "--json", "--", "run", "And")]
     [InlineData("there is no option '--zzzz'; a text", "features", "--zzzz")]
     public void A_misspelt_name_gets_a_suggestion_where_one_is_near(string words, params string[] arguments) => Program.Run(arguments).AssertFailed(2, words);
 
