@@ -2,6 +2,7 @@
 # How fast NativeAOT programs are beside the JIT with the same vectors: tests/Consumers/Native from the packages, published for x86-64-v3 (beside DOTNET_EnableAVX512=0) and, where the processor has AVX-512,
 # for x86-64-v4. The builds take turns of a quarter of a second, because speed changes from second to second on a machine that others use too: only ratios of one round mean something. Linux.
 # Usage: tools/compare-native.sh [--model FOLDER] [ROUNDS]      default: the demo, 21 rounds; prefill and decode should both be 0.9 of the JIT's speed or more.
+# With more to run than there are cores, who gets one decides, and ratios go from 0.2 to 4: RUN_WITH="chrt -f 20" runs the programs that are timed before all others (as root).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
@@ -24,7 +25,7 @@ dotnet build "$work/source" "${settings[@]}" -p:PublishAot=false -o "$work/jit"
 failed=0
 start() { # NAME COMMAND…: it reads the pipe NAME.to and writes the pipe NAME.from
   mkfifo "$work/$1.to" "$work/$1.from"
-  "${@:2}" --turns "${model[@]}" < "$work/$1.to" > "$work/$1.from" &
+  ${RUN_WITH:-} "${@:2}" --turns "${model[@]}" < "$work/$1.to" > "$work/$1.from" &
 }
 turn_of_jit() { echo "$1" >&3; read -r jit <&4; }
 turn_of_native() { echo "$1" >&5; read -r native <&6; }
