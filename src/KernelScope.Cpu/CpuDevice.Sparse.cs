@@ -63,9 +63,10 @@ public sealed unsafe partial class CpuDevice
 
     private void EncodeRows(Mat x, SaeParameters sae, HostCodes codes)
     {
+        HostWeight encoder = HostWeight.Of(sae.Encoder);
         var job = new SaeEncodeJob
         {
-            Product = Prepare(x, HostWeight.Of(sae.Encoder), _saePrecision),
+            Product = Prepare(x, encoder, _saePrecision),
             Bias = HostBuffer.Pointer(sae.EncoderBias),
             Threshold = HostBuffer.Pointer(sae.Threshold),
             Lists = _lists.First,
@@ -78,7 +79,7 @@ public sealed unsafe partial class CpuDevice
         for (int worker = 0; worker < _pool.Workers; worker++)
             job.Lists[worker].Count = 0;
         Share(&job.Product, (long)x.Rows * width);
-        _pool.Run(_kernels.SaeEncode, &job, units);
+        Multiply(_kernels.SaeEncode, &job, encoder, &job.Product, units);
         for (int t = 0; t < x.Rows; t++)
         {
             for (int unit = 0; unit < units; unit++)
