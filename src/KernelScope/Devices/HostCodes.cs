@@ -151,7 +151,7 @@ internal sealed class HostCodes(string name, int featureCount) : SparseCodes(nam
     }
 
     /// <summary>The value that stands at <paramref name="rank"/> once the values ascend: Hoare's selection. The values change places.</summary>
-    private static float Select(Span<float> values, int rank)
+    internal static float Select(Span<float> values, int rank)
     {
         int low = 0, high = values.Length - 1;
         while (low < high)
