@@ -239,7 +239,7 @@ public abstract partial class Device
         for (int j = 0; j < g.Length; j++)
         {
             double taken = step.UnitRows ? g[j] - (along * p[j]) : g[j];
-            double moment = ((double)step.Decay * v[j]) + ((1 - (double)step.Decay) * taken * taken);
+            double moment = ((double)step.Decay * v[j]) + ((double)step.Rest * taken * taken);
             v[j] = (float)moment;
             g[j] = p[j] - (step.LearningRate * taken / (Math.Sqrt(moment * step.Correction) + step.Epsilon));
             norm += g[j] * g[j];
