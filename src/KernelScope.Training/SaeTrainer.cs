@@ -81,6 +81,21 @@ public sealed class SaeTrainer : IDisposable
     /// <summary>‖gradient‖ of each matrix in the last step that measured it.</summary>
     internal IReadOnlyDictionary<string, double> SquaredGradients => _step.SquaredGradients;
 
+    /// <summary>Bytes of the parameters and their second moments.</summary>
+    public static long ParameterBytes(TrainingOptions options, int width, int? targetWidth)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        long outputs = targetWidth ?? width, skip = options.Skip ? outputs * width : 0;
+        return 2 * sizeof(float) * (((long)options.Width * (width + outputs + 2)) + outputs + skip);
+    }
+
+    /// <summary>Bytes of a batch: inputs, targets and errors.</summary>
+    public static long BatchBytes(TrainingOptions options, int width, int? targetWidth)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        return sizeof(float) * (long)options.Batch * (width + (targetWidth ?? 0) + (targetWidth ?? width));
+    }
+
     /// <summary>Takes the next rows and learns from them.</summary>
     /// <exception cref="TrainingException">A threshold or the loss left its range; parameters are then of no use.</exception>
     /// <exception cref="InvalidDataException">The rows are damaged.</exception>

@@ -4,7 +4,7 @@ using KernelScope.Files;
 
 namespace KernelScope.Training;
 
-/// <summary>Rows of a stored array, of any origin: npz, npy or safetensors, [rows, d] or [rows, …] with what follows flattened. One permutation of the rows an epoch; rows that do not fill a batch begin the next epoch's first.</summary>
+/// <summary>Rows of a stored array, of any origin: npz, npy or safetensors, [rows, d], or [sequences, positions, d] as one row after the other. One permutation of the rows an epoch; rows that do not fill a batch begin the next epoch's first.</summary>
 /// <remarks>The array stays in its file; a row is read when it is served. For one caller at a time.</remarks>
 public sealed class StoredRows : ITrainingRows
 {
@@ -21,9 +21,9 @@ public sealed class StoredRows : ITrainingRows
     private StoredRows(TensorFile file, TensorView inputs, TensorView? targets, bool[]? counted, double validation, long seed)
     {
         (_file, _inputs, _targets) = (file, inputs, targets);
-        int rows = checked((int)inputs.Shape[0]);
-        Width = checked((int)(inputs.ElementCount / Math.Max(1, rows)));
-        TargetWidth = targets is { } t ? checked((int)(t.ElementCount / Math.Max(1, rows))) : null;
+        int rows = checked((int)RowsOf(inputs.Info));
+        Width = checked((int)inputs.Shape[^1]);
+        TargetWidth = targets is { } t ? checked((int)t.Shape[^1]) : null;
         Identity = HashOf(inputs, targets);
         List<int> training = [], held = [];
         for (int r = 0; r < rows; r++)
@@ -73,16 +73,16 @@ public sealed class StoredRows : ITrainingRows
     /// <param name="validation">The share of the rows that is kept back, chosen by the rows' numbers.</param>
     /// <param name="seed">Decides the order.</param>
     /// <exception cref="InvalidDataException">The file cannot be read, has no such array, or holds a value that is not finite.</exception>
-    public static StoredRows Open(string path, string? key, string? targetKey = null, Func<TensorFile, long, bool[]?>? counted = null, double validation = 0.01, long seed = 0)
+    public static StoredRows Open(string path, string? key, string? targetKey = null, Func<TensorFile, TensorInfo, bool[]?>? counted = null, double validation = 0.01, long seed = 0)
     {
         TensorFile file = ArrayFile.Open(path);
         try
         {
             TensorView inputs = Array(file, key);
             TensorView? targets = targetKey is null ? null : Array(file, targetKey);
-            if (targets is { } t && t.Shape[0] != inputs.Shape[0])
+            if (targets is { } t && RowsOf(t.Info) != RowsOf(inputs.Info))
                 throw BadFile.Of(path, $"{inputs.Info} and {t.Info} should have as many rows.");
-            return new StoredRows(file, inputs, targets, counted?.Invoke(file, inputs.Shape[0]), validation, seed);
+            return new StoredRows(file, inputs, targets, counted?.Invoke(file, inputs.Info), validation, seed);
         }
         catch
         {
@@ -172,6 +172,8 @@ public sealed class StoredRows : ITrainingRows
 
         return sum > 0 ? sum : throw BadFile.Of(_file.Path, $"{tensor.Info} holds only zeros.");
     }
+
+    private static long RowsOf(TensorInfo info) => info.ElementCount / info.Shape[^1];
 
     /// <summary>By the row's number alone: the same rows whatever the seed.</summary>
     private static bool IsHeld(int row, double share)

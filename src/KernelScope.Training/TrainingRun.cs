@@ -22,11 +22,12 @@ public sealed class TrainingRun
     private readonly string _logPath;
     private ValidationResult? _validation;
     private long _intervalStart;
+    private double _lastL0;
 
     /// <summary>A run.</summary>
     /// <param name="trainer">Before its first step.</param>
     /// <param name="files">What to write.</param>
-    /// <exception cref="ArgumentException">There are checkpoints, and <see cref="TrainingFiles.Resume"/> is not set.</exception>
+    /// <exception cref="ArgumentException">There are files of an earlier run, and <see cref="TrainingFiles.Resume"/> is not set.</exception>
     /// <exception cref="NotSupportedException">What is trained has no file format.</exception>
     public TrainingRun(SaeTrainer trainer, TrainingFiles files)
     {
@@ -38,6 +39,8 @@ public sealed class TrainingRun
         _ = SaeExport.Architecture(trainer.Options.Activation, trainer.Parameters.IsTranscoder, trainer.Options.Skip);
         if (!files.Resume && TrainingCheckpoint.Newest(_checkpoints) is { } newest)
             throw new ArgumentException($"{newest} is a checkpoint of an earlier run; --resume goes on from it, or choose another folder.", nameof(files));
+        if (!files.Resume && File.Exists(Path.Combine(files.Folder, SummaryName)))
+            throw new ArgumentException($"{files.Folder} holds a training that has ended; choose another folder.", nameof(files));
     }
 
     /// <summary>Trains to the end.</summary>
@@ -120,6 +123,7 @@ public sealed class TrainingRun
         int dead = _trainer.Dead;
         log.Write(json => WriteInterval(json, sums, dead, now.TotalSeconds, speed));
         progress?.Report(new TrainingProgress { Step = _trainer.Step, Steps = _trainer.Options.Steps, Loss = sums.Loss, L0 = sums.L0, Fvu = sums.Fvu, Dead = dead, RowsPerSecond = speed });
+        _lastL0 = sums.L0;
         sums.Clear();
         _intervalStart = _trainer.Rows.Position;
         return now;
@@ -214,7 +218,7 @@ public sealed class TrainingRun
         // A k is nothing that a params.npz could say, and neither is a skip path.
         if (sae.K == 0 && sae.Skip.IsEmpty)
         {
-            string path = Path.Combine(_files.Folder, SaeExport.GemmaScopePath(sae, _files.Place, _validation?.L0 ?? 0));
+            string path = Path.Combine(_files.Folder, SaeExport.GemmaScopePath(sae, _files.Place, _validation?.L0 ?? _lastL0));
             SaeExport.WriteParams(sae, path);
             paths.Add(path);
         }

@@ -86,4 +86,5 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(WorkResult))]
 [JsonSerializable(typeof(StatusResult))]
 [JsonSerializable(typeof(MergeResult))]
+[JsonSerializable(typeof(TrainResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;
