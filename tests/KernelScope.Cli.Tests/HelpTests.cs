@@ -106,7 +106,7 @@ public sealed class HelpTests
     private static string[] VerbsOfHelp()
     {
         string help = Program.Run("--help").Output;
-        string[] groups = ["Look inside a model:", "Measure and compare:", "Files, models and this machine:"];
+        string[] groups = ["Look inside a model:", "Measure and compare:", "Runs on disk, on one machine or many:", "Files, models and this machine:"];
         var verbs = new List<string>();
         bool inside = false;
         foreach (string line in help.Split('\n'))

@@ -81,4 +81,10 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(DiffResult))]
 [JsonSerializable(typeof(TopResult))]
 [JsonSerializable(typeof(BenchResult))]
+[JsonSerializable(typeof(HarvestResult))]
+[JsonSerializable(typeof(PlanResult))]
+[JsonSerializable(typeof(WorkResult))]
+[JsonSerializable(typeof(StatusResult))]
+[JsonSerializable(typeof(MergeResult))]
+[JsonSerializable(typeof(TrainResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;
