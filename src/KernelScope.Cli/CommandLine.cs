@@ -102,6 +102,7 @@ internal static class CommandLine
             new WorkCommand(common, surroundings),
             new StatusCommand(common, surroundings),
             new TrainCommand(common, surroundings),
+            new MergeCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
             new VerifyCommand(common, surroundings),

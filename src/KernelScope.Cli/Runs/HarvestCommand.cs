@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Diagnostics;
+using KernelScope.Distributed;
 using KernelScope.Training.Runs;
 
 namespace KernelScope.Cli;
@@ -11,6 +12,7 @@ internal sealed class HarvestCommand : Verb
     private readonly Option<bool> _dryRun = new("--dry-run") { Description = "Say what it would take, and write nothing." };
     private readonly Option<int> _workers = new("--workers") { Description = "Workers in this process, which share the threads: for the cpu.", HelpName = "N", DefaultValueFactory = _ => 1 };
     private readonly PlanOptions _plan;
+    private readonly QueueOptions _queue;
 
     public HarvestCommand(CommonOptions common, Surroundings surroundings) : base(
         "harvest",
@@ -26,7 +28,10 @@ internal sealed class HarvestCommand : Verb
         _workers.Validators.Add(r => Parsing.Require(r, _workers, v => v is >= 1 and <= 1024, "--workers is {0}; it must be 1 to 1024."));
         Options.Add(_workers);
         Options.Add(_dryRun);
+        _queue = new QueueOptions(this);
     }
+
+    protected override void CheckOptions(ParseResult parsed) => Belongs(parsed, _queue.IsGiven(parsed), "--queue", _queue.AckWait);
 
     protected override int Run(ParseResult parsed)
     {
@@ -62,7 +67,7 @@ internal sealed class HarvestCommand : Verb
         int code = RunSteps.Report(Streams, failed);
         double elapsed = Stopwatch.GetElapsedTime(start).TotalSeconds;
         long rows = done.Where(d => !d.Reused).Sum(d => d.Rows);
-        int finished = plan.Shards.Count - failed.Count;
+        int finished = plan.Shards.Count - RunSteps.Missing(folder, plan).Length;
         var result = new HarvestResult(
             plan.Id, folder.Path, plan.Shards.Count, finished, plan.Rows, RunSteps.BytesOf(folder), elapsed, rows / Math.Max(1e-3, done.Sum(d => d.Reused ? 0 : d.Seconds)), RunSteps.SitesOf(folder, plan),
             [.. failed.Select(f => new WorkFailure(f.Shard, f.Error))])
@@ -72,7 +77,14 @@ internal sealed class HarvestCommand : Verb
 
     private (List<DoneShard> Done, List<FailedShard> Failed) Work(ParseResult parsed, RunFolder folder, RunPlan plan, ShardHarvest own, long tokens, int workers, int threads)
     {
-        using var queue = new ShardList(Enumerable.Range(0, plan.Shards.Count));
+        if (_queue.IsGiven(parsed))
+        {
+            using NatsRunQueue server = _queue.Open(parsed, plan);
+            server.Enqueue(RunSteps.Missing(folder, plan));
+        }
+
+        using var list = new ShardList(Enumerable.Range(0, plan.Shards.Count));
+        TimeSpan idle = _queue.IsGiven(parsed) ? TimeSpan.FromSeconds(2) : TimeSpan.Zero;
         using var progress = new RunProgress(Streams, tokens);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
         var results = new (List<DoneShard> Done, List<FailedShard> Failed)[workers];
@@ -83,8 +95,9 @@ internal sealed class HarvestCommand : Verb
             {
                 using RunParts? parts = w == 0 ? null : RunParts.Open(parsed, Common, plan, _plan.SaesOf(parsed), Streams, threads, stop.Token);
                 using ShardHarvest? harvest = parts is null ? null : new ShardHarvest(folder, plan, parts.Model, parts.Saes);
+                using IShardQueue queue = _queue.IsGiven(parsed) ? _queue.OpenForWorker(parsed, plan) : list;
                 var worker = new ShardWorker(folder, plan, harvest ?? own, queue);
-                worker.Run(TimeSpan.Zero, int.MaxValue, progress, stop.Token);
+                worker.Run(idle, int.MaxValue, progress, stop.Token);
                 results[w] = (worker.Done, worker.Failed);
             }
             catch

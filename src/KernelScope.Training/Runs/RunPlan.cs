@@ -49,6 +49,8 @@ internal sealed record RunPlan
 
     private const int MaxLength = 1 << 30, MostShards = 100_000_000;
 
+    private Hashed? _hashed;
+
     public required ModelRecord Model { get; init; }
 
     /// <summary>What kind of input the tokens came from.</summary>
@@ -108,7 +110,16 @@ internal sealed record RunPlan
     public byte[] ToBytes() => CanonicalJson.Write(ToJson());
 
     /// <summary>The run's id.</summary>
-    public string Id => field ??= CanonicalJson.Hash(ToBytes());
+    public string Id
+    {
+        get
+        {
+            // A copy made by 'with' has the field of its original, and must not have its id.
+            if (_hashed?.Owner != (object)this)
+                _hashed = new Hashed(this, CanonicalJson.Hash(ToBytes()));
+            return _hashed.Id;
+        }
+    }
 
     /// <summary>Reads and checks a run.json.</summary>
     /// <exception cref="InvalidDataException">It is missing, malformed, or of another format.</exception>
@@ -237,6 +248,13 @@ internal sealed record RunPlan
             ["tokens_sha256"] = s.TokensSha256,
         })]),
     };
+
+    private sealed class Hashed(RunPlan owner, string id)
+    {
+        public object Owner => owner;
+
+        public string Id => id;
+    }
 
     /// <summary>The name of a type in run.json and on the command line.</summary>
     public static string NameOf(DType type) => type.SafetensorsName().ToLowerInvariant();
