@@ -81,4 +81,8 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(DiffResult))]
 [JsonSerializable(typeof(TopResult))]
 [JsonSerializable(typeof(BenchResult))]
+[JsonSerializable(typeof(DashResult))]
+[JsonSerializable(typeof(LabelsImportResult))]
+[JsonSerializable(typeof(LabelsSearchResult))]
+[JsonSerializable(typeof(ServeResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;
