@@ -110,6 +110,9 @@ internal static class CommandLine
             new CatalogCommand(common, surroundings),
             new PullCommand(common, surroundings),
             new PackCommand(common, surroundings),
+            new DashCommand(common, surroundings),
+            new LabelsCommand(common, surroundings),
+            new ServeCommand(common, surroundings),
         };
         var verb = new Argument<string>("VERB") { CompletionSources = { _ => root.Subcommands.Select(c => c.Name) } };
         root.Subcommands.Add(new Command(HelpVerb, "Shows the options and examples of a verb.") { verb });

@@ -130,6 +130,13 @@ internal sealed class ModelFiles : IDisposable
         PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string path
             ? (path, PackedWeights.Problem(_checkpoint, path, verify: false)) : null;
 
+    /// <summary>Gives the files to somebody who disposes them.</summary>
+    public Gemma2Checkpoint HandOver()
+    {
+        _handedOver = true;
+        return _checkpoint;
+    }
+
     public void Dispose()
     {
         if (!_handedOver)
