@@ -22,8 +22,8 @@ internal static class SpliceAndMeasure
         {
             using var sae = JumpReluSae.Load(device, Demo.OpenSae(name));
             double clean = Loss(sae, SpliceMode.None), spliced = Loss(sae, SpliceMode.Sae), zero = Loss(sae, SpliceMode.Zero);
-            Console.WriteLine(
-                $"{name,-22} loss {clean:F2}, with the SAE {spliced:F2}, with zeros {zero:F2}: {(zero - spliced) / (zero - clean):P0} recovered");
+            double recovered = (zero - spliced) / (zero - clean);
+            Console.WriteLine($"{name,-22} loss {clean:F2}, with the SAE {spliced:F2}, with zeros {zero:F2}: {recovered:P0} recovered");
         }
 
         // The mean loss of all next tokens, in nats.

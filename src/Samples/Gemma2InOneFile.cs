@@ -505,7 +505,7 @@ internal sealed class PlainTokenizer
             else if ((key & 7) == 5)
                 number = BinaryPrimitives.ReadUInt32LittleEndian(message.Span.Slice(at, length = 4));
             else
-                throw new InvalidDataException($"tokenizer.model is not a sentencepiece file: the field before byte {at} has an unknown kind.");
+                throw new InvalidDataException($"tokenizer.model is not a sentencepiece file: the field at byte {at} has an unknown kind.");
             yield return ((int)(key >> 3), number, message.Slice(at, length));
             at += length;
         }
