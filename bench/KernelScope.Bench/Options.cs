@@ -78,7 +78,8 @@ internal sealed record Options
 
         if ((options.GemmaCpp is null) != (options.Sbs is null))
             throw new ArgumentException("--gemma-cpp and --sbs need each other: the program, and the weights it reads.");
-        return options.Gguf is null || options.LlamaBench is not null ? options : throw new ArgumentException("--gguf is for --llama-bench, which was not given.");
+        return options.Gguf is null || options.LlamaBench is not null ? options
+            : throw new ArgumentException("--gguf is for --llama-bench, which was not given.");
     }
 
     /// <summary>Whether a case was asked for.</summary>

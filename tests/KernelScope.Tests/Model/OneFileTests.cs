@@ -34,7 +34,8 @@ public class OneFileTests
 
     [Fact]
     public void Its_token_ids_of_the_demo_corpus_are_the_librarys() =>
-        Assert.Equal(KernelScope.Demo.OpenTokenizer().EncodeUtf8(KernelScope.Demo.Corpus), OpenTokenizer().Encode(System.Text.Encoding.UTF8.GetString(KernelScope.Demo.Corpus)));
+        Assert.Equal(KernelScope.Demo.OpenTokenizer().EncodeUtf8(KernelScope.Demo.Corpus),
+            OpenTokenizer().Encode(System.Text.Encoding.UTF8.GetString(KernelScope.Demo.Corpus)));
 
     /// <summary>100 tokens are more than the window of 64, so that the layers that slide differ from those that do not.</summary>
     [Fact]
