@@ -97,6 +97,12 @@ internal static class CommandLine
             new LensCommand(common, surroundings),
             new DiffCommand(common, surroundings),
             new TopCommand(common, surroundings),
+            new HarvestCommand(common, surroundings),
+            new PlanCommand(common, surroundings),
+            new WorkCommand(common, surroundings),
+            new StatusCommand(common, surroundings),
+            new TrainCommand(common, surroundings),
+            new MergeCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
             new VerifyCommand(common, surroundings),
@@ -104,6 +110,9 @@ internal static class CommandLine
             new CatalogCommand(common, surroundings),
             new PullCommand(common, surroundings),
             new PackCommand(common, surroundings),
+            new DashCommand(common, surroundings),
+            new LabelsCommand(common, surroundings),
+            new ServeCommand(common, surroundings),
         };
         var verb = new Argument<string>("VERB") { CompletionSources = { _ => root.Subcommands.Select(c => c.Name) } };
         root.Subcommands.Add(new Command(HelpVerb, "Shows the options and examples of a verb.") { verb });

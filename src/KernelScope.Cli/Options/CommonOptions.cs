@@ -144,7 +144,7 @@ internal sealed class CommonOptions
     /// <exception cref="WorkException">There is too little memory, or the device does not compute in the precision asked for.</exception>
     /// <exception cref="Cuda.Driver.CudaException">There is no such device, or too little memory on it.</exception>
     public Device OpenDevice(ParseResult parsed, Streams streams, params ReadOnlySpan<(string What, long Bytes)> needs) =>
-        OpenDevice(parsed, streams, PrecisionOf(parsed), Precision.Exact, needs);
+        OpenDevice(parsed, streams, DeviceOf(parsed), PrecisionOf(parsed), Precision.Exact, needs);
 
     /// <summary>The same in given precisions.</summary>
     /// <param name="parsed">The options.</param>
@@ -159,9 +159,26 @@ internal sealed class CommonOptions
         Streams streams,
         Precision precision,
         Precision saePrecision,
+        params ReadOnlySpan<(string What, long Bytes)> needs) =>
+        OpenDevice(parsed, streams, DeviceOf(parsed), precision, saePrecision, needs);
+
+    /// <summary>The same on a device by its name.</summary>
+    /// <param name="parsed">The options.</param>
+    /// <param name="streams">Where "auto" says why it takes the cpu although there is a CUDA device.</param>
+    /// <param name="name">The device.</param>
+    /// <param name="precision">Of the model's products.</param>
+    /// <param name="saePrecision">Of SAE encoders.</param>
+    /// <param name="needs">What needs how many bytes.</param>
+    /// <exception cref="WorkException">There is too little memory, or the device does not compute in the precision asked for.</exception>
+    /// <exception cref="Cuda.Driver.CudaException">There is no such device, or too little memory on it.</exception>
+    public Device OpenDevice(
+        ParseResult parsed,
+        Streams streams,
+        string name,
+        Precision precision,
+        Precision saePrecision,
         params ReadOnlySpan<(string What, long Bytes)> needs)
     {
-        string name = DeviceOf(parsed);
         var options = new CudaDeviceOptions { Precision = precision, SaePrecision = saePrecision };
         switch (name)
         {
@@ -205,6 +222,12 @@ internal sealed class CommonOptions
 
     /// <summary>Whether a model was named, be it the default one.</summary>
     public bool HasModel(ParseResult parsed) => parsed.GetResult(_model) is { Implicit: false };
+
+    /// <summary>Whether a device was named, be it the default one.</summary>
+    public bool HasDevice(ParseResult parsed) => parsed.GetResult(_device) is { Implicit: false };
+
+    /// <summary>Threads that were asked for; 0: none were.</summary>
+    public int ThreadsOf(ParseResult parsed) => parsed.GetValue(_threads);
 
     /// <summary>Whether a precision was asked for.</summary>
     public bool HasPrecision(ParseResult parsed) => parsed.GetResult(_precision) is { Implicit: false };

@@ -29,6 +29,9 @@ internal sealed class ModelFiles : IDisposable
 
     public bool IsDemo => Name == Demo.ModelName;
 
+    /// <summary>The weight files and settings.</summary>
+    public Gemma2Checkpoint Checkpoint => _checkpoint;
+
     public Gemma2Config Config => _checkpoint.Config;
 
     /// <summary>Bytes of the weights.</summary>
@@ -44,6 +47,18 @@ internal sealed class ModelFiles : IDisposable
         {
             IEnumerable<string> own = IsDemo ? [] : _checkpoint.InputPaths;
             return PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string panels ? own.Append(panels) : own;
+        }
+    }
+
+    /// <summary>Hash of the file that the tokenizer is read from; null if there is none.</summary>
+    public string? TokenizerSha256
+    {
+        get
+        {
+            if (Tokenizer is null)
+                return null;
+            using RawFile file = IsDemo ? Demo.Raw("model/tokenizer.model") : RawFile.Open(_checkpoint.TokenizerPath!);
+            return Training.Runs.PlacedFile.HashOf(file);
         }
     }
 
@@ -88,9 +103,11 @@ internal sealed class ModelFiles : IDisposable
     /// <param name="streams">For progress, and for what is said of packed weights.</param>
     /// <param name="cancellation">Stops it.</param>
     /// <param name="pack">Whether packed weights are made if there are none.</param>
-    public Gemma2Model Load(Device device, Streams streams, CancellationToken cancellation, bool pack = false)
+    /// <param name="usePacked">Whether packed weights are used where there are some: sums then run in another order.</param>
+    public Gemma2Model Load(Device device, Streams streams, CancellationToken cancellation, bool pack = false, bool usePacked = true)
     {
-        PackedWeights.Use(_checkpoint, Name, device, pack, streams, cancellation);
+        if (usePacked)
+            PackedWeights.Use(_checkpoint, Name, device, pack, streams, cancellation);
         if (_checkpoint.Unread is string unread)
             SaeDoubt.Warn(streams, $"{Printable.Escape(Name)}: {unread}");
         using var progress = new Progress(streams, $"Loading {Printable.Escape(Name)}");
@@ -112,6 +129,13 @@ internal sealed class ModelFiles : IDisposable
     public (string Path, string? Problem)? Packed() =>
         PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string path
             ? (path, PackedWeights.Problem(_checkpoint, path, verify: false)) : null;
+
+    /// <summary>Gives the files to somebody who disposes them.</summary>
+    public Gemma2Checkpoint HandOver()
+    {
+        _handedOver = true;
+        return _checkpoint;
+    }
 
     public void Dispose()
     {
