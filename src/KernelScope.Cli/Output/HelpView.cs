@@ -11,7 +11,7 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
 
     private static readonly (string Title, string[] Names)[] VerbGroups =
     [
-        ("Look inside a model", ["features", "generate", "run", "lens", "attribute", "top"]),
+        ("Look inside a model", ["features", "generate", "run", "lens", "attribute", "top", "dash", "labels", "serve"]),
         ("Measure and compare", ["eval", "encode", "diff", "verify", "bench"]),
         ("Files, models and this machine", ["tokenize", "inspect", "catalog", "pull", "pack", "doctor", "help"]),
     ];
@@ -27,7 +27,7 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
                 "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--frequency-penalty", "--logit-bias",
                 "--seed", "--stop", "--ignore-eos",
             ]),
-        ("SAEs", ["--sae", "--site", "--site-out"]),
+        ("SAEs", ["--sae", "--site", "--site-out", "--labels"]),
         ("Edits at an SAE's site", ["--steer", "--clamp", "--ablate", "--splice", "--mean-from", "--edit-at", "--strengths", "--baseline"]),
     ];
 
