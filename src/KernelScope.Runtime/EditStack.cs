@@ -9,6 +9,9 @@ internal sealed class EditStack(IReadOnlyList<(EngineSae Sae, SaeEdit Edit)> edi
 {
     private readonly List<IDisposable> _armed = [];
 
+    /// <summary>Whether nothing is changed.</summary>
+    public bool IsEmpty => edits.Count == 0 && vectors.Count == 0;
+
     public void Arm(Session session, int promptLength)
     {
         foreach ((EngineSae sae, SaeEdit edit) in edits)

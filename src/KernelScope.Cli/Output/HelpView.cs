@@ -13,6 +13,7 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
     [
         ("Look inside a model", ["features", "generate", "run", "lens", "attribute", "top", "dash", "labels", "serve"]),
         ("Measure and compare", ["eval", "encode", "diff", "verify", "bench"]),
+        ("Runs on disk, on one machine or many", ["harvest", "plan", "work", "status", "merge", "train"]),
         ("Files, models and this machine", ["tokenize", "inspect", "catalog", "pull", "pack", "doctor", "help"]),
     ];
 
@@ -20,7 +21,7 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
     [
         (
             "What it reads",
-            ["--tokens", "--text-file", "--tokens-file", "--jsonl", "--file", "--decode", "--length", "--special-ids", "--chat"]),
+            ["--tokens", "--text-file", "--tokens-file", "--jsonl", "--file", "--decode", "--length", "--special-ids", "--chat", "--documents", "--context", "--sequences", "--rows"]),
         (
             "Choice of the next token",
             [
