@@ -39,7 +39,7 @@ internal sealed class NatsRunQueue : IDisposable
     private const int SubjectIsTaken = 10077;
 
     private const int MaxAckPending = 4096;
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(15), Pause = TimeSpan.FromMilliseconds(250);
 
     private readonly NatsConnection _connection;
     private readonly NatsJSContext _context;
@@ -189,14 +189,20 @@ internal sealed class NatsRunQueue : IDisposable
     private T Do<T>(Func<CancellationToken, Task<T>> work, string complaint)
     {
         using var patience = new CancellationTokenSource(Patience);
-        try
+        while (true)
         {
-            return Task.Run(() => work(patience.Token)).GetAwaiter().GetResult();
-        }
-        catch (Exception e) when (e is NatsException or OperationCanceledException or TimeoutException)
-        {
-            string reason = e is OperationCanceledException or TimeoutException ? "no answer" : e.Message.TrimEnd('.');
-            throw new QueueException($"{Url}: the queue {complaint} ({reason}).", e);
+            try
+            {
+                return Task.Run(() => work(patience.Token)).GetAwaiter().GetResult();
+            }
+            catch (Exception e) when (e is NatsException or OperationCanceledException or TimeoutException)
+            {
+                // It may be starting just now.
+                if (!patience.Token.WaitHandle.WaitOne(Pause))
+                    continue;
+                string reason = e is OperationCanceledException or TimeoutException ? "no answer" : e.Message.TrimEnd('.');
+                throw new QueueException($"{Url}: the queue {complaint} ({reason}).", e);
+            }
         }
     }
 }

@@ -216,6 +216,30 @@ public sealed class HarvestTests
         Assert.Empty(Directory.GetFiles(folder.At("killed"), ".tmp-*", new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = 0 }));
     }
 
+    [Theory]
+    [InlineData("INT", 130)]
+    [InlineData("TERM", 143)]
+    public void A_signal_ends_a_harvest_between_two_shards_without_a_trace(string signal, int exitCode)
+    {
+        if (!OperatingSystem.IsLinux())
+            return;
+        using var folder = new TempFolder();
+        string tokens = folder.Write("tokens.json", Tokens([.. Enumerable.Repeat(40, 12)]));
+        string[] arguments = ["harvest", "--out", folder.At("run"), "--tokens-file", tokens, "--sites", "resid_post.3", "--shard-sequences", "1", "--device", "reference"];
+        using Process process = Program.Start(new ProcessStartInfo("env", ["--default-signal=INT,TERM", Program.Host, "exec", Program.Assembly, .. arguments]));
+        var watch = Stopwatch.StartNew();
+        while (!process.HasExited && watch.Elapsed < TimeSpan.FromMinutes(1) && Count(folder.At("run", "shards")) < 2)
+            Thread.Sleep(1);
+        using (var kill = Process.Start("kill", [$"-{signal}", process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]))
+            kill.WaitForExit();
+        Outcome outcome = Program.Finish(process);
+        Assert.Equal(exitCode, outcome.ExitCode);
+        Assert.EndsWith("kernelscope: interrupted.\n", outcome.Error, StringComparison.Ordinal);
+        int done = Count(folder.At("run", "shards"));
+        Assert.InRange(done, 2, 11);
+        Assert.Equal(done, Directory.GetFiles(folder.At("run", "acts", "resid_post.3"), "*", new EnumerationOptions { AttributesToSkip = 0 }).Length);
+    }
+
     [Fact]
     public void Damage_is_found_taken_back_and_made_again()
     {
@@ -251,7 +275,8 @@ public sealed class HarvestTests
         Program.Run("work", run, "--shard", "99").AssertFailed(2, "shards 0 to");
         Program.Run("work", run, "--index-env", "NO_SUCH_VARIABLE_HERE").AssertFailed(2, "NO_SUCH_VARIABLE_HERE");
         Program.Run("work", folder.At("none")).AssertFailed(2, "run.json");
-        Program.Run("merge", run, "--what", "statistics").AssertFailed(1, "no shard is there");
+        Program.Run("merge", run, "--what", "statistics").AssertFailed(1, "the run is not complete", "--partial");
+        Program.Run("merge", run, "--what", "statistics", "--partial").AssertFailed(1, "no shard is there");
         Program.Run(["harvest", "--out", run, .. what, "--seed", "5"]).AssertFailed(1, "another run is in this folder", "seed");
         Program.Run(["harvest", "--out", folder.At("x"), .. what[..3]]).AssertFailed(2, "--sites");
         Program.Run("harvest", "--out", folder.At("x"), "--sites", "resid_post.3").AssertFailed(2, "the corpus is missing");
@@ -285,7 +310,7 @@ public sealed class HarvestTests
         using var folder = new TempFolder();
         Program.Json("plan", "--out", folder.At("run"), "--text-file", "demo", "--sites", "resid_post.3,logits", "--context", "64");
         // A limit on a file's size is what a full disk is to the program: writing fails in the middle.
-        Outcome outcome = Shell(folder, 1, "/bin/sh", "-c", $"ulimit -f 600; exec '{Program.Host}' exec '{Program.Assembly}' work '{folder.At("run")}'");
+        Outcome outcome = Shell(folder, 1, "/bin/sh", "-c", $"trap '' XFSZ; ulimit -f 600; export DOTNET_EnableWriteXorExecute=0; exec '{Program.Host}' exec '{Program.Assembly}' work '{folder.At("run")}'");
         Assert.Contains("cannot be written", outcome.Error, StringComparison.Ordinal);
         Assert.Equal(0, Count(folder.At("run", "shards")));
         Assert.Empty(Directory.Exists(folder.At("run", "acts", "logits")) ? Directory.GetFiles(folder.At("run", "acts", "logits")) : []);

@@ -90,17 +90,15 @@ internal sealed class RowSource : IDisposable
     }
 
     /// <summary>Gives the rows of the next chunk of the epoch that are served: fewer than <see cref="ChunkRows"/> where some are held back, and at the end of a shard.</summary>
-    public void NextChunk(Action<RowShard, RowShard?, int, int> row)
+    /// <param name="take">Called once, with the shard's files, its number, and the rows.</param>
+    public void NextChunk(Action<RowShard, RowShard?, int, IReadOnlyList<int>> take)
     {
         while (_open.Count < _options.OpenShards && _nextShard < _shards.Length)
             OpenNext();
         Opened shard = _open[_turn];
-        int first = shard.Order[shard.Next++] * ChunkRows;
-        for (int r = first; r < Math.Min(first + ChunkRows, shard.Input.Rows); r++)
-        {
-            if (!IsValidation(shard.Input.Sequence[r]))
-                row(shard.Input, shard.Target, shard.Shard, r);
-        }
+        int first = shard.Order[shard.Next++] * ChunkRows, end = Math.Min(first + ChunkRows, shard.Input.Rows);
+        int[] sequence = shard.Input.Sequence;
+        take(shard.Input, shard.Target, shard.Shard, [.. Enumerable.Range(first, end - first).Where(r => !IsValidation(sequence[r]))]);
 
         if (shard.Next == shard.Order.Length)
         {
