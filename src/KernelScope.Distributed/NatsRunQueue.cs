@@ -20,11 +20,13 @@ internal sealed record QueueState(IReadOnlySet<int> Shards, long Pending, long A
 }
 
 /// <summary>
-/// The stream of a run, <c>KS_&lt;run12&gt;</c>, on a NATS server with JetStream: one message a shard, on a subject of its own, of which a second is refused. It hands shards out and holds no truth:
+/// The stream of a run, <c>KS_&lt;run12&gt;</c>, on a NATS server with JetStream: one message a shard, on a subject of its own, of
+/// which a second is refused. It hands shards out and holds no truth:
 /// a queue that is lost costs one <c>plan</c>.
 /// </summary>
 /// <remarks>
-/// No message ids: a server refuses those that it saw a short while ago, which would block the repair that <c>plan</c> is for. No purges by subject: they move the consumer past other messages; what is deleted is deleted by its sequence number.
+/// No message ids: a server refuses those that it saw a short while ago, which would block the repair that <c>plan</c> is for. No
+/// purges by subject: they move the consumer past other messages; what is deleted is deleted by its sequence number.
 /// Any number of threads may use it.
 /// </remarks>
 internal sealed class NatsRunQueue : IDisposable

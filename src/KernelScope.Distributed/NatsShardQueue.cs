@@ -5,7 +5,10 @@ using NATS.Client.JetStream;
 
 namespace KernelScope.Distributed;
 
-/// <summary>Shards from a NATS server, for one worker. A server that goes away and comes back, with or without its disk, is waited for as long as the worker waits for a shard.</summary>
+/// <summary>
+/// Shards from a NATS server, for one worker. A server that goes away and comes back, with or without its disk, is waited for as long
+/// as the worker waits for a shard.
+/// </summary>
 internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
 {
     private static readonly TimeSpan Longest = TimeSpan.FromSeconds(5), Pause = TimeSpan.FromMilliseconds(250), Patience = TimeSpan.FromSeconds(5);

@@ -278,7 +278,7 @@ public sealed class HarvestTests
         Program.Run("merge", run, "--what", "statistics").AssertFailed(1, "the run is not complete", "--partial");
         Program.Run("merge", run, "--what", "statistics", "--partial").AssertFailed(1, "no shard is there");
         Program.Run(["harvest", "--out", run, .. what, "--seed", "5"]).AssertFailed(1, "another run is in this folder", "seed");
-        Program.Run(["harvest", "--out", folder.At("x"), .. what[..3]]).AssertFailed(2, "--sites");
+        Program.Run(["harvest", "--out", folder.At("x"), .. what[..2]]).AssertFailed(2, "--sites");
         Program.Run("harvest", "--out", folder.At("x"), "--sites", "resid_post.3").AssertFailed(2, "the corpus is missing");
         Program.Run("harvest", "--out", folder.At("x"), "--text-file", "demo", "--sites", "resid_post.9").AssertFailed(1, "resid_post.9");
         Program.Run("harvest", "--out", folder.At("x"), "--text-file", "demo", "--sites", "attn_scores.1").AssertFailed(1, "no fixed width");
@@ -345,7 +345,9 @@ public sealed class HarvestTests
 
     private static int Count(string folder) => Directory.Exists(folder) ? Directory.GetFiles(folder, "*.json").Length : 0;
 
-    /// <summary>The hashes of all files of a run whose bytes must not depend on who made them: all but manifests, which hold times.</summary>
+    /// <summary>
+    /// The hashes of all files of a run whose bytes must not depend on who made them: all but manifests, which hold times.
+    /// </summary>
     private static Dictionary<string, string> Hashes(string run) => Directory.GetFiles(run, "*", SearchOption.AllDirectories)
         .Select(f => Path.GetRelativePath(run, f)).Where(f => f.StartsWith("acts", StringComparison.Ordinal) || f.StartsWith("codes", StringComparison.Ordinal) || f.StartsWith("tokens", StringComparison.Ordinal) || f == "run.json")
         .Order(StringComparer.Ordinal).ToDictionary(f => f, f => Convert.ToHexStringLower(SHA256.HashData(File.ReadAllBytes(Path.Combine(run, f)))));

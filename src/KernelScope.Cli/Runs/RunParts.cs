@@ -55,7 +55,8 @@ internal sealed class RunParts : IDisposable
 
     /// <summary>Opens what a planned run needs, and holds it to the plan.</summary>
     /// <param name="saePaths">Where SAEs are that are not found by their names.</param>
-    /// <exception cref="UsageException">It is another model, SAE, precision or class of device than the plan's: retrying cannot help.</exception>
+    /// <exception cref="UsageException">It is another model, SAE, precision or class of device than the plan's: retrying cannot
+    /// help.</exception>
     public static RunParts Open(ParseResult parsed, CommonOptions common, RunPlan plan, IReadOnlyList<string> saePaths, Streams streams, int threads, CancellationToken cancellation)
     {
         if (common.HasPrecision(parsed) && common.PrecisionOf(parsed) != PrecisionOf(plan))

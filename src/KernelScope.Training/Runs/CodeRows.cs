@@ -5,7 +5,9 @@ using KernelScope.Sae;
 
 namespace KernelScope.Training.Runs;
 
-/// <summary>The codes of one SAE of one shard: of the float32 rows, before any rounding. They are sparse, so a shard's are held until it ends.</summary>
+/// <summary>
+/// The codes of one SAE of one shard: of the float32 rows, before any rounding. They are sparse, so a shard's are held until it ends.
+/// </summary>
 internal sealed class CodeRows : IDisposable
 {
     private readonly SaeRecord _record;

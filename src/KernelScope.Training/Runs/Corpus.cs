@@ -26,7 +26,8 @@ internal sealed record CorpusFile(string Name, Func<Stream> Open);
 
 /// <summary>
 /// Documents as token sequences, one after the other and never all at once. It may be gone through more than once, with the same sequences.
-/// Each sequence of a text begins with BOS. Packed: documents follow each other without a gap, and every sequence but the last is full. Separate: a sequence holds one document, and a longer document is cut.
+/// Each sequence of a text begins with BOS. Packed: documents follow each other without a gap, and every sequence but the last is full.
+/// Separate: a sequence holds one document, and a longer document is cut.
 /// Token ids are taken as they are: no BOS is added, and when separate a list is one sequence.
 /// </summary>
 internal sealed class Corpus

@@ -3,7 +3,8 @@ using KernelScope.Files;
 namespace KernelScope.Training.Runs;
 
 /// <summary>
-/// How often and how strongly each feature fires: count, Σ value and Σ value² in double, the largest value and its first place, and a histogram with the fixed edges 2^(i/4), i = −80 … 80:
+/// How often and how strongly each feature fires: count, Σ value and Σ value² in double, the largest value and its first place, and a
+/// histogram with the fixed edges 2^(i/4), i = −80 … 80:
 /// bin 0 below the first edge, bin i + 81 from 2^(i/4) on, bin 161 from the last edge on.
 /// </summary>
 internal sealed class FeatureDensity

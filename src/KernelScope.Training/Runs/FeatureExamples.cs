@@ -3,7 +3,8 @@ using KernelScope.Files;
 namespace KernelScope.Training.Runs;
 
 /// <summary>
-/// Places where each feature fires. The strongest: by value descending, then sequence, then position; of places whose windows hold the same tokens the first in that order only.
+/// Places where each feature fires. The strongest: by value descending, then sequence, then position; of places whose windows hold the
+/// same tokens the first in that order only.
 /// Random ones: those with the smallest hash of (seed, feature, sequence, position), which any order of shards gives alike.
 /// </summary>
 internal sealed class FeatureExamples

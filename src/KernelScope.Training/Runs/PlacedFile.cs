@@ -23,7 +23,8 @@ internal sealed class ShardConflictException(string message, string path, Stored
 }
 
 /// <summary>
-/// A file that appears whole or not at all and never replaces another: written as <c>.tmp-worker-guid</c> in its folder, hashed as it is written, flushed to the disk, then renamed.
+/// A file that appears whole or not at all and never replaces another: written as <c>.tmp-worker-guid</c> in its folder, hashed as it
+/// is written, flushed to the disk, then renamed.
 /// Where the name is taken, equal contents are fine and different ones a conflict.
 /// </summary>
 internal sealed partial class PlacedFile : IDisposable

@@ -36,7 +36,10 @@ internal sealed class RowBucket
     /// <summary>Bytes of all rows.</summary>
     public long Bytes => (long)_inputs.Length * RowSource.ChunkRows * (_width + _targetWidth) * sizeof(float);
 
-    /// <summary>Fills up and mixes what was not served with what is new. At the end of an epoch it stays less full, unless it could not give <paramref name="batch"/> rows.</summary>
+    /// <summary>
+    /// Fills up and mixes what was not served with what is new. At the end of an epoch it stays less full, unless it could not give
+    /// <paramref name="batch"/> rows.
+    /// </summary>
     public void Refill(int batch)
     {
         Compact();

@@ -2,7 +2,10 @@ using KernelScope.Files;
 
 namespace KernelScope.Training.Runs;
 
-/// <summary>Chunks of contiguous rows of a run, epoch after epoch: several shards are open, and each gives its chunks in a random order of its own.</summary>
+/// <summary>
+/// Chunks of contiguous rows of a run, epoch after epoch: several shards are open, and each gives its chunks in a random order of its
+/// own.
+/// </summary>
 internal sealed class RowSource : IDisposable
 {
     /// <summary>Rows of a chunk.</summary>
@@ -89,7 +92,10 @@ internal sealed class RowSource : IDisposable
         _epoch++;
     }
 
-    /// <summary>Gives the rows of the next chunk of the epoch that are served: fewer than <see cref="ChunkRows"/> where some are held back, and at the end of a shard.</summary>
+    /// <summary>
+    /// Gives the rows of the next chunk of the epoch that are served: fewer than <see cref="ChunkRows"/> where some are held back, and
+    /// at the end of a shard.
+    /// </summary>
     /// <param name="take">Called once, with the shard's files, its number, and the rows.</param>
     public void NextChunk(Action<RowShard, RowShard?, int, IReadOnlyList<int>> take)
     {

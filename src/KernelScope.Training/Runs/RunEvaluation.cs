@@ -5,11 +5,15 @@ using KernelScope.Model;
 
 namespace KernelScope.Training.Runs;
 
-/// <summary>Measures SAEs over a run. What follows from rows and codes is computed from the stored rows; what needs the model runs the stored tokens.</summary>
+/// <summary>
+/// Measures SAEs over a run. What follows from rows and codes is computed from the stored rows; what needs the model runs the stored
+/// tokens.
+/// </summary>
 internal static class RunEvaluation
 {
     /// <summary>The tokens of a run, with what it leaves out as special.</summary>
-    /// <exception cref="InvalidDataException">A token file is damaged, or the run leaves out positions by their number, which no evaluation by tokens can.</exception>
+    /// <exception cref="InvalidDataException">A token file is damaged, or the run leaves out positions by their number, which no
+    /// evaluation by tokens can.</exception>
     public static TokenSet TokensOf(RunFolder folder, RunPlan plan, Gemma2Config config)
     {
         if (plan.SkipFirst > 0)
@@ -19,7 +23,8 @@ internal static class RunEvaluation
     }
 
     /// <summary>
-    /// Every number that follows from stored rows: L0, FVU, cosine, firing frequencies, by position. x̄ is the mean over the run's rows. Over the same tokens and float32 rows they are those of an evaluation with the model, bit for bit;
+    /// Every number that follows from stored rows: L0, FVU, cosine, firing frequencies, by position. x̄ is the mean over the run's
+    /// rows. Over the same tokens and float32 rows they are those of an evaluation with the model, bit for bit;
     /// the others are not defined.
     /// </summary>
     /// <exception cref="InvalidDataException">The run is not complete, or a file is damaged.</exception>

@@ -3,7 +3,9 @@ using KernelScope.Files;
 
 namespace KernelScope.Training.Runs;
 
-/// <summary>Where the files of a run are. No name comes from a file: all are made of shard numbers, hook points and ids that were checked.</summary>
+/// <summary>
+/// Where the files of a run are. No name comes from a file: all are made of shard numbers, hook points and ids that were checked.
+/// </summary>
 /// <param name="path">The run's folder.</param>
 internal sealed class RunFolder(string path)
 {

@@ -33,7 +33,10 @@ internal static class RunIdentity
         return Fingerprint.Of($"{sae.Config.Architecture} {sae.Config.Normalization} {sae.Config.ApplyDecoderBiasToInput} {sae.Config.K}", tensors, long.MaxValue);
     }
 
-    /// <summary>Devices of one class give equal bits: the kind, its instructions, and whether weights are packed, which changes the order of sums.</summary>
+    /// <summary>
+    /// Devices of one class give equal bits: the kind, its instructions, and whether weights are packed, which changes the order of
+    /// sums.
+    /// </summary>
     public static string DeviceClass(Device device, bool packed) =>
         $"{device.Name.Split(':')[0]}{(device.Arithmetic.Length > 0 ? $" {device.Arithmetic}" : "")}{(packed ? PackedEnding : "")}";
 

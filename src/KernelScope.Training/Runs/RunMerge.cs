@@ -13,7 +13,8 @@ namespace KernelScope.Training.Runs;
 internal sealed record MergedFile(int Shards, long Rows, string File, string Sha256);
 
 /// <summary>
-/// Folds the results of shards in shard order, whoever made them and whenever: the same shards give the same bytes. Integers are added; sums in double are made shard by shard and added in shard order;
+/// Folds the results of shards in shard order, whoever made them and whenever: the same shards give the same bytes. Integers are added;
+/// sums in double are made shard by shard and added in shard order;
 /// lists of the best are ordered by value, then by sequence and position.
 /// </summary>
 internal sealed class RunMerge

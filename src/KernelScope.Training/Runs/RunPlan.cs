@@ -37,7 +37,8 @@ internal sealed record SaeRecord(string Id, string Name, string Sha256, HookPoin
 internal sealed record ShardRecord(long FirstSequence, int Sequences, long Rows, string TokensSha256);
 
 /// <summary>
-/// <c>run.json</c>: everything on which the bytes of a run's shards depend. The run's id is the hash of its bytes, so a changed input is another run; nothing in it depends on the machine, the folder or the time.
+/// <c>run.json</c>: everything on which the bytes of a run's shards depend. The run's id is the hash of its bytes, so a changed input
+/// is another run; nothing in it depends on the machine, the folder or the time.
 /// </summary>
 internal sealed record RunPlan
 {

@@ -3,7 +3,10 @@ namespace KernelScope.Training.Runs;
 /// <summary>Takes back what cannot be a part of a shard, so that the shard is made again.</summary>
 internal static class RunRepair
 {
-    /// <summary>Removes a manifest whose files are missing or damaged, and those files; what is whole stays. Gives what was removed, by path in the run.</summary>
+    /// <summary>
+    /// Removes a manifest whose files are missing or damaged, and those files; what is whole stays. Gives what was removed, by path in
+    /// the run.
+    /// </summary>
     /// <param name="folder">The run.</param>
     /// <param name="plan">Its plan.</param>
     /// <param name="shard">Which.</param>

@@ -4,11 +4,14 @@ using KernelScope.Hooks;
 namespace KernelScope.Training.Runs;
 
 /// <summary>
-/// The rows of a site of a run on disk, mixed, for training. Rows of one sequence do not stay together: an epoch is a permutation of the shards; a bucket is filled with chunks of 1,024 contiguous rows, in turn from the
-/// shards that are open, each in a random order of its chunks; then it is permuted and served. What is left of an epoch that does not fill a batch goes into the next epoch's first bucket.
+/// The rows of a site of a run on disk, mixed, for training. Rows of one sequence do not stay together: an epoch is a permutation of
+/// the shards; a bucket is filled with chunks of 1,024 contiguous rows, in turn from the
+/// shards that are open, each in a random order of its chunks; then it is permuted and served. What is left of an epoch that does not
+/// fill a batch goes into the next epoch's first bucket.
 /// </summary>
 /// <remarks>
-/// Every random stream has a generator of its own, seeded by run id, seed and name, so that the order is the same on every machine. A transcoder's inputs and targets are rows of the same tokens.
+/// Every random stream has a generator of its own, seeded by run id, seed and name, so that the order is the same on every machine. A
+/// transcoder's inputs and targets are rows of the same tokens.
 /// Files are checked as files of strangers. For one caller at a time.
 /// <code>
 /// using var rows = RunRows.Open("acts", HookPoint.Parse("resid_post.3"));
@@ -84,7 +87,8 @@ public sealed class RunRows : ITrainingRows
     /// <param name="site">Where the inputs were taken.</param>
     /// <param name="siteOut">Where a transcoder's targets were; null where a row is its own target.</param>
     /// <param name="options">Order and validation; null: the defaults.</param>
-    /// <exception cref="InvalidDataException">A file is missing, malformed or damaged, the run is not complete, or has no such site; the message says which.</exception>
+    /// <exception cref="InvalidDataException">A file is missing, malformed or damaged, the run is not complete, or has no such site;
+    /// the message says which.</exception>
     /// <exception cref="ArgumentException">An option is out of range, or no row is left to train on.</exception>
     public static RunRows Open(string path, HookPoint site, HookPoint? siteOut = null, RunRowsOptions? options = null)
     {

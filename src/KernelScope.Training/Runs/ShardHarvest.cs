@@ -12,7 +12,8 @@ namespace KernelScope.Training.Runs;
 internal sealed record ShardOutcome(ShardManifest Manifest, bool Reused);
 
 /// <summary>
-/// Makes shards of a run with a model: one forward pass over each sequence writes all sites and codes. Idempotent: a shard that is there is not made again, and whoever makes it writes the same bytes.
+/// Makes shards of a run with a model: one forward pass over each sequence writes all sites and codes. Idempotent: a shard that is
+/// there is not made again, and whoever makes it writes the same bytes.
 /// </summary>
 /// <remarks>For one caller at a time; several may work on one run, in processes of their own.</remarks>
 internal sealed class ShardHarvest : IDisposable
@@ -52,7 +53,8 @@ internal sealed class ShardHarvest : IDisposable
     /// <param name="attempt">The number of the attempt, from 1.</param>
     /// <param name="progress">Told the positions that were computed, from time to time.</param>
     /// <param name="cancellationToken">Stops between two layers; nothing is left.</param>
-    /// <exception cref="InvalidDataException">The tokens are damaged or not the plan's, or the model makes values that are not finite: retrying cannot help.</exception>
+    /// <exception cref="InvalidDataException">The tokens are damaged or not the plan's, or the model makes values that are not finite:
+    /// retrying cannot help.</exception>
     /// <exception cref="ShardConflictException">Somebody made other bytes.</exception>
     /// <exception cref="IOException">It cannot be written.</exception>
     public ShardOutcome Make(int shard, int attempt, IProgress<int>? progress, CancellationToken cancellationToken)

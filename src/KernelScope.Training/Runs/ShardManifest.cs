@@ -32,7 +32,8 @@ internal sealed record SiteManifest
 internal sealed record CodesManifest(StoredFile File, long Active, StoredFile Firing);
 
 /// <summary>
-/// <c>shards/000123.json</c>: that a shard is done, and what it holds. Written last. What two workers may differ in (time, host) is in it too, and no merged result depends on that.
+/// <c>shards/000123.json</c>: that a shard is done, and what it holds. Written last. What two workers may differ in (time, host) is in
+/// it too, and no merged result depends on that.
 /// </summary>
 internal sealed record ShardManifest
 {

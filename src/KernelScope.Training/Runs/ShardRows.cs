@@ -5,7 +5,10 @@ using KernelScope.Sae;
 
 namespace KernelScope.Training.Runs;
 
-/// <summary>What one shard writes: a file for each site, and codes of each SAE. After a chunk of the forward pass the sites are written side by side, by the device's threads.</summary>
+/// <summary>
+/// What one shard writes: a file for each site, and codes of each SAE. After a chunk of the forward pass the sites are written side by
+/// side, by the device's threads.
+/// </summary>
 internal sealed class ShardRows : IDisposable
 {
     private readonly RunFolder _folder;

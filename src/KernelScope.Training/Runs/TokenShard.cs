@@ -5,7 +5,9 @@ namespace KernelScope.Training.Runs;
 /// <summary>A sequence of a corpus: its ids, and which document its first token is of.</summary>
 internal readonly record struct TokenSequence(int[] Ids, long Document);
 
-/// <summary>The tokens of a shard: <c>tokens</c> i32 [sequences, context], padded, <c>length</c> i32 and <c>document</c> i64 [sequences].</summary>
+/// <summary>
+/// The tokens of a shard: <c>tokens</c> i32 [sequences, context], padded, <c>length</c> i32 and <c>document</c> i64 [sequences].
+/// </summary>
 internal sealed class TokenShard
 {
     private TokenShard(long firstSequence, int[][] sequences, long[] documents)

@@ -19,7 +19,10 @@ internal static class WorkerName
     /// <summary>A name for a file that is being written.</summary>
     public static string Temporary() => $"{Prefix}{Own}-{Guid.NewGuid():N}";
 
-    /// <summary>Removes unfinished files whose writer is dead: a process of this host that has ended, or anybody's that are older than a day. Gives their number.</summary>
+    /// <summary>
+    /// Removes unfinished files whose writer is dead: a process of this host that has ended, or anybody's that are older than a day.
+    /// Gives their number.
+    /// </summary>
     /// <param name="folder">Where to look, folders below included.</param>
     public static int Sweep(string folder)
     {

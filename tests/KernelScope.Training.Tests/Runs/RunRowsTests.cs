@@ -134,7 +134,9 @@ public sealed class RunRowsTests
         Assert.Equal(rows.ValidationRows, otherSeed.ValidationRows);
     }
 
-    /// <summary>χ² over a million pairs of neighbours: how often two are of one sequence, against what a random permutation of the bucket gives.</summary>
+    /// <summary>
+    /// χ² over a million pairs of neighbours: how often two are of one sequence, against what a random permutation of the bucket gives.
+    /// </summary>
     [Fact]
     public void Neighbours_are_not_of_one_sequence_more_often_than_chance()
     {

@@ -4,7 +4,10 @@ using KernelScope.Training.Runs;
 
 namespace KernelScope.Training.Tests.Runs;
 
-/// <summary>A run on disk whose values tell where they belong: x[j] of sequence s, position t at site number k is 1000·s + t + j/8 + k/16. Each sequence begins with BOS, which has no row.</summary>
+/// <summary>
+/// A run on disk whose values tell where they belong: x[j] of sequence s, position t at site number k is 1000·s + t + j/8 + k/16. Each
+/// sequence begins with BOS, which has no row.
+/// </summary>
 internal sealed class SyntheticRun : IDisposable
 {
     public const int BosId = 2, Features = 40;
