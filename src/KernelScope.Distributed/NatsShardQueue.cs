@@ -11,7 +11,8 @@ namespace KernelScope.Distributed;
 /// </summary>
 internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
 {
-    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(5), Pause = TimeSpan.FromMilliseconds(250), Patience = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(5), Pause = TimeSpan.FromMilliseconds(250),
+        Patience = TimeSpan.FromSeconds(5);
 
     public TimeSpan? LeaseTime => queue.AckWait;
 
@@ -27,7 +28,8 @@ internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
             try
             {
                 TimeSpan once = left < Longest ? TimeSpan.FromSeconds(Math.Max(1, Math.Ceiling(left.TotalSeconds))) : Longest;
-                if (Task.Run(() => queue.NextAsync(once, cancellationToken), cancellationToken).GetAwaiter().GetResult() is not INatsJSMsg<string> message)
+                if (Task.Run(() => queue.NextAsync(once, cancellationToken), cancellationToken)
+                    .GetAwaiter().GetResult() is not INatsJSMsg<string> message)
                     continue;
                 if (NatsRunQueue.ShardOf(message) is int shard)
                     return new NatsLease(shard, message);
@@ -44,7 +46,8 @@ internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
 
     public void Complete(ShardLease lease) => Say(token => ((NatsLease)lease).Message.AckAsync(new AckOpts { DoubleAck = true }, token));
 
-    public void Retry(ShardLease lease, TimeSpan delay) => Say(token => ((NatsLease)lease).Message.NakAsync(new AckOpts { NakDelay = delay }, token));
+    public void Retry(ShardLease lease, TimeSpan delay) => Say(token =>
+        ((NatsLease)lease).Message.NakAsync(new AckOpts { NakDelay = delay }, token));
 
     public void Reject(ShardLease lease) => Say(token => ((NatsLease)lease).Message.AckTerminateAsync(cancellationToken: token));
 
@@ -63,7 +66,8 @@ internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
         }
     }
 
-    private static bool IsAway(Exception e) => e is NatsException or OperationCanceledException or TimeoutException or IOException or ObjectDisposedException;
+    private static bool IsAway(Exception e) =>
+        e is NatsException or OperationCanceledException or TimeoutException or IOException or ObjectDisposedException;
 
     private sealed class NatsLease(int shard, INatsJSMsg<string> message) : ShardLease(shard)
     {

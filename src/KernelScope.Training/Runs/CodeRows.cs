@@ -60,7 +60,8 @@ internal sealed class CodeRows : IDisposable
     }
 
     /// <summary>Writes the two files and gives them their names.</summary>
-    public CodesManifest Place(RunFolder folder, int shard, IReadOnlyDictionary<string, string> metadata, int[] sequence, int[] position, int[] token)
+    public CodesManifest Place(RunFolder folder, int shard, IReadOnlyDictionary<string, string> metadata, int[] sequence, int[] position,
+        int[] token)
     {
         long active = _rowStart[^1];
         using PlacedFile file = PlacedFile.Create(folder.At(RunFolder.Codes(_record.Id, shard)));
@@ -82,8 +83,10 @@ internal sealed class CodeRows : IDisposable
     /// <summary>What a file of codes holds.</summary>
     public static TensorInfo[] Tensors(long rows, long active) =>
     [
-        new TensorInfo("row_ptr", DType.I64, [rows + 1]), new TensorInfo("feature", DType.I32, [active]), new TensorInfo("value", DType.F32, [active]),
-        new TensorInfo("sequence", DType.I32, [rows]), new TensorInfo("position", DType.I32, [rows]), new TensorInfo("token", DType.I32, [rows]),
+        new TensorInfo("row_ptr", DType.I64, [rows + 1]), new TensorInfo("feature", DType.I32, [active]),
+            new TensorInfo("value", DType.F32, [active]),
+        new TensorInfo("sequence", DType.I32, [rows]), new TensorInfo("position", DType.I32, [rows]),
+            new TensorInfo("token", DType.I32, [rows]),
     ];
 
     public void Dispose() => _codes.Dispose();

@@ -41,8 +41,10 @@ internal sealed class FeatureDensity
     /// <summary>What is written.</summary>
     public TensorInfo[] Tensors =>
     [
-        new TensorInfo("firing", DType.I64, [_features]), new TensorInfo("sum", DType.F64, [_features]), new TensorInfo("sum_squares", DType.F64, [_features]), new TensorInfo("max", DType.F32, [_features]),
-        new TensorInfo("max_sequence", DType.I32, [_features]), new TensorInfo("max_position", DType.I32, [_features]), new TensorInfo("histogram", DType.I64, [_features, Bins]),
+        new TensorInfo("firing", DType.I64, [_features]), new TensorInfo("sum", DType.F64, [_features]),
+            new TensorInfo("sum_squares", DType.F64, [_features]), new TensorInfo("max", DType.F32, [_features]),
+        new TensorInfo("max_sequence", DType.I32, [_features]), new TensorInfo("max_position", DType.I32, [_features]),
+            new TensorInfo("histogram", DType.I64, [_features, Bins]),
     ];
 
     /// <summary>Of one shard.</summary>

@@ -121,7 +121,8 @@ internal sealed partial class PlacedFile : IDisposable
             return made;
         StoredFile found = Measure(Path);
         return found == made ? made
-            : throw new ShardConflictException($"{BadFile.Printable(Path, 4096)}: another worker made other bytes of this file (SHA-256 {found.Sha256[..12]}…, here {made.Sha256[..12]}…); " +
+            : throw new ShardConflictException($"{BadFile.Printable(Path, 4096)}: another worker made other bytes of this file (SHA-256 " +
+                $"{found.Sha256[..12]}…, here {made.Sha256[..12]}…); " +
                 "the first stays.", Path, found, made);
     }
 

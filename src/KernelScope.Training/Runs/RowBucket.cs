@@ -152,5 +152,6 @@ internal sealed class RowBucket
             _targets[slot / RowSource.ChunkRows] ??= new float[RowSource.ChunkRows * _targetWidth];
     }
 
-    private static Span<float> Row(float[]?[] blocks, int slot, int width) => blocks[slot / RowSource.ChunkRows].AsSpan(slot % RowSource.ChunkRows * width, width);
+    private static Span<float> Row(float[]?[] blocks, int slot, int width) =>
+        blocks[slot / RowSource.ChunkRows].AsSpan(slot % RowSource.ChunkRows * width, width);
 }

@@ -31,7 +31,8 @@ internal sealed class RowSource : IDisposable
         _chunkOrder = new Xoshiro256(plan.Id, seed, "chunk order");
         _validationBelow = (ulong)(options.Validation * Math.Pow(2, 64));
         Manifests = [.. Enumerable.Range(0, plan.Shards.Count).Select(n => ShardManifest.Read(folder, plan, n)
-            ?? throw BadFile.Of(folder.Path, $"the run is not complete: shard {n} of {plan.Shards.Count} is missing ('kernelscope status' shows all)."))];
+            ?? throw BadFile.Of(folder.Path,
+                $"the run is not complete: shard {n} of {plan.Shards.Count} is missing ('kernelscope status' shows all)."))];
         TrainingRows = [.. Manifests.Select(CountTraining)];
     }
 

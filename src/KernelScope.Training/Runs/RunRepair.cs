@@ -29,7 +29,8 @@ internal static class RunRepair
 
         if (manifest is null)
             return [];
-        string[] damaged = [.. manifest.Files.Where(f => !IsWhole(folder.At(f.Path), f.File, verify, cancellationToken)).Select(f => f.Path)];
+        string[] damaged = [.. manifest.Files.Where(f => !IsWhole(folder.At(f.Path), f.File, verify, cancellationToken))
+            .Select(f => f.Path)];
         if (damaged.Length == 0)
             return [];
         // The manifest first: without it nobody takes the rest for a shard.

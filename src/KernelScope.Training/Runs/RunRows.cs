@@ -47,7 +47,8 @@ public sealed class RunRows : ITrainingRows
         _bucket = new RowBucket(_source, bucketRows, new Xoshiro256(plan.Id, seed, "bucket order"));
         BucketRows = bucketRows;
         Identity = FormattableString.Invariant(
-            $"run {plan.Id} {site.Name}{(siteOut is null ? "" : $">{siteOut.Name}")} seed {seed} bucket {bucketRows}{(options.MixHalf ? " half" : "")} shards {options.OpenShards} validation {options.Validation:R}");
+            $"run {plan.Id} {site.Name}{(siteOut is null ? "" : $">{siteOut.Name}")} seed {seed} bucket " +
+                $"{bucketRows}{(options.MixHalf ? " half" : "")} shards {options.OpenShards} validation {options.Validation:R}");
         MeanSquaredNorm = Mean(site);
         TargetMeanSquaredNorm = siteOut is null ? MeanSquaredNorm : Mean(siteOut);
     }
@@ -97,10 +98,12 @@ public sealed class RunRows : ITrainingRows
         ArgumentOutOfRangeException.ThrowIfLessThan(options.BucketRows, 1, nameof(options));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.OpenShards, 1, nameof(options));
         if (!(options.Validation is >= 0 and < 1))
-            throw new ArgumentOutOfRangeException(nameof(options), $"The share for validation is {options.Validation}; it must be at least 0 and below 1.");
+            throw new ArgumentOutOfRangeException(nameof(options),
+                $"The share for validation is {options.Validation}; it must be at least 0 and below 1.");
         var folder = new RunFolder(path);
         var plan = RunPlan.Read(folder);
-        return new RunRows(folder, plan, Find(folder, plan, site), siteOut is HookPoint target ? Find(folder, plan, target) : null, options);
+        return new RunRows(folder, plan, Find(folder, plan, site), siteOut is HookPoint target ? Find(folder, plan, target) : null,
+            options);
     }
 
     /// <inheritdoc/>
@@ -159,7 +162,8 @@ public sealed class RunRows : ITrainingRows
         ArgumentNullException.ThrowIfNull(source);
         var state = RowState.ReadFrom(source);
         if (state.Text() != Identity)
-            throw new InvalidDataException("the reader's state belongs to other rows, or to another order of them: run, site, seed, bucket and validation share must be the same.");
+            throw new InvalidDataException("the reader's state belongs to other rows, or to another order of them: run, site, seed, " +
+                "bucket and validation share must be the same.");
         Position = state.Long();
         _source.Load(state);
         _bucket.Load(state);
@@ -175,7 +179,9 @@ public sealed class RunRows : ITrainingRows
     }
 
     private static SiteRecord Find(RunFolder folder, RunPlan plan, HookPoint site) => plan.Sites.FirstOrDefault(s => s.Point == site)
-        ?? throw BadFile.Of(folder.Path, $"the run has no rows of {site}; it has {(plan.Sites.Count == 0 ? "none: it holds codes only" : string.Join(", ", plan.Sites.Select(s => s.Name)))}.");
+        ?? throw BadFile.Of(folder.Path,
+            $"the run has no rows of {site}; it has " +
+                $"{(plan.Sites.Count == 0 ? "none: it holds codes only" : string.Join(", ", plan.Sites.Select(s => s.Name)))}.");
 
     private double Mean(SiteRecord site)
     {
@@ -194,7 +200,8 @@ public sealed class RunRows : ITrainingRows
     {
         (int rows, int rest) = Math.DivRem(inputs.Length, Width);
         return rest == 0 && targets.Length == rows * (TargetWidth ?? 0) ? rows
-            : throw new ArgumentException($"{inputs.Length} and {targets.Length} values are not rows of {Width} and {TargetWidth ?? 0}.", nameof(inputs));
+            : throw new ArgumentException($"{inputs.Length} and {targets.Length} values are not rows of {Width} and {TargetWidth ?? 0}.",
+                nameof(inputs));
     }
 
     private void OpenValidation(int shard)

@@ -45,7 +45,8 @@ internal sealed class ShardHarvest : IDisposable
     /// <exception cref="InvalidDataException">The manifest is malformed.</exception>
     public static ShardManifest? Find(RunFolder folder, RunPlan plan, int shard)
     {
-        return ShardManifest.Read(folder, plan, shard) is ShardManifest manifest && manifest.Files.All(f => LengthOf(folder.At(f.Path)) == f.File.Bytes) ? manifest : null;
+        return ShardManifest.Read(folder, plan, shard) is ShardManifest manifest
+            && manifest.Files.All(f => LengthOf(folder.At(f.Path)) == f.File.Bytes) ? manifest : null;
     }
 
     /// <summary>Makes a shard, or finds it.</summary>
@@ -66,7 +67,8 @@ internal sealed class ShardHarvest : IDisposable
         TokenShard tokens = TokenShard.Read(_folder, _plan, shard, _model.Config.VocabSize);
         (int[] sequence, int[] position, int[] token, SortedDictionary<int, long> excluded) = _selection.RowsOf(tokens);
         if (sequence.Length != _plan.Shards[shard].Rows)
-            throw BadFile.Of(_folder.At(RunFolder.Tokens(shard)), $"the tokens give {sequence.Length} rows; the plan has {_plan.Shards[shard].Rows}.");
+            throw BadFile.Of(_folder.At(RunFolder.Tokens(shard)),
+                $"the tokens give {sequence.Length} rows; the plan has {_plan.Shards[shard].Rows}.");
         using var rows = new ShardRows(_folder, _plan, shard, sequence.Length, _session.ChunkLength, _saes);
         for (int s = 0; s < tokens.Sequences.Length; s++)
             Run(tokens.Sequences[s], tokens.FirstSequence + s, rows, progress, cancellationToken);
@@ -137,7 +139,8 @@ internal sealed class ShardHarvest : IDisposable
             PlacedFile.Write(_folder.At(RunFolder.Manifest(manifest.Shard)), manifest.ToBytes());
             return new ShardOutcome(manifest, false);
         }
-        catch (ShardConflictException) when (ShardManifest.Read(_folder, _plan, manifest.Shard) is ShardManifest first && first.Files.SequenceEqual(manifest.Files))
+        catch (ShardConflictException) when (ShardManifest.Read(_folder, _plan, manifest.Shard) is ShardManifest first
+            && first.Files.SequenceEqual(manifest.Files))
         {
             return new ShardOutcome(first, true);
         }

@@ -106,7 +106,8 @@ internal sealed class ShardWorker
 
     private static TimeSpan RetryDelay(int attempt) => TimeSpan.FromSeconds(30 * Math.Pow(2, Math.Min(attempt, 5) - 1));
 
-    private void WriteConflict(int shard, ShardConflictException e) => PlacedFile.Write(_folder.At(RunFolder.Conflict(shard)), CanonicalJson.Write(new JsonObject
+    private void WriteConflict(int shard, ShardConflictException e) =>
+        PlacedFile.Write(_folder.At(RunFolder.Conflict(shard)), CanonicalJson.Write(new JsonObject
     {
         ["run"] = _plan.Id,
         ["shard"] = shard,

@@ -141,7 +141,8 @@ internal sealed class SiteRows : IDisposable
         {
             halves[i] = (Half)rows[i];
             if (Half.IsInfinity(halves[i]))
-                throw new InvalidDataException($"{_site.Name}, sequence {sequence}, position {position + (i / _site.Width)}: {rows[i]} is too large for f16; use --dtype bf16 or f32.");
+                throw new InvalidDataException($"{_site.Name}, sequence {sequence}, position {position + (i / _site.Width)}: {rows[i]} " +
+                    $"is too large for f16; use --dtype bf16 or f32.");
         }
 
         return bytes;
