@@ -61,7 +61,7 @@ internal static unsafe class AdamOp<S, V>
     private static void Step(AdamJob* job, float* g, float along, float* v, float* p, int count)
     {
         AdamStep step = job->Step;
-        V scale = S.All(step.Scale), taken = S.All(-along), decay = S.All(step.Decay), rest = S.All(1 - step.Decay), correction = S.All(step.Correction), epsilon = S.All(step.Epsilon), rate = S.All(-step.LearningRate);
+        V scale = S.All(step.Scale), taken = S.All(-along), decay = S.All(step.Decay), rest = S.All(step.Rest), correction = S.All(step.Correction), epsilon = S.All(step.Epsilon), rate = S.All(-step.LearningRate);
         int j = 0;
         for (; j + S.Lanes <= count; j += S.Lanes)
         {
@@ -76,7 +76,7 @@ internal static unsafe class AdamOp<S, V>
         for (; j < count; j++)
         {
             float gradient = (step.Scale * g[j]) - (along * p[j]);
-            v[j] = (step.Decay * v[j]) + ((1 - step.Decay) * gradient * gradient);
+            v[j] = (step.Decay * v[j]) + (step.Rest * gradient * gradient);
             p[j] -= step.LearningRate * (gradient / (MathF.Sqrt(v[j] * step.Correction) + step.Epsilon));
         }
     }

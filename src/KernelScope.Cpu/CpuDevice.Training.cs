@@ -13,8 +13,6 @@ public sealed unsafe partial class CpuDevice
     protected override void SparseProductCore(SparseCodes codes, int firstRow, Mat x, Mat destination)
     {
         CodeList list = HostCodes.Of(codes).List;
-        if (!x.IsDense)
-            throw new ArgumentException($"{x} has gaps between its rows.", nameof(x));
         float* none = _own.Floats(destination.Columns);
         new Span<float>(none, destination.Columns).Clear();
         var part = new StoredPart { Pointer = (byte*)HostBuffer.Pointer(x), DType = DType.F32, Outputs = x.Columns, Transposed = true };

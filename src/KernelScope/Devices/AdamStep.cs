@@ -12,6 +12,7 @@ public readonly record struct AdamStep
     {
         LearningRate = (float)learningRate;
         Decay = (float)decay;
+        Rest = (float)(1 - decay);
         Correction = (float)(1 / (1 - Math.Pow(decay, number + 1.0)));
     }
 
@@ -20,6 +21,9 @@ public readonly record struct AdamStep
 
     /// <summary>β₂: what stays of the second moment.</summary>
     public float Decay { get; init; }
+
+    /// <summary>1 − β₂, which float32 would not hold as a difference.</summary>
+    public float Rest { get; init; }
 
     /// <summary>1 / (1 − β₂^(number + 1)).</summary>
     public float Correction { get; init; }

@@ -54,13 +54,15 @@ public abstract partial class Device
         ReadLengthsCore(codes, destination);
     }
 
-    /// <summary>y[r] = Σ value·X[index] over list <paramref name="firstRow"/> + r, in list order: codes·X for a range of lists. x [m, d] → [n, d].</summary>
+    /// <summary>y[r] = Σ value·X[index] over list <paramref name="firstRow"/> + r, in list order: codes·X for a range of lists. x [m, d], without gaps between its rows → [n, d].</summary>
     public void SparseProduct(SparseCodes codes, int firstRow, Mat x, Mat destination)
     {
         using RunningOp op = Enter();
         ArgumentNullException.ThrowIfNull(codes);
         Check.Lists(codes, firstRow, destination.Rows);
         Check.Shape(x, codes.FeatureCount, destination.Columns);
+        if (!x.IsDense)
+            throw new ArgumentException($"{x} has gaps between its rows.", nameof(x));
         if (destination.Rows > 0)
             SparseProductCore(codes, firstRow, x, destination);
     }
@@ -239,7 +241,7 @@ public abstract partial class Device
         for (int j = 0; j < g.Length; j++)
         {
             double taken = step.UnitRows ? g[j] - (along * p[j]) : g[j];
-            double moment = ((double)step.Decay * v[j]) + ((1 - (double)step.Decay) * taken * taken);
+            double moment = ((double)step.Decay * v[j]) + ((double)step.Rest * taken * taken);
             v[j] = (float)moment;
             g[j] = p[j] - (step.LearningRate * taken / (Math.Sqrt(moment * step.Correction) + step.Epsilon));
             norm += g[j] * g[j];
