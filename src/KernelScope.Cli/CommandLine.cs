@@ -86,6 +86,7 @@ internal static class CommandLine
             new PlanCommand(common, surroundings),
             new WorkCommand(common, surroundings),
             new StatusCommand(common, surroundings),
+            new MergeCommand(common, surroundings),
             new TrainCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),

@@ -64,7 +64,8 @@ internal static class TrainingCases
             _step = new TrainingStep(device, _parameters, Options, _rule);
             _active = device.CreateCodes(width, "active features");
             _near = device.CreateCodes(width, "features near thresholds");
-            Rows = RandomTensors.Values(rows * inputs, (float)(1 / Math.Sqrt(inputs)));
+            // Uniform on both sides of 0: of a variance that makes a row a unit vector.
+            Rows = RandomTensors.Values(rows * inputs, (float)Math.Sqrt(3.0 / inputs));
             Decoder = _parameters.Read(_parameters.Decoder.Values);
             _x = device.CreateMat(rows, inputs, "x");
         }

@@ -13,7 +13,7 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
     [
         ("Look inside a model", ["features", "generate", "run", "lens", "attribute", "top"]),
         ("Measure and compare", ["eval", "encode", "diff", "verify", "bench"]),
-        ("Runs on disk, on one machine or many", ["harvest", "plan", "work", "status", "train"]),
+        ("Runs on disk, on one machine or many", ["harvest", "plan", "work", "status", "merge", "train"]),
         ("Files, models and this machine", ["tokenize", "inspect", "catalog", "pull", "pack", "doctor", "help"]),
     ];
 

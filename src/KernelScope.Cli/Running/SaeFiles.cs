@@ -74,6 +74,19 @@ internal sealed class SaeFiles : IDisposable
             throw new WorkException($"{Name} reads at {Site} and cannot write at {target}, which comes before it.");
     }
 
+    /// <summary>Settles where it reads and writes among the sites of a run.</summary>
+    /// <exception cref="WorkException">Nothing says where, or the run has no rows there.</exception>
+    public void PlaceIn(IEnumerable<HookPoint> sites, HookPoint? site, HookPoint? siteOut)
+    {
+        Site = site ?? Own(Config.Site) ?? throw new WorkException($"{Name}: nothing says where this SAE reads; give --site.");
+        _siteOut = siteOut ?? (Config.IsTranscoder ? Own(Config.SiteOut) : Site);
+        foreach (HookPoint point in (HookPoint[])[Site, SiteOut])
+        {
+            if (!sites.Contains(point))
+                throw new WorkException($"{Name} belongs to {point}, and the run has no rows of it; it has {string.Join(", ", sites)}.");
+        }
+    }
+
     /// <summary>Brings the parameters to a device; the SAE then owns them.</summary>
     /// <param name="device">Where.</param>
     /// <param name="pack">Whether the encoder is packed in memory, where the device computes from panels.</param>

@@ -77,6 +77,9 @@ public sealed class TokenSet
         return set;
     }
 
+    /// <summary>Sequences that were checked when they were stored, without a model.</summary>
+    internal static TokenSet OfStored(int[][] sequences, int padId, IEnumerable<int> specialIds) => new(sequences, -1, padId, [.. specialIds, padId]);
+
     /// <summary>Sequence <paramref name="b"/> with its padding.</summary>
     public int[] Padded(int b)
     {
