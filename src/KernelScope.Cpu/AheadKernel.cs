@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using KernelScope.Cpu.Panels;
 
 namespace KernelScope.Cpu;
 
@@ -15,7 +16,7 @@ internal static unsafe class AheadKernel<S, V>
 
     private static int Columns => 4 * S.Lanes;
 
-    public static void Range<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+    public static void Range<E>(Product* product, StoredMatrix* part, int worker, int first, int count, float* y, long stride)
         where E : struct, IElement
     {
         int strips = count / AheadPanel.Outputs;
@@ -26,7 +27,7 @@ internal static unsafe class AheadKernel<S, V>
             StripKernel<S, V>.Range<E>(product, part, first + done, count - done, y + done, stride);
     }
 
-    private static void Strips<E>(Product* product, StoredPart* part, int worker, int first, int strips, float* y, long stride)
+    private static void Strips<E>(Product* product, StoredMatrix* part, int worker, int first, int strips, float* y, long stride)
         where E : struct, IElement
     {
         float* panel = product->Scratch + (worker * product->ScratchStride), other = panel + ((long)AheadPanel.Outputs * AheadPanel.Inputs);
@@ -48,7 +49,7 @@ internal static unsafe class AheadKernel<S, V>
         }
     }
 
-    private static AheadCopy Copy<E>(Product* product, StoredPart* part, int firstOutput, int firstInput, float* target, int tiles)
+    private static AheadCopy Copy<E>(Product* product, StoredMatrix* part, int firstOutput, int firstInput, float* target, int tiles)
         where E : struct, IElement
     {
         int depth = Math.Min(AheadPanel.Inputs, product->Inputs - firstInput);

@@ -1,8 +1,8 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using KernelScope.Cpu.MachineCode;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
-using KernelScope.Files;
 using KernelScope.Numerics;
 
 namespace KernelScope.Cpu;
@@ -70,7 +70,7 @@ internal static unsafe class Bf16PanelKernel<S, V>
 
     private static ushort Bits(float value) => ((BFloat16)value).Bits;
 
-    public static void Range<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+    public static void Range<E>(Product* product, StoredMatrix* part, int worker, int first, int count, float* y, long stride)
         where E : struct, IElement
     {
         uint* panel = (uint*)(product->Scratch + (worker * product->ScratchStride));
@@ -94,12 +94,12 @@ internal static unsafe class Bf16PanelKernel<S, V>
     }
 
     /// <summary>From panels as they are stored (<see cref="PanelLayout"/>): pairs of bfloat16 where they lie, compact ones expanded and other types rounded into the worker's memory.</summary>
-    public static void Packed<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+    public static void Packed<E>(Product* product, StoredMatrix* part, int worker, int first, int count, float* y, long stride)
         where E : struct, IPanelElement
     {
         bool inPlace = typeof(E) == typeof(PanelBf16);
         uint* rounded = (uint*)(product->Scratch + (worker * product->ScratchStride));
-        long panelBytes = part->PanelBytes(product->Inputs);
+        long panelBytes = part->PanelBytes;
         int end = first + count;
         // A block begins with a panel; the outputs of its first panel that lie before the range are skipped.
         for (int j = first / Columns * Columns; j < end; j += product->PanelOutputs)
@@ -151,7 +151,7 @@ internal static unsafe class Bf16PanelKernel<S, V>
     }
 
     /// <summary>From a compact panel: the values as they are. Where the last input is odd its partner is some number, and x has 0 there.</summary>
-    private static void ExpandPanel(StoredPart* part, int index, byte* panel, int firstInput, int depth, uint* pairs)
+    private static void ExpandPanel(StoredMatrix* part, int index, byte* panel, int firstInput, int depth, uint* pairs)
     {
         Expand(panel, depth, (ushort)((part->Windows[index].Exponent - PanelWindow.Base) << 7), pairs);
         foreach (PanelException e in part->Table.ExceptionsOf(index, firstInput, depth))
@@ -239,7 +239,7 @@ internal static unsafe class Bf16PanelKernel<S, V>
     }
 
     /// <summary>From [out, in]: as many rows as lanes are taken as rows of pairs and turned. bfloat16 rows of an even number of inputs are that already.</summary>
-    private static void PackPlain<E>(StoredPart* part, int inputs, int first, int width, int firstInput, int depth, uint* panel, ushort* rounded, int roundedStride)
+    private static void PackPlain<E>(StoredMatrix* part, int inputs, int first, int width, int firstInput, int depth, uint* panel, ushort* rounded, int roundedStride)
         where E : struct, IElement
     {
         int pairs = Pairs(depth);
@@ -273,7 +273,7 @@ internal static unsafe class Bf16PanelKernel<S, V>
     }
 
     /// <summary>From [in, out]: a row of the panel is two stored rows, value beside value.</summary>
-    private static void PackTransposed<E>(StoredPart* part, int first, int width, int firstInput, int depth, uint* panel)
+    private static void PackTransposed<E>(StoredMatrix* part, int first, int width, int firstInput, int depth, uint* panel)
         where E : struct, IElement
     {
         int pairs = Pairs(depth);

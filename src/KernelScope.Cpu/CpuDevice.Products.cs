@@ -1,4 +1,5 @@
 using KernelScope.Cpu.MachineCode;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
 using KernelScope.Files;
 
@@ -36,7 +37,7 @@ public sealed unsafe partial class CpuDevice
     /// <inheritdoc/>
     protected override void LinearCore(Mat x, Weight weight, Mat destination)
     {
-        HostWeight w = HostWeight.Of(weight);
+        CpuWeight w = CpuWeight.Of(weight);
         for (int first = 0, rows; first < x.Rows; first += rows)
         {
             rows = ChunkRows(x.Rows, first);
@@ -45,13 +46,15 @@ public sealed unsafe partial class CpuDevice
             Share(&job.Product, 0);
             _pool.Run(_kernels.Linear, &job, Ceiling(w.Rows, job.Product.UnitOutputs));
         }
+
+        GC.KeepAlive(w);
     }
 
     /// <inheritdoc/>
     /// <remarks>A stored matrix [out, in] is an [in, out] one of the product turned round; where a weight has several, their products add up.</remarks>
     protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination)
     {
-        HostWeight w = HostWeight.Of(weight);
+        CpuWeight w = CpuWeight.Of(weight);
         for (int first = 0, rows; first < x.Rows; first += rows)
         {
             rows = ChunkRows(x.Rows, first);
@@ -60,7 +63,7 @@ public sealed unsafe partial class CpuDevice
             {
                 HostPart part = w.Parts[p];
                 Mat own = x.RowRange(first, rows).ColumnRange(part.FirstRow, part.Rows);
-                var turned = new StoredPart { Pointer = part.Pointer, DType = part.DType, Outputs = part.Columns, Transposed = !part.Transposed };
+                var turned = new StoredMatrix { Pointer = part.Pointer, DType = part.DType, Outputs = part.Columns, Inputs = part.Rows, Transposed = !part.Transposed };
                 var product = new Product { X = HostBuffer.Pointer(own), XStride = own.Stride, Rows = rows, Inputs = part.Rows, Outputs = part.Columns, Parts = &turned, PartCount = 1, Adds = p > 0 };
                 UsePanels(ref product, turned.Transposed);
                 var job = new LinearJob { Product = product, Y = HostBuffer.Pointer(y), Stride = y.Stride };
@@ -68,12 +71,14 @@ public sealed unsafe partial class CpuDevice
                 _pool.Run(_kernels.Linear, &job, Ceiling(part.Columns, job.Product.UnitOutputs));
             }
         }
+
+        GC.KeepAlive(w);
     }
 
     /// <inheritdoc/>
     protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination)
     {
-        HostWeight w = HostWeight.Of(gateUp);
+        CpuWeight w = CpuWeight.Of(gateUp);
         for (int first = 0, rows; first < x.Rows; first += rows)
         {
             rows = ChunkRows(x.Rows, first);
@@ -84,12 +89,14 @@ public sealed unsafe partial class CpuDevice
             Share(&job.Product, 2L * rows * job.Product.UnitOutputs);
             _pool.Run(_kernels.GatedGelu, &job, Ceiling(w.Rows / 2, job.Product.UnitOutputs));
         }
+
+        GC.KeepAlive(w);
     }
 
     /// <inheritdoc/>
     protected override void CrossEntropyCore(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination)
     {
-        HostWeight w = HostWeight.Of(unembedding);
+        CpuWeight w = CpuWeight.Of(unembedding);
         for (int first = 0, rows; first < x.Rows; first += rows)
         {
             rows = ChunkRows(x.Rows, first);
@@ -108,6 +115,8 @@ public sealed unsafe partial class CpuDevice
                     HostBuffer.Row(destination, first + t)[0] = _kernels.MergeCrossEntropy(&job, units, t);
             }
         }
+
+        GC.KeepAlive(w);
     }
 
     /// <summary>Rows of the chunk that begins at <paramref name="first"/>: chunks of nearly equal size.</summary>
@@ -115,14 +124,9 @@ public sealed unsafe partial class CpuDevice
 
     /// <summary>Describes a product and chooses its kernels by rows, storage and sizes.</summary>
     /// <exception cref="InvalidDataException">The weight's panels, seen for the first time, are damaged.</exception>
-    private Product Prepare(Mat x, HostWeight weight, Precision precision)
+    private Product Prepare(Mat x, CpuWeight weight, Precision precision)
     {
-        foreach (HostPart part in weight.Parts)
-        {
-            if (part.Panels.Guard is { IsSound: false } guard)
-                guard.Require(ForEach);
-        }
-
+        weight.RequireSound();
         var product = new Product
         {
             X = HostBuffer.Pointer(x),
@@ -130,8 +134,8 @@ public sealed unsafe partial class CpuDevice
             Rows = x.Rows,
             Inputs = weight.Columns,
             Outputs = weight.Rows,
-            Parts = PartsOf(weight, _parts),
-            PartCount = weight.Parts.Length,
+            Parts = weight.Matrices,
+            PartCount = weight.Count,
         };
         bool turned = false, allTurned = true, packed = true;
         int elementSize = 0;

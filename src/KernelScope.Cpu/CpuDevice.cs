@@ -16,8 +16,6 @@ public sealed unsafe partial class CpuDevice : HostDevice
 
     private readonly WorkerPool _pool;
     private readonly KernelTable _kernels = KernelTable.Create();
-    private readonly NativeScratch _parts = new();
-    private readonly NativeScratch _decoderParts = new();
     private readonly NativeScratch _packed = new();
     private readonly NativeScratch _rounded = new();
     private readonly NativeScratch _work = new();
@@ -57,8 +55,8 @@ public sealed unsafe partial class CpuDevice : HostDevice
     /// <inheritdoc/>
     public override string Arithmetic => $"{InstructionSet} {FastProducts ?? "float32"}, SAEs {_saePrecision}";
 
-    /// <inheritdoc/>
-    public override bool ReadsPanels => true;
+    /// <summary>Packed matrices that it reads in the place of files' matrices.</summary>
+    public PanelStore Panels { get; } = new();
 
     /// <inheritdoc/>
     /// <remarks>
@@ -78,6 +76,10 @@ public sealed unsafe partial class CpuDevice : HostDevice
 
     /// <summary>The vectors that the kernels use: <c>AVX-512</c>, <c>AVX2</c> or <c>portable</c>.</summary>
     public string InstructionSet => _kernels.Name;
+
+    /// <inheritdoc/>
+    /// <remarks>Matrices of which <see cref="Panels"/> has panels are read from those.</remarks>
+    public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts) => new CpuWeight(this, name, parts, Panels);
 
     /// <inheritdoc/>
     public override void ForEach(int units, Action<int> work)
@@ -110,7 +112,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
         {
             _pool.Dispose();
             _bf16?.Dispose();
-            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_parts, _decoderParts, _packed, _rounded, _work, _own, _counts, _sequences])
+            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_packed, _rounded, _work, _own, _counts, _sequences])
                 scratch.Dispose();
             _lists.Dispose();
         }
@@ -121,13 +123,16 @@ public sealed unsafe partial class CpuDevice : HostDevice
     /// <inheritdoc/>
     protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination)
     {
+        CpuWeight weight = CpuWeight.Of(table);
         RowJob job = Rows(destination, destination, scale);
-        job.Parts = PartsOf(HostWeight.Of(table), _parts);
+        job.Parts = weight.Matrices;
         fixed (int* pinned = tokens)
         {
             job.Tokens = pinned;
             Run(_kernels.Embed, &job);
         }
+
+        GC.KeepAlive(weight);
     }
 
     /// <inheritdoc/>
@@ -234,27 +239,6 @@ public sealed unsafe partial class CpuDevice : HostDevice
         Capacity = cache.Capacity,
         HeadDim = cache.HeadDim,
     };
-
-    private static StoredPart* PartsOf(HostWeight weight, NativeScratch memory)
-    {
-        var parts = (StoredPart*)memory.Bytes((long)weight.Parts.Length * sizeof(StoredPart));
-        for (int p = 0; p < weight.Parts.Length; p++)
-        {
-            ref HostPart part = ref weight.Parts[p];
-            parts[p] = new StoredPart
-            {
-                Pointer = part.Pointer,
-                DType = part.DType,
-                FirstOutput = part.FirstRow,
-                Outputs = part.Rows,
-                Transposed = part.Transposed,
-                Panels = part.Panels.Pointer,
-                Windows = part.Panels.Windows,
-            };
-        }
-
-        return parts;
-    }
 
     private static int Ceiling(int count, int size) => (int)(((long)count + size - 1) / size);
 }

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using KernelScope.Cpu.Panels;
 
 namespace KernelScope.Cpu;
 
@@ -63,7 +64,7 @@ internal static unsafe class DotKernel<S, V>
     // Bytes from what is computed with to what is asked for, in each of the rows that are read side by side; measured best of 0.5 to 4 kB.
     private const int Ahead = 1024;
 
-    public static void Range<E>(Product* product, StoredPart* part, int first, int count, float* y, long stride)
+    public static void Range<E>(Product* product, StoredMatrix* part, int first, int count, float* y, long stride)
         where E : struct, IElement
     {
         long rowBytes = (long)product->Inputs * E.Size;

@@ -1,5 +1,5 @@
 using System.Runtime.CompilerServices;
-using KernelScope.Files;
+using KernelScope.Cpu.Panels;
 
 namespace KernelScope.Cpu;
 
@@ -12,7 +12,7 @@ internal static unsafe class PanelKernel<S, V>
     where S : struct, ISimd<V>
     where V : struct
 {
-    public static void Range<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+    public static void Range<E>(Product* product, StoredMatrix* part, int worker, int first, int count, float* y, long stride)
         where E : struct, IElement
     {
         float* panel = product->Scratch + (worker * product->ScratchStride);
@@ -36,11 +36,11 @@ internal static unsafe class PanelKernel<S, V>
     }
 
     /// <summary>From panels as they are stored (<see cref="PanelLayout"/>): float32 where it lies, two-byte types widened into the worker's memory.</summary>
-    public static void Packed<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+    public static void Packed<E>(Product* product, StoredMatrix* part, int worker, int first, int count, float* y, long stride)
         where E : struct, IPanelElement
     {
         float* wide = product->Scratch + (worker * product->ScratchStride);
-        long panelBytes = part->PanelBytes(product->Inputs);
+        long panelBytes = part->PanelBytes;
         int end = first + count;
         // A block begins with a panel; the outputs of its first panel that lie before the range are skipped.
         for (int j = first / PanelLayout.Outputs * PanelLayout.Outputs; j < end; j += product->PanelOutputs)
@@ -79,7 +79,7 @@ internal static unsafe class PanelKernel<S, V>
         return new Prefetch(panels + ((long)(firstInput / E.GroupInputs) * E.GroupBytes), panelBytes, (inputs + E.GroupInputs - 1) / E.GroupInputs * E.GroupBytes, count);
     }
 
-    private static void Widen<E>(StoredPart* part, int firstPanel, byte* panels, long panelBytes, int width, int firstInput, int depth, float* wide)
+    private static void Widen<E>(StoredMatrix* part, int firstPanel, byte* panels, long panelBytes, int width, int firstInput, int depth, float* wide)
         where E : struct, IPanelElement
     {
         for (int p = firstPanel; width > 0; p++, width -= PanelLayout.Outputs)
@@ -122,7 +122,7 @@ internal static unsafe class PanelKernel<S, V>
     }
 
     /// <summary>The stored weights of a panel, to be asked for while another is worked on.</summary>
-    public static Prefetch Next<E>(Product* product, StoredPart* part, int firstOutput, int firstInput)
+    public static Prefetch Next<E>(Product* product, StoredMatrix* part, int firstOutput, int firstInput)
         where E : struct, IElement
     {
         int outputs = Math.Min(product->PanelOutputs, part->Outputs - firstOutput);
@@ -169,7 +169,7 @@ internal static unsafe class PanelKernel<S, V>
     }
 
     /// <summary>From [in, out]: rows of the panel are pieces of stored rows.</summary>
-    public static void PackTransposed<E>(StoredPart* part, int first, int width, int firstInput, int depth, float* panel)
+    public static void PackTransposed<E>(StoredMatrix* part, int first, int width, int firstInput, int depth, float* panel)
         where E : struct, IElement
     {
         int tile = RegisterTile<S, V>.Columns;
@@ -195,7 +195,7 @@ internal static unsafe class PanelKernel<S, V>
     }
 
     /// <summary>From [out, in]: blocks of as many rows as lanes are widened and turned.</summary>
-    public static void PackPlain<E>(StoredPart* part, int inputs, int first, int width, int firstInput, int depth, float* panel)
+    public static void PackPlain<E>(StoredMatrix* part, int inputs, int first, int width, int firstInput, int depth, float* panel)
         where E : struct, IElement
     {
         int tile = RegisterTile<S, V>.Columns;

@@ -1,38 +1,8 @@
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
 using KernelScope.Files;
 
 namespace KernelScope.Cpu;
-
-/// <summary>A stored matrix of a weight, as kernels see it.</summary>
-internal unsafe struct StoredPart
-{
-    /// <summary>The first stored element.</summary>
-    public byte* Pointer;
-
-    /// <summary>Type of the elements.</summary>
-    public DType DType;
-
-    /// <summary>The weight's output to which row 0 belongs.</summary>
-    public int FirstOutput;
-
-    /// <summary>Number of outputs.</summary>
-    public int Outputs;
-
-    /// <summary>Whether it is stored [in, out].</summary>
-    public bool Transposed;
-
-    /// <summary>The same values in panels (<see cref="PanelLayout"/>), which products read instead; null where there are none.</summary>
-    public byte* Panels;
-
-    /// <summary>What lies beside compact panels (<see cref="CompactTable"/>); null where the panels are others.</summary>
-    public PanelWindow* Windows;
-
-    /// <summary>The same, to be read.</summary>
-    public readonly CompactTable Table => new(Windows, (int)PanelLayout.PanelCount(Outputs));
-
-    /// <summary>Bytes of one panel.</summary>
-    public readonly long PanelBytes(int inputs) => PanelLayout.PanelBytes(DType, inputs, compact: Windows != null);
-}
 
 /// <summary>x·Wᵀ with everything that a unit of work needs to compute a range of outputs for all rows.</summary>
 internal unsafe struct Product
@@ -61,7 +31,7 @@ internal unsafe struct Product
     public Bf16Tiles Bf16;
 
     /// <summary>The weight's stored matrices.</summary>
-    public StoredPart* Parts;
+    public StoredMatrix* Parts;
 
     public int PartCount;
 
@@ -115,7 +85,7 @@ internal static unsafe class ProductKernel<S, V>
         int end = first + count;
         for (int p = 0; p < product->PartCount; p++)
         {
-            StoredPart* part = product->Parts + p;
+            StoredMatrix* part = product->Parts + p;
             int from = Math.Max(first, part->FirstOutput);
             int to = Math.Min(end, part->FirstOutput + part->Outputs);
             if (from < to)
@@ -123,7 +93,7 @@ internal static unsafe class ProductKernel<S, V>
         }
     }
 
-    private static void OfPart(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+    private static void OfPart(Product* product, StoredMatrix* part, int worker, int first, int count, float* y, long stride)
     {
         if (part->Panels != null)
         {
@@ -157,7 +127,7 @@ internal static unsafe class ProductKernel<S, V>
         }
     }
 
-    private static void OfPanels(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+    private static void OfPanels(Product* product, StoredMatrix* part, int worker, int first, int count, float* y, long stride)
     {
         switch (part->DType)
         {
@@ -182,7 +152,7 @@ internal static unsafe class ProductKernel<S, V>
         }
     }
 
-    private static void OfPanels<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+    private static void OfPanels<E>(Product* product, StoredMatrix* part, int worker, int first, int count, float* y, long stride)
         where E : struct, IPanelElement
     {
         if (product->Bf16.Exist)
@@ -193,7 +163,7 @@ internal static unsafe class ProductKernel<S, V>
             PanelDot<S, V>.Range<E>(product, part, first, count, y, stride);
     }
 
-    private static void OfType<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+    private static void OfType<E>(Product* product, StoredMatrix* part, int worker, int first, int count, float* y, long stride)
         where E : struct, IElement
     {
         if (product->Bf16.Exist)

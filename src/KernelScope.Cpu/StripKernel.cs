@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using KernelScope.Cpu.Panels;
 
 namespace KernelScope.Cpu;
 
@@ -24,7 +25,7 @@ internal static unsafe class StripKernel<S, V>
 
     private static int Columns => 4 * S.Lanes;
 
-    public static void Range<E>(Product* product, StoredPart* part, int first, int count, float* y, long stride)
+    public static void Range<E>(Product* product, StoredMatrix* part, int first, int count, float* y, long stride)
         where E : struct, IElement
     {
         byte* w = part->Pointer + ((long)first * E.Size);

@@ -2,34 +2,22 @@ using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using KernelScope.Cpu;
 using KernelScope.Devices;
-using KernelScope.Files;
 
 namespace KernelScope.CpuBits;
 
-/// <summary>The cpu device, from packed weights or not; it remembers a hash of all values that were read from it.</summary>
+/// <summary>The cpu device, with packed weights or not; it remembers a hash of all values that were read from it.</summary>
 internal sealed class HashingDevice(CpuDevice cpu, bool packs) : ForwardingDevice(cpu)
 {
     private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-    private readonly List<PackedMatrix> _packed = [];
 
-    /// <summary>The hash of what was read since the last call; weights that were made since then are no longer used.</summary>
-    public string TakeHash()
-    {
-        Free();
-        return Convert.ToHexStringLower(_hash.GetHashAndReset())[..16];
-    }
+    /// <summary>The hash of what was read since the last call.</summary>
+    public string TakeHash() => Convert.ToHexStringLower(_hash.GetHashAndReset())[..16];
 
     public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts)
     {
         WeightPart[] own = [.. parts];
         foreach (ref WeightPart part in own.AsSpan())
-        {
-            if (!packs || !PanelLayout.Covers(part.Tensor.DType))
-                continue;
-            _packed.Add(new PackedMatrix(part.Tensor, part.Transposed));
-            part = part with { Panels = _packed[^1].View };
-        }
-
+            part = part with { Pack = packs };
         return Inner.CreateWeight(name, own);
     }
 
@@ -49,15 +37,7 @@ internal sealed class HashingDevice(CpuDevice cpu, bool packs) : ForwardingDevic
 
     protected override void Dispose(bool disposing)
     {
-        Free();
         _hash.Dispose();
         base.Dispose(disposing);
-    }
-
-    private void Free()
-    {
-        foreach (PackedMatrix one in _packed)
-            one.Dispose();
-        _packed.Clear();
     }
 }

@@ -77,14 +77,7 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts)
     {
         Weight weight = base.CreateWeight(name, parts);
-        double bytes = 0, product = 0;
-        foreach (WeightPart part in parts)
-        {
-            bytes += part.Tensor.ByteLength;
-            product += part.Panels.IsNone || !ReadsPanels ? part.Tensor.ByteLength : part.Panels.ByteLength;
-        }
-
-        _stored.Add(weight, Describe(name, bytes, product));
+        _stored.Add(weight, Describe(name, weight.ByteLength, weight.ProductBytes));
         return weight;
     }
 

@@ -1,6 +1,6 @@
 using System.Runtime.Intrinsics;
 
-namespace KernelScope.Files;
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>Turns pair panels of bfloat16 into compact ones (<see cref="PanelLayout"/>).</summary>
 internal static unsafe class CompactPacker
@@ -26,8 +26,8 @@ internal static unsafe class CompactPacker
     /// <param name="panels">Receives the part's panels.</param>
     public static void Pack(StoredMatrix part, CompactTable table, int firstPanel, byte* panels)
     {
-        long pairBytes = PanelLayout.PanelBytes(part.Type, part.Inputs), panelBytes = PanelLayout.CompactPanelBytes(part.Inputs);
-        Parallel.For(0, part.Panels, () => GC.AllocateUninitializedArray<byte>(checked((int)pairBytes)), (p, _, scratch) =>
+        long pairBytes = PanelLayout.PanelBytes(part.DType, part.Inputs), panelBytes = PanelLayout.CompactPanelBytes(part.Inputs);
+        Parallel.For(0, part.PanelCount, () => GC.AllocateUninitializedArray<byte>(checked((int)pairBytes)), (p, _, scratch) =>
         {
             fixed (byte* pairs = scratch)
             {

@@ -1,4 +1,6 @@
-namespace KernelScope.Files;
+using KernelScope.Files;
+
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>
 /// What stands between a matrix of a panel file and its first use: the checksums of its panels, compared once, when a product first asks for them, and a copy of its table,
