@@ -7,15 +7,6 @@ using KernelScope.Numerics;
 
 namespace KernelScope.Cpu;
 
-/// <summary>The two tiles of <see cref="Bf16Code"/>; empty where there is none.</summary>
-internal unsafe struct Bf16Tiles
-{
-    public delegate* unmanaged[SuppressGCTransition]<Bf16Tile*, void> Tall;
-    public delegate* unmanaged[SuppressGCTransition]<Bf16Tile*, void> Low;
-
-    public readonly bool Exist => Tall != null;
-}
-
 /// <summary>Many rows of x against any stored matrix in <see cref="Precision.Fast"/>, by the machine-code tiles over pair panels.</summary>
 /// <remarks>
 /// Equation: y[t, j] = Σ_i bf16(x[t, i])·bf16(W[j, i]), sums in float32, two inputs a step. Packed rows and panels hold pairs of inputs (i, i + 1) as one 32-bit value, an odd last

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using KernelScope.Cpu.MachineCode;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
 
 namespace KernelScope.Cpu;
@@ -14,6 +15,9 @@ public sealed unsafe partial class CpuDevice : HostDevice
     // Rows of an element-wise op that are worth a thread's attention.
     private const int UnitElements = 16384;
 
+    // Outputs for which every kernel is worth its while.
+    private const int Wide = ProductPlan.AheadOutputs;
+
     private readonly WorkerPool _pool;
     private readonly KernelTable _kernels = KernelTable.Create();
     private readonly NativeScratch _packed = new();
@@ -25,6 +29,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
     private readonly EntryLists _lists;
     private readonly Precision _saePrecision;
     private readonly Bf16Code? _bf16;
+    private readonly CpuTraits _traits;
 
     /// <summary>Starts the threads.</summary>
     /// <param name="threads">Number of threads, the caller's included; 0: one for every core.</param>
@@ -45,6 +50,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
         _saePrecision = saePrecision;
         if (machineCode && (precision == Precision.Fast || saePrecision == Precision.Fast))
             _bf16 = Bf16Code.TryCreate();
+        _traits = new CpuTraits(_kernels.Lanes, _kernels.TileRows, MultipliesBf16: _bf16 is not null);
         _pool = new WorkerPool(threads == 0 ? Math.Clamp(Environment.ProcessorCount, 1, 1024) : threads);
         _lists = new EntryLists(_pool.Workers);
     }
@@ -76,6 +82,21 @@ public sealed unsafe partial class CpuDevice : HostDevice
 
     /// <summary>The vectors that the kernels use: <c>AVX-512</c>, <c>AVX2</c> or <c>portable</c>.</summary>
     public string InstructionSet => _kernels.Name;
+
+    /// <summary>The kernels that multiply with matrices by how they are stored, in either precision, as <see cref="ProductPlan"/> chooses them.</summary>
+    internal IReadOnlyList<(string Stored, string Exact, string Fast)> Kernels =>
+    [
+        Describe("[out, in]", new WeightTraits(Wide, Wide, sizeof(ushort), StoredForms.OutputsFirst)),
+        Describe("[in, out]", new WeightTraits(Wide, Wide, sizeof(ushort), StoredForms.InputsFirst)),
+        Describe("two-byte panels", new WeightTraits(Wide, Wide, sizeof(ushort), StoredForms.InPanels)),
+        Describe("float32 panels", new WeightTraits(Wide, Wide, sizeof(float), StoredForms.InPanels)),
+    ];
+
+    /// <summary>The same of a weight of this kind of device; null for another's.</summary>
+    internal string? KernelsOf(Weight weight, Precision precision) => weight is CpuWeight own ? ProductPlan.Describe(own.Traits, precision, _traits) : null;
+
+    /// <summary>Accuracy of SAE encoders.</summary>
+    internal Precision SaePrecision => _saePrecision;
 
     /// <inheritdoc/>
     /// <remarks>Matrices of which <see cref="Panels"/> has panels are read from those.</remarks>
@@ -211,6 +232,9 @@ public sealed unsafe partial class CpuDevice : HostDevice
         RowJob job = Rows(x, destination, 0);
         Run(_kernels.Copy, &job);
     }
+
+    private (string Stored, string Exact, string Fast) Describe(string stored, in WeightTraits weight) =>
+        (stored, ProductPlan.Describe(weight, Precision.Exact, _traits), ProductPlan.Describe(weight, Precision.Fast, _traits));
 
     private static void HostUnit(void* argument, int unit, int worker) => ((Action<int>)GCHandle.FromIntPtr((nint)argument).Target!)(unit);
 

@@ -33,6 +33,8 @@ internal sealed unsafe class CpuWeight : HostWeight
                 _matrices[p].Panels = _panels[p].Pointer;
                 _matrices[p].Windows = _panels[p].Windows;
             }
+
+            Traits = WeightTraits.From(_matrices, Columns, Rows);
         }
         catch
         {
@@ -43,6 +45,9 @@ internal sealed unsafe class CpuWeight : HostWeight
 
     /// <summary>The matrices, from the first output on; valid while somebody keeps the weight.</summary>
     public StoredMatrix* Matrices => (StoredMatrix*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref System.Runtime.InteropServices.MemoryMarshal.GetArrayDataReference(_matrices));
+
+    /// <summary>What the choice of a kernel depends on.</summary>
+    public WeightTraits Traits { get; }
 
     /// <summary>Number of matrices.</summary>
     public int Count => _matrices.Length;

@@ -3,52 +3,6 @@ using KernelScope.Cpu.Panels;
 
 namespace KernelScope.Cpu;
 
-/// <summary>A number of rows that the compiler knows.</summary>
-internal interface IRowCount
-{
-    static abstract int Rows { get; }
-}
-
-internal readonly struct OneRow : IRowCount
-{
-    public static int Rows => 1;
-}
-
-internal readonly struct TwoRows : IRowCount
-{
-    public static int Rows => 2;
-}
-
-internal readonly struct ThreeRows : IRowCount
-{
-    public static int Rows => 3;
-}
-
-internal readonly struct FourRows : IRowCount
-{
-    public static int Rows => 4;
-}
-
-internal readonly struct FiveRows : IRowCount
-{
-    public static int Rows => 5;
-}
-
-internal readonly struct SixRows : IRowCount
-{
-    public static int Rows => 6;
-}
-
-internal readonly struct SevenRows : IRowCount
-{
-    public static int Rows => 7;
-}
-
-internal readonly struct EightRows : IRowCount
-{
-    public static int Rows => 8;
-}
-
 /// <summary>Few rows of x against a matrix stored [out, in]: dot products along the stored rows.</summary>
 /// <remarks>
 /// Equation: y[t, j] = Σ_i x[t, i]·W[j, i]. A tile is 4 outputs by up to 6 rows, one vector accumulator each, so a loaded weight is used for all rows

@@ -93,7 +93,7 @@ internal sealed unsafe class KernelTable
             Name = name,
             Lanes = S.Lanes,
             TileRows = S.TileRows,
-            PackX = &ProductKernel<S, V>.PackX,
+            PackX = &PanelKernel<S, V>.PackX,
             PackBf16X = &Bf16PanelKernel<S, V>.PackX,
             RoundBf16 = &RowOps<S, V>.RoundBf16,
             Linear = &LinearOps<S, V>.Linear,

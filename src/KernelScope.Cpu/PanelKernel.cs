@@ -12,6 +12,20 @@ internal static unsafe class PanelKernel<S, V>
     where S : struct, ISimd<V>
     where V : struct
 {
+    /// <summary>Packs one row panel of x: the values of its rows side by side for each input, zero where the panel has more rows than x.</summary>
+    public static void PackX(void* argument, int panel, int worker)
+    {
+        var product = (Product*)argument;
+        int first = panel * S.TileRows;
+        int rows = Math.Min(S.TileRows, product->Rows - first);
+        float* x = product->X + (first * product->XStride);
+        for (int i = 0; i < product->Inputs; i += product->PanelInputs)
+        {
+            int depth = Math.Min(product->PanelInputs, product->Inputs - i);
+            RegisterTile<S, V>.PackRows(x + i, product->XStride, rows, depth, product->PackedRows(first, i, depth));
+        }
+    }
+
     public static void Range<E>(Product* product, StoredMatrix* part, int worker, int first, int count, float* y, long stride)
         where E : struct, IElement
     {

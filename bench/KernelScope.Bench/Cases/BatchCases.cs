@@ -2,7 +2,6 @@ using System.Diagnostics;
 using KernelScope.Bench.Models;
 using KernelScope.Cpu.Packing;
 using KernelScope.Cpu.Panels;
-using KernelScope.Files;
 using KernelScope.Model;
 
 namespace KernelScope.Bench.Cases;

@@ -1,9 +1,7 @@
 using KernelScope.Bench.Models;
-using KernelScope.Cpu;
 using KernelScope.Cpu.Packing;
 using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
-using KernelScope.Files;
 using KernelScope.Model;
 
 namespace KernelScope.Bench.Cases;

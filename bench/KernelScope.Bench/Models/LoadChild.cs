@@ -5,7 +5,6 @@ using KernelScope.Bench.Peers;
 using KernelScope.Cpu;
 using KernelScope.Cpu.Packing;
 using KernelScope.Cpu.Panels;
-using KernelScope.Files;
 using KernelScope.Model;
 
 namespace KernelScope.Bench.Models;

@@ -51,7 +51,7 @@ internal sealed class CompactPlan(int outputs, int inputs)
     {
         Span<int> counts = stackalloc int[256];
         counts.Clear();
-        part.CountExponents(partPanel, counts);
+        CompactPacker.CountExponents(part, partPanel, counts);
         int covered = 0, most = -1;
         foreach (int count in counts.Slice(PanelWindow.Least, PanelWindow.Width))
             covered += count;

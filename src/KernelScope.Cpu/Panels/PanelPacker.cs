@@ -14,8 +14,12 @@ internal static unsafe class PanelPacker
     public static void Pack(StoredMatrix matrix, byte* panels)
     {
         long panelBytes = PanelLayout.PanelBytes(matrix.DType, matrix.Inputs);
-        Parallel.For(0, matrix.PanelCount, p => matrix.Pack(p, panels + (p * panelBytes)));
+        Parallel.For(0, matrix.PanelCount, p => Pack(matrix, p, panels + (p * panelBytes)));
     }
+
+    /// <summary>Packs one panel of a matrix, in the plain layout of its type.</summary>
+    public static void Pack(StoredMatrix matrix, int panel, byte* destination) =>
+        PackPanel(matrix.DType, matrix.PanelStart(panel), matrix.OutputStride, matrix.InputStride, matrix.OutputsOf(panel), matrix.Inputs, destination);
 
     /// <summary>Packs one panel.</summary>
     /// <param name="type">Type of the values.</param>

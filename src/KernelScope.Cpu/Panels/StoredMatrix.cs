@@ -35,16 +35,20 @@ internal unsafe struct StoredMatrix
     /// <summary>The same, to be read.</summary>
     public readonly CompactTable Table => new(Windows, PanelCount);
 
+    /// <summary>How products find it.</summary>
+    public readonly StoredForms Form => Panels != null ? StoredForms.InPanels : Transposed ? StoredForms.InputsFirst : StoredForms.OutputsFirst;
+
     /// <summary>Number of panels.</summary>
     public readonly int PanelCount => (int)PanelLayout.PanelCount(Outputs);
 
     /// <summary>Bytes of one panel.</summary>
     public readonly long PanelBytes => PanelLayout.PanelBytes(DType, Inputs, compact: Windows != null);
 
-    // Bytes from an output to the next, and from an input to the next.
-    private readonly long OutputStride => DType.ByteSize() * (Transposed ? 1L : Inputs);
+    /// <summary>Bytes from an output to the next.</summary>
+    public readonly long OutputStride => DType.ByteSize() * (Transposed ? 1L : Inputs);
 
-    private readonly long InputStride => DType.ByteSize() * (Transposed ? Outputs : 1L);
+    /// <summary>Bytes from an input to the next.</summary>
+    public readonly long InputStride => DType.ByteSize() * (Transposed ? Outputs : 1L);
 
     /// <summary>A part of a weight.</summary>
     public static StoredMatrix From(in HostPart part) => new()
@@ -73,22 +77,6 @@ internal unsafe struct StoredMatrix
     /// <summary>Outputs of a panel that there are.</summary>
     public readonly int OutputsOf(int panel) => Math.Min(PanelLayout.Outputs, Outputs - (panel * PanelLayout.Outputs));
 
-    /// <summary>Packs a panel in the plain layout of its type.</summary>
-    public readonly void Pack(int panel, byte* destination) =>
-        PanelPacker.PackPanel(DType, PanelStart(panel), OutputStride, InputStride, OutputsOf(panel), Inputs, destination);
-
-    /// <summary>Counts the biased exponents of a panel of bfloat16; 256 counts, zeros before.</summary>
-    public readonly void CountExponents(int panel, Span<int> counts)
-    {
-        Span<int> others = stackalloc int[256];
-        others.Clear();
-        int runs = Transposed ? Inputs : OutputsOf(panel), length = Transposed ? OutputsOf(panel) : Inputs;
-        long stride = Transposed ? InputStride : OutputStride;
-        for (int r = 0; r < runs; r++)
-            CompactPacker.CountExponents((ushort*)(PanelStart(panel) + (r * stride)), length, counts, others);
-        for (int e = 0; e < others.Length; e++)
-            counts[e] += others[e];
-    }
-
-    private readonly byte* PanelStart(int panel) => Pointer + (panel * PanelLayout.Outputs * OutputStride);
+    /// <summary>The first value of a panel.</summary>
+    public readonly byte* PanelStart(int panel) => Pointer + (panel * PanelLayout.Outputs * OutputStride);
 }

@@ -66,6 +66,9 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     public IReadOnlyList<OpProfile> Ops =>
         [.. Entries.GroupBy(e => e.Op).Select(g => new OpProfile(g.Key, g.Sum(e => e.Calls), g.Sum(e => e.Seconds), g.Aggregate(default(OpCost), (sum, e) => sum + e.Cost))).OrderByDescending(p => p.Seconds).ThenBy(p => p.Op, StringComparer.Ordinal)];
 
+    /// <summary>The weights that were created through it and still exist.</summary>
+    internal IReadOnlyList<Weight> Weights => [.. _stored.Select(s => s.Key)];
+
     /// <summary>Forgets what was measured.</summary>
     public void Reset()
     {
