@@ -18,9 +18,9 @@ internal enum ProductKernel
     /// <summary><see cref="AheadKernel{S, V}"/>: a block of weights is multiplied while the next is copied.</summary>
     CopyAhead,
 
-    /// <summary><see cref="PanelKernel{S, V}"/>: register tiles over blocks of packed weights.</summary>
+    /// <summary><see cref="TileProduct{F}"/> of <see cref="FloatBlocks{S, V}"/>: register tiles over blocks of packed weights.</summary>
     Tiles,
 
-    /// <summary><see cref="Bf16PanelKernel{S, V}"/>: the same of pairs of bfloat16, by <c>vdpbf16ps</c>.</summary>
+    /// <summary><see cref="TileProduct{F}"/> of <see cref="Bf16Blocks{S, V}"/>: the same of pairs of bfloat16, by <c>vdpbf16ps</c>.</summary>
     Bf16Tiles,
 }

@@ -92,10 +92,10 @@ internal static unsafe class ProductKernels<S, V>
         switch (product->Plan[StoredForms.InPanels])
         {
             case ProductKernel.Bf16Tiles:
-                Bf16PanelKernel<S, V>.Packed<E>(product, part, worker, first, count, y, stride);
+                TileProduct<Bf16Blocks<S, V>>.Packed<E>(product, part, worker, first, count, y, stride);
                 break;
             case ProductKernel.Tiles:
-                PanelKernel<S, V>.Packed<E>(product, part, worker, first, count, y, stride);
+                TileProduct<FloatBlocks<S, V>>.Packed<E>(product, part, worker, first, count, y, stride);
                 break;
             default:
                 PanelDot<S, V>.Range<E>(product, part, first, count, y, stride);
@@ -109,10 +109,10 @@ internal static unsafe class ProductKernels<S, V>
         switch (product->Plan[part->Form])
         {
             case ProductKernel.Bf16Tiles:
-                Bf16PanelKernel<S, V>.Range<E>(product, part, worker, first, count, y, stride);
+                TileProduct<Bf16Blocks<S, V>>.Range<E>(product, part, worker, first, count, y, stride);
                 break;
             case ProductKernel.Tiles:
-                PanelKernel<S, V>.Range<E>(product, part, worker, first, count, y, stride);
+                TileProduct<FloatBlocks<S, V>>.Range<E>(product, part, worker, first, count, y, stride);
                 break;
             case ProductKernel.CopyAhead:
                 AheadKernel<S, V>.Range<E>(product, part, worker, first, count, y, stride);

@@ -45,3 +45,8 @@ internal readonly struct EightRows : IRowCount
 {
     public static int Rows => 8;
 }
+
+internal readonly struct TwelveRows : IRowCount
+{
+    public static int Rows => 12;
+}
