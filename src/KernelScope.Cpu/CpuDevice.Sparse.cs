@@ -76,9 +76,10 @@ public sealed unsafe partial class CpuDevice
 
     private void EncodeRows(Mat x, SaeParameters sae, HostCodes codes, float distance = 0, HostCodes? near = null)
     {
+        HostWeight encoder = HostWeight.Of(sae.Encoder);
         var job = new SaeEncodeJob
         {
-            Product = Prepare(x, HostWeight.Of(sae.Encoder), _saePrecision),
+            Product = Prepare(x, encoder, _saePrecision),
             Bias = HostBuffer.Pointer(sae.EncoderBias),
             Threshold = HostBuffer.Pointer(sae.Threshold),
             Lists = _lists.First,
@@ -95,7 +96,7 @@ public sealed unsafe partial class CpuDevice
         for (int worker = 0; worker < _pool.Workers; worker++)
             job.Lists[worker].Count = job.NearLists[worker].Count = 0;
         Share(&job.Product, (long)x.Rows * width);
-        _pool.Run(near is null ? _kernels.SaeEncode : _kernels.SaeEncodeNear, &job, units);
+        Multiply(near is null ? _kernels.SaeEncode : _kernels.SaeEncodeNear, &job, encoder, &job.Product, units);
         Join(codes, x.Rows, units, job.Units, job.Counts, job.Lists, sae.TopK);
         if (near is not null)
             Join(near, x.Rows, units, job.NearUnits, job.NearCounts, job.NearLists, most: 0);

@@ -253,6 +253,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
                 Transposed = part.Transposed,
                 Panels = part.Panels.Pointer,
                 Windows = part.Panels.Windows,
+                Checksums = part.Panels.Guard is { } guard ? guard.Expected : null,
             };
         }
 

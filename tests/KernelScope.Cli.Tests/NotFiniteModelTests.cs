@@ -66,10 +66,26 @@ public sealed class NotFiniteModelTests : IDisposable
     {
         _folder.Write("text.txt", "She loved the river more than anything."u8);
         string[] eval = ["eval", "--text-file", _folder.At("text.txt"), "--resamples", "5", "--out", _folder.At("e.npz"), "--report", _folder.At("e.html"), "--arrays", "all", .. Sae];
-        Refused(Nan(), "the final norm, position 0", eval);
-        Refused(Huge(), "the final norm, position 0", [.. eval, "--no-gradients"]);
-        Refused(Infinite(), "the final norm, position 0", [.. eval, "--no-gradients"]);
+        Refused(Nan(), "mlp_out.2, position 0", eval);
+        Refused(Huge(), ".5, position 0", [.. eval, "--no-gradients"]);
+        Refused(Infinite(), "final_norm, position 0", [.. eval, "--no-gradients"]);
         Assert.Equal(["text.txt"], _folder.Files);
+    }
+
+    [Theory]
+    [InlineData("model.norm.weight", 0x7F80, "final_norm, position 0")]
+    [InlineData("model.norm.weight", 0xFF80, "final_norm, position 0")]
+    [InlineData("model.norm.weight", 0x7FC0, "final_norm, position 0")]
+    [InlineData("model.layers.2.input_layernorm.weight", 0x7F80, "attn_in.2, position 0")]
+    [InlineData("model.layers.4.post_feedforward_layernorm.weight", 0x7FC0, "mlp_out_post.4, position 0")]
+    [InlineData("model.layers.0.post_attention_layernorm.weight", 0x7F80, "attn_out_post.0, position 0")]
+    public void Nothing_is_generated_and_the_first_place_is_named(string tensor, ushort value, string place)
+    {
+        string model = Model("bad", tensor, value, all: false);
+        Refused(model, place, "generate", Text, "--max-new-tokens", "3");
+        Refused(model, place, "generate", Text, "--max-new-tokens", "3", "--temperature", "1", "--seed", "1");
+        Refused(model, place, "generate", Text, "--max-new-tokens", "3", "--temperature", "1", "--top-k", "5", "--seed", "1", "--frequency-penalty", "0.5");
+        Refused(model, place, "run", Text);
     }
 
     private static void Refused(string model, string words, params string[] command)

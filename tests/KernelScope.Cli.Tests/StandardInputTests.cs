@@ -66,6 +66,35 @@ public sealed class StandardInputTests
         }
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData("\n")]
+    public void An_empty_pipe_is_said_to_be_and_an_empty_file_is_refused(string nothing)
+    {
+        string[] generate = ["generate", "--max-new-tokens", "2"];
+        foreach (string[] verb in new string[][] { ["features"], generate })
+        {
+            Outcome piped = Program.RunWith(nothing, null, verb);
+            Assert.Equal(0, piped.ExitCode);
+            Assert.Contains("standard input is empty, so the example is used: ", Assert.Single(Lines(piped)), StringComparison.Ordinal);
+            if (OperatingSystem.IsWindows())
+                continue;
+            Outcome silent = Shell($"exec \"$0\" exec \"$1\" {string.Join(' ', verb)} </dev/null");
+            Assert.Equal((0, "", piped.Output), (silent.ExitCode, silent.Error, silent.Output));
+        }
+
+        Program.RunWith(nothing, null, "run").AssertFailed(2, "a text is missing");
+        Program.RunWith(nothing, null, "features", "-").AssertFailed(2, "the text is empty");
+        if (!OperatingSystem.IsLinux())
+            return;
+        using var folder = new TempFolder();
+        string file = folder.Write("empty", Encoding.UTF8.GetBytes(nothing));
+        foreach (string more in new[] { "features", "features --json", "run", "tokenize", "generate --max-new-tokens 2 --json" })
+            Shell($"exec \"$0\" exec \"$1\" {more} < '{file}'").AssertFailed(2, "the file on standard input holds no text");
+
+        static string[] Lines(Outcome outcome) => outcome.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+    }
+
     [Fact]
     public void A_pipe_in_which_nothing_comes_is_not_waited_for_for_ever()
     {

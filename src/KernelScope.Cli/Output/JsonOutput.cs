@@ -87,4 +87,8 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(StatusResult))]
 [JsonSerializable(typeof(MergeResult))]
 [JsonSerializable(typeof(TrainResult))]
+[JsonSerializable(typeof(DashResult))]
+[JsonSerializable(typeof(LabelsImportResult))]
+[JsonSerializable(typeof(LabelsSearchResult))]
+[JsonSerializable(typeof(ServeResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;

@@ -66,11 +66,13 @@ internal sealed class ModelFiles : IDisposable
     public GemmaTokenizer? Tokenizer { get; }
 
     /// <summary>The tokenizer, where a text needs one.</summary>
-    public GemmaTokenizer RequiredTokenizer => Tokenizer ?? throw new WorkException($"{Name}: the folder has no tokenizer.model and no tokenizer.json, so a text cannot be read; give token ids with --tokens.");
+    public GemmaTokenizer RequiredTokenizer => Tokenizer ?? throw new WorkException(
+        $"{Name}: the folder has no tokenizer.model and no tokenizer.json, so a text cannot be read; give token ids with --tokens.");
 
     /// <summary>How the folder writes conversations; the demo, and a folder without a template, in Gemma's turns.</summary>
     /// <exception cref="InvalidDataException">The folder's template cannot be used.</exception>
-    public ChatFormat Chat => _chat ??= IsDemo ? ChatFormat.Gemma(RequiredTokenizer) : ChatFormat.Open(_checkpoint.Folder, RequiredTokenizer);
+    public ChatFormat Chat => _chat ??= IsDemo
+        ? ChatFormat.Gemma(RequiredTokenizer) : ChatFormat.Open(_checkpoint.Folder, RequiredTokenizer);
 
     /// <summary>What begins every text: the tokenizer's BOS, else the one of config.json.</summary>
     public int BosId => Tokenizer is { BosId: >= 0 } tokenizer ? tokenizer.BosId : Config.BosId;
@@ -106,6 +108,8 @@ internal sealed class ModelFiles : IDisposable
     {
         if (usePacked)
             PackedWeights.Use(_checkpoint, Name, device, pack, streams, cancellation);
+        if (_checkpoint.Unread is string unread)
+            SaeDoubt.Warn(streams, $"{Printable.Escape(Name)}: {unread}");
         using var progress = new Progress(streams, $"Loading {Printable.Escape(Name)}");
         Gemma2Model model = Gemma2Model.Load(device, _checkpoint, default, progress, cancellation);
         _handedOver = true;
@@ -123,7 +127,15 @@ internal sealed class ModelFiles : IDisposable
 
     /// <summary>The packed weights that the cpu device would use, or why it would not; null if there are none.</summary>
     public (string Path, string? Problem)? Packed() =>
-        PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string path ? (path, PackedWeights.Problem(_checkpoint, path, verify: false)) : null;
+        PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string path
+            ? (path, PackedWeights.Problem(_checkpoint, path, verify: false)) : null;
+
+    /// <summary>Gives the files to somebody who disposes them.</summary>
+    public Gemma2Checkpoint HandOver()
+    {
+        _handedOver = true;
+        return _checkpoint;
+    }
 
     public void Dispose()
     {

@@ -164,7 +164,7 @@ public static class HtmlReport
         html.Append("</dl>\n");
     }
 
-    private const string Style =
+    internal const string Style =
         """
         :root{color-scheme:light dark;--bg:#fcfcfa;--fg:#1d2226;--dim:#5c666e;--line:#dfe2e0;--card:#fff;--note:#fff3d6;
         --c0:#2166ac;--c1:#d6604d;--c2:#1b7837;--c3:#9970ab;--c4:#b8860b;--c5:#117a8b;--c6:#a6446f;--c7:#5d5d5d}

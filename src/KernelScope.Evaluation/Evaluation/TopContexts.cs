@@ -100,7 +100,7 @@ public sealed record TopContexts
             for (int start = 0; start < sequence.Length; start += session.ChunkLength)
             {
                 ReadOnlySpan<int> chunk = sequence.Slice(start, Math.Min(session.ChunkLength, sequence.Length - start));
-                Run(model, session, site, chunk, cancellationToken);
+                SiteRun.Forward(model, session, site, chunk, cancellationToken);
                 for (int r = 0; r < chunk.Length; r++)
                 {
                     if (tokens.IsSpecial(chunk[r]))
@@ -114,14 +114,6 @@ public sealed record TopContexts
         }
 
         return [.. searches.Select(s => s.Result())];
-    }
-
-    private static void Run(Gemma2Model model, Session session, HookPoint site, ReadOnlySpan<int> tokens, CancellationToken cancellationToken)
-    {
-        if (HookPoint.IsPerLayer(site.Site) || site.Site == Site.Embed)
-            model.ForwardTo(site.Layer + 1, tokens, session, cancellationToken);
-        else
-            model.Forward(tokens, session, site.Site == Site.Logits ? LogitRows.All : LogitRows.None, cancellationToken);
     }
 
     private sealed class Search(int feature, int most)

@@ -55,6 +55,52 @@ public sealed class GeneratorTests : IDisposable
         Assert.True(Compare.Largest(continued, Logits(whole.Prefill([.. sequence, .. turn]))) <= 1e-4);
     }
 
+    /// <summary>The closing step, which feeds the last token, fails: what the consumer threw comes out all the same.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_consumers_exception_is_not_hidden_by_the_closing_step(bool isAsync)
+    {
+        int[] prompt = Prompt("Once upon a time");
+        using Session session = _model.NewSession();
+        bool fails = false;
+        session.Hooks.Add(new(KernelScope.Hooks.Site.ResidPost, 2), (_, _, _) =>
+        {
+            if (fails)
+                throw new TimeoutException("the hook's");
+        });
+        var generator = new Generator(session, new GenerationOptions { MaxNewTokens = 8, StopIds = [] }, Tokenizer);
+        await Assert.ThrowsAsync<FormatException>(async () =>
+        {
+            if (!isAsync)
+            {
+                foreach (GeneratedToken token in generator.GenerateTokens(prompt))
+                    Fail();
+            }
+
+            await foreach (GeneratedToken token in generator.GenerateAsync(prompt))
+                Fail();
+        });
+        Assert.Equal(prompt, session.Tokens.ToArray());
+        // Nobody's exception is in the way of a step's own.
+        session.Reset();
+        fails = false;
+        Assert.Throws<TimeoutException>(() =>
+        {
+            foreach (int id in new Generator(session, new GenerationOptions { MaxNewTokens = 1 }).Generate(prompt))
+                fails = true;
+        });
+        fails = false;
+        Assert.Equal(prompt, session.Tokens.ToArray());
+        session.Reset();
+
+        void Fail()
+        {
+            fails = true;
+            throw new FormatException("the consumer's");
+        }
+    }
+
     [Fact]
     public void A_full_context_leaves_out_the_last_token_only()
     {
