@@ -22,11 +22,11 @@ internal sealed class ActivationSequence(Gemma2Model model, IReadOnlyList<HookPo
         }
     }
 
-    public override void Dispose()
+    protected override void Disarm()
     {
         foreach (IDisposable hook in _hooks)
             hook.Dispose();
-        base.Dispose();
+        _hooks.Clear();
     }
 
     protected override IReadOnlyList<float[]> Collect() => _rows;
