@@ -22,14 +22,13 @@ internal sealed class ActivationSequence(Gemma2Model model, IReadOnlyList<HookPo
         }
     }
 
+    protected override IReadOnlyList<float[]> Collect() => _rows;
+
     protected override void Disarm()
     {
         foreach (IDisposable hook in _hooks)
             hook.Dispose();
-        _hooks.Clear();
     }
-
-    protected override IReadOnlyList<float[]> Collect() => _rows;
 
     private void Take(Device device, int slot, Mat value)
     {

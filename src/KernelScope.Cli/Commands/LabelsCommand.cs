@@ -10,11 +10,31 @@ namespace KernelScope.Cli;
 internal sealed class LabelsCommand : Verb
 {
     private const string Import = "import", Search = "search";
-    private readonly Argument<string> _action = new("import|search") { Description = "import: read files, say what they hold, write them as one with --out. search: find labels by words, in the files of --labels and the demo's own." };
-    private readonly Argument<string[]> _words = new("PATH|WORD") { Description = "Files or folders to import; or the words to search for.", Arity = ArgumentArity.OneOrMore };
-    private readonly Option<string?> _out = new("--out") { Description = "Where imported labels go: JSON lines, by source and index.", HelpName = "F.jsonl" };
+    private readonly Argument<string> _action = new("import|search")
+    {
+        Description = "import: read files, say what they hold, write them as one with --out. search: find labels by words, in the files " +
+            "of --labels and the demo's own.",
+    };
+
+    private readonly Argument<string[]> _words = new("PATH|WORD")
+    {
+        Description = "Files or folders to import; or the words to search for.",
+        Arity = ArgumentArity.OneOrMore,
+    };
+
+    private readonly Option<string?> _out = new("--out")
+    {
+        Description = "Where imported labels go: JSON lines, by source and index.",
+        HelpName = "F.jsonl",
+    };
+
     private readonly Option<string[]> _labels = LabelOption.Create();
-    private readonly Option<int> _count = new("--count") { Description = "Matches shown, best first.", HelpName = "N", DefaultValueFactory = _ => 20 };
+    private readonly Option<int> _count = new("--count")
+    {
+        Description = "Matches shown, best first.",
+        HelpName = "N",
+        DefaultValueFactory = _ => 20,
+    };
 
     public LabelsCommand(CommonOptions common, Surroundings surroundings) : base(
         "labels",
@@ -51,11 +71,12 @@ internal sealed class LabelsCommand : Verb
     {
         string? output = parsed.GetValue(_out);
         OutputPlaces.Require([("--out", output)], paths);
-        string? model = Common.HasModel(parsed) ? Path.GetFileName(Common.ModelOf(parsed).TrimEnd('/', '\\')).ToLowerInvariant() : null;
+        string? model = Common.HasModel(parsed) ? LabelOption.ModelId(Common.ModelOf(parsed)) : null;
         var labels = FeatureLabels.Load(paths, model, Cancellation);
         if (output is not null)
             Write(output, labels);
-        LabelSource[] sources = [.. labels.All.GroupBy(l => (l.ModelId, l.Source)).Select(g => new LabelSource(g.Key.ModelId, g.Key.Source, g.Count(), g.Select(l => l.Index).Distinct().Count()))];
+        LabelSource[] sources = [.. labels.All.GroupBy(l => (l.ModelId, l.Source))
+            .Select(g => new LabelSource(g.Key.ModelId, g.Key.Source, g.Count(), g.Select(l => l.Index).Distinct().Count()))];
         if (labels.Rejected > 0)
             Failure.WriteLine(Streams.Error, $"{labels.Rejected} entries are no labels; the first: {labels.FirstRejected}");
         Written.Say(Streams, output);
@@ -66,7 +87,12 @@ internal sealed class LabelsCommand : Verb
         }
 
         foreach (LabelSource source in sources)
-            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{Printable.Escape(source.Model)}/{Printable.Escape(source.Source)}: {source.Labels:N0} labels of {source.Features:N0} features"));
+        {
+            string name = Printable.Escape($"{source.Model}/{source.Source}");
+            Streams.Output.WriteLine(string.Create(
+                CultureInfo.InvariantCulture, $"{name}: {source.Labels:N0} labels of {source.Features:N0} features"));
+        }
+
         return ExitCode.Done;
     }
 
@@ -76,7 +102,8 @@ internal sealed class LabelsCommand : Verb
         using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed)))
             labels = LabelOption.Of(parsed.GetValue(_labels), files, Streams, Cancellation);
         IReadOnlyList<LabelMatch> matches = labels.Search(query);
-        LabelMatchRow[] rows = [.. matches.Take(parsed.GetValue(_count)).Select(m => new LabelMatchRow(m.Label.ModelId, m.Label.Source, m.Label.Index, m.Label.Description, m.Score))];
+        LabelMatchRow[] rows = [.. matches.Take(parsed.GetValue(_count))
+            .Select(m => new LabelMatchRow(m.Label.ModelId, m.Label.Source, m.Label.Index, m.Label.Description, m.Score))];
         if (Common.JsonOf(parsed))
         {
             JsonOutput.Write(Streams, new LabelsSearchResult(query, matches.Count, rows));
@@ -84,7 +111,11 @@ internal sealed class LabelsCommand : Verb
         }
 
         foreach (LabelMatchRow row in rows)
-            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{Printable.Escape(row.Source)} {row.Index}: {Printable.Escape(row.Description)}"));
+        {
+            string label = $"{Printable.Escape(row.Source)} {row.Index.ToString(CultureInfo.InvariantCulture)}";
+            Streams.Output.WriteLine($"{label}: {Printable.Escape(row.Description)}");
+        }
+
         if (rows.Length == 0)
             Failure.WriteLine(Streams.Error, $"no label has '{query}'.");
         return ExitCode.Done;
@@ -103,7 +134,8 @@ internal sealed class LabelsCommand : Verb
                 writer.WriteString("layer", label.Source);
                 writer.WriteString("index", label.Index.ToString(CultureInfo.InvariantCulture));
                 writer.WriteString("description", label.Description);
-                foreach ((string name, string? value) in ((string, string?)[])[("id", label.Id), ("typeName", label.TypeName), ("explanationModelName", label.ModelName)])
+                (string, string?)[] more = [("id", label.Id), ("typeName", label.TypeName), ("explanationModelName", label.ModelName)];
+                foreach ((string name, string? value) in more)
                 {
                     if (value is not null)
                         writer.WriteString(name, value);

@@ -5,15 +5,17 @@ namespace KernelScope.Cli;
 
 /// <summary>Result of <c>dash</c>.</summary>
 internal sealed record DashResult(
-    string Model, string Sae, string Site, string? SiteOut, string Corpus, int Windows, long Tokens, IReadOnlyList<int> MaskedIds, ulong Seed, IReadOnlyList<DashFeature> Features)
+    string Model, string Sae, string Site, string? SiteOut, string Corpus, int Windows, long Tokens, IReadOnlyList<int> MaskedIds,
+    ulong Seed, IReadOnlyList<DashFeature> Features)
 {
     public static DashResult Create(FeaturePageSource source, IReadOnlyList<FeaturePage> pages) => new(
-        source.Model, source.Sae, source.Site, source.SiteOut, source.Corpus, source.Tokens.Count, source.Tokens.TokenCount, source.Tokens.SpecialIds, source.Seed,
-        [.. pages.Select(p => DashFeature.Create(source, p))]);
+        source.Model, source.Sae, source.Site, source.SiteOut, source.Corpus, source.Tokens.Count, source.Tokens.TokenCount,
+        source.Tokens.SpecialIds, source.Seed, [.. pages.Select(p => DashFeature.Create(source, p))]);
 }
 
 /// <summary>One feature over the corpus.</summary>
-internal sealed record DashFeature(int Index, long CountedPositions, long FiringPositions, double FracNonzero, double Mean, float MaxAct, string Binning)
+internal sealed record DashFeature(
+    int Index, long CountedPositions, long FiringPositions, double FracNonzero, double Mean, float MaxAct, string Binning)
 {
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Meaning { get; init; }
@@ -46,7 +48,8 @@ internal sealed record DashFeature(int Index, long CountedPositions, long Firing
     public static DashFeature Create(FeaturePageSource source, FeaturePage page)
     {
         FeatureStatistics s = page.Statistics;
-        return new DashFeature(s.Feature, s.Counted, s.Firing, s.Density, s.Mean, s.Max, s.Binning == ExampleBinning.Quantile ? "quantile" : "saedashboard")
+        string binning = s.Binning == ExampleBinning.Quantile ? "quantile" : "saedashboard";
+        return new DashFeature(s.Feature, s.Counted, s.Firing, s.Density, s.Mean, s.Max, binning)
         {
             Meaning = page.Labels is [string first, ..] ? first : null,
             Quantiles = [.. s.Quantiles.OrderBy(q => q.Key).Select(q => new QuantileRow(q.Key, q.Value))],
@@ -74,7 +77,8 @@ internal sealed record DashHistogram(IReadOnlyList<double> Values, IReadOnlyList
 
 internal sealed record DashLogit(int Id, string Piece, float Value);
 
-internal sealed record DashRelated(int Index, double Value, [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] long? Count);
+internal sealed record DashRelated(
+    int Index, double Value, [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] long? Count);
 
 internal sealed record DashToken(int Id, string Piece, long Count, double Mean);
 

@@ -8,12 +8,16 @@ internal static class LabelOption
 {
     public static Option<string[]> Create() => new("--labels")
     {
-        Description = "Labels of features, repeatable: a file or folder of JSON lines as Neuronpedia exports explanations (.jsonl, .jsonl.gz), a JSON list, or {\"explanations\": [...]}. Labels are guesses.",
+        Description = "Labels of features, repeatable: a file or folder of JSON lines as Neuronpedia exports explanations (.jsonl, " +
+            ".jsonl.gz), a JSON list, or {\"explanations\": [...]}. Labels are guesses.",
         HelpName = "PATH",
     };
 
     /// <summary>What Neuronpedia calls a model: its name without its owner, in lower case.</summary>
-    public static string ModelId(ModelFiles model) => model.IsDemo ? Demo.ModelName : Path.GetFileName(model.Name.TrimEnd('/', '\\')).ToLowerInvariant();
+    public static string ModelId(ModelFiles model) => model.IsDemo ? Demo.ModelName : ModelId(model.Name);
+
+    /// <summary>The same of a name or a folder.</summary>
+    public static string ModelId(string model) => Path.GetFileName(model.TrimEnd('/', '\\')).ToLowerInvariant();
 
     /// <summary>Gives SAEs the labels of files, if any were named.</summary>
     /// <exception cref="InvalidDataException">A file holds no label.</exception>

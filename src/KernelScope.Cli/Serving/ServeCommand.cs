@@ -12,17 +12,25 @@ internal sealed class ServeCommand : Verb
 {
     private readonly Option<string[]> _saes = new("--sae")
     {
-        Description = "SAE or transcoder, repeatable: as in the other verbs; PATH=ID gives it another source id, such as 20-gemmascope-res-16k. Default with the demo model: all of the demo's.",
+        Description = "SAE or transcoder, repeatable: as in the other verbs; PATH=ID gives it another source id, such as " +
+            "20-gemmascope-res-16k. Default with the demo model: all of the demo's.",
         HelpName = "PATH[=ID]",
     };
 
     private readonly Option<string[]> _labels = LabelOption.Create();
-    private readonly Option<string?> _textFile = new("--text-file") { Description = "A text over which feature pages count and from which they take examples; its codes are kept in memory. Default with the demo model: a small text inside.", HelpName = "F" };
+    private readonly Option<string?> _textFile = new("--text-file")
+    {
+        Description = "A text over which feature pages count and from which they take examples; its codes are kept in memory. Default " +
+            "with the demo model: a small text inside.",
+        HelpName = "F",
+    };
+
     private readonly ServeOptions _options;
 
     public ServeCommand(CommonOptions common, Surroundings surroundings) : base(
         "serve",
-        "Serves the model and its SAEs to this machine: the calls of Neuronpedia's Python client and web app, OpenAI-compatible ones with edits of features, a demo page, health and metrics.\n" +
+        "Serves the model and its SAEs to this machine: the calls of Neuronpedia's Python client and web app, OpenAI-compatible ones " +
+        "with edits of features, a demo page, health and metrics.\n" +
         "Ctrl+C ends it. Prompts are not logged, and nothing is fetched from elsewhere.",
         "  kernelscope serve --urls http://127.0.0.1:0",
         common,
@@ -63,7 +71,8 @@ internal sealed class ServeCommand : Verb
         }
     }
 
-    private int Serve(ParseResult parsed, string[] urls, ModelFiles files, List<(string Id, SaeFiles Files)> saes, KernelScopeWebOptions web)
+    private int Serve(
+        ParseResult parsed, string[] urls, ModelFiles files, List<(string Id, SaeFiles Files)> saes, KernelScopeWebOptions web)
     {
         int context = Math.Min(_options.ContextOf(parsed), files.Config.ContextLength), batch = _options.BatchOf(parsed);
         Device device = Common.OpenDevice(
@@ -79,11 +88,21 @@ internal sealed class ServeCommand : Verb
             MaxWaiting = _options.QueueOf(parsed),
         };
         foreach ((string id, SaeFiles sae) in saes)
-            options.Saes.Add(new SaeSource { Name = id, Checkpoint = sae.HandOver, Site = sae.Site, SiteOut = sae.HasSiteOut ? sae.SiteOut : null });
+        {
+            options.Saes.Add(new SaeSource
+            {
+                Name = id,
+                Checkpoint = sae.HandOver,
+                Site = sae.Site,
+                SiteOut = sae.HasSiteOut ? sae.SiteOut : null,
+            });
+        }
+
         return ServeAsync(parsed, urls, options, web, [.. saes.Select(s => s.Id)]).GetAwaiter().GetResult();
     }
 
-    private async Task<int> ServeAsync(ParseResult parsed, string[] urls, EngineOptions options, KernelScopeWebOptions web, string[] sources)
+    private async Task<int> ServeAsync(
+        ParseResult parsed, string[] urls, EngineOptions options, KernelScopeWebOptions web, string[] sources)
     {
         await using KernelScopeEngine engine = await OpenAsync(options);
         await using KernelScopeServer server = await StartAsync(engine, urls, web);
@@ -91,6 +110,8 @@ internal sealed class ServeCommand : Verb
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, new ServeResult(server.Addresses, web.ModelId!, sources, web.Labels?.All.Count ?? 0));
         Failure.WriteLine(Streams.Error, $"{web.ModelId} with {sources.Length} sources at {addresses}; Ctrl+C ends it.");
+        if (urls.Any(u => !KernelScopeServer.IsLoopback(new Uri(u))) && web.AllowedHosts.Count == 0)
+            Failure.WriteLine(Streams.Error, "requests from other machines are refused until --allowed-host says by which name they ask.");
         await Task.Delay(Timeout.Infinite, Cancellation).ContinueWith(_ => { }, TaskScheduler.Default);
         Failure.WriteLine(Streams.Error, "ending; requests that run have five seconds.");
         await server.StopAsync();

@@ -16,7 +16,8 @@ internal static class SourceName
         if (Released(files) is ReleasedSae sae && sae.Layer >= 0)
         {
             return sae.NeuronpediaId is string page ? page[(page.IndexOf('/', StringComparison.Ordinal) + 1)..]
-                : string.Create(CultureInfo.InvariantCulture, $"{sae.Layer}-gemmascope-{sae.Release.Split('-')[^1]}-{sae.WidthName}__l0-{sae.L0}");
+                : string.Create(
+                    CultureInfo.InvariantCulture, $"{sae.Layer}-gemmascope-{sae.Release.Split('-')[^1]}-{sae.WidthName}__l0-{sae.L0}");
         }
 
         return string.Create(CultureInfo.InvariantCulture, $"{files.Site.Layer}-{Folder(files.Checkpoint.Path)}");
@@ -39,9 +40,10 @@ internal static class SourceName
         string[] parts = files.Checkpoint.Path.Split('/', '\\');
         int entry = Array.FindIndex(parts, p => p.StartsWith(CacheEntry, StringComparison.Ordinal));
         // models--owner--name/snapshots/revision/…
-        return entry >= 0 && parts.Length > entry + 3
-            && ReleaseCatalog.TryParse($"{parts[entry][CacheEntry.Length..].Replace("--", "/", StringComparison.Ordinal)}/{string.Join('/', parts[(entry + 3)..])}", out ReleasedSae? cached)
-            ? cached : null;
+        if (entry < 0 || parts.Length <= entry + 3)
+            return null;
+        string repository = parts[entry][CacheEntry.Length..].Replace("--", "/", StringComparison.Ordinal);
+        return ReleaseCatalog.TryParse($"{repository}/{string.Join('/', parts[(entry + 3)..])}", out ReleasedSae? cached) ? cached : null;
     }
 
     private static string Folder(string path)

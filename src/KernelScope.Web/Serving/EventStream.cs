@@ -14,7 +14,7 @@ internal sealed class EventStream(HttpContext http)
         http.Response.ContentType = "text/event-stream";
         http.Response.Headers.CacheControl = "no-cache, no-transform";
         http.Features.Get<Microsoft.AspNetCore.Http.Features.IHttpResponseBodyFeature>()?.DisableBuffering();
-        await http.Response.StartAsync(http.RequestAborted).ConfigureAwait(false);
+        await http.Response.StartAsync().ConfigureAwait(false);
     }
 
     public async Task SendAsync<T>(T frame)
@@ -25,16 +25,35 @@ internal sealed class EventStream(HttpContext http)
 
     public Task SendTextAsync(string data) => WriteAsync(System.Text.Encoding.UTF8.GetBytes($"data: {data}\n\n"));
 
-    /// <summary>Waits, with a comment every 15 seconds.</summary>
+    /// <summary>
+    /// Waits to the end, with a comment every 15 seconds. A connection that closes ends the task itself, which is waited for: a reader must
+    /// not be disposed while it moves.
+    /// </summary>
     public async Task<T> WaitAsync<T>(Task<T> task)
     {
-        while (await Task.WhenAny(task, Task.Delay(KeepAlive, http.RequestAborted)).ConfigureAwait(false) != task)
+        while (true)
         {
-            http.RequestAborted.ThrowIfCancellationRequested();
+            try
+            {
+                return await task.WaitAsync(KeepAlive).ConfigureAwait(false);
+            }
+            catch (TimeoutException) when (!task.IsCompleted)
+            {
+                await CommentAsync().ConfigureAwait(false);
+            }
+        }
+    }
+
+    private async Task CommentAsync()
+    {
+        try
+        {
             await WriteAsync(":\n\n"u8.ToArray()).ConfigureAwait(false);
         }
-
-        return await task.ConfigureAwait(false);
+        catch (Exception) when (http.RequestAborted.IsCancellationRequested)
+        {
+            // Nobody reads it; the task that is waited for ends by the same.
+        }
     }
 
     private async Task WriteAsync(byte[] bytes)
