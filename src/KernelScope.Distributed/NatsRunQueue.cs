@@ -20,11 +20,13 @@ internal sealed record QueueState(IReadOnlySet<int> Shards, long Pending, long A
 }
 
 /// <summary>
-/// The stream of a run, <c>KS_&lt;run12&gt;</c>, on a NATS server with JetStream: one message a shard, on a subject of its own, of which a second is refused. It hands shards out and holds no truth:
+/// The stream of a run, <c>KS_&lt;run12&gt;</c>, on a NATS server with JetStream: one message a shard, on a subject of its own, of
+/// which a second is refused. It hands shards out and holds no truth:
 /// a queue that is lost costs one <c>plan</c>.
 /// </summary>
 /// <remarks>
-/// No message ids: a server refuses those that it saw a short while ago, which would block the repair that <c>plan</c> is for. No purges by subject: they move the consumer past other messages; what is deleted is deleted by its sequence number.
+/// No message ids: a server refuses those that it saw a short while ago, which would block the repair that <c>plan</c> is for. No
+/// purges by subject: they move the consumer past other messages; what is deleted is deleted by its sequence number.
 /// Any number of threads may use it.
 /// </remarks>
 internal sealed class NatsRunQueue : IDisposable
@@ -39,7 +41,7 @@ internal sealed class NatsRunQueue : IDisposable
     private const int SubjectIsTaken = 10077;
 
     private const int MaxAckPending = 4096;
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(15), Pause = TimeSpan.FromMilliseconds(250);
 
     private readonly NatsConnection _connection;
     private readonly NatsJSContext _context;
@@ -51,7 +53,8 @@ internal sealed class NatsRunQueue : IDisposable
         AckWait = ackWait;
         Stream = $"KS_{plan.Id[..12]}";
         _subjects = $"ks.{plan.Id[..12]}.shard.";
-        _connection = new NatsConnection(NatsOpts.Default with { Url = url, Name = WorkerName.Own, ConnectTimeout = TimeSpan.FromSeconds(5), RequestTimeout = TimeSpan.FromSeconds(5) });
+        _connection = new NatsConnection(NatsOpts.Default with { Url = url, Name = WorkerName.Own, ConnectTimeout = TimeSpan.FromSeconds(5),
+            RequestTimeout = TimeSpan.FromSeconds(5) });
         _context = new NatsJSContext(_connection, new NatsJSOpts(_connection.Opts, requestTimeout: TimeSpan.FromSeconds(5)));
     }
 
@@ -100,7 +103,8 @@ internal sealed class NatsRunQueue : IDisposable
     {
         QueueState state = State();
         if (!state.IsIdle)
-            throw new QueueException($"{Url}: the queue is still at work ({state.Pending} shards wait, {state.AckPending} are at workers); --requeue is for what is left when it is idle.");
+            throw new QueueException($"{Url}: the queue is still at work ({state.Pending} shards wait, {state.AckPending} are at " +
+                $"workers); --requeue is for what is left when it is idle.");
         foreach (int shard in state.Shards)
             Do(token => DeleteAsync(shard, token), "does not delete");
         return Enqueue(shards);
@@ -135,27 +139,32 @@ internal sealed class NatsRunQueue : IDisposable
     public async Task<INatsJSMsg<string>?> NextAsync(TimeSpan wait, CancellationToken token)
     {
         INatsJSConsumer consumer = await _context.GetConsumerAsync(Stream, Consumer, token).ConfigureAwait(false);
-        return await consumer.NextAsync<string>(opts: new NatsJSNextOpts { Expires = wait }, cancellationToken: token).ConfigureAwait(false);
+        return await consumer.NextAsync<string>(opts: new NatsJSNextOpts { Expires = wait },
+            cancellationToken: token).ConfigureAwait(false);
     }
 
     /// <summary>The shard of a message; null if it is not one of a run.</summary>
     public static int? ShardOf(INatsJSMsg<string> message) =>
-        int.TryParse(message.Data, NumberStyles.None, CultureInfo.InvariantCulture, out int shard) && message.Subject.EndsWith($".{RunFolder.Number(shard)}", StringComparison.Ordinal) ? shard : null;
+        int.TryParse(message.Data, NumberStyles.None, CultureInfo.InvariantCulture, out int shard)
+            && message.Subject.EndsWith($".{RunFolder.Number(shard)}", StringComparison.Ordinal) ? shard : null;
 
     public void Dispose() => _connection.DisposeAsync().AsTask().GetAwaiter().GetResult();
 
     private async Task<bool> PublishAsync(int shard, CancellationToken token)
     {
-        PubAckResponse answer = await _context.PublishAsync(_subjects + RunFolder.Number(shard), shard.ToString(CultureInfo.InvariantCulture), cancellationToken: token).ConfigureAwait(false);
+        PubAckResponse answer = await _context.PublishAsync(_subjects + RunFolder.Number(shard),
+            shard.ToString(CultureInfo.InvariantCulture), cancellationToken: token).ConfigureAwait(false);
         if (answer.Error is null)
             return true;
-        return answer.Error.ErrCode == SubjectIsTaken ? false : throw new QueueException($"{Url}: shard {shard} is not taken: {answer.Error.Description}.");
+        return answer.Error.ErrCode == SubjectIsTaken ? false
+            : throw new QueueException($"{Url}: shard {shard} is not taken: {answer.Error.Description}.");
     }
 
     private async Task<bool> DeleteAsync(int shard, CancellationToken token)
     {
         StreamMsgGetResponse last = await _context.JSRequestResponseAsync<StreamMsgGetRequest, StreamMsgGetResponse>(
-            $"{_context.Opts.Prefix}.STREAM.MSG.GET.{Stream}", new StreamMsgGetRequest { LastBySubj = _subjects + RunFolder.Number(shard) }, token).ConfigureAwait(false);
+            $"{_context.Opts.Prefix}.STREAM.MSG.GET.{Stream}", new StreamMsgGetRequest { LastBySubj = _subjects + RunFolder.Number(shard) },
+                token).ConfigureAwait(false);
         await _context.DeleteMessageAsync(Stream, new StreamMsgDeleteRequest { Seq = last.Message.Seq }, token).ConfigureAwait(false);
         return true;
     }
@@ -166,13 +175,15 @@ internal sealed class NatsRunQueue : IDisposable
         // A server lists a limited number of subjects at once.
         for (int offset = 0; ;)
         {
-            INatsJSStream stream = await _context.GetStreamAsync(Stream, new StreamInfoRequest { SubjectsFilter = _subjects + "*", Offset = offset }, token).ConfigureAwait(false);
+            INatsJSStream stream = await _context.GetStreamAsync(Stream,
+                new StreamInfoRequest { SubjectsFilter = _subjects + "*", Offset = offset }, token).ConfigureAwait(false);
             IDictionary<string, long>? subjects = stream.Info.State.Subjects;
             if (subjects is null || subjects.Count == 0)
                 break;
             foreach (string subject in subjects.Keys)
             {
-                if (int.TryParse(subject.AsSpan(subject.LastIndexOf('.') + 1), NumberStyles.None, CultureInfo.InvariantCulture, out int shard))
+                if (int.TryParse(subject.AsSpan(subject.LastIndexOf('.') + 1), NumberStyles.None, CultureInfo.InvariantCulture,
+                    out int shard))
                     shards.Add(shard);
             }
 
@@ -189,14 +200,20 @@ internal sealed class NatsRunQueue : IDisposable
     private T Do<T>(Func<CancellationToken, Task<T>> work, string complaint)
     {
         using var patience = new CancellationTokenSource(Patience);
-        try
+        while (true)
         {
-            return Task.Run(() => work(patience.Token)).GetAwaiter().GetResult();
-        }
-        catch (Exception e) when (e is NatsException or OperationCanceledException or TimeoutException)
-        {
-            string reason = e is OperationCanceledException or TimeoutException ? "no answer" : e.Message.TrimEnd('.');
-            throw new QueueException($"{Url}: the queue {complaint} ({reason}).", e);
+            try
+            {
+                return Task.Run(() => work(patience.Token)).GetAwaiter().GetResult();
+            }
+            catch (Exception e) when (e is NatsException or OperationCanceledException or TimeoutException)
+            {
+                // It may be starting just now.
+                if (!patience.Token.WaitHandle.WaitOne(Pause))
+                    continue;
+                string reason = e is OperationCanceledException or TimeoutException ? "no answer" : e.Message.TrimEnd('.');
+                throw new QueueException($"{Url}: the queue {complaint} ({reason}).", e);
+            }
         }
     }
 }

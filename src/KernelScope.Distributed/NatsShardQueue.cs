@@ -5,10 +5,14 @@ using NATS.Client.JetStream;
 
 namespace KernelScope.Distributed;
 
-/// <summary>Shards from a NATS server, for one worker. A server that goes away and comes back, with or without its disk, is waited for as long as the worker waits for a shard.</summary>
+/// <summary>
+/// Shards from a NATS server, for one worker. A server that goes away and comes back, with or without its disk, is waited for as long
+/// as the worker waits for a shard.
+/// </summary>
 internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
 {
-    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(5), Pause = TimeSpan.FromMilliseconds(250), Patience = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(5), Pause = TimeSpan.FromMilliseconds(250),
+        Patience = TimeSpan.FromSeconds(5);
 
     public TimeSpan? LeaseTime => queue.AckWait;
 
@@ -24,7 +28,8 @@ internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
             try
             {
                 TimeSpan once = left < Longest ? TimeSpan.FromSeconds(Math.Max(1, Math.Ceiling(left.TotalSeconds))) : Longest;
-                if (Task.Run(() => queue.NextAsync(once, cancellationToken), cancellationToken).GetAwaiter().GetResult() is not INatsJSMsg<string> message)
+                if (Task.Run(() => queue.NextAsync(once, cancellationToken), cancellationToken)
+                    .GetAwaiter().GetResult() is not INatsJSMsg<string> message)
                     continue;
                 if (NatsRunQueue.ShardOf(message) is int shard)
                     return new NatsLease(shard, message);
@@ -41,7 +46,8 @@ internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
 
     public void Complete(ShardLease lease) => Say(token => ((NatsLease)lease).Message.AckAsync(new AckOpts { DoubleAck = true }, token));
 
-    public void Retry(ShardLease lease, TimeSpan delay) => Say(token => ((NatsLease)lease).Message.NakAsync(new AckOpts { NakDelay = delay }, token));
+    public void Retry(ShardLease lease, TimeSpan delay) => Say(token =>
+        ((NatsLease)lease).Message.NakAsync(new AckOpts { NakDelay = delay }, token));
 
     public void Reject(ShardLease lease) => Say(token => ((NatsLease)lease).Message.AckTerminateAsync(cancellationToken: token));
 
@@ -60,7 +66,8 @@ internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
         }
     }
 
-    private static bool IsAway(Exception e) => e is NatsException or OperationCanceledException or TimeoutException or IOException or ObjectDisposedException;
+    private static bool IsAway(Exception e) =>
+        e is NatsException or OperationCanceledException or TimeoutException or IOException or ObjectDisposedException;
 
     private sealed class NatsLease(int shard, INatsJSMsg<string> message) : ShardLease(shard)
     {

@@ -22,14 +22,13 @@ internal sealed class ActivationSequence(Gemma2Model model, IReadOnlyList<HookPo
         }
     }
 
-    public override void Dispose()
+    protected override IReadOnlyList<float[]> Collect() => _rows;
+
+    protected override void Disarm()
     {
         foreach (IDisposable hook in _hooks)
             hook.Dispose();
-        base.Dispose();
     }
-
-    protected override IReadOnlyList<float[]> Collect() => _rows;
 
     private void Take(Device device, int slot, Mat value)
     {

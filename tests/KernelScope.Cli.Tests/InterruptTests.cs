@@ -53,7 +53,9 @@ public sealed partial class InterruptTests
         if (!OperatingSystem.IsLinux() || !File.Exists("/usr/bin/script"))
             return;
         const char CtrlC = '\x03';
-        string command = $"env --default-signal=INT {Program.Host} exec {Program.Assembly} generate --chat --ignore-eos --max-new-tokens 400 --device reference";
+        string command =
+            $"env --default-signal=INT {Program.Host} exec {Program.Assembly} generate --chat --ignore-eos --max-new-tokens 400 "
+                + "--device reference";
         using Process process = Program.Start(new ProcessStartInfo("/usr/bin/script", ["-qefc", command, "/dev/null"]));
         var screen = new System.Text.StringBuilder();
         WaitFor("> ");
@@ -110,7 +112,8 @@ public sealed partial class InterruptTests
     }
 
     /// <summary>A job that a shell starts in the background ignores SIGINT, and its children inherit that; env undoes it and then becomes the program.</summary>
-    private static Process Start(params string[] arguments) => Program.Start(new ProcessStartInfo("env", ["--default-signal=INT,HUP", Program.Host, "exec", Program.Assembly, .. arguments]));
+    private static Process Start(params string[] arguments) =>
+        Program.Start(new ProcessStartInfo("env", ["--default-signal=INT,HUP", Program.Host, "exec", Program.Assembly, .. arguments]));
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
     private static partial int Kill(int process, int signal);

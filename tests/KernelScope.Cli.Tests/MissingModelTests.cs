@@ -36,11 +36,15 @@ public sealed class MissingModelTests : IDisposable
         JsonElement[] before = [.. result.GetProperty("before_download").EnumerateArray()];
         Assert.Equal(
             [("float32", true, 10_457_367_552L), ("bfloat16", false, 5_228_683_776L)],
-            before.Select(b => (b.GetProperty("dtype").GetString()!, b.GetProperty("is_published").GetBoolean(), b.GetProperty("weight_bytes").GetInt64())));
+            before.Select(
+                b => (b.GetProperty("dtype").GetString()!, b.GetProperty("is_published").GetBoolean(),
+                    b.GetProperty("weight_bytes").GetInt64())));
         JsonElement cpu = before[0].GetProperty("needs")[0];
-        Assert.Equal(["weights", "context", "SAE"], cpu.GetProperty("items").EnumerateArray().Select(i => i.GetProperty("what").GetString()));
+        Assert.Equal(["weights", "context", "SAE"], cpu.GetProperty("items").EnumerateArray()
+            .Select(i => i.GetProperty("what").GetString()));
         Assert.True(cpu.GetProperty("items")[1].GetProperty("bytes").GetInt64() > 8192L * 212_992 / 2);
-        Assert.Equal(cpu.GetProperty("needed_bytes").GetInt64() <= cpu.GetProperty("free_bytes").GetInt64(), cpu.GetProperty("ok").GetBoolean());
+        Assert.Equal(cpu.GetProperty("needed_bytes").GetInt64() <= cpu.GetProperty("free_bytes").GetInt64(),
+            cpu.GetProperty("ok").GetBoolean());
 
         string text = Run(doctor).Output;
         Assert.Contains("in float32, as it is published, cpu: ", text, StringComparison.Ordinal);
@@ -48,7 +52,9 @@ public sealed class MissingModelTests : IDisposable
         string model = text.Split('\n').Single(l => l.StartsWith("model ", StringComparison.Ordinal));
         Assert.Equal(2, model.Split("gemma-2-2b: ").Length);
         Outcome shorter = Run([.. doctor, "--context", "1024", "--json"]);
-        Assert.True(JsonElement.Parse(shorter.Output).GetProperty("before_download")[0].GetProperty("needs")[0].GetProperty("items")[1].GetProperty("bytes").GetInt64() < 8192L * 212_992 / 2);
+        Assert.True(JsonElement.Parse(shorter.Output)
+            .GetProperty("before_download")[0].GetProperty("needs")[0].GetProperty("items")[1].GetProperty("bytes")
+            .GetInt64() < 8192L * 212_992 / 2);
     }
 
     [Theory]
@@ -70,7 +76,8 @@ public sealed class MissingModelTests : IDisposable
     [Fact]
     public void Doctor_names_a_model_that_is_not_there_once()
     {
-        string line = Run("doctor", "--model", "/no/such/model").Output.Split('\n').Single(l => l.StartsWith("model ", StringComparison.Ordinal));
+        string line = Run("doctor", "--model", "/no/such/model")
+            .Output.Split('\n').Single(l => l.StartsWith("model ", StringComparison.Ordinal));
         Assert.StartsWith("model   - /no/such/model: there is no such model", line, StringComparison.Ordinal);
     }
 

@@ -18,13 +18,15 @@ internal sealed class NatsServer : IDisposable
     }
 
     /// <summary>Why there is none here; null if there is.</summary>
-    public static string? Missing { get; } = OperatingSystem.IsLinux() && Find() is not null ? null : "nats-server is not on the PATH (Debian: apt-get install nats-server).";
+    public static string? Missing { get; } = OperatingSystem.IsLinux() && Find() is not null ? null
+        : "nats-server is not on the PATH (Debian: apt-get install nats-server).";
 
     public string Url => FormattableString.Invariant($"nats://127.0.0.1:{_port}");
 
     public void Start()
     {
-        var start = new ProcessStartInfo(Find()!, ["-js", "-sd", _store, "-a", "127.0.0.1", "-p", FormattableString.Invariant($"{_port}")]) { RedirectStandardError = true, RedirectStandardOutput = true };
+        var start = new ProcessStartInfo(Find()!, ["-js", "-sd", _store, "-a", "127.0.0.1", "-p",
+            FormattableString.Invariant($"{_port}")]) { RedirectStandardError = true, RedirectStandardOutput = true };
         _process = Process.Start(start)!;
         _process.BeginErrorReadLine();
         _process.BeginOutputReadLine();
@@ -67,7 +69,8 @@ internal sealed class NatsServer : IDisposable
             Kill();
     }
 
-    private static string? Find() => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Append("/usr/sbin").Select(p => Path.Combine(p, "nats-server")).FirstOrDefault(File.Exists);
+    private static string? Find() => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Append("/usr/sbin")
+        .Select(p => Path.Combine(p, "nats-server")).FirstOrDefault(File.Exists);
 
     private static int FreePort()
     {

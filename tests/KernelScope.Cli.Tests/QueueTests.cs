@@ -27,10 +27,12 @@ public sealed partial class QueueTests
         // What is queued already is refused by the server, and that is fine.
         Assert.Equal(0, Program.Json(["plan", run, .. queue]).GetProperty("queued").GetInt32());
         JsonElement status = Program.Json(["status", run, .. queue]);
-        Assert.Equal((0, Shards, 0, 0), (status.GetProperty("done").GetInt32(), status.GetProperty("queued").GetInt32(), status.GetProperty("leased").GetInt32(), status.GetProperty("missing").GetInt32()));
+        Assert.Equal((0, Shards, 0, 0), (status.GetProperty("done").GetInt32(), status.GetProperty("queued").GetInt32(),
+            status.GetProperty("leased").GetInt32(), status.GetProperty("missing").GetInt32()));
         Assert.Equal(Shards, Program.Json(["work", run, .. queue, "--idle", "2"]).GetProperty("done").GetArrayLength());
         status = Program.Json(["status", run, .. queue]);
-        Assert.Equal((Shards, 0, 0), (status.GetProperty("done").GetInt32(), status.GetProperty("queued").GetInt32(), status.GetProperty("stuck").GetInt32()));
+        Assert.Equal((Shards, 0, 0), (status.GetProperty("done").GetInt32(), status.GetProperty("queued").GetInt32(),
+            status.GetProperty("stuck").GetInt32()));
         // Taken back and put in again at once: the server does not remember that it was there.
         File.Delete(folder.At("run", "shards", "000003.json"));
         Assert.Equal(1, Program.Json(["plan", run, .. queue]).GetProperty("queued").GetInt32());
@@ -48,16 +50,19 @@ public sealed partial class QueueTests
         using var server = new NatsServer(folder.At("nats"));
         string run = folder.At("run");
         // One shard that takes long: it is being computed when its worker dies.
-        Program.Json("plan", "--out", run, "--tokens-file", folder.Write("tokens.json", Tokens(10, 60)), "--sites", "resid_post.5", "--device", "reference", "--queue", server.Url, "--ack-wait", AckWait);
+        Program.Json("plan", "--out", run, "--tokens-file", folder.Write("tokens.json", Tokens(10, 60)), "--sites", "resid_post.5",
+            "--device", "reference", "--queue", server.Url, "--ack-wait", AckWait);
         using Process first = Work(run, server.Url);
-        WaitFor(() => Directory.Exists(folder.At("run", "acts", "resid_post.5")) && Directory.GetFiles(folder.At("run", "acts", "resid_post.5"), ".tmp-*", All).Length > 0);
+        WaitFor(() => Directory.Exists(folder.At("run", "acts", "resid_post.5"))
+            && Directory.GetFiles(folder.At("run", "acts", "resid_post.5"), ".tmp-*", All).Length > 0);
         using Process second = Work(run, server.Url);
         Thread.Sleep(1500);
         first.Kill();
         var watch = Stopwatch.StartNew();
         first.WaitForExit();
         int before = first.Id;
-        WaitFor(() => Directory.GetFiles(folder.At("run", "acts", "resid_post.5"), ".tmp-*", All).Any(f => !f.Contains($"-{before}-", StringComparison.Ordinal)));
+        WaitFor(() => Directory.GetFiles(folder.At("run", "acts", "resid_post.5"), ".tmp-*", All).Any(f =>
+            !f.Contains($"-{before}-", StringComparison.Ordinal)));
         // The bar is AckWait + 5 s; another 10 s for a machine that does something else meanwhile.
         Assert.True(watch.Elapsed < TimeSpan.FromSeconds(2 + 5 + 10), $"{watch.Elapsed}");
         second.Kill();
@@ -80,7 +85,8 @@ public sealed partial class QueueTests
         Outcome status = Program.Run(["status", run, .. queue, "--json"]);
         Assert.Equal(1, status.ExitCode);
         JsonElement json = JsonElement.Parse(status.Output);
-        Assert.Equal((Shards - 1, 1, 0, 0), (json.GetProperty("done").GetInt32(), json.GetProperty("failed").GetInt32(), json.GetProperty("missing").GetInt32(), json.GetProperty("stuck").GetInt32()));
+        Assert.Equal((Shards - 1, 1, 0, 0), (json.GetProperty("done").GetInt32(), json.GetProperty("failed").GetInt32(),
+            json.GetProperty("missing").GetInt32(), json.GetProperty("stuck").GetInt32()));
         // Mended, it is put in again and done.
         File.WriteAllBytes(tokens, whole);
         Assert.Equal(1, Program.Json(["plan", run, .. queue]).GetProperty("queued").GetInt32());
@@ -136,7 +142,8 @@ public sealed partial class QueueTests
 
         // The folder is the truth at every moment: what status says is what is there.
         JsonElement status = JsonElement.Parse(Program.Run(["status", run, "--json"]).Output);
-        Assert.Equal(Directory.Exists(folder.At("run", "shards")) ? Directory.GetFiles(folder.At("run", "shards"), "*.json").Length : 0, status.GetProperty("done").GetInt32());
+        Assert.Equal(Directory.Exists(folder.At("run", "shards")) ? Directory.GetFiles(folder.At("run", "shards"), "*.json").Length : 0,
+            status.GetProperty("done").GetInt32());
         Program.Json(["plan", run, .. queue, "--verify"]);
         WorkDry(run, queue);
         Program.Json("plan", run);
@@ -162,7 +169,8 @@ public sealed partial class QueueTests
     {
         int which = random.Next(workers.Count), kind = random.Next(7), done = Done(folder);
         // At some time after the next shard is done, or in the middle of one.
-        for (var watch = Stopwatch.StartNew(); watch.ElapsedMilliseconds < 4000 && Done(folder) == done && Done(folder) < Shards; Thread.Sleep(1))
+        for (var watch = Stopwatch.StartNew(); watch.ElapsedMilliseconds < 4000 && Done(folder) == done
+            && Done(folder) < Shards; Thread.Sleep(1))
         {
         }
 
@@ -189,7 +197,8 @@ public sealed partial class QueueTests
                 Program.Run("plan", folder.At("run"), "--queue", server.Url, "--ack-wait", AckWait);
                 break;
             case 5:
-                using (Process planner = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "plan", "--out", folder.At("run"), .. what, "--queue", server.Url, "--ack-wait", AckWait])))
+                using (Process planner = Program.Start(new ProcessStartInfo(Program.Host,
+                    ["exec", Program.Assembly, "plan", "--out", folder.At("run"), .. what, "--queue", server.Url, "--ack-wait", AckWait])))
                 {
                     Thread.Sleep(200 + random.Next(1000));
                     planner.Kill();
@@ -198,7 +207,8 @@ public sealed partial class QueueTests
 
                 break;
             default:
-                string[] files = [.. Directory.GetFiles(folder.At("run", "acts"), "0*.safetensors", SearchOption.AllDirectories).Where(f => File.Exists(folder.At("run", "shards", $"{Path.GetFileNameWithoutExtension(f)}.json")))];
+                string[] files = [.. Directory.GetFiles(folder.At("run", "acts"), "0*.safetensors", SearchOption.AllDirectories)
+                    .Where(f => File.Exists(folder.At("run", "shards", $"{Path.GetFileNameWithoutExtension(f)}.json")))];
                 if (files.Length == 0)
                     break;
                 string path = files[random.Next(files.Length)];
@@ -214,7 +224,8 @@ public sealed partial class QueueTests
         Dictionary<string, string> expected = Hashes(folder.At("whole")), actual = Hashes(folder.At("run"));
         Assert.True(expected.SequenceEqual(actual), $"{trial}: {string.Join(", ", expected.Except(actual).Select(f => f.Key))}");
         foreach (string kind in new[] { "statistics", "density", "examples" })
-            Assert.Equal(Program.Json("merge", folder.At("whole"), "--what", kind).GetProperty("sha256").GetString(), Program.Json("merge", folder.At("run"), "--what", kind).GetProperty("sha256").GetString());
+            Assert.Equal(Program.Json("merge", folder.At("whole"), "--what", kind).GetProperty("sha256").GetString(),
+                Program.Json("merge", folder.At("run"), "--what", kind).GetProperty("sha256").GetString());
         Assert.Equal(Shards, Directory.GetFiles(folder.At("run", "shards"), "*.json").Length);
         Assert.Empty(Directory.GetFiles(folder.At("run"), ".tmp-*", All));
         Assert.False(Directory.Exists(folder.At("run", "conflicts")));
@@ -223,19 +234,23 @@ public sealed partial class QueueTests
     private static EnumerationOptions All => new() { RecurseSubdirectories = true, AttributesToSkip = 0 };
 
     private static string[] What(TempFolder folder) =>
-        ["--tokens-file", folder.Write("tokens.json", Tokens(Shards, 20)), "--sites", "resid_post.3,z.1", "--sae", Sae, "--shard-sequences", "1", "--device", "reference"];
+        ["--tokens-file", folder.Write("tokens.json", Tokens(Shards, 20)), "--sites", "resid_post.3,z.1", "--sae", Sae, "--shard-sequences",
+            "1", "--device", "reference"];
 
     private static byte[] Tokens(int sequences, int length)
     {
         var random = new Random(3);
-        return Encoding.UTF8.GetBytes(JsonSerializer.Serialize(Enumerable.Range(0, sequences).Select(_ => Enumerable.Range(0, length).Select(t => t == 0 ? 2 : random.Next(3, 4096)))));
+        return Encoding.UTF8.GetBytes(JsonSerializer.Serialize(Enumerable.Range(0, sequences)
+            .Select(_ => Enumerable.Range(0, length).Select(t => t == 0 ? 2 : random.Next(3, 4096)))));
     }
 
-    private static int Done(TempFolder folder) => Directory.Exists(folder.At("run", "shards")) ? Directory.GetFiles(folder.At("run", "shards"), "*.json").Length : 0;
+    private static int Done(TempFolder folder) => Directory.Exists(folder.At("run", "shards"))
+        ? Directory.GetFiles(folder.At("run", "shards"), "*.json").Length : 0;
 
     private static Process Work(string run, string url)
     {
-        Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "work", run, "--queue", url, "--ack-wait", AckWait, "--idle", "60"]));
+        Process process = Program.Start(new ProcessStartInfo(Program.Host,
+            ["exec", Program.Assembly, "work", run, "--queue", url, "--ack-wait", AckWait, "--idle", "60"]));
         process.BeginOutputReadLine();
         process.BeginErrorReadLine();
         return process;
@@ -247,8 +262,10 @@ public sealed partial class QueueTests
             Assert.True(watch.Elapsed < Patience, "it did not happen in time");
     }
 
-    private static Dictionary<string, string> Hashes(string run) => Directory.GetFiles(run, "*.safetensors", SearchOption.AllDirectories).Append(Path.Combine(run, "run.json"))
-        .Where(f => !Path.GetFileName(f).StartsWith(".tmp-", StringComparison.Ordinal) && !f.Contains("/merged/", StringComparison.Ordinal)).Order(StringComparer.Ordinal)
+    private static Dictionary<string, string> Hashes(string run) => Directory.GetFiles(run, "*.safetensors", SearchOption.AllDirectories)
+        .Append(Path.Combine(run, "run.json"))
+        .Where(f => !Path.GetFileName(f).StartsWith(".tmp-", StringComparison.Ordinal) && !f.Contains("/merged/", StringComparison.Ordinal))
+            .Order(StringComparer.Ordinal)
         .ToDictionary(f => Path.GetRelativePath(run, f), f => Convert.ToHexStringLower(SHA256.HashData(File.ReadAllBytes(f))));
 
     [LibraryImport("libc", EntryPoint = "kill")]

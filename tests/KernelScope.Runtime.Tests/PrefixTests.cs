@@ -52,7 +52,8 @@ public class PrefixTests
         await using KernelScopeEngine engine = await Engines.OpenAsync(2);
         await using KernelScopeEngine without = await Engines.OpenAsync(2, o => o.KeptSessions = 0);
         int[] system = Engines.Prompt(9, 70);
-        GenerationRequest[] requests = [.. Enumerable.Range(0, 12).Select(n => Request([.. system, .. Engines.Prompt(n, 3 + (5 * n))[1..]]))];
+        GenerationRequest[] requests =
+            [.. Enumerable.Range(0, 12).Select(n => Request([.. system, .. Engines.Prompt(n, 3 + (5 * n))[1..]]))];
         var expected = new List<List<GeneratedToken>>();
         foreach (GenerationRequest request in requests)
             expected.Add(await without.AllAsync(request));
@@ -148,14 +149,16 @@ public class PrefixTests
         await using KernelScopeEngine without = await Engines.OpenAsync(2, o => (o.KeptSessions, o.PrefillRows) = (0, 16));
         GenerationRequest[] requests =
         [
-            .. Enumerable.Range(0, 10).Select(n => Request([.. Engines.Prompt(n % 3, 20 + (40 * (n % 3))), .. Engines.Prompt(n, 2 + (13 * n))[1..]])),
+            .. Enumerable.Range(0, 10)
+                .Select(n => Request([.. Engines.Prompt(n % 3, 20 + (40 * (n % 3))), .. Engines.Prompt(n, 2 + (13 * n))[1..]])),
         ];
         var expected = new List<List<GeneratedToken>>();
         foreach (GenerationRequest request in requests)
             expected.Add(await without.AllAsync(request));
         long most = 5 * Scheduler.SessionBytes(without.Model.Config, 260, 16);
         KernelScopeEngine engine = await Engines.OpenAsync(
-            2, o => (o.KeptSessions, o.PrefillRows, o.MaxSessionBytes, o.MaxRunning, o.MaxWaiting, o.BufferedTokens) = (3, 16, most, 4, 1000, 3));
+            2, o => (o.KeptSessions, o.PrefillRows, o.MaxSessionBytes, o.MaxRunning, o.MaxWaiting, o.BufferedTokens) =
+            (3, 16, most, 4, 1000, 3));
         await Task.WhenAll(Enumerable.Range(0, 6).Select(t => Task.Run(async () =>
         {
             var random = new Random(t);
@@ -185,7 +188,8 @@ public class PrefixTests
         Device? device = null;
         KernelScopeEngine engine = await Engines.OpenAsync(change: o => o.Device = () => device = new Cpu.CpuDevice(1));
         await engine.AllAsync(Request(Engines.Prompt(3, 50)));
-        Task<List<GeneratedToken>> running = engine.AllAsync(Request(Engines.Prompt(3, 60)) with { Options = new() { MaxNewTokens = 400, StopIds = [] } });
+        Task<List<GeneratedToken>> running =
+            engine.AllAsync(Request(Engines.Prompt(3, 60)) with { Options = new() { MaxNewTokens = 400, StopIds = [] } });
         await engine.DisposeAsync();
         await Assert.ThrowsAsync<ObjectDisposedException>(() => running);
         Assert.Throws<ObjectDisposedException>(() => device!.CreateMat(1, 1, "after"));
@@ -197,7 +201,8 @@ public class PrefixTests
         for (int n = 0; n < expected.Count; n++)
         {
             Assert.Equal(expected[n].LogProb!.Value, actual[n].LogProb!.Value, tolerance);
-            FeatureActivation[] features = [.. expected[n].Features.SelectMany(f => f.Top)], others = [.. actual[n].Features.SelectMany(f => f.Top)];
+            FeatureActivation[] features = [.. expected[n].Features.SelectMany(f => f.Top)],
+                others = [.. actual[n].Features.SelectMany(f => f.Top)];
             Assert.Equal(features.Select(f => f.Feature), others.Select(f => f.Feature));
             Assert.All(features.Zip(others), p => Assert.Equal(p.First.Activation, p.Second.Activation, tolerance * p.First.Activation));
         }

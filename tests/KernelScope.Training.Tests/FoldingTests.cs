@@ -21,12 +21,14 @@ public class FoldingTests
             trainer.Advance();
         FoldedSae sae = trainer.Fold();
         using var expected = new NpzArrays(Fixtures.Path("sae", "training", $"{run}-folded", "params.npz"));
-        foreach ((string name, ReadOnlyMemory<float> values) in (ReadOnlySpan<(string, ReadOnlyMemory<float>)>)[("W_enc", sae.Encoder), ("W_dec", sae.Decoder), ("b_enc", sae.EncoderBias), ("b_dec", sae.DecoderBias), ("threshold", sae.Threshold)])
+        foreach ((string name, ReadOnlyMemory<float> values) in (ReadOnlySpan<(string, ReadOnlyMemory<float>)>)[("W_enc", sae.Encoder),
+            ("W_dec", sae.Decoder), ("b_enc", sae.EncoderBias), ("b_dec", sae.DecoderBias), ("threshold", sae.Threshold)])
         {
             float[] wanted = expected.Floats(name), found = values.ToArray();
             double size = wanted.Max(Math.Abs);
             for (int n = 0; n < wanted.Length; n++)
-                Assert.True(Math.Abs(wanted[n] - found[n]) <= 1e-5 * size, $"{name}, element {n}: {found[n]}, expected {wanted[n]}; the largest is {size}.");
+                Assert.True(Math.Abs(wanted[n] - found[n]) <= 1e-5 * size,
+                    $"{name}, element {n}: {found[n]}, expected {wanted[n]}; the largest is {size}.");
         }
     }
 
@@ -62,7 +64,8 @@ public class FoldingTests
     {
         ITrainingRows rows = trainer.Rows;
         int outputs = rows.TargetWidth ?? rows.Width, count = (int)rows.ValidationRows;
-        float[] inputs = new float[count * rows.Width], targets = new float[count * (rows.TargetWidth ?? 0)], made = new float[count * outputs];
+        float[] inputs = new float[count * rows.Width], targets = new float[count * (rows.TargetWidth ?? 0)],
+            made = new float[count * outputs];
         rows.ReadValidation(0, inputs, targets);
         Mat x = device.CreateMat(count, rows.Width, "x"), y = device.CreateMat(count, outputs, "y");
         using DeviceBuffer room = x.Buffer, roomOut = y.Buffer;
@@ -79,7 +82,8 @@ public class FoldingTests
         {
             trainer.EncodeValidation(first, trained);
             for (int r = 0; r < trained.Rows; r++)
-                wrong += list.FeaturesOf(first + r).SequenceEqual(trained.FeaturesOf(r)) && Scaled(list.ValuesOf(first + r), trained.ValuesOf(r), trainer.TargetScale) ? 0 : 1;
+                wrong += list.FeaturesOf(first + r).SequenceEqual(trained.FeaturesOf(r))
+                    && Scaled(list.ValuesOf(first + r), trained.ValuesOf(r), trainer.TargetScale) ? 0 : 1;
         }
 
         return (Fvu(made, rows.TargetWidth is null ? inputs : targets, outputs), (double)list.Count / count, wrong);

@@ -7,7 +7,8 @@ internal static class Frontier
 {
     public static string Data => Fixtures.Path("sae", "frontier", "data.npz");
 
-    public static StoredRows Rows(double validation = 0.02, long seed = 0) => StoredRows.Open(Data, "train", validation: validation, seed: seed);
+    public static StoredRows Rows(double validation = 0.02, long seed = 0) =>
+        StoredRows.Open(Data, "train", validation: validation, seed: seed);
 
     /// <summary>A small run of its recipe.</summary>
     public static TrainingOptions Small(TrainingActivation activation = TrainingActivation.JumpRelu, long steps = 120) => new()

@@ -25,7 +25,8 @@ public class FrontierTests(ITestOutputHelper output)
     [InlineData(0.04, 1)]
     public void A_run_reaches_what_pytorch_reaches(double lambda, long seed)
     {
-        JsonElement[] points = [.. Reference.GetProperty("points").EnumerateArray().Where(p => p.GetProperty("lambda").GetDouble() == lambda)];
+        JsonElement[] points =
+            [.. Reference.GetProperty("points").EnumerateArray().Where(p => p.GetProperty("lambda").GetDouble() == lambda)];
         using var device = new CpuDevice(2);
         using StoredRows rows = Frontier.Rows(validation: 0, seed);
         using var trainer = new SaeTrainer(device, rows, RecipeOf(lambda, seed));
@@ -33,9 +34,12 @@ public class FrontierTests(ITestOutputHelper output)
             trainer.Advance();
         (double objective, double l0, double fvu, double recovered) = Measure(device, trainer);
         double most = points.Max(p => p.GetProperty("loss").GetDouble()), least = points.Min(p => p.GetProperty("recovered").GetDouble());
-        output.WriteLine($"lambda {lambda}, seed {seed}: objective {objective:0.0000} ({objective / most:0.000} of the largest), L0 {l0:0.00}, FVU {fvu:0.0000}, recovered {recovered:0.000} (smallest {least:0.000})");
+        output.WriteLine(
+            $"lambda {lambda}, seed {seed}: objective {objective:0.0000} ({objective / most:0.000} of the largest), L0 {l0:0.00}, FVU "
+                + $"{fvu:0.0000}, recovered {recovered:0.000} (smallest {least:0.000})");
         Assert.True(objective <= (lambda == 0.004 ? 1.05 : 1.03) * most, $"objective {objective}, the largest of the reference is {most}");
-        Assert.True(lambda == 0.004 || recovered >= least - 0.05, $"{recovered} of the true features were found, the smallest of the reference is {least}");
+        Assert.True(lambda == 0.004 || recovered >= least - 0.05,
+            $"{recovered} of the true features were found, the smallest of the reference is {least}");
     }
 
     private static TrainingOptions RecipeOf(double lambda, long seed)
@@ -67,7 +71,8 @@ public class FrontierTests(ITestOutputHelper output)
         double[] error = new double[rows];
         bool[] alive = new bool[sae.Width];
         long active = 0;
-        ReadOnlySpan<float> encoder = sae.Encoder.Span, decoder = sae.Decoder.Span, bias = sae.EncoderBias.Span, threshold = sae.Threshold.Span, decoderBias = sae.DecoderBias.Span;
+        ReadOnlySpan<float> encoder = sae.Encoder.Span, decoder = sae.Decoder.Span, bias = sae.EncoderBias.Span,
+            threshold = sae.Threshold.Span, decoderBias = sae.DecoderBias.Span;
         double[] made = new double[d], codes = new double[sae.Width];
         for (int r = 0; r < rows; r++)
         {
@@ -96,7 +101,8 @@ public class FrontierTests(ITestOutputHelper output)
         }
 
         double l0 = (double)active / rows, errors = error.Sum();
-        return ((errors / rows / (trainer.Scale * trainer.Scale)) + (trainer.Options.Sparsity * l0), l0, errors / Variance(test, d), Recovered(decoder, alive, dictionary, d));
+        return ((errors / rows / (trainer.Scale * trainer.Scale)) + (trainer.Options.Sparsity * l0), l0, errors / Variance(test, d),
+            Recovered(decoder, alive, dictionary, d));
     }
 
     private static double Variance(float[] rows, int d)

@@ -51,7 +51,8 @@ public class ResumeTests
         using var folder = new TemporaryFolder();
         using var device = new CpuDevice(1);
         Run(device, Frontier.Small(), folder["run"], 30);
-        var e = Assert.Throws<InvalidDataException>(() => Run(device, Frontier.Small() with { LearningRate = 0.004 }, folder["run"], long.MaxValue));
+        var e = Assert.Throws<InvalidDataException>(
+            () => Run(device, Frontier.Small() with { LearningRate = 0.004 }, folder["run"], long.MaxValue));
         Assert.Contains("other options", e.Message, StringComparison.Ordinal);
     }
 
@@ -85,7 +86,8 @@ public class ResumeTests
     {
         using var rows = new FailingRows(Frontier.Rows(), (long)kill * options.Batch);
         using var trainer = new SaeTrainer(device, rows, options);
-        var run = new TrainingRun(trainer, new TrainingFiles { Folder = folder, LogEvery = 7, ValidateEvery = 25, CheckpointEvery = 10, Resume = true });
+        var run = new TrainingRun(
+            trainer, new TrainingFiles { Folder = folder, LogEvery = 7, ValidateEvery = 25, CheckpointEvery = 10, Resume = true });
         using var source = new CancellationTokenSource();
         rows.Served = position =>
         {
@@ -100,7 +102,9 @@ public class ResumeTests
 
     private static void AssertSame(string expected, string actual)
     {
-        string[] files = [.. Directory.EnumerateFiles(expected, "*", SearchOption.AllDirectories).Select(path => Path.GetRelativePath(expected, path)).Where(path => !path.StartsWith("checkpoints", StringComparison.Ordinal))];
+        string[] files =
+            [.. Directory.EnumerateFiles(expected, "*", SearchOption.AllDirectories).Select(path => Path.GetRelativePath(expected, path))
+                .Where(path => !path.StartsWith("checkpoints", StringComparison.Ordinal))];
         Assert.Contains(files, path => path.EndsWith("sae_weights.safetensors", StringComparison.Ordinal));
         foreach (string file in files)
         {
@@ -112,7 +116,8 @@ public class ResumeTests
 
         string newest = Directory.EnumerateDirectories(Path.Combine(expected, "checkpoints")).Max(StringComparer.Ordinal)!;
         foreach (string name in (string[])["parameters.safetensors", "adam.safetensors", "rows.state"])
-            Assert.Equal(File.ReadAllBytes(Path.Combine(newest, name)), File.ReadAllBytes(Path.Combine(actual, "checkpoints", Path.GetFileName(newest), name)));
+            Assert.Equal(File.ReadAllBytes(Path.Combine(newest, name)),
+                File.ReadAllBytes(Path.Combine(actual, "checkpoints", Path.GetFileName(newest), name)));
     }
 
     private static string[] WithoutTimes(string path) => [.. File.ReadLines(path).Select(line => line.Split(",\"seconds\"")[0])];
@@ -147,7 +152,8 @@ public class ResumeTests
             Served?.Invoke(inner.Position);
         }
 
-        public void ReadValidation(long firstRow, Span<float> inputs, Span<float> targets) => inner.ReadValidation(firstRow, inputs, targets);
+        public void ReadValidation(long firstRow, Span<float> inputs, Span<float> targets) =>
+            inner.ReadValidation(firstRow, inputs, targets);
 
         public void SaveState(Stream destination) => inner.SaveState(destination);
 

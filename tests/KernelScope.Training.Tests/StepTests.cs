@@ -66,8 +66,10 @@ public class StepTests
         foreach (TrainedMatrix matrix in parameters.All)
         {
             bool turn = matrix.Name == "W_enc";
-            Near(problem.Expected.Doubles($"s{t}_grad_{matrix.Name}"), gradients[matrix.Name], turn, $"gradient of {matrix.Name} in step {t}");
-            Near(problem.Expected.Doubles($"s{t}_param_{matrix.Name}"), parameters.Read(matrix.Values), turn, $"{matrix.Name} after step {t}");
+            Near(problem.Expected.Doubles($"s{t}_grad_{matrix.Name}"), gradients[matrix.Name],
+                turn, $"gradient of {matrix.Name} in step {t}");
+            Near(problem.Expected.Doubles($"s{t}_param_{matrix.Name}"), parameters.Read(matrix.Values),
+                turn, $"{matrix.Name} after step {t}");
         }
     }
 
@@ -78,7 +80,8 @@ public class StepTests
         Assert.Equal(expected.Length, actual.Length);
         double size = expected.Max(Math.Abs);
         for (int n = 0; n < expected.Length; n++)
-            Assert.True(Math.Abs(expected[n] - actual[n]) <= Tolerance * size, $"{what}, element {n}: {actual[n]}, expected {expected[n]}; the largest is {size}.");
+            Assert.True(Math.Abs(expected[n] - actual[n]) <= Tolerance * size,
+                $"{what}, element {n}: {actual[n]}, expected {expected[n]}; the largest is {size}.");
     }
 
     private static void Near(double expected, double actual, double tolerance, string what) =>

@@ -28,7 +28,8 @@ public sealed class Browser : IAsyncLifetime
         try
         {
             _playwright = await Playwright.CreateAsync();
-            _browser = await _playwright.Chromium.LaunchAsync(new() { ExecutablePath = path, Args = ["--no-sandbox", "--disable-gpu"], Timeout = 120_000 });
+            _browser = await _playwright.Chromium.LaunchAsync(
+                new() { ExecutablePath = path, Args = ["--no-sandbox", "--disable-gpu"], Timeout = 120_000 });
         }
         catch (PlaywrightException e)
         {
@@ -78,7 +79,8 @@ internal sealed class Visit : IAsyncDisposable
         page.PageError += (_, error) => _faults.Add($"error: {error}");
         page.Request += (_, request) =>
         {
-            if (!request.Url.StartsWith(own.ToString(), StringComparison.Ordinal) && !request.Url.StartsWith("data:", StringComparison.Ordinal))
+            if (!request.Url.StartsWith(own.ToString(), StringComparison.Ordinal)
+                && !request.Url.StartsWith("data:", StringComparison.Ordinal))
                 _faults.Add($"a request to {request.Url}");
         };
     }
@@ -89,12 +91,14 @@ internal sealed class Visit : IAsyncDisposable
     public async Task RequireAccessibleAsync()
     {
         AxeResult result = await Page.RunAxe();
-        Assert.Empty(result.Violations.Where(v => v.Impact is "serious" or "critical").Select(v => $"{v.Impact} {v.Id}: {v.Nodes[0].Html}"));
+        Assert.Empty(result.Violations.Where(v => v.Impact is "serious" or "critical")
+            .Select(v => $"{v.Impact} {v.Id}: {v.Nodes[0].Html}"));
     }
 
     /// <summary>Nothing is wider than the window.</summary>
     public async Task RequireFittingAsync() =>
-        Assert.True(await Page.EvaluateAsync<bool>("document.documentElement.scrollWidth <= window.innerWidth"), "the page is wider than the window");
+        Assert.True(await Page.EvaluateAsync<bool>("document.documentElement.scrollWidth <= window.innerWidth"),
+            "the page is wider than the window");
 
     public async ValueTask DisposeAsync()
     {

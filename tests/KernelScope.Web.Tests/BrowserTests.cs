@@ -7,7 +7,8 @@ namespace KernelScope.Web.Tests;
 [Collection(nameof(DemoServer))]
 public sealed class BrowserTests(DemoServer server, Browser browser) : IClassFixture<Browser>
 {
-    private const string Heroine = "Once upon a time a girl lived near the mill. She wished for a ring. More than anything she wished for a golden ring.";
+    private const string Heroine =
+        "Once upon a time a girl lived near the mill. She wished for a ring. More than anything she wished for a golden ring.";
     private static readonly LocatorAssertionsToHaveCountOptions Patient = new() { Timeout = 60_000 };
 
     [SkippableFact]
@@ -93,14 +94,16 @@ public sealed class BrowserTests(DemoServer server, Browser browser) : IClassFix
             await demo.Page.Locator("#microscope-tokens button").Nth(4).ClickAsync();
             await demo.RequireFittingAsync();
             await demo.RequireAccessibleAsync();
-            await demo.Page.ScreenshotAsync(new() { Path = Path.Combine(Browser.Screenshots, $"demo-{width}{(dark ? "-dark" : "")}.png"), FullPage = true });
+            await demo.Page.ScreenshotAsync(
+                new() { Path = Path.Combine(Browser.Screenshots, $"demo-{width}{(dark ? "-dark" : "")}.png"), FullPage = true });
             await using Visit feature = await browser.OpenAsync(server, $"/demo/{DemoServer.Source}/1738", width, dark);
             await Expect(feature.Page.Locator("#nearest li")).ToHaveCountAsync(10, Patient);
             await feature.Page.Locator("#test button").ClickAsync();
             await Expect(feature.Page.Locator("#test-status")).ToContainTextAsync("Largest", new() { Timeout = 60_000 });
             await feature.RequireFittingAsync();
             await feature.RequireAccessibleAsync();
-            await feature.Page.ScreenshotAsync(new() { Path = Path.Combine(Browser.Screenshots, $"feature-{width}{(dark ? "-dark" : "")}.png"), FullPage = true });
+            await feature.Page.ScreenshotAsync(
+                new() { Path = Path.Combine(Browser.Screenshots, $"feature-{width}{(dark ? "-dark" : "")}.png"), FullPage = true });
         }
     }
 

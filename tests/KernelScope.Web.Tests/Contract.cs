@@ -6,7 +6,8 @@ namespace KernelScope.Web.Tests;
 /// <summary>Neuronpedia's contract, read by a validator of others.</summary>
 internal static class Contract
 {
-    private static readonly JsonNode Document = JsonNode.Parse(File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "neuronpedia", "openapi.json")))!;
+    private static readonly JsonNode Document =
+        JsonNode.Parse(File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "neuronpedia", "openapi.json")))!;
     private static readonly Lazy<string> Definitions = new(() =>
         Document["components"]!["schemas"]!.ToJsonString().Replace("#/components/schemas/", "#/$defs/", StringComparison.Ordinal));
 
@@ -26,7 +27,9 @@ internal static class Contract
     private static void Require(JsonNode schema, JsonNode answer, string path)
     {
         EvaluationResults results = Evaluate(schema, answer);
-        string errors = string.Join("; ", (results.Details ?? []).Where(d => d.Errors is not null).Select(d => $"{d.InstanceLocation}: {string.Join(", ", d.Errors!.Values)}"));
+        string errors =
+            string.Join("; ", (results.Details ?? []).Where(d => d.Errors is not null)
+                .Select(d => $"{d.InstanceLocation}: {string.Join(", ", d.Errors!.Values)}"));
         Assert.True(results.IsValid, $"{path}: {errors}");
     }
 

@@ -9,7 +9,8 @@ namespace KernelScope.Web.Tests;
 [Collection(nameof(DemoServer))]
 public sealed class FaultTests(DemoServer server)
 {
-    private static readonly string[] Paths = ["/v1/tokenize", "/v1/activation/all", "/v1/steer/completion", "/api/search-all", "/api/steer", "/v1/chat/completions"];
+    private static readonly string[] Paths =
+        ["/v1/tokenize", "/v1/activation/all", "/v1/steer/completion", "/api/search-all", "/api/steer", "/v1/chat/completions"];
 
     [Fact]
     public async Task Random_bodies_get_json_and_leave_the_server_as_it_was()
@@ -22,7 +23,8 @@ public sealed class FaultTests(DemoServer server)
             string path = Paths[random.Next(Paths.Length)];
             using HttpResponseMessage response = await server.SendAsync(path, RandomBody(random, i));
             string text = await response.Content.ReadAsStringAsync();
-            Assert.True((int)response.StatusCode is 200 or 400 or 404 or 413 or 422, $"request {i} to {path}: {(int)response.StatusCode} {text}");
+            Assert.True((int)response.StatusCode is 200 or 400 or 404 or 413 or 422,
+                $"request {i} to {path}: {(int)response.StatusCode} {text}");
             if (response.Content.Headers.ContentType?.MediaType != "text/event-stream")
                 Assert.NotNull(JsonNode.Parse(text));
         }
@@ -35,7 +37,8 @@ public sealed class FaultTests(DemoServer server)
     [Fact]
     public async Task A_large_body_is_refused()
     {
-        using HttpResponseMessage response = await server.SendAsync("/v1/tokenize", $$"""{"model":"demo","text":"{{new string('a', 10 << 20)}}"}""");
+        using HttpResponseMessage response =
+            await server.SendAsync("/v1/tokenize", $$"""{"model":"demo","text":"{{new string('a', 10 << 20)}}"}""");
         Assert.Equal(HttpStatusCode.RequestEntityTooLarge, response.StatusCode);
         Assert.NotNull(JsonNode.Parse(await response.Content.ReadAsStringAsync())!["error"]);
     }
@@ -43,7 +46,8 @@ public sealed class FaultTests(DemoServer server)
     [Fact]
     public async Task A_body_that_is_not_json_is_refused()
     {
-        using HttpResponseMessage response = await server.SendAsync("/v1/tokenize", "text", r => r.Content!.Headers.ContentType = new("text/plain"));
+        using HttpResponseMessage response =
+            await server.SendAsync("/v1/tokenize", "text", r => r.Content!.Headers.ContentType = new("text/plain"));
         Assert.Equal(HttpStatusCode.UnsupportedMediaType, response.StatusCode);
     }
 
@@ -115,7 +119,8 @@ public sealed class FaultTests(DemoServer server)
     public async Task A_slow_reader_does_not_hold_others_up()
     {
         using HttpResponseMessage slow = await StartStreamAsync(server, 64);
-        JsonNode answer = await server.PostAsync("/v1/completions", JsonNode.Parse("""{"prompt":"There was once a","max_tokens":4,"temperature":0}""")!);
+        JsonNode answer =
+            await server.PostAsync("/v1/completions", JsonNode.Parse("""{"prompt":"There was once a","max_tokens":4,"temperature":0}""")!);
         Assert.Equal(4, (int)answer["usage"]!["completion_tokens"]!);
     }
 
@@ -125,7 +130,10 @@ public sealed class FaultTests(DemoServer server)
         using (var socket = new TcpClient())
         {
             await socket.ConnectAsync(server.Url.Host, server.Url.Port);
-            byte[] half = Encoding.ASCII.GetBytes($"POST /v1/tokenize HTTP/1.1\r\nHost: {server.Url.Authority}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{\"mod");
+            byte[] half =
+                Encoding.ASCII.GetBytes(
+                    $"POST /v1/tokenize HTTP/1.1\r\nHost: {server.Url.Authority}\r\nContent-Type: application/json\r\nContent-Length: "
+                        + $"100\r\n\r\n{{\"mod");
             await socket.GetStream().WriteAsync(half);
         }
 
@@ -136,7 +144,9 @@ public sealed class FaultTests(DemoServer server)
     {
         var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions")
         {
-            Content = new StringContent($$"""{"prompt":"There was once a","max_tokens":{{tokens}},"temperature":1,"seed":3,"stream":true}""", Encoding.UTF8, "application/json"),
+            Content = new StringContent(
+                $$"""{"prompt":"There was once a","max_tokens":{{tokens}},"temperature":1,"seed":3,"stream":true}""", Encoding.UTF8,
+                "application/json"),
         };
         HttpResponseMessage response = await on.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
         response.EnsureSuccessStatusCode();
@@ -145,13 +155,16 @@ public sealed class FaultTests(DemoServer server)
 
     private async Task<(int Status, string Text)> AskAsync(string prompt)
     {
-        using HttpResponseMessage response = await server.SendAsync("/v1/activation/topk-by-token", $$"""{"model":"demo","prompt":"{{prompt}}","source":"{{DemoServer.Source}}","ignoreBos":true}""");
+        using HttpResponseMessage response =
+            await server.SendAsync("/v1/activation/topk-by-token",
+                $$"""{"model":"demo","prompt":"{{prompt}}","source":"{{DemoServer.Source}}","ignoreBos":true}""");
         return ((int)response.StatusCode, await response.Content.ReadAsStringAsync());
     }
 
     private static byte[] RandomBody(Random random, int number)
     {
-        string valid = """{"model":"demo","modelId":"demo","text":"She wished","prompt":"She wished","sourceSet":"demo-res-2k","selectedSources":[],"sortByTokenIndexes":[],"ignoreBos":true,"messages":[{"role":"user","content":"a"}],"max_tokens":2}""";
+        string valid =
+            """{"model":"demo","modelId":"demo","text":"She wished","prompt":"She wished","sourceSet":"demo-res-2k","selectedSources":[],"sortByTokenIndexes":[],"ignoreBos":true,"messages":[{"role":"user","content":"a"}],"max_tokens":2}""";
         switch (number % 10)
         {
             case 0:
@@ -173,7 +186,9 @@ public sealed class FaultTests(DemoServer server)
             case 7:
                 return Encoding.UTF8.GetBytes(valid.Replace("[]", "1e999", StringComparison.Ordinal));
             case 8:
-                return Encoding.UTF8.GetBytes(valid.Replace("true", $"[{string.Join(',', Enumerable.Repeat("0.5", random.Next(1, 100_000)))}]", StringComparison.Ordinal));
+                return Encoding.UTF8.GetBytes(
+                    valid.Replace("true", $"[{string.Join(',', Enumerable.Repeat("0.5", random.Next(1, 100_000)))}]",
+                        StringComparison.Ordinal));
             default:
                 byte[] changed = Encoding.UTF8.GetBytes(valid);
                 for (int i = 0; i < 5; i++)

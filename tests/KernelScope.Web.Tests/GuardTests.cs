@@ -27,14 +27,16 @@ public sealed class GuardTests(DemoServer server)
     [Fact]
     public async Task A_page_of_another_origin_is_refused()
     {
-        using HttpResponseMessage response = await server.SendAsync("/v1/tokenize", Body, r => r.Headers.Add("Origin", "http://evil.example"));
+        using HttpResponseMessage response =
+            await server.SendAsync("/v1/tokenize", Body, r => r.Headers.Add("Origin", "http://evil.example"));
         Assert.Equal(HttpStatusCode.Forbidden, response.StatusCode);
     }
 
     [Fact]
     public async Task The_secret_is_asked_for_everywhere_but_in_health_and_pages()
     {
-        var own = new DemoServer { Options = new KernelScopeWebOptions { ModelId = "demo", Secret = "correct horse", Origins = { "http://localhost:3001" } } };
+        var own = new DemoServer { Options =
+            new KernelScopeWebOptions { ModelId = "demo", Secret = "correct horse", Origins = { "http://localhost:3001" } } };
         await own.InitializeAsync();
         try
         {
@@ -42,9 +44,12 @@ public sealed class GuardTests(DemoServer server)
             Assert.Equal(HttpStatusCode.OK, (await own.Client.GetAsync("/")).StatusCode);
             Assert.Equal(HttpStatusCode.Unauthorized, (await own.SendAsync("/v1/tokenize", Body)).StatusCode);
             Assert.Equal(HttpStatusCode.Unauthorized, (await own.Client.GetAsync("/metrics")).StatusCode);
-            Assert.Equal(HttpStatusCode.Unauthorized, (await own.SendAsync("/v1/tokenize", Body, r => r.Headers.Add("X-SECRET-KEY", "correct hors"))).StatusCode);
-            Assert.Equal(HttpStatusCode.OK, (await own.SendAsync("/v1/tokenize", Body, r => r.Headers.Add("X-SECRET-KEY", "correct horse"))).StatusCode);
-            Assert.Equal(HttpStatusCode.OK, (await own.SendAsync("/v1/tokenize", Body, r => r.Headers.Add("Authorization", "Bearer correct horse"))).StatusCode);
+            Assert.Equal(HttpStatusCode.Unauthorized,
+                (await own.SendAsync("/v1/tokenize", Body, r => r.Headers.Add("X-SECRET-KEY", "correct hors"))).StatusCode);
+            Assert.Equal(HttpStatusCode.OK,
+                (await own.SendAsync("/v1/tokenize", Body, r => r.Headers.Add("X-SECRET-KEY", "correct horse"))).StatusCode);
+            Assert.Equal(HttpStatusCode.OK,
+                (await own.SendAsync("/v1/tokenize", Body, r => r.Headers.Add("Authorization", "Bearer correct horse"))).StatusCode);
             using var question = new HttpRequestMessage(HttpMethod.Options, "/v1/tokenize");
             question.Headers.Add("Origin", "http://localhost:3001");
             using HttpResponseMessage preflight = await own.Client.SendAsync(question);
@@ -80,7 +85,8 @@ public sealed class GuardTests(DemoServer server)
     [Fact]
     public async Task Metrics_are_prometheus_text()
     {
-        await server.PostAsync("/v1/activation/topk-by-token", JsonNode.Parse($$"""{"model":"demo","prompt":"She","source":"{{DemoServer.Source}}","ignoreBos":true}""")!);
+        await server.PostAsync("/v1/activation/topk-by-token",
+            JsonNode.Parse($$"""{"model":"demo","prompt":"She","source":"{{DemoServer.Source}}","ignoreBos":true}""")!);
         string text = await server.Client.GetStringAsync("/metrics");
         Assert.Contains("# TYPE kernelscope_requests_total counter", text);
         Assert.Matches("kernelscope_requests_total\\{kind=\"features\",outcome=\"done\"\\} [1-9]", text);

@@ -14,18 +14,25 @@ public sealed class InferenceTests(DemoServer server)
     {
         { "/v1/tokenize", """{"model":"demo","text":"Hello there"}""" },
         { "/v1/apply-chat-template", """{"messages":[{"role":"user","content":"What is a harbour?"}]}""" },
-        { "/v1/activation/single", $$"""{"model":"demo","prompt":"{{DemoServer.Text}}","source":"{{DemoServer.Source}}","index":"1738"}""" },
-        { "/v1/activation/single-batch", $$"""{"model":"demo","prompts":["She wished","Thou art"],"source":"{{DemoServer.Source}}","index":1738}""" },
-        { "/v1/activation/all", $$"""{"model":"demo","prompt":"{{DemoServer.Text}}","sourceSet":"demo-res-2k","selectedSources":["{{DemoServer.Source}}"],"sortByTokenIndexes":[],"ignoreBos":true}""" },
-        { "/v1/activation/all-batch", """{"model":"demo","prompts":["She wished"],"sourceSet":"demo-res-2k","selectedSources":[],"sortByTokenIndexes":[1,2],"ignoreBos":false,"numResults":3}""" },
-        { "/v1/activation/topk-by-token", $$"""{"model":"demo","prompt":"She wished","source":"{{DemoServer.Source}}","ignoreBos":true,"topK":3}""" },
-        { "/v1/activation/topk-by-token-batch", $$"""{"model":"demo","prompts":["She wished","Thou art"],"source":"{{DemoServer.Source}}","ignoreBos":false}""" },
+        { "/v1/activation/single",
+            $$"""{"model":"demo","prompt":"{{DemoServer.Text}}","source":"{{DemoServer.Source}}","index":"1738"}""" },
+        { "/v1/activation/single-batch",
+            $$"""{"model":"demo","prompts":["She wished","Thou art"],"source":"{{DemoServer.Source}}","index":1738}""" },
+        { "/v1/activation/all",
+            $$"""{"model":"demo","prompt":"{{DemoServer.Text}}","sourceSet":"demo-res-2k","selectedSources":["{{DemoServer.Source}}"],"sortByTokenIndexes":[],"ignoreBos":true}""" },
+        { "/v1/activation/all-batch",
+            """{"model":"demo","prompts":["She wished"],"sourceSet":"demo-res-2k","selectedSources":[],"sortByTokenIndexes":[1,2],"ignoreBos":false,"numResults":3}""" },
+        { "/v1/activation/topk-by-token",
+            $$"""{"model":"demo","prompt":"She wished","source":"{{DemoServer.Source}}","ignoreBos":true,"topK":3}""" },
+        { "/v1/activation/topk-by-token-batch",
+            $$"""{"model":"demo","prompts":["She wished","Thou art"],"source":"{{DemoServer.Source}}","ignoreBos":false}""" },
         { "/v1/activation/source", $$"""{"model":"demo","prompts":["She wished","Thou art"],"source":"{{DemoServer.Source}}"}""" },
         { "/v1/activation/raw", """{"model":"demo","prompts":["She wished"],"layers":[0,5]}""" },
         { "/v1/steer/completion", Steer() },
         { "/v1/steer/completion-chat", SteerChat() },
         { "/v1/util/sae-vector", $$"""{"model":"demo","source":"{{DemoServer.Source}}","index":69}""" },
-        { "/v1/util/sae-topk-by-decoder-cossim", $$"""{"model":"demo","source":"{{DemoServer.Source}}","numResults":5,"feature":{"model":"demo","source":"{{DemoServer.Source}}","index":69} }""" },
+        { "/v1/util/sae-topk-by-decoder-cossim",
+            $$"""{"model":"demo","source":"{{DemoServer.Source}}","numResults":5,"feature":{"model":"demo","source":"{{DemoServer.Source}}","index":69} }""" },
     };
 
     [Theory]
@@ -40,7 +47,8 @@ public sealed class InferenceTests(DemoServer server)
     [MemberData(nameof(Requests))]
     public async Task Snake_case_gives_the_same_bytes(string path, string body)
     {
-        using HttpResponseMessage camel = await server.SendAsync(path, body), snake = await server.SendAsync(path, Snake(JsonNode.Parse(body)!).ToJsonString());
+        using HttpResponseMessage camel = await server.SendAsync(path, body),
+            snake = await server.SendAsync(path, Snake(JsonNode.Parse(body)!).ToJsonString());
         Assert.Equal(await camel.Content.ReadAsByteArrayAsync(), await snake.Content.ReadAsByteArrayAsync());
     }
 
@@ -58,7 +66,8 @@ public sealed class InferenceTests(DemoServer server)
                 using HttpResponseMessage response = await server.SendAsync(path, changed.ToJsonString());
                 Assert.True((int)response.StatusCode < 500, $"{path} with {name} = {other?.ToJsonString()}: {(int)response.StatusCode}");
                 if ((int)response.StatusCode == 422)
-                    Assert.False(Contract.Accepts(path, Named(path, changed.ToJsonString())), $"{path} with {name} = {other?.ToJsonString()}");
+                    Assert.False(Contract.Accepts(path, Named(path, changed.ToJsonString())),
+                        $"{path} with {name} = {other?.ToJsonString()}");
             }
         }
     }
@@ -75,7 +84,8 @@ public sealed class InferenceTests(DemoServer server)
         {
             foreach (JsonNode? feature in results[t]!["topFeatures"]!.AsArray())
                 Assert.Equal(codes.ValueOf(t, (int)feature!["featureIndex"]!), (float)feature["activationValue"]!);
-            Assert.Equal(codes.ValuesOf(t).ToArray().OrderDescending().Take(10), results[t]!["topFeatures"]!.AsArray().Select(f => (float)f!["activationValue"]!).Where(v => v > 0));
+            Assert.Equal(codes.ValuesOf(t).ToArray().OrderDescending().Take(10),
+                results[t]!["topFeatures"]!.AsArray().Select(f => (float)f!["activationValue"]!).Where(v => v > 0));
         }
     }
 
@@ -98,7 +108,8 @@ public sealed class InferenceTests(DemoServer server)
     public async Task A_vector_gives_the_product_at_every_token_and_keeps_bos()
     {
         float[] column = server.Engine.Saes[DemoServer.Source].Sae.DecoderRow(69);
-        var body = new JsonObject { ["model"] = "demo", ["prompt"] = "She wished", ["hook"] = "blocks.3.hook_resid_post", ["vector"] = new JsonArray([.. column.Select(v => (JsonNode)v)]) };
+        var body = new JsonObject { ["model"] = "demo", ["prompt"] = "She wished", ["hook"] = "blocks.3.hook_resid_post",
+            ["vector"] = new JsonArray([.. column.Select(v => (JsonNode)v)]) };
         JsonNode answer = await server.PostAsync("/v1/activation/single", body);
         JsonNode tokens = await server.PostAsync("/v1/tokenize", JsonNode.Parse("""{"model":"demo","text":"She wished"}""")!);
         Assert.Equal(tokens["tokens"]!.AsArray().Count, answer["activation"]!["values"]!.AsArray().Count);
@@ -148,7 +159,9 @@ public sealed class InferenceTests(DemoServer server)
     public async Task Source_rounds_to_three_places_and_leaves_position_0_out()
     {
         (int[] tokens, CodeList codes) = Read("She wished");
-        JsonNode answer = await server.PostAsync("/v1/activation/source", JsonNode.Parse($$"""{"model":"demo","prompts":["She wished"],"source":"{{DemoServer.Source}}"}""")!);
+        JsonNode answer =
+            await server.PostAsync("/v1/activation/source",
+                JsonNode.Parse($$"""{"model":"demo","prompts":["She wished"],"source":"{{DemoServer.Source}}"}""")!);
         JsonObject active = answer["results"]![0]!["activeFeatures"]!.AsObject();
         Assert.Equal(tokens.Length, answer["results"]![0]!["tokens"]!.AsArray().Count);
         int expected = Enumerable.Range(1, tokens.Length - 1).Sum(t => codes.FeaturesOf(t).Length);
@@ -163,7 +176,9 @@ public sealed class InferenceTests(DemoServer server)
     [Fact]
     public async Task The_vector_is_the_encoders_and_the_decoder_stands_beside_it()
     {
-        JsonNode answer = await server.PostAsync("/v1/util/sae-vector", JsonNode.Parse($$"""{"model":"demo","source":"{{DemoServer.Source}}","index":"69"}""")!);
+        JsonNode answer =
+            await server.PostAsync("/v1/util/sae-vector",
+                JsonNode.Parse($$"""{"model":"demo","source":"{{DemoServer.Source}}","index":"69"}""")!);
         JumpReluSae sae = server.Engine.Saes[DemoServer.Source].Sae;
         Assert.Equal(sae.EncoderColumn(69), answer["vector"]!.AsArray().Select(v => (float)v!));
         Assert.Equal(sae.DecoderRow(69), answer["decoder"]!.AsArray().Select(v => (float)v!));
@@ -179,7 +194,8 @@ public sealed class InferenceTests(DemoServer server)
         JumpReluSae sae = server.Engine.Saes[DemoServer.Source].Sae;
         float[] bias = new float[sae.FeatureCount];
         server.Engine.Model.Device.Read(sae.Parameters.EncoderBias, bias);
-        var body = new JsonObject { ["model"] = "demo", ["prompt"] = "She wished", ["hook"] = "resid_post.3", ["vector"] = new JsonArray([.. sae.EncoderColumn(feature).Select(v => (JsonNode)v)]) };
+        var body = new JsonObject { ["model"] = "demo", ["prompt"] = "She wished", ["hook"] = "resid_post.3",
+            ["vector"] = new JsonArray([.. sae.EncoderColumn(feature).Select(v => (JsonNode)v)]) };
         JsonNode answer = await server.PostAsync("/v1/activation/single", body);
         Assert.Equal(codes.ValueOf(row, feature), (float)answer["activation"]!["values"]![row]! + bias[feature], 1e-3);
     }
@@ -199,7 +215,8 @@ public sealed class InferenceTests(DemoServer server)
     [InlineData("/v1/activation/single", """{"model":"demo","prompt":"a b","source":"9-none","index":1}""", 404)]
     [InlineData("/v1/activation/single", """{"model":"demo","prompt":"a b","source":"3-demo-res-2k__l0-19","index":2048}""", 404)]
     [InlineData("/v1/activation/topk-by-token", """{"model":"demo","prompt":"a","source":"3-demo-res-2k__l0-19"}""", 422)]
-    [InlineData("/v1/activation/all", """{"model":"demo","prompt":"a","sourceSet":"demo-res-2k","selectedSources":[],"sortByTokenIndexes":[99],"ignoreBos":true}""", 400)]
+    [InlineData("/v1/activation/all",
+        """{"model":"demo","prompt":"a","sourceSet":"demo-res-2k","selectedSources":[],"sortByTokenIndexes":[99],"ignoreBos":true}""", 400)]
     [InlineData("/v1/activation/source", """{"model":"demo","prompts":["a","b","c","d","e"],"source":"3-demo-res-2k__l0-19"}""", 400)]
     [InlineData("/v1/lens/prompt", "{}", 501)]
     [InlineData("/v1/nowhere", "{}", 404)]
@@ -213,7 +230,9 @@ public sealed class InferenceTests(DemoServer server)
     public async Task A_text_that_is_too_long_is_refused_in_the_words_that_clients_match()
     {
         string text = string.Join(' ', Enumerable.Repeat("river", 300));
-        JsonNode answer = await server.PostAsync("/v1/activation/topk-by-token", JsonNode.Parse($$"""{"model":"demo","prompt":"{{text}}","source":"{{DemoServer.Source}}","ignoreBos":true}""")!, 400);
+        JsonNode answer =
+            await server.PostAsync("/v1/activation/topk-by-token",
+                JsonNode.Parse($$"""{"model":"demo","prompt":"{{text}}","source":"{{DemoServer.Source}}","ignoreBos":true}""")!, 400);
         Assert.Matches("^Text too long: [0-9]+ tokens, max is 256$", (string)answer["error"]!);
     }
 
@@ -244,14 +263,19 @@ public sealed class InferenceTests(DemoServer server)
     private static JsonNode Named(string path, string body)
     {
         JsonNode node = JsonNode.Parse(body)!;
-        if (node is JsonObject && node["index"] is JsonValue index && path.StartsWith("/v1/activation", StringComparison.Ordinal) && index.GetValueKind() == System.Text.Json.JsonValueKind.Number && double.IsInteger(index.GetValue<double>()))
+        if (node is JsonObject && node["index"] is JsonValue index && path.StartsWith("/v1/activation", StringComparison.Ordinal)
+            && index.GetValueKind() == System.Text.Json.JsonValueKind.Number && double.IsInteger(index.GetValue<double>()))
             node["index"] = index.ToJsonString();
         return node;
     }
 
     private static JsonNode Snake(JsonNode node) => node switch
     {
-        JsonObject fields => new JsonObject(fields.Select(p => KeyValuePair.Create(System.Text.Json.JsonNamingPolicy.SnakeCaseLower.ConvertName(p.Key), p.Value is null ? null : (JsonNode?)Snake(p.Value)))),
+        JsonObject fields =>
+            new JsonObject(
+                fields.Select(
+                    p => KeyValuePair.Create(System.Text.Json.JsonNamingPolicy.SnakeCaseLower.ConvertName(p.Key), p.Value is null ? null
+                        : (JsonNode?)Snake(p.Value)))),
         JsonArray items => new JsonArray([.. items.Select(i => i is null ? null : Snake(i))]),
         _ => node.DeepClone(),
     };

@@ -57,7 +57,10 @@ public sealed class LabelTests : IDisposable
     [Fact]
     public void Words_are_found_without_case_and_accents_rare_ones_first()
     {
-        FeatureLabels labels = FeatureLabels.Create([Label(1, "tales whose hero is a girl"), Label(2, "a girl and a boy; a girl"), Label(3, "Café au lait"), Label(4, "girlfriends"), Label(5, "golden gate bridge"), Label(6, "gate that is golden")]);
+        FeatureLabels labels =
+            FeatureLabels.Create(
+                [Label(1, "tales whose hero is a girl"), Label(2, "a girl and a boy; a girl"), Label(3, "Café au lait"),
+                    Label(4, "girlfriends"), Label(5, "golden gate bridge"), Label(6, "gate that is golden")]);
         Assert.Equal([1, 2, 4], labels.Search("Girl").Select(m => m.Label.Index));
         Assert.Equal(0.5, labels.Search("girl")[2].Score);
         Assert.Equal(Math.Log(1 + (6 / 2.0)), labels.Search("girl")[0].Score, 12);

@@ -15,18 +15,22 @@ public sealed class OpenAiTests(DemoServer server)
         JsonArray features = answer["choices"]![0]!["kernelscope"]!["features"]!.AsArray();
         Assert.Equal((int)answer["usage"]!["completion_tokens"]!, features.Count);
         Assert.All(features, f => Assert.InRange(f!["features"]!.AsArray().Count, 1, 3));
-        Assert.Equal(string.Concat(features.Take(7).Select(f => (string)f!["token"]!)), ((string)answer["choices"]![0]!["message"]!["content"]!)[..string.Concat(features.Take(7).Select(f => (string)f!["token"]!)).Length]);
+        Assert.Equal(string.Concat(features.Take(7).Select(f => (string)f!["token"]!)),
+            ((string)answer["choices"]![0]!["message"]!["content"]!)[..string.Concat(features.Take(7).Select(f => (string)f!["token"]!))
+                .Length]);
     }
 
     [Fact]
     public async Task A_stream_ends_with_done_and_says_what_the_whole_says()
     {
-        const string Body = """{"model":"demo","messages":[{"role":"user","content":"What is a harbour?"}],"max_tokens":12,"temperature":0""";
+        const string Body =
+            """{"model":"demo","messages":[{"role":"user","content":"What is a harbour?"}],"max_tokens":12,"temperature":0""";
         JsonNode whole = await server.PostAsync("/v1/chat/completions", JsonNode.Parse(Body + "}")!);
         (List<string> frames, _) = await server.StreamAsync("/v1/chat/completions", JsonNode.Parse(Body + ",\"stream\":true}")!);
         Assert.Equal("[DONE]", frames[^1]);
         JsonNode[] chunks = [.. frames.SkipLast(1).Select(f => JsonNode.Parse(f)!)];
-        Assert.Equal((string)whole["choices"]![0]!["message"]!["content"]!, string.Concat(chunks.Select(c => (string?)c["choices"]![0]!["delta"]!["content"])));
+        Assert.Equal((string)whole["choices"]![0]!["message"]!["content"]!,
+            string.Concat(chunks.Select(c => (string?)c["choices"]![0]!["delta"]!["content"])));
         Assert.Equal((string)whole["choices"]![0]!["finish_reason"]!, (string)chunks[^1]["choices"]![0]!["finish_reason"]!);
         Assert.Equal(whole["usage"]!.ToJsonString(), chunks[^1]["usage"]!.ToJsonString());
     }
@@ -37,7 +41,9 @@ public sealed class OpenAiTests(DemoServer server)
     [InlineData("presence_penalty", "1")]
     public async Task What_is_not_supported_is_refused_by_name(string field, string value)
     {
-        JsonNode answer = await server.PostAsync("/v1/chat/completions", JsonNode.Parse($$"""{"messages":[{"role":"user","content":"a"}],"{{field}}":{{value}}}""")!, 400);
+        JsonNode answer =
+            await server.PostAsync("/v1/chat/completions",
+                JsonNode.Parse($$"""{"messages":[{"role":"user","content":"a"}],"{{field}}":{{value}}}""")!, 400);
         Assert.Equal(field, (string)answer["error"]!["param"]!);
         Assert.Equal("invalid_request_error", (string)answer["error"]!["type"]!);
     }

@@ -21,7 +21,8 @@ public sealed class PublicTests(DemoServer server)
             Require(answer, ((string)path!).Split('.'), (string)path!);
     }
 
-    public static TheoryData<string> Recorded => [.. Directory.EnumerateFiles(Folder).Select(f => Path.GetFileName(f)).Order(StringComparer.Ordinal)];
+    public static TheoryData<string> Recorded =>
+        [.. Directory.EnumerateFiles(Folder).Select(f => Path.GetFileName(f)).Order(StringComparer.Ordinal)];
 
     private static string Folder => Path.Combine(AppContext.BaseDirectory, "neuronpedia", "requests");
 
@@ -48,12 +49,15 @@ public sealed class PublicTests(DemoServer server)
         for (int b = 0; b < corpus.Count; b++)
         {
             int[] tokens = corpus.Sequence(b).ToArray();
-            var request = new Runtime.FeaturesRequest { Tokens = tokens, Features = [new Runtime.FeatureReport { Sae = DemoServer.Source, Top = int.MaxValue }] };
+            var request =
+                new Runtime.FeaturesRequest { Tokens = tokens,
+                    Features = [new Runtime.FeatureReport { Sae = DemoServer.Source, Top = int.MaxValue }] };
             IReadOnlyList<Runtime.TokenFeatures> read = await server.Engine.FeaturesAsync(request);
             for (int t = 0; t < tokens.Length; t++)
             {
                 counted += corpus.IsSpecial(tokens[t]) ? 0 : 1;
-                float value = corpus.IsSpecial(tokens[t]) ? 0 : read[t].Features[0].Top.FirstOrDefault(f => f.Feature == Feature).Activation;
+                float value = corpus.IsSpecial(tokens[t]) ? 0
+                    : read[t].Features[0].Top.FirstOrDefault(f => f.Feature == Feature).Activation;
                 firing += value > 0 ? 1 : 0;
                 largest = Math.Max(largest, value);
             }
@@ -71,7 +75,8 @@ public sealed class PublicTests(DemoServer server)
     [Fact]
     public async Task Labels_are_found_by_words()
     {
-        JsonNode answer = await server.PostAsync("/api/explanation/search", JsonNode.Parse("""{"modelId":"demo","layers":[],"query":"girl"}""")!);
+        JsonNode answer =
+            await server.PostAsync("/api/explanation/search", JsonNode.Parse("""{"modelId":"demo","layers":[],"query":"girl"}""")!);
         Assert.Equal("1738", (string)answer["results"]![0]!["index"]!);
         Assert.True((double)answer["results"]![0]!["score"]! > 0);
     }
@@ -80,8 +85,11 @@ public sealed class PublicTests(DemoServer server)
     public async Task A_list_of_texts_gives_a_list()
     {
         string feature = $$"""{"modelId":"demo","layer":"{{DemoServer.Source}}","index":"1738"}""";
-        JsonNode one = await server.PostAsync("/api/activation/new", JsonNode.Parse($$"""{"feature":{{feature}},"customText":"She wished"}""")!);
-        JsonNode list = await server.PostAsync("/api/activation/new", JsonNode.Parse($$"""{"feature":{{feature}},"customText":["She wished","Thou art"]}""")!);
+        JsonNode one =
+            await server.PostAsync("/api/activation/new", JsonNode.Parse($$"""{"feature":{{feature}},"customText":"She wished"}""")!);
+        JsonNode list =
+            await server.PostAsync("/api/activation/new",
+                JsonNode.Parse($$"""{"feature":{{feature}},"customText":["She wished","Thou art"]}""")!);
         Assert.Equal(one["values"]!.ToJsonString(), list[0]!["values"]!.ToJsonString());
         Assert.Equal(2, list.AsArray().Count);
     }
@@ -89,7 +97,8 @@ public sealed class PublicTests(DemoServer server)
     [Fact]
     public async Task Errors_have_a_message()
     {
-        JsonNode answer = await server.PostAsync("/api/vector/get", JsonNode.Parse("""{"modelId":"gpt2-small","source":"x","index":"1"}""")!, 404);
+        JsonNode answer =
+            await server.PostAsync("/api/vector/get", JsonNode.Parse("""{"modelId":"gpt2-small","source":"x","index":"1"}""")!, 404);
         Assert.Equal((string)answer["error"]!, (string)answer["message"]!);
     }
 

@@ -52,7 +52,8 @@ public sealed class DemoServer : IAsyncLifetime
 
         Options.Labels ??= FeatureLabels.Create(Demo.Meanings("res.3.2k.l0_19")
             .Select(m => new FeatureLabel { ModelId = "demo", Source = Source, Index = m.Key, Description = m.Value }));
-        _server = await KernelScopeServer.StartAsync(Engine, Options, ["http://127.0.0.1:0"], line => { lock (Log) Log.Add(line); }, default);
+        _server = await KernelScopeServer.StartAsync(
+            Engine, Options, ["http://127.0.0.1:0"], line => { lock (Log) Log.Add(line); }, default);
         Url = new Uri(_server.Addresses[0]);
         Client = new HttpClient { BaseAddress = Url, Timeout = TimeSpan.FromMinutes(2) };
     }
@@ -69,7 +70,8 @@ public sealed class DemoServer : IAsyncLifetime
     internal static TokenSet DemoCorpus()
     {
         using KernelScope.Model.Gemma2Checkpoint checkpoint = Demo.OpenCheckpoint();
-        return TokenSet.Create(TokenFiles.ReadText(Demo.Corpus.ToArray(), "demo", Demo.OpenTokenizer(), 128, checkpoint.Config), checkpoint.Config);
+        return TokenSet.Create(TokenFiles.ReadText(Demo.Corpus.ToArray(), "demo", Demo.OpenTokenizer(), 128, checkpoint.Config),
+            checkpoint.Config);
     }
 
     internal async Task<JsonNode> PostAsync(string path, JsonNode body, int status = 200)

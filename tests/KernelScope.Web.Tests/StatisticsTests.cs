@@ -15,10 +15,13 @@ public sealed class StatisticsTests
         // Random codes of 30 windows, of which two have the same tokens; position 0 is BOS and does not count.
         var random = new Random(5);
         using Gemma2Checkpoint checkpoint = Demo.OpenCheckpoint();
-        int[][] sequences = [.. Enumerable.Range(0, 30).Select(b => (int[])[Bos, .. Enumerable.Range(0, 20).Select(_ => random.Next(500, 520))])];
+        int[][] sequences =
+            [.. Enumerable.Range(0, 30).Select(b => (int[])[Bos, .. Enumerable.Range(0, 20).Select(_ => random.Next(500, 520))])];
         sequences[17] = sequences[3];
         _tokens = TokenSet.Create(sequences, checkpoint.Config);
-        _values = [.. sequences.Select(s => s.Select(_ => Enumerable.Range(0, Width).Select(f => random.NextDouble() < 0.2 ? (float)random.Next(1, 60) / 4 : 0).ToArray()).ToArray())];
+        _values = [.. sequences.Select(
+            s => s.Select(_ => Enumerable.Range(0, Width).Select(f => random.NextDouble() < 0.2 ? (float)random.Next(1, 60) / 4 : 0)
+                .ToArray()).ToArray())];
         _values[17] = _values[3];
     }
 
@@ -48,7 +51,8 @@ public sealed class StatisticsTests
     public void The_strongest_are_of_distinct_windows()
     {
         FeatureStatistics found = Create(new FeatureStatisticsOptions { Top = 12 });
-        (int B, int T, float V)[] strongest = [.. Places().Where(p => p.B != 17).GroupBy(p => p.B).Select(g => g.OrderByDescending(p => p.V).ThenBy(p => p.T).First())
+        (int B, int T, float V)[] strongest =
+            [.. Places().Where(p => p.B != 17).GroupBy(p => p.B).Select(g => g.OrderByDescending(p => p.V).ThenBy(p => p.T).First())
             .Where(p => p.V > 0).OrderByDescending(p => p.V).ThenBy(p => p.B).Take(12)];
         Assert.Equal(strongest, found.Top.Select(e => (e.Sequence, e.Position, e.Activation)));
         Assert.All(found.Top, e => Assert.Equal(_values[e.Sequence].Select((v, t) => t == 0 ? 0 : v[Feature]), e.Values));
@@ -99,7 +103,8 @@ public sealed class StatisticsTests
         FeatureFirings first = Collect(b => b % 3 == 0), second = Collect(b => b % 3 == 1), third = Collect(b => b % 3 == 2);
         third.Merge(first);
         third.Merge(second);
-        FeatureStatistics one = Create(new FeatureStatisticsOptions()), several = FeatureStatistics.Create(third, _tokens, new FeatureStatisticsOptions())[0];
+        FeatureStatistics one = Create(new FeatureStatisticsOptions()),
+            several = FeatureStatistics.Create(third, _tokens, new FeatureStatisticsOptions())[0];
         Assert.Equal(Describe(one), Describe(several));
     }
 
@@ -109,7 +114,8 @@ public sealed class StatisticsTests
         FeatureStatistics found = Create(new FeatureStatisticsOptions());
         foreach (RelatedFeature other in found.CoFiring)
         {
-            int both = Rows().Count(r => r[Feature] > 0 && r[other.Feature] > 0), either = Rows().Count(r => r[Feature] > 0 || r[other.Feature] > 0);
+            int both = Rows().Count(r => r[Feature] > 0 && r[other.Feature] > 0),
+                either = Rows().Count(r => r[Feature] > 0 || r[other.Feature] > 0);
             Assert.Equal(both, other.Count);
             Assert.Equal(both / (double)either, other.Value);
         }
@@ -146,11 +152,14 @@ public sealed class StatisticsTests
         return firings;
     }
 
-    private IEnumerable<(int B, int T, float V)> Places() => _values.SelectMany((s, b) => s.Select((row, t) => (b, t, row[Feature]))).Where(p => p.t > 0);
+    private IEnumerable<(int B, int T, float V)> Places() =>
+        _values.SelectMany((s, b) => s.Select((row, t) => (b, t, row[Feature]))).Where(p => p.t > 0);
 
     private IEnumerable<float[]> Rows() => _values.SelectMany(s => s.Skip(1));
 
     private static string Describe(FeatureStatistics s) => string.Join('|',
-        s.Firing, s.Mean, s.Max, string.Join(',', s.Activations.Counts), string.Join(',', s.Top.Select(e => (e.Sequence, e.Position, e.Activation))),
-        string.Join(',', s.Groups.SelectMany(g => g.Examples).Select(e => (e.Sequence, e.Position))), string.Join(',', s.CoFiring), string.Join(',', s.TopTokens));
+        s.Firing, s.Mean, s.Max, string.Join(',', s.Activations.Counts),
+        string.Join(',', s.Top.Select(e => (e.Sequence, e.Position, e.Activation))),
+        string.Join(',', s.Groups.SelectMany(g => g.Examples).Select(e => (e.Sequence, e.Position))), string.Join(',', s.CoFiring),
+        string.Join(',', s.TopTokens));
 }

@@ -14,7 +14,9 @@ public sealed class SteerTests(DemoServer server)
     public async Task Texts_are_the_goldens(string name)
     {
         JsonNode golden = Cases().Single(c => (string)c["name"]! == name);
-        JsonNode steered = await CompleteAsync(golden, $$"""[{"sae":"{{DemoServer.Source}}","feature":{{golden["feature"]}},"mode":"steer","value":{{golden["strength"]}}}]""");
+        JsonNode steered =
+            await CompleteAsync(golden,
+                $$"""[{"sae":"{{DemoServer.Source}}","feature":{{golden["feature"]}},"mode":"steer","value":{{golden["strength"]}}}]""");
         JsonNode plain = await CompleteAsync(golden, "[]");
         Assert.Equal((string)golden["steered_text"]!, (string)steered["choices"]![0]!["text"]!);
         Assert.Equal((string)golden["plain_text"]!, (string)plain["choices"]![0]!["text"]!);
@@ -25,7 +27,8 @@ public sealed class SteerTests(DemoServer server)
     public async Task A_stream_ends_with_the_whole_answer()
     {
         JsonNode whole = await server.PostAsync("/v1/steer/completion", JsonNode.Parse(InferenceTests.Steer())!);
-        (List<string> frames, string raw) = await server.StreamAsync("/v1/steer/completion", JsonNode.Parse(InferenceTests.Steer(",\"stream\":true"))!);
+        (List<string> frames, string raw) =
+            await server.StreamAsync("/v1/steer/completion", JsonNode.Parse(InferenceTests.Steer(",\"stream\":true"))!);
         Assert.Equal(24, frames.Count);
         Assert.Equal(whole.ToJsonString(), JsonNode.Parse(frames[^1])!.ToJsonString());
         Assert.Equal(raw, string.Concat(frames.Select(f => $"data: {f}\n\n")));
@@ -37,7 +40,8 @@ public sealed class SteerTests(DemoServer server)
     [Fact]
     public async Task Chats_stream_too_and_leave_marks_of_turns_alone()
     {
-        (List<string> frames, _) = await server.StreamAsync("/v1/steer/completion-chat", JsonNode.Parse(InferenceTests.SteerChat(",\"stream\":true"))!);
+        (List<string> frames, _) =
+            await server.StreamAsync("/v1/steer/completion-chat", JsonNode.Parse(InferenceTests.SteerChat(",\"stream\":true"))!);
         JsonNode last = JsonNode.Parse(frames[^1])!;
         Contract.RequireAnswer("/v1/steer/completion-chat", last);
         Assert.StartsWith((string)last["input"]!["raw"]!, (string)last["outputs"]![0]!["raw"]!);
@@ -61,7 +65,8 @@ public sealed class SteerTests(DemoServer server)
     {
         const string Plain = """{"model":"demo","prompt":"There was once a","max_tokens":20,"temperature":0,"logprobs":2}""";
         JsonNode before = await server.PostAsync("/v1/completions", JsonNode.Parse(Plain)!);
-        Task<JsonNode>[] others = [.. Enumerable.Range(0, 4).Select(_ => server.PostAsync("/v1/steer/completion", JsonNode.Parse(InferenceTests.Steer())!))];
+        Task<JsonNode>[] others =
+            [.. Enumerable.Range(0, 4).Select(_ => server.PostAsync("/v1/steer/completion", JsonNode.Parse(InferenceTests.Steer())!))];
         JsonNode beside = await server.PostAsync("/v1/completions", JsonNode.Parse(Plain)!);
         await Task.WhenAll(others);
         JsonNode after = await server.PostAsync("/v1/completions", JsonNode.Parse(Plain)!);
@@ -73,7 +78,8 @@ public sealed class SteerTests(DemoServer server)
     [Fact]
     public async Task Orthogonal_decomposition_scales_the_projection()
     {
-        string one = await SteeredAsync("ORTHOGONAL_DECOMP", 1), plain = await SteeredAsync("SIMPLE_ADDITIVE", 0), far = await SteeredAsync("ORTHOGONAL_DECOMP", 40);
+        string one = await SteeredAsync("ORTHOGONAL_DECOMP", 1), plain = await SteeredAsync("SIMPLE_ADDITIVE", 0),
+            far = await SteeredAsync("ORTHOGONAL_DECOMP", 40);
         Assert.Equal(plain, one);
         Assert.NotEqual(plain, far);
         Assert.Equal(plain, await SteeredAsync("PROJECTION_CAP", 100_000));
@@ -93,13 +99,15 @@ public sealed class SteerTests(DemoServer server)
     public async Task A_seed_repeats_a_text()
     {
         string body = InferenceTests.Steer().Replace("\"temperature\":0", "\"temperature\":1", StringComparison.Ordinal);
-        JsonNode first = await server.PostAsync("/v1/steer/completion", JsonNode.Parse(body)!), second = await server.PostAsync("/v1/steer/completion", JsonNode.Parse(body)!);
+        JsonNode first = await server.PostAsync("/v1/steer/completion", JsonNode.Parse(body)!),
+            second = await server.PostAsync("/v1/steer/completion", JsonNode.Parse(body)!);
         Assert.Equal(first.ToJsonString(), second.ToJsonString());
     }
 
     private async Task<string> SteeredAsync(string method, double strength)
     {
-        string body = InferenceTests.Steer().Replace("SIMPLE_ADDITIVE", method, StringComparison.Ordinal).Replace("\"strength\":10", $"\"strength\":{strength}", StringComparison.Ordinal);
+        string body = InferenceTests.Steer().Replace("SIMPLE_ADDITIVE", method, StringComparison.Ordinal)
+            .Replace("\"strength\":10", $"\"strength\":{strength}", StringComparison.Ordinal);
         return (string)(await server.PostAsync("/v1/steer/completion", JsonNode.Parse(body)!))["outputs"]![0]!["output"]!;
     }
 
@@ -107,5 +115,6 @@ public sealed class SteerTests(DemoServer server)
         $$"""{"model":"demo","prompt":{{golden["prompt"]!.ToJsonString()}},"max_tokens":{{golden["plain"]!.AsArray().Count}},"temperature":0,"kernelscope":{"edits":{{edits}} } }""")!);
 
     private static IEnumerable<JsonNode> Cases() =>
-        JsonNode.Parse(File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "demo", "steering.json")))!.AsArray().Select(c => c!).Where(c => (string)c["sae"]! == "res.3.2k.l0_19");
+        JsonNode.Parse(File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "demo", "steering.json")))!.AsArray().Select(c => c!)
+            .Where(c => (string)c["sae"]! == "res.3.2k.l0_19");
 }

@@ -89,7 +89,7 @@ internal sealed class PromptOptions
         }
         else if (StandardInput.Kind == StandardInputKind.Pipe && otherwise is not null)
         {
-            Failure.WriteLine(streams.Error, $"standard input is empty, so the example is used: \"{otherwise}\"");
+            SaeDoubt.Warn(streams, $"standard input is empty, so the example is used: \"{otherwise}\"");
         }
 
         return null;

@@ -8,16 +8,28 @@ namespace KernelScope.Cli;
 /// <summary><c>harvest</c>: activations and codes of a corpus, on disk: a plan, and workers in this process.</summary>
 internal sealed class HarvestCommand : Verb
 {
-    private readonly Option<string> _out = new("--out") { Description = "Folder of the run. The same command goes on with a run that was interrupted.", HelpName = "RUN", Required = true };
+    private readonly Option<string> _out = new("--out")
+    {
+        Description = "Folder of the run. The same command goes on with a run that was interrupted.",
+        HelpName = "RUN",
+        Required = true,
+    };
     private readonly Option<bool> _dryRun = new("--dry-run") { Description = "Say what it would take, and write nothing." };
-    private readonly Option<int> _workers = new("--workers") { Description = "Workers in this process, which share the threads: for the cpu.", HelpName = "N", DefaultValueFactory = _ => 1 };
+    private readonly Option<int> _workers = new("--workers")
+    {
+        Description = "Workers in this process, which share the threads: for the cpu.",
+        HelpName = "N",
+        DefaultValueFactory = _ => 1,
+    };
     private readonly PlanOptions _plan;
     private readonly QueueOptions _queue;
 
     public HarvestCommand(CommonOptions common, Surroundings surroundings) : base(
         "harvest",
-        "Writes activations at any sites, and codes of SAEs, for a corpus: one forward pass over each sequence, as safetensors shards with sequence, position and token beside each row.\n" +
-        "Bytes and time are said before anything is written. A run that is interrupted goes on where it was; rows are those of 'run --capture', bit for bit.",
+        "Writes activations at any sites, and codes of SAEs, for a corpus: one forward pass over each sequence, as safetensors shards " +
+            "with sequence, position and token beside each row.\n" +
+        "Bytes and time are said before anything is written. A run that is interrupted goes on where it was; rows are those of 'run " +
+            "--capture', bit for bit.",
         "  kernelscope harvest --out acts --text-file demo --sites resid_post.3,mlp_out_post.* --context 64\n" +
         "  kernelscope harvest --out codes --jsonl demo --codes-only --sae res.3.2k.l0_19 --documents separate",
         common,
@@ -48,7 +60,8 @@ internal sealed class HarvestCommand : Verb
         // What is named and cannot be is said before the model is loaded.
         _plan.Points(parsed, parts.Files);
         parts.Load(Streams, Cancellation);
-        PlanRequest request = _plan.Request(parsed, parts.Files, parts.SaeRecords(), parts.ModelRecord(Streams, Cancellation), NameOf(parsed), parts.DeviceClass);
+        PlanRequest request = _plan.Request(parsed, parts.Files, parts.SaeRecords(), parts.ModelRecord(Streams, Cancellation),
+            NameOf(parsed), parts.DeviceClass);
         RunPlan plan;
         using (var counting = new Progress(Streams, "Counting the corpus"))
             plan = RunPlanner.Plan(request, null, Cancellation);
@@ -59,7 +72,9 @@ internal sealed class HarvestCommand : Verb
         double seconds = RunParts.SecondsPerToken(harvest, RunSteps.FirstSequence(request), Cancellation) * tokens;
         RunSteps.Say(Streams, plan, missing.Length, bytes, seconds);
         if (parsed.GetValue(_dryRun))
-            return Print(parsed, new HarvestResult(plan.Id, folder.Path, plan.Shards.Count, plan.Shards.Count - missing.Length, plan.Rows, RunPlanner.BytesOf(plan), 0, 0, [.. plan.Sites.Select(s => new HarvestedSite(s.Name, plan.Rows, null))], []) { EstimateSeconds = seconds }, ExitCode.Done);
+            return Print(parsed, new HarvestResult(plan.Id, folder.Path, plan.Shards.Count, plan.Shards.Count - missing.Length, plan.Rows,
+                RunPlanner.BytesOf(plan), 0, 0, [.. plan.Sites.Select(s => new HarvestedSite(s.Name, plan.Rows, null))],
+                []) { EstimateSeconds = seconds }, ExitCode.Done);
         RunSteps.RequireRoom(folder, bytes);
         RunPlanner.Write(folder, request, plan, Cancellation);
         WorkerName.Sweep(folder.Path);
@@ -69,13 +84,15 @@ internal sealed class HarvestCommand : Verb
         long rows = done.Where(d => !d.Reused).Sum(d => d.Rows);
         int finished = plan.Shards.Count - RunSteps.Missing(folder, plan).Length;
         var result = new HarvestResult(
-            plan.Id, folder.Path, plan.Shards.Count, finished, plan.Rows, RunSteps.BytesOf(folder), elapsed, rows / Math.Max(1e-3, done.Sum(d => d.Reused ? 0 : d.Seconds)), RunSteps.SitesOf(folder, plan),
+            plan.Id, folder.Path, plan.Shards.Count, finished, plan.Rows, RunSteps.BytesOf(folder), elapsed,
+                rows / Math.Max(1e-3, done.Sum(d => d.Reused ? 0 : d.Seconds)), RunSteps.SitesOf(folder, plan),
             [.. failed.Select(f => new WorkFailure(f.Shard, f.Error))])
         { EstimateSeconds = seconds };
         return Print(parsed, result, code == ExitCode.Done ? code : ExitCode.Failed);
     }
 
-    private (List<DoneShard> Done, List<FailedShard> Failed) Work(ParseResult parsed, RunFolder folder, RunPlan plan, ShardHarvest own, long tokens, int workers, int threads)
+    private (List<DoneShard> Done, List<FailedShard> Failed) Work(ParseResult parsed, RunFolder folder, RunPlan plan, ShardHarvest own,
+        long tokens, int workers, int threads)
     {
         if (_queue.IsGiven(parsed))
         {
@@ -93,7 +110,8 @@ internal sealed class HarvestCommand : Verb
         {
             try
             {
-                using RunParts? parts = w == 0 ? null : RunParts.Open(parsed, Common, plan, _plan.SaesOf(parsed), Streams, threads, stop.Token);
+                using RunParts? parts = w == 0 ? null : RunParts.Open(parsed, Common, plan, _plan.SaesOf(parsed), Streams, threads,
+                    stop.Token);
                 using ShardHarvest? harvest = parts is null ? null : new ShardHarvest(folder, plan, parts.Model, parts.Saes);
                 using IShardQueue queue = _queue.IsGiven(parsed) ? _queue.OpenForWorker(parsed, plan) : list;
                 var worker = new ShardWorker(folder, plan, harvest ?? own, queue);
@@ -113,7 +131,8 @@ internal sealed class HarvestCommand : Verb
         catch (AggregateException e)
         {
             Cancellation.ThrowIfCancellationRequested();
-            System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(e.Flatten().InnerExceptions.FirstOrDefault(x => x is not OperationCanceledException) ?? e.InnerExceptions[0]);
+            System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(e.Flatten().InnerExceptions.FirstOrDefault(x =>
+                x is not OperationCanceledException) ?? e.InnerExceptions[0]);
         }
 
         return ([.. results.SelectMany(r => r.Done)], [.. results.SelectMany(r => r.Failed)]);
@@ -129,9 +148,14 @@ internal sealed class HarvestCommand : Verb
             return code;
         }
 
-        Streams.Output.WriteLine($"{Printable.Escape(result.Folder)}: {result.Done} of {result.Shards} shards, {result.Rows} rows, {ByteText.Of(result.Bytes)}{(result.Seconds > 0 ? $", {ByteText.Of(TimeSpan.FromSeconds(result.Seconds))}" : "")}");
+        Streams.Output.WriteLine($"{Printable.Escape(result.Folder)}: {result.Done} of {result.Shards} shards, {result.Rows} rows, " +
+            $"{ByteText.Of(result.Bytes)}{(result.Seconds > 0 ? $", {ByteText.Of(TimeSpan.FromSeconds(result.Seconds))}" : "")}");
         foreach (HarvestedSite site in result.Sites)
-            Streams.Output.WriteLine(FormattableString.Invariant($"  {site.Site,-20} {site.Rows} rows{(site.MeanSquaredNorm is double norm ? $", mean of ||x||² {norm:G6}" : "")}"));
+        {
+            string norm = site.MeanSquaredNorm is double mean ? $", mean of ||x||² {mean:G6}" : "";
+            Streams.Output.WriteLine($"  {site.Site,-20} {site.Rows} rows{norm}");
+        }
+
         return code;
     }
 }

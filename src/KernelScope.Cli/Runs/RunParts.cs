@@ -43,7 +43,8 @@ internal sealed class RunParts : IDisposable
         {
             foreach (string name in options.SaesOf(parsed))
                 saes.Add(SaeOptions.Open(name, options.SiteOf(parsed), null, files));
-            return Open(files, saes, parsed, common, streams, common.DeviceOf(parsed), common.PrecisionOf(parsed), Math.Min(PlanContext, files.Config.ContextLength), threads);
+            return Open(files, saes, parsed, common, streams, common.DeviceOf(parsed), common.PrecisionOf(parsed),
+                Math.Min(PlanContext, files.Config.ContextLength), threads);
         }
         catch
         {
@@ -55,8 +56,10 @@ internal sealed class RunParts : IDisposable
 
     /// <summary>Opens what a planned run needs, and holds it to the plan.</summary>
     /// <param name="saePaths">Where SAEs are that are not found by their names.</param>
-    /// <exception cref="UsageException">It is another model, SAE, precision or class of device than the plan's: retrying cannot help.</exception>
-    public static RunParts Open(ParseResult parsed, CommonOptions common, RunPlan plan, IReadOnlyList<string> saePaths, Streams streams, int threads, CancellationToken cancellation)
+    /// <exception cref="UsageException">It is another model, SAE, precision or class of device than the plan's: retrying cannot
+    /// help.</exception>
+    public static RunParts Open(ParseResult parsed, CommonOptions common, RunPlan plan, IReadOnlyList<string> saePaths, Streams streams,
+        int threads, CancellationToken cancellation)
     {
         if (common.HasPrecision(parsed) && common.PrecisionOf(parsed) != PrecisionOf(plan))
             throw new UsageException($"--precision contradicts the plan, which is {plan.Precision}.");
@@ -71,7 +74,8 @@ internal sealed class RunParts : IDisposable
             parts = Open(files, saes, parsed, common, streams, device, PrecisionOf(plan), plan.Context, threads);
             parts.Load(streams, cancellation, RunIdentity.IsPacked(plan.DeviceClass));
             if (parts.DeviceClass != plan.DeviceClass)
-                throw new UsageException($"this device is of the class '{parts.DeviceClass}', and the run was planned for '{plan.DeviceClass}': its sums would have other last bits.");
+                throw new UsageException($"this device is of the class '{parts.DeviceClass}', and the run was planned for " +
+                    $"'{plan.DeviceClass}': its sums would have other last bits.");
             return parts;
         }
         catch
@@ -110,7 +114,8 @@ internal sealed class RunParts : IDisposable
     {
         if (Files.WeightBytes > 1L << 30)
             streams.Error.WriteLine($"Hashing {ByteText.Of(Files.WeightBytes)} of weights.");
-        string name = Files.IsDemo || !Directory.Exists(Files.Name) ? Files.Name : Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(Files.Name)));
+        string name = Files.IsDemo || !Directory.Exists(Files.Name) ? Files.Name
+            : Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(Files.Name)));
         return RunIdentity.Of(name, Files.Checkpoint, cancellation);
     }
 
@@ -134,9 +139,11 @@ internal sealed class RunParts : IDisposable
         Device.Dispose();
     }
 
-    private static RunParts Open(ModelFiles files, List<SaeFiles> saes, ParseResult parsed, CommonOptions common, Streams streams, string device, Precision precision, int context, int threads)
+    private static RunParts Open(ModelFiles files, List<SaeFiles> saes, ParseResult parsed, CommonOptions common, Streams streams,
+        string device, Precision precision, int context, int threads)
     {
-        (string, long)[] needs = [("weights", files.WeightBytes), ("SAEs", saes.Sum(s => s.Bytes)), ("context", Session.BytesFor(files.Config, context))];
+        (string, long)[] needs = [("weights", files.WeightBytes), ("SAEs", saes.Sum(s => s.Bytes)),
+            ("context", Session.BytesFor(files.Config, context))];
         Device opened = threads > 0 && device is ("cpu" or "auto")
             ? new Cpu.CpuDevice(threads, precision) : common.OpenDevice(parsed, streams, device, precision, Precision.Exact, needs);
         return new RunParts(files, saes, opened);
@@ -152,7 +159,8 @@ internal sealed class RunParts : IDisposable
         }
         catch (InvalidDataException e)
         {
-            throw new UsageException($"the run's model '{plan.Model.Name}' is not found here; --model DIR says where it is ({e.Message.TrimEnd('.')}).");
+            throw new UsageException($"the run's model '{plan.Model.Name}' is not found here; --model DIR says where it is " +
+                $"({e.Message.TrimEnd('.')}).");
         }
     }
 
@@ -160,8 +168,10 @@ internal sealed class RunParts : IDisposable
     {
         ModelRecord found = RunIdentity.Of(plan.Model.Name, files.Checkpoint, cancellation);
         // By content: what a file is called does not change what it computes.
-        if (found.ConfigSha256 != plan.Model.ConfigSha256 || !found.Files.Select(f => f.Sha256).SequenceEqual(plan.Model.Files.Select(f => f.Sha256)))
-            throw new UsageException($"{files.Name} is another model than the run's '{plan.Model.Name}': {(found.ConfigSha256 != plan.Model.ConfigSha256 ? "its settings differ" : "its weights differ")}.");
+        if (found.ConfigSha256 != plan.Model.ConfigSha256 || !found.Files.Select(f =>
+            f.Sha256).SequenceEqual(plan.Model.Files.Select(f => f.Sha256)))
+            throw new UsageException($"{files.Name} is another model than the run's '{plan.Model.Name}': " +
+                $"{(found.ConfigSha256 != plan.Model.ConfigSha256 ? "its settings differ" : "its weights differ")}.");
     }
 
     private static List<SaeFiles> FindSaes(ModelFiles model, RunPlan plan, IReadOnlyList<string> paths)
@@ -176,7 +186,8 @@ internal sealed class RunParts : IDisposable
                 byHash.TryAdd(RunIdentity.Of(sae.Checkpoint), sae);
             foreach (SaeRecord record in plan.Saes)
             {
-                SaeFiles sae = byHash.TryGetValue(record.Sha256, out SaeFiles? known) && !found.Contains(known) ? known : OpenByName(record, model);
+                SaeFiles sae = byHash.TryGetValue(record.Sha256, out SaeFiles? known) && !found.Contains(known) ? known
+                    : OpenByName(record, model);
                 found.Add(sae);
                 if (RunIdentity.Of(sae.Checkpoint) != record.Sha256)
                     throw new UsageException($"{sae.Name} is another SAE than the run's '{record.Id}'; --sae PATH says where that is.");
@@ -201,7 +212,8 @@ internal sealed class RunParts : IDisposable
         }
         catch (Exception e) when (e is InvalidDataException or WorkException)
         {
-            throw new UsageException($"the run's SAE '{record.Id}' is not found here; --sae PATH says where it is ({e.Message.TrimEnd('.')}).");
+            throw new UsageException($"the run's SAE '{record.Id}' is not found here; --sae PATH says where it is " +
+                $"({e.Message.TrimEnd('.')}).");
         }
     }
 

@@ -2,7 +2,8 @@ namespace KernelScope.Cli;
 
 /// <summary>Result of <c>harvest</c>.</summary>
 internal sealed record HarvestResult(
-    string? Run, string Folder, int Shards, int Done, long Rows, long Bytes, double Seconds, double RowsPerSecond, IReadOnlyList<HarvestedSite> Sites, IReadOnlyList<WorkFailure> Failed)
+    string? Run, string Folder, int Shards, int Done, long Rows, long Bytes, double Seconds, double RowsPerSecond,
+        IReadOnlyList<HarvestedSite> Sites, IReadOnlyList<WorkFailure> Failed)
 {
     /// <summary>Seconds that the run was expected to take.</summary>
     public double EstimateSeconds { get; init; }
@@ -12,7 +13,8 @@ internal sealed record HarvestResult(
 internal sealed record HarvestedSite(string Site, long Rows, double? MeanSquaredNorm);
 
 /// <summary>Result of <c>plan</c>.</summary>
-internal sealed record PlanResult(string Run, int Shards, int Done, int Missing, int Queued, int Failed, long Bytes, double? EstimateSeconds, int Removed);
+internal sealed record PlanResult(string Run, int Shards, int Done, int Missing, int Queued, int Failed, long Bytes,
+    double? EstimateSeconds, int Removed);
 
 /// <summary>Result of <c>work</c>.</summary>
 internal sealed record WorkResult(string Run, string Worker, IReadOnlyList<WorkDone> Done, IReadOnlyList<WorkFailure> Failed);
@@ -25,7 +27,8 @@ internal sealed record WorkFailure(int Shard, string Error);
 
 /// <summary>Result of <c>status</c>.</summary>
 internal sealed record StatusResult(
-    string Run, int Shards, int Done, int Leased, int Queued, int Stuck, int Missing, int Failed, long Rows, double RowsPerSecond, double? EtaSeconds, IReadOnlyList<StatusHost> Hosts, int Conflicts,
+    string Run, int Shards, int Done, int Leased, int Queued, int Stuck, int Missing, int Failed, long Rows, double RowsPerSecond,
+        double? EtaSeconds, IReadOnlyList<StatusHost> Hosts, int Conflicts,
     IReadOnlyList<WorkFailure> Failures);
 
 /// <summary>What a host did with a device.</summary>

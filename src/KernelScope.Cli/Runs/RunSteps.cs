@@ -9,7 +9,8 @@ internal static class RunSteps
     /// <exception cref="InvalidDataException">There is none, or it is malformed.</exception>
     public static (RunFolder Folder, RunPlan Plan) Open(string path)
     {
-        var folder = new RunFolder(Path.GetFileName(path) == "run.json" && !Directory.Exists(path) ? Path.GetDirectoryName(Path.GetFullPath(path))! : path);
+        var folder = new RunFolder(Path.GetFileName(path) == "run.json" && !Directory.Exists(path)
+            ? Path.GetDirectoryName(Path.GetFullPath(path))! : path);
         return (folder, RunPlan.Read(folder));
     }
 
@@ -28,7 +29,8 @@ internal static class RunSteps
     }
 
     /// <summary>Tokens of shards, about.</summary>
-    public static long TokensOf(RunPlan plan, IReadOnlyCollection<int> shards) => (long)(plan.TokenCount * (shards.Sum(n => (double)plan.Shards[n].Sequences) / Math.Max(1, plan.Sequences)));
+    public static long TokensOf(RunPlan plan, IReadOnlyCollection<int> shards) =>
+        (long)(plan.TokenCount * (shards.Sum(n => (double)plan.Shards[n].Sequences) / Math.Max(1, plan.Sequences)));
 
     /// <summary>Refuses work for whose files there is no room.</summary>
     /// <exception cref="WorkException">There is none.</exception>
@@ -49,14 +51,17 @@ internal static class RunSteps
         }
 
         if (bytes > free)
-            throw new WorkException($"{Printable.Escape(folder.Path)}: the run takes about {ByteText.Of(bytes)}, and {ByteText.Of(free)} are free there.");
+            throw new WorkException($"{Printable.Escape(folder.Path)}: the run takes about {ByteText.Of(bytes)}, and " +
+                $"{ByteText.Of(free)} are free there.");
     }
 
     /// <summary>Says what is about to happen.</summary>
     public static void Say(Streams streams, RunPlan plan, int missing, long bytes, double seconds)
     {
-        string stored = plan.Sites.Count == 0 ? "codes" : $"{plan.Sites.Count} site{(plan.Sites.Count == 1 ? "" : "s")}{(plan.Saes.Count > 0 ? " and codes" : "")}";
-        streams.Error.WriteLine($"Run {plan.Id[..12]}: {plan.TokenCount} tokens in {plan.Sequences} sequences, {plan.Rows} rows of {stored}, {plan.Shards.Count} shard{(plan.Shards.Count == 1 ? "" : "s")}, {missing} of them missing.");
+        string stored = plan.Sites.Count == 0 ? "codes"
+            : $"{plan.Sites.Count} site{(plan.Sites.Count == 1 ? "" : "s")}{(plan.Saes.Count > 0 ? " and codes" : "")}";
+        streams.Error.WriteLine($"Run {plan.Id[..12]}: {plan.TokenCount} tokens in {plan.Sequences} sequences, {plan.Rows} rows of " +
+            $"{stored}, {plan.Shards.Count} shard{(plan.Shards.Count == 1 ? "" : "s")}, {missing} of them missing.");
         streams.Error.WriteLine($"It takes about {ByteText.Of(bytes)} on disk and {ByteText.Of(TimeSpan.FromSeconds(seconds))} here.");
     }
 
@@ -77,7 +82,8 @@ internal static class RunSteps
                 sums[name] = (sums[name].Rows + site.Rows, sums[name].Squared + site.SumSquaredNorm);
         }
 
-        return [.. plan.Sites.Select(s => new HarvestedSite(s.Name, sums[s.Name].Rows, done == plan.Shards.Count && sums[s.Name].Rows > 0 ? sums[s.Name].Squared / sums[s.Name].Rows : null))];
+        return [.. plan.Sites.Select(s => new HarvestedSite(s.Name, sums[s.Name].Rows, done == plan.Shards.Count && sums[s.Name].Rows > 0
+            ? sums[s.Name].Squared / sums[s.Name].Rows : null))];
     }
 
     /// <summary>Bytes of all files of a run.</summary>

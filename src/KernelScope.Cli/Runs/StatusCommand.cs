@@ -58,19 +58,29 @@ internal sealed class StatusCommand : Verb
         int stuck = queue is { IsIdle: true } ? there : 0, leased = queue is null ? 0 : (int)Math.Min(there - stuck, queue.AckPending);
         int waiting = there - stuck - leased;
         return new StatusResult(
-            plan.Id, status.Shards, status.Done.Count, leased, waiting, stuck, status.Missing.Count - there, status.Failed.Count, status.Rows, status.RowsPerSecond, left == 0 ? 0 : status.RowsPerSecond > 0 ? left / status.RowsPerSecond : null,
-            [.. status.Hosts.Select(h => new StatusHost(h.Host, h.Device, h.Shards, h.RowsPerSecond, h.LastSeen))], status.Conflicts, [.. status.Failed.Select(f => new WorkFailure(f.Shard, f.Error))]);
+            plan.Id, status.Shards, status.Done.Count, leased, waiting, stuck, status.Missing.Count - there, status.Failed.Count,
+                status.Rows, status.RowsPerSecond, left == 0 ? 0 : status.RowsPerSecond > 0 ? left / status.RowsPerSecond : null,
+            [.. status.Hosts.Select(h => new StatusHost(h.Host, h.Device, h.Shards, h.RowsPerSecond, h.LastSeen))], status.Conflicts,
+                [.. status.Failed.Select(f => new WorkFailure(f.Shard, f.Error))]);
     }
 
     private void Print(ParseResult parsed, StatusResult r)
     {
-        Streams.Output.WriteLine(FormattableString.Invariant($"run {r.Run[..12]}: {r.Done} of {r.Shards} shards done, {(_queue.IsGiven(parsed) ? $"{r.Leased} at workers, {r.Queued} queued, {r.Stuck} stuck, " : "")}{r.Missing} missing, {r.Failed} failed; {r.Rows} rows, {r.RowsPerSecond:0} a second{(r.EtaSeconds is double s and > 0 ? $", {ByteText.Of(TimeSpan.FromSeconds(s))} left" : "")}"));
+        string queue = _queue.IsGiven(parsed) ? $"{r.Leased} at workers, {r.Queued} queued, {r.Stuck} stuck, " : "";
+        string left = r.EtaSeconds is double s and > 0 ? $", {ByteText.Of(TimeSpan.FromSeconds(s))} left" : "";
+        Streams.Output.WriteLine($"run {r.Run[..12]}: {r.Done} of {r.Shards} shards done, {queue}{r.Missing} missing, {r.Failed} failed; " +
+            $"{r.Rows} rows, {r.RowsPerSecond:0} a second{left}");
         foreach (StatusHost host in r.Hosts)
-            Streams.Output.WriteLine(FormattableString.Invariant($"  {host.Host} {host.Device}: {host.Shards} shards, {host.RowsPerSecond:0} rows a second, last {host.LastSeen:yyyy-MM-dd HH:mm:ss}Z"));
+        {
+            Streams.Output.WriteLine($"  {host.Host} {host.Device}: {host.Shards} shards, {host.RowsPerSecond:0} rows a second, " +
+                $"last {host.LastSeen:yyyy-MM-dd HH:mm:ss}Z");
+        }
+
         foreach (WorkFailure failure in r.Failures)
             Streams.Output.WriteLine($"  shard {failure.Shard} failed: {Printable.OneLine(failure.Error)}");
         if (r.Conflicts > 0)
-            Streams.Output.WriteLine($"  {r.Conflicts} conflict{(r.Conflicts == 1 ? "" : "s")}: two workers made different bytes of one shard; see the folder conflicts.");
+            Streams.Output.WriteLine($"  {r.Conflicts} conflict{(r.Conflicts == 1 ? "" : "s")}: two workers made different bytes of one " +
+                $"shard; see the folder conflicts.");
         Streams.Output.Flush();
     }
 }

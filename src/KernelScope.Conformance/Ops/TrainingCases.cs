@@ -30,7 +30,8 @@ internal static class TrainingCases
     /// Weights, biases and thresholds are multiples of 2⁻¹² and rows are unit vectors, so that pre-activations and their distances are exact on any device: below, at and above the distance, on both sides.
     /// </summary>
     private static ConformanceCase Near(int inputs, int width) =>
-        new(nameof(Device.SaeEncodeNear), $"pre-activations below, at and above the distance, {inputs} to {width}", (long)inputs * inputs * width, trial =>
+        new(nameof(Device.SaeEncodeNear), $"pre-activations below, at and above the distance, {inputs} to {width}",
+            (long)inputs * inputs * width, trial =>
         {
             const float distance = 16 / 4096f;
             float[] identity = new float[inputs * inputs];
@@ -38,7 +39,9 @@ internal static class TrainingCases
                 identity[(i * inputs) + i] = 1;
             float[] biases = [.. Enumerable.Range(0, width).Select(_ => trial.Random.Below(512) / 4096f)];
             float[] weights = [.. Enumerable.Range(0, width * inputs).Select(_ => (trial.Random.Below(256) - 64) / 4096f)];
-            float[] thresholds = [.. Enumerable.Range(0, width).Select(f => weights[(f * inputs) + (f % inputs)] + biases[f] + ((trial.Random.Below(7) - 3) * 8 / 4096f))];
+            float[] thresholds =
+                [.. Enumerable.Range(0, width)
+                    .Select(f => weights[(f * inputs) + (f % inputs)] + biases[f] + ((trial.Random.Below(7) - 3) * 8 / 4096f))];
             TrialSae sae = new(
                 trial.Weight("W_enc", inputs, [new PartForm(width, new(Files.DType.F32))], (f, i) => weights[(f * inputs) + i]),
                 trial.Input("b_enc", 1, width, biases),
@@ -53,7 +56,8 @@ internal static class TrainingCases
         });
 
     private static ConformanceCase Transpose(int rows, int width, double density) =>
-        new(nameof(Device.Transpose), FormattableString.Invariant($"{rows} lists of {width}, density {density}"), (long)rows * width, trial =>
+        new(nameof(Device.Transpose), FormattableString.Invariant($"{rows} lists of {width}, density {density}"), (long)rows * width,
+            trial =>
         {
             CodeList list = SaeCases.RandomCodes(trial, rows, width, density);
             TrialCodes codes = trial.Codes(width, list), turned = trial.Codes(rows);
@@ -67,12 +71,16 @@ internal static class TrainingCases
             for (int f = 0; f < width; f++)
             {
                 if (lengths[f] != turned.Expected.FeaturesOf(f).Length)
-                    throw new DisagreementException($"list {f} has {turned.Expected.FeaturesOf(f).Length} entries; {nameof(Device.ReadLengths)} says {lengths[f]}.");
+                    throw new DisagreementException(
+                        $"list {f} has {turned.Expected.FeaturesOf(f).Length} entries; {nameof(Device.ReadLengths)} says {lengths[f]}.");
             }
         });
 
     private static ConformanceCase Product(int rows, int lists, int columns, double density, Layout layout) =>
-        new(nameof(Device.SparseProduct), FormattableString.Invariant($"{lists} lists of {rows} rows of {columns}, density {density}{(layout == Layout.Dense ? "" : ", strided rows")}"), (long)rows * lists * columns, trial =>
+        new(nameof(Device.SparseProduct),
+            FormattableString.Invariant(
+                $"{lists} lists of {rows} rows of {columns}, density {density}{(layout == Layout.Dense ? "" : ", strided rows")}"),
+                (long)rows * lists * columns, trial =>
         {
             CodeList list = SaeCases.RandomCodes(trial, lists, rows, density);
             TrialCodes codes = trial.Codes(rows, list);
@@ -92,7 +100,10 @@ internal static class TrainingCases
     }
 
     private static ConformanceCase Dot(int rows, int lists, int columns, double density, Layout layout) =>
-        new(nameof(Device.SparseDot), FormattableString.Invariant($"{lists} lists of {rows} rows of {columns}, density {density}{(layout == Layout.Dense ? "" : ", strided rows")}"), (long)rows * lists * columns, trial =>
+        new(nameof(Device.SparseDot),
+            FormattableString.Invariant(
+                $"{lists} lists of {rows} rows of {columns}, density {density}{(layout == Layout.Dense ? "" : ", strided rows")}"),
+                (long)rows * lists * columns, trial =>
         {
             const float scale = 0.75f, offset = -0.25f;
             CodeList list = SaeCases.RandomCodes(trial, lists, rows, density);
@@ -107,17 +118,22 @@ internal static class TrainingCases
                     throw new DisagreementException($"list {r} has other indices than the one it comes from.");
                 for (int n = 0; n < indices.Length; n++)
                 {
-                    double error = Math.Abs((double)dots.Actual.ValuesOf(r)[n] - dots.Expected.ValuesOf(r)[n]) / ((scale * w.NormOf(r) * x.NormOf(indices[n])) - offset);
+                    double error = Math.Abs((double)dots.Actual.ValuesOf(r)[n] - dots.Expected.ValuesOf(r)[n])
+                        / ((scale * w.NormOf(r) * x.NormOf(indices[n])) - offset);
                     trial.Note(error, limit.Element);
                     if (!(error <= limit.Element))
-                        throw new DisagreementException(FormattableString.Invariant($"list {r}, entry {n}: {dots.Actual.ValuesOf(r)[n]:g9}, expected {dots.Expected.ValuesOf(r)[n]:g9}."));
+                        throw new DisagreementException(
+                            FormattableString.Invariant(
+                                $"list {r}, entry {n}: {dots.Actual.ValuesOf(r)[n]:g9}, expected {dots.Expected.ValuesOf(r)[n]:g9}."));
                 }
             }
         });
 
     /// <summary>Second moments well above 0, so that a step is no matter of signs: an error is then one of float32, relative to a parameter and the largest step.</summary>
     private static ConformanceCase Adam(int rows, int columns, bool unitRows, Layout layout) =>
-        new(nameof(Device.AdamRows), $"{rows} rows of {columns}{(unitRows ? ", unit rows" : "")}{(layout == Layout.Dense ? "" : ", strided rows")}", (long)rows * columns, trial =>
+        new(nameof(Device.AdamRows),
+            $"{rows} rows of {columns}{(unitRows ? ", unit rows" : "")}{(layout == Layout.Dense ? "" : ", strided rows")}",
+            (long)rows * columns, trial =>
         {
             AdamStep step = new(number: 3, learningRate: 0.01) { Scale = 0.5f, UnitRows = unitRows };
             float[] moments = [.. Enumerable.Range(0, rows * columns).Select(_ => (float)(0.01 + (trial.Random.Uniform() * 0.01)))];
@@ -125,12 +141,14 @@ internal static class TrainingCases
             for (int at = 0; at < parameters.Length && unitRows; at += columns)
                 Normalize(parameters.AsSpan(at, columns));
             TrialMatrix g = trial.Scratch("gradient", rows, columns, trial.Random.Normals(rows * columns), layout);
-            TrialMatrix v = trial.InOut("second moment", rows, columns, moments, layout), p = trial.InOut("parameters", rows, columns, parameters, layout);
+            TrialMatrix v = trial.InOut("second moment", rows, columns, moments, layout),
+                p = trial.InOut("parameters", rows, columns, parameters, layout);
             TrialMatrix norms = trial.Output("squared norms", rows, 1, layout);
             trial.Run(s => s.Device.AdamRows(s[g], step, s[v], s[p], s[norms]));
             trial.CompareRelative(norms, Limits.Elementwise);
             trial.Compare(v, Limits.ElementwiseAlone, (r, j) => 0.02 + norms.Expected[norms.IndexOf(r, 0)]);
-            trial.Compare(p, Limits.ElementwiseAlone, (r, j) => Math.Abs((double)p.Expected[p.IndexOf(r, j)]) + 0.1 + Math.Sqrt(norms.Expected[norms.IndexOf(r, 0)]));
+            trial.Compare(p, Limits.ElementwiseAlone,
+                (r, j) => Math.Abs((double)p.Expected[p.IndexOf(r, j)]) + 0.1 + Math.Sqrt(norms.Expected[norms.IndexOf(r, 0)]));
         });
 
     private static void Normalize(Span<float> row)
@@ -146,7 +164,8 @@ internal static class TrainingCases
     private static ConformanceCase NoGradient() =>
         new(nameof(Device.AdamRows), "rows without a gradient", 3 * 17, trial =>
         {
-            TrialMatrix g = trial.Scratch("gradient", 3, 17, new float[3 * 17]), p = trial.InOut("parameters", 3, 17), v = trial.InOut("second moment", 3, 17), norms = trial.Output("squared norms", 3, 1);
+            TrialMatrix g = trial.Scratch("gradient", 3, 17, new float[3 * 17]), p = trial.InOut("parameters", 3, 17),
+                v = trial.InOut("second moment", 3, 17), norms = trial.Output("squared norms", 3, 1);
             trial.Run(s => s.Device.AdamRows(s[g], new AdamStep(5, 0.1) { UnitRows = true }, s[v], s[p], s[norms]));
             Trial.CompareBits(p);
             trial.CompareRelative(v, Limits.Elementwise);
@@ -154,7 +173,8 @@ internal static class TrainingCases
         });
 
     private static ConformanceCase Norms(int rows, int columns, Layout layout) =>
-        new(nameof(Device.SquaredNorms), $"{rows} rows of {columns}{(layout == Layout.Dense ? "" : ", strided rows")}", (long)rows * columns, trial =>
+        new(nameof(Device.SquaredNorms), $"{rows} rows of {columns}{(layout == Layout.Dense ? "" : ", strided rows")}",
+            (long)rows * columns, trial =>
         {
             TrialMatrix x = trial.Input("x", rows, columns, layout), y = trial.Output("norms", rows, 1, layout);
             trial.Run(s => s.Device.SquaredNorms(s[x], s[y]));

@@ -16,7 +16,8 @@ public static class EvaluationJson
     public static void Write(Utf8JsonWriter json, EvaluationResult result, string model) => Write(json, result, model, []);
 
     /// <summary>The same with where the rows come from.</summary>
-    internal static void Write(Utf8JsonWriter json, EvaluationResult result, string model, IReadOnlyList<(string Name, string Value)> source)
+    internal static void Write(Utf8JsonWriter json, EvaluationResult result, string model,
+        IReadOnlyList<(string Name, string Value)> source)
     {
         ArgumentNullException.ThrowIfNull(json);
         ArgumentNullException.ThrowIfNull(result);

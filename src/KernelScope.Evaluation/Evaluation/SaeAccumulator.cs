@@ -72,7 +72,8 @@ internal sealed class SaeAccumulator
         // Not measured is not 0.
         LargestLogitDifference = double.NaN;
         for (int i = 0; i < SpliceRun.Every.Length; i++)
-            _row[Total.OfRun(i) + Total.RunKl] = _row[Total.OfRun(i) + Total.RunKlDefault] = _row[Total.OfRun(i) + Total.RunKlEvery] = double.NaN;
+            _row[Total.OfRun(i) + Total.RunKl] = _row[Total.OfRun(i) + Total.RunKlDefault] = _row[Total.OfRun(i) + Total.RunKlEvery] =
+                double.NaN;
         Rows.Add([.. _row]);
         RowSums.Add(_row, Totals);
     }
@@ -83,8 +84,10 @@ internal sealed class SaeAccumulator
 
     private void AddStatistics(int[] tokens, SequenceScores scores)
     {
-        Span<double> error = scores[Sae("squared_error")], dot = scores[Sae("dot")], normOut = scores[Sae("squared_norm_out")], l1 = scores[Sae("l1")];
-        Span<double> deviation = scores[Site("squared_deviation")], deviationNotPad = scores[Site("squared_deviation_not_pad")], deviationAll = scores[Site("squared_deviation_all")];
+        Span<double> error = scores[Sae("squared_error")], dot = scores[Sae("dot")], normOut = scores[Sae("squared_norm_out")],
+            l1 = scores[Sae("l1")];
+        Span<double> deviation = scores[Site("squared_deviation")], deviationNotPad = scores[Site("squared_deviation_not_pad")],
+            deviationAll = scores[Site("squared_deviation_all")];
         Span<double> normIn = scores[Site("squared_norm")];
         CodeList codes = scores.Codes[_sae];
         for (int t = 0; t < tokens.Length; t++)

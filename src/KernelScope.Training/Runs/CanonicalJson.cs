@@ -6,7 +6,10 @@ using System.Text.Json.Nodes;
 
 namespace KernelScope.Training.Runs;
 
-/// <summary>JSON whose bytes depend on its content alone: names in ordinal order, no spaces, numbers in the shortest form that reads back to the same bits.</summary>
+/// <summary>
+/// JSON whose bytes depend on its content alone: names in ordinal order, no spaces, numbers in the shortest form that reads back to the
+/// same bits.
+/// </summary>
 internal static class CanonicalJson
 {
     /// <summary>The bytes.</summary>

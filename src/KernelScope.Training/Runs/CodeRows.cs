@@ -5,7 +5,9 @@ using KernelScope.Sae;
 
 namespace KernelScope.Training.Runs;
 
-/// <summary>The codes of one SAE of one shard: of the float32 rows, before any rounding. They are sparse, so a shard's are held until it ends.</summary>
+/// <summary>
+/// The codes of one SAE of one shard: of the float32 rows, before any rounding. They are sparse, so a shard's are held until it ends.
+/// </summary>
 internal sealed class CodeRows : IDisposable
 {
     private readonly SaeRecord _record;
@@ -58,7 +60,8 @@ internal sealed class CodeRows : IDisposable
     }
 
     /// <summary>Writes the two files and gives them their names.</summary>
-    public CodesManifest Place(RunFolder folder, int shard, IReadOnlyDictionary<string, string> metadata, int[] sequence, int[] position, int[] token)
+    public CodesManifest Place(RunFolder folder, int shard, IReadOnlyDictionary<string, string> metadata, int[] sequence, int[] position,
+        int[] token)
     {
         long active = _rowStart[^1];
         using PlacedFile file = PlacedFile.Create(folder.At(RunFolder.Codes(_record.Id, shard)));
@@ -80,8 +83,10 @@ internal sealed class CodeRows : IDisposable
     /// <summary>What a file of codes holds.</summary>
     public static TensorInfo[] Tensors(long rows, long active) =>
     [
-        new TensorInfo("row_ptr", DType.I64, [rows + 1]), new TensorInfo("feature", DType.I32, [active]), new TensorInfo("value", DType.F32, [active]),
-        new TensorInfo("sequence", DType.I32, [rows]), new TensorInfo("position", DType.I32, [rows]), new TensorInfo("token", DType.I32, [rows]),
+        new TensorInfo("row_ptr", DType.I64, [rows + 1]), new TensorInfo("feature", DType.I32, [active]),
+            new TensorInfo("value", DType.F32, [active]),
+        new TensorInfo("sequence", DType.I32, [rows]), new TensorInfo("position", DType.I32, [rows]),
+            new TensorInfo("token", DType.I32, [rows]),
     ];
 
     public void Dispose() => _codes.Dispose();

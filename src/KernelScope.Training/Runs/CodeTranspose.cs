@@ -6,7 +6,8 @@ namespace KernelScope.Training.Runs;
 
 /// <summary>
 /// Codes by feature, in bounded memory: each shard is turned round into a file of its own, then all are read feature by feature.
-/// A file holds 4,096 features: <c>feature_ptr</c> i64 [features + 1], <c>row</c> i64, ascending for each feature and counted over the run's rows, and <c>value</c> f32.
+/// A file holds 4,096 features: <c>feature_ptr</c> i64 [features + 1], <c>row</c> i64, ascending for each feature and counted over the
+/// run's rows, and <c>value</c> f32.
 /// </summary>
 internal sealed class CodeTranspose : IDisposable
 {
@@ -85,7 +86,8 @@ internal sealed class CodeTranspose : IDisposable
         long[] start = new long[count + 1];
         for (int f = 0; f < count; f++)
             start[f + 1] = start[f] + starts.Sum(s => s[first + f + 1] - s[first + f]);
-        var described = new SortedDictionary<string, string>(metadata.ToDictionary(), StringComparer.Ordinal) { ["first_feature"] = FormattableString.Invariant($"{first}") };
+        var described = new SortedDictionary<string, string>(metadata.ToDictionary(),
+            StringComparer.Ordinal) { ["first_feature"] = FormattableString.Invariant($"{first}") };
         using var writer = new SafetensorsWriter(path, Tensors(count, start[^1]), described);
         writer.Append<long>(start);
         Copy(writer, "row", sizeof(long), first, count, starts);
@@ -101,11 +103,13 @@ internal sealed class CodeTranspose : IDisposable
             {
                 TensorView tensor = _parts[n][name];
                 using TensorView.Reading reading = tensor.Read();
-                writer.AppendBytes(new ReadOnlySpan<byte>(tensor.Pointer + (starts[n][f] * size), checked((int)((starts[n][f + 1] - starts[n][f]) * size))));
+                writer.AppendBytes(new ReadOnlySpan<byte>(tensor.Pointer + (starts[n][f] * size),
+                    checked((int)((starts[n][f + 1] - starts[n][f]) * size))));
             }
         }
     }
 
     private static TensorInfo[] Tensors(long features, long active) =>
-        [new TensorInfo("feature_ptr", DType.I64, [features + 1]), new TensorInfo("row", DType.I64, [active]), new TensorInfo("value", DType.F32, [active])];
+        [new TensorInfo("feature_ptr", DType.I64, [features + 1]), new TensorInfo("row", DType.I64, [active]),
+            new TensorInfo("value", DType.F32, [active])];
 }

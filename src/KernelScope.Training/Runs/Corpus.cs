@@ -26,7 +26,8 @@ internal sealed record CorpusFile(string Name, Func<Stream> Open);
 
 /// <summary>
 /// Documents as token sequences, one after the other and never all at once. It may be gone through more than once, with the same sequences.
-/// Each sequence of a text begins with BOS. Packed: documents follow each other without a gap, and every sequence but the last is full. Separate: a sequence holds one document, and a longer document is cut.
+/// Each sequence of a text begins with BOS. Packed: documents follow each other without a gap, and every sequence but the last is full.
+/// Separate: a sequence holds one document, and a longer document is cut.
 /// Token ids are taken as they are: no BOS is added, and when separate a list is one sequence.
 /// </summary>
 internal sealed class Corpus
@@ -55,7 +56,8 @@ internal sealed class Corpus
     /// <param name="context">Most tokens of one, BOS included; at least 2.</param>
     /// <param name="packed">Whether documents share sequences.</param>
     /// <exception cref="InvalidDataException">A file cannot be read or holds something else; the message says where.</exception>
-    public IEnumerable<TokenSequence> Sequences(int context, bool packed) => packed ? Packed(context) : Documents().SelectMany(d => Cut(d, context));
+    public IEnumerable<TokenSequence> Sequences(int context, bool packed) => packed ? Packed(context) : Documents()
+        .SelectMany(d => Cut(d, context));
 
     private IEnumerable<TokenSequence> Packed(int context)
     {
@@ -89,7 +91,9 @@ internal sealed class Corpus
         if (!document.IsText)
         {
             return document.Ids.Length <= context ? [new TokenSequence(document.Ids, document.Number)]
-                : throw BadFile.Of(document.File, $"{document.Place} has {document.Ids.Length} ids; a sequence has at most {context} (--context), and packed documents are cut.");
+                : throw BadFile.Of(document.File,
+                    $"{document.Place} has {document.Ids.Length} ids; a sequence has at most {context} (--context), and packed " +
+                        $"documents are cut.");
         }
 
         return document.Ids.Chunk(context - 1).Select(chunk => new TokenSequence([_bosId, .. chunk], document.Number));
@@ -116,7 +120,8 @@ internal sealed class Corpus
     private IEnumerable<Document> DocumentsOf(CorpusFile file) => _kind switch
     {
         CorpusKind.Text => [new Document(Encode(ReadText(file), file.Name), true, 0, file.Name, "the text")],
-        CorpusKind.Tokens => TokenFiles.ReadJson(ReadAll(file), file.Name).Select((ids, b) => new Document(ids, false, 0, file.Name, $"sequence {b}")),
+        CorpusKind.Tokens => TokenFiles.ReadJson(ReadAll(file), file.Name)
+            .Select((ids, b) => new Document(ids, false, 0, file.Name, $"sequence {b}")),
         _ => Lines(file).Select(line => OfLine(line.Bytes, file.Name, $"line {line.Number}")).OfType<Document>(),
     };
 
@@ -124,14 +129,17 @@ internal sealed class Corpus
     {
         int bad = document.Ids.AsSpan().IndexOfAnyExceptInRange(0, _vocabulary - 1);
         if (bad >= 0)
-            throw BadFile.Of(document.File, $"{document.Place}, position {bad}: the id {document.Ids[bad]} is outside the vocabulary of {_vocabulary} entries.");
+            throw BadFile.Of(document.File,
+                $"{document.Place}, position {bad}: the id {document.Ids[bad]} is outside the vocabulary of {_vocabulary} entries.");
     }
 
     private static byte[] ReadAll(CorpusFile file)
     {
         using Stream stream = file.Open();
         if (stream.CanSeek && stream.Length > MaxTextLength)
-            throw BadFile.Of(file.Name, $"the file has {stream.Length} bytes; at most {MaxTextLength} can be read at once: divide it into several files of a folder, or use JSON lines.");
+            throw BadFile.Of(file.Name,
+                $"the file has {stream.Length} bytes; at most {MaxTextLength} can be read at once: divide it into several files of a " +
+                    $"folder, or use JSON lines.");
         using var bytes = new MemoryStream();
         stream.CopyTo(bytes);
         return bytes.ToArray();
@@ -140,7 +148,8 @@ internal sealed class Corpus
     private static string ReadText(CorpusFile file)
     {
         ReadOnlyMemory<byte> bytes = JsonText.WithoutMark(ReadAll(file));
-        return System.Text.Unicode.Utf8.IsValid(bytes.Span) ? Encoding.UTF8.GetString(bytes.Span) : throw BadFile.Of(file.Name, "the text is not valid UTF-8.");
+        return System.Text.Unicode.Utf8.IsValid(bytes.Span) ? Encoding.UTF8.GetString(bytes.Span)
+            : throw BadFile.Of(file.Name, "the text is not valid UTF-8.");
     }
 
     private int[] Encode(string text, string file)
@@ -163,12 +172,15 @@ internal sealed class Corpus
         {
             using var document = JsonDocument.Parse(line, new JsonDocumentOptions { MaxDepth = JsonText.MaxDepth });
             JsonElement value = document.RootElement;
-            if (value.ValueKind == JsonValueKind.Object && (value.TryGetProperty("text", out JsonElement text) != value.TryGetProperty("ids", out JsonElement ids)))
+            if (value.ValueKind == JsonValueKind.Object && (value.TryGetProperty("text",
+                out JsonElement text) != value.TryGetProperty("ids", out JsonElement ids)))
                 value = text.ValueKind == JsonValueKind.Undefined ? ids : text;
             return value.ValueKind switch
             {
                 JsonValueKind.String => new Document(Encode(value.GetString()!, file), true, 0, file, place),
-                JsonValueKind.Array => new Document([.. value.EnumerateArray().Select(i => i.TryGetInt32(out int id) ? id : throw BadFile.Of(file, $"{place}: {JsonText.Kind(i)} is not a token id."))], false, 0, file, place),
+                JsonValueKind.Array => new Document([.. value.EnumerateArray()
+                    .Select(i => i.TryGetInt32(out int id) ? id : throw BadFile.Of(file,
+                    $"{place}: {JsonText.Kind(i)} is not a token id."))], false, 0, file, place),
                 _ => throw BadFile.Of(file, $"{place}: {Expected} was expected."),
             };
         }
@@ -196,7 +208,8 @@ internal sealed class Corpus
                 }
 
                 if (end == buffer.Length)
-                    Array.Resize(ref buffer, buffer.Length <= Array.MaxLength / 2 ? 2 * buffer.Length : throw BadFile.Of(file.Name, $"line {number} is longer than can be read at once."));
+                    Array.Resize(ref buffer, buffer.Length <= Array.MaxLength / 2 ? 2 * buffer.Length
+                        : throw BadFile.Of(file.Name, $"line {number} is longer than can be read at once."));
                 int read = stream.Read(buffer, end, buffer.Length - end);
                 if (read == 0)
                     break;

@@ -3,7 +3,8 @@ using KernelScope.Files;
 namespace KernelScope.Training.Runs;
 
 /// <summary>
-/// How often and how strongly each feature fires: count, Σ value and Σ value² in double, the largest value and its first place, and a histogram with the fixed edges 2^(i/4), i = −80 … 80:
+/// How often and how strongly each feature fires: count, Σ value and Σ value² in double, the largest value and its first place, and a
+/// histogram with the fixed edges 2^(i/4), i = −80 … 80:
 /// bin 0 below the first edge, bin i + 81 from 2^(i/4) on, bin 161 from the last edge on.
 /// </summary>
 internal sealed class FeatureDensity
@@ -40,8 +41,10 @@ internal sealed class FeatureDensity
     /// <summary>What is written.</summary>
     public TensorInfo[] Tensors =>
     [
-        new TensorInfo("firing", DType.I64, [_features]), new TensorInfo("sum", DType.F64, [_features]), new TensorInfo("sum_squares", DType.F64, [_features]), new TensorInfo("max", DType.F32, [_features]),
-        new TensorInfo("max_sequence", DType.I32, [_features]), new TensorInfo("max_position", DType.I32, [_features]), new TensorInfo("histogram", DType.I64, [_features, Bins]),
+        new TensorInfo("firing", DType.I64, [_features]), new TensorInfo("sum", DType.F64, [_features]),
+            new TensorInfo("sum_squares", DType.F64, [_features]), new TensorInfo("max", DType.F32, [_features]),
+        new TensorInfo("max_sequence", DType.I32, [_features]), new TensorInfo("max_position", DType.I32, [_features]),
+            new TensorInfo("histogram", DType.I64, [_features, Bins]),
     ];
 
     /// <summary>Of one shard.</summary>

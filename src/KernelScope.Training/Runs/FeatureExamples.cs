@@ -3,7 +3,8 @@ using KernelScope.Files;
 namespace KernelScope.Training.Runs;
 
 /// <summary>
-/// Places where each feature fires. The strongest: by value descending, then sequence, then position; of places whose windows hold the same tokens the first in that order only.
+/// Places where each feature fires. The strongest: by value descending, then sequence, then position; of places whose windows hold the
+/// same tokens the first in that order only.
 /// Random ones: those with the smallest hash of (seed, feature, sequence, position), which any order of shards gives alike.
 /// </summary>
 internal sealed class FeatureExamples
@@ -72,7 +73,8 @@ internal sealed class FeatureExamples
     /// <summary>A place; smaller orders come first.</summary>
     private readonly record struct Place(double Order, float Value, int Sequence, int Position, ulong Window)
     {
-        public bool Before(in Place other) => Order != other.Order ? Order < other.Order : Sequence != other.Sequence ? Sequence < other.Sequence : Position < other.Position;
+        public bool Before(in Place other) => Order != other.Order ? Order < other.Order : Sequence != other.Sequence
+            ? Sequence < other.Sequence : Position < other.Position;
     }
 
     /// <summary>The first k places of each feature, in order, each window once.</summary>
@@ -83,10 +85,12 @@ internal sealed class FeatureExamples
 
         public TensorInfo[] Tensors(string name, int count) =>
         [
-            new TensorInfo($"{name}_value", DType.F32, [count, most]), new TensorInfo($"{name}_sequence", DType.I32, [count, most]), new TensorInfo($"{name}_position", DType.I32, [count, most]),
+            new TensorInfo($"{name}_value", DType.F32, [count, most]), new TensorInfo($"{name}_sequence", DType.I32, [count, most]),
+                new TensorInfo($"{name}_position", DType.I32, [count, most]),
         ];
 
-        public bool MayTake(int feature, double order) => most > 0 && (_count[feature] < most || order <= _places[(feature * most) + most - 1].Order);
+        public bool MayTake(int feature, double order) => most > 0 && (_count[feature] < most
+            || order <= _places[(feature * most) + most - 1].Order);
 
         public void Take(int feature, in Place place)
         {

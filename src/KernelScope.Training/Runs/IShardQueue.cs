@@ -41,7 +41,8 @@ internal sealed class ShardList(IEnumerable<int> shards) : IShardQueue
 
     public TimeSpan? LeaseTime => null;
 
-    public ShardLease? Lease(TimeSpan wait, CancellationToken cancellationToken) => _shards.TryDequeue(out int shard) ? new ShardLease(shard) : null;
+    public ShardLease? Lease(TimeSpan wait, CancellationToken cancellationToken) => _shards.TryDequeue(out int shard)
+        ? new ShardLease(shard) : null;
 
     public void Extend(ShardLease lease)
     {

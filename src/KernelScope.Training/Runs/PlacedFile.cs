@@ -23,7 +23,8 @@ internal sealed class ShardConflictException(string message, string path, Stored
 }
 
 /// <summary>
-/// A file that appears whole or not at all and never replaces another: written as <c>.tmp-worker-guid</c> in its folder, hashed as it is written, flushed to the disk, then renamed.
+/// A file that appears whole or not at all and never replaces another: written as <c>.tmp-worker-guid</c> in its folder, hashed as it
+/// is written, flushed to the disk, then renamed.
 /// Where the name is taken, equal contents are fine and different ones a conflict.
 /// </summary>
 internal sealed partial class PlacedFile : IDisposable
@@ -120,7 +121,8 @@ internal sealed partial class PlacedFile : IDisposable
             return made;
         StoredFile found = Measure(Path);
         return found == made ? made
-            : throw new ShardConflictException($"{BadFile.Printable(Path, 4096)}: another worker made other bytes of this file (SHA-256 {found.Sha256[..12]}…, here {made.Sha256[..12]}…); " +
+            : throw new ShardConflictException($"{BadFile.Printable(Path, 4096)}: another worker made other bytes of this file (SHA-256 " +
+                $"{found.Sha256[..12]}…, here {made.Sha256[..12]}…); " +
                 "the first stays.", Path, found, made);
     }
 

@@ -36,7 +36,10 @@ internal sealed class RowBucket
     /// <summary>Bytes of all rows.</summary>
     public long Bytes => (long)_inputs.Length * RowSource.ChunkRows * (_width + _targetWidth) * sizeof(float);
 
-    /// <summary>Fills up and mixes what was not served with what is new. At the end of an epoch it stays less full, unless it could not give <paramref name="batch"/> rows.</summary>
+    /// <summary>
+    /// Fills up and mixes what was not served with what is new. At the end of an epoch it stays less full, unless it could not give
+    /// <paramref name="batch"/> rows.
+    /// </summary>
     public void Refill(int batch)
     {
         Compact();
@@ -56,15 +59,33 @@ internal sealed class RowBucket
     }
 
     /// <summary>Gives the next rows.</summary>
-    public void Take(int rows, Span<float> inputs, Span<float> targets)
+    public unsafe void Take(int rows, Span<float> inputs, Span<float> targets)
     {
-        for (int r = 0; r < rows; r++)
+        fixed (float* input = inputs)
+        fixed (float* target = targets)
         {
-            int slot = _slots[_served++];
-            Row(_inputs, slot, _width).CopyTo(inputs[(r * _width)..]);
-            if (_targetWidth > 0)
-                Row(_targets, slot, _targetWidth).CopyTo(targets[(r * _targetWidth)..]);
+            // Both stay where they are until all rows are copied.
+            (nint x, nint y) = ((nint)input, (nint)target);
+            ParallelRows.ForEach(rows, r =>
+            {
+                int slot = _slots[_served + r];
+                Row(_inputs, slot, _width).CopyTo(new Span<float>((float*)x + ((long)r * _width), _width));
+                if (_targetWidth > 0)
+                    Row(_targets, slot, _targetWidth).CopyTo(new Span<float>((float*)y + ((long)r * _targetWidth), _targetWidth));
+            });
         }
+
+        _served += rows;
+    }
+
+    /// <summary>Reads the rows of a chunk, several at once: which row lies where is settled before.</summary>
+    private void Add(RowShard input, RowShard? target, int shard, IReadOnlyList<int> rows)
+    {
+        int first = _count;
+        _count += rows.Count;
+        for (int i = 0; i < rows.Count; i++)
+            MakeBlock(_slots[first + i]);
+        ParallelRows.ForEach(rows.Count, i => Put(_slots[first + i], input, target, shard, rows[i]));
     }
 
     /// <summary>Adds the rows that were not served to a reader's state, by shard and row.</summary>
@@ -97,14 +118,15 @@ internal sealed class RowBucket
             using (target)
             {
                 foreach (int slot in group)
+                {
+                    MakeBlock(slot);
                     Put(slot, input, target, group.Key, rows[slot] < input.Rows ? rows[slot] : throw RowState.Damaged());
+                }
             }
         }
 
         _order = state.Generator();
     }
-
-    private void Add(RowShard input, RowShard? target, int shard, int row) => Put(_slots[_count++], input, target, shard, row);
 
     private void Put(int slot, RowShard input, RowShard? target, int shard, int row)
     {
@@ -123,6 +145,13 @@ internal sealed class RowBucket
         _served = 0;
     }
 
+    private void MakeBlock(int slot)
+    {
+        _inputs[slot / RowSource.ChunkRows] ??= new float[RowSource.ChunkRows * _width];
+        if (_targetWidth > 0)
+            _targets[slot / RowSource.ChunkRows] ??= new float[RowSource.ChunkRows * _targetWidth];
+    }
+
     private static Span<float> Row(float[]?[] blocks, int slot, int width) =>
-        (blocks[slot / RowSource.ChunkRows] ??= new float[RowSource.ChunkRows * width]).AsSpan(slot % RowSource.ChunkRows * width, width);
+        blocks[slot / RowSource.ChunkRows].AsSpan(slot % RowSource.ChunkRows * width, width);
 }

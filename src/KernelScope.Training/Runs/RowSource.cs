@@ -2,7 +2,10 @@ using KernelScope.Files;
 
 namespace KernelScope.Training.Runs;
 
-/// <summary>Chunks of contiguous rows of a run, epoch after epoch: several shards are open, and each gives its chunks in a random order of its own.</summary>
+/// <summary>
+/// Chunks of contiguous rows of a run, epoch after epoch: several shards are open, and each gives its chunks in a random order of its
+/// own.
+/// </summary>
 internal sealed class RowSource : IDisposable
 {
     /// <summary>Rows of a chunk.</summary>
@@ -28,7 +31,8 @@ internal sealed class RowSource : IDisposable
         _chunkOrder = new Xoshiro256(plan.Id, seed, "chunk order");
         _validationBelow = (ulong)(options.Validation * Math.Pow(2, 64));
         Manifests = [.. Enumerable.Range(0, plan.Shards.Count).Select(n => ShardManifest.Read(folder, plan, n)
-            ?? throw BadFile.Of(folder.Path, $"the run is not complete: shard {n} of {plan.Shards.Count} is missing ('kernelscope status' shows all)."))];
+            ?? throw BadFile.Of(folder.Path,
+                $"the run is not complete: shard {n} of {plan.Shards.Count} is missing ('kernelscope status' shows all)."))];
         TrainingRows = [.. Manifests.Select(CountTraining)];
     }
 
@@ -89,18 +93,19 @@ internal sealed class RowSource : IDisposable
         _epoch++;
     }
 
-    /// <summary>Gives the rows of the next chunk of the epoch that are served: fewer than <see cref="ChunkRows"/> where some are held back, and at the end of a shard.</summary>
-    public void NextChunk(Action<RowShard, RowShard?, int, int> row)
+    /// <summary>
+    /// Gives the rows of the next chunk of the epoch that are served: fewer than <see cref="ChunkRows"/> where some are held back, and
+    /// at the end of a shard.
+    /// </summary>
+    /// <param name="take">Called once, with the shard's files, its number, and the rows.</param>
+    public void NextChunk(Action<RowShard, RowShard?, int, IReadOnlyList<int>> take)
     {
         while (_open.Count < _options.OpenShards && _nextShard < _shards.Length)
             OpenNext();
         Opened shard = _open[_turn];
-        int first = shard.Order[shard.Next++] * ChunkRows;
-        for (int r = first; r < Math.Min(first + ChunkRows, shard.Input.Rows); r++)
-        {
-            if (!IsValidation(shard.Input.Sequence[r]))
-                row(shard.Input, shard.Target, shard.Shard, r);
-        }
+        int first = shard.Order[shard.Next++] * ChunkRows, end = Math.Min(first + ChunkRows, shard.Input.Rows);
+        int[] sequence = shard.Input.Sequence;
+        take(shard.Input, shard.Target, shard.Shard, [.. Enumerable.Range(first, end - first).Where(r => !IsValidation(sequence[r]))]);
 
         if (shard.Next == shard.Order.Length)
         {

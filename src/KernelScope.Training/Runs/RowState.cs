@@ -77,7 +77,8 @@ internal sealed class RowState
     public string Text() => Encoding.UTF8.GetString(Values<byte>());
 
     /// <summary>The next integers, each from 0 to below a limit.</summary>
-    public int[] Ints(int limit) => Values<int>() is int[] values && values.AsSpan().IndexOfAnyExceptInRange(0, limit - 1) < 0 ? values : throw Damaged();
+    public int[] Ints(int limit) => Values<int>() is int[] values && values.AsSpan().IndexOfAnyExceptInRange(0, limit - 1) < 0 ? values
+        : throw Damaged();
 
     /// <summary>The next generator.</summary>
     public Xoshiro256 Generator() => Values<byte>() is { Length: Xoshiro256.StateLength } state ? new Xoshiro256(state) : throw Damaged();

@@ -5,25 +5,33 @@ using KernelScope.Model;
 
 namespace KernelScope.Training.Runs;
 
-/// <summary>Measures SAEs over a run. What follows from rows and codes is computed from the stored rows; what needs the model runs the stored tokens.</summary>
+/// <summary>
+/// Measures SAEs over a run. What follows from rows and codes is computed from the stored rows; what needs the model runs the stored
+/// tokens.
+/// </summary>
 internal static class RunEvaluation
 {
     /// <summary>The tokens of a run, with what it leaves out as special.</summary>
-    /// <exception cref="InvalidDataException">A token file is damaged, or the run leaves out positions by their number, which no evaluation by tokens can.</exception>
+    /// <exception cref="InvalidDataException">A token file is damaged, or the run leaves out positions by their number, which no
+    /// evaluation by tokens can.</exception>
     public static TokenSet TokensOf(RunFolder folder, RunPlan plan, Gemma2Config config)
     {
         if (plan.SkipFirst > 0)
-            throw new InvalidDataException($"the run leaves out the first {plan.SkipFirst} positions of each sequence, and losses are counted by tokens; --no-model evaluates its rows.");
-        int[][] sequences = [.. Enumerable.Range(0, plan.Shards.Count).SelectMany(n => TokenShard.Read(folder, plan, n, config.VocabSize).Sequences)];
+            throw new InvalidDataException($"the run leaves out the first {plan.SkipFirst} positions of each sequence, and losses are " +
+                $"counted by tokens; --no-model evaluates its rows.");
+        int[][] sequences = [.. Enumerable.Range(0, plan.Shards.Count)
+            .SelectMany(n => TokenShard.Read(folder, plan, n, config.VocabSize).Sequences)];
         return TokenSet.Create(sequences, config, plan.ExcludedIds.ToArray());
     }
 
     /// <summary>
-    /// Every number that follows from stored rows: L0, FVU, cosine, firing frequencies, by position. x̄ is the mean over the run's rows. Over the same tokens and float32 rows they are those of an evaluation with the model, bit for bit;
+    /// Every number that follows from stored rows: L0, FVU, cosine, firing frequencies, by position. x̄ is the mean over the run's
+    /// rows. Over the same tokens and float32 rows they are those of an evaluation with the model, bit for bit;
     /// the others are not defined.
     /// </summary>
     /// <exception cref="InvalidDataException">The run is not complete, or a file is damaged.</exception>
-    public static EvaluationResult OfRows(RunFolder folder, RunPlan plan, IReadOnlyList<SaeTarget> targets, Bootstrap bootstrap, IProgress<double>? progress, CancellationToken cancellationToken)
+    public static EvaluationResult OfRows(RunFolder folder, RunPlan plan, IReadOnlyList<SaeTarget> targets, Bootstrap bootstrap,
+        IProgress<double>? progress, CancellationToken cancellationToken)
     {
         ShardManifest[] manifests = [.. Enumerable.Range(0, plan.Shards.Count).Select(n => ShardHarvest.Find(folder, plan, n)
             ?? throw new InvalidDataException($"the run is not complete: shard {n} of {plan.Shards.Count} is missing."))];
@@ -32,7 +40,8 @@ internal static class RunEvaluation
         var results = new List<SaeResult>();
         for (int i = 0; i < targets.Count; i++)
         {
-            using var rows = new RowEvaluator(folder, plan, manifests, targets[i], new SaeAccumulator(tokens, 0, 0, targets[i].Sae.FeatureCount));
+            using var rows = new RowEvaluator(folder, plan, manifests, targets[i],
+                new SaeAccumulator(tokens, 0, 0, targets[i].Sae.FeatureCount));
             SaeAccumulator sums = rows.Run(n => progress?.Report((i + (n / (2.0 * manifests.Length))) / targets.Count), cancellationToken);
             results.Add(new SaeResult(targets[i], sums, SaeEvaluation.HasSaelens(targets[i]), hasGradients: false, bootstrap));
         }
@@ -132,7 +141,8 @@ internal static class RunEvaluation
         private void Score(RowShard inputs, RowShard outputs, int start, int count, double[] mean)
         {
             Device device = _target.Sae.Device;
-            Span<float> x = _x.AsSpan(0, count * _site.Width), y = _y.AsSpan(0, count * _siteOut.Width), reconstruction = _reconstruction.AsSpan(0, y.Length);
+            Span<float> x = _x.AsSpan(0, count * _site.Width), y = _y.AsSpan(0, count * _siteOut.Width),
+                reconstruction = _reconstruction.AsSpan(0, y.Length);
             inputs.Read(start, x);
             outputs.Read(start, y);
             Mat input = _input.RowRange(0, count), output = _output.RowRange(0, count);
@@ -142,7 +152,8 @@ internal static class RunEvaluation
             device.Read(_codes, _list);
             device.Read(output, reconstruction);
             for (int r = 0; r < count; r++)
-                _rows[r] = RowOf(r, y.Slice(r * mean.Length, mean.Length), reconstruction.Slice(r * mean.Length, mean.Length), mean, inputs.Sequence[start]);
+                _rows[r] = RowOf(r, y.Slice(r * mean.Length, mean.Length), reconstruction.Slice(r * mean.Length, mean.Length), mean,
+                    inputs.Sequence[start]);
             _sums.AddStored(inputs.Position.AsSpan(start, count), _rows.AsSpan(0, count), _list);
         }
 
@@ -153,13 +164,16 @@ internal static class RunEvaluation
             foreach (float value in _list.ValuesOf(r))
                 l1 += value;
             return double.IsFinite(error) ? new StoredRow(error, RowSums.SquaredDistance(y, mean), dot, RowSums.SquaredNorm(y), norm, l1)
-                : throw new InvalidDataException($"{_target.Name}: the reconstruction of a row of sequence {sequence} is not a finite number.");
+                : throw new InvalidDataException($"{_target.Name}: the reconstruction of a row of sequence {sequence} is not a finite " +
+                    $"number.");
         }
 
         private SiteRecord Find(Hooks.HookPoint point, int width)
         {
-            SiteRecord site = _plan.Sites.FirstOrDefault(s => s.Point == point) ?? throw new ArgumentException($"{_target.Name} belongs to {point}, and the run has no rows of it.");
-            return site.Width == width ? site : throw new ArgumentException($"{_target.Name} has {width} values at {point}; the run's rows have {site.Width}.");
+            SiteRecord site = _plan.Sites.FirstOrDefault(s => s.Point == point)
+                ?? throw new ArgumentException($"{_target.Name} belongs to {point}, and the run has no rows of it.");
+            return site.Width == width ? site
+                : throw new ArgumentException($"{_target.Name} has {width} values at {point}; the run's rows have {site.Width}.");
         }
     }
 }

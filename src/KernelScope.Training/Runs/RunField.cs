@@ -15,23 +15,28 @@ internal readonly struct RunField(JsonElement element, string path, string name)
 
     /// <summary>The value at a name, which must be there.</summary>
     public RunField this[string key] =>
-        element.ValueKind == JsonValueKind.Object && element.TryGetProperty(key, out JsonElement value) ? new RunField(value, path, Inner(key))
+        element.ValueKind == JsonValueKind.Object && element.TryGetProperty(key, out JsonElement value)
+            ? new RunField(value, path, Inner(key))
             : throw BadFile.Of(path, $"{Inner(key)} is missing.");
 
     /// <summary>Whether there is a value that is not null.</summary>
-    public bool Has(string key) => element.ValueKind == JsonValueKind.Object && element.TryGetProperty(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null;
+    public bool Has(string key) => element.ValueKind == JsonValueKind.Object && element.TryGetProperty(key, out JsonElement value)
+        && value.ValueKind != JsonValueKind.Null;
 
     /// <summary>A text; it is not empty.</summary>
-    public string Text => element.ValueKind == JsonValueKind.String && element.GetString() is { Length: > 0 and <= LongestText } text ? text : throw Bad("a text");
+    public string Text => element.ValueKind == JsonValueKind.String && element.GetString() is { Length: > 0 and <= LongestText } text ? text
+        : throw Bad("a text");
 
     /// <summary>A text that may be null.</summary>
     public string? TextOrNull => element.ValueKind == JsonValueKind.Null ? null : Text;
 
     /// <summary>SHA-256 in lower-case hexadecimal.</summary>
-    public string Sha256 => Text is { Length: 64 } text && !text.AsSpan().ContainsAnyExcept(Digits) ? text : throw Bad("a SHA-256 of 64 hexadecimal digits");
+    public string Sha256 => Text is { Length: 64 } text && !text.AsSpan().ContainsAnyExcept(Digits) ? text
+        : throw Bad("a SHA-256 of 64 hexadecimal digits");
 
     /// <summary>A finite number.</summary>
-    public double Double => element.ValueKind == JsonValueKind.Number && element.TryGetDouble(out double value) && double.IsFinite(value) ? value : throw Bad("a number");
+    public double Double => element.ValueKind == JsonValueKind.Number && element.TryGetDouble(out double value) && double.IsFinite(value)
+        ? value : throw Bad("a number");
 
     /// <summary>True or false.</summary>
     public bool Bool => element.ValueKind is JsonValueKind.True or JsonValueKind.False ? element.GetBoolean() : throw Bad("true or false");
@@ -57,7 +62,8 @@ internal readonly struct RunField(JsonElement element, string path, string name)
             if (element.ValueKind != JsonValueKind.Array)
                 throw Bad("a list");
             string file = path, outer = name;
-            return element.EnumerateArray().Select((item, i) => new RunField(item, file, string.Create(CultureInfo.InvariantCulture, $"{outer}[{i}]")));
+            return element.EnumerateArray().Select((item, i) => new RunField(item, file,
+                string.Create(CultureInfo.InvariantCulture, $"{outer}[{i}]")));
         }
     }
 
@@ -66,7 +72,8 @@ internal readonly struct RunField(JsonElement element, string path, string name)
 
     /// <summary>An integer in a range.</summary>
     public long Long(long min, long max) =>
-        element.ValueKind == JsonValueKind.Number && element.TryGetInt64(out long value) && value >= min && value <= max ? value : throw Bad($"an integer from {min} to {max}");
+        element.ValueKind == JsonValueKind.Number && element.TryGetInt64(out long value) && value >= min && value <= max ? value
+            : throw Bad($"an integer from {min} to {max}");
 
     /// <summary>An integer in a range.</summary>
     public int Int(int min, int max) => (int)Long(min, max);

@@ -3,7 +3,9 @@ using KernelScope.Files;
 
 namespace KernelScope.Training.Runs;
 
-/// <summary>Where the files of a run are. No name comes from a file: all are made of shard numbers, hook points and ids that were checked.</summary>
+/// <summary>
+/// Where the files of a run are. No name comes from a file: all are made of shard numbers, hook points and ids that were checked.
+/// </summary>
 /// <param name="path">The run's folder.</param>
 internal sealed class RunFolder(string path)
 {
@@ -49,7 +51,8 @@ internal sealed class RunFolder(string path)
     public static string Manifest(int shard) => $"shards/{Number(shard)}{JsonEnding}";
 
     /// <summary>Why an attempt at a shard failed.</summary>
-    public static string Failed(int shard, int attempt) => string.Create(CultureInfo.InvariantCulture, $"failed/{Number(shard)}.{attempt}{JsonEnding}");
+    public static string Failed(int shard, int attempt) => string.Create(CultureInfo.InvariantCulture,
+        $"failed/{Number(shard)}.{attempt}{JsonEnding}");
 
     /// <summary>A record of two different results of one shard.</summary>
     public static string Conflict(int shard) => $"conflicts/{Number(shard)}.{Guid.NewGuid():N}{JsonEnding}";
@@ -89,7 +92,8 @@ internal sealed class RunFolder(string path)
             string name = System.IO.Path.GetFileNameWithoutExtension(file);
             int dot = name.IndexOf('.', StringComparison.Ordinal);
             string number = dot < 0 ? name : name[..dot], rest = dot < 0 ? "" : name[(dot + 1)..];
-            if (number.Length >= 6 && int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out int shard) && Number(shard) == number)
+            if (number.Length >= 6 && int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out int shard)
+                && Number(shard) == number)
                 yield return (shard, rest);
         }
     }

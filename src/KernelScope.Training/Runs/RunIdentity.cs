@@ -15,11 +15,13 @@ internal static class RunIdentity
     public static ModelRecord Of(string name, Gemma2Checkpoint model, CancellationToken cancellationToken)
     {
         Gemma2Config config = model.Config;
-        string settings = $"{config with { EosIds = [], TextEndIds = [], SlidingLayers = null }} {string.Join(',', config.SlidingLayers ?? [])}";
+        string settings = $"{config with { EosIds = [], TextEndIds = [], SlidingLayers = null }} " +
+            $"{string.Join(',', config.SlidingLayers ?? [])}";
         return new ModelRecord(
             name,
             CanonicalJson.Hash(System.Text.Encoding.UTF8.GetBytes(settings)),
-            [.. model.Files.Select(f => new FileIdentity(Path.GetFileName(f.Path.Replace(':', '/')), f.Length, PlacedFile.HashOf(f.Raw, cancellationToken)))]);
+            [.. model.Files.Select(f => new FileIdentity(Path.GetFileName(f.Path.Replace(':', '/')), f.Length,
+                PlacedFile.HashOf(f.Raw, cancellationToken)))]);
     }
 
     /// <summary>Of an SAE: how it is computed and its parameters, all of them.</summary>
@@ -30,10 +32,14 @@ internal static class RunIdentity
             tensors.Add(threshold);
         if (sae.Skip is { } skip)
             tensors.Add(skip);
-        return Fingerprint.Of($"{sae.Config.Architecture} {sae.Config.Normalization} {sae.Config.ApplyDecoderBiasToInput} {sae.Config.K}", tensors, long.MaxValue);
+        return Fingerprint.Of($"{sae.Config.Architecture} {sae.Config.Normalization} {sae.Config.ApplyDecoderBiasToInput} {sae.Config.K}",
+            tensors, long.MaxValue);
     }
 
-    /// <summary>Devices of one class give equal bits: the kind, its instructions, and whether weights are packed, which changes the order of sums.</summary>
+    /// <summary>
+    /// Devices of one class give equal bits: the kind, its instructions, and whether weights are packed, which changes the order of
+    /// sums.
+    /// </summary>
     public static string DeviceClass(Device device, bool packed) =>
         $"{device.Name.Split(':')[0]}{(device.Arithmetic.Length > 0 ? $" {device.Arithmetic}" : "")}{(packed ? PackedEnding : "")}";
 
@@ -46,7 +52,8 @@ internal static class RunIdentity
     /// <summary>An id for an SAE: what its name or path ends with, fit for a folder.</summary>
     public static string IdOf(string name, IReadOnlyCollection<string> taken)
     {
-        string[] parts = [.. name.Split('/', '\\').Where(p => p.Length > 0 && p is not ("." or ".." or SaeCheckpoint.ParamsName or SaeCheckpoint.WeightsName or SaeCheckpoint.ConfigName))];
+        string[] parts = [.. name.Split('/', '\\').Where(p => p.Length > 0
+            && p is not ("." or ".." or SaeCheckpoint.ParamsName or SaeCheckpoint.WeightsName or SaeCheckpoint.ConfigName))];
         string id = string.Join('.', parts.TakeLast(3));
         id = string.Concat(id.Select(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-' or '+' ? c : '_')).Trim('.');
         id = id.Length == 0 ? "sae" : id[..Math.Min(id.Length, RunFolder.LongestId - 4)].Trim('.');

@@ -13,7 +13,8 @@ namespace KernelScope.Training.Runs;
 internal sealed record MergedFile(int Shards, long Rows, string File, string Sha256);
 
 /// <summary>
-/// Folds the results of shards in shard order, whoever made them and whenever: the same shards give the same bytes. Integers are added; sums in double are made shard by shard and added in shard order;
+/// Folds the results of shards in shard order, whoever made them and whenever: the same shards give the same bytes. Integers are added;
+/// sums in double are made shard by shard and added in shard order;
 /// lists of the best are ordered by value, then by sequence and position.
 /// </summary>
 internal sealed class RunMerge
@@ -37,9 +38,12 @@ internal sealed class RunMerge
     /// <exception cref="InvalidDataException">A shard is missing or its manifest malformed.</exception>
     public static RunMerge Open(RunFolder folder, RunPlan plan, bool partial)
     {
-        ShardManifest[] manifests = [.. Enumerable.Range(0, plan.Shards.Count).Select(n => ShardHarvest.Find(folder, plan, n)).OfType<ShardManifest>()];
+        ShardManifest[] manifests = [.. Enumerable.Range(0, plan.Shards.Count)
+            .Select(n => ShardHarvest.Find(folder, plan, n)).OfType<ShardManifest>()];
         if (manifests.Length < plan.Shards.Count && !partial)
-            throw BadFile.Of(folder.Path, $"the run is not complete: {plan.Shards.Count - manifests.Length} of {plan.Shards.Count} shards are missing; --partial merges those that are there.");
+            throw BadFile.Of(folder.Path,
+                $"the run is not complete: {plan.Shards.Count - manifests.Length} of {plan.Shards.Count} shards are missing; --partial " +
+                    $"merges those that are there.");
         return manifests.Length > 0 ? new RunMerge(folder, plan, manifests) : throw BadFile.Of(folder.Path, "no shard is there yet.");
     }
 
@@ -68,7 +72,8 @@ internal sealed class RunMerge
                 ["sum_squared_norm"] = squared,
                 ["mean_squared_norm"] = Rows == 0 ? 0 : squared / Rows,
                 ["max_norm"] = largest?.MaxNorm ?? 0,
-                ["max_norm_at"] = new JsonObject { ["sequence"] = largest?.MaxNormAt.Sequence ?? -1, ["position"] = largest?.MaxNormAt.Position ?? -1 },
+                ["max_norm_at"] = new JsonObject { ["sequence"] = largest?.MaxNormAt.Sequence ?? -1,
+                    ["position"] = largest?.MaxNormAt.Position ?? -1 },
             };
         }
 
@@ -120,10 +125,12 @@ internal sealed class RunMerge
     /// <param name="path">Where.</param>
     /// <param name="progress">Told the share that is done.</param>
     /// <param name="cancellationToken">Stops between two shards.</param>
-    public MergedFile Examples(SaeRecord sae, int top, int random, int window, string path, IProgress<double>? progress, CancellationToken cancellationToken)
+    public MergedFile Examples(SaeRecord sae, int top, int random, int window, string path, IProgress<double>? progress,
+        CancellationToken cancellationToken)
     {
         var examples = new FeatureExamples(sae.Features, top, random, window, (ulong)_plan.Seed);
-        ForEach(sae, (codes, manifest) => examples.Add(codes, TokenShard.Read(_folder, _plan, manifest.Shard)), progress, cancellationToken);
+        ForEach(sae, (codes, manifest) => examples.Add(codes, TokenShard.Read(_folder, _plan, manifest.Shard)), progress,
+            cancellationToken);
         SortedDictionary<string, string> metadata = Metadata("examples", sae);
         metadata["window"] = FormattableString.Invariant($"{window}");
         using (var writer = new SafetensorsWriter(path, examples.Tensors, metadata))
@@ -150,7 +157,8 @@ internal sealed class RunMerge
         }
     }
 
-    private void ForEach(SaeRecord sae, Action<CodeShard, ShardManifest> add, IProgress<double>? progress, CancellationToken cancellationToken)
+    private void ForEach(SaeRecord sae, Action<CodeShard, ShardManifest> add, IProgress<double>? progress,
+        CancellationToken cancellationToken)
     {
         for (int i = 0; i < _manifests.Length; i++)
         {

@@ -37,7 +37,8 @@ internal sealed record SaeRecord(string Id, string Name, string Sha256, HookPoin
 internal sealed record ShardRecord(long FirstSequence, int Sequences, long Rows, string TokensSha256);
 
 /// <summary>
-/// <c>run.json</c>: everything on which the bytes of a run's shards depend. The run's id is the hash of its bytes, so a changed input is another run; nothing in it depends on the machine, the folder or the time.
+/// <c>run.json</c>: everything on which the bytes of a run's shards depend. The run's id is the hash of its bytes, so a changed input
+/// is another run; nothing in it depends on the machine, the folder or the time.
 /// </summary>
 internal sealed record RunPlan
 {
@@ -133,7 +134,8 @@ internal sealed record RunPlan
         RunPlan plan = Parse(new RunField(document.RootElement, path, ""), path);
         // The id is a hash of these very bytes: another spelling of the same content would be another run to everyone else.
         return plan.ToBytes().AsSpan().SequenceEqual(bytes) ? plan
-            : throw BadFile.Of(path, "its bytes are not those that this content is written in (names sorted, no spaces); it was edited, or written by another version.");
+            : throw BadFile.Of(path, "its bytes are not those that this content is written in (names sorted, no spaces); it was edited, " +
+                "or written by another version.");
     }
 
     private static RunPlan Parse(RunField root, string path)
@@ -146,9 +148,11 @@ internal sealed record RunPlan
         ModelRecord model = new(
             root["model"]["name"].Text,
             root["model"]["config_sha256"].Sha256,
-            [.. root["model"]["files"].Items.Select(f => new FileIdentity(f["path"].Text, f["bytes"].Long(0, long.MaxValue), f["sha256"].Sha256))]);
+            [.. root["model"]["files"].Items.Select(f => new FileIdentity(f["path"].Text, f["bytes"].Long(0, long.MaxValue),
+                f["sha256"].Sha256))]);
         SiteRecord[] sites = [.. root["sites"].Items.Zip(root["widths"].Items, Site)];
-        if (sites.Length != root["sites"].Count || sites.Length != root["widths"].Count || sites.DistinctBy(s => s.Point).Count() != sites.Length)
+        if (sites.Length != root["sites"].Count || sites.Length != root["widths"].Count
+            || sites.DistinctBy(s => s.Point).Count() != sites.Length)
             throw BadFile.Of(path, "sites and widths are not lists of one length with each site once.");
         SaeRecord[] saes = [.. root["saes"].Items.Select(Sae)];
         if (saes.DistinctBy(s => s.Id).Count() != saes.Length)
@@ -186,7 +190,8 @@ internal sealed record RunPlan
         if (!RunFolder.IsId(id))
             throw sae["id"].Bad("a name that a folder can have");
         return HookPoint.TryParse(sae["site"].Text, out HookPoint site)
-            ? new SaeRecord(id, sae["name"].Text, sae["sha256"].Sha256, site, sae["features"].Int(1, int.MaxValue)) : throw sae["site"].Bad("a hook point");
+            ? new SaeRecord(id, sae["name"].Text, sae["sha256"].Sha256, site, sae["features"].Int(1, int.MaxValue))
+                : throw sae["site"].Bad("a hook point");
     }
 
     private static DType TypeOf(RunField field) => field.Text switch
@@ -203,12 +208,14 @@ internal sealed record RunPlan
         if (table.Count is 0 or > MostShards)
             throw BadFile.Of(path, $"shard_table has {table.Count} shards; expected 1 to {MostShards}.");
         ShardRecord[] shards = [.. table.Items.Select(s => new ShardRecord(
-            s["first_sequence"].Long(0, int.MaxValue), s["sequences"].Int(1, int.MaxValue), s["rows"].Long(0, long.MaxValue), s["tokens_sha256"].Sha256))];
+            s["first_sequence"].Long(0, int.MaxValue), s["sequences"].Int(1, int.MaxValue), s["rows"].Long(0, long.MaxValue),
+                s["tokens_sha256"].Sha256))];
         long first = 0, context = root["context"].Int(1, 1 << 24);
         for (int n = 0; n < shards.Length; n++)
         {
             if (shards[n].FirstSequence != first || shards[n].Rows > shards[n].Sequences * context)
-                throw BadFile.Of(path, $"shard_table[{n}] begins with sequence {shards[n].FirstSequence} and has {shards[n].Rows} rows; sequence {first} and at most {shards[n].Sequences * context} rows were expected.");
+                throw BadFile.Of(path, $"shard_table[{n}] begins with sequence {shards[n].FirstSequence} and has {shards[n].Rows} rows; " +
+                    $"sequence {first} and at most {shards[n].Sequences * context} rows were expected.");
             first += shards[n].Sequences;
         }
 
@@ -222,13 +229,15 @@ internal sealed record RunPlan
         {
             ["name"] = Model.Name,
             ["config_sha256"] = Model.ConfigSha256,
-            ["files"] = new JsonArray([.. Model.Files.Select(f => new JsonObject { ["path"] = f.Path, ["bytes"] = f.Bytes, ["sha256"] = f.Sha256 })]),
+            ["files"] = new JsonArray([.. Model.Files.Select(f => new JsonObject { ["path"] = f.Path, ["bytes"] = f.Bytes,
+                ["sha256"] = f.Sha256 })]),
         },
         ["tokens"] = new JsonObject { ["source"] = TokensSource, ["sha256"] = TokensSha256, ["count"] = TokenCount },
         ["tokenizer_sha256"] = TokenizerSha256,
         ["sites"] = CanonicalJson.Texts(Sites.Select(s => s.Name)),
         ["widths"] = new JsonArray([.. Sites.Select(s => (JsonNode)s.Width)]),
-        ["saes"] = new JsonArray([.. Saes.Select(s => new JsonObject { ["id"] = s.Id, ["name"] = s.Name, ["sha256"] = s.Sha256, ["site"] = s.Site.ToString(), ["features"] = s.Features })]),
+        ["saes"] = new JsonArray([.. Saes.Select(s => new JsonObject { ["id"] = s.Id, ["name"] = s.Name, ["sha256"] = s.Sha256,
+            ["site"] = s.Site.ToString(), ["features"] = s.Features })]),
         ["context"] = Context,
         ["pad_id"] = PadId,
         ["bos"] = BosPolicy,

@@ -58,7 +58,9 @@ internal static class RunPlanner
 
         if (shards.Sum(s => s.Rows) == 0)
             throw new InvalidDataException("the corpus gives no row: every token is excluded.");
-        return first > int.MaxValue ? throw new InvalidDataException($"the corpus gives {first} sequences; a run has at most {int.MaxValue}: use --sequences, or longer ones.")
+        return first > int.MaxValue
+            ? throw new InvalidDataException($"the corpus gives {first} sequences; a run has at most {int.MaxValue}: use --sequences, " +
+                $"or longer ones.")
             : request.Plan with { Shards = shards, TokenCount = tokens, TokensSha256 = Convert.ToHexStringLower(all.GetHashAndReset()) };
     }
 
@@ -96,7 +98,8 @@ internal static class RunPlanner
     public static void RequireOwn(RunFolder folder, RunPlan plan)
     {
         if (RawFile.IsThere(folder.PlanPath) && RunPlan.Read(folder) is RunPlan other && other.Id != plan.Id)
-            throw BadFile.Of(folder.Path, $"another run is in this folder: {Difference(other, plan)}. A changed input is another run, in another folder.");
+            throw BadFile.Of(folder.Path,
+                $"another run is in this folder: {Difference(other, plan)}. A changed input is another run, in another folder.");
     }
 
     /// <summary>Bytes that a whole run takes on disk, codes by an estimate.</summary>
@@ -126,11 +129,15 @@ internal static class RunPlanner
     {
         (string What, bool Same)[] parts =
         [
-            ("its model", there.Model.ConfigSha256 == here.Model.ConfigSha256 && there.Model.Files.SequenceEqual(here.Model.Files)), ("its tokens", there.TokensSha256 == here.TokensSha256),
+            ("its model", there.Model.ConfigSha256 == here.Model.ConfigSha256 && there.Model.Files.SequenceEqual(here.Model.Files)),
+                ("its tokens", there.TokensSha256 == here.TokensSha256),
             ("its sites", there.Sites.SequenceEqual(here.Sites)), ("its SAEs", there.Saes.SequenceEqual(here.Saes)),
-            ("what is left out", there.ExcludedIds.SequenceEqual(here.ExcludedIds) && there.SkipFirst == here.SkipFirst), ("its number type", there.RowType == here.RowType),
-            ("its device class", (there.DeviceClass, there.Precision) == (here.DeviceClass, here.Precision)), ("how it is cut into shards", there.Shards.SequenceEqual(here.Shards)),
-            ("its seed", there.Seed == here.Seed), ("the model's name", there.Model.Name == here.Model.Name), ("the program's version", (there.CodeVersion, there.CodeCommit) == (here.CodeVersion, here.CodeCommit)),
+            ("what is left out", there.ExcludedIds.SequenceEqual(here.ExcludedIds) && there.SkipFirst == here.SkipFirst),
+                ("its number type", there.RowType == here.RowType),
+            ("its device class", (there.DeviceClass, there.Precision) == (here.DeviceClass, here.Precision)),
+                ("how it is cut into shards", there.Shards.SequenceEqual(here.Shards)),
+            ("its seed", there.Seed == here.Seed), ("the model's name", there.Model.Name == here.Model.Name),
+                ("the program's version", (there.CodeVersion, there.CodeCommit) == (here.CodeVersion, here.CodeCommit)),
         ];
         return parts.FirstOrDefault(p => !p.Same).What is string what ? $"{what} differs" : "its run.json differs";
     }
@@ -145,7 +152,8 @@ internal static class RunPlanner
     private static IEnumerable<(List<TokenSequence> Sequences, long Rows)> Shards(PlanRequest request)
     {
         var selection = new RowSelection(request.Plan.ExcludedIds, request.Plan.SkipFirst);
-        long rowBytes = request.Plan.RowBytes + (request.Plan.Saes.Count * CodeRowBytes), sequenceBytes = (request.Plan.Context * sizeof(int)) + 12L;
+        long rowBytes = request.Plan.RowBytes + (request.Plan.Saes.Count * CodeRowBytes),
+            sequenceBytes = (request.Plan.Context * sizeof(int)) + 12L;
         var shard = new List<TokenSequence>();
         long rows = 0, total = 0, count = 0;
         foreach (TokenSequence sequence in request.Corpus.Sequences(request.Plan.Context, request.Packed))

@@ -3,7 +3,10 @@ namespace KernelScope.Training.Runs;
 /// <summary>Takes back what cannot be a part of a shard, so that the shard is made again.</summary>
 internal static class RunRepair
 {
-    /// <summary>Removes a manifest whose files are missing or damaged, and those files; what is whole stays. Gives what was removed, by path in the run.</summary>
+    /// <summary>
+    /// Removes a manifest whose files are missing or damaged, and those files; what is whole stays. Gives what was removed, by path in
+    /// the run.
+    /// </summary>
     /// <param name="folder">The run.</param>
     /// <param name="plan">Its plan.</param>
     /// <param name="shard">Which.</param>
@@ -26,7 +29,8 @@ internal static class RunRepair
 
         if (manifest is null)
             return [];
-        string[] damaged = [.. manifest.Files.Where(f => !IsWhole(folder.At(f.Path), f.File, verify, cancellationToken)).Select(f => f.Path)];
+        string[] damaged = [.. manifest.Files.Where(f => !IsWhole(folder.At(f.Path), f.File, verify, cancellationToken))
+            .Select(f => f.Path)];
         if (damaged.Length == 0)
             return [];
         // The manifest first: without it nobody takes the rest for a shard.

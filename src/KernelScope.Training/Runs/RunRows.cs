@@ -4,11 +4,14 @@ using KernelScope.Hooks;
 namespace KernelScope.Training.Runs;
 
 /// <summary>
-/// The rows of a site of a run on disk, mixed, for training. Rows of one sequence do not stay together: an epoch is a permutation of the shards; a bucket is filled with chunks of 1,024 contiguous rows, in turn from the
-/// shards that are open, each in a random order of its chunks; then it is permuted and served. What is left of an epoch that does not fill a batch goes into the next epoch's first bucket.
+/// The rows of a site of a run on disk, mixed, for training. Rows of one sequence do not stay together: an epoch is a permutation of
+/// the shards; a bucket is filled with chunks of 1,024 contiguous rows, in turn from the
+/// shards that are open, each in a random order of its chunks; then it is permuted and served. What is left of an epoch that does not
+/// fill a batch goes into the next epoch's first bucket.
 /// </summary>
 /// <remarks>
-/// Every random stream has a generator of its own, seeded by run id, seed and name, so that the order is the same on every machine. A transcoder's inputs and targets are rows of the same tokens.
+/// Every random stream has a generator of its own, seeded by run id, seed and name, so that the order is the same on every machine. A
+/// transcoder's inputs and targets are rows of the same tokens.
 /// Files are checked as files of strangers. For one caller at a time.
 /// <code>
 /// using var rows = RunRows.Open("acts", HookPoint.Parse("resid_post.3"));
@@ -44,7 +47,8 @@ public sealed class RunRows : ITrainingRows
         _bucket = new RowBucket(_source, bucketRows, new Xoshiro256(plan.Id, seed, "bucket order"));
         BucketRows = bucketRows;
         Identity = FormattableString.Invariant(
-            $"run {plan.Id} {site.Name}{(siteOut is null ? "" : $">{siteOut.Name}")} seed {seed} bucket {bucketRows}{(options.MixHalf ? " half" : "")} shards {options.OpenShards} validation {options.Validation:R}");
+            $"run {plan.Id} {site.Name}{(siteOut is null ? "" : $">{siteOut.Name}")} seed {seed} bucket " +
+                $"{bucketRows}{(options.MixHalf ? " half" : "")} shards {options.OpenShards} validation {options.Validation:R}");
         MeanSquaredNorm = Mean(site);
         TargetMeanSquaredNorm = siteOut is null ? MeanSquaredNorm : Mean(siteOut);
     }
@@ -84,7 +88,8 @@ public sealed class RunRows : ITrainingRows
     /// <param name="site">Where the inputs were taken.</param>
     /// <param name="siteOut">Where a transcoder's targets were; null where a row is its own target.</param>
     /// <param name="options">Order and validation; null: the defaults.</param>
-    /// <exception cref="InvalidDataException">A file is missing, malformed or damaged, the run is not complete, or has no such site; the message says which.</exception>
+    /// <exception cref="InvalidDataException">A file is missing, malformed or damaged, the run is not complete, or has no such site;
+    /// the message says which.</exception>
     /// <exception cref="ArgumentException">An option is out of range, or no row is left to train on.</exception>
     public static RunRows Open(string path, HookPoint site, HookPoint? siteOut = null, RunRowsOptions? options = null)
     {
@@ -93,10 +98,12 @@ public sealed class RunRows : ITrainingRows
         ArgumentOutOfRangeException.ThrowIfLessThan(options.BucketRows, 1, nameof(options));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.OpenShards, 1, nameof(options));
         if (!(options.Validation is >= 0 and < 1))
-            throw new ArgumentOutOfRangeException(nameof(options), $"The share for validation is {options.Validation}; it must be at least 0 and below 1.");
+            throw new ArgumentOutOfRangeException(nameof(options),
+                $"The share for validation is {options.Validation}; it must be at least 0 and below 1.");
         var folder = new RunFolder(path);
         var plan = RunPlan.Read(folder);
-        return new RunRows(folder, plan, Find(folder, plan, site), siteOut is HookPoint target ? Find(folder, plan, target) : null, options);
+        return new RunRows(folder, plan, Find(folder, plan, site), siteOut is HookPoint target ? Find(folder, plan, target) : null,
+            options);
     }
 
     /// <inheritdoc/>
@@ -155,7 +162,8 @@ public sealed class RunRows : ITrainingRows
         ArgumentNullException.ThrowIfNull(source);
         var state = RowState.ReadFrom(source);
         if (state.Text() != Identity)
-            throw new InvalidDataException("the reader's state belongs to other rows, or to another order of them: run, site, seed, bucket and validation share must be the same.");
+            throw new InvalidDataException("the reader's state belongs to other rows, or to another order of them: run, site, seed, " +
+                "bucket and validation share must be the same.");
         Position = state.Long();
         _source.Load(state);
         _bucket.Load(state);
@@ -171,7 +179,9 @@ public sealed class RunRows : ITrainingRows
     }
 
     private static SiteRecord Find(RunFolder folder, RunPlan plan, HookPoint site) => plan.Sites.FirstOrDefault(s => s.Point == site)
-        ?? throw BadFile.Of(folder.Path, $"the run has no rows of {site}; it has {(plan.Sites.Count == 0 ? "none: it holds codes only" : string.Join(", ", plan.Sites.Select(s => s.Name)))}.");
+        ?? throw BadFile.Of(folder.Path,
+            $"the run has no rows of {site}; it has " +
+                $"{(plan.Sites.Count == 0 ? "none: it holds codes only" : string.Join(", ", plan.Sites.Select(s => s.Name)))}.");
 
     private double Mean(SiteRecord site)
     {
@@ -190,7 +200,8 @@ public sealed class RunRows : ITrainingRows
     {
         (int rows, int rest) = Math.DivRem(inputs.Length, Width);
         return rest == 0 && targets.Length == rows * (TargetWidth ?? 0) ? rows
-            : throw new ArgumentException($"{inputs.Length} and {targets.Length} values are not rows of {Width} and {TargetWidth ?? 0}.", nameof(inputs));
+            : throw new ArgumentException($"{inputs.Length} and {targets.Length} values are not rows of {Width} and {TargetWidth ?? 0}.",
+                nameof(inputs));
     }
 
     private void OpenValidation(int shard)

@@ -7,7 +7,10 @@ public sealed class RunRowsOptions
     /// <summary>Seed of the order; null: the run's own.</summary>
     public long? Seed { get; init; }
 
-    /// <summary>Rows that are mixed at once: 10⁶ as in the Gemma Scope paper; fewer if the run has fewer. Memory: 4 bytes a value of each of them.</summary>
+    /// <summary>
+    /// Rows that are mixed at once: 10⁶ as in the Gemma Scope paper; fewer if the run has fewer. Memory: 4 bytes a value of each of
+    /// them.
+    /// </summary>
     public int BucketRows { get; init; } = 1_000_000;
 
     /// <summary>Shards from which a bucket is drawn at once.</summary>

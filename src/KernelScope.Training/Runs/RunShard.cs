@@ -43,7 +43,8 @@ internal sealed class RowShard : IDisposable
     /// <exception cref="InvalidDataException">The file is missing, damaged, or not what the manifest says.</exception>
     public static RowShard Open(RunFolder folder, RunPlan plan, ShardManifest manifest, SiteRecord site, bool trust)
     {
-        SafetensorsFile file = OpenFile(folder.At(RunFolder.Acts(site.Name, manifest.Shard)), manifest.Sites[site.Name].File, site.Name, trust);
+        SafetensorsFile file = OpenFile(folder.At(RunFolder.Acts(site.Name, manifest.Shard)), manifest.Sites[site.Name].File, site.Name,
+            trust);
         try
         {
             foreach (TensorInfo tensor in SiteRows.Tensors(site, plan.RowType, manifest.Rows))
@@ -51,7 +52,9 @@ internal sealed class RowShard : IDisposable
             var shard = new RowShard(file, site);
             ShardRecord record = plan.Shards[manifest.Shard];
             int bad = Array.FindIndex(shard.Sequence, s => s < record.FirstSequence || s >= record.FirstSequence + record.Sequences);
-            return bad < 0 ? shard : throw BadFile.Of(file.Path, $"row {bad} is of sequence {shard.Sequence[bad]}; the shard has sequences {record.FirstSequence} to {record.FirstSequence + record.Sequences - 1}.");
+            return bad < 0 ? shard : throw BadFile.Of(file.Path,
+                $"row {bad} is of sequence {shard.Sequence[bad]}; the shard has sequences {record.FirstSequence} to " +
+                    $"{record.FirstSequence + record.Sequences - 1}.");
         }
         catch
         {
@@ -81,7 +84,8 @@ internal sealed class RowShard : IDisposable
             if (file.Length != stored.Bytes)
                 throw BadFile.Of(path, $"the file of {what} has {file.Length} bytes; its manifest says {stored.Bytes}.");
             if (!trust && PlacedFile.HashOf(file.Raw) != stored.Sha256)
-                throw BadFile.Of(path, $"the file of {what} is damaged: its SHA-256 is not that of its manifest. 'plan --verify' takes the shard back, and 'work' makes it again.");
+                throw BadFile.Of(path, $"the file of {what} is damaged: its SHA-256 is not that of its manifest. 'plan --verify' takes " +
+                    $"the shard back, and 'work' makes it again.");
             return file;
         }
         catch
@@ -150,7 +154,8 @@ internal sealed class CodeShard
             for (long i = RowStart[r]; i < RowStart[r + 1]; i++)
             {
                 if (Feature[i] <= last || Feature[i] >= features || !float.IsFinite(Value[i]))
-                    throw BadFile.Of(path, $"row {r} has the feature {Feature[i]} with the value {Value[i]} after {last}; ascending features below {features} with finite values were expected.");
+                    throw BadFile.Of(path, $"row {r} has the feature {Feature[i]} with the value {Value[i]} after {last}; ascending " +
+                        $"features below {features} with finite values were expected.");
                 last = Feature[i];
             }
         }

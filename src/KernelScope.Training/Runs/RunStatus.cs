@@ -92,7 +92,8 @@ internal sealed record HostStatus
             Host = list[0].Manifest.Host,
             Device = list[0].Manifest.Device,
             Shards = list.Count,
-            RowsPerSecond = list.GroupBy(m => m.Manifest.Worker).Sum(w => w.Sum(m => m.Manifest.Rows) / Math.Max(1e-3, w.Sum(m => m.Manifest.Seconds))),
+            RowsPerSecond = list.GroupBy(m => m.Manifest.Worker).Sum(w =>
+                w.Sum(m => m.Manifest.Rows) / Math.Max(1e-3, w.Sum(m => m.Manifest.Seconds))),
             LastSeen = list.Max(m => m.Written),
         })];
     }

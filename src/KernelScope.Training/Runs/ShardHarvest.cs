@@ -12,7 +12,8 @@ namespace KernelScope.Training.Runs;
 internal sealed record ShardOutcome(ShardManifest Manifest, bool Reused);
 
 /// <summary>
-/// Makes shards of a run with a model: one forward pass over each sequence writes all sites and codes. Idempotent: a shard that is there is not made again, and whoever makes it writes the same bytes.
+/// Makes shards of a run with a model: one forward pass over each sequence writes all sites and codes. Idempotent: a shard that is
+/// there is not made again, and whoever makes it writes the same bytes.
 /// </summary>
 /// <remarks>For one caller at a time; several may work on one run, in processes of their own.</remarks>
 internal sealed class ShardHarvest : IDisposable
@@ -44,7 +45,8 @@ internal sealed class ShardHarvest : IDisposable
     /// <exception cref="InvalidDataException">The manifest is malformed.</exception>
     public static ShardManifest? Find(RunFolder folder, RunPlan plan, int shard)
     {
-        return ShardManifest.Read(folder, plan, shard) is ShardManifest manifest && manifest.Files.All(f => LengthOf(folder.At(f.Path)) == f.File.Bytes) ? manifest : null;
+        return ShardManifest.Read(folder, plan, shard) is ShardManifest manifest
+            && manifest.Files.All(f => LengthOf(folder.At(f.Path)) == f.File.Bytes) ? manifest : null;
     }
 
     /// <summary>Makes a shard, or finds it.</summary>
@@ -52,7 +54,8 @@ internal sealed class ShardHarvest : IDisposable
     /// <param name="attempt">The number of the attempt, from 1.</param>
     /// <param name="progress">Told the positions that were computed, from time to time.</param>
     /// <param name="cancellationToken">Stops between two layers; nothing is left.</param>
-    /// <exception cref="InvalidDataException">The tokens are damaged or not the plan's, or the model makes values that are not finite: retrying cannot help.</exception>
+    /// <exception cref="InvalidDataException">The tokens are damaged or not the plan's, or the model makes values that are not finite:
+    /// retrying cannot help.</exception>
     /// <exception cref="ShardConflictException">Somebody made other bytes.</exception>
     /// <exception cref="IOException">It cannot be written.</exception>
     public ShardOutcome Make(int shard, int attempt, IProgress<int>? progress, CancellationToken cancellationToken)
@@ -64,7 +67,8 @@ internal sealed class ShardHarvest : IDisposable
         TokenShard tokens = TokenShard.Read(_folder, _plan, shard, _model.Config.VocabSize);
         (int[] sequence, int[] position, int[] token, SortedDictionary<int, long> excluded) = _selection.RowsOf(tokens);
         if (sequence.Length != _plan.Shards[shard].Rows)
-            throw BadFile.Of(_folder.At(RunFolder.Tokens(shard)), $"the tokens give {sequence.Length} rows; the plan has {_plan.Shards[shard].Rows}.");
+            throw BadFile.Of(_folder.At(RunFolder.Tokens(shard)),
+                $"the tokens give {sequence.Length} rows; the plan has {_plan.Shards[shard].Rows}.");
         using var rows = new ShardRows(_folder, _plan, shard, sequence.Length, _session.ChunkLength, _saes);
         for (int s = 0; s < tokens.Sequences.Length; s++)
             Run(tokens.Sequences[s], tokens.FirstSequence + s, rows, progress, cancellationToken);
@@ -135,7 +139,8 @@ internal sealed class ShardHarvest : IDisposable
             PlacedFile.Write(_folder.At(RunFolder.Manifest(manifest.Shard)), manifest.ToBytes());
             return new ShardOutcome(manifest, false);
         }
-        catch (ShardConflictException) when (ShardManifest.Read(_folder, _plan, manifest.Shard) is ShardManifest first && first.Files.SequenceEqual(manifest.Files))
+        catch (ShardConflictException) when (ShardManifest.Read(_folder, _plan, manifest.Shard) is ShardManifest first
+            && first.Files.SequenceEqual(manifest.Files))
         {
             return new ShardOutcome(first, true);
         }

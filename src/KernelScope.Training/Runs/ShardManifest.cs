@@ -32,7 +32,8 @@ internal sealed record SiteManifest
 internal sealed record CodesManifest(StoredFile File, long Active, StoredFile Firing);
 
 /// <summary>
-/// <c>shards/000123.json</c>: that a shard is done, and what it holds. Written last. What two workers may differ in (time, host) is in it too, and no merged result depends on that.
+/// <c>shards/000123.json</c>: that a shard is done, and what it holds. Written last. What two workers may differ in (time, host) is in
+/// it too, and no merged result depends on that.
 /// </summary>
 internal sealed record ShardManifest
 {
@@ -123,7 +124,8 @@ internal sealed record ShardManifest
         using JsonDocument document = JsonText.ParseObject(RawFile.ReadAll(path, MaxLength), path);
         var root = new RunField(document.RootElement, path, "");
         if (root["run"].Text != plan.Id)
-            throw BadFile.Of(path, $"the shard belongs to the run {BadFile.Printable(root["run"].Text, 64)}, and the folder's run is {plan.Id}.");
+            throw BadFile.Of(path, $"the shard belongs to the run {BadFile.Printable(root["run"].Text, 64)}, and the folder's run is " +
+                $"{plan.Id}.");
         if (root["shard"].Long(0, int.MaxValue) != shard)
             throw BadFile.Of(path, $"it says that it is of shard {root["shard"].Long(0, int.MaxValue)}.");
         long rows = root["rows"].Long(0, long.MaxValue);
@@ -137,7 +139,8 @@ internal sealed record ShardManifest
             Sites = plan.Sites.ToDictionary(s => s.Name, s => SiteOf(root["sites"][s.Name], s, shard, rows)),
             Codes = plan.Saes.ToDictionary(s => s.Id, s => CodesOf(root["codes"][s.Id], s, shard)),
             Tokens = FileOf(root["tokens"], RunFolder.Tokens(shard)),
-            Excluded = root["excluded"].Members.ToDictionary(m => int.Parse(m.Name, NumberStyles.None, CultureInfo.InvariantCulture), m => m.Value.Long(0, long.MaxValue)),
+            Excluded = root["excluded"].Members.ToDictionary(m => int.Parse(m.Name, NumberStyles.None, CultureInfo.InvariantCulture), m =>
+                m.Value.Long(0, long.MaxValue)),
             Rows = rows,
             Seconds = root["seconds"].Double,
             Worker = root["worker"].Text,
@@ -181,10 +184,12 @@ internal sealed record ShardManifest
     }
 
     private static CodesManifest CodesOf(RunField field, SaeRecord sae, int shard) =>
-        new(FileOf(field, RunFolder.Codes(sae.Id, shard)), field["active"].Long(0, long.MaxValue), FileOf(field["firing"], RunFolder.Firing(sae.Id, shard)));
+        new(FileOf(field, RunFolder.Codes(sae.Id, shard)), field["active"].Long(0, long.MaxValue),
+            FileOf(field["firing"], RunFolder.Firing(sae.Id, shard)));
 
     private static StoredFile FileOf(RunField field, string expected) => field["file"].Text == expected
         ? new StoredFile(field["bytes"].Long(1, long.MaxValue), field["sha256"].Sha256) : throw field["file"].Bad($"'{expected}'");
 
-    private static JsonObject OfFile(string path, StoredFile file) => new() { ["file"] = path, ["bytes"] = file.Bytes, ["sha256"] = file.Sha256 };
+    private static JsonObject OfFile(string path, StoredFile file) =>
+        new() { ["file"] = path, ["bytes"] = file.Bytes, ["sha256"] = file.Sha256 };
 }

@@ -5,7 +5,10 @@ using KernelScope.Sae;
 
 namespace KernelScope.Training.Runs;
 
-/// <summary>What one shard writes: a file for each site, and codes of each SAE. After a chunk of the forward pass the sites are written side by side, by the device's threads.</summary>
+/// <summary>
+/// What one shard writes: a file for each site, and codes of each SAE. After a chunk of the forward pass the sites are written side by
+/// side, by the device's threads.
+/// </summary>
 internal sealed class ShardRows : IDisposable
 {
     private readonly RunFolder _folder;
@@ -29,7 +32,8 @@ internal sealed class ShardRows : IDisposable
         try
         {
             foreach (SiteRecord site in plan.Sites)
-                _sites.Add(new SiteRows(folder.At(RunFolder.Acts(site.Name, shard)), site, plan.RowType, rows, chunkLength, _metadata(site.Name, plan.RowType)));
+                _sites.Add(new SiteRows(folder.At(RunFolder.Acts(site.Name, shard)), site, plan.RowType, rows, chunkLength,
+                    _metadata(site.Name, plan.RowType)));
             for (int i = 0; i < saes.Count; i++)
                 _codes.Add(new CodeRows(plan.Saes[i], saes[i]));
         }
@@ -77,10 +81,12 @@ internal sealed class ShardRows : IDisposable
     }
 
     /// <summary>Ends all files and gives them their names.</summary>
-    public (Dictionary<string, SiteManifest> Sites, Dictionary<string, CodesManifest> Codes) Place(int[] sequence, int[] position, int[] token)
+    public (Dictionary<string, SiteManifest> Sites, Dictionary<string, CodesManifest> Codes) Place(int[] sequence, int[] position,
+        int[] token)
     {
         Dictionary<string, SiteManifest> sites = _sites.ToDictionary(s => s.Site.Name, s => s.Place(sequence, position, token));
-        return (sites, _codes.ToDictionary(c => c.Record.Id, c => c.Place(_folder, _shard, _metadata(c.Record.Site.ToString(), DType.F32), sequence, position, token)));
+        return (sites, _codes.ToDictionary(c => c.Record.Id, c => c.Place(_folder, _shard, _metadata(c.Record.Site.ToString(), DType.F32),
+            sequence, position, token)));
     }
 
     public void Dispose()

@@ -13,7 +13,10 @@ internal sealed record DoneShard(int Shard, double Seconds, long Rows, bool Reus
 /// <param name="RetryHelps">Whether the same command may succeed later.</param>
 internal sealed record FailedShard(int Shard, string Error, bool RetryHelps);
 
-/// <summary>Does what a queue hands out: lease, is the manifest there?, compute, manifest, complete. What goes wrong is written down, and the next shard's turn comes.</summary>
+/// <summary>
+/// Does what a queue hands out: lease, is the manifest there?, compute, manifest, complete. What goes wrong is written down, and the
+/// next shard's turn comes.
+/// </summary>
 internal sealed class ShardWorker
 {
     private static readonly TimeSpan Stalled = TimeSpan.FromMinutes(10);
@@ -103,7 +106,8 @@ internal sealed class ShardWorker
 
     private static TimeSpan RetryDelay(int attempt) => TimeSpan.FromSeconds(30 * Math.Pow(2, Math.Min(attempt, 5) - 1));
 
-    private void WriteConflict(int shard, ShardConflictException e) => PlacedFile.Write(_folder.At(RunFolder.Conflict(shard)), CanonicalJson.Write(new JsonObject
+    private void WriteConflict(int shard, ShardConflictException e) =>
+        PlacedFile.Write(_folder.At(RunFolder.Conflict(shard)), CanonicalJson.Write(new JsonObject
     {
         ["run"] = _plan.Id,
         ["shard"] = shard,

@@ -106,12 +106,14 @@ internal sealed class SiteRows : IDisposable
     private void AppendRun(ReadOnlySpan<float> rows, long sequence, int position)
     {
         int width = _site.Width;
-        NotFiniteException.Refuse(rows, width, $"the activations at {_site.Name} of sequence {sequence}", position);
         for (int at = 0; at < rows.Length; at += width)
         {
             ReadOnlySpan<float> row = rows.Slice(at, width);
             RowSums.Add(row, _sum);
             double squared = RowSums.SquaredNorm(row);
+            // A sum of squares of finite float32 values is far below the largest double, so this sees every value that is not finite.
+            if (!double.IsFinite(squared))
+                NotFiniteException.Throw($"the activations at {_site.Name} of sequence {sequence}", position + (at / width));
             _sumSquaredNorm += squared;
             if (squared <= _maxSquaredNorm)
                 continue;
@@ -139,7 +141,8 @@ internal sealed class SiteRows : IDisposable
         {
             halves[i] = (Half)rows[i];
             if (Half.IsInfinity(halves[i]))
-                throw new InvalidDataException($"{_site.Name}, sequence {sequence}, position {position + (i / _site.Width)}: {rows[i]} is too large for f16; use --dtype bf16 or f32.");
+                throw new InvalidDataException($"{_site.Name}, sequence {sequence}, position {position + (i / _site.Width)}: {rows[i]} " +
+                    $"is too large for f16; use --dtype bf16 or f32.");
         }
 
         return bytes;

@@ -5,7 +5,9 @@ namespace KernelScope.Training.Runs;
 /// <summary>A sequence of a corpus: its ids, and which document its first token is of.</summary>
 internal readonly record struct TokenSequence(int[] Ids, long Document);
 
-/// <summary>The tokens of a shard: <c>tokens</c> i32 [sequences, context], padded, <c>length</c> i32 and <c>document</c> i64 [sequences].</summary>
+/// <summary>
+/// The tokens of a shard: <c>tokens</c> i32 [sequences, context], padded, <c>length</c> i32 and <c>document</c> i64 [sequences].
+/// </summary>
 internal sealed class TokenShard
 {
     private TokenShard(long firstSequence, int[][] sequences, long[] documents)
@@ -33,7 +35,8 @@ internal sealed class TokenShard
         int count = sequences.Count;
         using var writer = new SafetensorsWriter(
             destination,
-            [new TensorInfo("tokens", DType.I32, [count, context]), new TensorInfo("length", DType.I32, [count]), new TensorInfo("document", DType.I64, [count])],
+            [new TensorInfo("tokens", DType.I32, [count, context]), new TensorInfo("length", DType.I32, [count]),
+                new TensorInfo("document", DType.I64, [count])],
             new SortedDictionary<string, string>(StringComparer.Ordinal) { ["shard"] = RunFolder.Number(shard) });
         int[] row = new int[context];
         foreach (TokenSequence sequence in sequences)
@@ -60,7 +63,8 @@ internal sealed class TokenShard
         ShardRecord record = plan.Shards[shard];
         using var file = SafetensorsFile.Open(path);
         if (PlacedFile.HashOf(file.Raw) is string hash && hash != record.TokensSha256)
-            throw BadFile.Of(path, $"the tokens are not those of the plan: their SHA-256 is {hash[..12]}…, the plan's {record.TokensSha256[..12]}….");
+            throw BadFile.Of(path, $"the tokens are not those of the plan: their SHA-256 is {hash[..12]}…, the plan's " +
+                $"{record.TokensSha256[..12]}….");
         Require(file, "tokens", DType.I32, record.Sequences, plan.Context);
         Require(file, "length", DType.I32, record.Sequences);
         Require(file, "document", DType.I64, record.Sequences);
@@ -71,7 +75,8 @@ internal sealed class TokenShard
             if (lengths[s] < 1 || lengths[s] > plan.Context)
                 throw BadFile.Of(path, $"sequence {s} has the length {lengths[s]}; expected 1 to {plan.Context}.");
             sequences[s] = tokens.AsSpan(s * plan.Context, lengths[s]).ToArray();
-            int bad = vocabulary == 0 ? sequences[s].AsSpan().IndexOfAnyExceptInRange(0, int.MaxValue) : sequences[s].AsSpan().IndexOfAnyExceptInRange(0, vocabulary - 1);
+            int bad = vocabulary == 0 ? sequences[s].AsSpan().IndexOfAnyExceptInRange(0, int.MaxValue)
+                : sequences[s].AsSpan().IndexOfAnyExceptInRange(0, vocabulary - 1);
             if (bad >= 0)
                 throw BadFile.Of(path, $"sequence {s}, position {bad}: the id {sequences[s][bad]} is outside the vocabulary.");
         }
@@ -91,7 +96,8 @@ internal sealed class TokenShard
     public static unsafe T[] Values<T>(TensorView tensor) where T : unmanaged
     {
         using TensorView.Reading reading = tensor.Read();
-        T[] values = new T[tensor.ElementCount <= Array.MaxLength ? (int)tensor.ElementCount : throw BadFile.Of(tensor.File, $"{tensor.Info} has more values than can be read at once.")];
+        T[] values = new T[tensor.ElementCount <= Array.MaxLength ? (int)tensor.ElementCount
+            : throw BadFile.Of(tensor.File, $"{tensor.Info} has more values than can be read at once.")];
         fixed (T* destination = values)
             Buffer.MemoryCopy(tensor.Pointer, destination, tensor.ByteLength, tensor.ByteLength);
         return values;

@@ -10,7 +10,8 @@ internal static class WorkerName
     private static readonly TimeSpan DeadAfter = TimeSpan.FromDays(1);
 
     /// <summary>This host, with letters, digits, dots and underscores only.</summary>
-    public static string Host { get; } = string.Concat(Environment.MachineName.Select(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' ? c : '_')) is { Length: > 0 } name
+    public static string Host { get; } = string.Concat(Environment.MachineName.Select(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_'
+        ? c : '_')) is { Length: > 0 } name
         ? name[..Math.Min(name.Length, 64)] : "host";
 
     /// <summary>This process: <c>host-1234</c>.</summary>
@@ -19,7 +20,10 @@ internal static class WorkerName
     /// <summary>A name for a file that is being written.</summary>
     public static string Temporary() => $"{Prefix}{Own}-{Guid.NewGuid():N}";
 
-    /// <summary>Removes unfinished files whose writer is dead: a process of this host that has ended, or anybody's that are older than a day. Gives their number.</summary>
+    /// <summary>
+    /// Removes unfinished files whose writer is dead: a process of this host that has ended, or anybody's that are older than a day.
+    /// Gives their number.
+    /// </summary>
     /// <param name="folder">Where to look, folders below included.</param>
     public static int Sweep(string folder)
     {
@@ -46,7 +50,8 @@ internal static class WorkerName
     private static bool IsDead(string fileName)
     {
         string[] parts = fileName.Split('-');
-        if (parts.Length != 4 || parts[1] != Host || !int.TryParse(parts[2], NumberStyles.None, CultureInfo.InvariantCulture, out int id) || id == Environment.ProcessId)
+        if (parts.Length != 4 || parts[1] != Host || !int.TryParse(parts[2], NumberStyles.None, CultureInfo.InvariantCulture, out int id)
+            || id == Environment.ProcessId)
             return false;
         try
         {

@@ -186,7 +186,9 @@ public sealed class GeneratorTests : IDisposable
             string stop = text.Substring(at, 3);
             string expected = text[..text.IndexOf(stop, StringComparison.Ordinal)];
             session.Reset();
-            var generator = new Generator(session, new GenerationOptions { MaxNewTokens = 30, StopIds = [], StopStrings = ["never in it", stop] }, Tokenizer);
+            var generator =
+                new Generator(session, new GenerationOptions { MaxNewTokens = 30, StopIds = [], StopStrings = ["never in it", stop] },
+                    Tokenizer);
             string given = "";
             foreach (GeneratedToken token in generator.GenerateTokens(prompt))
             {
@@ -230,7 +232,8 @@ public sealed class GeneratorTests : IDisposable
         int[] prompt = Prompt("Once upon a time");
         int[] free = [.. Generate(session, prompt, new GenerationOptions { MaxNewTokens = 6, StopIds = [] })];
         session.Reset();
-        GeneratedToken[] tokens = [.. new Generator(session, new GenerationOptions { StopIds = [free[5]] }, Tokenizer).GenerateTokens(prompt)];
+        GeneratedToken[] tokens =
+            [.. new Generator(session, new GenerationOptions { StopIds = [free[5]] }, Tokenizer).GenerateTokens(prompt)];
         Assert.Equal("", tokens[^1].Text);
         Assert.Equal(Tokenizer.Decode(free.AsSpan(0, 5)), string.Concat(tokens.Select(t => t.Text)));
     }
@@ -241,7 +244,11 @@ public sealed class GeneratorTests : IDisposable
     {
         int[] prompt = Prompt("And the king said");
         using Session session = _model.NewSession();
-        var options = new GenerationOptions { MaxNewTokens = 5, StopIds = [], LogProbs = 4, Sampling = new SamplingOptions { Temperature = 3, Seed = 5, RepetitionPenalty = 2, LogitBias = new Dictionary<int, double> { [700] = 8 } } };
+        var options =
+            new GenerationOptions { MaxNewTokens = 5, StopIds = [],
+                LogProbs = 4,
+                Sampling = new SamplingOptions { Temperature = 3, Seed = 5, RepetitionPenalty = 2,
+                    LogitBias = new Dictionary<int, double> { [700] = 8 } } };
         GeneratedToken[] tokens = [.. new Generator(session, options, Tokenizer).GenerateTokens(prompt)];
         using Session again = _model.NewSession();
         Mat logits = again.Prefill(prompt);
@@ -277,7 +284,8 @@ public sealed class GeneratorTests : IDisposable
         Assert.Null(greedy.Seed);
     }
 
-    private static IEnumerable<int> Generate(Session session, int[] prompt, GenerationOptions options) => new Generator(session, options).Generate(prompt);
+    private static IEnumerable<int> Generate(Session session, int[] prompt, GenerationOptions options) =>
+        new Generator(session, options).Generate(prompt);
 
     private static int[] Prompt(string text) => [2, .. Tokenizer.Encode(text)];
 

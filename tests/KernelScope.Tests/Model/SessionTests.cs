@@ -159,7 +159,8 @@ public sealed class SessionTests : IDisposable
         string message = Assert.Throws<InvalidOperationException>(() => session.Rewind(40)).Message;
         Assert.Contains("of the 60 positions that were fed, so it goes back to position 44 at most", message, StringComparison.Ordinal);
         session.Prefill(tokens.AsSpan(55, 10));
-        Assert.Contains("position 49 at most", Assert.Throws<InvalidOperationException>(() => session.Rewind(48)).Message, StringComparison.Ordinal);
+        Assert.Contains("position 49 at most", Assert.Throws<InvalidOperationException>(() => session.Rewind(48)).Message,
+            StringComparison.Ordinal);
         session.Rewind(49);
         Assert.Equal(Step(model, tokens[..65]), Logits(session.Prefill(tokens.AsSpan(49, 16))), (a, b) => Math.Abs(a - b) <= 1e-2f);
     }
@@ -210,7 +211,8 @@ public sealed class SessionTests : IDisposable
         session.Reset();
         session.Prefill(tokens.AsSpan(0, 20));
         session.Rewind(1);
-        Assert.Equal(Logits(model.NewSession().Prefill(tokens.AsSpan(0, 12))), Logits(session.Prefill(tokens.AsSpan(1, 11))), (a, b) => Math.Abs(a - b) <= 1e-2f);
+        Assert.Equal(Logits(model.NewSession().Prefill(tokens.AsSpan(0, 12))), Logits(session.Prefill(tokens.AsSpan(1, 11))),
+            (a, b) => Math.Abs(a - b) <= 1e-2f);
     }
 
     [Fact]
@@ -264,7 +266,10 @@ public sealed class SessionTests : IDisposable
 
         Assert.Equal([path], Directory.GetFiles(_folder));
         string answer = SessionChild.Start(Fixtures.Path("gemma2", "models", Name), deviceName, path, more);
-        Assert.Equal(string.Concat(expected.Select(v => BitConverter.SingleToInt32Bits(v).ToString("x8", System.Globalization.CultureInfo.InvariantCulture))), answer);
+        Assert.Equal(
+            string.Concat(
+                expected.Select(v => BitConverter.SingleToInt32Bits(v).ToString("x8", System.Globalization.CultureInfo.InvariantCulture))),
+                answer);
     }
 
     [Fact]
@@ -300,7 +305,9 @@ public sealed class SessionTests : IDisposable
         }
 
         // One weight of one layer, in the last bit.
-        using var altered = new AlteredModel(Name, weights: (header, data) => AlteredModel.Bytes(header, data, "model.layers.2.self_attn.k_proj.weight")[0] ^= 1);
+        using var altered =
+            new AlteredModel(
+                Name, weights: (header, data) => AlteredModel.Bytes(header, data, "model.layers.2.self_attn.k_proj.weight")[0] ^= 1);
         using Gemma2Model other = Gemma2Model.Open(device, altered.Folder);
         Refused(other, path, "another model");
         using var scaled = new AlteredModel(Name, config => config["attn_logit_softcapping"] = 40.0);
@@ -337,8 +344,10 @@ public sealed class SessionTests : IDisposable
         Try("F16", (header, _) => header["__metadata__"]!["cache_dtype"] = "F16");
         Try("token 3 is id 300", (header, data) => BitConverter.TryWriteBytes(AlteredModel.Bytes(header, data, "tokens")[12..], 300));
         Try("keys.1", (header, _) => header["keys.1"]!["shape"] = new JsonArray(2, 20, 32));
-        Try("head 1, position 39", (header, data) => BitConverter.TryWriteBytes(AlteredModel.Bytes(header, data, "values.0")[^4..], float.NaN));
-        Try("head 0, position 19", (header, data) => BitConverter.TryWriteBytes(AlteredModel.Bytes(header, data, "keys.2"), float.PositiveInfinity));
+        Try("head 1, position 39",
+            (header, data) => BitConverter.TryWriteBytes(AlteredModel.Bytes(header, data, "values.0")[^4..], float.NaN));
+        Try("head 0, position 19",
+            (header, data) => BitConverter.TryWriteBytes(AlteredModel.Bytes(header, data, "keys.2"), float.PositiveInfinity));
         Try("'keys.3' is missing", (header, _) =>
         {
             header["other"] = header["keys.3"]!.DeepClone();

@@ -21,7 +21,8 @@ public sealed class TensorNameTests : IDisposable
         ["data parallel"] = (n, _) => "module." + n,
         ["language part"] = (n, _) => "language_model." + n,
         ["language part, inside"] = (n, _) => "model.language_model." + Bare(n),
-        ["each its own"] = (n, i) => (i % 5) switch { 0 => n, 1 => Bare(n), 2 => "_orig_mod." + n, 3 => "base_model.model." + n, _ => "base_model.model." + Bare(n) },
+        ["each its own"] = (n, i) => (i % 5) switch { 0 => n, 1 => Bare(n), 2 => "_orig_mod." + n, 3 => "base_model.model." + n, _ =>
+            "base_model.model." + Bare(n) },
     };
 
     private readonly TempFolder _folder = new();
@@ -57,7 +58,8 @@ public sealed class TensorNameTests : IDisposable
     }
 
     [Fact]
-    public void The_hubs_names_need_no_remark() => Assert.Empty(Inspector.Inspect(Fixtures.Path("gemma2", "models", "base"), new InspectOptions()).Remarks);
+    public void The_hubs_names_need_no_remark() =>
+        Assert.Empty(Inspector.Inspect(Fixtures.Path("gemma2", "models", "base"), new InspectOptions()).Remarks);
 
     [Theory]
     [InlineData("model.layers.0.mlp.up_proj.weight", "_orig_mod.model.layers.0.mlp.up_proj.weight")]
@@ -105,7 +107,8 @@ public sealed class TensorNameTests : IDisposable
     [InlineData("model.layers.0.mlp.experts.0.up_proj.weight", "no such part")]
     public void A_tensor_that_would_change_the_numbers_is_refused_by_name(string name, string words)
     {
-        string folder = Altered("mha", t => t[name] = t["model.norm.weight"] with { Bytes = [.. t["model.norm.weight"].Bytes[..^1], 0x3F] });
+        string folder =
+            Altered("mha", t => t[name] = t["model.norm.weight"] with { Bytes = [.. t["model.norm.weight"].Bytes[..^1], 0x3F] });
         string message = Assert.Throws<InvalidDataException>(() => Gemma2Checkpoint.Open(folder)).Message;
         Assert.Contains($"'{name}'", message, StringComparison.Ordinal);
         Assert.Contains(words, message, StringComparison.Ordinal);
@@ -142,7 +145,8 @@ public sealed class TensorNameTests : IDisposable
         tensors[name] = tensors.Values.First();
         StoredTensors.Write(shard, tensors);
         if (isRefused)
-            Assert.Contains($"'{name}' lies in a shard", Assert.Throws<InvalidDataException>(() => Gemma2Checkpoint.Open(folder)).Message, StringComparison.Ordinal);
+            Assert.Contains($"'{name}' lies in a shard", Assert.Throws<InvalidDataException>(() => Gemma2Checkpoint.Open(folder)).Message,
+                StringComparison.Ordinal);
         else
             Gemma2Checkpoint.Open(folder).Dispose();
     }
@@ -150,7 +154,8 @@ public sealed class TensorNameTests : IDisposable
     [Fact]
     public void Biases_of_zeros_change_nothing_and_are_told_once()
     {
-        string[] names = [.. Enumerable.Range(0, 2).SelectMany(l => new[] { "q", "k" }.Select(p => $"model.layers.{l}.self_attn.{p}_proj.bias"))];
+        string[] names =
+            [.. Enumerable.Range(0, 2).SelectMany(l => new[] { "q", "k" }.Select(p => $"model.layers.{l}.self_attn.{p}_proj.bias"))];
         string folder = Altered("mha", t =>
         {
             foreach (string name in names)
@@ -182,8 +187,10 @@ public sealed class TensorNameTests : IDisposable
     {
         string folder = _folder.At("adapter");
         Directory.CreateDirectory(folder);
-        StoredTensors.Write(Path.Combine(folder, "adapter_model.safetensors"), StoredTensors.Read(Fixtures.Path("gemma2", "models", "mha", "model.safetensors")));
-        Assert.Contains("adapter", Assert.Throws<InvalidDataException>(() => Gemma2Checkpoint.Open(folder)).Message, StringComparison.Ordinal);
+        StoredTensors.Write(Path.Combine(folder, "adapter_model.safetensors"),
+            StoredTensors.Read(Fixtures.Path("gemma2", "models", "mha", "model.safetensors")));
+        Assert.Contains("adapter", Assert.Throws<InvalidDataException>(() => Gemma2Checkpoint.Open(folder)).Message,
+            StringComparison.Ordinal);
     }
 
     private static string Bare(string name) => name.StartsWith("model.", StringComparison.Ordinal) ? name["model.".Length..] : name;
@@ -191,7 +198,8 @@ public sealed class TensorNameTests : IDisposable
     private string Renamed(string name, Func<string, int, string> rename)
     {
         string folder = _folder.At(Path.GetRandomFileName());
-        StoredTensors.CopyModel(Fixtures.Path("gemma2", "models", name), folder, t => t.Select((e, i) => (Name: rename(e.Key, i), e.Value)).ToDictionary(e => e.Name, e => e.Value));
+        StoredTensors.CopyModel(Fixtures.Path("gemma2", "models", name), folder, t => t.Select((e, i) => (Name: rename(e.Key, i), e.Value))
+            .ToDictionary(e => e.Name, e => e.Value));
         return folder;
     }
 

@@ -130,11 +130,13 @@ public sealed class CaptureTests
         using Session session = model.NewSession(chunkLength: 4);
         using var capture = new FeatureCapture(session.Hooks, sae, site);
         using var cache = new ActivationCache(session.Hooks, [site], 3);
-        Assert.Contains("no rows", Assert.Throws<ArgumentOutOfRangeException>(() => capture.Codes.FeaturesOf(0).Length).Message, StringComparison.Ordinal);
+        Assert.Contains("no rows", Assert.Throws<ArgumentOutOfRangeException>(() => capture.Codes.FeaturesOf(0).Length).Message,
+            StringComparison.Ordinal);
         session.Prefill(Tokens(10, 300));
         foreach (int row in (int[])[-1, 10, 11, int.MaxValue])
         {
-            foreach (Action read in (Action[])[() => _ = capture.Codes.FeaturesOf(row).Length, () => _ = capture.Codes.ValuesOf(row).Length, () => capture.Codes.ValueOf(row, 0), () => _ = cache.Row(site, row).Length])
+            foreach (Action read in (Action[])[() => _ = capture.Codes.FeaturesOf(row).Length, () => _ = capture.Codes.ValuesOf(row).Length,
+                () => capture.Codes.ValueOf(row, 0), () => _ = cache.Row(site, row).Length])
             {
                 string message = Assert.Throws<ArgumentOutOfRangeException>(read).Message;
                 Assert.Contains($"no row {row}", message, StringComparison.Ordinal);
@@ -191,7 +193,8 @@ public sealed class CaptureTests
         Assert.Equal((2, 8, 2, 8), (capture.Codes.Rows, capture.FirstPosition, cache.Rows(site), cache.FirstPosition(site)));
     }
 
-    private static int[] Tokens(int count, int vocabulary) => [2, .. Enumerable.Range(1, count - 1).Select(i => 3 + ((i * 7919) % (vocabulary - 3)))];
+    private static int[] Tokens(int count, int vocabulary) =>
+        [2, .. Enumerable.Range(1, count - 1).Select(i => 3 + ((i * 7919) % (vocabulary - 3)))];
 
     private static void CheckRows(Gemma2Model model, JumpReluSae sae, HookPoint site, int[] tokens)
     {
@@ -216,7 +219,8 @@ public sealed class CaptureTests
     }
 
     /// <summary>Float32 sums in another order: 10⁻⁴ of the largest value; a feature may be in one list only if it is as close as that to its threshold there.</summary>
-    private static void AssertSameRows(CodeList expected, CodeList actual, ReadOnlySpan<float> expectedValues, ReadOnlySpan<float> actualValues)
+    private static void AssertSameRows(CodeList expected, CodeList actual, ReadOnlySpan<float> expectedValues,
+        ReadOnlySpan<float> actualValues)
     {
         Assert.True(Compare.Relative(actualValues, expectedValues) <= 1e-4);
         Assert.Equal(expected.Rows, actual.Rows);

@@ -51,7 +51,8 @@ public sealed class RunFormatTests
         var random = new Random(5);
         foreach ((string path, Action read) in new (string, Action)[]
         {
-            (run.Folder.PlanPath, () => RunPlan.Read(run.Folder)), (run.Folder.At(RunFolder.Manifest(1)), () => ShardManifest.Read(run.Folder, run.Plan, 1)),
+            (run.Folder.PlanPath, () => RunPlan.Read(run.Folder)), (run.Folder.At(RunFolder.Manifest(1)), () =>
+                ShardManifest.Read(run.Folder, run.Plan, 1)),
             (run.Folder.At(RunFolder.Tokens(1)), () => TokenShard.Read(run.Folder, run.Plan, 1)),
         })
         {
@@ -110,7 +111,8 @@ public sealed class RunFormatTests
             using var dead = System.Diagnostics.Process.Start("true");
             dead.WaitForExit();
             string Temporary(string host, int process) => Path.Combine(folder, $".tmp-{host}-{process}-{Guid.NewGuid():N}");
-            string own = Temporary(WorkerName.Host, Environment.ProcessId), elsewhere = Temporary("elsewhere", 1), old = Temporary("elsewhere", 2), ended = Temporary(WorkerName.Host, dead.Id);
+            string own = Temporary(WorkerName.Host, Environment.ProcessId), elsewhere = Temporary("elsewhere", 1),
+                old = Temporary("elsewhere", 2), ended = Temporary(WorkerName.Host, dead.Id);
             foreach (string path in new[] { own, elsewhere, old, ended })
                 File.WriteAllText(path, "x");
             File.SetLastWriteTimeUtc(old, DateTime.UtcNow.AddDays(-2));

@@ -7,7 +7,8 @@ namespace KernelScope.Training.Tests.Runs;
 /// <summary>Merged results against a plain computation over all rows.</summary>
 public sealed class RunMergeTests
 {
-    private static readonly (int Sequence, int Position)[] Places = [.. Enumerable.Range(0, 24).SelectMany(s => Enumerable.Range(1, 15).Select(t => (s, t)))];
+    private static readonly (int Sequence, int Position)[] Places = [.. Enumerable.Range(0, 24)
+        .SelectMany(s => Enumerable.Range(1, 15).Select(t => (s, t)))];
 
     [Fact]
     public void Density_counts_what_fires()
@@ -22,13 +23,16 @@ public sealed class RunMergeTests
         float[] max = file["max"].ToFloats();
         for (int f = 0; f < SyntheticRun.Features; f++)
         {
-            (int Sequence, int Position, float Value)[] all = [.. All().Where(p => p.Feature == f).Select(p => (p.Sequence, p.Position, p.Value))];
+            (int Sequence, int Position, float Value)[] all = [.. All().Where(p => p.Feature == f)
+                .Select(p => (p.Sequence, p.Position, p.Value))];
             Assert.Equal(all.Length, firing[f]);
             Assert.Equal(all.Sum(p => (double)p.Value), sum[f], 1e-9);
             Assert.Equal(all.Sum(p => (double)p.Value * p.Value), squares[f], 1e-9);
-            (int Sequence, int Position, float Value) largest = all.OrderByDescending(p => p.Value).ThenBy(p => p.Sequence).ThenBy(p => p.Position).First();
+            (int Sequence, int Position, float Value) largest = all.OrderByDescending(p => p.Value).ThenBy(p => p.Sequence)
+                .ThenBy(p => p.Position).First();
             Assert.Equal(largest.Value, max[f]);
-            Assert.Equal((largest.Sequence, largest.Position), ((int)file["max_sequence"].ToInt64s()[f], (int)file["max_position"].ToInt64s()[f]));
+            Assert.Equal((largest.Sequence, largest.Position), ((int)file["max_sequence"].ToInt64s()[f],
+                (int)file["max_position"].ToInt64s()[f]));
             for (int bin = 0; bin < FeatureDensity.Bins; bin++)
                 Assert.Equal(all.Count(p => Bin(p.Value) == bin), histogram[(f * FeatureDensity.Bins) + bin]);
         }
@@ -58,15 +62,19 @@ public sealed class RunMergeTests
         RunMerge.Open(run.Folder, run.Plan, partial: false).Examples(run.Plan.Saes[0], Top, Random, Window, path, null, default);
         using var file = SafetensorsFile.Open(path);
         int[] sequence = TokenShard.Values<int>(file["top_sequence"]), position = TokenShard.Values<int>(file["top_position"]);
-        int[] randomSequence = TokenShard.Values<int>(file["random_sequence"]), randomPosition = TokenShard.Values<int>(file["random_position"]);
+        int[] randomSequence = TokenShard.Values<int>(file["random_sequence"]),
+            randomPosition = TokenShard.Values<int>(file["random_position"]);
         for (int f = 0; f < SyntheticRun.Features; f++)
         {
-            var all = All().Where(p => p.Feature == f).OrderByDescending(p => p.Value).ThenBy(p => p.Sequence).ThenBy(p => p.Position).ToArray();
+            var all = All().Where(p => p.Feature == f).OrderByDescending(p => p.Value).ThenBy(p => p.Sequence)
+                .ThenBy(p => p.Position).ToArray();
             var distinct = all.DistinctBy(p => WindowText(p.Sequence, p.Position, Window)).Take(Top).ToArray();
-            Assert.Equal(distinct.Select(p => (p.Sequence, p.Position)), Enumerable.Range(0, distinct.Length).Select(i => (sequence[(f * Top) + i], position[(f * Top) + i])));
+            Assert.Equal(distinct.Select(p => (p.Sequence, p.Position)), Enumerable.Range(0, distinct.Length)
+                .Select(i => (sequence[(f * Top) + i], position[(f * Top) + i])));
             for (int i = distinct.Length; i < Top; i++)
                 Assert.Equal(-1, sequence[(f * Top) + i]);
-            var drawn = Enumerable.Range(0, Math.Min(Random, all.Length)).Select(i => (randomSequence[(f * Random) + i], randomPosition[(f * Random) + i])).ToArray();
+            var drawn = Enumerable.Range(0, Math.Min(Random, all.Length))
+                .Select(i => (randomSequence[(f * Random) + i], randomPosition[(f * Random) + i])).ToArray();
             Assert.Equal(drawn.Length, drawn.Distinct().Count());
             Assert.Subset(new HashSet<(int, int)>(all.Select(p => (p.Sequence, p.Position))), new HashSet<(int, int)>(drawn));
         }
@@ -84,7 +92,8 @@ public sealed class RunMergeTests
         float[] value = file["value"].ToFloats();
         for (int f = 0; f < SyntheticRun.Features; f++)
         {
-            (long Row, float Value)[] expected = [.. All().Where(p => p.Feature == f).Select(p => ((long)((p.Sequence * 15) + p.Position - 1), p.Value))];
+            (long Row, float Value)[] expected = [.. All().Where(p => p.Feature == f)
+                .Select(p => ((long)((p.Sequence * 15) + p.Position - 1), p.Value))];
             Assert.Equal(expected, Enumerable.Range((int)start[f], (int)(start[f + 1] - start[f])).Select(i => (row[i], value[i])));
         }
     }
@@ -97,7 +106,8 @@ public sealed class RunMergeTests
         MergedFile merged = RunMerge.Open(run.Folder, run.Plan, partial: false).Statistics(path);
         JsonElement json = JsonElement.Parse(File.ReadAllBytes(path)), site = json.GetProperty("sites").GetProperty("resid_post.0");
         Assert.Equal(360, site.GetProperty("rows").GetInt64());
-        Assert.Equal(Places.Average(p => (double)SyntheticRun.Value(p.Sequence, p.Position, 1, 0)), site.GetProperty("mean")[1].GetDouble(), 1e-9);
+        Assert.Equal(Places.Average(p => (double)SyntheticRun.Value(p.Sequence, p.Position, 1, 0)), site.GetProperty("mean")[1].GetDouble(),
+            1e-9);
         Assert.Equal(24, json.GetProperty("excluded").GetProperty("2").GetInt64());
         Assert.Equal(PlacedFile.Measure(path).Sha256, merged.Sha256);
     }
@@ -108,14 +118,18 @@ public sealed class RunMergeTests
         using var run = new SyntheticRun(3, 4, 10, 2);
         string path = Path.Combine(run.Folder.Path, "d");
         File.Delete(run.Folder.At(RunFolder.Manifest(1)));
-        Assert.Contains("1 of 3 shards are missing", Assert.Throws<InvalidDataException>(() => RunMerge.Open(run.Folder, run.Plan, partial: false)).Message, StringComparison.Ordinal);
+        Assert.Contains("1 of 3 shards are missing", Assert.Throws<InvalidDataException>(() =>
+            RunMerge.Open(run.Folder, run.Plan, partial: false)).Message, StringComparison.Ordinal);
         Assert.Equal(2, RunMerge.Open(run.Folder, run.Plan, partial: true).Density(run.Plan.Saes[0], path, null, default).Shards);
         string codes = run.Folder.At(RunFolder.Codes("sae", 2));
         byte[] bytes = File.ReadAllBytes(codes);
         bytes[^3] ^= 4;
         File.WriteAllBytes(codes, bytes);
-        Assert.Contains("damaged", Assert.Throws<InvalidDataException>(() => RunMerge.Open(run.Folder, run.Plan, partial: true).Density(run.Plan.Saes[0], path, null, default)).Message, StringComparison.Ordinal);
-        Assert.Equal(["codes/sae/000002.safetensors", "shards/000002.json"], RunRepair.Discard(run.Folder, run.Plan, 2, verify: true, default).Order(StringComparer.Ordinal));
+        Assert.Contains("damaged", Assert.Throws<InvalidDataException>(() =>
+            RunMerge.Open(run.Folder, run.Plan, partial: true).Density(run.Plan.Saes[0], path, null, default)).Message,
+            StringComparison.Ordinal);
+        Assert.Equal(["codes/sae/000002.safetensors", "shards/000002.json"],
+            RunRepair.Discard(run.Folder, run.Plan, 2, verify: true, default).Order(StringComparer.Ordinal));
         Assert.Empty(RunRepair.Discard(run.Folder, run.Plan, 0, verify: true, default));
     }
 
@@ -125,5 +139,6 @@ public sealed class RunMergeTests
     private static int Bin(float value) => (int)Math.Clamp(Math.Floor(4 * Math.Log2(value)) + 81, 0, 161);
 
     private static string WindowText(int sequence, int position, int window) =>
-        $"{position - Math.Max(0, position - window)}: {string.Join(' ', Enumerable.Range(0, 16).Where(t => Math.Abs(t - position) <= window).Select(t => SyntheticRun.Token(sequence, t)))}";
+        $"{position - Math.Max(0, position - window)}: " +
+            $"{string.Join(' ', Enumerable.Range(0, 16).Where(t => Math.Abs(t - position) <= window).Select(t => SyntheticRun.Token(sequence, t)))}";
 }

@@ -15,7 +15,8 @@ public sealed class RunRowsTests
     public void Three_epochs_serve_every_row_three_times(int bucket, bool half)
     {
         using var run = new SyntheticRun(shards: 5, sequences: 12, rows: 50, width: 3);
-        using RunRows rows = RunRows.Open(run.Folder.Path, Site, null, new RunRowsOptions { BucketRows = bucket, MixHalf = half, Validation = 0, OpenShards = 3 });
+        using RunRows rows = RunRows.Open(run.Folder.Path, Site, null,
+            new RunRowsOptions { BucketRows = bucket, MixHalf = half, Validation = 0, OpenShards = 3 });
         Assert.Equal(3000, rows.EpochRows);
         var served = new Dictionary<float, int>();
         // 100 divides the rows of an epoch, so that nothing is left over.
@@ -102,7 +103,8 @@ public sealed class RunRowsTests
         rows.SaveState(state);
         byte[] bytes = state.ToArray();
         using RunRows other = RunRows.Open(run.Folder.Path, Site, null, new RunRowsOptions { Seed = 99 });
-        Assert.Contains("other rows", Assert.Throws<InvalidDataException>(() => other.LoadState(new MemoryStream(bytes))).Message, StringComparison.Ordinal);
+        Assert.Contains("other rows", Assert.Throws<InvalidDataException>(() => other.LoadState(new MemoryStream(bytes))).Message,
+            StringComparison.Ordinal);
         for (int at = 0; at < bytes.Length; at += 7)
         {
             byte[] damaged = [.. bytes];
@@ -134,7 +136,9 @@ public sealed class RunRowsTests
         Assert.Equal(rows.ValidationRows, otherSeed.ValidationRows);
     }
 
-    /// <summary>χ² over a million pairs of neighbours: how often two are of one sequence, against what a random permutation of the bucket gives.</summary>
+    /// <summary>
+    /// χ² over a million pairs of neighbours: how often two are of one sequence, against what a random permutation of the bucket gives.
+    /// </summary>
     [Fact]
     public void Neighbours_are_not_of_one_sequence_more_often_than_chance()
     {
@@ -152,7 +156,8 @@ public sealed class RunRowsTests
         }
 
         double chance = ((Rows / (double)Sequences) - 1) / (Rows - 1), expected = pairs * chance;
-        double chiSquared = ((same - expected) * (same - expected) / expected) + ((same - expected) * (same - expected) / (pairs - expected));
+        double chiSquared = ((same - expected) * (same - expected) / expected)
+            + ((same - expected) * (same - expected) / (pairs - expected));
         // One degree of freedom; 15.1 is passed by chance once in ten thousand.
         Assert.True(chiSquared < 15.1, $"{same} pairs of one sequence, {expected:F0} expected: χ² = {chiSquared:F1}");
     }
@@ -180,10 +185,13 @@ public sealed class RunRowsTests
         bytes[^500] ^= 1;
         File.WriteAllBytes(path, bytes);
         using (RunRows rows = RunRows.Open(run.Folder.Path, Site))
-            Assert.Contains("000001.safetensors", Assert.Throws<InvalidDataException>(() => rows.Next(new float[60], [])).Message, StringComparison.Ordinal);
+            Assert.Contains("000001.safetensors", Assert.Throws<InvalidDataException>(() => rows.Next(new float[60], [])).Message,
+                StringComparison.Ordinal);
         File.Delete(run.Folder.At(RunFolder.Manifest(2)));
-        Assert.Contains("shard 2 of 3 is missing", Assert.Throws<InvalidDataException>(() => RunRows.Open(run.Folder.Path, Site)).Message, StringComparison.Ordinal);
-        Assert.Contains("no rows of z.1", Assert.Throws<InvalidDataException>(() => RunRows.Open(run.Folder.Path, HookPoint.Parse("z.1"))).Message, StringComparison.Ordinal);
+        Assert.Contains("shard 2 of 3 is missing", Assert.Throws<InvalidDataException>(() => RunRows.Open(run.Folder.Path, Site)).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("no rows of z.1", Assert.Throws<InvalidDataException>(() =>
+            RunRows.Open(run.Folder.Path, HookPoint.Parse("z.1"))).Message, StringComparison.Ordinal);
     }
 
     private static float[] Firsts(RunRows rows, int count)

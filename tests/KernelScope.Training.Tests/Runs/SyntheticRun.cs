@@ -4,7 +4,10 @@ using KernelScope.Training.Runs;
 
 namespace KernelScope.Training.Tests.Runs;
 
-/// <summary>A run on disk whose values tell where they belong: x[j] of sequence s, position t at site number k is 1000·s + t + j/8 + k/16. Each sequence begins with BOS, which has no row.</summary>
+/// <summary>
+/// A run on disk whose values tell where they belong: x[j] of sequence s, position t at site number k is 1000·s + t + j/8 + k/16. Each
+/// sequence begins with BOS, which has no row.
+/// </summary>
 internal sealed class SyntheticRun : IDisposable
 {
     public const int BosId = 2, Features = 40;
@@ -34,7 +37,8 @@ internal sealed class SyntheticRun : IDisposable
             CodeVersion = "1",
             CodeCommit = "none",
             Seed = 7,
-            Shards = [.. Enumerable.Range(0, shards).Select(n => new ShardRecord((long)n * sequences, sequences, (long)sequences * rows, WriteTokens(n, sequences, rows)))],
+            Shards = [.. Enumerable.Range(0, shards).Select(n => new ShardRecord((long)n * sequences, sequences, (long)sequences * rows,
+                WriteTokens(n, sequences, rows)))],
         };
         PlacedFile.Write(Folder.PlanPath, Plan.ToBytes());
         for (int n = 0; n < shards; n++)
@@ -51,7 +55,8 @@ internal sealed class SyntheticRun : IDisposable
     public static (int Feature, float Value)[] CodesOf(int sequence, int position)
     {
         var random = new Random((sequence * 7919) + position);
-        return [.. Enumerable.Range(0, Features).Where(_ => random.Next(8) == 0).Select(f => (f, (float)Math.Round(Math.Exp((random.NextDouble() * 6) - 3), 2)))];
+        return [.. Enumerable.Range(0, Features).Where(_ => random.Next(8) == 0)
+            .Select(f => (f, (float)Math.Round(Math.Exp((random.NextDouble() * 6) - 3), 2)))];
     }
 
     public static int Token(int sequence, int position) => position == 0 ? BosId : 3 + (((sequence * 31) + (position * 17)) % 5);
@@ -60,7 +65,8 @@ internal sealed class SyntheticRun : IDisposable
 
     private string WriteTokens(int shard, int sequences, int rows)
     {
-        TokenSequence[] tokens = [.. Enumerable.Range(shard * sequences, sequences).Select(s => new TokenSequence([.. Enumerable.Range(0, rows + 1).Select(t => Token(s, t))], s))];
+        TokenSequence[] tokens = [.. Enumerable.Range(shard * sequences, sequences)
+            .Select(s => new TokenSequence([.. Enumerable.Range(0, rows + 1).Select(t => Token(s, t))], s))];
         using PlacedFile file = PlacedFile.Create(Folder.At(RunFolder.Tokens(shard)));
         TokenShard.Write(file.Stream, tokens, rows + 1, 0, shard);
         return file.Place().Sha256;
@@ -68,8 +74,10 @@ internal sealed class SyntheticRun : IDisposable
 
     private void WriteShard(int shard, int sequences, int rows)
     {
-        (int Sequence, int Position)[] places = [.. Enumerable.Range(shard * sequences, sequences).SelectMany(s => Enumerable.Range(1, rows).Select(t => (s, t)))];
-        int[] sequence = [.. places.Select(p => p.Sequence)], position = [.. places.Select(p => p.Position)], token = [.. places.Select(p => Token(p.Sequence, p.Position))];
+        (int Sequence, int Position)[] places = [.. Enumerable.Range(shard * sequences, sequences)
+            .SelectMany(s => Enumerable.Range(1, rows).Select(t => (s, t)))];
+        int[] sequence = [.. places.Select(p => p.Sequence)], position = [.. places.Select(p => p.Position)],
+            token = [.. places.Select(p => Token(p.Sequence, p.Position))];
         var sites = new Dictionary<string, SiteManifest>();
         for (int k = 0; k < Plan.Sites.Count; k++)
         {
