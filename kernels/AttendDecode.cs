@@ -105,7 +105,8 @@ public static class AttendDecode
         where THeads : struct, IHeadCount
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
-        var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity, Splits = Grid.DimX };
+        var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity,
+            Splits = Grid.DimX };
         PartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, scale, cap, qStride);
     }
 
@@ -150,7 +151,8 @@ public static class AttendDecode
         where THeads : struct, IHeadCount
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
-        var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity, Splits = Grid.DimX };
+        var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity,
+            Splits = Grid.DimX };
         WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, scale, cap, qStride);
     }
 
@@ -292,14 +294,16 @@ public static class AttendDecode
     }
 
     /// <summary>As <see cref="Merge"/>, of rows of several sequences, each over its own splits; <paramref name="mostSplits"/> is the grid's of <see cref="RowsPart{THeads}"/>. Grid (heads, rows).</summary>
-    public static void RowsMerge(ArrayView<float> parts, ArrayView<long> places, ArrayView<float> destination, int mostSplits, int headDim, int stride)
+    public static void RowsMerge(ArrayView<float> parts, ArrayView<long> places, ArrayView<float> destination, int mostSplits,
+        int headDim, int stride)
     {
         long start = Ptx.Once((((long)Grid.IdxY * Grid.DimX) + Grid.IdxX) * mostSplits * (headDim + 2));
         MergeOf(parts, start, destination, RowPlaces.Row(places, Grid.IdxY), RowPlaces.Splits(places, Grid.IdxY), headDim, stride);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void MergeOf(ArrayView<float> parts, long start, ArrayView<float> destination, int row, int splits, int headDim, int stride)
+    private static void MergeOf(ArrayView<float> parts, long start, ArrayView<float> destination, int row, int splits, int headDim,
+        int stride)
     {
         float max = float.NegativeInfinity;
         for (int s = 0; s < splits; s++)
@@ -420,7 +424,8 @@ public static class AttendDecode
 
     // Lane l's value c is value (l·step + c·spread) mod 128 of a half of the head.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Write(Running running, ArrayView<float> shared, ArrayView<float> parts, long part, int headDim, int spread, int step)
+    private static void Write(Running running, ArrayView<float> shared, ArrayView<float> parts, long part, int headDim,
+        int spread, int step)
     {
         int lane = Group.IdxX & (KernelMath.WarpSize - 1);
         int mine = Ptx.Once(Group.IdxX / KernelMath.WarpSize * PartSize);

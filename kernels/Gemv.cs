@@ -75,7 +75,8 @@ public static class Gemv
     public const int TileColumns = GroupSize / KernelMath.WarpSize * 2;
 
     /// <summary>Any shape. Grid (⌈out/4⌉, rows of x), group 128. 2-byte weights are read 64 bytes a warp.</summary>
-    public static void Plain<TWeight>(ArrayView<float> x, ArrayView<TWeight> weight, ArrayView<float> destination, int columns, int outputs, int xStride, int stride)
+    public static void Plain<TWeight>(ArrayView<float> x, ArrayView<TWeight> weight, ArrayView<float> destination, int columns,
+        int outputs, int xStride, int stride)
         where TWeight : unmanaged, IWeight<TWeight>
     {
         int r = (Grid.IdxX * (GroupSize / KernelMath.WarpSize)) + (Group.IdxX / KernelMath.WarpSize);
@@ -94,7 +95,8 @@ public static class Gemv
 
     /// <summary>Weights of two bytes. Grid (⌈out/8⌉), group 128; rows of x beyond <paramref name="rows"/> are not read.</summary>
     public static void Half<TWeight, TRows>(
-        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride, int stride)
+        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride)
         where TWeight : unmanaged, IHalfWeight<TWeight>
         where TRows : struct, IRowCount
     {
@@ -111,7 +113,8 @@ public static class Gemv
 
     /// <summary>float32 weights. Launch as <see cref="Half"/>.</summary>
     public static void Float<TRows>(
-        ArrayView<Float4> x, ArrayView<Float4> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride, int stride)
+        ArrayView<Float4> x, ArrayView<Float4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride)
         where TRows : struct, IRowCount
     {
         int first = FirstOutput();
@@ -129,7 +132,8 @@ public static class Gemv
     /// h[t, r] = gelu(x·G_r)·(x·U_r), weight [2·outputs, in] with G above U. Grid (⌈outputs/4⌉), group 128.
     /// </summary>
     public static void GatedHalf<TWeight, TRows>(
-        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride, int stride)
+        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride)
         where TWeight : unmanaged, IHalfWeight<TWeight>
         where TRows : struct, IRowCount
     {
@@ -143,7 +147,8 @@ public static class Gemv
 
     /// <summary>As <see cref="GatedHalf"/> for float32 weights.</summary>
     public static void GatedFloat<TRows>(
-        ArrayView<Float4> x, ArrayView<Float4> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride, int stride)
+        ArrayView<Float4> x, ArrayView<Float4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride)
         where TRows : struct, IRowCount
     {
         int r = FirstOutput() / 2;
@@ -157,7 +162,8 @@ public static class Gemv
     /// <summary>The dot products of two weight rows with every row of x, each in all lanes of the warp. Offsets and strides in values.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void HalfDots<TWeight, TRows>(
-        ArrayView<Float4> x, ArrayView<Words4> weight, long first, long second, int rows, int columns, int xStride, ref RowSums a, ref RowSums b)
+        ArrayView<Float4> x, ArrayView<Words4> weight, long first, long second, int rows, int columns, int xStride, ref RowSums a,
+        ref RowSums b)
         where TWeight : unmanaged, IHalfWeight<TWeight>
         where TRows : struct, IRowCount
     {
@@ -182,7 +188,8 @@ public static class Gemv
     /// <summary>As <see cref="HalfDots"/> for float32 weights.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void FloatDots<TRows>(
-        ArrayView<Float4> x, ArrayView<Float4> weight, long first, long second, int rows, int columns, int xStride, ref RowSums a, ref RowSums b)
+        ArrayView<Float4> x, ArrayView<Float4> weight, long first, long second, int rows, int columns, int xStride, ref RowSums a,
+        ref RowSums b)
         where TRows : struct, IRowCount
     {
         int quads = Ptx.Once(columns / 4);
@@ -232,7 +239,8 @@ public static class Gemv
         new() { X = TWeight.Low(first), Y = TWeight.High(first), Z = TWeight.Low(second), W = TWeight.High(second) };
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddQuads<TRows>(ArrayView<Float4> x, long at, RowStarts starts, Float4 a, Float4 b, ref RowSums sumA, ref RowSums sumB)
+    private static void AddQuads<TRows>(ArrayView<Float4> x, long at, RowStarts starts, Float4 a, Float4 b, ref RowSums sumA,
+        ref RowSums sumB)
         where TRows : struct, IRowCount
     {
         AddQuad(x, at, a, b, ref sumA.R0, ref sumB.R0);

@@ -16,10 +16,8 @@ public sealed unsafe partial class CpuDevice
             Mat y = destination.RowRange(first, rows);
             var job = new LinearJob { Product = Prepare(x.RowRange(first, rows), w, Precision), Y = HostBuffer.Pointer(y), Stride = y.Stride };
             Share(&job.Product, 0);
-            _pool.Run(_kernels.Linear, &job, Ceiling(w.Rows, job.Product.UnitOutputs));
+            Multiply(_kernels.Linear, &job, w, Ceiling(w.Rows, job.Product.UnitOutputs));
         }
-
-        GC.KeepAlive(w);
     }
 
     /// <inheritdoc/>
@@ -59,10 +57,8 @@ public sealed unsafe partial class CpuDevice
             // Of each unit half are gate values and half up values, in whole tiles.
             job.Product.UnitOutputs = Math.Max(32, job.Product.UnitOutputs / 2 / 32 * 32);
             Share(&job.Product, 2L * rows * job.Product.UnitOutputs);
-            _pool.Run(_kernels.GatedGelu, &job, Ceiling(w.Rows / 2, job.Product.UnitOutputs));
+            Multiply(_kernels.GatedGelu, &job, w, Ceiling(w.Rows / 2, job.Product.UnitOutputs));
         }
-
-        GC.KeepAlive(w);
     }
 
     /// <inheritdoc/>
@@ -82,23 +78,19 @@ public sealed unsafe partial class CpuDevice
                 Share(&job.Product, (long)rows * job.BlockOutputs);
                 job.Parts = (SoftmaxPart*)_own.Bytes((long)units * rows * sizeof(SoftmaxPart));
                 job.TargetLogits = (float*)_counts.Bytes((long)rows * sizeof(float));
-                _pool.Run(_kernels.CrossEntropy, &job, units);
+                Multiply(_kernels.CrossEntropy, &job, w, units);
                 for (int t = 0; t < rows; t++)
                     HostBuffer.Row(destination, first + t)[0] = _kernels.MergeCrossEntropy(&job, units, t);
             }
         }
-
-        GC.KeepAlive(w);
     }
 
     /// <summary>Rows of the chunk that begins at <paramref name="first"/>: chunks of nearly equal size.</summary>
     private static int ChunkRows(int rows, int first) => Math.Min(rows - first, Ceiling(rows, Ceiling(rows, ProductPlan.MaxRows)));
 
     /// <summary>Describes a product and chooses its kernels.</summary>
-    /// <exception cref="InvalidDataException">The weight's panels, seen for the first time, are damaged.</exception>
     private Product Prepare(Mat x, CpuWeight weight, Precision precision)
     {
-        weight.RequireSound();
         var product = new Product
         {
             X = HostBuffer.Pointer(x),
@@ -111,6 +103,15 @@ public sealed unsafe partial class CpuDevice
         };
         Begin(&product, ProductPlan.Choose(x.Rows, weight.Traits, precision, _traits));
         return product;
+    }
+
+    /// <summary>Runs an op whose units, together, multiply by the whole weight.</summary>
+    /// <exception cref="InvalidDataException">The weight's panels, read for the first time, are damaged; what the op wrote means nothing.</exception>
+    private void Multiply(delegate*<void*, int, int, void> op, void* job, CpuWeight weight, int units)
+    {
+        _pool.Run(op, job, units);
+        weight.Conclude();
+        GC.KeepAlive(weight);
     }
 
     /// <summary>Takes a plan on: memory for packed rows, and rows that are rounded.</summary>

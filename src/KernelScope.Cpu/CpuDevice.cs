@@ -27,6 +27,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
     private readonly NativeScratch _counts = new();
     private readonly NativeScratch _sequences = new();
     private readonly EntryLists _lists;
+    private readonly EntryLists _nearLists;
     private readonly Precision _saePrecision;
     private readonly Bf16Code? _bf16;
     private readonly CpuTraits _traits;
@@ -53,6 +54,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
         _traits = new CpuTraits(_kernels.Lanes, _kernels.TileRows, MultipliesBf16: _bf16 is not null);
         _pool = new WorkerPool(threads == 0 ? Math.Clamp(Environment.ProcessorCount, 1, 1024) : threads);
         _lists = new EntryLists(_pool.Workers);
+        _nearLists = new EntryLists(_pool.Workers);
     }
 
     /// <inheritdoc/>
@@ -136,6 +138,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
             foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_packed, _rounded, _work, _own, _counts, _sequences])
                 scratch.Dispose();
             _lists.Dispose();
+            _nearLists.Dispose();
         }
 
         base.Dispose(disposing);

@@ -12,7 +12,6 @@ internal sealed unsafe class CpuWeight : HostWeight
     private readonly StoredMatrix[] _matrices;
     private readonly PanelView[] _panels;
     private readonly List<PackedMatrix> _packed = [];
-    private bool _isSound;
 
     /// <summary>Describes the matrices, and packs those of which that is wanted and that have no panels.</summary>
     /// <param name="device">The device: copies go back when none of its ops runs.</param>
@@ -32,6 +31,7 @@ internal sealed unsafe class CpuWeight : HostWeight
                 _matrices[p] = StoredMatrix.From(Parts[p]);
                 _matrices[p].Panels = _panels[p].Pointer;
                 _matrices[p].Windows = _panels[p].Windows;
+                _matrices[p].Checksums = _panels[p].Guard is PanelGuard guard ? guard.Expected : null;
             }
 
             Traits = WeightTraits.From(_matrices, Columns, Rows);
@@ -70,19 +70,17 @@ internal sealed unsafe class CpuWeight : HostWeight
     /// <exception cref="ObjectDisposedException">It was disposed.</exception>
     public static new CpuWeight Of(Weight weight) => HostWeight.Of(weight) as CpuWeight ?? throw new ArgumentException($"{weight} is not a weight of the cpu device.", nameof(weight));
 
-    /// <summary>Compares panels that come from a file with their checksums, before the first product reads them.</summary>
-    /// <exception cref="InvalidDataException">They are damaged.</exception>
-    public void RequireSound()
+    /// <summary>Takes down what a product found that compared the panels of all matrices with their checksums, the first that reads them.</summary>
+    /// <exception cref="InvalidDataException">A panel is damaged; the next product finds it again.</exception>
+    public void Conclude()
     {
-        if (_isSound)
-            return;
-        foreach (PanelView panels in _panels)
+        for (int p = 0; p < Count; p++)
         {
-            if (panels.Guard is { IsSound: false } guard)
-                guard.Require(_device.ForEach);
+            if (_matrices[p].Checksums == null)
+                continue;
+            _panels[p].Guard!.Conclude(_matrices[p].Damaged - 1);
+            _matrices[p].Checksums = null;
         }
-
-        _isSound = true;
     }
 
     /// <inheritdoc/>

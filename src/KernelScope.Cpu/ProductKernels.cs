@@ -31,6 +31,8 @@ internal static unsafe class ProductKernels<S, V>
     {
         if (part->Form == StoredForms.InPanels)
         {
+            if (part->Checksums != null)
+                Compare(part, first, count);
             OfPanels(product, part, worker, first, count, y, stride);
             return;
         }
@@ -58,6 +60,17 @@ internal static unsafe class ProductKernels<S, V>
             default:
                 OfType<ElementF64>(product, part, worker, first, count, y, stride);
                 break;
+        }
+    }
+
+    /// <summary>Compares the panels of some outputs just before they are multiplied: they come from memory once, the product finds them in the cache.</summary>
+    private static void Compare(StoredMatrix* part, int first, int count)
+    {
+        long bytes = part->PanelBytes;
+        for (int p = first / PanelLayout.Outputs; p * PanelLayout.Outputs < first + count; p++)
+        {
+            if (PanelChecksum.Of(new ReadOnlySpan<byte>(part->Panels + (p * bytes), checked((int)bytes))) != part->Checksums[p])
+                Volatile.Write(ref part->Damaged, p + 1);
         }
     }
 

@@ -11,14 +11,17 @@ public sealed class VerifyTests
         JsonElement result = Program.Json("verify", "--device", "cpu");
         Assert.Equal("cpu", result.GetProperty("device").GetString());
         JsonElement[] checks = [.. result.GetProperty("checks").EnumerateArray()];
-        Assert.All(checks, c => Assert.True(c.GetProperty("ok").GetBoolean() && c.GetProperty("measured").GetDouble() <= c.GetProperty("limit").GetDouble(), c.ToString()));
+        Assert.All(checks,
+            c => Assert.True(c.GetProperty("ok").GetBoolean()
+                && c.GetProperty("measured").GetDouble() <= c.GetProperty("limit").GetDouble(), c.ToString()));
         string[] names = [.. checks.Select(c => c.GetProperty("name").GetString()!)];
         Assert.Contains("op Linear", names);
         Assert.Contains("op SaeEncode", names);
         Assert.Contains(names, n => n.StartsWith("demo, tale: resid_post.3", StringComparison.Ordinal));
         Assert.Contains(names, n => n.StartsWith("demo, res.3.2k.l0_19: CE spliced", StringComparison.Ordinal));
         Assert.All(result.GetProperty("not_run").EnumerateArray(), n => Assert.NotEqual("", n.GetProperty("tolerance").GetString()));
-        Assert.Contains(result.GetProperty("not_run").EnumerateArray(), n => n.GetProperty("source").GetString()!.StartsWith("SAEBench", StringComparison.Ordinal));
+        Assert.Contains(result.GetProperty("not_run").EnumerateArray(),
+            n => n.GetProperty("source").GetString()!.StartsWith("SAEBench", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -31,7 +34,8 @@ public sealed class VerifyTests
         Assert.InRange(Worst("op Linear"), 1e-4, 1);
         Assert.InRange(Worst("op SaeEncode"), 0, 1e-6);
 
-        double Worst(string name) => result.GetProperty("checks").EnumerateArray().Single(c => c.GetProperty("name").GetString() == name).GetProperty("measured").GetDouble();
+        double Worst(string name) => result.GetProperty("checks").EnumerateArray().Single(c => c.GetProperty("name").GetString() == name)
+            .GetProperty("measured").GetDouble();
     }
 
     [Fact]

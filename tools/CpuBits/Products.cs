@@ -8,7 +8,8 @@ namespace KernelScope.CpuBits;
 /// <summary>Products of every stored form with numbers of rows on both sides of every bound at which another kernel takes over.</summary>
 internal static unsafe class Products
 {
-    private static readonly int[] Rows = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 17, 23, 31, 32, 33, 64, 65, 191, 192, 193, 300, 768, 769];
+    private static readonly int[] Rows =
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 17, 23, 31, 32, 33, 64, 65, 191, 192, 193, 300, 768, 769];
     private static readonly (int Inputs, int Outputs)[] Shapes = [(67, 33), (256, 64), (389, 200), (600, 4096), (260, 4700)];
     private static readonly DType[] Types = [DType.F32, DType.BF16, DType.F16, DType.F64];
 
@@ -26,7 +27,8 @@ internal static unsafe class Products
                     {
                         RunOne(device, stored, rows, inputs, outputs);
                         yield return string.Create(
-                            CultureInfo.InvariantCulture, $"{rows} rows by {type} [{outputs}, {inputs}]{(transposed ? " stored [in, out]" : "")}");
+                            CultureInfo.InvariantCulture,
+                            $"{rows} rows by {type} [{outputs}, {inputs}]{(transposed ? " stored [in, out]" : "")}");
                     }
                 }
             }
@@ -39,7 +41,8 @@ internal static unsafe class Products
         Mat x = device.CreateMat(rows, inputs, "x"), y = device.CreateMat(rows, outputs, "y");
         using DeviceBuffer ofX = x.Buffer, ofY = y.Buffer;
         var random = new Random(rows);
-        float[] values = [.. Enumerable.Range(0, rows * inputs).Select(_ => random.NextSingle() - 0.5f)], results = new float[rows * outputs];
+        float[] values = [.. Enumerable.Range(0, rows * inputs).Select(_ => random.NextSingle() - 0.5f)];
+        float[] results = new float[rows * outputs];
         device.Write(values, x);
         device.Linear(x, weight, y);
         device.Read(y, results);

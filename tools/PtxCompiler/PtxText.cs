@@ -41,7 +41,8 @@ public static partial class PtxText
             bool isArray = match.Groups["length"].Success;
             int element = int.Parse(match.Groups["bits"].ValueSpan, CultureInfo.InvariantCulture) / 8;
             int size = isArray ? int.Parse(match.Groups["length"].ValueSpan, CultureInfo.InvariantCulture) : element;
-            int alignment = match.Groups["align"].Success ? int.Parse(match.Groups["align"].ValueSpan, CultureInfo.InvariantCulture) : element;
+            int alignment = match.Groups["align"].Success ? int.Parse(match.Groups["align"].ValueSpan, CultureInfo.InvariantCulture)
+                : element;
             int offset = RoundUp(end, alignment);
             parameters.Add(new PtxParameter(match.Groups["name"].Value["p_".Length..], offset, size));
             end = offset + size;
@@ -95,8 +96,10 @@ public static partial class PtxText
     // ILGPU writes "mul.wide.u32 %rd, 3, 4": a product of two literals is the literal.
     private static string FoldProduct(Match match)
     {
-        long product = long.Parse(match.Groups["a"].ValueSpan, CultureInfo.InvariantCulture) * long.Parse(match.Groups["b"].ValueSpan, CultureInfo.InvariantCulture);
-        return new StringBuilder().Append("mov.b64\t").Append(match.Groups["target"].ValueSpan).Append(", ").Append(product).Append(';').ToString();
+        long product = long.Parse(match.Groups["a"].ValueSpan, CultureInfo.InvariantCulture)
+            * long.Parse(match.Groups["b"].ValueSpan, CultureInfo.InvariantCulture);
+        return new StringBuilder().Append("mov.b64\t").Append(match.Groups["target"].ValueSpan).Append(", ").Append(product)
+            .Append(';').ToString();
     }
 
     [GeneratedRegex(@"\.entry\s+\w+\(")]

@@ -33,7 +33,8 @@ catch (UsageException error)
     Console.Error.WriteLine(error.Message);
     return 2;
 }
-catch (Exception error) when (error is EmulatorFault or PtxSyntaxException or ArgumentException or IOException or UnauthorizedAccessException or InsufficientMemoryException)
+catch (Exception error) when (error is EmulatorFault or PtxSyntaxException or ArgumentException
+    or IOException or UnauthorizedAccessException or InsufficientMemoryException)
 {
     Console.Error.WriteLine(error.Message);
     return 1;

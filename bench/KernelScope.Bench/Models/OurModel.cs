@@ -23,7 +23,8 @@ internal sealed class OurModel : IDisposable
 
     /// <summary>Bytes of the packed weights; null: they are not packed.</summary>
     public long? PackedBytes => _model.Weights.Head.IsPacked
-        ? _model.Weights.Head.ProductBytes + _model.Weights.Layers.Sum(l => l.Qkv.ProductBytes + l.O.ProductBytes + l.GateUp.ProductBytes + l.Down.ProductBytes)
+        ? _model.Weights.Head.ProductBytes
+            + _model.Weights.Layers.Sum(l => l.Qkv.ProductBytes + l.O.ProductBytes + l.GateUp.ProductBytes + l.Down.ProductBytes)
         : null;
 
     /// <summary>Number of tokens fed so far.</summary>

@@ -32,7 +32,13 @@ internal unsafe struct StoredMatrix
     /// <summary>What lies beside compact panels (<see cref="CompactTable"/>); null where the panels are others.</summary>
     public PanelWindow* Windows;
 
-    /// <summary>The same, to be read.</summary>
+    /// <summary>The checksums that the panels must have, to be compared as they are read; null where they were.</summary>
+    public uint* Checksums;
+
+    /// <summary>One more than the number of a panel whose checksum is another; 0 where none was found.</summary>
+    public int Damaged;
+
+    /// <summary>The table, to be read.</summary>
     public readonly CompactTable Table => new(Windows, PanelCount);
 
     /// <summary>How products find it.</summary>

@@ -22,7 +22,7 @@ public enum Precision
 /// <item>Fused ops have a plain form here; a device overrides it for speed and must give the same bits as its own plain ops.</item>
 /// </list>
 /// </remarks>
-public abstract class Device : IDisposable
+public abstract partial class Device : IDisposable
 {
     private const long MostPairsOnHost = 1 << 22;
     private readonly OpGate _gate;

@@ -28,12 +28,18 @@ public sealed class TrafficTests(ITestOutputHelper output)
         long moved = 0, fromMemory = 0;
         using var folder = new TempFolder();
         using SafetensorsFile file = Weights(folder);
-        using CudaDevice device = EmulatedDevices.Open(null, TestGpu.Driver(launched: Count) with { Launch = new LaunchOptions { CountFootprint = true } });
-        Mat resid = device.CreateMat(1, ModelDim, "resid"), normed = device.CreateMat(1, ModelDim, "normed"), gain = device.CreateMat(1, ModelDim, "gain");
-        Mat qkv = device.CreateMat(1, (Heads + (2 * KvHeads)) * HeadDim, "qkv"), z = device.CreateMat(1, Heads * HeadDim, "z"), cosSin = device.CreateMat(Context, HeadDim, "cosSin");
-        Mat branch = device.CreateMat(1, OutputSlice, "branch"), hidden = device.CreateMat(1, HiddenSlice, "hidden"), wide = device.CreateMat(1, HiddenDim, "wide"), down = device.CreateMat(1, DownSlice, "down");
-        var cache = new KvLayer(device.CreateMat(KvHeads * Context, HeadDim, "keys"), device.CreateMat(KvHeads * Context, HeadDim, "values"), KvHeads, Context);
-        using Weight w0 = Of(device, file, "qkv"), w1 = Of(device, file, "o"), w2 = Of(device, file, "gate_up"), w3 = Of(device, file, "down");
+        using CudaDevice device =
+            EmulatedDevices.Open(null, TestGpu.Driver(launched: Count) with { Launch = new LaunchOptions { CountFootprint = true } });
+        Mat resid = device.CreateMat(1, ModelDim, "resid"), normed = device.CreateMat(1, ModelDim, "normed"),
+            gain = device.CreateMat(1, ModelDim, "gain");
+        Mat qkv = device.CreateMat(1, (Heads + (2 * KvHeads)) * HeadDim, "qkv"), z = device.CreateMat(1, Heads * HeadDim, "z"),
+            cosSin = device.CreateMat(Context, HeadDim, "cosSin");
+        Mat branch = device.CreateMat(1, OutputSlice, "branch"), hidden = device.CreateMat(1, HiddenSlice, "hidden"),
+            wide = device.CreateMat(1, HiddenDim, "wide"), down = device.CreateMat(1, DownSlice, "down");
+        var cache = new KvLayer(device.CreateMat(KvHeads * Context, HeadDim, "keys"),
+            device.CreateMat(KvHeads * Context, HeadDim, "values"), KvHeads, Context);
+        using Weight w0 = Of(device, file, "qkv"), w1 = Of(device, file, "o"), w2 = Of(device, file, "gate_up"),
+            w3 = Of(device, file, "down");
 
         device.Linear(normed, w0, qkv);
         device.RopeThenStore(qkv, Context - 1, cosSin, cache);
@@ -45,7 +51,9 @@ public sealed class TrafficTests(ITestOutputHelper output)
         device.AddNormedThenNorm(resid, gain, gain, 1e-6f, resid, normed);
         device.Synchronize();
 
-        long weights = 2L * ((long)ModelDim * qkv.Columns + (long)z.Columns * OutputSlice + (long)ModelDim * 2 * HiddenSlice + (long)HiddenDim * DownSlice);
+        long weights = 2L
+            * ((long)ModelDim * qkv.Columns + (long)z.Columns * OutputSlice + (long)ModelDim * 2 * HiddenSlice + (long)HiddenDim
+                * DownSlice);
         long keysAndValues = 2L * KvHeads * Context * HeadDim * sizeof(float);
         long products = sizeof(float) * (ModelDim + qkv.Columns + z.Columns + OutputSlice + ModelDim + HiddenSlice + HiddenDim + DownSlice);
         long others = sizeof(float) * ((2L * qkv.Columns) + HeadDim + qkv.Columns + z.Columns + (2L * 6 * ModelDim));
@@ -68,7 +76,8 @@ public sealed class TrafficTests(ITestOutputHelper output)
     {
         if (!kernel.Name.Contains("gemv", StringComparison.Ordinal))
             return result.GlobalLoads.MovedBytes + result.GlobalStores.MovedBytes;
-        long activations = result.Instructions.Where(i => i.Text.StartsWith("ld.global.v4.f32", StringComparison.Ordinal)).Sum(i => i.GlobalLoad.MovedBytes);
+        long activations = result.Instructions.Where(i => i.Text.StartsWith("ld.global.v4.f32", StringComparison.Ordinal))
+            .Sum(i => i.GlobalLoad.MovedBytes);
         long passes = result.Blocks * (kernel.MaxThreads!.Value.X / 32);
         Assert.Equal(0, activations % passes);
         return result.GlobalLoads.MovedBytes - activations + (activations / passes) + result.GlobalStores.MovedBytes;
@@ -80,7 +89,8 @@ public sealed class TrafficTests(ITestOutputHelper output)
     {
         (string Name, int Outputs, int Inputs)[] shapes =
         [
-            ("qkv", (Heads + (2 * KvHeads)) * HeadDim, ModelDim), ("o", OutputSlice, Heads * HeadDim), ("gate_up", 2 * HiddenSlice, ModelDim), ("down", DownSlice, HiddenDim),
+            ("qkv", (Heads + (2 * KvHeads)) * HeadDim, ModelDim), ("o", OutputSlice, Heads * HeadDim),
+                ("gate_up", 2 * HiddenSlice, ModelDim), ("down", DownSlice, HiddenDim),
         ];
         string path = folder.At("layer.safetensors");
         using (var writer = new SafetensorsWriter(path, shapes.Select(s => new TensorInfo(s.Name, DType.BF16, [s.Outputs, s.Inputs]))))

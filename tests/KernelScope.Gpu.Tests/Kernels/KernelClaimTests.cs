@@ -23,7 +23,8 @@ public sealed partial class KernelClaimTests
 
     public static TheoryData<LabKind, string> Kernels => Of(_ => true);
 
-    public static TheoryData<LabKind, string> Products => Of(k => k.Name.Contains("gemm", StringComparison.Ordinal) || k.Name.StartsWith("sae_encode_t", StringComparison.Ordinal));
+    public static TheoryData<LabKind, string> Products =>
+        Of(k => k.Name.Contains("gemm", StringComparison.Ordinal) || k.Name.StartsWith("sae_encode_t", StringComparison.Ordinal));
 
     [Theory]
     [MemberData(nameof(Kernels))]
@@ -34,7 +35,8 @@ public sealed partial class KernelClaimTests
         // Small operands (ids, starts of lists) fill sectors in part: one more for each view. A claim far above what is moved would say nothing.
         int views = Catalog.All.Single(k => k.Name == kernel).Method.GetParameters().Count(p => p.ParameterType.IsGenericType);
         Assert.InRange(claim.Result.ReadFootprint + claim.Result.WriteFootprint, 0.95 * claim.Memory, claim.Memory + (32 * views));
-        Assert.InRange(claim.Result.Instructions.Sum(i => Requested(i.GlobalLoad) + Requested(i.GlobalStore)), 0.95 * claim.Requested, claim.Requested);
+        Assert.InRange(claim.Result.Instructions.Sum(i => Requested(i.GlobalLoad) + Requested(i.GlobalStore)), 0.95 * claim.Requested,
+            claim.Requested);
     }
 
     [Theory]
@@ -42,15 +44,19 @@ public sealed partial class KernelClaimTests
     public void Access_that_is_not_coalesced_is_owned_up_to_in_the_header(LabKind kind, string kernel)
     {
         using KernelLab lab = KernelLab.Create(kind);
-        InstructionCount[] scattered = [.. KernelClaims.Of(lab, kernel).Result.Instructions.Where(i => IsScattered(i.GlobalLoad) || IsScattered(i.GlobalStore))];
+        InstructionCount[] scattered =
+            [.. KernelClaims.Of(lab, kernel).Result.Instructions.Where(i => IsScattered(i.GlobalLoad) || IsScattered(i.GlobalStore))];
         string[] sentences = [.. Uncoalesced.Where(u => Regex.IsMatch(kernel, u.Kernels)).Select(u => u.Sentence)];
         if (scattered.Length == 0)
         {
-            Assert.True(sentences.Length == 0, $"{kernel} reads and writes whole sectors; its header says otherwise: {string.Join(' ', sentences)}");
+            Assert.True(sentences.Length == 0,
+                $"{kernel} reads and writes whole sectors; its header says otherwise: {string.Join(' ', sentences)}");
             return;
         }
 
-        Assert.True(sentences.Length > 0, $"{kernel} is not coalesced, and its header does not say so: {string.Join("; ", scattered.Select(i => $"line {i.Line}: {i.Text}"))}");
+        Assert.True(sentences.Length > 0,
+            $"{kernel} is not coalesced, and its header does not say so: "
+                + $"{string.Join("; ", scattered.Select(i => $"line {i.Line}: {i.Text}"))}");
         string header = Header(kernel);
         foreach (string sentence in sentences)
             Assert.Contains(sentence, header, StringComparison.Ordinal);
@@ -65,10 +71,12 @@ public sealed partial class KernelClaimTests
         IReadOnlyList<InstructionCount> instructions = KernelClaims.Of(lab, kernel).Result.Instructions;
         int end = kernel.StartsWith("sae_encode_tile_", StringComparison.Ordinal)
             ? instructions.Last(i => i.Text.StartsWith("fma.rn.f32", StringComparison.Ordinal)).Line
-            : kernel.StartsWith("sae_encode_", StringComparison.Ordinal) ? instructions.Last(i => i.Text.StartsWith("mma.sync", StringComparison.Ordinal)).Line : int.MaxValue;
+            : kernel.StartsWith("sae_encode_", StringComparison.Ordinal)
+            ? instructions.Last(i => i.Text.StartsWith("mma.sync", StringComparison.Ordinal)).Line : int.MaxValue;
         InstructionCount[] loop = [.. instructions.Where(i => i.Line <= end)];
         Assert.True(loop.Sum(i => i.SharedLoad.Wavefronts + i.SharedStore.Wavefronts) > 0, "The loop goes through shared memory.");
-        Assert.All(loop, i => Assert.True(i.SharedLoad.ExtraWavefronts + i.SharedStore.ExtraWavefronts == 0, $"{kernel}, line {i.Line}: {i.Text}"));
+        Assert.All(loop,
+            i => Assert.True(i.SharedLoad.ExtraWavefronts + i.SharedStore.ExtraWavefronts == 0, $"{kernel}, line {i.Line}: {i.Text}"));
     }
 
     [Fact]
@@ -77,11 +85,13 @@ public sealed partial class KernelClaimTests
         using KernelLab lab = KernelLab.Create(LabKind.Sm80);
         LabBuffer y = lab.EmptyFloats(512);
         LaunchResult fma = lab.Run("peak_fma", new Dim3(2), y, 0.5f, 0.25f, 3)!;
-        Assert.Equal(512 * 3 * 128, fma.Instructions.Where(i => i.Text.StartsWith("fma.rn.f32", StringComparison.Ordinal)).Sum(i => i.ThreadExecutions));
+        Assert.Equal(512 * 3 * 128, fma.Instructions.Where(i => i.Text.StartsWith("fma.rn.f32", StringComparison.Ordinal))
+            .Sum(i => i.ThreadExecutions));
         // x ← x/2 + 1/4, 48 times, from 0 … 7 on: 1/2, eight times.
         Assert.All(lab.ReadFloats(y), v => Assert.Equal(4f, v));
         LaunchResult mma = lab.Run("peak_mma", new Dim3(2), y, 0x3F803F80, 3)!;
-        Assert.Equal(16 * 3 * 32, mma.Instructions.Where(i => i.Text.StartsWith("mma.sync", StringComparison.Ordinal)).Sum(i => i.WarpExecutions));
+        Assert.Equal(16 * 3 * 32, mma.Instructions.Where(i => i.Text.StartsWith("mma.sync", StringComparison.Ordinal))
+            .Sum(i => i.WarpExecutions));
         // 12 products of rows and columns of 16 ones for each of a lane's 4 · 8 elements.
         Assert.All(lab.ReadFloats(y), v => Assert.Equal(12f * 16 * 32, v));
     }
@@ -109,9 +119,12 @@ public sealed partial class KernelClaimTests
     /// <summary>The comments above the class that holds the kernel, as one line.</summary>
     private static string Header(string kernel)
     {
-        string file = Path.Combine(Repository.Root, "kernels", Catalog.All.Single(k => k.Name == kernel).Method.DeclaringType!.Name + ".cs");
+        string file =
+            Path.Combine(Repository.Root, "kernels", Catalog.All.Single(k => k.Name == kernel).Method.DeclaringType!.Name + ".cs");
         string text = File.ReadAllText(file);
-        return Spaces().Replace(text[..text.IndexOf("public static class", StringComparison.Ordinal)].Replace("///", " ", StringComparison.Ordinal), " ");
+        return Spaces()
+            .Replace(text[..text.IndexOf("public static class", StringComparison.Ordinal)].Replace("///", " ", StringComparison.Ordinal),
+                " ");
     }
 
     [GeneratedRegex(@"\s+")]

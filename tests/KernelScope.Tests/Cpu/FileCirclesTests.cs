@@ -42,7 +42,8 @@ public partial class FileCirclesTests
     /// <summary>The files that are left when those that need no other, and those that no other needs, are taken away one by one.</summary>
     private static IEnumerable<string> Circles(Dictionary<string, string> sources)
     {
-        Dictionary<string, string> code = sources.ToDictionary(s => s.Key, s => EnumMembers().Replace(Text().Replace(Comment().Replace(s.Value, ""), ""), "$1"));
+        Dictionary<string, string> code = sources.ToDictionary(
+            s => s.Key, s => EnumMembers().Replace(Text().Replace(Comment().Replace(s.Value, ""), ""), "$1"));
         Dictionary<string, string> fileOf = [];
         foreach ((string file, string text) in code)
         {
@@ -51,7 +52,8 @@ public partial class FileCirclesTests
         }
 
         Dictionary<string, HashSet<string>> needs = code.ToDictionary(
-            c => c.Key, c => Word().Matches(c.Value).Select(w => fileOf.GetValueOrDefault(w.Value, c.Key)).Where(f => f != c.Key).ToHashSet());
+            c => c.Key,
+            c => Word().Matches(c.Value).Select(w => fileOf.GetValueOrDefault(w.Value, c.Key)).Where(f => f != c.Key).ToHashSet());
         while (needs.Keys.FirstOrDefault(f => !needs[f].Overlaps(needs.Keys) || !needs.Values.Any(n => n.Contains(f))) is string free)
             needs.Remove(free);
         return needs.Keys.Order(StringComparer.Ordinal);

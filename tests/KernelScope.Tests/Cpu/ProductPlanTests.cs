@@ -8,7 +8,9 @@ namespace KernelScope.Tests.Cpu;
 /// <summary>The table of <see cref="ProductPlan"/>, line by line.</summary>
 public class ProductPlanTests
 {
-    private static readonly CpuTraits Wide = new(16, 12, MultipliesBf16: false), WideBf16 = new(16, 12, MultipliesBf16: true), Narrow = new(8, 6, MultipliesBf16: false);
+    private static readonly CpuTraits Wide = new(16, 12, MultipliesBf16: false);
+    private static readonly CpuTraits WideBf16 = new(16, 12, MultipliesBf16: true);
+    private static readonly CpuTraits Narrow = new(8, 6, MultipliesBf16: false);
 
     private static readonly StoredForms[] Forms = [StoredForms.OutputsFirst, StoredForms.InputsFirst, StoredForms.InPanels];
 
@@ -35,7 +37,7 @@ public class ProductPlanTests
     {
         foreach (CpuTraits cpu in (CpuTraits[])[Wide, Narrow])
         {
-            Assert.All(Enumerable.Range(1, few), rows => Assert.Equal(ProductKernel.PanelDot, Kernel(rows, StoredForms.InPanels, type, cpu)));
+            AssertKernel(ProductKernel.PanelDot, 1, few, StoredForms.InPanels, type, cpu);
             Assert.Equal(ProductKernel.Tiles, Kernel(few + 1, StoredForms.InPanels, type, cpu));
         }
     }
@@ -45,7 +47,7 @@ public class ProductPlanTests
     {
         foreach (CpuTraits cpu in (CpuTraits[])[Wide, Narrow])
         {
-            Assert.All(Enumerable.Range(1, 16), rows => Assert.Equal(ProductKernel.Dot, Kernel(rows, StoredForms.OutputsFirst, DType.BF16, cpu)));
+            AssertKernel(ProductKernel.Dot, 1, 16, StoredForms.OutputsFirst, DType.BF16, cpu);
             Assert.Equal(ProductKernel.Tiles, Kernel(17, StoredForms.OutputsFirst, DType.BF16, cpu));
         }
     }
@@ -56,15 +58,15 @@ public class ProductPlanTests
     [Fact]
     public void Few_rows_take_strips_of_rows_of_inputs()
     {
-        Assert.All(Enumerable.Range(2, 15), rows => Assert.Equal(ProductKernel.Strip, Kernel(rows, StoredForms.InputsFirst, DType.F32, Wide)));
-        Assert.All(Enumerable.Range(2, 31), rows => Assert.Equal(ProductKernel.Strip, Kernel(rows, StoredForms.InputsFirst, DType.F32, Narrow)));
+        AssertKernel(ProductKernel.Strip, 2, 16, StoredForms.InputsFirst, DType.F32, Wide);
+        AssertKernel(ProductKernel.Strip, 2, 32, StoredForms.InputsFirst, DType.F32, Narrow);
         Assert.Equal(ProductKernel.Tiles, Kernel(33, StoredForms.InputsFirst, DType.F32, Narrow));
     }
 
     [Fact]
     public void Tens_of_rows_copy_wide_weights_ahead()
     {
-        Assert.All(Enumerable.Range(17, 176), rows => Assert.Equal(ProductKernel.CopyAhead, Kernel(rows, StoredForms.InputsFirst, DType.F32, Wide)));
+        AssertKernel(ProductKernel.CopyAhead, 17, 192, StoredForms.InputsFirst, DType.F32, Wide);
         Assert.Equal(ProductKernel.Tiles, Kernel(193, StoredForms.InputsFirst, DType.F32, Wide));
         Assert.Equal(ProductKernel.Tiles, Kernel(17, StoredForms.InputsFirst, DType.F32, Wide, outputs: 4095));
         Assert.Equal(ProductKernel.Tiles, Kernel(17, StoredForms.OutputsFirst, DType.F32, Wide));
@@ -99,11 +101,19 @@ public class ProductPlanTests
     [Fact]
     public void A_weight_says_which_kernels_it_has()
     {
-        Assert.Equal("Axpy 1, Strip 2 to 16, CopyAhead 17 to 192, Tiles from 193 rows", ProductPlan.Describe(Traits(StoredForms.InputsFirst, DType.F32, 16384), Precision.Exact, Wide));
-        Assert.Equal("PanelDot 1 to 8, Tiles 9 to 16, Bf16Tiles from 17 rows", ProductPlan.Describe(Traits(StoredForms.InPanels, DType.BF16, 16384), Precision.Fast, WideBf16));
+        Assert.Equal(
+            "Axpy 1, Strip 2 to 16, CopyAhead 17 to 192, Tiles from 193 rows",
+            ProductPlan.Describe(Traits(StoredForms.InputsFirst, DType.F32, 16384), Precision.Exact, Wide));
+        Assert.Equal(
+            "PanelDot 1 to 8, Tiles 9 to 16, Bf16Tiles from 17 rows",
+            ProductPlan.Describe(Traits(StoredForms.InPanels, DType.BF16, 16384), Precision.Fast, WideBf16));
     }
 
-    private static ProductKernel Kernel(int rows, StoredForms form, DType type, CpuTraits cpu, Precision precision = Precision.Exact, int outputs = 16384) =>
+    private static void AssertKernel(ProductKernel kernel, int from, int to, StoredForms form, DType type, CpuTraits cpu) =>
+        Assert.All(Enumerable.Range(from, to - from + 1), rows => Assert.Equal(kernel, Kernel(rows, form, type, cpu)));
+
+    private static ProductKernel Kernel(
+        int rows, StoredForms form, DType type, CpuTraits cpu, Precision precision = Precision.Exact, int outputs = 16384) =>
         ProductPlan.Choose(rows, Traits(form, type, outputs), precision, cpu)[form];
 
     private static WeightTraits Traits(StoredForms form, DType type, int outputs) =>
