@@ -32,7 +32,7 @@ internal sealed class RunParts : IDisposable
     public IReadOnlyList<JumpReluSae> Saes => _loaded;
 
     /// <summary>The device's class with the weights as they were loaded.</summary>
-    public string DeviceClass => RunIdentity.DeviceClass(Device, Model.Weights.Checkpoint.Panels is not null);
+    public string DeviceClass => RunIdentity.DeviceClass(Device, Model.Weights.Head.IsPacked);
 
     /// <summary>Opens what a new run is planned with.</summary>
     public static RunParts Open(ParseResult parsed, CommonOptions common, PlanOptions options, Streams streams, int threads)
