@@ -1,3 +1,4 @@
+using System.Globalization;
 using KernelScope.Files;
 using KernelScope.Hooks;
 
@@ -46,9 +47,10 @@ public sealed class RunRows : ITrainingRows
         int bucketRows = (int)Math.Min(options.BucketRows, Math.Min(EpochRows, int.MaxValue / 2));
         _bucket = new RowBucket(_source, bucketRows, new Xoshiro256(plan.Id, seed, "bucket order"));
         BucketRows = bucketRows;
-        string target = siteOut is null ? "" : $">{siteOut.Name}", half = options.MixHalf ? " half" : "";
-        string order = FormattableString.Invariant($"bucket {bucketRows}{half} shards {options.OpenShards} validation {options.Validation:R}");
-        Identity = FormattableString.Invariant($"run {plan.Id} {site.Name}{target} seed {seed} {order}");
+        Identity = string.Create(
+            CultureInfo.InvariantCulture,
+            $"run {plan.Id} {site.Name}{(siteOut is null ? "" : $">{siteOut.Name}")} seed {seed} bucket " +
+                $"{bucketRows}{(options.MixHalf ? " half" : "")} shards {options.OpenShards} validation {options.Validation:R}");
         MeanSquaredNorm = Mean(site);
         TargetMeanSquaredNorm = siteOut is null ? MeanSquaredNorm : Mean(siteOut);
     }

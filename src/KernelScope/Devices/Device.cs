@@ -44,9 +44,6 @@ public abstract partial class Device : IDisposable
     /// <summary>What decides the last bits of results beside the name and the precision: instruction set, kernels, the generation of a GPU. Work that was begun with one text is not continued with another.</summary>
     public virtual string Arithmetic => "";
 
-    /// <summary>Whether products read <see cref="WeightPart.Panels"/>; where not, packed weights are of no use.</summary>
-    public virtual bool ReadsPanels => false;
-
     /// <summary>Asks for memory; its content is zero.</summary>
     public abstract DeviceBuffer Allocate(long length, string name);
 
