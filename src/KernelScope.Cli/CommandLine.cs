@@ -64,7 +64,8 @@ internal static class CommandLine
             verb = parsed.CommandResult.Command is Verb command ? command.Name : "";
             if (!completes && parsed.Action is not HelpView && FirstError(parsed) is string complaint)
                 throw new UsageException(complaint);
-            if (parsed.CommandResult.Command is Verb acting)
+            // Help is for those who have not given what is needed yet.
+            if (parsed.CommandResult.Command is Verb acting && parsed.Action is not HelpView)
                 acting.RefuseIdle(parsed);
             int code = parsed.Invoke(new InvocationConfiguration
             {

@@ -35,8 +35,11 @@ public sealed class GuardTests(DemoServer server)
     [Fact]
     public async Task The_secret_is_asked_for_everywhere_but_in_health_and_pages()
     {
-        var own = new DemoServer { Options =
-            new KernelScopeWebOptions { ModelId = "demo", Secret = "correct horse", Origins = { "http://localhost:3001" } } };
+        var own = new DemoServer
+        {
+            Options =
+            new KernelScopeWebOptions { ModelId = "demo", Secret = "correct horse", Origins = { "http://localhost:3001" } }
+        };
         await own.InitializeAsync();
         try
         {

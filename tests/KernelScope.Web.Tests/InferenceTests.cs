@@ -108,8 +108,13 @@ public sealed class InferenceTests(DemoServer server)
     public async Task A_vector_gives_the_product_at_every_token_and_keeps_bos()
     {
         float[] column = server.Engine.Saes[DemoServer.Source].Sae.DecoderRow(69);
-        var body = new JsonObject { ["model"] = "demo", ["prompt"] = "She wished", ["hook"] = "blocks.3.hook_resid_post",
-            ["vector"] = new JsonArray([.. column.Select(v => (JsonNode)v)]) };
+        var body = new JsonObject
+        {
+            ["model"] = "demo",
+            ["prompt"] = "She wished",
+            ["hook"] = "blocks.3.hook_resid_post",
+            ["vector"] = new JsonArray([.. column.Select(v => (JsonNode)v)])
+        };
         JsonNode answer = await server.PostAsync("/v1/activation/single", body);
         JsonNode tokens = await server.PostAsync("/v1/tokenize", JsonNode.Parse("""{"model":"demo","text":"She wished"}""")!);
         Assert.Equal(tokens["tokens"]!.AsArray().Count, answer["activation"]!["values"]!.AsArray().Count);
@@ -194,8 +199,13 @@ public sealed class InferenceTests(DemoServer server)
         JumpReluSae sae = server.Engine.Saes[DemoServer.Source].Sae;
         float[] bias = new float[sae.FeatureCount];
         server.Engine.Model.Device.Read(sae.Parameters.EncoderBias, bias);
-        var body = new JsonObject { ["model"] = "demo", ["prompt"] = "She wished", ["hook"] = "resid_post.3",
-            ["vector"] = new JsonArray([.. sae.EncoderColumn(feature).Select(v => (JsonNode)v)]) };
+        var body = new JsonObject
+        {
+            ["model"] = "demo",
+            ["prompt"] = "She wished",
+            ["hook"] = "resid_post.3",
+            ["vector"] = new JsonArray([.. sae.EncoderColumn(feature).Select(v => (JsonNode)v)])
+        };
         JsonNode answer = await server.PostAsync("/v1/activation/single", body);
         Assert.Equal(codes.ValueOf(row, feature), (float)answer["activation"]!["values"]![row]! + bias[feature], 1e-3);
     }

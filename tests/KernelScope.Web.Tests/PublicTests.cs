@@ -50,8 +50,11 @@ public sealed class PublicTests(DemoServer server)
         {
             int[] tokens = corpus.Sequence(b).ToArray();
             var request =
-                new Runtime.FeaturesRequest { Tokens = tokens,
-                    Features = [new Runtime.FeatureReport { Sae = DemoServer.Source, Top = int.MaxValue }] };
+                new Runtime.FeaturesRequest
+                {
+                    Tokens = tokens,
+                    Features = [new Runtime.FeatureReport { Sae = DemoServer.Source, Top = int.MaxValue }]
+                };
             IReadOnlyList<Runtime.TokenFeatures> read = await server.Engine.FeaturesAsync(request);
             for (int t = 0; t < tokens.Length; t++)
             {

@@ -197,7 +197,13 @@ internal sealed class LabelReader(string? modelId)
 
         Labels.Add(new FeatureLabel
         {
-            ModelId = model!, Source = source!, Index = index, Description = Clean(description!), Id = id, TypeName = type, ModelName = by,
+            ModelId = model!,
+            Source = source!,
+            Index = index,
+            Description = Clean(description!),
+            Id = id,
+            TypeName = type,
+            ModelName = by,
         });
     }
 

@@ -17,7 +17,8 @@ internal static class JsonFields
 
     public static bool? Flag(this JsonElement body, string name) => body.TryField(name, out JsonElement value) ? value.GetBoolean() : null;
 
-    public static double? Number(this JsonElement body, string name) => body.TryField(name, out JsonElement value) ? value.GetDouble() : null;
+    public static double? Number(this JsonElement body, string name) =>
+        body.TryField(name, out JsonElement value) ? value.GetDouble() : null;
 
     /// <summary>A whole number, which some clients send as a string of digits or as 1.0; what is beyond 32 bits is their largest.</summary>
     public static int? Whole(this JsonElement body, string name)

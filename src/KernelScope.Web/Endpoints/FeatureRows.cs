@@ -67,26 +67,26 @@ internal static class FeatureRows
 
     private static FeatureRow WithStatistics(
         ServedModel model, SourceCorpus corpus, FeatureRow row, FeatureStatistics statistics) => row with
-    {
-        FracNonzero = statistics.Density,
-        FreqHistValues = statistics.Activations.Centres,
-        FreqHistHeights = statistics.Activations.Counts,
-        MaxActApprox = statistics.Max,
-        Activations = [.. Examples(model, row, statistics)],
-        Kernelscope = row.Kernelscope! with
         {
-            FiringPositions = statistics.Firing,
-            CountedPositions = statistics.Counted,
-            MaskedIds = corpus.Tokens.SpecialIds,
-            Dataset = corpus.Name,
-            Mean = statistics.Firing == 0 ? null : statistics.Mean,
-            Quantiles = statistics.Quantiles.ToDictionary(q => q.Key.ToString(CultureInfo.InvariantCulture), q => (double)q.Value),
-            DistinctTokens = statistics.DistinctTokens,
-            TopTokens = [.. statistics.TopTokens.Select(t => new TokenShare(Piece(model, t.Id), t.Count, t.Mean))],
-            Dead = statistics.Firing == 0,
-            Dense = statistics.Density > DenseShare,
-        },
-    };
+            FracNonzero = statistics.Density,
+            FreqHistValues = statistics.Activations.Centres,
+            FreqHistHeights = statistics.Activations.Counts,
+            MaxActApprox = statistics.Max,
+            Activations = [.. Examples(model, row, statistics)],
+            Kernelscope = row.Kernelscope! with
+            {
+                FiringPositions = statistics.Firing,
+                CountedPositions = statistics.Counted,
+                MaskedIds = corpus.Tokens.SpecialIds,
+                Dataset = corpus.Name,
+                Mean = statistics.Firing == 0 ? null : statistics.Mean,
+                Quantiles = statistics.Quantiles.ToDictionary(q => q.Key.ToString(CultureInfo.InvariantCulture), q => (double)q.Value),
+                DistinctTokens = statistics.DistinctTokens,
+                TopTokens = [.. statistics.TopTokens.Select(t => new TokenShare(Piece(model, t.Id), t.Count, t.Mean))],
+                Dead = statistics.Firing == 0,
+                Dense = statistics.Density > DenseShare,
+            },
+        };
 
     private static IEnumerable<ActivationRow> Examples(ServedModel model, FeatureRow row, FeatureStatistics statistics)
     {
@@ -105,7 +105,8 @@ internal static class FeatureRows
         int largest = Array.IndexOf(values, values.Max());
         return new ActivationRow(
             $"{row.Source}-{row.Index}-{id}", row.ModelId, row.Layer, row.Source, row.Index,
-            model.TokenTexts([.. example.Tokens.Skip(1)]), values, values[largest], largest, values.Min(), from, to, contains, example.Position - 1);
+            model.TokenTexts([.. example.Tokens.Skip(1)]), values, values[largest], largest, values.Min(), from, to, contains,
+            example.Position - 1);
     }
 
     private static double Rounded(double value) => Math.Round(value, 3);

@@ -82,7 +82,8 @@ internal static class OpenAiEndpoints
     private static ulong? Seed(JsonElement body) => body.Number("seed") is double seed ? SteerPlan.Seed(seed) : null;
 
     private static string[] Stops(JsonElement body) =>
-        !body.TryField("stop", out JsonElement stop) ? [] : stop.ValueKind == JsonValueKind.String ? [stop.GetString()!] : body.Texts("stop");
+        !body.TryField("stop", out JsonElement stop) ? []
+            : stop.ValueKind == JsonValueKind.String ? [stop.GetString()!] : body.Texts("stop");
 
     private static async Task RunAsync(Call call, int[] prompt, GenerationOptions options, bool isChat)
     {

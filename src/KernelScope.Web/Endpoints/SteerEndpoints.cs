@@ -53,7 +53,8 @@ internal static class SteerEndpoints
         JsonElement body = call.Body;
         var settings = new SteerSettings(
             body.RequiredNumber("temperature"), body.RequiredWhole("n_tokens"), body.Number("freq_penalty") ?? 0,
-            body.RequiredNumber("seed"), body.RequiredNumber("strength_multiplier"), body.Flag("steer_special_tokens") ?? false, plan.Method);
+            body.RequiredNumber("seed"), body.RequiredNumber("strength_multiplier"), body.Flag("steer_special_tokens") ?? false,
+            plan.Method);
         return RunAsync(call, plan, runs, body.Flag("stream") ?? false, texts => new PublicSteerChatAnswer(
             Output(steeredChat, steered, texts[0]), Output(plainChat, plain, texts[1]), plain[^1].Content, settings));
     }

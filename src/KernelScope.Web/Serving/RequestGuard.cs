@@ -25,7 +25,7 @@ internal sealed class RequestGuard
     public (int Status, string Sentence)? Refuse(HttpContext http)
     {
         if (!IsOwn(http.Request.Host, http.Connection.LocalPort))
-            return (StatusCodes.Status421MisdirectedRequest, "The Host header names another server than this one (--allowed-host adds names).");
+            return (StatusCodes.Status421MisdirectedRequest, "The Host header names another server (--allowed-host adds names).");
         string? origin = http.Request.Headers.Origin.FirstOrDefault();
         if (origin is not null && !IsSame(origin, http.Request) && !_origins.Contains(origin))
             return (StatusCodes.Status403Forbidden, "Pages of this origin may not call this server (--cors adds origins).");

@@ -93,7 +93,10 @@ internal sealed class SteerPlan
         return _model.Engine.GenerateAsync(
             new GenerationRequest
             {
-                PromptTokens = prompt, Options = Options, Edits = steered ? _edits : [], Vectors = steered ? _vectors : [],
+                PromptTokens = prompt,
+                Options = Options,
+                Edits = steered ? _edits : [],
+                Vectors = steered ? _vectors : [],
             },
             cancellationToken);
     }
