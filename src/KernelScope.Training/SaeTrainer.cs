@@ -39,8 +39,10 @@ public sealed class SaeTrainer : IDisposable
             throw new ArgumentException("A skip path and a scale of targets are for transcoders; these rows have no targets.",
                 nameof(options));
         (Device, Rows, Options) = (device, rows, options);
-        Scale = (float)(options.Scale ?? Math.Sqrt(rows.MeanSquaredNorm));
-        TargetScale = rows.TargetWidth is null ? Scale : (float)(options.ScaleOut ?? Math.Sqrt(rows.TargetMeanSquaredNorm));
+        // Transcoders as the paper's appendix has them: their inputs are normed, so that √d is their length.
+        bool isTranscoder = rows.TargetWidth is not null;
+        Scale = (float)(options.Scale ?? Math.Sqrt(isTranscoder ? rows.Width : rows.MeanSquaredNorm));
+        TargetScale = isTranscoder ? (float)(options.ScaleOut ?? Math.Sqrt(rows.Width)) : Scale;
         Parameters = new TrainingParameters(device, rows.Width, rows.TargetWidth, options);
         Parameters.Initialize(options, rows.Identity);
         _rule = ActivationRule.Create(device, options);

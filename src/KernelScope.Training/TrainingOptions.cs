@@ -75,10 +75,10 @@ public sealed record TrainingOptions
     /// <summary>Decides the first weights (and the order of rows, where the rows take it).</summary>
     public long Seed { get; init; }
 
-    /// <summary>C, by which inputs are divided; null: √ of the mean of ‖x‖² over the training rows.</summary>
+    /// <summary>C, by which inputs are divided; null: √ of the mean of ‖x‖² over the training rows, and √d_in for a transcoder.</summary>
     public double? Scale { get; init; }
 
-    /// <summary>The same for a transcoder's targets; null: as <see cref="Scale"/>, from the targets.</summary>
+    /// <summary>The same for a transcoder's targets; null: √d_in.</summary>
     public double? ScaleOut { get; init; }
 
     /// <summary>Whether a transcoder has a path x·W_skipᵀ beside its features.</summary>

@@ -87,7 +87,8 @@ internal sealed class TrainCommand : Verb
         _recipe.Check(parsed, (isRun ? parsed.GetValue(_siteOut) : parsed.GetValue(_keyOut)) is not null);
     }
 
-    private bool IsRun(ParseResult parsed) => Directory.Exists(parsed.GetValue(_from) ?? "");
+    // Not the value: it is asked for before what is missing is complained of.
+    private bool IsRun(ParseResult parsed) => parsed.GetResult(_from)?.Tokens is [var from, ..] && Directory.Exists(from.Value);
 
     protected override int Run(ParseResult parsed)
     {

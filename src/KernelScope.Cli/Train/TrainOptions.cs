@@ -27,8 +27,8 @@ internal sealed class TrainOptions
     private readonly Option<double> _theta = TrainCommand.Real("--theta", 0.001, "Thresholds at the beginning (jumprelu).");
     private readonly Option<string> _parameter = new("--parameter") { Description = "What is learned of a threshold (jumprelu). Default: theta.", HelpName = "theta|log_theta", DefaultValueFactory = _ => "theta" };
     private readonly Option<long> _seed = TrainCommand.Number("--seed", 0, "Decides the first weights and the order of the rows.");
-    private readonly Option<double?> _scale = new("--scale") { Description = "What inputs are divided by. Default: so that their squared norm is 1 on average.", HelpName = "X" };
-    private readonly Option<double?> _scaleOut = new("--scale-out") { Description = "The same for a transcoder's targets.",
+    private readonly Option<double?> _scale = new("--scale") { Description = "What inputs are divided by. Default: so that their squared norm is 1 on average; the root of their width for a transcoder.", HelpName = "X" };
+    private readonly Option<double?> _scaleOut = new("--scale-out") { Description = "The same for a transcoder's targets. Default: as --scale.",
         HelpName = "X" };
     private readonly Option<bool> _skip = new("--skip") { Description = "Give a transcoder a linear path beside its features." };
     private readonly Option<long> _deadRows = TrainCommand.Number("--dead-rows", 10_000_000,
