@@ -66,7 +66,7 @@ internal sealed class MergeCommand : Verb
 
     protected override void CheckOptions(ParseResult parsed)
     {
-        string what = parsed.GetRequiredValue(_what);
+        string? what = parsed.GetValue(_what);
         Belongs(parsed, what != "statistics", "--what density, examples or transpose", _sae);
         Belongs(parsed, what == "examples", "--what examples", _top, _random, _window);
     }

@@ -42,15 +42,16 @@ internal sealed class PlanCommand : Verb
     protected override void CheckOptions(ParseResult parsed)
     {
         bool isNew = parsed.GetValue(_out) is not null;
-        if (isNew == parsed.GetValue(_run) is not null)
-            throw new UsageException(isNew ? "RUN and --out were both given: a run that is there, or a new one?"
-                : "the run is missing: RUN, or --out RUN with the options of harvest for a new one.");
         Belongs(parsed, _queue.IsGiven(parsed), "--queue", _requeue, _queue.AckWait);
         Belongs(parsed, isNew, "--out: the plan is made already", _plan.All);
     }
 
     protected override int Run(ParseResult parsed)
     {
+        bool isNew = parsed.GetValue(_out) is not null;
+        if (isNew == parsed.GetValue(_run) is not null)
+            throw new UsageException(isNew ? "RUN and --out were both given: a run that is there, or a new one?"
+                : "the run is missing: RUN, or --out RUN with the options of harvest for a new one.");
         double? secondsPerToken = null;
         RunFolder folder;
         RunPlan plan;
