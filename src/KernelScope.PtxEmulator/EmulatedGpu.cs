@@ -145,7 +145,7 @@ public sealed unsafe class EmulatedGpu : IDisposable
         LoadVariables(kernel.Module);
         bool races = options.Checked && grid.Count > 1;
         var launch = new LaunchState(kernel, grid, block, dynamicSharedBytes, parameters.ToArray(), options, _memory, _races, races,
-            Options.MultiprocessorCount, v => _variables[v]);
+            Options.MultiprocessorCount, v => _variables[v]) { MatrixModel = ModelOf(options.MatrixModel) };
         try
         {
             return new Launcher(launch).Run();
@@ -164,6 +164,9 @@ public sealed unsafe class EmulatedGpu : IDisposable
             _memory.Dispose();
         _disposed = true;
     }
+
+    private MatrixModel ModelOf(MatrixModel asked) =>
+        asked != MatrixModel.OfDevice ? asked : Options.ComputeCapability >= 90 ? MatrixModel.Hopper : MatrixModel.Ampere;
 
     private void LoadVariables(PtxModule module)
     {
