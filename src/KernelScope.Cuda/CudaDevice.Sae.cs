@@ -40,7 +40,6 @@ public sealed partial class CudaDevice
 
         CudaCodes codes = CudaCodes.Of(this, destination);
         CudaWeight encoder = CudaWeight.Of(this, sae.Encoder);
-        Context.MakeCurrent();
         if (x.Rows == 0)
         {
             codes.Begin(0, 0);
@@ -74,7 +73,6 @@ public sealed partial class CudaDevice
     protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
     {
         CudaWeight encoder = CudaWeight.Of(this, sae.Encoder), decoder = CudaWeight.Of(this, sae.Decoder);
-        Context.MakeCurrent();
         ulong encoderWeights = encoder.Address(WeightLayout.OutputMajor), decoderWeights = decoder.Address(WeightLayout.InputMajor);
         int rows = Math.Min(read.Rows, LaunchQueue.MaxGridYZ);
         _scratch.Begin((long)rows * edits.Length * sizeof(float));
@@ -94,7 +92,6 @@ public sealed partial class CudaDevice
     {
         CudaCodes source = CudaCodes.Of(this, codes);
         CudaWeight decoder = CudaWeight.Of(this, sae.Decoder);
-        Context.MakeCurrent();
         ulong weights = decoder.Address(WeightLayout.InputMajor);
         BeginOp().Begin(_kernels[kernel, decoder.TypeName], source.Rows, Blocks(sae.OutputDim, DecodedColumns))
             .View(source.Starts, source.Rows + 1L).View(source.Features, source.Capacity).View(source.Values, source.Capacity)

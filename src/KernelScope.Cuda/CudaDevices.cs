@@ -83,7 +83,8 @@ public static class CudaDevices
             return plan.Describe(device.Name, free, total);
         try
         {
-            return device.ComputesAsItShould() ? "" : $"{device.Name} ({device.Description.Name}) does not compute as it should; 'kernelscope verify --device {device.Name}' shows where.";
+            string problem = SelfTest.Problem(device);
+            return problem.Length == 0 ? "" : $"{device.Name} ({device.Description.Name}) does not compute as it should: {problem}; 'kernelscope verify --device {device.Name}' shows more.";
         }
         catch (CudaException e)
         {

@@ -71,12 +71,14 @@ internal sealed class KernelTable(CudaContext context, PtxImage image) : IDispos
     {
         int capability = context.Description.ComputeCapability;
         PtxCode code = info.CodeFor(capability) ?? throw new CudaException(CudaResult.NoBinaryForGpu, string.Create(CultureInfo.InvariantCulture,
-            $"{context.Description.Name} has compute capability {capability / 10}.{capability % 10}; kernel '{info.Name}' needs {info.Code[0].Target / 10}.{info.Code[0].Target % 10} or newer."));
+            $"{context.Description.Name} has compute capability {capability / 10}.{capability % 10}; kernel '{info.Name}' needs {info.Code[0].Target.Capability / 10}.{info.Code[0].Target.Capability % 10} or newer."));
         ICudaDriver driver = context.Driver;
+        // Lazily, before anything else of an op: nobody has made the context current yet.
+        context.MakeCurrent();
         if (!_modules.TryGetValue(code.File, out nint module))
         {
-            CudaResult result = driver.ModuleLoadData(image.Text(code.File), code.File, out module, out string log);
-            context.Check(result, nameof(ICudaDriver.ModuleLoadData), log.Length == 0 ? $"kernels/ptx/{code.File}" : $"kernels/ptx/{code.File}; the compiler says: {log}");
+            CudaResult result = driver.ModuleLoadData(image.Text(code.File), code.File, out module, out CompilerReport report);
+            context.Check(result, nameof(ICudaDriver.ModuleLoadData), report.Log.Length == 0 ? $"kernels/ptx/{code.File}" : $"kernels/ptx/{code.File}; the compiler says: {report.Log}");
             _modules.Add(code.File, module);
         }
 

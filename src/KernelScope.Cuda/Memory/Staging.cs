@@ -35,6 +35,7 @@ internal sealed class Staging : IDisposable
         if (unit > BlockBytes)
             throw new ArgumentException($"Pieces of {unit} bytes do not fit into blocks of {BlockBytes}.", nameof(unit));
         long most = BlockBytes / unit * unit;
+        _context.MakeCurrent();
         for (long first = 0; first < bytes; first += most)
         {
             int length = (int)Math.Min(most, bytes - first);
@@ -49,6 +50,7 @@ internal sealed class Staging : IDisposable
     /// <summary>Uploads a span.</summary>
     public void Upload(ulong destination, ReadOnlySpan<byte> data)
     {
+        _context.MakeCurrent();
         for (int first = 0; first < data.Length; first += BlockBytes)
         {
             ReadOnlySpan<byte> piece = data.Slice(first, Math.Min(BlockBytes, data.Length - first));
@@ -63,6 +65,7 @@ internal sealed class Staging : IDisposable
     /// <summary>Waits for the stream and copies to the host.</summary>
     public void Download(ulong source, Span<byte> data)
     {
+        _context.MakeCurrent();
         for (int first = 0; first < data.Length; first += BlockBytes)
         {
             Span<byte> piece = data.Slice(first, Math.Min(BlockBytes, data.Length - first));
@@ -84,6 +87,7 @@ internal sealed class Staging : IDisposable
             return;
         }
 
+        _context.MakeCurrent();
         PinnedMemory block = Free();
         Fetch(block.Pointer, source0, data0.Length);
         Fetch(block.Pointer + data0.Length, source1, data1.Length);

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace KernelScope.Devices;
 
 /// <summary>Whether products keep the accuracy of float32.</summary>
@@ -470,13 +472,17 @@ public abstract class Device : IDisposable
     }
 
     /// <summary>Begins something that must not run beside an op, until the result is disposed. An op may begin others of the same device.</summary>
+    /// <param name="op">Its name, for messages.</param>
     /// <exception cref="ObjectDisposedException">The device was disposed.</exception>
     /// <exception cref="InvalidOperationException">Called in <see cref="ForEach"/>, by work that the device waits for.</exception>
-    protected RunningOp Enter()
+    protected RunningOp Enter([CallerMemberName] string op = "")
     {
-        _gate.Enter();
+        _gate.Enter(op);
         return new RunningOp(this);
     }
+
+    /// <summary>The op that runs, as users call it, for messages: of ops within another one, the outer.</summary>
+    protected string RunningOpName => _gate.OpName;
 
     /// <summary>Calls <see cref="Collect"/>: now if no op runs, else at the end of the one that runs. Does not wait.</summary>
     protected void CollectWhenIdle() => _gate.GiveBack();

@@ -25,15 +25,21 @@ internal sealed class OpGate(Device owner)
     /// <summary>Whether the device was disposed.</summary>
     public bool IsClosed => Volatile.Read(ref _closed) != 0;
 
+    /// <summary>The op that runs; while none does, the last.</summary>
+    public string OpName { get; private set; } = "";
+
     /// <summary>Waits until no other thread is in an op. An op may call others.</summary>
+    /// <param name="op">Its name.</param>
     /// <exception cref="ObjectDisposedException">The device was disposed.</exception>
     /// <exception cref="InvalidOperationException">This thread is doing a unit of the device's host work: the device waits for that unit.</exception>
-    public void Enter()
+    public void Enter(string op = "")
     {
         if (_hostWork == this)
             throw new InvalidOperationException($"{nameof(Device.ForEach)} of device '{owner.Name}' called an op of that device, which waits for this work to end; call ops before or after it.");
         _lock.Enter();
         _depth++;
+        if (_depth == 1)
+            OpName = op;
         // What has begun ends.
         if (_depth == 1 && IsClosed)
         {

@@ -41,7 +41,7 @@ public sealed class ConformanceTests(SuiteRun run, ITestOutputHelper output) : I
     public void Every_kernel_of_the_manifest_is_executed_from_the_PTX_of_every_target()
     {
         string[] missing = [.. PtxImage.Embedded.Manifest.Kernels
-            .SelectMany(k => k.Code.Select(c => (Target: $"sm_{c.Target}", k.Name)))
+            .SelectMany(k => k.Code.Select(c => (Target: $"{c.Target}", k.Name)))
             .Where(k => run.Log.Of(k.Target, k.Name) == 0)
             .Select(k => $"{k.Target}/{k.Name}")];
         Assert.True(missing.Length == 0, $"not executed: {string.Join(", ", missing)}");
