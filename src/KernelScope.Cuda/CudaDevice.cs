@@ -80,6 +80,16 @@ public sealed partial class CudaDevice : Device
 
     internal Staging Staging => _staging ??= new Staging(Context);
 
+    /// <summary>What the driver is.</summary>
+    internal DriverDescription Driver => DriverDescription.Of(Context.Driver);
+
+    /// <summary>Loads every module that this device would take, whatever becomes of the others, and says what the driver made of it.</summary>
+    internal IReadOnlyList<LoadedModule> LoadModules()
+    {
+        using RunningOp op = Enter();
+        return _kernels.LoadAll();
+    }
+
     /// <summary>Free and total bytes of device memory.</summary>
     public (long Free, long Total) MemoryInfo()
     {

@@ -17,7 +17,7 @@ public sealed class HelpTests
         Assert.Equal(outcome.Output, Program.Run(verb, "--help").Output);
         Assert.NotEmpty(Examples(verb));
         Assert.Contains(Examples(verb), e => e.StartsWith($"kernelscope {verb}", StringComparison.Ordinal));
-        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "bench"), outcome.Output.Contains("  --model DIR", StringComparison.Ordinal));
+        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "bench" or "kernels"), outcome.Output.Contains("  --model DIR", StringComparison.Ordinal));
         Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "catalog" or "pack" or "tokenize"), outcome.Output.Contains("  --device NAME", StringComparison.Ordinal));
         Assert.Contains("  --json", outcome.Output, StringComparison.Ordinal);
     }

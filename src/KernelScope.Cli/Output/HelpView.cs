@@ -12,7 +12,7 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
     private static readonly (string Title, string[] Names)[] VerbGroups =
     [
         ("Look inside a model", ["features", "generate", "run", "lens", "attribute", "top"]),
-        ("Measure and compare", ["eval", "encode", "diff", "verify", "bench"]),
+        ("Measure and compare", ["eval", "encode", "diff", "verify", "kernels", "bench"]),
         ("Files, models and this machine", ["tokenize", "inspect", "catalog", "pull", "pack", "doctor", "help"]),
     ];
 

@@ -20,6 +20,11 @@ internal static class JsonOutput
         streams.OutputBytes.Flush();
     }
 
+    /// <summary>Reads a document that <see cref="Write"/> wrote; numbers that are null there are NaN here.</summary>
+    /// <exception cref="JsonException">It is another.</exception>
+    public static T? Parse<T>(string json)
+        where T : class => JsonSerializer.Deserialize(json, (JsonTypeInfo<T>)Context.GetTypeInfo(typeof(T))!);
+
     /// <summary>The document on one line, as text.</summary>
     public static string Line<T>(T result) => JsonSerializer.Serialize(result, (JsonTypeInfo<T>)Context.GetTypeInfo(typeof(T))!);
 }
@@ -41,7 +46,10 @@ internal sealed class FiniteSingleConverter : JsonConverter<float>
 /// <inheritdoc cref="FiniteSingleConverter"/>
 internal sealed class FiniteDoubleConverter : JsonConverter<double>
 {
-    public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.GetDouble();
+    /// <summary>Null comes here too.</summary>
+    public override bool HandleNull => true;
+
+    public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.TokenType == JsonTokenType.Null ? double.NaN : reader.GetDouble();
 
     public override void Write(Utf8JsonWriter writer, double value, JsonSerializerOptions options)
     {
@@ -81,4 +89,5 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(DiffResult))]
 [JsonSerializable(typeof(TopResult))]
 [JsonSerializable(typeof(BenchResult))]
+[JsonSerializable(typeof(KernelsResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;

@@ -33,11 +33,10 @@ internal sealed record DeviceProbe(string Name, string Detail, long FreeBytes, l
         return found;
     }
 
-    /// <summary>Whether it is one that <paramref name="asked"/> may mean; auto takes a CUDA device or the cpu.</summary>
+    /// <summary>Whether it is one that <paramref name="asked"/> may mean; auto takes the cpu.</summary>
     public bool Answers(string asked) => asked switch
     {
-        "auto" => Name != EmulatedDevices.Name,
-        "reference" => Name == "cpu",
+        "auto" or "reference" => Name == "cpu",
         _ => CudaDevices.TryParse(asked, out int ordinal) ? Name == NameOf(ordinal) || Name == NoCuda : Name == asked,
     };
 

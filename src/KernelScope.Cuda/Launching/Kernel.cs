@@ -58,6 +58,13 @@ internal sealed class KernelTable(CudaContext context, PtxImage image) : IDispos
         }
     }
 
+    /// <summary>Loads every module that this device would take, and goes on after one that fails.</summary>
+    public IReadOnlyList<LoadedModule> LoadAll()
+    {
+        int capability = context.Description.ComputeCapability;
+        return [.. image.Manifest.Kernels.Where(k => k.CodeFor(capability) is not null).GroupBy(k => k.CodeFor(capability)!.File).Select(file => LoadFile([.. file]))];
+    }
+
     public void Dispose()
     {
         foreach (nint module in _modules.Values)
@@ -75,17 +82,65 @@ internal sealed class KernelTable(CudaContext context, PtxImage image) : IDispos
         ICudaDriver driver = context.Driver;
         // Lazily, before anything else of an op: nobody has made the context current yet.
         context.MakeCurrent();
-        if (!_modules.TryGetValue(code.File, out nint module))
-        {
-            CudaResult result = driver.ModuleLoadData(image.Text(code.File), code.File, out module, out CompilerReport report);
-            context.Check(result, nameof(ICudaDriver.ModuleLoadData), report.Log.Length == 0 ? $"kernels/ptx/{code.File}" : $"kernels/ptx/{code.File}; the compiler says: {report.Log}");
-            _modules.Add(code.File, module);
-        }
-
+        nint module = Module(code.File, out _);
         context.Check(driver.ModuleGetFunction(module, info.Name, out nint function), nameof(ICudaDriver.ModuleGetFunction), info.Name);
         context.Check(driver.FuncGetAttribute(FunctionProperty.MaxThreadsPerBlock, function, out int threads), nameof(ICudaDriver.FuncGetAttribute), info.Name);
         if (threads < info.GroupSize)
             throw new CudaException(CudaResult.LaunchOutOfResources, $"Kernel '{info.Name}' needs blocks of {info.GroupSize} threads; compiled for {context.Description.Name} it can have {threads}.");
         return new Kernel(info, function);
+    }
+
+    private nint Module(string file, out CompilerReport report)
+    {
+        report = new CompilerReport("", 0);
+        if (_modules.TryGetValue(file, out nint module))
+            return module;
+        CudaResult result = context.Driver.ModuleLoadData(image.Text(file), file, out module, out report);
+        context.Check(result, nameof(ICudaDriver.ModuleLoadData), report.Log.Length == 0 ? $"kernels/ptx/{file}" : $"kernels/ptx/{file}; the compiler says: {report.Log}");
+        _modules.Add(file, module);
+        return module;
+    }
+
+    private LoadedModule LoadFile(PtxKernelInfo[] kernels)
+    {
+        PtxCode code = kernels[0].CodeFor(context.Description.ComputeCapability)!;
+        var loaded = new LoadedModule { File = code.File, Target = $"{code.Target}" };
+        List<LoadedKernel> done = [];
+        try
+        {
+            context.MakeCurrent();
+            Module(code.File, out CompilerReport report);
+            loaded = loaded with { Milliseconds = report.Milliseconds, Log = report.Log };
+            foreach (PtxKernelInfo kernel in kernels)
+                done.Add(Describe(this[kernel.Name]));
+        }
+        catch (CudaException e)
+        {
+            loaded = loaded with { Problem = e.Message };
+        }
+
+        return loaded with { Kernels = done };
+    }
+
+    private LoadedKernel Describe(Kernel kernel)
+    {
+        context.Check(context.Driver.OccupancyMaxActiveBlocks(kernel.Function, kernel.Info.GroupSize, out int blocks), nameof(ICudaDriver.OccupancyMaxActiveBlocks), kernel.Info.Name);
+        return new LoadedKernel
+        {
+            Name = kernel.Info.Name,
+            Registers = Property(FunctionProperty.Registers),
+            LocalBytes = Property(FunctionProperty.LocalBytes),
+            SharedBytes = Property(FunctionProperty.SharedBytes),
+            MaxThreads = Property(FunctionProperty.MaxThreadsPerBlock),
+            PtxVersion = Property(FunctionProperty.PtxVersion),
+            BinaryVersion = Property(FunctionProperty.BinaryVersion),
+            BlocksPerMultiprocessor = blocks,
+        };
+
+        int Property(FunctionProperty property)
+        {
+            context.Check(context.Driver.FuncGetAttribute(property, kernel.Function, out int value), nameof(ICudaDriver.FuncGetAttribute), kernel.Info.Name);
+            return value;
+        }
     }
 }
