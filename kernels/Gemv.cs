@@ -60,7 +60,7 @@ public struct RowStarts
 /// </summary>
 /// <remarks>
 /// The ladder: <see cref="Plain"/>, a warp for each output, one weight a load, any shape and alignment; <see cref="Half"/> and <see cref="Float"/>, a warp for
-/// two outputs, 16 bytes a load from each, two loads of each in flight, so that x is read once for both. Rows of W and x are 16-byte aligned there, and
+/// two outputs, 16 bytes a load from each, so that x is read once for both; loads under way before the first use: <c>ptx/resources.json</c> (one row of bf16: 4, half of them weights). Rows of W and x are 16-byte aligned there, and
 /// <c>in</c> is a multiple of 8. A lane's sum and the tree over lanes do not depend on the number of rows: a row gives the same bits alone and among others.
 /// The results of a warp are one value in each row: a store touches a sector for every row.
 /// Eight values of x for 16 bytes of two-byte weights are two loads of 16 bytes, 32 bytes apart from lane to lane: each touches every sector of the L1 cache for half of it.

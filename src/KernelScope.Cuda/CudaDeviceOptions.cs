@@ -29,8 +29,8 @@ public sealed record CudaDeviceOptions
     /// <summary>Bytes that one op should not exceed for what it makes on the way, where it can work in pieces.</summary>
     public long WorkBytes { get; init; } = 64L << 20;
 
-    /// <summary>Keys that one block of decode attention takes before the keys are split over more blocks.</summary>
-    internal int KeysPerSplit { get; init; } = 128;
+    /// <summary>Keys that one block of decode attention takes at least. A constant, but for tests: sums depend on it.</summary>
+    internal int KeysPerSplit { get; init; } = 32;
 
     /// <summary>New work space for every op, so that an emulator sees every read of what this op did not write.</summary>
     internal bool FreshScratch { get; init; }

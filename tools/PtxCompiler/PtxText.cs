@@ -31,6 +31,10 @@ public static partial class PtxText
         return BlankLines().Replace(entry, "\n").Trim() + "\n";
     }
 
+    /// <summary>Asks the assembler to leave room for so many blocks on a multiprocessor; 0: as it is.</summary>
+    public static string WithMinBlocks(string entry, int blocks) =>
+        blocks == 0 ? entry : ThreadLimit().Replace(entry, match => string.Create(CultureInfo.InvariantCulture, $"{match.Value}\n.minnctapersm {blocks}"), 1);
+
     /// <summary>The parameters of a normalised kernel, with the driver's offsets: each at a multiple of its alignment.</summary>
     public static IReadOnlyList<PtxParameter> Parameters(string entry)
     {
@@ -98,6 +102,9 @@ public static partial class PtxText
         long product = long.Parse(match.Groups["a"].ValueSpan, CultureInfo.InvariantCulture) * long.Parse(match.Groups["b"].ValueSpan, CultureInfo.InvariantCulture);
         return new StringBuilder().Append("mov.b64\t").Append(match.Groups["target"].ValueSpan).Append(", ").Append(product).Append(';').ToString();
     }
+
+    [GeneratedRegex(@"\.maxntid [^\n]*")]
+    private static partial Regex ThreadLimit();
 
     [GeneratedRegex(@"\.entry\s+\w+\(")]
     private static partial Regex Entry();

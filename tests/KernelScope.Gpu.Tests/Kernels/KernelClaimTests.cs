@@ -18,6 +18,7 @@ public sealed partial class KernelClaimTests
         ("^(gated_)?gemm_fma_", "each store touches every sector of its 256 bytes for a quarter of it"),
         ("^(gated_)?gemm_tensor_", "each store touches sectors for half of them"),
         ("^sae_encode_tile_", "each load touches every sector of its 256 bytes for a quarter of it"),
+        ("^attend_(rows_)?merge$", "In the merge, the largest and the sum of a part lie a part apart from thread to thread: a sector for each."),
         ("^top_k_write$", "The values of a list are gathered from all over their row: a sector for each."),
     ];
 
