@@ -71,18 +71,25 @@ internal struct PartPlace
 }
 
 /// <summary>
-/// z = softmax(cap(scale·q·k))·v for few query rows: the keys of a query are split over <c>splits</c> groups, and a second kernel merges the parts in order.
+/// z = softmax(cap(scale·q·k))·v for few query rows: the keys of a query are split over <c>splits</c> groups, and a second kernel merges
+/// the parts in order.
 /// Query position p = position + t sees the keys j with p − window &lt; j ≤ p; key j lies in slot j mod capacity of the ring.
 /// </summary>
 /// <remarks>
-/// The ladder: <see cref="Part{THeads}"/> reads a key one value a lane and load, for any even head size up to 256; <see cref="WidePart{THeads}"/> reads 16 bytes
-/// a lane and load, for head sizes that are multiples of 4, aligned. With two heads, both query heads of a pair share the pass over their keys.
-/// A warp takes every fourth key of its split, and loads the next while it scores one; the four warps of a group are merged in order, then the splits. Per query head and key: 4·d flops and about
+/// The ladder: <see cref="Part{THeads}"/> reads a key one value a lane and load, for any even head size up to 256; <see
+/// cref="WidePart{THeads}"/> reads 16 bytes
+/// a lane and load, for head sizes that are multiples of 4, aligned. With two heads, both query heads of a pair share the pass over their
+/// keys.
+/// A warp takes every fourth key of its split, and loads the next while it scores one; the four warps of a group are merged in order, then
+/// the splits. Per query head and key: 4·d flops and about
 /// 60 for score, cap and exp; bytes read: 8·d a key, divided by the heads that share the pass.
-/// The position comes from device memory and the grid does not depend on it, so that a captured graph replays: of n visible keys a split takes max(keysPerSplit, ⌈n/splits⌉), and the groups of
-/// splits without keys end at once. <see cref="Merge"/> reads the largest and the sum of every part once, a thread a part, then eight parts' values at a time.
+/// The position comes from device memory and the grid does not depend on it, so that a captured graph replays: of n visible keys a split
+/// takes max(keysPerSplit, ⌈n/splits⌉), and the groups of
+/// splits without keys end at once. <see cref="Merge"/> reads the largest and the sum of every part once, a thread a part, then eight
+/// parts' values at a time.
 /// In the merge, the largest and the sum of a part lie a part apart from thread to thread: a sector for each.
-/// The rows forms take rows of several sequences: position, cache and number of splits come from <see cref="RowPlaces"/>, 48 bytes a row that each warp reads; a row gets the bits that it gets alone.
+/// The rows forms take rows of several sequences: position, cache and number of splits come from <see cref="RowPlaces"/>, 48 bytes a row
+/// that each warp reads; a row gets the bits that it gets alone.
 /// </remarks>
 public static class AttendDecode
 {
@@ -99,7 +106,8 @@ public static class AttendDecode
     private const int PartSize = MaxHeadDim + 2;
 
     /// <summary>
-    /// One split's part for each row and query head: max, sum and d values in <c>parts</c> [rows, heads, splits, d + 2]. Grid (splits, heads / THeads, rows).
+    /// One split's part for each row and query head: max, sum and d values in <c>parts</c> [rows, heads, splits, d + 2]. Grid (splits,
+    /// heads / THeads, rows).
     /// </summary>
     public static void Part<THeads>(
         ArrayView<float> q,
@@ -119,7 +127,8 @@ public static class AttendDecode
         where THeads : struct, IHeadCount
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
-        var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity, Splits = Grid.DimX };
+        var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity,
+            Splits = Grid.DimX };
         PartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap, qStride);
     }
 
@@ -166,8 +175,10 @@ public static class AttendDecode
         where THeads : struct, IHeadCount
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
-        var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity, Splits = Grid.DimX };
-        WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap, qStride);
+        var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity,
+            Splits = Grid.DimX };
+        WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap,
+            qStride);
     }
 
     /// <summary>As <see cref="RowsPart{THeads}"/>, with 16-byte loads: the starts of all rings are multiples of 4 values.</summary>
@@ -191,7 +202,8 @@ public static class AttendDecode
         PartPlace place = PlaceOf(places);
         if (Grid.IdxX >= place.Splits)
             return;
-        WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap, qStride);
+        WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap,
+            qStride);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -225,7 +237,8 @@ public static class AttendDecode
         }
 
         int p = place.Position, capacity = place.Capacity;
-        int begin = Ptx.Once(SplitStart(p, window, place.Splits, keysPerSplit)), end = Ptx.Once(SplitEnd(p, window, place.Splits, keysPerSplit));
+        int begin = Ptx.Once(SplitStart(p, window, place.Splits, keysPerSplit)),
+            end = Ptx.Once(SplitEnd(p, window, place.Splits, keysPerSplit));
         // Nobody reads the part of a split without keys.
         if (begin >= end)
             return;
@@ -282,7 +295,8 @@ public static class AttendDecode
         }
 
         int p = place.Position, capacity = place.Capacity;
-        int begin = Ptx.Once(SplitStart(p, window, place.Splits, keysPerSplit)), end = Ptx.Once(SplitEnd(p, window, place.Splits, keysPerSplit));
+        int begin = Ptx.Once(SplitStart(p, window, place.Splits, keysPerSplit)),
+            end = Ptx.Once(SplitEnd(p, window, place.Splits, keysPerSplit));
         // Nobody reads the part of a split without keys.
         if (begin >= end)
             return;
@@ -311,17 +325,24 @@ public static class AttendDecode
     }
 
     /// <summary>
-    /// z from the parts of all splits that have keys, in order. Grid (heads, rows), group 128. Reads d + 2 values a split, row and head and writes d.
+    /// z from the parts of all splits that have keys, in order. Grid (heads, rows), group 128. Reads d + 2 values a split, row and head and
+    /// writes d.
     /// </summary>
-    public static void Merge(ArrayView<float> parts, ArrayView<int> position, ArrayView<float> destination, int splits, int window, int keysPerSplit, int headDim, int stride)
+    public static void Merge(ArrayView<float> parts, ArrayView<int> position, ArrayView<float> destination, int splits, int window,
+        int keysPerSplit, int headDim, int stride)
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxSplits + (2 * Warps));
         long start = Ptx.Once((((long)Grid.IdxY * Grid.DimX) + Grid.IdxX) * splits * (headDim + 2));
-        MergeOf(parts, start, shared, destination, Grid.IdxY, UsedSplits(position[0] + Grid.IdxY, window, splits, keysPerSplit), headDim, stride);
+        MergeOf(parts, start, shared, destination, Grid.IdxY, UsedSplits(position[0] + Grid.IdxY, window, splits, keysPerSplit), headDim,
+            stride);
     }
 
-    /// <summary>As <see cref="Merge"/>, of rows of several sequences, each over its own splits; <paramref name="mostSplits"/> is the grid's of <see cref="RowsPart{THeads}"/>. Grid (heads, rows).</summary>
-    public static void RowsMerge(ArrayView<float> parts, ArrayView<long> places, ArrayView<float> destination, int mostSplits, int window, int keysPerSplit, int headDim, int stride)
+    /// <summary>
+    /// As <see cref="Merge"/>, of rows of several sequences, each over its own splits; <paramref name="mostSplits"/> is the grid's of <see
+    /// cref="RowsPart{THeads}"/>. Grid (heads, rows).
+    /// </summary>
+    public static void RowsMerge(ArrayView<float> parts, ArrayView<long> places, ArrayView<float> destination, int mostSplits, int window,
+        int keysPerSplit, int headDim, int stride)
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxSplits + (2 * Warps));
         int n = Grid.IdxY;
@@ -331,7 +352,8 @@ public static class AttendDecode
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void MergeOf(ArrayView<float> parts, long start, ArrayView<float> shared, ArrayView<float> destination, int row, int splits, int headDim, int stride)
+    private static void MergeOf(ArrayView<float> parts, long start, ArrayView<float> shared, ArrayView<float> destination, int row,
+        int splits, int headDim, int stride)
     {
         int thread = Group.IdxX, lane = thread & (KernelMath.WarpSize - 1), warp = thread / KernelMath.WarpSize;
         int size = Ptx.Once(headDim + 2);
@@ -368,8 +390,10 @@ public static class AttendDecode
         int s = 0;
         for (; s + 8 <= splits; s += 8)
         {
-            float v0 = Ptx.Once(parts[at]), v1 = Ptx.Once(parts[at + size]), v2 = Ptx.Once(parts[at + (2 * size)]), v3 = Ptx.Once(parts[at + (3 * size)]);
-            float v4 = Ptx.Once(parts[at + (4 * size)]), v5 = Ptx.Once(parts[at + (5 * size)]), v6 = Ptx.Once(parts[at + (6 * size)]), v7 = Ptx.Once(parts[at + (7 * size)]);
+            float v0 = Ptx.Once(parts[at]), v1 = Ptx.Once(parts[at + size]), v2 = Ptx.Once(parts[at + (2 * size)]),
+                v3 = Ptx.Once(parts[at + (3 * size)]);
+            float v4 = Ptx.Once(parts[at + (4 * size)]), v5 = Ptx.Once(parts[at + (5 * size)]), v6 = Ptx.Once(parts[at + (6 * size)]),
+                v7 = Ptx.Once(parts[at + (7 * size)]);
             value = Ptx.MultiplyAdd(weights[s], v0, value);
             value = Ptx.MultiplyAdd(weights[s + 1], v1, value);
             value = Ptx.MultiplyAdd(weights[s + 2], v2, value);
@@ -443,7 +467,8 @@ public static class AttendDecode
 
     /// <summary>A key and its value, from the ring's place <paramref name="at"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static KeyQuads LoadKey(ArrayView<Float4> keys, ArrayView<Float4> values, long keyStart, long valueStart, long at, int lane, int quads)
+    private static KeyQuads LoadKey(ArrayView<Float4> keys, ArrayView<Float4> values, long keyStart, long valueStart, long at, int lane,
+        int quads)
     {
         long key = Ptx.Once(keyStart + at), value = Ptx.Once(valueStart + at);
         return new KeyQuads
@@ -518,7 +543,8 @@ public static class AttendDecode
 
     // Lane l's value c is value (l·step + c·spread) mod 128 of a half of the head.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Write(Running running, ArrayView<float> shared, ArrayView<float> parts, long part, int headDim, int spread, int step)
+    private static void Write(Running running, ArrayView<float> shared, ArrayView<float> parts, long part, int headDim,
+        int spread, int step)
     {
         int lane = Group.IdxX & (KernelMath.WarpSize - 1);
         int mine = Ptx.Once(Group.IdxX / KernelMath.WarpSize * PartSize);

@@ -186,7 +186,8 @@ public static class AttendPrefill
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void LoadKeys(ArrayView<float> keys, ArrayView<float> ks, long ring, int key, int end, int from, int headDim, int capacity)
+    private static void LoadKeys(ArrayView<float> keys, ArrayView<float> ks, long ring, int key, int end, int from, int headDim,
+        int capacity)
     {
         int i = Ptx.Once(Group.IdxX % Slice), first = Ptx.Once(key % capacity);
         for (int n = Group.IdxX / Slice; n < TileKeys; n += GroupSize / Slice)
@@ -200,7 +201,8 @@ public static class AttendPrefill
 
     // Warp w keeps the softmax of queries w, w + 8, …; a lane is a key. Scores become weights e^(s − max).
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Softmax(ArrayView<float> scores, ArrayView<float> maxes, ArrayView<float> sums, ArrayView<float> factors, int p0, int key, int window)
+    private static void Softmax(ArrayView<float> scores, ArrayView<float> maxes, ArrayView<float> sums, ArrayView<float> factors,
+        int p0, int key, int window)
     {
         int lane = Group.IdxX & (KernelMath.WarpSize - 1);
         int j = Ptx.Once(key + lane);
@@ -279,7 +281,8 @@ public static class AttendPrefill
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Value(ArrayView<float> values, long ring, int first, int key, int n, int end, int column, int headDim, int capacity)
+    private static float Value(ArrayView<float> values, long ring, int first, int key, int n, int end, int column, int headDim,
+        int capacity)
     {
         float value = 0f;
         if (key + n < end && column < headDim)
@@ -318,14 +321,16 @@ public static class AttendPrefill
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void WriteColumn(ArrayView<float> destination, Column8 c, ArrayView<float> sums, int row, int row0, int rows, int stride, long column)
+    private static void WriteColumn(ArrayView<float> destination, Column8 c, ArrayView<float> sums, int row, int row0, int rows,
+        int stride, long column)
     {
         WriteFour(destination, c.A, sums, row, row0, rows, stride, column);
         WriteFour(destination, c.B, sums, row + 4, row0, rows, stride, column);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void WriteFour(ArrayView<float> destination, Float4 c, ArrayView<float> sums, int row, int row0, int rows, int stride, long column)
+    private static void WriteFour(ArrayView<float> destination, Float4 c, ArrayView<float> sums, int row, int row0, int rows,
+        int stride, long column)
     {
         if (row0 + row < rows)
             destination[((long)(row0 + row) * stride) + column] = c.X / sums[row];

@@ -15,7 +15,8 @@ public enum GpuTarget
 
 /// <summary>A kernel that is shipped as PTX.</summary>
 /// <param name="Name">Entry point: family_variant_dtype.</param>
-/// <param name="Family">Module, and file, that holds it: small, because a driver compiles whole modules and a model needs one dtype.</param>
+/// <param name="Family">Module, and file, that holds it: small, because a driver compiles whole modules and a model needs one
+/// dtype.</param>
 /// <param name="Method">The static method, closed over its type arguments.</param>
 /// <param name="GroupSize">Threads of a group; always one-dimensional.</param>
 /// <param name="MinTarget">The oldest architecture that has its instructions.</param>
@@ -32,7 +33,10 @@ public sealed record KernelEntry(
     int TileRows = 1,
     int TileColumns = 1)
 {
-    /// <summary>Blocks that a multiprocessor must hold at once (<c>.minnctapersm</c>), where the assembler would otherwise choose badly; 0: its choice.</summary>
+    /// <summary>
+    /// Blocks that a multiprocessor must hold at once (<c>.minnctapersm</c>), where the assembler would otherwise choose badly; 0: its
+    /// choice.
+    /// </summary>
     public int MinBlocks { get; init; }
 
     internal KernelEntry WithTile(int rows, int columns) => this with { TileRows = rows, TileColumns = columns };
@@ -78,7 +82,8 @@ public static class Catalog
     ];
 
     private static IEnumerable<KernelEntry> Embedding() =>
-        Weights.Select(w => Plain($"embed_{w.Name}", "embed", typeof(Embed), nameof(Embed.Rows), Embed.GroupSize, "rows, ceil(columns/256)", w.Type));
+        Weights.Select(
+            w => Plain($"embed_{w.Name}", "embed", typeof(Embed), nameof(Embed.Rows), Embed.GroupSize, "rows, ceil(columns/256)", w.Type));
 
     private static IEnumerable<KernelEntry> Norms() =>
     [
@@ -111,7 +116,8 @@ public static class Catalog
     {
         foreach (var w in Weights)
         {
-            yield return Plain($"gemv_plain_{w.Name}", $"gemv_{w.Name}", typeof(Gemv), nameof(Gemv.Plain), Gemv.GroupSize, "ceil(outputs/4), rows", w.Type).WithTile(1, 4);
+            yield return Plain($"gemv_plain_{w.Name}", $"gemv_{w.Name}", typeof(Gemv), nameof(Gemv.Plain), Gemv.GroupSize,
+                "ceil(outputs/4), rows", w.Type).WithTile(1, 4);
         }
 
         foreach (var r in Rows)
@@ -127,7 +133,8 @@ public static class Catalog
         foreach (var r in Rows)
         {
             foreach (var w in Halves)
-                yield return OfRows($"gated_gemv_{w.Name}_{r.Name}", $"gated_gemv_{w.Name}", nameof(Gemv.GatedHalf), Gemv.TileColumns / 2, w.Type, r.Type);
+                yield return OfRows($"gated_gemv_{w.Name}_{r.Name}", $"gated_gemv_{w.Name}", nameof(Gemv.GatedHalf), Gemv.TileColumns / 2,
+                    w.Type, r.Type);
             yield return OfRows($"gated_gemv_f32_{r.Name}", "gated_gemv_f32", nameof(Gemv.GatedFloat), Gemv.TileColumns / 2, r.Type);
         }
     }
@@ -136,8 +143,10 @@ public static class Catalog
     {
         foreach (var w in Weights)
         {
-            yield return Plain($"gemm_fma_{w.Name}", $"gemm_fma_{w.Name}", typeof(GemmFma), nameof(GemmFma.Linear), GemmFma.GroupSize, "ceil(outputs/64), ceil(rows/64)", w.Type).WithTile(64, 64);
-            yield return Plain($"gated_gemm_fma_{w.Name}", $"gemm_fma_{w.Name}", typeof(GemmFma), nameof(GemmFma.Gated), GemmFma.GroupSize, "ceil(outputs/32), ceil(rows/64)", w.Type).WithTile(64, 32);
+            yield return Plain($"gemm_fma_{w.Name}", $"gemm_fma_{w.Name}", typeof(GemmFma), nameof(GemmFma.Linear), GemmFma.GroupSize,
+                "ceil(outputs/64), ceil(rows/64)", w.Type).WithTile(64, 64);
+            yield return Plain($"gated_gemm_fma_{w.Name}", $"gemm_fma_{w.Name}", typeof(GemmFma), nameof(GemmFma.Gated),
+                GemmFma.GroupSize, "ceil(outputs/32), ceil(rows/64)", w.Type).WithTile(64, 32);
         }
     }
 
@@ -156,23 +165,31 @@ public static class Catalog
         foreach (var h in new[] { ("1head", typeof(Heads1), 1), ("2heads", typeof(Heads2), 2) })
         {
             string grid = $"splits, heads/{h.Item3}, rows";
-            yield return Plain($"attend_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.Part), AttendDecode.GroupSize, grid, h.Item2);
-            yield return Plain($"attend_wide_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.WidePart), AttendDecode.GroupSize, grid, h.Item2);
-            yield return Plain($"attend_rows_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.RowsPart), AttendDecode.GroupSize, "most " + grid, h.Item2);
-            yield return Plain($"attend_rows_wide_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.RowsWidePart), AttendDecode.GroupSize, "most " + grid, h.Item2);
+            yield return Plain($"attend_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.Part),
+                AttendDecode.GroupSize, grid, h.Item2);
+            yield return Plain($"attend_wide_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.WidePart),
+                AttendDecode.GroupSize, grid, h.Item2);
+            yield return Plain($"attend_rows_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.RowsPart),
+                AttendDecode.GroupSize, "most " + grid, h.Item2);
+            yield return Plain($"attend_rows_wide_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.RowsWidePart),
+                AttendDecode.GroupSize, "most " + grid, h.Item2);
         }
 
-        yield return Plain("attend_merge", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.Merge), AttendDecode.GroupSize, "heads, rows");
-        yield return Plain("attend_rows_merge", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.RowsMerge), AttendDecode.GroupSize, "heads, rows");
+        yield return Plain("attend_merge", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.Merge), AttendDecode.GroupSize,
+            "heads, rows");
+        yield return Plain("attend_rows_merge", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.RowsMerge),
+            AttendDecode.GroupSize, "heads, rows");
         foreach (var h in new[] { ("64", typeof(Head64)), ("128", typeof(Head128)), ("256", typeof(Head256)) })
         {
-            yield return Plain($"attend_tile_{h.Item1}", "attend_prefill", typeof(AttendPrefill), nameof(AttendPrefill.Tile), AttendPrefill.GroupSize, "ceil(rows/32), heads", h.Item2).WithTile(AttendPrefill.TileRows, 1);
+            yield return Plain($"attend_tile_{h.Item1}", "attend_prefill", typeof(AttendPrefill), nameof(AttendPrefill.Tile),
+                AttendPrefill.GroupSize, "ceil(rows/32), heads", h.Item2).WithTile(AttendPrefill.TileRows, 1);
         }
     }
 
     private static IEnumerable<KernelEntry> TopKs() =>
     [
-        Plain("top_k_select", "top_k", typeof(TopK), nameof(TopK.Select), TopK.GroupSize, "ceil(columns/1024), rows").WithTile(1, TopK.Chunk),
+        Plain("top_k_select", "top_k", typeof(TopK), nameof(TopK.Select), TopK.GroupSize, "ceil(columns/1024), rows")
+            .WithTile(1, TopK.Chunk),
         Plain("top_k_reduce", "top_k", typeof(TopK), nameof(TopK.Reduce), TopK.GroupSize, "ceil(count/1024), rows").WithTile(1, TopK.Chunk),
         Plain("top_k_keys", "top_k", typeof(TopK), nameof(TopK.Keys), TopK.GroupSize, "ceil(pitch/256), rows"),
         Plain("top_k_step", "top_k", typeof(TopK), nameof(TopK.Step), TopK.GroupSize, "ceil(pitch/512), rows"),
@@ -181,7 +198,8 @@ public static class Catalog
 
     private static IEnumerable<KernelEntry> CrossEntropies() =>
     [
-        Plain("cross_entropy_part", "cross_entropy", typeof(CrossEntropy), nameof(CrossEntropy.Part), CrossEntropy.GroupSize, "ceil(columns/1024), rows").WithTile(1, CrossEntropy.PartColumns),
+        Plain("cross_entropy_part", "cross_entropy", typeof(CrossEntropy), nameof(CrossEntropy.Part), CrossEntropy.GroupSize,
+            "ceil(columns/1024), rows").WithTile(1, CrossEntropy.PartColumns),
         Plain("cross_entropy_merge", "cross_entropy", typeof(CrossEntropy), nameof(CrossEntropy.Merge), KernelMath.WarpSize, "rows"),
     ];
 
@@ -189,15 +207,19 @@ public static class Catalog
     {
         foreach (var w in Weights)
         {
-            yield return Encoder($"sae_encode_plain_{w.Name}", w.Name, nameof(SaeEncode.Plain), "ceil(features/64), rows", 1, SaeEncode.GroupSize, w.Type);
-            yield return Encoder($"sae_encode_tile_{w.Name}", w.Name, nameof(SaeEncode.Tile), "ceil(features/64), ceil(rows/64)", GemmFma.TileRows, GemmFma.GroupSize, w.Type);
+            yield return Encoder($"sae_encode_plain_{w.Name}", w.Name, nameof(SaeEncode.Plain), "ceil(features/64), rows",
+                1, SaeEncode.GroupSize, w.Type);
+            yield return Encoder($"sae_encode_tile_{w.Name}", w.Name, nameof(SaeEncode.Tile), "ceil(features/64), ceil(rows/64)",
+                GemmFma.TileRows, GemmFma.GroupSize, w.Type);
         }
 
         for (int n = 0; n < Rows.Length; n++)
         {
             foreach (var w in Halves)
-                yield return Encoder($"sae_encode_{w.Name}_{Rows[n].Name}", w.Name, nameof(SaeEncode.Half), "ceil(features/64)", 1 << n, SaeEncode.GroupSize, w.Type, Rows[n].Type);
-            yield return Encoder($"sae_encode_f32_{Rows[n].Name}", "f32", nameof(SaeEncode.Float), "ceil(features/64)", 1 << n, SaeEncode.GroupSize, Rows[n].Type);
+                yield return Encoder($"sae_encode_{w.Name}_{Rows[n].Name}", w.Name, nameof(SaeEncode.Half), "ceil(features/64)",
+                    1 << n, SaeEncode.GroupSize, w.Type, Rows[n].Type);
+            yield return Encoder($"sae_encode_f32_{Rows[n].Name}", "f32", nameof(SaeEncode.Float), "ceil(features/64)",
+                1 << n, SaeEncode.GroupSize, Rows[n].Type);
         }
     }
 
@@ -214,15 +236,19 @@ public static class Catalog
     private static IEnumerable<KernelEntry> SaeDecoders() =>
         Weights.SelectMany(w => new[]
         {
-            Plain($"sae_decode_{w.Name}", "sae_decode", typeof(SaeDecode), nameof(SaeDecode.Rows), SaeDecode.GroupSize, "rows, ceil(outputs/64)", w.Type),
-            Plain($"sae_decode_plus_error_{w.Name}", "sae_decode", typeof(SaeDecode), nameof(SaeDecode.RowsPlusError), SaeDecode.GroupSize, "rows, ceil(outputs/64)", w.Type),
+            Plain($"sae_decode_{w.Name}", "sae_decode", typeof(SaeDecode), nameof(SaeDecode.Rows), SaeDecode.GroupSize,
+                "rows, ceil(outputs/64)", w.Type),
+            Plain($"sae_decode_plus_error_{w.Name}", "sae_decode", typeof(SaeDecode), nameof(SaeDecode.RowsPlusError), SaeDecode.GroupSize,
+                "rows, ceil(outputs/64)", w.Type),
         });
 
     private static IEnumerable<KernelEntry> SaeEdits() =>
         Weights.SelectMany(w => new[]
         {
-            Plain($"sae_edit_coefficients_{w.Name}", "sae_edit", typeof(SaeEdit), nameof(SaeEdit.Coefficients), SaeEdit.GroupSize, "ceil(edits/4), rows", w.Type),
-            Plain($"sae_edit_apply_{w.Name}", "sae_edit", typeof(SaeEdit), nameof(SaeEdit.Apply), SaeEdit.GroupSize, "rows, ceil(outputs/128)", w.Type),
+            Plain($"sae_edit_coefficients_{w.Name}", "sae_edit", typeof(SaeEdit), nameof(SaeEdit.Coefficients), SaeEdit.GroupSize,
+                "ceil(edits/4), rows", w.Type),
+            Plain($"sae_edit_apply_{w.Name}", "sae_edit", typeof(SaeEdit), nameof(SaeEdit.Apply),
+                SaeEdit.GroupSize, "rows, ceil(outputs/128)", w.Type),
         });
 
     private static IEnumerable<KernelEntry> Peaks() =>
@@ -239,19 +265,25 @@ public static class Catalog
         return Plain(name, family, typeof(Gemv), method, Gemv.GroupSize, $"ceil(outputs/{tileColumns})", types).WithTile(rows, tileColumns);
     }
 
-    private static KernelEntry Encoder(string name, string dtype, string method, string grid, int tileRows, int groupSize, params Type[] types) =>
+    private static KernelEntry Encoder(string name, string dtype, string method, string grid, int tileRows, int groupSize,
+        params Type[] types) =>
         Plain(name, "sae_encode_" + dtype, typeof(SaeEncode), method, groupSize, grid, types).WithTile(tileRows, SaeEncode.TileFeatures);
 
     private static KernelEntry Tensor(string name, string method, int tileColumns, Type operand) =>
-        Plain(name, name, typeof(GemmTensor), method, GemmTensor.GroupSize, $"ceil(outputs/{tileColumns}), ceil(rows/64)", operand).WithTile(GemmTensor.TileRows, tileColumns) with { MinTarget = GpuTarget.Sm80 };
+        Plain(name, name, typeof(GemmTensor), method, GemmTensor.GroupSize, $"ceil(outputs/{tileColumns}), ceil(rows/64)", operand)
+            .WithTile(GemmTensor.TileRows, tileColumns) with { MinTarget = GpuTarget.Sm80 };
 
     private static KernelEntry Plain(string name, string family, Type type, string method, int groupSize, string grid, params Type[] types)
     {
         MethodInfo found = type.GetMethod(method) ?? throw new InvalidOperationException($"{type.Name} has no method {method}.");
-        return new KernelEntry(name, family, types.Length == 0 ? found : found.MakeGenericMethod(types), groupSize, GpuTarget.Sm75, grid) { MinBlocks = MinBlocksOf(name) };
+        return new KernelEntry(name, family, types.Length == 0 ? found : found.MakeGenericMethod(types), groupSize, GpuTarget.Sm75,
+            grid) { MinBlocks = MinBlocksOf(name) };
     }
 
-    /// <summary>With ptxas 11.8: the first takes 130 registers and leaves room for one block of 256 threads, at 128 there are two; the second spills at the 72 registers that are chosen for it, and not at 128.</summary>
+    /// <summary>
+    /// With ptxas 11.8: the first takes 130 registers and leaves room for one block of 256 threads, at 128 there are two; the second spills
+    /// at the 72 registers that are chosen for it, and not at 128.
+    /// </summary>
     private static int MinBlocksOf(string name) => name switch
     {
         "gemm_tensor_bf16_exact" => 2,

@@ -73,7 +73,8 @@ public static class CrossEntropy
     }
 
     /// <summary>The losses, one a row of the destination. Grid (rows), group 32. Reads 8 bytes a part.</summary>
-    public static void Merge(ArrayView<Float2> parts, ArrayView<float> targetLogits, ArrayView<float> destination, int partCount, int stride)
+    public static void Merge(ArrayView<Float2> parts, ArrayView<float> targetLogits, ArrayView<float> destination, int partCount,
+        int stride)
     {
         long row = Ptx.Once((long)Grid.IdxX * partCount);
         float max = float.NegativeInfinity;

@@ -30,7 +30,8 @@ public static class Elementwise
     }
 
     /// <summary>y = u·(1 + g), 1 + g rounded first; 2 flops an element. May be in place.</summary>
-    public static void ApplyGain(ArrayView<float> unit, ArrayView<float> gain, ArrayView<float> destination, int columns, int unitStride, int stride)
+    public static void ApplyGain(ArrayView<float> unit, ArrayView<float> gain, ArrayView<float> destination, int columns,
+        int unitStride, int stride)
     {
         int j = (Grid.IdxY * GroupSize) + Group.IdxX;
         if (j < columns)

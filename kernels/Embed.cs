@@ -19,7 +19,8 @@ public static class Embed
     /// <param name="scale">Factor.</param>
     /// <param name="columns">Number of columns.</param>
     /// <param name="stride">Distance of two destination rows, in values.</param>
-    public static void Rows<TWeight>(ArrayView<int> tokens, ArrayView<TWeight> table, ArrayView<float> destination, float scale, int columns, int stride)
+    public static void Rows<TWeight>(ArrayView<int> tokens, ArrayView<TWeight> table, ArrayView<float> destination, float scale,
+        int columns, int stride)
         where TWeight : unmanaged, IWeight<TWeight>
     {
         int t = Grid.IdxX;

@@ -39,7 +39,8 @@ public static class GemmFma
 
     /// <summary>y = x·Wᵀ. x [rows, columns], W [outputs, columns] dense.</summary>
     public static void Linear<TWeight>(
-        ArrayView<float> x, ArrayView<TWeight> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride, int stride)
+        ArrayView<float> x, ArrayView<TWeight> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride)
         where TWeight : unmanaged, IWeight<TWeight>
     {
         ArrayView<Float4> xs = SharedMemory.Allocate1D<Float4>(Slice * Pitch / 4);
@@ -59,7 +60,8 @@ public static class GemmFma
     /// h = gelu(x·Gᵀ) ⊙ (x·Uᵀ), weight [2·outputs, columns] with G above U. Grid (⌈outputs/32⌉, ⌈rows/64⌉): a thread's columns are two gates, each beside its up.
     /// </summary>
     public static void Gated<TWeight>(
-        ArrayView<float> x, ArrayView<TWeight> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride, int stride)
+        ArrayView<float> x, ArrayView<TWeight> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride)
         where TWeight : unmanaged, IWeight<TWeight>
     {
         ArrayView<Float4> xs = SharedMemory.Allocate1D<Float4>(Slice * Pitch / 4);

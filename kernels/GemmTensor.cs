@@ -76,7 +76,8 @@ public static class GemmTensor
 
     /// <summary>y = x·Wᵀ.</summary>
     public static void Linear<TOperand>(
-        ArrayView<uint> x, ArrayView<uint> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride, int stride)
+        ArrayView<uint> x, ArrayView<uint> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride,
+        int stride)
         where TOperand : struct, ITensorOperand
     {
         ArrayView<uint> shared = SharedMemory.Allocate1D<uint>(SharedWords);
@@ -103,7 +104,8 @@ public static class GemmTensor
     /// are gates, the second half their ups, so that both are in one thread.
     /// </summary>
     public static void Gated<TOperand>(
-        ArrayView<uint> x, ArrayView<uint> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride, int stride)
+        ArrayView<uint> x, ArrayView<uint> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride,
+        int stride)
         where TOperand : struct, ITensorOperand
     {
         ArrayView<uint> shared = SharedMemory.Allocate1D<uint>(SharedWords);
@@ -169,7 +171,8 @@ public static class GemmTensor
         }
 
         Group.Barrier();
-        SaeEncode.WriteLists(activations, TileColumns<TOperand>(), TileRows, GroupSize, rows, counts, offsets, features, values, cursor, capacity);
+        SaeEncode.WriteLists(activations, TileColumns<TOperand>(), TileRows, GroupSize, rows, counts, offsets, features,
+            values, cursor, capacity);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -216,8 +219,10 @@ public static class GemmTensor
         int xa = Ptx.Once(TensorFragments.PairAt(row, 0, lane)), xb = Ptx.Once(TensorFragments.PairAt(row, 8, lane));
         int xc = Ptx.Once(TensorFragments.PairAt(row, 16, lane)), xd = Ptx.Once(TensorFragments.PairAt(row, 24, lane));
         int column = Ptx.Once(WarpColumn<TOperand>());
-        int wa = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 0, lane)), wb = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 8, lane));
-        int wc = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 16, lane)), wd = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 24, lane));
+        int wa = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 0, lane)),
+            wb = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 8, lane));
+        int wc = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 16, lane)),
+            wd = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 24, lane));
         int stage = 0;
         for (int s = 0; s < slices; s++)
         {
@@ -236,7 +241,8 @@ public static class GemmTensor
     // Slice s of both matrices into a stage: two 16-byte pieces of each for every thread.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Copy<TOperand>(
-        ArrayView<uint> x, ArrayView<uint> weight, ArrayView<uint> shared, int stage, int s, CopyPiece x0, CopyPiece x1, CopyPiece w0, CopyPiece w1)
+        ArrayView<uint> x, ArrayView<uint> weight, ArrayView<uint> shared, int stage, int s, CopyPiece x0, CopyPiece x1,
+        CopyPiece w0, CopyPiece w1)
         where TOperand : struct, ITensorOperand
     {
         int to = Ptx.Once(stage * StageWords);
@@ -357,7 +363,8 @@ public static class GemmTensor
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void KeepBlock(
-        ArrayView<float> shared, Float4 block, ArrayView<float> bias, ArrayView<float> threshold, int row, int n, int first, int pitch, int featureCount)
+        ArrayView<float> shared, Float4 block, ArrayView<float> bias, ArrayView<float> threshold, int row, int n, int first,
+        int pitch, int featureCount)
     {
         float a = 0f, b = 0f, c = 0f, d = 0f;
         int f = first + n;

@@ -55,16 +55,22 @@ public struct RowStarts
 }
 
 /// <summary>
-/// y[t, r] = Σ_i x[t, i]·W[r, i] for 1, 2, 4 or 8 rows t; W [out, in] row-major, dense. Bound by reading W once: out·in·sizeof(weight) bytes, 2·out·in flops
+/// y[t, r] = Σ_i x[t, i]·W[r, i] for 1, 2, 4 or 8 rows t; W [out, in] row-major, dense. Bound by reading W once: out·in·sizeof(weight)
+/// bytes, 2·out·in flops
 /// a row of x; x comes from the caches.
 /// </summary>
 /// <remarks>
-/// The ladder: <see cref="Plain"/>, a warp for each output, one weight a load, any shape and alignment; <see cref="Half"/> and <see cref="Float"/>, a warp for
-/// two outputs, 16 bytes a load from each, so that x is read once for both; loads under way before the first use: <c>ptx/resources.json</c> (one row of bf16: 4, half of them weights). Rows of W and x are 16-byte aligned there, and
-/// <c>in</c> is a multiple of 8. A lane's sum and the tree over lanes do not depend on the number of rows: a row gives the same bits alone and among others.
+/// The ladder: <see cref="Plain"/>, a warp for each output, one weight a load, any shape and alignment; <see cref="Half"/> and <see
+/// cref="Float"/>, a warp for
+/// two outputs, 16 bytes a load from each, so that x is read once for both; loads under way before the first use: <c>ptx/resources.json</c>
+/// (one row of bf16: 4, half of them weights). Rows of W and x are 16-byte aligned there, and
+/// <c>in</c> is a multiple of 8. A lane's sum and the tree over lanes do not depend on the number of rows: a row gives the same bits alone
+/// and among others.
 /// The results of a warp are one value in each row: a store touches a sector for every row.
-/// Eight values of x for 16 bytes of two-byte weights are two loads of 16 bytes, 32 bytes apart from lane to lane: each touches every sector of the L1 cache for half of it.
-/// <see cref="GatedHalf"/> and <see cref="GatedFloat"/> take row r of the gate and row r of the up matrix as the two outputs and write gelu(gate)·up.
+/// Eight values of x for 16 bytes of two-byte weights are two loads of 16 bytes, 32 bytes apart from lane to lane: each touches every
+/// sector of the L1 cache for half of it.
+/// <see cref="GatedHalf"/> and <see cref="GatedFloat"/> take row r of the gate and row r of the up matrix as the two outputs and write
+/// gelu(gate)·up.
 /// </remarks>
 public static class Gemv
 {
@@ -75,7 +81,8 @@ public static class Gemv
     public const int TileColumns = GroupSize / KernelMath.WarpSize * 2;
 
     /// <summary>Any shape. Grid (⌈out/4⌉, rows of x), group 128. 2-byte weights are read 64 bytes a warp.</summary>
-    public static void Plain<TWeight>(ArrayView<float> x, ArrayView<TWeight> weight, ArrayView<float> destination, int columns, int outputs, int xStride, int stride)
+    public static void Plain<TWeight>(ArrayView<float> x, ArrayView<TWeight> weight, ArrayView<float> destination, int columns,
+        int outputs, int xStride, int stride)
         where TWeight : unmanaged, IWeight<TWeight>
     {
         int r = (Grid.IdxX * (GroupSize / KernelMath.WarpSize)) + (Group.IdxX / KernelMath.WarpSize);
@@ -94,7 +101,8 @@ public static class Gemv
 
     /// <summary>Weights of two bytes. Grid (⌈out/8⌉), group 128; rows of x beyond <paramref name="rows"/> are not read.</summary>
     public static void Half<TWeight, TRows>(
-        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride, int stride)
+        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride)
         where TWeight : unmanaged, IHalfWeight<TWeight>
         where TRows : struct, IRowCount
     {
@@ -111,7 +119,8 @@ public static class Gemv
 
     /// <summary>float32 weights. Launch as <see cref="Half"/>.</summary>
     public static void Float<TRows>(
-        ArrayView<Float4> x, ArrayView<Float4> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride, int stride)
+        ArrayView<Float4> x, ArrayView<Float4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride)
         where TRows : struct, IRowCount
     {
         int first = FirstOutput();
@@ -129,7 +138,8 @@ public static class Gemv
     /// h[t, r] = gelu(x·G_r)·(x·U_r), weight [2·outputs, in] with G above U. Grid (⌈outputs/4⌉), group 128.
     /// </summary>
     public static void GatedHalf<TWeight, TRows>(
-        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride, int stride)
+        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride)
         where TWeight : unmanaged, IHalfWeight<TWeight>
         where TRows : struct, IRowCount
     {
@@ -143,7 +153,8 @@ public static class Gemv
 
     /// <summary>As <see cref="GatedHalf"/> for float32 weights.</summary>
     public static void GatedFloat<TRows>(
-        ArrayView<Float4> x, ArrayView<Float4> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride, int stride)
+        ArrayView<Float4> x, ArrayView<Float4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride)
         where TRows : struct, IRowCount
     {
         int r = FirstOutput() / 2;
@@ -154,10 +165,13 @@ public static class Gemv
         WriteSums<TRows>(GatedSums<TRows>(gate, up), destination, r, rows, stride);
     }
 
-    /// <summary>The dot products of two weight rows with every row of x, each in all lanes of the warp. Offsets and strides in values.</summary>
+    /// <summary>
+    /// The dot products of two weight rows with every row of x, each in all lanes of the warp. Offsets and strides in values.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void HalfDots<TWeight, TRows>(
-        ArrayView<Float4> x, ArrayView<Words4> weight, long first, long second, int rows, int columns, int xStride, ref RowSums a, ref RowSums b)
+        ArrayView<Float4> x, ArrayView<Words4> weight, long first, long second, int rows, int columns, int xStride, ref RowSums a,
+        ref RowSums b)
         where TWeight : unmanaged, IHalfWeight<TWeight>
         where TRows : struct, IRowCount
     {
@@ -182,7 +196,8 @@ public static class Gemv
     /// <summary>As <see cref="HalfDots"/> for float32 weights.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void FloatDots<TRows>(
-        ArrayView<Float4> x, ArrayView<Float4> weight, long first, long second, int rows, int columns, int xStride, ref RowSums a, ref RowSums b)
+        ArrayView<Float4> x, ArrayView<Float4> weight, long first, long second, int rows, int columns, int xStride, ref RowSums a,
+        ref RowSums b)
         where TRows : struct, IRowCount
     {
         int quads = Ptx.Once(columns / 4);
@@ -232,7 +247,8 @@ public static class Gemv
         new() { X = TWeight.Low(first), Y = TWeight.High(first), Z = TWeight.Low(second), W = TWeight.High(second) };
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddQuads<TRows>(ArrayView<Float4> x, long at, RowStarts starts, Float4 a, Float4 b, ref RowSums sumA, ref RowSums sumB)
+    private static void AddQuads<TRows>(ArrayView<Float4> x, long at, RowStarts starts, Float4 a, Float4 b, ref RowSums sumA,
+        ref RowSums sumB)
         where TRows : struct, IRowCount
     {
         AddQuad(x, at, a, b, ref sumA.R0, ref sumB.R0);

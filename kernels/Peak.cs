@@ -52,7 +52,8 @@ public static class Peak
             EightProducts(ref c0, ref c1, ref c2, ref c3, ref c4, ref c5, ref c6, ref c7, pair);
         }
 
-        destination[((long)Grid.IdxX * GroupSize) + Group.IdxX] = Sum(c0) + Sum(c1) + Sum(c2) + Sum(c3) + (Sum(c4) + Sum(c5) + Sum(c6) + Sum(c7));
+        destination[((long)Grid.IdxX * GroupSize) + Group.IdxX] = Sum(c0) + Sum(c1) + Sum(c2)
+            + Sum(c3) + (Sum(c4) + Sum(c5) + Sum(c6) + Sum(c7));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -78,7 +79,8 @@ public static class Peak
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void EightProducts(ref Float4 c0, ref Float4 c1, ref Float4 c2, ref Float4 c3, ref Float4 c4, ref Float4 c5, ref Float4 c6, ref Float4 c7, uint pair)
+    private static void EightProducts(ref Float4 c0, ref Float4 c1, ref Float4 c2, ref Float4 c3, ref Float4 c4, ref Float4 c5,
+        ref Float4 c6, ref Float4 c7, uint pair)
     {
         Product(ref c0, pair);
         Product(ref c1, pair);
@@ -91,7 +93,8 @@ public static class Peak
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Product(ref Float4 c, uint pair) => c = Ptx.MultiplyAddBFloat16(c.X, c.Y, c.Z, c.W, pair, pair, pair, pair, pair, pair);
+    private static void Product(ref Float4 c, uint pair) =>
+        c = Ptx.MultiplyAddBFloat16(c.X, c.Y, c.Z, c.W, pair, pair, pair, pair, pair, pair);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static float Sum(Float4 x) => x.X + x.Y + (x.Z + x.W);

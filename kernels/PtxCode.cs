@@ -78,9 +78,11 @@ public static class PtxCode
 
     private static void CommitCopies(PTXBackend backend, PTXCodeGenerator code, Value value) => code.Command("cp.async.commit_group", null);
 
-    private static void WaitForAllCopiesButOne(PTXBackend backend, PTXCodeGenerator code, Value value) => code.Command("cp.async.wait_group 1", null);
+    private static void WaitForAllCopiesButOne(PTXBackend backend, PTXCodeGenerator code, Value value) =>
+        code.Command("cp.async.wait_group 1", null);
 
-    private static void WaitForAllCopies(PTXBackend backend, PTXCodeGenerator code, Value value) => code.Command("cp.async.wait_group 0", null);
+    private static void WaitForAllCopies(PTXBackend backend, PTXCodeGenerator code, Value value) =>
+        code.Command("cp.async.wait_group 0", null);
 
     private static void LoadMatrices(PTXBackend backend, PTXCodeGenerator code, Value value)
     {

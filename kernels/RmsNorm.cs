@@ -43,7 +43,8 @@ public static class RmsNorm
     }
 
     /// <summary>u and the gain. Reads 8·columns bytes (the gain comes from the L2 cache) and writes 4·columns a row; 5·columns flops. May be in place.</summary>
-    public static void Row(ArrayView<float> x, ArrayView<float> gain, ArrayView<float> destination, float epsilon, int columns, int xStride, int stride)
+    public static void Row(ArrayView<float> x, ArrayView<float> gain, ArrayView<float> destination, float epsilon, int columns,
+        int xStride, int stride)
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps);
         long source = Ptx.Once((long)Grid.IdxX * xStride);

@@ -76,7 +76,8 @@ public static class Rope
         int capacity,
         int stride)
     {
-        RotateThenStoreRow(qkv, cosSin, Grid.IdxX, position[0] + Grid.IdxX, keys, 0, values, 0, headCount, kvHeadCount, headDim, capacity, stride);
+        RotateThenStoreRow(qkv, cosSin, Grid.IdxX, position[0] + Grid.IdxX, keys, 0, values, 0, headCount, kvHeadCount,
+            headDim, capacity, stride);
     }
 
     /// <summary>As <see cref="RotateThenStore"/>, of rows of several sequences.</summary>
@@ -91,9 +92,11 @@ public static class Rope
         int headDim,
         int stride)
     {
-        int row = Ptx.Once(RowPlaces.Row(places, Grid.IdxX)), position = Ptx.Once(RowPlaces.Position(places, Grid.IdxX)), capacity = Ptx.Once(RowPlaces.Capacity(places, Grid.IdxX));
+        int row = Ptx.Once(RowPlaces.Row(places, Grid.IdxX)), position = Ptx.Once(RowPlaces.Position(places, Grid.IdxX)),
+            capacity = Ptx.Once(RowPlaces.Capacity(places, Grid.IdxX));
         long keyStart = Ptx.Once(RowPlaces.Keys(places, Grid.IdxX)), valueStart = Ptx.Once(RowPlaces.Values(places, Grid.IdxX));
-        RotateThenStoreRow(qkv, cosSin, row, position, keys, keyStart, values, valueStart, headCount, kvHeadCount, headDim, capacity, stride);
+        RotateThenStoreRow(qkv, cosSin, row, position, keys, keyStart, values, valueStart, headCount, kvHeadCount, headDim,
+            capacity, stride);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

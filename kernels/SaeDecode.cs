@@ -81,7 +81,8 @@ public static class SaeDecode
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static float Sum<TWeight>(
-        ArrayView<long> rowStart, ArrayView<int> feature, ArrayView<float> value, ArrayView<TWeight> weight, ArrayView<float> bias, int outputs, int column)
+        ArrayView<long> rowStart, ArrayView<int> feature, ArrayView<float> value, ArrayView<TWeight> weight, ArrayView<float> bias,
+        int outputs, int column)
         where TWeight : unmanaged, IWeight<TWeight>
     {
         long i = rowStart[Grid.IdxX];

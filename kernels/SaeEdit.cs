@@ -52,7 +52,8 @@ public static class SaeEdit
     /// Adds them. W_dec [features, outputs]. Grid (rows, ⌈outputs/128⌉), group 128. Reads outputs·sizeof(weight) bytes an edit and 4·outputs, writes 4·outputs.
     /// </summary>
     public static void Apply<TWeight>(
-        ArrayView<float> coefficients, ArrayView<int> features, ArrayView<TWeight> weight, ArrayView<float> destination, int edits, int outputs, int stride)
+        ArrayView<float> coefficients, ArrayView<int> features, ArrayView<TWeight> weight, ArrayView<float> destination,
+        int edits, int outputs, int stride)
         where TWeight : unmanaged, IWeight<TWeight>
     {
         int column = (Grid.IdxY * GroupSize) + Group.IdxX;

@@ -92,7 +92,8 @@ public static class SaeEncode
             if (first < featureCount)
             {
                 int second = first + 1 < featureCount ? first + 1 : first;
-                Gemv.HalfDots<TWeight, TRows>(x, weight, (long)first * columns, (long)second * columns, rows, columns, xStride, ref a, ref b);
+                Gemv.HalfDots<TWeight, TRows>(x, weight, (long)first * columns, (long)second * columns, rows, columns, xStride,
+                    ref a, ref b);
             }
 
             Keep<TRows>(a, bias, threshold, shared, first, n, featureCount);
@@ -165,7 +166,8 @@ public static class SaeEncode
         ArrayView<Float4> ws = SharedMemory.Allocate1D<Float4>(16 * 68 / 4);
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(GemmFma.TileRows * Pitch(TileFeatures));
         Tile4X4 tile = default;
-        GemmFma.Accumulate(x, weight, xs, ws, (Grid.IdxX * TileFeatures) + (Group.IdxX / 16), 16, featureCount, rows, columns, xStride, ref tile);
+        GemmFma.Accumulate(x, weight, xs, ws, (Grid.IdxX * TileFeatures) + (Group.IdxX / 16), 16, featureCount, rows, columns,
+            xStride, ref tile);
         int n = Group.IdxX % 16 * 4;
         int f = (Grid.IdxX * TileFeatures) + n;
         int at = (Group.IdxX / 16 * 4 * Pitch(TileFeatures)) + n;
@@ -233,7 +235,8 @@ public static class SaeEncode
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void WriteList(
-        ArrayView<float> shared, int from, int t, ArrayView<int> counts, ArrayView<long> offsets, ArrayView<int> features, ArrayView<float> values)
+        ArrayView<float> shared, int from, int t, ArrayView<int> counts, ArrayView<long> offsets, ArrayView<int> features,
+        ArrayView<float> values)
     {
         long list = ((long)t * Grid.DimX) + Grid.IdxX;
         long start = Ptx.Once(list * TileFeatures);
@@ -270,7 +273,8 @@ public static class SaeEncode
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Keep<TRows>(RowSums sums, ArrayView<float> bias, ArrayView<float> threshold, ArrayView<float> shared, int f, int n, int featureCount)
+    private static void Keep<TRows>(RowSums sums, ArrayView<float> bias, ArrayView<float> threshold, ArrayView<float> shared,
+        int f, int n, int featureCount)
         where TRows : struct, IRowCount
     {
         int t = Group.IdxX & (KernelMath.WarpSize - 1);

@@ -90,7 +90,8 @@ public static class TopK
     /// The lists: row t has k pairs from t·k on. Grid (⌈k/256⌉, rows), group 256. <paramref name="keysStride"/> is the distance of two rows' sorted keys.
     /// </summary>
     public static void Write(
-        ArrayView<ulong> keys, ArrayView<float> x, ArrayView<long> rowStart, ArrayView<int> index, ArrayView<float> value, int k, int keysStride, int xStride)
+        ArrayView<ulong> keys, ArrayView<float> x, ArrayView<long> rowStart, ArrayView<int> index, ArrayView<float> value,
+        int k, int keysStride, int xStride)
     {
         int i = (Grid.IdxX * GroupSize) + Group.IdxX;
         if (i == 0)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What published native files print as JSON against the ordinary build with the same vectors, and their size, start-up time and memory against what README.md promises. Linux.
+# What published native files print as JSON against the ordinary build with the same vectors, and their size, start-up time and memory against what bench/README.md promises. Linux.
 # Usage: tools/check-native.sh [FOLDER]      default: artifacts/native; the ordinary build must be there (dotnet build src/KernelScope.Cli -c Release).
 set -euo pipefail
 cd "$(dirname "$0")/.."

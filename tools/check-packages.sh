@@ -51,6 +51,14 @@ if [[ -n $native ]]; then
   grep -q "compiling for x86-64-v3" "$work/native.log" && ok "NativeAOT: the instruction set is chosen and said" || complain "NativeAOT: no word about the instruction set"
   "$work/native/Native" > "$work/native.txt" || complain "the NativeAOT program fails"
   grep -q "^instructions: AVX2" "$work/native.txt" && ok "NativeAOT: AVX2 code" || complain "NativeAOT: $(head -1 "$work/native.txt")"
+  if command -v qemu-x86_64 > /dev/null; then
+    status=0
+    qemu-x86_64 -cpu Nehalem "$work/native/Native" > "$work/nehalem.txt" 2>&1 || status=$?
+    ((status > 0 && status < 128)) && grep -q "CPU ISA level is lower than required" "$work/nehalem.txt" && (($(wc -l < "$work/nehalem.txt") == 1)) \
+      && ok "NativeAOT without AVX2: one sentence, exit code $status" || complain "NativeAOT without AVX2: exit code $status, $(head -c 300 "$work/nehalem.txt")"
+  else
+    echo "skip NativeAOT without AVX2: there is no qemu-x86_64 (Debian: qemu-user)"
+  fi
   dotnet build "$work/Native" "${settings[@]}" -p:PublishAot=false > /dev/null
   DOTNET_EnableAVX512=0 dotnet run --project "$work/Native" -c Release --no-build > "$work/jit.txt"
   cmp -s <(grep greedy "$work/native.txt") <(grep greedy "$work/jit.txt") && ok "NativeAOT and JIT give the same tokens" || complain "NativeAOT and JIT differ"

@@ -3,7 +3,7 @@
 # Usage: tools/publish-native.sh [--check] [RID] [OUTPUT] [INSTRUCTIONS]      default: linux-x64, artifacts/native
 # A native file is compiled for one instruction set. By default there are two on x64: kernelscope runs on every processor with AVX2 (x86-64-v3) and, on Linux, hands over to kernelscope-avx512
 # (x86-64-v4) beside it where the processor has AVX-512. Each works alone. INSTRUCTIONS makes one file instead, such as x86-64-v2 for processors without AVX2 (slow).
-# --check: afterwards, what they print as JSON must be what the ordinary build prints with the same vectors, and they must be as small, quick and frugal as README.md says.
+# --check: afterwards, what they print as JSON must be what the ordinary build prints with the same vectors, and they must be as small, quick and frugal as bench/README.md says.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 check=

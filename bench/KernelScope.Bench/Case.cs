@@ -26,7 +26,8 @@ internal sealed record Contestant(string Name, Action Run, Func<float[]> Result)
     public Func<double>? OwnSeconds { get; init; }
 
     /// <summary>Another program, which measures itself and shows no results.</summary>
-    public static Contestant Program(string name, Func<double> seconds) => new(name, static () => { }, static () => []) { OwnSeconds = seconds };
+    public static Contestant Program(string name, Func<double> seconds) =>
+        new(name, static () => { }, static () => []) { OwnSeconds = seconds };
 }
 
 /// <summary>A peer, and how far its result may be from ours.</summary>
@@ -41,7 +42,8 @@ internal sealed record Peer(Contestant Contestant, Func<float[], float[], string
 internal sealed record Figure(string Name, string Unit, Func<double> Read)
 {
     /// <summary>How many bytes packed weights have for each as they are stored. Shares of the read bandwidth count stored bytes, so that packed and unpacked compare: times this, they say what was read.</summary>
-    public static Figure Packed(double packedBytes, double storedBytes) => new("packed bytes over stored", "", () => packedBytes / storedBytes);
+    public static Figure Packed(double packedBytes, double storedBytes) =>
+        new("packed bytes over stored", "", () => packedBytes / storedBytes);
 }
 
 /// <summary>Ours and the peers of one case, over the same weights and inputs.</summary>

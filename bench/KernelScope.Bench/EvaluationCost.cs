@@ -48,13 +48,18 @@ internal static class EvaluationCost
     private static int[][] Ids(Gemma2Config config, int sequences, int length)
     {
         var random = new Random(1);
-        return [.. Enumerable.Range(0, sequences).Select(_ => Enumerable.Range(0, length).Select(t => t == 0 ? config.BosId : random.Next(473, config.VocabSize)).ToArray())];
+        return [.. Enumerable.Range(0, sequences)
+            .Select(_ => Enumerable.Range(0, length).Select(t => t == 0 ? config.BosId : random.Next(473, config.VocabSize)).ToArray())];
     }
 
     private static void Head(Device device, int[][] ids, int turns)
     {
-        Console.WriteLine($"{ids.Length} x {ids[0].Length} tokens on {device.Name}, the fastest of {turns} turns; the ratio should be at most {Limit.ToString(CultureInfo.InvariantCulture)}");
-        Console.WriteLine($"{"",-24} {"passes, s",10} {"evaluation, s",14} {"ratio",7} {"of processor time",18} {"gradients, s",13} {"of two backward passes",23}");
+        Console.WriteLine(
+            $"{ids.Length} x {ids[0].Length} tokens on {device.Name}, the fastest of {turns} turns; the ratio should be at most "
+                + $"{Limit.ToString(CultureInfo.InvariantCulture)}");
+        Console.WriteLine(
+            $"{"",-24} {"passes, s",10} {"evaluation, s",14} {"ratio",7} {"of processor time",18} {"gradients, s",13} "
+                + $"{"of two backward passes",23}");
     }
 
     /// <summary>Turn by turn, and the fastest of each side: what else runs on the machine disturbs both alike.</summary>
@@ -70,22 +75,27 @@ internal static class EvaluationCost
         }
 
         // A backward pass is twice a forward pass of the layers above the site and of the unembedding.
-        double forward = passes.Wall * Work(model.Config, model.Config.LayerCount - StartOf(target)) / AllWork(model.Config, target), gradients = whole.Wall - evaluation.Wall;
+        double forward = passes.Wall * Work(model.Config, model.Config.LayerCount - StartOf(target)) / AllWork(model.Config, target),
+            gradients = whole.Wall - evaluation.Wall;
         double ratio = evaluation.Wall / passes.Wall;
         Console.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
-            $"{target.Name,-24} {passes.Wall,10:f3} {evaluation.Wall,14:f3} {ratio,7:f3} {evaluation.Cpu / passes.Cpu,18:f3} {gradients,13:f3} {gradients / (4 * forward),23:f3}"));
+            $"{target.Name,-24} {passes.Wall,10:f3} {evaluation.Wall,14:f3} {ratio,7:f3} {evaluation.Cpu / passes.Cpu,18:f3} "
+                + $"{gradients,13:f3} {gradients / (4 * forward),23:f3}"));
         return ratio <= Limit;
     }
 
-    private static double AllWork(Gemma2Config c, SaeTarget target) => Work(c, c.LayerCount) + (SplicedPasses * Work(c, c.LayerCount - StartOf(target)));
+    private static double AllWork(Gemma2Config c, SaeTarget target) =>
+        Work(c, c.LayerCount) + (SplicedPasses * Work(c, c.LayerCount - StartOf(target)));
 
     /// <summary>Multiply-adds a token of some layers and of the unembedding.</summary>
     private static double Work(Gemma2Config c, int layers) =>
-        ((double)c.ModelDim * c.VocabSize) + (layers * ((2.0 * (c.HeadCount + c.KvHeadCount) * c.HeadDim * c.ModelDim) + (3.0 * c.HiddenDim * c.ModelDim)));
+        ((double)c.ModelDim * c.VocabSize)
+            + (layers * ((2.0 * (c.HeadCount + c.KvHeadCount) * c.HeadDim * c.ModelDim) + (3.0 * c.HiddenDim * c.ModelDim)));
 
     /// <summary>A splice into the stream after a layer, or into what the layer adds to it last, needs the layers above only; behind the last layer, the final norm and the logits.</summary>
-    private static int StartOf(SaeTarget target) => target.SiteOut.Layer + (target.SiteOut.Site is Site.ResidPost or Site.MlpOutPost ? 1 : 0);
+    private static int StartOf(SaeTarget target) =>
+        target.SiteOut.Layer + (target.SiteOut.Site is Site.ResidPost or Site.MlpOutPost ? 1 : 0);
 
     /// <summary>The passes alone, with all logits, as a plain program would write them.</summary>
     private static void Passes(Gemma2Model model, SaeTarget target, int[][] ids)
@@ -111,7 +121,8 @@ internal static class EvaluationCost
         stream.Buffer.Dispose();
     }
 
-    private static (double Wall, double Cpu) Least((double Wall, double Cpu) a, (double Wall, double Cpu) b) => (Math.Min(a.Wall, b.Wall), Math.Min(a.Cpu, b.Cpu));
+    private static (double Wall, double Cpu) Least((double Wall, double Cpu) a, (double Wall, double Cpu) b) =>
+        (Math.Min(a.Wall, b.Wall), Math.Min(a.Cpu, b.Cpu));
 
     private static (double Wall, double Cpu) Seconds(Action run)
     {

@@ -51,7 +51,8 @@ internal sealed class Machine : IDisposable
     public CpuDevice Device(Precision precision) => precision == Precision.Exact ? Exact : Fast;
 
     /// <summary>By what code a precision's products are made: vectors, and in fast precision what multiplies bfloat16 where there are many rows.</summary>
-    public string Path(Precision precision) => precision == Precision.Exact ? Exact.InstructionSet : $"{Fast.InstructionSet}, {Fast.FastProducts}";
+    public string Path(Precision precision) =>
+        precision == Precision.Exact ? Exact.InstructionSet : $"{Fast.InstructionSet}, {Fast.FastProducts}";
 
     /// <summary>Random tensors, lent until others are asked for: cases that follow each other often want the same ones.</summary>
     public RandomTensors Tensors(params IReadOnlyList<TensorInfo> tensors)

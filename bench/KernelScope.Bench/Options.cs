@@ -9,7 +9,7 @@ internal sealed record Options
     /// <summary>The words of the command line, and what they mean.</summary>
     public const string Usage = """
         [--filter "WORDS"]     only cases whose name holds every one of these words
-        [--quick]              only the cases that the README's table shows, 3 rounds, 15 seconds of rounds a case
+        [--quick]              only the cases of the table in bench/README.md, 3 rounds, 15 seconds of rounds a case
         [--rounds 5]           rounds in which the limit, ours and the peers take turns
         [--case-seconds 60]    no new round of a case begins after so many seconds
         [--threads N]          threads of ours and of every peer (default: one a core)
@@ -78,7 +78,8 @@ internal sealed record Options
 
         if ((options.GemmaCpp is null) != (options.Sbs is null))
             throw new ArgumentException("--gemma-cpp and --sbs need each other: the program, and the weights it reads.");
-        return options.Gguf is null || options.LlamaBench is not null ? options : throw new ArgumentException("--gguf is for --llama-bench, which was not given.");
+        return options.Gguf is null || options.LlamaBench is not null ? options
+            : throw new ArgumentException("--gguf is for --llama-bench, which was not given.");
     }
 
     /// <summary>Whether a case was asked for.</summary>

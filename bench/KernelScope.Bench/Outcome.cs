@@ -18,4 +18,5 @@ internal sealed record Reading(string Name, string Unit, Spread Value);
 /// <param name="Peers">The peers that were there and agreed.</param>
 /// <param name="Readings">What else was read of ours.</param>
 /// <param name="Notes">Sentences on what was not measured, and how.</param>
-internal sealed record Outcome(Case Case, int Rounds, Spread? Limit, Spread? Share, Standing Ours, IReadOnlyList<Standing> Peers, IReadOnlyList<Reading> Readings, IReadOnlyList<string> Notes);
+internal sealed record Outcome(Case Case, int Rounds, Spread? Limit, Spread? Share, Standing Ours, IReadOnlyList<Standing> Peers,
+    IReadOnlyList<Reading> Readings, IReadOnlyList<string> Notes);

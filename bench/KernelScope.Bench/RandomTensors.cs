@@ -21,7 +21,8 @@ internal sealed class RandomTensors : IDisposable
     public TensorView this[string name] => _file[name];
 
     /// <summary>Whether these are the tensors, in this order.</summary>
-    public bool Holds(IReadOnlyList<TensorInfo> tensors) => tensors.Select(t => t.ToString()).SequenceEqual(_file.Contents.Select(t => t.ToString()));
+    public bool Holds(IReadOnlyList<TensorInfo> tensors) =>
+        tensors.Select(t => t.ToString()).SequenceEqual(_file.Contents.Select(t => t.ToString()));
 
     public void Dispose()
     {

@@ -12,11 +12,15 @@ internal static class Report
     /// <summary>Prints a case: ours with its share of the limit, then each peer with its seconds over ours.</summary>
     public static void Print(Outcome outcome, Machine machine)
     {
-        Console.WriteLine(FormattableString.Invariant($"{outcome.Case.Name,-44} {outcome.Ours.Seconds.Median * 1e3,10:f3} ms{Share(outcome)}{Rate(outcome)}   [{machine.Path(outcome.Case.Precision)}]"));
+        Console.WriteLine(
+            string.Create(CultureInfo.InvariantCulture,
+                $"{outcome.Case.Name,-44} {outcome.Ours.Seconds.Median * 1e3,10:f3} ms{Share(outcome)}{Rate(outcome)}   "
+                    + $"[{machine.Path(outcome.Case.Precision)}]"));
         foreach (Reading reading in outcome.Readings)
             Console.WriteLine(FormattableString.Invariant($"    {reading.Name} {reading.Value.Text} {reading.Unit}").TrimEnd());
         foreach (Standing peer in outcome.Peers)
-            Console.WriteLine(FormattableString.Invariant($"    {peer.Name,-40} {peer.Seconds.Median * 1e3,10:f3} ms   x ours {peer.Ratio.Text}"));
+            Console.WriteLine(
+                FormattableString.Invariant($"    {peer.Name,-40} {peer.Seconds.Median * 1e3,10:f3} ms   x ours {peer.Ratio.Text}"));
         foreach (string note in outcome.Notes)
             Console.WriteLine($"    {note}");
     }
@@ -43,7 +47,8 @@ internal static class Report
             return [];
         try
         {
-            return JsonNode.Parse(File.ReadAllText(path)) is JsonObject old && old["cases"] is JsonObject kept ? (JsonObject)kept.DeepClone() : [];
+            return JsonNode.Parse(File.ReadAllText(path)) is JsonObject old && old["cases"] is JsonObject kept
+                ? (JsonObject)kept.DeepClone() : [];
         }
         catch (JsonException)
         {
@@ -55,7 +60,8 @@ internal static class Report
         ? FormattableString.Invariant($"   of {Limits.Name(outcome.Case.Bound)} {share.Text}   ({limit.Median / 1e9:f1} G/s)")
         : "";
 
-    private static string Rate(Outcome outcome) => outcome.Case.Tokens > 0 ? FormattableString.Invariant($"   {outcome.Case.Tokens / outcome.Ours.Seconds.Median:f2} tokens/s") : "";
+    private static string Rate(Outcome outcome) =>
+        outcome.Case.Tokens > 0 ? FormattableString.Invariant($"   {outcome.Case.Tokens / outcome.Ours.Seconds.Median:f2} tokens/s") : "";
 
     private static JsonObject Json(Outcome outcome, Machine machine)
     {
@@ -73,7 +79,8 @@ internal static class Report
             ["rounds"] = outcome.Rounds,
             ["work"] = outcome.Case.Work,
             ["tokens"] = outcome.Case.Tokens,
-            ["limit"] = outcome.Limit is { } limit ? new JsonObject { ["name"] = Limits.Name(outcome.Case.Bound), ["per_second"] = Json(limit) } : null,
+            ["limit"] = outcome.Limit is { } limit
+                ? new JsonObject { ["name"] = Limits.Name(outcome.Case.Bound), ["per_second"] = Json(limit) } : null,
             ["seconds"] = Json(outcome.Ours.Seconds),
             ["share"] = outcome.Share is { } share ? Json(share) : null,
             ["readings"] = readings,
@@ -82,9 +89,11 @@ internal static class Report
         };
     }
 
-    private static JsonObject Json(Spread spread) => new() { ["min"] = Rounded(spread.Min), ["median"] = Rounded(spread.Median), ["max"] = Rounded(spread.Max) };
+    private static JsonObject Json(Spread spread) =>
+        new() { ["min"] = Rounded(spread.Min), ["median"] = Rounded(spread.Median), ["max"] = Rounded(spread.Max) };
 
-    private static double Rounded(double value) => double.Parse(value.ToString("g4", CultureInfo.InvariantCulture), CultureInfo.InvariantCulture);
+    private static double Rounded(double value) =>
+        double.Parse(value.ToString("g4", CultureInfo.InvariantCulture), CultureInfo.InvariantCulture);
 
     private static void Replace(string path, string text)
     {

@@ -26,7 +26,8 @@ internal static class ReportTable
                 name,
                 (string)(result["path"] ?? result["instruction_set"])!,
                 (seconds * 1e3).ToString("g4", CultureInfo.InvariantCulture),
-                result["tokens"] is { } tokens && (int)tokens > 0 ? ((int)tokens / seconds).ToString("g4", CultureInfo.InvariantCulture) : "",
+                result["tokens"] is { } tokens && (int)tokens > 0 ? ((int)tokens / seconds).ToString("g4", CultureInfo.InvariantCulture)
+                    : "",
                 result["share"] is JsonObject share ? $"{result["limit"]!["name"]} {Text(share)}" : "",
                 string.Join("; ", result["peers"]!.AsObject().Select(peer => $"{peer.Key} {Text(peer.Value!["ratio"]!.AsObject())}")),
                 result["readings"] is JsonObject readings ? string.Join("; ", readings.Select(Reading)) : "",
@@ -37,7 +38,9 @@ internal static class ReportTable
         return text.ToString();
     }
 
-    private static string Reading(KeyValuePair<string, JsonNode?> reading) => $"{reading.Key} {Text(reading.Value!["value"]!.AsObject())} {reading.Value["unit"]}".TrimEnd();
+    private static string Reading(KeyValuePair<string, JsonNode?> reading) =>
+        $"{reading.Key} {Text(reading.Value!["value"]!.AsObject())} {reading.Value["unit"]}".TrimEnd();
 
-    private static string Text(JsonObject spread) => new Spread((double)spread["min"]!, (double)spread["median"]!, (double)spread["max"]!).Text;
+    private static string Text(JsonObject spread) =>
+        new Spread((double)spread["min"]!, (double)spread["median"]!, (double)spread["max"]!).Text;
 }

@@ -130,7 +130,8 @@ internal sealed class Rounds
             _limits.Count > 0 ? Spread.Of(_limits) : null,
             _shares.Count > 0 ? Spread.Of(_shares) : null,
             new Standing(_contest.Ours.Name, Spread.Of(_ours), new Spread(1, 1, 1)),
-            [.. _peers.Select(p => new Standing(p.Contestant.Name, Spread.Of(p.Seconds), Spread.Of([.. p.Seconds.Select((s, r) => s / _ours[r])])))],
+            [.. _peers.Select(
+                p => new Standing(p.Contestant.Name, Spread.Of(p.Seconds), Spread.Of([.. p.Seconds.Select((s, r) => s / _ours[r])])))],
             [.. _contest.Figures.Select((f, n) => new Reading(f.Name, f.Unit, Spread.Of(_figures[n])))],
             _contest.Notes);
     }

@@ -34,7 +34,8 @@ internal static class Suite
             cancellation.Cancel();
         }
 
-        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Cancel), terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Cancel);
+        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Cancel),
+            terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Cancel);
         using var machine = new Machine(options, cancellation.Token);
         PrintMachine(machine);
         return RunAll(chosen, machine) ? 0 : Interrupted;
@@ -79,10 +80,13 @@ internal static class Suite
     private static void PrintMachine(Machine machine)
     {
         Options options = machine.Options;
-        Console.WriteLine($"exact: {machine.Path(Precision.Exact)}; fast: {machine.Path(Precision.Fast)}; {options.Threads} threads, {options.Rounds} rounds; ratios: median (minimum to maximum)");
+        Console.WriteLine(
+            $"exact: {machine.Path(Precision.Exact)}; fast: {machine.Path(Precision.Fast)}; {options.Threads} threads, "
+                + $"{options.Rounds} rounds; ratios: median (minimum to maximum)");
         foreach (Bound bound in (ReadOnlySpan<Bound>)[Bound.Bandwidth, Bound.Float32, Bound.BFloat16])
         {
-            string Of(int threads) => machine.Limits.Measure(bound, threads) is double limit ? (limit / 1e9).ToString("f1", CultureInfo.InvariantCulture) + " G/s" : "not there: this machine has no instruction for it";
+            string Of(int threads) => machine.Limits.Measure(bound, threads) is double limit
+                ? (limit / 1e9).ToString("f1", CultureInfo.InvariantCulture) + " G/s" : "not there: this machine has no instruction for it";
             Console.WriteLine($"{Limits.Name(bound),-16} one core {Of(1)}, {options.Threads} threads {Of(options.Threads)}");
         }
     }

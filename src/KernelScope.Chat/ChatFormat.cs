@@ -37,7 +37,8 @@ public sealed class ChatFormat
         TemplatePath = path;
         _template = template;
         _special = special;
-        _controls = [.. ((int[])[tokenizer.BosId, tokenizer.EosId, tokenizer.PadId]).Where(id => id >= 0 && tokenizer.IsControl(id)).Select(id => (tokenizer.Piece(id), id))];
+        _controls = [.. ((int[])[tokenizer.BosId, tokenizer.EosId, tokenizer.PadId]).Where(id => id >= 0 && tokenizer.IsControl(id))
+            .Select(id => (tokenizer.Piece(id), id))];
         EndOfTurnId = FindEndOfTurn();
     }
 
@@ -89,7 +90,8 @@ public sealed class ChatFormat
     public string Render(IReadOnlyList<ChatMessage> messages, bool addGenerationPrompt, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(messages);
-        return _template is null ? ChatTemplate.Render(messages, addGenerationPrompt) : Run(messages, addGenerationPrompt, cancellationToken);
+        return _template is null ? ChatTemplate.Render(messages, addGenerationPrompt)
+            : Run(messages, addGenerationPrompt, cancellationToken);
     }
 
     /// <summary>
@@ -108,14 +110,17 @@ public sealed class ChatFormat
         char guard = FirstGuard;
         while (guard < LastGuard && messages.Any(m => m.Content.Contains(guard, StringComparison.Ordinal)))
             guard++;
-        string text = Run([.. messages.Select(m => new ChatMessage(m.Role, Guarded(m.Content, guard)))], addGenerationPrompt, cancellationToken);
+        string text =
+            Run([.. messages.Select(m => new ChatMessage(m.Role, Guarded(m.Content, guard)))], addGenerationPrompt, cancellationToken);
         var ids = new List<int>();
         Encode(text, guard.ToString(), ids);
         return [.. ids];
     }
 
     /// <summary>A message whose texts of control tokens are broken, so that only the template's own are found.</summary>
-    private string Guarded(string content, char guard) => _controls.Aggregate(content, (text, control) => text.Replace(control.Text, $"{control.Text[0]}{guard}{control.Text[1..]}", StringComparison.Ordinal));
+    private string Guarded(string content, char guard) =>
+        _controls.Aggregate(content,
+            (text, control) => text.Replace(control.Text, $"{control.Text[0]}{guard}{control.Text[1..]}", StringComparison.Ordinal));
 
     private void Encode(string text, string guard, List<int> ids)
     {
@@ -149,7 +154,9 @@ public sealed class ChatFormat
 
         try
         {
-            return _template!.Render([.. _special.Variables, new("messages", new PyList(turns)), new("add_generation_prompt", addGenerationPrompt), new("tools", null), new("documents", null)], DateTime.Now, cancellationToken);
+            return _template!.Render(
+                [.. _special.Variables, new("messages", new PyList(turns)), new("add_generation_prompt", addGenerationPrompt),
+                    new("tools", null), new("documents", null)], DateTime.Now, cancellationToken);
         }
         catch (TemplateException e) when (e.IsRefusal)
         {

@@ -39,11 +39,14 @@ internal sealed class SpecialTexts
                     special._values.TryAdd(name, Text(value, name, path));
             }
 
-            if (document.RootElement.TryGetProperty("additional_special_tokens", out JsonElement more) && more.ValueKind == JsonValueKind.Array)
-                special._values.TryAdd("additional_special_tokens", new PyList([.. more.EnumerateArray().Select(t => (object?)Text(t, "additional_special_tokens", path))]));
+            if (document.RootElement.TryGetProperty("additional_special_tokens", out JsonElement more)
+                && more.ValueKind == JsonValueKind.Array)
+                special._values.TryAdd("additional_special_tokens",
+                    new PyList([.. more.EnumerateArray().Select(t => (object?)Text(t, "additional_special_tokens", path))]));
         }
 
-        foreach ((string name, int id) in (ReadOnlySpan<(string, int)>)[("bos_token", tokenizer.BosId), ("eos_token", tokenizer.EosId), ("pad_token", tokenizer.PadId), ("unk_token", tokenizer.UnknownId)])
+        foreach ((string name, int id) in (ReadOnlySpan<(string, int)>)[("bos_token", tokenizer.BosId), ("eos_token", tokenizer.EosId),
+            ("pad_token", tokenizer.PadId), ("unk_token", tokenizer.UnknownId)])
         {
             if (id >= 0 && !off.Contains(name))
                 special._values.TryAdd(name, tokenizer.Piece(id));
@@ -57,6 +60,7 @@ internal sealed class SpecialTexts
     {
         if (value.ValueKind == JsonValueKind.Object && value.TryGetProperty("content", out JsonElement content))
             value = content;
-        return value.ValueKind == JsonValueKind.String ? value.GetString()! : throw BadFile.Of(path, $"{name} is {JsonText.Kind(value)}; expected a text, or an object with one as content.");
+        return value.ValueKind == JsonValueKind.String ? value.GetString()!
+            : throw BadFile.Of(path, $"{name} is {JsonText.Kind(value)}; expected a text, or an object with one as content.");
     }
 }

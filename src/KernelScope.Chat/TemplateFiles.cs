@@ -47,7 +47,8 @@ internal static class TemplateFiles
             JsonValueKind.Array => Default(template, path),
             _ => throw BadFile.Of(path, $"{Member} is {JsonText.Kind(template)}; expected a text, or a list of named templates."),
         };
-        return source.Length <= MaxTemplateBytes ? source : throw BadFile.Of(path, $"{Member} has {source.Length} characters, more than a template can have ({MaxTemplateBytes}).");
+        return source.Length <= MaxTemplateBytes ? source
+            : throw BadFile.Of(path, $"{Member} has {source.Length} characters, more than a template can have ({MaxTemplateBytes}).");
     }
 
     private static string Default(JsonElement list, string path)
@@ -55,7 +56,8 @@ internal static class TemplateFiles
         var names = new List<string>();
         foreach (JsonElement item in list.EnumerateArray())
         {
-            if (item.ValueKind != JsonValueKind.Object || !item.TryGetProperty("name", out JsonElement name) || name.ValueKind != JsonValueKind.String
+            if (item.ValueKind != JsonValueKind.Object || !item.TryGetProperty("name", out JsonElement name)
+                || name.ValueKind != JsonValueKind.String
                 || !item.TryGetProperty("template", out JsonElement template) || template.ValueKind != JsonValueKind.String)
                 throw BadFile.Of(path, $"{Member}[{names.Count}] has no name and template that are texts.");
             names.Add(name.GetString()!);

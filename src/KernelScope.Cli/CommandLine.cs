@@ -10,7 +10,8 @@ internal static class CommandLine
 {
     private const string HelpVerb = "help", SuggestPrefix = "[suggest";
 
-    private const string Description = "Runs Gemma 2 and Gemma Scope sparse autoencoders from their files. Without --model it runs a small trained model that it carries.";
+    private const string Description = "Runs Gemma 2 and Gemma Scope sparse autoencoders from their files. " +
+        "Without --model it runs a small trained model that it carries.";
 
     /// <summary>Runs the verb that the arguments name.</summary>
     public static int Run(string[] args)
@@ -18,15 +19,22 @@ internal static class CommandLine
         using var stop = new CancellationTokenSource();
         using var streams = new Streams(stop.Token);
         StandardInput.Cancellation = stop.Token;
+        var interruption = new Interruption();
         int signalled = 0;
         using PosixSignalRegistration interrupt = StopOn(PosixSignal.SIGINT, ExitCode.Interrupted);
         using PosixSignalRegistration terminate = StopOn(PosixSignal.SIGTERM, ExitCode.Terminated);
         using PosixSignalRegistration hangUp = StopOn(PosixSignal.SIGHUP, ExitCode.HungUp);
-        int code = Run(args, new Surroundings(streams, stop.Token));
+        int code = Run(args, new Surroundings(streams, interruption, stop.Token));
         return code == ExitCode.Interrupted ? signalled : code;
 
         PosixSignalRegistration StopOn(PosixSignal signal, int exitCode) => PosixSignalRegistration.Create(signal, call =>
         {
+            if (signal == PosixSignal.SIGINT && interruption.TryEndPart())
+            {
+                call.Cancel = true;
+                return;
+            }
+
             // The second one ends the process at once, as it does everywhere.
             call.Cancel = Interlocked.CompareExchange(ref signalled, exitCode, 0) == 0;
             if (call.Cancel)
@@ -51,13 +59,20 @@ internal static class CommandLine
             if (args is [HelpVerb, ..])
                 args = HelpOf(args[1..], root);
             // A text may begin with @: it is no file of more arguments.
-            ParseResult parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null, EnablePosixBundling = false });
+            var parsing = new ParserConfiguration { ResponseFileTokenReplacer = null, EnablePosixBundling = false };
+            ParseResult parsed = root.Parse(args, parsing);
             verb = parsed.CommandResult.Command is Verb command ? command.Name : "";
             if (!completes && parsed.Action is not HelpView && FirstError(parsed) is string complaint)
                 throw new UsageException(complaint);
             if (parsed.CommandResult.Command is Verb acting)
                 acting.RefuseIdle(parsed);
-            int code = parsed.Invoke(new InvocationConfiguration { Output = surroundings.Streams.Output, Error = error, EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+            int code = parsed.Invoke(new InvocationConfiguration
+            {
+                Output = surroundings.Streams.Output,
+                Error = error,
+                EnableDefaultExceptionHandler = false,
+                ProcessTerminationTimeout = null,
+            });
             surroundings.Streams.Output.Flush();
             return code;
         }
@@ -82,6 +97,12 @@ internal static class CommandLine
             new LensCommand(common, surroundings),
             new DiffCommand(common, surroundings),
             new TopCommand(common, surroundings),
+            new HarvestCommand(common, surroundings),
+            new PlanCommand(common, surroundings),
+            new WorkCommand(common, surroundings),
+            new StatusCommand(common, surroundings),
+            new MergeCommand(common, surroundings),
+            new TrainCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
             new VerifyCommand(common, surroundings),
@@ -90,6 +111,9 @@ internal static class CommandLine
             new CatalogCommand(common, surroundings),
             new PullCommand(common, surroundings),
             new PackCommand(common, surroundings),
+            new DashCommand(common, surroundings),
+            new LabelsCommand(common, surroundings),
+            new ServeCommand(common, surroundings),
         };
         var verb = new Argument<string>("VERB") { CompletionSources = { _ => root.Subcommands.Select(c => c.Name) } };
         root.Subcommands.Add(new Command(HelpVerb, "Shows the options and examples of a verb.") { verb });
@@ -127,11 +151,14 @@ internal static class CommandLine
             IEnumerable<Option> options = parsed.CommandResult.Command.Options.Concat(parsed.RootCommandResult.Command.Options);
             string? near = Spelling.Nearest(option.Split('=')[0], options.Select(o => o.Name));
             const string Text = "text that begins like one goes after '--'.";
-            return $"there is no option '{Printable.Escape(option)}'; {(near is null ? $"a {Text}" : $"did you mean '{near}'? (A {Text})")}";
+            string advice = near is null ? $"a {Text}" : $"did you mean '{near}'? (A {Text})";
+            return $"there is no option '{Printable.Escape(option)}'; {advice}";
         }
 
         if (parsed.CommandResult.Command is RootCommand root && parsed.Errors.Count > 0)
         {
+            if (parsed.UnmatchedTokens.Count > 0 && parsed.Tokens.Any(t => t.Type == TokenType.DoubleDash))
+                return "a verb comes first, and '--' after it: 'kernelscope run -- TEXT'.";
             return parsed.UnmatchedTokens.Count > 0 ? NoVerb(parsed.UnmatchedTokens[0], root)
                 : $"a verb is missing; there are {string.Join(", ", root.Subcommands.Select(c => c.Name))}.";
         }
@@ -139,19 +166,24 @@ internal static class CommandLine
         if (parsed.UnmatchedTokens.Count > 0)
             return $"'{Printable.Escape(parsed.UnmatchedTokens[0])}' is one word too many; a text of several words goes between quotes.";
         Command verb = parsed.CommandResult.Command;
-        if (verb.Arguments.FirstOrDefault(a => (parsed.GetResult(a)?.Tokens.Count ?? 0) < a.Arity.MinimumNumberOfValues) is Argument missing)
+        Argument? missing = verb.Arguments.FirstOrDefault(a => (parsed.GetResult(a)?.Tokens.Count ?? 0) < a.Arity.MinimumNumberOfValues);
+        if (missing is not null)
             return $"{missing.Name} is missing; the usage is '{HelpView.Usage(verb)}'.";
         // The parser complains of types by their .NET names; our own complaint about the same option is better.
         string[] complaints = [.. parsed.Errors.Select(e => e.Message)];
-        return Array.Find(complaints, c => !c.StartsWith("Cannot parse argument", StringComparison.Ordinal)) ?? (complaints.Length > 0 ? complaints[0] : null);
+        return Array.Find(complaints, c => !c.StartsWith("Cannot parse argument", StringComparison.Ordinal)) ?? complaints.FirstOrDefault();
     }
 
     /// <summary>A word that looks like an option and is none: the parser would take it for the text.</summary>
     private static string? MistypedOption(ParseResult parsed)
     {
-        var arguments = parsed.CommandResult.Children.OfType<ArgumentResult>().SelectMany(a => a.Tokens).Select(t => t.Value).Concat(parsed.UnmatchedTokens).ToHashSet(StringComparer.Ordinal);
-        return parsed.Tokens.TakeWhile(t => t.Type != TokenType.DoubleDash).Select(t => t.Value).FirstOrDefault(v => LooksLikeOption(v) && arguments.Contains(v));
+        IEnumerable<string> values = parsed.CommandResult.Children.OfType<ArgumentResult>().SelectMany(a => a.Tokens).Select(t => t.Value);
+        var arguments = values.Concat(parsed.UnmatchedTokens).ToHashSet(StringComparer.Ordinal);
+        return parsed.Tokens.TakeWhile(t => t.Type != TokenType.DoubleDash)
+            .Select(t => t.Value)
+            .FirstOrDefault(v => LooksLikeOption(v) && arguments.Contains(v));
     }
 
-    private static bool LooksLikeOption(string word) => word.Length > 1 && word[0] == '-' && (word[1] == '-' || char.IsAsciiLetter(word[1])) && !word.Any(char.IsWhiteSpace);
+    private static bool LooksLikeOption(string word) =>
+        word.Length > 1 && word[0] == '-' && (word[1] == '-' || char.IsAsciiLetter(word[1])) && !word.Any(char.IsWhiteSpace);
 }

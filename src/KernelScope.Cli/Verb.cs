@@ -5,18 +5,21 @@ namespace KernelScope.Cli;
 
 /// <summary>What a verb runs in.</summary>
 /// <param name="Streams">Standard output and error.</param>
+/// <param name="Interruption">What Ctrl+C ends before the program.</param>
 /// <param name="Cancellation">Cancelled by Ctrl+C.</param>
-internal sealed record Surroundings(Streams Streams, CancellationToken Cancellation);
+internal sealed record Surroundings(Streams Streams, Interruption Interruption, CancellationToken Cancellation);
 
 /// <summary>A verb of the command line: its options, its help with an example, and what it does.</summary>
 internal abstract class Verb : Command
 {
-    protected Verb(string name, string description, string example, CommonOptions common, Surroundings surroundings) : base(name, description)
+    protected Verb(string name, string description, string example, CommonOptions common, Surroundings surroundings)
+        : base(name, description)
     {
         Examples = [.. example.Split('\n').Select(line => line.Trim())];
         Common = common;
         Streams = surroundings.Streams;
         Cancellation = surroundings.Cancellation;
+        Interruption = surroundings.Interruption;
         SetAction(RunAndName);
     }
 
@@ -31,6 +34,8 @@ internal abstract class Verb : Command
     protected Streams Streams { get; }
 
     protected CancellationToken Cancellation { get; }
+
+    protected Interruption Interruption { get; }
 
     /// <summary>Which of the common options act here; the others are refused, and are not in the help.</summary>
     public virtual CommonUse Uses => CommonUse.All;

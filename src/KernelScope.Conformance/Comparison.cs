@@ -1,3 +1,4 @@
+using System.Globalization;
 using KernelScope.Devices;
 
 namespace KernelScope.Conformance;
@@ -39,11 +40,15 @@ internal static class Comparison
         if (!(worst <= limit.Element))
         {
             string detail = FormattableString.Invariant($", off by {worst:g3} of its size; {limit.Element:g3} is allowed");
-            return (worst, Wrong(y, at.Row, at.Column, y.Expected[y.IndexOf(at.Row, at.Column)], y.Actual[y.IndexOf(at.Row, at.Column)], detail));
+            return (worst,
+                Wrong(y, at.Row, at.Column, y.Expected[y.IndexOf(at.Row, at.Column)], y.Actual[y.IndexOf(at.Row, at.Column)], detail));
         }
 
         double nmse = errorSquares == 0 ? 0 : errorSquares / squares;
-        string? tooFar = nmse <= limit.Nmse ? null : FormattableString.Invariant($"'{y.Name}' has a normalised mean square error of {nmse:g3}; {limit.Nmse:g3} is allowed. Worst value: {worst:g3} of its size, in row {at.Row}, column {at.Column}.");
+        string? tooFar = nmse <= limit.Nmse ? null
+            : string.Create(CultureInfo.InvariantCulture,
+                $"'{y.Name}' has a normalised mean square error of {nmse:g3}; {limit.Nmse:g3} is allowed. Worst value: {worst:g3} of "
+                    + $"its size, in row {at.Row}, column {at.Column}.");
         return (worst, tooFar);
     }
 
@@ -56,7 +61,8 @@ internal static class Comparison
             {
                 int n = y.IndexOf(r, j);
                 if (!SameBits(expected[n], actual[n]))
-                    throw new DisagreementException(Wrong(y, r, j, expected[n], actual[n], $" (bits are compared; the second is what {what} gives)"));
+                    throw new DisagreementException(
+                        Wrong(y, r, j, expected[n], actual[n], $" (bits are compared; the second is what {what} gives)"));
             }
         }
     }
@@ -79,7 +85,10 @@ internal static class Comparison
             for (int n = 0; n < indices.Length; n++)
             {
                 if (!SameBits(expected.ValuesOf(r)[n], actual.ValuesOf(r)[n]))
-                    throw new DisagreementException(FormattableString.Invariant($"list {r}, index {indices[n]}: {what} gives {actual.ValuesOf(r)[n]:g9}, expected {expected.ValuesOf(r)[n]:g9}."));
+                    throw new DisagreementException(
+                        string.Create(CultureInfo.InvariantCulture,
+                            $"list {r}, index {indices[n]}: {what} gives {actual.ValuesOf(r)[n]:g9}, "
+                                + $"expected {expected.ValuesOf(r)[n]:g9}."));
             }
         }
     }
@@ -96,7 +105,8 @@ internal static class Comparison
         }
     }
 
-    private static bool SameBits(float a, float b) => BitConverter.SingleToInt32Bits(a) == BitConverter.SingleToInt32Bits(b) || (float.IsNaN(a) && float.IsNaN(b));
+    private static bool SameBits(float a, float b) =>
+        BitConverter.SingleToInt32Bits(a) == BitConverter.SingleToInt32Bits(b) || (float.IsNaN(a) && float.IsNaN(b));
 
     private static bool SameKind(double expected, double actual, Limit limit)
     {
@@ -106,5 +116,6 @@ internal static class Comparison
     }
 
     private static string Wrong(TrialMatrix y, int r, int j, double expected, double actual, string detail) =>
-        FormattableString.Invariant($"'{y.Name}' [{y.Rows}, {y.Columns}], row {r}, column {j}: expected {expected:g9}, got {actual:g9}{detail}.");
+        FormattableString.Invariant(
+            $"'{y.Name}' [{y.Rows}, {y.Columns}], row {r}, column {j}: expected {expected:g9}, got {actual:g9}{detail}.");
 }

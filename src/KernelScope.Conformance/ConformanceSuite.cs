@@ -27,6 +27,7 @@ public static class ConformanceSuite
             .. RaggedCases.Attend(shapes),
             .. LogitCases.All(shapes),
             .. SaeCases.All(shapes),
+            .. TrainingCases.All(shapes),
             .. BlockCases.All(),
         ];
     }

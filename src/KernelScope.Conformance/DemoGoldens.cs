@@ -52,17 +52,20 @@ public static class DemoGoldens
         using var model = Gemma2Model.Load(device, Demo.OpenCheckpoint(), cancellationToken: cancellationToken);
         foreach (string text in emulated ? [MainText] : Texts)
         {
-            foreach (VerificationCheck check in Guarded($"demo, {text}", Transformers, () => Text(model, goldens, text, emulated, cancellationToken)))
+            foreach (VerificationCheck check in Guarded(
+                $"demo, {text}", Transformers, () => Text(model, goldens, text, emulated, cancellationToken)))
                 yield return check;
         }
 
         foreach (string sae in Saes)
         {
             if (!exact)
-                yield return VerificationCheck.NotRun($"demo, {sae}: codes", "in fast precision activations near a threshold may fall on either side of it", SaeLens);
+                yield return VerificationCheck.NotRun($"demo, {sae}: codes",
+                    "in fast precision activations near a threshold may fall on either side of it", SaeLens);
             else
             {
-                foreach (VerificationCheck check in Guarded($"demo, {sae}", SaeLens, () => Codes(model, goldens, sae, emulated, cancellationToken)))
+                foreach (VerificationCheck check in Guarded(
+                    $"demo, {sae}", SaeLens, () => Codes(model, goldens, sae, emulated, cancellationToken)))
                     yield return check;
             }
         }
@@ -71,7 +74,8 @@ public static class DemoGoldens
         if (!exact)
             yield return VerificationCheck.NotRun(name, "the limits are those of exact precision", Float64);
         else if (emulated || device.Name == "reference")
-            yield return VerificationCheck.NotRun(name, $"2,048 tokens and eleven passes take too long on the {device.Name} device", Float64);
+            yield return VerificationCheck.NotRun(name, $"2,048 tokens and eleven passes take too long on the {device.Name} device",
+                Float64);
         else
         {
             foreach (VerificationCheck check in Guarded(name, Float64, () => Evaluation(model, goldens, cancellationToken)))
@@ -93,7 +97,8 @@ public static class DemoGoldens
         }
     }
 
-    private static List<VerificationCheck> Text(Gemma2Model model, NpzFile goldens, string text, bool emulated, CancellationToken cancellationToken)
+    private static List<VerificationCheck> Text(
+        Gemma2Model model, NpzFile goldens, string text, bool emulated, CancellationToken cancellationToken)
     {
         bool exact = model.Device.Precision == Precision.Exact;
         int[] tokens = Ints(goldens, $"tokens_{text}");
@@ -109,27 +114,32 @@ public static class DemoGoldens
         if (text == MainText)
         {
             float[] expected = goldens[$"resid_post.3_{text}"].ToFloats();
-            checks.Add(VerificationCheck.Within($"demo, {text}: resid_post.3, largest difference / largest value", Relative(expected.AsSpan(0, cache.Values(point).Length), cache.Values(point)), exact ? 2e-5 : 4e-3, Transformers, Miss));
+            checks.Add(VerificationCheck.Within($"demo, {text}: resid_post.3, largest difference / largest value",
+                Relative(expected.AsSpan(0, cache.Values(point).Length), cache.Values(point)), exact ? 2e-5 : 4e-3, Transformers, Miss));
         }
 
         float[] loss = goldens[$"next_token_loss_{text}"].ToFloats();
-        checks.Add(VerificationCheck.Within($"demo, {text}: next-token losses, nats", Largest(loss.AsSpan(0, losses.Length), Array.ConvertAll(losses, l => (float)l)), exact ? 1e-4 : 0.1, Transformers, Miss));
+        checks.Add(VerificationCheck.Within($"demo, {text}: next-token losses, nats",
+            Largest(loss.AsSpan(0, losses.Length), Array.ConvertAll(losses, l => (float)l)), exact ? 1e-4 : 0.1, Transformers, Miss));
         if (emulated)
         {
-            checks.Add(VerificationCheck.NotRun($"demo, {text}: logits and greedy tokens", $"only the first {count} tokens run on the emulated device", Transformers));
+            checks.Add(VerificationCheck.NotRun($"demo, {text}: logits and greedy tokens",
+                $"only the first {count} tokens run on the emulated device", Transformers));
             return checks;
         }
 
         float[] logits = new float[model.Config.VocabSize];
         model.Device.Read(last, logits);
-        checks.Add(VerificationCheck.Within($"demo, {text}: last logits", Largest(goldens[$"logits_last_{text}"].ToFloats(), logits), exact ? 2e-4 : 0.1, Transformers, Miss));
+        checks.Add(VerificationCheck.Within($"demo, {text}: last logits", Largest(goldens[$"logits_last_{text}"].ToFloats(), logits), exact
+            ? 2e-4 : 0.1, Transformers, Miss));
         // The greedy run is another sequence.
         cache.Dispose();
         checks.Add(Greedy(model, goldens, text, session, tokens, cancellationToken));
         return checks;
     }
 
-    private static VerificationCheck Greedy(Gemma2Model model, NpzFile goldens, string text, Session session, int[] tokens, CancellationToken cancellationToken)
+    private static VerificationCheck Greedy(
+        Gemma2Model model, NpzFile goldens, string text, Session session, int[] tokens, CancellationToken cancellationToken)
     {
         string name = $"demo, {text}: greedy tokens that differ, of {GreedyTokens}";
         if (model.Device.Precision != Precision.Exact)
@@ -138,10 +148,12 @@ public static class DemoGoldens
         var generator = new Generation.Generator(session, new GenerationOptions { MaxNewTokens = GreedyTokens, StopIds = [] });
         int[] expected = Ints(goldens, $"greedy_tokens_{text}");
         int different = generator.Generate(tokens, cancellationToken).Zip(expected).Count(pair => pair.First != pair.Second);
-        return VerificationCheck.Within(name, different, 0, Transformers, "the cache or a step of one token is wrong where the prefill is right");
+        return VerificationCheck.Within(name, different, 0,
+            Transformers, "the cache or a step of one token is wrong where the prefill is right");
     }
 
-    private static List<VerificationCheck> Codes(Gemma2Model model, NpzFile goldens, string name, bool emulated, CancellationToken cancellationToken)
+    private static List<VerificationCheck> Codes(
+        Gemma2Model model, NpzFile goldens, string name, bool emulated, CancellationToken cancellationToken)
     {
         using var sae = JumpReluSae.Load(model.Device, Demo.OpenSae(name));
         int[] tokens = Ints(goldens, $"tokens_{MainText}");
@@ -157,7 +169,8 @@ public static class DemoGoldens
         double worst = 0;
         for (int r = 0; r < count; r++)
         {
-            Dictionary<int, float> expected = Enumerable.Range(starts[r], starts[r + 1] - starts[r]).ToDictionary(i => features[i], i => values[i]);
+            Dictionary<int, float> expected = Enumerable.Range(starts[r], starts[r + 1] - starts[r])
+                .ToDictionary(i => features[i], i => values[i]);
             int[] actual = capture.Codes.FeaturesOf(r).ToArray();
             different += expected.Keys.Except(actual).Concat(actual.Except(expected.Keys)).Count(f => !IsNear(near, r, f));
             foreach (int f in actual.Where(expected.ContainsKey))
@@ -166,8 +179,10 @@ public static class DemoGoldens
 
         return
         [
-            VerificationCheck.Within($"demo, {name}: active features that differ", different, 0, SaeLens, "the encoder, its threshold or what it reads is wrong"),
-            VerificationCheck.Within($"demo, {name}: codes, largest difference / largest value", worst / values.Max(), 1e-5, SaeLens, "the encoder or what it reads is wrong"),
+            VerificationCheck.Within($"demo, {name}: active features that differ", different,
+                0, SaeLens, "the encoder, its threshold or what it reads is wrong"),
+            VerificationCheck.Within($"demo, {name}: codes, largest difference / largest value", worst / values.Max(), 1e-5,
+                SaeLens, "the encoder or what it reads is wrong"),
         ];
     }
 
@@ -177,17 +192,24 @@ public static class DemoGoldens
         var site = new HookPoint(Site.ResidPost, 3);
         TensorView ids = goldens["eval_tokens"];
         TokenSet tokens = TokenSet.Create([.. Ints(goldens, "eval_tokens").Chunk((int)ids.Shape[1])], model.Config);
-        var evaluation = new SaeEvaluation(model, [new SaeTarget(EvaluatedSae, sae, site, site)], tokens, new EvaluationOptions { Bootstrap = new Bootstrap(1), Gradients = false });
+        var evaluation =
+            new SaeEvaluation(model, [new SaeTarget(EvaluatedSae, sae, site, site)], tokens,
+                new EvaluationOptions { Bootstrap = new Bootstrap(1), Gradients = false });
         MetricTable metrics = evaluation.Run(cancellationToken: cancellationToken).Saes[0].Metrics;
         double[] expected = Doubles(goldens["eval_metrics"]);
-        return [.. Metrics.Select((m, i) => VerificationCheck.Within($"demo, {EvaluatedSae}: {m.Name}", Math.Abs(metrics[m.Path] - expected[i]), m.Limit, Float64, "the splice, the loss or the SAE is wrong"))];
+        return [.. Metrics.Select(
+            (m, i) => VerificationCheck.Within($"demo, {EvaluatedSae}: {m.Name}", Math.Abs(metrics[m.Path] - expected[i]),
+                m.Limit, Float64, "the splice, the loss or the SAE is wrong"))];
     }
 
-    private static bool IsNear(int[] pairs, int row, int feature) => Enumerable.Range(0, pairs.Length / 2).Any(i => pairs[2 * i] == row && pairs[(2 * i) + 1] == feature);
+    private static bool IsNear(int[] pairs, int row, int feature) =>
+        Enumerable.Range(0, pairs.Length / 2).Any(i => pairs[2 * i] == row && pairs[(2 * i) + 1] == feature);
 
     private static int[] Ints(NpzFile goldens, string name) => Array.ConvertAll(goldens[name].ToInt64s(), v => checked((int)v));
 
-    private static unsafe double[] Doubles(TensorView view) => System.Runtime.InteropServices.MemoryMarshal.Cast<byte, double>(new ReadOnlySpan<byte>(view.Pointer, checked((int)view.ByteLength))).ToArray();
+    private static unsafe double[] Doubles(TensorView view) =>
+        System.Runtime.InteropServices.MemoryMarshal.Cast<byte, double>(new ReadOnlySpan<byte>(view.Pointer, checked((int)view.ByteLength)))
+            .ToArray();
 
     private static double Relative(ReadOnlySpan<float> expected, ReadOnlySpan<float> actual)
     {

@@ -7,7 +7,8 @@ namespace KernelScope.Conformance;
 /// <param name="Nmse">Σ(a − b)² / Σb² of a whole matrix: (10⁻⁶)² is float32; two bf16 terms instead of three would be about 10⁻¹¹.</param>
 /// <param name="Floor">Differences below this are none.</param>
 /// <param name="InfinityMayBeNaN">Whether NaN will do where the equation gives an infinity.</param>
-internal readonly record struct Limit(double Element, double Nmse = double.PositiveInfinity, double Floor = 0, bool InfinityMayBeNaN = false);
+internal readonly record struct Limit(double Element, double Nmse = double.PositiveInfinity,
+    double Floor = 0, bool InfinityMayBeNaN = false);
 
 /// <summary>The limits of every op, and why they are what they are.</summary>
 internal static class Limits
@@ -48,7 +49,8 @@ internal static class Limits
         : new(BFloat16, BFloat16Squared * (1 + (Scatter / Math.Max(1, values))), ProductFloor, InfinityMayBeNaN: true);
 
     /// <summary>The SAE's ops are exact on every device: active sets hang on thresholds.</summary>
-    public static Limit SaeProduct(int terms) => new(Float32, Math.Max(Float32Squared, Float32SquaredPerTerm * terms), ProductFloor, InfinityMayBeNaN: true);
+    public static Limit SaeProduct(int terms) =>
+        new(Float32, Math.Max(Float32Squared, Float32SquaredPerTerm * terms), ProductFloor, InfinityMayBeNaN: true);
 
     /// <summary>Normalize, RmsNorm, AddNormedThenNorm, Rope: relative to the value, or to the terms of the one sum in it.</summary>
     public static Limit Elementwise => new(Float32, Float32Squared, 4 * (double)float.Epsilon);

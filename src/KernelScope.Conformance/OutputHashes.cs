@@ -3,8 +3,10 @@ using System.Text.Json;
 namespace KernelScope.Conformance;
 
 /// <summary>
-/// What the cases of the suite give bit by bit, as SHA-256: of everything that a case makes the device write. A kernel's bits are the same on every GPU where no tensor core takes part (<see cref="OutputHash.Portable"/>),
-/// because each product and sum is rounded by itself and in a fixed order: so a hash finds a misread instruction that a tolerance hides. The bits are those of this project's kernels; whether they are right, the suite says.
+/// What the cases of the suite give bit by bit, as SHA-256: of everything that a case makes the device write. A kernel's bits are the same
+/// on every GPU where no tensor core takes part (<see cref="OutputHash.Portable"/>),
+/// because each product and sum is rounded by itself and in a fixed order: so a hash finds a misread instruction that a tolerance hides.
+/// The bits are those of this project's kernels; whether they are right, the suite says.
 /// </summary>
 /// <remarks>Immutable: any number of threads may use it.</remarks>
 public sealed class OutputHashes
@@ -42,13 +44,15 @@ public sealed class OutputHashes
 
     /// <summary>What is wrong with a result; null if nothing is, or if only the emulator could give these bits.</summary>
     /// <param name="result">The result.</param>
-    /// <param name="portableOnly">Leave out the cases in which tensor cores take part, whose sums differ from generation to generation.</param>
+    /// <param name="portableOnly">Leave out the cases in which tensor cores take part, whose sums differ from generation to
+    /// generation.</param>
     public string? Problem(ConformanceResult result, bool portableOnly)
     {
         ArgumentNullException.ThrowIfNull(result);
         if (!Cases.TryGetValue($"{result.Op}: {result.Name}", out OutputHash expected))
             return "there is no hash of this case";
-        return result.Hash == expected.Hash || (portableOnly && !expected.Portable) ? null : $"its output has the hash {Short(result.Hash)}, expected {Short(expected.Hash)}";
+        return result.Hash == expected.Hash || (portableOnly && !expected.Portable) ? null
+            : $"its output has the hash {Short(result.Hash)}, expected {Short(expected.Hash)}";
     }
 
     /// <summary>Reads a file's content.</summary>
@@ -60,8 +64,10 @@ public sealed class OutputHashes
             using JsonDocument document = JsonDocument.Parse(json);
             JsonElement root = document.RootElement;
             var cases = root.GetProperty("cases").EnumerateObject().ToDictionary(
-                c => c.Name, c => new OutputHash { Hash = c.Value.GetProperty("hash").GetString()!, Portable = c.Value.GetProperty("portable").GetBoolean() }, StringComparer.Ordinal);
-            return new OutputHashes(Enum.Parse<ConformanceScale>(root.GetProperty("scale").GetString()!, ignoreCase: true), root.GetProperty("precision").GetString()!, cases);
+                c => c.Name, c => new OutputHash { Hash = c.Value.GetProperty("hash").GetString()!,
+                    Portable = c.Value.GetProperty("portable").GetBoolean() }, StringComparer.Ordinal);
+            return new OutputHashes(Enum.Parse<ConformanceScale>(root.GetProperty("scale").GetString()!, ignoreCase: true),
+                root.GetProperty("precision").GetString()!, cases);
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or ArgumentException)
         {
@@ -72,7 +78,8 @@ public sealed class OutputHashes
     /// <summary>Writes the file's content.</summary>
     public void Write(Stream stream)
     {
-        using var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true, NewLine = "\n", Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+        using var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true, NewLine = "\n",
+            Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
         json.WriteStartObject();
         json.WriteString("scale", Scale.ToString().ToLowerInvariant());
         json.WriteString("precision", Precision);

@@ -13,7 +13,8 @@ internal sealed record Side(Device Device, bool IsReference)
 
     public KvLayer this[TrialCache cache] => new(this[cache.Keys], this[cache.Values], cache.KvHeadCount, cache.Capacity);
 
-    public SaeParameters this[TrialSae sae] => new(this[sae.Encoder], this[sae.EncoderBias], this[sae.Threshold], this[sae.Decoder], this[sae.DecoderBias]) { TopK = sae.TopK };
+    public SaeParameters this[TrialSae sae] =>
+        new(this[sae.Encoder], this[sae.EncoderBias], this[sae.Threshold], this[sae.Decoder], this[sae.DecoderBias]) { TopK = sae.TopK };
 }
 
 /// <summary>A layer's cache on both devices. Position p of head h is row h·Capacity + p mod Capacity.</summary>
@@ -25,7 +26,8 @@ internal sealed record TrialCache(TrialMatrix Keys, TrialMatrix Values, int KvHe
 }
 
 /// <summary>An SAE on both devices.</summary>
-internal sealed record TrialSae(TrialWeight Encoder, TrialMatrix EncoderBias, TrialMatrix Threshold, TrialWeight Decoder, TrialMatrix DecoderBias)
+internal sealed record TrialSae(TrialWeight Encoder, TrialMatrix EncoderBias, TrialMatrix Threshold, TrialWeight Decoder,
+    TrialMatrix DecoderBias)
 {
     /// <summary>k of a TopK SAE; 0: none.</summary>
     public int TopK { get; init; }

@@ -8,7 +8,8 @@ namespace KernelScope.Conformance;
 
 /// <summary>One case at work: the same inputs on the device under test and on the reference device, and what came out.</summary>
 /// <remarks>
-/// Whatever the op, <see cref="Run"/> also shows that a second call gives the same bits, that stale contents of a destination (NaN first, then 10³⁰)
+/// Whatever the op, <see cref="Run"/> also shows that a second call gives the same bits, that stale contents of a destination (NaN first,
+/// then 10³⁰)
 /// do not matter, and that nothing outside the destinations changed.
 /// </remarks>
 internal sealed class Trial : IDisposable
@@ -157,7 +158,10 @@ internal sealed class Trial : IDisposable
         _reference.Device.Dispose();
     }
 
-    /// <summary>Adds what the device wrote, in the order of declaration: matrices row by row as float32, code lists as starts (i64), indices (i32) and values (f32); little-endian, every NaN alike.</summary>
+    /// <summary>
+    /// Adds what the device wrote, in the order of declaration: matrices row by row as float32, code lists as starts (i64), indices (i32)
+    /// and values (f32); little-endian, every NaN alike.
+    /// </summary>
     private void AppendHash()
     {
         _hashed = true;

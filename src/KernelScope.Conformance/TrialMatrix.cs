@@ -39,7 +39,8 @@ internal sealed class TrialMatrix
     private readonly Layout _layout;
     private readonly float[] _initial;
 
-    public TrialMatrix(string name, int rows, int columns, Layout layout, Role role, ReadOnlySpan<float> values, Device tested, Device reference)
+    public TrialMatrix(string name, int rows, int columns, Layout layout, Role role, ReadOnlySpan<float> values, Device tested,
+        Device reference)
     {
         Name = name;
         Rows = rows;

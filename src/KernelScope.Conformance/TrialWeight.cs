@@ -17,15 +17,18 @@ internal readonly record struct WeightForm(DType DType, bool Transposed = false,
     public static readonly WeightForm[] All =
     [
         new(DType.BF16), new(DType.F32), new(DType.F16), new(DType.F64),
-        new(DType.F32, Transposed: true), new(DType.BF16, Transposed: true, ByteOffset: 1), new(DType.F16, ColumnMajor: true), new(DType.F64, Transposed: true),
-        new(DType.F32, ByteOffset: 3), new(DType.BF16, ByteOffset: 2), new(DType.F16, Transposed: true, ByteOffset: 5), new(DType.F64, ColumnMajor: true, ByteOffset: 4),
+        new(DType.F32, Transposed: true), new(DType.BF16, Transposed: true, ByteOffset: 1), new(DType.F16, ColumnMajor: true),
+            new(DType.F64, Transposed: true),
+        new(DType.F32, ByteOffset: 3), new(DType.BF16, ByteOffset: 2), new(DType.F16, Transposed: true, ByteOffset: 5),
+            new(DType.F64, ColumnMajor: true, ByteOffset: 4),
         new(DType.F32, Transposed: true, ColumnMajor: true),
     ];
 
     public static WeightForm Of(int turn) => All[turn % All.Length];
 
     public override string ToString() =>
-        DType.SafetensorsName().ToLowerInvariant() + (Transposed ? " transposed" : "") + (ColumnMajor ? " column-major" : "") + (ByteOffset > 0 ? $" at byte {ByteOffset}" : "");
+        DType.SafetensorsName().ToLowerInvariant() + (Transposed ? " transposed" : "") + (ColumnMajor ? " column-major" : "")
+            + (ByteOffset > 0 ? $" at byte {ByteOffset}" : "");
 }
 
 /// <summary>One stored matrix of a weight: its number of outputs and its form.</summary>
@@ -37,7 +40,8 @@ internal sealed unsafe class TrialWeight : IDisposable
     private readonly List<nint> _memory = [];
     private readonly HostWeight _host;
 
-    public TrialWeight(string name, int columns, ReadOnlySpan<PartForm> parts, Func<int, int, double> value, Device tested, Device reference)
+    public TrialWeight(string name, int columns, ReadOnlySpan<PartForm> parts, Func<int, int, double> value, Device tested,
+        Device reference)
     {
         WeightPart[] views = new WeightPart[parts.Length];
         int firstRow = 0;
@@ -113,7 +117,8 @@ internal sealed unsafe class TrialWeight : IDisposable
         }
 
         long[] shape = form.Transposed ? [columns, rows] : [rows, columns];
-        return new WeightPart(new TensorView("(memory)", new TensorInfo(name, form.DType, shape, form.ColumnMajor), first, this), form.Transposed);
+        return new WeightPart(new TensorView("(memory)", new TensorInfo(name, form.DType, shape, form.ColumnMajor), first, this),
+            form.Transposed);
     }
 
     private static void Encode(double value, DType type, Span<byte> destination)

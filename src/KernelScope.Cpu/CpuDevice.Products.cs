@@ -43,7 +43,7 @@ public sealed unsafe partial class CpuDevice
             Mat y = destination.RowRange(first, rows);
             var job = new LinearJob { Product = Prepare(x.RowRange(first, rows), w, Precision), Y = HostBuffer.Pointer(y), Stride = y.Stride };
             Share(&job.Product, 0);
-            _pool.Run(_kernels.Linear, &job, Ceiling(w.Rows, job.Product.UnitOutputs));
+            Multiply(_kernels.Linear, &job, w, &job.Product, Ceiling(w.Rows, job.Product.UnitOutputs));
         }
     }
 
@@ -82,7 +82,7 @@ public sealed unsafe partial class CpuDevice
             // Of each unit half are gate values and half up values, in whole tiles.
             job.Product.UnitOutputs = Math.Max(32, job.Product.UnitOutputs / 2 / 32 * 32);
             Share(&job.Product, 2L * rows * job.Product.UnitOutputs);
-            _pool.Run(_kernels.GatedGelu, &job, Ceiling(w.Rows / 2, job.Product.UnitOutputs));
+            Multiply(_kernels.GatedGelu, &job, w, &job.Product, Ceiling(w.Rows / 2, job.Product.UnitOutputs));
         }
     }
 
@@ -103,7 +103,7 @@ public sealed unsafe partial class CpuDevice
                 Share(&job.Product, (long)rows * job.BlockOutputs);
                 job.Parts = (SoftmaxPart*)_own.Bytes((long)units * rows * sizeof(SoftmaxPart));
                 job.TargetLogits = (float*)_counts.Bytes((long)rows * sizeof(float));
-                _pool.Run(_kernels.CrossEntropy, &job, units);
+                Multiply(_kernels.CrossEntropy, &job, w, &job.Product, units);
                 for (int t = 0; t < rows; t++)
                     HostBuffer.Row(destination, first + t)[0] = _kernels.MergeCrossEntropy(&job, units, t);
             }
@@ -114,15 +114,8 @@ public sealed unsafe partial class CpuDevice
     private static int ChunkRows(int rows, int first) => Math.Min(rows - first, Ceiling(rows, Ceiling(rows, MaxRows)));
 
     /// <summary>Describes a product and chooses its kernels by rows, storage and sizes.</summary>
-    /// <exception cref="InvalidDataException">The weight's panels, seen for the first time, are damaged.</exception>
     private Product Prepare(Mat x, HostWeight weight, Precision precision)
     {
-        foreach (HostPart part in weight.Parts)
-        {
-            if (part.Panels.Guard is { IsSound: false } guard)
-                guard.Require(ForEach);
-        }
-
         var product = new Product
         {
             X = HostBuffer.Pointer(x),
@@ -159,6 +152,18 @@ public sealed unsafe partial class CpuDevice
         else
             UsePanels(ref product, turned);
         return product;
+    }
+
+    /// <summary>Runs an op whose units, together, multiply by the whole weight.</summary>
+    /// <exception cref="InvalidDataException">The weight's panels, read for the first time, are damaged; what the op wrote means nothing.</exception>
+    private void Multiply(delegate*<void*, int, int, void> op, void* job, HostWeight weight, Product* product, int units)
+    {
+        _pool.Run(op, job, units);
+        for (int p = 0; p < product->PartCount; p++)
+        {
+            if (product->Parts[p].Checksums != null)
+                weight.Parts[p].Panels.Guard!.Conclude(product->Parts[p].Damaged - 1);
+        }
     }
 
     private static int DotOutputs(int inputs, int elementSize) => (int)Math.Clamp(UnitBytes / Math.Max(1, (long)inputs * elementSize) / 32 * 32, 32, 256);

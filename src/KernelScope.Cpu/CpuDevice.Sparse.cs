@@ -61,36 +61,62 @@ public sealed unsafe partial class CpuDevice
         }
     }
 
-    private void EncodeRows(Mat x, SaeParameters sae, HostCodes codes)
+    /// <inheritdoc/>
+    protected override void SaeEncodeNearCore(Mat x, SaeParameters sae, SparseCodes destination, float distance, SparseCodes near)
     {
+        HostCodes codes = HostCodes.Of(destination), nearCodes = HostCodes.Of(near);
+        codes.Begin(x.Rows);
+        nearCodes.Begin(x.Rows);
+        for (int first = 0, rows; first < x.Rows; first += rows)
+        {
+            rows = ChunkRows(x.Rows, first);
+            EncodeRows(x.RowRange(first, rows), sae, codes, distance, nearCodes);
+        }
+    }
+
+    private void EncodeRows(Mat x, SaeParameters sae, HostCodes codes, float distance = 0, HostCodes? near = null)
+    {
+        HostWeight encoder = HostWeight.Of(sae.Encoder);
         var job = new SaeEncodeJob
         {
-            Product = Prepare(x, HostWeight.Of(sae.Encoder), _saePrecision),
+            Product = Prepare(x, encoder, _saePrecision),
             Bias = HostBuffer.Pointer(sae.EncoderBias),
             Threshold = HostBuffer.Pointer(sae.Threshold),
             Lists = _lists.First,
+            NearLists = _nearLists.First,
+            Distance = distance,
         };
         int width = job.Product.UnitOutputs;
-        int units = Ceiling(sae.FeatureCount, width);
+        int units = Ceiling(sae.FeatureCount, width), kinds = near is null ? 1 : 2;
         job.UnitCount = units;
-        job.Units = (EncodedUnit*)_own.Bytes((long)units * sizeof(EncodedUnit));
-        job.Counts = (int*)_counts.Bytes((long)units * x.Rows * sizeof(int));
+        job.Units = (EncodedUnit*)_own.Bytes((long)kinds * units * sizeof(EncodedUnit));
+        job.NearUnits = job.Units + units;
+        job.Counts = (int*)_counts.Bytes((long)kinds * units * x.Rows * sizeof(int));
+        job.NearCounts = job.Counts + ((long)units * x.Rows);
         for (int worker = 0; worker < _pool.Workers; worker++)
-            job.Lists[worker].Count = 0;
+            job.Lists[worker].Count = job.NearLists[worker].Count = 0;
         Share(&job.Product, (long)x.Rows * width);
-        _pool.Run(_kernels.SaeEncode, &job, units);
-        for (int t = 0; t < x.Rows; t++)
+        Multiply(near is null ? _kernels.SaeEncode : _kernels.SaeEncodeNear, &job, encoder, &job.Product, units);
+        Join(codes, x.Rows, units, job.Units, job.Counts, job.Lists, sae.TopK);
+        if (near is not null)
+            Join(near, x.Rows, units, job.NearUnits, job.NearCounts, job.NearLists, most: 0);
+    }
+
+    /// <summary>What the units of an encode found, row by row.</summary>
+    private static void Join(HostCodes codes, int rows, int units, EncodedUnit* unitsFound, int* counts, EntryList* lists, int most)
+    {
+        for (int t = 0; t < rows; t++)
         {
             for (int unit = 0; unit < units; unit++)
             {
-                int count = job.Counts[((long)t * units) + unit];
-                EncodedUnit* found = job.Units + unit;
-                EntryList* list = job.Lists + found->Worker;
+                int count = counts[((long)t * units) + unit];
+                EncodedUnit* found = unitsFound + unit;
+                EntryList* list = lists + found->Worker;
                 codes.Add(new ReadOnlySpan<int>(list->Features + found->Next, count), new ReadOnlySpan<float>(list->Values + found->Next, count));
                 found->Next += count;
             }
 
-            codes.EndRow(sae.TopK);
+            codes.EndRow(most);
         }
     }
 

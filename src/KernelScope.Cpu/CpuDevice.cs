@@ -25,6 +25,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
     private readonly NativeScratch _counts = new();
     private readonly NativeScratch _sequences = new();
     private readonly EntryLists _lists;
+    private readonly EntryLists _nearLists;
     private readonly Precision _saePrecision;
     private readonly Bf16Code? _bf16;
 
@@ -49,6 +50,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
             _bf16 = Bf16Code.TryCreate();
         _pool = new WorkerPool(threads == 0 ? Math.Clamp(Environment.ProcessorCount, 1, 1024) : threads);
         _lists = new EntryLists(_pool.Workers);
+        _nearLists = new EntryLists(_pool.Workers);
     }
 
     /// <inheritdoc/>
@@ -113,6 +115,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
             foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_parts, _decoderParts, _packed, _rounded, _work, _own, _counts, _sequences])
                 scratch.Dispose();
             _lists.Dispose();
+            _nearLists.Dispose();
         }
 
         base.Dispose(disposing);
@@ -250,6 +253,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
                 Transposed = part.Transposed,
                 Panels = part.Panels.Pointer,
                 Windows = part.Panels.Windows,
+                Checksums = part.Panels.Guard is { } guard ? guard.Expected : null,
             };
         }
 

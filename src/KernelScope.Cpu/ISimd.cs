@@ -63,6 +63,8 @@ internal unsafe interface ISimd<V>
 
     static abstract V Divide(V a, V b);
 
+    static abstract V Sqrt(V x);
+
     /// <summary>a·b + c, rounded once where the machine can.</summary>
     static abstract V MultiplyAdd(V a, V b, V c);
 

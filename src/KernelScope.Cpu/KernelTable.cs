@@ -34,9 +34,15 @@ internal sealed unsafe class KernelTable
 
     public required delegate*<void*, int, int, void> SaeEncode { get; init; }
 
+    public required delegate*<void*, int, int, void> SaeEncodeNear { get; init; }
+
     public required delegate*<void*, int, int, void> SaeDecode { get; init; }
 
     public required delegate*<void*, int, int, void> SaeEdit { get; init; }
+
+    public required delegate*<void*, int, int, void> SparseDot { get; init; }
+
+    public required delegate*<void*, int, int, void> AdamRows { get; init; }
 
     public required delegate*<void*, int, int, void> AttendFew { get; init; }
 
@@ -101,8 +107,11 @@ internal sealed unsafe class KernelTable
             CrossEntropy = &CrossEntropyOp<S, V>.Unit,
             MergeCrossEntropy = &CrossEntropyOp<S, V>.Merge,
             SaeEncode = &SaeEncodeOp<S, V>.Unit,
+            SaeEncodeNear = &SaeEncodeOp<S, V>.UnitNear,
             SaeDecode = &SaeDecodeOps<S, V>.Unit,
             SaeEdit = &SaeEditOp<S, V>.Unit,
+            SparseDot = &SparseDotOp<S, V>.Unit,
+            AdamRows = &AdamOp<S, V>.Unit,
             AttendFew = &AttendFewOp<S, V>.Unit,
             MergeAttendFew = &AttendFewOp<S, V>.Merge,
             AttendFewScratch = &AttendFewOp<S, V>.ScratchLength,

@@ -23,27 +23,28 @@ internal static unsafe class Norm
             u[i] = (float)(x[i] * factor);
     }
 
-    // A square of a float32 is exact in double, so a multiply-add and a product with a sum are the same.
+    /// <summary>‖x‖².</summary>
+    public static double SumOfSquares(float* x, int count) => Dot(x, x, count);
+
+    /// <summary>⟨x, y⟩; a product of float32 values is exact in double.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static double SumOfSquares(float* x, int count)
+    public static double Dot(float* x, float* y, int count)
     {
         Vector256<double> a = default, b = default, c = default, d = default;
         int i = 0;
         for (; i + 16 <= count; i += 16)
         {
-            Vector256<float> low = Vector256.Load(x + i), high = Vector256.Load(x + i + 8);
-            a += Square(Vector256.WidenLower(low));
-            b += Square(Vector256.WidenUpper(low));
-            c += Square(Vector256.WidenLower(high));
-            d += Square(Vector256.WidenUpper(high));
+            Vector256<float> xLow = Vector256.Load(x + i), xHigh = Vector256.Load(x + i + 8), yLow = Vector256.Load(y + i), yHigh = Vector256.Load(y + i + 8);
+            a += Vector256.WidenLower(xLow) * Vector256.WidenLower(yLow);
+            b += Vector256.WidenUpper(xLow) * Vector256.WidenUpper(yLow);
+            c += Vector256.WidenLower(xHigh) * Vector256.WidenLower(yHigh);
+            d += Vector256.WidenUpper(xHigh) * Vector256.WidenUpper(yHigh);
         }
 
         Vector256<double> all = a + b + (c + d);
         double sum = all[0] + all[1] + (all[2] + all[3]);
         for (; i < count; i++)
-            sum += (double)x[i] * x[i];
+            sum += (double)x[i] * y[i];
         return sum;
     }
-
-    private static Vector256<double> Square(Vector256<double> x) => x * x;
 }

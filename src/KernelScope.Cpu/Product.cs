@@ -27,7 +27,13 @@ internal unsafe struct StoredPart
     /// <summary>What lies beside compact panels (<see cref="CompactTable"/>); null where the panels are others.</summary>
     public PanelWindow* Windows;
 
-    /// <summary>The same, to be read.</summary>
+    /// <summary>The checksums that the panels must have, to be compared as they are read; null where they were.</summary>
+    public uint* Checksums;
+
+    /// <summary>One more than the number of a panel whose checksum is another; 0 where none was found.</summary>
+    public int Damaged;
+
+    /// <summary>The table, to be read.</summary>
     public readonly CompactTable Table => new(Windows, (int)PanelLayout.PanelCount(Outputs));
 
     /// <summary>Bytes of one panel.</summary>
@@ -127,6 +133,8 @@ internal static unsafe class ProductKernel<S, V>
     {
         if (part->Panels != null)
         {
+            if (part->Checksums != null)
+                Compare(part, product->Inputs, first, count);
             OfPanels(product, part, worker, first, count, y, stride);
             return;
         }
@@ -154,6 +162,17 @@ internal static unsafe class ProductKernel<S, V>
             default:
                 OfType<ElementF64>(product, part, worker, first, count, y, stride);
                 break;
+        }
+    }
+
+    /// <summary>Compares the panels of some outputs just before they are multiplied: they come from memory once, the product finds them in the cache.</summary>
+    private static void Compare(StoredPart* part, int inputs, int first, int count)
+    {
+        long bytes = part->PanelBytes(inputs);
+        for (int p = first / PanelLayout.Outputs; p * PanelLayout.Outputs < first + count; p++)
+        {
+            if (PanelChecksum.Of(new ReadOnlySpan<byte>(part->Panels + (p * bytes), checked((int)bytes))) != part->Checksums[p])
+                Volatile.Write(ref part->Damaged, p + 1);
         }
     }
 

@@ -30,6 +30,18 @@ internal unsafe struct SaeEncodeJob
     public int* Counts;
 
     public int UnitCount;
+
+    /// <summary>What is nearer to its threshold than this is listed too; 0: nothing is.</summary>
+    public float Distance;
+
+    /// <summary>As <see cref="Lists"/>, of what is near.</summary>
+    public EntryList* NearLists;
+
+    /// <summary>As <see cref="Units"/>.</summary>
+    public EncodedUnit* NearUnits;
+
+    /// <summary>As <see cref="Counts"/>.</summary>
+    public int* NearCounts;
 }
 
 /// <summary>SAE encoder: product, bias, threshold and compaction in one pass.</summary>
@@ -57,6 +69,63 @@ internal static unsafe class SaeEncodeOp<S, V>
             list->MakeRoom(count);
             Compact(a + ((long)t * width), job->Bias + first, job->Threshold + first, first, count, list);
             job->Counts[((long)t * job->UnitCount) + unit] = (int)(list->Count - before);
+        }
+    }
+
+    /// <summary>The same with a second list. The bias is added first, in place, so that both read the same pre-activations.</summary>
+    public static void UnitNear(void* argument, int unit, int worker)
+    {
+        var job = (SaeEncodeJob*)argument;
+        int width = job->Product.UnitOutputs;
+        int first = unit * width;
+        int count = Math.Min(width, job->Product.Outputs - first);
+        float* a = job->Product.OwnScratch(worker), bias = job->Bias + first, threshold = job->Threshold + first;
+        ProductKernel<S, V>.Range(&job->Product, worker, first, count, a, width);
+        EntryList* list = job->Lists + worker, near = job->NearLists + worker;
+        job->Units[unit] = new EncodedUnit { Worker = worker, Next = list->Count };
+        job->NearUnits[unit] = new EncodedUnit { Worker = worker, Next = near->Count };
+        for (int t = 0; t < job->Product.Rows; t++, a += width)
+        {
+            long before = list->Count, beforeNear = near->Count;
+            list->MakeRoom(count);
+            near->MakeRoom(count);
+            CompactNear(a, bias, threshold, job->Distance, first, count, list, near);
+            job->Counts[((long)t * job->UnitCount) + unit] = (int)(list->Count - before);
+            job->NearCounts[((long)t * job->UnitCount) + unit] = (int)(near->Count - beforeNear);
+        }
+    }
+
+    private static void CompactNear(float* a, float* bias, float* threshold, float distance, int first, int count, EntryList* list, EntryList* near)
+    {
+        int j = 0;
+        V limit = S.All(distance), zero = S.All(0);
+        for (; j + S.Lanes <= count; j += S.Lanes)
+        {
+            V sum = S.Add(S.Load(a + j), S.Load(bias + j)), above = S.Load(threshold + j);
+            uint active = S.GreaterMask(sum, above) & S.GreaterMask(sum, zero);
+            uint close = S.GreaterMask(limit, S.Abs(S.Subtract(sum, above)));
+            if ((active | close) == 0)
+                continue;
+            S.Store(sum, a + j);
+            Add(list, active, first + j, a + j);
+            Add(near, close, first + j, a + j);
+        }
+
+        for (; j < count; j++)
+        {
+            a[j] += bias[j];
+            Add(list, a[j] > threshold[j] && a[j] > 0 ? 1u : 0, first + j, a + j);
+            Add(near, MathF.Abs(a[j] - threshold[j]) < distance ? 1u : 0, first + j, a + j);
+        }
+    }
+
+    private static void Add(EntryList* list, uint lanes, int first, float* a)
+    {
+        for (; lanes != 0; lanes &= lanes - 1)
+        {
+            int lane = BitOperations.TrailingZeroCount(lanes);
+            list->Features[list->Count] = first + lane;
+            list->Values[list->Count++] = a[lane];
         }
     }
 

@@ -90,6 +90,8 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
 
     public static Vector128<float> Divide(Vector128<float> a, Vector128<float> b) => a / b;
 
+    public static Vector128<float> Sqrt(Vector128<float> x) => Vector128.Sqrt(x);
+
     public static Vector128<float> MultiplyAdd(Vector128<float> a, Vector128<float> b, Vector128<float> c) => Vector128.MultiplyAddEstimate(a, b, c);
 
     public static Vector128<float> AtMost(Vector128<float> limit, Vector128<float> x) => Vector128.ConditionalSelect(Vector128.LessThan(limit, x), limit, x);

@@ -90,6 +90,8 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
 
     public static Vector256<float> Divide(Vector256<float> a, Vector256<float> b) => a / b;
 
+    public static Vector256<float> Sqrt(Vector256<float> x) => Vector256.Sqrt(x);
+
     public static Vector256<float> MultiplyAdd(Vector256<float> a, Vector256<float> b, Vector256<float> c) => Vector256.FusedMultiplyAdd(a, b, c);
 
     public static Vector256<float> AtMost(Vector256<float> limit, Vector256<float> x) => Vector256.ConditionalSelect(Vector256.LessThan(limit, x), limit, x);

@@ -93,6 +93,8 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
 
     public static Vector512<float> Divide(Vector512<float> a, Vector512<float> b) => a / b;
 
+    public static Vector512<float> Sqrt(Vector512<float> x) => Vector512.Sqrt(x);
+
     public static Vector512<float> MultiplyAdd(Vector512<float> a, Vector512<float> b, Vector512<float> c) => Vector512.FusedMultiplyAdd(a, b, c);
 
     public static Vector512<float> AtMost(Vector512<float> limit, Vector512<float> x) => Vector512.ConditionalSelect(Vector512.LessThan(limit, x), limit, x);

@@ -35,7 +35,10 @@ public sealed partial class CudaDevice
     }
 
     /// <inheritdoc/>
-    /// <remarks>Rows of sequences with up to 8 rows each, as in a decode step, share two launches; each gets the splits, and so the bits, that it gets alone.</remarks>
+    /// <remarks>
+    /// Rows of sequences with up to 8 rows each, as in a decode step, share two launches; each gets the splits, and so the bits, that it
+    /// gets alone.
+    /// </remarks>
     protected override void AttendCore(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination)
     {
         KvLayer first = sequences[0].Cache;
@@ -139,7 +142,8 @@ public sealed partial class CudaDevice
     private bool IsWide(Mat q, KvLayer cache) => cache.HeadDim % 4 == 0 && Operand.Of(this, q).IsAligned && Address(cache.Keys) % 16 == 0 && Address(cache.Values) % 16 == 0;
 
     /// <summary>
-    /// Over how many blocks the keys of a query are split. It depends on the cache alone: not on the position, so that the same launches serve every decode step, and not on the device or on other rows,
+    /// Over how many blocks the keys of a query are split. It depends on the cache alone: not on the position, so that the same launches
+    /// serve every decode step, and not on the device or on other rows,
     /// so that sums have one order everywhere.
     /// </summary>
     private int SplitsFor(int capacity, int window)

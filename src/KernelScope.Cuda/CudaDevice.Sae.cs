@@ -26,8 +26,10 @@ public sealed partial class CudaDevice
 
     /// <inheritdoc/>
     /// <remarks>
-    /// Room for every feature of every row is kept where that is within <see cref="CudaDeviceOptions.WorkBytes"/>, and then nothing waits. Beyond it, room is kept for as many
-    /// pairs as fit into those bytes; the op then waits for the number of pairs there are, and makes more room and encodes again if that was too little.
+    /// Room for every feature of every row is kept where that is within <see cref="CudaDeviceOptions.WorkBytes"/>, and then nothing waits.
+    /// Beyond it, room is kept for as many
+    /// pairs as fit into those bytes; the op then waits for the number of pairs there are, and makes more room and encodes again if that
+    /// was too little.
     /// The k largest pairs of a TopK SAE are chosen on the host, which waits.
     /// </remarks>
     protected override void SaeEncodeCore(Mat x, SaeParameters sae, SparseCodes destination)
@@ -134,7 +136,9 @@ public sealed partial class CudaDevice
             EncodeRows(Operand.Of(this, x.RowRange(first, Math.Min(most, x.Rows - first))), first, tiled, sae, encoder, weights, codes);
     }
 
-    /// <summary>Rows whose lists, at their longest, fit into the work space; a tile's rows at least, for less would read the encoder more often.</summary>
+    /// <summary>
+    /// Rows whose lists, at their longest, fit into the work space; a tile's rows at least, for less would read the encoder more often.
+    /// </summary>
     private int RowsEncodedAtOnce(int featureCount)
     {
         long rows = Options.WorkBytes / PairBytes / featureCount / 64 * 64;

@@ -10,9 +10,11 @@ namespace KernelScope.Cuda;
 /// <summary>A CUDA device: every op by kernels that are shipped as PTX, through the driver or through the emulator.</summary>
 /// <remarks>
 /// Launches are queued and go to the driver together (see <see cref="LaunchQueue"/>); what a kernel does wrong therefore shows at the next
-/// <see cref="Device.Read(Mat, Span{float})"/>, <see cref="Device.Write(ReadOnlySpan{float}, Mat)"/> or <see cref="Device.Synchronize"/>. One op waits beside these:
+/// <see cref="Device.Read(Mat, Span{float})"/>, <see cref="Device.Write(ReadOnlySpan{float}, Mat)"/> or <see cref="Device.Synchronize"/>.
+/// One op waits beside these:
 /// <see cref="Device.SaeEncode"/> of so many rows that its codes need not fit into the room that is kept for them.
-/// Any number of threads may call it: the context is made the calling thread's own where the driver is called, and launches are queued in the order of the ops.
+/// Any number of threads may call it: the context is made the calling thread's own where the driver is called, and launches are queued in
+/// the order of the ops.
 /// </remarks>
 public sealed partial class CudaDevice : Device
 {
@@ -83,7 +85,9 @@ public sealed partial class CudaDevice : Device
     /// <summary>What the driver is.</summary>
     internal DriverDescription Driver => DriverDescription.Of(Context.Driver);
 
-    /// <summary>Loads every module that this device would take, whatever becomes of the others, and says what the driver made of it.</summary>
+    /// <summary>
+    /// Loads every module that this device would take, whatever becomes of the others, and says what the driver made of it.
+    /// </summary>
     internal IReadOnlyList<LoadedModule> LoadModules()
     {
         using RunningOp op = Enter();
@@ -109,7 +113,9 @@ public sealed partial class CudaDevice : Device
     }
 
     /// <inheritdoc/>
-    /// <remarks>Matrices that are stored [out, in] are uploaded here, through pinned memory; see <see cref="CudaWeight"/> for the others.</remarks>
+    /// <remarks>
+    /// Matrices that are stored [out, in] are uploaded here, through pinned memory; see <see cref="CudaWeight"/> for the others.
+    /// </remarks>
     public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts)
     {
         using RunningOp op = Enter();
@@ -164,14 +170,19 @@ public sealed partial class CudaDevice : Device
         base.Collect();
     }
 
-    /// <summary>Gives memory back that was disposed or forgotten, as soon as no op runs: one that runs may have taken its address already.</summary>
+    /// <summary>
+    /// Gives memory back that was disposed or forgotten, as soon as no op runs: one that runs may have taken its address already.
+    /// </summary>
     internal void CollectReleased()
     {
         if (Context.HasReleased)
             CollectWhenIdle();
     }
 
-    /// <summary>Gives back, within an op, memory that the device uses for itself, so that larger memory can take its place. Nothing of the op may be queued yet.</summary>
+    /// <summary>
+    /// Gives back, within an op, memory that the device uses for itself, so that larger memory can take its place. Nothing of the op may be
+    /// queued yet.
+    /// </summary>
     internal void GiveBackNow(DeviceMemory memory)
     {
         try

@@ -16,11 +16,15 @@ public sealed record CudaDeviceOptions
     public bool Graphs { get; init; } = true;
 
     /// <summary>
-    /// Whether every launch is waited for, so that an error names the kernel that made it. Slow, and without graphs; results do not depend on it. <c>KERNELSCOPE_CUDA_SYNC=1</c> in the environment does the same.
+    /// Whether every launch is waited for, so that an error names the kernel that made it. Slow, and without graphs; results do not depend
+    /// on it. <c>KERNELSCOPE_CUDA_SYNC=1</c> in the environment does the same.
     /// </summary>
     public bool Sync { get; init; } = Environment.GetEnvironmentVariable("KERNELSCOPE_CUDA_SYNC") == "1";
 
-    /// <summary>Told, in a sentence, what a user may want to know although work goes on: that this driver makes no graphs, say. Any thread may call it.</summary>
+    /// <summary>
+    /// Told, in a sentence, what a user may want to know although work goes on: that this driver makes no graphs, say. Any thread may call
+    /// it.
+    /// </summary>
     public Action<string>? Warn { get; init; }
 
     /// <summary>Whether matrix products use tensor cores where the device and the shape allow it.</summary>

@@ -7,14 +7,17 @@ using KernelScope.Numerics;
 namespace KernelScope.Cuda;
 
 /// <summary>
-/// A few ops that between them use every kind of instruction that a wrong driver or device could get wrong (shuffles, shared memory, tensor cores, asynchronous copies, the integer atomic, graphs), against the
+/// A few ops that between them use every kind of instruction that a wrong driver or device could get wrong (shuffles, shared memory, tensor
+/// cores, asynchronous copies, the integer atomic, graphs), against the
 /// reference device: some milliseconds beside the compiling of their modules. No proof: the op suite is that.
 /// </summary>
 internal sealed unsafe class SelfTest : IDisposable
 {
     private const int Width = 256, Rows = 72, Outputs = 128, FewOutputs = 64, HeadDim = 64, Keys = 200, Features = 128, Logits = 2000;
 
-    /// <summary>Of the largest value: ten times what float32 sums in another order depart by here; in fast precision inputs are rounded to 8 bits.</summary>
+    /// <summary>
+    /// Of the largest value: ten times what float32 sums in another order depart by here; in fast precision inputs are rounded to 8 bits.
+    /// </summary>
     private const double ExactTolerance = 1e-5, FastTolerance = 3e-2;
 
     private readonly CudaDevice _device;

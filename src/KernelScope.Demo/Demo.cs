@@ -35,8 +35,10 @@ public static unsafe class Demo
     public static Gemma2Checkpoint OpenCheckpoint()
     {
         const string ConfigName = "model/config.json", GenerationName = "model/generation_config.json";
-        Gemma2Config config = Gemma2Config.Parse(Resource(ConfigName), In(ConfigName)).WithGeneration(Resource(GenerationName), In(GenerationName));
-        return Gemma2Checkpoint.Open(new ModelFolder(In("model")), config, ShardedTensors.OfFile(SafetensorsFile.Of(Raw("model/model.safetensors"))));
+        Gemma2Config config = Gemma2Config.Parse(Resource(ConfigName), In(ConfigName))
+            .WithGeneration(Resource(GenerationName), In(GenerationName));
+        return Gemma2Checkpoint.Open(new ModelFolder(In("model")),
+            config, ShardedTensors.OfFile(SafetensorsFile.Of(Raw("model/model.safetensors"))));
     }
 
     /// <summary>The tokenizer.</summary>
@@ -75,7 +77,8 @@ public static unsafe class Demo
             if (!resource.StartsWith(SaeFolder, StringComparison.Ordinal) || !resource.EndsWith(ParamsFile, StringComparison.Ordinal))
                 continue;
             string name = resource[SaeFolder.Length..^ParamsFile.Length]
-                .Replace("layer_", "", StringComparison.Ordinal).Replace("width_", "", StringComparison.Ordinal).Replace("average_", "", StringComparison.Ordinal).Replace('/', '.');
+                .Replace("layer_", "", StringComparison.Ordinal).Replace("width_", "", StringComparison.Ordinal)
+                .Replace("average_", "", StringComparison.Ordinal).Replace('/', '.');
             resources.Add(name, resource);
         }
 
@@ -97,7 +100,8 @@ public static unsafe class Demo
 
     private static (nint First, long Length) Locate(string name)
     {
-        using Stream stream = typeof(Demo).Assembly.GetManifestResourceStream(name) ?? throw new InvalidOperationException($"The assembly KernelScope.Demo lacks its resource {name}.");
+        using Stream stream = typeof(Demo).Assembly.GetManifestResourceStream(name)
+            ?? throw new InvalidOperationException($"The assembly KernelScope.Demo lacks its resource {name}.");
         var memory = (UnmanagedMemoryStream)stream;
         return ((nint)memory.PositionPointer, memory.Length);
     }

@@ -15,7 +15,9 @@ public enum ErrorTime
     /// <summary>At its launch.</summary>
     Immediate,
 
-    /// <summary>As a GPU's driver does: the launch succeeds, and the next call that waits or touches memory fails, and every call after it.</summary>
+    /// <summary>
+    /// As a GPU's driver does: the launch succeeds, and the next call that waits or touches memory fails, and every call after it.
+    /// </summary>
     Late,
 }
 
@@ -38,11 +40,15 @@ public sealed record EmulatedDriverOptions
     public Action<PtxKernel, LaunchResult>? Launched { get; init; }
 }
 
-/// <summary>A CUDA driver whose one device is the PTX emulator: the same calls, the same kernels, and a fault wherever a kernel breaks a rule.</summary>
+/// <summary>
+/// A CUDA driver whose one device is the PTX emulator: the same calls, the same kernels, and a fault wherever a kernel breaks a rule.
+/// </summary>
 /// <remarks>
-/// Kernels run at once and in order. A fault becomes the result that a GPU's driver gives for it and stays, as on a GPU, where the process must be started again; what only the emulator
+/// Kernels run at once and in order. A fault becomes the result that a GPU's driver gives for it and stays, as on a GPU, where the process
+/// must be started again; what only the emulator
 /// finds becomes <see cref="CudaResult.LaunchFailed"/>. <see cref="Detail"/> says which kernel, line, thread and address.
-/// The rules of CUDA that a device can break are kept as strictly as the manual may be read: a call needs a current context of its thread, and while a stream is captured what is not safe then spoils the capture
+/// The rules of CUDA that a device can break are kept as strictly as the manual may be read: a call needs a current context of its thread,
+/// and while a stream is captured what is not safe then spoils the capture
 /// (cuThreadExchangeStreamCaptureMode).
 /// </remarks>
 internal sealed unsafe class EmulatedDriver : ICudaDriver
@@ -468,7 +474,9 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
         }
     }
 
-    /// <summary>What every call but those before a context is made of: a current context that lives, and no error that was told already.</summary>
+    /// <summary>
+    /// What every call but those before a context is made of: a current context that lives, and no error that was told already.
+    /// </summary>
     private CudaResult Call() =>
         _current.Value == 0 ? CudaResult.InvalidContext : _retained == 0 ? CudaResult.ContextIsDestroyed : _faultWasTold ? _fault : CudaResult.Success;
 

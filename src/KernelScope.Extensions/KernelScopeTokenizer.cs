@@ -95,10 +95,12 @@ public sealed class KernelScopeTokenizer : Tokenizer
     }
 
     /// <inheritdoc/>
-    protected override int CountTokens(string? text, ReadOnlySpan<char> textSpan, EncodeSettings settings) => EncodeToIds(text, textSpan, settings).Tokens.Count;
+    protected override int CountTokens(string? text, ReadOnlySpan<char> textSpan, EncodeSettings settings) =>
+        EncodeToIds(text, textSpan, settings).Tokens.Count;
 
     /// <inheritdoc/>
-    protected override int GetIndexByTokenCount(string? text, ReadOnlySpan<char> textSpan, EncodeSettings settings, bool fromEnd, out string? normalizedText, out int tokenCount)
+    protected override int GetIndexByTokenCount(
+        string? text, ReadOnlySpan<char> textSpan, EncodeSettings settings, bool fromEnd, out string? normalizedText, out int tokenCount)
     {
         normalizedText = null;
         ReadOnlySpan<char> whole = text ?? textSpan;
@@ -150,7 +152,9 @@ public sealed class KernelScopeTokenizer : Tokenizer
 
             // White space that an added token took away stands before it, or after the one before.
             while (!Matches(text, at, piece))
-                at += at < text.Length && char.IsWhiteSpace(text[at]) ? 1 : throw new NotSupportedException("This tokenizer rewrites its text, so that its tokens have no place in it; EncodeToIds and Decode work.");
+                at += at < text.Length && char.IsWhiteSpace(text[at]) ? 1
+                    : throw new NotSupportedException(
+                        "This tokenizer rewrites its text, so that its tokens have no place in it; EncodeToIds and Decode work.");
             at += piece.Length;
             tokens.Add(new EncodedToken(ids[i], piece, start..at));
         }

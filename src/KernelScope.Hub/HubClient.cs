@@ -18,7 +18,8 @@ public sealed partial class HubClient : IDisposable
     private const string Config = "config.json", Single = "model.safetensors", Index = "model.safetensors.index.json";
     private static readonly string[] Optional =
     [
-        "generation_config.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
+        "generation_config.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+            "chat_template.jinja", "chat_template.json",
     ];
     private readonly HubOptions _options;
     private readonly HubHttp _http;
@@ -45,7 +46,8 @@ public sealed partial class HubClient : IDisposable
         Require(repository, revision);
         var subject = new HubSubject(repository, revision, null);
         var address = new Uri($"{_options.EndpointText}/api/models/{repository}/revision/{Uri.EscapeDataString(revision)}");
-        byte[] json = await new HubRetry(_options).RunAsync(() => ReadAllAsync(address, subject, cancellationToken), cancellationToken).ConfigureAwait(false);
+        byte[] json = await new HubRetry(_options).RunAsync(() => ReadAllAsync(address, subject, cancellationToken), cancellationToken)
+            .ConfigureAwait(false);
         return Listing(json, subject);
     }
 
@@ -54,18 +56,22 @@ public sealed partial class HubClient : IDisposable
     /// </summary>
     /// <exception cref="HubException">The hub does not give a file.</exception>
     /// <exception cref="InvalidDataException">The repository holds no such model, or a file is not what the hub says it is.</exception>
-    public async Task<HubSnapshot> PullModelAsync(string repository, string revision, IProgress<HubProgress>? progress = null, CancellationToken cancellationToken = default)
+    public async Task<HubSnapshot> PullModelAsync(
+        string repository, string revision, IProgress<HubProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         HubListing listing = await ListAsync(repository, revision, cancellationToken).ConfigureAwait(false);
         var there = listing.Files.ToHashSet(StringComparer.Ordinal);
         string weights = there.Contains(Single) ? Single : Index;
         if (!there.Contains(Config) || !there.Contains(weights))
-            throw BadFile.Of(repository, $"this repository is no model in safetensors: it has no {(there.Contains(Config) ? $"{Single} and no {Index}" : Config)}.");
+            throw BadFile.Of(repository,
+                $"this repository is no model in safetensors: it has no {(there.Contains(Config) ? $"{Single} and no {Index}" : Config)}.");
         // tokenizer.json has 17 to 34 MB and is read only where there is no tokenizer.model.
-        List<string> files = [Config, .. Optional.Where(there.Contains), .. there.Contains("tokenizer.model") || !there.Contains("tokenizer.json") ? [] : (string[])["tokenizer.json"], weights];
+        List<string> files = [Config, .. Optional.Where(there.Contains), .. there.Contains("tokenizer.model")
+            || !there.Contains("tokenizer.json") ? [] : (string[])["tokenizer.json"], weights];
         if (weights == Index)
         {
-            HubSnapshot index = await PullCoreAsync(repository, listing.Commit, listing.Commit, [Index], progress, cancellationToken).ConfigureAwait(false);
+            HubSnapshot index = await PullCoreAsync(repository, listing.Commit, listing.Commit, [Index], progress, cancellationToken)
+                .ConfigureAwait(false);
             files.AddRange(ShardIndex.Read(index.Files[0].Path).Shards);
         }
 
@@ -76,28 +82,37 @@ public sealed partial class HubClient : IDisposable
     /// <exception cref="HubException">The hub does not give a file.</exception>
     /// <exception cref="InvalidDataException">A file is not what the hub says it is.</exception>
     /// <exception cref="ArgumentException">A name is none of a file in a repository.</exception>
-    public Task<HubSnapshot> PullAsync(string repository, string revision, IReadOnlyList<string> files, IProgress<HubProgress>? progress = null, CancellationToken cancellationToken = default)
+    public Task<HubSnapshot> PullAsync(string repository, string revision, IReadOnlyList<string> files,
+        IProgress<HubProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         Require(repository, revision);
         ArgumentNullException.ThrowIfNull(files);
-        if (files.Count == 0) throw new ArgumentException("No file is asked for.", nameof(files));
-        if (files.FirstOrDefault(f => !HubName.IsSafe(f)) is string bad) throw new ArgumentException($"{BadFile.Quote(bad)} is no path of a file inside a repository.", nameof(files));
+        if (files.Count == 0)
+            throw new ArgumentException("No file is asked for.", nameof(files));
+        if (files.FirstOrDefault(f => !HubName.IsSafe(f)) is string bad)
+            throw new ArgumentException($"{BadFile.Quote(bad)} is no path of a file inside a repository.", nameof(files));
         return PullCoreAsync(repository, revision, null, files, progress, cancellationToken);
     }
 
     /// <inheritdoc/>
     public void Dispose() => _http.Dispose();
 
-    private async Task<HubSnapshot> PullCoreAsync(string repository, string revision, string? commit, IReadOnlyList<string> files, IProgress<HubProgress>? progress, CancellationToken cancellationToken)
+    private async Task<HubSnapshot> PullCoreAsync(string repository, string revision, string? commit, IReadOnlyList<string> files,
+        IProgress<HubProgress>? progress, CancellationToken cancellationToken)
     {
         var store = new HubStore(_options, repository);
         var heads = new List<HubFileHead>();
         foreach (string file in files)
         {
-            HubFileHead head = await new HubRetry(_options).RunAsync(() => HeadAsync(new HubSubject(repository, commit ?? revision, file), cancellationToken), cancellationToken).ConfigureAwait(false);
+            HubFileHead head =
+                await new HubRetry(
+                    _options).RunAsync(() => HeadAsync(new HubSubject(repository, commit ?? revision, file), cancellationToken),
+                    cancellationToken).ConfigureAwait(false);
             // The first answer says which commit a branch is; all others are of that commit, even if the branch moves meanwhile.
             commit ??= head.Commit;
-            if (head.Commit != commit) throw BadFile.Of($"{repository}/{file}", $"the server gives it at commit {BadFile.Quote(head.Commit)}, not at {BadFile.Quote(commit)} as asked.");
+            if (head.Commit != commit)
+                throw BadFile.Of($"{repository}/{file}",
+                    $"the server gives it at commit {BadFile.Quote(head.Commit)}, not at {BadFile.Quote(commit)} as asked.");
             heads.Add(head);
         }
 
@@ -108,7 +123,9 @@ public sealed partial class HubClient : IDisposable
             foreach (HubFileHead head in heads)
                 total += head.Size;
             if (heads.Count > 1 || heads[0].Name != Index)
-                progress?.Report(new HubProgress(repository, HubStep.Planned, (long)Int128.Max(0, total - missing), (long)Int128.Min(total, long.MaxValue)));
+                progress?.Report(
+                    new HubProgress(repository, HubStep.Planned, (long)Int128.Max(0, total - missing),
+                        (long)Int128.Min(total, long.MaxValue)));
             var done = new List<HubFile>();
             foreach (HubFileHead head in heads)
                 done.Add(await FetchAsync(store, head, repository, progress, cancellationToken).ConfigureAwait(false));
@@ -117,18 +134,22 @@ public sealed partial class HubClient : IDisposable
         }
         catch (Exception e) when (e is UnauthorizedAccessException or (IOException and not HubException))
         {
-            throw new HubException($"{repository}: the cache {BadFile.Printable(_options.CacheRoot, 4096)} cannot be written ({BadFile.Printable(e.Message.TrimEnd('.'), 300)}); what was received is kept.", e);
+            throw new HubException(
+                $"{repository}: the cache {BadFile.Printable(_options.CacheRoot, 4096)} cannot be written "
+                    + $"({BadFile.Printable(e.Message.TrimEnd('.'), 300)}); what was received is kept.", e);
         }
     }
 
-    private async Task<HubFile> FetchAsync(HubStore store, HubFileHead head, string repository, IProgress<HubProgress>? progress, CancellationToken cancellationToken)
+    private async Task<HubFile> FetchAsync(HubStore store, HubFileHead head, string repository, IProgress<HubProgress>? progress,
+        CancellationToken cancellationToken)
     {
         long received = 0;
         void Report(HubStep step, long done) => progress?.Report(new HubProgress(head.Name, step, done, head.Size));
         bool IsRight(string path) => HubStore.IsRight(path, head, done => Report(HubStep.Rereading, done), cancellationToken);
         if (_options.Verify || !store.Has(head) || !store.IsChecked(head))
         {
-            using IDisposable taken = await HubLock.AcquireAsync(store.LockPath(head), () => Report(HubStep.Waiting, 0), cancellationToken).ConfigureAwait(false);
+            using IDisposable taken = await HubLock.AcquireAsync(store.LockPath(head), () => Report(HubStep.Waiting, 0), cancellationToken)
+                .ConfigureAwait(false);
             if (!store.HasBlob(head) || ((_options.Verify || !store.IsChecked(head)) && !IsRight(store.BlobPath(head))))
             {
                 var subject = new HubSubject(repository, head.Commit, head.Name);
@@ -142,7 +163,8 @@ public sealed partial class HubClient : IDisposable
             store.NoteChecked(head);
         }
 
-        if (received == 0) Report(HubStep.Done, head.Size);
+        if (received == 0)
+            Report(HubStep.Done, head.Size);
         return new HubFile(head.Name, store.FilePath(head), head.Size, head.Etag, received);
     }
 
@@ -158,27 +180,37 @@ public sealed partial class HubClient : IDisposable
             return (int)answer.StatusCode is >= 300 and < 400 && commit is not null && etag is not null && size is not null;
         }
 
-        using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Head, Address(subject), 0, subject, Note, cancellationToken).ConfigureAwait(false);
+        using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Head, Address(subject), 0, subject, Note, cancellationToken)
+            .ConfigureAwait(false);
         etag ??= Header(answer, "ETag");
-        long? bytes = long.TryParse(size, out long linked) && linked >= 0 ? linked : size is null ? answer.Content.Headers.ContentLength : null;
+        long? bytes = long.TryParse(size, out long linked) && linked >= 0 ? linked : size is null ? answer.Content.Headers.ContentLength
+            : null;
         if (commit is null || !HubCache.IsCommit(commit))
-            throw new HubException($"{subject}: {HubHttp.Shown(_options.Endpoint)} does not say which commit the file is of (X-Repo-Commit), so it is no hub, or something between changes its answers.");
+            throw new HubException(
+                $"{subject}: {HubHttp.Shown(_options.Endpoint)} does not say which commit the file is of (X-Repo-Commit), so it is no "
+                    + "hub, or something between changes its answers.");
         // W/"..." is a weak ETag: the library of the hub takes it, and the checksum is checked anyway.
         string bare = (etag ?? "").Replace("W/", "", StringComparison.Ordinal).Trim('"').ToLowerInvariant();
         if (!HubHash.IsOne(bare))
-            throw new HubException($"{subject}: the server names neither a SHA-256 nor a git SHA-1 of it (its ETag is {BadFile.Quote(etag ?? "")}), so it could not be checked.");
-        return new HubFileHead(subject.File!, commit, bare, bytes ?? throw new HubException($"{subject}: the server does not say how long it is."));
+            throw new HubException(
+                $"{subject}: the server names neither a SHA-256 nor a git SHA-1 of it (its ETag is {BadFile.Quote(etag ?? "")}), so it "
+                    + "could not be checked.");
+        return new HubFileHead(subject.File!, commit, bare, bytes
+            ?? throw new HubException($"{subject}: the server does not say how long it is."));
     }
 
     private async Task<byte[]> ReadAllAsync(Uri address, HubSubject subject, CancellationToken cancellationToken)
     {
-        using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Get, address, 0, subject, null, cancellationToken).ConfigureAwait(false);
+        using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Get, address, 0, subject, null, cancellationToken)
+            .ConfigureAwait(false);
         using Stream body = await answer.Content.ReadAsStreamAsync(cancellationToken).ConfigureAwait(false);
         using var all = new MemoryStream();
         byte[] buffer = new byte[1 << 16];
-        while (await _http.UnderTimeoutAsync(limit => body.ReadAsync(buffer, limit).AsTask(), subject, address, cancellationToken).ConfigureAwait(false) is int read and > 0)
+        while (await _http.UnderTimeoutAsync(limit => body.ReadAsync(buffer, limit).AsTask(), subject, address, cancellationToken)
+            .ConfigureAwait(false) is int read and > 0)
         {
-            if (all.Length + read > MaxListing) throw BadFile.Of(subject.ToString(), $"the listing has more than {MaxListing} bytes.");
+            if (all.Length + read > MaxListing)
+                throw BadFile.Of(subject.ToString(), $"the listing has more than {MaxListing} bytes.");
             all.Write(buffer, 0, read);
         }
 
@@ -189,35 +221,43 @@ public sealed partial class HubClient : IDisposable
     {
         string name = $"the hub's listing of {subject}";
         using JsonDocument document = JsonText.ParseObject(json, name);
-        if (!document.RootElement.TryGetProperty("sha", out JsonElement sha) || sha.ValueKind != JsonValueKind.String || !HubCache.IsCommit(sha.GetString()!))
+        if (!document.RootElement.TryGetProperty("sha", out JsonElement sha) || sha.ValueKind != JsonValueKind.String
+            || !HubCache.IsCommit(sha.GetString()!))
             throw BadFile.Of(name, "it names no commit (sha).");
         if (!document.RootElement.TryGetProperty("siblings", out JsonElement siblings) || siblings.ValueKind != JsonValueKind.Array)
             throw BadFile.Of(name, "it has no list of files (siblings).");
         var files = new List<string>();
         foreach (JsonElement sibling in siblings.EnumerateArray())
         {
-            if (sibling.ValueKind != JsonValueKind.Object || !sibling.TryGetProperty("rfilename", out JsonElement file) || file.ValueKind != JsonValueKind.String)
+            if (sibling.ValueKind != JsonValueKind.Object || !sibling.TryGetProperty("rfilename", out JsonElement file)
+                || file.ValueKind != JsonValueKind.String)
                 throw BadFile.Of(name, "a file in it has no name (rfilename).");
             files.Add(file.GetString()!);
         }
 
         return files.FirstOrDefault(HubName.IsHostile) is string hostile
-            ? throw BadFile.Of(name, $"it holds the name {BadFile.Quote(hostile)}, which leads out of the folder; nothing is downloaded from there.")
+            ? throw BadFile.Of(
+                name, $"it holds the name {BadFile.Quote(hostile)}, which leads out of the folder; nothing is downloaded from there.")
             : new HubListing(sha.GetString()!, files);
     }
 
-    private Uri Address(HubSubject subject) => new($"{_options.EndpointText}/{subject.Repository}/resolve/{Uri.EscapeDataString(subject.Revision)}/{HubName.Escape(subject.File!)}");
+    private Uri Address(HubSubject subject) =>
+        new($"{_options.EndpointText}/{subject.Repository}/resolve/"
+            + $"{Uri.EscapeDataString(subject.Revision)}/{HubName.Escape(subject.File!)}");
 
     private static void Require(string repository, string revision)
     {
         ArgumentNullException.ThrowIfNull(repository);
         ArgumentNullException.ThrowIfNull(revision);
-        if (!IsRepository(repository)) throw new ArgumentException($"{BadFile.Quote(repository)} is no hub id; one is like google/gemma-2-2b.", nameof(repository));
-        if (!Branch().IsMatch(revision) || !HubName.IsSafe(revision)) throw new ArgumentException($"{BadFile.Quote(revision)} is no revision: a branch, a tag or a commit.", nameof(revision));
+        if (!IsRepository(repository))
+            throw new ArgumentException($"{BadFile.Quote(repository)} is no hub id; one is like google/gemma-2-2b.", nameof(repository));
+        if (!Branch().IsMatch(revision) || !HubName.IsSafe(revision))
+            throw new ArgumentException($"{BadFile.Quote(revision)} is no revision: a branch, a tag or a commit.", nameof(revision));
     }
 
     private static string? Header(HttpResponseMessage answer, string name) =>
-        answer.Headers.NonValidated.TryGetValues(name, out System.Net.Http.Headers.HeaderStringValues values) ? values.FirstOrDefault()?.Trim() : null;
+        answer.Headers.NonValidated.TryGetValues(name, out System.Net.Http.Headers.HeaderStringValues values)
+            ? values.FirstOrDefault()?.Trim() : null;
 
     [GeneratedRegex(@"\A[A-Za-z0-9][A-Za-z0-9._/-]{0,254}\z")]
     private static partial Regex Branch();

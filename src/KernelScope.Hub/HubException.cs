@@ -12,7 +12,8 @@ public class HubException(string message, Exception? inner = null) : IOException
 /// <param name="message">The sentence, if it does not pass.</param>
 /// <param name="retryAfter">How long the server asks one to wait.</param>
 /// <param name="inner">What happened.</param>
-internal sealed class HubTransientException(string message, TimeSpan? retryAfter = null, Exception? inner = null) : HubException(message, inner)
+internal sealed class HubTransientException(string message, TimeSpan? retryAfter = null, Exception? inner = null)
+    : HubException(message, inner)
 {
     public TimeSpan? RetryAfter => retryAfter;
 }
@@ -49,14 +50,21 @@ internal static class HubRefusal
         return new HubException(answer.StatusCode switch
         {
             HttpStatusCode.Unauthorized when options.Token is null =>
-                $"{subject}: the hub wants to know who asks (401). If it is gated, accept its licence at {licence} and set HF_TOKEN to a token of that account; if it is private, set HF_TOKEN; the name may also be wrong.",
+                $"{subject}: the hub wants to know who asks (401). If it is gated, accept its licence at {licence} and set HF_TOKEN to "
+                    + "a token of that account; if it is private, set HF_TOKEN; the name may also be wrong.",
             HttpStatusCode.Unauthorized =>
-                $"{subject}: the hub does not accept the token for this (401): it has expired or is mistyped, or its account has not accepted the licence at {licence}, or there is no such repository; check HF_TOKEN.",
+                $"{subject}: the hub does not accept the token for this (401): it has expired or is mistyped, or its account has not "
+                    + $"accepted the licence at {licence}, or there is no such repository; check HF_TOKEN.",
             HttpStatusCode.Forbidden =>
-                $"{subject}: access is refused (403): accept the licence at {licence} and set HF_TOKEN to a token of that account; a fine-grained token must be allowed to read gated repositories.",
-            HttpStatusCode.NotFound when code == "RevisionNotFound" => $"{subject}: the repository has no revision {BadFile.Quote(subject.Revision)} (404).",
-            HttpStatusCode.NotFound when subject.File is not null && code != "RepoNotFound" => $"{subject}: there is no such file at revision {BadFile.Quote(subject.Revision)} (404).",
-            HttpStatusCode.NotFound => $"{subject}: {HubHttp.Shown(options.Endpoint)} has no such repository, or no revision {BadFile.Quote(subject.Revision)} of it (404).",
+                $"{subject}: access is refused (403): accept the licence at {licence} and set HF_TOKEN to a token of that account; a "
+                    + "fine-grained token must be allowed to read gated repositories.",
+            HttpStatusCode.NotFound when code == "RevisionNotFound" =>
+                $"{subject}: the repository has no revision {BadFile.Quote(subject.Revision)} (404).",
+            HttpStatusCode.NotFound when subject.File is not null && code != "RepoNotFound" =>
+                $"{subject}: there is no such file at revision {BadFile.Quote(subject.Revision)} (404).",
+            HttpStatusCode.NotFound =>
+                $"{subject}: {HubHttp.Shown(options.Endpoint)} has no such repository, or no revision "
+                    + $"{BadFile.Quote(subject.Revision)} of it (404).",
             _ => $"{subject}: {HubHttp.Shown(uri)} answers with status {status}.",
         });
     }
@@ -71,9 +79,11 @@ internal static class HubRefusal
         };
         string what = status == 429 ? "asks for fewer requests" : "has trouble";
         return new HubTransientException(
-            string.Create(CultureInfo.InvariantCulture, $"{subject}: {HubHttp.Shown(uri)} {what} (status {status}); try again later, what was received is kept."),
+            string.Create(CultureInfo.InvariantCulture,
+                $"{subject}: {HubHttp.Shown(uri)} {what} (status {status}); try again later, what was received is kept."),
             wait > LongestWait ? LongestWait : wait > TimeSpan.Zero ? wait : null);
     }
 
-    private static string? Header(HttpResponseMessage answer, string name) => answer.Headers.NonValidated.TryGetValues(name, out HeaderStringValues values) ? values.FirstOrDefault() : null;
+    private static string? Header(HttpResponseMessage answer, string name) =>
+        answer.Headers.NonValidated.TryGetValues(name, out HeaderStringValues values) ? values.FirstOrDefault() : null;
 }

@@ -18,13 +18,16 @@ internal sealed class HubHttp : IDisposable
     {
         _options = options;
         // Nothing is decompressed: lengths and offsets are those of the file.
-        _client = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, UseCookies = false, ConnectTimeout = options.Timeout, UseProxy = !options.Endpoint.IsLoopback }) { Timeout = Timeout.InfiniteTimeSpan };
+        _client = new HttpClient(
+            new SocketsHttpHandler { AllowAutoRedirect = false, UseCookies = false, ConnectTimeout = options.Timeout,
+                UseProxy = !options.Endpoint.IsLoopback }) { Timeout = Timeout.InfiniteTimeSpan };
         _client.DefaultRequestHeaders.UserAgent.Add(new ProductInfoHeaderValue("kernelscope", null));
         _client.DefaultRequestHeaders.AcceptEncoding.Add(new StringWithQualityHeaderValue("identity"));
     }
 
     /// <summary>Whether two addresses have the same scheme, host and port.</summary>
-    public static bool SameOrigin(Uri a, Uri b) => Uri.Compare(a, b, UriComponents.SchemeAndServer, UriFormat.SafeUnescaped, StringComparison.OrdinalIgnoreCase) == 0;
+    public static bool SameOrigin(Uri a, Uri b) =>
+        Uri.Compare(a, b, UriComponents.SchemeAndServer, UriFormat.SafeUnescaped, StringComparison.OrdinalIgnoreCase) == 0;
 
     /// <summary>An address for messages: without its query, which may hold a signature.</summary>
     public static string Shown(Uri uri) => BadFile.Printable(uri.GetComponents(UriComponents.SchemeAndServer, UriFormat.UriEscaped), 300);
@@ -37,7 +40,8 @@ internal sealed class HubHttp : IDisposable
     /// <param name="isEnough">Sees every answer; true ends the search although it is a redirect.</param>
     /// <param name="cancellationToken">Ends it.</param>
     /// <exception cref="HubException">Anything else; a <see cref="HubTransientException"/> if it may pass.</exception>
-    public async Task<HttpResponseMessage> SendAsync(HttpMethod method, Uri address, long from, HubSubject subject, Func<HttpResponseMessage, bool>? isEnough, CancellationToken cancellationToken)
+    public async Task<HttpResponseMessage> SendAsync(HttpMethod method, Uri address, long from,
+        HubSubject subject, Func<HttpResponseMessage, bool>? isEnough, CancellationToken cancellationToken)
     {
         for (int redirects = 0; ; redirects++)
         {
@@ -63,7 +67,8 @@ internal sealed class HubHttp : IDisposable
     }
 
     /// <summary>Runs an operation of the network under the timeout; what may pass becomes a <see cref="HubTransientException"/>.</summary>
-    public async Task<T> UnderTimeoutAsync<T>(Func<CancellationToken, Task<T>> operation, HubSubject subject, Uri address, CancellationToken cancellationToken)
+    public async Task<T> UnderTimeoutAsync<T>(
+        Func<CancellationToken, Task<T>> operation, HubSubject subject, Uri address, CancellationToken cancellationToken)
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(_options.Timeout);
@@ -73,13 +78,15 @@ internal sealed class HubHttp : IDisposable
         }
         catch (OperationCanceledException e) when (!cancellationToken.IsCancellationRequested)
         {
-            throw new HubTransientException($"{subject}: {Shown(address)} did not answer for {_options.Timeout.TotalSeconds:0.#} s.", inner: e);
+            throw new HubTransientException($"{subject}: {Shown(address)} did not answer for {_options.Timeout.TotalSeconds:0.#} s.",
+                inner: e);
         }
         catch (HttpRequestException e) when (e.HttpRequestError == HttpRequestError.SecureConnectionError)
         {
             throw new HubException($"{subject}: there is no secure connection to {Shown(address)} ({Reason(e)}).", e);
         }
-        catch (HttpRequestException e) when (!_answered && !cancellationToken.IsCancellationRequested && e.HttpRequestError is (HttpRequestError.NameResolutionError or HttpRequestError.ConnectionError))
+        catch (HttpRequestException e) when (!_answered && !cancellationToken.IsCancellationRequested
+            && e.HttpRequestError is (HttpRequestError.NameResolutionError or HttpRequestError.ConnectionError))
         {
             // Before anything was ever answered, waiting helps nobody: there is no network, or no such server.
             throw new HubException($"{subject}: {Shown(address)} cannot be reached ({Reason(e)}); this machine may be offline.", e);
@@ -93,14 +100,17 @@ internal sealed class HubHttp : IDisposable
 
     public void Dispose() => _client.Dispose();
 
-    private async Task<HttpResponseMessage> SendOnceAsync(HttpMethod method, Uri address, long from, HubSubject subject, CancellationToken cancellationToken)
+    private async Task<HttpResponseMessage> SendOnceAsync(
+        HttpMethod method, Uri address, long from, HubSubject subject, CancellationToken cancellationToken)
     {
         using var request = new HttpRequestMessage(method, address);
         if (_options.Token is string token && SameOrigin(address, _options.Endpoint))
             request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", token);
         if (from > 0)
             request.Headers.Range = new RangeHeaderValue(from, null);
-        HttpResponseMessage answer = await UnderTimeoutAsync(limit => _client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, limit), subject, address, cancellationToken).ConfigureAwait(false);
+        HttpResponseMessage answer =
+            await UnderTimeoutAsync(limit => _client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, limit),
+                subject, address, cancellationToken).ConfigureAwait(false);
         _answered = true;
         return answer;
     }

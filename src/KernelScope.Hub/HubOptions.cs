@@ -46,8 +46,11 @@ public sealed record HubOptions
         bool IsSet(string name) => environment(name)?.ToUpperInvariant() is "1" or "ON" or "YES" or "TRUE";
         if (IsSet("HF_HUB_OFFLINE"))
             throw new InvalidDataException("HF_HUB_OFFLINE is set, so nothing is downloaded.");
-        string root = cacheRoot ?? (HubCache.Roots(environment) is [string first, ..] ? first : throw new InvalidDataException("there is no home folder for a cache; set HF_HUB_CACHE."));
-        return new HubOptions { Endpoint = EndpointOf(environment("HF_ENDPOINT")), Token = TokenOf(environment), CacheRoot = Path.GetFullPath(root), UseLinks = !IsSet("HF_HUB_DISABLE_SYMLINKS") };
+        string root = cacheRoot
+            ?? (HubCache.Roots(environment) is [string first, ..] ? first
+                : throw new InvalidDataException("there is no home folder for a cache; set HF_HUB_CACHE."));
+        return new HubOptions { Endpoint = EndpointOf(environment("HF_ENDPOINT")), Token = TokenOf(environment),
+            CacheRoot = Path.GetFullPath(root), UseLinks = !IsSet("HF_HUB_DISABLE_SYMLINKS") };
     }
 
     /// <summary>The endpoint as a text to which paths are appended.</summary>
@@ -56,9 +59,11 @@ public sealed record HubOptions
     private static Uri EndpointOf(string? text)
     {
         text = string.IsNullOrWhiteSpace(text) ? DefaultEndpoint : text.Trim().TrimEnd('/');
-        return Uri.TryCreate(text, UriKind.Absolute, out Uri? endpoint) && endpoint.Scheme is "http" or "https" && endpoint.UserInfo.Length == 0 && endpoint.Query.Length == 0
+        return Uri.TryCreate(text, UriKind.Absolute, out Uri? endpoint) && endpoint.Scheme is "http" or "https"
+            && endpoint.UserInfo.Length == 0 && endpoint.Query.Length == 0
             ? endpoint
-            : throw new InvalidDataException($"HF_ENDPOINT is no address such as {DefaultEndpoint} (http or https, without a user or a query).");
+            : throw new InvalidDataException(
+                $"HF_ENDPOINT is no address such as {DefaultEndpoint} (http or https, without a user or a query).");
     }
 
     private static string? TokenOf(Func<string, string?> environment)
@@ -77,5 +82,7 @@ public sealed record HubOptions
     private static string? Clean(string? token) => string.IsNullOrWhiteSpace(token) ? null : token.Trim();
 
     private static string Checked(string token, string source) =>
-        token.AsSpan().ContainsAnyExceptInRange('!', '~') ? throw new InvalidDataException($"{source}: this holds no token: there are spaces, line ends or letters in it that a token cannot have.") : token;
+        token.AsSpan().ContainsAnyExceptInRange('!', '~')
+            ? throw new InvalidDataException(
+                $"{source}: this holds no token: there are spaces, line ends or letters in it that a token cannot have.") : token;
 }

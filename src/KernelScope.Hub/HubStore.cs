@@ -14,7 +14,8 @@ internal sealed class HubStore
     public HubStore(HubOptions options, string repository)
     {
         _options = options;
-        _name = HubCache.EntryName(repository) ?? throw new ArgumentException($"{BadFile.Quote(repository)} is no hub id; one is like google/gemma-2-2b.", nameof(repository));
+        _name = HubCache.EntryName(repository)
+            ?? throw new ArgumentException($"{BadFile.Quote(repository)} is no hub id; one is like google/gemma-2-2b.", nameof(repository));
         _entry = Path.Combine(options.CacheRoot, _name);
     }
 
@@ -39,7 +40,8 @@ internal sealed class HubStore
     public bool IsLink(HubFileHead head) => new FileInfo(FilePath(head)).LinkTarget is not null;
 
     /// <summary>Whether the blob is there, a file of the right size.</summary>
-    public bool HasBlob(HubFileHead head) => new FileInfo(BlobPath(head)) is { Exists: true, LinkTarget: null } file && file.Length == head.Size;
+    public bool HasBlob(HubFileHead head) =>
+        new FileInfo(BlobPath(head)) is { Exists: true, LinkTarget: null } file && file.Length == head.Size;
 
     /// <summary>Whether the blob, and the snapshot's copy where there is one, are as they were when their bytes were last compared with the checksum.</summary>
     public bool IsChecked(HubFileHead head)
@@ -81,13 +83,16 @@ internal sealed class HubStore
     public void RequireNoLinks(IEnumerable<HubFileHead> heads, string revision)
     {
         IEnumerable<string> folders = heads.Select(h => Path.GetDirectoryName(FilePath(h))!)
-            .Concat([Path.Combine(_entry, "blobs"), Path.GetDirectoryName(Path.Combine(_entry, "refs", revision))!, Path.Combine(_options.CacheRoot, ".locks", _name)]);
+            .Concat([Path.Combine(_entry, "blobs"), Path.GetDirectoryName(Path.Combine(_entry, "refs", revision))!,
+                Path.Combine(_options.CacheRoot, ".locks", _name)]);
         foreach (string folder in folders.Distinct(StringComparer.Ordinal))
         {
             for (string part = folder; part.Length > _options.CacheRoot.Length; part = Path.GetDirectoryName(part)!)
             {
                 if (new FileInfo(part).LinkTarget is string target)
-                    throw new HubException($"{BadFile.Printable(part, 4096)}: this is a link to {BadFile.Quote(target)}, and nothing is written through a link in a cache; remove it, or choose another cache (--cache, HF_HUB_CACHE).");
+                    throw new HubException(
+                        $"{BadFile.Printable(part, 4096)}: this is a link to {BadFile.Quote(target)}, and nothing is written through a "
+                            + "link in a cache; remove it, or choose another cache (--cache, HF_HUB_CACHE).");
             }
         }
     }
@@ -98,14 +103,16 @@ internal sealed class HubStore
         string path = FilePath(head), folder = Path.GetDirectoryName(path)!, temporary = TemporaryName.For(path);
         Directory.CreateDirectory(folder);
         TemporaryName.Sweep(path);
-        if (!TryLink(temporary, Path.GetRelativePath(folder, BlobPath(head)))) File.Copy(BlobPath(head), temporary, overwrite: true);
+        if (!TryLink(temporary, Path.GetRelativePath(folder, BlobPath(head))))
+            File.Copy(BlobPath(head), temporary, overwrite: true);
         File.Move(temporary, path, overwrite: true);
     }
 
     /// <summary>Notes which commit a branch or tag is. Last of all, so that nobody finds a snapshot that is not whole.</summary>
     public void WriteReference(string revision, string commit)
     {
-        if (revision == commit) return;
+        if (revision == commit)
+            return;
         string path = Path.Combine(_entry, "refs", revision);
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         using var file = AtomicFile.Replacing(path);
@@ -123,36 +130,43 @@ internal sealed class HubStore
         Directory.CreateDirectory(Path.Combine(_entry, "blobs"));
         // In Int128: the sizes are a server's.
         Int128 missing = 0;
-        foreach (HubFileHead head in heads.DistinctBy(h => h.Etag)) missing += Missing(head);
+        foreach (HubFileHead head in heads.DistinctBy(h => h.Etag))
+            missing += Missing(head);
         if (missing > 0 && FreeSpace(_entry) is long free && free < missing + Margin)
-            throw new HubException($"{repository}: {missing} bytes are to be written, but the disk of {BadFile.Printable(_options.CacheRoot, 4096)} has {free} free; make room, or choose another cache (--cache, HF_HUB_CACHE).");
+            throw new HubException(
+                $"{repository}: {missing} bytes are to be written, but the disk of {BadFile.Printable(_options.CacheRoot, 4096)} has "
+                    + $"{free} free; make room, or choose another cache (--cache, HF_HUB_CACHE).");
         return missing;
     }
 
     // Beside the locks: the hub's own library takes everything else in an entry for something of its own.
     private string NotePath(HubFileHead head) => Path.Combine(_options.CacheRoot, ".locks", _name, head.Etag + ".checked");
 
-    private IEnumerable<string> Checkable(HubFileHead head) => new FileInfo(FilePath(head)).LinkTarget is null ? [BlobPath(head), FilePath(head)] : [BlobPath(head)];
+    private IEnumerable<string> Checkable(HubFileHead head) =>
+        new FileInfo(FilePath(head)).LinkTarget is null ? [BlobPath(head), FilePath(head)] : [BlobPath(head)];
 
     private string Note(string path)
     {
         FileStatus? status = FileStatus.Of(path);
         var file = new FileInfo(path);
-        (long length, long modified, long changed) = status is FileStatus s ? (s.Length, s.Modified, s.Changed) : file.Exists ? (file.Length, file.LastWriteTimeUtc.Ticks, 0) : (-1, 0, 0);
+        (long length, long modified, long changed) = status is FileStatus s ? (s.Length, s.Modified, s.Changed)
+            : file.Exists ? (file.Length, file.LastWriteTimeUtc.Ticks, 0) : (-1, 0, 0);
         return string.Create(CultureInfo.InvariantCulture, $"{length} {modified} {changed} {Path.GetRelativePath(_entry, path)}");
     }
 
     // A copy in the snapshot needs the blob's room once more.
     private Int128 Missing(HubFileHead head)
     {
-        if (Has(head)) return 0;
+        if (Has(head))
+            return 0;
         Int128 blob = HasBlob(head) ? 0 : head.Size - Math.Min(head.Size, HubTransfer.LengthOf(BlobPath(head)));
         return _options.UseLinks ? blob : blob + head.Size;
     }
 
     private bool TryLink(string path, string target)
     {
-        if (!_options.UseLinks) return false;
+        if (!_options.UseLinks)
+            return false;
         try
         {
             File.CreateSymbolicLink(path, target);

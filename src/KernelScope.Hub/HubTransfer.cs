@@ -27,7 +27,8 @@ internal sealed class HubTransfer : IDisposable
     // Whether the bytes are from more than one answer.
     private bool _pieced;
 
-    public HubTransfer(HubHttp http, HubOptions options, HubFileHead head, HubSubject subject, Uri address, string blob, Action<HubStep, long> report)
+    public HubTransfer(HubHttp http, HubOptions options, HubFileHead head, HubSubject subject, Uri address, string blob,
+        Action<HubStep, long> report)
     {
         (_http, _retry, _head, _subject, _address, _blob, _report) = (http, new HubRetry(options), head, subject, address, blob, report);
         _partial = PartialOf(blob);
@@ -57,7 +58,8 @@ internal sealed class HubTransfer : IDisposable
             while (_position < _head.Size)
                 await ReceiveAsync(cancellationToken).ConfigureAwait(false);
             string found = _hash.Finish();
-            if (found == _head.Etag) break;
+            if (found == _head.Etag)
+                break;
             Restart();
             // What was left may have been another program's, or torn by a power cut, and a server may send other bytes than it says: the whole, from one answer, gets one chance.
             if (_pieced)
@@ -67,7 +69,8 @@ internal sealed class HubTransfer : IDisposable
             }
 
             Remove();
-            throw BadFile.Of(_subject.ToString(), $"what was received has the {_hash.Name} {found}, not {_head.Etag} as the hub says; it was removed.");
+            throw BadFile.Of(
+                _subject.ToString(), $"what was received has the {_hash.Name} {found}, not {_head.Etag} as the hub says; it was removed.");
         }
 
         _stream.Flush(flushToDisk: true);
@@ -81,12 +84,14 @@ internal sealed class HubTransfer : IDisposable
         _stream.Dispose();
         _hash.Dispose();
         // Nothing came: nothing to keep.
-        if (new FileInfo(_partial) is { Exists: true, Length: 0 }) File.Delete(_partial);
+        if (new FileInfo(_partial) is { Exists: true, Length: 0 })
+            File.Delete(_partial);
     }
 
     private bool Reread(CancellationToken cancellationToken)
     {
-        if (_stream.Length > _head.Size) _stream.SetLength(0);
+        if (_stream.Length > _head.Size)
+            _stream.SetLength(0);
         _stream.Position = 0;
         for (int read; (read = _stream.Read(_buffer)) > 0;)
         {
@@ -105,7 +110,8 @@ internal sealed class HubTransfer : IDisposable
         try
         {
             _from = _ranged ? _position : 0;
-            using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Get, _address, _from, _subject, null, cancellationToken).ConfigureAwait(false);
+            using HttpResponseMessage answer = await _http.SendAsync(HttpMethod.Get, _address, _from, _subject, null, cancellationToken)
+                .ConfigureAwait(false);
             if (!Accept(answer))
                 return;
             using Stream body = await answer.Content.ReadAsStreamAsync(cancellationToken).ConfigureAwait(false);
@@ -116,12 +122,16 @@ internal sealed class HubTransfer : IDisposable
                     return;
             }
 
-            if (_position < _head.Size) throw new HubTransientException($"{_subject}: {HubHttp.Shown(source)} ended the transfer at byte {_position} of {_head.Size}; what was received is kept.");
+            if (_position < _head.Size)
+                throw new HubTransientException(
+                    $"{_subject}: {HubHttp.Shown(source)} ended the transfer at byte {_position} of {_head.Size}; what was received is "
+                        + "kept.");
         }
         catch (HubTransientException e)
         {
             // Only bytes that were not there before are progress: a server that ignores ranges sends the same ones again and again.
-            if (_position > _furthest) _retry.Progressed();
+            if (_position > _furthest)
+                _retry.Progressed();
             _furthest = Math.Max(_furthest, _position);
             await _retry.WaitAsync(e, cancellationToken).ConfigureAwait(false);
         }
@@ -170,8 +180,11 @@ internal sealed class HubTransfer : IDisposable
         return (int)answer.StatusCode switch
         {
             206 when range?.From is long from && (from == _from || from == 0) && (!range.HasLength || range.Length == _head.Size) => null,
-            206 => new HubException($"{_subject}: asked for the bytes from {_from} of {_head.Size} on, the server sends {(range is null ? "it does not say which" : BadFile.Printable(range.ToString(), 100))}."),
-            200 when answer.Content.Headers.ContentLength is long length && length != _head.Size => BadFile.Of(_subject.ToString(), $"the server sends {length} bytes, but said that there are {_head.Size}."),
+            206 => new HubException(
+                $"{_subject}: asked for the bytes from {_from} of {_head.Size} on, the server sends "
+                    + $"{(range is null ? "it does not say which" : BadFile.Printable(range.ToString(), 100))}."),
+            200 when answer.Content.Headers.ContentLength is long length && length != _head.Size =>
+                BadFile.Of(_subject.ToString(), $"the server sends {length} bytes, but said that there are {_head.Size}."),
             200 => null,
             _ => new HubException($"{_subject}: the server answers with status {(int)answer.StatusCode} instead of the file."),
         };
@@ -189,7 +202,8 @@ internal sealed class HubTransfer : IDisposable
             }
 
             Remove();
-            throw BadFile.Of(_subject.ToString(), $"the server sends more than the {_head.Size} bytes that it said there are; what was received was removed.");
+            throw BadFile.Of(_subject.ToString(),
+                $"the server sends more than the {_head.Size} bytes that it said there are; what was received was removed.");
         }
 
         try
@@ -210,7 +224,8 @@ internal sealed class HubTransfer : IDisposable
 
     private void Restart()
     {
-        if (_position == 0 && _stream.Length == 0) return;
+        if (_position == 0 && _stream.Length == 0)
+            return;
         _stream.SetLength(0);
         _stream.Position = 0;
         _hash.Restart();

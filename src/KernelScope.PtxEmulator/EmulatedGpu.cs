@@ -4,7 +4,9 @@ using KernelScope.PtxEmulator.Syntax;
 
 namespace KernelScope.PtxEmulator;
 
-/// <summary>What an emulated device looks like. The defaults are those of a compute capability 8.0 device, with more shared memory.</summary>
+/// <summary>
+/// What an emulated device looks like. The defaults are those of a compute capability 8.0 device, with more shared memory.
+/// </summary>
 public sealed record EmulatedGpuOptions
 {
     /// <summary>Device memory; host memory is committed only as it is touched, up to three times this.</summary>
@@ -29,7 +31,9 @@ public sealed record EmulatedGpuOptions
     public int MaxLocalBytesPerThread { get; init; } = 512 * 1024;
 }
 
-/// <summary>A device that executes PTX on the host: memory, and launches that check and count. Not thread-safe; a launch runs to its end.</summary>
+/// <summary>
+/// A device that executes PTX on the host: memory, and launches that check and count. Not thread-safe; a launch runs to its end.
+/// </summary>
 public sealed unsafe class EmulatedGpu : IDisposable
 {
     private readonly GlobalMemory _memory;

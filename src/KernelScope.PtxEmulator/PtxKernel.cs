@@ -27,7 +27,9 @@ public sealed class PtxKernel
         Program = program;
         Name = function.Name;
         Line = function.Line;
-        Parameters = [.. ParameterLayout.Of(function).Select(p => new PtxParameter(p.Variable.Name, p.Offset, (int)p.Variable.Bytes, p.Variable.Alignment))];
+        Parameters =
+            [.. ParameterLayout.Of(function)
+                .Select(p => new PtxParameter(p.Variable.Name, p.Offset, (int)p.Variable.Bytes, p.Variable.Alignment))];
         MaxThreads = Dimensions(function.MaxThreads);
         RequiredThreads = Dimensions(function.RequiredThreads);
         MinBlocksPerMultiprocessor = function.MinBlocks;
@@ -75,7 +77,8 @@ public sealed class PtxKernel
     public RegisterCounts Registers { get; }
 
     /// <summary>Lines of .local accesses at an address that is computed at run time, so that the depot cannot become registers.</summary>
-    public IReadOnlyList<int> DynamicLocalLines => [.. Program.Ops.Where(o => o.Class == InstructionClass.LocalDynamic).Select(o => o.Line).Distinct()];
+    public IReadOnlyList<int> DynamicLocalLines =>
+        [.. Program.Ops.Where(o => o.Class == InstructionClass.LocalDynamic).Select(o => o.Line).Distinct()];
 
     internal Program Program { get; }
 

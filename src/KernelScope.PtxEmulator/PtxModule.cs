@@ -13,7 +13,8 @@ public sealed class PtxModule
         Name = name;
         _parsed = parsed;
         var functions = parsed.Functions.ToDictionary(f => f.Name);
-        Kernels = [.. parsed.Functions.Where(f => f.IsEntry && f.HasBody).Select(f => new PtxKernel(this, f, Lowering.Translate(name, functions, f)))];
+        Kernels = [.. parsed.Functions.Where(f => f.IsEntry && f.HasBody)
+            .Select(f => new PtxKernel(this, f, Lowering.Translate(name, functions, f)))];
     }
 
     /// <summary>Name given to <see cref="Parse"/>, for messages.</summary>
@@ -44,5 +45,6 @@ public sealed class PtxModule
     /// <summary>The kernel of that name.</summary>
     /// <exception cref="ArgumentException">There is none; the message lists those that there are.</exception>
     public PtxKernel Kernel(string name) => Kernels.FirstOrDefault(k => k.Name == name)
-        ?? throw new ArgumentException($"{Name} has no kernel '{name}'; it has {string.Join(", ", Kernels.Select(k => k.Name))}", nameof(name));
+        ?? throw new ArgumentException($"{Name} has no kernel '{name}'; it has {string.Join(", ", Kernels.Select(k => k.Name))}",
+            nameof(name));
 }

@@ -9,6 +9,9 @@ internal sealed class EditStack(IReadOnlyList<(EngineSae Sae, SaeEdit Edit)> edi
 {
     private readonly List<IDisposable> _armed = [];
 
+    /// <summary>Whether nothing is changed.</summary>
+    public bool IsEmpty => edits.Count == 0 && vectors.Count == 0;
+
     public void Arm(Session session, int promptLength)
     {
         foreach ((EngineSae sae, SaeEdit edit) in edits)
@@ -21,7 +24,9 @@ internal sealed class EditStack(IReadOnlyList<(EngineSae Sae, SaeEdit Edit)> edi
         foreach (VectorEdit vector in vectors)
         {
             Positions where = vector.Positions ?? vector.Place.Of(promptLength, bosId);
-            _armed.Add(new Steering(session.Hooks, session.Model.Device, vector.Point, vector.Direction.Span, vector.Strength, where));
+            _armed.Add(vector.Method == VectorMethod.Add
+                ? new Steering(session.Hooks, session.Model.Device, vector.Point, vector.Direction.Span, vector.Strength, where)
+                : new ProjectionEdit(session.Hooks, vector, where));
         }
     }
 

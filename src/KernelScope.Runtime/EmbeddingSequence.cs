@@ -16,11 +16,7 @@ internal sealed class EmbeddingSequence(Gemma2Model model, HookPoint site, Embed
         _hook = session.Hooks.Add(site, _pool.Take);
     }
 
-    public override void Dispose()
-    {
-        _hook?.Dispose();
-        base.Dispose();
-    }
+    protected override void Disarm() => _hook?.Dispose();
 
     protected override float[] Collect() => _pool.Result();
 }

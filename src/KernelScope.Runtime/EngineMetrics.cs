@@ -9,7 +9,7 @@ internal sealed class EngineMetrics : IDisposable
     private const string KindTag = "kind";
     private readonly Meter _meter;
     private readonly bool _ownsMeter;
-    private readonly Counter<long> _requests, _refusals, _promptTokens, _newTokens;
+    private readonly Counter<long> _requests, _refusals, _promptTokens, _reusedTokens, _newTokens;
     private readonly Histogram<double> _firstToken, _step;
     private readonly Histogram<int> _rows;
 
@@ -23,6 +23,8 @@ internal sealed class EngineMetrics : IDisposable
         _refusals = _meter.CreateCounter<long>(
             "kernelscope.refusals", "{request}", "Requests that were refused because the engine was busy.");
         _promptTokens = _meter.CreateCounter<long>("kernelscope.tokens.prompt", "{token}", "Tokens of prompts that were fed.");
+        _reusedTokens = _meter.CreateCounter<long>(
+            "kernelscope.tokens.reused", "{token}", "Tokens of prompts that were not fed because a kept session had them.");
         _newTokens = _meter.CreateCounter<long>("kernelscope.tokens.new", "{token}", "Tokens that were generated.");
         _firstToken = _meter.CreateHistogram<double>("kernelscope.time_to_first_token", "s", "From the request to its first new token.");
         _step = _meter.CreateHistogram<double>(
@@ -32,6 +34,15 @@ internal sealed class EngineMetrics : IDisposable
         _meter.CreateObservableGauge("kernelscope.requests.running", () => load().Running, "{request}", "Requests that run.");
         _meter.CreateObservableGauge(
             "kernelscope.session.bytes", () => load().SessionBytes, "By", "Memory of the running requests' sessions.");
+        _meter.CreateObservableGauge(
+            "kernelscope.kept.sessions", () => load().KeptSessions, "{session}", "Sessions of ended requests that are kept.");
+        _meter.CreateObservableGauge("kernelscope.kept.bytes", () => load().KeptBytes, "By", "Memory of the kept sessions.");
+    }
+
+    public void Reused(int tokens)
+    {
+        if (tokens > 0)
+            Add(_reusedTokens, tokens);
     }
 
     public void Ended(Sequence sequence, string outcome) =>

@@ -54,6 +54,22 @@ public class EngineOptions
     public long MaxSessionBytes { get; set; }
 
     /// <summary>
+    /// Most sessions of ended texts that are kept, so that what a prompt has in common with one of them (the turns of a chat, a system prompt) is
+    /// not computed again; 0: none. They take at most a quarter of <see cref="MaxSessionBytes"/> together, count towards it, and make room for
+    /// requests.
+    /// </summary>
+    /// <remarks>
+    /// Texts with edits keep nothing and use nothing that was kept, nor do <see cref="KernelScopeEngine.FeaturesAsync"/> and
+    /// <see cref="KernelScopeEngine.EmbedAsync"/>, which need every row. Of a text longer than the model's sliding window, a prompt must share
+    /// all but the last <see cref="PrefillRows"/> tokens that are kept. Who sends prompts can tell from the time of the first token whether
+    /// others sent their beginning before: set 0 where that matters.
+    /// </remarks>
+    public int KeptSessions { get; set; } = 4;
+
+    /// <summary>How much of a kept session a prompt takes over: whole pieces, bit for bit as without it, or everything, to float32 noise.</summary>
+    public PrefixReuse PrefixReuse { get; set; }
+
+    /// <summary>
     /// Tokens of a prompt that are fed in one call. Between two such pieces every running request gets a token, so a stream pauses for
     /// one piece and one step at most.
     /// It does not depend on the load, so that results do not either.
@@ -90,6 +106,9 @@ public class EngineOptions
         Require(MaxWaiting >= 0, nameof(MaxWaiting), MaxWaiting, "0 or a positive number");
         Require(MaxSessionBytes >= 0, nameof(MaxSessionBytes), MaxSessionBytes,
             "0 (half of the memory that the weights leave) or a positive number");
+        Require(KeptSessions >= 0, nameof(KeptSessions), KeptSessions, "0 (none) or a positive number");
+        if (!Enum.IsDefined(PrefixReuse))
+            throw new ArgumentException($"There is no PrefixReuse {(int)PrefixReuse}.");
         Require(PrefillRows >= 1, nameof(PrefillRows), PrefillRows, "at least 1");
         Require(BufferedTokens >= 1, nameof(BufferedTokens), BufferedTokens, "at least 1");
         if (ReaderTimeout <= TimeSpan.Zero && ReaderTimeout != Timeout.InfiniteTimeSpan)

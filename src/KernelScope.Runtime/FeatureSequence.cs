@@ -16,12 +16,11 @@ internal sealed class FeatureSequence(Gemma2Model model, GemmaTokenizer? tokeniz
             tap.Arm(session.Hooks);
     }
 
-    public override void Dispose()
+    protected override void Disarm()
     {
         foreach (FeatureTap tap in taps)
             tap.Dispose();
         edits.Dispose();
-        base.Dispose();
     }
 
     protected override IReadOnlyList<TokenFeatures> Collect()

@@ -1,6 +1,7 @@
 using KernelScope.Devices;
 using KernelScope.Generation;
 using KernelScope.Hooks;
+using KernelScope.Sae;
 
 namespace KernelScope.Runtime;
 
@@ -9,6 +10,7 @@ internal sealed class FeatureTap(EngineSae sae, FeatureReport report) : IDisposa
 {
     private readonly List<SaeFeatures> _rows = [];
     private readonly CodeList _list = new();
+    private readonly FiniteInput _finite = new(sae.Site);
     private SparseCodes? _codes;
     private IDisposable? _hook;
 
@@ -42,6 +44,7 @@ internal sealed class FeatureTap(EngineSae sae, FeatureReport report) : IDisposa
     {
         sae.Sae.Encode(value, _codes!);
         call.Device.Read(_codes!, _list);
+        _finite.Require(call, value, _list);
         for (int r = 0; r < value.Rows; r++)
             _rows.Add(new SaeFeatures { Sae = report.Sae, Top = Strongest(_list.FeaturesOf(r), _list.ValuesOf(r)) });
     }

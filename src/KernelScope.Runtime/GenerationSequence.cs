@@ -121,13 +121,14 @@ internal sealed class GenerationSequence : Sequence
 
     public override void Complete(Exception? error) => _tokens.Writer.TryComplete(error);
 
-    public override void Dispose()
+    public override bool SharesPrefixes => _edits.IsEmpty;
+
+    protected override void Disarm()
     {
         foreach (FeatureTap tap in _taps)
             tap.Dispose();
         _edits.Dispose();
         _choice?.Dispose();
-        base.Dispose();
     }
 
     protected override void Feed(ReadOnlySpan<int> tokens, bool isLast, CancellationToken cancellationToken) =>

@@ -77,6 +77,9 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     /// <summary>Most tokens of one request, prompt and new ones together.</summary>
     public int ContextLength { get; }
 
+    /// <summary>Most requests that run at once.</summary>
+    public int MaxRunning => _limits.MaxRunning;
+
     /// <summary>Requests that wait at this moment.</summary>
     public int Waiting => _scheduler.Load.Waiting;
 
@@ -163,6 +166,34 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         int[] prompt = PromptOf(request.Text, request.Tokens);
         EditStack edits = EditsOf(request.Edits, request.Vectors);
         return RunAsync(new FeatureSequence(Model, Tokenizer, TapsOf(request.Features), edits, prompt), cancellationToken);
+    }
+
+    /// <summary>Reads a text and gives the model's activations at hook points.</summary>
+    /// <param name="request">Which text, which points.</param>
+    /// <param name="cancellationToken">Ends the request.</param>
+    /// <returns>For each point, [tokens · width], or [width] of the last token alone.</returns>
+    /// <exception cref="ArgumentException">As <see cref="GenerateAsync"/>.</exception>
+    /// <exception cref="EngineBusyException">The limits allow no more requests.</exception>
+    /// <exception cref="ObjectDisposedException">The engine was disposed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public Task<IReadOnlyList<float[]>> ActivationsAsync(ActivationsRequest request, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        ThrowIfDisposed();
+        Require(request.Points, nameof(request.Points));
+        if (request.Points.Count == 0)
+            throw new ArgumentException("No hook point is asked for; name one in Points.");
+        foreach (HookPoint point in request.Points)
+        {
+            ModelSites.Require(Model.Config, point);
+            if (HookPoint.IsOverKeys(point.Site))
+                throw new ArgumentException($"{point} has one value for each head and key; its rows have no fixed width.");
+            if (point.Site == Site.Logits)
+                throw new ArgumentException("Logits are no activations that a text is read for.");
+        }
+
+        int[] prompt = PromptOf(request.Text, request.Tokens);
+        return RunAsync(new ActivationSequence(Model, request.Points, request.LastTokenOnly, prompt), cancellationToken);
     }
 
     /// <summary>Turns a text into a vector.</summary>
@@ -329,6 +360,10 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
         foreach (VectorEdit vector in vectors)
         {
             EditPlaces.Require(vector.Place);
+            if (!Enum.IsDefined(vector.Method))
+                throw new ArgumentException($"There is no VectorMethod {(int)vector.Method}.");
+            if (vector.Method != VectorMethod.Add && !vector.Direction.Span.ContainsAnyExcept(0f))
+                throw new ArgumentException($"The vector at {vector.Point} is zero, which no activation has a part along.");
             ModelSites.Require(Model.Config, vector.Point, vector.Direction.Length, "A vector has");
             if (!float.IsFinite(vector.Strength) || vector.Direction.Span.ContainsAnyExceptInRange(float.MinValue, float.MaxValue))
                 throw new ArgumentException($"The vector at {vector.Point} or its strength holds a value that is not a finite number.");

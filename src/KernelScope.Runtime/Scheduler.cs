@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
+using KernelScope.Hooks;
 using KernelScope.Model;
 using Microsoft.Extensions.Logging;
 
@@ -23,6 +24,7 @@ internal sealed class Scheduler : IAsyncDisposable
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     // Of the thread alone; their number and bytes are shared, below the gate.
+    private readonly KeptSessions _kept;
     private readonly List<Sequence> _prefilling = [], _decoding = [], _step = [];
     private SessionTokens[] _batch = [];
     private int _running;
@@ -42,6 +44,7 @@ internal sealed class Scheduler : IAsyncDisposable
         _parts = parts;
         _limits = limits;
         _logger = logger;
+        _kept = new KeptSessions(limits.KeptSessions, limits.MaxKeptBytes, limits.ReuseStep);
         // A factory's meter outlives the engine, and must not hold its model.
         var self = new WeakReference<Scheduler>(this);
         _metrics = new EngineMetrics(meters, () => self.TryGetTarget(out Scheduler? scheduler) ? scheduler.Load : default);
@@ -54,7 +57,7 @@ internal sealed class Scheduler : IAsyncDisposable
         get
         {
             lock (_gate)
-                return new SchedulerLoad(_waiting.Count, _running, _sessionBytes);
+                return new SchedulerLoad(_waiting.Count, _running, _sessionBytes, _kept.Count, _kept.Bytes);
         }
     }
 
@@ -245,12 +248,63 @@ internal sealed class Scheduler : IAsyncDisposable
             _prefilling.Add(sequence);
             try
             {
-                sequence.Begin(_model.NewSession(sequence.ContextLength, Math.Min(_limits.PrefillRows, sequence.ContextLength)));
+                sequence.Begin(NewSession(sequence));
+                _metrics.Reused(sequence.Reused);
             }
             catch (Exception e)
             {
                 End(_prefilling, sequence, e);
             }
+        }
+    }
+
+    /// <summary>A session with as much of the prompt as a kept one has, as far as there is memory for both.</summary>
+    private Session NewSession(Sequence sequence)
+    {
+        int context = sequence.ContextLength, chunk = Math.Min(_limits.PrefillRows, context);
+        ReadOnlySpan<int> prompt = sequence.SharesPrefixes ? sequence.Prompt : [];
+        try
+        {
+            return _kept.Begin(prompt, context, chunk, Room()) ?? _model.NewSession(context, chunk);
+        }
+        catch (Exception) when (_kept.Count > 0)
+        {
+            // What is kept must not be the memory that is lacking.
+            _kept.Dispose();
+            return _model.NewSession(context, chunk);
+        }
+    }
+
+    /// <summary>Bytes that the running requests leave.</summary>
+    private long Room()
+    {
+        lock (_gate)
+            return _limits.MaxSessionBytes - _sessionBytes;
+    }
+
+    /// <summary>
+    /// Copies a session whose sliding layers will have lost at its end what goes on from the whole pieces of its prompt, once these have been fed.
+    /// Others are kept as they are when they end.
+    /// </summary>
+    private void KeepPieces(Sequence sequence)
+    {
+        int rows = _limits.PrefillRows, fed = sequence.Fed;
+        bool isLast = fed % rows == 0 && sequence.Prompt.Length - fed < rows;
+        long held = (long)_model.Config.SlidingWindow + Math.Min(rows, sequence.ContextLength) - 1;
+        if (!isLast || !sequence.SharesPrefixes || _limits.Reuse != PrefixReuse.WholePieces || sequence.ContextLength <= held)
+            return;
+        long bytes = SessionBytes(_model.Config, fed, rows), room = Room();
+        if (_limits.KeptSessions == 0 || bytes > Math.Min(room, _limits.MaxKeptBytes))
+            return;
+        try
+        {
+            if (sequence.Copy() is Session copy)
+                _kept.Keep(copy, fed, bytes, room);
+        }
+        catch (Exception)
+        {
+            // The copy is for others: that there is no memory for it is not this request's error.
+            _kept.Dispose();
         }
     }
 
@@ -279,6 +333,7 @@ internal sealed class Scheduler : IAsyncDisposable
         {
             int rows = sequence.FeedPiece(_limits.PrefillRows, _stop.Token);
             _metrics.Prefilled(rows, started);
+            KeepPieces(sequence);
         }
         catch (Exception e) when (!IsStop(e))
         {
@@ -389,6 +444,9 @@ internal sealed class Scheduler : IAsyncDisposable
     {
         try
         {
+            // Whatever failed may have left its session in the middle of a call.
+            if (error is null && sequence.Release() is Session session)
+                _kept.Keep(session, _limits.Reuse == PrefixReuse.AllTokens ? session.Position : sequence.Fed, sequence.Bytes, Room());
             sequence.Dispose();
         }
         catch (Exception e)
@@ -407,6 +465,8 @@ internal sealed class Scheduler : IAsyncDisposable
         }
         finally
         {
+            if (error is NotFiniteException)
+                error = new InvalidOperationException(error.Message, error);
             sequence.Complete(error ?? (sequence.IsFinished ? null : new OperationCanceledException()));
         }
     }
@@ -429,5 +489,6 @@ internal sealed class Scheduler : IAsyncDisposable
             End(_prefilling, _prefilling[^1], end);
         foreach (Sequence sequence in waiting)
             Finish(sequence, end);
+        _kept.Dispose();
     }
 }

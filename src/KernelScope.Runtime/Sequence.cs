@@ -13,6 +13,7 @@ namespace KernelScope.Runtime;
 internal abstract class Sequence(string kind, int[] prompt, int contextLength) : IDisposable
 {
     private int _fed;
+    private bool _isCopied;
     private volatile bool _left;
 
     public string Kind { get; } = kind;
@@ -29,6 +30,18 @@ internal abstract class Sequence(string kind, int[] prompt, int contextLength) :
 
     /// <summary>Whether nobody waits for what it would give.</summary>
     public bool IsLeft => _left;
+
+    /// <summary>
+    /// Whether its session's keys and values are the model's own, and nobody asks for what a token of the prompt gives: then the session may
+    /// begin with what another one has, and may be kept for others.
+    /// </summary>
+    public virtual bool SharesPrefixes => false;
+
+    /// <summary>Tokens of the prompt that its session had when it began.</summary>
+    public int Reused { get; private set; }
+
+    /// <summary>Tokens of the prompt that have been fed, or were there.</summary>
+    public int Fed => _fed;
 
     /// <summary>Whether the whole prompt has been fed.</summary>
     public bool IsPrefilled => _fed == Prompt.Length;
@@ -47,8 +60,30 @@ internal abstract class Sequence(string kind, int[] prompt, int contextLength) :
     /// <summary>Says that nobody waits for it any more; the engine's thread then ends it.</summary>
     public void Leave() => _left = true;
 
-    /// <summary>Gets its session and arms hooks on it. The sequence disposes the session.</summary>
-    public virtual void Begin(Session session) => Session = session;
+    /// <summary>Gets its session, which may have the beginning of the prompt, and arms hooks on it. The sequence disposes the session.</summary>
+    public virtual void Begin(Session session)
+    {
+        Session = session;
+        _fed = Reused = session.Position;
+    }
+
+    /// <summary>A copy of its session as it is, for <see cref="KeptSessions"/>; the session itself is then not handed over.</summary>
+    public Session? Copy()
+    {
+        _isCopied = true;
+        return Session.CopyOf(Session.Position, Session.Position, Math.Min(Session.ChunkLength, Session.Position));
+    }
+
+    /// <summary>Hands its session over, without anything of its own on it; null if it has none that others could use.</summary>
+    public Session? Release()
+    {
+        if (!SharesPrefixes || _isCopied || Session is null)
+            return null;
+        Session session = Session;
+        Disarm();
+        Session = null!;
+        return session;
+    }
 
     /// <summary>Feeds the next piece of the prompt.</summary>
     /// <returns>Number of tokens fed.</returns>
@@ -73,7 +108,14 @@ internal abstract class Sequence(string kind, int[] prompt, int contextLength) :
     public abstract void Complete(Exception? error);
 
     /// <summary>Gives the session's memory back.</summary>
-    public virtual void Dispose() => Session?.Dispose();
+    public void Dispose()
+    {
+        Disarm();
+        Session?.Dispose();
+    }
+
+    /// <summary>Takes from the session what it put there. More than once is harmless.</summary>
+    protected abstract void Disarm();
 
     protected abstract void Feed(ReadOnlySpan<int> tokens, bool isLast, CancellationToken cancellationToken);
 

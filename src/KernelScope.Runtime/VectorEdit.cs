@@ -3,7 +3,20 @@ using KernelScope.Sae;
 
 namespace KernelScope.Runtime;
 
-/// <summary>A vector that is added at a hook point: y ← y + strength · direction.</summary>
+/// <summary>What a vector does to an activation y; v is the direction, s the strength, v̂ = v/‖v‖.</summary>
+public enum VectorMethod
+{
+    /// <summary>y ← y + s·v.</summary>
+    Add,
+
+    /// <summary>y ← y + (s − 1)·(v̂·y)·v̂: the part of y along v becomes s times what it was; 0 takes it away.</summary>
+    ScaleProjection,
+
+    /// <summary>y ← y − max(0, v̂·y − s)·v̂: the length of y along v is at most s.</summary>
+    CapProjection,
+}
+
+/// <summary>A vector that acts at a hook point; by default it is added: y ← y + strength · direction.</summary>
 public sealed record VectorEdit
 {
     /// <summary>Where.</summary>
@@ -12,8 +25,11 @@ public sealed record VectorEdit
     /// <summary>One value for each of the point's.</summary>
     public required ReadOnlyMemory<float> Direction { get; init; }
 
-    /// <summary>Its factor.</summary>
+    /// <summary>s of <see cref="Method"/>.</summary>
     public float Strength { get; init; } = 1;
+
+    /// <summary>What it does. The two that read the activation wait for the device at every call.</summary>
+    public VectorMethod Method { get; init; }
 
     /// <summary>At which positions.</summary>
     public EditPlace Place { get; init; }

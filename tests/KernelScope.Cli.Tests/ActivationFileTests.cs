@@ -98,7 +98,8 @@ public sealed class ActivationFileTests : IDisposable
             writer.Commit();
         }
 
-        Program.Run("diff", _folder.Write("any.npy", Npy("<f4", [Rows, Width], Values())), _folder.At("two.npz")).AssertFailed(1, "any.npy", "name the file");
+        Program.Run("diff", _folder.Write("any.npy", Npy("<f4", [Rows, Width], Values())), _folder.At("two.npz"))
+            .AssertFailed(1, "any.npy", "name the file");
     }
 
     [Fact]
@@ -119,7 +120,8 @@ public sealed class ActivationFileTests : IDisposable
     public void Encode_counts_the_rows_that_eval_counts(string form, string? specialIds, int counted)
     {
         // BOS at 0 and 11, EOS at 10 and 31, padding at 20 and 32, a 7 at 21.
-        int[] tokens = [.. Enumerable.Range(0, Rows).Select(i => i switch { 0 or 11 => 2, 10 or 31 => 1, 21 => 7, 20 or 32 => 0, _ => 100 + i })];
+        int[] tokens =
+            [.. Enumerable.Range(0, Rows).Select(i => i switch { 0 or 11 => 2, 10 or 31 => 1, 21 => 7, 20 or 32 => 0, _ => 100 + i })];
         HashSet<int> special = specialIds switch { null => [0, 1, 2], "0" => [0], _ => [0, 7, 2] };
         using var golden = new Arrays(Path.Combine(Sae, "expected.npz"));
         float[] x = golden.Floats("x_33"), reconstruction = golden.Floats("recon_33");
@@ -134,14 +136,18 @@ public sealed class ActivationFileTests : IDisposable
         }
         else
         {
-            using var writer = new SafetensorsWriter(path, [new TensorInfo("tokens", DType.I32, [3, 11]), new TensorInfo("blocks.0.hook_resid_post", DType.F32, [3, 11, Width])], null);
+            using var writer =
+                new SafetensorsWriter(
+                    path, [new TensorInfo("tokens", DType.I32, [3, 11]),
+                        new TensorInfo("blocks.0.hook_resid_post", DType.F32, [3, 11, Width])], null);
             writer.Append<int>(tokens);
             writer.Append<float>(x);
             writer.Commit();
         }
 
         string[] ids = specialIds is null ? [] : ["--special-ids", specialIds];
-        JsonElement result = Program.Json(["encode", path, "--key", "resid_post.0", "--sae", Sae, "--out", _folder.At("codes.npz"), .. ids]);
+        JsonElement result =
+            Program.Json(["encode", path, "--key", "resid_post.0", "--sae", Sae, "--out", _folder.At("codes.npz"), .. ids]);
         int[] rows = [.. Enumerable.Range(0, Rows).Where(r => !special.Contains(tokens[r]))];
         Assert.Equal(counted, result.GetProperty("rows_counted").GetInt64());
         Assert.Equal(Rows, result.GetProperty("rows").GetInt64());
@@ -164,7 +170,8 @@ public sealed class ActivationFileTests : IDisposable
         Outcome outcome = Program.Run("encode", _folder.At("a.npz"), "--sae", Sae, "--json");
         Assert.Equal(Rows, outcome.Json().GetProperty("rows_counted").GetInt64());
         Assert.Contains("all rows count", outcome.Error, StringComparison.Ordinal);
-        Program.Run("encode", _folder.At("a.npz"), "--sae", Sae, "--special-ids", "0").AssertFailed(1, "--special-ids", "nothing to act on");
+        Program.Run("encode", _folder.At("a.npz"), "--sae", Sae, "--special-ids", "0")
+            .AssertFailed(1, "--special-ids", "nothing to act on");
         Program.Run("encode", _folder.At("a.npz"), "--sae", Sae, "--special-ids", "-3").AssertFailed(2, "-3");
     }
 
@@ -184,7 +191,8 @@ public sealed class ActivationFileTests : IDisposable
     private static byte[] Npy(string type, long[] shape, float[] x)
     {
         string descr = type == "fortran" ? "<f4" : type;
-        string header = $"{{'descr': '{descr}', 'fortran_order': {(type == "fortran" ? "True" : "False")}, 'shape': ({string.Join(", ", shape)}), }}";
+        string header =
+            $"{{'descr': '{descr}', 'fortran_order': {(type == "fortran" ? "True" : "False")}, 'shape': ({string.Join(", ", shape)}), }}";
         header = header.PadRight(((10 + header.Length + 1 + 63) / 64 * 64) - 11) + "\n";
         byte[] start = [0x93, .. "NUMPY"u8, 1, 0, (byte)(header.Length & 255), (byte)(header.Length >> 8)];
         if (type == "fortran")
@@ -216,7 +224,9 @@ public sealed class ActivationFileTests : IDisposable
 
     private static byte[] Safetensors(string type, long[] shape, float[] x)
     {
-        byte[] data = Bytes(type, x), json = Encoding.ASCII.GetBytes($"{{\"a\":{{\"dtype\":\"{type}\",\"shape\":[{string.Join(',', shape)}],\"data_offsets\":[0,{data.Length}]}}}}");
+        byte[] data = Bytes(type, x),
+            json = Encoding.ASCII.GetBytes(
+                $"{{\"a\":{{\"dtype\":\"{type}\",\"shape\":[{string.Join(',', shape)}],\"data_offsets\":[0,{data.Length}]}}}}");
         return [.. BitConverter.GetBytes((long)json.Length), .. json, .. data];
     }
 

@@ -28,13 +28,15 @@ public sealed class AgainstTests
         Program.Json([.. run, "--capture", "resid_post.2,resid_mid.3,resid_post.3,resid_post.4,logits", "--out", folder.At("plain.npz")]);
         string[] edited = [.. run, "--against", folder.At("plain.npz"), "--splice", "zero", "--edit-at", "2-"];
         JsonElement first = Program.Json(edited).GetProperty("against").GetProperty("first");
-        Assert.Equal(("resid_post.3", 2, 0), (first.GetProperty("name").GetString(), first.GetProperty("position").GetInt32(), first.GetProperty("element").GetInt32()));
+        Assert.Equal(("resid_post.3", 2, 0),
+            (first.GetProperty("name").GetString(), first.GetProperty("position").GetInt32(), first.GetProperty("element").GetInt32()));
         Assert.Equal(0, first.GetProperty("b").GetDouble());
         Outcome failed = Program.Run([.. edited, "--fail"]);
         Assert.Equal(1, failed.ExitCode);
         Assert.Contains("they part at resid_post.3, position 2, element 0", failed.Output, StringComparison.Ordinal);
         Assert.Equal(0, Program.Run([.. edited, "--fail", "--tolerance", "1000"]).ExitCode);
-        Assert.Contains("they part at tokens", Program.Run("run", "She loved him", "--against", folder.At("plain.npz")).Output, StringComparison.Ordinal);
+        Assert.Contains("they part at tokens", Program.Run("run", "She loved him", "--against", folder.At("plain.npz")).Output,
+            StringComparison.Ordinal);
     }
 
     [Fact]

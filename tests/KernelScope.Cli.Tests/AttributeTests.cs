@@ -25,11 +25,14 @@ public sealed class AttributeTests
 
         Assert.Equal(Sizes(result).OrderDescending(), Sizes(result));
         JsonElement first = result.GetProperty("features")[0];
-        double sum = tokens.Skip(1).SelectMany(t => t.GetProperty("features").EnumerateArray()).Where(f => f.GetProperty("index").GetInt32() == first.GetProperty("index").GetInt32()).Sum(f => f.GetProperty("attribution").GetDouble());
+        double sum = tokens.Skip(1).SelectMany(t => t.GetProperty("features").EnumerateArray())
+            .Where(f => f.GetProperty("index").GetInt32() == first.GetProperty("index").GetInt32())
+            .Sum(f => f.GetProperty("attribution").GetDouble());
         Assert.Equal(sum, first.GetProperty("attribution").GetDouble(), 1e-9);
 
         JsonElement top = Program.Json("run", Text, "--top", "4096").GetProperty("top");
-        Dictionary<string, double> logits = top.EnumerateArray().Where(t => t.GetProperty("text").GetString() is " she" or " he").ToDictionary(t => t.GetProperty("text").GetString()!, t => t.GetProperty("logit").GetDouble());
+        Dictionary<string, double> logits = top.EnumerateArray().Where(t => t.GetProperty("text").GetString() is " she" or " he")
+            .ToDictionary(t => t.GetProperty("text").GetString()!, t => t.GetProperty("logit").GetDouble());
         Assert.Equal(logits[" she"] - logits[" he"], result.GetProperty("value").GetDouble(), 1e-4);
     }
 
@@ -39,7 +42,8 @@ public sealed class AttributeTests
         JsonElement result = Program.Json("attribute", Text, "--loss", "--sae", "transcoder.3.1k.l0_20");
         Assert.Equal("next_token_loss", result.GetProperty("metric").GetString());
         Assert.Equal("mlp_out_post.3", result.GetProperty("site_out").GetString());
-        Assert.Equal(Program.Json("run", Text).GetProperty("next_token_loss").EnumerateArray().Sum(e => e.GetDouble()), result.GetProperty("value").GetDouble(), 1e-3);
+        Assert.Equal(Program.Json("run", Text).GetProperty("next_token_loss").EnumerateArray().Sum(e => e.GetDouble()),
+            result.GetProperty("value").GetDouble(), 1e-3);
         Outcome shown = Program.Run("attribute", Text, "--loss");
         Assert.Equal((0, ""), (shown.ExitCode, shown.Error));
         Assert.Contains("sum of the next-token losses", shown.Output, StringComparison.Ordinal);
@@ -60,7 +64,9 @@ public sealed class AttributeTests
     }
 
     private static (int Index, float Activation)[] Ordered(JsonElement token) =>
-        [.. token.GetProperty("features").EnumerateArray().Select(f => (f.GetProperty("index").GetInt32(), f.GetProperty("activation").GetSingle())).Order()];
+        [.. token.GetProperty("features").EnumerateArray()
+            .Select(f => (f.GetProperty("index").GetInt32(), f.GetProperty("activation").GetSingle())).Order()];
 
-    private static double[] Sizes(JsonElement element) => [.. element.GetProperty("features").EnumerateArray().Select(f => Math.Abs(f.GetProperty("attribution").GetDouble()))];
+    private static double[] Sizes(JsonElement element) =>
+        [.. element.GetProperty("features").EnumerateArray().Select(f => Math.Abs(f.GetProperty("attribution").GetDouble()))];
 }

@@ -31,7 +31,8 @@ public sealed class BadInputTests
         { 2, "--site: 'resid_posts.3' is no hook point", ["features", "x", "--site", "resid_posts.3"] },
         { 1, "layers 0 to 5", ["features", "x", "--site", "resid_post.6"] },
         { 1, "sites that would fit: embed, resid_pre.0-5", ["features", "x", "--site", "z.3"] },
-        { 1, "cannot write at mlp_out_post.2, which comes before it", ["generate", "x", "--sae", "transcoder.3.1k.l0_20", "--site-out", "mlp_out_post.2", "--ablate", "1"] },
+        { 1, "cannot write at mlp_out_post.2, which comes before it",
+            ["generate", "x", "--sae", "transcoder.3.1k.l0_20", "--site-out", "mlp_out_post.2", "--ablate", "1"] },
         { 1, "no such SAE", ["features", "x", "--sae", "/no/such/sae"] },
         { 1, "no such model", ["features", "x", "--model", "/no/such/model"] },
         { 1, "models--google--gemma-2-99b", ["features", "x", "--model", "google/gemma-2-99b"] },
@@ -108,7 +109,8 @@ public sealed class BadInputTests
         string model = folder.Copy(Fixtures.Path("gemma2", "models", "base"), "long");
         Change(model, "max_position_embeddings", 2_000_000_000);
         var watch = Stopwatch.StartNew();
-        Program.Run("generate", "--model", model, "--tokens", "2", "--max-new-tokens", "1900000000").AssertFailed(1, "MiB of memory", "are available");
+        Program.Run("generate", "--model", model, "--tokens", "2", "--max-new-tokens", "1900000000")
+            .AssertFailed(1, "MiB of memory", "are available");
         Assert.True(watch.Elapsed < TimeSpan.FromSeconds(20), "it should be known at once");
     }
 
@@ -118,7 +120,11 @@ public sealed class BadInputTests
         if (!OperatingSystem.IsLinux())
             return;
         // Only a shell can pass such bytes; .NET would encode them.
-        Outcome outcome = Program.Finish(Program.Start(new ProcessStartInfo("/bin/sh", ["-c", $"exec '{Program.Host}' exec '{Program.Assembly}' tokenize \"$(printf 'ab\\377c')\""])));
+        Outcome outcome =
+            Program.Finish(
+                Program.Start(
+                    new ProcessStartInfo(
+                        "/bin/sh", ["-c", $"exec '{Program.Host}' exec '{Program.Assembly}' tokenize \"$(printf 'ab\\377c')\""])));
         outcome.AssertFailed(1, "is not valid UTF-8", "0xFF", "offset 2");
         Assert.Equal(0, Program.Run("tokenize", "a real \uFFFD is a character").ExitCode);
     }
@@ -128,7 +134,9 @@ public sealed class BadInputTests
     {
         foreach (string text in new[] { "@file", "[directive] x", "- item", "-5", "features", "/?" })
             Assert.True(Program.Json("tokenize", text).GetProperty("ids").GetArrayLength() > 0);
-        Assert.Equal("--sae", string.Concat(Program.Run("tokenize", "--json", "--", "--sae").Json().GetProperty("pieces").EnumerateArray().Select(p => p.GetString())));
+        Assert.Equal(
+            "--sae", string.Concat(Program.Run("tokenize", "--json", "--", "--sae").Json().GetProperty("pieces").EnumerateArray()
+                .Select(p => p.GetString())));
     }
 
     [Fact]

@@ -21,7 +21,9 @@ public sealed class BenchTests
         Assert.InRange(peak, 1e8, 1e15);
 
         JsonElement[] cases = [.. result.GetProperty("cases").EnumerateArray()];
-        string[] expected = ["decode", "prefill_512", "sae_2k_encode_1", "sae_2k_decode_1", "sae_2k_encode_32", "sae_2k_decode_32", "sae_2k_encode_512", "sae_2k_decode_512"];
+        string[] expected =
+            ["decode", "prefill_512", "sae_2k_encode_1", "sae_2k_decode_1", "sae_2k_encode_32", "sae_2k_decode_32", "sae_2k_encode_512",
+                "sae_2k_decode_512"];
         Assert.Equal(expected, cases.Select(c => c.GetProperty("name").GetString()));
         foreach (JsonElement one in cases)
         {
@@ -33,7 +35,8 @@ public sealed class BenchTests
             // The limit that the share was taken of lies between those that were printed.
             JsonElement limit = limits.GetProperty(one.GetProperty("bound").GetString() == "peak" ? "float32_peak" : "read_bandwidth");
             double rate = work / one.GetProperty("seconds").GetProperty("min").GetDouble();
-            Assert.True(one.GetProperty("share").GetProperty("max").GetDouble() <= rate / limit.GetProperty("min").GetDouble() * 1.0001, one.ToString());
+            Assert.True(one.GetProperty("share").GetProperty("max").GetDouble() <= rate / limit.GetProperty("min").GetDouble() * 1.0001,
+                one.ToString());
         }
 
         // Matrices of six layers and of the head, bfloat16, and what attention reads.
@@ -52,12 +55,14 @@ public sealed class BenchTests
             Assert.True(limits.GetProperty(limit).GetProperty("median").GetDouble() > 0, limit);
         Assert.Equal(JsonValueKind.Null, limits.GetProperty("read_bandwidth").ValueKind);
         JsonElement[] cases = [.. result.GetProperty("cases").EnumerateArray()];
-        Assert.Equal(["decode", "prefill_16", "sae_2k_encode_1", "sae_2k_decode_1", "sae_2k_encode_16", "sae_2k_decode_16"], cases.Select(c => c.GetProperty("name").GetString()));
+        Assert.Equal(["decode", "prefill_16", "sae_2k_encode_1", "sae_2k_decode_1", "sae_2k_encode_16", "sae_2k_decode_16"],
+            cases.Select(c => c.GetProperty("name").GetString()));
         Assert.All(cases, c => Assert.Equal(1, c.GetProperty("times").GetInt32()));
         // bfloat16 weights: an exact product is three of the tensor cores'.
         JsonElement prefill = cases[1];
         Assert.Equal(("bf16_peak", 3), (prefill.GetProperty("bound").GetString(), prefill.GetProperty("products").GetInt32()));
-        double share = 3 * prefill.GetProperty("flops").GetDouble() / prefill.GetProperty("seconds").GetProperty("median").GetDouble() / limits.GetProperty("bf16_peak").GetProperty("max").GetDouble();
+        double share = 3 * prefill.GetProperty("flops").GetDouble() / prefill.GetProperty("seconds").GetProperty("median")
+            .GetDouble() / limits.GetProperty("bf16_peak").GetProperty("max").GetDouble();
         Assert.InRange(prefill.GetProperty("share").GetProperty("median").GetDouble(), share * 0.999, double.MaxValue);
     }
 
@@ -118,7 +123,8 @@ public sealed class BenchTests
     /// <summary>The median, once min, median and max are in order.</summary>
     private static double Ordered(JsonElement spread)
     {
-        double min = spread.GetProperty("min").GetDouble(), median = spread.GetProperty("median").GetDouble(), max = spread.GetProperty("max").GetDouble();
+        double min = spread.GetProperty("min").GetDouble(), median = spread.GetProperty("median").GetDouble(),
+            max = spread.GetProperty("max").GetDouble();
         Assert.True(min > 0 && min <= median && median <= max, spread.ToString());
         return median;
     }

@@ -6,7 +6,9 @@ namespace KernelScope.Cli.Tests;
 /// <summary>Fine-tunes as people have them: added tokens, a chat template of the folder's own, text from editors.</summary>
 public sealed class ChatTests
 {
-    private const string ChatMl = "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m['role'] }}\\n{{ m['content'] }}<|im_end|>\\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\\n{% endif %}";
+    private const string ChatMl =
+        "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m['role'] }}\\n{{ m['content'] }}<|im_end|>\\n{% endfor %}{% if "
+            + "add_generation_prompt %}<|im_start|>assistant\\n{% endif %}";
 
     private static byte[] Bytes(string text) => Encoding.UTF8.GetBytes(text);
 
@@ -31,7 +33,8 @@ public sealed class ChatTests
         Assert.Equal([2, 7, 562], Program.Json("run", "<|im_start|>user", "--model", model).Ints("tokens"));
         Assert.Equal("user<|im_start|>\n", Program.Run("tokenize", "--decode", "562,7", "--model", model).Output);
         string lines = folder.Write("lines.jsonl", [.. Encoding.UTF8.Preamble, .. Bytes("{\"text\": \"<|im_end|>\"}\n{\"ids\": [8]}\n")]);
-        Assert.Equal("{\"ids\":[8],\"pieces\":[\"<|im_end|>\"]}\n{\"text\":\"<|im_end|>\"}\n", Program.Run("tokenize", "--jsonl", lines, "--model", model).Output);
+        Assert.Equal("{\"ids\":[8],\"pieces\":[\"<|im_end|>\"]}\n{\"text\":\"<|im_end|>\"}\n",
+            Program.Run("tokenize", "--jsonl", lines, "--model", model).Output);
         folder.Write("model/added_tokens.json", Bytes("""{"<|far|>": 4096}"""));
         Program.Run("run", "x", "--model", model).AssertFailed(1, "<|far|>", "4096");
         Program.Run("inspect", model).AssertFailed(1, "<|far|>", "4096");
@@ -44,7 +47,9 @@ public sealed class ChatTests
         string model = FineTune(folder, ChatMl);
         JsonElement result = Program.Json("generate", "hi", "--chat", "--model", model, "--max-new-tokens", "2");
         Assert.Equal([2, 7, .. Plain("user\nhi"), 8, .. Plain("\n"), 7, .. Plain("assistant\n")], result.Ints("prompt_tokens"));
-        string[] biased = ["generate", "hi", "--chat", "--model", model, "--max-new-tokens", "4", "--temperature", "0.001", "--logit-bias", "8=90", "--seed", "1"];
+        string[] biased =
+            ["generate", "hi", "--chat", "--model", model, "--max-new-tokens", "4", "--temperature", "0.001", "--logit-bias",
+                "8=90", "--seed", "1"];
         JsonElement silent = Program.Json(biased);
         Assert.Equal([8, 8, 8, 8], silent.Ints("tokens"));
         Assert.Equal("", silent.GetProperty("text").GetString());
@@ -62,7 +67,8 @@ public sealed class ChatTests
         Assert.Equal(0, Program.Run("generate", "hi", "--model", model, "--max-new-tokens", "1").ExitCode);
         folder.Write("model/tokenizer_config.json", Bytes("""{"chat_template": "{{ raise_exception('Not today') }}"}"""));
         Program.Run("generate", "hi", "--chat", "--model", model).AssertFailed(1, "tokenizer_config.json", "Not today");
-        folder.Write("model/tokenizer_config.json", Bytes("""{"chat_template": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"}"""));
+        folder.Write("model/tokenizer_config.json",
+            Bytes("""{"chat_template": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"}"""));
         Program.Run("generate", "hi", "--chat", "--model", model).AssertFailed(1, "tokenizer_config.json", "steps");
     }
 
@@ -70,7 +76,8 @@ public sealed class ChatTests
     public void A_template_without_bos_is_told()
     {
         using var folder = new TempFolder();
-        Outcome outcome = Program.Run("generate", "hi", "--chat", "--model", FineTune(folder, "{{ messages[0].content }}"), "--max-new-tokens", "1");
+        Outcome outcome =
+            Program.Run("generate", "hi", "--chat", "--model", FineTune(folder, "{{ messages[0].content }}"), "--max-new-tokens", "1");
         Assert.Equal(0, outcome.ExitCode);
         Assert.Contains("BOS", outcome.Error, StringComparison.Ordinal);
     }
@@ -83,7 +90,8 @@ public sealed class ChatTests
         foreach (string name in (string[])["config.json", "generation_config.json"])
         {
             string json = File.ReadAllText(folder.At($"model/{name}"));
-            folder.Write($"model/{name}", Bytes(System.Text.RegularExpressions.Regex.Replace(json, "\"eos_token_id\": *1\\b", "\"eos_token_id\": [1, 107]")));
+            folder.Write($"model/{name}",
+                Bytes(System.Text.RegularExpressions.Regex.Replace(json, "\"eos_token_id\": *1\\b", "\"eos_token_id\": [1, 107]")));
         }
 
         string[] question = ["generate", "What is a harbour?", "--chat", "--max-new-tokens", "60", "--model", model];
@@ -91,7 +99,8 @@ public sealed class ChatTests
         Assert.Equal(107, answer.Ints("tokens")[^1]);
         Assert.Equal(answer.GetProperty("text").GetString() + "\n", Program.Run(question).Output);
         Assert.DoesNotContain("end_of_turn", answer.GetProperty("text").GetString(), StringComparison.Ordinal);
-        Assert.DoesNotContain("end_of_turn", Program.Json([.. question, "--ignore-eos"]).GetProperty("text").GetString(), StringComparison.Ordinal);
+        Assert.DoesNotContain("end_of_turn", Program.Json([.. question, "--ignore-eos"]).GetProperty("text").GetString(),
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -100,7 +109,9 @@ public sealed class ChatTests
         using var folder = new TempFolder();
         string model = folder.Copy(Fixtures.DemoModel, "model");
         File.Delete(folder.At("model/tokenizer.model"));
-        using (var packed = new System.IO.Compression.GZipStream(File.OpenRead(Fixtures.Path("text", "tokenizer.json.gz")), System.IO.Compression.CompressionMode.Decompress))
+        using (var packed =
+            new System.IO.Compression.GZipStream(File.OpenRead(Fixtures.Path("text", "tokenizer.json.gz")),
+                System.IO.Compression.CompressionMode.Decompress))
         using (FileStream file = File.Create(folder.At("model/tokenizer.json")))
             packed.CopyTo(file);
         Assert.Equal([2, .. Plain("She loved the river")], Program.Json("run", "She loved the river", "--model", model).Ints("tokens"));

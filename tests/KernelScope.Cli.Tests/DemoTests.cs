@@ -31,6 +31,7 @@ public sealed class DemoTests
         using Gemma2Checkpoint model = Demo.OpenCheckpoint();
         Assert.Equal(model.Config.VocabSize, Demo.OpenTokenizer().PieceCount);
         Assert.Contains("WordNet 3.0", Demo.Notice, StringComparison.Ordinal);
-        Assert.Contains(Demo.DefaultSae, Assert.Throws<ArgumentException>(() => Demo.OpenSae("res.9.1k.l0_1")).Message, StringComparison.Ordinal);
+        Assert.Contains(Demo.DefaultSae, Assert.Throws<ArgumentException>(() => Demo.OpenSae("res.9.1k.l0_1")).Message,
+            StringComparison.Ordinal);
     }
 }

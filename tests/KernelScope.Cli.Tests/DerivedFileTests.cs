@@ -69,6 +69,41 @@ public sealed partial class DerivedFileTests : IDisposable
         Run("pack", "--list", "--clean").AssertFailed(2, "one of them at a time");
     }
 
+    [Theory]
+    [InlineData("damaged", "damaged")]
+    [InlineData("older", "layout 2")]
+    [InlineData("stale", "other weights")]
+    public void Packed_weights_of_no_use_are_listed_as_what_they_are(string how, string words)
+    {
+        string model = _folder.Copy(Fixtures.Path("gemma2", "models", "bf16"), "model");
+        Assert.Equal(0, Run("pack", "--model", model).ExitCode);
+        string path = Assert.Single(Directory.GetFiles(Path.Combine(_folder.Path, "cache", "kernelscope", "panels")));
+        byte[] bytes = File.ReadAllBytes(path);
+        int control;
+        using (PanelFile panels = PanelFile.Open(path))
+            control = (int)(panels.Length - PanelFile.ControlBytes(panels.Parts.Sum(p => (long)PanelFile.UnitsOf(p)), panels.SourcePath.Length));
+        if (how == "damaged")
+            bytes[control - 1000] ^= 1;
+        else if (how == "older")
+            bytes[control] = 2;
+        File.WriteAllBytes(path, bytes);
+        if (how == "stale")
+        {
+            string weights = Directory.GetFiles(model, "*.safetensors")[0];
+            byte[] other = File.ReadAllBytes(weights);
+            other[other.Length / 2] ^= 1;
+            File.WriteAllBytes(weights, other);
+        }
+
+        JsonElement row = Assert.Single(Run("pack", "--list", "--json").Json().EnumerateArray());
+        Assert.False(row.GetProperty("ok").GetBoolean());
+        Assert.Contains(words, row.GetProperty("problem").GetString(), StringComparison.Ordinal);
+        Assert.DoesNotContain("in use", Run("pack", "--list").Output, StringComparison.Ordinal);
+        Assert.Equal(bytes, File.ReadAllBytes(path));
+        Assert.Equal(0, Run("pack", "--clean").ExitCode);
+        Assert.False(File.Exists(path));
+    }
+
     [Fact]
     public void An_evaluation_is_not_finished_with_other_instructions()
     {

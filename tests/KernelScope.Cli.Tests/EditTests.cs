@@ -15,9 +15,13 @@ public sealed class EditTests
     public void An_edit_of_strength_0_changes_no_bit_and_the_identity_splice_nothing_beyond_rounding()
     {
         using var folder = new TempFolder();
-        float[] plain = Logits(folder), again = Logits(folder, "--sae", Lower, "--steer", "7=0", "--steer", "8=-0", "--edit-at", "all", "--sae", Upper, "--steer", "69=0", "--edit-at", "from_last");
+        float[] plain = Logits(folder),
+            again = Logits(folder, "--sae", Lower, "--steer", "7=0", "--steer", "8=-0", "--edit-at", "all", "--sae", Upper,
+                "--steer", "69=0", "--edit-at", "from_last");
         Assert.True(plain.AsSpan().SequenceEqual(again));
-        float[] identity = Logits(folder, "--sae", Lower, "--splice", "sae+error", "--edit-at", "all", "--sae", Upper, "--splice", "sae+error", "--sae", "transcoder.3.1k.l0_20", "--splice", "sae+error");
+        float[] identity =
+            Logits(folder, "--sae", Lower, "--splice", "sae+error", "--edit-at", "all", "--sae", Upper, "--splice", "sae+error",
+                "--sae", "transcoder.3.1k.l0_20", "--splice", "sae+error");
         Close.Assert(plain, identity, 1e-5);
         Assert.False(plain.AsSpan().SequenceEqual(Logits(folder, "--splice", "sae")));
     }
@@ -29,7 +33,8 @@ public sealed class EditTests
         float[] below = Capture(folder, "resid_post.3", "--sae", Lower, "--splice", "zero", "--edit-at", "2-4");
         File.Copy(folder.At("acts.npz"), folder.At("below.npz"));
         Program.Json("encode", folder.At("below.npz"), "--key", "resid_post.3", "--sae", Upper, "--out", folder.At("codes.npz"));
-        float[] both = Capture(folder, "resid_post.3", "--sae", Lower, "--splice", "zero", "--edit-at", "2-4", "--sae", Upper, "--splice", "sae");
+        float[] both =
+            Capture(folder, "resid_post.3", "--sae", Lower, "--splice", "zero", "--edit-at", "2-4", "--sae", Upper, "--splice", "sae");
         using var codes = new Arrays(folder.At("codes.npz"));
         float[] reconstruction = codes.Floats("reconstruction");
         Assert.Equal(below[..Width], both[..Width]);
@@ -50,16 +55,19 @@ public sealed class EditTests
         int[] start = codes.Ints("row_ptr"), features = codes.Ints("feature");
         JsonElement[] tokens = [.. saes[1].GetProperty("tokens").EnumerateArray()];
         for (int t = 0; t < tokens.Length; t++)
-            Assert.Equal(features[start[t]..start[t + 1]], tokens[t].GetProperty("features").EnumerateArray().Select(f => f.GetProperty("index").GetInt32()).Order());
+            Assert.Equal(features[start[t]..start[t + 1]], tokens[t].GetProperty("features")
+                .EnumerateArray().Select(f => f.GetProperty("index").GetInt32()).Order());
         // A feature that is steered far enough fires where it is shown, after the edit.
-        Assert.Contains(saes[0].GetProperty("tokens")[5].GetProperty("features").EnumerateArray(), f => f.GetProperty("index").GetInt32() == 7);
+        Assert.Contains(saes[0].GetProperty("tokens")[5].GetProperty("features").EnumerateArray(),
+            f => f.GetProperty("index").GetInt32() == 7);
     }
 
     [Fact]
     public void A_list_of_positions_is_edited_and_nothing_else()
     {
         using var folder = new TempFolder();
-        float[] plain = Capture(folder, "resid_post.3"), edited = Capture(folder, "resid_post.3", "--splice", "zero", "--edit-at", "0,3,5-6");
+        float[] plain = Capture(folder, "resid_post.3"),
+            edited = Capture(folder, "resid_post.3", "--splice", "zero", "--edit-at", "0,3,5-6");
         for (int t = 0; t < plain.Length / Width; t++)
         {
             float[] row = edited[(t * Width)..((t + 1) * Width)];
@@ -74,8 +82,10 @@ public sealed class EditTests
     public void The_mean_of_a_file_of_tokens_or_of_stored_activations_takes_the_activations_place()
     {
         using var folder = new TempFolder();
-        string tokens = folder.Write("tokens.json", System.Text.Encoding.UTF8.GetBytes($"[[{string.Join(',', Ids().Prepend(2))}],[2,1588,580,1536]]"));
-        Program.Json("eval", "--sae", Upper, "--tokens-file", tokens, "--no-gradients", "--out", folder.At("eval.npz"), "--arrays", "summary");
+        string tokens =
+            folder.Write("tokens.json", System.Text.Encoding.UTF8.GetBytes($"[[{string.Join(',', Ids().Prepend(2))}],[2,1588,580,1536]]"));
+        Program.Json("eval", "--sae", Upper, "--tokens-file", tokens, "--no-gradients", "--out", folder.At("eval.npz"),
+            "--arrays", "summary");
         using var evaluation = new Arrays(folder.At("eval.npz"));
         float[] mean = Array.ConvertAll(evaluation.Doubles("xbar"), v => (float)v);
         float[] ofTokens = Capture(folder, "resid_post.3", "--splice", "mean", "--mean-from", tokens);
@@ -88,9 +98,12 @@ public sealed class EditTests
 
         // Activations of a run: the mean over its rows, of which <bos> does not count.
         float[] plain = Capture(folder, "resid_post.3");
-        float[] ofRows = [.. Enumerable.Range(0, Width).Select(j => (float)Enumerable.Range(1, (plain.Length / Width) - 1).Average(t => (double)plain[(t * Width) + j]))];
+        float[] ofRows =
+            [.. Enumerable.Range(0, Width)
+                .Select(j => (float)Enumerable.Range(1, (plain.Length / Width) - 1).Average(t => (double)plain[(t * Width) + j]))];
         File.Copy(folder.At("acts.npz"), folder.At("stored.npz"));
-        Close.Assert(ofRows, Capture(folder, "resid_post.3", "--splice", "mean", "--mean-from", folder.At("stored.npz")).AsSpan(Width, Width), 1e-6);
+        Close.Assert(ofRows, Capture(folder, "resid_post.3", "--splice", "mean", "--mean-from", folder.At("stored.npz"))
+            .AsSpan(Width, Width), 1e-6);
         string text = folder.Write("text.txt", System.Text.Encoding.UTF8.GetBytes(Text));
         Close.Assert(ofRows, Capture(folder, "resid_post.3", "--splice", "mean", "--mean-from", text).AsSpan(Width, Width), 1e-5);
     }
@@ -98,7 +111,9 @@ public sealed class EditTests
     [Fact]
     public void Edits_of_several_SAEs_act_in_cached_steps_as_in_one_pass()
     {
-        string[] edits = ["--sae", Lower, "--clamp", "447=20", "--sae", Upper, "--steer", "1652=+10", "--edit-at", "3-", "--sae", Upper, "--ablate", "562"];
+        string[] edits =
+            ["--sae", Lower, "--clamp", "447=20", "--sae", Upper, "--steer", "1652=+10", "--edit-at", "3-", "--sae", Upper,
+                "--ablate", "562"];
         JsonElement generated = Program.Json(["generate", "There was once a", "--max-new-tokens", "6", "--ignore-eos", .. edits]);
         int[] prompt = generated.Ints("prompt_tokens"), tokens = generated.Ints("tokens");
         for (int n = 0; n < tokens.Length; n += 2)
@@ -117,8 +132,10 @@ public sealed class EditTests
         string before = Program.Run([.. generate, "--edit-at", "all", "--steer", "1652=+10", "--sae", Upper]).Output;
         Assert.Equal(before, Program.Run([.. generate, "--sae", Upper, "--steer", "1652=+10", "--edit-at", "all"]).Output);
         Assert.Equal(before, Program.Run([.. generate, "--edit-at", "all", "--sae", Lower, "--sae", Upper, "--steer=1652=+10"]).Output);
-        Program.Run([.. generate, "--steer", "1652=+10", "--sae", Upper, "--sae", Lower]).AssertFailed(2, "--steer 1652=+10 stands before the first of several --sae");
-        Program.Run([.. generate, "--sae", Upper, "--site", "resid_post.3", "--site", "resid_post.2"]).AssertFailed(2, "--site is given twice for res.3.2k.l0_19");
+        Program.Run([.. generate, "--steer", "1652=+10", "--sae", Upper, "--sae", Lower])
+            .AssertFailed(2, "--steer 1652=+10 stands before the first of several --sae");
+        Program.Run([.. generate, "--sae", Upper, "--site", "resid_post.3", "--site", "resid_post.2"])
+            .AssertFailed(2, "--site is given twice for res.3.2k.l0_19");
         Program.Run([.. generate, "--splice", "sae", "--splice", "zero"]).AssertFailed(2, "--splice is given twice");
     }
 
@@ -131,7 +148,8 @@ public sealed class EditTests
         Program.Run("run", Text, "--splice", "mean", "--mean-from", folder.At("none.npz")).AssertFailed(1, "none.npz");
         Program.Run("run", Text, "--splice", "mean", "--mean-from", folder.At("none.txt")).AssertFailed(1, "none.txt");
         Capture(folder, "z.3");
-        Program.Run("run", Text, "--splice", "mean", "--mean-from", folder.At("acts.npz")).AssertFailed(1, "there is no array 'resid_post.3'", "z.3");
+        Program.Run("run", Text, "--splice", "mean", "--mean-from", folder.At("acts.npz"))
+            .AssertFailed(1, "there is no array 'resid_post.3'", "z.3");
         Program.Run("run", Text, "--splice", "median").AssertFailed(2, "'median' is no splice");
         Program.Run("run", Text, "--splice", "zero", "--edit-at", "5-3").AssertFailed(2, "'5-3' is no place for edits");
         Program.Run("run", Text, "--splice", "zero", "--edit-at", "1,99").AssertFailed(1, "position 99", "0 to 8");
@@ -175,9 +193,12 @@ public sealed class EditTests
         string sae = Fixtures.Path("sae", "saes", "gs-thresholds-48x96");
         using var parameters = NpzFile.Open(Path.Combine(sae, "params.npz"));
         int dead = Array.FindIndex(parameters["threshold"].ToFloats(), v => v > 1e29);
-        string[] arguments = ["run", "--model", Fixtures.Path("sae", "evaluation", "model"), "--tokens", "2,17,44,9,100,23", "--sae", sae, "--site", "resid_post.2"];
+        string[] arguments =
+            ["run", "--model", Fixtures.Path("sae", "evaluation", "model"), "--tokens", "2,17,44,9,100,23", "--sae", sae,
+                "--site", "resid_post.2"];
         foreach (string edit in new[] { "--clamp", "--steer" })
-            Assert.Contains($"feature {dead} of {sae} is dead", Program.Run([.. arguments, edit, $"{dead}=3"]).Error, StringComparison.Ordinal);
+            Assert.Contains($"feature {dead} of {sae} is dead", Program.Run([.. arguments, edit, $"{dead}=3"]).Error,
+                StringComparison.Ordinal);
     }
 
     private static int[] Ids() => Program.Json("tokenize", Text).Ints("ids");

@@ -21,11 +21,13 @@ public sealed class EncodeTests
         using var folder = new TempFolder();
         string sae = Fixtures.Path("sae", "saes", name);
         using var golden = new Arrays(Path.Combine(sae, "expected.npz"));
-        JsonElement result = Program.Json("encode", Path.Combine(sae, "expected.npz"), "--key", "x_33", "--sae", sae, "--out", folder.At("codes.npz"));
+        JsonElement result =
+            Program.Json("encode", Path.Combine(sae, "expected.npz"), "--key", "x_33", "--sae", sae, "--out", folder.At("codes.npz"));
         using var codes = new Arrays(folder.At("codes.npz"));
         Assert.Equal(golden.Ints("row_ptr_33"), codes.Ints("row_ptr"));
         Assert.Equal(golden.Ints("feature_33"), codes.Ints("feature"));
-        Assert.Equal((DType.I64, DType.I32, DType.F32, DType.F32), (codes.Type("row_ptr"), codes.Type("feature"), codes.Type("value"), codes.Type("reconstruction")));
+        Assert.Equal((DType.I64, DType.I32, DType.F32, DType.F32),
+            (codes.Type("row_ptr"), codes.Type("feature"), codes.Type("value"), codes.Type("reconstruction")));
         Close.Assert(golden.Floats("value_33"), codes.Floats("value"), 1e-5);
         Assert.Equal(golden.Shape("recon_33"), codes.Shape("reconstruction"));
         Close.Assert(golden.Floats("recon_33"), codes.Floats("reconstruction"), 1e-5);
@@ -89,7 +91,9 @@ public sealed class EncodeTests
             writer.Commit();
         }
 
-        Outcome outcome = Program.Run("encode", folder.At("none.npz"), "--key", "x", "--sae", "res.3.2k.l0_19", "--out", folder.At("codes.npz"), "--json");
+        Outcome outcome =
+            Program.Run("encode", folder.At("none.npz"), "--key", "x", "--sae", "res.3.2k.l0_19", "--out", folder.At("codes.npz"),
+                "--json");
         Assert.Equal("{\"rows\":0,\"l0\":null,\"fvu\":null,\"rows_counted\":0}\n", outcome.Output);
         using var codes = new Arrays(folder.At("codes.npz"));
         Assert.Equal([0], codes.Ints("row_ptr"));
@@ -107,7 +111,8 @@ public sealed class EncodeTests
 
     private static double Fvu(float[] x, float[] reconstruction, int width)
     {
-        double[] mean = [.. Enumerable.Range(0, width).Select(j => Enumerable.Range(0, x.Length / width).Average(r => (double)x[(r * width) + j]))];
+        double[] mean =
+            [.. Enumerable.Range(0, width).Select(j => Enumerable.Range(0, x.Length / width).Average(r => (double)x[(r * width) + j]))];
         double error = 0, variance = 0;
         for (int i = 0; i < x.Length; i++)
         {

@@ -18,17 +18,22 @@ public sealed class EvalTests
     {
         using var folder = new TempFolder();
         string[] place = siteOut is null ? ["--site", site] : ["--site", site, "--site-out", siteOut];
-        JsonElement actual = Program.Json(["eval", .. Model, .. Tokens, "--sae", Path.Combine(Folder, name), .. place, "--out", folder.At("arrays.npz"), "--report", folder.At("report.html")]);
+        JsonElement actual =
+            Program.Json(
+                ["eval", .. Model, .. Tokens, "--sae", Path.Combine(Folder, name), .. place, "--out", folder.At("arrays.npz"),
+                    "--report", folder.At("report.html")]);
         JsonElement expected = Fixtures.Json("sae", "evaluation", name, "expected.json");
         foreach (string key in new[] { "site", "site_out", "special_ids", "sequences", "length", "counts" })
             Assert.True(JsonElement.DeepEquals(expected.GetProperty(key), actual.GetProperty(key)), key);
         foreach (JsonProperty metric in expected.GetProperty("metrics").EnumerateObject())
         {
             if (metric.Value.ValueKind == JsonValueKind.Number && metric.Name != "sae_plus_error_max_logit_difference")
-                Assert.Equal(metric.Value.GetDouble(), actual.GetProperty("metrics").GetProperty(metric.Name).GetDouble(), metric.Name.StartsWith("r_L0", StringComparison.Ordinal) ? 1e-5 : 1e-6 * Math.Max(1, metric.Value.GetDouble()));
+                Assert.Equal(metric.Value.GetDouble(), actual.GetProperty("metrics").GetProperty(metric.Name).GetDouble(),
+                    metric.Name.StartsWith("r_L0", StringComparison.Ordinal) ? 1e-5 : 1e-6 * Math.Max(1, metric.Value.GetDouble()));
         }
 
-        static double Delta(JsonElement root) => root.GetProperty("metrics").GetProperty("splices").GetProperty("sae/keep_bos").GetProperty("delta").GetProperty("default").GetDouble();
+        static double Delta(JsonElement root) => root.GetProperty("metrics").GetProperty("splices").GetProperty("sae/keep_bos")
+            .GetProperty("delta").GetProperty("default").GetDouble();
         Assert.Equal(Delta(expected), Delta(actual), 2e-6);
         Assert.Equal(["arrays.npz", "report.html"], folder.Files);
         using var arrays = new Arrays(folder.At("arrays.npz"));
@@ -39,7 +44,9 @@ public sealed class EvalTests
     public void Without_gradients_their_numbers_are_left_out()
     {
         using var folder = new TempFolder();
-        string[] arguments = ["eval", .. Model, .. Tokens, .. Residual, "--resamples", "10", "--no-gradients", "--out", folder.At("arrays.npz"), "--report", folder.At("report.html")];
+        string[] arguments =
+            ["eval", .. Model, .. Tokens, .. Residual, "--resamples", "10", "--no-gradients", "--out", folder.At("arrays.npz"),
+                "--report", folder.At("report.html")];
         JsonElement metrics = Program.Json(arguments).GetProperty("metrics");
         Assert.DoesNotContain(metrics.EnumerateObject(), m => m.Name.StartsWith("r_L0", StringComparison.Ordinal));
         using var arrays = new Arrays(folder.At("arrays.npz"));
@@ -54,7 +61,8 @@ public sealed class EvalTests
         using var folder = new TempFolder();
         string text = folder.Write("text.txt", System.Text.Encoding.UTF8.GetBytes("\uFEFF" + Fixtures.DemoText("tale")));
         int[] ids = Program.Json("tokenize", Fixtures.DemoText("tale")).Ints("ids");
-        JsonElement result = Program.Json("eval", "--text-file", text, "--length", "9", "--out", folder.At("arrays.npz"), "--arrays", "positions");
+        JsonElement result =
+            Program.Json("eval", "--text-file", text, "--length", "9", "--out", folder.At("arrays.npz"), "--arrays", "positions");
         using var arrays = new Arrays(folder.At("arrays.npz"));
         int[][] rows = [.. ids.Where(id => id != 2).Chunk(8).Select(chunk => (int[])[2, .. chunk, .. new int[8 - chunk.Length]])];
         Assert.Equal(rows.SelectMany(r => r), arrays.Ints("ids"));
@@ -68,9 +76,13 @@ public sealed class EvalTests
         if (!OperatingSystem.IsLinux())
             return;
         using var folder = new TempFolder();
-        string sequences = string.Join(',', Enumerable.Repeat(Fixtures.Json("sae", "evaluation", "tokens.json").GetProperty("sequences").EnumerateArray().Select(s => s.ToString()), 4).SelectMany(s => s));
+        string sequences =
+            string.Join(',',
+                Enumerable.Repeat(Fixtures.Json("sae", "evaluation", "tokens.json").GetProperty("sequences").EnumerateArray()
+                    .Select(s => s.ToString()), 4).SelectMany(s => s));
         string tokens = folder.Write("tokens.json", System.Text.Encoding.UTF8.GetBytes($"[{sequences}]"));
-        string[] Arguments(string arrays) => ["eval", .. Model, .. Residual, "--tokens-file", tokens, "--device", "reference", "--json", "--out", folder.At(arrays)];
+        string[] Arguments(string arrays) =>
+            ["eval", .. Model, .. Residual, "--tokens-file", tokens, "--device", "reference", "--json", "--out", folder.At(arrays)];
         Outcome unbroken = Program.Run(Arguments("unbroken.npz"));
         unbroken.Json();
 
@@ -84,7 +96,8 @@ public sealed class EvalTests
             using Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, .. resumed]));
             // Killed at any time after there is something to lose, or after a good part of a second.
             var watch = Stopwatch.StartNew();
-            while (!process.HasExited && watch.ElapsedMilliseconds < 20_000 && (!File.Exists(resume) || new FileInfo(resume).Length <= length))
+            while (!process.HasExited && watch.ElapsedMilliseconds < 20_000
+                && (!File.Exists(resume) || new FileInfo(resume).Length <= length))
                 Thread.Sleep(1);
             Thread.Sleep(random.Next(120));
             Assert.False(process.HasExited, "it ended before it was killed ten times");
@@ -96,14 +109,16 @@ public sealed class EvalTests
 
         Outcome outcome = Program.Run(resumed);
         Assert.Equal(unbroken.Output, outcome.Output);
-        Assert.True(File.ReadAllBytes(folder.At("unbroken.npz")).AsSpan().SequenceEqual(File.ReadAllBytes(folder.At("resumed.npz"))), "the arrays differ");
+        Assert.True(File.ReadAllBytes(folder.At("unbroken.npz")).AsSpan().SequenceEqual(File.ReadAllBytes(folder.At("resumed.npz"))),
+            "the arrays differ");
         Assert.Equal(["resume", "resumed.npz", "tokens.json", "unbroken.npz"], folder.Files);
     }
 
     [Fact]
     public void Several_SAEs_make_a_list_and_a_table()
     {
-        string[] arguments = ["eval", .. Model, .. Tokens, .. Residual, "--sae", Path.Combine(Folder, "sae-resid_post.2"), "--resamples", "10"];
+        string[] arguments =
+            ["eval", .. Model, .. Tokens, .. Residual, "--sae", Path.Combine(Folder, "sae-resid_post.2"), "--resamples", "10"];
         Assert.Equal(2, Program.Json(arguments).GetProperty("saes").GetArrayLength());
         Outcome table = Program.Run(arguments);
         Assert.Equal(0, table.ExitCode);
@@ -119,16 +134,22 @@ public sealed class EvalTests
         Program.Run(["eval", .. Model, .. Residual]).AssertFailed(2, "what to evaluate on is missing");
         Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--length", "8"]).AssertFailed(2, "--length cuts a text");
         Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--arrays", "some"]).AssertFailed(2, "'some' is no choice of arrays");
-        Program.Run(["eval", .. Model, .. Residual, "--tokens-file", folder.Write("a.json", "[[2,300]]"u8)]).AssertFailed(1, "a.json", "position 1", "the id 300 is outside the vocabulary");
-        Program.Run(["eval", .. Model, .. Residual, "--tokens-file", folder.Write("b.json", "[[2],[2,1]]"u8)]).AssertFailed(1, "b.json", "No position counts");
-        Program.Run(["eval", .. Model, .. Residual, "--tokens-file", folder.Write("c.json", "{}"u8)]).AssertFailed(1, "c.json", "sequences");
+        Program.Run(["eval", .. Model, .. Residual, "--tokens-file", folder.Write("a.json", "[[2,300]]"u8)])
+            .AssertFailed(1, "a.json", "position 1", "the id 300 is outside the vocabulary");
+        Program.Run(["eval", .. Model, .. Residual, "--tokens-file", folder.Write("b.json", "[[2],[2,1]]"u8)])
+            .AssertFailed(1, "b.json", "No position counts");
+        Program.Run(["eval", .. Model, .. Residual, "--tokens-file", folder.Write("c.json", "{}"u8)])
+            .AssertFailed(1, "c.json", "sequences");
         Program.Run(["eval", .. Model, .. Residual, "--tokens-file", folder.At("none.json")]).AssertFailed(1, "none.json");
         Program.Run(["eval", .. Model, .. Tokens, "--sae", Path.Combine(Folder, "sae-resid_post.2")]).AssertFailed(1, "give --site");
         Program.Run(["eval", .. Model, .. Tokens, .. Residual[..2], "--site", "z.1"]).AssertFailed(1, "48", "64");
         Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--resume", kept]).AssertFailed(1, "no resume file");
-        Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--out", folder.At(Path.Combine("no", "folder.npz"))]).AssertFailed(1, "folder.npz");
-        Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--out", folder.At("f"), "--report", folder.At("f")]).AssertFailed(2, "name the same file");
-        Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--special-ids", "2,300"]).AssertFailed(1, "--special-ids: 300 is outside the vocabulary");
+        Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--out", folder.At(Path.Combine("no", "folder.npz"))])
+            .AssertFailed(1, "folder.npz");
+        Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--out", folder.At("f"), "--report", folder.At("f")])
+            .AssertFailed(2, "name the same file");
+        Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--special-ids", "2,300"])
+            .AssertFailed(1, "--special-ids: 300 is outside the vocabulary");
         Assert.Equal("kept", File.ReadAllText(kept));
         Assert.Equal(["a.json", "b.json", "c.json", "kept"], folder.Files);
     }

@@ -25,6 +25,7 @@ public sealed class FastPrecisionTests
         Assert.InRange(exact.Zip(fast, (a, b) => Math.Abs(a - b)).Max(), 1e-4, 0.1);
 
         static double[] Losses(string precision) =>
-            [.. Program.Json("run", Fixtures.DemoText("tale"), "--precision", precision).GetProperty("next_token_loss").EnumerateArray().Select(e => e.GetDouble())];
+            [.. Program.Json("run", Fixtures.DemoText("tale"), "--precision", precision).GetProperty("next_token_loss").EnumerateArray()
+                .Select(e => e.GetDouble())];
     }
 }

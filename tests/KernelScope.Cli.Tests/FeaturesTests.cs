@@ -9,7 +9,8 @@ public sealed class FeaturesTests
 
     public static TheoryData<string, string> Goldens() => new()
     {
-        { "tale", "res.3.2k.l0_19" }, { "scripture", "res.3.2k.l0_19" }, { "question", "res.3.2k.l0_19" }, { "csharp", "res.3.2k.l0_19" }, { "numbers", "res.3.2k.l0_57" }, { "languages", "res.1.1k.l0_26" },
+        { "tale", "res.3.2k.l0_19" }, { "scripture", "res.3.2k.l0_19" }, { "question", "res.3.2k.l0_19" }, { "csharp", "res.3.2k.l0_19" },
+            { "numbers", "res.3.2k.l0_57" }, { "languages", "res.1.1k.l0_26" },
         { "tale", "res.5.1k.l0_37" }, { "tale", "att.3.1k.l0_42" }, { "tale", "mlp.3.1k.l0_37" }, { "tale", "transcoder.3.1k.l0_20" },
     };
 
@@ -25,13 +26,16 @@ public sealed class FeaturesTests
 
     [Fact]
     public void The_emulated_GPU_gives_the_same_codes() =>
-        CheckCodes(Program.Json("features", Fixtures.DemoText("numbers"), "--sae", "res.3.2k.l0_57", "--top", EveryFeature, "--device", "emulated"), "numbers", "res.3.2k.l0_57");
+        CheckCodes(Program.Json("features", Fixtures.DemoText("numbers"), "--sae", "res.3.2k.l0_57", "--top", EveryFeature,
+            "--device", "emulated"), "numbers", "res.3.2k.l0_57");
 
     [Fact]
     public void A_model_folder_and_an_SAE_file_give_what_the_embedded_ones_give()
     {
         string sae = Path.Combine(Fixtures.DemoSaes, "transcoder", "layer_3", "width_1k", "average_l0_20", "params.npz");
-        JsonElement result = Program.Json("features", Fixtures.DemoText("tale"), "--model", Fixtures.DemoModel, "--sae", sae, "--top", EveryFeature, "--device", "reference");
+        JsonElement result =
+            Program.Json("features", Fixtures.DemoText("tale"), "--model", Fixtures.DemoModel, "--sae", sae, "--top", EveryFeature,
+                "--device", "reference");
         Assert.Equal(Fixtures.DemoModel, result.GetProperty("model").GetString());
         Assert.Equal("mlp_in_unit.3", result.GetProperty("site").GetString());
         CheckCodes(result, "tale", "transcoder.3.1k.l0_20");
@@ -43,7 +47,8 @@ public sealed class FeaturesTests
         using var folder = new TempFolder();
         string sae = folder.At("moved.npz");
         File.Copy(Path.Combine(Fixtures.DemoSaes, "att", "layer_3", "width_1k", "average_l0_42", "params.npz"), sae);
-        CheckCodes(Program.Json("features", Fixtures.DemoText("tale"), "--sae", sae, "--site", "blocks.3.attn.hook_z", "--top", EveryFeature), "tale", "att.3.1k.l0_42");
+        CheckCodes(Program.Json("features", Fixtures.DemoText("tale"), "--sae", sae, "--site", "blocks.3.attn.hook_z", "--top",
+            EveryFeature), "tale", "att.3.1k.l0_42");
         Program.Run("features", "--sae", sae).AssertFailed(1, "--site", "256 values", "z.0-5");
     }
 
@@ -52,7 +57,9 @@ public sealed class FeaturesTests
     {
         string text = "And the king said, Let there be light.";
         string expected = Program.Run("features", text, "--json").Output;
-        string ids = string.Join(',', JsonElement.Parse(expected).GetProperty("tokens").EnumerateArray().Select(t => t.GetProperty("id").GetInt32()));
+        string ids =
+            string.Join(',', JsonElement.Parse(expected).GetProperty("tokens").EnumerateArray()
+                .Select(t => t.GetProperty("id").GetInt32()));
         Assert.Equal(expected, Program.Run("features", "--tokens", ids, "--json").Output);
         Assert.Equal(expected, Program.RunWith(text + "\n", null, "features", "-", "--json").Output);
         Assert.Equal(expected, Program.Run("--threads", "1", "features", text, "--json").Output);
@@ -61,8 +68,10 @@ public sealed class FeaturesTests
     [Fact]
     public void Top_and_minimum_cut_the_list_of_the_strongest()
     {
-        JsonElement.ArrayEnumerator all = Program.Json("features", "the river", "--top", EveryFeature).GetProperty("tokens").EnumerateArray();
-        JsonElement.ArrayEnumerator cut = Program.Json("features", "the river", "--top", "3", "--min-activation", "10.5").GetProperty("tokens").EnumerateArray();
+        JsonElement.ArrayEnumerator all = Program.Json("features", "the river", "--top", EveryFeature).GetProperty("tokens")
+            .EnumerateArray();
+        JsonElement.ArrayEnumerator cut = Program.Json("features", "the river", "--top", "3", "--min-activation", "10.5")
+            .GetProperty("tokens").EnumerateArray();
         foreach ((JsonElement whole, JsonElement part) in all.Zip(cut))
             Assert.Equal(Pairs(whole).Where(p => p.Value >= 10.5).Take(3), Pairs(part));
     }
@@ -71,7 +80,8 @@ public sealed class FeaturesTests
     public void Tokens_are_shown_as_what_they_say()
     {
         JsonElement result = Program.Json("features", "the king\t☃\n");
-        Assert.Equal(["<bos>", "the", " king", "\t", "<0xE2>", "<0x98>", "<0x83>", "\n"], result.GetProperty("tokens").EnumerateArray().Select(t => t.GetProperty("text").GetString()!));
+        Assert.Equal(["<bos>", "the", " king", "\t", "<0xE2>", "<0x98>", "<0x83>", "\n"],
+            result.GetProperty("tokens").EnumerateArray().Select(t => t.GetProperty("text").GetString()!));
     }
 
     [Fact]
@@ -103,16 +113,19 @@ public sealed class FeaturesTests
             (int Feature, double Value)[] actual = [.. Pairs(tokens[t])];
             Assert.Equal(actual.OrderByDescending(p => p.Value).ThenBy(p => p.Feature), actual);
             Dictionary<int, double> got = actual.ToDictionary(p => p.Feature, p => p.Value);
-            Dictionary<int, float> wanted = Enumerable.Range(starts[t], starts[t + 1] - starts[t]).ToDictionary(i => features[i], i => values[i]);
+            Dictionary<int, float> wanted = Enumerable.Range(starts[t], starts[t + 1] - starts[t])
+                .ToDictionary(i => features[i], i => values[i]);
             HashSet<int> free = [.. Enumerable.Range(0, near.Length / 2).Where(i => near[2 * i] == t).Select(i => near[(2 * i) + 1])];
             Assert.Empty(wanted.Keys.Except(got.Keys).Concat(got.Keys.Except(wanted.Keys)).Except(free));
             foreach (int feature in wanted.Keys.Intersect(got.Keys))
-                Assert.True(Math.Abs(wanted[feature] - got[feature]) <= allowed, $"token {t}, feature {feature}: {got[feature]} instead of {wanted[feature]}");
+                Assert.True(Math.Abs(wanted[feature] - got[feature]) <= allowed,
+                    $"token {t}, feature {feature}: {got[feature]} instead of {wanted[feature]}");
         }
     }
 
     private static IEnumerable<(int Feature, double Value)> Pairs(JsonElement token) =>
-        token.GetProperty("features").EnumerateArray().Select(f => (f.GetProperty("index").GetInt32(), f.GetProperty("activation").GetDouble()));
+        token.GetProperty("features").EnumerateArray()
+            .Select(f => (f.GetProperty("index").GetInt32(), f.GetProperty("activation").GetDouble()));
 
     [Fact]
     public void A_feature_of_which_something_is_known_carries_its_meaning()

@@ -20,7 +20,8 @@ internal static class Fixtures
 
     /// <summary>The text of a golden of the demo.</summary>
     public static string DemoText(string name) =>
-        Json("demo", "goldens", "cases.json").GetProperty("texts").EnumerateArray().Single(t => t.GetProperty("name").GetString() == name).GetProperty("text").GetString()!;
+        Json("demo", "goldens", "cases.json").GetProperty("texts").EnumerateArray().Single(t => t.GetProperty("name").GetString() == name)
+            .GetProperty("text").GetString()!;
 
     /// <summary>Rows of a gzipped file with a JSON object on each line.</summary>
     public static List<JsonElement> Rows(string name)
@@ -30,7 +31,8 @@ internal static class Fixtures
         return [.. reader.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonElement.Parse(line))];
     }
 
-    public static int[] Ints(this JsonElement element, string name) => [.. element.GetProperty(name).EnumerateArray().Select(e => e.GetInt32())];
+    public static int[] Ints(this JsonElement element, string name) =>
+        [.. element.GetProperty(name).EnumerateArray().Select(e => e.GetInt32())];
 
     private static string FindRoot()
     {
@@ -74,7 +76,8 @@ internal sealed class TempFolder : IDisposable
 {
     public TempFolder() => Directory.CreateDirectory(Path);
 
-    public string Path { get; } = System.IO.Path.Combine(System.IO.Path.GetTempPath(), "kernelscope-cli-tests-" + System.IO.Path.GetRandomFileName());
+    public string Path { get; } =
+        System.IO.Path.Combine(System.IO.Path.GetTempPath(), "kernelscope-cli-tests-" + System.IO.Path.GetRandomFileName());
 
     public string[] Files => [.. Directory.GetFiles(Path).Select(f => System.IO.Path.GetFileName(f)).Order(StringComparer.Ordinal)];
 

@@ -16,14 +16,16 @@ public sealed class GenerateTests
     [InlineData("tale", "reference")]
     public void Greedy_tokens_equal_transformers(string text, string device)
     {
-        JsonElement result = Program.Json("generate", Fixtures.DemoText(text), "--max-new-tokens", "40", "--ignore-eos", "--device", device);
+        JsonElement result =
+            Program.Json("generate", Fixtures.DemoText(text), "--max-new-tokens", "40", "--ignore-eos", "--device", device);
         using var golden = new Arrays(Fixtures.Path("demo", "goldens", $"text-{text}.npz"));
         Assert.Equal(golden.Ints("tokens"), result.Ints("prompt_tokens"));
         Assert.Equal(golden.Ints("greedy_tokens"), result.Ints("tokens"));
         Assert.Equal("max_new_tokens", result.GetProperty("stop").GetString());
     }
 
-    public static TheoryData<int> SteeringCases() => [.. Enumerable.Range(0, Fixtures.Json("demo", "goldens", "steering.json").GetArrayLength())];
+    public static TheoryData<int> SteeringCases() =>
+        [.. Enumerable.Range(0, Fixtures.Json("demo", "goldens", "steering.json").GetArrayLength())];
 
     [Theory]
     [MemberData(nameof(SteeringCases))]
@@ -31,7 +33,9 @@ public sealed class GenerateTests
     {
         JsonElement golden = Fixtures.Json("demo", "goldens", "steering.json")[index];
         string prompt = golden.GetProperty("prompt").GetString()!;
-        string steer = string.Create(CultureInfo.InvariantCulture, $"{golden.GetProperty("feature").GetInt32()}={golden.GetProperty("strength").GetDouble():+0;-0}");
+        string steer =
+            string.Create(CultureInfo.InvariantCulture,
+                $"{golden.GetProperty("feature").GetInt32()}={golden.GetProperty("strength").GetDouble():+0;-0}");
         string[] common = ["generate", prompt, "--max-new-tokens", "40", "--ignore-eos"];
         JsonElement steered = Program.Json([.. common, "--sae", golden.GetProperty("sae").GetString()!, "--steer", steer]);
         Assert.Equal(golden.Ints("steered"), steered.Ints("tokens"));
@@ -54,9 +58,12 @@ public sealed class GenerateTests
     [Fact]
     public void Chat_puts_the_prompt_into_the_template()
     {
-        JsonElement row = Fixtures.Rows("chat-cases.jsonl.gz").First(r => r.TryGetProperty("ids", out _) && r.GetProperty("messages").GetArrayLength() == 1
-            && r.GetProperty("add_generation_prompt").GetBoolean() && r.GetProperty("messages")[0].GetProperty("role").GetString() == "user" && r.GetProperty("messages")[0].GetProperty("content").GetString()!.Length > 10);
-        JsonElement result = Program.Json("generate", row.GetProperty("messages")[0].GetProperty("content").GetString()!, "--chat", "--max-new-tokens", "1");
+        JsonElement row = Fixtures.Rows("chat-cases.jsonl.gz")
+            .First(r => r.TryGetProperty("ids", out _) && r.GetProperty("messages").GetArrayLength() == 1
+            && r.GetProperty("add_generation_prompt").GetBoolean() && r.GetProperty("messages")[0].GetProperty("role").GetString() == "user"
+            && r.GetProperty("messages")[0].GetProperty("content").GetString()!.Length > 10);
+        JsonElement result =
+            Program.Json("generate", row.GetProperty("messages")[0].GetProperty("content").GetString()!, "--chat", "--max-new-tokens", "1");
         Assert.Equal(row.Ints("ids"), result.Ints("prompt_tokens"));
     }
 
@@ -72,7 +79,8 @@ public sealed class GenerateTests
     [Fact]
     public void Sampling_repeats_with_its_seed()
     {
-        string[] sampled = ["generate", "Once upon a time", "--temperature", "1.1", "--top-k", "50", "--top-p", "0.9", "--max-new-tokens", "16", "--json"];
+        string[] sampled =
+            ["generate", "Once upon a time", "--temperature", "1.1", "--top-k", "50", "--top-p", "0.9", "--max-new-tokens", "16", "--json"];
         string first = Program.Run([.. sampled, "--seed", "7"]).Output;
         Assert.Equal(first, Program.Run([.. sampled, "--seed", "7"]).Output);
         Assert.NotEqual(first, Program.Run([.. sampled, "--seed", "8"]).Output);
@@ -92,7 +100,8 @@ public sealed class GenerateTests
             Assert.Equal(Active(row), Active(step));
         JsonElement steered = Program.Json([.. common, "--steer", "1652=+20"]);
         Assert.All(steered.GetProperty("features").EnumerateArray(), f => Assert.Contains(1652, Active(f)));
-        Assert.Contains("1652", Program.Run("generate", "There was once a", "--max-new-tokens", "6", "--features", "--steer", "1652=+20").Output, StringComparison.Ordinal);
+        Assert.Contains("1652", Program.Run("generate", "There was once a", "--max-new-tokens", "6", "--features", "--steer", "1652=+20")
+            .Output, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -108,8 +117,10 @@ public sealed class GenerateTests
     [Fact]
     public void Ablation_is_a_clamp_to_zero()
     {
-        string[] common = ["generate", "She loved the river", "--max-new-tokens", "20", "--sae", "transcoder.3.1k.l0_20", "--edit-at", "from_last"];
-        Assert.Equal(Program.Run([.. common, "--clamp", "3=0", "--clamp", "17=0"]).Output, Program.Run([.. common, "--ablate", "3", "--ablate", "17"]).Output);
+        string[] common =
+            ["generate", "She loved the river", "--max-new-tokens", "20", "--sae", "transcoder.3.1k.l0_20", "--edit-at", "from_last"];
+        Assert.Equal(Program.Run([.. common, "--clamp", "3=0", "--clamp", "17=0"]).Output,
+            Program.Run([.. common, "--ablate", "3", "--ablate", "17"]).Output);
     }
 
     [Fact]
@@ -136,7 +147,8 @@ public sealed class GenerateTests
         Assert.Equal("stop_string", result.GetProperty("stop").GetString());
         Assert.Equal(result.GetProperty("text").GetString() + "\n", Program.Run([.. common, "--stop", stop]).Output);
         Program.Run([.. common, "--stop", ""]).AssertFailed(2, "--stop");
-        Program.Run("generate", "--model", Fixtures.Path("gemma2", "models", "base"), "--tokens", "2,5", "--stop", "x").AssertFailed(1, "tokenizer");
+        Program.Run("generate", "--model", Fixtures.Path("gemma2", "models", "base"), "--tokens", "2,5", "--stop", "x")
+            .AssertFailed(1, "tokenizer");
     }
 
     /// <summary>The logits of run, which are transformers' (RunTests), make the log-probabilities by arithmetic.</summary>
@@ -144,7 +156,9 @@ public sealed class GenerateTests
     public void Log_probabilities_follow_from_the_logits()
     {
         using var folder = new TempFolder();
-        string[] sampled = ["generate", "And the king said", "--max-new-tokens", "3", "--temperature", "2", "--seed", "3", "--repetition-penalty", "1.5", "--logprobs", "4"];
+        string[] sampled =
+            ["generate", "And the king said", "--max-new-tokens", "3", "--temperature", "2", "--seed", "3", "--repetition-penalty",
+                "1.5", "--logprobs", "4"];
         JsonElement result = Program.Json(sampled);
         string ids = string.Join(',', result.Ints("prompt_tokens").Concat(result.Ints("tokens")));
         Program.Json("run", "--tokens", ids, "--capture", "logits", "--out", folder.At("a.npz"));
@@ -160,7 +174,8 @@ public sealed class GenerateTests
             Assert.Equal(result.Ints("tokens")[t], rows[t].GetProperty("token").GetInt32());
             Assert.Equal(row[rows[t].GetProperty("token").GetInt32()] - sum, rows[t].GetProperty("logprob").GetDouble(), 1e-4);
             JsonElement[] top = [.. rows[t].GetProperty("top").EnumerateArray()];
-            Assert.Equal(Enumerable.Range(0, vocabulary).OrderByDescending(i => row[i]).Take(4), top.Select(e => e.GetProperty("id").GetInt32()));
+            Assert.Equal(Enumerable.Range(0, vocabulary).OrderByDescending(i => row[i]).Take(4),
+                top.Select(e => e.GetProperty("id").GetInt32()));
             Assert.All(top, e => Assert.Equal(row[e.GetProperty("id").GetInt32()] - sum, e.GetProperty("logprob").GetDouble(), 1e-4));
             Assert.All(top, e => Assert.Equal(JsonValueKind.String, e.GetProperty("text").ValueKind));
         }
@@ -211,7 +226,8 @@ public sealed class GenerateTests
     public void A_baseline_is_the_text_without_edits()
     {
         string[] common = ["generate", "There was once a", "--max-new-tokens", "8"];
-        JsonElement plain = Program.Json(common), steered = Program.Json([.. common, "--steer", "1652=+20"]), both = Program.Json([.. common, "--steer", "1652=+20", "--baseline", "--features"]);
+        JsonElement plain = Program.Json(common), steered = Program.Json([.. common, "--steer", "1652=+20"]),
+            both = Program.Json([.. common, "--steer", "1652=+20", "--baseline", "--features"]);
         Assert.Equal(plain.Ints("tokens"), both.GetProperty("baseline").Ints("tokens"));
         Assert.Equal(plain.GetProperty("text").GetString(), both.GetProperty("baseline").GetProperty("text").GetString());
         Assert.Equal(plain.GetProperty("stop").GetString(), both.GetProperty("baseline").GetProperty("stop").GetString());
@@ -241,7 +257,8 @@ public sealed class GenerateTests
         }
 
         Assert.Equal(3, Program.Json([.. common, "--steer", "1652", "--strengths", "0.1:0.3:0.1"]).GetProperty("runs").GetArrayLength());
-        Assert.Equal([2, 1], Program.Json([.. common, "--steer", "1652", "--strengths", "2:1:-1"]).GetProperty("runs").EnumerateArray().Select(r => r.GetProperty("strength").GetDouble()));
+        Assert.Equal([2, 1], Program.Json([.. common, "--steer", "1652", "--strengths", "2:1:-1"]).GetProperty("runs").EnumerateArray()
+            .Select(r => r.GetProperty("strength").GetDouble()));
         foreach (string wrong in (string[])["1:2", "a:2:1", "1:2:0", "1:2:-1", "0:100000:1", "NaN:2:1"])
             Program.Run([.. common, "--steer", "1652", $"--strengths={wrong}"]).AssertFailed(2, "--strengths");
         Program.Run([.. common, "--strengths", "1:2:1"]).AssertFailed(2, "--steer");
@@ -253,14 +270,17 @@ public sealed class GenerateTests
     public void Features_below_the_minimum_are_nowhere()
     {
         JsonElement all = Program.Json("generate", "There was once a", "--max-new-tokens", "6", "--features", "--top", "100000");
-        JsonElement strong = Program.Json("generate", "There was once a", "--max-new-tokens", "6", "--features", "--top", "100000", "--min-activation", "5");
+        JsonElement strong =
+            Program.Json("generate", "There was once a", "--max-new-tokens", "6", "--features", "--top", "100000", "--min-activation", "5");
         float[] activations = [.. Activations(all)];
         Assert.Contains(activations, a => a < 5);
         Assert.Equal(activations.Where(a => a >= 5), Activations(strong));
     }
 
     private static IEnumerable<float> Activations(JsonElement result) =>
-        result.GetProperty("features").EnumerateArray().SelectMany(t => t.GetProperty("features").EnumerateArray()).Select(f => f.GetProperty("activation").GetSingle());
+        result.GetProperty("features").EnumerateArray().SelectMany(t => t.GetProperty("features").EnumerateArray())
+            .Select(f => f.GetProperty("activation").GetSingle());
 
-    private static HashSet<int> Active(JsonElement token) => [.. token.GetProperty("features").EnumerateArray().Select(f => f.GetProperty("index").GetInt32())];
+    private static HashSet<int> Active(JsonElement token) =>
+        [.. token.GetProperty("features").EnumerateArray().Select(f => f.GetProperty("index").GetInt32())];
 }

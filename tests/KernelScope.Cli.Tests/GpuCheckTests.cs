@@ -14,8 +14,10 @@ public sealed class GpuCheckTests
         using var folder = new TempFolder();
         (Outcome outcome, JsonElement file) = Check(folder, "", "emulated");
         Assert.True(outcome.ExitCode == 0, outcome.Output + outcome.Error);
-        Assert.Equal(["doctor", "kernels", "generate cpu", "generate emulated graphs", "verify tiny, bits", "verify cross"], Steps(file).Select(s => s.GetProperty("name").GetString()));
-        Assert.All(Steps(file), s => Assert.Equal((0, JsonValueKind.Object), (s.GetProperty("exit").GetInt32(), s.GetProperty("json").ValueKind)));
+        Assert.Equal(["doctor", "kernels", "generate cpu", "generate emulated graphs", "verify tiny, bits", "verify cross"], Steps(file)
+            .Select(s => s.GetProperty("name").GetString()));
+        Assert.All(Steps(file), s => Assert.Equal((0, JsonValueKind.Object),
+            (s.GetProperty("exit").GetInt32(), s.GetProperty("json").ValueKind)));
         JsonElement summary = file.GetProperty("summary");
         Assert.Equal("PTX emulator", summary.GetProperty("device").GetString());
         Assert.Equal(43, summary.GetProperty("loaded").GetInt32());
@@ -46,7 +48,8 @@ public sealed class GpuCheckTests
         using var folder = new TempFolder();
         (Outcome outcome, JsonElement file) = Check(folder, "", "cuda");
         Assert.Equal(1, outcome.ExitCode);
-        Assert.StartsWith("gpu-check: the device cuda cannot be opened: ", Assert.Single(outcome.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
+        Assert.StartsWith("gpu-check: the device cuda cannot be opened: ",
+            Assert.Single(outcome.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
         Assert.Contains("kernels", Steps(file).Select(s => s.GetProperty("name").GetString()));
     }
 
@@ -72,7 +75,8 @@ public sealed class GpuCheckTests
     private static Outcome Run(params string[] arguments)
     {
         string script = Path.Combine(Fixtures.Root, "tools", "gpu-check.sh");
-        using Process process = Process.Start(new ProcessStartInfo("bash", [script, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        using Process process = Process.Start(new ProcessStartInfo("bash", [script, .. arguments]) { RedirectStandardOutput = true,
+            RedirectStandardError = true })!;
         Task<string> error = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();

@@ -17,17 +17,20 @@ public sealed class HelpTests
         Assert.Equal(outcome.Output, Program.Run(verb, "--help").Output);
         Assert.NotEmpty(Examples(verb));
         Assert.Contains(Examples(verb), e => e.StartsWith($"kernelscope {verb}", StringComparison.Ordinal));
-        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "bench" or "kernels"), outcome.Output.Contains("  --model DIR", StringComparison.Ordinal));
-        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "catalog" or "pack" or "tokenize"), outcome.Output.Contains("  --device NAME", StringComparison.Ordinal));
+        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "bench" or "kernels" or "status" or "merge" or "train"), outcome.Output.Contains("  --model DIR", StringComparison.Ordinal));
+        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "catalog" or "pack" or "tokenize" or "labels" or "status" or "merge"), outcome.Output.Contains("  --device NAME", StringComparison.Ordinal));
         Assert.Contains("  --json", outcome.Output, StringComparison.Ordinal);
     }
 
-    /// <summary>Each verb's examples one after the other in one folder, by a shell, as somebody would paste them. Only what needs a hub is left out.</summary>
+    /// <summary>
+    /// Each verb's examples one after the other in one folder, by a shell, as somebody would paste them. Only what needs a hub is left out.
+    /// </summary>
     [Theory]
     [MemberData(nameof(Verbs))]
     public void Every_example_works_as_it_is_written(string verb)
     {
-        if (verb == "pull" || OperatingSystem.IsWindows())
+        // A server runs until it is ended: see ServeTests.
+        if (verb is "pull" or "serve" || OperatingSystem.IsWindows())
             return;
         using var folder = new TempFolder();
         string script = folder.Write("kernelscope", System.Text.Encoding.UTF8.GetBytes($"#!/bin/sh\nexec '{Program.Host}' exec '{Program.Assembly}' \"$@\"\n"));
@@ -74,6 +77,8 @@ public sealed class HelpTests
     [InlineData("did you mean '--max-new-tokens'?", "generate", "x", "--max-new-token=3")]
     [InlineData("did you mean '--device'?", "run", "x", "--devise", "cpu")]
     [InlineData("there is no verb 'xyzzy'; there are features", "xyzzy")]
+    [InlineData("a verb comes first, and '--' after it", "--", "run", "And")]
+    [InlineData("a verb comes first, and '--' after it", "--json", "--", "run", "And")]
     [InlineData("there is no option '--zzzz'; a text", "features", "--zzzz")]
     public void A_misspelt_name_gets_a_suggestion_where_one_is_near(string words, params string[] arguments) => Program.Run(arguments).AssertFailed(2, words);
 
@@ -104,7 +109,7 @@ public sealed class HelpTests
     private static string[] VerbsOfHelp()
     {
         string help = Program.Run("--help").Output;
-        string[] groups = ["Look inside a model:", "Measure and compare:", "Files, models and this machine:"];
+        string[] groups = ["Look inside a model:", "Measure and compare:", "Runs on disk, on one machine or many:", "Files, models and this machine:"];
         var verbs = new List<string>();
         bool inside = false;
         foreach (string line in help.Split('\n'))

@@ -44,7 +44,8 @@ public sealed class IdleOptionTests
         Outcome run = Program.Run("run", "the king", "--sae", "res.3.2k.l0_19", "--json");
         Assert.Equal(0, run.ExitCode);
         Assert.Contains("--sae res.3.2k.l0_19 changes nothing here", run.Error, StringComparison.Ordinal);
-        Assert.Contains("--features is not given", Program.Run("generate", "the king", "--sae", "res.3.2k.l0_19", "--max-new-tokens", "1").Error, StringComparison.Ordinal);
+        Assert.Contains("--features is not given", Program.Run("generate", "the king", "--sae", "res.3.2k.l0_19", "--max-new-tokens", "1")
+            .Error, StringComparison.Ordinal);
         Assert.Equal("", Program.Run("generate", "the king", "--sae", "res.3.2k.l0_19", "--max-new-tokens", "1", "--features").Error);
     }
 }

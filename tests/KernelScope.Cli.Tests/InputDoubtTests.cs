@@ -35,7 +35,9 @@ public sealed class InputDoubtTests
     [InlineData("features", "Hello")]
     [InlineData("features", "a <b> c </b> <unknown>")]
     [InlineData("generate", Turns, "--max-new-tokens", "2")]
-    [InlineData("generate", "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\nyes<end_of_turn>\n<start_of_turn>user\nbye<end_of_turn>\n", "--max-new-tokens", "2")]
+    [InlineData("generate",
+        "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\nyes<end_of_turn>\n<start_of_turn>user\nbye<end_of_turn>\n",
+        "--max-new-tokens", "2")]
     [InlineData("generate", "hi", "--chat", "--max-new-tokens", "2")]
     [InlineData("run", "--tokens", "2,562,518,475,1,0,0")]
     public void Right_input_is_silent(params string[] arguments)
@@ -75,11 +77,15 @@ public sealed class InputDoubtTests
     {
         using var folder = new TempFolder();
         File.WriteAllText(folder.At("text.txt"), "<bos>More than anything she wished for a river.");
-        Assert.Contains("text.txt: the text has <bos> in it", Program.Run("top", "1738", "--text-file", folder.At("text.txt")).Error, StringComparison.Ordinal);
-        Assert.Contains("text.txt: the text has <bos> in it", Program.Run("run", "A river", "--splice", "mean", "--mean-from", folder.At("text.txt")).Error, StringComparison.Ordinal);
-        Assert.Contains("the text has <bos> in it", Program.Run("run", "--text-file", folder.At("text.txt")).Error, StringComparison.Ordinal);
+        Assert.Contains("text.txt: the text has <bos> in it", Program.Run("top", "1738", "--text-file", folder.At("text.txt")).Error,
+            StringComparison.Ordinal);
+        Assert.Contains("text.txt: the text has <bos> in it",
+            Program.Run("run", "A river", "--splice", "mean", "--mean-from", folder.At("text.txt")).Error, StringComparison.Ordinal);
+        Assert.Contains("the text has <bos> in it", Program.Run("run", "--text-file", folder.At("text.txt")).Error,
+            StringComparison.Ordinal);
         File.WriteAllLines(folder.At("texts.jsonl"), Enumerable.Range(0, 5).Select(i => $"[562,518,{475 + i}]").Append("\"Hello\""));
-        string[] lines = Program.Run("run", "--jsonl", folder.At("texts.jsonl"), "--json").Error.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        string[] lines = Program.Run("run", "--jsonl", folder.At("texts.jsonl"), "--json")
+            .Error.Split('\n', StringSplitOptions.RemoveEmptyEntries);
         Assert.Equal(4, lines.Length);
         Assert.Contains("texts.jsonl, line 1: the token ids do not begin with BOS", lines[0], StringComparison.Ordinal);
         Assert.Contains("2 more of the 6 texts", lines[3], StringComparison.Ordinal);

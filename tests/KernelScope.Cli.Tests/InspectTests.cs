@@ -36,7 +36,8 @@ public sealed class InspectTests
         JsonElement file = Program.Json("inspect", model, "--ranges")[0];
         Assert.True(file.GetProperty("ok").GetBoolean());
         Assert.Equal("safetensors", file.GetProperty("format").GetString());
-        JsonElement embedding = file.GetProperty("tensors").EnumerateArray().Single(t => t.GetProperty("name").GetString() == "model.embed_tokens.weight");
+        JsonElement embedding = file.GetProperty("tensors").EnumerateArray()
+            .Single(t => t.GetProperty("name").GetString() == "model.embed_tokens.weight");
         Assert.Equal("BF16", embedding.GetProperty("dtype").GetString());
         Assert.Equal([4096, 224], embedding.Ints("shape"));
         Assert.True(embedding.GetProperty("range").GetProperty("min").GetDouble() < 0);
@@ -56,19 +57,22 @@ public sealed class InspectTests
             Assert.Contains("mean", Program.Run("inspect", model, "--ranges").Output, StringComparison.Ordinal);
         }
 
-        Assert.Equal(Program.Json("inspect", Fixtures.DemoModel)[0].GetProperty("tensors").GetRawText(), Program.Json("inspect", "demo")[0].GetProperty("tensors").GetRawText());
+        Assert.Equal(Program.Json("inspect", Fixtures.DemoModel)[0].GetProperty("tensors").GetRawText(),
+            Program.Json("inspect", "demo")[0].GetProperty("tensors").GetRawText());
     }
 
     [Fact]
     public void Names_that_other_verbs_take_are_inspected()
     {
         JsonElement sae = Program.Json("inspect", "res.3.2k.l0_19", "--ranges")[0];
-        JsonElement file = Program.Json("inspect", Path.Combine(Fixtures.DemoSaes, "res", "layer_3", "width_2k", "average_l0_19"), "--ranges")[0];
+        JsonElement file =
+            Program.Json("inspect", Path.Combine(Fixtures.DemoSaes, "res", "layer_3", "width_2k", "average_l0_19"), "--ranges")[0];
         Assert.Equal(file.GetProperty("format").GetString(), sae.GetProperty("format").GetString());
         Assert.Equal(Sorted(file), Sorted(sae));
         Program.Run("inspect", "gemma-2-27b-it").AssertFailed(1, "pull google/gemma-2-27b-it");
         Program.Run("inspect", "gemma-scope-2b-pt-res/layer_3/width_16k/canonical").AssertFailed(1, "kernelscope pull");
-        static string[] Sorted(JsonElement result) => [.. result.GetProperty("tensors").EnumerateArray().Select(t => t.GetRawText()).Order(StringComparer.Ordinal)];
+        static string[] Sorted(JsonElement result) =>
+            [.. result.GetProperty("tensors").EnumerateArray().Select(t => t.GetRawText()).Order(StringComparer.Ordinal)];
     }
 
     [Fact]
@@ -85,13 +89,17 @@ public sealed class InspectTests
         JsonElement result = Program.Json("doctor", "--sae", "res.3.2k.l0_19");
         Assert.Equal(Environment.ProcessorCount, result.GetProperty("cores").GetInt32());
         Assert.True(result.GetProperty("memory").GetProperty("available_bytes").GetInt64() > 0);
-        Assert.Contains(result.GetProperty("devices").EnumerateArray(), d => d.GetProperty("name").GetString() == "cpu" && d.GetProperty("ok").GetBoolean() && d.GetProperty("detail").GetString()!.Contains("precision fast by", StringComparison.Ordinal));
+        Assert.Contains(result.GetProperty("devices").EnumerateArray(), d => d.GetProperty("name").GetString() == "cpu"
+            && d.GetProperty("ok").GetBoolean() && d.GetProperty("detail")
+            .GetString()!.Contains("precision fast by", StringComparison.Ordinal));
         Assert.Equal(11_135_936, result.GetProperty("model").GetProperty("weight_bytes").GetInt64());
         Assert.Equal(3_687_296, result.GetProperty("sae").GetProperty("weight_bytes").GetInt64());
         JsonElement cpu = result.GetProperty("needs").EnumerateArray().Single(n => n.GetProperty("device").GetString() == "cpu");
         Assert.True(cpu.GetProperty("ok").GetBoolean());
-        Assert.Equal(cpu.GetProperty("needed_bytes").GetInt64(), cpu.GetProperty("items").EnumerateArray().Sum(i => i.GetProperty("bytes").GetInt64()));
-        Assert.Equal(["weights", "context", "SAE"], cpu.GetProperty("items").EnumerateArray().Select(i => i.GetProperty("what").GetString()));
+        Assert.Equal(cpu.GetProperty("needed_bytes").GetInt64(),
+            cpu.GetProperty("items").EnumerateArray().Sum(i => i.GetProperty("bytes").GetInt64()));
+        Assert.Equal(["weights", "context", "SAE"], cpu.GetProperty("items").EnumerateArray()
+            .Select(i => i.GetProperty("what").GetString()));
         Outcome missing = Program.Run("doctor", "--model", "/no/such/model");
         Assert.Equal(1, missing.ExitCode);
         Assert.Contains("/no/such/model", missing.Output, StringComparison.Ordinal);
@@ -102,9 +110,12 @@ public sealed class InspectTests
     {
         Outcome emulated = Program.Run("doctor", "--device", "emulated");
         Assert.Equal((0, ""), (emulated.ExitCode, emulated.Error));
-        Assert.Matches(@"needs   \+ emulated: [0-9]+ MiB \(weights 11, context [0-9]+, work space 256\) of [0-9]+ MiB that are free", emulated.Output);
-        JsonElement nowhere = JsonElement.Parse(Program.Run("doctor", "--device", "cuda:999", "--json") is { ExitCode: 1 } outcome ? outcome.Output : "null");
-        JsonElement row = nowhere.GetProperty("needs").EnumerateArray().Single(n => n.GetProperty("device").GetString() is "cuda:999" or "cuda");
+        Assert.Matches(@"needs   \+ emulated: [0-9]+ MiB \(weights 11, context [0-9]+, work space 256\) of [0-9]+ MiB that are free",
+            emulated.Output);
+        JsonElement nowhere =
+            JsonElement.Parse(Program.Run("doctor", "--device", "cuda:999", "--json") is { ExitCode: 1 } outcome ? outcome.Output : "null");
+        JsonElement row = nowhere.GetProperty("needs").EnumerateArray()
+            .Single(n => n.GetProperty("device").GetString() is "cuda:999" or "cuda");
         Assert.False(row.GetProperty("ok").GetBoolean());
         Assert.Matches("no NVIDIA driver|no device cuda:999|no CUDA device", row.GetProperty("error").GetString());
     }

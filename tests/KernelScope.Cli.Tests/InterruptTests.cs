@@ -45,8 +45,75 @@ public sealed partial class InterruptTests
         Assert.Empty(folder.Files);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Ctrl_C_ends_an_answer_and_then_the_conversation(bool waitsForTheMark)
+    {
+        if (!OperatingSystem.IsLinux() || !File.Exists("/usr/bin/script"))
+            return;
+        const char CtrlC = '\x03';
+        string command =
+            $"env --default-signal=INT {Program.Host} exec {Program.Assembly} generate --chat --ignore-eos --max-new-tokens 400 "
+                + "--device reference";
+        using Process process = Program.Start(new ProcessStartInfo("/usr/bin/script", ["-qefc", command, "/dev/null"]));
+        var screen = new System.Text.StringBuilder();
+        WaitFor("> ");
+        Type("Hello there\n");
+        // The terminal's echo, then the answer.
+        WaitFor("Hello there\r\n");
+        WaitForMore();
+        Type($"{CtrlC}");
+        if (waitsForTheMark)
+        {
+            WaitFor("> ");
+            Type("And you?\n");
+            WaitFor("And you?\r\n");
+            WaitForMore();
+            Type($"{CtrlC}");
+            WaitFor("> ");
+        }
+
+        // While the answer ends, or at the mark. Two at once are one signal, so that it may take a third.
+        var watch = Stopwatch.StartNew();
+        while (!process.HasExited && watch.Elapsed < Patience)
+        {
+            Type($"{CtrlC}");
+            process.WaitForExit(500);
+        }
+
+        Assert.True(process.HasExited, $"It goes on: {screen}");
+        Assert.Equal(130, process.ExitCode);
+
+        void Type(string text)
+        {
+            process.StandardInput.Write(text);
+            process.StandardInput.Flush();
+        }
+
+        void WaitFor(string text)
+        {
+            while (!screen.ToString().Contains(text, StringComparison.Ordinal))
+                WaitForMore();
+            screen.Remove(0, screen.ToString().IndexOf(text, StringComparison.Ordinal) + text.Length);
+        }
+
+        void WaitForMore()
+        {
+            Task<int> read = Task.Run(process.StandardOutput.Read);
+            if (!read.Wait(Patience) || read.Result < 0)
+            {
+                process.Kill(entireProcessTree: true);
+                Assert.Fail($"Nothing more comes after: {screen}");
+            }
+
+            screen.Append((char)read.Result);
+        }
+    }
+
     /// <summary>A job that a shell starts in the background ignores SIGINT, and its children inherit that; env undoes it and then becomes the program.</summary>
-    private static Process Start(params string[] arguments) => Program.Start(new ProcessStartInfo("env", ["--default-signal=INT,HUP", Program.Host, "exec", Program.Assembly, .. arguments]));
+    private static Process Start(params string[] arguments) =>
+        Program.Start(new ProcessStartInfo("env", ["--default-signal=INT,HUP", Program.Host, "exec", Program.Assembly, .. arguments]));
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
     private static partial int Kill(int process, int signal);

@@ -14,7 +14,8 @@ public sealed class LensDiffTopTests
         JsonElement[] tokens = [.. lens.GetProperty("tokens").EnumerateArray()];
         JsonElement run = Program.Json("run", Text, "--top", "4");
         Assert.Equal(run.Ints("tokens"), tokens.Select(t => t.GetProperty("id").GetInt32()));
-        Assert.Equal(run.GetProperty("top").EnumerateArray().Select(t => t.GetProperty("text").GetString()), tokens[^1].GetProperty("top").EnumerateArray().Select(t => t.GetProperty("text").GetString()));
+        Assert.Equal(run.GetProperty("top").EnumerateArray().Select(t => t.GetProperty("text").GetString()),
+            tokens[^1].GetProperty("top").EnumerateArray().Select(t => t.GetProperty("text").GetString()));
         Assert.Contains("points to", Program.Run("lens", Text, "--site", "embed").Output, StringComparison.Ordinal);
     }
 
@@ -24,7 +25,8 @@ public sealed class LensDiffTopTests
         JsonElement lens = Program.Json("lens", "--feature", "1738", "--top", "12");
         foreach (string which in new[] { "with_gain", "without_gain" })
         {
-            double[] top = Values(lens.GetProperty(which).GetProperty("top")), bottom = Values(lens.GetProperty(which).GetProperty("bottom"));
+            double[] top = Values(lens.GetProperty(which).GetProperty("top")),
+                bottom = Values(lens.GetProperty(which).GetProperty("bottom"));
             Assert.Equal(12, top.Length);
             Assert.Equal(top.OrderDescending(), top);
             Assert.Equal(bottom.Order(), bottom);
@@ -69,7 +71,8 @@ public sealed class LensDiffTopTests
     public void Several_features_are_searched_in_one_pass_and_found_as_each_alone()
     {
         JsonElement both = Program.Json("top", "1738", "562", "--text-file", "demo", "--contexts", "2");
-        Assert.Equal(("demo", "res.3.2k.l0_19", "resid_post.3"), (both.GetProperty("model").GetString(), both.GetProperty("sae").GetString(), both.GetProperty("site").GetString()));
+        Assert.Equal(("demo", "res.3.2k.l0_19", "resid_post.3"),
+            (both.GetProperty("model").GetString(), both.GetProperty("sae").GetString(), both.GetProperty("site").GetString()));
         JsonElement[] features = [.. both.GetProperty("features").EnumerateArray()];
         Assert.Equal(2, features.Length);
         foreach ((JsonElement found, string feature) in features.Zip(["1738", "562"]))
@@ -86,7 +89,8 @@ public sealed class LensDiffTopTests
         JsonElement[] contexts = [.. top.GetProperty("contexts").EnumerateArray()];
         Assert.Equal(2, contexts.Length);
         Assert.True(contexts[0].GetProperty("activation").GetDouble() >= contexts[1].GetProperty("activation").GetDouble());
-        Assert.Equal(contexts[0].GetProperty("activation").GetDouble(), top.GetProperty("quantiles").EnumerateArray().Last().GetProperty("activation").GetDouble(), contexts[0].GetProperty("activation").GetDouble() * 1e-3);
+        Assert.Equal(contexts[0].GetProperty("activation").GetDouble(), top.GetProperty("quantiles").EnumerateArray().Last()
+            .GetProperty("activation").GetDouble(), contexts[0].GetProperty("activation").GetDouble() * 1e-3);
         JsonElement[] tokens = [.. contexts[0].GetProperty("tokens").EnumerateArray()];
         Assert.InRange(tokens.Length, 4, 7);
         Assert.InRange(contexts[0].GetProperty("focus").GetInt32(), 0, 3);

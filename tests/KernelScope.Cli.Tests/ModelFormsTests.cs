@@ -17,7 +17,8 @@ public sealed class ModelFormsTests : IDisposable
     public void Doctor_and_inspect_say_what_they_see_and_sizes_are_those_of_the_tensors_that_count()
     {
         string folder = _folder.At("m");
-        Dictionary<string, StoredTensor> plain = StoredTensors.Read(Path.Combine(Fixtures.Path("gemma2", "models", "base"), "model.safetensors"));
+        Dictionary<string, StoredTensor> plain =
+            StoredTensors.Read(Path.Combine(Fixtures.Path("gemma2", "models", "base"), "model.safetensors"));
         StoredTensors.CopyModel(Fixtures.Path("gemma2", "models", "base"), folder, t =>
         {
             StoredTensor e = t[Embedding];
@@ -68,7 +69,10 @@ public sealed class ModelFormsTests : IDisposable
         }
         else if (file == "mean.safetensors")
         {
-            using var writer = new SafetensorsWriter(_folder.At(file), [new TensorInfo("tokens", DType.I32, [tokens.Length]), new TensorInfo("blocks.3.hook_resid_post", DType.F32, shape)], null);
+            using var writer =
+                new SafetensorsWriter(_folder.At(file),
+                    [new TensorInfo("tokens", DType.I32, [tokens.Length]), new TensorInfo("blocks.3.hook_resid_post", DType.F32, shape)],
+                    null);
             writer.Append<int>(tokens);
             writer.Append<float>(x);
             writer.Commit();
@@ -82,7 +86,8 @@ public sealed class ModelFormsTests : IDisposable
             writer.Commit();
         }
 
-        string Losses(string from) => Program.Json("run", "And the king said", "--sae", DemoSae, "--splice", "mean", "--mean-from", from).GetProperty("next_token_loss").GetRawText();
+        string Losses(string from) => Program.Json("run", "And the king said", "--sae", DemoSae, "--splice", "mean", "--mean-from", from)
+            .GetProperty("next_token_loss").GetRawText();
         Assert.Equal(Losses(expected), Losses(_folder.At(file)));
     }
 
@@ -96,7 +101,9 @@ public sealed class ModelFormsTests : IDisposable
         using (var arrays = new Arrays(Path.Combine(Fixtures.DemoSaes, "res", "layer_3", "width_2k", "average_l0_19", "params.npz")))
         {
             string[] names = ["W_enc", "W_dec", "b_enc", "b_dec"];
-            using var writer = new SafetensorsWriter(Path.Combine(sae, "sae_weights.safetensors"), [.. names.Select(n => new TensorInfo(n, DType.F32, arrays.Shape(n)))], null);
+            using var writer =
+                new SafetensorsWriter(Path.Combine(sae, "sae_weights.safetensors"),
+                    [.. names.Select(n => new TensorInfo(n, DType.F32, arrays.Shape(n)))], null);
             foreach (string name in names)
                 writer.Append<float>(arrays.Floats(name));
             writer.Commit();
@@ -109,7 +116,8 @@ public sealed class ModelFormsTests : IDisposable
 
         string text = Fixtures.DemoText("tale"), file = _folder.Write("t.txt", System.Text.Encoding.UTF8.GetBytes(text));
         Program.Run("run", text, "--capture", "resid_post.3", "--out", _folder.At("acts.npz"));
-        JsonElement encoded = Program.Json("encode", _folder.At("acts.npz"), "--key", "resid_post.3", "--sae", sae, "--out", _folder.At("codes.npz"));
+        JsonElement encoded =
+            Program.Json("encode", _folder.At("acts.npz"), "--key", "resid_post.3", "--sae", sae, "--out", _folder.At("codes.npz"));
         Assert.InRange(encoded.GetProperty("l0").GetDouble(), 1, K);
         int feature;
         using (var codes = new Arrays(_folder.At("codes.npz")))
@@ -120,7 +128,8 @@ public sealed class ModelFormsTests : IDisposable
             feature = codes.Ints("feature")[starts[starts.Length / 2]];
         }
 
-        Assert.Equal(encoded.GetProperty("l0").GetDouble(), Program.Json("eval", "--sae", sae, "--text-file", file).GetProperty("metrics").GetProperty("L0").GetDouble(), 0.5);
+        Assert.Equal(encoded.GetProperty("l0").GetDouble(), Program.Json("eval", "--sae", sae, "--text-file", file).GetProperty("metrics")
+            .GetProperty("L0").GetDouble(), 0.5);
         string plain = Losses();
         Assert.NotEqual(plain, Losses("--sae", sae, "--splice", "sae"));
         Assert.NotEqual(plain, Losses("--sae", sae, "--clamp", $"{feature}=30"));

@@ -20,8 +20,10 @@ public sealed class NotANumberTests
         string what = float.IsNaN(value) ? "NaN" : "an infinite number";
         string[][] verbs =
         [
-            ["features", "a river", .. at], ["generate", "a river", "--steer", "3=1", .. at], ["run", "a river", "--splice", "sae", .. at], ["eval", "--text-file", text, .. at], ["top", "3", "--text-file", text, .. at],
-            ["attribute", "a river", "--loss", .. at], ["lens", "--feature", "3", .. at], ["encode", folder.At("acts.npz"), "--key", "resid_post.3", "--sae", sae, "--out", folder.At("codes.npz")],
+            ["features", "a river", .. at], ["generate", "a river", "--steer", "3=1", .. at], ["run", "a river", "--splice", "sae", .. at],
+                ["eval", "--text-file", text, .. at], ["top", "3", "--text-file", text, .. at],
+            ["attribute", "a river", "--loss", .. at], ["lens", "--feature", "3", .. at],
+                ["encode", folder.At("acts.npz"), "--key", "resid_post.3", "--sae", sae, "--out", folder.At("codes.npz")],
         ];
         // One array at every verb, the others at one.
         foreach (string[] verb in array == "W_enc" ? verbs : verbs[..1])
@@ -49,8 +51,10 @@ public sealed class NotANumberTests
             writer.Commit();
         }
 
-        Program.Run("encode", folder.At("acts.npz"), "--key", "x", "--sae", "res.3.2k.l0_19", "--out", folder.At("codes.npz")).AssertFailed(1, "row 2, value 5 is NaN");
-        Program.Run("run", "a river", "--splice", "mean", "--mean-from", folder.At("acts.npz")).AssertFailed(1, "acts.npz", "no finite number");
+        Program.Run("encode", folder.At("acts.npz"), "--key", "x", "--sae", "res.3.2k.l0_19", "--out", folder.At("codes.npz"))
+            .AssertFailed(1, "row 2, value 5 is NaN");
+        Program.Run("run", "a river", "--splice", "mean", "--mean-from", folder.At("acts.npz"))
+            .AssertFailed(1, "acts.npz", "no finite number");
         Assert.Equal(["acts.npz"], folder.Files);
     }
 

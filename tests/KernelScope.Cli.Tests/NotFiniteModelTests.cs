@@ -8,7 +8,8 @@ namespace KernelScope.Cli.Tests;
 public sealed class NotFiniteModelTests : IDisposable
 {
     private const string Text = "She loved the river";
-    private static readonly string[] Sae = ["--sae", Path.Combine(Fixtures.DemoSaes, "res", "layer_3", "width_2k", "average_l0_19", "params.npz"), "--site", "resid_post.3"];
+    private static readonly string[] Sae =
+        ["--sae", Path.Combine(Fixtures.DemoSaes, "res", "layer_3", "width_2k", "average_l0_19", "params.npz"), "--site", "resid_post.3"];
     private readonly TempFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
@@ -17,12 +18,15 @@ public sealed class NotFiniteModelTests : IDisposable
     public void Captures_that_hold_one_are_not_written()
     {
         string nan = Nan(), infinite = Infinite();
-        Refused(nan, "resid_post.2, position 0", "run", Text, "--capture", "logits,resid_post.2,resid_post.1", "--out", _folder.At("n.npz"));
+        Refused(nan, "resid_post.2, position 0", "run", Text, "--capture", "logits,resid_post.2,resid_post.1", "--out",
+            _folder.At("n.npz"));
         Refused(infinite, "final_norm, position 0", "run", Text, "--capture", "final_norm", "--out", _folder.At("n.npz"));
         Refused(infinite, "final_norm, position 0", "run", Text);
         _folder.Write("texts.jsonl", "\"She loved the river\"\n\"A king\"\n"u8);
-        Refused(nan, "text 1: the activations at resid_post.2, position 0", "run", "--jsonl", _folder.At("texts.jsonl"), "--capture", "resid_post.2", "--out", _folder.At("n.npz"));
-        Refused(infinite, "text 1: the activations at final_norm, position 0", "run", "--jsonl", _folder.At("texts.jsonl"), "--capture", "resid_post.2", "--out", _folder.At("n.npz"));
+        Refused(nan, "text 1: the activations at resid_post.2, position 0", "run", "--jsonl", _folder.At("texts.jsonl"),
+            "--capture", "resid_post.2", "--out", _folder.At("n.npz"));
+        Refused(infinite, "text 1: the activations at final_norm, position 0", "run", "--jsonl", _folder.At("texts.jsonl"),
+            "--capture", "resid_post.2", "--out", _folder.At("n.npz"));
         Assert.Equal(["texts.jsonl"], _folder.Files);
     }
 
@@ -65,11 +69,30 @@ public sealed class NotFiniteModelTests : IDisposable
     public void An_evaluation_ends_before_it_writes()
     {
         _folder.Write("text.txt", "She loved the river more than anything."u8);
-        string[] eval = ["eval", "--text-file", _folder.At("text.txt"), "--resamples", "5", "--out", _folder.At("e.npz"), "--report", _folder.At("e.html"), "--arrays", "all", .. Sae];
-        Refused(Nan(), "the final norm, position 0", eval);
-        Refused(Huge(), "the final norm, position 0", [.. eval, "--no-gradients"]);
-        Refused(Infinite(), "the final norm, position 0", [.. eval, "--no-gradients"]);
+        string[] eval =
+            ["eval", "--text-file", _folder.At("text.txt"), "--resamples", "5", "--out", _folder.At("e.npz"), "--report",
+                _folder.At("e.html"), "--arrays", "all", .. Sae];
+        Refused(Nan(), "mlp_out.2, position 0", eval);
+        Refused(Huge(), ".5, position 0", [.. eval, "--no-gradients"]);
+        Refused(Infinite(), "final_norm, position 0", [.. eval, "--no-gradients"]);
         Assert.Equal(["text.txt"], _folder.Files);
+    }
+
+    [Theory]
+    [InlineData("model.norm.weight", 0x7F80, "final_norm, position 0")]
+    [InlineData("model.norm.weight", 0xFF80, "final_norm, position 0")]
+    [InlineData("model.norm.weight", 0x7FC0, "final_norm, position 0")]
+    [InlineData("model.layers.2.input_layernorm.weight", 0x7F80, "attn_in.2, position 0")]
+    [InlineData("model.layers.4.post_feedforward_layernorm.weight", 0x7FC0, "mlp_out_post.4, position 0")]
+    [InlineData("model.layers.0.post_attention_layernorm.weight", 0x7F80, "attn_out_post.0, position 0")]
+    public void Nothing_is_generated_and_the_first_place_is_named(string tensor, ushort value, string place)
+    {
+        string model = Model("bad", tensor, value, all: false);
+        Refused(model, place, "generate", Text, "--max-new-tokens", "3");
+        Refused(model, place, "generate", Text, "--max-new-tokens", "3", "--temperature", "1", "--seed", "1");
+        Refused(model, place, "generate", Text, "--max-new-tokens", "3", "--temperature", "1", "--top-k", "5", "--seed",
+            "1", "--frequency-penalty", "0.5");
+        Refused(model, place, "run", Text);
     }
 
     private static void Refused(string model, string words, params string[] command)

@@ -72,11 +72,13 @@ public sealed class OutputTests : IDisposable
     [InlineData("config.yaml")]
     public void Every_file_of_an_SAE_is_one_that_is_read(string name)
     {
-        string acts = _folder.At("acts.npz"), sae = Path.Combine(Fixtures.DemoSaes, "res", "layer_3", "width_2k", "average_l0_19", "params.npz");
+        string acts = _folder.At("acts.npz"),
+            sae = Path.Combine(Fixtures.DemoSaes, "res", "layer_3", "width_2k", "average_l0_19", "params.npz");
         Assert.Equal(0, Program.Run("run", Content, "--capture", "resid_post.3", "--out", acts).ExitCode);
         File.Copy(sae, _folder.At("params.npz"));
         File.WriteAllText(_folder.At(name), "{}");
-        Program.Run("encode", acts, "--key", "resid_post.3", "--sae", _folder.At("params.npz"), "--out", _folder.At(name)).AssertFailed(2, Lost);
+        Program.Run("encode", acts, "--key", "resid_post.3", "--sae", _folder.At("params.npz"), "--out", _folder.At(name))
+            .AssertFailed(2, Lost);
         Assert.Equal("{}", File.ReadAllText(_folder.At(name)));
     }
 
@@ -103,7 +105,8 @@ public sealed class OutputTests : IDisposable
         string path = _folder.At("e.npz");
         File.WriteAllText(_folder.At("t.json"), $"[[2, {string.Join(", ", Enumerable.Repeat("1715", 100))}]]");
         Outcome outcome = Shell(
-            $"eval --tokens-file {_folder.At("t.json")} --resamples 5 {option} {path}", "trap '' XFSZ; ulimit -f 40; export DOTNET_EnableWriteXorExecute=0; ");
+            $"eval --tokens-file {_folder.At("t.json")} --resamples 5 {option} {path}",
+            "trap '' XFSZ; ulimit -f 40; export DOTNET_EnableWriteXorExecute=0; ");
         outcome.AssertFailed(1, $"{path}: {words} (");
         Assert.DoesNotContain(".tmp", outcome.Error, StringComparison.Ordinal);
         Assert.DoesNotContain(_folder.Files, f => f.EndsWith(".tmp", StringComparison.Ordinal));
@@ -129,7 +132,8 @@ public sealed class OutputTests : IDisposable
     [InlineData("'-' is not one", "run", "And", "--capture", "resid_post.3", "--out", "-")]
     [InlineData("'-' is not one", "eval", "--text-file", "demo", "--report", "-")]
     [InlineData("'-' is not one", "pack", "--out", "-")]
-    public void What_is_missing_and_what_is_not_a_file_is_said(string words, params string[] arguments) => Program.Run(arguments).AssertFailed(2, words);
+    public void What_is_missing_and_what_is_not_a_file_is_said(string words, params string[] arguments) =>
+        Program.Run(arguments).AssertFailed(2, words);
 
     [SkippableFact]
     public void The_size_that_is_said_is_that_of_the_file_behind_a_link()

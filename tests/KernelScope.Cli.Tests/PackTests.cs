@@ -22,7 +22,8 @@ public sealed partial class PackTests : IDisposable
         double[] losses = [.. result.GetProperty("next_token_loss").EnumerateArray().Select(v => v.GetDouble())];
         Assert.True(losses.Zip(golden.Doubles("next_token_loss"), (a, b) => Math.Abs(a - b)).Max() <= 1e-4);
         int[] expected = golden.Ints("greedy_tokens");
-        JsonElement generated = Run("generate", Fixtures.DemoText(text), "--ignore-eos", "--max-new-tokens", "40", "--temperature", "0", "--json").Json();
+        JsonElement generated =
+            Run("generate", Fixtures.DemoText(text), "--ignore-eos", "--max-new-tokens", "40", "--temperature", "0", "--json").Json();
         Assert.Equal(expected, generated.Ints("tokens"));
         Assert.Single(PanelFiles());
     }
@@ -47,7 +48,9 @@ public sealed partial class PackTests : IDisposable
     [Fact]
     public void Edits_through_a_packed_encoder_give_the_tokens_of_one_that_is_not()
     {
-        string[] arguments = ["generate", "And the king said", "--max-new-tokens", "30", "--ignore-eos", "--splice", "sae", "--edit-at", "from_last", "--json"];
+        string[] arguments =
+            ["generate", "And the king said", "--max-new-tokens", "30", "--ignore-eos", "--splice", "sae", "--edit-at",
+                "from_last", "--json"];
         Assert.Equal(Run(arguments).Output, Run([.. arguments, "--pack"]).Output);
     }
 
@@ -65,8 +68,10 @@ public sealed partial class PackTests : IDisposable
     {
         string model = _folder.Copy(Fixtures.Path("gemma2", "models", "f16"), "model"), path = Path.Combine(model, "kernelscope.panels");
         JsonElement result = Run("pack", "--model", model, "--out", path, "--json").Json();
-        Assert.Equal((path, model, new FileInfo(path).Length), (result.GetProperty("path").GetString(), result.GetProperty("model").GetString(), result.GetProperty("bytes").GetInt64()));
-        Assert.Equal((0, path + "\n"), (Run("pack", "--model", model, "--out", path).ExitCode, Run("pack", "--model", model, "--out", path).Output));
+        Assert.Equal((path, model, new FileInfo(path).Length),
+            (result.GetProperty("path").GetString(), result.GetProperty("model").GetString(), result.GetProperty("bytes").GetInt64()));
+        Assert.Equal(
+            (0, path + "\n"), (Run("pack", "--model", model, "--out", path).ExitCode, Run("pack", "--model", model, "--out", path).Output));
         JsonElement inspected = Assert.Single(Run("inspect", path, "--json").Json().EnumerateArray());
         Assert.Equal("panels", inspected.GetProperty("format").GetString());
         Assert.Equal(result.GetProperty("matrices").GetInt32(), inspected.GetProperty("tensors").GetArrayLength());
@@ -130,7 +135,10 @@ public sealed partial class PackTests : IDisposable
     {
         Skip.IfNot(OperatingSystem.IsLinux(), "signals are sent by number");
         string model = LargeModel(), path = _folder.At("model.panels");
-        using (Process process = Program.Start(new ProcessStartInfo("env", ["--default-signal=INT", Program.Host, "exec", Program.Assembly, "pack", "--model", model, "--out", path])))
+        using (Process process =
+            Program.Start(
+                new ProcessStartInfo(
+                    "env", ["--default-signal=INT", Program.Host, "exec", Program.Assembly, "pack", "--model", model, "--out", path])))
         {
             var watch = Stopwatch.StartNew();
             while (Directory.GetFiles(_folder.Path, "*.tmp").Length == 0 && !process.HasExited && watch.Elapsed < Patience)
@@ -156,12 +164,15 @@ public sealed partial class PackTests : IDisposable
     /// <summary>A model of 600 MB of zeros, which take no room on the disk.</summary>
     private string LargeModel()
     {
-        string model = _folder.Copy(Fixtures.Path("gemma2", "models", "bf16"), "large"), weights = Path.Combine(model, "model.safetensors"), config = Path.Combine(model, "config.json");
+        string model = _folder.Copy(Fixtures.Path("gemma2", "models", "bf16"), "large"), weights = Path.Combine(model, "model.safetensors"),
+            config = Path.Combine(model, "config.json");
         const int Rows = 1_000_000;
         int width, vocabulary;
         using (JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(config)))
-            (width, vocabulary) = (document.RootElement.GetProperty("hidden_size").GetInt32(), document.RootElement.GetProperty("vocab_size").GetInt32());
-        File.WriteAllText(config, File.ReadAllText(config).Replace($"\"vocab_size\": {vocabulary}", $"\"vocab_size\": {Rows}", StringComparison.Ordinal));
+            (width, vocabulary) =
+                (document.RootElement.GetProperty("hidden_size").GetInt32(), document.RootElement.GetProperty("vocab_size").GetInt32());
+        File.WriteAllText(config, File.ReadAllText(config)
+            .Replace($"\"vocab_size\": {vocabulary}", $"\"vocab_size\": {Rows}", StringComparison.Ordinal));
         var tensors = new List<(string Name, string DType, long[] Shape, long Bytes)>();
         using (var file = KernelScope.Files.SafetensorsFile.Open(weights))
         {
@@ -173,7 +184,11 @@ public sealed partial class PackTests : IDisposable
         }
 
         long at = 0;
-        string header = "{" + string.Join(',', tensors.Select(t => $"\"{t.Name}\":{{\"dtype\":\"{t.DType}\",\"shape\":[{string.Join(',', t.Shape)}],\"data_offsets\":[{at},{at += t.Bytes}]}}")) + "}";
+        string header = "{"
+            + string.Join(
+                ',', tensors.Select(
+                    t => $"\"{t.Name}\":{{\"dtype\":\"{t.DType}\",\"shape\":[{string.Join(',', t.Shape)}],"
+                        + $"\"data_offsets\":[{at},{at += t.Bytes}]}}")) + "}";
         using FileStream stream = File.Create(weights);
         stream.Write(BitConverter.GetBytes((long)header.Length));
         stream.Write(System.Text.Encoding.ASCII.GetBytes(header));
@@ -183,7 +198,8 @@ public sealed partial class PackTests : IDisposable
 
     private string[] PanelFiles() => Directory.GetFiles(Path.Combine(_folder.Path, "cache", "kernelscope", "panels"));
 
-    private Outcome Run(params string[] arguments) => Program.RunWith(null, new Dictionary<string, string> { ["XDG_CACHE_HOME"] = _folder.At("cache") }, arguments);
+    private Outcome Run(params string[] arguments) =>
+        Program.RunWith(null, new Dictionary<string, string> { ["XDG_CACHE_HOME"] = _folder.At("cache") }, arguments);
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
     private static partial int Kill(int process, int signal);

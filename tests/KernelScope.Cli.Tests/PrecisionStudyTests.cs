@@ -6,7 +6,8 @@ namespace KernelScope.Cli.Tests;
 public sealed class PrecisionStudyTests
 {
     private static readonly string Folder = Fixtures.Path("sae", "evaluation");
-    private static readonly string[] Eval = ["eval", "--model", Path.Combine(Folder, "model"), "--sae", Path.Combine(Folder, "sae-resid_post.2"), "--site", "resid_post.2"];
+    private static readonly string[] Eval =
+        ["eval", "--model", Path.Combine(Folder, "model"), "--sae", Path.Combine(Folder, "sae-resid_post.2"), "--site", "resid_post.2"];
 
     [Theory]
     [InlineData("cpu")]
@@ -23,8 +24,10 @@ public sealed class PrecisionStudyTests
         {
             JsonElement metrics = Program.Json([.. arguments, "--precision", precision, "--no-gradients"]).GetProperty("metrics");
             Assert.Equal(metrics.GetProperty("fvu").GetDouble(), rows.GetProperty("fvu").GetProperty(precision).GetDouble());
-            Assert.Equal(metrics.GetProperty("ce_clean").GetProperty("default").GetDouble(), rows.GetProperty("ce_clean").GetProperty(precision).GetDouble());
-            Assert.Equal(metrics.GetProperty("splices").GetProperty("sae/keep_bos").GetProperty("delta").GetProperty("default").GetDouble(), rows.GetProperty("delta").GetProperty(precision).GetDouble());
+            Assert.Equal(metrics.GetProperty("ce_clean").GetProperty("default").GetDouble(),
+                rows.GetProperty("ce_clean").GetProperty(precision).GetDouble());
+            Assert.Equal(metrics.GetProperty("splices").GetProperty("sae/keep_bos").GetProperty("delta").GetProperty("default").GetDouble(),
+                rows.GetProperty("delta").GetProperty(precision).GetDouble());
             double active = metrics.GetProperty("L0").GetDouble() * study.GetProperty("counts").GetProperty("act_mask").GetInt64();
             Assert.Equal(active, sets.GetProperty(precision).GetInt64(), 1e-9);
         }
@@ -33,11 +36,13 @@ public sealed class PrecisionStudyTests
         {
             double difference = row.Value.GetProperty("fast").GetDouble() - row.Value.GetProperty("exact").GetDouble();
             Assert.Equal(difference, row.Value.GetProperty("difference").GetDouble());
-            Assert.InRange(difference, row.Value.GetProperty("interval")[0].GetDouble() - 1e-12, row.Value.GetProperty("interval")[1].GetDouble() + 1e-12);
+            Assert.InRange(difference, row.Value.GetProperty("interval")[0].GetDouble() - 1e-12,
+                row.Value.GetProperty("interval")[1].GetDouble() + 1e-12);
         }
 
         Assert.NotEqual(0, rows.GetProperty("ce_clean").GetProperty("difference").GetDouble());
-        Assert.InRange(sets.GetProperty("both").GetInt64(), 1, Math.Min(sets.GetProperty("exact").GetInt64(), sets.GetProperty("fast").GetInt64()));
+        Assert.InRange(sets.GetProperty("both").GetInt64(),
+            1, Math.Min(sets.GetProperty("exact").GetInt64(), sets.GetProperty("fast").GetInt64()));
         Outcome table = Program.Run([.. arguments, "--precision-study"]);
         Assert.Equal(0, table.ExitCode);
         Assert.Contains("active sets: the same at", table.Output, StringComparison.Ordinal);

@@ -20,7 +20,9 @@ internal sealed record Outcome(int ExitCode, string Output, string Error)
     {
         Assert.True(ExitCode == exitCode, $"exit {ExitCode} instead of {exitCode}: {Error}{Output}");
         // What looked wrong before it failed may have been said.
-        string[] lines = [.. Error.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(l => !l.StartsWith("kernelscope: warning: ", StringComparison.Ordinal))];
+        string[] lines =
+            [.. Error.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+                .Where(l => !l.StartsWith("kernelscope: warning: ", StringComparison.Ordinal))];
         Assert.StartsWith("kernelscope: ", lines[0], StringComparison.Ordinal);
         Assert.Equal(exitCode == 2 ? 2 : 1, lines.Length);
         Assert.DoesNotContain("   at ", Error, StringComparison.Ordinal);
@@ -40,7 +42,8 @@ internal static class Program
     /// <summary>The program beside the tests.</summary>
     public static string Assembly { get; } = Path.Combine(AppContext.BaseDirectory, "kernelscope.dll");
 
-    public static string Host { get; } = Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet" ? Environment.ProcessPath! : "dotnet";
+    public static string Host { get; } = Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet" ? Environment.ProcessPath!
+        : "dotnet";
 
     public static Outcome Run(params string[] arguments) => RunWith(null, null, arguments);
 

@@ -35,7 +35,8 @@ public sealed class RefusedInputTests : IDisposable
         Outcome outcome = Program.Run("encode", _folder.At("acts.npz"), "--key", "x", "--sae", Sae);
         Assert.Equal(0, outcome.ExitCode);
         Assert.Contains("there is no integer array 'tokens' in it; all rows count.", outcome.Error, StringComparison.Ordinal);
-        Program.Run("encode", _folder.At("acts.npz"), "--key", "x", "--sae", Sae, "--special-ids", "3000000000").AssertFailed(2, "--special-ids: 3000000000 is not a token id");
+        Program.Run("encode", _folder.At("acts.npz"), "--key", "x", "--sae", Sae, "--special-ids", "3000000000")
+            .AssertFailed(2, "--special-ids: 3000000000 is not a token id");
     }
 
     [Fact]

@@ -12,7 +12,9 @@ public sealed class RunTests
     public void Activations_and_losses_of_the_demo_equal_transformers(string text, string device)
     {
         using var folder = new TempFolder();
-        JsonElement result = Program.Json("run", Fixtures.DemoText(text), "--capture", "resid_post.3,logits", "--out", folder.At("acts.npz"), "--device", device, "--top", "5");
+        JsonElement result =
+            Program.Json("run", Fixtures.DemoText(text), "--capture", "resid_post.3,logits", "--out", folder.At("acts.npz"),
+                "--device", device, "--top", "5");
         using var golden = new Arrays(Fixtures.Path("demo", "goldens", $"text-{text}.npz"));
         using var acts = new Arrays(folder.At("acts.npz"));
         Assert.Equal(["resid_post.3", "logits", "tokens"], acts.Names);
@@ -28,7 +30,9 @@ public sealed class RunTests
         Assert.Equal(golden.Ints("tokens").Length - 1, losses.Length);
         int[] likeliest = [.. Enumerable.Range(0, last.Length).OrderByDescending(i => last[i]).Take(5)];
         Assert.Equal(likeliest, result.GetProperty("top").EnumerateArray().Select(t => t.GetProperty("id").GetInt32()));
-        Assert.All(result.GetProperty("top").EnumerateArray(), t => Assert.InRange(t.GetProperty("logit").GetDouble(), last[t.GetProperty("id").GetInt32()] - 2e-4, last[t.GetProperty("id").GetInt32()] + 2e-4));
+        Assert.All(result.GetProperty("top").EnumerateArray(),
+            t => Assert.InRange(t.GetProperty("logit").GetDouble(), last[t.GetProperty("id").GetInt32()] - 2e-4,
+                last[t.GetProperty("id").GetInt32()] + 2e-4));
     }
 
     [Theory]
@@ -40,9 +44,12 @@ public sealed class RunTests
         using var folder = new TempFolder();
         string model = Fixtures.Path("gemma2", "models", name);
         using var golden = new Arrays(Path.Combine(model, "expected.npz"));
-        Program.Json("run", "--model", model, "--tokens", string.Join(',', golden.Ints("tokens")), "--capture", "all", "--out", folder.At("acts.npz"));
+        Program.Json("run", "--model", model, "--tokens", string.Join(',', golden.Ints("tokens")), "--capture", "all", "--out",
+            folder.At("acts.npz"));
         using var acts = new Arrays(folder.At("acts.npz"));
-        string[] points = [.. golden.Names.Where(n => n is "embed" or "logits" or "final_norm" || (n.Contains('.', StringComparison.Ordinal) && !n.StartsWith("greedy", StringComparison.Ordinal)))];
+        string[] points =
+            [.. golden.Names.Where(n => n is "embed" or "logits" or "final_norm"
+                || (n.Contains('.', StringComparison.Ordinal) && !n.StartsWith("greedy", StringComparison.Ordinal)))];
         Assert.Equal(points.Append("tokens").Order(), acts.Names.Order());
         foreach (string point in points)
         {
@@ -92,7 +99,8 @@ public sealed class RunTests
         Assert.Contains("nats", Program.Run("run", "a river").Output, StringComparison.Ordinal);
     }
 
-    private static IEnumerable<double> Losses(JsonElement result) => result.GetProperty("next_token_loss").EnumerateArray().Select(e => e.GetDouble());
+    private static IEnumerable<double> Losses(JsonElement result) =>
+        result.GetProperty("next_token_loss").EnumerateArray().Select(e => e.GetDouble());
 
     [Fact]
     public void Layers_come_as_ranges_and_attention_by_its_names()
@@ -102,7 +110,9 @@ public sealed class RunTests
         Program.Json([.. common, "resid_post.*,z.1-2,attn_pattern.3,blocks.0.attn.hook_attn_scores,q_pre_rope.1,attn_in_unit.5"]);
         using (var acts = new Arrays(folder.At("a.npz")))
         {
-            Assert.Equal([.. Enumerable.Range(0, 6).Select(l => $"resid_post.{l}"), "z.1", "z.2", "attn_pattern.3", "attn_scores.0", "q_pre_rope.1", "attn_in_unit.5", "tokens"], acts.Names);
+            Assert.Equal(
+                [.. Enumerable.Range(0, 6).Select(l => $"resid_post.{l}"), "z.1", "z.2", "attn_pattern.3", "attn_scores.0",
+                    "q_pre_rope.1", "attn_in_unit.5", "tokens"], acts.Names);
             Assert.Equal([4L, 5, 5], acts.Shape("attn_pattern.3"));
             Assert.Equal([5L, 4, 64], acts.Shape("q_pre_rope.1"));
             float[] pattern = acts.Floats("attn_pattern.3");
@@ -112,7 +122,8 @@ public sealed class RunTests
 
         Program.Json([.. common, "all"]);
         using (var acts = new Arrays(folder.At("a.npz")))
-            Assert.DoesNotContain(acts.Names, n => n.StartsWith("attn_pattern", StringComparison.Ordinal) || n.StartsWith("q_pre_rope", StringComparison.Ordinal));
+            Assert.DoesNotContain(acts.Names, n => n.StartsWith("attn_pattern", StringComparison.Ordinal)
+                || n.StartsWith("q_pre_rope", StringComparison.Ordinal));
         Program.Run([.. common, "resid_post.4-6"]).AssertFailed(1, "resid_post.6");
         Program.Run([.. common, "resid_post.0-2000000000"]).AssertFailed(1, "resid_post.6");
         Program.Run([.. common, "resid_post.3-2"]).AssertFailed(2, "resid_post.3-2");
@@ -126,6 +137,8 @@ public sealed class RunTests
         Assert.Equal(4096, top.Length);
         Assert.Equal(1, top.Sum(t => t.GetProperty("probability").GetDouble()), 1e-9);
         double first = top[0].GetProperty("logit").GetDouble();
-        Assert.All(top[..50], t => Assert.Equal(top[0].GetProperty("probability").GetDouble() * Math.Exp(t.GetProperty("logit").GetDouble() - first), t.GetProperty("probability").GetDouble(), 1e-6));
+        Assert.All(top[..50],
+            t => Assert.Equal(top[0].GetProperty("probability").GetDouble() * Math.Exp(t.GetProperty("logit").GetDouble() - first),
+                t.GetProperty("probability").GetDouble(), 1e-6));
     }
 }

@@ -25,7 +25,8 @@ public sealed class StandardInputTests
     public void A_pipe_and_a_mark_before_the_text_change_nothing(string verb, string option, string content, params string[] more)
     {
         using var folder = new TempFolder();
-        string file = folder.Write("input", Encoding.UTF8.GetBytes(content)), marked = folder.Write("marked", Encoding.UTF8.GetBytes("\uFEFF" + content));
+        string file = folder.Write("input", Encoding.UTF8.GetBytes(content)),
+            marked = folder.Write("marked", Encoding.UTF8.GetBytes("\uFEFF" + content));
         string expected = Program.Run([verb, .. more, option, file, "--json"]).Output;
         Assert.NotEqual("", expected);
         Assert.Equal(expected, Program.Run([verb, .. more, option, marked, "--json"]).Output);
@@ -66,20 +67,51 @@ public sealed class StandardInputTests
         }
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData("\n")]
+    public void An_empty_pipe_is_said_to_be_and_an_empty_file_is_refused(string nothing)
+    {
+        string[] generate = ["generate", "--max-new-tokens", "2"];
+        foreach (string[] verb in new string[][] { ["features"], generate })
+        {
+            Outcome piped = Program.RunWith(nothing, null, verb);
+            Assert.Equal(0, piped.ExitCode);
+            Assert.Contains("standard input is empty, so the example is used: ", Assert.Single(Lines(piped)), StringComparison.Ordinal);
+            if (OperatingSystem.IsWindows())
+                continue;
+            Outcome silent = Shell($"exec \"$0\" exec \"$1\" {string.Join(' ', verb)} </dev/null");
+            Assert.Equal((0, "", piped.Output), (silent.ExitCode, silent.Error, silent.Output));
+        }
+
+        Program.RunWith(nothing, null, "run").AssertFailed(2, "a text is missing");
+        Program.RunWith(nothing, null, "features", "-").AssertFailed(2, "the text is empty");
+        if (!OperatingSystem.IsLinux())
+            return;
+        using var folder = new TempFolder();
+        string file = folder.Write("empty", Encoding.UTF8.GetBytes(nothing));
+        foreach (string more in new[] { "features", "features --json", "run", "tokenize", "generate --max-new-tokens 2 --json" })
+            Shell($"exec \"$0\" exec \"$1\" {more} < '{file}'").AssertFailed(2, "the file on standard input holds no text");
+
+        static string[] Lines(Outcome outcome) => outcome.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+    }
+
     [Fact]
     public void A_pipe_in_which_nothing_comes_is_not_waited_for_for_ever()
     {
         using Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "features", "--json"]));
         Outcome outcome = Program.Finish(process);
         Assert.Equal(0, outcome.ExitCode);
-        Assert.Contains("nothing has come from it", Assert.Single(outcome.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
+        Assert.Contains("nothing has come from it", Assert.Single(outcome.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries)),
+            StringComparison.Ordinal);
         Assert.Equal(Program.Run("features", "--json").Output, outcome.Output);
     }
 
     [Fact]
     public void A_text_that_is_given_is_not_looked_for_in_a_pipe()
     {
-        using Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "features", "the king", "--json"]));
+        using Process process =
+            Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "features", "the king", "--json"]));
         Outcome outcome = Program.Finish(process);
         Assert.Equal((0, ""), (outcome.ExitCode, outcome.Error));
     }
@@ -126,11 +158,14 @@ public sealed class StandardInputTests
     public void Many_texts_are_answered_as_each_alone_and_their_captures_are_what_encode_reads()
     {
         using var folder = new TempFolder();
-        File.WriteAllLines(folder.At("texts.jsonl"), ["\"She loved the river\"", "[2, 1588, 580, 1536]", "{\"text\": \"And the king said\"}"]);
+        File.WriteAllLines(folder.At("texts.jsonl"),
+            ["\"She loved the river\"", "[2, 1588, 580, 1536]", "{\"text\": \"And the king said\"}"]);
         string[] alone = ["She loved the river", "And the king said"];
-        JsonElement run = Program.Json("run", "--jsonl", folder.At("texts.jsonl"), "--capture", "resid_post.3,q.1", "--out", folder.At("acts.npz"));
+        JsonElement run =
+            Program.Json("run", "--jsonl", folder.At("texts.jsonl"), "--capture", "resid_post.3,q.1", "--out", folder.At("acts.npz"));
         JsonElement[] texts = [.. run.GetProperty("texts").EnumerateArray()];
-        Assert.Equal(("demo", JsonValueKind.Null, 3), (run.GetProperty("model").GetString(), run.GetProperty("sae").ValueKind, texts.Length));
+        Assert.Equal(("demo", JsonValueKind.Null, 3),
+            (run.GetProperty("model").GetString(), run.GetProperty("sae").ValueKind, texts.Length));
         Assert.Equal(Program.Json("run", alone[0]).GetRawText(), texts[0].GetRawText());
         Assert.Equal(Program.Json("run", alone[1]).GetRawText(), texts[2].GetRawText());
         JsonElement features = Program.Json("features", "--jsonl", folder.At("texts.jsonl"));
@@ -148,8 +183,10 @@ public sealed class StandardInputTests
             Assert.Equal(one.Floats("resid_post.3"), arrays.Floats("resid_post.3")[((lengths[0] + lengths[1]) * 224)..]);
         }
 
-        JsonElement codes = Program.Json("encode", folder.At("acts.npz"), "--key", "resid_post.3", "--sae", "res.3.2k.l0_19", "--model", "demo");
-        Assert.Equal((lengths.Sum(), lengths.Sum() - 3), (codes.GetProperty("rows").GetInt32(), codes.GetProperty("rows_counted").GetInt32()));
+        JsonElement codes =
+            Program.Json("encode", folder.At("acts.npz"), "--key", "resid_post.3", "--sae", "res.3.2k.l0_19", "--model", "demo");
+        Assert.Equal((lengths.Sum(), lengths.Sum() - 3),
+            (codes.GetProperty("rows").GetInt32(), codes.GetProperty("rows_counted").GetInt32()));
         Program.Run("run", "--jsonl", folder.At("texts.jsonl"), "--against", folder.At("acts.npz")).AssertFailed(2, "--against");
     }
 

@@ -15,7 +15,8 @@ public sealed class TokenizeTests
         List<JsonElement> rows = [.. Fixtures.Rows(cases).Where(r => r.GetProperty("op").GetString() is "encode" or "decode")];
         var lines = new StringBuilder();
         foreach (JsonElement row in rows)
-            lines.Append(row.GetProperty("op").GetString() == "encode" ? $"{{\"text\": {row.GetProperty("text").GetRawText()}}}" : $"{{\"ids\": {row.GetProperty("ids").GetRawText()}}}").Append('\n');
+            lines.Append(row.GetProperty("op").GetString() == "encode" ? $"{{\"text\": {row.GetProperty("text").GetRawText()}}}"
+                : $"{{\"ids\": {row.GetProperty("ids").GetRawText()}}}").Append('\n');
         string file = folder.Write("lines.jsonl", Encoding.UTF8.GetBytes(lines.ToString()));
 
         Outcome outcome = Program.Run("tokenize", "--jsonl", file, "--model", Fixtures.Path("text", tokenizer));
@@ -33,7 +34,8 @@ public sealed class TokenizeTests
 
             Assert.Equal(row.Ints("ids"), got.Ints("ids"));
             if (row.TryGetProperty("pieces", out JsonElement pieces))
-                Assert.Equal(pieces.EnumerateArray().Select(p => p.GetString()), got.GetProperty("pieces").EnumerateArray().Select(p => p.GetString()));
+                Assert.Equal(pieces.EnumerateArray().Select(p => p.GetString()), got.GetProperty("pieces").EnumerateArray()
+                    .Select(p => p.GetString()));
         }
     }
 

@@ -11,14 +11,17 @@ public sealed class VerifyTests
         JsonElement result = Program.Json("verify", "--device", "cpu");
         Assert.Equal("cpu", result.GetProperty("device").GetString());
         JsonElement[] checks = [.. result.GetProperty("checks").EnumerateArray()];
-        Assert.All(checks, c => Assert.True(c.GetProperty("ok").GetBoolean() && c.GetProperty("measured").GetDouble() <= c.GetProperty("limit").GetDouble(), c.ToString()));
+        Assert.All(checks,
+            c => Assert.True(c.GetProperty("ok").GetBoolean()
+                && c.GetProperty("measured").GetDouble() <= c.GetProperty("limit").GetDouble(), c.ToString()));
         string[] names = [.. checks.Select(c => c.GetProperty("name").GetString()!)];
         Assert.Contains("op Linear", names);
         Assert.Contains("op SaeEncode", names);
         Assert.Contains(names, n => n.StartsWith("demo, tale: resid_post.3", StringComparison.Ordinal));
         Assert.Contains(names, n => n.StartsWith("demo, res.3.2k.l0_19: CE spliced", StringComparison.Ordinal));
         Assert.All(result.GetProperty("not_run").EnumerateArray(), n => Assert.NotEqual("", n.GetProperty("tolerance").GetString()));
-        Assert.Contains(result.GetProperty("not_run").EnumerateArray(), n => n.GetProperty("source").GetString()!.StartsWith("SAEBench", StringComparison.Ordinal));
+        Assert.Contains(result.GetProperty("not_run").EnumerateArray(),
+            n => n.GetProperty("source").GetString()!.StartsWith("SAEBench", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -31,7 +34,8 @@ public sealed class VerifyTests
         Assert.InRange(Worst("op Linear"), 1e-4, 1);
         Assert.InRange(Worst("op SaeEncode"), 0, 1e-6);
 
-        double Worst(string name) => result.GetProperty("checks").EnumerateArray().Single(c => c.GetProperty("name").GetString() == name).GetProperty("measured").GetDouble();
+        double Worst(string name) => result.GetProperty("checks").EnumerateArray().Single(c => c.GetProperty("name").GetString() == name)
+            .GetProperty("measured").GetDouble();
     }
 
     /// <summary>Each op in a process of its own: one that takes too long is one red line, and the others are green.</summary>
@@ -39,19 +43,25 @@ public sealed class VerifyTests
     public void An_op_whose_process_is_stopped_leaves_the_others()
     {
         JsonElement together = Program.Json("verify", "--device", "emulated", "--op", "Copy", "--op", "Softcap", "--jobs", "2", "--hashes");
-        Assert.Equal(["op Copy", "op Softcap"], together.GetProperty("checks").EnumerateArray().Select(c => c.GetProperty("name").GetString()));
-        Assert.All(together.GetProperty("checks").EnumerateArray(), c => Assert.True(c.GetProperty("ok").GetBoolean() && c.GetProperty("hash_equal").GetBoolean() && c.GetProperty("seconds").GetDouble() > 0, c.ToString()));
+        Assert.Equal(["op Copy", "op Softcap"], together.GetProperty("checks").EnumerateArray()
+            .Select(c => c.GetProperty("name").GetString()));
+        Assert.All(together.GetProperty("checks").EnumerateArray(), c =>
+            Assert.True(c.GetProperty("ok").GetBoolean() && c.GetProperty("hash_equal").GetBoolean() && c.GetProperty("seconds")
+            .GetDouble() > 0, c.ToString()));
         // The large products take the reference device minutes.
-        Outcome stopped = Program.Run("verify", "--device", "reference", "--op", "Linear", "--op", "Copy", "--scale", "large", "--jobs", "2", "--timeout", "20", "--json");
+        Outcome stopped = Program.Run("verify", "--device", "reference", "--op", "Linear", "--op", "Copy", "--scale", "large", "--jobs",
+            "2", "--timeout", "20", "--json");
         Assert.Equal(1, stopped.ExitCode);
-        JsonElement linear = JsonElement.Parse(stopped.Output).GetProperty("checks").EnumerateArray().Single(c => c.GetProperty("name").GetString() == "op Linear");
+        JsonElement linear = JsonElement.Parse(stopped.Output).GetProperty("checks").EnumerateArray()
+            .Single(c => c.GetProperty("name").GetString() == "op Linear");
         Assert.Equal((false, "timeout after 20 s"), (linear.GetProperty("ok").GetBoolean(), linear.GetProperty("message").GetString()));
     }
 
     [Fact]
     public void Cases_are_picked_by_op_and_by_name()
     {
-        JsonElement[] checks = [.. Program.Json("verify", "--device", "cpu", "--op", "Linear", "--case", "denormals").GetProperty("checks").EnumerateArray()];
+        JsonElement[] checks = [.. Program.Json("verify", "--device", "cpu", "--op", "Linear", "--case", "denormals")
+            .GetProperty("checks").EnumerateArray()];
         Assert.Equal(2, Assert.Single(checks).GetProperty("shapes").GetInt32());
         Program.Run("verify", "--op", "Liner").AssertFailed(2, "'Liner' is no op of the suite");
         Program.Run("verify", "--case", "no such case").AssertFailed(2, "no case is called");
@@ -70,7 +80,8 @@ public sealed class VerifyTests
         using var folder = new TempFolder();
         string path = folder.At("hashes.json");
         Program.Json("verify", "--device", "emulated", "--write-hashes", path, "--op", "RmsNorm");
-        JsonElement check = Assert.Single(Program.Json("verify", "--device", "emulated", "--op", "RmsNorm", "--hashes", path).GetProperty("checks").EnumerateArray());
+        JsonElement check = Assert.Single(Program.Json("verify", "--device", "emulated", "--op", "RmsNorm", "--hashes", path)
+            .GetProperty("checks").EnumerateArray());
         Assert.True(check.GetProperty("hash_equal").GetBoolean());
         Outcome missing = Program.Run("verify", "--device", "emulated", "--op", "Copy", "--hashes", path);
         Assert.Equal(1, missing.ExitCode);

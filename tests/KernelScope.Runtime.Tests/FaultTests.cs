@@ -55,7 +55,7 @@ public class FaultTests
     public async Task A_broken_engine_tells_every_request_the_cause()
     {
         await using KernelScopeEngine engine = await Engines.OpenAsync();
-        var limits = new EngineLimits(2, 2, long.MaxValue, 64, 4, Timeout.InfiniteTimeSpan);
+        var limits = new EngineLimits(2, 2, long.MaxValue, 0, PrefixReuse.WholePieces, 64, 4, Timeout.InfiniteTimeSpan);
         var scheduler = new Scheduler(engine.Model, engine, limits, null, NullLogger.Instance);
         var breaking = new Breaking(engine.Model);
         scheduler.Submit(breaking);
@@ -144,6 +144,10 @@ public class FaultTests
             model.Forward(tokens, Session, LogitRows.Last, cancellationToken);
 
         protected override void AfterPrompt()
+        {
+        }
+
+        protected override void Disarm()
         {
         }
     }

@@ -160,7 +160,7 @@ public class LimitTests
             await Engines.OpenAsync(change: o => (o.MeterFactory, o.MaxRunning, o.MaxWaiting, o.BufferedTokens) = (measured, 1, 0, 4)))
         {
             var five = new GenerationOptions { MaxNewTokens = 5, StopIds = [] };
-            await engine.AllAsync(new GenerationRequest { PromptTokens = Engines.Prompt(1, 100), Options = five });
+            await engine.AllAsync(new GenerationRequest { PromptTokens = Engines.Prompt(2, 100), Options = five });
             await using IAsyncEnumerator<GeneratedToken> running = engine.GenerateAsync(Long).GetAsyncEnumerator();
             Assert.True(await running.MoveNextAsync());
             await Assert.ThrowsAsync<EngineBusyException>(() => engine.AllAsync(Engines.Request(1)));

@@ -78,7 +78,8 @@ public class TokenizerTests
             Assert.Equal((ids.Length, text), (consumed, new string(room, 0, written)));
             if (text.Length > 0)
             {
-                Assert.Equal(OperationStatus.DestinationTooSmall, Theirs.Decode(ids, room.AsSpan(0, text.Length - 1), out consumed, out written));
+                Assert.Equal(OperationStatus.DestinationTooSmall,
+                    Theirs.Decode(ids, room.AsSpan(0, text.Length - 1), out consumed, out written));
                 Assert.Equal(text[..written], Ours.Decode(ids.AsSpan(0, consumed)));
             }
         }
@@ -91,7 +92,8 @@ public class TokenizerTests
     {
         using var stream = new GZipStream(File.OpenRead(PathOf("demo-cases.jsonl.gz")), CompressionMode.Decompress);
         using var reader = new StreamReader(stream);
-        return [.. reader.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonElement.Parse(line)).Where(r => r.GetProperty("op").GetString() == op)];
+        return [.. reader.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonElement.Parse(line))
+            .Where(r => r.GetProperty("op").GetString() == op)];
     }
 
     private static string PathOf(string name)

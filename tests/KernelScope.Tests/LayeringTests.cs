@@ -2,8 +2,10 @@ using System.Reflection;
 using System.Reflection.Emit;
 using KernelScope.Cpu;
 using KernelScope.Devices;
+using KernelScope.Distributed;
 using KernelScope.Evaluation;
 using KernelScope.Hub;
+using KernelScope.Training.Runs;
 
 namespace KernelScope.Tests;
 
@@ -26,9 +28,12 @@ public class LayeringTests
         ["KernelScope.Hub.Catalog"],
         ["KernelScope.Hub", "KernelScope.Attribution"],
         ["KernelScope.Evaluation"],
+        ["KernelScope.Training"],
+        ["KernelScope.Training.Runs"],
+        ["KernelScope.Distributed"],
     ];
 
-    private static readonly Assembly[] Assemblies = [typeof(Device).Assembly, typeof(CpuDevice).Assembly, typeof(HubClient).Assembly, typeof(SaeEvaluation).Assembly];
+    private static readonly Assembly[] Assemblies = [typeof(Device).Assembly, typeof(CpuDevice).Assembly, typeof(HubClient).Assembly, typeof(SaeEvaluation).Assembly, typeof(RunRows).Assembly, typeof(NatsRunQueue).Assembly];
 
     private static readonly OpCode[] OneByte = Codes(size: 1);
     private static readonly OpCode[] TwoBytes = Codes(size: 2);

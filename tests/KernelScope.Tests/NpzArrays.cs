@@ -24,7 +24,8 @@ internal sealed class NpzArrays(string path) : IDisposable
 
     public double[] Doubles(string name) => Cast<double>(name, DType.F64);
 
-    public long[] Int64(string name) => _file[name].DType == DType.I32 ? [.. Cast<int>(name, DType.I32).Select(v => (long)v)] : Cast<long>(name, DType.I64);
+    public long[] Int64(string name) => _file[name].DType == DType.I32 ? [.. Cast<int>(name, DType.I32).Select(v => (long)v)]
+        : Cast<long>(name, DType.I64);
 
     public int[] Int32(string name) => Cast<int>(name, DType.I32);
 

@@ -86,7 +86,8 @@ internal static class StoredTensors
     }
 
     /// <summary>A copy of a model's folder whose tensors and settings are changed; an index goes with its tensors.</summary>
-    public static void CopyModel(string from, string to, Func<Dictionary<string, StoredTensor>, Dictionary<string, StoredTensor>> tensors, Action<JsonObject>? config = null)
+    public static void CopyModel(string from, string to, Func<Dictionary<string, StoredTensor>, Dictionary<string, StoredTensor>> tensors,
+        Action<JsonObject>? config = null)
     {
         Directory.CreateDirectory(to);
         var map = new JsonObject();

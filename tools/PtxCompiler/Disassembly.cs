@@ -6,7 +6,10 @@ namespace KernelScope.PtxCompiler;
 /// <summary>Reads what <c>nvdisasm -c</c> prints: how many loads a kernel's main loop has under way.</summary>
 public static partial class Disassembly
 {
-    /// <summary>By kernel: of the innermost loop that holds the most global loads, those of 16 bytes from its head to the first instruction that reads one of their registers. Null: no loop loads.</summary>
+    /// <summary>
+    /// By kernel: of the innermost loop that holds the most global loads, those of 16 bytes from its head to the first instruction that
+    /// reads one of their registers. Null: no loop loads.
+    /// </summary>
     public static IReadOnlyDictionary<string, int?> LoadsBeforeFirstUse(string text)
     {
         var found = new Dictionary<string, int?>(StringComparer.Ordinal);
@@ -44,7 +47,8 @@ public static partial class Disassembly
         List<(int Head, int End)> loops = [];
         for (int i = 0; i < code.Count; i++)
         {
-            if (Branch().Match(code[i]) is { Success: true } branch && labels.TryGetValue(branch.Groups[1].Value, out int target) && target <= i)
+            if (Branch().Match(code[i]) is { Success: true } branch && labels.TryGetValue(branch.Groups[1].Value, out int target)
+                && target <= i)
                 loops.Add((target, i));
         }
 
@@ -66,7 +70,8 @@ public static partial class Disassembly
             string[] operands = instruction[(instruction.IndexOf(' ', StringComparison.Ordinal) + 1)..].Split(',', 2);
             // What is written first is no read, but in stores.
             string read = operands.Length > 1 && !Store().IsMatch(instruction) ? operands[1] : instruction;
-            if (loaded.Count > 0 && Register().Matches(read).Any(r => loaded.Contains(int.Parse(r.Groups[1].ValueSpan, CultureInfo.InvariantCulture))))
+            if (loaded.Count > 0 && Register().Matches(read).Any(r =>
+                loaded.Contains(int.Parse(r.Groups[1].ValueSpan, CultureInfo.InvariantCulture))))
                 return count;
             if (!load.Success || !load.Value.Contains(".128", StringComparison.Ordinal))
                 continue;

@@ -45,7 +45,9 @@ public sealed class Emission
         return emission;
     }
 
-    /// <summary>Hash of the sources that the kernels are made of, comments included: names and newlines are the same on every system.</summary>
+    /// <summary>
+    /// Hash of the sources that the kernels are made of, comments included: names and newlines are the same on every system.
+    /// </summary>
     public static string HashSources(string folder)
     {
         var all = new StringBuilder();

@@ -30,7 +30,8 @@ public sealed class KernelCompiler : IDisposable
         try
         {
             var specialization = new KernelSpecialization(kernel.GroupSize, null);
-            var compiled = (PTXCompiledKernel)backend.Compile(EntryPointDescription.FromExplicitlyGroupedKernel(kernel.Method), specialization);
+            var compiled =
+                (PTXCompiledKernel)backend.Compile(EntryPointDescription.FromExplicitlyGroupedKernel(kernel.Method), specialization);
             return compiled.PTXAssembly;
         }
         catch (InternalCompilerException e)

@@ -11,8 +11,10 @@ namespace KernelScope.PtxCompiler;
 public readonly record struct PtxParameter(string Name, int Offset, int Size);
 
 /// <summary>
-/// Makes ILGPU's text stable and safe: names without process-wide counters, no unused functions, every product and sum with its rounding written out (a plain
-/// <c>mul.f32</c> and <c>add.f32</c> may be contracted by the driver, which would make bits depend on its version), no claims of uniform branches.
+/// Makes ILGPU's text stable and safe: names without process-wide counters, no unused functions, every product and sum with its rounding
+/// written out (a plain
+/// <c>mul.f32</c> and <c>add.f32</c> may be contracted by the driver, which would make bits depend on its version), no claims of uniform
+/// branches.
 /// </summary>
 public static partial class PtxText
 {
@@ -33,7 +35,8 @@ public static partial class PtxText
 
     /// <summary>Asks the assembler to leave room for so many blocks on a multiprocessor; 0: as it is.</summary>
     public static string WithMinBlocks(string entry, int blocks) =>
-        blocks == 0 ? entry : ThreadLimit().Replace(entry, match => string.Create(CultureInfo.InvariantCulture, $"{match.Value}\n.minnctapersm {blocks}"), 1);
+        blocks == 0 ? entry : ThreadLimit().Replace(entry, match =>
+            string.Create(CultureInfo.InvariantCulture, $"{match.Value}\n.minnctapersm {blocks}"), 1);
 
     /// <summary>The parameters of a normalised kernel, with the driver's offsets: each at a multiple of its alignment.</summary>
     public static IReadOnlyList<PtxParameter> Parameters(string entry)
@@ -45,7 +48,8 @@ public static partial class PtxText
             bool isArray = match.Groups["length"].Success;
             int element = int.Parse(match.Groups["bits"].ValueSpan, CultureInfo.InvariantCulture) / 8;
             int size = isArray ? int.Parse(match.Groups["length"].ValueSpan, CultureInfo.InvariantCulture) : element;
-            int alignment = match.Groups["align"].Success ? int.Parse(match.Groups["align"].ValueSpan, CultureInfo.InvariantCulture) : element;
+            int alignment = match.Groups["align"].Success ? int.Parse(match.Groups["align"].ValueSpan, CultureInfo.InvariantCulture)
+                : element;
             int offset = RoundUp(end, alignment);
             parameters.Add(new PtxParameter(match.Groups["name"].Value["p_".Length..], offset, size));
             end = offset + size;
@@ -99,8 +103,10 @@ public static partial class PtxText
     // ILGPU writes "mul.wide.u32 %rd, 3, 4": a product of two literals is the literal.
     private static string FoldProduct(Match match)
     {
-        long product = long.Parse(match.Groups["a"].ValueSpan, CultureInfo.InvariantCulture) * long.Parse(match.Groups["b"].ValueSpan, CultureInfo.InvariantCulture);
-        return new StringBuilder().Append("mov.b64\t").Append(match.Groups["target"].ValueSpan).Append(", ").Append(product).Append(';').ToString();
+        long product = long.Parse(match.Groups["a"].ValueSpan, CultureInfo.InvariantCulture)
+            * long.Parse(match.Groups["b"].ValueSpan, CultureInfo.InvariantCulture);
+        return new StringBuilder().Append("mov.b64\t").Append(match.Groups["target"].ValueSpan).Append(", ").Append(product)
+            .Append(';').ToString();
     }
 
     [GeneratedRegex(@"\.maxntid [^\n]*")]

@@ -5,7 +5,10 @@ using KernelScope.Kernels;
 
 namespace KernelScope.PtxCompiler;
 
-/// <summary><c>kernels/ptx/resources.json</c>: registers, spills, shared memory, blocks on a multiprocessor and loads under way of every kernel, as NVIDIA's assembler gives them, and what may not get worse.</summary>
+/// <summary>
+/// <c>kernels/ptx/resources.json</c>: registers, spills, shared memory, blocks on a multiprocessor and loads under way of every kernel, as
+/// NVIDIA's assembler gives them, and what may not get worse.
+/// </summary>
 public sealed class Resources
 {
     /// <summary>Name of the file.</summary>
@@ -35,7 +38,10 @@ public sealed class Resources
         return resources;
     }
 
-    /// <summary>What is wrong, a sentence each: files that do not assemble, spills, a kernel below its floor, numbers that are not those committed (where the assembler is of the same version).</summary>
+    /// <summary>
+    /// What is wrong, a sentence each: files that do not assemble, spills, a kernel below its floor, numbers that are not those committed
+    /// (where the assembler is of the same version).
+    /// </summary>
     /// <param name="committed">The committed file; null: there is none.</param>
     /// <param name="note">What the user should know: kernels that spill more than the bar, and that the versions differ.</param>
     public IReadOnlyList<string> Problems(string? committed, out string note)
@@ -47,22 +53,27 @@ public sealed class Resources
         using JsonDocument document = JsonDocument.Parse(committed);
         string[] above = [.. document.RootElement.GetProperty("spills_above_the_bar").EnumerateObject().Select(p => p.Name)];
         if (above.Length > 0)
-            note = $"Above the bar of {MostSpillStores} bytes of spill stores and {MostSpillLoads} of loads, as committed: {string.Join(", ", above)}. ";
+            note = $"Above the bar of {MostSpillStores} bytes of spill stores and {MostSpillLoads} of loads, as committed: " +
+                $"{string.Join(", ", above)}. ";
         foreach ((string name, (int stores, int loads)) in _spills)
         {
-            (int mostStores, int mostLoads) = document.RootElement.GetProperty("spills_above_the_bar").TryGetProperty(name, out JsonElement known)
+            (int mostStores, int mostLoads) = document.RootElement.GetProperty("spills_above_the_bar")
+                .TryGetProperty(name, out JsonElement known)
                 ? (known.GetProperty("stores").GetInt32(), known.GetProperty("loads").GetInt32()) : (MostSpillStores, MostSpillLoads);
             if (stores > mostStores || loads > mostLoads)
-                problems.Add(string.Create(CultureInfo.InvariantCulture, $"{name} spills {stores} bytes and loads {loads}; {mostStores} and {mostLoads} are allowed."));
+                problems.Add(string.Create(CultureInfo.InvariantCulture,
+                    $"{name} spills {stores} bytes and loads {loads}; {mostStores} and {mostLoads} are allowed."));
         }
 
         foreach (JsonProperty floor in document.RootElement.GetProperty("floor").EnumerateObject())
             problems.AddRange(BelowFloor(floor));
         string version = document.RootElement.GetProperty("ptxas").GetString()!;
         if (version != _version)
-            note += $"{FileName} is of ptxas {version}, this is {_version}: registers may differ by a few, so only floors and spills count.";
+            note += $"{FileName} is of ptxas {version}, this is {_version}: " +
+                $"registers may differ by a few, so only floors and spills count.";
         else if (committed.ReplaceLineEndings("\n") != Json(document.RootElement.GetProperty("floor")))
-            problems.Add($"{FileName} is not what ptxas {_version} gives for the committed PTX: run tools/check-ptxas.sh --write and commit the result.");
+            problems.Add($"{FileName} is not what ptxas {_version} gives for the committed PTX: " +
+                $"run tools/check-ptxas.sh --write and commit the result.");
         return problems;
     }
 
@@ -74,7 +85,10 @@ public sealed class Resources
     }
 
     /// <summary>Blocks of a kernel that a multiprocessor holds at once, by registers, shared memory and warps.</summary>
-    /// <remarks>NVIDIA, CUDA C++ Programming Guide, "Technical Specifications per Compute Capability": registers go to warps in units of 256, and from 8.0 on a block's shared memory has 1 KiB for the system.</remarks>
+    /// <remarks>
+    /// NVIDIA, CUDA C++ Programming Guide, "Technical Specifications per Compute Capability": registers go to warps in units of 256, and
+    /// from 8.0 on a block's shared memory has 1 KiB for the system.
+    /// </remarks>
     public static int BlocksPerMultiprocessor(int architecture, int registers, int shared, int threads)
     {
         (int sharedBytes, int warps, int blocks, int reserved) = architecture switch
@@ -86,11 +100,13 @@ public sealed class Resources
             90 => (228 << 10, 64, 32, 1024),
             _ => throw new ArgumentOutOfRangeException(nameof(architecture)),
         };
-        int byRegisters = 65_536 / ((registers + 7) / 8 * 8 * threads), byShared = shared + reserved == 0 ? blocks : sharedBytes / (shared + reserved), byWarps = warps * 32 / threads;
+        int byRegisters = 65_536 / ((registers + 7) / 8 * 8 * threads), byShared = shared + reserved == 0 ? blocks
+            : sharedBytes / (shared + reserved), byWarps = warps * 32 / threads;
         return Math.Min(Math.Min(byRegisters, byShared), Math.Min(byWarps, blocks));
     }
 
-    private static int TargetOf(string file) => int.Parse(Path.GetFileName(Path.GetDirectoryName(file))!.AsSpan("sm_".Length), CultureInfo.InvariantCulture);
+    private static int TargetOf(string file) => int.Parse(Path.GetFileName(Path.GetDirectoryName(file))!.AsSpan("sm_".Length),
+        CultureInfo.InvariantCulture);
 
     private void Add(Assembly assembly, string file, int architecture)
     {
@@ -130,16 +146,19 @@ public sealed class Resources
         if (!_kernels.TryGetValue(floor.Name, out SortedDictionary<int, AssembledKernel>? all))
             return [$"{FileName} has a floor for '{floor.Name}', which is no kernel."];
         int threads = Catalog.All.Single(k => k.Name == floor.Name).GroupSize;
-        return floor.Value.EnumerateObject().SelectMany(least => all.Where(a => a.Key >= 80).Select(a => (Least: least, Architecture: a.Key, Value: Value(least.Name, a.Key, a.Value, threads)))
+        return floor.Value.EnumerateObject().SelectMany(least => all.Where(a => a.Key >= 80)
+            .Select(a => (Least: least, Architecture: a.Key, Value: Value(least.Name, a.Key, a.Value, threads)))
             .Where(v => v.Value < v.Least.Value.GetInt32())
-            .Select(v => string.Create(CultureInfo.InvariantCulture, $"{floor.Name} has {v.Value} {v.Least.Name} on sm_{v.Architecture}; its floor is {v.Least.Value.GetInt32()}.")));
+            .Select(v => string.Create(CultureInfo.InvariantCulture,
+                $"{floor.Name} has {v.Value} {v.Least.Name} on sm_{v.Architecture}; its floor is {v.Least.Value.GetInt32()}.")));
     }
 
     private static int Value(string name, int architecture, AssembledKernel kernel, int threads) => name switch
     {
         "blocks_per_sm" => BlocksPerMultiprocessor(architecture, kernel.Registers, kernel.Shared, threads),
         "loads_before_first_use" => kernel.LoadsBeforeFirstUse ?? 0,
-        _ => throw new InvalidOperationException($"{FileName} has a floor of '{name}'; there are blocks_per_sm and loads_before_first_use."),
+        _ => throw new InvalidOperationException($"{FileName} has a floor of '{name}'; " +
+            "there are blocks_per_sm and loads_before_first_use."),
     };
 
     private string Json(JsonElement floor)
@@ -153,7 +172,8 @@ public sealed class Resources
             json.WritePropertyName("floor");
             floor.WriteTo(json);
             json.WriteStartObject("spills_above_the_bar");
-            foreach ((string name, (int stores, int loads)) in _spills.Where(s => s.Value.Stores > MostSpillStores || s.Value.Loads > MostSpillLoads))
+            foreach ((string name, (int stores, int loads)) in _spills.Where(s => s.Value.Stores > MostSpillStores
+                || s.Value.Loads > MostSpillLoads))
             {
                 json.WriteStartObject(name);
                 json.WriteNumber("stores", stores);

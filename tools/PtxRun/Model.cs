@@ -4,11 +4,14 @@ using System.Text.Json;
 namespace KernelScope.PtxRun;
 
 /// <summary>
-/// What a decode step of Gemma 2 2B (bfloat16, one sequence) should take on a GPU: an estimate from sizes, from <c>kernels/ptx/resources.json</c>, and from published figures of the GPUs. Nothing here is measured.
+/// What a decode step of Gemma 2 2B (bfloat16, one sequence) should take on a GPU: an estimate from sizes, from
+/// <c>kernels/ptx/resources.json</c>, and from published figures of the GPUs. Nothing here is measured.
 /// </summary>
 /// <remarks>
-/// Little's law: to saturate its memory a GPU needs B = rate·latency / multiprocessors bytes under way on each. A warp with n loads of 16 bytes a lane under way holds 512·n, so that a kernel gets
-/// min(1, warps·512·n / B) of the rate, times x/⌈x⌉ where its blocks fill x waves. A launch in a graph costs about 1 µs, and a kernel of one block its serial latencies.
+/// Little's law: to saturate its memory a GPU needs B = rate·latency / multiprocessors bytes under way on each. A warp with n loads of 16
+/// bytes a lane under way holds 512·n, so that a kernel gets
+/// min(1, warps·512·n / B) of the rate, times x/⌈x⌉ where its blocks fill x waves. A launch in a graph costs about 1 µs, and a kernel of
+/// one block its serial latencies.
 /// </remarks>
 internal sealed class Model
 {
@@ -18,11 +21,13 @@ internal sealed class Model
     /// <summary>Of a datasheet's bandwidth, what a copy gets; assumed, as 4.3 of an H200's 4.8 TB/s.</summary>
     private const double CopyShare = 0.9;
 
-    private const int Layers = 26, Width = 2304, Hidden = 9216, Heads = 8, KvHeads = 4, HeadDim = 256, Vocabulary = 256_000, Window = 4096, KeysPerSplit = 32, MaxSplits = 128;
+    private const int Layers = 26, Width = 2304, Hidden = 9216, Heads = 8, KvHeads = 4, HeadDim = 256, Vocabulary = 256_000,
+        Window = 4096, KeysPerSplit = 32, MaxSplits = 128;
 
     /// <summary>Datasheets of NVIDIA: bandwidth, multiprocessors; and whose row of the resources fits.</summary>
     private static readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture)[] Gpus =
-        [("H100", 3.35e12, 132, "sm_90"), ("H200", 4.8e12, 132, "sm_90"), ("A100", 2.039e12, 108, "sm_80"), ("4090", 1.008e12, 128, "sm_89")];
+        [("H100", 3.35e12, 132, "sm_90"), ("H200", 4.8e12, 132, "sm_90"), ("A100", 2.039e12, 108, "sm_80"),
+            ("4090", 1.008e12, 128, "sm_89")];
 
     private readonly JsonElement _kernels;
     private readonly JsonElement _manifest;
@@ -44,12 +49,15 @@ internal sealed class Model
     /// <exception cref="UsageException">There is no such GPU.</exception>
     public static void Print(string folder, string gpu, int position)
     {
-        using JsonDocument resources = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "resources.json"))), manifest = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "manifest.json")));
+        using JsonDocument resources = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "resources.json"))),
+            manifest = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "manifest.json")));
         if (gpu.Length > 0 && !Gpus.Any(g => g.Name == gpu))
             throw new UsageException($"'{gpu}' is none of {string.Join(", ", Gpus.Select(g => g.Name))}.");
-        Console.WriteLine($"Estimates, nothing measured; ptxas {resources.RootElement.GetProperty("ptxas").GetString()}. Decode of Gemma 2 2B in bfloat16 at position {position.ToString(CultureInfo.InvariantCulture)}, cache in float32.");
+        Console.WriteLine($"Estimates, nothing measured; ptxas {resources.RootElement.GetProperty("ptxas").GetString()}. " +
+            $"Decode of Gemma 2 2B in bfloat16 at position {position.ToString(CultureInfo.InvariantCulture)}, cache in float32.");
         foreach (var one in Gpus.Where(g => gpu.Length == 0 || g.Name == gpu))
-            new Model(resources.RootElement.GetProperty("kernels"), manifest.RootElement.GetProperty("kernels"), one).Print(position, details: gpu.Length > 0);
+            new Model(resources.RootElement.GetProperty("kernels"), manifest.RootElement.GetProperty("kernels"), one)
+                .Print(position, details: gpu.Length > 0);
     }
 
     private void Print(int position, bool details)
@@ -62,12 +70,16 @@ internal sealed class Model
             foreach (Row r in rows)
             {
                 Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                    $"{r.Name,-34}{r.Times,6}{r.Bytes / 1e6,9:0.00}{r.Bytes / Rate * 1e6,10:0.0} µs{r.Seconds * 1e6,7:0.0} µs{(r.Bytes / Rate / r.Seconds),7:0.00}  {r.Bound}"));
+                    $"{r.Name,-34}{r.Times,6}{r.Bytes / 1e6,9:0.00}{r.Bytes / Rate * 1e6,10:0.0} µs") +
+                    string.Create(CultureInfo.InvariantCulture, $"{r.Seconds * 1e6,7:0.0} µs") +
+                    string.Create(CultureInfo.InvariantCulture, $"{(r.Bytes / Rate / r.Seconds),7:0.00}  {r.Bound}"));
             }
         }
 
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"{_gpu.Name}: {rows.Sum(r => r.Times)} launches, {seconds * 1e3:0.00} ms a token, {1 / seconds:0} tokens/s, {bytes / Rate / seconds:0.00} of the copy rate of {Rate / 1e12:0.00} TB/s (assumed)."));
+            $"{_gpu.Name}: {rows.Sum(r => r.Times)} launches, {seconds * 1e3:0.00} ms a token, ") +
+            string.Create(CultureInfo.InvariantCulture, $"{1 / seconds:0} tokens/s, {bytes / Rate / seconds:0.00} of the ") +
+            string.Create(CultureInfo.InvariantCulture, $"copy rate of {Rate / 1e12:0.00} TB/s (assumed)."));
     }
 
     private List<Row> Rows(int position)
@@ -100,24 +112,28 @@ internal sealed class Model
     private Row Gemv(string name, string kernel, int times, int outputs, int inputs)
     {
         (int resident, int threads, int loads, int tile) = Of(kernel);
-        double bytes = 2.0 * outputs * inputs, blocks = Math.Ceiling((double)outputs / tile / (kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 : 1));
+        double bytes = 2.0 * outputs * inputs, blocks = Math.Ceiling((double)outputs / tile / (kernel.StartsWith("gated",
+            StringComparison.Ordinal) ? 2 : 1));
         return Streaming(name, times, bytes, blocks, resident, threads, loads / 2.0);
     }
 
     private Row Part(string name, int times, int keys, int capacity)
     {
         (int resident, int threads, int loads, _) = Of("attend_wide_part_2heads");
-        int splits = Math.Min((capacity + KeysPerSplit - 1) / KeysPerSplit, MaxSplits), length = Math.Max(KeysPerSplit, (keys + splits - 1) / splits);
+        int splits = Math.Min((capacity + KeysPerSplit - 1) / KeysPerSplit, MaxSplits),
+            length = Math.Max(KeysPerSplit, (keys + splits - 1) / splits);
         double blocks = Math.Ceiling((double)keys / length) * Heads / 2, bytes = 2.0 * sizeof(float) * HeadDim * KvHeads * keys;
         Row row = Streaming(name, times, bytes, blocks, resident, threads, loads);
         // The next key is on its way while one is scored: a warp's keys cost a latency each, or what their arithmetic takes.
         double chain = Math.Ceiling(length / (threads / 32.0)) * MemoryLatency * 0.6;
-        return chain > row.Seconds ? row with { Seconds = chain, Bound = FormattableString.Invariant($"{Math.Ceiling(length / (threads / 32.0)):0} keys of a warp, one after the other") } : row;
+        return chain > row.Seconds ? row with { Seconds = chain,
+            Bound = FormattableString.Invariant($"{Math.Ceiling(length / (threads / 32.0)):0} keys of a warp, one after the other") } : row;
     }
 
     private static Row Merge(string name, int times, int keys, int capacity)
     {
-        int splits = Math.Min((capacity + KeysPerSplit - 1) / KeysPerSplit, MaxSplits), length = Math.Max(KeysPerSplit, (keys + splits - 1) / splits), used = (keys + length - 1) / length;
+        int splits = Math.Min((capacity + KeysPerSplit - 1) / KeysPerSplit, MaxSplits),
+            length = Math.Max(KeysPerSplit, (keys + splits - 1) / splits), used = (keys + length - 1) / length;
         // Largest and sum, then eight parts at a time, for each half of the head.
         return Serial(name, times, 4.0 * (HeadDim + 2) * Heads * used, 2 + (HeadDim / 128 * ((used / 8) + (used % 8))));
     }
@@ -125,20 +141,26 @@ internal sealed class Model
     private Row Streaming(string name, int times, double bytes, double blocks, int resident, int threads, double loads)
     {
         double needed = Rate * MemoryLatency / _gpu.Multiprocessors;
-        double perProcessor = Math.Min(resident, blocks / _gpu.Multiprocessors), warps = perProcessor * threads / 32, flight = Math.Min(1, warps * 512 * loads / needed);
+        double perProcessor = Math.Min(resident, blocks / _gpu.Multiprocessors), warps = perProcessor * threads / 32,
+            flight = Math.Min(1, warps * 512 * loads / needed);
         double waves = blocks / (_gpu.Multiprocessors * resident), even = waves > 1 ? waves / Math.Ceiling(waves) : 1;
-        string bound = flight < 1 ? FormattableString.Invariant($"{warps:0.0} warps × {512 * loads / 1024:0.0} KiB of {needed / 1024:0} KiB") : even < 0.95 ? FormattableString.Invariant($"{waves:0.00} waves") : "memory";
+        string bound = flight < 1
+            ? FormattableString.Invariant($"{warps:0.0} warps × {512 * loads / 1024:0.0} KiB of {needed / 1024:0} KiB") : even < 0.95
+            ? FormattableString.Invariant($"{waves:0.00} waves") : "memory";
         return new Row(name, times, bytes, (bytes / Rate / (flight * even)) + MemoryLatency, bound);
     }
 
-    private static Row Serial(string name, int times, double bytes, int steps) => new(name, times, bytes, (steps * CacheLatency) + MemoryLatency, FormattableString.Invariant($"{steps} loads that wait for each other"));
+    private static Row Serial(string name, int times, double bytes, int steps) =>
+        new(name, times, bytes, (steps * CacheLatency) + MemoryLatency,
+        FormattableString.Invariant($"{steps} loads that wait for each other"));
 
     private (int Resident, int Threads, int Loads, int Tile) Of(string kernel)
     {
         JsonElement resources = _kernels.GetProperty(kernel).GetProperty(_gpu.Architecture);
         JsonElement info = _manifest.EnumerateArray().Single(k => k.GetProperty("name").GetString() == kernel);
         int loads = resources.TryGetProperty("loads_before_first_use", out JsonElement found) ? found.GetInt32() : 1;
-        return (resources.GetProperty("blocks_per_sm").GetInt32(), info.GetProperty("group_size").GetInt32(), Math.Max(loads, 1), info.GetProperty("tile_columns").GetInt32());
+        return (resources.GetProperty("blocks_per_sm").GetInt32(), info.GetProperty("group_size").GetInt32(), Math.Max(loads, 1),
+            info.GetProperty("tile_columns").GetInt32());
     }
 
     /// <summary>One kind of launch.</summary>

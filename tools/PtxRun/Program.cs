@@ -26,8 +26,10 @@ try
     }
     if (args[0] == "model")
     {
-        string Value(string name, string otherwise) => Array.IndexOf(args, name) is int at and > 0 && at + 1 < args.Length ? args[at + 1] : otherwise;
-        if (args.Length % 2 == 0 || args.Where((_, i) => i % 2 == 1).Except(["--gpu", "--position", "--ptx"]).Any() || !int.TryParse(Value("--position", "1024"), out int position) || position is < 0 or > 8191)
+        string Value(string name, string otherwise) => Array.IndexOf(args, name) is int at and > 0 && at + 1 < args.Length ? args[at + 1]
+            : otherwise;
+        if (args.Length % 2 == 0 || args.Where((_, i) => i % 2 == 1).Except(["--gpu", "--position", "--ptx"]).Any()
+            || !int.TryParse(Value("--position", "1024"), out int position) || position is < 0 or > 8191)
             throw new UsageException("model takes --gpu NAME, --position 0 to 8191 and --ptx FOLDER.");
         Model.Print(Value("--ptx", Path.Combine("kernels", "ptx")), Value("--gpu", ""), position);
         return 0;
@@ -45,7 +47,8 @@ catch (UsageException error)
     Console.Error.WriteLine(error.Message);
     return 2;
 }
-catch (Exception error) when (error is EmulatorFault or PtxSyntaxException or ArgumentException or IOException or UnauthorizedAccessException or InsufficientMemoryException)
+catch (Exception error) when (error is EmulatorFault or PtxSyntaxException or ArgumentException
+    or IOException or UnauthorizedAccessException or InsufficientMemoryException)
 {
     Console.Error.WriteLine(error.Message);
     return 1;

@@ -13,7 +13,12 @@ internal static class Report
         foreach (PtxKernel kernel in module.Kernels)
         {
             RegisterCounts registers = kernel.Registers;
-            Console.WriteLine(Line($"{kernel.Name} (line {kernel.Line}): {kernel.ParameterBytes} bytes of parameters, {kernel.StaticSharedBytes} of shared memory{(kernel.UsesDynamicShared ? " and dynamic" : "")}, {kernel.LocalBytes} of depots; registers declared: {registers.Predicate} pred, {registers.Bits16} of 16, {registers.Bits32} of 32, {registers.Bits64} of 64 bits"));
+            Console.WriteLine(
+                string.Create(CultureInfo.InvariantCulture,
+                    $"{kernel.Name} (line {kernel.Line}): {kernel.ParameterBytes} bytes of parameters, {kernel.StaticSharedBytes} of "
+                    + $"shared memory{(kernel.UsesDynamicShared ? " and dynamic" : "")}, {kernel.LocalBytes} of depots; registers "
+                    + $"declared: {registers.Predicate} pred, {registers.Bits16} of 16, {registers.Bits32} of 32, {registers.Bits64} "
+                    + $"of 64 bits"));
             foreach (PtxParameter parameter in kernel.Parameters)
                 Console.WriteLine(Line($"  {parameter.Offset,5}  {parameter.Size,3}  {parameter.Name}"));
             if (kernel.DynamicLocalLines.Count > 0)
@@ -23,7 +28,8 @@ internal static class Report
 
     public static void Counters(LaunchResult result)
     {
-        Console.WriteLine(Line($"{result.Blocks:N0} blocks, {result.WarpInstructions:N0} warp and {result.ThreadInstructions:N0} thread instructions"));
+        Console.WriteLine(
+            Line($"{result.Blocks:N0} blocks, {result.WarpInstructions:N0} warp and {result.ThreadInstructions:N0} thread instructions"));
         foreach (InstructionClass @class in Enum.GetValues<InstructionClass>())
             if (result.Threads(@class) > 0)
                 Console.WriteLine(Line($"  {@class,-14} {result.Threads(@class),15:N0}"));
@@ -53,7 +59,8 @@ internal static class Report
     {
         var bytes = new byte[Math.Min(8, buffer.Count) * buffer.ElementBytes];
         gpu.Read(buffer.Address, bytes);
-        var values = Enumerable.Range(0, bytes.Length / buffer.ElementBytes).Select(i => Value(bytes.AsSpan(i * buffer.ElementBytes), buffer.Type));
+        var values = Enumerable.Range(0, bytes.Length / buffer.ElementBytes)
+            .Select(i => Value(bytes.AsSpan(i * buffer.ElementBytes), buffer.Type));
         Console.WriteLine($"{buffer.Name}: {string.Join(" ", values)}{(buffer.Count > 8 ? " …" : "")}");
     }
 
@@ -65,9 +72,13 @@ internal static class Report
         _ => bytes[0].ToString(CultureInfo.InvariantCulture),
     };
 
-    private static string Global(GlobalTraffic traffic) => Line($"{traffic.Requests:N0} requests, {traffic.Sectors:N0} sectors, {traffic.UsefulBytes:N0} of {traffic.MovedBytes:N0} bytes useful");
+    private static string Global(GlobalTraffic traffic) =>
+        string.Create(CultureInfo.InvariantCulture,
+            $"{traffic.Requests:N0} requests, {traffic.Sectors:N0} sectors, {traffic.UsefulBytes:N0} of {traffic.MovedBytes:N0} bytes "
+            + $"useful");
 
-    private static string Shared(SharedTraffic traffic) => Line($"{traffic.Requests:N0} requests, {traffic.Wavefronts:N0} wavefronts, {traffic.ExtraWavefronts:N0} of them extra");
+    private static string Shared(SharedTraffic traffic) =>
+        Line($"{traffic.Requests:N0} requests, {traffic.Wavefronts:N0} wavefronts, {traffic.ExtraWavefronts:N0} of them extra");
 
     private static string Line(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 }

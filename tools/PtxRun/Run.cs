@@ -26,7 +26,8 @@ internal sealed class Run(PtxKernel kernel)
         var values = new List<string>();
         for (int i = 0; i < arguments.Length; i++)
         {
-            string Value(ReadOnlySpan<string> from) => i + 1 < from.Length ? from[++i] : throw new UsageException($"{from[i]} needs a value");
+            string Value(ReadOnlySpan<string> from) =>
+                i + 1 < from.Length ? from[++i] : throw new UsageException($"{from[i]} needs a value");
             switch (arguments[i])
             {
                 case "--grid":
@@ -50,7 +51,10 @@ internal sealed class Run(PtxKernel kernel)
             }
         }
         if (values.Count != kernel.Parameters.Count)
-            throw new UsageException($"{kernel.Name} has {kernel.Parameters.Count} parameters ({string.Join(", ", kernel.Parameters.Select(p => $"{p.Name}: {p.Size} bytes"))}) and {values.Count} arguments are given");
+            throw new UsageException(
+                $"{kernel.Name} has {kernel.Parameters.Count} parameters "
+                    + $"({string.Join(", ", kernel.Parameters.Select(p => $"{p.Name}: {p.Size} bytes"))}) and {values.Count} arguments "
+                    + "are given");
         using var gpu = new EmulatedGpu();
         for (int i = 0; i < values.Count; i++)
             Pack(gpu, kernel.Parameters[i], values[i]);
@@ -66,17 +70,20 @@ internal sealed class Run(PtxKernel kernel)
     private static Dim3 Extent(string text)
     {
         int[] parts = [.. text.Split(',').Select(p => (int)Number(p))];
-        return parts.Length is 0 or > 3 ? throw new UsageException($"'{text}' is not an extent X[,Y[,Z]]") : new Dim3(parts[0], parts.Length > 1 ? parts[1] : 1, parts.Length > 2 ? parts[2] : 1);
+        return parts.Length is 0 or > 3 ? throw new UsageException($"'{text}' is not an extent X[,Y[,Z]]")
+            : new Dim3(parts[0], parts.Length > 1 ? parts[1] : 1, parts.Length > 2 ? parts[2] : 1);
     }
 
     private static long Number(string text) =>
-        long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number) ? number : throw new UsageException($"'{text}' is not an integer");
+        long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number) ? number
+            : throw new UsageException($"'{text}' is not an integer");
 
     private void Pack(EmulatedGpu gpu, PtxParameter parameter, string text)
     {
         string[] parts = text.Split(':');
         Span<byte> place = _parameters.AsSpan(parameter.Offset, parameter.Size);
-        int needed = parts[0] switch { "i32" or "f32" => 4, "i64" or "buf" => 8, "view" => 16, _ => throw new UsageException($"'{text}' is not an argument: see --help") };
+        int needed = parts[0] switch { "i32" or "f32" => 4, "i64" or "buf" => 8, "view" =>
+            16, _ => throw new UsageException($"'{text}' is not an argument: see --help") };
         if (needed != parameter.Size || parts.Length < 2)
             throw new UsageException($"parameter {parameter.Name} has {parameter.Size} bytes, which '{text}' does not fit");
         switch (parts[0])

@@ -43,7 +43,8 @@ internal static class AttentionCases
         {
             // What a window is for: far behind its end a layer costs what it costs at its end.
             int near = Shape2B.KvHeads * (window + rows) * Shape2B.HeadDim;
-            OurAttention atWindow = contest.Own(new OurAttention(machine.Exact, queries, keys[..near], values[..near], rows, window, window));
+            OurAttention atWindow =
+                contest.Own(new OurAttention(machine.Exact, queries, keys[..near], values[..near], rows, window, window));
             contest.Peers.Add(new Peer(atWindow.Contestant($"KernelScope at {window}"), Agreement.Unasked));
         }
 

@@ -7,7 +7,8 @@ namespace KernelScope.Bench.Cases;
 internal static class Forms
 {
     /// <summary>Weights of both types in exact precision, and bfloat16 weights in fast precision; what shares its weights stands together.</summary>
-    public static (DType Type, Precision Precision)[] All { get; } = [(DType.BF16, Precision.Exact), (DType.BF16, Precision.Fast), (DType.F32, Precision.Exact)];
+    public static (DType Type, Precision Precision)[] All { get; } =
+        [(DType.BF16, Precision.Exact), (DType.BF16, Precision.Fast), (DType.F32, Precision.Exact)];
 
     public static string Name(Precision precision) => precision == Precision.Exact ? "exact" : "fast";
 

@@ -51,7 +51,9 @@ internal static class ProductCases
                 {
                     TorchProducts products = contest.Own(new TorchProducts(tensors, "0", of));
                     torch.Tensor input = contest.Own(Torch.Of(values, rows, of));
-                    contest.Peers.Add(new Peer(contest.Own(new TorchRun(Torch.Name(of), () => products.One(name, input))).Contestant, Forms.Agreement(of, precision)));
+                    contest.Peers.Add(
+                        new Peer(contest.Own(new TorchRun(Torch.Name(of), () => products.One(name, input))).Contestant,
+                            Forms.Agreement(of, precision)));
                 }
             });
             return contest;
@@ -72,14 +74,16 @@ internal static class ProductCases
     private static Case Layer(DType type, Precision precision, int rows)
     {
         (Bound bound, double work) = Forms.Cost(Shape2B.LayerWeights, type, precision, rows);
-        return new Case($"layer {type.Name()} {rows} {Forms.Name(precision)}", bound, work, machine => Several(machine, type, precision, rows, 1, logits: false)) { Precision = precision };
+        return new Case($"layer {type.Name()} {rows} {Forms.Name(precision)}", bound, work,
+            machine => Several(machine, type, precision, rows, 1, logits: false)) { Precision = precision };
     }
 
     /// <summary>One token: what 26 layers cost is seen on fewer, as long as they are far larger than the caches.</summary>
     private static Case Decode(DType type, Precision precision, int layers)
     {
         double weights = (layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.Hidden);
-        return new Case($"decode {layers}-layers+logits products {type.Name()} {Forms.Name(precision)}", Bound.Bandwidth, weights * type.ByteSize(), machine => Several(machine, type, precision, 1, layers, logits: true)) { Precision = precision };
+        return new Case($"decode {layers}-layers+logits products {type.Name()} {Forms.Name(precision)}", Bound.Bandwidth,
+            weights * type.ByteSize(), machine => Several(machine, type, precision, 1, layers, logits: true)) { Precision = precision };
     }
 
     private static Contest Several(Machine machine, DType type, Precision precision, int rows, int layers, bool logits)
@@ -94,7 +98,8 @@ internal static class ProductCases
     }
 
     /// <summary>The same products by libtorch.</summary>
-    public static void JoinPeers(Contest contest, Machine machine, RandomTensors tensors, OurLayers ours, int layers, DType type, Precision precision, bool logits) =>
+    public static void JoinPeers(Contest contest, Machine machine, RandomTensors tensors, OurLayers ours, int layers, DType type,
+        Precision precision, bool logits) =>
         Torch.Join(contest, machine, () =>
         {
             foreach (DType of in Forms.PeerTypes(type, precision, ours.Rows))

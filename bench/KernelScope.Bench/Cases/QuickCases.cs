@@ -1,6 +1,6 @@
 namespace KernelScope.Bench.Cases;
 
-/// <summary>The cases of <c>--quick</c>: one for each row of the README's table.</summary>
+/// <summary>The cases of <c>--quick</c>: one for each row of the table in bench/README.md.</summary>
 internal static class QuickCases
 {
     public static IReadOnlySet<string> Names { get; } = new HashSet<string>(StringComparer.Ordinal)

@@ -5,7 +5,8 @@ using KernelScope.Model;
 namespace KernelScope.Bench.Models;
 
 /// <summary>The sizes of a Gemma 2 model, under the names of config.json.</summary>
-internal sealed record ModelShape(int Dim, int Hidden, int Layers, int Heads, int KvHeads, int HeadDim, int Vocabulary, int Context, int Window = 4096)
+internal sealed record ModelShape(int Dim, int Hidden, int Layers, int Heads, int KvHeads, int HeadDim, int Vocabulary,
+    int Context, int Window = 4096)
 {
     public const float AttentionSoftcap = 50, FinalSoftcap = 30, NormEpsilon = 1e-6f;
 
@@ -18,7 +19,8 @@ internal sealed record ModelShape(int Dim, int Hidden, int Layers, int Heads, in
     private double Norms => ((4.0 * Layers) + 1) * Dim;
 
     /// <summary>Bytes that one token reads: all weights in bfloat16, and keys and values in float32 of so many positions.</summary>
-    public double DecodeBytes(double positions) => (sizeof(ushort) * Weights) + (Layers * positions * KvHeads * HeadDim * 2 * sizeof(float));
+    public double DecodeBytes(double positions) =>
+        (sizeof(ushort) * Weights) + (Layers * positions * KvHeads * HeadDim * 2 * sizeof(float));
 
     /// <summary>Operations of a prompt of some tokens from position 0, with the logits of its last token; layers 0, 2, … see only the window.</summary>
     public double PrefillOperations(int tokens)
@@ -42,10 +44,12 @@ internal sealed record ModelShape(int Dim, int Hidden, int Layers, int Heads, in
     /// <summary>The tensors, in the order in which they are written.</summary>
     public IReadOnlyList<TensorInfo> Tensors()
     {
-        List<TensorInfo> tensors = [new(TensorNames.Embedding, DType.BF16, [Vocabulary, Dim]), new(TensorNames.FinalNorm, DType.BF16, [Dim])];
+        List<TensorInfo> tensors =
+            [new(TensorNames.Embedding, DType.BF16, [Vocabulary, Dim]), new(TensorNames.FinalNorm, DType.BF16, [Dim])];
         for (int l = 0; l < Layers; l++)
         {
-            foreach (string norm in (string[])[TensorNames.InputNorm(l), TensorNames.PostAttentionNorm(l), TensorNames.PreFeedForwardNorm(l), TensorNames.PostFeedForwardNorm(l)])
+            foreach (string norm in (string[])[TensorNames.InputNorm(l), TensorNames.PostAttentionNorm(l),
+                TensorNames.PreFeedForwardNorm(l), TensorNames.PostFeedForwardNorm(l)])
                 tensors.Add(new(norm, DType.BF16, [Dim]));
             tensors.Add(new(TensorNames.Query(l), DType.BF16, [Heads * HeadDim, Dim]));
             tensors.Add(new(TensorNames.Key(l), DType.BF16, [KvHeads * HeadDim, Dim]));

@@ -18,7 +18,8 @@ internal static partial class GemmaCpp
 
     /// <summary>Tokens per second of a prompt of about so many tokens, or of so many generated ones.</summary>
     /// <exception cref="OutsideProgramException">It cannot be run, failed, or printed something else.</exception>
-    public static GemmaPhase Run(string program, string weights, string? tokenizer, int prompt, int generated, int threads, CancellationToken cancellation)
+    public static GemmaPhase Run(string program, string weights, string? tokenizer, int prompt, int generated, int threads,
+        CancellationToken cancellation)
     {
         // A word is a token, or close to it: the rate is that of the tokens that it counted.
         string words = string.Join(' ', Enumerable.Repeat("the", Math.Max(1, prompt - 2)));
@@ -31,8 +32,12 @@ internal static partial class GemmaCpp
             arguments.AddRange(["--tokenizer", tokenizer]);
         (_, string error) = OutsideProgram.Run(program, arguments, cancellation);
         string phase = prompt > 0 ? "Prefill" : "Generate";
-        GemmaPhase result = Parse(error, phase) ?? throw new OutsideProgramException($"{program} printed no line '[ Timing info ] {phase}: …' of gemma.cpp, but {OutsideProgram.Quote(error)}.");
-        return result.Tokens >= FewestTokens ? result : throw new OutsideProgramException($"{program} counted only {result.Tokens} tokens in '{phase}', too few to say how fast it is.");
+        GemmaPhase result = Parse(error, phase)
+            ?? throw new OutsideProgramException(
+                $"{program} printed no line '[ Timing info ] {phase}: …' of gemma.cpp, but {OutsideProgram.Quote(error)}.");
+        return result.Tokens >= FewestTokens ? result
+            : throw new OutsideProgramException(
+                $"{program} counted only {result.Tokens} tokens in '{phase}', too few to say how fast it is.");
     }
 
     /// <summary>A phase in what it printed; null if it is not there.</summary>
@@ -44,6 +49,7 @@ internal static partial class GemmaCpp
             : null;
     }
 
-    [GeneratedRegex(@"\[ Timing info \] (?<phase>Prefill|Generate): \d+ ms for (?<tokens>\d{1,9}) (prompt )?tokens \((?<rate>\d+(\.\d+)?) tokens / sec\)")]
+    [GeneratedRegex(@"\[ Timing info \] (?<phase>Prefill|Generate): \d+ ms for (?<tokens>\d{1,9}) (prompt )?tokens "
+        + @"\((?<rate>\d+(\.\d+)?) tokens / sec\)")]
     private static partial Regex TimingLine();
 }

@@ -46,8 +46,10 @@ internal sealed class GgufWriter
             LayerTensors t = checkpoint.Layer(l);
             foreach ((string name, TensorView tensor) in ((string, TensorView)[])
             [
-                ("attn_norm", t.InputNorm), ("post_attention_norm", t.PostAttentionNorm), ("ffn_norm", t.PreFeedForwardNorm), ("post_ffw_norm", t.PostFeedForwardNorm),
-                ("attn_q", t.Q), ("attn_k", t.K), ("attn_v", t.V), ("attn_output", t.O), ("ffn_gate", t.Gate), ("ffn_up", t.Up), ("ffn_down", t.Down),
+                ("attn_norm", t.InputNorm), ("post_attention_norm", t.PostAttentionNorm), ("ffn_norm", t.PreFeedForwardNorm),
+                    ("post_ffw_norm", t.PostFeedForwardNorm),
+                ("attn_q", t.Q), ("attn_k", t.K), ("attn_v", t.V), ("attn_output", t.O), ("ffn_gate", t.Gate), ("ffn_up", t.Up),
+                    ("ffn_down", t.Down),
             ])
                 yield return ($"blk.{l}.{name}", tensor);
         }
@@ -64,10 +66,14 @@ internal sealed class GgufWriter
         (string Name, object Value)[] settings =
         [
             ("general.architecture", "gemma2"), ("general.name", "random"),
-            ("gemma2.context_length", shape.Context), ("gemma2.embedding_length", shape.Dim), ("gemma2.block_count", shape.Layers), ("gemma2.feed_forward_length", shape.Hidden),
-            ("gemma2.attention.head_count", shape.Heads), ("gemma2.attention.head_count_kv", shape.KvHeads), ("gemma2.attention.key_length", shape.HeadDim), ("gemma2.attention.value_length", shape.HeadDim),
-            ("gemma2.attention.layer_norm_rms_epsilon", ModelShape.NormEpsilon), ("gemma2.attn_logit_softcapping", ModelShape.AttentionSoftcap),
-            ("gemma2.final_logit_softcapping", ModelShape.FinalSoftcap), ("gemma2.attention.sliding_window", shape.Window), ("gemma2.vocab_size", shape.Vocabulary),
+            ("gemma2.context_length", shape.Context), ("gemma2.embedding_length", shape.Dim), ("gemma2.block_count", shape.Layers),
+                ("gemma2.feed_forward_length", shape.Hidden),
+            ("gemma2.attention.head_count", shape.Heads), ("gemma2.attention.head_count_kv", shape.KvHeads),
+                ("gemma2.attention.key_length", shape.HeadDim), ("gemma2.attention.value_length", shape.HeadDim),
+            ("gemma2.attention.layer_norm_rms_epsilon", ModelShape.NormEpsilon),
+                ("gemma2.attn_logit_softcapping", ModelShape.AttentionSoftcap),
+            ("gemma2.final_logit_softcapping", ModelShape.FinalSoftcap), ("gemma2.attention.sliding_window", shape.Window),
+                ("gemma2.vocab_size", shape.Vocabulary),
             ("tokenizer.ggml.model", "no_vocab"),
         ];
         Write(Magic);

@@ -12,7 +12,10 @@ namespace KernelScope.Bench.Peers;
 internal sealed record LlamaResult(double TokensPerSecond, string Model, long Parameters, string Backends, string Commit)
 {
     /// <summary>As a note.</summary>
-    public string Note => string.Create(CultureInfo.InvariantCulture, $"llama.cpp {Commit}: {Model}, {Parameters / 1e9:f2} B parameters, {Backends}; it measures itself, and its results are not compared");
+    public string Note =>
+        string.Create(CultureInfo.InvariantCulture,
+            $"llama.cpp {Commit}: {Model}, {Parameters / 1e9:f2} B parameters, {Backends}; it measures itself, and its results are not "
+                + $"compared");
 }
 
 /// <summary>
@@ -26,8 +29,14 @@ internal static class LlamaBench
     public static LlamaResult Run(string program, string gguf, int prompt, int generated, int threads, CancellationToken cancellation)
     {
         string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
-        (string output, _) = OutsideProgram.Run(program, ["-m", gguf, "-p", Text(prompt), "-n", Text(generated), "-t", Text(threads), "-ngl", "0", "-r", "1", "-o", "json"], cancellation);
-        return Parse(output, prompt, generated) ?? throw new OutsideProgramException($"{program} printed no result of llama-bench for {prompt} prompt and {generated} generated tokens, but {OutsideProgram.Quote(output)}.");
+        (string output, _) =
+            OutsideProgram.Run(
+                program, ["-m", gguf, "-p", Text(prompt), "-n", Text(generated), "-t", Text(threads), "-ngl", "0", "-r", "1", "-o", "json"],
+                cancellation);
+        return Parse(output, prompt, generated)
+            ?? throw new OutsideProgramException(
+                $"{program} printed no result of llama-bench for {prompt} prompt and {generated} generated tokens, but "
+                    + $"{OutsideProgram.Quote(output)}.");
     }
 
     /// <summary>The result of a test in what it printed; null if it is not there.</summary>
@@ -38,8 +47,10 @@ internal static class LlamaBench
             using JsonDocument document = JsonDocument.Parse(output);
             foreach (JsonElement test in document.RootElement.EnumerateArray())
             {
-                if (test.GetProperty("n_prompt").GetInt32() == prompt && test.GetProperty("n_gen").GetInt32() == generated && test.GetProperty("avg_ts").GetDouble() is > 0 and double rate)
-                    return new LlamaResult(rate, test.GetProperty("model_type").GetString()!, test.GetProperty("model_n_params").GetInt64(), test.GetProperty("backends").GetString()!, test.GetProperty("build_commit").GetString()!);
+                if (test.GetProperty("n_prompt").GetInt32() == prompt && test.GetProperty("n_gen").GetInt32() == generated
+                    && test.GetProperty("avg_ts").GetDouble() is > 0 and double rate)
+                    return new LlamaResult(rate, test.GetProperty("model_type").GetString()!, test.GetProperty("model_n_params").GetInt64(),
+                        test.GetProperty("backends").GetString()!, test.GetProperty("build_commit").GetString()!);
             }
 
             return null;

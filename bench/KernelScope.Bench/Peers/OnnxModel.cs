@@ -33,7 +33,8 @@ internal static class OnnxModel
     }
 
     private static byte[] Node(string op, string output, params string[] inputs) =>
-        [.. inputs.SelectMany(input => Field(1, Encoding.UTF8.GetBytes(input))), .. Field(2, Encoding.UTF8.GetBytes(output)), .. Field(4, Encoding.UTF8.GetBytes(op))];
+        [.. inputs.SelectMany(input => Field(1, Encoding.UTF8.GetBytes(input))), .. Field(2, Encoding.UTF8.GetBytes(output)),
+            .. Field(4, Encoding.UTF8.GetBytes(op))];
 
     private static byte[] Value(string name, params int[] shape)
     {
@@ -44,7 +45,9 @@ internal static class OnnxModel
 
     private static void Initializer(MemoryStream graph, string name, ReadOnlySpan<byte> raw, params int[] shape)
     {
-        byte[] head = [.. shape.SelectMany(n => Field(1, (ulong)n)), .. Field(2, Float), .. Field(8, Encoding.UTF8.GetBytes(name)), .. Varint((9 << 3) | 2), .. Varint((ulong)raw.Length)];
+        byte[] head =
+            [.. shape.SelectMany(n => Field(1, (ulong)n)), .. Field(2, Float), .. Field(8, Encoding.UTF8.GetBytes(name)),
+                .. Varint((9 << 3) | 2), .. Varint((ulong)raw.Length)];
         graph.Write(Varint((5 << 3) | 2));
         graph.Write(Varint((ulong)head.Length + (ulong)raw.Length));
         graph.Write(head);
@@ -55,7 +58,8 @@ internal static class OnnxModel
 
     private static byte[] Field(int number, ulong value) => [.. Varint((ulong)number << 3), .. Varint(value)];
 
-    private static byte[] Field(int number, ReadOnlySpan<byte> bytes) => [.. Varint(((ulong)number << 3) | 2), .. Varint((ulong)bytes.Length), .. bytes];
+    private static byte[] Field(int number, ReadOnlySpan<byte> bytes) =>
+        [.. Varint(((ulong)number << 3) | 2), .. Varint((ulong)bytes.Length), .. bytes];
 
     private static byte[] Varint(ulong value)
     {

@@ -22,14 +22,16 @@ internal static class OutsideProgram
         using Process process = Start(path, arguments);
         process.StandardInput.Close();
         // Both at once: a program that fills one pipe while nobody reads it stands still.
-        Task<string> output = process.StandardOutput.ReadToEndAsync(CancellationToken.None), error = process.StandardError.ReadToEndAsync(CancellationToken.None);
+        Task<string> output = process.StandardOutput.ReadToEndAsync(CancellationToken.None),
+            error = process.StandardError.ReadToEndAsync(CancellationToken.None);
         using (cancellation.Register(() => End(process)))
             process.WaitForExit();
         if (process.ExitCode != 0)
             cancellation.WaitHandle.WaitOne(SignalMilliseconds);
         cancellation.ThrowIfCancellationRequested();
         if (process.ExitCode != 0)
-            throw new OutsideProgramException($"{path} failed with exit code {process.ExitCode}{Behind(LastLine(error.Result) ?? LastLine(output.Result))}");
+            throw new OutsideProgramException(
+                $"{path} failed with exit code {process.ExitCode}{Behind(LastLine(error.Result) ?? LastLine(output.Result))}");
         return (output.Result, error.Result);
     }
 
@@ -49,7 +51,8 @@ internal static class OutsideProgram
 
     private static Process Start(string path, IEnumerable<string> arguments)
     {
-        var start = new ProcessStartInfo(path, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo(path, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true,
+            RedirectStandardError = true };
         try
         {
             return Process.Start(start) ?? throw new OutsideProgramException($"{path} could not be started.");
@@ -72,7 +75,8 @@ internal static class OutsideProgram
         }
     }
 
-    private static string? LastLine(string text) => text.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).LastOrDefault();
+    private static string? LastLine(string text) =>
+        text.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).LastOrDefault();
 
     private static string Behind(string? line) => line is null ? "." : $": {Quote(line)}.";
 }

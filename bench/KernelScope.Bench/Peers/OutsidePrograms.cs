@@ -38,8 +38,11 @@ internal static class OutsidePrograms
         {
             Add(contest, "gemma.cpp", tokens, () =>
             {
-                GemmaPhase phase = GemmaCpp.Run(gemma, options.Sbs!, options.SbsTokenizer, prompt, generated, options.Threads, machine.Cancellation);
-                return (phase.TokensPerSecond, string.Create(CultureInfo.InvariantCulture, $"gemma.cpp: {phase.Tokens} tokens a round; it measures itself, and its results are not compared"));
+                GemmaPhase phase =
+                    GemmaCpp.Run(gemma, options.Sbs!, options.SbsTokenizer, prompt, generated, options.Threads, machine.Cancellation);
+                return (phase.TokensPerSecond,
+                    string.Create(CultureInfo.InvariantCulture,
+                        $"gemma.cpp: {phase.Tokens} tokens a round; it measures itself, and its results are not compared"));
             });
         }
     }

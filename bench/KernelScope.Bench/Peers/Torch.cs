@@ -63,7 +63,8 @@ internal static class Torch
     private static string? Start(int threads)
     {
         const string How = "build the program with -p:Peers=true to have it";
-        string native = OperatingSystem.IsWindows() ? "LibTorchSharp.dll" : OperatingSystem.IsMacOS() ? "libLibTorchSharp.dylib" : "libLibTorchSharp.so";
+        string native = OperatingSystem.IsWindows() ? "LibTorchSharp.dll" : OperatingSystem.IsMacOS() ? "libLibTorchSharp.dylib"
+            : "libLibTorchSharp.so";
         string path = Path.Combine(AppContext.BaseDirectory, native);
         if (!File.Exists(path))
             return $"TorchSharp: {native} is not there; {How}";
@@ -75,7 +76,8 @@ internal static class Torch
         }
         catch (Exception failure) when (failure is DllNotFoundException or BadImageFormatException or TypeInitializationException)
         {
-            return $"TorchSharp: {native} does not load on this machine: {(failure.InnerException ?? failure).Message.ReplaceLineEndings(" ")}";
+            return $"TorchSharp: {native} does not load on this machine: "
+                + $"{(failure.InnerException ?? failure).Message.ReplaceLineEndings(" ")}";
         }
     }
 

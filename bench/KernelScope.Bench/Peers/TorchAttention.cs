@@ -29,7 +29,8 @@ internal sealed class TorchAttention : IDisposable
         _keys = Torch.Of(keys, Shape2B.KvHeads, type).reshape(Shape2B.KvHeads, -1, Shape2B.HeadDim);
         _values = Torch.Of(values, Shape2B.KvHeads, type).reshape(Shape2B.KvHeads, -1, Shape2B.HeadDim);
         // [t, kv head, group, d] -> [kv head, group, t, d]
-        using Tensor all = Torch.Of(queries, rows, type).reshape(rows, Shape2B.KvHeads, Group, Shape2B.HeadDim).permute(1, 2, 0, 3).contiguous();
+        using Tensor all = Torch.Of(queries, rows, type).reshape(rows, Shape2B.KvHeads, Group, Shape2B.HeadDim).permute(1, 2, 0, 3)
+            .contiguous();
         for (int first = 0; first < rows; first += Chunk)
             Add(all, first, Math.Min(Chunk, rows - first));
         _run = new TorchRun(Torch.Name(type), () => cat([.. _chunks.Select(Attend)], 2), Rows);

@@ -33,7 +33,9 @@ internal sealed class TorchModel : IDisposable
             _layers = [.. Enumerable.Range(0, _config.LayerCount).Select(l => Load(checkpoint.Layer(l), context))];
         }
 
-        using Tensor angles = outer(arange(context, ScalarType.Float64), pow(_config.RopeTheta, arange(0, _config.HeadDim, 2, ScalarType.Float64) / -_config.HeadDim));
+        using Tensor angles =
+            outer(arange(context, ScalarType.Float64),
+                pow(_config.RopeTheta, arange(0, _config.HeadDim, 2, ScalarType.Float64) / -_config.HeadDim));
         _cos = Own(cat([angles.cos(), angles.cos()], 1).to(ScalarType.BFloat16));
         _sin = Own(cat([angles.sin(), angles.sin()], 1).to(ScalarType.BFloat16));
     }
@@ -68,10 +70,12 @@ internal sealed class TorchModel : IDisposable
     private Tensor Forward(int[] ids)
     {
         Tensor x = _embedding.index_select(0, tensor(ids.Select(id => (long)id).ToArray())).mul_(Math.Sqrt(_config.ModelDim));
-        Tensor? mask = ids.Length > 1 ? full(ids.Length, _position + ids.Length, float.NegativeInfinity, ScalarType.BFloat16).triu_(_position + 1) : null;
+        Tensor? mask = ids.Length > 1 ? full(ids.Length, _position + ids.Length, float.NegativeInfinity, ScalarType.BFloat16)
+            .triu_(_position + 1) : null;
         foreach (Layer layer in _layers)
         {
-            x = x.add_(Norm(functional.linear(Attend(functional.linear(Norm(x, layer.PreAttn), layer.Qkv), layer, mask), layer.O), layer.PostAttn));
+            x = x.add_(Norm(functional.linear(Attend(functional.linear(Norm(x, layer.PreAttn), layer.Qkv), layer, mask), layer.O),
+                layer.PostAttn));
             x = x.add_(Norm(Mlp(Norm(x, layer.PreMlp), layer), layer.PostMlp));
         }
 
@@ -89,17 +93,20 @@ internal sealed class TorchModel : IDisposable
 
     private Tensor Attend(Tensor qkv, Layer layer, Tensor? mask)
     {
-        int rows = (int)qkv.shape[0], kvHeads = _config.KvHeadCount, group = _config.HeadCount / kvHeads, dim = _config.HeadDim, keys = _position + rows;
+        int rows = (int)qkv.shape[0], kvHeads = _config.KvHeadCount, group = _config.HeadCount / kvHeads, dim = _config.HeadDim,
+            keys = _position + rows;
         // [t, head, d] -> [head, t, d]
         Tensor heads = qkv.view(rows, -1, dim).transpose(0, 1);
         layer.Keys.narrow(1, _position, rows).copy_(Rotate(heads.narrow(0, _config.HeadCount, kvHeads)));
         layer.Values.narrow(1, _position, rows).copy_(heads.narrow(0, _config.HeadCount + kvHeads, kvHeads));
         // The query heads of a key/value head lie together, so that each is one batched product.
         Tensor queries = Rotate(heads.narrow(0, 0, _config.HeadCount)).reshape(kvHeads, group * rows, dim);
-        Tensor scores = matmul(queries, layer.Keys.narrow(1, 0, keys).transpose(1, 2)).mul_(Math.Pow(_config.QueryPreAttnScalar, -0.5) / _config.AttentionSoftcap).tanh_().mul_(_config.AttentionSoftcap);
+        Tensor scores = matmul(queries, layer.Keys.narrow(1, 0, keys).transpose(1, 2))
+            .mul_(Math.Pow(_config.QueryPreAttnScalar, -0.5) / _config.AttentionSoftcap).tanh_().mul_(_config.AttentionSoftcap);
         if (mask is not null)
             scores.view(kvHeads, group, rows, keys).add_(mask);
-        return matmul(scores.softmax(-1), layer.Values.narrow(1, 0, keys)).view(kvHeads * group, rows, dim).transpose(0, 1).reshape(rows, -1);
+        return matmul(scores.softmax(-1), layer.Values.narrow(1, 0, keys)).view(kvHeads * group, rows, dim).transpose(0, 1)
+            .reshape(rows, -1);
     }
 
     private Tensor Rotate(Tensor x)
@@ -118,7 +125,8 @@ internal sealed class TorchModel : IDisposable
     private Layer Load(LayerTensors t, int context) => new(
         Gain(t.InputNorm), Gain(t.PostAttentionNorm), Gain(t.PreFeedForwardNorm), Gain(t.PostFeedForwardNorm),
         Stacked(t.Q, t.K, t.V), Stacked(t.O), Stacked(t.Gate, t.Up), Stacked(t.Down),
-        Own(zeros(_config.KvHeadCount, context, _config.HeadDim, ScalarType.BFloat16)), Own(zeros(_config.KvHeadCount, context, _config.HeadDim, ScalarType.BFloat16)));
+        Own(zeros(_config.KvHeadCount, context, _config.HeadDim, ScalarType.BFloat16)),
+        Own(zeros(_config.KvHeadCount, context, _config.HeadDim, ScalarType.BFloat16)));
 
     private Tensor Stacked(params ReadOnlySpan<TensorView> parts)
     {
@@ -141,5 +149,6 @@ internal sealed class TorchModel : IDisposable
         return one;
     }
 
-    private sealed record Layer(Tensor PreAttn, Tensor PostAttn, Tensor PreMlp, Tensor PostMlp, Tensor Qkv, Tensor O, Tensor GateUp, Tensor Down, Tensor Keys, Tensor Values);
+    private sealed record Layer(Tensor PreAttn, Tensor PostAttn, Tensor PreMlp, Tensor PostMlp, Tensor Qkv, Tensor O, Tensor GateUp,
+        Tensor Down, Tensor Keys, Tensor Values);
 }

@@ -8,13 +8,15 @@ internal static class Filters
 {
     private static readonly Dictionary<string, Func<object?, Arguments, object?>> ByName = new()
     {
-        ["abs"] = (value, a) => Given(value, a) switch { long i => (object)Math.Abs(i), double d => Math.Abs(d), var other => throw Wrong(other, "a number") },
+        ["abs"] = (value, a) => Given(value, a) switch { long i => (object)Math.Abs(i), double d => Math.Abs(d), var other =>
+            throw Wrong(other, "a number") },
         ["capitalize"] = (value, a) => Text.Capitalize(Python.Str(Given(value, a))),
         ["count"] = (value, a) => Python.Length(Given(value, a)),
         ["d"] = Default,
         ["default"] = Default,
         ["dictsort"] = DictSort,
-        ["first"] = (value, a) => Python.Items(Given(value, a)) is [var first, ..] ? first : new Undefined("there is no first item in an empty sequence"),
+        ["first"] = (value, a) => Python.Items(Given(value, a)) is [var first, ..] ? first
+            : new Undefined("there is no first item in an empty sequence"),
         ["float"] = (value, a) => Float(value, a.Bind("default")[0]),
         ["indent"] = Indent,
         ["int"] = (value, a) => Int(value, a.Bind("default")[0]),
@@ -25,7 +27,8 @@ internal static class Filters
             var other => throw Wrong(other, "a dict"),
         },
         ["join"] = Join,
-        ["last"] = (value, a) => Python.Items(Given(value, a)) is [.., var last] ? last : new Undefined("there is no last item in an empty sequence"),
+        ["last"] = (value, a) => Python.Items(Given(value, a)) is [.., var last] ? last
+            : new Undefined("there is no last item in an empty sequence"),
         ["length"] = (value, a) => Python.Length(Given(value, a)),
         ["list"] = (value, a) => new PyList([.. Charged(a, Python.Items(Given(value, a)))]),
         ["lower"] = (value, a) => Text.Lower(Python.Str(Given(value, a))),
@@ -35,17 +38,21 @@ internal static class Filters
         ["reject"] = (value, a) => Select(value, a, keeps: false, byAttribute: false),
         ["rejectattr"] = (value, a) => Select(value, a, keeps: false, byAttribute: true),
         ["replace"] = (value, a) => Methods.Replace(a.Render, Python.Str(value), Texts(a.Bind("old", "new", "count"))),
-        ["reverse"] = (value, a) => Given(value, a) is string text ? string.Concat(Enumerable.Reverse(Charged(a, Text.Characters(text)))) : new PyList([.. Charged(a, Python.Items(value)).Reverse()]),
+        ["reverse"] = (value, a) => Given(value, a) is string text ? string.Concat(Enumerable.Reverse(Charged(a, Text.Characters(text))))
+            : new PyList([.. Charged(a, Python.Items(value)).Reverse()]),
         ["round"] = (value, a) => Round(value, a),
         ["select"] = (value, a) => Select(value, a, keeps: true, byAttribute: false),
         ["selectattr"] = (value, a) => Select(value, a, keeps: true, byAttribute: true),
         ["sort"] = Sort,
         ["string"] = (value, a) => Python.Str(Given(value, a)),
         ["sum"] = (value, a) => a.Bind("attribute", "start") is var given && given[0] is var path
-            ? Charged(a, Python.Items(value)).Aggregate(given[1] == Arguments.Missing ? 0L : given[1], (sum, item) => Python.Arithmetic(a.Render, "+", sum, At(item, path))) : null,
+            ? Charged(a, Python.Items(value))
+            .Aggregate(given[1] == Arguments.Missing ? 0L : given[1], (sum, item) => Python.Arithmetic(a.Render, "+", sum, At(item, path)))
+            : null,
         ["title"] = (value, a) => Title(Python.Str(Given(value, a))),
         ["tojson"] = Json.Of,
-        ["trim"] = (value, a) => Text.Strip(Python.Str(value), a.Bind("chars")[0] is string characters ? characters : null, left: true, right: true),
+        ["trim"] = (value, a) =>
+            Text.Strip(Python.Str(value), a.Bind("chars")[0] is string characters ? characters : null, left: true, right: true),
         ["unique"] = Unique,
         ["upper"] = (value, a) => Text.Upper(Python.Str(Given(value, a))),
         ["wordcount"] = (value, a) => (long)Python.Str(Given(value, a)).Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).Length,
@@ -56,7 +63,8 @@ internal static class Filters
     public static object? Apply(string name, object? value, Arguments arguments)
     {
         arguments.Render.ChargeFor(value);
-        return ByName.TryGetValue(name, out Func<object?, Arguments, object?>? filter) ? filter(value, arguments) : throw new TemplateException($"the filter '{name}' is not supported");
+        return ByName.TryGetValue(name, out Func<object?, Arguments, object?>? filter) ? filter(value, arguments)
+            : throw new TemplateException($"the filter '{name}' is not supported");
     }
 
     /// <summary>The value of a filter that is given nothing else.</summary>
@@ -83,7 +91,8 @@ internal static class Filters
     {
         object?[] given = arguments.Bind("case_sensitive", "by", "reverse");
         PyDict dict = value as PyDict ?? throw Wrong(value, "a dict");
-        int at = given[1] == Arguments.Missing || given[1] is "key" ? 0 : given[1] is "value" ? 1 : throw new TemplateException("dictsort goes by 'key' or 'value'");
+        int at = given[1] == Arguments.Missing || given[1] is "key" ? 0 : given[1] is "value" ? 1
+            : throw new TemplateException("dictsort goes by 'key' or 'value'");
         IEnumerable<object?> pairs = dict.Entries.Select(e => (object?)new PyList([e.Key, e.Value], isTuple: true));
         return new PyList(Sorted(arguments, pairs, pair => ((PyList)pair!).Items[at], IsSet(given[0]), IsSet(given[2])));
     }
@@ -91,7 +100,8 @@ internal static class Filters
     private static object? Float(object? value, object? otherwise) => value switch
     {
         _ when Python.IsNumber(value) => Python.Real(value!),
-        string s when double.TryParse(s.Trim().Replace("_", "", StringComparison.Ordinal), NumberStyles.Float, CultureInfo.InvariantCulture, out double number) => number,
+        string s when double.TryParse(s.Trim().Replace("_", "", StringComparison.Ordinal), NumberStyles.Float, CultureInfo.InvariantCulture,
+            out double number) => number,
         Undefined => throw Python.NotDefined(value)!,
         _ => otherwise == Arguments.Missing ? 0.0 : otherwise,
     };
@@ -100,8 +110,10 @@ internal static class Filters
     {
         bool or long => Python.IsInteger(value, out long whole) ? whole : 0,
         double d when Math.Abs(d) < 9e18 => (long)d,
-        string s when long.TryParse(s.Trim().Replace("_", "", StringComparison.Ordinal), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number) => number,
-        string s when double.TryParse(s.Trim(), NumberStyles.Float, CultureInfo.InvariantCulture, out double number) && Math.Abs(number) < 9e18 => (long)number,
+        string s when long.TryParse(s.Trim().Replace("_", "", StringComparison.Ordinal), NumberStyles.AllowLeadingSign,
+            CultureInfo.InvariantCulture, out long number) => number,
+        string s when double.TryParse(s.Trim(), NumberStyles.Float, CultureInfo.InvariantCulture, out double number)
+            && Math.Abs(number) < 9e18 => (long)number,
         Undefined => throw Python.NotDefined(value)!,
         _ => otherwise == Arguments.Missing ? 0L : otherwise,
     };
@@ -109,7 +121,8 @@ internal static class Filters
     private static string Indent(object? value, Arguments arguments)
     {
         object?[] given = arguments.Bind("width", "first", "blank");
-        string indent = given[0] == Arguments.Missing ? "    " : given[0] is string s ? s : new string(' ', (int)Math.Clamp(Methods.Whole(given[0]), 0, 1000));
+        string indent = given[0] == Arguments.Missing ? "    " : given[0] is string s ? s
+            : new string(' ', (int)Math.Clamp(Methods.Whole(given[0]), 0, 1000));
         string[] lines = (Python.Str(value) + "\n").Split('\n')[..^1];
         arguments.Render.ChargeText(Python.Str(value).Length + ((long)lines.Length * indent.Length));
         bool blank = IsSet(given[2]);
@@ -139,13 +152,15 @@ internal static class Filters
         object?[] given = arguments.Bind("attribute", "default");
         if (given[0] == Arguments.Missing)
             throw new TemplateException("map needs the name of a filter, or attribute=");
-        return new PyList([.. items.Select(i => At(i, given[0]) is var part && part is Undefined && given[1] != Arguments.Missing ? given[1] : part)]);
+        return new PyList(
+            [.. items.Select(i => At(i, given[0]) is var part && part is Undefined && given[1] != Arguments.Missing ? given[1] : part)]);
     }
 
     private static PyList Select(object? value, Arguments arguments, bool keeps, bool byAttribute)
     {
         if (arguments.Named.Count > 0 || (byAttribute && arguments.Positional.Count == 0))
-            throw new TemplateException($"{arguments.Callee} needs {(byAttribute ? "an attribute, and then the name of a test" : "the name of a test")}");
+            throw new TemplateException(
+                $"{arguments.Callee} needs {(byAttribute ? "an attribute, and then the name of a test" : "the name of a test")}");
         IReadOnlyList<object?> test = [.. arguments.Positional.Skip(byAttribute ? 1 : 0)];
         Arguments? rest = test.Count == 0 ? null : new Arguments(arguments.Render, Methods.TextOf(test[0]), [.. test.Skip(1)], []);
         return new PyList([.. Charged(arguments, Python.Items(value)).Where(item =>
@@ -185,10 +200,12 @@ internal static class Filters
     private static PyList Sort(object? value, Arguments arguments)
     {
         object?[] given = arguments.Bind("reverse", "case_sensitive", "attribute");
-        return new PyList(Sorted(arguments, Charged(arguments, Python.Items(value)), item => At(item, given[2]), IsSet(given[1]), IsSet(given[0])));
+        return new PyList(
+            Sorted(arguments, Charged(arguments, Python.Items(value)), item => At(item, given[2]), IsSet(given[1]), IsSet(given[0])));
     }
 
-    private static List<object?> Sorted(Arguments arguments, IEnumerable<object?> items, Func<object?, object?> part, bool caseSensitive, bool reverse)
+    private static List<object?> Sorted(Arguments arguments, IEnumerable<object?> items, Func<object?, object?> part, bool caseSensitive,
+        bool reverse)
     {
         (object? Item, object? Key)[] keyed = [.. items.Select(i => (i, Folded(part(i), caseSensitive)))];
         arguments.Render.Charge(keyed.Length * 4L);
@@ -254,5 +271,6 @@ internal static class Filters
 
     private static object?[] Texts(object?[] given) => [Python.Str(given[0]), Python.Str(given[1]), given[2]];
 
-    private static TemplateException Wrong(object? value, string expected) => Python.NotDefined(value) ?? new TemplateException($"{Python.TypeName(value)} was given where {expected} is needed");
+    private static TemplateException Wrong(object? value, string expected) =>
+        Python.NotDefined(value) ?? new TemplateException($"{Python.TypeName(value)} was given where {expected} is needed");
 }

@@ -10,7 +10,8 @@ internal static class Json
     public static object? Of(object? value, Arguments arguments)
     {
         object?[] given = arguments.Bind("ensure_ascii", "indent", "separators", "sort_keys");
-        string? indent = given[1] == Arguments.Missing || given[1] is null ? null : given[1] is string s ? s : new string(' ', (int)Math.Clamp(Methods.Whole(given[1]), 0, 64));
+        string? indent = given[1] == Arguments.Missing || given[1] is null ? null : given[1] is string s ? s
+            : new string(' ', (int)Math.Clamp(Methods.Whole(given[1]), 0, 64));
         (string item, string key) = (indent is null ? ", " : ",", ": ");
         if (given[2] is PyList { Items: [string first, string second] })
             (item, key) = (first, second);

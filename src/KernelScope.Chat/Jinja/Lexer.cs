@@ -37,7 +37,9 @@ internal readonly record struct Token(TokenKind Kind, object Value, int Line)
 /// </summary>
 internal sealed class Lexer
 {
-    private static readonly string[] Operators = ["//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}", ">", "<", "=", ".", ":", "|", ",", ";"];
+    private static readonly string[] Operators =
+        ["//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}", ">", "<", "=",
+            ".", ":", "|", ",", ";"];
 
     private readonly string _source;
     private readonly List<Token> _tokens = [];
@@ -235,7 +237,8 @@ internal sealed class Lexer
         string digits = _source[_at..end].Replace("_", "", StringComparison.Ordinal);
         if (real)
             Add(TokenKind.Number, double.Parse(digits, CultureInfo.InvariantCulture));
-        else if (long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out long whole) && !(end < _source.Length && char.IsLetter(_source[end])))
+        else if (long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out long whole)
+            && !(end < _source.Length && char.IsLetter(_source[end])))
             Add(TokenKind.Number, whole);
         else
             throw new TemplateException($"the number {digits} cannot be read", _line);
@@ -268,7 +271,9 @@ internal sealed class Lexer
             int digits = c switch { 'x' => 2, 'u' => 4, 'U' => 8, _ => 0 };
             if (digits > 0)
             {
-                if (i + digits >= text.Length || !int.TryParse(text.Slice(i + 1, digits), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out int code) || code is < 0 or > 0x10FFFF)
+                if (i + digits >= text.Length
+                    || !int.TryParse(text.Slice(i + 1, digits), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out int code)
+                    || code is < 0 or > 0x10FFFF)
                     throw new TemplateException($"the escape \\{c} in a text needs {digits} hexadecimal digits", _line);
                 result.Append(code is >= 0x10000 ? char.ConvertFromUtf32(code) : ((char)code).ToString());
                 i += digits;

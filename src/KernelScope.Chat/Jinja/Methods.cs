@@ -44,13 +44,20 @@ internal static class Methods
         "index" => a => Find(text, a, fromRight: false) is >= 0 and long at ? at : throw new TemplateException("the text has no such part"),
         "count" => a => One(a) is var part && part.Length == 0 ? Text.Length(text) + 1L : CountOf(text, part),
         "join" => a => Join(a.Render, text, Python.Items(a.Bind("items")[0])),
-        "isdigit" => a => None(a, text.Length > 0 && text.EnumerateRunes().All(r => Rune.GetUnicodeCategory(r) == UnicodeCategory.DecimalDigitNumber || "\u00B2\u00B3\u00B9".Contains(r.ToString(), StringComparison.Ordinal))),
+        "isdigit" =>
+            a => None(a, text.Length > 0 && text.EnumerateRunes()
+                .All(r => Rune.GetUnicodeCategory(r) == UnicodeCategory.DecimalDigitNumber
+                    || "\u00B2\u00B3\u00B9".Contains(r.ToString(), StringComparison.Ordinal))),
         "isalpha" => a => None(a, text.Length > 0 && text.EnumerateRunes().All(Rune.IsLetter)),
-        "isalnum" => a => None(a, text.Length > 0 && text.EnumerateRunes().All(r => Rune.IsLetter(r) || Rune.GetUnicodeCategory(r) is UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber)),
+        "isalnum" =>
+            a => None(a, text.Length > 0 && text.EnumerateRunes()
+                .All(r => Rune.IsLetter(r) || Rune.GetUnicodeCategory(r) is UnicodeCategory.DecimalDigitNumber
+                    or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber)),
         "isspace" => a => None(a, text.Length > 0 && text.All(Text.IsSpace)),
         "isupper" => a => None(a, Tests.Holds("upper", text, a)),
         "islower" => a => None(a, Tests.Holds("lower", text, a)),
-        "format" or "encode" or "format_map" or "translate" or "zfill" or "center" or "ljust" or "rjust" or "swapcase" or "casefold" or "expandtabs" or "isnumeric" or "isdecimal" or "istitle" or "isascii" or "isidentifier" or "isprintable" or "rindex"
+        "format" or "encode" or "format_map" or "translate" or "zfill" or "center" or "ljust" or "rjust" or "swapcase" or "casefold"
+            or "expandtabs" or "isnumeric" or "isdecimal" or "istitle" or "isascii" or "isidentifier" or "isprintable" or "rindex"
             => throw new TemplateException($"the method '{name}' of a text is not supported"),
         _ => null,
     };
@@ -58,7 +65,8 @@ internal static class Methods
     private static Func<Arguments, object?>? OfList(PyList list, string name) => name switch
     {
         "count" => a => (long)Searched(list, a).Items.Count(i => Python.AreEqual(i, a.Bind("value")[0])),
-        "index" => a => Searched(list, a).Items.ToList().FindIndex(i => Python.AreEqual(i, a.Bind("value")[0])) is >= 0 and int at ? (long)at : throw new TemplateException("the list has no such item"),
+        "index" => a => Searched(list, a).Items.ToList().FindIndex(i => Python.AreEqual(i, a.Bind("value")[0])) is >= 0 and int at
+            ? (long)at : throw new TemplateException("the list has no such item"),
         "copy" when !list.IsTuple => a => None(a, list),
         "append" or "extend" or "insert" or "pop" or "remove" or "clear" or "sort" or "reverse" when !list.IsTuple => throw Changes(name),
         _ => null,
@@ -70,7 +78,8 @@ internal static class Methods
         "keys" => a => None(a, new PyList([.. dict.Keys])),
         "values" => a => None(a, new PyList([.. dict.Values])),
         "copy" => a => None(a, dict),
-        "get" => a => a.Bind("key", "default") is var given && dict.TryGet(given[0], out object? value) ? value : given[1] == Arguments.Missing ? null : given[1],
+        "get" => a => a.Bind("key", "default") is var given && dict.TryGet(given[0], out object? value) ? value
+            : given[1] == Arguments.Missing ? null : given[1],
         "pop" or "popitem" or "update" or "clear" or "setdefault" => throw Changes(name),
         "fromkeys" => throw new TemplateException("the method 'fromkeys' of a dict is not supported"),
         _ => null,
@@ -107,9 +116,11 @@ internal static class Methods
         return string.Join(separator, texts);
     }
 
-    public static string TextOf(object? value) => value as string ?? throw Python.NotDefined(value) ?? new TemplateException($"{Python.TypeName(value)} was given where a text is needed");
+    public static string TextOf(object? value) => value as string ?? throw Python.NotDefined(value)
+        ?? new TemplateException($"{Python.TypeName(value)} was given where a text is needed");
 
-    public static long Whole(object? value) => Python.IsInteger(value, out long whole) ? whole : throw Python.NotDefined(value) ?? new TemplateException($"{Python.TypeName(value)} was given where an integer is needed");
+    public static long Whole(object? value) => Python.IsInteger(value, out long whole) ? whole
+        : throw Python.NotDefined(value) ?? new TemplateException($"{Python.TypeName(value)} was given where an integer is needed");
 
     private static PyList Searched(PyList list, Arguments arguments)
     {
@@ -140,7 +151,8 @@ internal static class Methods
     private static bool Affix(Arguments arguments, Func<string, bool> holds)
     {
         object? value = arguments.Bind("affix")[0];
-        return value is PyList { IsTuple: true } several ? several.Items.Any(i => holds(TextOf(i))) : holds(value == Arguments.Missing ? throw new TemplateException($"{arguments.Callee} needs a text") : TextOf(value));
+        return value is PyList { IsTuple: true } several ? several.Items.Any(i => holds(TextOf(i)))
+            : holds(value == Arguments.Missing ? throw new TemplateException($"{arguments.Callee} needs a text") : TextOf(value));
     }
 
     private static PyList Split(string text, Arguments arguments, bool fromRight)
@@ -165,7 +177,8 @@ internal static class Methods
     {
         var parts = new List<string>();
         int at = 0;
-        for (int found; parts.Count < most && (found = text.IndexOf(separator, at, StringComparison.Ordinal)) >= 0; at = found + separator.Length)
+        for (int found; parts.Count < most && (found = text.IndexOf(separator, at, StringComparison.Ordinal)) >= 0; at = found
+            + separator.Length)
             parts.Add(text[at..found]);
         parts.Add(text[at..]);
         return parts;
@@ -205,7 +218,8 @@ internal static class Methods
         for (int at = 0; at < text.Length;)
         {
             int end = at;
-            while (end < text.Length && text[end] is not ('\n' or '\r' or '\v' or '\f' or '\u001C' or '\u001D' or '\u001E' or '\u0085' or '\u2028' or '\u2029'))
+            while (end < text.Length
+                && text[end] is not ('\n' or '\r' or '\v' or '\f' or '\u001C' or '\u001D' or '\u001E' or '\u0085' or '\u2028' or '\u2029'))
                 end++;
             int next = Math.Min(text.Length, end + (text.AsSpan(end).StartsWith("\r\n") ? 2 : 1));
             lines.Add(text[at..(keeps ? next : end)]);
@@ -217,14 +231,17 @@ internal static class Methods
 
     private static PyList Partition(string text, string separator, bool fromRight)
     {
-        int at = separator.Length == 0 ? throw new TemplateException("a text cannot be split at an empty text") : fromRight ? text.LastIndexOf(separator, StringComparison.Ordinal) : text.IndexOf(separator, StringComparison.Ordinal);
-        return new PyList(at >= 0 ? [text[..at], separator, text[(at + separator.Length)..]] : fromRight ? ["", "", text] : [text, "", ""], isTuple: true);
+        int at = separator.Length == 0 ? throw new TemplateException("a text cannot be split at an empty text")
+            : fromRight ? text.LastIndexOf(separator, StringComparison.Ordinal) : text.IndexOf(separator, StringComparison.Ordinal);
+        return new PyList(at >= 0 ? [text[..at], separator, text[(at + separator.Length)..]] : fromRight ? ["", "", text]
+            : [text, "", ""], isTuple: true);
     }
 
     private static long Find(string text, Arguments arguments, bool fromRight)
     {
         string part = One(arguments);
-        int at = fromRight ? (part.Length == 0 ? text.Length : text.LastIndexOf(part, StringComparison.Ordinal)) : text.IndexOf(part, StringComparison.Ordinal);
+        int at = fromRight ? (part.Length == 0 ? text.Length : text.LastIndexOf(part, StringComparison.Ordinal))
+            : text.IndexOf(part, StringComparison.Ordinal);
         return at < 0 ? -1 : Text.Length(text[..at]);
     }
 

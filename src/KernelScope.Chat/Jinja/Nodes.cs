@@ -122,7 +122,8 @@ internal sealed class Signed(int line, bool isNegative, Expression value) : Expr
 /// <summary><c>~</c>: the texts of its parts, one after the other.</summary>
 internal sealed class Concatenation(int line, List<Expression> parts) : Expression(line)
 {
-    protected override object? Compute(Scope scope) => parts.Aggregate("", (text, part) => scope.Render.Text(text, scope.Render.Str(part.Evaluate(scope))));
+    protected override object? Compute(Scope scope) =>
+        parts.Aggregate("", (text, part) => scope.Render.Text(text, scope.Render.Str(part.Evaluate(scope))));
 }
 
 /// <summary><c>a &lt; b == c</c>: each neighbouring pair, up to the first that does not hold.</summary>
@@ -171,7 +172,8 @@ internal sealed record ArgumentList(List<Expression> Positional, List<(string Na
     public static ArgumentList None { get; } = new([], []);
 
     public Arguments Evaluate(Scope scope, string callee) =>
-        new(scope.Render, callee, [.. Positional.Select(p => p.Evaluate(scope))], [.. Named.Select(n => (n.Name, n.Value.Evaluate(scope)))]);
+        new(scope.Render, callee, [.. Positional.Select(p => p.Evaluate(scope))],
+            [.. Named.Select(n => (n.Name, n.Value.Evaluate(scope)))]);
 }
 
 internal sealed class Call(int line, Expression callee, ArgumentList arguments) : Expression(line)
@@ -259,7 +261,8 @@ internal sealed class If(List<(Expression? Condition, List<Statement> Body)> bra
     }
 }
 
-internal sealed class For(Target target, Expression items, Expression? condition, List<Statement> body, List<Statement> otherwise) : Statement
+internal sealed class For(Target target, Expression items, Expression? condition, List<Statement> body, List<Statement> otherwise)
+    : Statement
 {
     public override Flow Run(Scope scope)
     {
@@ -338,8 +341,10 @@ internal sealed class Target(int line, string? name, string? part, List<Target>?
 
     private IReadOnlyList<object?> Unpack(object? value)
     {
-        IReadOnlyList<object?> items = value is PyList or PyDict or string ? Python.Items(value) : throw new TemplateException($"{Python.TypeName(value)} cannot be unpacked", line);
-        return items.Count == several!.Count ? items : throw new TemplateException($"{items.Count} values cannot be unpacked into {several.Count} names", line);
+        IReadOnlyList<object?> items = value is PyList or PyDict or string ? Python.Items(value)
+            : throw new TemplateException($"{Python.TypeName(value)} cannot be unpacked", line);
+        return items.Count == several!.Count ? items
+            : throw new TemplateException($"{items.Count} values cannot be unpacked into {several.Count} names", line);
     }
 }
 
@@ -401,7 +406,8 @@ internal sealed class Macro(string name, List<(string Name, Expression? Default)
         for (int i = 0; i < values.Length; i++)
         {
             bool given = values[i] != Arguments.Missing;
-            scope.Set(parameters[i].Name, given ? values[i] : parameters[i].Default is Expression otherwise ? otherwise.Evaluate(scope) : new Undefined($"the parameter '{parameters[i].Name}' was not provided"));
+            scope.Set(parameters[i].Name, given ? values[i] : parameters[i].Default is Expression otherwise ? otherwise.Evaluate(scope)
+                : new Undefined($"the parameter '{parameters[i].Name}' was not provided"));
         }
 
         return outer.Render.Capture(() => RunAll(body, scope));

@@ -86,7 +86,8 @@ internal sealed class Parser
                 return new Leave(name == "break" ? Flow.Break : Flow.Continue);
             case "break" or "continue":
                 throw new TemplateException($"'{name}' stands outside a loop", line);
-            case "else" or "elif" or "endif" or "endfor" or "endset" or "endmacro" or "endwith" or "endfilter" or "endgeneration" or "endcall" or "endblock":
+            case "else" or "elif" or "endif" or "endfor" or "endset" or "endmacro" or "endwith" or "endfilter" or "endgeneration"
+                or "endcall" or "endblock":
                 throw new TemplateException($"'{name}' ends nothing", line);
             default:
                 throw new TemplateException($"the tag '{name}' is not supported", line);
@@ -426,7 +427,8 @@ internal sealed class Parser
             RequireLinks(links);
             int line = Line;
             if (Skip("."))
-                value = Current.Kind == TokenKind.Number ? new ItemOf(line, value, new Constant(line, Take().Value)) : new AttributeOf(line, value, ExpectName());
+                value = Current.Kind == TokenKind.Number ? new ItemOf(line, value, new Constant(line, Take().Value))
+                    : new AttributeOf(line, value, ExpectName());
             else if (Skip("["))
                 value = Subscript(line, value);
             else if (IsOperator("("))
@@ -494,7 +496,8 @@ internal sealed class Parser
     private static void RequireNamed(string filter, ArgumentList arguments, int line)
     {
         int at = filter is "map" or "select" or "reject" ? 0 : filter is "selectattr" or "rejectattr" ? 1 : int.MaxValue;
-        if (at >= arguments.Positional.Count || arguments.Positional[at] is not Constant named || named.Evaluate(new Scope(new Render(default), null)) is not string name)
+        if (at >= arguments.Positional.Count || arguments.Positional[at] is not Constant named
+            || named.Evaluate(new Scope(new Render(default), null)) is not string name)
             return;
         if (filter == "map" ? !Filters.Has(name) : !Tests.Has(name))
             throw new TemplateException($"the {(filter == "map" ? "filter" : "test")} '{name}' is not supported", line);
@@ -512,7 +515,8 @@ internal sealed class Parser
         {
             arguments = CallArguments();
         }
-        else if (Current.Kind is TokenKind.Text or TokenKind.Number || IsOperator("[") || IsOperator("{") || (Current.Kind == TokenKind.Name && !IsWord("else") && !IsWord("or") && !IsWord("and")))
+        else if (Current.Kind is TokenKind.Text or TokenKind.Number || IsOperator("[") || IsOperator("{")
+            || (Current.Kind == TokenKind.Name && !IsWord("else") && !IsWord("or") && !IsWord("and")))
         {
             if (IsWord("is"))
                 throw new TemplateException("tests cannot be chained with 'is'", line);
@@ -616,7 +620,8 @@ internal sealed class Parser
             throw new TemplateException($"'{word}' was expected before {Said()}", Line);
     }
 
-    private string ExpectName() => Current.Kind == TokenKind.Name ? (string)Take().Value : throw new TemplateException($"a name was expected before {Said()}", Line);
+    private string ExpectName() => Current.Kind == TokenKind.Name ? (string)Take().Value
+        : throw new TemplateException($"a name was expected before {Said()}", Line);
 
     private void EndTag() => Expect(TokenKind.EndBlock);
 
@@ -638,5 +643,6 @@ internal sealed class Parser
 
     private string Said() => Current.Kind is TokenKind.Text or TokenKind.End ? Current.Said : $"'{Current.Said}'";
 
-    private TemplateException Unexpected() => new(Current.Kind == TokenKind.End ? "it ends in the middle of a tag or block" : $"{Said()} was not expected here", Line);
+    private TemplateException Unexpected() =>
+        new(Current.Kind == TokenKind.End ? "it ends in the middle of a tag or block" : $"{Said()} was not expected here", Line);
 }

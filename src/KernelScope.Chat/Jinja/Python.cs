@@ -76,8 +76,10 @@ internal static class Python
         return (a, b) switch
         {
             (string x, string y) => x == y,
-            (PyList x, PyList y) => x.IsTuple == y.IsTuple && x.Items.Count == y.Items.Count && x.Items.Zip(y.Items).All(p => AreEqual(p.First, p.Second)),
-            (PyDict x, PyDict y) => x.Count == y.Count && x.Entries.All(e => y.TryGet(e.Key, out object? other) && AreEqual(e.Value, other)),
+            (PyList x, PyList y) => x.IsTuple == y.IsTuple && x.Items.Count == y.Items.Count
+                && x.Items.Zip(y.Items).All(p => AreEqual(p.First, p.Second)),
+            (PyDict x, PyDict y) => x.Count == y.Count
+                && x.Entries.All(e => y.TryGet(e.Key, out object? other) && AreEqual(e.Value, other)),
             (Undefined, Undefined) => true,
             _ => ReferenceEquals(a, b),
         };
@@ -129,7 +131,8 @@ internal static class Python
 
     public static bool Contains(object? container, object? item) => container switch
     {
-        string s => item is string part ? s.Contains(part, StringComparison.Ordinal) : throw NotDefined(item) ?? new TemplateException($"{TypeName(item)} cannot be in a text"),
+        string s => item is string part ? s.Contains(part, StringComparison.Ordinal)
+            : throw NotDefined(item) ?? new TemplateException($"{TypeName(item)} cannot be in a text"),
         PyDict dict => dict.TryGet(item, out _),
         _ => Items(container).Any(i => ReferenceEquals(i, item) || AreEqual(i, item)),
     };
@@ -153,7 +156,8 @@ internal static class Python
         {
             IReadOnlyList<object?> items = Items(value);
             index += index < 0 ? items.Count : 0;
-            return index >= 0 && index < items.Count ? items[(int)index] : new Undefined($"there is no item {Str(key)} in {TypeName(value)}");
+            return index >= 0 && index < items.Count ? items[(int)index]
+                : new Undefined($"there is no item {Str(key)} in {TypeName(value)}");
         }
 
         return key is string name && TryField(value, name, out object? field) ? field : NoAttribute(value, Str(key));
@@ -167,14 +171,16 @@ internal static class Python
         long by = Bound(step) ?? 1, count = items.Count;
         if (by == 0)
             throw new TemplateException("the step of a slice is 0");
-        long Place(long? at, long otherwise) => at is not long i ? otherwise : Math.Clamp(i < 0 ? i + count : i, by > 0 ? 0 : -1, by > 0 ? count : count - 1);
+        long Place(long? at, long otherwise) =>
+            at is not long i ? otherwise : Math.Clamp(i < 0 ? i + count : i, by > 0 ? 0 : -1, by > 0 ? count : count - 1);
         long from = Place(Bound(start), by > 0 ? 0 : count - 1), to = Place(Bound(stop), by > 0 ? count : -1);
         var result = new List<object?>();
         for (long i = from; by > 0 ? i < to : i > to; i += by)
             result.Add(items[(int)i]);
         return value is string ? string.Concat(result) : new PyList(result, ((PyList)value).IsTuple);
 
-        static long? Bound(object? at) => at is null ? null : IsInteger(at, out long i) ? Math.Clamp(i, -int.MaxValue, int.MaxValue) : throw NotDefined(at) ?? new TemplateException($"a slice goes by integers, not by {TypeName(at)}");
+        static long? Bound(object? at) => at is null ? null : IsInteger(at, out long i) ? Math.Clamp(i, -int.MaxValue, int.MaxValue)
+            : throw NotDefined(at) ?? new TemplateException($"a slice goes by integers, not by {TypeName(at)}");
     }
 
     public static object? Arithmetic(Render render, string sign, object? a, object? b)
@@ -206,7 +212,8 @@ internal static class Python
         times = Math.Max(0, times);
         if (value is string s)
         {
-            render.ChargeText(Math.BigMul((ulong)s.Length, (ulong)times, out ulong length) > 0 ? long.MaxValue : (long)Math.Min(length, long.MaxValue));
+            render.ChargeText(Math.BigMul((ulong)s.Length, (ulong)times, out ulong length) > 0 ? long.MaxValue
+                : (long)Math.Min(length, long.MaxValue));
             return new StringBuilder().Insert(0, s, (int)Math.Min(times, s.Length == 0 ? 0 : times)).ToString();
         }
 
@@ -265,7 +272,8 @@ internal static class Python
     }
 
     /// <summary>The error that using an undefined value is; null for any other value.</summary>
-    public static TemplateException? NotDefined(object? value) => value is Undefined undefined ? new TemplateException(undefined.What) : null;
+    public static TemplateException? NotDefined(object? value) =>
+        value is Undefined undefined ? new TemplateException(undefined.What) : null;
 
     /// <summary>What a type has by itself: its methods, and the parts of loops and namespaces.</summary>
     private static bool TryField(object? value, string name, out object? field)

@@ -154,7 +154,8 @@ internal sealed class Loop(IReadOnlyList<object?> items)
             "depth0" => 0L,
             "previtem" => Index > 0 ? items[Index - 1] : new Undefined("there is no previous item"),
             "nextitem" => Index + 1 < items.Count ? items[Index + 1] : new Undefined("there is no next item"),
-            "cycle" => new Callable("loop.cycle", a => a.Positional.Count > 0 ? a.Positional[Index % a.Positional.Count] : throw new TemplateException("loop.cycle needs values")),
+            "cycle" => new Callable("loop.cycle", a => a.Positional.Count > 0 ? a.Positional[Index % a.Positional.Count]
+                : throw new TemplateException("loop.cycle needs values")),
             "changed" => new Callable("loop.changed", a => Changed(a)),
             _ => Arguments.Missing,
         };

@@ -31,7 +31,8 @@ internal sealed class Template
         globals.Set("range", new Callable("range", Range));
         globals.Set("dict", new Callable("dict", Dict));
         globals.Set("namespace", new Callable("namespace", NewNamespace));
-        globals.Set("raise_exception", new Callable("raise_exception", a => throw new TemplateException(Python.Str(a.Bind("message")[0])) { IsRefusal = true }));
+        globals.Set("raise_exception",
+            new Callable("raise_exception", a => throw new TemplateException(Python.Str(a.Bind("message")[0])) { IsRefusal = true }));
         globals.Set("strftime_now", new Callable("strftime_now", a => Time(now, Methods.TextOf(a.Bind("format")[0]))));
         var scope = new Scope(render, globals);
         foreach ((string name, object? value) in variables)
@@ -46,7 +47,8 @@ internal sealed class Template
         if (given[0] == Arguments.Missing)
             throw new TemplateException("range needs an integer");
         bool one = given[1] == Arguments.Missing;
-        long start = one ? 0 : Methods.Whole(given[0]), stop = Methods.Whole(given[one ? 0 : 1]), step = given[2] == Arguments.Missing ? 1 : Methods.Whole(given[2]);
+        long start = one ? 0 : Methods.Whole(given[0]), stop = Methods.Whole(given[one ? 0 : 1]), step = given[2] == Arguments.Missing ? 1
+            : Methods.Whole(given[2]);
         if (step == 0)
             throw new TemplateException("the step of a range is 0");
         Int128 count = step > 0 ? ((Int128)stop - start + step - 1) / step : ((Int128)start - stop - step - 1) / -(Int128)step;
@@ -95,7 +97,8 @@ internal sealed class Template
             bool unpadded = format[++i] == '-' && i + 1 < format.Length;
             char directive = unpadded ? format[++i] : format[i];
             string part = directive == '%' ? "%" : now.ToString(DotNet(directive), CultureInfo.InvariantCulture);
-            text.Append(directive == 'j' ? now.DayOfYear.ToString("000", CultureInfo.InvariantCulture) : unpadded ? part.TrimStart('0') is { Length: > 0 } rest ? rest : "0" : part);
+            text.Append(directive == 'j' ? now.DayOfYear.ToString("000", CultureInfo.InvariantCulture)
+                : unpadded ? part.TrimStart('0') is { Length: > 0 } rest ? rest : "0" : part);
         }
 
         return text.ToString();

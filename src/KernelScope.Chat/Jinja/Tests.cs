@@ -62,7 +62,8 @@ internal static class Tests
             : throw new TemplateException($"the test '{name}' is not supported");
     }
 
-    private static long Modulo(object? value, object? by) => Python.IsInteger(value, out long a) && Python.IsInteger(by, out long b) && b != 0
+    private static long Modulo(object? value, object? by) =>
+        Python.IsInteger(value, out long a) && Python.IsInteger(by, out long b) && b != 0
         ? ((a % b) + b) % b
         : throw Python.NotDefined(value) ?? new TemplateException($"{Python.TypeName(value)} cannot be divided into whole parts");
 

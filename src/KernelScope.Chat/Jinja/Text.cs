@@ -113,20 +113,26 @@ internal static class Text
         var result = new StringBuilder().Append(quote);
         foreach (Rune rune in text.EnumerateRunes())
         {
-            string? escape = rune.Value switch { '\n' => "\\n", '\r' => "\\r", '\t' => "\\t", '\\' => "\\\\", _ when rune.Value == quote => "\\" + quote, _ => null };
+            string? escape = rune.Value switch { '\n' => "\\n", '\r' => "\\r", '\t' => "\\t", '\\' => "\\\\", _ when rune.Value == quote =>
+                "\\" + quote, _ => null };
             if (escape is not null)
                 result.Append(escape);
             else if (IsPrintable(rune))
                 result.Append(rune.ToString());
             else
-                result.Append(CultureInfo.InvariantCulture, $"\\{(rune.Value < 0x100 ? $"x{rune.Value:x2}" : rune.IsBmp ? $"u{rune.Value:x4}" : $"U{rune.Value:x8}")}");
+                result.Append(CultureInfo.InvariantCulture,
+                    $"\\{(rune.Value < 0x100 ? $"x{rune.Value:x2}" : rune.IsBmp ? $"u{rune.Value:x4}" : $"U{rune.Value:x8}")}");
         }
 
         return result.Append(quote).ToString();
     }
 
-    private static bool IsPrintable(Rune rune) => rune.Value == ' ' || Rune.GetUnicodeCategory(rune) is not (UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.Surrogate or UnicodeCategory.PrivateUse
-        or UnicodeCategory.OtherNotAssigned or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.SpaceSeparator);
+    private static bool IsPrintable(Rune rune) =>
+        rune.Value == ' '
+            || Rune.GetUnicodeCategory(rune) is not (UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.Surrogate
+                or UnicodeCategory.PrivateUse
+        or UnicodeCategory.OtherNotAssigned or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator
+        or UnicodeCategory.SpaceSeparator);
 
     /// <summary>A number as Python's repr writes it: the shortest digits that give it back.</summary>
     public static string Of(double number)
@@ -142,7 +148,8 @@ internal static class Text
             >= -4 and < 0 => $"0.{new string('0', -exponent - 1)}{digits}",
             >= 0 and < 16 when digits.Length > exponent + 1 => $"{digits[..(exponent + 1)]}.{digits[(exponent + 1)..]}",
             >= 0 and < 16 => $"{digits.PadRight(exponent + 1, '0')}.0",
-            _ => string.Create(CultureInfo.InvariantCulture, $"{digits[0]}{(digits.Length > 1 ? "." : "")}{digits[1..]}e{(exponent < 0 ? '-' : '+')}{Math.Abs(exponent):00}"),
+            _ => string.Create(CultureInfo.InvariantCulture,
+                $"{digits[0]}{(digits.Length > 1 ? "." : "")}{digits[1..]}e{(exponent < 0 ? '-' : '+')}{Math.Abs(exponent):00}"),
         };
     }
 

@@ -112,7 +112,8 @@ internal sealed class Callable(string name, Func<Arguments, object?> call)
 }
 
 /// <summary>What a call is given.</summary>
-internal sealed class Arguments(Render render, string callee, IReadOnlyList<object?> positional, IReadOnlyList<(string Name, object? Value)> named)
+internal sealed class Arguments(Render render, string callee, IReadOnlyList<object?> positional,
+    IReadOnlyList<(string Name, object? Value)> named)
 {
     public Render Render => render;
 

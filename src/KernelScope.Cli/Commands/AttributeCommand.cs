@@ -13,6 +13,7 @@ internal sealed class AttributeCommand : Verb
     private readonly SaeOptions _sae;
     private readonly ProfileOption _profile;
     private readonly TargetOptions _target;
+    private readonly Option<string[]> _labels = LabelOption.Create();
     private readonly Option<int> _top = new("--top") { Description = "Features shown for each token, and in the sum, at most.", HelpName = "K", DefaultValueFactory = _ => 5 };
 
     public AttributeCommand(CommonOptions common, Surroundings surroundings) : base(
@@ -27,6 +28,7 @@ internal sealed class AttributeCommand : Verb
         _target = new TargetOptions(this);
         _top.Validators.Add(r => Parsing.Require(r, _top, v => v >= 1, "--top is {0}; it must be 1 or more."));
         Options.Add(_top);
+        Options.Add(_labels);
         _sae = new SaeOptions(this);
         _profile = new ProfileOption(this);
     }
@@ -39,6 +41,7 @@ internal sealed class AttributeCommand : Verb
         int[] tokens = prompt.Tokens(files);
         Target target = _target.Of(parsed, files, tokens);
         using SaeFiles saeFiles = _sae.Open(parsed, files);
+        LabelOption.Give(parsed.GetValue(_labels), files, [saeFiles], Streams, Cancellation);
         if (!StreamGradient.Sites.Contains(saeFiles.SiteOut.Site))
             throw new WorkException($"nothing can be attributed at {saeFiles.SiteOut}: there are gradients at {string.Join(", ", StreamGradient.Sites.Select(s => new Hooks.HookPoint(s, saeFiles.SiteOut.Layer)))}.");
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length, tokens.Length)), ("gradients", StreamGradient.BytesFor(files.Config, tokens.Length)));

@@ -8,7 +8,8 @@ namespace KernelScope.Cli;
 /// <summary>
 /// <c>generate --chat</c> on a terminal: what the user types, and what the model answers, until /quit or the end of input.
 /// </summary>
-internal sealed class Conversation(Streams streams, ModelFiles files, Session session, Generator generator, CancellationToken cancellation)
+internal sealed class Conversation(
+    Streams streams, ModelFiles files, Session session, Generator generator, Interruption interruption, CancellationToken cancellation)
 {
     /// <summary>Room for a long conversation; a cache of the whole context would take gigabytes.</summary>
     public const int MostTokens = 4096;
@@ -27,7 +28,7 @@ internal sealed class Conversation(Streams streams, ModelFiles files, Session se
     /// <param name="first">What the user says first; null: that is typed, too.</param>
     public void Run(string? first)
     {
-        streams.Error.WriteLine($"{Quit} or Ctrl+D ends the conversation.");
+        streams.Error.WriteLine($"Ctrl+C ends an answer, {Quit} or Ctrl+D the conversation.");
         // Lines as the terminal gives them; Console.In would take the terminal over.
         using var input = new StreamReader(Console.OpenStandardInput());
         for (string? said = first ?? Read(input); said is not null && said.Trim() != Quit; said = Read(input))
@@ -51,27 +52,35 @@ internal sealed class Conversation(Streams streams, ModelFiles files, Session se
         int[] tokens = Prompt.ChatTokens(files, _messages);
         if (tokens.Length >= session.ContextLength)
         {
-            streams.Error.WriteLine($"The conversation has {tokens.Length} tokens; the context holds {session.ContextLength}. It ends here.");
+            string sizes = $"The conversation has {tokens.Length} tokens; the context holds {session.ContextLength}.";
+            streams.Error.WriteLine($"{sizes} It ends here.");
             return false;
         }
 
         var answer = new StringBuilder();
         var stream = new TextStream(streams, files.Tokenizer);
-        try
+        // What was said before Ctrl+C is part of the conversation; a question without an answer is not.
+        if (interruption.TryRun(Write, cancellation) || answer.Length > 0)
+            _messages.Add(new ChatMessage("assistant", answer.ToString()));
+        else
+            _messages.RemoveAt(_messages.Count - 1);
+        return true;
+
+        void Write(CancellationToken end)
         {
-            foreach (GeneratedToken token in generator.GenerateTokens(New(tokens), cancellation))
+            try
             {
-                answer.Append(token.Text);
-                stream.Append(token);
+                foreach (GeneratedToken token in generator.GenerateTokens(New(tokens), end))
+                {
+                    answer.Append(token.Text);
+                    stream.Append(token);
+                }
+            }
+            finally
+            {
+                stream.End();
             }
         }
-        finally
-        {
-            stream.End();
-        }
-
-        _messages.Add(new ChatMessage("assistant", answer.ToString()));
-        return true;
     }
 
     /// <summary>What the session has not been fed yet; all of it where the template writes what was before in another way now.</summary>

@@ -22,17 +22,26 @@ internal sealed class DoctorCommand : Verb
         HelpName = "N",
     };
 
+    private readonly Option<bool> _beforeDownload = new("--before-download")
+    {
+        Description = "Answer for a published model or SAE that is not here as if it were: exit code 0 if it will fit.",
+    };
+
     public DoctorCommand(CommonOptions common, Surroundings surroundings) : base(
         "doctor",
-        "Says what this machine offers (devices, instruction sets, memory), what the model and an SAE need with a full context on each device, and why something would not run. Exit code 1 if they would not run on the device of --device.\n" +
-        "Of a published Gemma 2 that is not downloaded yet it says whether it will fit, in float32 and in bfloat16.\n" +
-        "With --sae it also runs a sample text: whether the SAE is as sparse as its path says and reconstructs, and if not, which site nearby fits better.",
+        "Says what this machine offers (devices, instruction sets, memory), what the model and an SAE need with a full context on " +
+        "each device, and why something would not run. Exit code 1 if they would not run on the device of --device.\n" +
+        "Of a published Gemma 2 that is not downloaded yet it says whether it will fit, in float32 and in bfloat16. The exit code is " +
+        "1, since it is not here; with --before-download it is 0 if it will fit in the type in which it is published.\n" +
+        "With --sae it also runs a sample text: whether the SAE is as sparse as its path says and reconstructs, and if not, which " +
+        "site nearby fits better.",
         "  kernelscope doctor --sae res.3.2k.l0_19",
         common,
         surroundings)
     {
         _context.Validators.Add(r => Parsing.Require(r, _context, v => v >= 1, "--context is {0}; it must be 1 or more."));
         Options.Add(_context);
+        Options.Add(_beforeDownload);
         _sae = new SaeOptions(this);
     }
 
@@ -49,13 +58,20 @@ internal sealed class DoctorCommand : Verb
         NeedRow? sae = _sae.IsGiven(parsed) ? Sae(_sae.NameOf(parsed)!) : null;
         IReadOnlyList<DeviceProbe> devices = DeviceProbe.All(asked);
         FitBeforeRow[] before = model.Ok ? [] : Before(parsed, sae, devices);
-        DeviceFitRow[] needs = model.Ok ? [.. devices.Select(d => d.Hold([("weights", model.WeightBytes), ("context", model.ContextBytes), ("SAE", sae?.WeightBytes ?? 0)]))] : [];
+        (string, long)[] items = [("weights", model.WeightBytes), ("context", model.ContextBytes), ("SAE", sae?.WeightBytes ?? 0)];
+        DeviceFitRow[] needs = model.Ok ? [.. devices.Select(d => d.Hold(items))] : [];
         bool fits = devices.Zip(needs).Any(d => d.First.Answers(asked) && d.Second.Ok);
+        // What a download brings is the type in which the model is published; the other is told for who converts it.
+        if (before.Length > 0)
+            fits = devices.Any(d => d.Answers(asked) && before.Single(b => b.IsPublished).Needs.Any(n => n.Device == d.Name && n.Ok));
         FitResult? fit = null;
         if (model.Ok && fits && sae is { Ok: true })
             (sae, fit) = Examine(parsed, sae);
+        bool saeIsFine = sae is not { Ok: false } || (before.Length > 0 && ReleaseCatalog.TryParse(sae.Name, out _));
+        bool wouldRun = (model.Ok || before.Length > 0) && fits && saeIsFine;
+        var version = typeof(DoctorCommand).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>();
         var result = new DoctorResult(
-            typeof(DoctorCommand).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "",
+            version?.InformationalVersion.Split('+')[0] ?? "",
             RuntimeInformation.FrameworkDescription,
             RuntimeInformation.OSDescription,
             RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant(),
@@ -65,12 +81,13 @@ internal sealed class DoctorCommand : Verb
             Devices(devices),
             model,
             sae)
-        { Fit = fit, Needs = needs, BeforeDownload = before.Length > 0 ? before : null };
+        { Fit = fit, Needs = needs, BeforeDownload = before.Length > 0 ? before : null, WouldRun = wouldRun };
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
             Print(result);
-        return model.Ok && fits && sae is not { Ok: false } ? ExitCode.Done : ExitCode.Failed;
+        bool isHere = (model.Ok && sae is not { Ok: false }) || parsed.GetValue(_beforeDownload);
+        return wouldRun && isHere ? ExitCode.Done : ExitCode.Failed;
     }
 
     /// <summary>What a published model that is not here would need on each device, in the type in which it is published and in the other.</summary>
@@ -106,12 +123,18 @@ internal sealed class DoctorCommand : Verb
             _ = files.Tokenizer is null ? null : files.Chat;
             int context = Context(asked, files.Config, name);
             (string Path, string? Problem)? packed = files.Packed();
-            return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context)) { Packed = packed?.Path, PackedProblem = packed?.Problem, Remarks = files.Remarks.Count > 0 ? [.. files.Remarks] : null };
+            return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context))
+            {
+                Packed = packed?.Path,
+                PackedProblem = packed?.Problem,
+                Remarks = files.Remarks.Count > 0 ? [.. files.Remarks] : null,
+            };
         }
         catch (WorkException e) when (ReleasedModel.Find(name) is ReleasedModel released)
         {
             int context = Context(asked, released.Config, name);
-            return new NeedRow(name, false, e.Message, released.BytesIn(released.Stored), context, Session.BytesFor(released.Config, context));
+            long bytes = Session.BytesFor(released.Config, context);
+            return new NeedRow(name, false, e.Message, released.BytesIn(released.Stored), context, bytes);
         }
         catch (Exception e) when (e is InvalidDataException or IOException or ArgumentException or WorkException)
         {
@@ -142,7 +165,9 @@ internal sealed class DoctorCommand : Verb
             // Without a tokenizer there is no text to try it on; nothing is wrong with the SAE.
             if (files.Tokenizer is null)
                 return (sae, null);
-            using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", SaeExamination.ContextBytes(files)));
+            long context = SaeExamination.ContextBytes(files);
+            using Device device = Common.OpenDevice(
+                parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", context));
             return (sae, SaeExamination.Run(files, saeFiles, device, Streams, Cancellation));
         }
         catch (Exception e) when (e is InvalidDataException or WorkException or NotSupportedException)
@@ -162,8 +187,9 @@ internal sealed class DoctorCommand : Verb
     {
         (string Name, bool Supported)[] sets =
         [
-            ("sse4.2", Sse42.IsSupported), ("avx", Avx.IsSupported), ("avx2", Avx2.IsSupported), ("fma", Fma.IsSupported), ("avx512f", Avx512F.IsSupported), ("avx512bw", Avx512BW.IsSupported),
-            ("avx512dq", Avx512DQ.IsSupported), ("avx512vbmi", Avx512Vbmi.IsSupported), ("avx10.1", Avx10v1.IsSupported), ("neon", AdvSimd.IsSupported),
+            ("sse4.2", Sse42.IsSupported), ("avx", Avx.IsSupported), ("avx2", Avx2.IsSupported), ("fma", Fma.IsSupported),
+            ("avx512f", Avx512F.IsSupported), ("avx512bw", Avx512BW.IsSupported), ("avx512dq", Avx512DQ.IsSupported),
+            ("avx512vbmi", Avx512Vbmi.IsSupported), ("avx10.1", Avx10v1.IsSupported), ("neon", AdvSimd.IsSupported),
         ];
         return [.. sets.Where(s => s.Supported).Select(s => s.Name)];
     }
@@ -179,7 +205,12 @@ internal sealed class DoctorCommand : Verb
         foreach (string remark in result.Model.Remarks ?? [])
             Line($"        {Printable.OneLine(remark)}");
         if (result.Model.Packed is string packed)
-            Line($"packed  {Mark(result.Model.PackedProblem is null)} {(result.Model.PackedProblem is string problem ? Printable.OneLine(problem) : $"the cpu reads {Printable.Escape(packed)}")}");
+        {
+            string state = result.Model.PackedProblem is string problem ? Printable.OneLine(problem)
+                : $"the cpu reads {Printable.Escape(packed)}";
+            Line($"packed  {Mark(result.Model.PackedProblem is null)} {state}");
+        }
+
         if (result.Sae is not null)
             Line($"sae     {Mark(result.Sae.Ok)} {Describe(result.Sae)}");
         // Why there is no such device is said above.
@@ -197,12 +228,20 @@ internal sealed class DoctorCommand : Verb
         void Line(string text) => WordWrap.Print(Streams, text, indent: 10);
     }
 
-    private static string Describe(FitResult fit) => string.Create(
-        CultureInfo.InvariantCulture,
-        $"at {fit.Used.Site}, on a sample text: L0 {fit.Used.L0:0.#}{(fit.ReleasedL0 is double released ? $" where its path says {released:0}" : "")}, median error ratio {fit.Used.ErrorRatio:0.###}");
+    private static string Describe(FitResult fit)
+    {
+        CultureInfo culture = CultureInfo.InvariantCulture;
+        string wanted = fit.ReleasedL0 is double released ? string.Create(culture, $" where its path says {released:0}") : "";
+        string found = string.Create(culture, $"L0 {fit.Used.L0:0.#}{wanted}, median error ratio {fit.Used.ErrorRatio:0.###}");
+        return $"at {fit.Used.Site}, on a sample text: {found}";
+    }
 
-    private static string Describe(DeviceFitRow row) =>
-        $"{row.Device}: {MemoryCheck.InMiB(row.NeededBytes)} MiB ({string.Join(", ", row.Items.Select(i => $"{i.What} {MemoryCheck.InMiB(i.Bytes)}"))}) of {MemoryCheck.InMiB(row.FreeBytes)} MiB that are free{(row.Ok ? "" : ": too little memory")}";
+    private static string Describe(DeviceFitRow row)
+    {
+        string items = string.Join(", ", row.Items.Select(i => $"{i.What} {MemoryCheck.InMiB(i.Bytes)}"));
+        string free = $"{MemoryCheck.InMiB(row.FreeBytes)} MiB that are free{(row.Ok ? "" : ": too little memory")}";
+        return $"{row.Device}: {MemoryCheck.InMiB(row.NeededBytes)} MiB ({items}) of {free}";
+    }
 
     private static string Mark(bool ok) => ok ? "+" : "-";
 
@@ -211,7 +250,11 @@ internal sealed class DoctorCommand : Verb
         string name = Printable.Escape(need.Name);
         string needs = need.WeightBytes == 0 ? "" : $"weights {MemoryCheck.InMiB(need.WeightBytes)} MiB";
         if (need.ContextTokens > 0)
-            needs += string.Create(CultureInfo.InvariantCulture, $", a context of {need.ContextTokens:N0} tokens {MemoryCheck.InMiB(need.ContextBytes)} MiB");
+        {
+            string tokens = need.ContextTokens.ToString("N0", CultureInfo.InvariantCulture);
+            needs += $", a context of {tokens} tokens {MemoryCheck.InMiB(need.ContextBytes)} MiB";
+        }
+
         if (need.Error is null)
             return $"{name}: {needs}";
         // Sentences about a file begin with its name.

@@ -5,6 +5,7 @@ using KernelScope.Evaluation;
 using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Model;
+using KernelScope.Training.Runs;
 
 namespace KernelScope.Cli;
 
@@ -24,6 +25,8 @@ internal sealed class EvalCommand : Verb
     private readonly Option<string?> _resume = new("--resume") { Description = "A file that keeps what was measured after every sequence; the same command goes on from it after a kill, with the same result.", HelpName = "F" };
     private readonly Option<bool> _noGradients = new("--no-gradients") { Description = "Leaves r_L0 and grad_own out, which need two backward passes and a layer's activations for a whole sequence in memory." };
     private readonly Option<int> _resamples = new("--resamples") { Description = "Bootstrap resamples for the confidence intervals. Default: 1000.", HelpName = "N", DefaultValueFactory = _ => 1000 };
+    private readonly Option<string?> _run = new("--run") { Description = "A run on disk instead of a text: its tokens, and what it leaves out does not count.", HelpName = "RUN" };
+    private readonly Option<bool> _noModel = new("--no-model") { Description = "With --run: only what follows from its stored rows (L0, FVU, cosine, firing frequency, by position); the model is not run." };
     private readonly ProfileOption _profile;
     private readonly Option<string?> _study = new("--precision-study")
     {
@@ -36,13 +39,15 @@ internal sealed class EvalCommand : Verb
     public EvalCommand(CommonOptions common, Surroundings surroundings) : base(
         "eval",
         "Measures sparse autoencoders inside the model: L0, FVU, and what splicing their reconstruction in does to the loss. All SAEs share one clean forward pass.\n" +
-        "Every number's definition is in the JSON and in the report.",
+        "Every number's definition is in the JSON and in the report. With --run the tokens of a run on disk are evaluated, or with --no-model its stored rows alone.",
         "  kernelscope eval --sae res.3.2k.l0_19 --sae res.3.2k.l0_57 --text-file demo --report report.html\n" +
-        "  kernelscope eval --sae res.3.2k.l0_19 --text-file demo --precision-study",
+        "  kernelscope eval --sae res.3.2k.l0_19 --text-file demo --precision-study\n" +
+        "  kernelscope harvest --out acts --text-file demo --sites resid_post.3 --context 64\n" +
+        "  kernelscope eval --run acts --no-model --sae res.3.2k.l0_19",
         common,
         surroundings)
     {
-        foreach (Option option in (Option[])[_saes, _site, _siteOut, _textFile, _tokensFile, _length, _specialIds, _out, _arrays, _report, _resume, _noGradients, _resamples, _seed, _study])
+        foreach (Option option in (Option[])[_saes, _site, _siteOut, _textFile, _tokensFile, _run, _noModel, _length, _specialIds, _out, _arrays, _report, _resume, _noGradients, _resamples, _seed, _study])
             Options.Add(option);
         _profile = new ProfileOption(this);
         _length.Validators.Add(r => Parsing.Require(r, _length, v => v >= 2, "--length is {0}; a sequence has at least 2 tokens, BOS and one more."));
@@ -53,6 +58,10 @@ internal sealed class EvalCommand : Verb
 
     protected override void CheckOptions(ParseResult parsed)
     {
+        Belongs(parsed, parsed.GetValue(_run) is not null, "--run", _noModel);
+        Belongs(parsed, parsed.GetValue(_run) is null, "a text: a run has its own sequences", _textFile, _tokensFile, _length, _specialIds);
+        Belongs(parsed, !parsed.GetValue(_noModel), "the model, and --no-model leaves it out", _out, _arrays, _report, _resume, _noGradients, _study, _profile.Option);
+        Belongs(parsed, parsed.GetValue(_run) is null || parsed.GetResult(_study) is not { Implicit: false }, "a text: --run does not go with --precision-study", _study);
         Belongs(parsed, parsed.GetValue(_out) is not null || parsed.GetResult(_study) is { Implicit: false }, "--out", _arrays);
         if (parsed.GetResult(_study) is { Implicit: false })
             Belongs(parsed, false, "an evaluation in one precision: --precision-study leaves it out", _arrays, _noGradients, _profile.Option);
@@ -62,14 +71,20 @@ internal sealed class EvalCommand : Verb
     {
         if (parsed.GetResult(_study) is { Implicit: false })
             return Study(parsed);
+        if (parsed.GetValue(_noModel))
+            return OfStoredRows(parsed);
         (string, string?)[] outputs = [("--out", parsed.GetValue(_out)), ("--report", parsed.GetValue(_report)), ("--resume", parsed.GetValue(_resume))];
         OutputPlaces.Require(outputs, parsed.GetValue(_textFile), parsed.GetValue(_tokensFile));
         // Whether the files can be written is known now, not after an hour.
         foreach (string path in new[] { parsed.GetValue(_out), parsed.GetValue(_report) }.OfType<string>())
             AtomicFile.Create(path).Dispose();
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        (RunFolder Folder, RunPlan Plan)? run = parsed.GetValue(_run) is string folder ? RunSteps.Open(folder) : null;
+        using ModelFiles files = ModelFiles.Open(run is null || Common.HasModel(parsed) ? Common.ModelOf(parsed) : run.Value.Plan.Model.Name, Common.NoMapOf(parsed));
         OutputPlaces.Require(outputs, files.InputPaths);
-        TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, out string? doubt);
+        string? doubt = null;
+        TokenSet tokens = run is null
+            ? EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), parsed.GetValue(_specialIds), files, out doubt)
+            : RunEvaluation.TokensOf(run.Value.Folder, run.Value.Plan, files.Config);
         using SaeStack saes = OpenSaes(parsed, files);
         OutputPlaces.Require(outputs, saes.InputPaths);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
@@ -87,11 +102,46 @@ internal sealed class EvalCommand : Verb
             HtmlReport.Write(report, result, files.Name, doubts);
         Written.Say(Streams, parsed.GetValue(_out), parsed.GetValue(_report), parsed.GetValue(_resume));
         if (Common.JsonOf(parsed))
-            EvalView.WriteJson(Streams, result, files.Name);
+            EvalView.WriteJson(Streams, result, files.Name, run is null ? null : [("run", run.Value.Plan.Id)]);
         else
             EvalView.Print(Streams, result);
         ProfileOption.Print(device, Streams);
         return ExitCode.Done;
+    }
+
+    /// <summary>What follows from the rows of a run alone; its model need not be there.</summary>
+    private int OfStoredRows(ParseResult parsed)
+    {
+        (RunFolder folder, RunPlan plan) = RunSteps.Open(parsed.GetValue(_run)!);
+        string[] names = parsed.GetValue(_saes) ?? [];
+        if (names.Length == 0)
+            throw new UsageException("an SAE is missing: --sae PATH.");
+        var saes = new List<SaeFiles>();
+        var targets = new List<SaeTarget>();
+        try
+        {
+            saes.AddRange(names.Select(n => SaeFiles.Open(n, Common.NoMapOf(parsed))));
+            using Device device = Common.OpenDevice(parsed, Streams, ("SAEs", saes.Sum(s => s.Bytes)));
+            foreach (SaeFiles sae in saes)
+            {
+                sae.PlaceIn(plan.Sites.Select(s => s.Point), Point(parsed, _site), Point(parsed, _siteOut));
+                targets.Add(new SaeTarget(sae.Name, sae.Load(device), sae.Site, sae.SiteOut));
+            }
+
+            EvaluationResult result;
+            using (var progress = new Progress(Streams, "Evaluating"))
+                result = RunEvaluation.OfRows(folder, plan, targets, new(parsed.GetRequiredValue(_resamples), parsed.GetValue(_seed)), progress, Cancellation);
+            if (Common.JsonOf(parsed))
+                EvalView.WriteJson(Streams, result, plan.Model.Name, [("run", plan.Id), ("rows_dtype", RunPlan.NameOf(plan.RowType)), ("mean_source", "run")]);
+            else
+                EvalView.Print(Streams, result);
+            return ExitCode.Done;
+        }
+        finally
+        {
+            targets.ForEach(t => t.Sae.Dispose());
+            saes.ForEach(s => s.Dispose());
+        }
     }
 
     /// <summary>The evaluation in both precisions, one after the other, so that there is one model at a time.</summary>

@@ -13,6 +13,7 @@ internal sealed class FeaturesCommand : Verb
     private readonly PromptOptions _prompt;
     private readonly SaeUseOptions _saes;
     private readonly TopOptions _top;
+    private readonly Option<string[]> _labels = LabelOption.Create();
     private readonly PackOption _pack;
     private readonly ProfileOption _profile;
 
@@ -29,6 +30,7 @@ internal sealed class FeaturesCommand : Verb
         _prompt = new PromptOptions(this, "TEXT", DefaultText, files: true);
         _saes = new SaeUseOptions(this);
         _top = new TopOptions(this);
+        Options.Add(_labels);
         _pack = new PackOption(this);
         _profile = new ProfileOption(this);
     }
@@ -41,6 +43,7 @@ internal sealed class FeaturesCommand : Verb
         int[][] texts = prompts.Tokens(files);
         int longest = texts.Max(t => t.Length);
         using var stack = SaeStack.Open(uses, files);
+        LabelOption.Give(parsed.GetValue(_labels), files, stack.Saes.Select(s => s.Files), Streams, Cancellation);
         stack.CheckPositions(texts.Min(t => t.Length));
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, longest)));
         Device device = _profile.Watch(parsed, opened);

@@ -13,8 +13,15 @@ internal sealed class GenerateCommand : Verb
     private const string DefaultPrompt = "Once upon a time";
     private readonly PromptOptions _prompt;
     private readonly SamplingChoices _sampling;
-    private readonly Option<bool> _chat = new("--chat") { Description = "The text is what a user says; the model answers, in the turns of the folder's chat template (else Gemma's). On a terminal a conversation: /quit or Ctrl+D ends it." };
-    private readonly Option<bool> _features = new("--features") { Description = "Show the features of each new token as it appears, after the edits." };
+    private readonly Option<bool> _chat = new("--chat")
+    {
+        Description = "The text is what a user says; the model answers, in the turns of the folder's chat template (else " +
+            "Gemma's). On a terminal a conversation: Ctrl+C ends an answer, /quit, Ctrl+D or Ctrl+C between answers the conversation.",
+    };
+    private readonly Option<bool> _features = new("--features")
+    {
+        Description = "Show the features of each new token as it appears, after the edits.",
+    };
     private readonly SaeUseOptions _saes;
     private readonly SweepOptions _sweep;
     private readonly TopOptions _top;
@@ -25,8 +32,10 @@ internal sealed class GenerateCommand : Verb
         "generate",
         "Continues a text. Edits act at the SAE's site in the prompt and in every generated token.",
         "  kernelscope generate \"Once upon a time there lived a miller who had a child called\" --steer 69=+10\n" +
-        "  kernelscope generate \"Once upon a time there lived a miller\" --steer 69 --strengths -20:20:10 --baseline --max-new-tokens 20\n" +
-        "  kernelscope generate \"There was once a\" --sae res.3.2k.l0_19 --steer 1652=+10 --sae res.5.1k.l0_37 --splice sae --edit-at from_last",
+        "  kernelscope generate \"Once upon a time there lived a miller\" --steer 69 --strengths -20:20:10 --baseline " +
+        "--max-new-tokens 20\n" +
+        "  kernelscope generate \"There was once a\" --sae res.3.2k.l0_19 --steer 1652=+10 --sae res.5.1k.l0_37 --splice sae " +
+        "--edit-at from_last",
         common,
         surroundings)
     {
@@ -61,18 +70,26 @@ internal sealed class GenerateCommand : Verb
         bool chat = parsed.GetValue(_chat);
         if (chat)
             options = options with { EndOfTurnId = files.Chat.EndOfTurnId };
-        bool talks = chat && Conversation.IsPossible(Streams) && !(Common.JsonOf(parsed) || showFeatures || strengths is not null || _sweep.WantsBaseline(parsed) || options.LogProbs is not null);
+        bool more = showFeatures || strengths is not null || _sweep.WantsBaseline(parsed) || options.LogProbs is not null;
+        bool talks = chat && !more && !Common.JsonOf(parsed) && Conversation.IsPossible(Streams);
         int[] tokens = talks && !_prompt.IsGiven(parsed) ? Conversation.Opening(files) : prompt.Tokens(files, chat);
         // A conversation goes on where a turn ends, also where the model counts that among no ends.
         if (talks && options is { StopIds: null, EndOfTurnId: int end })
             options = options with { StopIds = [.. files.Config.EosIds, end] };
-        int context = talks ? Math.Min(files.Config.ContextLength, Conversation.MostTokens) : (int)Math.Min(files.Config.ContextLength, (long)tokens.Length + options.MaxNewTokens);
+        long wanted = talks ? Conversation.MostTokens : (long)tokens.Length + options.MaxNewTokens;
+        int context = (int)Math.Min(files.Config.ContextLength, wanted);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant || showFeatures), files);
         stack.CheckPositions(context);
         if (!showFeatures)
             SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
         bool pack = _pack.IsGiven(parsed);
-        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("packed encoders", pack ? stack.PackedBytes : 0), ("context", Session.BytesFor(files.Config, context)));
+        using Device opened = Common.OpenDevice(
+            parsed,
+            Streams,
+            ("weights", files.WeightBytes),
+            ("SAE", stack.Bytes),
+            ("packed encoders", pack ? stack.PackedBytes : 0),
+            ("context", Session.BytesFor(files.Config, context)));
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation, pack);
         using IDisposable loaded = stack.Load(device, pack);
@@ -91,9 +108,14 @@ internal sealed class GenerateCommand : Verb
             stack.Arm(session, tokens.Length, Streams, Cancellation);
             using var captures = new Captures(showFeatures ? stack.Saes : [], session);
             if (talks)
-                new Conversation(Streams, files, session, runs.Begin(options), Cancellation).Run(_prompt.IsGiven(parsed) ? prompt.Text : null);
+            {
+                var conversation = new Conversation(Streams, files, session, runs.Begin(options), Interruption, Cancellation);
+                conversation.Run(_prompt.IsGiven(parsed) ? prompt.Text : null);
+            }
             else
+            {
                 Show(parsed, runs, options, prompt, tokens, files, captures, baseline);
+            }
         }
 
         watch.Report(model, generates: options.MaxNewTokens > 0, Streams, Cancellation);
@@ -117,13 +139,24 @@ internal sealed class GenerateCommand : Verb
         foreach (int id in options.Sampling.LogitBias?.Keys ?? [])
         {
             if (id >= vocabulary)
-                throw new WorkException($"--logit-bias names token id {id}, which is outside the vocabulary of {files.Name}: it has ids 0 to {vocabulary - 1}.");
+            {
+                string outside = $"which is outside the vocabulary of {files.Name}: it has ids 0 to {vocabulary - 1}";
+                throw new WorkException($"--logit-bias names token id {id}, {outside}.");
+            }
         }
 
         return options with { LogProbs = options.LogProbs is int count ? Math.Min(count, vocabulary) : null };
     }
 
-    private void Show(ParseResult parsed, GenerationRuns runs, GenerationOptions options, Prompt prompt, int[] tokens, ModelFiles files, Captures captures, GeneratedText? baseline)
+    private void Show(
+        ParseResult parsed,
+        GenerationRuns runs,
+        GenerationOptions options,
+        Prompt prompt,
+        int[] tokens,
+        ModelFiles files,
+        Captures captures,
+        GeneratedText? baseline)
     {
         Generator generator = runs.Begin(options);
         if (Common.JsonOf(parsed))
@@ -147,7 +180,15 @@ internal sealed class GenerateCommand : Verb
         TellSeed(parsed, generator.Seed);
     }
 
-    private void Sweep(ParseResult parsed, float[] strengths, GenerationRuns runs, GenerationOptions options, SaeStack stack, GeneratedText? baseline, Session session, int[] tokens)
+    private void Sweep(
+        ParseResult parsed,
+        float[] strengths,
+        GenerationRuns runs,
+        GenerationOptions options,
+        SaeStack stack,
+        GeneratedText? baseline,
+        Session session,
+        int[] tokens)
     {
         var results = new List<SweepRun>();
         bool json = Common.JsonOf(parsed);
@@ -205,7 +246,8 @@ internal sealed class GenerateCommand : Verb
         }
     }
 
-    private void WriteJson(ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, Captures captures, GeneratedText? baseline)
+    private void WriteJson(
+        ParseResult parsed, Generator generator, int[] prompt, ModelFiles files, Captures captures, GeneratedText? baseline)
     {
         var tokens = new List<GeneratedToken>();
         List<TokenFeatures>[] features = [.. captures.All.Select(_ => new List<TokenFeatures>())];
@@ -216,7 +258,8 @@ internal sealed class GenerateCommand : Verb
                 features[s].Add(Row(parsed, files, token.Id, captures.All[s].Capture.Codes, row));
         }
 
-        NewTokenFeatures[] saes = [.. captures.All.Select((c, s) => new NewTokenFeatures(c.Sae.Files.Name, c.Sae.Files.Site.ToString(), features[s]))];
+        IEnumerable<SaeFiles> used = captures.All.Select(c => c.Sae.Files);
+        NewTokenFeatures[] saes = [.. used.Select((sae, s) => new NewTokenFeatures(sae.Name, sae.Site.ToString(), features[s]))];
         NewTokenFeatures? only = saes.Length == 1 ? saes[0] : null;
         GeneratedText text = GenerationRuns.Text(tokens, generator, files.Tokenizer);
         JsonOutput.Write(Streams, new GenerateResult(prompt, text.Tokens, text.Text, text.Stop)
@@ -252,15 +295,20 @@ internal sealed class GenerateCommand : Verb
         {
             TokenLogProbs shown = LogProbsOf(token, files);
             IEnumerable<string> top = shown.Top.Select(t => string.Create(CultureInfo.InvariantCulture, $"{Name(t.Id)} {t.Logprob:0.000}"));
-            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{Name(token.Id),-16} {token.LogProb:0.000}   {string.Join("  ", top)}").TrimEnd());
+            string logProb = string.Create(CultureInfo.InvariantCulture, $"{token.LogProb:0.000}");
+            string line = $"{Name(token.Id),-16} {logProb}   {string.Join("  ", top)}";
+            Streams.Output.WriteLine(line.TrimEnd());
             Streams.Output.Flush();
         }
 
         string Name(int id) => Printable.Escape(TokenText.Of(files.Tokenizer, id) ?? $"id {id}");
     }
 
-    private static TokenLogProbs LogProbsOf(GeneratedToken token, ModelFiles files) =>
-        new(token.Id, token.LogProb, [.. (token.Top ?? []).Select(t => new TopLogProb(t.Id, TokenText.Of(files.Tokenizer, t.Id), t.LogProb))]);
+    private static TokenLogProbs LogProbsOf(GeneratedToken token, ModelFiles files)
+    {
+        IReadOnlyList<TokenLogProb> top = token.Top ?? [];
+        return new(token.Id, token.LogProb, [.. top.Select(t => new TopLogProb(t.Id, TokenText.Of(files.Tokenizer, t.Id), t.LogProb))]);
+    }
 
     private TokenFeatures Row(ParseResult parsed, ModelFiles files, int id, CodeList codes, int row) =>
         new(id, TokenText.Of(files.Tokenizer, id), row < codes.Rows ? _top.Choose(parsed, codes, row) : []);
@@ -287,7 +335,8 @@ internal sealed class GenerateCommand : Verb
     /// <summary>The features that are shown.</summary>
     private sealed class Captures(IEnumerable<SaeStack.LoadedSae> saes, Session session) : IDisposable
     {
-        public IReadOnlyList<(SaeStack.LoadedSae Sae, FeatureCapture Capture)> All { get; } = [.. saes.Select(s => (s, new FeatureCapture(session.Hooks, s.Sae, s.Files.Site)))];
+        public IReadOnlyList<(SaeStack.LoadedSae Sae, FeatureCapture Capture)> All { get; } =
+            [.. saes.Select(s => (s, new FeatureCapture(session.Hooks, s.Sae, s.Files.Site)))];
 
         public void Dispose()
         {

@@ -11,11 +11,36 @@ namespace KernelScope.Cli;
 internal sealed partial class RunCommand : Verb
 {
     private readonly PromptOptions _prompt;
-    private readonly Option<string?> _capture = new("--capture") { Description = "Hook points whose activations are written, with commas between them: resid_post.3,z.1,logits; resid_post.0-5, resid_post.* (every layer); or all.", HelpName = "POINTS" };
-    private readonly Option<string?> _out = new("--out") { Description = "Where the activations go: an npz with one f32 array for each hook point [tokens, width], and tokens; of many texts the rows one after the other, and text_start, where each begins. Captures see what edits at the same point made.", HelpName = "F.npz" };
-    private readonly Option<int> _chunk = new("--chunk") { Description = "Feed the prompt in pieces of at most N tokens. The results do not depend on it.", HelpName = "N" };
-    private readonly Option<int> _top = new("--top") { Description = "How many of the likeliest next tokens are shown.", HelpName = "K", DefaultValueFactory = _ => 10 };
-    private readonly Option<string?> _against = new("--against") { Description = "Stored activations, usually another program's: names the first hook point, position and element where this run parts from them. Its hook points are captured for that; without a text its tokens are run.", HelpName = "F.npz" };
+    private readonly Option<string?> _capture = new("--capture")
+    {
+        Description = "Hook points whose activations are written, with commas between them: resid_post.3,z.1,logits; " +
+            "resid_post.0-5, resid_post.* (every layer); or all.",
+        HelpName = "POINTS",
+    };
+    private readonly Option<string?> _out = new("--out")
+    {
+        Description = "Where the activations go: an npz with one f32 array for each hook point [tokens, width], and tokens; of " +
+            "many texts the rows one after the other, and text_start, where each begins. Captures see what edits at the same point " +
+            "made.",
+        HelpName = "F.npz",
+    };
+    private readonly Option<int> _chunk = new("--chunk")
+    {
+        Description = "Feed the prompt in pieces of at most N tokens. The results do not depend on it.",
+        HelpName = "N",
+    };
+    private readonly Option<int> _top = new("--top")
+    {
+        Description = "How many of the likeliest next tokens are shown.",
+        HelpName = "K",
+        DefaultValueFactory = _ => 10,
+    };
+    private readonly Option<string?> _against = new("--against")
+    {
+        Description = "Stored activations, usually another program's: names the first hook point, position and element where this " +
+            "run parts from them. Its hook points are captured for that; without a text its tokens are run.",
+        HelpName = "F.npz",
+    };
     private readonly Option<double> _tolerance = DiffCommand.Tolerance();
     private readonly Option<bool> _fail = DiffCommand.Fail();
     private readonly SaeUseOptions _saes;
@@ -54,7 +79,11 @@ internal sealed partial class RunCommand : Verb
             : null;
         IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
         if (capture is null != path is null)
-            throw new UsageException(capture is null ? "--out needs --capture: which hook points?" : "--capture needs --out: where do the activations go?");
+        {
+            throw new UsageException(
+                capture is null ? "--out needs --capture: which hook points?" : "--capture needs --out: where do the activations go?");
+        }
+
         if (stored is null && (parsed.GetResult(_tolerance) is { Implicit: false } || parsed.GetValue(_fail)))
             throw new UsageException("--tolerance and --fail belong to --against.");
         if (prompts is { IsSeveral: true })
@@ -66,7 +95,13 @@ internal sealed partial class RunCommand : Verb
         Prompt? prompt = prompts?.Prompts[0];
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         Against? against = stored is null ? null : Against.Open(stored, files);
-        prompt ??= new Prompt(null, against!.Tokens ?? throw new UsageException($"a text is missing (or --tokens): {stored} has no array 'tokens' to run instead.")) { Warnings = Streams };
+        if (prompt is null)
+        {
+            long[] storedTokens = against!.Tokens
+                ?? throw new UsageException($"a text is missing (or --tokens): {stored} has no array 'tokens' to run instead.");
+            prompt = new Prompt(null, storedTokens) { Warnings = Streams };
+        }
+
         int[] tokens = prompt.Tokens(files);
         HookPoint[] points = capture is null ? [] : Points(capture, files);
         using var stack = SaeStack.Open(uses.Where(u => u.IsMeant), files);
@@ -75,7 +110,13 @@ internal sealed partial class RunCommand : Verb
         SaeUseOptions.WarnIdle(uses, Streams, "");
         int chunk = parsed.GetValue(_chunk);
         long captured = Bytes(points, files, tokens.Length) + Bytes(against?.Points ?? [], files, tokens.Length);
-        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length, chunk)), ("activations", captured));
+        using Device opened = Common.OpenDevice(
+            parsed,
+            Streams,
+            ("weights", files.WeightBytes),
+            ("SAE", stack.Bytes),
+            ("context", Session.BytesFor(files.Config, tokens.Length, chunk)),
+            ("activations", captured));
 
         // Before the long part: an output that cannot be written is known at once.
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);
@@ -95,7 +136,11 @@ internal sealed partial class RunCommand : Verb
         FiniteCheck.Require(result.NextTokenLoss, result.Top);
         watch.Report(model, generates: false, Streams, Cancellation);
         if (against is not null)
-            result = result with { Against = against.Compare(compared, tokens, files.Config.HeadDim, parsed.GetValue(_tolerance), Cancellation) };
+        {
+            double tolerance = parsed.GetValue(_tolerance);
+            result = result with { Against = against.Compare(compared, tokens, files.Config.HeadDim, tolerance, Cancellation) };
+        }
+
         if (writer is not null)
             Write(writer, cache, tokens, files);
         Written.Say(Streams, path);
@@ -115,7 +160,7 @@ internal sealed partial class RunCommand : Verb
         Mat logits = session.Prefill(tokens, AddLosses, Cancellation);
         // What was captured comes before the final norm, and shows better where it went wrong.
         FiniteCheck.Require(captured, config);
-        return bad is null ? logits : throw bad;
+        return bad is null ? logits : throw FirstNotFinite.Of(model, tokens, bad);
 
         void AddLosses(int end)
         {
@@ -132,7 +177,8 @@ internal sealed partial class RunCommand : Verb
         probabilities.Read(logits);
         float[] row = new float[logits.Columns];
         device.Read(logits, row);
-        return [.. probabilities.Top(Math.Min(count, logits.Columns)).Select(t => new TokenLogit(t.Id, TokenText.Of(files.Tokenizer, t.Id), row[t.Id], Math.Exp(t.LogProb)))];
+        IReadOnlyList<TokenLogProb> top = probabilities.Top(Math.Min(count, logits.Columns));
+        return [.. top.Select(t => new TokenLogit(t.Id, TokenText.Of(files.Tokenizer, t.Id), row[t.Id], Math.Exp(t.LogProb)))];
     }
 
     private static void Write(NpzWriter writer, ActivationCache cache, int[] tokens, ModelFiles files)
@@ -166,7 +212,11 @@ internal sealed partial class RunCommand : Verb
             long width = HookPoint.IsOverKeys(point.Site) ? (long)files.Config.HeadCount * tokens : Sites.WidthOf(files.Config, point);
             long values = width * tokens;
             if (values > Array.MaxLength)
-                throw new WorkException($"{point} of {tokens} tokens has {values} values, more than can be captured at once; use a shorter text.");
+            {
+                throw new WorkException(
+                    $"{point} of {tokens} tokens has {values} values, more than can be captured at once; use a shorter text.");
+            }
+
             // Logits are on the device once more, for a whole chunk; scores and patterns are put together from their rows.
             bytes += (point.Site == Site.Logits || HookPoint.IsOverKeys(point.Site) ? 2 : 1) * values * sizeof(float);
         }

@@ -16,6 +16,7 @@ internal sealed class TopCommand : Verb
     private readonly Option<int?> _length = new("--length") { Description = "Tokens of a sequence that a text is cut into, BOS with them. Default: 128.", HelpName = "N" };
     private readonly Option<int> _contexts = new("--contexts") { Description = "Places shown, strongest first.", HelpName = "N", DefaultValueFactory = _ => 10 };
     private readonly Option<int> _window = new("--window") { Description = "Tokens shown before and after each place.", HelpName = "N", DefaultValueFactory = _ => 10 };
+    private readonly Option<string[]> _labels = LabelOption.Create();
     private readonly SaeOptions _sae;
 
     public TopCommand(CommonOptions common, Surroundings surroundings) : base(
@@ -30,7 +31,7 @@ internal sealed class TopCommand : Verb
         _contexts.Validators.Add(r => Parsing.Require(r, _contexts, v => v is >= 1 and <= 100_000, "--contexts is {0}; it must be between 1 and 100000."));
         _window.Validators.Add(r => Parsing.Require(r, _window, v => v >= 0, "--window is {0}; it must be 0 or more."));
         Arguments.Add(_features);
-        foreach (Option option in (Option[])[_textFile, _tokensFile, _length, _contexts, _window])
+        foreach (Option option in (Option[])[_textFile, _tokensFile, _length, _contexts, _window, _labels])
             Options.Add(option);
         _sae = new SaeOptions(this);
     }
@@ -40,6 +41,7 @@ internal sealed class TopCommand : Verb
         int[] features = [.. parsed.GetRequiredValue(_features).Select(f => Parsing.Feature(f, "FEATURE")).Distinct()];
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         using SaeFiles saeFiles = _sae.Open(parsed, files);
+        LabelOption.Give(parsed.GetValue(_labels), files, [saeFiles], Streams, Cancellation);
         if (Array.FindIndex(features, f => f < 0 || f >= saeFiles.Config.FeatureCount) is int bad and >= 0)
             throw new WorkException($"feature {features[bad]} is outside the width of {saeFiles.Name}, which has features 0 to {saeFiles.Config.FeatureCount - 1}.");
         TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), null, files, out string? doubt);

@@ -26,23 +26,63 @@ internal enum CommonUse
 /// <summary>The options that many verbs take; a verb says which of them act.</summary>
 internal sealed class CommonOptions
 {
+    /// <summary>The option that asks for JSON.</summary>
+    public const string JsonName = "--json";
+
     private const string DemoName = KernelScope.Demo.ModelName;
     private readonly Option<string> _model = new("--model")
     {
-        Description = "Model: a folder with config.json, safetensors and tokenizer.model, a hub-cache entry, or a hub name in the cache such as google/gemma-2-2b; demo is the small model inside.",
+        Description = "Model: a folder with config.json, safetensors and tokenizer.model, a hub-cache entry, or a hub name in the " +
+            "cache such as google/gemma-2-2b; demo is the small model inside.",
         HelpName = "DIR",
         DefaultValueFactory = _ => DemoName,
         Recursive = true,
     };
 
-    private readonly Option<string> _device = new("--device") { Description = "What computes: auto (the cpu, until the CUDA kernels have been proven on hardware), cpu, cuda[:n], reference, or emulated (the CUDA device on an emulated GPU: slow).", HelpName = "NAME", DefaultValueFactory = _ => "auto", Recursive = true };
-    private readonly Option<string> _precision = new("--precision") { Description = "exact (float32 accuracy) or fast.", HelpName = "exact|fast", DefaultValueFactory = _ => "exact", Recursive = true };
-    private readonly Option<int> _threads = new("--threads") { Description = "Threads of the cpu device. Default: one for each core. Results do not depend on it.", HelpName = "N", Recursive = true };
-    private readonly Option<bool> _noMap = new("--no-map") { Description = "Read weights into memory instead of mapping their files: a file that somebody shortens meanwhile then cannot end the program. Takes as much memory as the files have bytes.", Recursive = true };
-    private readonly Option<bool> _noGraphs = new("--no-graphs") { Description = "On a CUDA device: launch kernels one by one instead of as graphs. Results do not depend on it.", Recursive = true };
-    private readonly Option<bool> _noTensorCores = new("--no-tensor-cores") { Description = "On a CUDA device: multiply many rows without tensor cores.", Recursive = true };
-    private readonly Option<bool> _sync = new("--sync") { Description = "On a CUDA device: wait after every kernel, so that an error names the one that made it. Slow. KERNELSCOPE_CUDA_SYNC=1 does the same.", Recursive = true };
-    private readonly Option<bool> _json = new("--json") { Description = "Print the result as one JSON document.", Recursive = true };
+    private readonly Option<string> _device = new("--device")
+    {
+        Description = "What computes: auto (the cpu, until the CUDA kernels have been proven on hardware), cpu, cuda[:n], " +
+            "reference, or emulated (the CUDA device on an emulated GPU: slow).",
+        HelpName = "NAME",
+        DefaultValueFactory = _ => "auto",
+        Recursive = true,
+    };
+    private readonly Option<string> _precision = new("--precision")
+    {
+        Description = "exact (float32 accuracy) or fast.",
+        HelpName = "exact|fast",
+        DefaultValueFactory = _ => "exact",
+        Recursive = true,
+    };
+    private readonly Option<int> _threads = new("--threads")
+    {
+        Description = "Threads of the cpu device. Default: one for each core. Results do not depend on it.",
+        HelpName = "N",
+        Recursive = true,
+    };
+    private readonly Option<bool> _noMap = new("--no-map")
+    {
+        Description = "Read weights into memory instead of mapping their files: a file that somebody shortens meanwhile then " +
+            "cannot end the program. Takes as much memory as the files have bytes.",
+        Recursive = true,
+    };
+    private readonly Option<bool> _noGraphs = new("--no-graphs")
+    {
+        Description = "On a CUDA device: launch kernels one by one instead of as graphs. Results do not depend on it.",
+        Recursive = true,
+    };
+    private readonly Option<bool> _noTensorCores = new("--no-tensor-cores")
+    {
+        Description = "On a CUDA device: multiply many rows without tensor cores.",
+        Recursive = true,
+    };
+    private readonly Option<bool> _sync = new("--sync")
+    {
+        Description = "On a CUDA device: wait after every kernel, so that an error names the one that made it. Slow. " +
+            "KERNELSCOPE_CUDA_SYNC=1 does the same.",
+        Recursive = true,
+    };
+    private readonly Option<bool> _json = new(JsonName) { Description = "Print the result as one JSON document.", Recursive = true };
 
     public CommonOptions()
     {
@@ -50,13 +90,20 @@ internal sealed class CommonOptions
         _device.CompletionSources.Add("auto", "cpu", "cuda", "reference", "emulated");
         _precision.CompletionSources.Add("exact", "fast");
         _model.Validators.Add(r => Parsing.Require(r, _model, v => v.Length > 0, "--model is empty; it needs a folder or a hub name."));
-        _device.Validators.Add(r => Parsing.Require(r, _device, IsDeviceName, "'{0}' is no device: there are auto, cpu, cuda[:n], reference and emulated."));
-        _precision.Validators.Add(r => Parsing.Require(r, _precision, v => v is "exact" or "fast", "'{0}' is no precision: there are exact and fast."));
+        _device.Validators.Add(r => Parsing.Require(
+            r, _device, IsDeviceName, "'{0}' is no device: there are auto, cpu, cuda[:n], reference and emulated."));
+        _precision.Validators.Add(r => Parsing.Require(
+            r, _precision, v => v is "exact" or "fast", "'{0}' is no precision: there are exact and fast."));
         _threads.Validators.Add(r => Parsing.Require(r, _threads, v => v is >= 1 and <= 1024, "--threads is {0}; it must be 1 to 1024."));
     }
 
     /// <summary>Each with its bit.</summary>
-    public IReadOnlyList<(Option Option, CommonUse Use)> Each => [(_model, CommonUse.Model), (_device, CommonUse.Device), (_precision, CommonUse.Precision), (_threads, CommonUse.Threads), (_noMap, CommonUse.Device), (_noGraphs, CommonUse.Device), (_noTensorCores, CommonUse.Device), (_sync, CommonUse.Device), (_json, CommonUse.Json)];
+    public IReadOnlyList<(Option Option, CommonUse Use)> Each =>
+    [
+        (_model, CommonUse.Model), (_device, CommonUse.Device), (_precision, CommonUse.Precision),
+        (_threads, CommonUse.Threads), (_noMap, CommonUse.Device), (_noGraphs, CommonUse.Device),
+        (_noTensorCores, CommonUse.Device), (_sync, CommonUse.Device), (_json, CommonUse.Json),
+    ];
 
     /// <summary>Refuses what a verb would ignore.</summary>
     /// <exception cref="UsageException">Such an option was given.</exception>
@@ -115,14 +162,16 @@ internal sealed class CommonOptions
 
     public Precision PrecisionOf(ParseResult parsed) => parsed.GetRequiredValue(_precision) == "fast" ? Precision.Fast : Precision.Exact;
 
-    /// <summary>Opens the device that was asked for, once it is known that what will run fits into its memory: nothing is loaded before.</summary>
+    /// <summary>
+    /// Opens the device that was asked for, once it is known that what will run fits into its memory: nothing is loaded before.
+    /// </summary>
     /// <param name="parsed">The options.</param>
     /// <param name="streams">For what a user may want to know of the device.</param>
     /// <param name="needs">What needs how many bytes; see <see cref="MemoryCheck.Require"/>.</param>
     /// <exception cref="WorkException">There is too little memory, or the device does not compute in the precision asked for.</exception>
     /// <exception cref="Cuda.Driver.CudaException">There is no such device, or too little memory on it.</exception>
     public Device OpenDevice(ParseResult parsed, Streams streams, params ReadOnlySpan<(string What, long Bytes)> needs) =>
-        OpenDevice(parsed, streams, PrecisionOf(parsed), Precision.Exact, needs);
+        OpenDevice(parsed, streams, DeviceOf(parsed), PrecisionOf(parsed), Precision.Exact, needs);
 
     /// <summary>The same in given precisions.</summary>
     /// <param name="parsed">The options.</param>
@@ -132,9 +181,31 @@ internal sealed class CommonOptions
     /// <param name="needs">What needs how many bytes.</param>
     /// <exception cref="WorkException">There is too little memory, or the device does not compute in the precision asked for.</exception>
     /// <exception cref="Cuda.Driver.CudaException">There is no such device, or too little memory on it.</exception>
-    public Device OpenDevice(ParseResult parsed, Streams streams, Precision precision, Precision saePrecision, params ReadOnlySpan<(string What, long Bytes)> needs)
+    public Device OpenDevice(
+        ParseResult parsed,
+        Streams streams,
+        Precision precision,
+        Precision saePrecision,
+        params ReadOnlySpan<(string What, long Bytes)> needs) =>
+        OpenDevice(parsed, streams, DeviceOf(parsed), precision, saePrecision, needs);
+
+    /// <summary>The same on a device by its name.</summary>
+    /// <param name="parsed">The options.</param>
+    /// <param name="streams">For what a user may want to know of the device.</param>
+    /// <param name="name">The device.</param>
+    /// <param name="precision">Of the model's products.</param>
+    /// <param name="saePrecision">Of SAE encoders.</param>
+    /// <param name="needs">What needs how many bytes.</param>
+    /// <exception cref="WorkException">There is too little memory, or the device does not compute in the precision asked for.</exception>
+    /// <exception cref="Cuda.Driver.CudaException">There is no such device, or too little memory on it.</exception>
+    public Device OpenDevice(
+        ParseResult parsed,
+        Streams streams,
+        string name,
+        Precision precision,
+        Precision saePrecision,
+        params ReadOnlySpan<(string What, long Bytes)> needs)
     {
-        string name = DeviceOf(parsed);
         CudaDeviceOptions options = CudaOptionsOf(parsed, streams) with { Precision = precision, SaePrecision = saePrecision };
         switch (name)
         {
@@ -151,7 +222,10 @@ internal sealed class CommonOptions
         }
     }
 
-    /// <summary>The common options as they were given, but for the output's form and the model: to hand them to a process that computes the same way.</summary>
+    /// <summary>
+    /// The common options as they were given, but for the output's form and the model: to hand them to a process that computes the same
+    /// way.
+    /// </summary>
     public IEnumerable<string> GivenOf(ParseResult parsed)
     {
         foreach ((Option option, CommonUse use) in Each.Where(e => e.Use is CommonUse.Device or CommonUse.Precision or CommonUse.Threads && parsed.GetResult(e.Option) is { Implicit: false }))
@@ -198,9 +272,17 @@ internal sealed class CommonOptions
     /// <summary>Whether a model was named, be it the default one.</summary>
     public bool HasModel(ParseResult parsed) => parsed.GetResult(_model) is { Implicit: false };
 
+    /// <summary>Whether a device was named, be it the default one.</summary>
+    public bool HasDevice(ParseResult parsed) => parsed.GetResult(_device) is { Implicit: false };
+
+    /// <summary>Threads that were asked for; 0: none were.</summary>
+    public int ThreadsOf(ParseResult parsed) => parsed.GetValue(_threads);
+
     /// <summary>Whether a precision was asked for.</summary>
     public bool HasPrecision(ParseResult parsed) => parsed.GetResult(_precision) is { Implicit: false };
 
     private static bool IsDeviceName(string name) =>
-        name is "auto" or "cpu" or "cuda" or "reference" or "emulated" || (name.StartsWith("cuda:", StringComparison.Ordinal) && name.Length is > 5 and < 9 && name.AsSpan(5).IndexOfAnyExceptInRange('0', '9') < 0);
+        name is "auto" or "cpu" or "cuda" or "reference" or "emulated"
+        || (name.StartsWith("cuda:", StringComparison.Ordinal) && name.Length is > 5 and < 9
+            && name.AsSpan(5).IndexOfAnyExceptInRange('0', '9') < 0);
 }

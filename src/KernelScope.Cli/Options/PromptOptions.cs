@@ -25,10 +25,11 @@ internal sealed class PromptOptions
     public PromptOptions(Command verb, string name, string? @default, bool files = false)
     {
         _default = @default;
-        string otherwise = @default is null ? "" : $", else \"{@default}\"";
+        string otherwise = @default is null ? "" : $"; on a terminal, with /dev/null or an empty pipe the example \"{@default}\"";
         _text = new Argument<string?>(name)
         {
-            Description = $"The text; '-' reads it from standard input. Without one: what a pipe or a file on standard input holds{otherwise}.",
+            Description = "The text; '-' reads it from standard input. Without one: what a pipe or a file on standard input " +
+                $"holds{otherwise}.",
             Arity = ArgumentArity.ZeroOrOne,
         };
         verb.Arguments.Add(_text);
@@ -59,23 +60,39 @@ internal sealed class PromptOptions
             return _files!.Read(parsed, streams);
         if (tokens is not null)
             return PromptList.Of(new Prompt(null, Parsing.TokenIds(tokens, "--tokens")) { Warnings = streams });
-        text = text == Dash ? StandardText.Read(streams) : text ?? Piped(streams) ?? _default;
+        // Programs that start this one often leave it an empty pipe; a JSON document says which tokens were run.
+        bool isJson = parsed.GetValue<bool>(CommonOptions.JsonName);
+        text = text == Dash ? StandardText.Read(streams) : text ?? Piped(streams, isJson ? null : _default) ?? _default;
         if (text is null)
             throw new UsageException($"a text is missing (or --tokens{(_files is null ? "" : $", {PromptFiles.Names}")}).");
-        return text.Length > 0 ? PromptList.Of(new Prompt(text, null) { Warnings = streams }) : throw new UsageException("the text is empty.");
+        return text.Length > 0 ? PromptList.Of(new Prompt(text, null) { Warnings = streams })
+            : throw new UsageException("the text is empty.");
     }
 
     /// <summary>The text of a pipe, although nothing says '-'; null if there is none. Whoever pipes a text in means it.</summary>
-    public static string? Piped(Streams streams)
+    /// <param name="streams">Where it is said that nothing came.</param>
+    /// <param name="otherwise">The text that is then used; null: what does without one says so itself.</param>
+    /// <exception cref="UsageException">An empty file stands on standard input.</exception>
+    public static string? Piped(Streams streams, string? otherwise = null)
     {
         string? text = StandardText.ReadWhatComes();
+        if (text is { Length: > 0 })
+            return text;
         if (text is null)
         {
             const string Sentence = "standard input is open, but nothing has come from it in two seconds: it is not read.";
             SaeDoubt.Warn(streams, $"{Sentence} '-' for the text waits, '< /dev/null' says that there is none.");
         }
+        else if (StandardInput.Kind == StandardInputKind.File)
+        {
+            throw new UsageException("the file on standard input holds no text ('< /dev/null' says that there is none).");
+        }
+        else if (StandardInput.Kind == StandardInputKind.Pipe && otherwise is not null)
+        {
+            SaeDoubt.Warn(streams, $"standard input is empty, so the example is used: \"{otherwise}\"");
+        }
 
-        return text is { Length: > 0 } ? text : null;
+        return null;
     }
 }
 
@@ -140,7 +157,8 @@ internal sealed record Prompt(string? Text, long[]? Ids)
         if (tokens.Length > context)
             throw new WorkException($"{Before}the prompt has {tokens.Length} tokens; the context of {model.Name} holds {context}.");
         doubt = Text is null ? PromptDoubt.OfIds([tokens], model.BosId)
-            : PromptDoubt.OfText(Text, model.RequiredTokenizer, chat) ?? (chat ? PromptDoubt.OfChat(tokens, model.BosId, model.Chat.TemplatePath) : null);
+            : PromptDoubt.OfText(Text, model.RequiredTokenizer, chat)
+                ?? (chat ? PromptDoubt.OfChat(tokens, model.BosId, model.Chat.TemplatePath) : null);
         return tokens;
     }
 
@@ -161,7 +179,8 @@ internal sealed record Prompt(string? Text, long[]? Ids)
         }
         catch (ArgumentException e)
         {
-            throw new WorkException($"{model.Chat.TemplatePath ?? model.Name}: the chat template refuses this conversation: {e.Message}{(e.Message.EndsWith('.') ? "" : ".")}");
+            string template = model.Chat.TemplatePath ?? model.Name;
+            throw new WorkException($"{template}: the chat template refuses this conversation: {e.Message.TrimEnd('.')}.");
         }
     }
 
@@ -180,7 +199,10 @@ internal sealed record Prompt(string? Text, long[]? Ids)
         foreach (long id in ids)
         {
             if (id < 0 || id >= vocabulary)
-                throw new WorkException($"{(Place is null ? "" : $"{Place}: ")}token id {id} is outside the vocabulary of {model.Name}, which has ids 0 to {vocabulary - 1}.");
+            {
+                string outside = $"outside the vocabulary of {model.Name}, which has ids 0 to {vocabulary - 1}";
+                throw new WorkException($"{Before}token id {id} is {outside}.");
+            }
         }
 
         return Array.ConvertAll(ids, id => (int)id);

@@ -1,4 +1,20 @@
+using KernelScope.Files;
+using Microsoft.Win32.SafeHandles;
+
 namespace KernelScope.Cli;
+
+/// <summary>What stands on standard input.</summary>
+internal enum StandardInputKind
+{
+    /// <summary>A terminal, a device such as /dev/null, or nothing: it is closed. Systems other than Linux do not tell.</summary>
+    None,
+
+    /// <summary>A pipe or a socket.</summary>
+    Pipe,
+
+    /// <summary>A file.</summary>
+    File,
+}
 
 /// <summary>Standard input of this process, which can be read once. A signal ends the wait for it.</summary>
 internal static class StandardInput
@@ -10,6 +26,21 @@ internal static class StandardInput
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);
 
     private static bool _wasRead;
+
+    /// <summary>What stands there: a file or a pipe was put there on purpose, /dev/null says that there is nothing.</summary>
+    public static StandardInputKind Kind
+    {
+        get
+        {
+            if (IsTerminal || Descriptor.IsClosed(0))
+                return StandardInputKind.None;
+            using var input = new SafeFileHandle(0, ownsHandle: false);
+            return FileStatus.Of(input) is not FileStatus status ? StandardInputKind.None
+                : status.IsRegular ? StandardInputKind.File
+                : status.IsDevice ? StandardInputKind.None
+                : StandardInputKind.Pipe;
+        }
+    }
 
     /// <summary>Cancelled by Ctrl+C and SIGTERM.</summary>
     public static CancellationToken Cancellation { get; set; }

@@ -41,11 +41,15 @@ internal static class EvalView
     }
 
     /// <summary>For programs: one JSON document.</summary>
-    public static void WriteJson(Streams streams, EvaluationResult result, string model)
+    /// <param name="streams">Where.</param>
+    /// <param name="result">What.</param>
+    /// <param name="model">How the model is named.</param>
+    /// <param name="source">Where the rows come from, if not from the model.</param>
+    public static void WriteJson(Streams streams, EvaluationResult result, string model, IReadOnlyList<(string Name, string Value)>? source = null)
     {
         streams.Output.Flush();
         using (var json = new Utf8JsonWriter(streams.OutputBytes, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
-            EvaluationJson.Write(json, result, model);
+            EvaluationJson.Write(json, result, model, source ?? []);
         streams.OutputBytes.Write("\n"u8);
         streams.OutputBytes.Flush();
     }

@@ -12,6 +12,7 @@ internal sealed class FeatureView
     private const int BarCells = 6;
     private const int ValueCells = 6;
     private const int Gap = 2;
+    private const int MostKnown = 24;
     private static readonly Color[] Palette = [Color.Yellow, Color.Aqua, Color.Lime, Color.Fuchsia, Color.Orange1, Color.SkyBlue1, Color.SpringGreen1, Color.HotPink];
     private readonly IAnsiConsole _console;
     private readonly FeaturesResult _result;
@@ -87,7 +88,7 @@ internal sealed class FeatureView
     private void Legend()
     {
         _console.WriteLine();
-        foreach (KnownFeature feature in _known.Seen)
+        foreach (KnownFeature feature in _known.Seen.Take(MostKnown))
         {
             string token = Printable.Escape(_result.Tokens[feature.Position].Text ?? "").Trim();
             Line(new Paragraph()
@@ -96,6 +97,8 @@ internal sealed class FeatureView
                 .Append($"  ({Bars.Value(feature.Activation)} on “{token}”)", new Style(decoration: Decoration.Dim)));
         }
 
+        if (_known.Seen.Count > MostKnown)
+            Line(new Paragraph(string.Create(CultureInfo.InvariantCulture, $"and {_known.Seen.Count - MostKnown:N0} weaker ones that have labels; --json names them all."), new Style(decoration: Decoration.Dim)));
         if (_result.Tokens.Any(t => t.Id == _bosId && t.Features.Count > 0))
             Line(new Paragraph("<bos> begins every text. SAEs are not trained on it: what fires there means nothing.", new Style(decoration: Decoration.Dim)));
     }

@@ -11,8 +11,9 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
 
     private static readonly (string Title, string[] Names)[] VerbGroups =
     [
-        ("Look inside a model", ["features", "generate", "run", "lens", "attribute", "top"]),
+        ("Look inside a model", ["features", "generate", "run", "lens", "attribute", "top", "dash", "labels", "serve"]),
         ("Measure and compare", ["eval", "encode", "diff", "verify", "kernels", "bench"]),
+        ("Runs on disk, on one machine or many", ["harvest", "plan", "work", "status", "merge", "train"]),
         ("Files, models and this machine", ["tokenize", "inspect", "catalog", "pull", "pack", "doctor", "help"]),
     ];
 
@@ -20,14 +21,14 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
     [
         (
             "What it reads",
-            ["--tokens", "--text-file", "--tokens-file", "--jsonl", "--file", "--decode", "--length", "--special-ids", "--chat"]),
+            ["--tokens", "--text-file", "--tokens-file", "--jsonl", "--file", "--decode", "--length", "--special-ids", "--chat", "--documents", "--context", "--sequences", "--rows"]),
         (
             "Choice of the next token",
             [
                 "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--frequency-penalty", "--logit-bias",
                 "--seed", "--stop", "--ignore-eos",
             ]),
-        ("SAEs", ["--sae", "--site", "--site-out"]),
+        ("SAEs", ["--sae", "--site", "--site-out", "--labels"]),
         ("Edits at an SAE's site", ["--steer", "--clamp", "--ablate", "--splice", "--mean-from", "--edit-at", "--strengths", "--baseline"]),
     ];
 
@@ -129,7 +130,9 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
         return isSaid ? text : $"{text} Default: {Convert.ToString(option.GetDefaultValue(), CultureInfo.InvariantCulture)}.";
     }
 
-    /// <summary>What a list of verbs has room for: up to the first full stop or colon that a space follows ("config.json" ends no sentence).</summary>
+    /// <summary>
+    /// What a list of verbs has room for: up to the first full stop or colon that a space follows ("config.json" ends no sentence).
+    /// </summary>
     private static string FirstSentence(string text)
     {
         string line = text.Split('\n')[0];

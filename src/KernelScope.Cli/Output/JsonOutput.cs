@@ -5,7 +5,10 @@ using System.Text.Json.Serialization.Metadata;
 
 namespace KernelScope.Cli;
 
-/// <summary>Writes a result as one JSON document and a line end: snake_case, shortest numbers that read back to the same bits, non-ASCII letters as they are.</summary>
+/// <summary>
+/// Writes a result as one JSON document and a line end: snake_case, shortest numbers that read back to the same bits, non-ASCII letters as
+/// they are.
+/// </summary>
 internal static class JsonOutput
 {
     private static readonly ResultContext Context = new(new JsonSerializerOptions(ResultContext.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
@@ -90,4 +93,14 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(TopResult))]
 [JsonSerializable(typeof(BenchResult))]
 [JsonSerializable(typeof(KernelsResult))]
+[JsonSerializable(typeof(HarvestResult))]
+[JsonSerializable(typeof(PlanResult))]
+[JsonSerializable(typeof(WorkResult))]
+[JsonSerializable(typeof(StatusResult))]
+[JsonSerializable(typeof(MergeResult))]
+[JsonSerializable(typeof(TrainResult))]
+[JsonSerializable(typeof(DashResult))]
+[JsonSerializable(typeof(LabelsImportResult))]
+[JsonSerializable(typeof(LabelsSearchResult))]
+[JsonSerializable(typeof(ServeResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;

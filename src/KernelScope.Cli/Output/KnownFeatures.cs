@@ -22,11 +22,16 @@ internal sealed class KnownFeatures(IReadOnlyDictionary<int, string> meanings, d
     /// <summary>Looks at the codes of one token.</summary>
     public void See(CodeList codes, int row, int position)
     {
-        foreach ((int index, string meaning) in meanings)
+        if (meanings.Count == 0)
+            return;
+        ReadOnlySpan<int> features = codes.FeaturesOf(row);
+        ReadOnlySpan<float> values = codes.ValuesOf(row);
+        for (int i = 0; i < features.Length; i++)
         {
-            float activation = codes.ValueOf(row, index);
-            if (activation > 0 && activation >= minimum && (!_strongest.TryGetValue(index, out KnownFeature known) || activation > known.Activation))
-                _strongest[index] = new KnownFeature(index, meaning, position, activation);
+            float activation = values[i];
+            if (activation > 0 && activation >= minimum && meanings.TryGetValue(features[i], out string? meaning)
+                && (!_strongest.TryGetValue(features[i], out KnownFeature known) || activation > known.Activation))
+                _strongest[features[i]] = new KnownFeature(features[i], meaning, position, activation);
         }
     }
 

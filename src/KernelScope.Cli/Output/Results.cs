@@ -140,7 +140,17 @@ internal sealed record TensorRow(string Name, string Dtype, IReadOnlyList<long> 
 internal sealed record RangeRow(double Min, double Max, double Mean, long NanCount);
 
 /// <summary>Result of <c>doctor</c>.</summary>
-internal sealed record DoctorResult(string Version, string Runtime, string Os, string Architecture, int Cores, IReadOnlyList<string> Simd, MemoryRow Memory, IReadOnlyList<DeviceRow> Devices, NeedRow Model, NeedRow? Sae)
+internal sealed record DoctorResult(
+    string Version,
+    string Runtime,
+    string Os,
+    string Architecture,
+    int Cores,
+    IReadOnlyList<string> Simd,
+    MemoryRow Memory,
+    IReadOnlyList<DeviceRow> Devices,
+    NeedRow Model,
+    NeedRow? Sae)
 {
     /// <summary>With an SAE: how it does where it is used, and elsewhere.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -152,6 +162,9 @@ internal sealed record DoctorResult(string Version, string Runtime, string Os, s
     /// <summary>The same of a published model that is not downloaded yet.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<FitBeforeRow>? BeforeDownload { get; init; }
+
+    /// <summary>Whether the model and the SAE run on the device asked for, or would once they are downloaded.</summary>
+    public bool WouldRun { get; init; }
 }
 
 /// <summary>What a model that is not downloaded yet would need, with its weights in a type.</summary>
@@ -162,7 +175,8 @@ internal sealed record DoctorResult(string Version, string Runtime, string Os, s
 internal sealed record FitBeforeRow(string Dtype, bool IsPublished, long WeightBytes, IReadOnlyList<DeviceFitRow> Needs);
 
 /// <summary>What is needed on a device, by what, and why it would not run there.</summary>
-internal sealed record DeviceFitRow(string Device, bool Ok, long NeededBytes, long FreeBytes, long TotalBytes, IReadOnlyList<NeedItemRow> Items, string? Error);
+internal sealed record DeviceFitRow(
+    string Device, bool Ok, long NeededBytes, long FreeBytes, long TotalBytes, IReadOnlyList<NeedItemRow> Items, string? Error);
 
 /// <summary>One thing that needs memory.</summary>
 internal sealed record NeedItemRow(string What, long Bytes);

@@ -8,8 +8,10 @@ using KernelScope.Files;
 namespace KernelScope.Cli;
 
 /// <summary>
-/// The forms of a kernel against each other on one device, at the sizes of real models, which no reference can do in time: one row and eight, wide loads and plain ones, tensor cores and multiply-adds, split keys and
-/// tiles. What must have the same bits is compared bit by bit, the rest relative to ‖x‖·‖w‖. The first row's form is the one that the op suite holds to its equation.
+/// The forms of a kernel against each other on one device, at the sizes of real models, which no reference can do in time: one row and
+/// eight, wide loads and plain ones, tensor cores and multiply-adds, split keys and
+/// tiles. What must have the same bits is compared bit by bit, the rest relative to ‖x‖·‖w‖. The first row's form is the one that the op
+/// suite holds to its equation.
 /// </summary>
 /// <param name="device">The device; the emulated one gets small sizes.</param>
 /// <param name="repeats">How often a batch is repeated.</param>
@@ -67,7 +69,10 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
         }
     }
 
-    /// <summary>1, 2, 4 and 8 rows share a pass over the weights and give a row the same bits; the plain form adds in another order. Repeated as a batch, plain, captured and replayed: the same bits.</summary>
+    /// <summary>
+    /// 1, 2, 4 and 8 rows share a pass over the weights and give a row the same bits; the plain form adds in another order. Repeated as a
+    /// batch, plain, captured and replayed: the same bits.
+    /// </summary>
     private (double, double, string?) FewRows(Weight weight, bool gated)
     {
         const int Most = 8;
@@ -102,7 +107,10 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
         return (worst, device.Precision == Precision.Exact ? Limit : 2e-2, null);
     }
 
-    /// <summary>The lists that one row, a few rows, tiles of multiply-adds and of tensor cores give: features that one has and another has not must lie at the threshold.</summary>
+    /// <summary>
+    /// The lists that one row, a few rows, tiles of multiply-adds and of tensor cores give: features that one has and another has not must
+    /// lie at the threshold.
+    /// </summary>
     private (double, double, string?) Encoders(int inputs, int features, DType type)
     {
         const int Rows = 64;

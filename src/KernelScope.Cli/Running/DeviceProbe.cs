@@ -21,7 +21,9 @@ internal sealed record DeviceProbe(string Name, string Detail, long FreeBytes, l
     /// <summary>Whether the memory is a CUDA device's: its own, and planned with work space.</summary>
     public bool IsCuda => Name.StartsWith("cuda", StringComparison.Ordinal) || Name == EmulatedDevices.Name;
 
-    /// <summary>What models run on: the cpu, every CUDA device or the reason why there is none, and what was asked for beside these.</summary>
+    /// <summary>
+    /// What models run on: the cpu, every CUDA device or the reason why there is none, and what was asked for beside these.
+    /// </summary>
     /// <param name="asked">The device's name on the command line.</param>
     public static IReadOnlyList<DeviceProbe> All(string asked)
     {

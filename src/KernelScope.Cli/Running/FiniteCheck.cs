@@ -47,7 +47,7 @@ internal static class FiniteCheck
         device.Read(finalNorm, values);
         try
         {
-            NotFiniteException.Refuse(values, finalNorm.Columns, "the activations at final_norm", position);
+            NotFiniteException.Refuse(values, finalNorm.Columns, $"the activations at {new HookPoint(Site.FinalNorm)}", position);
             return null;
         }
         catch (NotFiniteException e)

@@ -29,6 +29,9 @@ internal sealed class ModelFiles : IDisposable
 
     public bool IsDemo => Name == Demo.ModelName;
 
+    /// <summary>The weight files and settings.</summary>
+    public Gemma2Checkpoint Checkpoint => _checkpoint;
+
     public Gemma2Config Config => _checkpoint.Config;
 
     /// <summary>Bytes of the weights.</summary>
@@ -47,15 +50,29 @@ internal sealed class ModelFiles : IDisposable
         }
     }
 
+    /// <summary>Hash of the file that the tokenizer is read from; null if there is none.</summary>
+    public string? TokenizerSha256
+    {
+        get
+        {
+            if (Tokenizer is null)
+                return null;
+            using RawFile file = IsDemo ? Demo.Raw("model/tokenizer.model") : RawFile.Open(_checkpoint.TokenizerPath!);
+            return Training.Runs.PlacedFile.HashOf(file);
+        }
+    }
+
     /// <summary>The tokenizer; null if the folder has none, in which case only ids go in and out.</summary>
     public GemmaTokenizer? Tokenizer { get; }
 
     /// <summary>The tokenizer, where a text needs one.</summary>
-    public GemmaTokenizer RequiredTokenizer => Tokenizer ?? throw new WorkException($"{Name}: the folder has no tokenizer.model and no tokenizer.json, so a text cannot be read; give token ids with --tokens.");
+    public GemmaTokenizer RequiredTokenizer => Tokenizer ?? throw new WorkException(
+        $"{Name}: the folder has no tokenizer.model and no tokenizer.json, so a text cannot be read; give token ids with --tokens.");
 
     /// <summary>How the folder writes conversations; the demo, and a folder without a template, in Gemma's turns.</summary>
     /// <exception cref="InvalidDataException">The folder's template cannot be used.</exception>
-    public ChatFormat Chat => _chat ??= IsDemo ? ChatFormat.Gemma(RequiredTokenizer) : ChatFormat.Open(_checkpoint.Folder, RequiredTokenizer);
+    public ChatFormat Chat => _chat ??= IsDemo
+        ? ChatFormat.Gemma(RequiredTokenizer) : ChatFormat.Open(_checkpoint.Folder, RequiredTokenizer);
 
     /// <summary>What begins every text: the tokenizer's BOS, else the one of config.json.</summary>
     public int BosId => Tokenizer is { BosId: >= 0 } tokenizer ? tokenizer.BosId : Config.BosId;
@@ -86,9 +103,13 @@ internal sealed class ModelFiles : IDisposable
     /// <param name="streams">For progress, and for what is said of packed weights.</param>
     /// <param name="cancellation">Stops it.</param>
     /// <param name="pack">Whether packed weights are made if there are none.</param>
-    public Gemma2Model Load(Device device, Streams streams, CancellationToken cancellation, bool pack = false)
+    /// <param name="usePacked">Whether packed weights are used where there are some: sums then run in another order.</param>
+    public Gemma2Model Load(Device device, Streams streams, CancellationToken cancellation, bool pack = false, bool usePacked = true)
     {
-        PackedWeights.Use(_checkpoint, Name, device, pack, streams, cancellation);
+        if (usePacked)
+            PackedWeights.Use(_checkpoint, Name, device, pack, streams, cancellation);
+        if (_checkpoint.Unread is string unread)
+            SaeDoubt.Warn(streams, $"{Printable.Escape(Name)}: {unread}");
         using var progress = new Progress(streams, $"Loading {Printable.Escape(Name)}");
         Gemma2Model model = Gemma2Model.Load(device, _checkpoint, default, progress, cancellation);
         _handedOver = true;
@@ -106,7 +127,15 @@ internal sealed class ModelFiles : IDisposable
 
     /// <summary>The packed weights that the cpu device would use, or why it would not; null if there are none.</summary>
     public (string Path, string? Problem)? Packed() =>
-        PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string path ? (path, PackedWeights.Problem(_checkpoint, path, verify: false)) : null;
+        PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string path
+            ? (path, PackedWeights.Problem(_checkpoint, path, verify: false)) : null;
+
+    /// <summary>Gives the files to somebody who disposes them.</summary>
+    public Gemma2Checkpoint HandOver()
+    {
+        _handedOver = true;
+        return _checkpoint;
+    }
 
     public void Dispose()
     {

@@ -5,7 +5,9 @@ using System.Text.Json;
 
 namespace KernelScope.Cli;
 
-/// <summary>Runs every op of the suite in a process of its own: one that dies, hangs or prints nothing of use is one red line, and the others go on.</summary>
+/// <summary>
+/// Runs every op of the suite in a process of its own: one that dies, hangs or prints nothing of use is one red line, and the others go on.
+/// </summary>
 /// <param name="arguments">The program's arguments for an op.</param>
 /// <param name="timeout">How long a process may take.</param>
 internal sealed class OpProcesses(Func<string, IReadOnlyList<string>> arguments, TimeSpan timeout)

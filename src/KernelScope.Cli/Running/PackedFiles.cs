@@ -6,15 +6,21 @@ namespace KernelScope.Cli;
 /// <summary>The packed weights in the user's cache: of which models they are, and whether they would be used.</summary>
 internal static class PackedFiles
 {
-    /// <summary>Every file there, in the order of names; what a killed run left is one too.</summary>
-    public static List<PackedRow> All()
+    /// <summary>Every file there, in the order of names; what a killed run left is one too. All of it is read, since a damaged byte makes it useless.</summary>
+    /// <param name="streams">For progress.</param>
+    /// <param name="cancellation">Ends it after a file.</param>
+    public static List<PackedRow> All(Streams streams, CancellationToken cancellation)
     {
         string folder = PanelCache.FolderPath(Environment.GetEnvironmentVariable);
         if (!Directory.Exists(folder))
             return [];
         List<PackedRow> rows = [];
-        foreach (string path in Directory.EnumerateFiles(folder).Order(StringComparer.Ordinal))
+        string[] paths = [.. Directory.EnumerateFiles(folder).Order(StringComparer.Ordinal)];
+        using var progress = new Progress(streams, "Checking packed weights");
+        foreach (string path in paths)
         {
+            cancellation.ThrowIfCancellationRequested();
+            progress.Report((double)Array.IndexOf(paths, path) / paths.Length);
             if (path.EndsWith(PanelFile.Extension, StringComparison.Ordinal))
                 rows.Add(Of(path));
             else if (TemporaryName.TargetOf(Path.GetFileName(path)) is not null)
@@ -26,10 +32,10 @@ internal static class PackedFiles
 
     /// <summary>Deletes the files that no run would use.</summary>
     /// <returns>What was deleted.</returns>
-    public static List<PackedRow> Clean()
+    public static List<PackedRow> Clean(Streams streams, CancellationToken cancellation)
     {
         List<PackedRow> deleted = [];
-        foreach (PackedRow row in All().Where(r => !r.Ok))
+        foreach (PackedRow row in All(streams, cancellation).Where(r => !r.Ok))
         {
             if (row.Path.EndsWith(PanelFile.Extension, StringComparison.Ordinal))
                 File.Delete(row.Path);
@@ -63,7 +69,7 @@ internal static class PackedFiles
     private static string? Problem(string path, string source)
     {
         using Gemma2Checkpoint model = Open(source);
-        return PackedWeights.Problem(model, path, verify: false);
+        return PackedWeights.Problem(model, path, verify: true);
     }
 
     private static Gemma2Checkpoint Open(string source)

@@ -1,4 +1,5 @@
 using KernelScope.Devices;
+using KernelScope.Evaluation;
 using KernelScope.Hooks;
 using KernelScope.Sae;
 
@@ -43,8 +44,21 @@ internal sealed class SaeFiles : IDisposable
     /// <summary>The directions of features, from the file.</summary>
     public SaeCheckpoint Checkpoint => _checkpoint;
 
-    /// <summary>What is known of its features.</summary>
-    public IReadOnlyDictionary<int, string> Meanings => IsDemoName(Name) ? Demo.Meanings(Name) : new Dictionary<int, string>();
+    /// <summary>What is known of its features: labels that were given, else what the demo says of its own.</summary>
+    public IReadOnlyDictionary<int, string> Meanings
+    {
+        get => field ??= IsDemoName(Name) ? Demo.Meanings(Name) : new Dictionary<int, string>();
+        private set;
+    }
+
+    /// <summary>Takes labels, before what was known.</summary>
+    public void Take(FeatureLabels labels, string modelId)
+    {
+        var all = new Dictionary<int, string>(labels.Meanings(modelId, SourceName.Of(this)));
+        foreach ((int index, string text) in Meanings)
+            all.TryAdd(index, text);
+        Meanings = all;
+    }
 
     /// <summary>Opens an SAE by path, by the name of one of the demo's, or by a name of the catalogue that is in the hub's cache.</summary>
     /// <param name="name">Which.</param>
@@ -74,6 +88,19 @@ internal sealed class SaeFiles : IDisposable
             throw new WorkException($"{Name} reads at {Site} and cannot write at {target}, which comes before it.");
     }
 
+    /// <summary>Settles where it reads and writes among the sites of a run.</summary>
+    /// <exception cref="WorkException">Nothing says where, or the run has no rows there.</exception>
+    public void PlaceIn(IEnumerable<HookPoint> sites, HookPoint? site, HookPoint? siteOut)
+    {
+        Site = site ?? Own(Config.Site) ?? throw new WorkException($"{Name}: nothing says where this SAE reads; give --site.");
+        _siteOut = siteOut ?? (Config.IsTranscoder ? Own(Config.SiteOut) : Site);
+        foreach (HookPoint point in (HookPoint[])[Site, SiteOut])
+        {
+            if (!sites.Contains(point))
+                throw new WorkException($"{Name} belongs to {point}, and the run has no rows of it; it has {string.Join(", ", sites)}.");
+        }
+    }
+
     /// <summary>Brings the parameters to a device; the SAE then owns them.</summary>
     /// <param name="device">Where.</param>
     /// <param name="pack">Whether the encoder is packed in memory, where the device computes from panels.</param>
@@ -88,6 +115,13 @@ internal sealed class SaeFiles : IDisposable
         JumpReluSae sae = JumpReluSae.Load(device, _checkpoint, pack);
         _handedOver = true;
         return sae;
+    }
+
+    /// <summary>Gives the files to somebody who disposes them.</summary>
+    public SaeCheckpoint HandOver()
+    {
+        _handedOver = true;
+        return _checkpoint;
     }
 
     public void Dispose()

@@ -1,3 +1,4 @@
+using System.Globalization;
 using KernelScope.Devices;
 
 namespace KernelScope.Conformance.Ops;
@@ -10,7 +11,8 @@ internal static class AttendCases
 {
     private const string Op = nameof(Device.Attend);
 
-    internal sealed record Setup(int Heads, int KvHeads, int HeadDim, int Rows, int Position, int Capacity, int Window, float Cap, float Scale, double Size = 1);
+    internal sealed record Setup(int Heads, int KvHeads, int HeadDim, int Rows, int Position, int Capacity, int Window,
+        float Cap, float Scale, double Size = 1);
 
     public static IEnumerable<ConformanceCase> All(Shapes shapes)
     {
@@ -32,7 +34,8 @@ internal static class AttendCases
         if (!shapes.IsTiny)
         {
             // Around the sizes of tiles of queries and keys.
-            foreach ((int rows, int position) in ((int, int)[])[(1, 63), (1, 64), (1, 127), (1, 300), (15, 0), (16, 0), (17, 0), (31, 33), (33, 31), (64, 64), (65, 0), (63, 129)])
+            foreach ((int rows, int position) in ((int, int)[])[(1, 63), (1, 64), (1, 127), (1, 300), (15, 0), (16, 0),
+                (17, 0), (31, 33), (33, 31), (64, 64), (65, 0), (63, 129)])
             {
                 yield return Case("no window", new(4, 2, 64, rows, position, position + rows, 0, 50, 0.125f));
                 yield return Case("window 32", new(2, 1, 16, rows, position, 32 + rows - 1, 32, 50, 0.25f));
@@ -56,7 +59,9 @@ internal static class AttendCases
     }
 
     internal static ConformanceCase Case(string name, Setup c) =>
-        new(Op, FormattableString.Invariant($"{name}: {c.Rows} row(s) at {c.Position}, {c.Heads}/{c.KvHeads} heads of {c.HeadDim}, ring {c.Capacity}, window {c.Window}, cap {c.Cap}"), WorkOf(c), trial =>
+        new(Op, string.Create(CultureInfo.InvariantCulture,
+            $"{name}: {c.Rows} row(s) at {c.Position}, {c.Heads}/{c.KvHeads} heads of {c.HeadDim}, ring {c.Capacity}, window "
+                + $"{c.Window}, cap {c.Cap}"), WorkOf(c), trial =>
         {
             Layout layout = Layout.Of(c.Rows + c.Heads);
             TrialMatrix q = trial.Input("q", c.Rows, c.Heads * c.HeadDim, layout, c.Size);
@@ -102,7 +107,8 @@ internal static class AttendCases
         AttentionShape shape = new(c.Heads, c.Scale, c.Cap, c.Window);
         trial.Run(s => s.Device.Attend(s[q], s[cache], c.Position, shape, s[z]));
         double typicalScore = c.Scale * c.Size * Math.Sqrt(c.HeadDim);
-        trial.Compare(z, Limits.Attend(c.Cap > 0 ? Math.Min(c.Cap, typicalScore) : typicalScore, c.Cap), (r, column) => SizeOf(c, cache, q, 0, r, column));
+        trial.Compare(z, Limits.Attend(c.Cap > 0 ? Math.Min(c.Cap, typicalScore) : typicalScore, c.Cap),
+            (r, column) => SizeOf(c, cache, q, 0, r, column));
     }
 
     /// <summary>What an error of query <paramref name="r"/> of a sequence is divided by; its rows begin at <paramref name="firstRow"/>.</summary>

@@ -19,7 +19,8 @@ internal static class BlockCases
             {
                 Layout layout = rows == 9 ? Layout.Dense : Layout.Aligned;
                 yield return LinearCases.Plain(rows, Inputs, 21, form, layout);
-                yield return GatedGeluCases.Plain($"{Inputs} to 13, whole blocks, {form}", rows, Inputs, 13, layout, new PartForm(26, form));
+                yield return GatedGeluCases.Plain($"{Inputs} to 13, whole blocks, {form}",
+                    rows, Inputs, 13, layout, new PartForm(26, form));
                 yield return SaeEncodeCases.Plain("whole blocks, ", rows, Inputs, 70, form, layout);
             }
 

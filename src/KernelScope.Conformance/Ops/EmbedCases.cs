@@ -25,23 +25,30 @@ internal static class EmbedCases
     }
 
     private static ConformanceCase Plain(int tokens, int vocabulary, int columns, WeightForm form, float scale, Layout layout) =>
-        new(Op, $"{tokens} token(s) of {vocabulary}, {columns} columns, {form}{(layout == Layout.Dense ? "" : ", strided rows")}", (long)tokens * columns, trial =>
+        new(Op, $"{tokens} token(s) of {vocabulary}, {columns} columns, {form}{(layout == Layout.Dense ? "" : ", strided rows")}",
+            (long)tokens * columns, trial =>
         {
-            int[] ids = [.. Enumerable.Range(0, tokens).Select(t => t switch { 0 => vocabulary - 1, 1 => 0, _ => trial.Random.Below(vocabulary) })];
+            int[] ids = [.. Enumerable.Range(0, tokens)
+                .Select(t => t switch { 0 => vocabulary - 1, 1 => 0, _ => trial.Random.Below(vocabulary) })];
             Check(trial, ids, trial.Weight("table", vocabulary, columns, form), scale, layout, form.DType == DType.F64);
         });
 
     private static ConformanceCase Parts() =>
         new(Op, "a table in three parts, of which one is transposed", 12 * 17, trial =>
         {
-            TrialWeight table = trial.Weight("table", 17, [new(5, new(DType.BF16)), new(1, new(DType.F32, Transposed: true)), new(6, new(DType.F16, ByteOffset: 1))], (_, _) => trial.Random.Normal());
+            TrialWeight table =
+                trial.Weight(
+                    "table", 17, [new(5, new(DType.BF16)), new(1, new(DType.F32, Transposed: true)), new(6, new(DType.F16, ByteOffset: 1))],
+                    (_, _) => trial.Random.Normal());
             Check(trial, [.. Enumerable.Range(0, 12)], table, 48f, Layout.Strided, narrowed: false);
         });
 
     private static ConformanceCase Extremes() =>
         new(Op, "float16 denormals, signed zeros, infinities, NaN, overflow", 4 * 9, trial =>
         {
-            double[] values = [5.9604644775390625e-8, -5.9604644775390625e-8, -0.0, double.PositiveInfinity, double.NaN, 65504, 3.0517578125e-5, 1, double.NegativeInfinity];
+            double[] values =
+                [5.9604644775390625e-8, -5.9604644775390625e-8, -0.0, double.PositiveInfinity, double.NaN, 65504, 3.0517578125e-5,
+                    1, double.NegativeInfinity];
             TrialWeight table = trial.Weight("table", 9, [new PartForm(2, new(DType.F16))], (r, i) => values[(i + r) % 9]);
             Check(trial, [1, 0, 1], table, 1e34f, Layout.Dense, narrowed: false);
         });

@@ -17,14 +17,17 @@ internal static class GatedGeluCases
             int hidden = shapes.Size((7 * turn) + pass);
             int rows = turn % 3 == 0 ? 1 : shapes.RowsFor(turn + pass, 2L * inputs * hidden);
             WeightForm form = WeightForm.Of(turn + pass);
-            yield return Plain($"{inputs} to {hidden}, one matrix, {form}", rows, inputs, hidden, Layout.Of(turn), new PartForm(2 * hidden, form));
+            yield return Plain($"{inputs} to {hidden}, one matrix, {form}", rows, inputs,
+                hidden, Layout.Of(turn), new PartForm(2 * hidden, form));
         }
 
         foreach (int rows in (int[])[1, 9])
         {
             yield return Plain("gate and up of one dtype", rows, 33, 65, Layout.Dense, new(65, new(DType.BF16)), new(65, new(DType.BF16)));
-            yield return Plain("gate and up of different dtypes", rows, 31, 17, Layout.Strided, new(17, new(DType.F16, ByteOffset: 1)), new(17, new(DType.F32, Transposed: true)));
-            yield return Plain("a part that ends within the gate", rows, 17, 9, Layout.Dense, new(5, new(DType.F32)), new(7, new(DType.BF16)), new(6, new(DType.F64)));
+            yield return Plain("gate and up of different dtypes", rows, 31, 17, Layout.Strided, new(17, new(DType.F16, ByteOffset: 1)),
+                new(17, new(DType.F32, Transposed: true)));
+            yield return Plain("a part that ends within the gate", rows, 17, 9, Layout.Dense,
+                new(5, new(DType.F32)), new(7, new(DType.BF16)), new(6, new(DType.F64)));
             yield return Saturated(rows);
         }
 
@@ -39,11 +42,14 @@ internal static class GatedGeluCases
 
     internal static ConformanceCase Plain(string name, int rows, int inputs, int hidden, Layout layout, params PartForm[] parts) =>
         new(Op, $"{rows} row(s), {name}", 2L * rows * inputs * hidden, trial =>
-            Check(trial, trial.Input("x", rows, inputs, layout), trial.Weight("gateUp", inputs, parts, (_, _) => trial.Random.Normal() * 0.3), layout));
+            Check(trial, trial.Input("x", rows, inputs, layout),
+                trial.Weight("gateUp", inputs, parts, (_, _) => trial.Random.Normal() * 0.3), layout));
 
     private static ConformanceCase Saturated(int rows) =>
         new(Op, $"gates from 1e-6 to 1e6 of either sign, {rows} row(s)", rows * 18L * 26, trial =>
-            Check(trial, trial.Input("x", rows, 9), trial.Weight("gateUp", 9, [new PartForm(26, new(DType.F32))], (j, _) => trial.Random.Normal() * (j < 13 ? GateSize(j) : 1)), Layout.Dense));
+            Check(trial, trial.Input("x", rows, 9),
+                trial.Weight("gateUp", 9, [new PartForm(26, new(DType.F32))], (j, _) => trial.Random.Normal() * (j < 13 ? GateSize(j) : 1)),
+                Layout.Dense));
 
     /// <summary>
     /// Compared: NaN is NaN, ∞ may have become NaN. gelu(−∞) is −∞·0 = NaN.

@@ -23,9 +23,11 @@ internal static class LinearCases
         foreach (int rows in (int[])[1, 5, 33])
         {
             yield return Parts("parts of every dtype and of odd heights", rows, 33,
-                new(17, new(DType.BF16)), new(9, new(DType.F32, Transposed: true)), new(1, new(DType.F16, ByteOffset: 1)), new(2, new(DType.F64, ByteOffset: 3)), new(3, new(DType.BF16, Transposed: true)));
+                new(17, new(DType.BF16)), new(9, new(DType.F32, Transposed: true)), new(1, new(DType.F16, ByteOffset: 1)),
+                new(2, new(DType.F64, ByteOffset: 3)), new(3, new(DType.BF16, Transposed: true)));
             yield return Parts("three parts of one dtype (q, k, v)", rows, shapes.IsTiny ? 24 : 224,
-                new(shapes.IsTiny ? 16 : 128, new(DType.BF16)), new(shapes.IsTiny ? 8 : 64, new(DType.BF16)), new(shapes.IsTiny ? 8 : 64, new(DType.BF16)));
+                new(shapes.IsTiny ? 16 : 128, new(DType.BF16)), new(shapes.IsTiny ? 8 : 64, new(DType.BF16)),
+                new(shapes.IsTiny ? 8 : 64, new(DType.BF16)));
         }
 
         foreach (DType dtype in (DType[])[DType.BF16, DType.F32, DType.F16, DType.F64])
@@ -64,17 +66,21 @@ internal static class LinearCases
     }
 
     internal static ConformanceCase Plain(int rows, int inputs, int outputs, WeightForm form, Layout layout) =>
-        new(Op, $"{rows} row(s), {inputs} to {outputs}, {form}{(layout == Layout.Dense ? "" : ", strided rows")}", (long)rows * inputs * outputs, trial =>
+        new(Op, $"{rows} row(s), {inputs} to {outputs}, {form}{(layout == Layout.Dense ? "" : ", strided rows")}",
+            (long)rows * inputs * outputs, trial =>
             Check(trial, trial.Input("x", rows, inputs, layout), trial.Weight("w", outputs, inputs, form), layout));
 
     private static ConformanceCase Parts(string name, int rows, int inputs, params PartForm[] parts) =>
         new(Op, $"{name}, {rows} row(s)", (long)rows * inputs * parts.Sum(part => part.Rows), trial =>
-            Check(trial, trial.Input("x", rows, inputs, Layout.Strided), trial.Weight("w", inputs, parts, (_, _) => trial.Random.Normal()), Layout.Strided));
+            Check(trial, trial.Input("x", rows, inputs, Layout.Strided), trial.Weight("w", inputs, parts, (_, _) => trial.Random.Normal()),
+                Layout.Strided));
 
     /// <summary>Every output picks one input: a value in the wrong place cannot hide, and the error is relative to the value itself.</summary>
     private static ConformanceCase OneHot(DType dtype, int size, bool transposed) =>
-        new(Op, $"one weight of 1 an output: values arrive where they belong, {new WeightForm(dtype, transposed)}", 3L * size * size, trial =>
-            Check(trial, trial.Input("x", 3, size), trial.Weight("w", size, [new PartForm(size, new(dtype, transposed))], (j, i) => i == (7 * j) % size ? 1 : 0)));
+        new(Op, $"one weight of 1 an output: values arrive where they belong, {new WeightForm(dtype, transposed)}", 3L * size * size,
+            trial =>
+            Check(trial, trial.Input("x", 3, size),
+                trial.Weight("w", size, [new PartForm(size, new(dtype, transposed))], (j, i) => i == (7 * j) % size ? 1 : 0)));
 
     /// <summary>Float16 denormals are ordinary float32 numbers, and common among float16 weights: below 6.1·10⁻⁵.</summary>
     private static ConformanceCase Denormals(WeightForm form) =>
@@ -82,7 +88,8 @@ internal static class LinearCases
             Check(trial, trial.Input("x", 2, 33), trial.Weight("w", 33, [new PartForm(9, form)], (_, _) => trial.Random.Normal() * 2e-5)));
 
     private static ConformanceCase NoRows() =>
-        new(Op, "no rows", 0, trial => Check(trial, trial.Input("x", 0, 17, Layout.Strided), trial.Weight("w", 9, 17, new(DType.BF16)), Layout.Strided));
+        new(Op, "no rows", 0,
+            trial => Check(trial, trial.Input("x", 0, 17, Layout.Strided), trial.Weight("w", 9, 17, new(DType.BF16)), Layout.Strided));
 
     private static ConformanceCase SameSign(int rows, int inputs) =>
         new(Op, $"a long sum of one sign, {rows} row(s)", (long)rows * inputs * 9, trial =>
@@ -90,7 +97,8 @@ internal static class LinearCases
             float[] values = trial.Random.Normals(rows * inputs);
             for (int i = 0; i < values.Length; i++)
                 values[i] = Math.Abs(values[i]);
-            Check(trial, trial.Input("x", rows, inputs, values), trial.Weight("w", inputs, [new PartForm(9, new(DType.F32))], (_, _) => trial.Random.Uniform()));
+            Check(trial, trial.Input("x", rows, inputs, values),
+                trial.Weight("w", inputs, [new PartForm(9, new(DType.F32))], (_, _) => trial.Random.Uniform()));
         });
 
     private static ConformanceCase LargeAndSmall(int rows) =>
@@ -99,7 +107,9 @@ internal static class LinearCases
             float[] values = new float[rows * 33];
             foreach (ref float value in values.AsSpan())
                 value = (float)(trial.Random.Normal() * Magnitude(trial.Random.Below(31) - 15));
-            Check(trial, trial.Input("x", rows, 33, values), trial.Weight("w", 33, [new PartForm(17, new(DType.F32))], (_, _) => trial.Random.Normal() * Magnitude(trial.Random.Below(11) - 5)));
+            Check(trial, trial.Input("x", rows, 33, values),
+                trial.Weight("w", 33, [new PartForm(17, new(DType.F32))],
+                    (_, _) => trial.Random.Normal() * Magnitude(trial.Random.Below(11) - 5)));
         });
 
     /// <summary>NaN and infinity in one row or one output stay there. Compared: NaN is NaN; ∞ may have become NaN; all else is within the limit.</summary>
@@ -114,7 +124,8 @@ internal static class LinearCases
                 values[(3 * 33) + 31] = float.NegativeInfinity;
             }
 
-            Check(trial, trial.Input("x", rows, 33, values), trial.Weight("w", 33, [new PartForm(17, new(DType.F32))], (j, i) => (j, i) switch
+            Check(trial, trial.Input("x", rows, 33, values),
+                trial.Weight("w", 33, [new PartForm(17, new(DType.F32))], (j, i) => (j, i) switch
             {
                 (3, 32) => double.NaN,
                 (16, 0) => double.PositiveInfinity,

@@ -23,9 +23,11 @@ internal static class LinearTransposedCases
         foreach (int rows in (int[])[1, 5, 33])
         {
             yield return Parts("parts of every dtype and of odd heights", rows, 33,
-                new(17, new(DType.BF16)), new(9, new(DType.F32, Transposed: true)), new(1, new(DType.F16, ByteOffset: 1)), new(2, new(DType.F64, ByteOffset: 3)), new(3, new(DType.BF16, Transposed: true)));
+                new(17, new(DType.BF16)), new(9, new(DType.F32, Transposed: true)), new(1, new(DType.F16, ByteOffset: 1)),
+                new(2, new(DType.F64, ByteOffset: 3)), new(3, new(DType.BF16, Transposed: true)));
             yield return Parts("three parts of one dtype (q, k, v)", rows, shapes.IsTiny ? 24 : 224,
-                new(shapes.IsTiny ? 16 : 128, new(DType.BF16)), new(shapes.IsTiny ? 8 : 64, new(DType.BF16)), new(shapes.IsTiny ? 8 : 64, new(DType.BF16)));
+                new(shapes.IsTiny ? 16 : 128, new(DType.BF16)), new(shapes.IsTiny ? 8 : 64, new(DType.BF16)),
+                new(shapes.IsTiny ? 8 : 64, new(DType.BF16)));
         }
 
         yield return Plain(0, 9, 17, new(DType.BF16), Layout.Strided);
@@ -37,12 +39,14 @@ internal static class LinearTransposedCases
     }
 
     private static ConformanceCase Plain(int rows, int outputs, int inputs, WeightForm form, Layout layout) =>
-        new(Op, $"{rows} row(s), {outputs} back to {inputs}, {form}{(layout == Layout.Dense ? "" : ", strided rows")}", (long)rows * inputs * outputs, trial =>
+        new(Op, $"{rows} row(s), {outputs} back to {inputs}, {form}{(layout == Layout.Dense ? "" : ", strided rows")}",
+            (long)rows * inputs * outputs, trial =>
             Check(trial, trial.Input("x", rows, outputs, layout), trial.Weight("w", outputs, inputs, form), layout));
 
     private static ConformanceCase Parts(string name, int rows, int inputs, params PartForm[] parts) =>
         new(Op, $"{name}, {rows} row(s)", (long)rows * inputs * parts.Sum(part => part.Rows), trial =>
-            Check(trial, trial.Input("x", rows, parts.Sum(part => part.Rows), Layout.Strided), trial.Weight("w", inputs, parts, (_, _) => trial.Random.Normal()), Layout.Strided));
+            Check(trial, trial.Input("x", rows, parts.Sum(part => part.Rows), Layout.Strided),
+                trial.Weight("w", inputs, parts, (_, _) => trial.Random.Normal()), Layout.Strided));
 
     private static void Check(Trial trial, TrialMatrix x, TrialWeight w, Layout layout)
     {

@@ -17,7 +17,8 @@ internal static class LogitCases
             yield return Softcap(rows, columns, turn % 2 == 0 ? 30f : 0.75f, Layout.Of(turn));
             yield return TopK(rows, columns, 1 + (turn % 9), Layout.Of(turn));
             int inputs = shapes.Size(turn + 5);
-            yield return CrossEntropy(shapes.RowsFor(turn, (long)inputs * columns), inputs, columns, turn % 2 == 0 ? 30f : 0f, WeightForm.Of(turn), Layout.Of(turn + 1));
+            yield return CrossEntropy(shapes.RowsFor(turn, (long)inputs * columns), inputs, columns, turn % 2 == 0 ? 30f
+                : 0f, WeightForm.Of(turn), Layout.Of(turn + 1));
         }
 
         yield return Softcap(0, 9, 30f, Layout.Strided);
@@ -46,7 +47,8 @@ internal static class LogitCases
     }
 
     private static ConformanceCase Softcap(int rows, int columns, float cap, Layout layout) =>
-        new(nameof(Device.Softcap), FormattableString.Invariant($"{rows} row(s) of {columns}, cap {cap}{Strided(layout)}"), 20L * rows * columns, trial =>
+        new(nameof(Device.Softcap), FormattableString.Invariant($"{rows} row(s) of {columns}, cap {cap}{Strided(layout)}"),
+            20L * rows * columns, trial =>
         {
             TrialMatrix x = trial.InOut("x", rows, columns, layout, size: 1.5 * cap);
             trial.Run(s => s.Device.Softcap(s[x], cap));
@@ -57,14 +59,20 @@ internal static class LogitCases
     private static ConformanceCase SoftcapExtremes() =>
         new(nameof(Device.Softcap), "zeros, denormals, 1e-6 to 1e38, infinities, NaN", 20 * 14, trial =>
         {
-            TrialMatrix x = trial.InOut("x", 1, 14, [0f, -0f, 1e-40f, -1e-6f, 0.01f, 30f, -300f, 2659f, -2663f, 1e5f, float.MaxValue, float.PositiveInfinity, float.NegativeInfinity, float.NaN]);
+            TrialMatrix x =
+                trial.InOut("x",
+                    1, 14, [0f, -0f, 1e-40f, -1e-6f, 0.01f, 30f, -300f, 2659f, -2663f, 1e5f, float.MaxValue, float.PositiveInfinity,
+                        float.NegativeInfinity, float.NaN]);
             trial.Run(s => s.Device.Softcap(s[x], 30f));
             trial.Compare(x, Limits.Softcap, (_, _) => 30);
         });
 
     private static ConformanceCase CrossEntropy(int rows, int inputs, int vocabulary, float cap, WeightForm form, Layout layout) =>
-        new(nameof(Device.CrossEntropy), FormattableString.Invariant($"{rows} row(s), {inputs} inputs, vocabulary {vocabulary}, cap {cap}, {form}{Strided(layout)}"), (long)rows * inputs * vocabulary, trial =>
-            CheckLoss(trial, trial.Input("x", rows, inputs, layout, size: 0.7), trial.Weight("unembedding", vocabulary, inputs, form), cap, layout));
+        new(nameof(Device.CrossEntropy),
+            FormattableString.Invariant($"{rows} row(s), {inputs} inputs, vocabulary {vocabulary}, cap {cap}, {form}{Strided(layout)}"),
+            (long)rows * inputs * vocabulary, trial =>
+            CheckLoss(trial, trial.Input("x", rows, inputs, layout, size: 0.7), trial.Weight("unembedding", vocabulary, inputs, form),
+                cap, layout));
 
     /// <summary>Logits of ±10⁴ and more: exp overflows unless the largest is taken off first, and far targets lose 10⁴ nats.</summary>
     private static ConformanceCase ExtremeLogits(float cap) =>
@@ -81,12 +89,14 @@ internal static class LogitCases
 
     private static void CheckLoss(Trial trial, TrialMatrix x, TrialWeight weight, float cap, Layout layout)
     {
-        int[] targets = [.. Enumerable.Range(0, x.Rows).Select(t => t switch { 0 => weight.Rows - 1, 1 => 0, _ => trial.Random.Below(weight.Rows) })];
+        int[] targets =
+            [.. Enumerable.Range(0, x.Rows).Select(t => t switch { 0 => weight.Rows - 1, 1 => 0, _ => trial.Random.Below(weight.Rows) })];
         TrialMatrix loss = trial.Output("loss", x.Rows, 1, layout);
         trial.Run(s => s.Device.CrossEntropy(s[x], s[weight], cap, targets, s[loss]));
         double largest = weight.Norms().Max();
         Limit limit = Limits.Product(trial.Precision, x.Columns, x.Rows) with { Nmse = double.PositiveInfinity };
-        trial.Compare(loss, limit, (r, _) => (2 * x.NormOf(r) * largest) + (2 * cap) + Math.Abs((double)loss.Expected[loss.IndexOf(r, 0)]) + 1);
+        trial.Compare(loss, limit, (r, _) => (2 * x.NormOf(r) * largest) + (2 * cap) + Math.Abs((double)loss.Expected[loss.IndexOf(r, 0)])
+            + 1);
     }
 
     internal static ConformanceCase TopK(int rows, int columns, int k, Layout layout) =>
@@ -133,5 +143,6 @@ internal static class LogitCases
         Trial.CompareBits(lists);
     }
 
-    private static string Strided(Layout layout) => layout == Layout.Dense ? "" : layout == Layout.Aligned ? ", wider rows" : ", strided rows";
+    private static string Strided(Layout layout) => layout == Layout.Dense ? "" : layout == Layout.Aligned ? ", wider rows"
+        : ", strided rows";
 }

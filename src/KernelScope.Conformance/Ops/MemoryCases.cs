@@ -6,7 +6,8 @@ namespace KernelScope.Conformance.Ops;
 internal static class MemoryCases
 {
     private static readonly float[] Extremes =
-        [0f, -0f, 1e-45f, -1e-40f, 1.17549435e-38f, 1f, -16777217f, 3.4e38f, float.MaxValue, float.PositiveInfinity, float.NegativeInfinity, float.NaN, 0.1f];
+        [0f, -0f, 1e-45f, -1e-40f, 1.17549435e-38f, 1f, -16777217f, 3.4e38f, float.MaxValue, float.PositiveInfinity, float.NegativeInfinity,
+            float.NaN, 0.1f];
 
     public static IEnumerable<ConformanceCase> All(Shapes shapes)
     {
@@ -35,7 +36,9 @@ internal static class MemoryCases
     }
 
     private static ConformanceCase AddScaled(int xRows, int rows, int columns, float alpha, Layout source, Layout destination) =>
-        new(nameof(Device.AddScaled), FormattableString.Invariant($"{alpha} times {xRows} row(s) to {rows} row(s) of {columns}, {Strides(source, destination)}"), (long)rows * columns, trial =>
+        new(nameof(Device.AddScaled),
+            FormattableString.Invariant($"{alpha} times {xRows} row(s) to {rows} row(s) of {columns}, {Strides(source, destination)}"),
+            (long)rows * columns, trial =>
         {
             TrialMatrix x = trial.Input("x", xRows, columns, source);
             TrialMatrix y = trial.InOut("y", rows, columns, destination);
@@ -53,7 +56,8 @@ internal static class MemoryCases
 
     /// <summary>Every special value plus every other: 0·∞ and ∞ − ∞ are NaN; products and sums below the normal range are kept.</summary>
     private static ConformanceCase AddExtremes(float alpha) =>
-        new(nameof(Device.AddScaled), FormattableString.Invariant($"{alpha} times zeros, denormals, infinities, NaN"), Extremes.Length * Extremes.Length, trial =>
+        new(nameof(Device.AddScaled), FormattableString.Invariant($"{alpha} times zeros, denormals, infinities, NaN"),
+            Extremes.Length * Extremes.Length, trial =>
         {
             int n = Extremes.Length;
             float[] rows = [.. Enumerable.Range(0, n * n).Select(at => Extremes[at % n])];
@@ -96,7 +100,8 @@ internal static class MemoryCases
             for (int n = 0; n < values.Length; n++)
             {
                 if (BitConverter.SingleToInt32Bits(values[n]) != BitConverter.SingleToInt32Bits(back[n]))
-                    throw new DisagreementException(FormattableString.Invariant($"value {n} was written as {values[n]:g9} and read as {back[n]:g9}."));
+                    throw new DisagreementException(
+                        FormattableString.Invariant($"value {n} was written as {values[n]:g9} and read as {back[n]:g9}."));
             }
         });
 

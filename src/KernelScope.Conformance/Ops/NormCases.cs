@@ -85,7 +85,8 @@ internal static class NormCases
         new(nameof(Device.ApplyGain), "gains of -1, of denormals, of 1e-8, of 1e30, infinite, NaN", 2 * 9, trial =>
         {
             TrialMatrix x = trial.Input("u", 2, 9);
-            TrialMatrix gain = trial.Input("gain", 1, 9, [-1f, 1e-40f, 1e-8f, 6e-8f, -0.99999994f, 1e30f, float.PositiveInfinity, float.NaN, -2f]);
+            TrialMatrix gain =
+                trial.Input("gain", 1, 9, [-1f, 1e-40f, 1e-8f, 6e-8f, -0.99999994f, 1e30f, float.PositiveInfinity, float.NaN, -2f]);
             TrialMatrix y = trial.Output("y", 2, 9);
             trial.Run(s => s.Device.ApplyGain(s[x], s[gain], s[y]));
             Trial.CompareBits(y);
@@ -154,5 +155,6 @@ internal static class NormCases
     }
 
     private static string Name(int rows, int columns, Layout layout, bool inPlace) =>
-        $"{rows} row(s) of {columns}{(layout == Layout.Dense ? "" : layout == Layout.Aligned ? ", wider rows" : ", strided rows")}{(inPlace ? ", in place" : "")}";
+        $"{rows} row(s) of {columns}{(layout == Layout.Dense ? "" : layout == Layout.Aligned ? ", wider rows" : ", strided rows")}"
+            + $"{(inPlace ? ", in place" : "")}";
 }

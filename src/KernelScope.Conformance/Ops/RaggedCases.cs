@@ -14,9 +14,13 @@ internal static class RaggedCases
     private static readonly (string Name, int Window, Run[] Runs)[] Batches =
     [
         ("a decode step", 0, [new(1, 0, 1), new(1, 40, 64), new(1, 7, 8), new(1, 300, 512)]),
-        ("a decode step in windows, rings wrapped", 6, [new(1, 2, 6), new(1, 40, 6), new(1, 1_000_003, 11), new(1, 15, 16), new(1, 16, 16)]),
-        ("eight of one capacity", 0, [new(1, 3, 48), new(1, 47, 48), new(1, 0, 48), new(1, 20, 48), new(1, 21, 48), new(1, 31, 48), new(1, 32, 48), new(1, 33, 48)]),
-        ("nine in windows", 4, [new(1, 3, 8), new(1, 47, 8), new(1, 0, 8), new(1, 20, 8), new(1, 21, 8), new(1, 31, 8), new(1, 32, 8), new(1, 33, 8), new(1, 5, 8)]),
+        ("a decode step in windows, rings wrapped",
+            6, [new(1, 2, 6), new(1, 40, 6), new(1, 1_000_003, 11), new(1, 15, 16), new(1, 16, 16)]),
+        ("eight of one capacity", 0,
+            [new(1, 3, 48), new(1, 47, 48), new(1, 0, 48), new(1, 20, 48), new(1, 21, 48), new(1, 31, 48), new(1, 32, 48), new(1, 33, 48)]),
+        ("nine in windows", 4,
+            [new(1, 3, 8), new(1, 47, 8), new(1, 0, 8), new(1, 20, 8), new(1, 21, 8), new(1, 31, 8), new(1, 32, 8), new(1, 33, 8),
+                new(1, 5, 8)]),
         ("prompts and steps", 0, [new(1, 12, 16), new(9, 3, 32), new(2, 0, 2), new(1, 50, 64)]),
         ("prompts and steps in windows", 5, [new(7, 9, 11), new(1, 12, 5), new(3, 100, 9), new(1, 3, 8)]),
         ("rows between that belong to none", 0, [new(1, 5, 8, 2), new(2, 3, 6), new(1, 9, 12, 1)]),
@@ -42,11 +46,13 @@ internal static class RaggedCases
 
         yield return make("no sequences", 4, 2, 16, 0, []);
         if (shapes.IsLarge)
-            yield return make("2B, eight tokens late in the context", 8, 4, 256, 4096, [.. Enumerable.Range(0, 8).Select(n => new Run(1, 5000 + (300 * n), 4351))]);
+            yield return make("2B, eight tokens late in the context",
+                8, 4, 256, 4096, [.. Enumerable.Range(0, 8).Select(n => new Run(1, 5000 + (300 * n), 4351))]);
     }
 
     private static ConformanceCase RopeThenStore(string name, int heads, int kvHeads, int headDim, int window, Run[] runs) =>
-        new(nameof(Device.RopeThenStore), NameOf(name, heads, kvHeads, headDim, window, runs), 4L * RowsOf(runs) * (heads + kvHeads) * headDim, trial =>
+        new(nameof(Device.RopeThenStore), NameOf(name, heads, kvHeads, headDim, window, runs),
+            4L * RowsOf(runs) * (heads + kvHeads) * headDim, trial =>
         {
             int q = heads * headDim, kv = kvHeads * headDim;
             TrialMatrix qkv = trial.InOut("qkv", RowsOf(runs), q + (2 * kv), Layout.Of(runs.Length));
@@ -59,7 +65,8 @@ internal static class RaggedCases
             for (int n = 0; n < near.Length; n++)
             {
                 (Run run, TrialCache cache, int first) = (near[n], caches[n], FirstRow(near, n));
-                trial.Compare(cache.Keys, Limits.Elementwise, (row, i) => RopeCases.SizeOfKey(cache, qkv, q, first, run.Rows, run.Position, row, i));
+                trial.Compare(cache.Keys, Limits.Elementwise,
+                    (row, i) => RopeCases.SizeOfKey(cache, qkv, q, first, run.Rows, run.Position, row, i));
                 Trial.CompareBits(cache.Values);
             }
 
@@ -73,14 +80,16 @@ internal static class RaggedCases
     private static ConformanceCase Attend(string name, int heads, int kvHeads, int headDim, int window, Run[] runs)
     {
         float scale = (float)(1 / Math.Sqrt(headDim));
-        AttendCases.Setup[] setups = [.. runs.Select(r => new AttendCases.Setup(heads, kvHeads, headDim, r.Rows, r.Position, r.Capacity, window, 50, scale))];
+        AttendCases.Setup[] setups =
+            [.. runs.Select(r => new AttendCases.Setup(heads, kvHeads, headDim, r.Rows, r.Position, r.Capacity, window, 50, scale))];
         return new(nameof(Device.Attend), NameOf(name, heads, kvHeads, headDim, window, runs), setups.Sum(AttendCases.WorkOf), trial =>
         {
             Layout layout = Layout.Of(runs.Length);
             TrialMatrix q = trial.Input("q", RowsOf(runs), heads * headDim, layout);
             TrialCache[] caches = [.. setups.Select(c => AttendCases.Cache(trial, c))];
             // Rows of no sequence keep what they have; those of a sequence may hold anything before.
-            TrialMatrix z = runs.Any(r => r.Gap > 0) ? trial.InOut("z", q.Rows, q.Columns, layout) : trial.Output("z", q.Rows, q.Columns, layout);
+            TrialMatrix z = runs.Any(r => r.Gap > 0) ? trial.InOut("z", q.Rows, q.Columns, layout)
+                : trial.Output("z", q.Rows, q.Columns, layout);
             AttentionShape shape = new(heads, scale, 50, window);
             trial.Run(s => s.Device.Attend(s[q], Sequences(s, runs, caches), shape, s[z]));
             trial.Compare(z, Limits.Attend(1, 50), (r, column) =>
@@ -91,7 +100,8 @@ internal static class RaggedCases
             trial.RunAgain("one sequence after the other", s =>
             {
                 foreach (SequenceRows one in Sequences(s, runs, caches))
-                    s.Device.Attend(s[q].RowRange(one.FirstRow, one.RowCount), one.Cache, one.Position, shape, s[z].RowRange(one.FirstRow, one.RowCount));
+                    s.Device.Attend(s[q].RowRange(one.FirstRow, one.RowCount), one.Cache,
+                        one.Position, shape, s[z].RowRange(one.FirstRow, one.RowCount));
             });
         });
     }

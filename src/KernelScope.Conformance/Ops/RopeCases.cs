@@ -14,7 +14,8 @@ internal static class RopeCases
             foreach ((int heads, int rows, int position) in ((int, int, int)[])[(1, 1, 0), (3, 1, 40), (8, 5, 0), (2, 17, 23)])
                 yield return Rope(heads, headDim, rows, position, Layout.Of(turn++));
 
-            foreach ((int kvHeads, int rows, int position, int capacity) in ((int, int, int, int)[])[(1, 1, 0, 1), (2, 1, 37, 8), (4, 5, 6, 8), (2, 9, 30, 9), (3, 3, 0, 16), (1, 7, 1000, 13)])
+            foreach ((int kvHeads, int rows, int position, int capacity) in ((int, int, int, int)[])[(1, 1, 0, 1), (2, 1, 37, 8),
+                (4, 5, 6, 8), (2, 9, 30, 9), (3, 3, 0, 16), (1, 7, 1000, 13)])
             {
                 yield return Store(kvHeads, headDim, rows, position, capacity, Layout.Of(turn++));
                 yield return RopeThenStore(heads: kvHeads * (1 + (turn % 3)), kvHeads, headDim, rows, position, capacity, Layout.Of(turn));
@@ -34,7 +35,9 @@ internal static class RopeCases
     }
 
     private static ConformanceCase Rope(int heads, int headDim, int rows, int position, Layout layout) =>
-        new(nameof(Device.Rope), $"{rows} row(s) of {heads} head(s) of {headDim}, from position {position}{(layout == Layout.Dense ? "" : ", strided rows")}", 2L * rows * heads * headDim, trial =>
+        new(nameof(Device.Rope),
+            $"{rows} row(s) of {heads} head(s) of {headDim}, from position {position}{(layout == Layout.Dense ? "" : ", strided rows")}",
+            2L * rows * heads * headDim, trial =>
         {
             TrialMatrix x = trial.InOut("x", rows, heads * headDim, layout);
             CheckRope(trial, x, headDim, position, layout);
@@ -58,7 +61,9 @@ internal static class RopeCases
     }
 
     private static ConformanceCase Store(int kvHeads, int headDim, int rows, int position, int capacity, Layout layout) =>
-        new(nameof(Device.Store), $"{CacheName(kvHeads, headDim, rows, position, capacity)}{(layout == Layout.Dense ? "" : ", strided rows")}", 2L * rows * kvHeads * headDim, trial =>
+        new(nameof(Device.Store),
+            $"{CacheName(kvHeads, headDim, rows, position, capacity)}{(layout == Layout.Dense ? "" : ", strided rows")}",
+            2L * rows * kvHeads * headDim, trial =>
         {
             int columns = kvHeads * headDim;
             float[] values = trial.Random.Normals(rows * columns);
@@ -72,8 +77,12 @@ internal static class RopeCases
             Trial.CompareBits(cache.Values);
         });
 
-    private static ConformanceCase RopeThenStore(int heads, int kvHeads, int headDim, int rows, int position, int capacity, Layout layout) =>
-        new(nameof(Device.RopeThenStore), $"{heads} query head(s), {CacheName(kvHeads, headDim, rows, position, capacity)}{(layout == Layout.Dense ? "" : ", strided rows")}", 4L * rows * (heads + kvHeads) * headDim, trial =>
+    private static ConformanceCase RopeThenStore(
+        int heads, int kvHeads, int headDim, int rows, int position, int capacity, Layout layout) =>
+        new(nameof(Device.RopeThenStore),
+            $"{heads} query head(s), "
+                + $"{CacheName(kvHeads, headDim, rows, position, capacity)}{(layout == Layout.Dense ? "" : ", strided rows")}",
+                4L * rows * (heads + kvHeads) * headDim, trial =>
         {
             int q = heads * headDim;
             int kv = kvHeads * headDim;

@@ -6,13 +6,16 @@ namespace KernelScope.Conformance.Ops;
 /// <summary>What the cases of SaeEncode, SaeDecode and SaeEdit share: SAEs and codes.</summary>
 internal static class SaeCases
 {
-    public static IEnumerable<ConformanceCase> All(Shapes shapes) => [.. SaeEncodeCases.All(shapes), .. SaeDecodeCases.All(shapes), .. SaeEditCases.All(shapes)];
+    public static IEnumerable<ConformanceCase> All(Shapes shapes) =>
+        [.. SaeEncodeCases.All(shapes), .. SaeDecodeCases.All(shapes), .. SaeEditCases.All(shapes)];
 
     /// <summary>An SAE as files store it unless told otherwise: both matrices transposed, of which a fraction of the features fires.</summary>
-    public static TrialSae Random(Trial trial, int inputs, int width, int outputs, WeightForm? encoder = null, WeightForm? decoder = null, double bias = -0.5, Func<int, float>? threshold = null)
+    public static TrialSae Random(Trial trial, int inputs, int width, int outputs, WeightForm? encoder = null, WeightForm? decoder = null,
+        double bias = -0.5, Func<int, float>? threshold = null)
     {
         double size = 1 / Math.Sqrt(inputs);
-        float[] thresholds = [.. Enumerable.Range(0, width).Select(f => threshold is null ? (float)(0.1 + trial.Random.Uniform()) : threshold(f))];
+        float[] thresholds =
+            [.. Enumerable.Range(0, width).Select(f => threshold is null ? (float)(0.1 + trial.Random.Uniform()) : threshold(f))];
         float[] biases = trial.Random.Normals(width, 0.3);
         foreach (ref float b in biases.AsSpan())
             b += (float)bias;

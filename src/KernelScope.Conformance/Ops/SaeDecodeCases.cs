@@ -1,3 +1,4 @@
+using System.Globalization;
 using KernelScope.Devices;
 
 namespace KernelScope.Conformance.Ops;
@@ -32,7 +33,8 @@ internal static class SaeDecodeCases
             yield return Plain("every form, ", 3, 17, 33, form, Layout.Dense, density: 0.4);
         yield return Plain("no rows, ", 0, 9, 17, null, Layout.Strided, density: 0);
         foreach (int outputs in shapes.IsTiny ? [] : (int[])[384, 785, 1152])
-            yield return Plain("long rows, ", 5, 33, outputs, new WeightForm(Files.DType.F32, Transposed: true), Layout.Strided, density: 0.3);
+            yield return Plain("long rows, ", 5, 33, outputs, new WeightForm(Files.DType.F32, Transposed: true), Layout.Strided,
+                density: 0.3);
         yield return Extremes();
         foreach (WeightForm form in WeightForm.All)
             yield return PlusError("", 3, 33, 65, form, Layout.Strided, density: 0.3);
@@ -47,12 +49,19 @@ internal static class SaeDecodeCases
     }
 
     private static ConformanceCase Plain(string name, int rows, int width, int outputs, WeightForm? form, Layout layout, double density) =>
-        new(Op, FormattableString.Invariant($"{name}{rows} row(s), {width} to {outputs}, density {density}{(form is null ? "" : $", {form}")}{(layout == Layout.Dense ? "" : ", strided rows")}"), (long)rows * width * outputs, trial =>
-            Check(trial, SaeCases.Random(trial, 3, width, outputs, decoder: form), SaeCases.RandomCodes(trial, rows, width, density), layout));
+        new(Op, string.Create(CultureInfo.InvariantCulture,
+            $"{name}{rows} row(s), {width} to {outputs}, density "
+                + $"{density}{(form is null ? "" : $", {form}")}{(layout == Layout.Dense ? "" : ", strided rows")}"),
+                (long)rows * width * outputs, trial =>
+            Check(trial, SaeCases.Random(trial, 3, width, outputs, decoder: form), SaeCases.RandomCodes(trial, rows, width, density),
+                layout));
 
     /// <summary>The SAE's error kept: the same bits as a decode, a subtraction and an addition.</summary>
-    private static ConformanceCase PlusError(string name, int rows, int width, int outputs, WeightForm? form, Layout layout, double density) =>
-        new(nameof(Device.SaeDecodePlusError), FormattableString.Invariant($"{name}{rows} row(s), {width} to {outputs}{(form is null ? "" : $", {form}")}"), (long)rows * width * outputs, trial =>
+    private static ConformanceCase PlusError(
+        string name, int rows, int width, int outputs, WeightForm? form, Layout layout, double density) =>
+        new(nameof(Device.SaeDecodePlusError),
+            FormattableString.Invariant($"{name}{rows} row(s), {width} to {outputs}{(form is null ? "" : $", {form}")}"),
+            (long)rows * width * outputs, trial =>
         {
             TrialSae sae = SaeCases.Random(trial, 3, width, outputs, decoder: form ?? new WeightForm(Files.DType.F32, Transposed: true));
             CodeList list = SaeCases.RandomCodes(trial, rows, width, density);
@@ -60,7 +69,8 @@ internal static class SaeDecodeCases
             TrialMatrix reconstruction = trial.Scratch("reconstruction", rows, outputs, new float[rows * outputs], layout);
             TrialMatrix y = trial.InOut("y", rows, outputs, layout, size: 10);
             trial.Run(s => s.Device.SaeDecodePlusError(s[codes], s[sae], s[reconstruction], s[y]));
-            trial.Compare(y, Limits.SaeProduct(sae.FeatureCount) with { Floor = 0 }, (r, j) => Math.Abs((double)y[r, j]) + (2 * SizeOf(sae, list, r, j)));
+            trial.Compare(y, Limits.SaeProduct(sae.FeatureCount) with { Floor = 0 },
+                (r, j) => Math.Abs((double)y[r, j]) + (2 * SizeOf(sae, list, r, j)));
             trial.RunAgain("a decode, a subtraction and an addition", s =>
             {
                 s.Device.SaeDecode(s[codes], s[sae], s[reconstruction]);

@@ -1,3 +1,4 @@
+using System.Globalization;
 using KernelScope.Devices;
 using KernelScope.Files;
 
@@ -29,7 +30,8 @@ internal static class SaeEncodeCases
             yield return Plain("width 1, ", rows, 16, 1, null, Layout.Strided, bias: 3);
             yield return Plain("all active, ", rows, 16, shapes.IsTiny ? 33 : 1025, null, Layout.Dense, bias: 100, threshold: _ => 0);
             yield return Plain("none active, ", rows, 16, shapes.IsTiny ? 33 : 1025, null, Layout.Dense, bias: -100);
-            yield return Plain("thresholds 0, smallest normal, 1e30, largest, infinite, NaN, ", rows, 24, 65, null, Layout.Dense, bias: 0, threshold: Extreme);
+            yield return Plain("thresholds 0, smallest normal, 1e30, largest, infinite, NaN, ", rows, 24, 65, null, Layout.Dense,
+                bias: 0, threshold: Extreme);
             yield return Plain("negative thresholds, ", rows, 24, 65, null, Layout.Dense, bias: 0, threshold: f => -f / 16f);
         }
 
@@ -57,8 +59,11 @@ internal static class SaeEncodeCases
         }
     }
 
-    internal static ConformanceCase Plain(string name, int rows, int inputs, int width, WeightForm? form, Layout layout, double bias = -0.5, Func<int, float>? threshold = null) =>
-        new(Op, $"{name}{rows} row(s), {inputs} to {width}{(form is null ? ", as stored in npz" : $", {form}")}{(layout == Layout.Dense ? "" : ", strided rows")}", (long)rows * inputs * width, trial =>
+    internal static ConformanceCase Plain(string name, int rows, int inputs, int width, WeightForm? form, Layout layout,
+        double bias = -0.5, Func<int, float>? threshold = null) =>
+        new(Op, $"{name}{rows} row(s), {inputs} to "
+            + $"{width}{(form is null ? ", as stored in npz" : $", {form}")}{(layout == Layout.Dense ? "" : ", strided rows")}",
+            (long)rows * inputs * width, trial =>
         {
             TrialSae sae = SaeCases.Random(trial, inputs, width, 3, encoder: form, bias: bias, threshold: threshold);
             TrialMatrix x = trial.Input("x", rows, inputs, layout);
@@ -69,7 +74,9 @@ internal static class SaeEncodeCases
 
     /// <summary>TopK: the k largest positive pre-activations, or fewer where fewer are positive. Two that are nearer than the limit may change places at the k-th.</summary>
     private static ConformanceCase Largest(int k, int rows, int inputs, int width, Layout layout, double bias) =>
-        new(Op, FormattableString.Invariant($"the {k} largest, {rows} row(s), {inputs} to {width}, bias {bias}{(layout == Layout.Dense ? "" : ", strided rows")}"), (long)rows * inputs * width, trial =>
+        new(Op, FormattableString.Invariant(
+            $"the {k} largest, {rows} row(s), {inputs} to {width}, bias {bias}{(layout == Layout.Dense ? "" : ", strided rows")}"),
+            (long)rows * inputs * width, trial =>
         {
             TrialSae sae = SaeCases.Random(trial, inputs, width, 3, bias: bias, threshold: _ => 0) with { TopK = k };
             TrialMatrix x = trial.Input("x", rows, inputs, layout);
@@ -87,7 +94,8 @@ internal static class SaeEncodeCases
                 identity[(i * inputs) + i] = 1;
             float[] biases = [.. Enumerable.Range(0, width).Select(_ => (trial.Random.Below(8) - 3) / 8f)];
             float[] weights = [.. Enumerable.Range(0, width * inputs).Select(_ => (trial.Random.Below(8) - 4) / 8f)];
-            Exact(trial, inputs, width, new(DType.F32, Transposed: true), identity, biases, new float[width], (f, i) => weights[(f * inputs) + i], k);
+            Exact(trial, inputs, width, new(DType.F32, Transposed: true), identity, biases,
+                new float[width], (f, i) => weights[(f * inputs) + i], k);
         });
 
     private static void CheckLargest(Trial trial, TrialMatrix x, TrialSae sae, CodeList codes)
@@ -106,27 +114,36 @@ internal static class SaeEncodeCases
             for (int n = 0; n < listed.Length; n++)
             {
                 float value = codes.ValuesOf(r)[n];
-                if (n >= sae.TopK || (n > 0 && listed[n] <= listed[n - 1]) || !(value > 0) || !(Math.Abs(value - Exactly(listed[n])) <= Error(listed[n])))
-                    throw new DisagreementException(FormattableString.Invariant($"row {r}: entry {n} of {listed.Length} is feature {listed[n]} with {value:g9}; its pre-activation is {Exactly(listed[n]):g9}, and at most {sae.TopK} are listed, ascending."));
+                if (n >= sae.TopK || (n > 0 && listed[n] <= listed[n - 1]) || !(value > 0)
+                    || !(Math.Abs(value - Exactly(listed[n])) <= Error(listed[n])))
+                    throw new DisagreementException(
+                        string.Create(CultureInfo.InvariantCulture,
+                            $"row {r}: entry {n} of {listed.Length} is feature {listed[n]} with {value:g9}; its pre-activation is "
+                                + $"{Exactly(listed[n]):g9}, and at most {sae.TopK} are listed, ascending."));
                 bar = Math.Min(bar, value);
             }
 
             for (int f = 0; f < sae.FeatureCount; f++)
             {
                 if (listed.BinarySearch(f) < 0 && Exactly(f) > bar + (2 * Error(f)))
-                    throw new DisagreementException(FormattableString.Invariant($"row {r}: feature {f} is not listed; its pre-activation is {Exactly(f):g9}, the smallest that is listed {bar:g9}."));
+                    throw new DisagreementException(
+                        string.Create(CultureInfo.InvariantCulture,
+                            $"row {r}: feature {f} is not listed; its pre-activation is {Exactly(f):g9}, the smallest that is listed "
+                                + $"{bar:g9}."));
             }
         }
     }
 
-    private static float Extreme(int f) => (f % 6) switch { 0 => 0f, 1 => 1.17549435e-38f, 2 => 1e30f, 3 => float.MaxValue, 4 => float.PositiveInfinity, _ => float.NaN };
+    private static float Extreme(int f) =>
+        (f % 6) switch { 0 => 0f, 1 => 1.17549435e-38f, 2 => 1e30f, 3 => float.MaxValue, 4 => float.PositiveInfinity, _ => float.NaN };
 
     /// <summary>
     /// Weights and biases are multiples of 2⁻¹² and rows are unit vectors, so every pre-activation is one exact number in any order and on any device.
     /// Thresholds are that number (inactive: strict), one float below (active), one above (inactive).
     /// </summary>
     private static ConformanceCase AtThreshold(WeightForm form, int inputs, int width) =>
-        new(Op, $"pre-activations at their thresholds, one float below, one above, {inputs} to {width}, {form}", (long)inputs * inputs * width, trial =>
+        new(Op, $"pre-activations at their thresholds, one float below, one above, {inputs} to {width}, {form}",
+            (long)inputs * inputs * width, trial =>
         {
             float[] biases = [.. Enumerable.Range(0, width).Select(_ => (trial.Random.Below(4096) - 1024) / 4096f)];
             float[,] weights = new float[width, inputs];
@@ -156,7 +173,8 @@ internal static class SaeEncodeCases
             Exact(trial, 8, 24, new(DType.F32, Transposed: true), x, biases, thresholds, (f, i) => ((f + i) % 4 - 2) * 0.25);
         });
 
-    private static void Exact(Trial trial, int inputs, int width, WeightForm form, float[] x, float[] biases, float[] thresholds, Func<int, int, double> weight, int topK = 0)
+    private static void Exact(Trial trial, int inputs, int width, WeightForm form, float[] x, float[] biases, float[] thresholds,
+        Func<int, int, double> weight, int topK = 0)
     {
         TrialSae sae = new(
             trial.Weight("W_enc", inputs, [new PartForm(width, form)], weight),
@@ -221,24 +239,37 @@ internal static class SaeEncodeCases
                 {
                     float value = codes.ValuesOf(r)[n++];
                     if (!(value > threshold && value > 0) || !(a > bar - (limit.Element * size)))
-                        throw new DisagreementException(FormattableString.Invariant($"row {r}: feature {f} is listed with {value:g9}; its threshold is {threshold:g9}, its pre-activation {a:g9}."));
+                        throw new DisagreementException(
+                            string.Create(CultureInfo.InvariantCulture,
+                                $"row {r}: feature {f} is listed with {value:g9}; its threshold is {threshold:g9}, its pre-activation "
+                                    + $"{a:g9}."));
                     trial.Note(Math.Abs(value - a) / size, limit.Element);
                     if (!(Math.Abs(value - a) <= limit.Element * size))
-                        throw new DisagreementException(FormattableString.Invariant($"row {r}: feature {f} has {value:g9}, expected {a:g9}: more than {limit.Element:g3} of its size {size:g3}."));
+                        throw new DisagreementException(
+                            string.Create(CultureInfo.InvariantCulture,
+                                $"row {r}: feature {f} has {value:g9}, expected {a:g9}: "
+                                    + $"more than {limit.Element:g3} of its size {size:g3}."));
                     errorSquares += (value - a) * (value - a);
                     squares += a * a;
                 }
                 else if (a > bar + (limit.Element * size))
                 {
-                    throw new DisagreementException(FormattableString.Invariant($"row {r}: feature {f} is not listed (or not in ascending order); its pre-activation is {a:g9}, its threshold {threshold:g9}."));
+                    throw new DisagreementException(
+                        string.Create(CultureInfo.InvariantCulture,
+                            $"row {r}: feature {f} is not listed (or not in ascending order); its pre-activation is {a:g9}, its "
+                                + $"threshold {threshold:g9}."));
                 }
             }
 
             if (n != codes.FeaturesOf(r).Length)
-                throw new DisagreementException($"row {r}: entry {n} of {codes.FeaturesOf(r).Length} is feature {codes.FeaturesOf(r)[n]}, which is out of order or out of range.");
+                throw new DisagreementException(
+                    $"row {r}: entry {n} of {codes.FeaturesOf(r).Length} is feature {codes.FeaturesOf(r)[n]}, which is out of order or "
+                        + "out of range.");
         }
 
         if (squares > 0 && !(errorSquares / squares <= limit.Nmse))
-            throw new DisagreementException(FormattableString.Invariant($"the activations have a normalised mean square error of {errorSquares / squares:g3}; {limit.Nmse:g3} is allowed."));
+            throw new DisagreementException(
+                FormattableString.Invariant(
+                    $"the activations have a normalised mean square error of {errorSquares / squares:g3}; {limit.Nmse:g3} is allowed."));
     }
 }

@@ -17,10 +17,15 @@ internal enum ReleasedKind
     Event,
 }
 
-/// <summary>A device opened for work: its primary context and one stream. Every result of the driver is checked here and becomes a <see cref="CudaException"/>.</summary>
+/// <summary>
+/// A device opened for work: its primary context and one stream. Every result of the driver is checked here and becomes a <see
+/// cref="CudaException"/>.
+/// </summary>
 /// <remarks>
-/// After a sticky error the process has lost the GPU: every later call says so and names the error that did it. An error of a kernel is reported by a later call, which names what was launched since the last wait.
-/// The driver's current context is per thread, and others may change it between two calls: it is set where the driver is called for a group of things, not where ops begin.
+/// After a sticky error the process has lost the GPU: every later call says so and names the error that did it. An error of a kernel is
+/// reported by a later call, which names what was launched since the last wait.
+/// The driver's current context is per thread, and others may change it between two calls: it is set where the driver is called for a group
+/// of things, not where ops begin.
 /// </remarks>
 internal sealed class CudaContext : IDisposable
 {
@@ -174,7 +179,9 @@ internal sealed class CudaContext : IDisposable
     /// <summary>Whether something released waits for <see cref="Collect"/>.</summary>
     public bool HasReleased => !_released.IsEmpty;
 
-    /// <summary>Gives back what was released; everything that uses it must be in the stream already, so that it is waited for here.</summary>
+    /// <summary>
+    /// Gives back what was released; everything that uses it must be in the stream already, so that it is waited for here.
+    /// </summary>
     public void Collect()
     {
         if (_disposed || _released.IsEmpty)

@@ -198,7 +198,10 @@ internal static class CudaResults
         _ => FormattableString.Invariant($"CUDA error {(int)result}"),
     };
 
-    /// <summary>Whether the process has lost the GPU: every later call gives an error again, in a new context too, until the process is started again.</summary>
+    /// <summary>
+    /// Whether the process has lost the GPU: every later call gives an error again, in a new context too, until the process is started
+    /// again.
+    /// </summary>
     public static bool IsSticky(CudaResult result) => result is
         CudaResult.EccUncorrectable or CudaResult.NvlinkUncorrectable or CudaResult.Contained or CudaResult.TensorMemoryLeak or CudaResult.IllegalAddress or CudaResult.LaunchTimeout or CudaResult.ContextIsDestroyed or CudaResult.Assert or
         (>= CudaResult.HardwareStackError and <= CudaResult.LaunchFailed);

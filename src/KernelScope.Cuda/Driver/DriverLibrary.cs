@@ -7,7 +7,8 @@ internal static class DriverLibrary
     public static string UsualName(bool windows) => windows ? "nvcuda.dll" : "libcuda.so.1";
 
     /// <summary>
-    /// What is tried, in this order: names that the system's loader finds, then the folders of WSL, of container hosts, and of CUDA's forward compatibility, which is last because it may be newer than
+    /// What is tried, in this order: names that the system's loader finds, then the folders of WSL, of container hosts, and of CUDA's
+    /// forward compatibility, which is last because it may be newer than
     /// the driver of the system.
     /// </summary>
     public static IReadOnlyList<string> Candidates(bool windows) => windows

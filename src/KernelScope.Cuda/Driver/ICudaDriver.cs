@@ -49,11 +49,13 @@ internal readonly record struct CompilerReport(string Log, float Milliseconds);
 internal readonly record struct LaunchShape(int GridX, int GridY, int GridZ, int Block);
 
 /// <summary>
-/// Everything that <see cref="CudaDevice"/> asks of a driver: the calls of the CUDA driver API of the same names, with the same meaning and results.
+/// Everything that <see cref="CudaDevice"/> asks of a driver: the calls of the CUDA driver API of the same names, with the same meaning and
+/// results.
 /// One implementation calls the driver, another executes PTX in the emulator, tests make a third that fails on demand.
 /// </summary>
 /// <remarks>
-/// Not for several threads at once, except where CUDA allows it; the current context is per thread. Handles are opaque numbers. Every method is one call
+/// Not for several threads at once, except where CUDA allows it; the current context is per thread. Handles are opaque numbers. Every
+/// method is one call
 /// (or the few that CUDA needs for it) and returns its result; nothing here throws. Lengths are in bytes.
 /// Its device calls it for one op at a time, from any number of threads, and never from finalizers.
 /// </remarks>

@@ -3,7 +3,9 @@ using System.Runtime.InteropServices;
 
 namespace KernelScope.Cuda.Driver;
 
-/// <summary>The entry points of the CUDA driver library; names with <c>_v2</c> are those that today's cuda.h defines the plain names as.</summary>
+/// <summary>
+/// The entry points of the CUDA driver library; names with <c>_v2</c> are those that today's cuda.h defines the plain names as.
+/// </summary>
 internal static unsafe partial class NativeMethods
 {
     private const string Library = "cuda-driver";

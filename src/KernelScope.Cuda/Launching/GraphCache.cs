@@ -4,7 +4,8 @@ namespace KernelScope.Cuda.Launching;
 
 /// <summary>Batches that came before, and the graphs of those that came twice.</summary>
 /// <remarks>
-/// A graph holds addresses. It is replayed only for a batch with the same kernels, grids and parameters bit by bit, so that it does what the launches
+/// A graph holds addresses. It is replayed only for a batch with the same kernels, grids and parameters bit by bit, so that it does what
+/// the launches
 /// would have done, even where memory was given back and out again in between.
 /// </remarks>
 /// <param name="context">Where they run.</param>

@@ -20,7 +20,10 @@ internal sealed class Kernel(PtxKernelInfo info, nint function)
     public int[] Offsets { get; } = [.. info.Parameters.Select(p => p.Offset)];
 }
 
-/// <summary>The kernels of a device, loaded at first use: a PTX file is compiled by the driver (which caches the result) when one of its kernels is asked for.</summary>
+/// <summary>
+/// The kernels of a device, loaded at first use: a PTX file is compiled by the driver (which caches the result) when one of its kernels is
+/// asked for.
+/// </summary>
 internal sealed class KernelTable(CudaContext context, PtxImage image) : IDisposable
 {
     private readonly Dictionary<string, Kernel> _kernels = new(StringComparer.Ordinal);
@@ -28,7 +31,8 @@ internal sealed class KernelTable(CudaContext context, PtxImage image) : IDispos
     private readonly Dictionary<string, nint> _modules = new(StringComparer.Ordinal);
 
     /// <summary>The kernel of that name.</summary>
-    /// <exception cref="CudaException">The device is too old for it, or the driver does not compile it; the message has the compiler's log.</exception>
+    /// <exception cref="CudaException">The device is too old for it, or the driver does not compile it; the message has the compiler's
+    /// log.</exception>
     public Kernel this[string name]
     {
         get

@@ -1,6 +1,8 @@
 namespace KernelScope.Cuda.Launching;
 
-/// <summary>The last launches that the driver took since the stream was waited for. One of them is to blame where a later call reports an error.</summary>
+/// <summary>
+/// The last launches that the driver took since the stream was waited for. One of them is to blame where a later call reports an error.
+/// </summary>
 /// <remarks>For one op at a time, as its context. Nothing is allocated.</remarks>
 internal sealed class LaunchLog
 {

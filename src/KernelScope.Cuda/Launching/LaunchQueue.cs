@@ -4,11 +4,13 @@ using KernelScope.Cuda.Driver;
 namespace KernelScope.Cuda.Launching;
 
 /// <summary>
-/// Launches that were asked for and not yet given to the driver. Small data of the host (token ids, the position) that they read is collected beside them and
+/// Launches that were asked for and not yet given to the driver. Small data of the host (token ids, the position) that they read is
+/// collected beside them and
 /// goes over in one copy; the launches follow, one by one or, where the same launches came before, as one graph.
 /// </summary>
 /// <remarks>
-/// The steps of a decode loop differ in that small data only, which lies at the same addresses in every batch, so that step n is the graph of step n − 1 replayed:
+/// The steps of a decode loop differ in that small data only, which lies at the same addresses in every batch, so that step n is the graph
+/// of step n − 1 replayed:
 /// no caller has to say what a step is. Nothing is allocated once the buffers have grown to the largest batch.
 /// </remarks>
 internal sealed class LaunchQueue : IDisposable
@@ -64,7 +66,8 @@ internal sealed class LaunchQueue : IDisposable
     public long GraphLaunches { get; private set; }
 
     /// <summary>
-    /// Begins an op: what waits goes to the driver if there is much of it, or if <paramref name="hostBytes"/> of small data have no place beside it.
+    /// Begins an op: what waits goes to the driver if there is much of it, or if <paramref name="hostBytes"/> of small data have no place
+    /// beside it.
     /// What an op uploads and the launches that read it then go over together.
     /// </summary>
     /// <param name="op">The op, for messages.</param>

@@ -27,7 +27,10 @@ internal sealed class Staging : IDisposable
         }
     }
 
-    /// <summary>Uploads <paramref name="bytes"/> that <paramref name="fill"/> gives piece by piece; a piece is a multiple of <paramref name="unit"/> bytes.</summary>
+    /// <summary>
+    /// Uploads <paramref name="bytes"/> that <paramref name="fill"/> gives piece by piece; a piece is a multiple of <paramref name="unit"/>
+    /// bytes.
+    /// </summary>
     /// <remarks>The copies are in the stream when this returns; the host's data is no longer needed.</remarks>
     /// <exception cref="ArgumentException">A unit is larger than a block.</exception>
     public void Upload(ulong destination, long bytes, long unit, FillPiece fill)

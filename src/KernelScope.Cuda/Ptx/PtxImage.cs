@@ -3,7 +3,10 @@ using System.Text;
 
 namespace KernelScope.Cuda.Ptx;
 
-/// <summary>The kernels that are shipped: a manifest and PTX texts, each kernel's text checked against the manifest's hash before anything is loaded.</summary>
+/// <summary>
+/// The kernels that are shipped: a manifest and PTX texts, each kernel's text checked against the manifest's hash before anything is
+/// loaded.
+/// </summary>
 /// <remarks>Any number of threads may use it.</remarks>
 internal sealed class PtxImage
 {
@@ -15,7 +18,8 @@ internal sealed class PtxImage
 
     /// <summary>Reads and checks an image.</summary>
     /// <param name="read">Gives the content of a file below <c>kernels/ptx</c>; null if there is none.</param>
-    /// <exception cref="InvalidDataException">A file is missing, or a text is not the one that the manifest describes; the message names file, kernel and hashes.</exception>
+    /// <exception cref="InvalidDataException">A file is missing, or a text is not the one that the manifest describes; the message names
+    /// file, kernel and hashes.</exception>
     public PtxImage(Func<string, byte[]?> read)
     {
         ArgumentNullException.ThrowIfNull(read);

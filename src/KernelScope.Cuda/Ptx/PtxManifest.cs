@@ -13,7 +13,10 @@ namespace KernelScope.Cuda.Ptx;
 internal sealed record PtxParameter(string Name, int Offset, int Size, string Type);
 
 /// <summary>What a PTX text is for: <c>sm_80</c> runs on every device from 8.0 on, <c>sm_90a</c> on devices of 9.0 alone.</summary>
-/// <remarks>NVIDIA, PTX ISA, "PTX Module Directives: .target": targets with a suffix are specific to their architecture. Immutable: any number of threads may read it.</remarks>
+/// <remarks>
+/// NVIDIA, PTX ISA, "PTX Module Directives: .target": targets with a suffix are specific to their architecture. Immutable: any number of
+/// threads may read it.
+/// </remarks>
 /// <param name="Capability">10·major + minor.</param>
 /// <param name="Suffix">What follows the number; empty if nothing.</param>
 internal readonly record struct PtxTarget(int Capability, string Suffix)

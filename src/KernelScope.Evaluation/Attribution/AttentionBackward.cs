@@ -23,7 +23,8 @@ internal sealed unsafe class AttentionBackward(Device device, AttentionShape sha
     private readonly int _dim = DoubleTiles.Padded(headDim);
 
     /// <summary>Bytes of the work space for <paramref name="n"/> positions.</summary>
-    public static long BytesFor(int n, int group, int headDim) => sizeof(double) * n * ((2L * group * BlockQueries) + ((4L + (3 * group)) * DoubleTiles.Padded(headDim)));
+    public static long BytesFor(int n, int group, int headDim) =>
+        sizeof(double) * n * ((2L * group * BlockQueries) + ((4L + (3 * group)) * DoubleTiles.Padded(headDim)));
 
     /// <summary>Gradients of rotated queries and keys and of values.</summary>
     /// <param name="qkv">Rotated queries and keys, and values, [n, (heads + 2·kv heads)·d_head].</param>
@@ -38,7 +39,8 @@ internal sealed unsafe class AttentionBackward(Device device, AttentionShape sha
         {
             fixed (float* values = qkv, gradient = dz, result = destination)
             {
-                var job = new Job { Qkv = values, Dz = gradient, Destination = result, Row = row, QueryDim = queryDim, Count = n, OwnOnly = ownOnly };
+                var job = new Job { Qkv = values, Dz = gradient, Destination = result, Row = row, QueryDim = queryDim, Count = n,
+                    OwnOnly = ownOnly };
                 Place(ref job, memory);
                 for (int kv = 0; kv < kvHeadCount; kv++)
                     RunHead(job, kv);
@@ -72,7 +74,8 @@ internal sealed unsafe class AttentionBackward(Device device, AttentionShape sha
         device.ForEach(blocks, b => Widen(job, b, key, query));
         for (int b = 0; b < blocks; b++)
         {
-            int first = b * BlockQueries, count = Math.Min(BlockQueries, n - first), units = Ceiling(count, UnitQueries), from = FirstKey(first);
+            int first = b * BlockQueries, count = Math.Min(BlockQueries, n - first), units = Ceiling(count, UnitQueries),
+                from = FirstKey(first);
             device.ForEach(_group * units, u => Queries(job, u / units, first, count, (u % units) * UnitQueries));
             device.ForEach(Ceiling(first + count - from, UnitKeys), u => Keys(job, first, count, from + (u * UnitKeys)));
         }
@@ -194,7 +197,8 @@ internal sealed unsafe class AttentionBackward(Device device, AttentionShape sha
     /// <summary>dk[keys] += duᵀ·q and dv[keys] += pᵀ·dz over rows of the block, which begin at position <paramref name="t"/>.</summary>
     private void Add(Job job, int g, int row, int rows, int key, int keys, int t)
     {
-        long scores = ((((long)g * BlockQueries) + row) * job.Count) + key, at = (((long)g * job.Count) + t) * _dim, target = (long)key * _dim;
+        long scores = ((((long)g * BlockQueries) + row) * job.Count) + key, at = (((long)g * job.Count) + t) * _dim,
+            target = (long)key * _dim;
         DoubleTiles.Mix(job.DU + scores, 1, job.Count, keys, job.Q + at, rows, job.DK + target, _dim);
         DoubleTiles.Mix(job.P + scores, 1, job.Count, keys, job.DzHead + at, rows, job.DV + target, _dim);
     }

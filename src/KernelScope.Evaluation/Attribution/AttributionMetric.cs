@@ -30,7 +30,8 @@ public sealed class AttributionMetric
         ArgumentOutOfRangeException.ThrowIfNegative(position);
         ArgumentOutOfRangeException.ThrowIfNegative(token);
         ArgumentOutOfRangeException.ThrowIfNegative(against ?? 0, nameof(against));
-        return new((_, logits, gradient) => Difference(logits, gradient, token, against), t => t == position, position, Math.Max(token, against ?? 0));
+        return new((_, logits, gradient) => Difference(logits, gradient, token, against), t => t == position, position,
+            Math.Max(token, against ?? 0));
     }
 
     /// <summary>Σ_t −log softmax(logits[t])[tokens[t + 1]], in nats, over all positions that have a next token.</summary>

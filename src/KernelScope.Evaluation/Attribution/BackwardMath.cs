@@ -36,7 +36,8 @@ internal static class BackwardMath
         for (i = 0; i <= x.Length - Lanes; i += Lanes)
         {
             Vector256<double> change = (r * (Vector256<double>.One + Widen(gain, i)) * Widen(dy, i)) - (pull * Widen(x, i));
-            (Vector128.LoadUnsafe(ref MemoryMarshal.GetReference(dx), (nuint)i) + Narrow(change)).StoreUnsafe(ref MemoryMarshal.GetReference(dx), (nuint)i);
+            (Vector128.LoadUnsafe(ref MemoryMarshal.GetReference(dx), (nuint)i) + Narrow(change)).StoreUnsafe(
+                ref MemoryMarshal.GetReference(dx), (nuint)i);
         }
 
         for (; i < x.Length; i++)
@@ -73,7 +74,9 @@ internal static class BackwardMath
 
         for (; j < width; j++)
         {
-            (Vector256<double> dGate, Vector256<double> dUp) = GatedGeluBack(Vector256.Create((double)gateUp[j]), Vector256.Create((double)gateUp[width + j]), Vector256.Create((double)dh[j]));
+            (Vector256<double> dGate, Vector256<double> dUp) =
+                GatedGeluBack(Vector256.Create((double)gateUp[j]), Vector256.Create((double)gateUp[width + j]),
+                    Vector256.Create((double)dh[j]));
             destination[j] = (float)dGate.ToScalar();
             destination[width + j] = (float)dUp.ToScalar();
         }
@@ -123,15 +126,18 @@ internal static class BackwardMath
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static (Vector256<double> DGate, Vector256<double> DUp) GatedGeluBack(Vector256<double> gate, Vector256<double> up, Vector256<double> dh)
+    private static (Vector256<double> DGate, Vector256<double> DUp) GatedGeluBack(
+        Vector256<double> gate, Vector256<double> up, Vector256<double> dh)
     {
         Vector256<double> t = GeluTanh(gate), half = 0.5 * (Vector256<double>.One + t);
-        Vector256<double> slope = half + (0.5 * gate * (Vector256<double>.One - (t * t)) * Sqrt2OverPi * (Vector256<double>.One + (3 * GeluCubic * gate * gate)));
+        Vector256<double> slope = half
+            + (0.5 * gate * (Vector256<double>.One - (t * t)) * Sqrt2OverPi * (Vector256<double>.One + (3 * GeluCubic * gate * gate)));
         return (dh * up * slope, dh * gate * half);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector256<double> GeluTanh(Vector256<double> gate) => Tanh(Sqrt2OverPi * gate * (Vector256<double>.One + (GeluCubic * gate * gate)));
+    private static Vector256<double> GeluTanh(Vector256<double> gate) =>
+        Tanh(Sqrt2OverPi * gate * (Vector256<double>.One + (GeluCubic * gate * gate)));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector256<double> Widen(ReadOnlySpan<float> values, int at)
@@ -144,5 +150,6 @@ internal static class BackwardMath
     private static Vector128<float> Narrow(Vector256<double> values) => Vector128.Narrow(values.GetLower(), values.GetUpper());
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Store(Vector256<double> values, Span<float> destination, int at) => Narrow(values).StoreUnsafe(ref MemoryMarshal.GetReference(destination), (nuint)at);
+    private static void Store(Vector256<double> values, Span<float> destination, int at) =>
+        Narrow(values).StoreUnsafe(ref MemoryMarshal.GetReference(destination), (nuint)at);
 }

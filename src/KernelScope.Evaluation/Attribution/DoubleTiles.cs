@@ -22,7 +22,8 @@ internal static unsafe class DoubleTiles
                 if (rows - i >= 4 && columns - j >= 2)
                     Dots4x2(a + ((long)i * depth), b + ((long)j * depth), depth, c + (i * stride) + j, stride);
                 else
-                    DotsEdge(a + ((long)i * depth), Math.Min(4, rows - i), b + ((long)j * depth), Math.Min(2, columns - j), depth, c + (i * stride) + j, stride);
+                    DotsEdge(a + ((long)i * depth), Math.Min(4, rows - i), b + ((long)j * depth), Math.Min(2, columns - j),
+                        depth, c + (i * stride) + j, stride);
             }
         }
     }
@@ -52,7 +53,8 @@ internal static unsafe class DoubleTiles
             {
                 Vector256<double> sum = default;
                 for (int d = 0; d < depth; d += Lanes)
-                    sum = Vector256.FusedMultiplyAdd(Vector256.Load(a + ((long)i * depth) + d), Vector256.Load(b + ((long)j * depth) + d), sum);
+                    sum = Vector256.FusedMultiplyAdd(Vector256.Load(a + ((long)i * depth) + d), Vector256.Load(b + ((long)j * depth) + d),
+                        sum);
                 c[(i * stride) + j] = Vector256.Sum(sum);
             }
         }
@@ -62,7 +64,8 @@ internal static unsafe class DoubleTiles
     private static void Dots4x2(double* a, double* b, int depth, double* c, long stride)
     {
         double* a1 = a + depth, a2 = a1 + depth, a3 = a2 + depth, b1 = b + depth;
-        Vector256<double> c00 = default, c01 = default, c10 = default, c11 = default, c20 = default, c21 = default, c30 = default, c31 = default;
+        Vector256<double> c00 = default, c01 = default, c10 = default, c11 = default, c20 = default, c21 = default, c30 = default,
+            c31 = default;
         for (int d = 0; d < depth; d += Lanes)
         {
             Vector256<double> x = Vector256.Load(b + d), y = Vector256.Load(b1 + d), row = Vector256.Load(a + d);
@@ -97,8 +100,10 @@ internal static unsafe class DoubleTiles
     private static void Mix4x2(double* a, long aRow, long aColumn, double* b, int depth, double* c, int columns)
     {
         double* c1 = c + columns, c2 = c1 + columns, c3 = c2 + columns;
-        Vector256<double> c00 = Vector256.Load(c), c01 = Vector256.Load(c + Lanes), c10 = Vector256.Load(c1), c11 = Vector256.Load(c1 + Lanes);
-        Vector256<double> c20 = Vector256.Load(c2), c21 = Vector256.Load(c2 + Lanes), c30 = Vector256.Load(c3), c31 = Vector256.Load(c3 + Lanes);
+        Vector256<double> c00 = Vector256.Load(c), c01 = Vector256.Load(c + Lanes), c10 = Vector256.Load(c1),
+            c11 = Vector256.Load(c1 + Lanes);
+        Vector256<double> c20 = Vector256.Load(c2), c21 = Vector256.Load(c2 + Lanes), c30 = Vector256.Load(c3),
+            c31 = Vector256.Load(c3 + Lanes);
         for (int j = 0; j < depth; j++)
         {
             Vector256<double> x = Vector256.Load(b), y = Vector256.Load(b + Lanes), factor = Vector256.Create(a[0]);

@@ -32,7 +32,8 @@ public sealed class FeatureAttribution
         fixed (float* first = gradients)
         {
             var start = (nint)first;
-            _sae.Device.ForEach(codes.Rows, r => OfRow(decoder, codes, r, new ReadOnlySpan<float>((float*)start + ((long)r * dim), dim), y));
+            _sae.Device.ForEach(
+                codes.Rows, r => OfRow(decoder, codes, r, new ReadOnlySpan<float>((float*)start + ((long)r * dim), dim), y));
         }
 
         return y;

@@ -35,7 +35,8 @@ internal sealed class LayerBackward : IDisposable
     {
         (_model, _device, _config) = (model, model.Device, model.Config);
         _forward = new LayerForward(model, maxTokens);
-        int queries = _config.HeadCount * _config.HeadDim, qkv = queries + (2 * _config.KvHeadCount * _config.HeadDim), rows = checked(sums * maxTokens);
+        int queries = _config.HeadCount * _config.HeadDim, qkv = queries + (2 * _config.KvHeadCount * _config.HeadDim),
+            rows = checked(sums * maxTokens);
         _branch = _device.CreateMat(rows, _config.ModelDim, "gradient of a branch");
         _hidden = _device.CreateMat(rows, _config.HiddenDim, "gradient of hidden");
         _gateUp = _device.CreateMat(rows, 2 * _config.HiddenDim, "gradient of gate and up");
@@ -52,9 +53,12 @@ internal sealed class LayerBackward : IDisposable
     /// <summary>Bytes that it takes.</summary>
     public static long BytesFor(Gemma2Config config, int tokens, int sums)
     {
-        long queries = (long)config.HeadCount * config.HeadDim, qkv = queries + (2L * config.KvHeadCount * config.HeadDim), wide = Math.Max(2L * config.HiddenDim, qkv), rows = (long)sums * tokens;
-        return LayerForward.BytesFor(config, tokens) + AttentionBackward.BytesFor(tokens, config.HeadCount / config.KvHeadCount, config.HeadDim)
-            + (sizeof(float) * rows * ((2L * config.ModelDim) + (3L * config.HiddenDim) + queries + qkv + Math.Max(config.HiddenDim, queries) + wide))
+        long queries = (long)config.HeadCount * config.HeadDim, qkv = queries + (2L * config.KvHeadCount * config.HeadDim),
+            wide = Math.Max(2L * config.HiddenDim, qkv), rows = (long)sums * tokens;
+        return LayerForward.BytesFor(config, tokens)
+            + AttentionBackward.BytesFor(tokens, config.HeadCount / config.KvHeadCount, config.HeadDim)
+            + (sizeof(float) * rows
+                * ((2L * config.ModelDim) + (3L * config.HiddenDim) + queries + qkv + Math.Max(config.HiddenDim, queries) + wide))
             + (sizeof(float) * tokens * (config.ModelDim + qkv));
     }
 
@@ -66,7 +70,8 @@ internal sealed class LayerBackward : IDisposable
     /// <param name="wanted">The hook points whose gradients are asked for.</param>
     /// <param name="through">Whether the gradients of the stream before the layer are wanted; else those in place are not, and attention is left out.</param>
     /// <param name="keep">Takes them.</param>
-    public void Run(int l, Mat residPre, float[] gradients, ReadOnlySpan<bool> ownOnly, IReadOnlyCollection<HookPoint> wanted, bool through, KeepGradient keep)
+    public void Run(int l, Mat residPre, float[] gradients, ReadOnlySpan<bool> ownOnly, IReadOnlyCollection<HookPoint> wanted,
+        bool through, KeepGradient keep)
     {
         int n = residPre.Rows, rows = ownOnly.Length * n;
         _forward.Run(l, residPre);
@@ -97,7 +102,8 @@ internal sealed class LayerBackward : IDisposable
         _device.LinearTransposed(branch, w.Down, hidden);
         _device.Read(hidden, _dInner.AsSpan(0, rows * width));
         offer.Of(Site.MlpAct, _dInner.AsSpan(0, rows * width));
-        _device.ForEach(rows, r => BackwardMath.GatedGeluBack(Row(_forward.GateUp, r % n, 2 * width), Row(_dInner, r, width), Row(_dWide, r, 2 * width)));
+        _device.ForEach(rows,
+            r => BackwardMath.GatedGeluBack(Row(_forward.GateUp, r % n, 2 * width), Row(_dInner, r, width), Row(_dWide, r, 2 * width)));
         _device.Write(_dWide.AsSpan(0, rows * 2 * width), gateUp);
         _device.LinearTransposed(gateUp, w.GateUp, branch);
         _device.Read(branch, _dBranch.AsSpan(0, rows * dim));
@@ -124,12 +130,14 @@ internal sealed class LayerBackward : IDisposable
     /// <summary>From there to the sub-layer's input, without the norm before it.</summary>
     private void Attention(int l, LayerWeights w, int n, ReadOnlySpan<bool> ownOnly)
     {
-        int rows = ownOnly.Length * n, dim = _config.ModelDim, width = _qkv.Columns, turned = width - (_config.KvHeadCount * _config.HeadDim), part = n * width, queries = _z.Columns;
+        int rows = ownOnly.Length * n, dim = _config.ModelDim,
+            width = _qkv.Columns, turned = width - (_config.KvHeadCount * _config.HeadDim), part = n * width, queries = _z.Columns;
         Mat branch = _branch.RowRange(0, rows), qkv = _qkv.RowRange(0, rows);
         _device.Read(_forward.Qkv, _qkvValues.AsSpan(0, part));
         var attention = new AttentionBackward(_device, _model.ShapeOf(l), _config.KvHeadCount, _config.HeadDim);
         for (int s = 0; s < ownOnly.Length; s++)
-            attention.Run(_qkvValues.AsSpan(0, part), _dInner.AsSpan(s * n * queries, n * queries), ownOnly[s], _dWide.AsSpan(s * part, part));
+            attention.Run(_qkvValues.AsSpan(0, part), _dInner.AsSpan(s * n * queries, n * queries),
+                ownOnly[s], _dWide.AsSpan(s * part, part));
         _device.ForEach(rows, r => BackwardMath.Rope(Row(_dWide, r, width)[..turned], Row(_forward.CosSin, r % n, _config.HeadDim)));
         _device.Write(_dWide.AsSpan(0, rows * width), qkv);
         _device.LinearTransposed(qkv, w.Qkv, branch);

@@ -20,11 +20,13 @@ internal sealed class LayerForward : IDisposable
         (_model, _device) = (model, model.Device);
         Gemma2Config c = model.Config;
         int queries = c.HeadCount * c.HeadDim, keys = c.KvHeadCount * c.HeadDim;
-        _all = [.. ((int[])[c.ModelDim, c.ModelDim, c.ModelDim, c.ModelDim, c.ModelDim, queries + (2 * keys), queries, 2 * c.HiddenDim, c.HiddenDim]).Select(width => Create(maxTokens, width))];
+        _all = [.. ((int[])[c.ModelDim, c.ModelDim, c.ModelDim, c.ModelDim, c.ModelDim, queries + (2 * keys), queries, 2 * c.HiddenDim,
+            c.HiddenDim]).Select(width => Create(maxTokens, width))];
         CosSin = RopeTable.Create(maxTokens, c.HeadDim, c.RopeTheta);
         _cosSin = Create(maxTokens, c.HeadDim);
         _device.Write(CosSin, _cosSin);
-        _cache = new KvLayer(Create(c.KvHeadCount * maxTokens, c.HeadDim), Create(c.KvHeadCount * maxTokens, c.HeadDim), c.KvHeadCount, maxTokens);
+        _cache = new KvLayer(Create(c.KvHeadCount * maxTokens, c.HeadDim), Create(c.KvHeadCount * maxTokens, c.HeadDim),
+            c.KvHeadCount, maxTokens);
         _hidden = new float[checked(maxTokens * c.HiddenDim)];
         GateUp = new float[checked(2 * maxTokens * c.HiddenDim)];
     }
@@ -50,7 +52,8 @@ internal sealed class LayerForward : IDisposable
     public static long BytesFor(Gemma2Config config, int tokens)
     {
         long queries = (long)config.HeadCount * config.HeadDim, keys = (long)config.KvHeadCount * config.HeadDim;
-        return sizeof(float) * tokens * ((5L * config.ModelDim) + (2 * queries) + (4 * keys) + (6L * config.HiddenDim) + (2L * config.HeadDim));
+        return sizeof(float) * tokens
+            * ((5L * config.ModelDim) + (2 * queries) + (4 * keys) + (6L * config.HiddenDim) + (2L * config.HeadDim));
     }
 
     /// <summary>Runs layer <paramref name="l"/> on the stream before it, [n, d_model].</summary>

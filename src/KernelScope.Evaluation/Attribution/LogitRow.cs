@@ -16,7 +16,8 @@ internal static class LogitRow
         double logSum = Weigh(logits, probabilities, out double scale);
         int v = 0;
         for (; v <= logits.Length - Lanes; v += Lanes)
-            (Vector512.LoadUnsafe(ref MemoryMarshal.GetReference(probabilities), (nuint)v) * scale).StoreUnsafe(ref MemoryMarshal.GetReference(probabilities), (nuint)v);
+            (Vector512.LoadUnsafe(ref MemoryMarshal.GetReference(probabilities), (nuint)v) * scale).StoreUnsafe(
+                ref MemoryMarshal.GetReference(probabilities), (nuint)v);
         for (; v < logits.Length; v++)
             probabilities[v] *= scale;
         return logSum;
@@ -33,7 +34,8 @@ internal static class LogitRow
     }
 
     /// <summary>log Σ_v exp(q_v), and Σ_v w_v (l_v − q_v) and max_v |l_v − q_v| on the way.</summary>
-    public static double LogSumExp(ReadOnlySpan<float> q, ReadOnlySpan<float> clean, ReadOnlySpan<double> weights, out double cross, out double largest)
+    public static double LogSumExp(ReadOnlySpan<float> q, ReadOnlySpan<float> clean, ReadOnlySpan<double> weights, out double cross,
+        out double largest)
     {
         double max = Max(q), sum = SumDifferences(q, max, clean, weights, out cross, out largest);
         for (int v = q.Length / Lanes * Lanes; v < q.Length; v++)
@@ -63,14 +65,17 @@ internal static class LogitRow
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private static double SumDifferences(ReadOnlySpan<float> q, double max, ReadOnlySpan<float> clean, ReadOnlySpan<double> weights, out double cross, out double largest)
+    private static double SumDifferences(ReadOnlySpan<float> q, double max, ReadOnlySpan<float> clean, ReadOnlySpan<double> weights,
+        out double cross, out double largest)
     {
-        Vector512<double> sums = Vector512<double>.Zero, crosses = Vector512<double>.Zero, most = Vector512<double>.Zero, shift = Vector512.Create(max);
+        Vector512<double> sums = Vector512<double>.Zero, crosses = Vector512<double>.Zero, most = Vector512<double>.Zero,
+            shift = Vector512.Create(max);
         for (int v = 0; v <= q.Length - Lanes; v += Lanes)
         {
             Vector512<double> logit = Widen(q, v), difference = Widen(clean, v) - logit;
             sums += Exp(logit - shift);
-            crosses = Vector512.FusedMultiplyAdd(Vector512.LoadUnsafe(ref MemoryMarshal.GetReference(weights), (nuint)v), difference, crosses);
+            crosses = Vector512.FusedMultiplyAdd(Vector512.LoadUnsafe(ref MemoryMarshal.GetReference(weights), (nuint)v),
+                difference, crosses);
             most = Vector512.MaxNative(most, Vector512.Abs(difference));
         }
 
@@ -100,11 +105,16 @@ internal static class LogitRow
         Vector512<double> r2 = r * r, r4 = r2 * r2;
         Vector512<double> c0 = Vector512<double>.One + r;
         Vector512<double> c2 = Vector512.FusedMultiplyAdd(Vector512.Create(0.16666666666666669), r, Vector512.Create(0.5));
-        Vector512<double> c4 = Vector512.FusedMultiplyAdd(Vector512.Create(0.008333333333330065), r, Vector512.Create(0.041666666666624164));
-        Vector512<double> c6 = Vector512.FusedMultiplyAdd(Vector512.Create(0.00019841269863040545), r, Vector512.Create(0.0013888888917196719));
-        Vector512<double> c8 = Vector512.FusedMultiplyAdd(Vector512.Create(2.7557268480310024e-06), r, Vector512.Create(2.4801521322368692e-05));
-        Vector512<double> c10 = Vector512.FusedMultiplyAdd(Vector512.Create(2.5100375832561234e-08), r, Vector512.Create(2.7620075879983367e-07));
-        Vector512<double> low = Vector512.FusedMultiplyAdd(c2, r2, c0), middle = Vector512.FusedMultiplyAdd(c6, r2, c4), high = Vector512.FusedMultiplyAdd(c10, r2, c8);
+        Vector512<double> c4 =
+            Vector512.FusedMultiplyAdd(Vector512.Create(0.008333333333330065), r, Vector512.Create(0.041666666666624164));
+        Vector512<double> c6 =
+            Vector512.FusedMultiplyAdd(Vector512.Create(0.00019841269863040545), r, Vector512.Create(0.0013888888917196719));
+        Vector512<double> c8 =
+            Vector512.FusedMultiplyAdd(Vector512.Create(2.7557268480310024e-06), r, Vector512.Create(2.4801521322368692e-05));
+        Vector512<double> c10 =
+            Vector512.FusedMultiplyAdd(Vector512.Create(2.5100375832561234e-08), r, Vector512.Create(2.7620075879983367e-07));
+        Vector512<double> low = Vector512.FusedMultiplyAdd(c2, r2, c0), middle = Vector512.FusedMultiplyAdd(c6, r2, c4),
+            high = Vector512.FusedMultiplyAdd(c10, r2, c8);
         Vector512<double> p = Vector512.FusedMultiplyAdd(Vector512.FusedMultiplyAdd(high, r4, middle), r4, low);
         return (p.AsInt64() + (turned.AsInt64() << 52)).AsDouble();
     }
@@ -114,7 +124,8 @@ internal static class LogitRow
     internal static Vector512<double> Widen(ReadOnlySpan<float> values, int at)
     {
         Vector256<float> eight = Vector256.LoadUnsafe(ref MemoryMarshal.GetReference(values), (nuint)at);
-        return Avx512F.IsSupported ? Avx512F.ConvertToVector512Double(eight) : Vector512.Create(Vector256.WidenLower(eight), Vector256.WidenUpper(eight));
+        return Avx512F.IsSupported ? Avx512F.ConvertToVector512Double(eight)
+            : Vector512.Create(Vector256.WidenLower(eight), Vector256.WidenUpper(eight));
     }
 
     /// <summary>The largest value; one that is no number may be passed over, and shows in the sums instead.</summary>

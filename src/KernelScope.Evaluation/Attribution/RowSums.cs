@@ -71,7 +71,8 @@ internal static class RowSums
     {
         int j = 0;
         for (; j <= y.Length - Lanes; j += Lanes)
-            (Vector512.LoadUnsafe(ref MemoryMarshal.GetReference(sums), (nuint)j) + LogitRow.Widen(y, j)).StoreUnsafe(ref MemoryMarshal.GetReference(sums), (nuint)j);
+            (Vector512.LoadUnsafe(ref MemoryMarshal.GetReference(sums), (nuint)j) + LogitRow.Widen(y, j)).StoreUnsafe(
+                ref MemoryMarshal.GetReference(sums), (nuint)j);
         for (; j < y.Length; j++)
             sums[j] += y[j];
     }
@@ -81,7 +82,9 @@ internal static class RowSums
     {
         int i = 0;
         for (; i <= row.Length - Lanes; i += Lanes)
-            (Vector512.LoadUnsafe(ref MemoryMarshal.GetReference(sums), (nuint)i) + Vector512.LoadUnsafe(ref MemoryMarshal.GetReference(row), (nuint)i)).StoreUnsafe(ref MemoryMarshal.GetReference(sums), (nuint)i);
+            (Vector512.LoadUnsafe(ref MemoryMarshal.GetReference(sums), (nuint)i)
+                + Vector512.LoadUnsafe(ref MemoryMarshal.GetReference(row), (nuint)i)).StoreUnsafe(
+                ref MemoryMarshal.GetReference(sums), (nuint)i);
         for (; i < row.Length; i++)
             sums[i] += row[i];
     }

@@ -64,9 +64,13 @@ public sealed class SaeAttribution : IDisposable
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(sae);
         if (!StreamGradient.Sites.Contains(siteOut.Site))
-            throw new ArgumentException($"Nothing can be attributed at {siteOut}; there are gradients at {string.Join(", ", StreamGradient.Sites.Select(s => new HookPoint(s, siteOut.Layer)))}.", nameof(siteOut));
+            throw new ArgumentException(
+                $"Nothing can be attributed at {siteOut}; there are gradients at "
+                    + $"{string.Join(", ", StreamGradient.Sites.Select(s => new HookPoint(s, siteOut.Layer)))}.", nameof(siteOut));
         if (sae.Config.Normalization != SaeNormalization.None && !sae.Config.IsTranscoder)
-            throw new NotSupportedException("Nothing can be attributed to features of an SAE that normalises its input: their directions have another length at every token.");
+            throw new NotSupportedException(
+                "Nothing can be attributed to features of an SAE that normalises its input: their directions have another length at "
+                    + "every token.");
         _model = model;
         _gradientAt = siteOut;
         _gradient = new StreamGradient(model, maxTokens);
@@ -81,13 +85,16 @@ public sealed class SaeAttribution : IDisposable
     {
         ArgumentNullException.ThrowIfNull(metric);
         if (metric.LastPosition >= tokens.Length)
-            throw new ArgumentException($"There is no position {metric.LastPosition}: the text has {tokens.Length} tokens, 0 to {tokens.Length - 1}.");
+            throw new ArgumentException(
+                $"There is no position {metric.LastPosition}: the text has {tokens.Length} tokens, 0 to {tokens.Length - 1}.");
         if (metric.LargestId >= _model.Config.VocabSize)
             throw new ArgumentException($"Token id {metric.LargestId} is outside the vocabulary of {_model.Config.VocabSize} entries.");
         _gradient.Forward(tokens, StreamGradient.FirstLayerFor(_gradientAt));
         double value = 0;
         var sum = new GradientSum(OwnPositionOnly: false, metric.Reads);
-        float[] gradients = _gradient.Backward([_gradientAt], (t, logits, gradient) => value += metric.Add(t, logits, gradient), [sum], cancellationToken)[0][_gradientAt];
+        float[] gradients =
+            _gradient.Backward([_gradientAt], (t, logits, gradient) => value += metric.Add(t, logits, gradient), [sum],
+                cancellationToken)[0][_gradientAt];
         double[] values = _features.Of(_capture.Codes, gradients);
         if (!double.IsFinite(value))
             throw new NotFiniteException("the logits");

@@ -67,11 +67,14 @@ public sealed class StreamGradient : IDisposable
     public static long BytesFor(Gemma2Config config, int tokens, int sums = 1)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return Session.BytesFor(config, tokens, tokens) + (4L * tokens * config.ModelDim * (config.LayerCount + 6)) + LayerBackward.BytesFor(config, tokens, sums) + (4L * (LogitRows(config, tokens) + 2) * config.VocabSize);
+        return Session.BytesFor(config, tokens, tokens) + (4L * tokens * config.ModelDim * (config.LayerCount + 6))
+            + LayerBackward.BytesFor(config, tokens, sums) + (4L * (LogitRows(config, tokens) + 2) * config.VocabSize);
     }
 
     /// <summary>The sites whose gradients can be asked for; those of a layer come with that layer's backward pass.</summary>
-    public static IReadOnlyList<Site> Sites { get; } = [Site.ResidPre, Site.Z, Site.AttnOut, Site.AttnOutPost, Site.ResidMid, Site.MlpIn, Site.MlpInUnit, Site.MlpAct, Site.MlpOut, Site.MlpOutPost, Site.ResidPost];
+    public static IReadOnlyList<Site> Sites { get; } =
+        [Site.ResidPre, Site.Z, Site.AttnOut, Site.AttnOutPost, Site.ResidMid, Site.MlpIn, Site.MlpInUnit, Site.MlpAct,
+            Site.MlpOut, Site.MlpOutPost, Site.ResidPost];
 
     /// <summary>The lowest layer whose backward pass the gradient at a point needs; the number of layers where it is behind them all.</summary>
     internal static int FirstLayerFor(HookPoint point) => IsAfterLayer(point.Site) ? point.Layer + 1 : point.Layer;
@@ -98,10 +101,12 @@ public sealed class StreamGradient : IDisposable
         {
             if (!_streams.TryGetValue(l, out Mat stream))
                 _streams.Add(l, stream = _device.CreateMat(_maxTokens, _model.Config.ModelDim, $"stream before layer {l}"));
-            armed.Add(hooks.Add(new(Site.ResidPre, l), (call, _, value) => call.Device.Copy(value, stream.RowRange(call.Position, value.Rows))));
+            armed.Add(hooks.Add(new(Site.ResidPre, l),
+                (call, _, value) => call.Device.Copy(value, stream.RowRange(call.Position, value.Rows))));
         }
 
-        armed.Add(hooks.Add(new(Site.ResidPost, layers - 1), (call, _, value) => call.Device.Copy(value, _final.RowRange(call.Position, value.Rows))));
+        armed.Add(hooks.Add(new(Site.ResidPost, layers - 1),
+            (call, _, value) => call.Device.Copy(value, _final.RowRange(call.Position, value.Rows))));
         return armed;
     }
 
@@ -113,11 +118,13 @@ public sealed class StreamGradient : IDisposable
     /// Own terms need one pass and not one a position: nothing at an earlier position depends on position t.
     /// </param>
     /// <param name="cancellationToken">Stops between two layers.</param>
-    public IReadOnlyDictionary<HookPoint, float[]> Backward(IReadOnlyCollection<HookPoint> points, LogitGradient loss, bool ownPositionOnly = false, CancellationToken cancellationToken = default) =>
+    public IReadOnlyDictionary<HookPoint, float[]> Backward(IReadOnlyCollection<HookPoint> points,
+        LogitGradient loss, bool ownPositionOnly = false, CancellationToken cancellationToken = default) =>
         Backward(points, loss, [new GradientSum(ownPositionOnly)], cancellationToken)[0];
 
     /// <summary>The same for several sums of the same terms, which share the recomputation; positions that no sum includes are not asked for.</summary>
-    internal IReadOnlyDictionary<HookPoint, float[]>[] Backward(IReadOnlyCollection<HookPoint> points, LogitGradient loss, GradientSum[] sums, CancellationToken cancellationToken = default)
+    internal IReadOnlyDictionary<HookPoint, float[]>[] Backward(
+        IReadOnlyCollection<HookPoint> points, LogitGradient loss, GradientSum[] sums, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(points);
         ArgumentNullException.ThrowIfNull(loss);
@@ -126,7 +133,9 @@ public sealed class StreamGradient : IDisposable
         foreach (HookPoint point in points)
         {
             if (!Sites.Contains(point.Site) || FirstLayerFor(point) < _firstLayer || point.Layer >= layers)
-                throw new ArgumentException($"There is no gradient at {point}: sites are {string.Join(", ", Sites.Select(HookPoint.NameOf))}, layers {_firstLayer} to {layers - 1}.");
+                throw new ArgumentException(
+                    $"There is no gradient at {point}: sites are {string.Join(", ", Sites.Select(HookPoint.NameOf))}, layers "
+                        + $"{_firstLayer} to {layers - 1}.");
         }
 
         Dictionary<HookPoint, float[]>[] kept = [.. sums.Select(_ => new Dictionary<HookPoint, float[]>())];
@@ -174,7 +183,8 @@ public sealed class StreamGradient : IDisposable
     /// <summary>Whether the gradient is that of the stream after the layer: what a layer adds to it last has the same.</summary>
     private static bool IsAfterLayer(Site site) => site is Site.ResidPost or Site.MlpOutPost;
 
-    private static int LogitRows(Gemma2Config config, int tokens) => (int)Math.Clamp(LogitBytes / (sizeof(float) * (long)config.VocabSize), 1, tokens);
+    private static int LogitRows(Gemma2Config config, int tokens) =>
+        (int)Math.Clamp(LogitBytes / (sizeof(float) * (long)config.VocabSize), 1, tokens);
 
     /// <summary>d L / d resid_post of the last layer for every sum, [sums · n, d_model].</summary>
     private float[] Seeds(LogitGradient loss, GradientSum[] sums)
@@ -236,7 +246,9 @@ public sealed class StreamGradient : IDisposable
         _device.Read(_model.Weights.FinalNorm, gain);
         _device.Read(_final.RowRange(0, _count), x);
         Array.Clear(gradients);
-        _device.ForEach(_count, t => BackwardMath.RmsNorm(x.AsSpan(t * dim, dim), gain, _model.Config.NormEpsilon, dy.AsSpan(t * dim, dim), gradients.AsSpan(t * dim, dim)));
+        _device.ForEach(
+            _count, t => BackwardMath.RmsNorm(x.AsSpan(t * dim, dim), gain, _model.Config.NormEpsilon, dy.AsSpan(t * dim, dim),
+                gradients.AsSpan(t * dim, dim)));
     }
 
     private sealed class ArmedHooks : List<IDisposable>, IDisposable

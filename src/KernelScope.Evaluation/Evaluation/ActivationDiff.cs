@@ -99,10 +99,12 @@ public sealed record ActivationDiff
     /// <param name="progress">Told the share that is done.</param>
     /// <param name="cancellationToken">Stops between two arrays.</param>
     /// <exception cref="InvalidDataException">A file is malformed, holds two arrays for one hook point that differ, or is a .npy of which nothing says with what it pairs.</exception>
-    public static ActivationDiff Of(string pathA, string pathB, double tolerance = DefaultTolerance, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+    public static ActivationDiff Of(string pathA, string pathB, double tolerance = DefaultTolerance, IProgress<double>? progress = null,
+        CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(tolerance);
-        Dictionary<string, TensorInfo> a = Contents(pathA, cancellationToken, out bool namelessA), b = Contents(pathB, cancellationToken, out bool namelessB);
+        Dictionary<string, TensorInfo> a = Contents(pathA, cancellationToken, out bool namelessA),
+            b = Contents(pathB, cancellationToken, out bool namelessB);
         if (namelessA || namelessB)
             Pair(pathA, a, namelessA, pathB, b, namelessB);
         List<string> keys = [.. a.Keys.Where(b.ContainsKey).OrderBy(Order).ThenBy(k => k, StringComparer.Ordinal)];
@@ -114,7 +116,8 @@ public sealed record ActivationDiff
             progress?.Report(diffs.Count / (double)keys.Count);
         }
 
-        return new ActivationDiff(diffs, [.. a.Where(e => !b.ContainsKey(e.Key)).Select(e => e.Value.Name)], [.. b.Where(e => !a.ContainsKey(e.Key)).Select(e => e.Value.Name)]);
+        return new ActivationDiff(diffs, [.. a.Where(e => !b.ContainsKey(e.Key)).Select(e => e.Value.Name)],
+            [.. b.Where(e => !a.ContainsKey(e.Key)).Select(e => e.Value.Name)]);
     }
 
     private static Dictionary<string, TensorInfo> Contents(string path, CancellationToken cancellationToken, out bool nameless)
@@ -126,12 +129,15 @@ public sealed record ActivationDiff
     }
 
     /// <summary>Gives the one array of a .npy, whose name says nothing, the key of the other file's one array.</summary>
-    private static void Pair(string pathA, Dictionary<string, TensorInfo> a, bool namelessA, string pathB, Dictionary<string, TensorInfo> b, bool namelessB)
+    private static void Pair(string pathA, Dictionary<string, TensorInfo> a, bool namelessA, string pathB, Dictionary<string, TensorInfo> b,
+        bool namelessB)
     {
         (string path, Dictionary<string, TensorInfo> other) = namelessA ? (pathA, b) : (pathB, a);
         string[] keys = [.. other.Keys.Where(k => k != CapturedArrays.Tokens || (namelessA && namelessB))];
         if (keys.Length != 1)
-            throw BadFile.Of(path, $"it holds one array, and nothing says which of the other file's {keys.Length} it is; name the file by the hook point, as resid_post.3.npy.");
+            throw BadFile.Of(
+                path, $"it holds one array, and nothing says which of the other file's {keys.Length} it is; name the file by the hook "
+                    + "point, as resid_post.3.npy.");
         Dictionary<string, TensorInfo> nameless = namelessA ? a : b;
         TensorInfo info = nameless.Values.Single();
         nameless.Clear();

@@ -7,7 +7,8 @@ namespace KernelScope.Evaluation;
 /// <remarks>
 /// With one SAE the names are plain (<c>firing_frequency</c>, <c>ce_sae_keep_bos</c>); with several, those that belong to a site or an SAE begin with <c>site0/</c> or <c>sae0/</c>.
 /// </remarks>
-internal sealed class ArrayWriter(IReadOnlyList<SaeTarget> targets, SitePlan[] sites, TokenSet tokens, ScoreLayout layout, ArrayDetail detail, Func<int, SequenceScores> newScores)
+internal sealed class ArrayWriter(IReadOnlyList<SaeTarget> targets, SitePlan[] sites, TokenSet tokens, ScoreLayout layout,
+    ArrayDetail detail, Func<int, SequenceScores> newScores)
 {
     // Logits of the first sequence only, and only where a row of bytes is not absurd: 256 MB.
     private const long MostLogits = 64L << 20;
@@ -30,7 +31,8 @@ internal sealed class ArrayWriter(IReadOnlyList<SaeTarget> targets, SitePlan[] s
         if (logits)
         {
             arrays.Add(new("logits_clean", length, vocabulary));
-            arrays.AddRange(sites.SelectMany(site => site.Saes).Select(s => new FloatArray(ScoreLayout.OfSae(s, "logits_sae_keep_bos"), length, vocabulary)));
+            arrays.AddRange(sites.SelectMany(site => site.Saes)
+                .Select(s => new FloatArray(ScoreLayout.OfSae(s, "logits_sae_keep_bos"), length, vocabulary)));
         }
 
         return [.. arrays];
@@ -168,5 +170,6 @@ internal sealed class ArrayWriter(IReadOnlyList<SaeTarget> targets, SitePlan[] s
         }
     }
 
-    private string Named(string name) => targets.Count == 1 && name.Contains('/', StringComparison.Ordinal) ? name[(name.IndexOf('/', StringComparison.Ordinal) + 1)..] : name;
+    private string Named(string name) => targets.Count == 1 && name.Contains('/', StringComparison.Ordinal)
+        ? name[(name.IndexOf('/', StringComparison.Ordinal) + 1)..] : name;
 }

@@ -45,7 +45,8 @@ public sealed record Bootstrap
             Span<double> values = samples.AsSpan(i * Resamples, Resamples);
             values.Sort();
             // NaN sorts first.
-            intervals[i] = double.IsNaN(values[0]) ? (double.NaN, double.NaN) : (Quantile(values, (1 - Level) / 2), Quantile(values, (1 + Level) / 2));
+            intervals[i] = double.IsNaN(values[0]) ? (double.NaN, double.NaN)
+                : (Quantile(values, (1 - Level) / 2), Quantile(values, (1 + Level) / 2));
         });
         return intervals;
     }

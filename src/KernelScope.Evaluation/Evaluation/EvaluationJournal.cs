@@ -82,7 +82,8 @@ internal sealed class EvaluationJournal : IDisposable
         string path = TemporaryName.For(FilePlace.TargetOf(target));
         try
         {
-            var stream = new FileStream(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.Delete, 1 << 16, FileOptions.DeleteOnClose);
+            var stream =
+                new FileStream(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.Delete, 1 << 16, FileOptions.DeleteOnClose);
             // Where a name may go before the file does, not even a killed process leaves it behind.
             if (!OperatingSystem.IsWindows())
                 File.Delete(path);
@@ -90,7 +91,8 @@ internal sealed class EvaluationJournal : IDisposable
         }
         catch (Exception e) when (e is UnauthorizedAccessException or IOException)
         {
-            throw new IOException($"{BadFile.Printable(target, 4096)}: the file cannot be written ({AtomicFile.Named(e, path, target).Message}).", e);
+            throw new IOException(
+                $"{BadFile.Printable(target, 4096)}: the file cannot be written ({AtomicFile.Named(e, path, target).Message}).", e);
         }
     }
 
@@ -217,10 +219,13 @@ internal sealed class EvaluationJournal : IDisposable
     {
         byte[] magic = new byte[Magic.Length];
         Span<byte> number = stackalloc byte[sizeof(int)];
-        if (_stream.ReadAtLeast(magic, magic.Length, throwOnEndOfStream: false) < magic.Length || !AnyMagic.SequenceEqual(magic.AsSpan(0, AnyMagic.Length)))
+        if (_stream.ReadAtLeast(magic, magic.Length, throwOnEndOfStream: false) < magic.Length
+            || !AnyMagic.SequenceEqual(magic.AsSpan(0, AnyMagic.Length)))
             throw BadFile.Of(_path, "this is no resume file of an evaluation; it was left as it is.");
         if (!Magic.SequenceEqual(magic))
-            throw BadFile.Of(_path, "this is a resume file of another version's format, which this version does not go on from; it was left as it is. Name another file, or delete this one.");
+            throw BadFile.Of(
+                _path, "this is a resume file of another version's format, which this version does not go on from; it was left as it "
+                    + "is. Name another file, or delete this one.");
         if (_stream.ReadAtLeast(number, number.Length, throwOnEndOfStream: false) < number.Length)
             throw BadFile.Of(_path, "the resume file ends within its header.");
         int length = BinaryPrimitives.ReadInt32LittleEndian(number);
@@ -239,10 +244,13 @@ internal sealed class EvaluationJournal : IDisposable
                 throw BadFile.Of(_path, "the resume file's header is damaged.");
         }
 
-        List<string> different = [.. identity.Where(p => !stored.TryGetValue(p.Key, out string? value) || value != p.Value).Select(p => p.Key)];
+        List<string> different =
+            [.. identity.Where(p => !stored.TryGetValue(p.Key, out string? value) || value != p.Value).Select(p => p.Key)];
         different.AddRange(stored.Keys.Except(identity.Select(p => p.Key)));
         if (different.Count > 0)
-            throw BadFile.Of(_path, $"the resume file belongs to another evaluation; what differs: {string.Join(", ", different)}. It was left as it is; name another file, or delete this one.");
+            throw BadFile.Of(
+                _path, $"the resume file belongs to another evaluation; what differs: {string.Join(", ", different)}. It was left as "
+                    + "it is; name another file, or delete this one.");
     }
 
     /// <summary>Finds the whole records and cuts off what follows them: a record that was being written when the process ended.</summary>
@@ -259,7 +267,9 @@ internal sealed class EvaluationJournal : IDisposable
                 _ => false,
             };
             if (!belongs)
-                throw BadFile.Of(_path, $"the record at byte {end} of the resume file is none that this evaluation writes there; the file was left as it is. Name another file, or delete this one.");
+                throw BadFile.Of(
+                    _path, $"the record at byte {end} of the resume file is none that this evaluation writes there; the file was left "
+                        + "as it is. Name another file, or delete this one.");
             end = payload + length + sizeof(uint);
         }
 
@@ -269,7 +279,8 @@ internal sealed class EvaluationJournal : IDisposable
     private bool ScanMeans(long payload, long length, JournalRules rules)
     {
         SiteSums[] sums = rules.NewSums();
-        if (_scores.Count > 0 || MeansCount == rules.Sequences || length != sizeof(int) + sums.Sum(s => 8L * (s.Counts.Length + s.Sums.Length)))
+        if (_scores.Count > 0 || MeansCount == rules.Sequences
+            || length != sizeof(int) + sums.Sum(s => 8L * (s.Counts.Length + s.Sums.Length)))
             return false;
         _lastMeans = payload;
         if (NumberAt(payload) != ++MeansCount)
@@ -321,7 +332,9 @@ internal sealed class EvaluationJournal : IDisposable
         }
         catch (Exception e) when (AtomicFile.IsFailure(e))
         {
-            throw new IOException($"{BadFile.Printable(_path, 4096)}: the {_what} cannot be written ({BadFile.Printable(e.Message.Split(" (Parameter '")[0].TrimEnd('.'), 300)}).", e);
+            throw new IOException(
+                $"{BadFile.Printable(_path, 4096)}: the {_what} cannot be written "
+                    + $"({BadFile.Printable(e.Message.Split(" (Parameter '")[0].TrimEnd('.'), 300)}).", e);
         }
     }
 

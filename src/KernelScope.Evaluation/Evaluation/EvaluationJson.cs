@@ -13,12 +13,18 @@ public static class EvaluationJson
     /// <param name="json">Where.</param>
     /// <param name="result">What.</param>
     /// <param name="model">How the model is named.</param>
-    public static void Write(Utf8JsonWriter json, EvaluationResult result, string model)
+    public static void Write(Utf8JsonWriter json, EvaluationResult result, string model) => Write(json, result, model, []);
+
+    /// <summary>The same with where the rows come from.</summary>
+    internal static void Write(Utf8JsonWriter json, EvaluationResult result, string model,
+        IReadOnlyList<(string Name, string Value)> source)
     {
         ArgumentNullException.ThrowIfNull(json);
         ArgumentNullException.ThrowIfNull(result);
         json.WriteStartObject();
         json.WriteString("model", model);
+        foreach ((string name, string value) in source)
+            json.WriteString(name, value);
         if (result.Saes.Count == 1)
             WriteName(json, result.Saes[0]);
         WriteSet(json, result.Tokens, result.Counts);

@@ -55,7 +55,8 @@ public sealed record FeatureLens
     public PromotedTokens WithoutGain { get; init; }
 
     /// <summary>The sites whose vectors are directions of the stream.</summary>
-    public static IReadOnlyList<Site> Sites { get; } = [Site.Embed, Site.ResidPre, Site.AttnOutPost, Site.ResidMid, Site.MlpOutPost, Site.ResidPost];
+    public static IReadOnlyList<Site> Sites { get; } =
+        [Site.Embed, Site.ResidPre, Site.AttnOutPost, Site.ResidMid, Site.MlpOutPost, Site.ResidPost];
 
     /// <summary>The lens of one feature.</summary>
     /// <param name="model">The model.</param>
@@ -70,9 +71,12 @@ public sealed record FeatureLens
         ArgumentNullException.ThrowIfNull(sae);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(count);
         if ((uint)feature >= (uint)sae.FeatureCount)
-            throw new ArgumentException($"Feature {feature} is outside the SAE's width: it has features 0 to {sae.FeatureCount - 1}.", nameof(feature));
+            throw new ArgumentException($"Feature {feature} is outside the SAE's width: it has features 0 to {sae.FeatureCount - 1}.",
+                nameof(feature));
         if (!Sites.Contains(siteOut.Site))
-            throw new ArgumentException($"A feature at {siteOut} is no direction of the stream; the lens reads features at {string.Join(", ", Sites.Select(s => new HookPoint(s, siteOut.Layer).ToString()))}.", nameof(siteOut));
+            throw new ArgumentException(
+                $"A feature at {siteOut} is no direction of the stream; the lens reads features at "
+                    + $"{string.Join(", ", Sites.Select(s => new HookPoint(s, siteOut.Layer).ToString()))}.", nameof(siteOut));
         int dim = model.Config.ModelDim, vocab = model.Config.VocabSize;
         float[] directions = new float[2 * dim], gain = new float[dim], values = new float[2 * vocab];
         sae.Checkpoint.Decoder.CopyTo((long)feature * dim, directions.AsSpan(dim));
@@ -85,7 +89,8 @@ public sealed record FeatureLens
 
     private static void Project(Gemma2Model model, float[] directions, float[] values)
     {
-        Mat input = model.Device.CreateMat(2, model.Config.ModelDim, "directions"), output = model.Device.CreateMat(2, model.Config.VocabSize, "promoted");
+        Mat input = model.Device.CreateMat(2, model.Config.ModelDim, "directions"),
+            output = model.Device.CreateMat(2, model.Config.VocabSize, "promoted");
         try
         {
             model.Device.Write(directions, input);

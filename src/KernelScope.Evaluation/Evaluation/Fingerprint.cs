@@ -22,14 +22,17 @@ internal static unsafe class Fingerprint
     public static string Of(Gemma2Checkpoint model)
     {
         Gemma2Config config = model.Config;
-        string settings = $"{config with { EosIds = [], TextEndIds = [], SlidingLayers = null }} {string.Join(',', config.TextEndIds)} {string.Join(',', config.SlidingLayers ?? [])}";
+        string settings =
+            $"{config with { EosIds = [], TextEndIds = [], SlidingLayers = null }} {string.Join(',', config.TextEndIds)} "
+                + $"{string.Join(',', config.SlidingLayers ?? [])}";
         List<TensorView> tensors = [model.Embedding, model.FinalNorm];
         if (!model.IsTied)
             tensors.Add(model.OutputHead);
         for (int l = 0; l < config.LayerCount; l++)
         {
             LayerTensors t = model.Layer(l);
-            tensors.AddRange([t.InputNorm, t.PostAttentionNorm, t.PreFeedForwardNorm, t.PostFeedForwardNorm, t.Q, t.K, t.V, t.O, t.Gate, t.Up, t.Down]);
+            tensors.AddRange(
+                [t.InputNorm, t.PostAttentionNorm, t.PreFeedForwardNorm, t.PostFeedForwardNorm, t.Q, t.K, t.V, t.O, t.Gate, t.Up, t.Down]);
         }
 
         return Of(settings, tensors);
@@ -43,7 +46,8 @@ internal static unsafe class Fingerprint
             tensors.Add(threshold);
         if (sae.Skip is { } skip)
             tensors.Add(skip);
-        return Of($"{sae.Config.Architecture} {sae.Config.Normalization} {sae.Config.ApplyDecoderBiasToInput}{(sae.Config.K > 0 ? $" {sae.Config.K}" : "")}", tensors);
+        return Of($"{sae.Config.Architecture} {sae.Config.Normalization} "
+            + $"{sae.Config.ApplyDecoderBiasToInput}{(sae.Config.K > 0 ? $" {sae.Config.K}" : "")}", tensors);
     }
 
     internal static string Of(string settings, IReadOnlyList<TensorView> tensors, long wholeLimit = WholeLimit)

@@ -21,7 +21,8 @@ public sealed class FiringHistogram
     }
 
     /// <summary>Ends of the bins in log10, ascending from −7 to 0; what fires less often than the first is in the first bin.</summary>
-    public static IReadOnlyList<double> Edges { get; } = [.. Enumerable.Range(0, (Decades * BinsPerDecade) + 1).Select(i => ((double)i / BinsPerDecade) - Decades)];
+    public static IReadOnlyList<double> Edges { get; } =
+        [.. Enumerable.Range(0, (Decades * BinsPerDecade) + 1).Select(i => ((double)i / BinsPerDecade) - Decades)];
 
     /// <summary>Number of features in each bin.</summary>
     public long[] Counts { get; } = new long[Decades * BinsPerDecade];

@@ -23,5 +23,6 @@ internal static class Html
     public static string Number(double value) => !double.IsFinite(value) ? "–"
         : value == 0 ? "0"
         : Math.Abs(value) is >= 1e5 or < 1e-4 ? value.ToString("0.###e0", CultureInfo.InvariantCulture)
-        : ((double)(decimal)Math.Round(value, Math.Clamp(3 - (int)Math.Floor(Math.Log10(Math.Abs(value))), 0, 12))).ToString("0.############", CultureInfo.InvariantCulture);
+        : ((double)(decimal)Math.Round(value, Math.Clamp(3 - (int)Math.Floor(Math.Log10(Math.Abs(value))), 0, 12))).ToString(
+            "0.############", CultureInfo.InvariantCulture);
 }

@@ -9,8 +9,10 @@ public static class HtmlReport
 {
     private static readonly (string Label, string[] Path)[] Columns =
     [
-        ("L0", ["L0"]), ("delta loss", ["splices", "sae/keep_bos", "delta", "default"]), ("FVU", ["fvu"]), ("FVU, median", ["fvu_median"]), ("KL", ["splices", "sae/keep_bos", "kl"]),
-        ("loss recovered", ["splices", "sae/keep_bos", "loss_recovered", "default"]), ("CE clean", ["ce_clean", "default"]), ("CE spliced", ["splices", "sae/keep_bos", "ce", "default"]),
+        ("L0", ["L0"]), ("delta loss", ["splices", "sae/keep_bos", "delta", "default"]), ("FVU", ["fvu"]), ("FVU, median", ["fvu_median"]),
+            ("KL", ["splices", "sae/keep_bos", "kl"]),
+        ("loss recovered", ["splices", "sae/keep_bos", "loss_recovered", "default"]), ("CE clean", ["ce_clean", "default"]),
+            ("CE spliced", ["splices", "sae/keep_bos", "ce", "default"]),
         ("cosine", ["cosine"]), ("alive", ["alive"]), ("uniformity r_L0", ["r_L0"]),
     ];
 
@@ -34,10 +36,16 @@ public static class HtmlReport
         ArgumentNullException.ThrowIfNull(notes);
         var html = new StringBuilder();
         string title = $"Sparse autoencoders of {model}";
-        html.Append("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>").Append(Html.Escape(title))
-            .Append("</title><style>").Append(Style).Append("</style></head><body><main>\n<h1>").Append(Html.Escape(title)).Append("</h1>\n");
-        html.Append(CultureInfo.InvariantCulture, $"<p>{result.Tokens.Count:N0} sequences of up to {result.Tokens.Length:N0} tokens; {result.Counts["act_mask"]:N0} positions count. ");
-        html.Append(CultureInfo.InvariantCulture, $"Small print under a number: {100 * result.Bootstrap.Level:0.#} % interval, {result.Bootstrap.Resamples:N0} resamples of sequences. Losses and KL are in nats a token.</p>\n");
+        html.Append("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+            + "content=\"width=device-width\"><title>").Append(Html.Escape(title))
+            .Append("</title><style>").Append(Style).Append("</style></head><body><main>\n<h1>").Append(Html.Escape(title))
+            .Append("</h1>\n");
+        html.Append(CultureInfo.InvariantCulture,
+            $"<p>{result.Tokens.Count:N0} sequences of up to {result.Tokens.Length:N0} tokens; {result.Counts["act_mask"]:N0} "
+                + $"positions count. ");
+        html.Append(CultureInfo.InvariantCulture,
+            $"Small print under a number: {100 * result.Bootstrap.Level:0.#} % interval, {result.Bootstrap.Resamples:N0} resamples of "
+                + $"sequences. Losses and KL are in nats a token.</p>\n");
         foreach (string note in notes)
             html.Append("<p class=\"note\">").Append(Html.Escape(note)).Append("</p>\n");
         AppendSummary(html, result);
@@ -59,7 +67,9 @@ public static class HtmlReport
         foreach (SaeResult sae in result.Saes)
         {
             string site = sae.Site == sae.SiteOut ? sae.Site.ToString() : $"{sae.Site} → {sae.SiteOut}";
-            html.Append(CultureInfo.InvariantCulture, $"<tr><th title=\"{Html.Escape(sae.Name)}\">{Html.Escape(Html.ShortName(sae.Name))}</th><td>{site}</td><td>{sae.FeatureCount:N0}</td>");
+            html.Append(CultureInfo.InvariantCulture,
+                $"<tr><th title=\"{Html.Escape(sae.Name)}\">{Html.Escape(Html.ShortName(sae.Name))}</th>"
+                    + $"<td>{site}</td><td>{sae.FeatureCount:N0}</td>");
             foreach ((_, string[] path) in Columns)
                 AppendCell(html, sae, path);
             html.Append("</tr>");
@@ -73,7 +83,8 @@ public static class HtmlReport
         // Only what needs gradients may be missing.
         html.Append("<td>").Append(Html.Number(sae.Metrics.Has(path) ? sae.Metrics[path] : double.NaN));
         if (sae.ConfidenceLow.Has(path) && double.IsFinite(sae.ConfidenceLow[path]))
-            html.Append("<small>").Append(Html.Number(sae.ConfidenceLow[path])).Append(" to ").Append(Html.Number(sae.ConfidenceHigh[path])).Append("</small>");
+            html.Append("<small>").Append(Html.Number(sae.ConfidenceLow[path])).Append(" to ").Append(Html.Number(sae.ConfidenceHigh[path]))
+                .Append("</small>");
         html.Append("</td>");
     }
 
@@ -81,7 +92,8 @@ public static class HtmlReport
     {
         if (result.Saes.Count > 1)
         {
-            html.Append(Frontier(result, "Sparsity and fidelity: delta loss", "delta loss, nats", ["splices", "sae/keep_bos", "delta", "default"]));
+            html.Append(Frontier(result, "Sparsity and fidelity: delta loss", "delta loss, nats",
+                ["splices", "sae/keep_bos", "delta", "default"]));
             html.Append(Frontier(result, "Sparsity and reconstruction: FVU", "FVU", ["fvu"]));
         }
 
@@ -101,8 +113,10 @@ public static class HtmlReport
         double[] edges = [.. FiringHistogram.Edges.Skip(first)];
         for (int s = 0; s < histograms.Length; s++)
         {
-            string name = string.Create(CultureInfo.InvariantCulture, $"{Html.ShortName(result.Saes[s].Name)} ({histograms[s].Never:N0} never)");
-            plot.Add(new(name, edges, [.. histograms[s].Counts.Skip(first).Select(c => (double)c)]), histograms.Length == 1 ? Mark.Bars : Mark.Steps);
+            string name =
+                string.Create(CultureInfo.InvariantCulture, $"{Html.ShortName(result.Saes[s].Name)} ({histograms[s].Never:N0} never)");
+            plot.Add(new(name, edges, [.. histograms[s].Counts.Skip(first).Select(c => (double)c)]), histograms.Length == 1 ? Mark.Bars
+                : Mark.Steps);
         }
 
         return plot.Draw();
@@ -114,8 +128,10 @@ public static class HtmlReport
         var plot = new SvgPlot(title, "L0 (mean number of active features)", label) { LogX = true };
         SaeResult[] saes = [.. result.Saes.Where(s => s.L0 > 0)];
         foreach (SaeResult sae in saes)
-            plot.Add(new(Html.ShortName(sae.Name), [sae.L0], [sae.Metrics[path]]), Mark.Points, [sae.ConfidenceLow[path]], [sae.ConfidenceHigh[path]]);
-        foreach (SaeResult[] family in saes.GroupBy(s => (s.Site, s.SiteOut, s.FeatureCount)).Select(g => g.OrderBy(s => s.L0).ToArray()).Where(g => g.Length > 1))
+            plot.Add(new(Html.ShortName(sae.Name), [sae.L0], [sae.Metrics[path]]), Mark.Points, [sae.ConfidenceLow[path]],
+                [sae.ConfidenceHigh[path]]);
+        foreach (SaeResult[] family in saes.GroupBy(s => (s.Site, s.SiteOut, s.FeatureCount)).Select(g => g.OrderBy(s => s.L0).ToArray())
+            .Where(g => g.Length > 1))
             plot.Add(new("", [.. family.Select(s => s.L0)], [.. family.Select(s => s.Metrics[path])]), Mark.Thread);
         return plot.Draw();
     }
@@ -124,14 +140,16 @@ public static class HtmlReport
     private static string ByPosition(EvaluationResult result, string title, string label, Func<SaeResult, double[]> values)
     {
         const int TokensAPoint = 64, LeastPoints = 16;
-        int length = result.Tokens.Length, together = Math.Max(1, Math.Min((TokensAPoint + result.Tokens.Count - 1) / result.Tokens.Count, length / LeastPoints));
+        int length = result.Tokens.Length,
+            together = Math.Max(1, Math.Min((TokensAPoint + result.Tokens.Count - 1) / result.Tokens.Count, length / LeastPoints));
         var plot = new SvgPlot(title, together == 1 ? "position" : $"position (means of {together})", label);
         foreach (SaeResult sae in result.Saes)
         {
             // What is averaged is the curve: a position counts once, however many sequences reach it.
             double[][] groups = [.. values(sae).Chunk(together)];
             double[] at = [.. groups.Select((group, i) => (i * together) + ((group.Length - 1) / 2.0))];
-            plot.Add(new(Html.ShortName(sae.Name), at, [.. groups.Select(g => g.Any(double.IsFinite) ? g.Where(double.IsFinite).Average() : double.NaN)]), Mark.Line);
+            plot.Add(new(Html.ShortName(sae.Name), at,
+                [.. groups.Select(g => g.Any(double.IsFinite) ? g.Where(double.IsFinite).Average() : double.NaN)]), Mark.Line);
         }
 
         return plot.Draw();
@@ -139,7 +157,8 @@ public static class HtmlReport
 
     private static void AppendSplices(StringBuilder html, SaeResult sae)
     {
-        html.Append("<details><summary>").Append(Html.Escape(sae.Name)).Append(": every splice and mask</summary><div class=\"scroll\"><table><thead><tr><th>splice</th>");
+        html.Append("<details><summary>").Append(Html.Escape(sae.Name))
+            .Append(": every splice and mask</summary><div class=\"scroll\"><table><thead><tr><th>splice</th>");
         string[] masks = [.. Enumerable.Range(0, Total.Masks).Select(m => TokenSet.NameOf((LossMask)m))];
         foreach (string mask in masks)
             html.Append("<th>delta, ").Append(mask).Append("</th>");
@@ -164,7 +183,7 @@ public static class HtmlReport
         html.Append("</dl>\n");
     }
 
-    private const string Style =
+    internal const string Style =
         """
         :root{color-scheme:light dark;--bg:#fcfcfa;--fg:#1d2226;--dim:#5c666e;--line:#dfe2e0;--card:#fff;--note:#fff3d6;
         --c0:#2166ac;--c1:#d6604d;--c2:#1b7837;--c3:#9970ab;--c4:#b8860b;--c5:#117a8b;--c6:#a6446f;--c7:#5d5d5d}

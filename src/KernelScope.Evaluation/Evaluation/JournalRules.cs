@@ -78,5 +78,6 @@ internal sealed class JournalRules(TokenSet tokens, int[] widths, int[] featureC
     }
 
     // A quantity that is not defined is the NaN that processors make, of either sign.
-    private static bool IsComputed(double value) => !double.IsNaN(value) || (BitConverter.DoubleToUInt64Bits(value) & ~(1UL << 63)) == 0x7FF8_0000_0000_0000;
+    private static bool IsComputed(double value) =>
+        !double.IsNaN(value) || (BitConverter.DoubleToUInt64Bits(value) & ~(1UL << 63)) == 0x7FF8_0000_0000_0000;
 }

@@ -33,7 +33,8 @@ public static class LogitLens
     private const int RowsAtOnce = 16;
 
     /// <summary>The sites that hold the stream, or what is added to it.</summary>
-    public static IReadOnlyList<Site> Sites { get; } = [Site.Embed, Site.ResidPre, Site.AttnOutPost, Site.ResidMid, Site.MlpOutPost, Site.ResidPost, Site.FinalNorm];
+    public static IReadOnlyList<Site> Sites { get; } =
+        [Site.Embed, Site.ResidPre, Site.AttnOutPost, Site.ResidMid, Site.MlpOutPost, Site.ResidPost, Site.FinalNorm];
 
     /// <summary>Runs a text up to a site and gives the top tokens at each position, the likeliest first, the lower id first among equals.</summary>
     /// <param name="model">The model.</param>
@@ -44,7 +45,8 @@ public static class LogitLens
     /// <param name="cancellationToken">Stops between two layers.</param>
     /// <exception cref="ArgumentException">The site does not hold the stream, or the model has no such layer.</exception>
     /// <exception cref="InvalidOperationException">The values there are not finite numbers.</exception>
-    public static LensToken[][] Run(Gemma2Model model, ReadOnlySpan<int> tokens, HookPoint point, int count, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+    public static LensToken[][] Run(Gemma2Model model, ReadOnlySpan<int> tokens, HookPoint point,
+        int count, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(count);

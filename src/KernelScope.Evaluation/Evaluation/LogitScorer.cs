@@ -49,7 +49,8 @@ internal sealed class LogitScorer : IDisposable
     /// <param name="runs">The spliced passes' final norms.</param>
     /// <param name="scores">Receive theirs.</param>
     /// <param name="largest">Receives the largest difference of a logit from the clean one, by pass.</param>
-    public void Score(int[] tokens, Mat clean, RunScores cleanScores, IReadOnlyList<Mat> runs, IReadOnlyList<RunScores> scores, Span<double> largest)
+    public void Score(int[] tokens, Mat clean, RunScores cleanScores, IReadOnlyList<Mat> runs, IReadOnlyList<RunScores> scores,
+        Span<double> largest)
     {
         largest.Clear();
         for (int start = 0; start < tokens.Length; start += _rows)
@@ -89,7 +90,8 @@ internal sealed class LogitScorer : IDisposable
     private double ScoreRun(int[] tokens, int start, int r, RunScores scores)
     {
         ReadOnlySpan<float> row = _run.Row(r);
-        double sum = LogitRow.LogSumExp(row, _clean.Row(r), _weights.AsSpan(r * _vocabulary, _vocabulary), out double cross, out double largest);
+        double sum =
+            LogitRow.LogSumExp(row, _clean.Row(r), _weights.AsSpan(r * _vocabulary, _vocabulary), out double cross, out double largest);
         int t = start + r;
         if (t + 1 < tokens.Length)
             scores.Losses.Span[t] = sum - row[tokens[t + 1]];
@@ -121,7 +123,8 @@ internal sealed class LogitScorer : IDisposable
                 _model.Device.Read(logits, _copy.AsSpan(0, normed.Rows * _values.Columns));
         }
 
-        public ReadOnlySpan<float> Row(int r) => _copy.Length > 0 ? _copy.AsSpan(r * _values.Columns, _values.Columns) : HostBuffer.Row(_values, r);
+        public ReadOnlySpan<float> Row(int r) =>
+            _copy.Length > 0 ? _copy.AsSpan(r * _values.Columns, _values.Columns) : HostBuffer.Row(_values, r);
 
         public void Keep(Span<float> destination, int firstRow, int count)
         {

@@ -14,12 +14,14 @@ public static class MeanActivation
     /// <param name="cancellationToken">Stops between two layers.</param>
     /// <returns>The mean, [width of the point].</returns>
     /// <exception cref="ArgumentException">The model has no such layer, or the point is the logits.</exception>
-    public static float[] Of(Gemma2Model model, HookPoint point, TokenSet tokens, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+    public static float[] Of(Gemma2Model model, HookPoint point, TokenSet tokens, IProgress<double>? progress = null,
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(tokens);
         if (point.Site == Site.Logits)
-            throw new ArgumentException("There is no mean of the logits: their rows differ by a constant that means nothing.", nameof(point));
+            throw new ArgumentException("There is no mean of the logits: their rows differ by a constant that means nothing.",
+                nameof(point));
         int width = SitePlan.WidthOf(point, model.Config);
         var sums = new SiteSums(width);
         using Session session = model.NewSession(tokens.Length);
@@ -35,7 +37,8 @@ public static class MeanActivation
             ReadOnlySpan<int> sequence = tokens.Sequence(b);
             session.Reset();
             for (int start = 0; start < sequence.Length; start += session.ChunkLength)
-                model.ForwardTo(point.Site == Site.FinalNorm ? model.Config.LayerCount : point.Layer + 1, sequence.Slice(start, Math.Min(session.ChunkLength, sequence.Length - start)), session, cancellationToken);
+                model.ForwardTo(point.Site == Site.FinalNorm ? model.Config.LayerCount : point.Layer + 1,
+                    sequence.Slice(start, Math.Min(session.ChunkLength, sequence.Length - start)), session, cancellationToken);
             progress?.Report((b + 1) / (double)tokens.Count);
         }
 

@@ -18,7 +18,8 @@ internal static class Total
     public const int DeviationNotPad = 13;
     public const int Cosine = 14;
     public const int CleanLoss = 15; // by mask, then over every position
-    public const int Runs = 20; // each: loss by mask, then over every position; KL over counted positions, over the default mask, over every position
+    // each: loss by mask, then over every position; KL over counted positions, over the default mask, over every position
+    public const int Runs = 20;
 
     public const int RunSize = Masks + 1 + 3;
     public const int RunLossEvery = Masks;

@@ -52,7 +52,8 @@ internal static class MeanMetrics
     public static IReadOnlyList<string[]> Paths { get; } = BuildPaths();
 
     // Of each run of SpliceRun.Every: where the sums of the zero and of the mean ablation at the same positions begin.
-    private static readonly int[][] Ablations = [.. SpliceRun.Every.Select(run => new[] { RunAt(SpliceMode.Zero, run.Where), RunAt(SpliceMode.Mean, run.Where) })];
+    private static readonly int[][] Ablations =
+        [.. SpliceRun.Every.Select(run => new[] { RunAt(SpliceMode.Zero, run.Where), RunAt(SpliceMode.Mean, run.Where) })];
 
     /// <summary>The paths with those that need gradients, which come last.</summary>
     public static IReadOnlyList<string[]> PathsWithGradients { get; } = [.. Paths, ["r_L0"], ["r_L0_summed"]];
@@ -92,7 +93,8 @@ internal static class MeanMetrics
             foreach (int baseline in Ablations[i])
             {
                 for (int m = 0; m < Total.Masks; m++)
-                    values[at++] = (Loss(sums, baseline, m) - Loss(sums, run, m)) / (Loss(sums, baseline, m) - Loss(sums, Total.CleanLoss, m));
+                    values[at++] = (Loss(sums, baseline, m) - Loss(sums, run, m))
+                        / (Loss(sums, baseline, m) - Loss(sums, Total.CleanLoss, m));
             }
         }
 
@@ -112,13 +114,15 @@ internal static class MeanMetrics
             double count = sums[every ? Total.Positions : Total.Counted];
             double losses = sums[every ? Total.LossPositions : Total.CountedLosses + (int)LossMask.Saelens];
             int mask = every ? Total.RunLossEvery : (int)LossMask.Saelens, kl = every ? Total.RunKlEvery : Total.RunKl;
-            int sae = RunAt(SpliceMode.Sae, every ? SpliceWhere.All : SpliceWhere.KeepSpecial), zero = RunAt(SpliceMode.Zero, SpliceWhere.All);
+            int sae = RunAt(SpliceMode.Sae, every ? SpliceWhere.All : SpliceWhere.KeepSpecial),
+                zero = RunAt(SpliceMode.Zero, SpliceWhere.All);
             double klSae = sums[sae + kl] / count, klZero = sums[zero + kl] / count;
             double ceSae = sums[sae + mask] / losses, ceZero = sums[zero + mask] / losses, ceClean = sums[Total.CleanLoss + mask] / losses;
             ReadOnlySpan<double> all =
             [
                 s[Total.NormIn] / count, s[Total.NormOut] / count, s[Total.NormRatio] / count, s[Total.SquaredNormOut] / s[Total.Dot],
-                sums[every ? Total.ActiveFeaturesEvery : Total.ActiveFeatures] / count, s[Total.L1] / count, s[Total.LegacyExplained] / count, s[Total.SaelensError] / count,
+                sums[every ? Total.ActiveFeaturesEvery : Total.ActiveFeatures] / count, s[Total.L1] / count,
+                    s[Total.LegacyExplained] / count, s[Total.SaelensError] / count,
                 sums[every ? Total.CosineEvery : Total.Cosine] / count, 1 - (s[Total.SaelensError] / s[Total.SaelensDeviation]),
                 klSae, klZero, ceSae, ceClean, ceZero, (klZero - klSae) / klZero, (ceZero - ceSae) / (ceZero - ceClean),
             ];
@@ -135,7 +139,8 @@ internal static class MeanMetrics
 
     private static List<string[]> BuildPaths()
     {
-        List<string[]> paths = [["L0"], ["L0_all_but_pad"], ["mse"], ["mse_per_element"], ["fvu"], ["fvu_all_but_pad"], ["cosine"], ["explained_variance"]];
+        List<string[]> paths =
+            [["L0"], ["L0_all_but_pad"], ["mse"], ["mse_per_element"], ["fvu"], ["fvu_all_but_pad"], ["cosine"], ["explained_variance"]];
         void AddMasks(params string[] prefix)
         {
             for (int m = 0; m < Total.Masks; m++)
@@ -162,8 +167,10 @@ internal static class MeanMetrics
     {
         string[] names =
         [
-            "l2_norm_in", "l2_norm_out", "l2_ratio", "relative_reconstruction_bias", "l0", "l1", "explained_variance_legacy", "mse", "cossim", "explained_variance",
-            "kl_div_with_sae", "kl_div_with_ablation", "ce_loss_with_sae", "ce_loss_without_sae", "ce_loss_with_ablation", "kl_div_score", "ce_loss_score",
+            "l2_norm_in", "l2_norm_out", "l2_ratio", "relative_reconstruction_bias", "l0", "l1", "explained_variance_legacy",
+                "mse", "cossim", "explained_variance",
+            "kl_div_with_sae", "kl_div_with_ablation", "ce_loss_with_sae", "ce_loss_without_sae", "ce_loss_with_ablation",
+                "kl_div_score", "ce_loss_score",
         ];
         List<string[]> paths = [];
         foreach (string which in (ReadOnlySpan<string>)["ignore_special", "ignore_nothing"])

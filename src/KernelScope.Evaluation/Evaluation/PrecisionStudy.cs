@@ -97,10 +97,12 @@ public sealed class PrecisionStudy
 {
     private static readonly string[][] Metrics =
     [
-        ["L0"], ["fvu"], ["ce_clean", "default"], ["splices", "sae/keep_bos", "ce", "default"], ["splices", "sae/keep_bos", "delta", "default"], ["splices", "sae/keep_bos", "kl"],
+        ["L0"], ["fvu"], ["ce_clean", "default"], ["splices", "sae/keep_bos", "ce", "default"],
+            ["splices", "sae/keep_bos", "delta", "default"], ["splices", "sae/keep_bos", "kl"],
     ];
 
-    private PrecisionStudy(EvaluationResult exact, IReadOnlyList<SaePrecision> saes) => (Tokens, Counts, Bootstrap, Saes) = (exact.Tokens, exact.Counts, exact.Bootstrap, saes);
+    private PrecisionStudy(EvaluationResult exact, IReadOnlyList<SaePrecision> saes) =>
+        (Tokens, Counts, Bootstrap, Saes) = (exact.Tokens, exact.Counts, exact.Bootstrap, saes);
 
     /// <summary>What both ran on.</summary>
     public TokenSet Tokens { get; }
@@ -132,7 +134,8 @@ public sealed class PrecisionStudy
         {
             SaeResult a = exact.Saes[s], b = fast.Saes[s];
             string prefix = exact.Saes.Count == 1 ? "" : ScoreLayout.OfSae(s, "");
-            saes.Add(new SaePrecision(a, b, Rows(a, b, exact.Bootstrap), Agreement(exact.Tokens, new Codes(codesExact, prefix), new Codes(codesFast, prefix))));
+            saes.Add(new SaePrecision(a, b, Rows(a, b, exact.Bootstrap),
+                Agreement(exact.Tokens, new Codes(codesExact, prefix), new Codes(codesFast, prefix))));
         }
 
         return new PrecisionStudy(exact, saes);
@@ -152,8 +155,13 @@ public sealed class PrecisionStudy
         json.WriteString("precision_study", what);
         EvaluationJson.WriteSet(json, Tokens, Counts);
         json.WriteStartObject("definitions");
-        json.WriteString("metrics", "as eval has them: L0, fvu, cross-entropy and delta loss over the 'default' mask with sae/keep_bos spliced, kl; difference is fast - exact, its interval a bootstrap over the sequences of both runs together");
-        json.WriteString("active_sets", "over counted positions: those where both runs have the same active features (identical); features active in the exact run, in the fast run and in both; agreement = both / (exact + fast - both)");
+        json.WriteString(
+            "metrics", "as eval has them: L0, fvu, cross-entropy and delta loss over the 'default' mask with sae/keep_bos spliced, kl; "
+                + "difference is fast - exact, its interval a bootstrap over the sequences of both runs together");
+        json.WriteString(
+            "active_sets",
+            "over counted positions: those where both runs have the same active features (identical); features active in the exact "
+                + "run, in the fast run and in both; agreement = both / (exact + fast - both)");
         json.WriteEndObject();
         json.WriteStartObject("confidence");
         json.WriteNumber("level", Bootstrap.Level);

@@ -23,7 +23,10 @@ public static class PublishedChecks
     private const string Lack = "it needs real weights: --model google/gemma-2-2b, or a folder with them";
     private const string GreedyTolerance = "the same 20 tokens";
     private static readonly string BitsTolerance = string.Create(CultureInfo.InvariantCulture, $"within {BitsLimit}");
-    private static readonly string TableTolerance = string.Create(CultureInfo.InvariantCulture, $"L0 within {100 * L0Limit:0} %, variance explained within {ExplainedLimit}, delta loss within {DeltaLimit} nats, loss recovered within {RecoveredLimit}");
+    private static readonly string TableTolerance =
+        string.Create(CultureInfo.InvariantCulture,
+            $"L0 within {100 * L0Limit:0} %, variance explained within {ExplainedLimit}, delta loss within {DeltaLimit} nats, loss "
+                + $"recovered within {RecoveredLimit}");
     private static readonly string TutorialTolerance = string.Create(CultureInfo.InvariantCulture, $"70 within {TutorialLimit}");
     private const int GreedyTokens = 20;
     private const int Width16K = 16384;
@@ -44,12 +47,14 @@ public static class PublishedChecks
     /// <param name="tokenizer">Its tokenizer; null: nothing can run.</param>
     /// <param name="name">Its name or path: the instruction-tuned ones have <c>-it</c> in theirs, and other greedy texts.</param>
     /// <param name="cancellationToken">Stops between two layers.</param>
-    public static IEnumerable<VerificationCheck> OfModel(Gemma2Model model, GemmaTokenizer? tokenizer, string name, CancellationToken cancellationToken = default)
+    public static IEnumerable<VerificationCheck> OfModel(
+        Gemma2Model model, GemmaTokenizer? tokenizer, string name, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(name);
         string? size = PublishedNumbers.SizeOf(model.Config);
-        string? reason = tokenizer is null ? "the model has no tokenizer.model" : size is null ? "nobody has published numbers of a model of this shape" : null;
+        string? reason = tokenizer is null ? "the model has no tokenizer.model"
+            : size is null ? "nobody has published numbers of a model of this shape" : null;
         if (reason is not null)
         {
             yield return VerificationCheck.NotRun("bits a character", reason, GemmaCpp, BitsTolerance);
@@ -60,7 +65,8 @@ public static class PublishedChecks
         yield return BitsPerCharacter(model, tokenizer!, size!, cancellationToken);
         GreedyText[] texts = PublishedNumbers.Greedy(size!);
         if (texts.Length == 0 || IsInstructionTuned(name))
-            yield return VerificationCheck.NotRun("greedy texts", texts.Length == 0 ? $"there are none of {size}" : "they are of the base models", Transformers, GreedyTolerance);
+            yield return VerificationCheck.NotRun("greedy texts", texts.Length == 0 ? $"there are none of {size}"
+                : "they are of the base models", Transformers, GreedyTolerance);
         else
         {
             foreach (GreedyText text in texts)
@@ -74,17 +80,22 @@ public static class PublishedChecks
     /// <param name="target">The SAE, named by its path; null: none was given.</param>
     /// <param name="text">Text like SAEBench's; null: none was given.</param>
     /// <param name="cancellationToken">Stops between two layers.</param>
-    public static IEnumerable<VerificationCheck> OfSae(Gemma2Model model, GemmaTokenizer? tokenizer, SaeTarget? target, TokenSet? text, CancellationToken cancellationToken = default)
+    public static IEnumerable<VerificationCheck> OfSae(
+        Gemma2Model model, GemmaTokenizer? tokenizer, SaeTarget? target, TokenSet? text, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
-        bool known = target is not null && PublishedNumbers.SizeOf(model.Config) == "2B" && target.Site.Site == Site.ResidPost && target.Site == target.SiteOut && target.Sae.FeatureCount == Width16K;
+        bool known = target is not null && PublishedNumbers.SizeOf(model.Config) == "2B" && target.Site.Site == Site.ResidPost
+            && target.Site == target.SiteOut && target.Sae.FeatureCount == Width16K;
         double? label = target is null ? null : ReleaseDoubt.ReleasedL0(target.Name);
-        string reason = target is null ? "it needs an SAE: --sae PATH" : "it is of gemma-2-2b's residual SAEs of width 16k, with the L0 in their path; this is another";
+        string reason = target is null ? "it needs an SAE: --sae PATH"
+            : "it is of gemma-2-2b's residual SAEs of width 16k, with the L0 in their path; this is another";
         SaeBenchRow? row = known ? Array.Find(PublishedNumbers.SaeBench, r => r.Layer == target!.Site.Layer && r.Label == label) : null;
         if (row is null)
-            yield return VerificationCheck.NotRun("SAEBench's table", known ? "the table has other layers or other L0s" : reason, SaeBench, TableTolerance);
+            yield return VerificationCheck.NotRun("SAEBench's table", known ? "the table has other layers or other L0s"
+                : reason, SaeBench, TableTolerance);
         else if (text is null)
-            yield return VerificationCheck.NotRun("SAEBench's table", "it needs text like OpenWebText, 250 sequences of 128 tokens: --text-file F", SaeBench, TableTolerance);
+            yield return VerificationCheck.NotRun("SAEBench's table",
+                "it needs text like OpenWebText, 250 sequences of 128 tokens: --text-file F", SaeBench, TableTolerance);
         else
         {
             foreach (VerificationCheck check in Table(model, target!, text, row, cancellationToken))
@@ -92,7 +103,8 @@ public static class PublishedChecks
         }
 
         if (!known || tokenizer is null || target!.Site.Layer != TutorialLayer || label != TutorialLabel)
-            yield return VerificationCheck.NotRun("features of the tutorial's prompt", target is null ? reason : "it is of gemma-2-2b's layer_20/width_16k/average_l0_71", Tutorial, TutorialTolerance);
+            yield return VerificationCheck.NotRun("features of the tutorial's prompt", target is null ? reason
+                : "it is of gemma-2-2b's layer_20/width_16k/average_l0_71", Tutorial, TutorialTolerance);
         else
             yield return TutorialFeatures(model, tokenizer, target, cancellationToken);
     }
@@ -100,7 +112,8 @@ public static class PublishedChecks
     /// <summary>
     /// (log₂ V + Σ_t −log₂ p(token t)) / characters: gemma.cpp counts BOS as a token that any of the vocabulary could have been.
     /// </summary>
-    internal static double MeasureBitsPerCharacter(Gemma2Model model, GemmaTokenizer tokenizer, string text, CancellationToken cancellationToken)
+    internal static double MeasureBitsPerCharacter(
+        Gemma2Model model, GemmaTokenizer tokenizer, string text, CancellationToken cancellationToken)
     {
         int[] tokens = [tokenizer.BosId, .. tokenizer.Encode(text)];
         using Session session = model.NewSession(tokens.Length, tokens.Length);
@@ -115,24 +128,30 @@ public static class PublishedChecks
     {
         int[] tokens = [tokenizer.BosId, .. tokenizer.Encode(prompt)];
         using Session session = model.NewSession(tokens.Length + GreedyTokens);
-        int[] continued = [.. new Generator(session, new GenerationOptions { MaxNewTokens = GreedyTokens, StopIds = [] }).Generate(tokens, cancellationToken)];
+        int[] continued =
+            [.. new Generator(session, new GenerationOptions { MaxNewTokens = GreedyTokens, StopIds = [] }).Generate(
+                tokens, cancellationToken)];
         return tokenizer.Decode(continued);
     }
 
     private static bool IsInstructionTuned(string name) => name.Contains("-it", StringComparison.OrdinalIgnoreCase);
 
-    private static VerificationCheck BitsPerCharacter(Gemma2Model model, GemmaTokenizer tokenizer, string size, CancellationToken cancellationToken)
+    private static VerificationCheck BitsPerCharacter(
+        Gemma2Model model, GemmaTokenizer tokenizer, string size, CancellationToken cancellationToken)
     {
-        double expected = PublishedNumbers.BitsPerCharacter(size), measured = MeasureBitsPerCharacter(model, tokenizer, PublishedNumbers.CrossEntropyText, cancellationToken);
+        double expected = PublishedNumbers.BitsPerCharacter(size),
+            measured = MeasureBitsPerCharacter(model, tokenizer, PublishedNumbers.CrossEntropyText, cancellationToken);
         return VerificationCheck.Within(
             string.Create(CultureInfo.InvariantCulture, $"bits a character: {measured:0.000}, published {expected:0.00}"),
             Math.Abs(measured - expected),
             BitsLimit,
             GemmaCpp,
-            "off by a few hundredths: other weights (gemma.cpp does not say whether base or instruction-tuned) or their quantisation; by more: the tokenizer, a norm, a soft-cap or the embedding scale is wrong");
+            "off by a few hundredths: other weights (gemma.cpp does not say whether base or instruction-tuned) or their quantisation; "
+                + "by more: the tokenizer, a norm, a soft-cap or the embedding scale is wrong");
     }
 
-    private static VerificationCheck Greedy(Gemma2Model model, GemmaTokenizer tokenizer, GreedyText text, CancellationToken cancellationToken)
+    private static VerificationCheck Greedy(
+        Gemma2Model model, GemmaTokenizer tokenizer, GreedyText text, CancellationToken cancellationToken)
     {
         string actual = Continue(model, tokenizer, text.Prompt, cancellationToken);
         int same = actual.AsSpan().CommonPrefixLength(text.Continuation);
@@ -142,25 +161,35 @@ public static class PublishedChecks
             missing,
             0,
             Transformers,
-            $"it gave \"{actual}\" instead of \"{text.Continuation}\": a text that parts late is a near tie that bfloat16 rounds the other way; one that parts at once is a wrong model");
+            $"it gave \"{actual}\" instead of \"{text.Continuation}\": a text that parts late is a near tie that bfloat16 rounds the "
+                + "other way; one that parts at once is a wrong model");
     }
 
     /// <summary>An SAE's metrics on a text against a row of SAEBench's table.</summary>
-    internal static IEnumerable<VerificationCheck> Table(Gemma2Model model, SaeTarget target, TokenSet text, SaeBenchRow row, CancellationToken cancellationToken)
+    internal static IEnumerable<VerificationCheck> Table(
+        Gemma2Model model, SaeTarget target, TokenSet text, SaeBenchRow row, CancellationToken cancellationToken)
     {
-        MetricTable metrics = new SaeEvaluation(model, [target], text, new EvaluationOptions { Bootstrap = new Bootstrap(1), Gradients = false }).Run(cancellationToken: cancellationToken).Saes[0].Metrics;
-        const string Miss = "text unlike OpenWebText moves it a little; far off: the SAE, its site, or BOS (which must begin every sequence and not count)";
+        MetricTable metrics =
+            new SaeEvaluation(model, [target], text, new EvaluationOptions { Bootstrap = new Bootstrap(1), Gradients = false }).Run(
+                cancellationToken: cancellationToken).Saes[0].Metrics;
+        const string Miss =
+            "text unlike OpenWebText moves it a little; far off: the SAE, its site, or BOS (which must begin every sequence and not count)";
         yield return Near("L0, ratio", metrics["L0"] / row.L0, 1, L0Limit);
         if (row.Explained is double explained)
-            yield return Near("variance explained", metrics["saelens", "ignore_special", "explained_variance_legacy"], explained, ExplainedLimit);
-        yield return Near("delta loss, nats", metrics["splices", "sae/keep_bos", "delta", "default"], row.SplicedLoss - PublishedNumbers.SaeBenchCleanLoss, DeltaLimit);
+            yield return Near("variance explained", metrics["saelens", "ignore_special", "explained_variance_legacy"], explained,
+                ExplainedLimit);
+        yield return Near("delta loss, nats", metrics["splices", "sae/keep_bos", "delta", "default"],
+            row.SplicedLoss - PublishedNumbers.SaeBenchCleanLoss, DeltaLimit);
         yield return Near("loss recovered", metrics["splices", "sae/keep_bos", "loss_recovered", "default"], row.Recovered, RecoveredLimit);
 
         VerificationCheck Near(string what, double measured, double published, double limit) =>
-            VerificationCheck.Within(string.Create(CultureInfo.InvariantCulture, $"{target.Name}: {what}: {measured:0.####}, published {published:0.####}"), Math.Abs(measured - published), limit, SaeBench, Miss);
+            VerificationCheck.Within(
+                string.Create(CultureInfo.InvariantCulture, $"{target.Name}: {what}: {measured:0.####}, published {published:0.####}"),
+                Math.Abs(measured - published), limit, SaeBench, Miss);
     }
 
-    private static VerificationCheck TutorialFeatures(Gemma2Model model, GemmaTokenizer tokenizer, SaeTarget target, CancellationToken cancellationToken)
+    private static VerificationCheck TutorialFeatures(
+        Gemma2Model model, GemmaTokenizer tokenizer, SaeTarget target, CancellationToken cancellationToken)
     {
         int[] tokens = [tokenizer.BosId, .. tokenizer.Encode(PublishedNumbers.TutorialPrompt)];
         using Session session = model.NewSession(tokens.Length, tokens.Length);
@@ -169,7 +198,8 @@ public static class PublishedChecks
         // The tutorial counts activations above 1 and drops BOS.
         double mean = Enumerable.Range(1, tokens.Length - 1).Average(r => capture.Codes.ValuesOf(r).ToArray().Count(v => v > 1));
         return VerificationCheck.Within(
-            string.Create(CultureInfo.InvariantCulture, $"{target.Name}: features of the tutorial's prompt: {mean:0.0}, published about 70"),
+            string.Create(CultureInfo.InvariantCulture,
+                $"{target.Name}: features of the tutorial's prompt: {mean:0.0}, published about 70"),
             Math.Abs(mean - 70),
             TutorialLimit,
             Tutorial,

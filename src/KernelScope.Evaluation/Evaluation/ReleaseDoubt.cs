@@ -70,9 +70,11 @@ public static partial class ReleaseDoubt
     }
 
     /// <summary>Whether a measurement is so far from what was released that it is worth a look whether another site fits better.</summary>
-    public static bool IsWorthALook(double? releasedL0, SiteFit fit) => fit.Tokens >= LeastTokens && (IsDoubtful(releasedL0, fit) || fit.ErrorRatio > RatioWorthALook || Departs(releasedL0, fit, FactorWorthALook));
+    public static bool IsWorthALook(double? releasedL0, SiteFit fit) => fit.Tokens >= LeastTokens
+        && (IsDoubtful(releasedL0, fit) || fit.ErrorRatio > RatioWorthALook || Departs(releasedL0, fit, FactorWorthALook));
 
-    private static bool Departs(double? releasedL0, SiteFit fit, double factor) => releasedL0 is double released && (fit.L0 > released * factor || fit.L0 < released / factor);
+    private static bool Departs(double? releasedL0, SiteFit fit, double factor) =>
+        releasedL0 is double released && (fit.L0 > released * factor || fit.L0 < released / factor);
 
     /// <summary>One sentence that says what is off and what usually causes it; null where nothing is and no other place fits clearly better.</summary>
     /// <param name="name">The SAE.</param>
@@ -85,7 +87,8 @@ public static partial class ReleaseDoubt
         if (!IsDoubtful(releasedL0, used) && Best(releasedL0, used, tried) is null)
             return null;
         string expected = releasedL0 is double released ? $" where its path says {Number(released)}" : "";
-        string reconstruction = used.ErrorRatio < 1 ? "" : $" and reconstructs worse than the mean activation does (median error ratio {Number(used.ErrorRatio)})";
+        string reconstruction = used.ErrorRatio < 1 ? ""
+            : $" and reconstructs worse than the mean activation does (median error ratio {Number(used.ErrorRatio)})";
         return $"{name}: at {used.Site} it has L0 {Number(used.L0)}{expected}{reconstruction}; {Cause(releasedL0, used, tried)}.";
     }
 
@@ -93,21 +96,24 @@ public static partial class ReleaseDoubt
     public static SiteFit? Best(double? releasedL0, SiteFit used, IReadOnlyList<SiteFit> tried)
     {
         ArgumentNullException.ThrowIfNull(tried);
-        SiteFit best = tried.Where(fit => fit.Site != used.Site || fit.BeginsWithBos != used.BeginsWithBos).Append(used).MinBy(fit => Distance(releasedL0, fit));
+        SiteFit best = tried.Where(fit => fit.Site != used.Site || fit.BeginsWithBos != used.BeginsWithBos).Append(used)
+            .MinBy(fit => Distance(releasedL0, fit));
         // Half a unit: an L0 nearer by a factor of 1.6, or an error ratio smaller by as much.
         return best != used && Distance(releasedL0, best) < Distance(releasedL0, used) - 0.5 && best.ErrorRatio < 1 ? best : null;
     }
 
     /// <summary>|ln(L0/released)| + ln(error ratio): what is least is best.</summary>
     private static double Distance(double? released, SiteFit fit) =>
-        fit.L0 == 0 || double.IsNaN(fit.ErrorRatio) ? double.PositiveInfinity : (released is double l0 ? Math.Abs(Math.Log(fit.L0 / l0)) : 0) + Math.Log(Math.Max(fit.ErrorRatio, 1e-6));
+        fit.L0 == 0 || double.IsNaN(fit.ErrorRatio) ? double.PositiveInfinity
+            : (released is double l0 ? Math.Abs(Math.Log(fit.L0 / l0)) : 0) + Math.Log(Math.Max(fit.ErrorRatio, 1e-6));
 
     private static string Cause(double? releasedL0, SiteFit used, IReadOnlyList<SiteFit> tried)
     {
         if (Best(releasedL0, used, tried) is SiteFit best)
         {
             string where = best.Site == used.Site ? "" : $" at {best.Site}";
-            string bos = best.BeginsWithBos == used.BeginsWithBos ? "" : best.BeginsWithBos ? " when the text begins with BOS" : " when the text has no BOS";
+            string bos = best.BeginsWithBos == used.BeginsWithBos ? "" : best.BeginsWithBos ? " when the text begins with BOS"
+                : " when the text has no BOS";
             return $"it fits better{where}{bos} (L0 {Number(best.L0)}, median error ratio {Number(best.ErrorRatio)})";
         }
 
@@ -118,7 +124,8 @@ public static partial class ReleaseDoubt
             Site.MlpOut => $"this is usually the raw mlp_out instead of mlp_out_post.{used.Site.Layer}",
             Site.AttnOut => $"this is usually the raw attn_out instead of attn_out_post.{used.Site.Layer}",
             Site.MlpIn => $"this is usually mlp_in with its gain instead of mlp_in_unit.{used.Site.Layer}",
-            _ => "this is usually a wrong layer, another model (its instruction-tuned sibling, or another size of the same width), or text unlike what it was trained on",
+            _ => "this is usually a wrong layer, another model (its instruction-tuned sibling, or another size of the same width), or "
+                + "text unlike what it was trained on",
         };
     }
 

@@ -4,6 +4,13 @@ using KernelScope.Sae;
 
 namespace KernelScope.Evaluation;
 
+/// <summary>What is measured of one row without a model: ‖y − ŷ‖², ‖y − ȳ‖², y·ŷ, ‖y‖², ‖ŷ‖², Σ codes.</summary>
+internal readonly record struct StoredRow(double Error, double Deviation, double Dot, double NormIn, double NormOut, double L1)
+{
+    /// <summary>The cosine; torch's cosine_similarity keeps the divisor from zero like this.</summary>
+    public double Cosine => Dot / Math.Max(Math.Sqrt(NormIn * NormOut), 1e-8);
+}
+
 /// <summary>Sums of one SAE over the sequences, in their order and in double. Memory: the features, the positions of one sequence, and 8 bytes a counted position for the exact median.</summary>
 internal sealed class SaeAccumulator
 {
@@ -53,21 +60,40 @@ internal sealed class SaeAccumulator
         RowSums.Add(_row, Totals);
     }
 
+    /// <summary>Adds the rows of one sequence that count, where nothing is known but what is stored of them: what needs the model is then not defined.</summary>
+    /// <param name="positions">Position of each row.</param>
+    /// <param name="rows">What was measured of each.</param>
+    /// <param name="codes">Codes of each.</param>
+    public void AddStored(ReadOnlySpan<int> positions, ReadOnlySpan<StoredRow> rows, CodeList codes)
+    {
+        Array.Clear(_row);
+        for (int r = 0; r < rows.Length; r++)
+            AddCounted(positions[r], rows[r], codes.FeaturesOf(r));
+        // Not measured is not 0.
+        LargestLogitDifference = double.NaN;
+        for (int i = 0; i < SpliceRun.Every.Length; i++)
+            _row[Total.OfRun(i) + Total.RunKl] = _row[Total.OfRun(i) + Total.RunKlDefault] = _row[Total.OfRun(i) + Total.RunKlEvery] =
+                double.NaN;
+        Rows.Add([.. _row]);
+        RowSums.Add(_row, Totals);
+    }
+
     private string Sae(string name) => ScoreLayout.OfSae(_sae, name);
 
     private string Site(string name) => ScoreLayout.OfSite(_site, name);
 
     private void AddStatistics(int[] tokens, SequenceScores scores)
     {
-        Span<double> error = scores[Sae("squared_error")], dot = scores[Sae("dot")], normOut = scores[Sae("squared_norm_out")], l1 = scores[Sae("l1")];
-        Span<double> deviation = scores[Site("squared_deviation")], deviationNotPad = scores[Site("squared_deviation_not_pad")], deviationAll = scores[Site("squared_deviation_all")];
+        Span<double> error = scores[Sae("squared_error")], dot = scores[Sae("dot")], normOut = scores[Sae("squared_norm_out")],
+            l1 = scores[Sae("l1")];
+        Span<double> deviation = scores[Site("squared_deviation")], deviationNotPad = scores[Site("squared_deviation_not_pad")],
+            deviationAll = scores[Site("squared_deviation_all")];
         Span<double> normIn = scores[Site("squared_norm")];
         CodeList codes = scores.Codes[_sae];
         for (int t = 0; t < tokens.Length; t++)
         {
             ReadOnlySpan<int> features = codes.FeaturesOf(t);
-            // torch's cosine_similarity keeps the divisor from zero like this.
-            double cosine = dot[t] / Math.Max(Math.Sqrt(normIn[t] * normOut[t]), 1e-8);
+            double cosine = new StoredRow(error[t], deviation[t], dot[t], normIn[t], normOut[t], l1[t]).Cosine;
             _row[Total.Positions]++;
             _row[Total.ActiveFeaturesEvery] += features.Length;
             _row[Total.CosineEvery] += cosine;
@@ -80,22 +106,26 @@ internal sealed class SaeAccumulator
                 _row[Total.DeviationNotPad] += deviationNotPad[t];
             }
 
-            if (_set.IsSpecial(tokens[t]))
-                continue;
-            _row[Total.Counted]++;
-            _row[Total.ActiveFeatures] += features.Length;
-            _row[Total.Error] += error[t];
-            _row[Total.Deviation] += deviation[t];
-            _row[Total.Cosine] += cosine;
-            AddSaelens(0, error[t], deviation[t], dot[t], normIn[t], normOut[t], l1[t]);
-            Ratios.Add(error[t] / deviation[t]);
-            Positions.AddStatistics(t, error[t], deviation[t], features.Length);
-            foreach (int feature in features)
-                FiringCounts[feature]++;
-            while (ActiveHistogram.Count <= features.Length)
-                ActiveHistogram.Add(0);
-            ActiveHistogram[features.Length]++;
+            if (!_set.IsSpecial(tokens[t]))
+                AddCounted(t, new StoredRow(error[t], deviation[t], dot[t], normIn[t], normOut[t], l1[t]), features);
         }
+    }
+
+    private void AddCounted(int t, in StoredRow row, ReadOnlySpan<int> features)
+    {
+        _row[Total.Counted]++;
+        _row[Total.ActiveFeatures] += features.Length;
+        _row[Total.Error] += row.Error;
+        _row[Total.Deviation] += row.Deviation;
+        _row[Total.Cosine] += row.Cosine;
+        AddSaelens(0, row.Error, row.Deviation, row.Dot, row.NormIn, row.NormOut, row.L1);
+        Ratios.Add(row.Error / row.Deviation);
+        Positions.AddStatistics(t, row.Error, row.Deviation, features.Length);
+        foreach (int feature in features)
+            FiringCounts[feature]++;
+        while (ActiveHistogram.Count <= features.Length)
+            ActiveHistogram.Add(0);
+        ActiveHistogram[features.Length]++;
     }
 
     private void AddSaelens(int which, double error, double deviation, double dot, double normIn, double normOut, double l1)

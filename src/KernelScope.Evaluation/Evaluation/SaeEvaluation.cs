@@ -197,7 +197,7 @@ public sealed class SaeEvaluation
 
     private SequenceScores NewScores(int b) => new(_layout, _targets.Count, KeepsActivations ? ArrayWriter.Kept(_sites, _tokens.Length, b == 0 ? _model.Config.VocabSize : 0, _options.Gradients) : []);
 
-    private static bool HasSaelens(SaeTarget target) => !target.IsTranscoder && SaelensSites.Contains(target.Site.Site);
+    internal static bool HasSaelens(SaeTarget target) => !target.IsTranscoder && SaelensSites.Contains(target.Site.Site);
 
     private Dictionary<string, long> Counts()
     {

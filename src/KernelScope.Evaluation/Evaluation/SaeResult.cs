@@ -36,7 +36,8 @@ public sealed class SaeResult
         }
 
         Metrics = new(paths, [.. values]);
-        (double Low, double High)[] ends = bootstrap.Intervals(sums.Rows, means.Length, (row, into) => MeanMetrics.Evaluate(row, width, into));
+        (double Low, double High)[] ends =
+            bootstrap.Intervals(sums.Rows, means.Length, (row, into) => MeanMetrics.Evaluate(row, width, into));
         ConfidenceLow = new(meanPaths, [.. ends.Select(e => e.Low)]);
         ConfidenceHigh = new(meanPaths, [.. ends.Select(e => e.High)]);
     }

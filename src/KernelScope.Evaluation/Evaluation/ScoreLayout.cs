@@ -14,7 +14,8 @@ internal sealed class ScoreLayout
         for (int g = 0; g < sites.Count; g++)
         {
             // ‖y − ȳ‖² around the mean over counted positions, over all but padding, and over every position; ‖y‖².
-            foreach (string name in (ReadOnlySpan<string>)["squared_deviation", "squared_deviation_not_pad", "squared_deviation_all", "squared_norm"])
+            foreach (string name in (ReadOnlySpan<string>)["squared_deviation", "squared_deviation_not_pad", "squared_deviation_all",
+                "squared_norm"])
                 Add(OfSite(g, name), length);
             AddRuns(SpliceRun.OfSite, name => OfSite(g, name));
             foreach (int s in sites[g].Saes)

@@ -28,7 +28,8 @@ internal sealed class SequenceEvaluator : IDisposable
     private readonly float[] _values;
     private readonly float[] _hostReconstruction;
 
-    public SequenceEvaluator(Gemma2Model model, IReadOnlyList<SaeTarget> targets, SitePlan[] sites, TokenSet tokens, EvaluationOptions options)
+    public SequenceEvaluator(
+        Gemma2Model model, IReadOnlyList<SaeTarget> targets, SitePlan[] sites, TokenSet tokens, EvaluationOptions options)
     {
         (_model, _device, _targets, _sites, _tokens) = (model, model.Device, targets, sites, tokens);
         int length = tokens.Length;
@@ -70,7 +71,8 @@ internal sealed class SequenceEvaluator : IDisposable
             double head = (double)c.VocabSize * c.ModelDim / layer;
             double gradients = _uniformity?.Work(c.LayerCount, head) ?? 0;
             Compare(_tokens.Padded(0));
-            return (_passes.EndLayer, c.LayerCount - _passes.FirstLayer + head + Distinct().Sum(i => c.LayerCount - _runs[i].Site.StartLayer + head) + gradients);
+            double spliced = Distinct().Sum(i => c.LayerCount - _runs[i].Site.StartLayer + head);
+            return (_passes.EndLayer, c.LayerCount - _passes.FirstLayer + head + spliced + gradients);
         }
     }
 
@@ -112,8 +114,7 @@ internal sealed class SequenceEvaluator : IDisposable
     {
         using (_uniformity?.Listen(_passes.Hooks))
             _passes.Clean(tokens, _cleanNorm, cancellationToken);
-        // The soft-cap makes finite logits of infinities.
-        NotFiniteException.Refuse(Read(_cleanNorm, _values), _cleanNorm.Columns, "the final norm", 0);
+        RequireFinite(tokens);
         for (int g = 0; g < _sites.Length; g++)
             ScoreSite(g, scores);
         Compare(tokens);
@@ -121,8 +122,14 @@ internal sealed class SequenceEvaluator : IDisposable
         {
             (SitePlan site, SpliceRun run, int index, Mat finalNorm) = _runs[i];
             int g = Array.IndexOf(_sites, site);
-            Mat source = run.Mode switch { SpliceMode.Zero => _constants[g].Zero, SpliceMode.Mean => _constants[g].Mean, _ => _reconstructions[index] };
-            _passes.Spliced(site, tokens, (values, position) => Replace(run, tokens, values, position, source), finalNorm, cancellationToken);
+            Mat source = run.Mode switch
+            {
+                SpliceMode.Zero => _constants[g].Zero,
+                SpliceMode.Mean => _constants[g].Mean,
+                _ => _reconstructions[index],
+            };
+            _passes.Spliced(
+                site, tokens, (values, position) => Replace(run, tokens, values, position, source), finalNorm, cancellationToken);
         }
 
         ScoreLogits(tokens, scores);
@@ -146,7 +153,8 @@ internal sealed class SequenceEvaluator : IDisposable
         for (int i = 0; i < _runs.Count; i++)
         {
             (_, SpliceRun run, int index, _) = _runs[i];
-            _firstAlike[i] = _runs.FindIndex(other => other.Run.Mode == run.Mode && other.Index == index && Array.TrueForAll(tokens, token => other.Run.Replaces(_tokens, token) == run.Replaces(_tokens, token)));
+            _firstAlike[i] = _runs.FindIndex(other => other.Run.Mode == run.Mode && other.Index == index
+                && Array.TrueForAll(tokens, token => other.Run.Replaces(_tokens, token) == run.Replaces(_tokens, token)));
         }
     }
 
@@ -219,7 +227,8 @@ internal sealed class SequenceEvaluator : IDisposable
                 throw new InvalidDataException($"{_targets[s].Name}: the reconstruction of position {t} is no finite number.");
         }
 
-        reconstruction[..Math.Min(reconstruction.Length, scores.Kept(ScoreLayout.OfSae(s, "recon")).Length)].CopyTo(scores.Kept(ScoreLayout.OfSae(s, "recon")));
+        Span<float> kept = scores.Kept(ScoreLayout.OfSae(s, "recon"));
+        reconstruction[..Math.Min(reconstruction.Length, kept.Length)].CopyTo(kept);
     }
 
     private void ScoreLogits(int[] tokens, SequenceScores scores)
@@ -236,7 +245,13 @@ internal sealed class SequenceEvaluator : IDisposable
 
         int[] distinct = Distinct();
         _scorer.Kept = run => KeptLogits(run < 0 ? run : distinct[run], scores);
-        _scorer.Score(tokens, _cleanNorm, new(Part(scores, "ce_clean"), default), [.. distinct.Select(i => _runs[i].FinalNorm)], [.. distinct.Select(i => places[i])], _largest.AsSpan(0, distinct.Length));
+        _scorer.Score(
+            tokens,
+            _cleanNorm,
+            new(Part(scores, "ce_clean"), default),
+            [.. distinct.Select(i => _runs[i].FinalNorm)],
+            [.. distinct.Select(i => places[i])],
+            _largest.AsSpan(0, distinct.Length));
         for (int k = 0; k < distinct.Length; k++)
         {
             RequireFinite(places[distinct[k]], _runs[distinct[k]]);
@@ -248,6 +263,19 @@ internal sealed class SequenceEvaluator : IDisposable
         {
             places[_firstAlike[i]].Losses.CopyTo(places[i].Losses);
             places[_firstAlike[i]].Divergences.CopyTo(places[i].Divergences);
+        }
+    }
+
+    /// <summary>Looks at the final norm, because the soft-cap makes finite logits of infinities, and names where it went wrong.</summary>
+    private void RequireFinite(int[] tokens)
+    {
+        try
+        {
+            NotFiniteException.Refuse(Read(_cleanNorm, _values), _cleanNorm.Columns, "the final norm", 0);
+        }
+        catch (NotFiniteException seen)
+        {
+            throw FirstNotFinite.Of(_model, tokens, seen);
         }
     }
 
@@ -279,7 +307,9 @@ internal sealed class SequenceEvaluator : IDisposable
         for (int t = 0; t < squares.Length; t++)
         {
             double sum = RowSums.SquaredDistance(y.Slice(t * mean.Length, mean.Length), mean);
-            squares[t] = double.IsFinite(sum) ? sum : throw new NotFiniteException($"the activations at {site}, position {t},");
+            if (!double.IsFinite(sum))
+                NotFiniteException.Throw($"the activations at {site}", t);
+            squares[t] = sum;
         }
     }
 

@@ -37,7 +37,8 @@ internal sealed class SequencePasses : IDisposable
             Dictionary<int, Mat> starts = site.AddsToStream ? _middles : _streams;
             if (!starts.ContainsKey(site.StartLayer))
                 starts.Add(site.StartLayer, Create(model.Config.ModelDim, $"stream before layer {site.StartLayer}"));
-            foreach ((HookPoint point, int width) in (ReadOnlySpan<(HookPoint, int)>)[(site.Read, site.InputDim), (site.Write, site.OutputDim)])
+            foreach ((HookPoint point, int width) in (ReadOnlySpan<(HookPoint, int)>)[(site.Read, site.InputDim),
+                (site.Write, site.OutputDim)])
             {
                 if (!_values.ContainsKey(point))
                     _values.Add(point, Create(width, point.ToString()));
@@ -127,7 +128,8 @@ internal sealed class SequencePasses : IDisposable
     private HookPoint Before(int layer) => layer < _model.Config.LayerCount ? new(Site.ResidPre, layer) : new(Site.ResidPost, layer - 1);
 
     private void Keep(HookPoint point, Mat destination) =>
-        _hooks.Add(_session.Hooks.Add(point, (call, _, values) => call.Device.Copy(values, destination.RowRange(call.Position, values.Rows))));
+        _hooks.Add(_session.Hooks.Add(
+            point, (call, _, values) => call.Device.Copy(values, destination.RowRange(call.Position, values.Rows))));
 
     private void RunTo(int layerCount, int[] tokens, CancellationToken cancellationToken)
     {
@@ -135,7 +137,8 @@ internal sealed class SequencePasses : IDisposable
         {
             _session.Reset();
             for (int start = 0; start < tokens.Length; start += _session.ChunkLength)
-                _model.ForwardTo(layerCount, tokens.AsSpan(start, Math.Min(_session.ChunkLength, tokens.Length - start)), _session, cancellationToken);
+                _model.ForwardTo(layerCount, tokens.AsSpan(start, Math.Min(_session.ChunkLength, tokens.Length - start)),
+                    _session, cancellationToken);
         }
         finally
         {
@@ -151,7 +154,8 @@ internal sealed class SequencePasses : IDisposable
             for (int start = 0; start < tokens.Length; start += _session.ChunkLength)
             {
                 int count = Math.Min(_session.ChunkLength, tokens.Length - start);
-                _model.ForwardFrom(layer, stream.RowRange(start, count), tokens.AsSpan(start, count), _session, LogitRows.None, cancellationToken);
+                _model.ForwardFrom(layer, stream.RowRange(start, count), tokens.AsSpan(start, count), _session, LogitRows.None,
+                    cancellationToken);
                 _model.Device.Copy(_session.FinalNorm, finalNorm.RowRange(start, count));
             }
         }

@@ -32,7 +32,8 @@ public sealed class SiteFitMeter : IDisposable
     /// <param name="bosId">BOS.</param>
     /// <param name="most">Most tokens that are looked at.</param>
     /// <param name="features">Features whose firing is counted.</param>
-    public SiteFitMeter(HookSet hooks, SaeTarget target, HookPoint site, IReadOnlyCollection<int> uncounted, int bosId, int most, IEnumerable<int>? features = null)
+    public SiteFitMeter(HookSet hooks, SaeTarget target, HookPoint site, IReadOnlyCollection<int> uncounted, int bosId,
+        int most, IEnumerable<int>? features = null)
     {
         ArgumentNullException.ThrowIfNull(hooks);
         ArgumentNullException.ThrowIfNull(target);

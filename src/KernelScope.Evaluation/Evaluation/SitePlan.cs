@@ -104,12 +104,14 @@ internal sealed class SitePlan
         foreach (SaeTarget target in targets)
             Check(target, config);
         return [.. Enumerable.Range(0, targets.Count).GroupBy(s => (targets[s].Site, targets[s].SiteOut))
-            .Select(g => new SitePlan(g.Key.Site, g.Key.SiteOut, [.. g], config.LayerCount, WidthOf(g.Key.Site, config), WidthOf(g.Key.SiteOut, config)))];
+            .Select(g => new SitePlan(g.Key.Site, g.Key.SiteOut, [.. g], config.LayerCount, WidthOf(g.Key.Site, config),
+                WidthOf(g.Key.SiteOut, config)))];
     }
 
     /// <summary>Number of values in a row at a site.</summary>
     public static int WidthOf(HookPoint point, Gemma2Config config) =>
-        point.Width(config.ModelDim, config.HeadCount * config.HeadDim, config.KvHeadCount * config.HeadDim, config.HiddenDim, config.VocabSize);
+        point.Width(config.ModelDim, config.HeadCount * config.HeadDim, config.KvHeadCount * config.HeadDim, config.HiddenDim,
+            config.VocabSize);
 
     private static void Check(SaeTarget target, Gemma2Config config)
     {
@@ -123,11 +125,14 @@ internal sealed class SitePlan
 
         int input = WidthOf(target.Site, config), output = WidthOf(target.SiteOut, config);
         if (target.Sae.Config.InputDim != input)
-            throw new ArgumentException($"{target.Name}: the SAE reads {target.Sae.Config.InputDim} values; {target.Site} has {input} in this model.");
+            throw new ArgumentException(
+                $"{target.Name}: the SAE reads {target.Sae.Config.InputDim} values; {target.Site} has {input} in this model.");
         if (target.Sae.Config.OutputDim != output)
-            throw new ArgumentException($"{target.Name}: the SAE writes {target.Sae.Config.OutputDim} values; {target.SiteOut} has {output} in this model.");
+            throw new ArgumentException(
+                $"{target.Name}: the SAE writes {target.Sae.Config.OutputDim} values; {target.SiteOut} has {output} in this model.");
         if (Order(target.Site) > Order(target.SiteOut))
-            throw new ArgumentException($"{target.Name}: it reads {target.Site}, which comes after {target.SiteOut}, where its output belongs.");
+            throw new ArgumentException(
+                $"{target.Name}: it reads {target.Site}, which comes after {target.SiteOut}, where its output belongs.");
     }
 
     /// <summary>Ascending in the order in which hook points fire.</summary>
@@ -146,5 +151,6 @@ internal sealed class SitePlan
     };
 
     /// <summary>The highest layer before which a pass can begin and see the point.</summary>
-    private static int LayerOf(HookPoint point, int layerCount) => point.Site is Hooks.Site.FinalNorm or Hooks.Site.ResidPost ? layerCount : point.Layer;
+    private static int LayerOf(HookPoint point, int layerCount) =>
+        point.Site is Hooks.Site.FinalNorm or Hooks.Site.ResidPost ? layerCount : point.Layer;
 }

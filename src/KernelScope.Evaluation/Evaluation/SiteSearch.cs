@@ -14,7 +14,8 @@ public static class SiteSearch
     // Sites that are taken for each other: the stream between sub-layers; branches before and after their post-norm; the normed stream with and without its gain.
     private static readonly Site[][] Confusable =
     [
-        [Site.ResidPre, Site.ResidMid, Site.ResidPost], [Site.AttnOut, Site.AttnOutPost], [Site.MlpOut, Site.MlpOutPost], [Site.MlpInUnit, Site.MlpIn, Site.AttnIn],
+        [Site.ResidPre, Site.ResidMid, Site.ResidPost], [Site.AttnOut, Site.AttnOutPost], [Site.MlpOut, Site.MlpOutPost],
+            [Site.MlpInUnit, Site.MlpIn, Site.AttnIn],
     ];
 
     /// <summary>The sites of the right width within two layers that are taken for <paramref name="site"/>, and it.</summary>
@@ -41,7 +42,8 @@ public static class SiteSearch
     /// <param name="most">Most tokens.</param>
     /// <param name="withoutBos">Whether texts without BOS are tried too.</param>
     /// <param name="cancellationToken">Stops between two layers.</param>
-    public static IReadOnlyList<SiteFit> Run(Gemma2Model model, SaeTarget target, TokenSet tokens, int most = DefaultTokens, bool withoutBos = true, CancellationToken cancellationToken = default)
+    public static IReadOnlyList<SiteFit> Run(Gemma2Model model, SaeTarget target, TokenSet tokens, int most = DefaultTokens,
+        bool withoutBos = true, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(target);
@@ -54,7 +56,8 @@ public static class SiteSearch
     }
 
     /// <summary>How the SAE does where it is used.</summary>
-    public static SiteFit Used(Gemma2Model model, SaeTarget target, TokenSet tokens, int most = DefaultTokens, CancellationToken cancellationToken = default)
+    public static SiteFit Used(Gemma2Model model, SaeTarget target, TokenSet tokens, int most = DefaultTokens,
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(target);
@@ -87,7 +90,8 @@ public static class SiteSearch
         return texts;
     }
 
-    private static List<SiteFit> Measure(Gemma2Model model, SaeTarget target, HookPoint[] points, List<int[]> texts, TokenSet set, CancellationToken cancellationToken)
+    private static List<SiteFit> Measure(Gemma2Model model, SaeTarget target, HookPoint[] points, List<int[]> texts, TokenSet set,
+        CancellationToken cancellationToken)
     {
         int longest = texts.Max(t => t.Length);
         using Session session = model.NewSession(longest, longest);

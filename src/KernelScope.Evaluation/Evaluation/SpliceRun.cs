@@ -22,7 +22,8 @@ internal readonly record struct SpliceRun(SpliceMode Mode, SpliceWhere Where)
 {
     /// <summary>The passes whose replacement depends on the SAE.</summary>
     public static readonly SpliceRun[] OfSae =
-        [new(SpliceMode.Sae, SpliceWhere.KeepBos), new(SpliceMode.Sae, SpliceWhere.All), new(SpliceMode.Sae, SpliceWhere.KeepSpecial), new(SpliceMode.SaePlusError, SpliceWhere.All)];
+        [new(SpliceMode.Sae, SpliceWhere.KeepBos), new(SpliceMode.Sae, SpliceWhere.All), new(SpliceMode.Sae, SpliceWhere.KeepSpecial),
+            new(SpliceMode.SaePlusError, SpliceWhere.All)];
 
     /// <summary>The passes that all SAEs of a site share.</summary>
     public static readonly SpliceRun[] OfSite =

@@ -43,7 +43,8 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
     public bool FromZero { get; init; } = true;
 
     /// <summary>Adds a series, with the ends of intervals around its points if there are any.</summary>
-    public void Add(Series series, Mark mark, IReadOnlyList<double>? low = null, IReadOnlyList<double>? high = null) => _series.Add((series, mark, low, high));
+    public void Add(Series series, Mark mark, IReadOnlyList<double>? low = null, IReadOnlyList<double>? high = null) =>
+        _series.Add((series, mark, low, high));
 
     /// <summary>The figure.</summary>
     public string Draw()
@@ -54,7 +55,9 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
             return "";
         Axis x = new(Extent(xs, LogX, false), LogX, Left, Width - Right), y = new(Extent(ys, false, FromZero), false, Height - Bottom, Top);
         var svg = new StringBuilder();
-        svg.Append(CultureInfo.InvariantCulture, $"<figure><figcaption>{Html.Escape(title)}</figcaption><svg viewBox=\"0 0 {Width} {Height}\" role=\"img\" aria-label=\"{Html.Escape(title)}\">");
+        svg.Append(CultureInfo.InvariantCulture,
+            $"<figure><figcaption>{Html.Escape(title)}</figcaption><svg viewBox=\"0 0 {Width} {Height}\" role=\"img\" "
+                + $"aria-label=\"{Html.Escape(title)}\">");
         DrawAxes(svg, x, y);
         // What joins points lies below them.
         foreach ((Series thread, _, _, _) in _series.Where(s => s.Mark == Mark.Thread))
@@ -82,11 +85,19 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
     private void DrawAxes(StringBuilder svg, Axis x, Axis y)
     {
         foreach ((double value, string label) in x.Ticks())
-            svg.Append(CultureInfo.InvariantCulture, $"<line class=\"grid\" x1=\"{x.At(value):0.#}\" x2=\"{x.At(value):0.#}\" y1=\"{Top}\" y2=\"{Height - Bottom}\"/><text x=\"{x.At(value):0.#}\" y=\"{Height - Bottom + 16}\" text-anchor=\"middle\">{label}</text>");
+            svg.Append(CultureInfo.InvariantCulture,
+                $"<line class=\"grid\" x1=\"{x.At(value):0.#}\" x2=\"{x.At(value):0.#}\" y1=\"{Top}\" y2=\"{Height - Bottom}\"/><text "
+                    + $"x=\"{x.At(value):0.#}\" y=\"{Height - Bottom + 16}\" text-anchor=\"middle\">{label}</text>");
         foreach ((double value, string label) in y.Ticks())
-            svg.Append(CultureInfo.InvariantCulture, $"<line class=\"grid\" x1=\"{Left}\" x2=\"{Width - Right}\" y1=\"{y.At(value):0.#}\" y2=\"{y.At(value):0.#}\"/><text x=\"{Left - 7}\" y=\"{y.At(value) + 4:0.#}\" text-anchor=\"end\">{label}</text>");
-        svg.Append(CultureInfo.InvariantCulture, $"<text class=\"label\" x=\"{(Left + Width - Right) / 2}\" y=\"{Height - 6}\" text-anchor=\"middle\">{Html.Escape(xLabel)}</text>");
-        svg.Append(CultureInfo.InvariantCulture, $"<text class=\"label\" transform=\"translate(14 {(Top + Height - Bottom) / 2}) rotate(-90)\" text-anchor=\"middle\">{Html.Escape(yLabel)}</text>");
+            svg.Append(CultureInfo.InvariantCulture,
+                $"<line class=\"grid\" x1=\"{Left}\" x2=\"{Width - Right}\" y1=\"{y.At(value):0.#}\" y2=\"{y.At(value):0.#}\"/><text "
+                    + $"x=\"{Left - 7}\" y=\"{y.At(value) + 4:0.#}\" text-anchor=\"end\">{label}</text>");
+        svg.Append(CultureInfo.InvariantCulture,
+            $"<text class=\"label\" x=\"{(Left + Width - Right) / 2}\" y=\"{Height - 6}\" "
+                + $"text-anchor=\"middle\">{Html.Escape(xLabel)}</text>");
+        svg.Append(CultureInfo.InvariantCulture,
+            $"<text class=\"label\" transform=\"translate(14 {(Top + Height - Bottom) / 2}) rotate(-90)\" "
+                + $"text-anchor=\"middle\">{Html.Escape(yLabel)}</text>");
     }
 
     private void DrawSeries(StringBuilder svg, int index, Axis x, Axis y)
@@ -112,14 +123,19 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
         }
     }
 
-    private static void DrawPoints(StringBuilder svg, Series series, string colour, IReadOnlyList<double>? low, IReadOnlyList<double>? high, Axis x, Axis y)
+    private static void DrawPoints(StringBuilder svg, Series series, string colour, IReadOnlyList<double>? low, IReadOnlyList<double>? high,
+        Axis x, Axis y)
     {
         for (int i = 0; i < series.X.Count; i++)
         {
             double atX = x.At(series.X[i]), atY = y.At(series.Y[i]);
             if (low is not null && double.IsFinite(low[i]) && double.IsFinite(high![i]))
-                svg.Append(CultureInfo.InvariantCulture, $"<line class=\"{colour} stroke\" x1=\"{atX:0.#}\" x2=\"{atX:0.#}\" y1=\"{y.At(low[i]):0.#}\" y2=\"{y.At(high[i]):0.#}\"/>");
-            svg.Append(CultureInfo.InvariantCulture, $"<circle class=\"{colour} fill\" cx=\"{atX:0.#}\" cy=\"{atY:0.#}\" r=\"4.5\"><title>{Html.Escape(series.Name)}: {Html.Number(series.X[i])}, {Html.Number(series.Y[i])}</title></circle>");
+                svg.Append(CultureInfo.InvariantCulture,
+                    $"<line class=\"{colour} stroke\" x1=\"{atX:0.#}\" x2=\"{atX:0.#}\" y1=\"{y.At(low[i]):0.#}\" "
+                        + $"y2=\"{y.At(high[i]):0.#}\"/>");
+            svg.Append(CultureInfo.InvariantCulture,
+                $"<circle class=\"{colour} fill\" cx=\"{atX:0.#}\" cy=\"{atY:0.#}\" r=\"4.5\"><title>{Html.Escape(series.Name)}: "
+                    + $"{Html.Number(series.X[i])}, {Html.Number(series.Y[i])}</title></circle>");
         }
     }
 
@@ -127,25 +143,33 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
     private void DrawNames(StringBuilder svg, Axis x, Axis y)
     {
         const double Letter = 6.2, Line = 12, Radius = 6;
-        List<(double X, double Y, string Name)> points = [.. _series.Where(s => s.Mark == Mark.Points).SelectMany(s => s.Series.X.Zip(s.Series.Y, (px, py) => (x.At(px), y.At(py), s.Series.Name)))];
-        List<(double Left, double Right, double Top, double Bottom)> taken = [.. points.Select(p => (p.X - Radius, p.X + Radius, p.Y - Radius, p.Y + Radius))];
+        List<(double X, double Y, string Name)> points =
+            [.. _series.Where(s => s.Mark == Mark.Points)
+                .SelectMany(s => s.Series.X.Zip(s.Series.Y, (px, py) => (x.At(px), y.At(py), s.Series.Name)))];
+        List<(double Left, double Right, double Top, double Bottom)> taken =
+            [.. points.Select(p => (p.X - Radius, p.X + Radius, p.Y - Radius, p.Y + Radius))];
         foreach ((double px, double py, string name) in points)
         {
             double width = name.Length * Letter;
-            foreach ((bool right, double down) in ((bool, double)[])[(true, -5), (false, -5), (true, 14), (false, 14), (true, -18), (false, -18), (true, 27), (false, 27)])
+            foreach ((bool right, double down) in ((bool, double)[])[(true, -5), (false, -5), (true, 14), (false, 14), (true, -18),
+                (false, -18), (true, 27), (false, 27)])
             {
                 double left = right ? px + 8 : px - 8 - width, bottom = py + down;
-                if (left < Left || left + width > Width - Right || bottom - Line < Top || bottom > Height - Bottom || taken.Any(t => left < t.Right && left + width > t.Left && bottom - Line < t.Bottom && bottom > t.Top))
+                if (left < Left || left + width > Width - Right || bottom - Line < Top || bottom > Height - Bottom
+                    || taken.Any(t => left < t.Right && left + width > t.Left && bottom - Line < t.Bottom && bottom > t.Top))
                     continue;
                 taken.Add((left, left + width, bottom - Line, bottom));
-                svg.Append(CultureInfo.InvariantCulture, $"<text class=\"mark\" x=\"{(right ? left : left + width):0.#}\" y=\"{bottom:0.#}\" text-anchor=\"{(right ? "start" : "end")}\">{Html.Escape(name)}</text>");
+                svg.Append(CultureInfo.InvariantCulture,
+                    $"<text class=\"mark\" x=\"{(right ? left : left + width):0.#}\" y=\"{bottom:0.#}\" "
+                        + $"text-anchor=\"{(right ? "start" : "end")}\">{Html.Escape(name)}</text>");
                 break;
             }
         }
     }
 
     private static void DrawLine(StringBuilder svg, Series series, string colour, Axis x, Axis y) =>
-        svg.Append(CultureInfo.InvariantCulture, $"<path class=\"{colour} stroke\" d=\"{Path(series, x, y)}\"><title>{Html.Escape(series.Name)}</title></path>");
+        svg.Append(CultureInfo.InvariantCulture,
+            $"<path class=\"{colour} stroke\" d=\"{Path(series, x, y)}\"><title>{Html.Escape(series.Name)}</title></path>");
 
     private static StringBuilder Path(Series series, Axis x, Axis y)
     {
@@ -169,7 +193,10 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
             if (series.Y[i] <= 0)
                 continue;
             double left = x.At(series.X[i]), right = x.At(series.X[i + 1]);
-            svg.Append(CultureInfo.InvariantCulture, $"<rect class=\"{colour} fill\" x=\"{left + 1:0.#}\" width=\"{right - left - 2:0.##}\" y=\"{y.At(series.Y[i]):0.#}\" height=\"{y.At(0) - y.At(series.Y[i]):0.#}\"><title>{Html.Escape(series.Name)}: {Html.Number(series.Y[i])} from {Html.Number(series.X[i])} to {Html.Number(series.X[i + 1])}</title></rect>");
+            svg.Append(CultureInfo.InvariantCulture,
+                $"<rect class=\"{colour} fill\" x=\"{left + 1:0.#}\" width=\"{right - left - 2:0.##}\" y=\"{y.At(series.Y[i]):0.#}\" "
+                    + $"height=\"{y.At(0) - y.At(series.Y[i]):0.#}\"><title>{Html.Escape(series.Name)}: {Html.Number(series.Y[i])} "
+                    + $"from {Html.Number(series.X[i])} to {Html.Number(series.X[i + 1])}</title></rect>");
         }
     }
 
@@ -180,7 +207,8 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
         for (int i = 0; i < series.Y.Count; i++)
             path.Append(CultureInfo.InvariantCulture, $"V{y.At(series.Y[i]):0.#}H{x.At(series.X[i + 1]):0.#}");
         path.Append(CultureInfo.InvariantCulture, $"V{y.At(0):0.#}");
-        svg.Append(CultureInfo.InvariantCulture, $"<path class=\"{colour} stroke\" d=\"{path}\"><title>{Html.Escape(series.Name)}</title></path>");
+        svg.Append(CultureInfo.InvariantCulture,
+            $"<path class=\"{colour} stroke\" d=\"{path}\"><title>{Html.Escape(series.Name)}</title></path>");
     }
 
     private void DrawLegend(StringBuilder svg)

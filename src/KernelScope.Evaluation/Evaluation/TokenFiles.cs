@@ -25,7 +25,8 @@ public static class TokenFiles
         JsonText.RequireUtf8(bytes.Span, path);
         try
         {
-            using var document = JsonDocument.Parse(bytes, new JsonDocumentOptions { MaxDepth = JsonText.MaxDepth, AllowDuplicateProperties = false });
+            using var document =
+                JsonDocument.Parse(bytes, new JsonDocumentOptions { MaxDepth = JsonText.MaxDepth, AllowDuplicateProperties = false });
             JsonElement list = document.RootElement;
             JsonText.RequireText(list);
             if (list.ValueKind == JsonValueKind.Object && !list.TryGetProperty("sequences", out list))

@@ -70,12 +70,19 @@ public sealed class TokenSet
         for (int b = 0; b < sequences.Count; b++)
             Check(sequences[b], b, config);
         if ((uint)config.PadId >= (uint)config.VocabSize && sequences.Any(s => s.Length != sequences[0].Length))
-            throw new ArgumentException($"The sequences have different lengths, and the id of padding, {config.PadId}, is outside the vocabulary of {config.VocabSize} entries.");
+            throw new ArgumentException(
+                $"The sequences have different lengths, and the id of padding, {config.PadId}, is outside the vocabulary of "
+                    + $"{config.VocabSize} entries.");
         var set = new TokenSet([.. sequences], config.BosId, config.PadId, special);
         if (!set._sequences.Any(s => s.Any(token => !special.Contains(token))))
-            throw new ArgumentException($"No position counts: all tokens of the {set.Count} sequences are special ({string.Join(", ", set.SpecialIds)}).");
+            throw new ArgumentException(
+                $"No position counts: all tokens of the {set.Count} sequences are special ({string.Join(", ", set.SpecialIds)}).");
         return set;
     }
+
+    /// <summary>Sequences that were checked when they were stored, without a model.</summary>
+    internal static TokenSet OfStored(int[][] sequences, int padId, IEnumerable<int> specialIds) =>
+        new(sequences, -1, padId, [.. specialIds, padId]);
 
     /// <summary>Sequence <paramref name="b"/> with its padding.</summary>
     public int[] Padded(int b)
@@ -113,11 +120,13 @@ public sealed class TokenSet
     private static void Check(int[] sequence, int b, Gemma2Config config)
     {
         if (sequence.Length > config.ContextLength)
-            throw new ArgumentException($"Sequence {b} has {sequence.Length} tokens; the model's context holds {config.ContextLength} (max_position_embeddings).");
+            throw new ArgumentException(
+                $"Sequence {b} has {sequence.Length} tokens; the model's context holds {config.ContextLength} (max_position_embeddings).");
         for (int t = 0; t < sequence.Length; t++)
         {
             if ((uint)sequence[t] >= (uint)config.VocabSize)
-                throw new ArgumentException($"Sequence {b}, position {t}: the id {sequence[t]} is outside the vocabulary of {config.VocabSize} entries.");
+                throw new ArgumentException(
+                    $"Sequence {b}, position {t}: the id {sequence[t]} is outside the vocabulary of {config.VocabSize} entries.");
         }
     }
 }

@@ -61,7 +61,8 @@ public sealed record TopContexts
     /// <param name="progress">Told the share that is done.</param>
     /// <param name="cancellationToken">Stops between two layers.</param>
     /// <exception cref="ArgumentException">The SAE has no such feature.</exception>
-    public static TopContexts Find(Gemma2Model model, JumpReluSae sae, HookPoint site, int feature, TokenSet tokens, int count, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+    public static TopContexts Find(Gemma2Model model, JumpReluSae sae, HookPoint site, int feature, TokenSet tokens, int count,
+        IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         return Find(model, sae, site, [feature], tokens, count, progress, cancellationToken)[0];
     }
@@ -77,7 +78,8 @@ public sealed record TopContexts
     /// <param name="cancellationToken">Stops between two layers.</param>
     /// <returns>What was found of each, in the order of <paramref name="features"/>.</returns>
     /// <exception cref="ArgumentException">The SAE has no such feature.</exception>
-    public static IReadOnlyList<TopContexts> Find(Gemma2Model model, JumpReluSae sae, HookPoint site, IReadOnlyList<int> features, TokenSet tokens, int count, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+    public static IReadOnlyList<TopContexts> Find(Gemma2Model model, JumpReluSae sae, HookPoint site, IReadOnlyList<int> features,
+        TokenSet tokens, int count, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(sae);
@@ -87,7 +89,8 @@ public sealed record TopContexts
         foreach (int feature in features)
         {
             if ((uint)feature >= (uint)sae.FeatureCount)
-                throw new ArgumentException($"Feature {feature} is outside the SAE's width: it has features 0 to {sae.FeatureCount - 1}.", nameof(features));
+                throw new ArgumentException($"Feature {feature} is outside the SAE's width: it has features 0 to {sae.FeatureCount - 1}.",
+                    nameof(features));
         }
 
         using Session session = model.NewSession(tokens.Length);
@@ -100,7 +103,7 @@ public sealed record TopContexts
             for (int start = 0; start < sequence.Length; start += session.ChunkLength)
             {
                 ReadOnlySpan<int> chunk = sequence.Slice(start, Math.Min(session.ChunkLength, sequence.Length - start));
-                Run(model, session, site, chunk, cancellationToken);
+                SiteRun.Forward(model, session, site, chunk, cancellationToken);
                 for (int r = 0; r < chunk.Length; r++)
                 {
                     if (tokens.IsSpecial(chunk[r]))
@@ -114,14 +117,6 @@ public sealed record TopContexts
         }
 
         return [.. searches.Select(s => s.Result())];
-    }
-
-    private static void Run(Gemma2Model model, Session session, HookPoint site, ReadOnlySpan<int> tokens, CancellationToken cancellationToken)
-    {
-        if (HookPoint.IsPerLayer(site.Site) || site.Site == Site.Embed)
-            model.ForwardTo(site.Layer + 1, tokens, session, cancellationToken);
-        else
-            model.Forward(tokens, session, site.Site == Site.Logits ? LogitRows.All : LogitRows.None, cancellationToken);
     }
 
     private sealed class Search(int feature, int most)

@@ -39,18 +39,20 @@ internal sealed class UniformityScorer : IDisposable
     public IDisposable Listen(HookSet hooks) => _gradient.Record(hooks, _tokens.Length, _firstLayer);
 
     /// <summary>Fills <c>r_L0</c>, <c>r_L0_summed</c> and, where it is kept, <c>grad_own</c>; the clean pass was listened to, and the codes are in place.</summary>
-    /// <exception cref="InvalidDataException">A gradient is no finite number.</exception>
+    /// <exception cref="NotFiniteException">A gradient, or what a feature contributes, is not a finite number.</exception>
     public void Score(int[] tokens, SequenceScores scores, CancellationToken cancellationToken)
     {
         GradientSum[] sums = [new(OwnPositionOnly: true), new(OwnPositionOnly: false, t => Counts(tokens, t))];
-        IReadOnlyDictionary<HookPoint, float[]>[] gradients = _gradient.Backward(_points, (t, _, seed) => CentredLogit(tokens, t, seed), sums, cancellationToken);
+        IReadOnlyDictionary<HookPoint, float[]>[] gradients =
+            _gradient.Backward(_points, (t, _, seed) => CentredLogit(tokens, t, seed), sums, cancellationToken);
         ScoreAll("r_L0", tokens, scores, gradients[0], keepAs: "grad_own");
         ScoreAll("r_L0_summed", tokens, scores, gradients[1], keepAs: null);
     }
 
     public void Dispose() => _gradient.Dispose();
 
-    private void ScoreAll(string name, int[] tokens, SequenceScores scores, IReadOnlyDictionary<HookPoint, float[]> gradients, string? keepAs)
+    private void ScoreAll(
+        string name, int[] tokens, SequenceScores scores, IReadOnlyDictionary<HookPoint, float[]> gradients, string? keepAs)
     {
         for (int g = 0; g < _sites.Length; g++)
         {
@@ -58,7 +60,7 @@ internal sealed class UniformityScorer : IDisposable
             if (!site.HasGradient)
                 continue;
             float[] gradient = gradients[site.Write];
-            RequireFinite(gradient, site);
+            NotFiniteException.Refuse(gradient, site.OutputDim, $"the gradients at {site.SiteOut}", firstPosition: 0);
             if (keepAs is not null && scores.Kept(ScoreLayout.OfSite(g, keepAs)) is { IsEmpty: false } kept)
                 gradient.CopyTo(kept);
             foreach (int s in site.Saes)
@@ -80,7 +82,7 @@ internal sealed class UniformityScorer : IDisposable
         {
             // An infinite y would pass for one that does not matter.
             if (!double.IsFinite(value))
-                throw new InvalidDataException($"{_targets[s].Name}: what a feature contributes at position {t} is no finite number.");
+                NotFiniteException.Throw($"the contributions of features of {_targets[s].Name}", t);
         }
 
         return FeatureAttribution.Uniformity(y);
@@ -95,12 +97,5 @@ internal sealed class UniformityScorer : IDisposable
             return;
         seed.Fill(-1f / seed.Length);
         seed[tokens[t + 1]] += 1f;
-    }
-
-    private static void RequireFinite(float[] gradient, SitePlan site)
-    {
-        int at = Array.FindIndex(gradient, v => !float.IsFinite(v));
-        if (at >= 0)
-            throw new InvalidDataException($"The gradient at {site.SiteOut}, position {at / site.OutputDim}, is no finite number.");
     }
 }

@@ -32,13 +32,15 @@ public sealed record VerificationCheck
     public string Message { get; init; }
 
     /// <summary>A distance that may be at most <paramref name="limit"/>; NaN is a miss.</summary>
-    public static VerificationCheck Within(string name, double distance, double limit, string source, string miss) => new(name, distance <= limit, distance, limit, source, miss);
+    public static VerificationCheck Within(string name, double distance, double limit, string source, string miss) =>
+        new(name, distance <= limit, distance, limit, source, miss);
 
     /// <summary>Of a check that was not run: what the distance might have been, in words.</summary>
     public string? Tolerance { get; init; }
 
     /// <summary>A check for which something is lacking.</summary>
-    public static VerificationCheck NotRun(string name, string reason, string source, string? tolerance = null) => new(name, null, double.NaN, double.NaN, source, reason) { Tolerance = tolerance };
+    public static VerificationCheck NotRun(string name, string reason, string source, string? tolerance = null) =>
+        new(name, null, double.NaN, double.NaN, source, reason) { Tolerance = tolerance };
 
     /// <summary>A check that threw: that is a miss, whatever it threw.</summary>
     public static VerificationCheck Threw(string name, Exception exception, double limit, string source)

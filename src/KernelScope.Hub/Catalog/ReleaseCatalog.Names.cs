@@ -24,12 +24,15 @@ public static partial class ReleaseCatalog
     }
 
     /// <summary>As the other overload, of SAELens' pair: release <c>gemma-scope-2b-pt-res-canonical</c>, id <c>layer_20/width_16k/canonical</c>.</summary>
-    public static bool TryParse(string release, string saeId, [NotNullWhen(true)] out ReleasedSae? sae) => TryParse($"{release}/{saeId}", out sae);
+    public static bool TryParse(string release, string saeId, [NotNullWhen(true)] out ReleasedSae? sae) =>
+        TryParse($"{release}/{saeId}", out sae);
 
     /// <summary>As <see cref="TryParse(string, out ReleasedSae?)"/>.</summary>
     /// <exception cref="ArgumentException">It is no such name; the message has near ones.</exception>
     public static ReleasedSae Parse(string name) =>
-        TryParse(name, out ReleasedSae? sae) ? sae : throw new ArgumentException($"'{name}' names no SAE of the catalogue; near it: {string.Join(", ", Near(name))}.", nameof(name));
+        TryParse(name, out ReleasedSae? sae) ? sae
+            : throw new ArgumentException($"'{name}' names no SAE of the catalogue; near it: {string.Join(", ", Near(name))}.",
+                nameof(name));
 
     /// <summary>Names of the catalogue that are most like one, nearest first.</summary>
     public static IReadOnlyList<string> Near(string name)
@@ -39,12 +42,14 @@ public static partial class ReleaseCatalog
         {
             int l0 = parts.L0 ?? CanonicalL0;
             return [.. All.Where(s => s.Release == parts.Release)
-                .OrderBy(s => (s.Layer == parts.Layer ? 0 : 1) + (s.WidthName == parts.Width ? 0 : 1)).ThenBy(s => Math.Abs(s.Layer - parts.Layer)).ThenBy(s => Math.Abs(s.L0 - l0)).Take(NearCount).Select(s => s.Name)];
+                .OrderBy(s => (s.Layer == parts.Layer ? 0 : 1) + (s.WidthName == parts.Width ? 0 : 1))
+                .ThenBy(s => Math.Abs(s.Layer - parts.Layer)).ThenBy(s => Math.Abs(s.L0 - l0)).Take(NearCount).Select(s => s.Name)];
         }
 
         // Longer texts are no misspelt names; what is like them does not depend on their ends.
         string text = (name.Length > 100 ? name[..100] : name).ToLowerInvariant();
-        return [.. All.SelectMany(s => Spellings(s).Select(spelling => (s.Name, Distance: Distance(text, spelling)))).OrderBy(n => n.Distance).ThenBy(n => n.Name, StringComparer.Ordinal)
+        return [.. All.SelectMany(s => Spellings(s).Select(spelling => (s.Name, Distance: Distance(text, spelling))))
+            .OrderBy(n => n.Distance).ThenBy(n => n.Name, StringComparer.Ordinal)
             .Select(n => n.Name).Distinct().Take(NearCount)];
     }
 
@@ -53,7 +58,8 @@ public static partial class ReleaseCatalog
         IEnumerable<ReleasedSae> there = All.Where(s => s.Release == parts.Release && s.Layer == parts.Layer && s.WidthName == parts.Width);
         if (parts.L0 is not int l0)
             return there.FirstOrDefault(s => s.IsCanonical || (parts.IsPage && s.NeuronpediaId == NeuronpediaPage(s)));
-        ReleaseKind kind = parts.Layer < 0 ? ReleaseKind.Embedding : ReleasedSae.KindOf(parts.Release[(parts.Release.LastIndexOf('-') + 1)..]);
+        ReleaseKind kind = parts.Layer < 0 ? ReleaseKind.Embedding
+            : ReleasedSae.KindOf(parts.Release[(parts.Release.LastIndexOf('-') + 1)..]);
         var sae = new ReleasedSae(parts.Release, kind, parts.Layer, parts.Width, l0, isCanonical: false, isListed: false, null);
         return ByName.Value.GetValueOrDefault(sae.Name, sae);
     }
@@ -107,7 +113,8 @@ public static partial class ReleaseCatalog
             return OfPath(text) ?? OfPage(text);
         }
 
-        private static Parts? OfPath(string text) => Path().Match(text) is { Success: true } m && ReleasedSae.Features(m.Groups["width"].Value) is not null
+        private static Parts? OfPath(string text) =>
+            Path().Match(text) is { Success: true } m && ReleasedSae.Features(m.Groups["width"].Value) is not null
             ? new Parts(m.Groups["release"].Value, Number(m.Groups["layer"]) ?? -1, m.Groups["width"].Value, Number(m.Groups["l0"]), false)
             : null;
 
@@ -120,12 +127,17 @@ public static partial class ReleaseCatalog
             return new Parts(release, Number(m.Groups["layer"])!.Value, m.Groups["width"].Value, Number(m.Groups["l0"]), true);
         }
 
-        private static int? Number(Group digits) => digits.Success ? int.Parse(digits.ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture) : null;
+        private static int? Number(Group digits) =>
+            digits.Success ? int.Parse(digits.ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture) : null;
 
-        [GeneratedRegex(@"\A(?:google/)?(?<release>gemma-scope-(?:2b|9b|27b)-(?:pt|it)-(?:res|mlp|att|transcoders))(?:-canonical)?/(?:layer_(?<layer>0|[1-9][0-9]{0,3})|embedding)/width_(?<width>[0-9]{1,3}[km])/(?:canonical|average_l0_(?<l0>0|[1-9][0-9]{0,6}))\z", RegexOptions.CultureInvariant)]
+        [GeneratedRegex(@"\A(?:google/)?(?<release>gemma-scope-(?:2b|9b|27b)-(?:pt|it)-(?:res|mlp|att|transcoders))(?:-canonical)?/"
+            + @"(?:layer_(?<layer>0|[1-9][0-9]{0,3})|embedding)/width_(?<width>[0-9]{1,3}[km])/"
+            + @"(?:canonical|average_l0_(?<l0>0|[1-9][0-9]{0,6}))\z", RegexOptions.CultureInvariant)]
         private static partial Regex Path();
 
-        [GeneratedRegex(@"\Agemma-2-(?<size>2b|9b|27b)(?<it>-it)?/(?<layer>0|[1-9][0-9]{0,3})-gemmascope-(?<kind>res|mlp|att|transcoder)-(?<width>[0-9]{1,3}[km])(?:__l0-(?<l0>0|[1-9][0-9]{0,6}))?\z", RegexOptions.CultureInvariant)]
+        [GeneratedRegex(@"\Agemma-2-(?<size>2b|9b|27b)(?<it>-it)?/(?<layer>0|[1-9][0-9]{0,3})-gemmascope-"
+            + @"(?<kind>res|mlp|att|transcoder)-(?<width>[0-9]{1,3}[km])(?:__l0-(?<l0>0|[1-9][0-9]{0,6}))?\z",
+            RegexOptions.CultureInvariant)]
         private static partial Regex Page();
     }
 }

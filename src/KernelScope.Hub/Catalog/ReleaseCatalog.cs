@@ -39,14 +39,17 @@ public static partial class ReleaseCatalog
     // "2b-pt-res 16k 0:13 25 46 105 226,1:10 20": the first two words, then groups.
     private static void UnpackLine(ReadOnlySpan<byte> line, List<ReleasedSae> all)
     {
-        string name = "gemma-scope-" + Ascii(Word(ref line, ' ')), width = Ascii(Word(ref line, ' ')), word = name[(name.LastIndexOf('-') + 1)..];
+        string name = "gemma-scope-" + Ascii(Word(ref line, ' ')), width = Ascii(Word(ref line, ' ')),
+            word = name[(name.LastIndexOf('-') + 1)..];
         bool hasCanonical = !width.EndsWith('!');
         foreach (Range range in line.Split((byte)','))
         {
             ReadOnlySpan<byte> group = line[range];
             ReadOnlySpan<byte> where = Word(ref group, ':');
             int layer = where[0] == 'E' ? -1 : Number(where);
-            UnpackGroup(group, new ReleasedSae(name, layer < 0 ? ReleaseKind.Embedding : ReleasedSae.KindOf(word), layer, width.TrimEnd('!'), 0, false, true, null), hasCanonical, all);
+            UnpackGroup(group,
+                new ReleasedSae(name, layer < 0 ? ReleaseKind.Embedding
+                    : ReleasedSae.KindOf(word), layer, width.TrimEnd('!'), 0, false, true, null), hasCanonical, all);
         }
     }
 
@@ -59,7 +62,8 @@ public static partial class ReleaseCatalog
             int l0 = Number(item);
             if (best < 0 || item.Contains((byte)'*') || Math.Abs(l0 - CanonicalL0) < Math.Abs(all[best].L0 - CanonicalL0))
                 best = all.Count;
-            all.Add(template with { L0 = l0, NeuronpediaId = item.Contains((byte)'\'') ? string.Create(CultureInfo.InvariantCulture, $"{NeuronpediaPage(template)}__l0-{l0}") : null });
+            all.Add(template with { L0 = l0, NeuronpediaId = item.Contains((byte)'\'')
+                ? string.Create(CultureInfo.InvariantCulture, $"{NeuronpediaPage(template)}__l0-{l0}") : null });
         }
 
         // Of transcoders, of which the directory lists one a layer, that one has the page.
@@ -79,7 +83,8 @@ public static partial class ReleaseCatalog
     private static int Number(ReadOnlySpan<byte> digits)
     {
         // Marks may follow.
-        return Utf8Parser.TryParse(digits, out int number, out _) ? number : throw new InvalidOperationException("The packed catalogue is damaged.");
+        return Utf8Parser.TryParse(digits, out int number, out _) ? number
+            : throw new InvalidOperationException("The packed catalogue is damaged.");
     }
 
     private static string Ascii(ReadOnlySpan<byte> text) => System.Text.Encoding.ASCII.GetString(text);

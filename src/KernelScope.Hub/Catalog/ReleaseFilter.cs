@@ -35,15 +35,19 @@ public sealed record ReleaseFilter
             && (Kind is null || sae.Kind == Kind)
             && (Layer is null || sae.Layer == Layer)
             && (L0 is null || sae.L0 == L0)
-            && (Width is null || sae.WidthName.Equals(Width, StringComparison.OrdinalIgnoreCase) || sae.FeatureCount.ToString(System.Globalization.CultureInfo.InvariantCulture) == Width)
+            && (Width is null || sae.WidthName.Equals(Width, StringComparison.OrdinalIgnoreCase)
+                || sae.FeatureCount.ToString(System.Globalization.CultureInfo.InvariantCulture) == Width)
             && (Release is null || sae.Release == Bare(Release).Replace("-canonical", "", StringComparison.Ordinal))
             && (Model is null || MatchesModel(sae, Bare(Model)))
-            && (Text is null || Text.Split(' ', StringSplitOptions.RemoveEmptyEntries).All(word => Contains(sae.Name, word) || Contains(sae.CanonicalId, word) || Contains(sae.NeuronpediaId, word)));
+            && (Text is null || Text.Split(' ', StringSplitOptions.RemoveEmptyEntries)
+                .All(word => Contains(sae.Name, word) || Contains(sae.CanonicalId, word) || Contains(sae.NeuronpediaId, word)));
     }
 
-    private static bool MatchesModel(ReleasedSae sae, string model) => model == sae.Model || model == sae.ModelSize || model == string.Join('-', sae.Release.Split('-')[2..4]);
+    private static bool MatchesModel(ReleasedSae sae, string model) =>
+        model == sae.Model || model == sae.ModelSize || model == string.Join('-', sae.Release.Split('-')[2..4]);
 
-    private static string Bare(string name) => name.StartsWith(ReleasedSae.Owner + "/", StringComparison.Ordinal) ? name[(ReleasedSae.Owner.Length + 1)..] : name;
+    private static string Bare(string name) =>
+        name.StartsWith(ReleasedSae.Owner + "/", StringComparison.Ordinal) ? name[(ReleasedSae.Owner.Length + 1)..] : name;
 
     private static bool Contains(string? text, string word) => text?.Contains(word, StringComparison.OrdinalIgnoreCase) == true;
 }

@@ -25,7 +25,8 @@ public enum ReleaseKind
 /// </summary>
 public sealed record ReleasedSae
 {
-    internal ReleasedSae(string release, ReleaseKind kind, int layer, string widthName, int l0, bool isCanonical, bool isListed, string? neuronpediaId)
+    internal ReleasedSae(string release, ReleaseKind kind, int layer, string widthName, int l0, bool isCanonical, bool isListed,
+        string? neuronpediaId)
     {
         Release = release;
         Kind = kind;
@@ -65,7 +66,8 @@ public sealed record ReleasedSae
     public const string Owner = "google";
 
     // Of the models' config.json; 27B's heads · d_head is 32 · 128. (SAELens' loader says 4608 for an attention SAE of 27B, of which none was published.)
-    private static readonly Dictionary<string, (int Model, int Heads)> Widths = new(StringComparer.Ordinal) { ["2b"] = (2304, 2048), ["9b"] = (3584, 4096), ["27b"] = (4608, 4096) };
+    private static readonly Dictionary<string, (int Model, int Heads)> Widths =
+        new(StringComparer.Ordinal) { ["2b"] = (2304, 2048), ["9b"] = (3584, 4096), ["27b"] = (4608, 4096) };
 
     /// <summary>The repository: <c>google/gemma-scope-2b-pt-res</c>.</summary>
     public string Repository => $"{Owner}/{Release}";
@@ -129,7 +131,8 @@ public sealed record ReleasedSae
     /// <summary>Bytes of the arrays in float32. A few of the files are compressed and smaller.</summary>
     public long ParameterBytes => 4 * ((2L * InputDim * FeatureCount) + (2L * FeatureCount) + OutputDim);
 
-    private string Place => Layer < 0 ? $"embedding/width_{WidthName}" : string.Create(CultureInfo.InvariantCulture, $"layer_{Layer}/width_{WidthName}");
+    private string Place => Layer < 0 ? $"embedding/width_{WidthName}"
+        : string.Create(CultureInfo.InvariantCulture, $"layer_{Layer}/width_{WidthName}");
 
     /// <summary>The number of features that a width's name stands for; null if it is none of Gemma Scope's.</summary>
     internal static int? Features(string widthName) => widthName switch

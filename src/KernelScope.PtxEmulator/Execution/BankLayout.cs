@@ -11,7 +11,8 @@ internal static unsafe class BankLayout
         {
             ulong value = constant.Value;
             if (constant.Variable is { } variable)
-                value += variable.Space is StateSpace.Global or StateSpace.Const ? launch.GlobalAddress(variable) : warp.Program.Addresses[variable];
+                value += variable.Space is StateSpace.Global or StateSpace.Const ? launch.GlobalAddress(variable)
+                    : warp.Program.Addresses[variable];
             Fill(warp.Bank + constant.Offset, constant.Bits, value);
         }
     }

@@ -45,11 +45,13 @@ internal sealed class BlockBarriers(BlockRunner block)
         else if (barrier.Threads != threads)
         {
             throw warp.Fault(FaultKind.DivergentBarrier, op, warp.Active, null,
-                $"reaches barrier {number} for {Say(threads)} threads while others wait at it for {Say(barrier.Threads)} (line {barrier.At!.Line})");
+                $"reaches barrier {number} for {Say(threads)} threads while others wait at it for {Say(barrier.Threads)} (line "
+                    + $"{barrier.At!.Line})");
         }
         else if (threads == 0 && barrier.At != op)
         {
-            throw warp.Fault(FaultKind.DivergentBarrier, op, warp.Active, null, $"reaches this barrier while other threads wait at the one of line {barrier.At!.Line}");
+            throw warp.Fault(FaultKind.DivergentBarrier, op,
+                warp.Active, null, $"reaches this barrier while other threads wait at the one of line {barrier.At!.Line}");
         }
         if ((barrier.Arrived & bit) != 0)
             throw warp.Fault(FaultKind.DivergentBarrier, op, warp.Active, null, $"arrives twice at barrier {number} before it completes");

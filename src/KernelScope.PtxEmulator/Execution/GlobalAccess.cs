@@ -88,7 +88,8 @@ internal static unsafe class GlobalAccess
         }
         if (!block.Launch.ChecksRaces)
             return;
-        AccessKind kind = (mode & AccessMode.Strong) != 0 ? AccessKind.Atomic : (mode & AccessMode.Write) != 0 ? AccessKind.Write : AccessKind.Read;
+        AccessKind kind = (mode & AccessMode.Strong) != 0 ? AccessKind.Atomic : (mode & AccessMode.Write) != 0 ? AccessKind.Write
+            : AccessKind.Read;
         long offset = (long)(start - AddressSpace.GlobalBase);
         long clash = block.Launch.Races.Touch(offset, offset + (long)(end - start), kind, (uint)block.BlockNumber);
         if (clash >= 0)
@@ -140,7 +141,8 @@ internal static unsafe class GlobalAccess
         return mask;
     }
 
-    private static string Verb(AccessMode mode) => (mode & AccessMode.Write) == 0 ? "reads" : (mode & AccessMode.Read) == 0 ? "writes" : "updates";
+    private static string Verb(AccessMode mode) => (mode & AccessMode.Write) == 0 ? "reads" : (mode & AccessMode.Read) == 0 ? "writes"
+        : "updates";
 
     private static EmulatorFault Misaligned(Op op, Warp warp, ulong* addresses, uint mask, int bytes)
     {
@@ -154,12 +156,16 @@ internal static unsafe class GlobalAccess
     private static EmulatorFault OutOfBounds(Op op, Warp warp, ulong* addresses, uint mask, int bytes, GlobalMemory memory, AccessMode mode)
     {
         uint rest = mask;
-        while ((rest & (rest - 1)) != 0 && memory.Find(addresses[BitOperations.TrailingZeroCount(rest)], addresses[BitOperations.TrailingZeroCount(rest)] + (ulong)bytes) is not null)
+        while ((rest & (rest - 1)) != 0
+            && memory.Find(addresses[BitOperations.TrailingZeroCount(rest)],
+                addresses[BitOperations.TrailingZeroCount(rest)] + (ulong)bytes) is not null)
             rest &= rest - 1;
         ulong address = addresses[BitOperations.TrailingZeroCount(rest)];
         if (memory.FindFreed(address) is { } freed && memory.Find(address, address + 1) is null)
-            return warp.Fault(FaultKind.UseAfterFree, op, rest, address, $"{Verb(mode)} {bytes} bytes at 0x{address:X} in buffer '{freed.Name}', which was freed");
-        return warp.Fault(FaultKind.OutOfBounds, op, rest, address, $"{Verb(mode)} {bytes} bytes at 0x{address:X}, {memory.Describe(address)}");
+            return warp.Fault(FaultKind.UseAfterFree, op, rest,
+                address, $"{Verb(mode)} {bytes} bytes at 0x{address:X} in buffer '{freed.Name}', which was freed");
+        return warp.Fault(FaultKind.OutOfBounds, op, rest, address,
+            $"{Verb(mode)} {bytes} bytes at 0x{address:X}, {memory.Describe(address)}");
     }
 
     private static EmulatorFault Unwritten(Op op, Warp warp, ulong* addresses, uint mask, int bytes, GlobalMemory memory, ulong address) =>

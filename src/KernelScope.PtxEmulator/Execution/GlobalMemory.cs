@@ -117,7 +117,8 @@ internal sealed unsafe class GlobalMemory : IDisposable
     public byte* HostRange(ulong address, long bytes, string verb)
     {
         Allocation allocation = Find(address, address + (ulong)bytes) ?? throw new ArgumentException(
-            $"cannot {verb} {bytes} bytes at 0x{address:X}: {Describe(address)}, which is not {bytes} bytes inside one buffer", nameof(address));
+            $"cannot {verb} {bytes} bytes at 0x{address:X}: {Describe(address)}, which is not {bytes} bytes inside one buffer",
+            nameof(address));
         return Data + (allocation.Start - AddressSpace.GlobalBase) + (address - allocation.Start);
     }
 
@@ -140,7 +141,8 @@ internal sealed unsafe class GlobalMemory : IDisposable
     {
         ulong known = Find(source, source + (ulong)bytes)!.WrittenEnd;
         long whole = known <= source ? 0 : (long)Math.Min(known - source, (ulong)bytes);
-        Buffer.MemoryCopy(Written + (source - AddressSpace.GlobalBase) + whole, Written + (target - AddressSpace.GlobalBase) + whole, bytes - whole, bytes - whole);
+        Buffer.MemoryCopy(Written + (source - AddressSpace.GlobalBase) + whole, Written + (target - AddressSpace.GlobalBase) + whole,
+            bytes - whole, bytes - whole);
         if (whole > 0)
             MarkWritten(target, whole);
     }

@@ -7,10 +7,12 @@ internal static class LaunchContract
 {
     private const int MaxGridYZ = 65535;
 
-    public static void Check(EmulatedGpuOptions gpu, PtxKernel kernel, Dim3 grid, Dim3 block, int dynamicShared, int parameterBytes, LaunchOptions options)
+    public static void Check(EmulatedGpuOptions gpu, PtxKernel kernel, Dim3 grid, Dim3 block, int dynamicShared, int parameterBytes,
+        LaunchOptions options)
     {
         EmulatorFault Refuse(string what) =>
-            new(FaultKind.LaunchContract, kernel.Name, kernel.Line, null, null, null, $"{kernel.Name} ({kernel.ModuleName} line {kernel.Line})", what);
+            new(FaultKind.LaunchContract, kernel.Name, kernel.Line,
+                null, null, null, $"{kernel.Name} ({kernel.ModuleName} line {kernel.Line})", what);
 
         if (TargetNumber(kernel.Module.Target) > gpu.ComputeCapability)
             throw Refuse($"the module is for {kernel.Module.Target} and the device is sm_{gpu.ComputeCapability}");
@@ -19,7 +21,8 @@ internal static class LaunchContract
         if (grid.Count > GlobalRaces.MaxBlocks)
             throw Refuse($"the grid has {grid.Count} blocks and the emulator takes at most {GlobalRaces.MaxBlocks}");
         if (block.X < 1 || block.Y < 1 || block.Z < 1 || block.Z > 64 || block.Count > gpu.MaxThreadsPerBlock)
-            throw Refuse($"a block of {block} is not possible: each extent is at least 1, z at most 64, {gpu.MaxThreadsPerBlock} threads in all");
+            throw Refuse(
+                $"a block of {block} is not possible: each extent is at least 1, z at most 64, {gpu.MaxThreadsPerBlock} threads in all");
         if (kernel.RequiredThreads is { } required && required != block)
             throw Refuse($"the kernel needs blocks of {required} (.reqntid) and is launched with {block}");
         if (kernel.MaxThreads is { } most && block.Count > most.Count)
@@ -28,18 +31,24 @@ internal static class LaunchContract
             throw Refuse($"the kernel has {kernel.ParameterBytes} bytes of parameters and {parameterBytes} are given");
         CheckShared(gpu, kernel, dynamicShared, options, Refuse);
         if (kernel.LocalBytes > gpu.MaxLocalBytesPerThread)
-            throw Refuse($"the kernel needs {kernel.LocalBytes} bytes of local memory a thread and the device has {gpu.MaxLocalBytesPerThread}");
+            throw Refuse(
+                $"the kernel needs {kernel.LocalBytes} bytes of local memory a thread and the device has {gpu.MaxLocalBytesPerThread}");
     }
 
-    private static void CheckShared(EmulatedGpuOptions gpu, PtxKernel kernel, int dynamicShared, LaunchOptions options, Func<string, EmulatorFault> refuse)
+    private static void CheckShared(EmulatedGpuOptions gpu, PtxKernel kernel, int dynamicShared, LaunchOptions options,
+        Func<string, EmulatorFault> refuse)
     {
         if (dynamicShared < 0)
             throw refuse($"{dynamicShared} bytes of dynamic shared memory are not possible");
         if (kernel.StaticSharedBytes > gpu.SharedBytesPerBlock)
-            throw refuse($"the kernel declares {kernel.StaticSharedBytes} bytes of static shared memory; {gpu.SharedBytesPerBlock} are the limit");
+            throw refuse(
+                $"the kernel declares {kernel.StaticSharedBytes} bytes of static shared memory; {gpu.SharedBytesPerBlock} are the limit");
         long total = (long)kernel.Program.DynamicSharedOffset + dynamicShared;
-        if (dynamicShared > options.MaxDynamicSharedBytes || (total > gpu.SharedBytesPerBlock && options.MaxDynamicSharedBytes <= gpu.SharedBytesPerBlock))
-            throw refuse($"the launch asks for {dynamicShared} bytes of dynamic shared memory ({total} in all) and has opted into {options.MaxDynamicSharedBytes}");
+        if (dynamicShared > options.MaxDynamicSharedBytes
+            || (total > gpu.SharedBytesPerBlock && options.MaxDynamicSharedBytes <= gpu.SharedBytesPerBlock))
+            throw refuse(
+                $"the launch asks for {dynamicShared} bytes of dynamic shared memory ({total} in all) and has opted into "
+                    + $"{options.MaxDynamicSharedBytes}");
         if (total > gpu.SharedBytesPerBlockOptIn)
             throw refuse($"the launch needs {total} bytes of shared memory and a block has at most {gpu.SharedBytesPerBlockOptIn}");
     }

@@ -84,9 +84,11 @@ internal static unsafe class MemoryAccess
             ulong offset = address - AddressSpace.LocalBase;
             if (offset > (ulong)block.LocalBytes || offset + (ulong)bytes > (ulong)block.LocalBytes)
                 throw warp.Fault(FaultKind.OutOfBounds, op, 1u << lane, address,
-                    $"touches {bytes} bytes at local address 0x{address:X}; the thread has 0x{AddressSpace.LocalBase:X} to 0x{AddressSpace.LocalBase + block.LocalBytes:X} ({block.LocalBytes} bytes)");
+                    $"touches {bytes} bytes at local address 0x{address:X}; the thread has 0x{AddressSpace.LocalBase:X} to "
+                        + $"0x{AddressSpace.LocalBase + block.LocalBytes:X} ({block.LocalBytes} bytes)");
             if ((address & (ulong)(bytes - 1)) != 0)
-                throw warp.Fault(FaultKind.Misaligned, op, 1u << lane, address, $"local address 0x{address:X} is not a multiple of {bytes}");
+                throw warp.Fault(FaultKind.Misaligned, op, 1u << lane,
+                    address, $"local address 0x{address:X} is not a multiple of {bytes}");
             LocalWritten(op, warp, 1u << lane, (int)offset, bytes, mode);
             hosts[lane] = block.Local + (long)(warp.Number * 32 + lane) * block.LocalBytes + (long)offset;
         }
@@ -116,7 +118,8 @@ internal static unsafe class MemoryAccess
             int lane = BitOperations.TrailingZeroCount(mask);
             ulong address = addresses[lane];
             if (address > (ulong)length || address + (ulong)bytes > (ulong)length)
-                throw warp.Fault(FaultKind.OutOfBounds, op, 1u << lane, address, $"reads {bytes} bytes at parameter offset {address} of {length}");
+                throw warp.Fault(FaultKind.OutOfBounds, op,
+                    1u << lane, address, $"reads {bytes} bytes at parameter offset {address} of {length}");
             if ((address & (ulong)(bytes - 1)) != 0)
                 throw warp.Fault(FaultKind.Misaligned, op, 1u << lane, address, $"parameter offset {address} is not a multiple of {bytes}");
             hosts[lane] = block.Parameters + address;

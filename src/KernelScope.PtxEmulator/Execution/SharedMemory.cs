@@ -210,11 +210,13 @@ internal sealed unsafe class SharedMemory : IDisposable
     {
         ulong address = (ulong)offset + AddressSpace.SharedBase;
         if (writer == 0)
-            throw warp.Fault(FaultKind.UninitializedMemory, op, 1u << lane, address, $"{verb} shared byte 0x{address:X}, which nothing wrote");
+            throw warp.Fault(FaultKind.UninitializedMemory,
+                op, 1u << lane, address, $"{verb} shared byte 0x{address:X}, which nothing wrote");
         if ((writer & Atomics) == Atomics)
         {
             if (Clock.LastSync(warp.Number) <= (writer & ClockMask))
-                throw warp.Fault(FaultKind.SharedRace, op, 1u << lane, address, $"{verb} shared byte 0x{address:X}, which an atomic wrote with no barrier between");
+                throw warp.Fault(FaultKind.SharedRace, op, 1u << lane,
+                    address, $"{verb} shared byte 0x{address:X}, which an atomic wrote with no barrier between");
             return;
         }
         string who = warp.Block.ThreadName((int)(writer >> WarpShift & 31) * 32 + (int)(writer >> LaneShift & 31));
@@ -237,7 +239,8 @@ internal sealed unsafe class SharedMemory : IDisposable
         string who = (reader & Special) != 0 ? "threads of several warps"
             : (reader & ManyLanes) != 0 ? $"several threads of warp {reader >> WarpShift & 31}"
             : "thread " + warp.Block.ThreadName((int)(reader >> WarpShift & 31) * 32 + (int)(reader >> LaneShift & 31));
-        throw warp.Fault(FaultKind.SharedRace, op, 1u << lane, address, $"writes shared byte 0x{address:X}, which {who} read with no barrier between");
+        throw warp.Fault(FaultKind.SharedRace, op, 1u << lane,
+            address, $"writes shared byte 0x{address:X}, which {who} read with no barrier between");
     }
 
     private uint NextReader(uint reader, int warp, uint self)
@@ -254,5 +257,6 @@ internal sealed unsafe class SharedMemory : IDisposable
 
     private EmulatorFault OutOfBounds(Op op, Warp warp, int lane, ulong address, int bytes) =>
         warp.Fault(FaultKind.OutOfBounds, op, 1u << lane, address,
-            $"touches {bytes} bytes at shared address 0x{address:X}; the block has 0x{AddressSpace.SharedBase:X} to 0x{AddressSpace.SharedBase + Bytes:X} ({Bytes} bytes)");
+            $"touches {bytes} bytes at shared address 0x{address:X}; the block has 0x{AddressSpace.SharedBase:X} to "
+                + $"0x{AddressSpace.SharedBase + Bytes:X} ({Bytes} bytes)");
 }

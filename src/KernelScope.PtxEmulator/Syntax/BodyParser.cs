@@ -45,7 +45,8 @@ internal sealed class BodyParser(TokenReader reader, PtxFunction function, Scope
                 ReadRegisters(scope);
                 break;
             case ".local" or ".shared" or ".param":
-                StateSpace space = token.Text == ".local" ? StateSpace.Local : token.Text == ".shared" ? StateSpace.Shared : StateSpace.Param;
+                StateSpace space = token.Text == ".local" ? StateSpace.Local : token.Text == ".shared" ? StateSpace.Shared
+                    : StateSpace.Param;
                 foreach (PtxVariable variable in VariableParser.Read(reader, space, isExtern: false))
                 {
                     Declare(scope, token, variable.Name, variable);
@@ -143,7 +144,8 @@ internal sealed class BodyParser(TokenReader reader, PtxFunction function, Scope
             throw reader.Error(opcode.Line, reader.Source(first.Start, end.Start), $"';' was expected before '{end.Text}'");
         reader.Take();
         string[] parts = opcode.Text.Split('.');
-        function.Instructions.Add(new PtxInstruction(opcode.Line, reader.Source(first.Start, end.Start), parts[0], parts[1..], operands) { Guard = guard });
+        function.Instructions.Add(
+            new PtxInstruction(opcode.Line, reader.Source(first.Start, end.Start), parts[0], parts[1..], operands) { Guard = guard });
     }
 
     private Operand ReadOperand(Scope scope)
@@ -174,7 +176,8 @@ internal sealed class BodyParser(TokenReader reader, PtxFunction function, Scope
             throw reader.Error(token, "'-' needs a number");
         }
         if (token.Kind == TokenKind.Number)
-            return Lexer.TryNumber(token.Text, out Immediate value) ? new ImmediateOperand(value) : throw reader.Error(token, "the number cannot be read");
+            return Lexer.TryNumber(token.Text, out Immediate value) ? new ImmediateOperand(value)
+                : throw reader.Error(token, "the number cannot be read");
         if (token.Kind != TokenKind.Word)
             throw reader.Error(token, "an operand was expected");
         return Named(scope, token);

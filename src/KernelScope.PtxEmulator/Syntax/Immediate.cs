@@ -17,7 +17,8 @@ internal readonly record struct Immediate(bool IsFloat, ulong Bits, double Value
     public ulong As(PtxType type)
     {
         if (!IsFloat)
-            return type.IsFloat() && type != PtxType.F16 && type != PtxType.BF16 ? FromInteger(type) : type.Bits() == 64 ? Bits : Bits & ((1UL << type.Bits()) - 1);
+            return type.IsFloat() && type != PtxType.F16 && type != PtxType.BF16 ? FromInteger(type) : type.Bits() == 64 ? Bits
+                : Bits & ((1UL << type.Bits()) - 1);
         return type switch
         {
             PtxType.F64 => BitConverter.DoubleToUInt64Bits(Value),

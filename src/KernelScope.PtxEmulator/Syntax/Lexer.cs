@@ -77,7 +77,8 @@ internal sealed class Lexer(string text, string file)
     }
 
     private bool IsExponentSign(int start) =>
-        text[_at] is '+' or '-' && text[_at - 1] is 'e' or 'E' && _at - start > 1 && text[start + 1] is not ('x' or 'X' or 'f' or 'F' or 'd' or 'D');
+        text[_at] is '+' or '-' && text[_at - 1] is 'e' or 'E'
+            && _at - start > 1 && text[start + 1] is not ('x' or 'X' or 'f' or 'F' or 'd' or 'D');
 
     private Token Quoted(int start)
     {
@@ -153,7 +154,8 @@ internal sealed class Lexer(string text, string file)
             value = Immediate.Double(BitConverter.UInt64BitsToDouble(bits));
             return ok;
         }
-        if (lower.Contains('.', StringComparison.Ordinal) || (!lower.StartsWith("0x", StringComparison.Ordinal) && lower.Contains('e', StringComparison.Ordinal)))
+        if (lower.Contains('.', StringComparison.Ordinal)
+            || (!lower.StartsWith("0x", StringComparison.Ordinal) && lower.Contains('e', StringComparison.Ordinal)))
         {
             bool ok = double.TryParse(lower, NumberStyles.Float, CultureInfo.InvariantCulture, out double number);
             value = Immediate.Double(number);

@@ -3,7 +3,8 @@ using System.Globalization;
 namespace KernelScope.PtxEmulator.Syntax;
 
 /// <summary>What a PTX file declares.</summary>
-internal sealed record ParsedModule(string Version, string Target, IReadOnlyList<PtxFunction> Functions, IReadOnlyList<PtxVariable> Variables);
+internal sealed record ParsedModule(string Version, string Target, IReadOnlyList<PtxFunction> Functions,
+    IReadOnlyList<PtxVariable> Variables);
 
 /// <summary>Recursive descent over the module level; bodies are read by <see cref="BodyParser"/>.</summary>
 internal sealed class Parser

@@ -8,7 +8,8 @@ namespace KernelScope.PtxEmulator.Translation;
 /// </summary>
 internal sealed class ConstantTracker
 {
-    private static readonly HashSet<string> WithoutResult = ["st", "red", "bra", "brx", "bar", "barrier", "ret", "exit", "cp", "prefetch", "membar", "fence", "nanosleep", "call", "trap"];
+    private static readonly HashSet<string> WithoutResult =
+        ["st", "red", "bra", "brx", "bar", "barrier", "ret", "exit", "cp", "prefetch", "membar", "fence", "nanosleep", "call", "trap"];
 
     private readonly Dictionary<PtxRegister, ulong> _everywhere = [];
     private readonly Dictionary<PtxRegister, ulong> _here = [];

@@ -101,7 +101,8 @@ internal static class ControlFlow
                     changed = reaches[block] = true;
         }
         for (int block = 0; block < exit; block++)
-            if (!reaches[block] && ops[(block + 1 < exit ? starts[block + 1] : ops.Count) - 1] is Branch branch && (branch.TargetExits || branch.NextExits))
+            if (!reaches[block] && ops[(block + 1 < exit ? starts[block + 1] : ops.Count) - 1] is Branch branch
+                && (branch.TargetExits || branch.NextExits))
                 successors[block].Add(exit);
     }
 

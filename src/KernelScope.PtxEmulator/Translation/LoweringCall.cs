@@ -39,7 +39,8 @@ internal sealed partial class Lowering
         _instruction = call;
         foreach ((PtxVariable formal, Operand actual) in function.Results.Zip(results))
             if (actual is RegisterOperand)
-                EmitMove(new Load(StateSpace.Local, new Address(Literal(64, frame.Locals[formal]), 0), NewTargets(actual, formal.Type), formal.Type.Bytes(), false, AccessMode.Read));
+                EmitMove(new Load(StateSpace.Local, new Address(Literal(64, frame.Locals[formal]), 0), NewTargets(actual, formal.Type),
+                    formal.Type.Bytes(), false, AccessMode.Read));
         if (skip is not null)
             skip.Target = _ops.Count;
     }

@@ -84,7 +84,8 @@ internal sealed partial class Lowering
         if (!known)
             throw Error("only shfl.sync with .b32 is known");
         (Operand d, Operand? p) = At(0) is PairOperand pair ? (pair.First, pair.Second) : (At(0), null);
-        ShuffleMode how = mode switch { "up" => ShuffleMode.Up, "down" => ShuffleMode.Down, "bfly" => ShuffleMode.Butterfly, _ => ShuffleMode.Index };
+        ShuffleMode how =
+            mode switch { "up" => ShuffleMode.Up, "down" => ShuffleMode.Down, "bfly" => ShuffleMode.Butterfly, _ => ShuffleMode.Index };
         return Counted(InstructionClass.WarpExchange, new Shuffle(Target(d, B32), p is null ? Slot.None : PredicateTarget(p),
             Source(1, B32), Source(2, B32), Source(3, B32), how, Source(4, B32)));
     }
@@ -113,7 +114,8 @@ internal sealed partial class Lowering
         if (!sync)
             throw Error("only match.sync is known");
         (Operand d, Operand? p) = At(0) is PairOperand pair ? (pair.First, pair.Second) : (At(0), null);
-        return Counted(InstructionClass.WarpExchange, new Match(Target(d, B32), p is null ? Slot.None : PredicateTarget(p), Source(1, type), all, Source(2, B32)));
+        return Counted(InstructionClass.WarpExchange,
+            new Match(Target(d, B32), p is null ? Slot.None : PredicateTarget(p), Source(1, type), all, Source(2, B32)));
     }
 
     private Op ReduceOp(Modifiers modifiers)
@@ -134,7 +136,8 @@ internal sealed partial class Lowering
             "or" => AtomicFunction.Or,
             _ => AtomicFunction.Xor,
         };
-        return Counted(InstructionClass.WarpExchange, new Reduce(Target(0, type), Source(1, type), function, type.IsSigned(), Source(2, B32)));
+        return Counted(InstructionClass.WarpExchange,
+            new Reduce(Target(0, type), Source(1, type), function, type.IsSigned(), Source(2, B32)));
     }
 
     private Op ActiveMaskOp(Modifiers modifiers)
@@ -162,7 +165,8 @@ internal sealed partial class Lowering
         Operands(kind == "arrive" ? 2 : 1, 2);
         Slot number = Source(0, U32);
         Slot threads = _instruction.Operands.Count == 2 ? Source(1, U32) : Slot.None;
-        return Counted(InstructionClass.Barrier, new BarrierOp(number, threads, kind == "sync", BarrierReduction.None, Slot.None, Slot.None, false));
+        return Counted(InstructionClass.Barrier,
+            new BarrierOp(number, threads, kind == "sync", BarrierReduction.None, Slot.None, Slot.None, false));
     }
 
     private Op BarrierReductionOp(Modifiers modifiers)

@@ -64,7 +64,8 @@ internal sealed partial class Lowering
     /// <summary>The conversions that kernels are full of; null for the others.</summary>
     private static Op? Fast(Conversion conversion, Slot d, Slot a)
     {
-        if (conversion.Flush || conversion.Saturate || conversion.Relu || d.Bits != RegisterBits(conversion.To) || conversion.To.Bits() == 8)
+        if (conversion.Flush || conversion.Saturate || conversion.Relu || d.Bits != RegisterBits(conversion.To)
+            || conversion.To.Bits() == 8)
             return null;
         bool nearest = conversion.Rounding == RoundingMode.Nearest;
         return (conversion.From, conversion.To, conversion.ToIntegral) switch
@@ -112,7 +113,8 @@ internal sealed partial class Lowering
         if (At(1) is SpecialOperand { Name: "%clock" or "%clock_hi" or "%clock64" or "%globaltimer" } clock)
             return Counted(InstructionClass.Move, new ReadClock(Target(0, type), clock.Name == "%clock_hi"));
         (Slot a, Slot d) = (Source(1, type), Target(0, type));
-        return Counted(InstructionClass.Move, type.Bits() == 64 ? new VectorUnary<ulong, Copy<ulong>>(d, a) : new VectorUnary<uint, Copy<uint>>(d, a));
+        return Counted(InstructionClass.Move, type.Bits() == 64 ? new VectorUnary<ulong, Copy<ulong>>(d, a)
+            : new VectorUnary<uint, Copy<uint>>(d, a));
     }
 
     private PtxType Part(PtxType type, int count) => (type.Bits(), count) switch
@@ -162,12 +164,15 @@ internal sealed partial class Lowering
         if (result is not (U32 or S32 or F32))
             throw Error("set gives u32, s32 or f32");
         Comparer comparer = CompareWith(type, comparison, unordered, name, flush);
-        return Counted(InstructionClass.Compare, new SetValue(Target(0, result), comparer, result == F32 ? BitConverter.SingleToUInt32Bits(1) : uint.MaxValue));
+        return Counted(InstructionClass.Compare,
+            new SetValue(Target(0, result), comparer, result == F32 ? BitConverter.SingleToUInt32Bits(1) : uint.MaxValue));
     }
 
     private static (Comparison Comparison, bool Unordered, string Name) ComparisonOf(Modifiers modifiers)
     {
-        string name = modifiers.OneOf("eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan");
+        string name =
+            modifiers.OneOf("eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu",
+                "geu", "num", "nan");
         bool unordered = name.Length == 3 && name.EndsWith('u');
         Comparison comparison = name[..2] switch
         {
@@ -213,7 +218,8 @@ internal sealed partial class Lowering
         Operands(4);
         (Slot a, Slot b, Slot d) = (Source(1, type), Source(2, type), Target(0, type));
         (Slot p, bool negated) = Predicate(At(3));
-        return Counted(InstructionClass.Compare, type.Bits() == 64 ? new Select<ulong>(d, a, b, p, negated) : new Select<uint>(d, a, b, p, negated));
+        return Counted(InstructionClass.Compare, type.Bits() == 64 ? new Select<ulong>(d, a, b, p, negated)
+            : new Select<uint>(d, a, b, p, negated));
     }
 
     private Op TestProperty(Modifiers modifiers)

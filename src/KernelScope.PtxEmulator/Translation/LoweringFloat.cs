@@ -181,7 +181,8 @@ internal sealed partial class Lowering
         return type switch
         {
             F32 => Counted(InstructionClass.Float32, abs ? Single1<FloatAbsolute>(d, a, flush) : Single1<FloatNegate>(d, a, flush)),
-            F64 => Counted(InstructionClass.Float64, abs ? new VectorUnary<double, DoubleAbsolute>(d, a) : new VectorUnary<double, DoubleNegate>(d, a)),
+            F64 => Counted(InstructionClass.Float64, abs ? new VectorUnary<double, DoubleAbsolute>(d, a)
+                : new VectorUnary<double, DoubleNegate>(d, a)),
             _ => throw Error("the type does not fit the instruction"),
         };
     }

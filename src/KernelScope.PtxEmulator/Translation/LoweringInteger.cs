@@ -210,7 +210,8 @@ internal sealed partial class Lowering
         if (type == Pred)
         {
             (Slot p, bool negated) = Predicate(At(1));
-            return Counted(InstructionClass.Compare, new PredicateLogic(PredicateTarget(At(0)), p, negated, Slot.None, false, (x, _) => ~x));
+            return Counted(InstructionClass.Compare,
+                new PredicateLogic(PredicateTarget(At(0)), p, negated, Slot.None, false, (x, _) => ~x));
         }
         (Slot a, Slot d) = (Source(1, type), Target(0, type));
         bool logical = _instruction.Opcode == "cnot";
@@ -253,8 +254,10 @@ internal sealed partial class Lowering
         bool wide = type.Bits() == 64;
         return Counted(InstructionClass.Integer, (_instruction.Opcode, type) switch
         {
-            ("popc", _) => wide ? new LaneUnary<ulong, uint, PopulationCount<ulong>>(d, a) : new LaneUnary<uint, uint, PopulationCount<uint>>(d, a),
-            ("clz", _) => wide ? new LaneUnary<ulong, uint, LeadingZeros<ulong>>(d, a) : new LaneUnary<uint, uint, LeadingZeros<uint>>(d, a),
+            ("popc", _) => wide ? new LaneUnary<ulong, uint, PopulationCount<ulong>>(d, a)
+                : new LaneUnary<uint, uint, PopulationCount<uint>>(d, a),
+            ("clz", _) => wide ? new LaneUnary<ulong, uint, LeadingZeros<ulong>>(d, a)
+                : new LaneUnary<uint, uint, LeadingZeros<uint>>(d, a),
             (_, U32) => shift ? new LaneUnary<uint, uint, FindBitShift<uint>>(d, a) : new LaneUnary<uint, uint, FindBit<uint>>(d, a),
             (_, S32) => shift ? new LaneUnary<int, uint, FindBitShift<int>>(d, a) : new LaneUnary<int, uint, FindBit<int>>(d, a),
             (_, U64) => shift ? new LaneUnary<ulong, uint, FindBitShift<ulong>>(d, a) : new LaneUnary<ulong, uint, FindBit<ulong>>(d, a),
@@ -273,7 +276,8 @@ internal sealed partial class Lowering
             case "brev":
                 Operands(2);
                 (Slot a, Slot d) = (Source(1, type), Target(0, type));
-                return Counted(InstructionClass.Integer, wide ? new LaneUnary<ulong, ulong, ReverseBits64>(d, a) : new LaneUnary<uint, uint, ReverseBits32>(d, a));
+                return Counted(InstructionClass.Integer, wide ? new LaneUnary<ulong, ulong, ReverseBits64>(d, a)
+                    : new LaneUnary<uint, uint, ReverseBits32>(d, a));
             case "bfe":
                 Operands(4);
                 (Slot value, Slot position, Slot length, Slot target) = (Source(1, type), Source(2, U32), Source(3, U32), Target(0, type));
@@ -300,7 +304,8 @@ internal sealed partial class Lowering
         modifiers.End();
         Operands(4);
         return Counted(InstructionClass.Integer,
-            new LaneCall<uint>(Target(0, B32), [Source(1, B32), Source(2, B32), Source(3, B32)], (a, b, c, _) => ByteFunctions.Permute((uint)a, (uint)b, (uint)c)));
+            new LaneCall<uint>(Target(0, B32), [Source(1, B32), Source(2, B32), Source(3, B32)],
+                (a, b, c, _) => ByteFunctions.Permute((uint)a, (uint)b, (uint)c)));
     }
 
     private Op Lookup(Modifiers modifiers)

@@ -27,7 +27,8 @@ internal sealed partial class Lowering
     private bool IsKernelParameter()
     {
         Operand? operand = _instruction.Operands.FirstOrDefault(o => o is AddressOperand);
-        return operand is not AddressOperand { Base: SymbolOperand symbol } ? _frame.Caller is null : _addresses.ContainsKey(symbol.Variable);
+        return operand is not AddressOperand { Base: SymbolOperand symbol } ? _frame.Caller is null
+            : _addresses.ContainsKey(symbol.Variable);
     }
 
     private static AccessMode Order(Modifiers modifiers)
@@ -38,7 +39,8 @@ internal sealed partial class Lowering
     }
 
     private static void IgnoreCacheHints(Modifiers modifiers) =>
-        modifiers.Ignore("ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc", "L1::no_allocate", "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first",
+        modifiers.Ignore("ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc", "L1::no_allocate", "L1::evict_normal", "L1::evict_unchanged",
+            "L1::evict_first",
             "L1::evict_last", "L2::64B", "L2::128B", "L2::256B");
 
     private InstructionClass MemoryClass(StateSpace space, bool store) => space switch
@@ -56,7 +58,8 @@ internal sealed partial class Lowering
     {
         if (_instruction.Operands.FirstOrDefault(o => o is AddressOperand) is not AddressOperand address)
             return null;
-        ulong? known = address.Base is SymbolOperand symbol ? PlaceLocal(symbol.Variable) + (ulong)symbol.Offset : _tracker.Value(address.Base);
+        ulong? known = address.Base is SymbolOperand symbol ? PlaceLocal(symbol.Variable) + (ulong)symbol.Offset
+            : _tracker.Value(address.Base);
         return known is { } place ? (long)place + address.Offset - AddressSpace.LocalBase : null;
     }
 
@@ -65,7 +68,8 @@ internal sealed partial class Lowering
     {
         int bytes = type.Bytes() * registers.Length;
         bool words = space == StateSpace.Local && type.Bytes() == 4 && Array.TrueForAll(registers, r => r.Bits == 32);
-        return words && LocalOffset() is { } offset && offset >= 0 && offset + bytes <= _localBytes && offset % bytes == 0 ? (int)offset : null;
+        return words && LocalOffset() is { } offset && offset >= 0 && offset + bytes <= _localBytes && offset % bytes == 0 ? (int)offset
+            : null;
     }
 
     private Op LoadOp(Modifiers modifiers)
@@ -83,7 +87,8 @@ internal sealed partial class Lowering
             throw Error($"{count} registers are needed and {targets.Length} are given");
         if (LocalWords(space, targets, type) is { } offset)
             return Counted(MemoryClass(space, store: false), new LocalWordLoad(offset, targets));
-        return Counted(MemoryClass(space, store: false), new Load(space, AddressAt(1), targets, type.Bytes(), type.IsSigned(), AccessMode.Read | order));
+        return Counted(MemoryClass(space, store: false),
+            new Load(space, AddressAt(1), targets, type.Bytes(), type.IsSigned(), AccessMode.Read | order));
     }
 
     private void CheckElement(PtxType type, int count)
@@ -142,7 +147,9 @@ internal sealed partial class Lowering
         Slot second = two ? Source(first + 2, type) : Slot.None;
         Slot target = returns ? TargetOrSink(At(0), type) : Slot.None;
         Address address = AddressAt(first);
-        _needsBlockOrder |= space != StateSpace.Shared && (returns || function is AtomicFunction.Exchange or AtomicFunction.CompareExchange or AtomicFunction.Increment or AtomicFunction.Decrement);
+        _needsBlockOrder |= space != StateSpace.Shared
+            && (returns || function is AtomicFunction.Exchange or AtomicFunction.CompareExchange or AtomicFunction.Increment
+                or AtomicFunction.Decrement);
         return Counted(InstructionClass.Atomic, type switch
         {
             U32 or B32 => new Atomic<uint>(space, address, function, target, operand, second),

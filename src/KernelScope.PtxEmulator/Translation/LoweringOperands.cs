@@ -9,7 +9,8 @@ internal sealed partial class Lowering
 {
     private ConstantTracker _tracker = ConstantTracker.Empty;
 
-    private Operand At(int index) => index < _instruction.Operands.Count ? _instruction.Operands[index] : throw Error($"operand {index + 1} is missing");
+    private Operand At(int index) => index < _instruction.Operands.Count ? _instruction.Operands[index]
+        : throw Error($"operand {index + 1} is missing");
 
     private void Operands(int count, int? most = null)
     {
@@ -23,7 +24,8 @@ internal sealed partial class Lowering
         {
             int index = _registerNames.Count;
             _registerNames.Add(register.Name);
-            slot = register.Type == PtxType.Pred ? new Slot(_predicates++, index, 1) : new Slot(Space(register.Type.Bits()), index, RegisterBits(register.Type));
+            slot = register.Type == PtxType.Pred ? new Slot(_predicates++, index, 1)
+                : new Slot(Space(register.Type.Bits()), index, RegisterBits(register.Type));
             _frame.Registers.Add(register, slot);
         }
         return slot;
@@ -123,7 +125,8 @@ internal sealed partial class Lowering
         [.. (operand is VectorOperand vector ? vector.Items : [operand]).Select(o => Source(o, type, widerAllowed))];
 
     private Slot[] Targets(Operand operand, PtxType type, bool widerAllowed = false, bool sinkAllowed = false) =>
-        [.. (operand is VectorOperand vector ? vector.Items : [operand]).Select(o => sinkAllowed ? TargetOrSink(o, type, widerAllowed) : Target(o, type, widerAllowed))];
+        [.. (operand is VectorOperand vector ? vector.Items : [operand]).Select(o => sinkAllowed ? TargetOrSink(o, type, widerAllowed)
+            : Target(o, type, widerAllowed))];
 
     private Slot SymbolAddress(PtxVariable variable, long offset, int bits)
     {

@@ -40,6 +40,12 @@ internal static class Check
         }
     }
 
+    public static void Lists(SparseCodes codes, int first, int count)
+    {
+        if (first < 0 || first > codes.Rows - count)
+            throw new ArgumentOutOfRangeException(nameof(first), $"Lists {first} to {(long)first + count - 1} are outside '{codes.Name}', which has {codes.Rows}.");
+    }
+
     public static void Features(SparseCodes codes, SaeParameters sae)
     {
         if (codes.FeatureCount != sae.FeatureCount)

@@ -26,6 +26,9 @@ public abstract class ForwardingDevice(Device inner) : Device(inner)
     public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts) => Inner.CreateWeight(name, parts);
 
     /// <inheritdoc/>
+    public override Weight CreateWeight(string name, Mat values, bool transposed = false) => Inner.CreateWeight(name, values, transposed);
+
+    /// <inheritdoc/>
     public override SparseCodes CreateCodes(int featureCount, string name) => Inner.CreateCodes(featureCount, name);
 
     /// <inheritdoc/>
@@ -90,5 +93,19 @@ public abstract class ForwardingDevice(Device inner) : Device(inner)
     protected override void AddScaledCore(Mat x, float alpha, Mat destination) => Inner.AddScaled(x, alpha, destination);
 
     protected override void CopyCore(Mat x, Mat destination) => Inner.Copy(x, destination);
+
+    protected override void SaeEncodeNearCore(Mat x, SaeParameters sae, SparseCodes destination, float distance, SparseCodes near) => Inner.SaeEncodeNear(x, sae, destination, distance, near);
+
+    protected override void TransposeCore(SparseCodes codes, SparseCodes destination) => Inner.Transpose(codes, destination);
+
+    protected override void ReadLengthsCore(SparseCodes codes, Span<int> destination) => Inner.ReadLengths(codes, destination);
+
+    protected override void SparseProductCore(SparseCodes codes, int firstRow, Mat x, Mat destination) => Inner.SparseProduct(codes, firstRow, x, destination);
+
+    protected override void SparseDotCore(SparseCodes codes, Mat w, Mat x, float scale, float offset, SparseCodes destination) => Inner.SparseDot(codes, w, x, scale, offset, destination);
+
+    protected override void AdamRowsCore(Mat gradient, AdamStep step, Mat secondMoment, Mat parameters, Mat squaredNorms) => Inner.AdamRows(gradient, step, secondMoment, parameters, squaredNorms);
+
+    protected override void SquaredNormsCore(Mat x, Mat destination) => Inner.SquaredNorms(x, destination);
 #pragma warning restore CS1591
 }

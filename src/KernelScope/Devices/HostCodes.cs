@@ -75,6 +75,43 @@ internal sealed class HostCodes(string name, int featureCount) : SparseCodes(nam
         }
     }
 
+    /// <summary>Takes the lists of <paramref name="source"/> turned round, as many as it has features: a counting sort, so that rows ascend in each.</summary>
+    public void Transpose(CodeList source, int featureCount)
+    {
+        Begin(featureCount);
+        MakeRoom(source.Count);
+        ReadOnlySpan<int> features = source.Feature.AsSpan(0, source.Count);
+        Span<long> ends = _list.RowStart.AsSpan(0, featureCount + 1);
+        foreach (int feature in features)
+            ends[feature + 1]++;
+        for (int f = 1; f <= featureCount; f++)
+            ends[f] += ends[f - 1];
+        // Each list's beginning moves to its end, which is where the next one began.
+        for (int r = 0; r < source.Rows; r++)
+        {
+            for (long n = source.RowStart[r]; n < source.RowStart[r + 1]; n++)
+            {
+                long place = ends[source.Feature[n]]++;
+                _list.Feature[place] = r;
+                _list.Value[place] = source.Value[n];
+            }
+        }
+
+        ends[..featureCount].CopyTo(ends[1..]);
+        ends[0] = 0;
+        (_row, _count) = (featureCount, source.Count);
+    }
+
+    /// <summary>Takes the indices of <paramref name="source"/>; the values are still to be written.</summary>
+    public void CopyIndices(CodeList source)
+    {
+        Begin(source.Rows);
+        MakeRoom(source.Count);
+        source.RowStart.AsSpan(0, source.Rows + 1).CopyTo(_list.RowStart);
+        source.Feature.AsSpan(0, source.Count).CopyTo(_list.Feature);
+        (_row, _count) = (source.Rows, source.Count);
+    }
+
     /// <summary>Gives a copy to the host.</summary>
     public void CopyTo(CodeList destination)
     {
@@ -114,7 +151,7 @@ internal sealed class HostCodes(string name, int featureCount) : SparseCodes(nam
     }
 
     /// <summary>The value that stands at <paramref name="rank"/> once the values ascend: Hoare's selection. The values change places.</summary>
-    private static float Select(Span<float> values, int rank)
+    internal static float Select(Span<float> values, int rank)
     {
         int low = 0, high = values.Length - 1;
         while (low < high)

@@ -1,3 +1,5 @@
+using KernelScope.Files;
+
 namespace KernelScope.Devices;
 
 /// <summary>What the devices that compute in host memory share: buffers, codes, and weights used in place.</summary>
@@ -19,6 +21,15 @@ public abstract class HostDevice : Device
     public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts) => new HostWeight(name, parts);
 
     /// <inheritdoc/>
+    public override unsafe Weight CreateWeight(string name, Mat values, bool transposed = false)
+    {
+        if (!values.IsDense)
+            throw new ArgumentException($"{values} has gaps between its rows; a weight has none.", nameof(values));
+        var tensor = new TensorView("", new TensorInfo(name, DType.F32, [values.Rows, values.Columns]), (byte*)HostBuffer.Pointer(values), values.Buffer);
+        return new HostWeight(name, [new WeightPart(tensor, transposed)]);
+    }
+
+    /// <inheritdoc/>
     public override SparseCodes CreateCodes(int featureCount, string name) => new HostCodes(name, featureCount);
 
     /// <inheritdoc/>
@@ -26,6 +37,17 @@ public abstract class HostDevice : Device
 
     /// <inheritdoc/>
     protected override void WriteCore(CodeList codes, SparseCodes destination) => HostCodes.Of(destination).CopyFrom(codes);
+
+    /// <inheritdoc/>
+    protected override void TransposeCore(SparseCodes codes, SparseCodes destination) => HostCodes.Of(destination).Transpose(HostCodes.Of(codes).List, codes.FeatureCount);
+
+    /// <inheritdoc/>
+    protected override void ReadLengthsCore(SparseCodes codes, Span<int> destination)
+    {
+        ReadOnlySpan<long> starts = HostCodes.Of(codes).List.RowStart;
+        for (int r = 0; r < destination.Length; r++)
+            destination[r] = (int)(starts[r + 1] - starts[r]);
+    }
 
     /// <inheritdoc/>
     protected override void ReadCore(Mat x, Span<float> destination)

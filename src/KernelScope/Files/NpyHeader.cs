@@ -30,10 +30,12 @@ internal readonly record struct NpyHeader(TensorInfo Info, int Length, bool BigE
         InvalidDataException Bad(string what) => BadFile.Of(path, $"the array {BadFile.Quote(name)} {what}.");
         if (start.Length < 6 || start[0] != 0x93 || !start[1..6].SequenceEqual("NUMPY"u8)) throw Bad("does not begin as an .npy array");
         if (start.Length < 8) throw Bad("stops inside its .npy header");
-        if (start[6] is not (1 or 2 or 3) || start[7] != 0) throw Bad($"has the .npy version {start[6]}.{start[7]}; 1.0, 2.0 and 3.0 are known");
+        if (start[6] is not (1 or 2 or 3) || start[7] != 0)
+            throw Bad($"has the .npy version {start[6]}.{start[7]}; 1.0, 2.0 and 3.0 are known");
         int textStart = start[6] == 1 ? 10 : 12;
         if (start.Length < textStart) throw Bad("stops inside its .npy header");
-        uint length = start[6] == 1 ? BinaryPrimitives.ReadUInt16LittleEndian(start[8..]) : BinaryPrimitives.ReadUInt32LittleEndian(start[8..]);
+        uint length = start[6] == 1
+            ? BinaryPrimitives.ReadUInt16LittleEndian(start[8..]) : BinaryPrimitives.ReadUInt32LittleEndian(start[8..]);
         if (length > MaxTextLength) throw Bad($"has an .npy header of {length} bytes, over the limit of {MaxTextLength}");
         if (length > start.Length - textStart) throw Bad("stops inside its .npy header");
         ReadOnlySpan<byte> text = start.Slice(textStart, (int)length);
@@ -44,13 +46,17 @@ internal readonly record struct NpyHeader(TensorInfo Info, int Length, bool BigE
         (DType dtype, bool bigEndian) = DTypes.FromNpy(descr) ?? throw Bad(Unsupported(descr));
         if (!TensorInfo.TryCount(shape, dtype, out long count)) throw Bad($"has the shape {BadFile.Shape(shape)}, whose size overflows");
         long present = entryLength - textStart - length;
-        if (count * dtype.ByteSize() != present) throw Bad($"is {dtype.SafetensorsName()} {BadFile.Shape(shape)} and needs {count * dtype.ByteSize()} bytes of data, but has {present}");
+        long needed = count * dtype.ByteSize();
+        if (needed != present)
+            throw Bad($"is {dtype.SafetensorsName()} {BadFile.Shape(shape)} and needs {needed} bytes of data, but has {present}");
         return new NpyHeader(new TensorInfo(name, dtype, shape, fortran), textStart + (int)length, bigEndian);
     }
 
     private static string Unsupported(string descr) => descr switch
     {
-        _ when descr.Contains('O', StringComparison.Ordinal) => "holds Python objects, whose data is a program (a pickle): it is never read",
+        _ when descr.Contains('O', StringComparison.Ordinal) =>
+            "holds Python objects, whose data is a program (a pickle): it is never read",
+        ">V2" => "has the element type '>V2': two bytes that are bfloat16 are read as '<V2' or '|V2', which is little-endian",
         _ => $"has the element type {BadFile.Quote(descr)}, which is not supported",
     };
 
@@ -138,7 +144,12 @@ internal readonly record struct NpyHeader(TensorInfo Info, int Length, bool BigE
                 while (_at < text.Length && char.IsAsciiDigit(text[_at])) _at++;
                 ReadOnlySpan<char> digits = text.AsSpan(start, _at - start);
                 bool wellFormed = comma && (digits.Length == 1 || (digits.Length > 1 && digits[0] != '0'));
-                if (!wellFormed || values.Count == MaxRank || !long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out long value)) return null;
+                if (!wellFormed || values.Count == MaxRank
+                    || !long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out long value))
+                {
+                    return null;
+                }
+
                 values.Add(value);
                 comma = Take(',');
             }

@@ -12,7 +12,8 @@ namespace KernelScope.Files;
 /// <remarks>For one caller at a time.</remarks>
 public sealed class SafetensorsWriter : IDisposable
 {
-    private readonly AtomicFile _file;
+    private readonly AtomicFile? _file;
+    private readonly Stream _stream;
     private readonly TensorInfo[] _tensors;
     private int _current;
     private long _left;
@@ -29,21 +30,27 @@ public sealed class SafetensorsWriter : IDisposable
         _tensors = [.. tensors];
         byte[] header = Header(_tensors, metadata, alignment);
         HeaderChecksum = Crc32.Append(0, header);
-        Span<byte> length = stackalloc byte[sizeof(ulong)];
-        BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
         _file = AtomicFile.Create(path);
+        _stream = _file.Stream;
         try
         {
-            _file.Stream.Write(length);
-            _file.Stream.Write(header);
+            Begin(header);
         }
         catch
         {
             _file.Dispose();
             throw;
         }
+    }
 
-        _left = _tensors.Length > 0 ? _tensors[0].ByteLength : 0;
+    /// <summary>The same to a stream, which stays its owner's: <see cref="Commit"/> only says what is missing.</summary>
+    internal SafetensorsWriter(Stream destination, IEnumerable<TensorInfo> tensors, IReadOnlyDictionary<string, string>? metadata)
+    {
+        _tensors = [.. tensors];
+        byte[] header = Header(_tensors, metadata, sizeof(ulong));
+        HeaderChecksum = Crc32.Append(0, header);
+        _stream = destination;
+        Begin(header);
     }
 
     /// <summary>CRC-32 of the header, for those who keep it.</summary>
@@ -65,7 +72,7 @@ public sealed class SafetensorsWriter : IDisposable
         GoOn();
         if (bytes.IsEmpty) return;
         if (_current >= _tensors.Length || bytes.Length > _left) throw new ArgumentException($"{bytes.Length} more bytes do not fit {Current}.", nameof(bytes));
-        _file.Stream.Write(bytes);
+        _stream.Write(bytes);
         _left -= bytes.Length;
     }
 
@@ -76,13 +83,22 @@ public sealed class SafetensorsWriter : IDisposable
     {
         long missing = _left + _tensors.Skip(_current + 1).Sum(t => t.ByteLength);
         if (missing > 0) throw new InvalidOperationException($"{missing} bytes from {Current} on are missing.");
-        _file.Commit();
+        _file?.Commit();
     }
 
     /// <summary>Without a commit, deletes what was written.</summary>
-    public void Dispose() => _file.Dispose();
+    public void Dispose() => _file?.Dispose();
 
     private string Current => _current < _tensors.Length ? _tensors[_current].ToString() : "a file without tensors";
+
+    private void Begin(byte[] header)
+    {
+        Span<byte> length = stackalloc byte[sizeof(ulong)];
+        BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
+        _stream.Write(length);
+        _stream.Write(header);
+        _left = _tensors.Length > 0 ? _tensors[0].ByteLength : 0;
+    }
 
     private void GoOn()
     {

@@ -51,6 +51,10 @@ public sealed class ShardedTensors : IDisposable
     /// <summary>The names of all tensors, in the order of the files.</summary>
     internal IEnumerable<string> Names => _fileOf.Keys;
 
+    /// <summary>The names of tensors that lie in a shard and that the index does not name.</summary>
+    internal IEnumerable<string> Unlisted =>
+        _files.SelectMany(f => f.Contents).Select(t => t.Name).Where(n => !_fileOf.ContainsKey(n)).Distinct(StringComparer.Ordinal);
+
     /// <summary>The tensor of this name, if there is one.</summary>
     public bool TryGet(string name, out TensorView tensor)
     {

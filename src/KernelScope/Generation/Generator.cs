@@ -8,8 +8,9 @@ namespace KernelScope.Generation;
 /// <summary>Feeds a prompt, then each chosen token, to a session, whose hooks act in the prompt and in every step.</summary>
 /// <remarks>
 /// The session is the generation's from the first token asked for until the enumeration ends; other calls of it get an <see cref="InvalidOperationException"/> meanwhile.
-/// When the enumeration has ended, also where the consumer left it early, the session holds the prompt and every token that was given out (but the last where the context is full, or where a cancellation cut its step short:
-/// <see cref="Session.Tokens"/> tells), so that the next turn goes on from there.
+/// When the enumeration has ended, also where the consumer left it early, the session holds the prompt and every token that was given out, so
+/// that the next turn goes on from there. Only the last one is not in it where the context is full, where a cancellation cut its step short, or
+/// where that step failed after the consumer had left: <see cref="Session.Tokens"/> tells.
 /// For one caller at a time.
 /// </remarks>
 /// <example>
@@ -50,7 +51,8 @@ public sealed class Generator
 
     /// <summary>The ids of the new tokens, each as soon as it is chosen; the session's sequence goes on from where it is.</summary>
     /// <exception cref="ArgumentException">An empty prompt, or one that does not fit into the context.</exception>
-    /// <exception cref="InvalidOperationException">The session is in use.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use; only a part of the layers ran on some of its tokens; or the model's values
+    /// are not finite numbers, and the message names the first hook point where they are not.</exception>
     public IEnumerable<int> Generate(ReadOnlyMemory<int> prompt, CancellationToken cancellationToken = default)
     {
         foreach (GeneratedToken token in GenerateTokens(prompt, cancellationToken))
@@ -59,7 +61,8 @@ public sealed class Generator
 
     /// <summary>As <see cref="Generate"/>, with each token's text and, where asked for, log-probabilities.</summary>
     /// <exception cref="ArgumentException">An empty prompt, or one that does not fit into the context.</exception>
-    /// <exception cref="InvalidOperationException">The session is in use.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use; only a part of the layers ran on some of its tokens; or the model's values
+    /// are not finite numbers, and the message names the first hook point where they are not.</exception>
     public IEnumerable<GeneratedToken> GenerateTokens(ReadOnlyMemory<int> prompt, CancellationToken cancellationToken = default)
     {
         if (prompt.IsEmpty)
@@ -75,7 +78,7 @@ public sealed class Generator
         Seed = choice.Seed;
         Mat logits = hold.Prefill(prompt.Span, null, cancellationToken);
         int[] step = new int[1];
-        bool pending = false;
+        bool pending = false, isLeft = false;
         try
         {
             for (int count = 1; count <= _options.MaxNewTokens; count++)
@@ -85,7 +88,9 @@ public sealed class Generator
                 Stop = stop;
                 step[0] = token.Id;
                 pending = _session.Position < _session.ContextLength;
+                isLeft = true;
                 yield return token;
+                isLeft = false;
                 if (stop != StopReason.None)
                     yield break;
                 pending = false;
@@ -97,13 +102,27 @@ public sealed class Generator
         finally
         {
             if (pending)
-                hold.Forward(step, LogitRows.None, CancellationToken.None);
+                Close(hold, step, isLeft);
+        }
+    }
+
+    /// <summary>Feeds the last token. Where the consumer left, perhaps by an exception, an error here would come out in the place of that one.</summary>
+    private static void Close(SessionHold hold, ReadOnlySpan<int> step, bool isLeft)
+    {
+        try
+        {
+            hold.Forward(step, LogitRows.None, CancellationToken.None);
+        }
+        catch (Exception) when (isLeft)
+        {
+            // The session lacks the token, as its Tokens tell; what failed will fail again in whoever goes on with it.
         }
     }
 
     /// <summary>As <see cref="GenerateTokens"/>, computed on a worker thread, so that a caller's thread stays free.</summary>
     /// <exception cref="ArgumentException">An empty prompt, or one that does not fit into the context.</exception>
-    /// <exception cref="InvalidOperationException">The session is in use.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use; only a part of the layers ran on some of its tokens; or the model's values
+    /// are not finite numbers, and the message names the first hook point where they are not.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public async IAsyncEnumerable<GeneratedToken> GenerateAsync(ReadOnlyMemory<int> prompt,
         [EnumeratorCancellation] CancellationToken cancellationToken = default)

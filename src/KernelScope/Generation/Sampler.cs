@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using KernelScope.Devices;
+using KernelScope.Hooks;
 
 namespace KernelScope.Generation;
 
@@ -57,11 +58,26 @@ public sealed class Sampler : IDisposable
         }
     }
 
+    /// <summary>The largest of the last row's logits, as the model gave them.</summary>
+    internal float LargestLogit { get; private set; }
+
     /// <summary>The next token for one row of logits, [1, vocabulary].</summary>
     /// <exception cref="InvalidOperationException">The largest logit is not a number.</exception>
     public int Next(Mat logits)
     {
-        int token = Choose(_options.ChangesLogits ? Changed(logits) : logits);
+        float largest;
+        int token;
+        if (_options.ChangesLogits)
+        {
+            Mat changed = Changed(logits, out largest);
+            token = Choose(changed, out _);
+        }
+        else
+        {
+            token = Choose(logits, out largest);
+        }
+
+        LargestLogit = largest;
         if (_generated.Length > 0)
             _generated[token]++;
         if (_seen.Length > 0)
@@ -76,19 +92,20 @@ public sealed class Sampler : IDisposable
         _changed.Buffer?.Dispose();
     }
 
-    private int Choose(Mat logits)
+    private int Choose(Mat logits, out float largest)
     {
         if (_options.Temperature == 0)
-            return Largest(logits);
-        int count = _options.TopK > 0 ? TopCandidates(logits) : AllCandidates(logits);
+            return Largest(logits, out largest);
+        int count = _options.TopK > 0 ? TopCandidates(logits, out largest) : AllCandidates(logits, out largest);
         double draw = NextDouble();
         return _options.TopP < 1 ? DrawFromNucleus(count, draw) : DrawAbove(count, draw);
     }
 
     /// <summary>The logits with bias and penalties, in a row of their own: those of the model stay as they are.</summary>
-    private Mat Changed(Mat logits)
+    private Mat Changed(Mat logits, out float largest)
     {
         _device.Read(logits, _logits);
+        largest = Largest(_logits);
         foreach ((int id, double bias) in _options.LogitBias ?? new Dictionary<int, double>())
             _logits[id] += (float)bias;
         float repetition = (float)_options.RepetitionPenalty, frequency = (float)_options.FrequencyPenalty;
@@ -104,20 +121,20 @@ public sealed class Sampler : IDisposable
         return _changed;
     }
 
-    private int Largest(Mat logits)
+    private int Largest(Mat logits, out float largest)
     {
         _device.TopK(logits, 1, _top);
         _device.Read(_top, _list);
-        CheckNumber(_list.Value[0]);
+        largest = Number(_list.Value[0]);
         return _list.Feature[0];
     }
 
-    private int TopCandidates(Mat logits)
+    private int TopCandidates(Mat logits, out float largest)
     {
         _device.TopK(logits, _options.TopK, _top);
         _device.Read(_top, _list);
         ReadOnlySpan<float> values = _list.ValuesOf(0);
-        CheckNumber(values[0]);
+        largest = Number(values[0]);
         for (int i = 0; i < values.Length; i++)
         {
             _candidates[i] = _list.Feature[i];
@@ -127,13 +144,10 @@ public sealed class Sampler : IDisposable
         return values.Length;
     }
 
-    private int AllCandidates(Mat logits)
+    private int AllCandidates(Mat logits, out float max)
     {
         _device.Read(logits, _logits);
-        float max = float.NegativeInfinity;
-        foreach (float logit in _logits)
-            max = logit > max || float.IsNaN(logit) ? logit : max;
-        CheckNumber(max);
+        max = Largest(_logits);
         for (int i = 0; i < _logits.Length; i++)
         {
             _candidates[i] = i;
@@ -218,12 +232,21 @@ public sealed class Sampler : IDisposable
         return sum;
     }
 
-    private static void CheckNumber(float logit)
+    /// <summary>NaN counts as the largest, as in <see cref="Device.TopK"/>.</summary>
+    private static float Largest(ReadOnlySpan<float> logits)
     {
-        if (!float.IsFinite(logit))
-            throw new InvalidOperationException($"The largest logit is {logit}: the weights or an edit produced values that are not " +
-                "finite numbers.");
+        float max = float.NegativeInfinity;
+        foreach (float logit in logits)
+        {
+            if (float.IsNaN(logit))
+                return Number(logit);
+            max = Math.Max(max, logit);
+        }
+
+        return Number(max);
     }
+
+    private static float Number(float logit) => float.IsFinite(logit) ? logit : throw new NotFiniteException("the logits");
 
     /// <summary>SplitMix64 (Steele, Lea and Flood 2014), 53 bits to [0, 1): the same on every platform.</summary>
     private double NextDouble()

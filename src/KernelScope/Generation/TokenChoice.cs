@@ -1,4 +1,5 @@
 using KernelScope.Devices;
+using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Text;
 
@@ -38,9 +39,10 @@ internal sealed class TokenChoice : IDisposable
     public ulong? Seed => _options.Sampling.Temperature > 0 ? _sampler.Seed : null;
 
     /// <summary>The <paramref name="count"/>-th new token.</summary>
+    /// <exception cref="NotFiniteException">The model's values are not finite numbers; it says where they cease to be.</exception>
     public GeneratedToken Next(Mat logits, int count)
     {
-        int id = _sampler.Next(logits);
+        int id = Choose(logits);
         _logProbs?.Read(logits);
         bool ends = _stopIds.Contains(id);
         // What ends a text or a turn is not text, also where it was asked to end nothing.
@@ -64,6 +66,49 @@ internal sealed class TokenChoice : IDisposable
     }
 
     public void Dispose() => _sampler.Dispose();
+
+    private int Choose(Mat logits)
+    {
+        try
+        {
+            int id = _sampler.Next(logits);
+            // The soft-cap makes finite logits of infinities: then the largest lies at the cap, as hardly any other does.
+            float cap = _session.Model.Config.FinalSoftcap;
+            if (cap > 0 && Math.Abs(_sampler.LargestLogit) >= cap * 0.999999f)
+                RequireFinite();
+            return id;
+        }
+        catch (NotFiniteException seen)
+        {
+            throw FirstNotFinite.Of(_session.Model, _session.Tokens, seen);
+        }
+    }
+
+    /// <summary>Refuses a row of the final norm, or logits before the soft-cap, that are not finite.</summary>
+    private void RequireFinite()
+    {
+        Gemma2Model model = _session.Model;
+        Mat last = _session.FinalNorm.RowRange(_session.FinalNorm.Rows - 1, 1);
+        float[] row = new float[Math.Max(last.Columns, model.Config.VocabSize)];
+        Require(last, $"the activations at {new HookPoint(Site.FinalNorm)}");
+        Mat raw = model.Device.CreateMat(1, model.Config.VocabSize, "logits before the soft-cap");
+        try
+        {
+            model.Device.Linear(last, model.Unembedding, raw);
+            Require(raw, "the logits");
+        }
+        finally
+        {
+            raw.Buffer.Dispose();
+        }
+
+        void Require(Mat value, string what)
+        {
+            Span<float> values = row.AsSpan(0, value.Columns);
+            model.Device.Read(value, values);
+            NotFiniteException.Refuse(values, value.Columns, what, _session.Position - 1);
+        }
+    }
 
     // A model's vocabulary may be larger than its tokenizer's: such ids have no text.
     private string Text(int id) => _tokenizer!.Contains(id) ? _text.Append(_decoder!.Append(id)) : "";

@@ -199,6 +199,21 @@ public readonly record struct HookPoint(Site Site, int Layer = 0)
         _ => modelDim,
     };
 
+    /// <summary>TransformerLens' name, <c>blocks.20.hook_resid_post</c>; the own one where it has none.</summary>
+    internal string TransformerLensName
+    {
+        get
+        {
+            foreach ((string name, Site site) in TransformerLensNames)
+            {
+                if (site == Site)
+                    return string.Create(CultureInfo.InvariantCulture, $"blocks.{Layer}.{name}");
+            }
+
+            return ToString();
+        }
+    }
+
     /// <summary>The project's own name, e.g. <c>resid_post.20</c>.</summary>
     public override string ToString()
     {

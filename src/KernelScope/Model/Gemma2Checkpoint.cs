@@ -60,7 +60,8 @@ public readonly record struct LayerTensors
 /// <summary>
 /// A Gemma 2 model's files, opened and checked: every tensor that a forward pass needs is there, with the shape that config.json implies and a type that can be computed with
 /// (F32, BF16, F16; tensors may differ). Names may have the prefixes that common writers add or leave out (<c>model.</c>, <c>_orig_mod.</c>, <c>base_model.model.</c>).
-/// <c>lm_head.weight</c> makes the logits where there is one; without it the embedding does. Tensors that nobody asks for are ignored.
+/// <c>lm_head.weight</c> makes the logits where there is one; without it the embedding does. A tensor that the model does not read is refused by name
+/// where it would change what is computed (a bias that is not zero, a norm of another model, parts of quantized weights), and else named among <see cref="Remarks"/>.
 /// Nothing is allocated that the files do not hold: a config with a billion layers fails at the first one that is missing.
 /// </summary>
 /// <remarks>
@@ -82,6 +83,7 @@ public sealed class Gemma2Checkpoint : IDisposable
         Config = config;
         _weights = weights;
         _tensors = new GemmaTensors(weights);
+        if ((Unread = UnreadTensors.Check(_tensors, config)) is not null) _tensors.Remark(Unread);
         _uses = new UseCount(folder.Path, Free);
         long model = config.ModelDim;
         Embedding = Get(TensorNames.Embedding, config.VocabSize, model);
@@ -130,6 +132,9 @@ public sealed class Gemma2Checkpoint : IDisposable
 
     /// <summary>What is unusual about the files and was dealt with, one sentence each: names, an output head of its own.</summary>
     public IReadOnlyList<string> Remarks => _tensors.Remarks;
+
+    /// <summary>The sentence among <see cref="Remarks"/> that names tensors of no use to the model; null: there are none.</summary>
+    internal string? Unread { get; }
 
     /// <summary>The mapped weight files.</summary>
     public IReadOnlyList<SafetensorsFile> Files => _weights.Files;

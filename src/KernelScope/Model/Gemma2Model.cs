@@ -71,7 +71,12 @@ public sealed class Gemma2Model : IDisposable
     /// </summary>
     /// <exception cref="ObjectDisposedException">The checkpoint was disposed, or every model that was loaded from it.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; nothing stays behind.</exception>
-    public static Gemma2Model Load(Device device, Gemma2Checkpoint checkpoint, EmbeddingScale embeddingScale = default, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+    public static Gemma2Model Load(
+        Device device,
+        Gemma2Checkpoint checkpoint,
+        EmbeddingScale embeddingScale = default,
+        IProgress<double>? progress = null,
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
         return new(device, checkpoint.Config, Gemma2Weights.Load(device, checkpoint, progress, cancellationToken), embeddingScale);
@@ -87,8 +92,11 @@ public sealed class Gemma2Model : IDisposable
     /// <param name="cancellationToken">Stops between two layers; nothing stays behind.</param>
     /// <exception cref="InvalidDataException">A file is missing or malformed.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public static Task<Gemma2Model> OpenAsync(Device device, string nameOrPath, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
-        Task.Run(() => Load(device, Gemma2Checkpoint.Open(nameOrPath), progress: progress, cancellationToken: cancellationToken), cancellationToken);
+    public static Task<Gemma2Model> OpenAsync(
+        Device device, string nameOrPath, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+    {
+        return Task.Run(() => Load(device, Gemma2Checkpoint.Open(nameOrPath), default, progress, cancellationToken), cancellationToken);
+    }
 
     /// <summary>Starts a sequence: position, cache and hooks.</summary>
     /// <param name="contextLength">Most tokens of the sequence; 0: what the config allows.</param>
@@ -112,7 +120,8 @@ public sealed class Gemma2Model : IDisposable
     /// <summary>As <see cref="LoadSession"/>, on a worker thread.</summary>
     /// <exception cref="InvalidDataException">As there.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public Task<Session> LoadSessionAsync(string path, CancellationToken cancellationToken = default) => Task.Run(() => LoadSession(path, cancellationToken), cancellationToken);
+    public Task<Session> LoadSessionAsync(string path, CancellationToken cancellationToken = default) =>
+        Task.Run(() => LoadSession(path, cancellationToken), cancellationToken);
 
     /// <summary>
     /// Feeds tokens at the session's position; gives the logits of the rows asked for (<see cref="Session.Logits"/>), on the device, valid until the session's next call.
@@ -122,10 +131,12 @@ public sealed class Gemma2Model : IDisposable
     /// <param name="rows">Rows whose logits are computed.</param>
     /// <param name="cancellationToken">Stops between two layers.</param>
     /// <exception cref="ArgumentException">More tokens than the session's chunk or context holds, an id outside the vocabulary, or a session of another model.</exception>
-    /// <exception cref="InvalidOperationException">The session is in use by another call.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use by another call, or only a part of the layers ran on some of its tokens
+    /// (<see cref="ForwardTo"/>, <see cref="ForwardFrom"/>): <see cref="Session.Reset"/> it, or <see cref="Session.Rewind"/> it to before them.</exception>
     /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public Mat Forward(ReadOnlySpan<int> tokens, Session session, LogitRows rows = LogitRows.Last, CancellationToken cancellationToken = default)
+    public Mat Forward(
+        ReadOnlySpan<int> tokens, Session session, LogitRows rows = LogitRows.Last, CancellationToken cancellationToken = default)
     {
         return Forward(tokens, session, rows, held: false, cancellationToken);
     }
@@ -136,9 +147,16 @@ public sealed class Gemma2Model : IDisposable
     /// </summary>
     /// <param name="batch">Each session at most once, each with at least one token. Hooks of a session see its rows only.</param>
     /// <param name="cancellationToken">Stops between two layers.</param>
-    /// <remarks>A call that fails leaves every session where it was. An empty batch does nothing.</remarks>
+    /// <remarks>
+    /// A call that fails leaves every session where it was. An empty batch does nothing.
+    /// <para>
+    /// In <see cref="Precision.Exact"/> a sequence gets the same bits whoever shares its call: on <c>reference</c>, on <c>emulated</c>, and on <c>cpu</c> as long as no call has more rows than 8 of packed weights, 16 of others.
+    /// Calls with more rows sum products in another order, and results differ to float32 noise: by some 2·10⁻⁶ of the row's largest logit in a trained model or one of 2B's sizes.
+    /// A model that makes rounding errors large makes this one large too: 6·10⁻⁵ in one with random weights whose logits move by 3·10⁻⁴ if every product is off by 3·10⁻⁷ of its row's largest value.
+    /// </para>
+    /// </remarks>
     /// <exception cref="ArgumentException">As <see cref="Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>, or a session twice; the message says which of the batch.</exception>
-    /// <exception cref="InvalidOperationException">A session is in use by another call.</exception>
+    /// <exception cref="InvalidOperationException">A session is in use by another call, or only a part of the layers ran on some of its tokens.</exception>
     /// <exception cref="ObjectDisposedException">A session or the model was disposed.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public void Forward(ReadOnlySpan<SessionTokens> batch, CancellationToken cancellationToken = default)
@@ -169,8 +187,15 @@ public sealed class Gemma2Model : IDisposable
     /// <summary>As <see cref="Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>, through the first <paramref name="layerCount"/> layers only, for those who listen there: without the final norm, unless all layers run, and without logits.</summary>
     /// <param name="layerCount">Number of layers that run; with 0 only the hooks at <c>embed</c> and <c>resid_pre.0</c> fire.</param>
     /// <param name="tokens">Ids.</param>
-    /// <param name="session">The caches of the layers above are neither read nor written.</param>
+    /// <param name="session">The caches of the layers above are neither read nor written, so after fewer than all layers the session takes no whole
+    /// call until <see cref="Session.Reset"/>, or until <see cref="Session.Rewind"/> to before these tokens.</param>
     /// <param name="cancellationToken">Stops between two layers.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The model has not so many layers.</exception>
+    /// <exception cref="ArgumentException">As <see cref="Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use by another call; or all layers are asked for, and only a part of them ran on
+    /// some of its tokens.</exception>
+    /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public void ForwardTo(int layerCount, ReadOnlySpan<int> tokens, Session session, CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(layerCount);
@@ -206,10 +231,25 @@ public sealed class Gemma2Model : IDisposable
     /// <param name="layer">The first layer that runs; with the number of layers none does, and <c>resid_post</c> of the last fires.</param>
     /// <param name="resid">The stream before it (<c>resid_pre</c>), or after the last layer, [n, d_model].</param>
     /// <param name="tokens">The tokens of the rows, for hooks that choose rows by token.</param>
-    /// <param name="session">The caches of the layers below are neither read nor written.</param>
+    /// <param name="session">The caches of the layers below are neither read nor written, so after fewer than all layers the session takes no whole
+    /// call until <see cref="Session.Reset"/>, or until <see cref="Session.Rewind"/> to before these tokens.</param>
     /// <param name="rows">Rows whose logits are computed.</param>
     /// <param name="cancellationToken">Stops between two layers.</param>
-    public Mat ForwardFrom(int layer, Mat resid, ReadOnlySpan<int> tokens, Session session, LogitRows rows = LogitRows.Last, CancellationToken cancellationToken = default)
+    /// <returns>The logits of the rows asked for.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">The model has no such layer.</exception>
+    /// <exception cref="ArgumentException">As <see cref="Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>, or a stream of another
+    /// shape.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use by another call; or layer 0 is the first, and only a part of the layers ran
+    /// on some of its tokens.</exception>
+    /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public Mat ForwardFrom(
+        int layer,
+        Mat resid,
+        ReadOnlySpan<int> tokens,
+        Session session,
+        LogitRows rows = LogitRows.Last,
+        CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(layer);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(layer, Config.LayerCount);
@@ -298,12 +338,14 @@ public sealed class Gemma2Model : IDisposable
             throw new ArgumentException($"There are {targets.Length} targets; there is room for {losses.Length} losses.", nameof(losses));
         int bad = targets.IndexOfAnyExceptInRange(0, Config.VocabSize - 1);
         if (bad >= 0)
-            throw new ArgumentOutOfRangeException(nameof(targets), $"Target {bad} is id {targets[bad]}; the vocabulary has ids 0 to {Config.VocabSize - 1}.");
+            throw new ArgumentOutOfRangeException(
+                nameof(targets), $"Target {bad} is id {targets[bad]}; the vocabulary has ids 0 to {Config.VocabSize - 1}.");
         session.EnterToRead();
         try
         {
             if (targets.Length > session.FinalNorm.Rows)
-                throw new ArgumentException($"There are {targets.Length} targets; the last call had {session.FinalNorm.Rows} rows.", nameof(targets));
+                throw new ArgumentException(
+                    $"There are {targets.Length} targets; the last call had {session.FinalNorm.Rows} rows.", nameof(targets));
             if (targets.IsEmpty)
                 return;
             using ForwardCall call = _calls.Rent(targets.Length);
@@ -339,7 +381,8 @@ public sealed class Gemma2Model : IDisposable
             for (int m = 0; m < n; m++)
             {
                 if (ReferenceEquals(session, batch[m].Session))
-                    throw new ArgumentException($"Entries {m} and {n} of the batch are one session; a call takes each once.", nameof(batch));
+                    throw new ArgumentException(
+                        $"Entries {m} and {n} of the batch are one session; a call takes each once.", nameof(batch));
             }
 
             if (session.Complaint(this, batch[n].Tokens.Length) is { } complaint)
@@ -463,7 +506,9 @@ public sealed class Gemma2Model : IDisposable
     {
         ReadOnlySpan<SequenceRows> sequences = call.Sequences(layer);
         Mat cosSin = _rope.For(call.EndPosition);
-        if (!call.Listens(Site.Q, layer) && !call.Listens(Site.K, layer) && !call.Listens(Site.V, layer) && !call.Listens(Site.QPreRope, layer) && !call.Listens(Site.KPreRope, layer))
+        bool isHeard = call.Listens(Site.Q, layer) || call.Listens(Site.K, layer) || call.Listens(Site.V, layer)
+            || call.Listens(Site.QPreRope, layer) || call.Listens(Site.KPreRope, layer);
+        if (!isHeard)
         {
             Device.RopeThenStore(a.Qkv, sequences, cosSin);
             return;
@@ -487,7 +532,10 @@ public sealed class Gemma2Model : IDisposable
         {
             Session session = part.Session;
             if (session.Hooks.Listens(Site.AttnScores, layer) || session.Hooks.Listens(Site.AttnPattern, layer))
-                HostAttention.Fire(Device, session.Hooks, layer, part.Of(a.Q), session.Cache[layer], session.Position, ShapeOf(layer), part.Of(a.Z));
+            {
+                HostAttention.Fire(
+                    Device, session.Hooks, layer, part.Of(a.Q), session.Cache[layer], session.Position, ShapeOf(layer), part.Of(a.Z));
+            }
         }
     }
 
@@ -508,7 +556,9 @@ public sealed class Gemma2Model : IDisposable
     private void AddMlp(Activations a, LayerWeights w, Mat nextGain, int layer, ForwardCall call)
     {
         bool last = layer + 1 == Config.LayerCount;
-        if (!call.Listens(Site.MlpOutPost, layer) && !call.Listens(Site.ResidPost, layer) && (last || (!call.Listens(Site.ResidPre, layer + 1) && !call.Listens(Site.AttnInUnit, layer + 1))))
+        bool isHeard = call.Listens(Site.MlpOutPost, layer) || call.Listens(Site.ResidPost, layer)
+            || (!last && (call.Listens(Site.ResidPre, layer + 1) || call.Listens(Site.AttnInUnit, layer + 1)));
+        if (!isHeard)
         {
             Device.AddNormedThenNorm(a.Branch, w.PostMlp, nextGain, Config.NormEpsilon, a.Resid, a.Normed);
             return;

@@ -51,6 +51,39 @@ internal sealed class KvCache : IDisposable
         return new KvCache(_device, _config, _contextLength, _chunkLength, storage) { Written = Written };
     }
 
+    /// <summary>
+    /// A cache of another size with the keys and values of the first <paramref name="position"/> positions; null where a ring no longer
+    /// holds what goes on from there, or where they have other places in a ring of the other size.
+    /// </summary>
+    public KvCache? CopyOf(int position, int contextLength, int chunkLength)
+    {
+        Storage from = _storage ?? throw new ObjectDisposedException(nameof(Session));
+        // A ring that went round holds later positions too, and each at a place that depends on its size.
+        bool wraps = from.Layers.Any(l => Written > l.Capacity);
+        int written = wraps ? Written : position;
+        if (position < LowestPosition || written > contextLength)
+            return null;
+        for (int l = 0; l < from.Layers.Length; l++)
+        {
+            int capacity = CapacityOf(_config, l, contextLength, chunkLength);
+            if (capacity != from.Layers[l].Capacity && written > Math.Min(capacity, from.Layers[l].Capacity))
+                return null;
+        }
+
+        var copy = new KvCache(_device, _config, contextLength, chunkLength) { Written = written };
+        try
+        {
+            for (int l = 0; l < from.Layers.Length; l++)
+                Copy(from.Layers[l], copy[l], Math.Min(written, copy[l].Capacity));
+            return copy;
+        }
+        catch
+        {
+            copy.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>Before positions from <paramref name="position"/> on are written: what is still shared is copied.</summary>
     public void Own(int position, int count)
     {
@@ -95,7 +128,6 @@ internal sealed class KvCache : IDisposable
         }
     }
 
-
     public void Dispose()
     {
         Storage? storage = Interlocked.Exchange(ref _storage, null);
@@ -108,9 +140,9 @@ internal sealed class KvCache : IDisposable
             return;
         for (int h = 0; h < from.KvHeadCount; h++)
         {
-            int row = h * from.Capacity;
-            _device.Copy(from.Keys.RowRange(row, positions), to.Keys.RowRange(row, positions));
-            _device.Copy(from.Values.RowRange(row, positions), to.Values.RowRange(row, positions));
+            int source = h * from.Capacity, row = h * to.Capacity;
+            _device.Copy(from.Keys.RowRange(source, positions), to.Keys.RowRange(row, positions));
+            _device.Copy(from.Values.RowRange(source, positions), to.Values.RowRange(row, positions));
         }
     }
 

@@ -16,7 +16,9 @@ internal sealed class RowPool(EmbeddingOptions options, Gemma2Config config)
             _sum = new double[value.Columns];
         if (_rows.Length < value.Rows * value.Columns)
             _rows = new float[value.Rows * value.Columns];
-        call.Device.Read(value, _rows.AsSpan(0, value.Rows * value.Columns));
+        Span<float> rows = _rows.AsSpan(0, value.Rows * value.Columns);
+        call.Device.Read(value, rows);
+        NotFiniteException.Refuse(rows, value.Columns, $"the activations at {point}", call.Position);
         for (int r = 0; r < value.Rows; r++)
         {
             if (!options.IncludeSpecialTokens && IsSpecial(call.Tokens[r]))

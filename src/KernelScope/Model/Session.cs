@@ -32,7 +32,13 @@ public sealed class Session : IDisposable
         ArgumentOutOfRangeException.ThrowIfNegative(chunkLength);
         Gemma2Config config = model.Config;
         if (contextLength > config.ContextLength)
-            throw new ArgumentOutOfRangeException(nameof(contextLength), $"A context of {contextLength} tokens was asked for; the model was made for {config.ContextLength} (max_position_embeddings).");
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(contextLength),
+                $"A context of {contextLength} tokens was asked for; the model was made for {config.ContextLength} " +
+                "(max_position_embeddings).");
+        }
+
         Model = model;
         ContextLength = contextLength == 0 ? config.ContextLength : contextLength;
         ChunkLength = Math.Min(chunkLength == 0 ? DefaultChunk : chunkLength, ContextLength);
@@ -49,6 +55,17 @@ public sealed class Session : IDisposable
         Cache = parent.Cache.Fork();
         _tokens = parent.Tokens.ToArray();
         Position = parent.Position;
+    }
+
+    private Session(Session parent, KvCache cache, int position, int contextLength, int chunkLength)
+    {
+        Model = parent.Model;
+        ContextLength = contextLength;
+        ChunkLength = chunkLength;
+        Hooks = new HookSet(Model.Config.LayerCount);
+        Cache = cache;
+        _tokens = parent.Tokens[..position].ToArray();
+        Position = position;
     }
 
     /// <summary>The model.</summary>
@@ -95,13 +112,17 @@ public sealed class Session : IDisposable
 
     internal KvCache Cache { get; }
 
+    /// <summary>The lowest position but 0 to which the session can go back.</summary>
+    internal int LowestPosition => Cache.LowestPosition;
+
     /// <summary>Bytes of a session's cache and rows and of the model's buffers for one call of it, before there is one.</summary>
     public static long BytesFor(Gemma2Config config, int contextLength, int chunkLength = 0)
     {
         ArgumentNullException.ThrowIfNull(config);
         int chunk = Math.Min(chunkLength == 0 ? DefaultChunk : chunkLength, contextLength);
         long rows = 4L * (((long)chunk * config.ModelDim) + config.VocabSize);
-        return KvCache.BytesFor(config, contextLength, chunk) + rows + ActivationBuffers.BytesFor(config, CallPool.SizeFor(chunk)) + (4L * config.ContextLength * config.HeadDim);
+        long call = ActivationBuffers.BytesFor(config, CallPool.SizeFor(chunk));
+        return KvCache.BytesFor(config, contextLength, chunk) + rows + call + (4L * config.ContextLength * config.HeadDim);
     }
 
     /// <summary>Feeds any number of tokens, chunk by chunk; returns the logits of the last row, or nothing where there were no tokens.</summary>
@@ -109,7 +130,8 @@ public sealed class Session : IDisposable
     /// <param name="afterChunk">Called after each chunk with the number of tokens fed so far; it may read what the chunk left, and may not call <see cref="Gemma2Model.Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>.</param>
     /// <param name="cancellationToken">Stops between two layers; the session then holds the chunks before.</param>
     /// <exception cref="ArgumentException">The tokens do not fit into the context, or an id is outside the vocabulary.</exception>
-    /// <exception cref="InvalidOperationException">The session is in use by another call.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use by another call, or only a part of the layers ran on some of its tokens
+    /// (<see cref="Gemma2Model.ForwardTo"/>, <see cref="Gemma2Model.ForwardFrom"/>): <see cref="Reset"/> it, or <see cref="Rewind"/> it to before them.</exception>
     /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public Mat Prefill(ReadOnlySpan<int> tokens, Action<int>? afterChunk = null, CancellationToken cancellationToken = default)
@@ -131,7 +153,9 @@ public sealed class Session : IDisposable
     /// <summary>Goes back to a position: the tokens from there on no longer belong to the sequence, and captures drop their rows. Hooks stay.</summary>
     /// <param name="position">The position of the next token, 0 to <see cref="Position"/>.</param>
     /// <remarks>
-    /// Sliding layers keep their window and one chunk. Once a sequence is longer than that, they have lost what an early position would see: then it goes back by up to <see cref="ChunkLength"/> tokens only, or to 0.
+    /// Sliding layers keep their window and one chunk. Once a sequence is longer than that, they have lost what an early position would see: then it
+    /// goes back to 0, or to at most <see cref="ChunkLength"/> tokens before the furthest position that was fed since the sequence began (a call that
+    /// failed counts). Several rewinds add up: together they reach back by one chunk from there, not each by one.
     /// </remarks>
     /// <exception cref="ArgumentOutOfRangeException">There is no such position in the sequence.</exception>
     /// <exception cref="InvalidOperationException">Sliding layers no longer hold what is needed there, or the session is in use.</exception>
@@ -140,9 +164,20 @@ public sealed class Session : IDisposable
     {
         using SessionHold hold = Hold();
         if (position < 0 || position > Position)
-            throw new ArgumentOutOfRangeException(nameof(position), $"The sequence has {Position} tokens, so it goes back to a position from 0 to {Position}, not to {position}.");
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(position),
+                $"The sequence has {Position} tokens, so it goes back to a position from 0 to {Position}, not to {position}.");
+        }
+
         if (position > 0 && position < Cache.LowestPosition)
-            throw new InvalidOperationException($"The session cannot go back to position {position}: its sliding layers keep their window and one chunk, which reaches back to position {Cache.LowestPosition}. Reset it and feed the tokens again, or give it longer chunks.");
+        {
+            throw new InvalidOperationException(
+                $"The session cannot go back to position {position}: its sliding layers keep their window and one chunk " +
+                $"of the {Cache.Written} positions that were fed, so it goes back to position {Cache.LowestPosition} at most, or to 0. " +
+                "Reset it and feed the tokens again, or give it longer chunks.");
+        }
+
         GoBack(position);
     }
 
@@ -174,13 +209,30 @@ public sealed class Session : IDisposable
     /// Another session with the same sequence, which goes on by itself. Nothing is copied: keys and values are shared until one of the sessions writes, which then copies them once; the last one that has them writes in place.
     /// </summary>
     /// <returns>A session without hooks and without logits: take the parent's before, or feed the next token.</returns>
-    /// <exception cref="InvalidOperationException">The session is in use by a call or a generation.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use by a call or a generation, or only a part of the layers ran on some of its
+    /// tokens.</exception>
     /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
     public Session Fork()
     {
         using SessionHold hold = Hold();
         RequireWhole();
         return new Session(this);
+    }
+
+    /// <summary>Another session, of another size, with the first tokens of this one: what they are is copied, so that it goes on by itself.</summary>
+    /// <param name="position">How many tokens, up to <see cref="Position"/>.</param>
+    /// <param name="contextLength">Most tokens of the other.</param>
+    /// <param name="chunkLength">Most tokens of one call of the other, at most its context.</param>
+    /// <returns>Null where sliding layers no longer hold what goes on from there.</returns>
+    /// <exception cref="InvalidOperationException">The session is in use, or a part of its tokens ran through a part of the layers only.</exception>
+    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
+    internal Session? CopyOf(int position, int contextLength, int chunkLength)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)position, (uint)Position, nameof(position));
+        using SessionHold hold = Hold();
+        RequireWhole();
+        return Cache.CopyOf(position, contextLength, chunkLength) is KvCache cache
+            ? new Session(this, cache, position, contextLength, chunkLength) : null;
     }
 
     /// <summary>
@@ -201,7 +253,8 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>As <see cref="Save"/>, on a worker thread.</summary>
-    public Task SaveAsync(string path, CancellationToken cancellationToken = default) => Task.Run(() => Save(path, cancellationToken), cancellationToken);
+    public Task SaveAsync(string path, CancellationToken cancellationToken = default) =>
+        Task.Run(() => Save(path, cancellationToken), cancellationToken);
 
     /// <summary>Gives the memory back. A call that is under way ends with an <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose()
@@ -285,7 +338,10 @@ public sealed class Session : IDisposable
             throw new ArgumentException(TooLong(position, tokens.Length));
         int bad = tokens.IndexOfAnyExceptInRange(0, Model.Config.VocabSize - 1);
         if (bad >= 0)
-            throw new ArgumentOutOfRangeException(nameof(tokens), $"Token {bad} is id {tokens[bad]}; the vocabulary has ids 0 to {Model.Config.VocabSize - 1}.");
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(tokens), $"Token {bad} is id {tokens[bad]}; the vocabulary has ids 0 to {Model.Config.VocabSize - 1}.");
+        }
     }
 
     /// <summary>Refuses to go on with a sequence of which some layers hold no keys and values.</summary>
@@ -293,7 +349,11 @@ public sealed class Session : IDisposable
     internal void RequireWhole()
     {
         if (_partialFrom != Nowhere)
-            throw new InvalidOperationException($"From position {_partialFrom} on, only a part of the layers ran (ForwardTo or ForwardFrom), so the sequence cannot go on as a whole one; reset the session, or rewind it to that position.");
+        {
+            throw new InvalidOperationException(
+                $"From position {_partialFrom} on, only a part of the layers ran (ForwardTo or ForwardFrom), so the sequence cannot go on " +
+                "as a whole one; reset the session, or rewind it to that position.");
+        }
     }
 
     /// <summary>Says that a part of the layers ran from a position on.</summary>
@@ -374,7 +434,9 @@ public sealed class Session : IDisposable
         return Interlocked.CompareExchange(ref _use, to, from) == from;
     }
 
-    private string TooLong(int position, int count) => $"The sequence would have {(long)position + count} tokens; the context holds {ContextLength}.";
+    private string TooLong(int position, int count) =>
+        $"The sequence would have {(long)position + count} tokens; the context holds {ContextLength}.";
 
-    private static InvalidOperationException InUse() => new("The session is in use by another call or generation; a session is for one caller at a time.");
+    private static InvalidOperationException InUse() =>
+        new("The session is in use by another call or generation; a session is for one caller at a time.");
 }

@@ -48,5 +48,12 @@ internal static class TensorNames
     /// <summary>Down [hidden, intermediate].</summary>
     public static string Down(int layer) => Of(layer, "mlp.down_proj");
 
+    /// <summary>All tensors of a layer.</summary>
+    public static IEnumerable<string> OfLayer(int layer) =>
+    [
+        InputNorm(layer), PostAttentionNorm(layer), PreFeedForwardNorm(layer), PostFeedForwardNorm(layer),
+        Query(layer), Key(layer), Value(layer), Output(layer), Gate(layer), Up(layer), Down(layer),
+    ];
+
     private static string Of(int layer, string name) => string.Create(CultureInfo.InvariantCulture, $"model.layers.{layer}.{name}.weight");
 }

@@ -15,8 +15,7 @@ public sealed class FeatureCapture : IDisposable
     private readonly SparseCodes _codes;
     private readonly CodeList _call = new();
     private readonly IDisposable _hook;
-    private readonly string _what, _input; // made once: a step allocates nothing
-    private float[] _rows = [];
+    private readonly FiniteInput _finite;
 
     /// <summary>Listens at a site until disposed.</summary>
     public FeatureCapture(HookSet hooks, JumpReluSae sae, HookPoint site)
@@ -26,8 +25,7 @@ public sealed class FeatureCapture : IDisposable
         _hooks = hooks;
         _sae = sae;
         _codes = sae.CreateCodes();
-        _what = $"the features at {site}";
-        _input = $"the activations at {site}";
+        _finite = new FiniteInput(site);
         _hook = hooks.Add(site, Encode);
         hooks.Rewound += Rewind;
     }
@@ -51,10 +49,9 @@ public sealed class FeatureCapture : IDisposable
 
     private void Encode(HookCall call, HookPoint point, Mat value)
     {
-        RequireFinite(call, value);
         _sae.Encode(value, _codes);
         call.Device.Read(_codes, _call);
-        _call.RequireFinite(_what, call.Position);
+        _finite.Require(call, value, _call);
         Rewind(call.Position);
         // After Clear, or where positions were skipped, the rows begin anew.
         if (Codes.Rows == 0 || call.Position != FirstPosition + Codes.Rows)
@@ -64,16 +61,6 @@ public sealed class FeatureCapture : IDisposable
         }
 
         Codes.Append(_call);
-    }
-
-    /// <summary>No feature fires on NaN, which would pass for an answer.</summary>
-    private void RequireFinite(HookCall call, Mat value)
-    {
-        int size = value.Rows * value.Columns;
-        if (_rows.Length < size)
-            _rows = new float[size];
-        call.Device.Read(value, _rows.AsSpan(0, size));
-        NotFiniteException.Refuse(_rows.AsSpan(0, size), value.Columns, _input, call.Position);
     }
 
     private void Rewind(int position)

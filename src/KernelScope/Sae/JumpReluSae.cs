@@ -127,6 +127,26 @@ public sealed class JumpReluSae : IDisposable
         return row;
     }
 
+    /// <summary>W_enc[:, f], what a feature reads, in float32, [d_in].</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The SAE has no such feature.</exception>
+    /// <exception cref="ObjectDisposedException">The SAE was disposed.</exception>
+    public float[] EncoderColumn(int feature)
+    {
+        if ((uint)feature >= (uint)FeatureCount)
+            throw new ArgumentOutOfRangeException(nameof(feature), $"Feature {feature} is outside the SAE's width: it has features 0 to {FeatureCount - 1}.");
+        using IDisposable hold = _checkpoint.Hold();
+        float[] column = new float[Config.InputDim];
+        if (_checkpoint.EncoderIsOutputMajor)
+        {
+            _checkpoint.Encoder.CopyTo((long)feature * column.Length, column);
+            return column;
+        }
+
+        for (int j = 0; j < column.Length; j++)
+            _checkpoint.Encoder.CopyTo(((long)j * FeatureCount) + feature, column.AsSpan(j, 1));
+        return column;
+    }
+
     /// <summary>Makes room for codes of this SAE.</summary>
     /// <exception cref="ObjectDisposedException">The SAE was disposed.</exception>
     public SparseCodes CreateCodes()

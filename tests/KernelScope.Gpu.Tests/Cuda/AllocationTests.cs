@@ -11,7 +11,8 @@ namespace KernelScope.Gpu.Tests.Cuda;
 /// <summary>What a decode step costs the host.</summary>
 public sealed class AllocationTests
 {
-    private static readonly string[] Skipped = [nameof(ICudaDriver.LaunchKernel), nameof(ICudaDriver.GraphLaunch), nameof(ICudaDriver.MemcpyHtoDAsync)];
+    private static readonly string[] Skipped =
+        [nameof(ICudaDriver.LaunchKernel), nameof(ICudaDriver.GraphLaunch), nameof(ICudaDriver.MemcpyHtoDAsync)];
 
     /// <summary>A step with an SAE's ops and the choice of a token, once graphs and buffers are there. Kernels and copies are not made: the emulator allocates.</summary>
     [Theory]

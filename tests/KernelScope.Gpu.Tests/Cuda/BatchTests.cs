@@ -18,7 +18,9 @@ public sealed class BatchTests
         using CudaDevice device = TestGpu.Open();
         using Gemma2Model model = Gemma2Model.Open(device, Fixtures.Path("gemma2", "models", name));
         var random = new Random(count);
-        int[][] tokens = [.. Enumerable.Range(0, count).Select(n => Enumerable.Range(0, 1 + (3 * n) + Steps).Select(_ => random.Next(model.Config.VocabSize)).ToArray())];
+        int[][] tokens =
+            [.. Enumerable.Range(0, count)
+                .Select(n => Enumerable.Range(0, 1 + (3 * n) + Steps).Select(_ => random.Next(model.Config.VocabSize)).ToArray())];
         Session[] sessions = [.. tokens.Select(_ => model.NewSession(contextLength: 40, chunkLength: 32))];
         for (int n = 0; n < count; n++)
             sessions[n].Prefill(tokens[n].AsSpan(0, tokens[n].Length - Steps));

@@ -11,14 +11,17 @@ internal static class ChangedImage
     public static PtxImage Of(string file, string kernel, Func<string, string> change)
     {
         string text = Encoding.UTF8.GetString(PtxImage.ReadResource(file)!);
-        int start = text.IndexOf($".visible .entry {kernel}(", StringComparison.Ordinal), next = text.IndexOf("\n.visible", start + 1, StringComparison.Ordinal);
+        int start = text.IndexOf($".visible .entry {kernel}(", StringComparison.Ordinal),
+            next = text.IndexOf("\n.visible", start + 1, StringComparison.Ordinal);
         int end = next < 0 ? text.Length : next;
         string changed = change(text[start..end]);
         Assert.NotEqual(text[start..end], changed);
         JsonNode manifest = Manifest();
-        JsonNode code = manifest["kernels"]!.AsArray().First(k => (string)k!["name"]! == kernel)!["code"]!.AsArray().First(c => (string)c!["file"]! == file)!;
+        JsonNode code = manifest["kernels"]!.AsArray().First(k => (string)k!["name"]! == kernel)!["code"]!.AsArray()
+            .First(c => (string)c!["file"]! == file)!;
         code["sha256"] = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(changed)));
-        return Of(manifest, name => name == file ? Encoding.UTF8.GetBytes(text[..start] + changed + text[end..]) : PtxImage.ReadResource(name));
+        return Of(manifest, name => name == file ? Encoding.UTF8.GetBytes(text[..start] + changed + text[end..])
+            : PtxImage.ReadResource(name));
     }
 
     public static PtxImage Of(JsonNode manifest, Func<string, byte[]?> read) =>

@@ -25,7 +25,8 @@ public sealed class DemoTests
         Mat row = session.Prefill(tokens);
         float[] logits = new float[model.Config.VocabSize];
         device.Read(row, logits);
-        Assert.True(Compare.Relative(cache.Values(new HookPoint(Site.ResidPost, 3)), expected.Floats("resid_post.3")) <= 2e-5, "resid_post.3");
+        Assert.True(Compare.Relative(cache.Values(new HookPoint(Site.ResidPost, 3)), expected.Floats("resid_post.3")) <= 2e-5,
+            "resid_post.3");
         Assert.True(Compare.Largest(logits, expected.Floats("logits_last")) <= 2e-4, "logits");
         using var codes = new NpzArrays(Fixtures.Path("demo", "goldens", $"sae-{Demo.DefaultSae}.npz"));
         Assert.Equal(codes.Int32("feature_question"), capture.Codes.Feature.Take(capture.Codes.Count));

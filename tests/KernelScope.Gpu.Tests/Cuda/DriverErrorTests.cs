@@ -95,7 +95,9 @@ public sealed class DriverErrorTests
         Assert.Equal([1, 2, 3, 4, 5, 6], values);
     }
 
-    /// <summary>Every call of a small run is made to fail in turn: each failure stops the run and is named with its call and its result.</summary>
+    /// <summary>
+    /// Every call of a small run is made to fail in turn: each failure stops the run and is named with its call and its result.
+    /// </summary>
     [Fact]
     public void Every_result_is_checked_and_named()
     {
@@ -214,7 +216,9 @@ public sealed class DriverErrorTests
         }
     }
 
-    /// <summary>A model loaded, prefilled and decoded until a graph is replayed; <paramref name="calls"/> gets what was asked of the driver.</summary>
+    /// <summary>
+    /// A model loaded, prefilled and decoded until a graph is replayed; <paramref name="calls"/> gets what was asked of the driver.
+    /// </summary>
     private static void Scenario(FailingDriver driver, List<string> calls)
     {
         try

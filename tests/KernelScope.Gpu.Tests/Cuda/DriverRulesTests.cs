@@ -23,7 +23,9 @@ public sealed class DriverRulesTests
         Assert.Equal(CudaResult.ContextIsDestroyed, driver.MemAlloc(16, "x", out _));
     }
 
-    /// <summary>Modules, work space and staging are made at an op's first call, wherever that comes from: after an await it is another thread.</summary>
+    /// <summary>
+    /// Modules, work space and staging are made at an op's first call, wherever that comes from: after an await it is another thread.
+    /// </summary>
     [Theory]
     [InlineData("Linear")]
     [InlineData("LinearOfManyRows")]
@@ -39,7 +41,8 @@ public sealed class DriverRulesTests
         using var checkpoint = Gemma2Checkpoint.Open(Fixtures.Path("gemma2", "models", "bf16"));
         Weight weight = device.CreateWeight("w", new WeightPart(checkpoint.Layer(0).Gate), new WeightPart(checkpoint.Layer(0).Up));
         int rows = op == "LinearOfManyRows" ? 20 : 1;
-        Mat x = device.CreateMat(rows, weight.Columns, "x"), y = device.CreateMat(rows, weight.Rows, "y"), half = device.CreateMat(1, weight.Rows / 2, "half");
+        Mat x = device.CreateMat(rows, weight.Columns, "x"), y = device.CreateMat(rows, weight.Rows, "y"),
+            half = device.CreateMat(1, weight.Rows / 2, "half");
         var cache = new KvLayer(device.CreateMat(4, 8, "keys"), device.CreateMat(4, 8, "values"), 1, 4);
         Mat q = device.CreateMat(1, 8, "q"), z = device.CreateMat(1, 8, "z");
         Assert.Null(OnThread(() => Record.Exception(() =>
@@ -66,7 +69,8 @@ public sealed class DriverRulesTests
         var device = new CudaDevice("cuda:0", driver);
         device.CreateMat(3, 3, "x");
         Assert.Null(OnThread(() => Record.Exception(device.Dispose)));
-        Assert.Equal(driver.Calls!.Count(c => c == nameof(ICudaDriver.MemAlloc)), driver.Calls!.Count(c => c == nameof(ICudaDriver.MemFree)));
+        Assert.Equal(driver.Calls!.Count(c => c == nameof(ICudaDriver.MemAlloc)),
+            driver.Calls!.Count(c => c == nameof(ICudaDriver.MemFree)));
     }
 
     [Theory]
@@ -219,18 +223,21 @@ public sealed class DriverRulesTests
         Assert.Equal("", SelfTest.Problem(device));
         device.Synchronize();
         Assert.InRange(device.AllocatedBytes - before, 0, 9 << 20);
-        using CudaDevice fast = TestGpu.Open(capability, new CudaDeviceOptions { Precision = Precision.Fast, SaePrecision = Precision.Fast });
+        using CudaDevice fast = TestGpu.Open(capability, new CudaDeviceOptions { Precision = Precision.Fast,
+            SaePrecision = Precision.Fast });
         Assert.Equal("", SelfTest.Problem(fast));
     }
 
     [Theory]
     [InlineData("gemv_bf16", "gemv_bf16_1row", ", 8, 31, ", ", 4, 31, ", "the product of one row is off")]
-    [InlineData("gemm_tensor_bf16_exact", "gemm_tensor_bf16_exact", "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", "the product of 72 rows is off")]
+    [InlineData("gemm_tensor_bf16_exact", "gemm_tensor_bf16_exact", "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", "the product of 72 rows is off")]
     [InlineData("attend_decode", "attend_merge", "add.rn.f32", "sub.rn.f32", "attention is off")]
     [InlineData("attend_decode", "attend_wide_part_2heads", ", 8, 31, ", ", 4, 31, ", "attention is off")]
     public void A_misread_instruction_fails_the_self_test(string file, string kernel, string text, string changed, string problem)
     {
-        using var device = new CudaDevice("cuda:0", new EmulatedDriver(), image: ChangedImage.Of($"sm_80/{file}.ptx", kernel, body => body.Replace(text, changed, StringComparison.Ordinal)));
+        using var device = new CudaDevice("cuda:0", new EmulatedDriver(),
+            image: ChangedImage.Of($"sm_80/{file}.ptx", kernel, body => body.Replace(text, changed, StringComparison.Ordinal)));
         Assert.StartsWith(problem, SelfTest.Problem(device), StringComparison.Ordinal);
     }
 

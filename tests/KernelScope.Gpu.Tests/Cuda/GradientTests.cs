@@ -42,7 +42,8 @@ public sealed class GradientTests
         Assert.True(Compare.Largest(first, wanted) <= 1e-5 * wanted.Max(Math.Abs));
     }
 
-    private static float[] Backward(StreamGradient gradient) => gradient.Backward([Point], (t, _, seed) => seed[(3 * t) % seed.Length] = 1)[Point];
+    private static float[] Backward(StreamGradient gradient) =>
+        gradient.Backward([Point], (t, _, seed) => seed[(3 * t) % seed.Length] = 1)[Point];
 
     private static int Uploads(List<string> calls) => calls.Count(c => c == nameof(ICudaDriver.MemcpyHtoDAsync));
 }

@@ -17,7 +17,8 @@ public sealed class HardwareTests(ITestOutputHelper output)
     {
         using CudaDevice device = Open(new CudaDeviceOptions { Precision = precision });
         output.WriteLine(device.Description.ToString());
-        string[] failures = [.. ConformanceSuite.Cases(ConformanceScale.Default).Select(c => c.Run(device)).Where(r => !r.Ok).Select(r => r.ToString())];
+        string[] failures =
+            [.. ConformanceSuite.Cases(ConformanceScale.Default).Select(c => c.Run(device)).Where(r => !r.Ok).Select(r => r.ToString())];
         foreach (string failure in failures)
             output.WriteLine(failure);
         Assert.True(failures.Length == 0, $"{failures.Length} cases fail; the first: {failures.FirstOrDefault()}");

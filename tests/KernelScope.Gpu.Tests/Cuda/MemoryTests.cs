@@ -26,14 +26,18 @@ public sealed class MemoryTests
         MemoryPlan plan = MemoryPlan.For(checkpoint, 64);
         using (SaeCheckpoint sae = SaeCheckpoint.Open(Fixtures.Path("sae", "saes", "gs-48x96")))
             plan.Add(sae);
-        Assert.Equal(["weights", "KV cache and activations", "work space", "SAE gs-48x96"], plan.Items.Select(i => i.What.Replace("/params.npz", "", StringComparison.Ordinal)));
+        Assert.Equal(["weights", "KV cache and activations", "work space", "SAE gs-48x96"],
+            plan.Items.Select(i => i.What.Replace("/params.npz", "", StringComparison.Ordinal)));
         Assert.Equal(plan.Items.Sum(i => i.Bytes), plan.Needed);
         Assert.True(plan.Fits(plan.Needed));
         Assert.False(plan.Fits(plan.Needed - 1));
-        using CudaDevice small = EmulatedDevices.Open(driver: new EmulatedDriverOptions { Gpu = new EmulatedGpuOptions { MemoryBytes = 32 << 20 } });
+        using CudaDevice small =
+            EmulatedDevices.Open(driver: new EmulatedDriverOptions { Gpu = new EmulatedGpuOptions { MemoryBytes = 32 << 20 } });
         var error = Assert.Throws<CudaException>(() => plan.Require(small));
         Assert.Equal(CudaResult.OutOfMemory, error.Result);
-        Assert.Matches("^[0-9]+ MiB \\(weights 1 MiB, KV cache and activations 1 MiB, work space 192 MiB, SAE .* 65 MiB\\) do not fit on emulated: [0-9]+ MiB of 32 MiB are free\\.$", error.Message);
+        Assert.Matches(
+            "^[0-9]+ MiB \\(weights 1 MiB, KV cache and activations 1 MiB, work space 192 MiB, SAE .* 65 MiB\\) do not fit on "
+                + "emulated: [0-9]+ MiB of 32 MiB are free\\.$", error.Message);
         using CudaDevice large = EmulatedDevices.Open();
         plan.Require(large);
     }
@@ -72,9 +76,12 @@ public sealed class MemoryTests
 
         foreach ((string take, string give) in new[]
         {
-            (nameof(ICudaDriver.MemAlloc), nameof(ICudaDriver.MemFree)), (nameof(ICudaDriver.MemHostAlloc), nameof(ICudaDriver.MemFreeHost)),
-            (nameof(ICudaDriver.EventCreate), nameof(ICudaDriver.EventDestroy)), (nameof(ICudaDriver.GraphInstantiate), nameof(ICudaDriver.GraphExecDestroy)),
-            (nameof(ICudaDriver.ModuleLoadData), nameof(ICudaDriver.ModuleUnload)), (nameof(ICudaDriver.PrimaryCtxRetain), nameof(ICudaDriver.PrimaryCtxRelease)),
+            (nameof(ICudaDriver.MemAlloc), nameof(ICudaDriver.MemFree)),
+                (nameof(ICudaDriver.MemHostAlloc), nameof(ICudaDriver.MemFreeHost)),
+            (nameof(ICudaDriver.EventCreate), nameof(ICudaDriver.EventDestroy)),
+                (nameof(ICudaDriver.GraphInstantiate), nameof(ICudaDriver.GraphExecDestroy)),
+            (nameof(ICudaDriver.ModuleLoadData), nameof(ICudaDriver.ModuleUnload)),
+                (nameof(ICudaDriver.PrimaryCtxRetain), nameof(ICudaDriver.PrimaryCtxRelease)),
         })
         {
             Assert.True(driver.Calls!.Contains(take) || take == nameof(ICudaDriver.GraphInstantiate), take);
@@ -146,7 +153,8 @@ public sealed class MemoryTests
         Assert.InRange(expected.Count, 800, 130 * 96);
         Assert.Equal(expected.RowStart.Take(131), actual.RowStart.Take(131));
         Assert.Equal(expected.Feature.Take(expected.Count), actual.Feature.Take(expected.Count));
-        Assert.Equal(expected.Value.Take(expected.Count).Select(BitConverter.SingleToInt32Bits), actual.Value.Take(expected.Count).Select(BitConverter.SingleToInt32Bits));
+        Assert.Equal(expected.Value.Take(expected.Count).Select(BitConverter.SingleToInt32Bits),
+            actual.Value.Take(expected.Count).Select(BitConverter.SingleToInt32Bits));
     }
 
     [Fact]
@@ -198,7 +206,9 @@ public sealed class MemoryTests
     [Fact]
     public void More_edits_than_go_over_at_once_go_in_pieces()
     {
-        FeatureEdit[] edits = [.. Enumerable.Range(0, 4100).Select(e => new FeatureEdit(e * 5 % 96, e % 2 == 0 ? FeatureEditKind.Add : FeatureEditKind.Clamp, MathF.Sin(e) / 64))];
+        FeatureEdit[] edits =
+            [.. Enumerable.Range(0, 4100)
+                .Select(e => new FeatureEdit(e * 5 % 96, e % 2 == 0 ? FeatureEditKind.Add : FeatureEditKind.Clamp, MathF.Sin(e) / 64))];
         using CudaDevice device = TestGpu.Open();
         using var reference = new ReferenceDevice();
         Assert.InRange(Compare.Relative(Edited(device, edits), Edited(reference, edits)), 0, 1e-5);
@@ -268,13 +278,15 @@ public sealed class MemoryTests
     }
 
     /// <summary>A file of parts [heights[p], inputs], every other one stored transposed; the first two bytes of an element are <paramref name="element"/> of (part, row, input).</summary>
-    private static SafetensorsFile Tensors(TempFolder folder, DType type, int[] heights, int inputs, out Func<int, int, int, ushort> element)
+    private static SafetensorsFile Tensors(TempFolder folder, DType type, int[] heights, int inputs,
+        out Func<int, int, int, ushort> element)
     {
         string path = folder.At("parts.safetensors");
         // Small positive numbers in every dtype, different for neighbours.
         Func<int, int, int, ushort> value = (p, r, i) => (ushort)(0x3000 + (((p * 131) + (r * 37) + (i * 11)) % 0x0A00));
         element = value;
-        using (var writer = new SafetensorsWriter(path, heights.Select((h, p) => new TensorInfo($"part{p}", type, p % 2 == 1 ? [inputs, h] : [h, inputs]))))
+        using (var writer =
+            new SafetensorsWriter(path, heights.Select((h, p) => new TensorInfo($"part{p}", type, p % 2 == 1 ? [inputs, h] : [h, inputs]))))
         {
             for (int p = 0; p < heights.Length; p++)
             {
@@ -283,7 +295,8 @@ public sealed class MemoryTests
                 for (int n = 0; n < majors * minors; n++)
                 {
                     (int major, int minor) = (n / minors, n % minors);
-                    BitConverter.TryWriteBytes(bytes.AsSpan(n * type.ByteSize()), p % 2 == 1 ? value(p, minor, major) : value(p, major, minor));
+                    BitConverter.TryWriteBytes(bytes.AsSpan(n * type.ByteSize()), p % 2 == 1 ? value(p, minor, major)
+                        : value(p, major, minor));
                 }
 
                 switch (type)

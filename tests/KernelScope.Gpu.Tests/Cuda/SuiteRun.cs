@@ -29,7 +29,9 @@ public sealed class SuiteRun
     /// <summary>Cases run.</summary>
     public int Count { get; private set; }
 
-    /// <summary>The largest error of a feature's value under <see cref="CudaDeviceOptions.SaePrecision"/> fast, over the largest value, by file.</summary>
+    /// <summary>
+    /// The largest error of a feature's value under <see cref="CudaDeviceOptions.SaePrecision"/> fast, over the largest value, by file.
+    /// </summary>
     public Dictionary<string, double> FastSaeErrors { get; } = [];
 
     /// <summary>By device, the largest error of a product of many rows in exact precision: on tensor cores that of their sums.</summary>

@@ -10,7 +10,8 @@ namespace KernelScope.Gpu.Tests.Cuda;
 internal static class TestGpu
 {
     /// <summary>A device with the settings that users get.</summary>
-    public static CudaDevice Open(int capability = 80, CudaDeviceOptions? options = null, Action<PtxKernel, LaunchResult>? launched = null) =>
+    public static CudaDevice Open(int capability = 80, CudaDeviceOptions? options = null,
+        Action<PtxKernel, LaunchResult>? launched = null) =>
         EmulatedDevices.Open(options, Driver(capability, launched));
 
     public static EmulatedDriverOptions Driver(int capability = 80, Action<PtxKernel, LaunchResult>? launched = null) =>
@@ -30,7 +31,8 @@ internal static class TestGpu
     {
         private readonly ConcurrentDictionary<(string Target, string Name), int> _counts = new();
 
-        public void Note(PtxKernel kernel, LaunchResult result) => _counts.AddOrUpdate((kernel.Module.Target, kernel.Name), 1, (_, n) => n + 1);
+        public void Note(PtxKernel kernel, LaunchResult result) =>
+            _counts.AddOrUpdate((kernel.Module.Target, kernel.Name), 1, (_, n) => n + 1);
 
         public int Of(string target, string name) => _counts.GetValueOrDefault((target, name));
 

@@ -95,7 +95,8 @@ public class ThreadTests
     private static void Run(Action<int> work)
     {
         Exception? failure = null;
-        Thread[] threads = [.. Enumerable.Range(0, Threads).Select(t => new Thread(() => failure = Record.Exception(() => work(t)) ?? failure))];
+        Thread[] threads =
+            [.. Enumerable.Range(0, Threads).Select(t => new Thread(() => failure = Record.Exception(() => work(t)) ?? failure))];
         foreach (Thread thread in threads)
             thread.Start();
         foreach (Thread thread in threads)

@@ -27,7 +27,9 @@ public class CounterTests
     public void Overlapping_and_unordered_lanes_are_counted_once()
     {
         // Lane l reads word (l·7) mod 8 of one sector, in no order.
-        LaunchResult result = Run("mul.lo.u32 %r20, %r2, 7;\n and.b32 %r20, %r20, 7;\n mul.wide.u32 %rd20, %r20, 4;\n add.u64 %rd21, %rd1, %rd20;\n ld.global.b32 %r21, [%rd21];");
+        LaunchResult result =
+            Run("mul.lo.u32 %r20, %r2, 7;\n and.b32 %r20, %r20, 7;\n mul.wide.u32 %rd20, %r20, 4;\n add.u64 %rd21, %rd1, %rd20;\n "
+                + "ld.global.b32 %r21, [%rd21];");
         Assert.Equal(new GlobalTraffic(1, 1, 32), result.GlobalLoads);
     }
 

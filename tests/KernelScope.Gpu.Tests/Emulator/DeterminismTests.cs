@@ -53,7 +53,8 @@ public class DeterminismTests
     {
         foreach (int threads in new[] { 1, 2 })
         {
-            using var test = new PtxTest { Grid = new Dim3(50), Block = new Dim3(32), Options = new LaunchOptions { HostThreads = threads } };
+            using var test =
+                new PtxTest { Grid = new Dim3(50), Block = new Dim3(32), Options = new LaunchOptions { HostThreads = threads } };
             ulong counter = test.Upload(new uint[1], "counter");
             ulong output = test.Gpu.Allocate(50 * 128, "c");
             test.Run(PtxTest.Text("atom.global.add.u32 %r10, [%rd1], 1;\n st.global.u32 [%rd6], %r10;"), counter, 0, output);
@@ -106,7 +107,8 @@ public class DeterminismTests
 
     private static (uint[] Output, uint[] Sum, LaunchResult Result) RunReduction(int threads, int blocks = 100)
     {
-        using var test = new PtxTest { Grid = new Dim3(blocks), Block = new Dim3(64), Options = new LaunchOptions { HostThreads = threads } };
+        using var test =
+            new PtxTest { Grid = new Dim3(blocks), Block = new Dim3(64), Options = new LaunchOptions { HostThreads = threads } };
         ulong input = test.Upload(Enumerable.Range(0, blocks * 64).Select(i => MathF.Sin(i)).ToArray(), "a");
         ulong sum = test.Upload(new uint[1], "sum");
         ulong output = test.Gpu.Allocate(blocks * 256, "c");

@@ -68,7 +68,9 @@ public class DeviceTests
         using var test = new PtxTest { Grid = new Dim3(4) };
         ulong a = test.Gpu.Allocate(512, "a");
         test.Run(PtxTest.Text("st.global.u32 [%rd4], %r3;"), a);
-        test.Run(PtxTest.Text("xor.b32 %r10, %r3, 96;\n mad.wide.u32 %rd10, %r10, 4, %rd1;\n ld.global.u32 %r11, [%rd10];\n st.global.u32 [%rd6], %r11;"), a, 0, test.Gpu.Allocate(512, "c"));
+        test.Run(PtxTest.Text(
+            "xor.b32 %r10, %r3, 96;\n mad.wide.u32 %rd10, %r10, 4, %rd1;\n ld.global.u32 %r11, [%rd10];\n st.global.u32 [%rd6], %r11;"),
+            a, 0, test.Gpu.Allocate(512, "c"));
     }
 
     public static TheoryData<string, PtxTestShape, string> Refused { get; } = new()
@@ -90,7 +92,8 @@ public class DeviceTests
     {
         using var gpu = new EmulatedGpu(new EmulatedGpuOptions { MemoryBytes = 1 << 20 });
         PtxKernel kernel = PtxModule.Parse(PtxTest.Text(Nothing, directives: directives), "t.ptx").Kernels[0];
-        EmulatorFault fault = Assert.Throws<EmulatorFault>(() => gpu.Launch(kernel, new Dim3(shape.Grid), new Dim3(shape.Block), shape.Dynamic,
+        EmulatorFault fault =
+            Assert.Throws<EmulatorFault>(() => gpu.Launch(kernel, new Dim3(shape.Grid), new Dim3(shape.Block), shape.Dynamic,
             new byte[shape.ParameterBytes], new LaunchOptions { MaxDynamicSharedBytes = shape.OptIn }));
         Assert.Equal(FaultKind.LaunchContract, fault.Kind);
         Assert.Equal(kernel.Line, fault.Line);

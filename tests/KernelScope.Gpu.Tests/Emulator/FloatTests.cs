@@ -7,8 +7,10 @@ public class FloatTests
 
     private static readonly float[] Edges =
     [
-        0f, -0f, 1f, -1f, 0.5f, 1.5f, 2.5f, -2.5f, 3f, 1f / 3, float.Epsilon, -float.Epsilon, 1.17549435e-38f, 1.1754942e-38f, float.MaxValue, float.MinValue,
-        float.PositiveInfinity, float.NegativeInfinity, float.NaN, 16777216f, 16777217f, 0.99999994f, 1.0000001f, 1e-20f, 1e20f, 123.456f, 88.7f, -103.5f,
+        0f, -0f, 1f, -1f, 0.5f, 1.5f, 2.5f, -2.5f, 3f, 1f / 3, float.Epsilon, -float.Epsilon, 1.17549435e-38f, 1.1754942e-38f,
+            float.MaxValue, float.MinValue,
+        float.PositiveInfinity, float.NegativeInfinity, float.NaN, 16777216f, 16777217f, 0.99999994f, 1.0000001f, 1e-20f,
+            1e20f, 123.456f, 88.7f, -103.5f,
     ];
 
     public static TheoryData<string, Func<float, float, float, float>> Exact { get; } = new()
@@ -34,7 +36,8 @@ public class FloatTests
         { "add.ftz.f32 %f13, %f10, %f11;", (a, b, _) => Flush(Flush(a) + Flush(b)) },
         { "mul.ftz.f32 %f13, %f10, %f11;", (a, b, _) => Flush(Flush(a) * Flush(b)) },
         { "add.sat.f32 %f13, %f10, %f11;", (a, b, _) => Saturate(a + b) },
-        { "fma.rn.ftz.sat.f32 %f13, %f10, %f11, %f12;", (a, b, c) => Saturate(Flush(MathF.FusedMultiplyAdd(Flush(a), Flush(b), Flush(c)))) },
+        { "fma.rn.ftz.sat.f32 %f13, %f10, %f11, %f12;",
+            (a, b, c) => Saturate(Flush(MathF.FusedMultiplyAdd(Flush(a), Flush(b), Flush(c)))) },
         { "cvt.rni.f32.f32 %f13, %f10;", (a, _, _) => MathF.Round(a, MidpointRounding.ToEven) },
         { "cvt.rzi.f32.f32 %f13, %f10;", (a, _, _) => MathF.Truncate(a) },
         { "cvt.rmi.f32.f32 %f13, %f10;", (a, _, _) => MathF.Floor(a) },
@@ -44,7 +47,8 @@ public class FloatTests
         { "setp.neu.f32 %p1, %f10, %f11;\n selp.f32 %f13, %f10, 0f40000000, %p1;", (a, b, _) => a != b ? a : 2 },
         { "setp.ne.f32 %p1, %f10, %f11;\n selp.f32 %f13, 0f3F800000, 0f00000000, %p1;", (a, b, _) => a < b || a > b ? 1 : 0 },
         { "setp.leu.f32 %p1, %f10, %f11;\n selp.f32 %f13, 0f3F800000, 0f00000000, %p1;", (a, b, _) => !(a > b) ? 1 : 0 },
-        { "setp.num.f32 %p1, %f10, %f11;\n selp.f32 %f13, 0f3F800000, 0f00000000, %p1;", (a, b, _) => float.IsNaN(a) || float.IsNaN(b) ? 0 : 1 },
+        { "setp.num.f32 %p1, %f10, %f11;\n selp.f32 %f13, 0f3F800000, 0f00000000, %p1;", (a, b, _) => float.IsNaN(a) || float.IsNaN(b) ? 0
+            : 1 },
         { "testp.subnormal.f32 %p1, %f10;\n selp.f32 %f13, 0f3F800000, 0f00000000, %p1;", (a, _, _) => float.IsSubnormal(a) ? 1 : 0 },
         { "testp.notanumber.f32 %p1, %f10;\n selp.f32 %f13, 0f3F800000, 0f00000000, %p1;", (a, _, _) => float.IsNaN(a) ? 1 : 0 },
     };
@@ -60,8 +64,10 @@ public class FloatTests
             float value = expected(a[i], b[i], c[i]);
             // selp hands through the very bits of its operand; everything else gives the one NaN.
             uint bits = BitConverter.SingleToUInt32Bits(value);
-            bool same = float.IsNaN(value) ? actual[i] == Nan || (instruction.Contains("selp", StringComparison.Ordinal) && actual[i] == bits) : actual[i] == bits;
-            Assert.True(same, $"{instruction} of {a[i]:R}, {b[i]:R}, {c[i]:R}: {BitConverter.UInt32BitsToSingle(actual[i]):R}, expected {value:R}");
+            bool same = float.IsNaN(value) ? actual[i] == Nan
+                || (instruction.Contains("selp", StringComparison.Ordinal) && actual[i] == bits) : actual[i] == bits;
+            Assert.True(same,
+                $"{instruction} of {a[i]:R}, {b[i]:R}, {c[i]:R}: {BitConverter.UInt32BitsToSingle(actual[i]):R}, expected {value:R}");
         }
     }
 
@@ -85,11 +91,13 @@ public class FloatTests
                 continue;
             float got = BitConverter.UInt32BitsToSingle(actual[i]);
             int side = Side(operation, a[i], b[i], c[i], got, out bool exact);
-            Assert.True(mode switch { "rm" => side <= 0, "rp" => side >= 0, _ => float.IsNegative(got) ? side >= 0 : side <= 0 }, $"{instruction} of {a[i]:R}, {b[i]:R}, {c[i]:R}: {got:R}");
+            Assert.True(mode switch { "rm" => side <= 0, "rp" => side >= 0, _ => float.IsNegative(got) ? side >= 0 : side <= 0 },
+                $"{instruction} of {a[i]:R}, {b[i]:R}, {c[i]:R}: {got:R}");
             if (exact || float.IsInfinity(got))
                 continue;
             float next = side < 0 ? MathF.BitIncrement(got) : MathF.BitDecrement(got);
-            Assert.True(Side(operation, a[i], b[i], c[i], next, out _) * side < 0 || float.IsInfinity(next), $"{instruction} of {a[i]:R}, {b[i]:R}, {c[i]:R}: {got:R} is not next to the result");
+            Assert.True(Side(operation, a[i], b[i], c[i], next, out _) * side < 0
+                || float.IsInfinity(next), $"{instruction} of {a[i]:R}, {b[i]:R}, {c[i]:R}: {got:R} is not next to the result");
         }
     }
 
@@ -161,7 +169,8 @@ public class FloatTests
         {
             double value = expected(pairs[i].a, pairs[i].b);
             double got = BitConverter.UInt64BitsToDouble(actual[i]);
-            Assert.True(double.IsNaN(value) ? double.IsNaN(got) : BitConverter.DoubleToUInt64Bits(value) == actual[i], $"{instruction} of {pairs[i]}: {got:R}, expected {value:R}");
+            Assert.True(double.IsNaN(value) ? double.IsNaN(got)
+                : BitConverter.DoubleToUInt64Bits(value) == actual[i], $"{instruction} of {pairs[i]}: {got:R}, expected {value:R}");
         }
     }
 
@@ -178,12 +187,16 @@ public class FloatTests
     [MemberData(nameof(Halves))]
     public void Half_instruction_rounds_once(string operation, Func<float, float, float, float> expected)
     {
-        Half[] edges = [(Half)0, (Half)1, (Half)(-1.5), Half.Epsilon, Half.MaxValue, Half.PositiveInfinity, Half.NaN, (Half)0.1, (Half)1000.5];
+        Half[] edges =
+            [(Half)0, (Half)1, (Half)(-1.5), Half.Epsilon, Half.MaxValue, Half.PositiveInfinity, Half.NaN, (Half)0.1, (Half)1000.5];
         var pairs = (from a in edges from b in edges select (a, b)).ToArray();
         uint[] first = [.. pairs.Select(p => (uint)BitConverter.HalfToUInt16Bits(p.a))];
         uint[] second = [.. pairs.Select(p => (uint)BitConverter.HalfToUInt16Bits(p.b))];
         uint[] scalar = PtxTest.Map32($"{operation}.f16 %rs13, %rs10, %rs11;\n cvt.u32.u16 %r13, %rs13;", first, second);
-        uint[] packed = PtxTest.Map32($"shl.b32 %r10, %r10, 16;\n shl.b32 %r11, %r11, 16;\n {operation}.f16x2 %r13, %r10, %r11;\n shr.u32 %r13, %r13, 16;", first, second);
+        uint[] packed =
+            PtxTest.Map32(
+                $"shl.b32 %r10, %r10, 16;\n shl.b32 %r11, %r11, 16;\n {operation}.f16x2 %r13, %r10, %r11;\n shr.u32 %r13, %r13, 16;",
+                first, second);
         for (int i = 0; i < pairs.Length; i++)
         {
             Half value = (Half)expected((float)pairs[i].a, (float)pairs[i].b, 0);

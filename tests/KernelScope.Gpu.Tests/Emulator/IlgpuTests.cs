@@ -18,7 +18,9 @@ public class IlgpuTests
         float[] x = [.. Enumerable.Range(0, 1000).Select(i => i * 0.5f)];
         ulong a = test.Upload(x, "x");
         ulong c = test.Gpu.Allocate(4000, "z");
-        LaunchResult result = test.Gpu.Launch(Compile(nameof(IlgpuKernels.Add)), new Dim3(8), new Dim3(128), 0, [.. View(a, 1000), .. View(a, 1000), .. View(c, 1000)]);
+        LaunchResult result =
+            test.Gpu.Launch(Compile(nameof(IlgpuKernels.Add)), new Dim3(8), new Dim3(128),
+                0, [.. View(a, 1000), .. View(a, 1000), .. View(c, 1000)]);
         Assert.Equal(x.Select(v => v + v), test.Download<float>(c, 1000));
         Assert.Equal(new GlobalTraffic(64, 250, 8000), result.GlobalLoads);
         Assert.Equal(new GlobalTraffic(32, 125, 4000), result.GlobalStores);
@@ -30,9 +32,11 @@ public class IlgpuTests
         using var test = new PtxTest();
         ulong a = test.Upload(new float[1000], "x");
         ulong c = test.Gpu.Allocate(4000, "z");
-        EmulatorFault fault = Assert.Throws<EmulatorFault>(() => test.Gpu.Launch(Compile(nameof(IlgpuKernels.AddUnbounded)), new Dim3(8), new Dim3(128), 0,
+        EmulatorFault fault =
+            Assert.Throws<EmulatorFault>(() => test.Gpu.Launch(Compile(nameof(IlgpuKernels.AddUnbounded)), new Dim3(8), new Dim3(128), 0,
             [.. View(a, 1000), .. View(a, 1000), .. View(c, 1000)]));
-        Assert.Equal((FaultKind.OutOfBounds, new Dim3(7), new Dim3(104, 0, 0)), (fault.Kind, fault.Block!.Value with { Y = 1, Z = 1 }, fault.Thread!.Value));
+        Assert.Equal((FaultKind.OutOfBounds, new Dim3(7), new Dim3(104, 0, 0)),
+            (fault.Kind, fault.Block!.Value with { Y = 1, Z = 1 }, fault.Thread!.Value));
     }
 
     [Fact]
@@ -40,7 +44,8 @@ public class IlgpuTests
     {
         using var test = new PtxTest();
         var random = new Random(3);
-        ushort[] weights = [.. Enumerable.Range(0, 4 * 512).Select(_ => (ushort)(BitConverter.SingleToUInt32Bits(random.NextSingle() - 0.5f) >> 16))];
+        ushort[] weights =
+            [.. Enumerable.Range(0, 4 * 512).Select(_ => (ushort)(BitConverter.SingleToUInt32Bits(random.NextSingle() - 0.5f) >> 16))];
         float[] x = [.. Enumerable.Range(0, 512).Select(_ => random.NextSingle())];
         ulong w = test.Upload(weights, "w");
         ulong v = test.Upload(x, "x");
@@ -50,7 +55,8 @@ public class IlgpuTests
         float[] sums = test.Download<float>(z, 4);
         for (int row = 0; row < 4; row++)
         {
-            double expected = Enumerable.Range(0, 512).Sum(i => (double)x[i] * BitConverter.UInt32BitsToSingle((uint)weights[row * 512 + i] << 16));
+            double expected = Enumerable.Range(0, 512)
+                .Sum(i => (double)x[i] * BitConverter.UInt32BitsToSingle((uint)weights[row * 512 + i] << 16));
             Assert.Equal(expected, sums[row], 1e-4);
         }
         InstructionCount wide = result.Instructions.Single(i => i.Text.StartsWith("ld.global.v4.b32", StringComparison.Ordinal));
@@ -64,7 +70,8 @@ public class IlgpuTests
         ulong x = test.Upload(Enumerable.Range(0, 512).Select(i => (float)i).ToArray(), "x");
         ulong z = test.Upload(new float[2], "z");
         ulong c = test.Upload(new int[4], "c");
-        test.Gpu.Launch(Compile(nameof(IlgpuKernels.BlockSum)), new Dim3(2), new Dim3(256), 1024, [.. View(x, 512), .. View(z, 2), .. View(c, 4)]);
+        test.Gpu.Launch(Compile(nameof(IlgpuKernels.BlockSum)), new Dim3(2), new Dim3(256),
+            1024, [.. View(x, 512), .. View(z, 2), .. View(c, 4)]);
         Assert.Equal([255f * 128, 255f * 128 + 256 * 256], test.Download<float>(z, 2));
         Assert.Equal([2, 2 * 252, 0, 0], test.Download<int>(c, 4));
     }
@@ -76,7 +83,8 @@ public class IlgpuTests
         ulong x = test.Upload(new float[256], "x");
         ulong z = test.Upload(new float[256], "z");
         EmulatorFault fault = Assert.Throws<EmulatorFault>(() =>
-            test.Gpu.Launch(Compile(nameof(IlgpuKernels.MissingBarrier)), new Dim3(1), new Dim3(256), 0, [.. View(x, 256), .. View(z, 256)]));
+            test.Gpu.Launch(Compile(nameof(IlgpuKernels.MissingBarrier)), new Dim3(1), new Dim3(256),
+                0, [.. View(x, 256), .. View(z, 256)]));
         Assert.Equal(FaultKind.SharedRace, fault.Kind);
     }
 
@@ -115,7 +123,9 @@ public class IlgpuTests
         {
             using Context context = Context.Create(b => b.Optimize(OptimizationLevel.O2).PTXBackend(PTXBackendMode.Enhanced));
             using var backend = new PTXBackend(context, CudaArchitecture.SM_80, CudaInstructionSet.ISA_70, null!);
-            var compiled = (PTXCompiledKernel)backend.Compile(EntryPointDescription.FromExplicitlyGroupedKernel(typeof(IlgpuKernels).GetMethod(method)!), default);
+            var compiled =
+                (PTXCompiledKernel)backend.Compile(
+                    EntryPointDescription.FromExplicitlyGroupedKernel(typeof(IlgpuKernels).GetMethod(method)!), default);
             return PtxModule.Parse(compiled.PTXAssembly!, method + ".ptx").Kernels.Single();
         }
     }

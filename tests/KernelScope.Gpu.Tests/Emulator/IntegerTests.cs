@@ -4,10 +4,12 @@ namespace KernelScope.Gpu.Tests.Emulator;
 public class IntegerTests
 {
     private static readonly uint[] Edges =
-        [0, 1, 2, 3, 7, 31, 32, 33, 63, 64, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x1_0000, 0x7FFF_FFFF, 0x8000_0000, 0x8000_0001, 0xFFFF_FFFE, 0xFFFF_FFFF, 0x1234_5678, 0xDEAD_BEEF];
+        [0, 1, 2, 3, 7, 31, 32, 33, 63, 64, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x1_0000, 0x7FFF_FFFF, 0x8000_0000, 0x8000_0001,
+            0xFFFF_FFFE, 0xFFFF_FFFF, 0x1234_5678, 0xDEAD_BEEF];
 
     private static readonly ulong[] Edges64 =
-        [0, 1, 2, 63, 64, 65, 0xFFFF_FFFF, 0x1_0000_0000, 0x7FFF_FFFF_FFFF_FFFF, 0x8000_0000_0000_0000, 0x8000_0000_0000_0001, ulong.MaxValue, 0x0123_4567_89AB_CDEF];
+        [0, 1, 2, 63, 64, 65, 0xFFFF_FFFF, 0x1_0000_0000, 0x7FFF_FFFF_FFFF_FFFF, 0x8000_0000_0000_0000, 0x8000_0000_0000_0001,
+            ulong.MaxValue, 0x0123_4567_89AB_CDEF];
 
     public static TheoryData<string, Func<uint, uint, uint, uint>> Words { get; } = new()
     {
@@ -39,7 +41,8 @@ public class IntegerTests
         { "popc.b32 %r13, %r10;", (a, _, _) => (uint)System.Numerics.BitOperations.PopCount(a) },
         { "clz.b32 %r13, %r10;", (a, _, _) => (uint)System.Numerics.BitOperations.LeadingZeroCount(a) },
         { "bfind.u32 %r13, %r10;", (a, _, _) => a == 0 ? uint.MaxValue : (uint)System.Numerics.BitOperations.Log2(a) },
-        { "bfind.s32 %r13, %r10;", (a, _, _) => (int)a is 0 or -1 ? uint.MaxValue : (uint)System.Numerics.BitOperations.Log2((int)a < 0 ? ~a : a) },
+        { "bfind.s32 %r13, %r10;", (a, _, _) => (int)a is 0 or -1 ? uint.MaxValue
+            : (uint)System.Numerics.BitOperations.Log2((int)a < 0 ? ~a : a) },
         { "bfind.shiftamt.u32 %r13, %r10;", (a, _, _) => a == 0 ? uint.MaxValue : (uint)System.Numerics.BitOperations.LeadingZeroCount(a) },
         { "brev.b32 %r13, %r10;", (a, _, _) => Reverse(a) },
         { "bfe.u32 %r13, %r10, %r11, %r12;", (a, b, c) => Extract(a, b, c, signed: false) },
@@ -58,9 +61,11 @@ public class IntegerTests
         { "min.s16 %rs13, %rs10, %rs11;\n cvt.s32.s16 %r13, %rs13;", (a, b, _) => (uint)Math.Min((short)a, (short)b) },
         { "not.b16 %rs13, %rs10;\n cvt.u32.u16 %r13, %rs13;", (a, _, _) => (ushort)~a },
         { "mov.b32 {%rs13, %rs14}, %r10;\n mov.b32 %r13, {%rs14, %rs13};", (a, _, _) => a << 16 | a >> 16 },
-        { "setp.lt.s32 %p1|%p2, %r10, %r11;\n selp.b32 %r13, 10, 20, %p1;\n @%p2 add.u32 %r13, %r13, 1;", (a, b, _) => (int)a < (int)b ? 10u : 21 },
+        { "setp.lt.s32 %p1|%p2, %r10, %r11;\n selp.b32 %r13, 10, 20, %p1;\n @%p2 add.u32 %r13, %r13, 1;", (a, b, _) => (int)a < (int)b ? 10u
+            : 21 },
         { "setp.hs.u32 %p1, %r10, %r11;\n selp.u32 %r13, 1, 0, %p1;", (a, b, _) => a >= b ? 1u : 0 },
-        { "setp.ne.u32 %p3, %r12, 0;\n setp.eq.xor.s32 %p1|%p2, %r10, %r11, !%p3;\n selp.u32 %r13, 1, 0, %p1;\n @%p2 or.b32 %r13, %r13, 2;", (a, b, c) => ((a == b) ^ (c == 0) ? 1u : 0) | ((a != b) ^ (c == 0) ? 2u : 0) },
+        { "setp.ne.u32 %p3, %r12, 0;\n setp.eq.xor.s32 %p1|%p2, %r10, %r11, !%p3;\n selp.u32 %r13, 1, 0, %p1;\n @%p2 or.b32 %r13, %r13, 2;",
+            (a, b, c) => ((a == b) ^ (c == 0) ? 1u : 0) | ((a != b) ^ (c == 0) ? 2u : 0) },
         { "set.gt.u32.s32 %r13, %r10, %r11;", (a, b, _) => (int)a > (int)b ? uint.MaxValue : 0 },
         { "add.cc.u32 %r20, %r10, %r11;\n addc.u32 %r13, %r12, 0;", (a, b, c) => c + (uint)((ulong)a + b >> 32) },
         { "sub.cc.u32 %r20, %r10, %r11;\n subc.u32 %r13, %r12, 0;", (a, b, c) => c - (a < b ? 1u : 0) },
@@ -77,7 +82,8 @@ public class IntegerTests
         uint[] actual = PtxTest.Map32(instruction, first, second, third);
         for (int i = 0; i < actual.Length; i++)
             Assert.True(expected(first[i], second[i], third[i]) == actual[i],
-                $"{instruction} of 0x{first[i]:X}, 0x{second[i]:X}, 0x{third[i]:X}: 0x{actual[i]:X}, expected 0x{expected(first[i], second[i], third[i]):X}");
+                $"{instruction} of 0x{first[i]:X}, 0x{second[i]:X}, 0x{third[i]:X}: 0x{actual[i]:X}, expected "
+                    + $"0x{expected(first[i], second[i], third[i]):X}");
     }
 
     public static TheoryData<string, Func<ulong, ulong, ulong>> Longs { get; } = new()

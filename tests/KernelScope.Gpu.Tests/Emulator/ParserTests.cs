@@ -22,8 +22,10 @@ public class ParserTests
     [InlineData("cvt.s32.f32 %r10, %f1;", "integer rounding")]
     [InlineData("cvt.f32.s32 %f1, %r2;", "needs a rounding")]
     [InlineData("setp.lo.s32 %p1, %r2, 1;", ".lo does not fit .s32")]
-    [InlineData("mma.sync.aligned.m16n8k16.row.row.f32.bf16.bf16.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2,%r3,%r4}, {%r1,%r2}, {%f1,%f2,%f3,%f4};", "row")]
-    [InlineData("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2,%r3,%r4}, {%r1,%r2}, {%f1,%f2,%f3,%f4};", "a fragment of 2 registers")]
+    [InlineData("mma.sync.aligned.m16n8k16.row.row.f32.bf16.bf16.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2,%r3,%r4}, {%r1,%r2}, {%f1,%f2,%f3,%f4};",
+        "row")]
+    [InlineData("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2,%r3,%r4}, {%r1,%r2}, {%f1,%f2,%f3,%f4};",
+        "a fragment of 2 registers")]
     [InlineData("cp.async.cg.shared.global [%r10], [%rd1], 8;", "cp.async.cg copies 16")]
     [InlineData("add.u32 %r10, _, 1;", "not of a kind")]
     [InlineData("add.u32 _, %r2, 1;", "must go to a register")]

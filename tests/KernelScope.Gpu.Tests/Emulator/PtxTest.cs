@@ -12,7 +12,8 @@ internal sealed class PtxTest : IDisposable
     /// <summary>Marks the line at which a fault is expected.</summary>
     public const string Mark = "// !";
 
-    public PtxTest(EmulatedGpuOptions? options = null) => Gpu = new EmulatedGpu(options ?? new EmulatedGpuOptions { MemoryBytes = 1 << 24 });
+    public PtxTest(EmulatedGpuOptions? options = null) =>
+        Gpu = new EmulatedGpu(options ?? new EmulatedGpuOptions { MemoryBytes = 1 << 24 });
 
     public EmulatedGpu Gpu { get; }
 

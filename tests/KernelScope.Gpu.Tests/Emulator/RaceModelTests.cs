@@ -23,7 +23,8 @@ public class RaceModelTests
         {
             (string text, bool racy) = RandomProgram(random);
             Exception? fault = Record.Exception(() => test.Run(text));
-            Assert.True(racy == fault is EmulatorFault { Kind: FaultKind.SharedRace }, $"round {round}, racy {racy}: {fault?.Message}\n{text}");
+            Assert.True(racy == fault is EmulatorFault { Kind: FaultKind.SharedRace },
+                $"round {round}, racy {racy}: {fault?.Message}\n{text}");
             races += racy ? 1 : 0;
         }
         Assert.InRange(races, 60, 190);
@@ -31,7 +32,9 @@ public class RaceModelTests
 
     private static (string Text, bool Racy) RandomProgram(Random random)
     {
-        var body = new StringBuilder("mov.u32 %r20, tile;\n setp.eq.u32 %p1, %r2, 0;\n @%p1 st.shared.v4.u32 [%r20], {%r2, %r2, %r2, %r2};\n bar.sync 0;\n mov.b16 %rs1, 1;\n");
+        var body = new StringBuilder(
+            "mov.u32 %r20, tile;\n setp.eq.u32 %p1, %r2, 0;\n @%p1 st.shared.v4.u32 [%r20], {%r2, %r2, %r2, %r2};\n bar.sync 0;\n "
+                + "mov.b16 %rs1, 1;\n");
         var accesses = new List<Access>();
         int barriers = 0;
         var warpSyncs = new int[2];
@@ -57,7 +60,8 @@ public class RaceModelTests
                 bool writes = random.Next(3) == 0;
                 accesses.Add(new Access(thread, first, first + bytes - 1, writes, barriers, warpSyncs[thread / 32]));
                 string type = bytes switch { 1 => "u8", 2 => "u16", _ => "u32" };
-                body.Append($" setp.eq.u32 %p1, %r2, {thread};\n @%p1 {(writes ? $"st.shared.{type} [%r20+{first}], %r2" : $"ld.shared.{type} %r22, [%r20+{first}]")};\n");
+                body.Append($" setp.eq.u32 %p1, %r2, {thread};\n @%p1 "
+                    + $"{(writes ? $"st.shared.{type} [%r20+{first}], %r2" : $"ld.shared.{type} %r22, [%r20+{first}]")};\n");
             }
         }
         bool racy = accesses.SelectMany((a, i) => accesses.Skip(i + 1).Select(b => (a, b))).Any(p => Conflict(p.a, p.b));
@@ -89,11 +93,13 @@ public class RaceModelTests
                 uint block = (uint)random.Next(3);
                 long clash = races.Touch(first, last + 1, kind, block);
                 long expected = Enumerable.Range((int)first, (int)(last - first + 1))
-                    .Where(at => past.Any(p => p.Block != block && at >= p.First && at <= p.Last && (kind != p.Kind || kind == AccessKind.Write)))
+                    .Where(at =>
+                        past.Any(p => p.Block != block && at >= p.First && at <= p.Last && (kind != p.Kind || kind == AccessKind.Write)))
                     .Select(at => (long)at)
                     .DefaultIfEmpty(-1).First();
                 // A clash is reported where the word begins, or the access if that is later.
-                Assert.True(expected < 0 ? clash < 0 : clash / 4 == expected / 4, $"round {round} step {step}: {clash}, expected {expected}");
+                Assert.True(expected < 0 ? clash < 0 : clash / 4 == expected / 4,
+                    $"round {round} step {step}: {clash}, expected {expected}");
                 if (expected >= 0)
                 {
                     found++;
@@ -149,7 +155,9 @@ public class RaceModelTests
                 @%p1 bra LOOP;
             """;
         using var test = new PtxTest { Block = new Dim3(64) };
-        string broken = PtxTest.Text(Body + "\n setp.lt.u32 %p2, %r2, 32;\n @%p2 st.shared.u32 [%r21], %r10;\n @!%p2 ld.shared.u32 %r11, [%r22]; // !", ".shared .align 4 .b8 tile[256];");
+        string broken =
+            PtxTest.Text(Body + "\n setp.lt.u32 %p2, %r2, 32;\n @%p2 st.shared.u32 [%r21], %r10;\n @!%p2 ld.shared.u32 %r11, [%r22]; // !",
+                ".shared .align 4 .b8 tile[256];");
         EmulatorFault fault = Assert.Throws<EmulatorFault>(() => test.Run(broken));
         Assert.Equal(FaultKind.SharedRace, fault.Kind);
         Assert.InRange(fault.Line, PtxTest.MarkedLine(broken) - 1, PtxTest.MarkedLine(broken));

@@ -52,7 +52,8 @@ public class WarpTests
 
     [Fact]
     public void Match_any_finds_lanes_with_the_same_value() =>
-        Assert.Equal(Enumerable.Range(0, 32).Select(l => 0x1111_1111u << (l % 4)), Lanes("and.b32 %r11, %r2, 3;\n match.any.sync.b32 %r10, %r11, 0xffffffff;"));
+        Assert.Equal(Enumerable.Range(0, 32).Select(l => 0x1111_1111u << (l % 4)),
+            Lanes("and.b32 %r11, %r2, 3;\n match.any.sync.b32 %r10, %r11, 0xffffffff;"));
 
     [Fact]
     public void Nested_branches_take_every_lane_through_its_own_path()

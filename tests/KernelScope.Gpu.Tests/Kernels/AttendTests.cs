@@ -44,15 +44,19 @@ public sealed class AttendTests
                 const int Splits = 3, KeysPerSplit = 4;
                 LabBuffer parts = lab.EmptyFloats(s.Rows * s.Heads * Splits * (s.HeadDim + 2)), z = lab.EmptyFloats(q.Length);
                 string suffix = heads == 1 ? "1head" : "2heads";
-                lab.Run($"attend_{form}_{suffix}", new Dim3(Splits, s.Heads / heads, s.Rows), lab.Floats(q), keys, values, lab.Ints(s.Position), parts,
+                lab.Run($"attend_{form}_{suffix}", new Dim3(Splits, s.Heads / heads, s.Rows), lab.Floats(q), keys, values,
+                    lab.Ints(s.Position), parts,
                     s.Heads, s.KvHeads, s.HeadDim, s.Capacity, s.Window, KeysPerSplit, s.Scale, (float)s.Cap, s.Heads * s.HeadDim);
-                lab.Run("attend_merge", new Dim3(s.Heads, s.Rows), parts, lab.Ints(s.Position), z, Splits, s.Window, KeysPerSplit, s.HeadDim, s.Heads * s.HeadDim);
+                lab.Run("attend_merge", new Dim3(s.Heads, s.Rows), parts, lab.Ints(s.Position), z, Splits, s.Window, KeysPerSplit,
+                    s.HeadDim, s.Heads * s.HeadDim);
                 Data.Close($"{form} {heads}", expected, lab.ReadFloats(z), 2e-6, 1e-6);
             }
         }
     }
 
-    /// <summary>Rows in any order, rings of different capacities (one wrapped) that lie one after the other, each with its own number of splits.</summary>
+    /// <summary>
+    /// Rows in any order, rings of different capacities (one wrapped) that lie one after the other, each with its own number of splits.
+    /// </summary>
     [Theory]
     [InlineData(LabKind.Sm80)]
     [InlineData(LabKind.Sm75)]
@@ -63,23 +67,28 @@ public sealed class AttendTests
         (int Row, int Position, int Capacity, int Splits)[] sequences = [(2, 37, 24, 3), (0, 5, 20, 1), (3, 19, 64, 2)];
         using KernelLab lab = KernelLab.Create(kind);
         float[] q = Data.Normal(4 * Width, 1, 3);
-        float[][] keys = [.. sequences.Select((s, n) => Data.Normal(KvHeads * s.Capacity * HeadDim, 10 + n))], values = [.. sequences.Select((s, n) => Data.Normal(KvHeads * s.Capacity * HeadDim, 20 + n))];
+        float[][] keys = [.. sequences.Select((s, n) => Data.Normal(KvHeads * s.Capacity * HeadDim, 10 + n))],
+            values = [.. sequences.Select((s, n) => Data.Normal(KvHeads * s.Capacity * HeadDim, 20 + n))];
         long[] starts = [.. sequences.Select((_, n) => (long)keys.Take(n).Sum(k => k.Length))];
-        LabBuffer places = lab.Longs([.. sequences.SelectMany((s, n) => (long[])[s.Row, s.Position, s.Capacity, s.Splits, starts[n], starts[n]])]);
+        LabBuffer places =
+            lab.Longs([.. sequences.SelectMany((s, n) => (long[])[s.Row, s.Position, s.Capacity, s.Splits, starts[n], starts[n]])]);
         LabBuffer allKeys = lab.Floats([.. keys.SelectMany(k => k)]), allValues = lab.Floats([.. values.SelectMany(v => v)]);
         foreach (string form in (string[])["part_1head", "part_2heads", "wide_part_1head", "wide_part_2heads"])
         {
             int groups = form.EndsWith("2heads", StringComparison.Ordinal) ? Heads / 2 : Heads;
             LabBuffer parts = lab.EmptyFloats(sequences.Length * Heads * MostSplits * (HeadDim + 2)), z = lab.Floats(new float[q.Length]);
-            lab.Run("attend_rows_" + form, new Dim3(MostSplits, groups, sequences.Length), lab.Floats(q), allKeys, allValues, places, parts, Heads, KvHeads, HeadDim, Window, KeysPerSplit, 0.25f, 50f, Width);
-            lab.Run("attend_rows_merge", new Dim3(Heads, sequences.Length), parts, places, z, MostSplits, Window, KeysPerSplit, HeadDim, Width);
+            lab.Run("attend_rows_" + form, new Dim3(MostSplits, groups, sequences.Length), lab.Floats(q), allKeys, allValues, places,
+                parts, Heads, KvHeads, HeadDim, Window, KeysPerSplit, 0.25f, 50f, Width);
+            lab.Run("attend_rows_merge", new Dim3(Heads, sequences.Length), parts, places, z, MostSplits, Window, KeysPerSplit, HeadDim,
+                Width);
             float[] together = lab.ReadFloats(z);
             Assert.All(together.AsSpan(Width, Width).ToArray(), value => Assert.Equal(0, value));
             for (int n = 0; n < sequences.Length; n++)
             {
                 (int row, int position, int capacity, int splits) = sequences[n];
                 LabBuffer own = lab.EmptyFloats(Heads * splits * (HeadDim + 2)), alone = lab.EmptyFloats(Width);
-                lab.Run("attend_" + form, new Dim3(splits, groups), lab.Floats(q[(row * Width)..((row + 1) * Width)]), lab.Floats(keys[n]), lab.Floats(values[n]), lab.Ints(position), own,
+                lab.Run("attend_" + form, new Dim3(splits, groups), lab.Floats(q[(row * Width)..((row + 1) * Width)]),
+                    lab.Floats(keys[n]), lab.Floats(values[n]), lab.Ints(position), own,
                     Heads, KvHeads, HeadDim, capacity, Window, KeysPerSplit, 0.25f, 50f, Width);
                 lab.Run("attend_merge", new Dim3(Heads, 1), own, lab.Ints(position), alone, splits, Window, KeysPerSplit, HeadDim, Width);
                 Assert.Equal(lab.ReadFloats(alone), together[(row * Width)..((row + 1) * Width)]);
@@ -130,7 +139,8 @@ public sealed class AttendTests
         LabBuffer parts = lab.EmptyFloats(s.Heads * splits * (s.HeadDim + 2)), z = lab.EmptyFloats(q.Length);
         lab.Run("attend_wide_part_2heads", new Dim3(splits), lab.Floats(q), ringKeys, values, lab.Ints(s.Position), parts,
             s.Heads, s.KvHeads, s.HeadDim, s.Capacity, s.Window, KeysPerSplit, s.Scale, (float)s.Cap, s.Heads * s.HeadDim);
-        lab.Run("attend_merge", new Dim3(s.Heads), parts, lab.Ints(s.Position), z, splits, s.Window, KeysPerSplit, s.HeadDim, s.Heads * s.HeadDim);
+        lab.Run("attend_merge", new Dim3(s.Heads), parts, lab.Ints(s.Position), z, splits, s.Window, KeysPerSplit, s.HeadDim,
+            s.Heads * s.HeadDim);
         Data.Close("many splits", expected, lab.ReadFloats(z), 4e-6, 2e-6);
     }
 
@@ -177,7 +187,8 @@ public sealed class AttendTests
                 int p = s.Position + t, at = ((t * s.Heads) + h) * s.HeadDim, cache = h / (s.Heads / s.KvHeads) * last * s.HeadDim;
                 int first = s.Window > 0 ? Math.Max(0, p - s.Window + 1) : 0;
                 double[] scores = [.. Enumerable.Range(first, p - first + 1).Select(j =>
-                    Data.Cap(s.Scale * Enumerable.Range(0, s.HeadDim).Sum(i => (double)q[at + i] * k[cache + (j * s.HeadDim) + i]), s.Cap))];
+                    Data.Cap(s.Scale * Enumerable.Range(0, s.HeadDim).Sum(i => (double)q[at + i] * k[cache + (j * s.HeadDim) + i]),
+                        s.Cap))];
                 double max = scores.Max(), sum = scores.Sum(x => Math.Exp(x - max));
                 for (int i = 0; i < s.HeadDim; i++)
                     z[at + i] = scores.Select((x, n) => Math.Exp(x - max) / sum * v[cache + ((first + n) * s.HeadDim) + i]).Sum();

@@ -9,7 +9,8 @@ internal static class Data
     public static float[] Normal(int count, int seed, double scale = 1)
     {
         var random = new Random(seed);
-        return [.. Enumerable.Range(0, count).Select(_ => (float)(scale * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble())))];
+        return [.. Enumerable.Range(0, count)
+            .Select(_ => (float)(scale * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble())))];
     }
 
     /// <summary>Values as a file of the dtype holds them: its bytes, and what they mean.</summary>
@@ -20,7 +21,8 @@ internal static class Data
         {
             case "bf16":
                 ushort[] bits = [.. values.Select(RoundToBFloat16)];
-                return (MemoryMarshal.AsBytes<ushort>(bits).ToArray(), [.. bits.Select(b => (double)BitConverter.Int32BitsToSingle(b << 16))]);
+                return (MemoryMarshal.AsBytes<ushort>(bits).ToArray(),
+                    [.. bits.Select(b => (double)BitConverter.Int32BitsToSingle(b << 16))]);
             case "f16":
                 Half[] halves = [.. values.Select(v => (Half)v)];
                 return (MemoryMarshal.AsBytes<Half>(halves).ToArray(), [.. halves.Select(h => (double)h)]);
@@ -53,11 +55,13 @@ internal static class Data
             }
         }
 
-        Assert.True(worst <= 1, at < 0 ? name : $"{name}: value {at} is {actual[at]}, expected {expected[at]}: {worst:F2} of what is allowed.");
+        Assert.True(worst <= 1, at < 0 ? name
+            : $"{name}: value {at} is {actual[at]}, expected {expected[at]}: {worst:F2} of what is allowed.");
     }
 
     /// <summary>x·Wᵀ in double, and Σ|x·w| for each result: what an error is measured against.</summary>
-    public static (double[] Product, double[] Magnitude) Multiply(ReadOnlySpan<float> x, ReadOnlySpan<double> w, int rows, int columns, int outputs, int xStride)
+    public static (double[] Product, double[] Magnitude) Multiply(
+        ReadOnlySpan<float> x, ReadOnlySpan<double> w, int rows, int columns, int outputs, int xStride)
     {
         double[] product = new double[rows * outputs], magnitude = new double[rows * outputs];
         for (int t = 0; t < rows; t++)

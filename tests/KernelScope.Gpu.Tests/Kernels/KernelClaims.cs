@@ -9,8 +9,10 @@ namespace KernelScope.Gpu.Tests.Kernels;
 internal sealed record Claim(LaunchResult Result, double Memory, double Requested);
 
 /// <summary>
-/// One launch of every kernel of the manifest, with the formulas of the table in kernels/README.md: K inputs, N outputs (features), R rows, w bytes a weight, d values a head.
-/// A load or store of a single value by a warp (an id, a position, the place in a list) counts its own bytes in "requested", everything else whole sectors of 32.
+/// One launch of every kernel of the manifest, with the formulas of the table in kernels/README.md: K inputs, N outputs (features), R rows,
+/// w bytes a weight, d values a head.
+/// A load or store of a single value by a warp (an id, a position, the place in a list) counts its own bytes in "requested", everything
+/// else whole sectors of 32.
 /// </summary>
 internal static class KernelClaims
 {
@@ -20,14 +22,17 @@ internal static class KernelClaims
     [
         ("embed_", Embed),
         ("rms_", Norm),
-        ("copy", Element), ("add_scaled", Element), ("apply_gain", Element), ("softcap", Element), ("round_to_bf16", Element), ("gelu_multiply", Element),
+        ("copy", Element), ("add_scaled", Element), ("apply_gain", Element), ("softcap", Element), ("round_to_bf16", Element),
+            ("gelu_multiply", Element),
         ("rope_rows_", RotateThenStoreRows), ("rope_", RotateOrStore),
         ("gemv_plain_", GemvPlain), ("gemv_", Gemv), ("gated_gemv_", Gemv),
         ("gemm_fma_", Gemm), ("gated_gemm_fma_", Gemm), ("gemm_tensor_", Gemm), ("gated_gemm_tensor_", Gemm),
-        ("attend_rows_merge", AttendRowsMerge), ("attend_rows_", AttendRowsPart), ("attend_merge", AttendMerge), ("attend_tile_", AttendTile), ("attend_", AttendPart),
+        ("attend_rows_merge", AttendRowsMerge), ("attend_rows_", AttendRowsPart), ("attend_merge", AttendMerge),
+            ("attend_tile_", AttendTile), ("attend_", AttendPart),
         ("top_k_", TopK),
         ("cross_entropy_", CrossEntropy),
-        ("sae_encode_plain_", EncodePlain), ("sae_encode_tile_", EncodeTile), ("sae_encode_tensor_", EncodeTile), ("sae_encode_", EncodeRows),
+        ("sae_encode_plain_", EncodePlain), ("sae_encode_tile_", EncodeTile), ("sae_encode_tensor_", EncodeTile),
+            ("sae_encode_", EncodeRows),
         ("codes_", Codes),
         ("sae_decode_", Decode),
         ("sae_edit_coefficients_", EditCoefficients), ("sae_edit_apply_", EditApply),
@@ -42,7 +47,8 @@ internal static class KernelClaims
     {
         const int R = 4, K = 512;
         (string type, int w) = TypeOf(kernel);
-        LaunchResult result = lab.Run(kernel, new Dim3(R, K / 256), lab.Ints(1, 3, 0, 2), Weights(lab, type, R * K), lab.EmptyFloats(R * K), 2f, K, K)!;
+        LaunchResult result =
+            lab.Run(kernel, new Dim3(R, K / 256), lab.Ints(1, 3, 0, 2), Weights(lab, type, R * K), lab.EmptyFloats(R * K), 2f, K, K)!;
         // The row's id, a warp each.
         return new Claim(result, (w * R * K) + (4 * R * K) + (4 * R), (w * R * K) + (4 * R * K) + (4 * R * K / 32));
     }
@@ -57,7 +63,8 @@ internal static class KernelClaims
             "rms_normalize" => new Claim(lab.Run(kernel, new Dim3(R), x, y, 1e-6f, K, K, K)!, 8 * R * K, 12 * R * K),
             "rms_norm" => new Claim(lab.Run(kernel, new Dim3(R), x, gain, y, 1e-6f, K, K, K)!, (8 * R * K) + (4 * K), 16 * R * K),
             _ => new Claim(
-                lab.Run(kernel, new Dim3(R), x, gain, Values(lab, K), Values(lab, R * K), y, 1e-6f, K, K, K, K)!, (16 * R * K) + (8 * K), 36 * R * K),
+                lab.Run(kernel, new Dim3(R), x, gain, Values(lab, K), Values(lab, R * K), y, 1e-6f, K, K, K, K)!, (16 * R * K) + (8 * K),
+                36 * R * K),
         };
     }
 
@@ -69,7 +76,8 @@ internal static class KernelClaims
         return kernel switch
         {
             "add_scaled" => new Claim(lab.Run(kernel, grid, x, y, 0.5f, K, K, K)!, 12 * Values, 12 * Values),
-            "apply_gain" => new Claim(lab.Run(kernel, grid, x, KernelClaims.Values(lab, K), y, K, K, K)!, (8 * Values) + (4 * K), 12 * Values),
+            "apply_gain" =>
+                new Claim(lab.Run(kernel, grid, x, KernelClaims.Values(lab, K), y, K, K, K)!, (8 * Values) + (4 * K), 12 * Values),
             "softcap" => new Claim(lab.Run(kernel, grid, y, 30f, K, K)!, 8 * Values, 8 * Values),
             "gelu_multiply" => new Claim(lab.Run(kernel, grid, x, y, K, 2 * K, K)!, 12 * Values, 12 * Values),
             _ => new Claim(lab.Run(kernel, grid, x, y, K, K, K)!, 8 * Values, 8 * Values),
@@ -83,11 +91,15 @@ internal static class KernelClaims
         LabBuffer keys = lab.EmptyFloats(Kv * Capacity * D), values = lab.EmptyFloats(Kv * Capacity * D);
         const int Position = R * D / 2 / 32 * 4;
         if (kernel == "rope_rotate")
-            return new Claim(lab.Run(kernel, new Dim3(R, Heads), Values(lab, R * Heads * D), table, position, D, Heads * D / 2, Heads * D)!, (8 * R * Heads * D) + (4 * R * D) + 4, (12 * R * Heads * D) + (Heads * Position));
+            return new Claim(lab.Run(kernel, new Dim3(R, Heads), Values(lab, R * Heads * D), table, position, D, Heads * D / 2, Heads * D)!,
+                (8 * R * Heads * D) + (4 * R * D) + 4, (12 * R * Heads * D) + (Heads * Position));
         if (kernel == "rope_store")
-            return new Claim(lab.Run(kernel, new Dim3(R, Kv), Values(lab, R * Kv * D), Values(lab, R * Kv * D), position, keys, values, D, Kv * D / 2, Capacity, Kv * D, Kv * D)!, (16 * R * Kv * D) + 4, (16 * R * Kv * D) + (Kv * Position));
+            return new Claim(
+                lab.Run(kernel, new Dim3(R, Kv), Values(lab, R * Kv * D), Values(lab, R * Kv * D), position, keys, values,
+                    D, Kv * D / 2, Capacity, Kv * D, Kv * D)!, (16 * R * Kv * D) + 4, (16 * R * Kv * D) + (Kv * Position));
         const int All = Heads + (2 * Kv);
-        LaunchResult result = lab.Run(kernel, new Dim3(R, All), Values(lab, R * All * D), table, position, keys, values, Heads, Kv, D, Capacity, All * D)!;
+        LaunchResult result =
+            lab.Run(kernel, new Dim3(R, All), Values(lab, R * All * D), table, position, keys, values, Heads, Kv, D, Capacity, All * D)!;
         // Queries are read and written; keys also stored; values read and stored. The angles come once for every rotated head.
         const int Data = R * D * ((8 * Heads) + (12 * Kv) + (8 * Kv));
         return new Claim(result, Data + (4 * R * D) + 4, Data + (4 * R * D * (Heads + Kv)) + (All * Position));
@@ -97,21 +109,26 @@ internal static class KernelClaims
     private static Claim RotateThenStoreRows(KernelLab lab, string kernel)
     {
         const int R = 4, D = 256, Heads = 2, Kv = 1, Capacity = 8, All = Heads + (2 * Kv);
-        LabBuffer table = Values(lab, R * D), keys = lab.EmptyFloats(Kv * R * Capacity * D), values = lab.EmptyFloats(Kv * R * Capacity * D);
-        LaunchResult result = lab.Run(kernel, new Dim3(R, All), Values(lab, R * All * D), table, Places(lab, R, n => n, Capacity, 0, Kv * Capacity * D), keys, values, Heads, Kv, D, All * D)!;
+        LabBuffer table = Values(lab, R * D), keys = lab.EmptyFloats(Kv * R * Capacity * D),
+            values = lab.EmptyFloats(Kv * R * Capacity * D);
+        LaunchResult result =
+            lab.Run(kernel, new Dim3(R, All), Values(lab, R * All * D), table, Places(lab, R, n => n, Capacity, 0, Kv * Capacity * D),
+                keys, values, Heads, Kv, D, All * D)!;
         const int Data = R * D * ((8 * Heads) + (12 * Kv) + (8 * Kv)), Place = R * D / 2 / 32 * 5 * 8;
         return new Claim(result, Data + (4 * R * D) + (40 * R), Data + (4 * R * D * (Heads + Kv)) + (All * Place));
     }
 
     /// <summary>A table of rows of as many sequences, whose rings lie one after the other.</summary>
     private static LabBuffer Places(KernelLab lab, int rows, Func<int, int> position, int capacity, int splits, int ringValues) =>
-        lab.Longs([.. Enumerable.Range(0, rows).SelectMany(n => (long[])[n, position(n), capacity, splits, (long)n * ringValues, (long)n * ringValues])]);
+        lab.Longs([.. Enumerable.Range(0, rows)
+            .SelectMany(n => (long[])[n, position(n), capacity, splits, (long)n * ringValues, (long)n * ringValues])]);
 
     private static Claim GemvPlain(KernelLab lab, string kernel)
     {
         const int R = 2, K = 512, N = 16;
         (string type, int w) = TypeOf(kernel);
-        LaunchResult result = lab.Run(kernel, new Dim3(N / 4, R), Values(lab, R * K), Weights(lab, type, N * K), lab.EmptyFloats(R * N), K, N, K, N)!;
+        LaunchResult result =
+            lab.Run(kernel, new Dim3(N / 4, R), Values(lab, R * K), Weights(lab, type, N * K), lab.EmptyFloats(R * N), K, N, K, N)!;
         return new Claim(result, (w * K * N) + (4 * R * K) + (4 * R * N), R * N * ((w * K) + (4 * K) + 4));
     }
 
@@ -120,7 +137,9 @@ internal static class KernelClaims
         const int K = 512, N = 16;
         (string type, int w) = TypeOf(kernel);
         int r = RowsOf(kernel), matrices = kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 : 1;
-        LaunchResult result = lab.Run(kernel, new Dim3(N * matrices / 8), Values(lab, r * K), Weights(lab, type, matrices * N * K), lab.EmptyFloats(r * N), r, K, N, K, N)!;
+        LaunchResult result =
+            lab.Run(kernel, new Dim3(N * matrices / 8), Values(lab, r * K), Weights(lab, type, matrices * N * K), lab.EmptyFloats(r * N),
+                r, K, N, K, N)!;
         // x once for two outputs (a gate and its up), and twice of that beside weights of two bytes.
         int x = 4 * r * K * matrices * N / 2 * (w == 2 ? 2 : 1), written = r <= 2 ? 4 * r * N : 32 * r * N;
         return new Claim(result, (matrices * w * K * N) + (4 * r * K) + (4 * r * N), (matrices * w * K * N) + x + written);
@@ -132,10 +151,13 @@ internal static class KernelClaims
         (string type, int w) = TypeOf(kernel);
         bool gated = kernel.StartsWith("gated", StringComparison.Ordinal), tensor = kernel.Contains("tensor", StringComparison.Ordinal);
         int matrices = gated ? 2 : 1, tile = (tensor && w == 2 ? 128 : 64) / matrices;
-        LaunchResult result = lab.Run(kernel, new Dim3(N / tile, R / 64), Values(lab, R * K), Weights(lab, type, matrices * N * K), lab.EmptyFloats(R * N), R, K, N, K, N)!;
+        LaunchResult result =
+            lab.Run(kernel, new Dim3(N / tile, R / 64), Values(lab, R * K), Weights(lab, type, matrices * N * K), lab.EmptyFloats(R * N),
+                R, K, N, K, N)!;
         // A store touches sectors for a half of them, those of four results beside each other for a quarter.
         int written = 4 * R * N * (tensor || gated ? 2 : 4);
-        return new Claim(result, (matrices * w * K * N) + (4 * R * K) + (4 * R * N), (matrices * w * K * N * R / 64.0) + (4.0 * R * K * N / tile) + written);
+        return new Claim(result, (matrices * w * K * N) + (4 * R * K) + (4 * R * N),
+            (matrices * w * K * N * R / 64.0) + (4.0 * R * K * N / tile) + written);
     }
 
     private static Claim AttendPart(KernelLab lab, string kernel)
@@ -143,7 +165,8 @@ internal static class KernelClaims
         const int D = 256, Capacity = 64, Heads = 2, Splits = 2;
         int shared = kernel.EndsWith("2heads", StringComparison.Ordinal) ? 2 : 1;
         LabBuffer keys = Values(lab, Capacity * D), values = Values(lab, Capacity * D);
-        LaunchResult result = lab.Run(kernel, new Dim3(Splits, Heads / shared), Values(lab, Heads * D), keys, values, lab.Ints(Capacity - 1), lab.EmptyFloats(Heads * Splits * (D + 2)),
+        LaunchResult result = lab.Run(kernel, new Dim3(Splits, Heads / shared), Values(lab, Heads * D), keys, values,
+            lab.Ints(Capacity - 1), lab.EmptyFloats(Heads * Splits * (D + 2)),
             Heads, 1, D, Capacity, 0, Capacity / Splits, 1f / 16, 50f, Heads * D)!;
         // A part is d + 2 values, so that it begins within a sector: one more for each of its runs of 32 values.
         const int Written = Heads * Splits * (4 * (D + 2)), Runs = Heads * Splits * (D / 32) * 32;
@@ -151,49 +174,61 @@ internal static class KernelClaims
         return new Claim(
             result,
             (8.0 * D * Capacity) + (4 * Heads * D) + Written + (32 * Heads * Splits),
-            (8.0 * D * Capacity * Heads / shared) + (groups * WarpsOf128 * ((4 * D * shared) + 4)) + Written + Runs + (32 * groups * shared));
+            (8.0 * D * Capacity * Heads / shared) + (groups * WarpsOf128 * ((4 * D * shared) + 4))
+            + Written + Runs + (32 * groups * shared));
     }
 
-    /// <summary>As <see cref="AttendPart"/>, for each of two sequences; each warp reads six values of 8 bytes instead of the position.</summary>
+    /// <summary>
+    /// As <see cref="AttendPart"/>, for each of two sequences; each warp reads six values of 8 bytes instead of the position.
+    /// </summary>
     private static Claim AttendRowsPart(KernelLab lab, string kernel)
     {
         const int R = 2, D = 256, Capacity = 64, Heads = 2, Splits = 2;
         int shared = kernel.EndsWith("2heads", StringComparison.Ordinal) ? 2 : 1;
         LabBuffer keys = Values(lab, R * Capacity * D), values = Values(lab, R * Capacity * D);
-        LaunchResult result = lab.Run(kernel, new Dim3(Splits, Heads / shared, R), Values(lab, R * Heads * D), keys, values, Places(lab, R, _ => Capacity - 1, Capacity, Splits, Capacity * D),
+        LaunchResult result = lab.Run(kernel, new Dim3(Splits, Heads / shared, R), Values(lab, R * Heads * D), keys, values,
+            Places(lab, R, _ => Capacity - 1, Capacity, Splits, Capacity * D),
             lab.EmptyFloats(R * Heads * Splits * (D + 2)), Heads, 1, D, 0, Capacity / Splits, 1f / 16, 50f, Heads * D)!;
         const int Written = Heads * Splits * (4 * (D + 2)), Runs = Heads * Splits * (D / 32) * 32;
         int groups = Splits * Heads / shared;
         return new Claim(
             result,
             R * ((8.0 * D * Capacity) + (4 * Heads * D) + Written + (32 * Heads * Splits) + 48),
-            R * ((8.0 * D * Capacity * Heads / shared) + (groups * WarpsOf128 * ((4 * D * shared) + 48)) + Written + Runs + (32 * groups * shared)));
+            R * ((8.0 * D * Capacity * Heads / shared) + (groups * WarpsOf128 * ((4 * D * shared) + 48)) + Written + Runs
+                + (32 * groups * shared)));
     }
 
     /// <summary>As <see cref="AttendMerge"/>; each warp reads three values of 8 bytes instead of the position.</summary>
     private static Claim AttendRowsMerge(KernelLab lab, string kernel)
     {
         const int R = 2, Heads = 2, D = 256, Splits = 3, Keys = 8;
-        LaunchResult result = lab.Run(kernel, new Dim3(Heads, R), Values(lab, R * Heads * Splits * (D + 2)), Places(lab, R, _ => (Splits * Keys) - 1, Splits * Keys, Splits, 0), lab.EmptyFloats(R * Heads * D),
+        LaunchResult result = lab.Run(kernel, new Dim3(Heads, R), Values(lab, R * Heads * Splits * (D + 2)),
+            Places(lab, R, _ => (Splits * Keys) - 1, Splits * Keys, Splits, 0), lab.EmptyFloats(R * Heads * D),
             Splits, 0, Keys, D, Heads * D)!;
         const int Results = R * Heads;
-        return new Claim(result, (Results * ((4 * (D + 2) * Splits) + (4 * D))) + (R * 48), Results * ((5 * D * Splits) + (4 * D) + (2 * 32 * Splits) + (WarpsOf128 * 24)));
+        return new Claim(result, (Results * ((4 * (D + 2) * Splits) + (4 * D))) + (R * 48),
+            Results * ((5 * D * Splits) + (4 * D) + (2 * 32 * Splits) + (WarpsOf128 * 24)));
     }
 
     private static Claim AttendMerge(KernelLab lab, string kernel)
     {
         const int R = 2, Heads = 2, D = 256, Splits = 3, Keys = 8;
-        LaunchResult result = lab.Run(kernel, new Dim3(Heads, R), Values(lab, R * Heads * Splits * (D + 2)), lab.Ints((Splits * Keys) - 1), lab.EmptyFloats(R * Heads * D), Splits, 0, Keys, D, Heads * D)!;
+        LaunchResult result = lab.Run(kernel, new Dim3(Heads, R), Values(lab, R * Heads * Splits * (D + 2)),
+            lab.Ints((Splits * Keys) - 1), lab.EmptyFloats(R * Heads * D), Splits, 0, Keys, D, Heads * D)!;
         const int Results = R * Heads;
-        // Largest and sum of every part by a thread each; runs of 32 values begin within a sector. The second row's position is one further: its splits are one key longer.
-        return new Claim(result, Results * ((4 * (D + 2) * Splits) + (4 * D)), Results * ((5 * D * Splits) + (4 * D) + (2 * 32 * Splits) + (WarpsOf128 * 4)));
+        // Largest and sum of every part by a thread each; runs of 32 values begin within a sector. The second row's position is one
+        // further: its splits are one key longer.
+        return new Claim(result, Results * ((4 * (D + 2) * Splits) + (4 * D)),
+            Results * ((5 * D * Splits) + (4 * D) + (2 * 32 * Splits) + (WarpsOf128 * 4)));
     }
 
     private static Claim AttendTile(KernelLab lab, string kernel)
     {
         const int R = 64, Heads = 2, Kv = 1, Capacity = 64;
         int d = int.Parse(kernel[(kernel.LastIndexOf('_') + 1)..], System.Globalization.CultureInfo.InvariantCulture);
-        LaunchResult result = lab.Run(kernel, new Dim3(R / 32, Heads), Values(lab, R * Heads * d), Values(lab, Kv * Capacity * d), Values(lab, Kv * Capacity * d), lab.Ints(0), lab.EmptyFloats(R * Heads * d),
+        LaunchResult result =
+            lab.Run(kernel, new Dim3(R / 32, Heads), Values(lab, R * Heads * d), Values(lab, Kv * Capacity * d),
+                Values(lab, Kv * Capacity * d), lab.Ints(0), lab.EmptyFloats(R * Heads * d),
             R, Kv, d, Capacity, 0, 1f / 16, 50f, Heads * d, Heads * d)!;
         // The first 32 queries see one tile of 32 keys, the next see two. A value is read by each of the 256/d groups of rows of a block.
         const int KeyTiles = 3;
@@ -210,16 +245,23 @@ internal static class KernelClaims
         switch (kernel)
         {
             case "top_k_select":
-                return new Claim(lab.Run(kernel, new Dim3(Chunks, R), Values(lab, R * N), lab.Empty(8 * R * Chunks * Keep), N, Keep, N)!, R * ((4 * N) + (8 * Keep * Chunks)), R * ((4 * N) + (8 * Keep * Chunks)));
+                return new Claim(lab.Run(kernel, new Dim3(Chunks, R), Values(lab, R * N), lab.Empty(8 * R * Chunks * Keep), N, Keep, N)!,
+                    R * ((4 * N) + (8 * Keep * Chunks)), R * ((4 * N) + (8 * Keep * Chunks)));
             case "top_k_reduce":
-                return new Claim(lab.Run(kernel, new Dim3(Chunks, R), KeyList(lab, R * N), lab.Empty(8 * R * Chunks * Keep), N, Keep, N)!, R * ((8 * N) + (8 * Keep * Chunks)), R * ((8 * N) + (8 * Keep * Chunks)));
+                return new Claim(lab.Run(kernel, new Dim3(Chunks, R), KeyList(lab, R * N), lab.Empty(8 * R * Chunks * Keep), N, Keep, N)!,
+                    R * ((8 * N) + (8 * Keep * Chunks)), R * ((8 * N) + (8 * Keep * Chunks)));
             case "top_k_keys":
-                return new Claim(lab.Run(kernel, new Dim3(N / 256, R), Values(lab, R * N), lab.Empty(8 * R * N), N, N, N)!, R * 12 * N, R * 12 * N);
+                return new Claim(lab.Run(kernel, new Dim3(N / 256, R), Values(lab, R * N), lab.Empty(8 * R * N), N, N, N)!,
+                    R * 12 * N, R * 12 * N);
             case "top_k_step":
                 // Every pair is in the wrong order; the others would not be written.
-                return new Claim(lab.Run(kernel, new Dim3(N / 512, R), lab.Longs([.. Enumerable.Range(0, R * N).Select(i => (long)i)]), N, N, N / 2)!, R * 16 * N, R * 16 * N);
+                return new Claim(
+                    lab.Run(kernel, new Dim3(N / 512, R), lab.Longs([.. Enumerable.Range(0, R * N).Select(i => (long)i)]), N, N, N / 2)!,
+                    R * 16 * N, R * 16 * N);
             default:
-                LaunchResult result = lab.Run(kernel, new Dim3(1, R), KeyList(lab, R * N), Values(lab, R * N), lab.Empty(8 * (R + 1)), lab.Empty(4 * R * Keep), lab.EmptyFloats(R * Keep), Keep, N, N)!;
+                LaunchResult result =
+                    lab.Run(kernel, new Dim3(1, R), KeyList(lab, R * N), Values(lab, R * N),
+                        lab.Empty(8 * (R + 1)), lab.Empty(4 * R * Keep), lab.EmptyFloats(R * Keep), Keep, N, N)!;
                 // 8 bytes of the key, index and value; a sector of the row for each value.
                 return new Claim(result, R * ((16 + 32) * Keep) + (8 * (R + 1)), R * ((16 + 32) * Keep) + (8 * (R + 1)));
         }
@@ -228,11 +270,15 @@ internal static class KernelClaims
     private static Claim CrossEntropy(KernelLab lab, string kernel)
     {
         const int R = 2, N = 8192, Parts = N / 1024;
-        LabBuffer parts = kernel == "cross_entropy_part" ? lab.Empty(8 * R * Parts) : Values(lab, 2 * R * Parts), targets = kernel == "cross_entropy_part" ? lab.EmptyFloats(R) : Values(lab, R);
+        LabBuffer parts = kernel == "cross_entropy_part" ? lab.Empty(8 * R * Parts)
+            : Values(lab, 2 * R * Parts), targets = kernel == "cross_entropy_part" ? lab.EmptyFloats(R) : Values(lab, R);
         if (kernel == "cross_entropy_part")
-            return new Claim(lab.Run(kernel, new Dim3(Parts, R), Values(lab, R * N), lab.Ints(5, 8191), parts, targets, 30f, N, N, 0, Parts)!, R * ((4 * N) + (8 * Parts) + 8), R * ((4 * N) + (8 * Parts) + 4 + (Parts * WarpsOf256 * 4)));
+            return new Claim(
+                lab.Run(kernel, new Dim3(Parts, R), Values(lab, R * N), lab.Ints(5, 8191), parts, targets, 30f, N, N, 0, Parts)!,
+                R * ((4 * N) + (8 * Parts) + 8), R * ((4 * N) + (8 * Parts) + 4 + (Parts * WarpsOf256 * 4)));
         // The parts are read once for their largest and once for their sum.
-        return new Claim(lab.Run(kernel, new Dim3(R), parts, targets, lab.EmptyFloats(R), Parts, 1)!, R * ((8 * Parts) + 8), R * ((16 * Parts) + 8));
+        return new Claim(lab.Run(kernel, new Dim3(R), parts, targets, lab.EmptyFloats(R), Parts, 1)!, R * ((8 * Parts) + 8),
+            R * ((16 * Parts) + 8));
     }
 
     private static Claim EncodePlain(KernelLab lab, string kernel)
@@ -240,7 +286,9 @@ internal static class KernelClaims
         const int R = 2, K = 256, N = 64;
         (string type, int w) = TypeOf(kernel);
         Encoding codes = new(lab, N, R, N / 64);
-        LaunchResult result = lab.Run(kernel, new Dim3(N / 64, R), Values(lab, R * K), Weights(lab, type, N * K), codes.Bias, codes.Threshold, codes.Counts, codes.Offsets, codes.Features, codes.Values, K, N, K)!;
+        LaunchResult result =
+            lab.Run(kernel, new Dim3(N / 64, R), Values(lab, R * K), Weights(lab, type, N * K), codes.Bias, codes.Threshold,
+                codes.Counts, codes.Offsets, codes.Features, codes.Values, K, N, K)!;
         return new Claim(result, (w * K * N) + (4 * R * K) + (8 * N) + codes.Bytes, (R * N * ((w * K) + (4 * K) + 8)) + codes.Bytes);
     }
 
@@ -250,7 +298,9 @@ internal static class KernelClaims
         (string type, int w) = TypeOf(kernel);
         int r = RowsOf(kernel);
         Encoding codes = new(lab, N, r, N / 64);
-        LaunchResult result = lab.Run(kernel, new Dim3(N / 64), Values(lab, r * K), Weights(lab, type, N * K), codes.Bias, codes.Threshold, codes.Counts, codes.Offsets, codes.Features, codes.Values, r, K, N, K)!;
+        LaunchResult result =
+            lab.Run(kernel, new Dim3(N / 64), Values(lab, r * K), Weights(lab, type, N * K), codes.Bias, codes.Threshold,
+                codes.Counts, codes.Offsets, codes.Features, codes.Values, r, K, N, K)!;
         int x = 4 * r * K * N / 2 * (w == 2 ? 2 : 1);
         return new Claim(result, (w * K * N) + (4 * r * K) + (8 * N) + codes.Bytes, (w * K * N) + x + (8 * N) + codes.Bytes);
     }
@@ -262,11 +312,15 @@ internal static class KernelClaims
         bool tensor = kernel.Contains("tensor", StringComparison.Ordinal);
         int tile = tensor && w == 2 ? 128 : 64;
         Encoding codes = new(lab, N, R, N / tile);
-        LaunchResult result = lab.Run(kernel, new Dim3(N / tile, R / 64), Values(lab, R * K), Weights(lab, type, N * K), codes.Bias, codes.Threshold, codes.Counts, codes.Offsets, codes.Features, codes.Values, lab.Longs(0), (long)R * N, R, K, N, K)!;
-        // Bias and threshold by every warp: its whole tile, a quarter of each sector at a time, or on tensor cores its quarter of the columns, for both blocks of rows, a half at a time.
+        LaunchResult result =
+            lab.Run(kernel, new Dim3(N / tile, R / 64), Values(lab, R * K), Weights(lab, type, N * K), codes.Bias, codes.Threshold,
+                codes.Counts, codes.Offsets, codes.Features, codes.Values, lab.Longs(0), (long)R * N, R, K, N, K)!;
+        // Bias and threshold by every warp: its whole tile, a quarter of each sector at a time, or on tensor cores its quarter of the
+        // columns, for both blocks of rows, a half at a time.
         double groups = (double)N / tile * R / 64;
         double biases = groups * WarpsOf256 * 8 * tile * (tensor ? 1 : 4);
-        return new Claim(result, (w * K * N) + (4 * R * K) + (8 * N) + 8 + codes.Bytes, (w * K * N * R / 64.0) + (4.0 * R * K * N / tile) + biases + codes.Bytes + (8 * R * N / tile));
+        return new Claim(result, (w * K * N) + (4 * R * K) + (8 * N) + 8 + codes.Bytes,
+            (w * K * N * R / 64.0) + (4.0 * R * K * N / tile) + biases + codes.Bytes + (8 * R * N / tile));
     }
 
     private static Claim Codes(KernelLab lab, string kernel)
@@ -276,13 +330,19 @@ internal static class KernelClaims
         switch (kernel)
         {
             case "codes_scan_tiles":
-                return new Claim(lab.Run(kernel, new Dim3(R), lab.Ints(counts), lab.Empty(4 * R * Tiles), lab.Empty(4 * R), Tiles)!, R * ((8 * Tiles) + 4), R * ((8 * Tiles) + 4));
+                return new Claim(lab.Run(kernel, new Dim3(R), lab.Ints(counts), lab.Empty(4 * R * Tiles), lab.Empty(4 * R), Tiles)!,
+                    R * ((8 * Tiles) + 4), R * ((8 * Tiles) + 4));
             case "codes_scan_rows":
                 const int Rows = 256;
-                return new Claim(lab.Run(kernel, new Dim3(1), lab.Ints(counts[..Rows]), lab.Empty(8 * (Rows + 1)), 0, Rows)!, (12 * Rows) + 8, (12 * Rows) + 8 + (WarpsOf256 * 32));
+                return new Claim(lab.Run(kernel, new Dim3(1), lab.Ints(counts[..Rows]), lab.Empty(8 * (Rows + 1)), 0, Rows)!,
+                    (12 * Rows) + 8, (12 * Rows) + 8 + (WarpsOf256 * 32));
             default:
-                LaunchResult result = lab.Run(kernel, new Dim3(Tiles / 8, R), lab.Ints(counts), lab.Ints(places), lab.Longs([.. Enumerable.Range(0, R * Tiles).Select(i => (long)i * Each)]),
-                    lab.Ints([.. Enumerable.Range(0, Pairs)]), Values(lab, Pairs), lab.Longs([.. Enumerable.Range(0, R + 1).Select(r => (long)r * Tiles * Each)]), lab.Empty(4 * Pairs), lab.EmptyFloats(Pairs),
+                LaunchResult result =
+                    lab.Run(kernel, new Dim3(Tiles / 8, R), lab.Ints(counts), lab.Ints(places),
+                        lab.Longs([.. Enumerable.Range(0, R * Tiles).Select(i => (long)i * Each)]),
+                    lab.Ints([.. Enumerable.Range(0, Pairs)]),
+                    Values(lab, Pairs), lab.Longs([.. Enumerable.Range(0, R + 1).Select(r => (long)r * Tiles * Each)]),
+                    lab.Empty(4 * Pairs), lab.EmptyFloats(Pairs),
                     (long)Pairs, (long)Pairs, 0, Tiles)!;
                 return new Claim(result, (16 * Pairs) + (16 * R * Tiles) + (8 * (R + 1)), (16 * Pairs) + (24 * R * Tiles));
         }
@@ -294,7 +354,9 @@ internal static class KernelClaims
         (string type, int w) = TypeOf(kernel);
         bool error = kernel.Contains("plus_error", StringComparison.Ordinal);
         int[] features = [.. Enumerable.Range(0, R * Active).Select(i => i)];
-        LaunchResult result = lab.Run(kernel, new Dim3(R, N / 64), lab.Longs(0, Active, 2 * Active, 3 * Active), lab.Ints(features), Values(lab, R * Active), Weights(lab, type, Features * N), Values(lab, N),
+        LaunchResult result =
+            lab.Run(kernel, new Dim3(R, N / 64), lab.Longs(0, Active, 2 * Active, 3 * Active), lab.Ints(features), Values(lab, R * Active),
+                Weights(lab, type, Features * N), Values(lab, N),
             Values(lab, R * N), N, N)!;
         int y = error ? 8 : 4, warps = R * N / 32;
         return new Claim(
@@ -307,7 +369,9 @@ internal static class KernelClaims
     {
         const int R = 2, K = 256, Edits = 8, Features = 16;
         (string type, int w) = TypeOf(kernel);
-        LaunchResult result = lab.Run(kernel, new Dim3(Edits / 4, R), Values(lab, R * K), Weights(lab, type, Features * K), Values(lab, Features), Values(lab, Features), lab.Ints([.. Enumerable.Range(0, Edits)]),
+        LaunchResult result =
+            lab.Run(kernel, new Dim3(Edits / 4, R), Values(lab, R * K), Weights(lab, type, Features * K), Values(lab, Features),
+                Values(lab, Features), lab.Ints([.. Enumerable.Range(0, Edits)]),
             lab.Ints([.. Enumerable.Repeat(1, Edits)]), Values(lab, Edits), lab.EmptyFloats(R * Edits), K, Edits, K)!;
         return new Claim(result, (w * K * Edits) + (4 * R * K) + (20 * Edits) + (4 * R * Edits), R * Edits * ((w * K) + (4 * K) + 24));
     }
@@ -316,15 +380,19 @@ internal static class KernelClaims
     {
         const int R = 2, N = 256, Edits = 8, Features = 16;
         (string type, int w) = TypeOf(kernel);
-        LaunchResult result = lab.Run(kernel, new Dim3(R, N / 128), lab.Floats([.. Enumerable.Repeat(0.5f, R * Edits)]), lab.Ints([.. Enumerable.Range(0, Edits)]), Weights(lab, type, Features * N), Values(lab, R * N), Edits, N, N)!;
-        return new Claim(result, (w * N * Edits) + (8 * R * N) + (4 * Edits * (R + 1)), (w * N * Edits * R) + (8 * R * N) + (R * N / 32 * Edits * 8));
+        LaunchResult result =
+            lab.Run(kernel, new Dim3(R, N / 128), lab.Floats([.. Enumerable.Repeat(0.5f, R * Edits)]),
+                lab.Ints([.. Enumerable.Range(0, Edits)]), Weights(lab, type, Features * N), Values(lab, R * N), Edits, N, N)!;
+        return new Claim(result, (w * N * Edits) + (8 * R * N) + (4 * Edits * (R + 1)),
+            (w * N * Edits * R) + (8 * R * N) + (R * N / 32 * Edits * 8));
     }
 
     private static Claim Peak(KernelLab lab, string kernel)
     {
         const int Blocks = 2;
         LabBuffer y = lab.EmptyFloats(Blocks * 256);
-        return new Claim(kernel == "peak_fma" ? lab.Run(kernel, new Dim3(Blocks), y, 0.5f, 0.5f, 3)! : lab.Run(kernel, new Dim3(Blocks), y, 0x3F803F80, 2)!, 4 * Blocks * 256, 4 * Blocks * 256);
+        return new Claim(kernel == "peak_fma" ? lab.Run(kernel, new Dim3(Blocks), y, 0.5f, 0.5f, 3)!
+            : lab.Run(kernel, new Dim3(Blocks), y, 0x3F803F80, 2)!, 4 * Blocks * 256, 4 * Blocks * 256);
     }
 
     private static LabBuffer Values(KernelLab lab, int count) => lab.Floats(Data.Normal(count, count));

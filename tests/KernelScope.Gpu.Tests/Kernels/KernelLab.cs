@@ -36,7 +36,8 @@ public sealed class LabBuffer(int bytes, ulong address, MemoryBuffer1D<byte, Str
 /// <summary>Runs kernels of the catalogue by name, whatever runs them.</summary>
 public abstract class KernelLab : IDisposable
 {
-    public static KernelLab Create(LabKind kind) => kind == LabKind.CSharp ? new CSharpLab() : new PtxLab(kind == LabKind.Sm80 ? "sm_80" : "sm_75");
+    public static KernelLab Create(LabKind kind) =>
+        kind == LabKind.CSharp ? new CSharpLab() : new PtxLab(kind == LabKind.Sm80 ? "sm_80" : "sm_75");
 
     public LabBuffer Floats(params float[] values) => Write(MemoryMarshal.AsBytes<float>(values));
 
@@ -82,7 +83,8 @@ public abstract class KernelLab : IDisposable
 /// <summary>The committed PTX in the emulator.</summary>
 public sealed class PtxLab(string target) : KernelLab
 {
-    private static readonly Dictionary<string, (int Group, (int Offset, int Size, string Type)[] Parameters, Dictionary<string, string> Files)> Manifest = ReadManifest();
+    private static readonly Dictionary<string, (int Group, (int Offset, int Size, string Type)[] Parameters,
+        Dictionary<string, string> Files)> Manifest = ReadManifest();
     private static readonly Dictionary<string, PtxModule> Modules = [];
 
     private readonly EmulatedGpu _gpu = new(new EmulatedGpuOptions { MemoryBytes = 64 << 20 });
@@ -151,8 +153,10 @@ public sealed class PtxLab(string target) : KernelLab
             k => (
                 k.GetProperty("group_size").GetInt32(),
                 k.GetProperty("parameters").EnumerateArray()
-                    .Select(p => (p.GetProperty("offset").GetInt32(), p.GetProperty("size").GetInt32(), p.GetProperty("type").GetString()!)).ToArray(),
-                k.GetProperty("code").EnumerateArray().ToDictionary(c => c.GetProperty("target").GetString()!, c => c.GetProperty("file").GetString()!)));
+                    .Select(p => (p.GetProperty("offset").GetInt32(), p.GetProperty("size").GetInt32(), p.GetProperty("type").GetString()!))
+                    .ToArray(),
+                k.GetProperty("code")
+                .EnumerateArray().ToDictionary(c => c.GetProperty("target").GetString()!, c => c.GetProperty("file").GetString()!)));
     }
 }
 
@@ -189,9 +193,12 @@ public sealed class CSharpLab : KernelLab
         ParameterInfo[] parameters = method.GetParameters();
         using Kernel loaded = _accelerator.LoadKernel(method);
         Type[] types = [typeof(AcceleratorStream), typeof(KernelConfig), .. parameters.Select(p => p.ParameterType), typeof(void)];
-        MethodInfo create = typeof(Kernel).GetMethod(nameof(Kernel.CreateLauncherDelegate))!.MakeGenericMethod(System.Linq.Expressions.Expression.GetDelegateType(types));
+        MethodInfo create =
+            typeof(Kernel).GetMethod(nameof(Kernel.CreateLauncherDelegate))!.MakeGenericMethod(
+                System.Linq.Expressions.Expression.GetDelegateType(types));
         var launcher = (Delegate)create.Invoke(loaded, null)!;
-        object[] values = [.. arguments.Select((a, i) => a is LabBuffer b ? View(b, parameters[i].ParameterType.GetGenericArguments()[0]) : a)];
+        object[] values =
+            [.. arguments.Select((a, i) => a is LabBuffer b ? View(b, parameters[i].ParameterType.GetGenericArguments()[0]) : a)];
         var config = new KernelConfig(new Index3D(grid.X, grid.Y, grid.Z), new Index3D(groupSize, 1, 1));
         launcher.DynamicInvoke([_accelerator.DefaultStream, config, .. values]);
         _accelerator.Synchronize();
@@ -210,7 +217,8 @@ public sealed class CSharpLab : KernelLab
     }
 
     private static object View(LabBuffer buffer, Type element) =>
-        typeof(CSharpLab).GetMethod(nameof(ViewOf), BindingFlags.NonPublic | BindingFlags.Static)!.MakeGenericMethod(element).Invoke(null, [buffer])!;
+        typeof(CSharpLab).GetMethod(nameof(ViewOf), BindingFlags.NonPublic | BindingFlags.Static)!.MakeGenericMethod(element)
+            .Invoke(null, [buffer])!;
 
     private static ArrayView<T> ViewOf<T>(LabBuffer buffer)
         where T : unmanaged => buffer.Memory!.View.BaseView.Cast<T>();

@@ -25,7 +25,8 @@ public sealed class KernelMathTests
     [Fact]
     public void Functions_handle_what_is_not_a_number_or_too_large()
     {
-        Assert.True(float.IsNaN(KernelMath.Exp(float.NaN)) && float.IsNaN(KernelMath.Log(float.NaN)) && float.IsNaN(KernelMath.Tanh(float.NaN)) && float.IsNaN(KernelMath.Gelu(float.NaN)));
+        Assert.True(float.IsNaN(KernelMath.Exp(float.NaN)) && float.IsNaN(KernelMath.Log(float.NaN))
+            && float.IsNaN(KernelMath.Tanh(float.NaN)) && float.IsNaN(KernelMath.Gelu(float.NaN)));
         Assert.Equal(float.PositiveInfinity, KernelMath.Exp(float.PositiveInfinity));
         Assert.Equal(float.PositiveInfinity, KernelMath.Exp(88.8f));
         Assert.Equal(0f, KernelMath.Exp(float.NegativeInfinity));

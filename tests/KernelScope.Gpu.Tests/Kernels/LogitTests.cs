@@ -69,12 +69,14 @@ public sealed class LogitTests
         logits[columns + 7] = 55f;
         int[] targets = [columns - 1, 7, columns / 2];
         int parts = (columns + 1023) / 1024;
-        LabBuffer pairs = lab.Empty(8 * Rows * parts), found = lab.EmptyFloats(Rows), loss = lab.EmptyFloats(Rows), which = lab.Ints(targets);
+        LabBuffer pairs = lab.Empty(8 * Rows * parts), found = lab.EmptyFloats(Rows), loss = lab.EmptyFloats(Rows),
+            which = lab.Ints(targets);
         for (int start = 0; start < columns; start += Run)
         {
             int width = Math.Min(Run, columns - start);
             float[] run = [.. Enumerable.Range(0, Rows).SelectMany(t => logits.AsSpan((t * columns) + start, width).ToArray())];
-            lab.Run("cross_entropy_part", new Dim3((width + 1023) / 1024, Rows), lab.Floats(run), which, pairs, found, cap, width, width, start / 1024, parts);
+            lab.Run("cross_entropy_part", new Dim3((width + 1023) / 1024, Rows), lab.Floats(run), which, pairs, found, cap,
+                width, width, start / 1024, parts);
         }
 
         lab.Run("cross_entropy_merge", new Dim3(Rows), pairs, found, loss, parts, 1);

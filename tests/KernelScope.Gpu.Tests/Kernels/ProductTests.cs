@@ -84,7 +84,8 @@ public sealed class ProductTests
         float[] x = Data.Normal(rows * columns, rows);
         (byte[] bytes, double[] w) = Data.Weights(dtype, 2 * outputs * columns, 7, 0.1);
         LabBuffer y = lab.EmptyFloats(rows * outputs);
-        lab.Run($"gated_gemv_{dtype}_{Form(rows)}", new Dim3((outputs + 3) / 4), lab.Floats(x), lab.Write(bytes), y, rows, columns, outputs, columns, outputs);
+        lab.Run($"gated_gemv_{dtype}_{Form(rows)}", new Dim3((outputs + 3) / 4), lab.Floats(x), lab.Write(bytes), y, rows,
+            columns, outputs, columns, outputs);
         Data.Close("gated", Gated(x, w, rows, columns, outputs), lab.ReadFloats(y), 1e-5, 3e-6);
     }
 
@@ -101,7 +102,8 @@ public sealed class ProductTests
         for (int t = 0; t < 8; t++)
         {
             LabBuffer one = lab.EmptyFloats(Outputs);
-            lab.Run($"gemv_{dtype}_1row", new Dim3(1), lab.Floats(x[(t * Columns)..((t + 1) * Columns)]), w, one, 1, Columns, Outputs, Columns, Outputs);
+            lab.Run($"gemv_{dtype}_1row", new Dim3(1), lab.Floats(x[(t * Columns)..((t + 1) * Columns)]), w, one, 1, Columns,
+                Outputs, Columns, Outputs);
             Assert.Equal(lab.ReadFloats(all)[(t * Outputs)..((t + 1) * Outputs)], lab.ReadFloats(one));
         }
     }
@@ -115,7 +117,8 @@ public sealed class ProductTests
         float[] x = Data.Normal(rows * (columns + 2), 1);
         (byte[] bytes, double[] w) = Data.Weights(dtype, outputs * columns, 7);
         LabBuffer y = lab.EmptyFloats(rows * outputs);
-        lab.Run("gemm_fma_" + dtype, new Dim3((outputs + 63) / 64, (rows + 63) / 64), lab.Floats(x), lab.Write(bytes), y, rows, columns, outputs, columns + 2, outputs);
+        lab.Run("gemm_fma_" + dtype, new Dim3((outputs + 63) / 64, (rows + 63) / 64), lab.Floats(x), lab.Write(bytes), y,
+            rows, columns, outputs, columns + 2, outputs);
         (double[] product, double[] size) = Data.Multiply(x, w, rows, columns, outputs, columns + 2);
         CloseTo(product, size, lab.ReadFloats(y), 1e-6);
     }
@@ -129,7 +132,8 @@ public sealed class ProductTests
         float[] x = Data.Normal(rows * columns, 1);
         (byte[] bytes, double[] w) = Data.Weights(dtype, 2 * outputs * columns, 7, 0.3);
         LabBuffer y = lab.EmptyFloats(rows * outputs);
-        lab.Run("gated_gemm_fma_" + dtype, new Dim3((outputs + 31) / 32, (rows + 63) / 64), lab.Floats(x), lab.Write(bytes), y, rows, columns, outputs, columns, outputs);
+        lab.Run("gated_gemm_fma_" + dtype, new Dim3((outputs + 31) / 32, (rows + 63) / 64), lab.Floats(x), lab.Write(bytes),
+            y, rows, columns, outputs, columns, outputs);
         Data.Close("gated", Gated(x, w, rows, columns, outputs), lab.ReadFloats(y), 1e-5, 3e-6);
     }
 
@@ -169,7 +173,8 @@ public sealed class ProductTests
         float[] x = Data.Normal(TestRows * Columns, 1);
         (byte[] bytes, double[] w) = Data.Weights(dtype, 2 * Outputs * Columns, 7, 0.2);
         LabBuffer y = lab.EmptyFloats(TestRows * Outputs);
-        lab.Run($"gated_gemm_tensor_{dtype}_{precision}", new Dim3((Outputs + tile - 1) / tile), lab.Floats(x), lab.Write(bytes), y, TestRows, Columns, Outputs, Columns, Outputs);
+        lab.Run($"gated_gemm_tensor_{dtype}_{precision}", new Dim3((Outputs + tile - 1) / tile), lab.Floats(x), lab.Write(bytes),
+            y, TestRows, Columns, Outputs, Columns, Outputs);
         bool exact = precision == "exact";
         Data.Close("gated", Gated(x, w, TestRows, Columns, Outputs), lab.ReadFloats(y), exact ? 1e-5 : 0.05, exact ? 1e-5 : 0.05);
     }
@@ -212,7 +217,9 @@ public sealed class ProductTests
     private static double[] Gated(float[] x, double[] w, int rows, int columns, int outputs)
     {
         double[] all = Data.Multiply(x, w, rows, columns, 2 * outputs, columns).Product;
-        return [.. Enumerable.Range(0, rows * outputs).Select(i => Data.Gelu(all[(i / outputs * 2 * outputs) + (i % outputs)]) * all[(((i / outputs * 2) + 1) * outputs) + (i % outputs)])];
+        return [.. Enumerable.Range(0, rows * outputs)
+            .Select(i => Data.Gelu(all[(i / outputs * 2 * outputs) + (i % outputs)])
+                * all[(((i / outputs * 2) + 1) * outputs) + (i % outputs)])];
     }
 
     private static void CloseTo(double[] product, double[] size, float[] actual, double tolerance)

@@ -39,7 +39,8 @@ public sealed class PtxCompilerTests
             File.WriteAllText(file, File.ReadAllText(file).Replace("st.global.f32", "st.global.cg.f32", StringComparison.Ordinal));
             File.WriteAllText(Path.Combine(folder, "old.ptx"), "");
             IReadOnlyList<string> differences = emission.Differences(folder);
-            Assert.Contains(differences, d => d.StartsWith("sm_80/elementwise.ptx, line ", StringComparison.Ordinal) && d.Contains("st.global.cg.f32", StringComparison.Ordinal));
+            Assert.Contains(differences, d => d.StartsWith("sm_80/elementwise.ptx, line ", StringComparison.Ordinal)
+                && d.Contains("st.global.cg.f32", StringComparison.Ordinal));
             Assert.Contains(differences, d => d.StartsWith("old.ptx", StringComparison.Ordinal));
         }
         finally
@@ -100,12 +101,14 @@ public sealed class PtxCompilerTests
     {
         using var json = System.Text.Json.JsonDocument.Parse(File.ReadAllText(Path.Combine(Repository.PtxFolder, "manifest.json")));
         var entry = json.RootElement.GetProperty("kernels").EnumerateArray().Single(k => k.GetProperty("name").GetString() == kernel.Name);
-        Assert.Contains(entry.GetProperty("code").EnumerateArray(), c => c.GetProperty("target").GetString() == target && c.GetProperty("file").GetString() == $"{target}/{file}");
+        Assert.Contains(entry.GetProperty("code").EnumerateArray(), c => c.GetProperty("target").GetString() == target
+            && c.GetProperty("file").GetString() == $"{target}/{file}");
         Assert.Equal(kernel.StaticSharedBytes, entry.GetProperty("shared_bytes").GetInt32());
         Assert.Equal(kernel.MaxThreads!.Value.X, entry.GetProperty("group_size").GetInt32());
         Assert.Equal(
             kernel.Parameters.Select(p => (p.Name["p_".Length..], p.Offset, p.Size)),
-            entry.GetProperty("parameters").EnumerateArray().Select(p => (p.GetProperty("name").GetString()!, p.GetProperty("offset").GetInt32(), p.GetProperty("size").GetInt32())));
+            entry.GetProperty("parameters").EnumerateArray()
+            .Select(p => (p.GetProperty("name").GetString()!, p.GetProperty("offset").GetInt32(), p.GetProperty("size").GetInt32())));
         Assert.Equal(0, kernel.LocalBytes);
         Assert.True(kernel.StaticSharedBytes <= 48 * 1024);
     }

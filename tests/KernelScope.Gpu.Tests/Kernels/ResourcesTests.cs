@@ -4,10 +4,16 @@ using KernelScope.PtxCompiler;
 
 namespace KernelScope.Gpu.Tests.Kernels;
 
-/// <summary>What is read out of an assembler's and a disassembler's answers, and what is committed of it. The assembler itself runs in tools/check-ptxas.sh.</summary>
+/// <summary>
+/// What is read out of an assembler's and a disassembler's answers, and what is committed of it. The assembler itself runs in
+/// tools/check-ptxas.sh.
+/// </summary>
 public sealed class ResourcesTests
 {
-    /// <summary>An inner loop with a load, and the main one: three loads of 16 bytes, then an instruction that reads a register of the second, then one more load.</summary>
+    /// <summary>
+    /// An inner loop with a load, and the main one: three loads of 16 bytes, then an instruction that reads a register of the second, then
+    /// one more load.
+    /// </summary>
     private const string Listing = """
         	.section	.text.first,"ax",@progbits
         .L_x_0:
@@ -40,7 +46,8 @@ public sealed class ResourcesTests
     [InlineData(90, 128, 49_152, 256, 2)]
     [InlineData(86, 80, 49_152, 256, 2)]
     [InlineData(75, 24, 0, 128, 8)]
-    public void Blocks_of_a_multiprocessor_are_the_least_of_its_limits(int architecture, int registers, int shared, int threads, int blocks) =>
+    public void Blocks_of_a_multiprocessor_are_the_least_of_its_limits(int architecture, int registers, int shared, int threads,
+        int blocks) =>
         Assert.Equal(blocks, Resources.BlocksPerMultiprocessor(architecture, registers, shared, threads));
 
     [Fact]
@@ -53,7 +60,8 @@ public sealed class ResourcesTests
         {
             foreach (JsonProperty architecture in kernel.Value.EnumerateObject())
             {
-                bool kept = architecture.Value.GetProperty("spill_stores").GetInt32() <= Resources.MostSpillStores && architecture.Value.GetProperty("spill_loads").GetInt32() <= Resources.MostSpillLoads;
+                bool kept = architecture.Value.GetProperty("spill_stores").GetInt32() <= Resources.MostSpillStores
+                    && architecture.Value.GetProperty("spill_loads").GetInt32() <= Resources.MostSpillLoads;
                 Assert.True(kept || above.TryGetProperty(kernel.Name, out _), $"{kernel.Name} on {architecture.Name}");
             }
         }

@@ -34,7 +34,8 @@ public sealed class RowKernelTests
         LabBuffer y = lab.EmptyFloats(3 * 40);
         lab.Run("embed_" + dtype, new Dim3(3, 1), lab.Ints(4, 0, 4), lab.Write(bytes), y, 6.1f, 37, 40);
         float[] actual = Data.Rows(lab.ReadFloats(y), 3, 37, 40);
-        double[] expected = [.. new[] { 4, 0, 4 }.SelectMany(t => table.AsSpan(t * 37, 37).ToArray()).Select(v => (double)((float)v * 6.1f))];
+        double[] expected =
+            [.. new[] { 4, 0, 4 }.SelectMany(t => table.AsSpan(t * 37, 37).ToArray()).Select(v => (double)((float)v * 6.1f))];
         Data.Close("embed", expected, actual, 0);
     }
 
@@ -93,9 +94,11 @@ public sealed class RowKernelTests
         const int Columns = 70, Stride = 75;
         using KernelLab lab = KernelLab.Create(kind);
         float[] x = Data.Normal(Rows * Stride, 1, 20), y = Data.Normal(Rows * Stride, 2);
-        float[] extremes = [0f, -0f, 1e-8f, -1e-20f, 0.624f, 0.626f, 1e4f, -1e4f, float.PositiveInfinity, float.NegativeInfinity, float.NaN, 700f];
+        float[] extremes =
+            [0f, -0f, 1e-8f, -1e-20f, 0.624f, 0.626f, 1e4f, -1e4f, float.PositiveInfinity, float.NegativeInfinity, float.NaN, 700f];
         extremes.CopyTo(x, 0);
-        LabBuffer capped = lab.Floats(x), copied = lab.EmptyFloats(Rows * Columns), added = lab.Floats(y), gated = lab.EmptyFloats(Rows * 30);
+        LabBuffer capped = lab.Floats(x), copied = lab.EmptyFloats(Rows * Columns), added = lab.Floats(y),
+            gated = lab.EmptyFloats(Rows * 30);
         lab.Run("softcap", new Dim3(Rows, 1), capped, 30f, Columns, Stride);
         lab.Run("copy", new Dim3(Rows, 1), lab.Floats(x), copied, Columns, Stride, Columns);
         lab.Run("add_scaled", new Dim3(Rows, 1), lab.Floats(x), added, 0.3f, Columns, 0, Stride);
@@ -109,9 +112,13 @@ public sealed class RowKernelTests
         float[] nearest = [.. xRows.Select(v => float.IsNaN(v) ? v : BitConverter.Int32BitsToSingle(Data.RoundToBFloat16(v) << 16))];
         Assert.Equal(nearest, lab.ReadFloats(rounded));
         Data.Close("copy", [.. xRows.Select(v => (double)v)], lab.ReadFloats(copied), 0);
-        double[] sums = [.. Enumerable.Range(0, Rows * Columns).Select(i => (double)(y[(i / Columns * Stride) + (i % Columns)] + (0.3f * x[i % Columns])))];
+        double[] sums =
+            [.. Enumerable.Range(0, Rows * Columns)
+                .Select(i => (double)(y[(i / Columns * Stride) + (i % Columns)] + (0.3f * x[i % Columns])))];
         Data.Close("add scaled", sums, Data.Rows(lab.ReadFloats(added), Rows, Columns, Stride), 0);
-        double[] products = [.. Enumerable.Range(0, Rows * 30).Select(i => Data.Gelu(x[(i / 30 * Stride) + (i % 30)]) * x[(i / 30 * Stride) + 30 + (i % 30)])];
+        double[] products =
+            [.. Enumerable.Range(0, Rows * 30)
+                .Select(i => Data.Gelu(x[(i / 30 * Stride) + (i % 30)]) * x[(i / 30 * Stride) + 30 + (i % 30)])];
         Data.Close("gelu", products, lab.ReadFloats(gated), 2e-6, 1e-12);
     }
 
@@ -123,14 +130,18 @@ public sealed class RowKernelTests
         using KernelLab lab = KernelLab.Create(kind);
         float[] x = Data.Normal(Rows * Width, 1), cosSin = Table(Position + Rows, HeadDim);
         LabBuffer position = lab.Ints(Position), table = lab.Floats(cosSin);
-        LabBuffer qkv = lab.Floats(x), keys = lab.Floats(new float[KvHeads * Capacity * HeadDim]), values = lab.Floats(new float[KvHeads * Capacity * HeadDim]);
+        LabBuffer qkv = lab.Floats(x), keys = lab.Floats(new float[KvHeads * Capacity * HeadDim]),
+            values = lab.Floats(new float[KvHeads * Capacity * HeadDim]);
         lab.Run("rope_rotate_then_store", new Dim3(Rows, 1), qkv, table, position, keys, values, Heads, KvHeads, HeadDim, Capacity, Width);
 
-        LabBuffer rotated = lab.Floats(x), k2 = lab.Floats(new float[KvHeads * Capacity * HeadDim]), v2 = lab.Floats(new float[KvHeads * Capacity * HeadDim]);
+        LabBuffer rotated = lab.Floats(x), k2 = lab.Floats(new float[KvHeads * Capacity * HeadDim]),
+            v2 = lab.Floats(new float[KvHeads * Capacity * HeadDim]);
         lab.Run("rope_rotate", new Dim3(Rows, 1), rotated, table, position, HeadDim, (Heads + KvHeads) * HeadDim / 2, Width);
         float[] rows = lab.ReadFloats(rotated);
-        LabBuffer k = lab.Floats(Columns(rows, Width, Heads * HeadDim, KvHeads * HeadDim)), v = lab.Floats(Columns(rows, Width, (Heads + KvHeads) * HeadDim, KvHeads * HeadDim));
-        lab.Run("rope_store", new Dim3(Rows, 1), k, v, position, k2, v2, HeadDim, KvHeads * HeadDim / 2, Capacity, KvHeads * HeadDim, KvHeads * HeadDim);
+        LabBuffer k = lab.Floats(Columns(rows, Width, Heads * HeadDim, KvHeads * HeadDim)),
+            v = lab.Floats(Columns(rows, Width, (Heads + KvHeads) * HeadDim, KvHeads * HeadDim));
+        lab.Run("rope_store", new Dim3(Rows, 1), k, v, position, k2, v2, HeadDim, KvHeads * HeadDim / 2, Capacity, KvHeads * HeadDim,
+            KvHeads * HeadDim);
 
         Assert.Equal(rows, lab.ReadFloats(qkv));
         Assert.Equal(lab.ReadFloats(k2), lab.ReadFloats(keys));
@@ -138,7 +149,8 @@ public sealed class RowKernelTests
         Data.Close("rope", Rotate(x, cosSin, Position, Width, HeadDim, Heads + KvHeads), rows, 1e-6, 1e-7);
         float[] cache = lab.ReadFloats(keys);
         int slot = (Position + 1) % Capacity;
-        Assert.Equal(rows.AsSpan(Width + ((Heads + 1) * HeadDim), HeadDim).ToArray(), cache.AsSpan(((Capacity + slot) * HeadDim), HeadDim).ToArray());
+        Assert.Equal(rows.AsSpan(Width + ((Heads + 1) * HeadDim), HeadDim).ToArray(), cache.AsSpan(((Capacity + slot) * HeadDim), HeadDim)
+            .ToArray());
     }
 
     [Theory]
@@ -150,15 +162,20 @@ public sealed class RowKernelTests
         using KernelLab lab = KernelLab.Create(kind);
         float[] x = Data.Normal(3 * Width, 1);
         int[] lengths = [.. sequences.Select(s => KvHeads * s.Capacity * HeadDim)];
-        LabBuffer table = lab.Floats(Table(8, HeadDim)), qkv = lab.Floats(x), keys = lab.Floats(new float[lengths.Sum()]), values = lab.Floats(new float[lengths.Sum()]);
-        LabBuffer places = lab.Longs([.. sequences.SelectMany((s, n) => (long[])[s.Row, s.Position, s.Capacity, 0, lengths.Take(n).Sum(), lengths.Take(n).Sum()])]);
+        LabBuffer table = lab.Floats(Table(8, HeadDim)), qkv = lab.Floats(x), keys = lab.Floats(new float[lengths.Sum()]),
+            values = lab.Floats(new float[lengths.Sum()]);
+        LabBuffer places =
+            lab.Longs([.. sequences.SelectMany(
+                (s, n) => (long[])[s.Row, s.Position, s.Capacity, 0, lengths.Take(n).Sum(), lengths.Take(n).Sum()])]);
         lab.Run("rope_rows_rotate_then_store", new Dim3(3, 1), qkv, table, places, keys, values, Heads, KvHeads, HeadDim, Width);
         float[] rotated = lab.ReadFloats(qkv), allKeys = lab.ReadFloats(keys), allValues = lab.ReadFloats(values);
         for (int n = 0; n < sequences.Length; n++)
         {
             (int row, int position, int capacity) = sequences[n];
-            LabBuffer own = lab.Floats(x[(row * Width)..((row + 1) * Width)]), k = lab.Floats(new float[lengths[n]]), v = lab.Floats(new float[lengths[n]]);
-            lab.Run("rope_rotate_then_store", new Dim3(1, 1), own, table, lab.Ints(position), k, v, Heads, KvHeads, HeadDim, capacity, Width);
+            LabBuffer own = lab.Floats(x[(row * Width)..((row + 1) * Width)]), k = lab.Floats(new float[lengths[n]]),
+                v = lab.Floats(new float[lengths[n]]);
+            lab.Run("rope_rotate_then_store", new Dim3(1, 1), own, table, lab.Ints(position), k, v, Heads, KvHeads, HeadDim,
+                capacity, Width);
             int start = lengths.Take(n).Sum();
             Assert.Equal(lab.ReadFloats(own), rotated[(row * Width)..((row + 1) * Width)]);
             Assert.Equal(lab.ReadFloats(k), allKeys[start..(start + lengths[n])]);
@@ -166,7 +183,8 @@ public sealed class RowKernelTests
         }
     }
 
-    private static float[] Columns(float[] x, int width, int from, int count) => [.. Enumerable.Range(0, Rows).SelectMany(t => x.AsSpan((t * width) + from, count).ToArray())];
+    private static float[] Columns(float[] x, int width, int from, int count) =>
+        [.. Enumerable.Range(0, Rows).SelectMany(t => x.AsSpan((t * width) + from, count).ToArray())];
 
     private static float[] Table(int positions, int headDim) =>
     [

@@ -59,7 +59,8 @@ public sealed class SaeTests
         int columns = kind == LabKind.CSharp ? 8 : 72, features = kind == LabKind.CSharp ? 70 : 333;
         string dtype = Dtypes.Single(d => kernel.Split('_').Contains(d));
         using KernelLab lab = KernelLab.Create(kind);
-        float[] x = Data.Normal(rows * columns, 1), bias = Data.Normal(features, 2), threshold = [.. Data.Normal(features, 3).Select(Math.Abs)];
+        float[] x = Data.Normal(rows * columns, 1), bias = Data.Normal(features, 2),
+            threshold = [.. Data.Normal(features, 3).Select(Math.Abs)];
         x.AsSpan(0, columns).Clear();
         (byte[] bytes, double[] w) = Data.Weights(dtype, features * columns, 4, 0.15);
         Encoded codes = Encode(lab, kernel, x, bytes, bias, threshold, rows, columns, features);
@@ -142,14 +143,17 @@ public sealed class SaeTests
         long[] start = [0, 6, 6, 7];
         (byte[] bytes, double[] w) = Data.Weights(dtype, Features * Outputs, 3);
         LabBuffer y = lab.EmptyFloats(3 * Outputs);
-        lab.Run("sae_decode_" + dtype, new Dim3(3, 2), lab.Longs(start), lab.Ints(feature), lab.Floats(value), lab.Write(bytes), lab.Floats(bias), y, Outputs, Outputs);
+        lab.Run("sae_decode_" + dtype, new Dim3(3, 2), lab.Longs(start), lab.Ints(feature), lab.Floats(value), lab.Write(bytes),
+            lab.Floats(bias), y, Outputs, Outputs);
         double[] expected = [.. Enumerable.Range(0, 3 * Outputs).Select(i =>
-            bias[i % Outputs] + Enumerable.Range((int)start[i / Outputs], (int)(start[(i / Outputs) + 1] - start[i / Outputs])).Sum(n => value[n] * w[(feature[n] * Outputs) + (i % Outputs)]))];
+            bias[i % Outputs] + Enumerable.Range((int)start[i / Outputs], (int)(start[(i / Outputs) + 1] - start[i / Outputs]))
+                .Sum(n => value[n] * w[(feature[n] * Outputs) + (i % Outputs)]))];
         float[] decoded = lab.ReadFloats(y);
         Data.Close("decode", expected, decoded, 1e-6, 1e-6);
         float[] before = Data.Normal(3 * Outputs, 9, 10);
         LabBuffer kept = lab.Floats(before);
-        lab.Run("sae_decode_plus_error_" + dtype, new Dim3(3, 2), lab.Longs(start), lab.Ints(feature), lab.Floats(value), lab.Write(bytes), lab.Floats(bias), kept, Outputs, Outputs);
+        lab.Run("sae_decode_plus_error_" + dtype, new Dim3(3, 2), lab.Longs(start), lab.Ints(feature), lab.Floats(value),
+            lab.Write(bytes), lab.Floats(bias), kept, Outputs, Outputs);
         Assert.Equal(before.Select((b, i) => (float)((float)(b - decoded[i]) + decoded[i])), lab.ReadFloats(kept));
         if (lab is not CSharpLab simulator)
             return;
@@ -166,13 +170,15 @@ public sealed class SaeTests
     {
         const int Rows = 2, Columns = 40, Features = 9, Outputs = 50, Edits = 5;
         using KernelLab lab = KernelLab.Create(kind);
-        float[] x = Data.Normal(Rows * Columns, 1), bias = Data.Normal(Features, 2), threshold = [.. Data.Normal(Features, 3).Select(Math.Abs)], y = Data.Normal(Rows * Outputs, 4);
+        float[] x = Data.Normal(Rows * Columns, 1), bias = Data.Normal(Features, 2),
+            threshold = [.. Data.Normal(Features, 3).Select(Math.Abs)], y = Data.Normal(Rows * Outputs, 4);
         int[] features = [3, 8, 3, 0, 5], kinds = [0, 1, 1, 0, 1];
         float[] targets = [2f, 0f, 1.5f, 0f, -1f];
         (byte[] encoder, double[] we) = Data.Weights(dtype, Features * Columns, 5);
         (byte[] decoder, double[] wd) = Data.Weights(dtype, Features * Outputs, 6);
         LabBuffer coefficients = lab.EmptyFloats(Rows * Edits), edited = lab.Floats(y), which = lab.Ints(features);
-        lab.Run("sae_edit_coefficients_" + dtype, new Dim3(2, Rows), lab.Floats(x), lab.Write(encoder), lab.Floats(bias), lab.Floats(threshold), which, lab.Ints(kinds),
+        lab.Run("sae_edit_coefficients_" + dtype, new Dim3(2, Rows), lab.Floats(x), lab.Write(encoder), lab.Floats(bias),
+            lab.Floats(threshold), which, lab.Ints(kinds),
             lab.Floats(targets), coefficients, Columns, Edits, Columns);
         lab.Run("sae_edit_apply_" + dtype, new Dim3(Rows, 1), coefficients, which, lab.Write(decoder), edited, Edits, Outputs, Outputs);
 
@@ -208,26 +214,30 @@ public sealed class SaeTests
         LabBuffer real = lab.Floats(row), y = lab.EmptyFloats(Outputs), edited = lab.Floats(new float[Outputs]);
         // The last row is all that exists: the matrix begins 9.6 GB before it.
         var matrix = new LabBuffer(real.Bytes, real.Address - (4UL * Feature * Outputs), null);
-        lab.Run("sae_decode_f32", new Dim3(1, Outputs / 64), lab.Longs(0, 1), lab.Ints(Feature), lab.Floats(1f), matrix, lab.Floats(new float[Outputs]), y, Outputs, Outputs);
+        lab.Run("sae_decode_f32", new Dim3(1, Outputs / 64), lab.Longs(0, 1), lab.Ints(Feature), lab.Floats(1f), matrix,
+            lab.Floats(new float[Outputs]), y, Outputs, Outputs);
         lab.Run("sae_edit_apply_f32", new Dim3(1, Outputs / 128), lab.Floats(1f), lab.Ints(Feature), matrix, edited, 1, Outputs, Outputs);
         Assert.Equal(row, lab.ReadFloats(y));
         Assert.Equal(row, lab.ReadFloats(edited));
     }
 
     private static Encoded Encode(
-        KernelLab lab, string kernel, float[] x, byte[] weight, float[] bias, float[] threshold, int rows, int columns, int features, int piece = int.MaxValue, int room = int.MaxValue)
+        KernelLab lab, string kernel, float[] x, byte[] weight, float[] bias, float[] threshold, int rows, int columns,
+        int features, int piece = int.MaxValue, int room = int.MaxValue)
     {
         bool tiled = kernel.Contains("tile", StringComparison.Ordinal) || kernel.Contains("tensor", StringComparison.Ordinal);
         bool plain = kernel.Contains("plain", StringComparison.Ordinal);
         int width = kernel.Contains("tensor", StringComparison.Ordinal) && !kernel.Contains("f32", StringComparison.Ordinal) ? 128 : 64;
         int tiles = (features + width - 1) / width, most = Math.Min(room, rows * tiles * width);
-        LabBuffer w = lab.Write(weight), b = lab.Floats(bias), theta = lab.Floats(threshold), start = lab.Empty(8 * (rows + 1)), cursor = lab.Longs(0);
+        LabBuffer w = lab.Write(weight), b = lab.Floats(bias), theta = lab.Floats(threshold), start = lab.Empty(8 * (rows + 1)),
+            cursor = lab.Longs(0);
         LabBuffer feature = lab.Empty(4 * rows * features), value = lab.Empty(4 * rows * features);
         for (int first = 0; first < rows; first += Math.Min(piece, rows))
         {
             int n = Math.Min(piece, rows - first);
             LabBuffer xs = lab.Floats(x[(first * columns)..((first + n) * columns)]);
-            LabBuffer counts = lab.Empty(4 * n * tiles), offsets = lab.Empty(8 * n * tiles), places = lab.Empty(4 * n * tiles), totals = lab.Empty(4 * n);
+            LabBuffer counts = lab.Empty(4 * n * tiles), offsets = lab.Empty(8 * n * tiles), places = lab.Empty(4 * n * tiles),
+                totals = lab.Empty(4 * n);
             LabBuffer tileFeatures = lab.Empty(4 * most), tileValues = lab.Empty(4 * most);
             object[] lists = [xs, w, b, theta, counts, offsets, tileFeatures, tileValues];
             if (tiled)
@@ -249,6 +259,7 @@ public sealed class SaeTests
 
     private sealed record Encoded(long[] Start, int[] Feature, float[] Value, long Cursor)
     {
-        public Dictionary<int, float> Row(int t) => Enumerable.Range((int)Start[t], (int)(Start[t + 1] - Start[t])).ToDictionary(i => Feature[i], i => Value[i]);
+        public Dictionary<int, float> Row(int t) =>
+            Enumerable.Range((int)Start[t], (int)(Start[t + 1] - Start[t])).ToDictionary(i => Feature[i], i => Value[i]);
     }
 }

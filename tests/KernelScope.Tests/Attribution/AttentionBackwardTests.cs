@@ -51,7 +51,8 @@ public sealed class AttentionBackwardTests
     }
 
     private static float[] Normals(Random random, int count) =>
-        [.. Enumerable.Range(0, count).Select(_ => (float)(Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(Math.Tau * random.NextDouble())))];
+        [.. Enumerable.Range(0, count)
+            .Select(_ => (float)(Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(Math.Tau * random.NextDouble())))];
 
     private static double[] Plain(AttentionShape shape, int kvHeads, int headDim, float[] qkv, float[] dz, int n, bool ownOnly)
     {
@@ -61,7 +62,8 @@ public sealed class AttentionBackwardTests
         {
             for (int h = 0; h < shape.HeadCount; h++)
             {
-                int kv = h / (shape.HeadCount / kvHeads), query = (t * row) + (h * headDim), key = (shape.HeadCount + kv) * headDim, value = key + (kvHeads * headDim);
+                int kv = h / (shape.HeadCount / kvHeads), query = (t * row) + (h * headDim), key = (shape.HeadCount + kv) * headDim,
+                    value = key + (kvHeads * headDim);
                 int first = shape.Window > 0 ? Math.Max(0, t - shape.Window + 1) : 0;
                 double Dot(ReadOnlySpan<float> a, int from, int j, int column)
                 {
@@ -71,13 +73,16 @@ public sealed class AttentionBackwardTests
                     return sum;
                 }
 
-                double[] s = [.. Enumerable.Range(first, t + 1 - first).Select(j => shape.Scale * Dot(qkv, query, j, key)).Select(u => shape.Softcap > 0 ? shape.Softcap * Math.Tanh(u / shape.Softcap) : u)];
+                double[] s =
+                    [.. Enumerable.Range(first, t + 1 - first).Select(j => shape.Scale * Dot(qkv, query, j, key))
+                        .Select(u => shape.Softcap > 0 ? shape.Softcap * Math.Tanh(u / shape.Softcap) : u)];
                 double[] e = [.. s.Select(Math.Exp)];
                 double[] dp = [.. Enumerable.Range(first, s.Length).Select(j => Dot(dz, ((t * shape.HeadCount) + h) * headDim, j, value))];
                 double mean = e.Zip(dp, (x, y) => x * y).Sum() / e.Sum();
                 for (int k = 0; k < s.Length; k++)
                 {
-                    double p = e[k] / e.Sum(), damping = shape.Softcap > 0 ? 1 - (s[k] / shape.Softcap * s[k] / shape.Softcap) : 1, du = shape.Scale * p * (dp[k] - mean) * damping;
+                    double p = e[k] / e.Sum(), damping = shape.Softcap > 0 ? 1 - (s[k] / shape.Softcap * s[k] / shape.Softcap)
+                        : 1, du = shape.Scale * p * (dp[k] - mean) * damping;
                     for (int d = 0; d < headDim; d++)
                     {
                         gradient[query + d] += du * qkv[((first + k) * row) + key + d];

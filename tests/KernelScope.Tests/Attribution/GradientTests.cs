@@ -12,7 +12,8 @@ public sealed class GradientTests
 {
     private static readonly (string Folder, string Site, string SiteOut)[] Saes =
     [
-        ("sae-resid_post.2", "resid_post.2", "resid_post.2"), ("sae-z.1", "z.1", "z.1"), ("sae-mlp_out_post.1", "mlp_out_post.1", "mlp_out_post.1"),
+        ("sae-resid_post.2", "resid_post.2", "resid_post.2"),
+            ("sae-z.1", "z.1", "z.1"), ("sae-mlp_out_post.1", "mlp_out_post.1", "mlp_out_post.1"),
         ("sae-mlp_in_unit.1-to-mlp_out_post.1", "mlp_in_unit.1", "mlp_out_post.1"),
     ];
 
@@ -52,13 +53,15 @@ public sealed class GradientTests
             int[] tokens = sequences[b];
             CodeList codes = Codes(model, sae, site, tokens);
             gradient.Forward(tokens, siteOut.Layer);
-            float[] actual = gradient.Backward([siteOut], (t, logits, seed) => CentredLogit(tokens, t, seed), ownPositionOnly: true)[siteOut];
+            float[] actual =
+                gradient.Backward([siteOut], (t, logits, seed) => CentredLogit(tokens, t, seed), ownPositionOnly: true)[siteOut];
             int width = actual.Length / tokens.Length;
             ReadOnlySpan<float> wanted = own.AsSpan(b * length * width, (tokens.Length - 1) * width);
             Assert.True(Compare.Largest(actual.AsSpan(0, wanted.Length), wanted) <= 1e-5 * largest, $"grad_own of sequence {b}");
             CheckUniformity(attribution.Of(codes, actual), codes, actual, rOwn.AsSpan(b * length, tokens.Length - 1));
 
-            float[] summed = gradient.Backward([siteOut], (t, logits, seed) => { if (tokens[t] > 2) CentredLogit(tokens, t, seed); })[siteOut];
+            float[] summed = gradient.Backward([siteOut], (t, logits, seed) => { if (tokens[t] > 2)
+                CentredLogit(tokens, t, seed); })[siteOut];
             CheckUniformity(attribution.Of(codes, summed), codes, summed, rSummed.AsSpan(b * length, tokens.Length - 1));
         }
     }
@@ -82,7 +85,8 @@ public sealed class GradientTests
             const float Step = 2e-3f;
             double measured = (Loss(model, tokens, point, direction, Step) - Loss(model, tokens, point, direction, -Step)) / (2 * Step);
             double scale = Math.Sqrt(gradients[point].Sum(g => (double)g * g) / 12);
-            Assert.True(Math.Abs(slope - measured) <= 0.02 * scale, $"{point}: {slope:g5} by the gradient, {measured:g5} by differences, scale {scale:g3}");
+            Assert.True(Math.Abs(slope - measured) <= 0.02 * scale,
+                $"{point}: {slope:g5} by the gradient, {measured:g5} by differences, scale {scale:g3}");
         }
     }
 
@@ -94,7 +98,8 @@ public sealed class GradientTests
         int[] tokens = [2, 40, 77, 5, 113, 200, 8, 9, 41, 6];
         using var gradient = new StreamGradient(model, tokens.Length);
         gradient.Forward(tokens, 0);
-        HookPoint[] points = [.. StreamGradient.Sites.SelectMany(s => Enumerable.Range(0, model.Config.LayerCount).Select(l => new HookPoint(s, l)))];
+        HookPoint[] points =
+            [.. StreamGradient.Sites.SelectMany(s => Enumerable.Range(0, model.Config.LayerCount).Select(l => new HookPoint(s, l)))];
         IReadOnlyDictionary<HookPoint, float[]> all = gradient.Backward(points, (t, _, seed) => CentredLogit(tokens, t, seed));
         foreach (HookPoint point in points)
         {
@@ -145,7 +150,8 @@ public sealed class GradientTests
     /// <summary>What r_L0 of a position is held to: 1e-5 times the cancellation in its y, Σ f·‖∇‖ over Σ |y| (W_dec's rows have unit norm), by which an error of the gradient grows on its way to y.</summary>
     internal static double UniformityLimit(ReadOnlySpan<double> y, ReadOnlySpan<float> codes, ReadOnlySpan<float> gradient)
     {
-        double norm = Math.Sqrt(gradient.ToArray().Sum(g => (double)g * g)), cancellation = codes.ToArray().Sum(f => (double)f) * norm / y.ToArray().Sum(Math.Abs);
+        double norm = Math.Sqrt(gradient.ToArray().Sum(g => (double)g * g)),
+            cancellation = codes.ToArray().Sum(f => (double)f) * norm / y.ToArray().Sum(Math.Abs);
         return 1e-5 * Math.Max(1, cancellation);
     }
 
@@ -160,7 +166,8 @@ public sealed class GradientTests
             if (double.IsNaN(expected[t]))
                 continue;
             ReadOnlySpan<double> own = y.AsSpan((int)codes.RowStart[t]..(int)codes.RowStart[t + 1]);
-            double limit = UniformityLimit(own, codes.ValuesOf(t), gradients.Slice(t * width, width)), difference = FeatureAttribution.Uniformity(own) - expected[t];
+            double limit = UniformityLimit(own, codes.ValuesOf(t), gradients.Slice(t * width, width)),
+                difference = FeatureAttribution.Uniformity(own) - expected[t];
             Assert.True(Math.Abs(difference) <= limit, $"position {t}: {difference:g3} instead of at most {limit:g3}");
             sum += difference;
             counted++;

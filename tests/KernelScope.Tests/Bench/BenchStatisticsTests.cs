@@ -51,6 +51,8 @@ public sealed class BenchStatisticsTests
             """)!.AsObject();
         string[] lines = ReportTable.Of(cases).Split('\n');
         Assert.Equal("| old | AVX2 | 2000 |  |  |  |  |", lines[2]);
-        Assert.Equal("| new | AVX-512, vdpbf16ps | 2000 | 4 | read bandwidth 0.90 (0.50 to 1.00) | Other 1.50 (1.00 to 2.00) | peak memory 5.00 (4.00 to 6.00) GiB |", lines[3]);
+        Assert.Equal(
+            "| new | AVX-512, vdpbf16ps | 2000 | 4 | read bandwidth 0.90 (0.50 to 1.00) | Other 1.50 (1.00 to 2.00) | peak memory 5.00 "
+                + "(4.00 to 6.00) GiB |", lines[3]);
     }
 }

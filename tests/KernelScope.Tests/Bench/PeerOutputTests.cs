@@ -16,7 +16,9 @@ public sealed class PeerOutputTests
         """;
 
     // As gemma.cpp's TimingInfo prints at verbosity 1 (gemma/gemma.h).
-    private const string Gemma = "\n[ Reading prompt ] \n\n[ Timing info ] Prefill: 1890 ms for 511 prompt tokens (270.31 tokens / sec); Time to first token: 1995 ms\n\n[ Timing info ] Generate: 6400 ms for 64 tokens (10.00 tokens / sec)\n";
+    private const string Gemma =
+        "\n[ Reading prompt ] \n\n[ Timing info ] Prefill: 1890 ms for 511 prompt tokens (270.31 tokens / sec); Time to first token: "
+            + "1995 ms\n\n[ Timing info ] Generate: 6400 ms for 64 tokens (10.00 tokens / sec)\n";
 
     [Fact]
     public void Of_llama_bench_the_test_that_was_asked_for_is_read()
@@ -24,7 +26,8 @@ public sealed class PeerOutputTests
         LlamaResult prompt = LlamaBench.Parse(Llama, 512, 0)!, generated = LlamaBench.Parse(Llama, 0, 128)!;
         Assert.Equal(7100.002165, prompt.TokensPerSecond);
         Assert.Equal(118.881588, generated.TokensPerSecond);
-        Assert.Equal(("qwen2 7B Q4_K - Medium", 7615616512, "CUDA", "8cf427ff"), (generated.Model, generated.Parameters, generated.Backends, generated.Commit));
+        Assert.Equal(("qwen2 7B Q4_K - Medium", 7615616512, "CUDA", "8cf427ff"),
+            (generated.Model, generated.Parameters, generated.Backends, generated.Commit));
     }
 
     [Theory]
@@ -52,14 +55,17 @@ public sealed class PeerOutputTests
     public void A_program_that_is_not_there_is_named()
     {
         string missing = Path.Combine(Path.GetTempPath(), Guid.NewGuid().ToString("n"));
-        Assert.Equal($"--llama-bench: there is no file {missing}.", Assert.Throws<OutsideProgramException>(() => OutsideProgram.Require(missing, "--llama-bench")).Message);
-        Assert.StartsWith($"{missing} could not be started: ", Assert.Throws<OutsideProgramException>(() => OutsideProgram.Run(missing, [], default)).Message, StringComparison.Ordinal);
+        Assert.Equal($"--llama-bench: there is no file {missing}.",
+            Assert.Throws<OutsideProgramException>(() => OutsideProgram.Require(missing, "--llama-bench")).Message);
+        Assert.StartsWith($"{missing} could not be started: ",
+            Assert.Throws<OutsideProgramException>(() => OutsideProgram.Run(missing, [], default)).Message, StringComparison.Ordinal);
     }
 
     [Fact]
     public void A_program_that_fails_is_named_in_one_line()
     {
-        string failed = Assert.Throws<OutsideProgramException>(() => OutsideProgram.Run("dotnet", ["no-such-command-at-all"], default)).Message;
+        string failed = Assert.Throws<OutsideProgramException>(() => OutsideProgram.Run("dotnet", ["no-such-command-at-all"], default))
+            .Message;
         Assert.StartsWith("dotnet failed with exit code ", failed, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', failed);
     }

@@ -61,7 +61,8 @@ public class CpuConformanceTests
     public void Device_uses_the_widest_vectors_of_the_machine()
     {
         using CpuDevice device = new(1);
-        Assert.Equal(Vector512.IsHardwareAccelerated ? "AVX-512" : Avx2.IsSupported && Fma.IsSupported ? "AVX2" : "portable", device.InstructionSet);
+        Assert.Equal(Vector512.IsHardwareAccelerated ? "AVX-512" : Avx2.IsSupported && Fma.IsSupported ? "AVX2"
+            : "portable", device.InstructionSet);
     }
 
     [Fact]
@@ -73,12 +74,17 @@ public class CpuConformanceTests
 
     /// <summary>The cases that fail, in words.</summary>
     internal static string[] Failures(Device device) =>
-        [.. ConformanceSuite.Cases(ConformanceScale.Default).Select(c => c.Run(device)).Where(result => !result.Ok).Select(result => result.ToString())];
+        [.. ConformanceSuite.Cases(ConformanceScale.Default).Select(c => c.Run(device)).Where(result => !result.Ok)
+            .Select(result => result.ToString())];
 
     private static Process Start(string setting)
     {
-        string host = Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", OperatingSystem.IsWindows() ? "dotnet.exe" : "dotnet"));
-        var start = new ProcessStartInfo(host, [typeof(Program).Assembly.Location, "conformance"]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        string host =
+            Path.GetFullPath(
+                Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", OperatingSystem.IsWindows() ? "dotnet.exe"
+                    : "dotnet"));
+        var start = new ProcessStartInfo(host, [typeof(Program).Assembly.Location, "conformance"]) { RedirectStandardOutput = true,
+            RedirectStandardError = true };
         start.Environment[setting] = "0";
         return Process.Start(start)!;
     }

@@ -31,7 +31,8 @@ public sealed class FastPrecisionTests(ITestOutputHelper output)
     [MemberData(nameof(Products))]
     public void Products_are_those_of_rounded_values(int form, int inputs)
     {
-        using CpuDevice exact = new(2), machine = new(2, Precision.Fast), plain = new(2, Precision.Fast, Precision.Exact, machineCode: false);
+        using CpuDevice exact = new(2), machine = new(2, Precision.Fast),
+            plain = new(2, Precision.Fast, Precision.Exact, machineCode: false);
         Assert.Equal(Bf16Code.IsSupported ? "vdpbf16ps" : "float32", machine.FastProducts);
         Assert.Equal("float32", plain.FastProducts);
         Generator random = new(17);
@@ -42,7 +43,9 @@ public sealed class FastPrecisionTests(ITestOutputHelper output)
         using PackingDevice packing = new(1);
         using TrialWeight packed = new("w", inputs, [new PartForm(Outputs, stored)], (j, i) => w[(j * inputs) + i], packing, packing);
         float[] held = RoundedWeights(exact, weight.Tested);
-        using TrialWeight rounded = new("rounded", inputs, [new PartForm(Outputs, new(DType.F32, Transposed: inputsFirst))], (j, i) => held[(j * inputs) + i], exact, exact);
+        using TrialWeight rounded =
+            new("rounded", inputs, [new PartForm(Outputs, new(DType.F32, Transposed: inputsFirst))], (j, i) => held[(j * inputs) + i],
+                exact, exact);
         foreach (int rows in (int[])[1, 5, 16, 17, 41])
         {
             float[] x = random.Normals(rows * inputs);

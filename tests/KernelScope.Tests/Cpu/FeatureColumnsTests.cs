@@ -27,8 +27,10 @@ public unsafe class FeatureColumnsTests
         fixed (int* features = feature)
         {
             byte* first = (byte*)weights;
-            done = FeatureColumns<Simd512, Vector512<float>>.Add(first, outputs * sizeof(float), features, values, count, features + count, 1, y, outputs);
-            FeatureSum<Simd512, Vector512<float>>.Add<ElementF32>(first, outputs * sizeof(float), features, values, count, features + count, 1, expected, done);
+            done = FeatureColumns<Simd512, Vector512<float>>.Add(
+                first, outputs * sizeof(float), features, values, count, features + count, 1, y, outputs);
+            FeatureSum<Simd512, Vector512<float>>.Add<ElementF32>(
+                first, outputs * sizeof(float), features, values, count, features + count, 1, expected, done);
         }
 
         Assert.Equal(outputs / 384 * 384, done);

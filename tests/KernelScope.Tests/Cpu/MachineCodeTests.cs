@@ -61,7 +61,8 @@ public sealed unsafe class MachineCodeTests
                     continue;
                 if (used.Register.IsGPR())
                     Assert.Contains(used.Register.GetFullRegister(), free);
-                else if (windows && used.Register.IsVectorRegister() && used.Register.GetNumber() is >= 6 and <= 15 && instruction.Mnemonic != Mnemonic.Vzeroupper)
+                else if (windows && used.Register.IsVectorRegister() && used.Register.GetNumber() is >= 6 and <= 15
+                    && instruction.Mnemonic != Mnemonic.Vzeroupper)
                     Assert.True(stored.Contains(Register.XMM0 + used.Register.GetNumber()) && restored.Count == 0, instruction.ToString());
             }
         }
@@ -81,7 +82,9 @@ public sealed unsafe class MachineCodeTests
         // Two steps in the loop, one for an odd pair.
         Assert.Equal(3 * 2 * rows, code.Count(i => i.Mnemonic == Mnemonic.Vdpbf16ps));
         ulong[] offsets = [.. code.Where(i => i.MemoryBase == Register.RDI).Select(i => i.MemoryDisplacement64)];
-        string[] fields = [nameof(Bf16Tile.A), nameof(Bf16Tile.B), nameof(Bf16Tile.C), nameof(Bf16Tile.StrideBytes), nameof(Bf16Tile.Pairs), nameof(Bf16Tile.Add)];
+        string[] fields =
+            [nameof(Bf16Tile.A), nameof(Bf16Tile.B), nameof(Bf16Tile.C), nameof(Bf16Tile.StrideBytes), nameof(Bf16Tile.Pairs),
+                nameof(Bf16Tile.Add)];
         Assert.Equal(fields.Select(field => (ulong)Marshal.OffsetOf<Bf16Tile>(field)), offsets);
     }
 
@@ -92,7 +95,8 @@ public sealed unsafe class MachineCodeTests
         using ExecutableMemory? memory = ExecutableMemory.TryCreate([0xC3]);
         Skip.If(memory is null, "the system allows no new code");
         nuint address = (nuint)memory.Start;
-        string line = File.ReadLines("/proc/self/maps").Single(l => l.Split(' ')[0].Split('-') is [string from, string to] && Hex(from) <= address && address < Hex(to));
+        string line = File.ReadLines("/proc/self/maps")
+            .Single(l => l.Split(' ')[0].Split('-') is [string from, string to] && Hex(from) <= address && address < Hex(to));
         Assert.Equal("r-xp", line.Split(' ')[1]);
         memory.Dispose();
         Assert.True(memory.Start == null);

@@ -27,10 +27,13 @@ public sealed class SaeDecodeRangesTests : IDisposable
     public void Rows_together_give_the_bits_of_each_row_alone(int threads)
     {
         float[] values = _random.Normals(1_000_003);
-        PartForm[] parts = [new(500, new WeightForm(DType.F32, Transposed: true)), new(Outputs - 500, new WeightForm(DType.F32, Transposed: true))];
-        using var decoder = new TrialWeight("w_dec", Features, parts, (r, i) => values[(((long)r * Features) + i) % values.Length], _one, _one);
+        PartForm[] parts =
+            [new(500, new WeightForm(DType.F32, Transposed: true)), new(Outputs - 500, new WeightForm(DType.F32, Transposed: true))];
+        using var decoder =
+            new TrialWeight("w_dec", Features, parts, (r, i) => values[(((long)r * Features) + i) % values.Length], _one, _one);
         using var encoder = new TrialWeight("w_enc", 1, [new(Features, new WeightForm(DType.F32))], (_, _) => 0, _one, _one);
-        Mat none = _one.CreateMat(1, Features, "none"), bias = _one.CreateMat(1, Outputs, "b_dec"), together = _one.CreateMat(Rows, Outputs, "together"), alone = _one.CreateMat(Rows, Outputs, "alone");
+        Mat none = _one.CreateMat(1, Features, "none"), bias = _one.CreateMat(1, Outputs, "b_dec"),
+            together = _one.CreateMat(Rows, Outputs, "together"), alone = _one.CreateMat(Rows, Outputs, "alone");
         _one.Write(_random.Normals(Outputs), bias);
         var sae = new SaeParameters(encoder.Tested, none, none, decoder.Tested, bias);
         CodeList list = Codes();

@@ -13,7 +13,8 @@ public sealed class AloneInTheProcess;
 public sealed class ThreadTests : IDisposable
 {
     private readonly CpuDevice[] _exact = [new(1), new(2), new(3), new(8)];
-    private readonly CpuDevice[] _fast = [.. new[] { 1, 2, 3, 8 }.Select(threads => new CpuDevice(threads, Precision.Fast, Precision.Fast))];
+    private readonly CpuDevice[] _fast =
+        [.. new[] { 1, 2, 3, 8 }.Select(threads => new CpuDevice(threads, Precision.Fast, Precision.Fast))];
 
     public void Dispose()
     {
@@ -46,7 +47,8 @@ public sealed class ThreadTests : IDisposable
         {
             uint[][] actual = workload.Run(device);
             for (int op = 0; op < expected.Length; op++)
-                Assert.True(expected[op].AsSpan().SequenceEqual(actual[op]), $"Seed {seed}, {Workload.Ops[op]}: {device.Threads} threads give other bits than one.");
+                Assert.True(expected[op].AsSpan().SequenceEqual(actual[op]),
+                    $"Seed {seed}, {Workload.Ops[op]}: {device.Threads} threads give other bits than one.");
         }
     }
 

@@ -93,7 +93,8 @@ public unsafe class VectorMathTests
             }
 
             float expected = (float)BitConverter.UInt16BitsToHalf((ushort)code);
-            Assert.True(float.IsNaN(expected) ? float.IsNaN(wide[0]) : BitConverter.SingleToInt32Bits(expected) == BitConverter.SingleToInt32Bits(wide[0]), $"{code:x4} gave {wide[0]:g9}");
+            Assert.True(float.IsNaN(expected) ? float.IsNaN(wide[0])
+                : BitConverter.SingleToInt32Bits(expected) == BitConverter.SingleToInt32Bits(wide[0]), $"{code:x4} gave {wide[0]:g9}");
         }
     }
 
@@ -107,7 +108,8 @@ public unsafe class VectorMathTests
             foreach (uint lower in (uint[])[0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF])
             {
                 float x = BitConverter.UInt32BitsToSingle((upper << 16) | lower);
-                uint expected = (uint)((BFloat16)x).Bits << 16, actual = BitConverter.SingleToUInt32Bits(Apply(width, Function.RoundBf16, x));
+                uint expected = (uint)((BFloat16)x).Bits << 16,
+                    actual = BitConverter.SingleToUInt32Bits(Apply(width, Function.RoundBf16, x));
                 Assert.True(expected == actual, $"{upper:x4}{lower:x4} gave {actual:x8}");
             }
         }

@@ -10,7 +10,8 @@ internal sealed class Workload : IDisposable
 {
     public static readonly string[] Ops =
     [
-        "Embed", "Normalize", "ApplyGain", "RmsNorm", "AddNormedThenNorm (resid)", "AddNormedThenNorm (normed)", "Linear", "GatedGelu", "Rope", "RopeThenStore (keys)",
+        "Embed", "Normalize", "ApplyGain", "RmsNorm", "AddNormedThenNorm (resid)", "AddNormedThenNorm (normed)", "Linear",
+            "GatedGelu", "Rope", "RopeThenStore (keys)",
         "RopeThenStore (values)", "Attend", "Softcap", "AddScaled", "CrossEntropy", "TopK", "SaeEncode", "SaeDecode", "SaeEdit",
     ];
 
@@ -60,7 +61,8 @@ internal sealed class Workload : IDisposable
         _table = Weight(50, inputs);
         _linear = Weight(outputs, inputs);
         _gateUp = Weight(2 * outputs, inputs);
-        _sae = new SaeParameters(Weight(features, inputs), Input(1, features), Input(1, features), Weight(inputs, features), Input(1, inputs));
+        _sae = new SaeParameters(Weight(features, inputs), Input(1, features), Input(1, features), Weight(inputs, features),
+            Input(1, inputs));
         _cache = new KvLayer(Input(kvHeads * 600, headDim), Input(kvHeads * 600, headDim), kvHeads, 600);
         _attention = new AttentionShape(heads, 0.1f, 50f, window);
         _tokens = [.. Enumerable.Range(0, rows).Select(_ => _random.Below(50))];
@@ -73,7 +75,8 @@ internal sealed class Workload : IDisposable
         _codes = Own(maker.CreateCodes(features, "codes"));
         _top = Own(maker.CreateCodes(features, "top"));
         Mat Out(int columns) => Own(maker.CreateMat(rows, columns, "result"));
-        _results = [Out(inputs), Out(inputs), Out(inputs), Out(inputs), Out(inputs), Out(inputs), Out(outputs), Out(outputs), Out(_qkv.Columns), _cache.Keys, _cache.Values,
+        _results = [Out(inputs), Out(inputs), Out(inputs), Out(inputs), Out(inputs), Out(inputs), Out(outputs), Out(outputs),
+            Out(_qkv.Columns), _cache.Keys, _cache.Values,
             Out(heads * headDim), Out(features), Out(inputs), Out(1), Out(1), Out(1), Out(inputs), Out(inputs)];
     }
 
@@ -137,7 +140,8 @@ internal sealed class Workload : IDisposable
     {
         var list = new CodeList();
         _maker.Read(codes, list);
-        return [.. list.RowStart.Take(list.Rows + 1).Select(start => (uint)start), .. list.Feature.Take(list.Count).Select(f => (uint)f), .. list.Value.Take(list.Count).Select(BitConverter.SingleToUInt32Bits)];
+        return [.. list.RowStart.Take(list.Rows + 1).Select(start => (uint)start), .. list.Feature.Take(list.Count).Select(f => (uint)f),
+            .. list.Value.Take(list.Count).Select(BitConverter.SingleToUInt32Bits)];
     }
 
     private Mat Input(int rows, int columns)
@@ -153,7 +157,8 @@ internal sealed class Workload : IDisposable
     {
         int first = _random.Below(outputs + 1);
         var form = WeightForm.Of(_random.Below(WeightForm.All.Length));
-        PartForm[] parts = first is 0 || first == outputs ? [new(outputs, form)] : [new(first, form), new(outputs - first, new WeightForm(DType.BF16))];
+        PartForm[] parts = first is 0 || first == outputs ? [new(outputs, form)]
+            : [new(first, form), new(outputs - first, new WeightForm(DType.BF16))];
         return Own(new TrialWeight("weight", inputs, parts, (_, _) => _random.Normal() * 0.1, _weights, _maker)).Tested;
     }
 

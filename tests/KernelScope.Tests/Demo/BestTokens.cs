@@ -13,7 +13,8 @@ internal readonly record struct BestTokens(int Positions, int Same, double Large
 
     public static BestTokens Compare(Device a, Device b)
     {
-        using Gemma2Model of = Gemma2Model.Load(a, KernelScope.Demo.OpenCheckpoint()), and = Gemma2Model.Load(b, KernelScope.Demo.OpenCheckpoint());
+        using Gemma2Model of = Gemma2Model.Load(a, KernelScope.Demo.OpenCheckpoint()),
+            and = Gemma2Model.Load(b, KernelScope.Demo.OpenCheckpoint());
         BestTokens found = default;
         foreach (string text in Texts)
         {
@@ -28,7 +29,8 @@ internal readonly record struct BestTokens(int Positions, int Same, double Large
         return found;
     }
 
-    public override string ToString() => FormattableString.Invariant($"{Same} of {Positions} positions; the largest difference of a logit is {LargestDifference:g3}");
+    public override string ToString() =>
+        FormattableString.Invariant($"{Same} of {Positions} positions; the largest difference of a logit is {LargestDifference:g3}");
 
     private BestTokens With(ReadOnlySpan<float> x, ReadOnlySpan<float> y) =>
         new(Positions + 1, Same + (Best(x) == Best(y) ? 1 : 0), Math.Max(LargestDifference, Tests.Compare.Largest(x, y)));

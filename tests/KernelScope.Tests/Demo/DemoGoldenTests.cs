@@ -15,8 +15,10 @@ public sealed partial class DemoGoldenTests
 
     private static readonly (string Id, string Path)[] Saes =
     [
-        ("res.3.2k.l0_19", "res/layer_3/width_2k/average_l0_19"), ("res.3.2k.l0_57", "res/layer_3/width_2k/average_l0_57"), ("res.1.1k.l0_26", "res/layer_1/width_1k/average_l0_26"),
-        ("res.5.1k.l0_37", "res/layer_5/width_1k/average_l0_37"), ("att.3.1k.l0_42", "att/layer_3/width_1k/average_l0_42"), ("mlp.3.1k.l0_37", "mlp/layer_3/width_1k/average_l0_37"),
+        ("res.3.2k.l0_19", "res/layer_3/width_2k/average_l0_19"), ("res.3.2k.l0_57", "res/layer_3/width_2k/average_l0_57"),
+            ("res.1.1k.l0_26", "res/layer_1/width_1k/average_l0_26"),
+        ("res.5.1k.l0_37", "res/layer_5/width_1k/average_l0_37"), ("att.3.1k.l0_42", "att/layer_3/width_1k/average_l0_42"),
+            ("mlp.3.1k.l0_37", "mlp/layer_3/width_1k/average_l0_37"),
         ("transcoder.3.1k.l0_20", "transcoder/layer_3/width_1k/average_l0_20"),
     ];
 
@@ -93,7 +95,8 @@ public sealed partial class DemoGoldenTests
             Assert.Equal(Ints(c, "plain"), generator.Generate(prompt));
             session.Reset();
             FeatureEdit[] edits = [new(c.GetProperty("feature").GetInt32(), FeatureEditKind.Add, c.GetProperty("strength").GetSingle())];
-            using var splice = new SaeSplice(session.Hooks, sae, sae.Site!.Value, sae.SiteOut!.Value, SpliceMode.None, Positions.AllBut(2), edits);
+            using var splice =
+                new SaeSplice(session.Hooks, sae, sae.Site!.Value, sae.SiteOut!.Value, SpliceMode.None, Positions.AllBut(2), edits);
             Assert.Equal(Ints(c, "steered"), generator.Generate(prompt));
         }
     }
@@ -136,7 +139,8 @@ public sealed partial class DemoGoldenTests
     {
         float[] x = expected.Floats("x"), wanted = expected.Floats("recon");
         int rows = x.Length / sae.Config.InputDim;
-        Mat input = device.CreateMat(rows, sae.Config.InputDim, "x"), output = device.CreateMat(rows, sae.Config.OutputDim, "reconstruction");
+        Mat input = device.CreateMat(rows, sae.Config.InputDim, "x"),
+            output = device.CreateMat(rows, sae.Config.OutputDim, "reconstruction");
         using SparseCodes codes = sae.CreateCodes();
         device.Write(x, input);
         sae.Encode(input, codes);
@@ -151,12 +155,14 @@ public sealed partial class DemoGoldenTests
     private static bool IsNear(int[] pairs, int row, int feature) =>
         Enumerable.Range(0, pairs.Length / 2).Any(i => pairs[2 * i] == row && pairs[(2 * i) + 1] == feature);
 
-    private static int[] Ints(JsonElement element, string name) => [.. element.GetProperty(name).EnumerateArray().Select(e => e.GetInt32())];
+    private static int[] Ints(JsonElement element, string name) =>
+        [.. element.GetProperty(name).EnumerateArray().Select(e => e.GetInt32())];
 
     private static string TextOf(string name)
     {
         using var cases = JsonDocument.Parse(File.ReadAllBytes(Fixtures.Path("demo", "goldens", "cases.json")));
-        return cases.RootElement.GetProperty("texts").EnumerateArray().Single(t => t.GetProperty("name").GetString() == name).GetProperty("text").GetString()!;
+        return cases.RootElement.GetProperty("texts").EnumerateArray().Single(t => t.GetProperty("name").GetString() == name)
+            .GetProperty("text").GetString()!;
     }
 
     private static string Content(params string[] parts) => Path.Combine([Fixtures.Root, "src", "KernelScope.Demo", "content", .. parts]);

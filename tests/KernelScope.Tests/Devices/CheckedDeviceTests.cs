@@ -22,7 +22,8 @@ public sealed class CheckedDeviceTests : IDisposable
         foreach (ConformanceCase c in ConformanceSuite.Cases(ConformanceScale.Tiny))
         {
             ConformanceResult result = c.Run(_device);
-            Assert.True(result.Ok || result.Message.StartsWith(nameof(NotFiniteNumberException), StringComparison.Ordinal), result.ToString());
+            Assert.True(result.Ok || result.Message.StartsWith(nameof(NotFiniteNumberException), StringComparison.Ordinal),
+                result.ToString());
         }
     }
 
@@ -43,8 +44,10 @@ public sealed class CheckedDeviceTests : IDisposable
         Assert.Throws<ArgumentException>(() => _device.Copy(all.RowRange(0, 2), all.RowRange(1, 2)));
         Assert.Throws<ArgumentException>(() => _device.Copy(all.ColumnRange(0, 5), all.ColumnRange(3, 5)));
         Assert.Throws<ArgumentException>(() => _device.AddScaled(all.RowRange(1, 1), 1f, all));
-        Assert.Throws<ArgumentException>(() => _device.ApplyGain(all.ColumnRange(0, 4), all.RowRange(0, 1).ColumnRange(2, 4), all.ColumnRange(0, 4)));
-        Assert.Throws<ArgumentException>(() => _device.AddNormedThenNorm(all, Matrix(1, 8, "g"), Matrix(1, 8, "g"), 1e-6f, all, Matrix(4, 8, "normed")));
+        Assert.Throws<ArgumentException>(
+            () => _device.ApplyGain(all.ColumnRange(0, 4), all.RowRange(0, 1).ColumnRange(2, 4), all.ColumnRange(0, 4)));
+        Assert.Throws<ArgumentException>(
+            () => _device.AddNormedThenNorm(all, Matrix(1, 8, "g"), Matrix(1, 8, "g"), 1e-6f, all, Matrix(4, 8, "normed")));
         // The two sides of one matrix, and the same matrix where an op may be in place.
         _device.Copy(all.ColumnRange(0, 4), all.ColumnRange(4, 4));
         _device.Copy(all.RowRange(0, 2), all.RowRange(2, 2));

@@ -15,7 +15,8 @@ public class ConformanceSuiteTests
     public void Reference_agrees_with_itself(ConformanceScale scale)
     {
         using ReferenceDevice device = new();
-        Assert.Equal([], ConformanceSuite.Cases(scale).Select(c => c.Run(device)).Where(result => !result.Ok).Select(result => result.ToString()));
+        Assert.Equal([], ConformanceSuite.Cases(scale).Select(c => c.Run(device)).Where(result => !result.Ok)
+            .Select(result => result.ToString()));
     }
 
     [Theory]
@@ -26,8 +27,12 @@ public class ConformanceSuiteTests
     {
         IReadOnlyList<ConformanceCase> cases = ConformanceSuite.Cases(scale);
         Assert.Equal(cases.Count, cases.Select(c => c.ToString()).Distinct().Count());
-        string[] ops = [.. typeof(Device).GetMethods().Where(method => method.DeclaringType == typeof(Device) && !method.IsSpecialName).Select(method => method.Name).Distinct()];
-        string[] notOps = [nameof(Device.CreateMat), nameof(Device.CreateWeight), nameof(Device.CreateCodes), nameof(Device.Read), nameof(Device.Synchronize), nameof(Device.ForEach), nameof(Device.Dispose)];
+        string[] ops =
+            [.. typeof(Device).GetMethods().Where(method => method.DeclaringType == typeof(Device) && !method.IsSpecialName)
+                .Select(method => method.Name).Distinct()];
+        string[] notOps =
+            [nameof(Device.CreateMat), nameof(Device.CreateWeight), nameof(Device.CreateCodes),
+                nameof(Device.Read), nameof(Device.Synchronize), nameof(Device.ForEach), nameof(Device.Dispose)];
         Assert.Equal(ops.Except(notOps).Order(), cases.Select(c => c.Op).Distinct().Order());
     }
 
@@ -41,7 +46,8 @@ public class ConformanceSuiteTests
     {
         // The values that SplitMix64 is published with, for the seed 1234567.
         Generator random = new(1234567);
-        Assert.Equal(new ulong[] { 6457827717110365317, 3203168211198807973, 9817491932198370423 }, new[] { random.Next(), random.Next(), random.Next() });
+        Assert.Equal(new ulong[] { 6457827717110365317, 3203168211198807973, 9817491932198370423 },
+            new[] { random.Next(), random.Next(), random.Next() });
     }
 
     public static TheoryData<string, Fault> Faults()

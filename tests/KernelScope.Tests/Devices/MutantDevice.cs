@@ -92,9 +92,11 @@ internal sealed class MutantDevice(string mutation) : ForwardingDevice(new Refer
             base.RmsNormCore(branch, nextGain, epsilon, normed);
     }
 
-    protected override void LinearCore(Mat x, Weight weight, Mat destination) => OfRounded(x, rounded => base.LinearCore(rounded, weight, destination));
+    protected override void LinearCore(Mat x, Weight weight, Mat destination) =>
+        OfRounded(x, rounded => base.LinearCore(rounded, weight, destination));
 
-    protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination) => OfRounded(x, rounded => base.LinearTransposedCore(rounded, weight, destination));
+    protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination) =>
+        OfRounded(x, rounded => base.LinearTransposedCore(rounded, weight, destination));
 
     private void OfRounded(Mat x, Action<Mat> product)
     {
@@ -120,7 +122,8 @@ internal sealed class MutantDevice(string mutation) : ForwardingDevice(new Refer
             {
                 double z = HostBuffer.Row(products, t)[j];
                 double cubic = mutation == "0.0447 for 0.044715" ? 0.0447 : 0.044715;
-                double gate = mutation == "silu for gelu" ? z / (1 + Math.Exp(-z)) : 0.5 * z * (1 + Math.Tanh(Math.Sqrt(2 / Math.PI) * (z + (cubic * z * z * z))));
+                double gate = mutation == "silu for gelu" ? z / (1 + Math.Exp(-z))
+                    : 0.5 * z * (1 + Math.Tanh(Math.Sqrt(2 / Math.PI) * (z + (cubic * z * z * z))));
                 HostBuffer.Row(destination, t)[j] = (float)(gate * HostBuffer.Row(products, t)[destination.Columns + j]);
             }
         }
@@ -150,7 +153,8 @@ internal sealed class MutantDevice(string mutation) : ForwardingDevice(new Refer
     protected override void RopeThenStoreCore(Mat qkv, int position, Mat cosSin, KvLayer cache)
     {
         if (mutation == "rotates values")
-            base.RopeCore(qkv.ColumnRange(qkv.Columns - (cache.KvHeadCount * cache.HeadDim), cache.KvHeadCount * cache.HeadDim), position, cosSin);
+            base.RopeCore(qkv.ColumnRange(qkv.Columns - (cache.KvHeadCount * cache.HeadDim), cache.KvHeadCount * cache.HeadDim),
+                position, cosSin);
         base.RopeThenStoreCore(qkv, position, cosSin, cache);
     }
 
@@ -243,7 +247,8 @@ internal sealed class MutantDevice(string mutation) : ForwardingDevice(new Refer
 
     protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
     {
-        FeatureEdit[] changed = [.. edits.ToArray().Select(edit => mutation == "a clamp adds" ? edit with { Kind = FeatureEditKind.Add } : edit)];
+        FeatureEdit[] changed =
+            [.. edits.ToArray().Select(edit => mutation == "a clamp adds" ? edit with { Kind = FeatureEditKind.Add } : edit)];
         if (mutation == "reads what it wrote")
         {
             foreach (FeatureEdit edit in changed)
@@ -274,7 +279,8 @@ internal sealed class MutantDevice(string mutation) : ForwardingDevice(new Refer
         }
     }
 
-    protected override void CopyCore(Mat x, Mat destination) => Each(x, destination, (value, _) => mutation == "denormals to zero" && float.IsSubnormal(value) ? 0f : value);
+    protected override void CopyCore(Mat x, Mat destination) =>
+        Each(x, destination, (value, _) => mutation == "denormals to zero" && float.IsSubnormal(value) ? 0f : value);
 
     private readonly Dictionary<SparseCodes, CodeList> _spoiled = [];
 

@@ -38,7 +38,8 @@ public sealed class ReferenceDeviceTests : IDisposable
     public void Embed_refuses_a_token_outside_the_vocabulary()
     {
         Weight table = Weights(3, 2, 1, 2, 3, 4, 5, 6);
-        Assert.Contains("Token id 3", Assert.Throws<ArgumentOutOfRangeException>(() => _device.Embed([3], table, 1f, Empty(1, 2))).Message, StringComparison.Ordinal);
+        Assert.Contains("Token id 3", Assert.Throws<ArgumentOutOfRangeException>(() => _device.Embed([3], table, 1f, Empty(1, 2))).Message,
+            StringComparison.Ordinal);
         Assert.Throws<ArgumentOutOfRangeException>(() => _device.Embed([-1], table, 1f, Empty(1, 2)));
     }
 
@@ -108,7 +109,9 @@ public sealed class ReferenceDeviceTests : IDisposable
             ("bf16", DType.BF16, [2, 3], stored),
             ("transposed", DType.F16, [3, 2], stored),
             ("f64", DType.F64, [1, 3], [7, 8, 9]));
-        using Weight weight = _device.CreateWeight("four parts", new(file["f32"]), new(file["bf16"]), new(file["transposed"], transposed: true), new(file["f64"]));
+        using Weight weight =
+            _device.CreateWeight("four parts", new(file["f32"]), new(file["bf16"]), new(file["transposed"], transposed: true),
+                new(file["f64"]));
         Assert.Equal((6, 3), (weight.Rows, weight.Columns));
         Mat y = Empty(1, 6);
         _device.Linear(Matrix(1, 3, 1, 10, 100), weight, y);
@@ -300,7 +303,9 @@ public sealed class ReferenceDeviceTests : IDisposable
         // f_0 = x_0 = 4 above its threshold, f_1 = x_1 = 0.5 below its own: 0.
         SaeParameters sae = Sae(Weights(3, 2, 1, 0, 0, 1, 0, 0), [0, 0, 0], [1, 1, 1]);
         Mat x = Matrix(1, 2, 4, 0.5f);
-        _device.SaeEdit(x, sae, [new(0, FeatureEditKind.Clamp, 1), new(1, FeatureEditKind.Clamp, 2), new(0, FeatureEditKind.Clamp, 5), new(2, FeatureEditKind.Add, -1)], x);
+        _device.SaeEdit(
+            x, sae, [new(0, FeatureEditKind.Clamp, 1), new(1, FeatureEditKind.Clamp, 2), new(0, FeatureEditKind.Clamp, 5),
+                new(2, FeatureEditKind.Add, -1)], x);
         // Strengths −3, 2, 1, −1 on rows (1, 10), (2, 20), (1, 10), (3, 30).
         Assert.Equal([4f - 3 + 4 + 1 - 3, 0.5f - 30 + 40 + 10 - 30], Read(x));
     }
@@ -382,17 +387,20 @@ public sealed class ReferenceDeviceTests : IDisposable
         return values;
     }
 
-    private KvLayer Cache(int kvHeads, int capacity, int headDim) => new(Empty(kvHeads * capacity, headDim), Empty(kvHeads * capacity, headDim), kvHeads, capacity);
+    private KvLayer Cache(int kvHeads, int capacity, int headDim) =>
+        new(Empty(kvHeads * capacity, headDim), Empty(kvHeads * capacity, headDim), kvHeads, capacity);
 
     /// <summary>An SAE whose decoder rows are (1, 10), (2, 20), …, with bias (−1, 1).</summary>
     private SaeParameters Sae(Weight encoder, float[] bias, float[] threshold)
     {
         float[] rows = [.. Enumerable.Range(1, encoder.Rows).SelectMany(f => new[] { f, 10f * f })];
-        Weight decoder = _device.CreateWeight("W_dec", new WeightPart(Write(("w", DType.F32, [encoder.Rows, 2], rows))["w"], transposed: true));
+        Weight decoder =
+            _device.CreateWeight("W_dec", new WeightPart(Write(("w", DType.F32, [encoder.Rows, 2], rows))["w"], transposed: true));
         return new SaeParameters(encoder, Matrix(1, encoder.Rows, bias), Matrix(1, encoder.Rows, threshold), decoder, Matrix(1, 2, -1, 1));
     }
 
-    private Weight Weights(int rows, int columns, params float[] values) => _device.CreateWeight("w", new WeightPart(Write(("w", DType.F32, [rows, columns], values))["w"]));
+    private Weight Weights(int rows, int columns, params float[] values) =>
+        _device.CreateWeight("w", new WeightPart(Write(("w", DType.F32, [rows, columns], values))["w"]));
 
     private SafetensorsFile Write(params (string Name, DType Type, long[] Shape, float[] Values)[] tensors)
     {

@@ -12,8 +12,10 @@ public sealed class DemoEvaluationTests
 {
     private static readonly (string Id, string Path)[] Saes =
     [
-        ("res.3.2k.l0_19", "res/layer_3/width_2k/average_l0_19"), ("res.3.2k.l0_57", "res/layer_3/width_2k/average_l0_57"), ("res.1.1k.l0_26", "res/layer_1/width_1k/average_l0_26"),
-        ("res.5.1k.l0_37", "res/layer_5/width_1k/average_l0_37"), ("att.3.1k.l0_42", "att/layer_3/width_1k/average_l0_42"), ("mlp.3.1k.l0_37", "mlp/layer_3/width_1k/average_l0_37"),
+        ("res.3.2k.l0_19", "res/layer_3/width_2k/average_l0_19"), ("res.3.2k.l0_57", "res/layer_3/width_2k/average_l0_57"),
+            ("res.1.1k.l0_26", "res/layer_1/width_1k/average_l0_26"),
+        ("res.5.1k.l0_37", "res/layer_5/width_1k/average_l0_37"), ("att.3.1k.l0_42", "att/layer_3/width_1k/average_l0_42"),
+            ("mlp.3.1k.l0_37", "mlp/layer_3/width_1k/average_l0_37"),
         ("transcoder.3.1k.l0_20", "transcoder/layer_3/width_1k/average_l0_20"),
     ];
 
@@ -23,12 +25,14 @@ public sealed class DemoEvaluationTests
         using var folder = new TempFolder();
         using Device device = TestDevices.Open("cpu");
         using Gemma2Model model = Gemma2Model.Open(device, Content("model"));
-        var targets = Saes.Select(s => JumpReluSae.Open(device, Content("saes", s.Path))).Select((sae, i) => new SaeTarget(Saes[i].Id, sae, sae.Site!.Value, sae.SiteOut!.Value)).ToArray();
+        var targets = Saes.Select(s => JumpReluSae.Open(device, Content("saes", s.Path)))
+            .Select((sae, i) => new SaeTarget(Saes[i].Id, sae, sae.Site!.Value, sae.SiteOut!.Value)).ToArray();
         try
         {
             var tokens = TokenSet.Create(EvaluationCase.Sequences(Fixtures.Path("demo", "goldens", "tokens.json")), model.Config);
             string path = folder.At("arrays.npz");
-            EvaluationResult result = new SaeEvaluation(model, targets, tokens, new() { ArraysPath = path, Arrays = ArrayDetail.Positions }).Run();
+            EvaluationResult result =
+                new SaeEvaluation(model, targets, tokens, new() { ArraysPath = path, Arrays = ArrayDetail.Positions }).Run();
             using var arrays = new NpzArrays(path);
             for (int s = 0; s < Saes.Length; s++)
             {
@@ -57,21 +61,26 @@ public sealed class DemoEvaluationTests
             if (!path.All(name => value.TryGetProperty(name, out value)) || path[0] == "sae_plus_error_max_logit_difference")
                 continue;
             double limit = Limit(metrics, path, value.GetDouble(), flipped);
-            Assert.True(Math.Abs(actual[path] - value.GetDouble()) <= limit, $"{id} {string.Join('.', path)}: {actual[path]:r} instead of {value.GetDouble():r}");
+            Assert.True(Math.Abs(actual[path] - value.GetDouble()) <= limit,
+                $"{id} {string.Join('.', path)}: {actual[path]:r} instead of {value.GetDouble():r}");
             compared++;
         }
 
         Assert.True(compared > 100, $"only {compared} metrics were compared");
     }
 
-    private static double Limit(JsonElement metrics, string[] path, double value, int flipped) => (path[0], path.Length > 2 ? path[2] : "") switch
+    private static double Limit(JsonElement metrics, string[] path, double value, int flipped) =>
+        (path[0], path.Length > 2 ? path[2] : "") switch
     {
         ("L0" or "L0_all_but_pad", _) => 0.01,
         ("L0_median" or "alive", _) => flipped == 0 ? 1e-12 : 0.01,
         ("mse" or "mse_per_element", _) => 1e-5 * value,
         ("ce_clean", _) or (_, "ce" or "delta") => 2e-5,
         // A quotient of differences of losses moves by theirs over its divisor.
-        (_, "loss_recovered") => Math.Max(2e-5, 4e-5 / Math.Abs(metrics.GetProperty("splices").GetProperty("zero/" + path[1].Split('/')[1]).GetProperty("delta").GetProperty(path[^1]).GetDouble())),
+        (_, "loss_recovered") =>
+            Math.Max(2e-5,
+                4e-5 / Math.Abs(metrics.GetProperty("splices").GetProperty("zero/" + path[1].Split('/')[1]).GetProperty("delta")
+                    .GetProperty(path[^1]).GetDouble())),
         _ => 1e-5,
     };
 
@@ -91,7 +100,8 @@ public sealed class DemoEvaluationTests
         }
 
         Near(expected.Doubles("eval_ce_clean"), actual.Doubles("ce_clean"), 1e-4, $"{id} ce_clean");
-        Near([.. expected.Floats("eval_firing_frequency").Select(v => (double)v)], actual.Doubles($"sae{s}/firing_frequency"), 1e-6 + (flipped / 1000.0), $"{id} firing_frequency");
+        Near([.. expected.Floats("eval_firing_frequency").Select(v => (double)v)], actual.Doubles($"sae{s}/firing_frequency"),
+            1e-6 + (flipped / 1000.0), $"{id} firing_frequency");
         if (flipped > 0)
             return flipped;
         double largest = expected.Doubles("eval_squared_error").Max();

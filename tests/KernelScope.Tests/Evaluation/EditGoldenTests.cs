@@ -39,7 +39,8 @@ public sealed class EditGoldenTests
             for (int b = 0; b < run.Tokens.Count; b++)
             {
                 int[] tokens = run.Tokens.Sequence(b).ToArray();
-                double[][] clean = Logits(run, tokens, null), edited = Logits(run, tokens, hooks => Splice(run, hooks, edit, Where(edit.GetProperty("where").GetString()!, tokens.Length)));
+                double[][] clean = Logits(run, tokens, null), edited =
+                    Logits(run, tokens, hooks => Splice(run, hooks, edit, Where(edit.GetProperty("where").GetString()!, tokens.Length)));
                 if (b == 0)
                     CheckLogits(arrays, $"edit_logits_{edit.GetProperty("name").GetString()}", edited);
                 for (int t = 0; t < tokens.Length; t++)
@@ -79,15 +80,19 @@ public sealed class EditGoldenTests
             foreach (JsonElement generation in all.EnumerateArray())
             {
                 int[] prompt = Ints(generation, "prompt");
-                CheckTokens(run, generation, hooks => Splice(run, hooks, edit, Where(generation.GetProperty("where").GetString()!, prompt.Length)));
+                CheckTokens(run,
+                    generation, hooks => Splice(run, hooks, edit, Where(generation.GetProperty("where").GetString()!, prompt.Length)));
                 generations++;
             }
         }
 
         foreach (JsonElement generation in metrics.GetProperty("generation").EnumerateArray())
         {
-            SpliceMode mode = generation.GetProperty("splice").GetString() switch { "sae" => SpliceMode.Sae, "sae_plus_error" => SpliceMode.SaePlusError, _ => SpliceMode.None };
-            CheckTokens(run, generation, hooks => new SaeSplice(hooks, run.Targets[0].Sae, run.Targets[0].Site, run.Targets[0].SiteOut, mode, Positions.AllBut(BosId), []));
+            SpliceMode mode = generation.GetProperty("splice")
+                .GetString() switch { "sae" => SpliceMode.Sae, "sae_plus_error" => SpliceMode.SaePlusError, _ => SpliceMode.None };
+            CheckTokens(run, generation,
+                hooks => new SaeSplice(hooks, run.Targets[0].Sae, run.Targets[0].Site, run.Targets[0].SiteOut,
+                    mode, Positions.AllBut(BosId), []));
             generations++;
         }
 
@@ -103,7 +108,10 @@ public sealed class EditGoldenTests
         SaeCodes(run, tokens, out int dead);
         FeatureEdit[] edits = [new(0, FeatureEditKind.Add, 0), new(7, FeatureEditKind.Add, -0f), new(dead, FeatureEditKind.Clamp, 0)];
         double[][] clean = Logits(run, tokens, null);
-        double[][] edited = Logits(run, tokens, hooks => new SaeSplice(hooks, run.Targets[0].Sae, run.Targets[0].Site, run.Targets[0].SiteOut, SpliceMode.None, Positions.All, edits));
+        double[][] edited =
+            Logits(run, tokens,
+                hooks => new SaeSplice(hooks, run.Targets[0].Sae, run.Targets[0].Site, run.Targets[0].SiteOut, SpliceMode.None,
+                    Positions.All, edits));
         Assert.Equal(clean, edited);
     }
 
@@ -174,7 +182,9 @@ public sealed class EditGoldenTests
         Assert.True(worst <= 5e-5, $"{name}: departs by {worst:g3}");
     }
 
-    private static JsonDocument Golden(string name) => JsonDocument.Parse(File.ReadAllBytes(Path.Combine(EvaluationCase.Folder(name), "expected.json")));
+    private static JsonDocument Golden(string name) =>
+        JsonDocument.Parse(File.ReadAllBytes(Path.Combine(EvaluationCase.Folder(name), "expected.json")));
 
-    private static int[] Ints(JsonElement element, string name) => [.. element.GetProperty(name).EnumerateArray().Select(e => e.GetInt32())];
+    private static int[] Ints(JsonElement element, string name) =>
+        [.. element.GetProperty(name).EnumerateArray().Select(e => e.GetInt32())];
 }

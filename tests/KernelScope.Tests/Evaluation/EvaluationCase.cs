@@ -40,7 +40,8 @@ internal sealed class EvaluationCase : IDisposable
     public static int[][] Sequences(string path)
     {
         using var json = JsonDocument.Parse(File.ReadAllBytes(path));
-        return [.. json.RootElement.GetProperty("sequences").EnumerateArray().Select(s => s.EnumerateArray().Select(t => t.GetInt32()).ToArray())];
+        return [.. json.RootElement.GetProperty("sequences")
+            .EnumerateArray().Select(s => s.EnumerateArray().Select(t => t.GetInt32()).ToArray())];
     }
 
     public EvaluationResult Run(EvaluationOptions? options = null) => new SaeEvaluation(Model, Targets, Tokens, options).Run();

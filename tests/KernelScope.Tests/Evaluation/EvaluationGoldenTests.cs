@@ -13,7 +13,8 @@ namespace KernelScope.Tests.Evaluation;
 public sealed class EvaluationGoldenTests
 {
     // Edits have their own tests; the rest says how the reference's own float32 run differs.
-    private static readonly HashSet<string> NotMeans = ["edits", "generation", "float32_noise", "sae_plus_error_max_logit_difference", "source"];
+    private static readonly HashSet<string> NotMeans =
+        ["edits", "generation", "float32_noise", "sae_plus_error_max_logit_difference", "source"];
 
     public static TheoryData<string, string> Cases()
     {
@@ -62,7 +63,8 @@ public sealed class EvaluationGoldenTests
             }
 
             double wanted = property.Value.GetDouble(), error = Math.Abs(actual[path] - wanted);
-            Assert.True(error <= Tolerance(path, wanted) * Magnification(metrics, path, wanted), $"{string.Join('.', path)}: {actual[path]:r} instead of {wanted:r}");
+            Assert.True(error <= Tolerance(path, wanted) * Magnification(metrics, path, wanted),
+                $"{string.Join('.', path)}: {actual[path]:r} instead of {wanted:r}");
             compared++;
         }
 
@@ -75,7 +77,8 @@ public sealed class EvaluationGoldenTests
         "L0" or "L0_median" or "L0_all_but_pad" or "alive" or "r_L0_skipped" or "r_L0_summed_skipped" => 1e-12,
         "r_L0" or "r_L0_summed" => 1e-5,
         "l0" => 1e-6, // SAELens sums it in float32.
-        "mse" or "mse_per_element" or "l1" or "l2_norm_in" or "l2_norm_out" or "l2_ratio" or "relative_reconstruction_bias" => 1e-6 * Math.Abs(value),
+        "mse" or "mse_per_element" or "l1" or "l2_norm_in" or "l2_norm_out" or "l2_ratio" or "relative_reconstruction_bias" =>
+            1e-6 * Math.Abs(value),
         "fvu" or "fvu_median" or "fvu_all_but_pad" or "cosine" or "cossim" or "explained_variance" or "explained_variance_legacy" => 1e-6,
         "kl" or "kl_ce_default" or "kl_div_with_sae" or "kl_div_with_ablation" or "kl_div_score" => 1e-6,
         _ => 2e-6,
@@ -142,8 +145,11 @@ public sealed class EvaluationGoldenTests
                     Assert.Equal(double.IsNaN(wanted[i]), double.IsNaN(got[i]));
                     if (double.IsNaN(wanted[i]))
                         continue;
-                    double limit = GradientTests.UniformityLimit(y.AsSpan((int)codes.RowStart[t]..(int)codes.RowStart[t + 1]), codes.ValuesOf(t), gradients.AsSpan(t * width, width));
-                    Assert.True(Math.Abs(got[i] - wanted[i]) <= limit, $"{name}[{b},{t}]: {got[i]:r} instead of {wanted[i]:r}, allowed {limit:g3}");
+                    double limit =
+                        GradientTests.UniformityLimit(y.AsSpan((int)codes.RowStart[t]..(int)codes.RowStart[t + 1]), codes.ValuesOf(t),
+                            gradients.AsSpan(t * width, width));
+                    Assert.True(Math.Abs(got[i] - wanted[i]) <= limit,
+                        $"{name}[{b},{t}]: {got[i]:r} instead of {wanted[i]:r}, allowed {limit:g3}");
                 }
             }
         }

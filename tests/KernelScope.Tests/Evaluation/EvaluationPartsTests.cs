@@ -15,7 +15,8 @@ namespace KernelScope.Tests.Evaluation;
 /// <summary>The parts of an evaluation on cases that can be computed by hand, and what it refuses.</summary>
 public sealed class EvaluationPartsTests
 {
-    private static Gemma2Config Config => Gemma2Config.Parse(File.ReadAllBytes(Path.Combine(EvaluationCase.Folder("model"), "config.json")), "config.json");
+    private static Gemma2Config Config =>
+        Gemma2Config.Parse(File.ReadAllBytes(Path.Combine(EvaluationCase.Folder("model"), "config.json")), "config.json");
 
     [Fact]
     public void Masks_follow_their_definitions()
@@ -68,7 +69,8 @@ public sealed class EvaluationPartsTests
 
     [Fact]
     public void A_sequence_longer_than_the_context_is_refused() =>
-        Assert.Contains("Sequence 0 has 129 tokens; the model's context holds 128", Assert.Throws<ArgumentException>(() => TokenSet.Create([new int[129]], Config)).Message, StringComparison.Ordinal);
+        Assert.Contains("Sequence 0 has 129 tokens; the model's context holds 128",
+            Assert.Throws<ArgumentException>(() => TokenSet.Create([new int[129]], Config)).Message, StringComparison.Ordinal);
 
     [Fact]
     public void Sums_over_a_row_of_logits_are_those_of_a_plain_loop()
@@ -125,7 +127,8 @@ public sealed class EvaluationPartsTests
         {
             double x = i < 20 ? -i * Math.Log(2) / 2 : -random.NextDouble() * (i % 3 == 0 ? 700 : i % 3 == 1 ? 20 : 1e-3);
             double expected = Math.Exp(x), actual = LogitRow.Exp(Vector512.Create(x))[i % 8];
-            Assert.True(Math.Abs(actual - expected) <= expected * (4e-16 + (4e-17 * Math.Abs(x))), $"exp({x:r}) = {actual:r} instead of {expected:r}");
+            Assert.True(Math.Abs(actual - expected) <= expected * (4e-16 + (4e-17 * Math.Abs(x))),
+                $"exp({x:r}) = {actual:r} instead of {expected:r}");
         }
 
         Assert.Equal(1, LogitRow.Exp(Vector512<double>.Zero)[0]);
@@ -256,7 +259,8 @@ public sealed class EvaluationPartsTests
                 if (path[^1] is "kl_div_score" or "ce_loss_score" || path is ["splices", _, "loss_recovered" or "loss_recovered_mean", _])
                     continue;
                 double value = whole.Saes[s].Metrics[path];
-                Assert.Equal(value, pieces.Saes[s].Metrics[path], path[0] == "sae_plus_error_max_logit_difference" ? 5e-5 : 1e-6 * Math.Max(1, Math.Abs(value)));
+                Assert.Equal(value, pieces.Saes[s].Metrics[path], path[0] == "sae_plus_error_max_logit_difference" ? 5e-5
+                    : 1e-6 * Math.Max(1, Math.Abs(value)));
             }
         }
     }
@@ -337,7 +341,8 @@ public sealed class EvaluationPartsTests
     {
         using var run = new EvaluationCase("cpu", EvaluationCase.Residual);
         SaeTarget target = run.Targets[0] with { Site = HookPoint.Parse(site), SiteOut = HookPoint.Parse(siteOut) };
-        Assert.Contains(words, Assert.Throws<ArgumentException>(() => new SaeEvaluation(run.Model, [target], run.Tokens)).Message, StringComparison.Ordinal);
+        Assert.Contains(words, Assert.Throws<ArgumentException>(() => new SaeEvaluation(run.Model, [target], run.Tokens)).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -363,16 +368,20 @@ public sealed class EvaluationPartsTests
         using JsonDocument several = Document(run.Run());
         Assert.Equal(2, several.RootElement.GetProperty("saes").GetArrayLength());
         JsonElement transcoder = several.RootElement.GetProperty("saes")[1];
-        Assert.Equal(("mlp_in_unit.1", "mlp_out_post.1"), (transcoder.GetProperty("site").GetString(), transcoder.GetProperty("site_out").GetString()));
+        Assert.Equal(("mlp_in_unit.1", "mlp_out_post.1"),
+            (transcoder.GetProperty("site").GetString(), transcoder.GetProperty("site_out").GetString()));
         Assert.False(transcoder.GetProperty("metrics").TryGetProperty("saelens", out _));
 
         using JsonDocument one = Document(new SaeEvaluation(run.Model, run.Targets[..1], run.Tokens).Run());
         Assert.Equal(
-            ["model", "sae", "site", "site_out", "special_ids", "sequences", "length", "counts", "definitions", "metrics", "confidence", "firing_frequency_histogram"],
+            ["model", "sae", "site", "site_out", "special_ids", "sequences", "length", "counts", "definitions", "metrics",
+                "confidence", "firing_frequency_histogram"],
             one.RootElement.EnumerateObject().Select(p => p.Name));
         Assert.Equal(JsonValueKind.Null, one.RootElement.GetProperty("site_out").ValueKind);
-        JsonElement interval = one.RootElement.GetProperty("confidence").GetProperty("intervals").GetProperty("splices").GetProperty("sae/keep_bos").GetProperty("delta").GetProperty("default");
-        double value = one.RootElement.GetProperty("metrics").GetProperty("splices").GetProperty("sae/keep_bos").GetProperty("delta").GetProperty("default").GetDouble();
+        JsonElement interval = one.RootElement.GetProperty("confidence").GetProperty("intervals").GetProperty("splices")
+            .GetProperty("sae/keep_bos").GetProperty("delta").GetProperty("default");
+        double value = one.RootElement.GetProperty("metrics").GetProperty("splices").GetProperty("sae/keep_bos").GetProperty("delta")
+            .GetProperty("default").GetDouble();
         Assert.InRange(value, interval[0].GetDouble(), interval[1].GetDouble());
     }
 
@@ -381,7 +390,8 @@ public sealed class EvaluationPartsTests
     {
         using var run = new EvaluationCase("cpu", EvaluationCase.Residual);
         // The only counted position has no next token.
-        using JsonDocument document = Document(new SaeEvaluation(run.Model, run.Targets, TokenSet.Create([[2, 5]], run.Model.Config)).Run());
+        using JsonDocument document =
+            Document(new SaeEvaluation(run.Model, run.Targets, TokenSet.Create([[2, 5]], run.Model.Config)).Run());
         JsonElement metrics = document.RootElement.GetProperty("metrics");
         Assert.Equal(JsonValueKind.Null, metrics.GetProperty("ce_clean").GetProperty("default").ValueKind);
         Assert.Equal(JsonValueKind.Number, metrics.GetProperty("ce_clean").GetProperty("all_but_pad").ValueKind);

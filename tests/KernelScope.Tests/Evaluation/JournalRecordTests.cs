@@ -13,8 +13,10 @@ public sealed class JournalRecordTests
     private const int Means = 1, Scores = 2;
 
     public static TheoryData<string> Kinds() => new(
-        "count -1", "count 99", "count most", "count twice", "empty", "half", "longer", "twice", "swapped", "another's number", "second part first", "first part after", "one too many", "unknown kind",
-        "ones at 3/10", "ones at 5/10", "ones at 7/10", "ones at the end", "sums not finite", "feature too large", "features out of order", "counts of others", "the header twice");
+        "count -1", "count 99", "count most", "count twice", "empty", "half", "longer", "twice", "swapped", "another's number",
+        "second part first", "first part after", "one too many", "unknown kind",
+        "ones at 3/10", "ones at 5/10", "ones at 7/10", "ones at the end", "sums not finite", "feature too large", "features out of order",
+        "counts of others", "the header twice");
 
     [Theory]
     [MemberData(nameof(Kinds))]
@@ -26,7 +28,8 @@ public sealed class JournalRecordTests
         (byte[] head, List<(int Kind, byte[] Payload)> records) = Parse(File.ReadAllBytes(whole));
         Assert.Equal(2 * evaluation.Tokens.Count, records.Count);
         Assert.Equal(wanted, Json(evaluation.Run(new() { ResumePath = folder.Write("same", Build(head, records)) })));
-        byte[] crafted = kind == "the header twice" ? Build(TwiceTheSameName(head), records) : Build(head, Craft(kind, records, evaluation.Tokens.Count));
+        byte[] crafted = kind == "the header twice" ? Build(TwiceTheSameName(head), records)
+            : Build(head, Craft(kind, records, evaluation.Tokens.Count));
         string path = folder.Write("crafted", crafted);
         string message = Assert.Throws<InvalidDataException>(() => evaluation.Run(new() { ResumePath = path })).Message;
         Assert.Contains(path, message, StringComparison.Ordinal);
@@ -42,7 +45,8 @@ public sealed class JournalRecordTests
         using var folder = new TempFolder();
         using var evaluation = new EvaluationCase("cpu", EvaluationCase.Residual);
         string path = folder.Write("journal", content);
-        Assert.Contains(words, Assert.Throws<InvalidDataException>(() => evaluation.Run(new() { ResumePath = path })).Message, StringComparison.Ordinal);
+        Assert.Contains(words, Assert.Throws<InvalidDataException>(() => evaluation.Run(new() { ResumePath = path })).Message,
+            StringComparison.Ordinal);
         Assert.Equal(content, File.ReadAllText(path));
     }
 
@@ -50,7 +54,8 @@ public sealed class JournalRecordTests
     {
         int s = sequences;
         byte[] means = records[0].Payload, scores = records[s].Payload;
-        List<(int, byte[])> With(int index, byte[] payload) => [.. records[..index], (records[index].Kind, payload), .. records[(index + 1)..]];
+        List<(int, byte[])> With(int index, byte[] payload) =>
+            [.. records[..index], (records[index].Kind, payload), .. records[(index + 1)..]];
         List<(int, byte[])> Ones(int tenths) => With(s, Put(scores, scores.Length * tenths / 10 / 8 * 8, -1L));
         return kind switch
         {
@@ -72,7 +77,8 @@ public sealed class JournalRecordTests
             "ones at 5/10" => Ones(5),
             "ones at 7/10" => Ones(7),
             "ones at the end" => With(s, Put(scores, scores.Length - 8, -1L)),
-            "sums not finite" => With(s - 1, Put(records[s - 1].Payload, means.Length - 8, BitConverter.DoubleToInt64Bits(double.PositiveInfinity))),
+            "sums not finite" =>
+                With(s - 1, Put(records[s - 1].Payload, means.Length - 8, BitConverter.DoubleToInt64Bits(double.PositiveInfinity))),
             "counts of others" => With(s - 1, Put(records[s - 1].Payload, 4, 12345L)),
             "feature too large" => With(s, Feature(scores, last: true, int.MaxValue)),
             "features out of order" => With(s, Feature(scores, last: false, 1_000_000)),

@@ -48,10 +48,13 @@ public sealed class ReleaseDoubtTests
     public void Without_a_better_site_the_usual_cause_is_named()
     {
         SiteFit At(string site, bool bos) => new(HookPoint.Parse(site), bos, 300, 1.2, 400);
-        Assert.Contains("raw mlp_out instead of mlp_out_post.7", ReleaseDoubt.Sentence("s", 30, At("mlp_out.7", true), []), StringComparison.Ordinal);
-        Assert.Contains("mlp_in with its gain instead of mlp_in_unit.7", ReleaseDoubt.Sentence("s", 30, At("mlp_in.7", true), []), StringComparison.Ordinal);
+        Assert.Contains("raw mlp_out instead of mlp_out_post.7", ReleaseDoubt.Sentence("s", 30, At("mlp_out.7", true), []),
+            StringComparison.Ordinal);
+        Assert.Contains("mlp_in with its gain instead of mlp_in_unit.7", ReleaseDoubt.Sentence("s", 30, At("mlp_in.7", true), []),
+            StringComparison.Ordinal);
         Assert.Contains("do not begin with BOS", ReleaseDoubt.Sentence("s", 30, At("resid_post.7", false), []), StringComparison.Ordinal);
-        Assert.Contains("a wrong layer, another model", ReleaseDoubt.Sentence("s", 30, At("resid_post.7", true), []), StringComparison.Ordinal);
+        Assert.Contains("a wrong layer, another model", ReleaseDoubt.Sentence("s", 30, At("resid_post.7", true), []),
+            StringComparison.Ordinal);
         Assert.Null(ReleaseDoubt.Sentence("s", 30, new(HookPoint.Parse("resid_post.7"), true, 60, 0.3, 400), []));
     }
 

@@ -75,7 +75,9 @@ public sealed class ResumeTests
 
     public static TheoryData<string, string> Differences() => new()
     {
-        { "sae", "the SAE" }, { "model", "the model" }, { "tokens", "the tokens" }, { "special", "the special ids" }, { "site", "the sites" }, { "arrays", "the arrays that are written" }, { "device", "the device, the instructions that compute" }, { "gradients", "whether gradients are measured" },
+        { "sae", "the SAE" }, { "model", "the model" }, { "tokens", "the tokens" }, { "special", "the special ids" },
+            { "site", "the sites" }, { "arrays", "the arrays that are written" }, { "device", "the device, the instructions that compute" },
+                { "gradients", "whether gradients are measured" },
     };
 
     [Theory]
@@ -88,19 +90,22 @@ public sealed class ResumeTests
             evaluation.Run(new() { ResumePath = resume });
         byte[] before = File.ReadAllBytes(resume);
 
-        using var other = new EvaluationCase(difference == "device" ? "reference" : "cpu", difference == "sae" ? "sae-mlp_out_post.1" : EvaluationCase.Residual);
+        using var other = new EvaluationCase(difference == "device" ? "reference" : "cpu", difference == "sae" ? "sae-mlp_out_post.1"
+            : EvaluationCase.Residual);
         using EvaluationCase? altered = difference == "model" ? WithAnotherModel(folder) : null;
         EvaluationCase used = altered ?? other;
         SaeTarget target = used.Targets[0];
         // Only one thing may differ, so the other SAE is put at the first one's site.
-        target = target with { Site = new(Hooks.Site.ResidPost, difference == "site" ? 1 : 2), SiteOut = new(Hooks.Site.ResidPost, difference == "site" ? 1 : 2) };
+        target = target with { Site = new(Hooks.Site.ResidPost, difference == "site" ? 1 : 2),
+            SiteOut = new(Hooks.Site.ResidPost, difference == "site" ? 1 : 2) };
         TokenSet tokens = difference switch
         {
             "tokens" => TokenSet.Create([.. EvaluationCase.Sequences(EvaluationCase.Folder("tokens.json")).Skip(1)], used.Model.Config),
             "special" => TokenSet.Create(EvaluationCase.Sequences(EvaluationCase.Folder("tokens.json")), used.Model.Config, [0, 2]),
             _ => used.Tokens,
         };
-        var options = new EvaluationOptions { ResumePath = resume, ArraysPath = difference == "arrays" ? folder.At("arrays.npz") : null, Gradients = difference != "gradients" };
+        var options = new EvaluationOptions { ResumePath = resume, ArraysPath = difference == "arrays" ? folder.At("arrays.npz")
+            : null, Gradients = difference != "gradients" };
         var error = Assert.Throws<InvalidDataException>(() => new SaeEvaluation(used.Model, [target], tokens, options).Run());
         Assert.Contains($"belongs to another evaluation; what differs: {named}.", error.Message, StringComparison.Ordinal);
         Assert.Equal(before, File.ReadAllBytes(resume));
@@ -123,7 +128,9 @@ public sealed class ResumeTests
     private static string Run(EvaluationCase evaluation, TempFolder folder, string name, string? resume, int? breakAt, out byte[] arrays)
     {
         string path = folder.At(name + ".npz");
-        EvaluationResult result = new SaeEvaluation(evaluation.Model, evaluation.Targets, evaluation.Tokens, new() { ArraysPath = path, ResumePath = resume }).Run(new Breaking(breakAt));
+        EvaluationResult result =
+            new SaeEvaluation(evaluation.Model, evaluation.Targets,
+                evaluation.Tokens, new() { ArraysPath = path, ResumePath = resume }).Run(new Breaking(breakAt));
         arrays = File.ReadAllBytes(path);
         return Json(result);
     }

@@ -12,7 +12,8 @@ public sealed class UniformityTests
     {
         using var evaluation = new EvaluationCase("cpu", EvaluationCase.Residual);
         MetricTable with = evaluation.Run().Saes[0].Metrics, without = evaluation.Run(new() { Gradients = false }).Saes[0].Metrics;
-        Assert.Equal(["r_L0", "r_L0_summed", "r_L0_skipped", "r_L0_summed_skipped"], with.Paths.Where(p => !without.Has(p)).Select(p => p.Single()));
+        Assert.Equal(["r_L0", "r_L0_summed", "r_L0_skipped", "r_L0_summed_skipped"], with.Paths.Where(p => !without.Has(p))
+            .Select(p => p.Single()));
         foreach (string[] path in without.Paths)
             Assert.Equal(with[path], without[path]);
     }
@@ -38,7 +39,8 @@ public sealed class UniformityTests
         using var evaluation = new EvaluationCase("cpu", EvaluationCase.Residual);
         SaeTarget target = evaluation.Targets[0];
         SaeTarget[] targets = [target with { Site = new(Site.FinalNorm), SiteOut = new(Site.FinalNorm) }, target];
-        EvaluationResult result = new SaeEvaluation(evaluation.Model, targets, evaluation.Tokens, new() { ArraysPath = folder.At("a.npz") }).Run();
+        EvaluationResult result =
+            new SaeEvaluation(evaluation.Model, targets, evaluation.Tokens, new() { ArraysPath = folder.At("a.npz") }).Run();
         Assert.False(result.Saes[0].Metrics.Has("r_L0"));
         Assert.Equal(evaluation.Run().Saes[0].Metrics["r_L0"], result.Saes[1].Metrics["r_L0"], 1e-12);
         using var arrays = new NpzArrays(folder.At("a.npz"));
@@ -56,7 +58,8 @@ public sealed class UniformityTests
         using var folder = new TempFolder();
         using var evaluation = new EvaluationCase("cpu", EvaluationCase.Residual);
         SaeTarget[] targets = [evaluation.Targets[0] with { Site = new(Site.Embed), SiteOut = new(Site.Embed) }];
-        EvaluationResult result = new SaeEvaluation(evaluation.Model, targets, evaluation.Tokens, new() { ArraysPath = folder.At("a.npz") }).Run();
+        EvaluationResult result =
+            new SaeEvaluation(evaluation.Model, targets, evaluation.Tokens, new() { ArraysPath = folder.At("a.npz") }).Run();
         using var arrays = new NpzArrays(folder.At("a.npz"));
         double[] uniformity = arrays.Doubles("r_L0");
         int[] active = arrays.Int32("l0");

@@ -64,7 +64,8 @@ public sealed class AtomicFileTests : IDisposable
         using (var make = Process.Start("mkfifo", pipe))
             make.WaitForExit();
         File.CreateSymbolicLink(link, "pipe");
-        Assert.Contains("a pipe", Assert.Throws<IOException>(() => AtomicFile.Create(byLink ? link : pipe)).Message, StringComparison.Ordinal);
+        Assert.Contains("a pipe", Assert.Throws<IOException>(() => AtomicFile.Create(byLink ? link : pipe)).Message,
+            StringComparison.Ordinal);
         Assert.Equal("a pipe", FileStatus.Of(pipe)!.Value.OddKind);
     }
 

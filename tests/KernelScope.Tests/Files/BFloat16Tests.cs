@@ -13,8 +13,10 @@ public sealed class BFloat16Tests
             var value = new BFloat16((ushort)bits);
             float wide = (float)value;
             Assert.Equal((uint)bits << 16, BitConverter.SingleToUInt32Bits(wide));
-            if (float.IsNaN(wide)) Assert.True(float.IsNaN((float)(BFloat16)wide));
-            else Assert.Equal(value, (BFloat16)wide);
+            if (float.IsNaN(wide))
+                Assert.True(float.IsNaN((float)(BFloat16)wide));
+            else
+                Assert.Equal(value, (BFloat16)wide);
         }
     }
 

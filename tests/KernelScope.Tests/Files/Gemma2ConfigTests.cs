@@ -20,8 +20,11 @@ public sealed class Gemma2ConfigTests
     public void The_hubs_keys_are_read()
     {
         Gemma2Config config = Parse(Config27B);
-        Assert.Equal((4608, 36864, 46, 32, 16, 128), (config.ModelDim, config.HiddenDim, config.LayerCount, config.HeadCount, config.KvHeadCount, config.HeadDim));
-        Assert.Equal((144.0, 50f, 30f, 4096, 8192, 10000.0, 1e-6f), (config.QueryPreAttnScalar, config.AttentionSoftcap, config.FinalSoftcap, config.SlidingWindow, config.ContextLength, config.RopeTheta, config.NormEpsilon));
+        Assert.Equal((4608, 36864, 46, 32, 16, 128),
+            (config.ModelDim, config.HiddenDim, config.LayerCount, config.HeadCount, config.KvHeadCount, config.HeadDim));
+        Assert.Equal((144.0, 50f, 30f, 4096, 8192, 10000.0, 1e-6f),
+            (config.QueryPreAttnScalar, config.AttentionSoftcap, config.FinalSoftcap, config.SlidingWindow, config.ContextLength,
+                config.RopeTheta, config.NormEpsilon));
         Assert.Equal((256000, 2, 0), (config.VocabSize, config.BosId, config.PadId));
         Assert.Equal([1], config.EosIds);
         Assert.Equal([true, false, true], Enumerable.Range(0, 3).Select(config.IsSliding));
@@ -32,8 +35,11 @@ public sealed class Gemma2ConfigTests
     {
         // Gemma2Config() of transformers 5.23 is the 2B model.
         Gemma2Config config = Parse("""{"model_type": "gemma2"}""");
-        Assert.Equal((2304, 9216, 26, 8, 4, 256), (config.ModelDim, config.HiddenDim, config.LayerCount, config.HeadCount, config.KvHeadCount, config.HeadDim));
-        Assert.Equal((256.0, 50f, 30f, 4096, 8192, 10000.0, 1e-6f), (config.QueryPreAttnScalar, config.AttentionSoftcap, config.FinalSoftcap, config.SlidingWindow, config.ContextLength, config.RopeTheta, config.NormEpsilon));
+        Assert.Equal((2304, 9216, 26, 8, 4, 256),
+            (config.ModelDim, config.HiddenDim, config.LayerCount, config.HeadCount, config.KvHeadCount, config.HeadDim));
+        Assert.Equal((256.0, 50f, 30f, 4096, 8192, 10000.0, 1e-6f),
+            (config.QueryPreAttnScalar, config.AttentionSoftcap, config.FinalSoftcap, config.SlidingWindow, config.ContextLength,
+                config.RopeTheta, config.NormEpsilon));
         Assert.Equal((256000, 2, 0), (config.VocabSize, config.BosId, config.PadId));
         Assert.Equal([1], config.EosIds);
     }
@@ -41,7 +47,8 @@ public sealed class Gemma2ConfigTests
     [Fact]
     public void Both_generations_of_keys_say_the_same()
     {
-        Gemma2Config v4 = Parse(File.ReadAllText(HostileFiles.Path("config/valid/config.json"))), v5 = Parse(File.ReadAllText(HostileFiles.Path("config/valid-v5/config.json")));
+        Gemma2Config v4 = Parse(File.ReadAllText(HostileFiles.Path("config/valid/config.json"))),
+            v5 = Parse(File.ReadAllText(HostileFiles.Path("config/valid-v5/config.json")));
         Assert.Equal([1, 107], v5.EosIds);
         Assert.Equal([1, 107], v5.TextEndIds);
         Assert.Equal(v4 with { EosIds = v5.EosIds, TextEndIds = v5.TextEndIds, SlidingLayers = v5.SlidingLayers }, v5);
@@ -51,14 +58,16 @@ public sealed class Gemma2ConfigTests
     [Fact]
     public void Layer_types_decide_over_the_even_odd_rule()
     {
-        Gemma2Config config = Parse("""{"model_type": "gemma2", "num_hidden_layers": 3, "layer_types": ["full_attention", "full_attention", "sliding_attention"]}""");
+        Gemma2Config config =
+            Parse("""{"model_type": "gemma2", "num_hidden_layers": 3, "layer_types": ["full_attention", "full_attention", "sliding_attention"]}""");
         Assert.Equal([false, false, true], Enumerable.Range(0, 3).Select(config.IsSliding));
         Assert.Throws<ArgumentOutOfRangeException>(() => config.IsSliding(3));
     }
 
     [Fact]
     public void Theta_is_found_in_rope_parameters() =>
-        Assert.Equal(1000, Parse("""{"model_type": "gemma2", "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0}}""").RopeTheta);
+        Assert.Equal(1000, Parse("""{"model_type": "gemma2", "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0}}""")
+            .RopeTheta);
 
     [Fact]
     public void Null_caps_are_no_caps()
@@ -80,14 +89,16 @@ public sealed class Gemma2ConfigTests
     {
         using Gemma2Checkpoint model = Gemma2Checkpoint.Open(Fixtures.Path("gemma2", "models", "eos-list"));
         Assert.Equal([1, 107], model.Config.EosIds);
-        Sentences.Check(Assert.Throws<InvalidDataException>(() => Parse(Config27B).WithGeneration("[]"u8, "generation_config.json")).Message, "generation_config.json");
+        Sentences.Check(Assert.Throws<InvalidDataException>(() => Parse(Config27B).WithGeneration("[]"u8, "generation_config.json"))
+            .Message, "generation_config.json");
     }
 
     [Theory]
     [InlineData("""{"rope_scaling": {"type": "linear", "factor": 2.0}}""", "rope_scaling.type")]
     [InlineData("""{"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}""", "yarn")]
     [InlineData("""{"rope_parameters": {"rope_type": "llama3", "rope_theta": 10000.0}}""", "llama3")]
-    [InlineData("""{"rope_parameters": {"sliding_attention": {"rope_theta": 10000.0}, "full_attention": {"rope_theta": 1000000.0}}}""", "sliding_attention")]
+    [InlineData("""{"rope_parameters": {"sliding_attention": {"rope_theta": 10000.0}, "full_attention": {"rope_theta": 1000000.0}}}""",
+        "sliding_attention")]
     [InlineData("""{"rope_parameters": {"rope_type": "default", "rope_theta": 1.0}}""", "differ")]
     [InlineData("""{"attention_bias": true}""", "attention_bias")]
     [InlineData("""{"use_bidirectional_attention": true}""", "bidirectional")]
@@ -104,7 +115,8 @@ public sealed class Gemma2ConfigTests
     public void What_would_change_the_numbers_is_refused_by_name(string changes, string named)
     {
         JsonObject config = JsonNode.Parse(Config27B)!.AsObject();
-        foreach ((string name, JsonNode? value) in JsonNode.Parse(changes)!.AsObject()) config[name] = value?.DeepClone();
+        foreach ((string name, JsonNode? value) in JsonNode.Parse(changes)!.AsObject())
+            config[name] = value?.DeepClone();
         string message = Assert.Throws<InvalidDataException>(() => Parse(config.ToJsonString())).Message;
         Assert.Contains(named, message, StringComparison.Ordinal);
         Sentences.Check(message, "config.json");
@@ -112,7 +124,8 @@ public sealed class Gemma2ConfigTests
 
     [Fact]
     public void A_key_twice_is_refused() =>
-        Sentences.Check(Assert.Throws<InvalidDataException>(() => Parse("""{"model_type": "gemma2", "head_dim": 8, "head_dim": 16}""")).Message, "config.json");
+        Sentences.Check(Assert.Throws<InvalidDataException>(() => Parse("""{"model_type": "gemma2", "head_dim": 8, "head_dim": 16}"""))
+            .Message, "config.json");
 
     [Theory]
     [InlineData("base", 2)]

@@ -66,7 +66,8 @@ public sealed class ModelFolderTests
         var variables = new Dictionary<string, string> { ["HF_HUB_CACHE"] = "/one", ["HF_HOME"] = "/two", ["HOME"] = "/three" };
         var e = Assert.Throws<InvalidDataException>(() => ModelFolder.Resolve("google/gemma-9-9b", variables.GetValueOrDefault));
         Sentences.Check(e.Message, "google/gemma-9-9b");
-        foreach (string place in new[] { "/one/models--google--gemma-9-9b", "/two/hub/models--google--gemma-9-9b", "/three/.cache/huggingface/hub/models--google--gemma-9-9b" })
+        foreach (string place in new[] { "/one/models--google--gemma-9-9b", "/two/hub/models--google--gemma-9-9b",
+            "/three/.cache/huggingface/hub/models--google--gemma-9-9b" })
             Assert.Contains(place, e.Message, StringComparison.Ordinal);
         Assert.DoesNotContain("models--", Refusal("nowhere"), StringComparison.Ordinal);
         Assert.DoesNotContain("models--", Refusal("../up/down"), StringComparison.Ordinal);
@@ -88,7 +89,8 @@ public sealed class ModelFolderTests
     // blobs/ holds the files, snapshots/REVISION/ links to them, refs/main names the revision.
     private static string MakeEntry(string cache, string id, string from, bool withRefs)
     {
-        string entry = Path.Combine(cache, "models--" + id.Replace("/", "--", StringComparison.Ordinal)), snapshot = Path.Combine(entry, "snapshots", Revision);
+        string entry = Path.Combine(cache, "models--" + id.Replace("/", "--", StringComparison.Ordinal)),
+            snapshot = Path.Combine(entry, "snapshots", Revision);
         Directory.CreateDirectory(snapshot);
         Directory.CreateDirectory(Path.Combine(entry, "blobs"));
         foreach (string file in Directory.GetFiles(HostileFiles.Path(from)))
@@ -97,7 +99,8 @@ public sealed class ModelFolderTests
             File.Copy(file, Path.Combine(entry, "blobs", name + ".blob"));
             File.CreateSymbolicLink(Path.Combine(snapshot, name), $"../../blobs/{name}.blob");
         }
-        if (!withRefs) return entry;
+        if (!withRefs)
+            return entry;
         Directory.CreateDirectory(Path.Combine(entry, "refs"));
         File.WriteAllText(Path.Combine(entry, "refs", "main"), Revision);
         return entry;

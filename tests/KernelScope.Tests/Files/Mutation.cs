@@ -15,8 +15,10 @@ internal static class Mutation
 
     private static readonly string[] Words =
     [
-        "0", "-1", "-0", "1", "2", "3", "1e3", "1.0", "8.5", "2147483647", "2147483648", "9223372036854775807", "9223372036854775808", "18446744073709551615", "1e400", "null", "true", "{}", "[]", "[[", "\"\"", "\"\\ud800\"",
-        "\"F32\"", "\"F64\"", "\"BOOL\"", "NaN", "\"default\"", "\"none\"", "(", ")", ",", "{", "}", "'", "\"", "True", "<f8", "|O", "\u001b[2J", "\u2028", "é",
+        "0", "-1", "-0", "1", "2", "3", "1e3", "1.0", "8.5", "2147483647", "2147483648", "9223372036854775807", "9223372036854775808",
+            "18446744073709551615", "1e400", "null", "true", "{}", "[]", "[[", "\"\"", "\"\\ud800\"",
+        "\"F32\"", "\"F64\"", "\"BOOL\"", "NaN", "\"default\"", "\"none\"", "(", ")", ",", "{", "}", "'", "\"", "True",
+            "<f8", "|O", "\u001b[2J", "\u2028", "é",
     ];
 
     /// <summary>One to four changes.</summary>
@@ -24,7 +26,8 @@ internal static class Mutation
     {
         var bytes = new List<byte>(valid);
         int changes = random.Next(1, 5);
-        for (int n = 0; n < changes; n++) Change(bytes, random);
+        for (int n = 0; n < changes; n++)
+            Change(bytes, random);
         return [.. bytes];
     }
 
@@ -38,7 +41,8 @@ internal static class Mutation
         // Heads and tails hold what readers believe: half of the changes go there.
         int reach = random.Next(4) switch { 0 => Math.Min(bytes.Count, 64), 1 => Math.Min(bytes.Count, 700), _ => bytes.Count };
         int at = random.Next(reach);
-        if (random.Next(4) == 0) at = bytes.Count - 1 - at;
+        if (random.Next(4) == 0)
+            at = bytes.Count - 1 - at;
         switch (random.Next(9))
         {
             case 0: bytes[at] ^= (byte)(1 << random.Next(8)); break;
@@ -56,24 +60,28 @@ internal static class Mutation
     {
         Span<byte> little = stackalloc byte[8];
         BinaryPrimitives.WriteUInt64LittleEndian(little, number);
-        for (int i = 0; i < size && at + i < bytes.Count; i++) bytes[at + i] = little[i];
+        for (int i = 0; i < size && at + i < bytes.Count; i++)
+            bytes[at + i] = little[i];
     }
 
     // The number or quoted text at or after the place becomes another.
     private static void ReplaceWord(List<byte> bytes, int at, Random random)
     {
         int start = at;
-        while (start < bytes.Count && !char.IsAsciiDigit((char)bytes[start]) && bytes[start] != '"') start++;
+        while (start < bytes.Count && !char.IsAsciiDigit((char)bytes[start]) && bytes[start] != '"')
+            start++;
         int end = start;
         if (start < bytes.Count && bytes[start] == '"')
         {
             end++;
-            while (end < bytes.Count && bytes[end] != '"') end++;
+            while (end < bytes.Count && bytes[end] != '"')
+                end++;
             end = Math.Min(end + 1, bytes.Count);
         }
         else
         {
-            while (end < bytes.Count && char.IsAsciiDigit((char)bytes[end])) end++;
+            while (end < bytes.Count && char.IsAsciiDigit((char)bytes[end]))
+                end++;
         }
         string word = random.Next(3) == 0 ? random.Next(1000).ToString(CultureInfo.InvariantCulture) : Words[random.Next(Words.Length)];
         bytes.RemoveRange(start, end - start);

@@ -13,7 +13,8 @@ public sealed class MutationTests
 {
     private const int Formats = 8;
 
-    public static TheoryData<string> Kinds() => ["safetensors", "npz", "npz-deflate", "npz-descriptor", "config", "tokenizer", "saelens-config", "index"];
+    public static TheoryData<string> Kinds() =>
+        ["safetensors", "npz", "npz-deflate", "npz-descriptor", "config", "tokenizer", "saelens-config", "index"];
 
     [Theory]
     [MemberData(nameof(Kinds))]
@@ -37,7 +38,8 @@ public sealed class MutationTests
             string path = folder.Write(name, bytes);
             try
             {
-                if (Read(kind, path)) Interlocked.Increment(ref opened);
+                if (Read(kind, path))
+                    Interlocked.Increment(ref opened);
             }
             catch (Exception e)
             {
@@ -72,7 +74,8 @@ public sealed class MutationTests
     private static void PrepareNeighbours(string kind, TempFolder folder)
     {
         string? from = kind switch { "saelens-config" => "saelens/valid", "index" => "model/valid-sharded", _ => null };
-        if (from is null || Directory.EnumerateFiles(folder.Path).Any()) return;
+        if (from is null || Directory.EnumerateFiles(folder.Path).Any())
+            return;
         TempFolder.CopyFolder(HostileFiles.Path(from), folder.Path);
     }
 
@@ -86,7 +89,8 @@ public sealed class MutationTests
     private static bool Read(string kind, string path)
     {
         InspectionResult result = Inspector.Inspect(path, new InspectOptions { Statistics = true });
-        if (!result.Ok) Sentences.Check(result.Error!, Path.GetDirectoryName(path)!);
+        if (!result.Ok)
+            Sentences.Check(result.Error!, Path.GetDirectoryName(path)!);
         bool loads = Loads(kind, path);
         // Loading may leave out what inspection reads to the end (checksums of stored entries), never the other way round.
         Assert.True(loads || !result.Ok, "inspection passed what loading refuses");
@@ -97,9 +101,12 @@ public sealed class MutationTests
     {
         try
         {
-            if (kind is "npz" or "npz-deflate") using (SaeCheckpoint sae = SaeCheckpoint.Open(path)) return Touch([sae.Encoder, sae.Decoder, sae.Threshold!.Value]);
-            if (kind == "npz-descriptor") using (NpzFile file = NpzFile.Open(path)) return Touch(file.Tensors);
-            if (kind == "safetensors") using (SafetensorsFile file = SafetensorsFile.Open(path)) return Touch(file.Tensors);
+            if (kind is "npz" or "npz-deflate")
+                using (SaeCheckpoint sae = SaeCheckpoint.Open(path)) return Touch([sae.Encoder, sae.Decoder, sae.Threshold!.Value]);
+            if (kind == "npz-descriptor")
+                using (NpzFile file = NpzFile.Open(path)) return Touch(file.Tensors);
+            if (kind == "safetensors")
+                using (SafetensorsFile file = SafetensorsFile.Open(path)) return Touch(file.Tensors);
             return true;
         }
         catch (InvalidDataException e)
@@ -113,7 +120,8 @@ public sealed class MutationTests
     {
         int sum = 0;
         foreach (TensorView tensor in tensors)
-            for (long i = 0; i < tensor.ByteLength; i++) sum += tensor.Pointer[i];
+            for (long i = 0; i < tensor.ByteLength; i++)
+                sum += tensor.Pointer[i];
         Consume(sum);
         return true;
     }

@@ -92,28 +92,33 @@ public sealed class PanelSourceTests : IDisposable
         Assert.Contains("other weights", Problem(model, panels), StringComparison.Ordinal);
     }
 
-    [Fact]
-    public void A_damaged_panel_is_refused_by_the_first_product_that_reads_it_and_by_the_next()
+    [Theory]
+    [InlineData(3)]
+    [InlineData(40)]
+    public void A_damaged_panel_of_any_matrix_is_refused_by_the_first_product_that_reads_it_and_by_the_next(int rows)
     {
         string model = Copy("bf16", settled: false), panels = Pack(model);
-        string damaged;
-        using (PanelFile file = PanelFile.Open(panels))
-        {
-            TensorInfo matrix = file.Matrices[^2];
-            damaged = matrix.Name;
-            Flip(panels, file.Stored.OffsetOf(matrix.Name) + (matrix.ByteLength / 2));
-        }
-
         using var device = new CpuDevice(2);
-        Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(model);
-        checkpoint.UsePanels(PanelFile.Open(panels));
-        using Gemma2Model loaded = Gemma2Model.Load(device, checkpoint);
-        for (int i = 0; i < 2; i++)
+        int[] tokens = [.. Enumerable.Range(2, rows)];
+        using PanelFile file = PanelFile.Open(panels);
+        foreach (TensorInfo matrix in file.Matrices)
         {
-            using Session session = loaded.NewSession();
-            string message = Assert.Throws<InvalidDataException>(() => session.Prefill([2, 5, 7])).Message;
-            Assert.Contains(damaged, message, StringComparison.Ordinal);
-            Assert.Contains(panels, message, StringComparison.Ordinal);
+            foreach (long at in (long[])[0, matrix.ByteLength / 2, matrix.ByteLength - 1])
+            {
+                Flip(panels, file.Stored.OffsetOf(matrix.Name) + at);
+                Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(model);
+                checkpoint.UsePanels(PanelFile.Open(panels));
+                using Gemma2Model loaded = Gemma2Model.Load(device, checkpoint);
+                for (int i = 0; i < 2; i++)
+                {
+                    using Session session = loaded.NewSession();
+                    string message = Assert.Throws<InvalidDataException>(() => session.Prefill(tokens)).Message;
+                    Assert.Contains(BadFile.Quote(matrix.Name), message, StringComparison.Ordinal);
+                    Assert.Contains(panels, message, StringComparison.Ordinal);
+                }
+
+                Flip(panels, file.Stored.OffsetOf(matrix.Name) + at);
+            }
         }
     }
 

@@ -10,7 +10,8 @@ namespace KernelScope.Tests.Files;
 /// <summary>What is written is read back: names, types, shapes and every byte.</summary>
 public sealed unsafe class RoundTripTests
 {
-    private static readonly DType[] NpzTypes = [DType.F32, DType.F16, DType.F64, DType.I64, DType.I32, DType.I16, DType.I8, DType.U64, DType.U32, DType.U16, DType.U8, DType.Bool];
+    private static readonly DType[] NpzTypes =
+        [DType.F32, DType.F16, DType.F64, DType.I64, DType.I32, DType.I16, DType.I8, DType.U64, DType.U32, DType.U16, DType.U8, DType.Bool];
     private static readonly DType[] SafetensorsTypes = [.. NpzTypes, DType.BF16];
 
     /// <summary>A seed that stands for a set of arrays.</summary>
@@ -27,7 +28,8 @@ public sealed unsafe class RoundTripTests
         string path = folder.At("a.npz");
         using (var writer = new NpzWriter(path))
         {
-            foreach (var (info, bytes) in arrays) Write(writer, info, bytes);
+            foreach (var (info, bytes) in arrays)
+                Write(writer, info, bytes);
             writer.Commit();
         }
         using NpzFile file = NpzFile.Open(path);
@@ -41,9 +43,11 @@ public sealed unsafe class RoundTripTests
         using var folder = new TempFolder();
         (TensorInfo Info, byte[] Bytes)[] arrays = Arrays(new Random(seed), SafetensorsTypes);
         string path = folder.At("a.safetensors");
-        using (var writer = new SafetensorsWriter(path, arrays.Select(a => a.Info), seed % 2 == 0 ? null : new Dictionary<string, string> { ["format"] = "pt", ["ü"] = "\u001b[31m" }))
+        using (var writer = new SafetensorsWriter(path, arrays.Select(a => a.Info), seed % 2 == 0 ? null
+            : new Dictionary<string, string> { ["format"] = "pt", ["ü"] = "\u001b[31m" }))
         {
-            foreach (var (info, bytes) in arrays) Append(writer, info.DType, bytes);
+            foreach (var (info, bytes) in arrays)
+                Append(writer, info.DType, bytes);
             writer.Commit();
         }
         using SafetensorsFile file = SafetensorsFile.Open(path);
@@ -77,7 +81,8 @@ public sealed unsafe class RoundTripTests
         Assert.Equal("a.npz: f32 F32 [2, 2]", file["f32"].Describe());
         Assert.Contains("i32", Assert.Throws<InvalidDataException>(() => file["i32"].ToFloats()).Message, StringComparison.Ordinal);
         Assert.Contains("f32", Assert.Throws<InvalidDataException>(() => file["f32"].ToInt64s()).Message, StringComparison.Ordinal);
-        Assert.Contains("18446744073709551615", Assert.Throws<InvalidDataException>(() => file["u64"].ToInt64s()).Message, StringComparison.Ordinal);
+        Assert.Contains("18446744073709551615", Assert.Throws<InvalidDataException>(() => file["u64"].ToInt64s()).Message,
+            StringComparison.Ordinal);
         Sentences.Check(Assert.Throws<InvalidDataException>(() => file["absent\n"]).Message, path);
         float[] part = new float[2];
         file["f32"].CopyTo(2, part);
@@ -99,7 +104,8 @@ public sealed unsafe class RoundTripTests
         }
         // The same bytes, said to be in Fortran order: element (i, j, k) is then i + 2 j + 6 k.
         byte[] bytes = File.ReadAllBytes(path);
-        for (int at; (at = bytes.AsSpan().IndexOf("False,"u8)) >= 0;) "True ,"u8.CopyTo(bytes.AsSpan(at));
+        for (int at; (at = bytes.AsSpan().IndexOf("False,"u8)) >= 0;)
+            "True ,"u8.CopyTo(bytes.AsSpan(at));
         File.WriteAllBytes(path, bytes);
         var expected = new List<long>();
         for (int i = 0; i < 2; i++)
@@ -124,7 +130,8 @@ public sealed unsafe class RoundTripTests
         for (int n = 0; n < count; n++)
         {
             long[] shape = new long[random.Next(0, 5)];
-            for (int i = 0; i < shape.Length; i++) shape[i] = random.Next(0, 7);
+            for (int i = 0; i < shape.Length; i++)
+                shape[i] = random.Next(0, 7);
             string name = $"{n}{(char)random.Next('a', 'z')}{(random.Next(3) == 0 ? "/é\u2028\"'\\" : "")}";
             var info = new TensorInfo(name, types[random.Next(types.Length)], shape);
             byte[] bytes = new byte[info.ByteLength];

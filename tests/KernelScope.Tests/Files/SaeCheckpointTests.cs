@@ -41,14 +41,19 @@ public sealed class SaeCheckpointTests
         JsonElement row = index.RootElement.GetProperty(name), form = row.GetProperty("form"), shapes = row.GetProperty("shapes");
         string architecture = form.GetProperty("arch").GetString()!;
         using SaeCheckpoint sae = SaeCheckpoint.Open(folder);
-        SaeArchitecture expected = architecture == "topk" ? SaeArchitecture.TopK : architecture.StartsWith("jumprelu", StringComparison.Ordinal) ? SaeArchitecture.JumpRelu : SaeArchitecture.Standard;
+        SaeArchitecture expected = architecture == "topk" ? SaeArchitecture.TopK
+            : architecture.StartsWith("jumprelu", StringComparison.Ordinal) ? SaeArchitecture.JumpRelu : SaeArchitecture.Standard;
         Assert.Equal(expected, sae.Config.Architecture);
         Assert.Equal(architecture == "topk" ? 7 : 0, sae.Config.K);
         // Nothing in a params.npz of equal widths says that it is a transcoder.
-        Assert.Equal(architecture.Contains("transcoder", StringComparison.Ordinal) && name != "gs-transcoder-48x96", sae.Config.IsTranscoder);
+        Assert.Equal(architecture.Contains("transcoder", StringComparison.Ordinal)
+            && name != "gs-transcoder-48x96", sae.Config.IsTranscoder);
         Assert.Equal(form.GetProperty("apply_b_dec").GetBoolean(), sae.Config.ApplyDecoderBiasToInput);
         Assert.Equal(form.GetProperty("reshape").GetString() == "hook_z", sae.Config.FlattensHeads);
-        Assert.Equal(form.GetProperty("norm").GetString() switch { "layer_norm" => SaeNormalization.LayerNorm, "constant_norm_rescale" => SaeNormalization.ConstantNorm, _ => SaeNormalization.None }, sae.Config.Normalization);
+        Assert.Equal(
+            form.GetProperty("norm")
+            .GetString() switch { "layer_norm" => SaeNormalization.LayerNorm, "constant_norm_rescale" => SaeNormalization.ConstantNorm, _ =>
+                SaeNormalization.None }, sae.Config.Normalization);
         CheckShapes(sae, shapes);
     }
 
@@ -67,7 +72,8 @@ public sealed class SaeCheckpointTests
         Assert.Equal(root.GetProperty("reshape_activations").GetString() == "hook_z", sae.Config.FlattensHeads);
         Assert.Equal(root.GetProperty("architecture").GetString() != "standard", sae.Config.Architecture == SaeArchitecture.JumpRelu);
         Assert.Equal(metadata.GetProperty("hook_name").GetString(), sae.Config.Site);
-        Assert.Equal(metadata.TryGetProperty("hook_name_out", out JsonElement hookOut) ? hookOut.GetString() : sae.Config.Site, sae.Config.SiteOut);
+        Assert.Equal(metadata.TryGetProperty("hook_name_out", out JsonElement hookOut) ? hookOut.GetString()
+            : sae.Config.Site, sae.Config.SiteOut);
         Assert.Equal(metadata.GetProperty("prepend_bos").GetBoolean(), sae.Config.PrependBos);
         Assert.Equal(metadata.GetProperty("model_name").GetString(), sae.Config.ModelName);
     }
@@ -77,7 +83,8 @@ public sealed class SaeCheckpointTests
     {
         // NumPy wrote one seeded SAE in all of these.
         using SaeCheckpoint plain = SaeCheckpoint.Open(HostileFiles.Path("npz/valid/params.npz"));
-        foreach (string layout in new[] { "valid-deflate", "valid-zip64", "valid-local-extra", "valid-descriptor", "npy-version-2", "npy-version-3", "npy-fortran" })
+        foreach (string layout in new[] { "valid-deflate", "valid-zip64", "valid-local-extra", "valid-descriptor", "npy-version-2",
+            "npy-version-3", "npy-fortran" })
         {
             using SaeCheckpoint sae = SaeCheckpoint.Open(HostileFiles.Path($"npz/{layout}"));
             Assert.Equal(layout == "npy-fortran", sae.Encoder.ColumnMajor);
@@ -88,7 +95,8 @@ public sealed class SaeCheckpointTests
             sae.Encoder.CopyTo(17, part);
             Assert.Equal(plain.Encoder.ToFloats()[17..42], part);
         }
-        using SaeCheckpoint stored = SaeCheckpoint.Open(Fixtures.Path("sae", "saes", "gs-48x96")), deflated = SaeCheckpoint.Open(Fixtures.Path("sae", "saes", "gs-48x96-deflate"));
+        using SaeCheckpoint stored = SaeCheckpoint.Open(Fixtures.Path("sae", "saes", "gs-48x96")),
+            deflated = SaeCheckpoint.Open(Fixtures.Path("sae", "saes", "gs-48x96-deflate"));
         Assert.Equal(stored.Decoder.ToFloats(), deflated.Decoder.ToFloats());
     }
 
@@ -112,7 +120,8 @@ public sealed class SaeCheckpointTests
     [InlineData("gemma-scope-2b-pt-mlp/layer_0/width_65k/average_l0_72", "mlp_out_post.0", "mlp_out_post.0")]
     [InlineData("gemma-scope-2b-pt-att/layer_25/width_16k/average_l0_77", "z.25", "z.25")]
     [InlineData("gemma-scope-2b-pt-transcoders/layer_4/width_16k/average_l0_88", "mlp_in_unit.4", "mlp_out_post.4")]
-    [InlineData("models--google--gemma-scope-2b-pt-res/snapshots/fd571b47c1c64851e9b1989792367b9babb4af63/layer_3/width_16k/average_l0_59", "resid_post.3", "resid_post.3")]
+    [InlineData("models--google--gemma-scope-2b-pt-res/snapshots/fd571b47c1c64851e9b1989792367b9babb4af63/layer_3/width_16k/average_l0_59",
+        "resid_post.3", "resid_post.3")]
     [InlineData("models--google--gemma-scope-9b-pt-att/snapshots/main/layer_9/width_131k/average_l0_111", "z.9", "z.9")]
     [InlineData("saes/res/layer_3/width_2k/average_l0_19", "resid_post.3", "resid_post.3")]
     [InlineData("saes/transcoder/layer_3/width_1k/average_l0_20", "mlp_in_unit.3", "mlp_out_post.3")]
@@ -154,7 +163,8 @@ public sealed class SaeCheckpointTests
         using var folder = new TempFolder();
         TempFolder.CopyFolder(HostileFiles.Path("saelens/valid"), folder.At("sae"));
         JsonObject config = JsonNode.Parse(File.ReadAllText(folder.At("sae", "cfg.json")))!.AsObject();
-        foreach ((string name, JsonNode? value) in JsonNode.Parse(changes)!.AsObject()) config[name] = value?.DeepClone();
+        foreach ((string name, JsonNode? value) in JsonNode.Parse(changes)!.AsObject())
+            config[name] = value?.DeepClone();
         folder.Write("sae/cfg.json", config.ToJsonString());
         string message = Assert.Throws<InvalidDataException>(() => SaeCheckpoint.Open(folder.At("sae"))).Message;
         Assert.Contains(named, message, StringComparison.Ordinal);
@@ -168,7 +178,8 @@ public sealed class SaeCheckpointTests
         Sentences.Check(Assert.Throws<InvalidDataException>(() => SaeCheckpoint.Open(folder.Path)).Message, folder.Path);
         TempFolder.CopyFolder(HostileFiles.Path("saelens/valid"), folder.At("sae"));
         File.Copy(HostileFiles.Path("npz/valid/params.npz"), folder.At("sae", "params.npz"));
-        Assert.Contains("both", Assert.Throws<InvalidDataException>(() => SaeCheckpoint.Open(folder.At("sae"))).Message, StringComparison.Ordinal);
+        Assert.Contains("both", Assert.Throws<InvalidDataException>(() => SaeCheckpoint.Open(folder.At("sae"))).Message,
+            StringComparison.Ordinal);
         using SaeCheckpoint named = SaeCheckpoint.Open(folder.At("sae", "params.npz"));
         Assert.Equal(10, named.Config.FeatureCount);
     }
@@ -189,8 +200,10 @@ public sealed class SaeCheckpointTests
     {
         void Equal(string name, TensorView? view)
         {
-            if (shapes.TryGetProperty(name, out JsonElement shape)) Assert.Equal(shape.EnumerateArray().Select(d => d.GetInt64()), view!.Value.Shape.ToArray());
-            else Assert.Null(view);
+            if (shapes.TryGetProperty(name, out JsonElement shape))
+                Assert.Equal(shape.EnumerateArray().Select(d => d.GetInt64()), view!.Value.Shape.ToArray());
+            else
+                Assert.Null(view);
         }
         Equal("W_enc", sae.Encoder);
         Equal("W_dec", sae.Decoder);

@@ -11,7 +11,8 @@ internal static class Sentences
         string rest = message.Replace(path, "", StringComparison.Ordinal);
         Assert.InRange(rest.Length, 10, 600);
         Assert.EndsWith(".", message, StringComparison.Ordinal);
-        Assert.DoesNotContain(rest, c => char.IsControl(c) || char.GetUnicodeCategory(c) is UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator);
+        Assert.DoesNotContain(rest, c => char.IsControl(c)
+            || char.GetUnicodeCategory(c) is UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator);
         Assert.DoesNotContain("Exception", message, StringComparison.Ordinal);
         Assert.DoesNotContain(" at KernelScope", message, StringComparison.Ordinal);
     }

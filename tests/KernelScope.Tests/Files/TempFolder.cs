@@ -25,7 +25,8 @@ internal sealed class TempFolder : IDisposable
     public static void CopyFolder(string from, string to)
     {
         Directory.CreateDirectory(to);
-        foreach (string file in Directory.GetFiles(from)) File.Copy(file, System.IO.Path.Combine(to, System.IO.Path.GetFileName(file)));
+        foreach (string file in Directory.GetFiles(from))
+            File.Copy(file, System.IO.Path.Combine(to, System.IO.Path.GetFileName(file)));
     }
 
     public void Dispose() => Directory.Delete(Path, recursive: true);

@@ -76,7 +76,9 @@ public sealed class WriterTests
         Assert.Throws<ArgumentException>(() => npz.Append([1.0]));
         Assert.Throws<InvalidOperationException>(npz.End);
         Assert.Throws<InvalidOperationException>(npz.Commit);
-        Assert.Throws<ArgumentException>(() => new SafetensorsWriter(folder.At("a.safetensors"), [new TensorInfo("x", DType.F32, [1]), new TensorInfo("x", DType.F32, [1])]));
+        Assert.Throws<ArgumentException>(
+            () => new SafetensorsWriter(folder.At("a.safetensors"),
+                [new TensorInfo("x", DType.F32, [1]), new TensorInfo("x", DType.F32, [1])]));
         using var safetensors = new SafetensorsWriter(folder.At("a.safetensors"), [new TensorInfo("x", DType.F32, [2])]);
         safetensors.Append([1f]);
         Assert.Throws<ArgumentException>(() => safetensors.Append([1]));
@@ -88,7 +90,8 @@ public sealed class WriterTests
 
     private static IDisposable Start(string path)
     {
-        if (path.EndsWith(".safetensors", StringComparison.Ordinal)) return new SafetensorsWriter(path, [new TensorInfo("x", DType.F32, [1])]);
+        if (path.EndsWith(".safetensors", StringComparison.Ordinal))
+            return new SafetensorsWriter(path, [new TensorInfo("x", DType.F32, [1])]);
         var writer = new NpzWriter(path);
         writer.Add("x", [1f], 1);
         return writer;

@@ -55,6 +55,52 @@ public sealed class GeneratorTests : IDisposable
         Assert.True(Compare.Largest(continued, Logits(whole.Prefill([.. sequence, .. turn]))) <= 1e-4);
     }
 
+    /// <summary>The closing step, which feeds the last token, fails: what the consumer threw comes out all the same.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_consumers_exception_is_not_hidden_by_the_closing_step(bool isAsync)
+    {
+        int[] prompt = Prompt("Once upon a time");
+        using Session session = _model.NewSession();
+        bool fails = false;
+        session.Hooks.Add(new(KernelScope.Hooks.Site.ResidPost, 2), (_, _, _) =>
+        {
+            if (fails)
+                throw new TimeoutException("the hook's");
+        });
+        var generator = new Generator(session, new GenerationOptions { MaxNewTokens = 8, StopIds = [] }, Tokenizer);
+        await Assert.ThrowsAsync<FormatException>(async () =>
+        {
+            if (!isAsync)
+            {
+                foreach (GeneratedToken token in generator.GenerateTokens(prompt))
+                    Fail();
+            }
+
+            await foreach (GeneratedToken token in generator.GenerateAsync(prompt))
+                Fail();
+        });
+        Assert.Equal(prompt, session.Tokens.ToArray());
+        // Nobody's exception is in the way of a step's own.
+        session.Reset();
+        fails = false;
+        Assert.Throws<TimeoutException>(() =>
+        {
+            foreach (int id in new Generator(session, new GenerationOptions { MaxNewTokens = 1 }).Generate(prompt))
+                fails = true;
+        });
+        fails = false;
+        Assert.Equal(prompt, session.Tokens.ToArray());
+        session.Reset();
+
+        void Fail()
+        {
+            fails = true;
+            throw new FormatException("the consumer's");
+        }
+    }
+
     [Fact]
     public void A_full_context_leaves_out_the_last_token_only()
     {
@@ -140,7 +186,9 @@ public sealed class GeneratorTests : IDisposable
             string stop = text.Substring(at, 3);
             string expected = text[..text.IndexOf(stop, StringComparison.Ordinal)];
             session.Reset();
-            var generator = new Generator(session, new GenerationOptions { MaxNewTokens = 30, StopIds = [], StopStrings = ["never in it", stop] }, Tokenizer);
+            var generator =
+                new Generator(session, new GenerationOptions { MaxNewTokens = 30, StopIds = [], StopStrings = ["never in it", stop] },
+                    Tokenizer);
             string given = "";
             foreach (GeneratedToken token in generator.GenerateTokens(prompt))
             {
@@ -184,7 +232,8 @@ public sealed class GeneratorTests : IDisposable
         int[] prompt = Prompt("Once upon a time");
         int[] free = [.. Generate(session, prompt, new GenerationOptions { MaxNewTokens = 6, StopIds = [] })];
         session.Reset();
-        GeneratedToken[] tokens = [.. new Generator(session, new GenerationOptions { StopIds = [free[5]] }, Tokenizer).GenerateTokens(prompt)];
+        GeneratedToken[] tokens =
+            [.. new Generator(session, new GenerationOptions { StopIds = [free[5]] }, Tokenizer).GenerateTokens(prompt)];
         Assert.Equal("", tokens[^1].Text);
         Assert.Equal(Tokenizer.Decode(free.AsSpan(0, 5)), string.Concat(tokens.Select(t => t.Text)));
     }
@@ -195,7 +244,11 @@ public sealed class GeneratorTests : IDisposable
     {
         int[] prompt = Prompt("And the king said");
         using Session session = _model.NewSession();
-        var options = new GenerationOptions { MaxNewTokens = 5, StopIds = [], LogProbs = 4, Sampling = new SamplingOptions { Temperature = 3, Seed = 5, RepetitionPenalty = 2, LogitBias = new Dictionary<int, double> { [700] = 8 } } };
+        var options =
+            new GenerationOptions { MaxNewTokens = 5, StopIds = [],
+                LogProbs = 4,
+                Sampling = new SamplingOptions { Temperature = 3, Seed = 5, RepetitionPenalty = 2,
+                    LogitBias = new Dictionary<int, double> { [700] = 8 } } };
         GeneratedToken[] tokens = [.. new Generator(session, options, Tokenizer).GenerateTokens(prompt)];
         using Session again = _model.NewSession();
         Mat logits = again.Prefill(prompt);
@@ -231,7 +284,8 @@ public sealed class GeneratorTests : IDisposable
         Assert.Null(greedy.Seed);
     }
 
-    private static IEnumerable<int> Generate(Session session, int[] prompt, GenerationOptions options) => new Generator(session, options).Generate(prompt);
+    private static IEnumerable<int> Generate(Session session, int[] prompt, GenerationOptions options) =>
+        new Generator(session, options).Generate(prompt);
 
     private static int[] Prompt(string text) => [2, .. Tokenizer.Encode(text)];
 

@@ -33,8 +33,11 @@ public sealed class SamplerTests : IDisposable
         { "all three", new SamplingOptions { Temperature = 1.5, Seed = 1, TopK = 8, TopP = 0.9, MinP = 0.25 } },
         { "repetition", new SamplingOptions { Temperature = 1, Seed = 1, RepetitionPenalty = 1.7 } },
         { "frequency", new SamplingOptions { Temperature = 1, Seed = 1, FrequencyPenalty = 0.02 } },
-        { "bias", new SamplingOptions { Temperature = 1, Seed = 1, LogitBias = new Dictionary<int, double> { [4] = -1.5, [5] = 4, [8] = double.NegativeInfinity } } },
-        { "everything", new SamplingOptions { Temperature = 1.2, Seed = 1, TopK = 9, TopP = 0.95, MinP = 0.02, RepetitionPenalty = 1.3, FrequencyPenalty = 0.01, LogitBias = new Dictionary<int, double> { [5] = 3 } } },
+        { "bias", new SamplingOptions { Temperature = 1, Seed = 1,
+            LogitBias = new Dictionary<int, double> { [4] = -1.5, [5] = 4, [8] = double.NegativeInfinity } } },
+        { "everything",
+            new SamplingOptions { Temperature = 1.2, Seed = 1, TopK = 9, TopP = 0.95, MinP = 0.02, RepetitionPenalty = 1.3,
+                FrequencyPenalty = 0.01, LogitBias = new Dictionary<int, double> { [5] = 3 } } },
     };
 
     /// <summary>10,000 draws; the share of each token is its probability by the definitions, within five standard deviations, at every step with the counts of that step.</summary>
@@ -62,7 +65,8 @@ public sealed class SamplerTests : IDisposable
         }
 
         for (int i = 0; i < Vocabulary; i++)
-            Assert.True(Math.Abs(counts[i] - expected[i]) <= (5 * Math.Sqrt(variance[i])) + 1e-9, $"{name}: token {i} came {counts[i]} times; {expected[i]:0.0} expected");
+            Assert.True(Math.Abs(counts[i] - expected[i]) <= (5 * Math.Sqrt(variance[i])) + 1e-9,
+                $"{name}: token {i} came {counts[i]} times; {expected[i]:0.0} expected");
     }
 
     [Fact]
@@ -85,13 +89,19 @@ public sealed class SamplerTests : IDisposable
         SamplingOptions[] wrong =
         [
             new() { TopK = 5 }, new() { TopP = 0.9 }, new() { MinP = 0.1 }, new() { Seed = 7 },
-            new() { Temperature = -1 }, new() { Temperature = double.NaN }, new() { Temperature = 1, TopP = 0 }, new() { Temperature = 1, MinP = 1.5 }, new() { Temperature = 1, TopK = -1 },
+            new() { Temperature = -1 }, new() { Temperature = double.NaN }, new() { Temperature = 1, TopP = 0 },
+                new() { Temperature = 1, MinP = 1.5 }, new() { Temperature = 1, TopK = -1 },
             new() { RepetitionPenalty = 0 }, new() { RepetitionPenalty = double.NaN }, new() { FrequencyPenalty = double.PositiveInfinity },
-            new() { LogitBias = new Dictionary<int, double> { [Vocabulary] = 1 } }, new() { LogitBias = new Dictionary<int, double> { [-1] = 1 } }, new() { LogitBias = new Dictionary<int, double> { [1] = double.NaN } },
+            new() { LogitBias = new Dictionary<int, double> { [Vocabulary] = 1 } },
+                new() { LogitBias = new Dictionary<int, double> { [-1] = 1 } },
+                    new() { LogitBias = new Dictionary<int, double> { [1] = double.NaN } },
         ];
         foreach (SamplingOptions options in wrong)
             Assert.Throws<ArgumentException>(() => new Sampler(_device, Vocabulary, options));
-        Assert.Contains("temperature above 0", Assert.Throws<ArgumentException>(() => new Sampler(_device, Vocabulary, new SamplingOptions { TopK = 5 })).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "temperature above 0",
+            Assert.Throws<ArgumentException>(() => new Sampler(_device, Vocabulary, new SamplingOptions { TopK = 5 })).Message,
+            StringComparison.Ordinal);
     }
 
     private int[] Greedy(SamplingOptions options, int count, params int[] prompt)

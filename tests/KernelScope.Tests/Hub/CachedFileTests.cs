@@ -59,7 +59,8 @@ public sealed class CachedFileTests : HubTest
     [InlineData("")]
     public async Task Nothing_outside_is_written_through_a_link(string place)
     {
-        string outside = Folder.At("outside"), target = Folder.Write("outside/target", "precious"), link = Path.GetFullPath(Path.Combine(Entry, place));
+        string outside = Folder.At("outside"), target = Folder.Write("outside/target", "precious"),
+            link = Path.GetFullPath(Path.Combine(Entry, place));
         link = Path.TrimEndingDirectorySeparator(link);
         Directory.CreateDirectory(Path.GetDirectoryName(link)!);
         File.CreateSymbolicLink(link, place == "refs/main" ? target : outside);
@@ -78,7 +79,8 @@ public sealed class CachedFileTests : HubTest
     [InlineData("file")]
     public async Task A_link_in_the_place_of_a_file_is_replaced(string what)
     {
-        string target = Folder.Write("target", "precious"), locks = Path.Combine(Cache, ".locks", Path.GetFileName(Entry), Path.GetFileName(Blob));
+        string target = Folder.Write("target", "precious"),
+            locks = Path.Combine(Cache, ".locks", Path.GetFileName(Entry), Path.GetFileName(Blob));
         string link = what switch { "blob" => Blob, "lock" => locks + ".lock", "note" => locks + ".checked", _ => SnapshotFile };
         Directory.CreateDirectory(Path.GetDirectoryName(link)!);
         File.CreateSymbolicLink(link, target);

@@ -12,7 +12,8 @@ public sealed class HubOptionsTests : IDisposable
     public void Defaults_are_those_of_the_hubs_library()
     {
         HubOptions options = Of(("HOME", "/home/u"));
-        Assert.Equal(("https://huggingface.co/", "/home/u/.cache/huggingface/hub", null, true), (options.Endpoint.AbsoluteUri, options.CacheRoot, options.Token, options.UseLinks));
+        Assert.Equal(("https://huggingface.co/", "/home/u/.cache/huggingface/hub", null, true),
+            (options.Endpoint.AbsoluteUri, options.CacheRoot, options.Token, options.UseLinks));
     }
 
     [Theory]
@@ -21,7 +22,8 @@ public sealed class HubOptionsTests : IDisposable
     [InlineData("HF_HOME", "/h", "/h/hub")]
     [InlineData("XDG_CACHE_HOME", "/x", "/x/huggingface/hub")]
     [InlineData("HF_HUB_CACHE", "~/c", "/home/u/c")]
-    public void The_cache_is_where_the_variables_say(string name, string value, string root) => Assert.Equal(root, Of(("HOME", "/home/u"), (name, value)).CacheRoot);
+    public void The_cache_is_where_the_variables_say(string name, string value, string root) =>
+        Assert.Equal(root, Of(("HOME", "/home/u"), (name, value)).CacheRoot);
 
     [Fact]
     public void The_token_is_HF_TOKEN_else_the_file()
@@ -60,9 +62,12 @@ public sealed class HubOptionsTests : IDisposable
     }
 
     [Fact]
-    public void Offline_is_offline() => Assert.Contains("HF_HUB_OFFLINE", Assert.Throws<InvalidDataException>(() => Of(("HF_HUB_OFFLINE", "1"))).Message, StringComparison.Ordinal);
+    public void Offline_is_offline() =>
+        Assert.Contains("HF_HUB_OFFLINE", Assert.Throws<InvalidDataException>(() => Of(("HF_HUB_OFFLINE", "1"))).Message,
+            StringComparison.Ordinal);
 
     public void Dispose() => _folder.Dispose();
 
-    private static HubOptions Of(params (string Name, string Value)[] variables) => HubOptions.FromEnvironment(variables.ToDictionary(v => v.Name, v => v.Value).GetValueOrDefault);
+    private static HubOptions Of(params (string Name, string Value)[] variables) =>
+        HubOptions.FromEnvironment(variables.ToDictionary(v => v.Name, v => v.Value).GetValueOrDefault);
 }

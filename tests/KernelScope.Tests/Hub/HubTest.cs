@@ -7,7 +7,8 @@ namespace KernelScope.Tests.Hub;
 /// <summary>A hub, a cache in a folder of its own, and a client between them.</summary>
 public abstract class HubTest : IDisposable
 {
-    private protected const string Sae = "layer_20/width_16k/average_l0_71/params.npz", SaeName = "gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71";
+    private protected const string Sae = "layer_20/width_16k/average_l0_71/params.npz",
+        SaeName = "gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71";
     private protected const string Token = "hf_secretOfTheTests";
 
     private protected TempFolder Folder { get; } = new();
@@ -30,11 +31,14 @@ public abstract class HubTest : IDisposable
 
     private protected string Blob => Path.Combine(Entry, "blobs", LocalHub.EtagOf(Sae, Hub.Files[Sae]));
 
-    private protected HubOptions Options => new() { Endpoint = Hub.Address, CacheRoot = Cache, Token = Token, RetryDelay = TimeSpan.FromMilliseconds(1), Timeout = TimeSpan.FromSeconds(20) };
+    private protected HubOptions Options =>
+        new() { Endpoint = Hub.Address, CacheRoot = Cache, Token = Token, RetryDelay = TimeSpan.FromMilliseconds(1),
+            Timeout = TimeSpan.FromSeconds(20) };
 
     private protected string? Environment(string name) => name switch { "HF_HUB_CACHE" => Cache, "HOME" => Folder.At("home"), _ => null };
 
-    private protected async Task<HubSnapshot> PullAsync(HubOptions? options = null, IProgress<HubProgress>? progress = null, string file = Sae, CancellationToken cancellationToken = default)
+    private protected async Task<HubSnapshot> PullAsync(HubOptions? options = null, IProgress<HubProgress>? progress = null,
+        string file = Sae, CancellationToken cancellationToken = default)
     {
         using var client = new HubClient(options ?? Options);
         return await client.PullAsync(Hub.Repository, "main", [file], progress, cancellationToken);
@@ -64,7 +68,8 @@ public abstract class HubTest : IDisposable
         Assert.Equal([Blob], FilesUnder(Path.Combine(Entry, "blobs")));
     }
 
-    private protected static string[] FilesUnder(string folder) => Directory.Exists(folder) ? Directory.GetFiles(folder, "*", SearchOption.AllDirectories) : [];
+    private protected static string[] FilesUnder(string folder) =>
+        Directory.Exists(folder) ? Directory.GetFiles(folder, "*", SearchOption.AllDirectories) : [];
 
     private protected static byte[] Random(int length)
     {

@@ -42,7 +42,8 @@ public sealed class PullTests : HubTest
         await PullAsync();
         Assert.True(ReleaseCatalog.TryParse("gemma-2-2b/20-gemmascope-res-16k", out ReleasedSae? sae));
         using SaeCheckpoint checkpoint = SaeCheckpoint.Open(HubCache.FindFile(sae.Repository, sae.File, Environment)!);
-        Assert.Equal(("resid_post.20", "gemma-2-2b", 48), (checkpoint.Config.Site, checkpoint.Config.ModelName, checkpoint.Config.InputDim));
+        Assert.Equal(("resid_post.20", "gemma-2-2b", 48),
+            (checkpoint.Config.Site, checkpoint.Config.ModelName, checkpoint.Config.InputDim));
     }
 
     [Theory]
@@ -51,10 +52,15 @@ public sealed class PullTests : HubTest
     public async Task A_model_is_pulled_without_what_it_does_not_need(string model)
     {
         using var hub = new LocalHub("google/gemma-2-tiny", Storage);
-        string[] wanted = [.. Directory.GetFiles(Fixtures.Path("gemma2", "models", model)).Select(f => Path.GetFileName(f)!).Where(n => n == "config.json" || n.StartsWith("model", StringComparison.Ordinal)).Append("tokenizer.model").Order(StringComparer.Ordinal)];
+        string[] wanted =
+            [.. Directory.GetFiles(Fixtures.Path("gemma2", "models", model)).Select(f => Path.GetFileName(f)!)
+                .Where(n => n == "config.json" || n.StartsWith("model", StringComparison.Ordinal)).Append("tokenizer.model")
+                .Order(StringComparer.Ordinal)];
         foreach (string name in wanted)
-            hub.Files[name] = File.ReadAllBytes(name == "tokenizer.model" ? Fixtures.Path("text", "demo.model") : Fixtures.Path("gemma2", "models", model, name));
-        foreach (string name in new[] { "README.md", "pytorch_model.bin", "gemma.gguf", "original/model.safetensors", "consolidated.safetensors" })
+            hub.Files[name] = File.ReadAllBytes(name == "tokenizer.model" ? Fixtures.Path("text", "demo.model")
+                : Fixtures.Path("gemma2", "models", model, name));
+        foreach (string name in new[] { "README.md", "pytorch_model.bin", "gemma.gguf", "original/model.safetensors",
+            "consolidated.safetensors" })
             hub.Files[name] = Random(100);
         using var client = new HubClient(Options with { Endpoint = hub.Address });
         HubSnapshot snapshot = await client.PullModelAsync(hub.Repository, "main");
@@ -71,7 +77,9 @@ public sealed class PullTests : HubTest
         string message = (await Assert.ThrowsAsync<InvalidDataException>(() => client.PullModelAsync(Hub.Repository, "main"))).Message;
         Sentences.Check(message, Hub.Repository);
         Hub.Files["config.json"] = Random(10);
-        Assert.Contains("no model.safetensors", (await Assert.ThrowsAsync<InvalidDataException>(() => client.PullModelAsync(Hub.Repository, "main"))).Message, StringComparison.Ordinal);
+        Assert.Contains("no model.safetensors",
+            (await Assert.ThrowsAsync<InvalidDataException>(() => client.PullModelAsync(Hub.Repository, "main"))).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -102,8 +110,10 @@ public sealed class PullTests : HubTest
         Storage.Alter = (request, reply) => request.IsContent ? reply with { Pause = gate.Task } : reply;
         var waits = new TaskCompletionSource();
         Task<HubSnapshot> first = PullAsync();
-        while (!Storage.Contents.Any()) await Task.Delay(5);
-        Task<HubSnapshot> second = PullAsync(progress: new Watch(p => { if (p.Step == HubStep.Waiting) waits.TrySetResult(); }));
+        while (!Storage.Contents.Any())
+            await Task.Delay(5);
+        Task<HubSnapshot> second = PullAsync(progress: new Watch(p => { if (p.Step == HubStep.Waiting)
+            waits.TrySetResult(); }));
         await waits.Task.WaitAsync(TimeSpan.FromSeconds(30));
         gate.SetResult();
         Assert.Equal(300_000, (await first).Files[0].Received + (await second).Files[0].Received);

@@ -17,18 +17,23 @@ public class ReleaseCatalogTests
     public void It_lists_exactly_the_published_paths()
     {
         Assert.Equal(2430, ReleaseCatalog.All.Count);
-        Assert.Equal(Releases.Select(r => r[0] + "/" + r[1]).Order(StringComparer.Ordinal), ReleaseCatalog.All.Select(s => s.Name).Order(StringComparer.Ordinal));
+        Assert.Equal(Releases.Select(r => r[0] + "/" + r[1]).Order(StringComparer.Ordinal),
+            ReleaseCatalog.All.Select(s => s.Name).Order(StringComparer.Ordinal));
         int[] counts = [316, 260, 260, 26, 536, 492, 492, 30, 18];
-        string[] names = ["2b-pt-res", "2b-pt-mlp", "2b-pt-att", "2b-pt-transcoders", "9b-pt-res", "9b-pt-mlp", "9b-pt-att", "9b-it-res", "27b-pt-res"];
+        string[] names =
+            ["2b-pt-res", "2b-pt-mlp", "2b-pt-att", "2b-pt-transcoders", "9b-pt-res", "9b-pt-mlp", "9b-pt-att", "9b-it-res", "27b-pt-res"];
         Assert.Equal(counts, names.Select(n => ReleaseCatalog.Find(new ReleaseFilter { Release = "gemma-scope-" + n }).Count()));
     }
 
     [Fact]
     public void The_canonical_ones_are_those_of_SAELens()
     {
-        string[] expected = [.. SaeLens.Where(e => e[0].EndsWith("-canonical", StringComparison.Ordinal)).Select(e => e[0].Replace("-canonical", "", StringComparison.Ordinal) + "/" + e[2]).Order(StringComparer.Ordinal)];
+        string[] expected =
+            [.. SaeLens.Where(e => e[0].EndsWith("-canonical", StringComparison.Ordinal))
+                .Select(e => e[0].Replace("-canonical", "", StringComparison.Ordinal) + "/" + e[2]).Order(StringComparer.Ordinal)];
         Assert.Equal(429, expected.Length);
-        Assert.Equal(expected, ReleaseCatalog.Find(new ReleaseFilter { Canonical = true }).Select(s => s.Name).Order(StringComparer.Ordinal));
+        Assert.Equal(expected, ReleaseCatalog.Find(new ReleaseFilter { Canonical = true })
+            .Select(s => s.Name).Order(StringComparer.Ordinal));
     }
 
     [Fact]
@@ -37,13 +42,16 @@ public class ReleaseCatalogTests
         var ties = new List<string>();
         foreach (IGrouping<string, ReleasedSae> group in ReleaseCatalog.All.GroupBy(s => s.Name[..s.Name.LastIndexOf('/')]))
         {
-            if (group.SingleOrDefault(s => s.IsCanonical) is not ReleasedSae canonical) continue;
+            if (group.SingleOrDefault(s => s.IsCanonical) is not ReleasedSae canonical)
+                continue;
             int best = group.Min(s => Math.Abs(s.L0 - 100));
             Assert.Equal(best, Math.Abs(canonical.L0 - 100));
-            if (group.Count(s => Math.Abs(s.L0 - 100) == best) > 1) ties.Add(canonical.Name);
+            if (group.Count(s => Math.Abs(s.L0 - 100) == best) > 1)
+                ties.Add(canonical.Name);
         }
 
-        Assert.Equal(["gemma-scope-9b-pt-att/layer_27/width_16k/average_l0_136", "gemma-scope-9b-pt-att/layer_23/width_131k/average_l0_66"], ties);
+        Assert.Equal(["gemma-scope-9b-pt-att/layer_27/width_16k/average_l0_136", "gemma-scope-9b-pt-att/layer_23/width_131k/average_l0_66"],
+            ties);
     }
 
     [Fact]
@@ -52,7 +60,8 @@ public class ReleaseCatalogTests
         foreach (string[] entry in SaeLens)
         {
             Assert.True(ReleaseCatalog.TryParse(entry[0], entry[1], out ReleasedSae? sae), string.Join(' ', entry));
-            Assert.Equal((entry[0].Replace("-canonical", "", StringComparison.Ordinal), entry[2], true), (sae.Release, sae.Folder, sae.IsListed));
+            Assert.Equal((entry[0].Replace("-canonical", "", StringComparison.Ordinal), entry[2], true),
+                (sae.Release, sae.Folder, sae.IsListed));
             // SAELens' directory is wrong here, its loader right.
             Assert.Equal(entry[0] == "gemma-scope-9b-it-res" ? "gemma-2-9b-it" : entry[3], sae.Model);
         }
@@ -75,7 +84,8 @@ public class ReleaseCatalogTests
         HashSet<string> known = [.. pages.Select(e => e[4])];
         ReleasedSae[] withPage = [.. ReleaseCatalog.All.Where(s => s.NeuronpediaId is not null)];
         Assert.All(withPage, s => Assert.Contains(s.NeuronpediaId!, known));
-        Assert.Equal(pages.Select(e => e[0].Replace("-canonical", "", StringComparison.Ordinal) + "/" + e[2]).Distinct().Count(), withPage.Length);
+        Assert.Equal(pages.Select(e => e[0].Replace("-canonical", "", StringComparison.Ordinal) + "/" + e[2]).Distinct().Count(),
+            withPage.Length);
     }
 
     [Fact]
@@ -94,10 +104,14 @@ public class ReleaseCatalogTests
             // None was published: 32 heads of 128 make 4096; the loader takes the stream's width.
             Assert.Equal(sae.Release == "gemma-scope-27b-pt-att" ? 4096 : config.GetProperty("d_in").GetInt32(), sae.InputDim);
             Assert.Equal(config.TryGetProperty("hook_name_out", out JsonElement hookOut) ? hookOut.GetString() : null, sae.HookNameOut);
-            if (config.TryGetProperty("d_out", out JsonElement output)) Assert.Equal(output.GetInt32(), sae.OutputDim);
-            if (sae.Kind != ReleaseKind.Embedding) Assert.Equal(HookPoint.Parse(sae.HookName), sae.Site);
-            else Assert.Null(sae.Site);
-            if (sae.HookNameOut is string outName) Assert.Equal(HookPoint.Parse(outName), sae.SiteOut);
+            if (config.TryGetProperty("d_out", out JsonElement output))
+                Assert.Equal(output.GetInt32(), sae.OutputDim);
+            if (sae.Kind != ReleaseKind.Embedding)
+                Assert.Equal(HookPoint.Parse(sae.HookName), sae.Site);
+            else
+                Assert.Null(sae.Site);
+            if (sae.HookNameOut is string outName)
+                Assert.Equal(HookPoint.Parse(outName), sae.SiteOut);
         }
     }
 
@@ -107,11 +121,15 @@ public class ReleaseCatalogTests
         using JsonDocument document = JsonDocument.Parse(Unzip("loader-cfg.json.gz"));
         foreach (JsonProperty release in document.RootElement.GetProperty("releases").EnumerateObject())
         {
-            var filter = new ReleaseFilter { Release = release.Name, Canonical = release.Name.EndsWith("-canonical", StringComparison.Ordinal) };
+            var filter =
+                new ReleaseFilter { Release = release.Name, Canonical = release.Name.EndsWith("-canonical", StringComparison.Ordinal) };
             var outcomes = ReleaseCatalog.Find(filter)
-                .GroupBy(s => $"{string.Join('.', s.HookName.Split('.').Select(p => int.TryParse(p, out _) ? "L" : p))} d_in={s.InputDim} d_sae={s.FeatureCount} {(s.Kind == ReleaseKind.Transcoder ? "jumprelu_transcoder" : "jumprelu")} {s.Model}")
+                .GroupBy(s =>
+                    $"{string.Join('.', s.HookName.Split('.').Select(p => int.TryParse(p, out _) ? "L" : p))} d_in={s.InputDim} "
+                        + $"d_sae={s.FeatureCount} {(s.Kind == ReleaseKind.Transcoder ? "jumprelu_transcoder" : "jumprelu")} {s.Model}")
                 .ToDictionary(g => g.Key, g => g.Count());
-            Assert.Equal(release.Value.GetProperty("outcomes").EnumerateObject().ToDictionary(p => p.Name, p => p.Value.GetInt32()), outcomes);
+            Assert.Equal(release.Value.GetProperty("outcomes").EnumerateObject().ToDictionary(p => p.Name, p => p.Value.GetInt32()),
+                outcomes);
         }
     }
 
@@ -158,7 +176,8 @@ public class ReleaseCatalogTests
     [Theory]
     [InlineData("gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_70", "gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71")]
     [InlineData("gemma-scope-2b-pt-res/layer_12/width_131k/canonical", "gemma-scope-2b-pt-res/layer_12/width_131k/average_l0_129")]
-    [InlineData("gemma-scope-2b-pt-transcoders/layer_4/width_16k/canonical", "gemma-scope-2b-pt-transcoders/layer_4/width_16k/average_l0_88")]
+    [InlineData("gemma-scope-2b-pt-transcoders/layer_4/width_16k/canonical",
+        "gemma-scope-2b-pt-transcoders/layer_4/width_16k/average_l0_88")]
     [InlineData("gema-scope-2b-pt-mlp/layer_3/width_16k/average_l0_95", "gemma-scope-2b-pt-mlp/layer_3/width_16k/average_l0_95")]
     [InlineData("gemma-2-2b/20-gemascope-res-16k", "gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71")]
     public void The_nearest_name_comes_first(string name, string nearest) => Assert.Equal(nearest, ReleaseCatalog.Near(name)[0]);
@@ -178,13 +197,21 @@ public class ReleaseCatalogTests
         Assert.Equal(536 + 492 + 492, ReleaseCatalog.Find(new ReleaseFilter { Model = "gemma-2-9b" }).Count());
         Assert.Equal(30, ReleaseCatalog.Find(new ReleaseFilter { Model = "google/gemma-2-9b-it" }).Count());
         Assert.Equal(26, ReleaseCatalog.Find(new ReleaseFilter { Kind = ReleaseKind.Transcoder }).Count());
-        Assert.Equal([22, 38, 71, 139, 294], ReleaseCatalog.Find(new ReleaseFilter { Model = "2b", Kind = ReleaseKind.Residual, Layer = 20, Width = "16k" }).Select(s => s.L0));
-        Assert.Equal([22, 38, 71, 139, 294], ReleaseCatalog.Find(new ReleaseFilter { Release = "google/gemma-scope-2b-pt-res", Layer = 20, Width = "16384" }).Select(s => s.L0));
-        Assert.Equal("gemma-scope-9b-pt-mlp/layer_20/width_16k/average_l0_108", Assert.Single(ReleaseCatalog.Find(new ReleaseFilter { Text = "9B/20-gemmascope-mlp 16k", Canonical = true })).Name);
+        Assert.Equal(
+            [22, 38, 71, 139, 294],
+            ReleaseCatalog.Find(new ReleaseFilter { Model = "2b", Kind = ReleaseKind.Residual, Layer = 20, Width = "16k" })
+            .Select(s => s.L0));
+        Assert.Equal(
+            [22, 38, 71, 139, 294],
+            ReleaseCatalog.Find(new ReleaseFilter { Release = "google/gemma-scope-2b-pt-res", Layer = 20, Width = "16384" })
+            .Select(s => s.L0));
+        Assert.Equal("gemma-scope-9b-pt-mlp/layer_20/width_16k/average_l0_108",
+            Assert.Single(ReleaseCatalog.Find(new ReleaseFilter { Text = "9B/20-gemmascope-mlp 16k", Canonical = true })).Name);
         Assert.Equal(143, Assert.Single(ReleaseCatalog.Find(new ReleaseFilter { Text = "gemma-2-2b/5-", L0 = 143 })).L0);
     }
 
-    private static string[][] Table(string name) => [.. System.Text.Encoding.UTF8.GetString(Unzip(name)).Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => l.Split('\t'))];
+    private static string[][] Table(string name) =>
+        [.. System.Text.Encoding.UTF8.GetString(Unzip(name)).Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => l.Split('\t'))];
 
     private static byte[] Unzip(string name)
     {

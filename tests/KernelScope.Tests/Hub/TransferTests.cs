@@ -27,7 +27,8 @@ public sealed class TransferTests : HubTest
         using var stop = new CancellationTokenSource();
         Storage.Alter = (r, reply) => r.IsContent ? reply with { Pause = Task.Delay(Timeout.Infinite, stop.Token) } : reply;
         Task<HubSnapshot> pull = PullAsync(cancellationToken: stop.Token);
-        while (!File.Exists(Partial) || new FileInfo(Partial).Length < 150_000) await Task.Delay(5);
+        while (!File.Exists(Partial) || new FileInfo(Partial).Length < 150_000)
+            await Task.Delay(5);
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => pull);
         Assert.Equal(150_000, new FileInfo(Partial).Length);
@@ -229,7 +230,10 @@ public sealed class TransferTests : HubTest
     [Fact]
     public async Task A_file_that_does_not_fit_on_the_disk_is_not_begun()
     {
-        Hub.Alter = (r, reply) => reply with { Headers = [.. reply.Headers.Select(h => h.Name == "X-Linked-Size" ? (h.Name, long.MaxValue.ToString(CultureInfo.InvariantCulture)) : h)] };
+        Hub.Alter = (r, reply) =>
+            reply with { Headers =
+                [.. reply.Headers.Select(h => h.Name == "X-Linked-Size" ? (h.Name, long.MaxValue.ToString(CultureInfo.InvariantCulture))
+                    : h)] };
         Assert.Contains("make room", await RefusalAsync<HubException>(), StringComparison.Ordinal);
         Assert.Empty(Storage.Requests);
     }
@@ -246,7 +250,8 @@ public sealed class TransferTests : HubTest
     {
         HubOptions options = Options;
         Hub.Stop();
-        Assert.Contains("offline", await RefusalAsync<HubException>(options with { RetryDelay = TimeSpan.FromHours(1) }), StringComparison.Ordinal);
+        Assert.Contains("offline", await RefusalAsync<HubException>(options with { RetryDelay = TimeSpan.FromHours(1) }),
+            StringComparison.Ordinal);
         Assert.Contains($"127.0.0.1:{options.Endpoint.Port}", await RefusalAsync<HubException>(options), StringComparison.Ordinal);
     }
 

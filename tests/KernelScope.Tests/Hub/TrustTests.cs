@@ -20,7 +20,8 @@ public sealed class TrustTests : HubTest
     [Fact]
     public async Task A_redirect_on_the_hub_itself_keeps_the_token()
     {
-        Hub.Alter = (r, reply) => r.Path.Contains("/resolve/", StringComparison.Ordinal) && !r.Path.Contains("moved", StringComparison.Ordinal)
+        Hub.Alter = (r, reply) => r.Path.Contains("/resolve/", StringComparison.Ordinal)
+            && !r.Path.Contains("moved", StringComparison.Ordinal)
             ? new HubReply(307, [], ("Location", r.Path + "?moved=1")) : reply;
         await PullAsync();
         AssertWhole();
@@ -75,7 +76,8 @@ public sealed class TrustTests : HubTest
     [InlineData(418, null, true, "status 418")]
     public async Task A_refusal_says_what_to_do(int status, string? code, bool token, string words)
     {
-        Hub.Alter = (r, reply) => new HubReply(status, Encoding.UTF8.GetBytes($"echo {r["Authorization"]}"), code is null ? [] : [("X-Error-Code", code)]);
+        Hub.Alter = (r, reply) => new HubReply(status, Encoding.UTF8.GetBytes($"echo {r["Authorization"]}"), code is null ? []
+            : [("X-Error-Code", code)]);
         Assert.Contains(words, await RefusalAsync<HubException>(Options with { Token = token ? Token : null }), StringComparison.Ordinal);
         // No retry: it will not pass.
         Assert.Single(Hub.Requests);
@@ -171,7 +173,8 @@ public sealed class TrustTests : HubTest
     {
         Hub.Files["b/params.npz"] = Random(2000);
         string other = new('e', 40);
-        Hub.Alter = (r, reply) => r.Path.Contains("/b/", StringComparison.Ordinal) ? reply with { Headers = [.. reply.Headers.Select(h => h.Name == "X-Repo-Commit" ? (h.Name, other) : h)] } : reply;
+        Hub.Alter = (r, reply) => r.Path.Contains("/b/", StringComparison.Ordinal)
+            ? reply with { Headers = [.. reply.Headers.Select(h => h.Name == "X-Repo-Commit" ? (h.Name, other) : h)] } : reply;
         using var client = new HubClient(Options);
         Exception e = await Assert.ThrowsAsync<InvalidDataException>(() => client.PullAsync(Hub.Repository, "main", [Sae, "b/params.npz"]));
         Assert.Contains(other, e.Message, StringComparison.Ordinal);
@@ -190,6 +193,7 @@ public sealed class TrustTests : HubTest
     {
         Hub.Alter = (r, reply) => new HubReply(200, Encoding.UTF8.GetBytes(json));
         using var client = new HubClient(Options);
-        Sentences.Check((await Assert.ThrowsAsync<InvalidDataException>(() => client.ListAsync(Hub.Repository, "main"))).Message, Hub.Repository);
+        Sentences.Check((await Assert.ThrowsAsync<InvalidDataException>(() => client.ListAsync(Hub.Repository, "main"))).Message,
+            Hub.Repository);
     }
 }

@@ -27,8 +27,10 @@ public sealed class HostileCasesTests
         InspectionResult result = Inspector.Inspect(HostileFiles.Path(file), new InspectOptions { Statistics = true });
         Assert.True(GC.GetAllocatedBytesForCurrentThread() - before < AllocationLimit, $"{file} took too much memory");
         Assert.True(watch.Elapsed < TimeSpan.FromSeconds(10), $"{file} took {watch.Elapsed}");
-        if (expect != "either") Assert.True(result.Ok == (expect == "ok"), $"{file} ({why}) should be {expect}: {result.Error}");
-        if (!result.Ok) Sentences.Check(result.Error!, HostileFiles.Path(file));
+        if (expect != "either")
+            Assert.True(result.Ok == (expect == "ok"), $"{file} ({why}) should be {expect}: {result.Error}");
+        if (!result.Ok)
+            Sentences.Check(result.Error!, HostileFiles.Path(file));
         Assert.Equal(result.Ok, result.Error is null);
     }
 

@@ -9,7 +9,9 @@ namespace KernelScope.Tests.Inspection;
 /// <summary>What no archive can store: pipes, folders in the place of files, links, files without permission, files that shrink, and headers that are really long.</summary>
 public sealed class SpecialFilesTests
 {
-    private static readonly string[] Names = ["a.safetensors", "params.npz", "acts.npz", "config.json", "cfg.json", "tokenizer.model", "model.safetensors.index.json", "generation_config.json", "a.txt"];
+    private static readonly string[] Names =
+        ["a.safetensors", "params.npz", "acts.npz", "config.json", "cfg.json", "tokenizer.model", "model.safetensors.index.json",
+            "generation_config.json", "a.txt"];
 
     public static TheoryData<string> FileNames() => [.. Names];
 
@@ -72,7 +74,8 @@ public sealed class SpecialFilesTests
         Skip.If(OperatingSystem.IsWindows() || Environment.IsPrivilegedProcess, "nothing is unreadable here");
         using var folder = new TempFolder();
         string path = folder.Write("a.safetensors", "{}");
-        if (!OperatingSystem.IsWindows()) File.SetUnixFileMode(path, UnixFileMode.None);
+        if (!OperatingSystem.IsWindows())
+            File.SetUnixFileMode(path, UnixFileMode.None);
         Assert.Contains("permission", Refuses(path), StringComparison.Ordinal);
     }
 
@@ -91,7 +94,8 @@ public sealed class SpecialFilesTests
     public void Texts_that_are_no_paths_are_refused(string path) => Assert.False(Inspector.Inspect(path, new InspectOptions()).Ok);
 
     [Fact]
-    public void A_very_long_path_is_refused() => Assert.False(Inspector.Inspect(new string('a', 100_000) + ".npz", new InspectOptions()).Ok);
+    public void A_very_long_path_is_refused() =>
+        Assert.False(Inspector.Inspect(new string('a', 100_000) + ".npz", new InspectOptions()).Ok);
 
     [Fact]
     public void A_header_over_a_hundred_megabytes_is_refused_unread()
@@ -127,7 +131,8 @@ public sealed class SpecialFilesTests
     {
         using var source = new CancellationTokenSource();
         source.Cancel();
-        Assert.Throws<OperationCanceledException>(() => Inspector.Inspect(HostileFiles.Path("npz/valid/params.npz"), new InspectOptions(), source.Token));
+        Assert.Throws<OperationCanceledException>(
+            () => Inspector.Inspect(HostileFiles.Path("npz/valid/params.npz"), new InspectOptions(), source.Token));
     }
 
     [Fact]
@@ -147,7 +152,9 @@ public sealed class SpecialFilesTests
         }
         InspectionResult result = Inspector.Inspect(path, new InspectOptions { Statistics = true });
         Assert.True(result.Ok, result.Error);
-        Assert.Equal([new TensorRange(-3, 5, 1, 1), new TensorRange(double.NaN, double.NaN, double.NaN, 1), new TensorRange(-7, 3, -2, 0), null, new TensorRange(0, 300_000, 150_000, 0)], result.Tensors.Select(t => t.Range));
+        Assert.Equal(
+            [new TensorRange(-3, 5, 1, 1), new TensorRange(double.NaN, double.NaN, double.NaN, 1), new TensorRange(-7, 3, -2, 0),
+                null, new TensorRange(0, 300_000, 150_000, 0)], result.Tensors.Select(t => t.Range));
         Assert.Equal(["F32", "F32", "I64", "BOOL", "F64"], result.Tensors.Select(t => t.DType));
         Assert.Equal([2L, 2], result.Tensors[0].Shape);
         Assert.All(Inspector.Inspect(path, new InspectOptions()).Tensors, t => Assert.Null(t.Range));
@@ -184,7 +191,8 @@ public sealed class SpecialFilesTests
 
     private static bool Run(string program, params string[] arguments)
     {
-        if (OperatingSystem.IsWindows()) return false;
+        if (OperatingSystem.IsWindows())
+            return false;
         try
         {
             using Process process = Process.Start(program, arguments);

@@ -10,7 +10,8 @@ namespace KernelScope.Tests.Lens;
 public sealed class AttributionTests
 {
     private const string DefaultSae = KernelScope.Demo.DefaultSae;
-    private static readonly int[] Tokens = [2, .. KernelScope.Demo.OpenTokenizer().Encode("She loved the river more than anything. More than anything")];
+    private static readonly int[] Tokens =
+        [2, .. KernelScope.Demo.OpenTokenizer().Encode("She loved the river more than anything. More than anything")];
 
     public static TheoryData<string, string, string> Saes() => new()
     {
@@ -32,23 +33,29 @@ public sealed class AttributionTests
         int last = Tokens.Length - 1;
         foreach (bool loss in new[] { false, true })
         {
-            FeatureAttributions all = attribution.Run(Tokens, loss ? AttributionMetric.NextTokenLoss(Tokens) : AttributionMetric.Logit(last, 700, 701));
+            FeatureAttributions all =
+                attribution.Run(Tokens, loss ? AttributionMetric.NextTokenLoss(Tokens) : AttributionMetric.Logit(last, 700, 701));
             Assert.Equal(Metric(model, null, loss), all.Value, 1e-4);
             // At the last layer the logits of the last position hang on that position alone.
             foreach (int t in loss ? [3, last - 1] : new[] { last - 1, last })
             {
-                int strongest = Enumerable.Range((int)all.Codes.RowStart[t], all.Codes.FeaturesOf(t).Length).MaxBy(i => Math.Abs(all.Values[i]));
+                int strongest = Enumerable.Range((int)all.Codes.RowStart[t], all.Codes.FeaturesOf(t).Length)
+                    .MaxBy(i => Math.Abs(all.Values[i]));
                 float activation = all.Codes.Value[strongest];
                 // Twice the same relative step up and down: the second-order term cancels.
                 const float Share = 0.05f;
                 double up = Edited(Share * activation), down = Edited(-Share * activation);
                 double measured = (up - down) / (2 * Share);
-                Assert.True(Math.Abs(measured - all.Values[strongest]) <= (0.03 * Math.Abs(all.Values[strongest])) + 2e-3, $"{name}, token {t}, feature {all.Codes.Feature[strongest]}, loss {loss}: {all.Values[strongest]:g5} by the gradient, {measured:g5} by editing");
+                Assert.True(Math.Abs(measured - all.Values[strongest]) <= (0.03 * Math.Abs(all.Values[strongest])) + 2e-3,
+                    $"{name}, token {t}, feature {all.Codes.Feature[strongest]}, loss {loss}: {all.Values[strongest]:g5} by the "
+                        + $"gradient, {measured:g5} by editing");
 
                 double Edited(float strength)
                 {
                     using Session session = model.NewSession(Tokens.Length, Tokens.Length);
-                    using var splice = new SaeSplice(session.Hooks, sae, site, siteOut, SpliceMode.None, Positions.Of(t), [new(all.Codes.Feature[strongest], FeatureEditKind.Add, strength)]);
+                    using var splice =
+                        new SaeSplice(session.Hooks, sae, site, siteOut, SpliceMode.None,
+                            Positions.Of(t), [new(all.Codes.Feature[strongest], FeatureEditKind.Add, strength)]);
                     return Metric(model, session, loss);
                 }
             }
@@ -61,7 +68,8 @@ public sealed class AttributionTests
         using Device device = TestDevices.Open("cpu");
         using var model = Gemma2Model.Load(device, KernelScope.Demo.OpenCheckpoint());
         using var sae = JumpReluSae.Load(device, KernelScope.Demo.OpenSae(DefaultSae));
-        using var attribution = new SaeAttribution(model, sae, HookPoint.Parse("resid_post.3"), HookPoint.Parse("resid_post.3"), Tokens.Length);
+        using var attribution =
+            new SaeAttribution(model, sae, HookPoint.Parse("resid_post.3"), HookPoint.Parse("resid_post.3"), Tokens.Length);
         FeatureAttributions all = attribution.Run(Tokens, AttributionMetric.Logit(Tokens.Length - 1, 700));
         IReadOnlyList<(int Feature, double Attribution)> sums = all.Sum(r => r > 0);
         var expected = new double[sae.FeatureCount];
@@ -82,10 +90,15 @@ public sealed class AttributionTests
         using Device device = TestDevices.Open("cpu");
         using var model = Gemma2Model.Load(device, KernelScope.Demo.OpenCheckpoint());
         using var sae = JumpReluSae.Load(device, KernelScope.Demo.OpenSae(DefaultSae));
-        Assert.Contains("attributed at embed", Assert.Throws<ArgumentException>(() => new SaeAttribution(model, sae, HookPoint.Parse("embed"), HookPoint.Parse("embed"), 4)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "attributed at embed",
+            Assert.Throws<ArgumentException>(() => new SaeAttribution(model, sae, HookPoint.Parse("embed"), HookPoint.Parse("embed"), 4))
+            .Message, StringComparison.Ordinal);
         using var attribution = new SaeAttribution(model, sae, HookPoint.Parse("resid_post.3"), HookPoint.Parse("resid_post.3"), 4);
-        Assert.Contains("position 3", Assert.Throws<ArgumentException>(() => attribution.Run([2, 5, 7], AttributionMetric.Logit(3, 700))).Message, StringComparison.Ordinal);
-        Assert.Contains("4096", Assert.Throws<ArgumentException>(() => attribution.Run([2, 5, 7], AttributionMetric.Logit(2, 4096))).Message, StringComparison.Ordinal);
+        Assert.Contains("position 3", Assert.Throws<ArgumentException>(() => attribution.Run([2, 5, 7], AttributionMetric.Logit(3, 700)))
+            .Message, StringComparison.Ordinal);
+        Assert.Contains("4096", Assert.Throws<ArgumentException>(() => attribution.Run([2, 5, 7], AttributionMetric.Logit(2, 4096)))
+            .Message, StringComparison.Ordinal);
         Assert.Throws<ArgumentException>(() => AttributionMetric.NextTokenLoss([2]));
     }
 

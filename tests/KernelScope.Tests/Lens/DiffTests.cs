@@ -15,9 +15,11 @@ public sealed class DiffTests : IDisposable
     public void The_first_planted_difference_is_found_in_the_order_in_which_points_fire()
     {
         float[] early = Values(12 * 8, 1), late = Values(12 * 8, 2), z = Values(12 * 6, 3);
-        string a = Write("a.npz", ("logits", early, [12, 8]), ("resid_post.2", late, [12, 8]), ("z.2", z, [12, 6]), ("tokens", early[..12], [12]), ("z.10", z, [12, 6]));
+        string a = Write("a.npz", ("logits", early, [12, 8]), ("resid_post.2", late, [12, 8]),
+            ("z.2", z, [12, 6]), ("tokens", early[..12], [12]), ("z.10", z, [12, 6]));
         // Planted in reverse: the file's order must not decide, nor 10 come before 2.
-        string b = Write("b.npz", ("z.10", Changed(z, 0), [12, 6]), ("logits", Changed(early, 0), [12, 8]), ("resid_post.2", Changed(late, 0), [12, 8]), ("z.2", Changed(Changed(z, 40), 27), [12, 6]), ("tokens", early[..12], [12]));
+        string b = Write("b.npz", ("z.10", Changed(z, 0), [12, 6]), ("logits", Changed(early, 0), [12, 8]),
+            ("resid_post.2", Changed(late, 0), [12, 8]), ("z.2", Changed(Changed(z, 40), 27), [12, 6]), ("tokens", early[..12], [12]));
         var diff = ActivationDiff.Of(a, b);
         Assert.Equal(["tokens", "z.2", "resid_post.2", "z.10", "logits"], diff.Arrays.Select(d => d.A.Name));
         Assert.Equal([false, true, true, true, true], diff.Arrays.Select(d => d.Parts));
@@ -53,7 +55,8 @@ public sealed class DiffTests : IDisposable
     {
         float[] stream = Values(5 * 12, 1), z = Values(5 * 6, 2), one = Values(4, 3);
         string a = Write("a.npz", ("resid_post.3", stream, [5, 12]), ("z.0", z, [5, 6]), ("final_norm", one, [1, 4]));
-        string b = Write("b.npz", ("blocks.3.hook_resid_post", Changed(stream, 25), [1, 5, 12]), ("blocks.0.attn.hook_z", z, [1, 5, 2, 3]), ("final_norm", Changed(one, 2), [1, 1, 4]), ("extra", one, [4]));
+        string b = Write("b.npz", ("blocks.3.hook_resid_post", Changed(stream, 25), [1, 5, 12]), ("blocks.0.attn.hook_z", z, [1, 5, 2, 3]),
+            ("final_norm", Changed(one, 2), [1, 1, 4]), ("extra", one, [4]));
         var diff = ActivationDiff.Of(a, b);
         Assert.Equal(["z.0", "resid_post.3", "final_norm"], diff.Arrays.Select(d => d.A.Name));
         Assert.All(diff.Arrays, d => Assert.Contains("shapes", d.Note!, StringComparison.Ordinal));
@@ -68,18 +71,23 @@ public sealed class DiffTests : IDisposable
     public void Shapes_that_cannot_be_paired_are_said_and_count_as_parting()
     {
         float[] values = Values(24, 1);
-        ArrayDiff diff = Assert.Single(ActivationDiff.Of(Write("a.npz", ("q.1", values, [4, 6])), Write("b.npz", ("q.1", values, [6, 4]))).Arrays);
+        ArrayDiff diff =
+            Assert.Single(ActivationDiff.Of(Write("a.npz", ("q.1", values, [4, 6])), Write("b.npz", ("q.1", values, [6, 4]))).Arrays);
         Assert.True(diff is { Compared: false, Parts: true, First: null });
         Assert.Contains("[4, 6] and [6, 4]", diff.Note!, StringComparison.Ordinal);
-        Assert.True(Assert.Single(ActivationDiff.Of(Write("a.npz", ("q.1", values, [4, 6])), Write("b.npz", ("q.1", values[..18], [3, 6]))).Arrays).Parts);
+        Assert.True(Assert.Single(ActivationDiff.Of(Write("a.npz", ("q.1", values, [4, 6])), Write("b.npz", ("q.1", values[..18], [3, 6])))
+            .Arrays).Parts);
     }
 
     [Fact]
     public void What_is_no_number_parts_where_it_is_one_on_the_other_side_only()
     {
         float[] values = [1, float.NaN, float.PositiveInfinity, 4], other = [1, float.NaN, float.PositiveInfinity, float.NaN];
-        Assert.False(Assert.Single(ActivationDiff.Of(Write("a.npz", ("embed", values, [2, 2])), Write("b.npz", ("embed", values, [2, 2]))).Arrays).Parts);
-        ArrayDiff diff = Assert.Single(ActivationDiff.Of(Write("a.npz", ("embed", values, [2, 2])), Write("b.npz", ("embed", other, [2, 2]))).Arrays);
+        Assert.False(
+            Assert.Single(ActivationDiff.Of(Write("a.npz", ("embed", values, [2, 2])), Write("b.npz", ("embed", values, [2, 2]))).Arrays)
+            .Parts);
+        ArrayDiff diff =
+            Assert.Single(ActivationDiff.Of(Write("a.npz", ("embed", values, [2, 2])), Write("b.npz", ("embed", other, [2, 2]))).Arrays);
         Assert.Equal((1, 1), (diff.First!.Value.Position, diff.First.Value.Element));
         Assert.Equal(double.PositiveInfinity, diff.MaxDifference);
     }
@@ -102,7 +110,8 @@ public sealed class DiffTests : IDisposable
 
         ArrayDiff diff = Assert.Single(ActivationDiff.Of(a, b, 1e-9).Arrays);
         Assert.Contains("I32 and I64", diff.Note!, StringComparison.Ordinal);
-        Assert.Equal((2, 0, 70_000, 70_001), (diff.First!.Value.Position, diff.First.Value.Element, diff.First.Value.A, diff.First.Value.B));
+        Assert.Equal(
+            (2, 0, 70_000, 70_001), (diff.First!.Value.Position, diff.First.Value.Element, diff.First.Value.A, diff.First.Value.B));
     }
 
     [Fact]

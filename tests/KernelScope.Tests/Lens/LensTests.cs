@@ -10,7 +10,8 @@ namespace KernelScope.Tests.Lens;
 /// <summary>The lenses against the model's own logits and against products written out.</summary>
 public sealed class LensTests
 {
-    private static readonly int[] Tokens = [2, .. KernelScope.Demo.OpenTokenizer().Encode("Once upon a time there lived a miller who had a child called")];
+    private static readonly int[] Tokens =
+        [2, .. KernelScope.Demo.OpenTokenizer().Encode("Once upon a time there lived a miller who had a child called")];
 
     [Theory]
     [InlineData("resid_post.5")]
@@ -67,7 +68,8 @@ public sealed class LensTests
         using Device device = TestDevices.Open("cpu");
         using var model = Gemma2Model.Load(device, KernelScope.Demo.OpenCheckpoint());
         int[] text = [2, .. Enumerable.Range(0, 299).Select(i => 500 + (i * 37 % 3000))];
-        LensToken[][] whole = LogitLens.Run(model, text, HookPoint.Parse("resid_post.1"), 2), start = LogitLens.Run(model, text.AsSpan(0, 40), HookPoint.Parse("resid_post.1"), 2);
+        LensToken[][] whole = LogitLens.Run(model, text, HookPoint.Parse("resid_post.1"), 2),
+            start = LogitLens.Run(model, text.AsSpan(0, 40), HookPoint.Parse("resid_post.1"), 2);
         Assert.Equal(300, whole.Length);
         for (int t = 0; t < 40; t++)
             Assert.Equal(start[t].Select(k => k.Id), whole[t].Select(k => k.Id));
@@ -81,7 +83,8 @@ public sealed class LensTests
         using var sae = JumpReluSae.Load(device, KernelScope.Demo.OpenSae(KernelScope.Demo.DefaultSae));
         const int Feature = 1738;
         int dim = model.Config.ModelDim;
-        float[] decoder = sae.Checkpoint.Decoder.ToFloats()[(Feature * dim)..((Feature + 1) * dim)], gain = new float[dim], table = model.Weights.Checkpoint.Embedding.ToFloats();
+        float[] decoder = sae.Checkpoint.Decoder.ToFloats()[(Feature * dim)..((Feature + 1) * dim)], gain = new float[dim],
+            table = model.Weights.Checkpoint.Embedding.ToFloats();
         device.Read(model.Weights.FinalNorm, gain);
         FeatureLens lens = FeatureLens.Of(model, sae, HookPoint.Parse("resid_post.3"), Feature, 6);
         Check(lens.WithoutGain, _ => 1);
@@ -91,7 +94,9 @@ public sealed class LensTests
 
         void Check(PromotedTokens tokens, Func<int, double> factor)
         {
-            double[] values = [.. Enumerable.Range(0, model.Config.VocabSize).Select(v => Enumerable.Range(0, dim).Sum(j => decoder[j] * factor(j) * table[(v * dim) + j]))];
+            double[] values =
+                [.. Enumerable.Range(0, model.Config.VocabSize)
+                    .Select(v => Enumerable.Range(0, dim).Sum(j => decoder[j] * factor(j) * table[(v * dim) + j]))];
             int[] order = [.. Enumerable.Range(0, values.Length).OrderByDescending(v => values[v])];
             Assert.Equal(order[..6], tokens.Top.Select(p => p.Id));
             Assert.Equal(order[^6..].Reverse(), tokens.Bottom.Select(p => p.Id));
@@ -105,9 +110,14 @@ public sealed class LensTests
         using Device device = TestDevices.Open("cpu");
         using var model = Gemma2Model.Load(device, KernelScope.Demo.OpenCheckpoint());
         using var sae = JumpReluSae.Load(device, KernelScope.Demo.OpenSae("att.3.1k.l0_42"));
-        Assert.Contains("no point of the stream", Assert.Throws<ArgumentException>(() => LogitLens.Run(model, Tokens, HookPoint.Parse("z.1"), 3)).Message, StringComparison.Ordinal);
-        Assert.Contains("no direction of the stream", Assert.Throws<ArgumentException>(() => FeatureLens.Of(model, sae, HookPoint.Parse("z.3"), 5, 3)).Message, StringComparison.Ordinal);
-        Assert.Contains("0 to 1023", Assert.Throws<ArgumentException>(() => FeatureLens.Of(model, sae, HookPoint.Parse("z.3"), 1024, 3)).Message, StringComparison.Ordinal);
+        Assert.Contains("no point of the stream",
+            Assert.Throws<ArgumentException>(() => LogitLens.Run(model, Tokens, HookPoint.Parse("z.1"), 3)).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("no direction of the stream",
+            Assert.Throws<ArgumentException>(() => FeatureLens.Of(model, sae, HookPoint.Parse("z.3"), 5, 3)).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("0 to 1023", Assert.Throws<ArgumentException>(() => FeatureLens.Of(model, sae, HookPoint.Parse("z.3"), 1024, 3))
+            .Message, StringComparison.Ordinal);
     }
 
     private static float[] Logits(Gemma2Model model)

@@ -9,7 +9,9 @@ namespace KernelScope.Tests.Lens;
 /// <summary>The search against a table of every activation of a text.</summary>
 public sealed class TopContextsTests
 {
-    private const string Text = "Once upon a time there lived a miller who had a child called Lena. More than anything she wished for a river. And the LORD said unto her, Fear not. More than anything he wished for a key. She was glad.";
+    private const string Text =
+        "Once upon a time there lived a miller who had a child called Lena. More than anything she wished for a river. And the LORD "
+            + "said unto her, Fear not. More than anything he wished for a key. She was glad.";
 
     [Theory]
     [InlineData("res.3.2k.l0_19", "resid_post.3", 1738)]
@@ -53,7 +55,9 @@ public sealed class TopContextsTests
         TopContexts found = TopContexts.Find(model, sae, HookPoint.Parse("resid_post.3"), 1738, set, 3);
         Assert.Equal((0, 0), (found.Active, found.Places.Count));
         Assert.True(double.IsNaN(found.Mean) && double.IsNaN(found.Activations[0.5]));
-        Assert.Contains("0 to 2047", Assert.Throws<ArgumentException>(() => TopContexts.Find(model, sae, HookPoint.Parse("resid_post.3"), 2048, set, 3)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "0 to 2047", Assert.Throws<ArgumentException>(() => TopContexts.Find(model, sae, HookPoint.Parse("resid_post.3"), 2048, set, 3))
+            .Message, StringComparison.Ordinal);
     }
 
     /// <summary>The feature that fires on most tokens.</summary>

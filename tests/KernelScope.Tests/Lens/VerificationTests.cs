@@ -36,10 +36,15 @@ public sealed class VerificationTests
         }
 
         using var tokens = JsonDocument.Parse(File.ReadAllBytes(Fixtures.Path("demo", "goldens", "tokens.json")));
-        Assert.Equal(tokens.RootElement.GetProperty("sequences").EnumerateArray().SelectMany(s => s.EnumerateArray()).Select(e => e.GetInt64()), carried["eval_tokens"].ToInt64s());
+        Assert.Equal(tokens.RootElement.GetProperty("sequences").EnumerateArray().SelectMany(s => s.EnumerateArray())
+            .Select(e => e.GetInt64()), carried["eval_tokens"].ToInt64s());
         using var evaluation = JsonDocument.Parse(File.ReadAllBytes(Fixtures.Path("demo", "goldens", "sae-res.3.2k.l0_19.json")));
-        JsonElement metrics = evaluation.RootElement.GetProperty("metrics"), splice = metrics.GetProperty("splices").GetProperty("sae/keep_bos");
-        float[] expected = [metrics.GetProperty("L0").GetSingle(), metrics.GetProperty("fvu").GetSingle(), metrics.GetProperty("ce_clean").GetProperty("default").GetSingle(), splice.GetProperty("ce").GetProperty("default").GetSingle(), splice.GetProperty("kl").GetSingle()];
+        JsonElement metrics = evaluation.RootElement.GetProperty("metrics"),
+            splice = metrics.GetProperty("splices").GetProperty("sae/keep_bos");
+        float[] expected =
+            [metrics.GetProperty("L0").GetSingle(), metrics.GetProperty("fvu").GetSingle(),
+                metrics.GetProperty("ce_clean").GetProperty("default").GetSingle(),
+                splice.GetProperty("ce").GetProperty("default").GetSingle(), splice.GetProperty("kl").GetSingle()];
         Assert.Equal(expected, carried["eval_metrics"].ToFloats());
         Assert.Equal(seen + 2, carried.Contents.Count);
 
@@ -107,12 +112,15 @@ public sealed class VerificationTests
     [Fact]
     public void Published_numbers_need_real_weights_and_say_so()
     {
-        Assert.All(PublishedChecks.Lacking(), c => Assert.True(c.Ok is null && c.Message.Contains("google/gemma-2-2b", StringComparison.Ordinal)));
+        Assert.All(PublishedChecks.Lacking(),
+            c => Assert.True(c.Ok is null && c.Message.Contains("google/gemma-2-2b", StringComparison.Ordinal)));
         using Device device = TestDevices.Open("cpu");
         using var model = Gemma2Model.Load(device, KernelScope.Demo.OpenCheckpoint());
         using var sae = JumpReluSae.Load(device, KernelScope.Demo.OpenSae("res.3.2k.l0_19"));
         var site = new HookPoint(Site.ResidPost, 3);
-        VerificationCheck[] checks = [.. PublishedChecks.OfModel(model, KernelScope.Demo.OpenTokenizer(), "x"), .. PublishedChecks.OfSae(model, KernelScope.Demo.OpenTokenizer(), new SaeTarget("res.3.2k.l0_19", sae, site, site), null)];
+        VerificationCheck[] checks =
+            [.. PublishedChecks.OfModel(model, KernelScope.Demo.OpenTokenizer(), "x"),
+                .. PublishedChecks.OfSae(model, KernelScope.Demo.OpenTokenizer(), new SaeTarget("res.3.2k.l0_19", sae, site, site), null)];
         Assert.Equal(4, checks.Length);
         Assert.All(checks, c => Assert.Null(c.Ok));
     }
@@ -138,7 +146,9 @@ public sealed class VerificationTests
         using var cases = JsonDocument.Parse(File.ReadAllBytes(Fixtures.Path("demo", "goldens", "cases.json")));
         using var golden = new NpzArrays(Fixtures.Path("demo", "goldens", "text-tale.npz"));
         string expected = KernelScope.Demo.OpenTokenizer().Decode(golden.Int32("greedy_tokens").AsSpan(0, 20));
-        Assert.Equal(expected, PublishedChecks.Continue(model, KernelScope.Demo.OpenTokenizer(), cases.RootElement.GetProperty("texts")[0].GetProperty("text").GetString()!, default));
+        Assert.Equal(
+            expected, PublishedChecks.Continue(model, KernelScope.Demo.OpenTokenizer(),
+                cases.RootElement.GetProperty("texts")[0].GetProperty("text").GetString()!, default));
     }
 
     /// <summary>A row made of the goldens' metrics must fit them, and one that is off must not: what the check does with real weights.</summary>
@@ -149,17 +159,22 @@ public sealed class VerificationTests
         using var model = Gemma2Model.Load(device, KernelScope.Demo.OpenCheckpoint());
         using var sae = JumpReluSae.Load(device, KernelScope.Demo.OpenSae("res.3.2k.l0_19"));
         using var golden = JsonDocument.Parse(File.ReadAllBytes(Fixtures.Path("demo", "goldens", "sae-res.3.2k.l0_19.json")));
-        JsonElement metrics = golden.RootElement.GetProperty("metrics"), splice = metrics.GetProperty("splices").GetProperty("sae/keep_bos");
+        JsonElement metrics = golden.RootElement.GetProperty("metrics"),
+            splice = metrics.GetProperty("splices").GetProperty("sae/keep_bos");
         using var tokensFile = JsonDocument.Parse(File.ReadAllBytes(Fixtures.Path("demo", "goldens", "tokens.json")));
         var set = TokenSet.Create(tokensFile.RootElement.GetProperty("sequences").Deserialize<int[][]>()!, model.Config);
-        var row = new SaeBenchRow(3, 19, metrics.GetProperty("L0").GetDouble(), metrics.GetProperty("explained_variance").GetDouble(), PublishedNumbers.SaeBenchCleanLoss + splice.GetProperty("delta").GetProperty("default").GetDouble(), splice.GetProperty("loss_recovered").GetProperty("default").GetDouble());
+        var row = new SaeBenchRow(3, 19, metrics.GetProperty("L0").GetDouble(), metrics.GetProperty("explained_variance").GetDouble(),
+            PublishedNumbers.SaeBenchCleanLoss + splice.GetProperty("delta").GetProperty("default").GetDouble(),
+            splice.GetProperty("loss_recovered").GetProperty("default").GetDouble());
         var site = new HookPoint(Site.ResidPost, 3);
         var target = new SaeTarget("res.3.2k.l0_19", sae, site, site);
         VerificationCheck[] checks = [.. PublishedChecks.Table(model, target, set, row, default)];
         Assert.Equal(4, checks.Length);
         Assert.All(checks, c => Assert.True(c.Ok, c.ToString()));
         Assert.All(checks.Where(c => !c.Name.Contains("variance", StringComparison.Ordinal)), c => Assert.InRange(c.Measured, 0, 1e-3));
-        VerificationCheck[] off = [.. PublishedChecks.Table(model, target, set, new SaeBenchRow(3, 19, 1.3 * row.L0, null, row.SplicedLoss + 0.1, row.Recovered - 0.02), default)];
+        VerificationCheck[] off =
+            [.. PublishedChecks.Table(model, target,
+                set, new SaeBenchRow(3, 19, 1.3 * row.L0, null, row.SplicedLoss + 0.1, row.Recovered - 0.02), default)];
         Assert.Equal([false, false, false], off.Select(c => c.Ok!.Value));
     }
 
@@ -169,13 +184,15 @@ public sealed class VerificationTests
         Assert.Equal(25, PublishedNumbers.SaeBench.Length);
         Assert.Equal(25, PublishedNumbers.SaeBench.Select(r => (r.Layer, r.Label)).Distinct().Count());
         // Loss recovered is (zero - spliced) / (zero - clean) with the table's own CE at zero ablation: the columns hold each other.
-        Assert.All(PublishedNumbers.SaeBench, r => Assert.Equal((12.4529 - r.SplicedLoss) / (12.4529 - PublishedNumbers.SaeBenchCleanLoss), r.Recovered, 2e-4));
+        Assert.All(PublishedNumbers.SaeBench,
+            r => Assert.Equal((12.4529 - r.SplicedLoss) / (12.4529 - PublishedNumbers.SaeBenchCleanLoss), r.Recovered, 2e-4));
     }
 
     private static unsafe byte[] Bytes(TensorView view) => new ReadOnlySpan<byte>(view.Pointer, checked((int)view.ByteLength)).ToArray();
 
     /// <summary>A device under another name, so that it is treated as a slow one; right, or with a mistake.</summary>
-    private sealed class RenamedDevice(string name, string? mutation = null) : ForwardingDevice(mutation is null ? new CpuDevice() : new MutantDevice(mutation))
+    private sealed class RenamedDevice(string name, string? mutation = null)
+        : ForwardingDevice(mutation is null ? new CpuDevice() : new MutantDevice(mutation))
     {
         public override string Name => name;
     }
@@ -185,9 +202,11 @@ public sealed class VerificationTests
     {
         public override Precision Precision => Precision.Fast;
 
-        protected override void LinearCore(Mat x, Weight weight, Mat destination) => Rounded(x, rounded => base.LinearCore(rounded, weight, destination));
+        protected override void LinearCore(Mat x, Weight weight, Mat destination) =>
+            Rounded(x, rounded => base.LinearCore(rounded, weight, destination));
 
-        protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination) => Rounded(x, rounded => base.GatedGeluCore(rounded, gateUp, destination));
+        protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination) =>
+            Rounded(x, rounded => base.GatedGeluCore(rounded, gateUp, destination));
 
         private void Rounded(Mat x, Action<Mat> op)
         {
@@ -204,6 +223,7 @@ public sealed class VerificationTests
     {
         public override string Name => "emulated";
 
-        protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination) => throw new InvalidOperationException("The device is out of work.");
+        protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination) =>
+            throw new InvalidOperationException("The device is out of work.");
     }
 }

@@ -32,7 +32,8 @@ public sealed class AttentionSiteTests
         int dim = config.HeadDim, heads = config.HeadCount;
         foreach (int layer in (int[])[0, 1])
         {
-            HookPoint q = new(Site.Q, layer), k = new(Site.K, layer), v = new(Site.V, layer), z = new(Site.Z, layer), scores = new(Site.AttnScores, layer), pattern = new(Site.AttnPattern, layer);
+            HookPoint q = new(Site.Q, layer), k = new(Site.K, layer), v = new(Site.V, layer),
+                z = new(Site.Z, layer), scores = new(Site.AttnScores, layer), pattern = new(Site.AttnPattern, layer);
             using ActivationCache cache = Run(model, chunk, [q, k, v, z, scores, pattern]);
             float[] s = cache.Values(scores).ToArray(), p = cache.Values(pattern).ToArray();
             Assert.Equal(heads * Count * Count, s.Length);
@@ -55,8 +56,10 @@ public sealed class AttentionSiteTests
                         double dot = 0;
                         for (int i = 0; i < dim; i++)
                             dot += (double)cache.Row(q, t)[(h * dim) + i] * cache.Row(k, j)[(h / 2 * dim) + i];
-                        double expected = config.AttentionSoftcap * Math.Tanh(dot / Math.Sqrt(config.QueryPreAttnScalar) / config.AttentionSoftcap);
-                        Assert.True(Math.Abs(expected - s[at]) <= 1e-5 * Math.Max(1, Math.Abs(expected)), $"layer {layer}, head {h}, {t} to {j}: {s[at]} instead of {expected}");
+                        double expected = config.AttentionSoftcap
+                            * Math.Tanh(dot / Math.Sqrt(config.QueryPreAttnScalar) / config.AttentionSoftcap);
+                        Assert.True(Math.Abs(expected - s[at]) <= 1e-5 * Math.Max(1, Math.Abs(expected)),
+                            $"layer {layer}, head {h}, {t} to {j}: {s[at]} instead of {expected}");
                         sum += p[at];
                         for (int i = 0; i < dim; i++)
                             mixed[i] += (double)p[at] * cache.Row(v, j)[(h / 2 * dim) + i];
@@ -67,7 +70,8 @@ public sealed class AttentionSiteTests
                     Assert.Equal(1, sum, 1e-5);
                     double largest = cache.Values(v).ToArray().Max(Math.Abs);
                     for (int i = 0; i < dim; i++)
-                        Assert.True(Math.Abs(mixed[i] - cache.Row(z, t)[(h * dim) + i]) <= 1e-5 * largest, $"layer {layer}, head {h}, row {t}: z");
+                        Assert.True(Math.Abs(mixed[i] - cache.Row(z, t)[(h * dim) + i]) <= 1e-5 * largest,
+                            $"layer {layer}, head {h}, row {t}: z");
                 }
             }
         }
@@ -80,7 +84,8 @@ public sealed class AttentionSiteTests
         using Device device = TestDevices.Open(deviceName);
         using Gemma2Model model = Open(device);
         int dim = model.Config.HeadDim, half = dim / 2;
-        foreach ((Site before, Site after, int heads) in (ReadOnlySpan<(Site, Site, int)>)[(Site.QPreRope, Site.Q, 4), (Site.KPreRope, Site.K, 2)])
+        foreach ((Site before, Site after, int heads) in (ReadOnlySpan<(Site, Site, int)>)[(Site.QPreRope, Site.Q, 4),
+            (Site.KPreRope, Site.K, 2)])
         {
             HookPoint plain = new(before, 2), turned = new(after, 2);
             using ActivationCache cache = Run(model, chunk, [plain, turned]);
@@ -126,7 +131,10 @@ public sealed class AttentionSiteTests
         using Gemma2Model model = Open(device);
         var last = new HookPoint(Site.FinalNorm);
         using ActivationCache plain = Run(model, chunk, [last]);
-        HookPoint[] points = [.. Enumerable.Range(0, 4).SelectMany(l => (Site[])[Site.AttnInUnit, Site.QPreRope, Site.KPreRope, Site.AttnScores, Site.AttnPattern], (l, site) => new HookPoint(site, l)), last];
+        HookPoint[] points =
+            [.. Enumerable.Range(0, 4)
+                .SelectMany(l => (Site[])[Site.AttnInUnit, Site.QPreRope, Site.KPreRope, Site.AttnScores, Site.AttnPattern],
+                    (l, site) => new HookPoint(site, l)), last];
         using ActivationCache heard = Run(model, chunk, points);
         Assert.True(plain.Values(last).SequenceEqual(heard.Values(last)));
     }
@@ -143,7 +151,10 @@ public sealed class AttentionSiteTests
         using Gemma2Model model = Open(device);
         var last = new HookPoint(Site.FinalNorm);
         using ActivationCache plain = Run(model, Count, [last]);
-        using ActivationCache edited = Run(model, Count, [last], hooks => hooks.Add(new HookPoint(site, 1), (call, _, value) => call.Device.AddScaled(value.RowRange(3, 1), 1f, value.RowRange(3, 1))));
+        using ActivationCache edited =
+            Run(model, Count,
+                [last], hooks => hooks.Add(new HookPoint(site, 1),
+                    (call, _, value) => call.Device.AddScaled(value.RowRange(3, 1), 1f, value.RowRange(3, 1))));
         // A hook at row 3 changes nothing before it (a key, a query and a row of weights belong to one position), and something from there on.
         Assert.True(plain.Values(last)[..(3 * 48)].SequenceEqual(edited.Values(last)[..(3 * 48)]));
         Assert.False(plain.Row(last, 3).SequenceEqual(edited.Row(last, 3)));
@@ -174,9 +185,12 @@ public sealed class AttentionSiteTests
     {
         (string, HookPoint)[] names =
         [
-            ("blocks.3.attn.hook_attn_scores", new(Site.AttnScores, 3)), ("blocks.3.attn.hook_pattern", new(Site.AttnPattern, 3)), ("blocks.3.attn.hook_q", new(Site.QPreRope, 3)),
+            ("blocks.3.attn.hook_attn_scores", new(Site.AttnScores, 3)), ("blocks.3.attn.hook_pattern", new(Site.AttnPattern, 3)),
+                ("blocks.3.attn.hook_q", new(Site.QPreRope, 3)),
             ("blocks.3.attn.hook_k", new(Site.KPreRope, 3)), ("blocks.3.ln1.hook_normalized", new(Site.AttnInUnit, 3)),
-            ("attn_scores.3", new(Site.AttnScores, 3)), ("attn_pattern.3", new(Site.AttnPattern, 3)), ("q_pre_rope.3", new(Site.QPreRope, 3)), ("k_pre_rope.3", new(Site.KPreRope, 3)), ("attn_in_unit.3", new(Site.AttnInUnit, 3)),
+            ("attn_scores.3", new(Site.AttnScores, 3)), ("attn_pattern.3", new(Site.AttnPattern, 3)),
+                ("q_pre_rope.3", new(Site.QPreRope, 3)), ("k_pre_rope.3", new(Site.KPreRope, 3)),
+                    ("attn_in_unit.3", new(Site.AttnInUnit, 3)),
         ];
         foreach ((string name, HookPoint point) in names)
         {

@@ -28,7 +28,8 @@ public sealed class BatchTests
     public void A_sequence_gets_the_same_bits_whoever_shares_its_step(string device, int threads)
     {
         using Device opened = Open(device, threads);
-        foreach (string folder in (string[])[Tiny, Fixtures.Path("gemma2", "models", "bf16"), Fixtures.Path("gemma2", "models", "f16"), Demo])
+        foreach (string folder in (string[])[Tiny, Fixtures.Path("gemma2", "models", "bf16"), Fixtures.Path("gemma2", "models", "f16"),
+            Demo])
         {
             using Gemma2Model model = Gemma2Model.Open(opened, folder);
             AssertAsAlone(model);
@@ -46,7 +47,9 @@ public sealed class BatchTests
         Session[] together = [.. tokens.Select(_ => model.NewSession())];
         model.Forward([new(together[0], tokens[0].AsMemory(0, 30), LogitRows.None), new(together[1], tokens[1].AsMemory(0, 1))]);
         Assert.Equal(0, together[0].Logits.Rows);
-        model.Forward([new(together[1], tokens[1].AsMemory(1, 20), LogitRows.None), new(together[2], tokens[2].AsMemory(0, 3)), new(together[0], tokens[0].AsMemory(30, 10), LogitRows.All)]);
+        model.Forward(
+            [new(together[1], tokens[1].AsMemory(1, 20), LogitRows.None), new(together[2], tokens[2].AsMemory(0, 3)),
+                new(together[0], tokens[0].AsMemory(30, 10), LogitRows.All)]);
         model.Forward([new(together[2], tokens[2].AsMemory(3)), new(together[1], tokens[1].AsMemory(21))]);
         for (int n = 0; n < tokens.Length; n++)
         {
@@ -128,7 +131,8 @@ public sealed class BatchTests
         AssertRefused("Entry 1 of the batch: The session belongs to another model", new(first, three), new(foreign, three));
         AssertRefused("Entry 1 of the batch: 3 tokens were fed in one call", new(first, three), new(second, three));
         AssertRefused("Entry 1 of the batch: A forward pass needs at least one token", new(first, three), new(second, default));
-        AssertRefused("Entry 0 of the batch: The sequence would have 9 tokens", new(first, new int[] { 1, 2, 3, 4, 5, 6, 7 }), new(second, three));
+        AssertRefused("Entry 0 of the batch: The sequence would have 9 tokens", new(first, new int[] { 1, 2, 3, 4, 5, 6, 7 }),
+            new(second, three));
         AssertRefused("Entry 1 of the batch has no session", new(first, three), default);
         Assert.Throws<ArgumentOutOfRangeException>(() => model.Forward([new(first, three), new(second, new int[] { 300 })]));
         Assert.Equal((2, 0), (first.Position, second.Position));
@@ -150,7 +154,8 @@ public sealed class BatchTests
         second.Prefill([4]);
         using var source = new CancellationTokenSource();
         using (second.Hooks.Add(new(Site.ResidPost, 1), (_, _, _) => source.Cancel()))
-            Assert.Throws<OperationCanceledException>(() => model.Forward([new(first, new int[] { 9, 8 }), new(second, new int[] { 7 })], source.Token));
+            Assert.Throws<OperationCanceledException>(
+                () => model.Forward([new(first, new int[] { 9, 8 }), new(second, new int[] { 7 })], source.Token));
         Assert.Equal((2, 1), (first.Position, second.Position));
         model.Forward([new(first, new int[] { 5 }), new(second, new int[] { 6 })]);
         Assert.Equal(Read(model, alone.Prefill([2, 3, 5])), Read(model, first.Logits));
@@ -241,7 +246,8 @@ public sealed class BatchTests
     public void A_session_of_2B_takes_little_managed_memory_from_the_first_on()
     {
         using var folder = new Files.TempFolder();
-        RandomModel.Write(folder.Path, new ModelShape(Dim: 64, Hidden: 64, Layers: 26, Heads: 8, KvHeads: 4, HeadDim: 256, Vocabulary: 304, Context: 8192));
+        RandomModel.Write(folder.Path,
+            new ModelShape(Dim: 64, Hidden: 64, Layers: 26, Heads: 8, KvHeads: 4, HeadDim: 256, Vocabulary: 304, Context: 8192));
         using var device = new CpuDevice(1);
         using Gemma2Model model = Gemma2Model.Open(device, folder.Path);
         for (int n = 0; n < 2; n++)

@@ -11,7 +11,8 @@ internal sealed class GoldenRun : IDisposable
     private readonly Device _device;
     private readonly Gemma2Model _model;
 
-    public GoldenRun(string deviceName, string name, string suffix) : this(TestDevices.Open(deviceName), name, suffix, deviceName == "reference")
+    public GoldenRun(string deviceName, string name, string suffix)
+        : this(TestDevices.Open(deviceName), name, suffix, deviceName == "reference")
     {
     }
 

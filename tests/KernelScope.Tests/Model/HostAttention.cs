@@ -9,7 +9,8 @@ internal sealed class HostAttention
     public Func<int, int, int, bool> Sees { get; init; } = (p, j, window) => j <= p && (window == 0 || j > p - window);
 
     /// <summary>The capped score from q·k, scale and cap (0: none).</summary>
-    public Func<double, double, double, double> Score { get; init; } = (dot, scale, cap) => cap > 0 ? cap * Math.Tanh(dot * scale / cap) : dot * scale;
+    public Func<double, double, double, double> Score { get; init; } = (dot, scale, cap) => cap > 0 ? cap * Math.Tanh(dot * scale / cap)
+        : dot * scale;
 
     /// <summary>Added to the sum of exponentials, beside the largest score.</summary>
     public Func<double, double> Sink { get; init; } = _ => 0;

@@ -27,7 +27,8 @@ public sealed class InvariantTests : IDisposable
     public void Prefill_equals_decoding_step_by_step(int[] tokens)
     {
         foreach (Gemma2Model model in _models)
-            AssertSame(AllLogits(model, tokens, [tokens.Length]), AllLogits(model, tokens, [.. Enumerable.Repeat(1, tokens.Length)]), SameUpToRounding);
+            AssertSame(AllLogits(model, tokens, [tokens.Length]), AllLogits(model, tokens, [.. Enumerable.Repeat(1, tokens.Length)]),
+                SameUpToRounding);
     }
 
     [Property(MaxTest = 15, Arbitrary = [typeof(InvariantTests)])]
@@ -46,7 +47,8 @@ public sealed class InvariantTests : IDisposable
     {
         // A chunk of one token makes the ring as small as the window; a chunk of the context's length makes it hold everything.
         foreach (Gemma2Model model in _models)
-            AssertSame(AllLogits(model, tokens, [.. Enumerable.Repeat(1, tokens.Length)], chunk: 1), AllLogits(model, tokens, [.. Enumerable.Repeat(1, tokens.Length)], chunk: 512), 0);
+            AssertSame(AllLogits(model, tokens, [.. Enumerable.Repeat(1, tokens.Length)], chunk: 1),
+                AllLogits(model, tokens, [.. Enumerable.Repeat(1, tokens.Length)], chunk: 512), 0);
     }
 
     [Property(MaxTest = 10, Arbitrary = [typeof(InvariantTests)])]
@@ -189,5 +191,6 @@ public sealed class InvariantTests : IDisposable
         return values;
     }
 
-    private static void AssertSame(float[] expected, float[] actual, double limit) => Assert.True(Compare.Largest(actual, expected) <= limit, $"logits differ by {Compare.Largest(actual, expected):g3}");
+    private static void AssertSame(float[] expected, float[] actual, double limit) =>
+        Assert.True(Compare.Largest(actual, expected) <= limit, $"logits differ by {Compare.Largest(actual, expected):g3}");
 }

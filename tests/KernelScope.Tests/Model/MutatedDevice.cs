@@ -54,7 +54,8 @@ internal sealed class MutatedDevice : Device
 
     protected override void WriteCore(ReadOnlySpan<float> values, Mat destination) => _inner.Write(values, destination);
 
-    protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination) => _inner.Embed(tokens, table, scale, destination);
+    protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination) =>
+        _inner.Embed(tokens, table, scale, destination);
 
     protected override void NormalizeCore(Mat x, float epsilon, Mat destination)
     {
@@ -161,15 +162,18 @@ internal sealed class MutatedDevice : Device
             Edit(x, x, row => Array.ConvertAll(row, v => Cap(v, cap)).CopyTo(row, 0));
     }
 
-    protected override void CrossEntropyCore(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination) => _inner.CrossEntropy(x, unembedding, cap, targets, destination);
+    protected override void CrossEntropyCore(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination) =>
+        _inner.CrossEntropy(x, unembedding, cap, targets, destination);
 
     protected override void TopKCore(Mat x, int k, SparseCodes destination) => _inner.TopK(x, k, destination);
 
     protected override void SaeEncodeCore(Mat x, SaeParameters sae, SparseCodes destination) => _inner.SaeEncode(x, sae, destination);
 
-    protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination) => _inner.SaeDecode(codes, sae, destination);
+    protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination) =>
+        _inner.SaeDecode(codes, sae, destination);
 
-    protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination) => _inner.SaeEdit(read, sae, edits, destination);
+    protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination) =>
+        _inner.SaeEdit(read, sae, edits, destination);
 
     protected override void AddScaledCore(Mat x, float alpha, Mat destination) => _inner.AddScaled(x, alpha, destination);
 

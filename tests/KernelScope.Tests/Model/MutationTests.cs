@@ -33,11 +33,16 @@ public sealed class MutationTests
 
     private static readonly Dictionary<string, Action<JsonObject, byte[]>> WeightMistakes = new()
     {
-        ["gate and up swapped"] = (h, _) => EachLayer(l => AlteredModel.Swap(h, $"model.layers.{l}.mlp.gate_proj.weight", $"model.layers.{l}.mlp.up_proj.weight")),
-        ["k and v exchanged"] = (h, _) => EachLayer(l => AlteredModel.Swap(h, $"model.layers.{l}.self_attn.k_proj.weight", $"model.layers.{l}.self_attn.v_proj.weight")),
-        ["post-attention norm uses the input norm's gain"] = (h, d) => EachLayer(l => Copy(h, d, $"model.layers.{l}.input_layernorm.weight", $"model.layers.{l}.{Post}.weight")),
-        ["pre-feed-forward gain from the Llama name"] = (h, d) => EachLayer(l => Copy(h, d, $"model.layers.{l}.{Post}.weight", $"model.layers.{l}.{PreMlp}.weight")),
-        ["heads interleaved in q_proj"] = (h, d) => EachLayer(l => Interleave(AlteredModel.Bytes(h, d, $"model.layers.{l}.self_attn.q_proj.weight"))),
+        ["gate and up swapped"] = (h, _) =>
+            EachLayer(l => AlteredModel.Swap(h, $"model.layers.{l}.mlp.gate_proj.weight", $"model.layers.{l}.mlp.up_proj.weight")),
+        ["k and v exchanged"] = (h, _) =>
+            EachLayer(l => AlteredModel.Swap(h, $"model.layers.{l}.self_attn.k_proj.weight", $"model.layers.{l}.self_attn.v_proj.weight")),
+        ["post-attention norm uses the input norm's gain"] =
+            (h, d) => EachLayer(l => Copy(h, d, $"model.layers.{l}.input_layernorm.weight", $"model.layers.{l}.{Post}.weight")),
+        ["pre-feed-forward gain from the Llama name"] =
+            (h, d) => EachLayer(l => Copy(h, d, $"model.layers.{l}.{Post}.weight", $"model.layers.{l}.{PreMlp}.weight")),
+        ["heads interleaved in q_proj"] =
+            (h, d) => EachLayer(l => Interleave(AlteredModel.Bytes(h, d, $"model.layers.{l}.self_attn.q_proj.weight"))),
         ["last vocabulary row missing"] = (h, d) => AlteredModel.Bytes(h, d, "model.embed_tokens.weight")[^(48 * 4)..].Clear(),
         ["weights rounded to bf16"] = (h, d) => Round(d),
         ["padding row taken as zero"] = (h, d) => AlteredModel.Bytes(h, d, "model.embed_tokens.weight")[..(48 * 4)].Clear(),
@@ -55,18 +60,25 @@ public sealed class MutationTests
         ["rope on interleaved pairs"] = () => new() { Rotate = (row, table) => Turn(row, table, interleaved: true, sign: 1) },
         ["rope turns the other way"] = () => new() { Rotate = (row, table) => Turn(row, table, interleaved: false, sign: -1) },
         ["no rope"] = () => new() { Rotate = (_, _) => { } },
-        ["rope table in bf16"] = () => new() { Rotate = (row, table) => Turn(row, Array.ConvertAll(table, Bf16), interleaved: false, sign: 1) },
+        ["rope table in bf16"] =
+            () => new() { Rotate = (row, table) => Turn(row, Array.ConvertAll(table, Bf16), interleaved: false, sign: 1) },
         ["positions start at 1"] = () => new() { RopePosition = p => p + 1 },
-        ["tanh.approx (2^-11) in the soft-caps"] = () => new() { Cap = (v, cap) => cap * (float)(Math.Tanh(v / cap) * (1 + Math.Pow(2, -11))) },
+        ["tanh.approx (2^-11) in the soft-caps"] =
+            () => new() { Cap = (v, cap) => cap * (float)(Math.Tanh(v / cap) * (1 + Math.Pow(2, -11))) },
         ["not causal"] = () => new() { Attention = new() { Sees = (p, j, window) => window == 0 || j > p - window } },
-        ["own position masked"] = () => new() { Attention = new() { Sees = (p, j, window) => (j < p || p == 0) && (window == 0 || j > p - window) } },
-        ["key 0 (BOS) not seen"] = () => new() { Attention = new() { Sees = (p, j, window) => (j > 0 || p == 0) && j <= p && (window == 0 || j > p - window) } },
+        ["own position masked"] =
+            () => new() { Attention = new() { Sees = (p, j, window) => (j < p || p == 0) && (window == 0 || j > p - window) } },
+        ["key 0 (BOS) not seen"] =
+            () => new() { Attention = new() { Sees = (p, j, window) => (j > 0 || p == 0) && j <= p && (window == 0 || j > p - window) } },
         ["softmax with an added sink (off by one)"] = () => new() { Attention = new() { Sink = max => Math.Exp(-max) } },
-        ["soft-cap before the scale"] = () => new() { Attention = new() { Score = (dot, scale, cap) => scale * cap * Math.Tanh(dot / cap) } },
-        ["attention cap not multiplied back"] = () => new() { Attention = new() { Score = (dot, scale, cap) => Math.Tanh(dot * scale / cap) } },
+        ["soft-cap before the scale"] =
+            () => new() { Attention = new() { Score = (dot, scale, cap) => scale * cap * Math.Tanh(dot / cap) } },
+        ["attention cap not multiplied back"] =
+            () => new() { Attention = new() { Score = (dot, scale, cap) => Math.Tanh(dot * scale / cap) } },
         ["mask after the softmax, not renormalised"] = () => new() { Attention = new() { MasksAfterSoftmax = true } },
         ["GQA groups tiled, not repeated"] = () => new() { Attention = new() { KvHead = (head, _, kvHeads) => head % kvHeads } },
-        ["matrix products with tf32 inputs"] = () => new() { Rounding = v => BitConverter.UInt32BitsToSingle((BitConverter.SingleToUInt32Bits(v) + 0x1000) & 0xFFFFE000) },
+        ["matrix products with tf32 inputs"] =
+            () => new() { Rounding = v => BitConverter.UInt32BitsToSingle((BitConverter.SingleToUInt32Bits(v) + 0x1000) & 0xFFFFE000) },
         ["cache in bf16"] = () => new() { Stored = Bf16 },
         ["cache in f16"] = () => new() { Stored = v => (float)(Half)v },
     };
@@ -84,7 +96,8 @@ public sealed class MutationTests
         {
             new(),
             new() { Attention = new HostAttention() },
-            new() { Rotate = (row, table) => Turn(row, table, interleaved: false, sign: 1), Gelu = (g, u) => Tanh(g) * u, Gain = g => 1 + g, NormalizeRow = (row, eps) => Norm(row, eps, 0) },
+            new() { Rotate = (row, table) => Turn(row, table, interleaved: false, sign: 1), Gelu = (g, u) => Tanh(g) * u,
+                Gain = g => 1 + g, NormalizeRow = (row, eps) => Norm(row, eps, 0) },
         })
         {
             using var run = new GoldenRun(device, "base", "", doubles: false);

@@ -13,7 +13,9 @@ internal static class SessionChild
     /// <summary>Runs the child: it loads a session, feeds tokens, and gives the bits of the last logits in hexadecimal.</summary>
     public static string Start(string model, string device, string path, int[] tokens)
     {
-        var start = new ProcessStartInfo("dotnet", ["exec", typeof(SessionChild).Assembly.Location, Verb, model, device, path, string.Join(',', tokens)]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo("dotnet",
+            ["exec", typeof(SessionChild).Assembly.Location,
+                Verb, model, device, path, string.Join(',', tokens)]) { RedirectStandardOutput = true, RedirectStandardError = true };
         using Process child = Process.Start(start)!;
         Task<string> error = child.StandardError.ReadToEndAsync();
         string output = child.StandardOutput.ReadToEnd();
@@ -29,7 +31,8 @@ internal static class SessionChild
         using Session session = model.LoadSession(args[2]);
         float[] logits = new float[model.Config.VocabSize];
         device.Read(session.Prefill(Array.ConvertAll(args[3].Split(','), id => int.Parse(id, CultureInfo.InvariantCulture))), logits);
-        Console.WriteLine(string.Concat(logits.Select(v => BitConverter.SingleToInt32Bits(v).ToString("x8", CultureInfo.InvariantCulture))));
+        Console.WriteLine(
+            string.Concat(logits.Select(v => BitConverter.SingleToInt32Bits(v).ToString("x8", CultureInfo.InvariantCulture))));
         return 0;
     }
 }

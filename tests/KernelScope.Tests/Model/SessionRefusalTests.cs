@@ -29,7 +29,8 @@ public sealed class SessionRefusalTests : IDisposable
         _model.ForwardTo(1, [4, 5], session);
         _model.ForwardTo(1, [6], session);
         string place = Path.Combine(Path.GetTempPath(), Path.GetRandomFileName());
-        foreach (Action act in (Action[])[() => _model.Forward([7], session), () => session.Prefill([7]), () => session.Fork(), () => session.Save(place),
+        foreach (Action act in (Action[])[() => _model.Forward([7], session), () => session.Prefill([7]), () => session.Fork(),
+            () => session.Save(place),
             () => _model.Forward([new(session, new int[] { 7 })]), () => Generate(new Generator(session, new GenerationOptions()), [7])])
             Assert.Contains("From position 2 on", Assert.Throws<InvalidOperationException>(act).Message, StringComparison.Ordinal);
         Assert.False(File.Exists(place));
@@ -58,7 +59,8 @@ public sealed class SessionRefusalTests : IDisposable
         {
             foreach (string file in Directory.GetFiles(Tiny))
                 File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
-            string weights = Directory.GetFiles(folder, "*.safetensors")[0], link = Path.Combine(folder, "link"), free = Path.Combine(folder, "session");
+            string weights = Directory.GetFiles(folder, "*.safetensors")[0], link = Path.Combine(folder, "link"),
+                free = Path.Combine(folder, "session");
             File.CreateSymbolicLink(link, weights);
             byte[] before = File.ReadAllBytes(weights);
             Gemma2Model model = Gemma2Model.Open(_device, folder);
@@ -146,7 +148,8 @@ public sealed class SessionRefusalTests : IDisposable
         using Session session = _model.NewSession();
         int[] huge = new int[50_000_000];
         long before = GC.GetTotalAllocatedBytes();
-        Assert.StartsWith("Entry 0", Assert.Throws<ArgumentException>(() => _model.Forward([new(session, huge)])).Message, StringComparison.Ordinal);
+        Assert.StartsWith("Entry 0", Assert.Throws<ArgumentException>(() => _model.Forward([new(session, huge)])).Message,
+            StringComparison.Ordinal);
         Assert.InRange(GC.GetTotalAllocatedBytes() - before, 0, 50_000_000);
     }
 
@@ -155,8 +158,10 @@ public sealed class SessionRefusalTests : IDisposable
     {
         using Session session = _model.NewSession();
         session.Prefill([2, 3, 4]);
-        Assert.Contains("room for 1", Assert.Throws<ArgumentException>(() => _model.NextTokenLoss([3, 4], session, new double[1])).Message, StringComparison.Ordinal);
-        Assert.Contains("vocabulary", Assert.ThrowsAny<ArgumentException>(() => _model.NextTokenLoss([-1], session, new double[1])).Message, StringComparison.Ordinal);
+        Assert.Contains("room for 1", Assert.Throws<ArgumentException>(() => _model.NextTokenLoss([3, 4], session, new double[1])).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("vocabulary", Assert.ThrowsAny<ArgumentException>(() => _model.NextTokenLoss([-1], session, new double[1])).Message,
+            StringComparison.Ordinal);
         Assert.ThrowsAny<ArgumentException>(() => _model.NextTokenLoss([_model.Config.VocabSize], session, new double[1]));
     }
 

@@ -146,6 +146,58 @@ public sealed class SessionTests : IDisposable
     }
 
     [Fact]
+    public void Several_ways_back_reach_one_chunk_together_counted_from_what_was_fed_furthest()
+    {
+        using var device = new CpuDevice();
+        using Gemma2Model model = Open(device);
+        int[] tokens = Tokens(80, 1);
+        using Session session = model.NewSession(chunkLength: 16);
+        session.Prefill(tokens.AsSpan(0, 60));
+        session.Rewind(50);
+        session.Prefill(tokens.AsSpan(50, 5));
+        // 60 were fed, so that 44 is the lowest, although 55 is where the sequence is.
+        string message = Assert.Throws<InvalidOperationException>(() => session.Rewind(40)).Message;
+        Assert.Contains("of the 60 positions that were fed, so it goes back to position 44 at most", message, StringComparison.Ordinal);
+        session.Prefill(tokens.AsSpan(55, 10));
+        Assert.Contains("position 49 at most", Assert.Throws<InvalidOperationException>(() => session.Rewind(48)).Message,
+            StringComparison.Ordinal);
+        session.Rewind(49);
+        Assert.Equal(Step(model, tokens[..65]), Logits(session.Prefill(tokens.AsSpan(49, 16))), (a, b) => Math.Abs(a - b) <= 1e-2f);
+    }
+
+    /// <summary>A copy of another size goes on as the sequence would have; where a ring has lost what that needs there is none.</summary>
+    [Theory]
+    [InlineData("cpu")]
+    [InlineData("reference")]
+    public void A_copy_of_another_size_goes_on_as_one_that_was_always_as_large(string deviceName)
+    {
+        using Device device = TestDevices.Open(deviceName);
+        using Gemma2Model model = Open(device);
+        int[] start = Tokens(40, 1), more = Tokens(7, 2);
+        // Windows of 6: rings of 21 positions, which 40 tokens go round.
+        foreach ((int context, int chunk, int kept, int newContext, bool exists) in new[]
+        {
+            (40, 16, 40, 60, true), (40, 16, 30, 60, true), (40, 16, 24, 60, true), (40, 16, 23, 60, false), (40, 16, 30, 37, false),
+            (40, 40, 40, 60, true), (40, 40, 5, 60, true), (40, 40, 5, 12, true), (41, 8, 38, 64, true),
+        })
+        {
+            using Session session = model.NewSession(context, chunk);
+            session.Prefill(start);
+            using Session? copy = session.CopyOf(kept, newContext, Math.Min(newContext, context == 40 && chunk == 40 ? 40 : chunk));
+            Assert.Equal(exists, copy is not null);
+            Assert.Equal(start, session.Tokens.ToArray());
+            if (copy is null)
+                continue;
+            Assert.Equal(start[..kept], copy.Tokens.ToArray());
+            Assert.Equal(newContext, copy.ContextLength);
+            float[] expected = Plain(model, start[..kept], more);
+            Assert.Equal(expected, Logits(copy.Prefill(more)), (a, b) => Math.Abs(a - b) <= 1e-2f);
+            // The original goes on by itself.
+            Assert.Equal(40, session.Position);
+        }
+    }
+
+    [Fact]
     public void Going_back_within_what_was_gone_back_still_knows_what_the_ring_lost()
     {
         using var device = new CpuDevice();
@@ -159,7 +211,8 @@ public sealed class SessionTests : IDisposable
         session.Reset();
         session.Prefill(tokens.AsSpan(0, 20));
         session.Rewind(1);
-        Assert.Equal(Logits(model.NewSession().Prefill(tokens.AsSpan(0, 12))), Logits(session.Prefill(tokens.AsSpan(1, 11))), (a, b) => Math.Abs(a - b) <= 1e-2f);
+        Assert.Equal(Logits(model.NewSession().Prefill(tokens.AsSpan(0, 12))), Logits(session.Prefill(tokens.AsSpan(1, 11))),
+            (a, b) => Math.Abs(a - b) <= 1e-2f);
     }
 
     [Fact]
@@ -213,7 +266,10 @@ public sealed class SessionTests : IDisposable
 
         Assert.Equal([path], Directory.GetFiles(_folder));
         string answer = SessionChild.Start(Fixtures.Path("gemma2", "models", Name), deviceName, path, more);
-        Assert.Equal(string.Concat(expected.Select(v => BitConverter.SingleToInt32Bits(v).ToString("x8", System.Globalization.CultureInfo.InvariantCulture))), answer);
+        Assert.Equal(
+            string.Concat(
+                expected.Select(v => BitConverter.SingleToInt32Bits(v).ToString("x8", System.Globalization.CultureInfo.InvariantCulture))),
+                answer);
     }
 
     [Fact]
@@ -249,7 +305,9 @@ public sealed class SessionTests : IDisposable
         }
 
         // One weight of one layer, in the last bit.
-        using var altered = new AlteredModel(Name, weights: (header, data) => AlteredModel.Bytes(header, data, "model.layers.2.self_attn.k_proj.weight")[0] ^= 1);
+        using var altered =
+            new AlteredModel(
+                Name, weights: (header, data) => AlteredModel.Bytes(header, data, "model.layers.2.self_attn.k_proj.weight")[0] ^= 1);
         using Gemma2Model other = Gemma2Model.Open(device, altered.Folder);
         Refused(other, path, "another model");
         using var scaled = new AlteredModel(Name, config => config["attn_logit_softcapping"] = 40.0);
@@ -286,8 +344,10 @@ public sealed class SessionTests : IDisposable
         Try("F16", (header, _) => header["__metadata__"]!["cache_dtype"] = "F16");
         Try("token 3 is id 300", (header, data) => BitConverter.TryWriteBytes(AlteredModel.Bytes(header, data, "tokens")[12..], 300));
         Try("keys.1", (header, _) => header["keys.1"]!["shape"] = new JsonArray(2, 20, 32));
-        Try("head 1, position 39", (header, data) => BitConverter.TryWriteBytes(AlteredModel.Bytes(header, data, "values.0")[^4..], float.NaN));
-        Try("head 0, position 19", (header, data) => BitConverter.TryWriteBytes(AlteredModel.Bytes(header, data, "keys.2"), float.PositiveInfinity));
+        Try("head 1, position 39",
+            (header, data) => BitConverter.TryWriteBytes(AlteredModel.Bytes(header, data, "values.0")[^4..], float.NaN));
+        Try("head 0, position 19",
+            (header, data) => BitConverter.TryWriteBytes(AlteredModel.Bytes(header, data, "keys.2"), float.PositiveInfinity));
         Try("'keys.3' is missing", (header, _) =>
         {
             header["other"] = header["keys.3"]!.DeepClone();

@@ -38,7 +38,8 @@ public sealed class TextEmbeddingTests
         Near(mean, Embed(new() { Site = point }));
         Near(all, Embed(new() { Site = point, IncludeSpecialTokens = true }));
         Near([.. cache.Row(point, count - 3).ToArray().Select(v => (double)v)], Embed(new() { Site = point, Pooling = Pooling.LastToken }));
-        Near([.. cache.Row(point, count - 1).ToArray().Select(v => (double)v)], Embed(new() { Site = point, Pooling = Pooling.LastToken, IncludeSpecialTokens = true }));
+        Near([.. cache.Row(point, count - 1).ToArray().Select(v => (double)v)],
+            Embed(new() { Site = point, Pooling = Pooling.LastToken, IncludeSpecialTokens = true }));
         double length = Math.Sqrt(mean.Sum(v => v * v));
         Near([.. mean.Select(v => v / length)], Embed(new() { Site = point, Normalize = true }));
         Assert.Equal(tokens, session.Tokens.ToArray());

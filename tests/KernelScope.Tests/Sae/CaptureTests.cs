@@ -11,6 +11,11 @@ namespace KernelScope.Tests.Sae;
 /// <summary>Captures hold the whole sequence, however it came: what README.md's program relies on.</summary>
 public sealed class CaptureTests
 {
+    private static readonly string[] SaesOfBase =
+    [
+        "gs-48x96", "sl-standard", "sl-topk", "sl-jumprelu-b-dec-to-input", "sl-jumprelu-constant-norm", "sl-jumprelu-layer-norm-b-dec",
+    ];
+
     [Fact]
     public void The_README_program_gives_every_row_of_300_tokens()
     {
@@ -48,6 +53,73 @@ public sealed class CaptureTests
         AssertSameRows(codes, capture.Codes, values, cache.Values(site));
     }
 
+    /// <summary>No feature fires on NaN, so that it would pass for a row without features.</summary>
+    [Theory]
+    [MemberData(nameof(NotFinite))]
+    public void A_row_with_a_value_that_is_not_finite_is_refused_by_position(string deviceName, string saeName, float value)
+    {
+        using Device device = TestDevices.Open(deviceName);
+        using Gemma2Model model = Gemma2Model.Open(device, Fixtures.Path("gemma2", "models", "base"));
+        using JumpReluSae sae = JumpReluSae.Open(device, Fixtures.Path("sae", "saes", saeName));
+        var site = new HookPoint(Site.ResidPost, 1);
+        using Session session = model.NewSession(chunkLength: 4);
+        int broken = -1;
+        using IDisposable breaking = session.Hooks.Add(site, (call, _, rows) =>
+        {
+            if (broken >= call.Position && broken < call.Position + rows.Rows)
+                device.Write([value], rows.RowRange(broken - call.Position, 1).ColumnRange(7, 1));
+        });
+        using var capture = new FeatureCapture(session.Hooks, sae, site);
+        session.Prefill(Tokens(12, 300));
+        foreach (int position in new[] { 0, 5, 11 })
+        {
+            session.Reset();
+            broken = position;
+            string message = Assert.ThrowsAny<InvalidOperationException>(() => session.Prefill(Tokens(12, 300))).Message;
+            Assert.Contains($"resid_post.1, position {position},", message, StringComparison.Ordinal);
+        }
+    }
+
+    public static TheoryData<string, string, float> NotFinite()
+    {
+        var data = new TheoryData<string, string, float>();
+        foreach (float value in new[] { float.NaN, float.PositiveInfinity, float.NegativeInfinity })
+        {
+            foreach (string sae in SaesOfBase)
+                data.Add("cpu", sae, value);
+            data.Add("reference", SaesOfBase[0], value);
+            data.Add("cpu, packed", SaesOfBase[0], value);
+        }
+
+        return data;
+    }
+
+    /// <summary>What looks for such values reads back rows without features only.</summary>
+    [Fact]
+    public void Rows_with_features_stay_on_the_device()
+    {
+        using var device = new CountingDevice();
+        using Gemma2Model model = Gemma2Model.Load(device, KernelScope.Demo.OpenCheckpoint());
+        using JumpReluSae sae = JumpReluSae.Load(device, KernelScope.Demo.OpenSae("res.3.2k.l0_19"));
+        using Session session = model.NewSession();
+        using var capture = new FeatureCapture(session.Hooks, sae, sae.Site!.Value);
+        session.Prefill(Tokens(100, model.Config.VocabSize));
+        int empty = Enumerable.Range(0, 100).Count(t => capture.Codes.FeaturesOf(t).IsEmpty);
+        Assert.True(empty < 10, $"{empty} rows have no features");
+        Assert.InRange(device.Reads, empty == 0 ? 0 : 1, empty);
+    }
+
+    private sealed class CountingDevice() : ForwardingDevice(new CpuDevice(1))
+    {
+        public int Reads { get; private set; }
+
+        protected override void ReadCore(Mat x, Span<float> destination)
+        {
+            Reads++;
+            base.ReadCore(x, destination);
+        }
+    }
+
     [Fact]
     public void A_row_that_is_not_there_is_refused_by_number()
     {
@@ -58,11 +130,13 @@ public sealed class CaptureTests
         using Session session = model.NewSession(chunkLength: 4);
         using var capture = new FeatureCapture(session.Hooks, sae, site);
         using var cache = new ActivationCache(session.Hooks, [site], 3);
-        Assert.Contains("no rows", Assert.Throws<ArgumentOutOfRangeException>(() => capture.Codes.FeaturesOf(0).Length).Message, StringComparison.Ordinal);
+        Assert.Contains("no rows", Assert.Throws<ArgumentOutOfRangeException>(() => capture.Codes.FeaturesOf(0).Length).Message,
+            StringComparison.Ordinal);
         session.Prefill(Tokens(10, 300));
         foreach (int row in (int[])[-1, 10, 11, int.MaxValue])
         {
-            foreach (Action read in (Action[])[() => _ = capture.Codes.FeaturesOf(row).Length, () => _ = capture.Codes.ValuesOf(row).Length, () => capture.Codes.ValueOf(row, 0), () => _ = cache.Row(site, row).Length])
+            foreach (Action read in (Action[])[() => _ = capture.Codes.FeaturesOf(row).Length, () => _ = capture.Codes.ValuesOf(row).Length,
+                () => capture.Codes.ValueOf(row, 0), () => _ = cache.Row(site, row).Length])
             {
                 string message = Assert.Throws<ArgumentOutOfRangeException>(read).Message;
                 Assert.Contains($"no row {row}", message, StringComparison.Ordinal);
@@ -119,7 +193,8 @@ public sealed class CaptureTests
         Assert.Equal((2, 8, 2, 8), (capture.Codes.Rows, capture.FirstPosition, cache.Rows(site), cache.FirstPosition(site)));
     }
 
-    private static int[] Tokens(int count, int vocabulary) => [2, .. Enumerable.Range(1, count - 1).Select(i => 3 + ((i * 7919) % (vocabulary - 3)))];
+    private static int[] Tokens(int count, int vocabulary) =>
+        [2, .. Enumerable.Range(1, count - 1).Select(i => 3 + ((i * 7919) % (vocabulary - 3)))];
 
     private static void CheckRows(Gemma2Model model, JumpReluSae sae, HookPoint site, int[] tokens)
     {
@@ -144,7 +219,8 @@ public sealed class CaptureTests
     }
 
     /// <summary>Float32 sums in another order: 10⁻⁴ of the largest value; a feature may be in one list only if it is as close as that to its threshold there.</summary>
-    private static void AssertSameRows(CodeList expected, CodeList actual, ReadOnlySpan<float> expectedValues, ReadOnlySpan<float> actualValues)
+    private static void AssertSameRows(CodeList expected, CodeList actual, ReadOnlySpan<float> expectedValues,
+        ReadOnlySpan<float> actualValues)
     {
         Assert.True(Compare.Relative(actualValues, expectedValues) <= 1e-4);
         Assert.Equal(expected.Rows, actual.Rows);

@@ -26,13 +26,15 @@ public sealed class SaeFormatTests : IDisposable
     {
         string folder = GemmaScope2("sl-jumprelu", "model.layers.2.output", null, "sae");
         Check(deviceName, folder, "sl-jumprelu", new HookPoint(Site.ResidPost, 2), new HookPoint(Site.ResidPost, 2));
-        Check(deviceName, Path.Combine(folder, "params.safetensors"), "sl-jumprelu", new HookPoint(Site.ResidPost, 2), new HookPoint(Site.ResidPost, 2));
+        Check(deviceName, Path.Combine(folder, "params.safetensors"), "sl-jumprelu", new HookPoint(Site.ResidPost, 2),
+            new HookPoint(Site.ResidPost, 2));
     }
 
     [Fact]
     public void A_Gemma_Scope_2_transcoder_reads_and_writes_where_its_config_says() => Check(
         "cpu",
-        GemmaScope2("sl-jumprelu-transcoder", "model.layers.1.pre_feedforward_layernorm.output", "model.layers.1.post_feedforward_layernorm.output", "transcoder"),
+        GemmaScope2("sl-jumprelu-transcoder", "model.layers.1.pre_feedforward_layernorm.output",
+            "model.layers.1.post_feedforward_layernorm.output", "transcoder"),
         "sl-jumprelu-transcoder",
         new HookPoint(Site.MlpIn, 1),
         new HookPoint(Site.MlpOutPost, 1));
@@ -43,9 +45,13 @@ public sealed class SaeFormatTests : IDisposable
     [InlineData("sl-transcoder-relu")]
     public void A_layer_of_a_circuit_tracer_set_is_SAELens_transcoder(string name)
     {
-        string folder = CircuitTracer(name, "model_kind: transcoder_set\nmodel_name: google/gemma-2-2b\nfeature_input_hook: \"ln2.hook_normalized\"  # before the gain\nfeature_output_hook: hook_mlp_out\n");
+        string folder =
+            CircuitTracer(
+                name, "model_kind: transcoder_set\nmodel_name: google/gemma-2-2b\nfeature_input_hook: \"ln2.hook_normalized\"  # "
+                    + "before the gain\nfeature_output_hook: hook_mlp_out\n");
         foreach (string device in TestDevices.All)
-            Check(device, Path.Combine(folder, "layer_1.safetensors"), name, new HookPoint(Site.MlpInUnit, 1), new HookPoint(Site.MlpOutPost, 1));
+            Check(device, Path.Combine(folder, "layer_1.safetensors"), name, new HookPoint(Site.MlpInUnit, 1),
+                new HookPoint(Site.MlpOutPost, 1));
     }
 
     [Fact]
@@ -62,7 +68,8 @@ public sealed class SaeFormatTests : IDisposable
             ["W_dec"] = t["W_dec"],
             ["b_dec"] = t["b_dec"],
         });
-        File.WriteAllText(Path.Combine(folder, "cfg.json"), """{"activation": "topk", "expansion_factor": 2, "k": 7, "transcode": true, "d_in": 48}""");
+        File.WriteAllText(Path.Combine(folder, "cfg.json"),
+            """{"activation": "topk", "expansion_factor": 2, "k": 7, "transcode": true, "d_in": 48}""");
         foreach (string device in TestDevices.All)
             Check(device, folder, "sl-topk", new HookPoint(Site.ResidPre, 2), new HookPoint(Site.ResidPost, 2));
     }
@@ -98,7 +105,8 @@ public sealed class SaeFormatTests : IDisposable
             Assert.True(Compare.Largest(reconstruction.AsSpan(r * y[r].Length, y[r].Length), y[r]) <= 1e-5, $"reconstruction of row {r}");
         }
 
-        Assert.Equal(name == "layers.2" ? (new HookPoint(Site.ResidPost, 2), new HookPoint(Site.ResidPost, 2)) : (new HookPoint(Site.MlpIn, 1), new HookPoint(Site.MlpOut, 1)), (sae.Site!.Value, sae.SiteOut!.Value));
+        Assert.Equal(name == "layers.2" ? (new HookPoint(Site.ResidPost, 2), new HookPoint(Site.ResidPost, 2))
+            : (new HookPoint(Site.MlpIn, 1), new HookPoint(Site.MlpOut, 1)), (sae.Site!.Value, sae.SiteOut!.Value));
         Assert.Equal("sparsify_sae", Inspector.Inspect(folder, new InspectOptions { Statistics = true }).Format);
     }
 
@@ -125,10 +133,12 @@ public sealed class SaeFormatTests : IDisposable
         {
             double f = codes[r].Where(c => (int)c[0] == clamped).Select(c => c[1]).FirstOrDefault();
             for (int j = 0; j < width; j++)
-                Assert.Equal(x[r][j] + ((2.5 - f) * decoder[(clamped * width) + j]) - (1.5 * decoder[(steered * width) + j]), actual[(r * width) + j], 1e-4);
+                Assert.Equal(x[r][j] + ((2.5 - f) * decoder[(clamped * width) + j]) - (1.5 * decoder[(steered * width) + j]),
+                    actual[(r * width) + j], 1e-4);
         }
 
-        Assert.True(codes.Count(row => row.Any(c => (int)c[0] == clamped)) < codes.Length, "the feature should be among the largest in some rows only");
+        Assert.True(codes.Count(row => row.Any(c => (int)c[0] == clamped)) < codes.Length,
+            "the feature should be among the largest in some rows only");
         values.Buffer.Dispose();
     }
 
@@ -157,14 +167,16 @@ public sealed class SaeFormatTests : IDisposable
     [InlineData("model_kind: transcoder_set\nfeature_input_hook: a\nfeature_output_hook: b\nactivation: topk\nk: 8\n", "'topk'")]
     [InlineData("model_kind: transcoder_set\nfeature_input_hook: a\nfeature_output_hook: b\nactivation: relu\n", "thresholds")]
     [InlineData("model_kind: transcoder_set\nfeature_output_hook: b\n", "feature_input_hook")]
-    [InlineData("model_kind: transcoder_set\nfeature_input_hook: a\nfeature_output_hook: b\ntranscoders:\n- \"hf://a/b\"\n", "lists its transcoders")]
+    [InlineData("model_kind: transcoder_set\nfeature_input_hook: a\nfeature_output_hook: b\ntranscoders:\n- \"hf://a/b\"\n",
+        "lists its transcoders")]
     [InlineData(null, "config.yaml")]
     public void A_circuit_tracer_layer_of_which_not_all_is_said_is_refused(string? yaml, string word) =>
         Refuses(Path.Combine(CircuitTracer("sl-jumprelu-transcoder", yaml), "layer_1.safetensors"), word);
 
     [Fact]
     public void A_circuit_tracer_set_is_opened_by_one_of_its_files() =>
-        Refuses(CircuitTracer("sl-jumprelu-transcoder", "model_kind: transcoder_set\nfeature_input_hook: a\nfeature_output_hook: b\n"), "layer_0.safetensors");
+        Refuses(CircuitTracer("sl-jumprelu-transcoder", "model_kind: transcoder_set\nfeature_input_hook: a\nfeature_output_hook: b\n"),
+            "layer_0.safetensors");
 
     [Theory]
     [InlineData("""{"activation": "groupmax", "d_in": 24, "num_latents": 60, "k": 5}""", "'groupmax'")]
@@ -188,14 +200,17 @@ public sealed class SaeFormatTests : IDisposable
     {
         string folder = GemmaScope2("sl-jumprelu", "model.layers.2.output", null, "sae");
         File.Copy(Fixtures.Path("sae", "topk", "layers.2", "sae.safetensors"), Path.Combine(folder, "sae.safetensors"));
-        Assert.Contains("several SAEs", Assert.Throws<InvalidDataException>(() => SaeCheckpoint.Open(folder)).Message, StringComparison.Ordinal);
+        Assert.Contains("several SAEs", Assert.Throws<InvalidDataException>(() => SaeCheckpoint.Open(folder)).Message,
+            StringComparison.Ordinal);
     }
 
-    private static Dictionary<string, StoredTensor> Arrays(string name) => StoredTensors.Read(Fixtures.Path("sae", "saes", name, "sae_weights.safetensors"));
+    private static Dictionary<string, StoredTensor> Arrays(string name) =>
+        StoredTensors.Read(Fixtures.Path("sae", "saes", name, "sae_weights.safetensors"));
 
     private static StoredTensor Turned(StoredTensor matrix)
     {
-        int size = matrix.Bytes.Length / (int)(matrix.Shape[0] * matrix.Shape[1]), rows = (int)matrix.Shape[0], columns = (int)matrix.Shape[1];
+        int size = matrix.Bytes.Length / (int)(matrix.Shape[0] * matrix.Shape[1]), rows = (int)matrix.Shape[0],
+            columns = (int)matrix.Shape[1];
         byte[] turned = new byte[matrix.Bytes.Length];
         for (int r = 0; r < rows; r++)
         {
@@ -206,14 +221,18 @@ public sealed class SaeFormatTests : IDisposable
         return matrix with { Shape = [columns, rows], Bytes = turned };
     }
 
-    private static float[] StoredFloats(StoredTensor tensor) => System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(tensor.Bytes).ToArray();
+    private static float[] StoredFloats(StoredTensor tensor) =>
+        System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(tensor.Bytes).ToArray();
 
     private string GemmaScope2(string name, string hookIn, string? hookOut, string kind, Action<JsonObject>? change = null)
     {
         string folder = _folder.At(Path.GetRandomFileName());
         Directory.CreateDirectory(folder);
-        StoredTensors.Write(Path.Combine(folder, "params.safetensors"), Arrays(name).ToDictionary(e => e.Key.ToLowerInvariant(), e => e.Value));
-        var config = new JsonObject { ["hf_hook_point_in"] = hookIn, ["hf_hook_point_out"] = hookOut, ["width"] = 96, ["model_name"] = "gemma-v3-1b-pt", ["architecture"] = "jump_relu", ["l0"] = 20, ["affine_connection"] = false, ["type"] = kind };
+        StoredTensors.Write(Path.Combine(folder, "params.safetensors"),
+            Arrays(name).ToDictionary(e => e.Key.ToLowerInvariant(), e => e.Value));
+        var config =
+            new JsonObject { ["hf_hook_point_in"] = hookIn, ["hf_hook_point_out"] = hookOut, ["width"] = 96, ["model_name"] =
+                "gemma-v3-1b-pt", ["architecture"] = "jump_relu", ["l0"] = 20, ["affine_connection"] = false, ["type"] = kind };
         change?.Invoke(config);
         File.WriteAllText(Path.Combine(folder, "config.json"), config.ToJsonString());
         return folder;
@@ -223,7 +242,9 @@ public sealed class SaeFormatTests : IDisposable
     {
         string folder = _folder.At(Path.GetRandomFileName());
         Directory.CreateDirectory(folder);
-        Dictionary<string, StoredTensor> layer = Arrays(name).ToDictionary(e => e.Key == "threshold" ? "activation_function.threshold" : e.Key, e => e.Key == "W_enc" ? Turned(e.Value) : e.Value);
+        Dictionary<string, StoredTensor> layer = Arrays(name)
+            .ToDictionary(e => e.Key == "threshold" ? "activation_function.threshold" : e.Key, e => e.Key == "W_enc" ? Turned(e.Value)
+                : e.Value);
         foreach (int l in new[] { 0, 1 })
             StoredTensors.Write(Path.Combine(folder, $"layer_{l}.safetensors"), layer);
         if (yaml is not null)

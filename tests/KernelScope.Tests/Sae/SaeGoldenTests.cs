@@ -94,18 +94,21 @@ public sealed class SaeGoldenTests
             foreach ((int feature, float value) in wanted)
             {
                 double allowed = (doubles ? 3e-7 : 1e-6) * ((scale * columnNorms[feature]) + 1);
-                Assert.True(Math.Abs(list.ValueOf(r, feature) - value) <= allowed, $"row {r} feature {feature}: {list.ValueOf(r, feature)} instead of {value}");
+                Assert.True(Math.Abs(list.ValueOf(r, feature) - value) <= allowed,
+                    $"row {r} feature {feature}: {list.ValueOf(r, feature)} instead of {value}");
             }
 
             ReadOnlySpan<float> row = expectedReconstruction.AsSpan(r * sae.Config.OutputDim, sae.Config.OutputDim);
-            Assert.True(Compare.Relative(reconstruction.AsSpan(r * sae.Config.OutputDim, sae.Config.OutputDim), row) <= 2e-6, $"reconstruction of row {r} of {rows}");
+            Assert.True(Compare.Relative(reconstruction.AsSpan(r * sae.Config.OutputDim, sae.Config.OutputDim), row) <= 2e-6,
+                $"reconstruction of row {r} of {rows}");
         }
 
         input.Buffer.Dispose();
         output.Buffer.Dispose();
     }
 
-    private static void CheckActiveSet(CodeList list, int r, Dictionary<int, float> wanted, HashSet<(int, int)> near, HashSet<(int, int)> exact)
+    private static void CheckActiveSet(CodeList list, int r, Dictionary<int, float> wanted,
+        HashSet<(int, int)> near, HashSet<(int, int)> exact)
     {
         int[] active = list.FeaturesOf(r).ToArray();
         Assert.Equal(active.Order(), active);

@@ -24,7 +24,10 @@ public sealed class SteeringTests
         using var sae = JumpReluSae.Load(device, KernelScope.Demo.OpenSae(Name));
         float[] direction = Direction();
         HookPoint site = sae.Site!.Value;
-        int[] byFeature = Generate(model, hooks => [new SaeSplice(hooks, sae, site, site, SpliceMode.None, Positions.AllBut(2), [new FeatureEdit(Feature, FeatureEditKind.Add, 10)])]);
+        int[] byFeature =
+            Generate(model,
+                hooks => [new SaeSplice(hooks, sae, site, site, SpliceMode.None, Positions.AllBut(2),
+                    [new FeatureEdit(Feature, FeatureEditKind.Add, 10)])]);
         int[] byVector = Generate(model, hooks => [new Steering(hooks, device, site, direction, 10, Positions.AllBut(2))]);
         int[] byHalves = Generate(model, hooks =>
         [
@@ -43,8 +46,10 @@ public sealed class SteeringTests
         using Device device = TestDevices.Open("cpu");
         using var model = Gemma2Model.Load(device, KernelScope.Demo.OpenCheckpoint());
         var site = HookPoint.Parse("resid_post.3");
-        Assert.Throws<ArgumentException>(() => Generate(model, hooks => [new Steering(hooks, device, site, [1, float.NaN], 1, Positions.All)]));
-        Assert.Throws<InvalidOperationException>(() => Generate(model, hooks => [new Steering(hooks, device, site, [1, 2], 1, Positions.All)]));
+        Assert.Throws<ArgumentException>(
+            () => Generate(model, hooks => [new Steering(hooks, device, site, [1, float.NaN], 1, Positions.All)]));
+        Assert.Throws<InvalidOperationException>(
+            () => Generate(model, hooks => [new Steering(hooks, device, site, [1, 2], 1, Positions.All)]));
     }
 
     [Fact]

@@ -5,24 +5,28 @@ namespace KernelScope.Tests.Text;
 /// <summary>Tokens that a folder adds to its vocabulary, and the files that list them.</summary>
 public class AddedTokenTests
 {
-    private const string Config = """{"added_tokens_decoder": {"4096": {"content": "<|im_start|>", "special": true}, "4097": {"content": "<|im_end|>", "special": true}, "4098": {"content": "<|im_end|>>", "special": false, "normalized": false}}}""";
+    private const string Config =
+        """{"added_tokens_decoder": {"4096": {"content": "<|im_start|>", "special": true}, "4097": {"content": "<|im_end|>", "special": true}, "4098": {"content": "<|im_end|>>", "special": false, "normalized": false}}}""";
 
     [Theory]
     [InlineData("added_tokens.json", """{"<|im_start|>": 4096, "<|im_end|>": 4097, "<|im_end|>>": 4098}""")]
     [InlineData("tokenizer_config.json", Config)]
-    [InlineData("tokenizer.json", """{"version": "1.0", "added_tokens": [{"id": 4096, "content": "<|im_start|>", "special": true}, {"id": 4097, "content": "<|im_end|>", "special": true}, {"id": 4098, "content": "<|im_end|>>", "normalized": false}], "model": {"vocab": "is not looked at"}}""")]
+    [InlineData("tokenizer.json",
+        """{"version": "1.0", "added_tokens": [{"id": 4096, "content": "<|im_start|>", "special": true}, {"id": 4097, "content": "<|im_end|>", "special": true}, {"id": 4098, "content": "<|im_end|>>", "normalized": false}], "model": {"vocab": "is not looked at"}}""")]
     public void They_are_cut_out_first_and_longest_first_whichever_file_lists_them(string file, string json)
     {
         using TextFolder folder = TextFolder.WithModel().Write(file, json);
         GemmaTokenizer tokenizer = GemmaTokenizer.Open(folder.Model)!;
         Assert.Equal([4096, 562], tokenizer.Encode("<|im_start|>user"));
-        Assert.Equal([.. TextFixtures.Demo.Encode("hi"), 4097, .. TextFixtures.Demo.Encode("\nyou")], tokenizer.Encode("hi<|im_end|>\nyou"));
+        Assert.Equal([.. TextFixtures.Demo.Encode("hi"), 4097, .. TextFixtures.Demo.Encode("\nyou")],
+            tokenizer.Encode("hi<|im_end|>\nyou"));
         Assert.Equal([4098, 4097], tokenizer.EncodeUtf8("<|im_end|>><|im_end|>"u8));
         Assert.Equal(TextFixtures.Demo.Encode("no token <|im_start| here"), tokenizer.Encode("no token <|im_start| here"));
         Assert.Equal("user<|im_start|>", tokenizer.Decode([562, 4096]));
         var stream = new StreamingDecoder(tokenizer);
         Assert.Equal("<|im_end|>>", stream.Append(4098) + stream.Flush());
-        Assert.Equal((4099, "<|im_start|>", true, false), (tokenizer.PieceCount, tokenizer.Piece(4096), tokenizer.IsUserDefined(4096), tokenizer.IsControl(4096)));
+        Assert.Equal((4099, "<|im_start|>", true, false),
+            (tokenizer.PieceCount, tokenizer.Piece(4096), tokenizer.IsUserDefined(4096), tokenizer.IsControl(4096)));
         Assert.True(tokenizer.TryGetId("<|im_end|>", out int id) && id == 4097);
     }
 
@@ -46,7 +50,8 @@ public class AddedTokenTests
     [Fact]
     public void The_symbols_and_control_pieces_that_transformers_lists_too_stay_what_they_are()
     {
-        const string Listed = """{"added_tokens_decoder": {"0": {"content": "<pad>", "special": true}, "2": {"content": "<bos>", "special": true}, "3": {"content": "<unk>", "special": true}, "106": {"content": "<start_of_turn>", "special": true}, "108": {"content": "\n", "normalized": false}}}""";
+        const string Listed =
+            """{"added_tokens_decoder": {"0": {"content": "<pad>", "special": true}, "2": {"content": "<bos>", "special": true}, "3": {"content": "<unk>", "special": true}, "106": {"content": "<start_of_turn>", "special": true}, "108": {"content": "\n", "normalized": false}}}""";
         using TextFolder folder = TextFolder.WithModel().Write("tokenizer_config.json", Listed);
         GemmaTokenizer tokenizer = GemmaTokenizer.Open(folder.Model)!;
         foreach (string text in (string[])["<bos>Hi", "<start_of_turn>user\n\n\nHi", "a\n", "<unk>"])
@@ -63,7 +68,8 @@ public class AddedTokenTests
         Assert.Equal([7, 4100], tokenizer.Encode("<|tool|><|far|>"));
         Assert.Equal("<|tool|><|far|>", tokenizer.Decode([7, 4100]));
         Assert.True(tokenizer.Contains(4100) && !tokenizer.Contains(4098) && !tokenizer.Contains(4101));
-        Assert.Contains("4098", Assert.Throws<ArgumentOutOfRangeException>(() => tokenizer.Decode([4098])).Message, StringComparison.Ordinal);
+        Assert.Contains("4098", Assert.Throws<ArgumentOutOfRangeException>(() => tokenizer.Decode([4098])).Message,
+            StringComparison.Ordinal);
     }
 
     [Theory]
@@ -75,7 +81,8 @@ public class AddedTokenTests
     [InlineData("added_tokens.json", """{"<a>": 4096, "<a>": 4097}""", "JSON", "")]
     [InlineData("tokenizer_config.json", """{"added_tokens_decoder": {"x": {"content": "<a>"}}}""", "added_tokens_decoder", "'x'")]
     [InlineData("tokenizer_config.json", """{"added_tokens_decoder": {"4096": {}}}""", "added_tokens_decoder[4096]", "content")]
-    [InlineData("tokenizer_config.json", """{"added_tokens_decoder": {"4096": {"content": "<a>", "lstrip": 1}}}""", "added_tokens_decoder[4096].lstrip", "1")]
+    [InlineData("tokenizer_config.json", """{"added_tokens_decoder": {"4096": {"content": "<a>", "lstrip": 1}}}""",
+        "added_tokens_decoder[4096].lstrip", "1")]
     [InlineData("tokenizer_config.json", """{"added_tokens_decoder": []}""", "added_tokens_decoder", "a list")]
     [InlineData("tokenizer.json", """{"added_tokens": [{"content": "<a>"}]}""", "added_tokens[0]", "id")]
     [InlineData("tokenizer.json", "[]", "object", "")]
@@ -91,7 +98,8 @@ public class AddedTokenTests
     [Fact]
     public void Two_files_that_contradict_each_other_are_both_named()
     {
-        using TextFolder folder = TextFolder.WithModel().Write("added_tokens.json", """{"<|im_end|>": 4200}""").Write("tokenizer_config.json", Config);
+        using TextFolder folder = TextFolder.WithModel().Write("added_tokens.json", """{"<|im_end|>": 4200}""")
+            .Write("tokenizer_config.json", Config);
         string said = Assert.Throws<InvalidDataException>(() => GemmaTokenizer.Open(folder.Model)).Message;
         Assert.Contains("added_tokens.json", said, StringComparison.Ordinal);
         Assert.Contains("tokenizer_config.json", said, StringComparison.Ordinal);

@@ -18,7 +18,8 @@ public class ChatTemplateTests
             if (row.TryGetProperty("error", out JsonElement error))
             {
                 string? said = Assert.Throws<ArgumentException>(() => ChatTemplate.Render(messages, prompt)).Message;
-                Assert.Equal(said, Assert.Throws<ArgumentException>(() => ChatTemplate.Encode(TextFixtures.Demo, messages, prompt)).Message);
+                Assert.Equal(said, Assert.Throws<ArgumentException>(() => ChatTemplate.Encode(TextFixtures.Demo, messages, prompt))
+                    .Message);
                 if (messages.Length > 0)
                     Assert.Equal(error.GetString(), said);
                 continue;

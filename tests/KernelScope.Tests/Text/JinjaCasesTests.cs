@@ -21,7 +21,8 @@ public class JinjaCasesTests
                 : "fails";
             string got = Run(template, row.GetProperty("variables"), out string why);
             if (got != expected)
-                wrong.Add($"{row.GetProperty("name").GetString()}: {(template.Length < 200 ? template : template[..40])}\n   is {got}{why}\n   not {expected}");
+                wrong.Add($"{row.GetProperty("name").GetString()}: {(template.Length < 200 ? template : template[..40])}\n   is "
+                    + $"{got}{why}\n   not {expected}");
             rows++;
         }
 
@@ -54,7 +55,8 @@ public class JinjaCasesTests
     [InlineData("{{ strftime_now('%Q') }}", "%Q")]
     [InlineData("{{ 9999999999 * 9999999999 }}", "64 bits")]
     public void What_is_found_out_only_when_it_runs_is_refused_by_name_too(string template, string word) =>
-        Assert.Contains(word, Assert.Throws<TemplateException>(() => Template.Parse(template).Render([], Now)).Message, StringComparison.Ordinal);
+        Assert.Contains(word, Assert.Throws<TemplateException>(() => Template.Parse(template).Render([], Now)).Message,
+            StringComparison.Ordinal);
 
     [Theory]
     [InlineData("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")]
@@ -65,7 +67,8 @@ public class JinjaCasesTests
     [InlineData("{% set ns = namespace(s=['x']) %}{% for a in range(9999) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}")]
     [InlineData("{% set ns = namespace(s=['x']) %}{% for a in range(40) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}")]
     [InlineData("{% set ns = namespace(s=['x']) %}{% for a in range(40) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s | tojson }}")]
-    [InlineData("{% set ns = namespace(s=['x'], t=['x']) %}{% for a in range(40) %}{% set ns.s = [ns.s, ns.s] %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.s == ns.t }}")]
+    [InlineData("{% set ns = namespace(s=['x'], t=['x']) %}{% for a in range(40) %}{% set ns.s = [ns.s, ns.s] %}{% set ns.t = [ns.t, "
+        + "ns.t] %}{% endfor %}{{ ns.s == ns.t }}")]
     [InlineData("{{ 'x' * 999999999999 }}")]
     [InlineData("{{ '' * 999999999999 ~ 'x' * 99999999 }}")]
     [InlineData("{{ [1] * 999999999999 }}")]
@@ -89,7 +92,9 @@ public class JinjaCasesTests
     {
         const int Deep = 50_000;
         foreach ((string open, string close) in new[] { ("(", ")"), ("[", "]"), ("not ", ""), ("-", ""), ("{'a': ", "}") })
-            Assert.Throws<TemplateException>(() => Template.Parse("{{ " + string.Concat(Enumerable.Repeat(open, Deep)) + "1" + string.Concat(Enumerable.Repeat(close, Deep)) + " }}"));
+            Assert.Throws<TemplateException>(
+                () => Template.Parse("{{ " + string.Concat(Enumerable.Repeat(open, Deep))
+                    + "1" + string.Concat(Enumerable.Repeat(close, Deep)) + " }}"));
         Assert.Throws<TemplateException>(() => Template.Parse(string.Concat(Enumerable.Repeat("{% if 1 %}", Deep))));
         Assert.Throws<TemplateException>(() => Template.Parse("{{ a" + string.Concat(Enumerable.Repeat(".a", Deep)) + " }}"));
         Assert.Throws<TemplateException>(() => Template.Parse("{{ a" + string.Concat(Enumerable.Repeat(" | upper", Deep)) + " }}"));
@@ -104,7 +109,8 @@ public class JinjaCasesTests
         why = "";
         try
         {
-            return "text: " + Template.Parse(template).Render(variables.EnumerateObject().Select(v => KeyValuePair.Create(v.Name, Value(v.Value))), Now);
+            return "text: " + Template.Parse(template)
+                .Render(variables.EnumerateObject().Select(v => KeyValuePair.Create(v.Name, Value(v.Value))), Now);
         }
         catch (TemplateException e) when (e.IsRefusal)
         {
@@ -131,7 +137,8 @@ public class JinjaCasesTests
             case JsonValueKind.String:
                 return json.GetString();
             case JsonValueKind.Number:
-                return json.TryGetInt64(out long whole) && !json.GetRawText().AsSpan().ContainsAny("eE.") ? (object)whole : json.GetDouble();
+                return json.TryGetInt64(out long whole) && !json.GetRawText().AsSpan().ContainsAny("eE.") ? (object)whole
+                    : json.GetDouble();
             default:
                 return json.ValueKind == JsonValueKind.Null ? null : json.GetBoolean();
         }

@@ -43,12 +43,14 @@ public class MergeTests
     public void A_million_characters_do_not_take_quadratic_time(string kind)
     {
         const int Length = 1_000_000;
-        TokenizerFile file = new TokenizerFile().With(("a", 0, 1), ("b", 0, 1), ("c", 0, 1), ("\u2581", 0, 1), ("ab", -3, 1), ("bc", -4, 1), ("abc", -5, 1));
+        TokenizerFile file =
+            new TokenizerFile().With(("a", 0, 1), ("b", 0, 1), ("c", 0, 1), ("\u2581", 0, 1), ("ab", -3, 1), ("bc", -4, 1), ("abc", -5, 1));
         int type = kind == "identical, unused pieces" ? TokenizerFile.Unused : TokenizerFile.Normal;
         for (int n = 2; n <= 64; n *= 2)
             file.With((new string('a', n), -10 - n, type), (new string('\u2581', n), 0, TokenizerFile.UserDefined));
         if (kind == "long pieces")
-            file.With([.. Enumerable.Range(2, 300).Where(n => n > 64 || !int.IsPow2(n)).Select(n => (new string('a', n), 1000f - n, TokenizerFile.Normal))]);
+            file.With([.. Enumerable.Range(2, 300).Where(n => n > 64 || !int.IsPow2(n))
+                .Select(n => (new string('a', n), 1000f - n, TokenizerFile.Normal))]);
         string text = kind switch
         {
             "no spaces" => string.Concat(Enumerable.Repeat("abcbcaab", Length / 8)),

@@ -6,7 +6,8 @@ namespace KernelScope.Tests.Text;
 /// <summary>Every row that sentencepiece gave, for two vocabularies.</summary>
 public class SentencepieceCasesTests
 {
-    private static List<JsonElement> Rows(string name, string op) => [.. TextFixtures.Rows($"{name}-cases.jsonl.gz").Where(r => r.GetProperty("op").GetString() == op)];
+    private static List<JsonElement> Rows(string name, string op) =>
+        [.. TextFixtures.Rows($"{name}-cases.jsonl.gz").Where(r => r.GetProperty("op").GetString() == op)];
 
     [Theory]
     [InlineData("demo", 1882)]
@@ -35,7 +36,8 @@ public class SentencepieceCasesTests
         List<JsonElement> rows = Rows(name, "encode_bytes");
         Assert.Equal(12, rows.Count);
         foreach (JsonElement row in rows)
-            Assert.Equal(row.Ids(), TextFixtures.Tokenizer(name).EncodeUtf8(Convert.FromHexString(row.GetProperty("bytes_hex").GetString()!)));
+            Assert.Equal(row.Ids(), TextFixtures.Tokenizer(name)
+                .EncodeUtf8(Convert.FromHexString(row.GetProperty("bytes_hex").GetString()!)));
     }
 
     [Theory]

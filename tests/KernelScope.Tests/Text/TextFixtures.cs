@@ -21,7 +21,8 @@ internal static class TextFixtures
         string? folder = AppContext.BaseDirectory;
         while (folder is not null && !File.Exists(Path.Combine(folder, "KernelScope.sln")))
             folder = Path.GetDirectoryName(folder);
-        return Path.Combine(folder ?? throw new DirectoryNotFoundException("No KernelScope.sln above the tests."), "tests", "fixtures", "text", name);
+        return Path.Combine(folder ?? throw new DirectoryNotFoundException("No KernelScope.sln above the tests."), "tests",
+            "fixtures", "text", name);
     }
 
     /// <summary>The rows of a gzipped JSON-lines file.</summary>
@@ -34,7 +35,9 @@ internal static class TextFixtures
             yield return JsonElement.Parse(line);
     }
 
-    public static int[] Ids(this JsonElement row, string name = "ids") => [.. row.GetProperty(name).EnumerateArray().Select(e => e.GetInt32())];
+    public static int[] Ids(this JsonElement row, string name = "ids") =>
+        [.. row.GetProperty(name).EnumerateArray().Select(e => e.GetInt32())];
 
-    public static string[] Strings(this JsonElement row, string name) => [.. row.GetProperty(name).EnumerateArray().Select(e => e.GetString()!)];
+    public static string[] Strings(this JsonElement row, string name) =>
+        [.. row.GetProperty(name).EnumerateArray().Select(e => e.GetString()!)];
 }

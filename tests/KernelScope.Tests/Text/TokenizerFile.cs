@@ -31,7 +31,8 @@ internal sealed class TokenizerFile
 
     public List<(string Text, float Score, int Type)> Pieces { get; } =
     [
-        ("<pad>", 0, Control), ("<eos>", 0, Control), ("<bos>", 0, Control), ("<unk>", 0, Unknown), ("\n", 0, UserDefined), ("<h1>", 0, UserDefined),
+        ("<pad>", 0, Control), ("<eos>", 0, Control), ("<bos>", 0, Control), ("<unk>", 0, Unknown), ("\n", 0, UserDefined),
+            ("<h1>", 0, UserDefined),
         .. Enumerable.Range(0, 256).Select(b => ($"<0x{b:X2}>", 0f, Byte)),
     ];
 
@@ -49,8 +50,12 @@ internal sealed class TokenizerFile
         foreach ((string text, float score, int type) in Pieces)
             file.AddRange(Field(1, [.. Field(1, Encoding.UTF8.GetBytes(text)), .. Float(2, score), .. Number(3, type)]));
         byte[] surface = UnknownSurface is null ? [] : Field(44, Encoding.UTF8.GetBytes(UnknownSurface));
-        file.AddRange(Field(2, [.. Number(3, ModelType), .. Number(35, ByteFallback ? 1 : 0), .. Number(41, BosId), .. surface, .. Field(46, Encoding.UTF8.GetBytes(BosPiece))]));
-        file.AddRange(Field(3, [.. Field(2, Encoding.UTF8.GetBytes(CharacterTable)), .. Number(3, DummyPrefix ? 1 : 0), .. Number(4, RemoveExtraSpaces ? 1 : 0), .. Number(5, EscapeSpaces ? 1 : 0)]));
+        file.AddRange(
+            Field(2, [.. Number(3, ModelType), .. Number(35, ByteFallback ? 1 : 0), .. Number(41, BosId),
+                .. surface, .. Field(46, Encoding.UTF8.GetBytes(BosPiece))]));
+        file.AddRange(
+            Field(3, [.. Field(2, Encoding.UTF8.GetBytes(CharacterTable)), .. Number(3, DummyPrefix ? 1 : 0),
+                .. Number(4, RemoveExtraSpaces ? 1 : 0), .. Number(5, EscapeSpaces ? 1 : 0)]));
         file.AddRange(Field(5, Field(2, Encoding.UTF8.GetBytes(DecodingTable))));
         return [.. file];
     }

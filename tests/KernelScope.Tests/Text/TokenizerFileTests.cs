@@ -42,7 +42,9 @@ public class TokenizerFileTests
     public void Ten_thousand_damaged_files_are_refused_or_usable_and_never_crash()
     {
         var random = new Random(4104);
-        byte[] sound = new TokenizerFile().With(("h", -1, 1), ("e", -2, 1), ("he", -3, 1), ("\u2581t", -4, 1), ("\u2581", -5, 1), ("t", -6, 5), ("\u2581th", -7, 5), ("é", -8, 1)).ToBytes();
+        byte[] sound =
+            new TokenizerFile().With(("h", -1, 1), ("e", -2, 1), ("he", -3, 1), ("\u2581t", -4, 1), ("\u2581", -5, 1), ("t", -6, 5),
+                ("\u2581th", -7, 5), ("é", -8, 1)).ToBytes();
         int refused = 0;
         for (int i = 0; i < 10_000; i++)
         {
@@ -105,8 +107,11 @@ public class TokenizerFileTests
     public void Groups_are_skipped_if_they_end_and_nest_within_reason()
     {
         byte[] sound = new TokenizerFile().ToBytes();
-        byte[] start = TokenizerFile.Varint((50 << 3) | 3), end = TokenizerFile.Varint((50 << 3) | 4), other = TokenizerFile.Varint((51 << 3) | 4);
-        byte[] Nested(int depth) => [.. sound, .. Enumerable.Repeat(start, depth).SelectMany(b => b), .. TokenizerFile.Number(7, 1), .. Enumerable.Repeat(end, depth).SelectMany(b => b)];
+        byte[] start = TokenizerFile.Varint((50 << 3) | 3), end = TokenizerFile.Varint((50 << 3) | 4),
+            other = TokenizerFile.Varint((51 << 3) | 4);
+        byte[] Nested(int depth) =>
+            [.. sound, .. Enumerable.Repeat(start, depth).SelectMany(b => b), .. TokenizerFile.Number(7, 1),
+                .. Enumerable.Repeat(end, depth).SelectMany(b => b)];
         Assert.Null(ErrorOf(Nested(100), "test.model"));
         Assert.Contains("nested", ErrorOf(Nested(101), "test.model"), StringComparison.Ordinal);
         Assert.Contains("inside group 50", ErrorOf([.. sound, .. start, .. other], "test.model"), StringComparison.Ordinal);
@@ -121,7 +126,8 @@ public class TokenizerFileTests
         Assert.Equal(2, new TokenizerFile { BosPiece = "<h1>" }.Load().BosId);
         Assert.Equal(-1, new TokenizerFile { BosPiece = "<h1>", BosId = 3 }.Load().BosId);
         Assert.Equal(-1, new TokenizerFile { BosPiece = "", BosId = 99999 }.Load().BosId);
-        Assert.Equal((2, 1, 0, 3), (TextFixtures.Demo.BosId, TextFixtures.Demo.EosId, TextFixtures.Demo.PadId, TextFixtures.Demo.UnknownId));
+        Assert.Equal(
+            (2, 1, 0, 3), (TextFixtures.Demo.BosId, TextFixtures.Demo.EosId, TextFixtures.Demo.PadId, TextFixtures.Demo.UnknownId));
     }
 
     [Fact]
@@ -157,10 +163,15 @@ public class TokenizerFileTests
             File.WriteAllBytes(empty, []);
             using (FileStream sparse = File.Create(large))
                 sparse.SetLength(1L << 36);
-            Assert.Contains("folder", Assert.Throws<InvalidDataException>(() => GemmaTokenizer.Open(folder)).Message, StringComparison.Ordinal);
-            Assert.Contains("empty", Assert.Throws<InvalidDataException>(() => GemmaTokenizer.Open(empty)).Message, StringComparison.Ordinal);
-            Assert.Contains("more than", Assert.Throws<InvalidDataException>(() => GemmaTokenizer.Open(large)).Message, StringComparison.Ordinal);
-            Assert.Contains("no such file", Assert.Throws<InvalidDataException>(() => GemmaTokenizer.Open(Path.Combine(folder, "none.model"))).Message, StringComparison.Ordinal);
+            Assert.Contains("folder", Assert.Throws<InvalidDataException>(() => GemmaTokenizer.Open(folder)).Message,
+                StringComparison.Ordinal);
+            Assert.Contains("empty", Assert.Throws<InvalidDataException>(() => GemmaTokenizer.Open(empty)).Message,
+                StringComparison.Ordinal);
+            Assert.Contains("more than", Assert.Throws<InvalidDataException>(() => GemmaTokenizer.Open(large)).Message,
+                StringComparison.Ordinal);
+            Assert.Contains(
+                "no such file", Assert.Throws<InvalidDataException>(() => GemmaTokenizer.Open(Path.Combine(folder, "none.model"))).Message,
+                StringComparison.Ordinal);
         }
         finally
         {

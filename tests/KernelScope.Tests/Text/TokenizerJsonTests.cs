@@ -16,7 +16,8 @@ public class TokenizerJsonTests
         return reader.ReadToEnd();
     });
 
-    private static readonly JsonObject Variants = JsonNode.Parse(File.ReadAllBytes(TextFixtures.PathOf("tokenizer-variants.json")))!.AsObject();
+    private static readonly JsonObject Variants =
+        JsonNode.Parse(File.ReadAllBytes(TextFixtures.PathOf("tokenizer-variants.json")))!.AsObject();
 
     public static TheoryData<string> Names => [.. Variants.Select(v => v.Key)];
 
@@ -26,7 +27,8 @@ public class TokenizerJsonTests
     {
         GemmaTokenizer tokenizer = Load(Variant(variant));
         int rows = 0;
-        foreach (JsonElement row in TextFixtures.Rows("tokenizer-cases.jsonl.gz").Where(r => r.GetProperty("variant").GetString() == variant))
+        foreach (JsonElement row in TextFixtures.Rows("tokenizer-cases.jsonl.gz")
+            .Where(r => r.GetProperty("variant").GetString() == variant))
         {
             string text = row.GetProperty("text").GetString()!;
             if (row.GetProperty("op").GetString() == "encode")
@@ -100,30 +102,41 @@ public class TokenizerJsonTests
     [InlineData("[]")]
     [InlineData("{\"model\": {\"vocab\": {\"a\": 1, \"a\": 2}, \"merges\": []}}")]
     public void What_is_not_such_a_file_is_refused(string text) =>
-        Assert.StartsWith("tokenizer.json: ", Assert.Throws<InvalidDataException>(() => GemmaTokenizer.LoadJson(Encoding.UTF8.GetBytes(text), "tokenizer.json")).Message, StringComparison.Ordinal);
+        Assert.StartsWith(
+            "tokenizer.json: ",
+            Assert.Throws<InvalidDataException>(() => GemmaTokenizer.LoadJson(Encoding.UTF8.GetBytes(text), "tokenizer.json")).Message,
+            StringComparison.Ordinal);
 
     [Fact]
     public void Nesting_without_end_is_refused()
     {
         string deep = "{\"normalizer\": " + string.Concat(Enumerable.Repeat("{\"type\": \"Sequence\", \"normalizers\": [", 100_000));
-        Assert.Contains("nested", Assert.Throws<InvalidDataException>(() => GemmaTokenizer.LoadJson(Encoding.UTF8.GetBytes(deep), "tokenizer.json")).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "nested", Assert.Throws<InvalidDataException>(() => GemmaTokenizer.LoadJson(Encoding.UTF8.GetBytes(deep), "tokenizer.json"))
+            .Message, StringComparison.Ordinal);
     }
 
     [Fact]
     public void A_folder_without_tokenizer_model_has_this_one_with_the_names_of_its_special_tokens()
     {
-        using TextFolder folder = TextFolder.WithJson().Write("tokenizer_config.json", """{"bos_token": {"content": "<start_of_turn>"}, "eos_token": "<end_of_turn>", "pad_token": null}""");
+        using TextFolder folder = TextFolder.WithJson()
+            .Write("tokenizer_config.json",
+                """{"bos_token": {"content": "<start_of_turn>"}, "eos_token": "<end_of_turn>", "pad_token": null}""");
         GemmaTokenizer tokenizer = GemmaTokenizer.Open(folder.Model)!;
         Assert.Equal((106, 107, 0, 3), (tokenizer.BosId, tokenizer.EosId, tokenizer.PadId, tokenizer.UnknownId));
         Assert.Equal("Hi", tokenizer.Decode([106, .. tokenizer.Encode("Hi"), 107]));
         using TextFolder plain = TextFolder.WithJson();
-        Assert.Equal((2, 1, 0, 3), (GemmaTokenizer.Open(plain.Model)!.BosId, GemmaTokenizer.Open(plain.Model)!.EosId, GemmaTokenizer.Open(plain.Model)!.PadId, GemmaTokenizer.Open(plain.Model)!.UnknownId));
+        Assert.Equal(
+            (2, 1, 0, 3),
+            (GemmaTokenizer.Open(plain.Model)!.BosId, GemmaTokenizer.Open(plain.Model)!.EosId, GemmaTokenizer.Open(plain.Model)!.PadId,
+                GemmaTokenizer.Open(plain.Model)!.UnknownId));
         using TextFolder both = TextFolder.WithJson();
         File.Copy(TextFixtures.PathOf("demo.model"), both.At("tokenizer.model"));
         Assert.Equal(TextFixtures.Demo.Encode(new string(' ', 80)), GemmaTokenizer.Open(both.Model)!.Encode(new string(' ', 80)));
     }
 
-    private static GemmaTokenizer Load(JsonObject json) => GemmaTokenizer.LoadJson(Encoding.UTF8.GetBytes(json.ToJsonString()), "tokenizer.json");
+    private static GemmaTokenizer Load(JsonObject json) =>
+        GemmaTokenizer.LoadJson(Encoding.UTF8.GetBytes(json.ToJsonString()), "tokenizer.json");
 
     private static JsonObject Variant(string name)
     {
@@ -145,7 +158,8 @@ public class TokenizerJsonTests
         string[] names = path.Split('.', 3);
         JsonObject at = names[..^1].Aggregate(file, (node, name) => node[name]!.AsObject());
         if (path == "model.merges" && value?.GetValueKind() == JsonValueKind.String)
-            value = new JsonArray([.. at["merges"]!.AsArray().Select(m => new JsonArray([.. ((string)m!).Split(' ').Select(p => JsonValue.Create(p))]))]);
+            value = new JsonArray(
+                [.. at["merges"]!.AsArray().Select(m => new JsonArray([.. ((string)m!).Split(' ').Select(p => JsonValue.Create(p))]))]);
         if (names is ["model", "vocab", _] && value is null)
             at.Remove(names[^1]);
         else

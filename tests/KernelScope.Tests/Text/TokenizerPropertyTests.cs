@@ -11,8 +11,10 @@ public sealed record HardText(string Value)
 {
     private static readonly string[] Fragments =
     [
-        " ", "  ", "\n", "\n\n", "\r\n", "\t", "the", " and", "Hello", "1", "2024", "<h1>", "<h1", "h1>", "<start_of_turn>", "<end_of_turn>", "<bos>", "<unk>",
-        "<0x41>", "<unused1>", "\0", "\uFEFF", "\uFFFD", "\u00A0", "\u3000", "\u0301", "é", "ß", "漢字", "かな", "한글", "ไทย", "🙂", "👩‍💻", "𝔘", "𠀀",
+        " ", "  ", "\n", "\n\n", "\r\n", "\t", "the", " and", "Hello", "1", "2024", "<h1>", "<h1", "h1>", "<start_of_turn>",
+            "<end_of_turn>", "<bos>", "<unk>",
+        "<0x41>", "<unused1>", "\0", "\uFEFF", "\uFFFD", "\u00A0", "\u3000", "\u0301", "é", "ß", "漢字", "かな", "한글", "ไทย",
+            "🙂", "👩‍💻", "𝔘", "𠀀",
     ];
 
     public static Arbitrary<HardText> Arbitrary()
@@ -20,7 +22,8 @@ public sealed record HardText(string Value)
         Gen<string> fragment = Gen.Elements(Fragments);
         Gen<string> any = Gen.Choose(0, 0x10FFFF).Where(c => Rune.IsValid(c) && c != 0x2581).Select(c => new Rune(c).ToString());
         Gen<string> spaces = Gen.Choose(1, 80).Select(n => new string(' ', n));
-        return Gen.Frequency((6, fragment), (3, any), (1, spaces)).ListOf().Select(parts => new HardText(string.Concat(parts))).ToArbitrary();
+        return Gen.Frequency((6, fragment), (3, any), (1, spaces)).ListOf().Select(parts => new HardText(string.Concat(parts)))
+            .ToArbitrary();
     }
 
     public override string ToString() => Convert.ToHexString(Encoding.UTF8.GetBytes(Value));

@@ -12,8 +12,14 @@ internal static class Child
     /// <summary>Runs it and demands that it ends well and says nothing.</summary>
     public static async Task MustPass(params string[] args)
     {
-        string host = Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", OperatingSystem.IsWindows() ? "dotnet.exe" : "dotnet"));
-        using Process child = Process.Start(new ProcessStartInfo(host, [typeof(Program).Assembly.Location, .. args]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        string host =
+            Path.GetFullPath(
+                Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", OperatingSystem.IsWindows() ? "dotnet.exe"
+                    : "dotnet"));
+        using Process child =
+            Process.Start(
+                new ProcessStartInfo(host, [typeof(Program).Assembly.Location, .. args]) { RedirectStandardOutput = true,
+                    RedirectStandardError = true })!;
         Task<string> output = child.StandardOutput.ReadToEndAsync(), errors = child.StandardError.ReadToEndAsync();
         using var patience = new CancellationTokenSource(Patience);
         try

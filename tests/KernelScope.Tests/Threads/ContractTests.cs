@@ -21,7 +21,8 @@ public class ContractTests
             foreach (Type type in assembly.GetExportedTypes().Where(t => !t.IsEnum && !t.IsNested && !typeof(Delegate).IsAssignableFrom(t)))
             {
                 string text = texts.GetValueOrDefault($"T:{type.FullName}", "");
-                if (!text.Contains("ny number of threads", StringComparison.Ordinal) && !text.Contains("one caller at a time", StringComparison.Ordinal))
+                if (!text.Contains("ny number of threads", StringComparison.Ordinal)
+                    && !text.Contains("one caller at a time", StringComparison.Ordinal))
                     silent.Add(type.Name);
             }
         }

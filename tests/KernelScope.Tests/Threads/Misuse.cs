@@ -12,7 +12,9 @@ internal static class Misuse
     private const int Threads = 4;
 
     /// <summary>SAEs for the model's width of 48: plain, normalising, with b_dec taken off the input, both, and a transcoder with a skip path.</summary>
-    private static readonly string[] Saes = ["sl-jumprelu", "sl-jumprelu-layer-norm", "sl-jumprelu-b-dec-to-input", "sl-jumprelu-layer-norm-b-dec", "sl-jumprelu-skip-transcoder"];
+    private static readonly string[] Saes =
+        ["sl-jumprelu", "sl-jumprelu-layer-norm", "sl-jumprelu-b-dec-to-input", "sl-jumprelu-layer-norm-b-dec",
+            "sl-jumprelu-skip-transcoder"];
 
     /// <summary>What can be disposed under a generation.</summary>
     public static readonly string[] Targets = ["model", "sae", "device", "model checkpoint", "sae checkpoint", "session", "everything"];
@@ -40,7 +42,8 @@ internal static class Misuse
                 });
                 for (int n = 0; n < alone.Length; n++)
                 {
-                    if (!together[n].Tokens.AsSpan().SequenceEqual(alone[n].Tokens) || !together[n].Features.AsSpan().SequenceEqual(alone[n].Features))
+                    if (!together[n].Tokens.AsSpan().SequenceEqual(alone[n].Tokens)
+                        || !together[n].Features.AsSpan().SequenceEqual(alone[n].Features))
                         yield return $"{name}, {workers} workers, run {run}: generation {n} differs from what it is alone";
                 }
             }
@@ -168,7 +171,8 @@ internal static class Misuse
         device.AddScaled(x, 1f, x);
     }
 
-    private static IDisposable?[] TargetsOf(string target, Device device, Gemma2Model model, JumpReluSae sae, Gemma2Checkpoint checkpoint, SaeCheckpoint saeCheckpoint, Session?[] sessions) => target switch
+    private static IDisposable?[] TargetsOf(string target, Device device, Gemma2Model model, JumpReluSae sae, Gemma2Checkpoint checkpoint,
+        SaeCheckpoint saeCheckpoint, Session?[] sessions) => target switch
     {
         "model" => [model],
         "sae" => [sae],
@@ -219,8 +223,11 @@ internal static class Misuse
     {
         if (args[0] == "forgotten")
             return Forgotten();
-        int workers = int.Parse(args[1], CultureInfo.InvariantCulture), count = int.Parse(args[2], CultureInfo.InvariantCulture), runs = int.Parse(args[3], CultureInfo.InvariantCulture);
-        string[] wrong = [.. args[0] switch { "together" => Together(workers, count, runs), "host-work" => HostWork(workers), _ => Disposed(args[4], workers, runs) }];
+        int workers = int.Parse(args[1], CultureInfo.InvariantCulture), count = int.Parse(args[2], CultureInfo.InvariantCulture),
+            runs = int.Parse(args[3], CultureInfo.InvariantCulture);
+        string[] wrong =
+            [.. args[0] switch { "together" => Together(workers, count, runs), "host-work" =>
+                HostWork(workers), _ => Disposed(args[4], workers, runs) }];
         foreach (string line in wrong.Take(5))
             Console.WriteLine(line);
         return wrong.Length == 0 ? 0 : 1;

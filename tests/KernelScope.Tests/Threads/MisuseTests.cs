@@ -39,7 +39,8 @@ public class MisuseTests
     [Theory]
     [Trait("Category", "Slow")]
     [MemberData(nameof(Disposals))]
-    public Task What_is_disposed_under_a_generation_ends_it_with_an_exception_two_hundred_times(string target, int workers) => Disposed(target, workers, 200);
+    public Task What_is_disposed_under_a_generation_ends_it_with_an_exception_two_hundred_times(string target, int workers) =>
+        Disposed(target, workers, 200);
 
     [Theory]
     [InlineData(1)]
@@ -52,7 +53,8 @@ public class MisuseTests
 
     private static Task Together(int workers, int runs) => Child.MustPass("together", Text(workers), Text(Generations), Text(runs));
 
-    private static Task Disposed(string target, int workers, int runs) => Child.MustPass("disposed", Text(workers), Text(0), Text(runs), target);
+    private static Task Disposed(string target, int workers, int runs) =>
+        Child.MustPass("disposed", Text(workers), Text(0), Text(runs), target);
 
     private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
 }

@@ -23,7 +23,8 @@ internal sealed record SampledRun(int Number)
         return Run(model, sae, session, length);
     }
 
-    public (int[] Tokens, (int Feature, float Value)[] Features) Run(Gemma2Model model, JumpReluSae sae, Session session, int length = Length)
+    public (int[] Tokens, (int Feature, float Value)[] Features) Run(
+        Gemma2Model model, JumpReluSae sae, Session session, int length = Length)
     {
         var random = new Random(Number);
         List<(int, float)> features = [];
@@ -44,7 +45,9 @@ internal sealed record SampledRun(int Number)
             features.AddRange(values.Select((value, j) => (j, value)));
         });
         using SaeSplice? splice = sae.Parameters.OutputDim == model.Config.ModelDim ? Splice(session, sae, random) : null;
-        using var sampler = new Sampler(model.Device, model.Config.VocabSize, new SamplingOptions { Temperature = 0.9, TopK = 20, TopP = 0.95, Seed = (ulong)Number });
+        using var sampler =
+            new Sampler(model.Device, model.Config.VocabSize,
+                new SamplingOptions { Temperature = 0.9, TopK = 20, TopP = 0.95, Seed = (ulong)Number });
         int[] prompt = [2, .. Enumerable.Range(1, PromptLength - 1).Select(_ => random.Next(3, model.Config.VocabSize))];
         int[] tokens = new int[length];
         Mat logits = session.Prefill(prompt);
@@ -63,6 +66,7 @@ internal sealed record SampledRun(int Number)
         FeatureEdit[] edits = normalises
             ? []
             : [new(random.Next(sae.FeatureCount), FeatureEditKind.Add, 2f), new(random.Next(sae.FeatureCount), FeatureEditKind.Clamp, 1f)];
-        return new SaeSplice(session.Hooks, sae, Read, Read, normalises ? SpliceMode.SaePlusError : SpliceMode.None, Positions.AllBut(2), edits);
+        return new SaeSplice(session.Hooks, sae, Read, Read, normalises ? SpliceMode.SaePlusError
+            : SpliceMode.None, Positions.AllBut(2), edits);
     }
 }

@@ -62,7 +62,8 @@ internal sealed unsafe class AsyncCopyOp(Address target, Address source, int byt
             if (lengths[lane] == bytes)
                 whole |= 1u << lane;
             else if ((from[lane] & (ulong)(bytes - 1)) != 0 && lengths[lane] > 0)
-                throw warp.Fault(FaultKind.Misaligned, this, 1u << lane, from[lane], $"address 0x{from[lane]:X} is not a multiple of {bytes}");
+                throw warp.Fault(FaultKind.Misaligned, this,
+                    1u << lane, from[lane], $"address 0x{from[lane]:X} is not a multiple of {bytes}");
         }
         if (whole != 0)
             GlobalAccess.Check(this, warp, from, whole, bytes, AccessMode.Read);

@@ -19,7 +19,8 @@ internal enum AtomicFunction
 }
 
 /// <summary>atom and red on integers; lanes take their turn in order.</summary>
-internal sealed unsafe class Atomic<T>(StateSpace space, Address address, AtomicFunction function, Slot target, Slot operand, Slot second) : Op
+internal sealed unsafe class Atomic<T>(StateSpace space, Address address, AtomicFunction function, Slot target, Slot operand, Slot second)
+    : Op
     where T : unmanaged, IBinaryInteger<T>
 {
     public override void Execute(Warp warp, uint mask)
@@ -65,7 +66,9 @@ internal sealed unsafe class Atomic<T>(StateSpace space, Address address, Atomic
     private static bool Swap(T* place, T old, T next)
     {
         if (sizeof(T) == 8)
-            return Interlocked.CompareExchange(ref *(long*)place, Unsafe.BitCast<T, long>(next), Unsafe.BitCast<T, long>(old)) == Unsafe.BitCast<T, long>(old);
-        return Interlocked.CompareExchange(ref *(int*)place, Unsafe.BitCast<T, int>(next), Unsafe.BitCast<T, int>(old)) == Unsafe.BitCast<T, int>(old);
+            return Interlocked.CompareExchange(ref *(long*)place, Unsafe.BitCast<T, long>(next), Unsafe.BitCast<T, long>(old))
+                == Unsafe.BitCast<T, long>(old);
+        return Interlocked.CompareExchange(ref *(int*)place, Unsafe.BitCast<T, int>(next), Unsafe.BitCast<T, int>(old))
+            == Unsafe.BitCast<T, int>(old);
     }
 }

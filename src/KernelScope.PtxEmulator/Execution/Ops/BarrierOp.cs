@@ -57,7 +57,8 @@ internal sealed unsafe class BarrierOp(Slot number, Slot threads, bool waits, Ba
         uint first = lanes[BitOperations.TrailingZeroCount(mask)];
         for (uint rest = mask; rest != 0; rest &= rest - 1)
             if (lanes[BitOperations.TrailingZeroCount(rest)] != first)
-                throw warp.Fault(FaultKind.DivergentBarrier, this, rest, null, $"its barrier {what} differs from that of other lanes of its warp");
+                throw warp.Fault(FaultKind.DivergentBarrier,
+                    this, rest, null, $"its barrier {what} differs from that of other lanes of its warp");
         return first;
     }
 }

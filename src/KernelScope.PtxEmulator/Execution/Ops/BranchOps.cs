@@ -21,7 +21,8 @@ internal sealed class Branch(bool uniform) : Op
         if (others != 0)
         {
             if (uniform)
-                throw warp.Fault(FaultKind.DivergentUniformBranch, this, others, null, "does not take a branch marked .uni that other lanes of its warp take");
+                throw warp.Fault(FaultKind.DivergentUniformBranch,
+                    this, others, null, "does not take a branch marked .uni that other lanes of its warp take");
             warp.Block.Counters[Index].Divergences++;
         }
         if (TargetExits)
@@ -70,7 +71,8 @@ internal sealed unsafe class IndexedBranch(Slot index, bool uniform) : Op
             return;
         }
         if (uniform)
-            throw warp.Fault(FaultKind.DivergentUniformBranch, this, mask & ~same, null, "takes another entry of a brx.idx marked .uni than other lanes of its warp");
+            throw warp.Fault(FaultKind.DivergentUniformBranch,
+                this, mask & ~same, null, "takes another entry of a brx.idx marked .uni than other lanes of its warp");
         warp.Block.Counters[Index].Divergences++;
         // The lanes left behind come back to this instruction and branch in their turn.
         warp.Pc = Index;

@@ -200,7 +200,8 @@ internal sealed unsafe class Select<T>(Slot d, Slot a, Slot b, Slot p, bool nega
         T* r = (T*)warp.At(d);
         for (int lane = 0; lane < 32; lane += Vector512<T>.Count)
         {
-            Vector512<T> value = Vector512.ConditionalSelect(VectorMask.Of<T>(choice, lane), Vector512.Load(x + lane), Vector512.Load(y + lane));
+            Vector512<T> value =
+                Vector512.ConditionalSelect(VectorMask.Of<T>(choice, lane), Vector512.Load(x + lane), Vector512.Load(y + lane));
             VectorMask.Store(r, lane, value, mask);
         }
     }

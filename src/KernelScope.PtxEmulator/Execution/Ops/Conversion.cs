@@ -10,7 +10,8 @@ namespace KernelScope.PtxEmulator.Execution.Ops;
 /// <param name="Flush">.ftz</param>
 /// <param name="Saturate">.sat</param>
 /// <param name="Relu">.relu</param>
-internal sealed record Conversion(PtxType From, PtxType To, RoundingMode Rounding, RoundingMode? ToIntegral, bool Flush, bool Saturate, bool Relu)
+internal sealed record Conversion(PtxType From, PtxType To, RoundingMode Rounding, RoundingMode? ToIntegral, bool Flush,
+    bool Saturate, bool Relu)
 {
     /// <summary>The converted value's bits, extended by its sign or zeros to 64.</summary>
     public ulong Of(ulong bits)

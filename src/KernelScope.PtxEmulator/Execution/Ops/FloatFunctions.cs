@@ -49,7 +49,8 @@ internal struct FlushInputs1<TF> : IVectorUnary<float>
 internal struct FlushInputs2<TF> : IVectorBinary<float>
     where TF : struct, IVectorBinary<float>
 {
-    public static Vector512<float> Of(Vector512<float> a, Vector512<float> b) => Single32.Flush(TF.Of(Single32.Flush(a), Single32.Flush(b)));
+    public static Vector512<float> Of(Vector512<float> a, Vector512<float> b) =>
+        Single32.Flush(TF.Of(Single32.Flush(a), Single32.Flush(b)));
 }
 
 internal struct FlushInputs3<TF> : IVectorTernary<float>
@@ -99,7 +100,8 @@ internal struct FloatDivide : IVectorBinary<float>
 
 internal struct FloatFusedMultiplyAdd : IVectorTernary<float>
 {
-    public static Vector512<float> Of(Vector512<float> a, Vector512<float> b, Vector512<float> c) => Single32.Canonical(Vector512.FusedMultiplyAdd(a, b, c));
+    public static Vector512<float> Of(Vector512<float> a, Vector512<float> b, Vector512<float> c) =>
+        Single32.Canonical(Vector512.FusedMultiplyAdd(a, b, c));
 }
 
 /// <summary>min: the number if one operand is NaN, and -0 below +0.</summary>
@@ -193,7 +195,8 @@ internal struct FloatTanhApproximation : IUnary<float, float>
 /// </summary>
 internal struct FloatSineApproximation : IUnary<float, float>
 {
-    public static float Of(float a) => Reduced(a) is { } turns ? (float)Math.Sin(turns * (2 * Math.PI)) : BitConverter.UInt32BitsToSingle(Single32.Nan);
+    public static float Of(float a) => Reduced(a) is { } turns ? (float)Math.Sin(turns * (2 * Math.PI))
+        : BitConverter.UInt32BitsToSingle(Single32.Nan);
 
     public static double? Reduced(float a)
     {
@@ -208,7 +211,8 @@ internal struct FloatSineApproximation : IUnary<float, float>
 internal struct FloatCosineApproximation : IUnary<float, float>
 {
     public static float Of(float a) =>
-        FloatSineApproximation.Reduced(a) is { } turns ? (float)Math.Cos(turns * (2 * Math.PI)) : BitConverter.UInt32BitsToSingle(Single32.Nan);
+        FloatSineApproximation.Reduced(a) is { } turns ? (float)Math.Cos(turns * (2 * Math.PI))
+            : BitConverter.UInt32BitsToSingle(Single32.Nan);
 }
 
 internal struct CopySign32 : IVectorBinary<uint>
@@ -230,7 +234,8 @@ internal struct DoubleDivide : IVectorBinary<double>
 
 internal struct DoubleFusedMultiplyAdd : IVectorTernary<double>
 {
-    public static Vector512<double> Of(Vector512<double> a, Vector512<double> b, Vector512<double> c) => Vector512.FusedMultiplyAdd(a, b, c);
+    public static Vector512<double> Of(Vector512<double> a, Vector512<double> b, Vector512<double> c) =>
+        Vector512.FusedMultiplyAdd(a, b, c);
 }
 
 internal struct DoubleMinimum : IVectorBinary<double>

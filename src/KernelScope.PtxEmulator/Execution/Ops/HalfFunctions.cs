@@ -46,10 +46,12 @@ internal static class HalfFunctions
         if (one is null)
             return null;
         Func<ushort, ushort, ushort, ushort> full = flush || saturate
-            ? (a, b, c) => Finish<TFormat>(one(Flush<TFormat>(a, flush), Flush<TFormat>(b, flush), Flush<TFormat>(c, flush)), flush, saturate)
+            ? (a, b, c) =>
+            Finish<TFormat>(one(Flush<TFormat>(a, flush), Flush<TFormat>(b, flush), Flush<TFormat>(c, flush)), flush, saturate)
             : one;
         return packed
-            ? (a, b, c, _) => (uint)full((ushort)(a >> 16), (ushort)(b >> 16), (ushort)(c >> 16)) << 16 | full((ushort)a, (ushort)b, (ushort)c)
+            ? (a, b, c, _) => (uint)full((ushort)(a >> 16), (ushort)(b >> 16), (ushort)(c >> 16))
+            << 16 | full((ushort)a, (ushort)b, (ushort)c)
             : (a, b, c, _) => full((ushort)a, (ushort)b, (ushort)c);
     }
 
@@ -64,7 +66,8 @@ internal static class HalfFunctions
     }
 
     private static ushort Flush<TFormat>(ushort a, bool flush)
-        where TFormat : struct, IHalfFormat => flush && typeof(TFormat) == typeof(BinaryHalf) && (a & 0x7C00) == 0 ? (ushort)(a & 0x8000) : a;
+        where TFormat : struct, IHalfFormat => flush && typeof(TFormat) == typeof(BinaryHalf) && (a & 0x7C00) == 0 ? (ushort)(a & 0x8000)
+        : a;
 
     private static ushort Finish<TFormat>(ushort a, bool flush, bool saturate)
         where TFormat : struct, IHalfFormat

@@ -61,8 +61,10 @@ internal unsafe struct Tf32Matrix : IMatrixFormat
 }
 
 /// <summary>
-/// mma.sync m16n8kK with single-precision accumulators: D[16, 8] = A[16, K] · B[K, 8] + C. Lane l holds, with g = l / 4 and t = l % 4 and e elements a
-/// register (2 of 16 bits, 1 of tf32): A register i: row g + 8·(i % 2), columns t·e + 4·e·(i / 2) on; B register i: rows t·e + 4·e·i on, column g;
+/// mma.sync m16n8kK with single-precision accumulators: D[16, 8] = A[16, K] · B[K, 8] + C. Lane l holds, with g = l / 4 and t = l % 4 and e
+/// elements a
+/// register (2 of 16 bits, 1 of tf32): A register i: row g + 8·(i % 2), columns t·e + 4·e·(i / 2) on; B register i: rows t·e + 4·e·i on,
+/// column g;
 /// C and D register i: row g + 8·(i / 2), column 2·t + i % 2.
 /// </summary>
 internal sealed unsafe class MatrixMultiply<TFormat>(Slot[] d, Slot[] a, Slot[] b, Slot[] c, int depth) : Op
@@ -149,7 +151,8 @@ internal sealed unsafe class MatrixMultiply<TFormat>(Slot[] d, Slot[] a, Slot[] 
 }
 
 /// <summary>
-/// ldmatrix m8n8 b16: lane i gives the address of row i % 8 of matrix i / 8; lane l receives elements 2·(l % 4) and the next of row l / 4 of each
+/// ldmatrix m8n8 b16: lane i gives the address of row i % 8 of matrix i / 8; lane l receives elements 2·(l % 4) and the next of row l / 4
+/// of each
 /// matrix, or with .trans of column l / 4.
 /// </summary>
 internal sealed unsafe class MatrixLoad(Slot[] targets, Address address, bool transposed, bool generic) : Op

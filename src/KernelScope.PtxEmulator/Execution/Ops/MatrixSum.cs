@@ -2,7 +2,10 @@ using System.Runtime.Intrinsics;
 
 namespace KernelScope.PtxEmulator.Execution.Ops;
 
-/// <summary>The sum of one block of products and the running sum, for 8 columns at once, as a generation of tensor cores makes it; see <see cref="MatrixModel"/>.</summary>
+/// <summary>
+/// The sum of one block of products and the running sum, for 8 columns at once, as a generation of tensor cores makes it; see <see
+/// cref="MatrixModel"/>.
+/// </summary>
 internal sealed unsafe class MatrixSum
 {
     /// <summary>2⁻¹²⁶, from where on float32 has denormals.</summary>
@@ -66,7 +69,8 @@ internal sealed unsafe class MatrixSum
             cut += Vector512.Truncate(Vector512.Create(left[i]) * Vector512.Load(right + i * Columns) * units);
         Vector512<double> total = ((cut * unit).AsUInt64() & Vector512.Create(SingleBits)).AsDouble();
         Vector512<double> denormal = Vector512.LessThan(Vector512.Abs(total), Vector512.Create(SingleLeastPower));
-        total = Vector512.ConditionalSelect(denormal, Vector512.Truncate(total / Vector512.Create(SingleUnit)) * Vector512.Create(SingleUnit), total);
+        total = Vector512.ConditionalSelect(denormal,
+            Vector512.Truncate(total / Vector512.Create(SingleUnit)) * Vector512.Create(SingleUnit), total);
         Vector512<double> over = Vector512.GreaterThan(Vector512.Abs(total), Vector512.Create((double)float.MaxValue));
         total = Vector512.ConditionalSelect(over, Vector512.CopySign(Vector512.Create(double.PositiveInfinity), total), total);
         // Infinities and NaN among the terms take the ordinary way. A product beyond float32 is finite here and not among them.

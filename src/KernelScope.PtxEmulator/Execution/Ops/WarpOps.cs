@@ -17,7 +17,8 @@ internal static unsafe class WarpSync
         {
             int lane = BitOperations.TrailingZeroCount(rest);
             if ((masks[lane] >> lane & 1) == 0)
-                throw warp.Fault(FaultKind.InactiveLane, op, 1u << lane, null, $"executes a warp instruction whose mask 0x{masks[lane]:X8} does not name it");
+                throw warp.Fault(FaultKind.InactiveLane, op,
+                    1u << lane, null, $"executes a warp instruction whose mask 0x{masks[lane]:X8} does not name it");
             named |= masks[lane];
         }
         CheckAgreement(warp, op, mask, masks);
@@ -42,7 +43,8 @@ internal static unsafe class WarpSync
                 int other = BitOperations.TrailingZeroCount(others);
                 if (masks[other] != masks[lane])
                     throw warp.Fault(FaultKind.InactiveLane, op, 1u << other, null,
-                        $"executes a warp instruction with mask 0x{masks[other]:X8}, and lane {lane}, which names it, with 0x{masks[lane]:X8}");
+                        $"executes a warp instruction with mask 0x{masks[other]:X8}, and lane {lane}, which names it, with "
+                            + $"0x{masks[lane]:X8}");
             }
         }
     }

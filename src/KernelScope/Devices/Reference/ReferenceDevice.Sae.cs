@@ -23,6 +23,26 @@ public sealed partial class ReferenceDevice
     }
 
     /// <inheritdoc/>
+    protected override void SaeEncodeNearCore(Mat x, SaeParameters sae, SparseCodes destination, float distance, SparseCodes near)
+    {
+        SaeEncodeCore(x, sae, destination);
+        HostCodes codes = HostCodes.Of(near);
+        ReadOnlySpan<float> threshold = HostBuffer.Row(sae.Threshold, 0);
+        codes.Begin(x.Rows);
+        for (int t = 0; t < x.Rows; t++)
+        {
+            for (int f = 0; f < sae.FeatureCount; f++)
+            {
+                float a = Preactivation(HostBuffer.Row(x, t), sae, f);
+                if (Math.Abs(a - threshold[f]) < distance)
+                    codes.Add(f, a);
+            }
+
+            codes.EndRow();
+        }
+    }
+
+    /// <inheritdoc/>
     protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination)
     {
         CodeList list = HostCodes.Of(codes).List;
@@ -83,7 +103,10 @@ public sealed partial class ReferenceDevice
     /// <summary>f(x): the pre-activation a, rounded, where a &gt; θ and a &gt; 0; else 0.</summary>
     private float Activation(ReadOnlySpan<float> x, SaeParameters sae, int f)
     {
-        float a = (float)(Dot(x, RowOf(sae.Encoder, f)) + HostBuffer.Row(sae.EncoderBias, 0)[f]);
+        float a = Preactivation(x, sae, f);
         return a > HostBuffer.Row(sae.Threshold, 0)[f] && a > 0 ? a : 0;
     }
+
+    /// <summary>a, rounded.</summary>
+    private float Preactivation(ReadOnlySpan<float> x, SaeParameters sae, int f) => (float)(Dot(x, RowOf(sae.Encoder, f)) + HostBuffer.Row(sae.EncoderBias, 0)[f]);
 }

@@ -1,5 +1,6 @@
 using System.Numerics;
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 
 namespace KernelScope.Files;
 
@@ -7,6 +8,9 @@ namespace KernelScope.Files;
 internal static class PanelChecksum
 {
     private const int StepBytes = 4 * sizeof(ulong);
+
+    // Bytes from what is summed to what is asked for, into the second-level cache: products find the panel there. Measured best of 0.5 to 16 kB.
+    private const int Ahead = 4096;
 
     /// <summary>The checksum of bytes whose number is a multiple of 32, as those of panels and tables are.</summary>
     // Optimized at once: the first matrices are read before the runtime would have found that out.
@@ -19,6 +23,8 @@ internal static class PanelChecksum
         {
             for (byte* at = first, end = first + bytes.Length; at < end; at += StepBytes)
             {
+                // What is asked for need not be there.
+                if (Sse.IsSupported) Sse.Prefetch1(at + Ahead);
                 a = BitOperations.Crc32C(a, Unsafe.ReadUnaligned<ulong>(at));
                 b = BitOperations.Crc32C(b, Unsafe.ReadUnaligned<ulong>(at + 8));
                 c = BitOperations.Crc32C(c, Unsafe.ReadUnaligned<ulong>(at + 16));

@@ -178,10 +178,10 @@ public sealed unsafe class PanelFile : IDisposable
     private PanelGuard Guard(TensorView stored, ulong[] table)
     {
         int panels = UnitsOf(stored.Info);
-        uint[] checksums = new uint[panels];
+        uint[] checksums = GC.AllocateUninitializedArray<uint>(panels, pinned: true);
         for (int p = 0; p < panels; p++)
             checksums[p] = ChecksumOf(stored.Info, p);
-        return new PanelGuard(Path, stored.Name, stored.Pointer, stored.ByteLength / panels, checksums, table);
+        return new PanelGuard(Path, stored.Name, checksums, table);
     }
 
     private ulong[] CopyTable(TensorView matrix, int inputs)

@@ -1,58 +1,42 @@
+using System.Runtime.CompilerServices;
+
 namespace KernelScope.Files;
 
 /// <summary>
-/// What stands between a matrix of a panel file and its first use: the checksums of its panels, compared once, when a product first asks for them, and a copy of its table,
+/// What stands between a matrix of a panel file and its first use: the checksums of its panels, which the first product that reads them compares, and a copy of its table,
 /// which says where values go and so must not change once it was checked.
 /// </summary>
 /// <remarks>For any number of threads: two may compare the same panels at once, with the same outcome.</remarks>
 internal sealed unsafe class PanelGuard
 {
-    // Panels of one unit of work: enough that handing units out costs nothing.
-    private const long UnitBytes = 1 << 20;
-
     private readonly string _file, _name;
-    private readonly byte* _panels;
-    private readonly long _panelBytes;
     private readonly uint[] _checksums;
     private readonly ulong[] _table;
     private volatile bool _isSound;
 
     /// <param name="file">The panel file, for messages.</param>
     /// <param name="name">The matrix.</param>
-    /// <param name="panels">The first panel.</param>
-    /// <param name="panelBytes">Bytes of one.</param>
-    /// <param name="checksums">One for each panel.</param>
+    /// <param name="checksums">One for each panel, in an array that does not move.</param>
     /// <param name="table">The table, in an array that does not move; empty where there is none.</param>
-    public PanelGuard(string file, string name, byte* panels, long panelBytes, uint[] checksums, ulong[] table)
+    public PanelGuard(string file, string name, uint[] checksums, ulong[] table)
     {
         _file = file;
         _name = name;
-        _panels = panels;
-        _panelBytes = panelBytes;
         _checksums = checksums;
         _table = table;
     }
 
     /// <summary>The copied <see cref="CompactTable"/>; null where there is none.</summary>
-    public PanelWindow* Windows => _table.Length == 0 ? null : (PanelWindow*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref _table[0]);
+    public PanelWindow* Windows => _table.Length == 0 ? null : (PanelWindow*)Unsafe.AsPointer(ref _table[0]);
 
-    /// <summary>Whether the panels were compared and are as they were written.</summary>
-    public bool IsSound => _isSound;
+    /// <summary>What the panels' <see cref="PanelChecksum"/>s must be; null once they were found to be so.</summary>
+    public uint* Expected => _isSound ? null : (uint*)Unsafe.AsPointer(ref _checksums[0]);
 
-    /// <summary>Compares all panels, through the mapping.</summary>
-    /// <param name="forEach">Runs work for the units 0 … n − 1, on several threads.</param>
-    /// <exception cref="InvalidDataException">A panel is damaged.</exception>
-    public void Require(Action<int, Action<int>> forEach)
+    /// <summary>Takes down what a product found that compared every panel with <see cref="Expected"/>.</summary>
+    /// <param name="damaged">A panel whose checksum is another; negative if there is none.</param>
+    /// <exception cref="InvalidDataException">There is one.</exception>
+    public void Conclude(int damaged)
     {
-        int perUnit = (int)Math.Clamp(UnitBytes / Math.Max(_panelBytes, 1), 1, _checksums.Length), damaged = -1;
-        forEach((_checksums.Length + perUnit - 1) / perUnit, unit =>
-        {
-            for (int p = unit * perUnit; p < Math.Min(_checksums.Length, (unit + 1) * perUnit); p++)
-            {
-                if (PanelChecksum.Of(new ReadOnlySpan<byte>(_panels + (p * _panelBytes), checked((int)_panelBytes))) != _checksums[p])
-                    Volatile.Write(ref damaged, p);
-            }
-        });
         if (damaged >= 0) throw Damaged(_file, _name, damaged);
         _isSound = true;
     }

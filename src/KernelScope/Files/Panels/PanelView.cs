@@ -46,7 +46,7 @@ internal readonly unsafe struct PanelView
     /// <summary>The <see cref="CompactTable"/> of compact panels; null for others.</summary>
     internal PanelWindow* Windows { get; }
 
-    /// <summary>What is to be asked before the panels are read; null for panels in memory of their own.</summary>
+    /// <summary>What the first product that reads the panels compares them with; null for panels in memory of their own.</summary>
     internal PanelGuard? Guard { get; }
 
     /// <summary>Whether this is none.</summary>

@@ -1,0 +1,224 @@
+using System.CommandLine;
+using System.Globalization;
+using KernelScope.Devices;
+using KernelScope.Evaluation;
+using KernelScope.Files;
+using KernelScope.Hooks;
+using KernelScope.Model;
+using KernelScope.Sae;
+
+namespace KernelScope.Cli;
+
+/// <summary><c>dash</c>: what features do over a corpus, as a page.</summary>
+internal sealed class DashCommand : Verb
+{
+    private const int MostFeatures = 4096;
+    private readonly Option<string> _features = new("--features")
+    {
+        Description = "Which: indices and ranges, such as 1738,1620 or 0-127,900.",
+        HelpName = "LIST",
+        Required = true,
+    };
+
+    private readonly Option<string?> _textFile = new("--text-file")
+    {
+        Description = "The corpus, UTF-8, cut into windows; '-' is standard input.",
+        HelpName = "F",
+    };
+
+    private readonly Option<string?> _tokensFile = new("--tokens-file")
+    {
+        Description = "The corpus as token ids: a JSON list of lists; '-' is standard input.",
+        HelpName = "F.json",
+    };
+
+    private readonly Option<int?> _length = new("--length")
+    {
+        Description = "Tokens of a window that a text is cut into, BOS with them. Default: 128.",
+        HelpName = "N",
+    };
+
+    private readonly Option<string[]> _texts = new("--text")
+    {
+        Description = "A text of your own to show the features on, repeatable.",
+        HelpName = "TEXT",
+    };
+
+    private readonly Option<string?> _html = new("--html")
+    {
+        Description = "Where the page goes: one HTML file that needs nothing else.",
+        HelpName = "F.html",
+    };
+
+    private readonly Option<int> _top = new("--top") { Description = "Strongest examples.", HelpName = "N", DefaultValueFactory = _ => 20 };
+    private readonly Option<int> _examples = new("--examples")
+    {
+        Description = "Examples of each range of activations.",
+        HelpName = "N",
+        DefaultValueFactory = _ => 5,
+    };
+
+    private readonly Option<string> _binning = new("--binning")
+    {
+        Description = "How ranges are made: quantile (by rank where it fires), or saedashboard (five equal intervals from 0).",
+        HelpName = "quantile|saedashboard",
+        DefaultValueFactory = _ => "quantile",
+    };
+
+    private readonly Option<int> _seed = new("--seed")
+    {
+        Description = "Of the choice of examples in a range. Default: 0.",
+        HelpName = "N",
+    };
+
+    private readonly Option<string[]> _labels = LabelOption.Create();
+    private readonly SaeOptions _sae;
+
+    public DashCommand(CommonOptions common, Surroundings surroundings) : base(
+        "dash",
+        "Shows what features do over a corpus: density, histograms, the strongest examples and examples by quantiles, the logits of " +
+        "their directions, their neighbours. One offline page with --html, one JSON document with --json.",
+        "kernelscope dash --features 1738,320 --text-file demo --html page.html\n  kernelscope dash --features 1738 --text-file demo " +
+        "--top 3 --examples 1 --json",
+        common,
+        surroundings)
+    {
+        Option[] all = [_features, _textFile, _tokensFile, _length, _texts, _html, _top, _examples, _binning, _seed, _labels];
+        foreach (Option option in all)
+            Options.Add(option);
+        _length.Validators.Add(r => Parsing.Require(
+            r, _length, v => v >= 2, "--length is {0}; a window has at least 2 tokens, BOS and one more."));
+        _top.Validators.Add(r => Parsing.Require(r, _top, v => v is >= 1 and <= 10_000, "--top is {0}; it must be between 1 and 10000."));
+        _examples.Validators.Add(r => Parsing.Require(
+            r, _examples, v => v is >= 0 and <= 1000, "--examples is {0}; it must be between 0 and 1000."));
+        _binning.Validators.Add(r => Parsing.Require(
+            r, _binning, v => v is "quantile" or "saedashboard", "'{0}' is not a way to make ranges: there are quantile and saedashboard."));
+        _sae = new SaeOptions(this);
+    }
+
+    protected override int Run(ParseResult parsed)
+    {
+        string? html = parsed.GetValue(_html);
+        if (html is null && !Common.JsonOf(parsed))
+            throw new UsageException("there is nowhere for the result to go: --html F.html, or --json.");
+        OutputPlaces.Require([("--html", html)], parsed.GetValue(_textFile), parsed.GetValue(_tokensFile));
+        // Whether the page can be written is known now, not after an hour.
+        if (html is not null)
+            AtomicFile.Create(html).Dispose();
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        using SaeFiles saeFiles = _sae.Open(parsed, files);
+        int[] features = FeaturesOf(parsed.GetRequiredValue(_features), saeFiles);
+        FeatureLabels labels = LabelOption.Of(parsed.GetValue(_labels), files, Streams, Cancellation);
+        string? textFile = parsed.GetValue(_textFile), tokensFile = parsed.GetValue(_tokensFile);
+        TokenSet tokens = EvalTokens.Read(textFile, tokensFile, parsed.GetValue(_length), null, files, out string? doubt);
+        long context = Session.BytesFor(files.Config, tokens.Length);
+        using Device device = Common.OpenDevice(
+            parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", context));
+        using Gemma2Model model = files.Load(device, Streams, Cancellation);
+        using JumpReluSae sae = saeFiles.Load(device);
+        if (doubt is not null)
+            SaeDoubt.Warn(Streams, doubt);
+        FeatureFirings firings;
+        using (var progress = new Progress(Streams, "Reading the corpus"))
+            firings = FeatureStatistics.Collect(model, sae, saeFiles.Site, features, tokens, progress, Cancellation);
+        FeaturePage[] pages = Pages(parsed, model, sae, saeFiles, files, firings, tokens, labels);
+        FeaturePageSource source = Source(parsed, files, saeFiles, tokens);
+        if (html is not null)
+            FeaturePages.Write(html, source, pages);
+        Written.Say(Streams, html);
+        if (Common.JsonOf(parsed))
+            JsonOutput.Write(Streams, DashResult.Create(source, pages));
+        else
+            Print(pages);
+        return ExitCode.Done;
+    }
+
+    private void Print(FeaturePage[] pages)
+    {
+        foreach (FeaturePage page in pages)
+        {
+            FeatureStatistics s = page.Statistics;
+            string label = page.Labels is [string first, ..] ? $": {Printable.Escape(first)}" : "";
+            string fires = s.Firing == 0 ? $"did not fire in {s.Counted:N0} tokens"
+                : $"fires on {s.Firing:N0} of {s.Counted:N0} tokens, at most {s.Max:0.##}";
+            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"feature {s.Feature}{label}: {fires}"));
+        }
+    }
+
+    private FeaturePage[] Pages(
+        ParseResult parsed, Gemma2Model model, JumpReluSae sae, SaeFiles saeFiles, ModelFiles files, FeatureFirings firings,
+        TokenSet tokens, FeatureLabels labels)
+    {
+        const int Nearest = 10;
+        var options = new FeatureStatisticsOptions
+        {
+            Top = parsed.GetValue(_top),
+            Examples = parsed.GetValue(_examples),
+            Binning = parsed.GetValue(_binning) == "quantile" ? ExampleBinning.Quantile : ExampleBinning.SaeDashboard,
+            Seed = unchecked((ulong)parsed.GetValue(_seed)),
+        };
+        string modelId = LabelOption.ModelId(files), sourceId = SourceName.Of(saeFiles);
+        FeatureExample[][] own = [.. (parsed.GetValue(_texts) ?? [])
+            .Select(t => OwnText(t, model, sae, saeFiles.Site, files, firings.Features))];
+        return [.. FeatureStatistics.Create(firings, tokens, options).Select((s, i) => new FeaturePage
+        {
+            Statistics = s,
+            Logits = saeFiles.HasSiteOut ? FeatureLogits.Create(model, sae, saeFiles.SiteOut, s.Feature) : null,
+            Nearest = FeatureStatistics.Nearest(sae, s.Feature, Nearest, Cancellation),
+            Labels = [.. labels.Of(modelId, sourceId, s.Feature).Select(l => l.Description)],
+            Link = SourceName.PageOf(saeFiles) is string page ? string.Create(CultureInfo.InvariantCulture, $"{page}/{s.Feature}") : null,
+            OwnTexts = [.. own.Select(texts => texts[i])],
+        })];
+    }
+
+    /// <summary>A text of one's own, as an example of each feature.</summary>
+    private FeatureExample[] OwnText(
+        string text, Gemma2Model model, JumpReluSae sae, HookPoint site, ModelFiles files, IReadOnlyList<int> features)
+    {
+        int[] ids = [files.BosId, .. files.RequiredTokenizer.Encode(text)];
+        if (ids.Length < 2)
+            throw new UsageException("--text is empty.");
+        var tokens = TokenSet.Create([ids], files.Config);
+        FeatureFirings firings = FeatureStatistics.Collect(model, sae, site, features, tokens, null, Cancellation);
+        var options = new FeatureStatisticsOptions { Top = 1, Examples = 0 };
+        return [.. FeatureStatistics.Create(firings, tokens, options).Select(s => s.Top.Count > 0 ? s.Top[0]
+            : new FeatureExample { Sequence = 0, Position = 0, Activation = 0, Tokens = ids, Values = new float[ids.Length] })];
+    }
+
+    private FeaturePageSource Source(ParseResult parsed, ModelFiles files, SaeFiles saeFiles, TokenSet tokens) => new()
+    {
+        Model = files.Name,
+        Sae = saeFiles.Name,
+        Site = saeFiles.Site.ToString(),
+        SiteOut = saeFiles.HasSiteOut ? saeFiles.SiteOut.ToString() : null,
+        Corpus = InputFile.NameOf(parsed.GetValue(_textFile) ?? parsed.GetValue(_tokensFile)!),
+        Tokens = tokens,
+        Seed = unchecked((ulong)parsed.GetValue(_seed)),
+        Text = id => TokenText.Of(files.Tokenizer, id) ?? $"<{id}>",
+        Piece = id => files.Tokenizer is { } tokenizer && tokenizer.Contains(id) ? tokenizer.Piece(id) : $"<{id}>",
+    };
+
+    /// <summary>Indices and ranges, each feature once.</summary>
+    private static int[] FeaturesOf(string list, SaeFiles sae)
+    {
+        var features = new List<int>();
+        foreach (string part in list.Split(',', StringSplitOptions.TrimEntries))
+        {
+            string[] ends = part.Split('-', StringSplitOptions.TrimEntries);
+            int first = Parsing.Feature(ends[0], "--features"), last = ends.Length == 2 ? Parsing.Feature(ends[1], "--features") : first;
+            if (ends.Length > 2 || first < 0 || last < first)
+                throw new UsageException($"'{Printable.Escape(part)}' is neither a feature nor a range; write 1738 or 0-127.");
+            if (last >= sae.Config.FeatureCount)
+            {
+                throw new WorkException(
+                    $"feature {last} is outside the width of {sae.Name}, which has features 0 to {sae.Config.FeatureCount - 1}.");
+            }
+
+            features.AddRange(Enumerable.Range(first, last - first + 1));
+        }
+
+        int[] distinct = [.. features.Distinct()];
+        return distinct.Length <= MostFeatures ? distinct
+            : throw new UsageException($"--features names {distinct.Length} features; a page takes at most {MostFeatures}.");
+    }
+}

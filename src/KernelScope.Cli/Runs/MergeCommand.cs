@@ -1,0 +1,116 @@
+using System.CommandLine;
+using KernelScope.Training.Runs;
+
+namespace KernelScope.Cli;
+
+/// <summary><c>merge</c>: folds what the shards of a run hold.</summary>
+internal sealed class MergeCommand : Verb
+{
+    private readonly Argument<string> _run = new("RUN") { Description = "The run's folder." };
+    private readonly Option<string> _what = new("--what")
+    {
+        Description = "statistics: rows, means and norms of each site (JSON). Of an SAE's codes: density: how often and how strongly " +
+            "each feature fires; examples: where, the strongest and random ones; transpose: the codes by feature (a folder).",
+        HelpName = "statistics|density|examples|transpose",
+        Required = true,
+    };
+
+    private readonly Option<string?> _sae = new("--sae")
+    {
+        Description = "Which SAE of the run, by its id, if it has several.",
+        HelpName = "ID",
+    };
+    private readonly Option<string?> _out = new("--out") { Description = "Where. Default: in the run's folder 'merged'.", HelpName = "F" };
+    private readonly Option<bool> _partial = new("--partial")
+    {
+        Description = "Merge the shards that are there, although some are missing.",
+    };
+    private readonly Option<int> _top = new("--top")
+    {
+        Description = "Strongest examples of each feature.", HelpName = "N",
+        DefaultValueFactory = _ => 20,
+    };
+    private readonly Option<int> _random = new("--random")
+    {
+        Description = "Random examples of each feature.", HelpName = "N",
+        DefaultValueFactory = _ => 20,
+    };
+    private readonly Option<int> _window = new("--window")
+    {
+        Description = "Tokens on each side of an example: examples whose windows hold the same tokens are shown once.",
+        HelpName = "N",
+        DefaultValueFactory = _ => 16,
+    };
+
+    public MergeCommand(CommonOptions common, Surroundings surroundings) : base(
+        "merge",
+        "Folds the results of a run's shards, in the order of the shards: the same bytes whoever computed them, one worker or many.",
+        "  kernelscope harvest --out run --text-file demo --sites resid_post.3 --sae res.3.2k.l0_19 --context 64 --shard-sequences 2\n" +
+        "  kernelscope merge run --what statistics\n" +
+        "  kernelscope merge run --what examples --top 5 --out examples.safetensors",
+        common,
+        surroundings)
+    {
+        Arguments.Add(_run);
+        _what.CompletionSources.Add("statistics", "density", "examples", "transpose");
+        _what.Validators.Add(r => Parsing.Require(r, _what, v => v is "statistics" or "density" or "examples" or "transpose",
+            "'{0}' cannot be merged: there are statistics, density, examples and transpose."));
+        foreach (Option<int> option in (Option<int>[])[_top, _random, _window])
+            option.Validators.Add(r => Parsing.Require(r, option, v => v is >= 0 and <= 4096,
+                $"{option.Name} is {{0}}; it must be 0 to 4096."));
+        foreach (Option option in (Option[])[_what, _sae, _out, _partial, _top, _random, _window])
+            Options.Add(option);
+    }
+
+    public override CommonUse Uses => CommonUse.Json;
+
+    protected override void CheckOptions(ParseResult parsed)
+    {
+        string what = parsed.GetRequiredValue(_what);
+        Belongs(parsed, what != "statistics", "--what density, examples or transpose", _sae);
+        Belongs(parsed, what == "examples", "--what examples", _top, _random, _window);
+    }
+
+    protected override int Run(ParseResult parsed)
+    {
+        (RunFolder folder, RunPlan plan) = RunSteps.Open(parsed.GetRequiredValue(_run));
+        string what = parsed.GetRequiredValue(_what);
+        SaeRecord? sae = what == "statistics" ? null : Sae(parsed, plan);
+        string path = parsed.GetValue(_out) ?? Path.Combine(folder.MergedFolder, sae is null ? "statistics.json"
+            : $"{what}.{sae.Id}{(what == "transpose" ? "" : ".safetensors")}");
+        if (path.Length == 0)
+            throw new UsageException("--out is empty; it needs a file.");
+        if (parsed.GetValue(_out) is null)
+            Directory.CreateDirectory(folder.MergedFolder);
+        MergedFile merged;
+        using (var progress = new Progress(Streams, $"Merging {what}"))
+        {
+            RunMerge merge = RunMerge.Open(folder, plan, parsed.GetValue(_partial));
+            merged = what switch
+            {
+                "statistics" => merge.Statistics(path),
+                "density" => merge.Density(sae!, path, progress, Cancellation),
+                "examples" => merge.Examples(sae!, parsed.GetValue(_top), parsed.GetValue(_random), parsed.GetValue(_window), path,
+                    progress, Cancellation),
+                _ => merge.Transpose(sae!, path, progress, Cancellation),
+            };
+        }
+
+        if (Common.JsonOf(parsed))
+            JsonOutput.Write(Streams, new MergeResult(plan.Id, what, merged.Shards, merged.Rows, merged.File, merged.Sha256));
+        else
+            Streams.Output.WriteLine($"{Printable.Escape(merged.File)}: {what} of {merged.Shards} of {plan.Shards.Count} shards, " +
+                $"{merged.Rows} rows; SHA-256 {merged.Sha256}");
+        return ExitCode.Done;
+    }
+
+    private SaeRecord Sae(ParseResult parsed, RunPlan plan)
+    {
+        string there = plan.Saes.Count == 0 ? "the run holds no codes"
+            : $"the run holds codes of {string.Join(", ", plan.Saes.Select(s => s.Id))}";
+        if (parsed.GetValue(_sae) is string id)
+            return plan.Saes.FirstOrDefault(s => s.Id == id)
+                ?? throw new WorkException($"there is no SAE '{Printable.Escape(id)}': {there}.");
+        return plan.Saes.Count == 1 ? plan.Saes[0] : throw new WorkException($"{there}; --sae ID says which.");
+    }
+}

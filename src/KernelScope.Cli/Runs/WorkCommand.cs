@@ -1,0 +1,131 @@
+using System.CommandLine;
+using System.Globalization;
+using KernelScope.Training.Runs;
+
+namespace KernelScope.Cli;
+
+/// <summary><c>work</c>: does shards of a planned run.</summary>
+internal sealed class WorkCommand : Verb
+{
+    private readonly Argument<string> _run = new("RUN") { Description = "The run's folder." };
+    private readonly Option<int?> _shard = new("--shard") { Description = "The number of the one shard to do.", HelpName = "N" };
+    private readonly Option<string?> _indexEnv = new("--index-env")
+    {
+        Description = "The environment variable that holds that number: SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX.",
+        HelpName = "NAME",
+    };
+    private readonly Option<string[]> _saes = new("--sae")
+    {
+        Description = "Where an SAE of the run is, if it is not found by its name here; repeatable.",
+        HelpName = "PATH",
+    };
+    private readonly Option<int> _idle = new("--idle")
+    {
+        Description = "With --queue: seconds without a shard after which it ends; 0: never.",
+        HelpName = "S",
+        DefaultValueFactory = _ => 60,
+    };
+    private readonly QueueOptions _queue;
+    private readonly Option<int> _mostShards = new("--max-shards")
+    {
+        Description = "Shards after which it ends.", HelpName = "N",
+        DefaultValueFactory = _ => int.MaxValue,
+    };
+
+    public WorkCommand(CommonOptions common, Surroundings surroundings) : base(
+        "work",
+        "Does shards of a run: one by its number, those that a queue hands out, or all that are missing, in order. A shard that is " +
+            "there is not done again, and two workers at one shard are harmless.\n" +
+        "Model, SAEs, device and precision are the plan's; --model says where the model is if it is not found by its name.\n" +
+        "Exit codes: 0 done or already done, 1 a shard failed and trying again may help, 2 trying again cannot help (usage; another " +
+            "model, tokens or class of device than the plan's).",
+        "  kernelscope plan --out run --text-file demo --sites resid_post.3 --context 64 --shard-sequences 4\n" +
+        "  kernelscope work run --shard 1\n" +
+        "  seq 0 3 | xargs -P 2 -I{} kernelscope work run --shard {} --threads 1\n" +
+        "  kernelscope work run",
+        common,
+        surroundings)
+    {
+        Arguments.Add(_run);
+        _shard.Validators.Add(r => Parsing.Require(r, _shard, v => v >= 0, "--shard is {0}; shards are counted from 0."));
+        _mostShards.Validators.Add(r => Parsing.Require(r, _mostShards, v => v >= 1, "--max-shards is {0}; it must be 1 or more."));
+        _idle.Validators.Add(r => Parsing.Require(r, _idle, v => v >= 0, "--idle is {0}; it must be 0 or more."));
+        _queue = new QueueOptions(this);
+        foreach (Option option in (Option[])[_idle, _shard, _indexEnv, _saes, _mostShards])
+            Options.Add(option);
+    }
+
+    protected override void CheckOptions(ParseResult parsed)
+    {
+        if (parsed.GetValue(_shard) is not null && parsed.GetValue(_indexEnv) is not null)
+            throw new UsageException("--shard and --index-env both name the shard; one of them does.");
+        Belongs(parsed, _queue.IsGiven(parsed), "--queue", _idle, _queue.AckWait);
+        Belongs(parsed, !_queue.IsGiven(parsed), "a list of shards: the queue hands them out", _shard, _indexEnv);
+    }
+
+    protected override int Run(ParseResult parsed)
+    {
+        (RunFolder folder, RunPlan plan) = Open(parsed.GetRequiredValue(_run));
+        int? one = parsed.GetValue(_shard) ?? Index(parsed.GetValue(_indexEnv));
+        if (one >= plan.Shards.Count)
+            throw new UsageException($"there is no shard {one}: the run has shards 0 to {plan.Shards.Count - 1}.");
+        int[] shards = one is int number ? [number] : RunSteps.Missing(folder, plan);
+        // What is done needs no model.
+        if (!_queue.IsGiven(parsed) && shards.All(n => ShardHarvest.Find(folder, plan, n) is not null))
+            return Print(parsed, plan, [.. shards.Select(n => new DoneShard(n, 0, plan.Shards[n].Rows, true))], []);
+        using RunParts parts = RunParts.Open(parsed, Common, plan, parsed.GetValue(_saes) ?? [], Streams, 0, Cancellation);
+        using var harvest = new ShardHarvest(folder, plan, parts.Model, parts.Saes);
+        using IShardQueue queue = _queue.IsGiven(parsed) ? _queue.OpenForWorker(parsed, plan) : new ShardList(shards);
+        TimeSpan idle = !_queue.IsGiven(parsed) ? TimeSpan.Zero : parsed.GetValue(_idle) is > 0 and int seconds
+            ? TimeSpan.FromSeconds(seconds) : Timeout.InfiniteTimeSpan;
+        var worker = new ShardWorker(folder, plan, harvest, queue);
+        using (var progress = new RunProgress(Streams, RunSteps.TokensOf(plan, shards)))
+            worker.Run(idle, parsed.GetValue(_mostShards), progress, Cancellation);
+        return Print(parsed, plan, worker.Done, worker.Failed);
+    }
+
+    /// <summary>A run that cannot be read cannot be worked on, however often it is tried.</summary>
+    private static (RunFolder Folder, RunPlan Plan) Open(string path)
+    {
+        try
+        {
+            return RunSteps.Open(path);
+        }
+        catch (InvalidDataException e)
+        {
+            throw new UsageException(e.Message);
+        }
+    }
+
+    private static int? Index(string? variable)
+    {
+        if (variable is null)
+            return null;
+        string? text = Environment.GetEnvironmentVariable(variable);
+        return int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int index) ? index
+            : throw new UsageException($"--index-env: the variable {Printable.Escape(variable)} " +
+                $"{(text is null ? "is not set" : $"is '{Printable.Escape(text)}'")}; the number of a shard was expected.");
+    }
+
+    private int Print(ParseResult parsed, RunPlan plan, List<DoneShard> done, List<FailedShard> failed)
+    {
+        int code = RunSteps.Report(Streams, failed);
+        if (Common.JsonOf(parsed))
+        {
+            JsonOutput.Write(Streams, new WorkResult(plan.Id, WorkerName.Own,
+                [.. done.Select(d => new WorkDone(d.Shard, d.Seconds, d.Rows, d.Reused))],
+                [.. failed.Select(f => new WorkFailure(f.Shard, f.Error))]));
+            return code;
+        }
+
+        foreach (DoneShard shard in done)
+        {
+            string how = shard.Reused ? ", there already" : $" in {shard.Seconds:0.0} s";
+            Streams.Output.WriteLine($"shard {shard.Shard}: {shard.Rows} rows{how}");
+        }
+
+        if (done.Count == 0 && failed.Count == 0)
+            Streams.Output.WriteLine("Nothing is missing.");
+        return code;
+    }
+}

@@ -1,0 +1,61 @@
+using System.CommandLine;
+using KernelScope.Evaluation;
+
+namespace KernelScope.Cli;
+
+/// <summary>Labels of features, from files and from the demo.</summary>
+internal static class LabelOption
+{
+    public static Option<string[]> Create() => new("--labels")
+    {
+        Description = "Labels of features, repeatable: a file or folder of JSON lines as Neuronpedia exports explanations (.jsonl, " +
+            ".jsonl.gz), a JSON list, or {\"explanations\": [...]}. Labels are guesses.",
+        HelpName = "PATH",
+    };
+
+    /// <summary>What Neuronpedia calls a model: its name without its owner, in lower case.</summary>
+    public static string ModelId(ModelFiles model) => model.IsDemo ? Demo.ModelName : ModelId(model.Name);
+
+    /// <summary>The same of a name or a folder.</summary>
+    public static string ModelId(string model) => Path.GetFileName(model.TrimEnd('/', '\\')).ToLowerInvariant();
+
+    /// <summary>Gives SAEs the labels of files, if any were named.</summary>
+    /// <exception cref="InvalidDataException">A file holds no label.</exception>
+    public static void Give(string[]? paths, ModelFiles model, IEnumerable<SaeFiles> saes, Streams streams, CancellationToken cancellation)
+    {
+        if (paths is not { Length: > 0 })
+            return;
+        FeatureLabels labels = Of(paths, model, streams, cancellation);
+        foreach (SaeFiles sae in saes)
+            sae.Take(labels, ModelId(model));
+    }
+
+    /// <summary>Reads the files, and adds what is known of the demo's features.</summary>
+    /// <exception cref="InvalidDataException">A file holds no label.</exception>
+    public static FeatureLabels Of(string[]? paths, ModelFiles model, Streams streams, CancellationToken cancellation)
+    {
+        var labels = new List<FeatureLabel>();
+        if (paths is { Length: > 0 })
+        {
+            var read = FeatureLabels.Load(paths, ModelId(model), cancellation);
+            if (read.Rejected > 0)
+                Failure.WriteLine(streams.Error, $"{read.Rejected} entries are no labels; the first: {read.FirstRejected}");
+            labels.AddRange(read.All.Select(Renamed));
+        }
+
+        if (model.IsDemo)
+        {
+            foreach (string sae in Demo.SaeNames)
+                labels.AddRange(Demo.Meanings(sae).Select(m => Label(SourceName.OfDemo(sae), m.Key, m.Value)));
+        }
+
+        return FeatureLabels.Create(labels);
+
+        // The demo's own file names SAEs as the command line does.
+        FeatureLabel Renamed(FeatureLabel label) =>
+            model.IsDemo && Demo.SaeNames.Contains(label.Source) ? label with { Source = SourceName.OfDemo(label.Source) } : label;
+    }
+
+    private static FeatureLabel Label(string source, int index, string text) =>
+        new() { ModelId = Demo.ModelName, Source = source, Index = index, Description = text };
+}

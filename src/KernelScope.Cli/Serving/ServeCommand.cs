@@ -1,0 +1,168 @@
+using System.CommandLine;
+using KernelScope.Devices;
+using KernelScope.Evaluation;
+using KernelScope.Model;
+using KernelScope.Runtime;
+using KernelScope.Web;
+
+namespace KernelScope.Cli;
+
+/// <summary><c>serve</c>: model and SAEs over HTTP.</summary>
+internal sealed class ServeCommand : Verb
+{
+    private readonly Option<string[]> _saes = new("--sae")
+    {
+        Description = "SAE or transcoder, repeatable: as in the other verbs; PATH=ID gives it another source id, such as " +
+            "20-gemmascope-res-16k. Default with the demo model: all of the demo's.",
+        HelpName = "PATH[=ID]",
+    };
+
+    private readonly Option<string[]> _labels = LabelOption.Create();
+    private readonly Option<string?> _textFile = new("--text-file")
+    {
+        Description = "A text over which feature pages count and from which they take examples; its codes are kept in memory. Default " +
+            "with the demo model: a small text inside.",
+        HelpName = "F",
+    };
+
+    private readonly ServeOptions _options;
+
+    public ServeCommand(CommonOptions common, Surroundings surroundings) : base(
+        "serve",
+        "Serves the model and its SAEs to this machine: the calls of Neuronpedia's Python client and web app, OpenAI-compatible ones " +
+        "with edits of features, a demo page, health and metrics.\n" +
+        "Ctrl+C ends it. Prompts are not logged, and nothing is fetched from elsewhere.",
+        "  kernelscope serve --urls http://127.0.0.1:0",
+        common,
+        surroundings)
+    {
+        Options.Add(_saes);
+        Options.Add(_labels);
+        Options.Add(_textFile);
+        _options = new ServeOptions(this);
+    }
+
+    protected override int Run(ParseResult parsed)
+    {
+        string[] urls = _options.UrlsOf(parsed);
+        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        _ = files.RequiredTokenizer;
+        string modelId = LabelOption.ModelId(files);
+        FeatureLabels labels = LabelOption.Of(parsed.GetValue(_labels), files, Streams, Cancellation);
+        KernelScopeWebOptions web = _options.WebOptionsOf(parsed, modelId);
+        web.Labels = labels;
+        if ((parsed.GetValue(_textFile) ?? (files.IsDemo ? Demo.ModelName : null)) is string corpus)
+        {
+            web.Corpus = EvalTokens.Read(corpus, null, null, null, files, out _);
+            web.CorpusName = InputFile.NameOf(corpus);
+        }
+
+        var saes = new List<(string Id, SaeFiles Files)>();
+        try
+        {
+            saes.AddRange(Names(parsed, files).Select(n => Open(n, files)));
+            if (saes.GroupBy(s => s.Id, StringComparer.OrdinalIgnoreCase).FirstOrDefault(g => g.Count() > 1) is { } twice)
+                throw new UsageException($"two SAEs have the source id {twice.Key}; give one another: --sae PATH=ID.");
+            return Serve(parsed, urls, files, saes, web);
+        }
+        finally
+        {
+            saes.ForEach(s => s.Files.Dispose());
+        }
+    }
+
+    private int Serve(
+        ParseResult parsed, string[] urls, ModelFiles files, List<(string Id, SaeFiles Files)> saes, KernelScopeWebOptions web)
+    {
+        int context = Math.Min(_options.ContextOf(parsed), files.Config.ContextLength), batch = _options.BatchOf(parsed);
+        Device device = Common.OpenDevice(
+            parsed, Streams, ("weights", files.WeightBytes), ("SAEs", saes.Sum(s => s.Files.Bytes + s.Files.PackedBytes)),
+            ("contexts", batch * Session.BytesFor(files.Config, context)));
+        var options = new EngineOptions
+        {
+            Checkpoint = files.HandOver,
+            Tokenizer = () => files.RequiredTokenizer,
+            Device = () => device,
+            ContextLength = context,
+            MaxRunning = batch,
+            MaxWaiting = _options.QueueOf(parsed),
+        };
+        foreach ((string id, SaeFiles sae) in saes)
+        {
+            options.Saes.Add(new SaeSource
+            {
+                Name = id,
+                Checkpoint = sae.HandOver,
+                Site = sae.Site,
+                SiteOut = sae.HasSiteOut ? sae.SiteOut : null,
+            });
+        }
+
+        return ServeAsync(parsed, urls, options, web, [.. saes.Select(s => s.Id)]).GetAwaiter().GetResult();
+    }
+
+    private async Task<int> ServeAsync(
+        ParseResult parsed, string[] urls, EngineOptions options, KernelScopeWebOptions web, string[] sources)
+    {
+        await using KernelScopeEngine engine = await OpenAsync(options);
+        await using KernelScopeServer server = await StartAsync(engine, urls, web);
+        string addresses = string.Join(", ", server.Addresses);
+        if (Common.JsonOf(parsed))
+            JsonOutput.Write(Streams, new ServeResult(server.Addresses, web.ModelId!, sources, web.Labels?.All.Count ?? 0));
+        Failure.WriteLine(Streams.Error, $"{web.ModelId} with {sources.Length} sources at {addresses}; Ctrl+C ends it.");
+        if (urls.Any(u => !KernelScopeServer.IsLoopback(new Uri(u))) && web.AllowedHosts.Count == 0)
+            Failure.WriteLine(Streams.Error, "requests from other machines are refused until --allowed-host says by which name they ask.");
+        await Task.Delay(Timeout.Infinite, Cancellation).ContinueWith(_ => { }, TaskScheduler.Default);
+        Failure.WriteLine(Streams.Error, "ending; requests that run have five seconds.");
+        await server.StopAsync();
+        return ExitCode.Done;
+    }
+
+    private async Task<KernelScopeEngine> OpenAsync(EngineOptions options)
+    {
+        using var progress = new Progress(Streams, "Loading");
+        return await KernelScopeEngine.OpenAsync(options, progress, Cancellation);
+    }
+
+    private async Task<KernelScopeServer> StartAsync(KernelScopeEngine engine, string[] urls, KernelScopeWebOptions web)
+    {
+        var gate = new Lock();
+        try
+        {
+            return await KernelScopeServer.StartAsync(engine, web, urls, Log, Cancellation);
+        }
+        catch (IOException e)
+        {
+            throw new WorkException($"{e.Message.TrimEnd('.')}; --urls names other addresses.");
+        }
+
+        void Log(string line)
+        {
+            lock (gate)
+                Streams.Error.WriteLine(Printable.OneLine(line));
+        }
+    }
+
+    private IEnumerable<string> Names(ParseResult parsed, ModelFiles files)
+    {
+        if (parsed.GetValue(_saes) is { Length: > 0 } given)
+            return given;
+        return files.IsDemo ? Demo.SaeNames.OrderBy(n => n != Demo.DefaultSae)
+            : throw new UsageException("an SAE is missing: --sae PATH (only the demo model has some by default).");
+    }
+
+    private static (string Id, SaeFiles Files) Open(string name, ModelFiles model)
+    {
+        int equals = name.LastIndexOf('=');
+        string? id = equals > 0 && IsId(name.AsSpan(equals + 1)) ? name[(equals + 1)..] : null;
+        SaeFiles files = SaeOptions.Open(id is null ? name : name[..equals], null, null, model);
+        return (id ?? SourceName.Of(files), files);
+    }
+
+    /// <summary>A layer, a dash, a name.</summary>
+    private static bool IsId(ReadOnlySpan<char> text)
+    {
+        int dash = text.IndexOf('-');
+        return dash > 0 && text[..dash].IndexOfAnyExceptInRange('0', '9') < 0 && dash + 1 < text.Length && text.IndexOfAny('/', '\\') < 0;
+    }
+}

@@ -1,0 +1,120 @@
+namespace KernelScope.Training;
+
+/// <summary>A trained SAE or transcoder in plain form: a = x W_enc + b_enc on raw rows, active where a &gt; θ, x̂ = a W_dec + b_dec. Float32, rounded once from sums in double.</summary>
+/// <remarks>Codes are C times those of training; the active sets are the same but for pre-activations at their thresholds to float32. Nothing in it changes.</remarks>
+public sealed class FoldedSae
+{
+    private FoldedSae()
+    {
+    }
+
+    /// <summary>The activation function that was trained.</summary>
+    public required TrainingActivation Activation { get; init; }
+
+    /// <summary>k of TopK.</summary>
+    public required int K { get; init; }
+
+    /// <summary>d_in.</summary>
+    public required int InputDim { get; init; }
+
+    /// <summary>d_out.</summary>
+    public required int OutputDim { get; init; }
+
+    /// <summary>d_sae.</summary>
+    public required int Width { get; init; }
+
+    /// <summary>Whether it maps one site to another.</summary>
+    public required bool IsTranscoder { get; init; }
+
+    /// <summary>W_enc [d_in, d_sae].</summary>
+    public required ReadOnlyMemory<float> Encoder { get; init; }
+
+    /// <summary>b_enc [d_sae].</summary>
+    public required ReadOnlyMemory<float> EncoderBias { get; init; }
+
+    /// <summary>θ [d_sae]; zeros for ReLU and TopK.</summary>
+    public required ReadOnlyMemory<float> Threshold { get; init; }
+
+    /// <summary>W_dec [d_sae, d_out], unit rows.</summary>
+    public required ReadOnlyMemory<float> Decoder { get; init; }
+
+    /// <summary>b_dec [d_out].</summary>
+    public required ReadOnlyMemory<float> DecoderBias { get; init; }
+
+    /// <summary>W_skip [d_out, d_in]; empty where there is none.</summary>
+    public required ReadOnlyMemory<float> Skip { get; init; }
+
+    /// <summary>What each feature's codes are multiplied by beside C, so that decoder rows stay unit vectors where inputs and targets have different scales: C_out/C for a transcoder, else 1.</summary>
+    internal double CodeFactor { get; private init; }
+
+    /// <summary>
+    /// b_enc' = C·b_enc − C·(b_dec W_enc); θ' = C·θ; b_dec' = C·b_dec. A transcoder: rows of W_dec would be C_out/C long; they stay unit, and W_enc, b_enc and θ take the factor; b_dec' = C_out·b_dec, W_skip' = (C_out/C)·W_skip.
+    /// </summary>
+    internal static FoldedSae Create(SaeTrainer trainer)
+    {
+        TrainingParameters p = trainer.Parameters;
+        double c = trainer.Scale, ratio = trainer.TargetScale / c;
+        float[] encoder = p.Read(p.Encoder.Values), decoderBias = p.Read(p.DecoderBias.Values), encoderBias = p.Read(p.EncoderBias.Values);
+        return new FoldedSae
+        {
+            Activation = trainer.Options.Activation,
+            K = trainer.Options.Activation == TrainingActivation.TopK ? trainer.Options.K : 0,
+            InputDim = p.InputDim,
+            OutputDim = p.OutputDim,
+            Width = p.Width,
+            IsTranscoder = p.IsTranscoder,
+            Encoder = Turned(encoder, p.Width, p.InputDim, ratio),
+            EncoderBias = Biases(encoder, encoderBias, p.IsTranscoder ? [] : decoderBias, c * ratio),
+            Threshold = Thresholds(trainer, c * ratio),
+            Decoder = p.Read(p.Decoder.Values),
+            DecoderBias = Scaled(decoderBias, trainer.TargetScale),
+            Skip = p.Skip is { } skip ? Scaled(p.Read(skip.Values), ratio) : [],
+            CodeFactor = ratio,
+        };
+    }
+
+    private static float[] Biases(float[] encoder, float[] bias, float[] before, double scale)
+    {
+        float[] folded = new float[bias.Length];
+        int inputs = encoder.Length / bias.Length;
+        for (int f = 0; f < bias.Length; f++)
+        {
+            double taken = 0;
+            for (int i = 0; i < before.Length; i++)
+                taken += (double)before[i] * encoder[((long)f * inputs) + i];
+            folded[f] = (float)(scale * (bias[f] - taken));
+        }
+
+        return folded;
+    }
+
+    private static float[] Thresholds(SaeTrainer trainer, double scale)
+    {
+        TrainingParameters p = trainer.Parameters;
+        if (trainer.CommonThreshold is { } common)
+        {
+            float[] all = new float[p.Width];
+            Array.Fill(all, (float)(scale * common));
+            return all;
+        }
+
+        // From the logarithm itself where that is what was learned.
+        return p is { Threshold: { } learned, IsLogThreshold: true }
+            ? [.. p.Read(learned.Values).Select(value => (float)(scale * Math.Exp(value)))]
+            : Scaled(p.Read(p.Theta), scale);
+    }
+
+    private static float[] Scaled(float[] values, double scale) => [.. values.Select(value => (float)(scale * value))];
+
+    private static float[] Turned(float[] rows, int count, int columns, double scale)
+    {
+        float[] turned = new float[rows.Length];
+        for (int r = 0; r < count; r++)
+        {
+            for (int j = 0; j < columns; j++)
+                turned[((long)j * count) + r] = (float)(scale * rows[((long)r * columns) + j]);
+        }
+
+        return turned;
+    }
+}

@@ -1,0 +1,218 @@
+using KernelScope.Files;
+
+namespace KernelScope.Training.Runs;
+
+/// <summary>
+/// Chunks of contiguous rows of a run, epoch after epoch: several shards are open, and each gives its chunks in a random order of its
+/// own.
+/// </summary>
+internal sealed class RowSource : IDisposable
+{
+    /// <summary>Rows of a chunk.</summary>
+    public const int ChunkRows = 1024;
+
+    private readonly RunFolder _folder;
+    private readonly RunPlan _plan;
+    private readonly RunRowsOptions _options;
+    private readonly HashSet<int> _verified = [];
+    private readonly List<Opened> _open = [];
+    private readonly ulong _validationBelow;
+    private Xoshiro256 _shardOrder;
+    private Xoshiro256 _chunkOrder;
+    private int[] _shards = [];
+    private int _nextShard;
+    private int _turn;
+    private long _epoch = -1;
+
+    public RowSource(RunFolder folder, RunPlan plan, SiteRecord site, SiteRecord? siteOut, RunRowsOptions options, long seed)
+    {
+        (_folder, _plan, Site, SiteOut, _options) = (folder, plan, site, siteOut, options);
+        _shardOrder = new Xoshiro256(plan.Id, seed, "shard order");
+        _chunkOrder = new Xoshiro256(plan.Id, seed, "chunk order");
+        _validationBelow = (ulong)(options.Validation * Math.Pow(2, 64));
+        Manifests = [.. Enumerable.Range(0, plan.Shards.Count).Select(n => ShardManifest.Read(folder, plan, n)
+            ?? throw BadFile.Of(folder.Path,
+                $"the run is not complete: shard {n} of {plan.Shards.Count} is missing ('kernelscope status' shows all)."))];
+        TrainingRows = [.. Manifests.Select(CountTraining)];
+    }
+
+    /// <summary>Where inputs are.</summary>
+    public SiteRecord Site { get; }
+
+    /// <summary>Where targets are; null without.</summary>
+    public SiteRecord? SiteOut { get; }
+
+    /// <summary>The shards.</summary>
+    public ShardManifest[] Manifests { get; }
+
+    /// <summary>Rows of each shard that are served.</summary>
+    public long[] TrainingRows { get; }
+
+    /// <summary>Rows that an epoch serves.</summary>
+    public long EpochRows => TrainingRows.Sum();
+
+    /// <summary>Whether the epoch has no further chunk.</summary>
+    public bool IsAtEnd => _open.Count == 0 && _nextShard == _shards.Length;
+
+    /// <summary>Whether the rows of a sequence are held back: by the hash of its number, so that it is the same for every seed.</summary>
+    public bool IsValidation(int sequence) => Mix((ulong)sequence + 0x9E3779B97F4A7C15) < _validationBelow;
+
+    /// <summary>SplitMix64's finaliser: every bit of the result depends on every bit of the value.</summary>
+    public static ulong Mix(ulong z)
+    {
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+        return z ^ (z >> 31);
+    }
+
+    /// <summary>Opens the files of a shard.</summary>
+    public (RowShard Input, RowShard? Target) Open(int shard)
+    {
+        bool trust = _options.Trust || _verified.Contains(shard);
+        RowShard input = RowShard.Open(_folder, _plan, Manifests[shard], Site, trust);
+        try
+        {
+            RowShard? target = SiteOut is null ? null : RowShard.Open(_folder, _plan, Manifests[shard], SiteOut, trust);
+            _verified.Add(shard);
+            return (input, target);
+        }
+        catch
+        {
+            input.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Begins the next epoch; the one before is at its end.</summary>
+    public void BeginEpoch()
+    {
+        _shards = [.. Enumerable.Range(0, Manifests.Length)];
+        _shardOrder.Shuffle(_shards);
+        _nextShard = 0;
+        _turn = 0;
+        _epoch++;
+    }
+
+    /// <summary>
+    /// Gives the rows of the next chunk of the epoch that are served: fewer than <see cref="ChunkRows"/> where some are held back, and
+    /// at the end of a shard.
+    /// </summary>
+    /// <param name="take">Called once, with the shard's files, its number, and the rows.</param>
+    public void NextChunk(Action<RowShard, RowShard?, int, IReadOnlyList<int>> take)
+    {
+        while (_open.Count < _options.OpenShards && _nextShard < _shards.Length)
+            OpenNext();
+        Opened shard = _open[_turn];
+        int first = shard.Order[shard.Next++] * ChunkRows, end = Math.Min(first + ChunkRows, shard.Input.Rows);
+        int[] sequence = shard.Input.Sequence;
+        take(shard.Input, shard.Target, shard.Shard, [.. Enumerable.Range(first, end - first).Where(r => !IsValidation(sequence[r]))]);
+
+        if (shard.Next == shard.Order.Length)
+        {
+            shard.Dispose();
+            _open.RemoveAt(_turn);
+            // The shard that opens next takes the place of the one that is used up.
+            if (_nextShard < _shards.Length)
+                OpenNext(_turn);
+        }
+        else
+        {
+            _turn++;
+        }
+
+        _turn = _open.Count == 0 ? 0 : _turn % _open.Count;
+    }
+
+    /// <summary>Adds the place to a reader's state.</summary>
+    public void Save(RowState state)
+    {
+        state.Long(_epoch);
+        state.Ints(_shards);
+        state.Long(_nextShard);
+        state.Long(_turn);
+        state.Long(_open.Count);
+        foreach (Opened shard in _open)
+        {
+            state.Long(shard.Shard);
+            state.Ints(shard.Order);
+            state.Long(shard.Next);
+        }
+
+        state.Generator(_shardOrder);
+        state.Generator(_chunkOrder);
+    }
+
+    /// <summary>Goes to a saved place.</summary>
+    /// <exception cref="InvalidDataException">The state does not fit the run.</exception>
+    public void Load(RowState state)
+    {
+        Close();
+        _epoch = state.Long();
+        _shards = state.Ints(Manifests.Length);
+        _nextShard = state.Int(0, _shards.Length);
+        int turn = state.Int(0, int.MaxValue), open = state.Int(0, Manifests.Length);
+        for (int i = 0; i < open; i++)
+        {
+            int shard = state.Int(0, Manifests.Length - 1), chunks = Chunks(Manifests[shard].Rows);
+            int[] order = state.Ints(chunks);
+            int next = state.Int(0, chunks - 1);
+            if (order.Length != chunks || order.Distinct().Count() != chunks)
+                throw RowState.Damaged();
+            (RowShard input, RowShard? target) = Open(shard);
+            _open.Add(new Opened(shard, input, target, order) { Next = next });
+        }
+
+        _turn = turn < Math.Max(1, open) ? turn : throw RowState.Damaged();
+        _shardOrder = state.Generator();
+        _chunkOrder = state.Generator();
+    }
+
+    public void Dispose() => Close();
+
+    private static int Chunks(long rows) => (int)((rows + ChunkRows - 1) / ChunkRows);
+
+    private void OpenNext(int place = -1)
+    {
+        int shard = _shards[_nextShard++];
+        if (Manifests[shard].Rows == 0)
+            return;
+        (RowShard input, RowShard? target) = Open(shard);
+        int[] order = [.. Enumerable.Range(0, Chunks(input.Rows))];
+        _chunkOrder.Shuffle(order);
+        _open.Insert(place < 0 ? _open.Count : place, new Opened(shard, input, target, order));
+    }
+
+    private long CountTraining(ShardManifest manifest)
+    {
+        if (_validationBelow == 0)
+            return manifest.Rows;
+        using RowShard rows = RowShard.Open(_folder, _plan, manifest, Site, trust: true);
+        return rows.Sequence.LongCount(s => !IsValidation(s));
+    }
+
+    private void Close()
+    {
+        _open.ForEach(s => s.Dispose());
+        _open.Clear();
+    }
+
+    /// <summary>A shard that is being read.</summary>
+    private sealed class Opened(int shard, RowShard input, RowShard? target, int[] order) : IDisposable
+    {
+        public int Shard => shard;
+
+        public RowShard Input => input;
+
+        public RowShard? Target => target;
+
+        public int[] Order => order;
+
+        public int Next { get; set; }
+
+        public void Dispose()
+        {
+            input.Dispose();
+            target?.Dispose();
+        }
+    }
+}

@@ -1,0 +1,163 @@
+using KernelScope.Files;
+
+namespace KernelScope.Training.Runs;
+
+/// <summary>The rows of one site of one shard, opened and checked: x [rows, d], and sequence, position and token of each.</summary>
+internal sealed class RowShard : IDisposable
+{
+    private readonly SafetensorsFile _file;
+    private readonly TensorView _x;
+
+    private RowShard(SafetensorsFile file, SiteRecord site)
+    {
+        _file = file;
+        _x = file["x"];
+        Width = site.Width;
+        Rows = (int)_x.Shape[0];
+    }
+
+    /// <summary>d.</summary>
+    public int Width { get; }
+
+    /// <summary>Number of rows.</summary>
+    public int Rows { get; }
+
+    /// <summary>Where it lies.</summary>
+    public string Path => _file.Path;
+
+    /// <summary>Number of each row's sequence, ascending.</summary>
+    public int[] Sequence => field ??= TokenShard.Values<int>(_file["sequence"]);
+
+    /// <summary>Position of each row in it.</summary>
+    public int[] Position => field ??= TokenShard.Values<int>(_file["position"]);
+
+    /// <summary>Token of each row.</summary>
+    public int[] Token => field ??= TokenShard.Values<int>(_file["token"]);
+
+    /// <summary>Opens the rows of a site.</summary>
+    /// <param name="folder">The run.</param>
+    /// <param name="plan">Its plan.</param>
+    /// <param name="manifest">The shard.</param>
+    /// <param name="site">Which site.</param>
+    /// <param name="trust">Whether the file's hash is not compared with the manifest's.</param>
+    /// <exception cref="InvalidDataException">The file is missing, damaged, or not what the manifest says.</exception>
+    public static RowShard Open(RunFolder folder, RunPlan plan, ShardManifest manifest, SiteRecord site, bool trust)
+    {
+        SafetensorsFile file = OpenFile(folder.At(RunFolder.Acts(site.Name, manifest.Shard)), manifest.Sites[site.Name].File, site.Name,
+            trust);
+        try
+        {
+            foreach (TensorInfo tensor in SiteRows.Tensors(site, plan.RowType, manifest.Rows))
+                TokenShard.Require(file, tensor.Name, tensor.DType, tensor.Shape);
+            var shard = new RowShard(file, site);
+            ShardRecord record = plan.Shards[manifest.Shard];
+            int bad = Array.FindIndex(shard.Sequence, s => s < record.FirstSequence || s >= record.FirstSequence + record.Sequences);
+            return bad < 0 ? shard : throw BadFile.Of(file.Path,
+                $"row {bad} is of sequence {shard.Sequence[bad]}; the shard has sequences {record.FirstSequence} to " +
+                    $"{record.FirstSequence + record.Sequences - 1}.");
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Copies rows as float32.</summary>
+    /// <exception cref="InvalidDataException">A value is not finite.</exception>
+    public void Read(int row, Span<float> destination)
+    {
+        _x.CopyTo((long)row * Width, destination);
+        int bad = destination.IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
+        if (bad >= 0)
+            throw BadFile.Of(Path, $"row {row + (bad / Width)}, value {bad % Width} is not a finite number.");
+    }
+
+    public void Dispose() => _file.Dispose();
+
+    /// <summary>Opens a file of a shard and compares it with its manifest.</summary>
+    public static SafetensorsFile OpenFile(string path, StoredFile stored, string what, bool trust)
+    {
+        var file = SafetensorsFile.Open(path);
+        try
+        {
+            if (file.Length != stored.Bytes)
+                throw BadFile.Of(path, $"the file of {what} has {file.Length} bytes; its manifest says {stored.Bytes}.");
+            if (!trust && PlacedFile.HashOf(file.Raw) != stored.Sha256)
+                throw BadFile.Of(path, $"the file of {what} is damaged: its SHA-256 is not that of its manifest. 'plan --verify' takes " +
+                    $"the shard back, and 'work' makes it again.");
+            return file;
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
+    }
+}
+
+/// <summary>The codes of one SAE of one shard, read and checked.</summary>
+internal sealed class CodeShard
+{
+    private CodeShard(long[] rowStart, int[] feature, float[] value, int[] sequence, int[] position)
+    {
+        RowStart = rowStart;
+        Feature = feature;
+        Value = value;
+        Sequence = sequence;
+        Position = position;
+    }
+
+    /// <summary>Where each row begins in <see cref="Feature"/>; one more than there are rows.</summary>
+    public long[] RowStart { get; }
+
+    /// <summary>Indices, ascending in each row.</summary>
+    public int[] Feature { get; }
+
+    /// <summary>Values.</summary>
+    public float[] Value { get; }
+
+    /// <summary>Number of each row's sequence.</summary>
+    public int[] Sequence { get; }
+
+    /// <summary>Position of each row.</summary>
+    public int[] Position { get; }
+
+    /// <summary>Number of rows.</summary>
+    public int Rows => RowStart.Length - 1;
+
+    /// <summary>Reads the codes of a shard; their hash is compared with the manifest's.</summary>
+    /// <exception cref="InvalidDataException">The file is missing, damaged, or not what the manifest says.</exception>
+    public static CodeShard Read(RunFolder folder, ShardManifest manifest, SaeRecord sae)
+    {
+        CodesManifest codes = manifest.Codes[sae.Id];
+        string path = folder.At(RunFolder.Codes(sae.Id, manifest.Shard));
+        using SafetensorsFile file = RowShard.OpenFile(path, codes.File, sae.Id, trust: false);
+        foreach (TensorInfo tensor in CodeRows.Tensors(manifest.Rows, codes.Active))
+            TokenShard.Require(file, tensor.Name, tensor.DType, tensor.Shape);
+        var shard = new CodeShard(
+            TokenShard.Values<long>(file["row_ptr"]), TokenShard.Values<int>(file["feature"]), TokenShard.Values<float>(file["value"]),
+            TokenShard.Values<int>(file["sequence"]), TokenShard.Values<int>(file["position"]));
+        shard.Check(path, sae.Features);
+        return shard;
+    }
+
+    private void Check(string path, int features)
+    {
+        if (RowStart[0] != 0 || RowStart[^1] != Feature.Length)
+            throw BadFile.Of(path, $"row_ptr goes from {RowStart[0]} to {RowStart[^1]}; 0 to {Feature.Length} was expected.");
+        for (int r = 0; r < Rows; r++)
+        {
+            if (RowStart[r + 1] < RowStart[r] || RowStart[r + 1] > Feature.Length)
+                throw BadFile.Of(path, $"row_ptr falls at row {r}.");
+            int last = -1;
+            for (long i = RowStart[r]; i < RowStart[r + 1]; i++)
+            {
+                if (Feature[i] <= last || Feature[i] >= features || !float.IsFinite(Value[i]))
+                    throw BadFile.Of(path, $"row {r} has the feature {Feature[i]} with the value {Value[i]} after {last}; ascending " +
+                        $"features below {features} with finite values were expected.");
+                last = Feature[i];
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using KernelScope.Files;
+
+namespace KernelScope.Training.Runs;
+
+/// <summary>What a shard holds at one site.</summary>
+internal sealed record SiteManifest
+{
+    public required StoredFile File { get; init; }
+
+    public required long Rows { get; init; }
+
+    /// <summary>Sum of the rows, in their order, in double [d].</summary>
+    public required double[] SumX { get; init; }
+
+    /// <summary>Σ ‖x‖².</summary>
+    public required double SumSquaredNorm { get; init; }
+
+    /// <summary>The largest ‖x‖.</summary>
+    public required double MaxNorm { get; init; }
+
+    /// <summary>The first row that has it: sequence and position; (−1, −1) without rows.</summary>
+    public required (long Sequence, int Position) MaxNormAt { get; init; }
+}
+
+/// <summary>What a shard holds of one SAE.</summary>
+/// <param name="File">The codes.</param>
+/// <param name="Active">Pairs in all rows.</param>
+/// <param name="Firing">The file of firing counts.</param>
+internal sealed record CodesManifest(StoredFile File, long Active, StoredFile Firing);
+
+/// <summary>
+/// <c>shards/000123.json</c>: that a shard is done, and what it holds. Written last. What two workers may differ in (time, host) is in
+/// it too, and no merged result depends on that.
+/// </summary>
+internal sealed record ShardManifest
+{
+    private const int MaxLength = 1 << 30;
+
+    public required string Run { get; init; }
+
+    public required int Shard { get; init; }
+
+    public required int Attempt { get; init; }
+
+    public required IReadOnlyDictionary<string, SiteManifest> Sites { get; init; }
+
+    public required IReadOnlyDictionary<string, CodesManifest> Codes { get; init; }
+
+    public required StoredFile Tokens { get; init; }
+
+    /// <summary>Positions without rows, by token id; positions left out at the beginning of a sequence count here too.</summary>
+    public required IReadOnlyDictionary<int, long> Excluded { get; init; }
+
+    public required long Rows { get; init; }
+
+    public required double Seconds { get; init; }
+
+    public required string Worker { get; init; }
+
+    public required string Host { get; init; }
+
+    public required string Device { get; init; }
+
+    public required string DeviceClass { get; init; }
+
+    public required string Code { get; init; }
+
+    /// <summary>The bytes of the manifest.</summary>
+    public byte[] ToBytes()
+    {
+        var sites = new JsonObject();
+        foreach ((string name, SiteManifest site) in Sites)
+        {
+            JsonObject value = OfFile(RunFolder.Acts(name, Shard), site.File);
+            value["rows"] = site.Rows;
+            value["sum_x"] = CanonicalJson.Numbers(site.SumX);
+            value["sum_squared_norm"] = site.SumSquaredNorm;
+            value["max_norm"] = site.MaxNorm;
+            value["max_norm_at"] = new JsonObject { ["sequence"] = site.MaxNormAt.Sequence, ["position"] = site.MaxNormAt.Position };
+            sites[name] = value;
+        }
+
+        var codes = new JsonObject();
+        foreach ((string id, CodesManifest sae) in Codes)
+        {
+            JsonObject value = OfFile(RunFolder.Codes(id, Shard), sae.File);
+            value["active"] = sae.Active;
+            value["firing"] = OfFile(RunFolder.Firing(id, Shard), sae.Firing);
+            codes[id] = value;
+        }
+
+        var excluded = new JsonObject();
+        foreach ((int id, long count) in Excluded)
+            excluded[id.ToString(CultureInfo.InvariantCulture)] = count;
+        return CanonicalJson.Write(new JsonObject
+        {
+            ["run"] = Run,
+            ["shard"] = Shard,
+            ["attempt"] = Attempt,
+            ["sites"] = sites,
+            ["codes"] = codes,
+            ["tokens"] = OfFile(RunFolder.Tokens(Shard), Tokens),
+            ["excluded"] = excluded,
+            ["rows"] = Rows,
+            ["seconds"] = Seconds,
+            ["worker"] = Worker,
+            ["host"] = Host,
+            ["device"] = Device,
+            ["device_class"] = DeviceClass,
+            ["code"] = Code,
+        });
+    }
+
+    /// <summary>Reads and checks the manifest of a shard against the plan, without its files; null if there is none.</summary>
+    /// <exception cref="InvalidDataException">It is malformed, or belongs to another run.</exception>
+    public static ShardManifest? Read(RunFolder folder, RunPlan plan, int shard)
+    {
+        string path = folder.At(RunFolder.Manifest(shard));
+        if (!RawFile.IsThere(path))
+            return null;
+        using JsonDocument document = JsonText.ParseObject(RawFile.ReadAll(path, MaxLength), path);
+        var root = new RunField(document.RootElement, path, "");
+        if (root["run"].Text != plan.Id)
+            throw BadFile.Of(path, $"the shard belongs to the run {BadFile.Printable(root["run"].Text, 64)}, and the folder's run is " +
+                $"{plan.Id}.");
+        if (root["shard"].Long(0, int.MaxValue) != shard)
+            throw BadFile.Of(path, $"it says that it is of shard {root["shard"].Long(0, int.MaxValue)}.");
+        long rows = root["rows"].Long(0, long.MaxValue);
+        if (rows != plan.Shards[shard].Rows)
+            throw BadFile.Of(path, $"the shard has {rows} rows; the plan has {plan.Shards[shard].Rows}.");
+        return new ShardManifest
+        {
+            Run = plan.Id,
+            Shard = shard,
+            Attempt = root["attempt"].Int(1, int.MaxValue),
+            Sites = plan.Sites.ToDictionary(s => s.Name, s => SiteOf(root["sites"][s.Name], s, shard, rows)),
+            Codes = plan.Saes.ToDictionary(s => s.Id, s => CodesOf(root["codes"][s.Id], s, shard)),
+            Tokens = FileOf(root["tokens"], RunFolder.Tokens(shard)),
+            Excluded = root["excluded"].Members.ToDictionary(m => int.Parse(m.Name, NumberStyles.None, CultureInfo.InvariantCulture), m =>
+                m.Value.Long(0, long.MaxValue)),
+            Rows = rows,
+            Seconds = root["seconds"].Double,
+            Worker = root["worker"].Text,
+            Host = root["host"].Text,
+            Device = root["device"].Text,
+            DeviceClass = root["device_class"].Text,
+            Code = root["code"].Text,
+        };
+    }
+
+    /// <summary>The files of a shard, by path in the run.</summary>
+    public IEnumerable<(string Path, StoredFile File)> Files
+    {
+        get
+        {
+            yield return (RunFolder.Tokens(Shard), Tokens);
+            foreach ((string name, SiteManifest site) in Sites)
+                yield return (RunFolder.Acts(name, Shard), site.File);
+            foreach ((string id, CodesManifest sae) in Codes)
+            {
+                yield return (RunFolder.Codes(id, Shard), sae.File);
+                yield return (RunFolder.Firing(id, Shard), sae.Firing);
+            }
+        }
+    }
+
+    private static SiteManifest SiteOf(RunField field, SiteRecord site, int shard, long rows)
+    {
+        double[] sum = [.. field["sum_x"].Items.Select(v => v.Double)];
+        if (sum.Length != site.Width)
+            throw field["sum_x"].Bad($"{site.Width} numbers");
+        return field["rows"].Long(0, long.MaxValue) != rows ? throw field["rows"].Bad($"{rows}, as the shard has") : new SiteManifest
+        {
+            File = FileOf(field, RunFolder.Acts(site.Name, shard)),
+            Rows = rows,
+            SumX = sum,
+            SumSquaredNorm = field["sum_squared_norm"].Double,
+            MaxNorm = field["max_norm"].Double,
+            MaxNormAt = (field["max_norm_at"]["sequence"].Long(-1, long.MaxValue), field["max_norm_at"]["position"].Int(-1, int.MaxValue)),
+        };
+    }
+
+    private static CodesManifest CodesOf(RunField field, SaeRecord sae, int shard) =>
+        new(FileOf(field, RunFolder.Codes(sae.Id, shard)), field["active"].Long(0, long.MaxValue),
+            FileOf(field["firing"], RunFolder.Firing(sae.Id, shard)));
+
+    private static StoredFile FileOf(RunField field, string expected) => field["file"].Text == expected
+        ? new StoredFile(field["bytes"].Long(1, long.MaxValue), field["sha256"].Sha256) : throw field["file"].Bad($"'{expected}'");
+
+    private static JsonObject OfFile(string path, StoredFile file) =>
+        new() { ["file"] = path, ["bytes"] = file.Bytes, ["sha256"] = file.Sha256 };
+}

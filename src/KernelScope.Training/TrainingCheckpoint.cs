@@ -1,0 +1,142 @@
+using System.Globalization;
+using System.Text.Json;
+using KernelScope.Devices;
+using KernelScope.Files;
+
+namespace KernelScope.Training;
+
+/// <summary>Everything that a trainer needs to go on as if it had never stopped, in a folder that appears whole or not at all.</summary>
+internal static class TrainingCheckpoint
+{
+    private const string Parameters = "parameters.safetensors", Adam = "adam.safetensors", State = "state.json", Reader = "rows.state", Prefix = "step-", LastFired = "last_fired", Interval = "interval";
+    private const int MaxStateLength = 1 << 20;
+
+    /// <summary>Writes <c>step-000100000</c> below a folder.</summary>
+    /// <exception cref="IOException">It cannot be written.</exception>
+    public static void Write(SaeTrainer trainer, string folder, long logLength)
+    {
+        Directory.CreateDirectory(folder);
+        string path = Path.Combine(folder, string.Create(CultureInfo.InvariantCulture, $"{Prefix}{trainer.Step:000000000}"));
+        if (Directory.Exists(path))
+            return;
+        foreach (string left in Directory.EnumerateDirectories(folder, $"{Prefix}*.tmp"))
+            Directory.Delete(left, recursive: true);
+        string temporary = $"{path}.tmp";
+        Directory.CreateDirectory(temporary);
+        TrainingParameters p = trainer.Parameters;
+        WriteTensors(Path.Combine(temporary, Parameters), p, m => m.Values, []);
+        WriteTensors(Path.Combine(temporary, Adam), p, m => m.Moment, trainer.LastFired, trainer.Interval.ToArray());
+        using (var reader = AtomicFile.Create(Path.Combine(temporary, Reader)))
+        {
+            trainer.Rows.SaveState(reader.Stream);
+            reader.Commit();
+        }
+
+        JsonFile.Write(Path.Combine(temporary, State), json =>
+        {
+            json.WriteStartObject();
+            json.WriteNumber("format", 1);
+            json.WriteNumber("step", trainer.Step);
+            json.WriteNumber("rows", trainer.Rows.Position);
+            json.WriteString("options_sha256", OptionsJson.HashOf(trainer));
+            json.WriteNumber("log_length", logLength);
+            if (trainer.CommonThreshold is { } threshold)
+                json.WriteNumber("common_threshold", threshold);
+            json.WriteEndObject();
+        });
+        Directory.Move(temporary, path);
+    }
+
+    /// <summary>The newest whole checkpoint below a folder; null if there is none.</summary>
+    public static string? Newest(string folder) => All(folder).LastOrDefault();
+
+    /// <summary>Removes all but the last two, and those at multiples of a number of steps.</summary>
+    public static void Prune(string folder, long keepEvery)
+    {
+        foreach (string path in All(folder).SkipLast(2))
+        {
+            long step = long.Parse(Path.GetFileName(path).AsSpan(Prefix.Length), CultureInfo.InvariantCulture);
+            if (keepEvery <= 0 || step % keepEvery != 0)
+                Directory.Delete(path, recursive: true);
+        }
+    }
+
+    /// <summary>Brings a trainer to where a checkpoint was written, and gives the length of the log then.</summary>
+    /// <exception cref="InvalidDataException">It belongs to other options, rows or arithmetic, or is damaged.</exception>
+    public static long Load(SaeTrainer trainer, string path)
+    {
+        string statePath = Path.Combine(path, State);
+        using JsonDocument document = JsonText.ReadObject(statePath, MaxStateLength);
+        JsonElement state = document.RootElement;
+        if (Number(state, "format", statePath) != 1)
+            throw BadFile.Of(statePath, "the format of the checkpoint is not 1, the only one there is.");
+        if (!state.TryGetProperty("options_sha256", out JsonElement hash) || hash.GetString() != OptionsJson.HashOf(trainer))
+            throw BadFile.Of(statePath, "the checkpoint belongs to other options, other rows or another device; give those with which the training began.");
+        TrainingParameters p = trainer.Parameters;
+        using (var file = SafetensorsFile.Open(Path.Combine(path, Parameters)))
+            ReadTensors(trainer.Device, file, p, m => m.Values);
+        using (var file = SafetensorsFile.Open(Path.Combine(path, Adam)))
+        {
+            ReadTensors(trainer.Device, file, p, m => m.Moment);
+            Exact(file, LastFired, DType.I64, trainer.LastFired.Length).ToInt64s().CopyTo(trainer.LastFired, 0);
+            trainer.Interval.Load(Doubles(Exact(file, Interval, DType.F64, trainer.Interval.ToArray().Length)));
+        }
+
+        if (p.Threshold is { } threshold)
+            p.UpdateTheta(p.Read(threshold.Values));
+        using (FileStream reader = File.OpenRead(Path.Combine(path, Reader)))
+            trainer.Rows.LoadState(reader);
+        trainer.Step = Number(state, "step", statePath);
+        if (trainer.CommonThreshold is not null)
+            trainer.CommonThreshold = state.GetProperty("common_threshold").GetDouble();
+        return Number(state, "log_length", statePath);
+    }
+
+    private static IEnumerable<string> All(string folder) => !Directory.Exists(folder)
+        ? []
+        : Directory.EnumerateDirectories(folder, $"{Prefix}*").Where(path => long.TryParse(Path.GetFileName(path).AsSpan(Prefix.Length), NumberStyles.None, CultureInfo.InvariantCulture, out _)).Order(StringComparer.Ordinal);
+
+    private static long Number(JsonElement state, string name, string path) =>
+        state.TryGetProperty(name, out JsonElement value) && value.TryGetInt64(out long number) && number >= 0 ? number : throw BadFile.Of(path, $"'{name}' is no number from 0 on.");
+
+    private static void WriteTensors(string path, TrainingParameters p, Func<TrainedMatrix, Mat> which, ReadOnlySpan<long> lastFired, params ReadOnlySpan<double> interval)
+    {
+        List<TensorInfo> infos = [.. p.All.Select(m => new TensorInfo(m.Name, DType.F32, [m.Values.Rows, m.Values.Columns]))];
+        if (!interval.IsEmpty)
+        {
+            infos.Add(new TensorInfo(LastFired, DType.I64, [lastFired.Length]));
+            infos.Add(new TensorInfo(Interval, DType.F64, [interval.Length]));
+        }
+
+        using var writer = new SafetensorsWriter(path, infos);
+        foreach (TrainedMatrix matrix in p.All)
+            writer.Append<float>(p.Read(which(matrix)));
+        if (!interval.IsEmpty)
+        {
+            writer.Append(lastFired);
+            writer.Append(interval);
+        }
+
+        writer.Commit();
+    }
+
+    private static void ReadTensors(Device device, SafetensorsFile file, TrainingParameters p, Func<TrainedMatrix, Mat> which)
+    {
+        foreach (TrainedMatrix matrix in p.All)
+            device.Write(Exact(file, matrix.Name, DType.F32, (long)matrix.Values.Rows * matrix.Values.Columns).ToFloats(), which(matrix));
+    }
+
+    private static TensorView Exact(SafetensorsFile file, string name, DType type, long count)
+    {
+        TensorView tensor = file[name];
+        return tensor.DType == type && tensor.ElementCount == count ? tensor : throw BadFile.Of(file.Path, $"{tensor.Info} is not the {count} values of this training.");
+    }
+
+    private static unsafe double[] Doubles(TensorView tensor)
+    {
+        using TensorView.Reading reading = tensor.Read();
+        double[] values = new double[tensor.ElementCount];
+        new ReadOnlySpan<byte>(tensor.Pointer, values.Length * sizeof(double)).CopyTo(System.Runtime.InteropServices.MemoryMarshal.AsBytes(values.AsSpan()));
+        return values;
+    }
+}

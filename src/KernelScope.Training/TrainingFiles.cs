@@ -1,0 +1,30 @@
+namespace KernelScope.Training;
+
+/// <summary>What a training run writes, and how often.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
+public sealed record TrainingFiles
+{
+    /// <summary>Where everything goes.</summary>
+    public required string Folder { get; init; }
+
+    /// <summary>The log; null: <c>log.jsonl</c> in <see cref="Folder"/>.</summary>
+    public string? Log { get; init; }
+
+    /// <summary>Steps between two lines of the log.</summary>
+    public long LogEvery { get; init; } = 100;
+
+    /// <summary>Steps between two measurements on the rows that were kept back; 0: only the last.</summary>
+    public long ValidateEvery { get; init; } = 1000;
+
+    /// <summary>Steps between two checkpoints; 0: only one when the run is interrupted.</summary>
+    public long CheckpointEvery { get; init; } = 10_000;
+
+    /// <summary>Checkpoints at multiples of it stay; of the others the last two do. 0: none.</summary>
+    public long KeepEvery { get; init; }
+
+    /// <summary>Whether the newest checkpoint is gone on from; without one the run begins.</summary>
+    public bool Resume { get; init; }
+
+    /// <summary>Where in which model the rows come from.</summary>
+    public TrainedPlace Place { get; init; } = new();
+}

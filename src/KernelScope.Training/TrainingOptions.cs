@@ -1,0 +1,128 @@
+namespace KernelScope.Training;
+
+/// <summary>The activation function that is trained.</summary>
+public enum TrainingActivation
+{
+    /// <summary>z where z &gt; θ, with trained thresholds (Rajamanoharan et al. 2024): the Gemma Scope recipe.</summary>
+    JumpRelu,
+
+    /// <summary>The k largest positive pre-activations of each row (Gao et al. 2024).</summary>
+    TopK,
+
+    /// <summary>The k·B largest positive pre-activations of a batch of B rows (Bussmann et al. 2024); afterwards a JumpReLU with one threshold for all features.</summary>
+    BatchTopK,
+
+    /// <summary>relu(z) with an L1 penalty on the codes.</summary>
+    Relu,
+}
+
+/// <summary>What is learned of a JumpReLU's threshold.</summary>
+public enum ThresholdParameter
+{
+    /// <summary>θ itself.</summary>
+    Theta,
+
+    /// <summary>log θ, which keeps θ positive.</summary>
+    LogTheta,
+}
+
+/// <summary>How an SAE or transcoder is trained. The defaults are the recipe of the Gemma Scope paper (Lieberum et al. 2024, section 3).</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
+public sealed record TrainingOptions
+{
+    /// <summary>d_sae, the number of features.</summary>
+    public required int Width { get; init; }
+
+    /// <summary>λ: the weight of L0 for a JumpReLU, of Σ codes for <see cref="TrainingActivation.Relu"/> (decoder rows are unit vectors); not used by the others.</summary>
+    public double Sparsity { get; init; }
+
+    /// <summary>The activation function.</summary>
+    public TrainingActivation Activation { get; init; }
+
+    /// <summary>k of TopK and BatchTopK.</summary>
+    public int K { get; init; }
+
+    /// <summary>Number of steps.</summary>
+    public long Steps { get; init; } = 100_000;
+
+    /// <summary>Rows of a step.</summary>
+    public int Batch { get; init; } = 4096;
+
+    /// <summary>η.</summary>
+    public double LearningRate { get; init; } = 7e-5;
+
+    /// <summary>Steps over which the learning rate rises from a tenth of η, along a cosine.</summary>
+    public long LearningRateWarmUp { get; init; } = 1000;
+
+    /// <summary>Last steps over which the learning rate falls to 0 in a line; the paper has none.</summary>
+    public long LearningRateDecay { get; init; }
+
+    /// <summary>Steps over which λ rises from 0, in a line.</summary>
+    public long SparsityWarmUp { get; init; } = 10_000;
+
+    /// <summary>ε, the width of the kernel that stands for the derivative of a step.</summary>
+    public double Bandwidth { get; init; } = 0.001;
+
+    /// <summary>θ at the beginning.</summary>
+    public double Threshold { get; init; } = 0.001;
+
+    /// <summary>What is learned of θ.</summary>
+    public ThresholdParameter Parameter { get; init; }
+
+    /// <summary>Decides the first weights (and the order of rows, where the rows take it).</summary>
+    public long Seed { get; init; }
+
+    /// <summary>C, by which inputs are divided; null: √ of the mean of ‖x‖² over the training rows.</summary>
+    public double? Scale { get; init; }
+
+    /// <summary>The same for a transcoder's targets; null: as <see cref="Scale"/>, from the targets.</summary>
+    public double? ScaleOut { get; init; }
+
+    /// <summary>Whether a transcoder has a path x·W_skipᵀ beside its features.</summary>
+    public bool Skip { get; init; }
+
+    /// <summary>A feature is dead if it was active on none of the last so many rows.</summary>
+    public long DeadRows { get; init; } = 10_000_000;
+
+    /// <summary>λ of a step.</summary>
+    public double SparsityAt(long step) => SparsityWarmUp > 0 ? Sparsity * Math.Min((double)step / SparsityWarmUp, 1) : Sparsity;
+
+    /// <summary>The learning rate of a step.</summary>
+    public double LearningRateAt(long step)
+    {
+        double rate = step < LearningRateWarmUp ? LearningRate * (0.1 + (0.9 * (1 - Math.Cos(Math.PI * step / LearningRateWarmUp)) / 2)) : LearningRate;
+        return step >= Steps - LearningRateDecay ? rate * (Steps - step) / LearningRateDecay : rate;
+    }
+
+    /// <summary>Refuses what cannot be trained.</summary>
+    /// <exception cref="ArgumentException">A value is out of its range, or means nothing beside the others.</exception>
+    public void Require()
+    {
+        Positive(Width, "The width");
+        Positive(Steps, "The number of steps");
+        Positive(Batch, "The batch");
+        Positive(LearningRate, "The learning rate");
+        if (Sparsity < 0 || !double.IsFinite(Sparsity))
+            throw new ArgumentException($"The sparsity is {Sparsity}; a number from 0 on is needed.");
+        if (LearningRateWarmUp < 0 || SparsityWarmUp < 0 || LearningRateDecay < 0 || DeadRows <= 0)
+            throw new ArgumentException("Warm-ups and decays are numbers of steps from 0 on, and dead features are counted over one row at least.");
+        if (Activation == TrainingActivation.JumpRelu)
+        {
+            Positive(Bandwidth, "The bandwidth");
+            Positive(Threshold, "The first threshold");
+        }
+
+        if (Activation is TrainingActivation.TopK or TrainingActivation.BatchTopK ? K <= 0 || K > Width : K != 0)
+            throw new ArgumentException($"k is {K}; TopK and BatchTopK need a number from 1 to the width, {Width}, and the others take none.");
+        if (Scale is { } scale)
+            Positive(scale, "The scale");
+        if (ScaleOut is { } scaleOut)
+            Positive(scaleOut, "The scale of targets");
+    }
+
+    private static void Positive(double value, string name)
+    {
+        if (!(value > 0) || !double.IsFinite(value))
+            throw new ArgumentException($"{name} is {value}; a number above 0 is needed.");
+    }
+}

@@ -1,0 +1,56 @@
+namespace KernelScope.Training;
+
+/// <summary>How far a run is: means over the last interval of the log.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
+public sealed record TrainingProgress
+{
+    /// <summary>Steps done.</summary>
+    public required long Step { get; init; }
+
+    /// <summary>Steps in all.</summary>
+    public required long Steps { get; init; }
+
+    /// <summary>Mean loss.</summary>
+    public required double Loss { get; init; }
+
+    /// <summary>Mean number of active features of a row.</summary>
+    public required double L0 { get; init; }
+
+    /// <summary>Share of variance that is not explained.</summary>
+    public required double Fvu { get; init; }
+
+    /// <summary>Number of dead features.</summary>
+    public required int Dead { get; init; }
+
+    /// <summary>Rows a second.</summary>
+    public required double RowsPerSecond { get; init; }
+}
+
+/// <summary>What a run has made.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
+public sealed record TrainingOutcome
+{
+    /// <summary>Steps in all.</summary>
+    public required long Steps { get; init; }
+
+    /// <summary>Rows in all.</summary>
+    public required long Rows { get; init; }
+
+    /// <summary>The last measurement on rows that were kept back; null where none were.</summary>
+    public required ValidationResult? Validation { get; init; }
+
+    /// <summary>Number of dead features.</summary>
+    public required int Dead { get; init; }
+
+    /// <summary>Wall time of this process.</summary>
+    public required double Seconds { get; init; }
+
+    /// <summary>Rows a second in this process.</summary>
+    public required double RowsPerSecond { get; init; }
+
+    /// <summary>The SAE's files.</summary>
+    public required IReadOnlyList<string> Export { get; init; }
+
+    /// <summary>The log.</summary>
+    public required string Log { get; init; }
+}

@@ -1,0 +1,316 @@
+using System.Diagnostics;
+using System.Reflection;
+using System.Text.Json;
+using KernelScope.Devices;
+using KernelScope.Sae;
+
+namespace KernelScope.Training;
+
+/// <summary>A trainer's steps with everything around them on disk: log, checkpoints, and at the end the SAE in both layouts, read back and checked.</summary>
+/// <remarks>
+/// A run that was killed at any moment and resumed makes the same files as one that was not, but for the times in its log. For one caller at a time.
+/// </remarks>
+public sealed class TrainingRun
+{
+    // Read back from both layouts before a run says that it is done.
+    private const int CheckedRows = 1000;
+    private const string LogName = "log.jsonl", CheckpointsName = "checkpoints", SaeLensName = "saelens", SummaryName = "training.json";
+
+    private readonly SaeTrainer _trainer;
+    private readonly TrainingFiles _files;
+    private readonly string _checkpoints;
+    private readonly string _logPath;
+    private ValidationResult? _validation;
+    private long _intervalStart;
+    private double _lastL0;
+
+    /// <summary>A run.</summary>
+    /// <param name="trainer">Before its first step.</param>
+    /// <param name="files">What to write.</param>
+    /// <exception cref="ArgumentException">There are files of an earlier run, and <see cref="TrainingFiles.Resume"/> is not set.</exception>
+    /// <exception cref="NotSupportedException">What is trained has no file format.</exception>
+    public TrainingRun(SaeTrainer trainer, TrainingFiles files)
+    {
+        ArgumentNullException.ThrowIfNull(trainer);
+        ArgumentNullException.ThrowIfNull(files);
+        (_trainer, _files) = (trainer, files);
+        _checkpoints = Path.Combine(files.Folder, CheckpointsName);
+        _logPath = files.Log ?? Path.Combine(files.Folder, LogName);
+        _ = SaeExport.Architecture(trainer.Options.Activation, trainer.Parameters.IsTranscoder, trainer.Options.Skip);
+        if (!files.Resume && TrainingCheckpoint.Newest(_checkpoints) is { } newest)
+            throw new ArgumentException($"{newest} is a checkpoint of an earlier run; --resume goes on from it, or choose another folder.", nameof(files));
+        if (!files.Resume && File.Exists(Path.Combine(files.Folder, SummaryName)))
+            throw new ArgumentException($"{files.Folder} holds a training that has ended; choose another folder.", nameof(files));
+    }
+
+    /// <summary>Trains to the end.</summary>
+    /// <param name="progress">Told with each line of the log.</param>
+    /// <param name="cancellationToken">Ends it between two steps, after a checkpoint.</param>
+    /// <exception cref="OperationCanceledException">Cancelled; the folder holds a checkpoint.</exception>
+    /// <exception cref="TrainingException">The loss or a threshold left its range.</exception>
+    /// <exception cref="IOException">Something cannot be written.</exception>
+    public TrainingOutcome Execute(IProgress<TrainingProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        Directory.CreateDirectory(_files.Folder);
+        string? checkpoint = _files.Resume ? TrainingCheckpoint.Newest(_checkpoints) : null;
+        long logLength = checkpoint is null ? 0 : TrainingCheckpoint.Load(_trainer, checkpoint);
+        using var log = new TrainingLog(_logPath, logLength);
+        if (logLength == 0)
+            log.Write(WriteOptions);
+        var watch = Stopwatch.StartNew();
+        long begin = _intervalStart = _trainer.Rows.Position;
+        TimeSpan last = watch.Elapsed;
+        while (_trainer.Step < _trainer.Options.Steps)
+        {
+            if (cancellationToken.IsCancellationRequested)
+            {
+                SaveCheckpoint(log);
+                cancellationToken.ThrowIfCancellationRequested();
+            }
+
+            bool logs = (_trainer.Step + 1) % _files.LogEvery == 0 || _trainer.Step + 1 == _trainer.Options.Steps;
+            _trainer.Advance(norms: logs);
+            if (logs)
+                last = Report(log, progress, watch, last);
+            if (_files.ValidateEvery > 0 && _trainer.Step % _files.ValidateEvery == 0 && _trainer.Step < _trainer.Options.Steps)
+                Validate(log);
+            if (_files.CheckpointEvery > 0 && _trainer.Step % _files.CheckpointEvery == 0)
+                SaveCheckpoint(log);
+        }
+
+        Validate(log);
+        double seconds = watch.Elapsed.TotalSeconds;
+        List<string> export = Export(log);
+        return new TrainingOutcome
+        {
+            Steps = _trainer.Step,
+            Rows = _trainer.Rows.Position,
+            Validation = _validation,
+            Dead = _trainer.Dead,
+            Seconds = seconds,
+            RowsPerSecond = (_trainer.Rows.Position - begin) / seconds,
+            Export = export,
+            Log = log.Path,
+        };
+    }
+
+    private void SaveCheckpoint(TrainingLog log)
+    {
+        log.FlushToDisk();
+        TrainingCheckpoint.Write(_trainer, _checkpoints, log.Length);
+        TrainingCheckpoint.Prune(_checkpoints, _files.KeepEvery);
+    }
+
+    private void Validate(TrainingLog log)
+    {
+        if (_trainer.Validate() is not { } result)
+            return;
+        _validation = result;
+        log.Write(json =>
+        {
+            json.WriteStartObject();
+            json.WritePropertyName("validation");
+            WriteValidation(json, result);
+            json.WriteEndObject();
+        });
+    }
+
+    private TimeSpan Report(TrainingLog log, IProgress<TrainingProgress>? progress, Stopwatch watch, TimeSpan last)
+    {
+        IntervalSums sums = _trainer.Interval;
+        TimeSpan now = watch.Elapsed;
+        double speed = (_trainer.Rows.Position - _intervalStart) / (now - last).TotalSeconds;
+        int dead = _trainer.Dead;
+        log.Write(json => WriteInterval(json, sums, dead, now.TotalSeconds, speed));
+        progress?.Report(new TrainingProgress { Step = _trainer.Step, Steps = _trainer.Options.Steps, Loss = sums.Loss, L0 = sums.L0, Fvu = sums.Fvu, Dead = dead, RowsPerSecond = speed });
+        _lastL0 = sums.L0;
+        sums.Clear();
+        _intervalStart = _trainer.Rows.Position;
+        return now;
+    }
+
+    private void WriteOptions(Utf8JsonWriter json)
+    {
+        json.WriteStartObject();
+        json.WritePropertyName("options");
+        OptionsJson.Write(json, _trainer.Options);
+        WriteOrigin(json);
+        json.WriteEndObject();
+    }
+
+    private void WriteOrigin(Utf8JsonWriter json)
+    {
+        json.WriteString("site", _files.Place.Site?.ToString());
+        json.WriteString("site_out", _files.Place.SiteOut?.ToString());
+        json.WriteString("model", _files.Place.ModelName);
+        json.WriteString("rows_identity", _trainer.Rows.Identity);
+        json.WriteNumber("epoch_rows", _trainer.Rows.EpochRows);
+        json.WriteNumber("validation_rows", _trainer.Rows.ValidationRows);
+        json.WriteNumber("scale", _trainer.Scale);
+        json.WriteNumber("scale_out", _trainer.TargetScale);
+        json.WriteString("device", _trainer.Device.Name);
+        json.WriteString("arithmetic", _trainer.Device.Arithmetic);
+    }
+
+    private void WriteInterval(Utf8JsonWriter json, IntervalSums sums, int dead, double seconds, double speed)
+    {
+        TrainingOptions options = _trainer.Options;
+        json.WriteStartObject();
+        json.WriteNumber("step", _trainer.Step);
+        json.WriteNumber("rows", _trainer.Rows.Position);
+        json.WriteNumber("lr", options.LearningRateAt(_trainer.Step - 1));
+        json.WriteNumber("lambda", options.SparsityAt(_trainer.Step - 1));
+        json.Number("loss", sums.Loss);
+        json.Number("mse", sums.Mse);
+        json.Number("l0", sums.L0);
+        json.Number("fvu", sums.Fvu);
+        if (options.Activation == TrainingActivation.JumpRelu)
+            WriteThresholds(json, sums);
+        json.WriteNumber("dead", dead);
+        json.WriteNumber("decoder_norm_error", DecoderNormError());
+        json.WriteStartObject("gradient_norms");
+        foreach ((string name, double squares) in _trainer.SquaredGradients)
+            json.WriteNumber(name, Math.Sqrt(squares));
+        json.WriteEndObject();
+        json.WriteNumber("seconds", Math.Round(seconds, 3));
+        json.Number("rows_per_second", Math.Round(speed, 1));
+        json.WriteEndObject();
+    }
+
+    private void WriteThresholds(Utf8JsonWriter json, IntervalSums sums)
+    {
+        float[] theta = _trainer.Parameters.Read(_trainer.Parameters.Theta);
+        Array.Sort(theta);
+        json.Number("kernel_hits", (double)sums.Near / sums.Rows);
+        json.WriteNumber("theta_min", theta[0]);
+        json.WriteNumber("theta_median", theta[theta.Length / 2]);
+        json.WriteNumber("below_half_epsilon", theta.Count(value => value < _trainer.Options.Bandwidth / 2));
+    }
+
+    private double DecoderNormError()
+    {
+        Mat decoder = _trainer.Parameters.Decoder.Values;
+        Mat norms = _trainer.Device.CreateMat(decoder.Rows, 1, "norms of decoder rows");
+        using DeviceBuffer room = norms.Buffer;
+        _trainer.Device.SquaredNorms(decoder, norms);
+        return _trainer.Parameters.Read(norms).Max(square => Math.Abs(Math.Sqrt(square) - 1));
+    }
+
+    private static void WriteValidation(Utf8JsonWriter json, ValidationResult result)
+    {
+        json.WriteStartObject();
+        json.WriteNumber("step", result.Step);
+        json.WriteNumber("rows", result.Rows);
+        json.Number("l0", result.L0);
+        json.Number("fvu", result.Fvu);
+        json.Number("mse", result.Mse);
+        json.WriteStartArray("firing_histogram");
+        foreach (int count in result.FiringHistogram)
+            json.WriteNumberValue(count);
+        json.WriteEndArray();
+        json.WriteEndObject();
+    }
+
+    private List<string> Export(TrainingLog log)
+    {
+        FoldedSae sae = _trainer.Fold();
+        List<string> paths = [];
+        // A k is nothing that a params.npz could say, and neither is a skip path.
+        if (sae.K == 0 && sae.Skip.IsEmpty)
+        {
+            string path = Path.Combine(_files.Folder, SaeExport.GemmaScopePath(sae, _files.Place, _validation?.L0 ?? _lastL0));
+            SaeExport.WriteParams(sae, path);
+            paths.Add(path);
+        }
+
+        string folder = Path.Combine(_files.Folder, SaeLensName);
+        SaeExport.WriteSaeLens(sae, _files.Place, folder);
+        paths.Add(folder);
+        long differences = CheckExports(paths);
+        log.Write(json =>
+        {
+            json.WriteStartObject();
+            json.WriteStartArray("export");
+            foreach (string path in paths)
+                json.WriteStringValue(Path.GetRelativePath(_files.Folder, path).Replace('\\', '/'));
+            json.WriteEndArray();
+            json.WriteNumber("changed_by_folding", differences);
+            json.WriteEndObject();
+        });
+        log.FlushToDisk();
+        WriteSummary(log, paths, differences);
+        return paths;
+    }
+
+    /// <summary>Both layouts must give the same codes, bit by bit; gives the number of codes in which they differ from those of training, which rounding at a threshold can do.</summary>
+    private long CheckExports(List<string> paths)
+    {
+        int rows = (int)Math.Min(CheckedRows, Math.Min(_trainer.Rows.ValidationRows, _trainer.Options.Batch));
+        if (rows == 0)
+            return 0;
+        var trained = new CodeList();
+        _trainer.EncodeValidation(0, trained);
+        CodeList[] read = [.. paths.Select(path => Encode(path, rows))];
+        for (int n = 1; n < read.Length; n++)
+        {
+            if (!Same(read[0], read[n]))
+                throw new InvalidDataException($"{paths[n]} gives other codes than {paths[0]} on {rows} rows; neither is to be trusted.");
+        }
+
+        long differences = 0;
+        for (int r = 0; r < rows; r++)
+        {
+            HashSet<int> active = [.. trained.FeaturesOf(r)];
+            active.SymmetricExceptWith(read[0].FeaturesOf(r).ToArray());
+            differences += active.Count;
+        }
+
+        return differences;
+    }
+
+    private CodeList Encode(string path, int rows)
+    {
+        Device device = _trainer.Device;
+        float[] inputs = new float[rows * _trainer.Rows.Width], targets = new float[rows * (_trainer.Rows.TargetWidth ?? 0)];
+        _trainer.Rows.ReadValidation(0, inputs, targets);
+        Mat x = device.CreateMat(rows, _trainer.Rows.Width, "rows to check");
+        using DeviceBuffer room = x.Buffer;
+        device.Write(inputs, x);
+        using JumpReluSae sae = JumpReluSae.Open(device, path);
+        using SparseCodes codes = sae.CreateCodes();
+        sae.Encode(x, codes);
+        var list = new CodeList();
+        device.Read(codes, list);
+        return list;
+    }
+
+    private static bool Same(CodeList left, CodeList right) => left.Rows == right.Rows
+        && left.RowStart.AsSpan(0, left.Rows + 1).SequenceEqual(right.RowStart.AsSpan(0, right.Rows + 1))
+        && left.Feature.AsSpan(0, left.Count).SequenceEqual(right.Feature.AsSpan(0, right.Count))
+        && left.Value.AsSpan(0, left.Count).SequenceEqual(right.Value.AsSpan(0, right.Count));
+
+    private void WriteSummary(TrainingLog log, List<string> paths, long differences) => JsonFile.Write(Path.Combine(_files.Folder, SummaryName), json =>
+    {
+        json.WriteStartObject();
+        json.WritePropertyName("options");
+        OptionsJson.Write(json, _trainer.Options);
+        WriteOrigin(json);
+        json.WriteNumber("steps", _trainer.Step);
+        json.WriteNumber("rows", _trainer.Rows.Position);
+        if (_validation is not null)
+        {
+            json.WritePropertyName("validation");
+            WriteValidation(json, _validation);
+        }
+
+        json.WriteNumber("dead", _trainer.Dead);
+        json.WriteNumber("changed_by_folding", differences);
+        json.WriteStartArray("export");
+        foreach (string path in paths)
+            json.WriteStringValue(Path.GetRelativePath(_files.Folder, path).Replace('\\', '/'));
+        json.WriteEndArray();
+        json.WriteString("log_sha256", log.Hash());
+        json.WriteString("code", typeof(TrainingRun).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion);
+        json.WriteEndObject();
+    });
+}

@@ -1,0 +1,109 @@
+import { element, featurePath, get, number, post, search, shaded } from '/api.js';
+
+const $ = id => document.getElementById(id);
+const [, modelId, source, text] = location.pathname.split('/').map(decodeURIComponent);
+const index = Number(text), options = new URLSearchParams(location.search);
+
+if (options.get('embed') === 'true') {
+  document.body.classList.add('embed');
+  for (const [name, id] of [['embedexplanation', 'explanations'], ['embedplots', 'plots'], ['embedtest', 'testbox'], ['embedsteer', 'steerbox'], ['embedactivations', 'activations']]) {
+    if (options.get(name) === 'false')
+      $(id).hidden = true;
+  }
+  if (options.get('embedtestfield') === 'false')
+    $('test').hidden = true;
+}
+document.title = `${modelId}/${source}/${index}`;
+$('title').textContent = `${source} · feature ${index}`;
+$('steer-link').href = `/?source=${encodeURIComponent(source)}&steer=${index}`;
+search(modelId);
+test();
+load().catch(error => {
+  $('problem').hidden = false;
+  $('problem').textContent = error.message;
+});
+
+async function load() {
+  const row = await get(`/api/feature/${encodeURIComponent(modelId)}/${encodeURIComponent(source)}/${index}`);
+  around();
+  $('explanations').replaceChildren(...row.explanations.map(e => element('p', {}, element('strong', {}, e.description), element('small', {}, e.explanationModelName ? ` (${e.explanationModelName}, ${e.typeName ?? ''})` : ''))),
+    element('p', { class: 'dim' }, row.explanations.length === 0 ? 'Nobody has labelled this feature yet.' : 'Labels are guesses; test them below.'));
+  table($('positive'), row.pos_str, row.pos_values);
+  table($('negative'), row.neg_str, row.neg_values);
+  $('nearest').replaceChildren(...row.topkCosSimIndices.map((other, i) => element('li', {}, element('a', { href: featurePath(modelId, source, other) }, String(other)), ` cosine ${number(row.topkCosSimValues[i])}`)));
+  histogram('Activations where it fires', row.freq_hist_data_bar_values, row.freq_hist_data_bar_heights);
+  histogram('Logits of its direction', row.logits_hist_data_bar_values, row.logits_hist_data_bar_heights);
+  examples(row);
+  const facts = row.kernelscope;
+  $('facts').textContent = `Reads ${facts.site}${facts.site_out && facts.site_out !== facts.site ? `, writes ${facts.site_out}` : ''} (${row.hookName}). ` +
+    (facts.counted_positions > 0 ? `Fires on ${facts.firing_positions} of ${facts.counted_positions} positions of ${facts.dataset}; BOS, EOS and padding do not count.` : '');
+}
+
+function around() {
+  const links = [];
+  if (index > 0)
+    links.push(element('a', { href: featurePath(modelId, source, index - 1), rel: 'prev' }, '← Previous'));
+  links.push(element('a', { href: featurePath(modelId, source, index + 1), rel: 'next' }, 'Next →'));
+  const input = element('input', { type: 'number', min: 0, id: 'goto', 'aria-label': 'Go to feature' });
+  const form = element('form', { class: 'row', onsubmit: event => { event.preventDefault(); if (input.value) location.href = featurePath(modelId, source, input.value); } }, input, element('button', {}, 'Go to'));
+  $('around').replaceChildren(...links, form);
+}
+
+function table(place, pieces, values) {
+  place.replaceChildren(...pieces.map((piece, i) => element('tr', {}, element('td', {}, element('code', {}, piece)), element('td', { class: 'num' }, number(values[i])))));
+}
+
+function histogram(title, values, heights) {
+  if (values.length === 0)
+    return;
+  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg'), most = Math.max(...heights);
+  svg.setAttribute('viewBox', '0 0 500 170');
+  svg.setAttribute('class', 'hist');
+  svg.setAttribute('role', 'img');
+  svg.setAttribute('aria-label', `${title}: from ${number(values[0])} to ${number(values.at(-1))}`);
+  heights.forEach((height, i) => {
+    const bar = document.createElementNS('http://www.w3.org/2000/svg', 'rect'), tall = height / most * 140;
+    for (const [name, value] of [['x', i * 10 + 1], ['y', 145 - tall], ['width', 8], ['height', tall]])
+      bar.setAttribute(name, value);
+    const hint = document.createElementNS('http://www.w3.org/2000/svg', 'title');
+    hint.textContent = `${height} near ${number(values[i])}`;
+    bar.append(hint);
+    svg.append(bar);
+  });
+  for (const [x, anchor, value] of [[0, 'start', values[0]], [500, 'end', values.at(-1)]]) {
+    const label = document.createElementNS('http://www.w3.org/2000/svg', 'text');
+    label.setAttribute('x', x);
+    label.setAttribute('y', 164);
+    label.setAttribute('text-anchor', anchor);
+    label.textContent = number(value);
+    svg.append(label);
+  }
+  $('histograms').append(element('div', {}, element('h3', {}, title), svg));
+}
+
+function examples(row) {
+  if (row.activations.length === 0) {
+    const counted = row.kernelscope.counted_positions;
+    $('examples').replaceChildren(element('p', {}, counted > 0 ? `It did not fire in ${counted} positions.` : 'No examples are stored for this feature; test it on a text of your own.'));
+    return;
+  }
+  const most = Math.max(...row.activations.map(a => a.maxValue), 1e-9);
+  $('examples').replaceChildren(...row.activations.map(a => {
+    const from = Math.max(0, a.maxValueTokenIndex - 16), to = a.maxValueTokenIndex + 17;
+    return element('p', { class: 'tokens' }, element('small', {}, `${number(a.maxValue)}  `), ...shaded(a.tokens.slice(from, to), a.values.slice(from, to), most));
+  }));
+}
+
+function test() {
+  $('test').addEventListener('submit', async event => {
+    event.preventDefault();
+    $('test-status').textContent = 'Reading…';
+    try {
+      const answer = await post('/api/activation/new', { feature: { modelId, layer: source, index: String(index) }, customText: $('text').value });
+      $('test-tokens').replaceChildren(...shaded(answer.tokens, answer.values, answer.maxValue));
+      $('test-status').textContent = answer.maxValue > 0 ? `Largest: ${number(answer.maxValue)} on “${answer.tokens[answer.maxValueTokenIndex]}”.` : 'It does not fire on this text.';
+    } catch (error) {
+      $('test-status').textContent = error.message;
+    }
+  });
+}

@@ -1,0 +1,132 @@
+using KernelScope.Evaluation;
+using KernelScope.Model;
+using KernelScope.Runtime;
+using KernelScope.Text;
+using KernelScope.Web.Contract;
+
+namespace KernelScope.Web.Sources;
+
+/// <summary>The model that is served: its sources, its labels, and the rules of prompts.</summary>
+internal sealed class ServedModel
+{
+    private const int MostBytes = 100_000, MostPrompts = 4;
+    private readonly Dictionary<string, ServedSource> _byId;
+    private readonly Dictionary<ServedSource, SourceCorpus>? _corpora;
+
+    public ServedModel(KernelScopeEngine engine, KernelScopeWebOptions options)
+    {
+        Engine = engine;
+        Options = options;
+        Tokenizer = engine.Tokenizer ?? throw new ArgumentException("The engine's model has no tokenizer, and requests are texts.");
+        Id = (options.ModelId ?? LastPart(engine.ModelName)).ToLowerInvariant();
+        Sources = [.. engine.Saes.Values.Select(s => new ServedSource(s))];
+        _byId = new Dictionary<string, ServedSource>(StringComparer.OrdinalIgnoreCase);
+        foreach (ServedSource source in Sources)
+        {
+            if (!_byId.TryAdd(source.Id, source))
+                throw new ArgumentException($"Two SAEs have the source id '{source.Id}'; give one of them another name.");
+        }
+
+        Labels = options.Labels ?? FeatureLabels.None;
+        if (options.Corpus is TokenSet corpus)
+            _corpora = Sources.ToDictionary(s => s, s => new SourceCorpus(engine, s, corpus, options.CorpusName));
+    }
+
+    public string Id { get; }
+
+    public KernelScopeEngine Engine { get; }
+
+    public KernelScopeWebOptions Options { get; }
+
+    public GemmaTokenizer Tokenizer { get; }
+
+    public IReadOnlyList<ServedSource> Sources { get; }
+
+    public FeatureLabels Labels { get; }
+
+    public Gemma2Config Config => Engine.Model.Config;
+
+    public int BosId => Tokenizer.BosId >= 0 ? Tokenizer.BosId : Config.BosId;
+
+    /// <summary>Most tokens of a prompt.</summary>
+    public int MaxPromptTokens => Math.Min(Options.MaxPromptTokens, Engine.ContextLength);
+
+    /// <summary>What a source does over the corpus; null: there is none.</summary>
+    public SourceCorpus? CorpusOf(ServedSource source) => _corpora?[source];
+
+    /// <exception cref="Refusal">404.</exception>
+    public ServedSource Source(string id) => _byId.TryGetValue(id, out ServedSource? source) ? source
+        : throw Refusal.NotFound($"There is no source '{Printable(id)}'; there are {string.Join(", ", Sources.Select(s => s.Id))}.");
+
+    /// <summary>The sources of a set, in the order in which they were given; of some, those.</summary>
+    /// <exception cref="Refusal">There is none.</exception>
+    public IReadOnlyList<ServedSource> SourcesOf(string set, IReadOnlyList<string> selected)
+    {
+        if (selected.Count > 0)
+            return [.. selected.Select(Source).Distinct()];
+        ServedSource[] all = [.. Sources.Where(s => string.Equals(s.SourceSet, set, StringComparison.OrdinalIgnoreCase))];
+        return all.Length > 0 ? all : throw Refusal.NotFound(
+            $"There is no source set '{Printable(set)}'; there are {string.Join(", ", Sources.Select(s => s.SourceSet).Distinct())}.");
+    }
+
+    /// <exception cref="Refusal">404: it is another model.</exception>
+    public void RequireModel(string id)
+    {
+        if (!string.Equals(id, Id, StringComparison.OrdinalIgnoreCase))
+            throw Refusal.NotFound($"There is no model '{Printable(id)}' here; this server has {Id}.");
+    }
+
+    /// <exception cref="Refusal">404: the source has no such feature.</exception>
+    public static int Feature(ServedSource source, int index) => index >= 0 && index < source.FeatureCount ? index
+        : throw Refusal.NotFound($"There is no feature {index} in {source.Id}; it has features 0 to {source.FeatureCount - 1}.");
+
+    /// <summary>The ids of a prompt: BOS, once, then the text's.</summary>
+    /// <exception cref="Refusal">400: it is too long.</exception>
+    public int[] Prompt(string text, bool prependBos = true)
+    {
+        if (System.Text.Encoding.UTF8.GetByteCount(text) > MostBytes)
+            throw Refusal.Bad($"Text too long: more than {MostBytes} bytes.");
+        var ids = new List<int>();
+        string bos = Tokenizer.Piece(BosId);
+        if (text.StartsWith(bos, StringComparison.Ordinal))
+        {
+            ids.Add(BosId);
+            text = text[bos.Length..];
+        }
+        else if (prependBos)
+        {
+            ids.Add(BosId);
+        }
+
+        Tokenizer.Encode(text, ids);
+        return Fitting([.. ids]);
+    }
+
+    /// <exception cref="Refusal">400: it is too long. Clients match on the sentence.</exception>
+    public int[] Fitting(int[] ids) => ids.Length <= MaxPromptTokens ? ids
+        : throw Refusal.Bad($"Text too long: {ids.Length} tokens, max is {MaxPromptTokens}");
+
+    /// <summary>Says that a prompt and its continuation do not fit.</summary>
+    public string TooLong(int tokens, int newTokens) =>
+        $"The prompt has {tokens} tokens, and {newTokens} new ones do not fit: the context holds {Engine.ContextLength}.";
+
+    /// <exception cref="Refusal">400: none, or too many.</exception>
+    public static string[] Prompts(string[] prompts, string field) => prompts.Length is >= 1 and <= MostPrompts ? prompts
+        : throw Refusal.Bad($"{field} has {prompts.Length} texts; it must have 1 to {MostPrompts}.", field);
+
+    /// <summary>The text of a token alone; what is no whole character is U+FFFD.</summary>
+    public string TokenText(int id) => !Tokenizer.Contains(id) || Tokenizer.IsControl(id) || id == Tokenizer.UnknownId
+        ? Tokenizer.Contains(id) ? Tokenizer.Piece(id) : $"<{id}>"
+        : Tokenizer.Decode([id]);
+
+    public string[] TokenTexts(IReadOnlyList<int> ids) => [.. ids.Select(TokenText)];
+
+    /// <summary>Whether a token is a mark and not text: BOS, EOS, padding, the ends of turns.</summary>
+    public bool IsSpecial(int id) => Tokenizer.Contains(id)
+        && (Tokenizer.IsControl(id) || Tokenizer.Piece(id) is "<start_of_turn>" or "<end_of_turn>");
+
+    private static string Printable(string text) => new([.. text.Take(100).Select(c => char.IsControl(c) ? '?' : c)]);
+
+    private static string LastPart(string name) =>
+        name.TrimEnd('/', '\\').Split('/', '\\', ':')[^1] is { Length: > 0 } last ? last : "model";
+}

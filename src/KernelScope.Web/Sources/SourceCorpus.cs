@@ -1,0 +1,110 @@
+using KernelScope.Evaluation;
+using KernelScope.Generation;
+using KernelScope.Runtime;
+
+namespace KernelScope.Web.Sources;
+
+/// <summary>
+/// A source's codes of the corpus that feature pages show, kept in memory: 8 bytes an active feature. They are read when somebody first
+/// asks, through the engine's queue like every request.
+/// </summary>
+internal sealed class SourceCorpus(KernelScopeEngine engine, ServedSource source, TokenSet tokens, string name)
+{
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(50);
+    private readonly Lock _gate = new();
+    private Task<Codes>? _reading;
+
+    /// <summary>The corpus.</summary>
+    public TokenSet Tokens => tokens;
+
+    /// <summary>What the corpus is called.</summary>
+    public string Name => name;
+
+    /// <summary>The share of positions on which a feature fires; null while nobody has read the corpus.</summary>
+    public double? Density(int feature)
+    {
+        Task<Codes>? reading = _reading;
+        return reading is { IsCompletedSuccessfully: true } ? reading.Result.Firing[feature] / (double)reading.Result.Counted : null;
+    }
+
+    /// <summary>
+    /// Whether a feature is known to fire on more than a share of positions: not before the corpus was read, and not by so few positions
+    /// that the share is a guess.
+    /// </summary>
+    public bool IsDenser(int feature, double share)
+    {
+        const int FewestExpected = 50;
+        Task<Codes>? reading = _reading;
+        return reading is { IsCompletedSuccessfully: true } && reading.Result.Counted * share >= FewestExpected && Density(feature) > share;
+    }
+
+    /// <summary>What a feature does over the corpus.</summary>
+    public async Task<FeatureStatistics> OfAsync(int feature, CancellationToken cancellationToken)
+    {
+        Codes codes = await ReadAsync().WaitAsync(cancellationToken).ConfigureAwait(false);
+        var firings = new FeatureFirings(source.FeatureCount, [feature]);
+        foreach (Row row in codes.Rows)
+            firings.Add(row.Sequence, row.Position, row.Features, row.Values);
+        return FeatureStatistics.Create(firings, tokens, new FeatureStatisticsOptions())[0];
+    }
+
+    /// <summary>Reads the corpus, once; a failure is tried again by the next who asks.</summary>
+    public Task ReadyAsync(CancellationToken cancellationToken) => ReadAsync().WaitAsync(cancellationToken);
+
+    private Task<Codes> ReadAsync()
+    {
+        lock (_gate)
+        {
+            if (_reading is null or { IsFaulted: true } or { IsCanceled: true })
+                _reading = Task.Run(CollectAsync);
+            return _reading;
+        }
+    }
+
+    private async Task<Codes> CollectAsync()
+    {
+        var rows = new List<Row>();
+        long[] firing = new long[source.FeatureCount];
+        for (int b = 0; b < tokens.Count; b++)
+        {
+            int[] sequence = tokens.Sequence(b).ToArray();
+            IReadOnlyList<TokenFeatures> read = await ReadAsync(sequence).ConfigureAwait(false);
+            for (int t = 0; t < sequence.Length; t++)
+            {
+                if (tokens.IsSpecial(sequence[t]))
+                    continue;
+                FeatureActivation[] active = [.. read[t].Features[0].Top.OrderBy(a => a.Feature)];
+                rows.Add(new Row(b, t, Array.ConvertAll(active, a => a.Feature), Array.ConvertAll(active, a => a.Activation)));
+                foreach (FeatureActivation one in active)
+                    firing[one.Feature]++;
+            }
+        }
+
+        return new Codes(rows, firing);
+    }
+
+    /// <summary>Waits where the queue is full: requests of clients go first.</summary>
+    private async Task<IReadOnlyList<TokenFeatures>> ReadAsync(int[] sequence)
+    {
+        var report = new FeatureReport { Sae = source.Sae.Name, Top = int.MaxValue };
+        var request = new FeaturesRequest { Tokens = sequence, Features = [report] };
+        while (true)
+        {
+            try
+            {
+                return await engine.FeaturesAsync(request).ConfigureAwait(false);
+            }
+            catch (EngineBusyException)
+            {
+                await Task.Delay(Pause).ConfigureAwait(false);
+            }
+        }
+    }
+
+    private sealed record Row(int Sequence, int Position, int[] Features, float[] Values);
+
+    private sealed record Codes(List<Row> Rows, long[] Firing)
+    {
+        public long Counted => Rows.Count;
+    }
+}

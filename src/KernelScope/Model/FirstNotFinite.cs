@@ -1,0 +1,41 @@
+using KernelScope.Devices;
+using KernelScope.Hooks;
+
+namespace KernelScope.Model;
+
+/// <summary>Finds where a model's values stop being finite numbers, once it is known that they do.</summary>
+internal static class FirstNotFinite
+{
+    /// <summary>Runs the tokens once more and listens everywhere.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="tokens">The sequence up to where it was seen.</param>
+    /// <param name="seen">What was seen.</param>
+    /// <returns>The first hook point whose values are not finite; <paramref name="seen"/> where there is none, because an edit made them.</returns>
+    public static NotFiniteException Of(Gemma2Model model, ReadOnlySpan<int> tokens, NotFiniteException seen)
+    {
+        using Session session = model.NewSession(tokens.Length);
+        float[] host = [];
+        foreach (HookPoint point in HookPoint.All(model.Config.LayerCount))
+            session.Hooks.Add(point, Look);
+        try
+        {
+            session.Prefill(tokens);
+            return seen;
+        }
+        catch (NotFiniteException first)
+        {
+            return first;
+        }
+
+        void Look(HookCall call, HookPoint point, Mat value)
+        {
+            int size = value.Rows * value.Columns;
+            if (host.Length < size)
+                host = new float[size];
+            call.Device.Read(value, host.AsSpan(0, size));
+            // Logits are of the last rows only.
+            int firstRow = call.Position + call.Tokens.Length - value.Rows;
+            NotFiniteException.Refuse(host.AsSpan(0, size), value.Columns, $"the activations at {point}", firstRow);
+        }
+    }
+}

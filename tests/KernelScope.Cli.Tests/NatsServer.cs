@@ -1,0 +1,81 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+
+namespace KernelScope.Cli.Tests;
+
+/// <summary>A NATS server of a test's own, with its streams in a folder: killed, started again, with or without its disk.</summary>
+internal sealed class NatsServer : IDisposable
+{
+    private readonly string _store;
+    private readonly int _port = FreePort();
+    private Process? _process;
+
+    public NatsServer(string store)
+    {
+        _store = store;
+        Start();
+    }
+
+    /// <summary>Why there is none here; null if there is.</summary>
+    public static string? Missing { get; } = OperatingSystem.IsLinux() && Find() is not null ? null
+        : "nats-server is not on the PATH (Debian: apt-get install nats-server).";
+
+    public string Url => FormattableString.Invariant($"nats://127.0.0.1:{_port}");
+
+    public void Start()
+    {
+        var start = new ProcessStartInfo(Find()!, ["-js", "-sd", _store, "-a", "127.0.0.1", "-p",
+            FormattableString.Invariant($"{_port}")]) { RedirectStandardError = true, RedirectStandardOutput = true };
+        _process = Process.Start(start)!;
+        _process.BeginErrorReadLine();
+        _process.BeginOutputReadLine();
+        for (var watch = Stopwatch.StartNew(); watch.Elapsed < TimeSpan.FromSeconds(30); Thread.Sleep(20))
+        {
+            try
+            {
+                using var client = new TcpClient("127.0.0.1", _port);
+                return;
+            }
+            catch (SocketException)
+            {
+                // Not yet.
+            }
+        }
+
+        throw new InvalidOperationException("nats-server did not start.");
+    }
+
+    /// <summary>kill -9.</summary>
+    public void Kill()
+    {
+        _process!.Kill();
+        _process.WaitForExit();
+        _process.Dispose();
+        _process = null;
+    }
+
+    /// <summary>What the server kept is lost.</summary>
+    public void LoseDisk()
+    {
+        Kill();
+        Directory.Delete(_store, recursive: true);
+        Start();
+    }
+
+    public void Dispose()
+    {
+        if (_process is not null)
+            Kill();
+    }
+
+    private static string? Find() => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Append("/usr/sbin")
+        .Select(p => Path.Combine(p, "nats-server")).FirstOrDefault(File.Exists);
+
+    private static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+}

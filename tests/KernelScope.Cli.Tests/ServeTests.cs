@@ -1,0 +1,112 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Net.Http.Json;
+using System.Text.Json;
+
+namespace KernelScope.Cli.Tests;
+
+/// <summary>The verbs around feature pages: the server as a process, pages over a corpus, labels.</summary>
+public sealed class ServeTests
+{
+    private const string Text = "More than anything she wished for a golden ring.";
+
+    [Fact]
+    public async Task A_server_gives_the_values_of_features_and_ends_by_a_signal()
+    {
+        if (OperatingSystem.IsWindows())
+            return;
+        using Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "serve", "--urls", "http://127.0.0.1:0", "--json"]));
+        process.StandardInput.Close();
+        Task<string> error = process.StandardError.ReadToEndAsync();
+        JsonElement started = JsonDocument.Parse((await process.StandardOutput.ReadLineAsync())!).RootElement;
+        Assert.Equal("demo", started.GetProperty("model").GetString());
+        Assert.Equal(7, started.GetProperty("sources").GetArrayLength());
+        using var client = new HttpClient { BaseAddress = new Uri(started.GetProperty("urls")[0].GetString()!) };
+        var body = new StringContent($$"""{"model":"demo","prompt":"{{Text}}","source":"3-demo-res-2k__l0-19","ignoreBos":false,"topK":8}""", null, "application/json");
+        using HttpResponseMessage response = await client.PostAsync("/v1/activation/topk-by-token", body);
+        JsonElement served = await response.Content.ReadFromJsonAsync<JsonElement>();
+        JsonElement printed = Program.Json("features", Text, "--top", "8");
+        for (int t = 0; t < printed.GetProperty("tokens").GetArrayLength(); t++)
+        {
+            JsonElement ours = printed.GetProperty("tokens")[t].GetProperty("features"), theirs = served.GetProperty("results")[t].GetProperty("topFeatures");
+            for (int k = 0; k < ours.GetArrayLength(); k++)
+            {
+                Assert.Equal(ours[k].GetProperty("index").GetRawText(), theirs[k].GetProperty("featureIndex").GetRawText());
+                // To the last digit.
+                Assert.Equal(ours[k].GetProperty("activation").GetRawText(), theirs[k].GetProperty("activationValue").GetRawText());
+            }
+        }
+
+        using (Process kill = Process.Start("kill", ["-INT", process.Id.ToString(CultureInfo.InvariantCulture)]))
+            kill.WaitForExit();
+        Assert.True(process.WaitForExit(TimeSpan.FromSeconds(60)));
+        Assert.Equal(0, process.ExitCode);
+        Assert.DoesNotContain("golden ring", await error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("http://0.0.0.0:3000")]
+    [InlineData("http://0.0.0.0:3000", "--allow-remote")]
+    [InlineData("https://127.0.0.1:3000")]
+    [InlineData("nonsense")]
+    public void Addresses_that_were_not_allowed_are_bad_usage(string url, params string[] more) =>
+        Assert.Equal(2, Program.Run(["serve", "--urls", url, .. more]).ExitCode);
+
+    [Fact]
+    public void A_port_that_is_taken_is_named()
+    {
+        using var taken = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
+        taken.Start();
+        Outcome outcome = Program.Run("serve", "--urls", $"http://{taken.LocalEndpoint}");
+        Assert.Equal(1, outcome.ExitCode);
+        Assert.Contains("--urls", outcome.Error, StringComparison.Ordinal);
+        Assert.Contains(taken.LocalEndpoint.ToString()!, outcome.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_page_needs_nothing_else_and_two_runs_give_the_same_bytes()
+    {
+        using var folder = new TempFolder();
+        string labels = folder.Write("labels.jsonl", """{"modelId":"demo","layer":"3-demo-res-2k__l0-19","index":"320","description":"<b>thou</b>"}"""u8.ToArray());
+        string[] arguments = ["dash", "--features", "1738,320,0-2", "--text-file", "demo", "--labels", labels, "--text", Text];
+        foreach (string name in (string[])["a.html", "b.html"])
+            Assert.Equal(0, Program.Run([.. arguments, "--html", folder.At(name)]).ExitCode);
+        string page = File.ReadAllText(folder.At("a.html"));
+        Assert.Equal(page, File.ReadAllText(folder.At("b.html")));
+        Assert.DoesNotContain("<script", page, StringComparison.Ordinal);
+        Assert.DoesNotContain("src=", page, StringComparison.Ordinal);
+        Assert.DoesNotContain("<b>thou</b>", page, StringComparison.Ordinal);
+        Assert.Contains("&lt;b&gt;thou&lt;/b&gt;", page, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Statistics_agree_with_top()
+    {
+        JsonElement dash = Program.Json("dash", "--features", "1738", "--text-file", "demo", "--top", "3").GetProperty("features")[0];
+        JsonElement top = Program.Json("top", "1738", "--text-file", "demo", "--contexts", "1");
+        Assert.Equal(top.GetProperty("active").GetInt64(), dash.GetProperty("firing_positions").GetInt64());
+        Assert.Equal(top.GetProperty("counted").GetInt64(), dash.GetProperty("counted_positions").GetInt64());
+        Assert.Equal(top.GetProperty("contexts")[0].GetProperty("activation").GetRawText(), dash.GetProperty("max_act").GetRawText());
+        Assert.Equal(dash.GetProperty("max_act").GetRawText(), dash.GetProperty("top")[0].GetProperty("activation").GetRawText());
+    }
+
+    [Fact]
+    public void Labels_are_imported_found_and_shown()
+    {
+        using var folder = new TempFolder();
+        string path = folder.Write("in.jsonl",
+            """
+            {"modelId":"demo","layer":"3-demo-res-2k__l0-19","index":"562","description":"begins a sentence","embedding":[1,2]}
+            no label
+            """u8.ToArray());
+        Outcome imported = Program.Run("labels", "import", path, "--out", folder.At("out.jsonl"), "--json");
+        Assert.Equal((1, 1), (imported.Json().GetProperty("labels").GetInt32(), imported.Json().GetProperty("rejected").GetInt32()));
+        Assert.Contains("line 2", imported.Error, StringComparison.Ordinal);
+        Assert.Equal(562, Program.Json("labels", "search", "sentence", "--labels", folder.At("out.jsonl")).GetProperty("matches")[0].GetProperty("index").GetInt32());
+        Assert.Equal(1738, Program.Json("labels", "search", "girl").GetProperty("matches")[0].GetProperty("index").GetInt32());
+        Assert.Contains("begins a sentence", Program.Run("features", "She loved the river", "--labels", folder.At("out.jsonl")).Output, StringComparison.Ordinal);
+        Outcome empty = Program.Run("labels", "import", folder.Write("bad.jsonl", "{}"u8.ToArray()));
+        Assert.Equal(1, empty.ExitCode);
+        Assert.Contains("modelId is missing", empty.Error, StringComparison.Ordinal);
+    }
+}

@@ -1,0 +1,89 @@
+using System.Diagnostics;
+using System.Text.Json;
+
+namespace KernelScope.Cli.Tests;
+
+/// <summary><c>train</c> as a process.</summary>
+public sealed class TrainTests
+{
+    private static readonly string Data = Fixtures.Path("sae", "frontier", "data.npz");
+
+    private static string[] Recipe(string folder, int steps, params string[] more) =>
+    [
+        "train", "--from", Data, "--key", "train", "--width", "128", "--sparsity", "0.01", "--steps", $"{steps}", "--batch", "128", "--lr", "0.005", "--lr-warm-up", "20", "--sparsity-warm-up", "50",
+        "--bandwidth", "0.1", "--theta", "0.1", "--site", "resid_post.3", "--out", folder, "--device", "cpu", .. more,
+    ];
+
+    [Fact]
+    public void It_writes_both_layouts_a_log_and_a_summary()
+    {
+        using var folder = new TempFolder();
+        JsonElement result = Program.Json(Recipe(folder.At("sae"), 200, "--log-every", "50"));
+        string[] export = [.. result.GetProperty("export").EnumerateArray().Select(p => p.GetString()!)];
+        Assert.Equal(2, export.Length);
+        Assert.Equal(export[0], result.GetProperty("sae").GetString());
+        Assert.Equal((200, 200 * 128, "resid_post.3"), (result.GetProperty("steps").GetInt32(), result.GetProperty("rows").GetInt32(), result.GetProperty("site").GetString()));
+        double l0 = result.GetProperty("l0").GetDouble();
+        Assert.Contains($"res/layer_3/width_128/average_l0_{Math.Round(l0)}/params.npz", export[0].Replace('\\', '/'), StringComparison.Ordinal);
+        string[] log = File.ReadAllLines(result.GetProperty("log").GetString()!);
+        Assert.StartsWith("{\"options\":", log[0], StringComparison.Ordinal);
+        Assert.Contains("\"export\":", log[^1], StringComparison.Ordinal);
+        Assert.Equal(4, log.Count(line => line.StartsWith("{\"step\":", StringComparison.Ordinal)));
+        JsonElement summary = JsonElement.Parse(File.ReadAllBytes(folder.At("sae/training.json")));
+        Assert.Equal(l0, summary.GetProperty("validation").GetProperty("l0").GetDouble());
+        JsonElement[] encoded = [.. export.Select(path => Program.Json("encode", Data, "--key", "test", "--sae", path))];
+        Assert.Equal(encoded[0].GetProperty("l0").GetDouble(), encoded[1].GetProperty("l0").GetDouble());
+        Assert.Equal(result.GetProperty("fvu").GetDouble(), encoded[0].GetProperty("fvu").GetDouble(), 0.05);
+    }
+
+    /// <summary>The process is killed at a moment of its own, again and again, until it gets through.</summary>
+    [Fact]
+    [Trait("Category", "Slow")]
+    public void Killed_and_resumed_it_writes_what_it_would_have_written()
+    {
+        using var folder = new TempFolder();
+        string[] every = ["--checkpoint-every", "25", "--log-every", "10", "--resume"];
+        Program.Json(Recipe(folder.At("whole"), 3000, every));
+        var random = new Random(3);
+        for (int n = 0; n < 20; n++)
+        {
+            using Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, .. Recipe(folder.At("broken"), 3000, every)]));
+            if (!process.WaitForExit(random.Next(300, 1500)))
+                process.Kill();
+            process.WaitForExit();
+        }
+
+        Program.Json(Recipe(folder.At("broken"), 3000, every));
+        foreach (string file in (string[])["saelens/sae_weights.safetensors", "checkpoints/step-000003000/parameters.safetensors", "checkpoints/step-000003000/adam.safetensors"])
+            Assert.Equal(File.ReadAllBytes(folder.At($"whole/{file}")), File.ReadAllBytes(folder.At($"broken/{file}")));
+        Assert.Equal(WithoutTimes(folder.At("whole/log.jsonl")), WithoutTimes(folder.At("broken/log.jsonl")));
+    }
+
+    [Theory]
+    [InlineData(2, "--sparsity is missing", "--width", "64")]
+    [InlineData(2, "--k is missing", "--width", "64", "--activation", "topk")]
+    [InlineData(2, "--sparsity does nothing", "--width", "64", "--activation", "topk", "--k", "4", "--sparsity", "1")]
+    [InlineData(2, "--k does nothing", "--width", "64", "--sparsity", "1", "--k", "4")]
+    [InlineData(2, "--skip does nothing", "--width", "64", "--sparsity", "1", "--skip")]
+    [InlineData(2, "--bucket does nothing", "--width", "64", "--sparsity", "1", "--bucket", "5")]
+    [InlineData(2, "--site-out does nothing", "--width", "64", "--sparsity", "1", "--site-out", "z.1")]
+    [InlineData(2, "no activation", "--width", "64", "--sparsity", "1", "--activation", "gelu")]
+    [InlineData(1, "k is 65", "--width", "64", "--activation", "batchtopk", "--k", "65")]
+    [InlineData(1, "--key is needed", "--width", "64", "--sparsity", "1")]
+    public void What_makes_no_sense_is_refused_in_a_sentence(int code, string words, params string[] arguments)
+    {
+        using var folder = new TempFolder();
+        Program.Run(["train", "--from", Data, "--out", folder.At("sae"), .. arguments]).AssertFailed(code, words);
+    }
+
+    [Fact]
+    public void A_missing_file_and_a_folder_in_use_are_refused()
+    {
+        using var folder = new TempFolder();
+        Program.Run("train", "--from", folder.At("none.npz"), "--width", "64", "--sparsity", "1", "--out", folder.At("sae")).AssertFailed(1, "none.npz");
+        Program.Json(Recipe(folder.At("sae"), 10));
+        Program.Run(Recipe(folder.At("sae"), 10)).AssertFailed(1, "has ended");
+    }
+
+    private static string[] WithoutTimes(string path) => [.. File.ReadLines(path).Select(line => line.Split(",\"seconds\"")[0])];
+}

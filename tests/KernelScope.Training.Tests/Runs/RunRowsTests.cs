@@ -1,0 +1,203 @@
+using KernelScope.Hooks;
+using KernelScope.Training.Runs;
+
+namespace KernelScope.Training.Tests.Runs;
+
+/// <summary>The order in which a run's rows are served.</summary>
+public sealed class RunRowsTests
+{
+    private static readonly HookPoint Site = HookPoint.Parse("resid_post.0");
+
+    [Theory]
+    [InlineData(1_000_000, false)]
+    [InlineData(300, false)]
+    [InlineData(1500, true)]
+    public void Three_epochs_serve_every_row_three_times(int bucket, bool half)
+    {
+        using var run = new SyntheticRun(shards: 5, sequences: 12, rows: 50, width: 3);
+        using RunRows rows = RunRows.Open(run.Folder.Path, Site, null,
+            new RunRowsOptions { BucketRows = bucket, MixHalf = half, Validation = 0, OpenShards = 3 });
+        Assert.Equal(3000, rows.EpochRows);
+        var served = new Dictionary<float, int>();
+        // 100 divides the rows of an epoch, so that nothing is left over.
+        for (int batch = 0; batch < 90; batch++)
+        {
+            foreach (float first in Firsts(rows, 100))
+                served[first] = served.GetValueOrDefault(first) + 1;
+        }
+
+        Assert.Equal(9000, rows.Position);
+        Assert.Equal(3000, served.Count);
+        Assert.All(served.Values, count => Assert.Equal(3, count));
+    }
+
+    [Fact]
+    public void What_is_left_of_an_epoch_is_served_with_the_next()
+    {
+        using var run = new SyntheticRun(shards: 3, sequences: 4, rows: 25, width: 2);
+        using RunRows rows = RunRows.Open(run.Folder.Path, Site, null, new RunRowsOptions { Validation = 0 });
+        // 300 rows an epoch; seven batches of 128 are 896, two epochs and 296 rows.
+        var served = new Dictionary<float, int>();
+        for (int batch = 0; batch < 7; batch++)
+        {
+            foreach (float first in Firsts(rows, 128))
+                served[first] = served.GetValueOrDefault(first) + 1;
+        }
+
+        Assert.Equal(300, served.Count);
+        Assert.All(served.Values, count => Assert.InRange(count, 2, 4));
+        Assert.Equal(896, served.Values.Sum());
+    }
+
+    [Fact]
+    public void Rows_of_a_transcoder_are_of_the_same_token()
+    {
+        using var run = new SyntheticRun(2, 6, 20, 4, "mlp_in_unit.1", "mlp_out_post.1");
+        using RunRows rows = RunRows.Open(run.Folder.Path, HookPoint.Parse("mlp_in_unit.1"), HookPoint.Parse("mlp_out_post.1"));
+        float[] x = new float[64 * 4], y = new float[64 * 4];
+        rows.Next(x, y);
+        Assert.All(x.Zip(y), pair => Assert.Equal(pair.First + (1 / 16f), pair.Second));
+        Assert.Equal((4, 4), (rows.Width, rows.TargetWidth));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_state_saved_at_any_batch_goes_on_with_the_same_batches(bool half)
+    {
+        using var run = new SyntheticRun(shards: 6, sequences: 10, rows: 300, width: 2);
+        var options = new RunRowsOptions { BucketRows = 4000, MixHalf = half, OpenShards = 2, Seed = 3 };
+        using RunRows whole = RunRows.Open(run.Folder.Path, Site, null, options);
+        var states = new List<byte[]>();
+        var batches = new List<float[]>();
+        for (int b = 0; b < 40; b++)
+        {
+            using var state = new MemoryStream();
+            whole.SaveState(state);
+            states.Add(state.ToArray());
+            float[] batch = new float[777 * 2];
+            whole.Next(batch, []);
+            batches.Add(batch);
+        }
+
+        foreach (int start in new[] { 0, 1, 4, 5, 6, 17, 22, 23, 39 })
+        {
+            using RunRows resumed = RunRows.Open(run.Folder.Path, Site, null, options);
+            resumed.LoadState(new MemoryStream(states[start]));
+            Assert.Equal(start * 777, resumed.Position);
+            for (int b = start; b < 40; b++)
+            {
+                float[] batch = new float[777 * 2];
+                resumed.Next(batch, []);
+                Assert.Equal(batches[b], batch);
+            }
+        }
+    }
+
+    [Fact]
+    public void A_state_of_other_rows_and_a_damaged_one_are_refused()
+    {
+        using var run = new SyntheticRun(2, 4, 10, 2);
+        using RunRows rows = RunRows.Open(run.Folder.Path, Site);
+        using var state = new MemoryStream();
+        rows.SaveState(state);
+        byte[] bytes = state.ToArray();
+        using RunRows other = RunRows.Open(run.Folder.Path, Site, null, new RunRowsOptions { Seed = 99 });
+        Assert.Contains("other rows", Assert.Throws<InvalidDataException>(() => other.LoadState(new MemoryStream(bytes))).Message,
+            StringComparison.Ordinal);
+        for (int at = 0; at < bytes.Length; at += 7)
+        {
+            byte[] damaged = [.. bytes];
+            damaged[at] ^= 0x10;
+            Assert.Throws<InvalidDataException>(() => rows.LoadState(new MemoryStream(damaged)));
+            Assert.Throws<InvalidDataException>(() => rows.LoadState(new MemoryStream(bytes[..at])));
+        }
+    }
+
+    [Fact]
+    public void Held_back_sequences_are_never_served_and_can_be_read_in_their_order()
+    {
+        using var run = new SyntheticRun(shards: 4, sequences: 50, rows: 10, width: 2);
+        using RunRows rows = RunRows.Open(run.Folder.Path, Site, null, new RunRowsOptions { Validation = 0.2 });
+        Assert.Equal(2000, rows.EpochRows + rows.ValidationRows);
+        Assert.InRange(rows.ValidationRows, 200, 700);
+        Assert.Equal(0, rows.ValidationRows % 10);
+        float[] held = new float[rows.ValidationRows * 2];
+        rows.ReadValidation(0, held, []);
+        float[] some = new float[30 * 2];
+        rows.ReadValidation(25, some, []);
+        Assert.Equal(held.AsSpan(50, 60).ToArray(), some);
+        int[] sequences = [.. held.Where((_, i) => i % 2 == 0).Select(v => (int)(v / 1000))];
+        Assert.Equal(sequences.Order(), sequences);
+        HashSet<int> never = [.. sequences];
+        for (int b = 0; b < 30; b++)
+            Assert.DoesNotContain(Firsts(rows, 100), first => never.Contains((int)(first / 1000)));
+        using RunRows otherSeed = RunRows.Open(run.Folder.Path, Site, null, new RunRowsOptions { Validation = 0.2, Seed = 12 });
+        Assert.Equal(rows.ValidationRows, otherSeed.ValidationRows);
+    }
+
+    /// <summary>
+    /// χ² over a million pairs of neighbours: how often two are of one sequence, against what a random permutation of the bucket gives.
+    /// </summary>
+    [Fact]
+    public void Neighbours_are_not_of_one_sequence_more_often_than_chance()
+    {
+        using var run = new SyntheticRun(shards: 10, sequences: 20, rows: 600, width: 1);
+        using RunRows rows = RunRows.Open(run.Folder.Path, Site, null, new RunRowsOptions { Validation = 0 });
+        const int Rows = 120_000, Sequences = 200, Neighbours = 10;
+        float[] order = new float[Rows];
+        rows.Next(order, []);
+        int[] sequence = [.. order.Select(v => (int)(v / 1000))];
+        long same = 0, pairs = 0;
+        for (int i = 0; i < Rows - Neighbours; i++)
+        {
+            for (int k = 1; k <= Neighbours; k++, pairs++)
+                same += sequence[i] == sequence[i + k] ? 1 : 0;
+        }
+
+        double chance = ((Rows / (double)Sequences) - 1) / (Rows - 1), expected = pairs * chance;
+        double chiSquared = ((same - expected) * (same - expected) / expected)
+            + ((same - expected) * (same - expected) / (pairs - expected));
+        // One degree of freedom; 15.1 is passed by chance once in ten thousand.
+        Assert.True(chiSquared < 15.1, $"{same} pairs of one sequence, {expected:F0} expected: χ² = {chiSquared:F1}");
+    }
+
+    [Fact]
+    public void Another_seed_gives_another_order_and_the_same_seed_the_same()
+    {
+        using var run = new SyntheticRun(3, 8, 30, 1);
+        float[] Order(long seed)
+        {
+            using RunRows rows = RunRows.Open(run.Folder.Path, Site, null, new RunRowsOptions { Seed = seed });
+            return Firsts(rows, 500);
+        }
+
+        Assert.Equal(Order(1), Order(1));
+        Assert.NotEqual(Order(1), Order(2));
+    }
+
+    [Fact]
+    public void A_damaged_shard_stops_with_its_name_and_an_incomplete_run_is_refused()
+    {
+        using var run = new SyntheticRun(3, 4, 10, 2);
+        string path = run.Folder.At(RunFolder.Acts("resid_post.0", 1));
+        byte[] bytes = File.ReadAllBytes(path);
+        bytes[^500] ^= 1;
+        File.WriteAllBytes(path, bytes);
+        using (RunRows rows = RunRows.Open(run.Folder.Path, Site))
+            Assert.Contains("000001.safetensors", Assert.Throws<InvalidDataException>(() => rows.Next(new float[60], [])).Message,
+                StringComparison.Ordinal);
+        File.Delete(run.Folder.At(RunFolder.Manifest(2)));
+        Assert.Contains("shard 2 of 3 is missing", Assert.Throws<InvalidDataException>(() => RunRows.Open(run.Folder.Path, Site)).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("no rows of z.1", Assert.Throws<InvalidDataException>(() =>
+            RunRows.Open(run.Folder.Path, HookPoint.Parse("z.1"))).Message, StringComparison.Ordinal);
+    }
+
+    private static float[] Firsts(RunRows rows, int count)
+    {
+        float[] batch = new float[count * rows.Width];
+        rows.Next(batch, []);
+        return [.. Enumerable.Range(0, count).Select(r => batch[r * rows.Width])];
+    }
+}

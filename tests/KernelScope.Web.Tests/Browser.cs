@@ -1,0 +1,108 @@
+using Deque.AxeCore.Commons;
+using Deque.AxeCore.Playwright;
+using Microsoft.Playwright;
+
+namespace KernelScope.Web.Tests;
+
+/// <summary>A Chromium of this machine, without a window; tests are skipped where there is none.</summary>
+public sealed class Browser : IAsyncLifetime
+{
+    private static readonly string[] Places = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+    private IPlaywright? _playwright;
+    private IBrowser? _browser;
+    private string _missing = "";
+
+    /// <summary>Where screenshots go.</summary>
+    public static string Screenshots { get; } = Directory.CreateDirectory(
+        Environment.GetEnvironmentVariable("KERNELSCOPE_SCREENSHOTS") ?? Path.Combine(AppContext.BaseDirectory, "screenshots")).FullName;
+
+    public async Task InitializeAsync()
+    {
+        string? path = Environment.GetEnvironmentVariable("KERNELSCOPE_CHROMIUM") ?? Array.Find(Places, File.Exists);
+        if (path is null)
+        {
+            _missing = "There is no Chromium on this machine (KERNELSCOPE_CHROMIUM names one).";
+            return;
+        }
+
+        try
+        {
+            _playwright = await Playwright.CreateAsync();
+            _browser = await _playwright.Chromium.LaunchAsync(
+                new() { ExecutablePath = path, Args = ["--no-sandbox", "--disable-gpu"], Timeout = 120_000 });
+        }
+        catch (PlaywrightException e)
+        {
+            _missing = $"The browser does not start: {e.Message}";
+        }
+    }
+
+    public async Task DisposeAsync()
+    {
+        if (_browser is not null)
+            await _browser.DisposeAsync();
+        _playwright?.Dispose();
+    }
+
+    internal async Task<Visit> OpenAsync(DemoServer server, string path, int width = 1000, bool dark = false)
+    {
+        Skip.If(_browser is null, _missing);
+        IBrowserContext context = await _browser!.NewContextAsync(new()
+        {
+            BaseURL = server.Url.ToString(),
+            ViewportSize = new() { Width = width, Height = 900 },
+            ColorScheme = dark ? ColorScheme.Dark : ColorScheme.Light,
+        });
+        IPage page = await context.NewPageAsync();
+        page.SetDefaultTimeout(60_000);
+        var visit = new Visit(context, page, server.Url);
+        await page.GotoAsync(path);
+        return visit;
+    }
+}
+
+/// <summary>A page, and what it did that no page of ours may do.</summary>
+internal sealed class Visit : IAsyncDisposable
+{
+    private readonly IBrowserContext _context;
+    private readonly List<string> _faults = [];
+
+    public Visit(IBrowserContext context, IPage page, Uri own)
+    {
+        _context = context;
+        Page = page;
+        page.Console += (_, message) =>
+        {
+            if (message.Type == "error")
+                _faults.Add($"console: {message.Text}");
+        };
+        page.PageError += (_, error) => _faults.Add($"error: {error}");
+        page.Request += (_, request) =>
+        {
+            if (!request.Url.StartsWith(own.ToString(), StringComparison.Ordinal)
+                && !request.Url.StartsWith("data:", StringComparison.Ordinal))
+                _faults.Add($"a request to {request.Url}");
+        };
+    }
+
+    public IPage Page { get; }
+
+    /// <summary>No finding of impact serious or critical.</summary>
+    public async Task RequireAccessibleAsync()
+    {
+        AxeResult result = await Page.RunAxe();
+        Assert.Empty(result.Violations.Where(v => v.Impact is "serious" or "critical")
+            .Select(v => $"{v.Impact} {v.Id}: {v.Nodes[0].Html}"));
+    }
+
+    /// <summary>Nothing is wider than the window.</summary>
+    public async Task RequireFittingAsync() =>
+        Assert.True(await Page.EvaluateAsync<bool>("document.documentElement.scrollWidth <= window.innerWidth"),
+            "the page is wider than the window");
+
+    public async ValueTask DisposeAsync()
+    {
+        await _context.DisposeAsync();
+        Assert.Empty(_faults);
+    }
+}

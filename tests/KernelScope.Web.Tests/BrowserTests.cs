@@ -1,0 +1,163 @@
+using Microsoft.Playwright;
+using static Microsoft.Playwright.Assertions;
+
+namespace KernelScope.Web.Tests;
+
+/// <summary>The pages as people use them.</summary>
+[Collection(nameof(DemoServer))]
+public sealed class BrowserTests(DemoServer server, Browser browser) : IClassFixture<Browser>
+{
+    private const string Heroine =
+        "Once upon a time a girl lived near the mill. She wished for a ring. More than anything she wished for a golden ring.";
+    private static readonly LocatorAssertionsToHaveCountOptions Patient = new() { Timeout = 60_000 };
+
+    [SkippableFact]
+    public async Task Every_exercise_can_be_done_by_mouse()
+    {
+        await using Visit visit = await browser.OpenAsync(server, "/");
+        IPage page = visit.Page;
+        await page.Locator("#themes button").Nth(1).ClickAsync();
+        ILocator thou = page.Locator("#microscope-tokens button", new() { HasTextString = "thou" }).First;
+        await thou.ClickAsync();
+        await Expect(page.Locator("#microscope-features li")).ToHaveCountAsync(5, Patient);
+        await page.Locator("#text").FillAsync(Heroine);
+        await page.Locator("#own button").ClickAsync();
+        await Expect(page.Locator("#task")).ToContainTextAsync("Done!", new() { Timeout = 60_000 });
+        await page.Locator("[data-next=analyze]").First.ClickAsync();
+        await Expect(page.Locator("#analyze-examples p")).ToHaveCountAsync(4, Patient);
+        await page.Locator("#choices button").Nth(1).ClickAsync();
+        await Expect(page.Locator("#answer")).ToContainTextAsync("Not quite");
+        await page.Locator("#choices button").First.ClickAsync();
+        await Expect(page.Locator("#answer")).ToContainTextAsync("Right");
+        ILocator puzzle = page.Locator("#puzzles > div").First;
+        await puzzle.GetByText("Test").ClickAsync();
+        await Expect(puzzle.Locator(".tokens")).ToHaveCountAsync(1, Patient);
+        await puzzle.GetByText("Reveal the label").ClickAsync();
+        await Expect(puzzle.Locator("p[role=status]")).ToContainTextAsync("digits of a temperature");
+        await page.Locator("[data-next=steer]").First.ClickAsync();
+        await page.Locator("#steer-form button.main").ClickAsync();
+        await Expect(page.Locator("#steer-status")).ToHaveTextAsync("Done.", new() { Timeout = 90_000 });
+        // The texts that transformers gives.
+        await Expect(page.Locator("#plain-text")).ToContainTextAsync("Lena. The rain fell all day and the roads turned to mud.");
+        await Expect(page.Locator("#steered-text")).ToContainTextAsync("Ben. A thick fog hid the trees, and nothing could be seen.");
+        await Expect(page.Locator("#live li")).ToHaveCountAsync(5, Patient);
+        await page.Locator("[data-next=next]").First.ClickAsync();
+        await Expect(page.Locator("#curl")).ToContainTextAsync("/api/search-topk-by-token");
+    }
+
+    [SkippableFact]
+    public async Task Every_exercise_can_be_done_by_keyboard_and_survives_a_reload()
+    {
+        await using Visit visit = await browser.OpenAsync(server, "/");
+        IPage page = visit.Page;
+        await page.Locator("#themes button").First.FocusAsync();
+        await page.Keyboard.PressAsync("Enter");
+        await Expect(page.Locator("#microscope-status")).ToContainTextAsync("tokens");
+        await page.Locator("#microscope-tokens button").First.FocusAsync();
+        await page.Keyboard.PressAsync("Tab");
+        await page.Keyboard.PressAsync("Enter");
+        await Expect(page.Locator("#microscope-features li")).Not.ToHaveCountAsync(0, new() { Timeout = 60_000 });
+        await page.Locator("[data-next=analyze]").First.FocusAsync();
+        await page.Keyboard.PressAsync("Enter");
+        await Expect(page.Locator("#h-analyze")).ToBeFocusedAsync();
+        await page.Locator("#choices button").First.FocusAsync();
+        await page.Keyboard.PressAsync("Space");
+        await Expect(page.Locator("#answer")).ToContainTextAsync("Right");
+        await page.ReloadAsync();
+        await Expect(page.Locator("#analyze")).ToBeVisibleAsync();
+        await page.Locator("[data-next=steer]").First.FocusAsync();
+        await page.Keyboard.PressAsync("Enter");
+        await page.Locator("#presets button").Nth(1).FocusAsync();
+        await page.Keyboard.PressAsync("Enter");
+        await page.Locator("#strength").FocusAsync();
+        await page.Keyboard.PressAsync("ArrowRight");
+        await Expect(page.Locator("#strength-out")).ToHaveTextAsync("-14");
+        await page.Locator("#prompt").FocusAsync();
+        await page.Locator("#steer-form button.main").FocusAsync();
+        await page.Keyboard.PressAsync("Enter");
+        await Expect(page.Locator("#steer-status")).ToHaveTextAsync("Done.", new() { Timeout = 90_000 });
+    }
+
+    [SkippableTheory]
+    [InlineData(360)]
+    [InlineData(800)]
+    [InlineData(1600)]
+    public async Task Pages_fit_and_are_accessible(int width)
+    {
+        foreach (bool dark in (bool[])[false, true])
+        {
+            await using Visit demo = await browser.OpenAsync(server, "/", width, dark);
+            await Expect(demo.Page.Locator("#microscope-status")).ToContainTextAsync("tokens", new() { Timeout = 60_000 });
+            foreach (string step in (string[])["analyze", "steer", "next"])
+                await demo.Page.Locator($"[data-next={step}]").First.ClickAsync();
+            await Expect(demo.Page.Locator("#wrong p")).ToHaveCountAsync(3, Patient);
+            await demo.Page.Locator("#microscope-tokens button").Nth(4).ClickAsync();
+            await demo.RequireFittingAsync();
+            await demo.RequireAccessibleAsync();
+            await demo.Page.ScreenshotAsync(
+                new() { Path = Path.Combine(Browser.Screenshots, $"demo-{width}{(dark ? "-dark" : "")}.png"), FullPage = true });
+            await using Visit feature = await browser.OpenAsync(server, $"/demo/{DemoServer.Source}/1738", width, dark);
+            await Expect(feature.Page.Locator("#nearest li")).ToHaveCountAsync(10, Patient);
+            await feature.Page.Locator("#test button").ClickAsync();
+            await Expect(feature.Page.Locator("#test-status")).ToContainTextAsync("Largest", new() { Timeout = 60_000 });
+            await feature.RequireFittingAsync();
+            await feature.RequireAccessibleAsync();
+            await feature.Page.ScreenshotAsync(
+                new() { Path = Path.Combine(Browser.Screenshots, $"feature-{width}{(dark ? "-dark" : "")}.png"), FullPage = true });
+        }
+    }
+
+    [SkippableFact]
+    public async Task Labels_are_found_from_every_page()
+    {
+        await using Visit visit = await browser.OpenAsync(server, $"/demo/{DemoServer.Source}/320");
+        await visit.Page.Locator("#query").FillAsync("girl");
+        await visit.Page.Keyboard.PressAsync("Enter");
+        await Expect(visit.Page.Locator("#results li").First).ToContainTextAsync("1738");
+        await visit.Page.Locator("#results a").First.ClickAsync();
+        await Expect(visit.Page.Locator("#title")).ToContainTextAsync("1738");
+    }
+
+    [SkippableFact]
+    public async Task A_feature_that_never_fired_says_so()
+    {
+        int dead = await DeadAsync();
+        await using Visit visit = await browser.OpenAsync(server, $"/demo/{DemoServer.Source}/{dead}");
+        await Expect(visit.Page.Locator("#examples")).ToContainTextAsync("did not fire in", new() { Timeout = 60_000 });
+    }
+
+    [SkippableFact]
+    public async Task An_embedded_page_shows_what_it_is_told_to()
+    {
+        await using Visit visit = await browser.OpenAsync(server, $"/demo/{DemoServer.Source}/320?embed=true&embedplots=false");
+        await Expect(visit.Page.Locator("header")).ToBeHiddenAsync();
+        await Expect(visit.Page.Locator("#plots")).ToBeHiddenAsync();
+        await Expect(visit.Page.Locator("#testbox")).ToBeVisibleAsync();
+        IResponse? response = await visit.Page.GotoAsync($"/demo/{DemoServer.Source}/320?embed=true");
+        Assert.Contains("frame-ancestors *", response!.Headers["content-security-policy"]);
+    }
+
+    [SkippableFact]
+    public async Task Leaving_the_page_ends_its_stream()
+    {
+        await using Visit visit = await browser.OpenAsync(server, "/");
+        foreach (string step in (string[])["analyze", "steer"])
+            await visit.Page.Locator($"[data-next={step}]").First.ClickAsync();
+        await visit.Page.Locator("#steer-form button.main").ClickAsync();
+        await Expect(visit.Page.Locator("#steered-text")).Not.ToBeEmptyAsync(new() { Timeout = 60_000 });
+        await visit.Page.GotoAsync($"/demo/{DemoServer.Source}/1");
+        for (int n = 0; n < 1000 && server.Engine.Running > 0; n++)
+            await Task.Delay(10);
+        Assert.Equal(0, server.Engine.Running);
+    }
+
+    private async Task<int> DeadAsync()
+    {
+        for (int feature = 0; ; feature++)
+        {
+            string row = await server.Client.GetStringAsync($"/api/feature/demo/{DemoServer.Source}/{feature}");
+            if (row.Contains("\"firing_positions\":0,", StringComparison.Ordinal))
+                return feature;
+        }
+    }
+}

@@ -1,0 +1,85 @@
+using System.IO.Compression;
+using System.Text;
+using KernelScope.Evaluation;
+
+namespace KernelScope.Web.Tests;
+
+/// <summary>Labels: reading, finding.</summary>
+public sealed class LabelTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("kernelscope-labels").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public void Exports_are_read_with_their_embeddings_skipped()
+    {
+        string path = Path.Combine(_folder, "batch-0.jsonl.gz");
+        using (var gzip = new GZipStream(File.Create(path), CompressionMode.Compress))
+        {
+            gzip.Write(Encoding.UTF8.GetBytes(
+                """
+                {"id":"a","modelId":"gemma-2-2b","layer":"20-gemmascope-res-16k","index":"7","description":"golden gate bridge","embedding":[0.1,0.2],"typeName":"oai","explanationModelName":"m"}
+                {"modelId":"gemma-2-2b","layer":"20-gemmascope-res-16k","index":3,"description":"dogs\u0007 and cats"}
+                not json
+                {"modelId":"gemma-2-2b","layer":"20-gemmascope-res-16k","description":"no index"}
+                """));
+        }
+
+        FeatureLabels labels = FeatureLabels.Load([_folder]);
+        Assert.Equal([3, 7], labels.All.Select(l => l.Index));
+        Assert.Equal("dogs and cats", labels.All[0].Description);
+        Assert.Equal(("a", "oai", "m"), (labels.All[1].Id, labels.All[1].TypeName, labels.All[1].ModelName));
+        Assert.Equal(2, labels.Rejected);
+        Assert.Equal($"{path}, line 3: this is not JSON.", labels.FirstRejected);
+    }
+
+    [Theory]
+    [InlineData("""[{"modelId":"m","layer":"3-s","index":"1","description":"x"}]""")]
+    [InlineData("""{"explanations":[{"modelId":"m","layer":"3-s","index":"1","description":"x"}]}""")]
+    [InlineData("""{"3-s":{"1":"x"}}""")]
+    public void Other_shapes_are_read_too(string json)
+    {
+        string path = Path.Combine(_folder, "labels.json");
+        File.WriteAllText(path, json);
+        FeatureLabel label = Assert.Single(FeatureLabels.Load([path], "m").All);
+        Assert.Equal(("m", "3-s", 1, "x"), (label.ModelId, label.Source, label.Index, label.Description));
+    }
+
+    [Fact]
+    public void Files_without_a_label_are_refused()
+    {
+        string path = Path.Combine(_folder, "bad.jsonl");
+        File.WriteAllText(path, "{}\n");
+        Assert.Equal($"{path}, line 1: modelId is missing.", Assert.Throws<InvalidDataException>(() => FeatureLabels.Load([path])).Message);
+    }
+
+    [Fact]
+    public void Words_are_found_without_case_and_accents_rare_ones_first()
+    {
+        FeatureLabels labels =
+            FeatureLabels.Create(
+                [Label(1, "tales whose hero is a girl"), Label(2, "a girl and a boy; a girl"), Label(3, "Café au lait"),
+                    Label(4, "girlfriends"), Label(5, "golden gate bridge"), Label(6, "gate that is golden")]);
+        Assert.Equal([1, 2, 4], labels.Search("Girl").Select(m => m.Label.Index));
+        Assert.Equal(0.5, labels.Search("girl")[2].Score);
+        Assert.Equal(Math.Log(1 + (6 / 2.0)), labels.Search("girl")[0].Score, 12);
+        Assert.Equal([3], labels.Search("cafe").Select(m => m.Label.Index));
+        Assert.Equal(5, labels.Search("golden gate")[0].Label.Index);
+        Assert.Equal(1, labels.Search("golden gate")[0].Score - labels.Search("golden gate")[1].Score, 12);
+        Assert.Empty(labels.Search("absent"));
+        Assert.Empty(labels.Search("girl", sources: ["other"]));
+    }
+
+    [Fact]
+    public void A_feature_has_its_labels_in_order()
+    {
+        FeatureLabels labels = FeatureLabels.Create([Label(2, "b"), Label(1, "c"), Label(2, "a")]);
+        Assert.Equal(["b", "a"], labels.Of("m", "3-s", 2).Select(l => l.Description));
+        Assert.Empty(labels.Of("m", "3-s", 3));
+        Assert.Empty(labels.Of("other", "3-s", 2));
+        Assert.Equal("b", labels.Meanings("m", "3-s")[2]);
+    }
+
+    private static FeatureLabel Label(int index, string text) => new() { ModelId = "m", Source = "3-s", Index = index, Description = text };
+}
