@@ -29,12 +29,13 @@ internal static class EngineLatency
                 new ModelShape(2304, 9216, layers, 8, 4, 256, 256_000, 8192), keep: false);
         var progress = new Progress();
         string name = $"2B's shape, {layers} layers, packed";
-        return await MeasureAsync(() => folder.OpenPacked(progress, CancellationToken.None), name).ConfigureAwait(false);
+        return await MeasureAsync(() => folder.OpenPacked(null, progress, CancellationToken.None), name, packed: true)
+            .ConfigureAwait(false);
     }
 
-    private static async Task<int> MeasureAsync(Func<Gemma2Checkpoint> checkpoint, string name)
+    private static async Task<int> MeasureAsync(Func<Gemma2Checkpoint> checkpoint, string name, bool packed = false)
     {
-        var options = new EngineOptions { Checkpoint = checkpoint, UsePackedWeights = false };
+        var options = new EngineOptions { Checkpoint = checkpoint, UsePackedWeights = packed };
         await using KernelScopeEngine engine = await KernelScopeEngine.OpenAsync(options).ConfigureAwait(false);
         int prompt = Math.Min(LongPrompt, engine.ContextLength - 8);
         Console.WriteLine(FormattableString.Invariant(

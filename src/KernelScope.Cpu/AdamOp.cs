@@ -25,7 +25,8 @@ internal unsafe struct AdamJob
 
 /// <summary>A step of Adam, row by row.</summary>
 /// <remarks>
-/// Equation: that of <see cref="Device.AdamRows"/>. The norms are sums in double, so that a unit row is one to float32; the rest is float32. Partition: a unit is a few rows, which stay in the first caches for the passes.
+/// Equation: that of <see cref="Device.AdamRows"/>. The norms are sums in double, so that a unit row is one to float32; the rest is
+/// float32. Partition: a unit is a few rows, which stay in the first caches for the passes.
 /// Bytes: gradient, moment and parameters read once, the last two written once.
 /// </remarks>
 internal static unsafe class AdamOp<S, V>
@@ -37,7 +38,8 @@ internal static unsafe class AdamOp<S, V>
         var job = (AdamJob*)argument;
         int end = Math.Min((unit + 1) * job->UnitRows, job->Rows);
         for (int r = unit * job->UnitRows; r < end; r++)
-            Row(job, job->G + (r * job->GStride), job->Moment + (r * job->MomentStride), job->P + (r * job->PStride), job->Norms + (r * job->NormsStride));
+            Row(job, job->G + (r * job->GStride), job->Moment + (r * job->MomentStride), job->P + (r * job->PStride),
+                job->Norms + (r * job->NormsStride));
     }
 
     private static void Row(AdamJob* job, float* g, float* v, float* p, float* norm)
@@ -61,7 +63,8 @@ internal static unsafe class AdamOp<S, V>
     private static void Step(AdamJob* job, float* g, float along, float* v, float* p, int count)
     {
         AdamStep step = job->Step;
-        V scale = S.All(step.Scale), taken = S.All(-along), decay = S.All(step.Decay), rest = S.All(step.Rest), correction = S.All(step.Correction), epsilon = S.All(step.Epsilon), rate = S.All(-step.LearningRate);
+        V scale = S.All(step.Scale), taken = S.All(-along), decay = S.All(step.Decay), rest = S.All(step.Rest),
+            correction = S.All(step.Correction), epsilon = S.All(step.Epsilon), rate = S.All(-step.LearningRate);
         int j = 0;
         for (; j + S.Lanes <= count; j += S.Lanes)
         {

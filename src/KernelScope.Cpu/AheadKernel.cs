@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using KernelScope.Cpu.Panels;
 
 namespace KernelScope.Cpu;
 
@@ -15,7 +16,7 @@ internal static unsafe class AheadKernel<S, V>
 
     private static int Columns => 4 * S.Lanes;
 
-    public static void Range<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
+    public static void Range<E>(Product* product, StoredMatrix* part, int worker, int first, int count, float* y, long stride)
         where E : struct, IElement
     {
         int strips = count / AheadPanel.Outputs;
@@ -26,7 +27,7 @@ internal static unsafe class AheadKernel<S, V>
             StripKernel<S, V>.Range<E>(product, part, first + done, count - done, y + done, stride);
     }
 
-    private static void Strips<E>(Product* product, StoredPart* part, int worker, int first, int strips, float* y, long stride)
+    private static void Strips<E>(Product* product, StoredMatrix* part, int worker, int first, int strips, float* y, long stride)
         where E : struct, IElement
     {
         float* panel = product->Scratch + (worker * product->ScratchStride), other = panel + ((long)AheadPanel.Outputs * AheadPanel.Inputs);
@@ -48,7 +49,7 @@ internal static unsafe class AheadKernel<S, V>
         }
     }
 
-    private static AheadCopy Copy<E>(Product* product, StoredPart* part, int firstOutput, int firstInput, float* target, int tiles)
+    private static AheadCopy Copy<E>(Product* product, StoredMatrix* part, int firstOutput, int firstInput, float* target, int tiles)
         where E : struct, IElement
     {
         int depth = Math.Min(AheadPanel.Inputs, product->Inputs - firstInput);
@@ -217,71 +218,5 @@ internal static unsafe class AheadKernel<S, V>
             Quad<S, V>.Store(a40, a41, a42, a43, y + (4 * stride));
         if (T.Rows > 5)
             Quad<S, V>.Store(a50, a51, a52, a53, y + (5 * stride));
-    }
-}
-
-/// <summary>Sizes of <see cref="AheadKernel{S, V}"/>'s panels.</summary>
-internal static class AheadPanel
-{
-    /// <summary>Outputs of a panel.</summary>
-    public const int Outputs = 512;
-
-    /// <summary>Inputs of a panel.</summary>
-    public const int Inputs = 128;
-
-    /// <summary>Stored rows that are read side by side.</summary>
-    public const int Block = 8;
-}
-
-/// <summary>A panel that is being copied, in steps of eight stored rows by a vector or two.</summary>
-internal unsafe struct AheadCopy
-{
-    /// <summary>The step's first weight.</summary>
-    public byte* Source;
-
-    /// <summary>Distance of stored rows.</summary>
-    public long RowBytes;
-
-    /// <summary>Where it goes: panels of a tile's columns, one behind the other.</summary>
-    public float* Target;
-
-    /// <summary>Inputs of the panel.</summary>
-    public int Depth;
-
-    /// <summary>Blocks of rows that are not done.</summary>
-    public int BlocksLeft;
-
-    /// <summary>Vectors of each row in a step.</summary>
-    public int Vectors;
-
-    // Of no consequence from 128 bytes to a whole row.
-    private const int AskedBytes = 512;
-
-    private int _column;
-
-    /// <summary>From the step's first weight to the one that is asked for meanwhile: further on in its row, behind the row's end in the next block.</summary>
-    public readonly long Ahead(int size)
-    {
-        long ahead = _column * (long)size + AskedBytes, end = (long)AheadPanel.Outputs * size;
-        return ahead < end ? AskedBytes : (AheadPanel.Block * RowBytes) + AskedBytes - end;
-    }
-
-    /// <summary>To the next step.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public void Advance(int lanes, int columns, int size)
-    {
-        int width = Vectors * lanes;
-        Source += (long)width * size;
-        Target += width;
-        _column += width;
-        if (_column % columns == 0)
-            Target += (Depth - 1) * columns;
-        if (_column == AheadPanel.Outputs)
-        {
-            _column = 0;
-            Source += (AheadPanel.Block * RowBytes) - ((long)AheadPanel.Outputs * size);
-            Target += (AheadPanel.Block * columns) - (AheadPanel.Outputs * Depth);
-            BlocksLeft--;
-        }
     }
 }

@@ -1,3 +1,4 @@
+using KernelScope.Cpu.Panels;
 using KernelScope.Files;
 
 namespace KernelScope.Cpu;
@@ -45,7 +46,7 @@ internal static unsafe class AttendFewOp<S, V>
             return;
         }
 
-        var keys = new StoredPart { Pointer = (byte*)job->Cache.Block(job->Cache.Keys, kvHead, from, count, copy), DType = DType.F32, Outputs = count };
+        var keys = new StoredMatrix { Pointer = (byte*)job->Cache.Block(job->Cache.Keys, kvHead, from, count, copy), DType = DType.F32, Outputs = count };
         var product = new Product
         {
             X = job->Q + (t * job->QStride) + ((long)kvHead * job->Group * headDim),
@@ -62,7 +63,7 @@ internal static unsafe class AttendFewOp<S, V>
             z[(g * zStride) + headDim + 1] = Scores<S, V>.Exponentials(row, count, max);
         }
 
-        var values = new StoredPart { Pointer = (byte*)job->Cache.Block(job->Cache.Values, kvHead, from, count, copy), DType = DType.F32, Outputs = headDim, Transposed = true };
+        var values = new StoredMatrix { Pointer = (byte*)job->Cache.Block(job->Cache.Values, kvHead, from, count, copy), DType = DType.F32, Outputs = headDim, Transposed = true };
         product = new Product { X = scores, XStride = AttendJob.BlockKeys, Rows = job->Group, Inputs = count };
         AxpyKernel<S, V>.Range<ElementF32>(&product, &values, 0, headDim, z, zStride);
     }

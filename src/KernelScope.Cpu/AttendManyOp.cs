@@ -1,3 +1,4 @@
+using KernelScope.Cpu.Panels;
 using KernelScope.Files;
 
 namespace KernelScope.Cpu;
@@ -94,8 +95,8 @@ internal static unsafe class AttendManyOp<S, V>
     {
         int headDim = job->Cache.HeadDim;
         Prefetch next = Ahead(job, job->Cache.Values, kvHead, from, count);
-        var keys = new StoredPart { Pointer = (byte*)job->Cache.Block(job->Cache.Keys, kvHead, from, count, room.Copy), DType = DType.F32, Outputs = count };
-        PanelKernel<S, V>.PackPlain<ElementF32>(&keys, headDim, 0, count, 0, headDim, room.Panel);
+        var keys = new StoredMatrix { Pointer = (byte*)job->Cache.Block(job->Cache.Keys, kvHead, from, count, room.Copy), DType = DType.F32, Outputs = count };
+        FloatBlocks<S, V>.PackPlain<ElementF32>(&keys, headDim, 0, count, 0, headDim, room.Panel);
         for (int g = 0; g < job->Group; g++)
             ScoresOfHead(job, room, g, position, rows, from, count, ref next);
 
@@ -110,8 +111,8 @@ internal static unsafe class AttendManyOp<S, V>
         bool direct = headDim % RegisterTile<S, V>.Columns == 0;
         if (!direct)
         {
-            var part = new StoredPart { Pointer = (byte*)values, DType = DType.F32, Outputs = headDim, Transposed = true };
-            PanelKernel<S, V>.PackTransposed<ElementF32>(&part, 0, headDim, 0, count, room.Panel);
+            var part = new StoredMatrix { Pointer = (byte*)values, DType = DType.F32, Outputs = headDim, Transposed = true };
+            FloatBlocks<S, V>.PackTransposed<ElementF32>(&part, 0, headDim, 0, count, room.Panel);
         }
 
         next = Ahead(job, job->Cache.Keys, kvHead, from + count, nextCount);

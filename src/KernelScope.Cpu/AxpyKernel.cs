@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using KernelScope.Cpu.Panels;
 
 namespace KernelScope.Cpu;
 
@@ -14,7 +15,7 @@ internal static unsafe class AxpyKernel<S, V>
 {
     private const int Group = 8;
 
-    public static void Range<E>(Product* product, StoredPart* part, int first, int count, float* y, long stride)
+    public static void Range<E>(Product* product, StoredMatrix* part, int first, int count, float* y, long stride)
         where E : struct, IElement
     {
         long rowBytes = (long)part->Outputs * E.Size;

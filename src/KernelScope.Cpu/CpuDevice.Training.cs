@@ -1,3 +1,4 @@
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
 using KernelScope.Files;
 
@@ -15,7 +16,7 @@ public sealed unsafe partial class CpuDevice
         CodeList list = HostCodes.Of(codes).List;
         float* none = _own.Floats(destination.Columns);
         new Span<float>(none, destination.Columns).Clear();
-        var part = new StoredPart { Pointer = (byte*)HostBuffer.Pointer(x), DType = DType.F32, Outputs = x.Columns, Transposed = true };
+        var part = new StoredMatrix { Pointer = (byte*)HostBuffer.Pointer(x), DType = DType.F32, Outputs = x.Columns, Transposed = true };
         fixed (long* starts = list.RowStart)
         fixed (int* features = list.Feature)
         fixed (float* values = list.Value)

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using KernelScope.Cpu.MachineCode;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
 
 namespace KernelScope.Cpu;
@@ -14,10 +15,11 @@ public sealed unsafe partial class CpuDevice : HostDevice
     // Rows of an element-wise op that are worth a thread's attention.
     private const int UnitElements = 16384;
 
+    // Outputs for which every kernel is worth its while.
+    private const int Wide = ProductPlan.AheadOutputs;
+
     private readonly WorkerPool _pool;
     private readonly KernelTable _kernels = KernelTable.Create();
-    private readonly NativeScratch _parts = new();
-    private readonly NativeScratch _decoderParts = new();
     private readonly NativeScratch _packed = new();
     private readonly NativeScratch _rounded = new();
     private readonly NativeScratch _work = new();
@@ -28,6 +30,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
     private readonly EntryLists _nearLists;
     private readonly Precision _saePrecision;
     private readonly Bf16Code? _bf16;
+    private readonly CpuTraits _traits;
 
     /// <summary>Starts the threads.</summary>
     /// <param name="threads">Number of threads, the caller's included; 0: one for every core.</param>
@@ -48,6 +51,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
         _saePrecision = saePrecision;
         if (machineCode && (precision == Precision.Fast || saePrecision == Precision.Fast))
             _bf16 = Bf16Code.TryCreate();
+        _traits = new CpuTraits(_kernels.Lanes, _kernels.TileRows, MultipliesBf16: _bf16 is not null);
         _pool = new WorkerPool(threads == 0 ? Math.Clamp(Environment.ProcessorCount, 1, 1024) : threads);
         _lists = new EntryLists(_pool.Workers);
         _nearLists = new EntryLists(_pool.Workers);
@@ -59,8 +63,8 @@ public sealed unsafe partial class CpuDevice : HostDevice
     /// <inheritdoc/>
     public override string Arithmetic => $"{InstructionSet} {FastProducts ?? "float32"}, SAEs {_saePrecision}";
 
-    /// <inheritdoc/>
-    public override bool ReadsPanels => true;
+    /// <summary>Packed matrices that it reads in the place of files' matrices.</summary>
+    public PanelStore Panels { get; } = new();
 
     /// <inheritdoc/>
     /// <remarks>
@@ -80,6 +84,25 @@ public sealed unsafe partial class CpuDevice : HostDevice
 
     /// <summary>The vectors that the kernels use: <c>AVX-512</c>, <c>AVX2</c> or <c>portable</c>.</summary>
     public string InstructionSet => _kernels.Name;
+
+    /// <summary>The kernels that multiply with matrices by how they are stored, in either precision, as <see cref="ProductPlan"/> chooses them.</summary>
+    internal IReadOnlyList<(string Stored, string Exact, string Fast)> Kernels =>
+    [
+        Describe("[out, in]", new WeightTraits(Wide, Wide, sizeof(ushort), StoredForms.OutputsFirst)),
+        Describe("[in, out]", new WeightTraits(Wide, Wide, sizeof(ushort), StoredForms.InputsFirst)),
+        Describe("two-byte panels", new WeightTraits(Wide, Wide, sizeof(ushort), StoredForms.InPanels)),
+        Describe("float32 panels", new WeightTraits(Wide, Wide, sizeof(float), StoredForms.InPanels)),
+    ];
+
+    /// <summary>The same of a weight of this kind of device; null for another's.</summary>
+    internal string? KernelsOf(Weight weight, Precision precision) => weight is CpuWeight own ? ProductPlan.Describe(own.Traits, precision, _traits) : null;
+
+    /// <summary>Accuracy of SAE encoders.</summary>
+    internal Precision SaePrecision => _saePrecision;
+
+    /// <inheritdoc/>
+    /// <remarks>Matrices of which <see cref="Panels"/> has panels are read from those.</remarks>
+    public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts) => new CpuWeight(this, name, parts, Panels);
 
     /// <inheritdoc/>
     public override void ForEach(int units, Action<int> work)
@@ -112,7 +135,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
         {
             _pool.Dispose();
             _bf16?.Dispose();
-            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_parts, _decoderParts, _packed, _rounded, _work, _own, _counts, _sequences])
+            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_packed, _rounded, _work, _own, _counts, _sequences])
                 scratch.Dispose();
             _lists.Dispose();
             _nearLists.Dispose();
@@ -124,13 +147,16 @@ public sealed unsafe partial class CpuDevice : HostDevice
     /// <inheritdoc/>
     protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination)
     {
+        CpuWeight weight = CpuWeight.Of(table);
         RowJob job = Rows(destination, destination, scale);
-        job.Parts = PartsOf(HostWeight.Of(table), _parts);
+        job.Parts = weight.Matrices;
         fixed (int* pinned = tokens)
         {
             job.Tokens = pinned;
             Run(_kernels.Embed, &job);
         }
+
+        GC.KeepAlive(weight);
     }
 
     /// <inheritdoc/>
@@ -210,6 +236,9 @@ public sealed unsafe partial class CpuDevice : HostDevice
         Run(_kernels.Copy, &job);
     }
 
+    private (string Stored, string Exact, string Fast) Describe(string stored, in WeightTraits weight) =>
+        (stored, ProductPlan.Describe(weight, Precision.Exact, _traits), ProductPlan.Describe(weight, Precision.Fast, _traits));
+
     private static void HostUnit(void* argument, int unit, int worker) => ((Action<int>)GCHandle.FromIntPtr((nint)argument).Target!)(unit);
 
     private static RowJob Rows(Mat x, Mat y, float scalar) => new()
@@ -237,28 +266,6 @@ public sealed unsafe partial class CpuDevice : HostDevice
         Capacity = cache.Capacity,
         HeadDim = cache.HeadDim,
     };
-
-    private static StoredPart* PartsOf(HostWeight weight, NativeScratch memory)
-    {
-        var parts = (StoredPart*)memory.Bytes((long)weight.Parts.Length * sizeof(StoredPart));
-        for (int p = 0; p < weight.Parts.Length; p++)
-        {
-            ref HostPart part = ref weight.Parts[p];
-            parts[p] = new StoredPart
-            {
-                Pointer = part.Pointer,
-                DType = part.DType,
-                FirstOutput = part.FirstRow,
-                Outputs = part.Rows,
-                Transposed = part.Transposed,
-                Panels = part.Panels.Pointer,
-                Windows = part.Panels.Windows,
-                Checksums = part.Panels.Guard is { } guard ? guard.Expected : null,
-            };
-        }
-
-        return parts;
-    }
 
     private static int Ceiling(int count, int size) => (int)(((long)count + size - 1) / size);
 }

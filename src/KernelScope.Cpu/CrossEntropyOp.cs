@@ -50,7 +50,7 @@ internal static unsafe class CrossEntropyOp<S, V>
         for (int block = first; block < end; block += stride)
         {
             int count = Math.Min(stride, end - block);
-            ProductKernel<S, V>.Range(&job->Product, worker, block, count, logits, stride);
+            ProductKernels<S, V>.Range(&job->Product, worker, block, count, logits, stride);
             for (int t = 0; t < rows; t++)
             {
                 float* row = logits + ((long)t * stride);

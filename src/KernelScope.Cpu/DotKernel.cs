@@ -1,52 +1,7 @@
 using System.Runtime.CompilerServices;
+using KernelScope.Cpu.Panels;
 
 namespace KernelScope.Cpu;
-
-/// <summary>A number of rows that the compiler knows.</summary>
-internal interface IRowCount
-{
-    static abstract int Rows { get; }
-}
-
-internal readonly struct OneRow : IRowCount
-{
-    public static int Rows => 1;
-}
-
-internal readonly struct TwoRows : IRowCount
-{
-    public static int Rows => 2;
-}
-
-internal readonly struct ThreeRows : IRowCount
-{
-    public static int Rows => 3;
-}
-
-internal readonly struct FourRows : IRowCount
-{
-    public static int Rows => 4;
-}
-
-internal readonly struct FiveRows : IRowCount
-{
-    public static int Rows => 5;
-}
-
-internal readonly struct SixRows : IRowCount
-{
-    public static int Rows => 6;
-}
-
-internal readonly struct SevenRows : IRowCount
-{
-    public static int Rows => 7;
-}
-
-internal readonly struct EightRows : IRowCount
-{
-    public static int Rows => 8;
-}
 
 /// <summary>Few rows of x against a matrix stored [out, in]: dot products along the stored rows.</summary>
 /// <remarks>
@@ -63,7 +18,7 @@ internal static unsafe class DotKernel<S, V>
     // Bytes from what is computed with to what is asked for, in each of the rows that are read side by side; measured best of 0.5 to 4 kB.
     private const int Ahead = 1024;
 
-    public static void Range<E>(Product* product, StoredPart* part, int first, int count, float* y, long stride)
+    public static void Range<E>(Product* product, StoredMatrix* part, int first, int count, float* y, long stride)
         where E : struct, IElement
     {
         long rowBytes = (long)product->Inputs * E.Size;

@@ -1,4 +1,4 @@
-using KernelScope.Files;
+using KernelScope.Cpu.Panels;
 
 namespace KernelScope.Cpu;
 

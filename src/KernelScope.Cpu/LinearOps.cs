@@ -12,7 +12,7 @@ internal unsafe struct LinearJob
 }
 
 /// <summary>Linear and GatedGelu.</summary>
-/// <remarks>Partition: a unit is <see cref="Product.UnitOutputs"/> outputs of all rows. Bytes and flops: those of <see cref="ProductKernel{S, V}"/>.</remarks>
+/// <remarks>Partition: a unit is <see cref="Product.UnitOutputs"/> outputs of all rows. Bytes and flops: those of <see cref="ProductKernels{S, V}"/>.</remarks>
 internal static unsafe class LinearOps<S, V>
     where S : struct, ISimd<V>
     where V : struct
@@ -23,7 +23,7 @@ internal static unsafe class LinearOps<S, V>
         var job = (LinearJob*)argument;
         int first = unit * job->Product.UnitOutputs;
         int count = Math.Min(job->Product.UnitOutputs, job->Product.Outputs - first);
-        ProductKernel<S, V>.Range(&job->Product, worker, first, count, job->Y + first, job->Stride);
+        ProductKernels<S, V>.Range(&job->Product, worker, first, count, job->Y + first, job->Stride);
     }
 
     /// <summary>h = gelu(x·Gᵀ) ⊙ (x·Uᵀ): the gate and up values of the same columns meet in the worker's memory.</summary>
@@ -36,8 +36,8 @@ internal static unsafe class LinearOps<S, V>
         int count = Math.Min(width, hidden - first);
         float* gate = job->Product.OwnScratch(worker);
         float* up = gate + ((long)job->Product.Rows * width);
-        ProductKernel<S, V>.Range(&job->Product, worker, first, count, gate, width);
-        ProductKernel<S, V>.Range(&job->Product, worker, hidden + first, count, up, width);
+        ProductKernels<S, V>.Range(&job->Product, worker, first, count, gate, width);
+        ProductKernels<S, V>.Range(&job->Product, worker, hidden + first, count, up, width);
         for (int t = 0; t < job->Product.Rows; t++)
             Gate(gate + ((long)t * width), up + ((long)t * width), job->Y + (t * job->Stride) + first, count);
     }

@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using KernelScope.Files;
+using KernelScope.Cpu.Panels;
 
 namespace KernelScope.Cpu;
 
@@ -26,11 +26,11 @@ internal static unsafe class PanelDot<S, V>
     /// <summary>Outputs of a tile: the whole panel with AVX-512, a part of it with narrower vectors.</summary>
     private static int Columns => 2 * S.Lanes;
 
-    public static void Range<E>(Product* product, StoredPart* part, int first, int count, float* y, long stride)
+    public static void Range<E>(Product* product, StoredMatrix* part, int first, int count, float* y, long stride)
         where E : struct, IPanelElement
     {
         float* sums = stackalloc float[product->Rows * PanelLayout.Outputs];
-        long panelBytes = part->PanelBytes(product->Inputs);
+        long panelBytes = part->PanelBytes;
         int end = first + count;
         for (int j = first / PanelLayout.Outputs * PanelLayout.Outputs; j < end; j += PanelLayout.Outputs)
         {
@@ -50,7 +50,7 @@ internal static unsafe class PanelDot<S, V>
         }
     }
 
-    private static void Panel<E>(Product* product, StoredPart* part, int index, byte* panel, float* y, long stride)
+    private static void Panel<E>(Product* product, StoredMatrix* part, int index, byte* panel, float* y, long stride)
         where E : struct, IPanelElement
     {
         float scale = E.HasWindow ? part->Windows[index].Scale : 1;

@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
-using KernelScope.Files;
 
 namespace KernelScope.Cpu;
 

@@ -5,7 +5,7 @@ namespace KernelScope.Cpu;
 /// <summary>The innermost loop of a matrix product: a tile of c, 12, 8 or 6 rows by two vectors, lives in registers while the inputs pass by.</summary>
 /// <remarks>
 /// Equation: c[m, n] (+)= Σ_i a[i, m]·b[i, n], one multiply-add after the other in the order of i. a is packed by rows of the tile ([depth][rows]);
-/// b's rows are <c>bStride</c> apart. Flops: 2·rows·2·lanes for each input, with rows + 2 loads.
+/// b's rows are <c>bStride</c> apart. This is the micro-kernel of Goto and van de Geijn's product; blocks of weights (NC by KC there) and of rows (MC) are <see cref="ProductPlan"/>'s. Flops: 2·rows·2·lanes for each input, with rows + 2 loads.
 /// </remarks>
 internal static unsafe class RegisterTile<S, V>
     where S : struct, ISimd<V>
@@ -64,322 +64,114 @@ internal static unsafe class RegisterTile<S, V>
     private static void Whole(int height, int depth, float* a, float* b, long bStride, float* c, long stride, bool add)
     {
         if (height == 12)
-            Tile12(depth, a, b, bStride, c, stride, add);
+            Tile<TwelveRows>(depth, a, b, bStride, c, stride, add);
         else if (height == 8)
-            Tile8(depth, a, b, bStride, c, stride, add);
+            Tile<EightRows>(depth, a, b, bStride, c, stride, add);
         else
-            Tile6(depth, a, b, bStride, c, stride, add);
+            Tile<SixRows>(depth, a, b, bStride, c, stride, add);
     }
 
-    // c_mn: row m of the tile, vector n. The accumulators start from c, so an element's sum does not depend on how the inputs are cut.
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Tile12(int depth, float* a, float* b, long bStride, float* c, long stride, bool add)
+    // c_mn: row m of the tile, vector n. The accumulators start from c, so an element's sum does not depend on how the inputs are cut. Branches on T.Rows vanish.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    private static void Tile<T>(int depth, float* a, float* b, long bStride, float* c, long stride, bool add)
+        where T : struct, IRowCount
     {
-        V c00 = default, c01 = default;
-        V c10 = default, c11 = default;
-        V c20 = default, c21 = default;
-        V c30 = default, c31 = default;
-        V c40 = default, c41 = default;
-        V c50 = default, c51 = default;
-        V c60 = default, c61 = default;
-        V c70 = default, c71 = default;
-        V c80 = default, c81 = default;
-        V c90 = default, c91 = default;
-        V cA0 = default, cA1 = default;
-        V cB0 = default, cB1 = default;
+        V c00 = default, c01 = default, c10 = default, c11 = default, c20 = default, c21 = default;
+        V c30 = default, c31 = default, c40 = default, c41 = default, c50 = default, c51 = default;
+        V c60 = default, c61 = default, c70 = default, c71 = default, c80 = default, c81 = default;
+        V c90 = default, c91 = default, cA0 = default, cA1 = default, cB0 = default, cB1 = default;
         if (add)
         {
             float* row = c;
-            c00 = S.Load(row);
-            c01 = S.Load(row + S.Lanes);
-            row += stride;
-            c10 = S.Load(row);
-            c11 = S.Load(row + S.Lanes);
-            row += stride;
-            c20 = S.Load(row);
-            c21 = S.Load(row + S.Lanes);
-            row += stride;
-            c30 = S.Load(row);
-            c31 = S.Load(row + S.Lanes);
-            row += stride;
-            c40 = S.Load(row);
-            c41 = S.Load(row + S.Lanes);
-            row += stride;
-            c50 = S.Load(row);
-            c51 = S.Load(row + S.Lanes);
-            row += stride;
-            c60 = S.Load(row);
-            c61 = S.Load(row + S.Lanes);
-            row += stride;
-            c70 = S.Load(row);
-            c71 = S.Load(row + S.Lanes);
-            row += stride;
-            c80 = S.Load(row);
-            c81 = S.Load(row + S.Lanes);
-            row += stride;
-            c90 = S.Load(row);
-            c91 = S.Load(row + S.Lanes);
-            row += stride;
-            cA0 = S.Load(row);
-            cA1 = S.Load(row + S.Lanes);
-            row += stride;
-            cB0 = S.Load(row);
-            cB1 = S.Load(row + S.Lanes);
+            Load(row, out c00, out c01);
+            Load(row += stride, out c10, out c11);
+            Load(row += stride, out c20, out c21);
+            Load(row += stride, out c30, out c31);
+            Load(row += stride, out c40, out c41);
+            Load(row += stride, out c50, out c51);
+            if (T.Rows > 6)
+            {
+                Load(row += stride, out c60, out c61);
+                Load(row += stride, out c70, out c71);
+            }
+
+            if (T.Rows > 8)
+            {
+                Load(row += stride, out c80, out c81);
+                Load(row += stride, out c90, out c91);
+                Load(row += stride, out cA0, out cA1);
+                Load(row += stride, out cB0, out cB1);
+            }
         }
 
         for (int i = 0; i < depth; i++)
         {
             V b0 = S.Load(b), b1 = S.Load(b + S.Lanes);
-            V u;
-            u = S.All(a[0]);
-            c00 = S.MultiplyAdd(u, b0, c00);
-            c01 = S.MultiplyAdd(u, b1, c01);
-            u = S.All(a[1]);
-            c10 = S.MultiplyAdd(u, b0, c10);
-            c11 = S.MultiplyAdd(u, b1, c11);
-            u = S.All(a[2]);
-            c20 = S.MultiplyAdd(u, b0, c20);
-            c21 = S.MultiplyAdd(u, b1, c21);
-            u = S.All(a[3]);
-            c30 = S.MultiplyAdd(u, b0, c30);
-            c31 = S.MultiplyAdd(u, b1, c31);
-            u = S.All(a[4]);
-            c40 = S.MultiplyAdd(u, b0, c40);
-            c41 = S.MultiplyAdd(u, b1, c41);
-            u = S.All(a[5]);
-            c50 = S.MultiplyAdd(u, b0, c50);
-            c51 = S.MultiplyAdd(u, b1, c51);
-            u = S.All(a[6]);
-            c60 = S.MultiplyAdd(u, b0, c60);
-            c61 = S.MultiplyAdd(u, b1, c61);
-            u = S.All(a[7]);
-            c70 = S.MultiplyAdd(u, b0, c70);
-            c71 = S.MultiplyAdd(u, b1, c71);
-            u = S.All(a[8]);
-            c80 = S.MultiplyAdd(u, b0, c80);
-            c81 = S.MultiplyAdd(u, b1, c81);
-            u = S.All(a[9]);
-            c90 = S.MultiplyAdd(u, b0, c90);
-            c91 = S.MultiplyAdd(u, b1, c91);
-            u = S.All(a[10]);
-            cA0 = S.MultiplyAdd(u, b0, cA0);
-            cA1 = S.MultiplyAdd(u, b1, cA1);
-            u = S.All(a[11]);
-            cB0 = S.MultiplyAdd(u, b0, cB0);
-            cB1 = S.MultiplyAdd(u, b1, cB1);
-            a += 12;
+            Add(a[0], b0, b1, ref c00, ref c01);
+            Add(a[1], b0, b1, ref c10, ref c11);
+            Add(a[2], b0, b1, ref c20, ref c21);
+            Add(a[3], b0, b1, ref c30, ref c31);
+            Add(a[4], b0, b1, ref c40, ref c41);
+            Add(a[5], b0, b1, ref c50, ref c51);
+            if (T.Rows > 6)
+            {
+                Add(a[6], b0, b1, ref c60, ref c61);
+                Add(a[7], b0, b1, ref c70, ref c71);
+            }
+
+            if (T.Rows > 8)
+            {
+                Add(a[8], b0, b1, ref c80, ref c81);
+                Add(a[9], b0, b1, ref c90, ref c91);
+                Add(a[10], b0, b1, ref cA0, ref cA1);
+                Add(a[11], b0, b1, ref cB0, ref cB1);
+            }
+
+            a += T.Rows;
             b += bStride;
         }
 
         float* y = c;
-        S.Store(c00, y);
-        S.Store(c01, y + S.Lanes);
-        y += stride;
-        S.Store(c10, y);
-        S.Store(c11, y + S.Lanes);
-        y += stride;
-        S.Store(c20, y);
-        S.Store(c21, y + S.Lanes);
-        y += stride;
-        S.Store(c30, y);
-        S.Store(c31, y + S.Lanes);
-        y += stride;
-        S.Store(c40, y);
-        S.Store(c41, y + S.Lanes);
-        y += stride;
-        S.Store(c50, y);
-        S.Store(c51, y + S.Lanes);
-        y += stride;
-        S.Store(c60, y);
-        S.Store(c61, y + S.Lanes);
-        y += stride;
-        S.Store(c70, y);
-        S.Store(c71, y + S.Lanes);
-        y += stride;
-        S.Store(c80, y);
-        S.Store(c81, y + S.Lanes);
-        y += stride;
-        S.Store(c90, y);
-        S.Store(c91, y + S.Lanes);
-        y += stride;
-        S.Store(cA0, y);
-        S.Store(cA1, y + S.Lanes);
-        y += stride;
-        S.Store(cB0, y);
-        S.Store(cB1, y + S.Lanes);
+        Store(c00, c01, y);
+        Store(c10, c11, y += stride);
+        Store(c20, c21, y += stride);
+        Store(c30, c31, y += stride);
+        Store(c40, c41, y += stride);
+        Store(c50, c51, y += stride);
+        if (T.Rows > 6)
+        {
+            Store(c60, c61, y += stride);
+            Store(c70, c71, y += stride);
+        }
+
+        if (T.Rows > 8)
+        {
+            Store(c80, c81, y += stride);
+            Store(c90, c91, y += stride);
+            Store(cA0, cA1, y += stride);
+            Store(cB0, cB1, y += stride);
+        }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Tile8(int depth, float* a, float* b, long bStride, float* c, long stride, bool add)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Load(float* row, out V c0, out V c1)
     {
-        V c00 = default, c01 = default;
-        V c10 = default, c11 = default;
-        V c20 = default, c21 = default;
-        V c30 = default, c31 = default;
-        V c40 = default, c41 = default;
-        V c50 = default, c51 = default;
-        V c60 = default, c61 = default;
-        V c70 = default, c71 = default;
-        if (add)
-        {
-            float* row = c;
-            c00 = S.Load(row);
-            c01 = S.Load(row + S.Lanes);
-            row += stride;
-            c10 = S.Load(row);
-            c11 = S.Load(row + S.Lanes);
-            row += stride;
-            c20 = S.Load(row);
-            c21 = S.Load(row + S.Lanes);
-            row += stride;
-            c30 = S.Load(row);
-            c31 = S.Load(row + S.Lanes);
-            row += stride;
-            c40 = S.Load(row);
-            c41 = S.Load(row + S.Lanes);
-            row += stride;
-            c50 = S.Load(row);
-            c51 = S.Load(row + S.Lanes);
-            row += stride;
-            c60 = S.Load(row);
-            c61 = S.Load(row + S.Lanes);
-            row += stride;
-            c70 = S.Load(row);
-            c71 = S.Load(row + S.Lanes);
-        }
-
-        for (int i = 0; i < depth; i++)
-        {
-            V b0 = S.Load(b), b1 = S.Load(b + S.Lanes);
-            V u;
-            u = S.All(a[0]);
-            c00 = S.MultiplyAdd(u, b0, c00);
-            c01 = S.MultiplyAdd(u, b1, c01);
-            u = S.All(a[1]);
-            c10 = S.MultiplyAdd(u, b0, c10);
-            c11 = S.MultiplyAdd(u, b1, c11);
-            u = S.All(a[2]);
-            c20 = S.MultiplyAdd(u, b0, c20);
-            c21 = S.MultiplyAdd(u, b1, c21);
-            u = S.All(a[3]);
-            c30 = S.MultiplyAdd(u, b0, c30);
-            c31 = S.MultiplyAdd(u, b1, c31);
-            u = S.All(a[4]);
-            c40 = S.MultiplyAdd(u, b0, c40);
-            c41 = S.MultiplyAdd(u, b1, c41);
-            u = S.All(a[5]);
-            c50 = S.MultiplyAdd(u, b0, c50);
-            c51 = S.MultiplyAdd(u, b1, c51);
-            u = S.All(a[6]);
-            c60 = S.MultiplyAdd(u, b0, c60);
-            c61 = S.MultiplyAdd(u, b1, c61);
-            u = S.All(a[7]);
-            c70 = S.MultiplyAdd(u, b0, c70);
-            c71 = S.MultiplyAdd(u, b1, c71);
-            a += 8;
-            b += bStride;
-        }
-
-        float* y = c;
-        S.Store(c00, y);
-        S.Store(c01, y + S.Lanes);
-        y += stride;
-        S.Store(c10, y);
-        S.Store(c11, y + S.Lanes);
-        y += stride;
-        S.Store(c20, y);
-        S.Store(c21, y + S.Lanes);
-        y += stride;
-        S.Store(c30, y);
-        S.Store(c31, y + S.Lanes);
-        y += stride;
-        S.Store(c40, y);
-        S.Store(c41, y + S.Lanes);
-        y += stride;
-        S.Store(c50, y);
-        S.Store(c51, y + S.Lanes);
-        y += stride;
-        S.Store(c60, y);
-        S.Store(c61, y + S.Lanes);
-        y += stride;
-        S.Store(c70, y);
-        S.Store(c71, y + S.Lanes);
+        c0 = S.Load(row);
+        c1 = S.Load(row + S.Lanes);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Tile6(int depth, float* a, float* b, long bStride, float* c, long stride, bool add)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Add(float a, V b0, V b1, ref V c0, ref V c1)
     {
-        V c00 = default, c01 = default;
-        V c10 = default, c11 = default;
-        V c20 = default, c21 = default;
-        V c30 = default, c31 = default;
-        V c40 = default, c41 = default;
-        V c50 = default, c51 = default;
-        if (add)
-        {
-            float* row = c;
-            c00 = S.Load(row);
-            c01 = S.Load(row + S.Lanes);
-            row += stride;
-            c10 = S.Load(row);
-            c11 = S.Load(row + S.Lanes);
-            row += stride;
-            c20 = S.Load(row);
-            c21 = S.Load(row + S.Lanes);
-            row += stride;
-            c30 = S.Load(row);
-            c31 = S.Load(row + S.Lanes);
-            row += stride;
-            c40 = S.Load(row);
-            c41 = S.Load(row + S.Lanes);
-            row += stride;
-            c50 = S.Load(row);
-            c51 = S.Load(row + S.Lanes);
-        }
+        V u = S.All(a);
+        c0 = S.MultiplyAdd(u, b0, c0);
+        c1 = S.MultiplyAdd(u, b1, c1);
+    }
 
-        for (int i = 0; i < depth; i++)
-        {
-            V b0 = S.Load(b), b1 = S.Load(b + S.Lanes);
-            V u;
-            u = S.All(a[0]);
-            c00 = S.MultiplyAdd(u, b0, c00);
-            c01 = S.MultiplyAdd(u, b1, c01);
-            u = S.All(a[1]);
-            c10 = S.MultiplyAdd(u, b0, c10);
-            c11 = S.MultiplyAdd(u, b1, c11);
-            u = S.All(a[2]);
-            c20 = S.MultiplyAdd(u, b0, c20);
-            c21 = S.MultiplyAdd(u, b1, c21);
-            u = S.All(a[3]);
-            c30 = S.MultiplyAdd(u, b0, c30);
-            c31 = S.MultiplyAdd(u, b1, c31);
-            u = S.All(a[4]);
-            c40 = S.MultiplyAdd(u, b0, c40);
-            c41 = S.MultiplyAdd(u, b1, c41);
-            u = S.All(a[5]);
-            c50 = S.MultiplyAdd(u, b0, c50);
-            c51 = S.MultiplyAdd(u, b1, c51);
-            a += 6;
-            b += bStride;
-        }
-
-        float* y = c;
-        S.Store(c00, y);
-        S.Store(c01, y + S.Lanes);
-        y += stride;
-        S.Store(c10, y);
-        S.Store(c11, y + S.Lanes);
-        y += stride;
-        S.Store(c20, y);
-        S.Store(c21, y + S.Lanes);
-        y += stride;
-        S.Store(c30, y);
-        S.Store(c31, y + S.Lanes);
-        y += stride;
-        S.Store(c40, y);
-        S.Store(c41, y + S.Lanes);
-        y += stride;
-        S.Store(c50, y);
-        S.Store(c51, y + S.Lanes);
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Store(V c0, V c1, float* row)
+    {
+        S.Store(c0, row);
+        S.Store(c1, row + S.Lanes);
     }
 }

@@ -1,3 +1,4 @@
+using KernelScope.Cpu.Panels;
 using KernelScope.Files;
 
 namespace KernelScope.Cpu;
@@ -29,7 +30,7 @@ internal unsafe struct RowJob
     public int UnitRows;
 
     public int* Tokens;
-    public StoredPart* Parts;
+    public StoredMatrix* Parts;
     public int Position;
     public int HeadDim;
     public KvSlots Cache;
@@ -154,19 +155,19 @@ internal static unsafe class RowOps<S, V>
         for (int t = First(job, unit); t < End(job, unit); t++)
         {
             int token = job->Tokens[t];
-            StoredPart* part = job->Parts;
+            StoredMatrix* part = job->Parts;
             while (token >= part->FirstOutput + part->Outputs)
                 part++;
             Embed(part, token - part->FirstOutput, job->Columns, job->Scalar, job->Y + (t * job->YStride));
         }
     }
 
-    private static void Embed(StoredPart* part, int row, int count, float scale, float* y)
+    private static void Embed(StoredMatrix* part, int row, int count, float scale, float* y)
     {
         if (part->Transposed || part->DType == DType.F64)
         {
             for (int i = 0; i < count; i++)
-                y[i] = (float)(scale * StoredValue.At(part, count, row, i));
+                y[i] = (float)(scale * part->At(row, i));
             return;
         }
 

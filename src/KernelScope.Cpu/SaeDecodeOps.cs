@@ -1,4 +1,4 @@
-using System.Runtime.CompilerServices;
+using KernelScope.Cpu.Panels;
 using KernelScope.Files;
 
 namespace KernelScope.Cpu;
@@ -7,7 +7,7 @@ namespace KernelScope.Cpu;
 internal unsafe struct SaeDecodeJob
 {
     /// <summary>W_dec's stored matrices.</summary>
-    public StoredPart* Parts;
+    public StoredMatrix* Parts;
 
     public int PartCount;
 
@@ -88,7 +88,7 @@ internal static unsafe class SaeDecodeOps<S, V>
         int nextCount = t + 1 < job->Rows ? (int)(job->RowStart[t + 2] - next) : 0;
         for (int p = 0; p < job->PartCount; p++)
         {
-            StoredPart* part = job->Parts + p;
+            StoredMatrix* part = job->Parts + p;
             int from = Math.Max(first, part->FirstOutput);
             int to = Math.Min(end, part->FirstOutput + part->Outputs);
             if (from < to)
@@ -110,7 +110,7 @@ internal static unsafe class SaeDecodeOps<S, V>
     }
 
     /// <summary>y[j] += Σ_n value_n·W[feature_n, first + j] for <paramref name="count"/> features; <paramref name="next"/> are what the next row adds.</summary>
-    public static void AddFeatures(StoredPart* part, int features, int* feature, float* value, int count, int* next, int nextCount, int first, int outputs, float* y)
+    public static void AddFeatures(StoredMatrix* part, int features, int* feature, float* value, int count, int* next, int nextCount, int first, int outputs, float* y)
     {
         if (!part->Transposed)
         {
@@ -135,7 +135,7 @@ internal static unsafe class SaeDecodeOps<S, V>
         }
     }
 
-    private static void AddRows<E>(StoredPart* part, int* feature, float* value, int count, int* next, int nextCount, int first, int outputs, float* y)
+    private static void AddRows<E>(StoredMatrix* part, int* feature, float* value, int count, int* next, int nextCount, int first, int outputs, float* y)
         where E : struct, IElement
     {
         byte* w = part->Pointer + ((long)first * E.Size);
@@ -146,29 +146,12 @@ internal static unsafe class SaeDecodeOps<S, V>
     }
 
     /// <summary>Stored [out, in]: a feature is a column. No published SAE is stored so; it is correct, not fast.</summary>
-    private static void AddStrided(StoredPart* part, int features, int* feature, float* value, int count, int first, int outputs, float* y)
+    private static void AddStrided(StoredMatrix* part, int features, int* feature, float* value, int count, int first, int outputs, float* y)
     {
         for (int j = 0; j < outputs; j++)
         {
             for (int n = 0; n < count; n++)
-                y[j] += value[n] * (float)StoredValue.At(part, features, first + j, feature[n]);
+                y[j] += value[n] * (float)part->At(first + j, feature[n]);
         }
-    }
-}
-
-/// <summary>Single elements of stored matrices.</summary>
-internal static unsafe class StoredValue
-{
-    /// <summary>Element (output <paramref name="r"/>, input <paramref name="i"/>) of a part with <paramref name="inputs"/> inputs.</summary>
-    public static double At(StoredPart* part, int inputs, int r, int i)
-    {
-        long n = part->Transposed ? ((long)i * part->Outputs) + r : ((long)r * inputs) + i;
-        return part->DType switch
-        {
-            DType.F32 => Unsafe.ReadUnaligned<float>(part->Pointer + (n * sizeof(float))),
-            DType.BF16 => BitConverter.UInt32BitsToSingle((uint)Unsafe.ReadUnaligned<ushort>(part->Pointer + (n * sizeof(ushort))) << 16),
-            DType.F16 => (double)Unsafe.ReadUnaligned<Half>(part->Pointer + (n * sizeof(ushort))),
-            _ => Unsafe.ReadUnaligned<double>(part->Pointer + (n * sizeof(double))),
-        };
     }
 }

@@ -1,3 +1,4 @@
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
 
 namespace KernelScope.Cpu;
@@ -15,8 +16,8 @@ internal unsafe struct SaeEditJob
     public int Features;
 
     /// <summary>W_enc's stored matrices, then W_dec's.</summary>
-    public StoredPart* Encoder;
-    public StoredPart* Decoder;
+    public StoredMatrix* Encoder;
+    public StoredMatrix* Decoder;
     public int DecoderParts;
     public float* Bias;
     public float* Threshold;
@@ -62,19 +63,19 @@ internal static unsafe class SaeEditOp<S, V>
     {
         for (int p = 0; p < job->DecoderParts; p++)
         {
-            StoredPart* part = job->Decoder + p;
+            StoredMatrix* part = job->Decoder + p;
             SaeDecodeOps<S, V>.AddFeatures(part, job->Features, &feature, &strength, 1, null, 0, 0, part->Outputs, y + part->FirstOutput);
         }
     }
 
     private static float Activation(SaeEditJob* job, float* x, int feature)
     {
-        StoredPart* part = job->Encoder;
+        StoredMatrix* part = job->Encoder;
         while (feature >= part->FirstOutput + part->Outputs)
             part++;
         double sum = 0;
         for (int i = 0; i < job->Inputs; i++)
-            sum += x[i] * StoredValue.At(part, job->Inputs, feature - part->FirstOutput, i);
+            sum += x[i] * part->At(feature - part->FirstOutput, i);
         float a = (float)(sum + job->Bias[feature]);
         return a > job->Threshold[feature] && a > 0 ? a : 0;
     }

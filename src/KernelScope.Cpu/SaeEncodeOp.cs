@@ -60,7 +60,7 @@ internal static unsafe class SaeEncodeOp<S, V>
         int first = unit * width;
         int count = Math.Min(width, job->Product.Outputs - first);
         float* a = job->Product.OwnScratch(worker);
-        ProductKernel<S, V>.Range(&job->Product, worker, first, count, a, width);
+        ProductKernels<S, V>.Range(&job->Product, worker, first, count, a, width);
         EntryList* list = job->Lists + worker;
         job->Units[unit] = new EncodedUnit { Worker = worker, Next = list->Count };
         for (int t = 0; t < job->Product.Rows; t++)
@@ -80,7 +80,7 @@ internal static unsafe class SaeEncodeOp<S, V>
         int first = unit * width;
         int count = Math.Min(width, job->Product.Outputs - first);
         float* a = job->Product.OwnScratch(worker), bias = job->Bias + first, threshold = job->Threshold + first;
-        ProductKernel<S, V>.Range(&job->Product, worker, first, count, a, width);
+        ProductKernels<S, V>.Range(&job->Product, worker, first, count, a, width);
         EntryList* list = job->Lists + worker, near = job->NearLists + worker;
         job->Units[unit] = new EncodedUnit { Worker = worker, Next = list->Count };
         job->NearUnits[unit] = new EncodedUnit { Worker = worker, Next = near->Count };

@@ -1,7 +1,8 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using KernelScope.Cpu.Panels;
+
 using System.Runtime.Intrinsics.X86;
-using KernelScope.Files;
 
 namespace KernelScope.Cpu;
 

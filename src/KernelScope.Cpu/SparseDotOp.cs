@@ -37,8 +37,10 @@ internal unsafe struct SparseDotJob
 
 /// <summary>Products of pairs of rows, for the pairs that lists name.</summary>
 /// <remarks>
-/// Equation: value = scale·⟨W[r], X[index]⟩ + offset. Partition: a unit is a few lists; the row of W stays in the first-level cache while the rows of X pass. Two vector sums a product, four products side by side;
-/// a product's sum is the same alone and beside others. Bytes: a row of X for each entry, from the last cache at best; flops: 2·entries·columns.
+/// Equation: value = scale·⟨W[r], X[index]⟩ + offset. Partition: a unit is a few lists; the row of W stays in the first-level cache while
+/// the rows of X pass. Two vector sums a product, four products side by side;
+/// a product's sum is the same alone and beside others. Bytes: a row of X for each entry, from the last cache at best; flops:
+/// 2·entries·columns.
 /// </remarks>
 internal static unsafe class SparseDotOp<S, V>
     where S : struct, ISimd<V>

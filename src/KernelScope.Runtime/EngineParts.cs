@@ -1,5 +1,7 @@
 using KernelScope.Chat;
 using KernelScope.Cpu;
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Model;
@@ -29,8 +31,8 @@ internal sealed class EngineParts : IDisposable
             ModelFolder folder = checkpoint.Folder;
             _chat = new Lazy<ChatFormat>(() => ChatFormat.Open(
                 folder, Tokenizer ?? throw new ArgumentException("The model has no tokenizer, which a chat needs.")));
-            if (options.UsePackedWeights && Device.ReadsPanels)
-                UsePanels(checkpoint, logger);
+            if (options.UsePackedWeights && ModelPanels.StoreOf(Device) is PanelStore store)
+                UsePanels(store, checkpoint, logger);
             Model = Gemma2Model.Load(Device, checkpoint, default, progress, cancellationToken);
             Own(Model);
             foreach (SaeSource source in options.Saes)
@@ -92,7 +94,7 @@ internal sealed class EngineParts : IDisposable
     /// <summary>
     /// Uses packed weights, if there are any that were made from this model. Without them the engine is slower, so why not is logged.
     /// </summary>
-    private static void UsePanels(Gemma2Checkpoint checkpoint, ILogger logger)
+    private static void UsePanels(PanelStore store, Gemma2Checkpoint checkpoint, ILogger logger)
     {
         if (PanelCache.Find(checkpoint, Environment.GetEnvironmentVariable) is not string path)
             return;
@@ -100,7 +102,7 @@ internal sealed class EngineParts : IDisposable
         try
         {
             panels = PanelFile.Open(path);
-            checkpoint.UsePanels(panels);
+            ModelPanels.Use(store, checkpoint, panels);
         }
         catch (InvalidDataException e)
         {

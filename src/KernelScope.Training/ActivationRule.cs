@@ -2,7 +2,8 @@ using KernelScope.Devices;
 
 namespace KernelScope.Training;
 
-/// <summary>What differs between the activation functions: which features of a batch are active, and what the penalty adds to a code's gradient.</summary>
+/// <summary>What differs between the activation functions: which features of a batch are active, and what the penalty adds to a code's
+/// gradient.</summary>
 internal abstract class ActivationRule(Device device) : IDisposable
 {
     protected Device Device { get; } = device;
@@ -49,7 +50,8 @@ internal abstract class ActivationRule(Device device) : IDisposable
         public override void Encode(Mat x, SaeParameters sae, SparseCodes active) => Device.SaeEncode(x, sae with { TopK = k }, active);
     }
 
-    /// <summary>The mean threshold is that of SAELens: an average of the smallest code of each batch, which forgets a hundredth a step.</summary>
+    /// <summary>The mean threshold is that of SAELens: an average of the smallest code of each batch, which forgets a hundredth a
+    /// step.</summary>
     private sealed class BatchTopKRule(Device device, int k) : ActivationRule(device)
     {
         private const double Share = 0.01;
@@ -100,7 +102,8 @@ internal abstract class ActivationRule(Device device) : IDisposable
             return HostCodes.Select(sorted, sorted.Length - most);
         }
 
-        /// <summary>Keeps what is above the bar, and the first <paramref name="equal"/> that are at it; gives the least that was kept.</summary>
+        /// <summary>Keeps what is above the bar, and the first <paramref name="equal"/> that are at it; gives the least that was
+        /// kept.</summary>
         private float Keep(float bar, long equal)
         {
             _kept.Resize(_list.Rows, _list.Count);

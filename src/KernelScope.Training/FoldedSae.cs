@@ -1,7 +1,9 @@
 namespace KernelScope.Training;
 
-/// <summary>A trained SAE or transcoder in plain form: a = x W_enc + b_enc on raw rows, active where a &gt; θ, x̂ = a W_dec + b_dec. Float32, rounded once from sums in double.</summary>
-/// <remarks>Codes are C times those of training; the active sets are the same but for pre-activations at their thresholds to float32. Nothing in it changes.</remarks>
+/// <summary>A trained SAE or transcoder in plain form: a = x W_enc + b_enc on raw rows, active where a &gt; θ, x̂ = a W_dec + b_dec.
+/// Float32, rounded once from sums in double.</summary>
+/// <remarks>Codes are C times those of training; the active sets are the same but for pre-activations at their thresholds to float32.
+/// Nothing in it changes.</remarks>
 public sealed class FoldedSae
 {
     private FoldedSae()
@@ -44,11 +46,13 @@ public sealed class FoldedSae
     /// <summary>W_skip [d_out, d_in]; empty where there is none.</summary>
     public required ReadOnlyMemory<float> Skip { get; init; }
 
-    /// <summary>What each feature's codes are multiplied by beside C, so that decoder rows stay unit vectors where inputs and targets have different scales: C_out/C for a transcoder, else 1.</summary>
+    /// <summary>What each feature's codes are multiplied by beside C, so that decoder rows stay unit vectors where inputs and targets have
+    /// different scales: C_out/C for a transcoder, else 1.</summary>
     internal double CodeFactor { get; private init; }
 
     /// <summary>
-    /// b_enc' = C·b_enc − C·(b_dec W_enc); θ' = C·θ; b_dec' = C·b_dec. A transcoder: rows of W_dec would be C_out/C long; they stay unit, and W_enc, b_enc and θ take the factor; b_dec' = C_out·b_dec, W_skip' = (C_out/C)·W_skip.
+    /// b_enc' = C·b_enc − C·(b_dec W_enc); θ' = C·θ; b_dec' = C·b_dec. A transcoder: rows of W_dec would be C_out/C long; they stay unit,
+    /// and W_enc, b_enc and θ take the factor; b_dec' = C_out·b_dec, W_skip' = (C_out/C)·W_skip.
     /// </summary>
     internal static FoldedSae Create(SaeTrainer trainer)
     {

@@ -1,13 +1,16 @@
 namespace KernelScope.Training;
 
-/// <summary>Activations in the order in which a trainer sees them: rows x [d_in] and, for a transcoder, the rows y [d_out] of the same tokens.</summary>
+/// <summary>Activations in the order in which a trainer sees them: rows x [d_in] and, for a transcoder, the rows y [d_out] of the same
+/// tokens.</summary>
 /// <remarks>
-/// Rows are raw: as the model made them, not divided by any scalar. The order is decided by the source and its seed alone; after <see cref="LoadState"/> the same rows follow as followed <see cref="SaveState"/>.
+/// Rows are raw: as the model made them, not divided by any scalar. The order is decided by the source and its seed alone; after <see
+/// cref="LoadState"/> the same rows follow as followed <see cref="SaveState"/>.
 /// For one caller at a time.
 /// </remarks>
 public interface ITrainingRows : IDisposable
 {
-    /// <summary>What the rows are, for checkpoints and exports: a run's id, or the hash of a file. Training is not continued on rows of another identity.</summary>
+    /// <summary>What the rows are, for checkpoints and exports: a run's id, or the hash of a file. Training is not continued on rows of
+    /// another identity.</summary>
     string Identity { get; }
 
     /// <summary>d_in.</summary>

@@ -40,7 +40,8 @@ internal static class OptionsJson
     };
 
     /// <summary>
-    /// What decides every bit: the options, the rows, the scales, and the arithmetic. The number of steps is not in it, so that a run can be made longer, unless the learning rate falls towards its end.
+    /// What decides every bit: the options, the rows, the scales, and the arithmetic. The number of steps is not in it, so that a run can
+    /// be made longer, unless the learning rate falls towards its end.
     /// </summary>
     public static string HashOf(SaeTrainer trainer)
     {

@@ -12,7 +12,8 @@ internal static class SaeExport
     // From this one on cfg.json has its metadata apart; it is what our files follow.
     private const string SaeLensVersion = "6.0.0";
 
-    /// <summary><c>res/layer_3/width_16k/average_l0_71/params.npz</c>: the kind from the site, as far as it is one of Gemma Scope's.</summary>
+    /// <summary><c>res/layer_3/width_16k/average_l0_71/params.npz</c>: the kind from the site, as far as it is one of Gemma
+    /// Scope's.</summary>
     public static string GemmaScopePath(FoldedSae sae, TrainedPlace place, double l0)
     {
         string? kind = place.Site?.Site switch
@@ -26,7 +27,8 @@ internal static class SaeExport
         string width = Width(sae.Width), mean = string.Create(CultureInfo.InvariantCulture, $"average_l0_{Math.Round(l0):0}");
         return kind is null
             ? Path.Combine($"width_{width}", mean, SaeCheckpoint.ParamsName)
-            : Path.Combine(kind, string.Create(CultureInfo.InvariantCulture, $"layer_{place.Site!.Value.Layer}"), $"width_{width}", mean, SaeCheckpoint.ParamsName);
+            : Path.Combine(kind, string.Create(CultureInfo.InvariantCulture, $"layer_{place.Site!.Value.Layer}"), $"width_{width}", mean,
+                SaeCheckpoint.ParamsName);
     }
 
     /// <summary>A <c>params.npz</c>.</summary>
@@ -60,7 +62,8 @@ internal static class SaeExport
     /// <exception cref="NotSupportedException">It has none.</exception>
     public static string Architecture(TrainingActivation activation, bool isTranscoder, bool skip) => (activation, isTranscoder) switch
     {
-        (TrainingActivation.TopK, true) => throw new NotSupportedException("There is no file format for TopK transcoders; jumprelu, batchtopk and relu have one."),
+        (TrainingActivation.TopK, true) =>
+            throw new NotSupportedException("There is no file format for TopK transcoders; jumprelu, batchtopk and relu have one."),
         (TrainingActivation.TopK, false) => "topk",
         (TrainingActivation.Relu, true) => skip ? "skip_transcoder" : "transcoder",
         (TrainingActivation.Relu, false) => "standard",

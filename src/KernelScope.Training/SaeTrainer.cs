@@ -4,11 +4,13 @@ namespace KernelScope.Training;
 
 /// <summary>Trains an SAE or transcoder on rows of activations, step by step (Lieberum et al. 2024, sections 2 and 3).</summary>
 /// <remarks>
-/// Loss = mean over rows of ‖x̂ − x‖² + λ·L0, x divided by a fixed C so that ‖x‖² is 1 on average. The same rows, options and device arithmetic give the same bits at any number of threads.
+/// Loss = mean over rows of ‖x̂ − x‖² + λ·L0, x divided by a fixed C so that ‖x‖² is 1 on average. The same rows, options and device
+/// arithmetic give the same bits at any number of threads.
 /// For one caller at a time.
 /// <code>
 /// using var rows = StoredRows.Open("acts.safetensors", "resid_post.3");
-/// using var trainer = new SaeTrainer(device, rows, new TrainingOptions { Width = 2048, Sparsity = 1e-3, Steps = 5000, Batch = 1024, LearningRate = 1e-3 });
+/// using var trainer = new SaeTrainer(device, rows, new TrainingOptions { Width = 2048, Sparsity = 1e-3, Steps = 5000, Batch = 1024,
+/// LearningRate = 1e-3 });
 /// while (trainer.Step &lt; trainer.Options.Steps)
 ///     trainer.Advance();
 /// FoldedSae sae = trainer.Fold();
@@ -34,7 +36,8 @@ public sealed class SaeTrainer : IDisposable
         ArgumentNullException.ThrowIfNull(options);
         options.Require();
         if (rows.TargetWidth is null && (options.Skip || options.ScaleOut is not null))
-            throw new ArgumentException("A skip path and a scale of targets are for transcoders; these rows have no targets.", nameof(options));
+            throw new ArgumentException("A skip path and a scale of targets are for transcoders; these rows have no targets.",
+                nameof(options));
         (Device, Rows, Options) = (device, rows, options);
         Scale = (float)(options.Scale ?? Math.Sqrt(rows.MeanSquaredNorm));
         TargetScale = rows.TargetWidth is null ? Scale : (float)(options.ScaleOut ?? Math.Sqrt(rows.TargetMeanSquaredNorm));
@@ -150,7 +153,8 @@ public sealed class SaeTrainer : IDisposable
                 fired[feature]++;
         }
 
-        return new ValidationResult { Step = Step, Rows = sums.Rows, L0 = sums.L0, Fvu = sums.Fvu, Mse = sums.Mse, FiringHistogram = Histogram(fired, sums.Rows) };
+        return new ValidationResult { Step = Step, Rows = sums.Rows, L0 = sums.L0, Fvu = sums.Fvu, Mse = sums.Mse,
+            FiringHistogram = Histogram(fired, sums.Rows) };
     }
 
     /// <summary>The plain form: for raw rows, without a scale or a bias before the encoder.</summary>

@@ -4,7 +4,8 @@ using KernelScope.Files;
 
 namespace KernelScope.Training;
 
-/// <summary>Rows of a stored array, of any origin: npz, npy or safetensors, [rows, d], or [sequences, positions, d] as one row after the other. One permutation of the rows an epoch; rows that do not fill a batch begin the next epoch's first.</summary>
+/// <summary>Rows of a stored array, of any origin: npz, npy or safetensors, [rows, d], or [sequences, positions, d] as one row after the
+/// other. One permutation of the rows an epoch; rows that do not fill a batch begin the next epoch's first.</summary>
 /// <remarks>The array stays in its file; a row is read when it is served. For one caller at a time.</remarks>
 public sealed class StoredRows : ITrainingRows
 {
@@ -73,7 +74,8 @@ public sealed class StoredRows : ITrainingRows
     /// <param name="validation">The share of the rows that is kept back, chosen by the rows' numbers.</param>
     /// <param name="seed">Decides the order.</param>
     /// <exception cref="InvalidDataException">The file cannot be read, has no such array, or holds a value that is not finite.</exception>
-    public static StoredRows Open(string path, string? key, string? targetKey = null, Func<TensorFile, TensorInfo, bool[]?>? counted = null, double validation = 0.01, long seed = 0)
+    public static StoredRows Open(string path, string? key, string? targetKey = null, Func<TensorFile, TensorInfo, bool[]?>? counted = null,
+        double validation = 0.01, long seed = 0)
     {
         TensorFile file = ArrayFile.Open(path);
         try
@@ -139,7 +141,8 @@ public sealed class StoredRows : ITrainingRows
     /// <inheritdoc/>
     public void Dispose() => _file.Dispose();
 
-    /// <summary>A new epoch: an order that depends on the generator alone, so that its state at the beginning is enough to have it again.</summary>
+    /// <summary>A new epoch: an order that depends on the generator alone, so that its state at the beginning is enough to have it
+    /// again.</summary>
     private void Reorder()
     {
         _random.WriteState(_epochStart);
@@ -200,7 +203,8 @@ public sealed class StoredRows : ITrainingRows
             : $"--key is needed to say which of {string.Join(", ", rows.Take(20).Select(info => info.Name))} to train on.");
     }
 
-    private static bool IsRows(TensorInfo info) => info.DType is DType.F16 or DType.BF16 or DType.F32 or DType.F64 && info.Shape.Length >= 2 && info.ElementCount > 0;
+    private static bool IsRows(TensorInfo info) => info.DType is DType.F16 or DType.BF16 or DType.F32 or DType.F64 && info.Shape.Length >= 2
+        && info.ElementCount > 0;
 
     private static unsafe string HashOf(TensorView inputs, TensorView? targets)
     {

@@ -8,7 +8,8 @@ namespace KernelScope.Training;
 /// <summary>Everything that a trainer needs to go on as if it had never stopped, in a folder that appears whole or not at all.</summary>
 internal static class TrainingCheckpoint
 {
-    private const string Parameters = "parameters.safetensors", Adam = "adam.safetensors", State = "state.json", Reader = "rows.state", Prefix = "step-", LastFired = "last_fired", Interval = "interval";
+    private const string Parameters = "parameters.safetensors", Adam = "adam.safetensors", State = "state.json", Reader = "rows.state",
+        Prefix = "step-", LastFired = "last_fired", Interval = "interval";
     private const int MaxStateLength = 1 << 20;
 
     /// <summary>Writes <c>step-000100000</c> below a folder.</summary>
@@ -71,7 +72,8 @@ internal static class TrainingCheckpoint
         if (Number(state, "format", statePath) != 1)
             throw BadFile.Of(statePath, "the format of the checkpoint is not 1, the only one there is.");
         if (!state.TryGetProperty("options_sha256", out JsonElement hash) || hash.GetString() != OptionsJson.HashOf(trainer))
-            throw BadFile.Of(statePath, "the checkpoint belongs to other options, other rows or another device; give those with which the training began.");
+            throw BadFile.Of(statePath,
+                "the checkpoint belongs to other options, other rows or another device; give those with which the training began.");
         TrainingParameters p = trainer.Parameters;
         using (var file = SafetensorsFile.Open(Path.Combine(path, Parameters)))
             ReadTensors(trainer.Device, file, p, m => m.Values);
@@ -94,12 +96,15 @@ internal static class TrainingCheckpoint
 
     private static IEnumerable<string> All(string folder) => !Directory.Exists(folder)
         ? []
-        : Directory.EnumerateDirectories(folder, $"{Prefix}*").Where(path => long.TryParse(Path.GetFileName(path).AsSpan(Prefix.Length), NumberStyles.None, CultureInfo.InvariantCulture, out _)).Order(StringComparer.Ordinal);
+        : Directory.EnumerateDirectories(folder, $"{Prefix}*").Where(path => long.TryParse(Path.GetFileName(path).AsSpan(Prefix.Length),
+            NumberStyles.None, CultureInfo.InvariantCulture, out _)).Order(StringComparer.Ordinal);
 
     private static long Number(JsonElement state, string name, string path) =>
-        state.TryGetProperty(name, out JsonElement value) && value.TryGetInt64(out long number) && number >= 0 ? number : throw BadFile.Of(path, $"'{name}' is no number from 0 on.");
+        state.TryGetProperty(name, out JsonElement value) && value.TryGetInt64(out long number) && number >= 0 ? number
+            : throw BadFile.Of(path, $"'{name}' is no number from 0 on.");
 
-    private static void WriteTensors(string path, TrainingParameters p, Func<TrainedMatrix, Mat> which, ReadOnlySpan<long> lastFired, params ReadOnlySpan<double> interval)
+    private static void WriteTensors(string path, TrainingParameters p, Func<TrainedMatrix, Mat> which, ReadOnlySpan<long> lastFired,
+        params ReadOnlySpan<double> interval)
     {
         List<TensorInfo> infos = [.. p.All.Select(m => new TensorInfo(m.Name, DType.F32, [m.Values.Rows, m.Values.Columns]))];
         if (!interval.IsEmpty)
@@ -129,14 +134,16 @@ internal static class TrainingCheckpoint
     private static TensorView Exact(SafetensorsFile file, string name, DType type, long count)
     {
         TensorView tensor = file[name];
-        return tensor.DType == type && tensor.ElementCount == count ? tensor : throw BadFile.Of(file.Path, $"{tensor.Info} is not the {count} values of this training.");
+        return tensor.DType == type && tensor.ElementCount == count ? tensor : throw BadFile.Of(file.Path,
+            $"{tensor.Info} is not the {count} values of this training.");
     }
 
     private static unsafe double[] Doubles(TensorView tensor)
     {
         using TensorView.Reading reading = tensor.Read();
         double[] values = new double[tensor.ElementCount];
-        new ReadOnlySpan<byte>(tensor.Pointer, values.Length * sizeof(double)).CopyTo(System.Runtime.InteropServices.MemoryMarshal.AsBytes(values.AsSpan()));
+        new ReadOnlySpan<byte>(tensor.Pointer,
+            values.Length * sizeof(double)).CopyTo(System.Runtime.InteropServices.MemoryMarshal.AsBytes(values.AsSpan()));
         return values;
     }
 }

@@ -9,7 +9,8 @@ public enum TrainingActivation
     /// <summary>The k largest positive pre-activations of each row (Gao et al. 2024).</summary>
     TopK,
 
-    /// <summary>The k·B largest positive pre-activations of a batch of B rows (Bussmann et al. 2024); afterwards a JumpReLU with one threshold for all features.</summary>
+    /// <summary>The k·B largest positive pre-activations of a batch of B rows (Bussmann et al. 2024); afterwards a JumpReLU with one
+    /// threshold for all features.</summary>
     BatchTopK,
 
     /// <summary>relu(z) with an L1 penalty on the codes.</summary>
@@ -26,14 +27,16 @@ public enum ThresholdParameter
     LogTheta,
 }
 
-/// <summary>How an SAE or transcoder is trained. The defaults are the recipe of the Gemma Scope paper (Lieberum et al. 2024, section 3).</summary>
+/// <summary>How an SAE or transcoder is trained. The defaults are the recipe of the Gemma Scope paper (Lieberum et al. 2024, section
+/// 3).</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record TrainingOptions
 {
     /// <summary>d_sae, the number of features.</summary>
     public required int Width { get; init; }
 
-    /// <summary>λ: the weight of L0 for a JumpReLU, of Σ codes for <see cref="TrainingActivation.Relu"/> (decoder rows are unit vectors); not used by the others.</summary>
+    /// <summary>λ: the weight of L0 for a JumpReLU, of Σ codes for <see cref="TrainingActivation.Relu"/> (decoder rows are unit vectors);
+    /// not used by the others.</summary>
     public double Sparsity { get; init; }
 
     /// <summary>The activation function.</summary>
@@ -90,7 +93,8 @@ public sealed record TrainingOptions
     /// <summary>The learning rate of a step.</summary>
     public double LearningRateAt(long step)
     {
-        double rate = step < LearningRateWarmUp ? LearningRate * (0.1 + (0.9 * (1 - Math.Cos(Math.PI * step / LearningRateWarmUp)) / 2)) : LearningRate;
+        double rate = step < LearningRateWarmUp ? LearningRate * (0.1 + (0.9 * (1 - Math.Cos(Math.PI * step / LearningRateWarmUp)) / 2))
+            : LearningRate;
         return step >= Steps - LearningRateDecay ? rate * (Steps - step) / LearningRateDecay : rate;
     }
 

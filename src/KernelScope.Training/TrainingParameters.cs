@@ -33,7 +33,8 @@ internal sealed class TrainingParameters : IDisposable
             // An SAE decodes around b_dec, which was taken off its input: there it cancels.
             Mat bias = IsTranscoder ? DecoderBias.Values : Create("no bias", 1, OutputDim);
             Sae = new SaeParameters(
-                Own(device.CreateWeight("W_enc", Encoder.Values)), EncoderBias.Values, Theta, Own(device.CreateWeight("W_dec", Decoder.Values, transposed: true)), bias);
+                Own(device.CreateWeight("W_enc", Encoder.Values)), EncoderBias.Values, Theta, Own(device.CreateWeight("W_dec",
+                    Decoder.Values, transposed: true)), bias);
             if (Skip is { } skip)
                 SkipWeight = Own(device.CreateWeight("W_skip", skip.Values));
         }
@@ -79,14 +80,17 @@ internal sealed class TrainingParameters : IDisposable
     public SaeParameters Sae { get; }
 
     /// <summary>Everything that is learned.</summary>
-    public IEnumerable<TrainedMatrix> All => ((TrainedMatrix?[])[Encoder, Decoder, EncoderBias, DecoderBias, Threshold, Skip]).Where(m => m is not null).Select(m => m!.Value);
+    public IEnumerable<TrainedMatrix> All => ((TrainedMatrix?[])[Encoder, Decoder, EncoderBias, DecoderBias, Threshold,
+        Skip]).Where(m => m is not null).Select(m => m!.Value);
 
-    /// <summary>The first weights: rows of W_dec uniform on a cube, made unit; W_enc the same for an SAE and of its own for a transcoder; biases 0.</summary>
+    /// <summary>The first weights: rows of W_dec uniform on a cube, made unit; W_enc the same for an SAE and of its own for a transcoder;
+    /// biases 0.</summary>
     public void Initialize(TrainingOptions options, string identity)
     {
         float[] decoder = Uniform(OutputDim, new Xoshiro256(identity, options.Seed, "W_dec"), unitRows: true);
         _device.Write(decoder, Decoder.Values);
-        _device.Write(IsTranscoder ? Uniform(InputDim, new Xoshiro256(identity, options.Seed, "W_enc"), unitRows: false) : decoder, Encoder.Values);
+        _device.Write(IsTranscoder ? Uniform(InputDim, new Xoshiro256(identity, options.Seed, "W_enc"), unitRows: false) : decoder,
+            Encoder.Values);
         if (Threshold is { } threshold)
         {
             float[] first = new float[Width];
@@ -140,7 +144,8 @@ internal sealed class TrainingParameters : IDisposable
         return values;
     }
 
-    private TrainedMatrix Trained(string name, int rows, int columns) => new(name, Create(name, rows, columns), Create($"second moment of {name}", rows, columns));
+    private TrainedMatrix Trained(string name, int rows, int columns) => new(name, Create(name, rows, columns),
+        Create($"second moment of {name}", rows, columns));
 
     private Mat Create(string name, int rows, int columns)
     {

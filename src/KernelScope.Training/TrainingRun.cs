@@ -6,9 +6,11 @@ using KernelScope.Sae;
 
 namespace KernelScope.Training;
 
-/// <summary>A trainer's steps with everything around them on disk: log, checkpoints, and at the end the SAE in both layouts, read back and checked.</summary>
+/// <summary>A trainer's steps with everything around them on disk: log, checkpoints, and at the end the SAE in both layouts, read back and
+/// checked.</summary>
 /// <remarks>
-/// A run that was killed at any moment and resumed makes the same files as one that was not, but for the times in its log. For one caller at a time.
+/// A run that was killed at any moment and resumed makes the same files as one that was not, but for the times in its log. For one caller
+/// at a time.
 /// </remarks>
 public sealed class TrainingRun
 {
@@ -27,7 +29,8 @@ public sealed class TrainingRun
     /// <summary>A run.</summary>
     /// <param name="trainer">Before its first step.</param>
     /// <param name="files">What to write.</param>
-    /// <exception cref="ArgumentException">There are files of an earlier run, and <see cref="TrainingFiles.Resume"/> is not set.</exception>
+    /// <exception cref="ArgumentException">There are files of an earlier run, and <see cref="TrainingFiles.Resume"/> is not
+    /// set.</exception>
     /// <exception cref="NotSupportedException">What is trained has no file format.</exception>
     public TrainingRun(SaeTrainer trainer, TrainingFiles files)
     {
@@ -38,7 +41,8 @@ public sealed class TrainingRun
         _logPath = files.Log ?? Path.Combine(files.Folder, LogName);
         _ = SaeExport.Architecture(trainer.Options.Activation, trainer.Parameters.IsTranscoder, trainer.Options.Skip);
         if (!files.Resume && TrainingCheckpoint.Newest(_checkpoints) is { } newest)
-            throw new ArgumentException($"{newest} is a checkpoint of an earlier run; --resume goes on from it, or choose another folder.", nameof(files));
+            throw new ArgumentException($"{newest} is a checkpoint of an earlier run; --resume goes on from it, or choose another folder.",
+                nameof(files));
         if (!files.Resume && File.Exists(Path.Combine(files.Folder, SummaryName)))
             throw new ArgumentException($"{files.Folder} holds a training that has ended; choose another folder.", nameof(files));
     }
@@ -122,7 +126,8 @@ public sealed class TrainingRun
         double speed = (_trainer.Rows.Position - _intervalStart) / (now - last).TotalSeconds;
         int dead = _trainer.Dead;
         log.Write(json => WriteInterval(json, sums, dead, now.TotalSeconds, speed));
-        progress?.Report(new TrainingProgress { Step = _trainer.Step, Steps = _trainer.Options.Steps, Loss = sums.Loss, L0 = sums.L0, Fvu = sums.Fvu, Dead = dead, RowsPerSecond = speed });
+        progress?.Report(new TrainingProgress { Step = _trainer.Step, Steps = _trainer.Options.Steps, Loss = sums.Loss, L0 = sums.L0,
+            Fvu = sums.Fvu, Dead = dead, RowsPerSecond = speed });
         _lastL0 = sums.L0;
         sums.Clear();
         _intervalStart = _trainer.Rows.Position;
@@ -242,7 +247,8 @@ public sealed class TrainingRun
         return paths;
     }
 
-    /// <summary>Both layouts must give the same codes, bit by bit; gives the number of codes in which they differ from those of training, which rounding at a threshold can do.</summary>
+    /// <summary>Both layouts must give the same codes, bit by bit; gives the number of codes in which they differ from those of training,
+    /// which rounding at a threshold can do.</summary>
     private long CheckExports(List<string> paths)
     {
         int rows = (int)Math.Min(CheckedRows, Math.Min(_trainer.Rows.ValidationRows, _trainer.Options.Batch));
@@ -289,7 +295,8 @@ public sealed class TrainingRun
         && left.Feature.AsSpan(0, left.Count).SequenceEqual(right.Feature.AsSpan(0, right.Count))
         && left.Value.AsSpan(0, left.Count).SequenceEqual(right.Value.AsSpan(0, right.Count));
 
-    private void WriteSummary(TrainingLog log, List<string> paths, long differences) => JsonFile.Write(Path.Combine(_files.Folder, SummaryName), json =>
+    private void WriteSummary(TrainingLog log, List<string> paths, long differences) => JsonFile.Write(Path.Combine(_files.Folder,
+        SummaryName), json =>
     {
         json.WriteStartObject();
         json.WritePropertyName("options");
@@ -310,7 +317,8 @@ public sealed class TrainingRun
             json.WriteStringValue(Path.GetRelativePath(_files.Folder, path).Replace('\\', '/'));
         json.WriteEndArray();
         json.WriteString("log_sha256", log.Hash());
-        json.WriteString("code", typeof(TrainingRun).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion);
+        json.WriteString("code",
+            typeof(TrainingRun).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion);
         json.WriteEndObject();
     });
 }

@@ -2,11 +2,14 @@ using KernelScope.Devices;
 
 namespace KernelScope.Training;
 
-/// <summary>One step of the recipe on a device: forward, gradients, update (Lieberum et al. 2024, section 3.2; Rajamanoharan et al. 2024, eqs. 11 and 12).</summary>
+/// <summary>One step of the recipe on a device: forward, gradients, update (Lieberum et al. 2024, section 3.2; Rajamanoharan et al. 2024,
+/// eqs. 11 and 12).</summary>
 /// <remarks>
 /// With B rows x (centred: x − b_dec for an SAE), z = x W_enc + b_enc, h = [z &gt; θ], f = z·h, e = x̂ − target, K = [|z − θ| &lt; ε/2]:
-/// gf = 2/B · e W_decᵀ; gz = (gf + penalty)·h; gW_dec = 2/B · fᵀe; gW_enc = xᵀgz; gb_enc = Σ gz; gb_dec = 2/B · Σ e − Σ gz W_encᵀ (a transcoder: without the second);
-/// gθ = Σ K·(−θ/ε·gf − λ/(B·ε)), times θ for log θ. Only the encoder's product is dense: the rest are sums over the (row, feature) pairs where h or K is 1, for each feature over rows in ascending order.
+/// gf = 2/B · e W_decᵀ; gz = (gf + penalty)·h; gW_dec = 2/B · fᵀe; gW_enc = xᵀgz; gb_enc = Σ gz; gb_dec = 2/B · Σ e − Σ gz W_encᵀ (a
+/// transcoder: without the second);
+/// gθ = Σ K·(−θ/ε·gf − λ/(B·ε)), times θ for log θ. Only the encoder's product is dense: the rest are sums over the (row, feature) pairs
+/// where h or K is 1, for each feature over rows in ascending order.
 /// Gradients of the weight matrices exist for some features at a time, in memory that stays in the caches.
 /// </remarks>
 internal sealed class TrainingStep : IDisposable
@@ -21,7 +24,8 @@ internal sealed class TrainingStep : IDisposable
     private readonly List<IDisposable> _owned = [];
     private readonly int _batch;
     private readonly SparseCodes _active, _near, _activeOf, _nearOf, _codeGradients, _nearGradients, _allFeatures, _allRows;
-    private readonly Mat _error, _rowSums, _ones, _sums, _nearSums, _encoderBlock, _decoderBlock, _squares, _outputSums, _inputSums, _vector;
+    private readonly Mat _error, _rowSums, _ones, _sums, _nearSums, _encoderBlock, _decoderBlock, _squares, _outputSums, _inputSums,
+        _vector;
     private readonly Mat? _skipped, _skipGradient;
     private readonly int[] _nearCounts;
     private readonly float[] _host;
@@ -77,7 +81,8 @@ internal sealed class TrainingStep : IDisposable
     /// <summary>In how many rows of the last batch each feature was active.</summary>
     public int[] Fired { get; }
 
-    /// <summary>Told each gradient as it is found: which matrix, the first row, and the gradient after and before a component along unit rows was taken off. For tests.</summary>
+    /// <summary>Told each gradient as it is found: which matrix, the first row, and the gradient after and before a component along unit
+    /// rows was taken off. For tests.</summary>
     public Action<string, int, float[]>? GradientFound { get; set; }
 
     /// <summary>‖gradient‖² of each matrix in the last step that was asked for it.</summary>
@@ -227,7 +232,8 @@ internal sealed class TrainingStep : IDisposable
         if (_parameters.Skip is not { } skip)
             return;
         // The errors as lists of all outputs, turned round: few train a skip path, and its matrix is small beside the others.
-        using SparseCodes rows = _device.CreateCodes(_parameters.OutputDim, "errors as lists"), columns = _device.CreateCodes(_batch, "errors by output");
+        using SparseCodes rows = _device.CreateCodes(_parameters.OutputDim, "errors as lists"), columns = _device.CreateCodes(_batch,
+            "errors by output");
         _device.Write(FullLists(_parameters.Read(_error), _parameters.OutputDim), rows);
         _device.Transpose(rows, columns);
         _device.SparseProduct(columns, 0, x, _skipGradient!.Value);

@@ -4,7 +4,8 @@ using System.Text;
 
 namespace KernelScope.Training;
 
-/// <summary>xoshiro256** (Blackman and Vigna, "Scrambled linear pseudorandom number generators", 2021), seeded by SplitMix64: the same numbers on every machine. A value can be copied and its state stored.</summary>
+/// <summary>xoshiro256** (Blackman and Vigna, "Scrambled linear pseudorandom number generators", 2021), seeded by SplitMix64: the same
+/// numbers on every machine. A value can be copied and its state stored.</summary>
 /// <remarks>For one caller at a time.</remarks>
 internal sealed class Xoshiro256
 {
@@ -48,7 +49,8 @@ internal sealed class Xoshiro256
     /// <summary>In [0, 1), a multiple of 2⁻⁵³.</summary>
     public double Uniform() => (Next() >> 11) * (1.0 / (1L << 53));
 
-    /// <summary>In 0 … <paramref name="limit"/> − 1, each as likely as the others (Lemire, "Fast random integer generation in an interval", 2019).</summary>
+    /// <summary>In 0 … <paramref name="limit"/> − 1, each as likely as the others (Lemire, "Fast random integer generation in an interval",
+    /// 2019).</summary>
     public long Below(long limit)
     {
         ulong range = (ulong)limit, least = (0 - range) % range;

@@ -87,6 +87,10 @@ public sealed class InspectTests
     public void Doctor_says_what_there_is_and_what_would_run()
     {
         JsonElement result = Program.Json("doctor", "--sae", "res.3.2k.l0_19");
+        Assert.All(
+            result.GetProperty("kernels").EnumerateArray(),
+            k => Assert.Matches("^[A-Z].* from [0-9]+ rows$", k.GetProperty("exact").GetString()));
+        Assert.Equal(4, result.GetProperty("kernels").GetArrayLength());
         Assert.Equal(Environment.ProcessorCount, result.GetProperty("cores").GetInt32());
         Assert.True(result.GetProperty("memory").GetProperty("available_bytes").GetInt64() > 0);
         Assert.Contains(result.GetProperty("devices").EnumerateArray(), d => d.GetProperty("name").GetString() == "cpu"

@@ -69,6 +69,40 @@ public sealed partial class QueueTests
     }
 
     [SkippableFact]
+    public void A_shard_whose_workers_all_died_is_stuck_until_it_is_queued_anew()
+    {
+        Skip.If(NatsServer.Missing is not null, NatsServer.Missing);
+        using var folder = new TempFolder();
+        using var server = new NatsServer(folder.At("nats"));
+        string run = folder.At("run");
+        string[] queue = ["--queue", server.Url, "--ack-wait", AckWait];
+        string tokens = folder.Write("tokens.json", Tokens(4, 60));
+        Program.Json(["plan", "--out", run, "--tokens-file", tokens, "--sites", "resid_post.5", "--device", "reference", .. queue]);
+        // As often as a message is delivered.
+        for (int delivery = 0; delivery < 4; delivery++)
+        {
+            using Process worker = Work(run, server.Url);
+            WaitFor(() => Directory.Exists(folder.At("run", "acts")) && Directory.GetFiles(folder.At("run", "acts"),
+                $".tmp-*-{worker.Id}-*", All).Length > 0);
+            worker.Kill();
+            worker.WaitForExit();
+        }
+
+        JsonElement status = default;
+        WaitFor(() =>
+        {
+            status = Program.Json(["status", run, .. queue]);
+            return status.GetProperty("leased").GetInt32() == 0;
+        });
+        Assert.Equal((1, 0, 0), (status.GetProperty("stuck").GetInt32(), status.GetProperty("queued").GetInt32(),
+            status.GetProperty("missing").GetInt32()));
+        Assert.Equal(0, Program.Json(["plan", run, .. queue]).GetProperty("queued").GetInt32());
+        Assert.Equal(1, Program.Json(["plan", run, .. queue, "--requeue"]).GetProperty("queued").GetInt32());
+        Program.Run(["plan", run, .. queue, "--requeue"]).AssertFailed(1, "still at work");
+        Assert.Equal(1, Program.Json(["work", run, .. queue, "--idle", "3"]).GetProperty("done").GetArrayLength());
+    }
+
+    [SkippableFact]
     public void A_poison_shard_fails_for_good_and_stops_nobody()
     {
         Skip.If(NatsServer.Missing is not null, NatsServer.Missing);

@@ -91,6 +91,19 @@ public sealed class ServeTests
     }
 
     [Fact]
+    public void A_run_gives_what_its_tokens_give()
+    {
+        using var folder = new TempFolder();
+        string tokens = folder.Write("tokens.json", "[[2,1590,857,475,983,690,840,475,2390],[2,300,45,4000,9,77,5,900,31,8],[2,512,1910,1531,1937]]"u8.ToArray()), run = folder.At("run");
+        Assert.Equal(0, Program.Run("harvest", "--out", run, "--tokens-file", tokens, "--sae", "res.3.2k.l0_19", "--codes-only").ExitCode);
+        JsonElement ofRun = Program.Json("dash", "--features", "0-63", "--run", run), ofTokens = Program.Json("dash", "--features", "0-63", "--tokens-file", tokens);
+        Assert.Equal(ofTokens.GetProperty("features").GetRawText(), ofRun.GetProperty("features").GetRawText());
+        Assert.StartsWith("run ", ofRun.GetProperty("corpus").GetString(), StringComparison.Ordinal);
+        Assert.Equal(2, Program.Run("dash", "--features", "1", "--run", run, "--sae", "res.3.2k.l0_57", "--json").ExitCode);
+        Assert.Equal(2, Program.Run("dash", "--features", "1", "--run", run, "--length", "9", "--json").ExitCode);
+    }
+
+    [Fact]
     public void Labels_are_imported_found_and_shown()
     {
         using var folder = new TempFolder();

@@ -22,9 +22,11 @@ public sealed class TrainTests
         string[] export = [.. result.GetProperty("export").EnumerateArray().Select(p => p.GetString()!)];
         Assert.Equal(2, export.Length);
         Assert.Equal(export[0], result.GetProperty("sae").GetString());
-        Assert.Equal((200, 200 * 128, "resid_post.3"), (result.GetProperty("steps").GetInt32(), result.GetProperty("rows").GetInt32(), result.GetProperty("site").GetString()));
+        Assert.Equal((200, 200 * 128, "resid_post.3"), (result.GetProperty("steps").GetInt32(), result.GetProperty("rows").GetInt32(),
+            result.GetProperty("site").GetString()));
         double l0 = result.GetProperty("l0").GetDouble();
-        Assert.Contains($"res/layer_3/width_128/average_l0_{Math.Round(l0)}/params.npz", export[0].Replace('\\', '/'), StringComparison.Ordinal);
+        Assert.Contains($"res/layer_3/width_128/average_l0_{Math.Round(l0)}/params.npz", export[0].Replace('\\', '/'),
+            StringComparison.Ordinal);
         string[] log = File.ReadAllLines(result.GetProperty("log").GetString()!);
         Assert.StartsWith("{\"options\":", log[0], StringComparison.Ordinal);
         Assert.Contains("\"export\":", log[^1], StringComparison.Ordinal);
@@ -47,14 +49,16 @@ public sealed class TrainTests
         var random = new Random(3);
         for (int n = 0; n < 20; n++)
         {
-            using Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, .. Recipe(folder.At("broken"), 3000, every)]));
+            using Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly,
+                .. Recipe(folder.At("broken"), 3000, every)]));
             if (!process.WaitForExit(random.Next(300, 1500)))
                 process.Kill();
             process.WaitForExit();
         }
 
         Program.Json(Recipe(folder.At("broken"), 3000, every));
-        foreach (string file in (string[])["saelens/sae_weights.safetensors", "checkpoints/step-000003000/parameters.safetensors", "checkpoints/step-000003000/adam.safetensors"])
+        foreach (string file in (string[])["saelens/sae_weights.safetensors", "checkpoints/step-000003000/parameters.safetensors",
+            "checkpoints/step-000003000/adam.safetensors"])
             Assert.Equal(File.ReadAllBytes(folder.At($"whole/{file}")), File.ReadAllBytes(folder.At($"broken/{file}")));
         Assert.Equal(WithoutTimes(folder.At("whole/log.jsonl")), WithoutTimes(folder.At("broken/log.jsonl")));
     }
@@ -80,7 +84,8 @@ public sealed class TrainTests
     public void A_missing_file_and_a_folder_in_use_are_refused()
     {
         using var folder = new TempFolder();
-        Program.Run("train", "--from", folder.At("none.npz"), "--width", "64", "--sparsity", "1", "--out", folder.At("sae")).AssertFailed(1, "none.npz");
+        Program.Run("train", "--from", folder.At("none.npz"), "--width", "64", "--sparsity", "1", "--out", folder.At("sae")).AssertFailed(1,
+            "none.npz");
         Program.Json(Recipe(folder.At("sae"), 10));
         Program.Run(Recipe(folder.At("sae"), 10)).AssertFailed(1, "has ended");
     }

@@ -1,5 +1,6 @@
 using KernelScope.Cpu;
-using KernelScope.Files;
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
 using KernelScope.Generation;
 using KernelScope.Model;
 
@@ -15,13 +16,23 @@ internal static class Engines
     private static readonly Lazy<string> Panels = new(Pack);
 
     /// <summary>The demo from packed weights, where rows of a step do not depend on each other.</summary>
-    public static EngineOptions Options(int threads = 1) => new()
+    public static EngineOptions Options(int threads = 1)
     {
-        Checkpoint = OpenPacked,
-        Tokenizer = Demo.OpenTokenizer,
-        Device = () => new CpuDevice(threads),
-        Saes = { new SaeSource { Name = Sae, Checkpoint = () => Demo.OpenSae(Demo.DefaultSae) } },
-    };
+        // An engine makes its device first.
+        PanelStore? store = null;
+        return new()
+        {
+            Device = () =>
+            {
+                var device = new CpuDevice(threads);
+                store = device.Panels;
+                return device;
+            },
+            Checkpoint = () => OpenPacked(store),
+            Tokenizer = Demo.OpenTokenizer,
+            Saes = { new SaeSource { Name = Sae, Checkpoint = () => Demo.OpenSae(Demo.DefaultSae) } },
+        };
+    }
 
     public static Task<KernelScopeEngine> OpenAsync(int threads = 1, Action<EngineOptions>? change = null)
     {
@@ -76,10 +87,11 @@ internal static class Engines
     public static Task IdleAsync(this KernelScopeEngine engine) =>
         UntilAsync(() => engine.Running == 0 && engine.Waiting == 0, "the engine is idle");
 
-    private static Gemma2Checkpoint OpenPacked()
+    private static Gemma2Checkpoint OpenPacked(PanelStore? store)
     {
         Gemma2Checkpoint checkpoint = Demo.OpenCheckpoint();
-        checkpoint.UsePanels(PanelFile.Open(Panels.Value));
+        if (store is not null)
+            ModelPanels.Use(store, checkpoint, PanelFile.Open(Panels.Value));
         return checkpoint;
     }
 
@@ -88,7 +100,7 @@ internal static class Engines
         string path = Path.Combine(Path.GetTempPath(), $"kernelscope-{Guid.NewGuid():N}{PanelFile.Extension}");
         AppDomain.CurrentDomain.ProcessExit += (_, _) => File.Delete(path);
         using Gemma2Checkpoint checkpoint = Demo.OpenCheckpoint();
-        checkpoint.WritePanels(path);
+        ModelPanels.Write(checkpoint, path);
         return path;
     }
 }

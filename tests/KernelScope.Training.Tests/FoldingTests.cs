@@ -59,7 +59,8 @@ public class FoldingTests
         }
     }
 
-    /// <summary>FVU and L0 of the exported SAE on the raw rows that were kept back, and how many codes are not C times those of training.</summary>
+    /// <summary>FVU and L0 of the exported SAE on the raw rows that were kept back, and how many codes are not C times those of
+    /// training.</summary>
     private static (double Fvu, double L0, long Wrong) Measure(Device device, string path, SaeTrainer trainer)
     {
         ITrainingRows rows = trainer.Rows;

@@ -12,7 +12,8 @@ public class FrontierTests(ITestOutputHelper output)
 {
     private static readonly JsonElement Reference = JsonElement.Parse(File.ReadAllBytes(Fixtures.Path("sae", "frontier", "frontier.json")));
 
-    /// <summary>At each λ the objective on the test rows is at most 1.03 times the largest of the reference's three seeds (1.05 at the smallest λ, where they differ most), and but for that one as many of the true features are found.</summary>
+    /// <summary>At each λ the objective on the test rows is at most 1.03 times the largest of the reference's three seeds (1.05 at the
+    /// smallest λ, where they differ most), and but for that one as many of the true features are found.</summary>
     [Theory]
     [Trait("Category", "Slow")]
     [InlineData(0.004, 0)]

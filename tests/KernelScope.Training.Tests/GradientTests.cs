@@ -5,7 +5,8 @@ using KernelScope.Devices.Reference;
 namespace KernelScope.Training.Tests;
 
 /// <summary>
-/// The sparse gradients of every activation against finite differences, in double, of the loss written down densely here. Active sets are those of the parameters as they are: there the loss is smooth. (Thresholds have
+/// The sparse gradients of every activation against finite differences, in double, of the loss written down densely here. Active sets are
+/// those of the parameters as they are: there the loss is smooth. (Thresholds have
 /// pseudo-derivatives, which no difference shows; <see cref="StepTests"/> holds them to PyTorch.)
 /// </summary>
 public class GradientTests
@@ -57,7 +58,8 @@ public class GradientTests
         foreach (TrainedMatrix matrix in parameters.All.Where(m => m.Name is "b_enc" or "b_dec" or "W_skip"))
             device.Write(Values(random, matrix.Values.Rows * matrix.Values.Columns, 0.1), matrix.Values);
         float[] x = Values(random, Rows * Inputs, 0.8), y = transcoder ? Values(random, Rows * outputs, 0.8) : x;
-        Dictionary<string, double[]> at = parameters.All.ToDictionary(m => m.Name, m => Array.ConvertAll(parameters.Read(m.Values), v => (double)v));
+        Dictionary<string, double[]> at = parameters.All.ToDictionary(m => m.Name, m => Array.ConvertAll(parameters.Read(m.Values),
+            v => (double)v));
         var loss = new DenseLoss(x, y, transcoder, outputs, options, at);
         Dictionary<string, float[]> found = Gradients(device, parameters, options, x, y);
         foreach ((string name, double[] values) in at)
@@ -68,11 +70,13 @@ public class GradientTests
             double size = expected.Max(Math.Abs);
             Assert.True(size > 1e-3, $"{name} has no gradient to compare.");
             for (int n = 0; n < expected.Length; n++)
-                Assert.True(Math.Abs(expected[n] - found[name][n]) <= Tolerance * size, $"{name}, element {n}: {found[name][n]}, by differences {expected[n]}; the largest is {size}.");
+                Assert.True(Math.Abs(expected[n] - found[name][n]) <= Tolerance * size,
+                    $"{name}, element {n}: {found[name][n]}, by differences {expected[n]}; the largest is {size}.");
         }
     }
 
-    private static Dictionary<string, float[]> Gradients(Device device, TrainingParameters parameters, TrainingOptions options, float[] x, float[] y)
+    private static Dictionary<string, float[]> Gradients(Device device, TrainingParameters parameters, TrainingOptions options, float[] x,
+        float[] y)
     {
         using ActivationRule rule = ActivationRule.Create(device, options);
         using var step = new TrainingStep(device, parameters, options, rule);
@@ -86,9 +90,11 @@ public class GradientTests
         return found;
     }
 
-    private static float[] Values(Xoshiro256 random, int count, double size) => [.. Enumerable.Range(0, count).Select(_ => (float)(size * ((2 * random.Uniform()) - 1)))];
+    private static float[] Values(Xoshiro256 random, int count, double size) => [.. Enumerable.Range(0,
+        count).Select(_ => (float)(size * ((2 * random.Uniform()) - 1)))];
 
-    /// <summary>Mean of ‖x̂ − y‖² (+ λ·Σ codes for a ReLU) with dense loops, for the active set of the first parameters. λ·L0 does not change with them.</summary>
+    /// <summary>Mean of ‖x̂ − y‖² (+ λ·Σ codes for a ReLU) with dense loops, for the active set of the first parameters. λ·L0 does not
+    /// change with them.</summary>
     private sealed class DenseLoss
     {
         private readonly float[] _x, _y;
@@ -98,7 +104,8 @@ public class GradientTests
         private readonly Dictionary<string, double[]> _p;
         private readonly bool[] _active;
 
-        public DenseLoss(float[] x, float[] y, bool transcoder, int outputs, TrainingOptions options, Dictionary<string, double[]> parameters)
+        public DenseLoss(float[] x, float[] y, bool transcoder, int outputs, TrainingOptions options, Dictionary<string,
+            double[]> parameters)
         {
             (_x, _y, _transcoder, _outputs, _p) = (x, y, transcoder, outputs, parameters);
             _penalty = options.Activation == TrainingActivation.Relu ? options.Sparsity : 0;

@@ -5,12 +5,14 @@ using KernelScope.Devices.Reference;
 
 namespace KernelScope.Training.Tests;
 
-/// <summary>Gradients, parameters and numbers of each step against PyTorch in float64, within what PyTorch in float32 was measured to need times five to ten.</summary>
+/// <summary>Gradients, parameters and numbers of each step against PyTorch in float64, within what PyTorch in float32 was measured to need
+/// times five to ten.</summary>
 public class StepTests
 {
     private const double Tolerance = 1e-5;
 
-    // In this step of log-eps0.001 a pre-activation lies within 2e-8 of its threshold: in float32 it may fall on the other side, and the steps after it are then others.
+    // In this step of log-eps0.001 a pre-activation lies within 2e-8 of its threshold: in float32 it may fall on the other side, and the
+    // steps after it are then others.
     private const int NearStep = 12;
 
     [Theory]

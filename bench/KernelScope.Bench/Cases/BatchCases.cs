@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using KernelScope.Bench.Models;
-using KernelScope.Files;
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
 using KernelScope.Model;
 
 namespace KernelScope.Bench.Cases;
@@ -43,8 +44,8 @@ internal static class BatchCases
             RandomModel.Write(_folder, shape, cancellation: _cancellation);
             Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(_folder);
             string panels = Path.Combine(_folder, "layers" + PanelFile.Extension);
-            checkpoint.WritePanels(panels);
-            checkpoint.UsePanels(PanelFile.Open(panels));
+            ModelPanels.Write(checkpoint, panels);
+            ModelPanels.Use(machine.Exact.Panels, checkpoint, PanelFile.Open(panels));
             _model = Gemma2Model.Load(machine.Exact, checkpoint);
             _together = [.. Enumerable.Range(0, Sequences).Select(_ => _model.NewSession())];
             _alone = _model.NewSession();

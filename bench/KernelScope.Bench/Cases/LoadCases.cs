@@ -10,7 +10,7 @@ internal static class LoadCases
     private static Contest Prepare(Machine machine, LoadFrom from)
     {
         WeightsFolder weights = machine.Weights;
-        (from == LoadFrom.Panels ? weights.OpenPacked(machine.Progress, machine.Cancellation) : weights.Open(machine.Progress, machine.Cancellation)).Dispose();
+        (from == LoadFrom.Panels ? weights.OpenPacked(machine.Exact.Panels, machine.Progress, machine.Cancellation) : weights.Open(machine.Progress, machine.Cancellation)).Dispose();
         LoadCost cost = default;
         // Once unmeasured: files are warm from then on. Packing reads all of them before it counts.
         if (from != LoadFrom.Pack)

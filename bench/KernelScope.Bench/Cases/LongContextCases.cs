@@ -1,6 +1,7 @@
 using KernelScope.Bench.Models;
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
-using KernelScope.Files;
 using KernelScope.Model;
 
 namespace KernelScope.Bench.Cases;
@@ -72,8 +73,8 @@ internal static class LongContextCases
             if (packed)
             {
                 string panels = Path.Combine(_folder, "two-layers" + PanelFile.Extension);
-                checkpoint.WritePanels(panels);
-                checkpoint.UsePanels(PanelFile.Open(panels));
+                ModelPanels.Write(checkpoint, panels);
+                ModelPanels.Use(ModelPanels.StoreOf(device)!, checkpoint, PanelFile.Open(panels));
             }
 
             Model = new OurModel(device, checkpoint, context);

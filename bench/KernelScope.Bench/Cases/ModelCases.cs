@@ -1,5 +1,6 @@
 using KernelScope.Bench.Models;
 using KernelScope.Bench.Peers;
+using KernelScope.Cpu;
 using KernelScope.Devices;
 using KernelScope.Files;
 
@@ -69,7 +70,8 @@ internal static class ModelCases
 
     private static OurModel Load(Machine machine, Precision precision, bool packed, int context)
     {
-        var checkpoint = packed ? machine.Weights.OpenPacked(machine.Progress, machine.Cancellation) : machine.Weights.Open(machine.Progress, machine.Cancellation);
-        return new OurModel(machine.Device(precision), checkpoint, context);
+        CpuDevice device = machine.Device(precision);
+        var checkpoint = packed ? machine.Weights.OpenPacked(device.Panels, machine.Progress, machine.Cancellation) : machine.Weights.Open(machine.Progress, machine.Cancellation);
+        return new OurModel(device, checkpoint, context);
     }
 }

@@ -36,8 +36,6 @@ internal static class PackedCases
     /// <summary>The machine's device with every weight packed in memory, as a panel file has it.</summary>
     private sealed class PackingDevice(Device inner) : ForwardingDevice(inner)
     {
-        private readonly List<PackedMatrix> _packed = [];
-
         public long PackedBytes { get; private set; }
 
         public long StoredBytes { get; private set; }
@@ -46,23 +44,11 @@ internal static class PackedCases
         {
             WeightPart[] packed = [.. parts];
             foreach (ref WeightPart part in packed.AsSpan())
-            {
-                var panels = new PackedMatrix(part.Tensor, part.Transposed);
-                _packed.Add(panels);
-                PackedBytes += panels.ByteLength;
-                StoredBytes += part.Tensor.ByteLength;
-                part = part with { Panels = panels.View };
-            }
-
-            return Inner.CreateWeight(name, packed);
-        }
-
-        protected override void Dispose(bool disposing)
-        {
-            foreach (PackedMatrix one in _packed)
-                one.Dispose();
-            _packed.Clear();
-            base.Dispose(disposing);
+                part = part with { Pack = true };
+            Weight weight = Inner.CreateWeight(name, packed);
+            PackedBytes += weight.ProductBytes;
+            StoredBytes += weight.ByteLength;
+            return weight;
         }
     }
 }

@@ -49,18 +49,14 @@ internal static class SaeCases
             RandomTensors tensors = machine.Tensors(new TensorInfo("w_enc", type, [Shape2B.Hidden, features]), new TensorInfo("w_dec", type, [1, Shape2B.Hidden]));
             float[] values = RandomTensors.Values(rows * Shape2B.Hidden, 1), bias = RandomTensors.Values(features, 0.01f);
             Mat x = device.Mat(values, rows), b = device.Mat(bias, 1), theta = device.Mat([.. Enumerable.Repeat(threshold, features)], 1), zero = device.CreateMat(1, Shape2B.Hidden, "b_dec");
-            PackedMatrix? panels = packed ? new PackedMatrix(tensors["w_enc"], transposed: true) : null;
-            Weight encoder = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true) { Panels = panels?.View ?? default }), none = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));
+            Weight encoder = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true) { Pack = packed }), none = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));
             var sae = new SaeParameters(encoder, b, theta, none, zero);
             SparseCodes codes = device.CreateCodes(features, "codes");
             var contest = new Contest(new Contestant("KernelScope", () => device.SaeEncode(x, sae, codes), () => Dense(device, codes)));
             foreach (IDisposable owned in (ReadOnlySpan<IDisposable>)[encoder, none, codes, x.Buffer, b.Buffer, theta.Buffer, zero.Buffer])
                 contest.Own(owned);
-            if (panels is not null)
-            {
-                contest.Own(panels);
-                contest.Figures.Add(Figure.Packed(panels.ByteLength, tensors["w_enc"].ByteLength));
-            }
+            if (packed)
+                contest.Figures.Add(Figure.Packed(encoder.ProductBytes, encoder.ByteLength));
 
             JoinEncoders(contest, machine, tensors["w_enc"], values, bias, threshold, rows, Forms.PeerTypes(type, precision, rows));
             return contest;

@@ -5,10 +5,12 @@ using KernelScope.Training;
 
 namespace KernelScope.Bench.Cases;
 
-/// <summary>One step of training a JumpReLU SAE, with about as many active features and pre-activations near thresholds as in the middle of a training. The peer does the same step with dense products and without autograd.</summary>
+/// <summary>One step of training a JumpReLU SAE, with about as many active features and pre-activations near thresholds as in the middle of
+/// a training. The peer does the same step with dense products and without autograd.</summary>
 internal static class TrainingCases
 {
-    // Of 16,384 features: pre-activations of unit rows and unit weights have a standard deviation of 1/√d, and 0.43 % lie above 2.63 of them.
+    // Of 16,384 features: pre-activations of unit rows and unit weights have a standard deviation of 1/√d, and 0.43 % lie above 2.63 of
+    // them.
     private const double ThresholdInDeviations = 2.63;
     private const double Bandwidth = 0.001;
     private const double Sparsity = 6e-4;
@@ -19,7 +21,8 @@ internal static class TrainingCases
         yield return Step(Shape2B.Hidden, 16_384, 4096);
     }
 
-    /// <summary>The work is that of the one dense product that a sparse step needs: what the rest takes shows as a lower share of the peak.</summary>
+    /// <summary>The work is that of the one dense product that a sparse step needs: what the rest takes shows as a lower share of the
+    /// peak.</summary>
     private static Case Step(int inputs, int width, int rows) =>
         new($"train step {inputs} to {width} rows {rows} f32", Bound.Float32, 2.0 * rows * inputs * width, machine =>
         {
@@ -29,7 +32,8 @@ internal static class TrainingCases
             contest.Figures.Add(new Figure("active features of a row", "", () => ours.ActiveFeatures));
             contest.Figures.Add(new Figure("step over its encoder product", "", ours.OverEncode));
             Torch.Join(contest, machine, () => contest.Peers.Add(new Peer(
-                contest.Own(new TorchTraining(ours.Rows, ours.Decoder, (float)ours.Options.Threshold, (float)Bandwidth, (float)Sparsity, rows)).Contestant, Agreement.Within(1e-3))));
+                contest.Own(new TorchTraining(ours.Rows, ours.Decoder, (float)ours.Options.Threshold, (float)Bandwidth, (float)Sparsity,
+                    rows)).Contestant, Agreement.Within(1e-3))));
             return contest;
         });
 

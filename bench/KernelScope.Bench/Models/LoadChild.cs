@@ -3,7 +3,8 @@ using System.Globalization;
 using System.Text.Json;
 using KernelScope.Bench.Peers;
 using KernelScope.Cpu;
-using KernelScope.Files;
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
 using KernelScope.Model;
 
 namespace KernelScope.Bench.Models;
@@ -57,9 +58,9 @@ internal static class LoadChild
             using var device = new CpuDevice(int.Parse(args[2], CultureInfo.InvariantCulture));
             Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(folder);
             if (from == LoadFrom.Pack)
-                checkpoint.WritePanels(made = Path.Combine(folder, WeightsFolder.LoadPanelsName));
+                ModelPanels.Write(checkpoint, made = Path.Combine(folder, WeightsFolder.LoadPanelsName));
             if (from != LoadFrom.Map)
-                checkpoint.UsePanels(PanelFile.Open(made ?? PanelCache.BesidePath(checkpoint)));
+                ModelPanels.Use(device.Panels, checkpoint, PanelFile.Open(made ?? PanelCache.BesidePath(checkpoint)));
             using var model = new OurModel(device, checkpoint, context: 64);
             double opened = Stopwatch.GetElapsedTime(start).TotalSeconds;
             model.Decode([checkpoint.Config.BosId]);

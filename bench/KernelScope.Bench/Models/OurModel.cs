@@ -16,14 +16,16 @@ internal sealed class OurModel : IDisposable
     /// <summary>Loads a checkpoint, and owns it from here on.</summary>
     public OurModel(Device device, Gemma2Checkpoint checkpoint, int context)
     {
-        PackedBytes = checkpoint.Panels?.Length;
         _model = Gemma2Model.Load(device, checkpoint);
         _session = _model.NewSession(context);
         _sampler = new Sampler(device, _model.Config.VocabSize, new SamplingOptions());
     }
 
     /// <summary>Bytes of the packed weights; null: they are not packed.</summary>
-    public long? PackedBytes { get; }
+    public long? PackedBytes => _model.Weights.Head.IsPacked
+        ? _model.Weights.Head.ProductBytes
+            + _model.Weights.Layers.Sum(l => l.Qkv.ProductBytes + l.O.ProductBytes + l.GateUp.ProductBytes + l.Down.ProductBytes)
+        : null;
 
     /// <summary>Number of tokens fed so far.</summary>
     public int Position => _session.Position;

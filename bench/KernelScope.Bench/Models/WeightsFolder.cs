@@ -1,5 +1,7 @@
 using KernelScope.Bench.Peers;
-using KernelScope.Files;
+using KernelScope.Cpu;
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
 using KernelScope.Model;
 
 namespace KernelScope.Bench.Models;
@@ -48,17 +50,20 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
     }
 
     /// <summary>Opens the weights with packed matrices, which are written first if they are not there.</summary>
-    public Gemma2Checkpoint OpenPacked(Progress progress, CancellationToken cancellation)
+    /// <param name="store">The device's that is to read them; null: an engine finds them itself.</param>
+    /// <param name="progress">Told what takes long.</param>
+    /// <param name="cancellation">Stops it.</param>
+    public Gemma2Checkpoint OpenPacked(PanelStore? store, Progress progress, CancellationToken cancellation)
     {
         Gemma2Checkpoint checkpoint = Open(progress, cancellation);
         try
         {
             string panels = At(PanelsName);
-            if (!Uses(checkpoint, panels))
+            if (!Uses(store, checkpoint, panels))
             {
                 Require(2 * shape.Weights, "packed weights");
-                checkpoint.WritePanels(panels, new Told(share => progress.Show($"packing the weights to {panels}", share)), cancellation);
-                checkpoint.UsePanels(PanelFile.Open(panels));
+                ModelPanels.Write(checkpoint, panels, new Told(share => progress.Show($"packing the weights to {panels}", share)), cancellation);
+                Uses(store, checkpoint, panels);
             }
 
             return checkpoint;
@@ -119,7 +124,7 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
     // A process that was killed leaves files without their final name.
     private static bool IsOurs(string name) => Names.Contains(name) || (name.EndsWith(Unfinished, StringComparison.Ordinal) && Names.Any(n => name.StartsWith(n, StringComparison.Ordinal)));
 
-    private static bool Uses(Gemma2Checkpoint checkpoint, string panels)
+    private static bool Uses(PanelStore? store, Gemma2Checkpoint checkpoint, string panels)
     {
         if (!File.Exists(panels))
             return false;
@@ -127,7 +132,16 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
         try
         {
             file = PanelFile.Open(panels);
-            checkpoint.UsePanels(file);
+            if (store is null)
+            {
+                ModelPanels.Check(checkpoint, file);
+                file.Dispose();
+            }
+            else
+            {
+                ModelPanels.Use(store, checkpoint, file);
+            }
+
             return true;
         }
         catch (InvalidDataException)

@@ -3,7 +3,8 @@ using static TorchSharp.torch;
 
 namespace KernelScope.Bench.Peers;
 
-/// <summary>A step of training by libtorch, written by hand as a user would without a framework's autograd: five dense products, everything else element by element, buffers used again where libtorch can.</summary>
+/// <summary>A step of training by libtorch, written by hand as a user would without a framework's autograd: five dense products, everything
+/// else element by element, buffers used again where libtorch can.</summary>
 internal sealed class TorchTraining : IDisposable
 {
     private readonly Tensor _rows, _x, _encoder, _decoder, _encoderBias, _decoderBias, _theta;
@@ -51,7 +52,8 @@ internal sealed class TorchTraining : IDisposable
         Tensor gDecoder = f.t().mm(gx), gEncoder = _x.t().mm(gz), gBias = gz.sum(0);
         Tensor gDecoderBias = gx.sum(0).sub_(_encoder.mv(gBias));
         gDecoder.sub_(gDecoder.mul(_decoder).sum(1, keepdim: true).mul(_decoder));
-        Tensor[] gradients = [gEncoder, gDecoder, gBias, gDecoderBias, gTheta], parameters = [_encoder, _decoder, _encoderBias, _decoderBias, _theta];
+        Tensor[] gradients = [gEncoder, gDecoder, gBias, gDecoderBias, gTheta], parameters = [_encoder, _decoder, _encoderBias,
+            _decoderBias, _theta];
         for (int n = 0; n < gradients.Length; n++)
         {
             _moments[n].mul_(0.999f).addcmul_(gradients[n], gradients[n], 0.001f);

@@ -6,6 +6,7 @@ using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Sae;
+using KernelScope.Training.Runs;
 
 namespace KernelScope.Cli;
 
@@ -30,6 +31,12 @@ internal sealed class DashCommand : Verb
     {
         Description = "The corpus as token ids: a JSON list of lists; '-' is standard input.",
         HelpName = "F.json",
+    };
+
+    private readonly Option<string?> _run = new("--run")
+    {
+        Description = "A run on disk with the codes of an SAE (harvest --sae) instead of a text; --sae is not needed if it has only one.",
+        HelpName = "RUN",
     };
 
     private readonly Option<int?> _length = new("--length")
@@ -83,7 +90,7 @@ internal sealed class DashCommand : Verb
         common,
         surroundings)
     {
-        Option[] all = [_features, _textFile, _tokensFile, _length, _texts, _html, _top, _examples, _binning, _seed, _labels];
+        Option[] all = [_features, _textFile, _tokensFile, _run, _length, _texts, _html, _top, _examples, _binning, _seed, _labels];
         foreach (Option option in all)
             Options.Add(option);
         _length.Validators.Add(r => Parsing.Require(
@@ -96,6 +103,9 @@ internal sealed class DashCommand : Verb
         _sae = new SaeOptions(this);
     }
 
+    protected override void CheckOptions(ParseResult parsed) =>
+        Belongs(parsed, parsed.GetValue(_run) is null, "a text: a run has its own windows", _textFile, _tokensFile, _length);
+
     protected override int Run(ParseResult parsed)
     {
         string? html = parsed.GetValue(_html);
@@ -105,12 +115,17 @@ internal sealed class DashCommand : Verb
         // Whether the page can be written is known now, not after an hour.
         if (html is not null)
             AtomicFile.Create(html).Dispose();
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
-        using SaeFiles saeFiles = _sae.Open(parsed, files);
+        (RunFolder Folder, RunPlan Plan)? run = parsed.GetValue(_run) is string folder ? RunSteps.Open(folder) : null;
+        string modelName = run is null || Common.HasModel(parsed) ? Common.ModelOf(parsed) : run.Value.Plan.Model.Name;
+        using ModelFiles files = ModelFiles.Open(modelName, Common.NoMapOf(parsed));
+        using SaeFiles saeFiles = run is null || _sae.IsGiven(parsed) ? _sae.Open(parsed, files) : OnlyOf(run.Value.Plan, files);
+        SaeRecord? record = run is null ? null : RecordOf(run.Value.Plan, saeFiles);
         int[] features = FeaturesOf(parsed.GetRequiredValue(_features), saeFiles);
         FeatureLabels labels = LabelOption.Of(parsed.GetValue(_labels), files, Streams, Cancellation);
-        string? textFile = parsed.GetValue(_textFile), tokensFile = parsed.GetValue(_tokensFile);
-        TokenSet tokens = EvalTokens.Read(textFile, tokensFile, parsed.GetValue(_length), null, files, out string? doubt);
+        string? doubt = null, textFile = parsed.GetValue(_textFile), tokensFile = parsed.GetValue(_tokensFile);
+        TokenSet tokens = run is null
+            ? EvalTokens.Read(textFile, tokensFile, parsed.GetValue(_length), null, files, out doubt)
+            : RunEvaluation.TokensOf(run.Value.Folder, run.Value.Plan, files.Config);
         long context = Session.BytesFor(files.Config, tokens.Length);
         using Device device = Common.OpenDevice(
             parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", context));
@@ -120,9 +135,15 @@ internal sealed class DashCommand : Verb
             SaeDoubt.Warn(Streams, doubt);
         FeatureFirings firings;
         using (var progress = new Progress(Streams, "Reading the corpus"))
-            firings = FeatureStatistics.Collect(model, sae, saeFiles.Site, features, tokens, progress, Cancellation);
+        {
+            firings = run is null
+                ? FeatureStatistics.Collect(model, sae, saeFiles.Site, features, tokens, progress, Cancellation)
+                : RunFirings.Collect(run.Value.Folder, run.Value.Plan, record!, features, progress, Cancellation);
+        }
+
         FeaturePage[] pages = Pages(parsed, model, sae, saeFiles, files, firings, tokens, labels);
-        FeaturePageSource source = Source(parsed, files, saeFiles, tokens);
+        string corpus = run is null ? InputFile.NameOf(textFile ?? tokensFile!) : $"run {run.Value.Plan.Id[..12]}";
+        FeaturePageSource source = Source(parsed, files, saeFiles, tokens, corpus);
         if (html is not null)
             FeaturePages.Write(html, source, pages);
         Written.Say(Streams, html);
@@ -185,18 +206,33 @@ internal sealed class DashCommand : Verb
             : new FeatureExample { Sequence = 0, Position = 0, Activation = 0, Tokens = ids, Values = new float[ids.Length] })];
     }
 
-    private FeaturePageSource Source(ParseResult parsed, ModelFiles files, SaeFiles saeFiles, TokenSet tokens) => new()
+    private FeaturePageSource Source(ParseResult parsed, ModelFiles files, SaeFiles saeFiles, TokenSet tokens, string corpus) => new()
     {
         Model = files.Name,
         Sae = saeFiles.Name,
         Site = saeFiles.Site.ToString(),
         SiteOut = saeFiles.HasSiteOut ? saeFiles.SiteOut.ToString() : null,
-        Corpus = InputFile.NameOf(parsed.GetValue(_textFile) ?? parsed.GetValue(_tokensFile)!),
+        Corpus = corpus,
         Tokens = tokens,
         Seed = unchecked((ulong)parsed.GetValue(_seed)),
         Text = id => TokenText.Of(files.Tokenizer, id) ?? $"<{id}>",
         Piece = id => files.Tokenizer is { } tokenizer && tokenizer.Contains(id) ? tokenizer.Piece(id) : $"<{id}>",
     };
+
+    /// <summary>The one SAE whose codes a run holds.</summary>
+    private static SaeFiles OnlyOf(RunPlan plan, ModelFiles files) => plan.Saes.Count == 1
+        ? SaeOptions.Open(plan.Saes[0].Name, null, null, files)
+        : throw new UsageException(plan.Saes.Count == 0
+            ? "the run holds no codes; harvest --sae writes them."
+            : $"the run holds codes of several SAEs; name one: --sae {string.Join(", --sae ", plan.Saes.Select(s => s.Name))}.");
+
+    /// <summary>The run's codes of an SAE, which are told by what it computes with, not by its name.</summary>
+    private static SaeRecord RecordOf(RunPlan plan, SaeFiles sae)
+    {
+        string hash = RunIdentity.Of(sae.Checkpoint);
+        return plan.Saes.FirstOrDefault(s => s.Sha256 == hash)
+            ?? throw new UsageException($"the run holds no codes of {sae.Name}; it has those of {string.Join(", ", plan.Saes.Select(s => s.Name))}.");
+    }
 
     /// <summary>Indices and ranges, each feature once.</summary>
     private static int[] FeaturesOf(string list, SaeFiles sae)

@@ -1,5 +1,5 @@
 using System.CommandLine;
-using KernelScope.Files;
+using KernelScope.Cpu.Panels;
 
 namespace KernelScope.Cli;
 

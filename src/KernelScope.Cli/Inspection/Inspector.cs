@@ -1,4 +1,6 @@
 using KernelScope.Chat;
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
 using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Sae;

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using KernelScope.Cpu;
 using KernelScope.Devices;
 using KernelScope.Model;
 using KernelScope.Sae;
@@ -52,6 +53,8 @@ internal sealed class ProfileOption
             streams.Output.Flush();
             using var limits = BenchLimits.Of(profiled.Watched);
             ProfileView.Print(streams.Error, profiled.Entries, new(limits.Measure(Bound.Bandwidth), limits.Measure(Bound.Peak)));
+            if (profiled.Watched is CpuDevice cpu)
+                ProfileView.PrintKernels(streams.Error, cpu, profiled.Weights);
         }
     }
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using KernelScope.Cpu;
 using KernelScope.Devices;
 
 namespace KernelScope.Cli;
@@ -25,6 +26,15 @@ internal static class ProfileView
         writer.WriteLine(Line("all", entries, all, limits));
         if (limits.Bandwidth is double bandwidth)
             writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"limits measured now: {bandwidth / 1e9:F1} GB/s{(limits.Peak is double peak ? $", {peak / 1e9:F0} GFLOP/s" : "")}; above 100% it read from caches"));
+    }
+
+    /// <summary>Which kernels multiply with the weights, by the number of rows.</summary>
+    public static void PrintKernels(TextWriter writer, CpuDevice device, IReadOnlyList<Weight> weights)
+    {
+        // An SAE's decoder is never multiplied: rows of it are added up.
+        var kernels = weights.Where(w => w.Name != "W_dec").Select(w => (Name: w.Name[(w.Name.LastIndexOf('.') + 1)..], Kernels: device.KernelsOf(w, w.Name == "W_enc" ? device.SaePrecision : device.Precision)));
+        foreach (IGrouping<string?, (string Name, string? Kernels)> group in kernels.Distinct().GroupBy(k => k.Kernels).OrderBy(g => g.Key, StringComparer.Ordinal))
+            writer.WriteLine($"kernels of {string.Join(", ", group.Select(k => k.Name).Order(StringComparer.Ordinal))}: {group.Key}");
     }
 
     private static string Line(string name, IEnumerable<OpProfile> entries, double all, ProfileLimits limits)

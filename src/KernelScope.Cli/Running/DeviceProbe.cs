@@ -65,6 +65,13 @@ internal sealed record DeviceProbe(string Name, string Detail, long FreeBytes, l
         return new DeviceFitRow(Name, error is null, needed, FreeBytes, TotalBytes, items, error);
     }
 
+    /// <summary>Which kernels multiply on the cpu.</summary>
+    public static IReadOnlyList<KernelRow> Kernels()
+    {
+        using var device = new CpuDevice(1, Precision.Fast);
+        return [.. device.Kernels.Select(k => new KernelRow(k.Stored, k.Exact, k.Fast))];
+    }
+
     private static DeviceProbe Cpu()
     {
         using var device = new CpuDevice(1, Precision.Fast);

@@ -1,6 +1,7 @@
 using KernelScope.Chat;
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
-using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Text;
 

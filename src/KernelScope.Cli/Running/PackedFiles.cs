@@ -1,3 +1,5 @@
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
 using KernelScope.Files;
 using KernelScope.Model;
 

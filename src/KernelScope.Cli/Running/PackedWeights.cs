@@ -1,6 +1,8 @@
 using System.Diagnostics;
+using KernelScope.Cpu;
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
-using KernelScope.Files;
 using KernelScope.Model;
 
 namespace KernelScope.Cli;
@@ -20,7 +22,7 @@ internal static class PackedWeights
     /// <param name="cancellation">Stops packing.</param>
     public static void Use(Gemma2Checkpoint model, string name, Device device, bool make, Streams streams, CancellationToken cancellation)
     {
-        if (!device.ReadsPanels)
+        if (ModelPanels.StoreOf(device) is not PanelStore store)
         {
             if (make)
                 throw new UsageException($"--pack is for the cpu device; {device.Name} does not read packed weights.");
@@ -28,26 +30,29 @@ internal static class PackedWeights
         }
 
         string? path = PanelCache.Find(model, Environment.GetEnvironmentVariable);
-        if (path is not null && Problem(model, path, verify: make) is string problem)
+        bool isUsed = false, sourceWasRead = false;
+        if (path is not null && Problem(model, path, verify: make, panels => sourceWasRead = ModelPanels.Use(store, model, panels)) is string problem)
         {
             if (!make)
                 Failure.WriteLine(streams.Error, $"{problem.TrimEnd('.')}; it is not used, and --pack makes it anew.");
         }
-        else if (path is null && make)
+        else
         {
-            path = PanelCache.CachePath(model, Environment.GetEnvironmentVariable);
+            isUsed = path is not null;
         }
 
-        if (make && model.Panels is null)
+        if (make && !isUsed)
         {
-            Make(model, name, path!, streams, cancellation);
-            model.UsePanels(PanelFile.Open(path!, model.IsInMemory));
+            path ??= PanelCache.CachePath(model, Environment.GetEnvironmentVariable);
+            Make(model, name, path, streams, cancellation);
+            sourceWasRead = ModelPanels.Use(store, model, PanelFile.Open(path, model.IsInMemory));
+            isUsed = true;
         }
 
-        if (model.SourceWasRead && model.TotalBytes >= WorthALine)
+        if (sourceWasRead && model.TotalBytes >= WorthALine)
             Failure.WriteLine(streams.Error, $"{Printable.Escape(path!)}: the times of the weights are not those of when they were packed, or cannot be relied on there, so all of them were read to compare them; 'kernelscope pack' may spare that.");
-        if (device is ProfilingDevice && model.Panels is PanelFile panels)
-            streams.Error.WriteLine($"packed weights: {Printable.Escape(panels.Path)}");
+        if (device is ProfilingDevice && isUsed)
+            streams.Error.WriteLine($"packed weights: {Printable.Escape(path!)}");
     }
 
     /// <summary>Makes the file and says so.</summary>
@@ -57,15 +62,16 @@ internal static class PackedWeights
             Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         long start = Stopwatch.GetTimestamp();
         using (var progress = new Progress(streams, $"Packing {Printable.Escape(name)}"))
-            model.WritePanels(path, progress, cancellation);
+            ModelPanels.Write(model, path, progress, cancellation);
         streams.Error.WriteLine($"packed {ByteText.Of(new FileInfo(path).Length)} in {ByteText.Of(Stopwatch.GetElapsedTime(start))}: {Printable.Escape(path)}");
     }
 
-    /// <summary>What keeps a file from being used, in a sentence; null if nothing does, and then the model uses it.</summary>
+    /// <summary>What keeps a file from being used, in a sentence; null if nothing does.</summary>
     /// <param name="model">The model.</param>
     /// <param name="path">The file.</param>
     /// <param name="verify">Whether all panels are compared with their checksums, which reads them; else each matrix is when a product first needs it.</param>
-    public static string? Problem(Gemma2Checkpoint model, string path, bool verify)
+    /// <param name="use">Takes the file, once it is known to be sound; null: it is only compared with the model.</param>
+    public static string? Problem(Gemma2Checkpoint model, string path, bool verify, Action<PanelFile>? use = null)
     {
         PanelFile? panels = null;
         try
@@ -73,7 +79,16 @@ internal static class PackedWeights
             panels = PanelFile.Open(path, model.IsInMemory);
             if (verify)
                 panels.Verify();
-            model.UsePanels(panels);
+            if (use is null)
+            {
+                ModelPanels.Check(model, panels);
+                panels.Dispose();
+            }
+            else
+            {
+                use(panels);
+            }
+
             return null;
         }
         catch (InvalidDataException e)

@@ -41,7 +41,7 @@ internal sealed class WorkCommand : Verb
             "model, tokens or class of device than the plan's).",
         "  kernelscope plan --out run --text-file demo --sites resid_post.3 --context 64 --shard-sequences 4\n" +
         "  kernelscope work run --shard 1\n" +
-        "  seq 0 3 | xargs -P 2 -I{} kernelscope work run --shard {} --threads 1\n" +
+        "  seq 0 1 | xargs -P 2 -I{} kernelscope work run --shard {} --threads 1\n" +
         "  kernelscope work run",
         common,
         surroundings)

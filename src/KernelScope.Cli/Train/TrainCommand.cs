@@ -12,17 +12,23 @@ namespace KernelScope.Cli;
 internal sealed class TrainCommand : Verb
 {
     private readonly Option<string> _from = new("--from") { Description = "What it learns from: the folder of a run that harvest wrote, or an npz, npy or safetensors file with rows of activations, as run --capture writes them.", HelpName = "RUN|ACTS", Required = true };
-    private readonly Option<string?> _key = new("--key") { Description = "Which array of a file; not needed where there is one.", HelpName = "NAME" };
+    private readonly Option<string?> _key = new("--key") { Description = "Which array of a file; not needed where there is one.",
+        HelpName = "NAME" };
     private readonly Option<string?> _keyOut = new("--key-out") { Description = "Which array of a file holds the targets: then a transcoder is trained.", HelpName = "NAME" };
     private readonly Option<string?> _site = new("--site") { Description = "Which rows of a run: resid_post.3. For a file it says where they come from, if the array's name does not.", HelpName = "POINT" };
-    private readonly Option<string?> _siteOut = new("--site-out") { Description = "The same for targets: then a transcoder is trained.", HelpName = "POINT" };
-    private readonly Option<string> _out = new("--out") { Description = "The folder for exports, log and checkpoints.", HelpName = "DIR", Required = true };
+    private readonly Option<string?> _siteOut = new("--site-out") { Description = "The same for targets: then a transcoder is trained.",
+        HelpName = "POINT" };
+    private readonly Option<string> _out = new("--out") { Description = "The folder for exports, log and checkpoints.", HelpName = "DIR",
+        Required = true };
     private readonly Option<bool> _resume = new("--resume") { Description = "Go on from the newest checkpoint in --out, as if it had never stopped; without one it begins." };
-    private readonly Option<long> _checkpointEvery = Number("--checkpoint-every", 10_000, "Steps between two checkpoints; 0: only one when it is interrupted.");
-    private readonly Option<long> _keepEvery = Number("--keep-every", 0, "Checkpoints at multiples of it stay; of the others the last two do.");
+    private readonly Option<long> _checkpointEvery = Number("--checkpoint-every", 10_000,
+        "Steps between two checkpoints; 0: only one when it is interrupted.");
+    private readonly Option<long> _keepEvery = Number("--keep-every", 0,
+        "Checkpoints at multiples of it stay; of the others the last two do.");
     private readonly Option<string?> _log = new("--log") { Description = "Where the log goes, a JSON object a line. Default: log.jsonl in --out.", HelpName = "F.jsonl" };
     private readonly Option<long> _logEvery = Number("--log-every", 100, "Steps between two lines of the log.");
-    private readonly Option<long> _validateEvery = Number("--validate-every", 1000, "Steps between two measurements on rows that were kept back; 0: only at the end.");
+    private readonly Option<long> _validateEvery = Number("--validate-every", 1000,
+        "Steps between two measurements on rows that were kept back; 0: only at the end.");
     private readonly Option<double> _validation = Real("--validation", 0.01, "The share of the rows that is kept back.");
     private readonly Option<long> _bucket = Number("--bucket", 1_000_000, "Rows of a run that are mixed at once, in memory.");
     private readonly Option<bool> _trust = new("--trust") { Description = "Do not compare the shards of a run with their hashes." };
@@ -44,14 +50,19 @@ internal sealed class TrainCommand : Verb
         foreach (Option option in (ReadOnlySpan<Option>)[_from, _key, _keyOut, _site, _siteOut, _out])
             Options.Add(option);
         _recipe = new TrainOptions(this);
-        foreach (Option option in (ReadOnlySpan<Option>)[_resume, _checkpointEvery, _keepEvery, _log, _logEvery, _validateEvery, _validation, _bucket, _trust])
+        foreach (Option option in (ReadOnlySpan<Option>)[_resume, _checkpointEvery, _keepEvery, _log, _logEvery, _validateEvery,
+            _validation, _bucket, _trust])
             Options.Add(option);
         _logEvery.Validators.Add(r => Parsing.Require(r, _logEvery, v => v > 0, "--log-every is {0}; it must be 1 or more."));
-        _checkpointEvery.Validators.Add(r => Parsing.Require(r, _checkpointEvery, v => v >= 0, "--checkpoint-every is {0}; it must be 0 or more."));
+        _checkpointEvery.Validators.Add(r => Parsing.Require(r, _checkpointEvery, v => v >= 0,
+            "--checkpoint-every is {0}; it must be 0 or more."));
         _keepEvery.Validators.Add(r => Parsing.Require(r, _keepEvery, v => v >= 0, "--keep-every is {0}; it must be 0 or more."));
-        _validateEvery.Validators.Add(r => Parsing.Require(r, _validateEvery, v => v >= 0, "--validate-every is {0}; it must be 0 or more."));
-        _bucket.Validators.Add(r => Parsing.Require(r, _bucket, v => v is > 0 and <= int.MaxValue / 2, "--bucket is {0}; it must be 1 or more, and fit into memory."));
-        _validation.Validators.Add(r => Parsing.Require(r, _validation, v => v is >= 0 and < 1, "--validation is {0}; it must be from 0 to less than 1."));
+        _validateEvery.Validators.Add(r => Parsing.Require(r, _validateEvery, v => v >= 0,
+            "--validate-every is {0}; it must be 0 or more."));
+        _bucket.Validators.Add(r => Parsing.Require(r, _bucket, v => v is > 0 and <= int.MaxValue / 2,
+            "--bucket is {0}; it must be 1 or more, and fit into memory."));
+        _validation.Validators.Add(r => Parsing.Require(r, _validation, v => v is >= 0 and < 1,
+            "--validation is {0}; it must be from 0 to less than 1."));
     }
 
     /// <summary>Training is exact, and needs no model.</summary>
@@ -59,11 +70,13 @@ internal sealed class TrainCommand : Verb
 
     /// <summary>An option with a whole number.</summary>
     public static Option<long> Number(string name, long value, string description) =>
-        new(name) { Description = $"{description} Default: {value.ToString("N0", CultureInfo.InvariantCulture)}.", HelpName = "N", DefaultValueFactory = _ => value };
+        new(name) { Description = $"{description} Default: {value.ToString("N0", CultureInfo.InvariantCulture)}.", HelpName = "N",
+            DefaultValueFactory = _ => value };
 
     /// <summary>An option with a number.</summary>
     public static Option<double> Real(string name, double value, string description) =>
-        new(name) { Description = $"{description} Default: {value.ToString(CultureInfo.InvariantCulture)}.", HelpName = "X", DefaultValueFactory = _ => value };
+        new(name) { Description = $"{description} Default: {value.ToString(CultureInfo.InvariantCulture)}.", HelpName = "X",
+            DefaultValueFactory = _ => value };
 
     protected override void CheckOptions(ParseResult parsed)
     {
@@ -84,7 +97,9 @@ internal sealed class TrainCommand : Verb
         options.Require();
         using ITrainingRows rows = Open(parsed, from, options, out string? model);
         string name = Common.DeviceOf(parsed);
-        (string, long)[] needs = [("parameters and their second moments", SaeTrainer.ParameterBytes(options, rows.Width, rows.TargetWidth)), ("a batch", SaeTrainer.BatchBytes(options, rows.Width, rows.TargetWidth)), ("the bucket", rows is RunRows run ? run.BucketBytes : 0)];
+        (string, long)[] needs = [("parameters and their second moments", SaeTrainer.ParameterBytes(options, rows.Width, rows.TargetWidth)),
+            ("a batch", SaeTrainer.BatchBytes(options, rows.Width, rows.TargetWidth)), ("the bucket", rows is RunRows run ? run.BucketBytes
+            : 0)];
         using Device device = Common.OpenDevice(parsed, Streams, name == "auto" ? "cpu" : name, Precision.Exact, Precision.Exact, needs);
         using var trainer = new SaeTrainer(device, rows, options);
         TrainedPlace place = PlaceOf(parsed, model);
@@ -100,7 +115,8 @@ internal sealed class TrainCommand : Verb
             Place = place,
         };
         var training = new TrainingRun(trainer, files);
-        Streams.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{rows.EpochRows:N0} rows to train on and {rows.ValidationRows:N0} to measure on; {MemoryCheck.InMiB(needs.Sum(n => n.Item2))} MiB."));
+        Streams.Error.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"{rows.EpochRows:N0} rows to train on and {rows.ValidationRows:N0} to measure on; {MemoryCheck.InMiB(needs.Sum(n => n.Item2))} MiB."));
         TrainingOutcome outcome;
         using (var progress = new TrainProgress(Streams))
             outcome = Execute(training, progress);
@@ -127,7 +143,8 @@ internal sealed class TrainCommand : Verb
         if (IsRun(parsed))
             return OpenRun(parsed, from, options, out model);
         return StoredRows.Open(
-            from, parsed.GetValue(_key), parsed.GetValue(_keyOut), (file, x) => CountedRows.Of(file, x, x.ElementCount / x.Shape[^1], null, Streams), parsed.GetValue(_validation), options.Seed);
+            from, parsed.GetValue(_key), parsed.GetValue(_keyOut), (file, x) => CountedRows.Of(file, x, x.ElementCount / x.Shape[^1], null,
+                Streams), parsed.GetValue(_validation), options.Seed);
     }
 
     private RunRows OpenRun(ParseResult parsed, string from, TrainingOptions options, out string? model)
@@ -137,8 +154,10 @@ internal sealed class TrainCommand : Verb
         if (PointOf(parsed, _site, _key) is not { } site)
             throw new UsageException($"--site is missing: the run has rows of {string.Join(", ", plan.Sites.Select(s => s.Name))}.");
         if (plan.RowType != DType.F32)
-            Failure.WriteLine(Streams.Error, $"warning: the run holds rows in {RunPlan.NameOf(plan.RowType)}; what is trained and measured is what was rounded.");
-        var order = new RunRowsOptions { Seed = options.Seed, BucketRows = (int)parsed.GetValue(_bucket), Validation = parsed.GetValue(_validation), Trust = parsed.GetValue(_trust) };
+            Failure.WriteLine(Streams.Error,
+                $"warning: the run holds rows in {RunPlan.NameOf(plan.RowType)}; what is trained and measured is what was rounded.");
+        var order = new RunRowsOptions { Seed = options.Seed, BucketRows = (int)parsed.GetValue(_bucket),
+            Validation = parsed.GetValue(_validation), Trust = parsed.GetValue(_trust) };
         return RunRows.Open(folder.Path, site, PointOf(parsed, _siteOut, _keyOut), order);
     }
 
@@ -161,15 +180,18 @@ internal sealed class TrainCommand : Verb
         foreach (string path in outcome.Export)
             Streams.Error.WriteLine($"Wrote {Printable.Escape(path)}.");
         var result = new TrainResult(
-            outcome.Export[0], place.Site?.ToString(), place.SiteOut?.ToString(), options.Width, options.Sparsity, outcome.Steps, outcome.Rows, outcome.Validation?.L0, outcome.Validation?.Fvu,
+            outcome.Export[0], place.Site?.ToString(), place.SiteOut?.ToString(), options.Width, options.Sparsity, outcome.Steps,
+                outcome.Rows, outcome.Validation?.L0, outcome.Validation?.Fvu,
             outcome.Dead, outcome.Seconds, outcome.RowsPerSecond, outcome.Export, outcome.Log);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
-            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Steps:N0} steps of {options.Batch:N0} rows{(result.L0 is { } l0 ? $" · L0 {l0:0.0} · FVU {result.Fvu:0.0000}" : "")} · {result.Dead:N0} dead · {result.RowsPerSecond:N0} rows/s"));
+            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"{result.Steps:N0} steps of {options.Batch:N0} rows{(result.L0 is { } l0 ? $" · L0 {l0:0.0} · FVU {result.Fvu:0.0000}" : "")} · {result.Dead:N0} dead · {result.RowsPerSecond:N0} rows/s"));
     }
 }
 
 /// <summary>Result of <c>train</c>.</summary>
 internal sealed record TrainResult(
-    string Sae, string? Site, string? SiteOut, int Width, double Sparsity, long Steps, long Rows, double? L0, double? Fvu, int Dead, double Seconds, double RowsPerSecond, IReadOnlyList<string> Export, string Log);
+    string Sae, string? Site, string? SiteOut, int Width, double Sparsity, long Steps, long Rows, double? L0, double? Fvu, int Dead,
+        double Seconds, double RowsPerSecond, IReadOnlyList<string> Export, string Log);

@@ -7,32 +7,44 @@ namespace KernelScope.Cli;
 internal sealed class TrainOptions
 {
     private readonly Option<int> _width = new("--width") { Description = "Number of features.", HelpName = "N", Required = true };
-    private readonly Option<double> _sparsity = TrainCommand.Real("--sparsity", 0, "The weight of L0 (jumprelu) or of the sum of codes (relu) in the loss.");
-    private readonly Option<string> _activation = new("--activation") { Description = "What is trained. Default: jumprelu.", HelpName = "jumprelu|topk|batchtopk|relu", DefaultValueFactory = _ => "jumprelu" };
+    private readonly Option<double> _sparsity = TrainCommand.Real("--sparsity", 0,
+        "The weight of L0 (jumprelu) or of the sum of codes (relu) in the loss.");
+    private readonly Option<string> _activation = new("--activation") { Description = "What is trained. Default: jumprelu.",
+        HelpName = "jumprelu|topk|batchtopk|relu", DefaultValueFactory = _ => "jumprelu" };
     private readonly Option<int> _k = new("--k") { Description = "Active features of a row, for topk and batchtopk.", HelpName = "N" };
     private readonly Option<long> _steps = TrainCommand.Number("--steps", 100_000, "Number of steps.");
-    private readonly Option<int> _batch = new("--batch") { Description = "Rows of a step. Default: 4,096.", HelpName = "N", DefaultValueFactory = _ => 4096 };
+    private readonly Option<int> _batch = new("--batch") { Description = "Rows of a step. Default: 4,096.", HelpName = "N",
+        DefaultValueFactory = _ => 4096 };
     private readonly Option<double> _rate = TrainCommand.Real("--lr", 7e-5, "Learning rate.");
-    private readonly Option<long> _rateWarmUp = TrainCommand.Number("--lr-warm-up", 1000, "Steps over which the learning rate rises from a tenth.");
-    private readonly Option<long> _rateDecay = TrainCommand.Number("--lr-decay-last", 0, "Last steps over which it falls to 0; the paper has none.");
-    private readonly Option<long> _sparsityWarmUp = TrainCommand.Number("--sparsity-warm-up", 10_000, "Steps over which the sparsity rises from 0.");
-    private readonly Option<double> _bandwidth = TrainCommand.Real("--bandwidth", 0.001, "Width of the kernel around a threshold (jumprelu).");
+    private readonly Option<long> _rateWarmUp = TrainCommand.Number("--lr-warm-up", 1000,
+        "Steps over which the learning rate rises from a tenth.");
+    private readonly Option<long> _rateDecay = TrainCommand.Number("--lr-decay-last", 0,
+        "Last steps over which it falls to 0; the paper has none.");
+    private readonly Option<long> _sparsityWarmUp = TrainCommand.Number("--sparsity-warm-up", 10_000,
+        "Steps over which the sparsity rises from 0.");
+    private readonly Option<double> _bandwidth = TrainCommand.Real("--bandwidth", 0.001,
+        "Width of the kernel around a threshold (jumprelu).");
     private readonly Option<double> _theta = TrainCommand.Real("--theta", 0.001, "Thresholds at the beginning (jumprelu).");
     private readonly Option<string> _parameter = new("--parameter") { Description = "What is learned of a threshold (jumprelu). Default: theta.", HelpName = "theta|log_theta", DefaultValueFactory = _ => "theta" };
     private readonly Option<long> _seed = TrainCommand.Number("--seed", 0, "Decides the first weights and the order of the rows.");
     private readonly Option<double?> _scale = new("--scale") { Description = "What inputs are divided by. Default: so that their squared norm is 1 on average.", HelpName = "X" };
-    private readonly Option<double?> _scaleOut = new("--scale-out") { Description = "The same for a transcoder's targets.", HelpName = "X" };
+    private readonly Option<double?> _scaleOut = new("--scale-out") { Description = "The same for a transcoder's targets.",
+        HelpName = "X" };
     private readonly Option<bool> _skip = new("--skip") { Description = "Give a transcoder a linear path beside its features." };
-    private readonly Option<long> _deadRows = TrainCommand.Number("--dead-rows", 10_000_000, "A feature that was active on none of the last so many rows is dead.");
+    private readonly Option<long> _deadRows = TrainCommand.Number("--dead-rows", 10_000_000,
+        "A feature that was active on none of the last so many rows is dead.");
 
     public TrainOptions(Command verb)
     {
-        foreach (Option option in (ReadOnlySpan<Option>)[_width, _sparsity, _activation, _k, _steps, _batch, _rate, _rateWarmUp, _rateDecay, _sparsityWarmUp, _bandwidth, _theta, _parameter, _seed, _scale, _scaleOut, _skip, _deadRows])
+        foreach (Option option in (ReadOnlySpan<Option>)[_width, _sparsity, _activation, _k, _steps, _batch, _rate, _rateWarmUp, _rateDecay,
+            _sparsityWarmUp, _bandwidth, _theta, _parameter, _seed, _scale, _scaleOut, _skip, _deadRows])
             verb.Options.Add(option);
         _activation.CompletionSources.Add("jumprelu", "topk", "batchtopk", "relu");
         _parameter.CompletionSources.Add("theta", "log_theta");
-        _activation.Validators.Add(r => Parsing.Require(r, _activation, v => v is "jumprelu" or "topk" or "batchtopk" or "relu", "'{0}' is no activation: there are jumprelu, topk, batchtopk and relu."));
-        _parameter.Validators.Add(r => Parsing.Require(r, _parameter, v => v is "theta" or "log_theta", "'{0}' is no parameter: there are theta and log_theta."));
+        _activation.Validators.Add(r => Parsing.Require(r, _activation, v => v is "jumprelu" or "topk" or "batchtopk" or "relu",
+            "'{0}' is no activation: there are jumprelu, topk, batchtopk and relu."));
+        _parameter.Validators.Add(r => Parsing.Require(r, _parameter, v => v is "theta" or "log_theta",
+            "'{0}' is no parameter: there are theta and log_theta."));
         _width.Validators.Add(r => Parsing.Require(r, _width, v => v > 0, "--width is {0}; it must be 1 or more."));
         _batch.Validators.Add(r => Parsing.Require(r, _batch, v => v > 0, "--batch is {0}; it must be 1 or more."));
         _steps.Validators.Add(r => Parsing.Require(r, _steps, v => v > 0, "--steps is {0}; it must be 1 or more."));
@@ -45,7 +57,8 @@ internal sealed class TrainOptions
     {
         string activation = parsed.GetRequiredValue(_activation);
         bool counts = activation is "topk" or "batchtopk";
-        foreach (Option option in (ReadOnlySpan<Option>)(activation == "jumprelu" ? [_k] : counts ? [_sparsity, _sparsityWarmUp, _bandwidth, _theta, _parameter] : [_k, _bandwidth, _theta, _parameter]))
+        foreach (Option option in (ReadOnlySpan<Option>)(activation == "jumprelu" ? [_k] : counts ? [_sparsity, _sparsityWarmUp, _bandwidth,
+            _theta, _parameter] : [_k, _bandwidth, _theta, _parameter]))
         {
             if (IsGiven(parsed, option))
                 throw new UsageException($"{option.Name} does nothing with --activation {activation}.");

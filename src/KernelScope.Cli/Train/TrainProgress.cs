@@ -4,7 +4,8 @@ using KernelScope.Training;
 
 namespace KernelScope.Cli;
 
-/// <summary>Says on standard error how far a training is: on a terminal one line with the course of loss, L0 and FVU, else a line every half minute.</summary>
+/// <summary>Says on standard error how far a training is: on a terminal one line with the course of loss, L0 and FVU, else a line every
+/// half minute.</summary>
 internal sealed class TrainProgress(Streams streams) : IProgress<TrainingProgress>, IDisposable
 {
     private const string Eighths = "▁▂▃▄▅▆▇█";
@@ -46,6 +47,7 @@ internal sealed class TrainProgress(Streams streams) : IProgress<TrainingProgres
         if (values.Length < 2)
             return "";
         double least = values.Min(), most = values.Max();
-        return string.Concat(values.Select(v => Eighths[most > least ? (int)Math.Round((v - least) / (most - least) * (Eighths.Length - 1)) : 0]));
+        return string.Concat(values.Select(v => Eighths[most > least ? (int)Math.Round((v - least) / (most - least) * (Eighths.Length - 1))
+            : 0]));
     }
 }

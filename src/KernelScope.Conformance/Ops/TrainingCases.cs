@@ -27,7 +27,8 @@ internal static class TrainingCases
     }
 
     /// <summary>
-    /// Weights, biases and thresholds are multiples of 2⁻¹² and rows are unit vectors, so that pre-activations and their distances are exact on any device: below, at and above the distance, on both sides.
+    /// Weights, biases and thresholds are multiples of 2⁻¹² and rows are unit vectors, so that pre-activations and their distances are
+    /// exact on any device: below, at and above the distance, on both sides.
     /// </summary>
     private static ConformanceCase Near(int inputs, int width) =>
         new(nameof(Device.SaeEncodeNear), $"pre-activations below, at and above the distance, {inputs} to {width}",
@@ -129,7 +130,8 @@ internal static class TrainingCases
             }
         });
 
-    /// <summary>Second moments well above 0, so that a step is no matter of signs: an error is then one of float32, relative to a parameter and the largest step.</summary>
+    /// <summary>Second moments well above 0, so that a step is no matter of signs: an error is then one of float32, relative to a parameter
+    /// and the largest step.</summary>
     private static ConformanceCase Adam(int rows, int columns, bool unitRows, Layout layout) =>
         new(nameof(Device.AdamRows),
             $"{rows} rows of {columns}{(unitRows ? ", unit rows" : "")}{(layout == Layout.Dense ? "" : ", strided rows")}",

@@ -182,7 +182,7 @@ public sealed class SaeEvaluation
         identity.Add(new("whether gradients are measured", _options.Gradients ? "yes" : "no"));
         identity.Add(new("the chunk length", _options.ChunkLength.ToString(CultureInfo.InvariantCulture)));
         identity.Add(new("the device", _model.Device.Name));
-        identity.Add(new("whether weights are packed", _model.Device.ReadsPanels && _model.Weights.Checkpoint.Panels is not null ? "yes" : "no"));
+        identity.Add(new("whether weights are packed", _model.Weights.Head.IsPacked ? "yes" : "no"));
         identity.Add(new("the precision", _model.Device.Precision.ToString()));
         identity.Add(new("the instructions that compute", $"{_model.Device.Arithmetic}, {RuntimeInformation.ProcessArchitecture}, {Vector<byte>.Count} bytes a vector"));
         identity.Add(new("the size of a block of logits", _options.LogitBytes.ToString(CultureInfo.InvariantCulture)));

@@ -1,3 +1,4 @@
+using System.Globalization;
 using KernelScope.Files;
 using KernelScope.Hooks;
 
@@ -46,7 +47,8 @@ public sealed class RunRows : ITrainingRows
         int bucketRows = (int)Math.Min(options.BucketRows, Math.Min(EpochRows, int.MaxValue / 2));
         _bucket = new RowBucket(_source, bucketRows, new Xoshiro256(plan.Id, seed, "bucket order"));
         BucketRows = bucketRows;
-        Identity = FormattableString.Invariant(
+        Identity = string.Create(
+            CultureInfo.InvariantCulture,
             $"run {plan.Id} {site.Name}{(siteOut is null ? "" : $">{siteOut.Name}")} seed {seed} bucket " +
                 $"{bucketRows}{(options.MixHalf ? " half" : "")} shards {options.OpenShards} validation {options.Validation:R}");
         MeanSquaredNorm = Mean(site);

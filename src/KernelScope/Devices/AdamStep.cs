@@ -34,6 +34,7 @@ public readonly record struct AdamStep
     /// <summary>What the gradient is multiplied by before anything else.</summary>
     public float Scale { get; init; } = 1;
 
-    /// <summary>Whether rows are unit vectors: the gradient's component along the row is taken off before the step, and the row is divided by its norm after it.</summary>
+    /// <summary>Whether rows are unit vectors: the gradient's component along the row is taken off before the step, and the row is divided
+    /// by its norm after it.</summary>
     public bool UnitRows { get; init; }
 }

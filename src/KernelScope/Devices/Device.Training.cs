@@ -2,11 +2,13 @@ namespace KernelScope.Devices;
 
 /// <summary>The ops that learn: lists of active features turned round, sums over them, and the optimiser's step.</summary>
 /// <remarks>
-/// What is defined here in plain loops over copies in host memory, in double, is also the reference. It is right on every device and slow; a device that trains has forms of its own.
+/// What is defined here in plain loops over copies in host memory, in double, is also the reference. It is right on every device and slow;
+/// a device that trains has forms of its own.
 /// </remarks>
 public abstract partial class Device
 {
-    /// <summary>A matrix as a weight, where it lies: ops that read the weight see what was written to the matrix last. The matrix must outlive it.</summary>
+    /// <summary>A matrix as a weight, where it lies: ops that read the weight see what was written to the matrix last. The matrix must
+    /// outlive it.</summary>
     /// <param name="name">For messages.</param>
     /// <param name="values">The matrix, without gaps between its rows.</param>
     /// <param name="transposed">False: the matrix is [out, in]. True: it is [in, out].</param>
@@ -15,7 +17,8 @@ public abstract partial class Device
         throw new NotSupportedException($"{Name} does not train: its weights are copies of files. Use --device cpu.");
 
     /// <summary>
-    /// As <see cref="SaeEncode"/>, and besides the features whose pre-activation a is near its threshold, |a − θ| &lt; <paramref name="distance"/> (the difference rounded), with the values a,
+    /// As <see cref="SaeEncode"/>, and besides the features whose pre-activation a is near its threshold, |a − θ| &lt; <paramref
+    /// name="distance"/> (the difference rounded), with the values a,
     /// whether they are active or not. There the kernel of a straight-through estimator is 1 (Rajamanoharan et al. 2024, eq. 11).
     /// </summary>
     public void SaeEncodeNear(Mat x, SaeParameters sae, SparseCodes destination, float distance, SparseCodes near)
@@ -33,7 +36,8 @@ public abstract partial class Device
         GC.KeepAlive(sae);
     }
 
-    /// <summary>The lists turned round: list j of the destination has an entry (r, value) for each entry (j, value) of list r, r ascending. codes [n] of features below m → [m] of entries below n.</summary>
+    /// <summary>The lists turned round: list j of the destination has an entry (r, value) for each entry (j, value) of list r, r ascending.
+    /// codes [n] of features below m → [m] of entries below n.</summary>
     public void Transpose(SparseCodes codes, SparseCodes destination)
     {
         using RunningOp op = Enter();
@@ -54,7 +58,8 @@ public abstract partial class Device
         ReadLengthsCore(codes, destination);
     }
 
-    /// <summary>y[r] = Σ value·X[index] over list <paramref name="firstRow"/> + r, in list order: codes·X for a range of lists. x [m, d], without gaps between its rows → [n, d].</summary>
+    /// <summary>y[r] = Σ value·X[index] over list <paramref name="firstRow"/> + r, in list order: codes·X for a range of lists. x [m, d],
+    /// without gaps between its rows → [n, d].</summary>
     public void SparseProduct(SparseCodes codes, int firstRow, Mat x, Mat destination)
     {
         using RunningOp op = Enter();
@@ -76,13 +81,16 @@ public abstract partial class Device
         Check.Shape(w, codes.Rows, x.Columns);
         Check.Shape(x, codes.FeatureCount, x.Columns);
         if (destination.FeatureCount != codes.FeatureCount || ReferenceEquals(codes, destination))
-            throw new ArgumentException($"'{destination.Name}' is not a second room for lists such as '{codes.Name}'.", nameof(destination));
+            throw new ArgumentException($"'{destination.Name}' is not a second room for lists such as '{codes.Name}'.",
+                nameof(destination));
         SparseDotCore(codes, w, x, scale, offset, destination);
     }
 
     /// <summary>
-    /// Adam, row by row, with g the gradient times <see cref="AdamStep.Scale"/>: v ← β₂·v + (1 − β₂)·g², p ← p − η·g / (√(v·correction) + ε), each rounded. With
-    /// <see cref="AdamStep.UnitRows"/> g ← g − ⟨g, p⟩·p comes first, and p ← p / ‖p‖ last. A row whose gradient is 0 keeps its parameters, and its v decays.
+    /// Adam, row by row, with g the gradient times <see cref="AdamStep.Scale"/>: v ← β₂·v + (1 − β₂)·g², p ← p − η·g / (√(v·correction) +
+    /// ε), each rounded. With
+    /// <see cref="AdamStep.UnitRows"/> g ← g − ⟨g, p⟩·p comes first, and p ← p / ‖p‖ last. A row whose gradient is 0 keeps its parameters,
+    /// and its v decays.
     /// </summary>
     /// <param name="gradient">[n, d]; may be overwritten.</param>
     /// <param name="step">The step.</param>

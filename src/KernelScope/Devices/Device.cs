@@ -53,9 +53,6 @@ public abstract partial class Device : IDisposable
     /// </summary>
     public virtual string Arithmetic => "";
 
-    /// <summary>Whether products read <see cref="WeightPart.Panels"/>; where not, packed weights are of no use.</summary>
-    public virtual bool ReadsPanels => false;
-
     /// <summary>Asks for memory; its content is zero.</summary>
     public abstract DeviceBuffer Allocate(long length, string name);
 

@@ -7,6 +7,9 @@ public abstract class ForwardingDevice(Device inner) : Device(inner)
     /// <summary>The device that works.</summary>
     protected Device Inner { get; } = inner;
 
+    /// <summary>The device that works, for projects that look for one of their own kind.</summary>
+    internal Device Target => Inner;
+
     /// <inheritdoc/>
     public override string Name => Inner.Name;
 
@@ -15,9 +18,6 @@ public abstract class ForwardingDevice(Device inner) : Device(inner)
 
     /// <inheritdoc/>
     public override string Arithmetic => Inner.Arithmetic;
-
-    /// <inheritdoc/>
-    public override bool ReadsPanels => Inner.ReadsPanels;
 
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(long length, string name) => Inner.Allocate(length, name);

@@ -14,7 +14,6 @@ internal readonly unsafe struct HostPart
         Columns = part.Columns;
         // Column-major [a, b] and row-major [b, a] are the same bytes.
         Transposed = part.Transposed ^ part.Tensor.ColumnMajor;
-        Panels = part.Panels;
     }
 
     /// <summary>The stored matrix; kept whole, because the view keeps the mapping alive.</summary>
@@ -38,9 +37,6 @@ internal readonly unsafe struct HostPart
     /// <summary>False: the bytes are row-major [out, in]. True: they are row-major [in, out].</summary>
     public bool Transposed { get; }
 
-    /// <summary>The same values packed for products, or none.</summary>
-    public PanelView Panels { get; }
-
     /// <summary>Element (output <paramref name="r"/> of this part, input <paramref name="i"/>), widened without loss.</summary>
     public double At(int r, int i)
     {
@@ -56,7 +52,7 @@ internal readonly unsafe struct HostPart
 }
 
 /// <summary>A parameter matrix used where it lies: no second copy of the weights.</summary>
-internal sealed class HostWeight : Weight
+internal class HostWeight : Weight
 {
     public HostWeight(string name, ReadOnlySpan<WeightPart> parts) : base(name, parts)
     {

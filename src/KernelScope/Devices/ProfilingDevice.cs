@@ -66,6 +66,9 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     public IReadOnlyList<OpProfile> Ops =>
         [.. Entries.GroupBy(e => e.Op).Select(g => new OpProfile(g.Key, g.Sum(e => e.Calls), g.Sum(e => e.Seconds), g.Aggregate(default(OpCost), (sum, e) => sum + e.Cost))).OrderByDescending(p => p.Seconds).ThenBy(p => p.Op, StringComparer.Ordinal)];
 
+    /// <summary>The weights that were created through it and still exist.</summary>
+    internal IReadOnlyList<Weight> Weights => [.. _stored.Select(s => s.Key)];
+
     /// <summary>Forgets what was measured.</summary>
     public void Reset()
     {
@@ -77,14 +80,7 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts)
     {
         Weight weight = base.CreateWeight(name, parts);
-        double bytes = 0, product = 0;
-        foreach (WeightPart part in parts)
-        {
-            bytes += part.Tensor.ByteLength;
-            product += part.Panels.IsNone || !ReadsPanels ? part.Tensor.ByteLength : part.Panels.ByteLength;
-        }
-
-        _stored.Add(weight, Describe(name, bytes, product));
+        _stored.Add(weight, Describe(name, weight.ByteLength, weight.ProductBytes));
         return weight;
     }
 

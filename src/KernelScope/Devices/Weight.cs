@@ -21,8 +21,11 @@ public readonly record struct WeightPart
     /// <summary>False: stored [out, in], as Gemma's matrices. True: stored [in, out], as an SAE's W_enc and W_dec.</summary>
     public bool Transposed { get; init; }
 
-    /// <summary>The same values packed for products, or none. A device that knows nothing of panels reads the matrix itself.</summary>
-    internal PanelView Panels { get; init; }
+    /// <summary>
+    /// Whether the device is to keep a copy of the matrix in the order in which its products read it, where it knows such an order (the cpu does).
+    /// Products of some rows are then faster, results the same to float32 noise; it takes time once, and as much memory as the matrix or three quarters of it.
+    /// </summary>
+    public bool Pack { get; init; }
 
     /// <summary>Number of outputs of this part.</summary>
     public int Rows => checked((int)Tensor.Shape[Transposed ? 1 : 0]);
@@ -52,9 +55,8 @@ public abstract class Weight : DeviceResource
                 throw new ArgumentException($"{part.Tensor.Describe()} does not hold floating-point values.", nameof(parts));
             if (part.Columns != parts[0].Columns)
                 throw new ArgumentException($"{part.Tensor.Describe()} has {part.Columns} inputs where '{name}' has {parts[0].Columns}.", nameof(parts));
-            if (!part.Panels.IsNone && (part.Panels.DType != part.Tensor.DType || part.Panels.Outputs != part.Rows || part.Panels.Inputs != part.Columns))
-                throw new ArgumentException($"{part.Tensor.Describe()} does not have the type and shape of its panels.", nameof(parts));
             rows += part.Rows;
+            ByteLength += part.Tensor.ByteLength;
         }
 
         Rows = checked((int)rows);
@@ -66,6 +68,15 @@ public abstract class Weight : DeviceResource
 
     /// <summary>Number of inputs.</summary>
     public int Columns { get; }
+
+    /// <summary>Bytes of the stored matrices.</summary>
+    internal long ByteLength { get; }
+
+    /// <summary>Bytes that a product reads.</summary>
+    internal virtual long ProductBytes => ByteLength;
+
+    /// <summary>Whether products read a packed form of all of it.</summary>
+    internal virtual bool IsPacked => false;
 
     /// <summary>Name and shape, e.g. <c>layers.3.qkv [512, 224]</c>.</summary>
     public override string ToString() => $"{Name} [{Rows}, {Columns}]";

@@ -1,4 +1,3 @@
-using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Text;
 
@@ -65,7 +64,7 @@ public readonly record struct LayerTensors
 /// Nothing is allocated that the files do not hold: a config with a billion layers fails at the first one that is missing.
 /// </summary>
 /// <remarks>
-/// Any number of threads may read it, load it and dispose it; <see cref="UsePanels"/> comes before all of that. The mappings live until the checkpoint was disposed, or loaded, and every model that was loaded
+/// Any number of threads may read it, load it and dispose it. The mappings live until the checkpoint was disposed, or loaded, and every model that was loaded
 /// from it is disposed and has no op running.
 /// </remarks>
 public sealed class Gemma2Checkpoint : IDisposable
@@ -74,7 +73,7 @@ public sealed class Gemma2Checkpoint : IDisposable
     private readonly GemmaTensors _tensors;
     private readonly List<LayerTensors> _layers = [];
     private readonly UseCount _uses;
-    private IDisposable? _panels;
+    private readonly List<IDisposable> _companions = [];
     private volatile bool _disposed;
 
     private Gemma2Checkpoint(ModelFolder folder, Gemma2Config config, ShardedTensors weights)
@@ -145,8 +144,8 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <summary>Whether the weight files were read into memory.</summary>
     internal bool IsInMemory { get; private init; }
 
-    /// <summary>The packed weights that devices which know panels read instead of the files' matrices; null if there are none.</summary>
-    public PanelFile? Panels { get; private set; }
+    /// <summary>The mapped tensors.</summary>
+    internal ShardedTensors Weights => _weights;
 
     /// <summary>Names of all matrices, in the order in which a forward pass reads them; the output head is last. An embedding that is only looked up is not among them.</summary>
     public IReadOnlyList<string> MatrixNames =>
@@ -154,32 +153,6 @@ public sealed class Gemma2Checkpoint : IDisposable
         .. _layers.SelectMany(l => (IEnumerable<string>)[l.Q.Name, l.K.Name, l.V.Name, l.O.Name, l.Gate.Name, l.Up.Name, l.Down.Name]),
         OutputHead.Name,
     ];
-
-    /// <summary>Packs all matrices into a file, which <see cref="UsePanels"/> takes. A few MB of memory are used; the file is as large as the matrices, or three quarters of that where they are bfloat16 (<see cref="PanelLayout"/>).</summary>
-    /// <exception cref="IOException">It cannot be written; nothing is left.</exception>
-    /// <exception cref="OperationCanceledException">Cancelled; nothing is left.</exception>
-    public void WritePanels(string path, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
-        WritePanelFile(path, progress, cancellationToken);
-
-    /// <summary>Reads weights from panels from now on; results may then differ in the last bits, because sums run in another order. The checkpoint owns the panels unless this throws.</summary>
-    /// <exception cref="InvalidDataException">They were packed from other weights, or lack a matrix.</exception>
-    public void UsePanels(PanelFile panels)
-    {
-        ArgumentNullException.ThrowIfNull(panels);
-        if (Panels is not null) throw new InvalidOperationException("The checkpoint has panels already.");
-        SourceWasRead = panels.RequireSource(_weights, MatrixNames);
-        foreach (string name in MatrixNames)
-        {
-            _weights.TryGet(name, out TensorView matrix);
-            _ = panels[matrix];
-        }
-        _panels = panels.Hold();
-        panels.Dispose();
-        Panels = panels;
-    }
-
-    /// <summary>Whether all weights had to be read to see that the panels were made from them, because their files' times do not tell.</summary>
-    internal bool SourceWasRead { get; private set; }
 
     /// <summary>The files that the model is read from, and those that another program, or a later run, reads with it.</summary>
     internal IEnumerable<string> InputPaths => [.. Files.Select(f => f.Path), _weights.Path, .. Folder.KnownPaths];
@@ -189,9 +162,6 @@ public sealed class Gemma2Checkpoint : IDisposable
     internal string NotAnInput(string path) => InputPaths.FirstOrDefault(input => FilePlace.IsSame(path, input)) is string own
         ? throw new IOException($"{BadFile.Printable(path, 4096)}: this is one of the files that the model is read from ({BadFile.Printable(Path.GetFileName(own), 300)}); choose another place.")
         : path;
-
-    /// <summary>A matrix as a part of a device's weight, with its panels if there are any.</summary>
-    internal WeightPart Part(TensorView matrix) => new(matrix) { Panels = Panels is null || IsOnlyLookedUp(matrix) ? default : Panels[matrix] };
 
     /// <summary>Opens a model: a folder, a hub-cache entry, or a hub id, as <see cref="ModelFolder.Resolve(string)"/> takes them.</summary>
     /// <exception cref="InvalidDataException">A file is missing or malformed, or a tensor is missing or of the wrong shape or type.</exception>
@@ -235,6 +205,9 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <exception cref="ObjectDisposedException">They were given back.</exception>
     internal IDisposable Hold() => _uses.Hold();
 
+    /// <summary>Disposes something together with the mappings: what stands in for them on a device. Comes before any model is loaded.</summary>
+    internal void DisposeWithMappings(IDisposable companion) => _companions.Add(companion);
+
     /// <summary>As <see cref="Hold"/>, for a model that takes the checkpoint over: disposing that model is then enough.</summary>
     /// <exception cref="ObjectDisposedException">The checkpoint was disposed, or every model that was loaded from it.</exception>
     internal IDisposable HoldForModel()
@@ -247,11 +220,9 @@ public sealed class Gemma2Checkpoint : IDisposable
 
     private void Free()
     {
-        _panels?.Dispose();
+        foreach (IDisposable companion in _companions) companion.Dispose();
         _weights.Dispose();
     }
-
-    private bool IsOnlyLookedUp(in TensorView matrix) => !IsTied && matrix.Name == Embedding.Name;
 
     private TensorView ReadHead()
     {
@@ -268,12 +239,6 @@ public sealed class Gemma2Checkpoint : IDisposable
             ? $"{TensorNames.OutputHead} holds the bits of {TensorNames.Embedding}: one matrix is kept."
             : $"{TensorNames.OutputHead} ({head.DType.SafetensorsName()}) is an output head of its own: it makes the logits, not the embedding.");
         return same ? Embedding : head;
-    }
-
-    private void WritePanelFile(string path, IProgress<double>? progress, CancellationToken cancellationToken)
-    {
-        using IDisposable hold = Hold();
-        PanelFileWriter.Write(NotAnInput(path), Folder.Path, _weights, MatrixNames, progress, cancellationToken);
     }
 
     private LayerTensors ReadLayer(int l)

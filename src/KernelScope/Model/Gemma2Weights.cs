@@ -80,8 +80,8 @@ internal sealed class Gemma2Weights : IDisposable
 
     private void LoadAll(IProgress<double>? progress, CancellationToken cancellationToken)
     {
-        Embedding = Matrix("embedding", _checkpoint.Part(_checkpoint.Embedding));
-        Head = _checkpoint.IsTied ? Embedding : Matrix("output head", _checkpoint.Part(_checkpoint.OutputHead));
+        Embedding = Matrix("embedding", new WeightPart(_checkpoint.Embedding));
+        Head = _checkpoint.IsTied ? Embedding : Matrix("output head", new WeightPart(_checkpoint.OutputHead));
         FinalNorm = Gain(_checkpoint.FinalNorm, "final norm");
         Layers = new LayerWeights[_checkpoint.Config.LayerCount];
         for (int l = 0; l < Layers.Length; l++)
@@ -93,10 +93,10 @@ internal sealed class Gemma2Weights : IDisposable
                 Gain(t.PostAttentionNorm, $"layers.{l}.post_attn"),
                 Gain(t.PreFeedForwardNorm, $"layers.{l}.pre_mlp"),
                 Gain(t.PostFeedForwardNorm, $"layers.{l}.post_mlp"),
-                Matrix($"layers.{l}.qkv", _checkpoint.Part(t.Q), _checkpoint.Part(t.K), _checkpoint.Part(t.V)),
-                Matrix($"layers.{l}.o", _checkpoint.Part(t.O)),
-                Matrix($"layers.{l}.gate_up", _checkpoint.Part(t.Gate), _checkpoint.Part(t.Up)),
-                Matrix($"layers.{l}.down", _checkpoint.Part(t.Down)));
+                Matrix($"layers.{l}.qkv", new WeightPart(t.Q), new WeightPart(t.K), new WeightPart(t.V)),
+                Matrix($"layers.{l}.o", new WeightPart(t.O)),
+                Matrix($"layers.{l}.gate_up", new WeightPart(t.Gate), new WeightPart(t.Up)),
+                Matrix($"layers.{l}.down", new WeightPart(t.Down)));
             progress?.Report((l + 1.0) / Layers.Length);
         }
     }

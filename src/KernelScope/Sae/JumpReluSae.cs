@@ -18,7 +18,6 @@ public sealed class JumpReluSae : IDisposable
     private readonly IDisposable _hold;
     private readonly SaeRooms _rooms;
     private readonly string _owner;
-    private PackedMatrix? _packed;
     private int _disposed;
 
     private JumpReluSae(Device device, SaeCheckpoint checkpoint, bool packEncoder)
@@ -31,7 +30,7 @@ public sealed class JumpReluSae : IDisposable
         try
         {
             Parameters = new SaeParameters(
-                Own(device.CreateWeight("W_enc", Encoder(device, checkpoint, packEncoder))),
+                Own(device.CreateWeight("W_enc", new WeightPart(checkpoint.Encoder, transposed: !checkpoint.EncoderIsOutputMajor) { Pack = packEncoder })),
                 device.CreateVector(checkpoint.EncoderBias, "b_enc", _owned, _owner),
                 Threshold(device, checkpoint),
                 Own(device.CreateWeight("W_dec", new WeightPart(checkpoint.Decoder, transposed: true))),
@@ -82,7 +81,7 @@ public sealed class JumpReluSae : IDisposable
     /// <param name="device">Where.</param>
     /// <param name="checkpoint">The files.</param>
     /// <param name="packEncoder">
-    /// Whether W_enc is packed into memory, once more as large (bfloat16: three quarters), where the device reads panels (<see cref="PanelLayout"/>). Encoding 32 rows by 16k features in float32 took 0.6 to 0.75 of the time, one row and 512 rows hardly less;
+    /// Whether W_enc is packed into memory, once more as large (bfloat16: three quarters), where the device has such a form (<see cref="WeightPart.Pack"/>). Encoding 32 rows by 16k features in float32 took 0.6 to 0.75 of the time, one row and 512 rows hardly less;
     /// packing takes as long as a dozen such encodings, so it is for processes that stay. Results are the same to float32 noise.
     /// </param>
     public static JumpReluSae Load(Device device, SaeCheckpoint checkpoint, bool packEncoder = false)
@@ -238,8 +237,6 @@ public sealed class JumpReluSae : IDisposable
         _rooms.Dispose();
         foreach (IDisposable owned in _owned)
             owned.Dispose();
-        if (_packed is not null)
-            Device.DisposeWhenIdle(_packed);
         Device.DisposeWhenIdle(_hold);
     }
 
@@ -306,15 +303,6 @@ public sealed class JumpReluSae : IDisposable
         if (Config.ApplyDecoderBiasToInput)
             Device.AddScaled(Parameters.DecoderBias, -1f, input);
         return input;
-    }
-
-    private WeightPart Encoder(Device device, SaeCheckpoint checkpoint, bool pack)
-    {
-        var part = new WeightPart(checkpoint.Encoder, transposed: !checkpoint.EncoderIsOutputMajor);
-        if (!pack || !device.ReadsPanels || !PanelLayout.Covers(checkpoint.Encoder.DType))
-            return part;
-        _packed = new PackedMatrix(checkpoint.Encoder, transposed: !checkpoint.EncoderIsOutputMajor);
-        return part with { Panels = _packed.View };
     }
 
     private Mat Threshold(Device device, SaeCheckpoint checkpoint)

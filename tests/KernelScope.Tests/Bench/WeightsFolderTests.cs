@@ -1,6 +1,7 @@
 using KernelScope.Bench;
 using KernelScope.Bench.Models;
 using KernelScope.Cpu;
+using KernelScope.Devices;
 using KernelScope.Model;
 
 namespace KernelScope.Tests.Bench;
@@ -147,8 +148,10 @@ public sealed class WeightsFolderTests : IDisposable
 
     private static void OpenPacked(WeightsFolder folder)
     {
-        using Gemma2Checkpoint checkpoint = folder.OpenPacked(new Progress(), default);
-        Assert.NotNull(checkpoint.Panels);
+        using var device = new CpuDevice(1);
+        using Gemma2Checkpoint checkpoint = folder.OpenPacked(device.Panels, new Progress(), default);
+        using Weight weight = device.CreateWeight("head", new WeightPart(checkpoint.OutputHead));
+        Assert.True(weight.IsPacked);
     }
 
     /// <summary>Sets back the time of the weights' last write, so that a new one is seen.</summary>

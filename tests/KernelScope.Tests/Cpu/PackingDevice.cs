@@ -1,14 +1,11 @@
 using KernelScope.Cpu;
 using KernelScope.Devices;
-using KernelScope.Files;
 
 namespace KernelScope.Tests.Cpu;
 
 /// <summary>The SIMD device with every matrix that can be packed in panels, as a panel file gives them.</summary>
 internal sealed class PackingDevice(CpuDevice cpu) : ForwardingDevice(cpu)
 {
-    private readonly List<PackedMatrix> _packed = [];
-
     public PackingDevice(int threads) : this(new CpuDevice(threads))
     {
     }
@@ -19,21 +16,12 @@ internal sealed class PackingDevice(CpuDevice cpu) : ForwardingDevice(cpu)
     {
         WeightPart[] packed = [.. parts];
         foreach (ref WeightPart part in packed.AsSpan())
-        {
-            if (!PanelLayout.Covers(part.Tensor.DType))
-                continue;
-            _packed.Add(new PackedMatrix(part.Tensor, part.Transposed));
-            part = part with { Panels = _packed[^1].View };
-        }
-
+            part = part with { Pack = true };
         return Inner.CreateWeight(name, packed);
     }
 
     protected override void Dispose(bool disposing)
     {
-        foreach (PackedMatrix one in _packed)
-            one.Dispose();
-        _packed.Clear();
         Inner.Dispose();
         base.Dispose(disposing);
     }

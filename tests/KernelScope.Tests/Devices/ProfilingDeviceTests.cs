@@ -1,8 +1,9 @@
 using KernelScope.Conformance;
 using KernelScope.Cpu;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
-using KernelScope.Files;
 using KernelScope.Model;
+
 using TheDemo = KernelScope.Demo;
 
 namespace KernelScope.Tests.Devices;
@@ -71,7 +72,7 @@ public sealed class ProfilingDeviceTests
         using Gemma2Checkpoint demo = TheDemo.OpenCheckpoint();
         using var packed = new PackedMatrix(demo.Embedding);
         Assert.True(packed.View.IsCompact);
-        using Weight plain = device.CreateWeight("plain", new WeightPart(demo.Embedding)), panels = device.CreateWeight("panels", new WeightPart(demo.Embedding) { Panels = packed.View });
+        using Weight plain = device.CreateWeight("plain", new WeightPart(demo.Embedding)), panels = device.CreateWeight("panels", new WeightPart(demo.Embedding) { Pack = true });
         Mat x = device.CreateMat(1, plain.Columns, "x"), y = device.CreateMat(1, plain.Rows, "y");
         device.Linear(x, plain, y);
         device.Linear(x, panels, y);

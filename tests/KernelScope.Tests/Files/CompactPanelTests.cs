@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using KernelScope.Cpu;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Numerics;
@@ -166,7 +167,7 @@ public sealed class CompactPanelTests : IDisposable
             using var packed = new PackedMatrix(file["w"], transposed);
             Assert.True(packed.View.IsCompact);
             using var device = new CpuDevice(2, precision);
-            using Weight weight = device.CreateWeight("w", new WeightPart(file["w"], transposed) { Panels = packed.View });
+            using Weight weight = device.CreateWeight("w", new WeightPart(file["w"], transposed) { Pack = true });
             Mat input = device.CreateMat(rows, inputs, "x"), output = device.CreateMat(rows, outputs, "y");
             device.Write(x, input);
             device.Linear(input, weight, output);

@@ -1,6 +1,8 @@
 using System.IO.MemoryMappedFiles;
 using System.Text.Json;
 using KernelScope.Cpu;
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
 using KernelScope.Files;
 using KernelScope.Model;
 
@@ -107,7 +109,7 @@ public sealed class PanelSourceTests : IDisposable
             {
                 Flip(panels, file.Stored.OffsetOf(matrix.Name) + at);
                 Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(model);
-                checkpoint.UsePanels(PanelFile.Open(panels));
+                ModelPanels.Use(device.Panels, checkpoint, PanelFile.Open(panels));
                 using Gemma2Model loaded = Gemma2Model.Load(device, checkpoint);
                 for (int i = 0; i < 2; i++)
                 {
@@ -147,7 +149,7 @@ public sealed class PanelSourceTests : IDisposable
         string model = Copy("bf16", settled: false), weights = Path.Combine(model, "model.safetensors");
         byte[] before = File.ReadAllBytes(weights), config = File.ReadAllBytes(Path.Combine(model, "config.json"));
         using (Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(model))
-            Assert.Contains("is read from", Assert.Throws<IOException>(() => checkpoint.WritePanels(Path.Combine(model, name))).Message, StringComparison.Ordinal);
+            Assert.Contains("is read from", Assert.Throws<IOException>(() => ModelPanels.Write(checkpoint, Path.Combine(model, name))).Message, StringComparison.Ordinal);
         Assert.Equal(before, File.ReadAllBytes(weights));
         Assert.Equal(config, File.ReadAllBytes(Path.Combine(model, "config.json")));
     }
@@ -175,15 +177,14 @@ public sealed class PanelSourceTests : IDisposable
     private static string? Problem(string model, string path)
     {
         using Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(model);
-        var panels = PanelFile.Open(path);
+        using var panels = PanelFile.Open(path);
         try
         {
-            checkpoint.UsePanels(panels);
+            ModelPanels.Check(checkpoint, panels);
             return null;
         }
         catch (InvalidDataException e)
         {
-            panels.Dispose();
             return e.Message;
         }
     }
@@ -209,7 +210,7 @@ public sealed class PanelSourceTests : IDisposable
     {
         using Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(model);
         string path = model + ".panels";
-        checkpoint.WritePanels(path);
+        ModelPanels.Write(checkpoint, path);
         return path;
     }
 

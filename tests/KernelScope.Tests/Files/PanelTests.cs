@@ -1,3 +1,7 @@
+using KernelScope.Cpu;
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
+using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Model;
 
@@ -62,7 +66,7 @@ public sealed class PanelTests : IDisposable
     {
         using Gemma2Checkpoint model = Open(name);
         string path = _folder.At("model.panels");
-        model.WritePanels(path);
+        ModelPanels.Write(model, path);
         using PanelFile file = PanelFile.Open(path);
         file.Verify();
         Assert.Equal(model.MatrixNames, file.Matrices.Select(m => m.Name));
@@ -78,8 +82,10 @@ public sealed class PanelTests : IDisposable
             Assert.True(new ReadOnlySpan<byte>(view.Windows, (int)table).StartsWith(new ReadOnlySpan<byte>(packed.View.Windows, (int)(PanelLayout.PanelCount(view.Outputs) * (view.IsCompact ? 8 : 0)))), matrix.Name);
         }
 
-        model.UsePanels(PanelFile.Open(path));
-        Assert.NotNull(model.Panels);
+        using var device = new CpuDevice(1);
+        ModelPanels.Use(device.Panels, model, PanelFile.Open(path));
+        using Weight weight = device.CreateWeight("head", new WeightPart(model.OutputHead));
+        Assert.True(weight.IsPacked);
     }
 
     [Fact]
@@ -164,8 +170,10 @@ public sealed class PanelTests : IDisposable
         File.SetLastWriteTimeUtc(weights, time);
         using Gemma2Checkpoint model = Gemma2Checkpoint.Open(folder);
         using PanelFile panels = PanelFile.Open(path);
-        Assert.Contains("other weights", Assert.Throws<InvalidDataException>(() => model.UsePanels(panels)).Message, StringComparison.Ordinal);
-        Assert.Null(model.Panels);
+        using var device = new CpuDevice(1);
+        Assert.Contains("other weights", Assert.Throws<InvalidDataException>(() => ModelPanels.Use(device.Panels, model, panels)).Message, StringComparison.Ordinal);
+        using Weight weight = device.CreateWeight("head", new WeightPart(model.OutputHead));
+        Assert.False(weight.IsPacked);
     }
 
     [Fact]
@@ -179,10 +187,10 @@ public sealed class PanelTests : IDisposable
             if (++reports == 5)
                 cancelled.Cancel();
         });
-        Assert.Throws<OperationCanceledException>(() => model.WritePanels(_folder.At("model.panels"), progress, cancelled.Token));
+        Assert.Throws<OperationCanceledException>(() => ModelPanels.Write(model, _folder.At("model.panels"), progress, cancelled.Token));
         Assert.Equal(5, reports);
         Assert.Empty(Directory.GetFiles(_folder.Path));
-        Assert.ThrowsAny<IOException>(() => model.WritePanels(_folder.At("no", "such", "folder", "model.panels")));
+        Assert.ThrowsAny<IOException>(() => ModelPanels.Write(model, _folder.At("no", "such", "folder", "model.panels")));
     }
 
     [Fact]
@@ -207,7 +215,7 @@ public sealed class PanelTests : IDisposable
         folder = _folder.At("model");
         TempFolder.CopyFolder(Fixtures.Path("gemma2", "models", "bf16"), folder);
         using Gemma2Checkpoint model = Gemma2Checkpoint.Open(folder);
-        model.WritePanels(_folder.At("model.panels"));
+        ModelPanels.Write(model, _folder.At("model.panels"));
         return _folder.At("model.panels");
     }
 

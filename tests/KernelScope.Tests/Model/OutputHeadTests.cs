@@ -2,9 +2,10 @@ using System.Text.Json.Nodes;
 using KernelScope.Attribution;
 using KernelScope.Cli.Inspection;
 using KernelScope.Cpu;
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
-using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Tests.Files;
@@ -58,12 +59,12 @@ public sealed class OutputHeadTests : IDisposable
         {
             Assert.Contains(Head, checkpoint.MatrixNames);
             Assert.DoesNotContain(Embedding, checkpoint.MatrixNames);
-            checkpoint.WritePanels(panels);
+            ModelPanels.Write(checkpoint, panels);
         }
 
         using var device = new CpuDevice();
         Gemma2Checkpoint packed = Gemma2Checkpoint.Open(folder);
-        packed.UsePanels(PanelFile.Open(panels));
+        ModelPanels.Use(device.Panels, packed, PanelFile.Open(panels));
         using Gemma2Model model = Gemma2Model.Load(device, packed);
         Check(model, Tokens("bf16"), head);
     }

@@ -1,4 +1,6 @@
 using KernelScope.Cpu;
+using KernelScope.Cpu.Packing;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
 using KernelScope.Devices.Reference;
 using KernelScope.Files;
@@ -84,12 +86,12 @@ public class LifetimeTests
         using TempFolder folder = new();
         string path = folder.At("base.panels");
         using (Gemma2Checkpoint source = Gemma2Checkpoint.Open(ModelFolder))
-            source.WritePanels(path);
+            ModelPanels.Write(source, path);
         using CpuDevice device = new(2);
         PanelFile panels = PanelFile.Open(path);
         Gemma2Checkpoint one = Gemma2Checkpoint.Open(ModelFolder), two = Gemma2Checkpoint.Open(ModelFolder);
-        one.UsePanels(panels);
-        two.UsePanels(panels);
+        ModelPanels.Use(device.Panels, one, panels);
+        ModelPanels.Use(device.Panels, two, panels);
         using Gemma2Model model = Gemma2Model.Load(device, one);
         two.Dispose();
         panels.Dispose();

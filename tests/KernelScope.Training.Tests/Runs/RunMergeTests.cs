@@ -138,7 +138,10 @@ public sealed class RunMergeTests
 
     private static int Bin(float value) => (int)Math.Clamp(Math.Floor(4 * Math.Log2(value)) + 81, 0, 161);
 
-    private static string WindowText(int sequence, int position, int window) =>
-        $"{position - Math.Max(0, position - window)}: " +
-            $"{string.Join(' ', Enumerable.Range(0, 16).Where(t => Math.Abs(t - position) <= window).Select(t => SyntheticRun.Token(sequence, t)))}";
+    private static string WindowText(int sequence, int position, int window)
+    {
+        int first = Math.Max(0, position - window), last = Math.Min(15, position + window);
+        IEnumerable<int> tokens = Enumerable.Range(first, last - first + 1).Select(t => SyntheticRun.Token(sequence, t));
+        return $"{position - first}: {string.Join(' ', tokens)}";
+    }
 }

@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace KernelScope.Files;
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>The window of a compact panel: <see cref="Exponent"/> is the smallest of its 16 biased exponents; the panel's exceptions begin at <see cref="FirstException"/> and end where the next panel's begin.</summary>
 [StructLayout(LayoutKind.Sequential)]

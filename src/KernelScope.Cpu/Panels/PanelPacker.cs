@@ -1,7 +1,8 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using KernelScope.Files;
 
-namespace KernelScope.Files;
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>Moves a stored matrix into panels (<see cref="PanelLayout"/>): bits are moved, none is changed.</summary>
 /// <remarks>Bytes: each value is read and written once. Blocks of inputs are small enough that what is written stays in the first-level cache.</remarks>
@@ -12,9 +13,13 @@ internal static unsafe class PanelPacker
     /// <summary>Packs all panels of a matrix, several at a time.</summary>
     public static void Pack(StoredMatrix matrix, byte* panels)
     {
-        long panelBytes = PanelLayout.PanelBytes(matrix.Type, matrix.Inputs);
-        Parallel.For(0, matrix.Panels, p => matrix.Pack(p, panels + (p * panelBytes)));
+        long panelBytes = PanelLayout.PanelBytes(matrix.DType, matrix.Inputs);
+        Parallel.For(0, matrix.PanelCount, p => Pack(matrix, p, panels + (p * panelBytes)));
     }
+
+    /// <summary>Packs one panel of a matrix, in the plain layout of its type.</summary>
+    public static void Pack(StoredMatrix matrix, int panel, byte* destination) =>
+        PackPanel(matrix.DType, matrix.PanelStart(panel), matrix.OutputStride, matrix.InputStride, matrix.OutputsOf(panel), matrix.Inputs, destination);
 
     /// <summary>Packs one panel.</summary>
     /// <param name="type">Type of the values.</param>

@@ -1,44 +1,62 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using KernelScope.Cpu.MachineCode;
+using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
-using KernelScope.Files;
 using KernelScope.Numerics;
 
 namespace KernelScope.Cpu;
 
-/// <summary>The two tiles of <see cref="Bf16Code"/>; empty where there is none.</summary>
-internal unsafe struct Bf16Tiles
-{
-    public delegate* unmanaged[SuppressGCTransition]<Bf16Tile*, void> Tall;
-    public delegate* unmanaged[SuppressGCTransition]<Bf16Tile*, void> Low;
-
-    public readonly bool Exist => Tall != null;
-}
-
-/// <summary>Many rows of x against any stored matrix in <see cref="Precision.Fast"/>, by the machine-code tiles over pair panels.</summary>
+/// <summary>Blocks of pairs of bfloat16, multiplied by the machine-code tiles: <see cref="Precision.Fast"/>.</summary>
 /// <remarks>
 /// Equation: y[t, j] = Σ_i bf16(x[t, i])·bf16(W[j, i]), sums in float32, two inputs a step. Packed rows and panels hold pairs of inputs (i, i + 1) as one 32-bit value, an odd last
-/// input with 0 (<see cref="PanelLayout"/>). Panels that a weight is stored in are used where they lie; else a worker packs <see cref="Product.PanelOutputs"/> by <see cref="Product.PanelInputs"/> weights into memory
-/// of its own and runs all rows over them. Bytes: each weight once from memory; flops: 2·rows·in·out.
+/// input with 0 (<see cref="PanelLayout"/>).
 /// </remarks>
-internal static unsafe class Bf16PanelKernel<S, V>
+internal readonly unsafe struct Bf16Blocks<S, V> : IBlockFormat
     where S : struct, ISimd<V>
     where V : struct
 {
     private const int Columns = Bf16Code.Columns;
 
-    /// <summary>Rounds and packs one row panel of x.</summary>
-    public static void PackX(void* argument, int panel, int worker)
+    /// <inheritdoc/>
+    static int IBlockFormat.TileRows => Bf16Code.TallRows;
+
+    /// <inheritdoc/>
+    static int IBlockFormat.Columns => Columns;
+
+    /// <inheritdoc/>
+    public static int Words(int depth) => Pairs(depth);
+
+    /// <inheritdoc/>
+    public static void PackRows(float* x, long stride, int rows, int depth, float* packed) => PackRows(x, stride, rows, depth, Height(rows), (uint*)packed);
+
+    /// <inheritdoc/>
+    public static void Pack<E>(Product* product, StoredMatrix* part, int first, int width, int firstInput, int depth, float* block)
+        where E : struct, IElement
     {
-        var product = (Product*)argument;
-        int first = panel * Bf16Code.TallRows;
-        int rows = Math.Min(Bf16Code.TallRows, product->Rows - first);
-        float* x = product->X + (first * product->XStride);
-        for (int i = 0; i < product->Inputs; i += product->PanelInputs)
+        // Rounded rows lie behind the panels, which take half the memory that float32 would.
+        ushort* rounded = (ushort*)(block + ((long)product->PanelOutputs * product->PanelInputs / 2));
+        if (part->Transposed)
+            PackTransposed<E>(part, first, width, firstInput, depth, (uint*)block);
+        else
+            PackPlain<E>(part, product->Inputs, first, width, firstInput, depth, (uint*)block, rounded, product->PanelInputs);
+    }
+
+    /// <inheritdoc/>
+    public static bool TakesPanels<E>()
+        where E : struct, IPanelElement => typeof(E) == typeof(PanelBf16);
+
+    /// <inheritdoc/>
+    public static void Expand<E>(StoredMatrix* part, int firstPanel, byte* panels, int width, int firstInput, int depth, float* block)
+        where E : struct, IPanelElement
+    {
+        for (int n = 0; n < width; n += Columns, panels += part->PanelBytes)
         {
-            int depth = Math.Min(product->PanelInputs, product->Inputs - i);
-            PackRows(x + i, product->XStride, rows, depth, Height(rows), (uint*)product->PackedRows(first, i / 2, Pairs(depth)));
+            uint* pairs = (uint*)block + ((long)n * Pairs(depth));
+            if (E.HasWindow)
+                ExpandPanel(part, firstPanel + (n / Columns), panels, firstInput, depth, pairs);
+            else
+                RoundPanel<E>(panels, depth, pairs);
         }
     }
 
@@ -70,65 +88,6 @@ internal static unsafe class Bf16PanelKernel<S, V>
 
     private static ushort Bits(float value) => ((BFloat16)value).Bits;
 
-    public static void Range<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
-        where E : struct, IElement
-    {
-        uint* panel = (uint*)(product->Scratch + (worker * product->ScratchStride));
-        for (int j = 0; j < count; j += product->PanelOutputs)
-        {
-            int width = Math.Min(product->PanelOutputs, count - j);
-            for (int i = 0; i < product->Inputs; i += product->PanelInputs)
-            {
-                int depth = Math.Min(product->PanelInputs, product->Inputs - i);
-                if (part->Transposed)
-                    PackTransposed<E>(part, first + j, width, i, depth, panel);
-                else
-                    PackPlain<E>(part, product->Inputs, first + j, width, i, depth, panel, Rounded(product, worker), product->PanelInputs);
-                bool lastOfOutputs = i + depth == product->Inputs;
-                Prefetch next = lastOfOutputs && j + width == count
-                    ? default
-                    : PanelKernel<S, V>.Next<E>(product, part, first + (lastOfOutputs ? j + width : j), lastOfOutputs ? 0 : i + depth);
-                OverRows(product, panel, (long)Columns * Pairs(depth), 0, width, i, depth, y + j, stride, ref next);
-            }
-        }
-    }
-
-    /// <summary>From panels as they are stored (<see cref="PanelLayout"/>): pairs of bfloat16 where they lie, compact ones expanded and other types rounded into the worker's memory.</summary>
-    public static void Packed<E>(Product* product, StoredPart* part, int worker, int first, int count, float* y, long stride)
-        where E : struct, IPanelElement
-    {
-        bool inPlace = typeof(E) == typeof(PanelBf16);
-        uint* rounded = (uint*)(product->Scratch + (worker * product->ScratchStride));
-        long panelBytes = part->PanelBytes(product->Inputs);
-        int end = first + count;
-        // A block begins with a panel; the outputs of its first panel that lie before the range are skipped.
-        for (int j = first / Columns * Columns; j < end; j += product->PanelOutputs)
-        {
-            int skip = Math.Max(first - j, 0), width = Math.Min(product->PanelOutputs, end - j);
-            byte* panels = part->Panels + (j / Columns * panelBytes);
-            for (int i = 0; i < product->Inputs; i += product->PanelInputs)
-            {
-                int depth = Math.Min(product->PanelInputs, product->Inputs - i);
-                byte* block = panels + ((long)(i / E.GroupInputs) * E.GroupBytes);
-                for (int n = 0; n < width && !inPlace; n += Columns)
-                {
-                    byte* panel = block + (n / Columns * panelBytes);
-                    uint* pairs = rounded + ((long)n * Pairs(depth));
-                    if (E.HasWindow)
-                        ExpandPanel(part, (j + n) / Columns, panel, i, depth, pairs);
-                    else
-                        RoundPanel<E>(panel, depth, pairs);
-                }
-
-                Prefetch next = PanelKernel<S, V>.NextPacked<E>(product, panels, panelBytes, i + depth, end - j);
-                if (inPlace)
-                    OverRows(product, (uint*)block, panelBytes / sizeof(uint), skip, width, i, depth, y + (j + skip - first), stride, ref next);
-                else
-                    OverRows(product, rounded, (long)Columns * Pairs(depth), skip, width, i, depth, y + (j + skip - first), stride, ref next);
-            }
-        }
-    }
-
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RoundPanel<E>(byte* panel, int depth, uint* pairs)
         where E : struct, IPanelElement
@@ -151,7 +110,7 @@ internal static unsafe class Bf16PanelKernel<S, V>
     }
 
     /// <summary>From a compact panel: the values as they are. Where the last input is odd its partner is some number, and x has 0 there.</summary>
-    private static void ExpandPanel(StoredPart* part, int index, byte* panel, int firstInput, int depth, uint* pairs)
+    private static void ExpandPanel(StoredMatrix* part, int index, byte* panel, int firstInput, int depth, uint* pairs)
     {
         Expand(panel, depth, (ushort)((part->Windows[index].Exponent - PanelWindow.Base) << 7), pairs);
         foreach (PanelException e in part->Table.ExceptionsOf(index, firstInput, depth))
@@ -175,17 +134,14 @@ internal static unsafe class Bf16PanelKernel<S, V>
         }
     }
 
-    /// <summary>A worker's memory for rounded rows, behind its panel.</summary>
-    private static ushort* Rounded(Product* product, int worker) =>
-        (ushort*)(product->Scratch + (worker * product->ScratchStride) + ((long)product->PanelOutputs * product->PanelInputs / 2));
-
     private static int Pairs(int inputs) => (inputs + 1) / 2;
 
     private static int Height(int rows) => rows <= Bf16Code.LowRows ? Bf16Code.LowRows : Bf16Code.TallRows;
 
-    /// <summary>All rows of x over a block of weights: panels <paramref name="panelStep"/> pairs apart, of which the first <paramref name="skip"/> outputs are not wanted.</summary>
-    private static void OverRows(Product* product, uint* panel, long panelStep, int skip, int width, int firstInput, int depth, float* y, long stride, ref Prefetch next)
+    /// <inheritdoc/>
+    public static void OverRows(Product* product, float* block, long panelStep, int panelWidth, int skip, int width, int firstInput, int depth, float* y, long stride, ref Prefetch next)
     {
+        uint* panel = (uint*)block;
         int pairs = Pairs(depth), tiles = (width + Columns - 1) / Columns;
         int share = next.Share(product->PaddedRows / Bf16Code.TallRows * tiles);
         // Of a panel of weights, which stays in the first-level cache, all rows make use before the next comes.
@@ -239,7 +195,7 @@ internal static unsafe class Bf16PanelKernel<S, V>
     }
 
     /// <summary>From [out, in]: as many rows as lanes are taken as rows of pairs and turned. bfloat16 rows of an even number of inputs are that already.</summary>
-    private static void PackPlain<E>(StoredPart* part, int inputs, int first, int width, int firstInput, int depth, uint* panel, ushort* rounded, int roundedStride)
+    private static void PackPlain<E>(StoredMatrix* part, int inputs, int first, int width, int firstInput, int depth, uint* panel, ushort* rounded, int roundedStride)
         where E : struct, IElement
     {
         int pairs = Pairs(depth);
@@ -273,7 +229,7 @@ internal static unsafe class Bf16PanelKernel<S, V>
     }
 
     /// <summary>From [in, out]: a row of the panel is two stored rows, value beside value.</summary>
-    private static void PackTransposed<E>(StoredPart* part, int first, int width, int firstInput, int depth, uint* panel)
+    private static void PackTransposed<E>(StoredMatrix* part, int first, int width, int firstInput, int depth, uint* panel)
         where E : struct, IElement
     {
         int pairs = Pairs(depth);

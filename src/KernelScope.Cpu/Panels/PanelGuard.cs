@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
+using KernelScope.Files;
 
-namespace KernelScope.Files;
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>
 /// What stands between a matrix of a panel file and its first use: the checksums of its panels, which the first product that reads them compares, and a copy of its table,

@@ -1,4 +1,6 @@
-namespace KernelScope.Files;
+using KernelScope.Files;
+
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>A packed matrix where it lies, most often in a mapped <see cref="PanelFile"/>; see <see cref="PanelLayout"/>. Lent, as a <see cref="TensorView"/> is.</summary>
 /// <remarks>A value, which any number of threads may read.</remarks>

@@ -1,12 +1,26 @@
 using System.Runtime.Intrinsics;
 
-namespace KernelScope.Files;
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>Turns pair panels of bfloat16 into compact ones (<see cref="PanelLayout"/>).</summary>
 internal static unsafe class CompactPacker
 {
+    /// <summary>Counts the biased exponents of a panel of bfloat16; 256 counts, zeros before.</summary>
+    public static void CountExponents(StoredMatrix matrix, int panel, Span<int> counts)
+    {
+        Span<int> others = stackalloc int[256];
+        others.Clear();
+        bool inputsFirst = matrix.Transposed;
+        int runs = inputsFirst ? matrix.Inputs : matrix.OutputsOf(panel), length = inputsFirst ? matrix.OutputsOf(panel) : matrix.Inputs;
+        long stride = inputsFirst ? matrix.InputStride : matrix.OutputStride;
+        for (int r = 0; r < runs; r++)
+            CountExponents((ushort*)(matrix.PanelStart(panel) + (r * stride)), length, counts, others);
+        for (int e = 0; e < others.Length; e++)
+            counts[e] += others[e];
+    }
+
     /// <summary>Counts biased exponents. Neighbours often have the same: counted in turns, in two tables that sum to the counts, none waits for the one before.</summary>
-    public static void CountExponents(ushort* values, int count, Span<int> even, Span<int> odd)
+    private static void CountExponents(ushort* values, int count, Span<int> even, Span<int> odd)
     {
         int n = 0;
         for (; n + 2 <= count; n += 2)
@@ -26,12 +40,12 @@ internal static unsafe class CompactPacker
     /// <param name="panels">Receives the part's panels.</param>
     public static void Pack(StoredMatrix part, CompactTable table, int firstPanel, byte* panels)
     {
-        long pairBytes = PanelLayout.PanelBytes(part.Type, part.Inputs), panelBytes = PanelLayout.CompactPanelBytes(part.Inputs);
-        Parallel.For(0, part.Panels, () => GC.AllocateUninitializedArray<byte>(checked((int)pairBytes)), (p, _, scratch) =>
+        long pairBytes = PanelLayout.PanelBytes(part.DType, part.Inputs), panelBytes = PanelLayout.CompactPanelBytes(part.Inputs);
+        Parallel.For(0, part.PanelCount, () => GC.AllocateUninitializedArray<byte>(checked((int)pairBytes)), (p, _, scratch) =>
         {
             fixed (byte* pairs = scratch)
             {
-                part.Pack(p, pairs);
+                PanelPacker.Pack(part, p, pairs);
                 Pack((ushort*)pairs, part.OutputsOf(p), part.Inputs, table.Windows[firstPanel + p].Exponent, panels + (p * panelBytes), table.ExceptionsOf(firstPanel + p));
             }
 

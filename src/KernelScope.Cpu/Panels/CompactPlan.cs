@@ -1,4 +1,6 @@
-namespace KernelScope.Files;
+using KernelScope.Files;
+
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>How a matrix of bfloat16 becomes compact panels: the window of each panel, and how many values it leaves out.</summary>
 internal sealed class CompactPlan(int outputs, int inputs)
@@ -23,7 +25,7 @@ internal sealed class CompactPlan(int outputs, int inputs)
     /// <summary>The plan for a matrix in memory; null where it is no bfloat16, or better off in pair panels.</summary>
     public static CompactPlan? Of(StoredMatrix matrix)
     {
-        if (matrix.Type != DType.BF16) return null;
+        if (matrix.DType != DType.BF16) return null;
         var plan = new CompactPlan(matrix.Outputs, matrix.Inputs);
         plan.Read(matrix, 0);
         return plan.Pays ? plan : null;
@@ -31,7 +33,7 @@ internal sealed class CompactPlan(int outputs, int inputs)
 
     /// <summary>Plans panels of a matrix, or of a part of it that begins at <paramref name="firstPanel"/>.</summary>
     public void Read(StoredMatrix part, int firstPanel) =>
-        Parallel.For(0, part.Panels, p => Choose(firstPanel + p, part, p));
+        Parallel.For(0, part.PanelCount, p => Choose(firstPanel + p, part, p));
 
     /// <summary>Begins the table: the windows.</summary>
     public unsafe CompactTable Begin(byte* table)
@@ -49,7 +51,7 @@ internal sealed class CompactPlan(int outputs, int inputs)
     {
         Span<int> counts = stackalloc int[256];
         counts.Clear();
-        part.CountExponents(partPanel, counts);
+        CompactPacker.CountExponents(part, partPanel, counts);
         int covered = 0, most = -1;
         foreach (int count in counts.Slice(PanelWindow.Least, PanelWindow.Width))
             covered += count;

@@ -1,8 +1,9 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using System.Text;
+using KernelScope.Files;
 
-namespace KernelScope.Files;
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>
 /// Packed matrices in a file, memory-mapped: a safetensors file of panels (<see cref="PanelLayout"/>), each under its matrix's name, behind compact ones their <see cref="CompactTable"/>, and at the end one tensor <c>kernelscope.panels</c>

@@ -2,7 +2,7 @@ using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics.X86;
 
-namespace KernelScope.Files;
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>The checksum of a panel or of a table: CRC-32C of four interleaved streams of 64-bit words, then of the four results. Four do not wait for each other, so that reading them is what takes the time.</summary>
 internal static class PanelChecksum

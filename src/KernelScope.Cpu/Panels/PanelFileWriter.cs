@@ -1,8 +1,9 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Text;
+using KernelScope.Files;
 
-namespace KernelScope.Files;
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>Writes a <see cref="PanelFile"/>: a few panels are read, packed and written at a time, so that no second copy of the weights is ever in memory.</summary>
 internal sealed unsafe class PanelFileWriter
@@ -81,7 +82,7 @@ internal sealed unsafe class PanelFileWriter
             CompactTable exceptions = plan?.Begin(tableStart) ?? default;
             ReadBatches(file, matrix, (part, firstPanel) =>
             {
-                Grow(ref _packed, part.Panels * panelBytes, matrix);
+                Grow(ref _packed, part.PanelCount * panelBytes, matrix);
                 fixed (byte* panels = _packed)
                 {
                     if (plan is null)
@@ -90,8 +91,8 @@ internal sealed unsafe class PanelFileWriter
                         CompactPacker.Pack(part, exceptions, firstPanel, panels);
                 }
 
-                ReadOnlySpan<byte> packed = _packed.AsSpan(0, (int)(part.Panels * panelBytes));
-                for (int p = 0; p < part.Panels; p++)
+                ReadOnlySpan<byte> packed = _packed.AsSpan(0, (int)(part.PanelCount * panelBytes));
+                for (int p = 0; p < part.PanelCount; p++)
                     _checksums.Add(PanelChecksum.Of(packed.Slice((int)(p * panelBytes), (int)panelBytes)));
                 writer.AppendBytes(packed);
             });
@@ -116,7 +117,7 @@ internal sealed unsafe class PanelFileWriter
             Span<byte> stored = _stored.AsSpan(0, (int)(rows * rowBytes));
             file.Raw.Read(file.OffsetOf(matrix.Name) + (first * rowBytes), stored);
             fixed (byte* values = stored)
-                each(new StoredMatrix(matrix.DType, values, rows, inputs, inputsFirst: false), first / PanelLayout.Outputs);
+                each(new StoredMatrix { DType = matrix.DType, Pointer = values, Outputs = rows, Inputs = inputs }, first / PanelLayout.Outputs);
             _done += stored.Length;
             _progress?.Report(_done / (double)_total);
         }

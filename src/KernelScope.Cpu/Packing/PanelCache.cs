@@ -1,8 +1,10 @@
 using System.Security.Cryptography;
 using System.Text;
+using KernelScope.Cpu.Panels;
 using KernelScope.Files;
+using KernelScope.Model;
 
-namespace KernelScope.Model;
+namespace KernelScope.Cpu.Packing;
 
 /// <summary>Where a model's packed weights are kept: <c>kernelscope.panels</c> beside the weights, else one file for each model folder in the user's cache.</summary>
 /// <remarks>Any number of threads may call it.</remarks>

@@ -1,4 +1,6 @@
-namespace KernelScope.Files;
+using KernelScope.Files;
+
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>How a packed matrix lies in memory: in panels of 32 outputs, each one stream of bytes from its first input to its last.</summary>
 /// <remarks>

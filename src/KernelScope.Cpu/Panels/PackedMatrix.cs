@@ -1,4 +1,7 @@
-namespace KernelScope.Files;
+using KernelScope.Devices;
+using KernelScope.Files;
+
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>A matrix packed into memory of its own (<see cref="PanelLayout"/>), for matrices that no panel file holds.</summary>
 /// <remarks>Any number of threads may read it; who disposes it sees to it that none does.</remarks>
@@ -15,15 +18,15 @@ internal sealed unsafe class PackedMatrix : IDisposable
     public PackedMatrix(TensorView tensor, bool transposed = false)
     {
         if (tensor.Shape.Length != 2 || !PanelLayout.Covers(tensor.DType)) throw new ArgumentException($"{tensor.Describe()} is no matrix of F32, BF16 or F16.", nameof(tensor));
-        var matrix = StoredMatrix.Of(tensor, transposed);
+        var matrix = StoredMatrix.From(new HostPart(new WeightPart(tensor, transposed), firstRow: 0));
         CompactPlan? plan = CompactPlan.Of(matrix);
-        _memory = Allocate(plan?.PanelBytes ?? PanelLayout.Bytes(matrix.Type, matrix.Outputs, matrix.Inputs), tensor);
+        _memory = Allocate(plan?.PanelBytes ?? PanelLayout.Bytes(matrix.DType, matrix.Outputs, matrix.Inputs), tensor);
         _table = plan is null ? null : Allocate(plan.TableBytes, tensor);
         if (_table is null)
             PanelPacker.Pack(matrix, _memory.Pointer);
         else
             CompactPacker.Pack(matrix, plan!.Begin(_table.Pointer), 0, _memory.Pointer);
-        View = new PanelView(matrix.Type, matrix.Outputs, matrix.Inputs, _memory.Pointer, this, _table is null ? null : (PanelWindow*)_table.Pointer);
+        View = new PanelView(matrix.DType, matrix.Outputs, matrix.Inputs, _memory.Pointer, this, _table is null ? null : (PanelWindow*)_table.Pointer);
     }
 
     /// <summary>The panels, lent until this is disposed.</summary>

@@ -2,8 +2,9 @@ using System.Buffers.Binary;
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
+using KernelScope.Files;
 
-namespace KernelScope.Files;
+namespace KernelScope.Cpu.Panels;
 
 /// <summary>What ties a panel file to the matrices that it was made from.</summary>
 /// <remarks>

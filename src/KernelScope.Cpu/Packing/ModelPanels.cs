@@ -1,0 +1,86 @@
+using KernelScope.Cpu.Panels;
+using KernelScope.Devices;
+using KernelScope.Files;
+using KernelScope.Model;
+
+namespace KernelScope.Cpu.Packing;
+
+/// <summary>A model's packed matrices: writes them, and lets a <see cref="CpuDevice"/> read them.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
+public static class ModelPanels
+{
+    /// <summary>
+    /// Packs all matrices of a model into a file, which <see cref="Use"/> takes. A few MB of memory are used; the file is as large as the matrices, or three quarters of that where they are bfloat16.
+    /// </summary>
+    /// <param name="model">The model's files.</param>
+    /// <param name="path">Where; the file appears when it is complete.</param>
+    /// <param name="progress">Told the share that is written.</param>
+    /// <param name="cancellationToken">Stops it; nothing is left.</param>
+    /// <exception cref="IOException">It cannot be written, or would replace a file that the model is read from; nothing is left.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; nothing is left.</exception>
+    public static void Write(Gemma2Checkpoint model, string path, IProgress<double>? progress = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        using IDisposable hold = model.Hold();
+        PanelFileWriter.Write(model.NotAnInput(path), model.Folder.Path, model.Weights, model.MatrixNames, progress, cancellationToken);
+    }
+
+    /// <summary>The store of the cpu device that a device is, or passes ops on to; null where another kind of device computes, which reads no panels.</summary>
+    public static PanelStore? StoreOf(Device device) => device switch
+    {
+        CpuDevice cpu => cpu.Panels,
+        ForwardingDevice forwarding => StoreOf(forwarding.Target),
+        _ => null,
+    };
+
+    /// <summary>Checks that a file holds the panels of this very model.</summary>
+    /// <param name="model">The model's files.</param>
+    /// <param name="panels">The file.</param>
+    /// <returns>Whether all weights had to be read to see that, because their files' times do not tell.</returns>
+    /// <exception cref="InvalidDataException">They were packed from other weights, or lack a matrix.</exception>
+    public static bool Check(Gemma2Checkpoint model, PanelFile panels) => Check(model, panels, out _);
+
+    /// <summary>
+    /// Weights of the model that are created on the device from now on are read from the panels; results may then differ in the last bits, because sums run in another order.
+    /// Unless this throws, the file belongs to the model's files: it is given back with them.
+    /// </summary>
+    /// <param name="store">The device's (<see cref="CpuDevice.Panels"/>).</param>
+    /// <param name="model">The model's files, before a model is loaded from them.</param>
+    /// <param name="panels">The file.</param>
+    /// <returns>As <see cref="Check(Gemma2Checkpoint, PanelFile)"/>.</returns>
+    /// <exception cref="InvalidDataException">They were packed from other weights, or lack a matrix.</exception>
+    /// <exception cref="InvalidOperationException">The device has panels of this model already.</exception>
+    public static bool Use(PanelStore store, Gemma2Checkpoint model, PanelFile panels)
+    {
+        ArgumentNullException.ThrowIfNull(store);
+        bool sourceWasRead = Check(model, panels, out List<(TensorView, PanelView)> matrices);
+        IDisposable hold = panels.Hold();
+        try
+        {
+            model.DisposeWithMappings(store.Add(matrices, hold));
+        }
+        catch
+        {
+            hold.Dispose();
+            throw;
+        }
+
+        panels.Dispose();
+        return sourceWasRead;
+    }
+
+    private static bool Check(Gemma2Checkpoint model, PanelFile panels, out List<(TensorView, PanelView)> matrices)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(panels);
+        bool sourceWasRead = panels.RequireSource(model.Weights, model.MatrixNames);
+        matrices = [];
+        foreach (string name in model.MatrixNames)
+        {
+            model.Weights.TryGet(name, out TensorView matrix);
+            matrices.Add((matrix, panels[matrix]));
+        }
+
+        return sourceWasRead;
+    }
+}

@@ -1,0 +1,121 @@
+using KernelScope.Cpu;
+using KernelScope.Cpu.Panels;
+using KernelScope.Devices;
+using KernelScope.Files;
+
+namespace KernelScope.Tests.Cpu;
+
+/// <summary>The table of <see cref="ProductPlan"/>, line by line.</summary>
+public class ProductPlanTests
+{
+    private static readonly CpuTraits Wide = new(16, 12, MultipliesBf16: false);
+    private static readonly CpuTraits WideBf16 = new(16, 12, MultipliesBf16: true);
+    private static readonly CpuTraits Narrow = new(8, 6, MultipliesBf16: false);
+
+    private static readonly StoredForms[] Forms = [StoredForms.OutputsFirst, StoredForms.InputsFirst, StoredForms.InPanels];
+
+    [Theory]
+    [InlineData(17)]
+    [InlineData(32)]
+    [InlineData(768)]
+    public void Fast_with_many_rows_takes_pairs_of_bfloat16_where_the_processor_multiplies_them(int rows)
+    {
+        foreach (StoredForms form in Forms)
+        {
+            Assert.Equal(ProductKernel.Bf16Tiles, Kernel(rows, form, DType.BF16, WideBf16, Precision.Fast));
+            Assert.NotEqual(ProductKernel.Bf16Tiles, Kernel(rows, form, DType.BF16, WideBf16));
+            Assert.NotEqual(ProductKernel.Bf16Tiles, Kernel(rows, form, DType.BF16, Wide, Precision.Fast));
+            Assert.NotEqual(ProductKernel.Bf16Tiles, Kernel(16, form, DType.BF16, WideBf16, Precision.Fast));
+        }
+    }
+
+    [Theory]
+    [InlineData(DType.F32, 16)]
+    [InlineData(DType.BF16, 8)]
+    [InlineData(DType.F16, 8)]
+    public void Few_rows_read_panels_as_a_stream(DType type, int few)
+    {
+        foreach (CpuTraits cpu in (CpuTraits[])[Wide, Narrow])
+        {
+            AssertKernel(ProductKernel.PanelDot, 1, few, StoredForms.InPanels, type, cpu);
+            Assert.Equal(ProductKernel.Tiles, Kernel(few + 1, StoredForms.InPanels, type, cpu));
+        }
+    }
+
+    [Fact]
+    public void Few_rows_take_dot_products_along_rows_of_outputs()
+    {
+        foreach (CpuTraits cpu in (CpuTraits[])[Wide, Narrow])
+        {
+            AssertKernel(ProductKernel.Dot, 1, 16, StoredForms.OutputsFirst, DType.BF16, cpu);
+            Assert.Equal(ProductKernel.Tiles, Kernel(17, StoredForms.OutputsFirst, DType.BF16, cpu));
+        }
+    }
+
+    [Fact]
+    public void One_row_adds_up_rows_of_inputs() => Assert.Equal(ProductKernel.Axpy, Kernel(1, StoredForms.InputsFirst, DType.F32, Wide));
+
+    [Fact]
+    public void Few_rows_take_strips_of_rows_of_inputs()
+    {
+        AssertKernel(ProductKernel.Strip, 2, 16, StoredForms.InputsFirst, DType.F32, Wide);
+        AssertKernel(ProductKernel.Strip, 2, 32, StoredForms.InputsFirst, DType.F32, Narrow);
+        Assert.Equal(ProductKernel.Tiles, Kernel(33, StoredForms.InputsFirst, DType.F32, Narrow));
+    }
+
+    [Fact]
+    public void Tens_of_rows_copy_wide_weights_ahead()
+    {
+        AssertKernel(ProductKernel.CopyAhead, 17, 192, StoredForms.InputsFirst, DType.F32, Wide);
+        Assert.Equal(ProductKernel.Tiles, Kernel(193, StoredForms.InputsFirst, DType.F32, Wide));
+        Assert.Equal(ProductKernel.Tiles, Kernel(17, StoredForms.InputsFirst, DType.F32, Wide, outputs: 4095));
+        Assert.Equal(ProductKernel.Tiles, Kernel(17, StoredForms.OutputsFirst, DType.F32, Wide));
+    }
+
+    /// <summary>Matrices of several forms: those that want x as it is or those that want it packed, never both.</summary>
+    [Fact]
+    public void Matrices_of_one_weight_agree_on_how_x_is_read()
+    {
+        var mixed = new WeightTraits(2304, 8192, 2, StoredForms.OutputsFirst | StoredForms.InputsFirst);
+        for (int rows = 1; rows <= 800; rows++)
+        {
+            var plan = ProductPlan.Choose(rows, mixed, Precision.Exact, Wide);
+            ProductKernel[] kernels = [.. Forms.Select(form => plan[form])];
+            Assert.Equal(rows > 16, plan.PackedRows > 0);
+            Assert.All(kernels, kernel => Assert.Equal(rows > 16, kernel == ProductKernel.Tiles));
+        }
+    }
+
+    [Fact]
+    public void What_is_rounded_is_rounded_once()
+    {
+        var plan = ProductPlan.Choose(4, Traits(StoredForms.OutputsFirst, DType.F32, 8192), Precision.Fast, WideBf16);
+        Assert.True(plan is { RoundsX: true, RoundsWeights: true });
+        // The tiles round x as they pack it.
+        plan = ProductPlan.Choose(32, Traits(StoredForms.OutputsFirst, DType.F32, 8192), Precision.Fast, WideBf16);
+        Assert.True(plan is { RoundsX: false, RoundsWeights: true });
+        plan = ProductPlan.Choose(32, Traits(StoredForms.OutputsFirst, DType.F32, 8192), Precision.Exact, WideBf16);
+        Assert.True(plan is { RoundsX: false, RoundsWeights: false });
+    }
+
+    [Fact]
+    public void A_weight_says_which_kernels_it_has()
+    {
+        Assert.Equal(
+            "Axpy 1, Strip 2 to 16, CopyAhead 17 to 192, Tiles from 193 rows",
+            ProductPlan.Describe(Traits(StoredForms.InputsFirst, DType.F32, 16384), Precision.Exact, Wide));
+        Assert.Equal(
+            "PanelDot 1 to 8, Tiles 9 to 16, Bf16Tiles from 17 rows",
+            ProductPlan.Describe(Traits(StoredForms.InPanels, DType.BF16, 16384), Precision.Fast, WideBf16));
+    }
+
+    private static void AssertKernel(ProductKernel kernel, int from, int to, StoredForms form, DType type, CpuTraits cpu) =>
+        Assert.All(Enumerable.Range(from, to - from + 1), rows => Assert.Equal(kernel, Kernel(rows, form, type, cpu)));
+
+    private static ProductKernel Kernel(
+        int rows, StoredForms form, DType type, CpuTraits cpu, Precision precision = Precision.Exact, int outputs = 16384) =>
+        ProductPlan.Choose(rows, Traits(form, type, outputs), precision, cpu)[form];
+
+    private static WeightTraits Traits(StoredForms form, DType type, int outputs) =>
+        new(2304, outputs, type.ByteSize(), form);
+}
