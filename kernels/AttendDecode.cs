@@ -40,6 +40,14 @@ public struct Running
     public Float4 High;
 }
 
+/// <summary>A lane's part of a key and of its value.</summary>
+internal struct KeyQuads
+{
+#pragma warning disable CS1591 // Values 0–3 and 4–7 of the lane.
+    public Float4 K0, K1, V0, V1;
+#pragma warning restore CS1591
+}
+
 /// <summary>Where a row of a launch belongs.</summary>
 internal struct PartPlace
 {
@@ -63,16 +71,25 @@ internal struct PartPlace
 }
 
 /// <summary>
-/// z = softmax(cap(scale·q·k))·v for few query rows: the keys of a query are split over <c>splits</c> groups, and a second kernel merges the parts in order.
+/// z = softmax(cap(scale·q·k))·v for few query rows: the keys of a query are split over <c>splits</c> groups, and a second kernel merges
+/// the parts in order.
 /// Query position p = position + t sees the keys j with p − window &lt; j ≤ p; key j lies in slot j mod capacity of the ring.
 /// </summary>
 /// <remarks>
-/// The ladder: <see cref="Part{THeads}"/> reads a key one value a lane and load, for any even head size up to 256; <see cref="WidePart{THeads}"/> reads 16 bytes
-/// a lane and load, for head sizes that are multiples of 4, aligned. With two heads, both query heads of a pair share the pass over their keys.
-/// A warp takes every fourth key of its split; the four warps of a group are merged in order, then the splits. Per query head and key: 4·d flops and about 60 for
-/// score, cap and exp; bytes read: 8·d a key, divided by the heads that share the pass.
-/// The position comes from device memory and the grid does not depend on it, so that a captured graph replays; splits without keys write an empty part.
-/// The rows forms take rows of several sequences: position, cache and number of splits come from <see cref="RowPlaces"/>, 48 bytes a row that each warp reads; a row gets the bits that it gets alone.
+/// The ladder: <see cref="Part{THeads}"/> reads a key one value a lane and load, for any even head size up to 256; <see
+/// cref="WidePart{THeads}"/> reads 16 bytes
+/// a lane and load, for head sizes that are multiples of 4, aligned. With two heads, both query heads of a pair share the pass over their
+/// keys.
+/// A warp takes every fourth key of its split, and loads the next while it scores one; the four warps of a group are merged in order, then
+/// the splits. Per query head and key: 4·d flops and about
+/// 60 for score, cap and exp; bytes read: 8·d a key, divided by the heads that share the pass.
+/// The position comes from device memory and the grid does not depend on it, so that a captured graph replays: of n visible keys a split
+/// takes max(keysPerSplit, ⌈n/splits⌉), and the groups of
+/// splits without keys end at once. <see cref="Merge"/> reads the largest and the sum of every part once, a thread a part, then eight
+/// parts' values at a time.
+/// In the merge, the largest and the sum of a part lie a part apart from thread to thread: a sector for each.
+/// The rows forms take rows of several sequences: position, cache and number of splits come from <see cref="RowPlaces"/>, 48 bytes a row
+/// that each warp reads; a row gets the bits that it gets alone.
 /// </remarks>
 public static class AttendDecode
 {
@@ -82,11 +99,15 @@ public static class AttendDecode
     /// <summary>The largest head size.</summary>
     public const int MaxHeadDim = 256;
 
+    /// <summary>The most splits: a thread of the merge weighs one.</summary>
+    public const int MaxSplits = GroupSize;
+
     private const int Warps = GroupSize / KernelMath.WarpSize;
     private const int PartSize = MaxHeadDim + 2;
 
     /// <summary>
-    /// One split's part for each row and query head: max, sum and d values in <c>parts</c> [rows, heads, splits, d + 2]. Grid (splits, heads / THeads, rows).
+    /// One split's part for each row and query head: max, sum and d values in <c>parts</c> [rows, heads, splits, d + 2]. Grid (splits,
+    /// heads / THeads, rows).
     /// </summary>
     public static void Part<THeads>(
         ArrayView<float> q,
@@ -99,6 +120,7 @@ public static class AttendDecode
         int headDim,
         int capacity,
         int window,
+        int keysPerSplit,
         float scale,
         float cap,
         int qStride)
@@ -107,7 +129,7 @@ public static class AttendDecode
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
         var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity,
             Splits = Grid.DimX };
-        PartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, scale, cap, qStride);
+        PartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap, qStride);
     }
 
     /// <summary>As <see cref="Part{THeads}"/>, of rows of several sequences. Grid (most splits of a row, heads / THeads, rows).</summary>
@@ -121,6 +143,7 @@ public static class AttendDecode
         int kvHeadCount,
         int headDim,
         int window,
+        int keysPerSplit,
         float scale,
         float cap,
         int qStride)
@@ -130,7 +153,7 @@ public static class AttendDecode
         PartPlace place = PlaceOf(places);
         if (Grid.IdxX >= place.Splits)
             return;
-        PartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, scale, cap, qStride);
+        PartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap, qStride);
     }
 
     /// <summary>As <see cref="Part{THeads}"/>, with 16-byte loads.</summary>
@@ -145,6 +168,7 @@ public static class AttendDecode
         int headDim,
         int capacity,
         int window,
+        int keysPerSplit,
         float scale,
         float cap,
         int qStride)
@@ -153,7 +177,8 @@ public static class AttendDecode
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
         var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity,
             Splits = Grid.DimX };
-        WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, scale, cap, qStride);
+        WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap,
+            qStride);
     }
 
     /// <summary>As <see cref="RowsPart{THeads}"/>, with 16-byte loads: the starts of all rings are multiples of 4 values.</summary>
@@ -167,6 +192,7 @@ public static class AttendDecode
         int kvHeadCount,
         int headDim,
         int window,
+        int keysPerSplit,
         float scale,
         float cap,
         int qStride)
@@ -176,7 +202,8 @@ public static class AttendDecode
         PartPlace place = PlaceOf(places);
         if (Grid.IdxX >= place.Splits)
             return;
-        WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, scale, cap, qStride);
+        WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap,
+            qStride);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -191,6 +218,7 @@ public static class AttendDecode
         int kvHeadCount,
         int headDim,
         int window,
+        int keysPerSplit,
         float scale,
         float cap,
         int qStride)
@@ -209,9 +237,13 @@ public static class AttendDecode
         }
 
         int p = place.Position, capacity = place.Capacity;
-        int end = Ptx.Once(SplitEnd(p, window, place.Splits));
+        int begin = Ptx.Once(SplitStart(p, window, place.Splits, keysPerSplit)),
+            end = Ptx.Once(SplitEnd(p, window, place.Splits, keysPerSplit));
+        // Nobody reads the part of a split without keys.
+        if (begin >= end)
+            return;
         long ring = Ptx.Once((long)(head / (headCount / kvHeadCount)) * capacity);
-        int j = Ptx.Once(SplitStart(p, window, place.Splits) + (Group.IdxX / KernelMath.WarpSize));
+        int j = Ptx.Once(begin + (Group.IdxX / KernelMath.WarpSize));
         int slot = Ptx.Once(j % capacity), step = Ptx.Once(Warps % capacity);
         for (; j < end; j += Warps)
         {
@@ -243,6 +275,7 @@ public static class AttendDecode
         int kvHeadCount,
         int headDim,
         int window,
+        int keysPerSplit,
         float scale,
         float cap,
         int qStride)
@@ -262,20 +295,27 @@ public static class AttendDecode
         }
 
         int p = place.Position, capacity = place.Capacity;
-        int end = Ptx.Once(SplitEnd(p, window, place.Splits));
+        int begin = Ptx.Once(SplitStart(p, window, place.Splits, keysPerSplit)),
+            end = Ptx.Once(SplitEnd(p, window, place.Splits, keysPerSplit));
+        // Nobody reads the part of a split without keys.
+        if (begin >= end)
+            return;
         long ring = Ptx.Once((long)(head / (headCount / kvHeadCount)) * capacity);
-        int j = Ptx.Once(SplitStart(p, window, place.Splits) + (Group.IdxX / KernelMath.WarpSize));
+        long keyStart = Ptx.Once(place.Keys / 4), valueStart = Ptx.Once(place.Values / 4);
+        int j = Ptx.Once(begin + (Group.IdxX / KernelMath.WarpSize));
         int slot = Ptx.Once(j % capacity), step = Ptx.Once(Warps % capacity);
+        KeyQuads next = default;
+        if (j < end)
+            next = LoadKey(keys, values, keyStart, valueStart, (ring + slot) * quads, lane, quads);
         for (; j < end; j += Warps)
         {
-            long at = Ptx.Once((ring + slot) * quads);
+            KeyQuads key = next;
             slot = slot + step < capacity ? slot + step : slot + step - capacity;
-            long key = (place.Keys / 4) + at, value = (place.Values / 4) + at;
-            Float4 k0 = LoadQuad(keys, key, lane, quads), k1 = LoadQuad(keys, key, lane + 32, quads);
-            Float4 v0 = LoadQuad(values, value, lane, quads), v1 = LoadQuad(values, value, lane + 32, quads);
-            Add(ref first, Score(low, high, k0, k1, scale, cap), v0, v1);
+            if (j + Warps < end)
+                next = LoadKey(keys, values, keyStart, valueStart, (ring + slot) * quads, lane, quads);
+            Add(ref first, Score(low, high, key.K0, key.K1, scale, cap), key.V0, key.V1);
             if (THeads.Count > 1)
-                Add(ref second, Score(low2, high2, k0, k1, scale, cap), v0, v1);
+                Add(ref second, Score(low2, high2, key.K0, key.K1, scale, cap), key.V0, key.V1);
         }
 
         long part = ((((long)Grid.IdxZ * headCount) + head) * Grid.DimX) + Grid.IdxX;
@@ -285,43 +325,93 @@ public static class AttendDecode
     }
 
     /// <summary>
-    /// z from the parts of all splits, in order. Grid (heads, rows), group 128. Reads splits·(d + 2) values a row and head and writes d.
+    /// z from the parts of all splits that have keys, in order. Grid (heads, rows), group 128. Reads d + 2 values a split, row and head and
+    /// writes d.
     /// </summary>
-    public static void Merge(ArrayView<float> parts, ArrayView<float> destination, int splits, int headDim, int stride)
+    public static void Merge(ArrayView<float> parts, ArrayView<int> position, ArrayView<float> destination, int splits, int window,
+        int keysPerSplit, int headDim, int stride)
     {
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxSplits + (2 * Warps));
         long start = Ptx.Once((((long)Grid.IdxY * Grid.DimX) + Grid.IdxX) * splits * (headDim + 2));
-        MergeOf(parts, start, destination, Grid.IdxY, splits, headDim, stride);
+        MergeOf(parts, start, shared, destination, Grid.IdxY, UsedSplits(position[0] + Grid.IdxY, window, splits, keysPerSplit), headDim,
+            stride);
     }
 
-    /// <summary>As <see cref="Merge"/>, of rows of several sequences, each over its own splits; <paramref name="mostSplits"/> is the grid's of <see cref="RowsPart{THeads}"/>. Grid (heads, rows).</summary>
-    public static void RowsMerge(ArrayView<float> parts, ArrayView<long> places, ArrayView<float> destination, int mostSplits,
-        int headDim, int stride)
+    /// <summary>
+    /// As <see cref="Merge"/>, of rows of several sequences, each over its own splits; <paramref name="mostSplits"/> is the grid's of <see
+    /// cref="RowsPart{THeads}"/>. Grid (heads, rows).
+    /// </summary>
+    public static void RowsMerge(ArrayView<float> parts, ArrayView<long> places, ArrayView<float> destination, int mostSplits, int window,
+        int keysPerSplit, int headDim, int stride)
     {
-        long start = Ptx.Once((((long)Grid.IdxY * Grid.DimX) + Grid.IdxX) * mostSplits * (headDim + 2));
-        MergeOf(parts, start, destination, RowPlaces.Row(places, Grid.IdxY), RowPlaces.Splits(places, Grid.IdxY), headDim, stride);
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxSplits + (2 * Warps));
+        int n = Grid.IdxY;
+        long start = Ptx.Once((((long)n * Grid.DimX) + Grid.IdxX) * mostSplits * (headDim + 2));
+        int used = UsedSplits(RowPlaces.Position(places, n), window, RowPlaces.Splits(places, n), keysPerSplit);
+        MergeOf(parts, start, shared, destination, RowPlaces.Row(places, n), used, headDim, stride);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void MergeOf(ArrayView<float> parts, long start, ArrayView<float> destination, int row, int splits, int headDim,
-        int stride)
+    private static void MergeOf(ArrayView<float> parts, long start, ArrayView<float> shared, ArrayView<float> destination, int row,
+        int splits, int headDim, int stride)
     {
-        float max = float.NegativeInfinity;
-        for (int s = 0; s < splits; s++)
-            max = MathF.Max(max, parts[start + ((long)s * (headDim + 2))]);
-        for (int i = Group.IdxX; i < headDim; i += GroupSize)
+        int thread = Group.IdxX, lane = thread & (KernelMath.WarpSize - 1), warp = thread / KernelMath.WarpSize;
+        int size = Ptx.Once(headDim + 2);
+        float max = float.NegativeInfinity, sum = 0f;
+        if (thread < splits)
         {
-            float sum = 0f;
-            float value = 0f;
-            for (int s = 0; s < splits; s++)
-            {
-                long at = Ptx.Once(start + ((long)s * (headDim + 2)));
-                float weight = Weight(parts[at], max);
-                sum = Ptx.MultiplyAdd(weight, parts[at + 1], sum);
-                value = Ptx.MultiplyAdd(weight, parts[at + 2 + i], value);
-            }
-
-            destination[((long)row * stride) + ((long)Grid.IdxX * headDim) + i] = value / sum;
+            long at = start + ((long)thread * size);
+            max = parts[at];
+            sum = parts[at + 1];
         }
+
+        float most = KernelMath.WarpMax(max);
+        if (lane == 0)
+            shared[MaxSplits + warp] = most;
+        Group.Barrier();
+        most = MathF.Max(MathF.Max(shared[MaxSplits], shared[MaxSplits + 1]), MathF.Max(shared[MaxSplits + 2], shared[MaxSplits + 3]));
+        float weight = Ptx.Once(Weight(max, most));
+        shared[thread] = weight;
+        sum = KernelMath.WarpSum(weight * sum);
+        if (lane == 0)
+            shared[MaxSplits + Warps + warp] = sum;
+        Group.Barrier();
+        sum = ((shared[MaxSplits + Warps] + shared[MaxSplits + Warps + 1]) + shared[MaxSplits + Warps + 2]) + shared[MaxSplits + Warps + 3];
+        long target = ((long)row * stride) + ((long)Grid.IdxX * headDim);
+        for (int i = thread; i < headDim; i += GroupSize)
+            destination[target + i] = Mix(parts, start + 2 + i, shared, splits, size) / sum;
+    }
+
+    /// <summary>Σ of a value of every part times the part's weight, in order; eight loads do not wait for each other.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Mix(ArrayView<float> parts, long at, ArrayView<float> weights, int splits, int size)
+    {
+        float value = 0f;
+        int s = 0;
+        for (; s + 8 <= splits; s += 8)
+        {
+            float v0 = Ptx.Once(parts[at]), v1 = Ptx.Once(parts[at + size]), v2 = Ptx.Once(parts[at + (2 * size)]),
+                v3 = Ptx.Once(parts[at + (3 * size)]);
+            float v4 = Ptx.Once(parts[at + (4 * size)]), v5 = Ptx.Once(parts[at + (5 * size)]), v6 = Ptx.Once(parts[at + (6 * size)]),
+                v7 = Ptx.Once(parts[at + (7 * size)]);
+            value = Ptx.MultiplyAdd(weights[s], v0, value);
+            value = Ptx.MultiplyAdd(weights[s + 1], v1, value);
+            value = Ptx.MultiplyAdd(weights[s + 2], v2, value);
+            value = Ptx.MultiplyAdd(weights[s + 3], v3, value);
+            value = Ptx.MultiplyAdd(weights[s + 4], v4, value);
+            value = Ptx.MultiplyAdd(weights[s + 5], v5, value);
+            value = Ptx.MultiplyAdd(weights[s + 6], v6, value);
+            value = Ptx.MultiplyAdd(weights[s + 7], v7, value);
+            at += 8 * size;
+        }
+
+        for (; s < splits; s++)
+        {
+            value = Ptx.MultiplyAdd(weights[s], parts[at], value);
+            at += size;
+        }
+
+        return value;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -345,20 +435,49 @@ public static class AttendDecode
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static int FirstKey(int p, int window) => window > 0 && p >= window ? p - window + 1 : 0;
 
+    /// <summary>Keys of a split.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static int SplitStart(int p, int window, int splits)
+    private static int SplitLength(int count, int splits, int keysPerSplit)
     {
-        int first = FirstKey(p, window);
-        int count = p + 1 - first;
-        return first + ((count + splits - 1) / splits * Grid.IdxX);
+        int even = (count + splits - 1) / splits;
+        return even > keysPerSplit ? even : keysPerSplit;
+    }
+
+    /// <summary>Splits that have keys.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int UsedSplits(int p, int window, int splits, int keysPerSplit)
+    {
+        int count = p + 1 - FirstKey(p, window), length = SplitLength(count, splits, keysPerSplit);
+        return (count + length - 1) / length;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static int SplitEnd(int p, int window, int splits)
+    private static int SplitStart(int p, int window, int splits, int keysPerSplit)
     {
-        int count = p + 1 - FirstKey(p, window);
-        int end = SplitStart(p, window, splits) + ((count + splits - 1) / splits);
+        int first = FirstKey(p, window);
+        return first + (SplitLength(p + 1 - first, splits, keysPerSplit) * Grid.IdxX);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int SplitEnd(int p, int window, int splits, int keysPerSplit)
+    {
+        int end = SplitStart(p, window, splits, keysPerSplit) + SplitLength(p + 1 - FirstKey(p, window), splits, keysPerSplit);
         return end < p + 1 ? end : p + 1;
+    }
+
+    /// <summary>A key and its value, from the ring's place <paramref name="at"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static KeyQuads LoadKey(ArrayView<Float4> keys, ArrayView<Float4> values, long keyStart, long valueStart, long at, int lane,
+        int quads)
+    {
+        long key = Ptx.Once(keyStart + at), value = Ptx.Once(valueStart + at);
+        return new KeyQuads
+        {
+            K0 = LoadQuad(keys, key, lane, quads),
+            K1 = LoadQuad(keys, key, lane + 32, quads),
+            V0 = LoadQuad(values, value, lane, quads),
+            V1 = LoadQuad(values, value, lane + 32, quads),
+        };
     }
 
     // Lane l holds values l, l + 32, l + 64 and l + 96 of the half that starts at 'from' − l.

@@ -55,16 +55,22 @@ public struct RowStarts
 }
 
 /// <summary>
-/// y[t, r] = Σ_i x[t, i]·W[r, i] for 1, 2, 4 or 8 rows t; W [out, in] row-major, dense. Bound by reading W once: out·in·sizeof(weight) bytes, 2·out·in flops
+/// y[t, r] = Σ_i x[t, i]·W[r, i] for 1, 2, 4 or 8 rows t; W [out, in] row-major, dense. Bound by reading W once: out·in·sizeof(weight)
+/// bytes, 2·out·in flops
 /// a row of x; x comes from the caches.
 /// </summary>
 /// <remarks>
-/// The ladder: <see cref="Plain"/>, a warp for each output, one weight a load, any shape and alignment; <see cref="Half"/> and <see cref="Float"/>, a warp for
-/// two outputs, 16 bytes a load from each, two loads of each in flight, so that x is read once for both. Rows of W and x are 16-byte aligned there, and
-/// <c>in</c> is a multiple of 8. A lane's sum and the tree over lanes do not depend on the number of rows: a row gives the same bits alone and among others.
+/// The ladder: <see cref="Plain"/>, a warp for each output, one weight a load, any shape and alignment; <see cref="Half"/> and <see
+/// cref="Float"/>, a warp for
+/// two outputs, 16 bytes a load from each, so that x is read once for both; loads under way before the first use: <c>ptx/resources.json</c>
+/// (one row of bf16: 4, half of them weights). Rows of W and x are 16-byte aligned there, and
+/// <c>in</c> is a multiple of 8. A lane's sum and the tree over lanes do not depend on the number of rows: a row gives the same bits alone
+/// and among others.
 /// The results of a warp are one value in each row: a store touches a sector for every row.
-/// Eight values of x for 16 bytes of two-byte weights are two loads of 16 bytes, 32 bytes apart from lane to lane: each touches every sector of the L1 cache for half of it.
-/// <see cref="GatedHalf"/> and <see cref="GatedFloat"/> take row r of the gate and row r of the up matrix as the two outputs and write gelu(gate)·up.
+/// Eight values of x for 16 bytes of two-byte weights are two loads of 16 bytes, 32 bytes apart from lane to lane: each touches every
+/// sector of the L1 cache for half of it.
+/// <see cref="GatedHalf"/> and <see cref="GatedFloat"/> take row r of the gate and row r of the up matrix as the two outputs and write
+/// gelu(gate)·up.
 /// </remarks>
 public static class Gemv
 {
@@ -159,7 +165,9 @@ public static class Gemv
         WriteSums<TRows>(GatedSums<TRows>(gate, up), destination, r, rows, stride);
     }
 
-    /// <summary>The dot products of two weight rows with every row of x, each in all lanes of the warp. Offsets and strides in values.</summary>
+    /// <summary>
+    /// The dot products of two weight rows with every row of x, each in all lanes of the warp. Offsets and strides in values.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void HalfDots<TWeight, TRows>(
         ArrayView<Float4> x, ArrayView<Words4> weight, long first, long second, int rows, int columns, int xStride, ref RowSums a,

@@ -107,6 +107,7 @@ internal static class CommandLine
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
             new VerifyCommand(common, surroundings),
+            new KernelsCommand(common, surroundings),
             new BenchCommand(common, surroundings),
             new CatalogCommand(common, surroundings),
             new PullCommand(common, surroundings),

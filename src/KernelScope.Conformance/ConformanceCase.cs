@@ -46,6 +46,9 @@ public sealed record ConformanceResult
     /// <summary>What is wrong, where, and both values; empty if nothing is.</summary>
     public string Message { get; init; }
 
+    /// <summary>SHA-256 of what the device gave: see <see cref="OutputHashes"/>. Empty if nothing came of it.</summary>
+    public string Hash { get; init; } = "";
+
     /// <summary>One line for a log.</summary>
     public override string ToString() => FormattableString.Invariant($"{(Ok ? "ok  " : "FAIL")} {Op}: {Name} ({WorstError:g3} of {Limit:g3}){(Ok ? "" : " " + Message)}");
 }
@@ -89,7 +92,7 @@ public sealed class ConformanceCase
             message = e is DisagreementException ? e.Message : $"{e.GetType().Name}: {e.Message}";
         }
 
-        return new ConformanceResult(Op, Name, message.Length == 0, trial.WorstError, trial.ElementLimit, message);
+        return new ConformanceResult(Op, Name, message.Length == 0, trial.WorstError, trial.ElementLimit, message) { Hash = trial.Hash };
     }
 
     /// <inheritdoc/>

@@ -1,3 +1,6 @@
+using System.Buffers.Binary;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using KernelScope.Devices;
 using KernelScope.Devices.Reference;
 
@@ -5,7 +8,8 @@ namespace KernelScope.Conformance;
 
 /// <summary>One case at work: the same inputs on the device under test and on the reference device, and what came out.</summary>
 /// <remarks>
-/// Whatever the op, <see cref="Run"/> also shows that a second call gives the same bits, that stale contents of a destination (NaN first, then 10³⁰)
+/// Whatever the op, <see cref="Run"/> also shows that a second call gives the same bits, that stale contents of a destination (NaN first,
+/// then 10³⁰)
 /// do not matter, and that nothing outside the destinations changed.
 /// </remarks>
 internal sealed class Trial : IDisposable
@@ -13,8 +17,10 @@ internal sealed class Trial : IDisposable
     private readonly List<TrialMatrix> _matrices = [];
     private readonly List<TrialCodes> _codes = [];
     private readonly List<IDisposable> _owned = [];
+    private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
     private readonly Side _tested;
     private readonly Side _reference;
+    private bool _hashed;
 
     public Trial(Device device, ulong seed)
     {
@@ -24,6 +30,9 @@ internal sealed class Trial : IDisposable
     }
 
     public Generator Random { get; }
+
+    /// <summary>Of everything that <see cref="Run"/> made the device write; empty if it made nothing.</summary>
+    public string Hash => _hashed ? Convert.ToHexStringLower(_hash.GetCurrentHash()) : "";
 
     public Precision Precision => _tested.Device.Precision;
 
@@ -86,6 +95,7 @@ internal sealed class Trial : IDisposable
     {
         Execute(_reference, op, float.NaN);
         Execute(_tested, op, float.NaN);
+        AppendHash();
         foreach (TrialMatrix matrix in _matrices)
             CheckUntouched(matrix);
         RunAgain("a second call", op);
@@ -144,7 +154,40 @@ internal sealed class Trial : IDisposable
 
         foreach (IDisposable owned in _owned)
             owned.Dispose();
+        _hash.Dispose();
         _reference.Device.Dispose();
+    }
+
+    /// <summary>
+    /// Adds what the device wrote, in the order of declaration: matrices row by row as float32, code lists as starts (i64), indices (i32)
+    /// and values (f32); little-endian, every NaN alike.
+    /// </summary>
+    private void AppendHash()
+    {
+        _hashed = true;
+        foreach (TrialMatrix matrix in _matrices.Where(m => m.Role is Role.InOut or Role.Output))
+        {
+            for (int r = 0; r < matrix.Rows; r++)
+                AppendHash(matrix.Actual.AsSpan(matrix.IndexOf(r, 0), matrix.Columns));
+        }
+
+        foreach (TrialCodes codes in _codes)
+        {
+            CodeList list = codes.Actual;
+            _hash.AppendData(MemoryMarshal.AsBytes(list.RowStart.AsSpan(0, list.Rows + 1)));
+            _hash.AppendData(MemoryMarshal.AsBytes(list.Feature.AsSpan(0, list.Count)));
+            AppendHash(list.Value.AsSpan(0, list.Count));
+        }
+    }
+
+    private void AppendHash(ReadOnlySpan<float> values)
+    {
+        Span<byte> bits = stackalloc byte[sizeof(int)];
+        foreach (float value in values)
+        {
+            BinaryPrimitives.WriteInt32LittleEndian(bits, float.IsNaN(value) ? 0x7FFF_FFFF : BitConverter.SingleToInt32Bits(value));
+            _hash.AppendData(bits);
+        }
     }
 
     private TrialMatrix Matrix(string name, int rows, int columns, Layout layout, Role role, ReadOnlySpan<float> values)

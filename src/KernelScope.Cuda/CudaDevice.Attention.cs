@@ -10,8 +10,8 @@ public sealed partial class CudaDevice
     /// <summary>The largest head that the kernels have registers for.</summary>
     private const int MaxHeadDim = 256;
 
-    /// <summary>Blocks of decode attention beyond which more splits gain nothing: two for each multiprocessor of a large device.</summary>
-    private const int EnoughBlocks = 256;
+    /// <summary>The most blocks over which the keys of a query are split: the merge weighs one part a thread.</summary>
+    private const int MaxSplits = 128;
 
     /// <summary>Rows whose places go over with one op: their tables for all layers of a step fit into the small data of a batch.</summary>
     private const int MaxPlaces = 128;
@@ -35,7 +35,10 @@ public sealed partial class CudaDevice
     }
 
     /// <inheritdoc/>
-    /// <remarks>Rows of sequences with up to 8 rows each, as in a decode step, share two launches; each gets the splits, and so the bits, that it gets alone.</remarks>
+    /// <remarks>
+    /// Rows of sequences with up to 8 rows each, as in a decode step, share two launches; each gets the splits, and so the bits, that it
+    /// gets alone.
+    /// </remarks>
     protected override void AttendCore(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination)
     {
         KvLayer first = sequences[0].Cache;
@@ -64,9 +67,10 @@ public sealed partial class CudaDevice
         queue.Begin(kernel, mostSplits, pairs ? shape.HeadCount / 2 : shape.HeadCount, rows)
             .View(Address(q), Span(q) / unit).View(Address(first.Keys), Span(first.Keys) / unit).View(Address(first.Values), Span(first.Values) / unit)
             .View(places, rows * PlaceFields).View(parts, partValues)
-            .Int(shape.HeadCount).Int(first.KvHeadCount).Int(first.HeadDim).Int(shape.Window).Float(shape.Scale).Float(shape.Softcap).Int(q.Stride).End();
+            .Int(shape.HeadCount).Int(first.KvHeadCount).Int(first.HeadDim).Int(shape.Window).Int(Options.KeysPerSplit).Float(shape.Scale).Float(shape.Softcap).Int(q.Stride).End();
         queue.Begin(_kernels["attend_rows_merge"], shape.HeadCount, rows)
-            .View(parts, partValues).View(places, rows * PlaceFields).View(Address(destination), Span(destination)).Int(mostSplits).Int(first.HeadDim).Int(destination.Stride).End();
+            .View(parts, partValues).View(places, rows * PlaceFields).View(Address(destination), Span(destination))
+            .Int(mostSplits).Int(shape.Window).Int(Options.KeysPerSplit).Int(first.HeadDim).Int(destination.Stride).End();
     }
 
     /// <summary>Fills the table that the kernels for several sequences read (RowPlaces); false if it would be too large.</summary>
@@ -81,11 +85,10 @@ public sealed partial class CudaDevice
             _places = new long[MaxPlaces * PlaceFields];
         KvLayer first = sequences[0].Cache;
         ulong keys = Address(first.Keys), values = Address(first.Values);
-        int headGroups = Pairs(shape, first) ? shape.HeadCount / 2 : shape.HeadCount;
         _placeCount = 0;
         foreach (SequenceRows s in sequences)
         {
-            int splits = shape.HeadCount == 0 ? 0 : SplitsFor(s.Cache.Capacity, shape.Window, headGroups * s.RowCount);
+            int splits = shape.HeadCount == 0 ? 0 : SplitsFor(s.Cache.Capacity, shape.Window);
             // Addresses are multiples of 4 apart, in either direction.
             long keyStart = (long)(Address(s.Cache.Keys) - keys) / sizeof(float), valueStart = (long)(Address(s.Cache.Values) - values) / sizeof(float);
             for (int t = 0; t < s.RowCount; t++)
@@ -114,7 +117,7 @@ public sealed partial class CudaDevice
     {
         bool pairs = Pairs(shape, cache), wide = IsWide(q, cache);
         int headGroups = pairs ? shape.HeadCount / 2 : shape.HeadCount;
-        int splits = SplitsFor(cache.Capacity, shape.Window, headGroups * q.Rows);
+        int splits = SplitsFor(cache.Capacity, shape.Window);
         long partValues = (long)q.Rows * shape.HeadCount * splits * (cache.HeadDim + 2);
         _scratch.Begin(partValues * sizeof(float));
         ulong parts = _scratch.Take(partValues * sizeof(float));
@@ -125,10 +128,11 @@ public sealed partial class CudaDevice
         queue.Begin(kernel, splits, headGroups, q.Rows)
             .View(Address(q), Span(q) / unit).View(Address(cache.Keys), Span(cache.Keys) / unit).View(Address(cache.Values), Span(cache.Values) / unit).View(at, 1)
             .View(parts, partValues)
-            .Int(shape.HeadCount).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(shape.Window).Float(shape.Scale).Float(shape.Softcap)
+            .Int(shape.HeadCount).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(shape.Window).Int(Options.KeysPerSplit).Float(shape.Scale).Float(shape.Softcap)
             .Int(q.Stride).End();
         queue.Begin(_kernels["attend_merge"], shape.HeadCount, q.Rows)
-            .View(parts, partValues).View(Address(destination), Span(destination)).Int(splits).Int(cache.HeadDim).Int(destination.Stride).End();
+            .View(parts, partValues).View(at, 1).View(Address(destination), Span(destination))
+            .Int(splits).Int(shape.Window).Int(Options.KeysPerSplit).Int(cache.HeadDim).Int(destination.Stride).End();
     }
 
     /// <summary>Whether two query heads share a pass over their keys.</summary>
@@ -138,12 +142,13 @@ public sealed partial class CudaDevice
     private bool IsWide(Mat q, KvLayer cache) => cache.HeadDim % 4 == 0 && Operand.Of(this, q).IsAligned && Address(cache.Keys) % 16 == 0 && Address(cache.Values) % 16 == 0;
 
     /// <summary>
-    /// Over how many blocks the keys of a query are split. It depends on the cache, not on the position: the same launches then serve every decode step.
+    /// Over how many blocks the keys of a query are split. It depends on the cache alone: not on the position, so that the same launches
+    /// serve every decode step, and not on the device or on other rows,
+    /// so that sums have one order everywhere.
     /// </summary>
-    private int SplitsFor(int capacity, int window, int blocksOfSplit)
+    private int SplitsFor(int capacity, int window)
     {
         int keys = window > 0 ? Math.Min(capacity, window) : capacity;
-        long wanted = Blocks(keys, Options.KeysPerSplit);
-        return (int)Math.Clamp(wanted, 1, Math.Max(1, EnoughBlocks / blocksOfSplit));
+        return (int)Math.Clamp(Blocks(keys, Options.KeysPerSplit), 1, MaxSplits);
     }
 }

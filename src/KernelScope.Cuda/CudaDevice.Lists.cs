@@ -23,7 +23,6 @@ public sealed partial class CudaDevice
         CudaCodes codes = CudaCodes.Of(this, destination);
         if (x.Rows > LaunchQueue.MaxGridYZ)
             throw new ArgumentException($"The largest values of {x.Rows} rows were asked for; one call takes up to {LaunchQueue.MaxGridYZ}.", nameof(x));
-        Context.MakeCurrent();
         codes.Begin(x.Rows, (long)x.Rows * k);
         if (x.Rows == 0)
             return;

@@ -158,8 +158,7 @@ public sealed partial class CudaDevice
     private LaunchQueue BeginOp(int hostBytes = 0)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        Context.MakeCurrent();
-        _queue.BeginOp(hostBytes);
+        _queue.BeginOp(RunningOpName, hostBytes);
         return _queue;
     }
 

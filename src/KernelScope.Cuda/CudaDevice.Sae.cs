@@ -26,8 +26,10 @@ public sealed partial class CudaDevice
 
     /// <inheritdoc/>
     /// <remarks>
-    /// Room for every feature of every row is kept where that is within <see cref="CudaDeviceOptions.WorkBytes"/>, and then nothing waits. Beyond it, room is kept for as many
-    /// pairs as fit into those bytes; the op then waits for the number of pairs there are, and makes more room and encodes again if that was too little.
+    /// Room for every feature of every row is kept where that is within <see cref="CudaDeviceOptions.WorkBytes"/>, and then nothing waits.
+    /// Beyond it, room is kept for as many
+    /// pairs as fit into those bytes; the op then waits for the number of pairs there are, and makes more room and encodes again if that
+    /// was too little.
     /// The k largest pairs of a TopK SAE are chosen on the host, which waits.
     /// </remarks>
     protected override void SaeEncodeCore(Mat x, SaeParameters sae, SparseCodes destination)
@@ -40,7 +42,6 @@ public sealed partial class CudaDevice
 
         CudaCodes codes = CudaCodes.Of(this, destination);
         CudaWeight encoder = CudaWeight.Of(this, sae.Encoder);
-        Context.MakeCurrent();
         if (x.Rows == 0)
         {
             codes.Begin(0, 0);
@@ -74,7 +75,6 @@ public sealed partial class CudaDevice
     protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
     {
         CudaWeight encoder = CudaWeight.Of(this, sae.Encoder), decoder = CudaWeight.Of(this, sae.Decoder);
-        Context.MakeCurrent();
         ulong encoderWeights = encoder.Address(WeightLayout.OutputMajor), decoderWeights = decoder.Address(WeightLayout.InputMajor);
         int rows = Math.Min(read.Rows, LaunchQueue.MaxGridYZ);
         _scratch.Begin((long)rows * edits.Length * sizeof(float));
@@ -94,7 +94,6 @@ public sealed partial class CudaDevice
     {
         CudaCodes source = CudaCodes.Of(this, codes);
         CudaWeight decoder = CudaWeight.Of(this, sae.Decoder);
-        Context.MakeCurrent();
         ulong weights = decoder.Address(WeightLayout.InputMajor);
         BeginOp().Begin(_kernels[kernel, decoder.TypeName], source.Rows, Blocks(sae.OutputDim, DecodedColumns))
             .View(source.Starts, source.Rows + 1L).View(source.Features, source.Capacity).View(source.Values, source.Capacity)
@@ -137,7 +136,9 @@ public sealed partial class CudaDevice
             EncodeRows(Operand.Of(this, x.RowRange(first, Math.Min(most, x.Rows - first))), first, tiled, sae, encoder, weights, codes);
     }
 
-    /// <summary>Rows whose lists, at their longest, fit into the work space; a tile's rows at least, for less would read the encoder more often.</summary>
+    /// <summary>
+    /// Rows whose lists, at their longest, fit into the work space; a tile's rows at least, for less would read the encoder more often.
+    /// </summary>
     private int RowsEncodedAtOnce(int featureCount)
     {
         long rows = Options.WorkBytes / PairBytes / featureCount / 64 * 64;

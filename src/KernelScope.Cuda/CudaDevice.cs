@@ -10,9 +10,11 @@ namespace KernelScope.Cuda;
 /// <summary>A CUDA device: every op by kernels that are shipped as PTX, through the driver or through the emulator.</summary>
 /// <remarks>
 /// Launches are queued and go to the driver together (see <see cref="LaunchQueue"/>); what a kernel does wrong therefore shows at the next
-/// <see cref="Device.Read(Mat, Span{float})"/>, <see cref="Device.Write(ReadOnlySpan{float}, Mat)"/> or <see cref="Device.Synchronize"/>. One op waits beside these:
+/// <see cref="Device.Read(Mat, Span{float})"/>, <see cref="Device.Write(ReadOnlySpan{float}, Mat)"/> or <see cref="Device.Synchronize"/>.
+/// One op waits beside these:
 /// <see cref="Device.SaeEncode"/> of so many rows that its codes need not fit into the room that is kept for them.
-/// Any number of threads may call it: each op makes the context its thread's own, and launches are queued in the order of the ops.
+/// Any number of threads may call it: the context is made the calling thread's own where the driver is called, and launches are queued in
+/// the order of the ops.
 /// </remarks>
 public sealed partial class CudaDevice : Device
 {
@@ -39,14 +41,14 @@ public sealed partial class CudaDevice : Device
         Name = name;
         Options = options ?? new CudaDeviceOptions();
         PtxImage kernels = image ?? PtxImage.Embedded;
-        Context = CudaContext.Open(driver, ordinal, kernels.Manifest.PtxVersion);
+        Context = CudaContext.Open(driver, ordinal, kernels.Manifest.PtxVersionFor);
         try
         {
             if (Description.ComputeCapability < OldestCapability)
                 throw new CudaException(CudaResult.NoBinaryForGpu, $"{Description} is too old: there are kernels for compute capability 7.5 and newer.");
             _kernels = new KernelTable(Context, kernels);
             _scratch = new Scratch(this, Context);
-            _queue = new LaunchQueue(Context, Options.Graphs);
+            _queue = new LaunchQueue(Context, Options);
         }
         catch
         {
@@ -80,6 +82,18 @@ public sealed partial class CudaDevice : Device
 
     internal Staging Staging => _staging ??= new Staging(Context);
 
+    /// <summary>What the driver is.</summary>
+    internal DriverDescription Driver => DriverDescription.Of(Context.Driver);
+
+    /// <summary>
+    /// Loads every module that this device would take, whatever becomes of the others, and says what the driver made of it.
+    /// </summary>
+    internal IReadOnlyList<LoadedModule> LoadModules()
+    {
+        using RunningOp op = Enter();
+        return _kernels.LoadAll();
+    }
+
     /// <summary>Free and total bytes of device memory.</summary>
     public (long Free, long Total) MemoryInfo()
     {
@@ -88,39 +102,23 @@ public sealed partial class CudaDevice : Device
         return Context.MemoryInfo();
     }
 
-    /// <summary>Whether a small sum comes back as IEEE float32 gives it: driver, compiled PTX, launch and both directions of copying. No proof: the op suite is that.</summary>
-    /// <exception cref="CudaException">A call failed; a driver that does not take the PTX says so here.</exception>
-    internal bool ComputesAsItShould()
-    {
-        const int Count = 1000;
-        Mat x = CreateMat(1, Count, "trial"), y = CreateMat(1, Count, "trial sum");
-        using DeviceBuffer xs = x.Buffer, ys = y.Buffer;
-        float[] values = [.. Enumerable.Range(0, Count).Select(i => MathF.Sqrt(i))], sums = new float[Count];
-        Write(values, x);
-        Write(values, y);
-        AddScaled(x, 0.1f, y);
-        Read(y, sums);
-        // The product is rounded, then the sum.
-        return values.Zip(sums).All(v => v.Second == v.First + (float)(0.1f * v.First));
-    }
-
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(long length, string name)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         using RunningOp op = Enter();
-        Context.MakeCurrent();
         DeviceMemory memory = Context.Allocate(length * sizeof(float), name);
         Context.Check(Context.Driver.MemsetD8Async(memory.Address, 0, memory.Bytes, Context.Stream), nameof(ICudaDriver.MemsetD8Async), name);
         return new CudaBuffer(this, memory, name, length);
     }
 
     /// <inheritdoc/>
-    /// <remarks>Matrices that are stored [out, in] are uploaded here, through pinned memory; see <see cref="CudaWeight"/> for the others.</remarks>
+    /// <remarks>
+    /// Matrices that are stored [out, in] are uploaded here, through pinned memory; see <see cref="CudaWeight"/> for the others.
+    /// </remarks>
     public override Weight CreateWeight(string name, params ReadOnlySpan<WeightPart> parts)
     {
         using RunningOp op = Enter();
-        Context.MakeCurrent();
         return new CudaWeight(this, name, parts);
     }
 
@@ -153,14 +151,13 @@ public sealed partial class CudaDevice : Device
 
     /// <inheritdoc/>
     /// <remarks>Memory that was disposed or forgotten; what is queued may still use it, so that runs first.</remarks>
-    protected override void Collect()
+    protected internal override void Collect()
     {
         try
         {
             if (!_disposed && Context.HasReleased)
             {
                 _queue.Flush();
-                Context.MakeCurrent();
                 Context.Collect();
             }
         }
@@ -173,14 +170,19 @@ public sealed partial class CudaDevice : Device
         base.Collect();
     }
 
-    /// <summary>Gives memory back that was disposed or forgotten, as soon as no op runs: one that runs may have taken its address already.</summary>
+    /// <summary>
+    /// Gives memory back that was disposed or forgotten, as soon as no op runs: one that runs may have taken its address already.
+    /// </summary>
     internal void CollectReleased()
     {
         if (Context.HasReleased)
             CollectWhenIdle();
     }
 
-    /// <summary>Gives back, within an op, memory that the device uses for itself, so that larger memory can take its place. Nothing of the op may be queued yet.</summary>
+    /// <summary>
+    /// Gives back, within an op, memory that the device uses for itself, so that larger memory can take its place. Nothing of the op may be
+    /// queued yet.
+    /// </summary>
     internal void GiveBackNow(DeviceMemory memory)
     {
         try
@@ -229,7 +231,6 @@ public sealed partial class CudaDevice : Device
         if (values.IsEmpty)
             return;
         ulong target = CudaBuffer.AddressOf(this, destination);
-        Context.MakeCurrent();
         if (destination.IsDense)
         {
             Flush();

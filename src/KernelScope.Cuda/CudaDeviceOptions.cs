@@ -15,14 +15,26 @@ public sealed record CudaDeviceOptions
     /// <summary>Whether batches of launches that come again are replayed as CUDA graphs. Results do not depend on it.</summary>
     public bool Graphs { get; init; } = true;
 
+    /// <summary>
+    /// Whether every launch is waited for, so that an error names the kernel that made it. Slow, and without graphs; results do not depend
+    /// on it. <c>KERNELSCOPE_CUDA_SYNC=1</c> in the environment does the same.
+    /// </summary>
+    public bool Sync { get; init; } = Environment.GetEnvironmentVariable("KERNELSCOPE_CUDA_SYNC") == "1";
+
+    /// <summary>
+    /// Told, in a sentence, what a user may want to know although work goes on: that this driver makes no graphs, say. Any thread may call
+    /// it.
+    /// </summary>
+    public Action<string>? Warn { get; init; }
+
     /// <summary>Whether matrix products use tensor cores where the device and the shape allow it.</summary>
     public bool TensorCores { get; init; } = true;
 
     /// <summary>Bytes that one op should not exceed for what it makes on the way, where it can work in pieces.</summary>
     public long WorkBytes { get; init; } = 64L << 20;
 
-    /// <summary>Keys that one block of decode attention takes before the keys are split over more blocks.</summary>
-    internal int KeysPerSplit { get; init; } = 128;
+    /// <summary>Keys that one block of decode attention takes at least. A constant, but for tests: sums depend on it.</summary>
+    internal int KeysPerSplit { get; init; } = 32;
 
     /// <summary>New work space for every op, so that an emulator sees every read of what this op did not write.</summary>
     internal bool FreshScratch { get; init; }

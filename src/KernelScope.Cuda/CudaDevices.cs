@@ -33,7 +33,8 @@ public static class CudaDevices
     /// <summary>Opens the first device of this machine on which a plan fits now.</summary>
     /// <param name="plan">What will be loaded and made.</param>
     /// <param name="options">The device's options.</param>
-    /// <param name="why">Where there is none, why; empty where this machine has no driver or no device, so that there is nothing to explain.</param>
+    /// <param name="why">Where there is none, why; empty where this machine has no driver or no device, so that there is nothing to
+    /// explain.</param>
     /// <returns>The device; null if there is none.</returns>
     public static CudaDevice? OpenIfFits(MemoryPlan plan, CudaDeviceOptions? options, out string why) => OpenIfFits(plan, options, CudaDriver.Load, out why);
 
@@ -75,7 +76,10 @@ public static class CudaDevices
         return null;
     }
 
-    /// <summary>Why a device is not taken unasked; empty if it is. Nobody asked for this device by name, so it must show that it computes before it gets a model.</summary>
+    /// <summary>
+    /// Why a device is not taken unasked; empty if it is. Nobody asked for this device by name, so it must show that it computes before it
+    /// gets a model.
+    /// </summary>
     private static string Refusal(CudaDevice device, MemoryPlan plan)
     {
         (long free, long total) = device.MemoryInfo();
@@ -83,7 +87,8 @@ public static class CudaDevices
             return plan.Describe(device.Name, free, total);
         try
         {
-            return device.ComputesAsItShould() ? "" : $"{device.Name} ({device.Description.Name}) does not compute as it should; 'kernelscope verify --device {device.Name}' shows where.";
+            string problem = SelfTest.Problem(device);
+            return problem.Length == 0 ? "" : $"{device.Name} ({device.Description.Name}) does not compute as it should: {problem}; 'kernelscope verify --device {device.Name}' shows more.";
         }
         catch (CudaException e)
         {

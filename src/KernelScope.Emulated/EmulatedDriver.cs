@@ -1,12 +1,25 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
 using KernelScope.Cuda.Driver;
 using KernelScope.PtxEmulator;
 
 namespace KernelScope.Emulated;
+
+/// <summary>When a driver tells what a kernel did wrong.</summary>
+public enum ErrorTime
+{
+    /// <summary>At its launch.</summary>
+    Immediate,
+
+    /// <summary>
+    /// As a GPU's driver does: the launch succeeds, and the next call that waits or touches memory fails, and every call after it.
+    /// </summary>
+    Late,
+}
 
 /// <summary>How the emulated driver behaves.</summary>
 public sealed record EmulatedDriverOptions
@@ -20,14 +33,23 @@ public sealed record EmulatedDriverOptions
     /// <summary>What it gives as its CUDA version, 1000·major + 10·minor.</summary>
     public int DriverVersion { get; init; } = 12_040;
 
+    /// <summary>When it tells what a kernel did wrong.</summary>
+    public ErrorTime Errors { get; init; }
+
     /// <summary>Called after every launch, replayed ones included.</summary>
     public Action<PtxKernel, LaunchResult>? Launched { get; init; }
 }
 
-/// <summary>A CUDA driver whose one device is the PTX emulator: the same calls, the same kernels, and a fault wherever a kernel breaks a rule.</summary>
+/// <summary>
+/// A CUDA driver whose one device is the PTX emulator: the same calls, the same kernels, and a fault wherever a kernel breaks a rule.
+/// </summary>
 /// <remarks>
-/// Everything happens at once and in order, so a stream is never behind. A fault becomes <see cref="CudaResult.LaunchFailed"/> and stays, as on a GPU;
-/// <see cref="Detail"/> says which kernel, line, thread and address.
+/// Kernels run at once and in order. A fault becomes the result that a GPU's driver gives for it and stays, as on a GPU, where the process
+/// must be started again; what only the emulator
+/// finds becomes <see cref="CudaResult.LaunchFailed"/>. <see cref="Detail"/> says which kernel, line, thread and address.
+/// The rules of CUDA that a device can break are kept as strictly as the manual may be read: a call needs a current context of its thread,
+/// and while a stream is captured what is not safe then spoils the capture
+/// (cuThreadExchangeStreamCaptureMode).
 /// </remarks>
 internal sealed unsafe class EmulatedDriver : ICudaDriver
 {
@@ -38,9 +60,14 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     private readonly EmulatedGpu _gpu;
     private readonly Dictionary<nint, object> _handles = [];
     private readonly HashSet<nint> _pinned = [];
+    private readonly ThreadLocal<nint> _current = new();
     private List<RecordedLaunch>? _capture;
+    private bool _captureSpoiled;
+    private int _retained;
     private nint _nextHandle = 16;
-    private bool _faulted;
+    private CudaResult _fault;
+    private string _faultText = "";
+    private bool _faultWasTold;
 
     /// <summary>Makes a device.</summary>
     public EmulatedDriver(EmulatedDriverOptions? options = null)
@@ -114,38 +141,54 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     public CudaResult PrimaryCtxRetain(int device, out nint context)
     {
         context = OnlyContext;
+        _retained++;
         return CudaResult.Success;
     }
 
     /// <inheritdoc/>
-    public CudaResult PrimaryCtxRelease(int device) => CudaResult.Success;
+    public CudaResult PrimaryCtxRelease(int device)
+    {
+        if (_retained == 0)
+            return CudaResult.InvalidContext;
+        _retained--;
+        return CudaResult.Success;
+    }
 
     /// <inheritdoc/>
-    public CudaResult CtxSetCurrent(nint context) => context == OnlyContext ? CudaResult.Success : CudaResult.InvalidContext;
+    public CudaResult CtxSetCurrent(nint context)
+    {
+        if (context is not (0 or OnlyContext))
+            return CudaResult.InvalidContext;
+        _current.Value = context;
+        return CudaResult.Success;
+    }
 
     /// <inheritdoc/>
     public CudaResult MemGetInfo(out long free, out long total)
     {
         (free, total) = (_gpu.FreeBytes, _options.Gpu.MemoryBytes);
-        return CudaResult.Success;
+        return Call();
     }
 
     /// <inheritdoc/>
-    public CudaResult ModuleLoadData(ReadOnlySpan<byte> ptx, string name, out nint module, out string log)
+    public CudaResult ModuleLoadData(ReadOnlySpan<byte> ptx, string name, out nint module, out CompilerReport report)
     {
         module = 0;
-        log = "";
-        if (_faulted)
-            return CudaResult.LaunchFailed;
+        report = new CompilerReport("", 0);
+        CudaResult result = Unsafe();
+        if (result != CudaResult.Success)
+            return result;
+        long began = Stopwatch.GetTimestamp();
         try
         {
             string text = Encoding.UTF8.GetString(ptx.TrimEnd((byte)0));
             module = Add(Parsed.GetOrAdd(text, t => PtxModule.Parse(t, name)));
+            report = new CompilerReport("", (float)Stopwatch.GetElapsedTime(began).TotalMilliseconds);
             return CudaResult.Success;
         }
         catch (PtxSyntaxException e)
         {
-            log = e.Message;
+            report = new CompilerReport(e.Message, 0);
             return CudaResult.InvalidPtx;
         }
     }
@@ -157,6 +200,8 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     public CudaResult ModuleGetFunction(nint module, string name, out nint function)
     {
         function = 0;
+        if (Call() is var result and not CudaResult.Success)
+            return result;
         if (!Get(module, out PtxModule? found))
             return CudaResult.InvalidHandle;
         PtxKernel? kernel = found.Kernels.FirstOrDefault(k => k.Name == name);
@@ -169,7 +214,32 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     /// <inheritdoc/>
     public CudaResult FuncGetAttribute(FunctionProperty attribute, nint function, out int value)
     {
-        value = _options.Gpu.MaxThreadsPerBlock;
+        value = 0;
+        if (Call() is var result and not CudaResult.Success)
+            return result;
+        if (!Get(function, out PtxKernel? kernel))
+            return CudaResult.InvalidHandle;
+        // Registers are the assembler's, of which there is none here.
+        value = attribute switch
+        {
+            FunctionProperty.MaxThreadsPerBlock => kernel.MaxThreads is Dim3 most ? (int)most.Count : _options.Gpu.MaxThreadsPerBlock,
+            FunctionProperty.SharedBytes => kernel.StaticSharedBytes,
+            FunctionProperty.LocalBytes => kernel.LocalBytes,
+            FunctionProperty.PtxVersion => Number(kernel.Module.Version.Replace(".", "", StringComparison.Ordinal)),
+            FunctionProperty.BinaryVersion => _options.Gpu.ComputeCapability,
+            _ => 0,
+        };
+        return CudaResult.Success;
+    }
+
+    /// <inheritdoc/>
+    /// <remarks>By threads alone: registers are the assembler's.</remarks>
+    public CudaResult OccupancyMaxActiveBlocks(nint function, int blockSize, out int blocks)
+    {
+        const int ThreadsOfMultiprocessor = 2048;
+        blocks = blockSize > 0 ? ThreadsOfMultiprocessor / blockSize : 0;
+        if (Call() is var result and not CudaResult.Success)
+            return result;
         return Get<PtxKernel>(function, out _) ? CudaResult.Success : CudaResult.InvalidHandle;
     }
 
@@ -177,10 +247,10 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     public CudaResult MemAlloc(long bytes, string name, out ulong address)
     {
         address = 0;
+        if (Unsafe() is var result and not CudaResult.Success)
+            return result;
         if (bytes <= 0)
             return CudaResult.InvalidValue;
-        if (_faulted)
-            return CudaResult.LaunchFailed;
         try
         {
             address = _gpu.Allocate(bytes, name);
@@ -198,6 +268,9 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     /// <inheritdoc/>
     public CudaResult MemHostAlloc(long bytes, out nint pointer)
     {
+        pointer = 0;
+        if (Unsafe() is var result and not CudaResult.Success)
+            return result;
         pointer = (nint)NativeMemory.AlignedAlloc((nuint)bytes, 64);
         _pinned.Add(pointer);
         return CudaResult.Success;
@@ -206,6 +279,8 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     /// <inheritdoc/>
     public CudaResult MemFreeHost(nint pointer)
     {
+        if (Call() is var result and not CudaResult.Success)
+            return result;
         if (!_pinned.Remove(pointer))
             return CudaResult.InvalidValue;
         NativeMemory.AlignedFree((void*)pointer);
@@ -229,6 +304,9 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     /// <inheritdoc/>
     public CudaResult StreamCreate(out nint stream)
     {
+        stream = 0;
+        if (Call() is var result and not CudaResult.Success)
+            return result;
         stream = Add(new object());
         return CudaResult.Success;
     }
@@ -237,32 +315,39 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     public CudaResult StreamDestroy(nint stream) => Remove<object>(stream);
 
     /// <inheritdoc/>
-    public CudaResult StreamSynchronize(nint stream) => _capture is not null ? CudaResult.StreamCaptureUnsupported : Sticky();
+    public CudaResult StreamSynchronize(nint stream) => Unsafe();
 
     /// <inheritdoc/>
     public CudaResult StreamBeginCapture(nint stream)
     {
-        if (_capture is not null)
-            return CudaResult.StreamCaptureUnsupported;
-        _capture = [];
-        return Sticky();
+        if (Unsafe() is var result and not CudaResult.Success)
+            return result;
+        (_capture, _captureSpoiled) = ([], false);
+        return CudaResult.Success;
     }
 
     /// <inheritdoc/>
     public CudaResult StreamEndCapture(nint stream, out nint graph)
     {
         graph = 0;
+        if (Call() is var result and not CudaResult.Success)
+            return result;
         if (_capture is null)
             return CudaResult.InvalidValue;
-        graph = Add(_capture);
+        List<RecordedLaunch> captured = _capture;
         _capture = null;
-        return Sticky();
+        if (_captureSpoiled)
+            return CudaResult.StreamCaptureInvalidated;
+        graph = Add(captured);
+        return CudaResult.Success;
     }
 
     /// <inheritdoc/>
     public CudaResult GraphInstantiate(nint graph, out nint executable)
     {
         executable = 0;
+        if (Call() is var result and not CudaResult.Success)
+            return result;
         if (!Get(graph, out List<RecordedLaunch>? launches))
             return CudaResult.InvalidHandle;
         executable = Add(launches.ToArray());
@@ -275,6 +360,8 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     /// <inheritdoc/>
     public CudaResult GraphLaunch(nint executable, nint stream)
     {
+        if (Call() is var called and not CudaResult.Success)
+            return called;
         if (!Get(executable, out RecordedLaunch[]? launches))
             return CudaResult.InvalidHandle;
         foreach (RecordedLaunch launch in launches)
@@ -293,6 +380,9 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     /// <inheritdoc/>
     public CudaResult EventCreate(bool timing, out nint value)
     {
+        value = 0;
+        if (Call() is var result and not CudaResult.Success)
+            return result;
         value = Add(new Mark(timing));
         return CudaResult.Success;
     }
@@ -306,7 +396,7 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
         if (!Get(value, out Mark? mark))
             return CudaResult.InvalidHandle;
         mark.Timestamp = Stopwatch.GetTimestamp();
-        return Sticky();
+        return Told();
     }
 
     /// <inheritdoc/>
@@ -319,19 +409,23 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
         if (first.Timestamp == 0 || last.Timestamp == 0)
             return CudaResult.NotReady;
         milliseconds = (float)Stopwatch.GetElapsedTime(first.Timestamp, last.Timestamp).TotalMilliseconds;
-        return Sticky();
+        return Told();
     }
 
     /// <inheritdoc/>
-    public CudaResult EventSynchronize(nint value) => Sticky();
+    public CudaResult EventSynchronize(nint value) => Unsafe();
 
     /// <inheritdoc/>
     public CudaResult LaunchKernel(nint function, LaunchShape shape, nint stream, ReadOnlySpan<byte> parameters, ReadOnlySpan<int> offsets)
     {
+        if (Call() is var result and not CudaResult.Success)
+            return result;
         if (!Get(function, out PtxKernel? kernel))
             return CudaResult.InvalidHandle;
         if (_capture is null)
             return Run(kernel, shape, parameters);
+        if (_captureSpoiled)
+            return CudaResult.StreamCaptureInvalidated;
         _capture.Add(new RecordedLaunch(kernel, shape, parameters.ToArray()));
         return CudaResult.Success;
     }
@@ -342,35 +436,74 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
         foreach (nint pointer in _pinned)
             NativeMemory.AlignedFree((void*)pointer);
         _pinned.Clear();
+        _current.Dispose();
         _gpu.Dispose();
     }
 
+    /// <summary>What a GPU's driver returns for a fault; what hardware does not notice is a failed launch here.</summary>
+    internal static CudaResult ResultOf(FaultKind kind) => kind switch
+    {
+        FaultKind.OutOfBounds or FaultKind.UseAfterFree => CudaResult.IllegalAddress,
+        FaultKind.Misaligned => CudaResult.MisalignedAddress,
+        FaultKind.InstructionBudget => CudaResult.LaunchTimeout,
+        _ => CudaResult.LaunchFailed,
+    };
+
     private CudaResult Run(PtxKernel kernel, LaunchShape shape, ReadOnlySpan<byte> parameters)
     {
-        if (_faulted)
-            return CudaResult.LaunchFailed;
+        // Behind a fault nothing runs any more.
+        if (_fault != CudaResult.Success)
+            return _options.Errors == ErrorTime.Late && !_faultWasTold ? CudaResult.Success : Told();
         try
         {
             LaunchResult result = _gpu.Launch(kernel, new Dim3(shape.GridX, shape.GridY, shape.GridZ), new Dim3(shape.Block), 0, parameters, _options.Launch);
             _options.Launched?.Invoke(kernel, result);
             return CudaResult.Success;
         }
+        catch (EmulatorFault fault) when (fault.Kind == FaultKind.LaunchContract)
+        {
+            // Refused at the launch, and nothing has run.
+            Detail = fault.Message;
+            return kernel.StaticSharedBytes > _options.Gpu.SharedBytesPerBlock ? CudaResult.LaunchOutOfResources : CudaResult.InvalidValue;
+        }
         catch (EmulatorFault fault)
         {
-            Detail = fault.Message;
-            _faulted = true;
-            return CudaResult.LaunchFailed;
+            _faultText = fault.Message;
+            _fault = ResultOf(fault.Kind);
+            return _options.Errors == ErrorTime.Late ? CudaResult.Success : Told();
         }
     }
 
-    private CudaResult Sticky() => _faulted ? CudaResult.LaunchFailed : CudaResult.Success;
+    /// <summary>
+    /// What every call but those before a context is made of: a current context that lives, and no error that was told already.
+    /// </summary>
+    private CudaResult Call() =>
+        _current.Value == 0 ? CudaResult.InvalidContext : _retained == 0 ? CudaResult.ContextIsDestroyed : _faultWasTold ? _fault : CudaResult.Success;
+
+    /// <summary>A fault, which is told from here on.</summary>
+    private CudaResult Told()
+    {
+        if (_fault == CudaResult.Success)
+            return CudaResult.Success;
+        (Detail, _faultWasTold) = (_faultText, true);
+        return _fault;
+    }
+
+    /// <summary>A call that waits or takes memory: it tells faults, and is not allowed while a stream is captured.</summary>
+    private CudaResult Unsafe()
+    {
+        if (Call() is var result and not CudaResult.Success)
+            return result;
+        if (_capture is null)
+            return Told();
+        _captureSpoiled = true;
+        return CudaResult.StreamCaptureUnsupported;
+    }
 
     private CudaResult Memory(Action action)
     {
-        if (_faulted)
-            return CudaResult.LaunchFailed;
-        if (_capture is not null)
-            return CudaResult.StreamCaptureUnsupported;
+        if (Unsafe() is var result and not CudaResult.Success)
+            return result;
         try
         {
             action();
@@ -382,6 +515,8 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
             return CudaResult.InvalidValue;
         }
     }
+
+    private static int Number(string digits) => int.Parse(digits, NumberStyles.None, CultureInfo.InvariantCulture);
 
     private nint Add(object value)
     {

@@ -4,7 +4,9 @@ using KernelScope.PtxEmulator.Syntax;
 
 namespace KernelScope.PtxEmulator;
 
-/// <summary>What an emulated device looks like. The defaults are those of a compute capability 8.0 device, with more shared memory.</summary>
+/// <summary>
+/// What an emulated device looks like. The defaults are those of a compute capability 8.0 device, with more shared memory.
+/// </summary>
 public sealed record EmulatedGpuOptions
 {
     /// <summary>Device memory; host memory is committed only as it is touched, up to three times this.</summary>
@@ -29,7 +31,9 @@ public sealed record EmulatedGpuOptions
     public int MaxLocalBytesPerThread { get; init; } = 512 * 1024;
 }
 
-/// <summary>A device that executes PTX on the host: memory, and launches that check and count. Not thread-safe; a launch runs to its end.</summary>
+/// <summary>
+/// A device that executes PTX on the host: memory, and launches that check and count. Not thread-safe; a launch runs to its end.
+/// </summary>
 public sealed unsafe class EmulatedGpu : IDisposable
 {
     private readonly GlobalMemory _memory;
@@ -145,7 +149,7 @@ public sealed unsafe class EmulatedGpu : IDisposable
         LoadVariables(kernel.Module);
         bool races = options.Checked && grid.Count > 1;
         var launch = new LaunchState(kernel, grid, block, dynamicSharedBytes, parameters.ToArray(), options, _memory, _races, races,
-            Options.MultiprocessorCount, v => _variables[v]);
+            Options.MultiprocessorCount, v => _variables[v]) { MatrixModel = ModelOf(options.MatrixModel) };
         try
         {
             return new Launcher(launch).Run();
@@ -164,6 +168,9 @@ public sealed unsafe class EmulatedGpu : IDisposable
             _memory.Dispose();
         _disposed = true;
     }
+
+    private MatrixModel ModelOf(MatrixModel asked) =>
+        asked != MatrixModel.OfDevice ? asked : Options.ComputeCapability >= 90 ? MatrixModel.Hopper : MatrixModel.Ampere;
 
     private void LoadVariables(PtxModule module)
     {

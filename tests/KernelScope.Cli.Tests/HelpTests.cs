@@ -17,12 +17,14 @@ public sealed class HelpTests
         Assert.Equal(outcome.Output, Program.Run(verb, "--help").Output);
         Assert.NotEmpty(Examples(verb));
         Assert.Contains(Examples(verb), e => e.StartsWith($"kernelscope {verb}", StringComparison.Ordinal));
-        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "bench" or "status" or "merge" or "train"), outcome.Output.Contains("  --model DIR", StringComparison.Ordinal));
+        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "bench" or "kernels" or "status" or "merge" or "train"), outcome.Output.Contains("  --model DIR", StringComparison.Ordinal));
         Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "catalog" or "pack" or "tokenize" or "labels" or "status" or "merge"), outcome.Output.Contains("  --device NAME", StringComparison.Ordinal));
         Assert.Contains("  --json", outcome.Output, StringComparison.Ordinal);
     }
 
-    /// <summary>Each verb's examples one after the other in one folder, by a shell, as somebody would paste them. Only what needs a hub is left out.</summary>
+    /// <summary>
+    /// Each verb's examples one after the other in one folder, by a shell, as somebody would paste them. Only what needs a hub is left out.
+    /// </summary>
     [Theory]
     [MemberData(nameof(Verbs))]
     public void Every_example_works_as_it_is_written(string verb)

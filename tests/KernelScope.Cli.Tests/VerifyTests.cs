@@ -38,6 +38,60 @@ public sealed class VerifyTests
             .GetProperty("measured").GetDouble();
     }
 
+    /// <summary>Each op in a process of its own: one that takes too long is one red line, and the others are green.</summary>
+    [Fact]
+    public void An_op_whose_process_is_stopped_leaves_the_others()
+    {
+        JsonElement together = Program.Json("verify", "--device", "emulated", "--op", "Copy", "--op", "Softcap", "--jobs", "2", "--hashes");
+        Assert.Equal(["op Copy", "op Softcap"], together.GetProperty("checks").EnumerateArray()
+            .Select(c => c.GetProperty("name").GetString()));
+        Assert.All(together.GetProperty("checks").EnumerateArray(), c =>
+            Assert.True(c.GetProperty("ok").GetBoolean() && c.GetProperty("hash_equal").GetBoolean() && c.GetProperty("seconds")
+            .GetDouble() > 0, c.ToString()));
+        // The large products take the reference device minutes.
+        Outcome stopped = Program.Run("verify", "--device", "reference", "--op", "Linear", "--op", "Copy", "--scale", "large", "--jobs",
+            "2", "--timeout", "20", "--json");
+        Assert.Equal(1, stopped.ExitCode);
+        JsonElement linear = JsonElement.Parse(stopped.Output).GetProperty("checks").EnumerateArray()
+            .Single(c => c.GetProperty("name").GetString() == "op Linear");
+        Assert.Equal((false, "timeout after 20 s"), (linear.GetProperty("ok").GetBoolean(), linear.GetProperty("message").GetString()));
+    }
+
+    [Fact]
+    public void Cases_are_picked_by_op_and_by_name()
+    {
+        JsonElement[] checks = [.. Program.Json("verify", "--device", "cpu", "--op", "Linear", "--case", "denormals")
+            .GetProperty("checks").EnumerateArray()];
+        Assert.Equal(2, Assert.Single(checks).GetProperty("shapes").GetInt32());
+        Program.Run("verify", "--op", "Liner").AssertFailed(2, "'Liner' is no op of the suite");
+        Program.Run("verify", "--case", "no such case").AssertFailed(2, "no case is called");
+        Program.Run("verify", "--cross", "--op", "Linear").AssertFailed(2, "--op does nothing with --cross");
+        Program.Run("verify", "--repeats", "3").AssertFailed(2, "--repeats does nothing without --cross");
+        Program.Run("verify", "--cross").AssertFailed(2, "the cpu device has none");
+        Program.Run("verify", "--write-hashes", "x").AssertFailed(2, "--device emulated");
+        Program.Run("verify", "--sync").AssertFailed(2, "--sync does nothing on auto");
+        Program.Run("kernels", "--device", "cpu").AssertFailed(2, "the cpu device has no kernels");
+    }
+
+    /// <summary>The bits of the shipped kernels in the emulator are those on file; a case that is not there fails.</summary>
+    [Fact]
+    public void Outputs_are_held_bit_by_bit_to_the_file_inside()
+    {
+        using var folder = new TempFolder();
+        string path = folder.At("hashes.json");
+        Program.Json("verify", "--device", "emulated", "--write-hashes", path, "--op", "RmsNorm");
+        JsonElement check = Assert.Single(Program.Json("verify", "--device", "emulated", "--op", "RmsNorm", "--hashes", path)
+            .GetProperty("checks").EnumerateArray());
+        Assert.True(check.GetProperty("hash_equal").GetBoolean());
+        Outcome missing = Program.Run("verify", "--device", "emulated", "--op", "Copy", "--hashes", path);
+        Assert.Equal(1, missing.ExitCode);
+        Assert.Contains("there is no hash of this case", missing.Output, StringComparison.Ordinal);
+        // Another tree of sums: other bits, within every tolerance.
+        Outcome cpu = Program.Run("verify", "--device", "cpu", "--op", "RmsNorm", "--scale", "tiny", "--hashes", path);
+        Assert.Equal(1, cpu.ExitCode);
+        Assert.Contains("have other bits", cpu.Output, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void Bad_input_gets_a_sentence()
     {

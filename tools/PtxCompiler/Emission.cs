@@ -31,7 +31,7 @@ public sealed class Emission
         {
             foreach (GpuTarget target in TargetsOf(kernel))
             {
-                string text = PtxText.Normalize(compiler.Compile(kernel, target), kernel.Name);
+                string text = PtxText.WithMinBlocks(PtxText.Normalize(compiler.Compile(kernel, target), kernel.Name), kernel.MinBlocks);
                 problems.AddRange(PtxRules.Violations(text, target).Select(v => $"{kernel.Name} ({Name(target)}): {v}"));
                 texts.Add((kernel, target), text);
             }
@@ -45,7 +45,9 @@ public sealed class Emission
         return emission;
     }
 
-    /// <summary>Hash of the sources that the kernels are made of, comments included: names and newlines are the same on every system.</summary>
+    /// <summary>
+    /// Hash of the sources that the kernels are made of, comments included: names and newlines are the same on every system.
+    /// </summary>
     public static string HashSources(string folder)
     {
         var all = new StringBuilder();
@@ -72,7 +74,7 @@ public sealed class Emission
         foreach (string file in Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories))
         {
             string path = Path.GetRelativePath(folder, file).Replace('\\', '/');
-            if (!_files.ContainsKey(path))
+            if (!_files.ContainsKey(path) && path != Resources.FileName)
                 found.Add($"{path} belongs to no kernel.");
         }
 
@@ -94,7 +96,8 @@ public sealed class Emission
 
         foreach (string file in Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories))
         {
-            if (!_files.ContainsKey(Path.GetRelativePath(folder, file).Replace('\\', '/')))
+            string path = Path.GetRelativePath(folder, file).Replace('\\', '/');
+            if (!_files.ContainsKey(path) && path != Resources.FileName)
                 File.Delete(file);
         }
     }

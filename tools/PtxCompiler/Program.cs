@@ -1,20 +1,55 @@
 using KernelScope.Kernels;
 using KernelScope.PtxCompiler;
 
-// Usage: PtxCompiler [--check] [REPOSITORY]: writes kernels/ptx, or says how it differs from what the source gives (exit code 1).
-bool check = args.Contains("--check");
-string root = args.FirstOrDefault(a => !a.StartsWith("--", StringComparison.Ordinal)) ?? Directory.GetCurrentDirectory();
-string kernels = Path.Combine(root, "kernels");
-if (!Directory.Exists(kernels) || args.Any(a => a.StartsWith("--", StringComparison.Ordinal) && a != "--check"))
+const string Usage = """
+    PtxCompiler [--check] [REPOSITORY]                                      writes kernels/ptx, or says how it differs from what the source gives
+    PtxCompiler --ptxas FILE [--nvdisasm FILE] [--check] [REPOSITORY]       assembles the committed PTX and writes kernels/ptx/resources.json, or says what is wrong with it
+    Exit code 1 if something differs or is wrong.
+    """;
+bool check = false;
+string? ptxas = null, nvdisasm = null, root = null;
+for (int i = 0; i < args.Length; i++)
 {
-    Console.Error.WriteLine($"Usage: PtxCompiler [--check] [REPOSITORY]; '{root}' has no folder 'kernels' or an option is unknown.");
+    string? value = i + 1 < args.Length ? args[i + 1] : null;
+    switch (args[i])
+    {
+        case "--check":
+            check = true;
+            break;
+        case "--ptxas" when value is not null:
+            (ptxas, i) = (value, i + 1);
+            break;
+        case "--nvdisasm" when value is not null:
+            (nvdisasm, i) = (value, i + 1);
+            break;
+        default:
+            // The second of two folders, or an unknown option, is no folder.
+            root = root is null ? args[i] : "";
+            break;
+    }
+}
+
+root ??= Directory.GetCurrentDirectory();
+string kernels = Path.Combine(root, "kernels"), folder = Path.Combine(kernels, "ptx");
+if (!Directory.Exists(kernels))
+{
+    Console.Error.WriteLine($"'{root}' has no folder 'kernels', or an option is unknown.\n{Usage}");
     return 2;
 }
 
 try
 {
+    return ptxas is null ? Compile() : Assemble();
+}
+catch (Exception e) when (e is InvalidOperationException or System.ComponentModel.Win32Exception)
+{
+    Console.Error.WriteLine(e.Message);
+    return 1;
+}
+
+int Compile()
+{
     Emission emission = Emission.Create(Catalog.All, Emission.HashSources(kernels));
-    string folder = Path.Combine(kernels, "ptx");
     if (!check)
     {
         emission.Write(folder);
@@ -29,8 +64,19 @@ try
         Console.Error.WriteLine("The committed PTX is not what the source gives: run tools/PtxCompiler and commit the result.");
     return differences.Count == 0 ? 0 : 1;
 }
-catch (InvalidOperationException e)
+
+int Assemble()
 {
-    Console.Error.WriteLine(e.Message);
-    return 1;
+    string file = Path.Combine(folder, Resources.FileName);
+    string? committed = File.Exists(file) ? File.ReadAllText(file) : null;
+    Resources resources = Resources.Assemble(new Assembly(ptxas, nvdisasm), folder);
+    if (!check)
+        File.WriteAllText(file, committed = resources.Write(committed));
+    IReadOnlyList<string> problems = resources.Problems(committed, out string note);
+    if (note.Length > 0)
+        Console.WriteLine(note);
+    foreach (string problem in problems)
+        Console.Error.WriteLine(problem);
+    Console.WriteLine($"{problems.Count} problem{(problems.Count == 1 ? "" : "s")}.");
+    return problems.Count == 0 ? 0 : 1;
 }

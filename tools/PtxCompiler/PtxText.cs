@@ -11,8 +11,10 @@ namespace KernelScope.PtxCompiler;
 public readonly record struct PtxParameter(string Name, int Offset, int Size);
 
 /// <summary>
-/// Makes ILGPU's text stable and safe: names without process-wide counters, no unused functions, every product and sum with its rounding written out (a plain
-/// <c>mul.f32</c> and <c>add.f32</c> may be contracted by the driver, which would make bits depend on its version), no claims of uniform branches.
+/// Makes ILGPU's text stable and safe: names without process-wide counters, no unused functions, every product and sum with its rounding
+/// written out (a plain
+/// <c>mul.f32</c> and <c>add.f32</c> may be contracted by the driver, which would make bits depend on its version), no claims of uniform
+/// branches.
 /// </summary>
 public static partial class PtxText
 {
@@ -30,6 +32,11 @@ public static partial class PtxText
         entry = ConstantProduct().Replace(entry, FoldProduct);
         return BlankLines().Replace(entry, "\n").Trim() + "\n";
     }
+
+    /// <summary>Asks the assembler to leave room for so many blocks on a multiprocessor; 0: as it is.</summary>
+    public static string WithMinBlocks(string entry, int blocks) =>
+        blocks == 0 ? entry : ThreadLimit().Replace(entry, match =>
+            string.Create(CultureInfo.InvariantCulture, $"{match.Value}\n.minnctapersm {blocks}"), 1);
 
     /// <summary>The parameters of a normalised kernel, with the driver's offsets: each at a multiple of its alignment.</summary>
     public static IReadOnlyList<PtxParameter> Parameters(string entry)
@@ -101,6 +108,9 @@ public static partial class PtxText
         return new StringBuilder().Append("mov.b64\t").Append(match.Groups["target"].ValueSpan).Append(", ").Append(product)
             .Append(';').ToString();
     }
+
+    [GeneratedRegex(@"\.maxntid [^\n]*")]
+    private static partial Regex ThreadLimit();
 
     [GeneratedRegex(@"\.entry\s+\w+\(")]
     private static partial Regex Entry();

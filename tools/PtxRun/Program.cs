@@ -4,6 +4,9 @@ using KernelScope.PtxRun;
 const string Usage = """
     ptxrun FILE                            lists the kernels of a PTX file
     ptxrun FILE KERNEL [options] ARGUMENT… runs one in the emulator and prints what it did
+    ptxrun model [--gpu NAME] [--position N] [--ptx FOLDER]
+                                           estimates a decode step of Gemma 2 2B on H100, H200, A100 and 4090, of one GPU kernel by kernel (folder: kernels/ptx)
+    Options of a run:
       --grid X[,Y[,Z]]  --block X[,Y[,Z]]  extents (1)
       --shared BYTES                       dynamic shared memory
       --unchecked                          no race and initialisation checks
@@ -21,6 +24,17 @@ try
         Console.WriteLine(Usage);
         return args.Length == 0 ? 2 : 0;
     }
+    if (args[0] == "model")
+    {
+        string Value(string name, string otherwise) => Array.IndexOf(args, name) is int at and > 0 && at + 1 < args.Length ? args[at + 1]
+            : otherwise;
+        if (args.Length % 2 == 0 || args.Where((_, i) => i % 2 == 1).Except(["--gpu", "--position", "--ptx"]).Any()
+            || !int.TryParse(Value("--position", "1024"), out int position) || position is < 0 or > 8191)
+            throw new UsageException("model takes --gpu NAME, --position 0 to 8191 and --ptx FOLDER.");
+        Model.Print(Value("--ptx", Path.Combine("kernels", "ptx")), Value("--gpu", ""), position);
+        return 0;
+    }
+
     PtxModule module = PtxModule.Parse(File.ReadAllText(args[0]), Path.GetFileName(args[0]));
     if (args.Length == 1)
         Report.Kernels(module);

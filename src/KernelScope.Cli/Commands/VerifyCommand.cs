@@ -1,8 +1,12 @@
 using System.CommandLine;
 using KernelScope.Conformance;
+using KernelScope.Cuda;
 using KernelScope.Devices;
+using KernelScope.Emulated;
 using KernelScope.Evaluation;
+using KernelScope.Files;
 using KernelScope.Model;
+using KernelScope.PtxEmulator;
 using KernelScope.Sae;
 
 namespace KernelScope.Cli;
@@ -11,24 +15,32 @@ namespace KernelScope.Cli;
 internal sealed class VerifyCommand : Verb
 {
     private readonly SaeOptions _sae;
+    private readonly CaseOptions _cases;
     private readonly Option<string?> _textFile = new("--text-file") { Description = "With --model and --sae: text like OpenWebText for SAEBench's numbers, 250 sequences of 128 tokens (32,000 tokens).", HelpName = "F" };
 
     public VerifyCommand(CommonOptions common, Surroundings surroundings) : base(
         "verify",
         "Checks a device: every op on every shape class against its equation in double, then the demo model and its SAEs against stored numbers of transformers and SAELens.\n" +
         "With --model and real Gemma 2 weights, and --sae, also numbers that others have published of them. Exit code 1 if a check fails; what lacks files is listed as not run.",
-        "  kernelscope verify --device cpu",
+        "  kernelscope verify --device cpu\n  kernelscope verify --device cpu --op Linear --case denormals",
         common,
         surroundings)
     {
         _sae = new SaeOptions(this);
         Options.Add(_textFile);
+        _cases = new CaseOptions(this);
     }
 
-    protected override void CheckOptions(ParseResult parsed) => Belongs(parsed, _sae.IsGiven(parsed), "--sae", _sae.Places);
+    protected override void CheckOptions(ParseResult parsed)
+    {
+        Belongs(parsed, _sae.IsGiven(parsed), "--sae", _sae.Places);
+        _cases.Check(parsed);
+    }
 
     protected override int Run(ParseResult parsed)
     {
+        if (_cases.IsCross(parsed))
+            return Cross(parsed);
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         bool saeGiven = _sae.IsGiven(parsed);
         string? text = parsed.GetValue(_textFile);
@@ -41,24 +53,40 @@ internal sealed class VerifyCommand : Verb
         TokenSet? tokens = text is null ? null : EvalTokens.Read(text, null, null, null, files, out doubt);
         if (doubt is not null)
             SaeDoubt.Warn(Streams, doubt);
-        using Device device = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(files.Config, tokens.Length, 1)));
+        string deviceName = Common.DeviceOf(parsed), precision = Common.PrecisionOf(parsed) == Precision.Exact ? "exact" : "fast";
+        IReadOnlyList<ConformanceCase> cases = _cases.Cases(parsed, deviceName);
+        OutputHashes? hashes = _cases.Hashes(parsed, deviceName, precision);
+        bool picked = _cases.ArePicked(parsed);
         List<CheckRow> checks = [];
         List<NotRunRow> notRun = [];
-        using (var progress = new Progress(Streams, "Ops"))
-            checks.AddRange(OpSuite.Run(device, progress, Cancellation));
+        if (_cases.HashOutput(parsed) is string output)
+            return WriteHashes(parsed, output, cases, precision);
+        bool ownProcesses = _cases.InProcesses(parsed, deviceName);
+        if (ownProcesses)
+        {
+            using var progress = new Progress(Streams, "Ops");
+            checks.AddRange(new OpProcesses(op => ArgumentsFor(parsed, op), _cases.Timeout(parsed)).Run([.. cases.Select(c => c.Op).Distinct()], _cases.Jobs(parsed), progress, Cancellation));
+        }
+
+        if (ownProcesses && picked)
+            return Print(parsed, deviceName, precision, files.Name, checks, notRun);
+        using Device device = Common.OpenDevice(
+            parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(files.Config, tokens.Length, 1)));
+        if (!ownProcesses)
+        {
+            using var progress = new Progress(Streams, "Ops");
+            checks.AddRange(OpSuite.Run(device, cases, hashes, null, progress, Cancellation));
+        }
+
+        if (picked)
+            return Print(parsed, device.Name, precision, files.Name, checks, notRun);
         Add(DemoGoldens.Run(device, Cancellation));
         if (files.IsDemo)
             Add(PublishedChecks.Lacking());
         else
             AddPublished(device, files, saeFiles, tokens);
 
-        var result = new VerifyResult(device.Name, device.Precision == Precision.Exact ? "exact" : "fast", files.Name, checks, notRun);
-        if (Common.JsonOf(parsed))
-            JsonOutput.Write(Streams, result);
-        else
-            VerifyView.Print(Streams, result);
-        return checks.TrueForAll(c => c.Ok) ? ExitCode.Done : ExitCode.Failed;
+        return Print(parsed, device.Name, precision, files.Name, checks, notRun);
 
         void Add(IEnumerable<VerificationCheck> found)
         {
@@ -78,6 +106,56 @@ internal sealed class VerifyCommand : Verb
             SaeTarget? target = loaded is null ? null : new SaeTarget(Path.Exists(sae!.Name) ? Path.GetFullPath(sae.Name) : sae.Name, loaded, sae.Site, sae.SiteOut);
             Add(PublishedChecks.OfModel(model, modelFiles.Tokenizer, modelFiles.Name, Cancellation));
             Add(PublishedChecks.OfSae(model, modelFiles.Tokenizer, target, set, Cancellation));
+        }
+    }
+
+    private int Print(ParseResult parsed, string device, string precision, string model, List<CheckRow> checks, List<NotRunRow> notRun)
+    {
+        var result = new VerifyResult(device, precision, model, checks, notRun);
+        if (Common.JsonOf(parsed))
+            JsonOutput.Write(Streams, result);
+        else
+            VerifyView.Print(Streams, result);
+        return checks.TrueForAll(c => c.Ok) ? ExitCode.Done : ExitCode.Failed;
+    }
+
+    /// <summary>The arguments of the process that runs an op.</summary>
+    private List<string> ArgumentsFor(ParseResult parsed, string op) => [Name, .. Common.GivenOf(parsed), .. _cases.ForOp(parsed, op), "--json"];
+
+    private int Cross(ParseResult parsed)
+    {
+        using Device device = Common.OpenDevice(parsed, Streams);
+        if (device is not CudaDevice cuda)
+            throw new UsageException($"--cross compares kernels of a CUDA device, and the {device.Name} device has none.");
+        List<CheckRow> checks;
+        using (var progress = new Progress(Streams, "Forms"))
+            checks = [.. new CrossChecks(cuda, _cases.Repeats(parsed), progress, Cancellation).Run()];
+        return Print(parsed, device.Name, Common.PrecisionOf(parsed) == Precision.Exact ? "exact" : "fast", "none", checks, []);
+    }
+
+    private int WriteHashes(ParseResult parsed, string path, IReadOnlyList<ConformanceCase> cases, string precision)
+    {
+        if (Common.DeviceOf(parsed) != EmulatedDevices.Name)
+            throw new UsageException("--write-hashes is for --device emulated, which knows where tensor cores took part.");
+        bool portable = true;
+        var written = new Dictionary<string, OutputHash>(StringComparer.Ordinal);
+        List<CheckRow> rows;
+        CudaDeviceOptions options = Common.CudaOptionsOf(parsed, Streams) with { SaePrecision = Precision.Exact };
+        using (CudaDevice device = EmulatedDevices.Open(options, new EmulatedDriverOptions { Launched = (_, result) => portable &= result.Threads(InstructionClass.Matrix) == 0 }))
+        using (var progress = new Progress(Streams, "Ops"))
+            rows = [.. OpSuite.Run(device, cases, null, Note, progress, Cancellation)];
+        using (AtomicFile file = AtomicFile.Create(path))
+        {
+            new OutputHashes(_cases.Scale(parsed, EmulatedDevices.Name), precision, written).Write(file.Stream);
+            file.Commit();
+        }
+
+        return Print(parsed, EmulatedDevices.Name, precision, "none", rows, []);
+
+        void Note(ConformanceResult result)
+        {
+            written.Add($"{result.Op}: {result.Name}", new OutputHash { Hash = result.Hash, Portable = portable });
+            portable = true;
         }
     }
 }

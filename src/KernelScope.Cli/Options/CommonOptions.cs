@@ -41,7 +41,7 @@ internal sealed class CommonOptions
 
     private readonly Option<string> _device = new("--device")
     {
-        Description = "What computes: auto (the first CUDA device on which the model fits, else the cpu), cpu, cuda[:n], " +
+        Description = "What computes: auto (the cpu, until the CUDA kernels have been proven on hardware), cpu, cuda[:n], " +
             "reference, or emulated (the CUDA device on an emulated GPU: slow).",
         HelpName = "NAME",
         DefaultValueFactory = _ => "auto",
@@ -66,6 +66,22 @@ internal sealed class CommonOptions
             "cannot end the program. Takes as much memory as the files have bytes.",
         Recursive = true,
     };
+    private readonly Option<bool> _noGraphs = new("--no-graphs")
+    {
+        Description = "On a CUDA device: launch kernels one by one instead of as graphs. Results do not depend on it.",
+        Recursive = true,
+    };
+    private readonly Option<bool> _noTensorCores = new("--no-tensor-cores")
+    {
+        Description = "On a CUDA device: multiply many rows without tensor cores.",
+        Recursive = true,
+    };
+    private readonly Option<bool> _sync = new("--sync")
+    {
+        Description = "On a CUDA device: wait after every kernel, so that an error names the one that made it. Slow. " +
+            "KERNELSCOPE_CUDA_SYNC=1 does the same.",
+        Recursive = true,
+    };
     private readonly Option<bool> _json = new(JsonName) { Description = "Print the result as one JSON document.", Recursive = true };
 
     public CommonOptions()
@@ -85,7 +101,8 @@ internal sealed class CommonOptions
     public IReadOnlyList<(Option Option, CommonUse Use)> Each =>
     [
         (_model, CommonUse.Model), (_device, CommonUse.Device), (_precision, CommonUse.Precision),
-        (_threads, CommonUse.Threads), (_noMap, CommonUse.Device), (_json, CommonUse.Json),
+        (_threads, CommonUse.Threads), (_noMap, CommonUse.Device), (_noGraphs, CommonUse.Device),
+        (_noTensorCores, CommonUse.Device), (_sync, CommonUse.Device), (_json, CommonUse.Json),
     ];
 
     /// <summary>Refuses what a verb would ignore.</summary>
@@ -101,6 +118,11 @@ internal sealed class CommonOptions
         string device = DeviceOf(parsed);
         if (verb.Uses.HasFlag(CommonUse.Threads) && parsed.GetResult(_threads) is { Implicit: false } && device is not ("auto" or "cpu"))
             throw new UsageException($"--threads does nothing on {device}: it is for the cpu.");
+        foreach (Option option in (Option[])[_noGraphs, _noTensorCores, _sync])
+        {
+            if (parsed.GetResult(option) is { Implicit: false } && device is "auto" or "cpu" or "reference")
+                throw new UsageException($"{option.Name} does nothing on {device}: it is for a CUDA device.");
+        }
     }
 
     private static string Why(Verb verb, CommonUse use) => use switch
@@ -122,6 +144,9 @@ internal sealed class CommonOptions
         root.Options.Add(_precision);
         root.Options.Add(_threads);
         root.Options.Add(_noMap);
+        root.Options.Add(_noGraphs);
+        root.Options.Add(_noTensorCores);
+        root.Options.Add(_sync);
         root.Options.Add(_json);
     }
 
@@ -137,9 +162,11 @@ internal sealed class CommonOptions
 
     public Precision PrecisionOf(ParseResult parsed) => parsed.GetRequiredValue(_precision) == "fast" ? Precision.Fast : Precision.Exact;
 
-    /// <summary>Opens the device that was asked for, once it is known that what will run fits into its memory: nothing is loaded before.</summary>
+    /// <summary>
+    /// Opens the device that was asked for, once it is known that what will run fits into its memory: nothing is loaded before.
+    /// </summary>
     /// <param name="parsed">The options.</param>
-    /// <param name="streams">Where "auto" says why it takes the cpu although there is a CUDA device.</param>
+    /// <param name="streams">For what a user may want to know of the device.</param>
     /// <param name="needs">What needs how many bytes; see <see cref="MemoryCheck.Require"/>.</param>
     /// <exception cref="WorkException">There is too little memory, or the device does not compute in the precision asked for.</exception>
     /// <exception cref="Cuda.Driver.CudaException">There is no such device, or too little memory on it.</exception>
@@ -148,7 +175,7 @@ internal sealed class CommonOptions
 
     /// <summary>The same in given precisions.</summary>
     /// <param name="parsed">The options.</param>
-    /// <param name="streams">Where "auto" says why it takes the cpu although there is a CUDA device.</param>
+    /// <param name="streams">For what a user may want to know of the device.</param>
     /// <param name="precision">Of the model's products.</param>
     /// <param name="saePrecision">Of SAE encoders.</param>
     /// <param name="needs">What needs how many bytes.</param>
@@ -164,7 +191,7 @@ internal sealed class CommonOptions
 
     /// <summary>The same on a device by its name.</summary>
     /// <param name="parsed">The options.</param>
-    /// <param name="streams">Where "auto" says why it takes the cpu although there is a CUDA device.</param>
+    /// <param name="streams">For what a user may want to know of the device.</param>
     /// <param name="name">The device.</param>
     /// <param name="precision">Of the model's products.</param>
     /// <param name="saePrecision">Of SAE encoders.</param>
@@ -179,15 +206,10 @@ internal sealed class CommonOptions
         Precision saePrecision,
         params ReadOnlySpan<(string What, long Bytes)> needs)
     {
-        var options = new CudaDeviceOptions { Precision = precision, SaePrecision = saePrecision };
+        CudaDeviceOptions options = CudaOptionsOf(parsed, streams) with { Precision = precision, SaePrecision = saePrecision };
         switch (name)
         {
             case "auto":
-                if (CudaDevices.OpenIfFits(MemoryPlan.Of(options, needs), options, out string why) is CudaDevice found)
-                    return found;
-                if (why.Length > 0)
-                    Failure.WriteLine(streams.Error, $"the cpu computes, not a CUDA device: {why}");
-                return Cpu(parsed, options, needs);
             case "cpu":
                 return Cpu(parsed, options, needs);
             case "reference":
@@ -198,6 +220,33 @@ internal sealed class CommonOptions
             default:
                 return Fitting(name == EmulatedDevices.Name ? EmulatedDevices.Open(options) : CudaDevices.Open(name, options), needs);
         }
+    }
+
+    /// <summary>
+    /// The common options as they were given, but for the output's form and the model: to hand them to a process that computes the same
+    /// way.
+    /// </summary>
+    public IEnumerable<string> GivenOf(ParseResult parsed)
+    {
+        foreach ((Option option, CommonUse use) in Each.Where(e => e.Use is CommonUse.Device or CommonUse.Precision or CommonUse.Threads && parsed.GetResult(e.Option) is { Implicit: false }))
+        {
+            yield return option.Name;
+            foreach (System.CommandLine.Parsing.Token token in parsed.GetResult(option)!.Tokens)
+                yield return token.Value;
+        }
+    }
+
+    /// <summary>How a CUDA device was asked to work.</summary>
+    public CudaDeviceOptions CudaOptionsOf(ParseResult parsed, Streams streams)
+    {
+        var options = new CudaDeviceOptions
+        {
+            Precision = PrecisionOf(parsed),
+            Graphs = !parsed.GetValue(_noGraphs),
+            TensorCores = !parsed.GetValue(_noTensorCores),
+            Warn = text => Failure.WriteLine(streams.Error, $"warning: {text}"),
+        };
+        return parsed.GetValue(_sync) ? options with { Sync = true } : options;
     }
 
     private CpuDevice Cpu(ParseResult parsed, CudaDeviceOptions options, ReadOnlySpan<(string What, long Bytes)> needs)

@@ -12,7 +12,7 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
     private static readonly (string Title, string[] Names)[] VerbGroups =
     [
         ("Look inside a model", ["features", "generate", "run", "lens", "attribute", "top", "dash", "labels", "serve"]),
-        ("Measure and compare", ["eval", "encode", "diff", "verify", "bench"]),
+        ("Measure and compare", ["eval", "encode", "diff", "verify", "kernels", "bench"]),
         ("Runs on disk, on one machine or many", ["harvest", "plan", "work", "status", "merge", "train"]),
         ("Files, models and this machine", ["tokenize", "inspect", "catalog", "pull", "pack", "doctor", "help"]),
     ];
@@ -130,7 +130,9 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
         return isSaid ? text : $"{text} Default: {Convert.ToString(option.GetDefaultValue(), CultureInfo.InvariantCulture)}.";
     }
 
-    /// <summary>What a list of verbs has room for: up to the first full stop or colon that a space follows ("config.json" ends no sentence).</summary>
+    /// <summary>
+    /// What a list of verbs has room for: up to the first full stop or colon that a space follows ("config.json" ends no sentence).
+    /// </summary>
     private static string FirstSentence(string text)
     {
         string line = text.Split('\n')[0];

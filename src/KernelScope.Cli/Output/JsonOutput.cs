@@ -5,7 +5,10 @@ using System.Text.Json.Serialization.Metadata;
 
 namespace KernelScope.Cli;
 
-/// <summary>Writes a result as one JSON document and a line end: snake_case, shortest numbers that read back to the same bits, non-ASCII letters as they are.</summary>
+/// <summary>
+/// Writes a result as one JSON document and a line end: snake_case, shortest numbers that read back to the same bits, non-ASCII letters as
+/// they are.
+/// </summary>
 internal static class JsonOutput
 {
     private static readonly ResultContext Context = new(new JsonSerializerOptions(ResultContext.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
@@ -19,6 +22,11 @@ internal static class JsonOutput
         streams.OutputBytes.Write("\n"u8);
         streams.OutputBytes.Flush();
     }
+
+    /// <summary>Reads a document that <see cref="Write"/> wrote; numbers that are null there are NaN here.</summary>
+    /// <exception cref="JsonException">It is another.</exception>
+    public static T? Parse<T>(string json)
+        where T : class => JsonSerializer.Deserialize(json, (JsonTypeInfo<T>)Context.GetTypeInfo(typeof(T))!);
 
     /// <summary>The document on one line, as text.</summary>
     public static string Line<T>(T result) => JsonSerializer.Serialize(result, (JsonTypeInfo<T>)Context.GetTypeInfo(typeof(T))!);
@@ -41,7 +49,10 @@ internal sealed class FiniteSingleConverter : JsonConverter<float>
 /// <inheritdoc cref="FiniteSingleConverter"/>
 internal sealed class FiniteDoubleConverter : JsonConverter<double>
 {
-    public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.GetDouble();
+    /// <summary>Null comes here too.</summary>
+    public override bool HandleNull => true;
+
+    public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.TokenType == JsonTokenType.Null ? double.NaN : reader.GetDouble();
 
     public override void Write(Utf8JsonWriter writer, double value, JsonSerializerOptions options)
     {
@@ -81,6 +92,7 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(DiffResult))]
 [JsonSerializable(typeof(TopResult))]
 [JsonSerializable(typeof(BenchResult))]
+[JsonSerializable(typeof(KernelsResult))]
 [JsonSerializable(typeof(HarvestResult))]
 [JsonSerializable(typeof(PlanResult))]
 [JsonSerializable(typeof(WorkResult))]

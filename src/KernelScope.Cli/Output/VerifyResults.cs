@@ -9,6 +9,14 @@ internal sealed record CheckRow(string Name, bool Ok, double Measured, double Li
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public int? Shapes { get; init; }
 
+    /// <summary>For an op: seconds that its cases took.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Seconds { get; init; }
+
+    /// <summary>With <c>--hashes</c>: whether every case gave the bits that are on file.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public bool? HashEqual { get; init; }
+
     /// <summary>Whose numbers the reference is.</summary>
     public required string Source { get; init; }
 

@@ -21,7 +21,9 @@ internal sealed record DeviceProbe(string Name, string Detail, long FreeBytes, l
     /// <summary>Whether the memory is a CUDA device's: its own, and planned with work space.</summary>
     public bool IsCuda => Name.StartsWith("cuda", StringComparison.Ordinal) || Name == EmulatedDevices.Name;
 
-    /// <summary>What models run on: the cpu, every CUDA device or the reason why there is none, and what was asked for beside these.</summary>
+    /// <summary>
+    /// What models run on: the cpu, every CUDA device or the reason why there is none, and what was asked for beside these.
+    /// </summary>
     /// <param name="asked">The device's name on the command line.</param>
     public static IReadOnlyList<DeviceProbe> All(string asked)
     {
@@ -33,11 +35,10 @@ internal sealed record DeviceProbe(string Name, string Detail, long FreeBytes, l
         return found;
     }
 
-    /// <summary>Whether it is one that <paramref name="asked"/> may mean; auto takes a CUDA device or the cpu.</summary>
+    /// <summary>Whether it is one that <paramref name="asked"/> may mean; auto takes the cpu.</summary>
     public bool Answers(string asked) => asked switch
     {
-        "auto" => Name != EmulatedDevices.Name,
-        "reference" => Name == "cpu",
+        "auto" or "reference" => Name == "cpu",
         _ => CudaDevices.TryParse(asked, out int ordinal) ? Name == NameOf(ordinal) || Name == NoCuda : Name == asked,
     };
 

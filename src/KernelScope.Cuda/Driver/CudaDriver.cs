@@ -13,7 +13,7 @@ internal sealed unsafe class CudaDriver : ICudaDriver
     private const int LogBytes = 16 * 1024;
 
     // CUjit_option of cuda.h.
-    private const int InfoLogBuffer = 3, InfoLogBufferSize = 4, ErrorLogBuffer = 5, ErrorLogBufferSize = 6;
+    private const int WallTime = 2, InfoLogBuffer = 3, InfoLogBufferSize = 4, ErrorLogBuffer = 5, ErrorLogBufferSize = 6, LogVerbose = 12;
 
     private CudaDriver()
     {
@@ -33,7 +33,7 @@ internal sealed unsafe class CudaDriver : ICudaDriver
     public static CudaDriver Load()
     {
         if (!IsInstalled)
-            throw new CudaException(CudaResult.NoDevice, $"There is no NVIDIA driver on this machine: {FileName} is not installed.");
+            throw new CudaException(CudaResult.NoDevice, DriverLibrary.Missing(OperatingSystem.IsWindows()));
         return new CudaDriver();
     }
 
@@ -90,19 +90,19 @@ internal sealed unsafe class CudaDriver : ICudaDriver
     }
 
     /// <inheritdoc/>
-    public CudaResult ModuleLoadData(ReadOnlySpan<byte> ptx, string name, out nint module, out string log)
+    public CudaResult ModuleLoadData(ReadOnlySpan<byte> ptx, string name, out nint module, out CompilerReport report)
     {
         byte[] info = new byte[LogBytes], errors = new byte[LogBytes];
         CudaResult result;
         fixed (byte* image = ptx, infoLog = info, errorLog = errors)
         {
-            int* options = stackalloc int[] { InfoLogBuffer, InfoLogBufferSize, ErrorLogBuffer, ErrorLogBufferSize };
-            // Sizes are passed in the pointers themselves.
-            void** values = stackalloc void*[] { infoLog, (void*)(nint)LogBytes, errorLog, (void*)(nint)LogBytes };
-            result = cuModuleLoadDataEx(out module, image, 4, options, values);
+            int* options = stackalloc int[] { InfoLogBuffer, InfoLogBufferSize, ErrorLogBuffer, ErrorLogBufferSize, LogVerbose, WallTime };
+            // Numbers are passed in the pointers themselves, and the time comes back in its own, as a float.
+            void** values = stackalloc void*[] { infoLog, (void*)(nint)LogBytes, errorLog, (void*)(nint)LogBytes, (void*)1, null };
+            result = cuModuleLoadDataEx(out module, image, 6, options, values);
+            report = new CompilerReport($"{ZeroTerminated(errors)}\n{ZeroTerminated(info)}".Trim(), BitConverter.Int32BitsToSingle((int)(nint)values[5]));
         }
 
-        log = $"{ZeroTerminated(errors)}\n{ZeroTerminated(info)}".Trim();
         return result;
     }
 
@@ -114,6 +114,9 @@ internal sealed unsafe class CudaDriver : ICudaDriver
 
     /// <inheritdoc/>
     public CudaResult FuncGetAttribute(FunctionProperty attribute, nint function, out int value) => cuFuncGetAttribute(out value, attribute, function);
+
+    /// <inheritdoc/>
+    public CudaResult OccupancyMaxActiveBlocks(nint function, int blockSize, out int blocks) => cuOccupancyMaxActiveBlocksPerMultiprocessor(out blocks, function, blockSize, 0);
 
     /// <inheritdoc/>
     public CudaResult MemAlloc(long bytes, string name, out ulong address) => cuMemAlloc(out address, (nuint)bytes);

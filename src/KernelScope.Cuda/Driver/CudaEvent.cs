@@ -11,6 +11,7 @@ internal sealed class CudaEvent : SafeHandle
     public CudaEvent(CudaContext context, bool timing = false) : base(0, ownsHandle: true)
     {
         _context = context;
+        context.MakeCurrent();
         context.Check(context.Driver.EventCreate(timing, out nint value), nameof(ICudaDriver.EventCreate));
         SetHandle(value);
     }
@@ -40,5 +41,9 @@ internal sealed class CudaEvent : SafeHandle
     }
 
     /// <inheritdoc/>
-    protected override bool ReleaseHandle() => _context.Driver.EventDestroy(handle) == CudaResult.Success;
+    protected override bool ReleaseHandle()
+    {
+        _context.Release(ReleasedKind.Event, (ulong)handle);
+        return true;
+    }
 }

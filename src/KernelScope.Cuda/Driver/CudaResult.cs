@@ -49,6 +49,9 @@ internal enum CudaResult
     /// <summary>The PTX did not compile.</summary>
     InvalidPtx = 218,
 
+    /// <summary>An NVLink error that could not be corrected. Sticky.</summary>
+    NvlinkUncorrectable = 220,
+
     /// <summary>The driver has no PTX compiler.</summary>
     JitCompilerNotFound = 221,
 
@@ -57,6 +60,12 @@ internal enum CudaResult
 
     /// <summary>Compiling PTX is turned off.</summary>
     JitCompilationDisabled = 223,
+
+    /// <summary>A memory error that was contained to this process. Sticky.</summary>
+    Contained = 226,
+
+    /// <summary>A shared library that the driver needs could not be initialised.</summary>
+    SharedObjectInitFailed = 303,
 
     /// <summary>The system call failed.</summary>
     OperatingSystem = 304,
@@ -103,14 +112,26 @@ internal enum CudaResult
     /// <summary>A kernel failed. Sticky.</summary>
     LaunchFailed = 719,
 
+    /// <summary>A cooperative launch has more blocks than fit on the device at once.</summary>
+    CooperativeLaunchTooLarge = 720,
+
+    /// <summary>A kernel ended without giving tensor memory back. Sticky.</summary>
+    TensorMemoryLeak = 721,
+
     /// <summary>Not allowed to this user.</summary>
     NotPermitted = 800,
 
     /// <summary>Not supported by this system.</summary>
     NotSupported = 801,
 
+    /// <summary>The system is not ready for CUDA work: on NVSwitch machines the fabric manager does not run.</summary>
+    SystemNotReady = 802,
+
     /// <summary>Driver and library do not fit together.</summary>
     SystemDriverMismatch = 803,
+
+    /// <summary>The device does not support forward compatibility: this driver library is newer than the kernel's driver.</summary>
+    CompatNotSupportedOnDevice = 804,
 
     /// <summary>The call is not allowed while a stream is captured.</summary>
     StreamCaptureUnsupported = 900,
@@ -143,9 +164,12 @@ internal static class CudaResults
         CudaResult.NoBinaryForGpu => "CUDA_ERROR_NO_BINARY_FOR_GPU",
         CudaResult.EccUncorrectable => "CUDA_ERROR_ECC_UNCORRECTABLE",
         CudaResult.InvalidPtx => "CUDA_ERROR_INVALID_PTX",
+        CudaResult.NvlinkUncorrectable => "CUDA_ERROR_NVLINK_UNCORRECTABLE",
         CudaResult.JitCompilerNotFound => "CUDA_ERROR_JIT_COMPILER_NOT_FOUND",
         CudaResult.UnsupportedPtxVersion => "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
         CudaResult.JitCompilationDisabled => "CUDA_ERROR_JIT_COMPILATION_DISABLED",
+        CudaResult.Contained => "CUDA_ERROR_CONTAINED",
+        CudaResult.SharedObjectInitFailed => "CUDA_ERROR_SHARED_OBJECT_INIT_FAILED",
         CudaResult.OperatingSystem => "CUDA_ERROR_OPERATING_SYSTEM",
         CudaResult.InvalidHandle => "CUDA_ERROR_INVALID_HANDLE",
         CudaResult.NotFound => "CUDA_ERROR_NOT_FOUND",
@@ -161,17 +185,24 @@ internal static class CudaResults
         CudaResult.InvalidAddressSpace => "CUDA_ERROR_INVALID_ADDRESS_SPACE",
         CudaResult.InvalidProgramCounter => "CUDA_ERROR_INVALID_PC",
         CudaResult.LaunchFailed => "CUDA_ERROR_LAUNCH_FAILED",
+        CudaResult.CooperativeLaunchTooLarge => "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE",
+        CudaResult.TensorMemoryLeak => "CUDA_ERROR_TENSOR_MEMORY_LEAK",
         CudaResult.NotPermitted => "CUDA_ERROR_NOT_PERMITTED",
         CudaResult.NotSupported => "CUDA_ERROR_NOT_SUPPORTED",
+        CudaResult.SystemNotReady => "CUDA_ERROR_SYSTEM_NOT_READY",
         CudaResult.SystemDriverMismatch => "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+        CudaResult.CompatNotSupportedOnDevice => "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
         CudaResult.StreamCaptureUnsupported => "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
         CudaResult.StreamCaptureInvalidated => "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
         CudaResult.Unknown => "CUDA_ERROR_UNKNOWN",
         _ => FormattableString.Invariant($"CUDA error {(int)result}"),
     };
 
-    /// <summary>Whether the context is lost: every later call gives an error again until the device is opened anew.</summary>
+    /// <summary>
+    /// Whether the process has lost the GPU: every later call gives an error again, in a new context too, until the process is started
+    /// again.
+    /// </summary>
     public static bool IsSticky(CudaResult result) => result is
-        CudaResult.EccUncorrectable or CudaResult.IllegalAddress or CudaResult.LaunchTimeout or CudaResult.ContextIsDestroyed or CudaResult.Assert or
+        CudaResult.EccUncorrectable or CudaResult.NvlinkUncorrectable or CudaResult.Contained or CudaResult.TensorMemoryLeak or CudaResult.IllegalAddress or CudaResult.LaunchTimeout or CudaResult.ContextIsDestroyed or CudaResult.Assert or
         (>= CudaResult.HardwareStackError and <= CudaResult.LaunchFailed);
 }

@@ -51,7 +51,7 @@ internal sealed class DeviceMemory : SafeHandle
     {
         // The finalizer's thread comes here too: no call of the driver, which may be at work on another thread.
         if (Interlocked.Exchange(ref _released, 1) == 0)
-            _context.Release((ulong)handle, Bytes);
+            _context.Release(ReleasedKind.Memory, (ulong)handle, Bytes);
         return true;
     }
 }
@@ -59,13 +59,14 @@ internal sealed class DeviceMemory : SafeHandle
 /// <summary>Pinned memory of the host, from which and to which copies run beside other work.</summary>
 internal sealed unsafe class PinnedMemory : SafeHandle
 {
-    private readonly ICudaDriver _driver;
+    private readonly CudaContext _context;
 
     public PinnedMemory(CudaContext context, int bytes) : base(0, ownsHandle: true)
     {
-        _driver = context.Driver;
+        _context = context;
         Length = bytes;
-        context.Check(_driver.MemHostAlloc(bytes, out nint pointer), nameof(ICudaDriver.MemHostAlloc), MemoryText.MiB(bytes));
+        context.MakeCurrent();
+        context.Check(context.Driver.MemHostAlloc(bytes, out nint pointer), nameof(ICudaDriver.MemHostAlloc), MemoryText.MiB(bytes));
         SetHandle(pointer);
     }
 
@@ -82,5 +83,9 @@ internal sealed unsafe class PinnedMemory : SafeHandle
     public override bool IsInvalid => handle == 0;
 
     /// <inheritdoc/>
-    protected override bool ReleaseHandle() => _driver.MemFreeHost(handle) == CudaResult.Success;
+    protected override bool ReleaseHandle()
+    {
+        _context.Release(ReleasedKind.PinnedMemory, (ulong)handle);
+        return true;
+    }
 }

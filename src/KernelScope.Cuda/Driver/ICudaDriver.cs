@@ -18,7 +18,27 @@ internal enum FunctionProperty
 {
     /// <summary>Threads of a block at most, given the registers that the kernel came to need.</summary>
     MaxThreadsPerBlock = 0,
+
+    /// <summary>Bytes of static shared memory.</summary>
+    SharedBytes = 1,
+
+    /// <summary>Bytes of local memory of a thread: spilled registers, and arrays indexed at run time.</summary>
+    LocalBytes = 3,
+
+    /// <summary>Registers of a thread.</summary>
+    Registers = 4,
+
+    /// <summary>Version of the PTX that it was compiled from, 10·major + minor.</summary>
+    PtxVersion = 5,
+
+    /// <summary>Architecture that it was compiled for, 10·major + minor.</summary>
+    BinaryVersion = 6,
 }
+
+/// <summary>What the driver's compiler says of a module.</summary>
+/// <param name="Log">Errors and remarks; empty if none.</param>
+/// <param name="Milliseconds">What compiling took; 0 where the driver had it in its cache.</param>
+internal readonly record struct CompilerReport(string Log, float Milliseconds);
 
 /// <summary>Extent of a launch.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
@@ -29,13 +49,15 @@ internal enum FunctionProperty
 internal readonly record struct LaunchShape(int GridX, int GridY, int GridZ, int Block);
 
 /// <summary>
-/// Everything that <see cref="CudaDevice"/> asks of a driver: the calls of the CUDA driver API of the same names, with the same meaning and results.
+/// Everything that <see cref="CudaDevice"/> asks of a driver: the calls of the CUDA driver API of the same names, with the same meaning and
+/// results.
 /// One implementation calls the driver, another executes PTX in the emulator, tests make a third that fails on demand.
 /// </summary>
 /// <remarks>
-/// Not for several threads at once, except where CUDA allows it; the current context is per thread. Handles are opaque numbers. Every method is one call
+/// Not for several threads at once, except where CUDA allows it; the current context is per thread. Handles are opaque numbers. Every
+/// method is one call
 /// (or the few that CUDA needs for it) and returns its result; nothing here throws. Lengths are in bytes.
-/// Its device calls it for one op at a time, from any number of threads, and frees pinned memory from finalizers.
+/// Its device calls it for one op at a time, from any number of threads, and never from finalizers.
 /// </remarks>
 internal interface ICudaDriver : IDisposable
 {
@@ -82,8 +104,8 @@ internal interface ICudaDriver : IDisposable
     /// <param name="ptx">PTX text, UTF-8, with a zero byte at its end.</param>
     /// <param name="name">Name of the text, for messages.</param>
     /// <param name="module">The module.</param>
-    /// <param name="log">What the compiler said; empty if nothing.</param>
-    CudaResult ModuleLoadData(ReadOnlySpan<byte> ptx, string name, out nint module, out string log);
+    /// <param name="report">What the compiler said.</param>
+    CudaResult ModuleLoadData(ReadOnlySpan<byte> ptx, string name, out nint module, out CompilerReport report);
 
     /// <summary>cuModuleUnload.</summary>
     CudaResult ModuleUnload(nint module);
@@ -93,6 +115,9 @@ internal interface ICudaDriver : IDisposable
 
     /// <summary>cuFuncGetAttribute.</summary>
     CudaResult FuncGetAttribute(FunctionProperty attribute, nint function, out int value);
+
+    /// <summary>cuOccupancyMaxActiveBlocksPerMultiprocessor: how many blocks of a size a multiprocessor holds at once.</summary>
+    CudaResult OccupancyMaxActiveBlocks(nint function, int blockSize, out int blocks);
 
     /// <summary>cuMemAlloc; <paramref name="name"/> is for messages of those who can use it.</summary>
     CudaResult MemAlloc(long bytes, string name, out ulong address);

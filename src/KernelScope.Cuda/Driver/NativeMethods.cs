@@ -3,20 +3,23 @@ using System.Runtime.InteropServices;
 
 namespace KernelScope.Cuda.Driver;
 
-/// <summary>The entry points of the CUDA driver library; names with <c>_v2</c> are those that today's cuda.h defines the plain names as.</summary>
+/// <summary>
+/// The entry points of the CUDA driver library; names with <c>_v2</c> are those that today's cuda.h defines the plain names as.
+/// </summary>
 internal static unsafe partial class NativeMethods
 {
     private const string Library = "cuda-driver";
 
-    /// <summary>The library's file name on this system.</summary>
-    public static string FileName => OperatingSystem.IsWindows() ? "nvcuda.dll" : "libcuda.so.1";
-
-    private static readonly Lazy<nint> Handle = new(() => NativeLibrary.TryLoad(FileName, out nint handle) ? handle : 0);
+    private static readonly Lazy<(string File, nint Handle)> Found =
+        new(() => DriverLibrary.Find(OperatingSystem.IsWindows(), file => NativeLibrary.TryLoad(file, out nint handle) ? handle : 0));
 
     static NativeMethods() => NativeLibrary.SetDllImportResolver(typeof(NativeMethods).Assembly, Resolve);
 
     /// <summary>Whether the library is installed.</summary>
-    public static bool IsInstalled => Handle.Value != 0;
+    public static bool IsInstalled => Found.Value.Handle != 0;
+
+    /// <summary>The file that was loaded.</summary>
+    public static string FileName => Found.Value.File;
 
     [LibraryImport(Library)]
     public static partial CudaResult cuInit(uint flags);
@@ -62,6 +65,9 @@ internal static unsafe partial class NativeMethods
 
     [LibraryImport(Library)]
     public static partial CudaResult cuFuncGetAttribute(out int value, FunctionProperty attribute, nint function);
+
+    [LibraryImport(Library)]
+    public static partial CudaResult cuOccupancyMaxActiveBlocksPerMultiprocessor(out int blocks, nint function, int blockSize, nuint dynamicSharedBytes);
 
     [LibraryImport(Library, EntryPoint = "cuMemAlloc_v2")]
     public static partial CudaResult cuMemAlloc(out ulong address, nuint bytes);
@@ -133,5 +139,5 @@ internal static unsafe partial class NativeMethods
     public static partial CudaResult cuLaunchKernel(
         nint function, uint gridX, uint gridY, uint gridZ, uint blockX, uint blockY, uint blockZ, uint sharedBytes, nint stream, void** parameters, void** extra);
 
-    private static nint Resolve(string name, Assembly assembly, DllImportSearchPath? path) => name == Library ? Handle.Value : 0;
+    private static nint Resolve(string name, Assembly assembly, DllImportSearchPath? path) => name == Library ? Found.Value.Handle : 0;
 }

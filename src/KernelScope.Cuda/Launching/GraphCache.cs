@@ -4,10 +4,13 @@ namespace KernelScope.Cuda.Launching;
 
 /// <summary>Batches that came before, and the graphs of those that came twice.</summary>
 /// <remarks>
-/// A graph holds addresses. It is replayed only for a batch with the same kernels, grids and parameters bit by bit, so that it does what the launches
+/// A graph holds addresses. It is replayed only for a batch with the same kernels, grids and parameters bit by bit, so that it does what
+/// the launches
 /// would have done, even where memory was given back and out again in between.
 /// </remarks>
-internal sealed class GraphCache(CudaContext context) : IDisposable
+/// <param name="context">Where they run.</param>
+/// <param name="warn">Told once if this driver does not make graphs; launches then go one by one.</param>
+internal sealed class GraphCache(CudaContext context, Action<string>? warn) : IDisposable
 {
     /// <summary>Batches that are remembered; the one used longest ago makes room.</summary>
     private const int Capacity = 32;
@@ -16,13 +19,15 @@ internal sealed class GraphCache(CudaContext context) : IDisposable
     private const int FewestLaunches = 4;
 
     private readonly List<Entry> _entries = [];
+    private readonly List<(nint Executable, long Waits)> _retired = [];
     private long _clock;
+    private bool _off;
 
     /// <summary>Launches the batch as a graph if it came before.</summary>
     /// <returns>False: it is new, or too small; the caller launches it.</returns>
     public bool TryReplay(LaunchBatch batch)
     {
-        if (batch.Launches.Length < FewestLaunches)
+        if (_off || batch.Launches.Length < FewestLaunches)
             return false;
         int hash = Hash(batch);
         Entry? entry = Find(hash, batch);
@@ -33,8 +38,9 @@ internal sealed class GraphCache(CudaContext context) : IDisposable
         }
 
         entry.LastUse = ++_clock;
-        if (entry.Executable == 0)
-            entry.Executable = Capture(batch);
+        if (entry.Executable == 0 && !TryCapture(batch, entry))
+            return false;
+        batch.Note(context.Launches);
         context.Check(context.Driver.GraphLaunch(entry.Executable, context.Stream), nameof(ICudaDriver.GraphLaunch), "a batch that came before");
         return true;
     }
@@ -44,6 +50,25 @@ internal sealed class GraphCache(CudaContext context) : IDisposable
         foreach (Entry entry in _entries)
             Destroy(entry);
         _entries.Clear();
+        foreach ((nint executable, _) in _retired)
+            _ = context.Driver.GraphExecDestroy(executable);
+        _retired.Clear();
+    }
+
+    /// <summary>Makes the graph; where the driver does not, no graph is tried again: launches one by one do the same.</summary>
+    private bool TryCapture(LaunchBatch batch, Entry entry)
+    {
+        try
+        {
+            entry.Executable = Capture(batch);
+            return true;
+        }
+        catch (CudaException e) when (!CudaResults.IsSticky(e.Result))
+        {
+            _off = true;
+            warn?.Invoke($"CUDA graphs are switched off on {context.Description.Name}: {e.Message}");
+            return false;
+        }
     }
 
     private nint Capture(LaunchBatch batch)
@@ -52,7 +77,7 @@ internal sealed class GraphCache(CudaContext context) : IDisposable
         context.Check(driver.StreamBeginCapture(context.Stream), nameof(ICudaDriver.StreamBeginCapture));
         try
         {
-            batch.Issue(context);
+            batch.Issue(context, log: null);
         }
         catch (CudaException)
         {
@@ -85,12 +110,28 @@ internal sealed class GraphCache(CudaContext context) : IDisposable
         if (_entries.Count == Capacity)
         {
             Entry oldest = _entries.MinBy(e => e.LastUse)!;
-            context.Synchronize();
-            Destroy(oldest);
+            if (oldest.Executable != 0)
+                Retire(oldest.Executable);
             _entries.Remove(oldest);
         }
 
         _entries.Add(new Entry(hash, batch.Launches.ToArray(), batch.Parameters.ToArray()) { LastUse = ++_clock });
+    }
+
+    /// <summary>Destroys a graph later, when it cannot run any more: new work does not wait for it.</summary>
+    private void Retire(nint executable)
+    {
+        _retired.Add((executable, context.Waits));
+        if (_retired.Count > Capacity)
+            context.Synchronize();
+        for (int n = _retired.Count - 1; n >= 0; n--)
+        {
+            if (context.Waits > _retired[n].Waits)
+            {
+                _ = context.Driver.GraphExecDestroy(_retired[n].Executable);
+                _retired.RemoveAt(n);
+            }
+        }
     }
 
     private void Destroy(Entry entry)

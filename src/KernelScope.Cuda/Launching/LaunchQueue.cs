@@ -4,11 +4,13 @@ using KernelScope.Cuda.Driver;
 namespace KernelScope.Cuda.Launching;
 
 /// <summary>
-/// Launches that were asked for and not yet given to the driver. Small data of the host (token ids, the position) that they read is collected beside them and
+/// Launches that were asked for and not yet given to the driver. Small data of the host (token ids, the position) that they read is
+/// collected beside them and
 /// goes over in one copy; the launches follow, one by one or, where the same launches came before, as one graph.
 /// </summary>
 /// <remarks>
-/// The steps of a decode loop differ in that small data only, which lies at the same addresses in every batch, so that step n is the graph of step n − 1 replayed:
+/// The steps of a decode loop differ in that small data only, which lies at the same addresses in every batch, so that step n is the graph
+/// of step n − 1 replayed:
 /// no caller has to say what a step is. Nothing is allocated once the buffers have grown to the largest batch.
 /// </remarks>
 internal sealed class LaunchQueue : IDisposable
@@ -30,11 +32,13 @@ internal sealed class LaunchQueue : IDisposable
 
     private readonly CudaContext _context;
     private readonly GraphCache? _graphs;
+    private readonly bool _sync;
     private readonly DeviceMemory _hostData;
     private readonly PinnedMemory _pinned;
     private readonly CudaEvent[] _slotUsed = new CudaEvent[Slots];
     private Launch[] _launches = new Launch[64];
     private byte[] _parameters = new byte[16 * 1024];
+    private string _op = "";
     private Kernel? _open;
     private int _launchCount;
     private int _parameterBytes;
@@ -44,10 +48,14 @@ internal sealed class LaunchQueue : IDisposable
     private int _position;
     private ulong _positionAddress;
 
-    public LaunchQueue(CudaContext context, bool graphs)
+    /// <summary>An empty queue.</summary>
+    /// <param name="context">Where launches go.</param>
+    /// <param name="options">Whether batches that come again are replayed as graphs, and whether every launch is waited for.</param>
+    public LaunchQueue(CudaContext context, CudaDeviceOptions options)
     {
         _context = context;
-        _graphs = graphs ? new GraphCache(context) : null;
+        _sync = options.Sync;
+        _graphs = options.Graphs && !_sync ? new GraphCache(context, options.Warn) : null;
         _hostData = context.Allocate(HostDataBytes, "small host data");
         _pinned = new PinnedMemory(context, Slots * HostDataBytes);
         for (int s = 0; s < Slots; s++)
@@ -58,11 +66,15 @@ internal sealed class LaunchQueue : IDisposable
     public long GraphLaunches { get; private set; }
 
     /// <summary>
-    /// Begins an op: what waits goes to the driver if there is much of it, or if <paramref name="hostBytes"/> of small data have no place beside it.
+    /// Begins an op: what waits goes to the driver if there is much of it, or if <paramref name="hostBytes"/> of small data have no place
+    /// beside it.
     /// What an op uploads and the launches that read it then go over together.
     /// </summary>
-    public void BeginOp(int hostBytes = 0)
+    /// <param name="op">The op, for messages.</param>
+    /// <param name="hostBytes">Bytes of small data that it will upload.</param>
+    public void BeginOp(string op, int hostBytes = 0)
     {
+        _op = op;
         if (_launchCount >= ManyLaunches || _hostBytes + hostBytes + (SmallPieces * HostDataAlignment) > HostDataBytes)
             Flush();
     }
@@ -77,7 +89,11 @@ internal sealed class LaunchQueue : IDisposable
             throw new InvalidOperationException($"An op uploads {bytes.Length} bytes more than it said it would.");
         int at = _hostBytes;
         if (at == 0)
+        {
+            _context.MakeCurrent();
             _slotUsed[_slot].Wait();
+        }
+
         bytes.CopyTo(_pinned.Span[((_slot * HostDataBytes) + at)..]);
         _hostBytes = (at + bytes.Length + HostDataAlignment - 1) & ~(HostDataAlignment - 1);
         return _hostData.Address + (ulong)at;
@@ -101,7 +117,7 @@ internal sealed class LaunchQueue : IDisposable
             Array.Resize(ref _launches, 2 * _launches.Length);
         if (_parameterBytes + kernel.ParameterBytes > _parameters.Length)
             Array.Resize(ref _parameters, 2 * _parameters.Length);
-        _launches[_launchCount] = new Launch(kernel, new LaunchShape((int)gridX, (int)gridY, (int)gridZ, kernel.Info.GroupSize), _parameterBytes);
+        _launches[_launchCount] = new Launch(kernel, new LaunchShape((int)gridX, (int)gridY, (int)gridZ, kernel.Info.GroupSize), _parameterBytes, _op);
         _open = kernel;
         _nextParameter = 0;
         // Gaps between parameters are part of what is compared.
@@ -171,7 +187,7 @@ internal sealed class LaunchQueue : IDisposable
         if (_graphs is not null && _graphs.TryReplay(batch))
             GraphLaunches++;
         else
-            batch.Issue(_context);
+            batch.Issue(_context, _context.Launches, _sync);
     }
 
     public void Dispose()
@@ -193,8 +209,20 @@ internal sealed class LaunchQueue : IDisposable
     }
 }
 
-/// <summary>One launch; its parameters begin at <paramref name="Start"/> of the batch's.</summary>
-internal readonly record struct Launch(Kernel Kernel, LaunchShape Shape, int Start);
+/// <summary>One launch.</summary>
+/// <param name="Kernel">The kernel.</param>
+/// <param name="Shape">Grid and block.</param>
+/// <param name="Start">Where its parameters begin in the batch's.</param>
+/// <param name="Op">The op that asked for it.</param>
+internal readonly record struct Launch(Kernel Kernel, LaunchShape Shape, int Start, string Op)
+{
+    /// <summary><c>gemm_tensor_bf16_exact (op Linear, grid 18×4, block 256)</c>.</summary>
+    public string Describe()
+    {
+        string grid = Shape.GridZ > 1 ? FormattableString.Invariant($"{Shape.GridX}×{Shape.GridY}×{Shape.GridZ}") : FormattableString.Invariant($"{Shape.GridX}×{Shape.GridY}");
+        return FormattableString.Invariant($"{Kernel.Info.Name} (op {Op}, grid {grid}, block {Shape.Block})");
+    }
+}
 
 /// <summary>Launches in order, with their parameters.</summary>
 internal readonly ref struct LaunchBatch(ReadOnlySpan<Launch> launches, ReadOnlySpan<byte> parameters)
@@ -203,18 +231,30 @@ internal readonly ref struct LaunchBatch(ReadOnlySpan<Launch> launches, ReadOnly
 
     public ReadOnlySpan<byte> Parameters { get; } = parameters;
 
+    /// <summary>Notes them as given to the driver.</summary>
+    public void Note(LaunchLog log)
+    {
+        foreach (ref readonly Launch launch in Launches)
+            log.Add(launch);
+    }
+
     /// <summary>Gives the launches to the driver one by one.</summary>
-    public void Issue(CudaContext context)
+    /// <param name="context">Where they go.</param>
+    /// <param name="log">Where they are noted; null: they are captured, not launched.</param>
+    /// <param name="sync">Whether to wait after each, so that what one does wrong is its own error.</param>
+    public void Issue(CudaContext context, LaunchLog? log, bool sync = false)
     {
         foreach (Launch launch in Launches)
         {
             ReadOnlySpan<byte> block = Parameters.Slice(launch.Start, launch.Kernel.ParameterBytes);
             CudaResult result = context.Driver.LaunchKernel(launch.Kernel.Function, launch.Shape, context.Stream, block, launch.Kernel.Offsets);
+            if (sync && result == CudaResult.Success)
+                result = context.Driver.StreamSynchronize(context.Stream);
+            if (result != CudaResult.Success && sync)
+                throw context.LaunchFailed(result, launch);
             if (result != CudaResult.Success)
-                context.Check(result, nameof(ICudaDriver.LaunchKernel), Describe(launch));
+                context.Check(result, nameof(ICudaDriver.LaunchKernel), launch.Describe());
+            log?.Add(launch);
         }
     }
-
-    private static string Describe(Launch launch) =>
-        $"{launch.Kernel.Info.Name}, grid ({launch.Shape.GridX}, {launch.Shape.GridY}, {launch.Shape.GridZ}), block {launch.Shape.Block}";
 }

@@ -27,7 +27,10 @@ internal sealed class Staging : IDisposable
         }
     }
 
-    /// <summary>Uploads <paramref name="bytes"/> that <paramref name="fill"/> gives piece by piece; a piece is a multiple of <paramref name="unit"/> bytes.</summary>
+    /// <summary>
+    /// Uploads <paramref name="bytes"/> that <paramref name="fill"/> gives piece by piece; a piece is a multiple of <paramref name="unit"/>
+    /// bytes.
+    /// </summary>
     /// <remarks>The copies are in the stream when this returns; the host's data is no longer needed.</remarks>
     /// <exception cref="ArgumentException">A unit is larger than a block.</exception>
     public void Upload(ulong destination, long bytes, long unit, FillPiece fill)
@@ -35,6 +38,7 @@ internal sealed class Staging : IDisposable
         if (unit > BlockBytes)
             throw new ArgumentException($"Pieces of {unit} bytes do not fit into blocks of {BlockBytes}.", nameof(unit));
         long most = BlockBytes / unit * unit;
+        _context.MakeCurrent();
         for (long first = 0; first < bytes; first += most)
         {
             int length = (int)Math.Min(most, bytes - first);
@@ -49,6 +53,7 @@ internal sealed class Staging : IDisposable
     /// <summary>Uploads a span.</summary>
     public void Upload(ulong destination, ReadOnlySpan<byte> data)
     {
+        _context.MakeCurrent();
         for (int first = 0; first < data.Length; first += BlockBytes)
         {
             ReadOnlySpan<byte> piece = data.Slice(first, Math.Min(BlockBytes, data.Length - first));
@@ -63,6 +68,7 @@ internal sealed class Staging : IDisposable
     /// <summary>Waits for the stream and copies to the host.</summary>
     public void Download(ulong source, Span<byte> data)
     {
+        _context.MakeCurrent();
         for (int first = 0; first < data.Length; first += BlockBytes)
         {
             Span<byte> piece = data.Slice(first, Math.Min(BlockBytes, data.Length - first));
@@ -84,6 +90,7 @@ internal sealed class Staging : IDisposable
             return;
         }
 
+        _context.MakeCurrent();
         PinnedMemory block = Free();
         Fetch(block.Pointer, source0, data0.Length);
         Fetch(block.Pointer + data0.Length, source1, data1.Length);

@@ -3,7 +3,10 @@ using System.Text;
 
 namespace KernelScope.Cuda.Ptx;
 
-/// <summary>The kernels that are shipped: a manifest and PTX texts, each kernel's text checked against the manifest's hash before anything is loaded.</summary>
+/// <summary>
+/// The kernels that are shipped: a manifest and PTX texts, each kernel's text checked against the manifest's hash before anything is
+/// loaded.
+/// </summary>
 /// <remarks>Any number of threads may use it.</remarks>
 internal sealed class PtxImage
 {
@@ -15,18 +18,19 @@ internal sealed class PtxImage
 
     /// <summary>Reads and checks an image.</summary>
     /// <param name="read">Gives the content of a file below <c>kernels/ptx</c>; null if there is none.</param>
-    /// <exception cref="InvalidDataException">A file is missing, or a text is not the one that the manifest describes; the message names file, kernel and hashes.</exception>
+    /// <exception cref="InvalidDataException">A file is missing, or a text is not the one that the manifest describes; the message names
+    /// file, kernel and hashes.</exception>
     public PtxImage(Func<string, byte[]?> read)
     {
         ArgumentNullException.ThrowIfNull(read);
         Manifest = PtxManifest.Parse(read(PtxManifest.FileName) ?? throw new InvalidDataException($"kernels/ptx/{PtxManifest.FileName} is missing."));
         _kernels = Manifest.Kernels.ToDictionary(k => k.Name, StringComparer.Ordinal);
-        foreach (IGrouping<(string File, int Target), (PtxKernelInfo Kernel, PtxCode Code)> file in Manifest.Kernels
+        foreach (IGrouping<(string File, PtxTarget Target, string Version), (PtxKernelInfo Kernel, PtxCode Code)> file in Manifest.Kernels
             .SelectMany(k => k.Code.Select(c => (k, c)))
-            .GroupBy(p => (p.c.File, p.c.Target)))
+            .GroupBy(p => (p.c.File, p.c.Target, p.c.PtxVersion)))
         {
             byte[] bytes = read(file.Key.File) ?? throw new InvalidDataException($"kernels/ptx/{file.Key.File} is missing.");
-            CheckFile(file.Key.File, file.Key.Target, Encoding.UTF8.GetString(bytes), [.. file]);
+            CheckFile(file.Key.File, file.Key.Target, file.Key.Version, Encoding.UTF8.GetString(bytes), [.. file]);
             _texts.Add(file.Key.File, [.. bytes, 0]);
         }
     }
@@ -56,12 +60,12 @@ internal sealed class PtxImage
         return bytes;
     }
 
-    private void CheckFile(string file, int target, string text, (PtxKernelInfo Kernel, PtxCode Code)[] expected)
+    private static void CheckFile(string file, PtxTarget target, string version, string text, (PtxKernelInfo Kernel, PtxCode Code)[] expected)
     {
         int first = text.IndexOf(Entry, StringComparison.Ordinal);
         string header = first < 0 ? text : text[..first];
-        if (!header.Contains($"\n.version {Manifest.PtxVersion}\n", StringComparison.Ordinal) || !header.Contains($"\n.target sm_{target}\n", StringComparison.Ordinal))
-            throw new InvalidDataException($"kernels/ptx/{file} does not begin as PTX {Manifest.PtxVersion} for sm_{target}; it is damaged or does not belong to the manifest.");
+        if (!header.Contains($"\n.version {version}\n", StringComparison.Ordinal) || !header.Contains($"\n.target {target}\n", StringComparison.Ordinal))
+            throw new InvalidDataException($"kernels/ptx/{file} does not begin as PTX {version} for {target}; it is damaged or does not belong to the manifest.");
         var found = new Dictionary<string, string>(StringComparer.Ordinal);
         while (first >= 0)
         {

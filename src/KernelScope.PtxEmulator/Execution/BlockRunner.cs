@@ -6,6 +6,9 @@ namespace KernelScope.PtxEmulator.Execution;
 internal sealed record LaunchState(PtxKernel Kernel, Dim3 Grid, Dim3 BlockSize, int DynamicSharedBytes, byte[] Parameters, LaunchOptions Options, GlobalMemory Global,
     GlobalRaces Races, bool ChecksRaces, int MultiprocessorCount, Func<Syntax.PtxVariable, ulong> GlobalAddress)
 {
+    /// <summary>How <c>mma</c> sums, settled.</summary>
+    public required MatrixModel MatrixModel { get; init; }
+
     /// <summary>The sectors that were touched; null: nobody asks.</summary>
     public Footprint? Footprint { get; } = Options.CountFootprint ? new Footprint(Global.Bytes) : null;
 }

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace KernelScope.Devices;
 
 /// <summary>Whether products keep the accuracy of float32.</summary>
@@ -14,11 +16,15 @@ public enum Precision
 /// <remarks>
 /// <list type="number">
 /// <item>Arguments: inputs, parameters, scalars, destination last. A destination may alias an input only where the op says so.</item>
-/// <item>No op allocates in a steady state, returns memory or waits: <see cref="Read(Mat, Span{float})"/>, <see cref="Write(ReadOnlySpan{float}, Mat)"/> and <see cref="Synchronize"/> are where the host waits.</item>
-/// <item>Shapes are checked here, once, in Release too; a device implements the <c>…Core</c> methods and may rely on them. A call with no rows does nothing.</item>
+/// <item>No op allocates in a steady state, returns memory or waits: <see cref="Read(Mat, Span{float})"/>, <see
+/// cref="Write(ReadOnlySpan{float}, Mat)"/> and <see cref="Synchronize"/> are where the host waits.</item>
+/// <item>Shapes are checked here, once, in Release too; a device implements the <c>…Core</c> methods and may rely on them. A call with no
+/// rows does nothing.</item>
 /// <item>Sums run in a fixed order: the same input gives the same bits, at any number of threads.</item>
-/// <item>Each op states its equation; <c>ReferenceDevice</c> computes that in double and rounds once, where the op says "rounded" or at the destination.</item>
-/// <item>Any number of threads may call a device: ops run one after the other, and each is whole. What is disposed while an op reads it is freed when that op ends; see <see cref="DeviceResource"/>.</item>
+/// <item>Each op states its equation; <c>ReferenceDevice</c> computes that in double and rounds once, where the op says "rounded" or at the
+/// destination.</item>
+/// <item>Any number of threads may call a device: ops run one after the other, and each is whole. What is disposed while an op reads it is
+/// freed when that op ends; see <see cref="DeviceResource"/>.</item>
 /// <item>Fused ops have a plain form here; a device overrides it for speed and must give the same bits as its own plain ops.</item>
 /// </list>
 /// </remarks>
@@ -41,7 +47,10 @@ public abstract partial class Device : IDisposable
     /// <summary>Accuracy of matrix products.</summary>
     public virtual Precision Precision => Precision.Exact;
 
-    /// <summary>What decides the last bits of results beside the name and the precision: instruction set, kernels, the generation of a GPU. Work that was begun with one text is not continued with another.</summary>
+    /// <summary>
+    /// What decides the last bits of results beside the name and the precision: instruction set, kernels, the generation of a GPU. Work
+    /// that was begun with one text is not continued with another.
+    /// </summary>
     public virtual string Arithmetic => "";
 
     /// <summary>Asks for memory; its content is zero.</summary>
@@ -97,7 +106,10 @@ public abstract partial class Device : IDisposable
         SynchronizeCore();
     }
 
-    /// <summary>Work of the host's own, unit by unit, on the threads that the device has for it. Who runs which unit is left to chance: a unit must not depend on it.</summary>
+    /// <summary>
+    /// Work of the host's own, unit by unit, on the threads that the device has for it. Who runs which unit is left to chance: a unit must
+    /// not depend on it.
+    /// </summary>
     /// <exception cref="InvalidOperationException">The work called an op of a device whose threads are doing it.</exception>
     public virtual void ForEach(int units, Action<int> work) => Parallel.For(0, units, work);
 
@@ -126,7 +138,9 @@ public abstract partial class Device : IDisposable
             NormalizeCore(x, epsilon, destination);
     }
 
-    /// <summary>y = u · (1 + g): Gemma's gain; 1 + g is rounded to float32, then the product. May be in place. u [n, d], gain [1, d] → [n, d].</summary>
+    /// <summary>
+    /// y = u · (1 + g): Gemma's gain; 1 + g is rounded to float32, then the product. May be in place. u [n, d], gain [1, d] → [n, d].
+    /// </summary>
     public void ApplyGain(Mat unit, Mat gain, Mat destination)
     {
         using RunningOp op = Enter();
@@ -136,7 +150,9 @@ public abstract partial class Device : IDisposable
             ApplyGainCore(unit, gain, destination);
     }
 
-    /// <summary>Gemma's RMS norm: <see cref="Normalize"/>, then <see cref="ApplyGain"/>, with the rounding between them. May be in place.</summary>
+    /// <summary>
+    /// Gemma's RMS norm: <see cref="Normalize"/>, then <see cref="ApplyGain"/>, with the rounding between them. May be in place.
+    /// </summary>
     public void RmsNorm(Mat x, Mat gain, float epsilon, Mat destination)
     {
         using RunningOp op = Enter();
@@ -147,7 +163,8 @@ public abstract partial class Device : IDisposable
     }
 
     /// <summary>
-    /// What lies between two sub-layers: branch ← RmsNorm(branch, postGain); resid ← resid + branch; normed ← RmsNorm(resid, nextGain); each rounded to float32.
+    /// What lies between two sub-layers: branch ← RmsNorm(branch, postGain); resid ← resid + branch; normed ← RmsNorm(resid, nextGain);
+    /// each rounded to float32.
     /// All [n, d]; <paramref name="branch"/> may be left as it was.
     /// </summary>
     public void AddNormedThenNorm(Mat branch, Mat postGain, Mat nextGain, float epsilon, Mat resid, Mat normed)
@@ -172,7 +189,10 @@ public abstract partial class Device : IDisposable
         GC.KeepAlive(weight);
     }
 
-    /// <summary>y = x·W: the product turned round, which brings a gradient back through <see cref="Linear"/>. x [n, out], weight [out, in] → [n, in].</summary>
+    /// <summary>
+    /// y = x·W: the product turned round, which brings a gradient back through <see cref="Linear"/>. x [n, out], weight [out, in] → [n,
+    /// in].
+    /// </summary>
     public void LinearTransposed(Mat x, Weight weight, Mat destination)
     {
         using RunningOp op = Enter();
@@ -184,7 +204,8 @@ public abstract partial class Device : IDisposable
     }
 
     /// <summary>
-    /// h = gelu(x·Gᵀ) ⊙ (x·Uᵀ), gelu(z) = ½z(1 + tanh(√(2/π)(z + 0.044715z³))) (gelu_pytorch_tanh). The weight holds G above U: [2·d_mlp, in]. x [n, in] → [n, d_mlp].
+    /// h = gelu(x·Gᵀ) ⊙ (x·Uᵀ), gelu(z) = ½z(1 + tanh(√(2/π)(z + 0.044715z³))) (gelu_pytorch_tanh). The weight holds G above U: [2·d_mlp,
+    /// in]. x [n, in] → [n, d_mlp].
     /// </summary>
     public void GatedGelu(Mat x, Weight gateUp, Mat destination)
     {
@@ -213,7 +234,10 @@ public abstract partial class Device : IDisposable
             RopeCore(x, position, cosSin);
     }
 
-    /// <summary>Puts keys and values of positions <paramref name="position"/> … into a layer's cache. k, v [n, kv heads·d_head]; n may not exceed the cache's capacity.</summary>
+    /// <summary>
+    /// Puts keys and values of positions <paramref name="position"/> … into a layer's cache. k, v [n, kv heads·d_head]; n may not exceed
+    /// the cache's capacity.
+    /// </summary>
     public void Store(Mat k, Mat v, int position, KvLayer cache)
     {
         using RunningOp op = Enter();
@@ -227,7 +251,8 @@ public abstract partial class Device : IDisposable
     }
 
     /// <summary>
-    /// <see cref="Rope"/> of q and k in place, then <see cref="Store"/>. qkv [n, (heads + 2·kv heads)·d_head]: the query heads, then the key heads, then the value heads.
+    /// <see cref="Rope"/> of q and k in place, then <see cref="Store"/>. qkv [n, (heads + 2·kv heads)·d_head]: the query heads, then the
+    /// key heads, then the value heads.
     /// </summary>
     public void RopeThenStore(Mat qkv, int position, Mat cosSin, KvLayer cache)
     {
@@ -238,7 +263,8 @@ public abstract partial class Device : IDisposable
     }
 
     /// <summary>
-    /// z = softmax(cap(scale·q·k))·v over the keys j ≤ p (and j &gt; p − window) of query position p = position + t, already stored; cap(s) = c·tanh(s/c).
+    /// z = softmax(cap(scale·q·k))·v over the keys j ≤ p (and j &gt; p − window) of query position p = position + t, already stored; cap(s)
+    /// = c·tanh(s/c).
     /// q [n, heads·d_head] → z [n, heads·d_head].
     /// </summary>
     public void Attend(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
@@ -251,12 +277,16 @@ public abstract partial class Device : IDisposable
     }
 
     /// <summary>
-    /// <see cref="RopeThenStore(Mat, int, Mat, KvLayer)"/> for the rows of several sequences, each at its own position and with its own cache. qkv as there; rows that belong to no sequence stay as they are.
+    /// <see cref="RopeThenStore(Mat, int, Mat, KvLayer)"/> for the rows of several sequences, each at its own position and with its own
+    /// cache. qkv as there; rows that belong to no sequence stay as they are.
     /// </summary>
     /// <param name="qkv">Queries, keys and values of all sequences.</param>
-    /// <param name="sequences">The runs of rows, from the first row on, without overlap; a cache may occur once. The caches are of one shape but for their capacity.</param>
+    /// <param name="sequences">The runs of rows, from the first row on, without overlap; a cache may occur once. The caches are of one
+    /// shape but for their capacity.</param>
     /// <param name="cosSin">The angles of every position.</param>
-    /// <remarks>The definition is a call of the one-sequence op for each run, and one run is that op; a device may do several at once.</remarks>
+    /// <remarks>
+    /// The definition is a call of the one-sequence op for each run, and one run is that op; a device may do several at once.
+    /// </remarks>
     public void RopeThenStore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin)
     {
         using RunningOp op = Enter();
@@ -270,13 +300,16 @@ public abstract partial class Device : IDisposable
     }
 
     /// <summary>
-    /// <see cref="Attend(Mat, KvLayer, int, AttentionShape, Mat)"/> for the rows of several sequences: each row sees the keys of its own sequence only. Rows that belong to no sequence are not written.
+    /// <see cref="Attend(Mat, KvLayer, int, AttentionShape, Mat)"/> for the rows of several sequences: each row sees the keys of its own
+    /// sequence only. Rows that belong to no sequence are not written.
     /// </summary>
     /// <param name="q">Queries of all sequences.</param>
     /// <param name="sequences">The runs of rows, as in <see cref="RopeThenStore(Mat, ReadOnlySpan{SequenceRows}, Mat)"/>.</param>
     /// <param name="shape">What is the same for all.</param>
     /// <param name="destination">z of all sequences.</param>
-    /// <remarks>The definition is a call of the one-sequence op for each run, and one run is that op; a device may do several at once.</remarks>
+    /// <remarks>
+    /// The definition is a call of the one-sequence op for each run, and one run is that op; a device may do several at once.
+    /// </remarks>
     public void Attend(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination)
     {
         using RunningOp op = Enter();
@@ -300,7 +333,8 @@ public abstract partial class Device : IDisposable
     }
 
     /// <summary>
-    /// loss[t] = log Σ_v exp(l_tv) − l_{t,target t} in nats, with l = cap(x·Wᵀ) (cap 0: none): cross-entropy without storing all logits. x [n, d], weight [vocabulary, d] → [n, 1].
+    /// loss[t] = log Σ_v exp(l_tv) − l_{t,target t} in nats, with l = cap(x·Wᵀ) (cap 0: none): cross-entropy without storing all logits. x
+    /// [n, d], weight [vocabulary, d] → [n, 1].
     /// </summary>
     public void CrossEntropy(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination)
     {
@@ -319,7 +353,10 @@ public abstract partial class Device : IDisposable
         GC.KeepAlive(unembedding);
     }
 
-    /// <summary>The k largest entries of each row, largest first, the lower index first among equals; NaN counts as the largest. x [n, m] → n lists of min(k, m).</summary>
+    /// <summary>
+    /// The k largest entries of each row, largest first, the lower index first among equals; NaN counts as the largest. x [n, m] → n lists
+    /// of min(k, m).
+    /// </summary>
     public void TopK(Mat x, int k, SparseCodes destination)
     {
         using RunningOp op = Enter();
@@ -330,10 +367,12 @@ public abstract partial class Device : IDisposable
     }
 
     /// <summary>
-    /// a = x·W_encᵀ + b_enc, rounded; the active features of each row are those with a &gt; θ and a &gt; 0 (strict), their values a: (index, value) lists, ascending. x [n, d_in].
+    /// a = x·W_encᵀ + b_enc, rounded; the active features of each row are those with a &gt; θ and a &gt; 0 (strict), their values a:
+    /// (index, value) lists, ascending. x [n, d_in].
     /// </summary>
     /// <remarks>
-    /// relu(a)·[a &gt; θ], as SAELens computes it; with θ ≥ 0 that is the paper's JumpReLU (Lieberum et al. 2024, eq. 2). With <see cref="SaeParameters.TopK"/> only the k largest of these are listed:
+    /// relu(a)·[a &gt; θ], as SAELens computes it; with θ ≥ 0 that is the paper's JumpReLU (Lieberum et al. 2024, eq. 2). With <see
+    /// cref="SaeParameters.TopK"/> only the k largest of these are listed:
     /// relu(a) of the k largest a (Gao et al. 2024), of which zeros are no codes.
     /// </remarks>
     public void SaeEncode(Mat x, SaeParameters sae, SparseCodes destination)
@@ -361,7 +400,8 @@ public abstract partial class Device : IDisposable
     }
 
     /// <summary>
-    /// y ← (y − x̂) + x̂ with x̂ as <see cref="SaeDecode"/> gives it, the difference rounded, then the sum: what stays of an activation that goes through the SAE while the
+    /// y ← (y − x̂) + x̂ with x̂ as <see cref="SaeDecode"/> gives it, the difference rounded, then the sum: what stays of an activation
+    /// that goes through the SAE while the
     /// SAE's error is kept. codes [n], y [n, d_out].
     /// </summary>
     /// <param name="codes">The codes.</param>
@@ -381,12 +421,15 @@ public abstract partial class Device : IDisposable
     }
 
     /// <summary>
-    /// Applies edits to every row of <paramref name="destination"/> [n, d_out]: y += c_e·W_dec[f_e], e in order, with c_e the strength of a steer or (target − f(x)) of a clamp, rounded.
+    /// Applies edits to every row of <paramref name="destination"/> [n, d_out]: y += c_e·W_dec[f_e], e in order, with c_e the strength of a
+    /// steer or (target − f(x)) of a clamp, rounded.
     /// </summary>
     /// <remarks>
-    /// f(x) is the activation as <see cref="SaeEncode"/> defines it, 0 where the feature is not active; it is computed from <paramref name="read"/> [n, d_in] before anything is written, so the two may be the same matrix. c_e = 0 changes no bit.
+    /// f(x) is the activation as <see cref="SaeEncode"/> defines it, 0 where the feature is not active; it is computed from <paramref
+    /// name="read"/> [n, d_in] before anything is written, so the two may be the same matrix. c_e = 0 changes no bit.
     /// </remarks>
-    /// <exception cref="NotSupportedException">A clamp of a TopK SAE, where f(x) hangs on all features: <c>JumpReluSae.Edit</c> takes it from the codes.</exception>
+    /// <exception cref="NotSupportedException">A clamp of a TopK SAE, where f(x) hangs on all features: <c>JumpReluSae.Edit</c> takes it
+    /// from the codes.</exception>
     public void SaeEdit(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
     {
         using RunningOp op = Enter();
@@ -405,7 +448,9 @@ public abstract partial class Device : IDisposable
         GC.KeepAlive(sae);
     }
 
-    /// <summary>y ← y + α·x, the product rounded, then the sum. x [n, d] or one row for all, [1, d]. x and y may be the same matrix.</summary>
+    /// <summary>
+    /// y ← y + α·x, the product rounded, then the sum. x [n, d] or one row for all, [1, d]. x and y may be the same matrix.
+    /// </summary>
     public void AddScaled(Mat x, float alpha, Mat destination)
     {
         using RunningOp op = Enter();
@@ -436,7 +481,8 @@ public abstract partial class Device : IDisposable
     }
 
     /// <summary>
-    /// <see cref="SaeEncode"/> of a TopK SAE by way of the host, for devices without an op of their own: what is above its threshold is listed, some rows at a time so that the lists stay short, and the k largest of it are kept.
+    /// <see cref="SaeEncode"/> of a TopK SAE by way of the host, for devices without an op of their own: what is above its threshold is
+    /// listed, some rows at a time so that the lists stay short, and the k largest of it are kept.
     /// </summary>
     protected void SaeEncodeByHost(Mat x, SaeParameters sae, SparseCodes destination)
     {
@@ -466,22 +512,33 @@ public abstract partial class Device : IDisposable
     {
     }
 
-    /// <summary>Begins something that must not run beside an op, until the result is disposed. An op may begin others of the same device.</summary>
+    /// <summary>
+    /// Begins something that must not run beside an op, until the result is disposed. An op may begin others of the same device.
+    /// </summary>
+    /// <param name="op">Its name, for messages.</param>
     /// <exception cref="ObjectDisposedException">The device was disposed.</exception>
     /// <exception cref="InvalidOperationException">Called in <see cref="ForEach"/>, by work that the device waits for.</exception>
-    protected RunningOp Enter()
+    protected RunningOp Enter([CallerMemberName] string op = "")
     {
-        _gate.Enter();
+        _gate.Enter(op);
         return new RunningOp(this);
     }
+
+    /// <summary>The op that runs, as users call it, for messages: of ops within another one, the outer.</summary>
+    protected string RunningOpName => _gate.OpName;
 
     /// <summary>Calls <see cref="Collect"/>: now if no op runs, else at the end of the one that runs. Does not wait.</summary>
     protected void CollectWhenIdle() => _gate.GiveBack();
 
-    /// <summary>Gives memory back that was disposed; no op runs meanwhile. A device whose work goes on after an op waits for it first.</summary>
+    /// <summary>
+    /// Gives memory back that was disposed; no op runs meanwhile. A device whose work goes on after an op waits for it first.
+    /// </summary>
     protected internal virtual void Collect() => _gate.DisposeReleased();
 
-    /// <summary>Disposes something that ops may be reading, a mapped file say: now if no op runs, else at the end of the one that runs. Does not wait.</summary>
+    /// <summary>
+    /// Disposes something that ops may be reading, a mapped file say: now if no op runs, else at the end of the one that runs. Does not
+    /// wait.
+    /// </summary>
     internal void DisposeWhenIdle(IDisposable memory) => _gate.Release(memory);
 
     /// <summary>An op that runs; it ends when this is disposed.</summary>

@@ -4,7 +4,8 @@ namespace KernelScope.Devices;
 
 /// <summary>Lets one op of a device run at a time, whoever calls it, and gives memory back only where none runs.</summary>
 /// <remarks>
-/// An op reads pointers only after it has entered, and what was disposed meanwhile is freed when it leaves: so nothing is freed or unmapped below an op, without a count for each operand.
+/// An op reads pointers only after it has entered, and what was disposed meanwhile is freed when it leaves: so nothing is freed or unmapped
+/// below an op, without a count for each operand.
 /// Devices that pass ops on share the gate of the device that computes.
 /// </remarks>
 internal sealed class OpGate(Device owner)
@@ -25,15 +26,22 @@ internal sealed class OpGate(Device owner)
     /// <summary>Whether the device was disposed.</summary>
     public bool IsClosed => Volatile.Read(ref _closed) != 0;
 
+    /// <summary>The op that runs; while none does, the last.</summary>
+    public string OpName { get; private set; } = "";
+
     /// <summary>Waits until no other thread is in an op. An op may call others.</summary>
+    /// <param name="op">Its name.</param>
     /// <exception cref="ObjectDisposedException">The device was disposed.</exception>
-    /// <exception cref="InvalidOperationException">This thread is doing a unit of the device's host work: the device waits for that unit.</exception>
-    public void Enter()
+    /// <exception cref="InvalidOperationException">This thread is doing a unit of the device's host work: the device waits for that
+    /// unit.</exception>
+    public void Enter(string op = "")
     {
         if (_hostWork == this)
             throw new InvalidOperationException($"{nameof(Device.ForEach)} of device '{owner.Name}' called an op of that device, which waits for this work to end; call ops before or after it.");
         _lock.Enter();
         _depth++;
+        if (_depth == 1)
+            OpName = op;
         // What has begun ends.
         if (_depth == 1 && IsClosed)
         {
@@ -62,7 +70,10 @@ internal sealed class OpGate(Device owner)
             GiveBack();
     }
 
-    /// <summary>Disposes something that ops may be reading: now if none runs, else when the one that runs ends. Does not wait, so finalizers may call it.</summary>
+    /// <summary>
+    /// Disposes something that ops may be reading: now if none runs, else when the one that runs ends. Does not wait, so finalizers may
+    /// call it.
+    /// </summary>
     public void Release(IDisposable memory)
     {
         _released.Enqueue(memory);

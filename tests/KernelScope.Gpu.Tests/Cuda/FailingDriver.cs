@@ -70,11 +70,11 @@ internal sealed class FailingDriver(ICudaDriver inner) : ICudaDriver
         return Refused(nameof(MemGetInfo)) ?? inner.MemGetInfo(out free, out total);
     }
 
-    public CudaResult ModuleLoadData(ReadOnlySpan<byte> ptx, string name, out nint module, out string log)
+    public CudaResult ModuleLoadData(ReadOnlySpan<byte> ptx, string name, out nint module, out CompilerReport report)
     {
         module = default;
-        log = "";
-        return Refused(nameof(ModuleLoadData)) ?? inner.ModuleLoadData(ptx, name, out module, out log);
+        report = new CompilerReport("", 0);
+        return Refused(nameof(ModuleLoadData)) ?? inner.ModuleLoadData(ptx, name, out module, out report);
     }
 
     public CudaResult ModuleUnload(nint module) => Refused(nameof(ModuleUnload)) ?? inner.ModuleUnload(module);
@@ -89,6 +89,12 @@ internal sealed class FailingDriver(ICudaDriver inner) : ICudaDriver
     {
         value = default;
         return Refused(nameof(FuncGetAttribute)) ?? inner.FuncGetAttribute(attribute, function, out value);
+    }
+
+    public CudaResult OccupancyMaxActiveBlocks(nint function, int blockSize, out int blocks)
+    {
+        blocks = default;
+        return Refused(nameof(OccupancyMaxActiveBlocks)) ?? inner.OccupancyMaxActiveBlocks(function, blockSize, out blocks);
     }
 
     public CudaResult MemAlloc(long bytes, string name, out ulong address)

@@ -67,11 +67,45 @@ public sealed class PtxImageTests
     public void A_device_gets_the_newest_code_that_it_can_run()
     {
         PtxKernelInfo copy = PtxImage.Embedded.Kernel("copy");
-        Assert.Equal(80, copy.CodeFor(120)!.Target);
-        Assert.Equal(80, copy.CodeFor(80)!.Target);
-        Assert.Equal(75, copy.CodeFor(75)!.Target);
+        Assert.Equal(80, copy.CodeFor(120)!.Target.Capability);
+        Assert.Equal(80, copy.CodeFor(80)!.Target.Capability);
+        Assert.Equal(75, copy.CodeFor(75)!.Target.Capability);
         Assert.Null(copy.CodeFor(70));
         Assert.Null(PtxImage.Embedded.Kernel("gemm_tensor_bf16_exact").CodeFor(75));
+    }
+
+    [Fact]
+    public void Code_for_one_architecture_alone_goes_to_no_other()
+    {
+        PtxCode[] code = [.. new[] { "sm_80", "sm_90", "sm_90a" }.Select(t => new PtxCode(PtxTarget.Parse(t), $"{t}/x.ptx", "", "7.0"))];
+        var kernel = new PtxKernelInfo("x", 32, 1, 1, [], code);
+        Assert.Equal(("sm_80", "sm_90a", "sm_90"), ($"{kernel.CodeFor(89)!.Target}", $"{kernel.CodeFor(90)!.Target}", $"{kernel.CodeFor(100)!.Target}"));
+        foreach (string wrong in new[] { "sm_", "sm_a", "80", "sm_90ab", "compute_80" })
+            Assert.Throws<FormatException>(() => PtxTarget.Parse(wrong));
+    }
+
+    /// <summary>Newer code for newer devices asks for a newer driver there, and nowhere else.</summary>
+    [Fact]
+    public void A_driver_must_know_the_versions_that_its_device_loads()
+    {
+        string text = Encoding.UTF8.GetString(PtxImage.ReadResource(File)!).Replace(".version 7.0", ".version 7.8", StringComparison.Ordinal).Replace(".target sm_80", ".target sm_90", StringComparison.Ordinal);
+        System.Text.Json.Nodes.JsonNode manifest = ChangedImage.Manifest();
+        foreach (System.Text.Json.Nodes.JsonNode? kernel in manifest["kernels"]!.AsArray())
+        {
+            System.Text.Json.Nodes.JsonArray code = kernel!["code"]!.AsArray();
+            if (code.FirstOrDefault(c => (string)c!["file"]! == File)?.DeepClone() is not System.Text.Json.Nodes.JsonNode newer)
+                continue;
+            (newer["target"], newer["file"], newer["ptx_isa"]) = ("sm_90", "sm_90/elementwise.ptx", "7.8");
+            code.Add(newer);
+        }
+
+        PtxImage image = ChangedImage.Of(manifest, name => name == "sm_90/elementwise.ptx" ? Encoding.UTF8.GetBytes(text) : PtxImage.ReadResource(name));
+        Assert.Equal(("7.0", "7.8"), (image.Manifest.PtxVersionFor(80), image.Manifest.PtxVersionFor(90)));
+        Open(80, 11_040).Dispose();
+        Open(90, 11_080).Dispose();
+        Assert.Contains("(PTX 7.8) need CUDA 11.8", Assert.Throws<KernelScope.Cuda.Driver.CudaException>(() => Open(90, 11_040)).Message, StringComparison.Ordinal);
+
+        KernelScope.Cuda.CudaDevice Open(int capability, int driver) => new("cuda:0", new Emulated.EmulatedDriver(TestGpu.Driver(capability) with { DriverVersion = driver }), image: image);
     }
 
     private static string Refusal(string file, Func<string, string> change) => Assert.Throws<InvalidDataException>(() => new PtxImage(name =>

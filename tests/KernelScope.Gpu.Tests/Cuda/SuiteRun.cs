@@ -17,6 +17,7 @@ public sealed class SuiteRun
         Run("sm_80", 80, TestGpu.Strict());
         Run("sm_80 fast", 80, TestGpu.Strict(Precision.Fast));
         Run("sm_80 without tensor cores", 80, TestGpu.Strict() with { TensorCores = false });
+        Run("sm_90", 90, TestGpu.Strict());
         Run("sm_75", 75, TestGpu.Strict());
         Run("sm_75 fast", 75, TestGpu.Strict(Precision.Fast));
         RunFastSaes();
@@ -28,8 +29,13 @@ public sealed class SuiteRun
     /// <summary>Cases run.</summary>
     public int Count { get; private set; }
 
-    /// <summary>The largest error of a feature's value under <see cref="CudaDeviceOptions.SaePrecision"/> fast, over the largest value, by file.</summary>
+    /// <summary>
+    /// The largest error of a feature's value under <see cref="CudaDeviceOptions.SaePrecision"/> fast, over the largest value, by file.
+    /// </summary>
     public Dictionary<string, double> FastSaeErrors { get; } = [];
+
+    /// <summary>By device, the largest error of a product of many rows in exact precision: on tensor cores that of their sums.</summary>
+    public Dictionary<string, double> ProductErrors { get; } = [];
 
     /// <summary>Products a second of the emulator.</summary>
     public List<double> Peaks { get; } = [];
@@ -43,6 +49,8 @@ public sealed class SuiteRun
         {
             ConformanceResult result = @case.Run(device);
             Count++;
+            if (@case.Op is nameof(Device.Linear) or nameof(Device.GatedGelu) or nameof(Device.SaeEncode))
+                ProductErrors[name] = Math.Max(ProductErrors.GetValueOrDefault(name), result.WorstError);
             if (!result.Ok)
                 Failures.Add($"{name}: {result}");
         }

@@ -14,12 +14,16 @@ public sealed class TrafficTests(ITestOutputHelper output)
 {
     private const int ModelDim = 2304, HeadDim = 256, Heads = 2, KvHeads = 1, HiddenDim = 9216, Context = 512;
 
-    /// <summary>Outputs of the slices: all heads of one key/value group, some of o_proj, of gate and up, of down_proj.</summary>
-    private const int OutputSlice = 128, HiddenSlice = 192, DownSlice = 64;
+    /// <summary>
+    /// Outputs of the slices: all heads of one of four key/value groups, and as large a part of o_proj, of gate and up, of down_proj.
+    /// </summary>
+    private const int OutputSlice = 2304 / 4, HiddenSlice = 9216 / 4, DownSlice = 2304 / 4;
 
     /// <summary>
-    /// A slice of a layer of Gemma 2 2B (its input widths, head size and grouping; fewer outputs, which a kernel treats alike) late in a context of 512. What an op must move at
-    /// least: its weights, the visible cache, its activations once each. Each block also reads the activations of a product anew, from the caches: x is
+    /// A quarter of a layer of Gemma 2 2B (its input widths, head size and grouping; a quarter of all outputs, which a kernel treats alike)
+    /// late in a context of 512. What an op must move at
+    /// least: its weights, the visible cache, its activations once each. Each block also reads the activations of a product anew, from the
+    /// caches: x is
     /// 9 KB and lies in the L1 cache of every multiprocessor after the first block; that is counted once. Nothing else is left out.
     /// </summary>
     [Fact]
@@ -71,7 +75,10 @@ public sealed class TrafficTests(ITestOutputHelper output)
         }
     }
 
-    /// <summary>Bytes of a launch. In a product, weights come as four 32-bit words and activations as four float32 values a load; the second are counted as one pass over x.</summary>
+    /// <summary>
+    /// Bytes of a launch. In a product, weights come as four 32-bit words and activations as four float32 values a load; the second are
+    /// counted as one pass over x.
+    /// </summary>
     private static long Moved(PtxKernel kernel, LaunchResult result)
     {
         if (!kernel.Name.Contains("gemv", StringComparison.Ordinal))

@@ -75,11 +75,38 @@ public class MatrixTests
     [Fact]
     public void Mma_cuts_its_sums_unless_told_otherwise()
     {
-        // One product of 1 and one of just under half a unit in the last place, times 1.5: to the nearest it would round up.
-        float truncated = OneRow(MatrixRounding.Truncate);
-        float nearest = OneRow(MatrixRounding.Nearest);
-        Assert.Equal(1f, truncated);
-        Assert.Equal(1f + MathF.Pow(2, -23), nearest);
+        // 1 + 1.5·2⁻²⁴: to the nearest it would round up.
+        Assert.Equal(1f, OneSum("bf16", 16, MatrixModel.Ampere, [0x3F80, 0x3980], [0x3F80, 0x39C0], 0));
+        Assert.Equal(1f + MathF.Pow(2, -23), OneSum("bf16", 16, MatrixModel.Nearest, [0x3F80, 0x3980], [0x3F80, 0x39C0], 0));
+    }
+
+    [Fact]
+    public void A_generation_shows_in_how_many_bits_are_kept_below_the_largest_term()
+    {
+        // 1 + 2⁻²⁵ + 2⁻²⁵ − 1: Ampere cuts below 2⁻²⁴, Hopper below 2⁻²⁵.
+        uint[] a = [0x3F80, 0x3380, 0x3380], b = [0x3F80, 0x3F00, 0x3F00];
+        Assert.Equal(0f, OneSum("bf16", 16, MatrixModel.Ampere, a, b, -1));
+        Assert.Equal(MathF.Pow(2, -24), OneSum("bf16", 16, MatrixModel.Hopper, a, b, -1));
+    }
+
+    /// <summary>Sums that tensor cores of the two generations gave, recorded by others: the emulator gives the same bits.</summary>
+    [Theory]
+    [InlineData("A100", MatrixModel.Ampere)]
+    [InlineData("H100", MatrixModel.Hopper)]
+    public void Sums_are_those_that_hardware_gave(string gpu, MatrixModel model)
+    {
+        string[][] lines = [.. File.ReadLines(KernelScope.Tests.Fixtures.Path("tensor_cores", "results.txt")).Select(l => l.Split(' ')).Where(l => l[0] == gpu)];
+        Assert.Equal(900, lines.Length);
+        foreach (string[] line in lines)
+        {
+            string type = line[1];
+            int digits = type == "tf32" ? 8 : 4;
+            uint[] a = Values(line[2], digits), b = Values(line[3], digits);
+            float d = OneSum(type, a.Length, model, a, b, BitConverter.UInt32BitsToSingle(Convert.ToUInt32(line[4], 16)));
+            Assert.True(BitConverter.SingleToUInt32Bits(d) == Convert.ToUInt32(line[5], 16), $"{string.Join(' ', line)}: {BitConverter.SingleToUInt32Bits(d):x8}");
+        }
+
+        static uint[] Values(string hex, int digits) => [.. Enumerable.Range(0, hex.Length / digits).Select(i => Convert.ToUInt32(hex.Substring(i * digits, digits), 16))];
     }
 
     [Theory]
@@ -220,21 +247,30 @@ public class MatrixTests
             Assert.Equal(Enumerable.Range(0, 8).Sum(s => s * 64 + (63 - t)), values[t]);
     }
 
-    private static float OneRow(MatrixRounding rounding)
+    /// <summary>Row 0, column 0 of an mma whose first row of A and first column of B are given, bits in their format.</summary>
+    private static float OneSum(string type, int depth, MatrixModel model, uint[] a, uint[] b, float c)
     {
-        using var test = new PtxTest { Options = new LaunchOptions { MatrixRounding = rounding } };
+        int pairs = type == "tf32" ? 1 : 2, left = 16 * depth / 32 / pairs, right = left / 2;
+        using var test = new PtxTest { Options = new LaunchOptions { MatrixModel = model } };
+        // Lanes 0 to 3 hold row 0 of A, and column 0 of B.
+        uint[] words = new uint[32 * (left + right)];
+        for (int k = 0; k < a.Length; k++)
+        {
+            int lane = k / pairs % 4, piece = k / pairs / 4, shift = 16 * (k % pairs);
+            words[(lane * (left + right)) + (2 * piece)] |= a[k] << shift;
+            words[(lane * (left + right)) + left + piece] |= b[k] << shift;
+        }
+
+        string List(int first, int count) => "{" + string.Join(", ", Enumerable.Range(first, count).Select(i => $"%r{i}")) + "}";
         ulong output = test.Gpu.Allocate(128, "d");
-        // A is 1 in column 0 and 2⁻¹² in column 1, B likewise in its rows with 1.5·2⁻¹²: D = 1 + 1.5·2⁻²⁴.
-        test.Run(PtxTest.Text("""
-                and.b32 %r20, %r2, 3;
-                setp.eq.u32 %p1, %r20, 0;
-                selp.b32 %r21, 0x39803F80, 0, %p1;
-                selp.b32 %r22, 0x39C03F80, 0, %p1;
-                mov.b32 %r23, 0;
-                mov.f32 %f1, 0f00000000;
-                mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f2, %f3, %f4, %f5}, {%r21, %r21, %r23, %r23}, {%r22, %r23}, {%f1, %f1, %f1, %f1};
+        test.Run(PtxTest.Text($"""
+                mul.wide.u32 %rd20, %r2, {4 * (left + right)};
+                add.u64 %rd21, %rd1, %rd20;
+            {string.Concat(Enumerable.Range(0, left + right).Select(i => $"    ld.global.b32 %r{20 + i}, [%rd21+{4 * i}];\n"))}
+                mov.b32 %f1, 0x{BitConverter.SingleToUInt32Bits(c):X8};
+                mma.sync.aligned.m16n8k{depth}.row.col.f32.{type}.{type}.f32 {"{%f2, %f3, %f4, %f5}"}, {List(20, left)}, {List(20 + left, right)}, {"{%f1, %f1, %f1, %f1}"};
                 st.global.f32 [%rd6], %f2;
-            """), 0, 0, output);
+            """), test.Upload(words, "fragments"), 0, output);
         return test.Download<float>(output, 1)[0];
     }
 

@@ -41,26 +41,29 @@ public sealed class AttendTests
         {
             foreach (string form in s.HeadDim % 4 == 0 ? new[] { "part", "wide_part" } : ["part"])
             {
-                const int Splits = 3;
+                const int Splits = 3, KeysPerSplit = 4;
                 LabBuffer parts = lab.EmptyFloats(s.Rows * s.Heads * Splits * (s.HeadDim + 2)), z = lab.EmptyFloats(q.Length);
                 string suffix = heads == 1 ? "1head" : "2heads";
                 lab.Run($"attend_{form}_{suffix}", new Dim3(Splits, s.Heads / heads, s.Rows), lab.Floats(q), keys, values,
                     lab.Ints(s.Position), parts,
-                    s.Heads, s.KvHeads, s.HeadDim, s.Capacity, s.Window, s.Scale, (float)s.Cap, s.Heads * s.HeadDim);
-                lab.Run("attend_merge", new Dim3(s.Heads, s.Rows), parts, z, Splits, s.HeadDim, s.Heads * s.HeadDim);
+                    s.Heads, s.KvHeads, s.HeadDim, s.Capacity, s.Window, KeysPerSplit, s.Scale, (float)s.Cap, s.Heads * s.HeadDim);
+                lab.Run("attend_merge", new Dim3(s.Heads, s.Rows), parts, lab.Ints(s.Position), z, Splits, s.Window, KeysPerSplit,
+                    s.HeadDim, s.Heads * s.HeadDim);
                 Data.Close($"{form} {heads}", expected, lab.ReadFloats(z), 2e-6, 1e-6);
             }
         }
     }
 
-    /// <summary>Rows in any order, rings of different capacities (one wrapped) that lie one after the other, each with its own number of splits.</summary>
+    /// <summary>
+    /// Rows in any order, rings of different capacities (one wrapped) that lie one after the other, each with its own number of splits.
+    /// </summary>
     [Theory]
     [InlineData(LabKind.Sm80)]
     [InlineData(LabKind.Sm75)]
     [InlineData(LabKind.CSharp)]
     public void Rows_of_several_sequences_get_the_bits_that_they_get_alone(LabKind kind)
     {
-        const int Heads = 4, KvHeads = 2, HeadDim = 12, Window = 20, MostSplits = 3, Width = Heads * HeadDim;
+        const int Heads = 4, KvHeads = 2, HeadDim = 12, Window = 20, MostSplits = 3, KeysPerSplit = 8, Width = Heads * HeadDim;
         (int Row, int Position, int Capacity, int Splits)[] sequences = [(2, 37, 24, 3), (0, 5, 20, 1), (3, 19, 64, 2)];
         using KernelLab lab = KernelLab.Create(kind);
         float[] q = Data.Normal(4 * Width, 1, 3);
@@ -74,19 +77,20 @@ public sealed class AttendTests
         {
             int groups = form.EndsWith("2heads", StringComparison.Ordinal) ? Heads / 2 : Heads;
             LabBuffer parts = lab.EmptyFloats(sequences.Length * Heads * MostSplits * (HeadDim + 2)), z = lab.Floats(new float[q.Length]);
-            lab.Run("attend_rows_" + form, new Dim3(MostSplits, groups, sequences.Length), lab.Floats(q), allKeys, allValues,
-                places, parts, Heads, KvHeads, HeadDim, Window, 0.25f, 50f, Width);
-            lab.Run("attend_rows_merge", new Dim3(Heads, sequences.Length), parts, places, z, MostSplits, HeadDim, Width);
+            lab.Run("attend_rows_" + form, new Dim3(MostSplits, groups, sequences.Length), lab.Floats(q), allKeys, allValues, places,
+                parts, Heads, KvHeads, HeadDim, Window, KeysPerSplit, 0.25f, 50f, Width);
+            lab.Run("attend_rows_merge", new Dim3(Heads, sequences.Length), parts, places, z, MostSplits, Window, KeysPerSplit, HeadDim,
+                Width);
             float[] together = lab.ReadFloats(z);
             Assert.All(together.AsSpan(Width, Width).ToArray(), value => Assert.Equal(0, value));
             for (int n = 0; n < sequences.Length; n++)
             {
                 (int row, int position, int capacity, int splits) = sequences[n];
                 LabBuffer own = lab.EmptyFloats(Heads * splits * (HeadDim + 2)), alone = lab.EmptyFloats(Width);
-                lab.Run("attend_" + form, new Dim3(splits, groups), lab.Floats(q[(row * Width)..((row + 1) * Width)]), lab.Floats(keys[n]),
-                    lab.Floats(values[n]), lab.Ints(position), own,
-                    Heads, KvHeads, HeadDim, capacity, Window, 0.25f, 50f, Width);
-                lab.Run("attend_merge", new Dim3(Heads, 1), own, alone, splits, HeadDim, Width);
+                lab.Run("attend_" + form, new Dim3(splits, groups), lab.Floats(q[(row * Width)..((row + 1) * Width)]),
+                    lab.Floats(keys[n]), lab.Floats(values[n]), lab.Ints(position), own,
+                    Heads, KvHeads, HeadDim, capacity, Window, KeysPerSplit, 0.25f, 50f, Width);
+                lab.Run("attend_merge", new Dim3(Heads, 1), own, lab.Ints(position), alone, splits, Window, KeysPerSplit, HeadDim, Width);
                 Assert.Equal(lab.ReadFloats(alone), together[(row * Width)..((row + 1) * Width)]);
             }
         }
@@ -115,9 +119,29 @@ public sealed class AttendTests
         (float[] q, LabBuffer keys, LabBuffer values, _) = Prepare(lab, s);
         LabBuffer parts = lab.EmptyFloats(s.Heads * 2 * (s.HeadDim + 2));
         LaunchResult result = lab.Run("attend_wide_part_2heads", new Dim3(2), lab.Floats(q), keys, values, lab.Ints(s.Position), parts,
-            s.Heads, s.KvHeads, s.HeadDim, s.Capacity, s.Window, s.Scale, (float)s.Cap, s.Heads * s.HeadDim)!;
+            s.Heads, s.KvHeads, s.HeadDim, s.Capacity, s.Window, 32, s.Scale, (float)s.Cap, s.Heads * s.HeadDim)!;
         long cache = 64 * 256 * 4 * 2, query = 2 * 4 * 2 * 256 * 4;
         Assert.InRange(result.GlobalLoads.MovedBytes, cache + query, cache + query + 1024);
+    }
+
+    /// <summary>Long contexts: more splits than a warp has lanes, of uneven lengths, and a last one that is short.</summary>
+    [Theory]
+    [InlineData(64, 1000, 0)]
+    [InlineData(128, 517, 0)]
+    [InlineData(128, 1000, 300)]
+    [InlineData(7, 1000, 0)]
+    public void Many_splits_are_merged_into_the_same_softmax(int splits, int keys, int window)
+    {
+        const int KeysPerSplit = 4;
+        var s = new Shape([1, keys - 1, 2, 1, 16, keys + 3, window, 50]);
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        (float[] q, LabBuffer ringKeys, LabBuffer values, double[] expected) = Prepare(lab, s);
+        LabBuffer parts = lab.EmptyFloats(s.Heads * splits * (s.HeadDim + 2)), z = lab.EmptyFloats(q.Length);
+        lab.Run("attend_wide_part_2heads", new Dim3(splits), lab.Floats(q), ringKeys, values, lab.Ints(s.Position), parts,
+            s.Heads, s.KvHeads, s.HeadDim, s.Capacity, s.Window, KeysPerSplit, s.Scale, (float)s.Cap, s.Heads * s.HeadDim);
+        lab.Run("attend_merge", new Dim3(s.Heads), parts, lab.Ints(s.Position), z, splits, s.Window, KeysPerSplit, s.HeadDim,
+            s.Heads * s.HeadDim);
+        Data.Close("many splits", expected, lab.ReadFloats(z), 4e-6, 2e-6);
     }
 
     private static TheoryData<LabKind, int> Cases(int count)

@@ -5,7 +5,8 @@ using KernelScope.PtxEmulator;
 namespace KernelScope.Gpu.Tests.Kernels;
 
 /// <summary>
-/// Every kernel of the manifest, from its shipped PTX: the bytes that it moves, how its warps read and write memory, and what meets in its shared memory, held against its header and
+/// Every kernel of the manifest, from its shipped PTX: the bytes that it moves, how its warps read and write memory, and what meets in its
+/// shared memory, held against its header and
 /// kernels/README.md.
 /// </summary>
 public sealed partial class KernelClaimTests
@@ -18,6 +19,8 @@ public sealed partial class KernelClaimTests
         ("^(gated_)?gemm_fma_", "each store touches every sector of its 256 bytes for a quarter of it"),
         ("^(gated_)?gemm_tensor_", "each store touches sectors for half of them"),
         ("^sae_encode_tile_", "each load touches every sector of its 256 bytes for a quarter of it"),
+        ("^attend_(rows_)?merge$",
+            "In the merge, the largest and the sum of a part lie a part apart from thread to thread: a sector for each."),
         ("^top_k_write$", "The values of a list are gathered from all over their row: a sector for each."),
     ];
 
@@ -32,7 +35,8 @@ public sealed partial class KernelClaimTests
     {
         using KernelLab lab = KernelLab.Create(kind);
         Claim claim = KernelClaims.Of(lab, kernel);
-        // Small operands (ids, starts of lists) fill sectors in part: one more for each view. A claim far above what is moved would say nothing.
+        // Small operands (ids, starts of lists) fill sectors in part: one more for each view. A claim far above what is moved would say
+        // nothing.
         int views = Catalog.All.Single(k => k.Name == kernel).Method.GetParameters().Count(p => p.ParameterType.IsGenericType);
         Assert.InRange(claim.Result.ReadFootprint + claim.Result.WriteFootprint, 0.95 * claim.Memory, claim.Memory + (32 * views));
         Assert.InRange(claim.Result.Instructions.Sum(i => Requested(i.GlobalLoad) + Requested(i.GlobalStore)), 0.95 * claim.Requested,
@@ -62,7 +66,9 @@ public sealed partial class KernelClaimTests
             Assert.Contains(sentence, header, StringComparison.Ordinal);
     }
 
-    /// <summary>The main loop: everything before the results are written. The encoders' lists pass through shared memory behind it, in other ways.</summary>
+    /// <summary>
+    /// The main loop: everything before the results are written. The encoders' lists pass through shared memory behind it, in other ways.
+    /// </summary>
     [Theory]
     [MemberData(nameof(Products))]
     public void The_main_loop_of_a_product_has_no_bank_conflicts(LabKind kind, string kernel)
@@ -112,7 +118,9 @@ public sealed partial class KernelClaimTests
     /// <summary>A warp that asks for a single value counts it; all else is counted in whole sectors.</summary>
     private static double Requested(GlobalTraffic t) => t.UsefulBytes <= 8 * t.Requests ? t.UsefulBytes : t.MovedBytes;
 
-    /// <summary>Whether the requests touch more sectors than their bytes fill; a run that begins within a sector may touch one more.</summary>
+    /// <summary>
+    /// Whether the requests touch more sectors than their bytes fill; a run that begins within a sector may touch one more.
+    /// </summary>
     private static bool IsScattered(GlobalTraffic t) =>
         t.Requests > 0 && t.Sectors > t.Requests * (Math.Ceiling((double)t.UsefulBytes / t.Requests / 32) + 1);
 

@@ -9,8 +9,10 @@ namespace KernelScope.Gpu.Tests.Kernels;
 internal sealed record Claim(LaunchResult Result, double Memory, double Requested);
 
 /// <summary>
-/// One launch of every kernel of the manifest, with the formulas of the table in kernels/README.md: K inputs, N outputs (features), R rows, w bytes a weight, d values a head.
-/// A load or store of a single value by a warp (an id, a position, the place in a list) counts its own bytes in "requested", everything else whole sectors of 32.
+/// One launch of every kernel of the manifest, with the formulas of the table in kernels/README.md: K inputs, N outputs (features), R rows,
+/// w bytes a weight, d values a head.
+/// A load or store of a single value by a warp (an id, a position, the place in a list) counts its own bytes in "requested", everything
+/// else whole sectors of 32.
 /// </summary>
 internal static class KernelClaims
 {
@@ -163,10 +165,9 @@ internal static class KernelClaims
         const int D = 256, Capacity = 64, Heads = 2, Splits = 2;
         int shared = kernel.EndsWith("2heads", StringComparison.Ordinal) ? 2 : 1;
         LabBuffer keys = Values(lab, Capacity * D), values = Values(lab, Capacity * D);
-        LaunchResult result =
-            lab.Run(kernel, new Dim3(Splits, Heads / shared), Values(lab, Heads * D), keys, values, lab.Ints(Capacity - 1),
-                lab.EmptyFloats(Heads * Splits * (D + 2)),
-            Heads, 1, D, Capacity, 0, 1f / 16, 50f, Heads * D)!;
+        LaunchResult result = lab.Run(kernel, new Dim3(Splits, Heads / shared), Values(lab, Heads * D), keys, values,
+            lab.Ints(Capacity - 1), lab.EmptyFloats(Heads * Splits * (D + 2)),
+            Heads, 1, D, Capacity, 0, Capacity / Splits, 1f / 16, 50f, Heads * D)!;
         // A part is d + 2 values, so that it begins within a sector: one more for each of its runs of 32 values.
         const int Written = Heads * Splits * (4 * (D + 2)), Runs = Heads * Splits * (D / 32) * 32;
         int groups = Splits * Heads / shared;
@@ -177,16 +178,17 @@ internal static class KernelClaims
             + Written + Runs + (32 * groups * shared));
     }
 
-    /// <summary>As <see cref="AttendPart"/>, for each of two sequences; each warp reads six values of 8 bytes instead of the position.</summary>
+    /// <summary>
+    /// As <see cref="AttendPart"/>, for each of two sequences; each warp reads six values of 8 bytes instead of the position.
+    /// </summary>
     private static Claim AttendRowsPart(KernelLab lab, string kernel)
     {
         const int R = 2, D = 256, Capacity = 64, Heads = 2, Splits = 2;
         int shared = kernel.EndsWith("2heads", StringComparison.Ordinal) ? 2 : 1;
         LabBuffer keys = Values(lab, R * Capacity * D), values = Values(lab, R * Capacity * D);
-        LaunchResult result =
-            lab.Run(kernel, new Dim3(Splits, Heads / shared, R), Values(lab, R * Heads * D),
-                keys, values, Places(lab, R, _ => Capacity - 1, Capacity, Splits, Capacity * D),
-            lab.EmptyFloats(R * Heads * Splits * (D + 2)), Heads, 1, D, 0, 1f / 16, 50f, Heads * D)!;
+        LaunchResult result = lab.Run(kernel, new Dim3(Splits, Heads / shared, R), Values(lab, R * Heads * D), keys, values,
+            Places(lab, R, _ => Capacity - 1, Capacity, Splits, Capacity * D),
+            lab.EmptyFloats(R * Heads * Splits * (D + 2)), Heads, 1, D, 0, Capacity / Splits, 1f / 16, 50f, Heads * D)!;
         const int Written = Heads * Splits * (4 * (D + 2)), Runs = Heads * Splits * (D / 32) * 32;
         int groups = Splits * Heads / shared;
         return new Claim(
@@ -196,28 +198,28 @@ internal static class KernelClaims
                 + (32 * groups * shared)));
     }
 
-    /// <summary>As <see cref="AttendMerge"/>; each warp reads two values of 8 bytes more.</summary>
+    /// <summary>As <see cref="AttendMerge"/>; each warp reads three values of 8 bytes instead of the position.</summary>
     private static Claim AttendRowsMerge(KernelLab lab, string kernel)
     {
-        const int R = 2, Heads = 2, D = 256, Splits = 3;
-        LaunchResult result =
-            lab.Run(kernel, new Dim3(Heads, R), Values(lab, R * Heads * Splits * (D + 2)), Places(lab, R, _ => 0, 1, Splits, 0),
-                lab.EmptyFloats(R * Heads * D), Splits, D, Heads * D)!;
+        const int R = 2, Heads = 2, D = 256, Splits = 3, Keys = 8;
+        LaunchResult result = lab.Run(kernel, new Dim3(Heads, R), Values(lab, R * Heads * Splits * (D + 2)),
+            Places(lab, R, _ => (Splits * Keys) - 1, Splits * Keys, Splits, 0), lab.EmptyFloats(R * Heads * D),
+            Splits, 0, Keys, D, Heads * D)!;
         const int Results = R * Heads;
         return new Claim(result, (Results * ((4 * (D + 2) * Splits) + (4 * D))) + (R * 48),
-            Results * ((5 * D * Splits) + (4 * D) + (WarpsOf128 * ((Splits * (4 + (2 * 8))) + 16))));
+            Results * ((5 * D * Splits) + (4 * D) + (2 * 32 * Splits) + (WarpsOf128 * 24)));
     }
 
     private static Claim AttendMerge(KernelLab lab, string kernel)
     {
-        const int R = 2, Heads = 2, D = 256, Splits = 3;
-        LaunchResult result =
-            lab.Run(kernel, new Dim3(Heads, R), Values(lab, R * Heads * Splits * (D + 2)), lab.EmptyFloats(R * Heads * D),
-                Splits, D, Heads * D)!;
+        const int R = 2, Heads = 2, D = 256, Splits = 3, Keys = 8;
+        LaunchResult result = lab.Run(kernel, new Dim3(Heads, R), Values(lab, R * Heads * Splits * (D + 2)),
+            lab.Ints((Splits * Keys) - 1), lab.EmptyFloats(R * Heads * D), Splits, 0, Keys, D, Heads * D)!;
         const int Results = R * Heads;
-        // Largest and sum of every part by each warp; runs of 32 values begin within a sector.
+        // Largest and sum of every part by a thread each; runs of 32 values begin within a sector. The second row's position is one
+        // further: its splits are one key longer.
         return new Claim(result, Results * ((4 * (D + 2) * Splits) + (4 * D)),
-            Results * ((5 * D * Splits) + (4 * D) + (WarpsOf128 * Splits * (4 + (2 * 8)))));
+            Results * ((5 * D * Splits) + (4 * D) + (2 * 32 * Splits) + (WarpsOf128 * 4)));
     }
 
     private static Claim AttendTile(KernelLab lab, string kernel)
@@ -313,7 +315,8 @@ internal static class KernelClaims
         LaunchResult result =
             lab.Run(kernel, new Dim3(N / tile, R / 64), Values(lab, R * K), Weights(lab, type, N * K), codes.Bias, codes.Threshold,
                 codes.Counts, codes.Offsets, codes.Features, codes.Values, lab.Longs(0), (long)R * N, R, K, N, K)!;
-        // Bias and threshold by every warp: its whole tile, a quarter of each sector at a time, or on tensor cores its quarter of the columns, for both blocks of rows, a half at a time.
+        // Bias and threshold by every warp: its whole tile, a quarter of each sector at a time, or on tensor cores its quarter of the
+        // columns, for both blocks of rows, a half at a time.
         double groups = (double)N / tile * R / 64;
         double biases = groups * WarpsOf256 * 8 * tile * (tensor ? 1 : 4);
         return new Claim(result, (w * K * N) + (4 * R * K) + (8 * N) + 8 + codes.Bytes,

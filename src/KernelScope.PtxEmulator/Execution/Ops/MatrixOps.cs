@@ -8,8 +8,11 @@ internal unsafe interface IMatrixFormat
     /// <summary>Elements in a register.</summary>
     static abstract int Elements { get; }
 
-    /// <summary>Products that the hardware sums at once.</summary>
+    /// <summary>Products that Hopper sums at once; Ampere sums half as many.</summary>
     static abstract int SumLength { get; }
+
+    /// <summary>Power of two of the smallest normal number: denormals have its exponent.</summary>
+    static abstract double LeastPower { get; }
 
     /// <summary>Writes a register's elements.</summary>
     static abstract void Widen(uint bits, double* to);
@@ -19,7 +22,9 @@ internal unsafe struct BrainMatrix : IMatrixFormat
 {
     public static int Elements => 2;
 
-    public static int SumLength => 8;
+    public static int SumLength => 16;
+
+    public static double LeastPower => MatrixSum.SingleLeastPower;
 
     public static void Widen(uint bits, double* to)
     {
@@ -32,7 +37,9 @@ internal unsafe struct HalfMatrix : IMatrixFormat
 {
     public static int Elements => 2;
 
-    public static int SumLength => 8;
+    public static int SumLength => 16;
+
+    public static double LeastPower => 1.0 / (1 << 14);
 
     public static void Widen(uint bits, double* to)
     {
@@ -46,14 +53,18 @@ internal unsafe struct Tf32Matrix : IMatrixFormat
 {
     public static int Elements => 1;
 
-    public static int SumLength => 4;
+    public static int SumLength => 8;
+
+    public static double LeastPower => MatrixSum.SingleLeastPower;
 
     public static void Widen(uint bits, double* to) => *to = BitConverter.UInt32BitsToSingle(bits & ~0x1FFFu);
 }
 
 /// <summary>
-/// mma.sync m16n8kK with single-precision accumulators: D[16, 8] = A[16, K] · B[K, 8] + C. Lane l holds, with g = l / 4 and t = l % 4 and e elements a
-/// register (2 of 16 bits, 1 of tf32): A register i: row g + 8·(i % 2), columns t·e + 4·e·(i / 2) on; B register i: rows t·e + 4·e·i on, column g;
+/// mma.sync m16n8kK with single-precision accumulators: D[16, 8] = A[16, K] · B[K, 8] + C. Lane l holds, with g = l / 4 and t = l % 4 and e
+/// elements a
+/// register (2 of 16 bits, 1 of tf32): A register i: row g + 8·(i % 2), columns t·e + 4·e·(i / 2) on; B register i: rows t·e + 4·e·i on,
+/// column g;
 /// C and D register i: row g + 8·(i / 2), column 2·t + i % 2.
 /// </summary>
 internal sealed unsafe class MatrixMultiply<TFormat>(Slot[] d, Slot[] a, Slot[] b, Slot[] c, int depth) : Op
@@ -70,11 +81,25 @@ internal sealed unsafe class MatrixMultiply<TFormat>(Slot[] d, Slot[] a, Slot[] 
         double* right = stackalloc double[depth * Columns];
         double* sums = stackalloc double[Rows * Columns];
         Gather(warp, left, right, sums);
-        bool truncate = warp.Block.Launch.Options.MatrixRounding == MatrixRounding.Truncate;
+        MatrixSum? model = MatrixSum.Of(warp.Block.Launch.MatrixModel);
+        double* leftPowers = stackalloc double[Rows * depth];
+        double* rightPowers = stackalloc double[depth * Columns];
+        if (model is not null)
+        {
+            MatrixSum.Powers(left, leftPowers, Rows * depth, TFormat.LeastPower);
+            MatrixSum.Powers(right, rightPowers, depth * Columns, TFormat.LeastPower);
+        }
+        int length = model is null ? 0 : Math.Min(depth, TFormat.SumLength / model.Parts);
         for (int row = 0; row < Rows; row++)
         {
             Vector512<double> sum = Vector512.Load(sums + row * Columns);
-            sum = truncate ? TruncatedRow(left + row * depth, right, sum) : ExactRow(left + row * depth, right, sum);
+            if (model is null)
+                sum = ExactRow(left + row * depth, right, sum);
+            else
+            {
+                for (int k = 0; k < depth; k += length)
+                    sum = model.Add(length, left + row * depth + k, leftPowers + row * depth + k, right + k * Columns, rightPowers + k * Columns, sum);
+            }
             sum.Store(sums + row * Columns);
         }
         for (int i = 0; i < 4; i++)
@@ -123,40 +148,11 @@ internal sealed unsafe class MatrixMultiply<TFormat>(Slot[] d, Slot[] a, Slot[] 
             sum += Vector512.Create(left[k]) * Vector512.Load(right + k * Columns);
         return sum;
     }
-
-    private Vector512<double> TruncatedRow(double* left, double* right, Vector512<double> sum)
-    {
-        int block = TFormat.SumLength;
-        double* products = stackalloc double[block * Columns];
-        for (int k = 0; k < depth; k += block)
-        {
-            Vector512<double> largest = Vector512.Abs(sum);
-            Vector512<double> plain = sum;
-            for (int i = 0; i < block; i++)
-            {
-                Vector512<double> product = Vector512.Create(left[k + i]) * Vector512.Load(right + (k + i) * Columns);
-                product.Store(products + i * Columns);
-                largest = Vector512.Max(largest, Vector512.Abs(product));
-                plain += product;
-            }
-            // Infinities and NaN take the ordinary way.
-            Vector512<double> finite = Vector512.LessThan(largest, Vector512.Create(double.PositiveInfinity));
-            Vector512<double> power = (largest.AsUInt64() & Vector512.Create(0x7FF0_0000_0000_0000UL)).AsDouble();
-            Vector512<double> some = Vector512.GreaterThan(power, Vector512<double>.Zero) & finite;
-            Vector512<double> unit = Vector512.ConditionalSelect(some, power, Vector512<double>.One) * Vector512.Create(1.0 / (1 << 24));
-            Vector512<double> units = Vector512<double>.One / unit;
-            Vector512<double> cut = Vector512.Truncate(sum * units);
-            for (int i = 0; i < block; i++)
-                cut += Vector512.Truncate(Vector512.Load(products + i * Columns) * units);
-            Vector512<double> total = ((cut * unit).AsUInt64() & Vector512.Create(0xFFFF_FFFF_E000_0000UL)).AsDouble();
-            sum = Vector512.ConditionalSelect(some, total, plain);
-        }
-        return sum;
-    }
 }
 
 /// <summary>
-/// ldmatrix m8n8 b16: lane i gives the address of row i % 8 of matrix i / 8; lane l receives elements 2·(l % 4) and the next of row l / 4 of each
+/// ldmatrix m8n8 b16: lane i gives the address of row i % 8 of matrix i / 8; lane l receives elements 2·(l % 4) and the next of row l / 4
+/// of each
 /// matrix, or with .trans of column l / 4.
 /// </summary>
 internal sealed unsafe class MatrixLoad(Slot[] targets, Address address, bool transposed, bool generic) : Op

@@ -1,0 +1,85 @@
+using System.Diagnostics;
+using System.Runtime.Versioning;
+using System.Text.Json;
+
+namespace KernelScope.Cli.Tests;
+
+/// <summary><c>tools/gpu-check.sh</c>, rehearsed on the emulated device: the results file, whatever becomes of a step.</summary>
+[UnsupportedOSPlatform("windows")]
+public sealed class GpuCheckTests
+{
+    [Fact]
+    public void A_rehearsal_agrees_and_its_file_tells_of_every_step()
+    {
+        using var folder = new TempFolder();
+        (Outcome outcome, JsonElement file) = Check(folder, "", "emulated");
+        Assert.True(outcome.ExitCode == 0, outcome.Output + outcome.Error);
+        Assert.Equal(["doctor", "kernels", "generate cpu", "generate emulated graphs", "verify tiny, bits", "verify cross"], Steps(file)
+            .Select(s => s.GetProperty("name").GetString()));
+        Assert.All(Steps(file), s => Assert.Equal((0, JsonValueKind.Object),
+            (s.GetProperty("exit").GetInt32(), s.GetProperty("json").ValueKind)));
+        JsonElement summary = file.GetProperty("summary");
+        Assert.Equal("PTX emulator", summary.GetProperty("device").GetString());
+        Assert.Equal(43, summary.GetProperty("loaded").GetInt32());
+        Assert.Equal((2, 0), (summary.GetProperty("ops_ok").GetInt32(), summary.GetProperty("ops_failed").GetInt32()));
+        Assert.True(summary.GetProperty("hashes_equal").GetBoolean() && summary.GetProperty("cross_ok").GetBoolean());
+        Assert.Equal(64, file.GetProperty("file_sha256").GetString()!.Length);
+        // The last line is the summary.
+        Assert.Equal(summary.GetRawText(), outcome.Output.TrimEnd('\n').Split('\n')[^1]);
+    }
+
+    /// <summary>A step whose process is killed is marked, and the others go on.</summary>
+    [Fact]
+    public void A_step_that_is_killed_is_marked()
+    {
+        using var folder = new TempFolder();
+        (Outcome outcome, JsonElement file) = Check(folder, "if [[ $1 == verify && $* == *--hashes* ]]; then kill -9 $$; fi", "emulated");
+        Assert.Equal(1, outcome.ExitCode);
+        Assert.Contains("exit 137", outcome.Output, StringComparison.Ordinal);
+        Assert.Equal([0, 0, 0, 0, 137, 0], Steps(file).Select(s => s.GetProperty("exit").GetInt32()));
+        Assert.Equal(JsonValueKind.Null, file.GetProperty("summary").GetProperty("hashes_equal").ValueKind);
+        Assert.Equal(1, file.GetProperty("summary").GetProperty("failed_steps").GetInt32());
+    }
+
+    [SkippableFact]
+    public void Without_a_GPU_one_line_says_so()
+    {
+        Skip.If(Program.Run("kernels", "--device", "cuda").ExitCode == 0, "this machine has a GPU");
+        using var folder = new TempFolder();
+        (Outcome outcome, JsonElement file) = Check(folder, "", "cuda");
+        Assert.Equal(1, outcome.ExitCode);
+        Assert.StartsWith("gpu-check: the device cuda cannot be opened: ",
+            Assert.Single(outcome.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
+        Assert.Contains("kernels", Steps(file).Select(s => s.GetProperty("name").GetString()));
+    }
+
+    [Fact]
+    public void Bad_usage_is_exit_2()
+    {
+        Assert.Equal(2, Run("x").ExitCode);
+        Assert.Equal(2, Run("/no/such/program", "out.json").ExitCode);
+    }
+
+    private static JsonElement[] Steps(JsonElement file) => [.. file.GetProperty("steps").EnumerateArray()];
+
+    /// <summary>Runs the script on the built program, before which a line of shell may do something.</summary>
+    private static (Outcome Outcome, JsonElement File) Check(TempFolder folder, string line, string device)
+    {
+        string program = folder.At("kernelscope"), output = folder.At("out.json");
+        File.WriteAllText(program, $"#!/usr/bin/env bash\n{line}\nexec '{Program.Host}' exec '{Program.Assembly}' \"$@\"\n");
+        File.SetUnixFileMode(program, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        Outcome outcome = Run(program, output, "--device", device);
+        return (outcome, JsonElement.Parse(File.ReadAllText(output)));
+    }
+
+    private static Outcome Run(params string[] arguments)
+    {
+        string script = Path.Combine(Fixtures.Root, "tools", "gpu-check.sh");
+        using Process process = Process.Start(new ProcessStartInfo("bash", [script, .. arguments]) { RedirectStandardOutput = true,
+            RedirectStandardError = true })!;
+        Task<string> error = process.StandardError.ReadToEndAsync();
+        string output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        return new Outcome(process.ExitCode, output, error.Result);
+    }
+}

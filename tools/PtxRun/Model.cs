@@ -1,0 +1,173 @@
+using System.Globalization;
+using System.Text.Json;
+
+namespace KernelScope.PtxRun;
+
+/// <summary>
+/// What a decode step of Gemma 2 2B (bfloat16, one sequence) should take on a GPU: an estimate from sizes, from
+/// <c>kernels/ptx/resources.json</c>, and from published figures of the GPUs. Nothing here is measured.
+/// </summary>
+/// <remarks>
+/// Little's law: to saturate its memory a GPU needs B = rate·latency / multiprocessors bytes under way on each. A warp with n loads of 16
+/// bytes a lane under way holds 512·n, so that a kernel gets
+/// min(1, warps·512·n / B) of the rate, times x/⌈x⌉ where its blocks fill x waves. A launch in a graph costs about 1 µs, and a kernel of
+/// one block its serial latencies.
+/// </remarks>
+internal sealed class Model
+{
+    /// <summary>Assumed: of a load from memory, from a cache that all multiprocessors share, and of a launch within a graph.</summary>
+    private const double MemoryLatency = 0.7e-6, CacheLatency = 0.3e-6, LaunchTime = 1e-6;
+
+    /// <summary>Of a datasheet's bandwidth, what a copy gets; assumed, as 4.3 of an H200's 4.8 TB/s.</summary>
+    private const double CopyShare = 0.9;
+
+    private const int Layers = 26, Width = 2304, Hidden = 9216, Heads = 8, KvHeads = 4, HeadDim = 256, Vocabulary = 256_000,
+        Window = 4096, KeysPerSplit = 32, MaxSplits = 128;
+
+    /// <summary>Datasheets of NVIDIA: bandwidth, multiprocessors; and whose row of the resources fits.</summary>
+    private static readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture)[] Gpus =
+        [("H100", 3.35e12, 132, "sm_90"), ("H200", 4.8e12, 132, "sm_90"), ("A100", 2.039e12, 108, "sm_80"),
+            ("4090", 1.008e12, 128, "sm_89")];
+
+    private readonly JsonElement _kernels;
+    private readonly JsonElement _manifest;
+    private readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture) _gpu;
+
+    private Model(JsonElement kernels, JsonElement manifest, (string, double, int, string) gpu)
+    {
+        _kernels = kernels;
+        _manifest = manifest;
+        _gpu = gpu;
+    }
+
+    private double Rate => CopyShare * _gpu.Bandwidth;
+
+    /// <summary>Prints the table.</summary>
+    /// <param name="folder">With <c>resources.json</c> and <c>manifest.json</c>.</param>
+    /// <param name="gpu">Which GPU; empty: all, by their totals.</param>
+    /// <param name="position">Keys before the token.</param>
+    /// <exception cref="UsageException">There is no such GPU.</exception>
+    public static void Print(string folder, string gpu, int position)
+    {
+        using JsonDocument resources = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "resources.json"))),
+            manifest = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "manifest.json")));
+        if (gpu.Length > 0 && !Gpus.Any(g => g.Name == gpu))
+            throw new UsageException($"'{gpu}' is none of {string.Join(", ", Gpus.Select(g => g.Name))}.");
+        Console.WriteLine($"Estimates, nothing measured; ptxas {resources.RootElement.GetProperty("ptxas").GetString()}. " +
+            $"Decode of Gemma 2 2B in bfloat16 at position {position.ToString(CultureInfo.InvariantCulture)}, cache in float32.");
+        foreach (var one in Gpus.Where(g => gpu.Length == 0 || g.Name == gpu))
+            new Model(resources.RootElement.GetProperty("kernels"), manifest.RootElement.GetProperty("kernels"), one)
+                .Print(position, details: gpu.Length > 0);
+    }
+
+    private void Print(int position, bool details)
+    {
+        List<Row> rows = Rows(position);
+        double bytes = rows.Sum(r => r.Times * r.Bytes), seconds = rows.Sum(r => r.Times * (r.Seconds + LaunchTime));
+        if (details)
+        {
+            Console.WriteLine($"{"kernel",-34}{"times",6}{"MB",9}{"at the rate",13}{"estimate",10}{"share",7}  bound by");
+            foreach (Row r in rows)
+            {
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                    $"{r.Name,-34}{r.Times,6}{r.Bytes / 1e6,9:0.00}{r.Bytes / Rate * 1e6,10:0.0} µs") +
+                    string.Create(CultureInfo.InvariantCulture, $"{r.Seconds * 1e6,7:0.0} µs") +
+                    string.Create(CultureInfo.InvariantCulture, $"{(r.Bytes / Rate / r.Seconds),7:0.00}  {r.Bound}"));
+            }
+        }
+
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"{_gpu.Name}: {rows.Sum(r => r.Times)} launches, {seconds * 1e3:0.00} ms a token, ") +
+            string.Create(CultureInfo.InvariantCulture, $"{1 / seconds:0} tokens/s, {bytes / Rate / seconds:0.00} of the ") +
+            string.Create(CultureInfo.InvariantCulture, $"copy rate of {Rate / 1e12:0.00} TB/s (assumed)."));
+    }
+
+    private List<Row> Rows(int position)
+    {
+        const int Query = Heads * HeadDim, KeyValue = KvHeads * HeadDim;
+        int sliding = Layers / 2;
+        List<Row> rows =
+        [
+            Serial("embed", 1, 2 * Width, 1),
+            Gemv("q, k, v", "gemv_bf16_1row", Layers, Query + (2 * KeyValue), Width),
+            Serial("RoPE and store", Layers, 4 * (Query + (4 * KeyValue)), 2),
+            Part("attention, global", Layers - sliding, position + 1, 8192),
+            Part("attention, sliding", sliding, Math.Min(position + 1, Window), Window),
+            Merge("merge, global", Layers - sliding, position + 1, 8192),
+            Merge("merge, sliding", sliding, Math.Min(position + 1, Window), Window),
+            Gemv("o", "gemv_bf16_1row", Layers, Width, Query),
+            // Columns one after the other: three passes of 2304 / 256 values, each waiting for the one before.
+            Serial("add, norm, norm", 2 * Layers, 16 * Width, 3 * Width / 256 / 2),
+            Gemv("gate and up", "gated_gemv_bf16_1row", Layers, 2 * Hidden, Width),
+            Gemv("down", "gemv_bf16_1row", Layers, Width, Hidden),
+            Serial("first norm", 1, 8 * Width, 2 * Width / 256 / 2),
+            Gemv("head", "gemv_bf16_1row", 1, Vocabulary, Width),
+            Serial("soft-cap", 1, 8 * Vocabulary, 2),
+            Serial("top-k", 3, 4 * Vocabulary / 3, 10),
+        ];
+        return rows;
+    }
+
+    /// <summary>A warp has two outputs; of its loads under way half are weights, the others x from a cache.</summary>
+    private Row Gemv(string name, string kernel, int times, int outputs, int inputs)
+    {
+        (int resident, int threads, int loads, int tile) = Of(kernel);
+        double bytes = 2.0 * outputs * inputs, blocks = Math.Ceiling((double)outputs / tile / (kernel.StartsWith("gated",
+            StringComparison.Ordinal) ? 2 : 1));
+        return Streaming(name, times, bytes, blocks, resident, threads, loads / 2.0);
+    }
+
+    private Row Part(string name, int times, int keys, int capacity)
+    {
+        (int resident, int threads, int loads, _) = Of("attend_wide_part_2heads");
+        int splits = Math.Min((capacity + KeysPerSplit - 1) / KeysPerSplit, MaxSplits),
+            length = Math.Max(KeysPerSplit, (keys + splits - 1) / splits);
+        double blocks = Math.Ceiling((double)keys / length) * Heads / 2, bytes = 2.0 * sizeof(float) * HeadDim * KvHeads * keys;
+        Row row = Streaming(name, times, bytes, blocks, resident, threads, loads);
+        // The next key is on its way while one is scored: a warp's keys cost a latency each, or what their arithmetic takes.
+        double chain = Math.Ceiling(length / (threads / 32.0)) * MemoryLatency * 0.6;
+        return chain > row.Seconds ? row with { Seconds = chain,
+            Bound = FormattableString.Invariant($"{Math.Ceiling(length / (threads / 32.0)):0} keys of a warp, one after the other") } : row;
+    }
+
+    private static Row Merge(string name, int times, int keys, int capacity)
+    {
+        int splits = Math.Min((capacity + KeysPerSplit - 1) / KeysPerSplit, MaxSplits),
+            length = Math.Max(KeysPerSplit, (keys + splits - 1) / splits), used = (keys + length - 1) / length;
+        // Largest and sum, then eight parts at a time, for each half of the head.
+        return Serial(name, times, 4.0 * (HeadDim + 2) * Heads * used, 2 + (HeadDim / 128 * ((used / 8) + (used % 8))));
+    }
+
+    private Row Streaming(string name, int times, double bytes, double blocks, int resident, int threads, double loads)
+    {
+        double needed = Rate * MemoryLatency / _gpu.Multiprocessors;
+        double perProcessor = Math.Min(resident, blocks / _gpu.Multiprocessors), warps = perProcessor * threads / 32,
+            flight = Math.Min(1, warps * 512 * loads / needed);
+        double waves = blocks / (_gpu.Multiprocessors * resident), even = waves > 1 ? waves / Math.Ceiling(waves) : 1;
+        string bound = flight < 1
+            ? FormattableString.Invariant($"{warps:0.0} warps × {512 * loads / 1024:0.0} KiB of {needed / 1024:0} KiB") : even < 0.95
+            ? FormattableString.Invariant($"{waves:0.00} waves") : "memory";
+        return new Row(name, times, bytes, (bytes / Rate / (flight * even)) + MemoryLatency, bound);
+    }
+
+    private static Row Serial(string name, int times, double bytes, int steps) =>
+        new(name, times, bytes, (steps * CacheLatency) + MemoryLatency,
+        FormattableString.Invariant($"{steps} loads that wait for each other"));
+
+    private (int Resident, int Threads, int Loads, int Tile) Of(string kernel)
+    {
+        JsonElement resources = _kernels.GetProperty(kernel).GetProperty(_gpu.Architecture);
+        JsonElement info = _manifest.EnumerateArray().Single(k => k.GetProperty("name").GetString() == kernel);
+        int loads = resources.TryGetProperty("loads_before_first_use", out JsonElement found) ? found.GetInt32() : 1;
+        return (resources.GetProperty("blocks_per_sm").GetInt32(), info.GetProperty("group_size").GetInt32(), Math.Max(loads, 1),
+            info.GetProperty("tile_columns").GetInt32());
+    }
+
+    /// <summary>One kind of launch.</summary>
+    /// <param name="Name">What it does.</param>
+    /// <param name="Times">Launches a token.</param>
+    /// <param name="Bytes">What it must move.</param>
+    /// <param name="Seconds">Estimate, without the launch.</param>
+    /// <param name="Bound">What bounds it.</param>
+    private sealed record Row(string Name, int Times, double Bytes, double Seconds, string Bound);
+}
