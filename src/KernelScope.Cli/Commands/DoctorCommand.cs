@@ -201,7 +201,7 @@ internal sealed class DoctorCommand : Verb
         Line($"memory  {MemoryCheck.InMiB(result.Memory.AvailableBytes)} MiB available of {MemoryCheck.InMiB(result.Memory.TotalBytes)}");
         foreach (DeviceRow device in result.Devices)
             Line($"device  {Mark(device.Ok)} {device.Name}: {device.Detail}");
-        foreach (KernelRow kernel in result.Kernels)
+        foreach (ProductKernelRow kernel in result.Kernels)
             Line($"kernels cpu, matrices {kernel.Stored}: exact {kernel.Exact}; fast {(kernel.Fast == kernel.Exact ? "the same" : kernel.Fast)}");
         Line($"model   {Mark(result.Model.Ok)} {Describe(result.Model)}");
         foreach (string remark in result.Model.Remarks ?? [])

@@ -157,7 +157,7 @@ internal sealed record DoctorResult(
     public FitResult? Fit { get; init; }
 
     /// <summary>Which kernels multiply on the cpu, by how matrices are stored and by the number of rows.</summary>
-    public required IReadOnlyList<KernelRow> Kernels { get; init; }
+    public required IReadOnlyList<ProductKernelRow> Kernels { get; init; }
 
     /// <summary>What the model and the SAE need together on each device.</summary>
     public required IReadOnlyList<DeviceFitRow> Needs { get; init; }
@@ -201,7 +201,7 @@ internal sealed record MemoryRow(long TotalBytes, long AvailableBytes);
 internal sealed record DeviceRow(string Name, bool Ok, string Detail);
 
 /// <summary>The kernels that multiply with matrices that are stored in a certain way, in either precision.</summary>
-internal sealed record KernelRow(string Stored, string Exact, string Fast);
+internal sealed record ProductKernelRow(string Stored, string Exact, string Fast);
 
 /// <summary>What a model or an SAE needs, or why it would not run.</summary>
 internal sealed record NeedRow(string Name, bool Ok, string? Error, long WeightBytes, long ContextTokens, long ContextBytes)

@@ -66,10 +66,10 @@ internal sealed record DeviceProbe(string Name, string Detail, long FreeBytes, l
     }
 
     /// <summary>Which kernels multiply on the cpu.</summary>
-    public static IReadOnlyList<KernelRow> Kernels()
+    public static IReadOnlyList<ProductKernelRow> Kernels()
     {
         using var device = new CpuDevice(1, Precision.Fast);
-        return [.. device.Kernels.Select(k => new KernelRow(k.Stored, k.Exact, k.Fast))];
+        return [.. device.Kernels.Select(k => new ProductKernelRow(k.Stored, k.Exact, k.Fast))];
     }
 
     private static DeviceProbe Cpu()
