@@ -34,8 +34,8 @@ public sealed class SuiteRun
     /// </summary>
     public Dictionary<string, double> FastSaeErrors { get; } = [];
 
-    /// <summary>By device, the largest error of a product of many rows in exact precision: on tensor cores that of their sums.</summary>
-    public Dictionary<string, double> ProductErrors { get; } = [];
+    /// <summary>By device, the error of every case of a product or an encoder, in their order.</summary>
+    public Dictionary<string, List<double>> ProductErrors { get; } = [];
 
     /// <summary>Products a second of the emulator.</summary>
     public List<double> Peaks { get; } = [];
@@ -50,7 +50,7 @@ public sealed class SuiteRun
             ConformanceResult result = @case.Run(device);
             Count++;
             if (@case.Op is nameof(Device.Linear) or nameof(Device.GatedGelu) or nameof(Device.SaeEncode))
-                ProductErrors[name] = Math.Max(ProductErrors.GetValueOrDefault(name), result.WorstError);
+                ProductErrors[name] = [.. ProductErrors.GetValueOrDefault(name, []), result.WorstError];
             if (!result.Ok)
                 Failures.Add($"{name}: {result}");
         }
