@@ -127,8 +127,13 @@ public static class AttendDecode
         where THeads : struct, IHeadCount
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
-        var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity,
-            Splits = Grid.DimX };
+        var place = new PartPlace
+        {
+            Row = Grid.IdxZ,
+            Position = Ptx.Once(position[0] + Grid.IdxZ),
+            Capacity = capacity,
+            Splits = Grid.DimX
+        };
         PartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap, qStride);
     }
 
@@ -175,8 +180,13 @@ public static class AttendDecode
         where THeads : struct, IHeadCount
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
-        var place = new PartPlace { Row = Grid.IdxZ, Position = Ptx.Once(position[0] + Grid.IdxZ), Capacity = capacity,
-            Splits = Grid.DimX };
+        var place = new PartPlace
+        {
+            Row = Grid.IdxZ,
+            Position = Ptx.Once(position[0] + Grid.IdxZ),
+            Capacity = capacity,
+            Splits = Grid.DimX
+        };
         WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap,
             qStride);
     }

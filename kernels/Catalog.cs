@@ -271,13 +271,15 @@ public static class Catalog
 
     private static KernelEntry Tensor(string name, string method, int tileColumns, Type operand) =>
         Plain(name, name, typeof(GemmTensor), method, GemmTensor.GroupSize, $"ceil(outputs/{tileColumns}), ceil(rows/64)", operand)
-            .WithTile(GemmTensor.TileRows, tileColumns) with { MinTarget = GpuTarget.Sm80 };
+            .WithTile(GemmTensor.TileRows, tileColumns) with
+        { MinTarget = GpuTarget.Sm80 };
 
     private static KernelEntry Plain(string name, string family, Type type, string method, int groupSize, string grid, params Type[] types)
     {
         MethodInfo found = type.GetMethod(method) ?? throw new InvalidOperationException($"{type.Name} has no method {method}.");
         return new KernelEntry(name, family, types.Length == 0 ? found : found.MakeGenericMethod(types), groupSize, GpuTarget.Sm75,
-            grid) { MinBlocks = MinBlocksOf(name) };
+            grid)
+        { MinBlocks = MinBlocksOf(name) };
     }
 
     /// <summary>

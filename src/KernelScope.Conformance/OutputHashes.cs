@@ -64,8 +64,11 @@ public sealed class OutputHashes
             using JsonDocument document = JsonDocument.Parse(json);
             JsonElement root = document.RootElement;
             var cases = root.GetProperty("cases").EnumerateObject().ToDictionary(
-                c => c.Name, c => new OutputHash { Hash = c.Value.GetProperty("hash").GetString()!,
-                    Portable = c.Value.GetProperty("portable").GetBoolean() }, StringComparer.Ordinal);
+                c => c.Name, c => new OutputHash
+                {
+                    Hash = c.Value.GetProperty("hash").GetString()!,
+                    Portable = c.Value.GetProperty("portable").GetBoolean()
+                }, StringComparer.Ordinal);
             return new OutputHashes(Enum.Parse<ConformanceScale>(root.GetProperty("scale").GetString()!, ignoreCase: true),
                 root.GetProperty("precision").GetString()!, cases);
         }
@@ -78,8 +81,12 @@ public sealed class OutputHashes
     /// <summary>Writes the file's content.</summary>
     public void Write(Stream stream)
     {
-        using var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true, NewLine = "\n",
-            Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+        using var json = new Utf8JsonWriter(stream, new JsonWriterOptions
+        {
+            Indented = true,
+            NewLine = "\n",
+            Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping
+        });
         json.WriteStartObject();
         json.WriteString("scale", Scale.ToString().ToLowerInvariant());
         json.WriteString("precision", Precision);

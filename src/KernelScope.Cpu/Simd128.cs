@@ -1,8 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using KernelScope.Cpu.Panels;
-
 using System.Runtime.Intrinsics.X86;
+using KernelScope.Cpu.Panels;
 
 namespace KernelScope.Cpu;
 

@@ -53,8 +53,13 @@ internal sealed class NatsRunQueue : IDisposable
         AckWait = ackWait;
         Stream = $"KS_{plan.Id[..12]}";
         _subjects = $"ks.{plan.Id[..12]}.shard.";
-        _connection = new NatsConnection(NatsOpts.Default with { Url = url, Name = WorkerName.Own, ConnectTimeout = TimeSpan.FromSeconds(5),
-            RequestTimeout = TimeSpan.FromSeconds(5) });
+        _connection = new NatsConnection(NatsOpts.Default with
+        {
+            Url = url,
+            Name = WorkerName.Own,
+            ConnectTimeout = TimeSpan.FromSeconds(5),
+            RequestTimeout = TimeSpan.FromSeconds(5)
+        });
         _context = new NatsJSContext(_connection, new NatsJSOpts(_connection.Opts, requestTimeout: TimeSpan.FromSeconds(5)));
     }
 

@@ -19,8 +19,14 @@ internal sealed class HubHttp : IDisposable
         _options = options;
         // Nothing is decompressed: lengths and offsets are those of the file.
         _client = new HttpClient(
-            new SocketsHttpHandler { AllowAutoRedirect = false, UseCookies = false, ConnectTimeout = options.Timeout,
-                UseProxy = !options.Endpoint.IsLoopback }) { Timeout = Timeout.InfiniteTimeSpan };
+            new SocketsHttpHandler
+            {
+                AllowAutoRedirect = false,
+                UseCookies = false,
+                ConnectTimeout = options.Timeout,
+                UseProxy = !options.Endpoint.IsLoopback
+            })
+        { Timeout = Timeout.InfiniteTimeSpan };
         _client.DefaultRequestHeaders.UserAgent.Add(new ProductInfoHeaderValue("kernelscope", null));
         _client.DefaultRequestHeaders.AcceptEncoding.Add(new StringWithQualityHeaderValue("identity"));
     }

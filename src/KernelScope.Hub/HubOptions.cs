@@ -49,8 +49,13 @@ public sealed record HubOptions
         string root = cacheRoot
             ?? (HubCache.Roots(environment) is [string first, ..] ? first
                 : throw new InvalidDataException("there is no home folder for a cache; set HF_HUB_CACHE."));
-        return new HubOptions { Endpoint = EndpointOf(environment("HF_ENDPOINT")), Token = TokenOf(environment),
-            CacheRoot = Path.GetFullPath(root), UseLinks = !IsSet("HF_HUB_DISABLE_SYMLINKS") };
+        return new HubOptions
+        {
+            Endpoint = EndpointOf(environment("HF_ENDPOINT")),
+            Token = TokenOf(environment),
+            CacheRoot = Path.GetFullPath(root),
+            UseLinks = !IsSet("HF_HUB_DISABLE_SYMLINKS")
+        };
     }
 
     /// <summary>The endpoint as a text to which paths are appended.</summary>

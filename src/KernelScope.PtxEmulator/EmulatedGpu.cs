@@ -149,7 +149,8 @@ public sealed unsafe class EmulatedGpu : IDisposable
         LoadVariables(kernel.Module);
         bool races = options.Checked && grid.Count > 1;
         var launch = new LaunchState(kernel, grid, block, dynamicSharedBytes, parameters.ToArray(), options, _memory, _races, races,
-            Options.MultiprocessorCount, v => _variables[v]) { MatrixModel = ModelOf(options.MatrixModel) };
+            Options.MultiprocessorCount, v => _variables[v])
+        { MatrixModel = ModelOf(options.MatrixModel) };
         try
         {
             return new Launcher(launch).Run();

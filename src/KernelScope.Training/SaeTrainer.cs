@@ -155,8 +155,15 @@ public sealed class SaeTrainer : IDisposable
                 fired[feature]++;
         }
 
-        return new ValidationResult { Step = Step, Rows = sums.Rows, L0 = sums.L0, Fvu = sums.Fvu, Mse = sums.Mse,
-            FiringHistogram = Histogram(fired, sums.Rows) };
+        return new ValidationResult
+        {
+            Step = Step,
+            Rows = sums.Rows,
+            L0 = sums.L0,
+            Fvu = sums.Fvu,
+            Mse = sums.Mse,
+            FiringHistogram = Histogram(fired, sums.Rows)
+        };
     }
 
     /// <summary>The plain form: for raw rows, without a scale or a bias before the encoder.</summary>

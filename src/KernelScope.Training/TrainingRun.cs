@@ -126,8 +126,16 @@ public sealed class TrainingRun
         double speed = (_trainer.Rows.Position - _intervalStart) / (now - last).TotalSeconds;
         int dead = _trainer.Dead;
         log.Write(json => WriteInterval(json, sums, dead, now.TotalSeconds, speed));
-        progress?.Report(new TrainingProgress { Step = _trainer.Step, Steps = _trainer.Options.Steps, Loss = sums.Loss, L0 = sums.L0,
-            Fvu = sums.Fvu, Dead = dead, RowsPerSecond = speed });
+        progress?.Report(new TrainingProgress
+        {
+            Step = _trainer.Step,
+            Steps = _trainer.Options.Steps,
+            Loss = sums.Loss,
+            L0 = sums.L0,
+            Fvu = sums.Fvu,
+            Dead = dead,
+            RowsPerSecond = speed
+        });
         _lastL0 = sums.L0;
         sums.Clear();
         _intervalStart = _trainer.Rows.Position;

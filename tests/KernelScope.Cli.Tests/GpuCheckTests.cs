@@ -75,8 +75,11 @@ public sealed class GpuCheckTests
     private static Outcome Run(params string[] arguments)
     {
         string script = Path.Combine(Fixtures.Root, "tools", "gpu-check.sh");
-        using Process process = Process.Start(new ProcessStartInfo("bash", [script, .. arguments]) { RedirectStandardOutput = true,
-            RedirectStandardError = true })!;
+        using Process process = Process.Start(new ProcessStartInfo("bash", [script, .. arguments])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true
+        })!;
         Task<string> error = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();

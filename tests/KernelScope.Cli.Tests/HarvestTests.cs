@@ -415,7 +415,8 @@ public sealed class HarvestTests
     {
         Script(folder, "kernelscope", $"exec '{Program.Host}' exec '{Program.Assembly}' \"$@\"\n");
         using Process process = Program.Start(new ProcessStartInfo(command, arguments), new Dictionary<string,
-            string> { ["PATH"] = $"{folder.At("bin")}:{Environment.GetEnvironmentVariable("PATH")}" });
+            string>
+        { ["PATH"] = $"{folder.At("bin")}:{Environment.GetEnvironmentVariable("PATH")}" });
         process.StandardInput.Close();
         Outcome outcome = Program.Finish(process);
         Assert.True(outcome.ExitCode == exitCode, $"exit {outcome.ExitCode}: {outcome.Error}{outcome.Output}");

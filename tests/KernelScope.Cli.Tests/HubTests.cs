@@ -168,8 +168,14 @@ public sealed partial class HubTests : IDisposable
     private Outcome RunAt(LocalHub hub, params string[] arguments) => Program.RunWith(null, Environment(hub), arguments);
 
     private Dictionary<string, string> Environment(LocalHub hub) =>
-        new() { ["HF_ENDPOINT"] = hub.Address.AbsoluteUri, ["HF_TOKEN"] = Token, ["HF_HUB_CACHE"] = _folder.Path,
-            ["HF_HOME"] = _folder.At("home"), ["HF_HUB_OFFLINE"] = "" };
+        new()
+        {
+            ["HF_ENDPOINT"] = hub.Address.AbsoluteUri,
+            ["HF_TOKEN"] = Token,
+            ["HF_HUB_CACHE"] = _folder.Path,
+            ["HF_HOME"] = _folder.At("home"),
+            ["HF_HUB_OFFLINE"] = ""
+        };
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
     private static partial int Kill(int process, int signal);

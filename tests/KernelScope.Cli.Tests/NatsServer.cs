@@ -26,7 +26,8 @@ internal sealed class NatsServer : IDisposable
     public void Start()
     {
         var start = new ProcessStartInfo(Find()!, ["-js", "-sd", _store, "-a", "127.0.0.1", "-p",
-            FormattableString.Invariant($"{_port}")]) { RedirectStandardError = true, RedirectStandardOutput = true };
+            FormattableString.Invariant($"{_port}")])
+        { RedirectStandardError = true, RedirectStandardOutput = true };
         _process = Process.Start(start)!;
         _process.BeginErrorReadLine();
         _process.BeginOutputReadLine();

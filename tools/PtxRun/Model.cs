@@ -126,8 +126,11 @@ internal sealed class Model
         Row row = Streaming(name, times, bytes, blocks, resident, threads, loads);
         // The next key is on its way while one is scored: a warp's keys cost a latency each, or what their arithmetic takes.
         double chain = Math.Ceiling(length / (threads / 32.0)) * MemoryLatency * 0.6;
-        return chain > row.Seconds ? row with { Seconds = chain,
-            Bound = FormattableString.Invariant($"{Math.Ceiling(length / (threads / 32.0)):0} keys of a warp, one after the other") } : row;
+        return chain > row.Seconds ? row with
+        {
+            Seconds = chain,
+            Bound = FormattableString.Invariant($"{Math.Ceiling(length / (threads / 32.0)):0} keys of a warp, one after the other")
+        } : row;
     }
 
     private static Row Merge(string name, int times, int keys, int capacity)

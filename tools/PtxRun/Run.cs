@@ -82,8 +82,14 @@ internal sealed class Run(PtxKernel kernel)
     {
         string[] parts = text.Split(':');
         Span<byte> place = _parameters.AsSpan(parameter.Offset, parameter.Size);
-        int needed = parts[0] switch { "i32" or "f32" => 4, "i64" or "buf" => 8, "view" =>
-            16, _ => throw new UsageException($"'{text}' is not an argument: see --help") };
+        int needed = parts[0] switch
+        {
+            "i32" or "f32" => 4,
+            "i64" or "buf" => 8,
+            "view" =>
+            16,
+            _ => throw new UsageException($"'{text}' is not an argument: see --help")
+        };
         if (needed != parameter.Size || parts.Length < 2)
             throw new UsageException($"parameter {parameter.Name} has {parameter.Size} bytes, which '{text}' does not fit");
         switch (parts[0])

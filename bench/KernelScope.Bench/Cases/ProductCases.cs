@@ -75,7 +75,8 @@ internal static class ProductCases
     {
         (Bound bound, double work) = Forms.Cost(Shape2B.LayerWeights, type, precision, rows);
         return new Case($"layer {type.Name()} {rows} {Forms.Name(precision)}", bound, work,
-            machine => Several(machine, type, precision, rows, 1, logits: false)) { Precision = precision };
+            machine => Several(machine, type, precision, rows, 1, logits: false))
+        { Precision = precision };
     }
 
     /// <summary>One token: what 26 layers cost is seen on fewer, as long as they are far larger than the caches.</summary>
@@ -83,7 +84,8 @@ internal static class ProductCases
     {
         double weights = (layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.Hidden);
         return new Case($"decode {layers}-layers+logits products {type.Name()} {Forms.Name(precision)}", Bound.Bandwidth,
-            weights * type.ByteSize(), machine => Several(machine, type, precision, 1, layers, logits: true)) { Precision = precision };
+            weights * type.ByteSize(), machine => Several(machine, type, precision, 1, layers, logits: true))
+        { Precision = precision };
     }
 
     private static Contest Several(Machine machine, DType type, Precision precision, int rows, int layers, bool logits)

@@ -58,8 +58,12 @@ internal sealed class OnnxEncoder : IDisposable
         int inputs = x.Length / rows;
         byte[] model = OnnxModel.Encoder(Wide(weight), bias, [.. Enumerable.Repeat(threshold, bias.Length)], rows, inputs);
         using var options =
-            new SessionOptions { IntraOpNumThreads = threads,
-                InterOpNumThreads = 1, GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_ALL };
+            new SessionOptions
+            {
+                IntraOpNumThreads = threads,
+                InterOpNumThreads = 1,
+                GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_ALL
+            };
         _session = new InferenceSession(model, options);
         _result = new float[(long)rows * bias.Length];
         _x = OrtValue.CreateTensorValueFromMemory(x, [rows, inputs]);

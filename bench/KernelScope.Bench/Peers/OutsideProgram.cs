@@ -51,8 +51,12 @@ internal static class OutsideProgram
 
     private static Process Start(string path, IEnumerable<string> arguments)
     {
-        var start = new ProcessStartInfo(path, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true,
-            RedirectStandardError = true };
+        var start = new ProcessStartInfo(path, arguments)
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true
+        };
         try
         {
             return Process.Start(start) ?? throw new OutsideProgramException($"{path} could not be started.");

@@ -8,8 +8,13 @@ internal static class Filters
 {
     private static readonly Dictionary<string, Func<object?, Arguments, object?>> ByName = new()
     {
-        ["abs"] = (value, a) => Given(value, a) switch { long i => (object)Math.Abs(i), double d => Math.Abs(d), var other =>
-            throw Wrong(other, "a number") },
+        ["abs"] = (value, a) => Given(value, a) switch
+        {
+            long i => (object)Math.Abs(i),
+            double d => Math.Abs(d),
+            var other =>
+            throw Wrong(other, "a number")
+        },
         ["capitalize"] = (value, a) => Text.Capitalize(Python.Str(Given(value, a))),
         ["count"] = (value, a) => Python.Length(Given(value, a)),
         ["d"] = Default,

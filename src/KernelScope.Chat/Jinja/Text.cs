@@ -113,8 +113,16 @@ internal static class Text
         var result = new StringBuilder().Append(quote);
         foreach (Rune rune in text.EnumerateRunes())
         {
-            string? escape = rune.Value switch { '\n' => "\\n", '\r' => "\\r", '\t' => "\\t", '\\' => "\\\\", _ when rune.Value == quote =>
-                "\\" + quote, _ => null };
+            string? escape = rune.Value switch
+            {
+                '\n' => "\\n",
+                '\r' => "\\r",
+                '\t' => "\\t",
+                '\\' => "\\\\",
+                _ when rune.Value == quote =>
+                "\\" + quote,
+                _ => null
+            };
             if (escape is not null)
                 result.Append(escape);
             else if (IsPrintable(rune))

@@ -74,7 +74,8 @@ internal sealed class HarvestCommand : Verb
         if (parsed.GetValue(_dryRun))
             return Print(parsed, new HarvestResult(plan.Id, folder.Path, plan.Shards.Count, plan.Shards.Count - missing.Length, plan.Rows,
                 RunPlanner.BytesOf(plan), 0, 0, [.. plan.Sites.Select(s => new HarvestedSite(s.Name, plan.Rows, null))],
-                []) { EstimateSeconds = seconds }, ExitCode.Done);
+                [])
+            { EstimateSeconds = seconds }, ExitCode.Done);
         RunSteps.RequireRoom(folder, bytes);
         RunPlanner.Write(folder, request, plan, Cancellation);
         WorkerName.Sweep(folder.Path);

@@ -27,12 +27,14 @@ internal sealed class MergeCommand : Verb
     };
     private readonly Option<int> _top = new("--top")
     {
-        Description = "Strongest examples of each feature.", HelpName = "N",
+        Description = "Strongest examples of each feature.",
+        HelpName = "N",
         DefaultValueFactory = _ => 20,
     };
     private readonly Option<int> _random = new("--random")
     {
-        Description = "Random examples of each feature.", HelpName = "N",
+        Description = "Random examples of each feature.",
+        HelpName = "N",
         DefaultValueFactory = _ => 20,
     };
     private readonly Option<int> _window = new("--window")

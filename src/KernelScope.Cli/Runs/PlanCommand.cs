@@ -7,8 +7,11 @@ namespace KernelScope.Cli;
 /// <summary><c>plan</c>: writes run.json and the tokens, and says what is missing.</summary>
 internal sealed class PlanCommand : Verb
 {
-    private readonly Argument<string?> _run = new("RUN") { Description = "A run that is planned already (its folder or run.json).",
-        Arity = ArgumentArity.ZeroOrOne };
+    private readonly Argument<string?> _run = new("RUN")
+    {
+        Description = "A run that is planned already (its folder or run.json).",
+        Arity = ArgumentArity.ZeroOrOne
+    };
     private readonly Option<string?> _out = new("--out") { Description = "Folder of a new run.", HelpName = "RUN" };
     private readonly Option<bool> _verify = new("--verify")
     {

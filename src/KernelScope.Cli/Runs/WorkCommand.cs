@@ -28,7 +28,8 @@ internal sealed class WorkCommand : Verb
     private readonly QueueOptions _queue;
     private readonly Option<int> _mostShards = new("--max-shards")
     {
-        Description = "Shards after which it ends.", HelpName = "N",
+        Description = "Shards after which it ends.",
+        HelpName = "N",
         DefaultValueFactory = _ => int.MaxValue,
     };
 

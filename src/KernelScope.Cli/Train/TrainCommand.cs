@@ -12,14 +12,24 @@ namespace KernelScope.Cli;
 internal sealed class TrainCommand : Verb
 {
     private readonly Option<string> _from = new("--from") { Description = "What it learns from: the folder of a run that harvest wrote, or an npz, npy or safetensors file with rows of activations, as run --capture writes them.", HelpName = "RUN|ACTS", Required = true };
-    private readonly Option<string?> _key = new("--key") { Description = "Which array of a file; not needed where there is one.",
-        HelpName = "NAME" };
+    private readonly Option<string?> _key = new("--key")
+    {
+        Description = "Which array of a file; not needed where there is one.",
+        HelpName = "NAME"
+    };
     private readonly Option<string?> _keyOut = new("--key-out") { Description = "Which array of a file holds the targets: then a transcoder is trained.", HelpName = "NAME" };
     private readonly Option<string?> _site = new("--site") { Description = "Which rows of a run: resid_post.3. For a file it says where they come from, if the array's name does not.", HelpName = "POINT" };
-    private readonly Option<string?> _siteOut = new("--site-out") { Description = "The same for targets: then a transcoder is trained.",
-        HelpName = "POINT" };
-    private readonly Option<string> _out = new("--out") { Description = "The folder for exports, log and checkpoints.", HelpName = "DIR",
-        Required = true };
+    private readonly Option<string?> _siteOut = new("--site-out")
+    {
+        Description = "The same for targets: then a transcoder is trained.",
+        HelpName = "POINT"
+    };
+    private readonly Option<string> _out = new("--out")
+    {
+        Description = "The folder for exports, log and checkpoints.",
+        HelpName = "DIR",
+        Required = true
+    };
     private readonly Option<bool> _resume = new("--resume") { Description = "Go on from the newest checkpoint in --out, as if it had never stopped; without one it begins." };
     private readonly Option<long> _checkpointEvery = Number("--checkpoint-every", 10_000,
         "Steps between two checkpoints; 0: only one when it is interrupted.");
@@ -70,13 +80,21 @@ internal sealed class TrainCommand : Verb
 
     /// <summary>An option with a whole number.</summary>
     public static Option<long> Number(string name, long value, string description) =>
-        new(name) { Description = $"{description} Default: {value.ToString("N0", CultureInfo.InvariantCulture)}.", HelpName = "N",
-            DefaultValueFactory = _ => value };
+        new(name)
+        {
+            Description = $"{description} Default: {value.ToString("N0", CultureInfo.InvariantCulture)}.",
+            HelpName = "N",
+            DefaultValueFactory = _ => value
+        };
 
     /// <summary>An option with a number.</summary>
     public static Option<double> Real(string name, double value, string description) =>
-        new(name) { Description = $"{description} Default: {value.ToString(CultureInfo.InvariantCulture)}.", HelpName = "X",
-            DefaultValueFactory = _ => value };
+        new(name)
+        {
+            Description = $"{description} Default: {value.ToString(CultureInfo.InvariantCulture)}.",
+            HelpName = "X",
+            DefaultValueFactory = _ => value
+        };
 
     protected override void CheckOptions(ParseResult parsed)
     {
@@ -157,8 +175,13 @@ internal sealed class TrainCommand : Verb
         if (plan.RowType != DType.F32)
             Failure.WriteLine(Streams.Error,
                 $"warning: the run holds rows in {RunPlan.NameOf(plan.RowType)}; what is trained and measured is what was rounded.");
-        var order = new RunRowsOptions { Seed = options.Seed, BucketRows = (int)parsed.GetValue(_bucket),
-            Validation = parsed.GetValue(_validation), Trust = parsed.GetValue(_trust) };
+        var order = new RunRowsOptions
+        {
+            Seed = options.Seed,
+            BucketRows = (int)parsed.GetValue(_bucket),
+            Validation = parsed.GetValue(_validation),
+            Trust = parsed.GetValue(_trust)
+        };
         return RunRows.Open(folder.Path, site, PointOf(parsed, _siteOut, _keyOut), order);
     }
 

@@ -9,12 +9,20 @@ internal sealed class TrainOptions
     private readonly Option<int> _width = new("--width") { Description = "Number of features.", HelpName = "N", Required = true };
     private readonly Option<double> _sparsity = TrainCommand.Real("--sparsity", 0,
         "The weight of L0 (jumprelu) or of the sum of codes (relu) in the loss.");
-    private readonly Option<string> _activation = new("--activation") { Description = "What is trained. Default: jumprelu.",
-        HelpName = "jumprelu|topk|batchtopk|relu", DefaultValueFactory = _ => "jumprelu" };
+    private readonly Option<string> _activation = new("--activation")
+    {
+        Description = "What is trained. Default: jumprelu.",
+        HelpName = "jumprelu|topk|batchtopk|relu",
+        DefaultValueFactory = _ => "jumprelu"
+    };
     private readonly Option<int> _k = new("--k") { Description = "Active features of a row, for topk and batchtopk.", HelpName = "N" };
     private readonly Option<long> _steps = TrainCommand.Number("--steps", 100_000, "Number of steps.");
-    private readonly Option<int> _batch = new("--batch") { Description = "Rows of a step. Default: 4,096.", HelpName = "N",
-        DefaultValueFactory = _ => 4096 };
+    private readonly Option<int> _batch = new("--batch")
+    {
+        Description = "Rows of a step. Default: 4,096.",
+        HelpName = "N",
+        DefaultValueFactory = _ => 4096
+    };
     private readonly Option<double> _rate = TrainCommand.Real("--lr", 7e-5, "Learning rate.");
     private readonly Option<long> _rateWarmUp = TrainCommand.Number("--lr-warm-up", 1000,
         "Steps over which the learning rate rises from a tenth.");
@@ -28,8 +36,11 @@ internal sealed class TrainOptions
     private readonly Option<string> _parameter = new("--parameter") { Description = "What is learned of a threshold (jumprelu). Default: theta.", HelpName = "theta|log_theta", DefaultValueFactory = _ => "theta" };
     private readonly Option<long> _seed = TrainCommand.Number("--seed", 0, "Decides the first weights and the order of the rows.");
     private readonly Option<double?> _scale = new("--scale") { Description = "What inputs are divided by. Default: so that their squared norm is 1 on average; the root of their width for a transcoder.", HelpName = "X" };
-    private readonly Option<double?> _scaleOut = new("--scale-out") { Description = "The same for a transcoder's targets. Default: as --scale.",
-        HelpName = "X" };
+    private readonly Option<double?> _scaleOut = new("--scale-out")
+    {
+        Description = "The same for a transcoder's targets. Default: as --scale.",
+        HelpName = "X"
+    };
     private readonly Option<bool> _skip = new("--skip") { Description = "Give a transcoder a linear path beside its features." };
     private readonly Option<long> _deadRows = TrainCommand.Number("--dead-rows", 10_000_000,
         "A feature that was active on none of the last so many rows is dead.");

@@ -39,8 +39,16 @@ internal sealed unsafe class AttentionBackward(Device device, AttentionShape sha
         {
             fixed (float* values = qkv, gradient = dz, result = destination)
             {
-                var job = new Job { Qkv = values, Dz = gradient, Destination = result, Row = row, QueryDim = queryDim, Count = n,
-                    OwnOnly = ownOnly };
+                var job = new Job
+                {
+                    Qkv = values,
+                    Dz = gradient,
+                    Destination = result,
+                    Row = row,
+                    QueryDim = queryDim,
+                    Count = n,
+                    OwnOnly = ownOnly
+                };
                 Place(ref job, memory);
                 for (int kv = 0; kv < kvHeadCount; kv++)
                     RunHead(job, kv);

@@ -62,8 +62,12 @@ public static partial class ReleaseCatalog
             int l0 = Number(item);
             if (best < 0 || item.Contains((byte)'*') || Math.Abs(l0 - CanonicalL0) < Math.Abs(all[best].L0 - CanonicalL0))
                 best = all.Count;
-            all.Add(template with { L0 = l0, NeuronpediaId = item.Contains((byte)'\'')
-                ? string.Create(CultureInfo.InvariantCulture, $"{NeuronpediaPage(template)}__l0-{l0}") : null });
+            all.Add(template with
+            {
+                L0 = l0,
+                NeuronpediaId = item.Contains((byte)'\'')
+                ? string.Create(CultureInfo.InvariantCulture, $"{NeuronpediaPage(template)}__l0-{l0}") : null
+            });
         }
 
         // Of transcoders, of which the directory lists one a layer, that one has the page.

@@ -29,8 +29,12 @@ internal sealed class Launcher(LaunchState launch)
             worker.Join();
         if (_fault is not null)
             System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(_fault);
-        return new LaunchResult(Report(program, total), launch.Grid.Count) { ReadFootprint = launch.Footprint?.ReadBytes
-            ?? 0, WriteFootprint = launch.Footprint?.WrittenBytes ?? 0 };
+        return new LaunchResult(Report(program, total), launch.Grid.Count)
+        {
+            ReadFootprint = launch.Footprint?.ReadBytes
+            ?? 0,
+            WriteFootprint = launch.Footprint?.WrittenBytes ?? 0
+        };
     }
 
     private void Work(int shared, Counter[] total)

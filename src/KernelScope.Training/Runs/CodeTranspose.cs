@@ -87,7 +87,8 @@ internal sealed class CodeTranspose : IDisposable
         for (int f = 0; f < count; f++)
             start[f + 1] = start[f] + starts.Sum(s => s[first + f + 1] - s[first + f]);
         var described = new SortedDictionary<string, string>(metadata.ToDictionary(),
-            StringComparer.Ordinal) { ["first_feature"] = FormattableString.Invariant($"{first}") };
+            StringComparer.Ordinal)
+        { ["first_feature"] = FormattableString.Invariant($"{first}") };
         using var writer = new SafetensorsWriter(path, Tensors(count, start[^1]), described);
         writer.Append<long>(start);
         Copy(writer, "row", sizeof(long), first, count, starts);

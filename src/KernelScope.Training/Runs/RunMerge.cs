@@ -72,8 +72,11 @@ internal sealed class RunMerge
                 ["sum_squared_norm"] = squared,
                 ["mean_squared_norm"] = Rows == 0 ? 0 : squared / Rows,
                 ["max_norm"] = largest?.MaxNorm ?? 0,
-                ["max_norm_at"] = new JsonObject { ["sequence"] = largest?.MaxNormAt.Sequence ?? -1,
-                    ["position"] = largest?.MaxNormAt.Position ?? -1 },
+                ["max_norm_at"] = new JsonObject
+                {
+                    ["sequence"] = largest?.MaxNormAt.Sequence ?? -1,
+                    ["position"] = largest?.MaxNormAt.Position ?? -1
+                },
             };
         }
 

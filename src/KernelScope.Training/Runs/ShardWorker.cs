@@ -108,15 +108,15 @@ internal sealed class ShardWorker
 
     private void WriteConflict(int shard, ShardConflictException e) =>
         PlacedFile.Write(_folder.At(RunFolder.Conflict(shard)), CanonicalJson.Write(new JsonObject
-    {
-        ["run"] = _plan.Id,
-        ["shard"] = shard,
-        ["file"] = Path.GetRelativePath(_folder.Path, e.Path).Replace('\\', '/'),
-        ["found"] = new JsonObject { ["bytes"] = e.Found.Bytes, ["sha256"] = e.Found.Sha256 },
-        ["made"] = new JsonObject { ["bytes"] = e.Made.Bytes, ["sha256"] = e.Made.Sha256 },
-        ["worker"] = WorkerName.Own,
-        ["host"] = WorkerName.Host,
-    }));
+        {
+            ["run"] = _plan.Id,
+            ["shard"] = shard,
+            ["file"] = Path.GetRelativePath(_folder.Path, e.Path).Replace('\\', '/'),
+            ["found"] = new JsonObject { ["bytes"] = e.Found.Bytes, ["sha256"] = e.Found.Sha256 },
+            ["made"] = new JsonObject { ["bytes"] = e.Made.Bytes, ["sha256"] = e.Made.Sha256 },
+            ["worker"] = WorkerName.Own,
+            ["host"] = WorkerName.Host,
+        }));
 
     /// <summary>Where the disk is full, the record of it does not fit either; what happened is printed in any case.</summary>
     private static void Record(Action write)

@@ -223,8 +223,11 @@ public sealed class DriverRulesTests
         Assert.Equal("", SelfTest.Problem(device));
         device.Synchronize();
         Assert.InRange(device.AllocatedBytes - before, 0, 9 << 20);
-        using CudaDevice fast = TestGpu.Open(capability, new CudaDeviceOptions { Precision = Precision.Fast,
-            SaePrecision = Precision.Fast });
+        using CudaDevice fast = TestGpu.Open(capability, new CudaDeviceOptions
+        {
+            Precision = Precision.Fast,
+            SaePrecision = Precision.Fast
+        });
         Assert.Equal("", SelfTest.Problem(fast));
     }
 

@@ -60,8 +60,11 @@ public sealed class GradientTests
             Assert.True(Compare.Largest(actual.AsSpan(0, wanted.Length), wanted) <= 1e-5 * largest, $"grad_own of sequence {b}");
             CheckUniformity(attribution.Of(codes, actual), codes, actual, rOwn.AsSpan(b * length, tokens.Length - 1));
 
-            float[] summed = gradient.Backward([siteOut], (t, logits, seed) => { if (tokens[t] > 2)
-                CentredLogit(tokens, t, seed); })[siteOut];
+            float[] summed = gradient.Backward([siteOut], (t, logits, seed) =>
+            {
+                if (tokens[t] > 2)
+                    CentredLogit(tokens, t, seed);
+            })[siteOut];
             CheckUniformity(attribution.Of(codes, summed), codes, summed, rSummed.AsSpan(b * length, tokens.Length - 1));
         }
     }

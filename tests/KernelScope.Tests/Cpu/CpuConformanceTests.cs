@@ -83,8 +83,11 @@ public class CpuConformanceTests
             Path.GetFullPath(
                 Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", OperatingSystem.IsWindows() ? "dotnet.exe"
                     : "dotnet"));
-        var start = new ProcessStartInfo(host, [typeof(Program).Assembly.Location, "conformance"]) { RedirectStandardOutput = true,
-            RedirectStandardError = true };
+        var start = new ProcessStartInfo(host, [typeof(Program).Assembly.Location, "conformance"])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true
+        };
         start.Environment[setting] = "0";
         return Process.Start(start)!;
     }

@@ -71,18 +71,18 @@ public sealed class DemoEvaluationTests
 
     private static double Limit(JsonElement metrics, string[] path, double value, int flipped) =>
         (path[0], path.Length > 2 ? path[2] : "") switch
-    {
-        ("L0" or "L0_all_but_pad", _) => 0.01,
-        ("L0_median" or "alive", _) => flipped == 0 ? 1e-12 : 0.01,
-        ("mse" or "mse_per_element", _) => 1e-5 * value,
-        ("ce_clean", _) or (_, "ce" or "delta") => 2e-5,
-        // A quotient of differences of losses moves by theirs over its divisor.
-        (_, "loss_recovered") =>
-            Math.Max(2e-5,
-                4e-5 / Math.Abs(metrics.GetProperty("splices").GetProperty("zero/" + path[1].Split('/')[1]).GetProperty("delta")
-                    .GetProperty(path[^1]).GetDouble())),
-        _ => 1e-5,
-    };
+        {
+            ("L0" or "L0_all_but_pad", _) => 0.01,
+            ("L0_median" or "alive", _) => flipped == 0 ? 1e-12 : 0.01,
+            ("mse" or "mse_per_element", _) => 1e-5 * value,
+            ("ce_clean", _) or (_, "ce" or "delta") => 2e-5,
+            // A quotient of differences of losses moves by theirs over its divisor.
+            (_, "loss_recovered") =>
+                Math.Max(2e-5,
+                    4e-5 / Math.Abs(metrics.GetProperty("splices").GetProperty("zero/" + path[1].Split('/')[1]).GetProperty("delta")
+                        .GetProperty(path[^1]).GetDouble())),
+            _ => 1e-5,
+        };
 
     /// <summary>Compares by position, where no code near its threshold went the other way; returns how many did.</summary>
     private static int CheckArrays(string id, int s, NpzArrays actual)

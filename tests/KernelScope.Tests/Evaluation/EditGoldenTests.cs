@@ -89,7 +89,8 @@ public sealed class EditGoldenTests
         foreach (JsonElement generation in metrics.GetProperty("generation").EnumerateArray())
         {
             SpliceMode mode = generation.GetProperty("splice")
-                .GetString() switch { "sae" => SpliceMode.Sae, "sae_plus_error" => SpliceMode.SaePlusError, _ => SpliceMode.None };
+                .GetString() switch
+            { "sae" => SpliceMode.Sae, "sae_plus_error" => SpliceMode.SaePlusError, _ => SpliceMode.None };
             CheckTokens(run, generation,
                 hooks => new SaeSplice(hooks, run.Targets[0].Sae, run.Targets[0].Site, run.Targets[0].SiteOut,
                     mode, Positions.AllBut(BosId), []));

@@ -96,16 +96,24 @@ public sealed class ResumeTests
         EvaluationCase used = altered ?? other;
         SaeTarget target = used.Targets[0];
         // Only one thing may differ, so the other SAE is put at the first one's site.
-        target = target with { Site = new(Hooks.Site.ResidPost, difference == "site" ? 1 : 2),
-            SiteOut = new(Hooks.Site.ResidPost, difference == "site" ? 1 : 2) };
+        target = target with
+        {
+            Site = new(Hooks.Site.ResidPost, difference == "site" ? 1 : 2),
+            SiteOut = new(Hooks.Site.ResidPost, difference == "site" ? 1 : 2)
+        };
         TokenSet tokens = difference switch
         {
             "tokens" => TokenSet.Create([.. EvaluationCase.Sequences(EvaluationCase.Folder("tokens.json")).Skip(1)], used.Model.Config),
             "special" => TokenSet.Create(EvaluationCase.Sequences(EvaluationCase.Folder("tokens.json")), used.Model.Config, [0, 2]),
             _ => used.Tokens,
         };
-        var options = new EvaluationOptions { ResumePath = resume, ArraysPath = difference == "arrays" ? folder.At("arrays.npz")
-            : null, Gradients = difference != "gradients" };
+        var options = new EvaluationOptions
+        {
+            ResumePath = resume,
+            ArraysPath = difference == "arrays" ? folder.At("arrays.npz")
+            : null,
+            Gradients = difference != "gradients"
+        };
         var error = Assert.Throws<InvalidDataException>(() => new SaeEvaluation(used.Model, [target], tokens, options).Run());
         Assert.Contains($"belongs to another evaluation; what differs: {named}.", error.Message, StringComparison.Ordinal);
         Assert.Equal(before, File.ReadAllBytes(resume));

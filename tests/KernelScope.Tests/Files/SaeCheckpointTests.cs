@@ -52,8 +52,13 @@ public sealed class SaeCheckpointTests
         Assert.Equal(form.GetProperty("reshape").GetString() == "hook_z", sae.Config.FlattensHeads);
         Assert.Equal(
             form.GetProperty("norm")
-            .GetString() switch { "layer_norm" => SaeNormalization.LayerNorm, "constant_norm_rescale" => SaeNormalization.ConstantNorm, _ =>
-                SaeNormalization.None }, sae.Config.Normalization);
+            .GetString() switch
+            {
+                "layer_norm" => SaeNormalization.LayerNorm,
+                "constant_norm_rescale" => SaeNormalization.ConstantNorm,
+                _ =>
+                SaeNormalization.None
+            }, sae.Config.Normalization);
         CheckShapes(sae, shapes);
     }
 

@@ -245,10 +245,19 @@ public sealed class GeneratorTests : IDisposable
         int[] prompt = Prompt("And the king said");
         using Session session = _model.NewSession();
         var options =
-            new GenerationOptions { MaxNewTokens = 5, StopIds = [],
+            new GenerationOptions
+            {
+                MaxNewTokens = 5,
+                StopIds = [],
                 LogProbs = 4,
-                Sampling = new SamplingOptions { Temperature = 3, Seed = 5, RepetitionPenalty = 2,
-                    LogitBias = new Dictionary<int, double> { [700] = 8 } } };
+                Sampling = new SamplingOptions
+                {
+                    Temperature = 3,
+                    Seed = 5,
+                    RepetitionPenalty = 2,
+                    LogitBias = new Dictionary<int, double> { [700] = 8 }
+                }
+            };
         GeneratedToken[] tokens = [.. new Generator(session, options, Tokenizer).GenerateTokens(prompt)];
         using Session again = _model.NewSession();
         Mat logits = again.Prefill(prompt);

@@ -32,8 +32,14 @@ public abstract class HubTest : IDisposable
     private protected string Blob => Path.Combine(Entry, "blobs", LocalHub.EtagOf(Sae, Hub.Files[Sae]));
 
     private protected HubOptions Options =>
-        new() { Endpoint = Hub.Address, CacheRoot = Cache, Token = Token, RetryDelay = TimeSpan.FromMilliseconds(1),
-            Timeout = TimeSpan.FromSeconds(20) };
+        new()
+        {
+            Endpoint = Hub.Address,
+            CacheRoot = Cache,
+            Token = Token,
+            RetryDelay = TimeSpan.FromMilliseconds(1),
+            Timeout = TimeSpan.FromSeconds(20)
+        };
 
     private protected string? Environment(string name) => name switch { "HF_HUB_CACHE" => Cache, "HOME" => Folder.At("home"), _ => null };
 

@@ -112,8 +112,11 @@ public sealed class PullTests : HubTest
         Task<HubSnapshot> first = PullAsync();
         while (!Storage.Contents.Any())
             await Task.Delay(5);
-        Task<HubSnapshot> second = PullAsync(progress: new Watch(p => { if (p.Step == HubStep.Waiting)
-            waits.TrySetResult(); }));
+        Task<HubSnapshot> second = PullAsync(progress: new Watch(p =>
+        {
+            if (p.Step == HubStep.Waiting)
+                waits.TrySetResult();
+        }));
         await waits.Task.WaitAsync(TimeSpan.FromSeconds(30));
         gate.SetResult();
         Assert.Equal(300_000, (await first).Files[0].Received + (await second).Files[0].Received);

@@ -231,9 +231,12 @@ public sealed class TransferTests : HubTest
     public async Task A_file_that_does_not_fit_on_the_disk_is_not_begun()
     {
         Hub.Alter = (r, reply) =>
-            reply with { Headers =
+            reply with
+            {
+                Headers =
                 [.. reply.Headers.Select(h => h.Name == "X-Linked-Size" ? (h.Name, long.MaxValue.ToString(CultureInfo.InvariantCulture))
-                    : h)] };
+                    : h)]
+            };
         Assert.Contains("make room", await RefusalAsync<HubException>(), StringComparison.Ordinal);
         Assert.Empty(Storage.Requests);
     }

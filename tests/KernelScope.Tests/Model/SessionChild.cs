@@ -15,7 +15,8 @@ internal static class SessionChild
     {
         var start = new ProcessStartInfo("dotnet",
             ["exec", typeof(SessionChild).Assembly.Location,
-                Verb, model, device, path, string.Join(',', tokens)]) { RedirectStandardOutput = true, RedirectStandardError = true };
+                Verb, model, device, path, string.Join(',', tokens)])
+        { RedirectStandardOutput = true, RedirectStandardError = true };
         using Process child = Process.Start(start)!;
         Task<string> error = child.StandardError.ReadToEndAsync();
         string output = child.StandardOutput.ReadToEnd();

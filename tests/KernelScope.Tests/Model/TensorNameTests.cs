@@ -21,8 +21,15 @@ public sealed class TensorNameTests : IDisposable
         ["data parallel"] = (n, _) => "module." + n,
         ["language part"] = (n, _) => "language_model." + n,
         ["language part, inside"] = (n, _) => "model.language_model." + Bare(n),
-        ["each its own"] = (n, i) => (i % 5) switch { 0 => n, 1 => Bare(n), 2 => "_orig_mod." + n, 3 => "base_model.model." + n, _ =>
-            "base_model.model." + Bare(n) },
+        ["each its own"] = (n, i) => (i % 5) switch
+        {
+            0 => n,
+            1 => Bare(n),
+            2 => "_orig_mod." + n,
+            3 => "base_model.model." + n,
+            _ =>
+            "base_model.model." + Bare(n)
+        },
     };
 
     private readonly TempFolder _folder = new();

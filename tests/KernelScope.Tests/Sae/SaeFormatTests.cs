@@ -231,8 +231,18 @@ public sealed class SaeFormatTests : IDisposable
         StoredTensors.Write(Path.Combine(folder, "params.safetensors"),
             Arrays(name).ToDictionary(e => e.Key.ToLowerInvariant(), e => e.Value));
         var config =
-            new JsonObject { ["hf_hook_point_in"] = hookIn, ["hf_hook_point_out"] = hookOut, ["width"] = 96, ["model_name"] =
-                "gemma-v3-1b-pt", ["architecture"] = "jump_relu", ["l0"] = 20, ["affine_connection"] = false, ["type"] = kind };
+            new JsonObject
+            {
+                ["hf_hook_point_in"] = hookIn,
+                ["hf_hook_point_out"] = hookOut,
+                ["width"] = 96,
+                ["model_name"] =
+                "gemma-v3-1b-pt",
+                ["architecture"] = "jump_relu",
+                ["l0"] = 20,
+                ["affine_connection"] = false,
+                ["type"] = kind
+            };
         change?.Invoke(config);
         File.WriteAllText(Path.Combine(folder, "config.json"), config.ToJsonString());
         return folder;

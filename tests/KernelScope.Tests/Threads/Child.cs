@@ -17,8 +17,11 @@ internal static class Child
                     : "dotnet"));
         using Process child =
             Process.Start(
-                new ProcessStartInfo(host, [typeof(Program).Assembly.Location, .. args]) { RedirectStandardOutput = true,
-                    RedirectStandardError = true })!;
+                new ProcessStartInfo(host, [typeof(Program).Assembly.Location, .. args])
+                {
+                    RedirectStandardOutput = true,
+                    RedirectStandardError = true
+                })!;
         Task<string> output = child.StandardOutput.ReadToEndAsync(), errors = child.StandardError.ReadToEndAsync();
         using var patience = new CancellationTokenSource(Patience);
         try

@@ -173,15 +173,15 @@ internal static class Misuse
 
     private static IDisposable?[] TargetsOf(string target, Device device, Gemma2Model model, JumpReluSae sae, Gemma2Checkpoint checkpoint,
         SaeCheckpoint saeCheckpoint, Session?[] sessions) => target switch
-    {
-        "model" => [model],
-        "sae" => [sae],
-        "device" => [device],
-        "model checkpoint" => [checkpoint],
-        "sae checkpoint" => [saeCheckpoint],
-        "session" => sessions,
-        _ => [checkpoint, saeCheckpoint, device, sae, model, .. sessions],
-    };
+        {
+            "model" => [model],
+            "sae" => [sae],
+            "device" => [device],
+            "model checkpoint" => [checkpoint],
+            "sae checkpoint" => [saeCheckpoint],
+            "session" => sessions,
+            _ => [checkpoint, saeCheckpoint, device, sae, model, .. sessions],
+        };
 
     private static string SaeFolder(string name) => Fixtures.Path("sae", "saes", name);
 
