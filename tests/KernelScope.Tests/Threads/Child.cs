@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
-using KernelScope.Tests.Cpu;
 
 namespace KernelScope.Tests.Threads;
 
