@@ -26,7 +26,7 @@ public abstract class HostDevice : Device
         if (!values.IsDense)
             throw new ArgumentException($"{values} has gaps between its rows; a weight has none.", nameof(values));
         var tensor = new TensorView("", new TensorInfo(name, DType.F32, [values.Rows, values.Columns]), (byte*)HostBuffer.Pointer(values), values.Buffer);
-        return new HostWeight(name, [new WeightPart(tensor, transposed)]);
+        return CreateWeight(name, new WeightPart(tensor, transposed));
     }
 
     /// <inheritdoc/>
