@@ -2,6 +2,8 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json.Nodes;
+using KernelScope.Generation;
+using KernelScope.Runtime;
 
 namespace KernelScope.Web.Tests;
 
@@ -79,13 +81,16 @@ public sealed class FaultTests(DemoServer server)
     {
         var own = new DemoServer
         {
-            Change = o => (o.MaxRunning, o.MaxWaiting) = (1, 16),
+            Change = o => (o.MaxRunning, o.MaxWaiting, o.BufferedTokens) = (1, 16, 1),
             Options = new KernelScopeWebOptions { ModelId = "demo", MaxNewTokens = 400 },
         };
         await own.InitializeAsync();
         try
         {
-            using HttpResponseMessage busy = await StartStreamAsync(own, 400);
+            // A reader who stops after one token keeps the only place until it leaves, however fast the machine is.
+            var request = new GenerationRequest { Prompt = "There was once a", Options = new GenerationOptions { MaxNewTokens = 400 } };
+            IAsyncEnumerator<GeneratedToken> busy = own.Engine.GenerateAsync(request).GetAsyncEnumerator();
+            Assert.True(await busy.MoveNextAsync());
             Task<HttpResponseMessage>[] waiting = new Task<HttpResponseMessage>[17];
             for (int i = 0; i < waiting.Length; i++)
             {
@@ -96,7 +101,7 @@ public sealed class FaultTests(DemoServer server)
             HttpResponseMessage refused = await waiting[16];
             Assert.Equal(HttpStatusCode.TooManyRequests, refused.StatusCode);
             Assert.Equal("1", refused.Headers.GetValues("Retry-After").Single());
-            busy.Dispose();
+            await busy.DisposeAsync();
             HttpResponseMessage[] answered = await Task.WhenAll(waiting[..16]);
             Assert.All(answered, a => Assert.Equal(HttpStatusCode.OK, a.StatusCode));
         }
