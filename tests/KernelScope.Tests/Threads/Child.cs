@@ -17,7 +17,7 @@ internal static class Child
                     : "dotnet"));
         using Process child =
             Process.Start(
-                new ProcessStartInfo(host, [typeof(Program).Assembly.Location, .. args])
+                new ProcessStartInfo(host, [typeof(Cpu.Program).Assembly.Location, .. args])
                 {
                     RedirectStandardOutput = true,
                     RedirectStandardError = true
