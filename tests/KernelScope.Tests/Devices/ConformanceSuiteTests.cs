@@ -26,13 +26,13 @@ public class ConformanceSuiteTests
     public void Every_op_of_a_device_has_cases_with_names_of_their_own(ConformanceScale scale)
     {
         IReadOnlyList<ConformanceCase> cases = ConformanceSuite.Cases(scale);
-        Assert.Equal(cases.Count, cases.Select(c => c.ToString()).Distinct().Count());
+        Assert.Equal([], cases.GroupBy(c => c.ToString()).Where(sameName => sameName.Count() > 1).Select(sameName => sameName.Key));
         string[] ops =
             [.. typeof(Device).GetMethods().Where(method => method.DeclaringType == typeof(Device) && !method.IsSpecialName)
                 .Select(method => method.Name).Distinct()];
         string[] notOps =
             [nameof(Device.CreateMat), nameof(Device.CreateWeight), nameof(Device.CreateCodes),
-                nameof(Device.Read), nameof(Device.Synchronize), nameof(Device.ForEach), nameof(Device.Dispose)];
+                nameof(Device.Read), nameof(Device.ReadLengths), nameof(Device.Synchronize), nameof(Device.ForEach), nameof(Device.Dispose)];
         Assert.Equal(ops.Except(notOps).Order(), cases.Select(c => c.Op).Distinct().Order());
     }
 
@@ -58,7 +58,8 @@ public class ConformanceSuiteTests
             foreach (Fault fault in Enum.GetValues<Fault>())
             {
                 // Lists have neither a place behind them nor old contents to add to.
-                bool lists = op is nameof(Device.TopK) or nameof(Device.SaeEncode);
+                bool lists = op is nameof(Device.TopK) or nameof(Device.SaeEncode) or nameof(Device.SaeEncodeNear) or
+                    nameof(Device.Transpose) or nameof(Device.SparseDot);
                 if (!lists || fault is not (Fault.WritesPastTheEnd or Fault.Accumulates))
                     data.Add(op, fault);
             }

@@ -189,6 +189,45 @@ internal sealed class FaultyDevice(string op, Fault fault) : ForwardingDevice(ne
         After(nameof(Device.SaeEncode), destination);
     }
 
+    protected override void SaeEncodeNearCore(Mat x, SaeParameters sae, SparseCodes destination, float distance, SparseCodes near)
+    {
+        base.SaeEncodeNearCore(x, sae, destination, distance, near);
+        After(nameof(Device.SaeEncodeNear), near);
+    }
+
+    protected override void TransposeCore(SparseCodes codes, SparseCodes destination)
+    {
+        base.TransposeCore(codes, destination);
+        After(nameof(Device.Transpose), destination);
+    }
+
+    protected override void SparseProductCore(SparseCodes codes, int firstRow, Mat x, Mat destination)
+    {
+        float[] before = Before(destination);
+        base.SparseProductCore(codes, firstRow, x, destination);
+        After(nameof(Device.SparseProduct), destination, before);
+    }
+
+    protected override void SparseDotCore(SparseCodes codes, Mat w, Mat x, float scale, float offset, SparseCodes destination)
+    {
+        base.SparseDotCore(codes, w, x, scale, offset, destination);
+        After(nameof(Device.SparseDot), destination);
+    }
+
+    protected override void AdamRowsCore(Mat gradient, AdamStep step, Mat secondMoment, Mat parameters, Mat squaredNorms)
+    {
+        float[] before = Before(parameters);
+        base.AdamRowsCore(gradient, step, secondMoment, parameters, squaredNorms);
+        After(nameof(Device.AdamRows), parameters, before);
+    }
+
+    protected override void SquaredNormsCore(Mat x, Mat destination)
+    {
+        float[] before = Before(destination);
+        base.SquaredNormsCore(x, destination);
+        After(nameof(Device.SquaredNorms), destination, before);
+    }
+
     private float[] Before(Mat x)
     {
         float[] values = new float[x.Rows * x.Columns];
