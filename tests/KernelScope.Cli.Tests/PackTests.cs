@@ -141,7 +141,9 @@ public sealed partial class PackTests : IDisposable
                     "env", ["--default-signal=INT", Program.Host, "exec", Program.Assembly, "pack", "--model", model, "--out", path])))
         {
             var watch = Stopwatch.StartNew();
-            while (Directory.GetFiles(_folder.Path, "*.tmp").Length == 0 && !process.HasExited && watch.Elapsed < Patience)
+            // An empty one is there for a moment before, to see whether the place can be written.
+            while (!Directory.GetFiles(_folder.Path, "*.tmp").Any(name => new FileInfo(name) is { Exists: true, Length: > 0 })
+                && !process.HasExited && watch.Elapsed < Patience)
                 Thread.Sleep(1);
             Assert.Equal(0, Kill(process.Id, signal));
             Assert.Equal(exitCode, Program.Finish(process).ExitCode);
