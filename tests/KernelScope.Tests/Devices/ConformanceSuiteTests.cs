@@ -32,7 +32,8 @@ public class ConformanceSuiteTests
                 .Select(method => method.Name).Distinct()];
         string[] notOps =
             [nameof(Device.CreateMat), nameof(Device.CreateWeight), nameof(Device.CreateCodes),
-                nameof(Device.Read), nameof(Device.ReadLengths), nameof(Device.Synchronize), nameof(Device.ForEach), nameof(Device.Dispose)];
+                nameof(Device.Read), nameof(Device.ReadLengths),
+                nameof(Device.Synchronize), nameof(Device.ForEach), nameof(Device.Dispose)];
         Assert.Equal(ops.Except(notOps).Order(), cases.Select(c => c.Op).Distinct().Order());
     }
 
