@@ -60,16 +60,13 @@ public sealed partial class InterruptTests
         var screen = new System.Text.StringBuilder();
         WaitFor("> ");
         Type("Hello there\n");
-        // The terminal's echo, then the answer.
-        WaitFor("Hello there\r\n");
-        WaitForMore();
+        WaitForAnswerTo("Hello there\r\n");
         Type($"{CtrlC}");
         if (waitsForTheMark)
         {
             WaitFor("> ");
             Type("And you?\n");
-            WaitFor("And you?\r\n");
-            WaitForMore();
+            WaitForAnswerTo("And you?\r\n");
             Type($"{CtrlC}");
             WaitFor("> ");
         }
@@ -96,6 +93,14 @@ public sealed partial class InterruptTests
             while (!screen.ToString().Contains(text, StringComparison.Ordinal))
                 WaitForMore();
             screen.Remove(0, screen.ToString().IndexOf(text, StringComparison.Ordinal) + text.Length);
+        }
+
+        // What was typed before the program read it is echoed twice: by the terminal and by the console.
+        void WaitForAnswerTo(string echo)
+        {
+            WaitFor(echo);
+            while (echo.StartsWith(screen.Replace(echo, "").ToString(), StringComparison.Ordinal))
+                WaitForMore();
         }
 
         void WaitForMore()

@@ -49,25 +49,28 @@ internal sealed class Conversation(
     private bool Answer(string said)
     {
         _messages.Add(new ChatMessage("user", said));
-        int[] tokens = Prompt.ChatTokens(files, _messages);
-        if (tokens.Length >= session.ContextLength)
-        {
-            string sizes = $"The conversation has {tokens.Length} tokens; the context holds {session.ContextLength}.";
-            streams.Error.WriteLine($"{sizes} It ends here.");
-            return false;
-        }
-
+        bool fits = true;
         var answer = new StringBuilder();
-        var stream = new TextStream(streams, files.Tokenizer);
+        // All that follows a typed line is the answer, so that Ctrl+C before its first word ends the answer, not the program.
         // What was said before Ctrl+C is part of the conversation; a question without an answer is not.
         if (interruption.TryRun(Write, cancellation) || answer.Length > 0)
             _messages.Add(new ChatMessage("assistant", answer.ToString()));
         else
             _messages.RemoveAt(_messages.Count - 1);
-        return true;
+        return fits;
 
         void Write(CancellationToken end)
         {
+            int[] tokens = Prompt.ChatTokens(files, _messages);
+            fits = tokens.Length < session.ContextLength;
+            if (!fits)
+            {
+                string sizes = $"The conversation has {tokens.Length} tokens; the context holds {session.ContextLength}.";
+                streams.Error.WriteLine($"{sizes} It ends here.");
+                return;
+            }
+
+            var stream = new TextStream(streams, files.Tokenizer);
             try
             {
                 foreach (GeneratedToken token in generator.GenerateTokens(New(tokens), end))
