@@ -283,8 +283,8 @@ public static class Catalog
     }
 
     /// <summary>
-    /// With ptxas 11.8: the first takes 130 registers and leaves room for one block of 256 threads, at 128 there are two; the second spills
-    /// at the 72 registers that are chosen for it, and not at 128.
+    /// With ptxas 11.8: the first takes 130 registers and leaves room for one block of 256 threads, at 128 there are two; the
+    /// second spills at the 72 registers that are chosen for it, and not at 128.
     /// </summary>
     private static int MinBlocksOf(string name) => name switch
     {
