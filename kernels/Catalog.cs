@@ -188,6 +188,9 @@ public static class Catalog
 
     private static IEnumerable<KernelEntry> TopKs() =>
     [
+        Plain("top_1_largest", "top_k", typeof(TopK), nameof(TopK.Largest), TopK.LargestGroupSize, "ceil(columns/2048), rows")
+            .WithTile(1, TopK.LargestChunk),
+        Plain("top_1_write", "top_k", typeof(TopK), nameof(TopK.WriteLargest), TopK.GroupSize, "1, rows"),
         Plain("top_k_select", "top_k", typeof(TopK), nameof(TopK.Select), TopK.GroupSize, "ceil(columns/1024), rows")
             .WithTile(1, TopK.Chunk),
         Plain("top_k_reduce", "top_k", typeof(TopK), nameof(TopK.Reduce), TopK.GroupSize, "ceil(count/1024), rows").WithTile(1, TopK.Chunk),

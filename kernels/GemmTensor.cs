@@ -215,7 +215,8 @@ public static class GemmTensor
         CopyPiece w1 = WeightPiece<TOperand>(Group.IdxX + GroupSize, first, upOffset, outputs, columns);
         Copy<TOperand>(x, weight, shared, xPlace, wPlace, 0, x0, x1, w0, w1);
         Copy<TOperand>(x, weight, shared, xPlace + StageWords, wPlace + StageWords, 1, x0, x1, w0, w1);
-        // Where this lane's fragments begin in a stage. Those 8 and 16 inputs further differ in one bit of the piece each: an xor, not a register.
+        // Where this lane's fragments begin in a stage. Those 8 and 16 inputs further differ in one bit of the piece each:
+        // an xor, not a register.
         int row = Ptx.Once((Group.IdxX / 128 * 32) + ((Group.IdxX & 31) >> 2)), lane = Ptx.Once(Group.IdxX & 31);
         int xFirst = Ptx.Once(TensorFragments.PairAt(row, 0, lane));
         int wFirst = Ptx.Once(WeightWords + TOperand.FragmentAt(WarpColumn<TOperand>(), 0, lane));
@@ -228,7 +229,8 @@ public static class GemmTensor
             Copy<TOperand>(x, weight, shared, to + xPlace, to + wPlace, s + 2, x0, x1, w0, w1);
             int at = Ptx.Once(stage * StageWords);
             MultiplySlice<TOperand>(shared, Ptx.Once(at + xFirst), Ptx.Once(at + wFirst), ref tile);
-            MultiplySlice<TOperand>(shared, Ptx.Once((at + xFirst) ^ 16), Ptx.Once((at + wFirst) ^ (16 / TOperand.WeightsInWord)), ref tile);
+            MultiplySlice<TOperand>(
+                shared, Ptx.Once((at + xFirst) ^ 16), Ptx.Once((at + wFirst) ^ (16 / TOperand.WeightsInWord)), ref tile);
             stage = stage == 2 ? 0 : stage + 1;
         }
 
