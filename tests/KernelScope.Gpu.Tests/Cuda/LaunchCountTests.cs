@@ -9,8 +9,8 @@ namespace KernelScope.Gpu.Tests.Cuda;
 public sealed class LaunchCountTests
 {
     /// <summary>
-    /// Embedding, norm, a copy of the final norm for the session, head, soft-cap, two for the arg-max; in a layer q, k and v, RoPE and store,
-    /// attention and its merge, o, two norms, gate and up, down, two norms. For 26 layers 241.
+    /// Embedding, norm, a copy of the final norm for the session, head, soft-cap, two for the arg-max; in a layer q, k and v, RoPE and
+    /// store, attention and its merge, o, two norms, gate and up, down, two norms. For 26 layers 241.
     /// </summary>
     [Fact]
     public void A_greedy_step_takes_nine_launches_a_layer_and_seven()
