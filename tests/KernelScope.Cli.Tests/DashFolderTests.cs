@@ -111,12 +111,19 @@ public sealed class DashFolderTests(DashFolderTests.Pages pages) : IClassFixture
         using var folder = new TempFolder();
         string run = folder.At("run");
         Assert.Equal(0, Program.Run([.. Harvest(run, pages.Tokens), "--workers", "2"]).ExitCode);
-        string[] common = ["--features", "0-99,1738", "--export", "neuronpedia"];
+        string[] common = ["--features", "0-99,1738", "--export", "neuronpedia", "--export", "graph"];
         Assert.Equal(0, Program.Run(["dash", "--run", pages.Run, "--out", folder.At("a"), "--threads", "1", .. common]).ExitCode);
         Assert.Equal(0, Program.Run(["dash", "--run", run, "--out", folder.At("b"), "--threads", "3", .. common]).ExitCode);
         string[] files = Files(folder.At("a"));
         Assert.Equal(files, Files(folder.At("b")));
         Assert.All(files, f => Assert.Equal(File.ReadAllBytes(folder.At("a", f)), File.ReadAllBytes(folder.At("b", f))));
+        string file = $"{(1741 * 1742 / 2) + 1738}.json";
+        JsonElement graph = JsonElement.Parse(File.ReadAllBytes(folder.At("a", "demo", Source, "graph", "features", file)));
+        JsonElement strongest = graph.GetProperty("examples_quantiles")[0];
+        Assert.Equal("Top activations", strongest.GetProperty("quantile_name").GetString());
+        Assert.All(strongest.GetProperty("examples").EnumerateArray(), e => Assert.Equal(
+            e.GetProperty("tokens").GetArrayLength(), e.GetProperty("tokens_acts_list").GetArrayLength()));
+        Assert.Contains(" she", graph.GetProperty("top_logits").EnumerateArray().Select(t => t.GetString()));
         // Another list of features in the same folder leaves none of the old files.
         Assert.Equal(0, Program.Run("dash", "--run", run, "--out", folder.At("b"), "--features", "3").ExitCode);
         Assert.DoesNotContain(Files(folder.At("b")), f => f.EndsWith("000006.js", StringComparison.Ordinal));

@@ -224,12 +224,12 @@ internal static class DashboardFolders
         {
             if (!Rows.TryGetValue(feature, out FeatureRow? row))
                 Rows[feature] = row = AsStored(_model, await FeatureRows.FullAsync(_model, source, feature, default));
-            PackedFeature one = PackedFeature.Create(feature, row, (float)row.MaxActApprox!, exports: false);
+            PackedFeature one = PackedFeature.Create(feature, row, (float)row.MaxActApprox!, DashboardExports.None);
             packed.Add(change is null || feature == 0 ? one : one with { Member = change(one.Member) });
         }
 
         long counted = Rows[features[0]].Kernelscope!.CountedPositions;
-        using DashboardWriter writer = DashboardWriter.Create(folder, Info(source, counted), exports: false, 6, 896);
+        using DashboardWriter writer = DashboardWriter.Create(folder, Info(source, counted), DashboardExports.None, 6, 896);
         packed.ForEach(writer.Add);
         writer.Commit();
         return folder;
@@ -266,6 +266,7 @@ internal static class DashboardFolders
         SaeSha256 = new string('0', 64),
         Site = source.Sae.Site.ToString(),
         HookName = source.HookName,
+        Layer = source.Sae.Site.Layer,
         Features = source.FeatureCount,
         Written = 0,
         Run = new string('1', 64),

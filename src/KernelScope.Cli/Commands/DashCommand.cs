@@ -7,6 +7,7 @@ using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Sae;
 using KernelScope.Training.Runs;
+using KernelScope.Web.Dashboards;
 
 namespace KernelScope.Cli;
 
@@ -27,10 +28,11 @@ internal sealed class DashCommand : Verb
         HelpName = "DIR",
     };
 
-    private readonly Option<string?> _export = new("--export")
+    private readonly Option<string[]> _export = new("--export")
     {
-        Description = "With --out: also the files that Neuronpedia's import reads.",
-        HelpName = "neuronpedia",
+        Description = "With --out, repeatable: also the files that Neuronpedia's import reads (neuronpedia), or a JSON file a feature for " +
+            "viewers of attribution graphs (graph).",
+        HelpName = "neuronpedia|graph",
     };
 
     private readonly Option<string?> _textFile = new("--text-file")
@@ -117,8 +119,6 @@ internal sealed class DashCommand : Verb
             r, _examples, v => v is >= 0 and <= 1000, "--examples is {0}; it must be between 0 and 1000."));
         _binning.Validators.Add(r => Parsing.Require(
             r, _binning, v => v is "quantile" or "saedashboard", "'{0}' is not a way to make ranges: there are quantile and saedashboard."));
-        _export.Validators.Add(r => Parsing.Require(
-            r, _export, v => v == "neuronpedia", "'{0}' is not something to export: there is neuronpedia."));
         _sae = new SaeOptions(this);
     }
 
@@ -128,6 +128,7 @@ internal sealed class DashCommand : Verb
         Belongs(parsed, parsed.GetValue(_run) is null, "a text: a run has its own windows", _textFile, _tokensFile, _length);
         Belongs(parsed, isFolder, "--out", _export);
         Belongs(parsed, !isFolder, "a single page: --out writes a folder", _html, _texts);
+        _ = ExportsOf(parsed);
         if (isFolder && parsed.GetValue(_run) is null)
             throw new UsageException("--out needs a run with codes: harvest --sae makes one, and --run names it.");
         if (!isFolder && parsed.GetValue(_features) is null)
@@ -230,6 +231,22 @@ internal sealed class DashCommand : Verb
         Window = window,
     };
 
+    private DashboardExports ExportsOf(ParseResult parsed)
+    {
+        var exports = DashboardExports.None;
+        foreach (string name in parsed.GetValue(_export) ?? [])
+        {
+            exports |= name switch
+            {
+                "neuronpedia" => DashboardExports.Neuronpedia,
+                "graph" => DashboardExports.Graph,
+                _ => throw new UsageException($"--export is '{Printable.Escape(name)}'; there are neuronpedia and graph."),
+            };
+        }
+
+        return exports;
+    }
+
     private int WriteFolder(ParseResult parsed, string path, DashboardInputs inputs, int[] features)
     {
         using Device device = Common.OpenDevice(parsed, Streams, ("weights", inputs.Files.WeightBytes), ("SAE", inputs.Sae.Bytes));
@@ -237,7 +254,7 @@ internal sealed class DashCommand : Verb
         using JumpReluSae sae = inputs.Sae.Load(device);
         int threads = Common.ThreadsOf(parsed) is > 0 and int given ? given : Environment.ProcessorCount;
         DashFolderResult result = new FolderDashboards(inputs, threads, Cancellation)
-            .Write(path, features, model, sae, parsed.GetValue(_export) is not null, Streams);
+            .Write(path, features, model, sae, ExportsOf(parsed), Streams);
         Streams.Error.WriteLine(
             $"Wrote {Printable.Escape(path)} ({ByteText.Of(result.Bytes)}): open index.html in it, or kernelscope serve --dashboards.");
         if (Common.JsonOf(parsed))

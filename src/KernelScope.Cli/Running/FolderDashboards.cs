@@ -43,9 +43,9 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
     /// <param name="features">Which, ascending.</param>
     /// <param name="model">The model, for logits.</param>
     /// <param name="sae">The SAE.</param>
-    /// <param name="exports">Whether Neuronpedia's import files are written.</param>
+    /// <param name="exports">What is written besides.</param>
     /// <param name="streams">Where progress goes.</param>
-    public DashFolderResult Write(string path, int[] features, Gemma2Model model, JumpReluSae sae, bool exports, Streams streams)
+    public DashFolderResult Write(string path, int[] features, Gemma2Model model, JumpReluSae sae, DashboardExports exports, Streams streams)
     {
         long dead = 0, dense = 0;
         using DashboardWriter writer = DashboardWriter.Create(path, Info(), exports, model.Config.LayerCount, model.Config.HiddenDim);
@@ -86,7 +86,7 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
         return RunFeatures.Open(inputs.Folder, inputs.Plan, inputs.Record, inputs.Files.Config, scratch, progress, cancellation);
     }
 
-    private PackedFeature Pack(RowNames source, RunFeatures run, FeatureDirection direction, bool exports)
+    private PackedFeature Pack(RowNames source, RunFeatures run, FeatureDirection direction, DashboardExports exports)
     {
         int index = direction.Feature;
         FeatureStatistics statistics = FeatureStatistics.Of(
@@ -131,6 +131,7 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
         Site = inputs.Sae.Site.ToString(),
         SiteOut = inputs.Sae.HasSiteOut ? inputs.Sae.SiteOut.ToString() : null,
         HookName = ServedSource.TransformerLensName(inputs.Sae.Site),
+        Layer = inputs.Sae.Site.Layer,
         Features = inputs.Sae.Config.FeatureCount,
         Written = 0,
         Run = inputs.Plan.Id,

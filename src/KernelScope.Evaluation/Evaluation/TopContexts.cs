@@ -1,3 +1,4 @@
+using KernelScope.Devices;
 using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Sae;

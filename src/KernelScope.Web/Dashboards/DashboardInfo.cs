@@ -39,6 +39,9 @@ internal sealed record DashboardInfo
 
     public required string HookName { get; init; }
 
+    /// <summary>The layer of the site.</summary>
+    public required int Layer { get; init; }
+
     /// <summary>d_sae.</summary>
     public required int Features { get; init; }
 

@@ -27,21 +27,27 @@ internal sealed class DashboardWriter : IDisposable
     private readonly long[] _firing;
     private readonly float[] _max;
     private readonly NeuronpediaExport? _export;
+    private readonly string? _graph;
+    private readonly int _layer;
     private readonly StringBuilder _chunk = new();
     private readonly List<PackedFeature> _listed = [];
     private int _chunkNumber = -1;
     private int _next;
 
-    private DashboardWriter(string folder, DashboardInfo info, FileStream held, bool exports, int layers, int width)
+    private DashboardWriter(string folder, DashboardInfo info, FileStream held, DashboardExports exports, int layers, int width)
     {
         (_folder, _info, _lock) = (folder, info, held);
         Scratch = Path.Combine(folder, $"{ScratchPrefix}{Environment.ProcessId}-{Guid.NewGuid():N}");
         Directory.CreateDirectory(Path.Combine(Scratch, SiteFolder));
         _members = new FileStream(Path.Combine(Scratch, DashboardFolder.MembersName), FileMode.CreateNew, FileAccess.ReadWrite);
+        _layer = info.Layer;
         _offsets = new long[info.Features + 1];
         _firing = new long[info.Features];
         _max = new float[info.Features];
-        _export = exports ? new NeuronpediaExport(Path.Combine(Scratch, info.ModelId), info, layers, width) : null;
+        if (exports.HasFlag(DashboardExports.Graph))
+            _graph = Directory.CreateDirectory(Path.Combine(Scratch, info.ModelId, info.Source, "graph", "features")).FullName;
+        _export = exports.HasFlag(DashboardExports.Neuronpedia)
+            ? new NeuronpediaExport(Path.Combine(Scratch, info.ModelId), info, layers, width) : null;
     }
 
     /// <summary>A folder for what must not stay.</summary>
@@ -50,11 +56,11 @@ internal sealed class DashboardWriter : IDisposable
     /// <summary>Starts a folder.</summary>
     /// <param name="folder">Where: a new or empty folder, or one that such a writer made.</param>
     /// <param name="info">What the pages are of.</param>
-    /// <param name="exports">Whether Neuronpedia's import files are written too.</param>
+    /// <param name="exports">What is written besides.</param>
     /// <param name="layers">The model's layers, for the export.</param>
     /// <param name="width">Width of its MLP, for the export.</param>
     /// <exception cref="IOException">The folder holds something else, is being written, or cannot be.</exception>
-    public static DashboardWriter Create(string folder, DashboardInfo info, bool exports, int layers, int width)
+    public static DashboardWriter Create(string folder, DashboardInfo info, DashboardExports exports, int layers, int width)
     {
         try
         {
@@ -93,9 +99,11 @@ internal sealed class DashboardWriter : IDisposable
         _members.Write(feature.Member);
         _firing[feature.Index] = feature.Firing;
         _max[feature.Index] = feature.Max;
-        _listed.Add(feature with { Member = [], FeatureLine = [], ExampleLines = [] });
+        _listed.Add(feature with { Member = [], FeatureLine = [], ExampleLines = [], GraphFile = [] });
         AddToSite(feature);
         _export?.Add(feature);
+        if (_graph is not null)
+            File.WriteAllBytes(Path.Combine(_graph, GraphFeature.NameOf(_layer, feature.Index)), feature.GraphFile);
     }
 
     /// <summary>Finishes all files and gives them their places, <c>dash.json</c> last.</summary>
@@ -114,8 +122,10 @@ internal sealed class DashboardWriter : IDisposable
         string written = Path.Combine(Scratch, DashboardFolder.InfoName), place = Path.Combine(_folder, DashboardFolder.InfoName);
         File.WriteAllBytes(written, [.. JsonSerializer.SerializeToUtf8Bytes(info, DashboardInfoJson.Default.DashboardInfo), (byte)'\n']);
         long bytes = new DirectoryInfo(Scratch).EnumerateFiles("*", SearchOption.AllDirectories).Sum(f => f.Length);
-        // Until the new one is whole there is none.
+        // Until the new one is whole there is none; an export of earlier pages would be of others.
         File.Delete(place);
+        if (Directory.Exists(Path.Combine(_folder, _info.ModelId)))
+            Directory.Delete(Path.Combine(_folder, _info.ModelId), recursive: true);
         foreach (string folder in Directory.EnumerateDirectories(Scratch))
             Replace(folder, Path.Combine(_folder, Path.GetFileName(folder)));
         foreach (string file in Directory.EnumerateFiles(Scratch).Where(f => f != written))

@@ -6,6 +6,19 @@ using KernelScope.Web.Endpoints;
 
 namespace KernelScope.Web.Dashboards;
 
+/// <summary>What is written beside the pages.</summary>
+[Flags]
+internal enum DashboardExports
+{
+    None = 0,
+
+    /// <summary>The files of Neuronpedia's import.</summary>
+    Neuronpedia = 1,
+
+    /// <summary>A file a feature for viewers of attribution graphs.</summary>
+    Graph = 2,
+}
+
 /// <summary>A feature's row as it is stored: a gzip member, and what lists of features show.</summary>
 internal sealed record PackedFeature
 {
@@ -35,8 +48,11 @@ internal sealed record PackedFeature
 
     public required byte[] ExampleLines { get; init; }
 
+    /// <summary>The file for viewers of graphs; empty where there is no such export.</summary>
+    public required byte[] GraphFile { get; init; }
+
     /// <summary>Packs a row; the slow part of writing, for any number of threads at once.</summary>
-    public static PackedFeature Create(int index, FeatureRow row, float max, bool exports)
+    public static PackedFeature Create(int index, FeatureRow row, float max, DashboardExports exports)
     {
         IEnumerable<string> words = row.PosStr.Take(Words).Concat(row.Kernelscope!.TopTokens.Take(Words).Select(t => t.Piece));
         return new PackedFeature
@@ -47,8 +63,10 @@ internal sealed record PackedFeature
             Max = max,
             Label = row.Explanations is [Explanation first, ..] ? first.Description : "",
             SearchWords = string.Join(' ', words.Select(w => w.Replace(WordMark, ' ').Trim()).Distinct()),
-            FeatureLine = exports ? Line(FeatureColumns(row)) : [],
-            ExampleLines = exports ? [.. row.Activations.SelectMany(a => Line(ExampleColumns(a)))] : [],
+            FeatureLine = exports.HasFlag(DashboardExports.Neuronpedia) ? Line(FeatureColumns(row)) : [],
+            ExampleLines = exports.HasFlag(DashboardExports.Neuronpedia)
+                ? [.. row.Activations.SelectMany(a => Line(ExampleColumns(a)))] : [],
+            GraphFile = exports.HasFlag(DashboardExports.Graph) ? GraphFeature.Bytes(row) : [],
         };
     }
 

@@ -57,6 +57,9 @@ function start(index) {
   $('list-title').textContent = `Features of ${index.info.source}`;
   $('source').textContent = `${index.info.model_id} at ${index.info.site}: ${all.length.toLocaleString('en')} features over ` +
     `${index.info.counted_positions.toLocaleString('en')} positions of ${index.info.dataset}.`;
+  // Where somebody has labelled features, those make the first page.
+  if (all.some(f => f.label !== ''))
+    $('sort').value = 'label';
   for (const id of ['sort', 'show-dense', 'show-dead'])
     $(id).addEventListener('change', () => { shownPage = 0; list(); });
   $('query').addEventListener('input', () => { shownPage = 0; if (location.hash.length > 1) location.hash = ''; else list(); });
@@ -129,7 +132,7 @@ async function show(index) {
   ].filter(text => text !== null).map(text => element('span', { class: 'mark' }, text)));
   table('positive', row.pos_str.map((piece, i) => [code(piece), number(row.pos_values[i])]));
   table('negative', row.neg_str.map((piece, i) => [code(piece), number(row.neg_values[i])]));
-  table('tokens', facts.top_tokens.map(t => [code(t.piece), `${t.count.toLocaleString('en')} times, mean ${number(t.mean)}`]));
+  table('tokens', facts.top_tokens.map(t => [code(t.piece), `${t.count.toLocaleString('en')} ${t.count === 1 ? 'time' : 'times'}, mean ${number(t.mean)}`]));
   table('nearest', row.topkCosSimIndices.map((other, i) => [link(other), `cosine ${number(row.topkCosSimValues[i])}`]));
   $('histograms').replaceChildren(
     ...histogram('Activations where it fires', row.freq_hist_data_bar_values, row.freq_hist_data_bar_heights),
