@@ -30,8 +30,8 @@ internal sealed class DashCommand : Verb
 
     private readonly Option<string[]> _export = new("--export")
     {
-        Description = "With --out, repeatable: also the files that Neuronpedia's import reads (neuronpedia), or a JSON file a feature for " +
-            "viewers of attribution graphs (graph).",
+        Description = "With --out, repeatable: also the files that Neuronpedia's import reads (neuronpedia), or a JSON file a feature " +
+            "for viewers of attribution graphs (graph).",
         HelpName = "neuronpedia|graph",
     };
 
@@ -98,8 +98,8 @@ internal sealed class DashCommand : Verb
     public DashCommand(CommonOptions common, Surroundings surroundings) : base(
         "dash",
         "Shows what features do over a corpus: density, histograms, the strongest examples and examples by quantiles, the logits of " +
-        "their directions, their neighbours. One offline page with --html, one JSON document with --json; all features of an SAE, from the " +
-        "codes of a run, in a folder with --out.",
+        "their directions, their neighbours. One offline page with --html, one JSON document with --json; all features of an SAE, from " +
+        "the codes of a run, in a folder with --out.",
         "kernelscope dash --features 1738,320 --text-file demo --html page.html\n  kernelscope dash --features 1738 --text-file demo " +
         "--top 3 --examples 1 --json\n  kernelscope harvest --out run --text-file demo --sae res.3.2k.l0_19 --codes-only --context 128\n  " +
         "kernelscope dash --run run --features 0-63 --out pages",

@@ -45,7 +45,8 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
     /// <param name="sae">The SAE.</param>
     /// <param name="exports">What is written besides.</param>
     /// <param name="streams">Where progress goes.</param>
-    public DashFolderResult Write(string path, int[] features, Gemma2Model model, JumpReluSae sae, DashboardExports exports, Streams streams)
+    public DashFolderResult Write(
+        string path, int[] features, Gemma2Model model, JumpReluSae sae, DashboardExports exports, Streams streams)
     {
         long dead = 0, dense = 0;
         using DashboardWriter writer = DashboardWriter.Create(path, Info(), exports, model.Config.LayerCount, model.Config.HiddenDim);

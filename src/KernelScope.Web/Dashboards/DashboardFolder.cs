@@ -137,8 +137,8 @@ internal sealed class DashboardFolder : IDisposable
         {
             long length = offsets[f + 1] - offsets[f];
             if (offsets[0] != 0 || length is < 0 or > MaxMember || firing[f] < 0 || firing[f] > info.CountedPositions)
-                throw BadFile.Of(path, $"feature {f} has {length} bytes at {offsets[f]} and fires on {firing[f]} of {info.CountedPositions} positions, " +
-                    "which cannot be.");
+                throw BadFile.Of(path, $"feature {f} has {length} bytes at {offsets[f]} and fires on {firing[f]} of " +
+                    $"{info.CountedPositions} positions, which cannot be.");
         }
 
         return (offsets, firing);
@@ -172,7 +172,8 @@ internal sealed class DashboardFolder : IDisposable
         if (!isWhole || row.Index != feature.ToString(CultureInfo.InvariantCulture))
             return false;
         bool isPaired = Pairs(row.PosStr, row.PosValues) && Pairs(row.NegStr, row.NegValues)
-            && Pairs(row.FreqHistValues, row.FreqHistHeights) && Pairs(row.LogitsHistValues, row.LogitsHistHeights) && Pairs(row.TopkCosSimIndices, row.TopkCosSimValues);
+            && Pairs(row.FreqHistValues, row.FreqHistHeights) && Pairs(row.LogitsHistValues, row.LogitsHistHeights)
+            && Pairs(row.TopkCosSimIndices, row.TopkCosSimValues);
         return isPaired && row.Explanations!.All(e => e?.Description is not null)
             && row.Activations!.All(a => a is not null && Pairs(a.Tokens, a.Values) && a.Tokens.All(t => t is not null));
     }

@@ -93,7 +93,11 @@ internal sealed class DashboardWriter : IDisposable
     public void Add(PackedFeature feature)
     {
         if (feature.Index < _next)
-            throw new ArgumentException($"Feature {feature.Index} comes after {_next - 1}; they are added in ascending order.", nameof(feature));
+        {
+            throw new ArgumentException(
+                $"Feature {feature.Index} comes after {_next - 1}; they are added in ascending order.", nameof(feature));
+        }
+
         for (; _next <= feature.Index; _next++)
             _offsets[_next] = _members.Position;
         _members.Write(feature.Member);
@@ -195,7 +199,11 @@ internal sealed class DashboardWriter : IDisposable
     private void EndChunk()
     {
         if (_chunk.Length > 0)
-            WriteText(string.Create(CultureInfo.InvariantCulture, $"{_chunkNumber:D6}.js"), $"KernelScope.chunk({_chunkNumber},{{{_chunk}}});\n");
+        {
+            string name = string.Create(CultureInfo.InvariantCulture, $"{_chunkNumber:D6}.js");
+            WriteText(name, $"KernelScope.chunk({_chunkNumber},{{{_chunk}}});\n");
+        }
+
         _chunk.Clear();
     }
 
