@@ -18,7 +18,7 @@ public sealed class DashboardTests(DemoServer live) : IDisposable
     ];
 
     private static ReadOnlySpan<byte> Nulls =>
-        """{"modelId":"demo","layer":"a","source":"a","index":"7","activations":[null],"kernelscope":{},"pos_str":null}"""u8;
+        """{"modelId":"demo","layer":"a","source":"a","index":"1738","activations":[null],"kernelscope":{},"pos_str":null}"""u8;
 
     private readonly string _root = Directory.CreateTempSubdirectory("kernelscope-web-tests-").FullName;
 
@@ -56,13 +56,14 @@ public sealed class DashboardTests(DemoServer live) : IDisposable
         DemoServer server = await StartAsync(folder);
         await using var end = new Ending(server);
         var body = new JsonObject { ["modelId"] = "demo", ["source"] = DemoServer.Source, ["text"] = DemoServer.Text };
-        body["densityThreshold"] = 0.01;
+        body["densityThreshold"] = 0.2;
         using HttpResponseMessage response = await server.SendAsync("/api/search-topk-by-token", body.ToJsonString());
         Assert.False(response.Headers.Contains("X-KernelScope-Density"));
         using DashboardFolder stored = DashboardFolder.Open(folder);
         JsonNode answer = JsonNode.Parse(await response.Content.ReadAsStringAsync())!;
         int[] shown = [.. answer["results"]!.AsArray().SelectMany(r => r!["topFeatures"]!.AsArray()).Select(f => (int)f!["featureIndex"]!)];
-        Assert.All(shown.Where(stored.Has), f => Assert.True(stored.Density(f) <= 0.01));
+        Assert.Contains(Enumerable.Range(0, 400), f => stored.Density(f) > 0.2);
+        Assert.All(shown.Where(stored.Has), f => Assert.True(stored.Density(f) <= 0.2));
     }
 
     [Theory]
@@ -141,12 +142,12 @@ public sealed class DashboardTests(DemoServer live) : IDisposable
     [InlineData("empty object")]
     public async Task A_page_that_is_damaged_is_an_error_of_its_own(string how)
     {
-        string folder = await DashboardFolders.WriteAsync(live, At("pages"), [0, 7], member => how switch
+        string folder = await DashboardFolders.WriteAsync(live, At("pages"), [0, 1738], member => how switch
         {
             "bits" => [.. member.Select((b, i) => i == member.Length / 2 ? (byte)(b ^ 4) : b)],
             "bomb" => PackedFeature.Compress(new byte[300 << 20]),
             "text" => PackedFeature.Compress("no row"u8),
-            "other feature" => Changed(member, "\"index\":\"7\"", "\"index\":\"8\""),
+            "other feature" => Changed(member, "\"index\":\"1738\"", "\"index\":\"1739\""),
             "other shape" => Changed(member, "\"values\":[", "\"values\":[1,"),
             "nulls" => PackedFeature.Compress(Nulls),
             "deep" => PackedFeature.Compress(Encoding.UTF8.GetBytes($"{{\"activations\":{new string('[', 100_000)}")),
@@ -154,7 +155,7 @@ public sealed class DashboardTests(DemoServer live) : IDisposable
         });
         DemoServer server = await StartAsync(folder);
         await using var end = new Ending(server);
-        var page = new Uri($"/api/feature/demo/{DemoServer.Source}/7", UriKind.Relative);
+        var page = new Uri($"/api/feature/demo/{DemoServer.Source}/1738", UriKind.Relative);
         using HttpResponseMessage response = await server.Client.GetAsync(page);
         string answer = await response.Content.ReadAsStringAsync();
         Assert.True(response.StatusCode == HttpStatusCode.InternalServerError, $"{(int)response.StatusCode}: {answer}");
