@@ -24,7 +24,7 @@ public sealed class OfflineSiteTests(DemoServer server, Browser browser) : IClas
         double[] shares = [.. (await page.Locator("#rows td:nth-child(3)").AllInnerTextsAsync())
             .Select(t => double.Parse(t.Split(' ')[0], System.Globalization.CultureInfo.InvariantCulture))];
         Assert.Equal(shares.OrderDescending(), shares);
-        await page.Locator("#query").FillAsync("girl");
+        await page.Locator("#query").FillAsync("hero girl");
         await Expect(page.Locator("#rows tr")).ToHaveCountAsync(1);
         await page.Locator("#rows a").First.FocusAsync();
         await page.Keyboard.PressAsync("Enter");
