@@ -33,7 +33,7 @@ public sealed class OfflineSiteTests(DemoServer server, Browser browser) : IClas
         await Expect(page.Locator("#positive tr")).ToHaveCountAsync(10);
         await Expect(page.Locator("#histograms svg")).ToHaveCountAsync(2);
         await Expect(page.Locator(".example").First).ToBeVisibleAsync();
-        Assert.True(await page.Locator(".example").CountAsync() > 20);
+        Assert.Equal(3, await page.Locator(".example").CountAsync());
         await visit.RequireAccessibleAsync();
         await visit.RequireFittingAsync();
         await page.Locator("#around a[rel=prev]").ClickAsync();
