@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
@@ -69,9 +68,8 @@ internal sealed class DoctorCommand : Verb
             (sae, fit) = Examine(parsed, sae);
         bool saeIsFine = sae is not { Ok: false } || (before.Length > 0 && ReleaseCatalog.TryParse(sae.Name, out _));
         bool wouldRun = (model.Ok || before.Length > 0) && fits && saeIsFine;
-        var version = typeof(DoctorCommand).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>();
         var result = new DoctorResult(
-            version?.InformationalVersion.Split('+')[0] ?? "",
+            ProgramVersion.Text,
             RuntimeInformation.FrameworkDescription,
             RuntimeInformation.OSDescription,
             RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant(),

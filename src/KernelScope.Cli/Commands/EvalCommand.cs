@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using KernelScope.Attribution;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
@@ -21,7 +22,7 @@ internal sealed class EvalCommand : Verb
     private readonly Option<string?> _specialIds = new("--special-ids") { Description = "Ids that do not count. Default: padding, BOS and EOS of config.json. Padding never counts.", HelpName = "IDS" };
     private readonly Option<string?> _out = new("--out") { Description = "Where arrays go: an npz with firing_frequency, by_position_*, and by position losses, divergences, codes, errors, r_L0, activations, gradients.", HelpName = "F.npz" };
     private readonly Option<string> _arrays = new("--arrays") { Description = "Which: all; positions (without activations, gradients and logits); summary (nothing by position).", HelpName = "all|positions|summary", DefaultValueFactory = _ => "all" };
-    private readonly Option<string?> _report = new("--report") { Description = "Where a report with plots goes: one HTML file that needs nothing else.", HelpName = "F.html" };
+    private readonly Option<string?> _report = new("--report", "--html") { Description = "Where a report with plots goes: one HTML file that needs nothing else.", HelpName = "F.html" };
     private readonly Option<string?> _resume = new("--resume") { Description = "A file that keeps what was measured after every sequence; the same command goes on from it after a kill, with the same result.", HelpName = "F" };
     private readonly Option<bool> _noGradients = new("--no-gradients") { Description = "Leaves r_L0 and grad_own out, which need two backward passes and a layer's activations for a whole sequence in memory." };
     private readonly Option<int> _resamples = new("--resamples") { Description = "Bootstrap resamples for the confidence intervals. Default: 1000.", HelpName = "N", DefaultValueFactory = _ => 1000 };
@@ -99,7 +100,7 @@ internal sealed class EvalCommand : Verb
         using (var progress = new EvalProgress(Streams))
             result = evaluation.Run(progress, Cancellation);
         if (parsed.GetValue(_report) is string report)
-            HtmlReport.Write(report, result, files.Name, doubts);
+            WriteReport(parsed, report, result, files.Name, doubts, saes, device, run?.Plan);
         Written.Say(Streams, parsed.GetValue(_out), parsed.GetValue(_report), parsed.GetValue(_resume));
         if (Common.JsonOf(parsed))
             EvalView.WriteJson(Streams, result, files.Name, run is null ? null : [("run", run.Value.Plan.Id)]);
@@ -107,6 +108,22 @@ internal sealed class EvalCommand : Verb
             EvalView.Print(Streams, result);
         ProfileOption.Print(device, Streams);
         return ExitCode.Done;
+    }
+
+    private void WriteReport(
+        ParseResult parsed, string path, EvaluationResult result, string model, string[] doubts, SaeStack saes, Device device, RunPlan? run)
+    {
+        string corpus = run is not null ? $"run {run.Id}" : InputFile.NameOf(parsed.GetValue(_textFile) ?? parsed.GetValue(_tokensFile) ?? Demo.ModelName);
+        HtmlReport.Write(
+            path, result, model, doubts,
+            [
+                ("model", model), .. result.Saes.Select(s => ("SAE", $"{s.Name} at {s.Site}")), ("corpus", corpus),
+                ("ids that do not count", string.Join(", ", result.Tokens.SpecialIds)),
+                ("device", device.Name),
+                ("seed of the resamples", string.Create(CultureInfo.InvariantCulture, $"{parsed.GetValue(_seed)}")),
+                ("KernelScope", ProgramVersion.Text), ("date", DateTime.UtcNow.ToString("yyyy-MM-dd HH:mm 'UTC'", CultureInfo.InvariantCulture)),
+            ],
+            name => saes.Entries.Select(e => e.Sae.Files).FirstOrDefault(f => f.Name == name) is SaeFiles sae ? SourceName.PageOf(sae) : null);
     }
 
     /// <summary>What follows from the rows of a run alone; its model need not be there.</summary>

@@ -100,6 +100,7 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(MergeResult))]
 [JsonSerializable(typeof(TrainResult))]
 [JsonSerializable(typeof(DashResult))]
+[JsonSerializable(typeof(DashFolderResult))]
 [JsonSerializable(typeof(LabelsImportResult))]
 [JsonSerializable(typeof(LabelsSearchResult))]
 [JsonSerializable(typeof(ServeResult))]
