@@ -81,6 +81,21 @@ public sealed class NarrowPanelTests : IDisposable
         Assert.Equal(bits, BinaryPrimitives.ReadUInt32LittleEndian(Bytes(panels.Stored, changed).AsSpan(41 * 128)));
     }
 
+    /// <summary>The query projection is in float32, the key projection beside it in the same product in bfloat16.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(12)]
+    [InlineData(40)]
+    public void A_product_of_both_kinds_is_that_of_the_weights(int rows)
+    {
+        string wide = Widened(Fixtures.Path("gemma2", "models", "bf16"));
+        string changed = Change(wide, 0x3C00_0001, at: 5, "model.layers.0.self_attn.q_proj.weight");
+        Assert.Equal(changed, Assert.Single(Pack(wide, "wide.panels"), m => m.Bits == 32).Matrix.Name);
+        float[] expected = Logits(wide, null, rows), actual = Logits(wide, "wide.panels", rows);
+        float largest = expected.Max(Math.Abs);
+        Assert.All(expected.Zip(actual), l => Assert.InRange(Math.Abs(l.First - l.Second), 0, 2e-5f * largest));
+    }
+
     [Fact]
     public void Special_values_survive_to_the_bit()
     {
@@ -166,11 +181,12 @@ public sealed class NarrowPanelTests : IDisposable
         return ModelPanels.Write(checkpoint, _folder.At(name));
     }
 
-    private float[] Logits(string model, string panels, int rows, bool rounded = false)
+    private float[] Logits(string model, string? panels, int rows, bool rounded = false)
     {
         using var device = new CpuDevice(2);
         Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(model);
-        ModelPanels.Use(device.Panels, checkpoint, PanelFile.Open(_folder.At(panels)), rounded);
+        if (panels is not null)
+            ModelPanels.Use(device.Panels, checkpoint, PanelFile.Open(_folder.At(panels)), rounded);
         using Gemma2Model loaded = Gemma2Model.Load(device, checkpoint);
         using Session session = loaded.NewSession();
         var logits = new float[loaded.Config.VocabSize * rows];
@@ -219,18 +235,17 @@ public sealed class NarrowPanelTests : IDisposable
         };
     }
 
-    /// <summary>Sets a value of a down projection; gives the matrix's name.</summary>
-    private static string Change(string model, uint bits, int at)
+    /// <summary>Sets a value of a matrix; gives the matrix's name.</summary>
+    private static string Change(string model, uint bits, int at, string name = "model.layers.0.mlp.down_proj.weight")
     {
-        const string Name = "model.layers.0.mlp.down_proj.weight";
         string path = Path.Combine(model, "model.safetensors");
         long offset;
         using (SafetensorsFile file = SafetensorsFile.Open(path))
-            offset = file.OffsetOf(Name) + (4L * at);
+            offset = file.OffsetOf(name) + (4L * at);
         using FileStream stream = File.OpenWrite(path);
         stream.Position = offset;
         stream.Write(BitConverter.GetBytes(bits));
-        return Name;
+        return name;
     }
 
     private static byte[] Bytes(SafetensorsFile file, string name)
