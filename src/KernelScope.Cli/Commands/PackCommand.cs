@@ -37,7 +37,8 @@ internal sealed class PackCommand : Verb
     private readonly Option<string?> _safetensors = new("--safetensors")
     {
         Description = "Write a model folder for other programs instead: config.json, tokenizer, generation_config.json, and weights in " +
-            "safetensors, in shards of 5 GB with an index where they are larger. DIR must be missing or empty, and appears when it is complete.",
+            "safetensors, in shards of 5 GB with an index where they are larger. DIR must be missing or empty, and appears when it is " +
+            "complete.",
         HelpName = "DIR",
     };
     private readonly Option<string?> _textFile = new("--text-file")
@@ -62,8 +63,10 @@ internal sealed class PackCommand : Verb
     {
         foreach (Option option in (Option[])[_out, _as, _safetensors, _textFile, _list, _clean])
             Options.Add(option);
-        _as.Validators.Add(r => Parsing.Require(r, _as, v => v is "bf16" or "f16" or "f32", "'{0}' is no type of weights: there are bf16, f16 and f32."));
-        _safetensors.Validators.Add(r => Parsing.Require(r, _safetensors, v => v is { Length: > 0 }, "--safetensors is empty; it needs a folder."));
+        _as.Validators.Add(r => Parsing.Require(
+            r, _as, v => v is "bf16" or "f16" or "f32", "'{0}' is not a type of weights: there are bf16, f16 and f32."));
+        _safetensors.Validators.Add(r => Parsing.Require(
+            r, _safetensors, v => v is { Length: > 0 }, "--safetensors is empty; it needs a folder."));
     }
 
     public override CommonUse Uses => CommonUse.Json | CommonUse.Model;
@@ -105,7 +108,11 @@ internal sealed class PackCommand : Verb
         bool rounded = parsed.GetValue(_as) is not null;
         PackResult result = files.Pack(target, rounded, Streams, Cancellation);
         if (rounded && result.NotBf16 > 0)
-            result = result with { Effect = Effect(parsed, files, text, result.Bytes, device => RoundedPanels(files.Name, result.Path, device)) };
+        {
+            EffectResult? effect = Effect(parsed, files, text, result.Bytes, device => RoundedPanels(files.Name, result.Path, device));
+            result = result with { Effect = effect };
+        }
+
         if (Common.JsonOf(parsed))
         {
             JsonOutput.Write(Streams, result);
@@ -134,22 +141,18 @@ internal sealed class PackCommand : Verb
         return ExitCode.Done;
     }
 
-    private int[][]? Text(string? textFile, ModelFiles files)
-    {
-        if (textFile is null && files.Tokenizer is null)
-        {
-            Streams.Error.WriteLine($"{Printable.Escape(files.Name)} has no tokenizer: what rounding does is not measured.");
-            return null;
-        }
-
-        return RoundingEffect.Sequences(textFile, files);
-    }
+    private static int[][]? Text(string? textFile, ModelFiles files) =>
+        textFile is null && files.Tokenizer is null ? null : RoundingEffect.Sequences(textFile, files);
 
     /// <summary>Measures what rounding does; null where there is no text, or not the memory for both models.</summary>
     private EffectResult? Effect(ParseResult parsed, ModelFiles files, int[][]? text, long roundedBytes, Func<CpuDevice, Gemma2Model> open)
     {
         if (text is null)
+        {
+            Streams.Error.WriteLine($"What rounding does is not measured: {Printable.Escape(files.Name)} has no tokenizer for a text.");
             return null;
+        }
+
         try
         {
             MemoryCheck.Require(("weights", files.WeightBytesOn("cpu")), ("rounded weights", roundedBytes));
@@ -191,7 +194,8 @@ internal sealed class PackCommand : Verb
 
         foreach (PackedRow row in rows)
         {
-            string state = deleted ? $"deleted: {row.Problem}" : row.Problem ?? (row.Rounded ? "in use by runs of this model on the cpu with --panels bf16" : "in use by every run of this model on the cpu");
+            string use = row.Rounded ? "runs of this model on the cpu with --panels bf16" : "every run of this model on the cpu";
+            string state = deleted ? $"deleted: {row.Problem}" : row.Problem ?? $"in use by {use}";
             string of = row.Rounded ? " rounded to bfloat16" : "";
             of += row.Source is string source ? $" of {Printable.Escape(source)}" : "";
             Streams.Output.WriteLine($"{Printable.Escape(row.Path)}: {ByteText.Of(row.Bytes)}{of}; {Printable.OneLine(state)}");

@@ -41,17 +41,19 @@ internal sealed class PackOption
     {
         var option = new Option<string>("--panels")
         {
-            Description = "bf16: compute from the weights rounded to bfloat16 that 'kernelscope pack --as bf16' made, on the cpu. Default: " +
-                "exact, which never uses those.",
+            Description = "bf16: compute from the weights rounded to bfloat16 that 'kernelscope pack --as bf16' made, on the cpu. " +
+                "Default: exact, which never uses those.",
             HelpName = "exact|bf16",
             DefaultValueFactory = _ => "exact",
         };
-        option.Validators.Add(r => Parsing.Require(r, option, v => v is "exact" or "bf16", "'{0}' is no choice of panels: there are exact and bf16."));
+        option.Validators.Add(r => Parsing.Require(
+            r, option, v => v is "exact" or "bf16", "'{0}' is not a choice of panels: there are exact and bf16."));
         return option;
     }
 
     /// <summary>What that option asks for.</summary>
-    public static PanelUse UseOf(ParseResult parsed, Option<string> panels) => parsed.GetRequiredValue(panels) == "bf16" ? PanelUse.Rounded : PanelUse.Exact;
+    public static PanelUse UseOf(ParseResult parsed, Option<string> panels) =>
+        parsed.GetRequiredValue(panels) == "bf16" ? PanelUse.Rounded : PanelUse.Exact;
 
     public bool IsGiven(ParseResult parsed) => parsed.GetValue(_pack);
 

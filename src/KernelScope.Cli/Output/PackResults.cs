@@ -13,7 +13,8 @@ namespace KernelScope.Cli;
 /// <param name="Values">Number of values.</param>
 /// <param name="NotBf16">How many of those that were looked at are no bfloat16: they keep their matrices in 32 bits, or were rounded.</param>
 /// <param name="Packed">How each matrix is kept.</param>
-internal sealed record PackResult(string Model, string Path, long Bytes, int Matrices, bool Rounded, long Values, long NotBf16, IReadOnlyList<PackedMatrixRow> Packed)
+internal sealed record PackResult(
+    string Model, string Path, long Bytes, int Matrices, bool Rounded, long Values, long NotBf16, IReadOnlyList<PackedMatrixRow> Packed)
 {
     /// <summary>What rounding does on a text; null where nothing was rounded, or it was not measured.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]

@@ -32,17 +32,24 @@ internal static class PackView
         Print(streams, result.Effect);
     }
 
-    private static string Rounded(long changed, long values, string type, bool isMeasured) => changed == 0
-        ? "No value was changed."
-        : string.Create(CultureInfo.InvariantCulture, $"{changed:N0} of {values:N0} values ({100.0 * changed / values:0.####} %) were rounded to {type}{(isMeasured ? ":" : ".")}");
+    private static string Rounded(long changed, long values, string type, bool isMeasured)
+    {
+        if (changed == 0)
+            return "No value was changed.";
+        string share = string.Create(CultureInfo.InvariantCulture, $"{100.0 * changed / values:0.####} %");
+        return $"{Count(changed)} of {Count(values)} values ({share}) were rounded to {type}{(isMeasured ? ":" : ".")}";
+    }
 
     private static void Print(Streams streams, EffectResult? effect)
     {
         if (effect is null)
             return;
-        streams.Output.WriteLine(string.Create(
-            CultureInfo.InvariantCulture,
-            $"on {effect.Text} ({effect.Tokens:N0} tokens) KL {effect.Kl:G3} nats per token, loss {effect.Loss:0.00000} to {effect.RoundedLoss:0.00000} ({effect.DeltaLoss:+0.00000;-0.00000;0.00000}), the same likeliest token at {100 * effect.ArgmaxAgreement:0.0#} %"));
+        CultureInfo culture = CultureInfo.InvariantCulture;
+        string divergence = string.Create(culture, $"KL {effect.Kl:G3} nats per token");
+        string loss = string.Create(culture, $"loss {effect.Loss:0.00000} to {effect.RoundedLoss:0.00000}");
+        string delta = effect.DeltaLoss.ToString("+0.00000;-0.00000;0.00000", culture);
+        string agreement = string.Create(culture, $"the same likeliest token at {100 * effect.ArgmaxAgreement:0.0#} %");
+        streams.Output.WriteLine($"on {effect.Text} ({Count(effect.Tokens)} tokens) {divergence}, {loss} ({delta}), {agreement}");
     }
 
     private static string Count(long n) => n.ToString("N0", CultureInfo.InvariantCulture);

@@ -85,7 +85,8 @@ internal sealed class FolderInProgress : IDisposable
             try
             {
                 // Fails while another process writes it.
-                using (new FileStream(System.IO.Path.Combine(folder.FullName, MarkName), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0))
+                string mark = System.IO.Path.Combine(folder.FullName, MarkName);
+                using (new FileStream(mark, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0))
                     folder.Delete(recursive: true);
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)

@@ -18,8 +18,8 @@ internal sealed class ModelExport
     // What a program that opens a model may look for beside its weights.
     private static readonly string[] Companions =
     [
-        "generation_config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json",
-        "chat_template.jinja", "chat_template.json",
+        "generation_config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "added_tokens.json",
+        "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
     ];
 
     private readonly ModelFiles _files;
@@ -60,13 +60,14 @@ internal sealed class ModelExport
     /// <param name="cancellation">Stops it; nothing is left.</param>
     /// <param name="shardBytes">Bytes of a shard, unless one tensor has more.</param>
     /// <exception cref="WorkException">The folder cannot be written, or a value would become infinite.</exception>
-    public static ExportResult Write(ModelFiles files, string folder, DType? type, Streams streams, CancellationToken cancellation, long shardBytes = ShardBytes)
+    public static ExportResult Write(
+        ModelFiles files, string folder, DType? type, Streams streams, CancellationToken cancellation, long shardBytes = ShardBytes)
     {
         using FolderInProgress target = FolderInProgress.Create(folder);
         using var progress = new Progress(streams, $"Converting {Printable.Escape(files.Name)}");
         var export = new ModelExport(files, type, progress, cancellation);
         List<List<(TensorInfo Target, TensorView Source)>> shards = export.Shards(shardBytes);
-        string[] names = [.. shards.Select((_, n) => shards.Count == 1 ? "model.safetensors" : string.Create(CultureInfo.InvariantCulture, $"model-{n + 1:00000}-of-{shards.Count:00000}.safetensors"))];
+        string[] names = [.. shards.Select((_, n) => NameOfShard(n, shards.Count))];
         for (int s = 0; s < shards.Count; s++)
             export.WriteShard(target.At(names[s]), shards[s]);
         if (shards.Count > 1)
@@ -85,14 +86,18 @@ internal sealed class ModelExport
         return new ExportResult(files.Name, folder, NameOf(stored), length, export._tensors.Count, shards.Count, values, export._changed);
     }
 
-    private static TensorView View(GemmaTensors names, string name) => names.TryGet(name, out TensorView tensor) ? tensor : throw new InvalidOperationException(name);
+    private static TensorView View(GemmaTensors names, string name) =>
+        names.TryGet(name, out TensorView tensor) ? tensor : throw new InvalidOperationException(name);
+
+    private static string NameOfShard(int n, int count) => count == 1 ? "model.safetensors"
+        : string.Create(CultureInfo.InvariantCulture, $"model-{n + 1:00000}-of-{count:00000}.safetensors");
 
     private bool IsBf16(TensorView tensor)
     {
-        bool is16 = true;
-        if (ValueConversion.Covers(tensor.DType))
-            ReadPieces(tensor, piece => is16 = is16 && (tensor.DType == DType.BF16 || ValueConversion.Of(tensor.DType, piece, DType.BF16, default).Changed == 0));
-        return is16;
+        long changed = 0;
+        if (ValueConversion.Covers(tensor.DType) && tensor.DType != DType.BF16)
+            ReadPieces(tensor, piece => changed += ValueConversion.Of(tensor.DType, piece, DType.BF16, default).Changed);
+        return changed == 0;
     }
 
     private List<List<(TensorInfo Target, TensorView Source)>> Shards(long most)
@@ -134,7 +139,12 @@ internal sealed class ModelExport
                 writer.AppendBytes(converted.Span);
             });
             if (beyond > 0)
-                throw new WorkException($"{source.Describe()}: {beyond} of its values are beyond the largest of {NameOf(target.DType)} and would become infinite; choose another type with --as.");
+            {
+                throw new WorkException(
+                    $"{source.Describe()}: {beyond} of its values are beyond the largest of {NameOf(target.DType)} and would become " +
+                    "infinite; choose another type with --as.");
+            }
+
             _changed += changed;
         }
 
@@ -159,7 +169,8 @@ internal sealed class ModelExport
     private static byte[] Index(List<List<(TensorInfo Target, TensorView Source)>> shards, string[] names)
     {
         var map = new JsonObject();
-        foreach ((string tensor, string shard) in shards.SelectMany((s, n) => s.Select(t => (t.Target.Name, names[n]))).OrderBy(t => t.Name, StringComparer.Ordinal))
+        var places = shards.SelectMany((s, n) => s.Select(t => (t.Target.Name, Shard: names[n])));
+        foreach ((string tensor, string shard) in places.OrderBy(p => p.Name, StringComparer.Ordinal))
             map.Add(tensor, shard);
         long bytes = shards.Sum(s => s.Sum(t => t.Target.ByteLength));
         return Text(new JsonObject { ["metadata"] = new JsonObject { ["total_size"] = bytes }, ["weight_map"] = map });

@@ -47,16 +47,18 @@ internal sealed class ModelFiles : IDisposable
     /// <param name="panels">Which packed weights are used.</param>
     public long WeightBytesOn(string device, PanelUse panels = PanelUse.Exact)
     {
-        bool rounded = panels == PanelUse.Rounded;
-        return device is "auto" or "cpu" && PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable, rounded) is string path && PackedWeights.LengthOf(path) is long packed
-            ? WeightBytes - MatrixBytes + packed
-            : WeightBytes;
+        if (device is not ("auto" or "cpu"))
+            return WeightBytes;
+        string? path = PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable, rounded: panels == PanelUse.Rounded);
+        return path is not null && PackedWeights.LengthOf(path) is long packed ? WeightBytes - MatrixBytes + packed : WeightBytes;
     }
 
     /// <summary>The bytes of config.json.</summary>
-    public byte[] ConfigBytes => IsDemo ? BytesOf("model/config.json") : RawFile.ReadAll(_checkpoint.Folder.ConfigPath, Gemma2Config.MaxFileLength);
+    public byte[] ConfigBytes => IsDemo ? BytesOf("model/config.json")
+        : RawFile.ReadAll(_checkpoint.Folder.ConfigPath, Gemma2Config.MaxFileLength);
 
-    private long MatrixBytes => _checkpoint.MatrixNames.Sum(n => _checkpoint.Weights.TryGet(n, out TensorView matrix) ? matrix.ByteLength : 0);
+    private long MatrixBytes =>
+        _checkpoint.MatrixNames.Sum(n => _checkpoint.Weights.TryGet(n, out TensorView matrix) ? matrix.ByteLength : 0);
 
     /// <summary>What is unusual about the files, in sentences.</summary>
     public IReadOnlyList<string> Remarks => _checkpoint.Remarks;

@@ -63,14 +63,19 @@ internal static class PackedWeights
     }
 
     /// <summary>Makes the file and says so, and how the matrices are kept in it.</summary>
-    public static IReadOnlyList<PackedMatrixInfo> Make(Gemma2Checkpoint model, string name, string path, bool rounded, Streams streams, CancellationToken cancellation)
+    public static IReadOnlyList<PackedMatrixInfo> Make(
+        Gemma2Checkpoint model, string name, string path, bool rounded, Streams streams, CancellationToken cancellation)
     {
         if (path == PanelCache.CachePath(model, Environment.GetEnvironmentVariable, rounded))
             Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         long start = Stopwatch.GetTimestamp();
         IReadOnlyList<PackedMatrixInfo> matrices;
         using (var progress = new Progress(streams, $"Packing {Printable.Escape(name)}"))
-            matrices = rounded ? ModelPanels.WriteRounded(model, path, progress, cancellation) : ModelPanels.Write(model, path, progress, cancellation);
+        {
+            matrices = rounded ? ModelPanels.WriteRounded(model, path, progress, cancellation)
+                : ModelPanels.Write(model, path, progress, cancellation);
+        }
+
         streams.Error.WriteLine($"packed {ByteText.Of(new FileInfo(path).Length)} in {ByteText.Of(Stopwatch.GetElapsedTime(start))}: {Printable.Escape(path)}");
         return matrices;
     }
@@ -92,10 +97,13 @@ internal static class PackedWeights
     // Never in the place of the exact ones, nor these in theirs: who asked for the one must not get the other.
     private static void UseRounded(PanelStore store, Gemma2Checkpoint model, string name, Streams streams)
     {
+        string shown = Printable.Escape(name), command = $"'kernelscope pack --model {shown} --as bf16'";
         string path = PanelCache.Find(model, Environment.GetEnvironmentVariable, rounded: true)
-            ?? throw new WorkException($"{Printable.Escape(name)} has no packed weights that were rounded to bfloat16; 'kernelscope pack --model {Printable.Escape(name)} --as bf16' makes them.");
-        if (Problem(model, path, verify: false, panels => ModelPanels.Use(store, model, panels, rounded: true), rounded: true) is string problem)
-            throw new WorkException($"{problem.TrimEnd('.')}; 'kernelscope pack --model {Printable.Escape(name)} --as bf16' makes it anew.");
+            ?? throw new WorkException($"{shown} has no packed weights that were rounded to bfloat16; {command} makes them.");
+        string? problem = Problem(
+            model, path, verify: false, panels => ModelPanels.Use(store, model, panels, rounded: true), rounded: true);
+        if (problem is not null)
+            throw new WorkException($"{problem.TrimEnd('.')}; {command} makes it anew.");
         streams.Error.WriteLine($"weights rounded to bfloat16: {Printable.Escape(path)}");
     }
 

@@ -31,8 +31,8 @@ internal sealed class RoundingEffect
     public static int[][] Sequences(string? textFile, ModelFiles model)
     {
         int length = Math.Min(SequenceLength, model.Config.ContextLength);
-        int[][] all = TokenFiles.ReadText(
-            textFile is null ? Demo.Corpus.ToArray() : InputFile.ReadAll(textFile), NameOf(textFile), model.RequiredTokenizer, length, model.Config);
+        byte[] text = textFile is null ? Demo.Corpus.ToArray() : InputFile.ReadAll(textFile);
+        int[][] all = TokenFiles.ReadText(text, NameOf(textFile), model.RequiredTokenizer, length, model.Config);
         return [.. all.Where(s => s.Length > 1)];
     }
 
@@ -47,7 +47,8 @@ internal sealed class RoundingEffect
     /// <param name="streams">For progress.</param>
     /// <param name="cancellation">Stops it.</param>
     /// <exception cref="WorkException">A model computes something that is no number.</exception>
-    public static EffectResult Measure(string text, int[][] sequences, Gemma2Model exact, Gemma2Model rounded, Streams streams, CancellationToken cancellation)
+    public static EffectResult Measure(
+        string text, int[][] sequences, Gemma2Model exact, Gemma2Model rounded, Streams streams, CancellationToken cancellation)
     {
         var effect = new RoundingEffect(exact.Config.VocabSize);
         double divergence = 0, exactLoss = 0, roundedLoss = 0;
@@ -61,8 +62,10 @@ internal sealed class RoundingEffect
             for (int first = 0; first < tokens.Length - 1; first += Rows)
             {
                 int rows = Math.Min(Rows, tokens.Length - 1 - first);
-                exact.Device.Read(exact.Forward(tokens.AsSpan(first, rows), a, LogitRows.All, cancellation), effect._exact.AsSpan(0, rows * effect._vocabulary));
-                rounded.Device.Read(rounded.Forward(tokens.AsSpan(first, rows), b, LogitRows.All, cancellation), effect._rounded.AsSpan(0, rows * effect._vocabulary));
+                Span<int> chunk = tokens.AsSpan(first, rows);
+                int size = rows * effect._vocabulary;
+                exact.Device.Read(exact.Forward(chunk, a, LogitRows.All, cancellation), effect._exact.AsSpan(0, size));
+                rounded.Device.Read(rounded.Forward(chunk, b, LogitRows.All, cancellation), effect._rounded.AsSpan(0, size));
                 exact.Device.ForEach(rows, r => effect.Compare(r, tokens[first + r + 1]));
                 for (int r = 0; r < rows; r++)
                 {
@@ -79,9 +82,10 @@ internal sealed class RoundingEffect
         if (count == 0)
             throw new WorkException($"{text}: a text of at least one token is needed to measure on.");
         if (!double.IsFinite(divergence + exactLoss + roundedLoss))
-            throw new WorkException($"{text}: the model's predictions are no finite numbers there, so that what rounding does cannot be said.");
+            throw new WorkException($"{text}: the model's predictions are not finite there, so what rounding does cannot be said.");
+        double loss = exactLoss / count, roundedMean = roundedLoss / count;
         return new EffectResult(
-            text, sequences.Length, count, divergence / count, exactLoss / count, roundedLoss / count, (roundedLoss - exactLoss) / count, agrees / (double)count);
+            text, sequences.Length, count, divergence / count, loss, roundedMean, roundedMean - loss, agrees / (double)count);
     }
 
     private void Compare(int r, int next)
