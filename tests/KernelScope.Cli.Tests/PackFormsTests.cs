@@ -129,8 +129,8 @@ public sealed class PackFormsTests : IDisposable
             Assert.Throws<OperationCanceledException>(() => ModelExport.Write(files, target, null, streams, stopped));
         }
 
-        string?[] there = [.. Directory.GetFileSystemEntries(_folder.Path).Select(Path.GetFileName).Order(StringComparer.Ordinal)];
-        Assert.Equal(["file", "model", "target"], there);
+        IEnumerable<string?> there = Directory.GetFileSystemEntries(_folder.Path).Select(Path.GetFileName);
+        Assert.Equal(["file", "model", "target"], there.Order(StringComparer.Ordinal));
         Assert.Empty(Directory.GetFileSystemEntries(target));
 
         const string Down = "model.layers.0.mlp.down_proj.weight";
