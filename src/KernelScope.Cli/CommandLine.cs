@@ -114,7 +114,9 @@ internal static class CommandLine
             new PackCommand(common, surroundings),
             new DashCommand(common, surroundings),
             new LabelsCommand(common, surroundings),
+#if !WITHOUT_WEB
             new ServeCommand(common, surroundings),
+#endif
         };
         var verb = new Argument<string>("VERB") { CompletionSources = { _ => root.Subcommands.Select(c => c.Name) } };
         root.Subcommands.Add(new Command(HelpVerb, "Shows the options and examples of a verb.") { verb });

@@ -164,7 +164,7 @@ internal sealed class DashCommand : Verb
             : RunEvaluation.TokensOf(run.Value.Folder, run.Value.Plan, files.Config);
         long context = Session.BytesFor(files.Config, tokens.Length);
         using Device device = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", context));
+            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles.Bytes), ("context", context));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
         if (doubt is not null)

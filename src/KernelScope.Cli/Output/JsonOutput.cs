@@ -84,6 +84,7 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(CatalogRow[]))]
 [JsonSerializable(typeof(PullResult))]
 [JsonSerializable(typeof(PackResult))]
+[JsonSerializable(typeof(ExportResult))]
 [JsonSerializable(typeof(List<PackedRow>))]
 [JsonSerializable(typeof(AttributeResult))]
 [JsonSerializable(typeof(VerifyResult))]

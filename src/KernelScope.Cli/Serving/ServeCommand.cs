@@ -106,7 +106,7 @@ internal sealed class ServeCommand : Verb
     {
         int context = Math.Min(_options.ContextOf(parsed), files.Config.ContextLength), batch = _options.BatchOf(parsed);
         Device device = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytes), ("SAEs", saes.Sum(s => s.Files.Bytes + s.Files.PackedBytes)),
+            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAEs", saes.Sum(s => s.Files.Bytes + s.Files.PackedBytes)),
             ("contexts", batch * Session.BytesFor(files.Config, context)));
         var options = new EngineOptions
         {
