@@ -99,6 +99,7 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(StatusResult))]
 [JsonSerializable(typeof(MergeResult))]
 [JsonSerializable(typeof(TrainResult))]
+[JsonSerializable(typeof(SuiteOutcome))]
 [JsonSerializable(typeof(DashResult))]
 [JsonSerializable(typeof(LabelsImportResult))]
 [JsonSerializable(typeof(LabelsSearchResult))]
