@@ -6,11 +6,16 @@ namespace KernelScope.Cli.Tests;
 /// <summary><c>suite</c> as a process, on one small run of the demo.</summary>
 public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
 {
-    private const string Options = "\"options\": {\"batch\": 64, \"lr\": 0.002, \"lr_warm_up\": 10, \"sparsity_warm_up\": 20, \"bandwidth\": 0.05, " +
-        "\"theta\": 0.05, \"bucket\": 500, \"validation\": 0.3}";
+    private const string Options =
+        """
+        "options": {"batch": 64, "lr": 0.002, "lr_warm_up": 10, "sparsity_warm_up": 20, "bandwidth": 0.05, "theta": 0.05, "bucket": 500, "validation": 0.3}
+        """;
 
-    private const string Two = "{\"sites\": [\"resid_post\", {\"site\": \"mlp_in_unit\", \"site_out\": \"mlp_out_post\", \"sparsities\": [0.01]}], " +
-        "\"layers\": [3], \"widths\": [64, 128], \"sparsities\": [0.002, 0.02], \"steps\": 40, \"evaluate_sequences\": 2, " + Options + "}";
+    private const string Two =
+        """
+        {"sites": ["resid_post", {"site": "mlp_in_unit", "site_out": "mlp_out_post", "sparsities": [0.01]}], "layers": [3],
+        "widths": [64, 128], "sparsities": [0.002, 0.02], "steps": 40, "evaluate_sequences": 2,
+        """ + Options + "}";
 
     private readonly SmallRun _run;
 
@@ -29,25 +34,29 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
         Assert.Equal(6, items.Select(i => i.GetProperty("id").GetString()).Distinct().Count());
 
         JsonElement transcoder = items.Single(i => i.GetProperty("name").GetString() == "mlp_in_unit.3-mlp_out_post.3.w128.l0.01.s0");
-        JsonElement single = Program.Json("train", "--from", _run.Path, "--site", "mlp_in_unit.3", "--site-out", "mlp_out_post.3", "--width",
-            "128", "--sparsity", "0.01", "--steps", "40", "--batch", "64", "--lr", "0.002", "--lr-warm-up", "10", "--sparsity-warm-up", "20",
-            "--bandwidth", "0.05", "--theta", "0.05", "--bucket", "500", "--validation", "0.3", "--out", folder.At("single"));
+        string recipe = "--width 128 --sparsity 0.01 --steps 40 --batch 64 --lr 0.002 --lr-warm-up 10 --sparsity-warm-up 20 " +
+            "--bandwidth 0.05 --theta 0.05 --bucket 500 --validation 0.3";
+        JsonElement single = Program.Json(["train", "--from", _run.Path, "--site", "mlp_in_unit.3", "--site-out", "mlp_out_post.3",
+            .. recipe.Split(' '), "--out", folder.At("single")]);
         Assert.Equal(single.GetProperty("fvu").GetDouble(), transcoder.GetProperty("fvu").GetDouble());
         Assert.Equal(single.GetProperty("l0").GetDouble(), transcoder.GetProperty("l0").GetDouble());
-        Assert.Equal(File.ReadAllBytes(single.GetProperty("sae").GetString()!), File.ReadAllBytes(transcoder.GetProperty("path").GetString()!));
+        Assert.Equal(File.ReadAllBytes(single.GetProperty("sae").GetString()!),
+            File.ReadAllBytes(transcoder.GetProperty("path").GetString()!));
 
         string html = File.ReadAllText(report);
         Assert.DoesNotContain("http", html.Replace("http://www.w3.org", "", StringComparison.Ordinal), StringComparison.Ordinal);
-        foreach (string words in (string[])["resid_post.3: delta loss", "resid_post.3: FVU", "FVU by width", "FVU by position", "how often features fire",
-            "uniformity", "λ 0.002, s0", "<title>", "<desc>", "prefers-color-scheme:dark", "<caption>", "BOS is the first of each sequence"])
+        foreach (string words in (string[])["resid_post.3: delta loss", "resid_post.3: FVU", "FVU by width", "FVU by position",
+            "how often features fire", "uniformity", "0.002, s0", "<title>", "<desc>", "prefers-color-scheme:dark", "<caption>",
+            "BOS is the first of each sequence"])
             Assert.Contains(words, html, StringComparison.Ordinal);
         Assert.DoesNotContain("not here yet", html, StringComparison.Ordinal);
         JsonElement table = JsonElement.Parse(File.ReadAllBytes(folder.At("report.json")));
         string[] csv = File.ReadAllLines(folder.At("report.csv"));
         Assert.Equal((6, 7), (table.GetProperty("items").GetArrayLength(), csv.Length));
         Assert.All(csv, line => Assert.Equal(csv[0].Count(c => c == ','), line.Count(c => c == ',')));
+        string id = transcoder.GetProperty("id").GetString()!;
         Assert.Equal(transcoder.GetProperty("delta_loss").GetDouble(), table.GetProperty("items").EnumerateArray()
-            .Single(i => i.GetProperty("id").GetString() == transcoder.GetProperty("id").GetString()).GetProperty("delta_loss").GetDouble());
+            .Single(i => i.GetProperty("id").GetString() == id).GetProperty("delta_loss").GetDouble());
         Assert.Contains(table.GetProperty("items").EnumerateArray(), i => i.GetProperty("on_frontier").GetBoolean());
     }
 
@@ -72,7 +81,8 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
         {
             string name = item.GetProperty("name").GetString()!;
             foreach (string file in (string[])["result.json", "saelens/sae_weights.safetensors"])
-                Assert.Equal(File.ReadAllBytes(folder.At($"whole/items/{name}/{file}")), File.ReadAllBytes(folder.At($"broken/items/{name}/{file}")));
+                Assert.Equal(File.ReadAllBytes(folder.At($"whole/items/{name}/{file}")),
+                    File.ReadAllBytes(folder.At($"broken/items/{name}/{file}")));
         }
     }
 
@@ -84,7 +94,8 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
         string suite = Write(folder, "{\"sites\": [\"resid_post\"], \"widths\": [64], \"steps\": 30, " + Options + "}");
         JsonElement[] scaled = [.. Suite(folder, suite, "on", "--no-model").GetProperty("items").EnumerateArray()];
         Assert.Equal(5, scaled.Length);
-        double scale = JsonElement.Parse(File.ReadAllBytes(folder.At("on/pilots/resid_post.3.w64/pilot.json"))).GetProperty("scale").GetDouble();
+        double scale = JsonElement.Parse(File.ReadAllBytes(folder.At("on/pilots/resid_post.3.w64/pilot.json")))
+            .GetProperty("scale").GetDouble();
         Assert.Equal(6e-4 * scale, scaled[2].GetProperty("sparsity").GetDouble(), 1e-12);
         Assert.Equal(JsonValueKind.Null, scaled[2].GetProperty("delta_loss").ValueKind);
         JsonElement dry = Suite(folder, suite, "off", "--pilot", "off", "--dry-run");
@@ -107,7 +118,8 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
 
     [Theory]
     [InlineData("'sparsitys' is not a key", "{\"sites\": [\"resid_post\"], \"widths\": [8], \"sparsitys\": [1]}")]
-    [InlineData("'options.learning_rate' is not a key", "{\"sites\": [\"resid_post\"], \"widths\": [8], \"options\": {\"learning_rate\": 1}}")]
+    [InlineData("'options.learning_rate' is not a key",
+        "{\"sites\": [\"resid_post\"], \"widths\": [8], \"options\": {\"learning_rate\": 1}}")]
     [InlineData("widths is missing", "{\"sites\": [\"resid_post\"]}")]
     [InlineData("widths[0] is", "{\"sites\": [\"resid_post\"], \"widths\": [0]}")]
     [InlineData("sites[0] is", "{\"sites\": [\"resid\"], \"widths\": [8]}")]
@@ -135,8 +147,8 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
         using var server = new NatsServer(folder.At("nats"));
         string suite = Write(folder, Two);
         Suite(folder, suite, "one", "--no-model");
-        using Process other = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "suite", suite, "--from", _run.Path,
-            "--out", folder.At("two"), "--queue", server.Url, "--ack-wait", "2", "--no-model"]));
+        using Process other = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "suite", suite, "--from",
+            _run.Path, "--out", folder.At("two"), "--queue", server.Url, "--ack-wait", "2", "--no-model"]));
         JsonElement result = Suite(folder, suite, "two", "--queue", server.Url, "--ack-wait", "2", "--no-model");
         Assert.Equal(0, Program.Finish(other).ExitCode);
         foreach (JsonElement item in result.GetProperty("items").EnumerateArray())

@@ -133,7 +133,7 @@ internal sealed class SuiteCommand : Verb
         var worker = new SuiteWorker(folder, plan, run, model, parsed.GetValue(_checkpointEvery));
         int count = parsed.GetValue(_workers), threads = Math.Max(1, (Common.ThreadsOf(parsed) is > 0 and int given ? given
             : Environment.ProcessorCount) / count);
-        using NatsRunQueue? server = _queue.IsGiven(parsed) ? _queue.Open(parsed, plan.Id) : null;
+        NatsRunQueue? server = _queue.IsGiven(parsed) ? _queue.Open(parsed, plan.Id) : null;
         int[] missing = Missing(plan, folder);
         server?.Enqueue(missing);
         using IShardQueue queue = server is null ? new ItemList(missing) : new NatsShardQueue(server);
@@ -182,7 +182,8 @@ internal sealed class SuiteCommand : Verb
         }
         catch (AggregateException e)
         {
-            Exception first = e.Flatten().InnerExceptions.FirstOrDefault(i => i is not OperationCanceledException) ?? e.Flatten().InnerExceptions[0];
+            IReadOnlyCollection<Exception> all = e.Flatten().InnerExceptions;
+            Exception first = all.FirstOrDefault(i => i is not OperationCanceledException) ?? all.First();
             System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(first);
         }
     }
@@ -201,7 +202,8 @@ internal sealed class SuiteCommand : Verb
         }
 
         ModelRecord found = RunIdentity.Of(run.Model.Name, files.Checkpoint, Cancellation);
-        if (found.ConfigSha256 == run.Model.ConfigSha256 && found.Files.Select(f => f.Sha256).SequenceEqual(run.Model.Files.Select(f => f.Sha256)))
+        if (found.ConfigSha256 == run.Model.ConfigSha256
+            && found.Files.Select(f => f.Sha256).SequenceEqual(run.Model.Files.Select(f => f.Sha256)))
             return files;
         string name = files.Name;
         files.Dispose();

@@ -8,6 +8,9 @@ namespace KernelScope.Training.Suites;
 /// <summary>One SAE or transcoder of a suite.</summary>
 internal sealed record SuiteItem
 {
+    /// <summary>The run's id.</summary>
+    public required string Run { get; init; }
+
     /// <summary>Where it reads.</summary>
     public required HookPoint Site { get; init; }
 
@@ -38,7 +41,8 @@ internal sealed record SuiteItem
         : string.Create(CultureInfo.InvariantCulture, $"{(NeedsPilot ? 'p' : 'l')}{Options.Sparsity:R}");
 
     /// <summary>The item with its id.</summary>
-    public static SuiteItem Create(string run, HookPoint site, HookPoint? siteOut, TrainingOptions options, RunRowsOptions rows, bool needsPilot)
+    public static SuiteItem Create(string run, HookPoint site, HookPoint? siteOut, TrainingOptions options, RunRowsOptions rows,
+        bool needsPilot)
     {
         var content = new JsonObject
         {
@@ -54,6 +58,7 @@ internal sealed record SuiteItem
         };
         return new SuiteItem
         {
+            Run = run,
             Site = site,
             SiteOut = siteOut,
             Options = options,

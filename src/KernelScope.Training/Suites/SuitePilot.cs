@@ -39,7 +39,8 @@ internal static class SuitePilot
     /// <summary>Looks for it, and writes it down.</summary>
     /// <exception cref="TrainingException">A training left its range.</exception>
     /// <exception cref="IOException">It cannot be written.</exception>
-    public static double Run(SuiteFolder folder, SuiteItem item, string run, Device device, Action<string> step, CancellationToken cancellationToken)
+    public static double Run(SuiteFolder folder, SuiteItem item, string run, Device device, Action<string> step,
+        CancellationToken cancellationToken)
     {
         double target = TargetOf(item.Options.Width), middle = SuitePlan.Ladder[SuitePlan.Ladder.Length / 2], scale = 1;
         var rounds = new List<(double Scale, double L0)>();
@@ -67,7 +68,8 @@ internal static class SuitePilot
         return scale * Math.Clamp(Math.Exp(Math.Log(target / l0) / slope), 1.0 / 32, 32);
     }
 
-    private static double Measure(SuiteItem item, double sparsity, string run, Device device, Action<string> step, CancellationToken cancellationToken)
+    private static double Measure(SuiteItem item, double sparsity, string run, Device device, Action<string> step,
+        CancellationToken cancellationToken)
     {
         long steps = Math.Min(MostSteps, item.Options.Steps);
         double share = (double)steps / item.Options.Steps;
@@ -80,7 +82,9 @@ internal static class SuitePilot
             LearningRateWarmUp = Math.Min(item.Options.LearningRateWarmUp, steps / 4),
             LearningRateDecay = (long)(item.Options.LearningRateDecay * share),
         };
-        using var rows = RunRows.Open(run, item.Site, item.SiteOut, item.Rows);
+        // All seeds share it.
+        var order = new RunRowsOptions { Seed = 0, BucketRows = item.Rows.BucketRows, Validation = item.Rows.Validation };
+        using var rows = RunRows.Open(run, item.Site, item.SiteOut, order);
         using var trainer = new SaeTrainer(device, rows, options);
         while (trainer.Step < steps)
         {
@@ -95,7 +99,8 @@ internal static class SuitePilot
         return trainer.Interval.L0;
     }
 
-    private static void Write(string path, SuiteItem item, double scale, double target, double middle, List<(double Scale, double L0)> rounds)
+    private static void Write(string path, SuiteItem item, double scale, double target, double middle,
+        List<(double Scale, double L0)> rounds)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         var content = new JsonObject
@@ -111,7 +116,6 @@ internal static class SuitePilot
     }
 
     /// <summary>What all sparsities and seeds of a site and width share.</summary>
-    private static string IdOf(SuiteItem item) => SuiteItem.Create("pilot", item.Site, item.SiteOut,
-        item.Options with { Sparsity = 0, Seed = 0 }, new RunRowsOptions { BucketRows = item.Rows.BucketRows, Validation = item.Rows.Validation },
-        needsPilot: true).Id;
+    private static string IdOf(SuiteItem item) => SuiteItem.Create(item.Run, item.Site, item.SiteOut,
+        item.Options with { Sparsity = 0, Seed = 0 }, item.Rows, needsPilot: true).Id;
 }

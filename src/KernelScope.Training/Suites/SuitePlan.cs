@@ -230,7 +230,8 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
             bool counts = options.Activation is TrainingActivation.TopK or TrainingActivation.BatchTopK;
             string key = counts ? "ks" : "sparsities", other = counts ? "sparsities" : "ks";
             if (root.Has(other) || place.Own.Has(other))
-                throw BadFile.Of(path, $"{other} does nothing with the activation {OptionsJson.NameOf(options.Activation)}, which takes {key}.");
+                throw BadFile.Of(path,
+                    $"{other} does nothing with the activation {OptionsJson.NameOf(options.Activation)}, which takes {key}.");
             RunField? given = place.Own.Has(key) ? place.Own[key] : root.Has(key) ? root[key] : null;
             if (given is not RunField list)
             {

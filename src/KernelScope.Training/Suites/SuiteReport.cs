@@ -18,6 +18,13 @@ internal sealed class SuiteReport
         "state", "steps", "l0", "fvu", "delta_loss", "delta_low", "delta_high", "ce_clean", "kl", "loss_recovered", "r_L0", "dead",
         "on_frontier", "path"];
 
+    /// <summary>Beside that of the report of an evaluation.</summary>
+    private const string Style =
+        """
+
+        .beaten-row>*{color:var(--dim)}.best-row>*{font-weight:650}caption{text-align:left;padding:8px 9px;color:var(--dim)}
+        """;
+
     private readonly SuitePlan _plan;
     private readonly List<Row> _rows;
 
@@ -46,12 +53,16 @@ internal sealed class SuiteReport
 
         /// <summary>What it was trained with, and its seed.</summary>
         public string Label => string.Create(CultureInfo.InvariantCulture,
-            $"{(Item.Options.K > 0 ? $"k {Item.Options.K}" : $"λ {Html.Number(Result?.Sparsity ?? Item.Options.Sparsity)}")}, s{Item.Options.Seed}");
+            $"{(Item.Options.K > 0 ? $"k {Item.Options.K}" : $"λ {Html.Number(Sparsity)}")}, s{Item.Options.Seed}");
+
+        public double Sparsity => Result?.Sparsity ?? Item.Options.Sparsity;
 
         public string Text => string.Create(CultureInfo.InvariantCulture,
-            $"{Place}, width {Item.Options.Width}, {Label}: L0 {Html.Number(L0)}, FVU {Html.Number(Fvu)}, delta loss {Html.Number(Delta)}, {DeadShare} dead");
+            $"{Place}, width {Item.Options.Width}, {Label}: L0 {Html.Number(L0)}, FVU {Html.Number(Fvu)}, " +
+            $"delta loss {Html.Number(Delta)}, {DeadShare} dead");
 
-        public string DeadShare => Result is null ? "–" : ((double)Result.Dead / Item.Options.Width).ToString("P1", CultureInfo.InvariantCulture);
+        public string DeadShare => Result is null ? "–"
+            : ((double)Result.Dead / Item.Options.Width).ToString("P1", CultureInfo.InvariantCulture);
     }
 
     /// <summary>Writes the report, and the table beside it.</summary>
@@ -71,9 +82,9 @@ internal sealed class SuiteReport
     {
         string title = $"A suite of sparse autoencoders of {_plan.Run.Model.Name}";
         var html = new StringBuilder();
-        html.Append("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>")
-            .Append(Html.Escape(title)).Append("</title><style>").Append(HtmlReport.Style)
-            .Append("\n.beaten-row>*{color:var(--dim)}.best-row>*{font-weight:650}.plots{grid-template-columns:repeat(auto-fit,minmax(min(420px,100%),1fr))}\ncaption{text-align:left;padding:8px 9px;color:var(--dim)}</style></head><body><main>\n<h1>")
+        html.Append("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" ")
+            .Append("content=\"width=device-width\"><title>").Append(Html.Escape(title)).Append("</title><style>").Append(HtmlReport.Style)
+            .Append(Style).Append("</style></head><body><main>\n<h1>")
             .Append(Html.Escape(title)).Append("</h1>\n<p>").Append(Html.Escape(Setting())).Append("</p>\n");
         AppendMissing(html);
         foreach (IGrouping<string, Row> kind in _rows.GroupBy(r => r.Kind))
@@ -88,10 +99,17 @@ internal sealed class SuiteReport
         RunPlan run = _plan.Run;
         string excluded = run.ExcludedIds.Count == 0 ? "no token" : $"the ids {string.Join(", ", run.ExcludedIds)}";
         long rows = _rows.Max(r => r.Result?.Rows ?? 0);
-        string text = FormattableString.Invariant($"Trained on the run {run.Id[..12]}: {run.Rows:N0} rows of {run.Sequences:N0} sequences of up to {run.Context:N0} tokens, stored as {RunPlan.NameOf(run.RowType)}; BOS is the {RunPlan.BosPolicy}; {excluded} left out. ") +
-            FormattableString.Invariant($"L0 and FVU are over {rows:N0} rows of sequences that were kept back from training, FVU with their own mean. ");
-        return text + (one is null ? "Delta loss was not measured." : FormattableString.Invariant($"Delta loss is that of the mean next-token loss in nats when the reconstruction replaces the activation at every position but BOS, over {one.Sequences:N0} of those sequences ({one.Positions:N0} positions that count; positions whose own token is left out, and padding targets, do not count). "))
-            + " A point is bold where no SAE of its site and layer has both a smaller L0 and a smaller loss, and grey where one has.";
+        string trained = FormattableString.Invariant(
+            $"Trained on the run {run.Id[..12]}: {run.Rows:N0} rows of {run.Sequences:N0} sequences of up to {run.Context:N0} tokens, ") +
+            $"stored as {RunPlan.NameOf(run.RowType)}; BOS is the {RunPlan.BosPolicy}; {excluded} left out. " +
+            FormattableString.Invariant($"L0 and FVU are over {rows:N0} rows of sequences that were kept back from training, ") +
+            "FVU with their own mean. ";
+        string spliced = one is null ? "Delta loss was not measured. "
+            : "Delta loss is the growth of the mean next-token loss, in nats, when the reconstruction replaces the activation at every " +
+                FormattableString.Invariant($"position but BOS, over {one.Sequences:N0} of those sequences ({one.Positions:N0} positions; ") +
+                "those whose own token is left out, and padding as a target, do not count). ";
+        return trained + spliced +
+            "A point is bold where no SAE of its site and layer has both a smaller L0 and a smaller loss, and grey where one has.";
     }
 
     private void AppendMissing(StringBuilder html)
@@ -100,8 +118,10 @@ internal sealed class SuiteReport
         if (left.Length == 0)
             return;
         int failed = left.Count(r => r.State == "failed");
-        html.Append(CultureInfo.InvariantCulture, $"<p class=\"note\">{left.Length} of {_rows.Count} SAEs are not here yet{(failed > 0 ? $", {failed} of them because training failed" : "")}: ")
-            .Append(Html.Escape(string.Join(", ", left.Take(20).Select(r => r.Item.Name)))).Append(left.Length > 20 ? " …" : ".").Append("</p>\n");
+        html.Append(CultureInfo.InvariantCulture, $"<p class=\"note\">{left.Length} of {_rows.Count} SAEs are not here yet")
+            .Append(CultureInfo.InvariantCulture, $"{(failed > 0 ? $", {failed} of them because training failed" : "")}: ")
+            .Append(Html.Escape(string.Join(", ", left.Take(20).Select(r => r.Item.Name)))).Append(left.Length > 20 ? " …" : ".")
+            .Append("</p>\n");
     }
 
     private static void AppendKind(StringBuilder html, string kind, Row[] rows)
@@ -124,7 +144,8 @@ internal sealed class SuiteReport
         html.Append(ByPosition($"{kind}: FVU by position", "FVU", chosen, f => f.FvuByPosition));
         html.Append(ByPosition($"{kind}: delta loss by position", "delta loss, nats", chosen, f => f.DeltaByPosition));
         html.Append(Density($"{kind}: how often features fire", chosen));
-        html.Append(Frontier($"{kind}: uniformity of importance", "r_L0", rows, widths, r => r.Result?.Fidelity?.Uniformity ?? double.NaN, compares: false));
+        html.Append(Frontier($"{kind}: uniformity of importance", "r_L0", rows, widths,
+            r => r.Result?.Fidelity?.Uniformity ?? double.NaN, compares: false));
         html.Append("</section>\n");
     }
 
@@ -139,8 +160,8 @@ internal sealed class SuiteReport
         HashSet<Row> beaten = compares ? Beaten(shown, value) : [];
         foreach (Row row in shown)
             plot.Add(new Dot(row.L0, value(row), Array.IndexOf(widths, row.Item.Options.Width), beaten.Contains(row), row.Label, row.Text));
-        foreach (Row[] line in shown.GroupBy(r => (r.Place, r.Item.Options.Width, r.Item.Options.Seed)).Select(g => g.OrderBy(r => r.L0).ToArray())
-            .Where(g => g.Length > 1))
+        foreach (Row[] line in shown.GroupBy(r => (r.Place, r.Item.Options.Width, r.Item.Options.Seed))
+            .Select(g => g.OrderBy(r => r.L0).ToArray()).Where(g => g.Length > 1))
             plot.Add(new("", [.. line.Select(r => r.L0)], [.. line.Select(value)]), Mark.Thread);
         for (int i = 0; i < widths.Length; i++)
             plot.AddKey(i, FormattableString.Invariant($"width {widths[i]:N0}"));
@@ -163,7 +184,8 @@ internal sealed class SuiteReport
             ? FormattableString.Invariant($"k {r.Item.Options.K}")
             : $"λ {Html.Number(r.Item.Options.Sparsity)}{(r.Item.NeedsPilot ? " × pilot" : "")}"))
         {
-            (int Width, double Mean)[] points = [.. line.GroupBy(r => r.Item.Options.Width).OrderBy(g => g.Key).Select(g => (g.Key, g.Average(value)))];
+            (int Width, double Mean)[] points = [.. line.GroupBy(r => r.Item.Options.Width).OrderBy(g => g.Key)
+                .Select(g => (g.Key, g.Average(value)))];
             plot.Add(new(line.Key, [.. points.Select(p => (double)p.Width)], [.. points.Select(p => p.Mean)]), Mark.Line);
         }
 
@@ -178,8 +200,8 @@ internal sealed class SuiteReport
             return [];
         double[] sorted = [.. measured.Select(r => r.L0).Order()];
         double median = sorted[sorted.Length / 2];
-        return [.. measured.GroupBy(r => r.Place).Select(g => g.OrderBy(r => r.Item.Options.Width).ThenBy(r => Math.Abs(Math.Log(r.L0 / median)))
-            .First())];
+        return [.. measured.GroupBy(r => r.Place).Select(g => g.OrderBy(r => r.Item.Options.Width)
+            .ThenBy(r => Math.Abs(Math.Log(r.L0 / median))).First())];
     }
 
     private static string NameOf(Row row) => FormattableString.Invariant($"{row.Item.Site}, L0 {row.L0:0}");
@@ -213,8 +235,8 @@ internal sealed class SuiteReport
         foreach (Row row in rows)
         {
             SuiteFidelity fidelity = row.Result!.Fidelity!;
-            plot.Add(new(FormattableString.Invariant($"{NameOf(row)} ({fidelity.Never:N0} never)"), [.. FiringHistogram.Edges], fidelity.Firing),
-                rows.Length == 1 ? Mark.Bars : Mark.Steps);
+            string name = FormattableString.Invariant($"{NameOf(row)} ({fidelity.Never:N0} never)");
+            plot.Add(new(name, [.. FiringHistogram.Edges], fidelity.Firing), rows.Length == 1 ? Mark.Bars : Mark.Steps);
         }
 
         return plot.Draw();
@@ -224,7 +246,8 @@ internal sealed class SuiteReport
     private Dictionary<Row, bool> OnFrontier()
     {
         var found = new Dictionary<Row, bool>();
-        foreach (Row[] place in _rows.Where(r => r.Result is not null && double.IsFinite(r.L0)).GroupBy(r => r.Place).Select(g => g.ToArray()))
+        foreach (Row[] place in _rows.Where(r => r.Result is not null && double.IsFinite(r.L0)).GroupBy(r => r.Place)
+            .Select(g => g.ToArray()))
         {
             bool spliced = place.All(r => double.IsFinite(r.Delta));
             HashSet<Row> beaten = Beaten(place, r => spliced ? r.Delta : r.Fvu);
@@ -239,7 +262,8 @@ internal sealed class SuiteReport
     {
         string[] heads = ["SAE", "layer", "width", "λ or k", "seed", "L0", "FVU", "delta loss", "KL", "loss recovered", "r_L0", "dead"];
         Dictionary<Row, bool> frontier = OnFrontier();
-        html.Append("<h2>Table</h2>\n<div class=\"scroll\"><table><caption>").Append(Html.Escape(Setting())).Append("</caption><thead><tr>");
+        html.Append("<h2>Table</h2>\n<div class=\"scroll\"><table><caption>").Append(Html.Escape(Setting()))
+            .Append("</caption><thead><tr>");
         foreach (string head in heads)
             html.Append("<th scope=\"col\">").Append(Html.Escape(head)).Append("</th>");
         html.Append("</tr></thead><tbody>");
@@ -247,8 +271,11 @@ internal sealed class SuiteReport
         {
             SuiteFidelity? fidelity = row.Result?.Fidelity;
             string style = !frontier.TryGetValue(row, out bool best) ? "" : best ? " class=\"best-row\"" : " class=\"beaten-row\"";
-            html.Append(CultureInfo.InvariantCulture, $"<tr{style}><th scope=\"row\">{Html.Escape(row.Place)}</th><td>{row.Item.Site.Layer}</td><td>{row.Item.Options.Width}</td>");
-            html.Append(CultureInfo.InvariantCulture, $"<td>{(row.Item.Options.K > 0 ? row.Item.Options.K : Html.Number(row.Result?.Sparsity ?? row.Item.Options.Sparsity))}</td><td>{row.Item.Options.Seed}</td>");
+            TrainingOptions options = row.Item.Options;
+            string sparsity = options.K > 0 ? Html.Number(options.K) : Html.Number(row.Sparsity);
+            html.Append(CultureInfo.InvariantCulture, $"<tr{style}><th scope=\"row\">{Html.Escape(row.Place)}</th>")
+                .Append(CultureInfo.InvariantCulture, $"<td>{row.Item.Site.Layer}</td><td>{options.Width}</td>")
+                .Append(CultureInfo.InvariantCulture, $"<td>{sparsity}</td><td>{options.Seed}</td>");
             if (row.Result is null)
             {
                 html.Append(CultureInfo.InvariantCulture, $"<td colspan=\"7\">{row.State}</td></tr>");

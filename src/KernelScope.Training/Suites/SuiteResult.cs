@@ -175,5 +175,6 @@ internal sealed record SuiteFidelity
 
     private static double? Finite(double value) => double.IsFinite(value) ? value : null;
 
-    private static JsonArray Nullable(IReadOnlyList<double?> values) => new([.. values.Select(v => v is double number ? (JsonNode)number : null)]);
+    private static JsonArray Nullable(IReadOnlyList<double?> values) =>
+        new([.. values.Select(v => v is double number ? (JsonNode)number : null)]);
 }

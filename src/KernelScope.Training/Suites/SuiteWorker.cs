@@ -268,7 +268,8 @@ internal sealed class ItemList(IEnumerable<int> items) : IShardQueue
 
     public TimeSpan? LeaseTime => null;
 
-    public ShardLease? Lease(TimeSpan wait, CancellationToken cancellationToken) => _items.TryDequeue(out int item) ? new ShardLease(item) : null;
+    public ShardLease? Lease(TimeSpan wait, CancellationToken cancellationToken) => _items.TryDequeue(out int item)
+        ? new ShardLease(item) : null;
 
     public void Extend(ShardLease lease)
     {
