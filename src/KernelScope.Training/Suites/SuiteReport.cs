@@ -15,7 +15,7 @@ namespace KernelScope.Training.Suites;
 internal sealed class SuiteReport
 {
     private static readonly string[] Columns = ["id", "name", "site", "site_out", "layer", "width", "activation", "sparsity", "k", "seed",
-        "state", "steps", "l0", "fvu", "delta_loss", "delta_low", "delta_high", "ce_clean", "kl", "loss_recovered", "r_L0", "dead",
+        "state", "steps", "l0", "fvu", "delta_loss", "delta_low", "delta_high", "ce_clean", "kl", "loss_recovered", "r_L0", "dead", "never_fires",
         "on_frontier", "path"];
 
     /// <summary>Beside that of the report of an evaluation.</summary>
@@ -59,10 +59,16 @@ internal sealed class SuiteReport
 
         public string Text => string.Create(CultureInfo.InvariantCulture,
             $"{Place}, width {Item.Options.Width}, {Label}: L0 {Html.Number(L0)}, FVU {Html.Number(Fvu)}, " +
-            $"delta loss {Html.Number(Delta)}, {DeadShare} dead");
+            $"delta loss {Html.Number(Delta)}, {DeadShare} dead, {NeverShare} fire nowhere in the evaluation");
 
-        public string DeadShare => Result is null ? "–"
-            : ((double)Result.Dead / Item.Options.Width).ToString("P1", CultureInfo.InvariantCulture);
+        /// <summary>Features that fired on none of the last rows of training.</summary>
+        public string DeadShare => Share(Result?.Dead);
+
+        /// <summary>Features that fire nowhere in the evaluation.</summary>
+        public string NeverShare => Share(Result?.Fidelity?.Never);
+
+        private string Share(long? count) => count is long some
+            ? ((double)some / Item.Options.Width).ToString("P1", CultureInfo.InvariantCulture) : "–";
     }
 
     /// <summary>Writes the report, and the table beside it.</summary>
@@ -260,7 +266,7 @@ internal sealed class SuiteReport
 
     private void AppendTable(StringBuilder html)
     {
-        string[] heads = ["SAE", "layer", "width", "λ or k", "seed", "L0", "FVU", "delta loss", "KL", "loss recovered", "r_L0", "dead"];
+        string[] heads = ["SAE", "layer", "width", "λ or k", "seed", "L0", "FVU", "delta loss", "KL", "loss recovered", "r_L0", "dead", "never fires"];
         Dictionary<Row, bool> frontier = OnFrontier();
         html.Append("<h2>Table</h2>\n<div class=\"scroll\"><table><caption>").Append(Html.Escape(Setting()))
             .Append("</caption><thead><tr>");
@@ -278,13 +284,13 @@ internal sealed class SuiteReport
                 .Append(CultureInfo.InvariantCulture, $"<td>{sparsity}</td><td>{options.Seed}</td>");
             if (row.Result is null)
             {
-                html.Append(CultureInfo.InvariantCulture, $"<td colspan=\"7\">{row.State}</td></tr>");
+                html.Append(CultureInfo.InvariantCulture, $"<td colspan=\"8\">{row.State}</td></tr>");
                 continue;
             }
 
             foreach (double? value in (double?[])[row.L0, row.Fvu, row.Delta, fidelity?.Kl, fidelity?.Recovered, fidelity?.Uniformity])
                 html.Append("<td>").Append(Html.Number(value ?? double.NaN)).Append("</td>");
-            html.Append("<td>").Append(row.DeadShare).Append("</td></tr>");
+            html.Append("<td>").Append(row.DeadShare).Append("</td><td>").Append(row.NeverShare).Append("</td></tr>");
         }
 
         html.Append("</tbody></table></div>\n");
@@ -333,6 +339,7 @@ internal sealed class SuiteReport
             ["loss_recovered"] = fidelity?.Recovered,
             ["r_L0"] = fidelity?.Uniformity,
             ["dead"] = row.Result?.Dead,
+            ["never_fires"] = fidelity?.Never,
             ["on_frontier"] = frontier.TryGetValue(row, out bool best) ? best : null,
             ["path"] = row.Result?.Path,
         };
