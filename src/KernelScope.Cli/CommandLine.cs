@@ -104,6 +104,7 @@ internal static class CommandLine
             new StatusCommand(common, surroundings),
             new MergeCommand(common, surroundings),
             new TrainCommand(common, surroundings),
+            new SuiteCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
             new VerifyCommand(common, surroundings),

@@ -100,6 +100,7 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(StatusResult))]
 [JsonSerializable(typeof(MergeResult))]
 [JsonSerializable(typeof(TrainResult))]
+[JsonSerializable(typeof(SuiteOutcome))]
 [JsonSerializable(typeof(DashResult))]
 [JsonSerializable(typeof(DashFolderResult))]
 [JsonSerializable(typeof(LabelsImportResult))]

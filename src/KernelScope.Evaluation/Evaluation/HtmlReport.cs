@@ -246,7 +246,7 @@ public static class HtmlReport
         svg text{fill:var(--dim);font-size:11.5px}svg .label{font-size:12px}svg .mark{fill:var(--fg)}.grid{stroke:var(--line)}
         .stroke{fill:none;stroke-width:1.8;stroke-linejoin:round}.thread{stroke:var(--dim);fill:none;stroke-width:1.2;stroke-dasharray:4 4}
         .c0{color:var(--c0)}.c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}.c4{color:var(--c4)}.c5{color:var(--c5)}.c6{color:var(--c6)}.c7{color:var(--c7)}
-        .stroke{stroke:currentColor}.fill{fill:currentColor}
+        .stroke{stroke:currentColor}.fill{fill:currentColor}.beaten{color:var(--dim);opacity:.55}svg .dim{fill:var(--dim)}svg .best{font-weight:650}
         .legend{margin:6px 0 0;font-size:12.5px;display:flex;flex-wrap:wrap;gap:4px 16px}.legend i{display:inline-block;width:11px;height:11px;border-radius:3px;background:currentColor;margin-right:6px}
         details{margin:12px 0}summary{cursor:pointer;font-weight:600;padding:4px 0}
         dl{display:grid;grid-template-columns:minmax(130px,auto) 1fr;gap:6px 18px}dt{font-weight:600}dd{margin:0;color:var(--dim);overflow-wrap:anywhere}
