@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text;
 
 namespace KernelScope.Cli.Tests;
 
@@ -16,7 +17,8 @@ public sealed class ExampleTests
         if (verb is "pull" or "serve" || OperatingSystem.IsWindows())
             return;
         using var folder = new TempFolder();
-        string script = folder.Write("kernelscope", System.Text.Encoding.UTF8.GetBytes($"#!/bin/sh\nexec '{Program.Host}' exec '{Program.Assembly}' \"$@\"\n"));
+        byte[] lines = Encoding.UTF8.GetBytes($"#!/bin/sh\nexec '{Program.Host}' exec '{Program.Assembly}' \"$@\"\n");
+        string script = folder.Write("kernelscope", lines);
         File.SetUnixFileMode(script, UnixFileMode.UserRead | UnixFileMode.UserExecute);
         foreach (string example in HelpTests.Examples(verb))
         {
