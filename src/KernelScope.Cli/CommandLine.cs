@@ -153,7 +153,8 @@ internal static class CommandLine
         if (MistypedOption(parsed) is string option)
         {
             IEnumerable<Option> options = parsed.CommandResult.Command.Options.Concat(parsed.RootCommandResult.Command.Options);
-            string? near = Spelling.Nearest(option.Split('=')[0], options.Select(o => o.Name));
+            // An option of the program alone, --version, stands before a verb: it is not a misspelling of itself.
+            string? near = Spelling.Nearest(option.Split('=')[0], options.Select(o => o.Name).Where(n => n != option));
             const string Text = "text that begins like one goes after '--'.";
             string advice = near is null ? $"a {Text}" : $"did you mean '{near}'? (A {Text})";
             return $"there is no option '{Printable.Escape(option)}'; {advice}";
