@@ -1,10 +1,12 @@
-using System.Reflection;
 using System.Reflection.Emit;
+using System.Reflection;
 using KernelScope.Cpu;
 using KernelScope.Devices;
 using KernelScope.Distributed;
 using KernelScope.Evaluation;
+using KernelScope.Hooks;
 using KernelScope.Hub;
+using KernelScope.Text;
 using KernelScope.Training.Runs;
 
 namespace KernelScope.Tests;
@@ -22,8 +24,9 @@ public class LayeringTests
         ["KernelScope.Devices"],
         ["KernelScope.Devices.Reference", "KernelScope.Cpu.MachineCode", "KernelScope.Cpu.Panels"],
         ["KernelScope.Cpu"],
-        ["KernelScope.Hooks", "KernelScope.Text"],
+        ["KernelScope.Hooks"],
         ["KernelScope.Model"],
+        ["KernelScope.Text"],
         ["KernelScope.Sae", "KernelScope.Generation", "KernelScope.Cpu.Packing"],
         ["KernelScope.Hub.Catalog"],
         ["KernelScope.Hub", "KernelScope.Attribution"],
@@ -33,7 +36,7 @@ public class LayeringTests
         ["KernelScope.Distributed"],
     ];
 
-    private static readonly Assembly[] Assemblies = [typeof(Device).Assembly, typeof(CpuDevice).Assembly, typeof(HubClient).Assembly, typeof(SaeEvaluation).Assembly, typeof(RunRows).Assembly, typeof(NatsRunQueue).Assembly];
+    private static readonly Assembly[] Assemblies = [typeof(Device).Assembly, typeof(GemmaTokenizer).Assembly, typeof(ActivationCache).Assembly, typeof(ProfilingDevice).Assembly, typeof(CpuDevice).Assembly, typeof(HubClient).Assembly, typeof(SaeEvaluation).Assembly, typeof(RunRows).Assembly, typeof(NatsRunQueue).Assembly];
 
     private static readonly OpCode[] OneByte = Codes(size: 1);
     private static readonly OpCode[] TwoBytes = Codes(size: 2);
@@ -64,6 +67,13 @@ public class LayeringTests
     /// <summary>Iced, an assembler in managed code, writes the one kernel for which .NET has no intrinsic.</summary>
     [Fact]
     public void The_cpu_device_knows_the_core_and_an_assembler() => Assert.Equal(["Iced", "KernelScope.Core"], Foreign(typeof(CpuDevice)));
+
+    /// <summary>They were parts of the core once, and stay beside each other.</summary>
+    [Theory]
+    [InlineData(typeof(GemmaTokenizer))]
+    [InlineData(typeof(ActivationCache))]
+    [InlineData(typeof(ProfilingDevice))]
+    public void What_lies_next_to_the_core_knows_only_the_core(Type member) => Assert.Equal(["KernelScope.Core"], Foreign(member));
 
     [Fact]
     public void The_hub_knows_the_core() => Assert.Equal(["KernelScope.Core"], Foreign(typeof(HubClient)));

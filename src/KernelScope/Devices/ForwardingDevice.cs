@@ -1,6 +1,6 @@
 namespace KernelScope.Devices;
 
-/// <summary>A device that passes every call on to another: the base of those that watch one (<see cref="CheckedDevice"/>). It does not own the other.</summary>
+/// <summary>A device that passes every call on to another: the base of those that watch one. It does not own the other.</summary>
 /// <remarks>Any number of threads may call it, as any <see cref="Device"/>: the two share one gate, so that nothing comes between an op and what it asks of the other device.</remarks>
 public abstract class ForwardingDevice(Device inner) : Device(inner)
 {

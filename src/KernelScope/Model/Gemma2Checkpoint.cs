@@ -1,5 +1,4 @@
 using KernelScope.Files;
-using KernelScope.Text;
 
 namespace KernelScope.Model;
 
@@ -111,15 +110,6 @@ public sealed class Gemma2Checkpoint : IDisposable
 
     /// <summary>Path of tokenizer.model, or of tokenizer.json if that is missing; null if the folder has neither.</summary>
     public string? TokenizerPath => Folder.TokenizerPath;
-
-    /// <summary>Opens the folder's tokenizer, with its added tokens; null if there is none.</summary>
-    /// <exception cref="InvalidDataException">It is malformed, or not supported, or has ids beyond the embedding's rows.</exception>
-    public GemmaTokenizer? OpenTokenizer()
-    {
-        GemmaTokenizer? tokenizer = GemmaTokenizer.Open(Folder);
-        tokenizer?.RequireRows(Config.VocabSize, Folder.TokenizerPath!);
-        return tokenizer;
-    }
 
     /// <summary>Bytes of all weight files.</summary>
     public long TotalBytes => _weights.Length;
