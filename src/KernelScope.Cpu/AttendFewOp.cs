@@ -14,7 +14,7 @@ internal static unsafe class AttendFewOp<S, V>
     where V : struct
 {
     /// <summary>Memory that a worker needs.</summary>
-    public static long ScratchLength(AttendJob* job) => AttendJob.BlockKeys * ((long)job->Group + job->Cache.HeadDim);
+    public static long ScratchLength(AttendJob* job) => (AttendJob.BlockKeys * ((long)job->Group + job->Cache.HeadDim)) + TransposePanel.Length;
 
     public static void Unit(void* argument, int unit, int worker)
     {
@@ -36,7 +36,7 @@ internal static unsafe class AttendFewOp<S, V>
         int count = Math.Min(last - blockStart + 1, AttendJob.BlockKeys) - (from - blockStart);
         int headDim = job->Cache.HeadDim;
         float* scores = job->Scratch + (worker * job->ScratchStride);
-        float* copy = scores + (AttendJob.BlockKeys * job->Group);
+        float* panel = scores + (AttendJob.BlockKeys * job->Group), copy = panel + TransposePanel.Length;
         float* z = Partial(job, t, kvHead * job->Group, block);
         long zStride = (long)job->Blocks * job->PartialLength;
         if (count <= 0)
@@ -54,17 +54,19 @@ internal static unsafe class AttendFewOp<S, V>
             Rows = job->Group,
             Inputs = headDim,
         };
-        DotKernel<S, V>.Range<ElementF32>(&product, &keys, 0, count, scores, AttendJob.BlockKeys);
+        // A key's score has its place in the block; vectors begin at multiples of their width in it, whatever the first visible key.
+        int first = from - blockStart, start = first / S.Lanes * S.Lanes;
+        TransposeKernel<S, V>.Range<ElementF32>(&product, &keys, panel, 0, count, scores + first, AttendJob.BlockKeys);
         for (int g = 0; g < job->Group; g++)
         {
-            float* row = scores + (g * AttendJob.BlockKeys);
-            float max = Scores<S, V>.Finish(row, 0, count, job->Scale, job->Cap);
+            float* row = scores + (g * AttendJob.BlockKeys) + start;
+            float max = Scores<S, V>.Finish(row, first - start, first - start + count, job->Scale, job->Cap);
             z[(g * zStride) + headDim] = max;
-            z[(g * zStride) + headDim + 1] = Scores<S, V>.Exponentials(row, count, max);
+            z[(g * zStride) + headDim + 1] = Scores<S, V>.Exponentials(row, first - start + count, max);
         }
 
         var values = new StoredMatrix { Pointer = (byte*)job->Cache.Block(job->Cache.Values, kvHead, from, count, copy), DType = DType.F32, Outputs = headDim, Transposed = true };
-        product = new Product { X = scores, XStride = AttendJob.BlockKeys, Rows = job->Group, Inputs = count };
+        product = new Product { X = scores + first, XStride = AttendJob.BlockKeys, Rows = job->Group, Inputs = count };
         AxpyKernel<S, V>.Range<ElementF32>(&product, &values, 0, headDim, z, zStride);
     }
 
@@ -83,24 +85,21 @@ internal static unsafe class AttendFewOp<S, V>
         int t = unit / job->Heads;
         int h = unit % job->Heads;
         int headDim = job->Cache.HeadDim;
-        float max = float.NegativeInfinity;
-        for (int block = 0; block < job->Blocks; block++)
-            max = MathF.Max(max, Partial(job, t, h, block)[headDim]);
         float* y = job->Y + (t * job->Stride) + ((long)h * headDim);
         new Span<float>(y, headDim).Clear();
-        double sum = 0;
+        var softmax = RunningSoftmax.None;
         for (int block = 0; block < job->Blocks; block++)
         {
             float* z = Partial(job, t, h, block);
             // No key, or none with a weight: its exponentials would be ∞ − ∞.
             if (float.IsNegativeInfinity(z[headDim]))
                 continue;
-            float factor = (float)Math.Exp((double)z[headDim] - max);
-            sum += (double)factor * z[headDim + 1];
-            RowSum<S, V>.AddOne<ElementF32>((byte*)z, factor, y, headDim);
+            (float old, float factor) = softmax.Add(z[headDim], z[headDim + 1]);
+            if (factor != 0)
+                Scores<S, V>.Join(y, old, z, factor, headDim);
         }
 
-        Scores<S, V>.Scale(y, headDim, (float)(1 / sum));
+        Scores<S, V>.Scale(y, headDim, (float)(1 / softmax.Sum));
     }
 
     private static float* Partial(AttendJob* job, int t, int h, int block) =>

@@ -99,6 +99,30 @@ internal unsafe struct AttendFewJob
     public int Merges;
 }
 
+/// <summary>A softmax over blocks of keys, of which each has its own maximum: the maximum so far, and the sum of exponentials relative to it.</summary>
+/// <remarks>Few queries and many join blocks by it, one after the other, so a query gets the same bits among few as among many.</remarks>
+internal struct RunningSoftmax
+{
+    public float Max;
+    public double Sum;
+
+    /// <summary>That of no block.</summary>
+    public static RunningSoftmax None => new() { Max = float.NegativeInfinity };
+
+    /// <summary>Takes a block in, whose maximum is not −∞.</summary>
+    /// <param name="max">Its maximum.</param>
+    /// <param name="sum">Its sum of exponentials, relative to <paramref name="max"/>.</param>
+    /// <returns>What z so far, and the block's own z, are to be multiplied by.</returns>
+    public (float Old, float Block) Add(float max, float sum)
+    {
+        float all = MathF.Max(Max, max);
+        double old = Max == all ? 1 : Math.Exp((double)Max - all), factor = max == all ? 1 : Math.Exp((double)max - all);
+        Sum = (Sum * old) + (factor * sum);
+        Max = all;
+        return ((float)old, (float)factor);
+    }
+}
+
 /// <summary>Scores of one query over some keys.</summary>
 internal static unsafe class Scores<S, V>
     where S : struct, ISimd<V>
@@ -144,6 +168,20 @@ internal static unsafe class Scores<S, V>
         }
 
         return S.Sum(sum);
+    }
+
+    /// <summary>Brings z, whose softmax had another maximum, and a block's own z together: z ← old·z + factor·block. Each value by itself, so any portions give the same bits.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Join(float* z, float old, float* block, float factor, int count)
+    {
+        V a = S.All(old), b = S.All(factor);
+        int i = 0;
+        for (; i + S.Lanes <= count; i += S.Lanes)
+            S.Store(S.MultiplyAdd(b, S.Load(block + i), S.Multiply(a, S.Load(z + i))), z + i);
+        if (i == count)
+            return;
+        V own = Partial.Load<S, V, ElementF32>((byte*)(z + i), count - i), added = Partial.Load<S, V, ElementF32>((byte*)(block + i), count - i);
+        Partial.Store<S, V>(S.MultiplyAdd(b, added, S.Multiply(a, own)), z + i, count - i);
     }
 
     /// <summary>z ← factor·z.</summary>

@@ -6,8 +6,8 @@ namespace KernelScope.Cpu;
 /// <summary>Attention of many queries (a prefill), by register tiles and an online softmax.</summary>
 /// <remarks>
 /// Equation: z = Σ_j p_j·v_j, p = softmax_j(cap(scale·q·k_j)). Partition: a unit is one key/value head and a block of query positions, for all query heads that share it.
-/// It passes over blocks of keys from the first that any of its queries sees to the last: scores by tiles of packed queries and turned keys, then for each row the running maximum,
-/// the exponentials and their sum (double across blocks), then z ← factor·z + P·V by tiles. Tiles without a visible key are skipped.
+/// It passes over blocks of keys from the first that any of its queries sees to the last: scores by tiles of packed queries and turned keys, then for each row the block's maximum,
+/// the exponentials and their sum, then P·V by tiles, which joins z (<see cref="RunningSoftmax"/>). Tiles without a visible key are skipped.
 /// Flops: 4·visible keys·d_head for each query; memory of a worker: about 0.7 MB for 2B's heads.
 /// </remarks>
 internal static unsafe class AttendManyOp<S, V>
@@ -25,8 +25,13 @@ internal static unsafe class AttendManyOp<S, V>
         public readonly float* Scores;
         public readonly float* PackedScores;
         public readonly float* Z;
-        public readonly float* Max;
-        public readonly double* Sum;
+
+        /// <summary>P·V of a tile's rows.</summary>
+        public readonly float* Own;
+        public readonly RunningSoftmax* Softmax;
+
+        /// <summary>Of each row, what z and the block's own z are to be multiplied by.</summary>
+        public readonly (float Old, float Block)* Factors;
         public readonly float* End;
 
         public Room(AttendJob* job, float* memory)
@@ -39,9 +44,10 @@ internal static unsafe class AttendManyOp<S, V>
             Scores = Copy + (Keys * width);
             PackedScores = Scores + (rows * Keys);
             Z = PackedScores + (PaddedRows(job) * Keys);
-            Max = Z + (rows * width);
-            Sum = (double*)(Max + ((rows + 15) / 16 * 16));
-            End = (float*)(Sum + rows);
+            Own = Z + (rows * width);
+            Softmax = (RunningSoftmax*)(Own + (S.TileRows * width));
+            Factors = ((float, float)*)(Softmax + rows);
+            End = (float*)(Factors + rows);
         }
     }
 
@@ -86,8 +92,7 @@ internal static unsafe class AttendManyOp<S, V>
         }
 
         new Span<float>(room.Z, all * headDim).Clear();
-        new Span<float>(room.Max, all).Fill(float.NegativeInfinity);
-        new Span<double>(room.Sum, all).Clear();
+        new Span<RunningSoftmax>(room.Softmax, all).Fill(RunningSoftmax.None);
     }
 
     /// <summary>A block of keys. What is read next is asked for meanwhile: its values during the scores, the <paramref name="nextCount"/> keys after it during the mix.</summary>
@@ -134,7 +139,7 @@ internal static unsafe class AttendManyOp<S, V>
     /// <summary>Scores of one head, their maximum and exponentials; z and the sum so far are brought to the new maximum.</summary>
     private static void ScoresOfHead(AttendJob* job, in Room room, int g, int position, int rows, int from, int count, ref Prefetch next)
     {
-        int headDim = job->Cache.HeadDim, share = next.Share(Tiles(job, rows, count));
+        int headDim = job->Cache.HeadDim, share = next.Share(Tiles(job, rows, count)), place = from % Keys;
         for (int t = 0; t < rows; t += S.TileRows)
         {
             int tileRows = Math.Min(S.TileRows, rows - t);
@@ -145,30 +150,34 @@ internal static unsafe class AttendManyOp<S, V>
             for (int j = low / RegisterTile<S, V>.Columns * RegisterTile<S, V>.Columns; j < high; j += RegisterTile<S, V>.Columns)
             {
                 next.Issue(share);
-                RegisterTile<S, V>.Run(RegisterTile<S, V>.Height(tileRows), tileRows, 0, Math.Min(RegisterTile<S, V>.Columns, Keys - j), headDim, room.Queries + ((long)row * headDim),
-                    room.Panel + ((long)j * headDim), RegisterTile<S, V>.Columns, room.Scores + ((long)row * Keys) + j, Keys, add: false);
+                RegisterTile<S, V>.Run(RegisterTile<S, V>.Height(tileRows), tileRows, 0, Math.Min(RegisterTile<S, V>.Columns, Keys - place - j), headDim, room.Queries + ((long)row * headDim),
+                    room.Panel + ((long)j * headDim), RegisterTile<S, V>.Columns, room.Scores + ((long)row * Keys) + place + j, Keys, add: false);
             }
 
             for (int r = 0; r < tileRows; r++)
             {
                 (int first, int end) = Visible(job, position + t + r, 1, from, count);
-                SoftmaxOfRow(job, room, row + r, first, end, low, high);
+                SoftmaxOfRow(job, room, row + r, place, first, end, low, high);
             }
         }
     }
 
-    /// <summary>One row: keys <paramref name="first"/> … <paramref name="end"/> − 1 of the block are visible; weights from <paramref name="low"/> to <paramref name="high"/> must be set.</summary>
-    private static void SoftmaxOfRow(AttendJob* job, in Room room, int row, int first, int end, int low, int high)
+    /// <summary>
+    /// One row: keys <paramref name="first"/> … <paramref name="end"/> − 1 of those read are visible; weights from <paramref name="low"/> to <paramref name="high"/> must be set.
+    /// The first that was read has its score at <paramref name="place"/> of the block.
+    /// </summary>
+    private static void SoftmaxOfRow(AttendJob* job, in Room room, int row, int place, int first, int end, int low, int high)
     {
-        float* s = room.Scores + ((long)row * Keys);
+        float* s = room.Scores + ((long)row * Keys) + place;
+        room.Factors[row] = (1, 0);
         if (first >= end)
         {
             new Span<float>(s + low, high - low).Clear();
             return;
         }
 
-        // Vectors begin at multiples of their width, whatever the first visible key: then a row's sum does not depend on its tile.
-        int start = first / S.Lanes * S.Lanes;
+        // Vectors begin at multiples of their width in the block, whatever the first visible key: then a row's sum depends neither on its tile nor on its chunk.
+        int start = ((place + first) / S.Lanes * S.Lanes) - place;
         float max = Scores<S, V>.Finish(s + start, first - start, end - start, job->Scale, job->Cap);
         if (float.IsNegativeInfinity(max))
         {
@@ -176,21 +185,16 @@ internal static unsafe class AttendManyOp<S, V>
             return;
         }
 
-        float all = MathF.Max(room.Max[row], max);
-        double factor = room.Max[row] == all ? 1 : Math.Exp((double)room.Max[row] - all);
-        room.Sum[row] = (room.Sum[row] * factor) + Scores<S, V>.Exponentials(s + start, end - start, all);
-        if (factor != 1)
-            Scores<S, V>.Scale(room.Z + ((long)row * job->Cache.HeadDim), job->Cache.HeadDim, (float)factor);
-        room.Max[row] = all;
+        room.Factors[row] = room.Softmax[row].Add(max, Scores<S, V>.Exponentials(s + start, end - start, max));
         new Span<float>(s + low, Math.Max(0, first - low)).Clear();
         new Span<float>(s + end, Math.Max(0, high - end)).Clear();
     }
 
-    /// <summary>z += P·V for one head. Values are taken where they lie, or from the panel where they are null.</summary>
+    /// <summary>P·V for one head, which joins z. Values are taken where they lie, or from the panel where they are null.</summary>
     private static void MixOfHead(AttendJob* job, in Room room, int g, int position, int rows, int from, int count, float* values, ref Prefetch next)
     {
         int headDim = job->Cache.HeadDim, share = next.Share(Tiles(job, rows, headDim));
-        int tile = RegisterTile<S, V>.Columns;
+        int tile = RegisterTile<S, V>.Columns, place = from % Keys;
         for (int t = 0; t < rows; t += S.TileRows)
         {
             int tileRows = Math.Min(S.TileRows, rows - t);
@@ -198,18 +202,21 @@ internal static unsafe class AttendManyOp<S, V>
             if (low >= high)
                 continue;
             int row = (g * PaddedRows(job)) + t;
-            RegisterTile<S, V>.PackRows(room.Scores + ((long)row * Keys) + low, Keys, tileRows, high - low, room.PackedScores);
+            RegisterTile<S, V>.PackRows(room.Scores + ((long)row * Keys) + place + low, Keys, tileRows, high - low, room.PackedScores);
             for (int i = 0; i < headDim; i += tile)
             {
                 next.Issue(share);
                 float* b = values == null ? room.Panel + ((long)i * count) + (low * tile) : values + ((long)low * headDim) + i;
                 RegisterTile<S, V>.Run(RegisterTile<S, V>.Height(tileRows), tileRows, 0, Math.Min(tile, headDim - i), high - low, room.PackedScores,
-                    b, values == null ? tile : headDim, room.Z + ((long)row * headDim) + i, headDim, add: true);
+                    b, values == null ? tile : headDim, room.Own + i, headDim, add: false);
             }
+
+            for (int r = 0; r < tileRows; r++)
+                Join(room, row + r, room.Own + (r * headDim), headDim);
         }
     }
 
-    /// <summary>z += P·V where a value is infinite or NaN and some rows do not see it: weight 0 times ∞ is not 0.</summary>
+    /// <summary>The same where a value is infinite or NaN and some rows do not see it: weight 0 times ∞ is not 0.</summary>
     private static void MixRowByRow(AttendJob* job, in Room room, int position, int rows, int from, int count, float* values)
     {
         int headDim = job->Cache.HeadDim;
@@ -219,10 +226,21 @@ internal static unsafe class AttendManyOp<S, V>
             {
                 int row = (g * PaddedRows(job)) + t;
                 (int low, int high) = Visible(job, position + t, 1, from, count);
+                if (low >= high)
+                    continue;
+                new Span<float>(room.Own, headDim).Clear();
                 for (int j = low; j < high; j++)
-                    RowSum<S, V>.AddOne<ElementF32>((byte*)(values + ((long)j * headDim)), room.Scores[((long)row * Keys) + j], room.Z + ((long)row * headDim), headDim);
+                    RowSum<S, V>.AddOne<ElementF32>((byte*)(values + ((long)j * headDim)), room.Scores[((long)row * Keys) + (from % Keys) + j], room.Own, headDim);
+                Join(room, row, room.Own, headDim);
             }
         }
+    }
+
+    private static void Join(in Room room, int row, float* own, int headDim)
+    {
+        (float old, float factor) = room.Factors[row];
+        if (factor != 0)
+            Scores<S, V>.Join(room.Z + ((long)row * headDim), old, own, factor, headDim);
     }
 
     private static void End(AttendJob* job, in Room room, int kvHead, int first, int rows)
@@ -234,7 +252,7 @@ internal static unsafe class AttendManyOp<S, V>
             {
                 int row = (g * PaddedRows(job)) + t;
                 float* z = room.Z + ((long)row * headDim);
-                Scores<S, V>.Scale(z, headDim, (float)(1 / room.Sum[row]));
+                Scores<S, V>.Scale(z, headDim, (float)(1 / room.Softmax[row].Sum));
                 float* y = job->Y + ((first + t) * job->Stride) + ((((long)kvHead * job->Group) + g) * headDim);
                 new ReadOnlySpan<float>(z, headDim).CopyTo(new Span<float>(y, headDim));
             }

@@ -6,7 +6,7 @@ namespace KernelScope.Cpu;
 
 /// <summary>One row of x against a matrix stored [in, out]: scaled stored rows are added up.</summary>
 /// <remarks>
-/// Equation: y[j] = Σ_i x[i]·W[i, j]. Eight stored rows are read at once, and y stays in the first-level cache.
+/// Equation: y[j] = Σ_i x[i]·W[i, j], one multiply-add after the other in the order of i. Eight stored rows are read at once, and y stays in the first-level cache.
 /// Bytes: each weight once from memory; flops: 2·in·out.
 /// </remarks>
 internal static unsafe class AxpyKernel<S, V>
@@ -44,15 +44,14 @@ internal static unsafe class AxpyKernel<S, V>
         for (; j + S.Lanes <= count; j += S.Lanes)
         {
             long at = (long)j * E.Size;
-            V even = S.MultiplyAdd(x0, E.Load<S, V>(w + at), S.Load(y + j));
-            V odd = S.Multiply(x1, E.Load<S, V>(w + rowBytes + at));
-            even = S.MultiplyAdd(x2, E.Load<S, V>(w + (2 * rowBytes) + at), even);
-            odd = S.MultiplyAdd(x3, E.Load<S, V>(w3 + at), odd);
-            even = S.MultiplyAdd(x4, E.Load<S, V>(w3 + rowBytes + at), even);
-            odd = S.MultiplyAdd(x5, E.Load<S, V>(w3 + (2 * rowBytes) + at), odd);
-            even = S.MultiplyAdd(x6, E.Load<S, V>(w6 + at), even);
-            odd = S.MultiplyAdd(x7, E.Load<S, V>(w6 + rowBytes + at), odd);
-            S.Store(S.Add(even, odd), y + j);
+            V sum = S.MultiplyAdd(x0, E.Load<S, V>(w + at), S.Load(y + j));
+            sum = S.MultiplyAdd(x1, E.Load<S, V>(w + rowBytes + at), sum);
+            sum = S.MultiplyAdd(x2, E.Load<S, V>(w + (2 * rowBytes) + at), sum);
+            sum = S.MultiplyAdd(x3, E.Load<S, V>(w3 + at), sum);
+            sum = S.MultiplyAdd(x4, E.Load<S, V>(w3 + rowBytes + at), sum);
+            sum = S.MultiplyAdd(x5, E.Load<S, V>(w3 + (2 * rowBytes) + at), sum);
+            sum = S.MultiplyAdd(x6, E.Load<S, V>(w6 + at), sum);
+            S.Store(S.MultiplyAdd(x7, E.Load<S, V>(w6 + rowBytes + at), sum), y + j);
         }
 
         for (int i = 0; j < count && i < Group; i++)

@@ -101,7 +101,7 @@ internal readonly unsafe struct Bf16Blocks<S, V> : IBlockFormat
                     E.Pair<S, V>(panel + (j * sizeof(float)), 0, out even, out odd);
                 else
                     even = E.Single<S, V>(panel + (j * sizeof(float)), 0);
-                S.Store(S.PairBf16(even, odd), (float*)pairs + j);
+                S.Store(S.PairBf16(S.RoundBf16(even), S.RoundBf16(odd)), (float*)pairs + j);
             }
 
             panel += E.GroupBytes;

@@ -114,13 +114,11 @@ public sealed unsafe partial class CpuDevice
         GC.KeepAlive(weight);
     }
 
-    /// <summary>Takes a plan on: memory for packed rows, and rows that are rounded.</summary>
+    /// <summary>Takes a plan on: memory for packed rows.</summary>
     private void Begin(Product* product, in ProductPlan plan)
     {
         product->Plan = plan;
         product->UnitOutputs = plan.UnitOutputs;
-        if (plan.RoundsX)
-            RoundX(product);
         if (plan.PackedRows == 0)
             return;
         product->PaddedRows = Ceiling(product->Rows, plan.PackedRows) * plan.PackedRows;
@@ -137,15 +135,5 @@ public sealed unsafe partial class CpuDevice
         product->Scratch = _work.Floats(product->ScratchStride * _pool.Workers);
         if (product->PackedX != null)
             _pool.Run(product->Bf16.Exist ? _kernels.PackBf16X : _kernels.PackX, product, Ceiling(product->Rows, product->Plan.PackedRows));
-    }
-
-    /// <summary>Takes a rounded copy of x in its place.</summary>
-    private void RoundX(Product* product)
-    {
-        float* rounded = _rounded.Floats((long)product->Rows * product->Inputs);
-        var job = new RowJob { X = product->X, XStride = product->XStride, Y = rounded, YStride = product->Inputs, Rows = product->Rows, Columns = product->Inputs };
-        Run(_kernels.RoundBf16, &job);
-        product->X = rounded;
-        product->XStride = product->Inputs;
     }
 }

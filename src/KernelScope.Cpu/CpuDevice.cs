@@ -21,7 +21,6 @@ public sealed unsafe partial class CpuDevice : HostDevice
     private readonly WorkerPool _pool;
     private readonly KernelTable _kernels = KernelTable.Create();
     private readonly NativeScratch _packed = new();
-    private readonly NativeScratch _rounded = new();
     private readonly NativeScratch _work = new();
     private readonly NativeScratch _own = new();
     private readonly NativeScratch _counts = new();
@@ -68,12 +67,13 @@ public sealed unsafe partial class CpuDevice : HostDevice
 
     /// <inheritdoc/>
     /// <remarks>
-    /// <see cref="Precision.Fast"/>: x and weights of other types are rounded to bfloat16, to nearest even, and the products are summed in float32. Where many rows meet a weight, by
-    /// <see cref="FastProducts"/>: <c>vdpbf16ps</c> takes numbers below the smallest normal float32 for 0 and sums in an order of its own, so other machines may give other bits.
+    /// <see cref="Precision.Exact"/>: a row's results do not depend on the rows beside it, whatever the chunk or the batch; of compact panels (<c>pack</c> of bfloat16) to float32 noise.
+    /// <see cref="Precision.Fast"/>: where so many rows meet a weight that it is faster, and the processor has <c>vdpbf16ps</c>, x and weights of other types are rounded to bfloat16, to nearest even,
+    /// and the products are summed in float32; fewer rows are multiplied as in exact. The instruction takes numbers below the smallest normal float32 for 0 and sums in an order of its own, so other machines may give other bits.
     /// </remarks>
     public override Precision Precision { get; }
 
-    /// <summary>How <see cref="Precision.Fast"/> multiplies many rows: <c>vdpbf16ps</c>, or <c>float32</c> (multiply-adds of rounded values) without that instruction; null where nothing is fast.</summary>
+    /// <summary>How <see cref="Precision.Fast"/> multiplies many rows: <c>vdpbf16ps</c>, or <c>float32</c>, as exact does, without that instruction; null where nothing is fast.</summary>
     public string? FastProducts => Precision == Precision.Exact && _saePrecision == Precision.Exact ? null : MultipliesBf16 ? "vdpbf16ps" : "float32";
 
     /// <summary>Whether products of bfloat16 by machine code are in use.</summary>
@@ -135,7 +135,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
         {
             _pool.Dispose();
             _bf16?.Dispose();
-            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_packed, _rounded, _work, _own, _counts, _sequences])
+            foreach (NativeScratch scratch in (ReadOnlySpan<NativeScratch>)[_packed, _work, _own, _counts, _sequences])
                 scratch.Dispose();
             _lists.Dispose();
             _nearLists.Dispose();

@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using KernelScope.Devices;
 
 namespace KernelScope.Cpu;
 
@@ -58,18 +57,6 @@ internal readonly unsafe struct ElementF64 : IElement
     public static V Load<S, V>(byte* source)
         where S : struct, ISimd<V>
         where V : struct => S.LoadF64(source);
-}
-
-/// <summary>A stored type whose values are rounded to bfloat16 as they are read: weights of <see cref="Precision.Fast"/>.</summary>
-internal readonly unsafe struct Rounded<E> : IElement
-    where E : struct, IElement
-{
-    public static int Size => E.Size;
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V Load<S, V>(byte* source)
-        where S : struct, ISimd<V>
-        where V : struct => S.RoundBf16(E.Load<S, V>(source));
 }
 
 /// <summary>Vectors at the end of a row, where a whole one would reach past it (and perhaps past the file).</summary>

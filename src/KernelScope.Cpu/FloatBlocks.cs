@@ -99,7 +99,7 @@ internal readonly unsafe struct FloatBlocks<S, V> : IBlockFormat
                 int skipped = Math.Max(skip - j, 0);
                 int columns = Math.Min(RegisterTile<S, V>.Columns, width - j) - skipped;
                 float* b = block + (j / panelWidth * panelStep) + (j % panelWidth);
-                RegisterTile<S, V>.Run(height, rows, skipped, columns, depth, a, b, panelWidth, y + (t * stride) + (j + skipped - skip), stride, product->Adds || firstInput > 0);
+                RegisterTile<S, V>.Run(height, rows, skipped, columns, depth, a, b, panelWidth, y + (t * stride) + (j + skipped - skip), stride, product->Adds || firstInput > 0, product->Plan.SumsApart);
             }
         }
     }

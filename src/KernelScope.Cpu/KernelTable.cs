@@ -22,8 +22,6 @@ internal sealed unsafe class KernelTable
 
     public required delegate*<void*, int, int, void> PackBf16X { get; init; }
 
-    public required delegate*<void*, int, int, void> RoundBf16 { get; init; }
-
     public required delegate*<void*, int, int, void> Linear { get; init; }
 
     public required delegate*<void*, int, int, void> GatedGelu { get; init; }
@@ -101,7 +99,6 @@ internal sealed unsafe class KernelTable
             TileRows = S.TileRows,
             PackX = &TileProduct<FloatBlocks<S, V>>.PackX,
             PackBf16X = &TileProduct<Bf16Blocks<S, V>>.PackX,
-            RoundBf16 = &RowOps<S, V>.RoundBf16,
             Linear = &LinearOps<S, V>.Linear,
             GatedGelu = &LinearOps<S, V>.GatedGelu,
             CrossEntropy = &CrossEntropyOp<S, V>.Unit,

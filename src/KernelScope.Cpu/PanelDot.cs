@@ -18,7 +18,7 @@ internal static unsafe class PanelDot<S, V>
     private static int TileRows => S.Lanes < 16 ? 6 : 8;
 
     /// <summary>Inputs that are summed before the sum joins those before it: long sums lose fewer bits so, and a block stays in the first-level cache for the panel's other tiles.</summary>
-    private const int BlockInputs = 256;
+    private const int BlockInputs = TransposePanel.Inputs;
 
     // Bytes from what is computed with to what is asked for; measured best of 1 to 8 kB.
     private const int Ahead = 2048;
@@ -54,32 +54,37 @@ internal static unsafe class PanelDot<S, V>
         where E : struct, IPanelElement
     {
         float scale = E.HasWindow ? part->Windows[index].Scale : 1;
-        float* x = product->X;
-        long xStride = product->XStride;
-        int rows = product->Rows, inputs = product->Inputs;
-        // Tiles of nearly equal height.
-        int tiles = (rows + TileRows - 1) / TileRows, height = (rows + tiles - 1) / tiles;
+        int inputs = product->Inputs;
         for (int i = 0; i == 0 || i < inputs; i += BlockInputs)
-        {
-            byte* block = panel + ((long)(i / E.GroupInputs) * E.GroupBytes);
-            for (int t = 0; t < rows; t += height)
-            {
-                for (int j = 0; j < PanelLayout.Outputs; j += Columns)
-                    Tile<E>(Math.Min(height, rows - t), block + (j * sizeof(float)), x + (t * xStride) + i, xStride, Math.Min(BlockInputs, inputs - i), scale, y + (t * stride) + j, stride, i > 0);
-            }
-        }
+            Block<E>(product, panel + ((long)(i / E.GroupInputs) * E.GroupBytes), i, Math.Min(BlockInputs, inputs - i), scale, y, stride);
 
         if (!E.HasWindow)
             return;
+        float* x = product->X;
+        long xStride = product->XStride;
         float zero = part->Windows[index].Zero;
         foreach (PanelException e in part->Table.ExceptionsOf(index))
         {
-            for (int m = 0; m < rows; m++)
+            for (int m = 0; m < product->Rows; m++)
             {
                 float* sum = y + (m * stride) + e.Output;
                 float u = x[(m * xStride) + e.Input];
                 *sum = MathF.FusedMultiplyAdd(-zero, u, MathF.FusedMultiplyAdd(e.Value, u, *sum));
             }
+        }
+    }
+
+    /// <summary>All rows over some inputs of a panel, in tiles of nearly equal height. The sums of the inputs before are in y.</summary>
+    public static void Block<E>(Product* product, byte* block, int firstInput, int inputs, float scale, float* y, long stride)
+        where E : struct, IPanelElement
+    {
+        int rows = product->Rows, tiles = (rows + TileRows - 1) / TileRows, height = (rows + tiles - 1) / tiles;
+        long xStride = product->XStride;
+        for (int t = 0; t < rows; t += height)
+        {
+            float* x = product->X + (t * xStride) + firstInput, sums = y + (t * stride);
+            for (int j = 0; j < PanelLayout.Outputs; j += Columns)
+                Tile<E>(Math.Min(height, rows - t), block + (j * sizeof(float)), x, xStride, inputs, scale, sums + j, stride, firstInput > 0);
         }
     }
 

@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using KernelScope.Cpu.Panels;
-using KernelScope.Devices;
 
 namespace KernelScope.Cpu;
 
@@ -132,32 +131,4 @@ internal readonly unsafe struct PanelF16 : IPanelElement
         S.LoadF16Pairs(group, out V even, out _);
         return even;
     }
-}
-
-/// <summary>A type of packed values that are rounded to bfloat16 as they are read: weights of <see cref="Precision.Fast"/>.</summary>
-internal readonly unsafe struct RoundedPanel<E> : IPanelElement
-    where E : struct, IPanelElement
-{
-    public static int GroupInputs => E.GroupInputs;
-
-    public static int GroupBytes => E.GroupBytes;
-
-    public static bool IsWide => false;
-
-    public static bool HasWindow => false;
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Pair<S, V>(byte* group, int pair, out V even, out V odd)
-        where S : struct, ISimd<V>
-        where V : struct
-    {
-        E.Pair<S, V>(group, pair, out even, out odd);
-        even = S.RoundBf16(even);
-        odd = S.RoundBf16(odd);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V Single<S, V>(byte* group, int pair)
-        where S : struct, ISimd<V>
-        where V : struct => S.RoundBf16(E.Single<S, V>(group, pair));
 }

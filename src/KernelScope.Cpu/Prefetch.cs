@@ -31,6 +31,14 @@ internal unsafe struct Prefetch
             Sse.PrefetchNonTemporal(start + at);
     }
 
+    /// <summary>The same into the second-level cache: for streams so many that they would drive each other out of the first.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Near(byte* start, int bytes)
+    {
+        for (int at = 0; Sse.IsSupported && at < bytes; at += Line)
+            Sse.Prefetch1(start + at);
+    }
+
     /// <summary>Lines of each of <paramref name="portions"/> portions.</summary>
     public readonly int Share(int portions) => (int)((((long)_lines * _rows) + portions - 1) / portions);
 

@@ -3,8 +3,8 @@ namespace KernelScope.Cpu;
 /// <summary>The kernels of y = x·Wᵀ.</summary>
 internal enum ProductKernel
 {
-    /// <summary><see cref="DotKernel{S, V}"/>: dot products along stored rows.</summary>
-    Dot,
+    /// <summary><see cref="TransposeKernel{S, V}"/>: blocks of stored rows become panels on the way.</summary>
+    Transpose,
 
     /// <summary><see cref="AxpyKernel{S, V}"/>: scaled stored rows are added up.</summary>
     Axpy,

@@ -6,8 +6,8 @@ namespace KernelScope.Cpu;
 
 /// <summary>Ranges of outputs of x·Wᵀ, for any mixture of stored matrices: what every op with a weight matrix is built on.</summary>
 /// <remarks>
-/// Equation: y[t, j] = Σ_i x[t, i]·W[first + j, i], in float32, in an order that depends on shapes and storage alone. <see cref="ProductPlan"/> says which kernel multiplies.
-/// In <see cref="Precision.Fast"/> x and W are rounded to bfloat16 first.
+/// Equation: y[t, j] = Σ_i x[t, i]·W[first + j, i], in float32, in an order that depends on the storage alone, whichever kernel multiplies (<see cref="ProductPlan"/>): a row's bits do not depend on the rows beside it.
+/// In <see cref="Precision.Fast"/> x and W are rounded to bfloat16 where <see cref="ProductKernel.Bf16Tiles"/> multiply.
 /// </remarks>
 internal static unsafe class ProductKernels<S, V>
     where S : struct, ISimd<V>
@@ -39,15 +39,6 @@ internal static unsafe class ProductKernels<S, V>
 
         switch (part->DType)
         {
-            case DType.F32 when product->Plan.RoundsWeights:
-                OfType<Rounded<ElementF32>>(product, part, worker, first, count, y, stride);
-                break;
-            case DType.F16 when product->Plan.RoundsWeights:
-                OfType<Rounded<ElementF16>>(product, part, worker, first, count, y, stride);
-                break;
-            case DType.F64 when product->Plan.RoundsWeights:
-                OfType<Rounded<ElementF64>>(product, part, worker, first, count, y, stride);
-                break;
             case DType.F32:
                 OfType<ElementF32>(product, part, worker, first, count, y, stride);
                 break;
@@ -78,12 +69,6 @@ internal static unsafe class ProductKernels<S, V>
     {
         switch (part->DType)
         {
-            case DType.F32 when product->Plan.RoundsWeights:
-                OfPanels<RoundedPanel<PanelF32>>(product, part, worker, first, count, y, stride);
-                break;
-            case DType.F16 when product->Plan.RoundsWeights:
-                OfPanels<RoundedPanel<PanelF16>>(product, part, worker, first, count, y, stride);
-                break;
             case DType.F32:
                 OfPanels<PanelF32>(product, part, worker, first, count, y, stride);
                 break;
@@ -137,7 +122,7 @@ internal static unsafe class ProductKernels<S, V>
                 AxpyKernel<S, V>.Range<E>(product, part, first, count, y, stride);
                 break;
             default:
-                DotKernel<S, V>.Range<E>(product, part, first, count, y, stride);
+                TransposeKernel<S, V>.Range<E>(product, part, product->Scratch + (worker * product->ScratchStride), first, count, y, stride);
                 break;
         }
     }

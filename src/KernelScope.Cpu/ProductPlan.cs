@@ -38,35 +38,36 @@ internal readonly record struct CpuTraits(int Lanes, int TileRows, bool Multipli
 
 /// <summary>Which kernel multiplies, and in which portions: chosen once, when a weight meets a number of rows.</summary>
 /// <remarks>
-/// The first line that fits is taken. "few" is 8 rows where all matrices are two-byte types in panels, 32 where all are stored [in, out] and a vector has fewer than 16 lanes, else 16.
+/// The first line that fits is taken. "pairs" are the rows from which <c>vdpbf16ps</c>, whose blocks of weights must be rounded and paired first, is faster than the float32 kernel of as many rows:
+/// 17 of panels and of two-byte types stored [out, in], 49 of wider types, 97 and 129 where a matrix is stored [in, out]. "few" is 16, and 32 where all matrices are stored [out, in], all are float32 panels,
+/// or all are stored [in, out] and a vector has fewer than 16 lanes.
 /// <list type="table">
 /// <listheader><term>precision, rows, matrices</term><description>kernel</description></listheader>
-/// <item><term>fast, more than 16 rows, the processor has <c>vdpbf16ps</c></term><description><see cref="ProductKernel.Bf16Tiles"/></description></item>
+/// <item><term>fast, pairs and more, the processor has <c>vdpbf16ps</c></term><description><see cref="ProductKernel.Bf16Tiles"/></description></item>
 /// <item><term>1 to few rows, in panels</term><description><see cref="ProductKernel.PanelDot"/></description></item>
-/// <item><term>1 to few rows, stored [out, in]</term><description><see cref="ProductKernel.Dot"/></description></item>
+/// <item><term>1 to few rows, stored [out, in]</term><description><see cref="ProductKernel.Transpose"/></description></item>
 /// <item><term>1 row, stored [in, out]</term><description><see cref="ProductKernel.Axpy"/></description></item>
 /// <item><term>2 to few rows, stored [in, out]</term><description><see cref="ProductKernel.Strip"/></description></item>
 /// <item><term>up to 192 rows, all stored [in, out], 4096 outputs or more, 16 lanes</term><description><see cref="ProductKernel.CopyAhead"/></description></item>
 /// <item><term>all others</term><description><see cref="ProductKernel.Tiles"/></description></item>
 /// </list>
-/// In fast without <see cref="ProductKernel.Bf16Tiles"/>, x and the weights are rounded to bfloat16 and multiplied as float32. The matrices of one weight have one kernel each, by their form; those that read x packed are chosen for all of them.
-/// The bounds were measured on two cores of an AMD EPYC (family 26, AVX-512 with bfloat16, 32 MB of third-level cache, 50 to 85 GB/s), the machine of bench/results/cpu.md: its rows "encode 16k" are of matrices stored [in, out],
-/// "layer" and "decode" of ones stored [out, in], and those called "packed" of panels. <c>--profile</c> and <c>doctor</c> say what is chosen.
+/// All but <see cref="ProductKernel.Bf16Tiles"/> sum in float32, of [in, out] in the order of the inputs, of the others in blocks of 256 inputs, so which of them computes a row shows in no bit of it;
+/// of compact panels, whose exceptions <see cref="ProductKernel.PanelDot"/> adds last, in the last bits of an output that has one, and of a weight some of whose matrices are stored [in, out], in the last bits of the others'.
+/// In fast, fewer rows get what they get in exact.
+/// The matrices of one weight have one kernel each, by their form; those that read x packed are chosen for all of them.
+/// The bounds were measured on AMD EPYC machines of families 25 and 26 (AVX-512 with bfloat16, 32 MB of third-level cache); bench/results/products.md says how. Of bench/results/cpu.md the rows
+/// "encode 16k" are of matrices stored [in, out], "layer" and "decode" of ones stored [out, in], and those called "packed" of panels. <c>--profile</c> and <c>doctor</c> say what is chosen.
 /// </remarks>
 internal readonly record struct ProductPlan
 {
     /// <summary>With more rows than this, packing weights into blocks pays.</summary>
     public const int FewRows = 16;
 
-    /// <summary>The same of weights stored [in, out] where vectors are narrow.</summary>
-    public const int NarrowStripRows = 32;
-
-    /// <summary>The same of two-byte weights in panels: widening them once for many rows costs little. Up to here a row's bits do not depend on the rows beside it.</summary>
-    public const int PairPanelRows = 8;
+    /// <summary>The same of weights that are all stored [out, in], all float32 panels, or stored [in, out] where vectors are narrow.</summary>
+    public const int StreamRows = 32;
 
     /// <summary>
-    /// Up to here weights stored [in, out] are copied ahead, if the vectors have the registers for a tile that leaves time to copy. Kernels of such weights sum in the order of the inputs,
-    /// all of them: of several rows none shows in its bits which kernel computed it.
+    /// Up to here weights stored [in, out] are copied ahead, if the vectors have the registers for a tile that leaves time to copy.
     /// </summary>
     public const int AheadRows = 192;
 
@@ -82,6 +83,9 @@ internal readonly record struct ProductPlan
     // A block of 295 kB stays in a second-level cache beside the rows of x that pass over it; measured best of 128 … 256 by 128 … 1024.
     private const int BlockOutputs = 192;
     private const int BlockInputs = 384;
+
+    // A block of as much memory, of the inputs that are summed before they join.
+    private const int ApartOutputs = 288;
 
     // Of stored rows [in, out], what a worker reads at a time: a page.
     private const int RunBytes = 4096;
@@ -107,14 +111,11 @@ internal readonly record struct ProductPlan
     /// <summary>Inputs of which a worker packs the weights at once.</summary>
     public int PanelInputs { get; private init; }
 
+    /// <summary>Whether a block's sums are made before they join those of the blocks before it, as <see cref="PanelDot{S, V}"/> and <see cref="TransposeKernel{S, V}"/> do; else they go on from those.</summary>
+    public bool SumsApart { get; private init; }
+
     /// <summary>Rows of a packed panel of x; 0 where kernels read x as it is.</summary>
     public int PackedRows { get; private init; }
-
-    /// <summary>Whether x is rounded to bfloat16 before it is read; <see cref="ProductKernel.Bf16Tiles"/> round it as they pack it.</summary>
-    public bool RoundsX { get; private init; }
-
-    /// <summary>Whether weights are rounded to bfloat16 as they are read.</summary>
-    public bool RoundsWeights { get; private init; }
 
     /// <summary>The kernel of matrices of a form.</summary>
     public ProductKernel this[StoredForms form] => form switch
@@ -127,10 +128,9 @@ internal readonly record struct ProductPlan
     /// <summary>Chooses.</summary>
     public static ProductPlan Choose(int rows, in WeightTraits weight, Precision precision, in CpuTraits cpu)
     {
-        bool fast = precision == Precision.Fast;
-        if (fast && cpu.MultipliesBf16 && rows > FewRows)
-            return Blocks(ProductKernel.Bf16Tiles, weight, BlockOutputs, BlockInputs, Bf16Code.TallRows) with { RoundsWeights = true };
-        return Float32(rows, weight, cpu) with { RoundsX = fast, RoundsWeights = fast };
+        return precision == Precision.Fast && cpu.MultipliesBf16 && rows > RowsBelowPairs(weight)
+            ? Blocks(ProductKernel.Bf16Tiles, weight, BlockOutputs, BlockInputs, Bf16Code.TallRows)
+            : Float32(rows, weight, cpu);
     }
 
     /// <summary>The plan of a product with a matrix that is read the other way round: [out, in] as [in, out].</summary>
@@ -163,14 +163,26 @@ internal readonly record struct ProductPlan
         return string.Join('/', Enum.GetValues<StoredForms>().Where(form => (forms & form) != 0).Select(form => plan[form]).Distinct());
     }
 
+    // Rounding and pairing a block costs the same for every number of rows, and most where its stored rows are short pieces of long ones.
+    private static int RowsBelowPairs(in WeightTraits weight)
+    {
+        bool isWide = weight.ElementBytes > 2;
+        if (weight.AnyInputsFirst)
+            return isWide ? 128 : 96;
+        return isWide && (weight.Forms & StoredForms.OutputsFirst) != 0 ? 48 : FewRows;
+    }
+
     private static ProductPlan Float32(int rows, in WeightTraits weight, in CpuTraits cpu)
     {
         bool isNarrow = cpu.Lanes < AheadLanes, allInputsFirst = weight.Forms == StoredForms.InputsFirst;
-        int few = weight.Forms == StoredForms.InPanels && weight.ElementBytes == 2 ? PairPanelRows : allInputsFirst && isNarrow ? NarrowStripRows : FewRows;
+        bool streams = weight.Forms == StoredForms.OutputsFirst || (weight.Forms == StoredForms.InPanels && weight.ElementBytes > 2) || (allInputsFirst && isNarrow);
+        int few = streams ? StreamRows : FewRows;
         if (rows <= few)
         {
-            return new ProductPlan(ProductKernel.Dot, rows == 1 ? ProductKernel.Axpy : ProductKernel.Strip, ProductKernel.PanelDot)
+            return new ProductPlan(ProductKernel.Transpose, rows == 1 ? ProductKernel.Axpy : ProductKernel.Strip, ProductKernel.PanelDot)
             {
+                PanelOutputs = PanelLayout.Outputs,
+                PanelInputs = TransposePanel.Inputs,
                 UnitOutputs = weight.AnyInputsFirst ? StripOutputs(weight) : DotOutputs(weight),
             };
         }
@@ -189,7 +201,7 @@ internal readonly record struct ProductPlan
     private static ProductPlan Tiles(in WeightTraits weight, in CpuTraits cpu) =>
         weight.AnyInputsFirst
             ? Blocks(ProductKernel.Tiles, weight, BlockInputs, BlockOutputs, cpu.TileRows)
-            : Blocks(ProductKernel.Tiles, weight, BlockOutputs, BlockInputs, cpu.TileRows);
+            : Blocks(ProductKernel.Tiles, weight, ApartOutputs, TransposePanel.Inputs, cpu.TileRows) with { SumsApart = true };
 
     private static ProductPlan Blocks(ProductKernel kernel, in WeightTraits weight, int outputs, int inputs, int packedRows) => All(kernel) with
     {

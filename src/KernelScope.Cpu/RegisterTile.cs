@@ -44,43 +44,43 @@ internal static unsafe class RegisterTile<S, V>
         }
     }
 
-    /// <summary>Computes a tile of which only some rows and columns exist in c: <paramref name="columns"/> columns behind the first <paramref name="skip"/>.</summary>
-    public static void Run(int height, int rows, int skip, int columns, int depth, float* a, float* b, long bStride, float* c, long stride, bool add)
+    /// <summary>Computes a tile of which only some rows and columns exist in c: <paramref name="columns"/> columns behind the first <paramref name="skip"/>. With <paramref name="apart"/>, sums are made from 0 and then added.</summary>
+    public static void Run(int height, int rows, int skip, int columns, int depth, float* a, float* b, long bStride, float* c, long stride, bool add, bool apart = false)
     {
         if (rows == height && columns == Columns)
         {
-            Whole(height, depth, a, b, bStride, c, stride, add);
+            Whole(height, depth, a, b, bStride, c, stride, add, apart);
             return;
         }
 
         float* whole = stackalloc float[12 * 32];
         for (int m = 0; m < rows && add; m++)
             new ReadOnlySpan<float>(c + (m * stride), columns).CopyTo(new Span<float>(whole + (m * Columns) + skip, columns));
-        Whole(height, depth, a, b, bStride, whole, Columns, add);
+        Whole(height, depth, a, b, bStride, whole, Columns, add, apart);
         for (int m = 0; m < rows; m++)
             new ReadOnlySpan<float>(whole + (m * Columns) + skip, columns).CopyTo(new Span<float>(c + (m * stride), columns));
     }
 
-    private static void Whole(int height, int depth, float* a, float* b, long bStride, float* c, long stride, bool add)
+    private static void Whole(int height, int depth, float* a, float* b, long bStride, float* c, long stride, bool add, bool apart)
     {
         if (height == 12)
-            Tile<TwelveRows>(depth, a, b, bStride, c, stride, add);
+            Tile<TwelveRows>(depth, a, b, bStride, c, stride, add && !apart, add && apart);
         else if (height == 8)
-            Tile<EightRows>(depth, a, b, bStride, c, stride, add);
+            Tile<EightRows>(depth, a, b, bStride, c, stride, add && !apart, add && apart);
         else
-            Tile<SixRows>(depth, a, b, bStride, c, stride, add);
+            Tile<SixRows>(depth, a, b, bStride, c, stride, add && !apart, add && apart);
     }
 
-    // c_mn: row m of the tile, vector n. The accumulators start from c, so an element's sum does not depend on how the inputs are cut. Branches on T.Rows vanish.
+    // c_mn: row m of the tile, vector n. They start from c, so an element's sum does not depend on how the inputs are cut, or join it at the end. Branches on T.Rows vanish.
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    private static void Tile<T>(int depth, float* a, float* b, long bStride, float* c, long stride, bool add)
+    private static void Tile<T>(int depth, float* a, float* b, long bStride, float* c, long stride, bool from, bool join)
         where T : struct, IRowCount
     {
         V c00 = default, c01 = default, c10 = default, c11 = default, c20 = default, c21 = default;
         V c30 = default, c31 = default, c40 = default, c41 = default, c50 = default, c51 = default;
         V c60 = default, c61 = default, c70 = default, c71 = default, c80 = default, c81 = default;
         V c90 = default, c91 = default, cA0 = default, cA1 = default, cB0 = default, cB1 = default;
-        if (add)
+        if (from)
         {
             float* row = c;
             Load(row, out c00, out c01);
@@ -132,24 +132,24 @@ internal static unsafe class RegisterTile<S, V>
         }
 
         float* y = c;
-        Store(c00, c01, y);
-        Store(c10, c11, y += stride);
-        Store(c20, c21, y += stride);
-        Store(c30, c31, y += stride);
-        Store(c40, c41, y += stride);
-        Store(c50, c51, y += stride);
+        Store(c00, c01, y, join);
+        Store(c10, c11, y += stride, join);
+        Store(c20, c21, y += stride, join);
+        Store(c30, c31, y += stride, join);
+        Store(c40, c41, y += stride, join);
+        Store(c50, c51, y += stride, join);
         if (T.Rows > 6)
         {
-            Store(c60, c61, y += stride);
-            Store(c70, c71, y += stride);
+            Store(c60, c61, y += stride, join);
+            Store(c70, c71, y += stride, join);
         }
 
         if (T.Rows > 8)
         {
-            Store(c80, c81, y += stride);
-            Store(c90, c91, y += stride);
-            Store(cA0, cA1, y += stride);
-            Store(cB0, cB1, y += stride);
+            Store(c80, c81, y += stride, join);
+            Store(c90, c91, y += stride, join);
+            Store(cA0, cA1, y += stride, join);
+            Store(cB0, cB1, y += stride, join);
         }
     }
 
@@ -169,9 +169,9 @@ internal static unsafe class RegisterTile<S, V>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Store(V c0, V c1, float* row)
+    private static void Store(V c0, V c1, float* row, bool join)
     {
-        S.Store(c0, row);
-        S.Store(c1, row + S.Lanes);
+        S.Store(join ? S.Add(S.Load(row), c0) : c0, row);
+        S.Store(join ? S.Add(S.Load(row + S.Lanes), c1) : c1, row + S.Lanes);
     }
 }

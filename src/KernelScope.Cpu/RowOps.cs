@@ -112,23 +112,6 @@ internal static unsafe class RowOps<S, V>
             Copy(job->X + (t * job->XStride), job->Y + (t * job->YStride), job->Columns);
     }
 
-    /// <summary>y = x, rounded to bfloat16.</summary>
-    public static void RoundBf16(void* argument, int unit, int worker)
-    {
-        var job = (RowJob*)argument;
-        for (int t = First(job, unit); t < End(job, unit); t++)
-            RoundBf16(job->X + (t * job->XStride), job->Y + (t * job->YStride), job->Columns);
-    }
-
-    private static void RoundBf16(float* x, float* y, int count)
-    {
-        int i = 0;
-        for (; i + S.Lanes <= count; i += S.Lanes)
-            S.Store(S.RoundBf16(S.Load(x + i)), y + i);
-        if (i < count)
-            Partial.Store<S, V>(S.RoundBf16(Partial.Load<S, V, ElementF32>((byte*)(x + i), count - i)), y + i, count - i);
-    }
-
     /// <summary>x = cap·tanh(x/cap).</summary>
     public static void Softcap(void* argument, int unit, int worker)
     {

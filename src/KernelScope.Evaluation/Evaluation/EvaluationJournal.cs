@@ -22,7 +22,7 @@ internal sealed class EvaluationJournal : IDisposable
     private const int HeadLength = 12;
 
     // The number goes up when records change, or sums run in another order: an evaluation is not finished with other last bits than it began with.
-    private static ReadOnlySpan<byte> Magic => "KernelScope evaluation 3\n"u8;
+    private static ReadOnlySpan<byte> Magic => "KernelScope evaluation 4\n"u8;
 
     private static ReadOnlySpan<byte> AnyMagic => "KernelScope evaluation "u8;
 

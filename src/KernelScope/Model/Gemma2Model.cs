@@ -150,9 +150,8 @@ public sealed class Gemma2Model : IDisposable
     /// <remarks>
     /// A call that fails leaves every session where it was. An empty batch does nothing.
     /// <para>
-    /// In <see cref="Precision.Exact"/> a sequence gets the same bits whoever shares its call: on <c>reference</c>, on <c>emulated</c>, and on <c>cpu</c> as long as no call has more rows than 8 of packed weights, 16 of others.
-    /// Calls with more rows sum products in another order, and results differ to float32 noise: by some 2·10⁻⁶ of the row's largest logit in a trained model or one of 2B's sizes.
-    /// A model that makes rounding errors large makes this one large too: 6·10⁻⁵ in one with random weights whose logits move by 3·10⁻⁴ if every product is off by 3·10⁻⁷ of its row's largest value.
+    /// In <see cref="Precision.Exact"/> a sequence gets the same bits whoever shares its call, and in chunks of any size, on <c>reference</c>, <c>emulated</c> and <c>cpu</c>.
+    /// Of bfloat16 weights that are packed this holds for calls with up to 16 rows; with more, results differ to float32 noise.
     /// </para>
     /// </remarks>
     /// <exception cref="ArgumentException">As <see cref="Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>, or a session twice; the message says which of the batch.</exception>

@@ -37,9 +37,10 @@ public sealed class BatchTests
     }
 
     [Theory]
-    [InlineData("reference", 0.0)]
-    [InlineData("packed", 1e-4)] // more than 8 rows: sums in another order, which this model makes ten times as large
-    public void Prompts_and_steps_share_a_call(string device, double tolerance)
+    [InlineData("reference")]
+    [InlineData("cpu")]
+    [InlineData("packed")]
+    public void Prompts_and_steps_share_a_call(string device)
     {
         using Device opened = Open(device, 2);
         using Gemma2Model model = Gemma2Model.Open(opened, Tiny);
@@ -56,7 +57,7 @@ public sealed class BatchTests
             using Session alone = model.NewSession();
             float[] expected = Read(model, alone.Prefill(tokens[n]));
             Mat logits = together[n].Logits;
-            Compare(expected, Read(model, logits.RowRange(logits.Rows - 1, 1)), tolerance);
+            Compare(expected, Read(model, logits.RowRange(logits.Rows - 1, 1)));
             Assert.Equal(tokens[n], together[n].Tokens.ToArray());
             Assert.Equal(n == 0 ? 10 : logits.Rows, logits.Rows);
             together[n].Dispose();
@@ -278,7 +279,7 @@ public sealed class BatchTests
             Assert.InRange(running.Count, 1, 8);
             model.Forward([.. running.Select(r => new SessionTokens(r.Session, tokens[r.Plan].AsMemory(r.Session.Position, 1)))]);
             foreach ((int plan, Session session) in running)
-                Compare(alone[plan][session.Position - Plans[plan].Prompt - 1], Read(model, session.Logits), 0);
+                Compare(alone[plan][session.Position - Plans[plan].Prompt - 1], Read(model, session.Logits));
             foreach ((int plan, Session session) in running.Where(r => r.Session.Position == tokens[r.Plan].Length).ToArray())
             {
                 session.Dispose();
@@ -294,17 +295,7 @@ public sealed class BatchTests
         return [.. tokens[prompt..].Select(token => Read(model, model.Forward([token], session)))];
     }
 
-    private static void Compare(float[] expected, float[] actual, double tolerance)
-    {
-        if (tolerance == 0)
-        {
-            Assert.True(expected.AsSpan().SequenceEqual(actual));
-            return;
-        }
-
-        double largest = expected.Max(Math.Abs), difference = expected.Zip(actual, (a, b) => Math.Abs((double)a - b)).Max();
-        Assert.InRange(difference, 0, tolerance * largest);
-    }
+    private static void Compare(float[] expected, float[] actual) => Assert.True(expected.AsSpan().SequenceEqual(actual));
 
     private static int[] Tokens(Gemma2Model model, int count, int seed)
     {
