@@ -54,7 +54,7 @@ public static unsafe class Demo
             : throw new ArgumentException($"The demo has no SAE of that name; it has {string.Join(", ", SaeNames)}.", nameof(name));
     }
 
-    /// <summary>What is known of an SAE's features: a few words for each of the few that somebody has looked at. Empty for the SAEs that nobody has.</summary>
+    /// <summary>Labels of an SAE's features, by index: a few words for each of the more than 300 that somebody has looked at. Empty for SAEs without labels.</summary>
     public static IReadOnlyDictionary<int, string> Meanings(string saeName)
     {
         using JsonDocument document = JsonDocument.Parse(Resource("features.json").ToArray());
@@ -66,6 +66,17 @@ public static unsafe class Demo
         }
 
         return meanings;
+    }
+
+    /// <summary>
+    /// Features of an SAE that fire on more than a fifth of all tokens, counted on the 97,587 tokens of the training text's validation documents: they say little about a token. Empty for SAEs that are not the demo's.
+    /// </summary>
+    public static IReadOnlySet<int> DenseFeatures(string saeName)
+    {
+        using JsonDocument document = JsonDocument.Parse(Resource("dense.json").ToArray());
+        return document.RootElement.TryGetProperty(saeName, out JsonElement features)
+            ? features.EnumerateArray().Select(f => f.GetInt32()).ToHashSet()
+            : new HashSet<int>();
     }
 
     /// <summary>Resource by SAE name: <c>saes/res/layer_3/width_2k/average_l0_19/params.npz</c> is <c>res.3.2k.l0_19</c>.</summary>

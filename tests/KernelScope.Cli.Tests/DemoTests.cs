@@ -1,3 +1,4 @@
+using System.Text.Json;
 using KernelScope.Model;
 using KernelScope.Sae;
 
@@ -27,11 +28,47 @@ public sealed class DemoTests
     public void Its_parts_fit_and_its_origin_is_told()
     {
         Assert.Equal(7, Demo.SaeNames.Count);
-        Assert.Equal(14, Demo.Meanings(Demo.DefaultSae).Count);
+        Assert.InRange(Demo.Meanings(Demo.DefaultSae).Count, 300, 2048);
         using Gemma2Checkpoint model = Demo.OpenCheckpoint();
         Assert.Equal(model.Config.VocabSize, Demo.OpenTokenizer().PieceCount);
         Assert.Contains("WordNet 3.0", Demo.Notice, StringComparison.Ordinal);
         Assert.Contains(Demo.DefaultSae, Assert.Throws<ArgumentException>(() => Demo.OpenSae("res.9.1k.l0_1")).Message,
             StringComparison.Ordinal);
+    }
+
+    /// <summary>bench/results/demo-labels.jsonl has 40 judged places for each label; tools/reference/demo/judge_labels.py says how they were drawn.</summary>
+    [Fact]
+    public void Labels_of_300_features_name_tokens_on_which_they_fire()
+    {
+        IReadOnlyDictionary<int, string> labels = Demo.Meanings(Demo.DefaultSae);
+        IReadOnlySet<int> dense = Demo.DenseFeatures(Demo.DefaultSae);
+        int judged = 0;
+        foreach (string line in File.ReadLines(Path.Combine(Fixtures.Root, "bench", "results", "demo-labels.jsonl")))
+        {
+            using JsonDocument document = JsonDocument.Parse(line);
+            JsonElement entry = document.RootElement;
+            int feature = entry.GetProperty("feature").GetInt32();
+            Assert.Equal(labels[feature], entry.GetProperty("label").GetString());
+            Assert.InRange(entry.GetProperty("density").GetDouble(), 0, 0.2);
+            Assert.DoesNotContain(feature, dense);
+            JsonElement[] named = [.. entry.GetProperty("named").EnumerateArray()], firing = [.. entry.GetProperty("firing").EnumerateArray()];
+            Assert.Equal((20, 20), (named.Length, firing.Length));
+            Assert.All(named, place => Assert.True(place[2].GetBoolean()));
+            Assert.All(firing, place => Assert.True(place[1].GetDouble() > 0));
+            Assert.True(named.Count(place => place[1].GetDouble() > 0) >= 16, $"The label of feature {feature} is right less than 16 times of 20.");
+            judged++;
+        }
+
+        Assert.InRange(judged, 300, labels.Count);
+    }
+
+    [Fact]
+    public void Half_of_the_cells_of_the_first_picture_have_labels()
+    {
+        JsonElement result = Program.Json("features", "And the king said unto his servants, Go.", "--top", "40");
+        IReadOnlySet<int> dense = Demo.DenseFeatures(Demo.DefaultSae);
+        JsonElement[] cells = [.. result.GetProperty("tokens").EnumerateArray().Skip(1)
+            .SelectMany(t => t.GetProperty("features").EnumerateArray().Where(f => !dense.Contains(f.GetProperty("index").GetInt32())).Take(5))];
+        Assert.InRange(cells.Count(c => c.TryGetProperty("meaning", out _)), (cells.Length + 1) / 2, cells.Length);
     }
 }

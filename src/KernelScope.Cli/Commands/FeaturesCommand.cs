@@ -14,6 +14,10 @@ internal sealed class FeaturesCommand : Verb
     private readonly SaeUseOptions _saes;
     private readonly TopOptions _top;
     private readonly Option<string[]> _labels = LabelOption.Create();
+    private readonly Option<bool> _dense = new("--dense")
+    {
+        Description = "Show features of the demo's SAEs that fire on more than a fifth of all tokens, too. JSON always has them.",
+    };
     private readonly PackOption _pack;
     private readonly ProfileOption _profile;
 
@@ -31,6 +35,7 @@ internal sealed class FeaturesCommand : Verb
         _saes = new SaeUseOptions(this);
         _top = new TopOptions(this);
         Options.Add(_labels);
+        Options.Add(_dense);
         _pack = new PackOption(this);
         _profile = new ProfileOption(this);
     }
@@ -78,7 +83,7 @@ internal sealed class FeaturesCommand : Verb
         {
             if (one != shown[0])
                 Streams.Output.WriteLine();
-            FeatureView.Print(Streams, one.Result(files), one.Sae.Sae.FeatureCount, one.Known, files.BosId);
+            FeatureView.Print(Streams, one.Result(files), one.Sae.Sae.FeatureCount, one.Known, one.Hidden, files.BosId);
         }
     }
 
@@ -88,8 +93,9 @@ internal sealed class FeaturesCommand : Verb
         // Of a corpus the first text is looked at: what is wrong with the SAE shows there, and would be said for each.
         using UseWatch? watch = watched ? UseWatch.Arm(session, stack, files, tokens) : null;
         stack.Arm(session, tokens.Length, Streams, Cancellation);
+        bool showsDense = Common.JsonOf(parsed) || parsed.GetValue(_dense);
         // After all edits, so that what is shown is what the model goes on with.
-        List<Shown> shown = [.. stack.Saes.Select(s => new Shown(s, session, _top.MinimumOf(parsed)))];
+        List<Shown> shown = [.. stack.Saes.Select(s => new Shown(s, session, _top.MinimumOf(parsed), showsDense))];
         try
         {
             using var progress = new Progress(Streams, "Running");
@@ -98,7 +104,7 @@ internal sealed class FeaturesCommand : Verb
                 int count = Math.Min(session.ChunkLength, tokens.Length - start);
                 model.Forward(tokens.AsSpan(start, count), session, LogitRows.None, Cancellation);
                 foreach (Shown one in shown)
-                    one.Add(tokens, start, count, files, row => _top.Choose(parsed, one.Capture.Codes, row));
+                    one.Add(tokens, start, count, files, row => _top.Choose(parsed, one.Capture.Codes, row, one.Hidden));
                 progress.Report((start + count) / (double)tokens.Length);
             }
         }
@@ -129,11 +135,14 @@ internal sealed class FeaturesCommand : Verb
     }
 
     /// <summary>The features of one SAE.</summary>
-    private sealed class Shown(SaeStack.LoadedSae sae, Session session, double minimum) : IDisposable
+    private sealed class Shown(SaeStack.LoadedSae sae, Session session, double minimum, bool showsDense) : IDisposable
     {
         public SaeStack.LoadedSae Sae { get; } = sae;
 
         public FeatureCapture Capture { get; } = new(session.Hooks, sae.Sae, sae.Files.Site);
+
+        /// <summary>Features that the picture leaves out; null: none.</summary>
+        public IReadOnlySet<int>? Hidden { get; } = showsDense || sae.Files.Dense.Count == 0 ? null : sae.Files.Dense;
 
         public KnownFeatures Known { get; } = new(sae.Files.Meanings, minimum);
 

@@ -24,7 +24,7 @@ internal sealed class TopOptions
     public double MinimumOf(ParseResult parsed) => parsed.GetValue(_minimum);
 
     /// <summary>The features of a row to show: strongest first, the lower index first among equals.</summary>
-    public FeatureActivation[] Choose(ParseResult parsed, CodeList codes, int row)
+    public FeatureActivation[] Choose(ParseResult parsed, CodeList codes, int row, IReadOnlySet<int>? hidden = null)
     {
         ReadOnlySpan<int> features = codes.FeaturesOf(row);
         ReadOnlySpan<float> values = codes.ValuesOf(row);
@@ -32,7 +32,7 @@ internal sealed class TopOptions
         var chosen = new List<FeatureActivation>();
         for (int i = 0; i < features.Length; i++)
         {
-            if (values[i] >= minimum)
+            if (values[i] >= minimum && hidden?.Contains(features[i]) != true)
                 chosen.Add(new FeatureActivation(features[i], values[i]));
         }
 

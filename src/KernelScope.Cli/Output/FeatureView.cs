@@ -17,24 +17,26 @@ internal sealed class FeatureView
     private readonly IAnsiConsole _console;
     private readonly FeaturesResult _result;
     private readonly KnownFeatures _known;
+    private readonly IReadOnlySet<int>? _hidden;
     private readonly int _bosId;
     private readonly int _indexCells;
     private readonly float _largest;
 
-    private FeatureView(IAnsiConsole console, FeaturesResult result, int featureCount, KnownFeatures known, int bosId)
+    private FeatureView(IAnsiConsole console, FeaturesResult result, int featureCount, KnownFeatures known, IReadOnlySet<int>? hidden, int bosId)
     {
         _console = console;
         _result = result;
         _known = known;
+        _hidden = hidden;
         _bosId = bosId;
         _indexCells = (featureCount - 1).ToString(CultureInfo.InvariantCulture).Length;
         _largest = Bars.Largest(result.Tokens.Where(t => t.Id != bosId).SelectMany(t => t.Features));
     }
 
     /// <summary>Prints a result.</summary>
-    public static void Print(Streams streams, FeaturesResult result, int featureCount, KnownFeatures known, int bosId)
+    public static void Print(Streams streams, FeaturesResult result, int featureCount, KnownFeatures known, IReadOnlySet<int>? hidden, int bosId)
     {
-        var view = new FeatureView(Terminal.Open(streams), result, featureCount, known, bosId);
+        var view = new FeatureView(Terminal.Open(streams), result, featureCount, known, hidden, bosId);
         view.Print(featureCount);
     }
 
@@ -88,7 +90,10 @@ internal sealed class FeatureView
     private void Legend()
     {
         _console.WriteLine();
-        foreach (KnownFeature feature in _known.Seen.Take(MostKnown))
+        HashSet<int> inCells = [.. _result.Tokens.Where(t => t.Id != _bosId).SelectMany(t => t.Features).Select(f => f.Index)];
+        // What the cells show comes first: a label far below them explains nothing that is seen.
+        KnownFeature[] named = [.. _known.Seen.Where(f => inCells.Contains(f.Index)).Take(MostKnown)];
+        foreach (KnownFeature feature in named)
         {
             string token = Printable.Escape(_result.Tokens[feature.Position].Text ?? "").Trim();
             Line(new Paragraph()
@@ -97,10 +102,15 @@ internal sealed class FeatureView
                 .Append($"  ({Bars.Value(feature.Activation)} on “{token}”)", new Style(decoration: Decoration.Dim)));
         }
 
-        if (_known.Seen.Count > MostKnown)
-            Line(new Paragraph(string.Create(CultureInfo.InvariantCulture, $"and {_known.Seen.Count - MostKnown:N0} weaker ones that have labels; --json names them all."), new Style(decoration: Decoration.Dim)));
+        if (_known.Seen.Count > named.Length)
+            Note($"and {_known.Seen.Count - named.Length:N0} weaker ones that have labels; a larger --top shows them.");
+        if (_hidden is not null)
+            Note($"{_hidden.Count:N0} features that fire on more than a fifth of all tokens are left out; --dense shows them.");
         if (_result.Tokens.Any(t => t.Id == _bosId && t.Features.Count > 0))
-            Line(new Paragraph("<bos> begins every text. SAEs are not trained on it: what fires there means nothing.", new Style(decoration: Decoration.Dim)));
+            Note($"<bos> begins every text. SAEs are not trained on it: what fires there means nothing.");
+
+        void Note(FormattableString text) =>
+            Line(new Paragraph(text.ToString(CultureInfo.InvariantCulture), new Style(decoration: Decoration.Dim)));
     }
 
     private void Line(IRenderable content)

@@ -51,6 +51,9 @@ internal sealed class SaeFiles : IDisposable
         private set;
     }
 
+    /// <summary>Features that fire on more than a fifth of all tokens, where that is known: of the demo's SAEs.</summary>
+    public IReadOnlySet<int> Dense => field ??= Demo.DenseFeatures(IsDemoName(Name) ? Name : "");
+
     /// <summary>Takes labels, before what was known.</summary>
     public void Take(FeatureLabels labels, string modelId)
     {
