@@ -188,6 +188,9 @@ public static class Catalog
 
     private static IEnumerable<KernelEntry> TopKs() =>
     [
+        Plain("top_1_largest", "top_k", typeof(TopK), nameof(TopK.Largest), TopK.LargestGroupSize, "ceil(columns/2048), rows")
+            .WithTile(1, TopK.LargestChunk),
+        Plain("top_1_write", "top_k", typeof(TopK), nameof(TopK.WriteLargest), TopK.GroupSize, "1, rows"),
         Plain("top_k_select", "top_k", typeof(TopK), nameof(TopK.Select), TopK.GroupSize, "ceil(columns/1024), rows")
             .WithTile(1, TopK.Chunk),
         Plain("top_k_reduce", "top_k", typeof(TopK), nameof(TopK.Reduce), TopK.GroupSize, "ceil(count/1024), rows").WithTile(1, TopK.Chunk),
@@ -283,8 +286,8 @@ public static class Catalog
     }
 
     /// <summary>
-    /// With ptxas 11.8: the first takes 130 registers and leaves room for one block of 256 threads, at 128 there are two; the second spills
-    /// at the 72 registers that are chosen for it, and not at 128.
+    /// With ptxas 11.8: the first takes 130 registers and leaves room for one block of 256 threads, at 128 there are two; the
+    /// second spills at the 72 registers that are chosen for it, and not at 128.
     /// </summary>
     private static int MinBlocksOf(string name) => name switch
     {

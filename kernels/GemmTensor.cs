@@ -35,9 +35,6 @@ public struct WFragment
 /// <summary>What a thread copies of every slice.</summary>
 public struct CopyPiece
 {
-    /// <summary>Word of the stage that it goes to.</summary>
-    public int Place;
-
     /// <summary>Inputs from this piece's first on; slices that start at or beyond it are zeros.</summary>
     public int Inputs;
 
@@ -73,6 +70,7 @@ public static class GemmTensor
     private const int Stages = 3;
     private const int StageWords = 4096;
     private const int WeightWords = 2048;
+    private const int PieceWords = 4 * GroupSize;
 
     /// <summary>y = x·Wᵀ.</summary>
     public static void Linear<TOperand>(
@@ -209,29 +207,30 @@ public static class GemmTensor
         where TOperand : struct, ITensorOperand
     {
         int slices = Ptx.Once((columns + Slice - 1) / Slice);
+        // The second piece of a thread lies 1,024 words behind its first: 32 rows of float32, 64 of two bytes.
+        int xPlace = Ptx.Once(Place(Group.IdxX >> 3, Group.IdxX & 7));
+        int wPlace = Ptx.Once(WeightWords + WeightPlace<TOperand>(Group.IdxX / TOperand.RowPieces, Group.IdxX & (TOperand.RowPieces - 1)));
         CopyPiece x0 = XPiece(Group.IdxX, rows, columns, xStride), x1 = XPiece(Group.IdxX + GroupSize, rows, columns, xStride);
         CopyPiece w0 = WeightPiece<TOperand>(Group.IdxX, first, upOffset, outputs, columns);
         CopyPiece w1 = WeightPiece<TOperand>(Group.IdxX + GroupSize, first, upOffset, outputs, columns);
-        Copy<TOperand>(x, weight, shared, 0, 0, x0, x1, w0, w1);
-        Copy<TOperand>(x, weight, shared, 1, 1, x0, x1, w0, w1);
-        // Where this lane's fragments begin in a stage: inputs 0, 8, 16 and 24 of a slice.
+        Copy<TOperand>(x, weight, shared, xPlace, wPlace, 0, x0, x1, w0, w1);
+        Copy<TOperand>(x, weight, shared, xPlace + StageWords, wPlace + StageWords, 1, x0, x1, w0, w1);
+        // Where this lane's fragments begin in a stage. Those 8 and 16 inputs further differ in one bit of the piece each:
+        // an xor, not a register.
         int row = Ptx.Once((Group.IdxX / 128 * 32) + ((Group.IdxX & 31) >> 2)), lane = Ptx.Once(Group.IdxX & 31);
-        int xa = Ptx.Once(TensorFragments.PairAt(row, 0, lane)), xb = Ptx.Once(TensorFragments.PairAt(row, 8, lane));
-        int xc = Ptx.Once(TensorFragments.PairAt(row, 16, lane)), xd = Ptx.Once(TensorFragments.PairAt(row, 24, lane));
-        int column = Ptx.Once(WarpColumn<TOperand>());
-        int wa = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 0, lane)),
-            wb = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 8, lane));
-        int wc = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 16, lane)),
-            wd = Ptx.Once(WeightWords + TOperand.FragmentAt(column, 24, lane));
+        int xFirst = Ptx.Once(TensorFragments.PairAt(row, 0, lane));
+        int wFirst = Ptx.Once(WeightWords + TOperand.FragmentAt(WarpColumn<TOperand>(), 0, lane));
         int stage = 0;
         for (int s = 0; s < slices; s++)
         {
             Ptx.WaitForAllCopiesButOne();
             Group.Barrier();
-            Copy<TOperand>(x, weight, shared, stage == 0 ? 2 : stage - 1, s + 2, x0, x1, w0, w1);
+            int to = Ptx.Once((stage == 0 ? 2 : stage - 1) * StageWords);
+            Copy<TOperand>(x, weight, shared, to + xPlace, to + wPlace, s + 2, x0, x1, w0, w1);
             int at = Ptx.Once(stage * StageWords);
-            MultiplySlice<TOperand>(shared, at + xa, at + xb, at + wa, at + wb, ref tile);
-            MultiplySlice<TOperand>(shared, at + xc, at + xd, at + wc, at + wd, ref tile);
+            MultiplySlice<TOperand>(shared, Ptx.Once(at + xFirst), Ptx.Once(at + wFirst), ref tile);
+            MultiplySlice<TOperand>(
+                shared, Ptx.Once((at + xFirst) ^ 16), Ptx.Once((at + wFirst) ^ (16 / TOperand.WeightsInWord)), ref tile);
             stage = stage == 2 ? 0 : stage + 1;
         }
 
@@ -241,24 +240,23 @@ public static class GemmTensor
     // Slice s of both matrices into a stage: two 16-byte pieces of each for every thread.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Copy<TOperand>(
-        ArrayView<uint> x, ArrayView<uint> weight, ArrayView<uint> shared, int stage, int s, CopyPiece x0, CopyPiece x1,
-        CopyPiece w0, CopyPiece w1)
+        ArrayView<uint> x, ArrayView<uint> weight, ArrayView<uint> shared, int xPlace, int wPlace, int s, CopyPiece x0,
+        CopyPiece x1, CopyPiece w0, CopyPiece w1)
         where TOperand : struct, ITensorOperand
     {
-        int to = Ptx.Once(stage * StageWords);
         int input = Ptx.Once(s * Slice);
-        CopyOne(x, shared, to, input, input, x0);
-        CopyOne(x, shared, to, input, input, x1);
-        CopyOne(weight, shared, to, input, input / TOperand.WeightsInWord, w0);
-        CopyOne(weight, shared, to, input, input / TOperand.WeightsInWord, w1);
+        CopyOne(x, shared, xPlace, input, input, x0);
+        CopyOne(x, shared, xPlace + PieceWords, input, input, x1);
+        CopyOne(weight, shared, wPlace, input, input / TOperand.WeightsInWord, w0);
+        CopyOne(weight, shared, wPlace + PieceWords, input, input / TOperand.WeightsInWord, w1);
         Ptx.CommitCopies();
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void CopyOne(ArrayView<uint> source, ArrayView<uint> shared, int to, int input, int words, CopyPiece piece)
+    private static void CopyOne(ArrayView<uint> source, ArrayView<uint> shared, int place, int input, int words, CopyPiece piece)
     {
         bool inside = input < piece.Inputs;
-        Ptx.CopyAsync(ref shared[to + piece.Place], ref source[piece.Source + (inside ? words : 0)], inside ? 16 : 0);
+        Ptx.CopyAsync(ref shared[place], ref source[piece.Source + (inside ? words : 0)], inside ? 16 : 0);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -268,7 +266,6 @@ public static class GemmTensor
         int row = (Grid.IdxY * TileRows) + n;
         return new CopyPiece
         {
-            Place = Ptx.Once(Place(n, piece)),
             Inputs = Ptx.Once(row < rows ? columns - (4 * piece) : 0),
             Source = Ptx.Once(row < rows && 4 * piece < columns ? ((long)row * xStride) + (4 * piece) : 0L),
         };
@@ -284,7 +281,6 @@ public static class GemmTensor
         int row = IsUp<TOperand>(column, upOffset > 0) ? upOffset + output : output;
         return new CopyPiece
         {
-            Place = Ptx.Once(WeightWords + (TOperand.WeightsInWord == 1 ? Place(column, piece) : HalfPlace(column, piece))),
             Inputs = Ptx.Once(output < outputs ? columns - skipped : 0),
             Source = Ptx.Once(output < outputs && skipped < columns ? (((long)row * columns) + skipped) / TOperand.WeightsInWord : 0L),
         };
@@ -310,11 +306,16 @@ public static class GemmTensor
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static int HalfPlace(int row, int piece) => (row * 16) + ((piece ^ ((row >> 1) & 3)) * 4);
 
-    // 16 inputs of a slice, the first half of them at words x0 and w0 of this lane, the second at x1 and w1.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void MultiplySlice<TOperand>(ArrayView<uint> shared, int x0, int x1, int w0, int w1, ref WarpTile tile)
+    private static int WeightPlace<TOperand>(int row, int piece)
+        where TOperand : struct, ITensorOperand => TOperand.WeightsInWord == 1 ? Place(row, piece) : HalfPlace(row, piece);
+
+    // 16 inputs of a slice, the first eight of them at words x0 and w0 of this lane.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void MultiplySlice<TOperand>(ArrayView<uint> shared, int x0, int w0, ref WarpTile tile)
         where TOperand : struct, ITensorOperand
     {
+        int x1 = Ptx.Once(x0 ^ 8), w1 = Ptx.Once(w0 ^ (8 / TOperand.WeightsInWord));
         XFragment m0 = TensorFragments.LoadX<TOperand>(shared, x0, x1);
         XFragment m1 = TensorFragments.LoadX<TOperand>(shared, x0 + (16 * Slice), x1 + (16 * Slice));
         TOperand.LoadPair(shared, w0, w1, out WFragment n0, out WFragment n1);

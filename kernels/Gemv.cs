@@ -61,24 +61,27 @@ public struct RowStarts
 /// </summary>
 /// <remarks>
 /// The ladder: <see cref="Plain"/>, a warp for each output, one weight a load, any shape and alignment; <see cref="Half"/> and <see
-/// cref="Float"/>, a warp for
-/// two outputs, 16 bytes a load from each, so that x is read once for both; loads under way before the first use: <c>ptx/resources.json</c>
-/// (one row of bf16: 4, half of them weights). Rows of W and x are 16-byte aligned there, and
-/// <c>in</c> is a multiple of 8. A lane's sum and the tree over lanes do not depend on the number of rows: a row gives the same bits alone
-/// and among others.
-/// The results of a warp are one value in each row: a store touches a sector for every row.
+/// cref="Float"/>, a group for two outputs (or a gate and its up), so that x is read once for both and that 2,304 outputs fill a GPU: its four
+/// warps share the inputs, thread t takes the 16-byte pieces t, t + 128, … of a row. Four loads of weights are under way in each thread
+/// before the first is used, 2 KiB a warp: a barrier of the warp behind them keeps the assembler from moving them down to their use. Rows of W and x
+/// are 16-byte aligned there, and <c>in</c> is a multiple of 8.
+/// A sum goes over a thread's pieces in order, then over the tree of the lanes, then over the warps in order, whatever the number of rows: a row
+/// gives the same bits alone and among others. In the tree each lane passes on the half of its sums that its partner goes on with
+/// (<see cref="LaneSum"/>): 5 shuffles for one row and 16 for eight, not 10 and 80.
+/// The results of a group are one or two values in each row: a store touches a sector for every row.
 /// Eight values of x for 16 bytes of two-byte weights are two loads of 16 bytes, 32 bytes apart from lane to lane: each touches every
 /// sector of the L1 cache for half of it.
-/// <see cref="GatedHalf"/> and <see cref="GatedFloat"/> take row r of the gate and row r of the up matrix as the two outputs and write
-/// gelu(gate)·up.
 /// </remarks>
 public static class Gemv
 {
     /// <summary>Threads of a group: four warps.</summary>
     public const int GroupSize = 128;
 
-    /// <summary>Outputs of a group of the wide forms.</summary>
-    public const int TileColumns = GroupSize / KernelMath.WarpSize * 2;
+    /// <summary>Outputs of a group of the wide forms; of the gated ones half as many.</summary>
+    public const int TileColumns = 2;
+
+    private const int Warps = GroupSize / KernelMath.WarpSize;
+    private const int MaxSums = TileColumns * 8;
 
     /// <summary>Any shape. Grid (⌈out/4⌉, rows of x), group 128. 2-byte weights are read 64 bytes a warp.</summary>
     public static void Plain<TWeight>(ArrayView<float> x, ArrayView<TWeight> weight, ArrayView<float> destination, int columns,
@@ -99,22 +102,20 @@ public static class Gemv
             destination[((long)Grid.IdxY * stride) + r] = sum;
     }
 
-    /// <summary>Weights of two bytes. Grid (⌈out/8⌉), group 128; rows of x beyond <paramref name="rows"/> are not read.</summary>
+    /// <summary>Weights of two bytes. Grid (⌈out/2⌉), group 128; rows of x beyond <paramref name="rows"/> are not read.</summary>
     public static void Half<TWeight, TRows>(
         ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
         int xStride, int stride)
         where TWeight : unmanaged, IHalfWeight<TWeight>
         where TRows : struct, IRowCount
     {
-        int first = FirstOutput();
-        if (first >= outputs)
-            return;
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * MaxSums);
+        int first = Grid.IdxX * TileColumns;
         int second = first + 1 < outputs ? first + 1 : first;
         RowSums a = default, b = default;
-        HalfDots<TWeight, TRows>(x, weight, (long)first * columns, (long)second * columns, rows, columns, xStride, ref a, ref b);
-        WriteSums<TRows>(a, destination, first, rows, stride);
-        if (second != first)
-            WriteSums<TRows>(b, destination, second, rows, stride);
+        HalfDots<TWeight, TRows>(x, weight, (long)first * columns, (long)second * columns, Group.IdxX, GroupSize, rows, columns, xStride,
+            ref a, ref b);
+        WriteSums<TRows>(a, b, shared, destination, first, rows, outputs, stride);
     }
 
     /// <summary>float32 weights. Launch as <see cref="Half"/>.</summary>
@@ -123,19 +124,17 @@ public static class Gemv
         int xStride, int stride)
         where TRows : struct, IRowCount
     {
-        int first = FirstOutput();
-        if (first >= outputs)
-            return;
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * MaxSums);
+        int first = Grid.IdxX * TileColumns;
         int second = first + 1 < outputs ? first + 1 : first;
         RowSums a = default, b = default;
-        FloatDots<TRows>(x, weight, (long)first * columns, (long)second * columns, rows, columns, xStride, ref a, ref b);
-        WriteSums<TRows>(a, destination, first, rows, stride);
-        if (second != first)
-            WriteSums<TRows>(b, destination, second, rows, stride);
+        FloatDots<TRows>(x, weight, (long)first * columns, (long)second * columns, Group.IdxX, GroupSize, rows, columns, xStride,
+            ref a, ref b);
+        WriteSums<TRows>(a, b, shared, destination, first, rows, outputs, stride);
     }
 
     /// <summary>
-    /// h[t, r] = gelu(x·G_r)·(x·U_r), weight [2·outputs, in] with G above U. Grid (⌈outputs/4⌉), group 128.
+    /// h[t, r] = gelu(x·G_r)·(x·U_r), weight [2·outputs, in] with G above U. Grid (outputs), group 128.
     /// </summary>
     public static void GatedHalf<TWeight, TRows>(
         ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
@@ -143,12 +142,12 @@ public static class Gemv
         where TWeight : unmanaged, IHalfWeight<TWeight>
         where TRows : struct, IRowCount
     {
-        int r = FirstOutput() / 2;
-        if (r >= outputs)
-            return;
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * MaxSums);
+        int r = Grid.IdxX;
         RowSums gate = default, up = default;
-        HalfDots<TWeight, TRows>(x, weight, (long)r * columns, ((long)outputs + r) * columns, rows, columns, xStride, ref gate, ref up);
-        WriteSums<TRows>(GatedSums<TRows>(gate, up), destination, r, rows, stride);
+        HalfDots<TWeight, TRows>(x, weight, (long)r * columns, ((long)outputs + r) * columns, Group.IdxX, GroupSize, rows, columns, xStride,
+            ref gate, ref up);
+        WriteGated<TRows>(gate, up, shared, destination, r, rows, stride);
     }
 
     /// <summary>As <see cref="GatedHalf"/> for float32 weights.</summary>
@@ -157,78 +156,110 @@ public static class Gemv
         int xStride, int stride)
         where TRows : struct, IRowCount
     {
-        int r = FirstOutput() / 2;
-        if (r >= outputs)
-            return;
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * MaxSums);
+        int r = Grid.IdxX;
         RowSums gate = default, up = default;
-        FloatDots<TRows>(x, weight, (long)r * columns, ((long)outputs + r) * columns, rows, columns, xStride, ref gate, ref up);
-        WriteSums<TRows>(GatedSums<TRows>(gate, up), destination, r, rows, stride);
+        FloatDots<TRows>(x, weight, (long)r * columns, ((long)outputs + r) * columns, Group.IdxX, GroupSize, rows, columns, xStride,
+            ref gate, ref up);
+        WriteGated<TRows>(gate, up, shared, destination, r, rows, stride);
     }
 
     /// <summary>
-    /// The dot products of two weight rows with every row of x, each in all lanes of the warp. Offsets and strides in values.
+    /// This thread's part of the dot products of two weight rows with every row of x: the pieces from <paramref name="i"/> on,
+    /// <paramref name="step"/> apart, both the same to a multiple of 32 in all lanes of a warp. Offsets and strides in values.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void HalfDots<TWeight, TRows>(
-        ArrayView<Float4> x, ArrayView<Words4> weight, long first, long second, int rows, int columns, int xStride, ref RowSums a,
-        ref RowSums b)
+        ArrayView<Float4> x, ArrayView<Words4> weight, long first, long second, int i, int step, int rows, int columns, int xStride,
+        ref RowSums a, ref RowSums b)
         where TWeight : unmanaged, IHalfWeight<TWeight>
         where TRows : struct, IRowCount
     {
         int octets = Ptx.Once(columns / 8);
         RowStarts starts = Starts<TRows>(rows, xStride / 4);
         long rowA = Ptx.Once(first / 8), rowB = Ptx.Once(second / 8);
-        int i = Group.IdxX & (KernelMath.WarpSize - 1);
-        for (; i + KernelMath.WarpSize < octets; i += 2 * KernelMath.WarpSize)
+        // While the last lane of the warp has two pieces, all have.
+        for (; (i | (KernelMath.WarpSize - 1)) + step < octets; i += 2 * step)
         {
-            Words4 a0 = weight[rowA + i], b0 = weight[rowB + i];
-            Words4 a1 = weight[rowA + i + KernelMath.WarpSize], b1 = weight[rowB + i + KernelMath.WarpSize];
+            Words4 a0 = weight[rowA + i], b0 = weight[rowB + i], a1 = weight[rowA + i + step], b1 = weight[rowB + i + step];
+            Warp.Barrier();
             AddOctets<TWeight, TRows>(x, 2L * i, starts, a0, b0, ref a, ref b);
-            AddOctets<TWeight, TRows>(x, 2L * (i + KernelMath.WarpSize), starts, a1, b1, ref a, ref b);
+            AddOctets<TWeight, TRows>(x, 2L * (i + step), starts, a1, b1, ref a, ref b);
         }
 
-        if (i < octets)
+        for (; i < octets; i += step)
             AddOctets<TWeight, TRows>(x, 2L * i, starts, weight[rowA + i], weight[rowB + i], ref a, ref b);
-        SumLanes<TRows>(ref a);
-        SumLanes<TRows>(ref b);
     }
 
     /// <summary>As <see cref="HalfDots"/> for float32 weights.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void FloatDots<TRows>(
-        ArrayView<Float4> x, ArrayView<Float4> weight, long first, long second, int rows, int columns, int xStride, ref RowSums a,
-        ref RowSums b)
+        ArrayView<Float4> x, ArrayView<Float4> weight, long first, long second, int i, int step, int rows, int columns, int xStride,
+        ref RowSums a, ref RowSums b)
         where TRows : struct, IRowCount
     {
         int quads = Ptx.Once(columns / 4);
         RowStarts starts = Starts<TRows>(rows, xStride / 4);
         long rowA = Ptx.Once(first / 4), rowB = Ptx.Once(second / 4);
-        int i = Group.IdxX & (KernelMath.WarpSize - 1);
-        for (; i + KernelMath.WarpSize < quads; i += 2 * KernelMath.WarpSize)
+        for (; (i | (KernelMath.WarpSize - 1)) + step < quads; i += 2 * step)
         {
-            Float4 a0 = weight[rowA + i], b0 = weight[rowB + i];
-            Float4 a1 = weight[rowA + i + KernelMath.WarpSize], b1 = weight[rowB + i + KernelMath.WarpSize];
+            Float4 a0 = weight[rowA + i], b0 = weight[rowB + i], a1 = weight[rowA + i + step], b1 = weight[rowB + i + step];
+            Warp.Barrier();
             AddQuads<TRows>(x, i, starts, a0, b0, ref a, ref b);
-            AddQuads<TRows>(x, i + KernelMath.WarpSize, starts, a1, b1, ref a, ref b);
+            AddQuads<TRows>(x, i + step, starts, a1, b1, ref a, ref b);
         }
 
-        if (i < quads)
+        for (; i < quads; i += step)
             AddQuads<TRows>(x, i, starts, weight[rowA + i], weight[rowB + i], ref a, ref b);
-        SumLanes<TRows>(ref a);
-        SumLanes<TRows>(ref b);
     }
 
-    /// <summary>The value of one row, chosen when the kernel runs.</summary>
+    /// <summary>
+    /// Σ over the lanes of a warp, one of the 2·rows sums in each lane: with L = 16/rows lanes a sum, lane l has that of output l/16 and row
+    /// (l mod 16)/L. Of its sums a lane keeps one half and passes on the other, at distance 16, 8, … until one is left. The terms of a sum meet
+    /// as in <see cref="KernelMath.WarpSum"/>, so that its bits do not depend on the number of rows.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal static float Pick(RowSums sums, int row)
+    internal static float LaneSum<TRows>(RowSums a, RowSums b)
+        where TRows : struct, IRowCount
     {
-        float low = row == 0 ? sums.R0 : row == 1 ? sums.R1 : row == 2 ? sums.R2 : sums.R3;
-        float high = row == 4 ? sums.R4 : row == 5 ? sums.R5 : row == 6 ? sums.R6 : sums.R7;
-        return row < 4 ? low : high;
+        float s0 = Halve(a.R0, b.R0, 16);
+        if (TRows.Count > 1)
+        {
+            float s1 = Halve(a.R1, b.R1, 16);
+            if (TRows.Count > 2)
+            {
+                float s2 = Halve(a.R2, b.R2, 16), s3 = Halve(a.R3, b.R3, 16);
+                if (TRows.Count > 4)
+                {
+                    s0 = Halve(s0, Halve(a.R4, b.R4, 16), 8);
+                    s1 = Halve(s1, Halve(a.R5, b.R5, 16), 8);
+                    s2 = Halve(s2, Halve(a.R6, b.R6, 16), 8);
+                    s3 = Halve(s3, Halve(a.R7, b.R7, 16), 8);
+                }
+
+                s0 = Halve(s0, s2, TRows.Count > 4 ? 4 : 8);
+                s1 = Halve(s1, s3, TRows.Count > 4 ? 4 : 8);
+            }
+
+            s0 = Halve(s0, s1, 16 / TRows.Count);
+        }
+
+        if (TRows.Count < 2)
+            s0 += Warp.ShuffleXor(s0, 8);
+        if (TRows.Count < 4)
+            s0 += Warp.ShuffleXor(s0, 4);
+        if (TRows.Count < 8)
+            s0 += Warp.ShuffleXor(s0, 2);
+        return s0 + Warp.ShuffleXor(s0, 1);
     }
 
+    // The lanes below the distance go on with the first sum, the others with the second.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static int FirstOutput() => (Grid.IdxX * TileColumns) + (Group.IdxX / KernelMath.WarpSize * 2);
+    private static float Halve(float first, float second, int distance)
+    {
+        bool upper = (Group.IdxX & distance) != 0;
+        return (upper ? second : first) + Warp.ShuffleXor(upper ? first : second, distance);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void AddOctets<TWeight, TRows>(
@@ -306,43 +337,50 @@ public static class Gemv
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void SumLanes<TRows>(ref RowSums sums)
+    private static void WriteSums<TRows>(
+        RowSums a, RowSums b, ArrayView<float> shared, ArrayView<float> destination, int first, int rows, int outputs, int stride)
         where TRows : struct, IRowCount
     {
-        sums.R0 = KernelMath.WarpSum(sums.R0);
-        if (TRows.Count > 1)
-            sums.R1 = KernelMath.WarpSum(sums.R1);
-        if (TRows.Count > 2)
-        {
-            sums.R2 = KernelMath.WarpSum(sums.R2);
-            sums.R3 = KernelMath.WarpSum(sums.R3);
-        }
-
-        if (TRows.Count > 4)
-        {
-            sums.R4 = KernelMath.WarpSum(sums.R4);
-            sums.R5 = KernelMath.WarpSum(sums.R5);
-            sums.R6 = KernelMath.WarpSum(sums.R6);
-            sums.R7 = KernelMath.WarpSum(sums.R7);
-        }
+        ShareSums<TRows>(a, b, shared);
+        int output = first + (Group.IdxX / TRows.Count), row = Group.IdxX & (TRows.Count - 1);
+        if (Group.IdxX < TileColumns * TRows.Count && row < rows && output < outputs)
+            destination[((long)row * stride) + output] = WarpsSum<TRows>(shared, Group.IdxX);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static RowSums GatedSums<TRows>(RowSums gate, RowSums up)
+    private static void WriteGated<TRows>(
+        RowSums gate, RowSums up, ArrayView<float> shared, ArrayView<float> destination, int output, int rows, int stride)
         where TRows : struct, IRowCount
     {
-        // Lane t does row t's gelu; every lane holds every sum.
-        int t = Group.IdxX & 7;
-        float h = KernelMath.Gelu(Pick(gate, t)) * Pick(up, t);
-        return new RowSums { R0 = h, R1 = h, R2 = h, R3 = h, R4 = h, R5 = h, R6 = h, R7 = h };
+        ShareSums<TRows>(gate, up, shared);
+        int row = Group.IdxX;
+        if (row < TRows.Count && row < rows)
+        {
+            float h = KernelMath.Gelu(WarpsSum<TRows>(shared, row)) * WarpsSum<TRows>(shared, row + TRows.Count);
+            destination[((long)row * stride) + output] = h;
+        }
+    }
+
+    // shared[w·2·rows + output·rows + row]: the sums of warp w.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void ShareSums<TRows>(RowSums a, RowSums b, ArrayView<float> shared)
+        where TRows : struct, IRowCount
+    {
+        float sum = LaneSum<TRows>(a, b);
+        int lanes = 16 / TRows.Count;
+        // Sum l/L of warp w is number (32w + l)/L of all.
+        if ((Group.IdxX & (lanes - 1)) == 0)
+            shared[Group.IdxX / lanes] = sum;
+        Group.Barrier();
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void WriteSums<TRows>(RowSums sums, ArrayView<float> destination, int output, int rows, int stride)
+    private static float WarpsSum<TRows>(ArrayView<float> shared, int at)
         where TRows : struct, IRowCount
     {
-        int lane = Group.IdxX & (KernelMath.WarpSize - 1);
-        if (lane < rows && lane < TRows.Count)
-            destination[((long)lane * stride) + output] = Pick(sums, lane);
+        float sum = shared[at];
+        for (int w = 1; w < Warps; w++)
+            sum += shared[(w * TileColumns * TRows.Count) + at];
+        return sum;
     }
 }

@@ -3,6 +3,16 @@ using ILGPU;
 
 namespace KernelScope.Kernels;
 
+/// <summary>What decides whether a feature is active.</summary>
+internal struct Limits
+{
+    /// <summary>b_enc.</summary>
+    public float Bias;
+
+    /// <summary>θ.</summary>
+    public float Threshold;
+}
+
 /// <summary>
 /// a = x·W_encᵀ + b_enc; active where a &gt; θ and a &gt; 0 (strict). One pass over W_enc [features, columns] (feature-major), with bias, threshold and compaction:
 /// [rows × features] is never stored.
@@ -10,9 +20,9 @@ namespace KernelScope.Kernels;
 /// <remarks>
 /// Each group makes, for every row, the ordered list of its tile's active features; <see cref="Codes"/> then puts the lists of all tiles behind each other. No order of
 /// execution shows in the result. The ladder: <see cref="Plain"/>, a warp a feature, any shape; <see cref="Half"/> and <see cref="Float"/>, 1 to 8 rows, the loads
-/// of <see cref="Gemv"/>; <see cref="Tile"/>, many rows, the products of <see cref="GemmFma"/>; the tensor-core form is in the file of its products.
+/// of <see cref="Gemv"/> (a warp has its two features to itself; their bias and threshold come with the first weights); <see cref="Tile"/>, many rows, the products of <see cref="GemmFma"/>; the tensor-core form is in the file of its products.
 /// Lists of tile n of row t: <c>counts[t·tiles + n]</c> pairs from <c>offsets[t·tiles + n]</c> on in <c>features</c> and <c>values</c>.
-/// Forms for few rows give each tile room for all its features, at t·tiles·64 + n·64, and touch only what is active; the tiled forms take room from a cursor.
+/// Forms for few rows give each tile of F features room for all of them, at (t·tiles + n)·F, and touch only what is active; the tiled forms take room from a cursor.
 /// Reads features·columns·sizeof(weight) bytes, 2·features·columns flops a row, and writes 8 bytes an active feature and 12 a tile and row.
 /// Beside weights of two bytes x is read as in <see cref="Gemv"/>, two loads of 16 bytes a lane, of which each touches every sector of the L1 cache for half of it. In the tiles without tensor cores a thread reads bias and threshold of its four features one at a time,
 /// because a vector may start anywhere: each load touches every sector of its 256 bytes for a quarter of it.
@@ -64,10 +74,13 @@ public static class SaeEncode
 
         Group.Barrier();
         if (Group.IdxX < KernelMath.WarpSize)
-            WriteList(shared, 0, Grid.IdxY, counts, offsets, features, values);
+            WriteList(shared, 0, TileFeatures, Grid.IdxY, counts, offsets, features, values);
     }
 
-    /// <summary>1, 2, 4 or 8 rows, weights of two bytes, 16-byte aligned rows, columns a multiple of 8. Grid (tiles), group 128.</summary>
+    /// <summary>
+    /// 1, 2, 4 or 8 rows, weights of two bytes, 16-byte aligned rows, columns a multiple of 8.
+    /// Grid (tiles), group 128. Tiles of <paramref name="tileFeatures"/> ≤ 64 features: with 16, 16,384 features fill a GPU.
+    /// </summary>
     public static void Half<TWeight, TRows>(
         ArrayView<Float4> x,
         ArrayView<Words4> weight,
@@ -80,29 +93,31 @@ public static class SaeEncode
         int rows,
         int columns,
         int featureCount,
-        int xStride)
+        int xStride,
+        int tileFeatures)
         where TWeight : unmanaged, IHalfWeight<TWeight>
         where TRows : struct, IRowCount
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxRows * Pitch(TileFeatures));
-        for (int n = Group.IdxX / KernelMath.WarpSize * 2; n < TileFeatures; n += 2 * Warps)
+        int lane = Group.IdxX & (KernelMath.WarpSize - 1);
+        for (int n = Group.IdxX / KernelMath.WarpSize * 2; n < tileFeatures; n += 2 * Warps)
         {
-            int first = Ptx.Once((Grid.IdxX * TileFeatures) + n);
+            int first = Ptx.Once((Grid.IdxX * tileFeatures) + n);
+            Limits limits = LimitsOf(bias, threshold, first + (lane / 16), featureCount);
             RowSums a = default, b = default;
             if (first < featureCount)
             {
                 int second = first + 1 < featureCount ? first + 1 : first;
-                Gemv.HalfDots<TWeight, TRows>(x, weight, (long)first * columns, (long)second * columns, rows, columns, xStride,
-                    ref a, ref b);
+                Gemv.HalfDots<TWeight, TRows>(x, weight, (long)first * columns, (long)second * columns, lane, KernelMath.WarpSize, rows,
+                    columns, xStride, ref a, ref b);
             }
 
-            Keep<TRows>(a, bias, threshold, shared, first, n, featureCount);
-            Keep<TRows>(b, bias, threshold, shared, first + 1, n + 1, featureCount);
+            Keep<TRows>(a, b, limits, shared, n);
         }
 
         Group.Barrier();
         for (int t = Group.IdxX / KernelMath.WarpSize; t < rows; t += Warps)
-            WriteList(shared, t * Pitch(TileFeatures), t, counts, offsets, features, values);
+            WriteList(shared, t * Pitch(TileFeatures), tileFeatures, t, counts, offsets, features, values);
     }
 
     /// <summary>As <see cref="Half"/> for float32 weights.</summary>
@@ -118,27 +133,30 @@ public static class SaeEncode
         int rows,
         int columns,
         int featureCount,
-        int xStride)
+        int xStride,
+        int tileFeatures)
         where TRows : struct, IRowCount
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxRows * Pitch(TileFeatures));
-        for (int n = Group.IdxX / KernelMath.WarpSize * 2; n < TileFeatures; n += 2 * Warps)
+        int lane = Group.IdxX & (KernelMath.WarpSize - 1);
+        for (int n = Group.IdxX / KernelMath.WarpSize * 2; n < tileFeatures; n += 2 * Warps)
         {
-            int first = Ptx.Once((Grid.IdxX * TileFeatures) + n);
+            int first = Ptx.Once((Grid.IdxX * tileFeatures) + n);
+            Limits limits = LimitsOf(bias, threshold, first + (lane / 16), featureCount);
             RowSums a = default, b = default;
             if (first < featureCount)
             {
                 int second = first + 1 < featureCount ? first + 1 : first;
-                Gemv.FloatDots<TRows>(x, weight, (long)first * columns, (long)second * columns, rows, columns, xStride, ref a, ref b);
+                Gemv.FloatDots<TRows>(x, weight, (long)first * columns, (long)second * columns, lane, KernelMath.WarpSize, rows,
+                    columns, xStride, ref a, ref b);
             }
 
-            Keep<TRows>(a, bias, threshold, shared, first, n, featureCount);
-            Keep<TRows>(b, bias, threshold, shared, first + 1, n + 1, featureCount);
+            Keep<TRows>(a, b, limits, shared, n);
         }
 
         Group.Barrier();
         for (int t = Group.IdxX / KernelMath.WarpSize; t < rows; t += Warps)
-            WriteList(shared, t * Pitch(TileFeatures), t, counts, offsets, features, values);
+            WriteList(shared, t * Pitch(TileFeatures), tileFeatures, t, counts, offsets, features, values);
     }
 
     /// <summary>
@@ -235,12 +253,12 @@ public static class SaeEncode
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void WriteList(
-        ArrayView<float> shared, int from, int t, ArrayView<int> counts, ArrayView<long> offsets, ArrayView<int> features,
+        ArrayView<float> shared, int from, int tileFeatures, int t, ArrayView<int> counts, ArrayView<long> offsets, ArrayView<int> features,
         ArrayView<float> values)
     {
         long list = ((long)t * Grid.DimX) + Grid.IdxX;
-        long start = Ptx.Once(list * TileFeatures);
-        int count = WritePairs(shared, from, TileFeatures, start, long.MaxValue, features, values);
+        long start = Ptx.Once(list * tileFeatures);
+        int count = WritePairs(shared, from, tileFeatures, start, long.MaxValue, features, values);
         if ((Group.IdxX & (KernelMath.WarpSize - 1)) == 0)
         {
             counts[list] = count;
@@ -255,9 +273,12 @@ public static class SaeEncode
     {
         int lane = Group.IdxX & (KernelMath.WarpSize - 1);
         int count = 0;
-        for (int i = lane; i < tileFeatures; i += KernelMath.WarpSize)
+        for (int first = 0; first < tileFeatures; first += KernelMath.WarpSize)
         {
-            float value = shared[from + i];
+            int i = first + lane;
+            float value = 0f;
+            if (i < tileFeatures)
+                value = shared[from + i];
             uint active = Ptx.Ballot(value > 0f);
             long at = start + count + IntrinsicMath.PopCount(active & ((1u << lane) - 1u));
             if (value > 0f && at < capacity)
@@ -272,14 +293,29 @@ public static class SaeEncode
         return count;
     }
 
+    // Of a feature that is not there the threshold is NaN, which nothing is above.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Keep<TRows>(RowSums sums, ArrayView<float> bias, ArrayView<float> threshold, ArrayView<float> shared,
-        int f, int n, int featureCount)
+    private static Limits LimitsOf(ArrayView<float> bias, ArrayView<float> threshold, int f, int featureCount)
+    {
+        Limits limits = new() { Bias = 0f, Threshold = float.NaN };
+        if (f < featureCount)
+        {
+            limits.Bias = bias[f];
+            limits.Threshold = threshold[f];
+        }
+
+        return limits;
+    }
+
+    // The activations of two features, which lie at n and n + 1 of a row.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Keep<TRows>(RowSums first, RowSums second, Limits limits, ArrayView<float> shared, int n)
         where TRows : struct, IRowCount
     {
-        int t = Group.IdxX & (KernelMath.WarpSize - 1);
-        if (t < TRows.Count)
-            shared[(t * Pitch(TileFeatures)) + n] = f < featureCount ? Activate(Gemv.Pick(sums, t), bias[f], threshold[f]) : 0f;
+        float sum = Gemv.LaneSum<TRows>(first, second);
+        int lane = Group.IdxX & (KernelMath.WarpSize - 1), lanes = 16 / TRows.Count;
+        if ((lane & (lanes - 1)) == 0)
+            shared[((lane & 15) / lanes * Pitch(TileFeatures)) + n + (lane / 16)] = Activate(sum, limits.Bias, limits.Threshold);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -8,8 +8,9 @@ namespace KernelScope.Kernels;
 /// order is the wanted order: no ties, the same lists every time.
 /// </summary>
 /// <remarks>
-/// For k ≤ 512: <see cref="Select"/> keeps the k best of every 1,024 values (a bitonic sort in 8 KiB of shared memory), <see cref="Reduce"/> does the same to the keys
-/// that are left until one run of 1,024 or fewer remains, sorted. 256,000 logits and k = 1 take two launches: 1 MB is read, 2 KB come back.
+/// For k = 1, the next token of a greedy decode: <see cref="Largest"/>, then <see cref="WriteLargest"/>, no sort; 256,000 logits are 1 MB read by 125 groups,
+/// which leave 1,000 bytes. For k ≤ 512: <see cref="Select"/> keeps the k best of every 1,024 values (a bitonic sort in 8 KiB of shared memory), <see cref="Reduce"/> does the same to the keys
+/// that are left until one run of 1,024 or fewer remains, sorted.
 /// The values of a list are gathered from all over their row: a sector for each.
 /// For larger k: <see cref="Keys"/>, then <see cref="Step"/> for every pair of a bitonic sort of the row in global memory. Last, <see cref="Write"/>.
 /// </remarks>
@@ -20,6 +21,53 @@ public static class TopK
 
     /// <summary>Values that a group sorts.</summary>
     public const int Chunk = 1024;
+
+    /// <summary>Threads of a group of <see cref="Largest"/>.</summary>
+    public const int LargestGroupSize = 1024;
+
+    /// <summary>Values that a group of <see cref="Largest"/> looks at.</summary>
+    public const int LargestChunk = 2 * LargestGroupSize;
+
+    /// <summary>keys[t, c]: the best of chunk c of 2,048. Grid (⌈columns/2048⌉, rows), group 1,024, static shared 256 bytes.</summary>
+    public static void Largest(ArrayView<float> x, ArrayView<ulong> keys, int columns, int xStride)
+    {
+        ArrayView<ulong> shared = SharedMemory.Allocate1D<ulong>(KernelMath.WarpSize);
+        long source = Ptx.Once((long)Grid.IdxY * xStride);
+        int j = (Grid.IdxX * LargestChunk) + Group.IdxX;
+        ulong key = 0, other = 0;
+        if (j < columns)
+            key = Key(x[source + j], j);
+        if (j + LargestGroupSize < columns)
+            other = Key(x[source + j + LargestGroupSize], j + LargestGroupSize);
+        key = GroupLargest(key > other ? key : other, shared, LargestGroupSize / KernelMath.WarpSize);
+        if (Group.IdxX == 0)
+            keys[((long)Grid.IdxY * Grid.DimX) + Grid.IdxX] = key;
+    }
+
+    /// <summary>The lists of one pair, the best of the first <paramref name="count"/> keys of each row. Grid (1, rows), group 256, static shared 64 bytes.</summary>
+    public static void WriteLargest(
+        ArrayView<ulong> keys, ArrayView<float> x, ArrayView<long> rowStart, ArrayView<int> index, ArrayView<float> value, int count,
+        int xStride)
+    {
+        ArrayView<ulong> shared = SharedMemory.Allocate1D<ulong>(GroupSize / KernelMath.WarpSize);
+        long row = Ptx.Once((long)Grid.IdxY * count);
+        ulong key = 0;
+        for (int i = Group.IdxX; i < count; i += GroupSize)
+        {
+            ulong other = keys[row + i];
+            key = key > other ? key : other;
+        }
+
+        key = GroupLargest(key, shared, GroupSize / KernelMath.WarpSize);
+        if (Group.IdxX > 0)
+            return;
+        int j = (int)~(uint)key;
+        rowStart[Grid.IdxY + 1] = Grid.IdxY + 1;
+        if (Grid.IdxY == 0)
+            rowStart[0] = 0;
+        index[Grid.IdxY] = j;
+        value[Grid.IdxY] = x[((long)Grid.IdxY * xStride) + j];
+    }
 
     /// <summary>keys[t, c·keep + i]: the keep best of chunk c, best first; missing ones are 0. Grid (⌈columns/1024⌉, rows), group 256.</summary>
     public static void Select(ArrayView<float> x, ArrayView<ulong> keys, int columns, int keep, int xStride)
@@ -117,6 +165,24 @@ public static class TopK
         bits = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
         bits = float.IsNaN(value) ? 0xFFFFFFFFu : bits;
         return ((ulong)bits << 32) | ~(uint)index;
+    }
+
+    // The largest key of a group, in every thread.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static ulong GroupLargest(ulong key, ArrayView<ulong> shared, int warps)
+    {
+        for (int distance = KernelMath.WarpSize / 2; distance > 0; distance >>= 1)
+        {
+            ulong other = ((ulong)(uint)Warp.ShuffleXor((int)(key >> 32), distance) << 32) | (uint)Warp.ShuffleXor((int)key, distance);
+            key = key > other ? key : other;
+        }
+
+        if ((Group.IdxX & (KernelMath.WarpSize - 1)) == 0)
+            shared[Group.IdxX / KernelMath.WarpSize] = key;
+        Group.Barrier();
+        for (int w = 0; w < warps; w++)
+            key = key > shared[w] ? key : shared[w];
+        return key;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

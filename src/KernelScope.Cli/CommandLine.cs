@@ -104,6 +104,7 @@ internal static class CommandLine
             new StatusCommand(common, surroundings),
             new MergeCommand(common, surroundings),
             new TrainCommand(common, surroundings),
+            new SuiteCommand(common, surroundings),
             new InspectCommand(common, surroundings),
             new DoctorCommand(common, surroundings),
             new VerifyCommand(common, surroundings),
@@ -114,7 +115,9 @@ internal static class CommandLine
             new PackCommand(common, surroundings),
             new DashCommand(common, surroundings),
             new LabelsCommand(common, surroundings),
+#if !WITHOUT_WEB
             new ServeCommand(common, surroundings),
+#endif
         };
         var verb = new Argument<string>("VERB") { CompletionSources = { _ => root.Subcommands.Select(c => c.Name) } };
         root.Subcommands.Add(new Command(HelpVerb, "Shows the options and examples of a verb.") { verb });
@@ -150,7 +153,8 @@ internal static class CommandLine
         if (MistypedOption(parsed) is string option)
         {
             IEnumerable<Option> options = parsed.CommandResult.Command.Options.Concat(parsed.RootCommandResult.Command.Options);
-            string? near = Spelling.Nearest(option.Split('=')[0], options.Select(o => o.Name));
+            // An option of the program alone, --version, stands before a verb: it is not a misspelling of itself.
+            string? near = Spelling.Nearest(option.Split('=')[0], options.Select(o => o.Name).Where(n => n != option));
             const string Text = "text that begins like one goes after '--'.";
             string advice = near is null ? $"a {Text}" : $"did you mean '{near}'? (A {Text})";
             return $"there is no option '{Printable.Escape(option)}'; {advice}";

@@ -131,7 +131,7 @@ public sealed unsafe partial class CpuDevice
         {
             var job = new SaeDecodeJob
             {
-                Parts = decoder.Matrices,
+                Parts = decoder.Stored,
                 PartCount = decoder.Count,
                 Features = sae.FeatureCount,
                 Outputs = sae.OutputDim,
@@ -212,8 +212,8 @@ public sealed unsafe partial class CpuDevice
                 XStride = read.Stride,
                 Inputs = sae.InputDim,
                 Features = sae.FeatureCount,
-                Encoder = encoder.Matrices,
-                Decoder = decoder.Matrices,
+                Encoder = encoder.Stored,
+                Decoder = decoder.Stored,
                 DecoderParts = decoder.Count,
                 Bias = HostBuffer.Pointer(sae.EncoderBias),
                 Threshold = HostBuffer.Pointer(sae.Threshold),

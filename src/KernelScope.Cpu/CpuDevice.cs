@@ -149,7 +149,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
     {
         CpuWeight weight = CpuWeight.Of(table);
         RowJob job = Rows(destination, destination, scale);
-        job.Parts = weight.Matrices;
+        job.Parts = weight.Stored;
         fixed (int* pinned = tokens)
         {
             job.Tokens = pinned;

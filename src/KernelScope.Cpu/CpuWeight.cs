@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
 
@@ -8,8 +10,8 @@ namespace KernelScope.Cpu;
 internal sealed unsafe class CpuWeight : HostWeight
 {
     private readonly Device _device;
-    // It does not move, because kernels have its address.
-    private readonly StoredMatrix[] _matrices;
+    // They do not move, because kernels have their addresses.
+    private readonly StoredMatrix[] _matrices, _stored;
     private readonly PanelView[] _panels;
     private readonly List<PackedMatrix> _packed = [];
 
@@ -22,13 +24,17 @@ internal sealed unsafe class CpuWeight : HostWeight
     {
         _device = device;
         _matrices = GC.AllocateArray<StoredMatrix>(parts.Length, pinned: true);
+        _stored = GC.AllocateArray<StoredMatrix>(parts.Length, pinned: true);
         _panels = new PanelView[parts.Length];
         try
         {
             for (int p = 0; p < parts.Length; p++)
             {
                 _panels[p] = Find(parts[p], store);
-                _matrices[p] = StoredMatrix.From(Parts[p]);
+                _stored[p] = _matrices[p] = StoredMatrix.From(Parts[p]);
+                if (_panels[p].IsNone)
+                    continue;
+                _matrices[p].DType = _panels[p].DType;
                 _matrices[p].Panels = _panels[p].Pointer;
                 _matrices[p].Windows = _panels[p].Windows;
                 _matrices[p].Checksums = _panels[p].Guard is PanelGuard guard ? guard.Expected : null;
@@ -43,8 +49,11 @@ internal sealed unsafe class CpuWeight : HostWeight
         }
     }
 
-    /// <summary>The matrices, from the first output on; valid while somebody keeps the weight.</summary>
-    public StoredMatrix* Matrices => (StoredMatrix*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref System.Runtime.InteropServices.MemoryMarshal.GetArrayDataReference(_matrices));
+    /// <summary>The matrices as products read them, from the first output on; valid while somebody keeps the weight.</summary>
+    public StoredMatrix* Matrices => Pointer(_matrices);
+
+    /// <summary>The matrices where they lie in their files, without panels: single values and rows are read from there.</summary>
+    public StoredMatrix* Stored => Pointer(_stored);
 
     /// <summary>What the choice of a kernel depends on.</summary>
     public WeightTraits Traits { get; }
@@ -90,6 +99,8 @@ internal sealed unsafe class CpuWeight : HostWeight
             _device.DisposeWhenIdle(packed);
         base.Dispose(disposing);
     }
+
+    private static StoredMatrix* Pointer(StoredMatrix[] pinned) => (StoredMatrix*)Unsafe.AsPointer(ref MemoryMarshal.GetArrayDataReference(pinned));
 
     private PanelView Find(WeightPart part, PanelStore store)
     {

@@ -26,11 +26,32 @@ public sealed partial class CudaDevice
         codes.Begin(x.Rows, (long)x.Rows * k);
         if (x.Rows == 0)
             return;
+        if (k == 1)
+        {
+            Largest(x, codes);
+            return;
+        }
+
         (ulong keys, int stride) = k <= MaxSelected ? Selected(x, k) : Sorted(x);
         BeginOp().Begin(_kernels["top_k_write"], Blocks(k, ListEntries), x.Rows)
             .View(keys, (long)x.Rows * stride).View(Address(x), Span(x))
             .View(codes.Starts, x.Rows + 1L).View(codes.Features, codes.Capacity).View(codes.Values, codes.Capacity)
             .Int(k).Int(stride).Int(x.Stride).End();
+    }
+
+    /// <summary>The best of every chunk, then the best of those.</summary>
+    private void Largest(Mat x, CudaCodes codes)
+    {
+        Kernel largest = _kernels["top_1_largest"];
+        int chunks = (int)Blocks(x.Columns, largest.Info.TileColumns);
+        long count = (long)x.Rows * chunks;
+        _scratch.Begin(count * sizeof(ulong));
+        ulong keys = _scratch.Take(count * sizeof(ulong));
+        BeginOp().Begin(largest, chunks, x.Rows).View(Address(x), Span(x)).View(keys, count).Int(x.Columns).Int(x.Stride).End();
+        BeginOp().Begin(_kernels["top_1_write"], 1, x.Rows)
+            .View(keys, count).View(Address(x), Span(x))
+            .View(codes.Starts, x.Rows + 1L).View(codes.Features, codes.Capacity).View(codes.Values, codes.Capacity)
+            .Int(chunks).Int(x.Stride).End();
     }
 
     /// <summary>Keeps the k best of every chunk, then of every chunk of those, until one chunk is left.</summary>

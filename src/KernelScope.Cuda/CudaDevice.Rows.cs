@@ -37,7 +37,7 @@ public sealed partial class CudaDevice
     protected override void NormalizeCore(Mat x, float epsilon, Mat destination) =>
         BeginOp().Begin(_kernels["rms_normalize"], x.Rows)
             .View(Address(x), Span(x)).View(Address(destination), Span(destination))
-            .Float(epsilon).Int(x.Columns).Int(x.Stride).Int(destination.Stride).End();
+            .Float(epsilon).Int(x.Columns).Int(x.Stride).Int(destination.Stride).Int(InQuads(x, destination)).End();
 
     /// <inheritdoc/>
     protected override void ApplyGainCore(Mat unit, Mat gain, Mat destination) =>
@@ -49,14 +49,15 @@ public sealed partial class CudaDevice
     protected override void RmsNormCore(Mat x, Mat gain, float epsilon, Mat destination) =>
         BeginOp().Begin(_kernels["rms_norm"], x.Rows)
             .View(Address(x), Span(x)).View(Address(gain), Span(gain)).View(Address(destination), Span(destination))
-            .Float(epsilon).Int(x.Columns).Int(x.Stride).Int(destination.Stride).End();
+            .Float(epsilon).Int(x.Columns).Int(x.Stride).Int(destination.Stride).Int(InQuads(x, gain, destination)).End();
 
     /// <inheritdoc/>
     protected override void AddNormedThenNormCore(Mat branch, Mat postGain, Mat nextGain, float epsilon, Mat resid, Mat normed) =>
         BeginOp().Begin(_kernels["rms_add_normed_then_norm"], branch.Rows)
             .View(Address(branch), Span(branch)).View(Address(postGain), Span(postGain)).View(Address(nextGain), Span(nextGain))
             .View(Address(resid), Span(resid)).View(Address(normed), Span(normed))
-            .Float(epsilon).Int(branch.Columns).Int(branch.Stride).Int(resid.Stride).Int(normed.Stride).End();
+            .Float(epsilon).Int(branch.Columns).Int(branch.Stride).Int(resid.Stride).Int(normed.Stride)
+            .Int(InQuads(branch, postGain, nextGain, resid, normed)).End();
 
     /// <inheritdoc/>
     protected override void RopeCore(Mat x, int position, Mat cosSin)
@@ -146,6 +147,20 @@ public sealed partial class CudaDevice
     {
         if (x != destination)
             Copy(Address(x), x.Stride, Address(destination), destination.Stride, x.Rows, x.Columns);
+    }
+
+    /// <summary>
+    /// 1 if all rows begin at multiples of 16 bytes and have a multiple of four values, so that a lane may take four at once; else 0.
+    /// </summary>
+    private int InQuads(params ReadOnlySpan<Mat> all)
+    {
+        foreach (Mat x in all)
+        {
+            if (x.Columns % 4 != 0 || !Operand.Of(this, x).IsAligned)
+                return 0;
+        }
+
+        return 1;
     }
 
     private static long Blocks(long count, int size) => Math.Max(1, (count + size - 1) / size);

@@ -17,6 +17,12 @@ public sealed partial class CudaDevice
     /// <summary>Tiles of a block when lists are gathered: a warp each.</summary>
     private const int TilesOfBlock = 8;
 
+    /// <summary>
+    /// Up to so many features the forms for few rows take small tiles, of which there are then enough for every multiprocessor.
+    /// </summary>
+    private const int NarrowFeatures = 65_536;
+
+    private const int NarrowTile = 16;
     private const int DecodedColumns = 64;
     private const int EditedColumns = 128;
     private const int EditsOfBlock = 4;
@@ -151,7 +157,8 @@ public sealed partial class CudaDevice
         Kernel kernel = EncoderFor(x, tiled, encoder);
         bool plain = !tiled && !IsWide(x);
         long roundedBytes = RoundedBytes(x, tiled, Options.SaePrecision);
-        int tileFeatures = kernel.Info.TileColumns;
+        bool few = !tiled && !plain;
+        int tileFeatures = few && sae.FeatureCount <= NarrowFeatures ? NarrowTile : kernel.Info.TileColumns;
         int tiles = (int)Blocks(sae.FeatureCount, tileFeatures);
         long lists = (long)x.Rows * tiles;
         // The forms for few rows give each list room for a whole tile; the tiled ones put them behind each other.
@@ -172,7 +179,10 @@ public sealed partial class CudaDevice
             queue.View(cursor, 1).Long(pairs);
         if (!plain)
             queue.Int(x.Rows);
-        queue.Int(sae.InputDim).Int(sae.FeatureCount).Int(x.Stride).End();
+        queue.Int(sae.InputDim).Int(sae.FeatureCount).Int(x.Stride);
+        if (few)
+            queue.Int(tileFeatures);
+        queue.End();
         GatherLists(queue, made, x.Rows, first, codes);
     }
 

@@ -47,12 +47,12 @@ internal sealed class NatsRunQueue : IDisposable
     private readonly NatsJSContext _context;
     private readonly string _subjects;
 
-    private NatsRunQueue(string url, RunPlan plan, TimeSpan ackWait)
+    private NatsRunQueue(string url, string id, TimeSpan ackWait)
     {
         Url = url;
         AckWait = ackWait;
-        Stream = $"KS_{plan.Id[..12]}";
-        _subjects = $"ks.{plan.Id[..12]}.shard.";
+        Stream = $"KS_{id[..12]}";
+        _subjects = $"ks.{id[..12]}.shard.";
         _connection = new NatsConnection(NatsOpts.Default with
         {
             Url = url,
@@ -74,9 +74,13 @@ internal sealed class NatsRunQueue : IDisposable
 
     /// <summary>Connects; the stream and the consumer are made where they are missing.</summary>
     /// <exception cref="QueueException">There is no such server, or it has no JetStream.</exception>
-    public static NatsRunQueue Open(string url, RunPlan plan, TimeSpan ackWait)
+    public static NatsRunQueue Open(string url, RunPlan plan, TimeSpan ackWait) => Open(url, plan.Id, ackWait);
+
+    /// <summary>The same by the id of what is worked on: a run's, or a suite's, whose items are numbered as shards are.</summary>
+    /// <exception cref="QueueException">There is no such server, or it has no JetStream.</exception>
+    public static NatsRunQueue Open(string url, string id, TimeSpan ackWait)
     {
-        var queue = new NatsRunQueue(url, plan, ackWait);
+        var queue = new NatsRunQueue(url, id, ackWait);
         try
         {
             queue.Do(queue.Create, "cannot be used");
@@ -90,7 +94,7 @@ internal sealed class NatsRunQueue : IDisposable
     }
 
     /// <summary>The same for a worker, which may be there before the server is.</summary>
-    public static NatsRunQueue OpenLater(string url, RunPlan plan, TimeSpan ackWait) => new(url, plan, ackWait);
+    public static NatsRunQueue OpenLater(string url, RunPlan plan, TimeSpan ackWait) => new(url, plan.Id, ackWait);
 
     /// <summary>Puts shards into the queue; those that are in it already stay as they are. Gives the number that is new.</summary>
     /// <exception cref="QueueException">The server does not answer.</exception>

@@ -43,7 +43,7 @@ internal static class ChatOptionsMap
     }
 
     /// <summary>0.9f as 0.9: what the caller wrote, not its nearest float32.</summary>
-    private static double? Exact(float? value) => (double?)(decimal?)value;
+    private static double? Exact(float? value) => value is float f && MathF.Abs(f) is > 1e-20f and < 1e20f ? (double)(decimal)f : value;
 
     private static void RefuseUnsupported(ChatOptions chat)
     {

@@ -137,6 +137,8 @@ public sealed class KernelScopeChatClient : IChatClient
         var turns = new List<Text.ChatMessage>();
         foreach (ChatMessage message in messages)
         {
+            if (message is null)
+                throw new ArgumentException("The conversation has a message that is null.", nameof(messages));
             string text = TextOf(message);
             if (message.Role == ChatRole.System && turns.Count == 0)
                 system.Append(system.Length > 0 ? "\n\n" : "").Append(text);

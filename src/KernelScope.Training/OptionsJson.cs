@@ -23,6 +23,9 @@ internal static class OptionsJson
         json.WriteNumber("sparsity_warm_up", o.SparsityWarmUp);
         json.WriteNumber("bandwidth", o.Bandwidth);
         json.WriteNumber("theta", o.Threshold);
+        // Not in the paper: named only where it is used.
+        if (o.ThresholdFloor > 0)
+            json.WriteNumber("theta_min", o.ThresholdFloor);
         json.WriteString("parameter", o.Parameter == ThresholdParameter.LogTheta ? "log_theta" : "theta");
         json.WriteNumber("seed", o.Seed);
         json.WriteBoolean("skip", o.Skip);

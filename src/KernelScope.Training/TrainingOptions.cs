@@ -69,6 +69,9 @@ public sealed record TrainingOptions
     /// <summary>θ at the beginning.</summary>
     public double Threshold { get; init; } = 0.001;
 
+    /// <summary>The least θ: what a step brings below it is set to it. 0: none, and a θ that falls to 0 ends the training.</summary>
+    public double ThresholdFloor { get; init; }
+
     /// <summary>What is learned of θ.</summary>
     public ThresholdParameter Parameter { get; init; }
 
@@ -114,6 +117,10 @@ public sealed record TrainingOptions
         {
             Positive(Bandwidth, "The bandwidth");
             Positive(Threshold, "The first threshold");
+            if (!(ThresholdFloor >= 0) || ThresholdFloor > Threshold)
+                throw new ArgumentException($"The least threshold is {ThresholdFloor}; a number from 0 to the first threshold, {Threshold}, is needed.");
+            if (ThresholdFloor > 0 && Parameter == ThresholdParameter.LogTheta)
+                throw new ArgumentException("A least threshold does nothing where log θ is learned: that stays above 0 by itself.");
         }
 
         if (Activation is TrainingActivation.TopK or TrainingActivation.BatchTopK ? K <= 0 || K > Width : K != 0)

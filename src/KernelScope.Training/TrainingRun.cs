@@ -16,7 +16,10 @@ public sealed class TrainingRun
 {
     // Read back from both layouts before a run says that it is done.
     private const int CheckedRows = 1000;
-    private const string LogName = "log.jsonl", CheckpointsName = "checkpoints", SaeLensName = "saelens", SummaryName = "training.json";
+    private const string LogName = "log.jsonl", CheckpointsName = "checkpoints";
+
+    /// <summary>The folder with the SAE as SAELens has it, and the file that says that a training has ended.</summary>
+    internal const string SaeLensName = "saelens", SummaryName = "training.json";
 
     private readonly SaeTrainer _trainer;
     private readonly TrainingFiles _files;

@@ -24,6 +24,7 @@ public static class KernelScopeEndpoints
     /// <param name="options">What is served, and to whom.</param>
     /// <returns>The program.</returns>
     /// <exception cref="ArgumentException">An option cannot be meant, the model has no tokenizer, or two SAEs have one source id.</exception>
+    /// <exception cref="InvalidDataException">A folder of dashboards is damaged, or is of no SAE that is served.</exception>
     /// <example>
     /// <code>
     /// builder.Services.AddSingleton(await KernelScopeEngine.OpenAsync(engineOptions));
@@ -45,7 +46,9 @@ public static class KernelScopeEndpoints
         options.Validate();
         KernelScopeEngine engine = endpoints.ServiceProvider.GetRequiredService<KernelScopeEngine>();
         ILogger logger = endpoints.ServiceProvider.GetRequiredService<ILoggerFactory>().CreateLogger("KernelScope.Web");
-        var pipeline = new Pipeline(new ServedModel(engine, options), new RequestGuard(options), logger);
+        var model = new ServedModel(engine, options);
+        endpoints.ServiceProvider.GetService<IHostApplicationLifetime>()?.ApplicationStopped.Register(model.Dispose);
+        var pipeline = new Pipeline(model, new RequestGuard(options), logger);
         MapCommon(endpoints, pipeline);
         MapInference(endpoints, pipeline);
         MapPublic(endpoints, pipeline);

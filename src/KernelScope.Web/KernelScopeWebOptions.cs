@@ -42,6 +42,11 @@ public sealed class KernelScopeWebOptions
     /// <summary>What pages call the corpus.</summary>
     public string CorpusName { get; set; } = "corpus";
 
+    /// <summary>
+    /// Folders that <c>kernelscope dash --out</c> wrote: feature pages of their sources are read from there, whatever <see cref="Corpus"/> is.
+    /// </summary>
+    public IList<string> Dashboards { get; } = [];
+
     /// <summary>Refuses what cannot be meant.</summary>
     /// <exception cref="ArgumentException">An option is out of its range.</exception>
     public void Validate()

@@ -25,13 +25,13 @@ internal static class ReadAKernel
         byte[] parameters = new byte[kernel.ParameterBytes];
         object[] values =
         [
-            (xAddress, (long)x.Length), (gainAddress, (long)Columns), (yAddress, (long)x.Length), Epsilon, Columns, Columns, Columns,
+            (xAddress, (long)x.Length), (gainAddress, (long)Columns), (yAddress, (long)x.Length), Epsilon, Columns, Columns, Columns, 1,
         ];
         foreach ((PtxParameter parameter, object value) in kernel.Parameters.Zip(values))
             Put(parameters.AsSpan(parameter.Offset), value);
 
-        // One group of 256 threads for each row.
-        LaunchResult counters = gpu.Launch(kernel, grid: new Dim3(Rows), block: new Dim3(256), dynamicSharedBytes: 0, parameters);
+        // One group of 512 threads for each row.
+        LaunchResult counters = gpu.Launch(kernel, grid: new Dim3(Rows), block: new Dim3(512), dynamicSharedBytes: 0, parameters);
         float[] y = new float[x.Length];
         gpu.Read(yAddress, MemoryMarshal.AsBytes(y.AsSpan()));
         Console.WriteLine($"largest difference to plain C#: {Difference(x, gain, y):0e-0}");

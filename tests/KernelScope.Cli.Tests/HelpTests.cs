@@ -1,18 +1,20 @@
-using System.Diagnostics;
+using System.Collections.Concurrent;
 using System.Globalization;
 
 namespace KernelScope.Cli.Tests;
 
-/// <summary>The help, what is said to who misspells a name, shell completion, and that the examples work.</summary>
+/// <summary>The help, what is said to who misspells a name, and shell completion.</summary>
 public sealed class HelpTests
 {
+    private static readonly ConcurrentDictionary<string, Outcome> Helps = new(StringComparer.Ordinal);
+
     public static TheoryData<string> Verbs => [.. VerbsOfHelp()];
 
     [Theory]
     [MemberData(nameof(Verbs))]
     public void Every_verb_shows_an_example_and_the_options_that_act(string verb)
     {
-        Outcome outcome = Program.Run("help", verb);
+        Outcome outcome = Help(verb);
         Assert.Equal((0, ""), (outcome.ExitCode, outcome.Error));
         Assert.Equal(outcome.Output, Program.Run(verb, "--help").Output);
         Assert.NotEmpty(Examples(verb));
@@ -20,37 +22,6 @@ public sealed class HelpTests
         Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "bench" or "kernels" or "status" or "merge" or "train"), outcome.Output.Contains("  --model DIR", StringComparison.Ordinal));
         Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "catalog" or "pack" or "tokenize" or "labels" or "status" or "merge"), outcome.Output.Contains("  --device NAME", StringComparison.Ordinal));
         Assert.Contains("  --json", outcome.Output, StringComparison.Ordinal);
-    }
-
-    /// <summary>
-    /// Each verb's examples one after the other in one folder, by a shell, as somebody would paste them. Only what needs a hub is left out.
-    /// </summary>
-    [Theory]
-    [MemberData(nameof(Verbs))]
-    public void Every_example_works_as_it_is_written(string verb)
-    {
-        // A server runs until it is ended: see ServeTests.
-        if (verb is "pull" or "serve" || OperatingSystem.IsWindows())
-            return;
-        using var folder = new TempFolder();
-        string script = folder.Write("kernelscope", System.Text.Encoding.UTF8.GetBytes($"#!/bin/sh\nexec '{Program.Host}' exec '{Program.Assembly}' \"$@\"\n"));
-        File.SetUnixFileMode(script, UnixFileMode.UserRead | UnixFileMode.UserExecute);
-        foreach (string example in Examples(verb))
-        {
-            var start = new ProcessStartInfo("/bin/sh", ["-c", example]) { WorkingDirectory = folder.Path };
-            var environment = new Dictionary<string, string>
-            {
-                ["PATH"] = $"{folder.Path}:{Environment.GetEnvironmentVariable("PATH")}",
-                ["HOME"] = folder.Path,
-                ["XDG_CACHE_HOME"] = folder.At("cache"),
-            };
-            using Process process = Program.Start(start, environment);
-            process.StandardInput.Close();
-            Outcome outcome = Program.Finish(process);
-            Assert.True(outcome.ExitCode == 0, $"{example}: exit {outcome.ExitCode}, {outcome.Error}");
-            Assert.NotEqual("", outcome.Output);
-            Assert.DoesNotContain("warning", outcome.Error, StringComparison.Ordinal);
-        }
     }
 
     [Fact]
@@ -80,6 +51,7 @@ public sealed class HelpTests
     [InlineData("a verb comes first, and '--' after it", "--", "run", "And")]
     [InlineData("a verb comes first, and '--' after it", "--json", "--", "run", "And")]
     [InlineData("there is no option '--zzzz'; a text", "features", "--zzzz")]
+    [InlineData("there is no option '--version'; a text", "features", "--version")]
     public void A_misspelt_name_gets_a_suggestion_where_one_is_near(string words, params string[] arguments) => Program.Run(arguments).AssertFailed(2, words);
 
     [Theory]
@@ -122,10 +94,14 @@ public sealed class HelpTests
         return [.. verbs];
     }
 
-    private static string[] Examples(string verb)
+    /// <summary>The examples in the help of a verb.</summary>
+    internal static string[] Examples(string verb)
     {
-        string[] lines = Program.Run("help", verb).Output.Split('\n');
+        string[] lines = Help(verb).Output.Split('\n');
         int first = Array.FindIndex(lines, l => l is "Example:" or "Examples:") + 1;
         return [.. lines[first..].TakeWhile(l => l.StartsWith("  ", StringComparison.Ordinal)).Select(l => l.Trim())];
     }
+
+    /// <summary>What <c>help VERB</c> gives; a process for each verb, not for each question.</summary>
+    private static Outcome Help(string verb) => Helps.GetOrAdd(verb, v => Program.Run("help", v));
 }

@@ -119,6 +119,14 @@ public class ChatClientTests
         await Assert.ThrowsAsync<NotSupportedException>(() =>
             client.GetResponseAsync([new(ChatRole.User, [new DataContent("data:image/png;base64,AAAA")])]));
         await Assert.ThrowsAsync<ArgumentException>(() => client.GetResponseAsync([]));
+        await Assert.ThrowsAsync<ArgumentException>(() => client.GetResponseAsync([null!]));
+        foreach (float temperature in (float[])[float.NaN, float.PositiveInfinity, -1])
+        {
+            Assert.Contains("The temperature is", (await Assert.ThrowsAsync<ArgumentException>(() =>
+                client.GetResponseAsync(Question, new ChatOptions { Temperature = temperature }))).Message, StringComparison.Ordinal);
+        }
+
+        Assert.NotEmpty((await client.GetResponseAsync(Question, new ChatOptions { Temperature = 1e30f, MaxOutputTokens = 2 })).Messages);
 
         async Task RefusedAsync(string part, ChatOptions options) => Assert.Contains(
             part, (await Assert.ThrowsAsync<NotSupportedException>(() => client.GetResponseAsync(Question, options))).Message,

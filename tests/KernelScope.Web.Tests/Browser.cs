@@ -44,18 +44,24 @@ public sealed class Browser : IAsyncLifetime
         _playwright?.Dispose();
     }
 
-    internal async Task<Visit> OpenAsync(DemoServer server, string path, int width = 1000, bool dark = false)
+    internal Task<Visit> OpenAsync(DemoServer server, string path, int width = 1000, bool dark = false) =>
+        OpenAsync(server.Url, path, width, dark);
+
+    /// <summary>Opens a file; it may ask for files beside it only.</summary>
+    internal Task<Visit> OpenAsync(Uri file, int width, bool dark) => OpenAsync(new Uri(file, "."), file.ToString(), width, dark);
+
+    private async Task<Visit> OpenAsync(Uri own, string path, int width, bool dark)
     {
         Skip.If(_browser is null, _missing);
         IBrowserContext context = await _browser!.NewContextAsync(new()
         {
-            BaseURL = server.Url.ToString(),
+            BaseURL = own.ToString(),
             ViewportSize = new() { Width = width, Height = 900 },
             ColorScheme = dark ? ColorScheme.Dark : ColorScheme.Light,
         });
         IPage page = await context.NewPageAsync();
         page.SetDefaultTimeout(60_000);
-        var visit = new Visit(context, page, server.Url);
+        var visit = new Visit(context, page, own);
         await page.GotoAsync(path);
         return visit;
     }
@@ -73,7 +79,8 @@ internal sealed class Visit : IAsyncDisposable
         Page = page;
         page.Console += (_, message) =>
         {
-            if (message.Type == "error")
+            // axe asks for the style sheets of a page from the disk, which browsers refuse.
+            if (message.Type == "error" && !message.Text.StartsWith("Connecting to 'file:", StringComparison.Ordinal))
                 _faults.Add($"console: {message.Text}");
         };
         page.PageError += (_, error) => _faults.Add($"error: {error}");

@@ -20,19 +20,20 @@ internal static class Filters
         ["d"] = Default,
         ["default"] = Default,
         ["dictsort"] = DictSort,
-        ["first"] = (value, a) => Python.Items(Given(value, a)) is [var first, ..] ? first
+        ["first"] = (value, a) => (Given(value, a) is PyGenerator lazy ? lazy.Take(1) : Python.Items(value)) is [var first, ..] ? first
             : new Undefined("there is no first item in an empty sequence"),
         ["float"] = (value, a) => Float(value, a.Bind("default")[0]),
         ["indent"] = Indent,
         ["int"] = (value, a) => Int(value, a.Bind("default")[0]),
         ["items"] = (value, a) => Given(value, a) switch
         {
-            Undefined => new PyList([]),
-            PyDict dict => new PyList([.. dict.Entries.Select(e => new PyList([e.Key, e.Value], isTuple: true))]),
+            Undefined => new PyGenerator([]),
+            PyDict dict => new PyGenerator([.. dict.Entries.Select(e => new PyList([e.Key, e.Value], isTuple: true))]),
             var other => throw Wrong(other, "a dict"),
         },
         ["join"] = Join,
-        ["last"] = (value, a) => Python.Items(Given(value, a)) is [.., var last] ? last
+        ["last"] = (value, a) => Given(value, a) is PyGenerator ? throw Wrong(value, "a list")
+            : Python.Items(value) is [.., var last] ? last
             : new Undefined("there is no last item in an empty sequence"),
         ["length"] = (value, a) => Python.Length(Given(value, a)),
         ["list"] = (value, a) => new PyList([.. Charged(a, Python.Items(Given(value, a)))]),
@@ -44,7 +45,8 @@ internal static class Filters
         ["rejectattr"] = (value, a) => Select(value, a, keeps: false, byAttribute: true),
         ["replace"] = (value, a) => Methods.Replace(a.Render, Python.Str(value), Texts(a.Bind("old", "new", "count"))),
         ["reverse"] = (value, a) => Given(value, a) is string text ? string.Concat(Enumerable.Reverse(Charged(a, Text.Characters(text))))
-            : new PyList([.. Charged(a, Python.Items(value)).Reverse()]),
+            : value is PyGenerator ? new PyList([.. Charged(a, Python.Items(value)).Reverse()])
+            : new PyGenerator([.. Charged(a, Python.Items(value)).Reverse()]),
         ["round"] = (value, a) => Round(value, a),
         ["select"] = (value, a) => Select(value, a, keeps: true, byAttribute: false),
         ["selectattr"] = (value, a) => Select(value, a, keeps: true, byAttribute: true),
@@ -144,31 +146,31 @@ internal static class Filters
         return Methods.Join(arguments.Render, given[0] == Arguments.Missing ? "" : Python.Str(given[0]), [.. items]);
     }
 
-    private static PyList Map(object? value, Arguments arguments)
+    private static PyGenerator Map(object? value, Arguments arguments)
     {
         IReadOnlyList<object?> items = Charged(arguments, Python.Items(value));
         if (arguments.Positional.Count > 0)
         {
             string filter = Methods.TextOf(arguments.Positional[0]);
             var rest = new Arguments(arguments.Render, filter, [.. arguments.Positional.Skip(1)], arguments.Named);
-            return new PyList([.. items.Select(i => Apply(filter, i, rest))]);
+            return new PyGenerator([.. items.Select(i => Apply(filter, i, rest))]);
         }
 
         object?[] given = arguments.Bind("attribute", "default");
         if (given[0] == Arguments.Missing)
             throw new TemplateException("map needs the name of a filter, or attribute=");
-        return new PyList(
+        return new PyGenerator(
             [.. items.Select(i => At(i, given[0]) is var part && part is Undefined && given[1] != Arguments.Missing ? given[1] : part)]);
     }
 
-    private static PyList Select(object? value, Arguments arguments, bool keeps, bool byAttribute)
+    private static PyGenerator Select(object? value, Arguments arguments, bool keeps, bool byAttribute)
     {
         if (arguments.Named.Count > 0 || (byAttribute && arguments.Positional.Count == 0))
             throw new TemplateException(
                 $"{arguments.Callee} needs {(byAttribute ? "an attribute, and then the name of a test" : "the name of a test")}");
         IReadOnlyList<object?> test = [.. arguments.Positional.Skip(byAttribute ? 1 : 0)];
         Arguments? rest = test.Count == 0 ? null : new Arguments(arguments.Render, Methods.TextOf(test[0]), [.. test.Skip(1)], []);
-        return new PyList([.. Charged(arguments, Python.Items(value)).Where(item =>
+        return new PyGenerator([.. Charged(arguments, Python.Items(value)).Where(item =>
         {
             object? looked = byAttribute ? At(item, arguments.Positional[0]) : item;
             return (rest is null ? Python.IsTrue(looked) : Tests.Holds(rest.Callee, looked, rest)) == keeps;
@@ -226,7 +228,7 @@ internal static class Filters
         }
     }
 
-    private static PyList Unique(object? value, Arguments arguments)
+    private static PyGenerator Unique(object? value, Arguments arguments)
     {
         object?[] given = arguments.Bind("case_sensitive", "attribute");
         var seen = new PyDict();
@@ -240,7 +242,7 @@ internal static class Filters
             kept.Add(item);
         }
 
-        return new PyList(kept);
+        return new PyGenerator(kept);
     }
 
     private static string Title(string text)

@@ -341,7 +341,7 @@ internal sealed class Target(int line, string? name, string? part, List<Target>?
 
     private IReadOnlyList<object?> Unpack(object? value)
     {
-        IReadOnlyList<object?> items = value is PyList or PyDict or string ? Python.Items(value)
+        IReadOnlyList<object?> items = value is PyList or PyDict or PyGenerator or string ? Python.Items(value)
             : throw new TemplateException($"{Python.TypeName(value)} cannot be unpacked", line);
         return items.Count == several!.Count ? items
             : throw new TemplateException($"{items.Count} values cannot be unpacked into {several.Count} names", line);

@@ -16,6 +16,7 @@ internal static class Python
         PyList { IsTuple: true } => "a tuple",
         PyList => "a list",
         PyDict => "a dict",
+        PyGenerator => "a generator",
         Undefined => "an undefined value",
         Namespace => "a namespace",
         Loop => "a loop",
@@ -114,6 +115,7 @@ internal static class Python
     {
         PyList list => list.Items,
         PyDict dict => [.. dict.Keys],
+        PyGenerator generator => generator.Take(),
         string s => Text.Characters(s),
         Undefined => [],
         _ => throw new TemplateException($"{TypeName(value)} cannot be looped over"),

@@ -17,7 +17,7 @@ internal static class Tests
         ["string"] = (value, _) => value is string,
         ["mapping"] = (value, _) => value is PyDict,
         ["sequence"] = (value, _) => value is string or PyList or PyDict or Undefined,
-        ["iterable"] = (value, _) => value is string or PyList or PyDict or Undefined,
+        ["iterable"] = (value, _) => value is string or PyList or PyDict or PyGenerator or Undefined,
         ["callable"] = (value, _) => value is Callable,
         ["odd"] = (value, _) => Modulo(value, 2L) == 1,
         ["even"] = (value, _) => Modulo(value, 2L) == 0,

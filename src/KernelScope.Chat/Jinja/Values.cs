@@ -1,6 +1,6 @@
 namespace KernelScope.Chat.Jinja;
 
-// A template's values: null (None), bool, long, double, string, PyList, PyDict, and the types below.
+// A template's values: null (None), bool, long, double, string, PyList, PyDict, PyGenerator, and the types below.
 
 /// <summary>
 /// How large a value is when it is written out. Values share their parts, so a few steps can make one that would fill any memory: what is
@@ -16,6 +16,7 @@ internal readonly record struct Extent(long Size, int Depth)
         string text => new Extent(1 + (text.Length / 16), 0),
         PyList list => list.Extent,
         PyDict dict => dict.Extent,
+        PyGenerator generator => generator.Extent,
         _ => new Extent(1, 0),
     };
 
@@ -39,6 +40,23 @@ internal sealed class PyList(IReadOnlyList<object?> items, bool isTuple = false)
     public bool IsTuple => isTuple;
 
     public Extent Extent { get; } = items.Aggregate(new Extent(1, 0), (extent, item) => extent.With(item));
+}
+
+/// <summary>What a lazy filter gives (map, select, unique and their kin, items; reverse of a list): it is true even without items, has no length, and is gone through once.</summary>
+internal sealed class PyGenerator(IReadOnlyList<object?> items)
+{
+    private int _given;
+
+    public Extent Extent { get; } = items.Aggregate(new Extent(1, 0), (extent, item) => extent.With(item));
+
+    /// <summary>The items that nobody has taken yet.</summary>
+    /// <param name="most">How many of them, at most.</param>
+    public IReadOnlyList<object?> Take(int most = int.MaxValue)
+    {
+        IReadOnlyList<object?> rest = [.. items.Skip(_given).Take(most)];
+        _given += rest.Count;
+        return rest;
+    }
 }
 
 /// <summary>A dictionary, in the order of insertion. Templates cannot change one.</summary>

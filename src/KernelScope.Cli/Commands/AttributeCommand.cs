@@ -44,7 +44,7 @@ internal sealed class AttributeCommand : Verb
         LabelOption.Give(parsed.GetValue(_labels), files, [saeFiles], Streams, Cancellation);
         if (!StreamGradient.Sites.Contains(saeFiles.SiteOut.Site))
             throw new WorkException($"nothing can be attributed at {saeFiles.SiteOut}: there are gradients at {string.Join(", ", StreamGradient.Sites.Select(s => new Hooks.HookPoint(s, saeFiles.SiteOut.Layer)))}.");
-        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length, tokens.Length)), ("gradients", StreamGradient.BytesFor(files.Config, tokens.Length)));
+        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length, tokens.Length)), ("gradients", StreamGradient.BytesFor(files.Config, tokens.Length)));
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);

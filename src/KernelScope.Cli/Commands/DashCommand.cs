@@ -7,6 +7,7 @@ using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Sae;
 using KernelScope.Training.Runs;
+using KernelScope.Web.Dashboards;
 
 namespace KernelScope.Cli;
 
@@ -14,11 +15,24 @@ namespace KernelScope.Cli;
 internal sealed class DashCommand : Verb
 {
     private const int MostFeatures = 4096;
-    private readonly Option<string> _features = new("--features")
+    private readonly Option<string?> _features = new("--features")
     {
-        Description = "Which: indices and ranges, such as 1738,1620 or 0-127,900.",
+        Description = "Which: indices and ranges, such as 1738,1620 or 0-127,900. With --out the default is all.",
         HelpName = "LIST",
-        Required = true,
+    };
+
+    private readonly Option<string?> _out = new("--out")
+    {
+        Description = "With --run: pages of all features in a folder, which serve --dashboards reads, with a site for a browser " +
+            "(index.html) that needs no server.",
+        HelpName = "DIR",
+    };
+
+    private readonly Option<string[]> _export = new("--export")
+    {
+        Description = "With --out, repeatable: also the files that Neuronpedia's import reads (neuronpedia), or a JSON file a feature " +
+            "for viewers of attribution graphs (graph).",
+        HelpName = "neuronpedia|graph",
     };
 
     private readonly Option<string?> _textFile = new("--text-file")
@@ -84,13 +98,18 @@ internal sealed class DashCommand : Verb
     public DashCommand(CommonOptions common, Surroundings surroundings) : base(
         "dash",
         "Shows what features do over a corpus: density, histograms, the strongest examples and examples by quantiles, the logits of " +
-        "their directions, their neighbours. One offline page with --html, one JSON document with --json.",
+        "their directions, their neighbours. One offline page with --html, one JSON document with --json; all features of an SAE, from " +
+        "the codes of a run, in a folder with --out.",
         "kernelscope dash --features 1738,320 --text-file demo --html page.html\n  kernelscope dash --features 1738 --text-file demo " +
-        "--top 3 --examples 1 --json",
+        "--top 3 --examples 1 --json\n  kernelscope harvest --out run --text-file demo --sae res.3.2k.l0_19 --codes-only --context 128\n  " +
+        "kernelscope dash --run run --features 0-63 --out pages",
         common,
         surroundings)
     {
-        Option[] all = [_features, _textFile, _tokensFile, _run, _length, _texts, _html, _top, _examples, _binning, _seed, _labels];
+        Option[] all = 
+        [
+            _features, _textFile, _tokensFile, _run, _length, _texts, _html, _out, _export, _top, _examples, _binning, _seed, _labels,
+        ];
         foreach (Option option in all)
             Options.Add(option);
         _length.Validators.Add(r => Parsing.Require(
@@ -103,14 +122,24 @@ internal sealed class DashCommand : Verb
         _sae = new SaeOptions(this);
     }
 
-    protected override void CheckOptions(ParseResult parsed) =>
+    protected override void CheckOptions(ParseResult parsed)
+    {
+        bool isFolder = parsed.GetValue(_out) is not null;
         Belongs(parsed, parsed.GetValue(_run) is null, "a text: a run has its own windows", _textFile, _tokensFile, _length);
+        Belongs(parsed, isFolder, "--out", _export);
+        Belongs(parsed, !isFolder, "a single page: --out writes a folder", _html, _texts);
+        _ = ExportsOf(parsed);
+        if (isFolder && parsed.GetValue(_run) is null)
+            throw new UsageException("--out needs a run with codes: harvest --sae makes one, and --run names it.");
+        if (!isFolder && parsed.GetValue(_features) is null)
+            throw new UsageException("--features is missing: which features the page shows, such as 1738,1620 or 0-127.");
+    }
 
     protected override int Run(ParseResult parsed)
     {
-        string? html = parsed.GetValue(_html);
-        if (html is null && !Common.JsonOf(parsed))
-            throw new UsageException("there is nowhere for the result to go: --html F.html, or --json.");
+        string? html = parsed.GetValue(_html), path = parsed.GetValue(_out);
+        if (html is null && path is null && !Common.JsonOf(parsed))
+            throw new UsageException("there is nowhere for the result to go: --html F.html, --out DIR, or --json.");
         OutputPlaces.Require([("--html", html)], parsed.GetValue(_textFile), parsed.GetValue(_tokensFile));
         // Whether the page can be written is known now, not after an hour.
         if (html is not null)
@@ -120,15 +149,22 @@ internal sealed class DashCommand : Verb
         using ModelFiles files = ModelFiles.Open(modelName, Common.NoMapOf(parsed));
         using SaeFiles saeFiles = run is null || _sae.IsGiven(parsed) ? _sae.Open(parsed, files) : OnlyOf(run.Value.Plan, files);
         SaeRecord? record = run is null ? null : RecordOf(run.Value.Plan, saeFiles);
-        int[] features = FeaturesOf(parsed.GetRequiredValue(_features), saeFiles);
+        int[] features = FeaturesOf(parsed.GetValue(_features), saeFiles, isFolder: path is not null);
         FeatureLabels labels = LabelOption.Of(parsed.GetValue(_labels), files, Streams, Cancellation);
+        if (path is not null)
+        {
+            FeatureStatisticsOptions options = OptionsOf(parsed, FolderDashboards.Window);
+            var inputs = new DashboardInputs(files, saeFiles, run!.Value.Folder, run.Value.Plan, record!, labels, options);
+            return WriteFolder(parsed, path, inputs, features);
+        }
+
         string? doubt = null, textFile = parsed.GetValue(_textFile), tokensFile = parsed.GetValue(_tokensFile);
         TokenSet tokens = run is null
             ? EvalTokens.Read(textFile, tokensFile, parsed.GetValue(_length), null, files, out doubt)
             : RunEvaluation.TokensOf(run.Value.Folder, run.Value.Plan, files.Config);
         long context = Session.BytesFor(files.Config, tokens.Length);
         using Device device = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", context));
+            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles.Bytes), ("context", context));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
         if (doubt is not null)
@@ -171,13 +207,7 @@ internal sealed class DashCommand : Verb
         TokenSet tokens, FeatureLabels labels)
     {
         const int Nearest = 10;
-        var options = new FeatureStatisticsOptions
-        {
-            Top = parsed.GetValue(_top),
-            Examples = parsed.GetValue(_examples),
-            Binning = parsed.GetValue(_binning) == "quantile" ? ExampleBinning.Quantile : ExampleBinning.SaeDashboard,
-            Seed = unchecked((ulong)parsed.GetValue(_seed)),
-        };
+        FeatureStatisticsOptions options = OptionsOf(parsed, parsed.GetValue(_run) is null ? int.MaxValue : FolderDashboards.Window);
         string modelId = LabelOption.ModelId(files), sourceId = SourceName.Of(saeFiles);
         FeatureExample[][] own = [.. (parsed.GetValue(_texts) ?? [])
             .Select(t => OwnText(t, model, sae, saeFiles.Site, files, firings.Features))];
@@ -190,6 +220,54 @@ internal sealed class DashCommand : Verb
             Link = SourceName.PageOf(saeFiles) is string page ? string.Create(CultureInfo.InvariantCulture, $"{page}/{s.Feature}") : null,
             OwnTexts = [.. own.Select(texts => texts[i])],
         })];
+    }
+
+    private FeatureStatisticsOptions OptionsOf(ParseResult parsed, int window) => new()
+    {
+        Top = parsed.GetValue(_top),
+        Examples = parsed.GetValue(_examples),
+        Binning = parsed.GetValue(_binning) == "quantile" ? ExampleBinning.Quantile : ExampleBinning.SaeDashboard,
+        Seed = unchecked((ulong)parsed.GetValue(_seed)),
+        Window = window,
+    };
+
+    private DashboardExports ExportsOf(ParseResult parsed)
+    {
+        var exports = DashboardExports.None;
+        foreach (string name in parsed.GetValue(_export) ?? [])
+        {
+            exports |= name switch
+            {
+                "neuronpedia" => DashboardExports.Neuronpedia,
+                "graph" => DashboardExports.Graph,
+                _ => throw new UsageException($"--export is '{Printable.Escape(name)}'; there are neuronpedia and graph."),
+            };
+        }
+
+        return exports;
+    }
+
+    private int WriteFolder(ParseResult parsed, string path, DashboardInputs inputs, int[] features)
+    {
+        using Device device = Common.OpenDevice(parsed, Streams, ("weights", inputs.Files.WeightBytes), ("SAE", inputs.Sae.Bytes));
+        using Gemma2Model model = inputs.Files.Load(device, Streams, Cancellation);
+        using JumpReluSae sae = inputs.Sae.Load(device);
+        int threads = Common.ThreadsOf(parsed) is > 0 and int given ? given : Environment.ProcessorCount;
+        DashFolderResult result = new FolderDashboards(inputs, threads, Cancellation)
+            .Write(path, features, model, sae, ExportsOf(parsed), Streams);
+        Streams.Error.WriteLine(
+            $"Wrote {Printable.Escape(path)} ({ByteText.Of(result.Bytes)}): open index.html in it, or kernelscope serve --dashboards.");
+        if (Common.JsonOf(parsed))
+            JsonOutput.Write(Streams, result);
+        else
+        {
+            Streams.Output.WriteLine(string.Create(
+                CultureInfo.InvariantCulture,
+                $"{result.Features} features of {result.Source} over {result.CountedPositions:N0} positions; {result.Dead} never fire, " +
+                $"{result.Dense} fire on more than a tenth"));
+        }
+
+        return ExitCode.Done;
     }
 
     /// <summary>A text of one's own, as an example of each feature.</summary>
@@ -235,8 +313,10 @@ internal sealed class DashCommand : Verb
     }
 
     /// <summary>Indices and ranges, each feature once.</summary>
-    private static int[] FeaturesOf(string list, SaeFiles sae)
+    private static int[] FeaturesOf(string? list, SaeFiles sae, bool isFolder)
     {
+        if (list is null)
+            return [.. Enumerable.Range(0, sae.Config.FeatureCount)];
         var features = new List<int>();
         foreach (string part in list.Split(',', StringSplitOptions.TrimEntries))
         {
@@ -253,6 +333,8 @@ internal sealed class DashCommand : Verb
             features.AddRange(Enumerable.Range(first, last - first + 1));
         }
 
+        if (isFolder)
+            return [.. features.Distinct().Order()];
         int[] distinct = [.. features.Distinct()];
         return distinct.Length <= MostFeatures ? distinct
             : throw new UsageException($"--features names {distinct.Length} features; a page takes at most {MostFeatures}.");

@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
@@ -58,8 +57,7 @@ internal sealed class DoctorCommand : Verb
         NeedRow? sae = _sae.IsGiven(parsed) ? Sae(_sae.NameOf(parsed)!) : null;
         IReadOnlyList<DeviceProbe> devices = DeviceProbe.All(asked);
         FitBeforeRow[] before = model.Ok ? [] : Before(parsed, sae, devices);
-        (string, long)[] items = [("weights", model.WeightBytes), ("context", model.ContextBytes), ("SAE", sae?.WeightBytes ?? 0)];
-        DeviceFitRow[] needs = model.Ok ? [.. devices.Select(d => d.Hold(items))] : [];
+        DeviceFitRow[] needs = model.Ok ? [.. devices.Select(d => d.Hold(Needs(model, sae, d)))] : [];
         bool fits = devices.Zip(needs).Any(d => d.First.Answers(asked) && d.Second.Ok);
         // What a download brings is the type in which the model is published; the other is told for who converts it.
         if (before.Length > 0)
@@ -69,9 +67,8 @@ internal sealed class DoctorCommand : Verb
             (sae, fit) = Examine(parsed, sae);
         bool saeIsFine = sae is not { Ok: false } || (before.Length > 0 && ReleaseCatalog.TryParse(sae.Name, out _));
         bool wouldRun = (model.Ok || before.Length > 0) && fits && saeIsFine;
-        var version = typeof(DoctorCommand).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>();
         var result = new DoctorResult(
-            version?.InformationalVersion.Split('+')[0] ?? "",
+            ProgramVersion.Text,
             RuntimeInformation.FrameworkDescription,
             RuntimeInformation.OSDescription,
             RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant(),
@@ -88,6 +85,18 @@ internal sealed class DoctorCommand : Verb
             Print(result);
         bool isHere = (model.Ok && sae is not { Ok: false }) || parsed.GetValue(_beforeDownload);
         return wouldRun && isHere ? ExitCode.Done : ExitCode.Failed;
+    }
+
+    // The cpu reads packed weights where there are some; other devices hold what the files have.
+    private static (string What, long Bytes)[] Needs(NeedRow model, NeedRow? sae, DeviceProbe device)
+    {
+        bool isPacked = device.Name == "cpu" && model.PackedWeightBytes is not null;
+        return
+        [
+            ("weights", isPacked ? model.PackedWeightBytes!.Value : model.WeightBytes),
+            ("context", model.ContextBytes),
+            ("SAE", sae?.WeightBytes ?? 0),
+        ];
     }
 
     /// <summary>What a published model that is not here would need on each device, in the type in which it is published and in the other.</summary>
@@ -127,6 +136,7 @@ internal sealed class DoctorCommand : Verb
             {
                 Packed = packed?.Path,
                 PackedProblem = packed?.Problem,
+                PackedWeightBytes = packed is { Problem: null } ? files.WeightBytesOn("cpu") : null,
                 Remarks = files.Remarks.Count > 0 ? [.. files.Remarks] : null,
             };
         }
@@ -167,7 +177,7 @@ internal sealed class DoctorCommand : Verb
                 return (sae, null);
             long context = SaeExamination.ContextBytes(files);
             using Device device = Common.OpenDevice(
-                parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", context));
+                parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles.Bytes), ("context", context));
             return (sae, SaeExamination.Run(files, saeFiles, device, Streams, Cancellation));
         }
         catch (Exception e) when (e is InvalidDataException or WorkException or NotSupportedException)

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using KernelScope.Attribution;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
@@ -21,12 +22,13 @@ internal sealed class EvalCommand : Verb
     private readonly Option<string?> _specialIds = new("--special-ids") { Description = "Ids that do not count. Default: padding, BOS and EOS of config.json. Padding never counts.", HelpName = "IDS" };
     private readonly Option<string?> _out = new("--out") { Description = "Where arrays go: an npz with firing_frequency, by_position_*, and by position losses, divergences, codes, errors, r_L0, activations, gradients.", HelpName = "F.npz" };
     private readonly Option<string> _arrays = new("--arrays") { Description = "Which: all; positions (without activations, gradients and logits); summary (nothing by position).", HelpName = "all|positions|summary", DefaultValueFactory = _ => "all" };
-    private readonly Option<string?> _report = new("--report") { Description = "Where a report with plots goes: one HTML file that needs nothing else.", HelpName = "F.html" };
+    private readonly Option<string?> _report = new("--report", "--html") { Description = "Where a report with plots goes: one HTML file that needs nothing else.", HelpName = "F.html" };
     private readonly Option<string?> _resume = new("--resume") { Description = "A file that keeps what was measured after every sequence; the same command goes on from it after a kill, with the same result.", HelpName = "F" };
     private readonly Option<bool> _noGradients = new("--no-gradients") { Description = "Leaves r_L0 and grad_own out, which need two backward passes and a layer's activations for a whole sequence in memory." };
     private readonly Option<int> _resamples = new("--resamples") { Description = "Bootstrap resamples for the confidence intervals. Default: 1000.", HelpName = "N", DefaultValueFactory = _ => 1000 };
     private readonly Option<string?> _run = new("--run") { Description = "A run on disk instead of a text: its tokens, and what it leaves out does not count.", HelpName = "RUN" };
     private readonly Option<bool> _noModel = new("--no-model") { Description = "With --run: only what follows from its stored rows (L0, FVU, cosine, firing frequency, by position); the model is not run." };
+    private readonly Option<string> _panels = PackOption.Panels();
     private readonly ProfileOption _profile;
     private readonly Option<string?> _study = new("--precision-study")
     {
@@ -47,7 +49,7 @@ internal sealed class EvalCommand : Verb
         common,
         surroundings)
     {
-        foreach (Option option in (Option[])[_saes, _site, _siteOut, _textFile, _tokensFile, _run, _noModel, _length, _specialIds, _out, _arrays, _report, _resume, _noGradients, _resamples, _seed, _study])
+        foreach (Option option in (Option[])[_saes, _site, _siteOut, _textFile, _tokensFile, _run, _noModel, _length, _specialIds, _out, _arrays, _report, _resume, _noGradients, _resamples, _seed, _study, _panels])
             Options.Add(option);
         _profile = new ProfileOption(this);
         _length.Validators.Add(r => Parsing.Require(r, _length, v => v >= 2, "--length is {0}; a sequence has at least 2 tokens, BOS and one more."));
@@ -60,7 +62,7 @@ internal sealed class EvalCommand : Verb
     {
         Belongs(parsed, parsed.GetValue(_run) is not null, "--run", _noModel);
         Belongs(parsed, parsed.GetValue(_run) is null, "a text: a run has its own sequences", _textFile, _tokensFile, _length, _specialIds);
-        Belongs(parsed, !parsed.GetValue(_noModel), "the model, and --no-model leaves it out", _out, _arrays, _report, _resume, _noGradients, _study, _profile.Option);
+        Belongs(parsed, !parsed.GetValue(_noModel), "the model, and --no-model leaves it out", _out, _arrays, _report, _resume, _noGradients, _study, _panels, _profile.Option);
         Belongs(parsed, parsed.GetValue(_run) is null || parsed.GetResult(_study) is not { Implicit: false }, "a text: --run does not go with --precision-study", _study);
         Belongs(parsed, parsed.GetValue(_out) is not null || parsed.GetResult(_study) is { Implicit: false }, "--out", _arrays);
         if (parsed.GetResult(_study) is { Implicit: false })
@@ -87,9 +89,9 @@ internal sealed class EvalCommand : Verb
             : RunEvaluation.TokensOf(run.Value.Folder, run.Value.Plan, files.Config);
         using SaeStack saes = OpenSaes(parsed, files);
         OutputPlaces.Require(outputs, saes.InputPaths);
-        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
+        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), PackOption.UseOf(parsed, _panels))), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation);
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, PackOption.UseOf(parsed, _panels));
         using IDisposable loaded = saes.Load(device);
         SaeTarget[] targets = [.. saes.Entries.Select(e => e.Sae.Target)];
         var evaluation = new SaeEvaluation(model, targets, tokens, OptionsOf(parsed));
@@ -99,7 +101,7 @@ internal sealed class EvalCommand : Verb
         using (var progress = new EvalProgress(Streams))
             result = evaluation.Run(progress, Cancellation);
         if (parsed.GetValue(_report) is string report)
-            HtmlReport.Write(report, result, files.Name, doubts);
+            WriteReport(parsed, report, result, files.Name, doubts, saes, device, run?.Plan);
         Written.Say(Streams, parsed.GetValue(_out), parsed.GetValue(_report), parsed.GetValue(_resume));
         if (Common.JsonOf(parsed))
             EvalView.WriteJson(Streams, result, files.Name, run is null ? null : [("run", run.Value.Plan.Id)]);
@@ -107,6 +109,22 @@ internal sealed class EvalCommand : Verb
             EvalView.Print(Streams, result);
         ProfileOption.Print(device, Streams);
         return ExitCode.Done;
+    }
+
+    private void WriteReport(
+        ParseResult parsed, string path, EvaluationResult result, string model, string[] doubts, SaeStack saes, Device device, RunPlan? run)
+    {
+        string corpus = run is not null ? $"run {run.Id}" : InputFile.NameOf(parsed.GetValue(_textFile) ?? parsed.GetValue(_tokensFile) ?? Demo.ModelName);
+        HtmlReport.Write(
+            path, result, model, doubts,
+            [
+                ("model", model), .. result.Saes.Select(s => ("SAE", $"{s.Name} at {s.Site}")), ("corpus", corpus),
+                ("ids that do not count", string.Join(", ", result.Tokens.SpecialIds)),
+                ("device", device.Name),
+                ("seed of the resamples", string.Create(CultureInfo.InvariantCulture, $"{parsed.GetValue(_seed)}")),
+                ("KernelScope", ProgramVersion.Text), ("date", DateTime.UtcNow.ToString("yyyy-MM-dd HH:mm 'UTC'", CultureInfo.InvariantCulture)),
+            ],
+            name => saes.Entries.Select(e => e.Sae.Files).FirstOrDefault(f => f.Name == name) is SaeFiles sae ? SourceName.PageOf(sae) : null);
     }
 
     /// <summary>What follows from the rows of a run alone; its model need not be there.</summary>
@@ -174,8 +192,8 @@ internal sealed class EvalCommand : Verb
     {
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         using SaeStack saes = OpenSaes(parsed, files);
-        using Device device = Common.OpenDevice(parsed, Streams, precision, saePrecision, ("weights", files.WeightBytes), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)));
-        using Gemma2Model model = files.Load(device, Streams, Cancellation);
+        using Device device = Common.OpenDevice(parsed, Streams, precision, saePrecision, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), PackOption.UseOf(parsed, _panels))), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)));
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, PackOption.UseOf(parsed, _panels));
         using IDisposable loaded = saes.Load(device);
         EvaluationOptions options = OptionsOf(parsed) with { ArraysPath = arrays, Arrays = ArrayDetail.Positions, ResumePath = null, Gradients = false };
         using var progress = new EvalProgress(Streams);

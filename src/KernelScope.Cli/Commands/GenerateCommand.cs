@@ -83,15 +83,16 @@ internal sealed class GenerateCommand : Verb
         if (!showFeatures)
             SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
         bool pack = _pack.IsGiven(parsed);
+        PanelUse panels = _pack.UseOf(parsed);
         using Device opened = Common.OpenDevice(
             parsed,
             Streams,
-            ("weights", files.WeightBytes),
+            ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), panels)),
             ("SAE", stack.Bytes),
             ("packed encoders", pack ? stack.PackedBytes : 0),
             ("context", Session.BytesFor(files.Config, context)));
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, pack);
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, panels);
         using IDisposable loaded = stack.Load(device, pack);
         ProfileOption.WarmUp(device, model, stack.Saes, tokens, generates: true, Cancellation);
         using Session session = model.NewSession(context);

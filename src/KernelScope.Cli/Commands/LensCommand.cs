@@ -62,7 +62,7 @@ internal sealed class LensCommand : Verb
         Sites.Require(files, site);
         if (!LogitLens.Sites.Contains(site.Site))
             throw new WorkException($"{site} is no point of the stream; the lens reads {LogitLens.Names(site.Layer)}.");
-        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
+        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("context", Session.BytesFor(files.Config, tokens.Length)));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         LensToken[][] tops;
         using (var progress = new Progress(Streams, "Running"))
@@ -82,7 +82,7 @@ internal sealed class LensCommand : Verb
             throw new WorkException($"feature {feature} is outside the width of {saeFiles.Name}, which has features 0 to {saeFiles.Config.FeatureCount - 1}.");
         if (!FeatureLens.Sites.Contains(saeFiles.SiteOut.Site))
             throw new WorkException($"a feature at {saeFiles.SiteOut} is no direction of the stream; the lens reads features at {string.Join(", ", FeatureLens.Sites.Select(s => new HookPoint(s, saeFiles.SiteOut.Layer)))}.");
-        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes));
+        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles.Bytes));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
         var lens = FeatureLens.Of(model, sae, saeFiles.SiteOut, feature, parsed.GetValue(_top));

@@ -113,7 +113,7 @@ internal sealed partial class RunCommand : Verb
         using Device opened = Common.OpenDevice(
             parsed,
             Streams,
-            ("weights", files.WeightBytes),
+            ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), _pack.UseOf(parsed))),
             ("SAE", stack.Bytes),
             ("context", Session.BytesFor(files.Config, tokens.Length, chunk)),
             ("activations", captured));
@@ -121,7 +121,7 @@ internal sealed partial class RunCommand : Verb
         // Before the long part: an output that cannot be written is known at once.
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.IsGiven(parsed));
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.UseOf(parsed));
         using IDisposable loaded = stack.Load(device);
         ProfileOption.WarmUp(device, model, stack.Saes, tokens, generates: false, Cancellation);
         using Session session = model.NewSession(tokens.Length, chunk);

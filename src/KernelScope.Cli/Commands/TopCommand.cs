@@ -45,7 +45,7 @@ internal sealed class TopCommand : Verb
         if (Array.FindIndex(features, f => f < 0 || f >= saeFiles.Config.FeatureCount) is int bad and >= 0)
             throw new WorkException($"feature {features[bad]} is outside the width of {saeFiles.Name}, which has features 0 to {saeFiles.Config.FeatureCount - 1}.");
         TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), null, files, out string? doubt);
-        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
+        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
         if (doubt is not null)
@@ -78,7 +78,7 @@ internal sealed class TopCommand : Verb
 
     private TopResult Result(ParseResult parsed, int feature, TopContexts found, TokenSet tokens, ModelFiles files, SaeFiles saeFiles)
     {
-        ContextRow[] contexts = [.. found.Places.Select(p => Context(p, tokens, parsed.GetValue(_window), files))];
+        ContextRow[] contexts = [.. found.Places.Select(p => Context(p, found.OfSequences[p.Sequence], tokens, parsed.GetValue(_window), files))];
         QuantileRow[] quantiles = found.Active == 0 ? [] : [.. Shares.Select(s => new QuantileRow(s, found.Activations[s]))];
         double share = found.Active / (double)found.Counted;
         string site = saeFiles.Site.ToString();
@@ -88,11 +88,11 @@ internal sealed class TopCommand : Verb
         };
     }
 
-    private static ContextRow Context(FeaturePlace place, TokenSet tokens, int window, ModelFiles files)
+    private static ContextRow Context(FeaturePlace place, float[] activations, TokenSet tokens, int window, ModelFiles files)
     {
         ReadOnlySpan<int> sequence = tokens.Sequence(place.Sequence);
         int first = Math.Max(0, place.Position - window), end = (int)Math.Min(sequence.Length, place.Position + (long)window + 1);
         NamedToken[] around = Array.ConvertAll(sequence[first..end].ToArray(), id => new NamedToken(id, TokenText.Of(files.Tokenizer, id)));
-        return new ContextRow(place.Sequence, place.Position, place.Activation, place.Position - first, around);
+        return new ContextRow(place.Sequence, place.Position, place.Activation, place.Position - first, around, activations[first..end]);
     }
 }

@@ -71,7 +71,7 @@ internal sealed class VerifyCommand : Verb
         if (ownProcesses && picked)
             return Print(parsed, deviceName, precision, files.Name, checks, notRun);
         using Device device = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytes), ("SAE", saeFiles?.Bytes ?? 0), ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(files.Config, tokens.Length, 1)));
+            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles?.Bytes ?? 0), ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(files.Config, tokens.Length, 1)));
         if (!ownProcesses)
         {
             using var progress = new Progress(Streams, "Ops");

@@ -88,7 +88,13 @@ public static partial class Inspector
                 using (SaeCheckpoint sae = SaeCheckpoint.Open(path))
                 using (SafetensorsFile file = SafetensorsFile.Open(sae.Path)) return CheckedNumbers(sae, Describe(file, file.Contents, options, cancellation));
             case "panels":
-                using (PanelFile panels = PanelFile.Open(path)) return Describe(panels, options, cancellation);
+                using (PanelFile panels = PanelFile.Open(path))
+                {
+                    if (panels.IsRounded)
+                        notes.Add($"{BadFile.Printable(path, 4096)}: the weights were rounded to bfloat16; runs use them with --panels bf16 only.");
+                    return Describe(panels, options, cancellation);
+                }
+
             case "index":
                 using (ShardedTensors shards = ShardedTensors.OpenIndex(path)) return Describe(shards, options, cancellation);
             case "config":

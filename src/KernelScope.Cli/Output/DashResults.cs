@@ -13,6 +13,10 @@ internal sealed record DashResult(
         source.Tokens.SpecialIds, source.Seed, [.. pages.Select(p => DashFeature.Create(source, p))]);
 }
 
+/// <summary>Result of <c>dash --out</c>.</summary>
+internal sealed record DashFolderResult(
+    string Out, string Model, string Sae, string Source, string Run, long CountedPositions, int Features, long Dead, long Dense, long Bytes);
+
 /// <summary>One feature over the corpus.</summary>
 internal sealed record DashFeature(
     int Index, long CountedPositions, long FiringPositions, double FracNonzero, double Mean, float MaxAct, string Binning)
@@ -35,6 +39,8 @@ internal sealed record DashFeature(
     public required IReadOnlyList<DashRelated> CoFiring { get; init; }
 
     public required IReadOnlyList<DashToken> TopTokens { get; init; }
+
+    public required IReadOnlyList<long> PeakPositionHistogram { get; init; }
 
     public required int DistinctTokens { get; init; }
 
@@ -61,12 +67,13 @@ internal sealed record DashFeature(
             CoFiring = [.. s.CoFiring.Select(n => new DashRelated(n.Feature, n.Value, n.Count))],
             TopTokens = [.. s.TopTokens.Select(t => new DashToken(t.Id, source.Piece(t.Id), t.Count, t.Mean))],
             DistinctTokens = s.DistinctTokens,
+            PeakPositionHistogram = s.PeakPositions,
             Top = [.. s.Top.Select(Example)],
             Groups = [.. s.Groups.Select(g => new DashGroup(g.From, g.To, g.Contains, [.. g.Examples.Select(Example)]))],
             OwnTexts = page.OwnTexts.Count == 0 ? null : [.. page.OwnTexts.Select(Example)],
         };
 
-        DashExample Example(FeatureExample e) => new(e.Sequence, e.Position, e.Activation, [.. e.Tokens.Select(source.Text)], e.Values);
+        DashExample Example(FeatureExample e) => new(e.Sequence, e.Position, e.FirstPosition, e.Activation, [.. e.Tokens.Select(source.Text)], e.Values);
     }
 }
 
@@ -82,6 +89,7 @@ internal sealed record DashRelated(
 
 internal sealed record DashToken(int Id, string Piece, long Count, double Mean);
 
-internal sealed record DashExample(int Sequence, int Position, float Activation, IReadOnlyList<string> Tokens, IReadOnlyList<float> Values);
+internal sealed record DashExample(
+    int Sequence, int Position, int FirstPosition, float Activation, IReadOnlyList<string> Tokens, IReadOnlyList<float> Values);
 
 internal sealed record DashGroup(float From, float To, double Contains, IReadOnlyList<DashExample> Examples);

@@ -16,29 +16,61 @@ internal static class EvalView
         ("KL", ["splices", "sae/keep_bos", "kl"]), ("loss recovered", ["splices", "sae/keep_bos", "loss_recovered", "default"]), ("uniformity r_L0", ["r_L0"]),
     ];
 
+    /// <summary>Which numbers are shown first where there is no room for all.</summary>
+    private static readonly string[] First = ["L0", "FVU", "delta loss", "KL", "loss recovered", "alive"];
+
     /// <summary>For people: the main numbers, with their intervals.</summary>
     public static void Print(Streams streams, EvaluationResult result)
     {
         IAnsiConsole console = Terminal.Open(streams);
         console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Tokens.Count:N0} sequences of up to {result.Tokens.Length:N0} tokens; {result.Counts["act_mask"]:N0} positions count"));
-        // With several SAEs there is room for the numbers only; the intervals are in the JSON and in the report.
-        bool intervals = result.Saes.Count == 1;
-        var table = new Table().NoBorder();
-        table.AddColumn("");
-        foreach (SaeResult sae in result.Saes)
-            table.AddColumn(new TableColumn(new Paragraph($"{Printable.Escape(sae.Name)}\nat {sae.Site}")));
-        if (intervals)
-            table.AddColumn(string.Create(CultureInfo.InvariantCulture, $"{100 * result.Bootstrap.Level:0.#} % interval"));
-        foreach ((string label, string[] path) in Rows.Where(row => result.Saes.Any(s => s.Metrics.Has(row.Path))))
+        if (result.Saes.Count > 1)
         {
-            List<Paragraph> cells = [new(label), .. result.Saes.Select(s => new Paragraph(s.Metrics.Has(path) ? Number(s.Metrics[path]) : "not defined"))];
-            if (intervals)
-                cells.Add(new(Interval(result.Saes[0], path)));
-            table.AddRow(cells);
+            PrintSeveral(console, result);
+            return;
         }
 
+        SaeResult sae = result.Saes[0];
+        var table = new Table().NoBorder();
+        table.AddColumn("");
+        table.AddColumn(new TableColumn(new Paragraph(Name(sae))));
+        table.AddColumn(string.Create(CultureInfo.InvariantCulture, $"{100 * result.Bootstrap.Level:0.#} % interval"));
+        foreach ((string label, string[] path) in Rows.Where(row => sae.Metrics.Has(row.Path)))
+            table.AddRow(new Paragraph(label), new Paragraph(Number(sae.Metrics[path])), new Paragraph(Interval(sae, path)));
         console.Write(table);
     }
+
+    /// <summary>An SAE a row, and as many numbers as fit into the width, the most telling first; the intervals are in the JSON and in the report.</summary>
+    private static void PrintSeveral(IAnsiConsole console, EvaluationResult result)
+    {
+        const int Gap = 2, LeastName = 20, LeastShown = 3;
+        (string Label, string[] Path)[] there = [.. Rows.Where(row => result.Saes.Any(s => s.Metrics.Has(row.Path)))];
+        (string Label, string[] Path)[] ordered = [.. there.OrderBy(row => Array.IndexOf(First, row.Label) is int at and >= 0 ? at : First.Length)];
+        int names = result.Saes.Max(s => Math.Max(Printable.Escape(s.Name).Length, s.Site.ToString().Length + 3));
+        names = Math.Min(names, Math.Max(console.Profile.Width / 3, LeastName));
+        int left = console.Profile.Width - names - Gap;
+        var table = new Table().NoBorder();
+        table.AddColumn(new TableColumn("") { Width = names });
+        var shown = new List<string[]>();
+        foreach ((string label, string[] path) in ordered)
+        {
+            left -= Math.Max(label.Length, result.Saes.Max(s => Cell(s, path).Length)) + Gap;
+            if (left < 0 && shown.Count >= LeastShown)
+                break;
+            table.AddColumn(new TableColumn(label).RightAligned().NoWrap());
+            shown.Add(path);
+        }
+
+        foreach (SaeResult sae in result.Saes)
+            table.AddRow([new Paragraph(Name(sae)), .. shown.Select(path => new Paragraph(Cell(sae, path)))]);
+        console.Write(table);
+        if (shown.Count < ordered.Length)
+            console.WriteLine($"A wider terminal, --report and --json also show {string.Join(", ", ordered.Skip(shown.Count).Select(o => o.Label))}.");
+    }
+
+    private static string Name(SaeResult sae) => $"{Printable.Escape(sae.Name)}\nat {sae.Site}";
+
+    private static string Cell(SaeResult sae, string[] path) => sae.Metrics.Has(path) ? Number(sae.Metrics[path]) : "not defined";
 
     /// <summary>For programs: one JSON document.</summary>
     /// <param name="streams">Where.</param>

@@ -13,7 +13,7 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
     [
         ("Look inside a model", ["features", "generate", "run", "lens", "attribute", "top", "dash", "labels", "serve"]),
         ("Measure and compare", ["eval", "encode", "diff", "verify", "kernels", "bench"]),
-        ("Runs on disk, on one machine or many", ["harvest", "plan", "work", "status", "merge", "train"]),
+        ("Runs on disk, on one machine or many", ["harvest", "plan", "work", "status", "merge", "train", "suite"]),
         ("Files, models and this machine", ["tokenize", "inspect", "catalog", "pull", "pack", "doctor", "help"]),
     ];
 

@@ -23,11 +23,12 @@ internal sealed record CatalogRow(
     long Bytes,
     string? Cached);
 
-/// <summary>Result of <c>pack</c>.</summary>
-internal sealed record PackResult(string Model, string Path, long Bytes, int Matrices);
-
 /// <summary>A file of packed weights in the cache: whose it is, and why no run would use it, if so.</summary>
-internal sealed record PackedRow(string Path, long Bytes, string? Source, bool Ok, string? Problem);
+internal sealed record PackedRow(string Path, long Bytes, string? Source, bool Ok, string? Problem)
+{
+    /// <summary>Whether the weights were rounded to bfloat16.</summary>
+    public bool Rounded { get; init; }
+}
 
 /// <summary>Result of <c>pull</c>.</summary>
 internal sealed record PullResult(string Cache, IReadOnlyList<PulledRow> Pulled);

@@ -210,6 +210,10 @@ internal sealed record NeedRow(string Name, bool Ok, string? Error, long WeightB
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Packed { get; init; }
 
+    /// <summary>Of a model: bytes of the weights that the cpu device reads, with the packed ones.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public long? PackedWeightBytes { get; init; }
+
     /// <summary>Of a model: what is unusual about its files.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<string>? Remarks { get; init; }

@@ -8,7 +8,8 @@ namespace KernelScope.Cli;
 /// <param name="Activation">How strongly.</param>
 /// <param name="Focus">The index of the token in <paramref name="Tokens"/>.</param>
 /// <param name="Tokens">The tokens from --window before to --window after.</param>
-internal sealed record ContextRow(int Sequence, int Position, float Activation, int Focus, IReadOnlyList<NamedToken> Tokens);
+/// <param name="Activations">The feature's activation at each of them; 0 at those that do not count.</param>
+internal sealed record ContextRow(int Sequence, int Position, float Activation, int Focus, IReadOnlyList<NamedToken> Tokens, IReadOnlyList<float> Activations);
 
 /// <summary>A quantile of the activations where the feature fires.</summary>
 internal sealed record QuantileRow(double Share, double Activation);

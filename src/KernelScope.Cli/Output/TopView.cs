@@ -3,7 +3,7 @@ using Spectre.Console;
 
 namespace KernelScope.Cli;
 
-/// <summary>A feature's strongest contexts for people, its token in brackets.</summary>
+/// <summary>A feature's strongest contexts for people, its token in brackets; tokens around on which it fires are shaded by how strongly.</summary>
 internal static class TopView
 {
     public static void Print(Streams streams, TopResult result)
@@ -16,6 +16,7 @@ internal static class TopView
         console.WriteLine($"where it does: mean {Number(result.Mean)}; {string.Join(", ", result.Quantiles.Select(q => string.Create(CultureInfo.InvariantCulture, $"{q.Share * 100:0.#}%: {Number(q.Activation)}")))}");
         console.WriteLine();
         var table = new Table().NoBorder().AddColumns("", "");
+        float largest = result.Contexts.Max(c => c.Activation);
         foreach (ContextRow context in result.Contexts)
         {
             var line = new Paragraph();
@@ -24,6 +25,8 @@ internal static class TopView
                 string text = Printable.Escape(context.Tokens[i].Text ?? $" {context.Tokens[i].Id}");
                 if (i == context.Focus)
                     line.Append(text.StartsWith(' ') ? $" [{text[1..]}]" : $"[{text}]", new Style(Color.Yellow, decoration: Decoration.Bold));
+                else if (context.Activations[i] > 0)
+                    line.Append(text, Shade(context.Activations[i] / largest));
                 else
                     line.Append(text);
             }
@@ -32,6 +35,13 @@ internal static class TopView
         }
 
         console.Write(table);
+    }
+
+    /// <summary>From pale to strong, with letters that are read on all of them.</summary>
+    private static Style Shade(float share)
+    {
+        float s = Math.Clamp(share, 0, 1);
+        return new Style(Color.Black, new Color((byte)(255 - (15 * s)), (byte)(240 - (80 * s)), (byte)(205 - (175 * s))));
     }
 
     private static string Number(double value) => value.ToString("0.0##", CultureInfo.InvariantCulture);

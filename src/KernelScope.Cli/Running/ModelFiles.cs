@@ -11,6 +11,9 @@ namespace KernelScope.Cli;
 /// <summary>A model's files, opened and checked, before any weight is touched.</summary>
 internal sealed class ModelFiles : IDisposable
 {
+    // A tokenizer.json of Gemma's has 34 MB.
+    private const int MostCompanionBytes = 1 << 29;
+
     private readonly Gemma2Checkpoint _checkpoint;
     private ChatFormat? _chat;
     private bool _handedOver;
@@ -36,8 +39,26 @@ internal sealed class ModelFiles : IDisposable
 
     public Gemma2Config Config => _checkpoint.Config;
 
-    /// <summary>Bytes of the weights.</summary>
+    /// <summary>Bytes of the weights in their files.</summary>
     public long WeightBytes => _checkpoint.WeightBytes;
+
+    /// <summary>Bytes of the weights that a run on a device reads: on the cpu those of the packed file instead of the matrices in it, if there is one.</summary>
+    /// <param name="device">The device's name on the command line.</param>
+    /// <param name="panels">Which packed weights are used.</param>
+    public long WeightBytesOn(string device, PanelUse panels = PanelUse.Exact)
+    {
+        if (device is not ("auto" or "cpu"))
+            return WeightBytes;
+        string? path = PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable, rounded: panels == PanelUse.Rounded);
+        return path is not null && PackedWeights.LengthOf(path) is long packed ? WeightBytes - MatrixBytes + packed : WeightBytes;
+    }
+
+    /// <summary>The bytes of config.json.</summary>
+    public byte[] ConfigBytes => IsDemo ? BytesOf("model/config.json")
+        : RawFile.ReadAll(_checkpoint.Folder.ConfigPath, Gemma2Config.MaxFileLength);
+
+    private long MatrixBytes =>
+        _checkpoint.MatrixNames.Sum(n => _checkpoint.Weights.TryGet(n, out TensorView matrix) ? matrix.ByteLength : 0);
 
     /// <summary>What is unusual about the files, in sentences.</summary>
     public IReadOnlyList<string> Remarks => _checkpoint.Remarks;
@@ -62,6 +83,15 @@ internal sealed class ModelFiles : IDisposable
             using RawFile file = IsDemo ? Demo.Raw("model/tokenizer.model") : RawFile.Open(_checkpoint.TokenizerPath!);
             return Training.Runs.PlacedFile.HashOf(file);
         }
+    }
+
+    /// <summary>The bytes of a small file beside the weights; null if there is none.</summary>
+    public byte[]? Companion(string name)
+    {
+        if (IsDemo)
+            return name is "generation_config.json" or "tokenizer.model" ? BytesOf("model/" + name) : null;
+        string path = Path.Combine(_checkpoint.Folder.Path, name);
+        return RawFile.IsThere(path) ? RawFile.ReadAll(path, MostCompanionBytes) : null;
     }
 
     /// <summary>The tokenizer; null if the folder has none, in which case only ids go in and out.</summary>
@@ -104,12 +134,11 @@ internal sealed class ModelFiles : IDisposable
     /// <param name="device">Where.</param>
     /// <param name="streams">For progress, and for what is said of packed weights.</param>
     /// <param name="cancellation">Stops it.</param>
-    /// <param name="pack">Whether packed weights are made if there are none.</param>
-    /// <param name="usePacked">Whether packed weights are used where there are some: sums then run in another order.</param>
-    public Gemma2Model Load(Device device, Streams streams, CancellationToken cancellation, bool pack = false, bool usePacked = true)
+    /// <param name="panels">Which packed weights are used: sums then run in another order.</param>
+    public Gemma2Model Load(Device device, Streams streams, CancellationToken cancellation, PanelUse panels = PanelUse.Exact)
     {
-        if (usePacked)
-            PackedWeights.Use(_checkpoint, Name, device, pack, streams, cancellation);
+        if (panels != PanelUse.None)
+            PackedWeights.Use(_checkpoint, Name, device, panels, streams, cancellation);
         if (_checkpoint.Unread is string unread)
             SaeDoubt.Warn(streams, $"{Printable.Escape(Name)}: {unread}");
         using var progress = new Progress(streams, $"Loading {Printable.Escape(Name)}");
@@ -119,18 +148,25 @@ internal sealed class ModelFiles : IDisposable
     }
 
     /// <summary>Packs the weights into a file; null: that of the cache.</summary>
-    public PackResult Pack(string? path, Streams streams, CancellationToken cancellation)
+    public PackResult Pack(string? path, bool rounded, Streams streams, CancellationToken cancellation)
     {
-        path ??= PanelCache.CachePath(_checkpoint, Environment.GetEnvironmentVariable);
-        PackedWeights.Make(_checkpoint, Name, path, streams, cancellation);
-        using PanelFile panels = PanelFile.Open(path);
-        return new PackResult(Name, path, panels.Length, panels.Matrices.Count);
+        path ??= PanelCache.CachePath(_checkpoint, Environment.GetEnvironmentVariable, rounded);
+        IReadOnlyList<PackedMatrixInfo> matrices = PackedWeights.Make(_checkpoint, Name, path, rounded, streams, cancellation);
+        return PackResult.From(Name, path, new FileInfo(path).Length, rounded, matrices);
     }
 
     /// <summary>The packed weights that the cpu device would use, or why it would not; null if there are none.</summary>
     public (string Path, string? Problem)? Packed() =>
         PanelCache.Find(_checkpoint, Environment.GetEnvironmentVariable) is string path
             ? (path, PackedWeights.Problem(_checkpoint, path, verify: false)) : null;
+
+    private static byte[] BytesOf(string resource)
+    {
+        using RawFile file = Demo.Raw(resource);
+        byte[] bytes = new byte[file.Length];
+        file.Read(0, bytes);
+        return bytes;
+    }
 
     /// <summary>Gives the files to somebody who disposes them.</summary>
     public Gemma2Checkpoint HandOver()

@@ -54,10 +54,11 @@ internal static class PackedFiles
     {
         string? source = null;
         string? problem;
+        bool rounded = false;
         try
         {
             using (PanelFile panels = PanelFile.Open(path))
-                source = panels.SourcePath;
+                (source, rounded) = (panels.SourcePath, panels.IsRounded);
             problem = Problem(path, source);
         }
         catch (InvalidDataException e)
@@ -65,13 +66,13 @@ internal static class PackedFiles
             problem = e.Message;
         }
 
-        return new PackedRow(path, new FileInfo(path).Length, source, problem is null, problem);
+        return new PackedRow(path, new FileInfo(path).Length, source, problem is null, problem) { Rounded = rounded };
     }
 
     private static string? Problem(string path, string source)
     {
         using Gemma2Checkpoint model = Open(source);
-        return PackedWeights.Problem(model, path, verify: true);
+        return PackedWeights.Problem(model, path, verify: true, rounded: null);
     }
 
     private static Gemma2Checkpoint Open(string source)

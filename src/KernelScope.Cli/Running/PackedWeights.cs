@@ -17,15 +17,22 @@ internal static class PackedWeights
     /// <param name="model">The model.</param>
     /// <param name="name">What the user calls it.</param>
     /// <param name="device">What will compute.</param>
-    /// <param name="make">Whether to make them if they are missing, old or damaged.</param>
+    /// <param name="use">Which, and whether to make them if they are missing, old or damaged.</param>
     /// <param name="streams">For what is not used and why, and progress.</param>
     /// <param name="cancellation">Stops packing.</param>
-    public static void Use(Gemma2Checkpoint model, string name, Device device, bool make, Streams streams, CancellationToken cancellation)
+    public static void Use(Gemma2Checkpoint model, string name, Device device, PanelUse use, Streams streams, CancellationToken cancellation)
     {
+        bool make = use == PanelUse.Make;
         if (ModelPanels.StoreOf(device) is not PanelStore store)
         {
-            if (make)
-                throw new UsageException($"--pack is for the cpu device; {device.Name} does not read packed weights.");
+            if (use != PanelUse.Exact)
+                throw new UsageException($"{(make ? "--pack" : "--panels")} is for the cpu device; {device.Name} does not read packed weights.");
+            return;
+        }
+
+        if (use == PanelUse.Rounded)
+        {
+            UseRounded(store, model, name, streams);
             return;
         }
 
@@ -44,7 +51,7 @@ internal static class PackedWeights
         if (make && !isUsed)
         {
             path ??= PanelCache.CachePath(model, Environment.GetEnvironmentVariable);
-            Make(model, name, path, streams, cancellation);
+            Make(model, name, path, rounded: false, streams, cancellation);
             sourceWasRead = ModelPanels.Use(store, model, PanelFile.Open(path, model.IsInMemory));
             isUsed = true;
         }
@@ -55,15 +62,49 @@ internal static class PackedWeights
             streams.Error.WriteLine($"packed weights: {Printable.Escape(path!)}");
     }
 
-    /// <summary>Makes the file and says so.</summary>
-    public static void Make(Gemma2Checkpoint model, string name, string path, Streams streams, CancellationToken cancellation)
+    /// <summary>Makes the file and says so, and how the matrices are kept in it.</summary>
+    public static IReadOnlyList<PackedMatrixInfo> Make(
+        Gemma2Checkpoint model, string name, string path, bool rounded, Streams streams, CancellationToken cancellation)
     {
-        if (path == PanelCache.CachePath(model, Environment.GetEnvironmentVariable))
+        if (path == PanelCache.CachePath(model, Environment.GetEnvironmentVariable, rounded))
             Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         long start = Stopwatch.GetTimestamp();
+        IReadOnlyList<PackedMatrixInfo> matrices;
         using (var progress = new Progress(streams, $"Packing {Printable.Escape(name)}"))
-            ModelPanels.Write(model, path, progress, cancellation);
+        {
+            matrices = rounded ? ModelPanels.WriteRounded(model, path, progress, cancellation)
+                : ModelPanels.Write(model, path, progress, cancellation);
+        }
+
         streams.Error.WriteLine($"packed {ByteText.Of(new FileInfo(path).Length)} in {ByteText.Of(Stopwatch.GetElapsedTime(start))}: {Printable.Escape(path)}");
+        return matrices;
+    }
+
+    /// <summary>Bytes of a file of packed weights; null if it cannot be one.</summary>
+    public static long? LengthOf(string path)
+    {
+        try
+        {
+            using PanelFile panels = PanelFile.Open(path);
+            return panels.Length;
+        }
+        catch (InvalidDataException)
+        {
+            return null;
+        }
+    }
+
+    // Never in the place of the exact ones, nor these in theirs: who asked for the one must not get the other.
+    private static void UseRounded(PanelStore store, Gemma2Checkpoint model, string name, Streams streams)
+    {
+        string shown = Printable.Escape(name), command = $"'kernelscope pack --model {shown} --as bf16'";
+        string path = PanelCache.Find(model, Environment.GetEnvironmentVariable, rounded: true)
+            ?? throw new WorkException($"{shown} has no packed weights that were rounded to bfloat16; {command} makes them.");
+        string? problem = Problem(
+            model, path, verify: false, panels => ModelPanels.Use(store, model, panels, rounded: true), rounded: true);
+        if (problem is not null)
+            throw new WorkException($"{problem.TrimEnd('.')}; {command} makes it anew.");
+        streams.Error.WriteLine($"weights rounded to bfloat16: {Printable.Escape(path)}");
     }
 
     /// <summary>What keeps a file from being used, in a sentence; null if nothing does.</summary>
@@ -71,7 +112,8 @@ internal static class PackedWeights
     /// <param name="path">The file.</param>
     /// <param name="verify">Whether all panels are compared with their checksums, which reads them; else each matrix is when a product first needs it.</param>
     /// <param name="use">Takes the file, once it is known to be sound; null: it is only compared with the model.</param>
-    public static string? Problem(Gemma2Checkpoint model, string path, bool verify, Action<PanelFile>? use = null)
+    /// <param name="rounded">Whether it must hold rounded weights; null: it may.</param>
+    public static string? Problem(Gemma2Checkpoint model, string path, bool verify, Action<PanelFile>? use = null, bool? rounded = false)
     {
         PanelFile? panels = null;
         try
@@ -81,7 +123,7 @@ internal static class PackedWeights
                 panels.Verify();
             if (use is null)
             {
-                ModelPanels.Check(model, panels);
+                ModelPanels.Check(model, panels, rounded ?? panels.IsRounded);
                 panels.Dispose();
             }
             else

@@ -35,8 +35,12 @@ internal sealed class QueueOptions
 
     /// <summary>Opens it, where it must be there.</summary>
     /// <exception cref="QueueException">It is not.</exception>
-    public NatsRunQueue Open(ParseResult parsed, RunPlan plan) =>
-        NatsRunQueue.Open(Url(parsed), plan, TimeSpan.FromSeconds(parsed.GetValue(_ackWait)));
+    public NatsRunQueue Open(ParseResult parsed, RunPlan plan) => Open(parsed, plan.Id);
+
+    /// <summary>The same for a run or a suite by its id.</summary>
+    /// <exception cref="QueueException">It is not there.</exception>
+    public NatsRunQueue Open(ParseResult parsed, string id) =>
+        NatsRunQueue.Open(Url(parsed), id, TimeSpan.FromSeconds(parsed.GetValue(_ackWait)));
 
     /// <summary>Opens it for a worker, who waits for it.</summary>
     public NatsShardQueue OpenForWorker(ParseResult parsed, RunPlan plan) =>

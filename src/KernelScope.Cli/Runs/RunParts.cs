@@ -90,7 +90,7 @@ internal sealed class RunParts : IDisposable
     /// <summary>Brings model and SAEs to the device.</summary>
     public void Load(Streams streams, CancellationToken cancellation, bool usePacked = true)
     {
-        _model = Files.Load(Device, streams, cancellation, usePacked: usePacked);
+        _model = Files.Load(Device, streams, cancellation, usePacked ? PanelUse.Exact : PanelUse.None);
         foreach (SaeFiles sae in _saes)
             _loaded.Add(sae.Load(Device));
     }

@@ -3,7 +3,9 @@ using KernelScope.Devices;
 using KernelScope.Evaluation;
 using KernelScope.Model;
 using KernelScope.Runtime;
+using KernelScope.Training.Runs;
 using KernelScope.Web;
+using KernelScope.Web.Dashboards;
 
 namespace KernelScope.Cli;
 
@@ -15,6 +17,12 @@ internal sealed class ServeCommand : Verb
         Description = "SAE or transcoder, repeatable: as in the other verbs; PATH=ID gives it another source id, such as " +
             "20-gemmascope-res-16k. Default with the demo model: all of the demo's.",
         HelpName = "PATH[=ID]",
+    };
+
+    private readonly Option<string[]> _dashboards = new("--dashboards")
+    {
+        Description = "A folder that dash --out wrote, repeatable: feature pages of its source come from there.",
+        HelpName = "DIR",
     };
 
     private readonly Option<string[]> _labels = LabelOption.Create();
@@ -38,6 +46,7 @@ internal sealed class ServeCommand : Verb
     {
         Options.Add(_saes);
         Options.Add(_labels);
+        Options.Add(_dashboards);
         Options.Add(_textFile);
         _options = new ServeOptions(this);
     }
@@ -63,6 +72,12 @@ internal sealed class ServeCommand : Verb
             saes.AddRange(Names(parsed, files).Select(n => Open(n, files)));
             if (saes.GroupBy(s => s.Id, StringComparer.OrdinalIgnoreCase).FirstOrDefault(g => g.Count() > 1) is { } twice)
                 throw new UsageException($"two SAEs have the source id {twice.Key}; give one another: --sae PATH=ID.");
+            foreach (string folder in parsed.GetValue(_dashboards) ?? [])
+            {
+                RequireOwn(folder, saes);
+                web.Dashboards.Add(folder);
+            }
+
             return Serve(parsed, urls, files, saes, web);
         }
         finally
@@ -71,12 +86,27 @@ internal sealed class ServeCommand : Verb
         }
     }
 
+    /// <summary>Names and shapes are looked at by the server; whether it is the very SAE, here.</summary>
+    private static void RequireOwn(string folder, List<(string Id, SaeFiles Files)> saes)
+    {
+        using var dashboard = DashboardFolder.Open(folder);
+        foreach ((string id, SaeFiles files) in saes)
+        {
+            bool isNamed = string.Equals(id, dashboard.Info.Source, StringComparison.OrdinalIgnoreCase);
+            if (isNamed && RunIdentity.Of(files.Checkpoint) != dashboard.Info.SaeSha256)
+            {
+                throw new WorkException(
+                    $"{Printable.Escape(folder)}: its pages are of another SAE than {files.Name}, which has the same id ({id}).");
+            }
+        }
+    }
+
     private int Serve(
         ParseResult parsed, string[] urls, ModelFiles files, List<(string Id, SaeFiles Files)> saes, KernelScopeWebOptions web)
     {
         int context = Math.Min(_options.ContextOf(parsed), files.Config.ContextLength), batch = _options.BatchOf(parsed);
         Device device = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytes), ("SAEs", saes.Sum(s => s.Files.Bytes + s.Files.PackedBytes)),
+            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAEs", saes.Sum(s => s.Files.Bytes + s.Files.PackedBytes)),
             ("contexts", batch * Session.BytesFor(files.Config, context)));
         var options = new EngineOptions
         {
@@ -108,7 +138,7 @@ internal sealed class ServeCommand : Verb
         await using KernelScopeServer server = await StartAsync(engine, urls, web);
         string addresses = string.Join(", ", server.Addresses);
         if (Common.JsonOf(parsed))
-            JsonOutput.Write(Streams, new ServeResult(server.Addresses, web.ModelId!, sources, web.Labels?.All.Count ?? 0));
+            JsonOutput.Write(Streams, new ServeResult(server.Addresses, web.ModelId!, sources, web.Labels?.All.Count ?? 0, [.. web.Dashboards]));
         Failure.WriteLine(Streams.Error, $"{web.ModelId} with {sources.Length} sources at {addresses}; Ctrl+C ends it.");
         if (urls.Any(u => !KernelScopeServer.IsLoopback(new Uri(u))) && web.AllowedHosts.Count == 0)
             Failure.WriteLine(Streams.Error, "requests from other machines are refused until --allowed-host says by which name they ask.");

@@ -33,6 +33,8 @@ internal sealed class TrainOptions
     private readonly Option<double> _bandwidth = TrainCommand.Real("--bandwidth", 0.001,
         "Width of the kernel around a threshold (jumprelu).");
     private readonly Option<double> _theta = TrainCommand.Real("--theta", 0.001, "Thresholds at the beginning (jumprelu).");
+    private readonly Option<double> _thetaMin = TrainCommand.Real("--theta-min", 0,
+        "The least threshold: what falls below is set to it (jumprelu). 0: none, as in the paper.");
     private readonly Option<string> _parameter = new("--parameter") { Description = "What is learned of a threshold (jumprelu). Default: theta.", HelpName = "theta|log_theta", DefaultValueFactory = _ => "theta" };
     private readonly Option<long> _seed = TrainCommand.Number("--seed", 0, "Decides the first weights and the order of the rows.");
     private readonly Option<double?> _scale = new("--scale") { Description = "What inputs are divided by. Default: so that their squared norm is 1 on average; the root of their width for a transcoder.", HelpName = "X" };
@@ -48,7 +50,7 @@ internal sealed class TrainOptions
     public TrainOptions(Command verb)
     {
         foreach (Option option in (ReadOnlySpan<Option>)[_width, _sparsity, _activation, _k, _steps, _batch, _rate, _rateWarmUp, _rateDecay,
-            _sparsityWarmUp, _bandwidth, _theta, _parameter, _seed, _scale, _scaleOut, _skip, _deadRows])
+            _sparsityWarmUp, _bandwidth, _theta, _thetaMin, _parameter, _seed, _scale, _scaleOut, _skip, _deadRows])
             verb.Options.Add(option);
         _activation.CompletionSources.Add("jumprelu", "topk", "batchtopk", "relu");
         _parameter.CompletionSources.Add("theta", "log_theta");
@@ -69,7 +71,7 @@ internal sealed class TrainOptions
         string activation = parsed.GetRequiredValue(_activation);
         bool counts = activation is "topk" or "batchtopk";
         foreach (Option option in (ReadOnlySpan<Option>)(activation == "jumprelu" ? [_k] : counts ? [_sparsity, _sparsityWarmUp, _bandwidth,
-            _theta, _parameter] : [_k, _bandwidth, _theta, _parameter]))
+            _theta, _thetaMin, _parameter] : [_k, _bandwidth, _theta, _thetaMin, _parameter]))
         {
             if (IsGiven(parsed, option))
                 throw new UsageException($"{option.Name} does nothing with --activation {activation}.");
@@ -113,6 +115,7 @@ internal sealed class TrainOptions
         SparsityWarmUp = parsed.GetValue(_sparsityWarmUp),
         Bandwidth = parsed.GetValue(_bandwidth),
         Threshold = parsed.GetValue(_theta),
+        ThresholdFloor = parsed.GetValue(_thetaMin),
         Parameter = parsed.GetRequiredValue(_parameter) == "log_theta" ? ThresholdParameter.LogTheta : ThresholdParameter.Theta,
         Seed = parsed.GetValue(_seed),
         Scale = parsed.GetValue(_scale),

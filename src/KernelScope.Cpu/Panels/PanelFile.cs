@@ -7,7 +7,8 @@ namespace KernelScope.Cpu.Panels;
 
 /// <summary>
 /// Packed matrices in a file, memory-mapped: a safetensors file of panels (<see cref="PanelLayout"/>), each under its matrix's name, behind compact ones their <see cref="CompactTable"/>, and at the end one tensor <c>kernelscope.panels</c>
-/// that says which layout they have, which weight files they were made from, and their checksums.
+/// that says which layout they have, which weight files they were made from, and their checksums. A matrix of float32 whose values are all bfloat16 is stored as one of bfloat16;
+/// one that was rounded to it is only in a file that says so (<see cref="IsRounded"/>).
 /// </summary>
 /// <remarks>
 /// The last tensor, U8, little-endian: the layout's number (u32); <see cref="SourceIdentity.Contents"/> of the source and its <see cref="SourceIdentity.Stamp"/>, zeros where there is none (32 bytes each);
@@ -26,6 +27,10 @@ public sealed unsafe class PanelFile : IDisposable
 
     internal const string ControlName = "kernelscope.panels";
 
+    /// <summary>What a file of rounded weights has in its header.</summary>
+    internal static readonly IReadOnlyDictionary<string, string> RoundedMetadata = new Dictionary<string, string> { [RoundedKey] = "BF16" };
+
+    private const string RoundedKey = "kernelscope.rounded";
     private const string TableEnding = ".exceptions";
 
     private const int ChecksumsAt = sizeof(uint) + (2 * SourceIdentity.Length);
@@ -62,6 +67,9 @@ public sealed unsafe class PanelFile : IDisposable
 
     /// <summary>The folder whose weights were packed, as it was named then.</summary>
     public string SourcePath { get; }
+
+    /// <summary>Whether wider values were rounded to bfloat16: the panels are then not those of the weights, and are used only where that is asked for.</summary>
+    public bool IsRounded => _file.Metadata.ContainsKey(RoundedKey);
 
     /// <summary>The packed matrices as they are stored: U8 [panels, groups, 384] for compact panels, [panels, steps, 32, 2] for pair panels, [panels, inputs, 32] for F32.</summary>
     public IReadOnlyList<TensorInfo> Matrices { get; }
@@ -163,16 +171,18 @@ public sealed unsafe class PanelFile : IDisposable
         panels = default;
         if (matrix.Shape.Length != 2 || !PanelLayout.Covers(matrix.DType) || !_file.TryGet(matrix.Name, out TensorView stored)) return false;
         int outputs = checked((int)matrix.Shape[0]), inputs = checked((int)matrix.Shape[1]);
-        bool plain = stored.DType == matrix.DType && stored.Shape.SequenceEqual(Describe(matrix.Info).Shape);
-        if (!plain && !(matrix.DType == DType.BF16 && stored.DType == DType.U8 && stored.Shape.SequenceEqual(DescribeCompact(matrix.Info).Shape))) return false;
+        bool compact = stored.DType == DType.U8;
+        var packed = new TensorInfo(matrix.Name, compact ? DType.BF16 : stored.DType, matrix.Shape.ToArray());
+        if (packed.DType != matrix.DType && !(packed.DType == DType.BF16 && (matrix.DType == DType.F32 || IsRounded))) return false;
+        if (!stored.Shape.SequenceEqual((compact ? DescribeCompact(packed) : Describe(packed)).Shape)) return false;
         PanelGuard guard;
         lock (_lock)
         {
             if (!_guards.TryGetValue(matrix.Name, out guard!))
-                _guards.Add(matrix.Name, guard = Guard(stored, plain ? [] : CopyTable(matrix, inputs)));
+                _guards.Add(matrix.Name, guard = Guard(stored, compact ? CopyTable(matrix, inputs) : []));
         }
 
-        panels = new PanelView(matrix.DType, outputs, inputs, stored.Pointer, stored.Owner, guard.Windows, guard);
+        panels = new PanelView(packed.DType, outputs, inputs, stored.Pointer, stored.Owner, guard.Windows, guard);
         return !panels.IsNone;
     }
 

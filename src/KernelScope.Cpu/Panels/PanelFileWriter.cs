@@ -15,15 +15,17 @@ internal sealed unsafe class PanelFileWriter
     private readonly IProgress<double>? _progress;
     private readonly CancellationToken _cancellation;
     private readonly long _total;
+    private readonly bool _rounds;
     private byte[] _stored = [], _packed = [];
+    private ushort[] _narrow = [];
     private long _done;
 
-    // Matrices of bfloat16 are read twice: first for the plan, because the header says how large everything is.
-    private PanelFileWriter(TensorInfo[] matrices, IProgress<double>? progress, CancellationToken cancellationToken)
+    private PanelFileWriter(TensorInfo[] matrices, bool rounds, IProgress<double>? progress, CancellationToken cancellationToken)
     {
         _progress = progress;
         _cancellation = cancellationToken;
-        _total = matrices.Sum(m => m.DType == DType.BF16 ? 2 * m.ByteLength : m.ByteLength);
+        _rounds = rounds;
+        _total = matrices.Sum(m => IsPlanned(m) ? 2 * m.ByteLength : m.ByteLength);
     }
 
     /// <summary>Packs matrices [out, in] of weight files.</summary>
@@ -31,10 +33,19 @@ internal sealed unsafe class PanelFileWriter
     /// <param name="name">The folder of the weights, to be told later.</param>
     /// <param name="source">The weight files.</param>
     /// <param name="names">The matrices, each F32, BF16 or F16.</param>
+    /// <param name="rounds">Whether matrices of wider types are rounded to bfloat16. Without it those of float32 are kept as bfloat16 where that changes no value, else as they are.</param>
     /// <param name="progress">Told the share that is written.</param>
     /// <param name="cancellationToken">Stops it; nothing is left.</param>
+    /// <returns>How each matrix was packed.</returns>
     /// <exception cref="IOException">It cannot be written there.</exception>
-    public static void Write(string path, string name, ShardedTensors source, IReadOnlyList<string> names, IProgress<double>? progress, CancellationToken cancellationToken)
+    public static IReadOnlyList<PackedMatrixInfo> Write(
+        string path,
+        string name,
+        ShardedTensors source,
+        IReadOnlyList<string> names,
+        bool rounds,
+        IProgress<double>? progress,
+        CancellationToken cancellationToken)
     {
         SourceIdentity.Flush(source);
         byte[]? before = SourceIdentity.Stamp(source, names);
@@ -43,13 +54,14 @@ internal sealed unsafe class PanelFileWriter
         TensorInfo[] matrices = [.. names.Select(name => source.TryGet(name, out TensorView tensor) ? tensor.Info : throw BadFile.Of(source.Path, $"the tensor {name} is missing."))];
         // If it cannot be written there, that is to be said before all weights are read for the plan.
         AtomicFile.Create(path).Dispose();
-        var packing = new PanelFileWriter(matrices, progress, cancellationToken);
-        CompactPlan?[] plans = [.. matrices.Select(m => packing.Plan(FileOf(source, m), m))];
-        List<TensorInfo> parts = [.. matrices.Zip(plans).SelectMany(Parts)];
+        var packing = new PanelFileWriter(matrices, rounds, progress, cancellationToken);
+        MatrixPlan[] plans = [.. matrices.Select(m => packing.Plan(FileOf(source, m), m))];
+        List<TensorInfo> parts = [.. plans.SelectMany(Parts)];
         byte[] folder = Encoding.UTF8.GetBytes(name);
-        using var writer = new SafetensorsWriter(path, [.. parts, new TensorInfo(PanelFile.ControlName, DType.U8, [PanelFile.ControlBytes(parts.Sum(p => (long)PanelFile.UnitsOf(p)), folder.Length)])], null, PanelFile.Alignment);
-        for (int m = 0; m < matrices.Length; m++)
-            packing.Pack(FileOf(source, matrices[m]), matrices[m], plans[m], writer);
+        var control = new TensorInfo(PanelFile.ControlName, DType.U8, [PanelFile.ControlBytes(parts.Sum(p => (long)PanelFile.UnitsOf(p)), folder.Length)]);
+        using var writer = new SafetensorsWriter(path, [.. parts, control], rounds ? PanelFile.RoundedMetadata : null, PanelFile.Alignment);
+        foreach (MatrixPlan plan in plans)
+            packing.Pack(FileOf(source, plan.Matrix), plan, writer);
         byte[] contents = SourceIdentity.Contents(source, names, cancellationToken);
         bool settled = SourceIdentity.IsSettled(source);
         byte[]? after = SourceIdentity.Stamp(source, names);
@@ -58,29 +70,45 @@ internal sealed unsafe class PanelFileWriter
         writer.Append<byte>(packing.Control(contents, settled ? after! : new byte[SourceIdentity.Length], writer.HeaderChecksum, folder));
         cancellationToken.ThrowIfCancellationRequested();
         writer.Commit();
+        return [.. plans.Select(Describe)];
     }
+
+    private static PackedMatrixInfo Describe(MatrixPlan plan) => new()
+    {
+        Matrix = plan.Matrix,
+        Bits = plan.Compact is null ? 8 * plan.Packed.DType.ByteSize() : 12,
+        Values = plan.Matrix.ElementCount,
+        NotBf16 = plan.NotBf16,
+    };
 
     private static SafetensorsFile FileOf(ShardedTensors source, TensorInfo matrix) => source.TryGet(matrix.Name, out TensorView tensor) ? (SafetensorsFile)tensor.Owner : throw new UnreachableException();
 
-    private static IEnumerable<TensorInfo> Parts((TensorInfo Matrix, CompactPlan? Plan) of) =>
-        of.Plan is null ? [PanelFile.Describe(of.Matrix)] : [PanelFile.DescribeCompact(of.Matrix), PanelFile.DescribeTable(of.Matrix, of.Plan.TableBytes)];
+    private static IEnumerable<TensorInfo> Parts(MatrixPlan plan) => plan.Compact is null
+        ? [PanelFile.Describe(plan.Packed)]
+        : [PanelFile.DescribeCompact(plan.Packed), PanelFile.DescribeTable(plan.Packed, plan.Compact.TableBytes)];
 
-    private CompactPlan? Plan(SafetensorsFile file, TensorInfo matrix)
+    // Most matrices are read twice: first for the plan, because the header says how large everything is.
+    private bool IsPlanned(TensorInfo matrix) => matrix.DType != DType.F16 || _rounds;
+
+    private MatrixPlan Plan(SafetensorsFile file, TensorInfo matrix)
     {
-        if (matrix.DType != DType.BF16) return null;
-        var plan = new CompactPlan((int)matrix.Shape[0], (int)matrix.Shape[1]);
-        ReadBatches(file, matrix, (part, firstPanel) => plan.Read(part, firstPanel));
-        return plan.Pays ? plan : null;
+        if (!IsPlanned(matrix)) return new MatrixPlan(matrix, matrix, null, null);
+        var compact = new CompactPlan((int)matrix.Shape[0], (int)matrix.Shape[1]);
+        long changed = ReadBatches(file, matrix, narrows: true, (part, firstPanel) => compact.Read(part, firstPanel));
+        return changed > 0 && !_rounds
+            ? new MatrixPlan(matrix, matrix, null, changed)
+            : new MatrixPlan(matrix, new TensorInfo(matrix.Name, DType.BF16, matrix.Shape.ToArray()), compact.Pays ? compact : null, changed);
     }
 
-    private void Pack(SafetensorsFile file, TensorInfo matrix, CompactPlan? plan, SafetensorsWriter writer)
+    private void Pack(SafetensorsFile file, MatrixPlan matrixPlan, SafetensorsWriter writer)
     {
+        (TensorInfo matrix, CompactPlan? plan) = (matrixPlan.Packed, matrixPlan.Compact);
         byte[] table = new byte[plan?.TableBytes ?? 0];
         long panelBytes = PanelLayout.PanelBytes(matrix.DType, matrix.Shape[1], compact: plan is not null);
         fixed (byte* tableStart = table)
         {
             CompactTable exceptions = plan?.Begin(tableStart) ?? default;
-            ReadBatches(file, matrix, (part, firstPanel) =>
+            ReadBatches(file, matrixPlan.Matrix, narrows: matrix.DType == DType.BF16, (part, firstPanel) =>
             {
                 Grow(ref _packed, part.PanelCount * panelBytes, matrix);
                 fixed (byte* panels = _packed)
@@ -104,10 +132,15 @@ internal sealed unsafe class PanelFileWriter
     }
 
     /// <summary>Reads a matrix a few whole panels at a time.</summary>
-    private void ReadBatches(SafetensorsFile file, TensorInfo matrix, Action<StoredMatrix, int> each)
+    /// <param name="file">Where it is.</param>
+    /// <param name="matrix">The matrix.</param>
+    /// <param name="narrows">Whether each part is given as bfloat16, rounded where it must be.</param>
+    /// <param name="each">Receives the parts and their first panels.</param>
+    /// <returns>How many values were changed by that.</returns>
+    private long ReadBatches(SafetensorsFile file, TensorInfo matrix, bool narrows, Action<StoredMatrix, int> each)
     {
         int outputs = (int)matrix.Shape[0], inputs = (int)matrix.Shape[1];
-        long rowBytes = (long)inputs * matrix.DType.ByteSize(), panelBytes = PanelLayout.Outputs * rowBytes;
+        long rowBytes = (long)inputs * matrix.DType.ByteSize(), panelBytes = PanelLayout.Outputs * rowBytes, changed = 0;
         int batch = (int)Math.Clamp(BatchBytes / Math.Max(panelBytes, 1), 1, PanelLayout.PanelCount(outputs)) * PanelLayout.Outputs;
         Grow(ref _stored, batch * rowBytes, matrix);
         for (int first = 0; first < outputs; first += batch)
@@ -117,9 +150,30 @@ internal sealed unsafe class PanelFileWriter
             Span<byte> stored = _stored.AsSpan(0, (int)(rows * rowBytes));
             file.Raw.Read(file.OffsetOf(matrix.Name) + (first * rowBytes), stored);
             fixed (byte* values = stored)
-                each(new StoredMatrix { DType = matrix.DType, Pointer = values, Outputs = rows, Inputs = inputs }, first / PanelLayout.Outputs);
+            {
+                var part = new StoredMatrix { DType = matrix.DType, Pointer = values, Outputs = rows, Inputs = inputs };
+                if (narrows && matrix.DType != DType.BF16)
+                    changed += EachNarrowed(part, first / PanelLayout.Outputs, each);
+                else
+                    each(part, first / PanelLayout.Outputs);
+            }
+
             _done += stored.Length;
             _progress?.Report(_done / (double)_total);
+        }
+
+        return changed;
+    }
+
+    private long EachNarrowed(StoredMatrix part, int firstPanel, Action<StoredMatrix, int> each)
+    {
+        int count = part.Outputs * part.Inputs;
+        if (_narrow.Length < count) _narrow = new ushort[count];
+        fixed (ushort* narrow = _narrow)
+        {
+            long changed = Bf16Narrowing.Narrow(part.DType, part.Pointer, count, narrow);
+            each(part with { DType = DType.BF16, Pointer = (byte*)narrow }, firstPanel);
+            return changed;
         }
     }
 
@@ -147,4 +201,11 @@ internal sealed unsafe class PanelFileWriter
         if (bytes > Array.MaxLength) throw new NotSupportedException($"{matrix} has rows too long to be packed.");
         if (buffer.Length < bytes) buffer = new byte[bytes];
     }
+
+    /// <summary>What becomes of a matrix.</summary>
+    /// <param name="Matrix">As its file stores it.</param>
+    /// <param name="Packed">With the type that its panels have.</param>
+    /// <param name="Compact">The plan of compact panels; null: others are better.</param>
+    /// <param name="NotBf16">How many values are no bfloat16; null where nobody counted.</param>
+    private sealed record MatrixPlan(TensorInfo Matrix, TensorInfo Packed, CompactPlan? Compact, long? NotBf16);
 }

@@ -20,7 +20,7 @@ internal readonly unsafe struct PanelView
         _owner = owner;
     }
 
-    /// <summary>Type of the values, that of the matrix.</summary>
+    /// <summary>Type of the values: that of the matrix, or bfloat16 where its values were taken to that.</summary>
     public DType DType { get; }
 
     /// <summary>Number of outputs.</summary>

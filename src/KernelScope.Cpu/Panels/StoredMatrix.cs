@@ -11,7 +11,7 @@ internal unsafe struct StoredMatrix
     /// <summary>The first stored element; need not be aligned to the type.</summary>
     public byte* Pointer;
 
-    /// <summary>Type of the elements.</summary>
+    /// <summary>Type of the elements; with <see cref="Panels"/>, of those in the panels.</summary>
     public DType DType;
 
     /// <summary>The weight's output to which row 0 belongs.</summary>

@@ -3,28 +3,48 @@ using KernelScope.Numerics;
 namespace KernelScope.Evaluation;
 
 /// <summary>Which windows show what a feature does.</summary>
+/// <param name="feature">The feature.</param>
+/// <param name="places">Where it fires, by sequence and position.</param>
+/// <param name="tokens">The corpus.</param>
+/// <param name="options">How many.</param>
 internal sealed class ExampleChoice(int feature, FeaturePlace[] places, TokenSet tokens, FeatureStatisticsOptions options)
 {
-    private static readonly double[] Ranks = [0, 0.5, 0.75, 0.9, 0.99, 1];
     private const int Intervals = 5;
-    private readonly Dictionary<int, (int First, int End)> _bySequence = Ranges(places);
+    private static readonly double[] Ranks = [0, 0.5, 0.75, 0.9, 0.99, 1];
+
+    private readonly Dictionary<(int Sequence, int Window), (int First, int End)> _byWindow = Ranges(places, options.Window);
     private readonly HashSet<int[]> _shown = new(SameTokens.Instance);
 
     public (IReadOnlyList<FeatureExample> Top, IReadOnlyList<ExampleGroup> Groups) Choose() =>
         options.Binning == ExampleBinning.Quantile ? (TopWindows(), QuantileGroups()) : (TopPositions(), IntervalGroups());
 
+    /// <summary>The strongest place of each window in which the feature fires.</summary>
+    public IEnumerable<FeaturePlace> Peaks()
+    {
+        foreach ((int first, int end) in _byWindow.Values)
+        {
+            FeaturePlace peak = places[first];
+            for (int i = first + 1; i < end; i++)
+            {
+                if (places[i].Activation > peak.Activation)
+                    peak = places[i];
+            }
+
+            yield return peak;
+        }
+    }
+
     /// <summary>The strongest place of each window, by activation; windows of the same tokens count once.</summary>
     private List<FeatureExample> TopWindows()
     {
-        IEnumerable<FeaturePlace> strongest = _bySequence.Values
-            .Select(r => places[r.First..r.End].OrderByDescending(p => p.Activation).ThenBy(p => p.Position).First())
-            .OrderByDescending(p => p.Activation).ThenBy(p => p.Sequence);
+        FeaturePlace[] strongest = [.. Peaks()];
+        Array.Sort(strongest, static (a, b) => ByStrength(a, b));
         var top = new List<FeatureExample>();
         foreach (FeaturePlace place in strongest)
         {
             if (top.Count == options.Top)
                 break;
-            if (_shown.Add(tokens.Sequence(place.Sequence).ToArray()))
+            if (_shown.Add(WindowOf(place)))
                 top.Add(Example(place));
         }
 
@@ -33,20 +53,20 @@ internal sealed class ExampleChoice(int feature, FeaturePlace[] places, TokenSet
 
     private List<ExampleGroup> QuantileGroups()
     {
-        FeaturePlace[] ascending = [.. places.OrderBy(p => p.Activation).ThenBy(p => p.Sequence).ThenBy(p => p.Position)];
+        FeaturePlace[] ascending = [.. places];
+        Array.Sort(ascending, static (a, b) => a.Activation.CompareTo(b.Activation) is int c and not 0 ? c : ByPlace(a, b));
         var groups = new List<ExampleGroup>();
         for (int g = 0; g + 1 < Ranks.Length; g++)
         {
             int first = Rank(Ranks[g], ascending.Length), end = Rank(Ranks[g + 1], ascending.Length);
             if (first == end)
                 continue;
-            FeaturePlace[] group = ascending[first..end];
             groups.Add(new ExampleGroup
             {
-                From = group[0].Activation,
-                To = group[^1].Activation,
-                Contains = group.Length / (double)ascending.Length,
-                Examples = [.. ByHash(group).Where(p => _shown.Add(tokens.Sequence(p.Sequence).ToArray())).Take(options.Examples)
+                From = ascending[first].Activation,
+                To = ascending[end - 1].Activation,
+                Contains = (end - first) / (double)ascending.Length,
+                Examples = [.. ByHash(ascending.AsSpan(first, end - first)).Where(p => _shown.Add(WindowOf(p))).Take(options.Examples)
                     .Select(Example)],
             });
         }
@@ -54,81 +74,111 @@ internal sealed class ExampleChoice(int feature, FeaturePlace[] places, TokenSet
         return groups;
     }
 
-    private FeatureExample[] TopPositions() =>
-        [.. places.OrderByDescending(p => p.Activation).ThenBy(p => p.Sequence).ThenBy(p => p.Position).Take(options.Top).Select(Example)];
+    private FeatureExample[] TopPositions()
+    {
+        FeaturePlace[] strongest = [.. places];
+        Array.Sort(strongest, static (a, b) => ByStrength(a, b));
+        return [.. strongest.Take(options.Top).Select(Example)];
+    }
 
+    /// <summary>The lowest interval holds all positions without an activation, so none is kept but the few that are shown.</summary>
     private List<ExampleGroup> IntervalGroups()
     {
         float max = places.Length == 0 ? 0 : places.Max(p => p.Activation);
-        FeaturePlace[] all = [.. EveryPlace()];
-        var groups = new List<ExampleGroup>();
-        for (int i = Intervals - 1; i >= 0 && max > 0; i--)
-        {
-            float from = max * i / Intervals, to = max * (i + 1) / Intervals;
-            FeaturePlace[] inside = [.. all.Where(p => p.Activation >= from && p.Activation <= to)];
-            groups.Add(new ExampleGroup
-            {
-                From = from,
-                To = to,
-                Contains = inside.Length / (double)all.Length,
-                Examples = [.. ByHash(inside).Take(options.Examples).Select(Example)],
-            });
-        }
-
-        return groups;
-    }
-
-    /// <summary>Every position that counts, those without an activation too.</summary>
-    private IEnumerable<FeaturePlace> EveryPlace()
-    {
+        if (!(max > 0))
+            return [];
+        var chosen = new SmallestHashes[Intervals];
+        for (int i = 0; i < Intervals; i++)
+            chosen[i] = new SmallestHashes(options.Examples);
+        long all = 0;
+        int next = 0;
         for (int b = 0; b < tokens.Count; b++)
         {
-            float[] values = ValuesOf(b);
-            for (int t = 0; t < values.Length; t++)
+            ReadOnlySpan<int> ids = tokens.Sequence(b);
+            ulong ofSequence = Hash(options.Seed, feature, b);
+            for (int t = 0; t < ids.Length; t++)
             {
-                if (!tokens.IsSpecial(tokens.Sequence(b)[t]))
-                    yield return new FeaturePlace(b, t, values[t]);
+                bool fires = next < places.Length && places[next].Sequence == b && places[next].Position == t;
+                float value = fires ? places[next++].Activation : 0;
+                if (t < options.SkipFirst || tokens.IsSpecial(ids[t]))
+                    continue;
+                all++;
+                ulong hash = Hash(ofSequence, t);
+                for (int i = 0; i < Intervals; i++)
+                {
+                    if (value >= max * i / Intervals && value <= max * (i + 1) / Intervals)
+                        chosen[i].Add(hash, new FeaturePlace(b, t, value));
+                }
             }
         }
+
+        return [.. Enumerable.Range(0, Intervals).Reverse().Select(i => new ExampleGroup
+        {
+            From = max * i / Intervals,
+            To = max * (i + 1) / Intervals,
+            Contains = chosen[i].Count / (double)all,
+            Examples = [.. chosen[i].Places.Select(Example)],
+        })];
     }
 
-    private IEnumerable<FeaturePlace> ByHash(IEnumerable<FeaturePlace> from) =>
-        from.OrderBy(p => Hash(options.Seed, feature, p.Sequence, p.Position)).ThenBy(p => p.Sequence).ThenBy(p => p.Position);
-
-    private FeatureExample Example(FeaturePlace place) => new()
+    /// <summary>Places in the order of their hashes.</summary>
+    private FeaturePlace[] ByHash(ReadOnlySpan<FeaturePlace> from)
     {
-        Sequence = place.Sequence,
-        Position = place.Position,
-        Activation = place.Activation,
-        Tokens = tokens.Sequence(place.Sequence).ToArray(),
-        Values = ValuesOf(place.Sequence),
-    };
+        FeaturePlace[] ordered = from.ToArray();
+        ulong[] hashes = Array.ConvertAll(ordered, p => Hash(options.Seed, feature, p.Sequence, p.Position));
+        Array.Sort(hashes, ordered);
+        return ordered;
+    }
 
-    private float[] ValuesOf(int sequence)
+    private FeatureExample Example(FeaturePlace place)
     {
-        float[] values = new float[tokens.Sequence(sequence).Length];
-        if (_bySequence.TryGetValue(sequence, out (int First, int End) range))
+        int window = place.Position / options.Window, first = window * options.Window;
+        int[] ids = WindowOf(place);
+        float[] values = new float[ids.Length];
+        if (_byWindow.TryGetValue((place.Sequence, window), out (int First, int End) range))
         {
             for (int i = range.First; i < range.End; i++)
-                values[places[i].Position] = places[i].Activation;
+                values[places[i].Position - first] = places[i].Activation;
         }
 
-        return values;
+        return new FeatureExample
+        {
+            Sequence = place.Sequence,
+            Position = place.Position,
+            Activation = place.Activation,
+            FirstPosition = first,
+            Tokens = ids,
+            Values = values,
+        };
     }
 
-    private static Dictionary<int, (int First, int End)> Ranges(FeaturePlace[] places)
+    private int[] WindowOf(FeaturePlace place)
     {
-        var ranges = new Dictionary<int, (int, int)>();
+        ReadOnlySpan<int> ids = tokens.Sequence(place.Sequence);
+        int first = place.Position / options.Window * options.Window;
+        return ids.Slice(first, Math.Min(options.Window, ids.Length - first)).ToArray();
+    }
+
+    private static Dictionary<(int Sequence, int Window), (int First, int End)> Ranges(FeaturePlace[] places, int window)
+    {
+        var ranges = new Dictionary<(int, int), (int, int)>();
         for (int start = 0, i = 1; i <= places.Length; i++)
         {
-            if (i < places.Length && places[i].Sequence == places[start].Sequence)
+            (int, int) key = (places[start].Sequence, places[start].Position / window);
+            if (i < places.Length && (places[i].Sequence, places[i].Position / window) == key)
                 continue;
-            ranges.Add(places[start].Sequence, (start, i));
+            ranges.Add(key, (start, i));
             start = i;
         }
 
         return ranges;
     }
+
+    private static int ByStrength(in FeaturePlace a, in FeaturePlace b) =>
+        b.Activation.CompareTo(a.Activation) is int c and not 0 ? c : ByPlace(a, b);
+
+    private static int ByPlace(in FeaturePlace a, in FeaturePlace b) =>
+        a.Sequence.CompareTo(b.Sequence) is int c and not 0 ? c : a.Position.CompareTo(b.Position);
 
     private static int Rank(double share, int count) => (int)Math.Ceiling(share * count);
 
@@ -140,6 +190,25 @@ internal sealed class ExampleChoice(int feature, FeaturePlace[] places, TokenSet
             h = SplitMix64.Mix(h ^ (uint)value);
 
         return h;
+    }
+
+    /// <summary>The places with the smallest hashes of those that were seen, and how many were.</summary>
+    private sealed class SmallestHashes(int most)
+    {
+        private readonly SortedList<ulong, FeaturePlace> _places = [];
+
+        public long Count { get; private set; }
+
+        public IEnumerable<FeaturePlace> Places => _places.Values;
+
+        public void Add(ulong hash, FeaturePlace place)
+        {
+            Count++;
+            if (most == 0 || (_places.Count == most && hash >= _places.GetKeyAtIndex(most - 1)) || !_places.TryAdd(hash, place))
+                return;
+            if (_places.Count > most)
+                _places.RemoveAt(most);
+        }
     }
 
     private sealed class SameTokens : IEqualityComparer<int[]>

@@ -7,13 +7,16 @@ public sealed record FeatureExample
     /// <summary>Which sequence of the corpus.</summary>
     public required int Sequence { get; init; }
 
-    /// <summary>The position for which it was chosen.</summary>
+    /// <summary>The position of the sequence for which it was chosen.</summary>
     public required int Position { get; init; }
 
     /// <summary>The activation there; 0 only among <see cref="ExampleBinning.SaeDashboard"/>'s.</summary>
     public required float Activation { get; init; }
 
-    /// <summary>All tokens of the sequence.</summary>
+    /// <summary>The position of the window's first token.</summary>
+    public int FirstPosition { get; init; }
+
+    /// <summary>All tokens of the window.</summary>
     public required IReadOnlyList<int> Tokens { get; init; }
 
     /// <summary>The activation at each, 0 at those that do not count.</summary>
@@ -68,4 +71,10 @@ public sealed record FeatureStatisticsOptions
 
     /// <summary>Another seed gives other examples of the groups.</summary>
     public ulong Seed { get; init; }
+
+    /// <summary>Tokens of the windows that longer sequences are cut into, from position 0 on.</summary>
+    public int Window { get; init; } = int.MaxValue;
+
+    /// <summary>Positions at the beginning of each sequence that do not count.</summary>
+    internal int SkipFirst { get; init; }
 }

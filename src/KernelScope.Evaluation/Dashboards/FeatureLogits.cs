@@ -15,9 +15,8 @@ public sealed record FeatureLogits
     private FeatureLogits(float[] values, int count)
     {
         Histogram = FeatureHistogram.Create(values);
-        int[] ids = [.. Enumerable.Range(0, values.Length)];
-        Top = [.. ids.OrderByDescending(i => values[i]).ThenBy(i => i).Take(count).Select(i => new PromotedToken(i, values[i]))];
-        Bottom = [.. ids.OrderBy(i => values[i]).ThenBy(i => i).Take(count).Select(i => new PromotedToken(i, values[i]))];
+        Top = [.. LargestValues.Of(values, count).Select(i => new PromotedToken(i, values[i]))];
+        Bottom = [.. LargestValues.Of(values, count, sign: -1).Select(i => new PromotedToken(i, values[i]))];
     }
 
     /// <summary>The tokens that it promotes most.</summary>
@@ -36,20 +35,27 @@ public sealed record FeatureLogits
     /// <param name="feature">The feature.</param>
     /// <param name="count">Tokens of each list.</param>
     /// <returns>Null where it writes neither into the stream nor at <c>z</c>.</returns>
-    public static FeatureLogits? Create(Gemma2Model model, JumpReluSae sae, HookPoint siteOut, int feature, int count = 10)
+    public static FeatureLogits? Create(Gemma2Model model, JumpReluSae sae, HookPoint siteOut, int feature, int count = 10) =>
+        CreateMany(model, sae, siteOut, [feature], count)?[0];
+
+    /// <summary>The same of several features, by one product.</summary>
+    internal static FeatureLogits[]? CreateMany(Gemma2Model model, JumpReluSae sae, HookPoint siteOut, int[] features, int count)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(sae);
         if (siteOut.Site != Site.Z && !FeatureLens.Sites.Contains(siteOut.Site))
             return null;
         Device device = model.Device;
-        float[] row = sae.DecoderRow(feature), values = new float[model.Config.VocabSize];
-        Mat own = device.CreateMat(1, row.Length, "direction");
-        Mat stream = device.CreateMat(1, model.Config.ModelDim, "stream");
-        Mat logits = device.CreateMat(1, values.Length, "logits");
+        int vocabulary = model.Config.VocabSize, width = sae.Config.OutputDim;
+        float[] rows = new float[features.Length * width], values = new float[checked(features.Length * vocabulary)];
+        for (int i = 0; i < features.Length; i++)
+            sae.DecoderRow(features[i]).CopyTo(rows, i * width);
+        Mat own = device.CreateMat(features.Length, width, "directions");
+        Mat stream = device.CreateMat(features.Length, model.Config.ModelDim, "stream");
+        Mat logits = device.CreateMat(features.Length, vocabulary, "logits");
         try
         {
-            device.Write(row, own);
+            device.Write(rows, own);
             if (siteOut.Site == Site.Z)
                 device.Linear(own, model.Weights.Layers[siteOut.Layer].O, stream);
             device.Linear(siteOut.Site == Site.Z ? stream : own, model.Unembedding, logits);
@@ -62,6 +68,7 @@ public sealed record FeatureLogits
             logits.Buffer.Dispose();
         }
 
-        return new FeatureLogits(values, count);
+        return [.. Enumerable.Range(0, features.Length)
+            .Select(i => new FeatureLogits(values[(i * vocabulary)..((i + 1) * vocabulary)], count))];
     }
 }

@@ -163,7 +163,8 @@ public static class FeaturePages
         html.Append("<h3>").Append(Html.Escape(title)).Append("</h3><ol class=\"examples\">");
         foreach (FeatureExample example in examples)
         {
-            int first = Math.Max(0, example.Position - Around), end = Math.Min(example.Tokens.Count, example.Position + Around + 1);
+            int peak = example.Position - example.FirstPosition;
+            int first = Math.Max(0, peak - Around), end = Math.Min(example.Tokens.Count, peak + Around + 1);
             html.Append("<li><span class=\"value\">").Append(Html.Number(example.Activation)).Append("</span> ");
             AppendWindow(html, source, example, first, end, max);
             if (first > 0 || end < example.Tokens.Count)
@@ -187,7 +188,7 @@ public static class FeaturePages
             string text = Html.Escape(source.Text(example.Tokens[t])).Replace("\n", "↵", StringComparison.Ordinal);
             float value = example.Values[t];
             if (value > 0)
-                html.Append(CultureInfo.InvariantCulture, $"<span{(t == example.Position ? " class=\"peak\"" : "")} style=\"--a:{Math.Min(1, max > 0 ? value / max : 0):0.##}\" title=\"{Html.Number(value)}\">{text}</span>");
+                html.Append(CultureInfo.InvariantCulture, $"<span{(t == example.Position - example.FirstPosition ? " class=\"peak\"" : "")} style=\"--a:{Math.Min(1, max > 0 ? value / max : 0):0.##}\" title=\"{Html.Number(value)}\">{text}</span>");
             else
                 html.Append(text);
         }

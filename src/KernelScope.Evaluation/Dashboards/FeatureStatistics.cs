@@ -50,7 +50,7 @@ public readonly record struct RelatedFeature
 /// <remarks>Immutable: any number of threads may read it. The same corpus and options give the same bits.</remarks>
 public sealed record FeatureStatistics
 {
-    private const int Listed = 10;
+    private const int Listed = 10, Parts = 8;
     private static readonly double[] Shares = [0.5, 0.9, 0.99, 1];
 
     private FeatureStatistics()
@@ -93,8 +93,17 @@ public sealed record FeatureStatistics
     /// <summary>The ten on which it fires most often, the lower id first among equals.</summary>
     public required IReadOnlyList<FiringToken> TopTokens { get; init; }
 
-    /// <summary>The ten features that fire most alike, by the share of common rows.</summary>
+    /// <summary>The ten features that fire most alike, by the share of common rows; empty where that was not counted.</summary>
     public required IReadOnlyList<RelatedFeature> CoFiring { get; init; }
+
+    /// <summary>In how many windows the largest activation lies in the first eighth of the window's length, the second, and so on.</summary>
+    public required IReadOnlyList<long> PeakPositions { get; init; }
+
+    /// <summary>The share of the firing positions that one document has, that of the most; null where documents are not known, or it fires nowhere.</summary>
+    public double? LargestDocumentShare { get; init; }
+
+    /// <summary>All positions of the corpus, those that do not count too.</summary>
+    public required long Positions { get; init; }
 
     /// <summary>Firing over counted positions.</summary>
     public double Density => Counted == 0 ? 0 : Firing / (double)Counted;
@@ -181,19 +190,26 @@ public sealed record FeatureStatistics
             .Select(f => new RelatedFeature(f, cosines[f], 0))];
     }
 
-    private static FeatureStatistics Create(
-        FeatureFirings firings, int slot, int feature, TokenSet tokens, FeatureStatisticsOptions options)
+    /// <summary>Statistics of one feature.</summary>
+    /// <param name="feature">Which.</param>
+    /// <param name="places">Where it fires, by sequence and position.</param>
+    /// <param name="counted">Positions that count.</param>
+    /// <param name="tokens">The corpus.</param>
+    /// <param name="options">How examples are chosen.</param>
+    /// <param name="documents">The document of each sequence; null: not known.</param>
+    internal static FeatureStatistics Of(
+        int feature, FeaturePlace[] places, long counted, TokenSet tokens, FeatureStatisticsOptions options, long[]? documents = null)
     {
-        FeaturePlace[] places = firings.PlacesOf(slot);
-        float[] values = [.. places.Select(p => p.Activation)], ascending = [.. values.Order()];
-        (IReadOnlyList<FeatureExample> top, IReadOnlyList<ExampleGroup> groups) =
-            new ExampleChoice(feature, places, tokens, options).Choose();
-        FiringToken[] byToken = [.. places.GroupBy(p => tokens.Sequence(p.Sequence)[p.Position])
-            .Select(g => new FiringToken(g.Key, g.LongCount(), g.Average(p => (double)p.Activation)))];
+        float[] values = [.. places.Select(p => p.Activation)], ascending = [.. values];
+        Array.Sort(ascending);
+        var choice = new ExampleChoice(feature, places, tokens, options);
+        (IReadOnlyList<FeatureExample> top, IReadOnlyList<ExampleGroup> groups) = choice.Choose();
+        FiringToken[] byToken = ByToken(places, tokens);
         return new FeatureStatistics
         {
             Feature = feature,
-            Counted = firings.Counted,
+            Counted = counted,
+            Positions = tokens.TokenCount,
             Firing = places.Length,
             Mean = places.Length == 0 ? double.NaN : values.Sum(v => (double)v) / places.Length,
             Max = ascending.Length == 0 ? 0 : ascending[^1],
@@ -206,8 +222,39 @@ public sealed record FeatureStatistics
             Binning = options.Binning,
             DistinctTokens = byToken.Length,
             TopTokens = [.. byToken.OrderByDescending(t => t.Count).ThenBy(t => t.Id).Take(Listed)],
-            CoFiring = CoFiringOf(firings, slot, places.Length),
+            CoFiring = [],
+            PeakPositions = PeakPositionsOf(choice, Math.Min(options.Window, tokens.Length), options.Window),
+            LargestDocumentShare = documents is null || places.Length == 0 ? null
+                : places.CountBy(p => documents[p.Sequence]).Max(d => d.Value) / (double)places.Length,
         };
+    }
+
+    private static FeatureStatistics Create(
+        FeatureFirings firings, int slot, int feature, TokenSet tokens, FeatureStatisticsOptions options)
+    {
+        FeaturePlace[] places = firings.PlacesOf(slot);
+        return Of(feature, places, firings.Counted, tokens, options) with { CoFiring = CoFiringOf(firings, slot, places.Length) };
+    }
+
+    private static FiringToken[] ByToken(FeaturePlace[] places, TokenSet tokens)
+    {
+        var sums = new Dictionary<int, (long Count, double Sum)>();
+        foreach (FeaturePlace place in places)
+        {
+            int id = tokens.Sequence(place.Sequence)[place.Position];
+            (long count, double sum) = sums.GetValueOrDefault(id);
+            sums[id] = (count + 1, sum + place.Activation);
+        }
+
+        return [.. sums.Select(s => new FiringToken(s.Key, s.Value.Count, s.Value.Sum / s.Value.Count))];
+    }
+
+    private static long[] PeakPositionsOf(ExampleChoice choice, int length, int window)
+    {
+        long[] counts = new long[Parts];
+        foreach (FeaturePlace peak in choice.Peaks())
+            counts[(int)((long)(peak.Position % window) * Parts / length)]++;
+        return counts;
     }
 
     private static RelatedFeature[] CoFiringOf(FeatureFirings firings, int slot, long own)

@@ -22,15 +22,32 @@ public static class HtmlReport
     /// <param name="model">How the model is named.</param>
     /// <param name="notes">Sentences to show at the top, such as doubts.</param>
     /// <exception cref="IOException">It cannot be written.</exception>
-    public static void Write(string path, EvaluationResult result, string model, IReadOnlyList<string> notes)
+    public static void Write(string path, EvaluationResult result, string model, IReadOnlyList<string> notes) =>
+        Write(path, result, model, notes, [], _ => null);
+
+    /// <summary>The same with where it comes from.</summary>
+    /// <param name="path">Where.</param>
+    /// <param name="result">What.</param>
+    /// <param name="model">How the model is named.</param>
+    /// <param name="notes">Sentences to show at the top.</param>
+    /// <param name="provenance">Names and values: corpus, seed, version, date.</param>
+    /// <param name="pageOf">The page of an SAE on Neuronpedia, <c>gemma-2-2b/20-gemmascope-res-16k</c>, or null.</param>
+    internal static void Write(
+        string path, EvaluationResult result, string model, IReadOnlyList<string> notes,
+        IReadOnlyList<(string Name, string Value)> provenance, Func<string, string?> pageOf)
     {
         using AtomicFile file = AtomicFile.Create(path);
-        file.Stream.Write(Encoding.UTF8.GetBytes(Render(result, model, notes)));
+        file.Stream.Write(Encoding.UTF8.GetBytes(Render(result, model, notes, provenance, pageOf)));
         file.Commit();
     }
 
     /// <summary>The report as text.</summary>
-    public static string Render(EvaluationResult result, string model, IReadOnlyList<string> notes)
+    public static string Render(EvaluationResult result, string model, IReadOnlyList<string> notes) =>
+        Render(result, model, notes, [], _ => null);
+
+    private static string Render(
+        EvaluationResult result, string model, IReadOnlyList<string> notes, IReadOnlyList<(string Name, string Value)> provenance,
+        Func<string, string?> pageOf)
     {
         ArgumentNullException.ThrowIfNull(result);
         ArgumentNullException.ThrowIfNull(notes);
@@ -53,7 +70,13 @@ public static class HtmlReport
         AppendPlots(html, result);
         html.Append("</section>\n");
         foreach (SaeResult sae in result.Saes)
+        {
+            AppendFeatures(html, sae, pageOf(sae.Name));
             AppendSplices(html, sae);
+        }
+
+        if (provenance.Count > 0)
+            AppendList(html, "Where this comes from", provenance);
         AppendDefinitions(html);
         return html.Append("</main></body></html>\n").ToString();
     }
@@ -175,10 +198,29 @@ public static class HtmlReport
         html.Append("</tbody></table></div></details>\n");
     }
 
-    private static void AppendDefinitions(StringBuilder html)
+    /// <summary>The features that fire most often.</summary>
+    private static void AppendFeatures(StringBuilder html, SaeResult sae, string? page)
     {
-        html.Append("<h2>Definitions</h2><dl>");
-        foreach ((string name, string text) in Definitions.All)
+        const int Listed = 20;
+        html.Append("<details><summary>").Append(Html.Escape(sae.Name)).Append(": features that fire most often</summary><p>");
+        int[] most = LargestValues.Of([.. sae.FiringFrequency.Select(f => (float)f)], Listed);
+        for (int i = 0; i < most.Length; i++)
+        {
+            string share = string.Create(CultureInfo.InvariantCulture, $"{sae.FiringFrequency[most[i]] * 100:0.##} %");
+            string name = string.Create(CultureInfo.InvariantCulture, $"{most[i]}");
+            string link = $"<a href=\"https://www.neuronpedia.org/{Html.Escape(page ?? "")}/{name}\" rel=\"noreferrer\">{name}</a>";
+            html.Append(i == 0 ? "" : " · ").Append(page is null ? name : link).Append(" (").Append(share).Append(')');
+        }
+
+        html.Append("</p></details>\n");
+    }
+
+    private static void AppendDefinitions(StringBuilder html) => AppendList(html, "Definitions", Definitions.All);
+
+    private static void AppendList(StringBuilder html, string title, IEnumerable<(string Name, string Text)> entries)
+    {
+        html.Append("<h2>").Append(title).Append("</h2><dl>");
+        foreach ((string name, string text) in entries)
             html.Append("<dt>").Append(Html.Escape(name)).Append("</dt><dd>").Append(Html.Escape(text)).Append("</dd>");
         html.Append("</dl>\n");
     }
@@ -204,10 +246,10 @@ public static class HtmlReport
         svg text{fill:var(--dim);font-size:11.5px}svg .label{font-size:12px}svg .mark{fill:var(--fg)}.grid{stroke:var(--line)}
         .stroke{fill:none;stroke-width:1.8;stroke-linejoin:round}.thread{stroke:var(--dim);fill:none;stroke-width:1.2;stroke-dasharray:4 4}
         .c0{color:var(--c0)}.c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}.c4{color:var(--c4)}.c5{color:var(--c5)}.c6{color:var(--c6)}.c7{color:var(--c7)}
-        .stroke{stroke:currentColor}.fill{fill:currentColor}
+        .stroke{stroke:currentColor}.fill{fill:currentColor}.beaten{color:var(--dim);opacity:.55}svg .dim{fill:var(--dim)}svg .best{font-weight:650}
         .legend{margin:6px 0 0;font-size:12.5px;display:flex;flex-wrap:wrap;gap:4px 16px}.legend i{display:inline-block;width:11px;height:11px;border-radius:3px;background:currentColor;margin-right:6px}
         details{margin:12px 0}summary{cursor:pointer;font-weight:600;padding:4px 0}
-        dl{display:grid;grid-template-columns:minmax(130px,auto) 1fr;gap:6px 18px}dt{font-weight:600}dd{margin:0;color:var(--dim)}
+        dl{display:grid;grid-template-columns:minmax(130px,auto) 1fr;gap:6px 18px}dt{font-weight:600}dd{margin:0;color:var(--dim);overflow-wrap:anywhere}
         @media(max-width:640px){dl{grid-template-columns:1fr;gap:0 0}dd{margin-bottom:8px}}
         """;
 }

@@ -9,6 +9,15 @@ namespace KernelScope.Evaluation;
 /// <param name="Y">Ordinates; NaN leaves a gap.</param>
 internal sealed record Series(string Name, IReadOnlyList<double> X, IReadOnlyList<double> Y);
 
+/// <summary>A point that is compared with others.</summary>
+/// <param name="X">Abscissa.</param>
+/// <param name="Y">Ordinate.</param>
+/// <param name="Colour">Number of its colour.</param>
+/// <param name="IsBeaten">Whether another is better in both: drawn grey, else bold.</param>
+/// <param name="Label">Beside it, where there is room.</param>
+/// <param name="Text">What is said where it is pointed at.</param>
+internal sealed record Dot(double X, double Y, int Colour, bool IsBeaten, string Label, string Text);
+
 /// <summary>How a series is drawn.</summary>
 internal enum Mark
 {
@@ -36,6 +45,12 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
 
     private readonly List<(Series Series, Mark Mark, IReadOnlyList<double>? Low, IReadOnlyList<double>? High)> _series = [];
 
+    private readonly List<Dot> _dots = [];
+    private readonly List<(int Colour, string Name)> _keys = [];
+
+    /// <summary>What the plot shows, in a sentence, for those who cannot see it.</summary>
+    public string? Description { get; init; }
+
     /// <summary>Whether the x axis is logarithmic.</summary>
     public bool LogX { get; init; }
 
@@ -46,11 +61,18 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
     public void Add(Series series, Mark mark, IReadOnlyList<double>? low = null, IReadOnlyList<double>? high = null) =>
         _series.Add((series, mark, low, high));
 
+    /// <summary>Adds a point that is compared with others.</summary>
+    public void Add(Dot dot) => _dots.Add(dot);
+
+    /// <summary>Adds a line to the legend: what a colour of points means.</summary>
+    public void AddKey(int colour, string name) => _keys.Add((colour, name));
+
     /// <summary>The figure.</summary>
     public string Draw()
     {
-        double[] xs = [.. _series.SelectMany(s => s.Series.X).Where(double.IsFinite)];
-        double[] ys = [.. _series.SelectMany(s => s.Series.Y.Concat(s.Low ?? []).Concat(s.High ?? [])).Where(double.IsFinite)];
+        double[] xs = [.. _series.SelectMany(s => s.Series.X).Concat(_dots.Select(d => d.X)).Where(double.IsFinite)];
+        double[] ys = [.. _series.SelectMany(s => s.Series.Y.Concat(s.Low ?? []).Concat(s.High ?? [])).Concat(_dots.Select(d => d.Y))
+            .Where(double.IsFinite)];
         if (xs.Length == 0 || ys.Length == 0)
             return "";
         Axis x = new(Extent(xs, LogX, false), LogX, Left, Width - Right), y = new(Extent(ys, false, FromZero), false, Height - Bottom, Top);
@@ -58,15 +80,20 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
         svg.Append(CultureInfo.InvariantCulture,
             $"<figure><figcaption>{Html.Escape(title)}</figcaption><svg viewBox=\"0 0 {Width} {Height}\" role=\"img\" "
                 + $"aria-label=\"{Html.Escape(title)}\">");
+        if (Description is string description)
+            svg.Append("<title>").Append(Html.Escape(title)).Append("</title><desc>").Append(Html.Escape(description)).Append("</desc>");
         DrawAxes(svg, x, y);
         // What joins points lies below them.
         foreach ((Series thread, _, _, _) in _series.Where(s => s.Mark == Mark.Thread))
             svg.Append(CultureInfo.InvariantCulture, $"<path class=\"thread\" d=\"{Path(thread, x, y)}\"/>");
         for (int i = 0; i < _series.Count; i++)
             DrawSeries(svg, i, x, y);
+        // The best lie on top.
+        foreach (Dot dot in _dots.OrderBy(d => !d.IsBeaten))
+            DrawDot(svg, dot, x, y);
         DrawNames(svg, x, y);
         svg.Append("</svg>");
-        if (_series.Count > 1)
+        if (_series.Count + _keys.Count > 1)
             DrawLegend(svg);
         return svg.Append("</figure>").ToString();
     }
@@ -139,16 +166,21 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
         }
     }
 
+    private static void DrawDot(StringBuilder svg, Dot dot, Axis x, Axis y) => svg.Append(CultureInfo.InvariantCulture,
+        $"<circle class=\"{(dot.IsBeaten ? "beaten" : $"c{dot.Colour % Colours}")} fill\" cx=\"{x.At(dot.X):0.#}\" "
+            + $"cy=\"{y.At(dot.Y):0.#}\" r=\"{(dot.IsBeaten ? "3.5" : "5")}\"><title>{Html.Escape(dot.Text)}</title></circle>");
+
     /// <summary>Names beside points, where there is room: right or left, above, below or level. One that has none is in the legend only.</summary>
     private void DrawNames(StringBuilder svg, Axis x, Axis y)
     {
         const double Letter = 6.2, Line = 12, Radius = 6;
-        List<(double X, double Y, string Name)> points =
+        List<(double X, double Y, string Name, string Style)> points =
             [.. _series.Where(s => s.Mark == Mark.Points)
-                .SelectMany(s => s.Series.X.Zip(s.Series.Y, (px, py) => (x.At(px), y.At(py), s.Series.Name)))];
+                .SelectMany(s => s.Series.X.Zip(s.Series.Y, (px, py) => (x.At(px), y.At(py), s.Series.Name, ""))),
+            .. _dots.OrderBy(d => d.IsBeaten).Select(d => (x.At(d.X), y.At(d.Y), d.Label, d.IsBeaten ? " dim" : " best"))];
         List<(double Left, double Right, double Top, double Bottom)> taken =
             [.. points.Select(p => (p.X - Radius, p.X + Radius, p.Y - Radius, p.Y + Radius))];
-        foreach ((double px, double py, string name) in points)
+        foreach ((double px, double py, string name, string style) in points)
         {
             double width = name.Length * Letter;
             foreach ((bool right, double down) in ((bool, double)[])[(true, -5), (false, -5), (true, 14), (false, 14), (true, -18),
@@ -160,7 +192,7 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
                     continue;
                 taken.Add((left, left + width, bottom - Line, bottom));
                 svg.Append(CultureInfo.InvariantCulture,
-                    $"<text class=\"mark\" x=\"{(right ? left : left + width):0.#}\" y=\"{bottom:0.#}\" "
+                    $"<text class=\"mark{style}\" x=\"{(right ? left : left + width):0.#}\" y=\"{bottom:0.#}\" "
                         + $"text-anchor=\"{(right ? "start" : "end")}\">{Html.Escape(name)}</text>");
                 break;
             }
@@ -216,6 +248,8 @@ internal sealed class SvgPlot(string title, string xLabel, string yLabel)
         svg.Append("<p class=\"legend\">");
         for (int i = 0; i < _series.Count && _series[i].Mark != Mark.Thread; i++)
             svg.Append(CultureInfo.InvariantCulture, $"<span><i class=\"c{i % Colours}\"></i>{Html.Escape(_series[i].Series.Name)}</span>");
+        foreach ((int colour, string name) in _keys)
+            svg.Append(CultureInfo.InvariantCulture, $"<span><i class=\"c{colour % Colours}\"></i>{Html.Escape(name)}</span>");
         svg.Append("</p>");
     }
 

@@ -1,3 +1,4 @@
+using KernelScope.Devices;
 using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Sae;
@@ -47,6 +48,9 @@ public sealed record TopContexts
 
     /// <summary>The strongest places, strongest first, the earlier one first among equals.</summary>
     public IReadOnlyList<FeaturePlace> Places { get; init; }
+
+    /// <summary>The activations of the sequences in which the places lie, at every position; 0 at those that do not count.</summary>
+    internal IReadOnlyDictionary<int, float[]> OfSequences { get; init; } = new Dictionary<int, float[]>();
 
     /// <summary>How its activations are distributed where it fires.</summary>
     public ActivationQuantiles Activations { get; init; }
@@ -113,6 +117,8 @@ public sealed record TopContexts
                 }
             }
 
+            foreach (Search search in searches)
+                search.EndSequence(b, tokens, capture.Codes);
             progress?.Report((b + 1) / (double)tokens.Count);
         }
 
@@ -124,6 +130,8 @@ public sealed record TopContexts
         // The weakest of the kept places comes out first; among equals the latest.
         private readonly PriorityQueue<FeaturePlace, (float Activation, long MinusOrder)> _places = new();
         private readonly ActivationQuantiles _quantiles = new();
+        private readonly Dictionary<int, float[]> _ofSequences = [];
+        private readonly Dictionary<int, int> _placesOf = [];
         private long _counted;
         private long _active;
         private double _sum;
@@ -139,14 +147,36 @@ public sealed record TopContexts
             _sum += activation;
             _quantiles.Add(activation);
             _places.Enqueue(new FeaturePlace(sequence, position, activation), (activation, -_counted));
+            _placesOf[sequence] = _placesOf.GetValueOrDefault(sequence) + 1;
             if (_places.Count > most)
-                _places.Dequeue();
+                Forget(_places.Dequeue().Sequence);
+        }
+
+        /// <summary>Keeps the activations of a sequence that has places among the strongest.</summary>
+        public void EndSequence(int sequence, TokenSet tokens, CodeList codes)
+        {
+            if (!_placesOf.ContainsKey(sequence))
+                return;
+            ReadOnlySpan<int> ids = tokens.Sequence(sequence);
+            float[] activations = new float[ids.Length];
+            for (int t = 0; t < ids.Length; t++)
+                activations[t] = tokens.IsSpecial(ids[t]) ? 0 : codes.ValueOf(t, feature);
+            _ofSequences[sequence] = activations;
+        }
+
+        private void Forget(int sequence)
+        {
+            if (--_placesOf[sequence] > 0)
+                return;
+            _placesOf.Remove(sequence);
+            _ofSequences.Remove(sequence);
         }
 
         public TopContexts Result()
         {
             FeaturePlace[] places = [.. _places.UnorderedItems.OrderByDescending(p => p.Priority).Select(p => p.Element)];
-            return new TopContexts(_counted, _active, _active == 0 ? double.NaN : _sum / _active, places, _quantiles);
+            double mean = _active == 0 ? double.NaN : _sum / _active;
+            return new TopContexts(_counted, _active, mean, places, _quantiles) { OfSequences = _ofSequences };
         }
     }
 }

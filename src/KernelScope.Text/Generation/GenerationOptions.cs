@@ -30,6 +30,8 @@ public sealed record GenerationOptions
         if (LogProbs is int count && (count < 0 || count > vocabSize))
             throw new ArgumentException($"Log-probabilities of {count} tokens were asked for; it must be 0 to {vocabSize}, the " +
                 "vocabulary.");
+        if (Sampling is null)
+            throw new ArgumentException($"{nameof(Sampling)} is null; leave it out for its default.");
         Sampling.Validate(vocabSize);
         _ = new StopText(StopStrings ?? []);
     }

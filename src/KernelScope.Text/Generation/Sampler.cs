@@ -108,16 +108,20 @@ public sealed class Sampler : IDisposable
         _device.Read(logits, _logits);
         largest = Largest(_logits);
         foreach ((int id, double bias) in _options.LogitBias ?? new Dictionary<int, double>())
-            _logits[id] += (float)bias;
-        float repetition = (float)_options.RepetitionPenalty, frequency = (float)_options.FrequencyPenalty;
+            _logits[id] = double.IsNegativeInfinity(bias) ? float.NegativeInfinity : Finite(_logits[id] + Finite((float)bias));
+        float repetition = Finite((float)_options.RepetitionPenalty), frequency = Finite((float)_options.FrequencyPenalty);
         for (int id = 0; id < _seen.Length; id++)
         {
-            if (_seen[id])
-                _logits[id] = _logits[id] < 0 ? _logits[id] * repetition : _logits[id] / repetition;
+            if (_seen[id] && _logits[id] != 0 && !float.IsNegativeInfinity(_logits[id]))
+                _logits[id] = Finite(_logits[id] < 0 ? _logits[id] * repetition : _logits[id] / repetition);
         }
 
         for (int id = 0; id < _generated.Length; id++)
-            _logits[id] -= _generated[id] * frequency;
+        {
+            if (_generated[id] > 0)
+                _logits[id] = Finite(_logits[id] - (_generated[id] * frequency));
+        }
+
         _device.Write(_logits, _changed);
         return _changed;
     }
@@ -246,6 +250,9 @@ public sealed class Sampler : IDisposable
 
         return Number(max);
     }
+
+    // Penalties and biases may be larger than floats are; only a bias of −∞ forbids a token, which therefore is never generated.
+    private static float Finite(float value) => Math.Clamp(value, float.MinValue, float.MaxValue);
 
     private static float Number(float logit) => float.IsFinite(logit) ? logit : throw new NotFiniteException("the logits");
 

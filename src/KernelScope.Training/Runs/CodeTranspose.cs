@@ -16,6 +16,7 @@ internal sealed class CodeTranspose : IDisposable
     private readonly int _features;
     private readonly List<SafetensorsFile> _parts = [];
     private readonly string _scratch;
+    private long[][]? _starts;
 
     public CodeTranspose(string path, int features)
     {
@@ -57,11 +58,29 @@ internal sealed class CodeTranspose : IDisposable
         _parts.Add(SafetensorsFile.Open(path));
     }
 
+    /// <summary>Where a feature fires, as rows of the run, ascending, and how strongly. Any number of threads may ask.</summary>
+    public unsafe (long Row, float Value)[] Of(int feature)
+    {
+        _starts ??= Starts();
+        var all = new (long Row, float Value)[_starts.Sum(s => s[feature + 1] - s[feature])];
+        int next = 0;
+        for (int n = 0; n < _parts.Count; n++)
+        {
+            TensorView rows = _parts[n]["row"], values = _parts[n]["value"];
+            using TensorView.Reading readingRows = rows.Read();
+            using TensorView.Reading readingValues = values.Read();
+            for (long i = _starts[n][feature]; i < _starts[n][feature + 1]; i++)
+                all[next++] = (((long*)rows.Pointer)[i], ((float*)values.Pointer)[i]);
+        }
+
+        return all;
+    }
+
     /// <summary>Writes the files; gives the hash of their hashes.</summary>
     public string Write(IReadOnlyDictionary<string, string> metadata, CancellationToken cancellationToken)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        long[][] starts = [.. _parts.Select(p => TokenShard.Values<long>(p["feature_ptr"]))];
+        long[][] starts = Starts();
         for (int first = 0; first < _features; first += FileFeatures)
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -80,6 +99,8 @@ internal sealed class CodeTranspose : IDisposable
         if (Directory.Exists(_scratch))
             Directory.Delete(_scratch, recursive: true);
     }
+
+    private long[][] Starts() => [.. _parts.Select(p => TokenShard.Values<long>(p["feature_ptr"]))];
 
     private void WriteFile(string path, int first, int count, long[][] starts, IReadOnlyDictionary<string, string> metadata)
     {

@@ -30,7 +30,7 @@ internal sealed class RowSource : IDisposable
         (_folder, _plan, Site, SiteOut, _options) = (folder, plan, site, siteOut, options);
         _shardOrder = new Xoshiro256(plan.Id, seed, "shard order");
         _chunkOrder = new Xoshiro256(plan.Id, seed, "chunk order");
-        _validationBelow = (ulong)(options.Validation * Math.Pow(2, 64));
+        _validationBelow = Below(options.Validation);
         Manifests = [.. Enumerable.Range(0, plan.Shards.Count).Select(n => ShardManifest.Read(folder, plan, n)
             ?? throw BadFile.Of(folder.Path,
                 $"the run is not complete: shard {n} of {plan.Shards.Count} is missing ('kernelscope status' shows all)."))];
@@ -58,8 +58,13 @@ internal sealed class RowSource : IDisposable
     /// <summary>Whether the rows of a sequence are held back: by the hash of its number, so that it is the same for every seed.</summary>
     public bool IsValidation(int sequence) => Mix((ulong)sequence + 0x9E3779B97F4A7C15) < _validationBelow;
 
+    /// <summary>The same for a share.</summary>
+    public static bool IsValidation(long sequence, double share) => Mix((ulong)sequence + 0x9E3779B97F4A7C15) < Below(share);
+
     /// <summary>SplitMix64's finaliser: every bit of the result depends on every bit of the value.</summary>
     public static ulong Mix(ulong z) => SplitMix64.Mix(z);
+
+    private static ulong Below(double share) => (ulong)(share * Math.Pow(2, 64));
 
     /// <summary>Opens the files of a shard.</summary>
     public (RowShard Input, RowShard? Target) Open(int shard)

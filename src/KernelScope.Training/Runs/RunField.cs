@@ -27,6 +27,9 @@ internal readonly struct RunField(JsonElement element, string path, string name)
     public string Text => element.ValueKind == JsonValueKind.String && element.GetString() is { Length: > 0 and <= LongestText } text ? text
         : throw Bad("a text");
 
+    /// <summary>Whether it is a certain text.</summary>
+    public bool IsText(string text) => element.ValueKind == JsonValueKind.String && element.ValueEquals(text);
+
     /// <summary>A text that may be null.</summary>
     public string? TextOrNull => element.ValueKind == JsonValueKind.Null ? null : Text;
 
@@ -37,6 +40,9 @@ internal readonly struct RunField(JsonElement element, string path, string name)
     /// <summary>A finite number.</summary>
     public double Double => element.ValueKind == JsonValueKind.Number && element.TryGetDouble(out double value) && double.IsFinite(value)
         ? value : throw Bad("a number");
+
+    /// <summary>A finite number, or null.</summary>
+    public double? DoubleOrNull => element.ValueKind == JsonValueKind.Null ? null : Double;
 
     /// <summary>True or false.</summary>
     public bool Bool => element.ValueKind is JsonValueKind.True or JsonValueKind.False ? element.GetBoolean() : throw Bad("true or false");

@@ -142,6 +142,22 @@ internal sealed class CodeShard
         return shard;
     }
 
+    /// <summary>Refuses rows that are not positions of the shard's sequences, in their order.</summary>
+    /// <exception cref="InvalidDataException">There is one.</exception>
+    public void RequirePlaces(string path, TokenShard tokens)
+    {
+        (int Sequence, int Position) last = (-1, -1);
+        for (int r = 0; r < Rows; r++)
+        {
+            long own = Sequence[r] - tokens.FirstSequence;
+            bool isThere = own >= 0 && own < tokens.Sequences.Length && (uint)Position[r] < (uint)tokens.Sequences[own].Length;
+            if (!isThere || (Sequence[r], Position[r]).CompareTo(last) <= 0)
+                throw BadFile.Of(path, $"row {r} is of sequence {Sequence[r]}, position {Position[r]}; the shard's tokens have no such place after " +
+                    $"{last.Sequence}, {last.Position}.");
+            last = (Sequence[r], Position[r]);
+        }
+    }
+
     private void Check(string path, int features)
     {
         if (RowStart[0] != 0 || RowStart[^1] != Feature.Length)

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Text.Json.Nodes;
 using KernelScope.Hooks;
 
@@ -19,16 +18,16 @@ internal sealed record FailedShard(int Shard, string Error, bool RetryHelps);
 /// </summary>
 internal sealed class ShardWorker
 {
-    private static readonly TimeSpan Stalled = TimeSpan.FromMinutes(10);
     private readonly RunFolder _folder;
     private readonly RunPlan _plan;
     private readonly ShardHarvest _harvest;
     private readonly IShardQueue _queue;
-    private long _advanced;
+    private readonly LeaseWatch _watch;
 
     public ShardWorker(RunFolder folder, RunPlan plan, ShardHarvest harvest, IShardQueue queue)
     {
         (_folder, _plan, _harvest, _queue) = (folder, plan, harvest, queue);
+        _watch = new LeaseWatch(queue);
     }
 
     /// <summary>What was done.</summary>
@@ -50,14 +49,13 @@ internal sealed class ShardWorker
             cancellationToken.ThrowIfCancellationRequested();
             if (_queue.Lease(idle, cancellationToken) is not ShardLease lease)
                 return;
-            using (KeepAlive(lease))
+            using (_watch.Keep(lease))
                 Do(lease, watched, cancellationToken);
         }
     }
 
     private void Do(ShardLease lease, IProgress<int> progress, CancellationToken cancellationToken)
     {
-        Volatile.Write(ref _advanced, Stopwatch.GetTimestamp());
         int attempt = 1;
         try
         {
@@ -130,24 +128,11 @@ internal sealed class ShardWorker
         }
     }
 
-    /// <summary>Extends a lease from a thread of its own, as long as rows advance.</summary>
-    private Timer? KeepAlive(ShardLease lease)
-    {
-        if (_queue.LeaseTime is not TimeSpan time)
-            return null;
-        TimeSpan period = TimeSpan.FromMilliseconds(Math.Max(100, time.TotalMilliseconds / 3));
-        return new Timer(_ =>
-        {
-            if (Stopwatch.GetElapsedTime(Volatile.Read(ref _advanced)) < Stalled)
-                _queue.Extend(lease);
-        }, null, period, period);
-    }
-
     private sealed class Watched(ShardWorker worker, IProgress<int>? progress) : IProgress<int>
     {
         public void Report(int value)
         {
-            Volatile.Write(ref worker._advanced, Stopwatch.GetTimestamp());
+            worker._watch.Advance();
             progress?.Report(value);
         }
     }

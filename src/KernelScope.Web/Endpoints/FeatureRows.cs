@@ -7,26 +7,32 @@ namespace KernelScope.Web.Endpoints;
 /// <summary>Features as rows, in the shape of Neuronpedia's.</summary>
 internal static class FeatureRows
 {
-    private const int Listed = 10, Components = 3;
+    private const int Listed = 10;
     private const double DenseShare = 0.1;
 
     /// <summary>Names, labels and density alone, as lists of features have them.</summary>
-    public static FeatureRow Short(ServedModel model, ServedSource source, int index) => new(model.Id, source.Id, source.Id, Text(index))
-    {
-        SourceSetName = source.SourceSet,
-        HookName = source.HookName,
-        FracNonzero = model.CorpusOf(source)?.Density(index),
-        Explanations = [.. model.Labels.Of(model.Id, source.Id, index).Select(Explanation)],
-    };
+    public static FeatureRow Short(ServedModel model, ServedSource source, int index) =>
+        Short(RowNames.Of(model, source), index) with
+        {
+            FracNonzero = model.Density(source, index),
+            Explanations = [.. model.Labels.Of(model.Id, source.Id, index).Select(Explanation)],
+        };
 
-    /// <summary>The row with what model and SAE say of the feature, and what it does over the corpus, if there is one.</summary>
+    /// <summary>
+    /// The row as its dashboard on disk has it; else what model and SAE say of the feature, and what it does over the corpus, if there
+    /// is one.
+    /// </summary>
     public static async Task<FeatureRow> FullAsync(ServedModel model, ServedSource source, int index, CancellationToken cancellationToken)
     {
-        FeatureRow row = WithDirection(model, source, index, cancellationToken);
+        FeatureRow names = Short(model, source, index);
+        if (model.DashboardOf(source) is { } dashboard && dashboard.Has(index))
+            return AsServed(model, names, dashboard.Read(index));
+        RowNames rowNames = RowNames.Of(model, source);
+        FeatureRow row = WithDirection(rowNames, names, DirectionOf(model, source, index, cancellationToken));
         if (model.CorpusOf(source) is not SourceCorpus corpus)
             return row;
         FeatureStatistics statistics = await corpus.OfAsync(index, cancellationToken).ConfigureAwait(false);
-        return WithStatistics(model, corpus, row, statistics);
+        return WithStatistics(rowNames, row, statistics, corpus.Tokens.SpecialIds, corpus.Name);
     }
 
     public static Explanation Explanation(FeatureLabel label) =>
@@ -38,80 +44,136 @@ internal static class FeatureRows
             ExplanationModelName = label.ModelName,
         };
 
-    private static FeatureRow WithDirection(ServedModel model, ServedSource source, int index, CancellationToken cancellationToken)
+    /// <summary>Names alone.</summary>
+    public static FeatureRow Short(RowNames source, int index) => new(source.ModelId, source.Source, source.Source, Text(index))
     {
-        float[] direction = source.Sae.Sae.DecoderRow(index);
-        (int Feature, float Cosine)[] near = [.. ModelEndpoints.Nearest(source, direction, Listed + 1, cancellationToken)
-            .Where(n => n.Feature != index).Take(Listed)];
-        (int At, double Value)[] largest = [.. direction.Select((value, at) => (At: at, Value: (double)value))
-            .OrderByDescending(v => Math.Abs(v.Value)).ThenBy(v => v.At).Take(Components)];
-        double length = direction.Sum(v => Math.Abs((double)v));
-        FeatureLogits? logits = source.Sae.SiteOut is Hooks.HookPoint site
-            ? FeatureLogits.Create(model.Engine.Model, source.Sae.Sae, site, index, Listed) : null;
-        return Short(model, source, index) with
-        {
-            PosStr = [.. (logits?.Top ?? []).Select(t => Piece(model, t.Id))],
-            PosValues = [.. (logits?.Top ?? []).Select(t => Rounded(t.Value))],
-            NegStr = [.. (logits?.Bottom ?? []).Select(t => Piece(model, t.Id))],
-            NegValues = [.. (logits?.Bottom ?? []).Select(t => Rounded(t.Value))],
-            LogitsHistValues = logits?.Histogram.Centres ?? [],
-            LogitsHistHeights = logits?.Histogram.Counts ?? [],
-            TopkCosSimIndices = [.. near.Select(n => n.Feature)],
-            TopkCosSimValues = [.. near.Select(n => Rounded(n.Cosine))],
-            AlignmentIndices = [.. largest.Select(v => v.At)],
-            AlignmentValues = [.. largest.Select(v => Rounded(v.Value))],
-            AlignmentL1 = [.. largest.Select(v => length == 0 ? 0 : Rounded(Math.Abs(v.Value) / length))],
-            Kernelscope = new FeatureFacts { Site = source.Sae.Site.ToString(), SiteOut = source.Sae.SiteOut?.ToString() },
-        };
-    }
+        SourceSetName = source.SourceSet,
+        HookName = source.HookName,
+    };
 
-    private static FeatureRow WithStatistics(
-        ServedModel model, SourceCorpus corpus, FeatureRow row, FeatureStatistics statistics) => row with
+    /// <summary>Adds what the parameters say.</summary>
+    public static FeatureRow WithDirection(RowNames source, FeatureRow row, FeatureDirection direction) => row with
+    {
+        PosStr = [.. (direction.Logits?.Top ?? []).Select(t => source.Piece(t.Id))],
+        PosValues = [.. (direction.Logits?.Top ?? []).Select(t => Rounded(t.Value))],
+        NegStr = [.. (direction.Logits?.Bottom ?? []).Select(t => source.Piece(t.Id))],
+        NegValues = [.. (direction.Logits?.Bottom ?? []).Select(t => Rounded(t.Value))],
+        LogitsHistValues = direction.Logits?.Histogram.Centres ?? [],
+        LogitsHistHeights = direction.Logits?.Histogram.Counts ?? [],
+        TopkCosSimIndices = [.. direction.Nearest.Select(n => n.Feature)],
+        TopkCosSimValues = [.. direction.Nearest.Select(n => Rounded(n.Value))],
+        AlignmentIndices = [.. direction.Alignment.Select(a => a.At)],
+        AlignmentValues = [.. direction.Alignment.Select(a => Rounded(a.Value))],
+        AlignmentL1 = [.. direction.Alignment.Select(a => Rounded(a.Share))],
+        DecoderWeightsDist = [.. direction.HeadShares.Select(Rounded)],
+        Kernelscope = new FeatureFacts
         {
-            FracNonzero = statistics.Density,
+            Site = source.Site,
+            SiteOut = source.SiteOut,
+            NearestEncoder = [.. direction.NearestEncoder.Select(n => n.Feature)],
+        },
+    };
+
+    /// <summary>Adds what it does over a corpus.</summary>
+    public static FeatureRow WithStatistics(
+        RowNames source, FeatureRow row, FeatureStatistics statistics, IReadOnlyList<int> maskedIds, string dataset)
+    {
+        bool isTheirs = statistics.Binning == ExampleBinning.SaeDashboard;
+        return row with
+        {
+            FracNonzero = isTheirs ? Math.Round(statistics.Firing / (double)statistics.Positions, 5) : statistics.Density,
             FreqHistValues = statistics.Activations.Centres,
             FreqHistHeights = statistics.Activations.Counts,
             MaxActApprox = statistics.Max,
-            Activations = [.. Examples(model, row, statistics)],
+            Activations = [.. Examples(source, row, statistics)],
             Kernelscope = row.Kernelscope! with
             {
                 FiringPositions = statistics.Firing,
                 CountedPositions = statistics.Counted,
-                MaskedIds = corpus.Tokens.SpecialIds,
-                Dataset = corpus.Name,
+                MaskedIds = maskedIds,
+                Dataset = dataset,
+                Binning = isTheirs ? "saedashboard" : "quantile",
                 Mean = statistics.Firing == 0 ? null : statistics.Mean,
-                Quantiles = statistics.Quantiles.ToDictionary(q => q.Key.ToString(CultureInfo.InvariantCulture), q => (double)q.Value),
+                Quantiles = statistics.Quantiles.OrderBy(q => q.Key)
+                    .ToDictionary(q => q.Key.ToString(CultureInfo.InvariantCulture), q => (double)q.Value),
                 DistinctTokens = statistics.DistinctTokens,
-                TopTokens = [.. statistics.TopTokens.Select(t => new TokenShare(Piece(model, t.Id), t.Count, t.Mean))],
+                TopTokens = [.. statistics.TopTokens.Select(t => new TokenShare(source.Piece(t.Id), t.Count, t.Mean))],
+                PeakPositions = statistics.PeakPositions,
+                ByDocument = statistics.LargestDocumentShare is double share ? new DocumentShare(share) : null,
                 Dead = statistics.Firing == 0,
                 Dense = statistics.Density > DenseShare,
             },
         };
+    }
 
-    private static IEnumerable<ActivationRow> Examples(ServedModel model, FeatureRow row, FeatureStatistics statistics)
+    private static FeatureDirection DirectionOf(ServedModel model, ServedSource source, int index, CancellationToken cancellationToken)
+    {
+        float[] row = source.Sae.Sae.DecoderRow(index);
+        RelatedFeature[] near = [.. ModelEndpoints.Nearest(source, row, Listed + 1, cancellationToken)
+            .Where(n => n.Feature != index).Take(Listed).Select(n => new RelatedFeature(n.Feature, n.Cosine, 0))];
+        FeatureLogits? logits = source.Sae.SiteOut is Hooks.HookPoint site
+            ? FeatureLogits.Create(model.Engine.Model, source.Sae.Sae, site, index, Listed) : null;
+        return new FeatureDirection(
+            index, logits, near, [], FeatureDirections.AlignmentOf(row),
+            FeatureDirections.HeadSharesOf(row, source.Sae.SiteOut, model.Config.HeadDim));
+    }
+
+    /// <summary>
+    /// A stored row under the names of this server, with its labels, and with tokens as texts: files hold pieces of the vocabulary, and
+    /// −1 where the Python client takes null.
+    /// </summary>
+    private static FeatureRow AsServed(ServedModel model, FeatureRow names, FeatureRow stored) => stored with
+    {
+        ModelId = names.ModelId,
+        Layer = names.Layer,
+        Source = names.Source,
+        Index = names.Index,
+        SourceSetName = names.SourceSetName,
+        HookName = names.HookName,
+        Explanations = names.Explanations.Count > 0 ? names.Explanations
+            : [.. stored.Explanations.Select(e => e with
+            {
+                ModelId = names.ModelId,
+                Layer = names.Layer,
+                Source = names.Source,
+                Index = names.Index,
+            })],
+        Activations = [.. stored.Activations.OrderByDescending(a => a.MaxValue).Select(a => a with
+        {
+            ModelId = names.ModelId,
+            Layer = names.Layer,
+            Source = names.Source,
+            Index = names.Index,
+            Tokens = [.. a.Tokens.Select(p => model.Tokenizer.TryGetId(p, out int id) ? model.TokenText(id) : p)],
+            BinMin = a.BinContains < 0 ? null : a.BinMin,
+            BinMax = a.BinContains < 0 ? null : a.BinMax,
+            BinContains = a.BinContains < 0 ? null : a.BinContains,
+        })],
+    };
+
+    private static IEnumerable<ActivationRow> Examples(RowNames source, FeatureRow row, FeatureStatistics statistics)
     {
         // The bins of the strongest are null: the -1 of exported files is more than the Python client takes.
-        IEnumerable<ActivationRow> top = statistics.Top.Select((e, i) => Example(model, row, e, $"top-{i}", null, null, null));
+        IEnumerable<ActivationRow> top = statistics.Top.Select((e, i) => Example(source, row, e, $"top-{i}", null, null, null));
         IEnumerable<ActivationRow> rest = statistics.Groups.SelectMany(
-            (g, n) => g.Examples.Select((e, i) => Example(model, row, e, $"{n}-{i}", g.From, g.To, g.Contains)));
+            (g, n) => g.Examples.Select((e, i) => Example(source, row, e, $"{n}-{i}", g.From, g.To, g.Contains)));
         return top.Concat(rest).OrderByDescending(a => a.MaxValue);
     }
 
     /// <summary>The whole window without position 0, which holds BOS.</summary>
     private static ActivationRow Example(
-        ServedModel model, FeatureRow row, FeatureExample example, string id, double? from, double? to, double? contains)
+        RowNames source, FeatureRow row, FeatureExample example, string id, double? from, double? to, double? contains)
     {
-        double[] values = [.. example.Values.Skip(1).Select(v => Rounded(v))];
-        int largest = Array.IndexOf(values, values.Max());
+        int skipped = example.FirstPosition == 0 ? 1 : 0;
+        double[] values = [.. example.Values.Skip(skipped).Select(v => Rounded(v))];
+        int largest = values.Length == 0 ? 0 : Array.IndexOf(values, values.Max());
         return new ActivationRow(
-            $"{row.Source}-{row.Index}-{id}", row.ModelId, row.Layer, row.Source, row.Index,
-            model.TokenTexts([.. example.Tokens.Skip(1)]), values, values[largest], largest, values.Min(), from, to, contains,
-            example.Position - 1);
+            $"{row.ModelId}-{row.Source}-{row.Index}-{id}", row.ModelId, row.Layer, row.Source, row.Index,
+            [.. example.Tokens.Skip(skipped).Select(source.Token)], values, values.Length == 0 ? 0 : values[largest], largest,
+            values.Length == 0 ? 0 : values.Min(), from, to, contains, example.Position - example.FirstPosition - skipped);
     }
 
     private static double Rounded(double value) => Math.Round(value, 3);
-
-    private static string Piece(ServedModel model, int id) => model.Tokenizer.Contains(id) ? model.Tokenizer.Piece(id) : $"<{id}>";
 
     private static string Text(int index) => index.ToString(CultureInfo.InvariantCulture);
 }

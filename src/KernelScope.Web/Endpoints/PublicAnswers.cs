@@ -119,8 +119,24 @@ internal sealed record FeatureRow(string ModelId, string Layer, string Source, s
     [JsonPropertyName("correlated_neurons_indices")]
     public IReadOnlyList<int> CorrelatedNeurons { get; init; } = [];
 
+    [JsonPropertyName("correlated_neurons_pearson")]
+    public IReadOnlyList<double> CorrelatedNeuronsPearson { get; init; } = [];
+
+    [JsonPropertyName("correlated_neurons_l1")]
+    public IReadOnlyList<double> CorrelatedNeuronsL1 { get; init; } = [];
+
     [JsonPropertyName("correlated_features_indices")]
     public IReadOnlyList<int> CorrelatedFeatures { get; init; } = [];
+
+    [JsonPropertyName("correlated_features_pearson")]
+    public IReadOnlyList<double> CorrelatedFeaturesPearson { get; init; } = [];
+
+    [JsonPropertyName("correlated_features_l1")]
+    public IReadOnlyList<double> CorrelatedFeaturesL1 { get; init; } = [];
+
+    /// <summary>At <c>z</c>: the share of each head.</summary>
+    [JsonPropertyName("decoder_weights_dist")]
+    public IReadOnlyList<double> DecoderWeightsDist { get; init; } = [];
 
     public IReadOnlyList<int> TopkCosSimIndices { get; init; } = [];
 
@@ -144,6 +160,9 @@ internal sealed record FeatureRow(string ModelId, string Layer, string Source, s
 
 internal sealed record TokenShare(string Piece, long Count, double Mean);
 
+/// <summary>How much of a feature one document makes up.</summary>
+internal sealed record DocumentShare([property: JsonPropertyName("share_of_largest_document")] double ShareOfLargest);
+
 internal sealed record FeatureFacts
 {
     [JsonPropertyName("firing_positions")]
@@ -164,6 +183,20 @@ internal sealed record FeatureFacts
 
     public string Binning { get; init; } = "quantile";
 
+    /// <summary>The run whose codes were read.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Run { get; init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public ulong? Seed { get; init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Precision { get; init; }
+
+    [JsonPropertyName("bos_policy")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? BosPolicy { get; init; }
+
     public double? Mean { get; init; }
 
     public IReadOnlyDictionary<string, double> Quantiles { get; init; } = new Dictionary<string, double>();
@@ -173,6 +206,17 @@ internal sealed record FeatureFacts
 
     [JsonPropertyName("top_tokens")]
     public IReadOnlyList<TokenShare> TopTokens { get; init; } = [];
+
+    /// <summary>In how many windows the peak lies in each eighth of them.</summary>
+    [JsonPropertyName("peak_position_histogram")]
+    public IReadOnlyList<long> PeakPositions { get; init; } = [];
+
+    [JsonPropertyName("by_document")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public DocumentShare? ByDocument { get; init; }
+
+    [JsonPropertyName("nearest_encoder")]
+    public IReadOnlyList<int> NearestEncoder { get; init; } = [];
 
     [JsonPropertyName("logit_lens")]
     public string LogitLens { get; init; } = "no_norm";

@@ -191,9 +191,11 @@ internal static class PublicEndpoints
         double threshold = call.Body.Number("densityThreshold") ?? otherwise;
         foreach (ServedSource source in sources)
         {
-            if (threshold >= 0 && call.Model.CorpusOf(source) is SourceCorpus corpus)
+            if (threshold < 0 || call.Model.DashboardOf(source) is not null)
+                continue;
+            if (call.Model.CorpusOf(source) is SourceCorpus corpus)
                 await corpus.ReadyAsync(call.Cancellation);
-            else if (threshold >= 0)
+            else
                 call.Http.Response.Headers[DensityHeader] = "unknown";
         }
 
@@ -201,7 +203,7 @@ internal static class PublicEndpoints
     }
 
     private static bool IsDense(ServedModel model, ServedSource source, int feature, double threshold) =>
-        threshold >= 0 && model.CorpusOf(source) is SourceCorpus corpus && corpus.IsDenser(feature, threshold);
+        threshold >= 0 && model.IsDenser(source, feature, threshold);
 
     private static SearchAllRow Row(ServedModel model, AllFeature found)
     {
@@ -223,7 +225,10 @@ internal static class PublicEndpoints
     {
         string name = sources[0].SourceSet;
         return new SourceSetAnswer(name, model.Id, $"SAEs of {name} that this server has open.", [],
-            [.. sources.Select(s => new SourceRow(s.Id, model.Id, s.SourceSet, s.HookName, s.FeatureCount))]);
+            [.. sources.Select(s => new SourceRow(s.Id, model.Id, s.SourceSet, s.HookName, s.FeatureCount)
+            {
+                HasDashboards = model.DashboardOf(s) is not null,
+            })]);
     }
 
     private static ModelRow Model(ServedModel model) => new(model.Id, model.Id, model.Config.LayerCount);

@@ -31,6 +31,7 @@ namespace KernelScope.Web.Serving;
 [JsonSerializable(typeof(PublicSteerAnswer))]
 [JsonSerializable(typeof(PublicSteerChatAnswer))]
 [JsonSerializable(typeof(FeatureRow))]
+[JsonSerializable(typeof(ActivationRow))]
 [JsonSerializable(typeof(IReadOnlyList<FeatureRow>))]
 [JsonSerializable(typeof(IReadOnlyList<ActivationRow>))]
 [JsonSerializable(typeof(ActivationNewAnswer))]

@@ -1,17 +1,20 @@
 using KernelScope.Evaluation;
+using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Runtime;
 using KernelScope.Text;
 using KernelScope.Web.Contract;
+using KernelScope.Web.Dashboards;
 
 namespace KernelScope.Web.Sources;
 
 /// <summary>The model that is served: its sources, its labels, and the rules of prompts.</summary>
-internal sealed class ServedModel
+internal sealed class ServedModel : IDisposable
 {
     private const int MostBytes = 100_000, MostPrompts = 4;
     private readonly Dictionary<string, ServedSource> _byId;
     private readonly Dictionary<ServedSource, SourceCorpus>? _corpora;
+    private readonly Dictionary<ServedSource, DashboardFolder> _dashboards = [];
 
     public ServedModel(KernelScopeEngine engine, KernelScopeWebOptions options)
     {
@@ -30,6 +33,16 @@ internal sealed class ServedModel
         Labels = options.Labels ?? FeatureLabels.None;
         if (options.Corpus is TokenSet corpus)
             _corpora = Sources.ToDictionary(s => s, s => new SourceCorpus(engine, s, corpus, options.CorpusName));
+        try
+        {
+            foreach (string folder in options.Dashboards)
+                Take(folder);
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
     }
 
     public string Id { get; }
@@ -53,6 +66,23 @@ internal sealed class ServedModel
 
     /// <summary>What a source does over the corpus; null: there is none.</summary>
     public SourceCorpus? CorpusOf(ServedSource source) => _corpora?[source];
+
+    /// <summary>The stored pages of a source; null: there are none.</summary>
+    public DashboardFolder? DashboardOf(ServedSource source) => _dashboards.GetValueOrDefault(source);
+
+    /// <summary>The share of positions on which a feature fires; null while that is not known.</summary>
+    public double? Density(ServedSource source, int feature) =>
+        DashboardOf(source) is { } dashboard && dashboard.Has(feature) ? dashboard.Density(feature) : CorpusOf(source)?.Density(feature);
+
+    /// <summary>
+    /// Whether a feature is known to fire on more than a share of positions, and not by so few that the share is a guess.
+    /// </summary>
+    public bool IsDenser(ServedSource source, int feature, double share)
+    {
+        if (DashboardOf(source) is { } dashboard && dashboard.Has(feature))
+            return SourceCorpus.IsEnough(dashboard.Info.CountedPositions, share) && dashboard.Density(feature) > share;
+        return CorpusOf(source)?.IsDenser(feature, share) ?? false;
+    }
 
     /// <exception cref="Refusal">404.</exception>
     public ServedSource Source(string id) => _byId.TryGetValue(id, out ServedSource? source) ? source
@@ -124,6 +154,36 @@ internal sealed class ServedModel
     /// <summary>Whether a token is a mark and not text: BOS, EOS, padding, the ends of turns.</summary>
     public bool IsSpecial(int id) => Tokenizer.Contains(id)
         && (Tokenizer.IsControl(id) || Tokenizer.Piece(id) is "<start_of_turn>" or "<end_of_turn>");
+
+    public void Dispose()
+    {
+        foreach (DashboardFolder dashboard in _dashboards.Values)
+            dashboard.Dispose();
+    }
+
+    private void Take(string path)
+    {
+        var folder = DashboardFolder.Open(path);
+        try
+        {
+            DashboardInfo info = folder.Info;
+            if (!string.Equals(info.ModelId, Id, StringComparison.OrdinalIgnoreCase))
+                throw BadFile.Of(path, $"its pages are of the model {BadFile.Quote(info.ModelId)}; this one is {Id}.");
+            if (!_byId.TryGetValue(info.Source, out ServedSource? source))
+                throw BadFile.Of(path, $"its pages are of the source {BadFile.Quote(info.Source)}, and there are " +
+                    $"{string.Join(", ", Sources.Select(s => s.Id))}.");
+            if (info.Features != source.FeatureCount || info.Site != source.Sae.Site.ToString())
+                throw BadFile.Of(path, $"its pages are of {info.Features} features at {BadFile.Quote(info.Site)}; {source.Id} has " +
+                    $"{source.FeatureCount} at {source.Sae.Site}.");
+            if (!_dashboards.TryAdd(source, folder))
+                throw BadFile.Of(path, $"another folder has pages of {source.Id} already.");
+        }
+        catch
+        {
+            folder.Dispose();
+            throw;
+        }
+    }
 
     private static string Printable(string text) => new([.. text.Take(100).Select(c => char.IsControl(c) ? '?' : c)]);
 

@@ -15,8 +15,7 @@ internal sealed class ServedSource
         int dash = sae.Name.IndexOf('-', StringComparison.Ordinal);
         bool isNamed = dash > 0 && sae.Name.AsSpan(0, dash).IndexOfAnyExceptInRange('0', '9') < 0;
         Id = isNamed ? sae.Name : $"{sae.Site.Layer}-{sae.Name}";
-        string rest = Id[(Id.IndexOf('-', StringComparison.Ordinal) + 1)..];
-        SourceSet = rest.Split("__")[0];
+        SourceSet = SetOf(Id);
         _norms = new Lazy<float[]>(Norms);
     }
 
@@ -33,6 +32,9 @@ internal sealed class ServedSource
 
     /// <summary>‖W_dec[f]‖ of each feature, in float32 sums of doubles.</summary>
     public float[] DecoderNorms => _norms.Value;
+
+    /// <summary>The set that an id names: what is between its layer and "__".</summary>
+    public static string SetOf(string id) => id[(id.IndexOf('-', StringComparison.Ordinal) + 1)..].Split("__")[0];
 
     /// <summary>TransformerLens' name of a point.</summary>
     public static string TransformerLensName(HookPoint point) => point.Site switch

@@ -11,6 +11,7 @@ namespace KernelScope.Web.Sources;
 internal sealed class SourceCorpus(KernelScopeEngine engine, ServedSource source, TokenSet tokens, string name)
 {
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(50);
+    private const int FewestExpected = 50;
     private readonly Lock _gate = new();
     private Task<Codes>? _reading;
 
@@ -33,10 +34,12 @@ internal sealed class SourceCorpus(KernelScopeEngine engine, ServedSource source
     /// </summary>
     public bool IsDenser(int feature, double share)
     {
-        const int FewestExpected = 50;
         Task<Codes>? reading = _reading;
-        return reading is { IsCompletedSuccessfully: true } && reading.Result.Counted * share >= FewestExpected && Density(feature) > share;
+        return reading is { IsCompletedSuccessfully: true } && IsEnough(reading.Result.Counted, share) && Density(feature) > share;
     }
+
+    /// <summary>Whether so many positions say whether a feature fires on more than a share of them.</summary>
+    public static bool IsEnough(long counted, double share) => counted * share >= FewestExpected;
 
     /// <summary>What a feature does over the corpus.</summary>
     public async Task<FeatureStatistics> OfAsync(int feature, CancellationToken cancellationToken)

@@ -49,7 +49,7 @@ internal static class JsonText
         string place = e is JsonException { LineNumber: long line, BytePositionInLine: long column }
             ? $" (line {line + 1}, byte {column + 1})" : "";
         string reason = e is JsonException ? "" : ": an escape is no character";
-        return BadFile.Of(path, $"{what} is not valid JSON, or nested more than {MaxDepth} deep{place}{reason}.", e);
+        return BadFile.Of(path, $"{what} is not valid JSON, has a name twice, or is nested more than {MaxDepth} deep{place}{reason}.", e);
     }
 
     /// <summary>Refuses bytes that are not UTF-8.</summary>

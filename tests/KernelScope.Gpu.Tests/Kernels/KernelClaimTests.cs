@@ -15,7 +15,8 @@ public sealed partial class KernelClaimTests
     private static readonly (string Kernels, string Sentence)[] Uncoalesced =
     [
         ("^(gated_)?gemv_(bf16|f16)_|^sae_encode_(bf16|f16)_", "each touches every sector of the L1 cache for half of it"),
-        ("^(gated_)?gemv_f32_[48]rows$", "The results of a warp are one value in each row: a store touches a sector for every row."),
+        ("^(gated_)?gemv_f32_[48]rows$",
+            "The results of a group are one or two values in each row: a store touches a sector for every row."),
         ("^(gated_)?gemm_fma_", "each store touches every sector of its 256 bytes for a quarter of it"),
         ("^(gated_)?gemm_tensor_", "each store touches sectors for half of them"),
         ("^sae_encode_tile_", "each load touches every sector of its 256 bytes for a quarter of it"),

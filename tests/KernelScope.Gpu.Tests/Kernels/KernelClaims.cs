@@ -29,7 +29,7 @@ internal static class KernelClaims
         ("gemm_fma_", Gemm), ("gated_gemm_fma_", Gemm), ("gemm_tensor_", Gemm), ("gated_gemm_tensor_", Gemm),
         ("attend_rows_merge", AttendRowsMerge), ("attend_rows_", AttendRowsPart), ("attend_merge", AttendMerge),
             ("attend_tile_", AttendTile), ("attend_", AttendPart),
-        ("top_k_", TopK),
+        ("top_1_", Top1), ("top_k_", TopK),
         ("cross_entropy_", CrossEntropy),
         ("sae_encode_plain_", EncodePlain), ("sae_encode_tile_", EncodeTile), ("sae_encode_tensor_", EncodeTile),
             ("sae_encode_", EncodeRows),
@@ -55,16 +55,15 @@ internal static class KernelClaims
 
     private static Claim Norm(KernelLab lab, string kernel)
     {
-        const int R = 2, K = 1024;
+        const int R = 2, K = 2304;
         LabBuffer x = Values(lab, R * K), gain = Values(lab, K), y = lab.EmptyFloats(R * K);
         return kernel switch
         {
-            // The row is read a second time, and a new stream a third, by the threads that read it first.
-            "rms_normalize" => new Claim(lab.Run(kernel, new Dim3(R), x, y, 1e-6f, K, K, K)!, 8 * R * K, 12 * R * K),
-            "rms_norm" => new Claim(lab.Run(kernel, new Dim3(R), x, gain, y, 1e-6f, K, K, K)!, (8 * R * K) + (4 * K), 16 * R * K),
+            "rms_normalize" => new Claim(lab.Run(kernel, new Dim3(R), x, y, 1e-6f, K, K, K, 1)!, 8 * R * K, 8 * R * K),
+            "rms_norm" => new Claim(lab.Run(kernel, new Dim3(R), x, gain, y, 1e-6f, K, K, K, 1)!, (8 * R * K) + (4 * K), 12 * R * K),
             _ => new Claim(
-                lab.Run(kernel, new Dim3(R), x, gain, Values(lab, K), Values(lab, R * K), y, 1e-6f, K, K, K, K)!, (16 * R * K) + (8 * K),
-                36 * R * K),
+                lab.Run(kernel, new Dim3(R), x, gain, Values(lab, K), Values(lab, R * K), y, 1e-6f, K, K, K, K, 1)!, (16 * R * K) + (8 * K),
+                24 * R * K),
         };
     }
 
@@ -134,14 +133,14 @@ internal static class KernelClaims
 
     private static Claim Gemv(KernelLab lab, string kernel)
     {
-        const int K = 512, N = 16;
+        const int K = 2304, N = 16;
         (string type, int w) = TypeOf(kernel);
         int r = RowsOf(kernel), matrices = kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 : 1;
         LaunchResult result =
-            lab.Run(kernel, new Dim3(N * matrices / 8), Values(lab, r * K), Weights(lab, type, matrices * N * K), lab.EmptyFloats(r * N),
+            lab.Run(kernel, new Dim3(N * matrices / 2), Values(lab, r * K), Weights(lab, type, matrices * N * K), lab.EmptyFloats(r * N),
                 r, K, N, K, N)!;
         // x once for two outputs (a gate and its up), and twice of that beside weights of two bytes.
-        int x = 4 * r * K * matrices * N / 2 * (w == 2 ? 2 : 1), written = r <= 2 ? 4 * r * N : 32 * r * N;
+        int x = 4 * r * K * matrices * N / 2 * (w == 2 ? 2 : 1), written = r <= matrices ? 4 * r * N : 16 * r * N * matrices;
         return new Claim(result, (matrices * w * K * N) + (4 * r * K) + (4 * r * N), (matrices * w * K * N) + x + written);
     }
 
@@ -239,6 +238,17 @@ internal static class KernelClaims
             (8.0 * R * Heads * d) + keys + (keys * 256 / d) + (4 * R / 32 * Heads * WarpsOf256));
     }
 
+    private static Claim Top1(KernelLab lab, string kernel)
+    {
+        const int R = 2, N = 4096, Chunks = N / 2048, Keys = 256;
+        if (kernel == "top_1_largest")
+            return new Claim(lab.Run(kernel, new Dim3(Chunks, R), Values(lab, R * N), lab.Empty(8 * R * Chunks), N, N)!,
+                R * ((4 * N) + (8 * Chunks)), R * ((4 * N) + (8 * Chunks)));
+        LaunchResult result = lab.Run(kernel, new Dim3(1, R), KeyList(lab, R * Keys), Values(lab, R * N),
+            lab.Empty(8 * (R + 1)), lab.Empty(4 * R), lab.EmptyFloats(R), Keys, N)!;
+        return new Claim(result, R * ((8 * Keys) + 20) + 8, R * ((8 * Keys) + 20) + 8);
+    }
+
     private static Claim TopK(KernelLab lab, string kernel)
     {
         const int R = 2, N = 2048, Keep = 32, Chunks = N / 1024;
@@ -297,10 +307,10 @@ internal static class KernelClaims
         const int K = 256, N = 64;
         (string type, int w) = TypeOf(kernel);
         int r = RowsOf(kernel);
-        Encoding codes = new(lab, N, r, N / 64);
+        Encoding codes = new(lab, N, r, N / 16);
         LaunchResult result =
-            lab.Run(kernel, new Dim3(N / 64), Values(lab, r * K), Weights(lab, type, N * K), codes.Bias, codes.Threshold,
-                codes.Counts, codes.Offsets, codes.Features, codes.Values, r, K, N, K)!;
+            lab.Run(kernel, new Dim3(N / 16), Values(lab, r * K), Weights(lab, type, N * K), codes.Bias, codes.Threshold,
+                codes.Counts, codes.Offsets, codes.Features, codes.Values, r, K, N, K, 16)!;
         int x = 4 * r * K * N / 2 * (w == 2 ? 2 : 1);
         return new Claim(result, (w * K * N) + (4 * r * K) + (8 * N) + codes.Bytes, (w * K * N) + x + (8 * N) + codes.Bytes);
     }

@@ -38,6 +38,23 @@ public sealed class LogitTests
     }
 
     [Theory]
+    [InlineData(LabKind.Sm80, 70_001)]
+    [InlineData(LabKind.Sm75, 2500)]
+    [InlineData(LabKind.Sm80, 1)]
+    public void The_largest_of_a_row_is_the_first_of_its_list(LabKind kind, int columns)
+    {
+        const int Rows = 2;
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] x = Logits(Rows, columns);
+        int chunks = (columns + 2047) / 2048;
+        LabBuffer xs = lab.Floats(x), keys = lab.Empty(8 * Rows * chunks), start = lab.Empty(8 * (Rows + 1)), index = lab.Empty(4 * Rows),
+            value = lab.EmptyFloats(Rows);
+        lab.Run("top_1_largest", new Dim3(chunks, Rows), xs, keys, columns, columns);
+        lab.Run("top_1_write", new Dim3(1, Rows), keys, xs, start, index, value, chunks, columns);
+        AssertLists(lab, start, index, value, x, Rows, columns, 1);
+    }
+
+    [Theory]
     [InlineData(LabKind.Sm80)]
     [InlineData(LabKind.Sm75)]
     public void Large_k_sorts_the_whole_row(LabKind kind)
@@ -112,6 +129,12 @@ public sealed class LogitTests
     {
         LabBuffer start = lab.Empty(8 * (rows + 1)), index = lab.Empty(4 * rows * k), value = lab.EmptyFloats(rows * k);
         lab.Run("top_k_write", new Dim3((k + 255) / 256, rows), keys, xs, start, index, value, k, keysStride, columns);
+        AssertLists(lab, start, index, value, x, rows, columns, k);
+    }
+
+    private static void AssertLists(
+        KernelLab lab, LabBuffer start, LabBuffer index, LabBuffer value, float[] x, int rows, int columns, int k)
+    {
         Assert.Equal([.. Enumerable.Range(0, rows + 1).Select(t => (long)t * k)], lab.ReadLongs(start));
         int[] expected = [.. Enumerable.Range(0, rows).SelectMany(t => Enumerable.Range(0, columns)
             .OrderByDescending(j => float.IsNaN(x[(t * columns) + j])).ThenByDescending(j => x[(t * columns) + j]).ThenBy(j => j).Take(k))];

@@ -62,13 +62,14 @@ public sealed class ProductTests
     [MemberData(nameof(Gemvs))]
     public void Gemv_multiplies_few_rows(LabKind kind, string dtype, int rows)
     {
-        int columns = kind == LabKind.CSharp ? 40 : 840, outputs = kind == LabKind.CSharp ? 3 : 11;
+        // Pieces for a thread: whole pairs in all warps, one more in some, and a last warp of which some lanes have one.
+        int columns = kind == LabKind.CSharp ? 40 : 2600, outputs = kind == LabKind.CSharp ? 3 : 11;
         int stride = columns + 4;
         using KernelLab lab = KernelLab.Create(kind);
         float[] x = Data.Normal(rows * stride, rows);
         (byte[] bytes, double[] w) = Data.Weights(dtype, outputs * columns, 7);
         LabBuffer xs = lab.Floats(x), ws = lab.Write(bytes), y = lab.EmptyFloats(rows * outputs), plain = lab.EmptyFloats(rows * outputs);
-        lab.Run($"gemv_{dtype}_{Form(rows)}", new Dim3((outputs + 7) / 8), xs, ws, y, rows, columns, outputs, stride, outputs);
+        lab.Run($"gemv_{dtype}_{Form(rows)}", new Dim3((outputs + 1) / 2), xs, ws, y, rows, columns, outputs, stride, outputs);
         lab.Run($"gemv_plain_{dtype}", new Dim3((outputs + 3) / 4, rows), xs, ws, plain, columns, outputs, stride, outputs);
         (double[] product, double[] size) = Data.Multiply(x, w, rows, columns, outputs, stride);
         CloseTo(product, size, lab.ReadFloats(y), 1e-6);
@@ -79,32 +80,42 @@ public sealed class ProductTests
     [MemberData(nameof(Gemvs))]
     public void Gated_gemv_multiplies_gelu_of_gate_by_up(LabKind kind, string dtype, int rows)
     {
-        int columns = kind == LabKind.CSharp ? 24 : 264, outputs = kind == LabKind.CSharp ? 3 : 7;
+        int columns = kind == LabKind.CSharp ? 24 : 1064, outputs = kind == LabKind.CSharp ? 3 : 7;
         using KernelLab lab = KernelLab.Create(kind);
         float[] x = Data.Normal(rows * columns, rows);
         (byte[] bytes, double[] w) = Data.Weights(dtype, 2 * outputs * columns, 7, 0.1);
         LabBuffer y = lab.EmptyFloats(rows * outputs);
-        lab.Run($"gated_gemv_{dtype}_{Form(rows)}", new Dim3((outputs + 3) / 4), lab.Floats(x), lab.Write(bytes), y, rows,
+        lab.Run($"gated_gemv_{dtype}_{Form(rows)}", new Dim3(outputs), lab.Floats(x), lab.Write(bytes), y, rows,
             columns, outputs, columns, outputs);
         Data.Close("gated", Gated(x, w, rows, columns, outputs), lab.ReadFloats(y), 1e-5, 3e-6);
     }
 
     [Theory]
     [InlineData("bf16")]
+    [InlineData("f16")]
     [InlineData("f32")]
     public void Gemv_gives_a_row_the_same_bits_alone_and_among_others(string dtype)
     {
-        const int Columns = 520, Outputs = 6;
+        const int Columns = 2320, Outputs = 6;
         using KernelLab lab = KernelLab.Create(LabKind.Sm80);
         float[] x = Data.Normal(8 * Columns, 3);
-        LabBuffer w = lab.Write(Data.Weights(dtype, Outputs * Columns, 7).Bytes), all = lab.EmptyFloats(8 * Outputs);
-        lab.Run($"gemv_{dtype}_8rows", new Dim3(1), lab.Floats(x), w, all, 8, Columns, Outputs, Columns, Outputs);
+        LabBuffer w = lab.Write(Data.Weights(dtype, Outputs * Columns, 7).Bytes), xs = lab.Floats(x);
+        float[] all = Rows("8rows", 8);
+        Assert.Equal(all[..(4 * Outputs)], Rows("4rows", 4));
+        Assert.Equal(all[..(2 * Outputs)], Rows("2rows", 2));
         for (int t = 0; t < 8; t++)
         {
             LabBuffer one = lab.EmptyFloats(Outputs);
-            lab.Run($"gemv_{dtype}_1row", new Dim3(1), lab.Floats(x[(t * Columns)..((t + 1) * Columns)]), w, one, 1, Columns,
+            lab.Run($"gemv_{dtype}_1row", new Dim3(3), lab.Floats(x[(t * Columns)..((t + 1) * Columns)]), w, one, 1, Columns,
                 Outputs, Columns, Outputs);
-            Assert.Equal(lab.ReadFloats(all)[(t * Outputs)..((t + 1) * Outputs)], lab.ReadFloats(one));
+            Assert.Equal(all[(t * Outputs)..((t + 1) * Outputs)], lab.ReadFloats(one));
+        }
+
+        float[] Rows(string form, int rows)
+        {
+            LabBuffer y = lab.EmptyFloats(rows * Outputs);
+            lab.Run($"gemv_{dtype}_{form}", new Dim3(3), xs, w, y, rows, Columns, Outputs, Columns, Outputs);
+            return lab.ReadFloats(y);
         }
     }
 
@@ -205,7 +216,7 @@ public sealed class ProductTests
         const int Columns = 512, Outputs = 16;
         using KernelLab lab = KernelLab.Create(LabKind.Sm80);
         LabBuffer y = lab.EmptyFloats(Outputs);
-        LaunchResult result = lab.Run($"gemv_{dtype}_1row", new Dim3(2), lab.Floats(Data.Normal(Columns, 1)),
+        LaunchResult result = lab.Run($"gemv_{dtype}_1row", new Dim3(8), lab.Floats(Data.Normal(Columns, 1)),
             lab.Write(Data.Weights(dtype, Outputs * Columns, 7).Bytes), y, 1, Columns, Outputs, Columns, Outputs)!;
         // x comes once for every two outputs, from the caches; beside weights of two bytes each of its sectors is touched twice, for 16 bytes each.
         int x = Outputs / 2 * Columns * 4 * (weightBytes == 2 ? 2 : 1);

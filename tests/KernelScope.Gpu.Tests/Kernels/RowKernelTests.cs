@@ -39,19 +39,41 @@ public sealed class RowKernelTests
         Data.Close("embed", expected, actual, 0);
     }
 
-    [Theory]
-    [MemberData(nameof(Labs))]
-    public void Norms_follow_their_equation(LabKind kind)
+    /// <summary>Rows in registers, and rows of which a part is read twice; by four values, and one by one.</summary>
+    public static TheoryData<LabKind, int, int> NormShapes => new()
     {
-        const int Columns = 300, Stride = 304;
+        { LabKind.Sm80, 2304, 1 }, { LabKind.Sm80, 8456, 1 }, { LabKind.Sm80, 301, 0 },
+        { LabKind.Sm75, 4608, 1 }, { LabKind.Sm75, 6147, 0 },
+        { LabKind.CSharp, 300, 1 }, { LabKind.CSharp, 301, 0 },
+    };
+
+    [Theory]
+    [MemberData(nameof(NormShapes))]
+    public void Norms_follow_their_equation(LabKind kind, int columns, int wide)
+    {
+        int stride = columns + 4;
         using KernelLab lab = KernelLab.Create(kind);
-        float[] x = Data.Normal(Rows * Stride, 1, 3), gain = Data.Normal(Columns, 2);
-        LabBuffer xs = lab.Floats(x), unit = lab.EmptyFloats(Rows * Columns), y = lab.EmptyFloats(Rows * Columns);
-        lab.Run("rms_normalize", new Dim3(Rows), xs, unit, 1e-6f, Columns, Stride, Columns);
-        lab.Run("rms_norm", new Dim3(Rows), xs, lab.Floats(gain), y, 1e-6f, Columns, Stride, Columns);
-        double[] units = Normalize(Data.Rows(x, Rows, Columns, Stride), Columns);
+        float[] x = Data.Normal(Rows * stride, 1, 3), gain = Data.Normal(columns, 2);
+        LabBuffer xs = lab.Floats(x), unit = lab.EmptyFloats(Rows * columns), y = lab.EmptyFloats(Rows * columns);
+        lab.Run("rms_normalize", new Dim3(Rows), xs, unit, 1e-6f, columns, stride, columns, wide);
+        lab.Run("rms_norm", new Dim3(Rows), xs, lab.Floats(gain), y, 1e-6f, columns, stride, columns, wide);
+        double[] units = Normalize(Data.Rows(x, Rows, columns, stride), columns);
         Data.Close("normalize", units, lab.ReadFloats(unit), 3e-7);
-        Data.Close("norm", [.. units.Select((u, i) => u * (1 + (double)gain[i % Columns]))], lab.ReadFloats(y), 5e-7, 1e-7);
+        Data.Close("norm", [.. units.Select((u, i) => u * (1 + (double)gain[i % columns]))], lab.ReadFloats(y), 5e-7, 1e-7);
+    }
+
+    [Theory]
+    [InlineData(2304)]
+    [InlineData(8456)]
+    public void A_norm_has_the_same_bits_by_four_values_and_one_by_one(int columns)
+    {
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        float[] x = Data.Normal(Rows * columns, 1, 3);
+        LabBuffer gain = lab.Floats(Data.Normal(columns, 2)), wide = lab.EmptyFloats(Rows * columns),
+            single = lab.EmptyFloats(Rows * columns);
+        lab.Run("rms_norm", new Dim3(Rows), lab.Floats(x), gain, wide, 1e-6f, columns, columns, columns, 1);
+        lab.Run("rms_norm", new Dim3(Rows), lab.Floats(x), gain, single, 1e-6f, columns, columns, columns, 0);
+        Assert.Equal(lab.ReadFloats(wide), lab.ReadFloats(single));
     }
 
     [Fact]
@@ -62,26 +84,25 @@ public sealed class RowKernelTests
         LabBuffer x = lab.Floats(Data.Normal(Rows * Columns, 1, 3)), gain = lab.Floats(Data.Normal(Columns, 2));
         LabBuffer naive = lab.EmptyFloats(Rows * Columns), shipped = lab.EmptyFloats(Rows * Columns);
         lab.Run(typeof(RmsNorm).GetMethod(nameof(RmsNorm.Naive))!, 1, new Dim3(Rows), x, gain, naive, 1e-6f, Columns);
-        lab.Run("rms_norm", new Dim3(Rows), x, gain, shipped, 1e-6f, Columns, Columns, Columns);
+        lab.Run("rms_norm", new Dim3(Rows), x, gain, shipped, 1e-6f, Columns, Columns, Columns, 0);
         Data.Close("naive", [.. lab.ReadFloats(shipped).Select(v => (double)v)], lab.ReadFloats(naive), 1e-6);
     }
 
     [Theory]
-    [MemberData(nameof(Labs))]
-    public void The_fused_norms_give_the_bits_of_the_plain_ones(LabKind kind)
+    [MemberData(nameof(NormShapes))]
+    public void The_fused_norms_give_the_bits_of_the_plain_ones(LabKind kind, int columns, int wide)
     {
-        const int Columns = 300;
         using KernelLab lab = KernelLab.Create(kind);
-        float[] branch = Data.Normal(Rows * Columns, 1, 3), stream = Data.Normal(Rows * Columns, 2, 20);
-        LabBuffer post = lab.Floats(Data.Normal(Columns, 3)), next = lab.Floats(Data.Normal(Columns, 4));
-        LabBuffer b = lab.Floats(branch), resid = lab.Floats(stream), normed = lab.EmptyFloats(Rows * Columns);
-        lab.Run("rms_add_normed_then_norm", new Dim3(Rows), b, post, next, resid, normed, 1e-6f, Columns, Columns, Columns, Columns);
+        float[] branch = Data.Normal(Rows * columns, 1, 3), stream = Data.Normal(Rows * columns, 2, 20);
+        LabBuffer post = lab.Floats(Data.Normal(columns, 3)), next = lab.Floats(Data.Normal(columns, 4));
+        LabBuffer b = lab.Floats(branch), resid = lab.Floats(stream), normed = lab.EmptyFloats(Rows * columns);
+        lab.Run("rms_add_normed_then_norm", new Dim3(Rows), b, post, next, resid, normed, 1e-6f, columns, columns, columns, columns, wide);
 
-        LabBuffer plainResid = lab.Floats(stream), plain = lab.EmptyFloats(Rows * Columns), added = lab.EmptyFloats(Rows * Columns);
-        lab.Run("rms_normalize", new Dim3(Rows), b, added, 1e-6f, Columns, Columns, Columns);
-        lab.Run("apply_gain", new Dim3(Rows, 2), added, post, added, Columns, Columns, Columns);
-        lab.Run("add_scaled", new Dim3(Rows, 2), added, plainResid, 1f, Columns, Columns, Columns);
-        lab.Run("rms_norm", new Dim3(Rows), plainResid, next, plain, 1e-6f, Columns, Columns, Columns);
+        LabBuffer plainResid = lab.Floats(stream), plain = lab.EmptyFloats(Rows * columns), added = lab.EmptyFloats(Rows * columns);
+        lab.Run("rms_normalize", new Dim3(Rows), b, added, 1e-6f, columns, columns, columns, wide);
+        lab.Run("apply_gain", new Dim3(Rows, (columns + 255) / 256), added, post, added, columns, columns, columns);
+        lab.Run("add_scaled", new Dim3(Rows, (columns + 255) / 256), added, plainResid, 1f, columns, columns, columns);
+        lab.Run("rms_norm", new Dim3(Rows), plainResid, next, plain, 1e-6f, columns, columns, columns, wide);
         Assert.Equal(lab.ReadFloats(plainResid), lab.ReadFloats(resid));
         Assert.Equal(lab.ReadFloats(plain), lab.ReadFloats(normed));
         Assert.NotEqual(stream, lab.ReadFloats(resid));

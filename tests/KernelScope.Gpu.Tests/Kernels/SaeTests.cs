@@ -87,6 +87,22 @@ public sealed class SaeTests
         Assert.InRange(active, 1, rows * features / 2);
     }
 
+    [Theory]
+    [InlineData("bf16")]
+    [InlineData("f32")]
+    public void The_lists_do_not_depend_on_the_tiles(string dtype)
+    {
+        const int TestRows = 3, Columns = 72, Features = 333;
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        float[] x = Data.Normal(TestRows * Columns, 1), bias = Data.Normal(Features, 2), threshold = new float[Features];
+        byte[] w = Data.Weights(dtype, Features * Columns, 4).Bytes;
+        Encoded narrow = Encode(lab, $"sae_encode_{dtype}_4rows", x, w, bias, threshold, TestRows, Columns, Features, tile: 16);
+        Encoded wide = Encode(lab, $"sae_encode_{dtype}_4rows", x, w, bias, threshold, TestRows, Columns, Features, tile: 64);
+        Assert.Equal(wide.Start, narrow.Start);
+        Assert.Equal(wide.Feature, narrow.Feature);
+        Assert.Equal(wide.Value, narrow.Value);
+    }
+
     [Fact]
     public void A_second_run_of_rows_follows_the_first()
     {
@@ -223,11 +239,12 @@ public sealed class SaeTests
 
     private static Encoded Encode(
         KernelLab lab, string kernel, float[] x, byte[] weight, float[] bias, float[] threshold, int rows, int columns,
-        int features, int piece = int.MaxValue, int room = int.MaxValue)
+        int features, int piece = int.MaxValue, int room = int.MaxValue, int tile = 16)
     {
         bool tiled = kernel.Contains("tile", StringComparison.Ordinal) || kernel.Contains("tensor", StringComparison.Ordinal);
         bool plain = kernel.Contains("plain", StringComparison.Ordinal);
-        int width = kernel.Contains("tensor", StringComparison.Ordinal) && !kernel.Contains("f32", StringComparison.Ordinal) ? 128 : 64;
+        bool tensor = kernel.Contains("tensor", StringComparison.Ordinal);
+        int width = !tiled && !plain ? tile : tensor && !kernel.Contains("f32", StringComparison.Ordinal) ? 128 : 64;
         int tiles = (features + width - 1) / width, most = Math.Min(room, rows * tiles * width);
         LabBuffer w = lab.Write(weight), b = lab.Floats(bias), theta = lab.Floats(threshold), start = lab.Empty(8 * (rows + 1)),
             cursor = lab.Longs(0);
@@ -245,7 +262,7 @@ public sealed class SaeTests
             else if (plain)
                 lab.Run(kernel, new Dim3(tiles, n), [.. lists, columns, features, columns]);
             else
-                lab.Run(kernel, new Dim3(tiles), [.. lists, n, columns, features, columns]);
+                lab.Run(kernel, new Dim3(tiles), [.. lists, n, columns, features, columns, width]);
             lab.Run("codes_scan_tiles", new Dim3(n), counts, places, totals, tiles);
             lab.Run("codes_scan_rows", new Dim3(1), totals, start, first, n);
             lab.Run("codes_gather", new Dim3((tiles + 7) / 8, n), counts, places, offsets, tileFeatures, tileValues, start, feature, value,

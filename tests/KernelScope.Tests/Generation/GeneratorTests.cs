@@ -223,6 +223,7 @@ public sealed class GeneratorTests : IDisposable
     {
         using Session session = _model.NewSession();
         Assert.Throws<ArgumentException>(() => new Generator(session, new GenerationOptions { StopStrings = ["x"] }));
+        Assert.Throws<ArgumentException>(() => new Generator(session, new GenerationOptions { Sampling = null! }));
     }
 
     [Fact]

@@ -83,6 +83,18 @@ public sealed class SamplerTests : IDisposable
         Assert.Equal(Row, after);
     }
 
+    /// <summary>What is larger than a float acts as the largest does; it is not the model's fault.</summary>
+    [Fact]
+    public void Penalties_and_biases_beyond_float32_keep_the_logits_finite()
+    {
+        Assert.Equal([5, 5], Greedy(new SamplingOptions { LogitBias = new Dictionary<int, double> { [5] = 1e300 } }, 2));
+        Assert.Equal([8, 8], Greedy(new SamplingOptions { LogitBias = new Dictionary<int, double> { [4] = -1e300 } }, 2));
+        Assert.Equal([4, 4], Greedy(new SamplingOptions { RepetitionPenalty = 1e-300 }, 2));
+        Assert.Equal([4, 8, 0], Greedy(new SamplingOptions { RepetitionPenalty = 1e300 }, 3));
+        Assert.Equal([4, 8, 0], Greedy(new SamplingOptions { FrequencyPenalty = 1e300 }, 3));
+        Assert.Equal([4, 4], Greedy(new SamplingOptions { FrequencyPenalty = -1e300 }, 2));
+    }
+
     [Fact]
     public void Options_that_cannot_act_or_are_out_of_range_are_refused()
     {

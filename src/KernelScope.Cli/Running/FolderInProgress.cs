@@ -1,0 +1,98 @@
+using KernelScope.Files;
+
+namespace KernelScope.Cli;
+
+/// <summary>A folder that appears whole or not at all: written under a temporary name beside its place, then renamed. Disposed without <see cref="Commit"/> it leaves nothing.</summary>
+/// <remarks>What a killed run left goes when the next one writes the same folder.</remarks>
+internal sealed class FolderInProgress : IDisposable
+{
+    private const string MarkName = ".kernelscope-in-use";
+    private readonly string _target;
+    private readonly FileStream _mark;
+    private bool _ended;
+
+    private FolderInProgress(string target, string path)
+    {
+        _target = target;
+        Path = path;
+        Directory.CreateDirectory(path);
+        _mark = new FileStream(At(MarkName), FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
+    }
+
+    /// <summary>Where files go for now.</summary>
+    public string Path { get; }
+
+    /// <summary>The path of a file in it.</summary>
+    public string At(string name) => System.IO.Path.Combine(Path, name);
+
+    /// <summary>Starts a folder; there must be none of that name, or an empty one.</summary>
+    /// <exception cref="WorkException">Something is there, or it cannot be made.</exception>
+    public static FolderInProgress Create(string path)
+    {
+        string target = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(path));
+        try
+        {
+            if (File.Exists(target))
+                throw new WorkException($"{Printable.Escape(path)}: there is a file of that name; a folder is written there.");
+            if (Directory.Exists(target) && Directory.EnumerateFileSystemEntries(target).Any())
+                throw new WorkException($"{Printable.Escape(path)}: the folder is not empty; choose another, or empty it first.");
+            if (System.IO.Path.GetDirectoryName(target) is not string parent || !Directory.Exists(parent))
+                throw new WorkException($"{Printable.Escape(path)}: there is no folder above it to write it in.");
+            Sweep(parent, System.IO.Path.GetFileName(target));
+            return new FolderInProgress(target, TemporaryName.For(target));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new WorkException($"{Printable.Escape(path)}: the folder cannot be written ({AtomicFile.Reason(e)}).");
+        }
+    }
+
+    /// <summary>Gives the folder its name.</summary>
+    /// <exception cref="WorkException">Something came to be there meanwhile, or it cannot be renamed.</exception>
+    public void Commit()
+    {
+        try
+        {
+            _mark.Dispose();
+            File.Delete(At(MarkName));
+            // Fails where somebody put something into it meanwhile.
+            if (Directory.Exists(_target))
+                Directory.Delete(_target);
+            Directory.Move(Path, _target);
+            _ended = true;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new WorkException($"{Printable.Escape(_target)}: the folder cannot be written ({AtomicFile.Reason(e)}).");
+        }
+    }
+
+    public void Dispose()
+    {
+        if (_ended)
+            return;
+        _ended = true;
+        _mark.Dispose();
+        Directory.Delete(Path, recursive: true);
+    }
+
+    private static void Sweep(string parent, string name)
+    {
+        foreach (DirectoryInfo folder in new DirectoryInfo(parent).EnumerateDirectories(name + ".*"))
+        {
+            if (folder.LinkTarget is not null || TemporaryName.TargetOf(folder.Name) != name)
+                continue;
+            try
+            {
+                // Fails while another process writes it.
+                string mark = System.IO.Path.Combine(folder.FullName, MarkName);
+                using (new FileStream(mark, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0))
+                    folder.Delete(recursive: true);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // In use, or another user's.
+            }
+        }
+    }
+}

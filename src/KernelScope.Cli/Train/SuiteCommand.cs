@@ -1,0 +1,307 @@
+using System.CommandLine;
+using System.Diagnostics;
+using System.Globalization;
+using KernelScope.Cpu;
+using KernelScope.Devices;
+using KernelScope.Distributed;
+using KernelScope.Model;
+using KernelScope.Training;
+using KernelScope.Training.Runs;
+using KernelScope.Training.Suites;
+
+namespace KernelScope.Cli;
+
+/// <summary><c>suite</c>: every site × layer × width × sparsity × seed of a file, trained on one run and compared.</summary>
+internal sealed class SuiteCommand : Verb
+{
+    private static readonly TimeSpan Idle = TimeSpan.FromSeconds(5);
+
+    private readonly Argument<string> _suite = new("SUITE.json") { Description = "What is trained: sites, layers, widths, sparsities, seeds, steps, options." };
+    private readonly Option<string> _from = new("--from") { Description = "The folder of the run that all learn from.", HelpName = "RUN", Required = true };
+    private readonly Option<string?> _out = new("--out") { Description = "The folder of the suite. Default: suites/ and the suite's id, in the run.", HelpName = "DIR" };
+    private readonly Option<string?> _report = new("--report") { Description = "Where the report goes: one HTML file that needs nothing else; the same table as .json and .csv beside it.", HelpName = "F.html" };
+    private readonly Option<bool> _reportOnly = new("--report-only") { Description = "Train nothing: say what is there, also while others work at the suite." };
+    private readonly Option<bool> _noModel = new("--no-model") { Description = "Leave out what needs the model: delta loss, by position, firing, uniformity." };
+    private readonly Option<string> _pilot = new("--pilot")
+    {
+        Description = "on: where the file names no sparsities, short trainings scale the default ones so that they bracket L0 20 to 300. Default: on.",
+        HelpName = "on|off",
+        DefaultValueFactory = _ => "on",
+    };
+    private readonly Option<int> _workers = new("--workers")
+    {
+        Description = "SAEs that are trained at once in this process, which share the threads: for the cpu.",
+        HelpName = "N",
+        DefaultValueFactory = _ => 1,
+    };
+    private readonly Option<long> _checkpointEvery = TrainCommand.Number("--checkpoint-every", 1000, "Steps between two checkpoints.");
+    private readonly Option<bool> _dryRun = new("--dry-run") { Description = "Say what it would take, and write nothing." };
+    private readonly QueueOptions _queue;
+
+    public SuiteCommand(CommonOptions common, Surroundings surroundings) : base(
+        "suite",
+        "Trains SAEs and transcoders for every site, layer, width, sparsity and seed of a file on one run, measures each inside the " +
+            "model on sequences that none was trained on, and compares them in one report.\n" +
+        "The same command goes on with a suite that was interrupted at any moment. With --queue any number of machines that see the " +
+            "run's folder share the work: each runs this command.\n" +
+        "The file: {\"sites\": [\"resid_post\", {\"site\": \"mlp_in_unit\", \"site_out\": \"mlp_out_post\"}], \"layers\": \"all\", " +
+            "\"widths\": [1024], \"sparsities\": [0.001], \"seeds\": [0], \"steps\": 5000, \"options\": {\"batch\": 2048, \"lr\": 0.001}}; " +
+            "the options are those of 'train', with _ for -. Without sparsities a pilot finds some.",
+        "  kernelscope harvest --out acts --text-file demo --sites resid_post.3 --context 64\n" +
+        "  echo '{\"sites\": [\"resid_post\"], \"layers\": [3], \"widths\": [256], \"sparsities\": [0.002, 0.008], \"steps\": 60, " +
+            "\"options\": {\"batch\": 128, \"lr\": 0.002, \"lr_warm_up\": 10, \"sparsity_warm_up\": 20, \"bandwidth\": 0.05, \"theta\": 0.05, " +
+            "\"validation\": 0.3}}' > suite.json\n" +
+        "  kernelscope suite suite.json --from acts --dry-run\n" +
+        "  kernelscope suite suite.json --from acts --report suite.html",
+        common,
+        surroundings)
+    {
+        Arguments.Add(_suite);
+        foreach (Option option in (ReadOnlySpan<Option>)[_from, _out, _report, _reportOnly, _noModel, _pilot, _workers, _checkpointEvery, _dryRun])
+            Options.Add(option);
+        _queue = new QueueOptions(this);
+        _pilot.CompletionSources.Add("on", "off");
+        _pilot.Validators.Add(r => Parsing.Require(r, _pilot, v => v is "on" or "off", "--pilot is '{0}'; it is on or off."));
+        _workers.Validators.Add(r => Parsing.Require(r, _workers, v => v is >= 1 and <= 1024, "--workers is {0}; it must be 1 to 1024."));
+        _checkpointEvery.Validators.Add(r => Parsing.Require(r, _checkpointEvery, v => v > 0, "--checkpoint-every is {0}; it must be 1 or more."));
+    }
+
+    /// <summary>Training is exact.</summary>
+    public override CommonUse Uses => CommonUse.Json | CommonUse.Model | CommonUse.Device | CommonUse.Threads;
+
+    protected override void CheckOptions(ParseResult parsed)
+    {
+        Belongs(parsed, _queue.IsGiven(parsed), "--queue", _queue.AckWait);
+        Belongs(parsed, !parsed.GetValue(_reportOnly), "work, and --report-only does none", _dryRun, _workers, _checkpointEvery, _noModel);
+        if (parsed.GetValue(_reportOnly) && _queue.IsGiven(parsed))
+            throw new UsageException("--queue does nothing with --report-only: what is there is in the folder.");
+        if (parsed.GetValue(_workers) > 1 && Common.DeviceOf(parsed) is not ("auto" or "cpu"))
+            throw new UsageException("--workers is for the cpu; on other devices run a 'suite' with --queue for each.");
+    }
+
+    protected override int Run(ParseResult parsed)
+    {
+        string from = parsed.GetRequiredValue(_from), file = parsed.GetRequiredValue(_suite);
+        OutputPlaces.Require([("--report", parsed.GetValue(_report))], file);
+        (RunFolder run, RunPlan runPlan) = RunSteps.Open(from);
+        var plan = SuitePlan.Read(file, runPlan, parsed.GetValue(_pilot) == "on");
+        var folder = new SuiteFolder(parsed.GetValue(_out) ?? Path.Combine(run.Path, "suites", plan.Id[..12]));
+        int[] missing = Missing(plan, folder);
+        double? seconds = null;
+        IReadOnlyList<FailedItem> failed = [];
+        if (!parsed.GetValue(_reportOnly) && missing.Length > 0)
+        {
+            using Device device = Open(parsed);
+            seconds = Estimate(plan, missing, run, device);
+            long bytes = BytesOf(plan, missing, runPlan, parsed.GetValue(_workers));
+            Streams.Error.WriteLine(FormattableString.Invariant(
+                $"Suite {plan.Id[..12]}: {plan.Items.Count} SAEs, {missing.Length} of them missing."));
+            Streams.Error.WriteLine($"Training takes at most about {ByteText.Of(TimeSpan.FromSeconds(seconds.Value))} here" +
+                $"{(plan.Items.Any(i => i.NeedsPilot) ? ", pilots apart" : "")}, and {ByteText.Of(bytes)} on disk.");
+            if (!parsed.GetValue(_dryRun))
+            {
+                RunSteps.RequireRoom(new RunFolder(folder.Path), bytes);
+                failed = Work(parsed, plan, folder, run, device);
+            }
+        }
+
+        SuiteResult?[] results = [.. plan.Items.Select(i => SuiteResult.Find(folder, i))];
+        string[] states = [.. plan.Items.Select((item, i) => results[i] is not null ? "done" : File.Exists(folder.Failure(item)) ? "failed"
+            : "missing")];
+        string[] written = parsed.GetValue(_report) is string report ? new SuiteReport(plan, results, states).Write(report) : [];
+        Written.Say(Streams, written);
+        Print(parsed, plan, folder, results, states, seconds);
+        foreach (FailedItem item in failed)
+            Failure.WriteLine(Streams.Error, $"{item.Item.Name}: {item.Error}");
+        return parsed.GetValue(_dryRun) || parsed.GetValue(_reportOnly) || states.All(s => s == "done") ? ExitCode.Done : ExitCode.Failed;
+    }
+
+    /// <summary>Items that are neither done nor known to be impossible.</summary>
+    private static int[] Missing(SuitePlan plan, SuiteFolder folder) => [.. Enumerable.Range(0, plan.Items.Count).Where(i =>
+        SuiteResult.Find(folder, plan.Items[i]) is null)];
+
+    private Device Open(ParseResult parsed)
+    {
+        string name = Common.DeviceOf(parsed);
+        return Common.OpenDevice(parsed, Streams, name == "auto" ? "cpu" : name, Precision.Exact, Precision.Exact);
+    }
+
+    private IReadOnlyList<FailedItem> Work(ParseResult parsed, SuitePlan plan, SuiteFolder folder, RunFolder run, Device device)
+    {
+        using ModelFiles? files = parsed.GetValue(_noModel) ? null : OpenModel(parsed, plan.Run);
+        using Gemma2Model? model = files?.Load(device, Streams, Cancellation, usePacked: RunIdentity.IsPacked(plan.Run.DeviceClass));
+        var worker = new SuiteWorker(folder, plan, run, model, parsed.GetValue(_checkpointEvery));
+        int count = parsed.GetValue(_workers), threads = Math.Max(1, (Common.ThreadsOf(parsed) is > 0 and int given ? given
+            : Environment.ProcessorCount) / count);
+        NatsRunQueue? server = _queue.IsGiven(parsed) ? _queue.Open(parsed, plan.Id) : null;
+        int[] missing = Missing(plan, folder);
+        server?.Enqueue(missing);
+        using IShardQueue queue = server is null ? new ItemList(missing) : new NatsShardQueue(server);
+        using var progress = new SuiteView(Streams, missing.Length);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
+        // One that fails as a whole ends the others, too: its error is the one to see.
+        Task[] tasks = [.. Enumerable.Range(0, count).Select(w => Task.Factory.StartNew(() =>
+        {
+            try
+            {
+                using CpuDevice? own = count == 1 ? null : new CpuDevice(threads, Precision.Exact);
+                while (true)
+                {
+                    worker.Run(queue, own ?? device, server is null ? TimeSpan.Zero : Idle, progress, stop.Token);
+                    int[] left = server is null ? [] : Left(plan, folder, worker);
+                    if (left.Length == 0)
+                        return;
+                    // What used up its deliveries is handed out again; what others work at is waited for.
+                    if (server!.State().IsIdle)
+                        server.Requeue(left);
+                }
+            }
+            catch
+            {
+                stop.Cancel();
+                throw;
+            }
+        }, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default))];
+        WaitFor(tasks);
+        Cancellation.ThrowIfCancellationRequested();
+        return [.. worker.Failed];
+    }
+
+    /// <summary>What a queue still has to do: whatever failed is left out.</summary>
+    private static int[] Left(SuitePlan plan, SuiteFolder folder, SuiteWorker worker)
+    {
+        HashSet<SuiteItem> failed = [.. worker.Failed.Select(f => f.Item)];
+        return [.. Missing(plan, folder).Where(i => !failed.Contains(plan.Items[i]) && !File.Exists(folder.Failure(plan.Items[i])))];
+    }
+
+    private static void WaitFor(Task[] tasks)
+    {
+        try
+        {
+            Task.WaitAll(tasks);
+        }
+        catch (AggregateException e)
+        {
+            IReadOnlyCollection<Exception> all = e.Flatten().InnerExceptions;
+            Exception first = all.FirstOrDefault(i => i is not OperationCanceledException) ?? all.First();
+            System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(first);
+        }
+    }
+
+    private ModelFiles OpenModel(ParseResult parsed, RunPlan run)
+    {
+        ModelFiles files;
+        try
+        {
+            files = ModelFiles.Open(Common.HasModel(parsed) ? Common.ModelOf(parsed) : run.Model.Name, Common.NoMapOf(parsed));
+        }
+        catch (InvalidDataException e) when (!Common.HasModel(parsed))
+        {
+            throw new UsageException($"the run's model '{run.Model.Name}' is not found here; --model DIR says where it is, and --no-model " +
+                $"does without ({e.Message.TrimEnd('.')}).");
+        }
+
+        ModelRecord found = RunIdentity.Of(run.Model.Name, files.Checkpoint, Cancellation);
+        if (found.ConfigSha256 == run.Model.ConfigSha256
+            && found.Files.Select(f => f.Sha256).SequenceEqual(run.Model.Files.Select(f => f.Sha256)))
+            return files;
+        string name = files.Name;
+        files.Dispose();
+        throw new UsageException($"{name} is another model than the run's '{run.Model.Name}': delta loss would be that of another.");
+    }
+
+    /// <summary>Seconds of training, from two steps of the first missing item: steps are slowest at the beginning, when all fires.</summary>
+    private double Estimate(SuitePlan plan, int[] missing, RunFolder run, Device device)
+    {
+        SuiteItem first = plan.Items[missing[0]];
+        using var rows = RunRows.Open(run.Path, first.Site, first.SiteOut, new RunRowsOptions
+        {
+            Seed = 0,
+            BucketRows = first.Options.Batch,
+            Validation = first.Rows.Validation,
+            Trust = true
+        });
+        using var trainer = new SaeTrainer(device, rows, first.Options);
+        trainer.Advance();
+        Cancellation.ThrowIfCancellationRequested();
+        long start = Stopwatch.GetTimestamp();
+        trainer.Advance();
+        double step = Stopwatch.GetElapsedTime(start).TotalSeconds;
+        double unit = step / Products(first, plan.Run);
+        return missing.Sum(i => plan.Items[i].Options.Steps * Products(plan.Items[i], plan.Run) * unit);
+    }
+
+    /// <summary>Multiplications of a step, up to a factor.</summary>
+    private static double Products(SuiteItem item, RunPlan run) =>
+        (double)item.Options.Batch * item.Options.Width * (WidthOf(run, item.Site) + WidthOf(run, item.SiteOut ?? item.Site));
+
+    private static int WidthOf(RunPlan run, Hooks.HookPoint point) => run.Sites.First(s => s.Point == point).Width;
+
+    /// <summary>Two exports of each, and three checkpoints of those that are trained at once.</summary>
+    private static long BytesOf(SuitePlan plan, int[] missing, RunPlan run, int workers)
+    {
+        long[] each = [.. missing.Select(i => plan.Items[i]).Select(item => SaeTrainer.ParameterBytes(item.Options, WidthOf(run, item.Site),
+            item.SiteOut is Hooks.HookPoint target ? WidthOf(run, target) : null))];
+        return each.Sum() + (3 * workers * each.Max());
+    }
+
+    private void Print(ParseResult parsed, SuitePlan plan, SuiteFolder folder, SuiteResult?[] results, string[] states, double? seconds)
+    {
+        if (Common.JsonOf(parsed))
+        {
+            JsonOutput.Write(Streams, new SuiteOutcome(plan.Id, plan.Run.Id, folder.Path,
+                [.. plan.Items.Select((item, i) => new SuiteItemOutcome(item.Id, item.Name, states[i], results[i]?.Sparsity, results[i]?.L0,
+                    results[i]?.Fvu, results[i]?.Fidelity?.DeltaLoss, results[i]?.Dead,
+                    results[i] is SuiteResult done ? Path.Combine(folder.Path, done.Path) : null))],
+                parsed.GetValue(_report), seconds));
+            return;
+        }
+
+        for (int i = 0; i < plan.Items.Count; i++)
+        {
+            string text = results[i] is not SuiteResult done ? states[i] : string.Create(CultureInfo.InvariantCulture,
+                $"L0 {done.L0 ?? double.NaN:0.0}  FVU {done.Fvu ?? double.NaN:0.0000}{(done.Fidelity?.DeltaLoss is double delta ? $"  delta loss {delta:0.0000}" : "")}  {done.Dead} dead");
+            Streams.Output.WriteLine($"{plan.Items[i].Name}  {text}");
+        }
+    }
+}
+
+/// <summary>Result of <c>suite</c>.</summary>
+internal sealed record SuiteOutcome(string Suite, string Run, string Folder, IReadOnlyList<SuiteItemOutcome> Items, string? Report,
+    double? EstimateSeconds);
+
+/// <summary>One SAE of it; what is not there yet is null.</summary>
+internal sealed record SuiteItemOutcome(string Id, string Name, string State, double? Sparsity, double? L0, double? Fvu, double? DeltaLoss,
+    int? Dead, string? Path);
+
+/// <summary>Says on standard error how far a suite is: one line on a terminal, else a line every half minute.</summary>
+internal sealed class SuiteView(Streams streams, int items) : IProgress<SuiteProgress>, IDisposable
+{
+    private static readonly TimeSpan OnTerminal = TimeSpan.FromMilliseconds(250), Elsewhere = TimeSpan.FromSeconds(30);
+    private readonly Lock _lock = new();
+    private long _last = Stopwatch.GetTimestamp();
+    private int _width;
+
+    public void Report(SuiteProgress value)
+    {
+        lock (_lock)
+        {
+            if (Stopwatch.GetElapsedTime(_last) < (streams.ErrorIsTerminal ? OnTerminal : Elsewhere))
+                return;
+            _last = Stopwatch.GetTimestamp();
+            string text = FormattableString.Invariant($"{value.ItemsDone} of {items} done  {value.Text}");
+            if (streams.ErrorIsTerminal)
+                streams.Error.Write($"\r{text.PadRight(_width)}");
+            else
+                streams.Error.WriteLine(text);
+            _width = Math.Max(_width, text.Length);
+        }
+    }
+
+    /// <summary>Wipes the line.</summary>
+    public void Dispose()
+    {
+        if (streams.ErrorIsTerminal && _width > 0)
+            streams.Error.Write($"\r{new string(' ', _width)}\r");
+    }
+}

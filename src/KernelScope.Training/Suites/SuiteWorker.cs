@@ -1,0 +1,297 @@
+using System.Text.Json;
+using KernelScope.Devices;
+using KernelScope.Evaluation;
+using KernelScope.Files;
+using KernelScope.Hooks;
+using KernelScope.Model;
+using KernelScope.Sae;
+using KernelScope.Training.Runs;
+
+namespace KernelScope.Training.Suites;
+
+/// <summary>How far a worker is with an item.</summary>
+/// <param name="Text">One line.</param>
+/// <param name="ItemsDone">Items that it finished.</param>
+internal sealed record SuiteProgress(string Text, int ItemsDone);
+
+/// <summary>An item that cannot be trained.</summary>
+internal sealed record FailedItem(SuiteItem Item, string Error);
+
+/// <summary>
+/// Trains and measures the items that a queue hands out. Each is resumed from its last checkpoint, so that one that was killed at any
+/// moment ends with the same SAE. An item that another worker has at this moment is left to it.
+/// </summary>
+/// <param name="folder">The suite's folder.</param>
+/// <param name="plan">What it holds.</param>
+/// <param name="run">The run's folder.</param>
+/// <param name="model">Splices are measured with it; null: they are left out.</param>
+/// <param name="checkpointEvery">Steps between two checkpoints.</param>
+internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder run, Gemma2Model? model, long checkpointEvery)
+{
+    private const int MaxLength = 1 << 24;
+    private static readonly TimeSpan Busy = TimeSpan.FromSeconds(2), LaterOn = TimeSpan.FromSeconds(30);
+    private readonly Lock _evaluating = new();
+    private TokenSet? _tokens;
+    private int _done;
+
+    /// <summary>What could not be trained, by this process.</summary>
+    public System.Collections.Concurrent.ConcurrentBag<FailedItem> Failed { get; } = [];
+
+    /// <summary>Works until the queue has nothing for as long as <paramref name="idle"/>. Several threads may, each with a queue and a
+    /// device of its own.</summary>
+    /// <param name="queue">Hands out items by their index.</param>
+    /// <param name="device">Trains.</param>
+    /// <param name="idle">How long to wait for an item.</param>
+    /// <param name="progress">Told from time to time.</param>
+    /// <param name="cancellationToken">Ends it, after a checkpoint.</param>
+    public void Run(IShardQueue queue, Device device, TimeSpan idle, IProgress<SuiteProgress>? progress, CancellationToken cancellationToken)
+    {
+        var watch = new LeaseWatch(queue);
+        while (queue.Lease(idle, cancellationToken) is ShardLease lease)
+        {
+            if (lease.Shard >= plan.Items.Count)
+            {
+                queue.Reject(lease);
+                continue;
+            }
+
+            using (watch.Keep(lease))
+                Do(queue, lease, device, watch, progress, cancellationToken);
+        }
+    }
+
+    private void Do(IShardQueue queue, ShardLease lease, Device device, LeaseWatch watch, IProgress<SuiteProgress>? progress,
+        CancellationToken cancellationToken)
+    {
+        SuiteItem item = plan.Items[lease.Shard];
+        void Say(string text)
+        {
+            watch.Advance();
+            progress?.Report(new SuiteProgress(text, Volatile.Read(ref _done)));
+        }
+
+        try
+        {
+            if (TryDo(item, device, Say, cancellationToken))
+            {
+                queue.Complete(lease);
+                return;
+            }
+
+            queue.Retry(lease, Busy);
+        }
+        catch (OperationCanceledException)
+        {
+            queue.Retry(lease, TimeSpan.Zero);
+            throw;
+        }
+        catch (Exception e) when (e is TrainingException or InvalidDataException or NotFiniteException or ArgumentException
+            or NotSupportedException)
+        {
+            Failed.Add(new FailedItem(item, e.Message));
+            WriteFailure(item, e.Message);
+            queue.Reject(lease);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or OutOfMemoryException)
+        {
+            Failed.Add(new FailedItem(item, e.Message));
+            queue.Retry(lease, LaterOn);
+            // The others would meet the same disk.
+            throw;
+        }
+    }
+
+    /// <summary>False where another worker has the item.</summary>
+    private bool TryDo(SuiteItem item, Device device, Action<string> say, CancellationToken cancellationToken)
+    {
+        if (SuiteResult.Find(folder, item) is not null)
+            return true;
+        using FileStream? mine = folder.TryLock(item.Name);
+        if (mine is null)
+            return false;
+        if (SuiteResult.Find(folder, item) is not null)
+            return true;
+        if (Scaled(item, device, say, cancellationToken) is not TrainingOptions options)
+            return false;
+        Directory.CreateDirectory(folder.Item(item));
+        File.Delete(folder.Failure(item));
+        RequireSame(item);
+        Train(item, options, device, say, cancellationToken);
+        SuiteResult result = Trained(item, options) with { Fidelity = Measure(item, say, cancellationToken) };
+        result.Write(folder, item);
+        // An item that is done is not resumed.
+        string checkpoints = Path.Combine(folder.Item(item), "checkpoints");
+        if (Directory.Exists(checkpoints))
+            Directory.Delete(checkpoints, recursive: true);
+        Interlocked.Increment(ref _done);
+        return true;
+    }
+
+    /// <summary>The options with the sparsity that is trained; null while another worker runs the pilot.</summary>
+    private TrainingOptions? Scaled(SuiteItem item, Device device, Action<string> say, CancellationToken cancellationToken)
+    {
+        if (!item.NeedsPilot)
+            return item.Options;
+        double? scale = SuitePilot.Find(folder, item);
+        if (scale is null)
+        {
+            using FileStream? mine = folder.TryLock($"pilot.{item.PilotName}");
+            if (mine is null)
+                return null;
+            scale = SuitePilot.Find(folder, item) ?? SuitePilot.Run(folder, item, run.Path, device, say, cancellationToken);
+        }
+
+        return item.Options with { Sparsity = item.Options.Sparsity * scale.Value };
+    }
+
+    /// <summary>Refuses a folder of another item of the same name: its checkpoints would not fit.</summary>
+    private void RequireSame(SuiteItem item)
+    {
+        string path = Path.Combine(folder.Item(item), "item.json");
+        if (!File.Exists(path))
+        {
+            using AtomicFile file = AtomicFile.Create(path);
+            file.Stream.Write(CanonicalJson.Write(new System.Text.Json.Nodes.JsonObject { ["id"] = item.Id }));
+            file.Commit();
+            return;
+        }
+
+        using JsonDocument document = JsonText.ReadObject(path, MaxLength);
+        if (new RunField(document.RootElement, path, "")["id"].Text != item.Id)
+            throw new InvalidDataException($"{folder.Item(item)} holds an item of another suite with the same name; choose another --out.");
+    }
+
+    private void Train(SuiteItem item, TrainingOptions options, Device device, Action<string> say, CancellationToken cancellationToken)
+    {
+        if (File.Exists(Path.Combine(folder.Item(item), TrainingRun.SummaryName)))
+            return;
+        using var rows = RunRows.Open(run.Path, item.Site, item.SiteOut, item.Rows);
+        using var trainer = new SaeTrainer(device, rows, options);
+        var training = new TrainingRun(trainer, new TrainingFiles
+        {
+            Folder = folder.Item(item),
+            CheckpointEvery = checkpointEvery,
+            ValidateEvery = 0,
+            Resume = true,
+            Place = new TrainedPlace { Site = item.Site, SiteOut = item.SiteOut, ModelName = plan.Run.Model.Name },
+        });
+        say($"{item.Name}: reading rows");
+        training.Execute(new Steps(item.Name, say), cancellationToken);
+    }
+
+    /// <summary>What training.json says.</summary>
+    private SuiteResult Trained(SuiteItem item, TrainingOptions options)
+    {
+        string path = Path.Combine(folder.Item(item), TrainingRun.SummaryName);
+        using JsonDocument document = JsonText.ReadObject(path, MaxLength);
+        var root = new RunField(document.RootElement, path, "");
+        RunField? validation = root.Has("validation") ? root["validation"] : null;
+        return new SuiteResult
+        {
+            Sparsity = options.Sparsity,
+            Steps = root["steps"].Long(0, long.MaxValue),
+            Rows = validation is RunField some ? some["rows"].Long(0, long.MaxValue) : 0,
+            L0 = validation is RunField l0 ? SuiteResult.Real(l0, "l0") : null,
+            Fvu = validation is RunField fvu ? SuiteResult.Real(fvu, "fvu") : null,
+            Dead = root["dead"].Int(0, int.MaxValue),
+            Path = $"items/{item.Name}/{root["export"].Items.First().Text}",
+        };
+    }
+
+    private SuiteFidelity? Measure(SuiteItem item, Action<string> say, CancellationToken cancellationToken)
+    {
+        if (model is null)
+            return null;
+        // One at a time: they share the model's device, and each uses all of it.
+        lock (_evaluating)
+        {
+            _tokens ??= ValidationTokens(model);
+            using var sae = JumpReluSae.Open(model.Device, Path.Combine(folder.Item(item), TrainingRun.SaeLensName));
+            var target = new SaeTarget(item.Name, sae, item.Site, item.SiteOut ?? item.Site);
+            string journal = Path.Combine(folder.Item(item), "evaluation.journal");
+            var evaluation = new SaeEvaluation(model, [target], _tokens, new EvaluationOptions { ResumePath = journal });
+            var result = SuiteFidelity.Of(evaluation.Run(new Sequences(item.Name, say), cancellationToken));
+            File.Delete(journal);
+            return result;
+        }
+    }
+
+    /// <summary>The sequences that no item was trained on, in their order.</summary>
+    private TokenSet ValidationTokens(Gemma2Model reader)
+    {
+        if (plan.Run.SkipFirst > 0)
+            throw new InvalidDataException($"the run leaves out the first {plan.Run.SkipFirst} positions of each sequence, and losses are " +
+                $"counted by tokens; --no-model leaves them out.");
+        double share = plan.Items[0].Rows.Validation;
+        int[][] sequences = [.. Enumerable.Range(0, plan.Run.Shards.Count).SelectMany(n =>
+        {
+            TokenShard shard = TokenShard.Read(run, plan.Run, n, reader.Config.VocabSize);
+            return shard.Sequences.Where((_, i) => RowSource.IsValidation(plan.Run.Shards[n].FirstSequence + i, share));
+        }).Take(plan.Sequences)];
+        return sequences.Length > 0 ? TokenSet.Create(sequences, reader.Config, plan.Run.ExcludedIds.ToArray())
+            : throw new InvalidDataException("no sequence of the run is kept back, so that delta loss has nothing to be measured on; a " +
+                "larger options.validation keeps some, and --no-model leaves it out.");
+    }
+
+    private void WriteFailure(SuiteItem item, string error)
+    {
+        try
+        {
+            Directory.CreateDirectory(folder.Item(item));
+            using AtomicFile file = AtomicFile.Create(folder.Failure(item));
+            file.Stream.Write(CanonicalJson.Write(new System.Text.Json.Nodes.JsonObject { ["id"] = item.Id, ["error"] = error }));
+            file.Commit();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // What happened is printed in any case.
+        }
+    }
+
+    private sealed class Steps(string name, Action<string> say) : IProgress<TrainingProgress>
+    {
+        public void Report(TrainingProgress value) =>
+            say(FormattableString.Invariant($"{name}: step {value.Step} of {value.Steps}, L0 {value.L0:0.0}, FVU {value.Fvu:0.000}"));
+    }
+
+    private sealed class Sequences(string name, Action<string> say) : IProgress<EvaluationProgress>
+    {
+        public void Report(EvaluationProgress value) => say($"{name}: spliced into {value.SequencesDone} of {value.Sequences} sequences");
+    }
+}
+
+/// <summary>Items of this process, for its threads; one that somebody else has comes again later.</summary>
+/// <param name="items">In their order.</param>
+internal sealed class ItemList(IEnumerable<int> items) : IShardQueue
+{
+    private readonly System.Collections.Concurrent.ConcurrentQueue<int> _items = new(items);
+
+    public TimeSpan? LeaseTime => null;
+
+    public ShardLease? Lease(TimeSpan wait, CancellationToken cancellationToken) => _items.TryDequeue(out int item)
+        ? new ShardLease(item) : null;
+
+    public void Extend(ShardLease lease)
+    {
+    }
+
+    public void Complete(ShardLease lease)
+    {
+    }
+
+    public void Retry(ShardLease lease, TimeSpan delay)
+    {
+        // Where it is the only one left, its worker is waited for.
+        if (_items.IsEmpty)
+            Thread.Sleep(delay);
+        _items.Enqueue(lease.Shard);
+    }
+
+    public void Reject(ShardLease lease)
+    {
+    }
+
+    public void Dispose()
+    {
+    }
+}

@@ -1,0 +1,179 @@
+using System.Diagnostics;
+using System.Text.Json;
+
+namespace KernelScope.Cli.Tests;
+
+/// <summary><c>suite</c> as a process, on one small run of the demo.</summary>
+public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
+{
+    private const string Options =
+        """
+        "options": {"batch": 64, "lr": 0.002, "lr_warm_up": 10, "sparsity_warm_up": 20, "bandwidth": 0.05, "theta": 0.05, "bucket": 500, "validation": 0.3}
+        """;
+
+    private const string Two =
+        """
+        {"sites": ["resid_post", {"site": "mlp_in_unit", "site_out": "mlp_out_post", "sparsities": [0.01]}], "layers": [3],
+        "widths": [64, 128], "sparsities": [0.002, 0.02], "steps": 40, "evaluate_sequences": 2,
+        """ + Options + "}";
+
+    private readonly SmallRun _run;
+
+    public SuiteTests(SmallRun run) => _run = run;
+
+    [Fact]
+    public void It_trains_what_single_trainings_give_and_reports_it()
+    {
+        using var folder = new TempFolder();
+        string suite = Write(folder, Two), report = folder.At("report.html");
+        JsonElement result = Suite(folder, suite, "out", "--report", report, "--workers", "2");
+        JsonElement[] items = [.. result.GetProperty("items").EnumerateArray()];
+        Assert.Equal(6, items.Length);
+        Assert.All(items, i => Assert.Equal("done", i.GetProperty("state").GetString()));
+        Assert.All(items, i => Assert.Equal(JsonValueKind.Number, i.GetProperty("delta_loss").ValueKind));
+        Assert.Equal(6, items.Select(i => i.GetProperty("id").GetString()).Distinct().Count());
+
+        JsonElement transcoder = items.Single(i => i.GetProperty("name").GetString() == "mlp_in_unit.3-mlp_out_post.3.w128.l0.01.s0");
+        string recipe = "--width 128 --sparsity 0.01 --steps 40 --batch 64 --lr 0.002 --lr-warm-up 10 --sparsity-warm-up 20 " +
+            "--bandwidth 0.05 --theta 0.05 --bucket 500 --validation 0.3";
+        JsonElement single = Program.Json(["train", "--from", _run.Path, "--site", "mlp_in_unit.3", "--site-out", "mlp_out_post.3",
+            .. recipe.Split(' '), "--out", folder.At("single")]);
+        Assert.Equal(single.GetProperty("fvu").GetDouble(), transcoder.GetProperty("fvu").GetDouble());
+        Assert.Equal(single.GetProperty("l0").GetDouble(), transcoder.GetProperty("l0").GetDouble());
+        Assert.Equal(File.ReadAllBytes(single.GetProperty("sae").GetString()!),
+            File.ReadAllBytes(transcoder.GetProperty("path").GetString()!));
+
+        string html = File.ReadAllText(report);
+        Assert.DoesNotContain("http", html.Replace("http://www.w3.org", "", StringComparison.Ordinal), StringComparison.Ordinal);
+        foreach (string words in (string[])["resid_post.3: delta loss", "resid_post.3: FVU", "FVU by width", "FVU by position",
+            "how often features fire", "uniformity", "0.002, s0", "<title>", "<desc>", "prefers-color-scheme:dark", "<caption>",
+            "BOS is the first of each sequence"])
+            Assert.Contains(words, html, StringComparison.Ordinal);
+        Assert.DoesNotContain("not here yet", html, StringComparison.Ordinal);
+        JsonElement table = JsonElement.Parse(File.ReadAllBytes(folder.At("report.json")));
+        string[] csv = File.ReadAllLines(folder.At("report.csv"));
+        Assert.Equal((6, 7), (table.GetProperty("items").GetArrayLength(), csv.Length));
+        Assert.All(csv, line => Assert.Equal(csv[0].Count(c => c == ','), line.Count(c => c == ',')));
+        string id = transcoder.GetProperty("id").GetString()!;
+        Assert.Equal(transcoder.GetProperty("delta_loss").GetDouble(), table.GetProperty("items").EnumerateArray()
+            .Single(i => i.GetProperty("id").GetString() == id).GetProperty("delta_loss").GetDouble());
+        Assert.Contains(table.GetProperty("items").EnumerateArray(), i => i.GetProperty("on_frontier").GetBoolean());
+    }
+
+    [Fact]
+    public void Killed_at_any_moment_it_ends_with_the_same_bytes()
+    {
+        using var folder = new TempFolder();
+        string suite = Write(folder, Two.Replace("\"steps\": 40", "\"steps\": 120", StringComparison.Ordinal));
+        Suite(folder, suite, "whole", "--checkpoint-every", "20");
+        var random = new Random(5);
+        for (int n = 0; n < 4; n++)
+        {
+            using Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "suite", suite, "--from",
+                _run.Path, "--out", folder.At("broken"), "--checkpoint-every", "20"]));
+            if (!process.WaitForExit(random.Next(1000, 6000)))
+                process.Kill();
+            process.WaitForExit();
+        }
+
+        JsonElement result = Suite(folder, suite, "broken", "--checkpoint-every", "20");
+        foreach (JsonElement item in result.GetProperty("items").EnumerateArray())
+        {
+            string name = item.GetProperty("name").GetString()!;
+            foreach (string file in (string[])["result.json", "saelens/sae_weights.safetensors"])
+                Assert.Equal(File.ReadAllBytes(folder.At($"whole/items/{name}/{file}")),
+                    File.ReadAllBytes(folder.At($"broken/items/{name}/{file}")));
+        }
+    }
+
+    /// <summary>A pilot scales the default ladder; without one it is as the help has it.</summary>
+    [Fact]
+    public void Without_sparsities_a_pilot_finds_some()
+    {
+        using var folder = new TempFolder();
+        string suite = Write(folder, "{\"sites\": [\"resid_post\"], \"widths\": [64], \"steps\": 30, " + Options + "}");
+        JsonElement[] scaled = [.. Suite(folder, suite, "on", "--no-model").GetProperty("items").EnumerateArray()];
+        Assert.Equal(5, scaled.Length);
+        double scale = JsonElement.Parse(File.ReadAllBytes(folder.At("on/pilots/resid_post.3.w64/pilot.json")))
+            .GetProperty("scale").GetDouble();
+        Assert.Equal(6e-4 * scale, scaled[2].GetProperty("sparsity").GetDouble(), 1e-12);
+        Assert.Equal(JsonValueKind.Null, scaled[2].GetProperty("delta_loss").ValueKind);
+        JsonElement dry = Suite(folder, suite, "off", "--pilot", "off", "--dry-run");
+        Assert.Equal("missing", dry.GetProperty("items")[0].GetProperty("state").GetString());
+        Assert.True(dry.GetProperty("estimate_seconds").GetDouble() > 0);
+        Assert.False(Directory.Exists(folder.At("off")));
+    }
+
+    [Fact]
+    public void A_report_of_a_suite_that_is_not_finished_says_what_is_missing()
+    {
+        using var folder = new TempFolder();
+        string suite = Write(folder, Two), report = folder.At("report.html");
+        Outcome outcome = Program.Run("suite", suite, "--from", _run.Path, "--out", folder.At("out"), "--report", report, "--report-only");
+        Assert.Equal(0, outcome.ExitCode);
+        string html = File.ReadAllText(report);
+        Assert.Contains("6 of 6 SAEs are not here yet", html, StringComparison.Ordinal);
+        Assert.Contains("resid_post.3.w64.l0.002.s0", html, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("'sparsitys' is not a key", "{\"sites\": [\"resid_post\"], \"widths\": [8], \"sparsitys\": [1]}")]
+    [InlineData("'options.learning_rate' is not a key",
+        "{\"sites\": [\"resid_post\"], \"widths\": [8], \"options\": {\"learning_rate\": 1}}")]
+    [InlineData("widths is missing", "{\"sites\": [\"resid_post\"]}")]
+    [InlineData("widths[0] is", "{\"sites\": [\"resid_post\"], \"widths\": [0]}")]
+    [InlineData("sites[0] is", "{\"sites\": [\"resid\"], \"widths\": [8]}")]
+    [InlineData("sites is an empty list", "{\"sites\": [], \"widths\": [8]}")]
+    [InlineData("layers: the run has no rows of resid_post.2", "{\"sites\": [\"resid_post\"], \"layers\": [2], \"widths\": [8]}")]
+    [InlineData("at no layer", "{\"sites\": [\"z\"], \"widths\": [8]}")]
+    [InlineData("steps and rows", "{\"sites\": [\"resid_post\"], \"widths\": [8], \"steps\": 1, \"rows\": 1}")]
+    [InlineData("ks does nothing", "{\"sites\": [\"resid_post\"], \"widths\": [8], \"ks\": [2]}")]
+    [InlineData("ks is missing", "{\"sites\": [\"resid_post\"], \"widths\": [8], \"options\": {\"activation\": \"topk\"}}")]
+    [InlineData("twice", "{\"sites\": [\"resid_post\"], \"widths\": [8, 8], \"sparsities\": [1]}")]
+    [InlineData("run is 'abc'", "{\"run\": \"abc\", \"sites\": [\"resid_post\"], \"widths\": [8]}")]
+    [InlineData("sparsity is -1", "{\"sites\": [\"resid_post\"], \"widths\": [8], \"sparsities\": [-1]}")]
+    public void A_bad_suite_file_is_refused_in_a_sentence_that_names_the_key(string words, string text)
+    {
+        using var folder = new TempFolder();
+        Program.Run("suite", Write(folder, text), "--from", _run.Path, "--out", folder.At("out")).AssertFailed(1, words);
+        Assert.False(Directory.Exists(folder.At("out")));
+    }
+
+    [SkippableFact]
+    public void Two_workers_and_a_queue_give_the_bytes_of_one()
+    {
+        Skip.If(NatsServer.Missing is not null, NatsServer.Missing);
+        using var folder = new TempFolder();
+        using var server = new NatsServer(folder.At("nats"));
+        string suite = Write(folder, Two);
+        Suite(folder, suite, "one", "--no-model");
+        using Process other = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "suite", suite, "--from",
+            _run.Path, "--out", folder.At("two"), "--queue", server.Url, "--ack-wait", "2", "--no-model"]));
+        JsonElement result = Suite(folder, suite, "two", "--queue", server.Url, "--ack-wait", "2", "--no-model");
+        Assert.Equal(0, Program.Finish(other).ExitCode);
+        foreach (JsonElement item in result.GetProperty("items").EnumerateArray())
+        {
+            Assert.Equal("done", item.GetProperty("state").GetString());
+            string file = $"items/{item.GetProperty("name").GetString()}/result.json";
+            Assert.Equal(File.ReadAllBytes(folder.At($"one/{file}")), File.ReadAllBytes(folder.At($"two/{file}")));
+        }
+    }
+
+    private JsonElement Suite(TempFolder folder, string suite, string name, params string[] more) =>
+        Program.Json(["suite", suite, "--from", _run.Path, "--out", folder.At(name), .. more]);
+
+    private static string Write(TempFolder folder, string text) => folder.Write("suite.json", System.Text.Encoding.UTF8.GetBytes(text));
+
+    /// <summary>The demo's corpus at three sites of one layer.</summary>
+    public sealed class SmallRun : IDisposable
+    {
+        private readonly TempFolder _folder = new();
+
+        public SmallRun() => Assert.Equal(0, Program.Run("harvest", "--out", Path, "--text-file", "demo", "--sites",
+            "resid_post.3,mlp_in_unit.3,mlp_out_post.3", "--context", "32").ExitCode);
+
+        public string Path => _folder.At("run");
+
+        public void Dispose() => _folder.Dispose();
+    }
+}
