@@ -18,7 +18,8 @@ internal static class CapturedArrays
         {
             string key = KeyOf(info.Name);
             if (!contents.TryAdd(key, info) && !SameValues(file[contents[key].Name], file[info.Name]))
-                throw BadFile.Of(file.Path, $"{BadFile.Quote(contents[key].Name)} and {BadFile.Quote(info.Name)} are the same hook point and differ; there is no way to know which is meant.");
+                throw BadFile.Of(file.Path, $"{BadFile.Quote(contents[key].Name)} and {BadFile.Quote(info.Name)} are the same hook point " +
+                    "and differ; there is no way to know which is meant.");
         }
 
         return contents;

@@ -93,7 +93,8 @@ public sealed unsafe class NpyFile : TensorFile
     private NativeBuffer Reversed()
     {
         NativeBuffer buffer = NativeBuffer.TryCreate(Info.ByteLength)
-            ?? throw BadFile.Of(Path, $"the array is big-endian, so it is copied, and needs {Info.ByteLength} bytes of memory; this machine has {GC.GetGCMemoryInfo().TotalAvailableMemoryBytes}.");
+            ?? throw BadFile.Of(Path, $"the array is big-endian, so it is copied, and needs {Info.ByteLength} bytes of memory; this " +
+                $"machine has {GC.GetGCMemoryInfo().TotalAvailableMemoryBytes}.");
         try
         {
             long at = 0;

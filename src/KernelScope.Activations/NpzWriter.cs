@@ -37,7 +37,8 @@ public sealed class NpzWriter : IDisposable
     public void Add<T>(string name, ReadOnlySpan<T> values, params ReadOnlySpan<long> shape) where T : unmanaged
     {
         var info = new TensorInfo(name, DTypes.Of<T>(), shape);
-        if (info.ElementCount != values.Length) throw new ArgumentException($"{values.Length} values do not fill {info}.", nameof(values));
+        if (info.ElementCount != values.Length)
+            throw new ArgumentException($"{values.Length} values do not fill {info}.", nameof(values));
         Begin(info);
         Append(values);
         End();
@@ -48,12 +49,17 @@ public sealed class NpzWriter : IDisposable
     public void Begin(TensorInfo info)
     {
         ArgumentNullException.ThrowIfNull(info);
-        if (_open is not null) throw new InvalidOperationException($"{_open} has not been ended.");
-        string descr = info.DType.NpyDescr() ?? throw new ArgumentException($"NumPy has no element type {info.DType.SafetensorsName()}.", nameof(info));
-        if (info.ColumnMajor) throw new ArgumentException($"{info} is column-major; arrays are written row-major.", nameof(info));
-        if (!_names.Add(info.Name)) throw new ArgumentException($"There is already an array {BadFile.Quote(info.Name)}.", nameof(info));
+        if (_open is not null)
+            throw new InvalidOperationException($"{_open} has not been ended.");
+        string descr = info.DType.NpyDescr()
+            ?? throw new ArgumentException($"NumPy has no element type {info.DType.SafetensorsName()}.", nameof(info));
+        if (info.ColumnMajor)
+            throw new ArgumentException($"{info} is column-major; arrays are written row-major.", nameof(info));
+        if (!_names.Add(info.Name))
+            throw new ArgumentException($"There is already an array {BadFile.Quote(info.Name)}.", nameof(info));
         byte[] name = Encoding.UTF8.GetBytes(info.Name + ".npy");
-        if (name.Length > ushort.MaxValue) throw new ArgumentException("The name is too long.", nameof(info));
+        if (name.Length > ushort.MaxValue)
+            throw new ArgumentException("The name is too long.", nameof(info));
 
         _localOffset = _file.Stream.Position;
         _entries.Add((name, 0, 0, _localOffset));
@@ -69,9 +75,11 @@ public sealed class NpzWriter : IDisposable
     /// <exception cref="ArgumentException">They are of another type, or too many.</exception>
     public void Append<T>(ReadOnlySpan<T> values) where T : unmanaged
     {
-        if (_open is null) throw new InvalidOperationException("No array was begun.");
+        if (_open is null)
+            throw new InvalidOperationException("No array was begun.");
         ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(values);
-        if (DTypes.Of<T>() != _open.DType || bytes.Length > _left) throw new ArgumentException($"{values.Length} more values of {typeof(T).Name} do not fit {_open}.", nameof(values));
+        if (DTypes.Of<T>() != _open.DType || bytes.Length > _left)
+            throw new ArgumentException($"{values.Length} more values of {typeof(T).Name} do not fit {_open}.", nameof(values));
         Write(bytes);
         _left -= bytes.Length;
     }
@@ -80,7 +88,8 @@ public sealed class NpzWriter : IDisposable
     /// <exception cref="InvalidOperationException">It is not full.</exception>
     public void End()
     {
-        if (_open is null || _left != 0) throw new InvalidOperationException(_open is null ? "No array was begun." : $"{_left} bytes of {_open} are missing.");
+        if (_open is null || _left != 0)
+            throw new InvalidOperationException(_open is null ? "No array was begun." : $"{_left} bytes of {_open} are missing.");
         long end = _file.Stream.Position, length = end - _dataOffset;
         _file.Stream.Position = _localOffset;
         _entries[^1] = (_entries[^1].Name, _crc, length, _localOffset);
@@ -93,9 +102,11 @@ public sealed class NpzWriter : IDisposable
     /// <exception cref="IOException">It cannot be written.</exception>
     public void Commit()
     {
-        if (_open is not null) throw new InvalidOperationException($"{_open} has not been ended.");
+        if (_open is not null)
+            throw new InvalidOperationException($"{_open} has not been ended.");
         long start = _file.Stream.Position;
-        foreach (var entry in _entries) WriteCentralHeader(entry.Name, entry.Crc, entry.Length, entry.Offset);
+        foreach (var entry in _entries)
+            WriteCentralHeader(entry.Name, entry.Crc, entry.Length, entry.Offset);
         WriteEnd(start, _file.Stream.Position - start);
         _file.Commit();
     }
@@ -121,8 +132,10 @@ public sealed class NpzWriter : IDisposable
         "?NUMPY"u8.CopyTo(head);
         head[0] = 0x93;
         (head[6], head[7]) = ((byte)(isLong ? 2 : 1), 0);
-        if (isLong) BinaryPrimitives.WriteInt32LittleEndian(head.AsSpan(8), total - lead);
-        else BinaryPrimitives.WriteUInt16LittleEndian(head.AsSpan(8), (ushort)(total - lead));
+        if (isLong)
+            BinaryPrimitives.WriteInt32LittleEndian(head.AsSpan(8), total - lead);
+        else
+            BinaryPrimitives.WriteUInt16LittleEndian(head.AsSpan(8), (ushort)(total - lead));
         Encoding.ASCII.GetBytes(text, head.AsSpan(lead));
         head[^1] = (byte)'\n';
         return head;
@@ -167,9 +180,12 @@ public sealed class NpzWriter : IDisposable
         U32(header, 42, wideOffset ? uint.MaxValue : (uint)offset);
         _file.Stream.Write(header);
         _file.Stream.Write(name);
-        if (wideLength && wideOffset) WriteZip64Extra(length, length, offset);
-        else if (wideLength) WriteZip64Extra(length, length);
-        else if (wideOffset) WriteZip64Extra(offset);
+        if (wideLength && wideOffset)
+            WriteZip64Extra(length, length, offset);
+        else if (wideLength)
+            WriteZip64Extra(length, length);
+        else if (wideOffset)
+            WriteZip64Extra(offset);
     }
 
     private void WriteZip64Extra(params ReadOnlySpan<long> values)
@@ -177,14 +193,16 @@ public sealed class NpzWriter : IDisposable
         Span<byte> extra = stackalloc byte[4 + (8 * values.Length)];
         U16(extra, 0, 1);
         U16(extra, 2, (ushort)(8 * values.Length));
-        for (int i = 0; i < values.Length; i++) BinaryPrimitives.WriteInt64LittleEndian(extra[(4 + (8 * i))..], values[i]);
+        for (int i = 0; i < values.Length; i++)
+            BinaryPrimitives.WriteInt64LittleEndian(extra[(4 + (8 * i))..], values[i]);
         _file.Stream.Write(extra);
     }
 
     private void WriteEnd(long start, long length)
     {
         bool wide = _entries.Count >= ushort.MaxValue || start >= uint.MaxValue || length >= uint.MaxValue;
-        if (wide) WriteZip64End(start, length);
+        if (wide)
+            WriteZip64End(start, length);
         Span<byte> end = stackalloc byte[22];
         end.Clear();
         "PK\x05\x06"u8.CopyTo(end);

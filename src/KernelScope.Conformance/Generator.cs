@@ -1,7 +1,8 @@
+using KernelScope.Numerics;
+
 namespace KernelScope.Conformance;
 
 /// <summary>Seeded numbers that are the same on every machine: integers and exact arithmetic only, no library function.</summary>
-/// <remarks>SplitMix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.</remarks>
 internal sealed class Generator(ulong seed)
 {
     private ulong _state = seed;
@@ -15,17 +16,10 @@ internal sealed class Generator(ulong seed)
         return hash;
     }
 
-    public ulong Next()
-    {
-        _state += 0x9E3779B97F4A7C15;
-        ulong z = _state;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-        return z ^ (z >> 31);
-    }
+    public ulong Next() => SplitMix64.Next(ref _state);
 
     /// <summary>In [0, 1), a multiple of 2⁻⁵³.</summary>
-    public double Uniform() => (Next() >> 11) * (1.0 / (1L << 53));
+    public double Uniform() => SplitMix64.ToUnit(Next());
 
     /// <summary>Near enough to a standard normal: four uniforms, mean 0, variance 1, within ±3.5.</summary>
     public double Normal() => (Uniform() + Uniform() + Uniform() + Uniform() - 2) * 1.7320508075688772;

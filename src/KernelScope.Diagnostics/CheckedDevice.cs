@@ -211,8 +211,10 @@ public sealed class CheckedDevice(Device inner) : ForwardingDevice(inner)
         {
             for (int m = 0; m < n; m++)
             {
-                if (Overlap(sequences[n].Cache.Keys, sequences[m].Cache.Keys) || Overlap(sequences[n].Cache.Values, sequences[m].Cache.Values))
-                    throw new ArgumentException($"{nameof(RopeThenStore)}: sequences {m} and {n} have one cache, which the op does not allow.", nameof(sequences));
+                if (Overlap(sequences[n].Cache.Keys, sequences[m].Cache.Keys)
+                    || Overlap(sequences[n].Cache.Values, sequences[m].Cache.Values))
+                    throw new ArgumentException($"{nameof(RopeThenStore)}: sequences {m} and {n} have one cache, which the op does " +
+                        "not allow.", nameof(sequences));
             }
         }
     }
@@ -258,7 +260,8 @@ public sealed class CheckedDevice(Device inner) : ForwardingDevice(inner)
         for (int n = 0; n < count; n++)
         {
             if (!float.IsFinite(values[n]))
-                throw new NotFiniteNumberException(FormattableString.Invariant($"{op}: {x} has {values[n]} in row {n / x.Columns}, column {n % x.Columns}."), values[n]);
+                throw new NotFiniteNumberException(
+                    FormattableString.Invariant($"{op}: {x} has {values[n]} in row {n / x.Columns}, column {n % x.Columns}."), values[n]);
         }
     }
 

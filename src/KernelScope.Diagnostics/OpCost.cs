@@ -25,10 +25,12 @@ public readonly record struct OpCost
     public static OpCost Add(OpCost left, OpCost right) => new(left.Bytes + right.Bytes, left.Flops + right.Flops);
 
     /// <summary>A product of n rows with a weight [out, in] of <paramref name="weightBytes"/>.</summary>
-    public static OpCost Linear(double rows, double inputs, double outputs, double weightBytes) => new(weightBytes + (F * rows * (inputs + outputs)), 2 * rows * inputs * outputs);
+    public static OpCost Linear(double rows, double inputs, double outputs, double weightBytes) =>
+        new(weightBytes + (F * rows * (inputs + outputs)), 2 * rows * inputs * outputs);
 
     /// <summary>The product of <see cref="Device.GatedGelu"/>, of whose outputs half are written.</summary>
-    public static OpCost GatedGelu(double rows, double inputs, double outputs, double weightBytes) => new(weightBytes + (F * rows * (inputs + (outputs / 2))), 2 * rows * inputs * outputs);
+    public static OpCost GatedGelu(double rows, double inputs, double outputs, double weightBytes) =>
+        new(weightBytes + (F * rows * (inputs + (outputs / 2))), 2 * rows * inputs * outputs);
 
     /// <summary>Attention: every key that some query sees is read once; each pair of a query head and a key costs a product and a sum of d_head, twice.</summary>
     public static OpCost Attend(int rows, int position, int headCount, int kvHeadCount, int headDim, int window)

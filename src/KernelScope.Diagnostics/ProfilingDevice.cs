@@ -58,13 +58,20 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         get
         {
             using RunningOp op = Enter();
-            return [.. _entries.Select(e => new OpProfile(e.Key.Part.Length == 0 ? e.Key.Op : $"{e.Key.Op} {e.Key.Part}", e.Value.Calls, e.Value.Seconds, e.Value.Cost) { Layer = e.Key.Layer })];
+            return [.. _entries.Select(e =>
+                new OpProfile(e.Key.Part.Length == 0 ? e.Key.Op : $"{e.Key.Op} {e.Key.Part}", e.Value.Calls, e.Value.Seconds, e.Value.Cost)
+                {
+                    Layer = e.Key.Layer,
+                })];
         }
     }
 
     /// <summary>The same summed over the layers, the longest first.</summary>
     public IReadOnlyList<OpProfile> Ops =>
-        [.. Entries.GroupBy(e => e.Op).Select(g => new OpProfile(g.Key, g.Sum(e => e.Calls), g.Sum(e => e.Seconds), g.Aggregate(default(OpCost), (sum, e) => sum + e.Cost))).OrderByDescending(p => p.Seconds).ThenBy(p => p.Op, StringComparer.Ordinal)];
+        [.. Entries.GroupBy(e => e.Op).Select(Total).OrderByDescending(p => p.Seconds).ThenBy(p => p.Op, StringComparer.Ordinal)];
+
+    private static OpProfile Total(IGrouping<string, OpProfile> calls) =>
+        new(calls.Key, calls.Sum(e => e.Calls), calls.Sum(e => e.Seconds), calls.Aggregate(default(OpCost), (sum, e) => sum + e.Cost));
 
     /// <summary>The weights that were created through it and still exist.</summary>
     internal IReadOnlyList<Weight> Weights => [.. _stored.Select(s => s.Key)];
@@ -148,7 +155,8 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         long start = Begin();
         base.AddNormedThenNormCore(branch, postGain, nextGain, epsilon, resid, normed);
         // Branch and stream are read, stream and normed are written.
-        End(start, nameof(AddNormedThenNorm), "", OpCost.Values((4 * Size(branch)) + (2 * Size(postGain)), (9 * Size(branch)) + (2 * Size(postGain))));
+        End(start, nameof(AddNormedThenNorm), "",
+            OpCost.Values((4 * Size(branch)) + (2 * Size(postGain)), (9 * Size(branch)) + (2 * Size(postGain))));
     }
 
     protected override void LinearCore(Mat x, Weight weight, Mat destination)
@@ -197,7 +205,8 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     {
         long start = Begin();
         base.AttendCore(q, cache, position, shape, destination);
-        End(start, nameof(Attend), PartOf(shape), OpCost.Attend(q.Rows, position, shape.HeadCount, cache.KvHeadCount, cache.HeadDim, shape.Window));
+        End(start, nameof(Attend), PartOf(shape),
+            OpCost.Attend(q.Rows, position, shape.HeadCount, cache.KvHeadCount, cache.HeadDim, shape.Window));
     }
 
     protected override void RopeThenStoreCore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin)
@@ -234,7 +243,8 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         Enter(unembedding);
         // The logits are not stored.
         OpCost product = OpCost.Linear(x.Rows, unembedding.Columns, unembedding.Rows, StoredOf(unembedding).ProductBytes);
-        End(start, nameof(CrossEntropy), "", product with { Bytes = StoredOf(unembedding).ProductBytes + (sizeof(float) * (Size(x) + x.Rows)) });
+        End(start, nameof(CrossEntropy), "",
+            product with { Bytes = StoredOf(unembedding).ProductBytes + (sizeof(float) * (Size(x) + x.Rows)) });
     }
 
     protected override void TopKCore(Mat x, int k, SparseCodes destination)
@@ -250,7 +260,8 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         base.SaeEncodeCore(x, sae, destination);
         long end = Wait();
         Inner.Read(destination, _codes);
-        Add(start, end, nameof(SaeEncode), "", OpCost.SaeEncode(x.Rows, sae.InputDim, sae.FeatureCount, StoredOf(sae.Encoder).ProductBytes, _codes.Count));
+        Add(start, end, nameof(SaeEncode), "", OpCost.SaeEncode(x.Rows, sae.InputDim, sae.FeatureCount, StoredOf(sae.Encoder).ProductBytes,
+            _codes.Count));
     }
 
     protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination)
@@ -278,7 +289,8 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         foreach (FeatureEdit edit in edits)
             clamps += edit.Kind == FeatureEditKind.Clamp ? 1 : 0;
         // A steer reads no activation and no encoder.
-        double bytes = (clamps * sae.InputDim * ElementBytes(sae.Encoder)) + ((double)edits.Length * sae.OutputDim * ElementBytes(sae.Decoder))
+        double bytes = (clamps * sae.InputDim * ElementBytes(sae.Encoder))
+            + ((double)edits.Length * sae.OutputDim * ElementBytes(sae.Decoder))
             + (sizeof(float) * ((clamps > 0 ? Size(read) : 0) + (2 * Size(destination))));
         End(start, nameof(SaeEdit), "", new OpCost(bytes, (2 * clamps * Size(read)) + (2 * edits.Length * Size(destination))));
     }
@@ -322,7 +334,8 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
     private static Stored Describe(string name, double bytes, double productBytes)
     {
         string[] words = name.Split('.');
-        return words is ["layers", var number, ..] && int.TryParse(number, CultureInfo.InvariantCulture, out int layer) ? new(words[^1], layer, bytes, productBytes) : new(name, null, bytes, productBytes);
+        return words is ["layers", var number, ..] && int.TryParse(number, CultureInfo.InvariantCulture, out int layer)
+            ? new(words[^1], layer, bytes, productBytes) : new(name, null, bytes, productBytes);
     }
 
     /// <summary>Goes to the layer of a weight; gives the rest of its name.</summary>

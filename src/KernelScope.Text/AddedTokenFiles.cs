@@ -22,14 +22,19 @@ internal static class AddedTokenFiles
     /// <exception cref="InvalidDataException">A file is malformed, or contradicts another.</exception>
     public static SpecialNames Read(ModelFolder folder, AddedTokens added, bool hasModel)
     {
-        string config = Path.Combine(folder.Path, ConfigName), list = Path.Combine(folder.Path, AddedName), json = Path.Combine(folder.Path, JsonName);
+        string config = Path.Combine(folder.Path, ConfigName), list = Path.Combine(folder.Path, AddedName),
+            json = Path.Combine(folder.Path, JsonName);
         var names = new SpecialNames();
         bool listed = false;
         if (RawFile.IsThere(config))
         {
             using JsonDocument document = JsonText.ReadObject(config, MaxFileBytes);
             JsonElement root = document.RootElement;
-            names = new SpecialNames(Name(root, "bos_token") ?? names.Bos, Name(root, "eos_token") ?? names.Eos, Name(root, "pad_token") ?? names.Pad, Name(root, "unk_token") ?? names.Unknown);
+            names = new SpecialNames(
+                Name(root, "bos_token") ?? names.Bos,
+                Name(root, "eos_token") ?? names.Eos,
+                Name(root, "pad_token") ?? names.Pad,
+                Name(root, "unk_token") ?? names.Unknown);
             if (root.TryGetProperty("added_tokens_decoder", out JsonElement decoder) && decoder.ValueKind != JsonValueKind.Null)
             {
                 added.Add(OfDecoder(decoder, config), config);
@@ -40,7 +45,8 @@ internal static class AddedTokenFiles
         if (RawFile.IsThere(list))
         {
             using JsonDocument document = JsonText.ReadObject(list, MaxFileBytes);
-            added.Add([.. document.RootElement.EnumerateObject().Select(entry => new AddedToken(Id(entry.Value, BadFile.Quote(entry.Name), list), entry.Name))], list);
+            added.Add([.. document.RootElement.EnumerateObject()
+                .Select(entry => new AddedToken(Id(entry.Value, BadFile.Quote(entry.Name), list), entry.Name))], list);
             listed = true;
         }
 
@@ -95,7 +101,8 @@ internal static class AddedTokenFiles
         foreach (JsonProperty entry in decoder.EnumerateObject())
         {
             if (!int.TryParse(entry.Name, NumberStyles.None, CultureInfo.InvariantCulture, out int id) || id >= TokenizerJson.MaxIds)
-                throw BadFile.Of(file, $"added_tokens_decoder has {BadFile.Quote(entry.Name)} for an id; expected 0 to {TokenizerJson.MaxIds - 1}.");
+                throw BadFile.Of(file, $"added_tokens_decoder has {BadFile.Quote(entry.Name)} for an id; expected 0 to " +
+                    $"{TokenizerJson.MaxIds - 1}.");
             tokens.Add(Of(entry.Value, $"added_tokens_decoder[{id}]", id, file));
         }
 
@@ -108,7 +115,8 @@ internal static class AddedTokenFiles
             throw BadFile.Of(file, $"{field} is {JsonText.Kind(token)}; expected an object with content.");
         if (!token.TryGetProperty("content", out JsonElement content) || content.ValueKind != JsonValueKind.String)
             throw BadFile.Of(file, $"{field} has no content that is a text.");
-        id ??= token.TryGetProperty("id", out JsonElement number) ? Id(number, $"{field}.id", file) : throw BadFile.Of(file, $"{field} has no id.");
+        id ??= token.TryGetProperty("id", out JsonElement number) ? Id(number, $"{field}.id", file)
+            : throw BadFile.Of(file, $"{field} has no id.");
         return new AddedToken(id.Value, content.GetString()!)
         {
             // As the library has it where a file is silent.
@@ -118,19 +126,22 @@ internal static class AddedTokenFiles
             SingleWord = Flag("single_word", false),
         };
 
-        bool Flag(string name, bool fallback) => !token.TryGetProperty(name, out JsonElement value) || value.ValueKind == JsonValueKind.Null ? fallback
+        bool Flag(string name, bool fallback) => !token.TryGetProperty(name, out JsonElement value) || value.ValueKind == JsonValueKind.Null
+            ? fallback
             : value.ValueKind is JsonValueKind.True or JsonValueKind.False ? value.GetBoolean()
             : throw BadFile.Of(file, $"{field}.{name} is {JsonText.Kind(value)}; expected true or false.");
     }
 
-    private static int Id(JsonElement value, string what, string file) => JsonSettings.AsInt(value, out int id) && id is >= 0 and < TokenizerJson.MaxIds
+    private static int Id(JsonElement value, string what, string file) =>
+        JsonSettings.AsInt(value, out int id) && id is >= 0 and < TokenizerJson.MaxIds
         ? id
         : throw BadFile.Of(file, $"{what} is {JsonText.Kind(value)}; expected an id from 0 to {TokenizerJson.MaxIds - 1}.");
 
     /// <summary>A special token is a text, or an object with one.</summary>
     private static string? Name(JsonElement root, string name)
     {
-        if (root.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.Object && !value.TryGetProperty("content", out value))
+        if (root.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.Object
+            && !value.TryGetProperty("content", out value))
             return null;
         return value.ValueKind == JsonValueKind.String ? value.GetString() : null;
     }

@@ -28,7 +28,8 @@ internal sealed class AddedTokenSplitter
     /// <param name="normalize">What a token's text becomes before it is looked for.</param>
     public static AddedTokenSplitter? Create(IEnumerable<AddedToken> tokens, Func<byte[], byte[]> normalize)
     {
-        (AddedToken Token, byte[] Text)[] kept = [.. tokens.Select(t => (t, normalize(Encoding.UTF8.GetBytes(t.Content)))).Where(t => t.Item2.Length > 0)];
+        (AddedToken Token, byte[] Text)[] kept = [.. tokens.Select(t => (t, normalize(Encoding.UTF8.GetBytes(t.Content))))
+            .Where(t => t.Item2.Length > 0)];
         return kept.Length == 0 ? null : new AddedTokenSplitter([.. kept.Select(k => k.Token)], [.. kept.Select(k => k.Text)]);
     }
 
@@ -115,7 +116,8 @@ internal sealed class AddedTokenSplitter
         <= UnicodeCategory.LetterNumber => true,
         UnicodeCategory.ConnectorPunctuation => true,
         // Letters in circles and squares are symbols by category and alphabetic all the same.
-        UnicodeCategory.OtherSymbol => rune.Value is (>= 0x24B6 and <= 0x24E9) or (>= 0x1F130 and <= 0x1F149) or (>= 0x1F150 and <= 0x1F169) or (>= 0x1F170 and <= 0x1F189),
+        UnicodeCategory.OtherSymbol => rune.Value is (>= 0x24B6 and <= 0x24E9) or (>= 0x1F130 and <= 0x1F149) or (>= 0x1F150 and <= 0x1F169)
+            or (>= 0x1F170 and <= 0x1F189),
         _ => rune.Value is 0x200C or 0x200D,
     };
 }

@@ -24,11 +24,13 @@ internal sealed class AddedTokens
             if (_byContent.TryGetValue(token.Content, out (AddedToken Token, string File) known))
             {
                 if (known.Token.Id != token.Id)
-                    throw BadFile.Of(file, $"the added token {BadFile.Quote(token.Content)} has the id {token.Id}; in {BadFile.Printable(known.File, 4096)} it has {known.Token.Id}.");
+                    throw BadFile.Of(file, $"the added token {BadFile.Quote(token.Content)} has the id {token.Id}; in " +
+                        $"{BadFile.Printable(known.File, 4096)} it has {known.Token.Id}.");
             }
             else if (!_byId.TryAdd(token.Id, token.Content))
             {
-                throw BadFile.Of(file, $"the id {token.Id} is given to the added tokens {BadFile.Quote(_byId[token.Id])} and {BadFile.Quote(token.Content)}.");
+                throw BadFile.Of(file, $"the id {token.Id} is given to the added tokens {BadFile.Quote(_byId[token.Id])} and " +
+                    $"{BadFile.Quote(token.Content)}.");
             }
             else
             {
@@ -50,14 +52,17 @@ internal sealed class AddedTokens
         {
             bool known = token.Id < model.Pieces.Count && model.Pieces[token.Id].Type != PieceType.None;
             bool same = known && model.Pieces.Text(token.Id) == token.Content;
-            if (same && model is SentencepieceModel && model.Pieces[token.Id].Type is PieceType.Control or PieceType.Unknown or PieceType.Byte)
+            if (same && model is SentencepieceModel && model.Pieces[token.Id].Type is PieceType.Control or PieceType.Unknown
+                or PieceType.Byte)
                 continue;
             if (model is JsonTokenModel && !same)
             {
                 if (known)
-                    throw BadFile.Of(source, $"the added token {BadFile.Quote(token.Content)} has the id {token.Id}, which is {BadFile.Quote(model.Pieces.Text(token.Id))} in the vocabulary of {BadFile.Printable(file, 4096)}.");
+                    throw BadFile.Of(source, $"the added token {BadFile.Quote(token.Content)} has the id {token.Id}, which is " +
+                        $"{BadFile.Quote(model.Pieces.Text(token.Id))} in the vocabulary of {BadFile.Printable(file, 4096)}.");
                 if (model.Pieces.Find(Encoding.UTF8.GetBytes(token.Content)) is >= 0 and int other)
-                    throw BadFile.Of(source, $"the added token {BadFile.Quote(token.Content)} has the id {token.Id}, but {other} in the vocabulary of {BadFile.Printable(file, 4096)}.");
+                    throw BadFile.Of(source, $"the added token {BadFile.Quote(token.Content)} has the id {token.Id}, but {other} in the " +
+                        $"vocabulary of {BadFile.Printable(file, 4096)}.");
             }
 
             added.Add(token);

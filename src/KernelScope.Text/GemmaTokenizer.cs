@@ -150,7 +150,8 @@ public sealed class GemmaTokenizer
     }
 
     /// <summary>Whether an id stands for anything.</summary>
-    public bool Contains(int id) => (uint)id < (uint)PieceCount && (_added.ContainsKey(id) || (id < _model.Pieces.Count && _model.Pieces[id].Type != PieceType.None));
+    public bool Contains(int id) => (uint)id < (uint)PieceCount
+        && (_added.ContainsKey(id) || (id < _model.Pieces.Count && _model.Pieces[id].Type != PieceType.None));
 
     /// <summary>The id of a piece or added token with exactly this text, as <see cref="Piece"/> gives it.</summary>
     public bool TryGetId(string piece, out int id)
@@ -306,7 +307,8 @@ public sealed class GemmaTokenizer
                 destination.Write(_unknownSurface);
                 break;
             default:
-                ReadOnlySpan<byte> text = _added.TryGetValue(id, out AddedToken? token) ? Encoding.UTF8.GetBytes(token.Content) : _model.Pieces.Utf8(id);
+                ReadOnlySpan<byte> text = _added.TryGetValue(id, out AddedToken? token) ? Encoding.UTF8.GetBytes(token.Content)
+                    : _model.Pieces.Utf8(id);
                 byte[] decoded = _model.Denormalizer.Apply(text, 0, out int length);
                 destination.Write(decoded.AsSpan(0, length));
                 ArrayPool<byte>.Shared.Return(decoded);
@@ -318,7 +320,8 @@ public sealed class GemmaTokenizer
     internal void CheckId(int id)
     {
         if (!Contains(id))
-            throw new ArgumentOutOfRangeException(null, $"Token id {id} does not exist: this tokenizer has ids 0 to {PieceCount - 1}{((uint)id < (uint)PieceCount ? ", and nothing for that one" : "")}.");
+            throw new ArgumentOutOfRangeException(null, $"Token id {id} does not exist: this tokenizer has ids 0 to " +
+                $"{PieceCount - 1}{((uint)id < (uint)PieceCount ? ", and nothing for that one" : "")}.");
     }
 
     /// <summary>Refuses a tokenizer whose ids have no row in an embedding.</summary>
@@ -330,7 +333,8 @@ public sealed class GemmaTokenizer
             throw BadFile.Of(path, $"the tokenizer has {_model.Pieces.Count} pieces, but the embedding only {rows} rows (vocab_size).");
         AddedToken? beyond = _added.Values.FirstOrDefault(token => token.Id >= rows);
         if (beyond is not null)
-            throw BadFile.Of(path, $"the added token {BadFile.Quote(beyond.Content)} has the id {beyond.Id}, but the embedding only {rows} rows (vocab_size).");
+            throw BadFile.Of(path, $"the added token {BadFile.Quote(beyond.Content)} has the id {beyond.Id}, but the embedding only " +
+                $"{rows} rows (vocab_size).");
     }
 
     private PieceType TypeOf(int id) => !_added.ContainsKey(id) ? _model.Pieces[id].Type
@@ -340,7 +344,8 @@ public sealed class GemmaTokenizer
     /// <summary>
     /// Whether the model finds it all the same: sentencepiece's own symbols, which transformers lists among the added tokens.
     /// </summary>
-    private bool IsPlainSymbol(AddedToken token) => token.IsPlain && token.Id < _model.Pieces.Count && _model.Pieces[token.Id].Type == PieceType.UserDefined && _model.Pieces.Text(token.Id) == token.Content;
+    private bool IsPlainSymbol(AddedToken token) => token.IsPlain && token.Id < _model.Pieces.Count
+        && _model.Pieces[token.Id].Type == PieceType.UserDefined && _model.Pieces.Text(token.Id) == token.Content;
 
     private void EncodeValid(ReadOnlySpan<byte> utf8, List<int> ids)
     {

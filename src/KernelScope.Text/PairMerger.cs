@@ -85,7 +85,8 @@ internal sealed class PairMerger(JsonTokenModel model)
 
     private void Offer(int left)
     {
-        if (left != None && _symbols[left].Next is not None and int right && model.Merges.TryGetValue(Key(_symbols[left].Id, _symbols[right].Id), out PairMerge merge))
+        if (left != None && _symbols[left].Next is not None and int right
+            && model.Merges.TryGetValue(Key(_symbols[left].Id, _symbols[right].Id), out PairMerge merge))
             _agenda.Enqueue(merge.Id, ((ulong)(uint)merge.Rank << 32) | (uint)left);
     }
 

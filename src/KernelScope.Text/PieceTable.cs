@@ -71,7 +71,8 @@ internal sealed class PieceTable
             if (piece.Type == PieceType.None)
                 continue;
             if (!table.TryAdd(id, out int other))
-                throw new InvalidDataException($"{file}: piece {id} (byte {piece.Start}) is {BadFile.Quote(table.Text(id))} again, which is piece {other} already.");
+                throw new InvalidDataException($"{file}: piece {id} (byte {piece.Start}) is {BadFile.Quote(table.Text(id))} again, which " +
+                    $"is piece {other} already.");
             if (piece.IsMergeable)
                 table.LongestMergeable = Math.Max(table.LongestMergeable, piece.Length);
         }

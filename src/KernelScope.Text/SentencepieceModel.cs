@@ -41,5 +41,6 @@ internal sealed class SentencepieceModel(TokenizerModel model) : TokenModel
     }
 
     private static IEnumerable<(byte[] Text, int Id)> SymbolsOf(PieceTable pieces) =>
-        Enumerable.Range(0, pieces.Count).Where(id => pieces[id].Type == PieceType.UserDefined).Select(id => (pieces.Utf8(id).ToArray(), id));
+        Enumerable.Range(0, pieces.Count).Where(id => pieces[id].Type == PieceType.UserDefined)
+            .Select(id => (pieces.Utf8(id).ToArray(), id));
 }

@@ -42,7 +42,8 @@ internal sealed record TextSplit(byte[] Pattern, SplitBehavior Behavior, bool In
     }
 
     /// <summary>Neighbours joined where a rule says so of a piece and the one right before it.</summary>
-    private static IEnumerable<(int Start, int End, bool IsMatch)> Joined(List<(int Start, int End, bool IsMatch)> pieces, Func<(int Start, int End, bool IsMatch), (int Start, int End, bool IsMatch), bool> joins)
+    private static IEnumerable<(int Start, int End, bool IsMatch)> Joined(List<(int Start, int End, bool IsMatch)> pieces,
+        Func<(int Start, int End, bool IsMatch), (int Start, int End, bool IsMatch), bool> joins)
     {
         for (int i = 0; i < pieces.Count;)
         {

@@ -62,7 +62,8 @@ internal static class TokenizerJson
         string? type = Text(model, "type", "model.type", file);
         if (type is not (null or "BPE"))
             throw Unsupported(file, "model.type", BadFile.Quote(type), "BPE");
-        if (Field(model, "dropout") is { ValueKind: not JsonValueKind.Null } dropout && !(dropout.ValueKind == JsonValueKind.Number && dropout.TryGetDouble(out double rate) && rate == 0))
+        if (Field(model, "dropout") is { ValueKind: not JsonValueKind.Null } dropout
+            && !(dropout.ValueKind == JsonValueKind.Number && dropout.TryGetDouble(out double rate) && rate == 0))
             throw Unsupported(file, "model.dropout", JsonText.Kind(dropout), "null");
         foreach (string name in (string[])["continuing_subword_prefix", "end_of_word_suffix"])
         {
@@ -109,7 +110,8 @@ internal static class TokenizerJson
                 byte[] pattern = Pattern(splitter, field, file);
                 string? behavior = Text(splitter, "behavior", $"{field}.behavior", file);
                 if (!Enum.TryParse(behavior, out SplitBehavior parsed) || behavior != parsed.ToString())
-                    throw Unsupported(file, $"{field}.behavior", behavior is null ? "missing" : BadFile.Quote(behavior), "Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous");
+                    throw Unsupported(file, $"{field}.behavior", behavior is null ? "missing" : BadFile.Quote(behavior),
+                        "Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous");
                 splits.Add(new TextSplit(pattern, parsed, Flag(splitter, "invert", $"{field}.invert", file)));
                 break;
             case string type:
@@ -123,7 +125,8 @@ internal static class TokenizerJson
     /// <summary>It may add tokens around a text, which is the caller's business here; those that do other things are refused.</summary>
     private static void RequirePostProcessor(JsonElement processor, string file)
     {
-        if (processor.ValueKind != JsonValueKind.Null && TypeOf(processor, "post_processor", file) is not "TemplateProcessing" and string type)
+        if (processor.ValueKind != JsonValueKind.Null && TypeOf(processor, "post_processor", file) is not "TemplateProcessing"
+            and string type)
             throw Unsupported(file, "post_processor.type", BadFile.Quote(type), "TemplateProcessing, as Gemma's");
     }
 
@@ -131,7 +134,8 @@ internal static class TokenizerJson
     {
         if (decoder.ValueKind == JsonValueKind.Null)
             throw Unsupported(file, "decoder", "missing", "a Sequence of Replace, ByteFallback and Fuse, as Gemma's");
-        List<(JsonElement Item, string Field)> items = TypeOf(decoder, "decoder", file) == "Sequence" ? Items(decoder, "decoders", "decoder", file) : [(decoder, "decoder")];
+        List<(JsonElement Item, string Field)> items = TypeOf(decoder, "decoder", file) == "Sequence"
+            ? Items(decoder, "decoders", "decoder", file) : [(decoder, "decoder")];
         var steps = new List<(byte[], byte[])>();
         bool joinsBytes = false, joined = false;
         foreach ((JsonElement item, string field) in items)
@@ -147,7 +151,8 @@ internal static class TokenizerJson
                 throw Unsupported(file, $"{field}.type", BadFile.Quote(type), "Replace, then ByteFallback, then Fuse, as Gemma's");
         }
 
-        return steps.Count <= MaxSteps ? (new ReplaceSteps(steps), joinsBytes) : throw Unsupported(file, "decoder", $"a Sequence of {items.Count} steps", $"at most {MaxSteps} replacements");
+        return steps.Count <= MaxSteps ? (new ReplaceSteps(steps), joinsBytes)
+            : throw Unsupported(file, "decoder", $"a Sequence of {items.Count} steps", $"at most {MaxSteps} replacements");
     }
 
     private static PieceTable ReadVocabulary(JsonElement vocabulary, bool joinsBytes, string file)
@@ -166,9 +171,14 @@ internal static class TokenizerJson
             if (id >= pieces.Count)
                 CollectionsMarshal.SetCount(pieces, id + 1);
             if (pieces[id].Type != PieceType.None)
-                throw BadFile.Of(file, $"model.vocab gives the id {id} to {BadFile.Quote(entry.Name)} and to {BadFile.Quote(Encoding.UTF8.GetString(CollectionsMarshal.AsSpan(bytes).Slice(pieces[id].Start, pieces[id].Length)))}.");
+            {
+                string other = Encoding.UTF8.GetString(CollectionsMarshal.AsSpan(bytes).Slice(pieces[id].Start, pieces[id].Length));
+                throw BadFile.Of(file, $"model.vocab gives the id {id} to {BadFile.Quote(entry.Name)} and to {BadFile.Quote(other)}.");
+            }
+
             byte[] text = Encoding.UTF8.GetBytes(entry.Name);
-            pieces[id] = new Piece(bytes.Count, text.Length, 0, joinsBytes && TryParseByte(text, out _) ? PieceType.Byte : PieceType.Normal);
+            pieces[id] = new Piece(bytes.Count, text.Length, 0, joinsBytes && TryParseByte(text, out _) ? PieceType.Byte
+                : PieceType.Normal);
             bytes.AddRange(text);
             count++;
         }
@@ -179,7 +189,8 @@ internal static class TokenizerJson
     }
 
     /// <summary>Ids of the byte pieces. Some may be missing: in Gemma's file the piece of the tabulator is "\t" itself.</summary>
-    private static int[] ReadBytes(PieceTable pieces) => [.. Enumerable.Range(0, 256).Select(b => pieces.Find(Encoding.UTF8.GetBytes($"<0x{b:X2}>")))];
+    private static int[] ReadBytes(PieceTable pieces) =>
+        [.. Enumerable.Range(0, 256).Select(b => pieces.Find(Encoding.UTF8.GetBytes($"<0x{b:X2}>")))];
 
     private static Dictionary<ulong, PairMerge> ReadMerges(JsonElement merges, PieceTable pieces, string file)
     {
@@ -199,14 +210,16 @@ internal static class TokenizerJson
 
         return result;
 
-        int Id(string piece) => pieces.Find(Encoding.UTF8.GetBytes(piece)) is >= 0 and int id ? id : throw BadFile.Of(file, $"model.merges[{rank}] needs the piece {BadFile.Quote(piece)}, which is not in model.vocab.");
+        int Id(string piece) => pieces.Find(Encoding.UTF8.GetBytes(piece)) is >= 0 and int id ? id
+            : throw BadFile.Of(file, $"model.merges[{rank}] needs the piece {BadFile.Quote(piece)}, which is not in model.vocab.");
     }
 
     private static (string Left, string Right) Pair(JsonElement merge, int rank, string file)
     {
         if (merge.ValueKind == JsonValueKind.String && merge.GetString()!.Split(' ') is [string left, string right])
             return (left, right);
-        if (merge.ValueKind == JsonValueKind.Array && merge.GetArrayLength() == 2 && merge[0].ValueKind == JsonValueKind.String && merge[1].ValueKind == JsonValueKind.String)
+        if (merge.ValueKind == JsonValueKind.Array && merge.GetArrayLength() == 2 && merge[0].ValueKind == JsonValueKind.String
+            && merge[1].ValueKind == JsonValueKind.String)
             return (merge[0].GetString()!, merge[1].GetString()!);
         throw Bad(file, $"model.merges[{rank}]", merge, "two pieces, as a list or with one space between");
     }
@@ -219,7 +232,8 @@ internal static class TokenizerJson
         JsonElement pattern = Field(element, "pattern");
         if (pattern.ValueKind == JsonValueKind.Object && pattern.TryGetProperty("Regex", out _))
             throw Unsupported(file, $"{field}.pattern", "a regular expression", "a String");
-        string? text = pattern.ValueKind == JsonValueKind.Object ? Text(pattern, "String", $"{field}.pattern.String", file) : throw Bad(file, $"{field}.pattern", pattern, "an object with a String");
+        string? text = pattern.ValueKind == JsonValueKind.Object ? Text(pattern, "String", $"{field}.pattern.String", file)
+            : throw Bad(file, $"{field}.pattern", pattern, "an object with a String");
         byte[] bytes = Step(text, $"{field}.pattern.String", file);
         return bytes.Length > 0 ? bytes : throw Unsupported(file, $"{field}.pattern.String", "empty", "a text");
     }
@@ -228,7 +242,8 @@ internal static class TokenizerJson
     private static byte[] Step(string? text, string field, string file)
     {
         byte[] bytes = Encoding.UTF8.GetBytes(text ?? throw BadFile.Of(file, $"{field} is missing; a text was expected."));
-        return bytes.Length <= MaxStepBytes ? bytes : throw Unsupported(file, field, $"{bytes.Length} bytes long", $"at most {MaxStepBytes}");
+        return bytes.Length <= MaxStepBytes ? bytes
+            : throw Unsupported(file, field, $"{bytes.Length} bytes long", $"at most {MaxStepBytes}");
     }
 
     private static string TypeOf(JsonElement element, string field, string file) => element.ValueKind == JsonValueKind.Object
@@ -244,7 +259,8 @@ internal static class TokenizerJson
     }
 
     /// <summary>Null where there is none.</summary>
-    private static JsonElement Field(JsonElement element, string name) => element.TryGetProperty(name, out JsonElement value) ? value : Null;
+    private static JsonElement Field(JsonElement element, string name) =>
+        element.TryGetProperty(name, out JsonElement value) ? value : Null;
 
     private static string? Text(JsonElement element, string name, string field, string file) =>
         !element.TryGetProperty(name, out JsonElement value) || value.ValueKind == JsonValueKind.Null ? null
@@ -252,18 +268,22 @@ internal static class TokenizerJson
 
     private static bool Flag(JsonElement element, string name, string field, string file) =>
         element.TryGetProperty(name, out JsonElement value) && value.ValueKind != JsonValueKind.Null
-        && (value.ValueKind is JsonValueKind.True or JsonValueKind.False ? value.GetBoolean() : throw Bad(file, field, value, "true or false"));
+        && (value.ValueKind is JsonValueKind.True or JsonValueKind.False ? value.GetBoolean()
+            : throw Bad(file, field, value, "true or false"));
 
     /// <summary>As the library reads it when decoding: hexadecimal digits of either case.</summary>
     public static bool TryParseByte(ReadOnlySpan<byte> text, out byte value)
     {
         value = 0;
-        return text.Length == 6 && text.StartsWith("<0x"u8) && text[5] == '>' && byte.TryParse(text[3..5], System.Globalization.NumberStyles.AllowHexSpecifier, null, out value);
+        return text.Length == 6 && text.StartsWith("<0x"u8) && text[5] == '>'
+            && byte.TryParse(text[3..5], System.Globalization.NumberStyles.AllowHexSpecifier, null, out value);
     }
 
-    private static InvalidDataException Bad(string file, string field, JsonElement value, string expected) => BadFile.Of(file, $"{field} is {JsonText.Kind(value)}; expected {expected}.");
+    private static InvalidDataException Bad(string file, string field, JsonElement value, string expected) =>
+        BadFile.Of(file, $"{field} is {JsonText.Kind(value)}; expected {expected}.");
 
-    private static InvalidDataException Unsupported(string file, string field, string found, string supported) => BadFile.Of(file, $"{field} is {found}, which is not supported; supported: {supported}.");
+    private static InvalidDataException Unsupported(string file, string field, string found, string supported) =>
+        BadFile.Of(file, $"{field} is {found}, which is not supported; supported: {supported}.");
 
     /// <summary>Pairs by a hash that differs in every process, so that no file can be made to collide.</summary>
     private sealed class PairComparer : IEqualityComparer<ulong>

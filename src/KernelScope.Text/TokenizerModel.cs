@@ -175,7 +175,8 @@ internal sealed class TokenizerModel
     {
         (int start, int length) = reader.ReadBytes();
         ReadOnlySpan<byte> text = _bytes.AsSpan(start, length);
-        return Utf8.IsValid(text) ? Encoding.UTF8.GetString(text) : throw Bad(start, $"field {reader.Number} of the trainer's settings is not UTF-8");
+        return Utf8.IsValid(text) ? Encoding.UTF8.GetString(text)
+            : throw Bad(start, $"field {reader.Number} of the trainer's settings is not UTF-8");
     }
 
     private void CheckSettings()
@@ -209,7 +210,8 @@ internal sealed class TokenizerModel
             else if (Pieces[id].Type == PieceType.Byte)
             {
                 if (!TryParseByte(Pieces.Utf8(id), out byte value))
-                    throw Bad(Pieces[id].Start, $"piece {id} is of type BYTE, but {BadFile.Quote(Pieces.Text(id))} is not of the form <0x41>");
+                    throw Bad(Pieces[id].Start, $"piece {id} is of type BYTE, but {BadFile.Quote(Pieces.Text(id))} is not of the " +
+                        "form <0x41>");
                 ByteIds[value] = id;
             }
         }
@@ -234,5 +236,7 @@ internal sealed class TokenizerModel
 
     private InvalidDataException Bad(int at, string what) => new($"{_file}: {what} (byte {at}).");
 
-    private InvalidDataException Unsupported(string what) => new($"{_file}: this sentencepiece model is not supported: {what}, and Gemma's tokenizer is BPE with byte fallback and no rewriting of the text.");
+    private InvalidDataException Unsupported(string what) =>
+        new($"{_file}: this sentencepiece model is not supported: {what}, and Gemma's tokenizer is BPE with byte fallback and no " +
+        "rewriting of the text.");
 }

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Security.Cryptography;
 using KernelScope.Files;
+using KernelScope.Numerics;
 
 namespace KernelScope.Training;
 
@@ -179,13 +180,7 @@ public sealed class StoredRows : ITrainingRows
     private static long RowsOf(TensorInfo info) => info.ElementCount / info.Shape[^1];
 
     /// <summary>By the row's number alone: the same rows whatever the seed.</summary>
-    private static bool IsHeld(int row, double share)
-    {
-        ulong z = ((ulong)row + 1) * 0x9E3779B97F4A7C15;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-        return ((z ^ (z >> 31)) >> 11) * (1.0 / (1L << 53)) < share;
-    }
+    private static bool IsHeld(int row, double share) => SplitMix64.ToUnit(SplitMix64.Mix(((ulong)row + 1) * SplitMix64.Step)) < share;
 
     private static TensorView Array(TensorFile file, string? key)
     {

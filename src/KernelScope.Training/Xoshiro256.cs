@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Security.Cryptography;
 using System.Text;
+using KernelScope.Numerics;
 
 namespace KernelScope.Training;
 
@@ -18,7 +19,7 @@ internal sealed class Xoshiro256
     {
         ulong mixed = BinaryPrimitives.ReadUInt64LittleEndian(SHA256.HashData(Encoding.UTF8.GetBytes($"{identity}\n{seed}\n{stream}")));
         for (int n = 0; n < _state.Length; n++)
-            _state[n] = SplitMix(ref mixed);
+            _state[n] = SplitMix64.Next(ref mixed);
     }
 
     public Xoshiro256(ReadOnlySpan<byte> state)
@@ -70,14 +71,5 @@ internal sealed class Xoshiro256
             int other = (int)Below(n + 1);
             (values[n], values[other]) = (values[other], values[n]);
         }
-    }
-
-    private static ulong SplitMix(ref ulong state)
-    {
-        state += 0x9E3779B97F4A7C15;
-        ulong z = state;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-        return z ^ (z >> 31);
     }
 }

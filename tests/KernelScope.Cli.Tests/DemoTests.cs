@@ -51,11 +51,13 @@ public sealed class DemoTests
             Assert.Equal(labels[feature], entry.GetProperty("label").GetString());
             Assert.InRange(entry.GetProperty("density").GetDouble(), 0, 0.2);
             Assert.DoesNotContain(feature, dense);
-            JsonElement[] named = [.. entry.GetProperty("named").EnumerateArray()], firing = [.. entry.GetProperty("firing").EnumerateArray()];
+            JsonElement[] named = [.. entry.GetProperty("named").EnumerateArray()],
+                firing = [.. entry.GetProperty("firing").EnumerateArray()];
             Assert.Equal((20, 20), (named.Length, firing.Length));
             Assert.All(named, place => Assert.True(place[2].GetBoolean()));
             Assert.All(firing, place => Assert.True(place[1].GetDouble() > 0));
-            Assert.True(named.Count(place => place[1].GetDouble() > 0) >= 16, $"The label of feature {feature} is right less than 16 times of 20.");
+            Assert.True(named.Count(place => place[1].GetDouble() > 0) >= 16, $"The label of feature {feature} is right less than 16 " +
+                "times of 20.");
             judged++;
         }
 
@@ -68,7 +70,8 @@ public sealed class DemoTests
         JsonElement result = Program.Json("features", "And the king said unto his servants, Go.", "--top", "40");
         IReadOnlySet<int> dense = Demo.DenseFeatures(Demo.DefaultSae);
         JsonElement[] cells = [.. result.GetProperty("tokens").EnumerateArray().Skip(1)
-            .SelectMany(t => t.GetProperty("features").EnumerateArray().Where(f => !dense.Contains(f.GetProperty("index").GetInt32())).Take(5))];
+            .SelectMany(t => t.GetProperty("features").EnumerateArray().Where(f => !dense.Contains(f.GetProperty("index").GetInt32()))
+                .Take(5))];
         Assert.InRange(cells.Count(c => c.TryGetProperty("meaning", out _)), (cells.Length + 1) / 2, cells.Length);
     }
 }

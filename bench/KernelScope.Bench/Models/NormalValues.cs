@@ -46,11 +46,5 @@ internal sealed class NormalValues
     }
 
     /// <summary>The finalizer of SplitMix64.</summary>
-    private static ulong Hash(ulong counter)
-    {
-        ulong z = (counter + 1) * 0x9E3779B97F4A7C15;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-        return z ^ (z >> 31);
-    }
+    private static ulong Hash(ulong counter) => SplitMix64.Mix((counter + 1) * SplitMix64.Step);
 }

@@ -1,3 +1,5 @@
+using KernelScope.Numerics;
+
 namespace KernelScope.Evaluation;
 
 /// <summary>Which windows show what a feature does.</summary>
@@ -185,12 +187,7 @@ internal sealed class ExampleChoice(int feature, FeaturePlace[] places, TokenSet
     {
         ulong h = seed;
         foreach (int value in values)
-        {
-            h ^= (uint)value;
-            h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9;
-            h = (h ^ (h >> 27)) * 0x94D049BB133111EB;
-            h ^= h >> 31;
-        }
+            h = SplitMix64.Mix(h ^ (uint)value);
 
         return h;
     }

@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using KernelScope.Devices;
 using KernelScope.Hooks;
+using KernelScope.Numerics;
 
 namespace KernelScope.Generation;
 
@@ -256,11 +257,5 @@ public sealed class Sampler : IDisposable
     private static float Number(float logit) => float.IsFinite(logit) ? logit : throw new NotFiniteException("the logits");
 
     /// <summary>SplitMix64 (Steele, Lea and Flood 2014), 53 bits to [0, 1): the same on every platform.</summary>
-    private double NextDouble()
-    {
-        ulong z = _state += 0x9E3779B97F4A7C15;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-        return ((z ^ (z >> 31)) >> 11) * (1.0 / (1UL << 53));
-    }
+    private double NextDouble() => SplitMix64.ToUnit(SplitMix64.Next(ref _state));
 }

@@ -1,4 +1,5 @@
 using KernelScope.Files;
+using KernelScope.Numerics;
 
 namespace KernelScope.Training.Runs;
 
@@ -55,10 +56,10 @@ internal sealed class FeatureExamples
 
     private ulong Hash(int feature, int sequence, int position)
     {
-        ulong h = RowSource.Mix(_seed ^ (ulong)feature);
-        h = RowSource.Mix(h ^ (ulong)sequence);
+        ulong h = SplitMix64.Mix(_seed ^ (ulong)feature);
+        h = SplitMix64.Mix(h ^ (ulong)sequence);
         // The 53 upper bits are exact in a double.
-        return RowSource.Mix(h ^ (ulong)position) & ~0x7FFUL;
+        return SplitMix64.Mix(h ^ (ulong)position) & ~0x7FFUL;
     }
 
     private ulong WindowHash(TokenShard tokens, int sequence, int position)
@@ -66,7 +67,7 @@ internal sealed class FeatureExamples
         int[] ids = tokens.Sequences[sequence - tokens.FirstSequence];
         ulong h = (ulong)(position - Math.Max(0, position - _window));
         for (int t = Math.Max(0, position - _window); t <= Math.Min(ids.Length - 1, position + _window); t++)
-            h = RowSource.Mix(h ^ (ulong)ids[t]) + 0x9E3779B97F4A7C15;
+            h = SplitMix64.Mix(h ^ (ulong)ids[t]) + SplitMix64.Step;
         return h;
     }
 

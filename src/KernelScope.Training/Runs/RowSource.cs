@@ -1,4 +1,5 @@
 using KernelScope.Files;
+using KernelScope.Numerics;
 
 namespace KernelScope.Training.Runs;
 
@@ -61,12 +62,7 @@ internal sealed class RowSource : IDisposable
     public static bool IsValidation(long sequence, double share) => Mix((ulong)sequence + 0x9E3779B97F4A7C15) < Below(share);
 
     /// <summary>SplitMix64's finaliser: every bit of the result depends on every bit of the value.</summary>
-    public static ulong Mix(ulong z)
-    {
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-        return z ^ (z >> 31);
-    }
+    public static ulong Mix(ulong z) => SplitMix64.Mix(z);
 
     private static ulong Below(double share) => (ulong)(share * Math.Pow(2, 64));
 

@@ -24,7 +24,8 @@ internal static class Check
     public static void Positions(int position, int rows, int limit)
     {
         if (position < 0 || (long)position + rows > limit)
-            throw new ArgumentOutOfRangeException(nameof(position), $"Positions {position} to {(long)position + rows - 1} are outside 0 to {limit - 1}.");
+            throw new ArgumentOutOfRangeException(nameof(position), $"Positions {position} to {(long)position + rows - 1} are outside 0 " +
+                $"to {limit - 1}.");
     }
 
     public static void Sequences(ReadOnlySpan<SequenceRows> sequences, Mat x)
@@ -43,7 +44,8 @@ internal static class Check
     public static void Lists(SparseCodes codes, int first, int count)
     {
         if (first < 0 || first > codes.Rows - count)
-            throw new ArgumentOutOfRangeException(nameof(first), $"Lists {first} to {(long)first + count - 1} are outside '{codes.Name}', which has {codes.Rows}.");
+            throw new ArgumentOutOfRangeException(nameof(first), $"Lists {first} to {(long)first + count - 1} are outside " +
+                $"'{codes.Name}', which has {codes.Rows}.");
     }
 
     public static void Features(SparseCodes codes, SaeParameters sae)

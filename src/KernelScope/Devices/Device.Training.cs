@@ -44,7 +44,8 @@ public abstract partial class Device
         ArgumentNullException.ThrowIfNull(codes);
         ArgumentNullException.ThrowIfNull(destination);
         if (destination.FeatureCount != codes.Rows || ReferenceEquals(codes, destination))
-            throw new ArgumentException($"'{destination.Name}' is for entries below {destination.FeatureCount}; '{codes.Name}' has {codes.Rows} lists.", nameof(destination));
+            throw new ArgumentException($"'{destination.Name}' is for entries below {destination.FeatureCount}; '{codes.Name}' has " +
+                $"{codes.Rows} lists.", nameof(destination));
         TransposeCore(codes, destination);
     }
 

@@ -121,7 +121,8 @@ public abstract partial class Device : IDisposable
         foreach (int token in tokens)
         {
             if ((uint)token >= (uint)table.Rows)
-                throw new ArgumentOutOfRangeException(nameof(tokens), $"Token id {token} is outside the vocabulary of {table.Rows} entries.");
+                throw new ArgumentOutOfRangeException(nameof(tokens), $"Token id {token} is outside the vocabulary of {table.Rows} " +
+                    "entries.");
         }
 
         if (!tokens.IsEmpty)
@@ -318,7 +319,8 @@ public abstract partial class Device : IDisposable
         foreach (SequenceRows s in sequences)
             CheckAttend(q, s.RowCount, s.Cache, s.Position, shape);
         if (sequences is [SequenceRows only])
-            AttendCore(q.RowRange(only.FirstRow, only.RowCount), only.Cache, only.Position, shape, destination.RowRange(only.FirstRow, only.RowCount));
+            AttendCore(q.RowRange(only.FirstRow, only.RowCount), only.Cache, only.Position, shape,
+                destination.RowRange(only.FirstRow, only.RowCount));
         else if (!sequences.IsEmpty)
             AttendCore(q, sequences, shape, destination);
     }
@@ -345,7 +347,8 @@ public abstract partial class Device : IDisposable
         foreach (int target in targets)
         {
             if ((uint)target >= (uint)unembedding.Rows)
-                throw new ArgumentOutOfRangeException(nameof(targets), $"Token id {target} is outside the vocabulary of {unembedding.Rows} entries.");
+                throw new ArgumentOutOfRangeException(nameof(targets), $"Token id {target} is outside the vocabulary of " +
+                    $"{unembedding.Rows} entries.");
         }
 
         if (!targets.IsEmpty)
@@ -362,7 +365,8 @@ public abstract partial class Device : IDisposable
         using RunningOp op = Enter();
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(k);
         if (destination.FeatureCount != x.Columns)
-            throw new ArgumentException($"'{destination.Name}' is for rows of {destination.FeatureCount}, not for {x}.", nameof(destination));
+            throw new ArgumentException($"'{destination.Name}' is for rows of {destination.FeatureCount}, not for {x}.",
+                nameof(destination));
         TopKCore(x, Math.Min(k, x.Columns), destination);
     }
 
@@ -438,7 +442,8 @@ public abstract partial class Device : IDisposable
         foreach (FeatureEdit edit in edits)
         {
             if ((uint)edit.Feature >= (uint)sae.FeatureCount)
-                throw new ArgumentOutOfRangeException(nameof(edits), $"Feature {edit.Feature} is outside the SAE's width of {sae.FeatureCount}.");
+                throw new ArgumentOutOfRangeException(nameof(edits), $"Feature {edit.Feature} is outside the SAE's width of " +
+                    $"{sae.FeatureCount}.");
             if (sae.TopK > 0 && edit.Kind == FeatureEditKind.Clamp)
                 throw new NotSupportedException("Whether a feature of a TopK SAE is active hangs on all others; a clamp needs the codes.");
         }
@@ -650,7 +655,8 @@ public abstract partial class Device : IDisposable
     {
         int kv = cache.KvHeadCount * cache.HeadDim;
         if (cosSin.Columns != cache.HeadDim || qkv.Columns <= 2 * kv || (qkv.Columns - (2 * kv)) % cache.HeadDim != 0)
-            throw new ArgumentException($"{qkv} does not hold query, key and value heads for {cache.KvHeadCount} key/value heads of {cache.HeadDim}.", nameof(qkv));
+            throw new ArgumentException($"{qkv} does not hold query, key and value heads for {cache.KvHeadCount} key/value heads of " +
+                $"{cache.HeadDim}.", nameof(qkv));
         Check.Positions(position, rows, cosSin.Rows);
         if (rows > cache.Capacity)
             throw new ArgumentException($"{rows} rows do not fit into a cache of {cache.Capacity} positions.", nameof(qkv));
@@ -661,9 +667,11 @@ public abstract partial class Device : IDisposable
         Check.Shape(q, q.Rows, shape.HeadCount * cache.HeadDim);
         Check.Positions(position, rows, int.MaxValue);
         if (shape.HeadCount <= 0 || shape.HeadCount % cache.KvHeadCount != 0)
-            throw new ArgumentException($"{shape.HeadCount} query heads are not a multiple of {cache.KvHeadCount} key/value heads.", nameof(shape));
+            throw new ArgumentException($"{shape.HeadCount} query heads are not a multiple of {cache.KvHeadCount} key/value heads.",
+                nameof(shape));
         long needed = shape.Window > 0 ? Math.Min((long)position + rows, (long)shape.Window + rows - 1) : (long)position + rows;
         if (needed > cache.Capacity)
-            throw new ArgumentException($"{rows} queries at position {position} need {needed} keys; the cache keeps {cache.Capacity}.", nameof(cache));
+            throw new ArgumentException($"{rows} queries at position {position} need {needed} keys; the cache keeps {cache.Capacity}.",
+                nameof(cache));
     }
 }

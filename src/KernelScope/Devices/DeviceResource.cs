@@ -39,6 +39,7 @@ public abstract class DeviceResource : IDisposable
     protected void ThrowIfDisposed()
     {
         if (IsDisposed)
-            throw new ObjectDisposedException(Owner ?? Name, Owner is null ? $"'{Name}' was disposed." : $"{Owner} was disposed: an op needs its '{Name}'.");
+            throw new ObjectDisposedException(Owner ?? Name, Owner is null ? $"'{Name}' was disposed." : $"{Owner} was disposed: an op " +
+                $"needs its '{Name}'.");
     }
 }

@@ -45,7 +45,8 @@ public abstract class ForwardingDevice(Device inner) : Device(inner)
 
     protected override void SynchronizeCore() => Inner.Synchronize();
 
-    protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination) => Inner.Embed(tokens, table, scale, destination);
+    protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination) =>
+        Inner.Embed(tokens, table, scale, destination);
 
     protected override void NormalizeCore(Mat x, float epsilon, Mat destination) => Inner.Normalize(x, epsilon, destination);
 
@@ -66,13 +67,17 @@ public abstract class ForwardingDevice(Device inner) : Device(inner)
 
     protected override void StoreCore(Mat k, Mat v, int position, KvLayer cache) => Inner.Store(k, v, position, cache);
 
-    protected override void RopeThenStoreCore(Mat qkv, int position, Mat cosSin, KvLayer cache) => Inner.RopeThenStore(qkv, position, cosSin, cache);
+    protected override void RopeThenStoreCore(Mat qkv, int position, Mat cosSin, KvLayer cache) =>
+        Inner.RopeThenStore(qkv, position, cosSin, cache);
 
-    protected override void RopeThenStoreCore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin) => Inner.RopeThenStore(qkv, sequences, cosSin);
+    protected override void RopeThenStoreCore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin) =>
+        Inner.RopeThenStore(qkv, sequences, cosSin);
 
-    protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination) => Inner.Attend(q, cache, position, shape, destination);
+    protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination) =>
+        Inner.Attend(q, cache, position, shape, destination);
 
-    protected override void AttendCore(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination) => Inner.Attend(q, sequences, shape, destination);
+    protected override void AttendCore(Mat q, ReadOnlySpan<SequenceRows> sequences, AttentionShape shape, Mat destination) =>
+        Inner.Attend(q, sequences, shape, destination);
 
     protected override void SoftcapCore(Mat x, float cap) => Inner.Softcap(x, cap);
 
@@ -83,28 +88,34 @@ public abstract class ForwardingDevice(Device inner) : Device(inner)
 
     protected override void SaeEncodeCore(Mat x, SaeParameters sae, SparseCodes destination) => Inner.SaeEncode(x, sae, destination);
 
-    protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination) => Inner.SaeDecode(codes, sae, destination);
+    protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination) =>
+        Inner.SaeDecode(codes, sae, destination);
 
     protected override void SaeDecodePlusErrorCore(SparseCodes codes, SaeParameters sae, Mat reconstruction, Mat destination) =>
         Inner.SaeDecodePlusError(codes, sae, reconstruction, destination);
 
-    protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination) => Inner.SaeEdit(read, sae, edits, destination);
+    protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination) =>
+        Inner.SaeEdit(read, sae, edits, destination);
 
     protected override void AddScaledCore(Mat x, float alpha, Mat destination) => Inner.AddScaled(x, alpha, destination);
 
     protected override void CopyCore(Mat x, Mat destination) => Inner.Copy(x, destination);
 
-    protected override void SaeEncodeNearCore(Mat x, SaeParameters sae, SparseCodes destination, float distance, SparseCodes near) => Inner.SaeEncodeNear(x, sae, destination, distance, near);
+    protected override void SaeEncodeNearCore(Mat x, SaeParameters sae, SparseCodes destination, float distance, SparseCodes near) =>
+        Inner.SaeEncodeNear(x, sae, destination, distance, near);
 
     protected override void TransposeCore(SparseCodes codes, SparseCodes destination) => Inner.Transpose(codes, destination);
 
     protected override void ReadLengthsCore(SparseCodes codes, Span<int> destination) => Inner.ReadLengths(codes, destination);
 
-    protected override void SparseProductCore(SparseCodes codes, int firstRow, Mat x, Mat destination) => Inner.SparseProduct(codes, firstRow, x, destination);
+    protected override void SparseProductCore(SparseCodes codes, int firstRow, Mat x, Mat destination) =>
+        Inner.SparseProduct(codes, firstRow, x, destination);
 
-    protected override void SparseDotCore(SparseCodes codes, Mat w, Mat x, float scale, float offset, SparseCodes destination) => Inner.SparseDot(codes, w, x, scale, offset, destination);
+    protected override void SparseDotCore(SparseCodes codes, Mat w, Mat x, float scale, float offset, SparseCodes destination) =>
+        Inner.SparseDot(codes, w, x, scale, offset, destination);
 
-    protected override void AdamRowsCore(Mat gradient, AdamStep step, Mat secondMoment, Mat parameters, Mat squaredNorms) => Inner.AdamRows(gradient, step, secondMoment, parameters, squaredNorms);
+    protected override void AdamRowsCore(Mat gradient, AdamStep step, Mat secondMoment, Mat parameters, Mat squaredNorms) =>
+        Inner.AdamRows(gradient, step, secondMoment, parameters, squaredNorms);
 
     protected override void SquaredNormsCore(Mat x, Mat destination) => Inner.SquaredNorms(x, destination);
 #pragma warning restore CS1591

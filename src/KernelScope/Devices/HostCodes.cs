@@ -66,7 +66,8 @@ internal sealed class HostCodes(string name, int featureCount) : SparseCodes(nam
             foreach (int feature in features)
             {
                 if (feature <= last || feature >= FeatureCount)
-                    throw new ArgumentException($"Row {r} of the codes for '{Name}': feature {feature} after {last}; expected ascending indices below {FeatureCount}.", nameof(source));
+                    throw new ArgumentException($"Row {r} of the codes for '{Name}': feature {feature} after {last}; expected ascending " +
+                        $"indices below {FeatureCount}.", nameof(source));
                 last = feature;
             }
 
@@ -185,7 +186,8 @@ internal sealed class HostCodes(string name, int featureCount) : SparseCodes(nam
     private void MakeRoom(int more)
     {
         if (_count > Array.MaxLength - more)
-            throw new InvalidOperationException($"'{Name}' would hold more than {Array.MaxLength} active features; use fewer rows at a time.");
+            throw new InvalidOperationException($"'{Name}' would hold more than {Array.MaxLength} active features; use fewer rows " +
+                "at a time.");
         if (_count + more > _list.Feature.Length)
             _list.Resize(Rows, _count + more);
     }

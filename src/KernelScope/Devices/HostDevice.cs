@@ -25,7 +25,8 @@ public abstract class HostDevice : Device
     {
         if (!values.IsDense)
             throw new ArgumentException($"{values} has gaps between its rows; a weight has none.", nameof(values));
-        var tensor = new TensorView("", new TensorInfo(name, DType.F32, [values.Rows, values.Columns]), (byte*)HostBuffer.Pointer(values), values.Buffer);
+        var tensor = new TensorView("", new TensorInfo(name, DType.F32, [values.Rows, values.Columns]), (byte*)HostBuffer.Pointer(values),
+            values.Buffer);
         return CreateWeight(name, new WeightPart(tensor, transposed));
     }
 
@@ -39,7 +40,8 @@ public abstract class HostDevice : Device
     protected override void WriteCore(CodeList codes, SparseCodes destination) => HostCodes.Of(destination).CopyFrom(codes);
 
     /// <inheritdoc/>
-    protected override void TransposeCore(SparseCodes codes, SparseCodes destination) => HostCodes.Of(destination).Transpose(HostCodes.Of(codes).List, codes.FeatureCount);
+    protected override void TransposeCore(SparseCodes codes, SparseCodes destination) =>
+        HostCodes.Of(destination).Transpose(HostCodes.Of(codes).List, codes.FeatureCount);
 
     /// <inheritdoc/>
     protected override void ReadLengthsCore(SparseCodes codes, Span<int> destination)

@@ -12,7 +12,8 @@ public sealed class KvLayer
     /// <summary>Describes a layer's cache in memory that somebody else owns.</summary>
     public KvLayer(Mat keys, Mat values, int kvHeadCount, int capacity)
     {
-        if (keys.Rows != (long)kvHeadCount * capacity || values.Rows != keys.Rows || values.Columns != keys.Columns || !keys.IsDense || !values.IsDense)
+        if (keys.Rows != (long)kvHeadCount * capacity || values.Rows != keys.Rows || values.Columns != keys.Columns || !keys.IsDense
+            || !values.IsDense)
             throw new ArgumentException($"{keys} and {values} are no cache of {kvHeadCount} heads and {capacity} positions.", nameof(keys));
         Keys = keys;
         Values = values;

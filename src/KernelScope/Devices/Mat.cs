@@ -26,7 +26,8 @@ public readonly struct Mat : IEquatable<Mat>
     {
         long end = rows == 0 || columns == 0 ? offset : offset + ((long)(rows - 1) * stride) + columns;
         if (rows < 0 || columns < 0 || end > buffer.Length)
-            throw new ArgumentException($"A view [{rows}, {columns}] does not fit into the {buffer.Length} values of '{buffer.Name}'.", nameof(buffer));
+            throw new ArgumentException($"A view [{rows}, {columns}] does not fit into the {buffer.Length} values of '{buffer.Name}'.",
+                nameof(buffer));
         Buffer = buffer;
         Offset = offset;
         Rows = rows;
@@ -72,7 +73,8 @@ public readonly struct Mat : IEquatable<Mat>
 
     /// <inheritdoc/>
     public bool Equals(Mat other) =>
-        ReferenceEquals(Buffer, other.Buffer) && Offset == other.Offset && Rows == other.Rows && Columns == other.Columns && Stride == other.Stride;
+        ReferenceEquals(Buffer, other.Buffer) && Offset == other.Offset && Rows == other.Rows && Columns == other.Columns
+            && Stride == other.Stride;
 
     /// <inheritdoc/>
     public override bool Equals(object? obj) => obj is Mat other && Equals(other);

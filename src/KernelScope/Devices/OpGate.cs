@@ -37,7 +37,8 @@ internal sealed class OpGate(Device owner)
     public void Enter(string op = "")
     {
         if (_hostWork == this)
-            throw new InvalidOperationException($"{nameof(Device.ForEach)} of device '{owner.Name}' called an op of that device, which waits for this work to end; call ops before or after it.");
+            throw new InvalidOperationException($"{nameof(Device.ForEach)} of device '{owner.Name}' called an op of that device, which " +
+                "waits for this work to end; call ops before or after it.");
         _lock.Enter();
         _depth++;
         if (_depth == 1)

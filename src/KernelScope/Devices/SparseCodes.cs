@@ -76,7 +76,8 @@ public sealed class CodeList
     {
         for (int i = 0; i < Count; i++)
         {
-            if (float.IsFinite(Value[i])) continue;
+            if (float.IsFinite(Value[i]))
+                continue;
             int row = 0;
             while (RowStart[row + 1] <= i)
                 row++;
@@ -121,7 +122,8 @@ public sealed class CodeList
     {
         int rows = Rows, count = Count;
         if (more.Count > Array.MaxLength - count)
-            throw new InvalidOperationException($"The rows have more than {Array.MaxLength} active features together; capture fewer of them.");
+            throw new InvalidOperationException($"The rows have more than {Array.MaxLength} active features together; capture fewer " +
+                "of them.");
         Resize(rows + more.Rows, count + more.Count);
         for (int r = 1; r <= more.Rows; r++)
             RowStart[rows + r] = count + more.RowStart[r];
@@ -132,6 +134,7 @@ public sealed class CodeList
     private void RequireRow(int r)
     {
         if ((uint)r >= (uint)Rows)
-            throw new ArgumentOutOfRangeException(nameof(r), $"There is no row {r}: there {(Rows == 1 ? "is 1 row, row 0" : Rows == 0 ? "are no rows" : $"are {Rows} rows, 0 to {Rows - 1}")}.");
+            throw new ArgumentOutOfRangeException(nameof(r), $"There is no row {r}: there " +
+                $"{(Rows == 1 ? "is 1 row, row 0" : Rows == 0 ? "are no rows" : $"are {Rows} rows, 0 to {Rows - 1}")}.");
     }
 }

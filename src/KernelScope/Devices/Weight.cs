@@ -54,7 +54,8 @@ public abstract class Weight : DeviceResource
             if (part.Tensor.DType is not (DType.F32 or DType.BF16 or DType.F16 or DType.F64))
                 throw new ArgumentException($"{part.Tensor.Describe()} does not hold floating-point values.", nameof(parts));
             if (part.Columns != parts[0].Columns)
-                throw new ArgumentException($"{part.Tensor.Describe()} has {part.Columns} inputs where '{name}' has {parts[0].Columns}.", nameof(parts));
+                throw new ArgumentException($"{part.Tensor.Describe()} has {part.Columns} inputs where '{name}' has {parts[0].Columns}.",
+                    nameof(parts));
             rows += part.Rows;
             ByteLength += part.Tensor.ByteLength;
         }

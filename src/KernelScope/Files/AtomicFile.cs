@@ -74,7 +74,8 @@ internal sealed class AtomicFile : IDisposable
     /// <summary>Closes the file and, without a commit, deletes it.</summary>
     public void Dispose()
     {
-        if (_committed) return;
+        if (_committed)
+            return;
         try
         {
             _file.Dispose();
@@ -89,8 +90,10 @@ internal sealed class AtomicFile : IDisposable
 
     private static AtomicFile CreateAt(string path, string target)
     {
-        if (Directory.Exists(target)) throw new IOException("it is a folder");
-        if (OddKind(path, target) is string kind) throw new IOException($"it is {kind}; a regular file is needed");
+        if (Directory.Exists(target))
+            throw new IOException("it is a folder");
+        if (OddKind(path, target) is string kind)
+            throw new IOException($"it is {kind}; a regular file is needed");
         TemporaryName.Sweep(target);
         string temporary = TemporaryName.For(target);
         try
@@ -115,8 +118,10 @@ internal sealed class AtomicFile : IDisposable
     // Renaming over a device or a pipe would replace it; /dev/shm is an ordinary place.
     private static string? OddKind(string path, string target)
     {
-        if (OperatingSystem.IsWindows()) return null;
-        if (FileStatus.Of(path)?.OddKind is string kind) return kind;
+        if (OperatingSystem.IsWindows())
+            return null;
+        if (FileStatus.Of(path)?.OddKind is string kind)
+            return kind;
         bool special = target.StartsWith("/dev/", StringComparison.Ordinal) || target.StartsWith("/proc/", StringComparison.Ordinal);
         return special && !target.StartsWith("/dev/shm/", StringComparison.Ordinal) ? "a device" : null;
     }
@@ -127,7 +132,8 @@ internal sealed class AtomicFile : IDisposable
     private static IOException Failed(string path, Exception e)
     {
         string place = $"{BadFile.Printable(path, 4096)}: the file cannot be written (";
-        return e is IOException named && e.Message.StartsWith(place, StringComparison.Ordinal) ? named : new IOException($"{place}{BadFile.Printable(Reason(e), 300)}).", e);
+        return e is IOException named && e.Message.StartsWith(place, StringComparison.Ordinal) ? named
+            : new IOException($"{place}{BadFile.Printable(Reason(e), 300)}).", e);
     }
 
     // Without what .NET appends for programmers.

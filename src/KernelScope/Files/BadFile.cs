@@ -13,7 +13,8 @@ internal static class BadFile
     private const int MaxNameLength = 100;
 
     /// <summary>The exception that says "file: what".</summary>
-    internal static InvalidDataException Of(string path, string what, Exception? inner = null) => new($"{Printable(path, 4096)}: {what}", inner);
+    internal static InvalidDataException Of(string path, string what, Exception? inner = null) =>
+        new($"{Printable(path, 4096)}: {what}", inner);
 
     /// <summary>A name from a file between quotes, printable and cut to a readable length.</summary>
     internal static string Quote(string name) => $"'{Printable(name, MaxNameLength)}'";
@@ -22,8 +23,10 @@ internal static class BadFile
     internal static string Printable(string text, int maxLength)
     {
         bool plain = text.Length <= maxLength;
-        for (int i = 0; plain && i < text.Length; i++) plain = text[i] is >= ' ' and < '\x7f';
-        if (plain) return text;
+        for (int i = 0; plain && i < text.Length; i++)
+            plain = text[i] is >= ' ' and < '\x7f';
+        if (plain)
+            return text;
 
         var printable = new StringBuilder(Math.Min(text.Length, maxLength) + 16);
         foreach (Rune rune in text.EnumerateRunes())
@@ -33,10 +36,13 @@ internal static class BadFile
                 printable.Append('…');
                 break;
             }
-            bool visible = rune != Rune.ReplacementChar && Rune.GetUnicodeCategory(rune) is not (UnicodeCategory.Control or UnicodeCategory.Format
-                or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.PrivateUse or UnicodeCategory.OtherNotAssigned);
-            if (visible) printable.Append(rune.ToString());
-            else printable.Append(CultureInfo.InvariantCulture, $"\\u{rune.Value:X4}");
+            bool visible = rune != Rune.ReplacementChar && Rune.GetUnicodeCategory(rune) is not (
+                UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator
+                or UnicodeCategory.PrivateUse or UnicodeCategory.OtherNotAssigned);
+            if (visible)
+                printable.Append(rune.ToString());
+            else
+                printable.Append(CultureInfo.InvariantCulture, $"\\u{rune.Value:X4}");
         }
         return printable.ToString();
     }
@@ -47,7 +53,8 @@ internal static class BadFile
         var text = new StringBuilder("[");
         for (int i = 0; i < shape.Length; i++)
         {
-            if (i > 0) text.Append(", ");
+            if (i > 0)
+                text.Append(", ");
             text.Append(shape[i].ToString(CultureInfo.InvariantCulture));
         }
         return text.Append(']').ToString();

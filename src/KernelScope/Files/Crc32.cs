@@ -24,7 +24,8 @@ internal static class Crc32
             crc = Four(ref table, 12, a) ^ Four(ref table, 8, b) ^ Four(ref table, 4, c) ^ Four(ref table, 0, d);
             data = data[Slices..];
         }
-        foreach (byte x in data) crc = Tables[(byte)(crc ^ x)] ^ (crc >> 8);
+        foreach (byte x in data)
+            crc = Tables[(byte)(crc ^ x)] ^ (crc >> 8);
         return ~crc;
     }
 
@@ -41,10 +42,12 @@ internal static class Crc32
         for (uint i = 0; i < 256; i++)
         {
             uint crc = i;
-            for (int bit = 0; bit < 8; bit++) crc = (crc & 1) != 0 ? (crc >> 1) ^ 0xEDB88320 : crc >> 1;
+            for (int bit = 0; bit < 8; bit++)
+                crc = (crc & 1) != 0 ? (crc >> 1) ^ 0xEDB88320 : crc >> 1;
             tables[i] = crc;
         }
-        for (int i = 256; i < tables.Length; i++) tables[i] = (tables[i - 256] >> 8) ^ tables[(byte)tables[i - 256]];
+        for (int i = 256; i < tables.Length; i++)
+            tables[i] = (tables[i - 256] >> 8) ^ tables[(byte)tables[i - 256]];
         return tables;
     }
 }

@@ -69,7 +69,8 @@ public static class DTypes
     public static DType? FromSafetensors(string name)
     {
         foreach (var row in Table)
-            if (row.Name == name) return row.Type;
+            if (row.Name == name)
+                return row.Type;
         return null;
     }
 
@@ -82,12 +83,17 @@ public static class DTypes
     /// </summary>
     internal static (DType Type, bool BigEndian)? FromNpy(string descr)
     {
-        if (descr is "|V2" or "<V2" or "bfloat16") return (DType.BF16, false);
+        if (descr is "|V2" or "<V2" or "bfloat16")
+            return (DType.BF16, false);
         foreach (var row in Table)
         {
-            if (row.Npy is null) continue;
-            if (row.Npy == descr || (row.Size == 1 && descr.Length == row.Npy.Length && descr[0] is '<' or '>' && descr.AsSpan(1).SequenceEqual(row.Npy.AsSpan(1)))) return (row.Type, false);
-            if (row.Size > 1 && descr.StartsWith('>') && descr.AsSpan(1).SequenceEqual(row.Npy.AsSpan(1))) return (row.Type, true);
+            if (row.Npy is null)
+                continue;
+            if (row.Npy == descr || (row.Size == 1 && descr.Length == row.Npy.Length && descr[0] is '<' or '>'
+                && descr.AsSpan(1).SequenceEqual(row.Npy.AsSpan(1))))
+                return (row.Type, false);
+            if (row.Size > 1 && descr.StartsWith('>') && descr.AsSpan(1).SequenceEqual(row.Npy.AsSpan(1)))
+                return (row.Type, true);
         }
         return null;
     }

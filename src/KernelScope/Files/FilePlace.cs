@@ -18,11 +18,13 @@ internal static class FilePlace
         {
             string one = TargetOf(a), other = TargetOf(b);
             StringComparison comparison = OperatingSystem.IsLinux() ? StringComparison.Ordinal : StringComparison.OrdinalIgnoreCase;
-            if (!Path.GetFileName(one.AsSpan()).Equals(Path.GetFileName(other.AsSpan()), comparison)) return false;
+            if (!Path.GetFileName(one.AsSpan()).Equals(Path.GetFileName(other.AsSpan()), comparison))
+                return false;
             string folder = Path.GetDirectoryName(one) ?? one, otherFolder = Path.GetDirectoryName(other) ?? other;
             // A folder may be reached by two paths.
             return folder.Equals(otherFolder, comparison)
-                || (FileStatus.Of(folder) is FileStatus x && FileStatus.Of(otherFolder) is FileStatus y && (x.Inode, x.Device) == (y.Inode, y.Device));
+                || (FileStatus.Of(folder) is FileStatus x && FileStatus.Of(otherFolder) is FileStatus y
+                    && (x.Inode, x.Device) == (y.Inode, y.Device));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
         {

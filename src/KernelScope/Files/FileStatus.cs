@@ -41,7 +41,8 @@ internal readonly unsafe partial record struct FileStatus(
     /// <summary>The status of an open file; null on other systems.</summary>
     public static FileStatus? Of(SafeFileHandle file)
     {
-        if (!OperatingSystem.IsLinux()) return null;
+        if (!OperatingSystem.IsLinux())
+            return null;
         bool added = false;
         try
         {
@@ -60,7 +61,8 @@ internal readonly unsafe partial record struct FileStatus(
         byte* result = stackalloc byte[ResultBytes];
         try
         {
-            if (StatX(folder, path, flags, BasicFields, result) != 0) return null;
+            if (StatX(folder, path, flags, BasicFields, result) != 0)
+                return null;
         }
         catch (EntryPointNotFoundException)
         {

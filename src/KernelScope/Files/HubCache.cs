@@ -17,8 +17,10 @@ public static partial class HubCache
     {
         ArgumentNullException.ThrowIfNull(environment);
         var roots = new List<string>();
-        if (environment("HF_HUB_CACHE") is { Length: > 0 } cache) roots.Add(Expand(cache, environment));
-        if (environment("HUGGINGFACE_HUB_CACHE") is { Length: > 0 } legacy) roots.Add(Expand(legacy, environment));
+        if (environment("HF_HUB_CACHE") is { Length: > 0 } cache)
+            roots.Add(Expand(cache, environment));
+        if (environment("HUGGINGFACE_HUB_CACHE") is { Length: > 0 } legacy)
+            roots.Add(Expand(legacy, environment));
         roots.AddRange(Homes(environment).Select(home => Path.Combine(home, "hub")));
         return [.. roots.Distinct(StringComparer.Ordinal)];
     }
@@ -32,27 +34,36 @@ public static partial class HubCache
     public static string? FindFile(string repository, string file, Func<string, string?> environment)
     {
         string name = EntryName(repository) ?? throw new ArgumentException($"'{repository}' is no hub id.", nameof(repository));
-        if (!HubName.IsSafe(file)) throw new ArgumentException($"'{file}' is no path inside a repository.", nameof(file));
+        if (!HubName.IsSafe(file))
+            throw new ArgumentException($"'{file}' is no path inside a repository.", nameof(file));
         return Roots(environment).Select(root => FindIn(Path.Combine(root, name), file)).FirstOrDefault(path => path is not null);
     }
 
     private static string? FindIn(string entry, string file)
     {
-        if (!IsEntry(entry)) return null;
-        if (MainRevision(entry) is string main && Path.Combine(entry, "snapshots", main, file) is string path && RawFile.IsThere(path)) return path;
-        string[] found = [.. Directory.GetDirectories(Path.Combine(entry, "snapshots")).Select(snapshot => Path.Combine(snapshot, file)).Where(RawFile.IsThere).Order(StringComparer.Ordinal)];
+        if (!IsEntry(entry))
+            return null;
+        if (MainRevision(entry) is string main && Path.Combine(entry, "snapshots", main, file) is string path && RawFile.IsThere(path))
+            return path;
+        string[] found = [.. Directory.GetDirectories(Path.Combine(entry, "snapshots")).Select(snapshot => Path.Combine(snapshot, file))
+            .Where(RawFile.IsThere).Order(StringComparer.Ordinal)];
         // Two revisions may well share a blob: then it does not matter which is meant.
-        return found.Select(f => new FileInfo(f).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? f).Distinct(StringComparer.Ordinal).Count() > 1
-            ? throw BadFile.Of(entry, $"{found.Length} snapshots hold a {file}, and refs/main names none of them; name the file that is meant.")
+        IEnumerable<string> targets = found.Select(f => new FileInfo(f).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? f);
+        return targets.Distinct(StringComparer.Ordinal).Count() > 1
+            ? throw BadFile.Of(entry, $"{found.Length} snapshots hold a {file}, and refs/main names none of them; name the file that " +
+                "is meant.")
             : found.FirstOrDefault();
     }
 
     /// <summary>The folders that hold "hub" and "token": HF_HOME, XDG_CACHE_HOME/huggingface, ~/.cache/huggingface.</summary>
     internal static IEnumerable<string> Homes(Func<string, string?> environment)
     {
-        if (environment("HF_HOME") is { Length: > 0 } home) yield return Expand(home, environment);
-        if (environment("XDG_CACHE_HOME") is { Length: > 0 } cache) yield return Path.Combine(Expand(cache, environment), "huggingface");
-        if (UserFolder(environment) is { Length: > 0 } user) yield return Path.Combine(user, ".cache", "huggingface");
+        if (environment("HF_HOME") is { Length: > 0 } home)
+            yield return Expand(home, environment);
+        if (environment("XDG_CACHE_HOME") is { Length: > 0 } cache)
+            yield return Path.Combine(Expand(cache, environment), "huggingface");
+        if (UserFolder(environment) is { Length: > 0 } user)
+            yield return Path.Combine(user, ".cache", "huggingface");
     }
 
     /// <summary>A path from a variable, with ~ at its beginning replaced.</summary>
@@ -63,7 +74,8 @@ public static partial class HubCache
         environment("HOME") is { Length: > 0 } folder ? folder : Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
 
     /// <summary>The folder name of a hub id, google/gemma-2-2b to models--google--gemma-2-2b; null if the text is no hub id.</summary>
-    internal static string? EntryName(string text) => HubId().IsMatch(text) && !text.Contains("..", StringComparison.Ordinal) ? "models--" + text.Replace("/", "--", StringComparison.Ordinal) : null;
+    internal static string? EntryName(string text) => HubId().IsMatch(text) && !text.Contains("..", StringComparison.Ordinal)
+        ? "models--" + text.Replace("/", "--", StringComparison.Ordinal) : null;
 
     /// <summary>Whether a folder is a cache entry rather than a model folder.</summary>
     internal static bool IsEntry(string folder) => Directory.Exists(Path.Combine(folder, "snapshots"));
@@ -75,10 +87,14 @@ public static partial class HubCache
         if (MainRevision(entry) is string revision)
         {
             string folder = Path.Combine(entry, "snapshots", revision);
-            return Directory.Exists(folder) ? folder : throw BadFile.Of(entry, $"refs/main names the revision {revision}, but there is no snapshots/{revision}: the download is incomplete.");
+            return Directory.Exists(folder) ? folder
+                : throw BadFile.Of(entry, $"refs/main names the revision {revision}, but there is no snapshots/{revision}: the download " +
+                "is incomplete.");
         }
         string[] snapshots = Directory.GetDirectories(Path.Combine(entry, "snapshots"));
-        return snapshots.Length == 1 ? snapshots[0] : throw BadFile.Of(entry, $"there is no refs/main, and {snapshots.Length} snapshots to choose from; name one of the folders in snapshots/.");
+        return snapshots.Length == 1 ? snapshots[0]
+            : throw BadFile.Of(entry, $"there is no refs/main, and {snapshots.Length} snapshots to choose from; name one of the folders " +
+            "in snapshots/.");
     }
 
     /// <summary>Whether a text may be the name of a snapshot's folder.</summary>
@@ -87,9 +103,11 @@ public static partial class HubCache
     private static string? MainRevision(string entry)
     {
         string main = Path.Combine(entry, "refs", "main");
-        if (!RawFile.IsThere(main)) return null;
+        if (!RawFile.IsThere(main))
+            return null;
         string revision = System.Text.Encoding.UTF8.GetString(RawFile.ReadAll(main, 1024)).Trim();
-        return IsCommit(revision) ? revision : throw BadFile.Of(main, $"this names the revision {BadFile.Quote(revision)}, which is not one.");
+        return IsCommit(revision) ? revision
+            : throw BadFile.Of(main, $"this names the revision {BadFile.Quote(revision)}, which is not one.");
     }
 
     [GeneratedRegex(@"\A[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}\z")]

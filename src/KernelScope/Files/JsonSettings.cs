@@ -14,19 +14,23 @@ internal readonly struct JsonSettings(JsonElement root, string path)
     public bool Has(string name) => root.TryGetProperty(name, out _);
 
     /// <summary>The refusal "file: name is what; expected".</summary>
-    public InvalidDataException Bad(string name, JsonElement value, string expected) => BadFile.Of(path, $"{name} is {JsonText.Kind(value)}; expected {expected}.");
+    public InvalidDataException Bad(string name, JsonElement value, string expected) =>
+        BadFile.Of(path, $"{name} is {JsonText.Kind(value)}; expected {expected}.");
 
     /// <summary>An integer written as one (8.0 and 1e1 are not), from min to max; the fallback if the name is absent. Null is refused.</summary>
     public int Int(string name, int? fallback, int min, int max = int.MaxValue)
     {
-        if (!root.TryGetProperty(name, out JsonElement value)) return fallback ?? throw BadFile.Of(path, $"there is no {name} in it.");
-        return AsInt(value, out int number) && number >= min && number <= max ? number : throw Bad(name, value, max == int.MaxValue ? $"an integer of {min} or more" : $"an integer from {min} to {max}");
+        if (!root.TryGetProperty(name, out JsonElement value))
+            return fallback ?? throw BadFile.Of(path, $"there is no {name} in it.");
+        return AsInt(value, out int number) && number >= min && number <= max ? number
+            : throw Bad(name, value, max == int.MaxValue ? $"an integer of {min} or more" : $"an integer from {min} to {max}");
     }
 
     /// <summary>A finite number that is neither zero nor too small or large for float32.</summary>
     public double Positive(string name, double fallback)
     {
-        if (!root.TryGetProperty(name, out JsonElement value)) return fallback;
+        if (!root.TryGetProperty(name, out JsonElement value))
+            return fallback;
         return AsPositive(value, out double number) ? number : throw Bad(name, value, "a positive number");
     }
 
@@ -43,7 +47,8 @@ internal readonly struct JsonSettings(JsonElement root, string path)
     };
 
     /// <summary>A text; null if it is absent or null.</summary>
-    public string? Text(string name) => !TryGet(name, out JsonElement value) ? null : value.ValueKind == JsonValueKind.String ? value.GetString()! : throw Bad(name, value, "a text");
+    public string? Text(string name) => !TryGet(name, out JsonElement value) ? null
+        : value.ValueKind == JsonValueKind.String ? value.GetString()! : throw Bad(name, value, "a text");
 
     public static bool AsInt(JsonElement value, out int number)
     {

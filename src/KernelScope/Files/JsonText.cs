@@ -23,7 +23,8 @@ internal static class JsonText
         try
         {
             document = JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = MaxDepth, AllowDuplicateProperties = false });
-            if (document.RootElement.ValueKind != JsonValueKind.Object) throw BadFile.Of(path, $"the JSON is {Kind(document.RootElement)}; an object was expected.");
+            if (document.RootElement.ValueKind != JsonValueKind.Object)
+                throw BadFile.Of(path, $"the JSON is {Kind(document.RootElement)}; an object was expected.");
             RequireText(document.RootElement);
             return document;
         }
@@ -45,7 +46,8 @@ internal static class JsonText
     /// <summary>The refusal of a text that is no JSON.</summary>
     public static InvalidDataException NotJson(string path, Exception e, string what = "this")
     {
-        string place = e is JsonException { LineNumber: long line, BytePositionInLine: long column } ? $" (line {line + 1}, byte {column + 1})" : "";
+        string place = e is JsonException { LineNumber: long line, BytePositionInLine: long column }
+            ? $" (line {line + 1}, byte {column + 1})" : "";
         string reason = e is JsonException ? "" : ": an escape is no character";
         return BadFile.Of(path, $"{what} is not valid JSON, has a name twice, or is nested more than {MaxDepth} deep{place}{reason}.", e);
     }
@@ -53,7 +55,8 @@ internal static class JsonText
     /// <summary>Refuses bytes that are not UTF-8.</summary>
     public static void RequireUtf8(ReadOnlySpan<byte> json, string path)
     {
-        if (!Utf8.IsValid(json)) throw BadFile.Of(path, "the JSON text is not valid UTF-8.");
+        if (!Utf8.IsValid(json))
+            throw BadFile.Of(path, "the JSON text is not valid UTF-8.");
     }
 
     /// <summary>What an element is, for a message: "a string", "null", "the number 8.5".</summary>
@@ -78,7 +81,8 @@ internal static class JsonText
                 _ = element.GetString();
                 break;
             case JsonValueKind.Array:
-                foreach (JsonElement item in element.EnumerateArray()) RequireText(item);
+                foreach (JsonElement item in element.EnumerateArray())
+                    RequireText(item);
                 break;
             case JsonValueKind.Object:
                 foreach (JsonProperty property in element.EnumerateObject())

@@ -10,7 +10,8 @@ public sealed class ModelFolder
 
     private static readonly string[] KnownNames =
     [
-        SingleName, IndexName, AdapterName, "config.json", "generation_config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json",
+        SingleName, IndexName, AdapterName, "config.json", "generation_config.json", "tokenizer.model", "tokenizer.json",
+        "tokenizer_config.json",
         "added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
     ];
 
@@ -50,19 +51,23 @@ public sealed class ModelFolder
         ArgumentNullException.ThrowIfNull(environment);
         try
         {
-            if (Directory.Exists(nameOrPath)) return OfFolder(nameOrPath);
-            if (RawFile.IsThere(nameOrPath)) throw BadFile.Of(nameOrPath, "this is no folder; a model is a folder with config.json, safetensors and tokenizer.model.");
+            if (Directory.Exists(nameOrPath))
+                return OfFolder(nameOrPath);
+            if (RawFile.IsThere(nameOrPath))
+                throw BadFile.Of(nameOrPath, "this is no folder; a model is a folder with config.json, safetensors and tokenizer.model.");
             var looked = new List<string> { nameOrPath };
             if (HubCache.EntryName(nameOrPath) is string entry)
             {
                 foreach (string root in HubCache.Roots(environment))
                 {
                     string folder = System.IO.Path.Combine(root, entry);
-                    if (Directory.Exists(folder)) return OfFolder(folder);
+                    if (Directory.Exists(folder))
+                        return OfFolder(folder);
                     looked.Add(folder);
                 }
             }
-            throw BadFile.Of(nameOrPath, $"there is no such model; looked for the folder {string.Join(", ", looked.Select(f => BadFile.Printable(f, 4096)))}.");
+            throw BadFile.Of(nameOrPath, "there is no such model; looked for the folder " +
+                $"{string.Join(", ", looked.Select(f => BadFile.Printable(f, 4096)))}.");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -85,7 +90,8 @@ public sealed class ModelFolder
     internal void RefuseAdapter()
     {
         if (WeightsPath is null && IfThere(AdapterName) is string adapter)
-            throw BadFile.Of(adapter, "the folder holds an adapter and no model; merge the adapter into its model (merge_and_unload in PEFT) and save the result.");
+            throw BadFile.Of(adapter, "the folder holds an adapter and no model; merge the adapter into its model (merge_and_unload in " +
+                "PEFT) and save the result.");
     }
 
     private static ModelFolder OfFolder(string folder) => new(HubCache.IsEntry(folder) ? HubCache.Snapshot(folder) : folder);

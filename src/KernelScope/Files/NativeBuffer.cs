@@ -21,7 +21,8 @@ internal sealed unsafe class NativeBuffer : SafeHandle
     /// <summary>Memory that is not yet cleared, aligned to 64 bytes or more; null if the machine has not that much.</summary>
     public static NativeBuffer? TryCreate(long length)
     {
-        if (length > GC.GetGCMemoryInfo().TotalAvailableMemoryBytes) return null;
+        if (length > GC.GetGCMemoryInfo().TotalAvailableMemoryBytes)
+            return null;
         try
         {
             return new NativeBuffer((byte*)LargePages.Allocate(Math.Max(length, 1), 64), length);

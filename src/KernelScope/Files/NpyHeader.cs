@@ -28,23 +28,30 @@ internal readonly record struct NpyHeader(TensorInfo Info, int Length, bool BigE
     public static NpyHeader Parse(string name, ReadOnlySpan<byte> start, long entryLength, string path)
     {
         InvalidDataException Bad(string what) => BadFile.Of(path, $"the array {BadFile.Quote(name)} {what}.");
-        if (start.Length < 6 || start[0] != 0x93 || !start[1..6].SequenceEqual("NUMPY"u8)) throw Bad("does not begin as an .npy array");
-        if (start.Length < 8) throw Bad("stops inside its .npy header");
+        if (start.Length < 6 || start[0] != 0x93 || !start[1..6].SequenceEqual("NUMPY"u8))
+            throw Bad("does not begin as an .npy array");
+        if (start.Length < 8)
+            throw Bad("stops inside its .npy header");
         if (start[6] is not (1 or 2 or 3) || start[7] != 0)
             throw Bad($"has the .npy version {start[6]}.{start[7]}; 1.0, 2.0 and 3.0 are known");
         int textStart = start[6] == 1 ? 10 : 12;
-        if (start.Length < textStart) throw Bad("stops inside its .npy header");
+        if (start.Length < textStart)
+            throw Bad("stops inside its .npy header");
         uint length = start[6] == 1
             ? BinaryPrimitives.ReadUInt16LittleEndian(start[8..]) : BinaryPrimitives.ReadUInt32LittleEndian(start[8..]);
-        if (length > MaxTextLength) throw Bad($"has an .npy header of {length} bytes, over the limit of {MaxTextLength}");
-        if (length > start.Length - textStart) throw Bad("stops inside its .npy header");
+        if (length > MaxTextLength)
+            throw Bad($"has an .npy header of {length} bytes, over the limit of {MaxTextLength}");
+        if (length > start.Length - textStart)
+            throw Bad("stops inside its .npy header");
         ReadOnlySpan<byte> text = start.Slice(textStart, (int)length);
-        if (start[6] == 3 && !System.Text.Unicode.Utf8.IsValid(text)) throw Bad("has an .npy header that is not UTF-8");
+        if (start[6] == 3 && !System.Text.Unicode.Utf8.IsValid(text))
+            throw Bad("has an .npy header that is not UTF-8");
 
         var parser = new Literal((start[6] == 3 ? Encoding.UTF8 : Encoding.Latin1).GetString(text));
         (string descr, bool fortran, long[] shape) = parser.Dictionary(Bad);
         (DType dtype, bool bigEndian) = DTypes.FromNpy(descr) ?? throw Bad(Unsupported(descr));
-        if (!TensorInfo.TryCount(shape, dtype, out long count)) throw Bad($"has the shape {BadFile.Shape(shape)}, whose size overflows");
+        if (!TensorInfo.TryCount(shape, dtype, out long count))
+            throw Bad($"has the shape {BadFile.Shape(shape)}, whose size overflows");
         long present = entryLength - textStart - length;
         long needed = count * dtype.ByteSize();
         if (needed != present)
@@ -70,7 +77,8 @@ internal readonly record struct NpyHeader(TensorInfo Info, int Length, bool BigE
             string? descr = null;
             bool? fortran = null;
             long[]? shape = null;
-            if (!Take('{')) throw bad("has an .npy header that is not a dictionary");
+            if (!Take('{'))
+                throw bad("has an .npy header that is not a dictionary");
             while (!Take('}'))
             {
                 string key = Text() ?? throw bad("has an .npy header whose dictionary is malformed");
@@ -81,18 +89,23 @@ internal readonly record struct NpyHeader(TensorInfo Info, int Length, bool BigE
                     "shape" => shape is null && (shape = Tuple()) is not null,
                     _ => false,
                 };
-                if (!fine) throw bad($"has an .npy header with a missing, repeated, unknown or malformed value at {BadFile.Quote(key)}");
-                if (!Take(',') && !Ahead('}')) throw bad("has an .npy header whose dictionary is malformed");
+                if (!fine)
+                    throw bad($"has an .npy header with a missing, repeated, unknown or malformed value at {BadFile.Quote(key)}");
+                if (!Take(',') && !Ahead('}'))
+                    throw bad("has an .npy header whose dictionary is malformed");
             }
             SkipSpace();
-            if (_at != text.Length) throw bad("has an .npy header with something behind its dictionary");
-            if (descr is null || fortran is null || shape is null) throw bad("has an .npy header without descr, fortran_order or shape");
+            if (_at != text.Length)
+                throw bad("has an .npy header with something behind its dictionary");
+            if (descr is null || fortran is null || shape is null)
+                throw bad("has an .npy header without descr, fortran_order or shape");
             return (descr, fortran.Value, shape);
         }
 
         private void SkipSpace()
         {
-            while (_at < text.Length && text[_at] is ' ' or '\n' or '\t' or '\r') _at++;
+            while (_at < text.Length && text[_at] is ' ' or '\n' or '\t' or '\r')
+                _at++;
         }
 
         private bool Ahead(char c)
@@ -103,7 +116,8 @@ internal readonly record struct NpyHeader(TensorInfo Info, int Length, bool BigE
 
         private bool Take(char c)
         {
-            if (!Ahead(c)) return false;
+            if (!Ahead(c))
+                return false;
             _at++;
             return true;
         }
@@ -111,9 +125,11 @@ internal readonly record struct NpyHeader(TensorInfo Info, int Length, bool BigE
         private string? Text()
         {
             char quote = Ahead('\'') ? '\'' : '"';
-            if (!Take(quote)) return null;
+            if (!Take(quote))
+                return null;
             int end = text.IndexOf(quote, _at);
-            if (end < 0 || text.AsSpan(_at, end - _at).ContainsAny('\\', '\n')) return null;
+            if (end < 0 || text.AsSpan(_at, end - _at).ContainsAny('\\', '\n'))
+                return null;
             string value = text[_at..end];
             _at = end + 1;
             return value;
@@ -125,7 +141,8 @@ internal readonly record struct NpyHeader(TensorInfo Info, int Length, bool BigE
             foreach (bool value in (ReadOnlySpan<bool>)[false, true])
             {
                 string word = value ? "True" : "False";
-                if (!text.AsSpan(_at).StartsWith(word, StringComparison.Ordinal)) continue;
+                if (!text.AsSpan(_at).StartsWith(word, StringComparison.Ordinal))
+                    continue;
                 _at += word.Length;
                 return value;
             }
@@ -135,13 +152,15 @@ internal readonly record struct NpyHeader(TensorInfo Info, int Length, bool BigE
         // A tuple of non-negative integers. (3) is a number in Python, (3,) a tuple.
         private long[]? Tuple()
         {
-            if (!Take('(')) return null;
+            if (!Take('('))
+                return null;
             var values = new List<long>();
             bool comma = true;
             while (!Ahead(')'))
             {
                 int start = _at;
-                while (_at < text.Length && char.IsAsciiDigit(text[_at])) _at++;
+                while (_at < text.Length && char.IsAsciiDigit(text[_at]))
+                    _at++;
                 ReadOnlySpan<char> digits = text.AsSpan(start, _at - start);
                 bool wellFormed = comma && (digits.Length == 1 || (digits.Length > 1 && digits[0] != '0'));
                 if (!wellFormed || values.Count == MaxRank

@@ -24,7 +24,8 @@ public sealed unsafe class NpzFile : TensorFile
     {
         _file = file;
         foreach (Entry entry in entries)
-            if (!_entries.TryAdd(entry.Header.Info.Name, entry)) throw BadFile.Of(file.Path, $"the array {BadFile.Quote(entry.Header.Info.Name)} is there twice.");
+            if (!_entries.TryAdd(entry.Header.Info.Name, entry))
+                throw BadFile.Of(file.Path, $"the array {BadFile.Quote(entry.Header.Info.Name)} is there twice.");
         Contents = [.. entries.Select(e => e.Header.Info)];
         _map = file.Map();
     }
@@ -72,23 +73,28 @@ public sealed unsafe class NpzFile : TensorFile
     public void Verify(CancellationToken cancellationToken = default)
     {
         foreach (Entry entry in _entries.Values)
-            if (!entry.Verified) Scan(entry, null, cancellationToken);
+            if (!entry.Verified)
+                Scan(entry, null, cancellationToken);
     }
 
     /// <summary>Passes an array's data through <paramref name="consume"/> in pieces of whole elements, checking the entry on the way.</summary>
-    internal void Scan(string name, Action<ReadOnlySpan<byte>> consume, CancellationToken cancellationToken) => Scan(_entries[name], consume, cancellationToken);
+    internal void Scan(string name, Action<ReadOnlySpan<byte>> consume, CancellationToken cancellationToken) =>
+        Scan(_entries[name], consume, cancellationToken);
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        if (!disposing) return;
-        foreach (Entry entry in _entries.Values) entry.Expanded?.Dispose();
+        if (!disposing)
+            return;
+        foreach (Entry entry in _entries.Values)
+            entry.Expanded?.Dispose();
         _file.Dispose();
     }
 
     private TensorView View(Entry entry)
     {
-        if (!entry.Zip.Deflated && !entry.Header.BigEndian) return new TensorView(Path, entry.Header.Info, _map + entry.Zip.DataOffset + entry.Header.Length, this);
+        if (!entry.Zip.Deflated && !entry.Header.BigEndian)
+            return new TensorView(Path, entry.Header.Info, _map + entry.Zip.DataOffset + entry.Header.Length, this);
         lock (_expanding) entry.Expanded ??= Expand(entry);
         return new TensorView(Path, entry.Header.Info, entry.Expanded.Pointer, this);
     }
@@ -97,7 +103,9 @@ public sealed unsafe class NpzFile : TensorFile
     {
         long length = entry.Header.Info.ByteLength;
         NativeBuffer buffer = NativeBuffer.TryCreate(length)
-            ?? throw BadFile.Of(Path, $"the array {entry.Header.Info} cannot be used where it lies (it is {(entry.Zip.Deflated ? "compressed" : "big-endian")}) and needs {length} bytes of memory; this machine has {GC.GetGCMemoryInfo().TotalAvailableMemoryBytes}.");
+            ?? throw BadFile.Of(Path, $"the array {entry.Header.Info} cannot be used where it lies (it is " +
+                $"{(entry.Zip.Deflated ? "compressed" : "big-endian")}) and needs {length} bytes of memory; this machine has " +
+                $"{GC.GetGCMemoryInfo().TotalAvailableMemoryBytes}.");
         try
         {
             long at = 0;
@@ -132,14 +140,17 @@ public sealed unsafe class NpzFile : TensorFile
             crc = Crc32.Append(crc, buffer.AsSpan(0, want));
             if (skip == 0 && consume is not null)
             {
-                if (entry.Header.BigEndian) ByteOrder.Reverse(buffer.AsSpan(0, want), entry.Header.Info.DType);
+                if (entry.Header.BigEndian)
+                    ByteOrder.Reverse(buffer.AsSpan(0, want), entry.Header.Info.DType);
                 consume(buffer.AsSpan(0, want));
             }
             skip = 0;
             left -= want;
         }
-        if (zip.Deflated && !AtEnd(stream, zip)) throw Bad(zip, $"expands to more than the {zip.Length} bytes it declares");
-        if (crc != zip.Crc) throw Bad(zip, $"is damaged: its checksum is {crc:x8}, and should be {zip.Crc:x8}");
+        if (zip.Deflated && !AtEnd(stream, zip))
+            throw Bad(zip, $"expands to more than the {zip.Length} bytes it declares");
+        if (crc != zip.Crc)
+            throw Bad(zip, $"is damaged: its checksum is {crc:x8}, and should be {zip.Crc:x8}");
         entry.Verified = true;
     }
 
@@ -160,7 +171,8 @@ public sealed unsafe class NpzFile : TensorFile
 
     private void ReadPiece(Stream stream, ZipEntry zip, Span<byte> piece)
     {
-        if (ReadUpTo(stream, zip, piece, Path) < piece.Length) throw Bad(zip, $"expands to fewer than the {zip.Length} bytes it declares");
+        if (ReadUpTo(stream, zip, piece, Path) < piece.Length)
+            throw Bad(zip, $"expands to fewer than the {zip.Length} bytes it declares");
     }
 
     private bool AtEnd(Stream stream, ZipEntry zip)

@@ -45,12 +45,16 @@ internal sealed unsafe class RawFile : IDisposable
     public static RawFile Open(string path, bool intoMemory = false)
     {
         // Size first: a pipe or a device has none, and opening a pipe would wait for a writer.
-        if (SizeOf(path) == 0) throw BadFile.Of(path, "the file is empty, or it is no regular file (a pipe, a device).");
+        if (SizeOf(path) == 0)
+            throw BadFile.Of(path, "the file is empty, or it is no regular file (a pipe, a device).");
         SafeFileHandle? handle = null;
         try
         {
             handle = File.OpenHandle(path);
-            var file = new RawFile(path, handle, RandomAccess.GetLength(handle), intoMemory) { LastWrite = File.GetLastWriteTimeUtc(handle) };
+            var file = new RawFile(path, handle, RandomAccess.GetLength(handle), intoMemory)
+            {
+                LastWrite = File.GetLastWriteTimeUtc(handle),
+            };
             file.RefuseGitLfsPointer();
             return file;
         }
@@ -70,13 +74,15 @@ internal sealed unsafe class RawFile : IDisposable
     public static RawFile OfMemory(string name, byte* first, long length) => new(name, first, length);
 
     /// <summary>Whether something of that name is there, a link that leads nowhere included.</summary>
-    public static bool IsThere(string path) => IsPath(path) && (File.Exists(path) || Directory.Exists(path) || new FileInfo(path).LinkTarget is not null);
+    public static bool IsThere(string path) =>
+        IsPath(path) && (File.Exists(path) || Directory.Exists(path) || new FileInfo(path).LinkTarget is not null);
 
     /// <summary>The whole of a small file.</summary>
     public static byte[] ReadAll(string path, int maxLength)
     {
         using RawFile file = Open(path);
-        if (file.Length > maxLength) throw BadFile.Of(path, $"the file has {file.Length} bytes, more than a file of this kind can have ({maxLength}).");
+        if (file.Length > maxLength)
+            throw BadFile.Of(path, $"the file has {file.Length} bytes, more than a file of this kind can have ({maxLength}).");
         byte[] bytes = new byte[file.Length];
         file.Read(0, bytes);
         return bytes;
@@ -95,7 +101,8 @@ internal sealed unsafe class RawFile : IDisposable
             while (!destination.IsEmpty)
             {
                 int read = RandomAccess.Read(_handle, destination, offset);
-                if (read == 0) throw BadFile.Of(Path, $"the file ended at byte {offset}: it was shortened while it was read.");
+                if (read == 0)
+                    throw BadFile.Of(Path, $"the file ended at byte {offset}: it was shortened while it was read.");
                 destination = destination[read..];
                 offset += read;
             }
@@ -126,16 +133,20 @@ internal sealed unsafe class RawFile : IDisposable
     /// <summary>Maps the file, once, and gives its first byte; valid until disposal.</summary>
     public byte* Map()
     {
-        if (_handle is null) return _memory;
-        if (_intoMemory) return (_copy ??= ReadWhole()).Pointer;
+        if (_handle is null)
+            return _memory;
+        if (_intoMemory)
+            return (_copy ??= ReadWhole()).Pointer;
         try
         {
             if (_view is null)
             {
-                _map = MemoryMappedFile.CreateFromFile(_handle, null, 0, MemoryMappedFileAccess.Read, HandleInheritability.None, leaveOpen: true);
+                _map = MemoryMappedFile.CreateFromFile(_handle, null, 0, MemoryMappedFileAccess.Read, HandleInheritability.None,
+                    leaveOpen: true);
                 _view = _map.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
             }
-            if (RandomAccess.GetLength(_handle) < Length || _view.Capacity < Length) throw BadFile.Of(Path, "the file was shortened while it was opened.");
+            if (RandomAccess.GetLength(_handle) < Length || _view.Capacity < Length)
+                throw BadFile.Of(Path, "the file was shortened while it was opened.");
             byte* pointer = null;
             _view.SafeMemoryMappedViewHandle.AcquirePointer(ref pointer);
             _view.SafeMemoryMappedViewHandle.ReleasePointer();
@@ -158,10 +169,12 @@ internal sealed unsafe class RawFile : IDisposable
     private NativeBuffer ReadWhole()
     {
         const int PieceBytes = 1 << 28;
-        NativeBuffer copy = NativeBuffer.TryCreate(Length) ?? throw BadFile.Of(Path, $"the file has {Length} bytes, and there is not so much memory to read it into.");
+        NativeBuffer copy = NativeBuffer.TryCreate(Length)
+            ?? throw BadFile.Of(Path, $"the file has {Length} bytes, and there is not so much memory to read it into.");
         try
         {
-            for (long at = 0; at < Length; at += PieceBytes) Read(at, new Span<byte>(copy.Pointer + at, (int)Math.Min(PieceBytes, Length - at)));
+            for (long at = 0; at < Length; at += PieceBytes)
+                Read(at, new Span<byte>(copy.Pointer + at, (int)Math.Min(PieceBytes, Length - at)));
             return copy;
         }
         catch
@@ -173,7 +186,8 @@ internal sealed unsafe class RawFile : IDisposable
 
     private void CopyFromMemory(long offset, Span<byte> destination)
     {
-        if (offset < 0 || offset > Length - destination.Length) throw BadFile.Of(Path, $"it ended at byte {Length}.");
+        if (offset < 0 || offset > Length - destination.Length)
+            throw BadFile.Of(Path, $"it ended at byte {Length}.");
         new ReadOnlySpan<byte>(_memory + offset, destination.Length).CopyTo(destination);
     }
 
@@ -181,25 +195,31 @@ internal sealed unsafe class RawFile : IDisposable
     private void RefuseGitLfsPointer()
     {
         ReadOnlySpan<byte> mark = "version https://git-lfs"u8;
-        if (Length < mark.Length || Length > 1024) return;
+        if (Length < mark.Length || Length > 1024)
+            return;
         Span<byte> start = stackalloc byte[mark.Length];
         Read(0, start);
-        if (start.SequenceEqual(mark)) throw BadFile.Of(Path, "this is a Git LFS pointer, not the file itself; 'git lfs pull' fetches the file.");
+        if (start.SequenceEqual(mark))
+            throw BadFile.Of(Path, "this is a Git LFS pointer, not the file itself; 'git lfs pull' fetches the file.");
     }
 
     private static long SizeOf(string path)
     {
-        if (!IsPath(path)) throw BadFile.Of(path, "this is no path.");
+        if (!IsPath(path))
+            throw BadFile.Of(path, "this is no path.");
         try
         {
-            if (Directory.Exists(path)) throw BadFile.Of(path, "this is a folder; a file was expected.");
+            if (Directory.Exists(path))
+                throw BadFile.Of(path, "this is a folder; a file was expected.");
             var file = new FileInfo(path);
             if (file.LinkTarget is string link)
             {
                 // The length of a link is that of its text; the target's is wanted.
-                return file.ResolveLinkTarget(returnFinalTarget: true) is FileInfo { Exists: true } target ? target.Length : throw BadFile.Of(path, $"this is a link to {BadFile.Quote(link)}, which does not exist.");
+                return file.ResolveLinkTarget(returnFinalTarget: true) is FileInfo { Exists: true } target ? target.Length
+                    : throw BadFile.Of(path, $"this is a link to {BadFile.Quote(link)}, which does not exist.");
             }
-            if (!file.Exists) throw BadFile.Of(path, "there is no such file.");
+            if (!file.Exists)
+                throw BadFile.Of(path, "there is no such file.");
             return file.Length;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)

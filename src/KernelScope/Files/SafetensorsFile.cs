@@ -13,7 +13,8 @@ public sealed unsafe class SafetensorsFile : TensorFile
     private readonly Dictionary<string, SafetensorsHeader.Entry> _entries;
     private readonly byte* _data;
 
-    private SafetensorsFile(RawFile file, List<SafetensorsHeader.Entry> entries, long dataStart, Dictionary<string, string> metadata) : base(file.Path)
+    private SafetensorsFile(RawFile file, List<SafetensorsHeader.Entry> entries, long dataStart, Dictionary<string, string> metadata)
+        : base(file.Path)
     {
         Metadata = metadata;
         _file = file;
@@ -78,18 +79,24 @@ public sealed unsafe class SafetensorsFile : TensorFile
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        if (disposing) _file.Dispose();
+        if (disposing)
+            _file.Dispose();
     }
 
     private static List<SafetensorsHeader.Entry> ReadHeader(RawFile file, out long dataStart, Dictionary<string, string> metadata)
     {
-        if (file.Length < sizeof(ulong)) throw BadFile.Of(file.Path, $"the file has {file.Length} bytes; the header's length alone takes 8.");
+        if (file.Length < sizeof(ulong))
+            throw BadFile.Of(file.Path, $"the file has {file.Length} bytes; the header's length alone takes 8.");
         Span<byte> prefix = stackalloc byte[sizeof(ulong)];
         file.Read(0, prefix);
         ulong length = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
-        if (length > SafetensorsHeader.MaxLength) throw BadFile.Of(file.Path, $"the header is said to have {length} bytes, over the limit of {SafetensorsHeader.MaxLength}: this is no safetensors file.");
+        if (length > SafetensorsHeader.MaxLength)
+            throw BadFile.Of(file.Path, $"the header is said to have {length} bytes, over the limit of {SafetensorsHeader.MaxLength}: " +
+                "this is no safetensors file.");
         dataStart = sizeof(ulong) + (long)length;
-        if (dataStart > file.Length) throw BadFile.Of(file.Path, $"the header is said to have {length} bytes, but the file ends after {file.Length - sizeof(ulong)} of them (an incomplete download?).");
+        if (dataStart > file.Length)
+            throw BadFile.Of(file.Path, $"the header is said to have {length} bytes, but the file ends after " +
+                $"{file.Length - sizeof(ulong)} of them (an incomplete download?).");
         byte[] json = new byte[length];
         file.Read(sizeof(ulong), json);
         return SafetensorsHeader.Parse(json, file.Length - dataStart, file.Path, metadata);

@@ -24,7 +24,8 @@ internal static class SafetensorsHeader
     /// <param name="metadata">Receives the texts of __metadata__.</param>
     public static List<Entry> Parse(ReadOnlySpan<byte> json, long dataLength, string path, Dictionary<string, string> metadata)
     {
-        if (json.IsEmpty || json[0] != (byte)'{') throw BadFile.Of(path, "the header does not begin with '{': this is no safetensors file.");
+        if (json.IsEmpty || json[0] != (byte)'{')
+            throw BadFile.Of(path, "the header does not begin with '{': this is no safetensors file.");
         JsonText.RequireUtf8(json, path);
         try
         {
@@ -47,10 +48,13 @@ internal static class SafetensorsHeader
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
             string name = reader.GetString()!;
-            if (!names.Add(name)) throw BadFile.Of(path, $"the name {BadFile.Quote(name)} is there twice.");
+            if (!names.Add(name))
+                throw BadFile.Of(path, $"the name {BadFile.Quote(name)} is there twice.");
             reader.Read();
-            if (name == "__metadata__") ReadMetadata(ref reader, path, metadata);
-            else entries.Add(ParseTensor(ref reader, name, path));
+            if (name == "__metadata__")
+                ReadMetadata(ref reader, path, metadata);
+            else
+                entries.Add(ParseTensor(ref reader, name, path));
         }
         // To the end: anything but space behind the object is refused by the reader.
         while (reader.Read()) { }
@@ -59,19 +63,28 @@ internal static class SafetensorsHeader
 
     private static Entry ParseTensor(ref Utf8JsonReader reader, string name, string path)
     {
-        if (reader.TokenType != JsonTokenType.StartObject) throw Bad(path, name, "is not described by an object");
+        if (reader.TokenType != JsonTokenType.StartObject)
+            throw Bad(path, name, "is not described by an object");
         DType? dtype = null;
         List<long>? shape = null, offsets = null;
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
             string field = reader.GetString()!;
             reader.Read();
-            bool repeated = field switch { "dtype" => dtype is not null, "shape" => shape is not null, "data_offsets" => offsets is not null, _ => false };
-            if (repeated) throw Bad(path, name, $"has {field} twice");
+            bool repeated = field switch
+            {
+                "dtype" => dtype is not null,
+                "shape" => shape is not null,
+                "data_offsets" => offsets is not null,
+                _ => false,
+            };
+            if (repeated)
+                throw Bad(path, name, $"has {field} twice");
             switch (field)
             {
                 case "dtype":
-                    if (reader.TokenType != JsonTokenType.String) throw Bad(path, name, "has a dtype that is not a text");
+                    if (reader.TokenType != JsonTokenType.String)
+                        throw Bad(path, name, "has a dtype that is not a text");
                     string type = reader.GetString()!;
                     dtype = DTypes.FromSafetensors(type) ?? throw Bad(path, name, $"has the unknown dtype {BadFile.Quote(type)}");
                     break;
@@ -80,9 +93,12 @@ internal static class SafetensorsHeader
                 default: SkipValue(ref reader); break;
             }
         }
-        if (dtype is null) throw Bad(path, name, "has no dtype");
-        if (shape is null) throw Bad(path, name, "has no shape");
-        if (offsets is not { Count: 2 }) throw Bad(path, name, "has no data_offsets of two numbers");
+        if (dtype is null)
+            throw Bad(path, name, "has no dtype");
+        if (shape is null)
+            throw Bad(path, name, "has no shape");
+        if (offsets is not { Count: 2 })
+            throw Bad(path, name, "has no data_offsets of two numbers");
         return Check(name, dtype.Value, shape, offsets[0], offsets[1], path);
     }
 
@@ -90,20 +106,27 @@ internal static class SafetensorsHeader
     {
         long[] shape = [.. dimensions];
         string asked = $"{dtype.SafetensorsName()} {BadFile.Shape(shape)}";
-        if (!TensorInfo.TryCount(shape, dtype, out long count)) throw Bad(path, name, $"has the shape {asked}, whose size overflows");
-        if (begin > end) throw Bad(path, name, $"begins at {begin}, behind its end {end}");
-        if (end - begin != count * dtype.ByteSize()) throw Bad(path, name, $"is {asked} and needs {count * dtype.ByteSize()} bytes, but its data_offsets [{begin}, {end}] span {end - begin}");
+        if (!TensorInfo.TryCount(shape, dtype, out long count))
+            throw Bad(path, name, $"has the shape {asked}, whose size overflows");
+        if (begin > end)
+            throw Bad(path, name, $"begins at {begin}, behind its end {end}");
+        if (end - begin != count * dtype.ByteSize())
+            throw Bad(path, name, $"is {asked} and needs {count * dtype.ByteSize()} bytes, but its data_offsets [{begin}, {end}] span " +
+                $"{end - begin}");
         return new Entry(new TensorInfo(name, dtype, shape), begin, end);
     }
 
     private static List<long> ParseIntegers(ref Utf8JsonReader reader, string name, string field, int maxCount, string path)
     {
-        if (reader.TokenType != JsonTokenType.StartArray) throw Bad(path, name, $"has a {field} that is not a list");
+        if (reader.TokenType != JsonTokenType.StartArray)
+            throw Bad(path, name, $"has a {field} that is not a list");
         var values = new List<long>();
         while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
         {
-            if (reader.TokenType != JsonTokenType.Number || !TryInteger(reader.ValueSpan, out long value)) throw Bad(path, name, $"has a {field} with something that is not an integer from 0 to 2^63 - 1");
-            if (values.Count == maxCount) throw Bad(path, name, $"has a {field} of more than {maxCount} numbers");
+            if (reader.TokenType != JsonTokenType.Number || !TryInteger(reader.ValueSpan, out long value))
+                throw Bad(path, name, $"has a {field} with something that is not an integer from 0 to 2^63 - 1");
+            if (values.Count == maxCount)
+                throw Bad(path, name, $"has a {field} of more than {maxCount} numbers");
             values.Add(value);
         }
         return values;
@@ -115,7 +138,8 @@ internal static class SafetensorsHeader
         value = 0;
         foreach (byte digit in digits)
         {
-            if (digit is < (byte)'0' or > (byte)'9' || value > (long.MaxValue - (digit - '0')) / 10) return false;
+            if (digit is < (byte)'0' or > (byte)'9' || value > (long.MaxValue - (digit - '0')) / 10)
+                return false;
             value = (value * 10) + (digit - '0');
         }
         return true;
@@ -123,13 +147,16 @@ internal static class SafetensorsHeader
 
     private static void ReadMetadata(ref Utf8JsonReader reader, string path, Dictionary<string, string> metadata)
     {
-        if (reader.TokenType == JsonTokenType.Null) return;
-        if (reader.TokenType != JsonTokenType.StartObject) throw BadFile.Of(path, "__metadata__ is not an object.");
+        if (reader.TokenType == JsonTokenType.Null)
+            return;
+        if (reader.TokenType != JsonTokenType.StartObject)
+            throw BadFile.Of(path, "__metadata__ is not an object.");
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
             string key = reader.GetString()!;
             reader.Read();
-            if (reader.TokenType != JsonTokenType.String) throw BadFile.Of(path, $"__metadata__ has a value that is not a text at {BadFile.Quote(key)}.");
+            if (reader.TokenType != JsonTokenType.String)
+                throw BadFile.Of(path, $"__metadata__ has a value that is not a text at {BadFile.Quote(key)}.");
             metadata[key] = reader.GetString()!;
         }
     }
@@ -140,8 +167,10 @@ internal static class SafetensorsHeader
         int depth = reader.CurrentDepth;
         while (true)
         {
-            if (reader.TokenType is JsonTokenType.String or JsonTokenType.PropertyName) _ = reader.GetString();
-            if (reader.CurrentDepth == depth && reader.TokenType is not (JsonTokenType.StartObject or JsonTokenType.StartArray)) return;
+            if (reader.TokenType is JsonTokenType.String or JsonTokenType.PropertyName)
+                _ = reader.GetString();
+            if (reader.CurrentDepth == depth && reader.TokenType is not (JsonTokenType.StartObject or JsonTokenType.StartArray))
+                return;
             reader.Read();
         }
     }
@@ -152,13 +181,21 @@ internal static class SafetensorsHeader
         long at = 0;
         foreach (Entry entry in entries)
         {
-            if (entry.End > dataLength) throw Bad(path, entry.Info.Name, $"ends at byte {entry.End} of the data, but the file has only {dataLength} (an incomplete download?)");
-            if (entry.Begin < at) throw Bad(path, entry.Info.Name, $"begins at byte {entry.Begin} of the data, where another tensor already lies (up to {at})");
-            if (entry.Begin > at) throw Bad(path, entry.Info.Name, $"begins at byte {entry.Begin} of the data; the bytes from {at} on belong to no tensor");
+            if (entry.End > dataLength)
+                throw Bad(path, entry.Info.Name, $"ends at byte {entry.End} of the data, but the file has only {dataLength} (an " +
+                    "incomplete download?)");
+            if (entry.Begin < at)
+                throw Bad(path, entry.Info.Name, $"begins at byte {entry.Begin} of the data, where another tensor already lies (up " +
+                    $"to {at})");
+            if (entry.Begin > at)
+                throw Bad(path, entry.Info.Name, $"begins at byte {entry.Begin} of the data; the bytes from {at} on belong to no tensor");
             at = entry.End;
         }
-        if (at != dataLength) throw BadFile.Of(path, $"the tensors end at byte {at} of the data, but the file has {dataLength}: bytes that belong to no tensor.");
+        if (at != dataLength)
+            throw BadFile.Of(path, $"the tensors end at byte {at} of the data, but the file has {dataLength}: bytes that belong to " +
+                "no tensor.");
     }
 
-    private static InvalidDataException Bad(string path, string name, string what) => BadFile.Of(path, $"the tensor {BadFile.Quote(name)} {what}.");
+    private static InvalidDataException Bad(string path, string name, string what) =>
+        BadFile.Of(path, $"the tensor {BadFile.Quote(name)} {what}.");
 }

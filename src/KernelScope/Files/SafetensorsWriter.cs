@@ -25,7 +25,8 @@ public sealed class SafetensorsWriter : IDisposable
     /// <param name="alignment">The data begins at a multiple of it.</param>
     /// <exception cref="ArgumentException">A name is there twice, or a tensor is column-major.</exception>
     /// <exception cref="IOException">It cannot be written there.</exception>
-    public SafetensorsWriter(string path, IEnumerable<TensorInfo> tensors, IReadOnlyDictionary<string, string>? metadata = null, int alignment = sizeof(ulong))
+    public SafetensorsWriter(string path, IEnumerable<TensorInfo> tensors, IReadOnlyDictionary<string, string>? metadata = null,
+        int alignment = sizeof(ulong))
     {
         _tensors = [.. tensors];
         byte[] header = Header(_tensors, metadata, alignment);
@@ -61,7 +62,8 @@ public sealed class SafetensorsWriter : IDisposable
     public void Append<T>(ReadOnlySpan<T> values) where T : unmanaged
     {
         GoOn();
-        if (!values.IsEmpty && _current < _tensors.Length && DTypes.Of<T>() != _tensors[_current].DType) throw new ArgumentException($"Values of {typeof(T).Name} are not {Current}.", nameof(values));
+        if (!values.IsEmpty && _current < _tensors.Length && DTypes.Of<T>() != _tensors[_current].DType)
+            throw new ArgumentException($"Values of {typeof(T).Name} are not {Current}.", nameof(values));
         AppendBytes(MemoryMarshal.AsBytes(values));
     }
 
@@ -70,8 +72,10 @@ public sealed class SafetensorsWriter : IDisposable
     internal void AppendBytes(ReadOnlySpan<byte> bytes)
     {
         GoOn();
-        if (bytes.IsEmpty) return;
-        if (_current >= _tensors.Length || bytes.Length > _left) throw new ArgumentException($"{bytes.Length} more bytes do not fit {Current}.", nameof(bytes));
+        if (bytes.IsEmpty)
+            return;
+        if (_current >= _tensors.Length || bytes.Length > _left)
+            throw new ArgumentException($"{bytes.Length} more bytes do not fit {Current}.", nameof(bytes));
         _stream.Write(bytes);
         _left -= bytes.Length;
     }
@@ -82,7 +86,8 @@ public sealed class SafetensorsWriter : IDisposable
     public void Commit()
     {
         long missing = _left + _tensors.Skip(_current + 1).Sum(t => t.ByteLength);
-        if (missing > 0) throw new InvalidOperationException($"{missing} bytes from {Current} on are missing.");
+        if (missing > 0)
+            throw new InvalidOperationException($"{missing} bytes from {Current} on are missing.");
         _file?.Commit();
     }
 
@@ -102,7 +107,8 @@ public sealed class SafetensorsWriter : IDisposable
 
     private void GoOn()
     {
-        while (_left == 0 && _current < _tensors.Length - 1) _left = _tensors[++_current].ByteLength;
+        while (_left == 0 && _current < _tensors.Length - 1)
+            _left = _tensors[++_current].ByteLength;
     }
 
     private static byte[] Header(TensorInfo[] tensors, IReadOnlyDictionary<string, string>? metadata, int alignment)
@@ -114,15 +120,18 @@ public sealed class SafetensorsWriter : IDisposable
             if (metadata is not null)
             {
                 json.WriteStartObject("__metadata__");
-                foreach ((string key, string value) in metadata) json.WriteString(key, value);
+                foreach ((string key, string value) in metadata)
+                    json.WriteString(key, value);
                 json.WriteEndObject();
             }
             long at = 0;
             var names = new HashSet<string>(StringComparer.Ordinal) { "__metadata__" };
             foreach (TensorInfo tensor in tensors)
             {
-                if (!names.Add(tensor.Name)) throw new ArgumentException($"There is already a tensor {BadFile.Quote(tensor.Name)}.", nameof(tensors));
-                if (tensor.ColumnMajor) throw new ArgumentException($"{tensor} is column-major; tensors are written row-major.", nameof(tensors));
+                if (!names.Add(tensor.Name))
+                    throw new ArgumentException($"There is already a tensor {BadFile.Quote(tensor.Name)}.", nameof(tensors));
+                if (tensor.ColumnMajor)
+                    throw new ArgumentException($"{tensor} is column-major; tensors are written row-major.", nameof(tensors));
                 WriteTensor(json, tensor, ref at);
             }
             json.WriteEndObject();
@@ -140,7 +149,8 @@ public sealed class SafetensorsWriter : IDisposable
         json.WriteStartObject(tensor.Name);
         json.WriteString("dtype", tensor.DType.SafetensorsName());
         json.WriteStartArray("shape");
-        foreach (long dimension in tensor.Shape) json.WriteNumberValue(dimension);
+        foreach (long dimension in tensor.Shape)
+            json.WriteNumberValue(dimension);
         json.WriteEndArray();
         json.WriteStartArray("data_offsets");
         json.WriteNumberValue(at);

@@ -33,18 +33,24 @@ internal sealed class ShardIndex
     public static ShardIndex Read(string path)
     {
         using JsonDocument document = JsonText.ReadObject(path, MaxLength);
-        if (!document.RootElement.TryGetProperty("weight_map", out JsonElement map) || map.ValueKind != JsonValueKind.Object) throw BadFile.Of(path, "the index has no object weight_map.");
+        if (!document.RootElement.TryGetProperty("weight_map", out JsonElement map) || map.ValueKind != JsonValueKind.Object)
+            throw BadFile.Of(path, "the index has no object weight_map.");
         var shardOf = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (JsonProperty property in map.EnumerateObject())
         {
-            if (property.Value.ValueKind != JsonValueKind.String) throw BadFile.Of(path, $"the index puts {BadFile.Quote(property.Name)} into {JsonText.Kind(property.Value)}; a file name was expected.");
+            if (property.Value.ValueKind != JsonValueKind.String)
+                throw BadFile.Of(path, $"the index puts {BadFile.Quote(property.Name)} into {JsonText.Kind(property.Value)}; a file name " +
+                    "was expected.");
             string shard = property.Value.GetString()!;
-            if (!IsPlainName(shard)) throw BadFile.Of(path, $"the index puts {BadFile.Quote(property.Name)} into {BadFile.Quote(shard)}, which is not the plain name of a .safetensors file.");
+            if (!IsPlainName(shard))
+                throw BadFile.Of(path, $"the index puts {BadFile.Quote(property.Name)} into {BadFile.Quote(shard)}, which is not the " +
+                    "plain name of a .safetensors file.");
             shardOf.Add(property.Name, shard);
         }
         return shardOf.Count > 0 ? new ShardIndex(path, shardOf) : throw BadFile.Of(path, "the index lists no tensors.");
     }
 
     // Both separators and the drive colon everywhere: a folder moves between systems.
-    private static bool IsPlainName(string name) => name.EndsWith(".safetensors", StringComparison.Ordinal) && !name.StartsWith('.') && !name.AsSpan().ContainsAny("/\\:") && !name.Any(char.IsControl);
+    private static bool IsPlainName(string name) => name.EndsWith(".safetensors", StringComparison.Ordinal) && !name.StartsWith('.')
+        && !name.AsSpan().ContainsAny("/\\:") && !name.Any(char.IsControl);
 }

@@ -28,7 +28,8 @@ public sealed class ShardedTensors : IDisposable
     internal static ShardedTensors OfFile(SafetensorsFile file) => Open(file.Path, tensors =>
     {
         tensors._files.Add(file);
-        foreach (TensorInfo info in file.Contents) tensors._fileOf.Add(info.Name, file);
+        foreach (TensorInfo info in file.Contents)
+            tensors._fileOf.Add(info.Name, file);
     });
 
     /// <summary>Opens an index and every shard it names; each tensor must be in the shard where the index puts it.</summary>
@@ -40,10 +41,13 @@ public sealed class ShardedTensors : IDisposable
         ShardIndex index = ShardIndex.Read(path);
         string folder = System.IO.Path.GetDirectoryName(path) ?? "";
         var shards = new Dictionary<string, SafetensorsFile>(StringComparer.Ordinal);
-        foreach (string shard in index.Shards) shards.Add(shard, tensors.Add(System.IO.Path.Combine(folder, shard), intoMemory));
+        foreach (string shard in index.Shards)
+            shards.Add(shard, tensors.Add(System.IO.Path.Combine(folder, shard), intoMemory));
         foreach ((string name, string shard) in index.ShardOf)
         {
-            if (!shards[shard].TryGet(name, out _)) throw BadFile.Of(path, $"the index puts the tensor {BadFile.Quote(name)} into {BadFile.Quote(shard)}, which does not hold it.");
+            if (!shards[shard].TryGet(name, out _))
+                throw BadFile.Of(path, $"the index puts the tensor {BadFile.Quote(name)} into {BadFile.Quote(shard)}, which does not " +
+                    "hold it.");
             tensors._fileOf.Add(name, shards[shard]);
         }
     });
@@ -65,7 +69,8 @@ public sealed class ShardedTensors : IDisposable
     /// <summary>Gives the mappings back.</summary>
     public void Dispose()
     {
-        foreach (SafetensorsFile file in _files) file.Dispose();
+        foreach (SafetensorsFile file in _files)
+            file.Dispose();
     }
 
     private static ShardedTensors Open(string path, Action<ShardedTensors> fill)

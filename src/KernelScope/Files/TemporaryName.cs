@@ -47,13 +47,17 @@ internal static class TemporaryName
 
     private static bool IsFor(string name, string fileName)
     {
-        if (fileName.Length != name.Length + 1 + Digits + Ending.Length) return false;
-        if (!fileName.StartsWith(name, StringComparison.Ordinal) || fileName[name.Length] != '.' || !fileName.EndsWith(Ending, StringComparison.Ordinal)) return false;
+        if (fileName.Length != name.Length + 1 + Digits + Ending.Length)
+            return false;
+        if (!fileName.StartsWith(name, StringComparison.Ordinal) || fileName[name.Length] != '.'
+            || !fileName.EndsWith(Ending, StringComparison.Ordinal))
+            return false;
         string random = fileName.Substring(name.Length + 1, RandomDigits);
         return fileName.AsSpan(name.Length + 1 + RandomDigits, Digits - RandomDigits).SequenceEqual(Check(name, random));
     }
 
-    private static string Check(string name, string random) => Crc32.Append(0, Encoding.UTF8.GetBytes(name + "\n" + random)).ToString("x8", CultureInfo.InvariantCulture);
+    private static string Check(string name, string random) => Crc32.Append(0, Encoding.UTF8.GetBytes(name + "\n" + random))
+        .ToString("x8", CultureInfo.InvariantCulture);
 
     private static void Remove(string path)
     {

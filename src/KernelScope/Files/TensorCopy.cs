@@ -12,7 +12,8 @@ public static unsafe class TensorCopy
     /// <exception cref="ArgumentException"><paramref name="destination"/> has another length.</exception>
     public static void CopyTo(this in TensorView tensor, Span<float> destination)
     {
-        if (destination.Length != tensor.ElementCount) throw new ArgumentException($"{tensor.Describe()} does not fill {destination.Length} elements.", nameof(destination));
+        if (destination.Length != tensor.ElementCount)
+            throw new ArgumentException($"{tensor.Describe()} does not fill {destination.Length} elements.", nameof(destination));
         CopyTo(tensor, 0, destination);
     }
 
@@ -28,7 +29,8 @@ public static unsafe class TensorCopy
         switch (tensor.DType)
         {
             case DType.F32 when inOrder:
-                new ReadOnlySpan<byte>(start, destination.Length * sizeof(float)).CopyTo(System.Runtime.InteropServices.MemoryMarshal.AsBytes(destination));
+                new ReadOnlySpan<byte>(start, destination.Length * sizeof(float))
+                    .CopyTo(System.Runtime.InteropServices.MemoryMarshal.AsBytes(destination));
                 break;
             case DType.BF16 when inOrder:
                 BFloat16.Widen(new ReadOnlySpan<BFloat16>(start, destination.Length), destination);
@@ -64,7 +66,7 @@ public static unsafe class TensorCopy
             case DType.I32: Gather<int, long>(tensor, 0, values, x => x); break;
             case DType.I16: Gather<short, long>(tensor, 0, values, x => x); break;
             case DType.I8: Gather<sbyte, long>(tensor, 0, values, x => x); break;
-            case DType.U64: Gather<ulong, long>(tensor, 0, values, x => x <= long.MaxValue ? (long)x : throw BadFile.Of(t.File, $"{t.Info} holds {x}, over 2^63 - 1.")); break;
+            case DType.U64: Gather<ulong, long>(tensor, 0, values, x => Signed(t, x)); break;
             case DType.U32: Gather<uint, long>(tensor, 0, values, x => x); break;
             case DType.U16: Gather<ushort, long>(tensor, 0, values, x => x); break;
             case DType.U8: Gather<byte, long>(tensor, 0, values, x => x); break;
@@ -75,26 +77,34 @@ public static unsafe class TensorCopy
     }
 
     private static int LengthForArray(in TensorView tensor) =>
-        tensor.ElementCount <= Array.MaxLength ? (int)tensor.ElementCount : throw BadFile.Of(tensor.File, $"{tensor.Info} has more elements than one array can hold.");
+        tensor.ElementCount <= Array.MaxLength ? (int)tensor.ElementCount
+            : throw BadFile.Of(tensor.File, $"{tensor.Info} has more elements than one array can hold.");
 
     private static void CheckRange(in TensorView tensor, long first, int count)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(first);
-        if (first > tensor.ElementCount - count) throw new ArgumentOutOfRangeException(nameof(first), $"{tensor.Describe()} has no elements {first} to {first + count - 1}.");
+        if (first > tensor.ElementCount - count)
+            throw new ArgumentOutOfRangeException(nameof(first), $"{tensor.Describe()} has no elements {first} to {first + count - 1}.");
     }
 
     private static void Gather<T>(in TensorView tensor, long first, Span<float> destination, Func<T, float> convert) where T : unmanaged =>
         Gather<T, float>(tensor, first, destination, convert);
 
-    private static void Gather<T, TResult>(in TensorView tensor, long first, Span<TResult> destination, Func<T, TResult> convert) where T : unmanaged
+    private static long Signed(in TensorView tensor, ulong value) => value <= long.MaxValue ? (long)value
+        : throw BadFile.Of(tensor.File, $"{tensor.Info} holds {value}, over 2^63 - 1.");
+
+    private static void Gather<T, TResult>(in TensorView tensor, long first, Span<TResult> destination, Func<T, TResult> convert)
+        where T : unmanaged
     {
         T* source = (T*)tensor.Pointer;
         if (!tensor.ColumnMajor || tensor.Shape.Length < 2)
         {
-            for (int i = 0; i < destination.Length; i++) destination[i] = convert(Unsafe.ReadUnaligned<T>(source + first + i));
+            for (int i = 0; i < destination.Length; i++)
+                destination[i] = convert(Unsafe.ReadUnaligned<T>(source + first + i));
             return;
         }
-        if (destination.IsEmpty) return;
+        if (destination.IsEmpty)
+            return;
         ReadOnlySpan<long> shape = tensor.Shape;
         Span<long> index = stackalloc long[shape.Length];
         Span<long> stride = stackalloc long[shape.Length];

@@ -15,7 +15,8 @@ public sealed class TensorInfo
     public TensorInfo(string name, DType dtype, ReadOnlySpan<long> shape, bool columnMajor = false)
     {
         ArgumentNullException.ThrowIfNull(name);
-        if (!TryCount(shape, dtype, out long count)) throw new ArgumentException($"The shape {BadFile.Shape(shape)} has a negative dimension or too many elements.", nameof(shape));
+        if (!TryCount(shape, dtype, out long count))
+            throw new ArgumentException($"The shape {BadFile.Shape(shape)} has a negative dimension or too many elements.", nameof(shape));
         Name = name;
         DType = dtype;
         _shape = shape.ToArray();
@@ -55,10 +56,14 @@ public sealed class TensorInfo
         count = 0;
         foreach (long dimension in shape)
         {
-            if (dimension < 0) return false;
-            if (dimension == 0) empty = true;
-            else product *= dimension;
-            if (product > long.MaxValue / dtype.ByteSize()) return false;
+            if (dimension < 0)
+                return false;
+            if (dimension == 0)
+                empty = true;
+            else
+                product *= dimension;
+            if (product > long.MaxValue / dtype.ByteSize())
+                return false;
         }
         count = empty ? 0 : (long)product;
         return true;

@@ -88,23 +88,30 @@ public readonly record struct HookPoint(Site Site, int Layer = 0)
 {
     private static readonly (string Name, Site Site)[] Names =
     [
-        ("embed", Site.Embed), ("resid_pre", Site.ResidPre), ("attn_in", Site.AttnIn), ("q", Site.Q), ("k", Site.K), ("v", Site.V), ("z", Site.Z),
-        ("attn_out", Site.AttnOut), ("attn_out_post", Site.AttnOutPost), ("resid_mid", Site.ResidMid), ("mlp_in_unit", Site.MlpInUnit), ("mlp_in", Site.MlpIn),
-        ("mlp_act", Site.MlpAct), ("mlp_out", Site.MlpOut), ("mlp_out_post", Site.MlpOutPost), ("resid_post", Site.ResidPost), ("final_norm", Site.FinalNorm), ("logits", Site.Logits),
-        ("attn_in_unit", Site.AttnInUnit), ("q_pre_rope", Site.QPreRope), ("k_pre_rope", Site.KPreRope), ("attn_scores", Site.AttnScores), ("attn_pattern", Site.AttnPattern),
+        ("embed", Site.Embed), ("resid_pre", Site.ResidPre), ("attn_in", Site.AttnIn), ("q", Site.Q), ("k", Site.K), ("v", Site.V),
+        ("z", Site.Z),
+        ("attn_out", Site.AttnOut), ("attn_out_post", Site.AttnOutPost), ("resid_mid", Site.ResidMid), ("mlp_in_unit", Site.MlpInUnit),
+        ("mlp_in", Site.MlpIn),
+        ("mlp_act", Site.MlpAct), ("mlp_out", Site.MlpOut), ("mlp_out_post", Site.MlpOutPost), ("resid_post", Site.ResidPost),
+        ("final_norm", Site.FinalNorm), ("logits", Site.Logits),
+        ("attn_in_unit", Site.AttnInUnit), ("q_pre_rope", Site.QPreRope), ("k_pre_rope", Site.KPreRope), ("attn_scores", Site.AttnScores),
+        ("attn_pattern", Site.AttnPattern),
     ];
 
     private static readonly Site[] FiringOrder =
     [
-        Site.Embed, Site.ResidPre, Site.AttnInUnit, Site.AttnIn, Site.QPreRope, Site.KPreRope, Site.Q, Site.K, Site.V, Site.AttnScores, Site.AttnPattern, Site.Z, Site.AttnOut, Site.AttnOutPost,
+        Site.Embed, Site.ResidPre, Site.AttnInUnit, Site.AttnIn, Site.QPreRope, Site.KPreRope, Site.Q, Site.K, Site.V, Site.AttnScores,
+        Site.AttnPattern, Site.Z, Site.AttnOut, Site.AttnOutPost,
         Site.ResidMid, Site.MlpInUnit, Site.MlpIn, Site.MlpAct, Site.MlpOut, Site.MlpOutPost, Site.ResidPost, Site.FinalNorm, Site.Logits,
     ];
 
     // TransformerLens' names. Its attn.hook_q and hook_k are before RoPE, hook_rot_q and hook_rot_k after. Its hook_attn_out and hook_mlp_out fire after the post-norm, its attn.hook_out and mlp.hook_out before.
     private static readonly (string Name, Site Site)[] TransformerLensNames =
     [
-        ("hook_resid_pre", Site.ResidPre), ("hook_resid_mid", Site.ResidMid), ("hook_resid_post", Site.ResidPost), ("hook_out", Site.ResidPost),
-        ("ln1.hook_normalized", Site.AttnInUnit), ("attn.hook_q", Site.QPreRope), ("attn.hook_k", Site.KPreRope), ("attn.hook_attn_scores", Site.AttnScores), ("attn.hook_pattern", Site.AttnPattern),
+        ("hook_resid_pre", Site.ResidPre), ("hook_resid_mid", Site.ResidMid), ("hook_resid_post", Site.ResidPost),
+        ("hook_out", Site.ResidPost),
+        ("ln1.hook_normalized", Site.AttnInUnit), ("attn.hook_q", Site.QPreRope), ("attn.hook_k", Site.KPreRope),
+        ("attn.hook_attn_scores", Site.AttnScores), ("attn.hook_pattern", Site.AttnPattern),
         ("attn.hook_rot_q", Site.Q), ("attn.hook_rot_k", Site.K), ("attn.hook_v", Site.V), ("attn.hook_z", Site.Z),
         ("attn.hook_out", Site.AttnOut), ("hook_attn_out", Site.AttnOutPost), ("ln2.hook_normalized", Site.MlpInUnit),
         ("mlp.hook_post", Site.MlpAct), ("mlp.hook_out", Site.MlpOut), ("hook_mlp_out", Site.MlpOutPost),
@@ -150,7 +157,8 @@ public readonly record struct HookPoint(Site Site, int Layer = 0)
         if (text.StartsWith("blocks.", StringComparison.Ordinal))
         {
             int dot = text.IndexOf('.', 7);
-            if (dot > 0 && TryLayer(text.AsSpan(7, dot - 7), out int block) && Find(TransformerLensNames, text.AsSpan(dot + 1), out Site legacy))
+            if (dot > 0 && TryLayer(text.AsSpan(7, dot - 7), out int block)
+                && Find(TransformerLensNames, text.AsSpan(dot + 1), out Site legacy))
             {
                 point = new(legacy, block);
                 return true;
@@ -193,7 +201,8 @@ public readonly record struct HookPoint(Site Site, int Layer = 0)
     {
         Site.Q or Site.Z or Site.QPreRope => queryDim,
         Site.K or Site.V or Site.KPreRope => keyDim,
-        Site.AttnScores or Site.AttnPattern => throw new InvalidOperationException($"{this} has one value for each head and key: no fixed width."),
+        Site.AttnScores or Site.AttnPattern =>
+            throw new InvalidOperationException($"{this} has one value for each head and key: no fixed width."),
         Site.MlpAct => hiddenDim,
         Site.Logits => vocabSize,
         _ => modelDim,
@@ -221,7 +230,8 @@ public readonly record struct HookPoint(Site Site, int Layer = 0)
         return IsPerLayer(Site) ? string.Create(CultureInfo.InvariantCulture, $"{name}.{Layer}") : name;
     }
 
-    private static bool TryLayer(ReadOnlySpan<char> digits, out int layer) => int.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out layer);
+    private static bool TryLayer(ReadOnlySpan<char> digits, out int layer) =>
+        int.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out layer);
 
     private static bool Find((string Name, Site Site)[] names, ReadOnlySpan<char> name, out Site site)
     {

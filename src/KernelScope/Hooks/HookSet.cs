@@ -69,9 +69,11 @@ public sealed class HookSet
         if ((uint)point.Site >= (uint)SiteCount)
             throw new ArgumentOutOfRangeException(nameof(point), $"There is no site {(int)point.Site}: a hook there would never fire.");
         if (!HookPoint.IsPerLayer(point.Site) && point.Layer != 0)
-            throw new ArgumentOutOfRangeException(nameof(point), $"'{HookPoint.NameOf(point.Site)}' belongs to no layer, so a hook at layer {point.Layer} of it would never fire.");
+            throw new ArgumentOutOfRangeException(nameof(point), $"'{HookPoint.NameOf(point.Site)}' belongs to no layer, so a hook at " +
+                $"layer {point.Layer} of it would never fire.");
         if (point.Layer < 0 || point.Layer >= _layerCount)
-            throw new ArgumentOutOfRangeException(nameof(point), $"There is no hook point {point}: the model has layers 0 to {_layerCount - 1}.");
+            throw new ArgumentOutOfRangeException(nameof(point), $"There is no hook point {point}: the model has layers 0 to " +
+                $"{_layerCount - 1}.");
         int slot = Slot(point.Site, point.Layer);
         if (_armed.Length == 0)
             _armed = new Hook?[_layerCount * SiteCount];

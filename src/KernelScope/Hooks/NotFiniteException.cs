@@ -4,7 +4,8 @@ namespace KernelScope.Hooks;
 
 /// <summary>The model computed values that are not finite numbers: no answer can come of them.</summary>
 /// <param name="what">Which values, and where.</param>
-internal sealed class NotFiniteException(string what) : InvalidOperationException($"{what} are not finite numbers: the weights or an edit produced values that are none.")
+internal sealed class NotFiniteException(string what)
+    : InvalidOperationException($"{what} are not finite numbers: the weights or an edit produced values that are none.")
 {
     /// <summary>Which values, and where.</summary>
     public string What => what;

@@ -98,5 +98,6 @@ internal readonly record struct Activations(Mat Resid, Mat Normed, Mat Branch, M
     public Mat QAndK => Qkv.ColumnRange(0, Z.Columns + KeyDim);
 
     public Activations Rows(int n) => new(
-        Resid.RowRange(0, n), Normed.RowRange(0, n), Branch.RowRange(0, n), Qkv.RowRange(0, n), Z.RowRange(0, n), Hidden.RowRange(0, n), KeyDim);
+        Resid.RowRange(0, n), Normed.RowRange(0, n), Branch.RowRange(0, n), Qkv.RowRange(0, n), Z.RowRange(0, n), Hidden.RowRange(0, n),
+            KeyDim);
 }

@@ -6,7 +6,8 @@ namespace KernelScope.Model;
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct LayerTensors
 {
-    internal LayerTensors(TensorView inputNorm, TensorView postAttentionNorm, TensorView preFeedForwardNorm, TensorView postFeedForwardNorm, TensorView q, TensorView k, TensorView v, TensorView o, TensorView gate, TensorView up, TensorView down)
+    internal LayerTensors(TensorView inputNorm, TensorView postAttentionNorm, TensorView preFeedForwardNorm, TensorView postFeedForwardNorm,
+        TensorView q, TensorView k, TensorView v, TensorView o, TensorView gate, TensorView up, TensorView down)
     {
         InputNorm = inputNorm;
         PostAttentionNorm = postAttentionNorm;
@@ -81,13 +82,15 @@ public sealed class Gemma2Checkpoint : IDisposable
         Config = config;
         _weights = weights;
         _tensors = new GemmaTensors(weights);
-        if ((Unread = UnreadTensors.Check(_tensors, config)) is not null) _tensors.Remark(Unread);
+        if ((Unread = UnreadTensors.Check(_tensors, config)) is not null)
+            _tensors.Remark(Unread);
         _uses = new UseCount(folder.Path, Free);
         long model = config.ModelDim;
         Embedding = Get(TensorNames.Embedding, config.VocabSize, model);
         OutputHead = ReadHead();
         FinalNorm = Get(TensorNames.FinalNorm, model);
-        for (int l = 0; l < config.LayerCount; l++) _layers.Add(ReadLayer(l));
+        for (int l = 0; l < config.LayerCount; l++)
+            _layers.Add(ReadLayer(l));
     }
 
     /// <summary>The folder.</summary>
@@ -150,7 +153,8 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <summary>The path, unless writing there would replace a file that the model is read from.</summary>
     /// <exception cref="IOException">It would.</exception>
     internal string NotAnInput(string path) => InputPaths.FirstOrDefault(input => FilePlace.IsSame(path, input)) is string own
-        ? throw new IOException($"{BadFile.Printable(path, 4096)}: this is one of the files that the model is read from ({BadFile.Printable(Path.GetFileName(own), 300)}); choose another place.")
+        ? throw new IOException($"{BadFile.Printable(path, 4096)}: this is one of the files that the model is read from " +
+            $"({BadFile.Printable(Path.GetFileName(own), 300)}); choose another place.")
         : path;
 
     /// <summary>Opens a model: a folder, a hub-cache entry, or a hub id, as <see cref="ModelFolder.Resolve(string)"/> takes them.</summary>
@@ -210,7 +214,8 @@ public sealed class Gemma2Checkpoint : IDisposable
 
     private void Free()
     {
-        foreach (IDisposable companion in _companions) companion.Dispose();
+        foreach (IDisposable companion in _companions)
+            companion.Dispose();
         _weights.Dispose();
     }
 
@@ -220,14 +225,16 @@ public sealed class Gemma2Checkpoint : IDisposable
         {
             return Config.MayTieHead
                 ? Embedding
-                : throw BadFile.Of(_weights.Path, $"the tensor {TensorNames.OutputHead} is missing; {Folder.ConfigPath} says tie_word_embeddings false, so the embedding is not the output head.");
+                : throw BadFile.Of(_weights.Path, $"the tensor {TensorNames.OutputHead} is missing; {Folder.ConfigPath} says " +
+                    "tie_word_embeddings false, so the embedding is not the output head.");
         }
 
         head = Get(TensorNames.OutputHead, Config.VocabSize, Config.ModelDim);
         bool same = head.DType == Embedding.DType && head.SameBits(Embedding);
         _tensors.Remark(same
             ? $"{TensorNames.OutputHead} holds the bits of {TensorNames.Embedding}: one matrix is kept."
-            : $"{TensorNames.OutputHead} ({head.DType.SafetensorsName()}) is an output head of its own: it makes the logits, not the embedding.");
+            : $"{TensorNames.OutputHead} ({head.DType.SafetensorsName()}) is an output head of its own: it makes the logits, not the " +
+                "embedding.");
         return same ? Embedding : head;
     }
 
@@ -236,15 +243,22 @@ public sealed class Gemma2Checkpoint : IDisposable
         long model = Config.ModelDim, hidden = Config.HiddenDim;
         long query = (long)Config.HeadCount * Config.HeadDim, keyValue = (long)Config.KvHeadCount * Config.HeadDim;
         return new LayerTensors(
-            Get(TensorNames.InputNorm(l), model), Get(TensorNames.PostAttentionNorm(l), model), Get(TensorNames.PreFeedForwardNorm(l), model), Get(TensorNames.PostFeedForwardNorm(l), model),
-            Get(TensorNames.Query(l), query, model), Get(TensorNames.Key(l), keyValue, model), Get(TensorNames.Value(l), keyValue, model), Get(TensorNames.Output(l), model, query),
+            Get(TensorNames.InputNorm(l), model), Get(TensorNames.PostAttentionNorm(l), model),
+                Get(TensorNames.PreFeedForwardNorm(l), model), Get(TensorNames.PostFeedForwardNorm(l), model),
+            Get(TensorNames.Query(l), query, model), Get(TensorNames.Key(l), keyValue, model), Get(TensorNames.Value(l), keyValue, model),
+                Get(TensorNames.Output(l), model, query),
             Get(TensorNames.Gate(l), hidden, model), Get(TensorNames.Up(l), hidden, model), Get(TensorNames.Down(l), model, hidden));
     }
 
     private TensorView Get(string name, params ReadOnlySpan<long> shape)
     {
-        if (!_tensors.TryGet(name, out TensorView tensor)) throw BadFile.Of(_weights.Path, $"the tensor {name} is missing; {Folder.ConfigPath} asks for {Config.LayerCount} layers.");
-        if (!tensor.Shape.SequenceEqual(shape)) throw BadFile.Of(tensor.File, $"the tensor {BadFile.Printable(tensor.Name, 200)} is {BadFile.Shape(tensor.Shape)}; config.json implies {BadFile.Shape(shape)}.");
-        return tensor.DType is DType.F32 or DType.BF16 or DType.F16 ? tensor : throw BadFile.Of(tensor.File, $"the tensor {BadFile.Printable(tensor.Name, 200)} is {tensor.DType.SafetensorsName()}; weights are F32, BF16 or F16.");
+        if (!_tensors.TryGet(name, out TensorView tensor))
+            throw BadFile.Of(_weights.Path, $"the tensor {name} is missing; {Folder.ConfigPath} asks for {Config.LayerCount} layers.");
+        if (!tensor.Shape.SequenceEqual(shape))
+            throw BadFile.Of(tensor.File, $"the tensor {BadFile.Printable(tensor.Name, 200)} is {BadFile.Shape(tensor.Shape)}; " +
+                $"config.json implies {BadFile.Shape(shape)}.");
+        return tensor.DType is DType.F32 or DType.BF16 or DType.F16 ? tensor
+            : throw BadFile.Of(tensor.File, $"the tensor {BadFile.Printable(tensor.Name, 200)} is {tensor.DType.SafetensorsName()}; " +
+            "weights are F32, BF16 or F16.");
     }
 }

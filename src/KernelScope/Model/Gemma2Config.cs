@@ -106,7 +106,8 @@ public sealed record Gemma2Config
     /// <param name="json">generation_config.json's bytes.</param>
     /// <param name="file">Its path, for messages.</param>
     /// <exception cref="InvalidDataException">It is malformed.</exception>
-    public Gemma2Config WithGeneration(ReadOnlySpan<byte> json, string file) => StopIds(json, file) is int[] ids ? this with { EosIds = ids } : this;
+    public Gemma2Config WithGeneration(ReadOnlySpan<byte> json, string file) => StopIds(json, file) is int[] ids
+        ? this with { EosIds = ids } : this;
 
     /// <summary>The stop ids of a generation_config.json; null if it gives none.</summary>
     /// <exception cref="InvalidDataException">It is malformed.</exception>

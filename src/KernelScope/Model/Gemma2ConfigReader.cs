@@ -12,11 +12,15 @@ internal static class Gemma2ConfigReader
     {
         CheckSupported(settings);
         int layers = settings.Int("num_hidden_layers", 26, 1);
-        int heads = settings.Int("num_attention_heads", 8, 1), kvHeads = settings.Int("num_key_value_heads", 4, 1), headDim = settings.Int("head_dim", 256, 1);
+        int heads = settings.Int("num_attention_heads", 8, 1), kvHeads = settings.Int("num_key_value_heads", 4, 1),
+            headDim = settings.Int("head_dim", 256, 1);
         int vocabulary = settings.Int("vocab_size", 256000, 1);
-        if (heads % kvHeads != 0) throw BadFile.Of(settings.Path, $"num_attention_heads {heads} is not a multiple of num_key_value_heads {kvHeads}.");
-        if (headDim % 2 != 0) throw BadFile.Of(settings.Path, $"head_dim is {headDim}; rotary embedding turns pairs, so it must be even.");
-        if ((long)heads * headDim > int.MaxValue) throw BadFile.Of(settings.Path, $"num_attention_heads {heads} times head_dim {headDim} is over 2^31.");
+        if (heads % kvHeads != 0)
+            throw BadFile.Of(settings.Path, $"num_attention_heads {heads} is not a multiple of num_key_value_heads {kvHeads}.");
+        if (headDim % 2 != 0)
+            throw BadFile.Of(settings.Path, $"head_dim is {headDim}; rotary embedding turns pairs, so it must be even.");
+        if ((long)heads * headDim > int.MaxValue)
+            throw BadFile.Of(settings.Path, $"num_attention_heads {heads} times head_dim {headDim} is over 2^31.");
 
         return new Gemma2Config
         {
@@ -46,14 +50,18 @@ internal static class Gemma2ConfigReader
     /// <summary>An id or a list of ids; the fallback if the key is absent, empty if it is null.</summary>
     public static int[] Ids(JsonSettings settings, string name, int[] fallback)
     {
-        if (!settings.Has(name)) return fallback;
-        if (!settings.TryGet(name, out JsonElement value)) return [];
+        if (!settings.Has(name))
+            return fallback;
+        if (!settings.TryGet(name, out JsonElement value))
+            return [];
         var ids = new List<int>();
         foreach (JsonElement item in value.ValueKind == JsonValueKind.Array ? value.EnumerateArray().ToArray() : [value])
         {
             // -1 is how some exporters write "none".
-            if (!JsonSettings.AsInt(item, out int id) || id < -1) throw settings.Bad(name, item, "a token id or a list of them");
-            if (id >= 0) ids.Add(id);
+            if (!JsonSettings.AsInt(item, out int id) || id < -1)
+                throw settings.Bad(name, item, "a token id or a list of them");
+            if (id >= 0)
+                ids.Add(id);
         }
         return [.. ids];
     }
@@ -61,21 +69,30 @@ internal static class Gemma2ConfigReader
     // Everything that transformers would compute and we do not. Unknown keys are normal and mean nothing here.
     private static void CheckSupported(JsonSettings settings)
     {
-        if (settings.Text("model_type") is not string type) throw BadFile.Of(settings.Path, "there is no model_type in it: this is not the config.json of a Gemma 2 model.");
-        if (type != "gemma2") throw BadFile.Of(settings.Path, $"the model_type is {BadFile.Quote(type)}; only 'gemma2' is supported.");
+        if (settings.Text("model_type") is not string type)
+            throw BadFile.Of(settings.Path, "there is no model_type in it: this is not the config.json of a Gemma 2 model.");
+        if (type != "gemma2")
+            throw BadFile.Of(settings.Path, $"the model_type is {BadFile.Quote(type)}; only 'gemma2' is supported.");
         // hidden_activation decides in transformers; hidden_act is its older name, and counts where the newer is not given.
         string name = settings.TryGet("hidden_activation", out _) ? "hidden_activation" : "hidden_act";
-        if ((settings.Text(name) ?? Activation) is string act && act != Activation) throw BadFile.Of(settings.Path, $"{name} is {BadFile.Quote(act)}; only '{Activation}' is supported.");
-        if (settings.Bool("attention_bias", false)) throw BadFile.Of(settings.Path, "attention_bias is true; biases are not supported.");
-        if (settings.Bool("use_bidirectional_attention", false)) throw BadFile.Of(settings.Path, "use_bidirectional_attention is true; only causal attention is supported.");
-        if (settings.TryGet("quantization_config", out _)) throw BadFile.Of(settings.Path, "it has a quantization_config; quantized weights are not supported.");
+        if ((settings.Text(name) ?? Activation) is string act && act != Activation)
+            throw BadFile.Of(settings.Path, $"{name} is {BadFile.Quote(act)}; only '{Activation}' is supported.");
+        if (settings.Bool("attention_bias", false))
+            throw BadFile.Of(settings.Path, "attention_bias is true; biases are not supported.");
+        if (settings.Bool("use_bidirectional_attention", false))
+            throw BadFile.Of(settings.Path, "use_bidirectional_attention is true; only causal attention is supported.");
+        if (settings.TryGet("quantization_config", out _))
+            throw BadFile.Of(settings.Path, "it has a quantization_config; quantized weights are not supported.");
     }
 
     private static bool[]? LayerTypes(JsonSettings settings, int layers)
     {
-        if (!settings.TryGet("layer_types", out JsonElement list)) return null;
-        if (list.ValueKind != JsonValueKind.Array) throw settings.Bad("layer_types", list, "a list");
-        if (list.GetArrayLength() != layers) throw BadFile.Of(settings.Path, $"layer_types has {list.GetArrayLength()} entries for {layers} layers.");
+        if (!settings.TryGet("layer_types", out JsonElement list))
+            return null;
+        if (list.ValueKind != JsonValueKind.Array)
+            throw settings.Bad("layer_types", list, "a list");
+        if (list.GetArrayLength() != layers)
+            throw BadFile.Of(settings.Path, $"layer_types has {list.GetArrayLength()} entries for {layers} layers.");
         var sliding = new List<bool>();
         foreach (JsonElement item in list.EnumerateArray())
         {
@@ -95,26 +112,35 @@ internal static class Gemma2ConfigReader
     {
         CheckRope(settings, "rope_scaling");
         double plain = settings.Positive("rope_theta", 10000);
-        if (CheckRope(settings, "rope_parameters") is not JsonElement parameters || !parameters.TryGetProperty("rope_theta", out JsonElement nested)) return plain;
-        if (!JsonSettings.AsPositive(nested, out double theta)) throw settings.Bad("rope_parameters.rope_theta", nested, "a positive number");
-        if (settings.Has("rope_theta") && plain != theta) throw BadFile.Of(settings.Path, $"rope_theta and rope_parameters.rope_theta differ ({JsonText.Kind(nested)}).");
+        if (CheckRope(settings, "rope_parameters") is not JsonElement parameters
+            || !parameters.TryGetProperty("rope_theta", out JsonElement nested))
+            return plain;
+        if (!JsonSettings.AsPositive(nested, out double theta))
+            throw settings.Bad("rope_parameters.rope_theta", nested, "a positive number");
+        if (settings.Has("rope_theta") && plain != theta)
+            throw BadFile.Of(settings.Path, $"rope_theta and rope_parameters.rope_theta differ ({JsonText.Kind(nested)}).");
         return theta;
     }
 
     private static JsonElement? CheckRope(JsonSettings settings, string name)
     {
-        if (!settings.TryGet(name, out JsonElement parameters)) return null;
-        if (parameters.ValueKind != JsonValueKind.Object) throw settings.Bad(name, parameters, "an object");
+        if (!settings.TryGet(name, out JsonElement parameters))
+            return null;
+        if (parameters.ValueKind != JsonValueKind.Object)
+            throw settings.Bad(name, parameters, "an object");
         foreach (JsonProperty property in parameters.EnumerateObject())
         {
             bool fine = property.Name switch
             {
                 "rope_type" or "type" => property.Value.ValueKind == JsonValueKind.String && property.Value.GetString() == "default",
-                "partial_rotary_factor" => property.Value.ValueKind == JsonValueKind.Number && property.Value.TryGetDouble(out double factor) && factor == 1,
+                "partial_rotary_factor" => property.Value.ValueKind == JsonValueKind.Number
+                    && property.Value.TryGetDouble(out double factor) && factor == 1,
                 // Transformers 5 also knows one set of parameters per kind of layer; Gemma 2 has one for all.
                 _ => property.Value.ValueKind != JsonValueKind.Object,
             };
-            if (!fine) throw BadFile.Of(settings.Path, $"{name}.{BadFile.Printable(property.Name, 60)} is {JsonText.Kind(property.Value)}; only the default rotary embedding is supported.");
+            if (!fine)
+                throw BadFile.Of(settings.Path, $"{name}.{BadFile.Printable(property.Name, 60)} is {JsonText.Kind(property.Value)}; only " +
+                    "the default rotary embedding is supported.");
         }
         return parameters;
     }
@@ -123,6 +149,7 @@ internal static class Gemma2ConfigReader
     {
         int id = Ids(settings, name, [fallback]) is [int first, ..] ? first : fallback;
         // The fallback of a tiny vocabulary need not exist; nobody is told of it unless a text is run.
-        return id < vocabulary || !settings.Has(name) ? id : throw BadFile.Of(settings.Path, $"{name} is {id}, outside the vocabulary of {vocabulary}.");
+        return id < vocabulary || !settings.Has(name) ? id
+            : throw BadFile.Of(settings.Path, $"{name} is {id}, outside the vocabulary of {vocabulary}.");
     }
 }

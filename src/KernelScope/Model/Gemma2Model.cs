@@ -108,21 +108,6 @@ public sealed class Gemma2Model : IDisposable
         return new Session(this, contextLength, chunkLength);
     }
 
-    /// <summary>Reads a session that <see cref="Session.Save"/> wrote. The file is checked as any file of a stranger; values that are not finite are refused.</summary>
-    /// <exception cref="InvalidDataException">It cannot be read, is malformed, or was saved with another model or precision; the message says which.</exception>
-    /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
-    public Session LoadSession(string path, CancellationToken cancellationToken = default)
-    {
-        ArgumentException.ThrowIfNullOrEmpty(path);
-        return SessionFile.Read(this, path, cancellationToken);
-    }
-
-    /// <summary>As <see cref="LoadSession"/>, on a worker thread.</summary>
-    /// <exception cref="InvalidDataException">As there.</exception>
-    /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public Task<Session> LoadSessionAsync(string path, CancellationToken cancellationToken = default) =>
-        Task.Run(() => LoadSession(path, cancellationToken), cancellationToken);
-
     /// <summary>
     /// Feeds tokens at the session's position; gives the logits of the rows asked for (<see cref="Session.Logits"/>), on the device, valid until the session's next call.
     /// </summary>

@@ -46,7 +46,8 @@ internal sealed class Gemma2Weights : IDisposable
 
     public LayerWeights[] Layers { get; private set; } = [];
 
-    public static Gemma2Weights Load(Device device, Gemma2Checkpoint checkpoint, IProgress<double>? progress, CancellationToken cancellationToken)
+    public static Gemma2Weights Load(Device device, Gemma2Checkpoint checkpoint, IProgress<double>? progress,
+        CancellationToken cancellationToken)
     {
         var weights = new Gemma2Weights(device, checkpoint);
         try

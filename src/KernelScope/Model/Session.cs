@@ -235,27 +235,6 @@ public sealed class Session : IDisposable
             ? new Session(this, cache, position, contextLength, chunkLength) : null;
     }
 
-    /// <summary>
-    /// Writes the sequence, its keys and values to one safetensors file, which <see cref="Gemma2Model.LoadSession"/> reads in any process: it then goes on with the same bits on the same kind of device. Hooks are not part of it.
-    /// </summary>
-    /// <param name="path">Where; what is there is replaced once the file is whole.</param>
-    /// <param name="cancellationToken">Stops between two layers; nothing is left.</param>
-    /// <exception cref="IOException">It cannot be written, or is one of the files that the model is read from; nothing is left.</exception>
-    /// <exception cref="InvalidOperationException">The session is in use, a part of its tokens ran through a part of the layers only, or its cache holds values that are not finite numbers.</exception>
-    /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
-    public void Save(string path, CancellationToken cancellationToken = default)
-    {
-        ArgumentException.ThrowIfNullOrEmpty(path);
-        using SessionHold hold = Hold();
-        Model.Weights.ThrowIfDisposed();
-        RequireWhole();
-        SessionFile.Write(this, Model.Weights.Checkpoint.NotAnInput(path), cancellationToken);
-    }
-
-    /// <summary>As <see cref="Save"/>, on a worker thread.</summary>
-    public Task SaveAsync(string path, CancellationToken cancellationToken = default) =>
-        Task.Run(() => Save(path, cancellationToken), cancellationToken);
-
     /// <summary>Gives the memory back. A call that is under way ends with an <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose()
     {
@@ -351,7 +330,8 @@ public sealed class Session : IDisposable
         if (_partialFrom != Nowhere)
         {
             throw new InvalidOperationException(
-                $"From position {_partialFrom} on, only a part of the layers ran (ForwardTo or ForwardFrom), so the sequence cannot go on " +
+                $"From position {_partialFrom} on, only a part of the layers ran (ForwardTo or ForwardFrom), so the sequence " +
+                    "cannot go on " +
                 "as a whole one; reset the session, or rewind it to that position.");
         }
     }

@@ -19,7 +19,8 @@ public readonly record struct BFloat16(ushort Bits)
     {
         uint bits = BitConverter.SingleToUInt32Bits(value);
         // A NaN's fraction may lie wholly in the lower half; the quiet bit keeps it a NaN.
-        if (float.IsNaN(value)) return new BFloat16((ushort)((bits >> 16) | 0x40));
+        if (float.IsNaN(value))
+            return new BFloat16((ushort)((bits >> 16) | 0x40));
         return new BFloat16((ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16));
     }
 
@@ -27,7 +28,8 @@ public readonly record struct BFloat16(ushort Bits)
     /// <exception cref="ArgumentException">The spans differ in length.</exception>
     public static void Widen(ReadOnlySpan<BFloat16> source, Span<float> destination)
     {
-        if (source.Length != destination.Length) throw new ArgumentException($"{source.Length} values do not fill {destination.Length}.", nameof(destination));
+        if (source.Length != destination.Length)
+            throw new ArgumentException($"{source.Length} values do not fill {destination.Length}.", nameof(destination));
         ReadOnlySpan<ushort> bits = MemoryMarshal.Cast<BFloat16, ushort>(source);
         Span<uint> wide = MemoryMarshal.Cast<float, uint>(destination);
         int i = 0;
@@ -37,15 +39,18 @@ public readonly record struct BFloat16(ushort Bits)
             (low << 16).CopyTo(wide[i..]);
             (high << 16).CopyTo(wide[(i + Vector<uint>.Count)..]);
         }
-        for (; i < bits.Length; i++) wide[i] = (uint)bits[i] << 16;
+        for (; i < bits.Length; i++)
+            wide[i] = (uint)bits[i] << 16;
     }
 
     /// <summary>Rounds every element to the nearest bfloat16.</summary>
     /// <exception cref="ArgumentException">The spans differ in length.</exception>
     public static void Narrow(ReadOnlySpan<float> source, Span<BFloat16> destination)
     {
-        if (source.Length != destination.Length) throw new ArgumentException($"{source.Length} values do not fill {destination.Length}.", nameof(destination));
-        for (int i = 0; i < source.Length; i++) destination[i] = (BFloat16)source[i];
+        if (source.Length != destination.Length)
+            throw new ArgumentException($"{source.Length} values do not fill {destination.Length}.", nameof(destination));
+        for (int i = 0; i < source.Length; i++)
+            destination[i] = (BFloat16)source[i];
     }
 
     /// <summary>The value as a decimal number.</summary>

@@ -20,14 +20,16 @@ internal static partial class CircuitTracerConfig
     public static bool IsLayerFile(string path) => LayerFile().IsMatch(System.IO.Path.GetFileName(path));
 
     /// <summary>Whether a folder is such a set.</summary>
-    public static bool IsSet(string folder) => RawFile.IsThere(System.IO.Path.Combine(folder, ConfigName)) && Directory.EnumerateFiles(folder, "layer_*.safetensors").Any(IsLayerFile);
+    public static bool IsSet(string folder) => RawFile.IsThere(System.IO.Path.Combine(folder, ConfigName))
+        && Directory.EnumerateFiles(folder, "layer_*.safetensors").Any(IsLayerFile);
 
     /// <summary>The config for a layer's arrays.</summary>
     public static SaeConfig Read(string folder, string file, SaeArrays arrays)
     {
         string path = System.IO.Path.Combine(folder, ConfigName);
         Dictionary<string, string> settings = Settings(path);
-        string Setting(string name) => settings.TryGetValue(name, out string? value) ? value : throw BadFile.Of(path, $"there is no {name} in it.");
+        string Setting(string name) => settings.TryGetValue(name, out string? value) ? value
+            : throw BadFile.Of(path, $"there is no {name} in it.");
         if (Setting("model_kind") is string kind && kind != "transcoder_set")
             throw BadFile.Of(path, $"the model_kind {BadFile.Quote(kind)} is not supported; transcoder_set is.");
         if (settings.ContainsKey("transcoders"))
@@ -36,7 +38,8 @@ internal static partial class CircuitTracerConfig
         if (settings.TryGetValue("activation", out string? activation) && activation is not ("relu" or "jump_relu" or "jumprelu"))
             throw BadFile.Of(path, $"the activation {BadFile.Quote(activation)} is not supported; relu and jump_relu are.");
         if (activation is not null && activation == "relu" == hasThreshold)
-            throw BadFile.Of(path, $"the activation is {activation}, but {BadFile.Quote(System.IO.Path.GetFileName(file))} has {(hasThreshold ? "thresholds" : "no thresholds")}.");
+            throw BadFile.Of(path, $"the activation is {activation}, but {BadFile.Quote(System.IO.Path.GetFileName(file))} has " +
+                $"{(hasThreshold ? "thresholds" : "no thresholds")}.");
         string layer = LayerFile().Match(System.IO.Path.GetFileName(file)).Groups[1].Value;
         string At(string hook) => string.Create(CultureInfo.InvariantCulture, $"blocks.{layer}.{hook}");
         string hookIn = At(Setting("feature_input_hook")), hookOut = At(Setting("feature_output_hook"));
@@ -59,7 +62,8 @@ internal static partial class CircuitTracerConfig
     public static void RequireNoNegative(SaeCheckpoint sae)
     {
         if (sae.Threshold is { } threshold && threshold.ToFloats().FirstOrDefault(t => t < 0) is < 0 and float negative)
-            throw BadFile.Of(sae.Path, $"{threshold.Name} holds {negative.ToString(CultureInfo.InvariantCulture)}: with a negative threshold negative codes would count, which is not supported.");
+            throw BadFile.Of(sae.Path, $"{threshold.Name} holds {negative.ToString(CultureInfo.InvariantCulture)}: with a negative " +
+                "threshold negative codes would count, which is not supported.");
     }
 
     private static Dictionary<string, string> Settings(string path)

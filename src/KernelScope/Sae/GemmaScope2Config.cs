@@ -31,7 +31,8 @@ internal static partial class GemmaScope2Config
         if (settings.Bool("affine_connection", false) || arrays.Has("affine_skip_connection"))
             throw BadFile.Of(path, "it has an affine skip connection, which is not supported.");
         string? hookIn = settings.Text("hf_hook_point_in"), hookOut = settings.Text("hf_hook_point_out");
-        bool transcoder = kind == "transcoder" || (kind is null && hookOut is not null && hookOut != hookIn) || arrays.InputDim != arrays.OutputDim;
+        bool transcoder = kind == "transcoder" || (kind is null && hookOut is not null && hookOut != hookIn)
+            || arrays.InputDim != arrays.OutputDim;
         return new SaeConfig
         {
             Architecture = SaeArchitecture.JumpRelu,

@@ -27,15 +27,18 @@ internal readonly partial record struct GemmaScopePath(string? Site, string? Sit
         for (int i = parts.Length - 1; i > 0; i--)
         {
             if (parts[i] == "embedding" && KindAbove(parts, i) is not null)
-                return new GemmaScopePath(null, null, "this SAE was trained on rows of the embedding table before they are scaled by sqrt(hidden), which is no hook point ('embed' is scaled)", false);
-            if (Layer().Match(parts[i]) is { Success: true } match && int.TryParse(match.Groups[1].ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture, out int layer))
+                return new GemmaScopePath(null, null, "this SAE was trained on rows of the embedding table before they are scaled by " +
+                    "sqrt(hidden), which is no hook point ('embed' is scaled)", false);
+            if (Layer().Match(parts[i]) is { Success: true } match
+                && int.TryParse(match.Groups[1].ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture, out int layer))
                 return Of(KindAbove(parts, i), layer);
         }
         return default;
     }
 
     /// <summary>The model that a Gemma Scope repository's name in the path stands for, <c>gemma-2-9b-it</c>; null if there is none.</summary>
-    public static string? ModelOf(string path) => Path.GetFullPath(path).Split(['/', '\\']).Select(part => Repository().Match(part)).LastOrDefault(m => m.Success) is Match match
+    public static string? ModelOf(string path) => Path.GetFullPath(path).Split(['/', '\\']).Select(part => Repository().Match(part))
+        .LastOrDefault(m => m.Success) is Match match
         ? $"gemma-2-{match.Groups[1].Value}{(match.Groups[2].Value == "it" ? "-it" : "")}"
         : null;
 
@@ -56,7 +59,8 @@ internal readonly partial record struct GemmaScopePath(string? Site, string? Sit
     private static string? KindAbove(string[] parts, int at)
     {
         for (int i = at - 1; i >= Math.Max(0, at - MaxDistance); i--)
-            if (Kind().Match(parts[i]) is { Success: true } match) return match.Groups[1].Value;
+            if (Kind().Match(parts[i]) is { Success: true } match)
+                return match.Groups[1].Value;
         return null;
     }
 

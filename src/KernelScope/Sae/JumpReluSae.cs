@@ -30,7 +30,8 @@ public sealed class JumpReluSae : IDisposable
         try
         {
             Parameters = new SaeParameters(
-                Own(device.CreateWeight("W_enc", new WeightPart(checkpoint.Encoder, transposed: !checkpoint.EncoderIsOutputMajor) { Pack = packEncoder })),
+                Own(device.CreateWeight("W_enc",
+                    new WeightPart(checkpoint.Encoder, transposed: !checkpoint.EncoderIsOutputMajor) { Pack = packEncoder })),
                 device.CreateVector(checkpoint.EncoderBias, "b_enc", _owned, _owner),
                 Threshold(device, checkpoint),
                 Own(device.CreateWeight("W_dec", new WeightPart(checkpoint.Decoder, transposed: true))),
@@ -99,7 +100,8 @@ public sealed class JumpReluSae : IDisposable
     /// <param name="cancellationToken">Stops between the two; nothing stays behind.</param>
     /// <exception cref="InvalidDataException">A malformed file, or an SAE that is not supported; the message says what and where.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public static Task<JumpReluSae> OpenAsync(Device device, string path, bool packEncoder = false, IProgress<double>? progress = null, CancellationToken cancellationToken = default) => Task.Run(
+    public static Task<JumpReluSae> OpenAsync(Device device, string path, bool packEncoder = false, IProgress<double>? progress = null,
+        CancellationToken cancellationToken = default) => Task.Run(
         () =>
         {
             SaeCheckpoint checkpoint = SaeCheckpoint.Open(path);
@@ -119,7 +121,8 @@ public sealed class JumpReluSae : IDisposable
     public float[] DecoderRow(int feature)
     {
         if ((uint)feature >= (uint)FeatureCount)
-            throw new ArgumentOutOfRangeException(nameof(feature), $"Feature {feature} is outside the SAE's width: it has features 0 to {FeatureCount - 1}.");
+            throw new ArgumentOutOfRangeException(nameof(feature), $"Feature {feature} is outside the SAE's width: it has features 0 to " +
+                $"{FeatureCount - 1}.");
         using IDisposable hold = _checkpoint.Hold();
         float[] row = new float[Config.OutputDim];
         _checkpoint.Decoder.CopyTo((long)feature * row.Length, row);
@@ -132,7 +135,8 @@ public sealed class JumpReluSae : IDisposable
     public float[] EncoderColumn(int feature)
     {
         if ((uint)feature >= (uint)FeatureCount)
-            throw new ArgumentOutOfRangeException(nameof(feature), $"Feature {feature} is outside the SAE's width: it has features 0 to {FeatureCount - 1}.");
+            throw new ArgumentOutOfRangeException(nameof(feature), $"Feature {feature} is outside the SAE's width: it has features 0 to " +
+                $"{FeatureCount - 1}.");
         using IDisposable hold = _checkpoint.Hold();
         float[] column = new float[Config.InputDim];
         if (_checkpoint.EncoderIsOutputMajor)
@@ -215,7 +219,8 @@ public sealed class JumpReluSae : IDisposable
         if (edits.IsEmpty)
             return;
         if (NormalizesOutput)
-            throw new NotSupportedException("Features of an SAE that normalises its input cannot be edited: their directions have another length at every token.");
+            throw new NotSupportedException("Features of an SAE that normalises its input cannot be edited: their directions have " +
+                "another length at every token.");
         if (Config.K > 0 && Clamps(edits))
         {
             EditByCodes(x, edits, y);

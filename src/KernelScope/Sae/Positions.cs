@@ -26,7 +26,8 @@ public sealed class Positions
     public static Positions Of(params IReadOnlyCollection<int> positions) => new((p, _) => positions.Contains(p));
 
     /// <summary>The positions in any of some ranges, both ends included.</summary>
-    public static Positions InRanges(IReadOnlyList<(int First, int Last)> ranges) => new((p, _) => ranges.Any(r => p >= r.First && p <= r.Last));
+    public static Positions InRanges(IReadOnlyList<(int First, int Last)> ranges) =>
+        new((p, _) => ranges.Any(r => p >= r.First && p <= r.Last));
 
     /// <summary>Whether a position, holding a token, is among them.</summary>
     public bool Includes(int position, int token) => _includes(position, token);

@@ -42,30 +42,41 @@ internal sealed class SaeArrays
         {
             known.Add(name);
             TensorInfo info = Find(name);
-            if (!info.Shape.SequenceEqual(shape)) throw BadFile.Of(_file.Path, $"the array {info} should be {BadFile.Shape(shape)}: d_in is {input}, d_sae {features}, d_out {output}.");
-            if (!info.DType.IsFloat()) throw BadFile.Of(_file.Path, $"the array {info} should hold floating-point numbers.");
+            if (!info.Shape.SequenceEqual(shape))
+                throw BadFile.Of(_file.Path, $"the array {info} should be {BadFile.Shape(shape)}: d_in is {input}, d_sae {features}, " +
+                    $"d_out {output}.");
+            if (!info.DType.IsFloat())
+                throw BadFile.Of(_file.Path, $"the array {info} should hold floating-point numbers.");
         }
         Require(Layout.Encoder, Layout.OutputMajor ? [features, input] : [input, features]);
         Require(Layout.Decoder, features, output);
         Require(Layout.EncoderBias, features);
         Require(Layout.DecoderBias, output);
-        if (config.Architecture == SaeArchitecture.JumpRelu) Require(Layout.Threshold, features);
-        if (hasSkip) Require(Layout.Skip, output, input);
-        if (config.K > features) throw BadFile.Of(_file.Path, $"k is {config.K}, more than the SAE's {features} features.");
+        if (config.Architecture == SaeArchitecture.JumpRelu)
+            Require(Layout.Threshold, features);
+        if (hasSkip)
+            Require(Layout.Skip, output, input);
+        if (config.K > features)
+            throw BadFile.Of(_file.Path, $"k is {config.K}, more than the SAE's {features} features.");
         RequireNoScaling(known);
         foreach (TensorInfo info in _file.Contents)
-            if (!known.Contains(info.Name)) throw BadFile.Of(_file.Path, $"the array {info} is unknown; ignoring it might compute something else than was trained.");
+            if (!known.Contains(info.Name))
+                throw BadFile.Of(_file.Path, $"the array {info} is unknown; ignoring it might compute something else than was trained.");
     }
 
     // torch.allclose(scaling_factor, 1) with its defaults: |x − 1| <= 1e-8 + 1e-5.
     private void RequireNoScaling(HashSet<string> known)
     {
         const string Name = "scaling_factor";
-        if (!_infos.TryGetValue(Name, out TensorInfo? info)) return;
+        if (!_infos.TryGetValue(Name, out TensorInfo? info))
+            return;
         known.Add(Name);
-        if (info.ElementCount > Math.Max(FeatureCount, 1)) throw BadFile.Of(_file.Path, $"the array {info} has more elements than there are features ({FeatureCount}).");
+        if (info.ElementCount > Math.Max(FeatureCount, 1))
+            throw BadFile.Of(_file.Path, $"the array {info} has more elements than there are features ({FeatureCount}).");
         foreach (float x in _file[Name].ToFloats())
-            if (!(Math.Abs((double)x - 1) <= 1e-8 + 1e-5)) throw BadFile.Of(_file.Path, $"{Name} is not all ones (there is {x}): the features are scaled once more, which is not supported.");
+            if (!(Math.Abs((double)x - 1) <= 1e-8 + 1e-5))
+                throw BadFile.Of(_file.Path, $"{Name} is not all ones (there is {x}): the features are scaled once more, which is not " +
+                    "supported.");
     }
 
     /// <summary>Whether the file has an array of this name.</summary>
@@ -74,11 +85,14 @@ internal sealed class SaeArrays
     private string Choose(string name)
     {
         string lower = name.ToLowerInvariant();
-        if (!_infos.ContainsKey(lower)) return name;
-        return _infos.ContainsKey(name) ? throw BadFile.Of(_file.Path, $"there is both {name} and {lower} in it, and no way to know which is meant.") : lower;
+        if (!_infos.ContainsKey(lower))
+            return name;
+        return _infos.ContainsKey(name)
+            ? throw BadFile.Of(_file.Path, $"there is both {name} and {lower} in it, and no way to know which is meant.") : lower;
     }
 
-    private TensorInfo Find(string name) => _infos.TryGetValue(name, out TensorInfo? info) ? info : throw BadFile.Of(_file.Path, $"there is no array {name} in it.");
+    private TensorInfo Find(string name) => _infos.TryGetValue(name, out TensorInfo? info) ? info
+        : throw BadFile.Of(_file.Path, $"there is no array {name} in it.");
 
     private TensorInfo Matrix(string name)
     {
@@ -86,5 +100,6 @@ internal sealed class SaeArrays
         return info.Shape.Length == 2 ? info : throw BadFile.Of(_file.Path, $"the array {info} should be a matrix.");
     }
 
-    private int Dim(TensorInfo info, int axis) => info.Shape[axis] is > 0 and <= int.MaxValue ? (int)info.Shape[axis] : throw BadFile.Of(_file.Path, $"the array {info} has an empty or too long dimension.");
+    private int Dim(TensorInfo info, int axis) => info.Shape[axis] is > 0 and <= int.MaxValue ? (int)info.Shape[axis]
+        : throw BadFile.Of(_file.Path, $"the array {info} has an empty or too long dimension.");
 }

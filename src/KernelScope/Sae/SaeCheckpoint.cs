@@ -55,7 +55,8 @@ public sealed class SaeCheckpoint : IDisposable
             string folder = System.IO.Path.GetDirectoryName(Path) ?? "";
             string[] names =
             [
-                ParamsName, ConfigName, WeightsName, GemmaScope2Config.ConfigName, GemmaScope2Config.WeightsName, SparsifyConfig.WeightsName,
+                ParamsName, ConfigName, WeightsName, GemmaScope2Config.ConfigName, GemmaScope2Config.WeightsName,
+                SparsifyConfig.WeightsName,
                 CircuitTracerConfig.ConfigName,
             ];
             return [Path, .. names.Select(name => System.IO.Path.Combine(folder, name)).Where(RawFile.IsThere)];
@@ -147,21 +148,28 @@ public sealed class SaeCheckpoint : IDisposable
     {
         bool Has(string name) => RawFile.IsThere(System.IO.Path.Combine(folder, name));
         List<string> kinds = [];
-        if (Has(ParamsName)) kinds.Add(ParamsName);
-        if (Has(GemmaScope2Config.WeightsName)) kinds.Add(GemmaScope2Config.WeightsName);
-        if (Has(SparsifyConfig.WeightsName)) kinds.Add(SparsifyConfig.WeightsName);
-        if (Has(WeightsName) || (Has(ConfigName) && !Has(SparsifyConfig.WeightsName))) kinds.Add(WeightsName);
-        if (CircuitTracerConfig.IsSet(folder)) kinds.Add(CircuitTracerConfig.ConfigName);
+        if (Has(ParamsName))
+            kinds.Add(ParamsName);
+        if (Has(GemmaScope2Config.WeightsName))
+            kinds.Add(GemmaScope2Config.WeightsName);
+        if (Has(SparsifyConfig.WeightsName))
+            kinds.Add(SparsifyConfig.WeightsName);
+        if (Has(WeightsName) || (Has(ConfigName) && !Has(SparsifyConfig.WeightsName)))
+            kinds.Add(WeightsName);
+        if (CircuitTracerConfig.IsSet(folder))
+            kinds.Add(CircuitTracerConfig.ConfigName);
         return kinds;
     }
 
     private static SaeCheckpoint OpenFile(string path, bool intoMemory)
     {
         string folder = System.IO.Path.GetDirectoryName(path) is { Length: > 0 } parent ? parent : ".";
-        if (CircuitTracerConfig.IsLayerFile(path)) return OpenCircuitTracer(folder, path, intoMemory);
+        if (CircuitTracerConfig.IsLayerFile(path))
+            return OpenCircuitTracer(folder, path, intoMemory);
         return System.IO.Path.GetFileName(path) switch
         {
-            ConfigName => RawFile.IsThere(System.IO.Path.Combine(folder, SparsifyConfig.WeightsName)) ? OpenFolder(folder, intoMemory) : OpenSaeLens(folder, intoMemory),
+            ConfigName => RawFile.IsThere(System.IO.Path.Combine(folder, SparsifyConfig.WeightsName)) ? OpenFolder(folder, intoMemory)
+                : OpenSaeLens(folder, intoMemory),
             WeightsName => OpenSaeLens(folder, intoMemory),
             SparsifyConfig.WeightsName => OpenSparsify(folder, intoMemory),
             GemmaScope2Config.WeightsName => OpenGemmaScope2(folder, intoMemory),
@@ -171,14 +179,19 @@ public sealed class SaeCheckpoint : IDisposable
 
     private static SaeCheckpoint OpenFolder(string folder, bool intoMemory) => KindsIn(folder) switch
     {
-        [] => throw BadFile.Of(folder, $"the folder holds neither {ParamsName} nor {ConfigName} with {WeightsName}, nor an SAE of Gemma Scope 2 or sparsify: no SAE."),
+        [] => throw BadFile.Of(folder, $"the folder holds neither {ParamsName} nor {ConfigName} with {WeightsName}, nor an SAE of Gemma " +
+            "Scope 2 or sparsify: no SAE."),
         [ParamsName] => OpenNpz(System.IO.Path.Combine(folder, ParamsName), intoMemory),
         [WeightsName] => OpenSaeLens(folder, intoMemory),
         [SparsifyConfig.WeightsName] => OpenSparsify(folder, intoMemory),
         [GemmaScope2Config.WeightsName] => OpenGemmaScope2(folder, intoMemory),
-        [CircuitTracerConfig.ConfigName] => throw BadFile.Of(folder, "the folder holds a set of transcoders, one for each layer; name one of its files, such as layer_0.safetensors."),
-        [ParamsName, WeightsName] => throw BadFile.Of(folder, $"the folder holds both {ParamsName} and a SAELens SAE; name the one that is meant."),
-        IReadOnlyList<string> several => throw BadFile.Of(folder, $"the folder holds several SAEs ({string.Join(", ", several)}); name the file that is meant."),
+        [CircuitTracerConfig.ConfigName] =>
+            throw BadFile.Of(folder, "the folder holds a set of transcoders, one for each layer; name one of its files, such as " +
+            "layer_0.safetensors."),
+        [ParamsName, WeightsName] =>
+            throw BadFile.Of(folder, $"the folder holds both {ParamsName} and a SAELens SAE; name the one that is meant."),
+        IReadOnlyList<string> several =>
+            throw BadFile.Of(folder, $"the folder holds several SAEs ({string.Join(", ", several)}); name the file that is meant."),
     };
 
     private static SaeCheckpoint OpenNpz(string path, bool intoMemory)
@@ -187,8 +200,10 @@ public sealed class SaeCheckpoint : IDisposable
         return Owning(checkpoint, () =>
         {
             // Compressed arrays are needed expanded anyway, which checks them.
-            foreach (TensorInfo info in checkpoint._file.Contents) checkpoint._file.TryGet(info.Name, out _);
-            if (((NpzFile)checkpoint._file).Length <= VerifyOnOpenLimit) checkpoint.Verify();
+            foreach (TensorInfo info in checkpoint._file.Contents)
+                checkpoint._file.TryGet(info.Name, out _);
+            if (((NpzFile)checkpoint._file).Length <= VerifyOnOpenLimit)
+                checkpoint.Verify();
             return checkpoint;
         });
     }
@@ -202,7 +217,8 @@ public sealed class SaeCheckpoint : IDisposable
     private static SaeCheckpoint OpenSparsify(string folder, bool intoMemory)
     {
         (SaeConfig config, bool hasSkip) = SparsifyConfig.Read(System.IO.Path.Combine(folder, ConfigName));
-        return OpenSafetensors(System.IO.Path.Combine(folder, SparsifyConfig.WeightsName), SaeLayout.Sparsify, _ => config, hasSkip, intoMemory);
+        return OpenSafetensors(System.IO.Path.Combine(folder, SparsifyConfig.WeightsName), SaeLayout.Sparsify, _ => config, hasSkip,
+            intoMemory);
     }
 
     private static SaeCheckpoint OpenGemmaScope2(string folder, bool intoMemory) => OpenSafetensors(
@@ -214,7 +230,8 @@ public sealed class SaeCheckpoint : IDisposable
 
     private static SaeCheckpoint OpenCircuitTracer(string folder, string path, bool intoMemory)
     {
-        SaeCheckpoint sae = OpenSafetensors(path, SaeLayout.CircuitTracer, arrays => CircuitTracerConfig.Read(folder, path, arrays), hasSkip: null, intoMemory);
+        SaeCheckpoint sae = OpenSafetensors(path, SaeLayout.CircuitTracer, arrays => CircuitTracerConfig.Read(folder, path, arrays),
+            hasSkip: null, intoMemory);
         return Owning(sae, () =>
         {
             CircuitTracerConfig.RequireNoNegative(sae);
@@ -227,7 +244,8 @@ public sealed class SaeCheckpoint : IDisposable
     /// <param name="configOf">The config, given the arrays.</param>
     /// <param name="hasSkip">Whether the weights must hold a skip path; null: it is used where there is one.</param>
     /// <param name="intoMemory">Read into memory instead of mapped.</param>
-    private static SaeCheckpoint OpenSafetensors(string path, SaeLayout layout, Func<SaeArrays, SaeConfig> configOf, bool? hasSkip, bool intoMemory)
+    private static SaeCheckpoint OpenSafetensors(string path, SaeLayout layout, Func<SaeArrays, SaeConfig> configOf, bool? hasSkip,
+        bool intoMemory)
     {
         SafetensorsFile file = SafetensorsFile.Open(path, intoMemory);
         return Owning(file, () =>

@@ -8,7 +8,8 @@ namespace KernelScope.Sae;
 /// <param name="Threshold">The thresholds, where there are any.</param>
 /// <param name="Skip">W_skip [d_out, d_in], where there is one.</param>
 /// <param name="OutputMajor">Whether W_enc is stored [d_sae, d_in], as torch's linear layers are; else [d_in, d_sae].</param>
-internal sealed record SaeLayout(string Encoder, string Decoder, string EncoderBias, string DecoderBias, string Threshold, string Skip, bool OutputMajor)
+internal sealed record SaeLayout(string Encoder, string Decoder, string EncoderBias, string DecoderBias, string Threshold, string Skip,
+    bool OutputMajor)
 {
     /// <summary>SAELens, and Gemma Scope's params.npz.</summary>
     public static SaeLayout SaeLens { get; } = new("W_enc", "W_dec", "b_enc", "b_dec", "threshold", "W_skip", OutputMajor: false);
@@ -20,5 +21,6 @@ internal sealed record SaeLayout(string Encoder, string Decoder, string EncoderB
     public static SaeLayout CircuitTracer { get; } = SaeLens with { Threshold = "activation_function.threshold", OutputMajor = true };
 
     /// <summary>sparsify's sae.safetensors.</summary>
-    public static SaeLayout Sparsify { get; } = SaeLens with { Encoder = "encoder.weight", EncoderBias = "encoder.bias", OutputMajor = true };
+    public static SaeLayout Sparsify { get; } = SaeLens with { Encoder = "encoder.weight", EncoderBias = "encoder.bias",
+        OutputMajor = true };
 }

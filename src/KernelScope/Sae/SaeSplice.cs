@@ -50,7 +50,8 @@ public sealed class SaeSplice : IDisposable
     /// <param name="where">At which positions.</param>
     /// <param name="edits">Changes of features.</param>
     /// <param name="mean">The vector of <see cref="SpliceMode.Mean"/>.</param>
-    public SaeSplice(HookSet hooks, JumpReluSae sae, HookPoint site, HookPoint siteOut, SpliceMode mode, Positions where, IReadOnlyList<FeatureEdit> edits, ReadOnlySpan<float> mean = default)
+    public SaeSplice(HookSet hooks, JumpReluSae sae, HookPoint site, HookPoint siteOut, SpliceMode mode, Positions where,
+        IReadOnlyList<FeatureEdit> edits, ReadOnlySpan<float> mean = default)
     {
         ArgumentNullException.ThrowIfNull(hooks);
         ArgumentNullException.ThrowIfNull(sae);
@@ -58,7 +59,8 @@ public sealed class SaeSplice : IDisposable
         foreach (FeatureEdit edit in edits)
         {
             if ((uint)edit.Feature >= (uint)sae.FeatureCount)
-                throw new ArgumentException($"Feature {edit.Feature} is outside the SAE's width: it has features 0 to {sae.FeatureCount - 1}.");
+                throw new ArgumentException($"Feature {edit.Feature} is outside the SAE's width: it has features 0 to " +
+                    $"{sae.FeatureCount - 1}.");
             if (!float.IsFinite(edit.Value))
                 throw new ArgumentException($"The value {edit.Value} for feature {edit.Feature} is no number.");
         }

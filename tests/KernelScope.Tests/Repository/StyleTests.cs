@@ -13,9 +13,10 @@ public partial class StyleTests
 
     private static readonly string[] Folders =
     [
-        "bench/", "kernels/", "src/KernelScope.Chat/", "src/KernelScope.Conformance/", "src/KernelScope.Demo/", "src/KernelScope.Emulated/",
+        "bench/", "kernels/", "src/KernelScope/", "src/KernelScope.Activations/", "src/KernelScope.Chat/", "src/KernelScope.Conformance/",
+        "src/KernelScope.Demo/", "src/KernelScope.Diagnostics/", "src/KernelScope.Distributed/", "src/KernelScope.Emulated/",
         "src/KernelScope.Evaluation/", "src/KernelScope.Extensions/", "src/KernelScope.Hub/", "src/KernelScope.PtxEmulator/",
-        "src/Samples/", "tests/", "tools/",
+        "src/KernelScope.Runtime/", "src/KernelScope.Text/", "src/KernelScope.Web/", "src/Samples/", "tests/", "tools/",
     ];
 
     private static readonly string[] NotYet =

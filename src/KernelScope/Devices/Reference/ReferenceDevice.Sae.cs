@@ -108,5 +108,6 @@ public sealed partial class ReferenceDevice
     }
 
     /// <summary>a, rounded.</summary>
-    private float Preactivation(ReadOnlySpan<float> x, SaeParameters sae, int f) => (float)(Dot(x, RowOf(sae.Encoder, f)) + HostBuffer.Row(sae.EncoderBias, 0)[f]);
+    private float Preactivation(ReadOnlySpan<float> x, SaeParameters sae, int f) =>
+        (float)(Dot(x, RowOf(sae.Encoder, f)) + HostBuffer.Row(sae.EncoderBias, 0)[f]);
 }

@@ -9,14 +9,59 @@ namespace KernelScope.Model;
 /// <c>tokens</c> I32 [T]; <c>keys.L</c> and <c>values.L</c> F32 [kv heads, positions, d_head], position by position, the last one T − 1: a sliding layer holds fewer than T. Metadata: format, model (<see cref="ModelIdentity"/>),
 /// precision, cache_dtype, device (which kind of device wrote it; on another one the session goes on within float32 noise), context_length, chunk_length, written (<see cref="KvCache.Written"/>: where rings end). Hooks are not part of it, nor are the last logits.
 /// Values are finite: what is not cannot be the cache of a run that means anything, so it is neither written nor taken.
+/// Any number of threads may call it, each with a session of its own.
 /// </remarks>
-internal static class SessionFile
+public static class SessionFile
 {
     private const string Format = "kernelscope.session.1";
     private const string CacheType = "F32";
 
+    /// <summary>
+    /// Writes the sequence, its keys and values to one safetensors file, which <see cref="LoadSession"/> reads in any process: it then goes on
+    /// with the same bits on the same kind of device. Hooks are not part of it.
+    /// </summary>
+    /// <param name="session">The sequence.</param>
+    /// <param name="path">Where; what is there is replaced once the file is whole.</param>
+    /// <param name="cancellationToken">Stops between two layers; nothing is left.</param>
+    /// <exception cref="IOException">It cannot be written, or is one of the files that the model is read from; nothing is left.</exception>
+    /// <exception cref="InvalidOperationException">The session is in use, a part of its tokens ran through a part of the layers only, or its
+    /// cache holds values that are not finite numbers.</exception>
+    /// <exception cref="ObjectDisposedException">The session or the model was disposed.</exception>
+    public static void Save(this Session session, string path, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(session);
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        using SessionHold hold = session.Hold();
+        session.Model.Weights.ThrowIfDisposed();
+        session.RequireWhole();
+        Write(session, session.Model.Weights.Checkpoint.NotAnInput(path), cancellationToken);
+    }
+
+    /// <summary>As <see cref="Save"/>, on a worker thread.</summary>
+    public static Task SaveAsync(this Session session, string path, CancellationToken cancellationToken = default) =>
+        Task.Run(() => session.Save(path, cancellationToken), cancellationToken);
+
+    /// <summary>
+    /// Reads a session that <see cref="Save"/> wrote. The file is checked as any file of a stranger; values that are not finite are refused.
+    /// </summary>
+    /// <exception cref="InvalidDataException">It cannot be read, is malformed, or was saved with another model or precision; the message says
+    /// which.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
+    public static Session LoadSession(this Gemma2Model model, string path, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        return Read(model, path, cancellationToken);
+    }
+
+    /// <summary>As <see cref="LoadSession"/>, on a worker thread.</summary>
+    /// <exception cref="InvalidDataException">As there.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public static Task<Session> LoadSessionAsync(this Gemma2Model model, string path, CancellationToken cancellationToken = default) =>
+        Task.Run(() => model.LoadSession(path, cancellationToken), cancellationToken);
+
     /// <summary>Writes a session that nobody else uses.</summary>
-    public static void Write(Session session, string path, CancellationToken cancellationToken)
+    private static void Write(Session session, string path, CancellationToken cancellationToken)
     {
         Gemma2Model model = session.Model;
         Gemma2Config config = model.Config;
@@ -63,7 +108,7 @@ internal static class SessionFile
 
     /// <summary>Reads a session for a model.</summary>
     /// <exception cref="InvalidDataException">The file is malformed, or belongs to another model or precision.</exception>
-    public static Session Read(Gemma2Model model, string path, CancellationToken cancellationToken)
+    private static Session Read(Gemma2Model model, string path, CancellationToken cancellationToken)
     {
         using SafetensorsFile file = SafetensorsFile.Open(path);
         CheckMetadata(file, model);

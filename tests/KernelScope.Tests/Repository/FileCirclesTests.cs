@@ -1,15 +1,31 @@
 using System.Text.RegularExpressions;
 
-namespace KernelScope.Tests.Cpu;
+namespace KernelScope.Tests.Repository;
 
-/// <summary>The files of the cpu device can be read one after the other: none needs a file that needs it.</summary>
+/// <summary>Files that can be read one after the other: none needs a file that needs it.</summary>
 public partial class FileCirclesTests
 {
-    // Files that are one thing: the device in parts; vectors and the types that they load, each of which is written in terms of the other.
+    // Files that are one thing: vectors and the types that they load, each of which is written in terms of the other.
     private static readonly Dictionary<string, string> SameAs = new() { ["Element"] = "ISimd" };
 
-    [Fact]
-    public void No_file_of_the_cpu_device_needs_one_that_needs_it() => Assert.Empty(Circles(Sources()));
+    [Theory]
+    [InlineData("KernelScope.Cpu")]
+    [InlineData("KernelScope/Numerics")]
+    [InlineData("KernelScope/Hooks")]
+    [InlineData("KernelScope.Text/Generation")]
+    [InlineData("KernelScope.Activations")]
+    [InlineData("KernelScope.Diagnostics")]
+    [InlineData("KernelScope.Distributed")]
+    [InlineData("KernelScope.Extensions")]
+    public void No_file_needs_one_that_needs_it(string folder) => Assert.Empty(Circles(Sources(folder)));
+
+    /// <summary>These folders still have circles, or files between two of them. A list may only become shorter: whoever opens a circle takes it out.</summary>
+    [Theory]
+    [InlineData("KernelScope/Devices", "AdamStep", "Device", "OpGate")]
+    [InlineData("KernelScope/Files", "NpzFile", "TensorFile", "TensorView", "ZipDirectory")]
+    [InlineData("KernelScope/Sae", "CircuitTracerConfig", "SaeCheckpoint")]
+    [InlineData("KernelScope.Hub", "HubException", "HubHttp")]
+    public void Circles_become_fewer(string folder, params string[] left) => Assert.Equal(left, Circles(Sources(folder)));
 
     /// <summary>Or the test above could not fail.</summary>
     [Fact]
@@ -24,18 +40,18 @@ public partial class FileCirclesTests
             ["F"] = "internal sealed class F : E { string Text = \"E\"; }",
         }));
 
-    private static Dictionary<string, string> Sources()
+    private static Dictionary<string, string> Sources(string folder)
     {
-        string folder = Path.Combine(Fixtures.Root, "src", "KernelScope.Cpu");
+        string root = Path.Combine(Fixtures.Root, "src", folder);
         Dictionary<string, string> sources = [];
-        foreach (string path in Directory.EnumerateFiles(folder, "*.cs", SearchOption.AllDirectories))
+        foreach (string path in Directory.EnumerateFiles(root, "*.cs", SearchOption.AllDirectories))
         {
             string name = Path.GetFileNameWithoutExtension(path).Split('.')[0];
             name = SameAs.GetValueOrDefault(name, name);
             sources[name] = sources.GetValueOrDefault(name, "") + File.ReadAllText(path);
         }
 
-        Assert.InRange(sources.Count, 40, int.MaxValue);
+        Assert.InRange(sources.Count, 2, int.MaxValue);
         return sources;
     }
 
