@@ -129,7 +129,8 @@ internal sealed class SuiteCommand : Verb
     private IReadOnlyList<FailedItem> Work(ParseResult parsed, SuitePlan plan, SuiteFolder folder, RunFolder run, Device device)
     {
         using ModelFiles? files = parsed.GetValue(_noModel) ? null : OpenModel(parsed, plan.Run);
-        using Gemma2Model? model = files?.Load(device, Streams, Cancellation, usePacked: RunIdentity.IsPacked(plan.Run.DeviceClass));
+        using Gemma2Model? model = files?.Load(device, Streams, Cancellation,
+            RunIdentity.IsPacked(plan.Run.DeviceClass) ? PanelUse.Exact : PanelUse.None);
         var worker = new SuiteWorker(folder, plan, run, model, parsed.GetValue(_checkpointEvery));
         int count = parsed.GetValue(_workers), threads = Math.Max(1, (Common.ThreadsOf(parsed) is > 0 and int given ? given
             : Environment.ProcessorCount) / count);
