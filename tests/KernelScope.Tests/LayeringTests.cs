@@ -1,5 +1,5 @@
-using System.Reflection.Emit;
 using System.Reflection;
+using System.Reflection.Emit;
 using KernelScope.Cpu;
 using KernelScope.Devices;
 using KernelScope.Distributed;

@@ -106,7 +106,7 @@ internal sealed class DashCommand : Verb
         common,
         surroundings)
     {
-        Option[] all = 
+        Option[] all =
         [
             _features, _textFile, _tokensFile, _run, _length, _texts, _html, _out, _export, _top, _examples, _binning, _seed, _labels,
         ];

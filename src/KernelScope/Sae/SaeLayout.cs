@@ -21,6 +21,10 @@ internal sealed record SaeLayout(string Encoder, string Decoder, string EncoderB
     public static SaeLayout CircuitTracer { get; } = SaeLens with { Threshold = "activation_function.threshold", OutputMajor = true };
 
     /// <summary>sparsify's sae.safetensors.</summary>
-    public static SaeLayout Sparsify { get; } = SaeLens with { Encoder = "encoder.weight", EncoderBias = "encoder.bias",
-        OutputMajor = true };
+    public static SaeLayout Sparsify { get; } = SaeLens with
+    {
+        Encoder = "encoder.weight",
+        EncoderBias = "encoder.bias",
+        OutputMajor = true
+    };
 }
