@@ -12,6 +12,9 @@ namespace KernelScope.Cpu;
 /// </remarks>
 public sealed unsafe partial class CpuDevice : HostDevice
 {
+    // Raised by every change of the order of a sum: files that hold results (runs, journals, checkpoints) are then not continued with other bits.
+    private const int OrderOfSums = 2;
+
     // Rows of an element-wise op that are worth a thread's attention.
     private const int UnitElements = 16384;
 
@@ -60,7 +63,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
     public override string Name => "cpu";
 
     /// <inheritdoc/>
-    public override string Arithmetic => $"{InstructionSet} {FastProducts ?? "float32"}, SAEs {_saePrecision}";
+    public override string Arithmetic => $"{InstructionSet} {FastProducts ?? "float32"}, sums {OrderOfSums}, SAEs {_saePrecision}";
 
     /// <summary>Packed matrices that it reads in the place of files' matrices.</summary>
     public PanelStore Panels { get; } = new();

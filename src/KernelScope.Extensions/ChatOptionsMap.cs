@@ -12,12 +12,19 @@ internal static class ChatOptionsMap
     /// <param name="stopIds">What ends an answer.</param>
     /// <param name="maxOutputTokens">Most new tokens where <paramref name="chat"/> does not say.</param>
     /// <exception cref="NotSupportedException">An option that nothing here can do.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">No new token is asked for.</exception>
     public static GenerationOptions Apply(
         ChatOptions? chat, GenerationOptions given, IReadOnlyCollection<int>? stopIds, int maxOutputTokens)
     {
         if (chat is null)
             return given with { MaxNewTokens = maxOutputTokens, StopIds = stopIds };
         RefuseUnsupported(chat);
+        if (chat.MaxOutputTokens is < 1)
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(chat), $"ChatOptions.MaxOutputTokens is {chat.MaxOutputTokens}; an answer has at least one token.");
+        }
+
         return given with
         {
             MaxNewTokens = chat.MaxOutputTokens ?? maxOutputTokens,

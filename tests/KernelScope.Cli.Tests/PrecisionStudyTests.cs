@@ -40,7 +40,9 @@ public sealed class PrecisionStudyTests
                 row.Value.GetProperty("interval")[1].GetDouble() + 1e-12);
         }
 
-        Assert.NotEqual(0, rows.GetProperty("ce_clean").GetProperty("difference").GetDouble());
+        // On the cpu fast computes as exact up to some rows, and everywhere without bfloat16 instructions.
+        if (device != "cpu")
+            Assert.NotEqual(0, rows.GetProperty("ce_clean").GetProperty("difference").GetDouble());
         Assert.InRange(sets.GetProperty("both").GetInt64(),
             1, Math.Min(sets.GetProperty("exact").GetInt64(), sets.GetProperty("fast").GetInt64()));
         Outcome table = Program.Run([.. arguments, "--precision-study"]);

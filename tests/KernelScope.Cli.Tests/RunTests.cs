@@ -124,6 +124,10 @@ public sealed class RunTests
         using (var acts = new Arrays(folder.At("a.npz")))
             Assert.DoesNotContain(acts.Names, n => n.StartsWith("attn_pattern", StringComparison.Ordinal)
                 || n.StartsWith("q_pre_rope", StringComparison.Ordinal));
+        Program.Json([.. common, "blocks.*.hook_resid_post,blocks.1-2.attn.hook_z"]);
+        using (var acts = new Arrays(folder.At("a.npz")))
+            Assert.Equal([.. Enumerable.Range(0, 6).Select(l => $"resid_post.{l}"), "z.1", "z.2", "tokens"], acts.Names);
+        Program.Run([.. common, "blocks.4-6.hook_resid_post"]).AssertFailed(1, "resid_post.6");
         Program.Run([.. common, "resid_post.4-6"]).AssertFailed(1, "resid_post.6");
         Program.Run([.. common, "resid_post.0-2000000000"]).AssertFailed(1, "resid_post.6");
         Program.Run([.. common, "resid_post.3-2"]).AssertFailed(2, "resid_post.3-2");

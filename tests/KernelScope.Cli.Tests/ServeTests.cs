@@ -111,15 +111,15 @@ public sealed class ServeTests
         using var folder = new TempFolder();
         string path = folder.Write("in.jsonl",
             """
-            {"modelId":"demo","layer":"3-demo-res-2k__l0-19","index":"562","description":"begins a sentence","embedding":[1,2]}
+            {"modelId":"demo","layer":"3-demo-res-2k__l0-19","index":"562","description":"begins a limerick","embedding":[1,2]}
             no label
             """u8.ToArray());
         Outcome imported = Program.Run("labels", "import", path, "--out", folder.At("out.jsonl"), "--json");
         Assert.Equal((1, 1), (imported.Json().GetProperty("labels").GetInt32(), imported.Json().GetProperty("rejected").GetInt32()));
         Assert.Contains("line 2", imported.Error, StringComparison.Ordinal);
-        Assert.Equal(562, Program.Json("labels", "search", "sentence", "--labels", folder.At("out.jsonl")).GetProperty("matches")[0].GetProperty("index").GetInt32());
+        Assert.Equal(562, Program.Json("labels", "search", "limerick", "--labels", folder.At("out.jsonl")).GetProperty("matches")[0].GetProperty("index").GetInt32());
         Assert.Equal(1738, Program.Json("labels", "search", "girl").GetProperty("matches")[0].GetProperty("index").GetInt32());
-        Assert.Contains("begins a sentence", Program.Run("features", "She loved the river", "--labels", folder.At("out.jsonl")).Output, StringComparison.Ordinal);
+        Assert.Contains("begins a limerick", Program.Run("features", "She loved the river", "--dense", "--labels", folder.At("out.jsonl")).Output, StringComparison.Ordinal);
         Outcome empty = Program.Run("labels", "import", folder.Write("bad.jsonl", "{}"u8.ToArray()));
         Assert.Equal(1, empty.ExitCode);
         Assert.Contains("modelId is missing", empty.Error, StringComparison.Ordinal);

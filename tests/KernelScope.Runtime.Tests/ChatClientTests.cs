@@ -126,6 +126,8 @@ public class ChatClientTests
                 client.GetResponseAsync(Question, new ChatOptions { Temperature = temperature }))).Message, StringComparison.Ordinal);
         }
 
+        Assert.Contains("MaxOutputTokens is 0", (await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() =>
+            client.GetResponseAsync(Question, new ChatOptions { MaxOutputTokens = 0 }))).Message, StringComparison.Ordinal);
         Assert.NotEmpty((await client.GetResponseAsync(Question, new ChatOptions { Temperature = 1e30f, MaxOutputTokens = 2 })).Messages);
 
         async Task RefusedAsync(string part, ChatOptions options) => Assert.Contains(

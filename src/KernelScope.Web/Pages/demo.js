@@ -100,7 +100,12 @@ function showTokens(results, text) {
     return button;
   });
   $('microscope-tokens').replaceChildren(...buttons);
-  $('microscope-features').replaceChildren(element('p', { class: 'dim' }, 'Choose a token.'));
+  // The page begins with something to read: the token on which a feature is strongest.
+  const strongest = results.findIndex(r => r.topFeatures[0]?.activationValue === most);
+  if (strongest >= 0)
+    buttons[strongest].dispatchEvent(new Event('mouseenter'));
+  else
+    $('microscope-features').replaceChildren(element('p', { class: 'dim' }, 'No feature fires here.'));
 }
 
 function showFeatures(result, text, buttons) {
