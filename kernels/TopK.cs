@@ -167,16 +167,23 @@ public static class TopK
         return ((ulong)bits << 32) | ~(uint)index;
     }
 
+    // The larger of two lanes' keys, in both.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static ulong LargerOf(ulong key, int distance)
+    {
+        ulong other = ((ulong)(uint)Warp.ShuffleXor((int)(key >> 32), distance) << 32) | (uint)Warp.ShuffleXor((int)key, distance);
+        return key > other ? key : other;
+    }
+
     // The largest key of a group, in every thread.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static ulong GroupLargest(ulong key, ArrayView<ulong> shared, int warps)
     {
-        for (int distance = KernelMath.WarpSize / 2; distance > 0; distance >>= 1)
-        {
-            ulong other = ((ulong)(uint)Warp.ShuffleXor((int)(key >> 32), distance) << 32) | (uint)Warp.ShuffleXor((int)key, distance);
-            key = key > other ? key : other;
-        }
-
+        key = LargerOf(key, 16);
+        key = LargerOf(key, 8);
+        key = LargerOf(key, 4);
+        key = LargerOf(key, 2);
+        key = LargerOf(key, 1);
         if ((Group.IdxX & (KernelMath.WarpSize - 1)) == 0)
             shared[Group.IdxX / KernelMath.WarpSize] = key;
         Group.Barrier();
