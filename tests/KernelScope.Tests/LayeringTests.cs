@@ -33,6 +33,7 @@ public class LayeringTests
         ["KernelScope.Evaluation"],
         ["KernelScope.Training"],
         ["KernelScope.Training.Runs"],
+        ["KernelScope.Training.Suites"],
         ["KernelScope.Distributed"],
     ];
 

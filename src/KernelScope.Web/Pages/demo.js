@@ -100,10 +100,11 @@ function showTokens(results, text) {
     return button;
   });
   $('microscope-tokens').replaceChildren(...buttons);
-  // The page begins with something to read: the token on which a feature is strongest.
-  const strongest = results.findIndex(r => r.topFeatures[0]?.activationValue === most);
-  if (strongest >= 0)
-    buttons[strongest].dispatchEvent(new Event('mouseenter'));
+  // The page begins with something to read: the token most of whose features have labels, the strongest of such.
+  const labels = r => r.topFeatures.filter(f => f.feature?.explanations?.length > 0).length;
+  const order = results.map((r, i) => [labels(r), r.topFeatures[0]?.activationValue ?? 0, i]).sort((a, b) => b[0] - a[0] || b[1] - a[1]);
+  if (order[0]?.[1] > 0)
+    buttons[order[0][2]].dispatchEvent(new Event('mouseenter'));
   else
     $('microscope-features').replaceChildren(element('p', { class: 'dim' }, 'No feature fires here.'));
 }
