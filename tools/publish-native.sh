@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Publishes kernelscope as native files (NativeAOT), with the demo and the PTX inside: for machines that have neither an SDK nor a network. Needs clang or gcc as a linker.
 # Usage: tools/publish-native.sh [--check] [RID] [OUTPUT] [INSTRUCTIONS]      default: linux-x64, artifacts/native
-#        tools/publish-native.sh --kit [OUTPUT]      default: artifacts/kit; kernelscope-kit for tools/gpu-check.sh: linux-x64 with AVX2, without the server, the demo with the SAEs that verify needs.
+#        tools/publish-native.sh --kit [OUTPUT]      default: artifacts/kit; kernelscope-kit for tools/gpu-check.sh: linux-x64 with AVX2, without the server and dash, the demo with the SAEs that verify needs.
 #                                                    Fails if it and the script have more than 60 MiB.
 # A native file is compiled for one instruction set. By default there are two on x64: kernelscope runs on every processor with AVX2 (x86-64-v3) and, on Linux, hands over to kernelscope-avx512
 # (x86-64-v4) beside it where the processor has AVX-512. Each works alone. INSTRUCTIONS makes one file instead, such as x86-64-v2 for processors without AVX2 (slow).

@@ -113,9 +113,9 @@ internal static class CommandLine
             new CatalogCommand(common, surroundings),
             new PullCommand(common, surroundings),
             new PackCommand(common, surroundings),
-            new DashCommand(common, surroundings),
             new LabelsCommand(common, surroundings),
 #if !WITHOUT_WEB
+            new DashCommand(common, surroundings),
             new ServeCommand(common, surroundings),
 #endif
         };
