@@ -278,31 +278,15 @@ internal sealed record SuiteItemOutcome(string Id, string Name, string State, do
 /// <summary>Says on standard error how far a suite is: one line on a terminal, else a line every half minute.</summary>
 internal sealed class SuiteView(Streams streams, int items) : IProgress<SuiteProgress>, IDisposable
 {
-    private static readonly TimeSpan OnTerminal = TimeSpan.FromMilliseconds(250), Elsewhere = TimeSpan.FromSeconds(30);
     private readonly Lock _lock = new();
-    private long _last = Stopwatch.GetTimestamp();
-    private int _width;
+    private readonly ProgressLine _line = new(streams);
 
     public void Report(SuiteProgress value)
     {
         lock (_lock)
-        {
-            if (Stopwatch.GetElapsedTime(_last) < (streams.ErrorIsTerminal ? OnTerminal : Elsewhere))
-                return;
-            _last = Stopwatch.GetTimestamp();
-            string text = FormattableString.Invariant($"{value.ItemsDone} of {items} done  {value.Text}");
-            if (streams.ErrorIsTerminal)
-                streams.Error.Write($"\r{text.PadRight(_width)}");
-            else
-                streams.Error.WriteLine(text);
-            _width = Math.Max(_width, text.Length);
-        }
+            _line.Report(() => FormattableString.Invariant($"{value.ItemsDone} of {items} done  {value.Text}"));
     }
 
     /// <summary>Wipes the line.</summary>
-    public void Dispose()
-    {
-        if (streams.ErrorIsTerminal && _width > 0)
-            streams.Error.Write($"\r{new string(' ', _width)}\r");
-    }
+    public void Dispose() => _line.Dispose();
 }

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Globalization;
 using KernelScope.Training;
 
@@ -10,36 +9,21 @@ internal sealed class TrainProgress(Streams streams) : IProgress<TrainingProgres
 {
     private const string Eighths = "▁▂▃▄▅▆▇█";
     private const int Points = 12;
-    private static readonly TimeSpan OnTerminal = TimeSpan.FromMilliseconds(250);
-    private static readonly TimeSpan Elsewhere = TimeSpan.FromSeconds(30);
     private readonly List<TrainingProgress> _seen = [];
-    private long _last = Stopwatch.GetTimestamp();
-    private int _width;
+    private readonly ProgressLine _line = new(streams);
 
     public void Report(TrainingProgress value)
     {
         _seen.Add(value);
         if (_seen.Count > Points)
             _seen.RemoveAt(0);
-        if (Stopwatch.GetElapsedTime(_last) < (streams.ErrorIsTerminal ? OnTerminal : Elsewhere))
-            return;
-        _last = Stopwatch.GetTimestamp();
-        string text = string.Create(
+        _line.Report(() => string.Create(
             CultureInfo.InvariantCulture,
-            $"Step {value.Step:N0} of {value.Steps:N0}  loss {value.Loss:0.0000} {Line(p => p.Loss)}  L0 {value.L0:0.0} {Line(p => p.L0)}  FVU {value.Fvu:0.000} {Line(p => p.Fvu)}  {value.Dead:N0} dead  {value.RowsPerSecond:N0} rows/s");
-        if (streams.ErrorIsTerminal)
-            streams.Error.Write($"\r{text.PadRight(_width)}");
-        else
-            streams.Error.WriteLine(text);
-        _width = Math.Max(_width, text.Length);
+            $"Step {value.Step:N0} of {value.Steps:N0}  loss {value.Loss:0.0000} {Line(p => p.Loss)}  L0 {value.L0:0.0} {Line(p => p.L0)}  FVU {value.Fvu:0.000} {Line(p => p.Fvu)}  {value.Dead:N0} dead  {value.RowsPerSecond:N0} rows/s"));
     }
 
     /// <summary>Wipes the line.</summary>
-    public void Dispose()
-    {
-        if (streams.ErrorIsTerminal && _width > 0)
-            streams.Error.Write($"\r{new string(' ', _width)}\r");
-    }
+    public void Dispose() => _line.Dispose();
 
     private string Line(Func<TrainingProgress, double> what)
     {

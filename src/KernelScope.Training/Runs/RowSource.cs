@@ -56,13 +56,10 @@ internal sealed class RowSource : IDisposable
     public bool IsAtEnd => _open.Count == 0 && _nextShard == _shards.Length;
 
     /// <summary>Whether the rows of a sequence are held back: by the hash of its number, so that it is the same for every seed.</summary>
-    public bool IsValidation(int sequence) => Mix((ulong)sequence + 0x9E3779B97F4A7C15) < _validationBelow;
+    public bool IsValidation(int sequence) => SplitMix64.Mix((ulong)sequence + SplitMix64.Step) < _validationBelow;
 
     /// <summary>The same for a share.</summary>
-    public static bool IsValidation(long sequence, double share) => Mix((ulong)sequence + 0x9E3779B97F4A7C15) < Below(share);
-
-    /// <summary>SplitMix64's finaliser: every bit of the result depends on every bit of the value.</summary>
-    public static ulong Mix(ulong z) => SplitMix64.Mix(z);
+    public static bool IsValidation(long sequence, double share) => SplitMix64.Mix((ulong)sequence + SplitMix64.Step) < Below(share);
 
     private static ulong Below(double share) => (ulong)(share * Math.Pow(2, 64));
 
