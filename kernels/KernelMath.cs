@@ -30,7 +30,7 @@ public static class KernelMath
         p = Ptx.MultiplyAdd(p, r, 1.6666665459e-1f);
         p = Ptx.MultiplyAdd(p, r, 5.0000001201e-1f);
         p = Ptx.MultiplyAdd(p * r, r, r) + 1f;
-        // Two factors, because 2^128 and 2^-150 are no float32 by themselves.
+        // Two factors, because 2^128 and 2^-150 are not float32 by themselves.
         int exponent = (int)Interop.FloatAsInt(shifted) - 0x4B400000;
         int half = exponent >> 1;
         return p * PowerOfTwo(half) * PowerOfTwo(exponent - half);

@@ -177,7 +177,7 @@ public struct FastBF16 : ITensorOperand
 }
 
 /// <summary>
-/// f16 weights, exact. An f16 has 11 significant bits and is no bf16, but exactly high (8 bits) + low (the rest, at most 3 bits): five products;
+/// f16 weights, exact. An f16 has 11 significant bits and is not bf16, but exactly high (8 bits) + low (the rest, at most 3 bits): five products;
 /// low·low is below 2⁻²⁴.
 /// </summary>
 public struct ExactF16 : ITensorOperand

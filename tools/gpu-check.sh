@@ -13,7 +13,7 @@ if [[ -z $program || -z $out || -z $device || ( ${3:-} != --device && -n ${3:-} 
   echo "Usage: tools/gpu-check.sh FILE OUT.json [--device NAME]" >&2
   exit 2
 fi
-[[ -x $program ]] || { echo "gpu-check: $program is not there, or is no program." >&2; exit 2; }
+[[ -x $program ]] || { echo "gpu-check: $program is not there, or is not a program." >&2; exit 2; }
 program=$(realpath "$program")
 emulated=
 if [[ $device == emulated ]]; then emulated=1; fi

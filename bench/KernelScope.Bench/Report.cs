@@ -52,7 +52,7 @@ internal static class Report
         }
         catch (JsonException)
         {
-            throw new InvalidDataException($"{path} is no JSON: it holds no results to add to.");
+            throw new InvalidDataException($"{path} is not JSON: it holds no results to add to.");
         }
     }
 

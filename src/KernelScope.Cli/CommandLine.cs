@@ -58,7 +58,7 @@ internal static class CommandLine
                 root.Directives.Clear();
             if (args is [HelpVerb, ..])
                 args = HelpOf(args[1..], root);
-            // A text may begin with @: it is no file of more arguments.
+            // A text may begin with @: it is not a file of more arguments.
             var parsing = new ParserConfiguration { ResponseFileTokenReplacer = null, EnablePosixBundling = false };
             ParseResult parsed = root.Parse(args, parsing);
             verb = parsed.CommandResult.Command is Verb command ? command.Name : "";
@@ -121,7 +121,7 @@ internal static class CommandLine
         };
         var verb = new Argument<string>("VERB") { CompletionSources = { _ => root.Subcommands.Select(c => c.Name) } };
         root.Subcommands.Add(new Command(HelpVerb, "Shows the options and examples of a verb.") { verb });
-        // "/?" is no call for help.
+        // "/?" is not a call for help.
         foreach (Option help in root.Options.OfType<HelpOption>())
         {
             help.Aliases.Remove("/h");
@@ -138,6 +138,8 @@ internal static class CommandLine
     {
         if (words is [string word, ..] && word[0..Math.Min(1, word.Length)] != "-" && !root.Subcommands.Any(c => c.Name == word))
             throw new UsageException(NoVerb(word, root));
+        if (words.Where(w => !w.StartsWith('-')).Skip(1).FirstOrDefault() is string second)
+            throw new UsageException($"help shows one verb at a time; '{Printable.Escape(second)}' is left over.");
         return words is ["--help", ..] or [HelpVerb, ..] ? ["--help"] : [.. words.Take(1), "--help"];
     }
 

@@ -3,7 +3,7 @@ using System.Text.Unicode;
 
 namespace KernelScope.Cli;
 
-/// <summary>Refuses arguments that are no valid text, before .NET's replacement characters pass for what was typed.</summary>
+/// <summary>Refuses arguments that are not valid text, before .NET's replacement characters pass for what was typed.</summary>
 internal static class RawArguments
 {
     private const string ProcessArguments = "/proc/self/cmdline";

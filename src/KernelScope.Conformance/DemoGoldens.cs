@@ -219,7 +219,7 @@ public static class DemoGoldens
         return Largest(expected, actual) / largest;
     }
 
-    /// <summary>The largest difference; infinite where something is no number.</summary>
+    /// <summary>The largest difference; infinite where something is not a number.</summary>
     private static double Largest(ReadOnlySpan<float> expected, ReadOnlySpan<float> actual, double worst = 0)
     {
         for (int i = 0; i < expected.Length; i++)

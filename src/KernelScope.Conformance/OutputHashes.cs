@@ -74,7 +74,7 @@ public sealed class OutputHashes
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or ArgumentException)
         {
-            throw new InvalidDataException($"{name} is no file of hashes as --write-hashes makes it: {e.Message}", e);
+            throw new InvalidDataException($"{name} is not a file of hashes as --write-hashes makes it: {e.Message}", e);
         }
     }
 

@@ -76,7 +76,7 @@ internal static unsafe class AheadKernel<S, V>
         }
     }
 
-    /// <summary>Copies what no step had room for, and the inputs that are no whole block.</summary>
+    /// <summary>Copies what no step had room for, and the inputs that are not a whole block.</summary>
     private static void Finish<E>(ref AheadCopy copy)
         where E : struct, IElement
     {

@@ -41,7 +41,7 @@ internal unsafe struct AheadCopy
 
     private int _column;
 
-    /// <summary>From the step's first weight to the one that is asked for meanwhile: further on in its row, behind the row's end in the next block.</summary>
+    /// <summary>From the step's first weight to the one that is prefetched meanwhile: further on in its row, behind the row's end in the next block.</summary>
     public readonly long Ahead(int size)
     {
         long ahead = _column * (long)size + AskedBytes, end = (long)AheadPanel.Outputs * size;

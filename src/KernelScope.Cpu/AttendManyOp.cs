@@ -95,7 +95,7 @@ internal static unsafe class AttendManyOp<S, V>
         new Span<RunningSoftmax>(room.Softmax, all).Fill(RunningSoftmax.None);
     }
 
-    /// <summary>A block of keys. What is read next is asked for meanwhile: its values during the scores, the <paramref name="nextCount"/> keys after it during the mix.</summary>
+    /// <summary>A block of keys. What is read next is prefetched meanwhile: its values during the scores, the <paramref name="nextCount"/> keys after it during the mix.</summary>
     private static void OverBlock(AttendJob* job, in Room room, int kvHead, int position, int rows, int from, int count, int nextCount)
     {
         int headDim = job->Cache.HeadDim;

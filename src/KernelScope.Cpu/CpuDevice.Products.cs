@@ -21,7 +21,7 @@ public sealed unsafe partial class CpuDevice
     }
 
     /// <inheritdoc/>
-    /// <remarks>A stored matrix [out, in] is an [in, out] one of the product turned round; where a weight has several, their products add up.</remarks>
+    /// <remarks>A stored matrix [out, in] is an [in, out] one of the product transposed; where a weight has several, their products add up.</remarks>
     protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination)
     {
         CpuWeight w = CpuWeight.Of(weight);

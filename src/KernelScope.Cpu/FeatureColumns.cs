@@ -5,8 +5,8 @@ namespace KernelScope.Cpu;
 
 /// <summary>y += Σ value_n·w_n over float32 rows of active features, which lie anywhere in memory, for blocks of outputs that registers hold.</summary>
 /// <remarks>
-/// One multiply-add per feature for every output, in the order of the list: the bits of <see cref="FeatureSum{S, V}"/>. A row gives 24 lines at a time while a third of the fifth row after it is asked for:
-/// the processor's own prefetchers then bring the lines between, and asking for all took 8 % more time. It took 15 % less than whole rows, whatever the alignment; for bfloat16 10 % more, since the instructions
+/// One multiply-add per feature for every output, in the order of the list: the bits of <see cref="FeatureSum{S, V}"/>. A row gives 24 lines at a time while a third of the fifth row after it is prefetched:
+/// the processor's own prefetchers then bring the lines between, and prefetching all took 8 % more time. It took 15 % less than whole rows, whatever the alignment; for bfloat16 10 % more, since the instructions
 /// that widen leave the processor no room to run ahead.
 /// </remarks>
 internal static unsafe class FeatureColumns<S, V>
@@ -17,7 +17,7 @@ internal static unsafe class FeatureColumns<S, V>
     private const int Vectors = 24;
     private const int Line = 64;
 
-    // Features from the one that is summed to the one that is asked for; measured best of 1 to 24.
+    // Features from the one that is summed to the one that is prefetched; measured best of 1 to 24.
     private const int Ahead = 5;
 
     /// <summary>Adds <paramref name="count"/> features to the outputs that make whole blocks, none where the registers are too few or too short.</summary>
@@ -26,7 +26,7 @@ internal static unsafe class FeatureColumns<S, V>
     /// <param name="feature">The features.</param>
     /// <param name="value">Their values.</param>
     /// <param name="count">How many there are.</param>
-    /// <param name="next">The features of the next row of codes, which are asked for in time.</param>
+    /// <param name="next">The features of the next row of codes, which are prefetched.</param>
     /// <param name="nextCount">How many there are.</param>
     /// <param name="y">What is added to.</param>
     /// <param name="outputs">Number of outputs.</param>
@@ -56,35 +56,35 @@ internal static unsafe class FeatureColumns<S, V>
             s18 = S.Load(y + (18 * S.Lanes)), s19 = S.Load(y + (19 * S.Lanes)), s20 = S.Load(y + (20 * S.Lanes)), s21 = S.Load(y + (21 * S.Lanes)), s22 = S.Load(y + (22 * S.Lanes)), s23 = S.Load(y + (23 * S.Lanes));
         for (int n = 0; n < count; n++)
         {
-            byte* row = w + (feature[n] * rowBytes), asked = row;
+            byte* row = w + (feature[n] * rowBytes), ahead = row;
             int next = n + Ahead - count;
             if (next < 0)
-                asked = w + (feature[n + Ahead] * rowBytes);
+                ahead = w + (feature[n + Ahead] * rowBytes);
             else if (next < thenCount)
-                asked = then + (thenFeature[next] * rowBytes);
+                ahead = then + (thenFeature[next] * rowBytes);
             V c = S.All(value[n]);
-            s0 = AddAsking(c, row, asked, s0);
+            s0 = AddPrefetching(c, row, ahead, s0);
             s1 = Add(c, row + Line, s1);
             s2 = Add(c, row + (2 * Line), s2);
-            s3 = AddAsking(c, row + (3 * Line), asked + (3 * Line), s3);
+            s3 = AddPrefetching(c, row + (3 * Line), ahead + (3 * Line), s3);
             s4 = Add(c, row + (4 * Line), s4);
             s5 = Add(c, row + (5 * Line), s5);
-            s6 = AddAsking(c, row + (6 * Line), asked + (6 * Line), s6);
+            s6 = AddPrefetching(c, row + (6 * Line), ahead + (6 * Line), s6);
             s7 = Add(c, row + (7 * Line), s7);
             s8 = Add(c, row + (8 * Line), s8);
-            s9 = AddAsking(c, row + (9 * Line), asked + (9 * Line), s9);
+            s9 = AddPrefetching(c, row + (9 * Line), ahead + (9 * Line), s9);
             s10 = Add(c, row + (10 * Line), s10);
             s11 = Add(c, row + (11 * Line), s11);
-            s12 = AddAsking(c, row + (12 * Line), asked + (12 * Line), s12);
+            s12 = AddPrefetching(c, row + (12 * Line), ahead + (12 * Line), s12);
             s13 = Add(c, row + (13 * Line), s13);
             s14 = Add(c, row + (14 * Line), s14);
-            s15 = AddAsking(c, row + (15 * Line), asked + (15 * Line), s15);
+            s15 = AddPrefetching(c, row + (15 * Line), ahead + (15 * Line), s15);
             s16 = Add(c, row + (16 * Line), s16);
             s17 = Add(c, row + (17 * Line), s17);
-            s18 = AddAsking(c, row + (18 * Line), asked + (18 * Line), s18);
+            s18 = AddPrefetching(c, row + (18 * Line), ahead + (18 * Line), s18);
             s19 = Add(c, row + (19 * Line), s19);
             s20 = Add(c, row + (20 * Line), s20);
-            s21 = AddAsking(c, row + (21 * Line), asked + (21 * Line), s21);
+            s21 = AddPrefetching(c, row + (21 * Line), ahead + (21 * Line), s21);
             s22 = Add(c, row + (22 * Line), s22);
             s23 = Add(c, row + (23 * Line), s23);
         }
@@ -116,10 +116,10 @@ internal static unsafe class FeatureColumns<S, V>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static V AddAsking(V c, byte* w, byte* asked, V sum)
+    private static V AddPrefetching(V c, byte* w, byte* ahead, V sum)
     {
         if (Sse.IsSupported)
-            Sse.Prefetch0(asked);
+            Sse.Prefetch0(ahead);
         return Add(c, w, sum);
     }
 

@@ -5,7 +5,7 @@ namespace KernelScope.Cpu;
 
 /// <summary>y += Σ value_n·w_n over the stored rows of active features, which lie anywhere in memory: the sparse decoder's inner loop.</summary>
 /// <remarks>
-/// One multiply-add per feature for every output, in the order of the list. Rows go in eights, each read from end to end, so that y is read and written once for each eight. Some lines ahead are asked for, where
+/// One multiply-add per feature for every output, in the order of the list. Rows go in eights, each read from end to end, so that y is read and written once for each eight. Lines ahead are prefetched, where
 /// rows end in the next eight, those of the next row of codes too: no processor guesses where they are, and eight whole rows would not stay in the first-level cache.
 /// </remarks>
 internal static unsafe class FeatureSum<S, V>
@@ -15,7 +15,7 @@ internal static unsafe class FeatureSum<S, V>
     private const int Group = 8;
     private const int Line = 64;
 
-    // Bytes in each row from what is summed to what is asked for; measured best of 0.5 to 4 kB.
+    // Bytes in each row from what is summed to what is prefetched; measured best of 0.5 to 4 kB.
     private const int Ahead = 1024;
 
     // Bytes by which each row is ahead of the one before: requests for the same place in all rows meet in few of the memory's banks. 4 to 8 % less time where many rows come from the last cache; more bytes
@@ -28,7 +28,7 @@ internal static unsafe class FeatureSum<S, V>
     /// <param name="feature">The features.</param>
     /// <param name="value">Their values.</param>
     /// <param name="count">How many there are.</param>
-    /// <param name="next">The features of the next row of codes, which are asked for in time.</param>
+    /// <param name="next">The features of the next row of codes, which are prefetched.</param>
     /// <param name="nextCount">How many there are.</param>
     /// <param name="y">What is added to.</param>
     /// <param name="outputs">Number of outputs.</param>
@@ -110,7 +110,7 @@ internal static unsafe class FeatureSum<S, V>
         {
             long at = (long)j * E.Size;
             if (at % Line == 0)
-                Ask(rows, next, at + distance, size);
+                Prefetch(rows, next, at + distance, size);
             V sum = S.MultiplyAdd(c0, E.Load<S, V>(w0 + at), S.Load(y + j));
             if (T.Rows > 1)
                 sum = S.MultiplyAdd(c1, E.Load<S, V>(w1 + at), sum);
@@ -134,20 +134,20 @@ internal static unsafe class FeatureSum<S, V>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Ask(byte** rows, byte** next, long at, long size)
+    private static void Prefetch(byte** rows, byte** next, long at, long size)
     {
         if (!Sse.IsSupported)
             return;
-        AskRow(rows, next, at, size);
-        AskRow(rows + 1, next + 1, at + Apart, size);
-        AskRow(rows + 2, next + 2, at + (2 * Apart), size);
-        AskRow(rows + 3, next + 3, at + (3 * Apart), size);
-        AskRow(rows + 4, next + 4, at + (4 * Apart), size);
-        AskRow(rows + 5, next + 5, at + (5 * Apart), size);
-        AskRow(rows + 6, next + 6, at + (6 * Apart), size);
-        AskRow(rows + 7, next + 7, at + (7 * Apart), size);
+        PrefetchRow(rows, next, at, size);
+        PrefetchRow(rows + 1, next + 1, at + Apart, size);
+        PrefetchRow(rows + 2, next + 2, at + (2 * Apart), size);
+        PrefetchRow(rows + 3, next + 3, at + (3 * Apart), size);
+        PrefetchRow(rows + 4, next + 4, at + (4 * Apart), size);
+        PrefetchRow(rows + 5, next + 5, at + (5 * Apart), size);
+        PrefetchRow(rows + 6, next + 6, at + (6 * Apart), size);
+        PrefetchRow(rows + 7, next + 7, at + (7 * Apart), size);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AskRow(byte** row, byte** next, long at, long size) => Sse.Prefetch0(at < size ? *row + at : *next + (at - size));
+    private static void PrefetchRow(byte** row, byte** next, long at, long size) => Sse.Prefetch0(at < size ? *row + at : *next + (at - size));
 }

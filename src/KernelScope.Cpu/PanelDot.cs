@@ -20,7 +20,7 @@ internal static unsafe class PanelDot<S, V>
     /// <summary>Inputs that are summed before the sum joins those before it: long sums lose fewer bits so, and a block stays in the first-level cache for the panel's other tiles.</summary>
     private const int BlockInputs = TransposePanel.Inputs;
 
-    // Bytes from what is computed with to what is asked for; measured best of 1 to 8 kB.
+    // Bytes from what is computed with to what is prefetched; measured best of 1 to 8 kB.
     private const int Ahead = 2048;
 
     /// <summary>Outputs of a tile: the whole panel with AVX-512, a part of it with narrower vectors.</summary>

@@ -3,7 +3,7 @@ using System.Runtime.Intrinsics.X86;
 
 namespace KernelScope.Cpu;
 
-/// <summary>Cache lines of a block of memory that will be needed next, asked for in small portions while something else computes.</summary>
+/// <summary>Cache lines of a block of memory that will be needed next, prefetched in small portions while something else computes.</summary>
 internal unsafe struct Prefetch
 {
     private const int Line = 64;
@@ -23,7 +23,7 @@ internal unsafe struct Prefetch
         _rows = rows;
     }
 
-    /// <summary>Asks for bytes, a multiple of 64 and not many, that will be read once: they come into the first-level cache and drive nothing else out. What is asked for need not be there.</summary>
+    /// <summary>Prefetches bytes, a multiple of 64 and not many, that will be read once: they come into the first-level cache and drive nothing else out. What is prefetched need not exist.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Passing(byte* start, int bytes)
     {
@@ -42,7 +42,7 @@ internal unsafe struct Prefetch
     /// <summary>Lines of each of <paramref name="portions"/> portions.</summary>
     public readonly int Share(int portions) => (int)((((long)_lines * _rows) + portions - 1) / portions);
 
-    /// <summary>Asks for the next lines; does nothing when all were asked for, or where the processor cannot be asked.</summary>
+    /// <summary>Prefetches the next lines; does nothing when all were, or where the processor has no such instruction.</summary>
     public void Issue(int lines)
     {
         for (; Sse.IsSupported && lines > 0 && _rows > 0; lines--)

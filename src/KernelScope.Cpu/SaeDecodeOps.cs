@@ -83,7 +83,7 @@ internal static unsafe class SaeDecodeOps<S, V>
             job->Next[t] = stop;
         if (start == stop)
             return;
-        // Another worker may be at the next row already: then what is asked for is of no use.
+        // Another worker may be at the next row already: then what was prefetched is of no use.
         long next = t + 1 < job->Rows ? Start(job, t + 1) : 0;
         int nextCount = t + 1 < job->Rows ? (int)(job->RowStart[t + 2] - next) : 0;
         for (int p = 0; p < job->PartCount; p++)

@@ -17,7 +17,7 @@ internal static unsafe class StripKernel<S, V>
     /// <summary>Stored rows that are read side by side. Of a width that is a power of two all of them lie in one set of a cache, which has no room for many more.</summary>
     private const int Depth = 8;
 
-    // Bytes in each stored row from what is computed with to what is asked for; measured best of 0.25 to 4 kB.
+    // Bytes in each stored row from what is computed with to what is prefetched; measured best of 0.25 to 4 kB.
     private const int Ahead = 1024;
 
     /// <summary>Rows of x that share a loaded weight, as many as the registers hold.</summary>

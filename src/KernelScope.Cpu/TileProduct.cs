@@ -128,7 +128,7 @@ internal static unsafe class TileProduct<F>
         }
     }
 
-    /// <summary>The stored weights of a panel, to be asked for while another is worked on.</summary>
+    /// <summary>The stored weights of a panel, to prefetch while another is worked on.</summary>
     private static Prefetch Next<E>(Product* product, StoredMatrix* part, int firstOutput, int firstInput)
         where E : struct, IElement
     {

@@ -17,7 +17,7 @@ internal static unsafe class TransposeKernel<S, V>
     /// <summary>Inputs of a panel.</summary>
     private const int PanelInputs = TransposePanel.Inputs;
 
-    // Bytes in each stored row from what is transposed to what is asked for; measured best of 256 to 2048.
+    // Bytes in each stored row from what is transposed to what is prefetched; measured best of 256 to 2048.
     private const int Ahead = 512;
 
     /// <summary>Some outputs of all rows. <paramref name="panel"/> is memory for <see cref="TransposePanel.Length"/> values.</summary>

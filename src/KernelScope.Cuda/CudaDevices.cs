@@ -26,7 +26,7 @@ public static class CudaDevices
     public static CudaDevice Open(string name, CudaDeviceOptions? options = null)
     {
         if (!TryParse(name, out int ordinal))
-            throw new ArgumentException($"'{name}' is no CUDA device: they are called cuda, or cuda:0, cuda:1 and so on.", nameof(name));
+            throw new ArgumentException($"'{name}' is not a CUDA device: they are called cuda, or cuda:0, cuda:1 and so on.", nameof(name));
         return new CudaDevice(string.Create(CultureInfo.InvariantCulture, $"{Prefix}:{ordinal}"), CudaDriver.Load(), ordinal, options);
     }
 

@@ -64,7 +64,7 @@ public sealed partial class HubClient : IDisposable
         string weights = there.Contains(Single) ? Single : Index;
         if (!there.Contains(Config) || !there.Contains(weights))
             throw BadFile.Of(repository,
-                $"this repository is no model in safetensors: it has no {(there.Contains(Config) ? $"{Single} and no {Index}" : Config)}.");
+                $"this repository is not a model in safetensors: it has no {(there.Contains(Config) ? $"{Single} and no {Index}" : Config)}.");
         // tokenizer.json has 17 to 34 MB and is read only where there is no tokenizer.model.
         List<string> files = [Config, .. Optional.Where(there.Contains), .. there.Contains("tokenizer.model")
             || !there.Contains("tokenizer.json") ? [] : (string[])["tokenizer.json"], weights];
@@ -90,7 +90,7 @@ public sealed partial class HubClient : IDisposable
         if (files.Count == 0)
             throw new ArgumentException("No file is asked for.", nameof(files));
         if (files.FirstOrDefault(f => !HubName.IsSafe(f)) is string bad)
-            throw new ArgumentException($"{BadFile.Quote(bad)} is no path of a file inside a repository.", nameof(files));
+            throw new ArgumentException($"{BadFile.Quote(bad)} is not a path of a file inside a repository.", nameof(files));
         return PullCoreAsync(repository, revision, null, files, progress, cancellationToken);
     }
 
@@ -250,9 +250,9 @@ public sealed partial class HubClient : IDisposable
         ArgumentNullException.ThrowIfNull(repository);
         ArgumentNullException.ThrowIfNull(revision);
         if (!IsRepository(repository))
-            throw new ArgumentException($"{BadFile.Quote(repository)} is no hub id; one is like google/gemma-2-2b.", nameof(repository));
+            throw new ArgumentException($"{BadFile.Quote(repository)} is not a hub id; one is like google/gemma-2-2b.", nameof(repository));
         if (!Branch().IsMatch(revision) || !HubName.IsSafe(revision))
-            throw new ArgumentException($"{BadFile.Quote(revision)} is no revision: a branch, a tag or a commit.", nameof(revision));
+            throw new ArgumentException($"{BadFile.Quote(revision)} is not a revision: a branch, a tag or a commit.", nameof(revision));
     }
 
     private static string? Header(HttpResponseMessage answer, string name) =>

@@ -68,7 +68,7 @@ public sealed record HubOptions
             && endpoint.UserInfo.Length == 0 && endpoint.Query.Length == 0
             ? endpoint
             : throw new InvalidDataException(
-                $"HF_ENDPOINT is no address such as {DefaultEndpoint} (http or https, without a user or a query).");
+                $"HF_ENDPOINT is not an address such as {DefaultEndpoint} (http or https, without a user or a query).");
     }
 
     private static string? TokenOf(Func<string, string?> environment)

@@ -127,7 +127,7 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     /// <exception cref="EngineBusyException">The limits allow no more requests. Thrown by the first MoveNextAsync before it
     /// waits.</exception>
     /// <exception cref="ObjectDisposedException">The engine was disposed, before or while the text was written.</exception>
-    /// <exception cref="InvalidOperationException">The model gave values that are no numbers.</exception>
+    /// <exception cref="InvalidOperationException">The model gave values that are not numbers.</exception>
     /// <exception cref="TimeoutException">Nothing was read for <see cref="EngineOptions.ReaderTimeout"/> while the kept tokens were
     /// full.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
@@ -189,7 +189,7 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
             if (HookPoint.IsOverKeys(point.Site))
                 throw new ArgumentException($"{point} has one value for each head and key; its rows have no fixed width.");
             if (point.Site == Site.Logits)
-                throw new ArgumentException("Logits are no activations that a text is read for.");
+                throw new ArgumentException("Logits are not activations that a text is read for.");
         }
 
         int[] prompt = PromptOf(request.Text, request.Tokens);

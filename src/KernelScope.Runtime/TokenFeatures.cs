@@ -8,7 +8,7 @@ public sealed record TokenFeatures
     /// <summary>Id of the token.</summary>
     public required int Id { get; init; }
 
-    /// <summary>The token's text by itself, bytes that are no whole character as U+FFFD; null where the model has no tokenizer.</summary>
+    /// <summary>The token's text by itself, bytes that are not a whole character as U+FFFD; null where the model has no tokenizer.</summary>
     public string? Text { get; init; }
 
     /// <summary>One entry for each report asked for, in the order of the request.</summary>

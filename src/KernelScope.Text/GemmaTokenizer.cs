@@ -13,7 +13,7 @@ namespace KernelScope.Text;
 /// </summary>
 /// <remarks>
 /// Encoding, step by step: added tokens are cut out, longest first; spaces become U+2581; user-defined symbols are matched, longest first
-/// from the left, and never merge; the rest merges by score; a character that is no piece becomes its bytes. Nothing is added: the caller
+/// from the left, and never merge; the rest merges by score; a character that is not a piece becomes its bytes. Nothing is added: the caller
 /// prepends <see cref="BosId"/>. Control pieces of a <c>tokenizer.model</c> (<c>&lt;bos&gt;</c>) are never found in a text.
 /// <para>
 /// With a <c>tokenizer.json</c>, ids and text are those of Hugging Face's tokenizers library, which differ from sentencepiece's: runs of

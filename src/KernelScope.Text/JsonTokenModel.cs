@@ -29,7 +29,7 @@ internal sealed class JsonTokenModel(PieceTable pieces) : TokenModel
     /// <summary>Id of the piece of each byte, −1 where there is none; null without byte fallback.</summary>
     public required int[]? ByteIds { get; init; }
 
-    /// <summary>What a character becomes that is no piece and has no bytes; −1: nothing.</summary>
+    /// <summary>What a character becomes that is not a piece and has no bytes; −1: nothing.</summary>
     public required int UnknownToken { get; init; }
 
     /// <summary>Whether neighbouring unknown characters become one token.</summary>

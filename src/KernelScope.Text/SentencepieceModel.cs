@@ -2,7 +2,7 @@ namespace KernelScope.Text;
 
 /// <summary>
 /// Text to ids as sentencepiece has it: user-defined symbols are matched first, longest first from the left, and never merge; the rest
-/// merges by score (<see cref="BpeMerger"/>); a character that is no piece becomes its bytes.
+/// merges by score (<see cref="BpeMerger"/>); a character that is not a piece becomes its bytes.
 /// </summary>
 internal sealed class SentencepieceModel(TokenizerModel model) : TokenModel
 {

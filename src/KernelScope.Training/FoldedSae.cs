@@ -112,13 +112,13 @@ public sealed class FoldedSae
 
     private static float[] Turned(float[] rows, int count, int columns, double scale)
     {
-        float[] turned = new float[rows.Length];
+        float[] transposed = new float[rows.Length];
         for (int r = 0; r < count; r++)
         {
             for (int j = 0; j < columns; j++)
-                turned[((long)j * count) + r] = (float)(scale * rows[((long)r * columns) + j]);
+                transposed[((long)j * count) + r] = (float)(scale * rows[((long)r * columns) + j]);
         }
 
-        return turned;
+        return transposed;
     }
 }

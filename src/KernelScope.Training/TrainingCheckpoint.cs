@@ -101,7 +101,7 @@ internal static class TrainingCheckpoint
 
     private static long Number(JsonElement state, string name, string path) =>
         state.TryGetProperty(name, out JsonElement value) && value.TryGetInt64(out long number) && number >= 0 ? number
-            : throw BadFile.Of(path, $"'{name}' is no number from 0 on.");
+            : throw BadFile.Of(path, $"'{name}' is not a number from 0 on.");
 
     private static void WriteTensors(string path, TrainingParameters p, Func<TrainedMatrix, Mat> which, ReadOnlySpan<long> lastFired,
         params ReadOnlySpan<double> interval)

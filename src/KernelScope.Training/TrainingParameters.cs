@@ -55,7 +55,7 @@ internal sealed class TrainingParameters : IDisposable
 
     public int Width => Encoder.Values.Rows;
 
-    /// <summary>W_enc turned round, [d_sae, d_in].</summary>
+    /// <summary>W_enc transposed, [d_sae, d_in].</summary>
     public TrainedMatrix Encoder { get; }
 
     /// <summary>W_dec, [d_sae, d_out], unit rows.</summary>

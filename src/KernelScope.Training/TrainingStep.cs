@@ -231,7 +231,7 @@ internal sealed class TrainingStep : IDisposable
     {
         if (_parameters.Skip is not { } skip)
             return;
-        // The errors as lists of all outputs, turned round: few train a skip path, and its matrix is small beside the others.
+        // The errors as lists of all outputs, transposed: few train a skip path, and its matrix is small beside the others.
         using SparseCodes rows = _device.CreateCodes(_parameters.OutputDim, "errors as lists"), columns = _device.CreateCodes(_batch,
             "errors by output");
         _device.Write(FullLists(_parameters.Read(_error), _parameters.OutputDim), rows);

@@ -150,8 +150,8 @@ public sealed class EditTests
         Capture(folder, "z.3");
         Program.Run("run", Text, "--splice", "mean", "--mean-from", folder.At("acts.npz"))
             .AssertFailed(1, "there is no array 'resid_post.3'", "z.3");
-        Program.Run("run", Text, "--splice", "median").AssertFailed(2, "'median' is no splice");
-        Program.Run("run", Text, "--splice", "zero", "--edit-at", "5-3").AssertFailed(2, "'5-3' is no place for edits");
+        Program.Run("run", Text, "--splice", "median").AssertFailed(2, "'median' is not a splice");
+        Program.Run("run", Text, "--splice", "zero", "--edit-at", "5-3").AssertFailed(2, "'5-3' is not a place for edits");
         Program.Run("run", Text, "--splice", "zero", "--edit-at", "1,99").AssertFailed(1, "position 99", "0 to 8");
         Program.Run("features", Text, "--ablate", "2048").AssertFailed(1, "feature 2048 is outside the width");
         Program.Run("run", Text, "--sae", folder.At("none")).AssertFailed(1, "none");

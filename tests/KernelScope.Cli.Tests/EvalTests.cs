@@ -133,7 +133,7 @@ public sealed class EvalTests
         Program.Run(["eval", .. Model, .. Tokens]).AssertFailed(2, "an SAE is missing");
         Program.Run(["eval", .. Model, .. Residual]).AssertFailed(2, "what to evaluate on is missing");
         Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--length", "8"]).AssertFailed(2, "--length cuts a text");
-        Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--arrays", "some"]).AssertFailed(2, "'some' is no choice of arrays");
+        Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--arrays", "some"]).AssertFailed(2, "'some' is not a choice of arrays");
         Program.Run(["eval", .. Model, .. Residual, "--tokens-file", folder.Write("a.json", "[[2,300]]"u8)])
             .AssertFailed(1, "a.json", "position 1", "the id 300 is outside the vocabulary");
         Program.Run(["eval", .. Model, .. Residual, "--tokens-file", folder.Write("b.json", "[[2],[2,1]]"u8)])

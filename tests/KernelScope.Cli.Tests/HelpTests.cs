@@ -44,6 +44,7 @@ public sealed class HelpTests
     [InlineData("did you mean 'tokenize'?", "tokenise", "x")]
     [InlineData("did you mean 'inspect'?", "insp", "x")]
     [InlineData("did you mean 'doctor'?", "help", "docter")]
+    [InlineData("help shows one verb at a time; 'run' is left over.", "help", "features", "run")]
     [InlineData("did you mean '--top'?", "features", "x", "--tpo", "3")]
     [InlineData("did you mean '--max-new-tokens'?", "generate", "x", "--max-new-token=3")]
     [InlineData("did you mean '--device'?", "run", "x", "--devise", "cpu")]

@@ -2,7 +2,7 @@ using KernelScope.Files;
 
 namespace KernelScope.Cli.Tests;
 
-/// <summary>Values that are no numbers, in an SAE or in stored activations, are refused with one sentence by whatever reads them.</summary>
+/// <summary>Values that are not numbers, in an SAE or in stored activations, are refused with one sentence by whatever reads them.</summary>
 public sealed class NotANumberTests
 {
     [Theory]

@@ -64,7 +64,7 @@ public sealed class VerifyTests
         JsonElement[] checks = [.. Program.Json("verify", "--device", "cpu", "--op", "Linear", "--case", "denormals")
             .GetProperty("checks").EnumerateArray()];
         Assert.Equal(2, Assert.Single(checks).GetProperty("shapes").GetInt32());
-        Program.Run("verify", "--op", "Liner").AssertFailed(2, "'Liner' is no op of the suite");
+        Program.Run("verify", "--op", "Liner").AssertFailed(2, "'Liner' is not an op of the suite");
         Program.Run("verify", "--case", "no such case").AssertFailed(2, "no case is called");
         Program.Run("verify", "--cross", "--op", "Linear").AssertFailed(2, "--op does nothing with --cross");
         Program.Run("verify", "--repeats", "3").AssertFailed(2, "--repeats does nothing without --cross");

@@ -68,7 +68,7 @@ public static partial class Disassembly
         {
             Match load = Load().Match(instruction);
             string[] operands = instruction[(instruction.IndexOf(' ', StringComparison.Ordinal) + 1)..].Split(',', 2);
-            // What is written first is no read, but in stores.
+            // What is written first is not a read, but in stores.
             string read = operands.Length > 1 && !Store().IsMatch(instruction) ? operands[1] : instruction;
             if (loaded.Count > 0 && Register().Matches(read).Any(r =>
                 loaded.Contains(int.Parse(r.Groups[1].ValueSpan, CultureInfo.InvariantCulture))))

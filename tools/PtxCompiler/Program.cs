@@ -23,7 +23,7 @@ for (int i = 0; i < args.Length; i++)
             (nvdisasm, i) = (value, i + 1);
             break;
         default:
-            // The second of two folders, or an unknown option, is no folder.
+            // The second of two folders, or an unknown option, is not a folder.
             root = root is null ? args[i] : "";
             break;
     }

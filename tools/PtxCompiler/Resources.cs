@@ -144,7 +144,7 @@ public sealed class Resources
     private IEnumerable<string> BelowFloor(JsonProperty floor)
     {
         if (!_kernels.TryGetValue(floor.Name, out SortedDictionary<int, AssembledKernel>? all))
-            return [$"{FileName} has a floor for '{floor.Name}', which is no kernel."];
+            return [$"{FileName} has a floor for '{floor.Name}', which is not a kernel."];
         int threads = Catalog.All.Single(k => k.Name == floor.Name).GroupSize;
         return floor.Value.EnumerateObject().SelectMany(least => all.Where(a => a.Key >= 80)
             .Select(a => (Least: least, Architecture: a.Key, Value: Value(least.Name, a.Key, a.Value, threads)))

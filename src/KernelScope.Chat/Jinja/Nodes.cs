@@ -335,7 +335,7 @@ internal sealed class Target(int line, string? name, string? part, List<Target>?
         }
         else
         {
-            throw new TemplateException($"'{name}' is no namespace, so '{name}.{part}' cannot be set", line);
+            throw new TemplateException($"'{name}' is not a namespace, so '{name}.{part}' cannot be set", line);
         }
     }
 

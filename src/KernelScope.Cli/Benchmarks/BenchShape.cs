@@ -16,7 +16,7 @@ internal static class BenchShape
         "gemma-2-2b" => Config(2304, 9216, 26, 8, 4, 256, 256),
         "gemma-2-9b" => Config(3584, 14336, 42, 16, 8, 256, 256),
         "gemma-2-27b" => Config(4608, 36864, 46, 32, 16, 128, 144),
-        _ => throw new ArgumentException($"'{name}' is no shape with a config of its own.", nameof(name)),
+        _ => throw new ArgumentException($"'{name}' is not a shape with a config of its own.", nameof(name)),
     };
 
     /// <summary>Parameters of one layer's matrices.</summary>

@@ -25,9 +25,9 @@ internal sealed class BenchCommand : Verb
         common,
         surroundings)
     {
-        _shape.Validators.Add(r => Parsing.Require(r, _shape, v => BenchShape.Names.Contains(v), $"'{{0}}' is no shape: there are {string.Join(", ", BenchShape.Names)}."));
+        _shape.Validators.Add(r => Parsing.Require(r, _shape, v => BenchShape.Names.Contains(v), $"'{{0}}' is not a shape: there are {string.Join(", ", BenchShape.Names)}."));
         _layers.Validators.Add(r => Parsing.Require(r, _layers, v => v >= 1, "--layers is {0}; it must be 1 or more."));
-        _dtype.Validators.Add(r => Parsing.Require(r, _dtype, v => v is "bf16" or "f32", "'{0}' is no type of weights: there are bf16 and f32."));
+        _dtype.Validators.Add(r => Parsing.Require(r, _dtype, v => v is "bf16" or "f32", "'{0}' is not a type of weights: there are bf16 and f32."));
         _rounds.Validators.Add(r => Parsing.Require(r, _rounds, v => v is >= 1 and <= 1000, "--rounds is {0}; it must be 1 to 1000."));
         foreach (Option option in (Option[])[_shape, _layers, _dtype, _rounds])
             Options.Add(option);

@@ -53,8 +53,8 @@ internal sealed class EvalCommand : Verb
             Options.Add(option);
         _profile = new ProfileOption(this);
         _length.Validators.Add(r => Parsing.Require(r, _length, v => v >= 2, "--length is {0}; a sequence has at least 2 tokens, BOS and one more."));
-        _arrays.Validators.Add(r => Parsing.Require(r, _arrays, v => v is "all" or "positions" or "summary", "'{0}' is no choice of arrays: there are all, positions and summary."));
-        _study.Validators.Add(r => Parsing.Require(r, _study, v => v is "both" or "model", "'{0}' is no choice of what is fast: there are both and model."));
+        _arrays.Validators.Add(r => Parsing.Require(r, _arrays, v => v is "all" or "positions" or "summary", "'{0}' is not a choice of arrays: there are all, positions and summary."));
+        _study.Validators.Add(r => Parsing.Require(r, _study, v => v is "both" or "model", "'{0}' is not a choice of what is fast: there are both and model."));
         _resamples.Validators.Add(r => Parsing.Require(r, _resamples, v => v is >= 1 and <= 1_000_000, "--resamples is {0}; it must be between 1 and 1000000."));
     }
 

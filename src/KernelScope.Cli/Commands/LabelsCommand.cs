@@ -78,7 +78,7 @@ internal sealed class LabelsCommand : Verb
         LabelSource[] sources = [.. labels.All.GroupBy(l => (l.ModelId, l.Source))
             .Select(g => new LabelSource(g.Key.ModelId, g.Key.Source, g.Count(), g.Select(l => l.Index).Distinct().Count()))];
         if (labels.Rejected > 0)
-            Failure.WriteLine(Streams.Error, $"{labels.Rejected} entries are no labels; the first: {labels.FirstRejected}");
+            Failure.WriteLine(Streams.Error, $"{labels.Rejected} entries are not labels; the first: {labels.FirstRejected}");
         Written.Say(Streams, output);
         if (Common.JsonOf(parsed))
         {

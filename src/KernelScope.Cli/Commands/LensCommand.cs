@@ -61,7 +61,7 @@ internal sealed class LensCommand : Verb
         int[] tokens = prompt.Tokens(files);
         Sites.Require(files, site);
         if (!LogitLens.Sites.Contains(site.Site))
-            throw new WorkException($"{site} is no point of the stream; the lens reads {LogitLens.Names(site.Layer)}.");
+            throw new WorkException($"{site} is not a point of the stream; the lens reads {LogitLens.Names(site.Layer)}.");
         using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("context", Session.BytesFor(files.Config, tokens.Length)));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         LensToken[][] tops;
@@ -81,7 +81,7 @@ internal sealed class LensCommand : Verb
         if (feature < 0 || feature >= saeFiles.Config.FeatureCount)
             throw new WorkException($"feature {feature} is outside the width of {saeFiles.Name}, which has features 0 to {saeFiles.Config.FeatureCount - 1}.");
         if (!FeatureLens.Sites.Contains(saeFiles.SiteOut.Site))
-            throw new WorkException($"a feature at {saeFiles.SiteOut} is no direction of the stream; the lens reads features at {string.Join(", ", FeatureLens.Sites.Select(s => new HookPoint(s, saeFiles.SiteOut.Layer)))}.");
+            throw new WorkException($"a feature at {saeFiles.SiteOut} is not a direction of the stream; the lens reads features at {string.Join(", ", FeatureLens.Sites.Select(s => new HookPoint(s, saeFiles.SiteOut.Layer)))}.");
         using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles.Bytes));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);

@@ -43,7 +43,7 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
         }
         catch (JsonException e)
         {
-            throw new WorkException($"{place}: this is no JSON object ({Where(e)}).");
+            throw new WorkException($"{place}: this is not a JSON object ({Where(e)}).");
         }
         catch (InvalidOperationException)
         {
@@ -55,7 +55,7 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
     private string Encode(JsonElement text, string place)
     {
         if (text.ValueKind != JsonValueKind.String)
-            throw new WorkException($"{place}: \"text\" is no string.");
+            throw new WorkException($"{place}: \"text\" is not a string.");
         int[] ids = tokenizer.Encode(text.GetString());
         return JsonOutput.Line(new TokenizeResult(ids, [.. ids.Select(tokenizer.Piece)]));
     }
@@ -63,13 +63,13 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
     private string Decode(JsonElement list, string place)
     {
         if (list.ValueKind != JsonValueKind.Array)
-            throw new WorkException($"{place}: \"ids\" is no list.");
+            throw new WorkException($"{place}: \"ids\" is not a list.");
         int[] ids = new int[list.GetArrayLength()];
         int count = 0;
         foreach (JsonElement item in list.EnumerateArray())
         {
             if (item.ValueKind != JsonValueKind.Number || !item.TryGetInt32(out int id))
-                throw new WorkException($"{place}: \"ids\" holds something that is no token id.");
+                throw new WorkException($"{place}: \"ids\" holds something that is not a token id.");
             if (!tokenizer.Contains(id))
                 throw new WorkException($"{place}: {TokenText.Missing(tokenizer, id)}");
             ids[count++] = id;

@@ -24,7 +24,7 @@ internal sealed class CaseOptions
 
     public CaseOptions(Command verb)
     {
-        _scale.Validators.Add(r => Parsing.Require(r, _scale, v => v is "tiny" or "default" or "large", "'{0}' is no scale: there are tiny, default and large."));
+        _scale.Validators.Add(r => Parsing.Require(r, _scale, v => v is "tiny" or "default" or "large", "'{0}' is not a scale: there are tiny, default and large."));
         _jobs.Validators.Add(r => Parsing.Require(r, _jobs, v => v is >= 1 and <= 64, "--jobs is {0}; it must be 1 to 64."));
         _timeout.Validators.Add(r => Parsing.Require(r, _timeout, v => v is >= 1 and <= 86_400, "--timeout is {0}; it must be 1 to 86400."));
         _repeats.Validators.Add(r => Parsing.Require(r, _repeats, v => v is >= 1 and <= 10_000, "--repeats is {0}; it must be 1 to 10000."));
@@ -85,7 +85,7 @@ internal sealed class CaseOptions
         IReadOnlyList<ConformanceCase> all = ConformanceSuite.Cases(Scale(parsed, device));
         string[] ops = parsed.GetValue(_op) ?? [], known = [.. all.Select(c => c.Op).Distinct()];
         if (Array.Find(ops, o => !known.Contains(o)) is string unknown)
-            throw new UsageException($"'{Printable.Escape(unknown)}' is no op of the suite; there are {string.Join(", ", known)}.");
+            throw new UsageException($"'{Printable.Escape(unknown)}' is not an op of the suite; there are {string.Join(", ", known)}.");
         string? text = parsed.GetValue(_case);
         ConformanceCase[] picked = [.. all.Where(c => (ops.Length == 0 || ops.Contains(c.Op)) && (text is null || c.Name.Contains(text, StringComparison.Ordinal)))];
         return picked.Length > 0 ? picked : throw new UsageException($"no case is called '{Printable.Escape(text ?? "")}'.");

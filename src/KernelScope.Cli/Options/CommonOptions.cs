@@ -91,9 +91,9 @@ internal sealed class CommonOptions
         _precision.CompletionSources.Add("exact", "fast");
         _model.Validators.Add(r => Parsing.Require(r, _model, v => v.Length > 0, "--model is empty; it needs a folder or a hub name."));
         _device.Validators.Add(r => Parsing.Require(
-            r, _device, IsDeviceName, "'{0}' is no device: there are auto, cpu, cuda[:n], reference and emulated."));
+            r, _device, IsDeviceName, "'{0}' is not a device: there are auto, cpu, cuda[:n], reference and emulated."));
         _precision.Validators.Add(r => Parsing.Require(
-            r, _precision, v => v is "exact" or "fast", "'{0}' is no precision: there are exact and fast."));
+            r, _precision, v => v is "exact" or "fast", "'{0}' is not a precision: there are exact and fast."));
         _threads.Validators.Add(r => Parsing.Require(r, _threads, v => v is >= 1 and <= 1024, "--threads is {0}; it must be 1 to 1024."));
     }
 

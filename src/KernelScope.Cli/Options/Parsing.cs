@@ -36,7 +36,7 @@ internal static class Parsing
         {
             string word = words[i].Trim();
             if (!long.TryParse(word, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out ids[i]))
-                throw new UsageException($"{option} needs token ids with commas between them, such as 2,5,7; {(word.Length == 0 ? "a number is missing" : $"'{Printable.Escape(word)}' is no number")}.");
+                throw new UsageException($"{option} needs token ids with commas between them, such as 2,5,7; {(word.Length == 0 ? "a number is missing" : $"'{Printable.Escape(word)}' is not a number")}.");
         }
 
         return ids;
@@ -53,7 +53,7 @@ internal static class Parsing
     }
 
     /// <summary>A feature's index.</summary>
-    /// <exception cref="UsageException">It is no whole number.</exception>
+    /// <exception cref="UsageException">It is not a whole number.</exception>
     public static int Feature(string text, string option) =>
         int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int feature)
             ? feature

@@ -106,7 +106,7 @@ internal sealed class SaeUseOptions
             "sae+error" => SpliceMode.SaePlusError,
             "zero" => SpliceMode.Zero,
             "mean" => SpliceMode.Mean,
-            string other => throw new UsageException($"'{Printable.Escape(other)}' is no splice: there are sae, sae+error, zero and mean."),
+            string other => throw new UsageException($"'{Printable.Escape(other)}' is not a splice: there are sae, sae+error, zero and mean."),
         };
         string? mean = Single(own, _meanFrom, name);
         if ((mode == SpliceMode.Mean) != mean is not null)

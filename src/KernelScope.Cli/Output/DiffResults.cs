@@ -2,7 +2,7 @@ using System.Text.Json.Serialization;
 
 namespace KernelScope.Cli;
 
-/// <summary>Where two arrays part: the value in the first file and in the second; null where it is no finite number.</summary>
+/// <summary>Where two arrays part: the value in the first file and in the second; null where it is not a finite number.</summary>
 internal sealed record DepartureRow(string Name, long Position, long Element, double A, double B);
 
 /// <summary>An array of both files. The numbers are null where the values cannot be paired or differ by no finite amount.</summary>

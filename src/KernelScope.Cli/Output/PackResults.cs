@@ -11,7 +11,7 @@ namespace KernelScope.Cli;
 /// <param name="Matrices">Number of matrices.</param>
 /// <param name="Rounded">Whether wider values were rounded to bfloat16.</param>
 /// <param name="Values">Number of values.</param>
-/// <param name="NotBf16">How many of those that were looked at are no bfloat16: they keep their matrices in 32 bits, or were rounded.</param>
+/// <param name="NotBf16">How many of those that were looked at are not bfloat16: they keep their matrices in 32 bits, or were rounded.</param>
 /// <param name="Packed">How each matrix is kept.</param>
 internal sealed record PackResult(
     string Model, string Path, long Bytes, int Matrices, bool Rounded, long Values, long NotBf16, IReadOnlyList<PackedMatrixRow> Packed)
@@ -36,7 +36,7 @@ internal sealed record PackResult(
 /// <param name="Dtype">Its type in the model's files.</param>
 /// <param name="Bits">Bits of a value in the packed file.</param>
 /// <param name="Values">Number of values.</param>
-/// <param name="NotBf16">How many are no bfloat16; null where nobody looked.</param>
+/// <param name="NotBf16">How many are not bfloat16; null where nobody looked.</param>
 internal sealed record PackedMatrixRow(string Name, string Dtype, int Bits, long Values, long? NotBf16);
 
 /// <summary>Result of <c>pack --safetensors</c>.</summary>

@@ -19,7 +19,7 @@ internal static class PackView
         else if (result.NotBf16 > 0)
         {
             long values = result.Packed.Where(m => m.NotBf16 > 0).Sum(m => m.Values);
-            streams.Error.WriteLine($"In matrices kept in 32 bits, {Count(result.NotBf16)} of {Count(values)} values are no bfloat16.");
+            streams.Error.WriteLine($"In matrices kept in 32 bits, {Count(result.NotBf16)} of {Count(values)} values are not bfloat16.");
         }
     }
 

@@ -44,7 +44,7 @@ internal sealed class Against
         return new Against(path, points, [.. named.Where(n => n.Point.Layer >= model.Config.LayerCount).Select(n => n.Name)], tokens is null ? null : file[TokensName].ToInt64s());
     }
 
-    /// <summary>Compares what was captured. Arrays of the file that are no hook points are not looked at.</summary>
+    /// <summary>Compares what was captured. Arrays of the file that are not hook points are not looked at.</summary>
     public DiffResult Compare(ActivationCache captured, int[] tokens, int headDim, double tolerance, CancellationToken cancellation)
     {
         using var scratch = new ScratchFolder();

@@ -25,7 +25,7 @@ internal sealed record PullPlan(string Repository, string? Inside)
         if (ReleaseCatalog.All.Any(s => s.Release == parts[0]))
             throw new WorkException($"{name}: the catalogue has no such SAE{Near(name)}.");
         if (parts.Length == 3)
-            return HubClient.IsPath(parts[2]) ? new PullPlan(repository, parts[2]) : throw new WorkException($"{name}: '{parts[2]}' is no path inside a repository.");
+            return HubClient.IsPath(parts[2]) ? new PullPlan(repository, parts[2]) : throw new WorkException($"{name}: '{parts[2]}' is not a path inside a repository.");
         if (ReleaseCatalog.All.FirstOrDefault(s => s.Repository == repository) is ReleasedSae one)
             throw new WorkException($"{name}: this repository holds {ReleaseCatalog.All.Count(s => s.Repository == repository)} SAEs; name one of them, such as {one.Name} ('kernelscope catalog {one.Release}' lists them).");
         return new PullPlan(repository, null);

@@ -46,7 +46,7 @@ internal sealed class RoundingEffect
     /// <param name="rounded">The model with rounded ones.</param>
     /// <param name="streams">For progress.</param>
     /// <param name="cancellation">Stops it.</param>
-    /// <exception cref="WorkException">A model computes something that is no number.</exception>
+    /// <exception cref="WorkException">A model computes something that is not a number.</exception>
     public static EffectResult Measure(
         string text, int[][] sequences, Gemma2Model exact, Gemma2Model rounded, Streams streams, CancellationToken cancellation)
     {

@@ -107,7 +107,7 @@ internal sealed class SaeFiles : IDisposable
     /// <summary>Brings the parameters to a device; the SAE then owns them.</summary>
     /// <param name="device">Where.</param>
     /// <param name="pack">Whether the encoder is packed in memory, where the device computes from panels.</param>
-    /// <exception cref="InvalidDataException">A parameter is no finite number: the feature would silently never fire.</exception>
+    /// <exception cref="InvalidDataException">A parameter is not a finite number: the feature would silently never fire.</exception>
     public JumpReluSae Load(Device device, bool pack = false)
     {
         // A larger file is not read whole for that: it may take longer than the work.
@@ -137,5 +137,5 @@ internal sealed class SaeFiles : IDisposable
 
     private HookPoint? Own(string? name) => name is null ? null
         : HookPoint.TryParse(name, out HookPoint point) ? point
-        : throw new WorkException($"{Name}: its site '{name}' is no hook point here; give --site. It reads {Config.InputDim} values.");
+        : throw new WorkException($"{Name}: its site '{name}' is not a hook point here; give --site. It reads {Config.InputDim} values.");
 }

@@ -6,7 +6,7 @@ namespace KernelScope.Cli;
 internal static class TokenText
 {
     /// <summary>
-    /// The text of one token: its piece decoded (<c>▁king</c> is " king"). Pieces that are no text of their own have their names: <c>&lt;bos&gt;</c>, and <c>&lt;0xE4&gt;</c> for a byte that is
+    /// The text of one token: its piece decoded (<c>▁king</c> is " king"). Pieces that are not text of their own have their names: <c>&lt;bos&gt;</c>, and <c>&lt;0xE4&gt;</c> for a byte that is
     /// part of a character. Null where there is no tokenizer, or the tokenizer has no such id.
     /// </summary>
     public static string? Of(GemmaTokenizer? tokenizer, int id)

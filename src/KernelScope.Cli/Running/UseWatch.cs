@@ -32,7 +32,7 @@ internal sealed class UseWatch : IDisposable
         var watch = new UseWatch(stack, files, tokens);
         foreach (SaeStack.LoadedSae sae in stack.Saes)
         {
-            // What an edit further down has changed is no fair sample.
+            // What an edit further down has changed is not a fair sample.
             bool changed = stack.Entries.Any(e => !e.Edits.AreNone && (Sites.Order(e.Sae.Files.SiteOut) < Sites.Order(sae.Files.Site) || (e.Sae.Files.SiteOut == sae.Files.Site && e.Sae != sae)));
             int most = changed || !sae.Files.HasSiteOut ? 0 : Affordable(files.Config, sae.Files.Config, tokens.Length);
             IEnumerable<int> features = stack.Entries.Where(e => e.Sae == sae).SelectMany(e => e.Edits.Features).Select(f => f.Feature);

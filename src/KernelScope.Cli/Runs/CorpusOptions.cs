@@ -50,7 +50,7 @@ internal sealed class CorpusOptions
     {
         _documents.CompletionSources.Add("packed", "separate");
         _documents.Validators.Add(r => Parsing.Require(r, _documents, v => v is "packed" or "separate",
-            "'{0}' is no way to place documents: there are packed and separate."));
+            "'{0}' is not a way to place documents: there are packed and separate."));
         _context.Validators.Add(r => Parsing.Require(r, _context, v => v >= 2,
             "--context is {0}; a sequence has at least 2 tokens, BOS and one more."));
         _sequences.Validators.Add(r => Parsing.Require(r, _sequences, v => v >= 1, "--sequences is {0}; it must be 1 or more."));

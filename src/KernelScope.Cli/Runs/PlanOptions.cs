@@ -63,7 +63,7 @@ internal sealed class PlanOptions
         _saes.CompletionSources.Add([.. Demo.SaeNames]);
         _dtype.CompletionSources.Add("f32", "bf16", "f16");
         _dtype.Validators.Add(r => Parsing.Require(r, _dtype, v => v is "f32" or "bf16" or "f16",
-            "'{0}' is no type of stored rows: there are f32, bf16 and f16."));
+            "'{0}' is not a type of stored rows: there are f32, bf16 and f16."));
         _skipFirst.Validators.Add(r => Parsing.Require(r, _skipFirst, v => v is >= 0 and <= 1 << 24,
             "--skip-first is {0}; it must be 0 or more."));
         _shardSequences.Validators.Add(r => Parsing.Require(r, _shardSequences, v => v >= 1,

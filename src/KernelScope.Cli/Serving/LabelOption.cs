@@ -39,7 +39,7 @@ internal static class LabelOption
         {
             var read = FeatureLabels.Load(paths, ModelId(model), cancellation);
             if (read.Rejected > 0)
-                Failure.WriteLine(streams.Error, $"{read.Rejected} entries are no labels; the first: {read.FirstRejected}");
+                Failure.WriteLine(streams.Error, $"{read.Rejected} entries are not labels; the first: {read.FirstRejected}");
             labels.AddRange(read.All.Select(Renamed));
         }
 

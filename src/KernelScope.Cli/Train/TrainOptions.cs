@@ -55,9 +55,9 @@ internal sealed class TrainOptions
         _activation.CompletionSources.Add("jumprelu", "topk", "batchtopk", "relu");
         _parameter.CompletionSources.Add("theta", "log_theta");
         _activation.Validators.Add(r => Parsing.Require(r, _activation, v => v is "jumprelu" or "topk" or "batchtopk" or "relu",
-            "'{0}' is no activation: there are jumprelu, topk, batchtopk and relu."));
+            "'{0}' is not an activation: there are jumprelu, topk, batchtopk and relu."));
         _parameter.Validators.Add(r => Parsing.Require(r, _parameter, v => v is "theta" or "log_theta",
-            "'{0}' is no parameter: there are theta and log_theta."));
+            "'{0}' is not a parameter: there are theta and log_theta."));
         _width.Validators.Add(r => Parsing.Require(r, _width, v => v > 0, "--width is {0}; it must be 1 or more."));
         _batch.Validators.Add(r => Parsing.Require(r, _batch, v => v > 0, "--batch is {0}; it must be 1 or more."));
         _steps.Validators.Add(r => Parsing.Require(r, _steps, v => v > 0, "--steps is {0}; it must be 1 or more."));

@@ -2,7 +2,7 @@ using KernelScope.Devices;
 
 namespace KernelScope.Conformance.Ops;
 
-/// <summary>The ops that learn: what is near a threshold, lists turned round, sums over lists, and Adam.</summary>
+/// <summary>The ops that learn: what is near a threshold, lists transposed, sums over lists, and Adam.</summary>
 internal static class TrainingCases
 {
     /// <summary>Sizes return after some turns; a case that was there is left out.</summary>

@@ -15,7 +15,7 @@ internal static unsafe class Bf16Narrowing
     /// <param name="values">The values; need not be aligned.</param>
     /// <param name="count">How many.</param>
     /// <param name="narrow">Receives them.</param>
-    /// <returns>How many are no bfloat16, so that they were changed.</returns>
+    /// <returns>How many are not bfloat16, so that they were changed.</returns>
     public static long Narrow(DType type, byte* values, long count, ushort* narrow)
     {
         long changed = 0;

@@ -17,7 +17,7 @@ internal sealed unsafe class PackedMatrix : IDisposable
     /// <exception cref="InsufficientMemoryException">There is no memory for it.</exception>
     public PackedMatrix(TensorView tensor, bool transposed = false)
     {
-        if (tensor.Shape.Length != 2 || !PanelLayout.Covers(tensor.DType)) throw new ArgumentException($"{tensor.Describe()} is no matrix of F32, BF16 or F16.", nameof(tensor));
+        if (tensor.Shape.Length != 2 || !PanelLayout.Covers(tensor.DType)) throw new ArgumentException($"{tensor.Describe()} is not a matrix of F32, BF16 or F16.", nameof(tensor));
         var matrix = StoredMatrix.From(new HostPart(new WeightPart(tensor, transposed), firstRow: 0));
         CompactPlan? plan = CompactPlan.Of(matrix);
         _memory = Allocate(plan?.PanelBytes ?? PanelLayout.Bytes(matrix.DType, matrix.Outputs, matrix.Inputs), tensor);

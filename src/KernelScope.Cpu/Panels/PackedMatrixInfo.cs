@@ -15,6 +15,6 @@ public sealed class PackedMatrixInfo
     /// <summary>Number of values.</summary>
     public required long Values { get; init; }
 
-    /// <summary>How many of them are no bfloat16: of a matrix that keeps its type this is why; of a rounded one so many were rounded. Null where nobody counted: float16 is kept as it is.</summary>
+    /// <summary>How many of them are not bfloat16: of a matrix that keeps its type this is why; of a rounded one so many were rounded. Null where nobody counted: float16 is kept as it is.</summary>
     public required long? NotBf16 { get; init; }
 }

@@ -9,7 +9,7 @@ internal static class PanelChecksum
 {
     private const int StepBytes = 4 * sizeof(ulong);
 
-    // Bytes from what is summed to what is asked for, into the second-level cache: products find the panel there. Measured best of 0.5 to 16 kB.
+    // Bytes from what is summed to what is prefetched, into the second-level cache: products find the panel there. Measured best of 0.5 to 16 kB.
     private const int Ahead = 4096;
 
     /// <summary>The checksum of bytes whose number is a multiple of 32, as those of panels and tables are.</summary>
@@ -17,13 +17,13 @@ internal static class PanelChecksum
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static unsafe uint Of(ReadOnlySpan<byte> bytes)
     {
-        if (bytes.Length % StepBytes != 0) throw new ArgumentException($"{bytes.Length} bytes are no whole steps of {StepBytes}.", nameof(bytes));
+        if (bytes.Length % StepBytes != 0) throw new ArgumentException($"{bytes.Length} bytes are not whole steps of {StepBytes}.", nameof(bytes));
         uint a = uint.MaxValue, b = uint.MaxValue, c = uint.MaxValue, d = uint.MaxValue;
         fixed (byte* first = bytes)
         {
             for (byte* at = first, end = first + bytes.Length; at < end; at += StepBytes)
             {
-                // What is asked for need not be there.
+                // What is prefetched need not exist.
                 if (Sse.IsSupported) Sse.Prefetch1(at + Ahead);
                 a = BitOperations.Crc32C(a, Unsafe.ReadUnaligned<ulong>(at));
                 b = BitOperations.Crc32C(b, Unsafe.ReadUnaligned<ulong>(at + 8));

@@ -215,7 +215,7 @@ public sealed unsafe class PanelFile : IDisposable
     // First: a file of another layout may have anything behind it.
     private void CheckVersion()
     {
-        if (!_file.TryGet(ControlName, out TensorView tensor) || tensor.DType != DType.U8) throw BadFile.Of(Path, "this is no file of packed weights.");
+        if (!_file.TryGet(ControlName, out TensorView tensor) || tensor.DType != DType.U8) throw BadFile.Of(Path, "this is not a file of packed weights.");
         byte[] number = new byte[Math.Min(sizeof(uint), tensor.ByteLength)];
         _file.Raw.Read(_file.OffsetOf(ControlName), number);
         uint version = number.Length < sizeof(uint) ? 0 : BinaryPrimitives.ReadUInt32LittleEndian(number);
@@ -247,7 +247,7 @@ public sealed unsafe class PanelFile : IDisposable
                 throw BadFile.Of(Path, $"{BadFile.Quote(part.Name)} is of a type that is not packed, or does not begin at a multiple of {PanelLayout.StepBytes} bytes.");
             int units = part.Shape.Length > 0 && part.Shape[0] is >= 0 and <= int.MaxValue ? UnitsOf(part) : 0;
             if (units == 0 || part.ByteLength % ((long)units * PanelLayout.StepBytes) != 0 || part.ByteLength / units > Array.MaxLength)
-                throw BadFile.Of(Path, $"{BadFile.Quote(part.Name)} has {part.ByteLength} bytes, which are no whole panels.");
+                throw BadFile.Of(Path, $"{BadFile.Quote(part.Name)} has {part.ByteLength} bytes, which are not whole panels.");
         }
     }
 

@@ -206,6 +206,6 @@ internal sealed unsafe class PanelFileWriter
     /// <param name="Matrix">As its file stores it.</param>
     /// <param name="Packed">With the type that its panels have.</param>
     /// <param name="Compact">The plan of compact panels; null: others are better.</param>
-    /// <param name="NotBf16">How many values are no bfloat16; null where nobody counted.</param>
+    /// <param name="NotBf16">How many values are not bfloat16; null where nobody counted.</param>
     private sealed record MatrixPlan(TensorInfo Matrix, TensorInfo Packed, CompactPlan? Compact, long? NotBf16);
 }

@@ -4,7 +4,7 @@ namespace KernelScope.Cuda.Driver;
 /// <remarks>Any number of threads may read it.</remarks>
 public sealed class CudaException : InvalidOperationException
 {
-    /// <summary>A failure that is no result of a call.</summary>
+    /// <summary>A failure that is not a result of a call.</summary>
     public CudaException(string message) : this(CudaResult.Unknown, message)
     {
     }

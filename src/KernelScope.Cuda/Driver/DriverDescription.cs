@@ -58,7 +58,7 @@ public sealed record DriverDescription
     /// <summary><see cref="Version"/> as people write it: <c>12.4</c>.</summary>
     public string VersionText => string.Create(CultureInfo.InvariantCulture, $"{Version / 1000}.{Version % 1000 / 10}");
 
-    /// <summary>Whether the driver works and there simply is no device.</summary>
+    /// <summary>Whether the driver works and there simply is not a device.</summary>
     public bool HasNoDevice { get; private init; }
 
     /// <summary>Asks a driver. It never throws: what goes wrong is the <see cref="Problem"/>.</summary>

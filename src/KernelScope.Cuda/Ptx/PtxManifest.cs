@@ -31,7 +31,7 @@ internal readonly record struct PtxTarget(int Capability, string Suffix)
         while (end < text.Length && char.IsAsciiDigit(text[end]))
             end++;
         if (!text.StartsWith(Prefix, StringComparison.Ordinal) || end == Prefix.Length || text.Length > end + 1)
-            throw new FormatException($"'{text}' is no PTX target such as sm_80.");
+            throw new FormatException($"'{text}' is not a PTX target such as sm_80.");
         return new PtxTarget(int.Parse(text.AsSpan(Prefix.Length, end - Prefix.Length), CultureInfo.InvariantCulture), text[end..]);
     }
 
@@ -78,7 +78,7 @@ internal sealed record PtxManifest(IReadOnlyList<PtxKernelInfo> Kernels)
     private const int Format = 1;
 
     /// <summary>Reads a manifest.</summary>
-    /// <exception cref="InvalidDataException">It is no manifest of a known format.</exception>
+    /// <exception cref="InvalidDataException">It is not a manifest of a known format.</exception>
     public static PtxManifest Parse(ReadOnlyMemory<byte> json)
     {
         try

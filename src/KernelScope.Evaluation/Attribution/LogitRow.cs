@@ -128,7 +128,7 @@ internal static class LogitRow
             : Vector512.Create(Vector256.WidenLower(eight), Vector256.WidenUpper(eight));
     }
 
-    /// <summary>The largest value; one that is no number may be passed over, and shows in the sums instead.</summary>
+    /// <summary>The largest value; one that is not a number may be passed over, and shows in the sums instead.</summary>
     private static float Max(ReadOnlySpan<float> values)
     {
         int width = Vector512<float>.Count, v = 0;

@@ -44,7 +44,7 @@ internal sealed class EvaluationJournal : IDisposable
     /// <param name="path">The file.</param>
     /// <param name="identity">What it belongs to: names and values.</param>
     /// <param name="rules">What its records must be like.</param>
-    /// <exception cref="InvalidDataException">The file belongs to something else, is no journal, or holds records that no such evaluation writes; the message says what, and the file is as it was.</exception>
+    /// <exception cref="InvalidDataException">The file belongs to something else, is not a journal, or holds records that no such evaluation writes; the message says what, and the file is as it was.</exception>
     /// <exception cref="IOException">It cannot be written, or another run uses it.</exception>
     public static EvaluationJournal Open(string path, IReadOnlyList<KeyValuePair<string, string>> identity, JournalRules rules)
     {
@@ -60,7 +60,7 @@ internal sealed class EvaluationJournal : IDisposable
         {
             // A pipe has no length either, and reading it would wait for ever.
             if (new FileInfo(path) is { Exists: true, Length: 0 })
-                throw BadFile.Of(path, "this is no resume file of an evaluation; it was left as it is.");
+                throw BadFile.Of(path, "this is not a resume file of an evaluation; it was left as it is.");
             stream = new FileStream(path, FileMode.Open, FileAccess.ReadWrite, FileShare.None, 1 << 16);
         }
         catch (Exception e) when (e is UnauthorizedAccessException or IOException)
@@ -221,7 +221,7 @@ internal sealed class EvaluationJournal : IDisposable
         Span<byte> number = stackalloc byte[sizeof(int)];
         if (_stream.ReadAtLeast(magic, magic.Length, throwOnEndOfStream: false) < magic.Length
             || !AnyMagic.SequenceEqual(magic.AsSpan(0, AnyMagic.Length)))
-            throw BadFile.Of(_path, "this is no resume file of an evaluation; it was left as it is.");
+            throw BadFile.Of(_path, "this is not a resume file of an evaluation; it was left as it is.");
         if (!Magic.SequenceEqual(magic))
             throw BadFile.Of(
                 _path, "this is a resume file of another version's format, which this version does not go on from; it was left as it "

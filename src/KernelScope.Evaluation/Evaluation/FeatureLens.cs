@@ -64,7 +64,7 @@ public sealed record FeatureLens
     /// <param name="siteOut">Where its output belongs; one of <see cref="Sites"/>.</param>
     /// <param name="feature">The feature.</param>
     /// <param name="count">Tokens of each list.</param>
-    /// <exception cref="ArgumentException">No such feature, or the SAE writes something that is no direction of the stream (<c>z</c>: a linear map and a norm lie between).</exception>
+    /// <exception cref="ArgumentException">No such feature, or the SAE writes something that is not a direction of the stream (<c>z</c>: a linear map and a norm lie between).</exception>
     public static FeatureLens Of(Gemma2Model model, JumpReluSae sae, HookPoint siteOut, int feature, int count)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -75,7 +75,7 @@ public sealed record FeatureLens
                 nameof(feature));
         if (!Sites.Contains(siteOut.Site))
             throw new ArgumentException(
-                $"A feature at {siteOut} is no direction of the stream; the lens reads features at "
+                $"A feature at {siteOut} is not a direction of the stream; the lens reads features at "
                     + $"{string.Join(", ", Sites.Select(s => new HookPoint(s, siteOut.Layer).ToString()))}.", nameof(siteOut));
         int dim = model.Config.ModelDim, vocab = model.Config.VocabSize;
         float[] directions = new float[2 * dim], gain = new float[dim], values = new float[2 * vocab];

@@ -51,7 +51,7 @@ public static class LogitLens
         ArgumentNullException.ThrowIfNull(model);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(count);
         if (!Sites.Contains(point.Site))
-            throw new ArgumentException($"{point} is no point of the stream; the lens reads {Names(point.Layer)}.", nameof(point));
+            throw new ArgumentException($"{point} is not a point of the stream; the lens reads {Names(point.Layer)}.", nameof(point));
         using Session session = model.NewSession(tokens.Length);
         using var reader = new Reader(model, point, count);
         using IDisposable hook = session.Hooks.Add(point, (_, _, value) => reader.Read(value));

@@ -35,7 +35,7 @@ public sealed class SaeEvaluation
 
     /// <summary>An evaluation of SAEs, of one site or of several, on one set of tokens.</summary>
     /// <exception cref="ArgumentException">An SAE that does not fit its site; see <see cref="SaeTarget"/>.</exception>
-    /// <exception cref="InvalidDataException">An SAE has a parameter that is no number.</exception>
+    /// <exception cref="InvalidDataException">An SAE has a parameter that is not a number.</exception>
     public SaeEvaluation(Gemma2Model model, IReadOnlyList<SaeTarget> targets, TokenSet tokens, EvaluationOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -64,7 +64,7 @@ public sealed class SaeEvaluation
     }
 
     /// <summary>Runs it.</summary>
-    /// <exception cref="InvalidDataException">The resume file belongs to something else, or the model or an SAE computes something that is no number.</exception>
+    /// <exception cref="InvalidDataException">The resume file belongs to something else, or the model or an SAE computes something that is not a number.</exception>
     /// <exception cref="IOException">A file cannot be written.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; the resume file, if any, holds what was done.</exception>
     public EvaluationResult Run(IProgress<EvaluationProgress>? progress = null, CancellationToken cancellationToken = default)

@@ -109,7 +109,7 @@ internal sealed class SequenceEvaluator : IDisposable
     }
 
     /// <summary>Every number of a sequence whose stream is in place.</summary>
-    /// <exception cref="InvalidDataException">The model or an SAE computes something that is no number.</exception>
+    /// <exception cref="InvalidDataException">The model or an SAE computes something that is not a number.</exception>
     public void Score(int[] tokens, SequenceScores scores, CancellationToken cancellationToken)
     {
         using (_uniformity?.Listen(_passes.Hooks))
@@ -224,7 +224,7 @@ internal sealed class SequenceEvaluator : IDisposable
             foreach (float value in codes.ValuesOf(t))
                 l1[t] += value;
             if (!double.IsFinite(error[t]))
-                throw new InvalidDataException($"{_targets[s].Name}: the reconstruction of position {t} is no finite number.");
+                throw new InvalidDataException($"{_targets[s].Name}: the reconstruction of position {t} is not a finite number.");
         }
 
         Span<float> kept = scores.Kept(ScoreLayout.OfSae(s, "recon"));

@@ -42,7 +42,7 @@ public static class TokenFiles
     }
 
     /// <summary>A UTF-8 text, cut into sequences: BOS, then <paramref name="length"/> − 1 tokens each; the last is shorter.</summary>
-    /// <exception cref="InvalidDataException">It cannot be read, or is no UTF-8.</exception>
+    /// <exception cref="InvalidDataException">It cannot be read, or is not UTF-8.</exception>
     public static int[][] ReadText(string path, GemmaTokenizer tokenizer, int length, Gemma2Config config)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(length, 2);
@@ -55,7 +55,7 @@ public static class TokenFiles
     /// <param name="tokenizer">Cuts it.</param>
     /// <param name="length">Tokens of a sequence, BOS included; at least 2.</param>
     /// <param name="config">Of the model.</param>
-    /// <exception cref="InvalidDataException">It is no UTF-8, or empty.</exception>
+    /// <exception cref="InvalidDataException">It is not UTF-8, or empty.</exception>
     public static int[][] ReadText(ReadOnlyMemory<byte> text, string path, GemmaTokenizer tokenizer, int length, Gemma2Config config)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
@@ -71,7 +71,7 @@ public static class TokenFiles
         return [.. ids.Chunk(length - 1).Select(chunk => (int[])[config.BosId, .. chunk])];
     }
 
-    /// <summary>The mark that some editors put before UTF-8 is no text.</summary>
+    /// <summary>The mark that some editors put before UTF-8 is not text.</summary>
     private static ReadOnlyMemory<byte> WithoutMark(ReadOnlyMemory<byte> bytes) => bytes.Span.StartsWith("\uFEFF"u8) ? bytes[3..] : bytes;
 
     private static int[] Ids(JsonElement sequence, int b, string path)
@@ -83,7 +83,7 @@ public static class TokenFiles
         foreach (JsonElement id in sequence.EnumerateArray())
         {
             if (id.ValueKind != JsonValueKind.Number || !id.TryGetInt32(out ids[t]))
-                throw BadFile.Of(path, $"sequence {b}, position {t}: {JsonText.Kind(id)} is no token id.");
+                throw BadFile.Of(path, $"sequence {b}, position {t}: {JsonText.Kind(id)} is not a token id.");
             t++;
         }
 

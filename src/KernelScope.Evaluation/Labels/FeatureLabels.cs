@@ -39,7 +39,7 @@ public sealed class FeatureLabels
     /// <summary>All, by model, source and index.</summary>
     public IReadOnlyList<FeatureLabel> All => _all;
 
-    /// <summary>Entries of the files that were no labels.</summary>
+    /// <summary>Entries of the files that were not labels.</summary>
     public int Rejected { get; private init; }
 
     /// <summary>File, line and reason of the first of them; null: there was none.</summary>
@@ -56,13 +56,13 @@ public sealed class FeatureLabels
 
     /// <summary>
     /// Reads files or folders: JSON lines as Neuronpedia exports them (gzip or not), a JSON list, <c>{"explanations": […]}</c>. Nothing is
-    /// fetched. Entries that are no labels are counted and left out.
+    /// fetched. Entries that are not labels are counted and left out.
     /// </summary>
     /// <param name="paths">Files or folders.</param>
     /// <param name="modelId">The model of entries that do not say theirs; null: they must.</param>
     /// <param name="cancellationToken">Stops it.</param>
     /// <returns>The labels.</returns>
-    /// <exception cref="InvalidDataException">A file is no JSON at all; or no entry of them all is a label.</exception>
+    /// <exception cref="InvalidDataException">A file is not JSON at all; or no entry of them all is a label.</exception>
     /// <exception cref="IOException">A file cannot be read.</exception>
     public static FeatureLabels Load(IReadOnlyList<string> paths, string? modelId = null, CancellationToken cancellationToken = default)
     {

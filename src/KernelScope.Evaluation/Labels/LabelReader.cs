@@ -14,7 +14,7 @@ internal sealed class LabelReader(string? modelId)
 
     public int Rejected { get; private set; }
 
-    /// <summary>File, line and reason of the first entry that is no label.</summary>
+    /// <summary>File, line and reason of the first entry that is not a label.</summary>
     public string? FirstRejected { get; private set; }
 
     /// <summary>Reads a file, or every <c>.jsonl</c>, <c>.jsonl.gz</c> and <c>.json</c> below a folder in the order of their names.</summary>

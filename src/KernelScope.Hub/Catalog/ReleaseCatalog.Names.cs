@@ -46,7 +46,7 @@ public static partial class ReleaseCatalog
                 .ThenBy(s => Math.Abs(s.Layer - parts.Layer)).ThenBy(s => Math.Abs(s.L0 - l0)).Take(NearCount).Select(s => s.Name)];
         }
 
-        // Longer texts are no misspelt names; what is like them does not depend on their ends.
+        // Longer texts are not misspelt names; what is like them does not depend on their ends.
         string text = (name.Length > 100 ? name[..100] : name).ToLowerInvariant();
         return [.. All.SelectMany(s => Spellings(s).Select(spelling => (s.Name, Distance: Distance(text, spelling))))
             .OrderBy(n => n.Distance).ThenBy(n => n.Name, StringComparer.Ordinal)

@@ -15,7 +15,7 @@ public enum ReleaseKind
     Attention,
     /// <summary>From the normed stream without its gain to MLP outputs after the post-norm.</summary>
     Transcoder,
-    /// <summary>Rows of the embedding table before they are scaled, which is no hook point.</summary>
+    /// <summary>Rows of the embedding table before they are scaled, which is not a hook point.</summary>
     Embedding,
 }
 

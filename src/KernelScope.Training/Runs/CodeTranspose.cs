@@ -5,7 +5,7 @@ using KernelScope.Files;
 namespace KernelScope.Training.Runs;
 
 /// <summary>
-/// Codes by feature, in bounded memory: each shard is turned round into a file of its own, then all are read feature by feature.
+/// Codes by feature, in bounded memory: each shard is transposed into a file of its own, then all are read feature by feature.
 /// A file holds 4,096 features: <c>feature_ptr</c> i64 [features + 1], <c>row</c> i64, ascending for each feature and counted over the
 /// run's rows, and <c>value</c> f32.
 /// </summary>

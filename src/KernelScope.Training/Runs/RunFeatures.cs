@@ -5,7 +5,7 @@ using KernelScope.Model;
 namespace KernelScope.Training.Runs;
 
 /// <summary>
-/// Where every feature of an SAE fires, from the codes of a run, in bounded memory: the codes lie turned round in a scratch folder, and in
+/// Where every feature of an SAE fires, from the codes of a run, in bounded memory: the codes lie transposed in a scratch folder, and in
 /// memory are the tokens and the sequence and position of each row, 12 bytes a position.
 /// </summary>
 /// <remarks>Any number of threads may ask for places.</remarks>

@@ -37,7 +37,7 @@ internal sealed class Call(HttpContext http, ServedModel model, JsonElement body
     public static JsonTypeInfo<T> TypeOf<T>() => (JsonTypeInfo<T>)WebJson.Default.GetTypeInfo(typeof(T))!;
 
     /// <summary>Reads a body.</summary>
-    /// <exception cref="Refusal">It is no JSON, or too large.</exception>
+    /// <exception cref="Refusal">It is not JSON, or too large.</exception>
     public static async Task<JsonDocument> ReadBodyAsync(HttpContext http)
     {
         if (!http.Request.HasJsonContentType())

@@ -144,7 +144,7 @@ internal sealed class ServedModel : IDisposable
     public static string[] Prompts(string[] prompts, string field) => prompts.Length is >= 1 and <= MostPrompts ? prompts
         : throw Refusal.Bad($"{field} has {prompts.Length} texts; it must have 1 to {MostPrompts}.", field);
 
-    /// <summary>The text of a token alone; what is no whole character is U+FFFD.</summary>
+    /// <summary>The text of a token alone; what is not a whole character is U+FFFD.</summary>
     public string TokenText(int id) => !Tokenizer.Contains(id) || Tokenizer.IsControl(id) || id == Tokenizer.UnknownId
         ? Tokenizer.Contains(id) ? Tokenizer.Piece(id) : $"<{id}>"
         : Tokenizer.Decode([id]);

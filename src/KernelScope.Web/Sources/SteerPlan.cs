@@ -165,7 +165,7 @@ internal sealed class SteerPlan
     }
 
     private static float Finite(double value) => float.IsFinite((float)value) ? (float)value
-        : throw Refusal.Bad("A strength times strengthMultiplier is no finite float32 number.");
+        : throw Refusal.Bad("A strength times strengthMultiplier is not a finite float32 number.");
 }
 
 /// <summary>A text while it is written.</summary>

@@ -1,6 +1,6 @@
 namespace KernelScope.Devices;
 
-/// <summary>The ops that learn: lists of active features turned round, sums over them, and the optimiser's step.</summary>
+/// <summary>The ops that learn: lists of active features transposed, sums over them, and the optimiser's step.</summary>
 /// <remarks>
 /// What is defined here in plain loops over copies in host memory, in double, is also the reference. It is right on every device and slow;
 /// a device that trains has forms of its own.
@@ -36,7 +36,7 @@ public abstract partial class Device
         GC.KeepAlive(sae);
     }
 
-    /// <summary>The lists turned round: list j of the destination has an entry (r, value) for each entry (j, value) of list r, r ascending.
+    /// <summary>The lists transposed: list j of the destination has an entry (r, value) for each entry (j, value) of list r, r ascending.
     /// codes [n] of features below m → [m] of entries below n.</summary>
     public void Transpose(SparseCodes codes, SparseCodes destination)
     {

@@ -191,7 +191,7 @@ public abstract partial class Device : IDisposable
     }
 
     /// <summary>
-    /// y = x·W: the product turned round, which brings a gradient back through <see cref="Linear"/>. x [n, out], weight [out, in] → [n,
+    /// y = x·W: the product transposed, which brings a gradient back through <see cref="Linear"/>. x [n, out], weight [out, in] → [n,
     /// in].
     /// </summary>
     public void LinearTransposed(Mat x, Weight weight, Mat destination)
@@ -212,7 +212,7 @@ public abstract partial class Device : IDisposable
     {
         using RunningOp op = Enter();
         if (gateUp.Rows % 2 != 0)
-            throw new ArgumentException($"{gateUp} is no gate above an up of the same size.", nameof(gateUp));
+            throw new ArgumentException($"{gateUp} is not a gate above an up of the same size.", nameof(gateUp));
         Check.Shape(x, x.Rows, gateUp.Columns);
         Check.Shape(destination, x.Rows, gateUp.Rows / 2);
         if (x.Rows > 0)
@@ -230,7 +230,7 @@ public abstract partial class Device : IDisposable
         using RunningOp op = Enter();
         Check.Positions(position, x.Rows, cosSin.Rows);
         if (cosSin.Columns % 2 != 0 || x.Columns % cosSin.Columns != 0)
-            throw new ArgumentException($"{x} is no whole number of heads of {cosSin.Columns} values.", nameof(x));
+            throw new ArgumentException($"{x} is not a whole number of heads of {cosSin.Columns} values.", nameof(x));
         if (x.Rows > 0)
             RopeCore(x, position, cosSin);
     }
@@ -377,7 +377,7 @@ public abstract partial class Device : IDisposable
     /// <remarks>
     /// relu(a)·[a &gt; θ], as SAELens computes it; with θ ≥ 0 that is the paper's JumpReLU (Lieberum et al. 2024, eq. 2). With <see
     /// cref="SaeParameters.TopK"/> only the k largest of these are listed:
-    /// relu(a) of the k largest a (Gao et al. 2024), of which zeros are no codes.
+    /// relu(a) of the k largest a (Gao et al. 2024), of which zeros are not codes.
     /// </remarks>
     public void SaeEncode(Mat x, SaeParameters sae, SparseCodes destination)
     {

@@ -42,7 +42,7 @@ internal sealed class HostCodes(string name, int featureCount) : SparseCodes(nam
     /// <summary>Closes the row being written.</summary>
     public void EndRow() => _list.RowStart[++_row] = _count;
 
-    /// <summary>Closes the row being written, of which only the <paramref name="most"/> largest pairs stay, the lower index first among equals; 0: all. Values are no NaN.</summary>
+    /// <summary>Closes the row being written, of which only the <paramref name="most"/> largest pairs stay, the lower index first among equals; 0: all. Values are not NaN.</summary>
     public void EndRow(int most)
     {
         int start = (int)_list.RowStart[_row], length = _count - start;
@@ -76,7 +76,7 @@ internal sealed class HostCodes(string name, int featureCount) : SparseCodes(nam
         }
     }
 
-    /// <summary>Takes the lists of <paramref name="source"/> turned round, as many as it has features: a counting sort, so that rows ascend in each.</summary>
+    /// <summary>Takes the lists of <paramref name="source"/> transposed, as many as it has features: a counting sort, so that rows ascend in each.</summary>
     public void Transpose(CodeList source, int featureCount)
     {
         Begin(featureCount);

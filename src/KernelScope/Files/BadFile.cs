@@ -9,7 +9,7 @@ namespace KernelScope.Files;
 /// </summary>
 internal static class BadFile
 {
-    // Longer names are cut: a sentence that holds 200,000 letters is no sentence.
+    // Longer names are cut: a sentence that holds 200,000 letters is not a sentence.
     private const int MaxNameLength = 100;
 
     /// <summary>The exception that says "file: what".</summary>

@@ -33,9 +33,9 @@ public static partial class HubCache
     /// <exception cref="InvalidDataException">Several snapshots have it, and refs/main names none of them.</exception>
     public static string? FindFile(string repository, string file, Func<string, string?> environment)
     {
-        string name = EntryName(repository) ?? throw new ArgumentException($"'{repository}' is no hub id.", nameof(repository));
+        string name = EntryName(repository) ?? throw new ArgumentException($"'{repository}' is not a hub id.", nameof(repository));
         if (!HubName.IsSafe(file))
-            throw new ArgumentException($"'{file}' is no path inside a repository.", nameof(file));
+            throw new ArgumentException($"'{file}' is not a path inside a repository.", nameof(file));
         return Roots(environment).Select(root => FindIn(Path.Combine(root, name), file)).FirstOrDefault(path => path is not null);
     }
 
@@ -73,7 +73,7 @@ public static partial class HubCache
     private static string UserFolder(Func<string, string?> environment) =>
         environment("HOME") is { Length: > 0 } folder ? folder : Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
 
-    /// <summary>The folder name of a hub id, google/gemma-2-2b to models--google--gemma-2-2b; null if the text is no hub id.</summary>
+    /// <summary>The folder name of a hub id, google/gemma-2-2b to models--google--gemma-2-2b; null if the text is not a hub id.</summary>
     internal static string? EntryName(string text) => HubId().IsMatch(text) && !text.Contains("..", StringComparison.Ordinal)
         ? "models--" + text.Replace("/", "--", StringComparison.Ordinal) : null;
 

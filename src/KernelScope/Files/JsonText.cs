@@ -43,12 +43,12 @@ internal static class JsonText
     /// <summary>The text after the mark that some editors put before UTF-8.</summary>
     public static ReadOnlyMemory<byte> WithoutMark(ReadOnlyMemory<byte> text) => text.Span.StartsWith("\uFEFF"u8) ? text[3..] : text;
 
-    /// <summary>The refusal of a text that is no JSON.</summary>
+    /// <summary>The refusal of a text that is not JSON.</summary>
     public static InvalidDataException NotJson(string path, Exception e, string what = "this")
     {
         string place = e is JsonException { LineNumber: long line, BytePositionInLine: long column }
             ? $" (line {line + 1}, byte {column + 1})" : "";
-        string reason = e is JsonException ? "" : ": an escape is no character";
+        string reason = e is JsonException ? "" : ": an escape is not a character";
         return BadFile.Of(path, $"{what} is not valid JSON, has a name twice, or is nested more than {MaxDepth} deep{place}{reason}.", e);
     }
 
@@ -71,7 +71,7 @@ internal static class JsonText
         _ => "null",
     };
 
-    /// <summary>Decodes every string and name once: they are decoded lazily, and an escape that is no character throws only then.</summary>
+    /// <summary>Decodes every string and name once: they are decoded lazily, and an escape that is not a character throws only then.</summary>
     /// <exception cref="InvalidOperationException">There is such an escape.</exception>
     public static void RequireText(JsonElement element)
     {

@@ -46,7 +46,7 @@ internal sealed unsafe class RawFile : IDisposable
     {
         // Size first: a pipe or a device has none, and opening a pipe would wait for a writer.
         if (SizeOf(path) == 0)
-            throw BadFile.Of(path, "the file is empty, or it is no regular file (a pipe, a device).");
+            throw BadFile.Of(path, "the file is empty, or it is not a regular file (a pipe, a device).");
         SafeFileHandle? handle = null;
         try
         {
@@ -206,7 +206,7 @@ internal sealed unsafe class RawFile : IDisposable
     private static long SizeOf(string path)
     {
         if (!IsPath(path))
-            throw BadFile.Of(path, "this is no path.");
+            throw BadFile.Of(path, "this is not a path.");
         try
         {
             if (Directory.Exists(path))

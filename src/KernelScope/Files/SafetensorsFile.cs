@@ -92,7 +92,7 @@ public sealed unsafe class SafetensorsFile : TensorFile
         ulong length = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
         if (length > SafetensorsHeader.MaxLength)
             throw BadFile.Of(file.Path, $"the header is said to have {length} bytes, over the limit of {SafetensorsHeader.MaxLength}: " +
-                "this is no safetensors file.");
+                "this is not a safetensors file.");
         dataStart = sizeof(ulong) + (long)length;
         if (dataStart > file.Length)
             throw BadFile.Of(file.Path, $"the header is said to have {length} bytes, but the file ends after " +

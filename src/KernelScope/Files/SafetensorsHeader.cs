@@ -25,7 +25,7 @@ internal static class SafetensorsHeader
     public static List<Entry> Parse(ReadOnlySpan<byte> json, long dataLength, string path, Dictionary<string, string> metadata)
     {
         if (json.IsEmpty || json[0] != (byte)'{')
-            throw BadFile.Of(path, "the header does not begin with '{': this is no safetensors file.");
+            throw BadFile.Of(path, "the header does not begin with '{': this is not a safetensors file.");
         JsonText.RequireUtf8(json, path);
         try
         {
@@ -161,7 +161,7 @@ internal static class SafetensorsHeader
         }
     }
 
-    // Reader.Skip would not look into strings; an escape that is no character is refused wherever it is.
+    // Reader.Skip would not look into strings; an escape that is not a character is refused wherever it is.
     private static void SkipValue(ref Utf8JsonReader reader)
     {
         int depth = reader.CurrentDepth;

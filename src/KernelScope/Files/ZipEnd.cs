@@ -47,7 +47,7 @@ internal readonly record struct ZipEnd(long DirectoryOffset, long DirectoryLengt
             at = i;
         }
         if (at < 0)
-            throw BadFile.Of(file.Path, "this is no zip archive, or its end is missing (an incomplete download?).");
+            throw BadFile.Of(file.Path, "this is not a zip archive, or its end is missing (an incomplete download?).");
         return file.Length - tail.Length + at;
     }
 

@@ -260,6 +260,6 @@ public readonly record struct HookPoint(Site Site, int Layer = 0)
         }
 
         string known = string.Join(", ", Names.Select(n => IsPerLayer(n.Site) ? n.Name + ".L" : n.Name));
-        return $"'{text}' is no hook point; there are {known} (and TransformerLens' names, as blocks.3.hook_resid_post).";
+        return $"'{text}' is not a hook point; there are {known} (and TransformerLens' names, as blocks.3.hook_resid_post).";
     }
 }

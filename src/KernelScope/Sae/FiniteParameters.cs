@@ -3,7 +3,7 @@ using KernelScope.Files;
 
 namespace KernelScope.Sae;
 
-/// <summary>Refuses an SAE whose parameters are no finite numbers: a NaN in one feature's encoder makes it never fire, which no metric would show.</summary>
+/// <summary>Refuses an SAE whose parameters are not finite numbers: a NaN in one feature's encoder makes it never fire, which no metric would show.</summary>
 /// <remarks>Any number of threads may call it.</remarks>
 internal static class FiniteParameters
 {
@@ -24,7 +24,7 @@ internal static class FiniteParameters
     }
 
     /// <summary>Looks at the biases and the thresholds alone, which takes no time.</summary>
-    /// <exception cref="InvalidDataException">One is NaN, or infinite where it is no threshold; the message says which.</exception>
+    /// <exception cref="InvalidDataException">One is NaN, or infinite where it is not a threshold; the message says which.</exception>
     public static void RequireVectors(SaeCheckpoint sae)
     {
         ArgumentNullException.ThrowIfNull(sae);

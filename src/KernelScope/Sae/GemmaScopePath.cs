@@ -11,7 +11,7 @@ namespace KernelScope.Sae;
 /// but leaves b_dec as it is, which looks inconsistent and is confirmed by nobody.
 /// </para>
 /// </summary>
-/// <param name="Site">The site it reads, in our notation; null if the path does not say, or it is no hook point.</param>
+/// <param name="Site">The site it reads, in our notation; null if the path does not say, or it is not a hook point.</param>
 /// <param name="SiteOut">The site it writes; null as above.</param>
 /// <param name="Note">Why there is no site although the path is Gemma Scope's.</param>
 /// <param name="IsTranscoder">Whether the path says that it is a transcoder.</param>
@@ -28,7 +28,7 @@ internal readonly partial record struct GemmaScopePath(string? Site, string? Sit
         {
             if (parts[i] == "embedding" && KindAbove(parts, i) is not null)
                 return new GemmaScopePath(null, null, "this SAE was trained on rows of the embedding table before they are scaled by " +
-                    "sqrt(hidden), which is no hook point ('embed' is scaled)", false);
+                    "sqrt(hidden), which is not a hook point ('embed' is scaled)", false);
             if (Layer().Match(parts[i]) is { Success: true } match
                 && int.TryParse(match.Groups[1].ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture, out int layer))
                 return Of(KindAbove(parts, i), layer);

@@ -62,7 +62,7 @@ public sealed record SaeConfig
     /// <summary>The site it writes; <see cref="Site"/> for an SAE.</summary>
     public string? SiteOut { get; init; }
 
-    /// <summary>Why <see cref="Site"/> is null although the path says where the SAE belongs: it was trained on something that is no hook point.</summary>
+    /// <summary>Why <see cref="Site"/> is null although the path says where the SAE belongs: it was trained on something that is not a hook point.</summary>
     public string? SiteNote { get; init; }
 
     /// <summary>The name of the site in the words of the files (SAELens' hook_name, Gemma Scope 2's hf_hook_point_in, sparsify's folder); null for a params.npz.</summary>

@@ -62,7 +62,7 @@ public sealed class SaeSplice : IDisposable
                 throw new ArgumentException($"Feature {edit.Feature} is outside the SAE's width: it has features 0 to " +
                     $"{sae.FeatureCount - 1}.");
             if (!float.IsFinite(edit.Value))
-                throw new ArgumentException($"The value {edit.Value} for feature {edit.Feature} is no number.");
+                throw new ArgumentException($"The value {edit.Value} for feature {edit.Feature} is not a number.");
         }
 
         if (mode == SpliceMode.Mean && mean.Length != sae.Parameters.OutputDim)

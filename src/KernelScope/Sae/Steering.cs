@@ -18,7 +18,7 @@ public sealed class Steering : IDisposable
     /// <param name="direction">v, one value for each of the point's.</param>
     /// <param name="strength">s.</param>
     /// <param name="where">At which positions.</param>
-    /// <exception cref="ArgumentException">The vector is empty or holds something that is no finite number.</exception>
+    /// <exception cref="ArgumentException">The vector is empty or holds something that is not a finite number.</exception>
     public Steering(HookSet hooks, Device device, HookPoint point, ReadOnlySpan<float> direction, float strength, Positions where)
     {
         ArgumentNullException.ThrowIfNull(hooks);

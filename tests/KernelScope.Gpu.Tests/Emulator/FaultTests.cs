@@ -98,7 +98,7 @@ public class FaultTests
         { "a guarded barrier", FaultKind.DivergentBarrier, "setp.lt.u32 %p1, %r2, 5;\n @%p1 bar.sync 0; // !",
             "setp.lt.u32 %p1, %r2, 32;\n bar.sync 0;", "" },
         { "barrier 16", FaultKind.Trap, "bar.sync 16; // !", "bar.sync 15;", "" },
-        { "a thread count that is no multiple of 32", FaultKind.Trap, "bar.sync 1, 40; // !", "bar.sync 1, 64;", "" },
+        { "a thread count that is not a multiple of 32", FaultKind.Trap, "bar.sync 1, 40; // !", "bar.sync 1, 64;", "" },
         { "a copy read before it is waited for", FaultKind.MissingAsyncWait,
             TileAddresses + "cp.async.ca.shared.global [%r20], [%rd1], 4;\n cp.async.commit_group;\n ld.shared.u32 %r10, [%r20]; // !",
             TileAddresses

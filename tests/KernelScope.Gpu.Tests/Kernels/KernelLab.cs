@@ -141,7 +141,7 @@ public sealed class PtxLab(string target) : KernelLab
                 Assert.True(target.Length == 4 && BitConverter.TryWriteBytes(target, value));
                 break;
             default:
-                throw new ArgumentException($"{argument.GetType()} is no kernel argument.");
+                throw new ArgumentException($"{argument.GetType()} is not a kernel argument.");
         }
     }
 

@@ -53,7 +53,7 @@ public sealed class EvaluationPartsTests
     [Theory]
     [InlineData("{\"tokens\": []}", "no 'sequences'")]
     [InlineData("[2, 5]", "sequence 0 is the number 2")]
-    [InlineData("[[2, 5.5]]", "sequence 0, position 1: the number 5.5 is no token id")]
+    [InlineData("[[2, 5.5]]", "sequence 0, position 1: the number 5.5 is not a token id")]
     [InlineData("[[2, \"a\"]]", "sequence 0, position 1")]
     [InlineData("[[2, 99999999999]]", "sequence 0, position 1")]
     [InlineData("7", "the sequences are the number 7")]

@@ -85,7 +85,7 @@ public sealed class PanelSourceTests : IDisposable
             Path.Combine(model, "model.safetensors.index.json"),
             JsonSerializer.Serialize(new { weight_map = names.ToDictionary(n => n, n => n == other ? "b.safetensors" : "a.safetensors") }));
         string down = names.First(n => n.Contains("down_proj", StringComparison.Ordinal)), norm = names.First(n => n.Contains("layernorm", StringComparison.Ordinal));
-        // A shard that nothing is read from is not opened; both are, by a norm, which is no matrix.
+        // A shard that nothing is read from is not opened; both are, by a norm, which is not a matrix.
         Index(norm);
         Thread.Sleep(2100);
         string panels = Pack(model);

@@ -40,7 +40,7 @@ public class AddedTokenTests
         GemmaTokenizer tokenizer = GemmaTokenizer.Open(folder.Model)!;
         int[] Plain(string text) => TextFixtures.Demo.Encode(text);
         Assert.Equal([.. Plain("x"), 4097, .. Plain("y")], tokenizer.Encode("x<r> \t y"));
-        // A normalized token (the default of one that is not special) sees U+2581, which is no white space.
+        // A normalized token (the default of one that is not special) sees U+2581, which is not white space.
         Assert.Equal([.. Plain("x "), 4096], tokenizer.Encode("x <l>"));
         Assert.Equal([4098, .. Plain(" words")], tokenizer.Encode("word words"));
         Assert.Equal([4099], tokenizer.Encode("a b"));
