@@ -139,6 +139,51 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
         Assert.False(Directory.Exists(folder.At("out")));
     }
 
+    [Theory]
+    [InlineData("suite.html", "one of the inputs")]
+    [InlineData("run/run.html", "one of the inputs")]
+    [InlineData("table.json", "tables go beside it")]
+    [InlineData("table.csv", "tables go beside it")]
+    public void A_report_whose_tables_would_be_written_over_something_is_refused(string report, string words)
+    {
+        using var folder = new TempFolder();
+        string suite = Write(folder, Two), before = File.ReadAllText(Path.Combine(_run.Path, "run.json"));
+        string path = report.StartsWith("run/", StringComparison.Ordinal) ? Path.Combine(_run.Path, report[4..]) : folder.At(report);
+        Program.Run("suite", suite, "--from", _run.Path, "--out", folder.At("out"), "--report", path, "--report-only")
+            .AssertFailed(2, words);
+        Assert.Equal(Two, File.ReadAllText(suite));
+        Assert.Equal(before, File.ReadAllText(Path.Combine(_run.Path, "run.json")));
+    }
+
+    /// <summary>Times are measured with two steps, which one of these does not have and the other does not survive.</summary>
+    [Theory]
+    [InlineData("\"steps\": 1", 0)]
+    [InlineData("\"steps\": 30", 1)]
+    public void What_has_one_step_or_diverges_keeps_no_suite_from_starting(string steps, int expected)
+    {
+        using var folder = new TempFolder();
+        string options = expected == 0 ? "\"batch\": 64" : "\"batch\": 64, \"lr\": 1e30, \"lr_warm_up\": 0, \"sparsity_warm_up\": 0";
+        string suite = Write(folder, "{\"sites\": [\"resid_post\"], \"layers\": [3], \"widths\": [16], \"sparsities\": [0.1], " +
+            $"{steps}, \"options\": {{{options}}}}}");
+        Outcome outcome = Program.Run("suite", suite, "--from", _run.Path, "--out", folder.At("out"), "--no-model");
+        Assert.Equal(expected, outcome.ExitCode);
+        Assert.DoesNotContain("defect", outcome.Error, StringComparison.Ordinal);
+        Assert.Equal(expected == 1, outcome.Output.Contains("failed", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void A_suite_that_was_trained_without_the_model_is_measured_when_it_comes()
+    {
+        using var folder = new TempFolder();
+        string suite = Write(folder, "{\"sites\": [\"resid_post\"], \"layers\": [3], \"widths\": [32], \"sparsities\": [0.02], " +
+            "\"steps\": 10, \"evaluate_sequences\": 1, " + Options + "}");
+        JsonElement without = Suite(folder, suite, "late", "--no-model").GetProperty("items")[0];
+        JsonElement late = Suite(folder, suite, "late").GetProperty("items")[0];
+        JsonElement whole = Suite(folder, suite, "whole").GetProperty("items")[0];
+        Assert.Equal(JsonValueKind.Null, without.GetProperty("delta_loss").ValueKind);
+        Assert.Equal(whole.GetProperty("delta_loss").GetDouble(), late.GetProperty("delta_loss").GetDouble());
+    }
+
     [SkippableFact]
     public void Two_workers_and_a_queue_give_the_bytes_of_one()
     {

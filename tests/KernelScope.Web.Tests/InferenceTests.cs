@@ -122,6 +122,20 @@ public sealed class InferenceTests(DemoServer server)
     }
 
     [Fact]
+    public async Task A_product_that_is_not_finite_is_refused_in_words_of_ours()
+    {
+        var body = new JsonObject
+        {
+            ["model"] = "demo",
+            ["prompt"] = "She wished",
+            ["hook"] = "blocks.3.hook_resid_post",
+            ["vector"] = new JsonArray([.. Enumerable.Repeat(1e38, 224).Select(v => (JsonNode)v)])
+        };
+        JsonNode answer = await server.PostAsync("/v1/activation/single", body, 400);
+        Assert.Contains("is not a finite float32 number", (string?)answer["error"], StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Both_pairs_or_none_are_refused_in_the_words_that_clients_know()
     {
         JsonNode none = await server.PostAsync("/v1/activation/single", JsonNode.Parse("""{"model":"demo","prompt":"a"}""")!, 400);

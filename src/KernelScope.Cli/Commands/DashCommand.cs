@@ -298,18 +298,31 @@ internal sealed class DashCommand : Verb
     };
 
     /// <summary>The one SAE whose codes a run holds.</summary>
-    private static SaeFiles OnlyOf(RunPlan plan, ModelFiles files) => plan.Saes.Count == 1
-        ? SaeOptions.Open(plan.Saes[0].Name, null, null, files)
-        : throw new UsageException(plan.Saes.Count == 0
-            ? "the run holds no codes; harvest --sae writes them."
-            : $"the run holds codes of several SAEs; name one: --sae {string.Join(", --sae ", plan.Saes.Select(s => s.Name))}.");
+    private static SaeFiles OnlyOf(RunPlan plan, ModelFiles files)
+    {
+        if (plan.Saes.Count == 0)
+            throw new UsageException("the run holds no codes; harvest --sae writes them.");
+        if (plan.Saes.Count > 1)
+            throw new UsageException($"the run holds codes of several SAEs, {NamesOf(plan)}; --sae PATH says of which, and where it is.");
+        try
+        {
+            return SaeOptions.Open(plan.Saes[0].Name, null, null, files);
+        }
+        catch (Exception e) when (e is WorkException or InvalidDataException)
+        {
+            throw new UsageException($"the run's SAE {NamesOf(plan)} is not found under that name; --sae PATH says where it is.");
+        }
+    }
+
+    /// <summary>What the run calls its SAEs: names, which need not be paths.</summary>
+    private static string NamesOf(RunPlan plan) => string.Join(", ", plan.Saes.Select(s => $"'{Printable.Escape(s.Name)}'"));
 
     /// <summary>The run's codes of an SAE, which are told by what it computes with, not by its name.</summary>
     private static SaeRecord RecordOf(RunPlan plan, SaeFiles sae)
     {
         string hash = RunIdentity.Of(sae.Checkpoint);
         return plan.Saes.FirstOrDefault(s => s.Sha256 == hash)
-            ?? throw new UsageException($"the run holds no codes of {sae.Name}; it has those of {string.Join(", ", plan.Saes.Select(s => s.Name))}.");
+            ?? throw new UsageException($"the run holds no codes of {sae.Name}; it has those of {NamesOf(plan)}.");
     }
 
     /// <summary>Indices and ranges, each feature once.</summary>

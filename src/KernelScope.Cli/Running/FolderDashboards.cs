@@ -144,7 +144,7 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
         BosPolicy = RunPlan.BosPolicy,
         Precision = inputs.Plan.Precision,
         Binning = inputs.Options.Binning == ExampleBinning.Quantile ? "quantile" : "saedashboard",
-        Window = inputs.Options.Window,
+        Window = Math.Min(inputs.Options.Window, inputs.Plan.Context),
         Top = inputs.Options.Top,
         Examples = inputs.Options.Examples,
         Seed = inputs.Options.Seed,

@@ -32,6 +32,9 @@ internal sealed class FolderInProgress : IDisposable
         string target = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(path));
         try
         {
+            // Through a link: what it names is filled, and the link stays.
+            if (Directory.ResolveLinkTarget(target, returnFinalTarget: true) is { } linked)
+                target = System.IO.Path.TrimEndingDirectorySeparator(linked.FullName);
             if (File.Exists(target))
                 throw new WorkException($"{Printable.Escape(path)}: there is a file of that name; a folder is written there.");
             if (Directory.Exists(target) && Directory.EnumerateFileSystemEntries(target).Any())

@@ -101,6 +101,7 @@ internal sealed class HarvestCommand : Verb
             server.Enqueue(RunSteps.Missing(folder, plan));
         }
 
+        workers = Math.Min(workers, plan.Shards.Count);
         using var list = new ShardList(Enumerable.Range(0, plan.Shards.Count));
         TimeSpan idle = _queue.IsGiven(parsed) ? TimeSpan.FromSeconds(2) : TimeSpan.Zero;
         using var progress = new RunProgress(Streams, tokens);

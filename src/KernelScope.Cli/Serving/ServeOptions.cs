@@ -123,11 +123,15 @@ internal sealed class ServeOptions
             LogText = parsed.GetValue(_logText),
         };
         foreach (string origin in parsed.GetValue(_cors) ?? [])
-            options.Origins.Add(origin);
+            options.Origins.Add(IsOrigin(origin) ? origin : throw new UsageException(
+                $"--cors is '{Printable.Escape(origin)}'; it needs one origin, such as http://localhost:5173."));
         foreach (string host in parsed.GetValue(_hosts) ?? [])
             options.AllowedHosts.Add(host);
         return options;
     }
+
+    private static bool IsOrigin(string text) => Uri.TryCreate(text, UriKind.Absolute, out Uri? uri)
+        && uri.Scheme is "http" or "https" && uri.GetLeftPart(UriPartial.Authority).Equals(text, StringComparison.OrdinalIgnoreCase);
 
     private string? SecretOf(ParseResult parsed)
     {

@@ -52,7 +52,7 @@ internal sealed class SuiteCommand : Verb
             "\"options\": {\"batch\": 128, \"lr\": 0.002, \"lr_warm_up\": 10, \"sparsity_warm_up\": 20, \"bandwidth\": 0.05, \"theta\": 0.05, " +
             "\"validation\": 0.3}}' > suite.json\n" +
         "  kernelscope suite suite.json --from acts --dry-run\n" +
-        "  kernelscope suite suite.json --from acts --report suite.html",
+        "  kernelscope suite suite.json --from acts --report report.html",
         common,
         surroundings)
     {
@@ -82,22 +82,24 @@ internal sealed class SuiteCommand : Verb
     protected override int Run(ParseResult parsed)
     {
         string from = parsed.GetRequiredValue(_from), file = parsed.GetRequiredValue(_suite);
-        OutputPlaces.Require([("--report", parsed.GetValue(_report))], file);
         (RunFolder run, RunPlan runPlan) = RunSteps.Open(from);
+        CheckReport(parsed.GetValue(_report), file, run.PlanPath);
         var plan = SuitePlan.Read(file, runPlan, parsed.GetValue(_pilot) == "on");
         var folder = new SuiteFolder(parsed.GetValue(_out) ?? Path.Combine(run.Path, "suites", plan.Id[..12]));
-        int[] missing = Missing(plan, folder);
+        int[] missing = Missing(plan, folder, measures: !parsed.GetValue(_noModel));
         double? seconds = null;
         IReadOnlyList<FailedItem> failed = [];
         if (!parsed.GetValue(_reportOnly) && missing.Length > 0)
         {
             using Device device = Open(parsed);
-            seconds = Estimate(plan, missing, run, device);
+            seconds = Estimate(plan, Missing(plan, folder, measures: false), run, device);
             long bytes = BytesOf(plan, missing, runPlan, parsed.GetValue(_workers));
             Streams.Error.WriteLine(FormattableString.Invariant(
                 $"Suite {plan.Id[..12]}: {plan.Items.Count} SAEs, {missing.Length} of them missing."));
-            Streams.Error.WriteLine($"Training takes at most about {ByteText.Of(TimeSpan.FromSeconds(seconds.Value))} here" +
-                $"{(plan.Items.Any(i => i.NeedsPilot) ? ", pilots apart" : "")}, and {ByteText.Of(bytes)} on disk.");
+            string time = seconds is double s ? $"takes at most about {ByteText.Of(TimeSpan.FromSeconds(s))} here"
+                : "of the first of them fails at once, so nothing is known of its time here";
+            Streams.Error.WriteLine($"Training {time}{(plan.Items.Any(i => i.NeedsPilot) ? ", pilots apart" : "")}, and " +
+                $"{ByteText.Of(bytes)} on disk.");
             if (!parsed.GetValue(_dryRun))
             {
                 RunSteps.RequireRoom(new RunFolder(folder.Path), bytes);
@@ -116,9 +118,23 @@ internal sealed class SuiteCommand : Verb
         return parsed.GetValue(_dryRun) || parsed.GetValue(_reportOnly) || states.All(s => s == "done") ? ExitCode.Done : ExitCode.Failed;
     }
 
-    /// <summary>Items that are neither done nor known to be impossible.</summary>
-    private static int[] Missing(SuitePlan plan, SuiteFolder folder) => [.. Enumerable.Range(0, plan.Items.Count).Where(i =>
-        SuiteResult.Find(folder, plan.Items[i]) is null)];
+    /// <summary>Refuses a report that would destroy an input, or its own tables.</summary>
+    private static void CheckReport(string? report, params string[] inputs)
+    {
+        if (report is null)
+            return;
+        string[] all = SuiteReport.FilesOf(report);
+        if (all.Distinct(StringComparer.OrdinalIgnoreCase).Count() < all.Length)
+            throw new UsageException("--report is the HTML file; its tables go beside it as .json and .csv, so it must end otherwise.");
+        OutputPlaces.Require(all.Select(path => ("--report", (string?)path)), inputs);
+    }
+
+    /// <summary>Items that are not done.</summary>
+    /// <param name="plan">The suite.</param>
+    /// <param name="folder">Where it is.</param>
+    /// <param name="measures">Whether an item is done only when the model has measured its loss.</param>
+    private static int[] Missing(SuitePlan plan, SuiteFolder folder, bool measures) => [.. Enumerable.Range(0, plan.Items.Count)
+        .Where(i => SuiteResult.Find(folder, plan.Items[i]) is not SuiteResult found || (measures && found.Fidelity is null))];
 
     private Device Open(ParseResult parsed)
     {
@@ -135,7 +151,7 @@ internal sealed class SuiteCommand : Verb
         int count = parsed.GetValue(_workers), threads = Math.Max(1, (Common.ThreadsOf(parsed) is > 0 and int given ? given
             : Environment.ProcessorCount) / count);
         NatsRunQueue? server = _queue.IsGiven(parsed) ? _queue.Open(parsed, plan.Id) : null;
-        int[] missing = Missing(plan, folder);
+        int[] missing = Missing(plan, folder, measures: model is not null);
         server?.Enqueue(missing);
         using IShardQueue queue = server is null ? new ItemList(missing) : new NatsShardQueue(server);
         using var progress = new SuiteView(Streams, missing.Length);
@@ -149,7 +165,7 @@ internal sealed class SuiteCommand : Verb
                 while (true)
                 {
                     worker.Run(queue, own ?? device, server is null ? TimeSpan.Zero : Idle, progress, stop.Token);
-                    int[] left = server is null ? [] : Left(plan, folder, worker);
+                    int[] left = server is null ? [] : Left(plan, folder, worker, model is not null);
                     if (left.Length == 0)
                         return;
                     // What used up its deliveries is handed out again; what others work at is waited for.
@@ -169,10 +185,11 @@ internal sealed class SuiteCommand : Verb
     }
 
     /// <summary>What a queue still has to do: whatever failed is left out.</summary>
-    private static int[] Left(SuitePlan plan, SuiteFolder folder, SuiteWorker worker)
+    private static int[] Left(SuitePlan plan, SuiteFolder folder, SuiteWorker worker, bool measures)
     {
         HashSet<SuiteItem> failed = [.. worker.Failed.Select(f => f.Item)];
-        return [.. Missing(plan, folder).Where(i => !failed.Contains(plan.Items[i]) && !File.Exists(folder.Failure(plan.Items[i])))];
+        return [.. Missing(plan, folder, measures)
+            .Where(i => !failed.Contains(plan.Items[i]) && !File.Exists(folder.Failure(plan.Items[i])))];
     }
 
     private static void WaitFor(Task[] tasks)
@@ -212,8 +229,11 @@ internal sealed class SuiteCommand : Verb
     }
 
     /// <summary>Seconds of training, from two steps of the first missing item: steps are slowest at the beginning, when all fires.</summary>
-    private double Estimate(SuitePlan plan, int[] missing, RunFolder run, Device device)
+    /// <returns>Null if that item cannot be trained, which its turn will say.</returns>
+    private double? Estimate(SuitePlan plan, int[] missing, RunFolder run, Device device)
     {
+        if (missing.Length == 0)
+            return 0;
         SuiteItem first = plan.Items[missing[0]];
         using var rows = RunRows.Open(run.Path, first.Site, first.SiteOut, new RunRowsOptions
         {
@@ -223,11 +243,23 @@ internal sealed class SuiteCommand : Verb
             Trust = true
         });
         using var trainer = new SaeTrainer(device, rows, first.Options);
-        trainer.Advance();
-        Cancellation.ThrowIfCancellationRequested();
-        long start = Stopwatch.GetTimestamp();
-        trainer.Advance();
-        double step = Stopwatch.GetElapsedTime(start).TotalSeconds;
+        double step = 0;
+        try
+        {
+            // The first one is the compiler's too.
+            for (long n = 0; n < Math.Min(first.Options.Steps, 2); n++)
+            {
+                long start = Stopwatch.GetTimestamp();
+                trainer.Advance();
+                step = Stopwatch.GetElapsedTime(start).TotalSeconds;
+                Cancellation.ThrowIfCancellationRequested();
+            }
+        }
+        catch (TrainingException)
+        {
+            return null;
+        }
+
         double unit = step / Products(first, plan.Run);
         return missing.Sum(i => plan.Items[i].Options.Steps * Products(plan.Items[i], plan.Run) * unit);
     }

@@ -92,7 +92,17 @@ internal sealed class TrainOptions
         Option needed = activation is "topk" or "batchtopk" ? _k : _sparsity;
         if (!IsGiven(parsed, needed))
             throw new UsageException($"{needed.Name} is missing: it decides how sparse the codes of --activation {activation} are.");
-        return Read(parsed);
+        TrainingOptions options = Read(parsed);
+        try
+        {
+            options.Require();
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException(e.Message);
+        }
+
+        return options;
     }
 
     private TrainingOptions Read(ParseResult parsed) => new()

@@ -6,8 +6,16 @@ namespace KernelScope.Evaluation;
 /// <summary>Text that is safe in HTML.</summary>
 internal static class Html
 {
-    /// <summary>Names and paths come from strangers.</summary>
-    public static string Escape(string text) => System.Net.WebUtility.HtmlEncode(text);
+    /// <summary>Names, paths and texts come from strangers. Control characters, which HTML does not allow, are shown by their pictures.</summary>
+    public static string Escape(string text)
+    {
+        string encoded = System.Net.WebUtility.HtmlEncode(text);
+        return encoded.Any(IsForbidden) ? new string([.. encoded.Select(c => IsForbidden(c) ? Picture(c) : c)]) : encoded;
+    }
+
+    private static bool IsForbidden(char c) => char.IsControl(c) && c is not ('\t' or '\n');
+
+    private static char Picture(char c) => c < ' ' ? (char)('\u2400' + c) : c == '\u007F' ? '\u2421' : '\uFFFD';
 
     /// <summary>A path without what is the same for all: <c>layer_20/width_16k/average_l0_71</c> of a Gemma Scope file's.</summary>
     public static string ShortName(string name)

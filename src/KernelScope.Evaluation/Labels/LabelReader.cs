@@ -256,9 +256,12 @@ internal sealed class LabelReader(string? modelId)
 
     private static string Clean(string text)
     {
-        if (text.Length <= LongestDescription && !text.Any(char.IsControl))
+        if (text.Length <= LongestDescription && !text.Any(IsHidden))
             return text;
-        string clean = new([.. text.Where(c => !char.IsControl(c)).Take(LongestDescription)]);
+        string clean = new([.. text.Where(c => !IsHidden(c)).Take(LongestDescription)]);
         return clean.Length > 0 && char.IsHighSurrogate(clean[^1]) ? clean[..^1] : clean;
     }
+
+    /// <summary>Control characters, and those that turn the direction of the text around them.</summary>
+    private static bool IsHidden(char c) => char.IsControl(c) || c is (>= '\u202A' and <= '\u202E') or (>= '\u2066' and <= '\u2069');
 }

@@ -76,12 +76,15 @@ internal sealed class SuiteReport
     /// <exception cref="IOException">One cannot be written.</exception>
     public string[] Write(string path)
     {
-        string json = Path.ChangeExtension(path, ".json"), csv = Path.ChangeExtension(path, ".csv");
-        WriteFile(path, Encoding.UTF8.GetBytes(ToHtml()));
-        WriteFile(json, CanonicalJson.Write(ToJson()));
-        WriteFile(csv, Encoding.UTF8.GetBytes(ToCsv()));
-        return [path, json, csv];
+        string[] files = FilesOf(path);
+        WriteFile(files[0], Encoding.UTF8.GetBytes(ToHtml()));
+        WriteFile(files[1], CanonicalJson.Write(ToJson()));
+        WriteFile(files[2], Encoding.UTF8.GetBytes(ToCsv()));
+        return files;
     }
+
+    /// <summary>What a report at a path writes: the page, and its table as JSON and as CSV.</summary>
+    public static string[] FilesOf(string path) => [path, Path.ChangeExtension(path, ".json"), Path.ChangeExtension(path, ".csv")];
 
     /// <summary>The report as text.</summary>
     public string ToHtml()

@@ -104,13 +104,22 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
     /// <summary>False where another worker has the item.</summary>
     private bool TryDo(SuiteItem item, Device device, Action<string> say, CancellationToken cancellationToken)
     {
-        if (SuiteResult.Find(folder, item) is not null)
+        if (IsDone(SuiteResult.Find(folder, item)))
             return true;
         using FileStream? mine = folder.TryLock(item.Name);
         if (mine is null)
             return false;
-        if (SuiteResult.Find(folder, item) is not null)
+        SuiteResult? found = SuiteResult.Find(folder, item);
+        if (IsDone(found))
             return true;
+        if (found is not null)
+        {
+            // It was trained without the model.
+            (found with { Fidelity = Measure(item, say, cancellationToken) }).Write(folder, item);
+            Interlocked.Increment(ref _done);
+            return true;
+        }
+
         if (Scaled(item, device, say, cancellationToken) is not TrainingOptions options)
             return false;
         Directory.CreateDirectory(folder.Item(item));
@@ -126,6 +135,8 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         Interlocked.Increment(ref _done);
         return true;
     }
+
+    private bool IsDone(SuiteResult? found) => found is not null && (model is null || found.Fidelity is not null);
 
     /// <summary>The options with the sparsity that is trained; null while another worker runs the pilot.</summary>
     private TrainingOptions? Scaled(SuiteItem item, Device device, Action<string> say, CancellationToken cancellationToken)

@@ -20,13 +20,18 @@ internal static class JsonFields
     public static double? Number(this JsonElement body, string name) =>
         body.TryField(name, out JsonElement value) ? value.GetDouble() : null;
 
-    /// <summary>A whole number, which some clients send as a string of digits or as 1.0; what is beyond 32 bits is their largest.</summary>
+    /// <summary>A whole number, which some clients send as a string of digits or as 1.0.</summary>
+    /// <exception cref="Refusal">It has more than 32 bits, or is not a number.</exception>
     public static int? Whole(this JsonElement body, string name)
     {
         if (!body.TryField(name, out JsonElement value))
             return null;
         if (value.ValueKind != JsonValueKind.String)
-            return (int)Math.Clamp(value.GetDouble(), int.MinValue, int.MaxValue);
+        {
+            return value.GetDouble() is double number and >= int.MinValue and <= int.MaxValue ? (int)number
+                : throw Refusal.Bad(string.Create(CultureInfo.InvariantCulture, $"{name} is {value.GetDouble()}, which is out of range."), name);
+        }
+
         return int.TryParse(value.GetString(), NumberStyles.None, CultureInfo.InvariantCulture, out int digits) ? digits
             : throw Refusal.Bad($"{name} is not a number.", name);
     }

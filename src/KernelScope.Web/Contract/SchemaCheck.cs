@@ -8,7 +8,7 @@ internal sealed record SchemaError(IReadOnlyList<object> Loc, string Msg, string
 
 /// <summary>
 /// Checks bodies against the schemas of an OpenAPI document: types, required fields, choices, bounds. Fields that a schema does not name
-/// are let through.
+/// are let through, unless it says <c>additionalProperties: false</c>; even then, where they say nothing: null, an empty list or object.
 /// </summary>
 internal sealed class SchemaCheck(JsonElement schemas)
 {
@@ -84,7 +84,23 @@ internal sealed class SchemaCheck(JsonElement schemas)
             if (Find(value, property.Name, out JsonElement field))
                 Check(property.Value, field, [.. place, property.Name], errors);
         }
+
+        if (!schema.TryGetProperty("additionalProperties", out JsonElement more) || more.ValueKind != JsonValueKind.False)
+            return;
+        foreach (JsonProperty field in value.EnumerateObject())
+        {
+            if (!properties.TryGetProperty(field.Name, out _) && !IsEmpty(field.Value))
+                errors.Add(new SchemaError([.. place, field.Name], "this field is not supported", "extra_forbidden"));
+        }
     }
+
+    private static bool IsEmpty(JsonElement value) => value.ValueKind switch
+    {
+        JsonValueKind.Null => true,
+        JsonValueKind.Array => value.GetArrayLength() == 0,
+        JsonValueKind.Object => value.GetPropertyCount() == 0,
+        _ => false,
+    };
 
     private void CheckItems(JsonElement items, JsonElement value, object[] place, List<SchemaError> errors)
     {

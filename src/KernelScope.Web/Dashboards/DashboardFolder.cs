@@ -18,7 +18,11 @@ internal sealed class DashboardFolder : IDisposable
 {
     public const string InfoName = "dash.json", IndexName = "features.idx", MembersName = "features.bin", SitePrefix = "site/";
 
-    private const int MaxInfo = 1 << 20, MaxFeatures = 1 << 24, MaxMember = 16 << 20, MaxPage = 128 << 20;
+    private const int MaxInfo = 1 << 20, MaxFeatures = 1 << 24, MaxMember = 16 << 20;
+
+    // A page is some 10 to 30 times as large as its member; one that fires nowhere is small whatever its ratio.
+    private const long MaxRatio = 100, AlwaysAllowed = 1 << 20;
+
     private readonly SafeFileHandle _members;
     private readonly long[] _offsets;
     private readonly long[] _firing;
@@ -158,7 +162,7 @@ internal sealed class DashboardFolder : IDisposable
         byte[] buffer = new byte[64 << 10];
         for (int read; (read = gzip.Read(buffer)) > 0;)
         {
-            if (content.Length + read > MaxPage)
+            if (content.Length + read > AlwaysAllowed + (MaxRatio * member.Length))
                 throw new InvalidDataException();
             content.Write(buffer, 0, read);
         }

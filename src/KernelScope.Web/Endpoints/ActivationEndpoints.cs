@@ -186,6 +186,8 @@ internal static class ActivationEndpoints
         if (vector.Length != width)
             throw Refusal.Bad($"The vector has {vector.Length} values; {point} has {width}.", "vector");
         float[] values = [.. Enumerable.Range(0, tokens.Length).Select(t => (float)Dot(rows.AsSpan(t * width, width), vector))];
+        if (Array.FindIndex(values, v => !float.IsFinite(v)) is int bad and >= 0)
+            throw Refusal.Bad($"The product of the vector with {point} at token {bad} is not a finite float32 number.", "vector");
         (float max, int at) = Largest(values);
         return new SingleAnswer(new ActivationValues(values, max, at), model.TokenTexts(tokens), [.. tokens.Select(model.IsSpecial)]);
     }

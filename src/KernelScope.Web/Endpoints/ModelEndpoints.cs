@@ -53,7 +53,12 @@ internal static class ModelEndpoints
     }
 
     public static ChatMessage[] Messages(IEnumerable<JsonElement> entries) =>
-        [.. entries.Select(m => new ChatMessage(m.RequiredText("role"), m.RequiredText("content")))];
+        [.. entries.Select(m => new ChatMessage(m.RequiredText("role"), ContentOf(m)))];
+
+    /// <summary>A text, or parts of one.</summary>
+    private static string ContentOf(JsonElement message) =>
+        message.TryField("content", out JsonElement content) && content.ValueKind == JsonValueKind.Array
+            ? string.Concat(content.EnumerateArray().Select(part => part.RequiredText("text"))) : message.RequiredText("content");
 
     public static Task SteerHealthAsync(Call call)
     {

@@ -20,6 +20,11 @@ internal static class OpenAiEndpoints
         "logprobs", "kernelscope",
     ];
 
+    // What clients send although it changes nothing.
+    private static readonly Dictionary<string, JsonElement> Neutral = JsonDocument.Parse("""
+        {"presence_penalty": 0, "best_of": 1, "response_format": {"type": "text"}, "tool_choice": "none", "store": false, "suffix": ""}
+        """).RootElement.EnumerateObject().ToDictionary(p => p.Name, p => p.Value);
+
     public static Task ModelsAsync(Call call) => call.AnswerAsync(new OpenAiModels([new OpenAiModel(call.Model.Id, "kernelscope")]));
 
     public static Task ChatAsync(Call call)
@@ -28,6 +33,8 @@ internal static class OpenAiEndpoints
         ChatMessage[] messages = ModelEndpoints.Messages(call.Body.Entries("messages"));
         var chat = RenderedChat.Create(call.Model, messages, addGenerationPrompt: true, call.Cancellation);
         int? logprobs = call.Body.Flag("logprobs") is true ? call.Body.Whole("top_logprobs") ?? 0 : null;
+        if (logprobs is null && call.Body.Whole("top_logprobs") is > 0)
+            throw Refusal.Bad("top_logprobs needs logprobs: true.", "top_logprobs");
         GenerationOptions options = Options(call, logprobs) with { StopIds = chat.StopIds };
         return RunAsync(call, chat.Tokens, options, isChat: true);
     }
@@ -43,17 +50,24 @@ internal static class OpenAiEndpoints
     private static int[] PromptOf(Call call)
     {
         call.Body.TryField("prompt", out JsonElement prompt);
+        if (prompt.ValueKind == JsonValueKind.Array && prompt.GetArrayLength() == 0)
+            throw Refusal.Bad("The prompt has no tokens.", "prompt");
         if (prompt.ValueKind == JsonValueKind.String)
             return call.Model.Prompt(prompt.GetString()!);
+        if (prompt[0].ValueKind == JsonValueKind.String)
+            return prompt.GetArrayLength() == 1 ? call.Model.Prompt(prompt[0].GetString()!)
+                : throw Refusal.Bad($"There are {prompt.GetArrayLength()} prompts; one is taken.", "prompt");
         int[] ids = [.. prompt.EnumerateArray().Select(e => (int)Math.Clamp(e.GetDouble(), -1, int.MaxValue))];
-        return ids.Length > 0 ? call.Model.Fitting(ids) : throw Refusal.Bad("The prompt has no tokens.", "prompt");
+        return call.Model.Fitting(ids);
     }
 
     private static void RefuseUnknown(JsonElement body, string[] known)
     {
         foreach (JsonProperty field in body.EnumerateObject())
         {
-            if (!known.Contains(field.Name) && field.Value.ValueKind != JsonValueKind.Null)
+            bool saysNothing = field.Value.ValueKind == JsonValueKind.Null || field.Value.ToString() is "[]" or "{}"
+                || (Neutral.TryGetValue(field.Name, out JsonElement neutral) && JsonElement.DeepEquals(neutral, field.Value));
+            if (!known.Contains(field.Name) && !saysNothing)
                 throw Refusal.Bad($"{field.Name} is not supported.", field.Name);
         }
 
@@ -65,12 +79,15 @@ internal static class OpenAiEndpoints
     {
         JsonElement body = call.Body;
         int most = call.Model.Options.MaxNewTokens;
-        int tokens = body.Whole("max_completion_tokens") ?? body.Whole("max_tokens") ?? Math.Min(16, most);
+        string limit = body.TryField("max_completion_tokens", out _) ? "max_completion_tokens" : "max_tokens";
+        int tokens = body.Whole(limit) ?? Math.Min(16, most);
         if (tokens < 1 || tokens > most)
-            throw Refusal.Bad($"max_tokens is {tokens}; it must be 1 to {most}.", "max_tokens");
+            throw Refusal.Bad($"{limit} must be 1 to {most}.", limit);
         if (logprobs is < 0 or > 20)
             throw Refusal.Bad($"{logprobs} log-probabilities were asked for; it must be 0 to 20.", "logprobs");
         double temperature = body.Number("temperature") ?? 1, topP = body.Number("top_p") ?? 1;
+        if (topP is < 0 or > 1)
+            throw Refusal.Bad($"top_p is {topP}; it must be 0 to 1.", "top_p");
         var sampling = new SamplingOptions { FrequencyPenalty = body.Number("frequency_penalty") ?? 0 };
         if (temperature > 0)
             sampling = sampling with { Temperature = temperature, TopP = topP, Seed = Seed(body) };

@@ -125,7 +125,9 @@ internal sealed class SteerPlan
         };
     }
 
-    public static ulong Seed(double seed) => unchecked((ulong)(long)Math.Clamp(seed, long.MinValue, long.MaxValue));
+    /// <exception cref="Refusal">It has more than 64 bits.</exception>
+    public static ulong Seed(double seed) => seed is >= long.MinValue and < long.MaxValue ? unchecked((ulong)(long)seed)
+        : throw Refusal.Bad("seed must lie within the signed integers of 64 bits.", "seed");
 
     private static void RequireFew(JsonElement body, string name)
     {
