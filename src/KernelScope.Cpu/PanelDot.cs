@@ -20,8 +20,8 @@ internal static unsafe class PanelDot<S, V>
     /// <summary>Inputs that are summed before the sum joins those before it: long sums lose fewer bits so, and a block stays in the first-level cache for the panel's other tiles.</summary>
     private const int BlockInputs = TransposePanel.Inputs;
 
-    // Bytes from what is computed with to what is prefetched; measured best of 1 to 8 kB.
-    private const int Ahead = 2048;
+    // Bytes from what is computed with to what is prefetched; measured best of 1 to 16 kB.
+    private const int AheadBytes = 4096;
 
     /// <summary>Outputs of a tile: the whole panel with AVX-512, a part of it with narrower vectors.</summary>
     private static int Columns => 2 * S.Lanes;
@@ -55,11 +55,26 @@ internal static unsafe class PanelDot<S, V>
     {
         float scale = E.HasWindow ? part->Windows[index].Scale : 1;
         int inputs = product->Inputs;
+        PrefetchTo ahead = Ahead<E>(product->Rows);
         for (int i = 0; i == 0 || i < inputs; i += BlockInputs)
-            Block<E>(product, panel + ((long)(i / E.GroupInputs) * E.GroupBytes), i, Math.Min(BlockInputs, inputs - i), scale, y, stride);
+            Block<E>(product, panel + ((long)(i / E.GroupInputs) * E.GroupBytes), i, Math.Min(BlockInputs, inputs - i), scale, y, stride, ahead);
 
-        if (!E.HasWindow)
-            return;
+        if (E.HasWindow)
+            AddExceptions(product, part, index, y, stride);
+    }
+
+    /// <summary>Where the panels that come next are prefetched to: several tiles read them again, which a passing line might not live to see.</summary>
+    private static PrefetchTo Ahead<E>(int rows)
+        where E : struct, IPanelElement
+    {
+        // 2 to 4 rows take float32 as fast as memory gives it, and are up to 1.1 times as slow with prefetches of ours beside the processor's own.
+        if (E.IsWide && rows is > 1 and <= 4)
+            return PrefetchTo.Nothing;
+        return rows > TileRows ? PrefetchTo.Near : PrefetchTo.Passing;
+    }
+
+    private static void AddExceptions(Product* product, StoredMatrix* part, int index, float* y, long stride)
+    {
         float* x = product->X;
         long xStride = product->XStride;
         float zero = part->Windows[index].Zero;
@@ -75,7 +90,15 @@ internal static unsafe class PanelDot<S, V>
     }
 
     /// <summary>All rows over some inputs of a panel, in tiles of nearly equal height. The sums of the inputs before are in y.</summary>
-    public static void Block<E>(Product* product, byte* block, int firstInput, int inputs, float scale, float* y, long stride)
+    /// <param name="product">The product.</param>
+    /// <param name="block">The panel's weights of those inputs.</param>
+    /// <param name="firstInput">The first of them.</param>
+    /// <param name="inputs">Their number.</param>
+    /// <param name="scale">What sums are multiplied by.</param>
+    /// <param name="y">The sums of the first row.</param>
+    /// <param name="stride">Distance of rows of y.</param>
+    /// <param name="ahead">Where weights behind these are prefetched to; nothing where the block is in a cache and what follows it will not be read.</param>
+    public static void Block<E>(Product* product, byte* block, int firstInput, int inputs, float scale, float* y, long stride, PrefetchTo ahead = PrefetchTo.Nothing)
         where E : struct, IPanelElement
     {
         int rows = product->Rows, tiles = (rows + TileRows - 1) / TileRows, height = (rows + tiles - 1) / tiles;
@@ -84,38 +107,38 @@ internal static unsafe class PanelDot<S, V>
         {
             float* x = product->X + (t * xStride) + firstInput, sums = y + (t * stride);
             for (int j = 0; j < PanelLayout.Outputs; j += Columns)
-                Tile<E>(Math.Min(height, rows - t), block + (j * sizeof(float)), x, xStride, inputs, scale, sums + j, stride, firstInput > 0);
+                Tile<E>(Math.Min(height, rows - t), block + (j * sizeof(float)), x, xStride, inputs, scale, sums + j, stride, firstInput > 0, t + j == 0 ? ahead : PrefetchTo.Nothing);
         }
     }
 
-    private static void Tile<E>(int rows, byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add)
+    private static void Tile<E>(int rows, byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add, PrefetchTo ahead)
         where E : struct, IPanelElement
     {
         switch (rows)
         {
             case 1:
-                Tile<E, OneRow>(w, x, xStride, inputs, scale, y, stride, add);
+                Tile<E, OneRow>(w, x, xStride, inputs, scale, y, stride, add, ahead);
                 break;
             case 2:
-                Tile<E, TwoRows>(w, x, xStride, inputs, scale, y, stride, add);
+                Tile<E, TwoRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
                 break;
             case 3:
-                Tile<E, ThreeRows>(w, x, xStride, inputs, scale, y, stride, add);
+                Tile<E, ThreeRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
                 break;
             case 4:
-                Tile<E, FourRows>(w, x, xStride, inputs, scale, y, stride, add);
+                Tile<E, FourRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
                 break;
             case 5:
-                Tile<E, FiveRows>(w, x, xStride, inputs, scale, y, stride, add);
+                Tile<E, FiveRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
                 break;
             case 6:
-                Tile<E, SixRows>(w, x, xStride, inputs, scale, y, stride, add);
+                Tile<E, SixRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
                 break;
             case 7:
-                Tile<E, SevenRows>(w, x, xStride, inputs, scale, y, stride, add);
+                Tile<E, SevenRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
                 break;
             default:
-                Tile<E, EightRows>(w, x, xStride, inputs, scale, y, stride, add);
+                Tile<E, EightRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
                 break;
         }
     }
@@ -123,7 +146,7 @@ internal static unsafe class PanelDot<S, V>
     // a_mn: row m of x, vector n of outputs. Branches on T.Rows vanish.
     // Inlined into the switch, this is too much for the compiler's budget, and accumulators travel through memory.
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    private static void Tile<E, T>(byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add)
+    private static void Tile<E, T>(byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add, PrefetchTo ahead)
         where E : struct, IPanelElement
         where T : struct, IRowCount
     {
@@ -132,9 +155,10 @@ internal static unsafe class PanelDot<S, V>
         byte* end = w + ((long)(inputs / E.GroupInputs) * E.GroupBytes);
         for (; w < end; w += E.GroupBytes, x += E.GroupInputs)
         {
-            // Of several rows the second pass finds the panel in a cache, and must.
-            if (T.Rows == 1)
-                Prefetch.Passing(w + Ahead, E.GroupBytes);
+            if (ahead == PrefetchTo.Passing)
+                Prefetch.Passing(w + AheadBytes, E.GroupBytes);
+            else if (ahead == PrefetchTo.Near)
+                Prefetch.Near(w + AheadBytes, E.GroupBytes);
             Step<E, T>(w, 0, x, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
             if (E.GroupInputs == 8)
             {

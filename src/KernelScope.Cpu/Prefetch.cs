@@ -3,6 +3,19 @@ using System.Runtime.Intrinsics.X86;
 
 namespace KernelScope.Cpu;
 
+/// <summary>Where a kernel prefetches the weights that it will read next.</summary>
+internal enum PrefetchTo
+{
+    /// <summary>It does not.</summary>
+    Nothing,
+
+    /// <summary><see cref="Prefetch.Passing"/>.</summary>
+    Passing,
+
+    /// <summary><see cref="Prefetch.Near"/>.</summary>
+    Near,
+}
+
 /// <summary>Cache lines of a block of memory that will be needed next, prefetched in small portions while something else computes.</summary>
 internal unsafe struct Prefetch
 {

@@ -40,7 +40,7 @@ internal readonly record struct CpuTraits(int Lanes, int TileRows, bool Multipli
 /// <remarks>
 /// The first line that fits is taken. "pairs" are the rows from which <c>vdpbf16ps</c>, whose blocks of weights must be rounded and paired first, is faster than the float32 kernel of as many rows:
 /// 17 of panels and of two-byte types stored [out, in], 49 of wider types, 97 and 129 where a matrix is stored [in, out]. "few" is 16, and 32 where all matrices are stored [out, in], all are float32 panels,
-/// or all are stored [in, out] and a vector has fewer than 16 lanes.
+/// all are panels and a vector has 16 lanes, or all are stored [in, out] and a vector has fewer.
 /// <list type="table">
 /// <listheader><term>precision, rows, matrices</term><description>kernel</description></listheader>
 /// <item><term>fast, pairs and more, the processor has <c>vdpbf16ps</c></term><description><see cref="ProductKernel.Bf16Tiles"/></description></item>
@@ -63,7 +63,7 @@ internal readonly record struct ProductPlan
     /// <summary>With more rows than this, packing weights into blocks pays.</summary>
     public const int FewRows = 16;
 
-    /// <summary>The same of weights that are all stored [out, in], all float32 panels, or stored [in, out] where vectors are narrow.</summary>
+    /// <summary>The same of weights that are all stored [out, in], all float32 panels, all panels where vectors are wide, or stored [in, out] where they are narrow.</summary>
     public const int StreamRows = 32;
 
     /// <summary>
@@ -175,7 +175,7 @@ internal readonly record struct ProductPlan
     private static ProductPlan Float32(int rows, in WeightTraits weight, in CpuTraits cpu)
     {
         bool isNarrow = cpu.Lanes < AheadLanes, allInputsFirst = weight.Forms == StoredForms.InputsFirst;
-        bool streams = weight.Forms == StoredForms.OutputsFirst || (weight.Forms == StoredForms.InPanels && weight.ElementBytes > 2) || (allInputsFirst && isNarrow);
+        bool streams = weight.Forms == StoredForms.OutputsFirst || (weight.Forms == StoredForms.InPanels && (weight.ElementBytes > 2 || !isNarrow)) || (allInputsFirst && isNarrow);
         int few = streams ? StreamRows : FewRows;
         if (rows <= few)
         {
