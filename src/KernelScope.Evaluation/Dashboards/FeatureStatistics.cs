@@ -202,7 +202,7 @@ public sealed record FeatureStatistics
     {
         float[] values = [.. places.Select(p => p.Activation)], ascending = [.. values];
         Array.Sort(ascending);
-        var choice = new ExampleChoice(feature, places, tokens, options);
+        var choice = new ExampleChoice(feature, places, counted, tokens, options);
         (IReadOnlyList<FeatureExample> top, IReadOnlyList<ExampleGroup> groups) = choice.Choose();
         FiringToken[] byToken = ByToken(places, tokens);
         return new FeatureStatistics
