@@ -18,6 +18,7 @@ public sealed class ServeExportTests
             Assert.True(File.Exists(Path.Combine(copy, "index.html")));
         }
 
+        Directory.CreateDirectory(folder.At("mine"));
         folder.Write("mine/notes.txt", "mine"u8);
         Program.Run("serve", "--export", folder.At("mine")).AssertFailed(1, "holds other files");
         Program.Run("serve", "--export", copy, "--urls", "http://127.0.0.1:0").AssertFailed(2, "--urls does nothing");

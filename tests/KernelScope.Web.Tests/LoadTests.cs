@@ -31,7 +31,7 @@ public sealed class LoadTests(ITestOutputHelper output)
         ("/v1/activation/single",
             $$"""{"model":"demo","prompt":"{{DemoServer.Text}}","source":"{{DemoServer.Source}}","index":"1738"}"""),
         ("/v1/activation/all",
-            """{"model":"demo","prompt":"She wished","sourceSet":"demo-res-2k","selectedSources":[],"sortByTokenIndexes":[],"ignoreBos":true}"""),
+            """{"model":"demo","prompt":"She","sourceSet":"demo-res-2k","selectedSources":[],"sortByTokenIndexes":[],"ignoreBos":true}"""),
         ("/v1/completions", """{"model":"demo","prompt":"Once upon a time","max_tokens":6,"temperature":0}"""),
         ("/v1/steer/completion", InferenceTests.Steer()),
     ];
@@ -43,7 +43,7 @@ public sealed class LoadTests(ITestOutputHelper output)
     [Trait("Category", "Slow")]
     public Task A_crowd_of_a_minute_leaves_the_server_as_it_was() => CrowdAsync(TimeSpan.FromMinutes(1));
 
-    /// <summary>A queue of 16 behind a reader who keeps the only place: 16 wait and are answered right, 984 are told to come again.</summary>
+    /// <summary>A queue of 16 behind a reader who keeps the only place: 16 wait and are answered, 984 are told to come again.</summary>
     [Fact]
     public async Task A_thousand_at_once_are_queued_or_refused()
     {
@@ -132,7 +132,11 @@ public sealed class LoadTests(ITestOutputHelper output)
     }
 
     private static HttpClient ClientOf(DemoServer server) =>
-        new(new SocketsHttpHandler { MaxConnectionsPerServer = Connections }) { BaseAddress = server.Url, Timeout = TimeSpan.FromMinutes(2) };
+        new(new SocketsHttpHandler { MaxConnectionsPerServer = Connections })
+        {
+            BaseAddress = server.Url,
+            Timeout = TimeSpan.FromMinutes(2),
+        };
 
     private static Task<HttpResponseMessage> PostAsync(HttpClient client, string path, string body, CancellationToken cancellation) =>
         client.SendAsync(
@@ -171,7 +175,7 @@ public sealed class LoadTests(ITestOutputHelper output)
         {
             for (int i = 0; i < Calls.Length; i++)
             {
-                using HttpResponseMessage response = await SendAsync(server.Client, Calls[i], default);
+                using HttpResponseMessage response = await SendAsync(server.Client, Calls[i]);
                 _expected[i] = Stable(Calls[i].Path, await response.EnsureSuccessStatusCode().Content.ReadAsStringAsync());
             }
         }
@@ -203,7 +207,7 @@ public sealed class LoadTests(ITestOutputHelper output)
 
         private async Task AskAsync(HttpClient client, int which)
         {
-            using HttpResponseMessage response = await SendAsync(client, Calls[which], default);
+            using HttpResponseMessage response = await SendAsync(client, Calls[which]);
             string text = await response.Content.ReadAsStringAsync();
             if (response.StatusCode == HttpStatusCode.TooManyRequests)
             {
@@ -242,9 +246,8 @@ public sealed class LoadTests(ITestOutputHelper output)
                 _faults.Add(fault);
         }
 
-        private static Task<HttpResponseMessage> SendAsync(HttpClient client, (string Path, string? Body) call, CancellationToken cancellation) =>
-            call.Body is null ? client.GetAsync(new Uri(call.Path, UriKind.Relative), cancellation)
-                : PostAsync(client, call.Path, call.Body, cancellation);
+        private static Task<HttpResponseMessage> SendAsync(HttpClient client, (string Path, string? Body) call) =>
+            call.Body is null ? client.GetAsync(new Uri(call.Path, UriKind.Relative)) : PostAsync(client, call.Path, call.Body, default);
 
         private static string Stable(string path, string text) =>
             path == "/v1/completions" ? Answer(JsonNode.Parse(text)!) : text;

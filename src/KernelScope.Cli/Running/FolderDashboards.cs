@@ -91,8 +91,8 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
     {
         int index = direction.Feature;
         (FeaturePlace[] places, RelatedFeature[] coFiring) = run.Of(index);
-        FeatureStatistics statistics = FeatureStatistics.Of(
-            index, places, run.Counted, run.Tokens, inputs.Options, run.Documents) with { CoFiring = coFiring };
+        FeatureStatistics statistics = FeatureStatistics.Of(index, places, run.Counted, run.Tokens, inputs.Options, run.Documents);
+        statistics = statistics with { CoFiring = coFiring };
         FeatureRow row = FeatureRows.WithDirection(source, FeatureRows.Short(source, index), direction);
         row = FeatureRows.WithStatistics(source, row, statistics, run.Tokens.SpecialIds, Dataset);
         row = row with

@@ -36,8 +36,8 @@ internal sealed class ServeCommand : Verb
 
     private readonly Option<string?> _export = new("--export")
     {
-        Description = "Write the demo page and feature pages to a folder, with recorded answers to the exercises, and end: they work from " +
-            "a disk or any host of files, without a server. The demo model only.",
+        Description = "Write the demo page and feature pages to a folder, with recorded answers to the exercises, and end: they work " +
+            "from a disk or any host of files, without a server. The demo model only.",
         HelpName = "DIR",
     };
 
@@ -75,11 +75,16 @@ internal sealed class ServeCommand : Verb
         if (export is not null && !files.IsDemo)
             throw new UsageException("--export is for the demo model: the exercises are about its features.");
         if (export is not null && !RecordedCopy.MayReplace(export))
-            throw new WorkException($"{Printable.Escape(export)} holds other files; --export writes into a new folder, or one that it wrote.");
+        {
+            throw new WorkException(
+                $"{Printable.Escape(export)} holds other files; --export writes into a new folder, or one that it wrote.");
+        }
+
         _ = files.RequiredTokenizer;
         string modelId = LabelOption.ModelId(files);
         FeatureLabels labels = LabelOption.Of(parsed.GetValue(_labels), files, Streams, Cancellation);
-        KernelScopeWebOptions web = export is null ? _options.WebOptionsOf(parsed, modelId) : new KernelScopeWebOptions { ModelId = modelId };
+        KernelScopeWebOptions web = export is null ? _options.WebOptionsOf(parsed, modelId)
+            : new KernelScopeWebOptions { ModelId = modelId };
         web.Labels = labels;
         if ((parsed.GetValue(_textFile) ?? (files.IsDemo ? Demo.ModelName : null)) is string corpus)
         {

@@ -95,12 +95,15 @@ internal sealed class ExampleChoice(
             float from = max * i / Intervals, to = max * (i + 1) / Intervals;
             FeaturePlace[] inside = Array.FindAll(places, p => p.Activation >= from && p.Activation <= to);
             long silent = i == 0 ? counted - places.Length : 0;
+            IEnumerable<FeaturePlace> chosen = ByHash(inside);
+            if (i == 0)
+                chosen = Drawn(to).Concat(chosen).Distinct();
             groups.Add(new ExampleGroup
             {
                 From = from,
                 To = to,
                 Contains = (inside.Length + silent) / (double)counted,
-                Examples = [.. (i == 0 ? Drawn(to).Concat(ByHash(inside)).Distinct() : ByHash(inside)).Take(options.Examples).Select(Example)],
+                Examples = [.. chosen.Take(options.Examples).Select(Example)],
             });
         }
 

@@ -5,8 +5,8 @@ using KernelScope.Model;
 namespace KernelScope.Training.Runs;
 
 /// <summary>
-/// Where every feature of an SAE fires, and with which others, from the codes of a run, in bounded memory: the codes lie by feature and by row
-/// in a scratch folder, and in memory are the tokens and the sequence and position of each row, 12 bytes a position.
+/// Where every feature of an SAE fires, and with which others, from the codes of a run, in bounded memory: the codes lie by feature and
+/// by row in a scratch folder, and in memory are the tokens and the sequence and position of each row, 12 bytes a position.
 /// </summary>
 /// <remarks>Any number of threads may ask for places.</remarks>
 internal sealed class RunFeatures : IDisposable

@@ -18,19 +18,21 @@ namespace KernelScope.Web.Copy;
 /// <param name="source">The source that the exercises are about.</param>
 internal sealed class RecordedCopy(Uri server, string modelId, string source) : IDisposable
 {
-    private const string Home = "index.html", Answers = "data/answers.js";
+    private const string Home = "index.html", Answers = "data/answers.js", Files = "'self' file:";
+    private const string Policy =
+        $"default-src 'none'; script-src {Files}; style-src {Files}; img-src {Files} data:; base-uri 'none'; form-action 'self'";
 
     // As JSON.stringify spells it: a page finds an answer by path and body.
     private static readonly JsonSerializerOptions AsPages = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     private static readonly (string From, string To)[] Links =
     [
-        ("<script type=\"module\" src=\"/", "<script src=\"recorded.js\" defer></script>\n<script src=\"data/answers.js\" defer></script>\n<script src=\""),
+        ("<script type=\"module\" src=\"/",
+            "<script src=\"recorded.js\" defer></script>\n<script src=\"data/answers.js\" defer></script>\n<script src=\""),
         (".js\"></script>\n</head>", ".js\" defer></script>\n</head>"),
         ("href=\"/app.css\"", "href=\"app.css\""), ("href=\"/icon.svg\"", "href=\"icon.svg\""),
         ("href=\"/openapi/", "href=\"openapi/"), ("href=\"/\"", "href=\"index.html\""),
-        ("<meta charset=\"utf-8\">", "<meta charset=\"utf-8\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; " +
-            "script-src 'self' file:; style-src 'self' file:; img-src 'self' file: data:; base-uri 'none'; form-action 'self'\">"),
+        ("<meta charset=\"utf-8\">", $"<meta charset=\"utf-8\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"{Policy}\">"),
     ];
 
     private readonly HttpClient _client = new() { BaseAddress = server, Timeout = Timeout.InfiniteTimeSpan };
@@ -178,9 +180,14 @@ internal sealed class RecordedCopy(Uri server, string modelId, string source) : 
                 },
             };
             string frames = await SendAsync("/v1/completions", body.ToJsonString(AsPages), cancellation);
-            JsonArray recorded = [.. frames.Split("\n\n").Where(f => f.StartsWith("data: {", StringComparison.Ordinal)).Select(f => JsonNode.Parse(f[6..]))];
-            foreach (JsonNode? live in recorded.SelectMany(f => f!["choices"]![0]!["kernelscope"]?["features"]?[0]?["features"]?.AsArray() ?? []))
-                _features.Add((int)live!["index"]!);
+            JsonArray recorded = [.. frames.Split("\n\n").Where(f => f.StartsWith("data: {", StringComparison.Ordinal))
+                .Select(f => JsonNode.Parse(f["data: ".Length..]))];
+            foreach (JsonNode? frame in recorded)
+            {
+                JsonNode? live = frame!["choices"]![0]!["kernelscope"]?["features"]?[0]?["features"];
+                _features.UnionWith((live?.AsArray() ?? []).Select(f => (int)f!["index"]!));
+            }
+
             _answers[$"/v1/completions {body.ToJsonString(AsPages)}"] = recorded;
         }
     }
