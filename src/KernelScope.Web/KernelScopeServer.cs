@@ -5,7 +5,6 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.ResponseCompression;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.Extensions.Configuration;
 
 namespace KernelScope.Web;
 
@@ -34,11 +33,8 @@ internal sealed class KernelScopeServer : IAsyncDisposable
         CancellationToken cancellationToken)
     {
         var names = new WebApplicationOptions { ApplicationName = "KernelScope.Web", EnvironmentName = "Production" };
-        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(names);
-        // What lies in the folder where somebody starts it is not for it.
-        builder.Configuration.Sources.Clear();
-        builder.Configuration.AddInMemoryCollection();
-        builder.Logging.ClearProviders();
+        // Empty: what lies in the folder where somebody starts it is not for it.
+        WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(names);
         if (log is not null)
             builder.Logging.AddProvider(new LineLogging(log));
         builder.Logging.AddFilter("Microsoft", LogLevel.Error);
@@ -46,7 +42,8 @@ internal sealed class KernelScopeServer : IAsyncDisposable
         builder.Services.AddSingleton(engine);
         builder.Services.AddResponseCompression(o => o.Providers.Add<GzipCompressionProvider>());
         builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = Grace);
-        builder.WebHost.ConfigureKestrel(Limit);
+        builder.Services.AddRoutingCore();
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(Limit);
         builder.WebHost.UseUrls([.. urls]);
         WebApplication app = builder.Build();
         app.UseResponseCompression();

@@ -54,6 +54,25 @@ public sealed class DashFolderTests(DashFolderTests.Pages pages) : IClassFixture
         }
     }
 
+    /// <summary>Against a count of pairs in the codes of other software.</summary>
+    [Fact]
+    public void Features_that_fire_together_are_those_of_the_codes()
+    {
+        HashSet<(int, int)>[] rows = [.. Golden(out _, out _).Select(places => places.Select(p => (p.Text, p.Position)).ToHashSet())];
+        for (int f = 0; f < Features; f += 3)
+        {
+            JsonElement[] found = [.. pages.Row("quantile", f).GetProperty("kernelscope").GetProperty("co_firing").EnumerateArray()];
+            var expected = Enumerable.Range(0, Features).Where(g => g != f)
+                .Select(g => (Index: g, Count: rows[f].Count(rows[g].Contains), Of: rows[f].Count + rows[g].Count))
+                .Where(g => g.Count > 0).Select(g => (g.Index, Value: g.Count / (double)(g.Of - g.Count), g.Count))
+                .OrderByDescending(g => g.Value).ThenBy(g => g.Index).Take(10).ToArray();
+            Assert.Equal(
+                expected.Select(e => (e.Index, Math.Round(e.Value, 3), e.Count)),
+                found.Select(c => (
+                    c.GetProperty("index").GetInt32(), c.GetProperty("value").GetDouble(), c.GetProperty("count").GetInt32())));
+        }
+    }
+
     [Fact]
     public void SaeDashboards_way_of_counting_and_choosing()
     {

@@ -31,6 +31,7 @@ public sealed class OfflineSiteTests(DemoServer server, Browser browser) : IClas
         await Expect(page.Locator("#title")).ToHaveTextAsync("Feature 1738");
         await Expect(page.Locator("#labels")).ToContainTextAsync("girl");
         await Expect(page.Locator("#positive tr")).ToHaveCountAsync(10);
+        await Expect(page.Locator("#together tr")).ToHaveCountAsync(10);
         await Expect(page.Locator("#histograms svg")).ToHaveCountAsync(2);
         await Expect(page.Locator(".example").First).ToBeVisibleAsync();
         Assert.Equal(3, await page.Locator(".example").CountAsync());

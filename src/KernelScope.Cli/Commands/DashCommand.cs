@@ -153,7 +153,7 @@ internal sealed class DashCommand : Verb
         FeatureLabels labels = LabelOption.Of(parsed.GetValue(_labels), files, Streams, Cancellation);
         if (path is not null)
         {
-            FeatureStatisticsOptions options = OptionsOf(parsed, FolderDashboards.Window);
+            FeatureStatisticsOptions options = OptionsOf(parsed, FolderDashboards.Window, run!.Value.Plan.SkipFirst);
             var inputs = new DashboardInputs(files, saeFiles, run!.Value.Folder, run.Value.Plan, record!, labels, options);
             return WriteFolder(parsed, path, inputs, features);
         }
@@ -222,8 +222,9 @@ internal sealed class DashCommand : Verb
         })];
     }
 
-    private FeatureStatisticsOptions OptionsOf(ParseResult parsed, int window) => new()
+    private FeatureStatisticsOptions OptionsOf(ParseResult parsed, int window, int skipFirst = 0) => new()
     {
+        SkipFirst = skipFirst,
         Top = parsed.GetValue(_top),
         Examples = parsed.GetValue(_examples),
         Binning = parsed.GetValue(_binning) == "quantile" ? ExampleBinning.Quantile : ExampleBinning.SaeDashboard,

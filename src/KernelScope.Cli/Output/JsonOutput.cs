@@ -105,5 +105,6 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
 [JsonSerializable(typeof(DashFolderResult))]
 [JsonSerializable(typeof(LabelsImportResult))]
 [JsonSerializable(typeof(LabelsSearchResult))]
+[JsonSerializable(typeof(ServeExportResult))]
 [JsonSerializable(typeof(ServeResult))]
 internal sealed partial class ResultContext : JsonSerializerContext;

@@ -90,8 +90,9 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
     private PackedFeature Pack(RowNames source, RunFeatures run, FeatureDirection direction, DashboardExports exports)
     {
         int index = direction.Feature;
-        FeatureStatistics statistics = FeatureStatistics.Of(
-            index, run.PlacesOf(index), run.Counted, run.Tokens, inputs.Options, run.Documents);
+        (FeaturePlace[] places, RelatedFeature[] coFiring) = run.Of(index);
+        FeatureStatistics statistics = FeatureStatistics.Of(index, places, run.Counted, run.Tokens, inputs.Options, run.Documents);
+        statistics = statistics with { CoFiring = coFiring };
         FeatureRow row = FeatureRows.WithDirection(source, FeatureRows.Short(source, index), direction);
         row = FeatureRows.WithStatistics(source, row, statistics, run.Tokens.SpecialIds, Dataset);
         row = row with

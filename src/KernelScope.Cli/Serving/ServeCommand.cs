@@ -5,6 +5,7 @@ using KernelScope.Model;
 using KernelScope.Runtime;
 using KernelScope.Training.Runs;
 using KernelScope.Web;
+using KernelScope.Web.Copy;
 using KernelScope.Web.Dashboards;
 
 namespace KernelScope.Cli;
@@ -33,6 +34,13 @@ internal sealed class ServeCommand : Verb
         HelpName = "F",
     };
 
+    private readonly Option<string?> _export = new("--export")
+    {
+        Description = "Write the demo page and feature pages to a folder, with recorded answers to the exercises, and end: they work " +
+            "from a disk or any host of files, without a server. The demo model only.",
+        HelpName = "DIR",
+    };
+
     private readonly ServeOptions _options;
 
     public ServeCommand(CommonOptions common, Surroundings surroundings) : base(
@@ -40,7 +48,7 @@ internal sealed class ServeCommand : Verb
         "Serves the model and its SAEs to this machine: the calls of Neuronpedia's Python client and web app, OpenAI-compatible ones " +
         "with edits of features, a demo page, health and metrics.\n" +
         "Ctrl+C ends it. Prompts are not logged, and nothing is fetched from elsewhere.",
-        "  kernelscope serve --urls http://127.0.0.1:0",
+        "  kernelscope serve --urls http://127.0.0.1:0\n  kernelscope serve --export tutorial",
         common,
         surroundings)
     {
@@ -48,17 +56,35 @@ internal sealed class ServeCommand : Verb
         Options.Add(_labels);
         Options.Add(_dashboards);
         Options.Add(_textFile);
+        Options.Add(_export);
         _options = new ServeOptions(this);
+    }
+
+    protected override void CheckOptions(ParseResult parsed)
+    {
+        bool isServer = parsed.GetValue(_export) is null;
+        Belongs(parsed, isServer, "a server: --export writes files", _options.OfServer);
+        Belongs(parsed, isServer, "a server: --export writes the demo's own", _saes);
     }
 
     protected override int Run(ParseResult parsed)
     {
-        string[] urls = _options.UrlsOf(parsed);
+        string? export = parsed.GetValue(_export);
+        string[] urls = export is null ? _options.UrlsOf(parsed) : ["http://127.0.0.1:0"];
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        if (export is not null && !files.IsDemo)
+            throw new UsageException("--export is for the demo model: the exercises are about its features.");
+        if (export is not null && !RecordedCopy.MayReplace(export))
+        {
+            throw new WorkException(
+                $"{Printable.Escape(export)} holds other files; --export writes into a new folder, or one that it wrote.");
+        }
+
         _ = files.RequiredTokenizer;
         string modelId = LabelOption.ModelId(files);
         FeatureLabels labels = LabelOption.Of(parsed.GetValue(_labels), files, Streams, Cancellation);
-        KernelScopeWebOptions web = _options.WebOptionsOf(parsed, modelId);
+        KernelScopeWebOptions web = export is null ? _options.WebOptionsOf(parsed, modelId)
+            : new KernelScopeWebOptions { ModelId = modelId };
         web.Labels = labels;
         if ((parsed.GetValue(_textFile) ?? (files.IsDemo ? Demo.ModelName : null)) is string corpus)
         {
@@ -135,7 +161,9 @@ internal sealed class ServeCommand : Verb
         ParseResult parsed, string[] urls, EngineOptions options, KernelScopeWebOptions web, string[] sources)
     {
         await using KernelScopeEngine engine = await OpenAsync(options);
-        await using KernelScopeServer server = await StartAsync(engine, urls, web);
+        await using KernelScopeServer server = await StartAsync(engine, urls, web, log: parsed.GetValue(_export) is null);
+        if (parsed.GetValue(_export) is string folder)
+            return await ExportAsync(parsed, server, folder, web, sources);
         string addresses = string.Join(", ", server.Addresses);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, new ServeResult(server.Addresses, web.ModelId!, sources, web.Labels?.All.Count ?? 0, [.. web.Dashboards]));
@@ -148,18 +176,31 @@ internal sealed class ServeCommand : Verb
         return ExitCode.Done;
     }
 
+    private async Task<int> ExportAsync(
+        ParseResult parsed, KernelScopeServer server, string folder, KernelScopeWebOptions web, string[] sources)
+    {
+        using var copy = new RecordedCopy(new Uri(server.Addresses[0]), web.ModelId!, sources[0]);
+        int features;
+        using (var progress = new Progress(Streams, "Writing pages"))
+            features = await copy.WriteAsync(folder, web.Labels!, progress, Cancellation);
+        Failure.WriteLine(Streams.Error, $"wrote {Printable.Escape(folder)}: open index.html in it.");
+        if (Common.JsonOf(parsed))
+            JsonOutput.Write(Streams, new ServeExportResult(folder, web.ModelId!, sources[0], features));
+        return ExitCode.Done;
+    }
+
     private async Task<KernelScopeEngine> OpenAsync(EngineOptions options)
     {
         using var progress = new Progress(Streams, "Loading");
         return await KernelScopeEngine.OpenAsync(options, progress, Cancellation);
     }
 
-    private async Task<KernelScopeServer> StartAsync(KernelScopeEngine engine, string[] urls, KernelScopeWebOptions web)
+    private async Task<KernelScopeServer> StartAsync(KernelScopeEngine engine, string[] urls, KernelScopeWebOptions web, bool log)
     {
         var gate = new Lock();
         try
         {
-            return await KernelScopeServer.StartAsync(engine, web, urls, Log, Cancellation);
+            return await KernelScopeServer.StartAsync(engine, web, urls, log ? Log : null, Cancellation);
         }
         catch (IOException e)
         {

@@ -80,6 +80,9 @@ internal sealed class ServeOptions
         _queue.Validators.Add(r => Parsing.Require(r, _queue, v => v >= 0, "--queue is {0}; it must be 0 or more."));
     }
 
+    /// <summary>Those that mean nothing where nobody is served.</summary>
+    public Option[] OfServer => [_urls, _secret, _cors, _allowRemote, _hosts, _noPages, _logText];
+
     public int BatchOf(ParseResult parsed) => parsed.GetValue(_batch);
 
     public int QueueOf(ParseResult parsed) => parsed.GetValue(_queue);

@@ -5,11 +5,13 @@ namespace KernelScope.Evaluation;
 /// <summary>Which windows show what a feature does.</summary>
 /// <param name="feature">The feature.</param>
 /// <param name="places">Where it fires, by sequence and position.</param>
+/// <param name="counted">Positions that count.</param>
 /// <param name="tokens">The corpus.</param>
 /// <param name="options">How many.</param>
-internal sealed class ExampleChoice(int feature, FeaturePlace[] places, TokenSet tokens, FeatureStatisticsOptions options)
+internal sealed class ExampleChoice(
+    int feature, FeaturePlace[] places, long counted, TokenSet tokens, FeatureStatisticsOptions options)
 {
-    private const int Intervals = 5;
+    private const int Intervals = 5, MostDraws = 10_000;
     private static readonly double[] Ranks = [0, 0.5, 0.75, 0.9, 0.99, 1];
 
     private readonly Dictionary<(int Sequence, int Window), (int First, int End)> _byWindow = Ranges(places, options.Window);
@@ -81,45 +83,56 @@ internal sealed class ExampleChoice(int feature, FeaturePlace[] places, TokenSet
         return [.. strongest.Take(options.Top).Select(Example)];
     }
 
-    /// <summary>The lowest interval holds all positions without an activation, so none is kept but the few that are shown.</summary>
+    /// <summary>The lowest interval holds all positions without an activation, too.</summary>
     private List<ExampleGroup> IntervalGroups()
     {
         float max = places.Length == 0 ? 0 : places.Max(p => p.Activation);
         if (!(max > 0))
             return [];
-        var chosen = new SmallestHashes[Intervals];
-        for (int i = 0; i < Intervals; i++)
-            chosen[i] = new SmallestHashes(options.Examples);
-        long all = 0;
-        int next = 0;
-        for (int b = 0; b < tokens.Count; b++)
+        var groups = new List<ExampleGroup>();
+        for (int i = Intervals - 1; i >= 0; i--)
         {
-            ReadOnlySpan<int> ids = tokens.Sequence(b);
-            ulong ofSequence = Hash(options.Seed, feature, b);
-            for (int t = 0; t < ids.Length; t++)
+            float from = max * i / Intervals, to = max * (i + 1) / Intervals;
+            FeaturePlace[] inside = Array.FindAll(places, p => p.Activation >= from && p.Activation <= to);
+            long silent = i == 0 ? counted - places.Length : 0;
+            IEnumerable<FeaturePlace> chosen = ByHash(inside);
+            if (i == 0)
+                chosen = Drawn(to).Concat(chosen).Distinct();
+            groups.Add(new ExampleGroup
             {
-                bool fires = next < places.Length && places[next].Sequence == b && places[next].Position == t;
-                float value = fires ? places[next++].Activation : 0;
-                if (t < options.SkipFirst || tokens.IsSpecial(ids[t]))
-                    continue;
-                all++;
-                ulong hash = Hash(ofSequence, t);
-                for (int i = 0; i < Intervals; i++)
-                {
-                    if (value >= max * i / Intervals && value <= max * (i + 1) / Intervals)
-                        chosen[i].Add(hash, new FeaturePlace(b, t, value));
-                }
-            }
+                From = from,
+                To = to,
+                Contains = (inside.Length + silent) / (double)counted,
+                Examples = [.. chosen.Take(options.Examples).Select(Example)],
+            });
         }
 
-        return [.. Enumerable.Range(0, Intervals).Reverse().Select(i => new ExampleGroup
-        {
-            From = max * i / Intervals,
-            To = max * (i + 1) / Intervals,
-            Contains = chosen[i].Count / (double)all,
-            Examples = [.. chosen[i].Places.Select(Example)],
-        })];
+        return groups;
     }
+
+    /// <summary>
+    /// Positions at which the feature is at most so strong, each as likely as any other: drawn, because looking at every position of a
+    /// large corpus for every feature takes hours. Few, or none, where it nearly always fires strongly.
+    /// </summary>
+    private IEnumerable<FeaturePlace> Drawn(float most)
+    {
+        for (int draw = 0; draw < MostDraws; draw++)
+        {
+            ulong hash = Hash(options.Seed, feature, draw);
+            int b = Scaled((uint)(hash >> 32), tokens.Count), t = Scaled((uint)hash, tokens.Length);
+            ReadOnlySpan<int> ids = tokens.Sequence(b);
+            if (t >= ids.Length || t < options.SkipFirst || tokens.IsSpecial(ids[t]))
+                continue;
+            var place = new FeaturePlace(b, t, 0);
+            int at = Array.BinarySearch(places, place, Comparer<FeaturePlace>.Create(static (x, y) => ByPlace(x, y)));
+            if (at < 0)
+                yield return place;
+            else if (places[at].Activation <= most)
+                yield return places[at];
+        }
+    }
+
+    private static int Scaled(uint random, int count) => (int)(((ulong)random * (ulong)count) >> 32);
 
     /// <summary>Places in the order of their hashes.</summary>
     private FeaturePlace[] ByHash(ReadOnlySpan<FeaturePlace> from)
@@ -190,25 +203,6 @@ internal sealed class ExampleChoice(int feature, FeaturePlace[] places, TokenSet
             h = SplitMix64.Mix(h ^ (uint)value);
 
         return h;
-    }
-
-    /// <summary>The places with the smallest hashes of those that were seen, and how many were.</summary>
-    private sealed class SmallestHashes(int most)
-    {
-        private readonly SortedList<ulong, FeaturePlace> _places = [];
-
-        public long Count { get; private set; }
-
-        public IEnumerable<FeaturePlace> Places => _places.Values;
-
-        public void Add(ulong hash, FeaturePlace place)
-        {
-            Count++;
-            if (most == 0 || (_places.Count == most && hash >= _places.GetKeyAtIndex(most - 1)) || !_places.TryAdd(hash, place))
-                return;
-            if (_places.Count > most)
-                _places.RemoveAt(most);
-        }
     }
 
     private sealed class SameTokens : IEqualityComparer<int[]>

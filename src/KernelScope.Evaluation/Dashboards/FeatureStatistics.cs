@@ -202,7 +202,7 @@ public sealed record FeatureStatistics
     {
         float[] values = [.. places.Select(p => p.Activation)], ascending = [.. values];
         Array.Sort(ascending);
-        var choice = new ExampleChoice(feature, places, tokens, options);
+        var choice = new ExampleChoice(feature, places, counted, tokens, options);
         (IReadOnlyList<FeatureExample> top, IReadOnlyList<ExampleGroup> groups) = choice.Choose();
         FiringToken[] byToken = ByToken(places, tokens);
         return new FeatureStatistics
@@ -229,11 +229,25 @@ public sealed record FeatureStatistics
         };
     }
 
+    /// <summary>The ten that fire most alike with a feature, by the rows on which both fire over those on which one of them does.</summary>
+    /// <param name="others">Features that fire on some row with it.</param>
+    /// <param name="together">On how many.</param>
+    /// <param name="firing">On how many rows each feature fires.</param>
+    /// <param name="own">On how many it does.</param>
+    internal static RelatedFeature[] CoFiringOf(IEnumerable<int> others, long[] together, long[] firing, long own) =>
+        [.. others.Select(f => new RelatedFeature(f, together[f] / (double)(own + firing[f] - together[f]), together[f]))
+            .OrderByDescending(r => r.Value).ThenBy(r => r.Feature).Take(Listed)];
+
     private static FeatureStatistics Create(
         FeatureFirings firings, int slot, int feature, TokenSet tokens, FeatureStatisticsOptions options)
     {
         FeaturePlace[] places = firings.PlacesOf(slot);
-        return Of(feature, places, firings.Counted, tokens, options) with { CoFiring = CoFiringOf(firings, slot, places.Length) };
+        long[] together = firings.TogetherWith(slot);
+        IEnumerable<int> others = Enumerable.Range(0, together.Length).Where(f => together[f] > 0);
+        return Of(feature, places, firings.Counted, tokens, options) with
+        {
+            CoFiring = CoFiringOf(others, together, firings.Firing, places.Length),
+        };
     }
 
     private static FiringToken[] ByToken(FeaturePlace[] places, TokenSet tokens)
@@ -255,14 +269,6 @@ public sealed record FeatureStatistics
         foreach (FeaturePlace peak in choice.Peaks())
             counts[(int)((long)(peak.Position % window) * Parts / length)]++;
         return counts;
-    }
-
-    private static RelatedFeature[] CoFiringOf(FeatureFirings firings, int slot, long own)
-    {
-        long[] together = firings.TogetherWith(slot);
-        return [.. Enumerable.Range(0, together.Length).Where(f => together[f] > 0)
-            .Select(f => new RelatedFeature(f, together[f] / (double)(own + firings.Firing[f] - together[f]), together[f]))
-            .OrderByDescending(r => r.Value).ThenBy(r => r.Feature).Take(Listed)];
     }
 
     private static double Dot(ReadOnlySpan<float> a, ReadOnlySpan<float> b)

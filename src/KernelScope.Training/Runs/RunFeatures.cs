@@ -5,19 +5,20 @@ using KernelScope.Model;
 namespace KernelScope.Training.Runs;
 
 /// <summary>
-/// Where every feature of an SAE fires, from the codes of a run, in bounded memory: the codes lie transposed in a scratch folder, and in
-/// memory are the tokens and the sequence and position of each row, 12 bytes a position.
+/// Where every feature of an SAE fires, and with which others, from the codes of a run, in bounded memory: the codes lie by feature and
+/// by row in a scratch folder, and in memory are the tokens and the sequence and position of each row, 12 bytes a position.
 /// </summary>
 /// <remarks>Any number of threads may ask for places.</remarks>
 internal sealed class RunFeatures : IDisposable
 {
     private readonly CodeTranspose _transpose;
+    private readonly RowFeatures _rows;
     private readonly int[] _sequence;
     private readonly int[] _position;
 
-    private RunFeatures(CodeTranspose transpose, int[] sequence, int[] position, TokenSet tokens, long[] documents)
+    private RunFeatures(CodeTranspose transpose, RowFeatures rows, int[] sequence, int[] position, TokenSet tokens, long[] documents)
     {
-        (_transpose, _sequence, _position) = (transpose, sequence, position);
+        (_transpose, _rows, _sequence, _position) = (transpose, rows, sequence, position);
         (Tokens, Documents) = (tokens, documents);
     }
 
@@ -35,7 +36,7 @@ internal sealed class RunFeatures : IDisposable
     /// <param name="plan">Its plan.</param>
     /// <param name="sae">Whose codes.</param>
     /// <param name="config">The model's.</param>
-    /// <param name="scratch">A folder for the codes by feature, 12 bytes each; gone when this is disposed.</param>
+    /// <param name="scratch">A folder for the codes by feature, 12 bytes each, and by row, 4 bytes each; gone when this is disposed.</param>
     /// <param name="progress">Told the share that is done.</param>
     /// <param name="cancellationToken">Stops between two shards.</param>
     /// <exception cref="InvalidDataException">The run is not complete, or a file is damaged.</exception>
@@ -49,6 +50,7 @@ internal sealed class RunFeatures : IDisposable
         var sequences = new List<int[]>();
         var documents = new List<long>();
         var transpose = new CodeTranspose(scratch, sae.Features);
+        var rows = new RowFeatures(scratch, sae.Features);
         try
         {
             int first = 0;
@@ -63,6 +65,7 @@ internal sealed class RunFeatures : IDisposable
                 codes.Sequence.CopyTo(sequence, first);
                 codes.Position.CopyTo(position, first);
                 transpose.Add(codes, first);
+                rows.Add(codes, first);
                 sequences.AddRange(tokens.Sequences);
                 documents.AddRange(tokens.Documents);
                 first += codes.Rows;
@@ -70,21 +73,27 @@ internal sealed class RunFeatures : IDisposable
             }
 
             return new RunFeatures(
-                transpose, sequence, position, TokenSet.Create([.. sequences], config, [.. plan.ExcludedIds]), [.. documents]);
+                transpose, rows, sequence, position, TokenSet.Create([.. sequences], config, [.. plan.ExcludedIds]), [.. documents]);
         }
         catch
         {
             transpose.Dispose();
+            rows.Dispose();
             throw;
         }
     }
 
-    /// <summary>Where a feature fires, by sequence and position.</summary>
-    public FeaturePlace[] PlacesOf(int feature)
+    /// <summary>Where a feature fires, by sequence and position, and the ten features that fire most alike.</summary>
+    public (FeaturePlace[] Places, RelatedFeature[] CoFiring) Of(int feature)
     {
-        (long Row, float Value)[] all = _transpose.Of(feature);
-        return [.. all.Where(a => a.Value > 0).Select(a => new FeaturePlace(_sequence[a.Row], _position[a.Row], a.Value))];
+        (long Row, float Value)[] all = [.. _transpose.Of(feature).Where(a => a.Value > 0)];
+        return ([.. all.Select(a => new FeaturePlace(_sequence[a.Row], _position[a.Row], a.Value))],
+            _rows.CoFiring(feature, Array.ConvertAll(all, a => a.Row)));
     }
 
-    public void Dispose() => _transpose.Dispose();
+    public void Dispose()
+    {
+        _transpose.Dispose();
+        _rows.Dispose();
+    }
 }

@@ -122,13 +122,22 @@ internal sealed class DashboardFolder : IDisposable
         return info;
     }
 
-    private static (long[] Offsets, long[] Firing) ReadIndex(string path, DashboardInfo info)
+    private static unsafe (long[] Offsets, long[] Firing) ReadIndex(string path, DashboardInfo info)
     {
         byte[] bytes = RawFile.ReadAll(path, 1 << 30);
         if (info.Files is null || !info.Files.TryGetValue(IndexName, out DashboardFile? stated)
             || stated?.Sha256 != Convert.ToHexStringLower(SHA256.HashData(bytes)))
             throw BadFile.Of(path, "its SHA-256 is not the one in dash.json: it is damaged, or belongs to other pages.");
-        using SafetensorsFile file = SafetensorsFile.Open(path, intoMemory: true);
+        // The very bytes that were hashed.
+        fixed (byte* first = bytes)
+        {
+            using SafetensorsFile file = SafetensorsFile.Of(RawFile.OfMemory(path, first, bytes.Length));
+            return ReadIndex(file, path, info);
+        }
+    }
+
+    private static (long[] Offsets, long[] Firing) ReadIndex(SafetensorsFile file, string path, DashboardInfo info)
+    {
         foreach (TensorInfo expected in Tensors(info.Features))
         {
             TensorView found = file[expected.Name];

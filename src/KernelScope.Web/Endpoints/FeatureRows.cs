@@ -98,6 +98,7 @@ internal static class FeatureRows
                     .ToDictionary(q => q.Key.ToString(CultureInfo.InvariantCulture), q => (double)q.Value),
                 DistinctTokens = statistics.DistinctTokens,
                 TopTokens = [.. statistics.TopTokens.Select(t => new TokenShare(source.Piece(t.Id), t.Count, t.Mean))],
+                CoFiring = [.. statistics.CoFiring.Select(c => new CoFiringFeature(c.Feature, Rounded(c.Value), c.Count))],
                 PeakPositions = statistics.PeakPositions,
                 ByDocument = statistics.LargestDocumentShare is double share ? new DocumentShare(share) : null,
                 Dead = statistics.Firing == 0,

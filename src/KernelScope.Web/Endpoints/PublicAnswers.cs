@@ -158,6 +158,9 @@ internal sealed record FeatureRow(string ModelId, string Layer, string Source, s
     public FeatureFacts? Kernelscope { get; init; }
 }
 
+/// <summary>Another feature: the rows on which both fire, over those on which one of them does.</summary>
+internal sealed record CoFiringFeature(int Index, double Value, long Count);
+
 internal sealed record TokenShare(string Piece, long Count, double Mean);
 
 /// <summary>How much of a feature one document makes up.</summary>
@@ -206,6 +209,10 @@ internal sealed record FeatureFacts
 
     [JsonPropertyName("top_tokens")]
     public IReadOnlyList<TokenShare> TopTokens { get; init; } = [];
+
+    /// <summary>The features that fire most alike, most alike first.</summary>
+    [JsonPropertyName("co_firing")]
+    public IReadOnlyList<CoFiringFeature> CoFiring { get; init; } = [];
 
     /// <summary>In how many windows the peak lies in each eighth of them.</summary>
     [JsonPropertyName("peak_position_histogram")]

@@ -1,5 +1,11 @@
 // What all pages share: calls, tokens, the search box.
+
+/** The answers of a copy without a server; undefined where there is one. */
+export const recorded = globalThis.KernelScopeRecorded;
+
 export async function post(path, body, signal) {
+  if (recorded)
+    return recorded.post(path, body);
   const response = await fetch(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body), signal });
   const answer = await response.json();
   if (!response.ok)
@@ -8,6 +14,8 @@ export async function post(path, body, signal) {
 }
 
 export async function get(path) {
+  if (recorded)
+    return recorded.get(path);
   const response = await fetch(path);
   const answer = await response.json();
   if (!response.ok)
@@ -17,6 +25,10 @@ export async function get(path) {
 
 /** The data of each server-sent event, until [DONE]. */
 export async function* events(path, body, signal) {
+  if (recorded) {
+    yield* recorded.events(path, body, signal);
+    return;
+  }
   const response = await fetch(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body), signal });
   if (!response.ok) {
     const answer = await response.json();
@@ -58,6 +70,9 @@ export const number = value => value === 0 ? '0' : Number(value.toPrecision(3)).
 
 export const visible = text => text.replaceAll('\n', '↵');
 
+/** A piece of the vocabulary as text. */
+export const pieceText = piece => visible(piece.replaceAll('▁', ' '));
+
 /** Tokens, each as strong as its value. */
 export function shaded(tokens, values, largest) {
   const most = largest || Math.max(...values, 1e-9);
@@ -73,7 +88,10 @@ export async function model() {
   return post('/api/model/get', { id: first.id });
 }
 
-export const featurePath = (modelId, source, index) => `/${modelId}/${source}/${index}`;
+export const featurePath = (modelId, source, index) => `${recorded ? 'feature.html#' : '/'}${modelId}/${source}/${index}`;
+
+/** Which feature a page is of: model, source, index. */
+export const featureOfPage = () => (recorded ? location.hash : location.pathname).slice(1).split('/').map(decodeURIComponent);
 
 /** The box that searches labels. */
 export function search(modelId) {

@@ -1,22 +1,13 @@
-import { element, events, featurePath, model, number, post, search, shaded, visible } from '/api.js';
+import { element, events, featurePath, model, number, post, recorded, search, shaded, visible } from '/api.js';
+import { exercises } from '/exercises.js';
 
 const $ = id => document.getElementById(id);
-const THEMES = [
-  ['Tale', 'Once upon a time there lived a girl who loved the river. More than anything she wished for a golden ring.'],
-  ['Scripture', 'And I said unto thee, Fear the LORD thy God, and thou shalt live.'],
-  ['C#', 'public int Add(int left, int right)\n{\n    return left + right;\n}'],
-  ['Recipe', 'Mix the flour with two eggs, add a pinch of salt and bake the cake for 30 minutes.'],
-  ['Temperatures', 'Vienna: cloudy, 10 °C. Oslo: snow, 3 °C. Madrid: sunny, 28 °C.'],
-];
-const EXAMPLES = ['I said unto thee when thou wast in thy blood, Live.', 'And thou shalt love thy neighbour, for thou art his keeper.', 'She asked her sister, “What do you want?”', 'And the LORD said unto Moses, Go unto the people.'];
 const CHOICES = [
   ['Scripture that says “thou” and “thy”', true, 'Right. Nine tenths of its activation lie in scripture, on and around “thou”, “thee” and “thy”.'],
   ['Old names', false, 'Not quite: “Moses” stands in the last example and it hardly fires there.'],
   ['Prayers', false, 'Partly: prayers say “thou” often. But it fires in commands and stories too, wherever “thou” is.'],
   ['Questions', false, 'No: the third example is a question, and it does not fire there.'],
 ];
-const PUZZLES = [[1417, 'Vienna: cloudy, 10 °C. Oslo: snow, 3 °C.'], [382, 'One day he lost his iron crown. More than anything he wished for a white horse.'], [1469, 'She went to the forest with her grandmother and his uncle.']];
-const WRONG = ['Once upon a time a girl lived near the mill. More than anything she wished for a ring.', 'Once upon a time a boy lived near the mill. More than anything he wished for a ring.'];
 const KEY = 'kernelscope.steps';
 
 let served, source, largestTask = 0, running;
@@ -28,14 +19,18 @@ async function start() {
   const sources = served.sourceSets.flatMap(s => s.sources.map(x => x.id));
   source = new URLSearchParams(location.search).get('source') ?? sources.find(s => s === '3-demo-res-2k__l0-19') ?? sources[0];
   $('about').textContent = `Model ${served.id}, ${served.layers} layers. Source: ${source}.`;
-  $('task-link').href = featurePath(served.id, source, 1738);
+  $('task-link').href = featurePath(served.id, source, exercises.task);
   search(served.id);
   steps();
   microscope();
   analyze();
   await steering();
+  if (recorded) {
+    for (const input of document.querySelectorAll('main textarea, #steer-feature, #strength'))
+      input.disabled = true;
+  }
   $('command').textContent = `kernelscope features "She loved the river more than anything."\nkernelscope generate "Once upon a time there lived a miller who had a child called" --sae res.3.2k.l0_19 --steer 69=+10 --baseline\nkernelscope dash --features 1738,320 --text-file demo --html page.html`;
-  $('curl').textContent = `curl ${location.origin}/api/search-topk-by-token -H 'Content-Type: application/json' \\\n  -d '{"modelId":"${served.id}","source":"${source}","text":"She loved the river."}'`;
+  $('curl').textContent = `curl ${recorded ? 'http://127.0.0.1:3000' : location.origin}/api/search-topk-by-token -H 'Content-Type: application/json' \\\n  -d '{"modelId":"${served.id}","source":"${source}","text":"She loved the river."}'`;
 }
 
 function steps() {
@@ -58,11 +53,11 @@ function steps() {
 
 // ---- 1
 function microscope() {
-  for (const [name, text] of [...THEMES, ['Any', null]])
-    $('themes').append(element('button', { type: 'button', onclick: () => look(text ?? THEMES[Math.floor(Math.random() * THEMES.length)][1]) }, name));
+  for (const [name, text] of [...exercises.themes, ...(recorded ? exercises.recorded : []), ['Any', null]])
+    $('themes').append(element('button', { type: 'button', onclick: () => look(text ?? exercises.themes[Math.floor(Math.random() * exercises.themes.length)][1]) }, name));
   $('own').addEventListener('submit', event => { event.preventDefault(); look($('text').value); });
   $('dense').addEventListener('change', () => look($('text').value));
-  look(THEMES[0][1]);
+  look(exercises.themes[0][1]);
 }
 
 async function look(text) {
@@ -74,7 +69,7 @@ async function look(text) {
   running = new AbortController();
   try {
     const started = performance.now();
-    const answer = await post('/api/search-topk-by-token', { modelId: served.id, source, text, numResults: 5, ignoreBos: true, densityThreshold: $('dense').checked ? -1 : .2 }, running.signal);
+    const answer = await post('/api/search-topk-by-token', { modelId: served.id, source, text, numResults: 5, ignoreBos: true, densityThreshold: $('dense').checked ? -1 : exercises.dense }, running.signal);
     $('microscope-status').textContent = `${answer.results.length} tokens, ${Math.round(performance.now() - started)} ms`;
     showTokens(answer.results, text);
     await task(text);
@@ -129,7 +124,7 @@ function featureRow(index, value, most, label, show) {
 }
 
 async function task(text) {
-  const answer = await post('/api/activation/new', { feature: { modelId: served.id, layer: source, index: '1738' }, customText: text });
+  const answer = await post('/api/activation/new', { feature: { modelId: served.id, layer: source, index: String(exercises.task) }, customText: text });
   largestTask = Math.max(largestTask, answer.maxValue);
   $('task').className = largestTask > 10 ? 'good' : '';
   $('task').textContent = `Its value on this text: ${number(answer.maxValue)}; the largest so far: ${number(largestTask)}${largestTask > 10 ? '. Done!' : '.'}`;
@@ -143,10 +138,10 @@ async function analyze() {
     $('answer').className = right ? 'good' : 'note';
     $('answer').textContent = why;
   } }, text)));
-  $('puzzles').replaceChildren(...PUZZLES.map(([index, text]) => puzzle(index, text)));
+  $('puzzles').replaceChildren(...exercises.puzzles.map(([index, text]) => puzzle(index, text)));
   try {
-    await shade($('analyze-examples'), 320, EXAMPLES);
-    await shade($('wrong'), 1738, WRONG);
+    await shade($('analyze-examples'), exercises.analyze.feature, exercises.analyze.texts);
+    await shade($('wrong'), exercises.wrong.feature, exercises.wrong.texts);
     $('wrong').append(element('p', {}, 'The hero of the second tale is a boy, and “anything” fires all the same: the feature also marks this turn of a tale, whoever its hero is.'));
   } catch (error) {
     $('analyze-examples').textContent = error.message;
@@ -220,7 +215,7 @@ async function steering() {
 async function write(place, edits, signal) {
   const steers = edits.length > 0;
   $(place).textContent = '';
-  const body = { model: served.id, prompt: $('prompt').value, max_tokens: 40, temperature: 0, stream: true, kernelscope: { edits, features: { sae: source, top: 5 } } };
+  const body = { model: served.id, prompt: $('prompt').value, max_tokens: exercises.new_tokens, temperature: 0, stream: true, kernelscope: { edits, features: { sae: source, top: 5 } } };
   for await (const chunk of events('/v1/completions', body, signal)) {
     if (chunk.error)
       throw new Error(chunk.error.message);

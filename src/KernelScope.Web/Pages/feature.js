@@ -1,7 +1,7 @@
-import { element, featurePath, get, number, post, search, shaded } from '/api.js';
+import { element, featureOfPage, featurePath, get, number, pieceText, post, recorded, search, shaded } from '/api.js';
 
 const $ = id => document.getElementById(id);
-const [, modelId, source, text] = location.pathname.split('/').map(decodeURIComponent);
+const [modelId, source, text] = featureOfPage();
 const index = Number(text), options = new URLSearchParams(location.search);
 
 if (options.get('embed') === 'true') {
@@ -27,10 +27,13 @@ async function load() {
   const row = await get(`/api/feature/${encodeURIComponent(modelId)}/${encodeURIComponent(source)}/${index}`);
   around();
   $('explanations').replaceChildren(...row.explanations.map(e => element('p', {}, element('strong', {}, e.description), element('small', {}, e.explanationModelName ? ` (${e.explanationModelName}, ${e.typeName ?? ''})` : ''))),
-    element('p', { class: 'dim' }, row.explanations.length === 0 ? 'Nobody has labelled this feature yet.' : 'Labels are guesses; test them below.'));
+    element('p', { class: 'dim' }, row.explanations.length === 0 ? 'Nobody has labelled this feature yet.' : recorded ? 'Labels are guesses.' : 'Labels are guesses; test them below.'));
   table($('positive'), row.pos_str, row.pos_values);
   table($('negative'), row.neg_str, row.neg_values);
   $('nearest').replaceChildren(...row.topkCosSimIndices.map((other, i) => element('li', {}, element('a', { href: featurePath(modelId, source, other) }, String(other)), ` cosine ${number(row.topkCosSimValues[i])}`)));
+  const together = row.kernelscope?.co_firing ?? [];
+  $('together-box').hidden = together.length === 0;
+  $('together').replaceChildren(...together.map(c => element('li', {}, element('a', { href: featurePath(modelId, source, c.index) }, String(c.index)), ` ${number(100 * c.value)} % of their places in common`)));
   histogram('Activations where it fires', row.freq_hist_data_bar_values, row.freq_hist_data_bar_heights);
   histogram('Logits of its direction', row.logits_hist_data_bar_values, row.logits_hist_data_bar_heights);
   examples(row);
@@ -44,13 +47,13 @@ function around() {
   if (index > 0)
     links.push(element('a', { href: featurePath(modelId, source, index - 1), rel: 'prev' }, '← Previous'));
   links.push(element('a', { href: featurePath(modelId, source, index + 1), rel: 'next' }, 'Next →'));
-  const input = element('input', { type: 'number', min: 0, id: 'goto', 'aria-label': 'Go to feature' });
+  const input = element('input', { type: 'number', min: 0, id: 'goto', placeholder: 'number', 'aria-label': 'Go to feature' });
   const form = element('form', { class: 'row', onsubmit: event => { event.preventDefault(); if (input.value) location.href = featurePath(modelId, source, input.value); } }, input, element('button', {}, 'Go to'));
   $('around').replaceChildren(...links, form);
 }
 
 function table(place, pieces, values) {
-  place.replaceChildren(...pieces.map((piece, i) => element('tr', {}, element('td', {}, element('code', {}, piece)), element('td', { class: 'num' }, number(values[i])))));
+  place.replaceChildren(...pieces.map((piece, i) => element('tr', {}, element('td', {}, element('code', {}, pieceText(piece))), element('td', { class: 'num' }, values[i].toFixed(3)))));
 }
 
 function histogram(title, values, heights) {

@@ -130,9 +130,10 @@ async function show(index) {
     facts.dead ? null : `largest ${number(row.maxActApprox)}`, facts.dead ? null : `mean ${number(facts.mean)}`,
     facts.dense ? 'frequent: more than a tenth of all positions' : null,
   ].filter(text => text !== null).map(text => element('span', { class: 'mark' }, text)));
-  table('positive', row.pos_str.map((piece, i) => [code(piece), number(row.pos_values[i])]));
-  table('negative', row.neg_str.map((piece, i) => [code(piece), number(row.neg_values[i])]));
+  table('positive', row.pos_str.map((piece, i) => [code(piece), row.pos_values[i].toFixed(3)]));
+  table('negative', row.neg_str.map((piece, i) => [code(piece), row.neg_values[i].toFixed(3)]));
   table('tokens', facts.top_tokens.map(t => [code(t.piece), `${t.count.toLocaleString('en')} ${t.count === 1 ? 'time' : 'times'}, mean ${number(t.mean)}`]));
+  table('together', (facts.co_firing ?? []).map(c => [link(c.index), `${c.count.toLocaleString('en')} ${c.count === 1 ? 'time' : 'times'}, ${percent(c.value, 1)} in common`]));
   table('nearest', row.topkCosSimIndices.map((other, i) => [link(other), `cosine ${number(row.topkCosSimValues[i])}`]));
   $('histograms').replaceChildren(
     ...histogram('Activations where it fires', row.freq_hist_data_bar_values, row.freq_hist_data_bar_heights),
@@ -157,7 +158,7 @@ function around(index) {
 
 const link = feature => all.some(f => f.feature === feature) ? element('a', { href: `#${feature}` }, String(feature)) : String(feature);
 
-const code = piece => element('code', {}, piece);
+const code = piece => element('code', {}, visible(piece));
 
 function table(id, rows) {
   $(id).replaceChildren(...rows.map(([name, value]) => element('tr', {}, element('td', {}, name), element('td', { class: 'num' }, value))));
