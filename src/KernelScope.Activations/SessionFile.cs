@@ -158,7 +158,8 @@ public static class SessionFile
                 $"'{Name(model.Device.Precision)}'.");
         string type = Text(file, "cache_dtype");
         if (type != model.CacheType.ToString())
-            throw BadFile.Of(path, $"its keys and values are {BadFile.Quote(type)}; sessions of this model keep them as {model.CacheType}.");
+            throw BadFile.Of(path, $"its keys and values are {BadFile.Quote(type)}; sessions of this model keep them as " +
+                $"{model.CacheType}.");
     }
 
     private static int[] Tokens(SafetensorsFile file, Gemma2Config config, int context)

@@ -58,11 +58,13 @@ internal sealed record TrialCache(TrialMatrix Keys, TrialMatrix Values, int KvHe
         {
             for (int i = 0; i < HeadDim; i++)
             {
-                float actual = HalfOf(Keys.Actual[Keys.IndexOf(row, i / 2)], i), expected = HalfOf(Keys.Expected[Keys.IndexOf(row, i / 2)], i);
+                int word = Keys.IndexOf(row, i / 2);
+                float actual = HalfOf(Keys.Actual[word], i), expected = HalfOf(Keys.Expected[word], i);
                 // Nothing was stored there: not a bit may differ. A key near 0 is the difference of two larger products.
                 double limit = size(row, i) == 0 ? 0 : (Math.Abs((double)expected) / 128) + (1e-6 * size(row, i));
                 if (!(Math.Abs((double)actual - expected) <= limit) && !(float.IsNaN(actual) && float.IsNaN(expected)))
-                    throw new DisagreementException(FormattableString.Invariant($"key [{row}, {i}] is {actual:g9}; the reference stored {expected:g9}."));
+                    throw new DisagreementException(FormattableString.Invariant(
+                        $"key [{row}, {i}] is {actual:g9}; the reference stored {expected:g9}."));
             }
         }
     }

@@ -35,7 +35,8 @@ public readonly record struct OpCost
         new(weightBytes + (F * rows * (inputs + (outputs / 2))), 2 * rows * inputs * outputs);
 
     /// <summary>Attention: every key that some query sees is read once; each pair of a query head and a key costs a product and a sum of d_head, twice.</summary>
-    public static OpCost Attend(int rows, int position, int headCount, int kvHeadCount, int headDim, int window, DType cacheType = DType.F32)
+    public static OpCost Attend(
+        int rows, int position, int headCount, int kvHeadCount, int headDim, int window, DType cacheType = DType.F32)
     {
         double pairs = 0;
         for (int t = 0; t < rows; t++)

@@ -225,7 +225,8 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         base.AttendCore(q, sequences, shape, destination);
         var cost = default(OpCost);
         foreach (SequenceRows s in sequences)
-            cost += OpCost.Attend(s.RowCount, s.Position, shape.HeadCount, s.Cache.KvHeadCount, s.Cache.HeadDim, shape.Window, s.Cache.Type);
+            cost += OpCost.Attend(
+                s.RowCount, s.Position, shape.HeadCount, s.Cache.KvHeadCount, s.Cache.HeadDim, shape.Window, s.Cache.Type);
         End(start, nameof(Attend), PartOf(shape), cost);
     }
 

@@ -68,7 +68,8 @@ internal sealed class Scheduler : IAsyncDisposable
     {
         Gemma2Config config = model.Config;
         int chunk = Math.Min(rows, contextLength);
-        return KvCache.BytesFor(config, contextLength, chunk, model.CacheType) + (4L * (((long)chunk * config.ModelDim) + config.VocabSize));
+        return KvCache.BytesFor(config, contextLength, chunk, model.CacheType)
+            + (4L * (((long)chunk * config.ModelDim) + config.VocabSize));
     }
 
     /// <summary>Puts a request at the end of the queue.</summary>

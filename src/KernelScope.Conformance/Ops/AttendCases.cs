@@ -61,7 +61,8 @@ internal static class AttendCases
         {
             yield return Case("2B, one token late in the context", new(8, 4, 256, 1, 8000, 8192, 0, 50, 0.0625f));
             yield return Case("2B, a chunk in the window", new(8, 4, 256, 65, 5000, 4224, 4096, 50, 0.0625f));
-            yield return Case("bf16 cache, 2B, one token late in the context", new(8, 4, 256, 1, 8000, 8192, 0, 50, 0.0625f, Type: DType.BF16));
+            yield return Case("bf16 cache, 2B, one token late in the context",
+                new(8, 4, 256, 1, 8000, 8192, 0, 50, 0.0625f, Type: DType.BF16));
             yield return Case("bf16 cache, 2B, a chunk in the window", new(8, 4, 256, 65, 5000, 4224, 4096, 50, 0.0625f, Type: DType.BF16));
         }
     }
@@ -80,7 +81,7 @@ internal static class AttendCases
     private static ConformanceCase NonFiniteKeys(DType type)
     {
         Setup c = new(4, 2, 16, 6, 10, 16, 4, 50, 0.25f, Type: type);
-        return new(Op, (type == DType.BF16 ? "bf16 cache, " : "") + "a NaN key and an infinite value reach the queries that see them", WorkOf(c), trial =>
+        return new(Op, RopeCases.NameOf(type) + "a NaN key and an infinite value reach the queries that see them", WorkOf(c), trial =>
         {
             TrialMatrix q = trial.Input("q", c.Rows, c.Heads * c.HeadDim);
             // Position 9 is seen by the queries 10, 11 and 12; position 14 by 14 and 15.

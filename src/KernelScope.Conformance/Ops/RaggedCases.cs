@@ -81,7 +81,8 @@ internal static class RaggedCases
             });
         });
 
-    private static ConformanceCase Attend(string name, int heads, int kvHeads, int headDim, int window, Run[] runs, DType type)
+    private static ConformanceCase Attend(
+        string name, int heads, int kvHeads, int headDim, int window, Run[] runs, DType type)
     {
         float scale = (float)(1 / Math.Sqrt(headDim));
         AttendCases.Setup[] setups =

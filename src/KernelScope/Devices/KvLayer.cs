@@ -51,8 +51,8 @@ public sealed class KvLayer
     internal static KvLayer Create(Device device, string layer, int kvHeadCount, int capacity, int headDim, DType type)
     {
         int rows = checked(kvHeadCount * capacity), columns = type == DType.BF16 ? headDim / 2 : headDim;
-        return new KvLayer(device.CreateMat(rows, columns, "keys." + layer), device.CreateMat(rows, columns, "values." + layer), kvHeadCount,
-            capacity, type);
+        return new KvLayer(
+            device.CreateMat(rows, columns, "keys." + layer), device.CreateMat(rows, columns, "values." + layer), kvHeadCount, capacity, type);
     }
 
     /// <summary>Refuses a type in which no cache is kept.</summary>

@@ -96,7 +96,8 @@ internal static class KernelClaims
         if (kernel is "rope_store" or "rope_bf16_store")
             return new Claim(
                 lab.Run(kernel, new Dim3(R, Kv), Values(lab, R * Kv * D), Values(lab, R * Kv * D), position, keys, values,
-                    D, Kv * D / 2, Capacity, Kv * D, Kv * D)!, ((8 + (2 * w)) * R * Kv * D) + 4, ((8 + (2 * w)) * R * Kv * D) + (Kv * Position));
+                    D, Kv * D / 2, Capacity, Kv * D, Kv * D)!,
+                ((8 + (2 * w)) * R * Kv * D) + 4, ((8 + (2 * w)) * R * Kv * D) + (Kv * Position));
         const int All = Heads + (2 * Kv);
         LaunchResult result =
             lab.Run(kernel, new Dim3(R, All), Values(lab, R * All * D), table, position, keys, values, Heads, Kv, D, Capacity, All * D)!;
@@ -110,7 +111,8 @@ internal static class KernelClaims
     {
         const int R = 4, D = 256, Heads = 2, Kv = 1, Capacity = 8, All = Heads + (2 * Kv);
         int w = CacheBytes(kernel);
-        LabBuffer table = Values(lab, R * D), keys = lab.Empty(w * Kv * R * Capacity * D), values = lab.Empty(w * Kv * R * Capacity * D);
+        LabBuffer table = Values(lab, R * D), keys = lab.Empty(w * Kv * R * Capacity * D),
+            values = lab.Empty(w * Kv * R * Capacity * D);
         LaunchResult result =
             lab.Run(kernel, new Dim3(R, All), Values(lab, R * All * D), table, Places(lab, R, n => n, Capacity, 0, Kv * Capacity * D),
                 keys, values, Heads, Kv, D, All * D)!;

@@ -234,7 +234,8 @@ public sealed class RowKernelTests
         var expected = Run("rope_rotate_then_store", position, Capacity);
         Assert.Contains(expected.Values, float.IsPositiveInfinity);
         Assert.Contains(expected.Values, float.IsNaN);
-        foreach (var actual in new[] { Run("rope_bf16_rotate_then_store", position, Capacity), Run("rope_bf16_rows_rotate_then_store", places) })
+        var alone = Run("rope_bf16_rotate_then_store", position, Capacity);
+        foreach (var actual in new[] { alone, Run("rope_bf16_rows_rotate_then_store", places) })
         {
             Assert.Equal(expected.Qkv, actual.Qkv);
             Assert.Equal(expected.Keys, actual.Keys);
@@ -242,7 +243,8 @@ public sealed class RowKernelTests
         }
 
         LabBuffer k = lab.Floats(Columns(expected.Qkv, Width, Heads * HeadDim, KvHeads * HeadDim)),
-            v = lab.Floats(Columns(expected.Qkv, Width, first, KvHeads * HeadDim)), k2 = lab.Write(new byte[KvHeads * Capacity * HeadDim * 2]),
+            v = lab.Floats(Columns(expected.Qkv, Width, first, KvHeads * HeadDim)),
+            k2 = lab.Write(new byte[KvHeads * Capacity * HeadDim * 2]),
             v2 = lab.Write(new byte[KvHeads * Capacity * HeadDim * 2]);
         lab.Run("rope_bf16_store", new Dim3(Rows, 1), k, v, position, k2, v2, HeadDim, KvHeads * HeadDim / 2, Capacity, KvHeads * HeadDim,
             KvHeads * HeadDim);

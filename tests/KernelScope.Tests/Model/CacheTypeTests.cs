@@ -70,7 +70,8 @@ public sealed class CacheTypeTests
                 Assert.Equal(("BF16", DType.BF16), (file.Metadata["cache_dtype"], file["keys.0"].DType));
             model.CacheType = DType.F32;
             InvalidDataException refused = Assert.Throws<InvalidDataException>(() => model.LoadSession(path));
-            Assert.Contains("its keys and values are 'BF16'; sessions of this model keep them as F32", refused.Message, StringComparison.Ordinal);
+            Assert.Contains(
+                "its keys and values are 'BF16'; sessions of this model keep them as F32", refused.Message, StringComparison.Ordinal);
         }
         finally
         {
@@ -128,7 +129,9 @@ public sealed class CacheTypeTests
         Assert.Equal(DType.F32, model.CacheType);
         model.CacheType = DType.BF16;
         using Session session = model.NewSession(400, 16);
-        Assert.Equal(cache / 2, Enumerable.Range(0, model.Config.LayerCount).Sum(l => 4 * (session.Cache[l].Keys.Buffer.Length + session.Cache[l].Values.Buffer.Length)));
+        long words = Enumerable.Range(0, model.Config.LayerCount)
+            .Sum(l => session.Cache[l].Keys.Buffer.Length + session.Cache[l].Values.Buffer.Length);
+        Assert.Equal(cache / 2, 4 * words);
     }
 
     private static Gemma2Model Open(Device device) => Gemma2Model.Open(device, Fixtures.Path("gemma2", "models", "base"));
