@@ -34,7 +34,8 @@ internal sealed class DoctorCommand : Verb
         "1, since it is not here; with --before-download it is 0 if it will fit in the type in which it is published.\n" +
         "With --sae it also runs a sample text: whether the SAE is as sparse as its path says and reconstructs, and if not, which " +
         "site nearby fits better.",
-        "  kernelscope doctor --sae res.3.2k.l0_19",
+        "  kernelscope doctor --sae res.3.2k.l0_19\n" +
+        "  kernelscope doctor --kv bf16",
         common,
         surroundings)
     {

@@ -86,7 +86,8 @@ internal static class RaggedCases
     {
         float scale = (float)(1 / Math.Sqrt(headDim));
         AttendCases.Setup[] setups =
-            [.. runs.Select(r => new AttendCases.Setup(heads, kvHeads, headDim, r.Rows, r.Position, r.Capacity, window, 50, scale, Type: type))];
+            [.. runs.Select(r => new AttendCases.Setup(
+                heads, kvHeads, headDim, r.Rows, r.Position, r.Capacity, window, 50, scale, Type: type))];
         return new(nameof(Device.Attend), NameOf(name, heads, kvHeads, headDim, window, runs), setups.Sum(AttendCases.WorkOf), trial =>
         {
             Layout layout = Layout.Of(runs.Length);

@@ -28,7 +28,7 @@ internal sealed class LayerForward : IDisposable
         CosSin = RopeTable.Create(maxTokens, c.HeadDim, c.RopeTheta);
         _cosSin = Create(maxTokens, c.HeadDim);
         _device.Write(CosSin, _cosSin);
-        _cache = KvLayer.Create(_device, "gradient", c.KvHeadCount, maxTokens, c.HeadDim, model.CacheType);
+        _cache = KvCache.CreateLayer(_device, "gradient", c.KvHeadCount, maxTokens, c.HeadDim, model.CacheType);
         _owned.AddRange([_cache.Keys.Buffer, _cache.Values.Buffer]);
         _hidden = new float[checked(maxTokens * c.HiddenDim)];
         GateUp = new float[checked(2 * maxTokens * c.HiddenDim)];

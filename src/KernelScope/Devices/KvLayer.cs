@@ -47,14 +47,6 @@ public sealed class KvLayer
     /// <summary>d_head.</summary>
     public int HeadDim => Keys.Columns * (Type == DType.BF16 ? 2 : 1);
 
-    /// <summary>Asks a device for a layer's cache, which whoever asked disposes.</summary>
-    internal static KvLayer Create(Device device, string layer, int kvHeadCount, int capacity, int headDim, DType type)
-    {
-        int rows = checked(kvHeadCount * capacity), columns = type == DType.BF16 ? headDim / 2 : headDim;
-        return new KvLayer(
-            device.CreateMat(rows, columns, "keys." + layer), device.CreateMat(rows, columns, "values." + layer), kvHeadCount, capacity, type);
-    }
-
     /// <summary>Refuses a type in which no cache is kept.</summary>
     internal static void ThrowIfNoType(DType type)
     {

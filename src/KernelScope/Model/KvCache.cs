@@ -155,10 +155,18 @@ internal sealed class KvCache : IDisposable
         for (int l = 0; l < layers.Length; l++)
         {
             int capacity = CapacityOf(_config, l, _contextLength, _chunkLength);
-            layers[l] = KvLayer.Create(_device, $"{l}", _config.KvHeadCount, capacity, _config.HeadDim, _type);
+            layers[l] = CreateLayer(_device, $"{l}", _config.KvHeadCount, capacity, _config.HeadDim, _type);
         }
 
         return new Storage(layers);
+    }
+
+    /// <summary>Asks a device for a layer's cache, which whoever asked disposes.</summary>
+    internal static KvLayer CreateLayer(Device device, string layer, int kvHeadCount, int capacity, int headDim, DType type)
+    {
+        int rows = checked(kvHeadCount * capacity), columns = type == DType.BF16 ? headDim / 2 : headDim;
+        Mat keys = device.CreateMat(rows, columns, "keys." + layer), values = device.CreateMat(rows, columns, "values." + layer);
+        return new KvLayer(keys, values, kvHeadCount, capacity, type);
     }
 
     private static int CapacityOf(Gemma2Config config, int layer, int contextLength, int chunkLength) =>
