@@ -41,10 +41,12 @@ public struct Running
 }
 
 /// <summary>A lane's part of a key and of its value.</summary>
-internal struct KeyQuads
+/// <typeparam name="TQuad">Four values as the cache keeps them.</typeparam>
+internal struct KeyQuads<TQuad>
+    where TQuad : unmanaged, IKvQuad<TQuad>
 {
 #pragma warning disable CS1591 // Values 0–3 and 4–7 of the lane.
-    public Float4 K0, K1, V0, V1;
+    public TQuad K0, K1, V0, V1;
 #pragma warning restore CS1591
 }
 
@@ -76,8 +78,8 @@ internal struct PartPlace
 /// Query position p = position + t sees the keys j with p − window &lt; j ≤ p; key j lies in slot j mod capacity of the ring.
 /// </summary>
 /// <remarks>
-/// The ladder: <see cref="Part{THeads}"/> reads a key one value a lane and load, for any even head size up to 256; <see
-/// cref="WidePart{THeads}"/> reads 16 bytes
+/// The ladder: <see cref="Part{THeads, TKv}"/> reads a key one value a lane and load, for any even head size up to 256; <see
+/// cref="WidePart{THeads, TKv}"/> reads 16 bytes
 /// a lane and load, for head sizes that are multiples of 4, aligned. With two heads, both query heads of a pair share the pass over their
 /// keys.
 /// A warp takes every fourth key of its split, and loads the next while it scores one; the four warps of a group are merged in order, then
@@ -87,6 +89,8 @@ internal struct PartPlace
 /// takes max(keysPerSplit, ⌈n/splits⌉), and the groups of
 /// splits without keys end at once. <see cref="Merge"/> reads the largest and the sum of every part once, a thread a part, then eight
 /// parts' values at a time.
+/// A cache of bfloat16 is read as it is and widened in registers, 2 and 8 bytes a lane and load: half the bytes, and the bits that the rounded
+/// keys and values would give as float32.
 /// In the merge, the largest and the sum of a part lie a part apart from thread to thread: a sector for each.
 /// The rows forms take rows of several sequences: position, cache and number of splits come from <see cref="RowPlaces"/>, 48 bytes a row
 /// that each warp reads; a row gets the bits that it gets alone.
@@ -109,10 +113,10 @@ public static class AttendDecode
     /// One split's part for each row and query head: max, sum and d values in <c>parts</c> [rows, heads, splits, d + 2]. Grid (splits,
     /// heads / THeads, rows).
     /// </summary>
-    public static void Part<THeads>(
-        ArrayView<float> q,
-        ArrayView<float> keys,
-        ArrayView<float> values,
+    public static void Part<THeads, TKv>(
+        ArrayView<F32> q,
+        ArrayView<TKv> keys,
+        ArrayView<TKv> values,
         ArrayView<int> position,
         ArrayView<float> parts,
         int headCount,
@@ -125,6 +129,7 @@ public static class AttendDecode
         float cap,
         int qStride)
         where THeads : struct, IHeadCount
+        where TKv : unmanaged, IKvValue<TKv>
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
         var place = new PartPlace
@@ -134,68 +139,15 @@ public static class AttendDecode
             Capacity = capacity,
             Splits = Grid.DimX
         };
-        PartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap, qStride);
-    }
-
-    /// <summary>As <see cref="Part{THeads}"/>, of rows of several sequences. Grid (most splits of a row, heads / THeads, rows).</summary>
-    public static void RowsPart<THeads>(
-        ArrayView<float> q,
-        ArrayView<float> keys,
-        ArrayView<float> values,
-        ArrayView<long> places,
-        ArrayView<float> parts,
-        int headCount,
-        int kvHeadCount,
-        int headDim,
-        int window,
-        int keysPerSplit,
-        float scale,
-        float cap,
-        int qStride)
-        where THeads : struct, IHeadCount
-    {
-        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
-        PartPlace place = PlaceOf(places);
-        if (Grid.IdxX >= place.Splits)
-            return;
-        PartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap, qStride);
-    }
-
-    /// <summary>As <see cref="Part{THeads}"/>, with 16-byte loads.</summary>
-    public static void WidePart<THeads>(
-        ArrayView<Float4> q,
-        ArrayView<Float4> keys,
-        ArrayView<Float4> values,
-        ArrayView<int> position,
-        ArrayView<float> parts,
-        int headCount,
-        int kvHeadCount,
-        int headDim,
-        int capacity,
-        int window,
-        int keysPerSplit,
-        float scale,
-        float cap,
-        int qStride)
-        where THeads : struct, IHeadCount
-    {
-        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
-        var place = new PartPlace
-        {
-            Row = Grid.IdxZ,
-            Position = Ptx.Once(position[0] + Grid.IdxZ),
-            Capacity = capacity,
-            Splits = Grid.DimX
-        };
-        WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap,
+        PartOf<THeads, TKv>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap,
             qStride);
     }
 
-    /// <summary>As <see cref="RowsPart{THeads}"/>, with 16-byte loads: the starts of all rings are multiples of 4 values.</summary>
-    public static void RowsWidePart<THeads>(
-        ArrayView<Float4> q,
-        ArrayView<Float4> keys,
-        ArrayView<Float4> values,
+    /// <summary>As <see cref="Part{THeads, TKv}"/>, of rows of several sequences. Grid (most splits of a row, heads / THeads, rows).</summary>
+    public static void RowsPart<THeads, TKv>(
+        ArrayView<F32> q,
+        ArrayView<TKv> keys,
+        ArrayView<TKv> values,
         ArrayView<long> places,
         ArrayView<float> parts,
         int headCount,
@@ -207,20 +159,78 @@ public static class AttendDecode
         float cap,
         int qStride)
         where THeads : struct, IHeadCount
+        where TKv : unmanaged, IKvValue<TKv>
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
         PartPlace place = PlaceOf(places);
         if (Grid.IdxX >= place.Splits)
             return;
-        WidePartOf<THeads>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap,
+        PartOf<THeads, TKv>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap,
+            qStride);
+    }
+
+    /// <summary>As <see cref="Part{THeads, TKv}"/>, with 16-byte loads.</summary>
+    public static void WidePart<THeads, TQuad>(
+        ArrayView<Float4> q,
+        ArrayView<TQuad> keys,
+        ArrayView<TQuad> values,
+        ArrayView<int> position,
+        ArrayView<float> parts,
+        int headCount,
+        int kvHeadCount,
+        int headDim,
+        int capacity,
+        int window,
+        int keysPerSplit,
+        float scale,
+        float cap,
+        int qStride)
+        where THeads : struct, IHeadCount
+        where TQuad : unmanaged, IKvQuad<TQuad>
+    {
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
+        var place = new PartPlace
+        {
+            Row = Grid.IdxZ,
+            Position = Ptx.Once(position[0] + Grid.IdxZ),
+            Capacity = capacity,
+            Splits = Grid.DimX
+        };
+        WidePartOf<THeads, TQuad>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap,
+            qStride);
+    }
+
+    /// <summary>As <see cref="RowsPart{THeads, TKv}"/>, with 16-byte loads: the starts of all rings are multiples of 4 values.</summary>
+    public static void RowsWidePart<THeads, TQuad>(
+        ArrayView<Float4> q,
+        ArrayView<TQuad> keys,
+        ArrayView<TQuad> values,
+        ArrayView<long> places,
+        ArrayView<float> parts,
+        int headCount,
+        int kvHeadCount,
+        int headDim,
+        int window,
+        int keysPerSplit,
+        float scale,
+        float cap,
+        int qStride)
+        where THeads : struct, IHeadCount
+        where TQuad : unmanaged, IKvQuad<TQuad>
+    {
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
+        PartPlace place = PlaceOf(places);
+        if (Grid.IdxX >= place.Splits)
+            return;
+        WidePartOf<THeads, TQuad>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap,
             qStride);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void PartOf<THeads>(
-        ArrayView<float> q,
-        ArrayView<float> keys,
-        ArrayView<float> values,
+    private static void PartOf<THeads, TKv>(
+        ArrayView<F32> q,
+        ArrayView<TKv> keys,
+        ArrayView<TKv> values,
         PartPlace place,
         ArrayView<float> shared,
         ArrayView<float> parts,
@@ -233,6 +243,7 @@ public static class AttendDecode
         float cap,
         int qStride)
         where THeads : struct, IHeadCount
+        where TKv : unmanaged, IKvValue<TKv>
     {
         int head = Grid.IdxY * THeads.Count;
         int lane = Group.IdxX & (KernelMath.WarpSize - 1);
@@ -274,10 +285,10 @@ public static class AttendDecode
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void WidePartOf<THeads>(
+    private static void WidePartOf<THeads, TQuad>(
         ArrayView<Float4> q,
-        ArrayView<Float4> keys,
-        ArrayView<Float4> values,
+        ArrayView<TQuad> keys,
+        ArrayView<TQuad> values,
         PartPlace place,
         ArrayView<float> shared,
         ArrayView<float> parts,
@@ -290,6 +301,7 @@ public static class AttendDecode
         float cap,
         int qStride)
         where THeads : struct, IHeadCount
+        where TQuad : unmanaged, IKvQuad<TQuad>
     {
         int head = Grid.IdxY * THeads.Count;
         int lane = Group.IdxX & (KernelMath.WarpSize - 1);
@@ -314,18 +326,19 @@ public static class AttendDecode
         long keyStart = Ptx.Once(place.Keys / 4), valueStart = Ptx.Once(place.Values / 4);
         int j = Ptx.Once(begin + (Group.IdxX / KernelMath.WarpSize));
         int slot = Ptx.Once(j % capacity), step = Ptx.Once(Warps % capacity);
-        KeyQuads next = default;
+        KeyQuads<TQuad> next = default;
         if (j < end)
             next = LoadKey(keys, values, keyStart, valueStart, (ring + slot) * quads, lane, quads);
         for (; j < end; j += Warps)
         {
-            KeyQuads key = next;
+            KeyQuads<TQuad> key = next;
             slot = slot + step < capacity ? slot + step : slot + step - capacity;
             if (j + Warps < end)
                 next = LoadKey(keys, values, keyStart, valueStart, (ring + slot) * quads, lane, quads);
-            Add(ref first, Score(low, high, key.K0, key.K1, scale, cap), key.V0, key.V1);
+            Float4 k0 = TQuad.Widen(key.K0), k1 = TQuad.Widen(key.K1), v0 = TQuad.Widen(key.V0), v1 = TQuad.Widen(key.V1);
+            Add(ref first, Score(low, high, k0, k1, scale, cap), v0, v1);
             if (THeads.Count > 1)
-                Add(ref second, Score(low2, high2, key.K0, key.K1, scale, cap), key.V0, key.V1);
+                Add(ref second, Score(low2, high2, k0, k1, scale, cap), v0, v1);
         }
 
         long part = ((((long)Grid.IdxZ * headCount) + head) * Grid.DimX) + Grid.IdxX;
@@ -349,7 +362,7 @@ public static class AttendDecode
 
     /// <summary>
     /// As <see cref="Merge"/>, of rows of several sequences, each over its own splits; <paramref name="mostSplits"/> is the grid's of <see
-    /// cref="RowsPart{THeads}"/>. Grid (heads, rows).
+    /// cref="RowsPart{THeads, TKv}"/>. Grid (heads, rows).
     /// </summary>
     public static void RowsMerge(ArrayView<float> parts, ArrayView<long> places, ArrayView<float> destination, int mostSplits, int window,
         int keysPerSplit, int headDim, int stride)
@@ -477,11 +490,12 @@ public static class AttendDecode
 
     /// <summary>A key and its value, from the ring's place <paramref name="at"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static KeyQuads LoadKey(ArrayView<Float4> keys, ArrayView<Float4> values, long keyStart, long valueStart, long at, int lane,
-        int quads)
+    private static KeyQuads<TQuad> LoadKey<TQuad>(ArrayView<TQuad> keys, ArrayView<TQuad> values, long keyStart, long valueStart, long at,
+        int lane, int quads)
+        where TQuad : unmanaged, IKvQuad<TQuad>
     {
         long key = Ptx.Once(keyStart + at), value = Ptx.Once(valueStart + at);
-        return new KeyQuads
+        return new KeyQuads<TQuad>
         {
             K0 = LoadQuad(keys, key, lane, quads),
             K1 = LoadQuad(keys, key, lane + 32, quads),
@@ -492,24 +506,26 @@ public static class AttendDecode
 
     // Lane l holds values l, l + 32, l + 64 and l + 96 of the half that starts at 'from' − l.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Float4 LoadScalars(ArrayView<float> view, long at, int from, int headDim)
+    private static Float4 LoadScalars<TKv>(ArrayView<TKv> view, long at, int from, int headDim)
+        where TKv : unmanaged, IKvValue<TKv>
     {
         Float4 result = default;
         if (from < headDim)
-            result.X = view[at + from];
+            result.X = TKv.Widen(view[at + from]);
         if (from + 32 < headDim)
-            result.Y = view[at + from + 32];
+            result.Y = TKv.Widen(view[at + from + 32]);
         if (from + 64 < headDim)
-            result.Z = view[at + from + 64];
+            result.Z = TKv.Widen(view[at + from + 64]);
         if (from + 96 < headDim)
-            result.W = view[at + from + 96];
+            result.W = TKv.Widen(view[at + from + 96]);
         return result;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Float4 LoadQuad(ArrayView<Float4> view, long at, int quad, int quads)
+    private static TQuad LoadQuad<TQuad>(ArrayView<TQuad> view, long at, int quad, int quads)
+        where TQuad : unmanaged, IKvQuad<TQuad>
     {
-        Float4 result = default;
+        TQuad result = default;
         if (quad < quads)
             result = view[at + quad];
         return result;

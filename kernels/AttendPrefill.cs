@@ -46,7 +46,8 @@ public struct Column8
 /// Grid (⌈rows/32⌉, heads), group 256, static shared 45.9 KiB. Query position p = position + t sees keys j with p − window &lt; j ≤ p.
 /// </summary>
 /// <remarks>
-/// 4·d flops a query, head and visible key. Keys and values are read once for every 32 queries of a head, coalesced along the head.
+/// 4·d flops a query, head and visible key. Of a bfloat16 cache half the bytes are read; the bits are those of the same values in float32.
+/// Keys and values are read once for every 32 queries of a head, coalesced along the head.
 /// Scores: a thread makes 2 × 2 of the 32 × 32, from slices of 64 values of q and k in shared memory, read 16 bytes at a time (rows of 68 and 260 values: no bank
 /// conflicts). Mix: a thread owns one output column for 4·(head bound)/32 query rows, reads each value once from global memory and the weights as 16-byte
 /// broadcasts. The definition, with one key at a time, is <see cref="AttendDecode"/>.
@@ -66,10 +67,10 @@ public static class AttendPrefill
     private const int ScorePitch = 36;
 
     /// <summary>Attention for query rows at position …; the keys are stored already.</summary>
-    public static void Tile<THead>(
+    public static void Tile<THead, TKv>(
         ArrayView<float> q,
-        ArrayView<float> keys,
-        ArrayView<float> values,
+        ArrayView<TKv> keys,
+        ArrayView<TKv> values,
         ArrayView<int> position,
         ArrayView<float> destination,
         int rows,
@@ -82,6 +83,7 @@ public static class AttendPrefill
         int qStride,
         int stride)
         where THead : struct, IHeadBound
+        where TKv : unmanaged, IKvValue<TKv>
     {
         ArrayView<Float4> qs = SharedMemory.Allocate1D<Float4>(TileRows * QueryPitch / 4);
         ArrayView<Float4> ks = SharedMemory.Allocate1D<Float4>(TileKeys * KeyPitch / 4);
@@ -107,7 +109,7 @@ public static class AttendPrefill
         {
             Scores(keys, qs, ks, ss.Cast<float>(), ring, key, end, headDim, capacity, scale, cap);
             Softmax(ss.Cast<float>(), maxes, sums, factors, start + row0, key, window);
-            Mix<THead>(values, ss, factors, ring, key, end, headDim, capacity, ref c0, ref c1, ref c2, ref c3);
+            Mix<THead, TKv>(values, ss, factors, ring, key, end, headDim, capacity, ref c0, ref c1, ref c2, ref c3);
         }
 
         int column = Group.IdxX % THead.Max;
@@ -145,8 +147,8 @@ public static class AttendPrefill
 
     // Thread (a, b) = (g / 16, g mod 16) makes the scores of queries a and a + 16 with keys b and b + 16.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Scores(
-        ArrayView<float> keys,
+    private static void Scores<TKv>(
+        ArrayView<TKv> keys,
         ArrayView<Float4> qs,
         ArrayView<Float4> ks,
         ArrayView<float> scores,
@@ -157,6 +159,7 @@ public static class AttendPrefill
         int capacity,
         float scale,
         float cap)
+        where TKv : unmanaged, IKvValue<TKv>
     {
         int a = Ptx.Once(Group.IdxX / 16), b = Ptx.Once(Group.IdxX % 16);
         float s00 = 0f, s01 = 0f, s10 = 0f, s11 = 0f;
@@ -186,15 +189,16 @@ public static class AttendPrefill
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void LoadKeys(ArrayView<float> keys, ArrayView<float> ks, long ring, int key, int end, int from, int headDim,
+    private static void LoadKeys<TKv>(ArrayView<TKv> keys, ArrayView<float> ks, long ring, int key, int end, int from, int headDim,
         int capacity)
+        where TKv : unmanaged, IKvValue<TKv>
     {
         int i = Ptx.Once(Group.IdxX % Slice), first = Ptx.Once(key % capacity);
         for (int n = Group.IdxX / Slice; n < TileKeys; n += GroupSize / Slice)
         {
             float value = 0f;
             if (key + n < end && from + i < headDim)
-                value = keys[((ring + Slot(first, n, capacity)) * headDim) + from + i];
+                value = TKv.Widen(keys[((ring + Slot(first, n, capacity)) * headDim) + from + i]);
             ks[(n * KeyPitch) + i] = value;
         }
     }
@@ -232,8 +236,8 @@ public static class AttendPrefill
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Mix<THead>(
-        ArrayView<float> values,
+    private static void Mix<THead, TKv>(
+        ArrayView<TKv> values,
         ArrayView<Float4> weights,
         ArrayView<float> factors,
         long ring,
@@ -246,6 +250,7 @@ public static class AttendPrefill
         ref Column8 c2,
         ref Column8 c3)
         where THead : struct, IHeadBound
+        where TKv : unmanaged, IKvValue<TKv>
     {
         int column = Ptx.Once(Group.IdxX % THead.Max);
         int row = Ptx.Once(Group.IdxX / THead.Max * (THead.Max / 8));
@@ -281,12 +286,13 @@ public static class AttendPrefill
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Value(ArrayView<float> values, long ring, int first, int key, int n, int end, int column, int headDim,
+    private static float Value<TKv>(ArrayView<TKv> values, long ring, int first, int key, int n, int end, int column, int headDim,
         int capacity)
+        where TKv : unmanaged, IKvValue<TKv>
     {
         float value = 0f;
         if (key + n < end && column < headDim)
-            value = values[((ring + Slot(first, n, capacity)) * headDim) + column];
+            value = TKv.Widen(values[((ring + Slot(first, n, capacity)) * headDim) + column]);
         return value;
     }
 

@@ -59,6 +59,10 @@ public static class Catalog
         ("f32_exact", typeof(ExactF32)), ("f32_fast", typeof(FastF32)),
     ];
 
+    /// <summary>Types of a cache: the part of a kernel's name, one value, four at once.</summary>
+    private static readonly (string Name, Type Value, Type Quad)[] Caches =
+        [("", typeof(F32), typeof(Float4)), ("bf16_", typeof(BF16), typeof(Words2))];
+
     /// <summary>All kernels.</summary>
     public static ImmutableArray<KernelEntry> All { get; } =
     [
@@ -103,14 +107,24 @@ public static class Catalog
             ("gelu_multiply", nameof(Elementwise.GeluMultiply)),
         }.Select(e => Plain(e.Item1, "elementwise", typeof(Elementwise), e.Item2, Elementwise.GroupSize, "rows, ceil(columns/256)"));
 
-    private static IEnumerable<KernelEntry> Rotations() =>
-        new[]
+    private static IEnumerable<KernelEntry> Rotations()
+    {
+        const string Grid = "rows, ceil(pairs/128)";
+        yield return Plain("rope_rotate", "rope", typeof(Rope), nameof(Rope.Rotate), Rope.GroupSize, Grid);
+        foreach (var c in Caches)
         {
-            ("rope_rotate", nameof(Rope.Rotate)),
-            ("rope_store", nameof(Rope.Store)),
-            ("rope_rotate_then_store", nameof(Rope.RotateThenStore)),
-            ("rope_rows_rotate_then_store", nameof(Rope.RowsRotateThenStore)),
-        }.Select(e => Plain(e.Item1, "rope", typeof(Rope), e.Item2, Rope.GroupSize, "rows, ceil(pairs/128)"));
+            foreach (var e in new[]
+            {
+                ("store", nameof(Rope.Store)),
+                ("rotate_then_store", nameof(Rope.RotateThenStore)),
+                ("rows_rotate_then_store", nameof(Rope.RowsRotateThenStore)),
+            })
+            {
+                yield return Plain($"rope_{c.Name}{e.Item1}", ("rope_" + c.Name).TrimEnd('_'), typeof(Rope), e.Item2, Rope.GroupSize, Grid,
+                    c.Value);
+            }
+        }
+    }
 
     private static IEnumerable<KernelEntry> Gemvs()
     {
@@ -162,28 +176,31 @@ public static class Catalog
 
     private static IEnumerable<KernelEntry> Attention()
     {
-        foreach (var h in new[] { ("1head", typeof(Heads1), 1), ("2heads", typeof(Heads2), 2) })
+        foreach (var c in Caches)
         {
-            string grid = $"splits, heads/{h.Item3}, rows";
-            yield return Plain($"attend_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.Part),
-                AttendDecode.GroupSize, grid, h.Item2);
-            yield return Plain($"attend_wide_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.WidePart),
-                AttendDecode.GroupSize, grid, h.Item2);
-            yield return Plain($"attend_rows_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.RowsPart),
-                AttendDecode.GroupSize, "most " + grid, h.Item2);
-            yield return Plain($"attend_rows_wide_part_{h.Item1}", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.RowsWidePart),
-                AttendDecode.GroupSize, "most " + grid, h.Item2);
+            foreach (var h in new[] { ("1head", typeof(Heads1), 1), ("2heads", typeof(Heads2), 2) })
+            {
+                string grid = $"splits, heads/{h.Item3}, rows";
+                KernelEntry Part(string form, string method, string grid, Type kv) => Plain($"attend_{c.Name}{form}_{h.Item1}",
+                    ("attend_decode_" + c.Name).TrimEnd('_'), typeof(AttendDecode), method, AttendDecode.GroupSize, grid, h.Item2, kv);
+                yield return Part("part", nameof(AttendDecode.Part), grid, c.Value);
+                yield return Part("wide_part", nameof(AttendDecode.WidePart), grid, c.Quad);
+                yield return Part("rows_part", nameof(AttendDecode.RowsPart), "most " + grid, c.Value);
+                yield return Part("rows_wide_part", nameof(AttendDecode.RowsWidePart), "most " + grid, c.Quad);
+            }
+
+            foreach (var h in new[] { ("64", typeof(Head64)), ("128", typeof(Head128)), ("256", typeof(Head256)) })
+            {
+                yield return Plain($"attend_{c.Name}tile_{h.Item1}", ("attend_prefill_" + c.Name).TrimEnd('_'), typeof(AttendPrefill),
+                    nameof(AttendPrefill.Tile), AttendPrefill.GroupSize, "ceil(rows/32), heads", h.Item2, c.Value)
+                    .WithTile(AttendPrefill.TileRows, 1);
+            }
         }
 
         yield return Plain("attend_merge", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.Merge), AttendDecode.GroupSize,
             "heads, rows");
         yield return Plain("attend_rows_merge", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.RowsMerge),
             AttendDecode.GroupSize, "heads, rows");
-        foreach (var h in new[] { ("64", typeof(Head64)), ("128", typeof(Head128)), ("256", typeof(Head256)) })
-        {
-            yield return Plain($"attend_tile_{h.Item1}", "attend_prefill", typeof(AttendPrefill), nameof(AttendPrefill.Tile),
-                AttendPrefill.GroupSize, "ceil(rows/32), heads", h.Item2).WithTile(AttendPrefill.TileRows, 1);
-        }
     }
 
     private static IEnumerable<KernelEntry> TopKs() =>

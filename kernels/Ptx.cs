@@ -21,7 +21,7 @@ public struct Words4
 }
 
 /// <summary>Four float32 values, loaded as one 16-byte piece.</summary>
-public struct Float4
+public struct Float4 : IKvQuad<Float4>
 {
     /// <summary>First value.</summary>
     public float X;
@@ -34,6 +34,10 @@ public struct Float4
 
     /// <summary>Fourth value.</summary>
     public float W;
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Float4 Widen(Float4 quad) => quad;
 }
 
 /// <summary>Two float32 values, loaded as one 8-byte piece.</summary>

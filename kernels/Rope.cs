@@ -9,8 +9,9 @@ namespace KernelScope.Kernels;
 /// </summary>
 /// <remarks>
 /// The position is read from device memory, so that a captured graph can be replayed for the next token. The tables hold d/2 cosines, then d/2 sines a
-/// position, made by the host in double. The ladder: <see cref="Rotate"/> and <see cref="Store"/>; <see cref="RotateThenStore"/>, both in one pass, same bits;
-/// <see cref="RowsRotateThenStore"/>, the same for rows of several sequences, whose positions and caches come from <see cref="RowPlaces"/>, 40 bytes a row that each warp reads.
+/// position, made by the host in double. The ladder: <see cref="Rotate"/> and <see cref="Store{TKv}"/>; <see cref="RotateThenStore{TKv}"/>, both in one pass, same bits;
+/// <see cref="RowsRotateThenStore{TKv}"/>, the same for rows of several sequences, whose positions and caches come from <see cref="RowPlaces"/>, 40 bytes a row that each warp reads.
+/// Into a cache of bfloat16 keys and values are rounded as they are written: 2 bytes each.
 /// </remarks>
 public static class Rope
 {
@@ -32,17 +33,18 @@ public static class Rope
     }
 
     /// <summary>Puts rows of k and v [rows, kv heads·d] into the cache. Pairs: kv heads·d/2.</summary>
-    public static void Store(
+    public static void Store<TKv>(
         ArrayView<float> k,
         ArrayView<float> v,
         ArrayView<int> position,
-        ArrayView<float> keys,
-        ArrayView<float> values,
+        ArrayView<TKv> keys,
+        ArrayView<TKv> values,
         int headDim,
         int pairs,
         int capacity,
         int kStride,
         int vStride)
+        where TKv : unmanaged, IKvValue<TKv>
     {
         int pair = (Grid.IdxY * GroupSize) + Group.IdxX;
         if (pair >= pairs)
@@ -54,43 +56,45 @@ public static class Rope
         long source = ((long)Grid.IdxX * kStride) + column;
         long sourceV = ((long)Grid.IdxX * vStride) + column;
         long target = ((((long)head * capacity) + ((position[0] + Grid.IdxX) % capacity)) * headDim) + i;
-        keys[target] = k[source];
-        keys[target + half] = k[source + half];
-        values[target] = v[sourceV];
-        values[target + half] = v[sourceV + half];
+        keys[target] = TKv.Narrow(k[source]);
+        keys[target + half] = TKv.Narrow(k[source + half]);
+        values[target] = TKv.Narrow(v[sourceV]);
+        values[target + half] = TKv.Narrow(v[sourceV + half]);
     }
 
     /// <summary>
-    /// <see cref="Rotate"/> of the query and key heads in place, then <see cref="Store"/>. A row of qkv holds the query heads, the key heads and the value
+    /// <see cref="Rotate"/> of the query and key heads in place, then <see cref="Store{TKv}"/>. A row of qkv holds the query heads, the key heads and the value
     /// heads. Pairs: (heads + 2·kv heads)·d/2.
     /// </summary>
-    public static void RotateThenStore(
+    public static void RotateThenStore<TKv>(
         ArrayView<float> qkv,
         ArrayView<float> cosSin,
         ArrayView<int> position,
-        ArrayView<float> keys,
-        ArrayView<float> values,
+        ArrayView<TKv> keys,
+        ArrayView<TKv> values,
         int headCount,
         int kvHeadCount,
         int headDim,
         int capacity,
         int stride)
+        where TKv : unmanaged, IKvValue<TKv>
     {
         RotateThenStoreRow(qkv, cosSin, Grid.IdxX, position[0] + Grid.IdxX, keys, 0, values, 0, headCount, kvHeadCount,
             headDim, capacity, stride);
     }
 
-    /// <summary>As <see cref="RotateThenStore"/>, of rows of several sequences.</summary>
-    public static void RowsRotateThenStore(
+    /// <summary>As <see cref="RotateThenStore{TKv}"/>, of rows of several sequences.</summary>
+    public static void RowsRotateThenStore<TKv>(
         ArrayView<float> qkv,
         ArrayView<float> cosSin,
         ArrayView<long> places,
-        ArrayView<float> keys,
-        ArrayView<float> values,
+        ArrayView<TKv> keys,
+        ArrayView<TKv> values,
         int headCount,
         int kvHeadCount,
         int headDim,
         int stride)
+        where TKv : unmanaged, IKvValue<TKv>
     {
         int row = Ptx.Once(RowPlaces.Row(places, Grid.IdxX)), position = Ptx.Once(RowPlaces.Position(places, Grid.IdxX)),
             capacity = Ptx.Once(RowPlaces.Capacity(places, Grid.IdxX));
@@ -100,20 +104,21 @@ public static class Rope
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void RotateThenStoreRow(
+    private static void RotateThenStoreRow<TKv>(
         ArrayView<float> qkv,
         ArrayView<float> cosSin,
         int row,
         int p,
-        ArrayView<float> keys,
+        ArrayView<TKv> keys,
         long keyStart,
-        ArrayView<float> values,
+        ArrayView<TKv> values,
         long valueStart,
         int headCount,
         int kvHeadCount,
         int headDim,
         int capacity,
         int stride)
+        where TKv : unmanaged, IKvValue<TKv>
     {
         int half = headDim / 2;
         int pair = (Grid.IdxY * GroupSize) + Group.IdxX;
@@ -139,14 +144,14 @@ public static class Rope
         if (stored < kvHeadCount)
         {
             long target = keyStart + ((((long)stored * capacity) + (p % capacity)) * headDim) + i;
-            keys[target] = first;
-            keys[target + half] = second;
+            keys[target] = TKv.Narrow(first);
+            keys[target + half] = TKv.Narrow(second);
         }
         else
         {
             long target = valueStart + ((((long)(stored - kvHeadCount) * capacity) + (p % capacity)) * headDim) + i;
-            values[target] = first;
-            values[target + half] = second;
+            values[target] = TKv.Narrow(first);
+            values[target + half] = TKv.Narrow(second);
         }
     }
 

@@ -25,7 +25,7 @@ public interface IHalfWeight<TSelf> : IWeight<TSelf>
 }
 
 /// <summary>bfloat16: the upper half of a float32.</summary>
-public struct BF16 : IHalfWeight<BF16>
+public struct BF16 : IHalfWeight<BF16>, IKvValue<BF16>
 {
     /// <summary>The stored bits.</summary>
     public ushort Bits;
@@ -41,6 +41,16 @@ public struct BF16 : IHalfWeight<BF16>
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float High(uint pair) => Interop.IntAsFloat(pair & 0xFFFF0000u);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static BF16 Narrow(float value)
+    {
+        uint bits = Interop.FloatAsInt(value);
+        uint rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+        // A NaN whose fraction lies in the lower half alone stays one.
+        return new BF16 { Bits = (ushort)(float.IsNaN(value) ? (bits >> 16) | 0x40u : rounded) };
+    }
 }
 
 /// <summary>IEEE float16.</summary>
@@ -63,7 +73,7 @@ public struct F16 : IHalfWeight<F16>
 }
 
 /// <summary>float32.</summary>
-public struct F32 : IWeight<F32>
+public struct F32 : IKvValue<F32>
 {
     /// <summary>The stored value.</summary>
     public float Value;
@@ -71,4 +81,8 @@ public struct F32 : IWeight<F32>
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Widen(F32 weight) => weight.Value;
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F32 Narrow(float value) => new() { Value = value };
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
 using KernelScope.Devices;
 using KernelScope.Files;
 
@@ -6,7 +7,7 @@ namespace KernelScope.Model;
 
 /// <summary>A session in a file: one safetensors file with the tokens and, of every layer, the keys and values that are still held.</summary>
 /// <remarks>
-/// <c>tokens</c> I32 [T]; <c>keys.L</c> and <c>values.L</c> F32 [kv heads, positions, d_head], position by position, the last one T − 1: a sliding layer holds fewer than T. Metadata: format, model (<see cref="ModelIdentity"/>),
+/// <c>tokens</c> I32 [T]; <c>keys.L</c> and <c>values.L</c> F32 or BF16 [kv heads, positions, d_head], position by position, the last one T − 1: a sliding layer holds fewer than T. Metadata: format, model (<see cref="ModelIdentity"/>),
 /// precision, cache_dtype, device (which kind of device wrote it; on another one the session goes on within float32 noise), context_length, chunk_length, written (<see cref="KvCache.Written"/>: where rings end). Hooks are not part of it, nor are the last logits.
 /// Values are finite: what is not cannot be the cache of a run that means anything, so it is neither written nor taken.
 /// Any number of threads may call it, each with a session of its own.
@@ -14,7 +15,6 @@ namespace KernelScope.Model;
 public static class SessionFile
 {
     private const string Format = "kernelscope.session.1";
-    private const string CacheType = "F32";
 
     /// <summary>
     /// Writes the sequence, its keys and values to one safetensors file, which <see cref="LoadSession"/> reads in any process: it then goes on
@@ -44,8 +44,8 @@ public static class SessionFile
     /// <summary>
     /// Reads a session that <see cref="Save"/> wrote. The file is checked as any file of a stranger; values that are not finite are refused.
     /// </summary>
-    /// <exception cref="InvalidDataException">It cannot be read, is malformed, or was saved with another model or precision; the message says
-    /// which.</exception>
+    /// <exception cref="InvalidDataException">It cannot be read, is malformed, or was saved with another model, precision or type of
+    /// cache; the message says which.</exception>
     /// <exception cref="ObjectDisposedException">The model was disposed.</exception>
     public static Session LoadSession(this Gemma2Model model, string path, CancellationToken cancellationToken = default)
     {
@@ -69,14 +69,14 @@ public static class SessionFile
             session.Position - Math.Min(session.Position, session.Cache.FirstHeld(l)))];
         var tensors = new List<TensorInfo> { new("tokens", DType.I32, [session.Position]) };
         for (int l = 0; l < config.LayerCount; l++)
-            tensors.AddRange(new TensorInfo(Keys(l), DType.F32, [config.KvHeadCount, held[l], config.HeadDim]),
-                new TensorInfo(Values(l), DType.F32, [config.KvHeadCount, held[l], config.HeadDim]));
+            tensors.AddRange(new TensorInfo(Keys(l), session.Cache[l].Type, [config.KvHeadCount, held[l], config.HeadDim]),
+                new TensorInfo(Values(l), session.Cache[l].Type, [config.KvHeadCount, held[l], config.HeadDim]));
         var metadata = new Dictionary<string, string>
         {
             ["format"] = Format,
             ["model"] = model.Identity,
             ["precision"] = Name(model.Device.Precision),
-            ["cache_dtype"] = CacheType,
+            ["cache_dtype"] = session.Cache[0].Type.ToString(),
             ["device"] = model.Device.Name.Split(':')[0],
             ["context_length"] = session.ContextLength.ToString(CultureInfo.InvariantCulture),
             ["chunk_length"] = session.ChunkLength.ToString(CultureInfo.InvariantCulture),
@@ -90,15 +90,15 @@ public static class SessionFile
             foreach (Mat ring in (Mat[])[session.Cache[l].Keys, session.Cache[l].Values])
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                Array.Resize(ref row, held[l] * config.HeadDim);
+                Array.Resize(ref row, held[l] * ring.Columns);
                 for (int h = 0; h < config.KvHeadCount; h++)
                 {
-                    Move(session, l, h, held[l], (at, count, offset) => model.Device.Read(ring.RowRange(at, count),
-                        row.AsSpan(offset, count * config.HeadDim)));
-                    if (!Array.TrueForAll(row, float.IsFinite))
+                    Move(session, l, h, held[l], (at, count, done) => model.Device.Read(ring.RowRange(at, count),
+                        row.AsSpan(done * ring.Columns, count * ring.Columns)));
+                    if (!Array.TrueForAll(session.Cache[l].Widened(row), float.IsFinite))
                         throw new InvalidOperationException($"The cache of layer {l} holds values that are not finite numbers: a " +
                             "weight or an edit produced them, and nothing that follows would mean anything.");
-                    writer.Append<float>(row);
+                    writer.AppendBytes(MemoryMarshal.AsBytes<float>(row));
                 }
             }
         }
@@ -107,7 +107,7 @@ public static class SessionFile
     }
 
     /// <summary>Reads a session for a model.</summary>
-    /// <exception cref="InvalidDataException">The file is malformed, or belongs to another model or precision.</exception>
+    /// <exception cref="InvalidDataException">The file is malformed, or belongs to another model, precision or type of cache.</exception>
     private static Session Read(Gemma2Model model, string path, CancellationToken cancellationToken)
     {
         using SafetensorsFile file = SafetensorsFile.Open(path);
@@ -157,8 +157,9 @@ public static class SessionFile
             throw BadFile.Of(path, $"the session was saved in {BadFile.Quote(precision)} precision, and this device computes in " +
                 $"'{Name(model.Device.Precision)}'.");
         string type = Text(file, "cache_dtype");
-        if (type != CacheType)
-            throw BadFile.Of(path, $"its keys and values are {BadFile.Quote(type)}; this device keeps them as {CacheType}.");
+        if (type != model.CacheType.ToString())
+            throw BadFile.Of(path, $"its keys and values are {BadFile.Quote(type)}; sessions of this model keep them as " +
+                $"{model.CacheType}.");
     }
 
     private static int[] Tokens(SafetensorsFile file, Gemma2Config config, int context)
@@ -175,12 +176,13 @@ public static class SessionFile
     private static void Fill(SafetensorsFile file, Session session, int layer, string name, Mat ring)
     {
         Gemma2Config config = session.Model.Config;
+        KvLayer cache = session.Cache[layer];
         TensorView tensor = Tensor(file, name);
         int held = session.Position - session.Cache.FirstHeld(layer);
-        if (tensor.DType != DType.F32 || !tensor.Shape.SequenceEqual([config.KvHeadCount, held, config.HeadDim]))
-            throw BadFile.Of(file.Path, $"{tensor.Info}: {session.Position} tokens need F32 " +
+        if (tensor.DType != cache.Type || !tensor.Shape.SequenceEqual([config.KvHeadCount, held, config.HeadDim]))
+            throw BadFile.Of(file.Path, $"{tensor.Info}: {session.Position} tokens need {cache.Type} " +
                 $"{BadFile.Shape([config.KvHeadCount, held, config.HeadDim])}.");
-        float[] row = new float[held * config.HeadDim];
+        float[] row = new float[held * config.HeadDim], stored = new float[held * ring.Columns];
         for (int h = 0; h < config.KvHeadCount; h++)
         {
             tensor.CopyTo((long)h * row.Length, row);
@@ -188,19 +190,20 @@ public static class SessionFile
             if (bad >= 0)
                 throw BadFile.Of(file.Path, $"{BadFile.Quote(name)} holds {row[bad]} at head {h}, position " +
                     $"{session.Position - held + (bad / config.HeadDim)}; keys and values are finite numbers.");
-            Move(session, layer, h, held, (at, count, offset) => session.Model.Device.Write(row.AsSpan(offset, count * config.HeadDim),
-                ring.RowRange(at, count)));
+            cache.Put(row, stored);
+            Move(session, layer, h, held, (at, count, done) => session.Model.Device.Write(stored.AsSpan(done * ring.Columns,
+                count * ring.Columns), ring.RowRange(at, count)));
         }
     }
 
-    /// <summary>The runs of rows in which a ring holds the last <paramref name="held"/> positions of a head: (first row, rows, offset of the values).</summary>
+    /// <summary>The runs of rows in which a ring holds the last <paramref name="held"/> positions of a head: (first row, rows, positions before it).</summary>
     private static void Move(Session session, int layer, int head, int held, Action<int, int, int> run)
     {
-        int capacity = session.Cache[layer].Capacity, dim = session.Model.Config.HeadDim, start = session.Position - held;
+        int capacity = session.Cache[layer].Capacity, start = session.Position - held;
         for (int done = 0; done < held;)
         {
             int slot = (start + done) % capacity, count = Math.Min(held - done, capacity - slot);
-            run((head * capacity) + slot, count, done * dim);
+            run((head * capacity) + slot, count, done);
             done += count;
         }
     }

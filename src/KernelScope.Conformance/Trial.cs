@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using KernelScope.Devices;
 using KernelScope.Devices.Reference;
+using KernelScope.Files;
 
 namespace KernelScope.Conformance;
 
@@ -72,11 +73,17 @@ internal sealed class Trial : IDisposable
     }
 
     /// <summary>A cache, dense as it must be, between rows that are not its own.</summary>
-    public TrialCache Cache(Role role, int kvHeads, int capacity, int headDim, ReadOnlySpan<float> keys, ReadOnlySpan<float> values) => new(
-        Matrix("keys", kvHeads * capacity, headDim, new Layout(1, 2, 0, 0), role, keys),
-        Matrix("values", kvHeads * capacity, headDim, new Layout(2, 1, 0, 0), role, values),
-        kvHeads,
-        capacity);
+    public TrialCache Cache(Role role, int kvHeads, int capacity, int headDim, ReadOnlySpan<float> keys, ReadOnlySpan<float> values,
+        DType type = DType.F32)
+    {
+        int columns = type == DType.BF16 ? headDim / 2 : headDim;
+        return new(
+            Matrix("keys", kvHeads * capacity, columns, new Layout(1, 2, 0, 0), role, TrialCache.Stored(keys, type)),
+            Matrix("values", kvHeads * capacity, columns, new Layout(2, 1, 0, 0), role, TrialCache.Stored(values, type)),
+            kvHeads,
+            capacity,
+            type);
+    }
 
     /// <summary>x·Wᵀ on the reference device: the size of what later steps of an op start from.</summary>
     public float[] Products(TrialMatrix x, TrialWeight weight)

@@ -7,7 +7,7 @@ namespace KernelScope.Cpu;
 /// <remarks>
 /// Equation: z = Σ_j p_j·v_j, p = softmax_j(cap(scale·q·k_j)). Partition: a unit is one query position, one key/value head and one block of keys, for all query heads that
 /// share it, so keys and values are read once from memory; it leaves its maximum, sum and unscaled z, and <see cref="Merge(void*, int, int)"/> joins the blocks in order.
-/// Bytes: 8·keys·d_head for each key/value head; flops: 4·keys·d_head for each query head.
+/// Bytes: 8·keys·d_head for each key/value head, 4 of a bfloat16 cache; flops: 4·keys·d_head for each query head.
 /// </remarks>
 internal static unsafe class AttendFewOp<S, V>
     where S : struct, ISimd<V>
@@ -46,7 +46,8 @@ internal static unsafe class AttendFewOp<S, V>
             return;
         }
 
-        var keys = new StoredMatrix { Pointer = (byte*)job->Cache.Block(job->Cache.Keys, kvHead, from, count, copy), DType = DType.F32, Outputs = count };
+        bool isNarrow = job->Cache.Type == DType.BF16;
+        var keys = new StoredMatrix { Pointer = job->Cache.Block(job->Cache.Keys, kvHead, from, count, copy), DType = job->Cache.Type, Outputs = count };
         var product = new Product
         {
             X = job->Q + (t * job->QStride) + ((long)kvHead * job->Group * headDim),
@@ -56,7 +57,10 @@ internal static unsafe class AttendFewOp<S, V>
         };
         // A key's score has its place in the block; vectors begin at multiples of their width in it, whatever the first visible key.
         int first = from - blockStart, start = first / S.Lanes * S.Lanes;
-        TransposeKernel<S, V>.Range<ElementF32>(&product, &keys, panel, 0, count, scores + first, AttendJob.BlockKeys);
+        if (isNarrow)
+            TransposeKernel<S, V>.Range<ElementBf16>(&product, &keys, panel, 0, count, scores + first, AttendJob.BlockKeys);
+        else
+            TransposeKernel<S, V>.Range<ElementF32>(&product, &keys, panel, 0, count, scores + first, AttendJob.BlockKeys);
         for (int g = 0; g < job->Group; g++)
         {
             float* row = scores + (g * AttendJob.BlockKeys) + start;
@@ -65,9 +69,12 @@ internal static unsafe class AttendFewOp<S, V>
             z[(g * zStride) + headDim + 1] = Scores<S, V>.Exponentials(row, first - start + count, max);
         }
 
-        var values = new StoredMatrix { Pointer = (byte*)job->Cache.Block(job->Cache.Values, kvHead, from, count, copy), DType = DType.F32, Outputs = headDim, Transposed = true };
+        var values = new StoredMatrix { Pointer = job->Cache.Block(job->Cache.Values, kvHead, from, count, copy), DType = job->Cache.Type, Outputs = headDim, Transposed = true };
         product = new Product { X = scores + first, XStride = AttendJob.BlockKeys, Rows = job->Group, Inputs = count };
-        AxpyKernel<S, V>.Range<ElementF32>(&product, &values, 0, headDim, z, zStride);
+        if (isNarrow)
+            AxpyKernel<S, V>.Range<ElementBf16>(&product, &values, 0, headDim, z, zStride);
+        else
+            AxpyKernel<S, V>.Range<ElementF32>(&product, &values, 0, headDim, z, zStride);
     }
 
     /// <summary>Joins the blocks of one row and head.</summary>

@@ -1,12 +1,17 @@
 using System.Runtime.CompilerServices;
+using KernelScope.Files;
+using KernelScope.Numerics;
 
 namespace KernelScope.Cpu;
 
 /// <summary>Where a layer's keys and values are.</summary>
 internal unsafe struct KvSlots
 {
-    public float* Keys;
-    public float* Values;
+    public byte* Keys;
+    public byte* Values;
+
+    /// <summary>F32 or BF16.</summary>
+    public DType Type;
     public int Heads;
     public int Capacity;
     public int HeadDim;
@@ -14,21 +19,42 @@ internal unsafe struct KvSlots
     /// <summary>Offset of a position of a key/value head.</summary>
     public readonly long At(int head, int position) => (((long)head * Capacity) + (position % Capacity)) * HeadDim;
 
+    /// <summary>Bytes of a value.</summary>
+    public readonly int Size => Type == DType.BF16 ? sizeof(ushort) : sizeof(float);
+
+    /// <summary>Where a position of a key/value head lies.</summary>
+    public readonly byte* Place(byte* keysOrValues, int head, int position) => keysOrValues + (At(head, position) * Size);
+
     /// <summary>
-    /// The keys (or values) of consecutive positions, one after the other: where they lie, or in <paramref name="copy"/> where the ring's end is between them.
+    /// The keys (or values) of consecutive positions, one after the other, as they are stored: where they lie, or in <paramref name="copy"/> where the ring's end is between them.
     /// So sums are cut the same way whatever the capacity.
     /// </summary>
-    public readonly float* Block(float* keysOrValues, int head, int first, int count, float* copy)
+    public readonly byte* Block(byte* keysOrValues, int head, int first, int count, float* copy)
     {
-        int before = Math.Min(count, Capacity - (first % Capacity));
-        float* start = keysOrValues + At(head, first);
+        int before = Math.Min(count, Capacity - (first % Capacity)), row = HeadDim * Size;
+        byte* start = Place(keysOrValues, head, first);
         if (before == count)
             return start;
-        new ReadOnlySpan<float>(start, before * HeadDim).CopyTo(new Span<float>(copy, before * HeadDim));
-        int after = (count - before) * HeadDim;
-        new ReadOnlySpan<float>(keysOrValues + At(head, first + before), after).CopyTo(new Span<float>(copy + (before * HeadDim), after));
+        new ReadOnlySpan<byte>(start, before * row).CopyTo(new Span<byte>(copy, before * row));
+        int after = (count - before) * row;
+        new ReadOnlySpan<byte>(Place(keysOrValues, head, first + before), after).CopyTo(new Span<byte>((byte*)copy + (before * row), after));
+        return (byte*)copy;
+    }
+
+    /// <summary>The same as float32: in <paramref name="copy"/> where they are stored otherwise.</summary>
+    public readonly float* Widened(byte* keysOrValues, int head, int first, int count, float* copy)
+    {
+        if (Type == DType.F32)
+            return (float*)Block(keysOrValues, head, first, count, copy);
+        int before = Math.Min(count, Capacity - (first % Capacity)), after = (count - before) * HeadDim;
+        Widen(Place(keysOrValues, head, first), before * HeadDim, copy);
+        if (after > 0)
+            Widen(Place(keysOrValues, head, first + before), after, copy + (before * HeadDim));
         return copy;
     }
+
+    private static void Widen(byte* stored, int count, float* values) =>
+        BFloat16.Widen(new ReadOnlySpan<BFloat16>(stored, count), new Span<float>(values, count));
 }
 
 /// <summary>Arguments of <see cref="AttendFewOp{S, V}"/> and <see cref="AttendManyOp{S, V}"/>.</summary>

@@ -100,12 +100,15 @@ internal static unsafe class AttendManyOp<S, V>
     {
         int headDim = job->Cache.HeadDim;
         Prefetch next = Ahead(job, job->Cache.Values, kvHead, from, count);
-        var keys = new StoredMatrix { Pointer = (byte*)job->Cache.Block(job->Cache.Keys, kvHead, from, count, room.Copy), DType = DType.F32, Outputs = count };
-        FloatBlocks<S, V>.PackPlain<ElementF32>(&keys, headDim, 0, count, 0, headDim, room.Panel);
+        var keys = new StoredMatrix { Pointer = job->Cache.Block(job->Cache.Keys, kvHead, from, count, room.Copy), DType = job->Cache.Type, Outputs = count };
+        if (job->Cache.Type == DType.BF16)
+            FloatBlocks<S, V>.PackPlain<ElementBf16>(&keys, headDim, 0, count, 0, headDim, room.Panel);
+        else
+            FloatBlocks<S, V>.PackPlain<ElementF32>(&keys, headDim, 0, count, 0, headDim, room.Panel);
         for (int g = 0; g < job->Group; g++)
             ScoresOfHead(job, room, g, position, rows, from, count, ref next);
 
-        float* values = job->Cache.Block(job->Cache.Values, kvHead, from, count, room.Copy);
+        float* values = job->Cache.Widened(job->Cache.Values, kvHead, from, count, room.Copy);
         bool allSeeAll = from >= job->FirstKey(position + rows - 1) && from + count - 1 <= position;
         if (!allSeeAll && !AllFinite(values, count * headDim))
         {
@@ -126,10 +129,10 @@ internal static unsafe class AttendManyOp<S, V>
     }
 
     /// <summary>Keys or values of positions, up to the ring's end.</summary>
-    private static Prefetch Ahead(AttendJob* job, float* keysOrValues, int kvHead, int from, int count)
+    private static Prefetch Ahead(AttendJob* job, byte* keysOrValues, int kvHead, int from, int count)
     {
-        int bytes = job->Cache.HeadDim * sizeof(float);
-        return new Prefetch((byte*)(keysOrValues + job->Cache.At(kvHead, from)), bytes, bytes, Math.Min(count, job->Cache.Capacity - (from % job->Cache.Capacity)));
+        int bytes = job->Cache.HeadDim * job->Cache.Size;
+        return new Prefetch(job->Cache.Place(keysOrValues, kvHead, from), bytes, bytes, Math.Min(count, job->Cache.Capacity - (from % job->Cache.Capacity)));
     }
 
     /// <summary>Tiles of a head's rows and <paramref name="columns"/> columns, over all heads of the group.</summary>

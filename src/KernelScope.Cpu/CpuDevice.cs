@@ -263,8 +263,9 @@ public sealed unsafe partial class CpuDevice : HostDevice
 
     private static KvSlots Slots(KvLayer cache) => new()
     {
-        Keys = HostBuffer.Pointer(cache.Keys),
-        Values = HostBuffer.Pointer(cache.Values),
+        Keys = (byte*)HostBuffer.Pointer(cache.Keys),
+        Values = (byte*)HostBuffer.Pointer(cache.Values),
+        Type = cache.Type,
         Heads = cache.KvHeadCount,
         Capacity = cache.Capacity,
         HeadDim = cache.HeadDim,

@@ -1,5 +1,6 @@
 using KernelScope.Cpu.Panels;
 using KernelScope.Files;
+using KernelScope.Numerics;
 
 namespace KernelScope.Cpu;
 
@@ -263,9 +264,16 @@ internal static unsafe class RowOps<S, V>
     {
         for (int h = 0; h < cache.Heads; h++)
         {
-            long slot = cache.At(h, position);
-            Copy(k + (h * cache.HeadDim), cache.Keys + slot, cache.HeadDim);
-            Copy(v + (h * cache.HeadDim), cache.Values + slot, cache.HeadDim);
+            StoreHead(k + (h * cache.HeadDim), cache.Place(cache.Keys, h, position), cache);
+            StoreHead(v + (h * cache.HeadDim), cache.Place(cache.Values, h, position), cache);
         }
+    }
+
+    private static void StoreHead(float* x, byte* y, in KvSlots cache)
+    {
+        if (cache.Type == DType.BF16)
+            BFloat16.Narrow(new ReadOnlySpan<float>(x, cache.HeadDim), new Span<BFloat16>(y, cache.HeadDim));
+        else
+            Copy(x, (float*)y, cache.HeadDim);
     }
 }

@@ -1,6 +1,7 @@
 using KernelScope.Cuda.Launching;
 using KernelScope.Cuda.Memory;
 using KernelScope.Devices;
+using KernelScope.Files;
 
 namespace KernelScope.Cuda;
 
@@ -60,12 +61,12 @@ public sealed partial class CudaDevice
         long partValues = (long)rows * shape.HeadCount * mostSplits * (first.HeadDim + 2);
         _scratch.Begin(partValues * sizeof(float));
         ulong parts = _scratch.Take(partValues * sizeof(float));
-        Kernel kernel = _kernels[wide ? "attend_rows_wide_part" : "attend_rows_part", pairs ? "2heads" : "1head"];
+        Kernel kernel = _kernels[AttendOf(first), wide ? "rows_wide_part" : "rows_part", pairs ? "2heads" : "1head"];
         int unit = ElementsOf(kernel, 0);
         LaunchQueue queue = BeginOp(rows * PlaceFields * sizeof(long));
         ulong places = queue.Upload<long>(_places.AsSpan(0, rows * PlaceFields));
         queue.Begin(kernel, mostSplits, pairs ? shape.HeadCount / 2 : shape.HeadCount, rows)
-            .View(Address(q), Span(q) / unit).View(Address(first.Keys), Span(first.Keys) / unit).View(Address(first.Values), Span(first.Values) / unit)
+            .View(Address(q), Span(q) / unit).View(Address(first.Keys), ValuesOf(first) / unit).View(Address(first.Values), ValuesOf(first) / unit)
             .View(places, rows * PlaceFields).View(parts, partValues)
             .Int(shape.HeadCount).Int(first.KvHeadCount).Int(first.HeadDim).Int(shape.Window).Int(Options.KeysPerSplit).Float(shape.Scale).Float(shape.Softcap).Int(q.Stride).End();
         queue.Begin(_kernels["attend_rows_merge"], shape.HeadCount, rows)
@@ -89,8 +90,9 @@ public sealed partial class CudaDevice
         foreach (SequenceRows s in sequences)
         {
             int splits = shape.HeadCount == 0 ? 0 : SplitsFor(s.Cache.Capacity, shape.Window);
-            // Addresses are multiples of 4 apart, in either direction.
-            long keyStart = (long)(Address(s.Cache.Keys) - keys) / sizeof(float), valueStart = (long)(Address(s.Cache.Values) - values) / sizeof(float);
+            // Addresses are multiples of a value apart, in either direction.
+            int size = first.Type == DType.BF16 ? sizeof(ushort) : sizeof(float);
+            long keyStart = (long)(Address(s.Cache.Keys) - keys) / size, valueStart = (long)(Address(s.Cache.Values) - values) / size;
             for (int t = 0; t < s.RowCount; t++)
             {
                 ReadOnlySpan<long> place = [s.FirstRow + t, s.Position + t, s.Cache.Capacity, splits, keyStart, valueStart];
@@ -103,11 +105,11 @@ public sealed partial class CudaDevice
 
     private void AttendTiles(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
     {
-        Kernel kernel = _kernels[cache.HeadDim <= 64 ? "attend_tile_64" : cache.HeadDim <= 128 ? "attend_tile_128" : "attend_tile_256"];
+        Kernel kernel = _kernels[AttendOf(cache), "tile", cache.HeadDim <= 64 ? "64" : cache.HeadDim <= 128 ? "128" : "256"];
         LaunchQueue queue = BeginOp();
         ulong at = queue.Position(position);
         queue.Begin(kernel, Blocks(q.Rows, kernel.Info.TileRows), shape.HeadCount)
-            .View(Address(q), Span(q)).View(Address(cache.Keys), Span(cache.Keys)).View(Address(cache.Values), Span(cache.Values)).View(at, 1)
+            .View(Address(q), Span(q)).View(Address(cache.Keys), ValuesOf(cache)).View(Address(cache.Values), ValuesOf(cache)).View(at, 1)
             .View(Address(destination), Span(destination))
             .Int(q.Rows).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(shape.Window).Float(shape.Scale).Float(shape.Softcap)
             .Int(q.Stride).Int(destination.Stride).End();
@@ -121,12 +123,12 @@ public sealed partial class CudaDevice
         long partValues = (long)q.Rows * shape.HeadCount * splits * (cache.HeadDim + 2);
         _scratch.Begin(partValues * sizeof(float));
         ulong parts = _scratch.Take(partValues * sizeof(float));
-        Kernel kernel = _kernels[wide ? "attend_wide_part" : "attend_part", pairs ? "2heads" : "1head"];
+        Kernel kernel = _kernels[AttendOf(cache), wide ? "wide_part" : "part", pairs ? "2heads" : "1head"];
         int unit = ElementsOf(kernel, 0);
         LaunchQueue queue = BeginOp();
         ulong at = queue.Position(position);
         queue.Begin(kernel, splits, headGroups, q.Rows)
-            .View(Address(q), Span(q) / unit).View(Address(cache.Keys), Span(cache.Keys) / unit).View(Address(cache.Values), Span(cache.Values) / unit).View(at, 1)
+            .View(Address(q), Span(q) / unit).View(Address(cache.Keys), ValuesOf(cache) / unit).View(Address(cache.Values), ValuesOf(cache) / unit).View(at, 1)
             .View(parts, partValues)
             .Int(shape.HeadCount).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(shape.Window).Int(Options.KeysPerSplit).Float(shape.Scale).Float(shape.Softcap)
             .Int(q.Stride).End();
@@ -134,6 +136,15 @@ public sealed partial class CudaDevice
             .View(parts, partValues).View(at, 1).View(Address(destination), Span(destination))
             .Int(splits).Int(shape.Window).Int(Options.KeysPerSplit).Int(cache.HeadDim).Int(destination.Stride).End();
     }
+
+    /// <summary>How the names of the kernels begin that read a cache.</summary>
+    private static string AttendOf(KvLayer cache) => cache.Type == DType.BF16 ? "attend_bf16" : "attend";
+
+    /// <summary>How the names of the kernels begin that write into one.</summary>
+    private static string RopeOf(KvLayer cache) => cache.Type == DType.BF16 ? "rope_bf16" : "rope";
+
+    /// <summary>Values of a cache's keys, and of its values.</summary>
+    private static long ValuesOf(KvLayer cache) => (long)cache.Keys.Rows * cache.HeadDim;
 
     /// <summary>Whether two query heads share a pass over their keys.</summary>
     private static bool Pairs(AttentionShape shape, KvLayer cache) => shape.HeadCount / cache.KvHeadCount % 2 == 0;

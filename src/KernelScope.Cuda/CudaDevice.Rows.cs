@@ -86,9 +86,9 @@ public sealed partial class CudaDevice
         int pairs = k.Columns / 2;
         LaunchQueue queue = BeginOp();
         ulong at = queue.Position(position);
-        queue.Begin(_kernels["rope_store"], k.Rows, Blocks(pairs, RopePairs))
+        queue.Begin(_kernels[RopeOf(cache), "store"], k.Rows, Blocks(pairs, RopePairs))
             .View(Address(k), Span(k)).View(Address(v), Span(v)).View(at, 1)
-            .View(Address(cache.Keys), Span(cache.Keys)).View(Address(cache.Values), Span(cache.Values))
+            .View(Address(cache.Keys), ValuesOf(cache)).View(Address(cache.Values), ValuesOf(cache))
             .Int(cache.HeadDim).Int(pairs).Int(cache.Capacity).Int(k.Stride).Int(v.Stride).End();
     }
 
@@ -106,9 +106,9 @@ public sealed partial class CudaDevice
         int heads = (qkv.Columns / cache.HeadDim) - (2 * cache.KvHeadCount);
         LaunchQueue queue = BeginOp();
         ulong at = queue.Position(position);
-        queue.Begin(_kernels["rope_rotate_then_store"], qkv.Rows, Blocks(qkv.Columns / 2, RopePairs))
+        queue.Begin(_kernels[RopeOf(cache), "rotate_then_store"], qkv.Rows, Blocks(qkv.Columns / 2, RopePairs))
             .View(Address(qkv), Span(qkv)).View(Address(cosSin), Span(cosSin)).View(at, 1)
-            .View(Address(cache.Keys), Span(cache.Keys)).View(Address(cache.Values), Span(cache.Values))
+            .View(Address(cache.Keys), ValuesOf(cache)).View(Address(cache.Values), ValuesOf(cache))
             .Int(heads).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(qkv.Stride).End();
     }
 
@@ -125,9 +125,9 @@ public sealed partial class CudaDevice
         int heads = (qkv.Columns / first.HeadDim) - (2 * first.KvHeadCount), count = _placeCount * PlaceFields;
         LaunchQueue queue = BeginOp(count * sizeof(long));
         ulong places = queue.Upload<long>(_places.AsSpan(0, count));
-        queue.Begin(_kernels["rope_rows_rotate_then_store"], _placeCount, Blocks(qkv.Columns / 2, RopePairs))
+        queue.Begin(_kernels[RopeOf(first), "rows_rotate_then_store"], _placeCount, Blocks(qkv.Columns / 2, RopePairs))
             .View(Address(qkv), Span(qkv)).View(Address(cosSin), Span(cosSin)).View(places, count)
-            .View(Address(first.Keys), Span(first.Keys)).View(Address(first.Values), Span(first.Values))
+            .View(Address(first.Keys), ValuesOf(first)).View(Address(first.Values), ValuesOf(first))
             .Int(heads).Int(first.KvHeadCount).Int(first.HeadDim).Int(qkv.Stride).End();
     }
 

@@ -1,5 +1,6 @@
 using System.Globalization;
 using KernelScope.Cuda.Driver;
+using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Sae;
 
@@ -27,12 +28,14 @@ public sealed class MemoryPlan
     /// <param name="contextLength">Tokens of the longest sequence.</param>
     /// <param name="chunkLength">Tokens of one call; 0: the default of a session.</param>
     /// <param name="options">The device's options.</param>
-    public static MemoryPlan For(Gemma2Checkpoint checkpoint, int contextLength, int chunkLength = 0, CudaDeviceOptions? options = null)
+    /// <param name="cacheType">How sessions keep keys and values.</param>
+    public static MemoryPlan For(Gemma2Checkpoint checkpoint, int contextLength, int chunkLength = 0, CudaDeviceOptions? options = null,
+        DType cacheType = DType.F32)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
         var plan = new MemoryPlan();
         plan.Add("weights", checkpoint.WeightBytes);
-        plan.Add("KV cache and activations", Session.BytesFor(checkpoint.Config, contextLength, chunkLength));
+        plan.Add("KV cache and activations", Session.BytesFor(checkpoint.Config, contextLength, chunkLength, cacheType));
         plan.Add("work space", (options ?? new CudaDeviceOptions()).WorkBytes + OverheadBytes);
         return plan;
     }

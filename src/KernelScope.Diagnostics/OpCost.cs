@@ -1,3 +1,5 @@
+using KernelScope.Files;
+
 namespace KernelScope.Devices;
 
 /// <summary>The least that an op must move and compute, from its shapes: what a measured time is held against.</summary>
@@ -33,13 +35,15 @@ public readonly record struct OpCost
         new(weightBytes + (F * rows * (inputs + (outputs / 2))), 2 * rows * inputs * outputs);
 
     /// <summary>Attention: every key that some query sees is read once; each pair of a query head and a key costs a product and a sum of d_head, twice.</summary>
-    public static OpCost Attend(int rows, int position, int headCount, int kvHeadCount, int headDim, int window)
+    public static OpCost Attend(
+        int rows, int position, int headCount, int kvHeadCount, int headDim, int window, DType cacheType = DType.F32)
     {
         double pairs = 0;
         for (int t = 0; t < rows; t++)
             pairs += window > 0 ? Math.Min(position + t + 1, window) : position + t + 1;
         double keys = window > 0 ? Math.Min((double)position + rows, (double)window + rows - 1) : (double)position + rows;
-        return new(F * ((2.0 * rows * headCount * headDim) + (2 * keys * kvHeadCount * headDim)), 4 * pairs * headCount * headDim);
+        double kept = 2 * keys * kvHeadCount * headDim * (cacheType == DType.BF16 ? sizeof(ushort) : F);
+        return new((F * 2.0 * rows * headCount * headDim) + kept, 4 * pairs * headCount * headDim);
     }
 
     /// <summary>An encode: the product, bias and threshold read once, and <paramref name="active"/> pairs written.</summary>

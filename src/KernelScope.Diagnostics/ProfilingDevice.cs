@@ -206,7 +206,7 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         long start = Begin();
         base.AttendCore(q, cache, position, shape, destination);
         End(start, nameof(Attend), PartOf(shape),
-            OpCost.Attend(q.Rows, position, shape.HeadCount, cache.KvHeadCount, cache.HeadDim, shape.Window));
+            OpCost.Attend(q.Rows, position, shape.HeadCount, cache.KvHeadCount, cache.HeadDim, shape.Window, cache.Type));
     }
 
     protected override void RopeThenStoreCore(Mat qkv, ReadOnlySpan<SequenceRows> sequences, Mat cosSin)
@@ -225,7 +225,8 @@ public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
         base.AttendCore(q, sequences, shape, destination);
         var cost = default(OpCost);
         foreach (SequenceRows s in sequences)
-            cost += OpCost.Attend(s.RowCount, s.Position, shape.HeadCount, s.Cache.KvHeadCount, s.Cache.HeadDim, shape.Window);
+            cost += OpCost.Attend(
+                s.RowCount, s.Position, shape.HeadCount, s.Cache.KvHeadCount, s.Cache.HeadDim, shape.Window, s.Cache.Type);
         End(start, nameof(Attend), PartOf(shape), cost);
     }
 

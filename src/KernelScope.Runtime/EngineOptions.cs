@@ -1,5 +1,6 @@
 using System.Diagnostics.Metrics;
 using KernelScope.Devices;
+using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Text;
 using Microsoft.Extensions.Logging;
@@ -41,6 +42,11 @@ public class EngineOptions
 
     /// <summary>Most tokens of one request, prompt and new ones together; 0: what the model allows.</summary>
     public int ContextLength { get; set; }
+
+    /// <summary>
+    /// How keys and values are kept: F32, or BF16, which takes half the memory of every request and rounds them, so that results change.
+    /// </summary>
+    public DType CacheType { get; set; }
 
     /// <summary>Most requests that run at once; a decode step has a row for each.</summary>
     public int MaxRunning { get; set; } = 8;
@@ -107,6 +113,8 @@ public class EngineOptions
         Require(MaxSessionBytes >= 0, nameof(MaxSessionBytes), MaxSessionBytes,
             "0 (half of the memory that the weights leave) or a positive number");
         Require(KeptSessions >= 0, nameof(KeptSessions), KeptSessions, "0 (none) or a positive number");
+        if (CacheType is not (DType.F32 or DType.BF16))
+            throw new ArgumentException($"CacheType is {CacheType}; keys and values are kept as F32 or BF16.");
         if (!Enum.IsDefined(PrefixReuse))
             throw new ArgumentException($"There is no PrefixReuse {(int)PrefixReuse}.");
         Require(PrefillRows >= 1, nameof(PrefillRows), PrefillRows, "at least 1");

@@ -35,6 +35,7 @@ internal sealed class EngineParts : IDisposable
                 UsePanels(store, checkpoint, logger);
             Model = Gemma2Model.Load(Device, checkpoint, default, progress, cancellationToken);
             Own(Model);
+            Model.CacheType = options.CacheType;
             foreach (SaeSource source in options.Saes)
             {
                 cancellationToken.ThrowIfCancellationRequested();

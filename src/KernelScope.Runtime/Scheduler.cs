@@ -64,10 +64,12 @@ internal sealed class Scheduler : IAsyncDisposable
     public EngineMetrics Metrics => _metrics;
 
     /// <summary>Bytes of a session: its cache, its rows after the final norm and a row of logits. Activations are the model's.</summary>
-    public static long SessionBytes(Gemma2Config config, int contextLength, int rows)
+    public static long SessionBytes(Gemma2Model model, int contextLength, int rows)
     {
+        Gemma2Config config = model.Config;
         int chunk = Math.Min(rows, contextLength);
-        return KvCache.BytesFor(config, contextLength, chunk) + (4L * (((long)chunk * config.ModelDim) + config.VocabSize));
+        return KvCache.BytesFor(config, contextLength, chunk, model.CacheType)
+            + (4L * (((long)chunk * config.ModelDim) + config.VocabSize));
     }
 
     /// <summary>Puts a request at the end of the queue.</summary>
@@ -77,7 +79,7 @@ internal sealed class Scheduler : IAsyncDisposable
     /// <exception cref="InvalidOperationException">The thread ended by an error, which is the inner exception.</exception>
     public void Submit(Sequence sequence)
     {
-        sequence.Bytes = SessionBytes(_model.Config, sequence.ContextLength, _limits.PrefillRows);
+        sequence.Bytes = SessionBytes(_model, sequence.ContextLength, _limits.PrefillRows);
         if (sequence.Bytes > _limits.MaxSessionBytes)
         {
             throw new ArgumentException(
@@ -293,7 +295,7 @@ internal sealed class Scheduler : IAsyncDisposable
         long held = (long)_model.Config.SlidingWindow + Math.Min(rows, sequence.ContextLength) - 1;
         if (!isLast || !sequence.SharesPrefixes || _limits.Reuse != PrefixReuse.WholePieces || sequence.ContextLength <= held)
             return;
-        long bytes = SessionBytes(_model.Config, fed, rows), room = Room();
+        long bytes = SessionBytes(_model, fed, rows), room = Room();
         if (_limits.KeptSessions == 0 || bytes > Math.Min(room, _limits.MaxKeptBytes))
             return;
         try

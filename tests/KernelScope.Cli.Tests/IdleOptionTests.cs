@@ -35,6 +35,8 @@ public sealed class IdleOptionTests
     [InlineData("--edit-at", "features", "x", "--sae", "res.3.2k.l0_19", "--edit-at", "3-")]
     [InlineData("--edit-at", "run", "x", "--edit-at", "all", "--sae", "res.3.2k.l0_19", "--sae", "res.1.1k.l0_26")]
     [InlineData("--edit-at", "run", "x", "--sae", "res.3.2k.l0_19", "--ablate", "3", "--sae", "res.1.1k.l0_26", "--edit-at", "all")]
+    [InlineData("--kv", "verify", "--kv", "bf16")]
+    [InlineData("--kv", "tokenize", "hello", "--kv", "bf16")]
     [InlineData("--fail", "diff", "a.npz", "b.npz", "--fail", "--no-fail")]
     public void It_is_refused(string option, params string[] arguments) => Program.Run(arguments).AssertFailed(2, option);
 

@@ -213,6 +213,7 @@ public sealed class Emission
             "F16" => "f16",
             "F32" => "f32",
             "Words4" => "b32x4",
+            "Words2" => "b32x2",
             "Float4" => "f32x4",
             "Float2" => "f32x2",
             string name => throw new InvalidOperationException($"A kernel parameter of type {name} has no name in the manifest."),

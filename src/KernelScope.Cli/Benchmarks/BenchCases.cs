@@ -126,7 +126,7 @@ internal sealed class BenchCases : IDisposable
         double parameters = BenchShape.MatrixParameters(c);
         OpCost sum = new(_layersOfModel * parameters * _elementBytes, 2 * _layersOfModel * parameters * rows);
         for (int l = 0; l < _layersOfModel; l++)
-            sum += OpCost.Attend(rows, position, c.HeadCount, c.KvHeadCount, c.HeadDim, c.IsSliding(l % c.LayerCount) ? c.SlidingWindow : 0);
+            sum += OpCost.Attend(rows, position, c.HeadCount, c.KvHeadCount, c.HeadDim, c.IsSliding(l % c.LayerCount) ? c.SlidingWindow : 0, _model.CacheType);
         return sum;
     }
 

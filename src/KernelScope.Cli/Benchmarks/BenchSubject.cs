@@ -33,13 +33,14 @@ internal sealed class BenchSubject : IDisposable
     public BenchCases Cases { get; private set; } = null!;
 
     /// <summary>The demo. A device that is a test rather than a processor gets so little to do that it ends.</summary>
-    public static BenchSubject OfDemo(Device device, bool isSlow, CancellationToken cancellation)
+    public static BenchSubject OfDemo(Device device, bool isSlow, DType kv, CancellationToken cancellation)
     {
         Gemma2Checkpoint checkpoint = Demo.OpenCheckpoint();
         var subject = new BenchSubject(checkpoint.Config, checkpoint.Config.LayerCount, checkpoint.Embedding.DType);
         return subject.Filled(() =>
         {
             Gemma2Model model = subject.Own(Gemma2Model.Load(device, checkpoint, cancellationToken: cancellation));
+            model.CacheType = kv;
             int prefill = isSlow ? 16 : Math.Min(Prefills[0], model.Config.ContextLength);
             subject.Cases = subject.Own(new BenchCases(model, subject.Type, model.Config.LayerCount, [prefill], cancellation));
             SaeCheckpoint saeCheckpoint = Demo.OpenSae(Demo.DefaultSae);
@@ -55,10 +56,11 @@ internal sealed class BenchSubject : IDisposable
     /// <param name="shape">The shape's name.</param>
     /// <param name="layers">Layers to measure; null: two, or on a CUDA device all.</param>
     /// <param name="type">Type of the weights.</param>
+    /// <param name="kv">Type of keys and values.</param>
     /// <param name="streams">For what does not fit, and progress.</param>
     /// <param name="cancellation">Stops it.</param>
     /// <exception cref="WorkException">Not even one layer fits.</exception>
-    public static BenchSubject OfShape(Device device, string shape, int? layers, DType type, Streams streams, CancellationToken cancellation)
+    public static BenchSubject OfShape(Device device, string shape, int? layers, DType type, DType kv, Streams streams, CancellationToken cancellation)
     {
         Gemma2Config whole = BenchShape.ConfigOf(shape);
         int asked = Math.Min(layers ?? (device is CudaDevice ? whole.LayerCount : DefaultCpuLayers), whole.LayerCount);
@@ -82,6 +84,7 @@ internal sealed class BenchSubject : IDisposable
             RandomTensors tensors = subject.Own(RandomTensors.Create($"(random {shape})", RandomTensors.OfModel(config, type), progress, cancellation));
             var checkpoint = Gemma2Checkpoint.Open(new ModelFolder("(memory)"), config, ShardedTensors.OfFile(tensors.File));
             Gemma2Model model = subject.Own(Gemma2Model.Load(device, checkpoint, cancellationToken: cancellation));
+            model.CacheType = kv;
             subject.Cases = subject.Own(new BenchCases(model, type, whole.LayerCount, Prefills, cancellation));
             Mat inputs = RandomSae.Inputs(device, RowCounts[^1], config.ModelDim);
             subject.Own(inputs.Buffer);

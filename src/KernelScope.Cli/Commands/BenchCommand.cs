@@ -33,7 +33,7 @@ internal sealed class BenchCommand : Verb
             Options.Add(option);
     }
 
-    public override CommonUse Uses => CommonUse.Json | CommonUse.Compute;
+    public override CommonUse Uses => CommonUse.Json | CommonUse.Compute | CommonUse.Kv;
 
     protected override int Run(ParseResult parsed)
     {
@@ -46,8 +46,8 @@ internal sealed class BenchCommand : Verb
 
         DType type = dtype == "f32" ? DType.F32 : DType.BF16;
         using BenchSubject subject = shape == BenchShape.Demo
-            ? BenchSubject.OfDemo(device, isSlow, Cancellation)
-            : BenchSubject.OfShape(device, shape, layers, type, Streams, Cancellation);
+            ? BenchSubject.OfDemo(device, isSlow, Common.KvOf(parsed), Cancellation)
+            : BenchSubject.OfShape(device, shape, layers, type, Common.KvOf(parsed), Streams, Cancellation);
         int rounds = parsed.GetValue(_rounds);
         using var limits = BenchLimits.Of(device);
         BenchCaseRow[] rows;
@@ -57,6 +57,7 @@ internal sealed class BenchCommand : Verb
         var result = new BenchResult(
             device.Name,
             device.Precision == Precision.Exact ? "exact" : "fast",
+            Common.KvOf(parsed) == DType.BF16 ? "bf16" : "f32",
             new BenchMachine(RuntimeInformation.OSDescription, RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant(), Environment.ProcessorCount, Detail(device)),
             shape,
             subject.Type.SafetensorsName().ToLowerInvariant(),

@@ -34,7 +34,8 @@ internal sealed class DoctorCommand : Verb
         "1, since it is not here; with --before-download it is 0 if it will fit in the type in which it is published.\n" +
         "With --sae it also runs a sample text: whether the SAE is as sparse as its path says and reconstructs, and if not, which " +
         "site nearby fits better.",
-        "  kernelscope doctor --sae res.3.2k.l0_19",
+        "  kernelscope doctor --sae res.3.2k.l0_19\n" +
+        "  kernelscope doctor --kv bf16",
         common,
         surroundings)
     {
@@ -43,6 +44,8 @@ internal sealed class DoctorCommand : Verb
         Options.Add(_beforeDownload);
         _sae = new SaeOptions(this);
     }
+
+    public override CommonUse Uses => CommonUse.All | CommonUse.Kv;
 
     protected override void CheckOptions(ParseResult parsed)
     {
@@ -53,7 +56,7 @@ internal sealed class DoctorCommand : Verb
     protected override int Run(ParseResult parsed)
     {
         string asked = Common.DeviceOf(parsed);
-        NeedRow model = Model(Common.ModelOf(parsed), parsed.GetValue(_context));
+        NeedRow model = Model(Common.ModelOf(parsed), parsed.GetValue(_context), Common.KvOf(parsed));
         NeedRow? sae = _sae.IsGiven(parsed) ? Sae(_sae.NameOf(parsed)!) : null;
         IReadOnlyList<DeviceProbe> devices = DeviceProbe.All(asked);
         FitBeforeRow[] before = model.Ok ? [] : Before(parsed, sae, devices);
@@ -104,7 +107,8 @@ internal sealed class DoctorCommand : Verb
     {
         if (ReleasedModel.Find(Common.ModelOf(parsed)) is not ReleasedModel released || released.IsCached)
             return [];
-        long context = Session.BytesFor(released.Config, Context(parsed.GetValue(_context), released.Config, released.Name));
+        long context = Session.BytesFor(
+            released.Config, Context(parsed.GetValue(_context), released.Config, released.Name), 0, Common.KvOf(parsed));
         bool isPublished = sae is { Ok: false } && ReleaseCatalog.TryParse(sae.Name, out _);
         long saeBytes = isPublished ? ReleaseCatalog.Parse(sae!.Name).ParameterBytes : sae?.WeightBytes ?? 0;
         DeviceProbe[] there = [.. devices.Where(d => d.Problem is null)];
@@ -123,7 +127,7 @@ internal sealed class DoctorCommand : Verb
         : tokens <= config.ContextLength ? tokens
         : throw new UsageException($"--context is {tokens}; the context of {name} holds {config.ContextLength}.");
 
-    private static NeedRow Model(string name, int? asked)
+    private static NeedRow Model(string name, int? asked, DType kv)
     {
         try
         {
@@ -132,7 +136,7 @@ internal sealed class DoctorCommand : Verb
             _ = files.Tokenizer is null ? null : files.Chat;
             int context = Context(asked, files.Config, name);
             (string Path, string? Problem)? packed = files.Packed();
-            return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context))
+            return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context, 0, kv))
             {
                 Packed = packed?.Path,
                 PackedProblem = packed?.Problem,
@@ -143,7 +147,7 @@ internal sealed class DoctorCommand : Verb
         catch (WorkException e) when (ReleasedModel.Find(name) is ReleasedModel released)
         {
             int context = Context(asked, released.Config, name);
-            long bytes = Session.BytesFor(released.Config, context);
+            long bytes = Session.BytesFor(released.Config, context, 0, kv);
             return new NeedRow(name, false, e.Message, released.BytesIn(released.Stored), context, bytes);
         }
         catch (Exception e) when (e is InvalidDataException or IOException or ArgumentException or WorkException)

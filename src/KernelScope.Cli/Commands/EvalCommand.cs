@@ -58,6 +58,8 @@ internal sealed class EvalCommand : Verb
         _resamples.Validators.Add(r => Parsing.Require(r, _resamples, v => v is >= 1 and <= 1_000_000, "--resamples is {0}; it must be between 1 and 1000000."));
     }
 
+    public override CommonUse Uses => CommonUse.All | CommonUse.Kv;
+
     protected override void CheckOptions(ParseResult parsed)
     {
         Belongs(parsed, parsed.GetValue(_run) is not null, "--run", _noModel);
@@ -91,7 +93,7 @@ internal sealed class EvalCommand : Verb
         OutputPlaces.Require(outputs, saes.InputPaths);
         using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), PackOption.UseOf(parsed, _panels))), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)), ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0 : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, PackOption.UseOf(parsed, _panels));
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, PackOption.UseOf(parsed, _panels), Common.KvOf(parsed));
         using IDisposable loaded = saes.Load(device);
         SaeTarget[] targets = [.. saes.Entries.Select(e => e.Sae.Target)];
         var evaluation = new SaeEvaluation(model, targets, tokens, OptionsOf(parsed));
@@ -193,7 +195,7 @@ internal sealed class EvalCommand : Verb
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         using SaeStack saes = OpenSaes(parsed, files);
         using Device device = Common.OpenDevice(parsed, Streams, precision, saePrecision, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), PackOption.UseOf(parsed, _panels))), ("SAEs", saes.Bytes), ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)));
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, PackOption.UseOf(parsed, _panels));
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, PackOption.UseOf(parsed, _panels), Common.KvOf(parsed));
         using IDisposable loaded = saes.Load(device);
         EvaluationOptions options = OptionsOf(parsed) with { ArraysPath = arrays, Arrays = ArrayDetail.Positions, ResumePath = null, Gradients = false };
         using var progress = new EvalProgress(Streams);

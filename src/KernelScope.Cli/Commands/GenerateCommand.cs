@@ -50,6 +50,8 @@ internal sealed class GenerateCommand : Verb
         _profile = new ProfileOption(this);
     }
 
+    public override CommonUse Uses => CommonUse.All | CommonUse.Kv;
+
     protected override void CheckOptions(ParseResult parsed) => Belongs(parsed, parsed.GetValue(_features), "--features", _top.Options);
 
     protected override int Run(ParseResult parsed)
@@ -90,9 +92,9 @@ internal sealed class GenerateCommand : Verb
             ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), panels)),
             ("SAE", stack.Bytes),
             ("packed encoders", pack ? stack.PackedBytes : 0),
-            ("context", Session.BytesFor(files.Config, context)));
+            ("context", Session.BytesFor(files.Config, context, 0, Common.KvOf(parsed))));
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, panels);
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, panels, Common.KvOf(parsed));
         using IDisposable loaded = stack.Load(device, pack);
         ProfileOption.WarmUp(device, model, stack.Saes, tokens, generates: true, Cancellation);
         using Session session = model.NewSession(context);

@@ -26,14 +26,14 @@ internal sealed partial class RunCommand
         if (points.Length > 0 && all > Array.MaxLength)
             throw new WorkException($"the texts have {all} tokens, more than can be captured at once; use a part of them.");
         long captured = points.Length == 0 ? 0 : Bytes(points, files, (int)all) + Bytes(points, files, longest);
-        long context = Session.BytesFor(files.Config, longest, chunk);
+        long context = Session.BytesFor(files.Config, longest, chunk, Common.KvOf(parsed));
         using Device opened = Common.OpenDevice(
             parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), _pack.UseOf(parsed))), ("SAE", stack.Bytes), ("context", context), ("activations", captured));
 
         // Before the long part: an output that cannot be written is known at once.
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.UseOf(parsed));
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.UseOf(parsed), Common.KvOf(parsed));
         using IDisposable loaded = stack.Load(device);
         ProfileOption.WarmUp(device, model, stack.Saes, texts[0], generates: false, Cancellation);
         var rows = points.ToDictionary(p => p, p => new float[(int)all * Sites.WidthOf(files.Config, p)]);

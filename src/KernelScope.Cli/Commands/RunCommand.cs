@@ -71,6 +71,8 @@ internal sealed partial class RunCommand : Verb
         _profile = new ProfileOption(this);
     }
 
+    public override CommonUse Uses => CommonUse.All | CommonUse.Kv;
+
     protected override int Run(ParseResult parsed)
     {
         string? capture = parsed.GetValue(_capture), path = parsed.GetValue(_out), stored = parsed.GetValue(_against);
@@ -115,13 +117,13 @@ internal sealed partial class RunCommand : Verb
             Streams,
             ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), _pack.UseOf(parsed))),
             ("SAE", stack.Bytes),
-            ("context", Session.BytesFor(files.Config, tokens.Length, chunk)),
+            ("context", Session.BytesFor(files.Config, tokens.Length, chunk, Common.KvOf(parsed))),
             ("activations", captured));
 
         // Before the long part: an output that cannot be written is known at once.
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);
         Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.UseOf(parsed));
+        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.UseOf(parsed), Common.KvOf(parsed));
         using IDisposable loaded = stack.Load(device);
         ProfileOption.WarmUp(device, model, stack.Saes, tokens, generates: false, Cancellation);
         using Session session = model.NewSession(tokens.Length, chunk);

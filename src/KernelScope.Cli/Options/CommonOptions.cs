@@ -4,6 +4,7 @@ using KernelScope.Cuda;
 using KernelScope.Devices;
 using KernelScope.Devices.Reference;
 using KernelScope.Emulated;
+using KernelScope.Files;
 
 namespace KernelScope.Cli;
 
@@ -17,6 +18,9 @@ internal enum CommonUse
     Device = 4,
     Precision = 8,
     Threads = 16,
+
+    /// <summary>How keys and values are kept: only where sessions of a model are made whose results nobody has published.</summary>
+    Kv = 32,
 
     /// <summary>What computes.</summary>
     Compute = Device | Precision | Threads,
@@ -54,6 +58,14 @@ internal sealed class CommonOptions
         DefaultValueFactory = _ => "exact",
         Recursive = true,
     };
+    private readonly Option<string> _kv = new("--kv")
+    {
+        Description = "How attention's keys and values are kept: f32, or bf16, which takes half the memory and rounds them. " +
+            "Results change, so it is never chosen for you.",
+        HelpName = "f32|bf16",
+        DefaultValueFactory = _ => "f32",
+        Recursive = true,
+    };
     private readonly Option<int> _threads = new("--threads")
     {
         Description = "Threads of the cpu device. Default: one for each core. Results do not depend on it.",
@@ -89,18 +101,21 @@ internal sealed class CommonOptions
         _model.CompletionSources.Add([DemoName, .. ReleasedModel.All.Select(m => m.Name)]);
         _device.CompletionSources.Add("auto", "cpu", "cuda", "reference", "emulated");
         _precision.CompletionSources.Add("exact", "fast");
+        _kv.CompletionSources.Add("f32", "bf16");
         _model.Validators.Add(r => Parsing.Require(r, _model, v => v.Length > 0, "--model is empty; it needs a folder or a hub name."));
         _device.Validators.Add(r => Parsing.Require(
             r, _device, IsDeviceName, "'{0}' is not a device: there are auto, cpu, cuda[:n], reference and emulated."));
         _precision.Validators.Add(r => Parsing.Require(
             r, _precision, v => v is "exact" or "fast", "'{0}' is not a precision: there are exact and fast."));
+        _kv.Validators.Add(r => Parsing.Require(
+            r, _kv, v => v is "f32" or "bf16", "'{0}' is not a type of keys and values: there are f32 and bf16."));
         _threads.Validators.Add(r => Parsing.Require(r, _threads, v => v is >= 1 and <= 1024, "--threads is {0}; it must be 1 to 1024."));
     }
 
     /// <summary>Each with its bit.</summary>
     public IReadOnlyList<(Option Option, CommonUse Use)> Each =>
     [
-        (_model, CommonUse.Model), (_device, CommonUse.Device), (_precision, CommonUse.Precision),
+        (_model, CommonUse.Model), (_device, CommonUse.Device), (_precision, CommonUse.Precision), (_kv, CommonUse.Kv),
         (_threads, CommonUse.Threads), (_noMap, CommonUse.Device), (_noGraphs, CommonUse.Device),
         (_noTensorCores, CommonUse.Device), (_sync, CommonUse.Device), (_json, CommonUse.Json),
     ];
@@ -134,6 +149,8 @@ internal sealed class CommonOptions
             _ => ", which needs no model",
         },
         CommonUse.Json => ", which has no result to print as JSON",
+        CommonUse.Kv when verb.Name == "verify" => ": stored and published numbers are of float32 keys and values",
+        CommonUse.Kv => ", which keeps keys and values as float32",
         _ => ", which computes nothing with a model",
     };
 
@@ -142,6 +159,7 @@ internal sealed class CommonOptions
         root.Options.Add(_model);
         root.Options.Add(_device);
         root.Options.Add(_precision);
+        root.Options.Add(_kv);
         root.Options.Add(_threads);
         root.Options.Add(_noMap);
         root.Options.Add(_noGraphs);
@@ -161,6 +179,9 @@ internal sealed class CommonOptions
     public string DeviceOf(ParseResult parsed) => parsed.GetRequiredValue(_device);
 
     public Precision PrecisionOf(ParseResult parsed) => parsed.GetRequiredValue(_precision) == "fast" ? Precision.Fast : Precision.Exact;
+
+    /// <summary>How keys and values are kept.</summary>
+    public DType KvOf(ParseResult parsed) => parsed.GetRequiredValue(_kv) == "bf16" ? DType.BF16 : DType.F32;
 
     /// <summary>
     /// Opens the device that was asked for, once it is known that what will run fits into its memory: nothing is loaded before.

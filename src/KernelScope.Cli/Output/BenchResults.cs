@@ -45,4 +45,4 @@ internal sealed record BenchCaseRow(string Name, int Rows, Spread Seconds, doubl
 
 /// <summary>Result of <c>bench</c>.</summary>
 internal sealed record BenchResult(
-    string Device, string Precision, BenchMachine Machine, string Shape, string Dtype, int LayersMeasured, int LayersOfModel, int Rounds, BenchLimitRow Limits, IReadOnlyList<BenchCaseRow> Cases);
+    string Device, string Precision, string Kv, BenchMachine Machine, string Shape, string Dtype, int LayersMeasured, int LayersOfModel, int Rounds, BenchLimitRow Limits, IReadOnlyList<BenchCaseRow> Cases);

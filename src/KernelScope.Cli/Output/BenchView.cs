@@ -8,7 +8,7 @@ internal static class BenchView
     public static void Print(Streams streams, BenchResult result)
     {
         StreamWriter output = streams.Output;
-        output.WriteLine($"device {result.Device} ({Printable.OneLine(result.Machine.Detail)}), precision {result.Precision}, {result.Shape}, {result.Dtype}, {result.Rounds} {(result.Rounds == 1 ? "round" : "rounds")}");
+        output.WriteLine($"device {result.Device} ({Printable.OneLine(result.Machine.Detail)}), precision {result.Precision}, keys and values {result.Kv}, {result.Shape}, {result.Dtype}, {result.Rounds} {(result.Rounds == 1 ? "round" : "rounds")}");
         Limit(output, "read bandwidth", result.Limits.ReadBandwidth, "GB/s");
         Limit(output, "copy bandwidth", result.Limits.CopyBandwidth, "GB/s, read and written");
         Limit(output, "float32 peak", result.Limits.Float32Peak, "GFLOP/s");

@@ -135,7 +135,9 @@ internal sealed class ModelFiles : IDisposable
     /// <param name="streams">For progress, and for what is said of packed weights.</param>
     /// <param name="cancellation">Stops it.</param>
     /// <param name="panels">Which packed weights are used: sums then run in another order.</param>
-    public Gemma2Model Load(Device device, Streams streams, CancellationToken cancellation, PanelUse panels = PanelUse.Exact)
+    /// <param name="cacheType">How sessions keep keys and values.</param>
+    public Gemma2Model Load(
+        Device device, Streams streams, CancellationToken cancellation, PanelUse panels = PanelUse.Exact, DType cacheType = DType.F32)
     {
         if (panels != PanelUse.None)
             PackedWeights.Use(_checkpoint, Name, device, panels, streams, cancellation);
@@ -143,6 +145,7 @@ internal sealed class ModelFiles : IDisposable
             SaeDoubt.Warn(streams, $"{Printable.Escape(Name)}: {unread}");
         using var progress = new Progress(streams, $"Loading {Printable.Escape(Name)}");
         Gemma2Model model = Gemma2Model.Load(device, _checkpoint, default, progress, cancellation);
+        model.CacheType = cacheType;
         _handedOver = true;
         return model;
     }

@@ -60,6 +60,8 @@ internal sealed class ServeCommand : Verb
         _options = new ServeOptions(this);
     }
 
+    public override CommonUse Uses => CommonUse.All | CommonUse.Kv;
+
     protected override void CheckOptions(ParseResult parsed)
     {
         bool isServer = parsed.GetValue(_export) is null;
@@ -133,13 +135,14 @@ internal sealed class ServeCommand : Verb
         int context = Math.Min(_options.ContextOf(parsed), files.Config.ContextLength), batch = _options.BatchOf(parsed);
         Device device = Common.OpenDevice(
             parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAEs", saes.Sum(s => s.Files.Bytes + s.Files.PackedBytes)),
-            ("contexts", batch * Session.BytesFor(files.Config, context)));
+            ("contexts", batch * Session.BytesFor(files.Config, context, 0, Common.KvOf(parsed))));
         var options = new EngineOptions
         {
             Checkpoint = files.HandOver,
             Tokenizer = () => files.RequiredTokenizer,
             Device = () => device,
             ContextLength = context,
+            CacheType = Common.KvOf(parsed),
             MaxRunning = batch,
             MaxWaiting = _options.QueueOf(parsed),
         };

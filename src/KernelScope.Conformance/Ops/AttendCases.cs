@@ -1,5 +1,6 @@
 using System.Globalization;
 using KernelScope.Devices;
+using KernelScope.Files;
 
 namespace KernelScope.Conformance.Ops;
 
@@ -12,7 +13,7 @@ internal static class AttendCases
     private const string Op = nameof(Device.Attend);
 
     internal sealed record Setup(int Heads, int KvHeads, int HeadDim, int Rows, int Position, int Capacity, int Window,
-        float Cap, float Scale, double Size = 1);
+        float Cap, float Scale, double Size = 1, DType Type = DType.F32);
 
     public static IEnumerable<ConformanceCase> All(Shapes shapes)
     {
@@ -29,6 +30,10 @@ internal static class AttendCases
             yield return Case("window larger than the position", new(2, 2, headDim, 3, 4, 16, 9, 50, scale));
             yield return Case("chunk over the end of the ring", new(4, 2, headDim, 5, 13, 16, 6, 50, scale));
             yield return Case("position far beyond the ring", new(2, 1, headDim, 3, 1_000_003, 11, 9, 50, scale));
+            yield return Case("bf16 cache, one row", new(4, 2, headDim, 1, 20, 32, 0, 50, scale, Type: DType.BF16));
+            yield return Case("bf16 cache, one head each, over the end of the ring",
+                new(3, 3, headDim, 5, 13, 16, 6, 50, scale, Type: DType.BF16));
+            yield return Case("bf16 cache, window smaller than the chunk", new(4, 2, headDim, 9, 3, 12, 4, 0, scale, Type: DType.BF16));
         }
 
         if (!shapes.IsTiny)
@@ -49,12 +54,16 @@ internal static class AttendCases
         yield return Case("scores of hundreds without a cap", new(4, 2, 16, 3, 20, 23, 0, 0, 0.25f, Size: 8));
         yield return Case("a small cap", new(4, 2, 16, 3, 20, 23, 0, 0.5f, 0.25f));
         yield return Case("no rows", new(4, 2, 16, 0, 5, 8, 0, 50, 0.25f));
-        yield return NonFiniteKeys();
+        yield return NonFiniteKeys(DType.F32);
+        yield return NonFiniteKeys(DType.BF16);
         yield return InfiniteScores();
         if (shapes.IsLarge)
         {
             yield return Case("2B, one token late in the context", new(8, 4, 256, 1, 8000, 8192, 0, 50, 0.0625f));
             yield return Case("2B, a chunk in the window", new(8, 4, 256, 65, 5000, 4224, 4096, 50, 0.0625f));
+            yield return Case("bf16 cache, 2B, one token late in the context",
+                new(8, 4, 256, 1, 8000, 8192, 0, 50, 0.0625f, Type: DType.BF16));
+            yield return Case("bf16 cache, 2B, a chunk in the window", new(8, 4, 256, 65, 5000, 4224, 4096, 50, 0.0625f, Type: DType.BF16));
         }
     }
 
@@ -69,10 +78,10 @@ internal static class AttendCases
         });
 
     /// <summary>A NaN key or value is NaN for those who see it, and for nobody else. Compared: NaN is NaN.</summary>
-    private static ConformanceCase NonFiniteKeys()
+    private static ConformanceCase NonFiniteKeys(DType type)
     {
-        Setup c = new(4, 2, 16, 6, 10, 16, 4, 50, 0.25f);
-        return new(Op, "a NaN key and an infinite value reach the queries that see them", WorkOf(c), trial =>
+        Setup c = new(4, 2, 16, 6, 10, 16, 4, 50, 0.25f, Type: type);
+        return new(Op, RopeCases.NameOf(type) + "a NaN key and an infinite value reach the queries that see them", WorkOf(c), trial =>
         {
             TrialMatrix q = trial.Input("q", c.Rows, c.Heads * c.HeadDim);
             // Position 9 is seen by the queries 10, 11 and 12; position 14 by 14 and 15.
@@ -121,8 +130,8 @@ internal static class AttendCases
         for (int p = FirstKey(c, c.Position + r); p <= c.Position + r; p++)
         {
             int row = cache.RowOf(kvHead, p);
-            value = Math.Max(value, Math.Abs((double)cache.Values[row, column % c.HeadDim]));
-            key = Math.Max(key, cache.Keys.NormOf(row));
+            value = Math.Max(value, Math.Abs((double)cache.At(cache.Values, row, column % c.HeadDim)));
+            key = Math.Max(key, cache.NormOfKey(row));
         }
 
         double query = 0;
@@ -152,7 +161,7 @@ internal static class AttendCases
             }
         }
 
-        return trial.Cache(Role.Input, c.KvHeads, c.Capacity, c.HeadDim, keys, values);
+        return trial.Cache(Role.Input, c.KvHeads, c.Capacity, c.HeadDim, keys, values, c.Type);
     }
 
     private static int FirstKey(Setup c, int position) => c.Window > 0 ? Math.Max(0, position - c.Window + 1) : 0;

@@ -36,6 +36,12 @@ internal static class BlockCases
             yield return AttendCases.Case("whole blocks, no pairs of heads", new(1, 1, headDim, 2, 20, 24, 0, 50, 0.1f));
         }
 
+        foreach (int headDim in (int[])[128, 256])
+        {
+            yield return AttendCases.Case("bf16 cache, whole blocks", new(2, 1, headDim, 1, 20, 24, 0, 50, 0.1f, Type: DType.BF16));
+            yield return AttendCases.Case("bf16 cache, whole blocks", new(2, 1, headDim, 9, 30, 40, 20, 50, 0.1f, Type: DType.BF16));
+        }
+
         yield return LogitCases.TopK(2, 2100, 3, Layout.Dense);
         yield return LogitCases.TopK(1, 1100, 512, Layout.Strided);
         yield return LogitCases.TopK(2, 700, 600, Layout.Strided);

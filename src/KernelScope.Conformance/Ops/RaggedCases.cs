@@ -1,4 +1,5 @@
 using KernelScope.Devices;
+using KernelScope.Files;
 
 namespace KernelScope.Conformance.Ops;
 
@@ -30,7 +31,7 @@ internal static class RaggedCases
 
     public static IEnumerable<ConformanceCase> Attend(Shapes shapes) => Cases(shapes, Attend);
 
-    private static IEnumerable<ConformanceCase> Cases(Shapes shapes, Func<string, int, int, int, int, Run[], ConformanceCase> make)
+    private static IEnumerable<ConformanceCase> Cases(Shapes shapes, Func<string, int, int, int, int, Run[], DType, ConformanceCase> make)
     {
         foreach (int headDim in shapes.IsTiny ? (int[])[10, 16] : [10, 64, 128, 256])
         {
@@ -38,19 +39,22 @@ internal static class RaggedCases
             {
                 // An emulator takes long over long caches.
                 if (!shapes.IsTiny || runs.All(r => r.Capacity <= 64))
-                    yield return make(name, 4, 2, headDim, window, runs);
+                    yield return make(name, 4, 2, headDim, window, runs, DType.F32);
             }
 
-            yield return make("one head each", 3, 3, headDim, 0, [new(1, 12, 16), new(1, 3, 32), new(2, 0, 2)]);
+            yield return make("one head each", 3, 3, headDim, 0, [new(1, 12, 16), new(1, 3, 32), new(2, 0, 2)], DType.F32);
+            yield return make("bf16 caches, one head each", 3, 3, headDim, 0, [new(1, 12, 16), new(1, 3, 32)], DType.BF16);
+            yield return make("bf16 caches, a decode step in windows, rings wrapped", 4, 2, headDim, 6,
+                [new(1, 2, 6), new(1, 40, 6), new(1, 1_000_003, 11), new(2, 15, 16)], DType.BF16);
         }
 
-        yield return make("no sequences", 4, 2, 16, 0, []);
+        yield return make("no sequences", 4, 2, 16, 0, [], DType.F32);
         if (shapes.IsLarge)
             yield return make("2B, eight tokens late in the context",
-                8, 4, 256, 4096, [.. Enumerable.Range(0, 8).Select(n => new Run(1, 5000 + (300 * n), 4351))]);
+                8, 4, 256, 4096, [.. Enumerable.Range(0, 8).Select(n => new Run(1, 5000 + (300 * n), 4351))], DType.F32);
     }
 
-    private static ConformanceCase RopeThenStore(string name, int heads, int kvHeads, int headDim, int window, Run[] runs) =>
+    private static ConformanceCase RopeThenStore(string name, int heads, int kvHeads, int headDim, int window, Run[] runs, DType type) =>
         new(nameof(Device.RopeThenStore), NameOf(name, heads, kvHeads, headDim, window, runs),
             4L * RowsOf(runs) * (heads + kvHeads) * headDim, trial =>
         {
@@ -59,13 +63,13 @@ internal static class RaggedCases
             // Not so many angles as positions: the table is read at the position itself.
             Run[] near = [.. runs.Select(r => r with { Position = r.Position % 4000 })];
             TrialMatrix table = RopeCases.Table(trial, near.Append(default).Max(r => r.Position + r.Rows), headDim, Layout.Dense);
-            TrialCache[] caches = [.. near.Select(r => RopeCases.Cache(trial, kvHeads, headDim, r.Capacity))];
+            TrialCache[] caches = [.. near.Select(r => RopeCases.Cache(trial, kvHeads, headDim, r.Capacity, type))];
             trial.Run(s => s.Device.RopeThenStore(s[qkv], Sequences(s, near, caches), s[table]));
             trial.Compare(qkv, Limits.Elementwise, (r, j) => IsOfOne(near, r) && j < q + kv ? RopeCases.PairOf(qkv, headDim, r, j) : 0);
             for (int n = 0; n < near.Length; n++)
             {
                 (Run run, TrialCache cache, int first) = (near[n], caches[n], FirstRow(near, n));
-                trial.Compare(cache.Keys, Limits.Elementwise,
+                cache.CompareKeys(trial,
                     (row, i) => RopeCases.SizeOfKey(cache, qkv, q, first, run.Rows, run.Position, row, i));
                 Trial.CompareBits(cache.Values);
             }
@@ -77,11 +81,13 @@ internal static class RaggedCases
             });
         });
 
-    private static ConformanceCase Attend(string name, int heads, int kvHeads, int headDim, int window, Run[] runs)
+    private static ConformanceCase Attend(
+        string name, int heads, int kvHeads, int headDim, int window, Run[] runs, DType type)
     {
         float scale = (float)(1 / Math.Sqrt(headDim));
         AttendCases.Setup[] setups =
-            [.. runs.Select(r => new AttendCases.Setup(heads, kvHeads, headDim, r.Rows, r.Position, r.Capacity, window, 50, scale))];
+            [.. runs.Select(r => new AttendCases.Setup(
+                heads, kvHeads, headDim, r.Rows, r.Position, r.Capacity, window, 50, scale, Type: type))];
         return new(nameof(Device.Attend), NameOf(name, heads, kvHeads, headDim, window, runs), setups.Sum(AttendCases.WorkOf), trial =>
         {
             Layout layout = Layout.Of(runs.Length);

@@ -4,7 +4,10 @@ using KernelScope.Model;
 namespace KernelScope.Attribution;
 
 /// <summary>One layer's forward pass over a whole sequence once more, keeping what its backward pass needs; else as <see cref="Gemma2Model"/> has it.</summary>
-/// <remarks>Gate and up are wanted before they become one, so GELU runs on the host.</remarks>
+/// <remarks>
+/// Gate and up are wanted before they become one, so GELU runs on the host. Of a bfloat16 cache the backward pass takes keys and values as they were before they were
+/// rounded, and the rounding as no change.
+/// </remarks>
 internal sealed class LayerForward : IDisposable
 {
     private readonly Gemma2Model _model;
@@ -25,8 +28,8 @@ internal sealed class LayerForward : IDisposable
         CosSin = RopeTable.Create(maxTokens, c.HeadDim, c.RopeTheta);
         _cosSin = Create(maxTokens, c.HeadDim);
         _device.Write(CosSin, _cosSin);
-        _cache = new KvLayer(Create(c.KvHeadCount * maxTokens, c.HeadDim), Create(c.KvHeadCount * maxTokens, c.HeadDim),
-            c.KvHeadCount, maxTokens);
+        _cache = KvCache.CreateLayer(_device, "gradient", c.KvHeadCount, maxTokens, c.HeadDim, model.CacheType);
+        _owned.AddRange([_cache.Keys.Buffer, _cache.Values.Buffer]);
         _hidden = new float[checked(maxTokens * c.HiddenDim)];
         GateUp = new float[checked(2 * maxTokens * c.HiddenDim)];
     }

@@ -4,6 +4,7 @@ using System.Numerics;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using KernelScope.Attribution;
+using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Sae;
@@ -184,6 +185,8 @@ public sealed class SaeEvaluation
         identity.Add(new("the device", _model.Device.Name));
         identity.Add(new("whether weights are packed", _model.Weights.Head.IsPacked ? "yes" : "no"));
         identity.Add(new("the precision", _model.Device.Precision.ToString()));
+        if (_model.CacheType != DType.F32)
+            identity.Add(new("the type of keys and values", _model.CacheType.ToString()));
         identity.Add(new("the instructions that compute", $"{_model.Device.Arithmetic}, {RuntimeInformation.ProcessArchitecture}, {Vector<byte>.Count} bytes a vector"));
         identity.Add(new("the size of a block of logits", _options.LogitBytes.ToString(CultureInfo.InvariantCulture)));
         identity.Add(new("the embedding scale", _model.EmbeddingScale.ToString("R", CultureInfo.InvariantCulture)));

@@ -35,8 +35,9 @@ internal static class Check
         {
             if (s.Cache is null || s.RowCount <= 0 || s.FirstRow < end || s.RowCount > x.Rows - s.FirstRow)
                 throw new ArgumentException($"{s} is not a run of rows of {x} behind row {end - 1}.", nameof(sequences));
-            if (s.Cache.KvHeadCount != sequences[0].Cache.KvHeadCount || s.Cache.HeadDim != sequences[0].Cache.HeadDim)
-                throw new ArgumentException($"{s} has another number or size of heads than the first sequence.", nameof(sequences));
+            if ((s.Cache.KvHeadCount, s.Cache.HeadDim, s.Cache.Type)
+                != (sequences[0].Cache.KvHeadCount, sequences[0].Cache.HeadDim, sequences[0].Cache.Type))
+                throw new ArgumentException($"{s} has another number, size or type of heads than the first sequence.", nameof(sequences));
             end = s.FirstRow + s.RowCount;
         }
     }

@@ -1,4 +1,5 @@
 using KernelScope.Devices;
+using KernelScope.Files;
 using KernelScope.Hooks;
 
 namespace KernelScope.Model;
@@ -35,6 +36,7 @@ public sealed class Gemma2Model : IDisposable
     private readonly Gemma2Weights _weights;
     private readonly float _attentionScale;
     private string? _identity;
+    private DType _cacheType;
     private readonly CallPool _calls;
     private readonly RopeTable _rope;
 
@@ -57,6 +59,21 @@ public sealed class Gemma2Model : IDisposable
 
     /// <summary>Factor of the embeddings, √d_model in float32 unless asked otherwise.</summary>
     public float EmbeddingScale { get; }
+
+    /// <summary>
+    /// How sessions that begin from now on keep keys and values: F32, or BF16, which takes half the memory, and of which decoding reads half, and changes
+    /// results. It is for whoever makes the sessions to set, before there are any.
+    /// </summary>
+    /// <exception cref="ArgumentException">It is another type.</exception>
+    public DType CacheType
+    {
+        get => _cacheType;
+        set
+        {
+            KvLayer.ThrowIfNoType(value);
+            _cacheType = value;
+        }
+    }
 
     internal Gemma2Weights Weights => _weights;
 

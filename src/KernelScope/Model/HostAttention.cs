@@ -146,10 +146,10 @@ internal sealed class HostAttention
     private float[] Cached(Mat ring)
     {
         int used = Math.Min(_keys, _cache.Capacity);
-        float[] values = new float[_cache.KvHeadCount * used * _cache.HeadDim];
+        float[] values = new float[_cache.KvHeadCount * used * ring.Columns];
         for (int h = 0; h < _cache.KvHeadCount; h++)
-            _device.Read(ring.RowRange(h * _cache.Capacity, used), values.AsSpan(h * used * _cache.HeadDim, used * _cache.HeadDim));
-        return values;
+            _device.Read(ring.RowRange(h * _cache.Capacity, used), values.AsSpan(h * used * ring.Columns, used * ring.Columns));
+        return _cache.Widened(values);
     }
 
     /// <summary>Key or value of position <paramref name="j"/> that query head <paramref name="h"/> reads.</summary>

@@ -1,4 +1,5 @@
 using KernelScope.Devices;
+using KernelScope.Files;
 
 namespace KernelScope.Model;
 
@@ -13,20 +14,22 @@ internal sealed class KvCache : IDisposable
     private readonly Gemma2Config _config;
     private readonly int _contextLength;
     private readonly int _chunkLength;
+    private readonly DType _type;
     private Storage? _storage;
 
-    public KvCache(Device device, Gemma2Config config, int contextLength, int chunkLength)
-        : this(device, config, contextLength, chunkLength, null)
+    public KvCache(Device device, Gemma2Config config, int contextLength, int chunkLength, DType type)
+        : this(device, config, contextLength, chunkLength, type, null)
     {
         _storage = Create();
     }
 
-    private KvCache(Device device, Gemma2Config config, int contextLength, int chunkLength, Storage? storage)
+    private KvCache(Device device, Gemma2Config config, int contextLength, int chunkLength, DType type, Storage? storage)
     {
         _device = device;
         _config = config;
         _contextLength = contextLength;
         _chunkLength = chunkLength;
+        _type = type;
         _storage = storage;
     }
 
@@ -35,12 +38,12 @@ internal sealed class KvCache : IDisposable
 
     public KvLayer this[int layer] => (_storage ?? throw new ObjectDisposedException(nameof(Session))).Layers[layer];
 
-    public static long BytesFor(Gemma2Config config, int contextLength, int chunkLength)
+    public static long BytesFor(Gemma2Config config, int contextLength, int chunkLength, DType type)
     {
         long positions = 0;
         for (int l = 0; l < config.LayerCount; l++)
             positions += CapacityOf(config, l, contextLength, chunkLength);
-        return positions * config.KvHeadCount * config.HeadDim * 2 * sizeof(float);
+        return positions * config.KvHeadCount * config.HeadDim * 2 * (type == DType.BF16 ? sizeof(ushort) : sizeof(float));
     }
 
     /// <summary>Another cache with the same content; nothing is copied.</summary>
@@ -48,7 +51,7 @@ internal sealed class KvCache : IDisposable
     {
         Storage storage = _storage ?? throw new ObjectDisposedException(nameof(Session));
         storage.Share();
-        return new KvCache(_device, _config, _contextLength, _chunkLength, storage) { Written = Written };
+        return new KvCache(_device, _config, _contextLength, _chunkLength, _type, storage) { Written = Written };
     }
 
     /// <summary>
@@ -70,7 +73,7 @@ internal sealed class KvCache : IDisposable
                 return null;
         }
 
-        var copy = new KvCache(_device, _config, contextLength, chunkLength) { Written = written };
+        var copy = new KvCache(_device, _config, contextLength, chunkLength, _type) { Written = written };
         try
         {
             for (int l = 0; l < from.Layers.Length; l++)
@@ -152,13 +155,18 @@ internal sealed class KvCache : IDisposable
         for (int l = 0; l < layers.Length; l++)
         {
             int capacity = CapacityOf(_config, l, _contextLength, _chunkLength);
-            int rows = checked(_config.KvHeadCount * capacity);
-            layers[l] = new KvLayer(
-                _device.CreateMat(rows, _config.HeadDim, $"keys.{l}"), _device.CreateMat(rows, _config.HeadDim, $"values.{l}"),
-                    _config.KvHeadCount, capacity);
+            layers[l] = CreateLayer(_device, $"{l}", _config.KvHeadCount, capacity, _config.HeadDim, _type);
         }
 
         return new Storage(layers);
+    }
+
+    /// <summary>Asks a device for a layer's cache, which whoever asked disposes.</summary>
+    internal static KvLayer CreateLayer(Device device, string layer, int kvHeadCount, int capacity, int headDim, DType type)
+    {
+        int rows = checked(kvHeadCount * capacity), columns = type == DType.BF16 ? headDim / 2 : headDim;
+        Mat keys = device.CreateMat(rows, columns, "keys." + layer), values = device.CreateMat(rows, columns, "values." + layer);
+        return new KvLayer(keys, values, kvHeadCount, capacity, type);
     }
 
     private static int CapacityOf(Gemma2Config config, int layer, int contextLength, int chunkLength) =>

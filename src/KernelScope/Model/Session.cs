@@ -1,4 +1,5 @@
 using KernelScope.Devices;
+using KernelScope.Files;
 using KernelScope.Hooks;
 
 namespace KernelScope.Model;
@@ -43,7 +44,7 @@ public sealed class Session : IDisposable
         ContextLength = contextLength == 0 ? config.ContextLength : contextLength;
         ChunkLength = Math.Min(chunkLength == 0 ? DefaultChunk : chunkLength, ContextLength);
         Hooks = new HookSet(config.LayerCount);
-        Cache = new KvCache(model.Device, config, ContextLength, ChunkLength);
+        Cache = new KvCache(model.Device, config, ContextLength, ChunkLength, model.CacheType);
     }
 
     private Session(Session parent)
@@ -116,13 +117,13 @@ public sealed class Session : IDisposable
     internal int LowestPosition => Cache.LowestPosition;
 
     /// <summary>Bytes of a session's cache and rows and of the model's buffers for one call of it, before there is one.</summary>
-    public static long BytesFor(Gemma2Config config, int contextLength, int chunkLength = 0)
+    public static long BytesFor(Gemma2Config config, int contextLength, int chunkLength = 0, DType cacheType = DType.F32)
     {
         ArgumentNullException.ThrowIfNull(config);
         int chunk = Math.Min(chunkLength == 0 ? DefaultChunk : chunkLength, contextLength);
         long rows = 4L * (((long)chunk * config.ModelDim) + config.VocabSize);
         long call = ActivationBuffers.BytesFor(config, CallPool.SizeFor(chunk));
-        return KvCache.BytesFor(config, contextLength, chunk) + rows + call + (4L * config.ContextLength * config.HeadDim);
+        return KvCache.BytesFor(config, contextLength, chunk, cacheType) + rows + call + (4L * config.ContextLength * config.HeadDim);
     }
 
     /// <summary>Feeds any number of tokens, chunk by chunk; returns the logits of the last row, or nothing where there were no tokens.</summary>

@@ -1,5 +1,6 @@
 using KernelScope.Cuda;
 using KernelScope.Devices;
+using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Tests;
 
@@ -11,12 +12,14 @@ public sealed class BatchTests
     private const int Steps = 6;
 
     [Theory]
-    [InlineData("bf16", 3)]
-    [InlineData("mqa-odd", 8)]
-    public void A_sequence_gets_the_same_bits_whoever_shares_its_step(string name, int count)
+    [InlineData("bf16", 3, DType.F32)]
+    [InlineData("mqa-odd", 8, DType.F32)]
+    [InlineData("bf16", 3, DType.BF16)]
+    public void A_sequence_gets_the_same_bits_whoever_shares_its_step(string name, int count, DType cacheType)
     {
         using CudaDevice device = TestGpu.Open();
         using Gemma2Model model = Gemma2Model.Open(device, Fixtures.Path("gemma2", "models", name));
+        model.CacheType = cacheType;
         var random = new Random(count);
         int[][] tokens =
             [.. Enumerable.Range(0, count)

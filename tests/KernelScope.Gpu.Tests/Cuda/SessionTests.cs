@@ -1,5 +1,6 @@
 using KernelScope.Cuda;
 using KernelScope.Devices;
+using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Tests;
 
@@ -8,11 +9,14 @@ namespace KernelScope.Gpu.Tests.Cuda;
 /// <summary>Fork, rewind, save and load on the CUDA device over the emulator: the same bits as the run that never did any of it.</summary>
 public sealed class SessionTests
 {
-    [Fact]
-    public void A_forked_a_rewound_and_a_loaded_session_go_on_with_the_same_bits()
+    [Theory]
+    [InlineData(DType.F32)]
+    [InlineData(DType.BF16)]
+    public void A_forked_a_rewound_and_a_loaded_session_go_on_with_the_same_bits(DType cacheType)
     {
         using CudaDevice device = TestGpu.Open();
         using Gemma2Model model = Gemma2Model.Open(device, Fixtures.Path("gemma2", "models", "base"));
+        model.CacheType = cacheType;
         int[] start = [2, 11, 7, 9, 30, 5, 8, 13, 21], more = [34, 55];
         using Session plain = model.NewSession(64, 4);
         plain.Prefill(start);

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+using KernelScope.Numerics;
 using KernelScope.PtxEmulator;
 
 namespace KernelScope.Gpu.Tests.Kernels;
@@ -142,6 +144,53 @@ public sealed class AttendTests
         lab.Run("attend_merge", new Dim3(s.Heads), parts, lab.Ints(s.Position), z, splits, s.Window, KeysPerSplit, s.HeadDim,
             s.Heads * s.HeadDim);
         Data.Close("many splits", expected, lab.ReadFloats(z), 4e-6, 2e-6);
+    }
+
+    /// <summary>Keys and values of a bfloat16 cache are widened exactly, and nothing else differs.</summary>
+    [Theory]
+    [InlineData(LabKind.Sm80)]
+    [InlineData(LabKind.Sm75)]
+    [InlineData(LabKind.CSharp)]
+    public void A_bf16_cache_gives_the_bits_of_its_values_in_float32(LabKind kind)
+    {
+        const int Heads = 4, KvHeads = 2, HeadDim = 12, Capacity = 24, Window = 20, Position = 37, Width = Heads * HeadDim;
+        using KernelLab lab = KernelLab.Create(kind);
+        (byte[] keyBytes, float[] keys) = Narrow(Data.Normal(KvHeads * Capacity * HeadDim, 2));
+        (byte[] valueBytes, float[] values) = Narrow(Data.Normal(KvHeads * Capacity * HeadDim, 3));
+        LabBuffer[] wide = [lab.Floats(keys), lab.Floats(values)], narrow = [lab.Write(keyBytes), lab.Write(valueBytes)];
+        LabBuffer q = lab.Floats(Data.Normal(9 * Width, 1, 3)), place = lab.Longs(1, Position, Capacity, 3, 0, 0);
+        foreach (string form in (string[])["part_1head", "part_2heads", "wide_part_1head", "wide_part_2heads"])
+        {
+            float[] Part(string prefix, LabBuffer[] cache, LabBuffer where, params object[] capacity)
+            {
+                LabBuffer parts = lab.Floats(new float[Heads * 3 * (HeadDim + 2)]);
+                lab.Run(prefix + form, new Dim3(3, form.EndsWith("2heads", StringComparison.Ordinal) ? Heads / 2 : Heads),
+                    [q, cache[0], cache[1], where, parts, Heads, KvHeads, HeadDim, .. capacity, Window, 8, 0.25f, 50f, Width]);
+                return lab.ReadFloats(parts);
+            }
+
+            Assert.Equal(Part("attend_", wide, lab.Ints(Position), Capacity), Part("attend_bf16_", narrow, lab.Ints(Position), Capacity));
+            Assert.Equal(Part("attend_rows_", wide, place), Part("attend_bf16_rows_", narrow, place));
+        }
+
+        foreach (string bound in kind == LabKind.CSharp ? (string[])["64"] : ["64", "128", "256"])
+        {
+            float[] Tile(string prefix, LabBuffer[] cache)
+            {
+                LabBuffer z = lab.Floats(new float[5 * Width]);
+                lab.Run(prefix + bound, new Dim3(1, Heads), q, cache[0], cache[1], lab.Ints(Position - 4), z,
+                    5, KvHeads, HeadDim, Capacity, Window, 0.25f, 50f, Width, Width);
+                return lab.ReadFloats(z);
+            }
+
+            Assert.Equal(Tile("attend_tile_", wide), Tile("attend_bf16_tile_", narrow));
+        }
+    }
+
+    private static (byte[] Bytes, float[] Values) Narrow(float[] values)
+    {
+        BFloat16[] narrow = [.. values.Select(v => (BFloat16)v)];
+        return (MemoryMarshal.AsBytes<BFloat16>(narrow).ToArray(), [.. narrow.Select(v => (float)v)]);
     }
 
     private static TheoryData<LabKind, int> Cases(int count)

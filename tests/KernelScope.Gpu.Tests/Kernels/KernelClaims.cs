@@ -24,11 +24,11 @@ internal static class KernelClaims
         ("rms_", Norm),
         ("copy", Element), ("add_scaled", Element), ("apply_gain", Element), ("softcap", Element), ("round_to_bf16", Element),
             ("gelu_multiply", Element),
-        ("rope_rows_", RotateThenStoreRows), ("rope_", RotateOrStore),
+        ("rope_rows_", RotateThenStoreRows), ("rope_bf16_rows_", RotateThenStoreRows), ("rope_", RotateOrStore),
         ("gemv_plain_", GemvPlain), ("gemv_", Gemv), ("gated_gemv_", Gemv),
         ("gemm_fma_", Gemm), ("gated_gemm_fma_", Gemm), ("gemm_tensor_", Gemm), ("gated_gemm_tensor_", Gemm),
-        ("attend_rows_merge", AttendRowsMerge), ("attend_rows_", AttendRowsPart), ("attend_merge", AttendMerge),
-            ("attend_tile_", AttendTile), ("attend_", AttendPart),
+        ("attend_rows_merge", AttendRowsMerge), ("attend_rows_", AttendRowsPart), ("attend_bf16_rows_", AttendRowsPart),
+            ("attend_merge", AttendMerge), ("attend_tile_", AttendTile), ("attend_bf16_tile_", AttendTile), ("attend_", AttendPart),
         ("top_1_", Top1), ("top_k_", TopK),
         ("cross_entropy_", CrossEntropy),
         ("sae_encode_plain_", EncodePlain), ("sae_encode_tile_", EncodeTile), ("sae_encode_tensor_", EncodeTile),
@@ -86,35 +86,39 @@ internal static class KernelClaims
     private static Claim RotateOrStore(KernelLab lab, string kernel)
     {
         const int R = 4, D = 256, Heads = 2, Kv = 1, Capacity = 8;
+        int w = CacheBytes(kernel);
         LabBuffer table = Values(lab, R * D), position = lab.Ints(0);
-        LabBuffer keys = lab.EmptyFloats(Kv * Capacity * D), values = lab.EmptyFloats(Kv * Capacity * D);
+        LabBuffer keys = lab.Empty(w * Kv * Capacity * D), values = lab.Empty(w * Kv * Capacity * D);
         const int Position = R * D / 2 / 32 * 4;
         if (kernel == "rope_rotate")
             return new Claim(lab.Run(kernel, new Dim3(R, Heads), Values(lab, R * Heads * D), table, position, D, Heads * D / 2, Heads * D)!,
                 (8 * R * Heads * D) + (4 * R * D) + 4, (12 * R * Heads * D) + (Heads * Position));
-        if (kernel == "rope_store")
+        if (kernel is "rope_store" or "rope_bf16_store")
             return new Claim(
                 lab.Run(kernel, new Dim3(R, Kv), Values(lab, R * Kv * D), Values(lab, R * Kv * D), position, keys, values,
-                    D, Kv * D / 2, Capacity, Kv * D, Kv * D)!, (16 * R * Kv * D) + 4, (16 * R * Kv * D) + (Kv * Position));
+                    D, Kv * D / 2, Capacity, Kv * D, Kv * D)!,
+                ((8 + (2 * w)) * R * Kv * D) + 4, ((8 + (2 * w)) * R * Kv * D) + (Kv * Position));
         const int All = Heads + (2 * Kv);
         LaunchResult result =
             lab.Run(kernel, new Dim3(R, All), Values(lab, R * All * D), table, position, keys, values, Heads, Kv, D, Capacity, All * D)!;
         // Queries are read and written; keys also stored; values read and stored. The angles come once for every rotated head.
-        const int Data = R * D * ((8 * Heads) + (12 * Kv) + (8 * Kv));
-        return new Claim(result, Data + (4 * R * D) + 4, Data + (4 * R * D * (Heads + Kv)) + (All * Position));
+        int data = R * D * ((8 * Heads) + ((8 + w) * Kv) + ((4 + w) * Kv));
+        return new Claim(result, data + (4 * R * D) + 4, data + (4 * R * D * (Heads + Kv)) + (All * Position));
     }
 
     /// <summary>As <see cref="RotateOrStore"/>; each warp reads five values of 8 bytes instead of the position.</summary>
     private static Claim RotateThenStoreRows(KernelLab lab, string kernel)
     {
         const int R = 4, D = 256, Heads = 2, Kv = 1, Capacity = 8, All = Heads + (2 * Kv);
-        LabBuffer table = Values(lab, R * D), keys = lab.EmptyFloats(Kv * R * Capacity * D),
-            values = lab.EmptyFloats(Kv * R * Capacity * D);
+        int w = CacheBytes(kernel);
+        LabBuffer table = Values(lab, R * D), keys = lab.Empty(w * Kv * R * Capacity * D),
+            values = lab.Empty(w * Kv * R * Capacity * D);
         LaunchResult result =
             lab.Run(kernel, new Dim3(R, All), Values(lab, R * All * D), table, Places(lab, R, n => n, Capacity, 0, Kv * Capacity * D),
                 keys, values, Heads, Kv, D, All * D)!;
-        const int Data = R * D * ((8 * Heads) + (12 * Kv) + (8 * Kv)), Place = R * D / 2 / 32 * 5 * 8;
-        return new Claim(result, Data + (4 * R * D) + (40 * R), Data + (4 * R * D * (Heads + Kv)) + (All * Place));
+        const int Place = R * D / 2 / 32 * 5 * 8;
+        int data = R * D * ((8 * Heads) + ((8 + w) * Kv) + ((4 + w) * Kv));
+        return new Claim(result, data + (4 * R * D) + (40 * R), data + (4 * R * D * (Heads + Kv)) + (All * Place));
     }
 
     /// <summary>A table of rows of as many sequences, whose rings lie one after the other.</summary>
@@ -163,7 +167,8 @@ internal static class KernelClaims
     {
         const int D = 256, Capacity = 64, Heads = 2, Splits = 2;
         int shared = kernel.EndsWith("2heads", StringComparison.Ordinal) ? 2 : 1;
-        LabBuffer keys = Values(lab, Capacity * D), values = Values(lab, Capacity * D);
+        LabBuffer keys = Cache(lab, kernel, Capacity * D), values = Cache(lab, kernel, Capacity * D);
+        double cache = 2.0 * CacheBytes(kernel) * D * Capacity;
         LaunchResult result = lab.Run(kernel, new Dim3(Splits, Heads / shared), Values(lab, Heads * D), keys, values,
             lab.Ints(Capacity - 1), lab.EmptyFloats(Heads * Splits * (D + 2)),
             Heads, 1, D, Capacity, 0, Capacity / Splits, 1f / 16, 50f, Heads * D)!;
@@ -172,8 +177,8 @@ internal static class KernelClaims
         int groups = Splits * Heads / shared;
         return new Claim(
             result,
-            (8.0 * D * Capacity) + (4 * Heads * D) + Written + (32 * Heads * Splits),
-            (8.0 * D * Capacity * Heads / shared) + (groups * WarpsOf128 * ((4 * D * shared) + 4))
+            cache + (4 * Heads * D) + Written + (32 * Heads * Splits),
+            (cache * Heads / shared) + (groups * WarpsOf128 * ((4 * D * shared) + 4))
             + Written + Runs + (32 * groups * shared));
     }
 
@@ -184,7 +189,8 @@ internal static class KernelClaims
     {
         const int R = 2, D = 256, Capacity = 64, Heads = 2, Splits = 2;
         int shared = kernel.EndsWith("2heads", StringComparison.Ordinal) ? 2 : 1;
-        LabBuffer keys = Values(lab, R * Capacity * D), values = Values(lab, R * Capacity * D);
+        LabBuffer keys = Cache(lab, kernel, R * Capacity * D), values = Cache(lab, kernel, R * Capacity * D);
+        double cache = 2.0 * CacheBytes(kernel) * D * Capacity;
         LaunchResult result = lab.Run(kernel, new Dim3(Splits, Heads / shared, R), Values(lab, R * Heads * D), keys, values,
             Places(lab, R, _ => Capacity - 1, Capacity, Splits, Capacity * D),
             lab.EmptyFloats(R * Heads * Splits * (D + 2)), Heads, 1, D, 0, Capacity / Splits, 1f / 16, 50f, Heads * D)!;
@@ -192,8 +198,8 @@ internal static class KernelClaims
         int groups = Splits * Heads / shared;
         return new Claim(
             result,
-            R * ((8.0 * D * Capacity) + (4 * Heads * D) + Written + (32 * Heads * Splits) + 48),
-            R * ((8.0 * D * Capacity * Heads / shared) + (groups * WarpsOf128 * ((4 * D * shared) + 48)) + Written + Runs
+            R * (cache + (4 * Heads * D) + Written + (32 * Heads * Splits) + 48),
+            R * ((cache * Heads / shared) + (groups * WarpsOf128 * ((4 * D * shared) + 48)) + Written + Runs
                 + (32 * groups * shared)));
     }
 
@@ -226,15 +232,16 @@ internal static class KernelClaims
         const int R = 64, Heads = 2, Kv = 1, Capacity = 64;
         int d = int.Parse(kernel[(kernel.LastIndexOf('_') + 1)..], System.Globalization.CultureInfo.InvariantCulture);
         LaunchResult result =
-            lab.Run(kernel, new Dim3(R / 32, Heads), Values(lab, R * Heads * d), Values(lab, Kv * Capacity * d),
-                Values(lab, Kv * Capacity * d), lab.Ints(0), lab.EmptyFloats(R * Heads * d),
+            lab.Run(kernel, new Dim3(R / 32, Heads), Values(lab, R * Heads * d), Cache(lab, kernel, Kv * Capacity * d),
+                Cache(lab, kernel, Kv * Capacity * d), lab.Ints(0), lab.EmptyFloats(R * Heads * d),
             R, Kv, d, Capacity, 0, 1f / 16, 50f, Heads * d, Heads * d)!;
         // The first 32 queries see one tile of 32 keys, the next see two. A value is read by each of the 256/d groups of rows of a block.
         const int KeyTiles = 3;
-        double keys = (double)Heads * KeyTiles * 32 * 4 * d;
+        int w = CacheBytes(kernel);
+        double keys = (double)Heads * KeyTiles * 32 * w * d;
         return new Claim(
             result,
-            (8.0 * R * Heads * d) + (8.0 * Kv * Capacity * d) + 4,
+            (8.0 * R * Heads * d) + (2.0 * w * Kv * Capacity * d) + 4,
             (8.0 * R * Heads * d) + keys + (keys * 256 / d) + (4 * R / 32 * Heads * WarpsOf256));
     }
 
@@ -406,6 +413,11 @@ internal static class KernelClaims
     }
 
     private static LabBuffer Values(KernelLab lab, int count) => lab.Floats(Data.Normal(count, count));
+
+    private static int CacheBytes(string kernel) => kernel.Contains("_bf16_", StringComparison.Ordinal) ? 2 : 4;
+
+    private static LabBuffer Cache(KernelLab lab, string kernel, int count) =>
+        CacheBytes(kernel) == 4 ? Values(lab, count) : Weights(lab, "bf16", count);
 
     private static LabBuffer Weights(KernelLab lab, string type, int count) => lab.Write(Data.Weights(type, count, 7).Bytes);
 

@@ -1,4 +1,6 @@
+using System.Runtime.InteropServices;
 using KernelScope.Kernels;
+using KernelScope.Numerics;
 using KernelScope.PtxEmulator;
 
 namespace KernelScope.Gpu.Tests.Kernels;
@@ -202,6 +204,52 @@ public sealed class RowKernelTests
             Assert.Equal(lab.ReadFloats(k), allKeys[start..(start + lengths[n])]);
             Assert.Equal(lab.ReadFloats(v), allValues[start..(start + lengths[n])]);
         }
+    }
+
+    [Theory]
+    [MemberData(nameof(Labs))]
+    public void A_bf16_cache_gets_what_a_float32_cache_gets_rounded_to_nearest_even(LabKind kind)
+    {
+        const int Heads = 3, KvHeads = 2, HeadDim = 12, Capacity = 5, Position = 4, Width = (Heads + (2 * KvHeads)) * HeadDim;
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] x = Data.Normal(Rows * Width, 1);
+        // Values are stored as they come: ties, too large, too small, and a NaN whose fraction lies in the lower half.
+        int first = (Heads + KvHeads) * HeadDim;
+        (x[first], x[first + 1], x[first + 2], x[first + 3], x[first + 4]) =
+            (1 + (1f / 256), 1 + (3f / 256), float.MaxValue, -float.Epsilon, BitConverter.Int32BitsToSingle(0x7F800001));
+        LabBuffer position = lab.Ints(Position), table = lab.Floats(Table(Position + Rows, HeadDim)),
+            places = lab.Longs([.. Enumerable.Range(0, Rows).SelectMany(t => (long[])[t, Position + t, Capacity, 0, 0, 0])]);
+        (float[] Qkv, float[] Keys, float[] Values) Run(string kernel, LabBuffer where, params object[] capacity)
+        {
+            bool narrow = kernel.Contains("bf16", StringComparison.Ordinal);
+            LabBuffer qkv = lab.Floats(x), keys = lab.Write(new byte[KvHeads * Capacity * HeadDim * (narrow ? 2 : 4)]),
+                values = lab.Write(new byte[KvHeads * Capacity * HeadDim * (narrow ? 2 : 4)]);
+            lab.Run(kernel, new Dim3(Rows, 1), [qkv, table, where, keys, values, Heads, KvHeads, HeadDim, .. capacity, Width]);
+            return (lab.ReadFloats(qkv), Stored(keys), Stored(values));
+            float[] Stored(LabBuffer buffer) => narrow
+                ? [.. MemoryMarshal.Cast<float, BFloat16>(lab.ReadFloats(buffer)).ToArray().Select(v => (float)v)]
+                : [.. lab.ReadFloats(buffer).Select(v => (float)(BFloat16)v)];
+        }
+
+        var expected = Run("rope_rotate_then_store", position, Capacity);
+        Assert.Contains(expected.Values, float.IsPositiveInfinity);
+        Assert.Contains(expected.Values, float.IsNaN);
+        var alone = Run("rope_bf16_rotate_then_store", position, Capacity);
+        foreach (var actual in new[] { alone, Run("rope_bf16_rows_rotate_then_store", places) })
+        {
+            Assert.Equal(expected.Qkv, actual.Qkv);
+            Assert.Equal(expected.Keys, actual.Keys);
+            Assert.Equal(expected.Values, actual.Values);
+        }
+
+        LabBuffer k = lab.Floats(Columns(expected.Qkv, Width, Heads * HeadDim, KvHeads * HeadDim)),
+            v = lab.Floats(Columns(expected.Qkv, Width, first, KvHeads * HeadDim)),
+            k2 = lab.Write(new byte[KvHeads * Capacity * HeadDim * 2]),
+            v2 = lab.Write(new byte[KvHeads * Capacity * HeadDim * 2]);
+        lab.Run("rope_bf16_store", new Dim3(Rows, 1), k, v, position, k2, v2, HeadDim, KvHeads * HeadDim / 2, Capacity, KvHeads * HeadDim,
+            KvHeads * HeadDim);
+        Assert.Equal(expected.Keys, MemoryMarshal.Cast<float, BFloat16>(lab.ReadFloats(k2)).ToArray().Select(value => (float)value));
+        Assert.Equal(expected.Values, MemoryMarshal.Cast<float, BFloat16>(lab.ReadFloats(v2)).ToArray().Select(value => (float)value));
     }
 
     private static float[] Columns(float[] x, int width, int from, int count) =>

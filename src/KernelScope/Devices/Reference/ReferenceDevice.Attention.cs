@@ -36,8 +36,8 @@ public sealed partial class ReferenceDevice
             for (int h = 0; h < cache.KvHeadCount; h++)
             {
                 int slot = Slot(cache, h, position + t);
-                HostBuffer.Row(k, t).Slice(h * headDim, headDim).CopyTo(HostBuffer.Row(cache.Keys, slot));
-                HostBuffer.Row(v, t).Slice(h * headDim, headDim).CopyTo(HostBuffer.Row(cache.Values, slot));
+                cache.Put(HostBuffer.Row(k, t).Slice(h * headDim, headDim), HostBuffer.Row(cache.Keys, slot));
+                cache.Put(HostBuffer.Row(v, t).Slice(h * headDim, headDim), HostBuffer.Row(cache.Values, slot));
             }
         }
     }
@@ -69,8 +69,8 @@ public sealed partial class ReferenceDevice
         {
             ReadOnlySpan<float> key = HostBuffer.Row(cache.Keys, Slot(cache, kvHead, j));
             double dot = 0;
-            for (int i = 0; i < key.Length; i++)
-                dot += (double)query[i] * key[i];
+            for (int i = 0; i < query.Length; i++)
+                dot += (double)query[i] * cache.At(key, i);
             weights[j - first] = Cap(shape.Scale * dot, shape.Softcap);
             max = Math.Max(max, weights[j - first]);
         }
@@ -86,7 +86,7 @@ public sealed partial class ReferenceDevice
         {
             double mix = 0;
             for (int j = first; j <= last; j++)
-                mix += weights[j - first] * HostBuffer.Row(cache.Values, Slot(cache, kvHead, j))[i];
+                mix += weights[j - first] * cache.At(HostBuffer.Row(cache.Values, Slot(cache, kvHead, j)), i);
             z[i] = (float)(mix / sum);
         }
     }
