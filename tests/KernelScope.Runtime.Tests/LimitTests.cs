@@ -35,7 +35,7 @@ public class LimitTests
     public async Task Sessions_beyond_the_memory_wait_and_one_that_never_fits_is_refused()
     {
         await using KernelScopeEngine sizes = await Engines.OpenAsync();
-        long bytes = Scheduler.SessionBytes(sizes.Model.Config, 300, 64);
+        long bytes = Scheduler.SessionBytes(sizes.Model, 300, 64);
         await using KernelScopeEngine engine =
             await Engines.OpenAsync(change: o => (o.MaxSessionBytes, o.BufferedTokens) = (bytes + (bytes / 4), 4));
         await using IAsyncEnumerator<GeneratedToken> first = engine.GenerateAsync(Long).GetAsyncEnumerator();

@@ -92,7 +92,7 @@ public class PrefixTests
     {
         using var measured = new Measurements();
         await using KernelScopeEngine sizes = await Engines.OpenAsync();
-        long Bytes(int context) => Scheduler.SessionBytes(sizes.Model.Config, context, 64);
+        long Bytes(int context) => Scheduler.SessionBytes(sizes.Model, context, 64);
         // A quarter of the memory holds two, not three.
         int length = Enumerable.Range(20, 100).First(c => 3 * Bytes(c) > Bytes(400) / 4);
         long bytes = Bytes(length);
@@ -155,7 +155,7 @@ public class PrefixTests
         var expected = new List<List<GeneratedToken>>();
         foreach (GenerationRequest request in requests)
             expected.Add(await without.AllAsync(request));
-        long most = 5 * Scheduler.SessionBytes(without.Model.Config, 260, 16);
+        long most = 5 * Scheduler.SessionBytes(without.Model, 260, 16);
         KernelScopeEngine engine = await Engines.OpenAsync(
             2, o => (o.KeptSessions, o.PrefillRows, o.MaxSessionBytes, o.MaxRunning, o.MaxWaiting, o.BufferedTokens) =
             (3, 16, most, 4, 1000, 3));
