@@ -24,6 +24,22 @@ internal static class RunEvaluation
         return TokenSet.Create(sequences, config, plan.ExcludedIds.ToArray());
     }
 
+    /// <summary>The sequences that are kept back from training, in their order; null if there are none.</summary>
+    /// <param name="folder">The run.</param>
+    /// <param name="plan">Its plan.</param>
+    /// <param name="share">The share of the sequences that is kept back.</param>
+    /// <param name="most">The largest number of sequences.</param>
+    /// <param name="config">The model's.</param>
+    public static TokenSet? ValidationTokens(RunFolder folder, RunPlan plan, double share, int most, Gemma2Config config)
+    {
+        int[][] sequences = [.. Enumerable.Range(0, plan.Shards.Count).SelectMany(n =>
+        {
+            TokenShard shard = TokenShard.Read(folder, plan, n, config.VocabSize);
+            return shard.Sequences.Where((_, i) => RowSource.IsValidation(plan.Shards[n].FirstSequence + i, share));
+        }).Take(most)];
+        return sequences.Length > 0 ? TokenSet.Create(sequences, config, plan.ExcludedIds.ToArray()) : null;
+    }
+
     /// <summary>
     /// Every number that follows from stored rows: L0, FVU, cosine, firing frequencies, by position. x̄ is the mean over the run's
     /// rows. Over the same tokens and float32 rows they are those of an evaluation with the model, bit for bit;
