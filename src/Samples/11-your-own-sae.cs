@@ -53,12 +53,12 @@ internal static class YourOwnSae
             ValidationResult result = run.Execute().Validation!;
             Console.WriteLine($"{options.Steps} steps of {options.Batch} rows");
             Console.WriteLine($"about {Math.Round(result.L0 / 5) * 5} of {options.Width} features are active in a row that was kept back;");
-            Console.WriteLine($"together they leave less than {Math.Ceiling(result.Fvu * 10) * 10} % of the variance unexplained");
+            Console.WriteLine($"together they leave less than {Math.Ceiling(result.Fvu * 20) * 5} % of the variance unexplained");
 
             // 3. What was written is an SAE like any other.
             using var sae = JumpReluSae.Open(device, Path.Combine(folder, "saelens"));
             CodeList codes = Encode(device, sae, x);
-            foreach (string word in (string[])[" girl", " king", " she"])
+            foreach (string word in (string[])[" she", " days", " king"])
                 Console.WriteLine($"the best feature for '{word}': {Describe(tokenizer, tokens, codes, tokenizer.Encode(word)[^1])}");
         }
         finally
