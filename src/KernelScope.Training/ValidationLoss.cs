@@ -49,8 +49,9 @@ internal sealed class ValidationLoss(Gemma2Model model, TokenSet tokens, Trained
         double sum = 0;
         long count = 0;
         using Session session = model.NewSession(tokens.Length);
-        using SaeSplice? splice = sae is null ? null : new SaeSplice(session.Hooks, sae, place.Site!.Value, place.SiteOut ?? place.Site.Value,
-            SpliceMode.Sae, Positions.AllBut(tokens.BosId), []);
+        HookPoint site = place.Site!.Value;
+        using SaeSplice? splice = sae is null ? null : new SaeSplice(session.Hooks, sae, site, place.SiteOut ?? site, SpliceMode.Sae,
+            Positions.AllBut(tokens.BosId), []);
         for (int b = 0; b < tokens.Count; b++)
         {
             ReadOnlySpan<int> ids = tokens.Sequence(b);

@@ -44,8 +44,16 @@ internal static class YourOwnSae
             // 2. A JumpReLU SAE, by the recipe of the Gemma Scope paper, with the short schedule of a short training.
             var options = new TrainingOptions
             {
-                Width = 256, Sparsity = 0.004, Steps = 600, Batch = 256, LearningRate = 2e-3, LearningRateWarmUp = 50,
-                LearningRateDecay = 200, SparsityWarmUp = 150, Bandwidth = 0.05, Threshold = 0.05,
+                Width = 256,
+                Sparsity = 0.004,
+                Steps = 600,
+                Batch = 256,
+                LearningRate = 2e-3,
+                LearningRateWarmUp = 50,
+                LearningRateDecay = 200,
+                SparsityWarmUp = 150,
+                Bandwidth = 0.05,
+                Threshold = 0.05,
             };
             using var rows = StoredRows.Open(acts, "resid_post.3", validation: 0.1);
             using var trainer = new SaeTrainer(device, rows, options);
@@ -113,8 +121,8 @@ internal static class YourOwnSae
     {
         string Pick(int factor, params string[] words) => words[(n * factor + (n / 7)) % words.Length];
         bool isGirl = n % 2 == 0;
-        string child = isGirl ? "girl" : "boy", name = isGirl ? Pick(3, "Anna", "Lena", "Clara", "Marie") : Pick(3, "Peter", "Otto", "Felix", "Ben");
-        string he = isGirl ? "she" : "he", his = isGirl ? "her" : "his";
+        string child = isGirl ? "girl" : "boy", he = isGirl ? "she" : "he", his = isGirl ? "her" : "his";
+        string name = isGirl ? Pick(3, "Anna", "Lena", "Clara", "Marie") : Pick(3, "Peter", "Otto", "Felix", "Ben");
         return $"Once upon a time there lived a {Pick(5, "king", "miller", "widow", "shepherd")} who had a child called {name}. " +
             $"The {child} loved the {Pick(11, "river", "forest", "castle", "garden")} more than anything, and {he} walked for " +
             $"{Pick(13, "two", "three", "five")} days to find {his} {Pick(2, "grandmother", "brother", "horse", "ring")}.";

@@ -3,7 +3,7 @@ using KernelScope.Files;
 
 namespace KernelScope.Cli.Tests;
 
-/// <summary>Runs whose rows are stored rounded: what rounding changed is measured when they are written, and said when they are used.</summary>
+/// <summary>Runs whose rows are stored rounded: what that changed is measured when they are written, and said when they are used.</summary>
 public sealed class RoundedRunTests
 {
     private const int Width = 224;

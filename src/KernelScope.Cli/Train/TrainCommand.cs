@@ -43,7 +43,8 @@ internal sealed class TrainCommand : Verb
         "Steps between two measurements on rows that were kept back; 0: only at the end.");
     private readonly Option<int> _lossSequences = new("--loss-sequences")
     {
-        Description = "Sequences that were kept back on which each measurement runs the run's model with the SAE in it, for delta loss, if that model is found here; 0: none. Default: 16.",
+        Description = "Sequences that were kept back on which each measurement runs the run's model with the SAE in it, for delta loss, " +
+            "if that model is found here; 0: none. Default: 16.",
         HelpName = "N",
         DefaultValueFactory = _ => 16,
     };
@@ -203,8 +204,10 @@ internal sealed class TrainCommand : Verb
     {
         SiteRecord? record = plan.Sites.FirstOrDefault(s => s.Point == site);
         double? fvu = record is null ? null : ShardManifest.Read(folder, plan, 0)?.Sites[record.Name].RoundingFvu;
+        string measured = fvu is not double share ? ""
+            : FormattableString.Invariant($" (FVU of the stored rows to the exact ones in the first shard: {share:0.0e+0})");
         Failure.WriteLine(Streams.Error, $"warning: the run holds rows in {RunPlan.NameOf(plan.RowType)}; what is trained and measured is " +
-            $"what was rounded{(fvu is double share ? FormattableString.Invariant($" (FVU of the stored rows to the exact ones in the first shard: {share:0.0e+0})") : "")}.");
+            $"what was rounded{measured}.");
     }
 
     /// <summary>The run's model and sequences that are kept back; null where delta loss is not measured, which is said unless nobody asked
