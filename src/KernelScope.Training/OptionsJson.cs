@@ -26,6 +26,8 @@ internal static class OptionsJson
         // Not in the paper: named only where it is used.
         if (o.ThresholdFloor > 0)
             json.WriteNumber("theta_min", o.ThresholdFloor);
+        if (o.Clip > 0)
+            json.WriteNumber("clip", o.Clip);
         json.WriteString("parameter", o.Parameter == ThresholdParameter.LogTheta ? "log_theta" : "theta");
         json.WriteNumber("seed", o.Seed);
         json.WriteBoolean("skip", o.Skip);

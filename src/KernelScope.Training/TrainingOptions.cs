@@ -72,6 +72,10 @@ public sealed record TrainingOptions
     /// <summary>The least θ: what a step brings below it is set to it. 0: none, and a θ that falls to 0 ends the training.</summary>
     public double ThresholdFloor { get; init; }
 
+    /// <summary>The largest norm of a step's gradient over all parameters: a longer one is scaled down to it. 0: none is, as in the
+    /// paper.</summary>
+    public double Clip { get; init; }
+
     /// <summary>What is learned of θ.</summary>
     public ThresholdParameter Parameter { get; init; }
 
@@ -111,6 +115,8 @@ public sealed record TrainingOptions
         Positive(LearningRate, "The learning rate");
         if (Sparsity < 0 || !double.IsFinite(Sparsity))
             throw new ArgumentException($"The sparsity is {Sparsity}; a number from 0 on is needed.");
+        if (!(Clip >= 0) || !double.IsFinite(Clip))
+            throw new ArgumentException($"The largest norm of a gradient is {Clip}; a number from 0 on is needed.");
         if (LearningRateWarmUp < 0 || SparsityWarmUp < 0 || LearningRateDecay < 0 || DeadRows <= 0)
             throw new ArgumentException("Warm-ups and decays are numbers of steps from 0 on, and dead features are counted over one row at least.");
         if (Activation == TrainingActivation.JumpRelu)

@@ -50,6 +50,9 @@ public sealed class TrainingRun
             throw new ArgumentException($"{files.Folder} holds a training that has ended; choose another folder.", nameof(files));
     }
 
+    /// <summary>Measures the loss of the model with the SAE in it at each validation; null: it is not measured.</summary>
+    internal ValidationLoss? Loss { get; init; }
+
     /// <summary>Trains to the end.</summary>
     /// <param name="progress">Told with each line of the log.</param>
     /// <param name="cancellationToken">Ends it between two steps, after a checkpoint.</param>
@@ -80,12 +83,12 @@ public sealed class TrainingRun
             if (logs)
                 last = Report(log, progress, watch, last);
             if (_files.ValidateEvery > 0 && _trainer.Step % _files.ValidateEvery == 0 && _trainer.Step < _trainer.Options.Steps)
-                Validate(log);
+                Validate(log, cancellationToken);
             if (_files.CheckpointEvery > 0 && _trainer.Step % _files.CheckpointEvery == 0)
                 SaveCheckpoint(log);
         }
 
-        Validate(log);
+        Validate(log, cancellationToken);
         double seconds = watch.Elapsed.TotalSeconds;
         List<string> export = Export(log);
         return new TrainingOutcome
@@ -108,10 +111,12 @@ public sealed class TrainingRun
         TrainingCheckpoint.Prune(_checkpoints, _files.KeepEvery);
     }
 
-    private void Validate(TrainingLog log)
+    private void Validate(TrainingLog log, CancellationToken cancellationToken)
     {
         if (_trainer.Validate() is not { } result)
             return;
+        if (Loss is { } loss)
+            result = loss.AddTo(result, _trainer.Fold(), _files.Folder, cancellationToken);
         _validation = result;
         log.Write(json =>
         {
@@ -224,6 +229,12 @@ public sealed class TrainingRun
         foreach (int count in result.FiringHistogram)
             json.WriteNumberValue(count);
         json.WriteEndArray();
+        if (result is { CleanLoss: { } clean, DeltaLoss: { } delta })
+        {
+            json.Number("delta_loss", delta);
+            json.Number("ce_clean", clean);
+        }
+
         json.WriteEndObject();
     }
 

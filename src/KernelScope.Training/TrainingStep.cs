@@ -30,6 +30,7 @@ internal sealed class TrainingStep : IDisposable
     private readonly int[] _nearCounts;
     private readonly float[] _host;
     private readonly CodeList _list = new();
+    private bool _isMeasuring;
 
     public TrainingStep(Device device, TrainingParameters parameters, TrainingOptions options, ActivationRule rule)
     {
@@ -85,7 +86,7 @@ internal sealed class TrainingStep : IDisposable
     /// rows was taken off. For tests.</summary>
     public Action<string, int, float[]>? GradientFound { get; set; }
 
-    /// <summary>‖gradient‖² of each matrix in the last step that was asked for it.</summary>
+    /// <summary>‖gradient‖² of each matrix in the last step that was asked for it, before clipping.</summary>
     public Dictionary<string, double> SquaredGradients { get; } = [];
 
     /// <summary>Does a step.</summary>
@@ -188,9 +189,25 @@ internal sealed class TrainingStep : IDisposable
 
     private void Update(Mat x, AdamStep adam, double lambda, bool norms)
     {
-        AdamStep scaled = adam with { Scale = 2f / _batch };
         // While W_enc is what it was in the forward pass.
         float[] output = DecoderBiasGradient();
+        if (_options.Clip > 0)
+        {
+            // The norm of all comes before the first step, and blocks of gradients are not kept: they are made twice.
+            _isMeasuring = true;
+            UpdateAll(x, output, adam, lambda, norms: true);
+            _isMeasuring = false;
+            double norm = Math.Sqrt(SquaredGradients.Values.Sum());
+            adam = adam with { Scale = (float)Math.Min(1, _options.Clip / norm) };
+            norms = false;
+        }
+
+        UpdateAll(x, output, adam, lambda, norms);
+    }
+
+    private void UpdateAll(Mat x, float[] output, AdamStep adam, double lambda, bool norms)
+    {
+        AdamStep scaled = adam with { Scale = 2f / _batch * adam.Scale };
         UpdateSkip(x, scaled, norms);
         UpdateRows(_parameters.Decoder, _activeOf, _error, _decoderBlock, scaled with { UnitRows = true }, norms);
         UpdateRows(_parameters.Encoder, _codeGradients, x, _encoderBlock, adam, norms);
@@ -252,6 +269,8 @@ internal sealed class TrainingStep : IDisposable
         }
 
         UpdateVector(threshold, gradient, adam, norms);
+        if (_isMeasuring)
+            return;
         float[] learned = _parameters.Read(threshold.Values);
         if (_options.ThresholdFloor > 0)
         {
@@ -276,6 +295,14 @@ internal sealed class TrainingStep : IDisposable
 
     private void Step(string name, int firstRow, Mat gradient, AdamStep adam, Mat moment, Mat values, bool norms)
     {
+        Mat squares = _squares.RowRange(0, gradient.Rows);
+        if (_isMeasuring)
+        {
+            _device.SquaredNorms(gradient, squares);
+            SquaredGradients[name] = SquaredGradients.GetValueOrDefault(name) + (SumOf(squares) * adam.Scale * adam.Scale);
+            return;
+        }
+
         if (GradientFound is { } found)
         {
             float[] host = _parameters.Read(gradient);
@@ -284,7 +311,6 @@ internal sealed class TrainingStep : IDisposable
             found(name, firstRow, host);
         }
 
-        Mat squares = _squares.RowRange(0, gradient.Rows);
         _device.AdamRows(gradient, adam, moment, values, squares);
         if (norms)
             SquaredGradients[name] = SquaredGradients.GetValueOrDefault(name) + SumOf(squares);

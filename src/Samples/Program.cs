@@ -18,6 +18,7 @@ internal static class Program
         ("08", "FILE.npz", "diff with another runtime", DiffWithAnotherRuntime.Main),
         ("09", "", "embed in a web program", WebProgram.Main),
         ("10", "FILE.ptx", "read a kernel", ReadAKernel.Main),
+        ("11", "", "your own SAE", YourOwnSae.Main),
         ("gemma", "FOLDER TEXT COUNT", "Gemma 2 in one file", Gemma2InOneFile.Main),
     ];
 

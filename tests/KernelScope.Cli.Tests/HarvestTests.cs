@@ -356,6 +356,28 @@ public sealed class HarvestTests
         Assert.Equal(0, Program.Run("work", folder.At("run")).ExitCode);
     }
 
+    /// <summary>Stored codes are taken only for the SAE that made them, and give the numbers that encoding gives.</summary>
+    [Fact]
+    public void An_evaluation_of_rows_takes_the_codes_of_the_run()
+    {
+        using var folder = new TempFolder();
+        string tokens = folder.Write("tokens.json", Tokens(40, 33, 40));
+        string[] harvest = ["harvest", "--tokens-file", tokens, "--sites", "resid_post.3", "--shard-sequences", "2"];
+        Program.Json([.. harvest, "--out", folder.At("rows")]);
+        Program.Json([.. harvest, "--sae", Sae, "--out", folder.At("codes")]);
+        string[] eval = ["--no-model", "--resamples", "20", "--sae"];
+        JsonElement encoded = Program.Json(["eval", "--run", folder.At("rows"), .. eval, Sae]),
+            stored = Program.Json(["eval", "--run", folder.At("codes"), .. eval, Sae]);
+        Assert.True(JsonElement.DeepEquals(encoded.GetProperty("metrics"), stored.GetProperty("metrics")));
+
+        string path = folder.At("codes", "codes", Sae, "000001.safetensors");
+        byte[] bytes = File.ReadAllBytes(path);
+        bytes[^1] ^= 1;
+        File.WriteAllBytes(path, bytes);
+        Program.Run(["eval", "--run", folder.At("codes"), .. eval, Sae]).AssertFailed(1, "000001.safetensors");
+        Assert.Equal(0, Program.Run(["eval", "--run", folder.At("codes"), .. eval, "res.3.2k.l0_57"]).ExitCode);
+    }
+
     [Fact]
     public void An_evaluation_over_a_run_gives_the_numbers_of_its_tokens()
     {

@@ -208,24 +208,14 @@ internal sealed class SuiteCommand : Verb
 
     private ModelFiles OpenModel(ParseResult parsed, RunPlan run)
     {
-        ModelFiles files;
         try
         {
-            files = ModelFiles.Open(Common.HasModel(parsed) ? Common.ModelOf(parsed) : run.Model.Name, Common.NoMapOf(parsed));
+            return RunModel.Open(Common.HasModel(parsed) ? Common.ModelOf(parsed) : null, run, Common.NoMapOf(parsed), Cancellation);
         }
-        catch (InvalidDataException e) when (!Common.HasModel(parsed))
+        catch (UsageException e) when (!Common.HasModel(parsed))
         {
-            throw new UsageException($"the run's model '{run.Model.Name}' is not found here; --model DIR says where it is, and --no-model " +
-                $"does without ({e.Message.TrimEnd('.')}).");
+            throw new UsageException($"{e.Message.TrimEnd('.')}; --model DIR says where it is, and --no-model does without.");
         }
-
-        ModelRecord found = RunIdentity.Of(run.Model.Name, files.Checkpoint, Cancellation);
-        if (found.ConfigSha256 == run.Model.ConfigSha256
-            && found.Files.Select(f => f.Sha256).SequenceEqual(run.Model.Files.Select(f => f.Sha256)))
-            return files;
-        string name = files.Name;
-        files.Dispose();
-        throw new UsageException($"{name} is another model than the run's '{run.Model.Name}': delta loss would be that of another.");
     }
 
     /// <summary>Seconds of training, from two steps of the first missing item: steps are slowest at the beginning, when all fires.</summary>

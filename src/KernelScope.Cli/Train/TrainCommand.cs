@@ -1,8 +1,10 @@
 using System.CommandLine;
 using System.Globalization;
 using KernelScope.Devices;
+using KernelScope.Evaluation;
 using KernelScope.Files;
 using KernelScope.Hooks;
+using KernelScope.Model;
 using KernelScope.Training;
 using KernelScope.Training.Runs;
 
@@ -39,6 +41,13 @@ internal sealed class TrainCommand : Verb
     private readonly Option<long> _logEvery = Number("--log-every", 100, "Steps between two lines of the log.");
     private readonly Option<long> _validateEvery = Number("--validate-every", 1000,
         "Steps between two measurements on rows that were kept back; 0: only at the end.");
+    private readonly Option<int> _lossSequences = new("--loss-sequences")
+    {
+        Description = "Sequences that were kept back on which each measurement runs the run's model with the SAE in it, for delta loss, " +
+            "if that model is found here; 0: none. Default: 16.",
+        HelpName = "N",
+        DefaultValueFactory = _ => 16,
+    };
     private readonly Option<double> _validation = Real("--validation", 0.01, "The share of the rows that is kept back.");
     private readonly Option<long> _bucket = Number("--bucket", 1_000_000, "Rows of a run that are mixed at once, in memory.");
     private readonly Option<bool> _trust = new("--trust") { Description = "Do not compare the shards of a run with their hashes." };
@@ -46,7 +55,7 @@ internal sealed class TrainCommand : Verb
 
     public TrainCommand(CommonOptions common, Surroundings surroundings) : base(
         "train",
-        "Trains an SAE or transcoder on stored activations, by the recipe of the Gemma Scope paper: JumpReLU with straight-through gradients, or TopK, BatchTopK and ReLU as baselines. Needs no model.\n" +
+        "Trains an SAE or transcoder on stored activations, by the recipe of the Gemma Scope paper: JumpReLU with straight-through gradients, or TopK, BatchTopK and ReLU as baselines. Needs no model; where the rows come from a run whose model is found, the loss with the SAE in it is measured, too.\n" +
         "Loss = mean of |x' - x|^2 + sparsity * L0, with x divided by one number so that |x|^2 is 1 on average; that and the bias before the encoder are folded into what is written: a Gemma Scope params.npz, and a folder for SAELens.\n" +
         "Rows of BOS, EOS and padding are left out where the file holds the tokens. The defaults are the paper's, for runs of 100,000 steps and more; short ones want a higher --lr and --bandwidth.",
         "  kernelscope harvest --out acts --text-file demo --sites resid_post.3 --context 64 --sequences 60\n" +
@@ -61,7 +70,7 @@ internal sealed class TrainCommand : Verb
             Options.Add(option);
         _recipe = new TrainOptions(this);
         foreach (Option option in (ReadOnlySpan<Option>)[_resume, _checkpointEvery, _keepEvery, _log, _logEvery, _validateEvery,
-            _validation, _bucket, _trust])
+            _lossSequences, _validation, _bucket, _trust])
             Options.Add(option);
         _logEvery.Validators.Add(r => Parsing.Require(r, _logEvery, v => v > 0, "--log-every is {0}; it must be 1 or more."));
         _checkpointEvery.Validators.Add(r => Parsing.Require(r, _checkpointEvery, v => v >= 0,
@@ -69,13 +78,15 @@ internal sealed class TrainCommand : Verb
         _keepEvery.Validators.Add(r => Parsing.Require(r, _keepEvery, v => v >= 0, "--keep-every is {0}; it must be 0 or more."));
         _validateEvery.Validators.Add(r => Parsing.Require(r, _validateEvery, v => v >= 0,
             "--validate-every is {0}; it must be 0 or more."));
+        _lossSequences.Validators.Add(r => Parsing.Require(r, _lossSequences, v => v >= 0,
+            "--loss-sequences is {0}; it must be 0 or more."));
         _bucket.Validators.Add(r => Parsing.Require(r, _bucket, v => v is > 0 and <= int.MaxValue / 2,
             "--bucket is {0}; it must be 1 or more, and fit into memory."));
         _validation.Validators.Add(r => Parsing.Require(r, _validation, v => v is >= 0 and < 1,
             "--validation is {0}; it must be from 0 to less than 1."));
     }
 
-    /// <summary>Training is exact, and needs no model.</summary>
+    /// <summary>Training is exact; the model of a run, for delta loss, is found by the run's own name.</summary>
     public override CommonUse Uses => CommonUse.Json | CommonUse.Device | CommonUse.Threads;
 
     /// <summary>An option with a whole number.</summary>
@@ -99,7 +110,7 @@ internal sealed class TrainCommand : Verb
     protected override void CheckOptions(ParseResult parsed)
     {
         bool isRun = IsRun(parsed);
-        Belongs(parsed, isRun, "the folder of a run in --from", _bucket, _trust);
+        Belongs(parsed, isRun, "the folder of a run in --from", _lossSequences, _bucket, _trust);
         Belongs(parsed, !isRun, "a file in --from", _key, _keyOut);
         Belongs(parsed, isRun || parsed.GetValue(_keyOut) is not null, "--key-out", _siteOut);
         _recipe.Check(parsed, (isRun ? parsed.GetValue(_siteOut) : parsed.GetValue(_keyOut)) is not null);
@@ -115,13 +126,15 @@ internal sealed class TrainCommand : Verb
         TrainingOptions options = _recipe.Of(parsed);
         options.Require();
         using ITrainingRows rows = Open(parsed, from, options, out string? model);
+        TrainedPlace place = PlaceOf(parsed, model);
         string name = Common.DeviceOf(parsed);
+        using ModelFiles? lossFiles = OpenLossModel(parsed, from, place, rows.ValidationRows, out TokenSet? lossTokens);
         (string, long)[] needs = [("parameters and their second moments", SaeTrainer.ParameterBytes(options, rows.Width, rows.TargetWidth)),
             ("a batch", SaeTrainer.BatchBytes(options, rows.Width, rows.TargetWidth)), ("the bucket", rows is RunRows run ? run.BucketBytes
-            : 0)];
+            : 0), ("the model for delta loss", lossFiles?.WeightBytesOn(name, PanelUse.None) ?? 0)];
         using Device device = Common.OpenDevice(parsed, Streams, name == "auto" ? "cpu" : name, Precision.Exact, Precision.Exact, needs);
+        using Gemma2Model? lossModel = lossFiles?.Load(device, Streams, Cancellation, PanelUse.None);
         using var trainer = new SaeTrainer(device, rows, options);
-        TrainedPlace place = PlaceOf(parsed, model);
         var files = new TrainingFiles
         {
             Folder = folder,
@@ -133,7 +146,10 @@ internal sealed class TrainCommand : Verb
             Resume = parsed.GetValue(_resume),
             Place = place,
         };
-        var training = new TrainingRun(trainer, files);
+        var training = new TrainingRun(trainer, files)
+        {
+            Loss = lossModel is null ? null : new ValidationLoss(lossModel, lossTokens!, place),
+        };
         Streams.Error.WriteLine(string.Create(CultureInfo.InvariantCulture,
             $"{rows.EpochRows:N0} rows to train on and {rows.ValidationRows:N0} to measure on; {MemoryCheck.InMiB(needs.Sum(n => n.Item2))} MiB."));
         TrainingOutcome outcome;
@@ -173,8 +189,7 @@ internal sealed class TrainCommand : Verb
         if (PointOf(parsed, _site, _key) is not { } site)
             throw new UsageException($"--site is missing: the run has rows of {string.Join(", ", plan.Sites.Select(s => s.Name))}.");
         if (plan.RowType != DType.F32)
-            Failure.WriteLine(Streams.Error,
-                $"warning: the run holds rows in {RunPlan.NameOf(plan.RowType)}; what is trained and measured is what was rounded.");
+            WarnOfRounding(folder, plan, site);
         var order = new RunRowsOptions
         {
             Seed = options.Seed,
@@ -183,6 +198,43 @@ internal sealed class TrainCommand : Verb
             Trust = parsed.GetValue(_trust)
         };
         return RunRows.Open(folder.Path, site, PointOf(parsed, _siteOut, _keyOut), order);
+    }
+
+    private void WarnOfRounding(RunFolder folder, RunPlan plan, HookPoint site)
+    {
+        SiteRecord? record = plan.Sites.FirstOrDefault(s => s.Point == site);
+        double? fvu = record is null ? null : ShardManifest.Read(folder, plan, 0)?.Sites[record.Name].RoundingFvu;
+        string measured = fvu is not double share ? ""
+            : FormattableString.Invariant($" (FVU of the stored rows to the exact ones in the first shard: {share:0.0e+0})");
+        Failure.WriteLine(Streams.Error, $"warning: the run holds rows in {RunPlan.NameOf(plan.RowType)}; what is trained and measured is " +
+            $"what was rounded{measured}.");
+    }
+
+    /// <summary>The run's model and sequences that are kept back; null where delta loss is not measured, which is said unless nobody asked
+    /// for it.</summary>
+    private ModelFiles? OpenLossModel(ParseResult parsed, string from, TrainedPlace place, long validationRows, out TokenSet? tokens)
+    {
+        tokens = null;
+        int most = parsed.GetValue(_lossSequences);
+        if (!IsRun(parsed) || most == 0 || validationRows == 0)
+            return null;
+        (RunFolder folder, RunPlan plan) = RunSteps.Open(from);
+        HookPoint site = place.Site!.Value, siteOut = place.SiteOut ?? site;
+        ModelFiles? files = null;
+        try
+        {
+            if (!ValidationLoss.IsPossible(site, siteOut))
+                throw new UsageException($"what is read at {site} cannot be put in the place of {siteOut}.");
+            files = RunModel.Open(null, plan, Common.NoMapOf(parsed), Cancellation);
+            tokens = RunEvaluation.ValidationTokens(folder, plan, parsed.GetValue(_validation), most, files.Config);
+            return files;
+        }
+        catch (Exception e) when (e is UsageException or InvalidDataException or ArgumentException)
+        {
+            files?.Dispose();
+            Streams.Error.WriteLine($"Delta loss is not measured: {Printable.Escape(e.Message)}");
+            return null;
+        }
     }
 
     private TrainedPlace PlaceOf(ParseResult parsed, string? model) => new()
@@ -205,17 +257,17 @@ internal sealed class TrainCommand : Verb
             Streams.Error.WriteLine($"Wrote {Printable.Escape(path)}.");
         var result = new TrainResult(
             outcome.Export[0], place.Site?.ToString(), place.SiteOut?.ToString(), options.Width, options.Sparsity, outcome.Steps,
-                outcome.Rows, outcome.Validation?.L0, outcome.Validation?.Fvu,
+                outcome.Rows, outcome.Validation?.L0, outcome.Validation?.Fvu, outcome.Validation?.DeltaLoss,
             outcome.Dead, outcome.Seconds, outcome.RowsPerSecond, outcome.Export, outcome.Log);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
             Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"{result.Steps:N0} steps of {options.Batch:N0} rows{(result.L0 is { } l0 ? $" · L0 {l0:0.0} · FVU {result.Fvu:0.0000}" : "")} · {result.Dead:N0} dead · {result.RowsPerSecond:N0} rows/s"));
+                $"{result.Steps:N0} steps of {options.Batch:N0} rows{(result.L0 is { } l0 ? $" · L0 {l0:0.0} · FVU {result.Fvu:0.0000}" : "")}{(result.DeltaLoss is { } delta ? $" · delta loss {delta:0.0000}" : "")} · {result.Dead:N0} dead · {result.RowsPerSecond:N0} rows/s"));
     }
 }
 
 /// <summary>Result of <c>train</c>.</summary>
 internal sealed record TrainResult(
-    string Sae, string? Site, string? SiteOut, int Width, double Sparsity, long Steps, long Rows, double? L0, double? Fvu, int Dead,
+    string Sae, string? Site, string? SiteOut, int Width, double Sparsity, long Steps, long Rows, double? L0, double? Fvu, double? DeltaLoss, int Dead,
         double Seconds, double RowsPerSecond, IReadOnlyList<string> Export, string Log);

@@ -35,6 +35,8 @@ internal sealed class TrainOptions
     private readonly Option<double> _theta = TrainCommand.Real("--theta", 0.001, "Thresholds at the beginning (jumprelu).");
     private readonly Option<double> _thetaMin = TrainCommand.Real("--theta-min", 0,
         "The least threshold: what falls below is set to it (jumprelu). 0: none, as in the paper.");
+    private readonly Option<double> _clip = TrainCommand.Real("--clip", 0,
+        "The largest norm of a step's gradient over all parameters; a longer one is scaled down to it. 0: none is, as in the paper.");
     private readonly Option<string> _parameter = new("--parameter") { Description = "What is learned of a threshold (jumprelu). Default: theta.", HelpName = "theta|log_theta", DefaultValueFactory = _ => "theta" };
     private readonly Option<long> _seed = TrainCommand.Number("--seed", 0, "Decides the first weights and the order of the rows.");
     private readonly Option<double?> _scale = new("--scale") { Description = "What inputs are divided by. Default: so that their squared norm is 1 on average; the root of their width for a transcoder.", HelpName = "X" };
@@ -50,7 +52,7 @@ internal sealed class TrainOptions
     public TrainOptions(Command verb)
     {
         foreach (Option option in (ReadOnlySpan<Option>)[_width, _sparsity, _activation, _k, _steps, _batch, _rate, _rateWarmUp, _rateDecay,
-            _sparsityWarmUp, _bandwidth, _theta, _thetaMin, _parameter, _seed, _scale, _scaleOut, _skip, _deadRows])
+            _sparsityWarmUp, _bandwidth, _theta, _thetaMin, _clip, _parameter, _seed, _scale, _scaleOut, _skip, _deadRows])
             verb.Options.Add(option);
         _activation.CompletionSources.Add("jumprelu", "topk", "batchtopk", "relu");
         _parameter.CompletionSources.Add("theta", "log_theta");
@@ -126,6 +128,7 @@ internal sealed class TrainOptions
         Bandwidth = parsed.GetValue(_bandwidth),
         Threshold = parsed.GetValue(_theta),
         ThresholdFloor = parsed.GetValue(_thetaMin),
+        Clip = parsed.GetValue(_clip),
         Parameter = parsed.GetRequiredValue(_parameter) == "log_theta" ? ThresholdParameter.LogTheta : ThresholdParameter.Theta,
         Seed = parsed.GetValue(_seed),
         Scale = parsed.GetValue(_scale),

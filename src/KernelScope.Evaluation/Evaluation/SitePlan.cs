@@ -113,6 +113,9 @@ internal sealed class SitePlan
         point.Width(config.ModelDim, config.HeadCount * config.HeadDim, config.KvHeadCount * config.HeadDim, config.HiddenDim,
             config.VocabSize);
 
+    /// <summary>Whether the first fires no later than the second.</summary>
+    public static bool IsInOrder(HookPoint site, HookPoint siteOut) => Order(site) <= Order(siteOut);
+
     private static void Check(SaeTarget target, Gemma2Config config)
     {
         foreach (HookPoint point in (ReadOnlySpan<HookPoint>)[target.Site, target.SiteOut])
@@ -130,7 +133,7 @@ internal sealed class SitePlan
         if (target.Sae.Config.OutputDim != output)
             throw new ArgumentException(
                 $"{target.Name}: the SAE writes {target.Sae.Config.OutputDim} values; {target.SiteOut} has {output} in this model.");
-        if (Order(target.Site) > Order(target.SiteOut))
+        if (!IsInOrder(target.Site, target.SiteOut))
             throw new ArgumentException(
                 $"{target.Name}: it reads {target.Site}, which comes after {target.SiteOut}, where its output belongs.");
     }

@@ -24,10 +24,26 @@ internal static class RunEvaluation
         return TokenSet.Create(sequences, config, plan.ExcludedIds.ToArray());
     }
 
+    /// <summary>The sequences that are kept back from training, in their order; null if there are none.</summary>
+    /// <param name="folder">The run.</param>
+    /// <param name="plan">Its plan.</param>
+    /// <param name="share">The share of the sequences that is kept back.</param>
+    /// <param name="most">The largest number of sequences.</param>
+    /// <param name="config">The model's.</param>
+    public static TokenSet? ValidationTokens(RunFolder folder, RunPlan plan, double share, int most, Gemma2Config config)
+    {
+        int[][] sequences = [.. Enumerable.Range(0, plan.Shards.Count).SelectMany(n =>
+        {
+            TokenShard shard = TokenShard.Read(folder, plan, n, config.VocabSize);
+            return shard.Sequences.Where((_, i) => RowSource.IsValidation(plan.Shards[n].FirstSequence + i, share));
+        }).Take(most)];
+        return sequences.Length > 0 ? TokenSet.Create(sequences, config, plan.ExcludedIds.ToArray()) : null;
+    }
+
     /// <summary>
     /// Every number that follows from stored rows: L0, FVU, cosine, firing frequencies, by position. x̄ is the mean over the run's
     /// rows. Over the same tokens and float32 rows they are those of an evaluation with the model, bit for bit;
-    /// the others are not defined.
+    /// the others are not defined. Codes that the run holds of an SAE with equal parameters at the same site are taken as they are.
     /// </summary>
     /// <exception cref="InvalidDataException">The run is not complete, or a file is damaged.</exception>
     public static EvaluationResult OfRows(RunFolder folder, RunPlan plan, IReadOnlyList<SaeTarget> targets, Bootstrap bootstrap,
@@ -59,6 +75,7 @@ internal static class RunEvaluation
         private readonly SaeAccumulator _sums;
         private readonly SiteRecord _site;
         private readonly SiteRecord _siteOut;
+        private readonly SaeRecord? _stored;
         private readonly Mat _input;
         private readonly Mat _output;
         private readonly SparseCodes _codes;
@@ -73,6 +90,7 @@ internal static class RunEvaluation
             (_folder, _plan, _manifests, _target, _sums) = (folder, plan, manifests, target, sums);
             _site = Find(target.Site, target.Sae.Config.InputDim);
             _siteOut = Find(target.SiteOut, target.Sae.Config.OutputDim);
+            _stored = plan.Saes.FirstOrDefault(s => s.Site == target.Site && s.Sha256 == RunIdentity.Of(target.Sae.Checkpoint));
             Device device = target.Sae.Device;
             _input = device.CreateMat(plan.Context, _site.Width, "activations");
             _output = device.CreateMat(plan.Context, _siteOut.Width, "reconstruction");
@@ -126,19 +144,20 @@ internal static class RunEvaluation
         {
             using RowShard inputs = RowShard.Open(_folder, _plan, manifest, _site, trust: _site == _siteOut);
             using RowShard outputs = RowShard.Open(_folder, _plan, manifest, _siteOut, trust: true);
+            CodeShard? codes = _stored is null ? null : CodeShard.Read(_folder, manifest, _stored);
             for (int start = 0; start < inputs.Rows;)
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 int end = start;
                 while (end < inputs.Rows && inputs.Sequence[end] == inputs.Sequence[start] && end - start < _plan.Context)
                     end++;
-                Score(inputs, outputs, start, end - start, mean);
+                Score(inputs, outputs, codes, start, end - start, mean);
                 start = end;
             }
         }
 
         /// <summary>The rows of one sequence.</summary>
-        private void Score(RowShard inputs, RowShard outputs, int start, int count, double[] mean)
+        private void Score(RowShard inputs, RowShard outputs, CodeShard? codes, int start, int count, double[] mean)
         {
             Device device = _target.Sae.Device;
             Span<float> x = _x.AsSpan(0, count * _site.Width), y = _y.AsSpan(0, count * _siteOut.Width),
@@ -147,9 +166,18 @@ internal static class RunEvaluation
             outputs.Read(start, y);
             Mat input = _input.RowRange(0, count), output = _output.RowRange(0, count);
             device.Write(x, input);
-            _target.Sae.Encode(input, _codes);
+            if (codes is null)
+            {
+                _target.Sae.Encode(input, _codes);
+                device.Read(_codes, _list);
+            }
+            else
+            {
+                codes.CopyTo(_list, start, count);
+                device.Write(_list, _codes);
+            }
+
             _target.Sae.Decode(_codes, input, output);
-            device.Read(_codes, _list);
             device.Read(output, reconstruction);
             for (int r = 0; r < count; r++)
                 _rows[r] = RowOf(r, y.Slice(r * mean.Length, mean.Length), reconstruction.Slice(r * mean.Length, mean.Length), mean,

@@ -1,3 +1,4 @@
+using KernelScope.Devices;
 using KernelScope.Files;
 
 namespace KernelScope.Training.Runs;
@@ -140,6 +141,17 @@ internal sealed class CodeShard
             TokenShard.Values<int>(file["sequence"]), TokenShard.Values<int>(file["position"]));
         shard.Check(path, sae.Features);
         return shard;
+    }
+
+    /// <summary>Copies the codes of some rows.</summary>
+    public void CopyTo(CodeList destination, int firstRow, int rows)
+    {
+        int first = (int)RowStart[firstRow], count = (int)(RowStart[firstRow + rows] - first);
+        destination.Resize(rows, count);
+        for (int r = 0; r <= rows; r++)
+            destination.RowStart[r] = RowStart[firstRow + r] - first;
+        Feature.AsSpan(first, count).CopyTo(destination.Feature);
+        Value.AsSpan(first, count).CopyTo(destination.Value);
     }
 
     /// <summary>Refuses rows that are not positions of the shard's sequences, in their order.</summary>

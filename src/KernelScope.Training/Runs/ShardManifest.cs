@@ -18,6 +18,22 @@ internal sealed record SiteManifest
     /// <summary>Σ ‖x‖².</summary>
     public required double SumSquaredNorm { get; init; }
 
+    /// <summary>Σ ‖stored x − x‖² where rows are stored rounded; null in f32, and in what was written before this was measured.</summary>
+    public double? SumSquaredRounding { get; init; }
+
+    /// <summary>
+    /// The share of the variance that rounding changed, Σ ‖stored x − x‖² / Σ ‖x − x̄‖²: the least FVU that an SAE of exact rows has on
+    /// the stored ones. Null where it was not measured, or all rows are equal.
+    /// </summary>
+    public double? RoundingFvu
+    {
+        get
+        {
+            double variance = SumSquaredNorm - (SumX.Sum(s => s * s) / Rows);
+            return SumSquaredRounding is { } error && variance > 0 ? error / variance : null;
+        }
+    }
+
     /// <summary>The largest ‖x‖.</summary>
     public required double MaxNorm { get; init; }
 
@@ -78,6 +94,8 @@ internal sealed record ShardManifest
             value["rows"] = site.Rows;
             value["sum_x"] = CanonicalJson.Numbers(site.SumX);
             value["sum_squared_norm"] = site.SumSquaredNorm;
+            if (site.SumSquaredRounding is { } rounding)
+                value["sum_squared_rounding"] = rounding;
             value["max_norm"] = site.MaxNorm;
             value["max_norm_at"] = new JsonObject { ["sequence"] = site.MaxNormAt.Sequence, ["position"] = site.MaxNormAt.Position };
             sites[name] = value;
@@ -178,6 +196,7 @@ internal sealed record ShardManifest
             Rows = rows,
             SumX = sum,
             SumSquaredNorm = field["sum_squared_norm"].Double,
+            SumSquaredRounding = field.Has("sum_squared_rounding") ? field["sum_squared_rounding"].Double : null,
             MaxNorm = field["max_norm"].Double,
             MaxNormAt = (field["max_norm_at"]["sequence"].Long(-1, long.MaxValue), field["max_norm_at"]["position"].Int(-1, int.MaxValue)),
         };

@@ -17,7 +17,9 @@ internal sealed class SiteRows : IDisposable
     private readonly float[] _chunk;
     private readonly byte[] _narrow;
     private readonly double[] _sum;
+    private readonly float[] _stored;
     private double _sumSquaredNorm;
+    private double _sumSquaredRounding;
     private double _maxSquaredNorm = -1;
     private (long, int) _maxAt = (-1, -1);
     private int _rows;
@@ -29,6 +31,7 @@ internal sealed class SiteRows : IDisposable
         _chunk = new float[checked(chunkLength * site.Width)];
         _narrow = type == DType.F32 ? [] : new byte[_chunk.Length * type.ByteSize()];
         _sum = new double[site.Width];
+        _stored = new float[type == DType.F32 ? 0 : _chunk.Length];
         _file = PlacedFile.Create(path);
         try
         {
@@ -92,6 +95,7 @@ internal sealed class SiteRows : IDisposable
             Rows = sequence.Length,
             SumX = _sum,
             SumSquaredNorm = _sumSquaredNorm,
+            SumSquaredRounding = _type == DType.F32 ? null : _sumSquaredRounding,
             MaxNorm = _maxSquaredNorm < 0 ? 0 : Math.Sqrt(_maxSquaredNorm),
             MaxNormAt = _maxAt,
         };
@@ -130,21 +134,32 @@ internal sealed class SiteRows : IDisposable
         if (_type == DType.F32)
             return MemoryMarshal.AsBytes(rows);
         Span<byte> bytes = _narrow.AsSpan(0, rows.Length * _type.ByteSize());
+        Span<float> stored = _stored.AsSpan(0, rows.Length);
         if (_type == DType.BF16)
         {
-            BFloat16.Narrow(rows, MemoryMarshal.Cast<byte, BFloat16>(bytes));
-            return bytes;
+            Span<BFloat16> narrow = MemoryMarshal.Cast<byte, BFloat16>(bytes);
+            BFloat16.Narrow(rows, narrow);
+            BFloat16.Widen(narrow, stored);
+        }
+        else
+        {
+            NarrowToHalf(rows, MemoryMarshal.Cast<byte, Half>(bytes), stored, sequence, position);
         }
 
-        Span<Half> halves = MemoryMarshal.Cast<byte, Half>(bytes);
+        for (int at = 0; at < rows.Length; at += _site.Width)
+            _sumSquaredRounding += RowSums.Compare(rows.Slice(at, _site.Width), stored.Slice(at, _site.Width)).Error;
+        return bytes;
+    }
+
+    private void NarrowToHalf(ReadOnlySpan<float> rows, Span<Half> halves, Span<float> stored, long sequence, int position)
+    {
         for (int i = 0; i < rows.Length; i++)
         {
             halves[i] = (Half)rows[i];
+            stored[i] = (float)halves[i];
             if (Half.IsInfinity(halves[i]))
                 throw new InvalidDataException($"{_site.Name}, sequence {sequence}, position {position + (i / _site.Width)}: {rows[i]} " +
                     $"is too large for f16; use --dtype bf16 or f32.");
         }
-
-        return bytes;
     }
 }

@@ -26,7 +26,7 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
         "evaluate_sequences"];
 
     private static readonly string[] OptionKeys = ["activation", "batch", "lr", "lr_warm_up", "lr_decay_last", "sparsity_warm_up",
-        "bandwidth", "theta", "theta_min", "parameter", "scale", "scale_out", "skip", "dead_rows", "bucket", "validation"];
+        "bandwidth", "theta", "theta_min", "clip", "parameter", "scale", "scale_out", "skip", "dead_rows", "bucket", "validation"];
 
     /// <summary>Reads a suite file and expands it over the sites of a run.</summary>
     /// <param name="path">The file.</param>
@@ -138,6 +138,7 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
                 Bandwidth = Real("bandwidth", defaults.Bandwidth),
                 Threshold = Real("theta", defaults.Threshold),
                 ThresholdFloor = Real("theta_min", defaults.ThresholdFloor),
+                Clip = Real("clip", defaults.Clip),
                 Parameter = Has("parameter") ? Parameter(options["parameter"]) : defaults.Parameter,
                 Scale = Has("scale") ? options["scale"].Double : null,
                 ScaleOut = Has("scale_out") ? options["scale_out"].Double : null,

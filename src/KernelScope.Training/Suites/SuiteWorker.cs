@@ -233,14 +233,8 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         if (plan.Run.SkipFirst > 0)
             throw new InvalidDataException($"the run leaves out the first {plan.Run.SkipFirst} positions of each sequence, and losses are " +
                 $"counted by tokens; --no-model leaves them out.");
-        double share = plan.Items[0].Rows.Validation;
-        int[][] sequences = [.. Enumerable.Range(0, plan.Run.Shards.Count).SelectMany(n =>
-        {
-            TokenShard shard = TokenShard.Read(run, plan.Run, n, reader.Config.VocabSize);
-            return shard.Sequences.Where((_, i) => RowSource.IsValidation(plan.Run.Shards[n].FirstSequence + i, share));
-        }).Take(plan.Sequences)];
-        return sequences.Length > 0 ? TokenSet.Create(sequences, reader.Config, plan.Run.ExcludedIds.ToArray())
-            : throw new InvalidDataException("no sequence of the run is kept back, so that delta loss has nothing to be measured on; a " +
+        return RunEvaluation.ValidationTokens(run, plan.Run, plan.Items[0].Rows.Validation, plan.Sequences, reader.Config)
+            ?? throw new InvalidDataException("no sequence of the run is kept back, so that delta loss has nothing to be measured on; a " +
                 "larger options.validation keeps some, and --no-model leaves it out.");
     }
 
