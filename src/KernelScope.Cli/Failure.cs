@@ -40,7 +40,8 @@ internal static class Failure
             OperationCanceledException => (ExitCode.Interrupted, "interrupted."),
             OutOfMemoryException => (ExitCode.Failed, "there is not enough memory for this."),
             _ when IsExpected(exception) => (ExitCode.Failed, Sentence(exception)),
-            _ => (ExitCode.Failed, $"this is a defect of kernelscope ({exception.GetType().Name}: {exception.Message}); {TraceVariable}=1 shows where."),
+            _ => (ExitCode.Failed, "this is a defect of kernelscope " +
+                $"({exception.GetType().Name}: {exception.Message}); {TraceVariable}=1 shows where."),
         };
         WriteLine(error, sentence);
         if (code == ExitCode.Usage)
@@ -54,9 +55,11 @@ internal static class Failure
     public static void WriteLine(TextWriter error, string sentence) => error.WriteLine($"kernelscope: {Printable.OneLine(sentence)}");
 
     /// <summary>Where to read on after bad usage.</summary>
-    public static string Hint(string verb) => verb.Length == 0 ? "'kernelscope --help' lists the verbs." : $"'kernelscope {verb} --help' lists its options and shows an example.";
+    public static string Hint(string verb) => verb.Length == 0 ? "'kernelscope --help' lists the verbs."
+        : $"'kernelscope {verb} --help' lists its options and shows an example.";
 
-    private static bool IsExpected(Exception exception) => exception is WorkException or InvalidDataException or ArgumentException or FormatException or IOException
+    private static bool IsExpected(Exception exception) =>
+        exception is WorkException or InvalidDataException or ArgumentException or FormatException or IOException
         or UnauthorizedAccessException or NotSupportedException or InvalidOperationException;
 
     /// <summary>The message without what .NET appends to it for programmers.</summary>

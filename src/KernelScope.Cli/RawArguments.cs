@@ -43,7 +43,8 @@ internal static class RawArguments
         {
             byte[] argument = all[all.Count - args.Length + i];
             if (FirstInvalid(argument) is int at)
-                throw new WorkException($"the argument '{Printable.Escape(args[i])}' is not valid UTF-8: byte 0x{argument[at]:X2} at offset {at} begins no character.");
+                throw new WorkException($"the argument '{Printable.Escape(args[i])}' is not valid UTF-8: byte 0x{argument[at]:X2} at " +
+                    $"offset {at} begins no character.");
         }
     }
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using KernelScope.Devices;
 
 namespace KernelScope.Conformance;
@@ -50,7 +51,8 @@ public sealed record ConformanceResult
     public string Hash { get; init; } = "";
 
     /// <summary>One line for a log.</summary>
-    public override string ToString() => FormattableString.Invariant($"{(Ok ? "ok  " : "FAIL")} {Op}: {Name} ({WorstError:g3} of {Limit:g3}){(Ok ? "" : " " + Message)}");
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture,
+        $"{(Ok ? "ok  " : "FAIL")} {Op}: {Name} ({WorstError:g3} of {Limit:g3}){(Ok ? "" : " " + Message)}");
 }
 
 /// <summary>One op on inputs of one shape class, on a device and on the reference device.</summary>

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using KernelScope.Devices;
@@ -43,17 +44,23 @@ internal sealed class Trial : IDisposable
     /// <summary>The comparison that came nearest to its limit: its limit.</summary>
     public double ElementLimit { get; private set; }
 
-    public TrialMatrix Input(string name, int rows, int columns, ReadOnlySpan<float> values, Layout layout = default) => Matrix(name, rows, columns, layout, Role.Input, values);
+    public TrialMatrix Input(string name, int rows, int columns, ReadOnlySpan<float> values, Layout layout = default) =>
+        Matrix(name, rows, columns, layout, Role.Input, values);
 
-    public TrialMatrix Input(string name, int rows, int columns, Layout layout = default, double size = 1) => Input(name, rows, columns, Random.Normals(rows * columns, size), layout);
+    public TrialMatrix Input(string name, int rows, int columns, Layout layout = default, double size = 1) =>
+        Input(name, rows, columns, Random.Normals(rows * columns, size), layout);
 
-    public TrialMatrix Output(string name, int rows, int columns, Layout layout = default) => Matrix(name, rows, columns, layout, Role.Output, default);
+    public TrialMatrix Output(string name, int rows, int columns, Layout layout = default) =>
+        Matrix(name, rows, columns, layout, Role.Output, default);
 
-    public TrialMatrix InOut(string name, int rows, int columns, ReadOnlySpan<float> values, Layout layout = default) => Matrix(name, rows, columns, layout, Role.InOut, values);
+    public TrialMatrix InOut(string name, int rows, int columns, ReadOnlySpan<float> values, Layout layout = default) =>
+        Matrix(name, rows, columns, layout, Role.InOut, values);
 
-    public TrialMatrix InOut(string name, int rows, int columns, Layout layout = default, double size = 1) => InOut(name, rows, columns, Random.Normals(rows * columns, size), layout);
+    public TrialMatrix InOut(string name, int rows, int columns, Layout layout = default, double size = 1) =>
+        InOut(name, rows, columns, Random.Normals(rows * columns, size), layout);
 
-    public TrialMatrix Scratch(string name, int rows, int columns, ReadOnlySpan<float> values, Layout layout = default) => Matrix(name, rows, columns, layout, Role.Scratch, values);
+    public TrialMatrix Scratch(string name, int rows, int columns, ReadOnlySpan<float> values, Layout layout = default) =>
+        Matrix(name, rows, columns, layout, Role.Scratch, values);
 
     public TrialWeight Weight(string name, int columns, ReadOnlySpan<PartForm> parts, Func<int, int, double> value)
     {
@@ -62,7 +69,8 @@ internal sealed class Trial : IDisposable
         return weight;
     }
 
-    public TrialWeight Weight(string name, int rows, int columns, WeightForm form, double size = 1) => Weight(name, columns, [new PartForm(rows, form)], (_, _) => Random.Normal() * size);
+    public TrialWeight Weight(string name, int rows, int columns, WeightForm form, double size = 1) =>
+        Weight(name, columns, [new PartForm(rows, form)], (_, _) => Random.Normal() * size);
 
     public TrialCodes Codes(int featureCount, CodeList? input = null)
     {
@@ -216,7 +224,8 @@ internal sealed class Trial : IDisposable
 
         op(side);
         foreach (TrialMatrix matrix in _matrices)
-            side.Device.Read(side.IsReference ? matrix.WholeReference : matrix.WholeTested, side.IsReference ? matrix.Expected : matrix.Actual);
+            side.Device.Read(side.IsReference ? matrix.WholeReference : matrix.WholeTested, side.IsReference ? matrix.Expected
+                : matrix.Actual);
         foreach (TrialCodes codes in _codes)
             side.Device.Read(side[codes], side.IsReference ? codes.Expected : codes.Actual);
     }
@@ -228,8 +237,10 @@ internal sealed class Trial : IDisposable
         {
             if (!matrix.MayChange(n) && BitConverter.SingleToInt32Bits(before[n]) != BitConverter.SingleToInt32Bits(matrix.Actual[n]))
             {
-                string place = FormattableString.Invariant($"row {n / matrix.Stride}, column {n % matrix.Stride} of the rows of {matrix.Stride} around '{matrix.Name}' [{matrix.Rows}, {matrix.Columns}]");
-                throw new DisagreementException(FormattableString.Invariant($"{place} was {before[n]:g9} and is now {matrix.Actual[n]:g9}; the op has no business there."));
+                string place = string.Create(CultureInfo.InvariantCulture, $"row {n / matrix.Stride}, column " +
+                    $"{n % matrix.Stride} of the rows of {matrix.Stride} around '{matrix.Name}' [{matrix.Rows}, {matrix.Columns}]");
+                throw new DisagreementException(FormattableString.Invariant(
+                    $"{place} was {before[n]:g9} and is now {matrix.Actual[n]:g9}; the op has no business there."));
             }
         }
     }

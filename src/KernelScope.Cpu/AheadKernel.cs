@@ -42,7 +42,8 @@ internal static unsafe class AheadKernel<S, V>
             panel = now;
             int j = n / panels * AheadPanel.Outputs, i = n % panels * AheadPanel.Inputs;
             int depth = Math.Min(AheadPanel.Inputs, product->Inputs - i);
-            copy = n + 1 < strips * panels ? Copy<E>(product, part, first + ((n + 1) / panels * AheadPanel.Outputs), (n + 1) % panels * AheadPanel.Inputs, other, tiles) : default;
+            copy = n + 1 < strips * panels ? Copy<E>(product, part, first + ((n + 1) / panels * AheadPanel.Outputs),
+                (n + 1) % panels * AheadPanel.Inputs, other, tiles) : default;
             for (int g = 0; g < AheadPanel.Outputs; g += Columns)
                 Rows<E>(product, tiles, panel + ((long)g * depth), i, depth, y + j + g, stride, ref copy);
             Finish<E>(ref copy);
@@ -61,17 +62,20 @@ internal static unsafe class AheadKernel<S, V>
             Depth = depth,
             BlocksLeft = depth / AheadPanel.Block,
             // A step copies a vector of each of eight rows while eight inputs pass; two vectors, where there are not enough steps otherwise.
-            Vectors = AheadPanel.Outputs / Columns * tiles * (AheadPanel.Inputs / AheadPanel.Block) >= depth / AheadPanel.Block * (AheadPanel.Outputs / S.Lanes) ? 1 : 2,
+            Vectors = AheadPanel.Outputs / Columns * tiles * (AheadPanel.Inputs / AheadPanel.Block) >= depth / AheadPanel.Block * (
+                AheadPanel.Outputs / S.Lanes) ? 1 : 2,
         };
     }
 
-    private static void Rows<E>(Product* product, int tiles, float* panel, int firstInput, int depth, float* y, long stride, ref AheadCopy copy)
+    private static void Rows<E>(Product* product, int tiles, float* panel, int firstInput, int depth, float* y, long stride,
+        ref AheadCopy copy)
         where E : struct, IElement
     {
         for (int t = 0; tiles > 0; tiles--)
         {
             int rows = (product->Rows - t + tiles - 1) / tiles;
-            Tile<E>(rows, panel, product->X + (t * product->XStride) + firstInput, product->XStride, depth, y + (t * stride), stride, firstInput > 0, ref copy);
+            Tile<E>(rows, panel, product->X + (t * product->XStride) + firstInput, product->XStride, depth, y + (t * stride), stride,
+                firstInput > 0, ref copy);
             t += rows;
         }
     }
@@ -110,7 +114,8 @@ internal static unsafe class AheadKernel<S, V>
         }
     }
 
-    private static void Tile<E>(int rows, float* panel, float* x, long xStride, int depth, float* y, long stride, bool add, ref AheadCopy copy)
+    private static void Tile<E>(int rows, float* panel, float* x, long xStride, int depth, float* y, long stride, bool add,
+        ref AheadCopy copy)
         where E : struct, IElement
     {
         switch (rows)

@@ -14,7 +14,8 @@ internal static unsafe class AttendFewOp<S, V>
     where V : struct
 {
     /// <summary>Memory that a worker needs.</summary>
-    public static long ScratchLength(AttendJob* job) => (AttendJob.BlockKeys * ((long)job->Group + job->Cache.HeadDim)) + TransposePanel.Length;
+    public static long ScratchLength(AttendJob* job) =>
+        (AttendJob.BlockKeys * ((long)job->Group + job->Cache.HeadDim)) + TransposePanel.Length;
 
     public static void Unit(void* argument, int unit, int worker)
     {
@@ -47,7 +48,12 @@ internal static unsafe class AttendFewOp<S, V>
         }
 
         bool isNarrow = job->Cache.Type == DType.BF16;
-        var keys = new StoredMatrix { Pointer = job->Cache.Block(job->Cache.Keys, kvHead, from, count, copy), DType = job->Cache.Type, Outputs = count };
+        var keys = new StoredMatrix
+        {
+            Pointer = job->Cache.Block(job->Cache.Keys, kvHead, from, count, copy),
+            DType = job->Cache.Type,
+            Outputs = count
+        };
         var product = new Product
         {
             X = job->Q + (t * job->QStride) + ((long)kvHead * job->Group * headDim),
@@ -69,7 +75,13 @@ internal static unsafe class AttendFewOp<S, V>
             z[(g * zStride) + headDim + 1] = Scores<S, V>.Exponentials(row, first - start + count, max);
         }
 
-        var values = new StoredMatrix { Pointer = job->Cache.Block(job->Cache.Values, kvHead, from, count, copy), DType = job->Cache.Type, Outputs = headDim, Transposed = true };
+        var values = new StoredMatrix
+        {
+            Pointer = job->Cache.Block(job->Cache.Values, kvHead, from, count, copy),
+            DType = job->Cache.Type,
+            Outputs = headDim,
+            Transposed = true
+        };
         product = new Product { X = scores + first, XStride = AttendJob.BlockKeys, Rows = job->Group, Inputs = count };
         if (isNarrow)
             AxpyKernel<S, V>.Range<ElementBf16>(&product, &values, 0, headDim, z, zStride);

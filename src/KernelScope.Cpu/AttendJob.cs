@@ -37,7 +37,8 @@ internal unsafe struct KvSlots
             return start;
         new ReadOnlySpan<byte>(start, before * row).CopyTo(new Span<byte>(copy, before * row));
         int after = (count - before) * row;
-        new ReadOnlySpan<byte>(Place(keysOrValues, head, first + before), after).CopyTo(new Span<byte>((byte*)copy + (before * row), after));
+        new ReadOnlySpan<byte>(Place(keysOrValues, head, first + before), after)
+            .CopyTo(new Span<byte>((byte*)copy + (before * row), after));
         return (byte*)copy;
     }
 
@@ -206,7 +207,8 @@ internal static unsafe class Scores<S, V>
             S.Store(S.MultiplyAdd(b, S.Load(block + i), S.Multiply(a, S.Load(z + i))), z + i);
         if (i == count)
             return;
-        V own = Partial.Load<S, V, ElementF32>((byte*)(z + i), count - i), added = Partial.Load<S, V, ElementF32>((byte*)(block + i), count - i);
+        V own = Partial.Load<S, V, ElementF32>((byte*)(z + i), count - i),
+            added = Partial.Load<S, V, ElementF32>((byte*)(block + i), count - i);
         Partial.Store<S, V>(S.MultiplyAdd(b, added, S.Multiply(a, own)), z + i, count - i);
     }
 

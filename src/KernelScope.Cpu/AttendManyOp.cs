@@ -88,7 +88,8 @@ internal static unsafe class AttendManyOp<S, V>
         {
             float* q = job->Q + (first * job->QStride) + (((long)kvHead * job->Group + g) * headDim);
             for (int t = 0; t < rows; t += S.TileRows)
-                RegisterTile<S, V>.PackRows(q + (t * job->QStride), job->QStride, Math.Min(S.TileRows, rows - t), headDim, room.Queries + ((long)((g * PaddedRows(job)) + t) * headDim));
+                RegisterTile<S, V>.PackRows(q + (t * job->QStride), job->QStride, Math.Min(S.TileRows, rows - t), headDim,
+                    room.Queries + ((long)((g * PaddedRows(job)) + t) * headDim));
         }
 
         new Span<float>(room.Z, all * headDim).Clear();
@@ -100,7 +101,12 @@ internal static unsafe class AttendManyOp<S, V>
     {
         int headDim = job->Cache.HeadDim;
         Prefetch next = Ahead(job, job->Cache.Values, kvHead, from, count);
-        var keys = new StoredMatrix { Pointer = job->Cache.Block(job->Cache.Keys, kvHead, from, count, room.Copy), DType = job->Cache.Type, Outputs = count };
+        var keys = new StoredMatrix
+        {
+            Pointer = job->Cache.Block(job->Cache.Keys, kvHead, from, count, room.Copy),
+            DType = job->Cache.Type,
+            Outputs = count
+        };
         if (job->Cache.Type == DType.BF16)
             FloatBlocks<S, V>.PackPlain<ElementBf16>(&keys, headDim, 0, count, 0, headDim, room.Panel);
         else
@@ -132,7 +138,8 @@ internal static unsafe class AttendManyOp<S, V>
     private static Prefetch Ahead(AttendJob* job, byte* keysOrValues, int kvHead, int from, int count)
     {
         int bytes = job->Cache.HeadDim * job->Cache.Size;
-        return new Prefetch(job->Cache.Place(keysOrValues, kvHead, from), bytes, bytes, Math.Min(count, job->Cache.Capacity - (from % job->Cache.Capacity)));
+        return new Prefetch(job->Cache.Place(keysOrValues, kvHead, from), bytes, bytes,
+            Math.Min(count, job->Cache.Capacity - (from % job->Cache.Capacity)));
     }
 
     /// <summary>Tiles of a head's rows and <paramref name="columns"/> columns, over all heads of the group.</summary>
@@ -153,8 +160,10 @@ internal static unsafe class AttendManyOp<S, V>
             for (int j = low / RegisterTile<S, V>.Columns * RegisterTile<S, V>.Columns; j < high; j += RegisterTile<S, V>.Columns)
             {
                 next.Issue(share);
-                RegisterTile<S, V>.Run(RegisterTile<S, V>.Height(tileRows), tileRows, 0, Math.Min(RegisterTile<S, V>.Columns, Keys - place - j), headDim, room.Queries + ((long)row * headDim),
-                    room.Panel + ((long)j * headDim), RegisterTile<S, V>.Columns, room.Scores + ((long)row * Keys) + place + j, Keys, add: false);
+                RegisterTile<S, V>.Run(RegisterTile<S, V>.Height(tileRows), tileRows, 0,
+                    Math.Min(RegisterTile<S, V>.Columns, Keys - place - j), headDim, room.Queries + ((long)row * headDim),
+                    room.Panel + ((long)j * headDim), RegisterTile<S, V>.Columns, room.Scores + ((long)row * Keys) + place + j, Keys,
+                    add: false);
             }
 
             for (int r = 0; r < tileRows; r++)
@@ -194,7 +203,8 @@ internal static unsafe class AttendManyOp<S, V>
     }
 
     /// <summary>P·V for one head, which joins z. Values are taken where they lie, or from the panel where they are null.</summary>
-    private static void MixOfHead(AttendJob* job, in Room room, int g, int position, int rows, int from, int count, float* values, ref Prefetch next)
+    private static void MixOfHead(AttendJob* job, in Room room, int g, int position, int rows, int from, int count, float* values,
+        ref Prefetch next)
     {
         int headDim = job->Cache.HeadDim, share = next.Share(Tiles(job, rows, headDim));
         int tile = RegisterTile<S, V>.Columns, place = from % Keys;
@@ -210,7 +220,8 @@ internal static unsafe class AttendManyOp<S, V>
             {
                 next.Issue(share);
                 float* b = values == null ? room.Panel + ((long)i * count) + (low * tile) : values + ((long)low * headDim) + i;
-                RegisterTile<S, V>.Run(RegisterTile<S, V>.Height(tileRows), tileRows, 0, Math.Min(tile, headDim - i), high - low, room.PackedScores,
+                RegisterTile<S, V>.Run(RegisterTile<S, V>.Height(tileRows), tileRows, 0, Math.Min(tile, headDim - i), high - low,
+                    room.PackedScores,
                     b, values == null ? tile : headDim, room.Own + i, headDim, add: false);
             }
 
@@ -233,7 +244,8 @@ internal static unsafe class AttendManyOp<S, V>
                     continue;
                 new Span<float>(room.Own, headDim).Clear();
                 for (int j = low; j < high; j++)
-                    RowSum<S, V>.AddOne<ElementF32>((byte*)(values + ((long)j * headDim)), room.Scores[((long)row * Keys) + (from % Keys) + j], room.Own, headDim);
+                    RowSum<S, V>.AddOne<ElementF32>((byte*)(values + ((long)j * headDim)),
+                        room.Scores[((long)row * Keys) + (from % Keys) + j], room.Own, headDim);
                 Join(room, row, room.Own, headDim);
             }
         }

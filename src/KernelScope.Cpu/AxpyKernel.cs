@@ -37,7 +37,8 @@ internal static unsafe class AxpyKernel<S, V>
     private static void AddEight<E>(byte* w, long rowBytes, float* x, float* y, int count)
         where E : struct, IElement
     {
-        V x0 = S.All(x[0]), x1 = S.All(x[1]), x2 = S.All(x[2]), x3 = S.All(x[3]), x4 = S.All(x[4]), x5 = S.All(x[5]), x6 = S.All(x[6]), x7 = S.All(x[7]);
+        V x0 = S.All(x[0]), x1 = S.All(x[1]), x2 = S.All(x[2]), x3 = S.All(x[3]), x4 = S.All(x[4]), x5 = S.All(x[5]), x6 = S.All(x[6]),
+            x7 = S.All(x[7]);
         byte* w3 = w + (3 * rowBytes);
         byte* w6 = w + (6 * rowBytes);
         int j = 0;

@@ -28,7 +28,8 @@ internal readonly unsafe struct Bf16Blocks<S, V> : IBlockFormat
     public static int Words(int depth) => Pairs(depth);
 
     /// <inheritdoc/>
-    public static void PackRows(float* x, long stride, int rows, int depth, float* packed) => PackRows(x, stride, rows, depth, Height(rows), (uint*)packed);
+    public static void PackRows(float* x, long stride, int rows, int depth, float* packed) =>
+        PackRows(x, stride, rows, depth, Height(rows), (uint*)packed);
 
     /// <inheritdoc/>
     public static void Pack<E>(Product* product, StoredMatrix* part, int first, int width, int firstInput, int depth, float* block)
@@ -82,7 +83,8 @@ internal readonly unsafe struct Bf16Blocks<S, V> : IBlockFormat
         for (int m = firstRow; m < height; m++)
         {
             for (int i = 0; i < depth; i += 2)
-                pairs[(i / 2 * height) + m] = m < rows ? Bits(x[(m * stride) + i]) | (i + 1 < depth ? (uint)Bits(x[(m * stride) + i + 1]) << 16 : 0) : 0;
+                pairs[(i / 2 * height) + m] = m < rows ? Bits(x[(m * stride) + i]) | (i + 1 < depth
+                    ? (uint)Bits(x[(m * stride) + i + 1]) << 16 : 0) : 0;
         }
     }
 
@@ -139,7 +141,8 @@ internal readonly unsafe struct Bf16Blocks<S, V> : IBlockFormat
     private static int Height(int rows) => rows <= Bf16Code.LowRows ? Bf16Code.LowRows : Bf16Code.TallRows;
 
     /// <inheritdoc/>
-    public static void OverRows(Product* product, float* block, long panelStep, int panelWidth, int skip, int width, int firstInput, int depth, float* y, long stride, ref Prefetch next)
+    public static void OverRows(Product* product, float* block, long panelStep, int panelWidth, int skip, int width, int firstInput,
+        int depth, float* y, long stride, ref Prefetch next)
     {
         uint* panel = (uint*)block;
         int pairs = Pairs(depth), tiles = (width + Columns - 1) / Columns;
@@ -195,7 +198,8 @@ internal readonly unsafe struct Bf16Blocks<S, V> : IBlockFormat
     }
 
     /// <summary>From [out, in]: as many rows as lanes are taken as rows of pairs and turned. bfloat16 rows of an even number of inputs are that already.</summary>
-    private static void PackPlain<E>(StoredMatrix* part, int inputs, int first, int width, int firstInput, int depth, uint* panel, ushort* rounded, int roundedStride)
+    private static void PackPlain<E>(StoredMatrix* part, int inputs, int first, int width, int firstInput, int depth, uint* panel,
+        ushort* rounded, int roundedStride)
         where E : struct, IElement
     {
         int pairs = Pairs(depth);

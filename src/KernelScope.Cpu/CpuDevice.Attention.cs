@@ -25,7 +25,8 @@ public sealed unsafe partial class CpuDevice
         int count = 0;
         foreach (SequenceRows s in sequences)
         {
-            AttendJob job = Job(q.RowRange(s.FirstRow, s.RowCount), s.Cache, s.Position, shape, destination.RowRange(s.FirstRow, s.RowCount));
+            AttendJob job = Job(q.RowRange(s.FirstRow, s.RowCount), s.Cache, s.Position, shape,
+                destination.RowRange(s.FirstRow, s.RowCount));
             if (s.RowCount < ManyQueries)
                 few[count++] = job;
             else

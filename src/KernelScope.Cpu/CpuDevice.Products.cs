@@ -14,7 +14,12 @@ public sealed unsafe partial class CpuDevice
         {
             rows = ChunkRows(x.Rows, first);
             Mat y = destination.RowRange(first, rows);
-            var job = new LinearJob { Product = Prepare(x.RowRange(first, rows), w, Precision), Y = HostBuffer.Pointer(y), Stride = y.Stride };
+            var job = new LinearJob
+            {
+                Product = Prepare(x.RowRange(first, rows), w, Precision),
+                Y = HostBuffer.Pointer(y),
+                Stride = y.Stride
+            };
             Share(&job.Product, 0);
             Multiply(_kernels.Linear, &job, w, Ceiling(w.Rows, job.Product.UnitOutputs));
         }
@@ -33,9 +38,27 @@ public sealed unsafe partial class CpuDevice
             {
                 HostPart part = w.Parts[p];
                 Mat own = x.RowRange(first, rows).ColumnRange(part.FirstRow, part.Rows);
-                var turned = new StoredMatrix { Pointer = part.Pointer, DType = part.DType, Outputs = part.Columns, Inputs = part.Rows, Transposed = !part.Transposed };
-                var product = new Product { X = HostBuffer.Pointer(own), XStride = own.Stride, Rows = rows, Inputs = part.Rows, Outputs = part.Columns, Parts = &turned, PartCount = 1, Adds = p > 0 };
-                Begin(&product, ProductPlan.Transposed(WeightTraits.From(new ReadOnlySpan<StoredMatrix>(in turned), part.Rows, part.Columns), _traits));
+                var turned = new StoredMatrix
+                {
+                    Pointer = part.Pointer,
+                    DType = part.DType,
+                    Outputs = part.Columns,
+                    Inputs = part.Rows,
+                    Transposed = !part.Transposed
+                };
+                var product = new Product
+                {
+                    X = HostBuffer.Pointer(own),
+                    XStride = own.Stride,
+                    Rows = rows,
+                    Inputs = part.Rows,
+                    Outputs = part.Columns,
+                    Parts = &turned,
+                    PartCount = 1,
+                    Adds = p > 0
+                };
+                Begin(&product,
+                    ProductPlan.Transposed(WeightTraits.From(new ReadOnlySpan<StoredMatrix>(in turned), part.Rows, part.Columns), _traits));
                 var job = new LinearJob { Product = product, Y = HostBuffer.Pointer(y), Stride = y.Stride };
                 Share(&job.Product, 0);
                 _pool.Run(_kernels.Linear, &job, Ceiling(part.Columns, job.Product.UnitOutputs));
@@ -53,7 +76,12 @@ public sealed unsafe partial class CpuDevice
         {
             rows = ChunkRows(x.Rows, first);
             Mat y = destination.RowRange(first, rows);
-            var job = new LinearJob { Product = Prepare(x.RowRange(first, rows), w, Precision), Y = HostBuffer.Pointer(y), Stride = y.Stride };
+            var job = new LinearJob
+            {
+                Product = Prepare(x.RowRange(first, rows), w, Precision),
+                Y = HostBuffer.Pointer(y),
+                Stride = y.Stride
+            };
             // Of each unit half are gate values and half up values, in whole tiles.
             job.Product.UnitOutputs = Math.Max(32, job.Product.UnitOutputs / 2 / 32 * 32);
             Share(&job.Product, 2L * rows * job.Product.UnitOutputs);

@@ -112,7 +112,8 @@ public sealed unsafe partial class CpuDevice
                 int count = counts[((long)t * units) + unit];
                 EncodedUnit* found = unitsFound + unit;
                 EntryList* list = lists + found->Worker;
-                codes.Add(new ReadOnlySpan<int>(list->Features + found->Next, count), new ReadOnlySpan<float>(list->Values + found->Next, count));
+                codes.Add(new ReadOnlySpan<int>(list->Features + found->Next, count),
+                    new ReadOnlySpan<float>(list->Values + found->Next, count));
                 found->Next += count;
             }
 

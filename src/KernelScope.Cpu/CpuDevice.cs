@@ -77,7 +77,8 @@ public sealed unsafe partial class CpuDevice : HostDevice
     public override Precision Precision { get; }
 
     /// <summary>How <see cref="Precision.Fast"/> multiplies many rows: <c>vdpbf16ps</c>, or <c>float32</c>, as exact does, without that instruction; null where nothing is fast.</summary>
-    public string? FastProducts => Precision == Precision.Exact && _saePrecision == Precision.Exact ? null : MultipliesBf16 ? "vdpbf16ps" : "float32";
+    public string? FastProducts => Precision == Precision.Exact && _saePrecision == Precision.Exact ? null : MultipliesBf16 ? "vdpbf16ps"
+        : "float32";
 
     /// <summary>Whether products of bfloat16 by machine code are in use.</summary>
     internal bool MultipliesBf16 => _bf16 is not null;
@@ -98,7 +99,8 @@ public sealed unsafe partial class CpuDevice : HostDevice
     ];
 
     /// <summary>The same of a weight of this kind of device; null for another's.</summary>
-    internal string? KernelsOf(Weight weight, Precision precision) => weight is CpuWeight own ? ProductPlan.Describe(own.Traits, precision, _traits) : null;
+    internal string? KernelsOf(Weight weight, Precision precision) => weight is CpuWeight own
+        ? ProductPlan.Describe(own.Traits, precision, _traits) : null;
 
     /// <summary>Accuracy of SAE encoders.</summary>
     internal Precision SaePrecision => _saePrecision;

@@ -77,7 +77,8 @@ internal sealed unsafe class CpuWeight : HostWeight
     /// <summary>The matrices behind a weight of the cpu device.</summary>
     /// <exception cref="ArgumentException">The weight belongs to another kind of device.</exception>
     /// <exception cref="ObjectDisposedException">It was disposed.</exception>
-    public static new CpuWeight Of(Weight weight) => HostWeight.Of(weight) as CpuWeight ?? throw new ArgumentException($"{weight} is not a weight of the cpu device.", nameof(weight));
+    public static new CpuWeight Of(Weight weight) => HostWeight.Of(weight) as CpuWeight
+        ?? throw new ArgumentException($"{weight} is not a weight of the cpu device.", nameof(weight));
 
     /// <summary>Takes down what a product found that compared the panels of all matrices with their checksums, the first that reads them.</summary>
     /// <exception cref="InvalidDataException">A panel is damaged; the next product finds it again.</exception>
@@ -100,7 +101,8 @@ internal sealed unsafe class CpuWeight : HostWeight
         base.Dispose(disposing);
     }
 
-    private static StoredMatrix* Pointer(StoredMatrix[] pinned) => (StoredMatrix*)Unsafe.AsPointer(ref MemoryMarshal.GetArrayDataReference(pinned));
+    private static StoredMatrix* Pointer(StoredMatrix[] pinned) =>
+        (StoredMatrix*)Unsafe.AsPointer(ref MemoryMarshal.GetArrayDataReference(pinned));
 
     private PanelView Find(WeightPart part, PanelStore store)
     {

@@ -41,19 +41,25 @@ internal static unsafe class FeatureColumns<S, V>
             // After the last block come the next features, from their first outputs on.
             bool last = j + (2 * block) > outputs;
             byte* here = w + ((long)j * sizeof(float));
-            AddBlock(here, rowBytes, feature, value, count, last ? w : here + (block * sizeof(float)), last ? next : feature, last ? nextCount : count, y + j);
+            AddBlock(here, rowBytes, feature, value, count, last ? w : here + (block * sizeof(float)), last ? next : feature,
+                last ? nextCount : count, y + j);
         }
 
         return j;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    private static void AddBlock(byte* w, long rowBytes, int* feature, float* value, int count, byte* then, int* thenFeature, int thenCount, float* y)
+    private static void AddBlock(byte* w, long rowBytes, int* feature, float* value, int count, byte* then, int* thenFeature,
+        int thenCount, float* y)
     {
-        V s0 = S.Load(y), s1 = S.Load(y + S.Lanes), s2 = S.Load(y + (2 * S.Lanes)), s3 = S.Load(y + (3 * S.Lanes)), s4 = S.Load(y + (4 * S.Lanes)), s5 = S.Load(y + (5 * S.Lanes)),
-            s6 = S.Load(y + (6 * S.Lanes)), s7 = S.Load(y + (7 * S.Lanes)), s8 = S.Load(y + (8 * S.Lanes)), s9 = S.Load(y + (9 * S.Lanes)), s10 = S.Load(y + (10 * S.Lanes)), s11 = S.Load(y + (11 * S.Lanes)),
-            s12 = S.Load(y + (12 * S.Lanes)), s13 = S.Load(y + (13 * S.Lanes)), s14 = S.Load(y + (14 * S.Lanes)), s15 = S.Load(y + (15 * S.Lanes)), s16 = S.Load(y + (16 * S.Lanes)), s17 = S.Load(y + (17 * S.Lanes)),
-            s18 = S.Load(y + (18 * S.Lanes)), s19 = S.Load(y + (19 * S.Lanes)), s20 = S.Load(y + (20 * S.Lanes)), s21 = S.Load(y + (21 * S.Lanes)), s22 = S.Load(y + (22 * S.Lanes)), s23 = S.Load(y + (23 * S.Lanes));
+        V s0 = S.Load(y), s1 = S.Load(y + S.Lanes), s2 = S.Load(y + (2 * S.Lanes)), s3 = S.Load(y + (3 * S.Lanes)),
+            s4 = S.Load(y + (4 * S.Lanes)), s5 = S.Load(y + (5 * S.Lanes)),
+            s6 = S.Load(y + (6 * S.Lanes)), s7 = S.Load(y + (7 * S.Lanes)), s8 = S.Load(y + (8 * S.Lanes)), s9 = S.Load(y + (9 * S.Lanes)),
+                s10 = S.Load(y + (10 * S.Lanes)), s11 = S.Load(y + (11 * S.Lanes)),
+            s12 = S.Load(y + (12 * S.Lanes)), s13 = S.Load(y + (13 * S.Lanes)), s14 = S.Load(y + (14 * S.Lanes)),
+                s15 = S.Load(y + (15 * S.Lanes)), s16 = S.Load(y + (16 * S.Lanes)), s17 = S.Load(y + (17 * S.Lanes)),
+            s18 = S.Load(y + (18 * S.Lanes)), s19 = S.Load(y + (19 * S.Lanes)), s20 = S.Load(y + (20 * S.Lanes)),
+                s21 = S.Load(y + (21 * S.Lanes)), s22 = S.Load(y + (22 * S.Lanes)), s23 = S.Load(y + (23 * S.Lanes));
         for (int n = 0; n < count; n++)
         {
             byte* row = w + (feature[n] * rowBytes), ahead = row;

@@ -32,7 +32,8 @@ internal static unsafe class FeatureSum<S, V>
     /// <param name="nextCount">How many there are.</param>
     /// <param name="y">What is added to.</param>
     /// <param name="outputs">Number of outputs.</param>
-    public static void Add<E>(byte* w, long rowBytes, int* feature, float* value, int count, int* next, int nextCount, float* y, int outputs)
+    public static void Add<E>(byte* w, long rowBytes, int* feature, float* value, int count, int* next, int nextCount, float* y,
+        int outputs)
         where E : struct, IElement
     {
         byte** rows = stackalloc byte*[2 * Group];
@@ -149,5 +150,6 @@ internal static unsafe class FeatureSum<S, V>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void PrefetchRow(byte** row, byte** next, long at, long size) => Sse.Prefetch0(at < size ? *row + at : *next + (at - size));
+    private static void PrefetchRow(byte** row, byte** next, long at, long size) =>
+        Sse.Prefetch0(at < size ? *row + at : *next + (at - size));
 }

@@ -18,7 +18,8 @@ internal readonly unsafe struct FloatBlocks<S, V> : IBlockFormat
     public static int Words(int depth) => depth;
 
     /// <inheritdoc/>
-    public static void PackRows(float* x, long stride, int rows, int depth, float* packed) => RegisterTile<S, V>.PackRows(x, stride, rows, depth, packed);
+    public static void PackRows(float* x, long stride, int rows, int depth, float* packed) =>
+        RegisterTile<S, V>.PackRows(x, stride, rows, depth, packed);
 
     /// <inheritdoc/>
     public static void Pack<E>(Product* product, StoredMatrix* part, int first, int width, int firstInput, int depth, float* block)
@@ -80,7 +81,8 @@ internal readonly unsafe struct FloatBlocks<S, V> : IBlockFormat
     }
 
     /// <inheritdoc/>
-    public static void OverRows(Product* product, float* block, long panelStep, int panelWidth, int skip, int width, int firstInput, int depth, float* y, long stride, ref Prefetch next)
+    public static void OverRows(Product* product, float* block, long panelStep, int panelWidth, int skip, int width, int firstInput,
+        int depth, float* y, long stride, ref Prefetch next)
     {
         int begin = skip / RegisterTile<S, V>.Columns * RegisterTile<S, V>.Columns;
         int tiles = (width - begin + RegisterTile<S, V>.Columns - 1) / RegisterTile<S, V>.Columns;
@@ -99,7 +101,8 @@ internal readonly unsafe struct FloatBlocks<S, V> : IBlockFormat
                 int skipped = Math.Max(skip - j, 0);
                 int columns = Math.Min(RegisterTile<S, V>.Columns, width - j) - skipped;
                 float* b = block + (j / panelWidth * panelStep) + (j % panelWidth);
-                RegisterTile<S, V>.Run(height, rows, skipped, columns, depth, a, b, panelWidth, y + (t * stride) + (j + skipped - skip), stride, product->Adds || firstInput > 0, product->Plan.SumsApart);
+                RegisterTile<S, V>.Run(height, rows, skipped, columns, depth, a, b, panelWidth, y + (t * stride) + (j + skipped - skip),
+                    stride, product->Adds || firstInput > 0, product->Plan.SumsApart);
             }
         }
     }

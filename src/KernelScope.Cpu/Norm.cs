@@ -34,7 +34,8 @@ internal static unsafe class Norm
         int i = 0;
         for (; i + 16 <= count; i += 16)
         {
-            Vector256<float> xLow = Vector256.Load(x + i), xHigh = Vector256.Load(x + i + 8), yLow = Vector256.Load(y + i), yHigh = Vector256.Load(y + i + 8);
+            Vector256<float> xLow = Vector256.Load(x + i), xHigh = Vector256.Load(x + i + 8), yLow = Vector256.Load(y + i),
+                yHigh = Vector256.Load(y + i + 8);
             a += Vector256.WidenLower(xLow) * Vector256.WidenLower(yLow);
             b += Vector256.WidenUpper(xLow) * Vector256.WidenUpper(yLow);
             c += Vector256.WidenLower(xHigh) * Vector256.WidenLower(yHigh);

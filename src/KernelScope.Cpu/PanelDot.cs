@@ -57,7 +57,8 @@ internal static unsafe class PanelDot<S, V>
         int inputs = product->Inputs;
         PrefetchTo ahead = Ahead<E>(product->Rows);
         for (int i = 0; i == 0 || i < inputs; i += BlockInputs)
-            Block<E>(product, panel + ((long)(i / E.GroupInputs) * E.GroupBytes), i, Math.Min(BlockInputs, inputs - i), scale, y, stride, ahead);
+            Block<E>(product, panel + ((long)(i / E.GroupInputs) * E.GroupBytes), i, Math.Min(BlockInputs, inputs - i), scale, y,
+                stride, ahead);
 
         if (E.HasWindow)
             AddExceptions(product, part, index, y, stride);
@@ -98,7 +99,8 @@ internal static unsafe class PanelDot<S, V>
     /// <param name="y">The sums of the first row.</param>
     /// <param name="stride">Distance of rows of y.</param>
     /// <param name="ahead">Where weights behind these are prefetched to; nothing where the block is in a cache and what follows it will not be read.</param>
-    public static void Block<E>(Product* product, byte* block, int firstInput, int inputs, float scale, float* y, long stride, PrefetchTo ahead = PrefetchTo.Nothing)
+    public static void Block<E>(Product* product, byte* block, int firstInput, int inputs, float scale, float* y, long stride,
+        PrefetchTo ahead = PrefetchTo.Nothing)
         where E : struct, IPanelElement
     {
         int rows = product->Rows, tiles = (rows + TileRows - 1) / TileRows, height = (rows + tiles - 1) / tiles;
@@ -107,11 +109,13 @@ internal static unsafe class PanelDot<S, V>
         {
             float* x = product->X + (t * xStride) + firstInput, sums = y + (t * stride);
             for (int j = 0; j < PanelLayout.Outputs; j += Columns)
-                Tile<E>(Math.Min(height, rows - t), block + (j * sizeof(float)), x, xStride, inputs, scale, sums + j, stride, firstInput > 0, t + j == 0 ? ahead : PrefetchTo.Nothing);
+                Tile<E>(Math.Min(height, rows - t), block + (j * sizeof(float)), x, xStride, inputs, scale, sums + j, stride,
+                    firstInput > 0, t + j == 0 ? ahead : PrefetchTo.Nothing);
         }
     }
 
-    private static void Tile<E>(int rows, byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add, PrefetchTo ahead)
+    private static void Tile<E>(int rows, byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add,
+        PrefetchTo ahead)
         where E : struct, IPanelElement
     {
         switch (rows)
@@ -146,12 +150,14 @@ internal static unsafe class PanelDot<S, V>
     // a_mn: row m of x, vector n of outputs. Branches on T.Rows vanish.
     // Inlined into the switch, this is too much for the compiler's budget, and accumulators travel through memory.
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    private static void Tile<E, T>(byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add, PrefetchTo ahead)
+    private static void Tile<E, T>(byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add,
+        PrefetchTo ahead)
         where E : struct, IPanelElement
         where T : struct, IRowCount
     {
         V a00 = default, a01 = default, a10 = default, a11 = default, a20 = default, a21 = default;
-        V a30 = default, a31 = default, a40 = default, a41 = default, a50 = default, a51 = default, a60 = default, a61 = default, a70 = default, a71 = default;
+        V a30 = default, a31 = default, a40 = default, a41 = default, a50 = default, a51 = default, a60 = default, a61 = default,
+            a70 = default, a71 = default;
         byte* end = w + ((long)(inputs / E.GroupInputs) * E.GroupBytes);
         for (; w < end; w += E.GroupBytes, x += E.GroupInputs)
         {
@@ -159,18 +165,23 @@ internal static unsafe class PanelDot<S, V>
                 Prefetch.Passing(w + AheadBytes, E.GroupBytes);
             else if (ahead == PrefetchTo.Near)
                 Prefetch.Near(w + AheadBytes, E.GroupBytes);
-            Step<E, T>(w, 0, x, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
+            Step<E, T>(w, 0, x, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50,
+                ref a51, ref a60, ref a61, ref a70, ref a71);
             if (E.GroupInputs == 8)
             {
-                Step<E, T>(w, 1, x + 2, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
-                Step<E, T>(w, 2, x + 4, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
-                Step<E, T>(w, 3, x + 6, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
+                Step<E, T>(w, 1, x + 2, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41,
+                    ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
+                Step<E, T>(w, 2, x + 4, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41,
+                    ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
+                Step<E, T>(w, 3, x + 6, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41,
+                    ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
             }
         }
 
         int rest = inputs % E.GroupInputs, pair = 0;
         for (; pair < rest / 2; pair++, x += 2)
-            Step<E, T>(w, pair, x, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
+            Step<E, T>(w, pair, x, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41,
+                ref a50, ref a51, ref a60, ref a61, ref a70, ref a71);
         if (inputs % 2 != 0)
         {
             V e0 = E.Single<S, V>(w, pair), e1 = E.Single<S, V>(w + (S.Lanes * sizeof(float)), pair);

@@ -58,7 +58,8 @@ internal unsafe struct Product
     /// The packed rows from <paramref name="row"/> on (the first of a tile) for <paramref name="depth"/> inputs. All rows' values for the inputs of one weight panel
     /// follow each other, so that a pass over a panel reads one stream.
     /// </summary>
-    public readonly float* PackedRows(int row, int firstInput, int depth) => PackedX + ((long)firstInput * PaddedRows) + ((long)row * depth);
+    public readonly float* PackedRows(int row, int firstInput, int depth) =>
+        PackedX + ((long)firstInput * PaddedRows) + ((long)row * depth);
 
     /// <summary>The memory of a worker that is the op's own.</summary>
     public readonly float* OwnScratch(int worker) => Scratch + (worker * ScratchStride) + ((long)PanelOutputs * PanelInputs);

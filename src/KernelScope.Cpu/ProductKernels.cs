@@ -122,7 +122,8 @@ internal static unsafe class ProductKernels<S, V>
                 AxpyKernel<S, V>.Range<E>(product, part, first, count, y, stride);
                 break;
             default:
-                TransposeKernel<S, V>.Range<E>(product, part, product->Scratch + (worker * product->ScratchStride), first, count, y, stride);
+                TransposeKernel<S, V>.Range<E>(product, part, product->Scratch + (worker * product->ScratchStride), first,
+                    count, y, stride);
                 break;
         }
     }

@@ -154,7 +154,8 @@ internal readonly record struct ProductPlan
         return string.Join(", ", [.. spans, FormattableString.Invariant($"{last} from {first} rows")]);
     }
 
-    private static string Span(string name, int first, int last) => first == last ? FormattableString.Invariant($"{name} {first}") : FormattableString.Invariant($"{name} {first} to {last}");
+    private static string Span(string name, int first, int last) => first == last ? FormattableString.Invariant($"{name} {first}")
+        : FormattableString.Invariant($"{name} {first} to {last}");
 
     private string Name(in WeightTraits weight)
     {
@@ -175,7 +176,8 @@ internal readonly record struct ProductPlan
     private static ProductPlan Float32(int rows, in WeightTraits weight, in CpuTraits cpu)
     {
         bool isNarrow = cpu.Lanes < AheadLanes, allInputsFirst = weight.Forms == StoredForms.InputsFirst;
-        bool streams = weight.Forms == StoredForms.OutputsFirst || (weight.Forms == StoredForms.InPanels && (weight.ElementBytes > 2 || !isNarrow)) || (allInputsFirst && isNarrow);
+        bool streams = weight.Forms == StoredForms.OutputsFirst
+            || (weight.Forms == StoredForms.InPanels && (weight.ElementBytes > 2 || !isNarrow)) || (allInputsFirst && isNarrow);
         int few = streams ? StreamRows : FewRows;
         if (rows <= few)
         {
@@ -203,17 +205,19 @@ internal readonly record struct ProductPlan
             ? Blocks(ProductKernel.Tiles, weight, BlockInputs, BlockOutputs, cpu.TileRows)
             : Blocks(ProductKernel.Tiles, weight, ApartOutputs, TransposePanel.Inputs, cpu.TileRows) with { SumsApart = true };
 
-    private static ProductPlan Blocks(ProductKernel kernel, in WeightTraits weight, int outputs, int inputs, int packedRows) => All(kernel) with
-    {
-        PanelOutputs = outputs,
-        PanelInputs = inputs,
-        UnitOutputs = Math.Clamp(weight.Outputs / 8 / 32 * 32, 32, outputs),
-        PackedRows = packedRows,
-    };
+    private static ProductPlan Blocks(ProductKernel kernel, in WeightTraits weight, int outputs, int inputs, int packedRows) =>
+        All(kernel) with
+        {
+            PanelOutputs = outputs,
+            PanelInputs = inputs,
+            UnitOutputs = Math.Clamp(weight.Outputs / 8 / 32 * 32, 32, outputs),
+            PackedRows = packedRows,
+        };
 
     private static ProductPlan All(ProductKernel kernel) => new(kernel, kernel, kernel);
 
-    private static int DotOutputs(in WeightTraits weight) => (int)Math.Clamp(UnitBytes / Math.Max(1, (long)weight.Inputs * weight.ElementBytes) / 32 * 32, 32, 256);
+    private static int DotOutputs(in WeightTraits weight) =>
+        (int)Math.Clamp(UnitBytes / Math.Max(1, (long)weight.Inputs * weight.ElementBytes) / 32 * 32, 32, 256);
 
     /// <summary>Outputs of a strip: a page of each stored row where there are many, and a few strips for the workers to share where there are not.</summary>
     private static int StripOutputs(in WeightTraits weight) => Math.Clamp(weight.Outputs / 8 / 64 * 64, 64, RunBytes / weight.ElementBytes);

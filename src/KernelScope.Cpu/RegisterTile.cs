@@ -45,7 +45,8 @@ internal static unsafe class RegisterTile<S, V>
     }
 
     /// <summary>Computes a tile of which only some rows and columns exist in c: <paramref name="columns"/> columns behind the first <paramref name="skip"/>. With <paramref name="apart"/>, sums are made from 0 and then added.</summary>
-    public static void Run(int height, int rows, int skip, int columns, int depth, float* a, float* b, long bStride, float* c, long stride, bool add, bool apart = false)
+    public static void Run(int height, int rows, int skip, int columns, int depth, float* a, float* b, long bStride, float* c, long stride,
+        bool add, bool apart = false)
     {
         if (rows == height && columns == Columns)
         {

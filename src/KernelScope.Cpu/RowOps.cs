@@ -129,7 +129,8 @@ internal static unsafe class RowOps<S, V>
         for (; i + S.Lanes <= count; i += S.Lanes)
             S.Store(VectorMath<S, V>.Softcap(S.Load(x + i), limit), x + i);
         if (i < count)
-            Partial.Store<S, V>(VectorMath<S, V>.Softcap(Partial.Load<S, V, ElementF32>((byte*)(x + i), count - i), limit), x + i, count - i);
+            Partial.Store<S, V>(VectorMath<S, V>.Softcap(Partial.Load<S, V, ElementF32>((byte*)(x + i), count - i), limit),
+                x + i, count - i);
     }
 
     /// <summary>y = scale·E[token].</summary>

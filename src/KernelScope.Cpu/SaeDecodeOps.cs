@@ -92,7 +92,8 @@ internal static unsafe class SaeDecodeOps<S, V>
             int from = Math.Max(first, part->FirstOutput);
             int to = Math.Min(end, part->FirstOutput + part->Outputs);
             if (from < to)
-                AddFeatures(part, job->Features, job->Feature + start, job->Value + start, (int)(stop - start), job->Feature + next, nextCount, from - part->FirstOutput, to - from, y + from);
+                AddFeatures(part, job->Features, job->Feature + start, job->Value + start, (int)(stop - start), job->Feature + next,
+                    nextCount, from - part->FirstOutput, to - from, y + from);
         }
     }
 
@@ -110,7 +111,8 @@ internal static unsafe class SaeDecodeOps<S, V>
     }
 
     /// <summary>y[j] += Σ_n value_n·W[feature_n, first + j] for <paramref name="count"/> features; <paramref name="next"/> are what the next row adds.</summary>
-    public static void AddFeatures(StoredMatrix* part, int features, int* feature, float* value, int count, int* next, int nextCount, int first, int outputs, float* y)
+    public static void AddFeatures(StoredMatrix* part, int features, int* feature, float* value, int count, int* next, int nextCount,
+        int first, int outputs, float* y)
     {
         if (!part->Transposed)
         {
@@ -135,18 +137,21 @@ internal static unsafe class SaeDecodeOps<S, V>
         }
     }
 
-    private static void AddRows<E>(StoredMatrix* part, int* feature, float* value, int count, int* next, int nextCount, int first, int outputs, float* y)
+    private static void AddRows<E>(StoredMatrix* part, int* feature, float* value, int count, int* next, int nextCount, int first,
+        int outputs, float* y)
         where E : struct, IElement
     {
         byte* w = part->Pointer + ((long)first * E.Size);
         long rowBytes = (long)part->Outputs * E.Size;
-        int done = typeof(E) == typeof(ElementF32) ? FeatureColumns<S, V>.Add(w, rowBytes, feature, value, count, next, nextCount, y, outputs) : 0;
+        int done = typeof(E) == typeof(ElementF32)
+            ? FeatureColumns<S, V>.Add(w, rowBytes, feature, value, count, next, nextCount, y, outputs) : 0;
         if (done < outputs)
             FeatureSum<S, V>.Add<E>(w + ((long)done * E.Size), rowBytes, feature, value, count, next, nextCount, y + done, outputs - done);
     }
 
     /// <summary>Stored [out, in]: a feature is a column. No published SAE is stored so; it is correct, not fast.</summary>
-    private static void AddStrided(StoredMatrix* part, int features, int* feature, float* value, int count, int first, int outputs, float* y)
+    private static void AddStrided(StoredMatrix* part, int features, int* feature, float* value, int count, int first,
+        int outputs, float* y)
     {
         for (int j = 0; j < outputs; j++)
         {

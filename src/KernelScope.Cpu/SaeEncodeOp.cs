@@ -95,7 +95,8 @@ internal static unsafe class SaeEncodeOp<S, V>
         }
     }
 
-    private static void CompactNear(float* a, float* bias, float* threshold, float distance, int first, int count, EntryList* list, EntryList* near)
+    private static void CompactNear(float* a, float* bias, float* threshold, float distance, int first, int count, EntryList* list,
+        EntryList* near)
     {
         int j = 0;
         V limit = S.All(distance), zero = S.All(0);

@@ -43,8 +43,10 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
     {
         if (pair < 3)
             return Vector128.Load((float*)(group + (pair * PanelLayout.StepBytes)));
-        Vector128<uint> a = Vector128.Load((uint*)group), b = Vector128.Load((uint*)(group + PanelLayout.StepBytes)), c = Vector128.Load((uint*)(group + (2 * PanelLayout.StepBytes)));
-        return (((a >> 4) & Vector128.Create(0x07800780u)) | ((b >> 8) & Vector128.Create(0x00780078u)) | ((c << 1) & Vector128.Create(0x80008000u)) | ((c >> 11) & Vector128.Create(0x00070007u))).AsSingle();
+        Vector128<uint> a = Vector128.Load((uint*)group), b = Vector128.Load((uint*)(group + PanelLayout.StepBytes)),
+            c = Vector128.Load((uint*)(group + (2 * PanelLayout.StepBytes)));
+        return (((a >> 4) & Vector128.Create(0x07800780u)) | ((b >> 8) & Vector128.Create(0x00780078u)) | ((c << 1) & Vector128.Create(
+            0x80008000u)) | ((c >> 11) & Vector128.Create(0x00070007u))).AsSingle();
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -56,7 +58,8 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector128<float> NarrowCompact(Vector128<float> words, ushort add) =>
-        (((words.AsUInt32() & Vector128.Create(0x87FF87FFu)) | Vector128.Create(0x38003800u)).AsUInt16() + Vector128.Create(add)).AsSingle();
+        (((words.AsUInt32() & Vector128.Create(0x87FF87FFu)) | Vector128.Create(0x38003800u)).AsUInt16() + Vector128.Create(add))
+        .AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector128<float> LoadF64(byte* source) =>
@@ -70,7 +73,8 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
         Vector128<uint> bits = x.AsUInt32();
         Vector128<uint> rounded = bits + Vector128.Create(0x7FFFu) + ((bits >> 16) & Vector128.Create(1u));
         // A NaN's fraction may lie wholly in the lower half; the quiet bit keeps it a NaN.
-        Vector128<uint> kept = Vector128.ConditionalSelect(Vector128.Equals(x, x).AsUInt32(), rounded, bits | Vector128.Create(0x00400000u));
+        Vector128<uint> kept = Vector128.ConditionalSelect(Vector128.Equals(x, x).AsUInt32(), rounded,
+            bits | Vector128.Create(0x00400000u));
         return (kept & Vector128.Create(0xFFFF0000u)).AsSingle();
     }
 
@@ -92,11 +96,14 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
 
     public static Vector128<float> Sqrt(Vector128<float> x) => Vector128.Sqrt(x);
 
-    public static Vector128<float> MultiplyAdd(Vector128<float> a, Vector128<float> b, Vector128<float> c) => Vector128.MultiplyAddEstimate(a, b, c);
+    public static Vector128<float> MultiplyAdd(Vector128<float> a, Vector128<float> b, Vector128<float> c) =>
+        Vector128.MultiplyAddEstimate(a, b, c);
 
-    public static Vector128<float> AtMost(Vector128<float> limit, Vector128<float> x) => Vector128.ConditionalSelect(Vector128.LessThan(limit, x), limit, x);
+    public static Vector128<float> AtMost(Vector128<float> limit, Vector128<float> x) =>
+        Vector128.ConditionalSelect(Vector128.LessThan(limit, x), limit, x);
 
-    public static Vector128<float> AtLeast(Vector128<float> limit, Vector128<float> x) => Vector128.ConditionalSelect(Vector128.GreaterThan(limit, x), limit, x);
+    public static Vector128<float> AtLeast(Vector128<float> limit, Vector128<float> x) =>
+        Vector128.ConditionalSelect(Vector128.GreaterThan(limit, x), limit, x);
 
     public static Vector128<float> Max(Vector128<float> a, Vector128<float> b) => Vector128.Max(a, b);
 
@@ -115,9 +122,11 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
         return x * PowerOfTwo(half) * PowerOfTwo(whole - half);
     }
 
-    public static uint GreaterMask(Vector128<float> a, Vector128<float> b) => (uint)Vector128.GreaterThan(a, b).ExtractMostSignificantBits();
+    public static uint GreaterMask(Vector128<float> a, Vector128<float> b) => (uint)Vector128.GreaterThan(a, b)
+        .ExtractMostSignificantBits();
 
-    public static uint NotAtMostMask(Vector128<float> a, Vector128<float> b) => (uint)(~Vector128.LessThanOrEqual(a, b)).ExtractMostSignificantBits();
+    public static uint NotAtMostMask(Vector128<float> a, Vector128<float> b) => (uint)(~Vector128.LessThanOrEqual(a, b))
+        .ExtractMostSignificantBits();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Sum(Vector128<float> x)
@@ -136,7 +145,8 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
     {
         Vector128<uint> magnitude = (bits & Vector128.Create(0x7FFFu)) << 13;
         Vector128<uint> scaled = (magnitude.AsSingle() * Vector128.Create(5.192296858534828e33f)).AsUInt32();
-        Vector128<uint> special = Vector128.GreaterThan(magnitude.AsInt32(), Vector128.Create(0x0F7FFFFF)).AsUInt32() & Vector128.Create(0x7F800000u);
+        Vector128<uint> special = Vector128.GreaterThan(magnitude.AsInt32(), Vector128.Create(0x0F7FFFFF))
+            .AsUInt32() & Vector128.Create(0x7F800000u);
         return (scaled | special | ((bits & Vector128.Create(0x8000u)) << 16)).AsSingle();
     }
 

@@ -43,8 +43,10 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
     {
         if (pair < 3)
             return Vector256.Load((float*)(group + (pair * PanelLayout.StepBytes)));
-        Vector256<uint> a = Vector256.Load((uint*)group), b = Vector256.Load((uint*)(group + PanelLayout.StepBytes)), c = Vector256.Load((uint*)(group + (2 * PanelLayout.StepBytes)));
-        return (((a >> 4) & Vector256.Create(0x07800780u)) | ((b >> 8) & Vector256.Create(0x00780078u)) | ((c << 1) & Vector256.Create(0x80008000u)) | ((c >> 11) & Vector256.Create(0x00070007u))).AsSingle();
+        Vector256<uint> a = Vector256.Load((uint*)group), b = Vector256.Load((uint*)(group + PanelLayout.StepBytes)),
+            c = Vector256.Load((uint*)(group + (2 * PanelLayout.StepBytes)));
+        return (((a >> 4) & Vector256.Create(0x07800780u)) | ((b >> 8) & Vector256.Create(0x00780078u)) | ((c << 1) & Vector256.Create(
+            0x80008000u)) | ((c >> 11) & Vector256.Create(0x00070007u))).AsSingle();
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -56,7 +58,8 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> NarrowCompact(Vector256<float> words, ushort add) =>
-        (((words.AsUInt32() & Vector256.Create(0x87FF87FFu)) | Vector256.Create(0x38003800u)).AsUInt16() + Vector256.Create(add)).AsSingle();
+        (((words.AsUInt32() & Vector256.Create(0x87FF87FFu)) | Vector256.Create(0x38003800u)).AsUInt16() + Vector256.Create(add))
+        .AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> LoadF64(byte* source) =>
@@ -70,7 +73,8 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
         Vector256<uint> bits = x.AsUInt32();
         Vector256<uint> rounded = bits + Vector256.Create(0x7FFFu) + ((bits >> 16) & Vector256.Create(1u));
         // A NaN's fraction may lie wholly in the lower half; the quiet bit keeps it a NaN.
-        Vector256<uint> kept = Vector256.ConditionalSelect(Vector256.Equals(x, x).AsUInt32(), rounded, bits | Vector256.Create(0x00400000u));
+        Vector256<uint> kept = Vector256.ConditionalSelect(Vector256.Equals(x, x).AsUInt32(), rounded,
+            bits | Vector256.Create(0x00400000u));
         return (kept & Vector256.Create(0xFFFF0000u)).AsSingle();
     }
 
@@ -92,11 +96,14 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
 
     public static Vector256<float> Sqrt(Vector256<float> x) => Vector256.Sqrt(x);
 
-    public static Vector256<float> MultiplyAdd(Vector256<float> a, Vector256<float> b, Vector256<float> c) => Vector256.FusedMultiplyAdd(a, b, c);
+    public static Vector256<float> MultiplyAdd(Vector256<float> a, Vector256<float> b, Vector256<float> c) =>
+        Vector256.FusedMultiplyAdd(a, b, c);
 
-    public static Vector256<float> AtMost(Vector256<float> limit, Vector256<float> x) => Vector256.ConditionalSelect(Vector256.LessThan(limit, x), limit, x);
+    public static Vector256<float> AtMost(Vector256<float> limit, Vector256<float> x) =>
+        Vector256.ConditionalSelect(Vector256.LessThan(limit, x), limit, x);
 
-    public static Vector256<float> AtLeast(Vector256<float> limit, Vector256<float> x) => Vector256.ConditionalSelect(Vector256.GreaterThan(limit, x), limit, x);
+    public static Vector256<float> AtLeast(Vector256<float> limit, Vector256<float> x) =>
+        Vector256.ConditionalSelect(Vector256.GreaterThan(limit, x), limit, x);
 
     public static Vector256<float> Max(Vector256<float> a, Vector256<float> b) => Vector256.Max(a, b);
 
@@ -115,9 +122,11 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
         return x * PowerOfTwo(half) * PowerOfTwo(whole - half);
     }
 
-    public static uint GreaterMask(Vector256<float> a, Vector256<float> b) => (uint)Vector256.GreaterThan(a, b).ExtractMostSignificantBits();
+    public static uint GreaterMask(Vector256<float> a, Vector256<float> b) => (uint)Vector256.GreaterThan(a, b)
+        .ExtractMostSignificantBits();
 
-    public static uint NotAtMostMask(Vector256<float> a, Vector256<float> b) => (uint)(~Vector256.LessThanOrEqual(a, b)).ExtractMostSignificantBits();
+    public static uint NotAtMostMask(Vector256<float> a, Vector256<float> b) => (uint)(~Vector256.LessThanOrEqual(a, b))
+        .ExtractMostSignificantBits();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Sum(Vector256<float> x) => Simd128.Sum(x.GetLower() + x.GetUpper());
@@ -132,7 +141,8 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
     {
         Vector256<uint> magnitude = (bits & Vector256.Create(0x7FFFu)) << 13;
         Vector256<uint> scaled = (magnitude.AsSingle() * Vector256.Create(5.192296858534828e33f)).AsUInt32();
-        Vector256<uint> special = Vector256.GreaterThan(magnitude.AsInt32(), Vector256.Create(0x0F7FFFFF)).AsUInt32() & Vector256.Create(0x7F800000u);
+        Vector256<uint> special = Vector256.GreaterThan(magnitude.AsInt32(), Vector256.Create(0x0F7FFFFF))
+            .AsUInt32() & Vector256.Create(0x7F800000u);
         return (scaled | special | ((bits & Vector256.Create(0x8000u)) << 16)).AsSingle();
     }
 
@@ -141,7 +151,8 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void TurnFour(float* rows, long stride, float* columns, long columnStride)
     {
-        Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector256<float> a, out Vector256<float> b, out Vector256<float> c, out Vector256<float> d);
+        Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector256<float> a, out Vector256<float> b, out Vector256<float> c,
+            out Vector256<float> d);
         StoreHalves(a, columns, 4 * columnStride);
         StoreHalves(b, columns + columnStride, 4 * columnStride);
         StoreHalves(c, columns + (2 * columnStride), 4 * columnStride);
@@ -151,7 +162,8 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void TurnBf16(float* rows, long stride, uint* pairs, long pairStride)
     {
-        Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector256<float> a, out Vector256<float> b, out Vector256<float> c, out Vector256<float> d);
+        Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector256<float> a, out Vector256<float> b, out Vector256<float> c,
+            out Vector256<float> d);
         StoreHalves(PairBf16(RoundBf16(a), RoundBf16(b)), (float*)pairs, 2 * pairStride);
         StoreHalves(PairBf16(RoundBf16(c), RoundBf16(d)), (float*)pairs + pairStride, 2 * pairStride);
     }
@@ -169,7 +181,8 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
         where E : struct, IElement
     {
         Turn<E>(source, rowBytes, out Vector256<float> a0, out Vector256<float> a1, out Vector256<float> a2, out Vector256<float> a3);
-        Turn<E>(source + (4 * rowBytes), rowBytes, out Vector256<float> b0, out Vector256<float> b1, out Vector256<float> b2, out Vector256<float> b3);
+        Turn<E>(source + (4 * rowBytes), rowBytes, out Vector256<float> b0, out Vector256<float> b1, out Vector256<float> b2,
+            out Vector256<float> b3);
         Put(a0, b0, destination, stride);
         Put(a1, b1, destination + stride, stride);
         Put(a2, b2, destination + (2 * stride), stride);
@@ -177,11 +190,13 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Turn<E>(byte* rows, long rowBytes, out Vector256<float> t0, out Vector256<float> t1, out Vector256<float> t2, out Vector256<float> t3)
+    private static void Turn<E>(byte* rows, long rowBytes, out Vector256<float> t0, out Vector256<float> t1, out Vector256<float> t2,
+        out Vector256<float> t3)
         where E : struct, IElement
     {
         Vector256<float> a = E.Load<Simd256, Vector256<float>>(rows), b = E.Load<Simd256, Vector256<float>>(rows + rowBytes);
-        Vector256<float> c = E.Load<Simd256, Vector256<float>>(rows + (2 * rowBytes)), d = E.Load<Simd256, Vector256<float>>(rows + (3 * rowBytes));
+        Vector256<float> c = E.Load<Simd256, Vector256<float>>(rows + (2 * rowBytes)),
+            d = E.Load<Simd256, Vector256<float>>(rows + (3 * rowBytes));
         Vector256<double> ab0 = Avx.UnpackLow(a, b).AsDouble(), ab1 = Avx.UnpackHigh(a, b).AsDouble();
         Vector256<double> cd0 = Avx.UnpackLow(c, d).AsDouble(), cd1 = Avx.UnpackHigh(c, d).AsDouble();
         t0 = Avx.UnpackLow(ab0, cd0).AsSingle();

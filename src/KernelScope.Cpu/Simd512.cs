@@ -46,20 +46,24 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
     {
         if (pair < 3)
             return Vector512.Load((float*)(group + (pair * PanelLayout.StepBytes)));
-        Vector512<uint> a = Vector512.Load((uint*)group), b = Vector512.Load((uint*)(group + PanelLayout.StepBytes)), c = Vector512.Load((uint*)(group + (2 * PanelLayout.StepBytes)));
-        return (((a >> 4) & Vector512.Create(0x07800780u)) | ((b >> 8) & Vector512.Create(0x00780078u)) | ((c << 1) & Vector512.Create(0x80008000u)) | ((c >> 11) & Vector512.Create(0x00070007u))).AsSingle();
+        Vector512<uint> a = Vector512.Load((uint*)group), b = Vector512.Load((uint*)(group + PanelLayout.StepBytes)),
+            c = Vector512.Load((uint*)(group + (2 * PanelLayout.StepBytes)));
+        return (((a >> 4) & Vector512.Create(0x07800780u)) | ((b >> 8) & Vector512.Create(0x00780078u)) | ((c << 1) & Vector512.Create(
+            0x80008000u)) | ((c >> 11) & Vector512.Create(0x00070007u))).AsSingle();
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void WidenCompact(Vector512<float> words, out Vector512<float> even, out Vector512<float> odd)
     {
-        even = Avx512F.TernaryLogic(words.AsUInt32() << 16, Vector512.Create(0x87FF0000u), Vector512.Create(0x38000000u), AndThenOr).AsSingle();
+        even = Avx512F.TernaryLogic(words.AsUInt32() << 16, Vector512.Create(0x87FF0000u), Vector512.Create(0x38000000u), AndThenOr)
+            .AsSingle();
         odd = Avx512F.TernaryLogic(words.AsUInt32(), Vector512.Create(0x87FF0000u), Vector512.Create(0x38000000u), AndThenOr).AsSingle();
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> NarrowCompact(Vector512<float> words, ushort add) =>
-        (Avx512F.TernaryLogic(words.AsUInt32(), Vector512.Create(0x87FF87FFu), Vector512.Create(0x38003800u), AndThenOr).AsUInt16() + Vector512.Create(add)).AsSingle();
+        (Avx512F.TernaryLogic(words.AsUInt32(), Vector512.Create(0x87FF87FFu), Vector512.Create(0x38003800u), AndThenOr)
+        .AsUInt16() + Vector512.Create(add)).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> LoadF64(byte* source) =>
@@ -73,7 +77,8 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
         Vector512<uint> bits = x.AsUInt32();
         Vector512<uint> rounded = bits + Vector512.Create(0x7FFFu) + ((bits >> 16) & Vector512.Create(1u));
         // A NaN's fraction may lie wholly in the lower half; the quiet bit keeps it a NaN.
-        Vector512<uint> kept = Vector512.ConditionalSelect(Vector512.Equals(x, x).AsUInt32(), rounded, bits | Vector512.Create(0x00400000u));
+        Vector512<uint> kept = Vector512.ConditionalSelect(Vector512.Equals(x, x).AsUInt32(), rounded,
+            bits | Vector512.Create(0x00400000u));
         return (kept & Vector512.Create(0xFFFF0000u)).AsSingle();
     }
 
@@ -95,11 +100,14 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
 
     public static Vector512<float> Sqrt(Vector512<float> x) => Vector512.Sqrt(x);
 
-    public static Vector512<float> MultiplyAdd(Vector512<float> a, Vector512<float> b, Vector512<float> c) => Vector512.FusedMultiplyAdd(a, b, c);
+    public static Vector512<float> MultiplyAdd(Vector512<float> a, Vector512<float> b, Vector512<float> c) =>
+        Vector512.FusedMultiplyAdd(a, b, c);
 
-    public static Vector512<float> AtMost(Vector512<float> limit, Vector512<float> x) => Vector512.ConditionalSelect(Vector512.LessThan(limit, x), limit, x);
+    public static Vector512<float> AtMost(Vector512<float> limit, Vector512<float> x) =>
+        Vector512.ConditionalSelect(Vector512.LessThan(limit, x), limit, x);
 
-    public static Vector512<float> AtLeast(Vector512<float> limit, Vector512<float> x) => Vector512.ConditionalSelect(Vector512.GreaterThan(limit, x), limit, x);
+    public static Vector512<float> AtLeast(Vector512<float> limit, Vector512<float> x) =>
+        Vector512.ConditionalSelect(Vector512.GreaterThan(limit, x), limit, x);
 
     public static Vector512<float> Max(Vector512<float> a, Vector512<float> b) => Vector512.Max(a, b);
 
@@ -111,9 +119,11 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
 
     public static Vector512<float> Scale(Vector512<float> x, Vector512<float> n) => Avx512F.Scale(x, n);
 
-    public static uint GreaterMask(Vector512<float> a, Vector512<float> b) => (uint)Vector512.GreaterThan(a, b).ExtractMostSignificantBits();
+    public static uint GreaterMask(Vector512<float> a, Vector512<float> b) => (uint)Vector512.GreaterThan(a, b)
+        .ExtractMostSignificantBits();
 
-    public static uint NotAtMostMask(Vector512<float> a, Vector512<float> b) => (uint)(~Vector512.LessThanOrEqual(a, b)).ExtractMostSignificantBits();
+    public static uint NotAtMostMask(Vector512<float> a, Vector512<float> b) => (uint)(~Vector512.LessThanOrEqual(a, b))
+        .ExtractMostSignificantBits();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Sum(Vector512<float> x) => Simd256.Sum(x.GetLower() + x.GetUpper());
@@ -126,7 +136,8 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
     {
         Vector512<uint> magnitude = (bits & Vector512.Create(0x7FFFu)) << 13;
         Vector512<uint> scaled = (magnitude.AsSingle() * Vector512.Create(5.192296858534828e33f)).AsUInt32();
-        Vector512<uint> special = Vector512.GreaterThan(magnitude.AsInt32(), Vector512.Create(0x0F7FFFFF)).AsUInt32() & Vector512.Create(0x7F800000u);
+        Vector512<uint> special = Vector512.GreaterThan(magnitude.AsInt32(), Vector512.Create(0x0F7FFFFF))
+            .AsUInt32() & Vector512.Create(0x7F800000u);
         return (scaled | special | ((bits & Vector512.Create(0x8000u)) << 16)).AsSingle();
     }
 
@@ -135,7 +146,8 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void TurnFour(float* rows, long stride, float* columns, long columnStride)
     {
-        Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector512<float> a, out Vector512<float> b, out Vector512<float> c, out Vector512<float> d);
+        Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector512<float> a, out Vector512<float> b, out Vector512<float> c,
+            out Vector512<float> d);
         StoreQuarters(a, columns, 4 * columnStride);
         StoreQuarters(b, columns + columnStride, 4 * columnStride);
         StoreQuarters(c, columns + (2 * columnStride), 4 * columnStride);
@@ -145,7 +157,8 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void TurnBf16(float* rows, long stride, uint* pairs, long pairStride)
     {
-        Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector512<float> a, out Vector512<float> b, out Vector512<float> c, out Vector512<float> d);
+        Turn<ElementF32>((byte*)rows, stride * sizeof(float), out Vector512<float> a, out Vector512<float> b, out Vector512<float> c,
+            out Vector512<float> d);
         StoreQuarters(PairBf16(RoundBf16(a), RoundBf16(b)), (float*)pairs, 2 * pairStride);
         StoreQuarters(PairBf16(RoundBf16(c), RoundBf16(d)), (float*)pairs + pairStride, 2 * pairStride);
     }
@@ -165,9 +178,12 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
         where E : struct, IElement
     {
         Turn<E>(source, rowBytes, out Vector512<float> a0, out Vector512<float> a1, out Vector512<float> a2, out Vector512<float> a3);
-        Turn<E>(source + (4 * rowBytes), rowBytes, out Vector512<float> b0, out Vector512<float> b1, out Vector512<float> b2, out Vector512<float> b3);
-        Turn<E>(source + (8 * rowBytes), rowBytes, out Vector512<float> c0, out Vector512<float> c1, out Vector512<float> c2, out Vector512<float> c3);
-        Turn<E>(source + (12 * rowBytes), rowBytes, out Vector512<float> d0, out Vector512<float> d1, out Vector512<float> d2, out Vector512<float> d3);
+        Turn<E>(source + (4 * rowBytes), rowBytes, out Vector512<float> b0, out Vector512<float> b1, out Vector512<float> b2,
+            out Vector512<float> b3);
+        Turn<E>(source + (8 * rowBytes), rowBytes, out Vector512<float> c0, out Vector512<float> c1, out Vector512<float> c2,
+            out Vector512<float> c3);
+        Turn<E>(source + (12 * rowBytes), rowBytes, out Vector512<float> d0, out Vector512<float> d1, out Vector512<float> d2,
+            out Vector512<float> d3);
         Put(a0, b0, c0, d0, destination, stride);
         Put(a1, b1, c1, d1, destination + stride, stride);
         Put(a2, b2, c2, d2, destination + (2 * stride), stride);
@@ -175,11 +191,13 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Turn<E>(byte* rows, long rowBytes, out Vector512<float> t0, out Vector512<float> t1, out Vector512<float> t2, out Vector512<float> t3)
+    private static void Turn<E>(byte* rows, long rowBytes, out Vector512<float> t0, out Vector512<float> t1, out Vector512<float> t2,
+        out Vector512<float> t3)
         where E : struct, IElement
     {
         Vector512<float> a = E.Load<Simd512, Vector512<float>>(rows), b = E.Load<Simd512, Vector512<float>>(rows + rowBytes);
-        Vector512<float> c = E.Load<Simd512, Vector512<float>>(rows + (2 * rowBytes)), d = E.Load<Simd512, Vector512<float>>(rows + (3 * rowBytes));
+        Vector512<float> c = E.Load<Simd512, Vector512<float>>(rows + (2 * rowBytes)),
+            d = E.Load<Simd512, Vector512<float>>(rows + (3 * rowBytes));
         Vector512<double> ab0 = Avx512F.UnpackLow(a, b).AsDouble(), ab1 = Avx512F.UnpackHigh(a, b).AsDouble();
         Vector512<double> cd0 = Avx512F.UnpackLow(c, d).AsDouble(), cd1 = Avx512F.UnpackHigh(c, d).AsDouble();
         t0 = Avx512F.UnpackLow(ab0, cd0).AsSingle();

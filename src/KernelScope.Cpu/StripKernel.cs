@@ -78,7 +78,8 @@ internal static unsafe class StripKernel<S, V>
     }
 
     /// <summary>A block of inputs for some rows of x, in tiles of nearly equal height.</summary>
-    private static void Rows<E>(Product* product, int firstRow, int count, byte* w, long rowBytes, long next, int firstInput, int depth, float* y, long stride, int outputs)
+    private static void Rows<E>(Product* product, int firstRow, int count, byte* w, long rowBytes, long next, int firstInput, int depth,
+        float* y, long stride, int outputs)
         where E : struct, IElement
     {
         float* x = product->X + (firstRow * product->XStride) + firstInput;
@@ -86,12 +87,14 @@ internal static unsafe class StripKernel<S, V>
         for (int t = 0; tiles > 0; tiles--)
         {
             int rows = (count - t + tiles - 1) / tiles;
-            Block<E>(rows, w, rowBytes, t == 0 ? next : 0, x + (t * product->XStride), product->XStride, depth, y + (t * stride), stride, outputs, firstInput > 0);
+            Block<E>(rows, w, rowBytes, t == 0 ? next : 0, x + (t * product->XStride), product->XStride, depth, y + (t * stride), stride,
+                outputs, firstInput > 0);
             t += rows;
         }
     }
 
-    private static void Block<E>(int rows, byte* w, long rowBytes, long next, float* x, long xStride, int depth, float* y, long stride, int count, bool add)
+    private static void Block<E>(int rows, byte* w, long rowBytes, long next, float* x, long xStride, int depth, float* y, long stride,
+        int count, bool add)
         where E : struct, IElement
     {
         switch (rows)
@@ -119,7 +122,8 @@ internal static unsafe class StripKernel<S, V>
 
     // a_mn: row m of x, vector n of outputs. Branches on T.Rows vanish. next: from the block's first weight to the one that will be needed after the block's last; 0: nothing is asked for.
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    private static void Block<E, T>(byte* w, long rowBytes, long next, float* x, long xStride, int depth, float* y, long stride, int count, bool add)
+    private static void Block<E, T>(byte* w, long rowBytes, long next, float* x, long xStride, int depth, float* y, long stride,
+        int count, bool add)
         where E : struct, IElement
         where T : struct, IRowCount
     {
@@ -153,7 +157,8 @@ internal static unsafe class StripKernel<S, V>
             {
                 if (ahead != 0)
                     Prefetch.Passing(p + ahead, Columns * E.Size);
-                V v0 = E.Load<S, V>(p), v1 = E.Load<S, V>(p + (S.Lanes * E.Size)), v2 = E.Load<S, V>(p + (2 * S.Lanes * E.Size)), v3 = E.Load<S, V>(p + (3 * S.Lanes * E.Size));
+                V v0 = E.Load<S, V>(p), v1 = E.Load<S, V>(p + (S.Lanes * E.Size)), v2 = E.Load<S, V>(p + (2 * S.Lanes * E.Size)),
+                    v3 = E.Load<S, V>(p + (3 * S.Lanes * E.Size));
                 Quad<S, V>.Add(S.All(u[0]), v0, v1, v2, v3, ref a00, ref a01, ref a02, ref a03);
                 if (T.Rows > 1)
                     Quad<S, V>.Add(S.All(u[xStride]), v0, v1, v2, v3, ref a10, ref a11, ref a12, ref a13);

@@ -55,7 +55,8 @@ internal unsafe interface IBlockFormat
     /// <param name="y">Receives the first output that is wanted.</param>
     /// <param name="stride">Distance of rows of y.</param>
     /// <param name="next">What will be read next.</param>
-    static abstract void OverRows(Product* product, float* block, long panelStep, int panelWidth, int skip, int width, int firstInput, int depth, float* y, long stride, ref Prefetch next);
+    static abstract void OverRows(Product* product, float* block, long panelStep, int panelWidth, int skip, int width, int firstInput,
+        int depth, float* y, long stride, ref Prefetch next);
 }
 
 /// <summary>Many rows of x against any stored matrix, by register tiles over blocks of packed weights.</summary>
@@ -135,8 +136,10 @@ internal static unsafe class TileProduct<F>
         int outputs = Math.Min(product->PanelOutputs, part->Outputs - firstOutput);
         int inputs = Math.Min(product->PanelInputs, product->Inputs - firstInput);
         return part->Transposed
-            ? new Prefetch(part->Pointer + ((((long)firstInput * part->Outputs) + firstOutput) * E.Size), (long)part->Outputs * E.Size, outputs * E.Size, inputs)
-            : new Prefetch(part->Pointer + ((((long)firstOutput * product->Inputs) + firstInput) * E.Size), (long)product->Inputs * E.Size, inputs * E.Size, outputs);
+            ? new Prefetch(part->Pointer + ((((long)firstInput * part->Outputs) + firstOutput) * E.Size), (long)part->Outputs * E.Size,
+            outputs * E.Size, inputs)
+            : new Prefetch(part->Pointer + ((((long)firstOutput * product->Inputs) + firstInput) * E.Size), (long)product->Inputs * E.Size,
+            inputs * E.Size, outputs);
     }
 
     /// <summary>The same of panels, <paramref name="outputs"/> of which begin at <paramref name="panels"/>.</summary>
@@ -154,6 +157,7 @@ internal static unsafe class TileProduct<F>
             return default;
         int inputs = Math.Min(product->PanelInputs, product->Inputs - firstInput);
         int count = (int)PanelLayout.PanelCount(Math.Min(outputs, product->PanelOutputs));
-        return new Prefetch(panels + ((long)(firstInput / E.GroupInputs) * E.GroupBytes), panelBytes, (inputs + E.GroupInputs - 1) / E.GroupInputs * E.GroupBytes, count);
+        return new Prefetch(panels + ((long)(firstInput / E.GroupInputs) * E.GroupBytes), panelBytes,
+            (inputs + E.GroupInputs - 1) / E.GroupInputs * E.GroupBytes, count);
     }
 }

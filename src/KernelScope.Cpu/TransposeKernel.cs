@@ -49,7 +49,8 @@ internal static unsafe class TransposeKernel<S, V>
             for (int i = 0; i < product->Inputs; i += PanelInputs)
             {
                 int depth = Math.Min(PanelInputs, product->Inputs - i);
-                Fill<W>(part->Pointer + ((first + j) * rowBytes) + ((long)i * E.Size), rowBytes, outputs, depth * E.Size, (long)i * E.Size, panel);
+                Fill<W>(part->Pointer + ((first + j) * rowBytes) + ((long)i * E.Size), rowBytes, outputs, depth * E.Size,
+                    (long)i * E.Size, panel);
                 PanelDot<S, V>.Block<P>(product, (byte*)panel, i, depth, 1, target, targetStride);
             }
 
@@ -79,7 +80,8 @@ internal static unsafe class TransposeKernel<S, V>
             }
 
             if (whole * W.Size < bytes)
-                Edge<W>(rows + ((long)whole * W.Size), rowBytes, count, bytes - (whole * W.Size), panel + (whole * PanelLayout.Outputs) + r);
+                Edge<W>(rows + ((long)whole * W.Size), rowBytes, count, bytes - (whole * W.Size),
+                    panel + (whole * PanelLayout.Outputs) + r);
         }
     }
 

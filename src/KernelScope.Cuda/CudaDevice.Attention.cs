@@ -28,7 +28,8 @@ public sealed partial class CudaDevice
     protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
     {
         if (cache.HeadDim > MaxHeadDim)
-            throw new ArgumentException($"Heads of {cache.HeadDim} values are too large for the CUDA kernels, which take up to {MaxHeadDim}.", nameof(cache));
+            throw new ArgumentException($"Heads of {cache.HeadDim} values are too large for the CUDA kernels, which take up " +
+                $"to {MaxHeadDim}.", nameof(cache));
         if (q.Rows > FewRows)
             AttendTiles(q, cache, position, shape, destination);
         else
@@ -66,9 +67,11 @@ public sealed partial class CudaDevice
         LaunchQueue queue = BeginOp(rows * PlaceFields * sizeof(long));
         ulong places = queue.Upload<long>(_places.AsSpan(0, rows * PlaceFields));
         queue.Begin(kernel, mostSplits, pairs ? shape.HeadCount / 2 : shape.HeadCount, rows)
-            .View(Address(q), Span(q) / unit).View(Address(first.Keys), ValuesOf(first) / unit).View(Address(first.Values), ValuesOf(first) / unit)
+            .View(Address(q), Span(q) / unit).View(Address(first.Keys), ValuesOf(first) / unit)
+            .View(Address(first.Values), ValuesOf(first) / unit)
             .View(places, rows * PlaceFields).View(parts, partValues)
-            .Int(shape.HeadCount).Int(first.KvHeadCount).Int(first.HeadDim).Int(shape.Window).Int(Options.KeysPerSplit).Float(shape.Scale).Float(shape.Softcap).Int(q.Stride).End();
+            .Int(shape.HeadCount).Int(first.KvHeadCount).Int(first.HeadDim).Int(shape.Window).Int(Options.KeysPerSplit).Float(shape.Scale)
+            .Float(shape.Softcap).Int(q.Stride).End();
         queue.Begin(_kernels["attend_rows_merge"], shape.HeadCount, rows)
             .View(parts, partValues).View(places, rows * PlaceFields).View(Address(destination), Span(destination))
             .Int(mostSplits).Int(shape.Window).Int(Options.KeysPerSplit).Int(first.HeadDim).Int(destination.Stride).End();
@@ -111,7 +114,8 @@ public sealed partial class CudaDevice
         queue.Begin(kernel, Blocks(q.Rows, kernel.Info.TileRows), shape.HeadCount)
             .View(Address(q), Span(q)).View(Address(cache.Keys), ValuesOf(cache)).View(Address(cache.Values), ValuesOf(cache)).View(at, 1)
             .View(Address(destination), Span(destination))
-            .Int(q.Rows).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(shape.Window).Float(shape.Scale).Float(shape.Softcap)
+            .Int(q.Rows).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(shape.Window).Float(shape.Scale)
+            .Float(shape.Softcap)
             .Int(q.Stride).Int(destination.Stride).End();
     }
 
@@ -128,9 +132,11 @@ public sealed partial class CudaDevice
         LaunchQueue queue = BeginOp();
         ulong at = queue.Position(position);
         queue.Begin(kernel, splits, headGroups, q.Rows)
-            .View(Address(q), Span(q) / unit).View(Address(cache.Keys), ValuesOf(cache) / unit).View(Address(cache.Values), ValuesOf(cache) / unit).View(at, 1)
+            .View(Address(q), Span(q) / unit).View(Address(cache.Keys), ValuesOf(cache) / unit)
+            .View(Address(cache.Values), ValuesOf(cache) / unit).View(at, 1)
             .View(parts, partValues)
-            .Int(shape.HeadCount).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(shape.Window).Int(Options.KeysPerSplit).Float(shape.Scale).Float(shape.Softcap)
+            .Int(shape.HeadCount).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(shape.Window).Int(Options.KeysPerSplit)
+            .Float(shape.Scale).Float(shape.Softcap)
             .Int(q.Stride).End();
         queue.Begin(_kernels["attend_merge"], shape.HeadCount, q.Rows)
             .View(parts, partValues).View(at, 1).View(Address(destination), Span(destination))
@@ -150,7 +156,8 @@ public sealed partial class CudaDevice
     private static bool Pairs(AttentionShape shape, KvLayer cache) => shape.HeadCount / cache.KvHeadCount % 2 == 0;
 
     /// <summary>Whether loads of 16 bytes fit.</summary>
-    private bool IsWide(Mat q, KvLayer cache) => cache.HeadDim % 4 == 0 && Operand.Of(this, q).IsAligned && Address(cache.Keys) % 16 == 0 && Address(cache.Values) % 16 == 0;
+    private bool IsWide(Mat q, KvLayer cache) => cache.HeadDim % 4 == 0 && Operand.Of(this, q).IsAligned && Address(cache.Keys) % 16 == 0
+        && Address(cache.Values) % 16 == 0;
 
     /// <summary>
     /// Over how many blocks the keys of a query are split. It depends on the cache alone: not on the position, so that the same launches

@@ -31,7 +31,8 @@ public sealed partial class CudaDevice
         {
             using DeviceMemory from = Context.Allocate(bytes, "copied"), to = Context.Allocate(bytes, "copy");
             Context.Check(Context.Driver.MemsetD8Async(from.Address, 1, bytes, Context.Stream), nameof(ICudaDriver.MemsetD8Async));
-            void Copy() => Context.Check(Context.Driver.MemcpyDtoDAsync(to.Address, from.Address, bytes, Context.Stream), nameof(ICudaDriver.MemcpyDtoDAsync));
+            void Copy() => Context.Check(Context.Driver.MemcpyDtoDAsync(to.Address, from.Address, bytes, Context.Stream),
+                nameof(ICudaDriver.MemcpyDtoDAsync));
             Copy();
             double seconds = Timed(() =>
             {

@@ -22,7 +22,8 @@ public sealed partial class CudaDevice
     {
         CudaCodes codes = CudaCodes.Of(this, destination);
         if (x.Rows > LaunchQueue.MaxGridYZ)
-            throw new ArgumentException($"The largest values of {x.Rows} rows were asked for; one call takes up to {LaunchQueue.MaxGridYZ}.", nameof(x));
+            throw new ArgumentException($"The largest values of {x.Rows} rows were asked for; one call takes up " +
+                $"to {LaunchQueue.MaxGridYZ}.", nameof(x));
         codes.Begin(x.Rows, (long)x.Rows * k);
         if (x.Rows == 0)
             return;
@@ -64,7 +65,8 @@ public sealed partial class CudaDevice
         long halfBytes = (long)x.Rows * Blocks((long)chunks * k, chunk) * k * sizeof(ulong);
         _scratch.Begin(bytes, halfBytes);
         ulong keys = _scratch.Take(bytes), other = _scratch.Take(halfBytes);
-        BeginOp().Begin(select, chunks, x.Rows).View(Address(x), Span(x)).View(keys, (long)x.Rows * chunks * k).Int(x.Columns).Int(k).Int(x.Stride).End();
+        BeginOp().Begin(select, chunks, x.Rows).View(Address(x), Span(x)).View(keys, (long)x.Rows * chunks * k).Int(x.Columns).Int(k)
+            .Int(x.Stride).End();
         while (chunks > 1)
         {
             int count = chunks * k;

@@ -17,11 +17,13 @@ public sealed partial class CudaDevice
     private const int LossRows = 512;
 
     /// <inheritdoc/>
-    protected override void LinearCore(Mat x, Weight weight, Mat destination) => Product(x, CudaWeight.Of(this, weight), WeightLayout.OutputMajor, weight.Rows, destination);
+    protected override void LinearCore(Mat x, Weight weight, Mat destination) =>
+        Product(x, CudaWeight.Of(this, weight), WeightLayout.OutputMajor, weight.Rows, destination);
 
     /// <inheritdoc/>
     /// <remarks>An input-major W is what <see cref="LinearCore"/> reads of Wᵀ. That second copy stays, so that the next backward pass brings nothing.</remarks>
-    protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination) => Product(x, CudaWeight.Of(this, weight), WeightLayout.InputMajor, weight.Columns, destination);
+    protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination) =>
+        Product(x, CudaWeight.Of(this, weight), WeightLayout.InputMajor, weight.Columns, destination);
 
     private void Product(Mat x, CudaWeight w, WeightLayout layout, int outputs, Mat destination)
     {
@@ -61,7 +63,8 @@ public sealed partial class CudaDevice
         }
 
         Kernel kernel = !tiled ? _kernels["gated_gemv", w.TypeName, RowsSuffix(x.Rows)]
-            : UsesTensorCores(rows) ? _kernels["gated_gemm_tensor", w.TypeName, Suffix(Options.Precision)] : _kernels["gated_gemm_fma", w.TypeName];
+            : UsesTensorCores(rows) ? _kernels["gated_gemm_tensor", w.TypeName, Suffix(Options.Precision)]
+            : _kernels["gated_gemm_fma", w.TypeName];
         rows = roundedBytes > 0 ? Rounded(rows, roundedBytes) : rows;
         LaunchProduct(kernel, rows, weights, w.Length, outputs, tiled, Address(destination), destination.Stride);
     }
@@ -80,11 +83,13 @@ public sealed partial class CudaDevice
         for (int first = 0; first < x.Rows; first += LossRows)
         {
             int count = Math.Min(LossRows, x.Rows - first);
-            CrossEntropyOfRows(Operand.Of(this, x.RowRange(first, count)), w, weights, cap, tiled, targets.Slice(first, count), destination.RowRange(first, count));
+            CrossEntropyOfRows(Operand.Of(this, x.RowRange(first, count)), w, weights, cap, tiled, targets.Slice(first, count),
+                destination.RowRange(first, count));
         }
     }
 
-    private void CrossEntropyOfRows(Operand x, CudaWeight w, ulong weights, float cap, bool tiled, ReadOnlySpan<int> targets, Mat destination)
+    private void CrossEntropyOfRows(Operand x, CudaWeight w, ulong weights, float cap, bool tiled, ReadOnlySpan<int> targets,
+        Mat destination)
     {
         Kernel part = _kernels["cross_entropy_part"];
         int columnsOfPart = part.Info.TileColumns;
@@ -104,7 +109,8 @@ public sealed partial class CudaDevice
             LaunchQueue queue = BeginOp(targets.Length * sizeof(int));
             ulong ids = queue.Upload(targets);
             queue.Begin(part, Blocks(columns, columnsOfPart), x.Rows)
-                .View(logits, logitBytes / sizeof(float)).View(ids, targets.Length).View(parts, (long)x.Rows * partCount).View(targetLogits, x.Rows)
+                .View(logits, logitBytes / sizeof(float)).View(ids, targets.Length).View(parts, (long)x.Rows * partCount)
+                .View(targetLogits, x.Rows)
                 .Float(cap).Int(columns).Int(run).Int(start / columnsOfPart).Int(partCount).End();
         }
 
@@ -119,7 +125,8 @@ public sealed partial class CudaDevice
         long length = (long)outputs * x.Columns;
         if (tiled)
         {
-            Kernel kernel = UsesTensorCores(x) ? _kernels["gemm_tensor", w.TypeName, Suffix(Options.Precision)] : _kernels["gemm_fma", w.TypeName];
+            Kernel kernel = UsesTensorCores(x) ? _kernels["gemm_tensor", w.TypeName, Suffix(Options.Precision)]
+                : _kernels["gemm_fma", w.TypeName];
             LaunchProduct(kernel, x, weights, length, outputs, tiled, destination, stride);
         }
         else if (IsWide(x))
@@ -135,9 +142,11 @@ public sealed partial class CudaDevice
         }
     }
 
-    private void LaunchProduct(Kernel kernel, Operand x, ulong weights, long length, int outputs, bool tiled, ulong destination, int stride) =>
+    private void LaunchProduct(Kernel kernel, Operand x, ulong weights, long length, int outputs, bool tiled, ulong destination,
+        int stride) =>
         BeginOp().Begin(kernel, Blocks(outputs, kernel.Info.TileColumns), tiled ? Blocks(x.Rows, kernel.Info.TileRows) : 1)
-            .View(x.Address, x.Span / ElementsOf(kernel, 0)).View(weights, length / ElementsOf(kernel, 1)).View(destination, ((x.Rows - 1L) * stride) + outputs)
+            .View(x.Address, x.Span / ElementsOf(kernel, 0)).View(weights, length / ElementsOf(kernel, 1))
+            .View(destination, ((x.Rows - 1L) * stride) + outputs)
             .Int(x.Rows).Int(x.Columns).Int(outputs).Int(x.Stride).Int(stride).End();
 
     /// <summary>

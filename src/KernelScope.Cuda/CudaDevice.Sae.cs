@@ -70,7 +70,8 @@ public sealed partial class CudaDevice
     }
 
     /// <inheritdoc/>
-    protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination) => Decode("sae_decode", codes, sae, destination);
+    protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination) =>
+        Decode("sae_decode", codes, sae, destination);
 
     /// <inheritdoc/>
     /// <remarks>One pass; <paramref name="reconstruction"/> is left as it was.</remarks>
@@ -90,9 +91,11 @@ public sealed partial class CudaDevice
             Mat x = read.RowRange(first, Math.Min(rows, read.Rows - first)), y = destination.RowRange(first, x.Rows);
             // All coefficients of these rows before anything is written to them: x and y may be the same matrix.
             for (int start = 0; start < edits.Length; start += EditsAtOnce)
-                Coefficients(x, sae, encoder, encoderWeights, edits.Slice(start, Math.Min(EditsAtOnce, edits.Length - start)), coefficients + (ulong)((long)start * x.Rows * sizeof(float)));
+                Coefficients(x, sae, encoder, encoderWeights, edits.Slice(start, Math.Min(EditsAtOnce, edits.Length - start)),
+                    coefficients + (ulong)((long)start * x.Rows * sizeof(float)));
             for (int start = 0; start < edits.Length; start += EditsAtOnce)
-                Apply(y, decoder, decoderWeights, edits.Slice(start, Math.Min(EditsAtOnce, edits.Length - start)), coefficients + (ulong)((long)start * x.Rows * sizeof(float)));
+                Apply(y, decoder, decoderWeights, edits.Slice(start, Math.Min(EditsAtOnce, edits.Length - start)),
+                    coefficients + (ulong)((long)start * x.Rows * sizeof(float)));
         }
     }
 
@@ -107,7 +110,8 @@ public sealed partial class CudaDevice
             .Int(sae.OutputDim).Int(destination.Stride).End();
     }
 
-    private void Coefficients(Mat x, SaeParameters sae, CudaWeight encoder, ulong weights, ReadOnlySpan<FeatureEdit> edits, ulong coefficients)
+    private void Coefficients(Mat x, SaeParameters sae, CudaWeight encoder, ulong weights, ReadOnlySpan<FeatureEdit> edits,
+        ulong coefficients)
     {
         Span<int> features = stackalloc int[edits.Length], kinds = stackalloc int[edits.Length];
         Span<float> targets = stackalloc float[edits.Length];
@@ -116,8 +120,10 @@ public sealed partial class CudaDevice
         LaunchQueue queue = BeginOp(3 * sizeof(int) * edits.Length);
         ulong featuresAt = queue.Upload<int>(features), kindsAt = queue.Upload<int>(kinds), targetsAt = queue.Upload<float>(targets);
         queue.Begin(_kernels["sae_edit_coefficients", encoder.TypeName], Blocks(edits.Length, EditsOfBlock), x.Rows)
-            .View(Address(x), Span(x)).View(weights, encoder.Length).View(Address(sae.EncoderBias), sae.FeatureCount).View(Address(sae.Threshold), sae.FeatureCount)
-            .View(featuresAt, edits.Length).View(kindsAt, edits.Length).View(targetsAt, edits.Length).View(coefficients, (long)x.Rows * edits.Length)
+            .View(Address(x), Span(x)).View(weights, encoder.Length).View(Address(sae.EncoderBias), sae.FeatureCount)
+            .View(Address(sae.Threshold), sae.FeatureCount)
+            .View(featuresAt, edits.Length).View(kindsAt, edits.Length).View(targetsAt, edits.Length)
+            .View(coefficients, (long)x.Rows * edits.Length)
             .Int(sae.InputDim).Int(edits.Length).Int(x.Stride).End();
     }
 
@@ -129,7 +135,8 @@ public sealed partial class CudaDevice
         LaunchQueue queue = BeginOp(sizeof(int) * edits.Length);
         ulong featuresAt = queue.Upload<int>(features);
         queue.Begin(_kernels["sae_edit_apply", decoder.TypeName], y.Rows, Blocks(y.Columns, EditedColumns))
-            .View(coefficients, (long)y.Rows * edits.Length).View(featuresAt, edits.Length).View(weights, decoder.Length).View(Address(y), Span(y))
+            .View(coefficients, (long)y.Rows * edits.Length).View(featuresAt, edits.Length).View(weights, decoder.Length)
+            .View(Address(y), Span(y))
             .Int(edits.Length).Int(y.Columns).Int(y.Stride).End();
     }
 
@@ -163,9 +170,11 @@ public sealed partial class CudaDevice
         long lists = (long)x.Rows * tiles;
         // The forms for few rows give each list room for a whole tile; the tiled ones put them behind each other.
         long pairs = tiled ? (long)x.Rows * sae.FeatureCount : lists * tileFeatures;
-        _scratch.Begin(lists * sizeof(int), lists * sizeof(long), lists * sizeof(int), x.Rows * sizeof(int), pairs * sizeof(int), pairs * sizeof(float), roundedBytes);
+        _scratch.Begin(lists * sizeof(int), lists * sizeof(long), lists * sizeof(int), x.Rows * sizeof(int), pairs * sizeof(int),
+            pairs * sizeof(float), roundedBytes);
         var made = new TileLists(
-            _scratch.Take(lists * sizeof(int)), _scratch.Take(lists * sizeof(long)), _scratch.Take(lists * sizeof(int)), _scratch.Take(x.Rows * sizeof(int)),
+            _scratch.Take(lists * sizeof(int)), _scratch.Take(lists * sizeof(long)), _scratch.Take(lists * sizeof(int)),
+            _scratch.Take(x.Rows * sizeof(int)),
             _scratch.Take(pairs * sizeof(int)), _scratch.Take(pairs * sizeof(float)), lists, pairs, tiles);
         if (roundedBytes > 0)
             x = Rounded(x, roundedBytes);
@@ -202,7 +211,8 @@ public sealed partial class CudaDevice
     private Kernel EncoderFor(Operand x, bool tiled, CudaWeight encoder)
     {
         if (tiled)
-            return UsesTensorCores(x) ? _kernels["sae_encode_tensor", encoder.TypeName, Suffix(Options.SaePrecision)] : _kernels["sae_encode_tile", encoder.TypeName];
+            return UsesTensorCores(x) ? _kernels["sae_encode_tensor", encoder.TypeName, Suffix(Options.SaePrecision)]
+                : _kernels["sae_encode_tile", encoder.TypeName];
         return IsWide(x) ? _kernels["sae_encode", encoder.TypeName, RowsSuffix(x.Rows)] : _kernels["sae_encode_plain", encoder.TypeName];
     }
 

@@ -45,7 +45,8 @@ public sealed partial class CudaDevice : Device
         try
         {
             if (Description.ComputeCapability < OldestCapability)
-                throw new CudaException(CudaResult.NoBinaryForGpu, $"{Description} is too old: there are kernels for compute capability 7.5 and newer.");
+                throw new CudaException(CudaResult.NoBinaryForGpu, $"{Description} is too old: there are kernels for compute " +
+                    "capability 7.5 and newer.");
             _kernels = new KernelTable(Context, kernels);
             _scratch = new Scratch(this, Context);
             _queue = new LaunchQueue(Context, Options);
@@ -64,7 +65,8 @@ public sealed partial class CudaDevice : Device
     public override Precision Precision => Options.Precision;
 
     /// <inheritdoc/>
-    public override string Arithmetic => $"sm_{Description.ComputeCapability}, tensor cores {(HasTensorCores ? "on" : "off")}, SAEs {Options.SaePrecision}";
+    public override string Arithmetic => $"sm_{Description.ComputeCapability}, tensor cores {(HasTensorCores ? "on" : "off")}, " +
+        $"SAEs {Options.SaePrecision}";
 
     /// <summary>How it computes.</summary>
     public CudaDeviceOptions Options { get; }
@@ -108,7 +110,8 @@ public sealed partial class CudaDevice : Device
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         using RunningOp op = Enter();
         DeviceMemory memory = Context.Allocate(length * sizeof(float), name);
-        Context.Check(Context.Driver.MemsetD8Async(memory.Address, 0, memory.Bytes, Context.Stream), nameof(ICudaDriver.MemsetD8Async), name);
+        Context.Check(Context.Driver.MemsetD8Async(memory.Address, 0, memory.Bytes, Context.Stream),
+            nameof(ICudaDriver.MemsetD8Async), name);
         return new CudaBuffer(this, memory, name, length);
     }
 

@@ -17,7 +17,8 @@ public static class CudaDevices
         ArgumentNullException.ThrowIfNull(name);
         ordinal = 0;
         return name == Prefix ||
-            (name.StartsWith(Prefix + ":", StringComparison.Ordinal) && int.TryParse(name.AsSpan(Prefix.Length + 1), NumberStyles.None, CultureInfo.InvariantCulture, out ordinal));
+            (name.StartsWith(Prefix + ":", StringComparison.Ordinal)
+            && int.TryParse(name.AsSpan(Prefix.Length + 1), NumberStyles.None, CultureInfo.InvariantCulture, out ordinal));
     }
 
     /// <summary>Opens <c>cuda[:n]</c>.</summary>
@@ -36,7 +37,8 @@ public static class CudaDevices
     /// <param name="why">Where there is none, why; empty where this machine has no driver or no device, so that there is nothing to
     /// explain.</param>
     /// <returns>The device; null if there is none.</returns>
-    public static CudaDevice? OpenIfFits(MemoryPlan plan, CudaDeviceOptions? options, out string why) => OpenIfFits(plan, options, CudaDriver.Load, out why);
+    public static CudaDevice? OpenIfFits(MemoryPlan plan, CudaDeviceOptions? options, out string why) =>
+        OpenIfFits(plan, options, CudaDriver.Load, out why);
 
     /// <summary>The same with a driver of the caller's choice, which is loaded anew for every device that is tried.</summary>
     internal static CudaDevice? OpenIfFits(MemoryPlan plan, CudaDeviceOptions? options, Func<ICudaDriver> load, out string why)
@@ -88,7 +90,8 @@ public static class CudaDevices
         try
         {
             string problem = SelfTest.Problem(device);
-            return problem.Length == 0 ? "" : $"{device.Name} ({device.Description.Name}) does not compute as it should: {problem}; 'kernelscope verify --device {device.Name}' shows more.";
+            return problem.Length == 0 ? "" : $"{device.Name} ({device.Description.Name}) does not compute as it should: {problem}; " +
+                $"'kernelscope verify --device {device.Name}' shows more.";
         }
         catch (CudaException e)
         {

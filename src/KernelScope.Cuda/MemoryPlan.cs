@@ -67,7 +67,8 @@ public sealed class MemoryPlan
         ArgumentNullException.ThrowIfNull(sae);
         // The folder says which SAE it is; the file is always called the same.
         string? folder = Path.GetFileName(Path.GetDirectoryName(sae.Path));
-        Add($"SAE {(string.IsNullOrEmpty(folder) ? Path.GetFileName(sae.Path) : folder)}", sae.TotalBytes + (options ?? new CudaDeviceOptions()).WorkBytes);
+        Add($"SAE {(string.IsNullOrEmpty(folder) ? Path.GetFileName(sae.Path) : folder)}",
+            sae.TotalBytes + (options ?? new CudaDeviceOptions()).WorkBytes);
     }
 
     /// <summary>Whether it fits into so many bytes.</summary>
@@ -88,6 +89,7 @@ public sealed class MemoryPlan
     {
         string items = string.Join(", ", _items.Select(i => $"{i.What} {MemoryText.MiB(i.Bytes)}"));
         string verdict = Fits(free) ? "fit on" : "do not fit on";
-        return string.Create(CultureInfo.InvariantCulture, $"{MemoryText.MiB(Needed)} ({items}) {verdict} {device}: {MemoryText.MiB(free)} of {MemoryText.MiB(total)} are free.");
+        return string.Create(CultureInfo.InvariantCulture, $"{MemoryText.MiB(Needed)} " +
+            $"({items}) {verdict} {device}: {MemoryText.MiB(free)} of {MemoryText.MiB(total)} are free.");
     }
 }

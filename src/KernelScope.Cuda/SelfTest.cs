@@ -94,7 +94,8 @@ internal sealed unsafe class SelfTest : IDisposable
         (Weight tested, Weight reference) = Weights(Features, Width);
         (Weight decoder, Weight referenceDecoder) = Weights(Width, Features);
         float[] actual = Encoded(_device, x.Tested, new SaeParameters(tested, bias.Tested, zeros.Tested, decoder, outputBias.Tested));
-        float[] expected = Encoded(_reference, x.Reference, new SaeParameters(reference, bias.Reference, zeros.Reference, referenceDecoder, outputBias.Reference));
+        float[] expected = Encoded(_reference, x.Reference,
+            new SaeParameters(reference, bias.Reference, zeros.Reference, referenceDecoder, outputBias.Reference));
         return Error(expected, actual);
     }
 
@@ -124,7 +125,8 @@ internal sealed unsafe class SelfTest : IDisposable
         CodeList actual = new(), expected = new();
         _device.Read(top, actual);
         _reference.Read(expectedTop, expected);
-        return actual.Count == Count && actual.FeaturesOf(0).SequenceEqual(expected.FeaturesOf(0)) && actual.ValuesOf(0).SequenceEqual(expected.ValuesOf(0)) ? 0 : 1;
+        return actual.Count == Count && actual.FeaturesOf(0).SequenceEqual(expected.FeaturesOf(0)) && actual.ValuesOf(0)
+            .SequenceEqual(expected.ValuesOf(0)) ? 0 : 1;
     }
 
     /// <summary>The same launches three times: plain, captured as a graph, and the graph once more. Bits are compared.</summary>
@@ -193,7 +195,8 @@ internal sealed unsafe class SelfTest : IDisposable
         _memory.Add((nint)memory);
         for (int i = 0; i < outputs * inputs; i++)
             memory[i] = (BFloat16)((2 * _random.NextSingle()) - 1);
-        var part = new WeightPart(new TensorView("(memory)", new TensorInfo("self-test", DType.BF16, [outputs, inputs]), (byte*)memory, this));
+        var part = new WeightPart(new TensorView("(memory)", new TensorInfo("self-test", DType.BF16, [outputs, inputs]),
+            (byte*)memory, this));
         Weight tested = _device.CreateWeight("self-test", part), reference = _reference.CreateWeight("self-test", part);
         _owned.Add(tested);
         _owned.Add(reference);

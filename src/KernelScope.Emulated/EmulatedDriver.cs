@@ -288,7 +288,8 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     }
 
     /// <inheritdoc/>
-    public CudaResult MemsetD8Async(ulong destination, byte value, long bytes, nint stream) => Memory(() => _gpu.Fill(destination, value, bytes));
+    public CudaResult MemsetD8Async(ulong destination, byte value, long bytes, nint stream) =>
+        Memory(() => _gpu.Fill(destination, value, bytes));
 
     /// <inheritdoc/>
     public CudaResult MemcpyHtoDAsync(ulong destination, nint source, long bytes, nint stream) =>
@@ -299,7 +300,8 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
         Memory(() => _gpu.Read(source, new Span<byte>((void*)destination, checked((int)bytes))));
 
     /// <inheritdoc/>
-    public CudaResult MemcpyDtoDAsync(ulong destination, ulong source, long bytes, nint stream) => Memory(() => _gpu.Copy(destination, source, bytes));
+    public CudaResult MemcpyDtoDAsync(ulong destination, ulong source, long bytes, nint stream) =>
+        Memory(() => _gpu.Copy(destination, source, bytes));
 
     /// <inheritdoc/>
     public CudaResult StreamCreate(out nint stream)
@@ -456,7 +458,8 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
             return _options.Errors == ErrorTime.Late && !_faultWasTold ? CudaResult.Success : Told();
         try
         {
-            LaunchResult result = _gpu.Launch(kernel, new Dim3(shape.GridX, shape.GridY, shape.GridZ), new Dim3(shape.Block), 0, parameters, _options.Launch);
+            LaunchResult result = _gpu.Launch(kernel, new Dim3(shape.GridX, shape.GridY, shape.GridZ), new Dim3(shape.Block), 0,
+                parameters, _options.Launch);
             _options.Launched?.Invoke(kernel, result);
             return CudaResult.Success;
         }
@@ -478,7 +481,8 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     /// What every call but those before a context is made of: a current context that lives, and no error that was told already.
     /// </summary>
     private CudaResult Call() =>
-        _current.Value == 0 ? CudaResult.InvalidContext : _retained == 0 ? CudaResult.ContextIsDestroyed : _faultWasTold ? _fault : CudaResult.Success;
+        _current.Value == 0 ? CudaResult.InvalidContext : _retained == 0 ? CudaResult.ContextIsDestroyed : _faultWasTold ? _fault
+        : CudaResult.Success;
 
     /// <summary>A fault, which is told from here on.</summary>
     private CudaResult Told()
@@ -531,7 +535,8 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
         return value is not null;
     }
 
-    private CudaResult Remove<T>(nint handle) => _handles.TryGetValue(handle, out object? value) && value is T && _handles.Remove(handle) ? CudaResult.Success : CudaResult.InvalidHandle;
+    private CudaResult Remove<T>(nint handle) => _handles.TryGetValue(handle, out object? value) && value is T && _handles.Remove(handle)
+        ? CudaResult.Success : CudaResult.InvalidHandle;
 
     private sealed class Mark(bool timing)
     {

@@ -64,7 +64,8 @@ public sealed partial class HubClient : IDisposable
         string weights = there.Contains(Single) ? Single : Index;
         if (!there.Contains(Config) || !there.Contains(weights))
             throw BadFile.Of(repository,
-                $"this repository is not a model in safetensors: it has no {(there.Contains(Config) ? $"{Single} and no {Index}" : Config)}.");
+                "this repository is not a model in safetensors: it has " +
+                $"no {(there.Contains(Config) ? $"{Single} and no {Index}" : Config)}.");
         // tokenizer.json has 17 to 34 MB and is read only where there is no tokenizer.model.
         List<string> files = [Config, .. Optional.Where(there.Contains), .. there.Contains("tokenizer.model")
             || !there.Contains("tokenizer.json") ? [] : (string[])["tokenizer.json"], weights];

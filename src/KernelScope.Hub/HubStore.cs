@@ -15,7 +15,8 @@ internal sealed class HubStore
     {
         _options = options;
         _name = HubCache.EntryName(repository)
-            ?? throw new ArgumentException($"{BadFile.Quote(repository)} is not a hub id; one is like google/gemma-2-2b.", nameof(repository));
+            ?? throw new ArgumentException($"{BadFile.Quote(repository)} is not a hub id; one is like google/gemma-2-2b.",
+            nameof(repository));
         _entry = Path.Combine(options.CacheRoot, _name);
     }
 

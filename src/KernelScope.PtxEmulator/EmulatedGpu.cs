@@ -140,7 +140,8 @@ public sealed unsafe class EmulatedGpu : IDisposable
     /// <param name="options">Checks and limits.</param>
     /// <returns>Counters.</returns>
     /// <exception cref="EmulatorFault">The kernel, or the launch, broke a rule. Memory then holds what was written until then.</exception>
-    public LaunchResult Launch(PtxKernel kernel, Dim3 grid, Dim3 block, int dynamicSharedBytes, ReadOnlySpan<byte> parameters, LaunchOptions? options = null)
+    public LaunchResult Launch(PtxKernel kernel, Dim3 grid, Dim3 block, int dynamicSharedBytes, ReadOnlySpan<byte> parameters,
+        LaunchOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(kernel);
         ObjectDisposedException.ThrowIf(_disposed, this);

@@ -186,7 +186,8 @@ public sealed class StoredRows : ITrainingRows
     {
         TensorView tensor = key is not null ? file[key] : Only(file);
         if (!IsRows(tensor.Info))
-            throw BadFile.Of(file.Path, $"{tensor.Info} is not an array of rows; f16, bf16, f32 or f64 with two dimensions or more is needed.");
+            throw BadFile.Of(file.Path, $"{tensor.Info} is not an array of rows; f16, bf16, f32 or f64 with two dimensions or more is " +
+                "needed.");
         return tensor;
     }
 

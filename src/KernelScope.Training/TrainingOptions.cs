@@ -118,19 +118,22 @@ public sealed record TrainingOptions
         if (!(Clip >= 0) || !double.IsFinite(Clip))
             throw new ArgumentException($"The largest norm of a gradient is {Clip}; a number from 0 on is needed.");
         if (LearningRateWarmUp < 0 || SparsityWarmUp < 0 || LearningRateDecay < 0 || DeadRows <= 0)
-            throw new ArgumentException("Warm-ups and decays are numbers of steps from 0 on, and dead features are counted over one row at least.");
+            throw new ArgumentException("Warm-ups and decays are numbers of steps from 0 on, and dead features are counted over one " +
+                "row at least.");
         if (Activation == TrainingActivation.JumpRelu)
         {
             Positive(Bandwidth, "The bandwidth");
             Positive(Threshold, "The first threshold");
             if (!(ThresholdFloor >= 0) || ThresholdFloor > Threshold)
-                throw new ArgumentException($"The least threshold is {ThresholdFloor}; a number from 0 to the first threshold, {Threshold}, is needed.");
+                throw new ArgumentException($"The least threshold is {ThresholdFloor}; a number from 0 to the first " +
+                    $"threshold, {Threshold}, is needed.");
             if (ThresholdFloor > 0 && Parameter == ThresholdParameter.LogTheta)
                 throw new ArgumentException("A least threshold does nothing where log θ is learned: that stays above 0 by itself.");
         }
 
         if (Activation is TrainingActivation.TopK or TrainingActivation.BatchTopK ? K <= 0 || K > Width : K != 0)
-            throw new ArgumentException($"k is {K}; TopK and BatchTopK need a number from 1 to the width, {Width}, and the others take none.");
+            throw new ArgumentException($"k is {K}; TopK and BatchTopK need a number from 1 to the width, {Width}, and the others take " +
+                "none.");
         if (Scale is { } scale)
             Positive(scale, "The scale");
         if (ScaleOut is { } scaleOut)

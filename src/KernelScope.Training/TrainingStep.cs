@@ -283,7 +283,8 @@ internal sealed class TrainingStep : IDisposable
         _parameters.UpdateTheta(learned);
         int bad = Array.FindIndex(learned, value => !float.IsFinite(value) || (!_parameters.IsLogThreshold && value <= 0));
         if (bad >= 0)
-            throw new TrainingException($"feature {bad} got the threshold {learned[bad]}, which must stay above 0; a lower learning rate, a wider bandwidth, --theta-min or --parameter log_theta helps.");
+            throw new TrainingException($"feature {bad} got the threshold {learned[bad]}, which must stay above 0; a lower learning " +
+                "rate, a wider bandwidth, --theta-min or --parameter log_theta helps.");
     }
 
     private void UpdateVector(TrainedMatrix vector, float[] gradient, AdamStep adam, bool norms)

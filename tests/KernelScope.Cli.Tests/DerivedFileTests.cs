@@ -40,20 +40,23 @@ public sealed partial class DerivedFileTests : IDisposable
         byte[] bytes = File.ReadAllBytes(path);
         int control;
         using (PanelFile panels = PanelFile.Open(path))
-            control = (int)(panels.Length - PanelFile.ControlBytes(panels.Parts.Sum(p => (long)PanelFile.UnitsOf(p)), panels.SourcePath.Length));
+            control = (int)(panels.Length - PanelFile.ControlBytes(panels.Parts.Sum(p => (long)PanelFile.UnitsOf(p)),
+                panels.SourcePath.Length));
         bytes[control] = 2;
         File.WriteAllBytes(path, bytes);
         Outcome run = Run("run", "--tokens", "2,5,7", "--model", model), inspected = Run("inspect", model, "--json");
         Assert.Equal(0, run.ExitCode);
         Assert.Contains("layout 2", run.Error, StringComparison.Ordinal);
-        Assert.Contains("layout 2", Assert.Single(inspected.Json().EnumerateArray()).GetProperty("notes")[0].GetString(), StringComparison.Ordinal);
+        Assert.Contains("layout 2", Assert.Single(inspected.Json().EnumerateArray()).GetProperty("notes")[0].GetString(),
+            StringComparison.Ordinal);
         Assert.Equal(bytes, File.ReadAllBytes(path));
     }
 
     [Fact]
     public void Packed_weights_in_the_cache_are_listed_and_those_of_no_use_deleted()
     {
-        string gone = _folder.Copy(Fixtures.Path("gemma2", "models", "bf16"), "gone"), cache = Path.Combine(_folder.Path, "cache", "kernelscope", "panels");
+        string gone = _folder.Copy(Fixtures.Path("gemma2", "models", "bf16"), "gone"),
+            cache = Path.Combine(_folder.Path, "cache", "kernelscope", "panels");
         Assert.Equal("[]\n", Run("pack", "--list", "--json").Output);
         foreach (string model in (string[])["demo", gone])
             Assert.Equal(0, Run("pack", "--model", model).ExitCode);
@@ -82,7 +85,8 @@ public sealed partial class DerivedFileTests : IDisposable
         byte[] bytes = File.ReadAllBytes(path);
         int control;
         using (PanelFile panels = PanelFile.Open(path))
-            control = (int)(panels.Length - PanelFile.ControlBytes(panels.Parts.Sum(p => (long)PanelFile.UnitsOf(p)), panels.SourcePath.Length));
+            control = (int)(panels.Length - PanelFile.ControlBytes(panels.Parts.Sum(p => (long)PanelFile.UnitsOf(p)),
+                panels.SourcePath.Length));
         if (how == "damaged")
             bytes[control - 1000] ^= 1;
         else if (how == "older")
@@ -109,7 +113,8 @@ public sealed partial class DerivedFileTests : IDisposable
     public void An_evaluation_is_not_finished_with_other_instructions()
     {
         File.WriteAllText(_folder.At("t.json"), "[[2, 562, 518, 475], [2, 5, 7]]");
-        string[] command = ["eval", "--tokens-file", _folder.At("t.json"), "--no-gradients", "--resamples", "5", "--json", "--resume", _folder.At("journal")];
+        string[] command = ["eval", "--tokens-file", _folder.At("t.json"), "--no-gradients", "--resamples", "5", "--json", "--resume",
+            _folder.At("journal")];
         Outcome wide = Run(command);
         Assert.Equal(0, wide.ExitCode);
         Assert.Equal(wide.Output, Run(command).Output);
@@ -125,9 +130,11 @@ public sealed partial class DerivedFileTests : IDisposable
         Skip.IfNot(OperatingSystem.IsLinux(), "signals are sent by number");
         string path = Path.Combine(_folder.Path, "out", "a.npz");
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-        string stranger = Path.Combine(_folder.Path, "out", "a.npz.bak.tmp"), ids = string.Join(',', Enumerable.Repeat(1715, 300).Prepend(2));
+        string stranger = Path.Combine(_folder.Path, "out", "a.npz.bak.tmp"),
+            ids = string.Join(',', Enumerable.Repeat(1715, 300).Prepend(2));
         File.WriteAllText(stranger, "mine");
-        using (Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, "run", "--tokens", ids, "--capture", "all", "--out", path, "--device", "reference"])))
+        using (Process process = Program.Start(new ProcessStartInfo(Program.Host,
+            ["exec", Program.Assembly, "run", "--tokens", ids, "--capture", "all", "--out", path, "--device", "reference"])))
         {
             var watch = Stopwatch.StartNew();
             while (Directory.GetFiles(Path.GetDirectoryName(path)!).Length < 2 && watch.Elapsed < TimeSpan.FromSeconds(60))
@@ -144,7 +151,8 @@ public sealed partial class DerivedFileTests : IDisposable
     [Fact]
     public void An_output_that_is_an_input_or_another_output_is_refused_and_nothing_is_lost()
     {
-        string model = _folder.Copy(Fixtures.Path("gemma2", "models", "bf16"), "model"), weights = Path.Combine(model, "model.safetensors"), acts = _folder.At("acts.npz"), link = _folder.At("link");
+        string model = _folder.Copy(Fixtures.Path("gemma2", "models", "bf16"), "model"),
+            weights = Path.Combine(model, "model.safetensors"), acts = _folder.At("acts.npz"), link = _folder.At("link");
         Assert.Equal(0, Run("run", Text, "--capture", "resid_post.3", "--out", acts).ExitCode);
         File.WriteAllText(_folder.At("t.json"), "[[2, 5, 7]]");
         File.CreateSymbolicLink(link, acts);
@@ -251,9 +259,11 @@ public sealed partial class DerivedFileTests : IDisposable
     {
         string path = Sae(1e37f);
         Assert.Equal(0, Run("run", Text, "--capture", "resid_post.3", "--out", _folder.At("acts.npz")).ExitCode);
-        Run("encode", _folder.At("acts.npz"), "--key", "resid_post.3", "--sae", path, "--out", _folder.At("codes.npz")).AssertFailed(1, "no finite number");
+        Run("encode", _folder.At("acts.npz"), "--key", "resid_post.3", "--sae", path, "--out", _folder.At("codes.npz"))
+            .AssertFailed(1, "no finite number");
         Run("features", Text, "--sae", path, "--site", "resid_post.3", "--json").AssertFailed(1, "no finite number");
-        Run("generate", Text, "--sae", path, "--site", "resid_post.3", "--features", "--max-new-tokens", "3").AssertFailed(1, "no finite number");
+        Run("generate", Text, "--sae", path, "--site", "resid_post.3", "--features", "--max-new-tokens", "3")
+            .AssertFailed(1, "no finite number");
         Assert.False(File.Exists(_folder.At("codes.npz")));
         using (var writer = new NpzWriter(_folder.At("huge.npz")))
         {
@@ -261,7 +271,8 @@ public sealed partial class DerivedFileTests : IDisposable
             writer.Commit();
         }
 
-        Run("encode", _folder.At("huge.npz"), "--key", "x", "--sae", "res.3.2k.l0_19", "--out", _folder.At("codes.npz")).AssertFailed(1, "no finite number");
+        Run("encode", _folder.At("huge.npz"), "--key", "x", "--sae", "res.3.2k.l0_19", "--out", _folder.At("codes.npz"))
+            .AssertFailed(1, "no finite number");
         Assert.False(File.Exists(_folder.At("codes.npz")));
     }
 
@@ -299,7 +310,8 @@ public sealed partial class DerivedFileTests : IDisposable
 
     private static Outcome Shell(string command, string before = "")
     {
-        using Process process = Program.Start(new ProcessStartInfo("bash", ["-c", $"{before}exec '{Program.Host}' exec '{Program.Assembly}' {command}"]));
+        using Process process = Program.Start(new ProcessStartInfo("bash", ["-c", $"{before}exec '{Program.Host}' exec " +
+            $"'{Program.Assembly}' {command}"]));
         process.StandardInput.Close();
         return Program.Finish(process);
     }

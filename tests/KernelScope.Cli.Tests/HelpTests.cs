@@ -19,8 +19,10 @@ public sealed class HelpTests
         Assert.Equal(outcome.Output, Program.Run(verb, "--help").Output);
         Assert.NotEmpty(Examples(verb));
         Assert.Contains(Examples(verb), e => e.StartsWith($"kernelscope {verb}", StringComparison.Ordinal));
-        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "bench" or "kernels" or "status" or "merge" or "train"), outcome.Output.Contains("  --model DIR", StringComparison.Ordinal));
-        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "catalog" or "pack" or "tokenize" or "labels" or "status" or "merge"), outcome.Output.Contains("  --device NAME", StringComparison.Ordinal));
+        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "bench" or "kernels" or "status" or "merge" or "train"),
+            outcome.Output.Contains("  --model DIR", StringComparison.Ordinal));
+        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "catalog" or "pack" or "tokenize" or "labels" or "status" or "merge"),
+            outcome.Output.Contains("  --device NAME", StringComparison.Ordinal));
         Assert.Contains("  --json", outcome.Output, StringComparison.Ordinal);
     }
 
@@ -53,7 +55,8 @@ public sealed class HelpTests
     [InlineData("a verb comes first, and '--' after it", "--json", "--", "run", "And")]
     [InlineData("there is no option '--zzzz'; a text", "features", "--zzzz")]
     [InlineData("there is no option '--version'; a text", "features", "--version")]
-    public void A_misspelt_name_gets_a_suggestion_where_one_is_near(string words, params string[] arguments) => Program.Run(arguments).AssertFailed(2, words);
+    public void A_misspelt_name_gets_a_suggestion_where_one_is_near(string words, params string[] arguments) => Program.Run(arguments)
+        .AssertFailed(2, words);
 
     [Theory]
     [InlineData("kernelscope fea", "features")]
@@ -66,14 +69,16 @@ public sealed class HelpTests
         Outcome outcome = Program.Run($"[suggest:{line.Length.ToString(CultureInfo.InvariantCulture)}]", line);
         Assert.Equal((0, ""), (outcome.ExitCode, outcome.Error));
         string last = line[(line.LastIndexOf(' ') + 1)..];
-        IEnumerable<string> offered = outcome.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(w => w.StartsWith(last, StringComparison.Ordinal));
+        IEnumerable<string> offered = outcome.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Where(w => w.StartsWith(last, StringComparison.Ordinal));
         Assert.Equal(words.Order(StringComparer.Ordinal), offered.Order(StringComparer.Ordinal));
     }
 
     [Fact]
     public void A_trace_is_shown_to_those_who_ask()
     {
-        Outcome outcome = Program.RunWith(null, new Dictionary<string, string> { ["KERNELSCOPE_TRACE"] = "1" }, "features", "x", "--sae", "/no/such/sae");
+        Outcome outcome = Program.RunWith(null, new Dictionary<string, string> { ["KERNELSCOPE_TRACE"] = "1" }, "features", "x", "--sae",
+            "/no/such/sae");
         Assert.Equal(1, outcome.ExitCode);
         Assert.Contains("   at KernelScope.", outcome.Error, StringComparison.Ordinal);
     }
@@ -82,13 +87,15 @@ public sealed class HelpTests
     private static string[] VerbsOfHelp()
     {
         string help = Program.Run("--help").Output;
-        string[] groups = ["Look inside a model:", "Measure and compare:", "Runs on disk, on one machine or many:", "Files, models and this machine:"];
+        string[] groups = ["Look inside a model:", "Measure and compare:", "Runs on disk, on one machine or many:",
+            "Files, models and this machine:"];
         var verbs = new List<string>();
         bool inside = false;
         foreach (string line in help.Split('\n'))
         {
             inside = line.Length > 0 && line[0] != ' ' ? groups.Contains(line.TrimEnd()) : inside && line.Length > 0;
-            if (inside && line.StartsWith("  ", StringComparison.Ordinal) && line[2] != ' ' && line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[0] is not "help" and string verb)
+            if (inside && line.StartsWith("  ", StringComparison.Ordinal) && line[2] != ' '
+                && line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[0] is not "help" and string verb)
                 verbs.Add(verb);
         }
 

@@ -30,7 +30,8 @@ public sealed class ServeTests
         JsonElement printed = Program.Json("features", Text, "--top", "8");
         for (int t = 0; t < printed.GetProperty("tokens").GetArrayLength(); t++)
         {
-            JsonElement ours = printed.GetProperty("tokens")[t].GetProperty("features"), theirs = served.GetProperty("results")[t].GetProperty("topFeatures");
+            JsonElement ours = printed.GetProperty("tokens")[t].GetProperty("features"), theirs = served.GetProperty("results")[t]
+                .GetProperty("topFeatures");
             for (int k = 0; k < ours.GetArrayLength(); k++)
             {
                 Assert.Equal(ours[k].GetProperty("index").GetRawText(), theirs[k].GetProperty("featureIndex").GetRawText());
@@ -96,9 +97,12 @@ public sealed class ServeTests
     public void A_run_gives_what_its_tokens_give()
     {
         using var folder = new TempFolder();
-        string tokens = folder.Write("tokens.json", "[[2,1590,857,475,983,690,840,475,2390],[2,300,45,4000,9,77,5,900,31,8],[2,512,1910,1531,1937]]"u8.ToArray()), run = folder.At("run");
+        string tokens = folder.Write("tokens.json",
+            "[[2,1590,857,475,983,690,840,475,2390],[2,300,45,4000,9,77,5,900,31,8],[2,512,1910,1531,1937]]"u8.ToArray()),
+            run = folder.At("run");
         Assert.Equal(0, Program.Run("harvest", "--out", run, "--tokens-file", tokens, "--sae", "res.3.2k.l0_19", "--codes-only").ExitCode);
-        JsonElement ofRun = Program.Json("dash", "--features", "0-63", "--run", run), ofTokens = Program.Json("dash", "--features", "0-63", "--tokens-file", tokens);
+        JsonElement ofRun = Program.Json("dash", "--features", "0-63", "--run", run),
+            ofTokens = Program.Json("dash", "--features", "0-63", "--tokens-file", tokens);
         Assert.Equal(ofTokens.GetProperty("features").GetRawText(), ofRun.GetProperty("features").GetRawText());
         Assert.StartsWith("run ", ofRun.GetProperty("corpus").GetString(), StringComparison.Ordinal);
         Assert.Equal(2, Program.Run("dash", "--features", "1", "--run", run, "--sae", "res.3.2k.l0_57", "--json").ExitCode);
@@ -117,9 +121,11 @@ public sealed class ServeTests
         Outcome imported = Program.Run("labels", "import", path, "--out", folder.At("out.jsonl"), "--json");
         Assert.Equal((1, 1), (imported.Json().GetProperty("labels").GetInt32(), imported.Json().GetProperty("rejected").GetInt32()));
         Assert.Contains("line 2", imported.Error, StringComparison.Ordinal);
-        Assert.Equal(562, Program.Json("labels", "search", "limerick", "--labels", folder.At("out.jsonl")).GetProperty("matches")[0].GetProperty("index").GetInt32());
+        Assert.Equal(562, Program.Json("labels", "search", "limerick", "--labels", folder.At("out.jsonl")).GetProperty("matches")[0]
+            .GetProperty("index").GetInt32());
         Assert.Equal(1738, Program.Json("labels", "search", "girl").GetProperty("matches")[0].GetProperty("index").GetInt32());
-        Assert.Contains("begins a limerick", Program.Run("features", "She loved the river", "--dense", "--labels", folder.At("out.jsonl")).Output, StringComparison.Ordinal);
+        Assert.Contains("begins a limerick", Program.Run("features", "She loved the river", "--dense", "--labels",
+            folder.At("out.jsonl")).Output, StringComparison.Ordinal);
         Outcome empty = Program.Run("labels", "import", folder.Write("bad.jsonl", "{}"u8.ToArray()));
         Assert.Equal(1, empty.ExitCode);
         Assert.Contains("modelId is missing", empty.Error, StringComparison.Ordinal);

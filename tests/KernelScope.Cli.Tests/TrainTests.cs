@@ -10,7 +10,8 @@ public sealed class TrainTests
 
     private static string[] Recipe(string folder, int steps, params string[] more) =>
     [
-        "train", "--from", Data, "--key", "train", "--width", "128", "--sparsity", "0.01", "--steps", $"{steps}", "--batch", "128", "--lr", "0.005", "--lr-warm-up", "20", "--sparsity-warm-up", "50",
+        "train", "--from", Data, "--key", "train", "--width", "128", "--sparsity", "0.01", "--steps", $"{steps}", "--batch", "128", "--lr",
+        "0.005", "--lr-warm-up", "20", "--sparsity-warm-up", "50",
         "--bandwidth", "0.1", "--theta", "0.1", "--site", "resid_post.3", "--out", folder, "--device", "cpu", .. more,
     ];
 

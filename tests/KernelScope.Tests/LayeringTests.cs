@@ -14,7 +14,8 @@ namespace KernelScope.Tests;
 /// <summary>Who may use whom inside the library and its evaluation, read from its compiled code: bases, members, locals, and everything that an instruction names.</summary>
 public class LayeringTests
 {
-    private const BindingFlags Everything = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Static | BindingFlags.Instance | BindingFlags.DeclaredOnly;
+    private const BindingFlags Everything =
+        BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Static | BindingFlags.Instance | BindingFlags.DeclaredOnly;
 
     /// <summary>From the bottom up; a namespace may use the lines below its own, and itself.</summary>
     private static readonly string[][] Layers =
@@ -37,7 +38,10 @@ public class LayeringTests
         ["KernelScope.Distributed"],
     ];
 
-    private static readonly Assembly[] Assemblies = [typeof(Device).Assembly, typeof(GemmaTokenizer).Assembly, typeof(ActivationCache).Assembly, typeof(ProfilingDevice).Assembly, typeof(CpuDevice).Assembly, typeof(HubClient).Assembly, typeof(SaeEvaluation).Assembly, typeof(RunRows).Assembly, typeof(NatsRunQueue).Assembly];
+    private static readonly Assembly[] Assemblies =
+        [typeof(Device).Assembly, typeof(GemmaTokenizer).Assembly, typeof(ActivationCache).Assembly, typeof(ProfilingDevice).Assembly,
+        typeof(CpuDevice).Assembly, typeof(HubClient).Assembly, typeof(SaeEvaluation).Assembly, typeof(RunRows).Assembly,
+        typeof(NatsRunQueue).Assembly];
 
     private static readonly OpCode[] OneByte = Codes(size: 1);
     private static readonly OpCode[] TwoBytes = Codes(size: 2);
@@ -60,7 +64,8 @@ public class LayeringTests
 
     [Fact]
     public void Every_namespace_of_the_library_has_a_layer() =>
-        Assert.Empty(AllTypes().Select(type => type.Namespace).Where(name => name is not null && name.StartsWith("KernelScope", StringComparison.Ordinal)).Distinct().Except(Layers.SelectMany(names => names)));
+        Assert.Empty(AllTypes().Select(type => type.Namespace).Where(name => name is not null
+        && name.StartsWith("KernelScope", StringComparison.Ordinal)).Distinct().Except(Layers.SelectMany(names => names)));
 
     [Fact]
     public void The_core_depends_on_nothing() => Assert.Empty(Foreign(typeof(Device)));
@@ -80,14 +85,16 @@ public class LayeringTests
     public void The_hub_knows_the_core() => Assert.Equal(["KernelScope.Core"], Foreign(typeof(HubClient)));
 
     private static string[] Foreign(Type member) =>
-        [.. member.Assembly.GetReferencedAssemblies().Select(name => name.Name!).Where(name => !name.StartsWith("System", StringComparison.Ordinal)).Order(StringComparer.Ordinal)];
+        [.. member.Assembly.GetReferencedAssemblies().Select(name => name.Name!)
+        .Where(name => !name.StartsWith("System", StringComparison.Ordinal)).Order(StringComparer.Ordinal)];
 
     /// <summary>The search sees calls, fields, locals and constructions, or the test above could not fail.</summary>
     [Fact]
     public void The_search_sees_what_a_method_body_names()
     {
         HashSet<Type> used = [.. UsedBy(typeof(Sample))];
-        Assert.Superset(new HashSet<Type> { typeof(Mat), typeof(CodeList), typeof(WeightPart), typeof(FeatureEdit), typeof(Device), typeof(Constructed) }, used);
+        Assert.Superset(new HashSet<Type> { typeof(Mat), typeof(CodeList), typeof(WeightPart), typeof(FeatureEdit), typeof(Device),
+            typeof(Constructed) }, used);
     }
 
     private sealed class Constructed;
@@ -133,12 +140,15 @@ public class LayeringTests
 
     private static IEnumerable<Type?> UsedBy(MethodBase method)
     {
-        IEnumerable<Type?> signature = [(method as MethodInfo)?.ReturnType, .. method.GetParameters().Select(parameter => parameter.ParameterType)];
+        IEnumerable<Type?> signature = [(method as MethodInfo)?.ReturnType, .. method.GetParameters()
+            .Select(parameter => parameter.ParameterType)];
         MethodBody? body = method.GetMethodBody();
-        return body is null ? signature : [.. signature, .. body.LocalVariables.Select(local => local.LocalType), .. body.ExceptionHandlingClauses.Select(CaughtBy), .. TokensOf(method, body).SelectMany(UsedBy)];
+        return body is null ? signature : [.. signature, .. body.LocalVariables.Select(local => local.LocalType),
+            .. body.ExceptionHandlingClauses.Select(CaughtBy), .. TokensOf(method, body).SelectMany(UsedBy)];
     }
 
-    private static Type? CaughtBy(ExceptionHandlingClause clause) => clause.Flags == ExceptionHandlingClauseOptions.Clause ? clause.CatchType : null;
+    private static Type? CaughtBy(ExceptionHandlingClause clause) => clause.Flags == ExceptionHandlingClauseOptions.Clause
+        ? clause.CatchType : null;
 
     private static IEnumerable<Type?> UsedBy(MemberInfo member) => member switch
     {

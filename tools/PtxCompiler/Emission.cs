@@ -139,7 +139,8 @@ public sealed class Emission
         }
     }
 
-    private static string Manifest(IReadOnlyList<KernelEntry> kernels, Dictionary<(KernelEntry, GpuTarget), string> texts, string sourceHash)
+    private static string Manifest(IReadOnlyList<KernelEntry> kernels, Dictionary<(KernelEntry, GpuTarget), string> texts,
+        string sourceHash)
     {
         using var stream = new MemoryStream();
         using (var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true, NewLine = "\n" }))

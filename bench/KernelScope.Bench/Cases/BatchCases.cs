@@ -15,7 +15,9 @@ internal static class BatchCases
     {
         ModelShape shape = Shape2B.Model with { Layers = options.Layers };
         double operations = 2 * Sequences * ((shape.Layers * shape.LayerWeights) + ((double)shape.Vocabulary * shape.Dim));
-        yield return new Case($"batch decode {Sequences} sequences {shape.Layers}-layers bf16 exact packed", Bound.Float32, operations, machine => Decode(machine, shape)) { Tokens = Sequences };
+        yield return new Case($"batch decode {Sequences} sequences {shape.Layers}-layers bf16 exact packed", Bound.Float32, operations,
+            machine => Decode(machine, shape))
+        { Tokens = Sequences };
     }
 
     private static Contest Decode(Machine machine, ModelShape shape)

@@ -5,12 +5,15 @@ namespace KernelScope.Bench.Cases;
 /// <summary>Loading the whole model in a process of its own, up to the choice of a first token, with warm files: seconds, and the peak of its memory.</summary>
 internal static class LoadCases
 {
-    public static IEnumerable<Case> All() => Enum.GetValues<LoadFrom>().Select(from => new Case($"load {(from == LoadFrom.Pack ? "and pack" : from.ToString().ToLowerInvariant())}", Bound.None, 0, machine => Prepare(machine, from)));
+    public static IEnumerable<Case> All() => Enum.GetValues<LoadFrom>()
+        .Select(from => new Case($"load {(from == LoadFrom.Pack ? "and pack" : from.ToString().ToLowerInvariant())}", Bound.None, 0,
+        machine => Prepare(machine, from)));
 
     private static Contest Prepare(Machine machine, LoadFrom from)
     {
         WeightsFolder weights = machine.Weights;
-        (from == LoadFrom.Panels ? weights.OpenPacked(machine.Exact.Panels, machine.Progress, machine.Cancellation) : weights.Open(machine.Progress, machine.Cancellation)).Dispose();
+        (from == LoadFrom.Panels ? weights.OpenPacked(machine.Exact.Panels, machine.Progress, machine.Cancellation)
+            : weights.Open(machine.Progress, machine.Cancellation)).Dispose();
         LoadCost cost = default;
         // Once unmeasured: files are warm from then on. Packing reads all of them before it counts.
         if (from != LoadFrom.Pack)

@@ -24,9 +24,14 @@ internal static class LongContextCases
             {
                 string form = $"bf16 {Forms.Name(precision)}{(packed ? " packed" : "")}";
                 foreach (int tokens in (int[])[2048, 8192])
-                    yield return new Case($"two-layers prefill {tokens} {form}", precision == Precision.Exact ? Bound.Float32 : Bound.BFloat16, shape.PrefillOperations(tokens), machine => Prefill(machine, precision, packed, tokens)) { Precision = precision, Tokens = tokens };
+                    yield return new Case($"two-layers prefill {tokens} {form}", precision == Precision.Exact ? Bound.Float32
+                        : Bound.BFloat16, shape.PrefillOperations(tokens),
+                        machine => Prefill(machine, precision, packed, tokens))
+                    { Precision = precision, Tokens = tokens };
                 if (precision == Precision.Exact)
-                    yield return new Case($"two-layers decode at {Late} {form}", Bound.Bandwidth, DecodeTokens * shape.DecodeBytes((Late + shape.Window) / 2.0), machine => Decode(machine, packed)) { Tokens = DecodeTokens };
+                    yield return new Case($"two-layers decode at {Late} {form}", Bound.Bandwidth, DecodeTokens * shape.DecodeBytes(
+                        (Late + shape.Window) / 2.0), machine => Decode(machine, packed))
+                    { Tokens = DecodeTokens };
             }
         }
     }
@@ -35,7 +40,8 @@ internal static class LongContextCases
     {
         TwoLayers layers = new(machine.Device(precision), packed, tokens);
         int[] ids = OurModel.Ids(tokens, Shape2B.TwoLayers.Vocabulary);
-        var contest = new Contest(new Contestant("KernelScope", () => layers.Model.Prefill(ids, machine.Cancellation), layers.Model.Logits));
+        var contest = new Contest(new Contestant("KernelScope", () => layers.Model.Prefill(ids, machine.Cancellation),
+            layers.Model.Logits));
         contest.Own(layers);
         return contest;
     }
@@ -48,7 +54,8 @@ internal static class LongContextCases
             int[] ids = OurModel.Ids(Late, Shape2B.TwoLayers.Vocabulary);
             machine.Progress.Show($"feeding {Late} tokens");
             layers.Model.Prefill(ids, machine.Cancellation);
-            var contest = new Contest(new Contestant("KernelScope", () => layers.Model.Decode(ids.AsSpan(0, DecodeTokens), machine.Cancellation), layers.Model.Logits));
+            var contest = new Contest(new Contestant("KernelScope",
+                () => layers.Model.Decode(ids.AsSpan(0, DecodeTokens), machine.Cancellation), layers.Model.Logits));
             contest.Own(layers);
             if (layers.Model.PackedBytes is long bytes)
                 contest.Figures.Add(Figure.Packed(bytes, 2 * Shape2B.TwoLayers.Weights));

@@ -21,8 +21,14 @@ internal static class ModelCases
             foreach (bool packed in (bool[])[false, true])
             {
                 string form = $"bf16 {Forms.Name(precision)}{(packed ? " packed" : "")}";
-                yield return new Case($"model decode {form}", Bound.Bandwidth, DecodeTokens * Shape2B.Model.DecodeBytes((DecodeContext + 1) / 2.0), machine => Decode(machine, precision, packed)) { Precision = precision, Tokens = DecodeTokens };
-                yield return new Case($"model prefill {PromptTokens} {form}", precision == Precision.Exact ? Bound.Float32 : Bound.BFloat16, Shape2B.Model.PrefillOperations(PromptTokens), machine => Prefill(machine, precision, packed)) { Precision = precision, Tokens = PromptTokens };
+                yield return new Case($"model decode {form}", Bound.Bandwidth,
+                    DecodeTokens * Shape2B.Model.DecodeBytes((DecodeContext + 1) / 2.0),
+                    machine => Decode(machine, precision, packed))
+                { Precision = precision, Tokens = DecodeTokens };
+                yield return new Case($"model prefill {PromptTokens} {form}", precision == Precision.Exact ? Bound.Float32
+                    : Bound.BFloat16, Shape2B.Model.PrefillOperations(PromptTokens),
+                    machine => Prefill(machine, precision, packed))
+                { Precision = precision, Tokens = PromptTokens };
             }
         }
     }
@@ -71,7 +77,8 @@ internal static class ModelCases
     private static OurModel Load(Machine machine, Precision precision, bool packed, int context)
     {
         CpuDevice device = machine.Device(precision);
-        var checkpoint = packed ? machine.Weights.OpenPacked(device.Panels, machine.Progress, machine.Cancellation) : machine.Weights.Open(machine.Progress, machine.Cancellation);
+        var checkpoint = packed ? machine.Weights.OpenPacked(device.Panels, machine.Progress, machine.Cancellation)
+            : machine.Weights.Open(machine.Progress, machine.Cancellation);
         return new OurModel(device, checkpoint, context);
     }
 }

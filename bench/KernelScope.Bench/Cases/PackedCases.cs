@@ -11,11 +11,16 @@ internal static class PackedCases
         foreach ((DType type, Precision precision) in Forms.All)
         {
             double weights = (options.Layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.Hidden);
-            yield return new Case($"decode {options.Layers}-layers+logits products {type.Name()} {Forms.Name(precision)} packed", Bound.Bandwidth, weights * type.ByteSize(), machine => Layers(machine, type, precision, 1, options.Layers, logits: true)) { Precision = precision };
+            yield return new Case($"decode {options.Layers}-layers+logits products {type.Name()} {Forms.Name(precision)} packed",
+                Bound.Bandwidth, weights * type.ByteSize(),
+                machine => Layers(machine, type, precision, 1, options.Layers, logits: true))
+            { Precision = precision };
             foreach (int rows in (int[])[1, 4, 64, 512])
             {
                 (Bound bound, double work) = Forms.Cost(Shape2B.LayerWeights, type, precision, rows);
-                yield return new Case($"layer {type.Name()} {rows} {Forms.Name(precision)} packed", bound, work, machine => Layers(machine, type, precision, rows, 1, logits: false)) { Precision = precision };
+                yield return new Case($"layer {type.Name()} {rows} {Forms.Name(precision)} packed", bound, work,
+                    machine => Layers(machine, type, precision, rows, 1, logits: false))
+                { Precision = precision };
             }
         }
     }

@@ -14,7 +14,8 @@ internal static class SaeCases
     private const int CodeSets = 64;
 
     // θ at which about 70 features of random weights are active: pre-activations have a standard deviation of 0.40.
-    private static readonly (string Name, int Features, float Threshold)[] Widths = [("16k", 16_384, 1.05f), ("65k", 65_536, 1.23f), ("131k", 131_072, 1.31f)];
+    private static readonly (string Name, int Features, float Threshold)[] Widths =
+        [("16k", 16_384, 1.05f), ("65k", 65_536, 1.23f), ("131k", 131_072, 1.31f)];
 
     public static IEnumerable<Case> All()
     {
@@ -46,10 +47,13 @@ internal static class SaeCases
         return new Case($"encode {width} {type.Name()} {rows} {Forms.Name(precision)}{(packed ? " packed" : "")}", bound, work, machine =>
         {
             Device device = machine.Device(precision);
-            RandomTensors tensors = machine.Tensors(new TensorInfo("w_enc", type, [Shape2B.Hidden, features]), new TensorInfo("w_dec", type, [1, Shape2B.Hidden]));
+            RandomTensors tensors = machine.Tensors(new TensorInfo("w_enc", type, [Shape2B.Hidden, features]),
+                new TensorInfo("w_dec", type, [1, Shape2B.Hidden]));
             float[] values = RandomTensors.Values(rows * Shape2B.Hidden, 1), bias = RandomTensors.Values(features, 0.01f);
-            Mat x = device.Mat(values, rows), b = device.Mat(bias, 1), theta = device.Mat([.. Enumerable.Repeat(threshold, features)], 1), zero = device.CreateMat(1, Shape2B.Hidden, "b_dec");
-            Weight encoder = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true) { Pack = packed }), none = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));
+            Mat x = device.Mat(values, rows), b = device.Mat(bias, 1), theta = device.Mat([.. Enumerable.Repeat(threshold, features)], 1),
+                zero = device.CreateMat(1, Shape2B.Hidden, "b_dec");
+            Weight encoder = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true) { Pack = packed }),
+                none = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));
             var sae = new SaeParameters(encoder, b, theta, none, zero);
             SparseCodes codes = device.CreateCodes(features, "codes");
             var contest = new Contest(new Contestant("KernelScope", () => device.SaeEncode(x, sae, codes), () => Dense(device, codes)));
@@ -66,14 +70,18 @@ internal static class SaeCases
         };
     }
 
-    private static void JoinEncoders(Contest contest, Machine machine, TensorView weight, float[] x, float[] bias, float threshold, int rows, DType[] types)
+    private static void JoinEncoders(Contest contest, Machine machine, TensorView weight, float[] x, float[] bias, float threshold,
+        int rows, DType[] types)
     {
         foreach (DType type in types)
         {
             var agreement = Agreement.OfCodes(threshold, type == DType.F32 ? 1e-4 : 2e-2);
-            Torch.Join(contest, machine, () => contest.Peers.Add(new Peer(contest.Own(new TorchEncoder(weight, x, bias, threshold, rows, type)).Contestant, agreement)));
+            Torch.Join(contest, machine, () => contest.Peers.Add(
+                new Peer(contest.Own(new TorchEncoder(weight, x, bias, threshold, rows, type)).Contestant, agreement)));
             if (type == DType.F32)
-                Onnx.Join(contest, () => contest.Peers.Add(new Peer(contest.Own(new OnnxEncoder(weight, x, bias, threshold, rows, machine.Options.Threads)).Contestant, agreement)));
+                Onnx.Join(contest, () => contest.Peers.Add(
+                    new Peer(contest.Own(new OnnxEncoder(weight, x, bias, threshold, rows, machine.Options.Threads)).Contestant,
+                    agreement)));
         }
     }
 
@@ -100,18 +108,22 @@ internal static class SaeCases
         {
             Device device = machine.Exact;
             CodeList[] sets = [.. Enumerable.Range(0, rows > 32 ? 2 : CodeSets).Select(seed => Codes(seed, features, rows))];
-            RandomTensors tensors = machine.Tensors(new TensorInfo("w_enc", type, [1, features]), new TensorInfo("w_dec", type, [features, Shape2B.Hidden]));
+            RandomTensors tensors = machine.Tensors(new TensorInfo("w_enc", type, [1, features]),
+                new TensorInfo("w_dec", type, [features, Shape2B.Hidden]));
             float[] bias = RandomTensors.Values(Shape2B.Hidden, 0.01f);
             Mat one = device.CreateMat(1, features, "one"), b = device.Mat(bias, 1), y = device.CreateMat(rows, Shape2B.Hidden, "y");
-            Weight none = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true)), decoder = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));
+            Weight none = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true)),
+                decoder = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));
             var sae = new SaeParameters(none, one, one, decoder, b);
             SparseCodes[] codes = [.. sets.Select(set => Written(device, set, features))];
             int next = 0;
-            var contest = new Contest(new Contestant("KernelScope", () => device.SaeDecode(codes[next++ % codes.Length], sae, y), () => device.Read(y)));
+            var contest = new Contest(new Contestant("KernelScope", () => device.SaeDecode(codes[next++ % codes.Length], sae, y),
+                () => device.Read(y)));
             foreach (IDisposable owned in (IDisposable[])[none, decoder, .. codes, one.Buffer, b.Buffer, y.Buffer])
                 contest.Own(owned);
             Torch.Join(contest, machine, () =>
-                contest.Peers.Add(new Peer(contest.Own(new TorchDecoder(tensors["w_dec"], bias, sets)).Contestant, Agreement.Within(type == DType.F32 ? 1e-5 : 3e-2))));
+                contest.Peers.Add(new Peer(contest.Own(new TorchDecoder(tensors["w_dec"], bias, sets)).Contestant,
+                Agreement.Within(type == DType.F32 ? 1e-5 : 3e-2))));
             return contest;
         });
     }

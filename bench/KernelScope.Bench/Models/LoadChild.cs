@@ -40,10 +40,12 @@ internal static class LoadChild
         string self = Environment.ProcessPath ?? throw new InvalidOperationException("The path of this program is not known.");
         // Run by dotnet, the program is its first argument.
         bool hosted = Path.GetFileNameWithoutExtension(self).Equals("dotnet", StringComparison.OrdinalIgnoreCase);
-        (string output, _) = OutsideProgram.Run(self, [.. hosted ? [typeof(LoadChild).Assembly.Location] : Array.Empty<string>(), Verb, folder, from.ToString(), threads.ToString(CultureInfo.InvariantCulture)], cancellation);
+        (string output, _) = OutsideProgram.Run(self, [.. hosted ? [typeof(LoadChild).Assembly.Location] : Array.Empty<string>(), Verb,
+            folder, from.ToString(), threads.ToString(CultureInfo.InvariantCulture)], cancellation);
         using JsonDocument result = JsonDocument.Parse(output);
         JsonElement root = result.RootElement;
-        return new LoadCost(root.GetProperty("ready").GetDouble(), root.GetProperty("opened").GetDouble(), root.GetProperty("peak").GetInt64());
+        return new LoadCost(root.GetProperty("ready").GetDouble(), root.GetProperty("opened").GetDouble(), root.GetProperty("peak")
+            .GetInt64());
     }
 
     /// <summary>The child: loads, says one token, and prints what it cost.</summary>

@@ -62,7 +62,8 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
             if (!Uses(store, checkpoint, panels))
             {
                 Require(2 * shape.Weights, "packed weights");
-                ModelPanels.Write(checkpoint, panels, new Told(share => progress.Show($"packing the weights to {panels}", share)), cancellation);
+                ModelPanels.Write(checkpoint, panels, new Told(share => progress.Show($"packing the weights to {panels}", share)),
+                    cancellation);
                 Uses(store, checkpoint, panels);
             }
 
@@ -122,7 +123,8 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
     }
 
     // A process that was killed leaves files without their final name.
-    private static bool IsOurs(string name) => Names.Contains(name) || (name.EndsWith(Unfinished, StringComparison.Ordinal) && Names.Any(n => name.StartsWith(n, StringComparison.Ordinal)));
+    private static bool IsOurs(string name) => Names.Contains(name)
+        || (name.EndsWith(Unfinished, StringComparison.Ordinal) && Names.Any(n => name.StartsWith(n, StringComparison.Ordinal)));
 
     private static bool Uses(PanelStore? store, Gemma2Checkpoint checkpoint, string panels)
     {
@@ -163,7 +165,8 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
         }
 
         if (Directory.EnumerateFileSystemEntries(Path).Any())
-            throw new IOException($"{Path} holds files that this program did not write; --weights wants a folder that is empty, new, or written by it.");
+            throw new IOException($"{Path} holds files that this program did not write; --weights wants a folder that is empty, new, " +
+                "or written by it.");
         File.WriteAllText(At(NoteName), Note);
     }
 
@@ -171,7 +174,8 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
     {
         long free = new DriveInfo(Path).AvailableFreeSpace;
         if (free < bytes + Slack)
-            throw new IOException(FormattableString.Invariant($"{Path} has {free / 1e9:f1} GB of room; the {what} take {bytes / 1e9:f1} GB."));
+            throw new IOException(FormattableString.Invariant(
+                $"{Path} has {free / 1e9:f1} GB of room; the {what} take {bytes / 1e9:f1} GB."));
     }
 
     private string At(string name) => System.IO.Path.Combine(Path, name);

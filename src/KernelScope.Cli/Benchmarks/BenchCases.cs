@@ -54,7 +54,8 @@ internal sealed class BenchCases : IDisposable
         foreach (int prefill in prefills)
         {
             (Bound peak, int products) = ArithmeticOf(prefill, type, Device.Precision);
-            _all.Add(new BenchCase($"prefill_{prefill}", prefill, peak, products, LayersCost(prefill, 0) + HeadCost, scaled, () => Prefill(prefill)));
+            _all.Add(new BenchCase($"prefill_{prefill}", prefill, peak, products, LayersCost(prefill, 0) + HeadCost, scaled,
+                () => Prefill(prefill)));
         }
     }
 
@@ -62,7 +63,8 @@ internal sealed class BenchCases : IDisposable
 
     private Device Device => _model.Device;
 
-    private OpCost HeadCost => OpCost.Linear(1, _model.Config.ModelDim, _model.Config.VocabSize, _elementBytes * _model.Config.ModelDim * _model.Config.VocabSize);
+    private OpCost HeadCost => OpCost.Linear(1, _model.Config.ModelDim, _model.Config.VocabSize,
+        _elementBytes * _model.Config.ModelDim * _model.Config.VocabSize);
 
     public void Dispose()
     {
@@ -90,12 +92,15 @@ internal sealed class BenchCases : IDisposable
             var list = new CodeList();
             Device.Read(codes, list);
             int distinct = list.Feature.Take(list.Count).Distinct().Count();
-            OpCost encode = OpCost.SaeEncode(rows, sae.InputDim, sae.FeatureCount, elementBytes * sae.InputDim * sae.FeatureCount, list.Count);
+            OpCost encode = OpCost.SaeEncode(rows, sae.InputDim, sae.FeatureCount, elementBytes * sae.InputDim * sae.FeatureCount,
+                list.Count);
             OpCost decode = OpCost.SaeDecode(rows, sae.OutputDim, elementBytes, list.Count, distinct);
             // An SAE is exact in either precision.
             (Bound peak, int products) = ArithmeticOf(rows, type, Precision.Exact);
-            _all.Add(new BenchCase($"sae_{name}_encode_{rows}", rows, peak, products, encode, false, () => BenchClock.Seconds(Device, () => Device.SaeEncode(input, sae, codes))));
-            _all.Add(new BenchCase($"sae_{name}_decode_{rows}", rows, Bound.Peak, 1, decode, false, () => BenchClock.Seconds(Device, () => Device.SaeDecode(codes, sae, output))));
+            _all.Add(new BenchCase($"sae_{name}_encode_{rows}", rows, peak, products, encode, false,
+                () => BenchClock.Seconds(Device, () => Device.SaeEncode(input, sae, codes))));
+            _all.Add(new BenchCase($"sae_{name}_decode_{rows}", rows, Bound.Peak, 1, decode, false,
+                () => BenchClock.Seconds(Device, () => Device.SaeDecode(codes, sae, output))));
         }
     }
 
@@ -126,14 +131,16 @@ internal sealed class BenchCases : IDisposable
         double parameters = BenchShape.MatrixParameters(c);
         OpCost sum = new(_layersOfModel * parameters * _elementBytes, 2 * _layersOfModel * parameters * rows);
         for (int l = 0; l < _layersOfModel; l++)
-            sum += OpCost.Attend(rows, position, c.HeadCount, c.KvHeadCount, c.HeadDim, c.IsSliding(l % c.LayerCount) ? c.SlidingWindow : 0, _model.CacheType);
+            sum += OpCost.Attend(rows, position, c.HeadCount, c.KvHeadCount, c.HeadDim, c.IsSliding(l % c.LayerCount) ? c.SlidingWindow
+                : 0, _model.CacheType);
         return sum;
     }
 
     private double Decode()
     {
         Run(PromptLength, LogitRows.None);
-        return Scaled(rows => BenchClock.Seconds(Device, () => _model.Forward(_tokens.AsSpan(0, 1), _session, rows, _cancellation), MostDecoded));
+        return Scaled(rows => BenchClock.Seconds(Device, () => _model.Forward(_tokens.AsSpan(0, 1), _session, rows, _cancellation),
+            MostDecoded));
     }
 
     private double Prefill(int count) => Scaled(rows => BenchClock.Seconds(Device, () => Run(count, rows)));

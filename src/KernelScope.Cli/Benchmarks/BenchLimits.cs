@@ -66,11 +66,13 @@ internal abstract class BenchLimits : IDisposable
         // Larger than any cache of a GPU, and milliseconds of products; the emulated one executes every instruction by itself.
         private readonly bool _emulated = device.Name == EmulatedDevices.Name;
 
-        protected override double Bandwidth() => _emulated ? device.MeasureCopyBandwidth(1 << 16, 1) : device.MeasureCopyBandwidth(CopyBytes, 8);
+        protected override double Bandwidth() => _emulated ? device.MeasureCopyBandwidth(1 << 16, 1)
+            : device.MeasureCopyBandwidth(CopyBytes, 8);
 
         protected override double? Peak() => device.MeasurePeak(tensorCores: false, _emulated ? 1 : 0, _emulated ? 4 : 4096);
 
-        protected override double? Bf16Peak() => device.HasTensorCores ? device.MeasurePeak(tensorCores: true, _emulated ? 1 : 0, _emulated ? 2 : 2048) : null;
+        protected override double? Bf16Peak() => device.HasTensorCores
+            ? device.MeasurePeak(tensorCores: true, _emulated ? 1 : 0, _emulated ? 2 : 2048) : null;
     }
 
     private sealed unsafe class CpuBenchLimits : BenchLimits

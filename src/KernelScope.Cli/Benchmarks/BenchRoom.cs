@@ -52,7 +52,8 @@ internal sealed class BenchRoom
         long codes = _device is null ? 0 : 4L * widths.Length * _device.Options.WorkBytes;
         return
         [
-            ("weights", RandomTensors.BytesFor(RandomTensors.OfModel(config, _type))), ("SAEs", saes), ("context", Session.BytesFor(config, prefill)),
+            ("weights", RandomTensors.BytesFor(RandomTensors.OfModel(config, _type))), ("SAEs", saes),
+            ("context", Session.BytesFor(config, prefill)),
             ("rows", activations + codes), ("bandwidth", _device is null ? BenchLimits.CpuBytes : 2 * BenchLimits.CopyBytes),
         ];
     }

@@ -46,7 +46,8 @@ internal sealed class BenchRounds(IReadOnlyList<BenchCase> cases, BenchLimits li
                 limits.Keep(bound, measured);
         }
 
-        return [.. cases.Select((one, c) => new BenchCaseRow(one.Name, one.Rows, Spread.Of(_seconds[c])!, one.Cost.Bytes, one.Cost.Flops, Name(_bounds[c]), Spread.Of(_shares[c]), one.Scaled)
+        return [.. cases.Select((one, c) => new BenchCaseRow(one.Name, one.Rows, Spread.Of(_seconds[c])!, one.Cost.Bytes, one.Cost.Flops,
+            Name(_bounds[c]), Spread.Of(_shares[c]), one.Scaled)
         {
             Times = _seconds[c].Count,
             Products = _bounds[c] == Bound.Bf16Peak ? one.Products : null,

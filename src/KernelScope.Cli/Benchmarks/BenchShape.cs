@@ -23,21 +23,22 @@ internal static class BenchShape
     public static double MatrixParameters(Gemma2Config c) =>
         ((double)c.ModelDim * c.HeadDim * ((2 * c.HeadCount) + (2 * c.KvHeadCount))) + (3.0 * c.ModelDim * c.HiddenDim);
 
-    private static Gemma2Config Config(int modelDim, int hiddenDim, int layers, int heads, int kvHeads, int headDim, double queryScalar) => new()
-    {
-        ModelDim = modelDim,
-        HiddenDim = hiddenDim,
-        LayerCount = layers,
-        HeadCount = heads,
-        KvHeadCount = kvHeads,
-        HeadDim = headDim,
-        QueryPreAttnScalar = queryScalar,
-        AttentionSoftcap = 50,
-        FinalSoftcap = 30,
-        SlidingWindow = 4096,
-        ContextLength = 8192,
-        RopeTheta = 10_000,
-        NormEpsilon = 1e-6f,
-        VocabSize = 256_000,
-    };
+    private static Gemma2Config Config(int modelDim, int hiddenDim, int layers, int heads, int kvHeads, int headDim, double queryScalar) =>
+        new()
+        {
+            ModelDim = modelDim,
+            HiddenDim = hiddenDim,
+            LayerCount = layers,
+            HeadCount = heads,
+            KvHeadCount = kvHeads,
+            HeadDim = headDim,
+            QueryPreAttnScalar = queryScalar,
+            AttentionSoftcap = 50,
+            FinalSoftcap = 30,
+            SlidingWindow = 4096,
+            ContextLength = 8192,
+            RopeTheta = 10_000,
+            NormEpsilon = 1e-6f,
+            VocabSize = 256_000,
+        };
 }

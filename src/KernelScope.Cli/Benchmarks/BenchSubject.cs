@@ -60,7 +60,8 @@ internal sealed class BenchSubject : IDisposable
     /// <param name="streams">For what does not fit, and progress.</param>
     /// <param name="cancellation">Stops it.</param>
     /// <exception cref="WorkException">Not even one layer fits.</exception>
-    public static BenchSubject OfShape(Device device, string shape, int? layers, DType type, DType kv, Streams streams, CancellationToken cancellation)
+    public static BenchSubject OfShape(Device device, string shape, int? layers, DType type, DType kv, Streams streams,
+        CancellationToken cancellation)
     {
         Gemma2Config whole = BenchShape.ConfigOf(shape);
         int asked = Math.Min(layers ?? (device is CudaDevice ? whole.LayerCount : DefaultCpuLayers), whole.LayerCount);
@@ -70,7 +71,8 @@ internal sealed class BenchSubject : IDisposable
             config = config with { LayerCount = config.LayerCount - 1 };
         room.Require(config, Prefills[^1], RowCounts[^1], Widths.AsSpan(0, 1));
         if (config.LayerCount < asked)
-            Failure.WriteLine(streams.Error, $"{asked} layers do not fit into memory; {config.LayerCount} {(config.LayerCount == 1 ? "is" : "are")} measured.");
+            Failure.WriteLine(streams.Error, $"{asked} layers do not fit into " +
+                $"memory; {config.LayerCount} {(config.LayerCount == 1 ? "is" : "are")} measured.");
         int count = 1;
         while (count < Widths.Length && room.Has(config, Prefills[^1], RowCounts[^1], Widths.AsSpan(0, count + 1)))
             count++;
@@ -81,7 +83,8 @@ internal sealed class BenchSubject : IDisposable
         return subject.Filled(() =>
         {
             using var progress = new Progress(streams, "Making random weights");
-            RandomTensors tensors = subject.Own(RandomTensors.Create($"(random {shape})", RandomTensors.OfModel(config, type), progress, cancellation));
+            RandomTensors tensors = subject.Own(RandomTensors.Create($"(random {shape})", RandomTensors.OfModel(config, type), progress,
+                cancellation));
             var checkpoint = Gemma2Checkpoint.Open(new ModelFolder("(memory)"), config, ShardedTensors.OfFile(tensors.File));
             Gemma2Model model = subject.Own(Gemma2Model.Load(device, checkpoint, cancellationToken: cancellation));
             model.CacheType = kv;

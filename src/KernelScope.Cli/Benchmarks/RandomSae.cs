@@ -14,13 +14,15 @@ internal sealed class RandomSae : IDisposable
     {
         try
         {
-            RandomTensors tensors = Own(RandomTensors.Create("(random SAE)", RandomTensors.OfSae(modelDim, features, type), progress, cancellation));
+            RandomTensors tensors = Own(RandomTensors.Create("(random SAE)", RandomTensors.OfSae(modelDim, features, type), progress,
+                cancellation));
             // A pre-activation is a sum of d products of a uniform input in ±1 and a weight: its deviation is √(d/3) times the weight's.
             // Of 16,384 normal values 76 lie above 2.6 deviations, of 65,536 88 above 3, of 131,072 90 above 3.2.
             double deviations = features > 1 << 16 ? 3.2 : features > 1 << 15 ? 3 : 2.6;
             float threshold = (float)(deviations * Math.Sqrt(modelDim / 3.0) * RandomTensors.Deviation);
             Parameters = new SaeParameters(
-                Own(device.CreateWeight("W_enc", new WeightPart(tensors.File["W_enc"], transposed: true))), Row(device, features, 0), Row(device, features, threshold),
+                Own(device.CreateWeight("W_enc", new WeightPart(tensors.File["W_enc"], transposed: true))), Row(device, features, 0),
+                Row(device, features, threshold),
                 Own(device.CreateWeight("W_dec", new WeightPart(tensors.File["W_dec"], transposed: true))), Row(device, modelDim, 0));
         }
         catch

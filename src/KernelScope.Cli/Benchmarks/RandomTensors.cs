@@ -44,11 +44,13 @@ internal sealed unsafe class RandomTensors : IDisposable
 
     /// <summary>Fills memory with such a file.</summary>
     /// <exception cref="WorkException">There is not so much memory.</exception>
-    public static RandomTensors Create(string name, IReadOnlyList<TensorInfo> tensors, IProgress<double> progress, CancellationToken cancellation)
+    public static RandomTensors Create(string name, IReadOnlyList<TensorInfo> tensors, IProgress<double> progress,
+        CancellationToken cancellation)
     {
         byte[] header = Header(tensors);
         long data = BytesFor(tensors), length = sizeof(long) + header.Length + data;
-        NativeBuffer memory = NativeBuffer.TryCreate(length) ?? throw new WorkException($"{name}: there are no {MemoryCheck.InMiB(length)} MiB of memory for random weights.");
+        NativeBuffer memory = NativeBuffer.TryCreate(length)
+            ?? throw new WorkException($"{name}: there are no {MemoryCheck.InMiB(length)} MiB of memory for random weights.");
         try
         {
             BinaryPrimitives.WriteInt64LittleEndian(new Span<byte>(memory.Pointer, sizeof(long)), header.Length);
@@ -83,7 +85,8 @@ internal sealed unsafe class RandomTensors : IDisposable
         List<TensorInfo> tensors = [new(TensorNames.Embedding, type, [c.VocabSize, model]), new(TensorNames.FinalNorm, type, [model])];
         for (int l = 0; l < c.LayerCount; l++)
         {
-            foreach (string norm in (string[])[TensorNames.InputNorm(l), TensorNames.PostAttentionNorm(l), TensorNames.PreFeedForwardNorm(l), TensorNames.PostFeedForwardNorm(l)])
+            foreach (string norm in (string[])[TensorNames.InputNorm(l), TensorNames.PostAttentionNorm(l),
+                TensorNames.PreFeedForwardNorm(l), TensorNames.PostFeedForwardNorm(l)])
                 tensors.Add(new(norm, type, [model]));
             tensors.Add(new(TensorNames.Query(l), type, [query, model]));
             tensors.Add(new(TensorNames.Key(l), type, [keyValue, model]));
@@ -98,7 +101,8 @@ internal sealed unsafe class RandomTensors : IDisposable
     }
 
     /// <summary>The two matrices of an SAE.</summary>
-    public static List<TensorInfo> OfSae(int modelDim, int features, DType type) => [new("W_enc", type, [modelDim, features]), new("W_dec", type, [features, modelDim])];
+    public static List<TensorInfo> OfSae(int modelDim, int features, DType type) =>
+        [new("W_enc", type, [modelDim, features]), new("W_dec", type, [features, modelDim])];
 
     private static void Fill(byte* first, TensorInfo tensor, CancellationToken cancellation)
     {
@@ -126,7 +130,8 @@ internal sealed unsafe class RandomTensors : IDisposable
         foreach (TensorInfo t in tensors)
         {
             text.Append(text.Length > 1 ? "," : "").Append(System.Globalization.CultureInfo.InvariantCulture,
-                $"\"{t.Name}\":{{\"dtype\":\"{t.DType.SafetensorsName()}\",\"shape\":[{string.Join(',', t.Shape.ToArray())}],\"data_offsets\":[{at},{at += t.ByteLength}]}}");
+                $"\"{t.Name}\":{{\"dtype\":\"{t.DType.SafetensorsName()}\",\"shape\":[{string.Join(',', t.Shape.ToArray())}]," +
+                $"\"data_offsets\":[{at},{at += t.ByteLength}]}}");
         }
 
         // Spaces behind the JSON, so that the data is aligned to a line of 64 bytes.

@@ -14,7 +14,12 @@ internal sealed class AttributeCommand : Verb
     private readonly ProfileOption _profile;
     private readonly TargetOptions _target;
     private readonly Option<string[]> _labels = LabelOption.Create();
-    private readonly Option<int> _top = new("--top") { Description = "Features shown for each token, and in the sum, at most.", HelpName = "K", DefaultValueFactory = _ => 5 };
+    private readonly Option<int> _top = new("--top")
+    {
+        Description = "Features shown for each token, and in the sum, at most.",
+        HelpName = "K",
+        DefaultValueFactory = _ => 5
+    };
 
     public AttributeCommand(CommonOptions common, Surroundings surroundings) : base(
         "attribute",
@@ -43,8 +48,11 @@ internal sealed class AttributeCommand : Verb
         using SaeFiles saeFiles = _sae.Open(parsed, files);
         LabelOption.Give(parsed.GetValue(_labels), files, [saeFiles], Streams, Cancellation);
         if (!StreamGradient.Sites.Contains(saeFiles.SiteOut.Site))
-            throw new WorkException($"nothing can be attributed at {saeFiles.SiteOut}: there are gradients at {string.Join(", ", StreamGradient.Sites.Select(s => new Hooks.HookPoint(s, saeFiles.SiteOut.Layer)))}.");
-        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length, tokens.Length)), ("gradients", StreamGradient.BytesFor(files.Config, tokens.Length)));
+            throw new WorkException($"nothing can be attributed at {saeFiles.SiteOut}: there are gradients " +
+                $"at {string.Join(", ", StreamGradient.Sites.Select(s => new Hooks.HookPoint(s, saeFiles.SiteOut.Layer)))}.");
+        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))),
+            ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length, tokens.Length)),
+            ("gradients", StreamGradient.BytesFor(files.Config, tokens.Length)));
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
@@ -68,11 +76,14 @@ internal sealed class AttributeCommand : Verb
         return ExitCode.Done;
     }
 
-    private AttributeResult Result(ParseResult parsed, FeatureAttributions attributions, Target target, int[] tokens, ModelFiles files, SaeFiles sae)
+    private AttributeResult Result(ParseResult parsed, FeatureAttributions attributions, Target target, int[] tokens, ModelFiles files,
+        SaeFiles sae)
     {
         int top = parsed.GetValue(_top);
-        AttributedToken[] rows = [.. tokens.Select((id, t) => new AttributedToken(id, TokenText.Of(files.Tokenizer, id), Strongest(attributions, t, top)))];
-        SummedAttribution[] sums = [.. attributions.Sum(t => tokens[t] != files.BosId).Take(top).Select(s => new SummedAttribution(s.Feature, s.Attribution))];
+        AttributedToken[] rows =
+            [.. tokens.Select((id, t) => new AttributedToken(id, TokenText.Of(files.Tokenizer, id), Strongest(attributions, t, top)))];
+        SummedAttribution[] sums = [.. attributions.Sum(t => tokens[t] != files.BosId).Take(top)
+            .Select(s => new SummedAttribution(s.Feature, s.Attribution))];
         return new AttributeResult(files.Name, sae.Name, sae.Site.ToString(), target.Name, attributions.Value, rows, sums)
         {
             Position = target.Position,

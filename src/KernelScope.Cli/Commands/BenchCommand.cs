@@ -13,21 +13,45 @@ namespace KernelScope.Cli;
 internal sealed class BenchCommand : Verb
 {
     private const int DefaultRounds = 5;
-    private readonly Option<string?> _shape = new("--shape") { Description = $"Whose sizes: {string.Join(", ", BenchShape.Names)}. Weights are random and made in memory; demo is the model inside. Default: {BenchShape.Default}, or demo on a device that is not made for speed.", HelpName = "SHAPE" };
-    private readonly Option<int?> _layers = new("--layers") { Description = "Layers that are made and measured; their time is multiplied up to the whole model. Fewer if they do not fit into memory. Default: 2, or on a CUDA device all.", HelpName = "N" };
-    private readonly Option<string?> _dtype = new("--dtype") { Description = "Type of the random weights: bf16 (default) or f32.", HelpName = "bf16|f32" };
-    private readonly Option<int> _rounds = new("--rounds") { Description = "Every case is timed once a round, each right after its limit, until it has taken ten seconds.", HelpName = "N", DefaultValueFactory = _ => DefaultRounds };
+    private readonly Option<string?> _shape = new("--shape")
+    {
+        Description = $"Whose sizes: {string.Join(", ", BenchShape.Names)}. " +
+        $"Weights are random and made in memory; demo is the model inside. Default: {BenchShape.Default}, or demo on a device that is " +
+        "not made for speed.",
+        HelpName = "SHAPE"
+    };
+    private readonly Option<int?> _layers = new("--layers")
+    {
+        Description = "Layers that are made and measured; their time is " +
+        "multiplied up to the whole model. Fewer if they do not fit into memory. Default: 2, or on a CUDA device all.",
+        HelpName = "N"
+    };
+    private readonly Option<string?> _dtype = new("--dtype")
+    {
+        Description = "Type of the random weights: bf16 (default) or f32.",
+        HelpName = "bf16|f32"
+    };
+    private readonly Option<int> _rounds = new("--rounds")
+    {
+        Description = "Every case is timed once a round, each right after its " +
+        "limit, until it has taken ten seconds.",
+        HelpName = "N",
+        DefaultValueFactory = _ => DefaultRounds
+    };
 
     public BenchCommand(CommonOptions common, Surroundings surroundings) : base(
         "bench",
-        "Measures decode, prefill of 512 and 2,048 tokens, and encode and decode of SAEs of 16k, 65k and 131k features, each as a share of what this device's memory or arithmetic was measured to give just before it.",
+        "Measures decode, prefill of 512 and 2,048 tokens, and encode and decode of SAEs of 16k, 65k and 131k features, each as a " +
+        "share of what this device's memory or arithmetic was measured to give just before it.",
         "  kernelscope bench --shape demo --rounds 1",
         common,
         surroundings)
     {
-        _shape.Validators.Add(r => Parsing.Require(r, _shape, v => BenchShape.Names.Contains(v), $"'{{0}}' is not a shape: there are {string.Join(", ", BenchShape.Names)}."));
+        _shape.Validators.Add(r => Parsing.Require(r, _shape, v => BenchShape.Names.Contains(v), $"'{{0}}' is not a shape: there " +
+            $"are {string.Join(", ", BenchShape.Names)}."));
         _layers.Validators.Add(r => Parsing.Require(r, _layers, v => v >= 1, "--layers is {0}; it must be 1 or more."));
-        _dtype.Validators.Add(r => Parsing.Require(r, _dtype, v => v is "bf16" or "f32", "'{0}' is not a type of weights: there are bf16 and f32."));
+        _dtype.Validators.Add(r => Parsing.Require(r, _dtype, v => v is "bf16" or "f32",
+            "'{0}' is not a type of weights: there are bf16 and f32."));
         _rounds.Validators.Add(r => Parsing.Require(r, _rounds, v => v is >= 1 and <= 1000, "--rounds is {0}; it must be 1 to 1000."));
         foreach (Option option in (Option[])[_shape, _layers, _dtype, _rounds])
             Options.Add(option);
@@ -58,13 +82,16 @@ internal sealed class BenchCommand : Verb
             device.Name,
             device.Precision == Precision.Exact ? "exact" : "fast",
             Common.KvOf(parsed) == DType.BF16 ? "bf16" : "f32",
-            new BenchMachine(RuntimeInformation.OSDescription, RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant(), Environment.ProcessorCount, Detail(device)),
+            new BenchMachine(RuntimeInformation.OSDescription, RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant(),
+            Environment.ProcessorCount, Detail(device)),
             shape,
             subject.Type.SafetensorsName().ToLowerInvariant(),
             subject.Measured.LayerCount,
             subject.LayersOfModel,
             rounds,
-            new BenchLimitRow(limits.OfReads ? bandwidth : null, limits.OfReads ? null : bandwidth, limits.Measured(Bound.Peak)) { Bf16Peak = limits.Measured(Bound.Bf16Peak) },
+            new BenchLimitRow(limits.OfReads ? bandwidth : null, limits.OfReads ? null : bandwidth,
+            limits.Measured(Bound.Peak))
+            { Bf16Peak = limits.Measured(Bound.Bf16Peak) },
             rows);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
@@ -83,7 +110,8 @@ internal sealed class BenchCommand : Verb
         }
 
         if (isSlow)
-            throw new UsageException($"the {device.Name} device would take hours for {shape}: it shows what is computed, not how fast; give --shape demo.");
+            throw new UsageException($"the {device.Name} device would take hours for {shape}: it shows what is computed, not how fast; " +
+                "give --shape demo.");
         int whole = BenchShape.ConfigOf(shape).LayerCount;
         if (layers > whole)
             throw new UsageException($"--layers is {layers}; {shape} has {whole}.");

@@ -9,16 +9,25 @@ namespace KernelScope.Cli;
 /// <summary><c>catalog</c>: which SAEs were published.</summary>
 internal sealed class CatalogCommand : Verb
 {
-    private readonly Argument<string[]> _filter = new("FILTER") { Description = "Words that must occur in the name or the Neuronpedia id.", Arity = ArgumentArity.ZeroOrMore };
+    private readonly Argument<string[]> _filter = new("FILTER")
+    {
+        Description = "Words that must occur in the name or the Neuronpedia id.",
+        Arity = ArgumentArity.ZeroOrMore
+    };
     private readonly Option<string?> _site = new("--site") { Description = "res, mlp, att, transcoder or embedding.", HelpName = "KIND" };
     private readonly Option<int?> _layer = new("--layer") { Description = "A layer.", HelpName = "L" };
     private readonly Option<string?> _width = new("--width") { Description = "A width: 16k, or 16384.", HelpName = "W" };
     private readonly Option<int?> _l0 = new("--l0") { Description = "A stated L0.", HelpName = "N" };
-    private readonly Option<bool> _canonical = new("--canonical") { Description = "Only SAELens' canonical ones: for each layer and width the one whose L0 is nearest to 100." };
+    private readonly Option<bool> _canonical = new("--canonical")
+    {
+        Description = "Only SAELens' canonical ones: for each layer and " +
+        "width the one whose L0 is nearest to 100."
+    };
 
     public CatalogCommand(CommonOptions common, Surroundings surroundings) : base(
         "catalog",
-        "Lists the Gemma Scope SAEs by the names that --sae and 'kernelscope pull' take. The list is compiled in (SAELens' directory of October 2025); nothing is asked of a server.\n" +
+        "Lists the Gemma Scope SAEs by the names that --sae and 'kernelscope pull' take. The list is compiled in (SAELens' directory " +
+        "of October 2025); nothing is asked of a server.\n" +
         "--model is a size or a model here: 2b, 9b, 9b-it, gemma-2-27b, or demo for the SAEs that the program carries.",
         "  kernelscope catalog --model 2b --site res --layer 20 --width 16k\n  kernelscope catalog --model demo",
         common,
@@ -47,7 +56,8 @@ internal sealed class CatalogCommand : Verb
             Canonical = parsed.GetValue(_canonical),
         };
         bool ofDemo = Common.HasModel(parsed) && Common.ModelOf(parsed) == Demo.ModelName;
-        CatalogRow[] rows = ofDemo ? [.. Demo.SaeNames.Select(DemoRow).Where(row => Matches(row, filter))] : [.. ReleaseCatalog.Find(filter).Select(RowOf)];
+        CatalogRow[] rows = ofDemo ? [.. Demo.SaeNames.Select(DemoRow).Where(row => Matches(row, filter))]
+            : [.. ReleaseCatalog.Find(filter).Select(RowOf)];
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, rows);
         else
@@ -62,10 +72,13 @@ internal sealed class CatalogCommand : Verb
     {
         (string Name, object? Condition, ReleaseFilter Without)[] dropped =
         [
-            ("--width", filter.Width, filter with { Width = null }), ("--l0", filter.L0, filter with { L0 = null }), ("--layer", filter.Layer, filter with { Layer = null }),
-            ("--site", filter.Kind, filter with { Kind = null }), ("--canonical", filter.Canonical ? true : null, filter with { Canonical = false }), ("--model", filter.Model, filter with { Model = null }),
+            ("--width", filter.Width, filter with { Width = null }), ("--l0", filter.L0, filter with { L0 = null }),
+            ("--layer", filter.Layer, filter with { Layer = null }),
+            ("--site", filter.Kind, filter with { Kind = null }), ("--canonical", filter.Canonical ? true : null,
+                filter with { Canonical = false }), ("--model", filter.Model, filter with { Model = null }),
         ];
-        string[] left = [.. dropped.Where(d => d.Condition is not null).Select(d => (d.Name, Found: ReleaseCatalog.Find(d.Without).ToArray())).Where(d => d.Found.Length > 0)
+        string[] left = [.. dropped.Where(d => d.Condition is not null)
+            .Select(d => (d.Name, Found: ReleaseCatalog.Find(d.Without).ToArray())).Where(d => d.Found.Length > 0)
             .Select(d => $"without {d.Name} there are {d.Found.Length}, such as {d.Found[0].Name}")];
         if (left.Length > 0)
             return $"; {string.Join("; ", left)}";
@@ -79,7 +92,8 @@ internal sealed class CatalogCommand : Verb
         if (model == Demo.ModelName)
             return null;
         return ReleaseCatalog.Find(new ReleaseFilter { Model = model }).Any() ? model
-            : throw new UsageException($"the catalogue has no SAEs of the model '{Printable.Escape(model)}'; it has 2b, 9b (9b-pt, 9b-it) and 27b.");
+            : throw new UsageException($"the catalogue has no SAEs of the model '{Printable.Escape(model)}'; it has 2b, 9b (9b-pt, " +
+            "9b-it) and 27b.");
     }
 
     private ReleaseKind? KindOf(ParseResult parsed) => KindOf(parsed.GetValue(_site));
@@ -92,7 +106,8 @@ internal sealed class CatalogCommand : Verb
         "att" or "z" => ReleaseKind.Attention,
         "transcoder" or "mlp_in_unit" => ReleaseKind.Transcoder,
         "embedding" => ReleaseKind.Embedding,
-        string other => throw new UsageException($"--site is '{Printable.Escape(other)}'; the catalogue has res, mlp, att, transcoder and embedding."),
+        string other => throw new UsageException($"--site is '{Printable.Escape(other)}'; the catalogue has res, mlp, att, transcoder " +
+            "and embedding."),
     };
 
     /// <summary>An SAE that the program carries; its name says what it is: <c>res.3.2k.l0_19</c>.</summary>
@@ -164,7 +179,9 @@ internal sealed class CatalogCommand : Verb
         foreach (CatalogRow row in rows)
         {
             string marks = (row.Canonical ? "  canonical" : "") + (row.Cached is null ? "" : "  in the cache");
-            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{row.Name.PadRight(width)}  {row.Model,-14} {row.Site ?? "-",-15} {row.InputDim,5} x {row.FeatureCount,-8} {ByteText.Of(row.Bytes),7}{marks}"));
+            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"{row.Name.PadRight(width)}  {row.Model,-14} {row.Site ?? "-",-15} {row.InputDim,5} " +
+                $"x {row.FeatureCount,-8} {ByteText.Of(row.Bytes),7}{marks}"));
         }
 
         Streams.Output.Flush();

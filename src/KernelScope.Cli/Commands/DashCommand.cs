@@ -101,7 +101,8 @@ internal sealed class DashCommand : Verb
         "their directions, their neighbours. One offline page with --html, one JSON document with --json; all features of an SAE, from " +
         "the codes of a run, in a folder with --out.",
         "kernelscope dash --features 1738,320 --text-file demo --html page.html\n  kernelscope dash --features 1738 --text-file demo " +
-        "--top 3 --examples 1 --json\n  kernelscope harvest --out run --text-file demo --sae res.3.2k.l0_19 --codes-only --context 128\n  " +
+        "--top 3 --examples 1 --json\n  kernelscope harvest --out run --text-file demo --sae res.3.2k.l0_19 --codes-only --context " +
+        "128\n  " +
         "kernelscope dash --run run --features 0-63 --out pages",
         common,
         surroundings)
@@ -118,7 +119,8 @@ internal sealed class DashCommand : Verb
         _examples.Validators.Add(r => Parsing.Require(
             r, _examples, v => v is >= 0 and <= 1000, "--examples is {0}; it must be between 0 and 1000."));
         _binning.Validators.Add(r => Parsing.Require(
-            r, _binning, v => v is "quantile" or "saedashboard", "'{0}' is not a way to make ranges: there are quantile and saedashboard."));
+            r, _binning, v => v is "quantile" or "saedashboard",
+            "'{0}' is not a way to make ranges: there are quantile and saedashboard."));
         _sae = new SaeOptions(this);
     }
 

@@ -6,7 +6,11 @@ namespace KernelScope.Cli;
 /// <summary><c>diff</c>: where two files of captured activations part.</summary>
 internal sealed class DiffCommand : Verb
 {
-    private readonly Argument<string> _a = new("A") { Description = "The reference (npz, npy or safetensors): what run --capture --out wrote, or another program's arrays named by hook point." };
+    private readonly Argument<string> _a = new("A")
+    {
+        Description = "The reference (npz, npy or safetensors): what run --capture --out " +
+        "wrote, or another program's arrays named by hook point."
+    };
     private readonly Argument<string> _b = new("B") { Description = "What is held against it." };
     private readonly Option<double> _tolerance = Tolerance();
     private readonly Option<bool> _fail = new("--fail") { Description = "Exit code 1 if they differ, with --json too." };
@@ -59,22 +63,36 @@ internal sealed class DiffCommand : Verb
     /// <summary>How far two values may be apart.</summary>
     public static Option<double> Tolerance()
     {
-        var option = new Option<double>("--tolerance") { Description = "What a difference may be, as a share of the array's largest value in the reference.", HelpName = "X", DefaultValueFactory = _ => ActivationDiff.DefaultTolerance };
-        option.Validators.Add(r => Parsing.Require(r, option, v => double.IsFinite(v) && v >= 0, "--tolerance is {0}; it must be 0 or a positive number."));
+        var option = new Option<double>("--tolerance")
+        {
+            Description = "What a difference may be, as a share of the array's largest " +
+            "value in the reference.",
+            HelpName = "X",
+            DefaultValueFactory = _ => ActivationDiff.DefaultTolerance
+        };
+        option.Validators.Add(r => Parsing.Require(r, option, v => double.IsFinite(v) && v >= 0,
+            "--tolerance is {0}; it must be 0 or a positive number."));
         return option;
     }
 
     /// <summary>Whether a parting is a failure.</summary>
-    public static Option<bool> Fail() => new("--fail") { Description = "Exit code 1 if they part, or an array is in one of them only; without it a comparison that was made is a success." };
+    public static Option<bool> Fail() => new("--fail")
+    {
+        Description = "Exit code 1 if they part, or an array is in one of them only; " +
+        "without it a comparison that was made is a success."
+    };
 
     /// <summary>A comparison as it is printed.</summary>
     public static DiffResult Result(string a, string b, double tolerance, ActivationDiff diff)
     {
         ArrayDiffRow[] rows = [.. diff.Arrays.Select(Row)];
         bool parts = diff.FirstParting is not null || diff.OnlyInA.Count + diff.OnlyInB.Count > 0;
-        return new DiffResult(a, b, tolerance, parts, rows.FirstOrDefault(r => r.First is not null)?.First, rows, diff.OnlyInA, diff.OnlyInB);
+        return new DiffResult(a, b, tolerance, parts, rows.FirstOrDefault(r => r.First is not null)?.First, rows, diff.OnlyInA,
+            diff.OnlyInB);
     }
 
     private static ArrayDiffRow Row(ArrayDiff diff) =>
-        new(diff.A.Name, diff.Parts, diff.Compared, diff.Nmse, diff.MaxDifference, diff.Largest, diff.First is Departure f ? new DepartureRow(diff.A.Name, f.Position, f.Element, f.A, f.B) : null) { Note = diff.Note };
+        new(diff.A.Name, diff.Parts, diff.Compared, diff.Nmse, diff.MaxDifference, diff.Largest, diff.First is Departure f
+        ? new DepartureRow(diff.A.Name, f.Position, f.Element, f.A, f.B) : null)
+        { Note = diff.Note };
 }

@@ -81,7 +81,13 @@ internal sealed class DoctorCommand : Verb
             Devices(devices),
             model,
             sae)
-        { Fit = fit, Kernels = DeviceProbe.Kernels(), Needs = needs, BeforeDownload = before.Length > 0 ? before : null, WouldRun = wouldRun };
+        {
+            Fit = fit,
+            Kernels = DeviceProbe.Kernels(),
+            Needs = needs,
+            BeforeDownload = before.Length > 0 ? before : null,
+            WouldRun = wouldRun
+        };
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
@@ -216,7 +222,8 @@ internal sealed class DoctorCommand : Verb
         foreach (DeviceRow device in result.Devices)
             Line($"device  {Mark(device.Ok)} {device.Name}: {device.Detail}");
         foreach (ProductKernelRow kernel in result.Kernels)
-            Line($"kernels cpu, matrices {kernel.Stored}: exact {kernel.Exact}; fast {(kernel.Fast == kernel.Exact ? "the same" : kernel.Fast)}");
+            Line($"kernels cpu, matrices {kernel.Stored}: exact {kernel.Exact}; " +
+                $"fast {(kernel.Fast == kernel.Exact ? "the same" : kernel.Fast)}");
         Line($"model   {Mark(result.Model.Ok)} {Describe(result.Model)}");
         foreach (string remark in result.Model.Remarks ?? [])
             Line($"        {Printable.OneLine(remark)}");

@@ -10,23 +10,40 @@ namespace KernelScope.Cli;
 /// <summary><c>encode</c>: the SAE codes of stored activations.</summary>
 internal sealed class EncodeCommand : Verb
 {
-    private readonly Argument<string> _activations = new("ACTS") { Description = "An npz, npy or safetensors file with activations of any leading shape, f16, bf16, f32 or f64; the last dimension is the SAE's input ([heads, d_head] for an attention SAE)." };
-    private readonly Option<string?> _key = new("--key") { Description = "Which array of it; not needed where there is one.", HelpName = "NAME" };
+    private readonly Argument<string> _activations = new("ACTS")
+    {
+        Description = "An npz, npy or safetensors file with activations of " +
+        "any leading shape, f16, bf16, f32 or f64; the last dimension is the SAE's input ([heads, d_head] for an attention SAE)."
+    };
+    private readonly Option<string?> _key = new("--key")
+    {
+        Description = "Which array of it; not needed where there is one.",
+        HelpName = "NAME"
+    };
     private readonly Option<string?> _specialIds = new("--special-ids")
     {
-        Description = "Where the file holds tokens: ids whose rows do not count. Default: those of --model where it is given, else 0,1,2 (padding, EOS, BOS). Padding (0) never counts.",
+        Description = "Where the file holds tokens: ids whose rows do not count. Default: those of --model where it is given, else " +
+            "0,1,2 (padding, EOS, BOS). Padding (0) never counts.",
         HelpName = "IDS",
     };
 
     private readonly Option<string> _sae = SaeOptions.Required();
-    private readonly Option<string?> _out = new("--out") { Description = "Where the codes go: an npz with row_ptr i64, feature i32, value f32 and reconstruction f32 [rows, d_out].", HelpName = "F.npz" };
+    private readonly Option<string?> _out = new("--out")
+    {
+        Description = "Where the codes go: an npz with row_ptr i64, feature i32, " +
+        "value f32 and reconstruction f32 [rows, d_out].",
+        HelpName = "F.npz"
+    };
 
     public EncodeCommand(CommonOptions common, Surroundings surroundings) : base(
         "encode",
-        "Encodes stored activations with an SAE. Needs no model. L0 is the mean number of active features of a row, FVU = sum |x - x'|^2 / sum |x - mean x|^2 over all rows that count:\n" +
+        "Encodes stored activations with an SAE. Needs no model. L0 is the mean number of active features of a row, FVU = sum |x - " +
+        "x'|^2 / sum |x - mean x|^2 over all rows that count:\n" +
         "where the file holds tokens too, rows of BOS, EOS and padding do not. They are encoded like the others.\n" +
-        "FVU has no value for a transcoder, whose output is another site; a params.npz of equal widths outside a transcoder folder passes for an SAE.",
-        "  kernelscope run \"And the king said\" --capture resid_post.3 --out acts.npz\n  kernelscope encode acts.npz --key resid_post.3 --sae res.3.2k.l0_19 --out codes.npz",
+        "FVU has no value for a transcoder, whose output is another site; a params.npz of equal widths outside a transcoder folder " +
+        "passes for an SAE.",
+        "  kernelscope run \"And the king said\" --capture resid_post.3 --out acts.npz\n  kernelscope encode acts.npz --key " +
+        "resid_post.3 --sae res.3.2k.l0_19 --out codes.npz",
         common,
         surroundings)
     {
@@ -68,7 +85,9 @@ internal sealed class EncodeCommand : Verb
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
-            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Rows:N0} rows{(result.RowsCounted == result.Rows ? "" : $", of which {result.RowsCounted:N0} count")} · L0 {Number(result.L0)} · FVU {Number(result.Fvu)}"));
+            Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"{result.Rows:N0} rows{(result.RowsCounted == result.Rows ? "" : $", of which {result.RowsCounted:N0} count")} · " +
+                $"L0 {Number(result.L0)} · FVU {Number(result.Fvu)}"));
         return ExitCode.Done;
     }
 
@@ -86,11 +105,13 @@ internal sealed class EncodeCommand : Verb
     private static TensorView Array(TensorFile file, string? key)
     {
         if (file is NpyFile npy)
-            return key is null || key == npy.Info.Name ? file[npy.Info.Name] : throw new UsageException("--key names an array of a file with several; a .npy holds one.");
+            return key is null || key == npy.Info.Name ? file[npy.Info.Name]
+                : throw new UsageException("--key names an array of a file with several; a .npy holds one.");
         if (key is null)
         {
             TensorInfo[] arrays = [.. file.Contents.Where(c => c.Name != CapturedArrays.Tokens)];
-            return arrays.Length == 1 ? file[arrays[0].Name] : throw new UsageException($"--key is missing: {Printable.Escape(file.Path)} has {Names(file)}.");
+            return arrays.Length == 1 ? file[arrays[0].Name]
+                : throw new UsageException($"--key is missing: {Printable.Escape(file.Path)} has {Names(file)}.");
         }
 
         if (file.TryGet(key, out TensorView array))
@@ -118,7 +139,8 @@ internal sealed class EncodeCommand : Verb
         bool flat = shape.Length >= 1 && shape[^1] == width;
         bool heads = shape.Length >= 2 && shape[^2] * shape[^1] == width;
         if (!flat && !heads)
-            throw new WorkException($"{x.Describe()} does not end in {sae.Name}'s {width} inputs, neither as [.., {width}] nor as [.., heads, d_head].");
+            throw new WorkException($"{x.Describe()} does not end in {sae.Name}'s {width} inputs, neither as [.., {width}] nor as [.., " +
+                "heads, d_head].");
         return x.ElementCount / width;
     }
 }

@@ -52,7 +52,9 @@ internal sealed class FeaturesCommand : Verb
         using var stack = SaeStack.Open(uses, files);
         LabelOption.Give(parsed.GetValue(_labels), files, stack.Saes.Select(s => s.Files), Streams, Cancellation);
         stack.CheckPositions(texts.Min(t => t.Length));
-        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), _pack.UseOf(parsed))), ("SAE", stack.Bytes), ("context", Session.BytesFor(files.Config, longest, 0, Common.KvOf(parsed))));
+        using Device opened = Common.OpenDevice(parsed, Streams,
+            ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), _pack.UseOf(parsed))), ("SAE", stack.Bytes),
+            ("context", Session.BytesFor(files.Config, longest, 0, Common.KvOf(parsed))));
         Device device = _profile.Watch(parsed, opened);
         using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.UseOf(parsed), Common.KvOf(parsed));
         using IDisposable loaded = stack.Load(device);

@@ -12,7 +12,8 @@ internal sealed class InspectCommand : Verb
 {
     private readonly Argument<string[]> _paths = new("PATH")
     {
-        Description = "Files and folders: safetensors, npz, index, config.json, tokenizer.model, packed weights, SAE folders, model folders; " +
+        Description = "Files and folders: safetensors, npz, index, config.json, tokenizer.model, packed weights, SAE folders, model " +
+            "folders; " +
             "or a name as --model and --sae take it.",
         Arity = ArgumentArity.OneOrMore,
     };
@@ -66,7 +67,8 @@ internal sealed class InspectCommand : Verb
         try
         {
             string? found = ReleaseCatalog.TryParse(path, out _) ? CachedSae.Find(path)
-                : ReleasedModel.Find(path) is not null || HubCache.EntryName(path) is not null ? ModelFolder.Resolve(ModelName.Resolve(path)).Path : null;
+                : ReleasedModel.Find(path) is not null || HubCache.EntryName(path) is not null
+                ? ModelFolder.Resolve(ModelName.Resolve(path)).Path : null;
             InspectedPath result = Of(Inspector.Inspect(found ?? path, options, Cancellation));
             return found is null ? result : Summed(result with { Path = path }, path);
         }
@@ -84,13 +86,15 @@ internal sealed class InspectCommand : Verb
         using ModelFiles files = ModelFiles.Open(name);
         Gemma2Config c = files.Config;
         var types = result.Tensors.GroupBy(t => t.Dtype).OrderByDescending(g => g.Count()).Select(g => $"{g.Count()} {g.Key}");
+        string keyHeads = string.Create(CultureInfo.InvariantCulture, $"({c.KvHeadCount} for keys and values)");
         FormattableString[] lines =
         [
-            $"{c.LayerCount} layers of width {c.ModelDim:N0}: {c.HeadCount} heads of {c.HeadDim} ({c.KvHeadCount} for keys and values), MLPs of {c.HiddenDim:N0}",
+            $"{c.LayerCount} layers of width {c.ModelDim:N0}: {c.HeadCount} heads of {c.HeadDim} {keyHeads}, MLPs of {c.HiddenDim:N0}",
             $"vocabulary {c.VocabSize:N0}, context {c.ContextLength:N0} tokens, window {c.SlidingWindow:N0}",
             $"BOS {c.BosId}, EOS {string.Join(", ", c.EosIds)}, padding {c.PadId}",
             $"weights {ByteText.Of(files.WeightBytes)} in {result.Tensors.Count} tensors: {string.Join(", ", types)}",
-            files.Tokenizer is null ? (FormattableString)$"no tokenizer: it takes token ids, and no text" : $"tokenizer of {files.Tokenizer.PieceCount:N0} pieces",
+            files.Tokenizer is null ? (FormattableString)$"no tokenizer: it takes token ids, and no text"
+                : $"tokenizer of {files.Tokenizer.PieceCount:N0} pieces",
         ];
         return result with { Summary = [.. lines.Select(FormattableString.Invariant)] };
     }
@@ -100,7 +104,8 @@ internal sealed class InspectCommand : Verb
         result.Ok,
         result.Error,
         result.Format,
-        [.. result.Tensors.Select(t => new TensorRow(t.Name, t.DType, t.Shape) { Range = t.Range is TensorRange r ? new RangeRow(r.Minimum, r.Maximum, r.Mean, r.NanCount) : null })])
+        [.. result.Tensors.Select(t => new TensorRow(t.Name, t.DType, t.Shape) { Range = t.Range is TensorRange r
+        ? new RangeRow(r.Minimum, r.Maximum, r.Mean, r.NanCount) : null })])
     {
         Remarks = result.Remarks.Count > 0 ? result.Remarks : null,
         Notes = result.Notes.Count > 0 ? result.Notes : null,
@@ -127,10 +132,12 @@ internal sealed class InspectCommand : Verb
         foreach (TensorRow tensor in result.Tensors)
         {
             string shape = $"[{string.Join(", ", tensor.Shape)}]";
-            output.WriteLine($"  {Printable.Escape(tensor.Name).PadRight(names)}  {tensor.Dtype,-4}  {shape}{(tensor.Range is RangeRow range ? Range(range) : "")}");
+            string values = tensor.Range is RangeRow range ? Range(range) : "";
+            output.WriteLine($"  {Printable.Escape(tensor.Name).PadRight(names)}  {tensor.Dtype,-4}  {shape}{values}");
         }
     }
 
     private static string Range(RangeRow range) =>
-        string.Create(CultureInfo.InvariantCulture, $"  {range.Min:G6} to {range.Max:G6}, mean {range.Mean:G4}{(range.NanCount > 0 ? $", {range.NanCount} NaN" : "")}");
+        string.Create(CultureInfo.InvariantCulture, $"  {range.Min:G6} to {range.Max:G6}, " +
+        $"mean {range.Mean:G4}{(range.NanCount > 0 ? $", {range.NanCount} NaN" : "")}");
 }

@@ -11,15 +11,27 @@ namespace KernelScope.Cli;
 internal sealed class LensCommand : Verb
 {
     private readonly PromptOptions _prompt;
-    private readonly Option<string?> _feature = new("--feature") { Description = "The tokens that feature F of the SAE promotes and suppresses, instead of a text's.", HelpName = "F" };
-    private readonly Option<int> _top = new("--top") { Description = "Tokens shown for each position, or in each list of a feature.", HelpName = "K", DefaultValueFactory = _ => 5 };
+    private readonly Option<string?> _feature = new("--feature")
+    {
+        Description = "The tokens that feature F of the SAE promotes and " +
+        "suppresses, instead of a text's.",
+        HelpName = "F"
+    };
+    private readonly Option<int> _top = new("--top")
+    {
+        Description = "Tokens shown for each position, or in each list of a feature.",
+        HelpName = "K",
+        DefaultValueFactory = _ => 5
+    };
     private readonly SaeOptions _sae;
 
     public LensCommand(CommonOptions common, Surroundings surroundings) : base(
         "lens",
         "Shows which tokens the stream, or the direction of a feature, points to.\n" +
-        "Logit lens: the tokens that the stream at --site points to at each position of a text, through the final norm, the unembedding and the soft-cap.\n" +
-        "Feature lens: with --feature, the tokens that a feature's decoder row promotes and suppresses, with the final norm's gain and without.",
+        "Logit lens: the tokens that the stream at --site points to at each position of a text, through the final norm, the " +
+        "unembedding and the soft-cap.\n" +
+        "Feature lens: with --feature, the tokens that a feature's decoder row promotes and suppresses, with the final norm's gain and " +
+        "without.",
         "  kernelscope lens \"Once upon a time there lived a\" --site resid_post.3\n  kernelscope lens --feature 1738",
         common,
         surroundings)
@@ -49,7 +61,8 @@ internal sealed class LensCommand : Verb
         {
             if (_sae.IsGiven(parsed))
                 throw new UsageException("--sae needs --feature: the lens of a text reads the stream, not an SAE.");
-            RunText(parsed, _prompt.Of(parsed, Streams), _sae.SiteOf(parsed) ?? throw new UsageException("the site is missing: --site resid_post.3 (or --feature F)."));
+            RunText(parsed, _prompt.Of(parsed, Streams), _sae.SiteOf(parsed)
+                ?? throw new UsageException("the site is missing: --site resid_post.3 (or --feature F)."));
         }
 
         return ExitCode.Done;
@@ -62,12 +75,15 @@ internal sealed class LensCommand : Verb
         Sites.Require(files, site);
         if (!LogitLens.Sites.Contains(site.Site))
             throw new WorkException($"{site} is not a point of the stream; the lens reads {LogitLens.Names(site.Layer)}.");
-        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("context", Session.BytesFor(files.Config, tokens.Length)));
+        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))),
+            ("context", Session.BytesFor(files.Config, tokens.Length)));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         LensToken[][] tops;
         using (var progress = new Progress(Streams, "Running"))
             tops = LogitLens.Run(model, tokens, site, parsed.GetValue(_top), progress, Cancellation);
-        var result = new LensResult(files.Name, site.ToString(), [.. tokens.Zip(tops, (id, top) => new LensPosition(id, TokenText.Of(files.Tokenizer, id), [.. top.Select(k => new LensTokenRow(k.Id, TokenText.Of(files.Tokenizer, k.Id), k.Logit, k.Probability))]))]);
+        var result = new LensResult(files.Name, site.ToString(),
+            [.. tokens.Zip(tops, (id, top) => new LensPosition(id, TokenText.Of(files.Tokenizer, id),
+            [.. top.Select(k => new LensTokenRow(k.Id, TokenText.Of(files.Tokenizer, k.Id), k.Logit, k.Probability))]))]);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
@@ -79,16 +95,21 @@ internal sealed class LensCommand : Verb
         using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
         using SaeFiles saeFiles = _sae.Open(parsed, files);
         if (feature < 0 || feature >= saeFiles.Config.FeatureCount)
-            throw new WorkException($"feature {feature} is outside the width of {saeFiles.Name}, which has features 0 to {saeFiles.Config.FeatureCount - 1}.");
+            throw new WorkException($"feature {feature} is outside the width of {saeFiles.Name}, which has features 0 " +
+                $"to {saeFiles.Config.FeatureCount - 1}.");
         if (!FeatureLens.Sites.Contains(saeFiles.SiteOut.Site))
-            throw new WorkException($"a feature at {saeFiles.SiteOut} is not a direction of the stream; the lens reads features at {string.Join(", ", FeatureLens.Sites.Select(s => new HookPoint(s, saeFiles.SiteOut.Layer)))}.");
-        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles.Bytes));
+            throw new WorkException($"a feature at {saeFiles.SiteOut} is not a direction of the stream; the lens reads features " +
+                $"at {string.Join(", ", FeatureLens.Sites.Select(s => new HookPoint(s, saeFiles.SiteOut.Layer)))}.");
+        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))),
+            ("SAE", saeFiles.Bytes));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
         var lens = FeatureLens.Of(model, sae, saeFiles.SiteOut, feature, parsed.GetValue(_top));
         if (new[] { lens.WithGain, lens.WithoutGain }.Any(t => t.Top.Concat(t.Bottom).Any(k => !float.IsFinite(k.Value))))
             throw new NotFiniteException($"the logits that feature {feature} adds");
-        var result = new FeatureLensResult(files.Name, saeFiles.Name, saeFiles.SiteOut.ToString(), feature, Rows(lens.WithGain, files), Rows(lens.WithoutGain, files)) { Meaning = saeFiles.Meanings.GetValueOrDefault(feature) };
+        var result = new FeatureLensResult(files.Name, saeFiles.Name, saeFiles.SiteOut.ToString(), feature, Rows(lens.WithGain, files),
+            Rows(lens.WithoutGain, files))
+        { Meaning = saeFiles.Meanings.GetValueOrDefault(feature) };
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
@@ -97,5 +118,6 @@ internal sealed class LensCommand : Verb
 
     private static PromotedRows Rows(PromotedTokens tokens, ModelFiles files) => new(Rows(tokens.Top, files), Rows(tokens.Bottom, files));
 
-    private static PromotedRow[] Rows(IReadOnlyList<PromotedToken> tokens, ModelFiles files) => [.. tokens.Select(t => new PromotedRow(t.Id, TokenText.Of(files.Tokenizer, t.Id), t.Value))];
+    private static PromotedRow[] Rows(IReadOnlyList<PromotedToken> tokens, ModelFiles files) =>
+        [.. tokens.Select(t => new PromotedRow(t.Id, TokenText.Of(files.Tokenizer, t.Id), t.Value))];
 }

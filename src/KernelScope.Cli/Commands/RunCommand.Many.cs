@@ -28,7 +28,8 @@ internal sealed partial class RunCommand
         long captured = points.Length == 0 ? 0 : Bytes(points, files, (int)all) + Bytes(points, files, longest);
         long context = Session.BytesFor(files.Config, longest, chunk, Common.KvOf(parsed));
         using Device opened = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), _pack.UseOf(parsed))), ("SAE", stack.Bytes), ("context", context), ("activations", captured));
+            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), _pack.UseOf(parsed))), ("SAE", stack.Bytes),
+            ("context", context), ("activations", captured));
 
         // Before the long part: an output that cannot be written is known at once.
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);

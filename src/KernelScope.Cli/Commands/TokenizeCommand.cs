@@ -8,14 +8,25 @@ namespace KernelScope.Cli;
 /// <summary><c>tokenize</c>: a text to ids and pieces, or ids to a text; one, or a file of many.</summary>
 internal sealed class TokenizeCommand : Verb
 {
-    private readonly Argument<string?> _text = new("TEXT") { Description = "The text; '-' reads it from standard input, and so does no text at all where something is piped in. Nothing is put before it: no <bos>.", Arity = ArgumentArity.ZeroOrOne };
+    private readonly Argument<string?> _text = new("TEXT")
+    {
+        Description = "The text; '-' reads it from standard input, and so does no " +
+        "text at all where something is piped in. Nothing is put before it: no <bos>.",
+        Arity = ArgumentArity.ZeroOrOne
+    };
     private readonly Option<string?> _file = new("--file") { Description = "The text is all of this file.", HelpName = "F" };
     private readonly Option<string?> _decode = new("--decode") { Description = "Ids whose text is printed: 2,5,7.", HelpName = "IDS" };
-    private readonly Option<string?> _jsonl = new("--jsonl") { Description = "A file with a JSON object on each line, {\"text\": ...} or {\"ids\": [...]}; a line with ids and pieces, or with the text, comes out for each.", HelpName = "F" };
+    private readonly Option<string?> _jsonl = new("--jsonl")
+    {
+        Description = "A file with a JSON object on each line, {\"text\": ...} " +
+        "or {\"ids\": [...]}; a line with ids and pieces, or with the text, comes out for each.",
+        HelpName = "F"
+    };
 
     public TokenizeCommand(CommonOptions common, Surroundings surroundings) : base(
         "tokenize",
-        "Shows the ids and pieces of a text, exactly as sentencepiece cuts it, or the text of some ids. --model may also be a tokenizer.model or tokenizer.json.",
+        "Shows the ids and pieces of a text, exactly as sentencepiece cuts it, or the text of some ids. --model may also be a " +
+        "tokenizer.model or tokenizer.json.",
         "  kernelscope tokenize \"Let there be light.\"\n  kernelscope tokenize --decode 1715,476,872",
         common,
         surroundings)
@@ -30,12 +41,14 @@ internal sealed class TokenizeCommand : Verb
 
     protected override int Run(ParseResult parsed)
     {
-        string? text = parsed.GetValue(_text), file = parsed.GetValue(_file), decode = parsed.GetValue(_decode), jsonl = parsed.GetValue(_jsonl);
+        string? text = parsed.GetValue(_text), file = parsed.GetValue(_file), decode = parsed.GetValue(_decode),
+            jsonl = parsed.GetValue(_jsonl);
         if (text is null && file is null && decode is null && jsonl is null)
             text = PromptOptions.Piped(Streams);
         int sources = new[] { text, file, decode, jsonl }.Count(s => s is not null);
         if (sources != 1)
-            throw new UsageException(sources == 0 ? "a text is missing (or --file, --decode or --jsonl)." : "a text, --file, --decode and --jsonl exclude each other.");
+            throw new UsageException(sources == 0 ? "a text is missing (or --file, --decode or --jsonl)."
+                : "a text, --file, --decode and --jsonl exclude each other.");
         long[] ids = decode is null ? [] : Parsing.TokenIds(decode, "--decode");
         GemmaTokenizer tokenizer = Open(Common.ModelOf(parsed));
         if (jsonl is not null)

@@ -13,7 +13,8 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
     /// <exception cref="WorkException">A line is no such object; the answers to those before it have been written.</exception>
     public void Run(string path)
     {
-        using Stream input = path == "-" ? streams.OpenInput() : new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, BufferLength);
+        using Stream input = path == "-" ? streams.OpenInput()
+            : new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, BufferLength);
         string name = path == "-" ? "standard input" : Printable.Escape(path);
         int number = 0;
         // Lines end at \n alone: U+2028 and the like may stand inside one, so TextReader would cut it.
@@ -22,7 +23,8 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
             cancellation.ThrowIfCancellationRequested();
             number++;
             // Only a file's first line can begin with the mark that some editors put before UTF-8.
-            streams.Output.Write(Answer(number == 1 ? StandardText.WithoutMark(line) : line, $"{name}, line {number.ToString(CultureInfo.InvariantCulture)}"));
+            streams.Output.Write(Answer(number == 1 ? StandardText.WithoutMark(line) : line,
+                $"{name}, line {number.ToString(CultureInfo.InvariantCulture)}"));
             streams.Output.Write('\n');
         }
     }
@@ -38,7 +40,11 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
                 throw new WorkException($"{place}: an object with \"text\" or \"ids\" was expected.");
             bool hasText = root.TryGetProperty("text", out JsonElement text), hasIds = root.TryGetProperty("ids", out JsonElement ids);
             if (hasText == hasIds)
-                throw new WorkException($"{place}: {(hasText ? "both \"text\" and \"ids\" are there; one was expected" : "neither \"text\" nor \"ids\" is there")}.");
+            {
+                throw new WorkException(hasText ? $"{place}: both \"text\" and \"ids\" are there; one was expected."
+                    : $"{place}: neither \"text\" nor \"ids\" is there.");
+            }
+
             return hasText ? Encode(text, place) : Decode(ids, place);
         }
         catch (JsonException e)
@@ -78,7 +84,8 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
         return JsonOutput.Line(new TextResult(tokenizer.Decode(ids)));
     }
 
-    private static string Where(JsonException e) => e.BytePositionInLine is long at ? string.Create(CultureInfo.InvariantCulture, $"byte {at}") : "it is cut off";
+    private static string Where(JsonException e) => e.BytePositionInLine is long at
+        ? string.Create(CultureInfo.InvariantCulture, $"byte {at}") : "it is cut off";
 
     /// <summary>Lines without their ends; what follows the last \n is one only if it is not empty. A line is valid until the next is asked for.</summary>
     private static IEnumerable<ReadOnlyMemory<byte>> Lines(Stream input)

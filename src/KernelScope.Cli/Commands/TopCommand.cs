@@ -10,25 +10,57 @@ namespace KernelScope.Cli;
 internal sealed class TopCommand : Verb
 {
     private static readonly double[] Shares = [0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1];
-    private readonly Argument<string[]> _features = new("FEATURE") { Description = "The index of a feature of the SAE; with several the answer is a list.", Arity = ArgumentArity.OneOrMore };
-    private readonly Option<string?> _textFile = new("--text-file") { Description = "The text to search, UTF-8; '-' is standard input.", HelpName = "F" };
-    private readonly Option<string?> _tokensFile = new("--tokens-file") { Description = "Token ids to search: a JSON list of lists; '-' is standard input.", HelpName = "F.json" };
-    private readonly Option<int?> _length = new("--length") { Description = "Tokens of a sequence that a text is cut into, BOS with them. Default: 128.", HelpName = "N" };
-    private readonly Option<int> _contexts = new("--contexts") { Description = "Places shown, strongest first.", HelpName = "N", DefaultValueFactory = _ => 10 };
-    private readonly Option<int> _window = new("--window") { Description = "Tokens shown before and after each place.", HelpName = "N", DefaultValueFactory = _ => 10 };
+    private readonly Argument<string[]> _features = new("FEATURE")
+    {
+        Description = "The index of a feature of the SAE; with several " +
+        "the answer is a list.",
+        Arity = ArgumentArity.OneOrMore
+    };
+    private readonly Option<string?> _textFile = new("--text-file")
+    {
+        Description = "The text to search, UTF-8; '-' is standard input.",
+        HelpName = "F"
+    };
+    private readonly Option<string?> _tokensFile = new("--tokens-file")
+    {
+        Description = "Token ids to search: a JSON list of lists; " +
+        "'-' is standard input.",
+        HelpName = "F.json"
+    };
+    private readonly Option<int?> _length = new("--length")
+    {
+        Description = "Tokens of a sequence that a text is cut into, BOS with " +
+        "them. Default: 128.",
+        HelpName = "N"
+    };
+    private readonly Option<int> _contexts = new("--contexts")
+    {
+        Description = "Places shown, strongest first.",
+        HelpName = "N",
+        DefaultValueFactory = _ => 10
+    };
+    private readonly Option<int> _window = new("--window")
+    {
+        Description = "Tokens shown before and after each place.",
+        HelpName = "N",
+        DefaultValueFactory = _ => 10
+    };
     private readonly Option<string[]> _labels = LabelOption.Create();
     private readonly SaeOptions _sae;
 
     public TopCommand(CommonOptions common, Surroundings surroundings) : base(
         "top",
-        "Finds where in a text a feature fires most: the strongest places with the tokens around them, how its activations are distributed, how often it fires. One pass, in bounded memory.\n" +
+        "Finds where in a text a feature fires most: the strongest places with the tokens around them, how its activations are " +
+        "distributed, how often it fires. One pass, in bounded memory.\n" +
         "BOS, EOS and padding do not count. Quantiles are within 0.03 % of the exact ones.",
         "  kernelscope top 1738 --text-file demo --contexts 5\n  kernelscope top 1738 562 69 --text-file demo --contexts 2",
         common,
         surroundings)
     {
-        _length.Validators.Add(r => Parsing.Require(r, _length, v => v >= 2, "--length is {0}; a sequence has at least 2 tokens, BOS and one more."));
-        _contexts.Validators.Add(r => Parsing.Require(r, _contexts, v => v is >= 1 and <= 100_000, "--contexts is {0}; it must be between 1 and 100000."));
+        _length.Validators.Add(r => Parsing.Require(r, _length, v => v >= 2, "--length is {0}; a sequence has at least 2 tokens, BOS " +
+            "and one more."));
+        _contexts.Validators.Add(r => Parsing.Require(r, _contexts, v => v is >= 1 and <= 100_000,
+            "--contexts is {0}; it must be between 1 and 100000."));
         _window.Validators.Add(r => Parsing.Require(r, _window, v => v >= 0, "--window is {0}; it must be 0 or more."));
         Arguments.Add(_features);
         foreach (Option option in (Option[])[_textFile, _tokensFile, _length, _contexts, _window, _labels])
@@ -43,14 +75,18 @@ internal sealed class TopCommand : Verb
         using SaeFiles saeFiles = _sae.Open(parsed, files);
         LabelOption.Give(parsed.GetValue(_labels), files, [saeFiles], Streams, Cancellation);
         if (Array.FindIndex(features, f => f < 0 || f >= saeFiles.Config.FeatureCount) is int bad and >= 0)
-            throw new WorkException($"feature {features[bad]} is outside the width of {saeFiles.Name}, which has features 0 to {saeFiles.Config.FeatureCount - 1}.");
-        TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), null, files, out string? doubt);
-        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
+            throw new WorkException($"feature {features[bad]} is outside the width of {saeFiles.Name}, which has features 0 " +
+                $"to {saeFiles.Config.FeatureCount - 1}.");
+        TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), null, files,
+            out string? doubt);
+        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))),
+            ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
         using Gemma2Model model = files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = saeFiles.Load(device);
         if (doubt is not null)
             SaeDoubt.Warn(Streams, doubt);
-        if (saeFiles.HasSiteOut && SaeDoubt.Of(model, new SaeTarget(saeFiles.Name, sae, saeFiles.Site, saeFiles.SiteOut), tokens, Cancellation) is string misplaced)
+        if (saeFiles.HasSiteOut && SaeDoubt.Of(model, new SaeTarget(saeFiles.Name, sae, saeFiles.Site, saeFiles.SiteOut), tokens,
+            Cancellation) is string misplaced)
             SaeDoubt.Warn(Streams, misplaced);
         IReadOnlyList<TopContexts> found;
         using (var progress = new Progress(Streams, "Searching"))
@@ -78,7 +114,8 @@ internal sealed class TopCommand : Verb
 
     private TopResult Result(ParseResult parsed, int feature, TopContexts found, TokenSet tokens, ModelFiles files, SaeFiles saeFiles)
     {
-        ContextRow[] contexts = [.. found.Places.Select(p => Context(p, found.OfSequences[p.Sequence], tokens, parsed.GetValue(_window), files))];
+        ContextRow[] contexts =
+            [.. found.Places.Select(p => Context(p, found.OfSequences[p.Sequence], tokens, parsed.GetValue(_window), files))];
         QuantileRow[] quantiles = found.Active == 0 ? [] : [.. Shares.Select(s => new QuantileRow(s, found.Activations[s]))];
         double share = found.Active / (double)found.Counted;
         string site = saeFiles.Site.ToString();

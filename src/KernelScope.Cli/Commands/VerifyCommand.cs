@@ -16,12 +16,19 @@ internal sealed class VerifyCommand : Verb
 {
     private readonly SaeOptions _sae;
     private readonly CaseOptions _cases;
-    private readonly Option<string?> _textFile = new("--text-file") { Description = "With --model and --sae: text like OpenWebText for SAEBench's numbers, 250 sequences of 128 tokens (32,000 tokens).", HelpName = "F" };
+    private readonly Option<string?> _textFile = new("--text-file")
+    {
+        Description = "With --model and --sae: text like OpenWebText for " +
+        "SAEBench's numbers, 250 sequences of 128 tokens (32,000 tokens).",
+        HelpName = "F"
+    };
 
     public VerifyCommand(CommonOptions common, Surroundings surroundings) : base(
         "verify",
-        "Checks a device: every op on every shape class against its equation in double, then the demo model and its SAEs against stored numbers of transformers and SAELens.\n" +
-        "With --model and real Gemma 2 weights, and --sae, also numbers that others have published of them. Exit code 1 if a check fails; what lacks files is listed as not run.",
+        "Checks a device: every op on every shape class against its equation in double, then the demo model and its SAEs against " +
+        "stored numbers of transformers and SAELens.\n" +
+        "With --model and real Gemma 2 weights, and --sae, also numbers that others have published of them. Exit code 1 if a check " +
+        "fails; what lacks files is listed as not run.",
         "  kernelscope verify --device cpu\n  kernelscope verify --device cpu --op Linear --case denormals",
         common,
         surroundings)
@@ -65,13 +72,15 @@ internal sealed class VerifyCommand : Verb
         if (ownProcesses)
         {
             using var progress = new Progress(Streams, "Ops");
-            checks.AddRange(new OpProcesses(op => ArgumentsFor(parsed, op), _cases.Timeout(parsed)).Run([.. cases.Select(c => c.Op).Distinct()], _cases.Jobs(parsed), progress, Cancellation));
+            checks.AddRange(new OpProcesses(op => ArgumentsFor(parsed, op), _cases.Timeout(parsed))
+                .Run([.. cases.Select(c => c.Op).Distinct()], _cases.Jobs(parsed), progress, Cancellation));
         }
 
         if (ownProcesses && picked)
             return Print(parsed, deviceName, precision, files.Name, checks, notRun);
         using Device device = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles?.Bytes ?? 0), ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(files.Config, tokens.Length, 1)));
+            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles?.Bytes ?? 0),
+            ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(files.Config, tokens.Length, 1)));
         if (!ownProcesses)
         {
             using var progress = new Progress(Streams, "Ops");
@@ -93,7 +102,12 @@ internal sealed class VerifyCommand : Verb
             foreach (VerificationCheck check in found)
             {
                 if (check.Ok is bool ok)
-                    checks.Add(new CheckRow(check.Name, ok, check.Measured, check.Limit) { Source = check.Source, Message = ok ? null : check.Message });
+                    checks.Add(new CheckRow(check.Name, ok, check.Measured, check.Limit)
+                    {
+                        Source = check.Source,
+                        Message = ok ? null
+                        : check.Message
+                    });
                 else
                     notRun.Add(new NotRunRow(check.Name, check.Message, check.Source) { Tolerance = check.Tolerance });
             }
@@ -103,7 +117,8 @@ internal sealed class VerifyCommand : Verb
         {
             using Gemma2Model model = modelFiles.Load(on, Streams, Cancellation);
             using JumpReluSae? loaded = sae?.Load(on);
-            SaeTarget? target = loaded is null ? null : new SaeTarget(Path.Exists(sae!.Name) ? Path.GetFullPath(sae.Name) : sae.Name, loaded, sae.Site, sae.SiteOut);
+            SaeTarget? target = loaded is null ? null
+                : new SaeTarget(Path.Exists(sae!.Name) ? Path.GetFullPath(sae.Name) : sae.Name, loaded, sae.Site, sae.SiteOut);
             Add(PublishedChecks.OfModel(model, modelFiles.Tokenizer, modelFiles.Name, Cancellation));
             Add(PublishedChecks.OfSae(model, modelFiles.Tokenizer, target, set, Cancellation));
         }
@@ -120,7 +135,8 @@ internal sealed class VerifyCommand : Verb
     }
 
     /// <summary>The arguments of the process that runs an op.</summary>
-    private List<string> ArgumentsFor(ParseResult parsed, string op) => [Name, .. Common.GivenOf(parsed), .. _cases.ForOp(parsed, op), "--json"];
+    private List<string> ArgumentsFor(ParseResult parsed, string op) =>
+        [Name, .. Common.GivenOf(parsed), .. _cases.ForOp(parsed, op), "--json"];
 
     private int Cross(ParseResult parsed)
     {
@@ -141,7 +157,8 @@ internal sealed class VerifyCommand : Verb
         var written = new Dictionary<string, OutputHash>(StringComparer.Ordinal);
         List<CheckRow> rows;
         CudaDeviceOptions options = Common.CudaOptionsOf(parsed, Streams) with { SaePrecision = Precision.Exact };
-        using (CudaDevice device = EmulatedDevices.Open(options, new EmulatedDriverOptions { Launched = (_, result) => portable &= result.Threads(InstructionClass.Matrix) == 0 }))
+        using (CudaDevice device = EmulatedDevices.Open(options,
+            new EmulatedDriverOptions { Launched = (_, result) => portable &= result.Threads(InstructionClass.Matrix) == 0 }))
         using (var progress = new Progress(Streams, "Ops"))
             rows = [.. OpSuite.Run(device, cases, null, Note, progress, Cancellation)];
         using (AtomicFile file = AtomicFile.Create(path))

@@ -46,7 +46,8 @@ public static partial class Inspector
             SaeCheckpoint.ConfigName => RawFile.IsThere(Beside(path, SparsifyConfig.WeightsName)) ? "sparsify_sae" : "saelens_sae",
             SparsifyConfig.WeightsName when RawFile.IsThere(Beside(path, SaeCheckpoint.ConfigName)) => "sparsify_sae",
             GemmaScope2Config.WeightsName when RawFile.IsThere(Beside(path, GemmaScope2Config.ConfigName)) => "gemma_scope_2_sae",
-            _ when CircuitTracerConfig.IsLayerFile(path) && RawFile.IsThere(Beside(path, CircuitTracerConfig.ConfigName)) => "circuit_tracer_transcoder",
+            _ when CircuitTracerConfig.IsLayerFile(path) && RawFile.IsThere(Beside(path, CircuitTracerConfig.ConfigName)) =>
+                "circuit_tracer_transcoder",
             "config.json" => "config",
             "generation_config.json" => "generation_config",
             "tokenizer.model" or "tokenizer.json" => "tokenizer",
@@ -72,7 +73,8 @@ public static partial class Inspector
         return Has(SaeCheckpoint.ParamsName) ? "gemma_scope_sae" : "unknown";
     }
 
-    private static List<InspectedTensor> Check(string path, string format, InspectOptions options, List<string> remarks, List<string> notes, CancellationToken cancellation)
+    private static List<InspectedTensor> Check(string path, string format, InspectOptions options, List<string> remarks,
+        List<string> notes, CancellationToken cancellation)
     {
         switch (format)
         {
@@ -86,12 +88,14 @@ public static partial class Inspector
                 return CheckGemmaScope(Directory.Exists(path) ? Path.Combine(path, SaeCheckpoint.ParamsName) : path, options, cancellation);
             case "saelens_sae" or "sparsify_sae" or "gemma_scope_2_sae" or "circuit_tracer_transcoder":
                 using (SaeCheckpoint sae = SaeCheckpoint.Open(path))
-                using (SafetensorsFile file = SafetensorsFile.Open(sae.Path)) return CheckedNumbers(sae, Describe(file, file.Contents, options, cancellation));
+                using (SafetensorsFile file = SafetensorsFile.Open(sae.Path)) return CheckedNumbers(sae,
+                    Describe(file, file.Contents, options, cancellation));
             case "panels":
                 using (PanelFile panels = PanelFile.Open(path))
                 {
                     if (panels.IsRounded)
-                        notes.Add($"{BadFile.Printable(path, 4096)}: the weights were rounded to bfloat16; runs use them with --panels bf16 only.");
+                        notes.Add($"{BadFile.Printable(path, 4096)}: the weights were rounded to bfloat16; runs use them with --panels " +
+                            "bf16 only.");
                     return Describe(panels, options, cancellation);
                 }
 
@@ -147,7 +151,8 @@ public static partial class Inspector
             notes.Add($"{problem.TrimEnd('.')}; it is not used.");
     }
 
-    private static List<InspectedTensor> CheckModel(string path, InspectOptions options, List<string> remarks, List<string> notes, CancellationToken cancellation)
+    private static List<InspectedTensor> CheckModel(string path, InspectOptions options, List<string> remarks, List<string> notes,
+        CancellationToken cancellation)
     {
         using Gemma2Checkpoint model = Gemma2Checkpoint.Open(path);
         remarks.AddRange(model.Remarks);
@@ -166,7 +171,8 @@ public static partial class Inspector
     }
 
     // With ordinary reads: a file that is being written meanwhile gives a sentence instead of a signal.
-    private static List<InspectedTensor> Describe(SafetensorsFile file, IReadOnlyList<TensorInfo> infos, InspectOptions options, CancellationToken cancellation)
+    private static List<InspectedTensor> Describe(SafetensorsFile file, IReadOnlyList<TensorInfo> infos, InspectOptions options,
+        CancellationToken cancellation)
     {
         var tensors = new List<InspectedTensor>();
         byte[] buffer = options.Statistics ? new byte[BufferLength] : [];
@@ -213,10 +219,12 @@ public static partial class Inspector
         return Describe(panels.Stored, panels.Matrices, options, cancellation);
     }
 
-    private static InspectedTensor Row(TensorInfo info, RangeScan? scan) => new(info.Name, info.DType.SafetensorsName(), info.Shape.ToArray(), scan?.Result);
+    private static InspectedTensor Row(TensorInfo info, RangeScan? scan) =>
+        new(info.Name, info.DType.SafetensorsName(), info.Shape.ToArray(), scan?.Result);
 
     private static InvalidDataException Unknown(string path) => BadFile.Of(path, Directory.Exists(path)
         ? "the folder holds no model (config.json, model.safetensors) and no SAE (params.npz, or cfg.json with sae_weights.safetensors)."
-        : RawFile.IsThere(path) ? "the name says nothing: a .safetensors, .npz, .npy, .safetensors.index.json, config.json, generation_config.json, cfg.json, tokenizer.model, tokenizer.json or .panels was expected."
+        : RawFile.IsThere(path) ? "the name says nothing: a .safetensors, .npz, .npy, .safetensors.index.json, config.json, " +
+        "generation_config.json, cfg.json, tokenizer.model, tokenizer.json or .panels was expected."
         : "there is no such file or folder.");
 }

@@ -35,7 +35,8 @@ internal sealed class RangeScan(DType dtype)
     }
 
     /// <summary>The range of all that was added.</summary>
-    public TensorRange Result => _count == 0 ? new TensorRange(double.NaN, double.NaN, double.NaN, _nanCount) : new TensorRange(_minimum, _maximum, _sum / _count, _nanCount);
+    public TensorRange Result => _count == 0 ? new TensorRange(double.NaN, double.NaN, double.NaN, _nanCount)
+        : new TensorRange(_minimum, _maximum, _sum / _count, _nanCount);
 
     // The bytes come from a buffer that begins at an element, so the cast is aligned.
     private void Add<T>(ReadOnlySpan<byte> bytes, Func<T, double> widen) where T : unmanaged

@@ -22,7 +22,8 @@ internal static class ArrayInput
             for (int i = 0; i < MostLinks && !string.IsNullOrEmpty(at); i++)
             {
                 string? target = new FileInfo(at).LinkTarget;
-                if (target is not null && (target.StartsWith("pipe:[", StringComparison.Ordinal) || target.StartsWith("socket:[", StringComparison.Ordinal)))
+                if (target is not null && (target.StartsWith("pipe:[", StringComparison.Ordinal)
+                    || target.StartsWith("socket:[", StringComparison.Ordinal)))
                     return true;
                 at = target is null ? null : Path.Combine(Path.GetDirectoryName(Path.GetFullPath(at)) ?? "/", target);
             }

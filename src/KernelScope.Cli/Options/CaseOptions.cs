@@ -10,24 +10,80 @@ internal sealed class CaseOptions
     private const int DefaultJobs = 4, DefaultTimeout = 60;
     private const string EmbeddedHashes = "";
 
-    private readonly Option<string[]> _op = new("--op") { Description = "Only the cases of this op, as device ops are called (Linear, Attend, …); may be given several times. Then only ops are checked.", HelpName = "NAME", Arity = ArgumentArity.OneOrMore };
-    private readonly Option<string?> _case = new("--case") { Description = "Only cases whose name contains this. Then only ops are checked.", HelpName = "TEXT" };
-    private readonly Option<string?> _scale = new("--scale") { Description = "Size of the shapes. Default: default; tiny on the emulated device.", HelpName = "tiny|default|large" };
-    private readonly Option<string?> _hashes = new("--hashes") { Description = "Also hold the outputs bit by bit to a file of --write-hashes; without F to the one inside, which the emulator made (tiny, exact).", HelpName = "F", Arity = ArgumentArity.ZeroOrOne };
-    private readonly Option<string?> _writeHashes = new("--write-hashes") { Description = "Write the hashes of all outputs; on the emulated device, which knows where tensor cores took part.", HelpName = "F" };
-    private readonly Option<bool> _inProcess = new("--in-process") { Description = "Run every op in this process. On a CUDA device each op otherwise has a process of its own: after a fault of a kernel a process cannot use the GPU any more." };
-    private readonly Option<int> _jobs = new("--jobs") { Description = $"Processes at once, where ops have their own; given on another device, it gives them their own there too. Default: {DefaultJobs}.", HelpName = "N", DefaultValueFactory = _ => DefaultJobs };
-    private readonly Option<int> _timeout = new("--timeout") { Description = $"Seconds that an op's process may take. Default: {DefaultTimeout}.", HelpName = "S", DefaultValueFactory = _ => DefaultTimeout };
+    private readonly Option<string[]> _op = new("--op")
+    {
+        Description = "Only the cases of this op, as device ops are called (Linear, " +
+        "Attend, …); may be given several times. Then only ops are checked.",
+        HelpName = "NAME",
+        Arity = ArgumentArity.OneOrMore
+    };
+    private readonly Option<string?> _case = new("--case")
+    {
+        Description = "Only cases whose name contains this. Then only ops are " +
+        "checked.",
+        HelpName = "TEXT"
+    };
+    private readonly Option<string?> _scale = new("--scale")
+    {
+        Description = "Size of the shapes. Default: default; tiny on the " +
+        "emulated device.",
+        HelpName = "tiny|default|large"
+    };
+    private readonly Option<string?> _hashes = new("--hashes")
+    {
+        Description = "Also hold the outputs bit by bit to a file of " +
+        "--write-hashes; without F to the one inside, which the emulator made (tiny, exact).",
+        HelpName = "F",
+        Arity = ArgumentArity.ZeroOrOne
+    };
+    private readonly Option<string?> _writeHashes = new("--write-hashes")
+    {
+        Description = "Write the hashes of all outputs; on the " +
+        "emulated device, which knows where tensor cores took part.",
+        HelpName = "F"
+    };
+    private readonly Option<bool> _inProcess = new("--in-process")
+    {
+        Description = "Run every op in this process. On a CUDA device " +
+        "each op otherwise has a process of its own: after a fault of a kernel a process cannot use the GPU any more."
+    };
+    private readonly Option<int> _jobs = new("--jobs")
+    {
+        Description = "Processes at once, where ops have their own; given on another " +
+        $"device, it gives them their own there too. Default: {DefaultJobs}.",
+        HelpName = "N",
+        DefaultValueFactory = _ => DefaultJobs
+    };
+    private readonly Option<int> _timeout = new("--timeout")
+    {
+        Description = "Seconds that an op's process may take. " +
+        $"Default: {DefaultTimeout}.",
+        HelpName = "S",
+        DefaultValueFactory = _ => DefaultTimeout
+    };
 
-    private readonly Option<bool> _cross = new("--cross") { Description = "Instead of the suite, the forms of each kernel against each other on one CUDA device, at the sizes of real models." };
-    private readonly Option<int> _repeats = new("--repeats") { Description = "How often --cross repeats a batch and compares its bits. Default: 50.", HelpName = "N", DefaultValueFactory = _ => 50 };
+    private readonly Option<bool> _cross = new("--cross")
+    {
+        Description = "Instead of the suite, the forms of each kernel against each " +
+        "other on one CUDA device, at the sizes of real models."
+    };
+    private readonly Option<int> _repeats = new("--repeats")
+    {
+        Description = "How often --cross repeats a batch and compares its bits. " +
+        "Default: 50.",
+        HelpName = "N",
+        DefaultValueFactory = _ => 50
+    };
 
     public CaseOptions(Command verb)
     {
-        _scale.Validators.Add(r => Parsing.Require(r, _scale, v => v is "tiny" or "default" or "large", "'{0}' is not a scale: there are tiny, default and large."));
+        _scale.Validators.Add(r => Parsing.Require(r, _scale, v => v is "tiny" or "default" or "large",
+            "'{0}' is not a scale: there are tiny, default and large."));
         _jobs.Validators.Add(r => Parsing.Require(r, _jobs, v => v is >= 1 and <= 64, "--jobs is {0}; it must be 1 to 64."));
-        _timeout.Validators.Add(r => Parsing.Require(r, _timeout, v => v is >= 1 and <= 86_400, "--timeout is {0}; it must be 1 to 86400."));
-        _repeats.Validators.Add(r => Parsing.Require(r, _repeats, v => v is >= 1 and <= 10_000, "--repeats is {0}; it must be 1 to 10000."));
+        _timeout.Validators.Add(r => Parsing.Require(r, _timeout, v => v is >= 1 and <= 86_400,
+            "--timeout is {0}; it must be 1 to 86400."));
+        _repeats.Validators.Add(r => Parsing.Require(r, _repeats, v => v is >= 1 and <= 10_000,
+            "--repeats is {0}; it must be 1 to 10000."));
         foreach (Option option in (Option[])[_op, _case, _scale, _hashes, _writeHashes, _inProcess, _jobs, _timeout, _cross, _repeats])
             verb.Options.Add(option);
     }
@@ -66,7 +122,8 @@ internal sealed class CaseOptions
 
     /// <summary>Whether every op runs in a process of its own.</summary>
     public bool InProcesses(ParseResult parsed, string device) =>
-        !parsed.GetValue(_inProcess) && HashOutput(parsed) is null && (device.StartsWith("cuda", StringComparison.Ordinal) || parsed.GetResult(_jobs) is { Implicit: false });
+        !parsed.GetValue(_inProcess) && HashOutput(parsed) is null
+        && (device.StartsWith("cuda", StringComparison.Ordinal) || parsed.GetResult(_jobs) is { Implicit: false });
 
     /// <summary>The scale.</summary>
     public ConformanceScale Scale(ParseResult parsed, string device) => parsed.GetValue(_scale) switch
@@ -87,7 +144,8 @@ internal sealed class CaseOptions
         if (Array.Find(ops, o => !known.Contains(o)) is string unknown)
             throw new UsageException($"'{Printable.Escape(unknown)}' is not an op of the suite; there are {string.Join(", ", known)}.");
         string? text = parsed.GetValue(_case);
-        ConformanceCase[] picked = [.. all.Where(c => (ops.Length == 0 || ops.Contains(c.Op)) && (text is null || c.Name.Contains(text, StringComparison.Ordinal)))];
+        ConformanceCase[] picked = [.. all.Where(c => (ops.Length == 0 || ops.Contains(c.Op))
+            && (text is null || c.Name.Contains(text, StringComparison.Ordinal)))];
         return picked.Length > 0 ? picked : throw new UsageException($"no case is called '{Printable.Escape(text ?? "")}'.");
     }
 
@@ -100,7 +158,8 @@ internal sealed class CaseOptions
         string file = parsed.GetValue(_hashes) ?? EmbeddedHashes;
         OutputHashes hashes = file.Length == 0 ? OutputHashes.Embedded : OutputHashes.Parse(File.ReadAllBytes(file), file);
         if (hashes.Scale != Scale(parsed, device) || hashes.Precision != precision)
-            throw new UsageException($"the hashes are of --scale {hashes.Scale.ToString().ToLowerInvariant()} and --precision {hashes.Precision}.");
+            throw new UsageException($"the hashes are of --scale {hashes.Scale.ToString().ToLowerInvariant()} and " +
+                $"--precision {hashes.Precision}.");
         return hashes;
     }
 

@@ -249,7 +249,8 @@ internal sealed class CommonOptions
     /// </summary>
     public IEnumerable<string> GivenOf(ParseResult parsed)
     {
-        foreach ((Option option, CommonUse use) in Each.Where(e => e.Use is CommonUse.Device or CommonUse.Precision or CommonUse.Threads && parsed.GetResult(e.Option) is { Implicit: false }))
+        foreach ((Option option, CommonUse use) in Each.Where(e => e.Use is CommonUse.Device or CommonUse.Precision or CommonUse.Threads
+            && parsed.GetResult(e.Option) is { Implicit: false }))
         {
             yield return option.Name;
             foreach (System.CommandLine.Parsing.Token token in parsed.GetResult(option)!.Tokens)

@@ -65,7 +65,9 @@ internal sealed class EditPlace
 
     public override string ToString() => _word;
 
-    private static bool Number(string text, out int number) => int.TryParse(text.Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out number);
+    private static bool Number(string text, out int number) =>
+        int.TryParse(text.Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out number);
 
-    private static UsageException Malformed(string text) => new($"'{Printable.Escape(text)}' is not a place for edits: there are all, all_but_bos, from_last, and lists of positions such as 0,3,5-9 (12- is 12 and all after it).");
+    private static UsageException Malformed(string text) => new($"'{Printable.Escape(text)}' is not a place for edits: there are all, " +
+        "all_but_bos, from_last, and lists of positions such as 0,3,5-9 (12- is 12 and all after it).");
 }

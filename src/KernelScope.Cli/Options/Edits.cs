@@ -18,7 +18,8 @@ internal sealed record Edits(IReadOnlyList<FeatureEdit> Features, SpliceMode Mod
     public bool AreNone => Features.Count == 0 && Mode == SpliceMode.None;
 
     /// <summary>Whether what is written hangs on what the SAE makes of an activation, or an activation is thrown away: at BOS neither means anything.</summary>
-    public bool MindBos => Mode is SpliceMode.Sae or SpliceMode.Zero or SpliceMode.Mean || Features.Any(e => e.Kind == FeatureEditKind.Clamp);
+    public bool MindBos => Mode is SpliceMode.Sae or SpliceMode.Zero or SpliceMode.Mean
+        || Features.Any(e => e.Kind == FeatureEditKind.Clamp);
 
     /// <summary>Refuses a feature that the SAE does not have, before anything long begins.</summary>
     /// <exception cref="WorkException">There is one, or its output cannot be written.</exception>

@@ -32,5 +32,6 @@ internal static class LayerRange
     private static IEnumerable<string> Names(string before, int first, int last, string after) =>
         Enumerable.Range(first, last - first + 1).Select(l => string.Create(CultureInfo.InvariantCulture, $"{before}{l}{after}"));
 
-    private static bool Number(string text, out int number) => int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out number);
+    private static bool Number(string text, out int number) =>
+        int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out number);
 }

@@ -22,7 +22,8 @@ internal static class Parsing
         catch (InvalidOperationException)
         {
             // The parser's way to say that the words are not of the option's type.
-            result.AddError($"{option.Name} needs {(typeof(T) == typeof(double) ? "a number" : "a whole number")}; '{typed}' is none that it can take.");
+            result.AddError($"{option.Name} needs {(typeof(T) == typeof(double) ? "a number" : "a whole number")}; '{typed}' is none " +
+                "that it can take.");
         }
     }
 
@@ -36,7 +37,8 @@ internal static class Parsing
         {
             string word = words[i].Trim();
             if (!long.TryParse(word, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out ids[i]))
-                throw new UsageException($"{option} needs token ids with commas between them, such as 2,5,7; {(word.Length == 0 ? "a number is missing" : $"'{Printable.Escape(word)}' is not a number")}.");
+                throw new UsageException($"{option} needs token ids with commas between them, such as " +
+                    $"2,5,7; {(word.Length == 0 ? "a number is missing" : $"'{Printable.Escape(word)}' is not a number")}.");
         }
 
         return ids;
@@ -47,8 +49,10 @@ internal static class Parsing
     public static (int Feature, float Value) FeatureValue(string text, string option)
     {
         int equals = text.IndexOf('=', StringComparison.Ordinal);
-        if (equals < 0 || !float.TryParse(text.AsSpan(equals + 1), NumberStyles.Float, CultureInfo.InvariantCulture, out float value) || !float.IsFinite(value))
-            throw new UsageException($"{option} needs a feature and a number, such as {option} 1738=-15; this is '{Printable.Escape(text)}'.");
+        if (equals < 0 || !float.TryParse(text.AsSpan(equals + 1), NumberStyles.Float, CultureInfo.InvariantCulture, out float value)
+            || !float.IsFinite(value))
+            throw new UsageException($"{option} needs a feature and a number, such as {option} 1738=-15; this is " +
+            $"'{Printable.Escape(text)}'.");
         return (Feature(text[..equals], option), value);
     }
 

@@ -9,7 +9,13 @@ namespace KernelScope.Cli;
 /// <summary><c>--profile</c>: where the time goes, op by op and layer by layer.</summary>
 internal sealed class ProfileOption
 {
-    private readonly Option<bool> _profile = new("--profile") { Description = "Print to standard error what each kind of op and each layer took, moved and computed, and which share of the time its limit allows: the device's bandwidth and peak are measured for it at the end. Every op then waits for the device, and the watching takes about half a microsecond a call that is counted nowhere; results do not change. The text is run once before, so that compiling is not measured." };
+    private readonly Option<bool> _profile = new("--profile")
+    {
+        Description = "Print to standard error what each kind of op and each " +
+        "layer took, moved and computed, and which share of the time its limit allows: the device's bandwidth and peak are measured " +
+        "for it at the end. Every op then waits for the device, and the watching takes about half a microsecond a call that is counted " +
+        "nowhere; results do not change. The text is run once before, so that compiling is not measured."
+    };
 
     public ProfileOption(Command verb) => verb.Options.Add(_profile);
 
@@ -26,7 +32,8 @@ internal sealed class ProfileOption
     /// <param name="tokens">The prompt, of which the first chunks are enough.</param>
     /// <param name="generates">Whether single tokens follow.</param>
     /// <param name="cancellation">Stops between two layers.</param>
-    public static void WarmUp(Device device, Gemma2Model model, IEnumerable<SaeStack.LoadedSae> saes, int[] tokens, bool generates, CancellationToken cancellation)
+    public static void WarmUp(Device device, Gemma2Model model, IEnumerable<SaeStack.LoadedSae> saes, int[] tokens, bool generates,
+        CancellationToken cancellation)
     {
         if (device is not ProfilingDevice profiled)
             return;

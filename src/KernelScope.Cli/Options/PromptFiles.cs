@@ -116,7 +116,8 @@ internal sealed class PromptFiles
                 bool hasText = value.TryGetProperty("text", out JsonElement text);
                 if (hasText == value.TryGetProperty("ids", out JsonElement ids))
                 {
-                    string wrong = hasText ? "both \"text\" and \"ids\" are there; one was expected" : "neither \"text\" nor \"ids\" is there";
+                    string wrong = hasText ? "both \"text\" and \"ids\" are there; one was expected"
+                        : "neither \"text\" nor \"ids\" is there";
                     throw new WorkException($"{place}: {wrong}.");
                 }
 
@@ -141,7 +142,8 @@ internal sealed class PromptFiles
     {
         try
         {
-            return value.GetString() is { Length: > 0 } text ? new Prompt(text, null) : throw new WorkException($"{place}: the text is empty.");
+            return value.GetString() is { Length: > 0 } text ? new Prompt(text, null)
+                : throw new WorkException($"{place}: the text is empty.");
         }
         catch (InvalidOperationException)
         {

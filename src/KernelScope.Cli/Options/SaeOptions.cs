@@ -8,12 +8,22 @@ internal sealed class SaeOptions
 {
     private readonly Option<string?> _sae = new("--sae")
     {
-        Description = $"SAE or transcoder: a Gemma Scope params.npz, a SAELens folder, a name that 'kernelscope catalog' lists (from the hub's cache), or one of the demo's: {string.Join(", ", Demo.SaeNames)}. Default with the demo model: {Demo.DefaultSae}.",
+        Description = "SAE or transcoder: a Gemma Scope params.npz, a SAELens folder, a name that 'kernelscope catalog' lists (from " +
+            $"the hub's cache), or one of the demo's: {string.Join(", ", Demo.SaeNames)}. Default with the demo model: {Demo.DefaultSae}.",
         HelpName = "PATH",
     };
 
-    private readonly Option<string?> _site = new("--site") { Description = "Where it reads, if its path or cfg.json does not say so: resid_post.3, or TransformerLens' blocks.3.hook_resid_post.", HelpName = "POINT" };
-    private readonly Option<string?> _siteOut = new("--site-out") { Description = "Where a transcoder writes: mlp_out_post.3.", HelpName = "POINT" };
+    private readonly Option<string?> _site = new("--site")
+    {
+        Description = "Where it reads, if its path or cfg.json does not say so: " +
+        "resid_post.3, or TransformerLens' blocks.3.hook_resid_post.",
+        HelpName = "POINT"
+    };
+    private readonly Option<string?> _siteOut = new("--site-out")
+    {
+        Description = "Where a transcoder writes: mlp_out_post.3.",
+        HelpName = "POINT"
+    };
 
     public SaeOptions(Command verb)
     {
@@ -64,17 +74,21 @@ internal sealed class SaeOptions
     /// <summary>Several SAEs, by name or path.</summary>
     public static Option<string[]> Several() => new("--sae")
     {
-        Description = $"SAE or transcoder, repeatable: a Gemma Scope params.npz, a SAELens folder, a name that 'kernelscope catalog' lists (from the hub's cache), or one of the demo's: {string.Join(", ", Demo.SaeNames)}. Default with the demo model: {Demo.DefaultSae}.",
+        Description = "SAE or transcoder, repeatable: a Gemma Scope params.npz, a SAELens folder, a name that 'kernelscope catalog' " +
+            $"lists (from the hub's cache), or one of the demo's: {string.Join(", ", Demo.SaeNames)}. Default with the demo " +
+            $"model: {Demo.DefaultSae}.",
         HelpName = "PATH",
     };
 
     /// <summary>The name or path that was given, without a model for which there would be a default.</summary>
     public static Option<string> Required() => new("--sae")
     {
-        Description = $"SAE or transcoder: a Gemma Scope params.npz, a SAELens folder, a name that 'kernelscope catalog' lists (from the hub's cache), or one of the demo's: {string.Join(", ", Demo.SaeNames)}.",
+        Description = "SAE or transcoder: a Gemma Scope params.npz, a SAELens folder, a name that 'kernelscope catalog' lists (from " +
+            $"the hub's cache), or one of the demo's: {string.Join(", ", Demo.SaeNames)}.",
         HelpName = "PATH",
         Required = true,
     };
 
-    private static HookPoint? Point(ParseResult parsed, Option<string?> option) => parsed.GetValue(option) is string text ? Parsing.Point(text, option.Name) : null;
+    private static HookPoint? Point(ParseResult parsed, Option<string?> option) => parsed.GetValue(option) is string text
+        ? Parsing.Point(text, option.Name) : null;
 }

@@ -7,18 +7,82 @@ namespace KernelScope.Cli;
 /// <summary>How far and how <c>generate</c> goes.</summary>
 internal sealed class SamplingChoices
 {
-    private readonly Option<int> _maxNewTokens = new("--max-new-tokens") { Description = "New tokens, at most.", HelpName = "N", DefaultValueFactory = _ => 64 };
-    private readonly Option<double> _temperature = new("--temperature") { Description = "Divides the logits; 0 is greedy.", HelpName = "T", DefaultValueFactory = _ => 0 };
-    private readonly Option<int> _topK = new("--top-k") { Description = "Choose among the K most likely tokens; 0: all.", HelpName = "K", DefaultValueFactory = _ => 0 };
-    private readonly Option<double> _topP = new("--top-p") { Description = "Choose among the most likely tokens that together have probability P.", HelpName = "P", DefaultValueFactory = _ => 1 };
-    private readonly Option<double> _minP = new("--min-p") { Description = "Choose among the tokens that are at least X times as likely as the likeliest.", HelpName = "X", DefaultValueFactory = _ => 0 };
-    private readonly Option<ulong> _seed = new("--seed") { Description = "The same seed gives the same text. Without one it is drawn anew, and told.", HelpName = "N" };
-    private readonly Option<double> _repetition = new("--repetition-penalty") { Description = "Divides the logit of a token that the text has already, if it is above 0; multiplies it, if below. 1: none.", HelpName = "X", DefaultValueFactory = _ => 1 };
-    private readonly Option<double> _frequency = new("--frequency-penalty") { Description = "Taken from a token's logit for each time it was generated. 0: none.", HelpName = "X", DefaultValueFactory = _ => 0 };
-    private readonly Option<string[]> _bias = new("--logit-bias") { Description = "Add B to the logit of token ID: --logit-bias 108=-5. Repeatable.", HelpName = "ID=B", Arity = ArgumentArity.OneOrMore };
-    private readonly Option<string[]> _stop = new("--stop") { Description = "End the text before this text. Repeatable.", HelpName = "TEXT", Arity = ArgumentArity.OneOrMore };
-    private readonly Option<int?> _logProbs = new("--logprobs") { Description = "Show each token's log-probability, and the N likeliest tokens with theirs: natural logarithms, before temperature and penalties.", HelpName = "N" };
-    private readonly Option<bool> _ignoreEos = new("--ignore-eos") { Description = "Do not stop at an end-of-text token: always the full number of tokens." };
+    private readonly Option<int> _maxNewTokens = new("--max-new-tokens")
+    {
+        Description = "New tokens, at most.",
+        HelpName = "N",
+        DefaultValueFactory = _ => 64
+    };
+    private readonly Option<double> _temperature = new("--temperature")
+    {
+        Description = "Divides the logits; 0 is greedy.",
+        HelpName = "T",
+        DefaultValueFactory = _ => 0
+    };
+    private readonly Option<int> _topK = new("--top-k")
+    {
+        Description = "Choose among the K most likely tokens; 0: all.",
+        HelpName = "K",
+        DefaultValueFactory = _ => 0
+    };
+    private readonly Option<double> _topP = new("--top-p")
+    {
+        Description = "Choose among the most likely tokens that together have " +
+        "probability P.",
+        HelpName = "P",
+        DefaultValueFactory = _ => 1
+    };
+    private readonly Option<double> _minP = new("--min-p")
+    {
+        Description = "Choose among the tokens that are at least X times as " +
+        "likely as the likeliest.",
+        HelpName = "X",
+        DefaultValueFactory = _ => 0
+    };
+    private readonly Option<ulong> _seed = new("--seed")
+    {
+        Description = "The same seed gives the same text. Without one it is drawn " +
+        "anew, and told.",
+        HelpName = "N"
+    };
+    private readonly Option<double> _repetition = new("--repetition-penalty")
+    {
+        Description = "Divides the logit of a token that the " +
+        "text has already, if it is above 0; multiplies it, if below. 1: none.",
+        HelpName = "X",
+        DefaultValueFactory = _ => 1
+    };
+    private readonly Option<double> _frequency = new("--frequency-penalty")
+    {
+        Description = "Taken from a token's logit for each time " +
+        "it was generated. 0: none.",
+        HelpName = "X",
+        DefaultValueFactory = _ => 0
+    };
+    private readonly Option<string[]> _bias = new("--logit-bias")
+    {
+        Description = "Add B to the logit of token ID: --logit-bias " +
+        "108=-5. Repeatable.",
+        HelpName = "ID=B",
+        Arity = ArgumentArity.OneOrMore
+    };
+    private readonly Option<string[]> _stop = new("--stop")
+    {
+        Description = "End the text before this text. Repeatable.",
+        HelpName = "TEXT",
+        Arity = ArgumentArity.OneOrMore
+    };
+    private readonly Option<int?> _logProbs = new("--logprobs")
+    {
+        Description = "Show each token's log-probability, and the N " +
+        "likeliest tokens with theirs: natural logarithms, before temperature and penalties.",
+        HelpName = "N"
+    };
+    private readonly Option<bool> _ignoreEos = new("--ignore-eos")
+    {
+        Description = "Do not stop at an end-of-text token: always the " +
+        "full number of tokens."
+    };
 
     public SamplingChoices(Command verb)
     {

@@ -28,7 +28,8 @@ internal static class StandardText
     public static string ReadFile(string path) => Decode(InputFile.ReadAll(path), InputFile.NameOf(path));
 
     /// <summary>The text after the mark that some editors put before UTF-8.</summary>
-    public static ReadOnlyMemory<byte> WithoutMark(ReadOnlyMemory<byte> bytes) => bytes.Span.StartsWith(Mark) ? bytes[Mark.Length..] : bytes;
+    public static ReadOnlyMemory<byte> WithoutMark(ReadOnlyMemory<byte> bytes) => bytes.Span.StartsWith(Mark)
+        ? bytes[Mark.Length..] : bytes;
 
     /// <summary>Refuses bytes that are not UTF-8.</summary>
     /// <exception cref="WorkException">It says where.</exception>

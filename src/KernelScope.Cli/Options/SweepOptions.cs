@@ -9,7 +9,12 @@ internal sealed class SweepOptions
 {
     private const int Most = 1000;
     private readonly Option<bool> _baseline = new("--baseline") { Description = "Show the text without edits too." };
-    private readonly Option<string?> _strengths = new("--strengths") { Description = "One text for each strength from A to B, both included; --steer F then names the feature alone.", HelpName = "A:B:STEP" };
+    private readonly Option<string?> _strengths = new("--strengths")
+    {
+        Description = "One text for each strength from A to B, both " +
+        "included; --steer F then names the feature alone.",
+        HelpName = "A:B:STEP"
+    };
 
     public SweepOptions(Command verb)
     {

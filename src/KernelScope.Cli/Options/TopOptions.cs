@@ -6,8 +6,18 @@ namespace KernelScope.Cli;
 /// <summary>How many features of a token are shown, and how strong they must be.</summary>
 internal sealed class TopOptions
 {
-    private readonly Option<int> _top = new("--top") { Description = "Features shown for each token, at most.", HelpName = "K", DefaultValueFactory = _ => 5 };
-    private readonly Option<double> _minimum = new("--min-activation") { Description = "Only features with at least this activation.", HelpName = "X", DefaultValueFactory = _ => 0 };
+    private readonly Option<int> _top = new("--top")
+    {
+        Description = "Features shown for each token, at most.",
+        HelpName = "K",
+        DefaultValueFactory = _ => 5
+    };
+    private readonly Option<double> _minimum = new("--min-activation")
+    {
+        Description = "Only features with at least this activation.",
+        HelpName = "X",
+        DefaultValueFactory = _ => 0
+    };
 
     public TopOptions(Command verb)
     {

@@ -19,7 +19,8 @@ internal sealed record NamedToken(int Id, string? Text);
 /// <param name="Value">The metric in the clean forward pass.</param>
 /// <param name="Tokens">Every token, BOS too.</param>
 /// <param name="Features">Sums over all tokens but BOS.</param>
-internal sealed record AttributeResult(string Model, string Sae, string Site, string Metric, double Value, IReadOnlyList<AttributedToken> Tokens, IReadOnlyList<SummedAttribution> Features)
+internal sealed record AttributeResult(string Model, string Sae, string Site, string Metric, double Value,
+    IReadOnlyList<AttributedToken> Tokens, IReadOnlyList<SummedAttribution> Features)
 {
     /// <summary>The position whose logits are meant; null for a loss.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]

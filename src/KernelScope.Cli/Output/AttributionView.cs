@@ -12,12 +12,14 @@ internal static class AttributionView
     public static void Print(Streams streams, AttributeResult result, IReadOnlyDictionary<int, string> meanings, int bosId)
     {
         IAnsiConsole console = Terminal.Open(streams);
-        Line(console, new Paragraph($"{Printable.Escape(result.Model)} · {result.SiteOut ?? result.Site} · {Printable.Escape(result.Sae)}", Dim));
+        Line(console, new Paragraph($"{Printable.Escape(result.Model)} · {result.SiteOut ?? result.Site} · {Printable.Escape(result.Sae)}",
+            Dim));
         Line(console, new Paragraph($"{Metric(result)} = {Number(result.Value)}", new Style(decoration: Decoration.Bold)));
         console.WriteLine();
         PrintTokens(console, result, bosId);
         console.WriteLine();
-        Line(console, new Paragraph("Summed over all tokens but <bos>; ablating a feature there changes the number by about minus its share:", Dim));
+        Line(console, new Paragraph("Summed over all tokens but <bos>; ablating a feature there changes the number by about minus its " +
+            "share:", Dim));
         PrintSums(console, result, meanings);
     }
 
@@ -28,7 +30,8 @@ internal static class AttributionView
         {
             var line = new Paragraph();
             foreach (TokenAttribution feature in token.Features)
-                line.Append(feature.Index.ToString(CultureInfo.InvariantCulture), token.Id == bosId ? Dim : ColourOf(feature.Attribution)).Append($": {Signed(feature.Attribution)}  ", Dim);
+                line.Append(feature.Index.ToString(CultureInfo.InvariantCulture), token.Id == bosId ? Dim : ColourOf(feature.Attribution))
+                    .Append($": {Signed(feature.Attribution)}  ", Dim);
             table.AddRow(new Paragraph(Printable.Escape(token.Text ?? $"id {token.Id}")), line);
         }
 
@@ -54,10 +57,12 @@ internal static class AttributionView
     private static string Metric(AttributeResult result) => result.Metric switch
     {
         "next_token_loss" => "sum of the next-token losses (nats)",
-        _ => $"logit of {Name(result.Target!)}{(result.Against is null ? "" : $" - logit of {Name(result.Against)}")} at position {result.Position}",
+        _ => $"logit of {Name(result.Target!)}{(result.Against is null ? "" : $" - logit of {Name(result.Against)}")} at " +
+            $"position {result.Position}",
     };
 
-    private static string Name(NamedToken token) => token.Text is string text ? $"“{Printable.Escape(text)}” ({token.Id})" : $"token {token.Id}";
+    private static string Name(NamedToken token) => token.Text is string text ? $"“{Printable.Escape(text)}” ({token.Id})"
+        : $"token {token.Id}";
 
     private static Style ColourOf(double attribution) => new(attribution < 0 ? Color.Orange1 : Color.Aqua);
 

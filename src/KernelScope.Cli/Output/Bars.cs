@@ -28,5 +28,6 @@ internal static class Bars
     }
 
     /// <summary>A number in at most six characters.</summary>
-    public static string Value(float value) => value.ToString(Math.Abs(value) switch { < 1000 => "0.0", < 100_000 => "0", _ => "0.0E0" }, CultureInfo.InvariantCulture);
+    public static string Value(float value) => value.ToString(Math.Abs(value) switch { < 1000 => "0.0", < 100_000 => "0", _ => "0.0E0" },
+        CultureInfo.InvariantCulture);
 }

@@ -9,7 +9,8 @@ internal sealed record Spread(double Min, double Median, double Max)
     public static Spread? Of(IReadOnlyCollection<double> values)
     {
         double[] sorted = [.. values.Order()];
-        return sorted.Length == 0 ? null : new Spread(sorted[0], (sorted[(sorted.Length - 1) / 2] + sorted[sorted.Length / 2]) / 2, sorted[^1]);
+        return sorted.Length == 0 ? null : new Spread(sorted[0], (sorted[(sorted.Length - 1) / 2] + sorted[sorted.Length / 2]) / 2,
+            sorted[^1]);
     }
 }
 
@@ -33,7 +34,8 @@ internal sealed record BenchLimitRow(Spread? ReadBandwidth, Spread? CopyBandwidt
 /// <param name="Bound">bandwidth, peak or bf16_peak: the one that takes longer.</param>
 /// <param name="Share">Of the limit.</param>
 /// <param name="Scaled">Whether the time of the layers was multiplied up to the whole model.</param>
-internal sealed record BenchCaseRow(string Name, int Rows, Spread Seconds, double Bytes, double Flops, string Bound, Spread? Share, bool Scaled)
+internal sealed record BenchCaseRow(string Name, int Rows, Spread Seconds, double Bytes, double Flops, string Bound, Spread? Share,
+    bool Scaled)
 {
     /// <summary>How often it was timed: at most the number of rounds.</summary>
     public required int Times { get; init; }
@@ -45,4 +47,5 @@ internal sealed record BenchCaseRow(string Name, int Rows, Spread Seconds, doubl
 
 /// <summary>Result of <c>bench</c>.</summary>
 internal sealed record BenchResult(
-    string Device, string Precision, string Kv, BenchMachine Machine, string Shape, string Dtype, int LayersMeasured, int LayersOfModel, int Rounds, BenchLimitRow Limits, IReadOnlyList<BenchCaseRow> Cases);
+    string Device, string Precision, string Kv, BenchMachine Machine, string Shape, string Dtype, int LayersMeasured, int LayersOfModel,
+    int Rounds, BenchLimitRow Limits, IReadOnlyList<BenchCaseRow> Cases);

@@ -14,7 +14,8 @@ internal static class ByteText
         // 999.5 would be shown as 1000.
         for (; bytes >= 999.5 && unit < Units.Length - 1; unit++)
             bytes /= 1000;
-        return string.Create(CultureInfo.InvariantCulture, $"{bytes.ToString(unit == 0 ? "0" : bytes < 9.995 ? "0.00" : bytes < 99.95 ? "0.0" : "0", CultureInfo.InvariantCulture)} {Units[unit]}");
+        string digits = unit == 0 ? "0" : bytes < 9.995 ? "0.00" : bytes < 99.95 ? "0.0" : "0";
+        return $"{bytes.ToString(digits, CultureInfo.InvariantCulture)} {Units[unit]}";
     }
 
     /// <summary>0:07, 12:30, 3:05:00.</summary>

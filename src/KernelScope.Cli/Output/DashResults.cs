@@ -15,7 +15,8 @@ internal sealed record DashResult(
 
 /// <summary>Result of <c>dash --out</c>.</summary>
 internal sealed record DashFolderResult(
-    string Out, string Model, string Sae, string Source, string Run, long CountedPositions, int Features, long Dead, long Dense, long Bytes);
+    string Out, string Model, string Sae, string Source, string Run, long CountedPositions, int Features, long Dead, long Dense,
+    long Bytes);
 
 /// <summary>One feature over the corpus.</summary>
 internal sealed record DashFeature(
@@ -73,7 +74,8 @@ internal sealed record DashFeature(
             OwnTexts = page.OwnTexts.Count == 0 ? null : [.. page.OwnTexts.Select(Example)],
         };
 
-        DashExample Example(FeatureExample e) => new(e.Sequence, e.Position, e.FirstPosition, e.Activation, [.. e.Tokens.Select(source.Text)], e.Values);
+        DashExample Example(FeatureExample e) =>
+            new(e.Sequence, e.Position, e.FirstPosition, e.Activation, [.. e.Tokens.Select(source.Text)], e.Values);
     }
 }
 

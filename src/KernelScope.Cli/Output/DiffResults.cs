@@ -10,7 +10,8 @@ internal sealed record DepartureRow(string Name, long Position, long Element, do
 /// <param name="MaxDifference">The largest |a − b|.</param>
 /// <param name="Largest">The largest |a|, of which the tolerance is a share.</param>
 /// <param name="First">The first value that parts.</param>
-internal sealed record ArrayDiffRow(string Name, bool Parts, bool Compared, double Nmse, double MaxDifference, double Largest, DepartureRow? First)
+internal sealed record ArrayDiffRow(string Name, bool Parts, bool Compared, double Nmse, double MaxDifference, double Largest,
+    DepartureRow? First)
 {
     /// <summary>What is odd: other shapes, other types.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -26,4 +27,5 @@ internal sealed record ArrayDiffRow(string Name, bool Parts, bool Compared, doub
 /// <param name="Arrays">In firing order.</param>
 /// <param name="OnlyInA">Arrays that the second lacks.</param>
 /// <param name="OnlyInB">Arrays that the first lacks.</param>
-internal sealed record DiffResult(string A, string B, double Tolerance, bool Parts, DepartureRow? First, IReadOnlyList<ArrayDiffRow> Arrays, IReadOnlyList<string> OnlyInA, IReadOnlyList<string> OnlyInB);
+internal sealed record DiffResult(string A, string B, double Tolerance, bool Parts, DepartureRow? First,
+    IReadOnlyList<ArrayDiffRow> Arrays, IReadOnlyList<string> OnlyInA, IReadOnlyList<string> OnlyInB);

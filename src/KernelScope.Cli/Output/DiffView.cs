@@ -39,14 +39,16 @@ internal static class DiffView
         if (result.Arrays.FirstOrDefault(a => a.Parts) is not ArrayDiffRow parting)
         {
             int alone = result.OnlyInA.Count + result.OnlyInB.Count;
-            string agree = result.Arrays.Count == 1 ? "the one array in common agrees" : $"the {result.Arrays.Count} arrays in common agree";
+            string agree = result.Arrays.Count == 1 ? "the one array in common agrees"
+                : $"the {result.Arrays.Count} arrays in common agree";
             return alone == 0 ? $"Same: {agree}." : $"Different: {agree}, and {alone} {(alone == 1 ? "is" : "are")} in one of them only.";
         }
 
 
         string name = Printable.Escape(parting.Name);
         return parting.First is DepartureRow first
-            ? string.Create(CultureInfo.InvariantCulture, $"Different: they part at {name}, position {first.Position}, element {first.Element}: {first.A:G9} and {first.B:G9}.")
+            ? string.Create(CultureInfo.InvariantCulture, $"Different: they part at {name}, position {first.Position}, " +
+            $"element {first.Element}: {first.A:G9} and {first.B:G9}.")
             : $"Different: they part at {name}, which cannot be compared: {Printable.OneLine(parting.Note ?? "it holds no numbers")}.";
     }
 

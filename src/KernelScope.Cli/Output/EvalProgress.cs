@@ -17,10 +17,13 @@ internal sealed class EvalProgress(Streams streams) : IProgress<EvaluationProgre
     {
         string speed = value.TokensPerSecond > 0 ? $", {value.TokensPerSecond.ToString("0.#", CultureInfo.InvariantCulture)} tokens/s" : "";
         string left = value.Left is TimeSpan time ? $", {Words(time)} left" : "";
-        return $"{(value.SequencesDone == 0 ? "Finding the mean activation" : $"Evaluated {value.SequencesDone} of {value.Sequences} sequences")}{speed}{left}";
+        string what = value.SequencesDone == 0 ? "Finding the mean activation"
+            : $"Evaluated {value.SequencesDone} of {value.Sequences} sequences";
+        return what + speed + left;
     }
 
-    private static string Words(TimeSpan time) => time.TotalHours >= 1 ? string.Create(CultureInfo.InvariantCulture, $"{(int)time.TotalHours} h {time.Minutes} min")
+    private static string Words(TimeSpan time) => time.TotalHours >= 1
+        ? string.Create(CultureInfo.InvariantCulture, $"{(int)time.TotalHours} h {time.Minutes} min")
         : time.TotalMinutes >= 1 ? string.Create(CultureInfo.InvariantCulture, $"{time.Minutes} min {time.Seconds} s")
         : string.Create(CultureInfo.InvariantCulture, $"{Math.Ceiling(time.TotalSeconds):0} s");
 }

@@ -11,9 +11,12 @@ internal static class EvalView
 {
     private static readonly (string Label, string[] Path)[] Rows =
     [
-        ("L0", ["L0"]), ("L0, median", ["L0_median"]), ("FVU", ["fvu"]), ("FVU, median", ["fvu_median"]), ("cosine", ["cosine"]), ("alive", ["alive"]),
-        ("CE clean", ["ce_clean", "default"]), ("CE spliced", ["splices", "sae/keep_bos", "ce", "default"]), ("delta loss", ["splices", "sae/keep_bos", "delta", "default"]),
-        ("KL", ["splices", "sae/keep_bos", "kl"]), ("loss recovered", ["splices", "sae/keep_bos", "loss_recovered", "default"]), ("uniformity r_L0", ["r_L0"]),
+        ("L0", ["L0"]), ("L0, median", ["L0_median"]), ("FVU", ["fvu"]), ("FVU, median", ["fvu_median"]), ("cosine", ["cosine"]),
+        ("alive", ["alive"]),
+        ("CE clean", ["ce_clean", "default"]), ("CE spliced", ["splices", "sae/keep_bos", "ce", "default"]),
+            ("delta loss", ["splices", "sae/keep_bos", "delta", "default"]),
+        ("KL", ["splices", "sae/keep_bos", "kl"]), ("loss recovered", ["splices", "sae/keep_bos", "loss_recovered", "default"]),
+            ("uniformity r_L0", ["r_L0"]),
     ];
 
     /// <summary>Which numbers are shown first where there is no room for all.</summary>
@@ -23,7 +26,8 @@ internal static class EvalView
     public static void Print(Streams streams, EvaluationResult result)
     {
         IAnsiConsole console = Terminal.Open(streams);
-        console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Tokens.Count:N0} sequences of up to {result.Tokens.Length:N0} tokens; {result.Counts["act_mask"]:N0} positions count"));
+        console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Tokens.Count:N0} sequences of up " +
+            $"to {result.Tokens.Length:N0} tokens; {result.Counts["act_mask"]:N0} positions count"));
         if (result.Saes.Count > 1)
         {
             PrintSeveral(console, result);
@@ -45,7 +49,8 @@ internal static class EvalView
     {
         const int Gap = 2, LeastName = 20, LeastShown = 3;
         (string Label, string[] Path)[] there = [.. Rows.Where(row => result.Saes.Any(s => s.Metrics.Has(row.Path)))];
-        (string Label, string[] Path)[] ordered = [.. there.OrderBy(row => Array.IndexOf(First, row.Label) is int at and >= 0 ? at : First.Length)];
+        (string Label, string[] Path)[] ordered =
+            [.. there.OrderBy(row => Array.IndexOf(First, row.Label) is int at and >= 0 ? at : First.Length)];
         int names = result.Saes.Max(s => Math.Max(Printable.Escape(s.Name).Length, s.Site.ToString().Length + 3));
         names = Math.Min(names, Math.Max(console.Profile.Width / 3, LeastName));
         int left = console.Profile.Width - names - Gap;
@@ -65,7 +70,8 @@ internal static class EvalView
             table.AddRow([new Paragraph(Name(sae)), .. shown.Select(path => new Paragraph(Cell(sae, path)))]);
         console.Write(table);
         if (shown.Count < ordered.Length)
-            console.WriteLine($"A wider terminal, --report and --json also show {string.Join(", ", ordered.Skip(shown.Count).Select(o => o.Label))}.");
+            console.WriteLine("A wider terminal, --report and --json also " +
+                $"show {string.Join(", ", ordered.Skip(shown.Count).Select(o => o.Label))}.");
     }
 
     private static string Name(SaeResult sae) => $"{Printable.Escape(sae.Name)}\nat {sae.Site}";
@@ -77,17 +83,21 @@ internal static class EvalView
     /// <param name="result">What.</param>
     /// <param name="model">How the model is named.</param>
     /// <param name="source">Where the rows come from, if not from the model.</param>
-    public static void WriteJson(Streams streams, EvaluationResult result, string model, IReadOnlyList<(string Name, string Value)>? source = null)
+    public static void WriteJson(Streams streams, EvaluationResult result, string model,
+        IReadOnlyList<(string Name, string Value)>? source = null)
     {
         streams.Output.Flush();
-        using (var json = new Utf8JsonWriter(streams.OutputBytes, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        using (var json = new Utf8JsonWriter(streams.OutputBytes,
+            new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
             EvaluationJson.Write(json, result, model, source ?? []);
         streams.OutputBytes.Write("\n"u8);
         streams.OutputBytes.Flush();
     }
 
     private static string Interval(SaeResult sae, string[] path) =>
-        sae.ConfidenceLow.Has(path) && double.IsFinite(sae.ConfidenceLow[path]) ? $"{Number(sae.ConfidenceLow[path])} to {Number(sae.ConfidenceHigh[path])}" : "";
+        sae.ConfidenceLow.Has(path) && double.IsFinite(sae.ConfidenceLow[path])
+        ? $"{Number(sae.ConfidenceLow[path])} to {Number(sae.ConfidenceHigh[path])}" : "";
 
-    private static string Number(double value) => double.IsFinite(value) ? value.ToString(Math.Abs(value) >= 100 ? "0.0" : "0.####", CultureInfo.InvariantCulture) : "not defined";
+    private static string Number(double value) => double.IsFinite(value)
+        ? value.ToString(Math.Abs(value) >= 100 ? "0.0" : "0.####", CultureInfo.InvariantCulture) : "not defined";
 }

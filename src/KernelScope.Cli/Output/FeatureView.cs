@@ -13,7 +13,8 @@ internal sealed class FeatureView
     private const int ValueCells = 6;
     private const int Gap = 2;
     private const int MostKnown = 24;
-    private static readonly Color[] Palette = [Color.Yellow, Color.Aqua, Color.Lime, Color.Fuchsia, Color.Orange1, Color.SkyBlue1, Color.SpringGreen1, Color.HotPink];
+    private static readonly Color[] Palette = [Color.Yellow, Color.Aqua, Color.Lime, Color.Fuchsia, Color.Orange1, Color.SkyBlue1,
+        Color.SpringGreen1, Color.HotPink];
     private readonly IAnsiConsole _console;
     private readonly FeaturesResult _result;
     private readonly KnownFeatures _known;
@@ -22,7 +23,8 @@ internal sealed class FeatureView
     private readonly int _indexCells;
     private readonly float _largest;
 
-    private FeatureView(IAnsiConsole console, FeaturesResult result, int featureCount, KnownFeatures known, IReadOnlySet<int>? hidden, int bosId)
+    private FeatureView(IAnsiConsole console, FeaturesResult result, int featureCount, KnownFeatures known,
+        IReadOnlySet<int>? hidden, int bosId)
     {
         _console = console;
         _result = result;
@@ -34,7 +36,8 @@ internal sealed class FeatureView
     }
 
     /// <summary>Prints a result.</summary>
-    public static void Print(Streams streams, FeaturesResult result, int featureCount, KnownFeatures known, IReadOnlySet<int>? hidden, int bosId)
+    public static void Print(Streams streams, FeaturesResult result, int featureCount, KnownFeatures known,
+        IReadOnlySet<int>? hidden, int bosId)
     {
         var view = new FeatureView(Terminal.Open(streams), result, featureCount, known, hidden, bosId);
         view.Print(featureCount);
@@ -42,7 +45,8 @@ internal sealed class FeatureView
 
     private void Print(int featureCount)
     {
-        Line(new Paragraph(string.Create(CultureInfo.InvariantCulture, $"{Printable.Escape(_result.Model)} · {_result.Site} · {Printable.Escape(_result.Sae)} · {featureCount:N0} features"), new Style(decoration: Decoration.Dim)));
+        Line(new Paragraph(string.Create(CultureInfo.InvariantCulture, $"{Printable.Escape(_result.Model)} · {_result.Site} " +
+            $"· {Printable.Escape(_result.Sae)} · {featureCount:N0} features"), new Style(decoration: Decoration.Dim)));
         int column = _indexCells + 1 + BarCells + 1 + ValueCells;
         int columns = Math.Max(1, (_console.Profile.Width + Gap) / (column + Gap));
         for (int start = 0; start < _result.Tokens.Count; start += columns)
@@ -54,7 +58,12 @@ internal sealed class FeatureView
     {
         var grid = new Grid();
         for (int i = 0; i < tokens.Length; i++)
-            grid.AddColumn(new GridColumn { Width = width, NoWrap = true, Padding = new Padding(0, 0, i + 1 < tokens.Length ? Gap : 0, 0) });
+            grid.AddColumn(new GridColumn
+            {
+                Width = width,
+                NoWrap = true,
+                Padding = new Padding(0, 0, i + 1 < tokens.Length ? Gap : 0, 0)
+            });
         _console.WriteLine();
         grid.AddRow([.. tokens.Select(Head)]);
         int rows = Math.Max(1, tokens.Max(t => t.Features.Count));
@@ -66,7 +75,8 @@ internal sealed class FeatureView
     private IRenderable Head(TokenFeatures token)
     {
         string text = Printable.Escape(token.Text ?? $"id {token.Id}");
-        var style = token.Id == _bosId ? new Style(decoration: Decoration.Dim) : new Style(decoration: Decoration.Bold | Decoration.Underline);
+        var style = token.Id == _bosId ? new Style(decoration: Decoration.Dim)
+            : new Style(decoration: Decoration.Bold | Decoration.Underline);
         // A space before a word is part of the token; a dot makes it visible.
         string shown = text.StartsWith(' ') ? "·" + text[1..] : text;
         return new Paragraph(shown, style) { Overflow = Overflow.Ellipsis };
@@ -82,10 +92,12 @@ internal sealed class FeatureView
         if (token.Id == _bosId)
             return new Paragraph($"{index} {new string(' ', BarCells)} {value}", new Style(decoration: Decoration.Dim));
         Style style = StyleOf(feature.Index);
-        return new Paragraph().Append(index, style).Append(" ").Append(Bars.Bar(feature.Activation / _largest, BarCells), style).Append(" ").Append(value, new Style(decoration: Decoration.Dim));
+        return new Paragraph().Append(index, style).Append(" ").Append(Bars.Bar(feature.Activation / _largest, BarCells), style).Append(" ")
+            .Append(value, new Style(decoration: Decoration.Dim));
     }
 
-    private Style StyleOf(int feature) => _known.Rank(feature) is int rank ? new Style(Palette[rank % Palette.Length], decoration: Decoration.Bold) : Style.Plain;
+    private Style StyleOf(int feature) => _known.Rank(feature) is int rank
+        ? new Style(Palette[rank % Palette.Length], decoration: Decoration.Bold) : Style.Plain;
 
     private void Legend()
     {

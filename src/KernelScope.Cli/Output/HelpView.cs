@@ -21,11 +21,13 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
     [
         (
             "What it reads",
-            ["--tokens", "--text-file", "--tokens-file", "--jsonl", "--file", "--decode", "--length", "--special-ids", "--chat", "--documents", "--context", "--sequences", "--rows"]),
+            ["--tokens", "--text-file", "--tokens-file", "--jsonl", "--file", "--decode", "--length", "--special-ids", "--chat",
+            "--documents", "--context", "--sequences", "--rows"]),
         (
             "Choice of the next token",
             [
-                "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--frequency-penalty", "--logit-bias",
+                "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--frequency-penalty",
+                "--logit-bias",
                 "--seed", "--stop", "--ignore-eos",
             ]),
         ("SAEs", ["--sae", "--site", "--site-out", "--labels"]),
@@ -62,7 +64,8 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
         Table([.. root.Options.Where(o => !o.Recursive || o.Name is "--help" or "--version").Select(o => (NameOf(o), TextOf(o)))]);
         streams.Output.WriteLine();
         Paragraph(
-            "'kernelscope help VERB' shows a verb's options and examples. Results go to standard output, everything else to standard error. " +
+            "'kernelscope help VERB' shows a verb's options and examples. Results go to standard output, everything else to standard " +
+            "error. " +
             "Exit codes: 0 done, 1 the work failed, 2 bad usage.");
     }
 
@@ -110,23 +113,27 @@ internal sealed class HelpView(Streams streams) : SynchronousCommandLineAction
     }
 
     /// <summary>How a verb is called.</summary>
-    public static string Usage(Command verb) => $"kernelscope {verb.Name}{string.Concat(verb.Arguments.Select(a => $" {Usage(a)}"))} [options]";
+    public static string Usage(Command verb) => $"kernelscope {verb.Name}{string.Concat(verb.Arguments.Select(a => $" {Usage(a)}"))} " +
+        "[options]";
 
-    private static string Usage(Argument argument) => (argument.Arity is { MinimumNumberOfValues: 0 }, argument.Arity.MaximumNumberOfValues > 1) switch
-    {
-        (true, true) => $"[{argument.Name}…]",
-        (true, false) => $"[{argument.Name}]",
-        (false, true) => $"{argument.Name}…",
-        _ => argument.Name,
-    };
+    private static string Usage(Argument argument) =>
+        (argument.Arity is { MinimumNumberOfValues: 0 }, argument.Arity.MaximumNumberOfValues > 1) switch
+        {
+            (true, true) => $"[{argument.Name}…]",
+            (true, false) => $"[{argument.Name}]",
+            (false, true) => $"{argument.Name}…",
+            _ => argument.Name,
+        };
 
     private static string NameOf(Option option) =>
-        string.Join(", ", option.Aliases.Order(StringComparer.Ordinal).Append(option.Name)) + (option.HelpName is string value ? $" {value}" : "");
+        string.Join(", ", option.Aliases.Order(StringComparer.Ordinal).Append(option.Name)) + (option.HelpName is string value
+        ? $" {value}" : "");
 
     private static string TextOf(Option option)
     {
         string text = option.Description ?? "";
-        bool isSaid = text.Contains("default", StringComparison.OrdinalIgnoreCase) || !option.HasDefaultValue || option.ValueType == typeof(bool);
+        bool isSaid = text.Contains("default", StringComparison.OrdinalIgnoreCase) || !option.HasDefaultValue
+            || option.ValueType == typeof(bool);
         return isSaid ? text : $"{text} Default: {Convert.ToString(option.GetDefaultValue(), CultureInfo.InvariantCulture)}.";
     }
 

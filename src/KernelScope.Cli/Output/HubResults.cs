@@ -34,7 +34,8 @@ internal sealed record PackedRow(string Path, long Bytes, string? Source, bool O
 internal sealed record PullResult(string Cache, IReadOnlyList<PulledRow> Pulled);
 
 /// <summary>What one name brought; <paramref name="Path"/> is what --model or --sae takes.</summary>
-internal sealed record PulledRow(string Name, string Repository, string Revision, string Commit, string Path, IReadOnlyList<PulledFile> Files);
+internal sealed record PulledRow(string Name, string Repository, string Revision, string Commit, string Path,
+    IReadOnlyList<PulledFile> Files);
 
 /// <summary>A file; <paramref name="Received"/> is 0 if it was there.</summary>
 internal sealed record PulledFile(string File, string Path, long Bytes, long Received, string Blob);

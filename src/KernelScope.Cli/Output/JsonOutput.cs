@@ -11,7 +11,8 @@ namespace KernelScope.Cli;
 /// </summary>
 internal static class JsonOutput
 {
-    private static readonly ResultContext Context = new(new JsonSerializerOptions(ResultContext.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+    private static readonly ResultContext Context =
+        new(new JsonSerializerOptions(ResultContext.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
 
     /// <summary>Writes to standard output.</summary>
     public static void Write<T>(Streams streams, T result)
@@ -52,7 +53,8 @@ internal sealed class FiniteDoubleConverter : JsonConverter<double>
     /// <summary>Null comes here too.</summary>
     public override bool HandleNull => true;
 
-    public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.TokenType == JsonTokenType.Null ? double.NaN : reader.GetDouble();
+    public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+        reader.TokenType == JsonTokenType.Null ? double.NaN : reader.GetDouble();
 
     public override void Write(Utf8JsonWriter writer, double value, JsonSerializerOptions options)
     {

@@ -18,7 +18,8 @@ internal sealed record PromotedRow(int Id, string? Text, float Value);
 internal sealed record PromotedRows(IReadOnlyList<PromotedRow> Top, IReadOnlyList<PromotedRow> Bottom);
 
 /// <summary>Result of <c>lens --feature</c>: W_dec[f] times the unembedding, with the final norm's gain (1 + g) and without.</summary>
-internal sealed record FeatureLensResult(string Model, string Sae, string Site, int Feature, PromotedRows WithGain, PromotedRows WithoutGain)
+internal sealed record FeatureLensResult(string Model, string Sae, string Site, int Feature, PromotedRows WithGain,
+    PromotedRows WithoutGain)
 {
     /// <summary>What is known of the feature.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]

@@ -11,15 +11,18 @@ internal static class LensView
     public static void Print(Streams streams, LensResult result)
     {
         IAnsiConsole console = Terminal.Open(streams);
-        console.WriteLine($"{Printable.Escape(result.Model)} · {result.Site} · top tokens through the final norm, the unembedding and the soft-cap");
+        console.WriteLine($"{Printable.Escape(result.Model)} · {result.Site} · top tokens through the final norm, the unembedding and " +
+            "the soft-cap");
         console.WriteLine();
         var table = new Table().NoBorder().AddColumns("", "token", "points to");
         for (int t = 0; t < result.Tokens.Count; t++)
         {
             var line = new Paragraph();
             foreach (LensTokenRow token in result.Tokens[t].Top)
-                line.Append(Shown(token.Id, token.Text)).Append(string.Create(CultureInfo.InvariantCulture, $" {token.Probability * 100:0.#}%  "), Dim);
-            table.AddRow(new Paragraph(t.ToString(CultureInfo.InvariantCulture)), new Paragraph(Shown(result.Tokens[t].Id, result.Tokens[t].Text), new Style(decoration: Decoration.Bold)), line);
+                line.Append(Shown(token.Id, token.Text))
+                    .Append(string.Create(CultureInfo.InvariantCulture, $" {token.Probability * 100:0.#}%  "), Dim);
+            table.AddRow(new Paragraph(t.ToString(CultureInfo.InvariantCulture)),
+                new Paragraph(Shown(result.Tokens[t].Id, result.Tokens[t].Text), new Style(decoration: Decoration.Bold)), line);
         }
 
         console.Write(table);
@@ -28,7 +31,8 @@ internal static class LensView
     public static void Print(Streams streams, FeatureLensResult result)
     {
         IAnsiConsole console = Terminal.Open(streams);
-        console.WriteLine($"{Printable.Escape(result.Model)} · {result.Site} · {Printable.Escape(result.Sae)} · feature {result.Feature}{(result.Meaning is null ? "" : $": {Printable.Escape(result.Meaning)}")}");
+        console.WriteLine($"{Printable.Escape(result.Model)} · {result.Site} · {Printable.Escape(result.Sae)} · " +
+            $"feature {result.Feature}{(result.Meaning is null ? "" : $": {Printable.Escape(result.Meaning)}")}");
         Print(console, "W_dec[f] with the final norm's gain, times the unembedding", result.WithGain);
         Print(console, "W_dec[f] times the unembedding, without the gain", result.WithoutGain);
     }
@@ -45,5 +49,6 @@ internal static class LensView
 
     private static Paragraph Value(PromotedRow row) => new(row.Value.ToString("0.000", CultureInfo.InvariantCulture), Dim);
 
-    private static string Shown(int id, string? text) => text is null ? $"id {id}" : text.StartsWith(' ') ? $"·{Printable.Escape(text[1..])}" : Printable.Escape(text);
+    private static string Shown(int id, string? text) => text is null ? $"id {id}" : text.StartsWith(' ')
+        ? $"·{Printable.Escape(text[1..])}" : Printable.Escape(text);
 }

@@ -31,7 +31,13 @@ internal static class Printable
             else if (IsVisible(rune))
                 printable.Append(rune.ToString());
             else
-                printable.Append(rune.Value switch { '\n' => "\\n", '\t' => "\\t", '\r' => "\\r", _ => string.Create(CultureInfo.InvariantCulture, $"\\u{rune.Value:X4}") });
+                printable.Append(rune.Value switch
+                {
+                    '\n' => "\\n",
+                    '\t' => "\\t",
+                    '\r' => "\\r",
+                    _ => string.Create(CultureInfo.InvariantCulture, $"\\u{rune.Value:X4}")
+                });
         }
 
         return printable.ToString();
@@ -39,5 +45,6 @@ internal static class Printable
 
     // Format characters include the bidirectional overrides that make a line read as another. The joiners of emoji are format characters too: an escape there is the price.
     private static bool IsVisible(Rune rune) => Rune.GetUnicodeCategory(rune) is not (UnicodeCategory.Control or UnicodeCategory.Format
-        or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.PrivateUse or UnicodeCategory.OtherNotAssigned or UnicodeCategory.Surrogate);
+        or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.PrivateUse
+        or UnicodeCategory.OtherNotAssigned or UnicodeCategory.Surrogate);
 }

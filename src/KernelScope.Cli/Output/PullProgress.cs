@@ -21,7 +21,8 @@ internal sealed class PullProgress(Streams streams) : IProgress<HubProgress>, ID
         long now = Stopwatch.GetTimestamp();
         if (value.Step == HubStep.Planned)
         {
-            string there = value.Done == 0 ? "" : value.Done >= value.Total ? ", all of which is there" : $", of which {ByteText.Of(value.Done)} are there";
+            string there = value.Done == 0 ? "" : value.Done >= value.Total ? ", all of which is there"
+                : $", of which {ByteText.Of(value.Done)} are there";
             Line($"{Name(value.File)}: {ByteText.Of(value.Total)} in all{there}", stays: true);
             return;
         }
@@ -71,7 +72,10 @@ internal sealed class PullProgress(Streams streams) : IProgress<HubProgress>, ID
         string what = $"{Name(value.File)}: {(value.Total == 0 ? 100 : 100 * value.Done / value.Total)} % of {ByteText.Of(value.Total)}";
         if (value.Step == HubStep.Rereading)
             return what + " were there, checking them";
-        return _speed >= SlowestShown ? $"{what}, {ByteText.Of(_speed)}/s, {ByteText.Of(TimeSpan.FromSeconds(Math.Min((value.Total - value.Done) / _speed, 360_000)))} left" : what;
+        if (_speed < SlowestShown)
+            return what;
+        var left = TimeSpan.FromSeconds(Math.Min((value.Total - value.Done) / _speed, 360_000));
+        return $"{what}, {ByteText.Of(_speed)}/s, {ByteText.Of(left)} left";
     }
 
     private void Finish(HubProgress value, long now)
@@ -79,7 +83,8 @@ internal sealed class PullProgress(Streams streams) : IProgress<HubProgress>, ID
         TimeSpan time = Stopwatch.GetElapsedTime(_begin, now);
         // Of what came in one piece there is no speed to tell.
         double speed = (value.Done - _firstBytes) / Math.Max(time.TotalSeconds, 0.001);
-        string how = _receiving ? $"received and checked in {ByteText.Of(time)}{(speed >= SlowestShown ? $", {ByteText.Of(speed)}/s" : "")}" : "there already";
+        string how = _receiving ? "received and checked " +
+            $"in {ByteText.Of(time)}{(speed >= SlowestShown ? $", {ByteText.Of(speed)}/s" : "")}" : "there already";
         Line($"{Name(value.File)}: {ByteText.Of(value.Total)}, {how}", stays: true);
         _file = null;
     }

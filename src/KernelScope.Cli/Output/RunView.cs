@@ -27,11 +27,14 @@ internal static class RunView
 
         console.Write(losses);
         if (result.NextTokenLoss.Count > 0)
-            console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"mean loss {result.NextTokenLoss.Average():0.0000} nats a token"));
+            console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"mean loss {result.NextTokenLoss.Average():0.0000} nats a " +
+                $"token"));
         console.WriteLine();
         var next = new Table().NoBorder().AddColumns("next", "id", "logit", "p");
         foreach (TokenLogit token in result.Top)
-            next.AddRow(new Paragraph(Printable.Escape(token.Text ?? "")), new Paragraph(token.Id.ToString(CultureInfo.InvariantCulture)), new Paragraph(token.Logit.ToString("0.000", CultureInfo.InvariantCulture)), new Paragraph(token.Probability.ToString("0.0000", CultureInfo.InvariantCulture)));
+            next.AddRow(new Paragraph(Printable.Escape(token.Text ?? "")), new Paragraph(token.Id.ToString(CultureInfo.InvariantCulture)),
+                new Paragraph(token.Logit.ToString("0.000", CultureInfo.InvariantCulture)),
+                new Paragraph(token.Probability.ToString("0.0000", CultureInfo.InvariantCulture)));
         console.Write(next);
         if (result.Against is DiffResult against)
         {

@@ -29,5 +29,6 @@ internal sealed class StandardOutput(Stream inner) : WriteOnlyStream
         }
     }
 
-    private static IOException Failed(Exception e) => new($"standard output cannot be written ({e.Message.Split(" (Parameter '")[0].TrimEnd('.')}).", e);
+    private static IOException Failed(Exception e) =>
+        new($"standard output cannot be written ({e.Message.Split(" (Parameter '")[0].TrimEnd('.')}).", e);
 }

@@ -22,7 +22,9 @@ internal sealed class Streams : IDisposable
             Console.OutputEncoding = Utf8;
         OutputBytes = OutputIsClosed ? Stream.Null : new StandardOutput(Console.OpenStandardOutput());
         Output = new StreamWriter(OutputBytes, Utf8, bufferSize: 1 << 14) { AutoFlush = false };
-        Error = new StreamWriter(errorIsClosed ? Stream.Null : new StandardError(Console.OpenStandardError()), Utf8, bufferSize: 1 << 10) { AutoFlush = true };
+        Error = new StreamWriter(errorIsClosed ? Stream.Null : new StandardError(Console.OpenStandardError()), Utf8,
+            bufferSize: 1 << 10)
+        { AutoFlush = true };
     }
 
     /// <summary>Standard output as bytes; flush <see cref="Output"/> before it.</summary>

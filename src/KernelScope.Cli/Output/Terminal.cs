@@ -21,7 +21,8 @@ internal sealed class Terminal : IAnsiConsoleOutput
     /// <summary>Opens a console on standard output.</summary>
     public static IAnsiConsole Open(Streams streams)
     {
-        bool plain = !streams.OutputIsTerminal || Environment.GetEnvironmentVariable("NO_COLOR") is { Length: > 0 } || Environment.GetEnvironmentVariable("TERM") == "dumb";
+        bool plain = !streams.OutputIsTerminal || Environment.GetEnvironmentVariable("NO_COLOR") is { Length: > 0 }
+            || Environment.GetEnvironmentVariable("TERM") == "dumb";
         return AnsiConsole.Create(new AnsiConsoleSettings
         {
             Ansi = plain ? AnsiSupport.No : AnsiSupport.Detect,

@@ -27,7 +27,8 @@ internal sealed class TokenLines(Streams streams, int featureCount)
         foreach (FeatureActivation feature in token.Features.Take(fitting))
         {
             string index = feature.Index.ToString(CultureInfo.InvariantCulture).PadLeft(_indexCells);
-            line.Append($"{index} ").Append(Bars.Bar(feature.Activation / _largest, BarCells), new Style(Color.Aqua)).Append($" {Bars.Value(feature.Activation),-6}  ", new Style(decoration: Decoration.Dim));
+            line.Append($"{index} ").Append(Bars.Bar(feature.Activation / _largest, BarCells), new Style(Color.Aqua))
+                .Append($" {Bars.Value(feature.Activation),-6}  ", new Style(decoration: Decoration.Dim));
         }
 
         grid.AddRow(new Paragraph(head, new Style(decoration: Decoration.Bold)) { Overflow = Overflow.Ellipsis }, line);

@@ -9,7 +9,8 @@ namespace KernelScope.Cli;
 /// <param name="Focus">The index of the token in <paramref name="Tokens"/>.</param>
 /// <param name="Tokens">The tokens from --window before to --window after.</param>
 /// <param name="Activations">The feature's activation at each of them; 0 at those that do not count.</param>
-internal sealed record ContextRow(int Sequence, int Position, float Activation, int Focus, IReadOnlyList<NamedToken> Tokens, IReadOnlyList<float> Activations);
+internal sealed record ContextRow(int Sequence, int Position, float Activation, int Focus, IReadOnlyList<NamedToken> Tokens,
+    IReadOnlyList<float> Activations);
 
 /// <summary>A quantile of the activations where the feature fires.</summary>
 internal sealed record QuantileRow(double Share, double Activation);
@@ -22,7 +23,8 @@ internal sealed record SeveralTopResult(string Model, string Sae, string Site, I
 /// <param name="Active">Those at which it fires.</param>
 /// <param name="FiringShare">Their share.</param>
 /// <param name="Mean">Mean activation where it fires; null if it does nowhere.</param>
-internal sealed record TopResult(string Model, string Sae, string Site, int Feature, long Counted, long Active, double FiringShare, double Mean, IReadOnlyList<QuantileRow> Quantiles, IReadOnlyList<ContextRow> Contexts)
+internal sealed record TopResult(string Model, string Sae, string Site, int Feature, long Counted, long Active, double FiringShare,
+    double Mean, IReadOnlyList<QuantileRow> Quantiles, IReadOnlyList<ContextRow> Contexts)
 {
     /// <summary>What is known of the feature.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]

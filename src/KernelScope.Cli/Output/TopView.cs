@@ -9,11 +9,15 @@ internal static class TopView
     public static void Print(Streams streams, TopResult result)
     {
         IAnsiConsole console = Terminal.Open(streams);
-        console.WriteLine($"{Printable.Escape(result.Model)} · {result.Site} · {Printable.Escape(result.Sae)} · feature {result.Feature}{(result.Meaning is null ? "" : $": {Printable.Escape(result.Meaning)}")}");
-        console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"fires on {result.Active:N0} of {result.Counted:N0} tokens ({result.FiringShare * 100:0.###}%)"));
+        console.WriteLine($"{Printable.Escape(result.Model)} · {result.Site} · {Printable.Escape(result.Sae)} · " +
+            $"feature {result.Feature}{(result.Meaning is null ? "" : $": {Printable.Escape(result.Meaning)}")}");
+        console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"fires on {result.Active:N0} of {result.Counted:N0} tokens " +
+            $"({result.FiringShare * 100:0.###}%)"));
         if (result.Active == 0)
             return;
-        console.WriteLine($"where it does: mean {Number(result.Mean)}; {string.Join(", ", result.Quantiles.Select(q => string.Create(CultureInfo.InvariantCulture, $"{q.Share * 100:0.#}%: {Number(q.Activation)}")))}");
+        IEnumerable<string> quantiles = result.Quantiles.Select(q =>
+            string.Create(CultureInfo.InvariantCulture, $"{q.Share * 100:0.#}%: {Number(q.Activation)}"));
+        console.WriteLine($"where it does: mean {Number(result.Mean)}; {string.Join(", ", quantiles)}");
         console.WriteLine();
         var table = new Table().NoBorder().AddColumns("", "");
         float largest = result.Contexts.Max(c => c.Activation);
@@ -24,7 +28,8 @@ internal static class TopView
             {
                 string text = Printable.Escape(context.Tokens[i].Text ?? $" {context.Tokens[i].Id}");
                 if (i == context.Focus)
-                    line.Append(text.StartsWith(' ') ? $" [{text[1..]}]" : $"[{text}]", new Style(Color.Yellow, decoration: Decoration.Bold));
+                    line.Append(text.StartsWith(' ') ? $" [{text[1..]}]" : $"[{text}]",
+                        new Style(Color.Yellow, decoration: Decoration.Bold));
                 else if (context.Activations[i] > 0)
                     line.Append(text, Shade(context.Activations[i] / largest));
                 else

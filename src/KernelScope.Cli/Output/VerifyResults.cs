@@ -34,7 +34,8 @@ internal sealed record NotRunRow(string Name, string Reason, string Source)
 }
 
 /// <summary>Result of <c>verify</c>.</summary>
-internal sealed record VerifyResult(string Device, string Precision, string Model, IReadOnlyList<CheckRow> Checks, IReadOnlyList<NotRunRow> NotRun)
+internal sealed record VerifyResult(string Device, string Precision, string Model, IReadOnlyList<CheckRow> Checks,
+    IReadOnlyList<NotRunRow> NotRun)
 {
     /// <summary>How keys and values are kept wherever whole models run: as those of the published numbers are. Cases of single ops cover both.</summary>
     public string Kv { get; init; } = "f32";

@@ -28,10 +28,14 @@ internal static class VerifyView
         foreach (CheckRow check in result.Checks.Where(c => !c.Ok))
             output.WriteLine($"FAIL {Printable.OneLine(check.Name)}: {Printable.OneLine(check.Message ?? "")} [{check.Source}]");
         foreach (NotRunRow row in result.NotRun)
-            output.WriteLine($"not run: {Printable.OneLine(row.Name)}: {Printable.OneLine(row.Reason)} [{row.Source}{(row.Tolerance is null ? "" : $"; {row.Tolerance}")}]");
+            output.WriteLine($"not run: {Printable.OneLine(row.Name)}: {Printable.OneLine(row.Reason)} " +
+                $"[{row.Source}{(row.Tolerance is null ? "" : $"; {row.Tolerance}")}]");
         int failed = result.Checks.Count(c => !c.Ok);
-        output.WriteLine(failed == 0 ? $"All {result.Checks.Count} checks agree; {result.NotRun.Count} were not run." : $"{failed} of {result.Checks.Count} checks failed; {result.NotRun.Count} were not run.");
+        output.WriteLine(failed == 0 ? $"All {result.Checks.Count} checks agree; {result.NotRun.Count} were not run."
+            : $"{failed} of {result.Checks.Count} checks failed; {result.NotRun.Count} were not run.");
     }
 
-    private static string Number(double value) => double.IsFinite(value) ? value.ToString("0.##E+0", CultureInfo.InvariantCulture) is string text && value is not 0 and < 0.001 ? text : value.ToString("0.####", CultureInfo.InvariantCulture) : "none";
+    private static string Number(double value) => double.IsFinite(value)
+        ? value.ToString("0.##E+0", CultureInfo.InvariantCulture) is string text && value is not 0 and < 0.001 ? text
+        : value.ToString("0.####", CultureInfo.InvariantCulture) : "none";
 }

@@ -39,9 +39,11 @@ internal sealed class Against
 
         HookPoint[] points = [.. named.Select(n => n.Point).Where(p => p.Layer < model.Config.LayerCount).Distinct().OrderBy(Sites.Order)];
         if (points.Length == 0)
-            throw new WorkException($"{path}: it holds no array that is named by a hook point of {model.Name}, such as resid_post.0; it has {string.Join(", ", file.Contents.Take(12).Select(c => c.Name))}.");
+            throw new WorkException($"{path}: it holds no array that is named by a hook point of {model.Name}, such as resid_post.0; " +
+                $"it has {string.Join(", ", file.Contents.Take(12).Select(c => c.Name))}.");
         TensorInfo? tokens = file.Contents.FirstOrDefault(c => c.Name == TokensName && c.DType.IsInteger() && c.ElementCount > 0);
-        return new Against(path, points, [.. named.Where(n => n.Point.Layer >= model.Config.LayerCount).Select(n => n.Name)], tokens is null ? null : file[TokensName].ToInt64s());
+        return new Against(path, points, [.. named.Where(n => n.Point.Layer >= model.Config.LayerCount).Select(n => n.Name)],
+            tokens is null ? null : file[TokensName].ToInt64s());
     }
 
     /// <summary>Compares what was captured. Arrays of the file that are not hook points are not looked at.</summary>

@@ -32,9 +32,11 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
     /// <summary>Runs all of them.</summary>
     public IReadOnlyList<CheckRow> Run()
     {
-        (int Inputs, int Outputs, bool Gated)[] products = _small ? [(64, 40, false), (64, 48, true)] : [(2304, 4096, false), (2048, 2304, false), (2304, 18432, true), (9216, 2304, false), (2304, 256_000, false)];
+        (int Inputs, int Outputs, bool Gated)[] products = _small ? [(64, 40, false), (64, 48, true)]
+            : [(2304, 4096, false), (2048, 2304, false), (2304, 18432, true), (9216, 2304, false), (2304, 256_000, false)];
         int[] many = _small ? [9] : [9, 64, 100, 512];
-        (int Inputs, int Features, DType Type)[] saes = _small ? [(64, 2048, DType.F32)] : [(2304, 1 << 14, DType.F32), (2304, 1 << 17, DType.BF16)];
+        (int Inputs, int Features, DType Type)[] saes = _small ? [(64, 2048, DType.F32)]
+            : [(2304, 1 << 14, DType.F32), (2304, 1 << 17, DType.BF16)];
         (int HeadDim, int Position, int Window)[] attentions = _small ? [(64, 40, 0)]
             : [.. HeadDims.SelectMany(d => Positions.SelectMany(p => Windows.Select(w => (d, p, w))))];
         int count = (products.Length * (1 + many.Length)) + saes.Length + attentions.Length, done = 0;
@@ -53,9 +55,11 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
         }
 
         foreach ((int inputs, int features, DType type) in saes)
-            Check($"SAE encoders, {inputs} to {features}, {type.SafetensorsName().ToLowerInvariant()}", () => Encoders(inputs, features, type));
+            Check($"SAE encoders, {inputs} to {features}, {type.SafetensorsName().ToLowerInvariant()}",
+                () => Encoders(inputs, features, type));
         foreach ((int headDim, int position, int window) in attentions)
-            Check($"attention by splits and by tiles, heads of {headDim}, position {position}, window {window}", () => Attention(headDim, position, window));
+            Check($"attention by splits and by tiles, heads of {headDim}, position {position}, window {window}",
+                () => Attention(headDim, position, window));
         return _rows;
 
         void Check(string name, Func<(double Error, double Limit, string? Message)> check)
@@ -64,7 +68,12 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
             long began = Stopwatch.GetTimestamp();
             (double error, double limit, string? message) = check();
             string? problem = message ?? (error <= limit ? null : "the two differ by more than rounding");
-            _rows.Add(new CheckRow(name, problem is null, error, limit) { Source = Source, Message = problem, Seconds = Math.Round(Stopwatch.GetElapsedTime(began).TotalSeconds, 3) });
+            _rows.Add(new CheckRow(name, problem is null, error, limit)
+            {
+                Source = Source,
+                Message = problem,
+                Seconds = Math.Round(Stopwatch.GetElapsedTime(began).TotalSeconds, 3)
+            });
             progress.Report(++done / (double)count);
         }
     }
@@ -91,7 +100,8 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
                 return (double.NaN, Limit, $"repetition {n + 1} gives other bits");
         }
 
-        return (Largest(alone, Product(Unaligned(x.RowRange(0, 1), out DeviceBuffer plain), weight, gated, plain), Size(weight, gated)), Limit, null);
+        return (Largest(alone, Product(Unaligned(x.RowRange(0, 1), out DeviceBuffer plain), weight, gated, plain), Size(weight, gated)),
+            Limit, null);
     }
 
     /// <summary>Tiles by tensor cores, tiles by multiply-adds (rows that are not aligned), and each row by itself.</summary>
@@ -103,7 +113,8 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
         double worst = Largest(tiles, plain, Size(weight, gated));
         int outputs = tiles.Length / rows;
         foreach (int row in (int[])[0, rows / 2, rows - 1])
-            worst = Math.Max(worst, Largest(tiles.AsSpan(row * outputs, outputs), Product(x.RowRange(row, 1), weight, gated), Size(weight, gated)));
+            worst = Math.Max(worst, Largest(tiles.AsSpan(row * outputs, outputs), Product(x.RowRange(row, 1), weight, gated),
+                Size(weight, gated)));
         return (worst, device.Precision == Precision.Exact ? Limit : 2e-2, null);
     }
 
@@ -133,8 +144,10 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
                 {
                     float a = alone.ValueOf(0, feature), b = other.ValueOf(row, feature);
                     if ((a == 0) != (b == 0) && Math.Max(a, b) > least * (1 + Near))
-                        return (double.NaN, Limit, $"feature {feature} of row {row} is active in one form only, and not near its threshold");
-                    worst = Math.Max(worst, a == 0 || b == 0 ? 0 : Math.Abs(a - b) / (Math.Sqrt(inputs / 3.0) * Math.Sqrt(inputs) * RandomTensors.Deviation));
+                        return (double.NaN, Limit, $"feature {feature} of row {row} is active in one form only, and not near its " +
+                            "threshold");
+                    worst = Math.Max(worst, a == 0 || b == 0 ? 0
+                        : Math.Abs(a - b) / (Math.Sqrt(inputs / 3.0) * Math.Sqrt(inputs) * RandomTensors.Deviation));
                 }
             }
         }
@@ -147,7 +160,8 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
     {
         const int Heads = 4, KvHeads = 2, Rows = 16;
         int capacity = position + Rows;
-        Mat q = Inputs(Rows, Heads * headDim), keys = Inputs(KvHeads * capacity, headDim), values = Inputs(KvHeads * capacity, headDim), z = device.CreateMat(Rows, Heads * headDim, "z");
+        Mat q = Inputs(Rows, Heads * headDim), keys = Inputs(KvHeads * capacity, headDim), values = Inputs(KvHeads * capacity, headDim),
+            z = device.CreateMat(Rows, Heads * headDim, "z");
         using DeviceBuffer b0 = q.Buffer, b1 = keys.Buffer, b2 = values.Buffer, b3 = z.Buffer;
         var cache = new KvLayer(keys, values, KvHeads, capacity);
         var shape = new AttentionShape(Heads, 1 / MathF.Sqrt(headDim), 50, window);
@@ -208,9 +222,11 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
     }
 
     private RandomTensors Weights((int Outputs, int Inputs) shape) =>
-        RandomTensors.Create("(random weights)", [new TensorInfo("w", DType.BF16, [shape.Outputs, shape.Inputs])], new Progress<double>(), cancellation);
+        RandomTensors.Create("(random weights)", [new TensorInfo("w", DType.BF16, [shape.Outputs, shape.Inputs])], new Progress<double>(),
+        cancellation);
 
-    private static bool SameBits(ReadOnlySpan<float> a, ReadOnlySpan<float> b) => MemoryMarshal.AsBytes(a).SequenceEqual(MemoryMarshal.AsBytes(b));
+    private static bool SameBits(ReadOnlySpan<float> a, ReadOnlySpan<float> b) => MemoryMarshal.AsBytes(a)
+        .SequenceEqual(MemoryMarshal.AsBytes(b));
 
     private static double Largest(ReadOnlySpan<float> a, ReadOnlySpan<float> b, double size)
     {

@@ -61,7 +61,8 @@ internal sealed record DeviceProbe(string Name, string Detail, long FreeBytes, l
         }
 
         long needed = items.Sum(i => i.Bytes);
-        string? error = Problem ?? (needed <= FreeBytes ? null : $"it needs {MemoryCheck.InMiB(needed)} MiB of memory, and {MemoryCheck.InMiB(FreeBytes)} MiB are available.");
+        string? error = Problem ?? (needed <= FreeBytes ? null : $"it needs {MemoryCheck.InMiB(needed)} MiB of memory, " +
+            $"and {MemoryCheck.InMiB(FreeBytes)} MiB are available.");
         return new DeviceFitRow(Name, error is null, needed, FreeBytes, TotalBytes, items, error);
     }
 
@@ -88,7 +89,8 @@ internal sealed record DeviceProbe(string Name, string Detail, long FreeBytes, l
         DriverDescription found = CudaDevices.Describe();
         return found.Devices.Count == 0
             ? [new DeviceProbe(NoCuda, "", 0, 0, found.Problem)]
-            : found.Devices.Select((d, n) => Opened(NameOf(n), $"{d}, driver for CUDA {found.VersionText}", () => CudaDevices.Open(NameOf(n))));
+            : found.Devices.Select((d, n) => Opened(NameOf(n), $"{d}, driver for CUDA {found.VersionText}",
+            () => CudaDevices.Open(NameOf(n))));
     }
 
     private static DeviceProbe Opened(string name, string detail, Func<CudaDevice> open)

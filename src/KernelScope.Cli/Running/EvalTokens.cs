@@ -19,7 +19,8 @@ internal static class EvalTokens
     public static TokenSet Read(string? textFile, string? tokensFile, int? length, string? specialIds, ModelFiles model, out string? doubt)
     {
         if ((textFile is null) == (tokensFile is null))
-            throw new UsageException(textFile is null ? "what to evaluate on is missing: --text-file F or --tokens-file F.json." : "--text-file and --tokens-file were both given; one of them is evaluated on.");
+            throw new UsageException(textFile is null ? "what to evaluate on is missing: --text-file F or --tokens-file F.json."
+                : "--text-file and --tokens-file were both given; one of them is evaluated on.");
         if (length is not null && textFile is null)
             throw new UsageException("--length cuts a text; the sequences of --tokens-file are taken as they are.");
         int context = model.Config.ContextLength;
@@ -30,12 +31,15 @@ internal static class EvalTokens
         int[][] sequences = textFile is null
             ? TokenFiles.ReadJson(bytes, path)
             : TokenFiles.ReadText(bytes, path, model.RequiredTokenizer, length ?? Math.Min(DefaultLength, context), model.Config);
-        int[]? special = specialIds is null ? null : Array.ConvertAll(Parsing.TokenIds(specialIds, "--special-ids"), id => id >= 0 && id < model.Config.VocabSize ? (int)id
-            : throw new WorkException($"--special-ids: {id} is outside the vocabulary of {model.Name}, which has ids 0 to {model.Config.VocabSize - 1}."));
+        int[]? special = specialIds is null ? null
+            : Array.ConvertAll(Parsing.TokenIds(specialIds, "--special-ids"), id => id >= 0 && id < model.Config.VocabSize ? (int)id
+            : throw new WorkException($"--special-ids: {id} is outside the vocabulary of {model.Name}, which has ids 0 " +
+            $"to {model.Config.VocabSize - 1}."));
         try
         {
             var set = TokenSet.Create(sequences, model.Config, special);
-            doubt = textFile is null ? PromptDoubt.OfIds(sequences, model.BosId) : PromptDoubt.OfText(Encoding.UTF8.GetString(bytes), model.RequiredTokenizer);
+            doubt = textFile is null ? PromptDoubt.OfIds(sequences, model.BosId)
+                : PromptDoubt.OfText(Encoding.UTF8.GetString(bytes), model.RequiredTokenizer);
             doubt = doubt is null ? null : $"{path}: {doubt}";
             return set;
         }

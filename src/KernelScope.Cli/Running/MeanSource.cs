@@ -51,14 +51,17 @@ internal sealed class MeanSource
         if (CapturedArrays.IsUnnamed(file))
             name = file.Contents[0].Name;
         if (name is null)
-            throw new WorkException($"{path}: there is no array '{point}' (nor '{EvaluationMean}') in it to take a mean from; it has {string.Join(", ", file.Contents.Take(12).Select(c => c.Name))}.");
+            throw new WorkException($"{path}: there is no array '{point}' (nor '{EvaluationMean}') in it to take a mean from; it " +
+                $"has {string.Join(", ", file.Contents.Take(12).Select(c => c.Name))}.");
         TensorView values = file[name];
-        bool flat = values.Shape.Length >= 1 && values.Shape[^1] == width, heads = values.Shape.Length >= 2 && values.Shape[^2] * values.Shape[^1] == width;
+        bool flat = values.Shape.Length >= 1 && values.Shape[^1] == width, heads = values.Shape.Length >= 2
+            && values.Shape[^2] * values.Shape[^1] == width;
         if (!values.DType.IsFloat() || (!flat && !heads))
             throw new WorkException($"{values.Describe()} is not a mean of {point}, which has {width} values.");
         long rows = values.ElementCount / width;
         float[] mean = Mean(values, rows, width, Counted(file, rows, model));
-        return Array.TrueForAll(mean, float.IsFinite) ? mean : throw new WorkException($"{values.Describe()} holds something that is not a finite number, or no row that counts.");
+        return Array.TrueForAll(mean, float.IsFinite) ? mean : throw new WorkException($"{values.Describe()} holds something that is " +
+            "not a finite number, or no row that counts.");
     }
 
     /// <summary>Which rows count: those whose token is not special, where the file has the tokens.</summary>

@@ -30,7 +30,8 @@ internal static class MemoryCheck
 
         long available = Available();
         if (needed > available)
-            throw new WorkException($"this needs {InMiB(needed)} MiB of memory ({string.Join(", ", words)}), and {InMiB(available)} MiB are available.");
+            throw new WorkException($"this needs {InMiB(needed)} MiB of memory ({string.Join(", ", words)}), and {InMiB(available)} " +
+                "MiB are available.");
     }
 
     /// <summary>Bytes in MiB, rounded up.</summary>

@@ -18,7 +18,8 @@ internal static class ModelName
         {
             string places = string.Join(", ", Places(released.Name));
             return released.IsCached ? released.Name
-                : throw new WorkException($"{name}: this model is not on this machine, neither as a folder nor in the hub's cache ({places}); {released.HowToGet}.");
+                : throw new WorkException($"{name}: this model is not on this machine, neither as a folder nor in the hub's cache " +
+                $"({places}); {released.HowToGet}.");
         }
 
         if (Places(name).Any(Directory.Exists))

@@ -29,7 +29,8 @@ internal sealed class OpProcesses(Func<string, IReadOnlyList<string>> arguments,
         long began = Stopwatch.GetTimestamp();
         using Process process = Process.Start(Self(arguments(op))) ?? throw new WorkException("the program does not start itself.");
         process.StandardInput.Close();
-        Task<string> output = process.StandardOutput.ReadToEndAsync(CancellationToken.None), error = process.StandardError.ReadToEndAsync(CancellationToken.None);
+        Task<string> output = process.StandardOutput.ReadToEndAsync(CancellationToken.None),
+            error = process.StandardError.ReadToEndAsync(CancellationToken.None);
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         limit.CancelAfter(timeout);
         try
@@ -43,16 +44,26 @@ internal sealed class OpProcesses(Func<string, IReadOnlyList<string>> arguments,
             return OpSuite.Dead(op, string.Create(CultureInfo.InvariantCulture, $"timeout after {timeout.TotalSeconds:0} s"));
         }
 
-        return (RowOf(op, output.Result) ?? OpSuite.Dead(op, $"exit {process.ExitCode}: {LastLine(error.Result)}")) with { Seconds = Math.Round(Stopwatch.GetElapsedTime(began).TotalSeconds, 3) };
+        return (RowOf(op, output.Result) ?? OpSuite.Dead(op, $"exit {process.ExitCode}: {LastLine(error.Result)}")) with
+        {
+            Seconds =
+            Math.Round(Stopwatch.GetElapsedTime(began).TotalSeconds, 3)
+        };
     }
 
     /// <summary>This program once more, whether it is a file of its own or run by dotnet.</summary>
     private static ProcessStartInfo Self(IReadOnlyList<string> arguments)
     {
-        string program = Environment.ProcessPath ?? throw new WorkException("the program does not know where it lies, so it cannot start itself; give --in-process.");
+        string program = Environment.ProcessPath ?? throw new WorkException("the program does not know where it lies, so it cannot " +
+            "start itself; give --in-process.");
         string assembly = Path.Combine(AppContext.BaseDirectory, "kernelscope.dll");
         bool hosted = Path.GetFileNameWithoutExtension(program) == "dotnet";
-        return new ProcessStartInfo(program, hosted ? ["exec", assembly, .. arguments] : arguments) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        return new ProcessStartInfo(program, hosted ? ["exec", assembly, .. arguments] : arguments)
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true
+        };
     }
 
     private static CheckRow? RowOf(string op, string json)
@@ -67,5 +78,6 @@ internal sealed class OpProcesses(Func<string, IReadOnlyList<string>> arguments,
         }
     }
 
-    private static string LastLine(string text) => text.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) is [.., string last] ? last : "it said nothing";
+    private static string LastLine(string text) => text.Split('\n',
+        StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) is [.., string last] ? last : "it said nothing";
 }

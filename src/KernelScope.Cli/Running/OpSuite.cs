@@ -20,7 +20,8 @@ internal static class OpSuite
     /// <param name="progress">Shows how far it is.</param>
     /// <param name="cancellation">Stops between two cases.</param>
     public static IEnumerable<CheckRow> Run(
-        Device device, IReadOnlyList<ConformanceCase> cases, OutputHashes? hashes, Action<ConformanceResult>? each, Progress progress, CancellationToken cancellation)
+        Device device, IReadOnlyList<ConformanceCase> cases, OutputHashes? hashes, Action<ConformanceResult>? each, Progress progress,
+        CancellationToken cancellation)
     {
         int done = 0;
         foreach (IGrouping<string, ConformanceCase> op in cases.GroupBy(c => c.Op))
@@ -34,12 +35,15 @@ internal static class OpSuite
                 progress.Report(++done / (double)cases.Count);
             }
 
-            yield return Row(op.Key, results, hashes, device) with { Seconds = Math.Round(Stopwatch.GetElapsedTime(began).TotalSeconds, 3) };
+            yield return Row(op.Key, results, hashes,
+                device) with
+            { Seconds = Math.Round(Stopwatch.GetElapsedTime(began).TotalSeconds, 3) };
         }
     }
 
     /// <summary>The check of an op that could not be run to its end.</summary>
-    public static CheckRow Dead(string op, string message) => new($"{Prefix}{op}", false, double.NaN, double.NaN) { Source = Source, Message = message };
+    public static CheckRow Dead(string op, string message) =>
+        new($"{Prefix}{op}", false, double.NaN, double.NaN) { Source = Source, Message = message };
 
     private static CheckRow Row(string op, List<ConformanceResult> results, OutputHashes? hashes, Device device)
     {
@@ -48,9 +52,11 @@ internal static class OpSuite
         // Tensor cores sum alike within a generation only; the emulator's own bits are all on file.
         bool portableOnly = device.Name != Emulated.EmulatedDevices.Name;
         List<(ConformanceResult Case, string Problem)> others = hashes is null ? [] :
-            [.. results.Where(r => r.Ok).Select(r => (Case: r, Problem: hashes.Problem(r, portableOnly)!)).Where(p => p.Problem is not null)];
+            [.. results.Where(r => r.Ok).Select(r => (Case: r, Problem: hashes.Problem(r, portableOnly)!))
+                .Where(p => p.Problem is not null)];
         string? message = failed.Count > 0 ? $"{failed.Count} of {results.Count} shapes, first \"{failed[0].Name}\": {failed[0].Message}"
-            : others.Count > 0 ? $"{others.Count} of {results.Count} shapes have other bits, first \"{others[0].Case.Name}\": {others[0].Problem}" : null;
+            : others.Count > 0 ? $"{others.Count} of {results.Count} shapes have other bits, first " +
+            $"\"{others[0].Case.Name}\": {others[0].Problem}" : null;
         return new CheckRow($"{Prefix}{op}", message is null, worst.WorstError, worst.Limit)
         {
             Shapes = results.Count,

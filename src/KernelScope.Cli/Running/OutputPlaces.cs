@@ -18,17 +18,20 @@ internal static class OutputPlaces
         for (int i = 0; i < given.Length; i++)
         {
             if (given[i].Path == "-")
-                throw new UsageException($"{given[i].Option} needs a file, and '-' is not one: standard output is for what is printed. A file of that name is ./-.");
+                throw new UsageException($"{given[i].Option} needs a file, and '-' is not one: standard output is for what is printed. " +
+                    "A file of that name is ./-.");
             for (int k = 0; k < i; k++)
             {
                 if (FilePlace.IsSame(given[i].Path, given[k].Path))
-                    throw new UsageException($"{given[k].Option} and {given[i].Option} name the same file, {Printable.Escape(given[i].Path)}; one of the two would be lost.");
+                    throw new UsageException($"{given[k].Option} and {given[i].Option} name the same " +
+                        $"file, {Printable.Escape(given[i].Path)}; one of the two would be lost.");
             }
 
             foreach (string input in inputs.OfType<string>().Append(StandardInputPath))
             {
                 if (File.Exists(input) && FilePlace.IsSame(given[i].Path, input))
-                    throw new UsageException($"{given[i].Option} names {Printable.Escape(given[i].Path)}, which is one of the inputs and would be lost; choose another place.");
+                    throw new UsageException($"{given[i].Option} names {Printable.Escape(given[i].Path)}, which is one of the inputs " +
+                        "and would be lost; choose another place.");
             }
         }
     }

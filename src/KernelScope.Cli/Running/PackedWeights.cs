@@ -20,13 +20,15 @@ internal static class PackedWeights
     /// <param name="use">Which, and whether to make them if they are missing, old or damaged.</param>
     /// <param name="streams">For what is not used and why, and progress.</param>
     /// <param name="cancellation">Stops packing.</param>
-    public static void Use(Gemma2Checkpoint model, string name, Device device, PanelUse use, Streams streams, CancellationToken cancellation)
+    public static void Use(Gemma2Checkpoint model, string name, Device device, PanelUse use, Streams streams,
+        CancellationToken cancellation)
     {
         bool make = use == PanelUse.Make;
         if (ModelPanels.StoreOf(device) is not PanelStore store)
         {
             if (use != PanelUse.Exact)
-                throw new UsageException($"{(make ? "--pack" : "--panels")} is for the cpu device; {device.Name} does not read packed weights.");
+                throw new UsageException($"{(make ? "--pack" : "--panels")} is for the cpu device; {device.Name} does not read packed " +
+                    "weights.");
             return;
         }
 
@@ -38,7 +40,8 @@ internal static class PackedWeights
 
         string? path = PanelCache.Find(model, Environment.GetEnvironmentVariable);
         bool isUsed = false, sourceWasRead = false;
-        if (path is not null && Problem(model, path, verify: make, panels => sourceWasRead = ModelPanels.Use(store, model, panels)) is string problem)
+        if (path is not null && Problem(model, path, verify: make,
+            panels => sourceWasRead = ModelPanels.Use(store, model, panels)) is string problem)
         {
             if (!make)
                 Failure.WriteLine(streams.Error, $"{problem.TrimEnd('.')}; it is not used, and --pack makes it anew.");
@@ -57,7 +60,8 @@ internal static class PackedWeights
         }
 
         if (sourceWasRead && model.TotalBytes >= WorthALine)
-            Failure.WriteLine(streams.Error, $"{Printable.Escape(path!)}: the times of the weights are not those of when they were packed, or cannot be relied on there, so all of them were read to compare them; 'kernelscope pack' may spare that.");
+            Failure.WriteLine(streams.Error, $"{Printable.Escape(path!)}: the times of the weights are not those of when they were " +
+                "packed, or cannot be relied on there, so all of them were read to compare them; 'kernelscope pack' may spare that.");
         if (device is ProfilingDevice && isUsed)
             streams.Error.WriteLine($"packed weights: {Printable.Escape(path!)}");
     }
@@ -76,7 +80,8 @@ internal static class PackedWeights
                 : ModelPanels.Write(model, path, progress, cancellation);
         }
 
-        streams.Error.WriteLine($"packed {ByteText.Of(new FileInfo(path).Length)} in {ByteText.Of(Stopwatch.GetElapsedTime(start))}: {Printable.Escape(path)}");
+        streams.Error.WriteLine($"packed {ByteText.Of(new FileInfo(path).Length)} " +
+            $"in {ByteText.Of(Stopwatch.GetElapsedTime(start))}: {Printable.Escape(path)}");
         return matrices;
     }
 

@@ -44,7 +44,8 @@ internal static class PromptDoubt
         if (letters.Length > 0)
             return Sentence(letters, tokenizer, "");
         return turns.Any(mark => mark is StartOfTurn or EndOfTurn) && !AreTurns(text)
-            ? $"the text has {string.Join(" and ", turns)} in it, but not as turns: a turn is {StartOfTurn}user, a line end, the words, {EndOfTurn} " +
+            ? $"the text has {string.Join(" and ", turns)} in it, but not as turns: a turn is {StartOfTurn}user, a line end, the " +
+            $"words, {EndOfTurn} " +
                 "('generate --chat' writes that)."
             : null;
     }
@@ -68,8 +69,10 @@ internal static class PromptDoubt
 
     /// <summary>What is odd about a conversation as the folder's template has it; null: nothing.</summary>
     public static string? OfChat(int[] tokens, int bosId, string? template) => template is null ? null
-        : tokens.Length == 0 || tokens[0] != bosId ? $"the chat template of {template} does not begin with BOS (id {bosId}); Gemma was trained with it before every text."
-        : tokens.Count(id => id == bosId) > 1 ? $"the chat template of {template} writes BOS (id {bosId}) more than once; Gemma was trained with one, at the beginning."
+        : tokens.Length == 0 || tokens[0] != bosId ? $"the chat template of {template} does not begin with BOS (id {bosId}); Gemma was " +
+        "trained with it before every text."
+        : tokens.Count(id => id == bosId) > 1 ? $"the chat template of {template} writes BOS (id {bosId}) more than once; Gemma was " +
+        "trained with one, at the beginning."
         : null;
 
     private static string Who(int[] which, int count, string plural, string singular) => count == 1 ? $"the token ids {plural}"

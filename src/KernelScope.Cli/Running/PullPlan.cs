@@ -20,19 +20,23 @@ internal sealed record PullPlan(string Repository, string? Inside)
         string[] parts = name.TrimEnd('/').Split('/', 3);
         string repository = parts.Length > 1 ? $"{parts[0]}/{parts[1]}" : "";
         if (!HubClient.IsRepository(repository))
-            throw new WorkException($"{name}: this names neither a model (owner/name) nor an SAE (a name that 'kernelscope catalog' lists){Near(name)}.");
+            throw new WorkException($"{name}: this names neither a model (owner/name) nor an SAE (a name that 'kernelscope catalog' " +
+                $"lists){Near(name)}.");
         // A release where an owner should be is a slip in an SAE's name.
         if (ReleaseCatalog.All.Any(s => s.Release == parts[0]))
             throw new WorkException($"{name}: the catalogue has no such SAE{Near(name)}.");
         if (parts.Length == 3)
-            return HubClient.IsPath(parts[2]) ? new PullPlan(repository, parts[2]) : throw new WorkException($"{name}: '{parts[2]}' is not a path inside a repository.");
+            return HubClient.IsPath(parts[2]) ? new PullPlan(repository, parts[2])
+                : throw new WorkException($"{name}: '{parts[2]}' is not a path inside a repository.");
         if (ReleaseCatalog.All.FirstOrDefault(s => s.Repository == repository) is ReleasedSae one)
-            throw new WorkException($"{name}: this repository holds {ReleaseCatalog.All.Count(s => s.Repository == repository)} SAEs; name one of them, such as {one.Name} ('kernelscope catalog {one.Release}' lists them).");
+            throw new WorkException($"{name}: this repository holds {ReleaseCatalog.All.Count(s => s.Repository == repository)} SAEs; " +
+                $"name one of them, such as {one.Name} ('kernelscope catalog {one.Release}' lists them).");
         return new PullPlan(repository, null);
     }
 
     /// <summary>Downloads it.</summary>
-    public async Task<HubSnapshot> RunAsync(HubClient client, string revision, IProgress<HubProgress> progress, CancellationToken cancellation)
+    public async Task<HubSnapshot> RunAsync(HubClient client, string revision, IProgress<HubProgress> progress,
+        CancellationToken cancellation)
     {
         if (Inside is null)
             return await client.PullModelAsync(Repository, revision, progress, cancellation).ConfigureAwait(false);
@@ -43,7 +47,8 @@ internal sealed record PullPlan(string Repository, string? Inside)
     }
 
     /// <summary>What --model or --sae takes: the snapshot, the folder, or the file.</summary>
-    public string PathIn(HubSnapshot snapshot) => Inside is null ? snapshot.Path : snapshot.Files is [HubFile one] ? one.Path : Path.Combine(snapshot.Path, Inside);
+    public string PathIn(HubSnapshot snapshot) => Inside is null ? snapshot.Path : snapshot.Files is [HubFile one] ? one.Path
+        : Path.Combine(snapshot.Path, Inside);
 
     // What has nothing to do with Gemma is like none of them.
     private static string Near(string name) => !name.Contains("gemma", StringComparison.OrdinalIgnoreCase) ? ""
@@ -57,6 +62,7 @@ internal sealed record PullPlan(string Repository, string? Inside)
         string[] parameters = Present(SaeCheckpoint.ParamsName), saeLens = Present(SaeCheckpoint.ConfigName, SaeCheckpoint.WeightsName);
         return parameters.Length == 1 ? parameters
             : saeLens.Length == 2 ? saeLens
-            : throw new WorkException($"{Repository}/{folder}: the repository has neither a {SaeCheckpoint.ParamsName} nor a {SaeCheckpoint.ConfigName} with {SaeCheckpoint.WeightsName} there.");
+            : throw new WorkException($"{Repository}/{folder}: the repository has neither a {SaeCheckpoint.ParamsName} nor " +
+            $"a {SaeCheckpoint.ConfigName} with {SaeCheckpoint.WeightsName} there.");
     }
 }

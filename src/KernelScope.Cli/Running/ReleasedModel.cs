@@ -25,7 +25,8 @@ internal sealed record ReleasedModel(string Name, Gemma2Config Config, DType Sto
 
     /// <summary>The model of a name, also without its owner, or of its size alone (<c>2b</c>, <c>2b-it</c>); null if it is none.</summary>
     public static ReleasedModel? Find(string name) =>
-        All.FirstOrDefault(m => new[] { m.Name, m.ShortName, m.ShortName[Family.Length..] }.Contains(name, StringComparer.OrdinalIgnoreCase));
+        All.FirstOrDefault(m => new[] { m.Name, m.ShortName, m.ShortName[Family.Length..] }.Contains(name,
+        StringComparer.OrdinalIgnoreCase));
 
     /// <summary>Number of weights: the embedding, which is the head too, the layers' matrices with four norms each, and the last norm.</summary>
     public long Parameters
@@ -49,5 +50,6 @@ internal sealed record ReleasedModel(string Name, Gemma2Config Config, DType Sto
     /// <summary>Whether the hub's cache has it, or enough of it that what is lacking can be named: its config.json.</summary>
     public bool IsCached => HubCache.Roots(Environment.GetEnvironmentVariable)
         .Select(root => Path.Combine(root, HubCache.EntryName(Name)!, "snapshots"))
-        .Any(snapshots => Directory.Exists(snapshots) && Directory.EnumerateDirectories(snapshots).Any(s => RawFile.IsThere(Path.Combine(s, "config.json"))));
+        .Any(snapshots => Directory.Exists(snapshots) && Directory.EnumerateDirectories(snapshots)
+        .Any(s => RawFile.IsThere(Path.Combine(s, "config.json"))));
 }

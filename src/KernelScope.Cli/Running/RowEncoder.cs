@@ -76,7 +76,9 @@ internal sealed class RowEncoder : IDisposable
         writer?.End();
         if (writer is not null)
             Write(writer, rowStart, active, kept);
-        return new EncodeResult(_rows, _countedRows == 0 ? null : activeCounted / (double)_countedRows, comparable && variance > 0 ? error / variance : null) { RowsCounted = _countedRows };
+        return new EncodeResult(_rows, _countedRows == 0 ? null : activeCounted / (double)_countedRows, comparable && variance > 0
+            ? error / variance : null)
+        { RowsCounted = _countedRows };
     }
 
     public void Dispose()
@@ -86,7 +88,8 @@ internal sealed class RowEncoder : IDisposable
         _codes.Dispose();
     }
 
-    private static int BlockRows(SaeConfig config) => (int)Math.Clamp(MostValues / Math.Max(config.InputDim, config.OutputDim), 1, MostRows);
+    private static int BlockRows(SaeConfig config) =>
+        (int)Math.Clamp(MostValues / Math.Max(config.InputDim, config.OutputDim), 1, MostRows);
 
     private bool Counts(long row) => _counted is null || _counted[row];
 
@@ -111,7 +114,8 @@ internal sealed class RowEncoder : IDisposable
         for (int i = 0; i < values.Length; i++)
         {
             if (!float.IsFinite(values[i]))
-                throw new WorkException($"{_x.Describe()}: row {first + (i / x.Columns)}, value {i % x.Columns} is {values[i]}, no finite number.");
+                throw new WorkException($"{_x.Describe()}: row {first + (i / x.Columns)}, value {i % x.Columns} is {values[i]}, no " +
+                    "finite number.");
         }
 
         device.Write(values, x);
@@ -124,7 +128,8 @@ internal sealed class RowEncoder : IDisposable
         for (int i = 0; i < reconstruction.Length; i++)
         {
             if (!float.IsFinite(reconstruction[i]))
-                throw new WorkException($"{_x.Describe()}: the reconstruction of row {first + (i / y.Columns)} is {reconstruction[i]}, no finite number.");
+                throw new WorkException($"{_x.Describe()}: the reconstruction of row {first + (i / y.Columns)} is {reconstruction[i]}, " +
+                    "no finite number.");
         }
     }
 

@@ -10,18 +10,22 @@ internal static class SaeDoubt
     private const int MostSearched = 128;
 
     /// <summary>Tokens that no statistic counts.</summary>
-    public static HashSet<int> Uncounted(ModelFiles model) => [model.BosId, model.Config.BosId, model.Config.PadId, .. model.Config.TextEndIds];
+    public static HashSet<int> Uncounted(ModelFiles model) =>
+        [model.BosId, model.Config.BosId, model.Config.PadId, .. model.Config.TextEndIds];
 
     /// <summary>Measures where the command does not; null: no doubt.</summary>
-    public static string? Of(Gemma2Model model, SaeTarget target, TokenSet tokens, CancellationToken cancellation, int most = MostSearched) =>
+    public static string? Of(Gemma2Model model, SaeTarget target, TokenSet tokens, CancellationToken cancellation,
+        int most = MostSearched) =>
         Of(model, target, SiteSearch.Used(model, target, tokens, most, cancellation), tokens, cancellation, most);
 
     /// <summary>What there is to doubt about what was measured; null: nothing.</summary>
-    public static string? Of(Gemma2Model model, SaeTarget target, SiteFit used, TokenSet tokens, CancellationToken cancellation, int most = MostSearched)
+    public static string? Of(Gemma2Model model, SaeTarget target, SiteFit used, TokenSet tokens, CancellationToken cancellation,
+        int most = MostSearched)
     {
         double? released = ReleasedL0(target.Name);
         return ReleaseDoubt.IsWorthALook(released, used)
-            ? ReleaseDoubt.Sentence(target.Name, released, used, SiteSearch.Run(model, target, tokens, most, withoutBos: false, cancellation))
+            ? ReleaseDoubt.Sentence(target.Name, released, used,
+            SiteSearch.Run(model, target, tokens, most, withoutBos: false, cancellation))
             : null;
     }
 
@@ -43,7 +47,8 @@ internal static class SaeDoubt
     public static TokenSet? Set(Gemma2Model model, int[] tokens)
     {
         Gemma2Config config = model.Config;
-        return tokens.All(t => t == config.BosId || t == config.PadId || config.TextEndIds.Contains(t)) ? null : TokenSet.Create([tokens], config);
+        return tokens.All(t => t == config.BosId || t == config.PadId || config.TextEndIds.Contains(t)) ? null
+            : TokenSet.Create([tokens], config);
     }
 
     /// <summary>What a path promises, also one that is relative to a folder whose name says it.</summary>

@@ -10,15 +10,22 @@ internal static class SaeExamination
 {
     // Plain prose of several kinds: a few hundred tokens are enough for an L0 and an error ratio to two digits.
     private const string Sample =
-        "Once upon a time there lived a miller who had a daughter called Clara. Snow covered the roofs, and the windows were white with frost. More than anything she wished for a silver key, and so one morning " +
-        "she took her basket and walked until she came to the old bridge. \"Do not be afraid,\" said the owl. \"I know the way.\" A harbour is a sheltered place on a coast where ships can anchor, take on cargo and " +
-        "wait for better weather. The first stone piers were built by fishermen who had lost their boats. In the spring of that year the council met three times, and each time the vote was put off. " +
-        "Dear Anna, thank you for your letter and for the photographs of the garden. We shall come on Sunday if the train runs. Heat the butter in a wide pan, add the onions and a little salt, and stir until they are soft. " +
-        "And the king said unto the people, Hear my words, and keep them, for the days of your fathers are past. A function that is given an empty list returns zero; otherwise it adds the first number to the sum of the rest. " +
-        "The river rises in the hills above the town, turns east at the mill, and reaches the sea after two hundred miles. Nobody knows who planted the oaks along its banks.";
+        "Once upon a time there lived a miller who had a daughter called Clara. Snow covered the roofs, and the windows were white " +
+        "with frost. More than anything she wished for a silver key, and so one morning " +
+        "she took her basket and walked until she came to the old bridge. \"Do not be afraid,\" said the owl. \"I know the way.\" A " +
+        "harbour is a sheltered place on a coast where ships can anchor, take on cargo and " +
+        "wait for better weather. The first stone piers were built by fishermen who had lost their boats. In the spring of that year " +
+        "the council met three times, and each time the vote was put off. " +
+        "Dear Anna, thank you for your letter and for the photographs of the garden. We shall come on Sunday if the train runs. Heat " +
+        "the butter in a wide pan, add the onions and a little salt, and stir until they are soft. " +
+        "And the king said unto the people, Hear my words, and keep them, for the days of your fathers are past. A function that is " +
+        "given an empty list returns zero; otherwise it adds the first number to the sum of the rest. " +
+        "The river rises in the hills above the town, turns east at the mill, and reaches the sea after two hundred miles. Nobody " +
+        "knows who planted the oaks along its banks.";
 
     /// <summary>Bytes of the model's context for the sample; a token has one character at least.</summary>
-    public static long ContextBytes(ModelFiles files) => Session.BytesFor(files.Config, Math.Min(Sample.Length + 1, files.Config.ContextLength));
+    public static long ContextBytes(ModelFiles files) =>
+        Session.BytesFor(files.Config, Math.Min(Sample.Length + 1, files.Config.ContextLength));
 
     /// <summary>Measures; the SAE's files are placed in the model already.</summary>
     public static FitResult Run(ModelFiles files, SaeFiles saeFiles, Device device, Streams streams, CancellationToken cancellation)

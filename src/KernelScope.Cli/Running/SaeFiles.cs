@@ -36,7 +36,8 @@ internal sealed class SaeFiles : IDisposable
 
     /// <summary>Where edits act.</summary>
     /// <exception cref="WorkException">It is a transcoder, and nothing says where it writes.</exception>
-    public HookPoint SiteOut => _siteOut ?? throw new WorkException($"{Name}: nothing says where this transcoder writes; give --site-out, e.g. --site-out mlp_out_post.{Site.Layer}.");
+    public HookPoint SiteOut => _siteOut ?? throw new WorkException($"{Name}: nothing says where this transcoder writes; give " +
+        $"--site-out, e.g. --site-out mlp_out_post.{Site.Layer}.");
 
     /// <summary>Whether it is known where it writes.</summary>
     public bool HasSiteOut => _siteOut is not null;
@@ -73,7 +74,8 @@ internal sealed class SaeFiles : IDisposable
             throw new UsageException("--sae is empty; it needs a path or a name.");
         if (IsDemoName(name))
             return new SaeFiles(name, Demo.OpenSae(name));
-        return new SaeFiles(name, SaeCheckpoint.Open(File.Exists(name) || Directory.Exists(name) ? name : CachedSae.Find(name), intoMemory));
+        return new SaeFiles(name, SaeCheckpoint.Open(File.Exists(name) || Directory.Exists(name) ? name : CachedSae.Find(name),
+            intoMemory));
     }
 
     /// <summary>Settles where it reads and writes in a model.</summary>
@@ -81,7 +83,8 @@ internal sealed class SaeFiles : IDisposable
     public void Place(ModelFiles model, HookPoint? site, HookPoint? siteOut)
     {
         Site = site ?? Own(Config.Site) ?? throw new WorkException(
-            $"{Name}: nothing says where this SAE reads{(Config.SiteNote is string note ? $" ({note})" : "")}; give --site. It reads {Config.InputDim} values: {Sites.Fitting(model.Config, Config.InputDim)}.");
+            $"{Name}: nothing says where this SAE reads{(Config.SiteNote is string note ? $" ({note})" : "")}; give --site. It " +
+            $"reads {Config.InputDim} values: {Sites.Fitting(model.Config, Config.InputDim)}.");
         Sites.Require(model, Site, Config.InputDim, $"{Name} reads");
         _siteOut = siteOut ?? (Config.IsTranscoder ? Own(Config.SiteOut) : Site);
         if (_siteOut is not HookPoint target)

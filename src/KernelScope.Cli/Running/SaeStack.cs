@@ -22,7 +22,8 @@ internal sealed class SaeStack : IDisposable
     public IReadOnlyList<LoadedSae> Saes => _saes;
 
     /// <summary>The files that are read, for SAEs and for means.</summary>
-    public IEnumerable<string> InputPaths => [.. Saes.SelectMany(s => s.Files.InputPaths), .. Entries.Select(e => e.Edits.MeanFrom).OfType<string>()];
+    public IEnumerable<string> InputPaths =>
+        [.. Saes.SelectMany(s => s.Files.InputPaths), .. Entries.Select(e => e.Edits.MeanFrom).OfType<string>()];
 
     /// <summary>Bytes of the parameters.</summary>
     public long Bytes => Saes.Sum(s => s.Files.Bytes);
@@ -96,8 +97,10 @@ internal sealed class SaeStack : IDisposable
         {
             SaeFiles files = entry.Sae.Files;
             float[] mean = entry.Mean?.Of(session.Model, streams, cancellation) ?? [];
-            FeatureEdit[] edits = [.. entry.Edits.Features.Select(e => e.Kind == FeatureEditKind.Add && strength is float given ? e with { Value = given } : e)];
-            _armed.Add(new SaeSplice(session.Hooks, entry.Sae.Sae, files.Site, files.SiteOut, entry.Edits.Mode, entry.Edits.Where.Of(_model.BosId, promptLength), edits, mean));
+            FeatureEdit[] edits = [.. entry.Edits.Features.Select(e => e.Kind == FeatureEditKind.Add && strength is float given
+                ? e with { Value = given } : e)];
+            _armed.Add(new SaeSplice(session.Hooks, entry.Sae.Sae, files.Site, files.SiteOut, entry.Edits.Mode,
+                entry.Edits.Where.Of(_model.BosId, promptLength), edits, mean));
         }
     }
 
@@ -121,7 +124,8 @@ internal sealed class SaeStack : IDisposable
         return sae;
     }
 
-    private LoadedSae? Find(SaeUse use) => _saes.Find(s => s.Use.Name == use.Name && s.Use.Site == use.Site && s.Use.SiteOut == use.SiteOut);
+    private LoadedSae? Find(SaeUse use) => _saes.Find(s => s.Use.Name == use.Name && s.Use.Site == use.Site
+        && s.Use.SiteOut == use.SiteOut);
 
     /// <summary>What happens at the site of one SAE.</summary>
     internal sealed class Entry(LoadedSae sae, Edits edits)

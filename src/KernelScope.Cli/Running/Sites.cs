@@ -19,20 +19,23 @@ internal static class Sites
         Gemma2Config config = model.Config;
         Require(model, point);
         if (HookPoint.IsOverKeys(point.Site))
-            throw new WorkException($"{who} {width} values; {point} has one for each head and key, so its width is not fixed; {Fitting(config, width)}.");
+            throw new WorkException($"{who} {width} values; {point} has one for each head and key, so its width is not " +
+                $"fixed; {Fitting(config, width)}.");
         int actual = WidthOf(config, point);
         if (actual != width)
             throw new WorkException($"{who} {width} values, but {point} of {model.Name} has {actual}; {Fitting(config, width)}.");
     }
 
     public static int WidthOf(Gemma2Config config, HookPoint point) =>
-        point.Width(config.ModelDim, config.HeadCount * config.HeadDim, config.KvHeadCount * config.HeadDim, config.HiddenDim, config.VocabSize);
+        point.Width(config.ModelDim, config.HeadCount * config.HeadDim, config.KvHeadCount * config.HeadDim, config.HiddenDim,
+        config.VocabSize);
 
     /// <summary>The sites of a width, in words: <c>z.0-5 would fit</c>.</summary>
     public static string Fitting(Gemma2Config config, int width)
     {
         string last = config.LayerCount > 1 ? $"0-{config.LayerCount - 1}" : "0";
-        string[] fitting = [.. HookPoint.All(1).Where(p => WidthOf(config, p) == width).Select(p => HookPoint.IsPerLayer(p.Site) ? $"{p.ToString()[..^1]}{last}" : p.ToString())];
+        string[] fitting = [.. HookPoint.All(1).Where(p => WidthOf(config, p) == width)
+            .Select(p => HookPoint.IsPerLayer(p.Site) ? $"{p.ToString()[..^1]}{last}" : p.ToString())];
         return fitting.Length == 0 ? "no site of the model has that many" : $"sites that would fit: {string.Join(", ", fitting)}";
     }
 

@@ -33,11 +33,13 @@ internal sealed class UseWatch : IDisposable
         foreach (SaeStack.LoadedSae sae in stack.Saes)
         {
             // What an edit further down has changed is not a fair sample.
-            bool changed = stack.Entries.Any(e => !e.Edits.AreNone && (Sites.Order(e.Sae.Files.SiteOut) < Sites.Order(sae.Files.Site) || (e.Sae.Files.SiteOut == sae.Files.Site && e.Sae != sae)));
+            bool changed = stack.Entries.Any(e => !e.Edits.AreNone && (Sites.Order(e.Sae.Files.SiteOut) < Sites.Order(sae.Files.Site)
+                || (e.Sae.Files.SiteOut == sae.Files.Site && e.Sae != sae)));
             int most = changed || !sae.Files.HasSiteOut ? 0 : Affordable(files.Config, sae.Files.Config, tokens.Length);
             IEnumerable<int> features = stack.Entries.Where(e => e.Sae == sae).SelectMany(e => e.Edits.Features).Select(f => f.Feature);
             if (most > 0)
-                watch._meters.Add(sae, new SiteFitMeter(session.Hooks, sae.Target, sae.Files.Site, SaeDoubt.Uncounted(files), files.BosId, most, features));
+                watch._meters.Add(sae, new SiteFitMeter(session.Hooks, sae.Target, sae.Files.Site, SaeDoubt.Uncounted(files), files.BosId,
+                    most, features));
         }
 
         return watch;
@@ -52,7 +54,8 @@ internal sealed class UseWatch : IDisposable
     {
         foreach ((SaeStack.LoadedSae sae, SiteFitMeter meter) in _meters)
         {
-            if (meter.Fit() is SiteFit fit && SaeDoubt.Set(model, _tokens) is TokenSet set && SaeDoubt.Of(model, sae.Target, fit, set, cancellation) is string sentence)
+            if (meter.Fit() is SiteFit fit && SaeDoubt.Set(model, _tokens) is TokenSet set
+                && SaeDoubt.Of(model, sae.Target, fit, set, cancellation) is string sentence)
                 SaeDoubt.Warn(streams, sentence);
         }
 
@@ -72,8 +75,10 @@ internal sealed class UseWatch : IDisposable
     /// <summary>How many tokens can be encoded for a tenth of what the model itself computes.</summary>
     private static int Affordable(Gemma2Config model, SaeConfig sae, int tokens)
     {
-        double layer = (2.0 * (model.HeadCount + model.KvHeadCount) * model.HeadDim * model.ModelDim) + (3.0 * model.HiddenDim * model.ModelDim);
-        return (int)Math.Min(Math.Min(MostTokens, tokens), ShareOfWork * layer * model.LayerCount * tokens / ((double)sae.InputDim * sae.FeatureCount));
+        double layer = (2.0 * (model.HeadCount + model.KvHeadCount) * model.HeadDim * model.ModelDim) + (
+            3.0 * model.HiddenDim * model.ModelDim);
+        return (int)Math.Min(Math.Min(MostTokens, tokens),
+            ShareOfWork * layer * model.LayerCount * tokens / ((double)sae.InputDim * sae.FeatureCount));
     }
 
     private IEnumerable<string> Warnings(SaeStack.Entry entry, SiteFitMeter? meter, bool generates)
@@ -87,7 +92,8 @@ internal sealed class UseWatch : IDisposable
         if (edited.Length == 0 && !generates)
             yield return $"--edit-at {edits.Where} includes no position of this text: nothing is edited at {sae.SiteOut}.";
         if (edits.MindBos && edited.Any(p => _tokens[p] == _files.BosId))
-            yield return $"--edit-at {edits.Where} includes <bos>, at which {sae.Name} means nothing (SAEs are not trained on it) and on whose activation every later token leans; all_but_bos leaves it alone.";
+            yield return $"--edit-at {edits.Where} includes <bos>, at which {sae.Name} means nothing (SAEs are not trained on it) and " +
+                "on whose activation every later token leans; all_but_bos leaves it alone.";
         foreach (FeatureEdit edit in edits.Features)
         {
             if (Complaint(edit, sae, meter) is string complaint)
@@ -101,18 +107,24 @@ internal sealed class UseWatch : IDisposable
         if (direction == 0)
             return $"feature {edit.Feature} of {sae.Name} is dead: its direction is zero, so that editing it changes nothing.";
         if (NeverFires(edit.Feature, sae, meter))
-            return $"feature {edit.Feature} of {sae.Name} is dead: no activation at {sae.Site} can lift it over its threshold, so nothing says what its direction does{(edit is { Kind: FeatureEditKind.Clamp, Value: 0 } ? ", and to ablate it changes nothing" : "")}.";
+            return $"feature {edit.Feature} of {sae.Name} is dead: no activation at {sae.Site} can lift it over its threshold, so " +
+                "nothing says what its direction " +
+                $"does{(edit is { Kind: FeatureEditKind.Clamp, Value: 0 } ? ", and to ablate it changes nothing" : "")}.";
         if (meter is null || meter.Counted == 0)
             return null;
         if (edit.Kind == FeatureEditKind.Clamp)
         {
+            string so = edit.Value == 0 ? ", so that ablating it changes nothing in it"
+                : ": if it fires nowhere else either, it is dead and its direction means nothing";
             return meter.FiringsOf(edit.Feature) > 0 ? null
-                : string.Create(CultureInfo.InvariantCulture, $"feature {edit.Feature} of {sae.Name} fires nowhere in this text ({meter.Counted} token{(meter.Counted == 1 ? "" : "s")} but <bos>){(edit.Value == 0 ? ", so that ablating it changes nothing in it" : ": if it fires nowhere else either, it is dead and its direction means nothing")} ('kernelscope top' shows where it fires).");
+                : string.Create(CultureInfo.InvariantCulture, $"feature {edit.Feature} of {sae.Name} fires nowhere in this text " +
+                    $"({meter.Counted} token{(meter.Counted == 1 ? "" : "s")} but <bos>){so} ('kernelscope top' shows where it fires).");
         }
 
         double ratio = Math.Abs(edit.Value) * direction / meter.MedianLength();
         return ratio > TooLong
-            ? string.Create(CultureInfo.InvariantCulture, $"--steer {edit.Feature}={edit.Value} adds a step {ratio:G3} times as long as the activations at {sae.SiteOut} (median length {meter.MedianLength():0.#}): little of them is left.")
+            ? string.Create(CultureInfo.InvariantCulture, $"--steer {edit.Feature}={edit.Value} adds a step {ratio:G3} times as long " +
+            $"as the activations at {sae.SiteOut} (median length {meter.MedianLength():0.#}): little of them is left.")
             : null;
     }
 

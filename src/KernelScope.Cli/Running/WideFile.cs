@@ -20,7 +20,8 @@ internal static unsafe partial class WideFile
     /// <summary>Becomes that file's process, with the same arguments, where there is one and the processor runs it; else returns, and this file does the work.</summary>
     public static void RunIfBetter()
     {
-        if (RuntimeFeature.IsDynamicCodeSupported || !OperatingSystem.IsLinux() || RuntimeInformation.ProcessArchitecture != Architecture.X64 || Avx512F.IsSupported)
+        if (RuntimeFeature.IsDynamicCodeSupported || !OperatingSystem.IsLinux()
+            || RuntimeInformation.ProcessArchitecture != Architecture.X64 || Avx512F.IsSupported)
             return;
         string path = Environment.ProcessPath + Suffix;
         if (!File.Exists(path) || !Needed.All(Flags().Contains))

@@ -72,7 +72,8 @@ internal sealed class StatusCommand : Verb
             $"{r.Rows} rows, {r.RowsPerSecond:0} a second{left}");
         foreach (StatusHost host in r.Hosts)
         {
-            Streams.Output.WriteLine($"  {Printable.OneLine(host.Host)} {Printable.OneLine(host.Device)}: {host.Shards} shards, {host.RowsPerSecond:0} rows a second, " +
+            Streams.Output.WriteLine($"  {Printable.OneLine(host.Host)} {Printable.OneLine(host.Device)}: {host.Shards} " +
+                $"shards, {host.RowsPerSecond:0} rows a second, " +
                 $"last {host.LastSeen:yyyy-MM-dd HH:mm:ss}Z");
         }
 

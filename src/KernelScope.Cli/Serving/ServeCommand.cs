@@ -134,7 +134,8 @@ internal sealed class ServeCommand : Verb
     {
         int context = Math.Min(_options.ContextOf(parsed), files.Config.ContextLength), batch = _options.BatchOf(parsed);
         Device device = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAEs", saes.Sum(s => s.Files.Bytes + s.Files.PackedBytes)),
+            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))),
+            ("SAEs", saes.Sum(s => s.Files.Bytes + s.Files.PackedBytes)),
             ("contexts", batch * Session.BytesFor(files.Config, context, 0, Common.KvOf(parsed))));
         var options = new EngineOptions
         {
@@ -169,7 +170,8 @@ internal sealed class ServeCommand : Verb
             return await ExportAsync(parsed, server, folder, web, sources);
         string addresses = string.Join(", ", server.Addresses);
         if (Common.JsonOf(parsed))
-            JsonOutput.Write(Streams, new ServeResult(server.Addresses, web.ModelId!, sources, web.Labels?.All.Count ?? 0, [.. web.Dashboards]));
+            JsonOutput.Write(Streams, new ServeResult(server.Addresses, web.ModelId!, sources, web.Labels?.All.Count ?? 0,
+                [.. web.Dashboards]));
         Failure.WriteLine(Streams.Error, $"{web.ModelId} with {sources.Length} sources at {addresses}; Ctrl+C ends it.");
         if (urls.Any(u => !KernelScopeServer.IsLoopback(new Uri(u))) && web.AllowedHosts.Count == 0)
             Failure.WriteLine(Streams.Error, "requests from other machines are refused until --allowed-host says by which name they ask.");

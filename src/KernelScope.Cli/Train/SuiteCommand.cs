@@ -16,15 +16,43 @@ internal sealed class SuiteCommand : Verb
 {
     private static readonly TimeSpan Idle = TimeSpan.FromSeconds(5);
 
-    private readonly Argument<string> _suite = new("SUITE.json") { Description = "What is trained: sites, layers, widths, sparsities, seeds, steps, options." };
-    private readonly Option<string> _from = new("--from") { Description = "The folder of the run that all learn from.", HelpName = "RUN", Required = true };
-    private readonly Option<string?> _out = new("--out") { Description = "The folder of the suite. Default: suites/ and the suite's id, in the run.", HelpName = "DIR" };
-    private readonly Option<string?> _report = new("--report") { Description = "Where the report goes: one HTML file that needs nothing else; the same table as .json and .csv beside it.", HelpName = "F.html" };
-    private readonly Option<bool> _reportOnly = new("--report-only") { Description = "Train nothing: say what is there, also while others work at the suite." };
-    private readonly Option<bool> _noModel = new("--no-model") { Description = "Leave out what needs the model: delta loss, by position, firing, uniformity." };
+    private readonly Argument<string> _suite = new("SUITE.json")
+    {
+        Description = "What is trained: sites, layers, widths, sparsities, " +
+        "seeds, steps, options."
+    };
+    private readonly Option<string> _from = new("--from")
+    {
+        Description = "The folder of the run that all learn from.",
+        HelpName = "RUN",
+        Required = true
+    };
+    private readonly Option<string?> _out = new("--out")
+    {
+        Description = "The folder of the suite. Default: suites/ and the suite's " +
+        "id, in the run.",
+        HelpName = "DIR"
+    };
+    private readonly Option<string?> _report = new("--report")
+    {
+        Description = "Where the report goes: one HTML file that needs " +
+        "nothing else; the same table as .json and .csv beside it.",
+        HelpName = "F.html"
+    };
+    private readonly Option<bool> _reportOnly = new("--report-only")
+    {
+        Description = "Train nothing: say what is there, also while " +
+        "others work at the suite."
+    };
+    private readonly Option<bool> _noModel = new("--no-model")
+    {
+        Description = "Leave out what needs the model: delta loss, by " +
+        "position, firing, uniformity."
+    };
     private readonly Option<string> _pilot = new("--pilot")
     {
-        Description = "on: where the file names no sparsities, short trainings scale the default ones so that they bracket L0 20 to 300. Default: on.",
+        Description = "on: where the file names no sparsities, short trainings scale the default ones so that they bracket L0 20 to " +
+            "300. Default: on.",
         HelpName = "on|off",
         DefaultValueFactory = _ => "on",
     };
@@ -45,11 +73,13 @@ internal sealed class SuiteCommand : Verb
         "The same command goes on with a suite that was interrupted at any moment. With --queue any number of machines that see the " +
             "run's folder share the work: each runs this command.\n" +
         "The file: {\"sites\": [\"resid_post\", {\"site\": \"mlp_in_unit\", \"site_out\": \"mlp_out_post\"}], \"layers\": \"all\", " +
-            "\"widths\": [1024], \"sparsities\": [0.001], \"seeds\": [0], \"steps\": 5000, \"options\": {\"batch\": 2048, \"lr\": 0.001}}; " +
+            "\"widths\": [1024], \"sparsities\": [0.001], \"seeds\": [0], \"steps\": 5000, \"options\": {\"batch\": 2048, \"lr\": " +
+            "0.001}}; " +
             "the options are those of 'train', with _ for -. Without sparsities a pilot finds some.",
         "  kernelscope harvest --out acts --text-file demo --sites resid_post.3 --context 64\n" +
         "  echo '{\"sites\": [\"resid_post\"], \"layers\": [3], \"widths\": [256], \"sparsities\": [0.002, 0.008], \"steps\": 60, " +
-            "\"options\": {\"batch\": 128, \"lr\": 0.002, \"lr_warm_up\": 10, \"sparsity_warm_up\": 20, \"bandwidth\": 0.05, \"theta\": 0.05, " +
+            "\"options\": {\"batch\": 128, \"lr\": 0.002, \"lr_warm_up\": 10, \"sparsity_warm_up\": 20, \"bandwidth\": 0.05, " +
+            "\"theta\": 0.05, " +
             "\"validation\": 0.3}}' > suite.json\n" +
         "  kernelscope suite suite.json --from acts --dry-run\n" +
         "  kernelscope suite suite.json --from acts --report report.html",
@@ -57,13 +87,15 @@ internal sealed class SuiteCommand : Verb
         surroundings)
     {
         Arguments.Add(_suite);
-        foreach (Option option in (ReadOnlySpan<Option>)[_from, _out, _report, _reportOnly, _noModel, _pilot, _workers, _checkpointEvery, _dryRun])
+        foreach (Option option in (ReadOnlySpan<Option>)[_from, _out, _report, _reportOnly, _noModel, _pilot, _workers,
+            _checkpointEvery, _dryRun])
             Options.Add(option);
         _queue = new QueueOptions(this);
         _pilot.CompletionSources.Add("on", "off");
         _pilot.Validators.Add(r => Parsing.Require(r, _pilot, v => v is "on" or "off", "--pilot is '{0}'; it is on or off."));
         _workers.Validators.Add(r => Parsing.Require(r, _workers, v => v is >= 1 and <= 1024, "--workers is {0}; it must be 1 to 1024."));
-        _checkpointEvery.Validators.Add(r => Parsing.Require(r, _checkpointEvery, v => v > 0, "--checkpoint-every is {0}; it must be 1 or more."));
+        _checkpointEvery.Validators.Add(r => Parsing.Require(r, _checkpointEvery, v => v > 0,
+            "--checkpoint-every is {0}; it must be 1 or more."));
     }
 
     /// <summary>Training is exact.</summary>
@@ -283,7 +315,8 @@ internal sealed class SuiteCommand : Verb
         for (int i = 0; i < plan.Items.Count; i++)
         {
             string text = results[i] is not SuiteResult done ? states[i] : string.Create(CultureInfo.InvariantCulture,
-                $"L0 {done.L0 ?? double.NaN:0.0}  FVU {done.Fvu ?? double.NaN:0.0000}{(done.Fidelity?.DeltaLoss is double delta ? $"  delta loss {delta:0.0000}" : "")}  {done.Dead} dead");
+                $"L0 {done.L0 ?? double.NaN:0.0}  FVU {done.Fvu ?? double.NaN:0.0000}" +
+                $"{(done.Fidelity?.DeltaLoss is double delta ? $"  delta loss {delta:0.0000}" : "")}  {done.Dead} dead");
             Streams.Output.WriteLine($"{plan.Items[i].Name}  {text}");
         }
     }

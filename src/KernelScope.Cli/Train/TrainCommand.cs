@@ -13,14 +13,30 @@ namespace KernelScope.Cli;
 /// <summary><c>train</c>: an SAE or transcoder from stored activations.</summary>
 internal sealed class TrainCommand : Verb
 {
-    private readonly Option<string> _from = new("--from") { Description = "What it learns from: the folder of a run that harvest wrote, or an npz, npy or safetensors file with rows of activations, as run --capture writes them.", HelpName = "RUN|ACTS", Required = true };
+    private readonly Option<string> _from = new("--from")
+    {
+        Description = "What it learns from: the folder of a run that harvest " +
+        "wrote, or an npz, npy or safetensors file with rows of activations, as run --capture writes them.",
+        HelpName = "RUN|ACTS",
+        Required = true
+    };
     private readonly Option<string?> _key = new("--key")
     {
         Description = "Which array of a file; not needed where there is one.",
         HelpName = "NAME"
     };
-    private readonly Option<string?> _keyOut = new("--key-out") { Description = "Which array of a file holds the targets: then a transcoder is trained.", HelpName = "NAME" };
-    private readonly Option<string?> _site = new("--site") { Description = "Which rows of a run: resid_post.3. For a file it says where they come from, if the array's name does not.", HelpName = "POINT" };
+    private readonly Option<string?> _keyOut = new("--key-out")
+    {
+        Description = "Which array of a file holds the targets: then a " +
+        "transcoder is trained.",
+        HelpName = "NAME"
+    };
+    private readonly Option<string?> _site = new("--site")
+    {
+        Description = "Which rows of a run: resid_post.3. For a file it says " +
+        "where they come from, if the array's name does not.",
+        HelpName = "POINT"
+    };
     private readonly Option<string?> _siteOut = new("--site-out")
     {
         Description = "The same for targets: then a transcoder is trained.",
@@ -32,12 +48,21 @@ internal sealed class TrainCommand : Verb
         HelpName = "DIR",
         Required = true
     };
-    private readonly Option<bool> _resume = new("--resume") { Description = "Go on from the newest checkpoint in --out, as if it had never stopped; without one it begins." };
+    private readonly Option<bool> _resume = new("--resume")
+    {
+        Description = "Go on from the newest checkpoint in --out, as if it had " +
+        "never stopped; without one it begins."
+    };
     private readonly Option<long> _checkpointEvery = Number("--checkpoint-every", 10_000,
         "Steps between two checkpoints; 0: only one when it is interrupted.");
     private readonly Option<long> _keepEvery = Number("--keep-every", 0,
         "Checkpoints at multiples of it stay; of the others the last two do.");
-    private readonly Option<string?> _log = new("--log") { Description = "Where the log goes, a JSON object a line. Default: log.jsonl in --out.", HelpName = "F.jsonl" };
+    private readonly Option<string?> _log = new("--log")
+    {
+        Description = "Where the log goes, a JSON object a line. Default: log.jsonl " +
+        "in --out.",
+        HelpName = "F.jsonl"
+    };
     private readonly Option<long> _logEvery = Number("--log-every", 100, "Steps between two lines of the log.");
     private readonly Option<long> _validateEvery = Number("--validate-every", 1000,
         "Steps between two measurements on rows that were kept back; 0: only at the end.");
@@ -55,13 +80,19 @@ internal sealed class TrainCommand : Verb
 
     public TrainCommand(CommonOptions common, Surroundings surroundings) : base(
         "train",
-        "Trains an SAE or transcoder on stored activations, by the recipe of the Gemma Scope paper: JumpReLU with straight-through gradients, or TopK, BatchTopK and ReLU as baselines. Needs no model; where the rows come from a run whose model is found, the loss with the SAE in it is measured, too.\n" +
-        "Loss = mean of |x' - x|^2 + sparsity * L0, with x divided by one number so that |x|^2 is 1 on average; that and the bias before the encoder are folded into what is written: a Gemma Scope params.npz, and a folder for SAELens.\n" +
-        "Rows of BOS, EOS and padding are left out where the file holds the tokens. The defaults are the paper's, for runs of 100,000 steps and more; short ones want a higher --lr and --bandwidth.",
+        "Trains an SAE or transcoder on stored activations, by the recipe of the Gemma Scope paper: JumpReLU with straight-through " +
+        "gradients, or TopK, BatchTopK and ReLU as baselines. Needs no model; where the rows come from a run whose model is found, the " +
+        "loss with the SAE in it is measured, too.\n" +
+        "Loss = mean of |x' - x|^2 + sparsity * L0, with x divided by one number so that |x|^2 is 1 on average; that and the bias " +
+        "before the encoder are folded into what is written: a Gemma Scope params.npz, and a folder for SAELens.\n" +
+        "Rows of BOS, EOS and padding are left out where the file holds the tokens. The defaults are the paper's, for runs of 100,000 " +
+        "steps and more; short ones want a higher --lr and --bandwidth.",
         "  kernelscope harvest --out acts --text-file demo --sites resid_post.3 --context 64 --sequences 60\n" +
-        "  kernelscope train --from acts --site resid_post.3 --width 512 --sparsity 0.002 --steps 100 --batch 256 --lr 0.002 --lr-warm-up 20 --sparsity-warm-up 50 --bandwidth 0.05 --theta 0.05 --out sae.512\n" +
+        "  kernelscope train --from acts --site resid_post.3 --width 512 --sparsity 0.002 --steps 100 --batch 256 --lr 0.002 " +
+        "--lr-warm-up 20 --sparsity-warm-up 50 --bandwidth 0.05 --theta 0.05 --out sae.512\n" +
         "  kernelscope run \"And the king said unto the people of the city that they should go\" --capture resid_post.3 --out acts.npz\n" +
-        "  kernelscope train --from acts.npz --key resid_post.3 --width 256 --sparsity 0.01 --steps 100 --batch 16 --lr 0.002 --lr-warm-up 20 --sparsity-warm-up 50 --bandwidth 0.1 --theta 0.1 --out sae\n" +
+        "  kernelscope train --from acts.npz --key resid_post.3 --width 256 --sparsity 0.01 --steps 100 --batch 16 --lr 0.002 " +
+        "--lr-warm-up 20 --sparsity-warm-up 50 --bandwidth 0.1 --theta 0.1 --out sae\n" +
         "  kernelscope encode acts.npz --key resid_post.3 --sae sae/saelens",
         common,
         surroundings)
@@ -151,7 +182,8 @@ internal sealed class TrainCommand : Verb
             Loss = lossModel is null ? null : new ValidationLoss(lossModel, lossTokens!, place),
         };
         Streams.Error.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"{rows.EpochRows:N0} rows to train on and {rows.ValidationRows:N0} to measure on; {MemoryCheck.InMiB(needs.Sum(n => n.Item2))} MiB."));
+            $"{rows.EpochRows:N0} rows to train on and {rows.ValidationRows:N0} to measure " +
+            $"on; {MemoryCheck.InMiB(needs.Sum(n => n.Item2))} MiB."));
         TrainingOutcome outcome;
         using (var progress = new TrainProgress(Streams))
             outcome = Execute(training, progress);
@@ -206,7 +238,8 @@ internal sealed class TrainCommand : Verb
         double? fvu = record is null ? null : ShardManifest.Read(folder, plan, 0)?.Sites[record.Name].RoundingFvu;
         string measured = fvu is not double share ? ""
             : FormattableString.Invariant($" (FVU of the stored rows to the exact ones in the first shard: {share:0.0e+0})");
-        Failure.WriteLine(Streams.Error, $"warning: the run holds rows in {RunPlan.NameOf(plan.RowType)}; what is trained and measured is " +
+        Failure.WriteLine(Streams.Error, $"warning: the run holds rows in {RunPlan.NameOf(plan.RowType)}; what is trained and measured " +
+            "is " +
             $"what was rounded{measured}.");
     }
 
@@ -263,11 +296,14 @@ internal sealed class TrainCommand : Verb
             JsonOutput.Write(Streams, result);
         else
             Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"{result.Steps:N0} steps of {options.Batch:N0} rows{(result.L0 is { } l0 ? $" · L0 {l0:0.0} · FVU {result.Fvu:0.0000}" : "")}{(result.DeltaLoss is { } delta ? $" · delta loss {delta:0.0000}" : "")} · {result.Dead:N0} dead · {result.RowsPerSecond:N0} rows/s"));
+                $"{result.Steps:N0} steps of {options.Batch:N0} rows{(result.L0 is { } l0 ? $" · L0 {l0:0.0} · FVU {result.Fvu:0.0000}" : "")}" +
+                $"{(result.DeltaLoss is { } delta ? $" · delta loss {delta:0.0000}" : "")}" +
+                $" · {result.Dead:N0} dead · {result.RowsPerSecond:N0} rows/s"));
     }
 }
 
 /// <summary>Result of <c>train</c>.</summary>
 internal sealed record TrainResult(
-    string Sae, string? Site, string? SiteOut, int Width, double Sparsity, long Steps, long Rows, double? L0, double? Fvu, double? DeltaLoss, int Dead,
+    string Sae, string? Site, string? SiteOut, int Width, double Sparsity, long Steps, long Rows, double? L0, double? Fvu,
+    double? DeltaLoss, int Dead,
         double Seconds, double RowsPerSecond, IReadOnlyList<string> Export, string Log);

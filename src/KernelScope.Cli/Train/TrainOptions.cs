@@ -37,9 +37,20 @@ internal sealed class TrainOptions
         "The least threshold: what falls below is set to it (jumprelu). 0: none, as in the paper.");
     private readonly Option<double> _clip = TrainCommand.Real("--clip", 0,
         "The largest norm of a step's gradient over all parameters; a longer one is scaled down to it. 0: none is, as in the paper.");
-    private readonly Option<string> _parameter = new("--parameter") { Description = "What is learned of a threshold (jumprelu). Default: theta.", HelpName = "theta|log_theta", DefaultValueFactory = _ => "theta" };
+    private readonly Option<string> _parameter = new("--parameter")
+    {
+        Description =
+        "What is learned of a threshold (jumprelu). Default: theta.",
+        HelpName = "theta|log_theta",
+        DefaultValueFactory = _ => "theta"
+    };
     private readonly Option<long> _seed = TrainCommand.Number("--seed", 0, "Decides the first weights and the order of the rows.");
-    private readonly Option<double?> _scale = new("--scale") { Description = "What inputs are divided by. Default: so that their squared norm is 1 on average; the root of their width for a transcoder.", HelpName = "X" };
+    private readonly Option<double?> _scale = new("--scale")
+    {
+        Description = "What inputs are divided by. Default: so that their " +
+        "squared norm is 1 on average; the root of their width for a transcoder.",
+        HelpName = "X"
+    };
     private readonly Option<double?> _scaleOut = new("--scale-out")
     {
         Description = "The same for a transcoder's targets. Default: as --scale.",

@@ -108,7 +108,8 @@ internal static class Bf16Assembly
         }
     }
 
-    private static void EachRow(Assembler code, int rows, AssemblerRegister64 at, AssemblerRegister64 stride, Action<AssemblerRegisterZMM, AssemblerMemoryOperand> move)
+    private static void EachRow(Assembler code, int rows, AssemblerRegister64 at, AssemblerRegister64 stride,
+        Action<AssemblerRegisterZMM, AssemblerMemoryOperand> move)
     {
         for (int m = 0; m < rows; m++)
         {

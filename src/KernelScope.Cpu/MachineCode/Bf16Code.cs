@@ -22,7 +22,8 @@ internal sealed unsafe class Bf16Code : IDisposable
 
     /// <summary>Whether the processor has AVX512_BF16 and the system keeps its registers (CPUID leaf 7, subleaf 1, EAX bit 5).</summary>
     public static bool IsSupported =>
-        Environment.Is64BitProcess && Avx512F.IsSupported && X86Base.CpuId(0, 0).Eax >= 7 && X86Base.CpuId(7, 0).Eax >= 1 && (X86Base.CpuId(7, 1).Eax & (1 << 5)) != 0;
+        Environment.Is64BitProcess && Avx512F.IsSupported && X86Base.CpuId(0, 0).Eax >= 7 && X86Base.CpuId(7, 0).Eax >= 1
+        && (X86Base.CpuId(7, 1).Eax & (1 << 5)) != 0;
 
     /// <summary>Assembles the code; null where the processor lacks the instruction or the system does not let new code run.</summary>
     public static Bf16Code? TryCreate()
@@ -30,8 +31,10 @@ internal sealed unsafe class Bf16Code : IDisposable
         if (!IsSupported)
             return null;
         bool windows = OperatingSystem.IsWindows();
-        byte[] tall = Bf16Assembly.Tile(TallRows, windows), low = Bf16Assembly.Tile(LowRows, windows), loop = Bf16Assembly.PeakLoop(windows);
-        return ExecutableMemory.TryCreate([.. tall, .. low, .. loop]) is { } memory ? new Bf16Code(memory, tall.Length, tall.Length + low.Length) : null;
+        byte[] tall = Bf16Assembly.Tile(TallRows, windows), low = Bf16Assembly.Tile(LowRows, windows),
+            loop = Bf16Assembly.PeakLoop(windows);
+        return ExecutableMemory.TryCreate([.. tall, .. low, .. loop]) is { } memory
+            ? new Bf16Code(memory, tall.Length, tall.Length + low.Length) : null;
     }
 
     /// <summary>The tile of <see cref="TallRows"/> or <see cref="LowRows"/> rows. It takes about a microsecond and calls nobody, so the collector may wait for it.</summary>

@@ -47,7 +47,8 @@ internal sealed unsafe partial class ExecutableMemory : IDisposable
             return (byte*)Windows.VirtualAlloc(null, bytes, Windows.CommitAndReserve, Windows.PageReadWrite);
         if (!OperatingSystem.IsLinux() && !OperatingSystem.IsMacOS())
             return null;
-        void* memory = Unix.MemoryMap(null, bytes, Unix.Read | Unix.Write, Unix.Private | (OperatingSystem.IsMacOS() ? Unix.AnonymousOnMac : Unix.AnonymousOnLinux), -1, 0);
+        void* memory = Unix.MemoryMap(null, bytes, Unix.Read | Unix.Write,
+            Unix.Private | (OperatingSystem.IsMacOS() ? Unix.AnonymousOnMac : Unix.AnonymousOnLinux), -1, 0);
         return memory == (void*)-1 ? null : (byte*)memory;
     }
 

@@ -20,7 +20,8 @@ public static class ModelPanels
     /// <returns>How each matrix was packed.</returns>
     /// <exception cref="IOException">It cannot be written, or would replace a file that the model is read from; nothing is left.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; nothing is left.</exception>
-    public static IReadOnlyList<PackedMatrixInfo> Write(Gemma2Checkpoint model, string path, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+    public static IReadOnlyList<PackedMatrixInfo> Write(Gemma2Checkpoint model, string path, IProgress<double>? progress = null,
+        CancellationToken cancellationToken = default) =>
         Write(model, path, rounds: false, progress, cancellationToken);
 
     /// <summary>The same with all matrices rounded to bfloat16 (to nearest, ties to even): a model of float32 with other results. <see cref="Use"/> takes such a file only where that is asked for.</summary>
@@ -31,7 +32,8 @@ public static class ModelPanels
     /// <returns>How each matrix was packed, and how many values were rounded.</returns>
     /// <exception cref="IOException">It cannot be written, or would replace a file that the model is read from; nothing is left.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; nothing is left.</exception>
-    public static IReadOnlyList<PackedMatrixInfo> WriteRounded(Gemma2Checkpoint model, string path, IProgress<double>? progress = null, CancellationToken cancellationToken = default) =>
+    public static IReadOnlyList<PackedMatrixInfo> WriteRounded(Gemma2Checkpoint model, string path, IProgress<double>? progress = null,
+        CancellationToken cancellationToken = default) =>
         Write(model, path, rounds: true, progress, cancellationToken);
 
     /// <summary>The store of the cpu device that a device is, or passes ops on to; null where another kind of device computes, which reads no panels.</summary>
@@ -80,11 +82,13 @@ public static class ModelPanels
         return sourceWasRead;
     }
 
-    private static IReadOnlyList<PackedMatrixInfo> Write(Gemma2Checkpoint model, string path, bool rounds, IProgress<double>? progress, CancellationToken cancellationToken)
+    private static IReadOnlyList<PackedMatrixInfo> Write(Gemma2Checkpoint model, string path, bool rounds, IProgress<double>? progress,
+        CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(model);
         using IDisposable hold = model.Hold();
-        return PanelFileWriter.Write(model.NotAnInput(path), model.Folder.Path, model.Weights, model.MatrixNames, rounds, progress, cancellationToken);
+        return PanelFileWriter.Write(model.NotAnInput(path), model.Folder.Path, model.Weights, model.MatrixNames, rounds, progress,
+            cancellationToken);
     }
 
     private static bool Check(Gemma2Checkpoint model, PanelFile panels, bool rounded, out List<(TensorView, PanelView)> matrices)

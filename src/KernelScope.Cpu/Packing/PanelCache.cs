@@ -35,7 +35,8 @@ public static class PanelCache
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(environment);
         // Weights that lie in the program itself have a name that is not a path: it is the same wherever the program runs.
-        string folder = Directory.Exists(model.Folder.Path) ? Path.TrimEndingDirectorySeparator(Path.GetFullPath(model.Folder.Path)) : model.Folder.Path;
+        string folder = Directory.Exists(model.Folder.Path) ? Path.TrimEndingDirectorySeparator(Path.GetFullPath(model.Folder.Path))
+            : model.Folder.Path;
         string hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(folder)))[..16];
         string name = string.Concat(Path.GetFileName(folder).Where(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_').Take(60));
         return Path.Combine(FolderPath(environment), $"{name}-{hash}{Ending(rounded)}");

@@ -46,7 +46,8 @@ internal static unsafe class CompactPacker
             fixed (byte* pairs = scratch)
             {
                 PanelPacker.Pack(part, p, pairs);
-                Pack((ushort*)pairs, part.OutputsOf(p), part.Inputs, table.Windows[firstPanel + p].Exponent, panels + (p * panelBytes), table.ExceptionsOf(firstPanel + p));
+                Pack((ushort*)pairs, part.OutputsOf(p), part.Inputs, table.Windows[firstPanel + p].Exponent, panels + (p * panelBytes),
+                    table.ExceptionsOf(firstPanel + p));
             }
 
             return scratch;
@@ -69,8 +70,10 @@ internal static unsafe class CompactPacker
             Vector256<ushort> outside = default;
             for (int j = 0; j < 2 * PanelLayout.Outputs; j += Vector256<ushort>.Count)
             {
-                Vector256<ushort> c0 = Code(pairs, p, pairCount, j, window, ref outside), c1 = Code(pairs, p + 1, pairCount, j, window, ref outside);
-                Vector256<ushort> c2 = Code(pairs, p + 2, pairCount, j, window, ref outside), c3 = Code(pairs, p + 3, pairCount, j, window, ref outside);
+                Vector256<ushort> c0 = Code(pairs, p, pairCount, j, window, ref outside),
+                    c1 = Code(pairs, p + 1, pairCount, j, window, ref outside);
+                Vector256<ushort> c2 = Code(pairs, p + 2, pairCount, j, window, ref outside),
+                    c3 = Code(pairs, p + 3, pairCount, j, window, ref outside);
                 ushort* line = (ushort*)panel + j;
                 (c0 | ((c3 & Mask(0x0780)) << 4)).Store(line);
                 (c1 | ((c3 & Mask(0x0078)) << 8)).Store(line + (2 * PanelLayout.Outputs));
@@ -84,7 +87,8 @@ internal static unsafe class CompactPacker
 
     private static Vector256<ushort> Mask(ushort bits) => Vector256.Create(bits);
 
-    private static Vector256<ushort> Code(ushort* pairs, int pair, int pairCount, int place, Vector256<ushort> window, ref Vector256<ushort> outside)
+    private static Vector256<ushort> Code(ushort* pairs, int pair, int pairCount, int place, Vector256<ushort> window,
+        ref Vector256<ushort> outside)
     {
         if (pair >= pairCount)
             return default;

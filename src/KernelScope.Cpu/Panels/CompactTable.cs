@@ -62,10 +62,12 @@ internal readonly unsafe struct CompactTable(PanelWindow* windows, int panels)
     /// <summary>Whether a table of so many bytes can be used for a matrix with so many inputs: everything in range and in order.</summary>
     public bool IsSound(long bytes, int inputs)
     {
-        if (bytes < Bytes(panels, 0) || Windows[0].FirstException != 0 || Bytes(panels, Windows[panels].FirstException) != bytes) return false;
+        if (bytes < Bytes(panels, 0) || Windows[0].FirstException != 0
+            || Bytes(panels, Windows[panels].FirstException) != bytes) return false;
         for (int p = 0; p < panels; p++)
         {
-            if (Windows[p].Exponent is < PanelWindow.Least or > PanelWindow.Most || Windows[p].FirstException > Windows[p + 1].FirstException) return false;
+            if (Windows[p].Exponent is < PanelWindow.Least or > PanelWindow.Most
+                || Windows[p].FirstException > Windows[p + 1].FirstException) return false;
         }
 
         for (int p = 0; p < panels; p++)

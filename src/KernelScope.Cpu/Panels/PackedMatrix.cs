@@ -17,7 +17,8 @@ internal sealed unsafe class PackedMatrix : IDisposable
     /// <exception cref="InsufficientMemoryException">There is no memory for it.</exception>
     public PackedMatrix(TensorView tensor, bool transposed = false)
     {
-        if (tensor.Shape.Length != 2 || !PanelLayout.Covers(tensor.DType)) throw new ArgumentException($"{tensor.Describe()} is not a matrix of F32, BF16 or F16.", nameof(tensor));
+        if (tensor.Shape.Length != 2 || !PanelLayout.Covers(tensor.DType)) throw new ArgumentException(
+            $"{tensor.Describe()} is not a matrix of F32, BF16 or F16.", nameof(tensor));
         var matrix = StoredMatrix.From(new HostPart(new WeightPart(tensor, transposed), firstRow: 0));
         CompactPlan? plan = CompactPlan.Of(matrix);
         _memory = Allocate(plan?.PanelBytes ?? PanelLayout.Bytes(matrix.DType, matrix.Outputs, matrix.Inputs), tensor);
@@ -26,7 +27,8 @@ internal sealed unsafe class PackedMatrix : IDisposable
             PanelPacker.Pack(matrix, _memory.Pointer);
         else
             CompactPacker.Pack(matrix, plan!.Begin(_table.Pointer), 0, _memory.Pointer);
-        View = new PanelView(matrix.DType, matrix.Outputs, matrix.Inputs, _memory.Pointer, this, _table is null ? null : (PanelWindow*)_table.Pointer);
+        View = new PanelView(matrix.DType, matrix.Outputs, matrix.Inputs, _memory.Pointer, this, _table is null ? null
+            : (PanelWindow*)_table.Pointer);
     }
 
     /// <summary>The panels, lent until this is disposed.</summary>
@@ -43,5 +45,6 @@ internal sealed unsafe class PackedMatrix : IDisposable
     }
 
     private static NativeBuffer Allocate(long bytes, TensorView tensor) =>
-        NativeBuffer.TryCreate(bytes) ?? throw new InsufficientMemoryException($"{tensor.Describe()}: there are no {bytes} bytes of memory to pack it.");
+        NativeBuffer.TryCreate(bytes) ?? throw new InsufficientMemoryException($"{tensor.Describe()}: there are no {bytes} bytes of " +
+        "memory to pack it.");
 }

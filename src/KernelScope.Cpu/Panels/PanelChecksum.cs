@@ -17,7 +17,8 @@ internal static class PanelChecksum
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static unsafe uint Of(ReadOnlySpan<byte> bytes)
     {
-        if (bytes.Length % StepBytes != 0) throw new ArgumentException($"{bytes.Length} bytes are not whole steps of {StepBytes}.", nameof(bytes));
+        if (bytes.Length % StepBytes != 0) throw new ArgumentException($"{bytes.Length} bytes are not whole steps of {StepBytes}.",
+            nameof(bytes));
         uint a = uint.MaxValue, b = uint.MaxValue, c = uint.MaxValue, d = uint.MaxValue;
         fixed (byte* first = bytes)
         {

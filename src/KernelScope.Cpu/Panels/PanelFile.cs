@@ -105,7 +105,8 @@ public sealed unsafe class PanelFile : IDisposable
     /// <exception cref="InvalidDataException">They were not.</exception>
     internal bool RequireSource(ShardedTensors source, IReadOnlyList<string> names)
     {
-        ReadOnlySpan<byte> contents = _control.AsSpan(sizeof(uint), SourceIdentity.Length), stamp = _control.AsSpan(sizeof(uint) + SourceIdentity.Length, SourceIdentity.Length);
+        ReadOnlySpan<byte> contents = _control.AsSpan(sizeof(uint), SourceIdentity.Length),
+            stamp = _control.AsSpan(sizeof(uint) + SourceIdentity.Length, SourceIdentity.Length);
         if (stamp.ContainsAnyExcept((byte)0) && SourceIdentity.Stamp(source, names) is byte[] now && stamp.SequenceEqual(now)) return false;
         return SourceIdentity.Contents(source, names).AsSpan().SequenceEqual(contents)
             ? true
@@ -144,7 +145,8 @@ public sealed unsafe class PanelFile : IDisposable
     internal IDisposable Hold() => _file.Hold();
 
     /// <summary>Bytes of the last tensor of a file with so many checksums, made from weights at a path of so many bytes.</summary>
-    internal static int ControlBytes(long checksums, int pathBytes) => checked((int)(ChecksumsAt + ((checksums + 3) * sizeof(uint)) + pathBytes));
+    internal static int ControlBytes(long checksums, int pathBytes) =>
+        checked((int)(ChecksumsAt + ((checksums + 3) * sizeof(uint)) + pathBytes));
 
     /// <summary>Checksums of a stored part: one for each panel; one for a table.</summary>
     internal static int UnitsOf(TensorInfo part) => part.Shape.Length == 1 ? 1 : checked((int)part.Shape[0]);
@@ -153,7 +155,8 @@ public sealed unsafe class PanelFile : IDisposable
     internal static TensorInfo Describe(TensorInfo matrix)
     {
         long panels = PanelLayout.PanelCount(matrix.Shape[0]), inputs = matrix.Shape[1];
-        long[] shape = PanelLayout.StepInputs(matrix.DType) == 1 ? [panels, inputs, PanelLayout.Outputs] : [panels, (inputs + 1) / 2, PanelLayout.Outputs, 2];
+        long[] shape = PanelLayout.StepInputs(matrix.DType) == 1 ? [panels, inputs, PanelLayout.Outputs]
+            : [panels, (inputs + 1) / 2, PanelLayout.Outputs, 2];
         return new TensorInfo(matrix.Name, matrix.DType, shape);
     }
 
@@ -161,7 +164,8 @@ public sealed unsafe class PanelFile : IDisposable
     internal static TensorInfo DescribeCompact(TensorInfo matrix) => new(
         matrix.Name,
         DType.U8,
-        [PanelLayout.PanelCount(matrix.Shape[0]), PanelLayout.CompactPanelBytes(matrix.Shape[1]) / PanelLayout.CompactBytes, PanelLayout.CompactBytes]);
+        [PanelLayout.PanelCount(matrix.Shape[0]), PanelLayout.CompactPanelBytes(matrix.Shape[1]) / PanelLayout.CompactBytes,
+        PanelLayout.CompactBytes]);
 
     /// <summary>What is stored beside compact panels.</summary>
     internal static TensorInfo DescribeTable(TensorInfo matrix, long bytes) => new(matrix.Name + TableEnding, DType.U8, [bytes]);
@@ -169,7 +173,8 @@ public sealed unsafe class PanelFile : IDisposable
     private bool TryGet(TensorView matrix, out PanelView panels)
     {
         panels = default;
-        if (matrix.Shape.Length != 2 || !PanelLayout.Covers(matrix.DType) || !_file.TryGet(matrix.Name, out TensorView stored)) return false;
+        if (matrix.Shape.Length != 2 || !PanelLayout.Covers(matrix.DType)
+            || !_file.TryGet(matrix.Name, out TensorView stored)) return false;
         int outputs = checked((int)matrix.Shape[0]), inputs = checked((int)matrix.Shape[1]);
         bool compact = stored.DType == DType.U8;
         var packed = new TensorInfo(matrix.Name, compact ? DType.BF16 : stored.DType, matrix.Shape.ToArray());
@@ -198,15 +203,18 @@ public sealed unsafe class PanelFile : IDisposable
     private ulong[] CopyTable(TensorView matrix, int inputs)
     {
         string name = matrix.Name + TableEnding;
-        if (!_file.TryGet(name, out TensorView table) || table.DType != DType.U8 || table.Shape.Length != 1) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are missing.");
-        if (table.ByteLength > Array.MaxLength) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are more than there can be.");
+        if (!_file.TryGet(name, out TensorView table) || table.DType != DType.U8 || table.Shape.Length != 1) throw BadFile.Of(Path,
+            $"the exceptions of {BadFile.Quote(matrix.Name)} are missing.");
+        if (table.ByteLength > Array.MaxLength) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are more than " +
+            "there can be.");
         ulong[] copy = GC.AllocateUninitializedArray<ulong>((int)(table.ByteLength / sizeof(ulong)), pinned: true);
         Span<byte> bytes = MemoryMarshal.AsBytes(copy.AsSpan());
         _file.Raw.Read(_file.OffsetOf(name), bytes);
         if (PanelChecksum.Of(bytes) != ChecksumOf(table.Info, 0)) throw PanelGuard.Damaged(Path, name, 0);
         fixed (ulong* first = copy)
         {
-            if (!new CompactTable((PanelWindow*)first, (int)PanelLayout.PanelCount(matrix.Shape[0])).IsSound(bytes.Length, inputs)) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are out of range or out of order.");
+            if (!new CompactTable((PanelWindow*)first, (int)PanelLayout.PanelCount(matrix.Shape[0])).IsSound(bytes.Length,
+                inputs)) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are out of range or out of order.");
         }
 
         return copy;
@@ -215,11 +223,13 @@ public sealed unsafe class PanelFile : IDisposable
     // First: a file of another layout may have anything behind it.
     private void CheckVersion()
     {
-        if (!_file.TryGet(ControlName, out TensorView tensor) || tensor.DType != DType.U8) throw BadFile.Of(Path, "this is not a file of packed weights.");
+        if (!_file.TryGet(ControlName, out TensorView tensor) || tensor.DType != DType.U8) throw BadFile.Of(Path,
+            "this is not a file of packed weights.");
         byte[] number = new byte[Math.Min(sizeof(uint), tensor.ByteLength)];
         _file.Raw.Read(_file.OffsetOf(ControlName), number);
         uint version = number.Length < sizeof(uint) ? 0 : BinaryPrimitives.ReadUInt32LittleEndian(number);
-        if (version != PanelLayout.Version) throw BadFile.Of(Path, $"its panels have layout {version}; this program reads layout {PanelLayout.Version}, and leaves the file as it is until it is packed anew.");
+        if (version != PanelLayout.Version) throw BadFile.Of(Path, $"its panels have layout {version}; this program reads " +
+            $"layout {PanelLayout.Version}, and leaves the file as it is until it is packed anew.");
     }
 
     private byte[] ReadControl(out string source)
@@ -229,7 +239,9 @@ public sealed unsafe class PanelFile : IDisposable
         byte[] control = new byte[Math.Min(least + MostPathBytes, tensor.ByteLength)];
         _file.Raw.Read(_file.OffsetOf(ControlName), control);
         int end = control.Length - sizeof(uint);
-        if (tensor.ByteLength != control.Length || control.Length < least || Crc32.Append(0, control.AsSpan(0, end)) != BinaryPrimitives.ReadUInt32LittleEndian(control.AsSpan(end))) throw BadFile.Of(Path, "its table of checksums is damaged.");
+        if (tensor.ByteLength != control.Length || control.Length < least
+            || Crc32.Append(0, control.AsSpan(0, end)) != BinaryPrimitives.ReadUInt32LittleEndian(control.AsSpan(end))) throw BadFile.Of(
+            Path, "its table of checksums is damaged.");
         int tail = ChecksumsAt + (_checksumCount * sizeof(uint));
         source = Encoding.UTF8.GetString(control.AsSpan(tail + (2 * sizeof(uint)), end - tail - (2 * sizeof(uint))));
         byte[] header = new byte[_file.DataStart - sizeof(ulong)];
@@ -244,7 +256,8 @@ public sealed unsafe class PanelFile : IDisposable
         foreach (TensorInfo part in Parts)
         {
             if (!(PanelLayout.Covers(part.DType) || part.DType == DType.U8) || _file.OffsetOf(part.Name) % PanelLayout.StepBytes != 0)
-                throw BadFile.Of(Path, $"{BadFile.Quote(part.Name)} is of a type that is not packed, or does not begin at a multiple of {PanelLayout.StepBytes} bytes.");
+                throw BadFile.Of(Path, $"{BadFile.Quote(part.Name)} is of a type that is not packed, or does not begin at a multiple " +
+                    $"of {PanelLayout.StepBytes} bytes.");
             int units = part.Shape.Length > 0 && part.Shape[0] is >= 0 and <= int.MaxValue ? UnitsOf(part) : 0;
             if (units == 0 || part.ByteLength % ((long)units * PanelLayout.StepBytes) != 0 || part.ByteLength / units > Array.MaxLength)
                 throw BadFile.Of(Path, $"{BadFile.Quote(part.Name)} has {part.ByteLength} bytes, which are not whole panels.");

@@ -50,15 +50,18 @@ internal sealed unsafe class PanelFileWriter
         SourceIdentity.Flush(source);
         byte[]? before = SourceIdentity.Stamp(source, names);
         // Where the files' times do not tell that nothing changed meanwhile, the bytes must.
-        byte[]? first = before is not null && SourceIdentity.IsSettled(source) ? null : SourceIdentity.Contents(source, names, cancellationToken);
-        TensorInfo[] matrices = [.. names.Select(name => source.TryGet(name, out TensorView tensor) ? tensor.Info : throw BadFile.Of(source.Path, $"the tensor {name} is missing."))];
+        byte[]? first = before is not null && SourceIdentity.IsSettled(source) ? null
+            : SourceIdentity.Contents(source, names, cancellationToken);
+        TensorInfo[] matrices = [.. names.Select(name => source.TryGet(name, out TensorView tensor) ? tensor.Info
+            : throw BadFile.Of(source.Path, $"the tensor {name} is missing."))];
         // If it cannot be written there, that is to be said before all weights are read for the plan.
         AtomicFile.Create(path).Dispose();
         var packing = new PanelFileWriter(matrices, rounds, progress, cancellationToken);
         MatrixPlan[] plans = [.. matrices.Select(m => packing.Plan(FileOf(source, m), m))];
         List<TensorInfo> parts = [.. plans.SelectMany(Parts)];
         byte[] folder = Encoding.UTF8.GetBytes(name);
-        var control = new TensorInfo(PanelFile.ControlName, DType.U8, [PanelFile.ControlBytes(parts.Sum(p => (long)PanelFile.UnitsOf(p)), folder.Length)]);
+        var control = new TensorInfo(PanelFile.ControlName, DType.U8,
+            [PanelFile.ControlBytes(parts.Sum(p => (long)PanelFile.UnitsOf(p)), folder.Length)]);
         using var writer = new SafetensorsWriter(path, [.. parts, control], rounds ? PanelFile.RoundedMetadata : null, PanelFile.Alignment);
         foreach (MatrixPlan plan in plans)
             packing.Pack(FileOf(source, plan.Matrix), plan, writer);
@@ -81,7 +84,8 @@ internal sealed unsafe class PanelFileWriter
         NotBf16 = plan.NotBf16,
     };
 
-    private static SafetensorsFile FileOf(ShardedTensors source, TensorInfo matrix) => source.TryGet(matrix.Name, out TensorView tensor) ? (SafetensorsFile)tensor.Owner : throw new UnreachableException();
+    private static SafetensorsFile FileOf(ShardedTensors source, TensorInfo matrix) => source.TryGet(matrix.Name, out TensorView tensor)
+        ? (SafetensorsFile)tensor.Owner : throw new UnreachableException();
 
     private static IEnumerable<TensorInfo> Parts(MatrixPlan plan) => plan.Compact is null
         ? [PanelFile.Describe(plan.Packed)]
@@ -97,7 +101,8 @@ internal sealed unsafe class PanelFileWriter
         long changed = ReadBatches(file, matrix, narrows: true, (part, firstPanel) => compact.Read(part, firstPanel));
         return changed > 0 && !_rounds
             ? new MatrixPlan(matrix, matrix, null, changed)
-            : new MatrixPlan(matrix, new TensorInfo(matrix.Name, DType.BF16, matrix.Shape.ToArray()), compact.Pays ? compact : null, changed);
+            : new MatrixPlan(matrix, new TensorInfo(matrix.Name, DType.BF16, matrix.Shape.ToArray()), compact.Pays ? compact
+            : null, changed);
     }
 
     private void Pack(SafetensorsFile file, MatrixPlan matrixPlan, SafetensorsWriter writer)

@@ -39,7 +39,8 @@ internal static class PanelLayout
     public static bool Covers(DType type) => type is DType.F32 or DType.BF16 or DType.F16;
 
     /// <summary>Inputs of one step: 1 or 2.</summary>
-    public static int StepInputs(DType type) => Covers(type) ? sizeof(float) / type.ByteSize() : throw new ArgumentException($"Matrices of {type.SafetensorsName()} are not packed.", nameof(type));
+    public static int StepInputs(DType type) => Covers(type) ? sizeof(float) / type.ByteSize()
+        : throw new ArgumentException($"Matrices of {type.SafetensorsName()} are not packed.", nameof(type));
 
     /// <summary>Bytes of one panel.</summary>
     public static long PanelBytes(DType type, long inputs) => (inputs + StepInputs(type) - 1) / StepInputs(type) * StepBytes;

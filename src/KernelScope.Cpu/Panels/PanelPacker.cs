@@ -19,7 +19,8 @@ internal static unsafe class PanelPacker
 
     /// <summary>Packs one panel of a matrix, in the plain layout of its type.</summary>
     public static void Pack(StoredMatrix matrix, int panel, byte* destination) =>
-        PackPanel(matrix.DType, matrix.PanelStart(panel), matrix.OutputStride, matrix.InputStride, matrix.OutputsOf(panel), matrix.Inputs, destination);
+        PackPanel(matrix.DType, matrix.PanelStart(panel), matrix.OutputStride, matrix.InputStride, matrix.OutputsOf(panel), matrix.Inputs,
+        destination);
 
     /// <summary>Packs one panel.</summary>
     /// <param name="type">Type of the values.</param>
@@ -65,14 +66,16 @@ internal static unsafe class PanelPacker
                 byte* w = source + (j * outputStride);
                 for (int p = block; p < end; p++)
                 {
-                    uint even = Unsafe.ReadUnaligned<ushort>(w + (2 * p * inputStride)), odd = Unsafe.ReadUnaligned<ushort>(w + (((2 * p) + 1) * inputStride));
+                    uint even = Unsafe.ReadUnaligned<ushort>(w + (2 * p * inputStride)),
+                        odd = Unsafe.ReadUnaligned<ushort>(w + (((2 * p) + 1) * inputStride));
                     panel[(p * PanelLayout.Outputs) + j] = even | (odd << 16);
                 }
             }
         }
 
         for (int j = 0; j < outputs && inputs % 2 != 0; j++)
-            panel[(pairs * PanelLayout.Outputs) + j] = Unsafe.ReadUnaligned<ushort>(source + (j * outputStride) + ((inputs - 1) * inputStride));
+            panel[(pairs * PanelLayout.Outputs) + j] =
+                Unsafe.ReadUnaligned<ushort>(source + (j * outputStride) + ((inputs - 1) * inputStride));
         if (inputs % 2 != 0)
             NativeMemory.Clear(panel + (pairs * PanelLayout.Outputs) + outputs, (nuint)((PanelLayout.Outputs - outputs) * sizeof(uint)));
     }

@@ -9,7 +9,8 @@ internal readonly unsafe struct PanelView
     // Keeps the memory from being finalized while a view is in use.
     private readonly object _owner;
 
-    internal PanelView(DType type, int outputs, int inputs, byte* pointer, object owner, PanelWindow* windows = null, PanelGuard? guard = null)
+    internal PanelView(DType type, int outputs, int inputs, byte* pointer, object owner, PanelWindow* windows = null,
+        PanelGuard? guard = null)
     {
         DType = type;
         Outputs = outputs;

@@ -92,7 +92,8 @@ internal static class SourceIdentity
         foreach (string name in names)
         {
             SafetensorsFile file = FileOf(source, name, out TensorInfo info);
-            hash.AppendData(Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{info} {Array.IndexOf(files, file)} {file.OffsetOf(name)}\n")));
+            hash.AppendData(Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture,
+                $"{info} {Array.IndexOf(files, file)} {file.OffsetOf(name)}\n")));
         }
 
         return hash.GetHashAndReset();
@@ -105,7 +106,8 @@ internal static class SourceIdentity
         foreach (SafetensorsFile file in source.Files)
         {
             if (file.Raw.LastWrite is not DateTime written || !IsReliable(file.Path)) return false;
-            long last = file.Raw.Status is FileStatus status ? Math.Max(status.Modified, status.Changed) : (written - DateTime.UnixEpoch).Ticks * 100;
+            long last = file.Raw.Status is FileStatus status ? Math.Max(status.Modified, status.Changed)
+                : (written - DateTime.UnixEpoch).Ticks * 100;
             if (now - last < Settled.Ticks * 100) return false;
         }
 

@@ -42,7 +42,8 @@ internal unsafe struct StoredMatrix
     public readonly CompactTable Table => new(Windows, PanelCount);
 
     /// <summary>How products find it.</summary>
-    public readonly StoredForms Form => Panels != null ? StoredForms.InPanels : Transposed ? StoredForms.InputsFirst : StoredForms.OutputsFirst;
+    public readonly StoredForms Form => Panels != null ? StoredForms.InPanels : Transposed ? StoredForms.InputsFirst
+        : StoredForms.OutputsFirst;
 
     /// <summary>Number of panels.</summary>
     public readonly int PanelCount => (int)PanelLayout.PanelCount(Outputs);

@@ -60,13 +60,15 @@ internal sealed class CudaContext : IDisposable
         if (found.Problem.Length > 0)
             throw new CudaException(CudaResult.NoDevice, found.Problem);
         if ((uint)ordinal >= (uint)found.Devices.Count)
-            throw new CudaException(CudaResult.InvalidDevice, $"There is no device cuda:{ordinal}: this machine has {found.Devices.Count} CUDA device{(found.Devices.Count == 1 ? "" : "s")}, counted from 0.");
+            throw new CudaException(CudaResult.InvalidDevice, $"There is no device cuda:{ordinal}: this machine " +
+                $"has {found.Devices.Count} CUDA device{(found.Devices.Count == 1 ? "" : "s")}, counted from 0.");
         string ptxVersion = ptxVersionFor(found.Devices[ordinal].ComputeCapability);
         int needed = Math.Max(OldestVersion, PtxVersions.CudaFor(ptxVersion));
         if (found.Version < needed)
         {
             throw new CudaException(CudaResult.UnsupportedPtxVersion, string.Create(CultureInfo.InvariantCulture,
-                $"The NVIDIA driver is too old: it supports CUDA {found.VersionText}, and the kernels (PTX {ptxVersion}) need CUDA {needed / 1000}.{needed % 1000 / 10}. Install a newer driver."));
+                $"The NVIDIA driver is too old: it supports CUDA {found.VersionText}, and the kernels (PTX {ptxVersion}) need " +
+                $"CUDA {needed / 1000}.{needed % 1000 / 10}. Install a newer driver."));
         }
 
         Check(driver, driver.DeviceGet(ordinal, out int device), nameof(ICudaDriver.DeviceGet));
@@ -115,7 +117,8 @@ internal sealed class CudaContext : IDisposable
     public void Check(CudaResult result, string call, string about = "")
     {
         if (_lostBy is not null && result != CudaResult.Success)
-            throw new CudaException(result, $"An earlier error has lost the GPU: the process cannot use it any more; start again. The error was: {_lostBy}");
+            throw new CudaException(result, "An earlier error has lost the GPU: the process cannot use it any more; start again. The " +
+                $"error was: {_lostBy}");
         if (result == CudaResult.Success)
             return;
         throw Failed(result, Message(Driver, result, call, about) + (CudaResults.IsSticky(result) ? Launches.Describe() : ""));
@@ -160,7 +163,8 @@ internal sealed class CudaContext : IDisposable
         if (result == CudaResult.OutOfMemory)
         {
             (long free, long total) = MemoryInfo();
-            throw new CudaException(result, $"{MemoryText.MiB(bytes)} for '{name}' do not fit: {MemoryText.MiB(free)} of the {MemoryText.MiB(total)} of {Description.Name} are free.");
+            throw new CudaException(result, $"{MemoryText.MiB(bytes)} for '{name}' do not fit: {MemoryText.MiB(free)} of " +
+                $"the {MemoryText.MiB(total)} of {Description.Name} are free.");
         }
 
         Check(result, nameof(ICudaDriver.MemAlloc), name);

@@ -62,7 +62,8 @@ internal sealed unsafe class CudaDriver : ICudaDriver
     }
 
     /// <inheritdoc/>
-    public CudaResult DeviceGetAttribute(DeviceProperty attribute, int device, out int value) => cuDeviceGetAttribute(out value, attribute, device);
+    public CudaResult DeviceGetAttribute(DeviceProperty attribute, int device, out int value) =>
+        cuDeviceGetAttribute(out value, attribute, device);
 
     /// <inheritdoc/>
     public CudaResult DeviceTotalMem(int device, out long bytes)
@@ -100,7 +101,8 @@ internal sealed unsafe class CudaDriver : ICudaDriver
             // Numbers are passed in the pointers themselves, and the time comes back in its own, as a float.
             void** values = stackalloc void*[] { infoLog, (void*)(nint)LogBytes, errorLog, (void*)(nint)LogBytes, (void*)1, null };
             result = cuModuleLoadDataEx(out module, image, 6, options, values);
-            report = new CompilerReport($"{ZeroTerminated(errors)}\n{ZeroTerminated(info)}".Trim(), BitConverter.Int32BitsToSingle((int)(nint)values[5]));
+            report = new CompilerReport($"{ZeroTerminated(errors)}\n{ZeroTerminated(info)}".Trim(),
+                BitConverter.Int32BitsToSingle((int)(nint)values[5]));
         }
 
         return result;
@@ -113,10 +115,12 @@ internal sealed unsafe class CudaDriver : ICudaDriver
     public CudaResult ModuleGetFunction(nint module, string name, out nint function) => cuModuleGetFunction(out function, module, name);
 
     /// <inheritdoc/>
-    public CudaResult FuncGetAttribute(FunctionProperty attribute, nint function, out int value) => cuFuncGetAttribute(out value, attribute, function);
+    public CudaResult FuncGetAttribute(FunctionProperty attribute, nint function, out int value) =>
+        cuFuncGetAttribute(out value, attribute, function);
 
     /// <inheritdoc/>
-    public CudaResult OccupancyMaxActiveBlocks(nint function, int blockSize, out int blocks) => cuOccupancyMaxActiveBlocksPerMultiprocessor(out blocks, function, blockSize, 0);
+    public CudaResult OccupancyMaxActiveBlocks(nint function, int blockSize, out int blocks) =>
+        cuOccupancyMaxActiveBlocksPerMultiprocessor(out blocks, function, blockSize, 0);
 
     /// <inheritdoc/>
     public CudaResult MemAlloc(long bytes, string name, out ulong address) => cuMemAlloc(out address, (nuint)bytes);
@@ -131,16 +135,20 @@ internal sealed unsafe class CudaDriver : ICudaDriver
     public CudaResult MemFreeHost(nint pointer) => cuMemFreeHost(pointer);
 
     /// <inheritdoc/>
-    public CudaResult MemsetD8Async(ulong destination, byte value, long bytes, nint stream) => cuMemsetD8Async(destination, value, (nuint)bytes, stream);
+    public CudaResult MemsetD8Async(ulong destination, byte value, long bytes, nint stream) =>
+        cuMemsetD8Async(destination, value, (nuint)bytes, stream);
 
     /// <inheritdoc/>
-    public CudaResult MemcpyHtoDAsync(ulong destination, nint source, long bytes, nint stream) => cuMemcpyHtoDAsync(destination, source, (nuint)bytes, stream);
+    public CudaResult MemcpyHtoDAsync(ulong destination, nint source, long bytes, nint stream) =>
+        cuMemcpyHtoDAsync(destination, source, (nuint)bytes, stream);
 
     /// <inheritdoc/>
-    public CudaResult MemcpyDtoHAsync(nint destination, ulong source, long bytes, nint stream) => cuMemcpyDtoHAsync(destination, source, (nuint)bytes, stream);
+    public CudaResult MemcpyDtoHAsync(nint destination, ulong source, long bytes, nint stream) =>
+        cuMemcpyDtoHAsync(destination, source, (nuint)bytes, stream);
 
     /// <inheritdoc/>
-    public CudaResult MemcpyDtoDAsync(ulong destination, ulong source, long bytes, nint stream) => cuMemcpyDtoDAsync(destination, source, (nuint)bytes, stream);
+    public CudaResult MemcpyDtoDAsync(ulong destination, ulong source, long bytes, nint stream) =>
+        cuMemcpyDtoDAsync(destination, source, (nuint)bytes, stream);
 
     /// <inheritdoc/>
     public CudaResult StreamCreate(out nint stream) => cuStreamCreate(out stream, NonBlockingStream);
@@ -192,7 +200,8 @@ internal sealed unsafe class CudaDriver : ICudaDriver
         {
             for (int i = 0; i < offsets.Length; i++)
                 pointers[i] = block + offsets[i];
-            return cuLaunchKernel(function, (uint)shape.GridX, (uint)shape.GridY, (uint)shape.GridZ, (uint)shape.Block, 1, 1, 0, stream, pointers, null);
+            return cuLaunchKernel(function, (uint)shape.GridX, (uint)shape.GridY, (uint)shape.GridZ, (uint)shape.Block, 1, 1, 0, stream,
+                pointers, null);
         }
     }
 

@@ -36,7 +36,8 @@ internal sealed class CudaEvent : SafeHandle
     /// <summary>Seconds from an earlier mark to this one; both have timing and are past.</summary>
     public double SecondsSince(CudaEvent start)
     {
-        _context.Check(_context.Driver.EventElapsedTime(start.handle, handle, out float milliseconds), nameof(ICudaDriver.EventElapsedTime));
+        _context.Check(_context.Driver.EventElapsedTime(start.handle, handle, out float milliseconds),
+            nameof(ICudaDriver.EventElapsedTime));
         return milliseconds / 1e3;
     }
 

@@ -203,6 +203,8 @@ internal static class CudaResults
     /// again.
     /// </summary>
     public static bool IsSticky(CudaResult result) => result is
-        CudaResult.EccUncorrectable or CudaResult.NvlinkUncorrectable or CudaResult.Contained or CudaResult.TensorMemoryLeak or CudaResult.IllegalAddress or CudaResult.LaunchTimeout or CudaResult.ContextIsDestroyed or CudaResult.Assert or
+        CudaResult.EccUncorrectable or CudaResult.NvlinkUncorrectable or CudaResult.Contained or CudaResult.TensorMemoryLeak
+        or CudaResult.IllegalAddress or CudaResult.LaunchTimeout or CudaResult.ContextIsDestroyed
+        or CudaResult.Assert or
         (>= CudaResult.HardwareStackError and <= CudaResult.LaunchFailed);
 }

@@ -28,7 +28,8 @@ public sealed record DeviceDescription
 
     /// <summary>One line: <c>NVIDIA A100-SXM4-40GB, compute capability 8.0, 108 multiprocessors, 40,326 MiB</c>.</summary>
     public override string ToString() => string.Create(CultureInfo.InvariantCulture,
-        $"{Name}, compute capability {ComputeCapability / 10}.{ComputeCapability % 10}, {MultiprocessorCount} multiprocessors, {MemoryText.MiB(TotalBytes)}");
+        $"{Name}, compute capability {ComputeCapability / 10}.{ComputeCapability % 10}, {MultiprocessorCount} " +
+        $"multiprocessors, {MemoryText.MiB(TotalBytes)}");
 }
 
 /// <summary>What a driver offers.</summary>
@@ -74,11 +75,15 @@ public sealed record DriverDescription
             CudaContext.Check(driver, driver.DeviceGetCount(out int count), nameof(ICudaDriver.DeviceGetCount));
             for (int ordinal = 0; ordinal < count; ordinal++)
                 devices.Add(Describe(driver, ordinal));
-            return new DriverDescription(driver.Library, version, devices, count > 0 ? "" : $"{driver.Library} is installed, but there is no CUDA device.") { HasNoDevice = count == 0 };
+            return new DriverDescription(driver.Library, version, devices, count > 0 ? ""
+                : $"{driver.Library} is installed, but there is no CUDA device.")
+            { HasNoDevice = count == 0 };
         }
         catch (CudaException e) when (e.Result == CudaResult.NoDevice)
         {
-            return new DriverDescription(driver.Library, version, [], $"{driver.Library} is installed, but there is no CUDA device ({CudaResults.Name(e.Result)}).") { HasNoDevice = true };
+            return new DriverDescription(driver.Library, version, [], $"{driver.Library} is installed, but there is no CUDA device " +
+                $"({CudaResults.Name(e.Result)}).")
+            { HasNoDevice = true };
         }
         catch (CudaException e)
         {

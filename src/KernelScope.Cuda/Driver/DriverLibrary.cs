@@ -13,7 +13,8 @@ internal static class DriverLibrary
     /// </summary>
     public static IReadOnlyList<string> Candidates(bool windows) => windows
         ? [UsualName(windows)]
-        : [UsualName(windows), "libcuda.so", "/usr/lib/wsl/lib/libcuda.so.1", "/usr/local/nvidia/lib64/libcuda.so.1", "/usr/local/cuda/compat/libcuda.so.1"];
+        : [UsualName(windows), "libcuda.so", "/usr/lib/wsl/lib/libcuda.so.1", "/usr/local/nvidia/lib64/libcuda.so.1",
+        "/usr/local/cuda/compat/libcuda.so.1"];
 
     /// <summary>The first file that can be loaded, and its handle; 0: none.</summary>
     /// <param name="windows">Whether this is Windows.</param>
@@ -33,5 +34,6 @@ internal static class DriverLibrary
     /// <summary>What a user is told where there is none.</summary>
     public static string Missing(bool windows) => windows
         ? $"There is no NVIDIA driver on this machine: {UsualName(windows)} is not installed."
-        : $"There is no NVIDIA driver on this machine: {UsualName(windows)} is not installed. If it lies in a folder of its own, name that folder in LD_LIBRARY_PATH.";
+        : $"There is no NVIDIA driver on this machine: {UsualName(windows)} is not installed. If it lies in a folder of its own, name " +
+        "that folder in LD_LIBRARY_PATH.";
 }

@@ -67,7 +67,8 @@ internal static unsafe partial class NativeMethods
     public static partial CudaResult cuFuncGetAttribute(out int value, FunctionProperty attribute, nint function);
 
     [LibraryImport(Library)]
-    public static partial CudaResult cuOccupancyMaxActiveBlocksPerMultiprocessor(out int blocks, nint function, int blockSize, nuint dynamicSharedBytes);
+    public static partial CudaResult cuOccupancyMaxActiveBlocksPerMultiprocessor(out int blocks, nint function, int blockSize,
+        nuint dynamicSharedBytes);
 
     [LibraryImport(Library, EntryPoint = "cuMemAlloc_v2")]
     public static partial CudaResult cuMemAlloc(out ulong address, nuint bytes);
@@ -137,7 +138,8 @@ internal static unsafe partial class NativeMethods
 
     [LibraryImport(Library)]
     public static partial CudaResult cuLaunchKernel(
-        nint function, uint gridX, uint gridY, uint gridZ, uint blockX, uint blockY, uint blockZ, uint sharedBytes, nint stream, void** parameters, void** extra);
+        nint function, uint gridX, uint gridY, uint gridZ, uint blockX, uint blockY, uint blockZ, uint sharedBytes, nint stream,
+        void** parameters, void** extra);
 
     private static nint Resolve(string name, Assembly assembly, DllImportSearchPath? path) => name == Library ? Found.Value.Handle : 0;
 }

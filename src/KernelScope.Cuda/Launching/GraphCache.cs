@@ -41,7 +41,8 @@ internal sealed class GraphCache(CudaContext context, Action<string>? warn) : ID
         if (entry.Executable == 0 && !TryCapture(batch, entry))
             return false;
         batch.Note(context.Launches);
-        context.Check(context.Driver.GraphLaunch(entry.Executable, context.Stream), nameof(ICudaDriver.GraphLaunch), "a batch that came before");
+        context.Check(context.Driver.GraphLaunch(entry.Executable, context.Stream), nameof(ICudaDriver.GraphLaunch),
+            "a batch that came before");
         return true;
     }
 

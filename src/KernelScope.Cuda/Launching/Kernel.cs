@@ -66,7 +66,8 @@ internal sealed class KernelTable(CudaContext context, PtxImage image) : IDispos
     public IReadOnlyList<LoadedModule> LoadAll()
     {
         int capability = context.Description.ComputeCapability;
-        return [.. image.Manifest.Kernels.Where(k => k.CodeFor(capability) is not null).GroupBy(k => k.CodeFor(capability)!.File).Select(file => LoadFile([.. file]))];
+        return [.. image.Manifest.Kernels.Where(k => k.CodeFor(capability) is not null).GroupBy(k => k.CodeFor(capability)!.File)
+            .Select(file => LoadFile([.. file]))];
     }
 
     public void Dispose()
@@ -81,16 +82,20 @@ internal sealed class KernelTable(CudaContext context, PtxImage image) : IDispos
     private Kernel Load(PtxKernelInfo info)
     {
         int capability = context.Description.ComputeCapability;
-        PtxCode code = info.CodeFor(capability) ?? throw new CudaException(CudaResult.NoBinaryForGpu, string.Create(CultureInfo.InvariantCulture,
-            $"{context.Description.Name} has compute capability {capability / 10}.{capability % 10}; kernel '{info.Name}' needs {info.Code[0].Target.Capability / 10}.{info.Code[0].Target.Capability % 10} or newer."));
+        PtxCode code = info.CodeFor(capability) ?? throw new CudaException(CudaResult.NoBinaryForGpu,
+            string.Create(CultureInfo.InvariantCulture,
+            $"{context.Description.Name} has compute capability {capability / 10}.{capability % 10}; kernel '{info.Name}' " +
+            $"needs {info.Code[0].Target.Capability / 10}.{info.Code[0].Target.Capability % 10} or newer."));
         ICudaDriver driver = context.Driver;
         // Lazily, before anything else of an op: nobody has made the context current yet.
         context.MakeCurrent();
         nint module = Module(code.File, out _);
         context.Check(driver.ModuleGetFunction(module, info.Name, out nint function), nameof(ICudaDriver.ModuleGetFunction), info.Name);
-        context.Check(driver.FuncGetAttribute(FunctionProperty.MaxThreadsPerBlock, function, out int threads), nameof(ICudaDriver.FuncGetAttribute), info.Name);
+        context.Check(driver.FuncGetAttribute(FunctionProperty.MaxThreadsPerBlock, function, out int threads),
+            nameof(ICudaDriver.FuncGetAttribute), info.Name);
         if (threads < info.GroupSize)
-            throw new CudaException(CudaResult.LaunchOutOfResources, $"Kernel '{info.Name}' needs blocks of {info.GroupSize} threads; compiled for {context.Description.Name} it can have {threads}.");
+            throw new CudaException(CudaResult.LaunchOutOfResources, $"Kernel '{info.Name}' needs blocks of {info.GroupSize} threads; " +
+                $"compiled for {context.Description.Name} it can have {threads}.");
         return new Kernel(info, function);
     }
 
@@ -100,7 +105,8 @@ internal sealed class KernelTable(CudaContext context, PtxImage image) : IDispos
         if (_modules.TryGetValue(file, out nint module))
             return module;
         CudaResult result = context.Driver.ModuleLoadData(image.Text(file), file, out module, out report);
-        context.Check(result, nameof(ICudaDriver.ModuleLoadData), report.Log.Length == 0 ? $"kernels/ptx/{file}" : $"kernels/ptx/{file}; the compiler says: {report.Log}");
+        context.Check(result, nameof(ICudaDriver.ModuleLoadData), report.Log.Length == 0 ? $"kernels/ptx/{file}"
+            : $"kernels/ptx/{file}; the compiler says: {report.Log}");
         _modules.Add(file, module);
         return module;
     }
@@ -128,7 +134,8 @@ internal sealed class KernelTable(CudaContext context, PtxImage image) : IDispos
 
     private LoadedKernel Describe(Kernel kernel)
     {
-        context.Check(context.Driver.OccupancyMaxActiveBlocks(kernel.Function, kernel.Info.GroupSize, out int blocks), nameof(ICudaDriver.OccupancyMaxActiveBlocks), kernel.Info.Name);
+        context.Check(context.Driver.OccupancyMaxActiveBlocks(kernel.Function, kernel.Info.GroupSize, out int blocks),
+            nameof(ICudaDriver.OccupancyMaxActiveBlocks), kernel.Info.Name);
         return new LoadedKernel
         {
             Name = kernel.Info.Name,
@@ -143,7 +150,8 @@ internal sealed class KernelTable(CudaContext context, PtxImage image) : IDispos
 
         int Property(FunctionProperty property)
         {
-            context.Check(context.Driver.FuncGetAttribute(property, kernel.Function, out int value), nameof(ICudaDriver.FuncGetAttribute), kernel.Info.Name);
+            context.Check(context.Driver.FuncGetAttribute(property, kernel.Function, out int value), nameof(ICudaDriver.FuncGetAttribute),
+                kernel.Info.Name);
             return value;
         }
     }

@@ -24,6 +24,7 @@ internal sealed class LaunchLog
             return "";
         long first = Math.Max(0, _count - Kept);
         IEnumerable<string> launches = Enumerable.Range(0, (int)(_count - first)).Select(n => _last[(first + n) % Kept].Describe());
-        return $" Queued since the last wait: {(first > 0 ? FormattableString.Invariant($"{first} launches, then ") : "")}{string.Join("; ", launches)}.";
+        return " Queued since the last " +
+            $"wait: {(first > 0 ? FormattableString.Invariant($"{first} launches, then ") : "")}{string.Join("; ", launches)}.";
     }
 }

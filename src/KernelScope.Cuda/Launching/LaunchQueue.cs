@@ -112,12 +112,14 @@ internal sealed class LaunchQueue : IDisposable
     public LaunchQueue Begin(Kernel kernel, long gridX, long gridY = 1, long gridZ = 1)
     {
         if (gridX is <= 0 or > int.MaxValue || gridY is <= 0 or > MaxGridYZ || gridZ is <= 0 or > MaxGridYZ)
-            throw new ArgumentException($"Kernel '{kernel.Info.Name}' cannot be launched with a grid of ({gridX}, {gridY}, {gridZ}) blocks.");
+            throw new ArgumentException($"Kernel '{kernel.Info.Name}' cannot be launched with a grid of ({gridX}, {gridY}, {gridZ}) " +
+                "blocks.");
         if (_launchCount == _launches.Length)
             Array.Resize(ref _launches, 2 * _launches.Length);
         if (_parameterBytes + kernel.ParameterBytes > _parameters.Length)
             Array.Resize(ref _parameters, 2 * _parameters.Length);
-        _launches[_launchCount] = new Launch(kernel, new LaunchShape((int)gridX, (int)gridY, (int)gridZ, kernel.Info.GroupSize), _parameterBytes, _op);
+        _launches[_launchCount] = new Launch(kernel, new LaunchShape((int)gridX, (int)gridY, (int)gridZ, kernel.Info.GroupSize),
+            _parameterBytes, _op);
         _open = kernel;
         _nextParameter = 0;
         // Gaps between parameters are part of what is compared.
@@ -160,7 +162,8 @@ internal sealed class LaunchQueue : IDisposable
     {
         Kernel kernel = _open ?? throw new InvalidOperationException("No launch was begun.");
         if (_nextParameter != kernel.Info.Parameters.Count)
-            throw new InvalidOperationException($"Kernel '{kernel.Info.Name}' takes {kernel.Info.Parameters.Count} parameters; it was given {_nextParameter}.");
+            throw new InvalidOperationException($"Kernel '{kernel.Info.Name}' takes {kernel.Info.Parameters.Count} parameters; it was " +
+                $"given {_nextParameter}.");
         _parameterBytes += kernel.ParameterBytes;
         _launchCount++;
         _open = null;
@@ -178,7 +181,8 @@ internal sealed class LaunchQueue : IDisposable
         if (hostBytes > 0)
         {
             nint source = _pinned.Pointer + (_slot * HostDataBytes);
-            _context.Check(_context.Driver.MemcpyHtoDAsync(_hostData.Address, source, hostBytes, _context.Stream), nameof(ICudaDriver.MemcpyHtoDAsync), "small host data");
+            _context.Check(_context.Driver.MemcpyHtoDAsync(_hostData.Address, source, hostBytes, _context.Stream),
+                nameof(ICudaDriver.MemcpyHtoDAsync), "small host data");
             _slotUsed[_slot].Record();
             _slot = (_slot + 1) % Slots;
         }
@@ -219,7 +223,8 @@ internal readonly record struct Launch(Kernel Kernel, LaunchShape Shape, int Sta
     /// <summary><c>gemm_tensor_bf16_exact (op Linear, grid 18×4, block 256)</c>.</summary>
     public string Describe()
     {
-        string grid = Shape.GridZ > 1 ? FormattableString.Invariant($"{Shape.GridX}×{Shape.GridY}×{Shape.GridZ}") : FormattableString.Invariant($"{Shape.GridX}×{Shape.GridY}");
+        string grid = Shape.GridZ > 1 ? FormattableString.Invariant($"{Shape.GridX}×{Shape.GridY}×{Shape.GridZ}")
+            : FormattableString.Invariant($"{Shape.GridX}×{Shape.GridY}");
         return FormattableString.Invariant($"{Kernel.Info.Name} (op {Op}, grid {grid}, block {Shape.Block})");
     }
 }
@@ -247,7 +252,8 @@ internal readonly ref struct LaunchBatch(ReadOnlySpan<Launch> launches, ReadOnly
         foreach (Launch launch in Launches)
         {
             ReadOnlySpan<byte> block = Parameters.Slice(launch.Start, launch.Kernel.ParameterBytes);
-            CudaResult result = context.Driver.LaunchKernel(launch.Kernel.Function, launch.Shape, context.Stream, block, launch.Kernel.Offsets);
+            CudaResult result = context.Driver.LaunchKernel(launch.Kernel.Function, launch.Shape, context.Stream, block,
+                launch.Kernel.Offsets);
             if (sync && result == CudaResult.Success)
                 result = context.Driver.StreamSynchronize(context.Stream);
             if (result != CudaResult.Success && sync)

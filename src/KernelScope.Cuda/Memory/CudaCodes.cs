@@ -64,7 +64,8 @@ internal sealed class CudaCodes : SparseCodes
             foreach (int feature in source.FeaturesOf(r))
             {
                 if (feature <= last || feature >= FeatureCount)
-                    throw new ArgumentException($"Row {r} of the codes for '{Name}': feature {feature} after {last}; expected ascending indices below {FeatureCount}.", nameof(source));
+                    throw new ArgumentException($"Row {r} of the codes for '{Name}': feature {feature} after {last}; expected " +
+                        $"ascending indices below {FeatureCount}.", nameof(source));
                 last = feature;
             }
         }

@@ -44,7 +44,8 @@ internal sealed class Staging : IDisposable
             int length = (int)Math.Min(most, bytes - first);
             PinnedMemory block = Free();
             fill(first, block.Span[..length]);
-            _context.Check(_context.Driver.MemcpyHtoDAsync(destination + (ulong)first, block.Pointer, length, _context.Stream), nameof(ICudaDriver.MemcpyHtoDAsync));
+            _context.Check(_context.Driver.MemcpyHtoDAsync(destination + (ulong)first, block.Pointer, length, _context.Stream),
+                nameof(ICudaDriver.MemcpyHtoDAsync));
             _used[_next].Record();
             _next ^= 1;
         }
@@ -59,7 +60,8 @@ internal sealed class Staging : IDisposable
             ReadOnlySpan<byte> piece = data.Slice(first, Math.Min(BlockBytes, data.Length - first));
             PinnedMemory block = Free();
             piece.CopyTo(block.Span);
-            _context.Check(_context.Driver.MemcpyHtoDAsync(destination + (ulong)first, block.Pointer, piece.Length, _context.Stream), nameof(ICudaDriver.MemcpyHtoDAsync));
+            _context.Check(_context.Driver.MemcpyHtoDAsync(destination + (ulong)first, block.Pointer, piece.Length, _context.Stream),
+                nameof(ICudaDriver.MemcpyHtoDAsync));
             _used[_next].Record();
             _next ^= 1;
         }
@@ -112,7 +114,8 @@ internal sealed class Staging : IDisposable
     private void Fetch(nint destination, ulong source, int bytes)
     {
         if (bytes > 0)
-            _context.Check(_context.Driver.MemcpyDtoHAsync(destination, source, bytes, _context.Stream), nameof(ICudaDriver.MemcpyDtoHAsync), "results are read");
+            _context.Check(_context.Driver.MemcpyDtoHAsync(destination, source, bytes, _context.Stream),
+                nameof(ICudaDriver.MemcpyDtoHAsync), "results are read");
     }
 
     private PinnedMemory Free()

@@ -23,7 +23,8 @@ internal sealed class PtxImage
     public PtxImage(Func<string, byte[]?> read)
     {
         ArgumentNullException.ThrowIfNull(read);
-        Manifest = PtxManifest.Parse(read(PtxManifest.FileName) ?? throw new InvalidDataException($"kernels/ptx/{PtxManifest.FileName} is missing."));
+        Manifest = PtxManifest.Parse(read(PtxManifest.FileName)
+            ?? throw new InvalidDataException($"kernels/ptx/{PtxManifest.FileName} is missing."));
         _kernels = Manifest.Kernels.ToDictionary(k => k.Name, StringComparer.Ordinal);
         foreach (IGrouping<(string File, PtxTarget Target, string Version), (PtxKernelInfo Kernel, PtxCode Code)> file in Manifest.Kernels
             .SelectMany(k => k.Code.Select(c => (k, c)))
@@ -44,7 +45,8 @@ internal sealed class PtxImage
     /// <summary>What the manifest says of a kernel.</summary>
     /// <exception cref="ArgumentException">There is no such kernel.</exception>
     public PtxKernelInfo Kernel(string name) =>
-        _kernels.TryGetValue(name, out PtxKernelInfo? kernel) ? kernel : throw new ArgumentException($"There is no kernel '{name}' in kernels/ptx/{PtxManifest.FileName}.", nameof(name));
+        _kernels.TryGetValue(name, out PtxKernelInfo? kernel) ? kernel
+        : throw new ArgumentException($"There is no kernel '{name}' in kernels/ptx/{PtxManifest.FileName}.", nameof(name));
 
     /// <summary>A PTX file's text, UTF-8 with a zero byte at its end.</summary>
     public ReadOnlySpan<byte> Text(string file) => _texts[file];
@@ -60,12 +62,15 @@ internal sealed class PtxImage
         return bytes;
     }
 
-    private static void CheckFile(string file, PtxTarget target, string version, string text, (PtxKernelInfo Kernel, PtxCode Code)[] expected)
+    private static void CheckFile(string file, PtxTarget target, string version, string text,
+        (PtxKernelInfo Kernel, PtxCode Code)[] expected)
     {
         int first = text.IndexOf(Entry, StringComparison.Ordinal);
         string header = first < 0 ? text : text[..first];
-        if (!header.Contains($"\n.version {version}\n", StringComparison.Ordinal) || !header.Contains($"\n.target {target}\n", StringComparison.Ordinal))
-            throw new InvalidDataException($"kernels/ptx/{file} does not begin as PTX {version} for {target}; it is damaged or does not belong to the manifest.");
+        if (!header.Contains($"\n.version {version}\n", StringComparison.Ordinal)
+            || !header.Contains($"\n.target {target}\n", StringComparison.Ordinal))
+            throw new InvalidDataException($"kernels/ptx/{file} does not begin as PTX {version} for {target}; it is damaged or does " +
+            "not belong to the manifest.");
         var found = new Dictionary<string, string>(StringComparer.Ordinal);
         while (first >= 0)
         {
@@ -82,7 +87,8 @@ internal sealed class PtxImage
             if (!found.Remove(kernel.Name, out string? hash))
                 throw new InvalidDataException($"kernels/ptx/{file} has no kernel '{kernel.Name}', which the manifest says it has.");
             if (hash != code.Sha256)
-                throw new InvalidDataException($"kernels/ptx/{file} is not what the manifest describes: kernel '{kernel.Name}' has the SHA-256 {hash}, expected {code.Sha256}.");
+                throw new InvalidDataException($"kernels/ptx/{file} is not what the manifest describes: kernel '{kernel.Name}' has the " +
+                    $"SHA-256 {hash}, expected {code.Sha256}.");
         }
 
         if (found.Count > 0)

@@ -58,7 +58,8 @@ internal sealed record PtxCode(PtxTarget Target, string File, string Sha256, str
 /// <param name="TileColumns">Columns that a block covers.</param>
 /// <param name="Parameters">Parameters in order.</param>
 /// <param name="Code">Its code, oldest architecture first.</param>
-internal sealed record PtxKernelInfo(string Name, int GroupSize, int TileRows, int TileColumns, IReadOnlyList<PtxParameter> Parameters, IReadOnlyList<PtxCode> Code)
+internal sealed record PtxKernelInfo(string Name, int GroupSize, int TileRows, int TileColumns, IReadOnlyList<PtxParameter> Parameters,
+    IReadOnlyList<PtxCode> Code)
 {
     /// <summary>Bytes of the parameter block.</summary>
     public int ParameterBytes => Parameters.Count == 0 ? 0 : Parameters[^1].Offset + Parameters[^1].Size;
@@ -110,10 +111,12 @@ internal sealed record PtxManifest(IReadOnlyList<PtxKernelInfo> Kernels)
         k.GetProperty("tile_rows").GetInt32(),
         k.GetProperty("tile_columns").GetInt32(),
         [.. k.GetProperty("parameters").EnumerateArray().Select(Parameter)],
-        [.. k.GetProperty("code").EnumerateArray().Select(c => Code(c, version)).OrderBy(c => c.Target.Capability).ThenBy(c => c.Target.Suffix, StringComparer.Ordinal)]);
+        [.. k.GetProperty("code").EnumerateArray().Select(c => Code(c, version)).OrderBy(c => c.Target.Capability)
+        .ThenBy(c => c.Target.Suffix, StringComparer.Ordinal)]);
 
     private static PtxParameter Parameter(JsonElement p) =>
-        new(p.GetProperty("name").GetString()!, p.GetProperty("offset").GetInt32(), p.GetProperty("size").GetInt32(), p.GetProperty("type").GetString()!);
+        new(p.GetProperty("name").GetString()!, p.GetProperty("offset").GetInt32(), p.GetProperty("size").GetInt32(),
+        p.GetProperty("type").GetString()!);
 
     private static PtxCode Code(JsonElement c, string version) => new(
         PtxTarget.Parse(c.GetProperty("target").GetString()!),

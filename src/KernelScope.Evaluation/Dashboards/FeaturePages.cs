@@ -32,11 +32,15 @@ public static class FeaturePages
     {
         ArgumentNullException.ThrowIfNull(source);
         ArgumentNullException.ThrowIfNull(pages);
-        string title = pages.Count == 1 ? Invariant($"Feature {pages[0].Statistics.Feature} of {Html.ShortName(source.Sae)}") : $"Features of {Html.ShortName(source.Sae)}";
+        string title = pages.Count == 1 ? Invariant($"Feature {pages[0].Statistics.Feature} of {Html.ShortName(source.Sae)}")
+            : $"Features of {Html.ShortName(source.Sae)}";
         var html = new StringBuilder();
-        html.Append("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">")
-            .Append("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"><title>").Append(Html.Escape(title))
-            .Append("</title><style>").Append(HtmlReport.Style).Append(Style).Append("</style></head><body><main>\n<h1>").Append(Html.Escape(title)).Append("</h1>\n");
+        html.Append("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" " +
+            "content=\"width=device-width\">")
+            .Append("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"><title>")
+            .Append(Html.Escape(title))
+            .Append("</title><style>").Append(HtmlReport.Style).Append(Style).Append("</style></head><body><main>\n<h1>")
+            .Append(Html.Escape(title)).Append("</h1>\n");
         AppendSource(html, source);
         if (pages.Count > 1)
             AppendIndex(html, pages);
@@ -48,17 +52,22 @@ public static class FeaturePages
     private static void AppendSource(StringBuilder html, FeaturePageSource source)
     {
         string site = source.SiteOut is null || source.SiteOut == source.Site ? source.Site : $"{source.Site} → {source.SiteOut}";
-        html.Append(CultureInfo.InvariantCulture, $"<p>{Html.Escape(source.Model)} · {Html.Escape(source.Sae)} · {Html.Escape(site)} · corpus {Html.Escape(source.Corpus)}: {source.Tokens.Count:N0} windows of up to {source.Tokens.Length:N0} tokens, ")
-            .Append(CultureInfo.InvariantCulture, $"{source.Tokens.TokenCount:N0} in all; ids {string.Join(", ", source.Tokens.SpecialIds)} do not count. Seed of the examples: {source.Seed}.</p>\n");
+        html.Append(CultureInfo.InvariantCulture, $"<p>{Html.Escape(source.Model)} · {Html.Escape(source.Sae)} · {Html.Escape(site)} · " +
+            $"corpus {Html.Escape(source.Corpus)}: {source.Tokens.Count:N0} windows of up to {source.Tokens.Length:N0} tokens, ")
+            .Append(CultureInfo.InvariantCulture, $"{source.Tokens.TokenCount:N0} in all; " +
+            $"ids {string.Join(", ", source.Tokens.SpecialIds)} do not count. Seed of the examples: {source.Seed}.</p>\n");
     }
 
     private static void AppendIndex(StringBuilder html, IReadOnlyList<FeaturePage> pages)
     {
-        html.Append("<div class=\"scroll\"><table class=\"index\"><thead><tr><th>feature</th><th class=\"text\">label</th><th>fires on</th><th>largest</th></tr></thead><tbody>");
+        html.Append("<div class=\"scroll\"><table class=\"index\"><thead><tr><th>feature</th><th class=\"text\">label</th><th>fires " +
+            "on</th><th>largest</th></tr></thead><tbody>");
         foreach (FeaturePage page in pages)
         {
             FeatureStatistics s = page.Statistics;
-            html.Append(CultureInfo.InvariantCulture, $"<tr><th><a href=\"#f{s.Feature}\">{s.Feature}</a></th><td class=\"text\">{Html.Escape(page.Labels is [string first, ..] ? first : "")}</td><td>{Percent(s.Density)}</td><td>{Html.Number(s.Max)}</td></tr>");
+            string label = Html.Escape(page.Labels is [string first, ..] ? first : "");
+            html.Append(CultureInfo.InvariantCulture, $"<tr><th><a href=\"#f{s.Feature}\">{s.Feature}</a></th>");
+            html.Append(CultureInfo.InvariantCulture, $"<td class=\"text\">{label}</td><td>{Percent(s.Density)}</td><td>{Html.Number(s.Max)}</td></tr>");
         }
 
         html.Append("</tbody></table></div>\n");
@@ -75,7 +84,8 @@ public static class FeaturePages
         if (page.Labels.Count > 0)
             html.Append("<p><small>Labels are guesses.</small></p>");
         if (page.Link is string link)
-            html.Append(CultureInfo.InvariantCulture, $"<p><a href=\"https://www.neuronpedia.org/{Html.Escape(link)}\" rel=\"noreferrer\">{Html.Escape(link)} on Neuronpedia</a></p>");
+            html.Append(CultureInfo.InvariantCulture, $"<p><a href=\"https://www.neuronpedia.org/{Html.Escape(link)}\" " +
+                $"rel=\"noreferrer\">{Html.Escape(link)} on Neuronpedia</a></p>");
         AppendFacts(html, s);
         html.Append("<div class=\"plots\">");
         AppendHistogram(html, s.Activations, "Activations where it fires", "activation");
@@ -95,7 +105,12 @@ public static class FeaturePages
         AppendExamples(html, source, "Your own text", page.OwnTexts, s.Max);
         AppendExamples(html, source, "Strongest", s.Top, s.Max);
         foreach (ExampleGroup group in s.Groups.OrderByDescending(g => g.To))
-            AppendExamples(html, source, Invariant($"Activations {Html.Number(group.From)} to {Html.Number(group.To)}: {Percent(group.Contains)} of {(s.Binning == ExampleBinning.Quantile ? "those where it fires" : "all positions")}"), group.Examples, s.Max);
+        {
+            string all = s.Binning == ExampleBinning.Quantile ? "those where it fires" : "all positions";
+            string title = $"Activations {Html.Number(group.From)} to {Html.Number(group.To)}: {Percent(group.Contains)} of {all}";
+            AppendExamples(html, source, title, group.Examples, s.Max);
+        }
+
         html.Append("</section>\n");
     }
 
@@ -107,10 +122,13 @@ public static class FeaturePages
             return;
         }
 
-        string quantiles = string.Join(", ", s.Quantiles.OrderBy(q => q.Key).Select(q => Invariant($"{q.Key * 100:0.#} %: {Html.Number(q.Value)}")));
-        html.Append(CultureInfo.InvariantCulture, $"<p>Fires on {s.Firing:N0} of {s.Counted:N0} positions ({Percent(s.Density)}), on {s.DistinctTokens:N0} different tokens; mean {Html.Number(s.Mean)}; {quantiles}.</p>");
+        string quantiles = string.Join(", ", s.Quantiles.OrderBy(q => q.Key)
+            .Select(q => Invariant($"{q.Key * 100:0.#} %: {Html.Number(q.Value)}")));
+        html.Append(CultureInfo.InvariantCulture, $"<p>Fires on {s.Firing:N0} of {s.Counted:N0} positions ({Percent(s.Density)}), " +
+            $"on {s.DistinctTokens:N0} different tokens; mean {Html.Number(s.Mean)}; {quantiles}.</p>");
         if (s.Density > 0.1)
-            html.Append("<p class=\"note\">It fires on more than a tenth of all positions: a dense feature seldom has a simple meaning.</p>");
+            html.Append("<p class=\"note\">It fires on more than a tenth of all positions: a dense feature seldom has a simple " +
+                "meaning.</p>");
     }
 
     private static void AppendHistogram(StringBuilder html, FeatureHistogram histogram, string title, string label)
@@ -128,7 +146,8 @@ public static class FeaturePages
     {
         html.Append("<div><h3>").Append(title).Append("</h3><table>");
         foreach (PromotedToken token in tokens)
-            html.Append("<tr><td class=\"text\"><code>").Append(Html.Escape(source.Piece(token.Id))).Append("</code></td><td>").Append(Html.Number(token.Value)).Append("</td></tr>");
+            html.Append("<tr><td class=\"text\"><code>").Append(Html.Escape(source.Piece(token.Id))).Append("</code></td><td>")
+                .Append(Html.Number(token.Value)).Append("</td></tr>");
         html.Append("</table></div>");
     }
 
@@ -138,7 +157,9 @@ public static class FeaturePages
             return;
         html.Append("<div><h3>Fires most often on</h3><table>");
         foreach (FiringToken token in s.TopTokens)
-            html.Append(CultureInfo.InvariantCulture, $"<tr><td class=\"text\"><code>{Html.Escape(source.Piece(token.Id))}</code></td><td>{token.Count:N0} times</td><td>mean {Html.Number(token.Mean)}</td></tr>");
+            html.Append(CultureInfo.InvariantCulture,
+                $"<tr><td class=\"text\"><code>{Html.Escape(source.Piece(token.Id))}</code></td><td>{token.Count:N0} " +
+                $"times</td><td>mean {Html.Number(token.Mean)}</td></tr>");
         html.Append("</table></div>");
     }
 
@@ -150,13 +171,15 @@ public static class FeaturePages
         foreach (RelatedFeature feature in features)
         {
             string count = feature.Count > 0 ? Invariant($" ({feature.Count:N0})") : "";
-            html.Append(CultureInfo.InvariantCulture, $"<tr><td class=\"name\">{feature.Feature}</td><td>{unit} {Html.Number(feature.Value)}{count}</td></tr>");
+            html.Append(CultureInfo.InvariantCulture,
+                $"<tr><td class=\"name\">{feature.Feature}</td><td>{unit} {Html.Number(feature.Value)}{count}</td></tr>");
         }
 
         html.Append("</table></div>");
     }
 
-    private static void AppendExamples(StringBuilder html, FeaturePageSource source, string title, IReadOnlyList<FeatureExample> examples, float max)
+    private static void AppendExamples(StringBuilder html, FeaturePageSource source, string title,
+        IReadOnlyList<FeatureExample> examples, float max)
     {
         if (examples.Count == 0)
             return;
@@ -188,7 +211,9 @@ public static class FeaturePages
             string text = Html.Escape(source.Text(example.Tokens[t])).Replace("\n", "↵", StringComparison.Ordinal);
             float value = example.Values[t];
             if (value > 0)
-                html.Append(CultureInfo.InvariantCulture, $"<span{(t == example.Position - example.FirstPosition ? " class=\"peak\"" : "")} style=\"--a:{Math.Min(1, max > 0 ? value / max : 0):0.##}\" title=\"{Html.Number(value)}\">{text}</span>");
+                html.Append(CultureInfo.InvariantCulture,
+                    $"<span{(t == example.Position - example.FirstPosition ? " class=\"peak\"" : "")} " +
+                    $"style=\"--a:{Math.Min(1, max > 0 ? value / max : 0):0.##}\" title=\"{Html.Number(value)}\">{text}</span>");
             else
                 html.Append(text);
         }

@@ -60,8 +60,10 @@ public sealed class SaeEvaluation
     public static long BytesFor(Gemma2Config config, int length, int saeCount)
     {
         ArgumentNullException.ThrowIfNull(config);
-        long width = Math.Max(config.ModelDim, Math.Max(config.HeadCount * config.HeadDim, config.HiddenDim)), matrices = 9 + (saeCount * (SpliceRun.OfSite.Length + SpliceRun.OfSae.Length + 4L));
-        return Session.BytesFor(config, length, Math.Min(length, new EvaluationOptions().ChunkLength)) + (4L * length * width * matrices) + LogitScorer.BlockBytes;
+        long width = Math.Max(config.ModelDim, Math.Max(config.HeadCount * config.HeadDim, config.HiddenDim)),
+            matrices = 9 + (saeCount * (SpliceRun.OfSite.Length + SpliceRun.OfSae.Length + 4L));
+        return Session.BytesFor(config, length, Math.Min(length, new EvaluationOptions().ChunkLength)) + (
+            4L * length * width * matrices) + LogitScorer.BlockBytes;
     }
 
     /// <summary>Runs it.</summary>
@@ -78,7 +80,8 @@ public sealed class SaeEvaluation
         SiteMeans[] means = [.. sums.Select(s => s.Means())];
         evaluator.UseMeans(means);
 
-        SaeAccumulator[] accumulators = [.. _targets.Select((t, s) => new SaeAccumulator(_tokens, s, Array.FindIndex(_sites, p => p.Saes.Contains(s)), t.Sae.FeatureCount))];
+        SaeAccumulator[] accumulators = [.. _targets.Select((t, s) =>
+            new SaeAccumulator(_tokens, s, Array.FindIndex(_sites, p => p.Saes.Contains(s)), t.Sae.FeatureCount))];
         for (int b = 0; b < _tokens.Count; b++)
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -100,13 +103,17 @@ public sealed class SaeEvaluation
                 accumulator.Add(padded, scores);
         }
 
-        var result = new EvaluationResult(_tokens, [.. _targets.Select((t, s) => new SaeResult(t, accumulators[s], HasSaelens(t), _layout.Has(ScoreLayout.OfSae(s, "r_L0")), _options.Bootstrap))], _options.Bootstrap, Counts());
+        var result = new EvaluationResult(_tokens,
+            [.. _targets.Select((t, s) => new SaeResult(t, accumulators[s], HasSaelens(t), _layout.Has(ScoreLayout.OfSae(s, "r_L0")),
+            _options.Bootstrap))], _options.Bootstrap, Counts());
         if (_options.ArraysPath is not null)
-            new ArrayWriter(_targets, _sites, _tokens, _layout, _options.Arrays, NewScores).Write(_options.ArraysPath, journal!, result, means);
+            new ArrayWriter(_targets, _sites, _tokens, _layout, _options.Arrays, NewScores)
+                .Write(_options.ArraysPath, journal!, result, means);
         return result;
     }
 
-    private SiteSums[] FirstPass(EvaluationJournal? journal, SequenceEvaluator evaluator, float[][] streams, Clock clock, CancellationToken cancellationToken)
+    private SiteSums[] FirstPass(EvaluationJournal? journal, SequenceEvaluator evaluator, float[][] streams, Clock clock,
+        CancellationToken cancellationToken)
     {
         SiteSums[] sums = [.. _sites.Select(s => new SiteSums(s.OutputDim))];
         int done = journal?.MeansCount ?? 0;
@@ -130,7 +137,8 @@ public sealed class SaeEvaluation
         return sums;
     }
 
-    private static void Measure(int b, int[] padded, SequenceEvaluator evaluator, float[][] streams, SequenceScores scores, CancellationToken cancellationToken)
+    private static void Measure(int b, int[] padded, SequenceEvaluator evaluator, float[][] streams, SequenceScores scores,
+        CancellationToken cancellationToken)
     {
         if (streams[b] is { } stream)
         {
@@ -159,14 +167,16 @@ public sealed class SaeEvaluation
     private EvaluationJournal? OpenJournal()
     {
         if (_options.ResumePath is string path)
-            return EvaluationJournal.Open(path, Identity(), new JournalRules(_tokens, [.. _sites.Select(s => s.OutputDim)], [.. _targets.Select(t => t.Sae.FeatureCount)], NewScores));
+            return EvaluationJournal.Open(path, Identity(),
+                new JournalRules(_tokens, [.. _sites.Select(s => s.OutputDim)], [.. _targets.Select(t => t.Sae.FeatureCount)], NewScores));
         return _options.ArraysPath is string arrays ? EvaluationJournal.Temporary(arrays) : null;
     }
 
     /// <summary>What a resume file must belong to.</summary>
     private List<KeyValuePair<string, string>> Identity()
     {
-        List<KeyValuePair<string, string>> identity = [new("the model", Fingerprint.Of(_model.Weights.Checkpoint)), new("the number of SAEs", _targets.Count.ToString(CultureInfo.InvariantCulture))];
+        List<KeyValuePair<string, string>> identity = [new("the model", Fingerprint.Of(_model.Weights.Checkpoint)),
+            new("the number of SAEs", _targets.Count.ToString(CultureInfo.InvariantCulture))];
         for (int s = 0; s < _targets.Count; s++)
             identity.Add(new(_targets.Count == 1 ? "the SAE" : $"SAE {s + 1}", Fingerprint.Of(_targets[s].Sae.Checkpoint)));
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
@@ -187,7 +197,8 @@ public sealed class SaeEvaluation
         identity.Add(new("the precision", _model.Device.Precision.ToString()));
         if (_model.CacheType != DType.F32)
             identity.Add(new("the type of keys and values", _model.CacheType.ToString()));
-        identity.Add(new("the instructions that compute", $"{_model.Device.Arithmetic}, {RuntimeInformation.ProcessArchitecture}, {Vector<byte>.Count} bytes a vector"));
+        identity.Add(new("the instructions that compute",
+            $"{_model.Device.Arithmetic}, {RuntimeInformation.ProcessArchitecture}, {Vector<byte>.Count} bytes a vector"));
         identity.Add(new("the size of a block of logits", _options.LogitBytes.ToString(CultureInfo.InvariantCulture)));
         identity.Add(new("the embedding scale", _model.EmbeddingScale.ToString("R", CultureInfo.InvariantCulture)));
         return identity;
@@ -198,7 +209,8 @@ public sealed class SaeEvaluation
 
     private ArrayDetail KeptDetail => KeepsActivations ? ArrayDetail.All : ArrayDetail.Positions;
 
-    private SequenceScores NewScores(int b) => new(_layout, _targets.Count, KeepsActivations ? ArrayWriter.Kept(_sites, _tokens.Length, b == 0 ? _model.Config.VocabSize : 0, _options.Gradients) : []);
+    private SequenceScores NewScores(int b) => new(_layout, _targets.Count, KeepsActivations
+        ? ArrayWriter.Kept(_sites, _tokens.Length, b == 0 ? _model.Config.VocabSize : 0, _options.Gradients) : []);
 
     internal static bool HasSaelens(SaeTarget target) => !target.IsTranscoder && SaelensSites.Contains(target.Site.Site);
 
@@ -248,7 +260,8 @@ public sealed class SaeEvaluation
         {
             double seconds = _watch.Elapsed.TotalSeconds, worked = (_first * work.First) + (_second * work.Second);
             double left = ((done > 0 ? 0 : tokens.Count - _first) * work.First) + ((tokens.Count - done) * work.Second);
-            double rate = _second > 0 ? tokens.TokenCount / (double)tokens.Count * work.Second * (worked / work.Second) / (work.First + work.Second) / seconds : 0;
+            double rate = _second > 0 ? tokens.TokenCount / (double)tokens.Count * work.Second * (worked / work.Second) / (
+                work.First + work.Second) / seconds : 0;
             progress?.Report(new(done, tokens.Count, rate, worked > 0 ? TimeSpan.FromSeconds(seconds / worked * left) : null));
         }
     }

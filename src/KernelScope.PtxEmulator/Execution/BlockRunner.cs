@@ -3,7 +3,8 @@ using System.Runtime.InteropServices;
 namespace KernelScope.PtxEmulator.Execution;
 
 /// <summary>What is common to all blocks of a launch.</summary>
-internal sealed record LaunchState(PtxKernel Kernel, Dim3 Grid, Dim3 BlockSize, int DynamicSharedBytes, byte[] Parameters, LaunchOptions Options, GlobalMemory Global,
+internal sealed record LaunchState(PtxKernel Kernel, Dim3 Grid, Dim3 BlockSize, int DynamicSharedBytes, byte[] Parameters,
+    LaunchOptions Options, GlobalMemory Global,
     GlobalRaces Races, bool ChecksRaces, int MultiprocessorCount, Func<Syntax.PtxVariable, ulong> GlobalAddress)
 {
     /// <summary>How <c>mma</c> sums, settled.</summary>
@@ -151,7 +152,8 @@ internal sealed unsafe class BlockRunner : IDisposable
             if (checkedRegisters)
                 CheckReads(warp, op, mask);
             if (++warp.Executed > budget)
-                throw warp.Fault(FaultKind.InstructionBudget, op, warp.Active, null, $"the warp has executed {budget} instructions, all that the launch allows");
+                throw warp.Fault(FaultKind.InstructionBudget, op, warp.Active, null, $"the warp has executed {budget} instructions, " +
+                    "all that the launch allows");
             ref Counter counter = ref counters[op.Index];
             counter.Warps++;
             if (mask == 0)
@@ -180,7 +182,8 @@ internal sealed unsafe class BlockRunner : IDisposable
     }
 
     private static EmulatorFault Undefined(Warp warp, Op op, int register, uint missing) =>
-        warp.Fault(FaultKind.UninitializedRegister, op, missing, null, $"reads register {warp.Program.RegisterNames[register]}, which this thread has not written");
+        warp.Fault(FaultKind.UninitializedRegister, op, missing, null, $"reads register {warp.Program.RegisterNames[register]}, which " +
+        "this thread has not written");
 
     private EmulatorFault Deadlock()
     {
@@ -188,7 +191,8 @@ internal sealed unsafe class BlockRunner : IDisposable
         var others = Warps.Where(w => w.Status == WarpStatus.Waiting && w.WaitingAt != waiting.WaitingAt).ToList();
         string elsewhere = others.Count > 0
             ? $"other threads wait at line {others[0].WaitingAt!.Line}"
-            : $"{Warps.Count(w => w.Status == WarpStatus.Done)} of {Warps.Length} warps have ended and the barrier's thread count cannot be reached";
+            : $"{Warps.Count(w => w.Status == WarpStatus.Done)} of {Warps.Length} warps have ended and the barrier's thread count " +
+            "cannot be reached";
         return waiting.Fault(FaultKind.DivergentBarrier, waiting.WaitingAt!, waiting.Active, null, $"waits for ever: {elsewhere}");
     }
 }

@@ -164,7 +164,8 @@ internal sealed class CodeShard
             long own = Sequence[r] - tokens.FirstSequence;
             bool isThere = own >= 0 && own < tokens.Sequences.Length && (uint)Position[r] < (uint)tokens.Sequences[own].Length;
             if (!isThere || (Sequence[r], Position[r]).CompareTo(last) <= 0)
-                throw BadFile.Of(path, $"row {r} is of sequence {Sequence[r]}, position {Position[r]}; the shard's tokens have no such place after " +
+                throw BadFile.Of(path, $"row {r} is of sequence {Sequence[r]}, position {Position[r]}; the shard's tokens have no such " +
+                    "place after " +
                     $"{last.Sequence}, {last.Position}.");
             last = (Sequence[r], Position[r]);
         }

@@ -15,7 +15,8 @@ namespace KernelScope.Training.Suites;
 internal sealed class SuiteReport
 {
     private static readonly string[] Columns = ["id", "name", "site", "site_out", "layer", "width", "activation", "sparsity", "k", "seed",
-        "state", "steps", "l0", "fvu", "delta_loss", "delta_low", "delta_high", "ce_clean", "kl", "loss_recovered", "r_L0", "dead", "never_fires",
+        "state", "steps", "l0", "fvu", "delta_loss", "delta_low", "delta_high", "ce_clean", "kl", "loss_recovered", "r_L0", "dead",
+            "never_fires",
         "on_frontier", "path"];
 
     /// <summary>Beside that of the report of an evaluation.</summary>
@@ -115,8 +116,8 @@ internal sealed class SuiteReport
             "FVU with their own mean. ";
         string spliced = one is null ? "Delta loss was not measured. "
             : "Delta loss is the growth of the mean next-token loss, in nats, when the reconstruction replaces the activation at every " +
-                FormattableString.Invariant($"position but BOS, over {one.Sequences:N0} of those sequences ({one.Positions:N0} positions; ") +
-                "those whose own token is left out, and padding as a target, do not count). ";
+                "position but BOS, over " + FormattableString.Invariant($"{one.Sequences:N0} of those sequences ({one.Positions:N0} ") +
+                "positions; those whose own token is left out, and padding as a target, do not count). ";
         return trained + spliced +
             "A point is bold where no SAE of its site and layer has both a smaller L0 and a smaller loss, and grey where one has.";
     }
@@ -269,7 +270,8 @@ internal sealed class SuiteReport
 
     private void AppendTable(StringBuilder html)
     {
-        string[] heads = ["SAE", "layer", "width", "λ or k", "seed", "L0", "FVU", "delta loss", "KL", "loss recovered", "r_L0", "dead", "never fires"];
+        string[] heads = ["SAE", "layer", "width", "λ or k", "seed", "L0", "FVU", "delta loss", "KL", "loss recovered", "r_L0", "dead",
+            "never fires"];
         Dictionary<Row, bool> frontier = OnFrontier();
         html.Append("<h2>Table</h2>\n<div class=\"scroll\"><table><caption>").Append(Html.Escape(Setting()))
             .Append("</caption><thead><tr>");

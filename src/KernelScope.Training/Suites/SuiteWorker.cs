@@ -44,7 +44,8 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
     /// <param name="idle">How long to wait for an item.</param>
     /// <param name="progress">Told from time to time.</param>
     /// <param name="cancellationToken">Ends it, after a checkpoint.</param>
-    public void Run(IShardQueue queue, Device device, TimeSpan idle, IProgress<SuiteProgress>? progress, CancellationToken cancellationToken)
+    public void Run(IShardQueue queue, Device device, TimeSpan idle, IProgress<SuiteProgress>? progress,
+        CancellationToken cancellationToken)
     {
         var watch = new LeaseWatch(queue);
         while (queue.Lease(idle, cancellationToken) is ShardLease lease)
@@ -231,7 +232,8 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
     private TokenSet ValidationTokens(Gemma2Model reader)
     {
         if (plan.Run.SkipFirst > 0)
-            throw new InvalidDataException($"the run leaves out the first {plan.Run.SkipFirst} positions of each sequence, and losses are " +
+            throw new InvalidDataException($"the run leaves out the first {plan.Run.SkipFirst} positions of each sequence, and losses " +
+                "are " +
                 $"counted by tokens; --no-model leaves them out.");
         return RunEvaluation.ValidationTokens(run, plan.Run, plan.Items[0].Rows.Validation, plan.Sequences, reader.Config)
             ?? throw new InvalidDataException("no sequence of the run is kept back, so that delta loss has nothing to be measured on; a " +

@@ -29,7 +29,8 @@ internal static class JsonFields
         if (value.ValueKind != JsonValueKind.String)
         {
             return value.GetDouble() is double number and >= int.MinValue and <= int.MaxValue ? (int)number
-                : throw Refusal.Bad(string.Create(CultureInfo.InvariantCulture, $"{name} is {value.GetDouble()}, which is out of range."), name);
+                : throw Refusal.Bad(string.Create(CultureInfo.InvariantCulture, $"{name} is {value.GetDouble()}, which is out of range."),
+                name);
         }
 
         return int.TryParse(value.GetString(), NumberStyles.None, CultureInfo.InvariantCulture, out int digits) ? digits

@@ -21,7 +21,8 @@ public sealed class KvLayer
         ThrowIfNoType(type);
         if (keys.Rows != (long)kvHeadCount * capacity || values.Rows != keys.Rows || values.Columns != keys.Columns || !keys.IsDense
             || !values.IsDense)
-            throw new ArgumentException($"{keys} and {values} are not a cache of {kvHeadCount} heads and {capacity} positions.", nameof(keys));
+            throw new ArgumentException($"{keys} and {values} are not a cache of {kvHeadCount} heads and {capacity} positions.",
+            nameof(keys));
         Keys = keys;
         Values = values;
         KvHeadCount = kvHeadCount;

@@ -54,7 +54,8 @@ public sealed class ModelFolder
             if (Directory.Exists(nameOrPath))
                 return OfFolder(nameOrPath);
             if (RawFile.IsThere(nameOrPath))
-                throw BadFile.Of(nameOrPath, "this is not a folder; a model is a folder with config.json, safetensors and tokenizer.model.");
+                throw BadFile.Of(nameOrPath, "this is not a folder; a model is a folder with config.json, safetensors and " +
+                    "tokenizer.model.");
             var looked = new List<string> { nameOrPath };
             if (HubCache.EntryName(nameOrPath) is string entry)
             {

@@ -13,7 +13,8 @@ public sealed class DriverErrorTests
     /// <summary>Calls that give something back; after a failure there is nothing to be done about them.</summary>
     private static readonly string[] NotChecked =
     [
-        nameof(ICudaDriver.StreamDestroy), nameof(ICudaDriver.PrimaryCtxRelease), nameof(ICudaDriver.ModuleUnload), nameof(ICudaDriver.EventDestroy),
+        nameof(ICudaDriver.StreamDestroy), nameof(ICudaDriver.PrimaryCtxRelease), nameof(ICudaDriver.ModuleUnload),
+        nameof(ICudaDriver.EventDestroy),
         nameof(ICudaDriver.MemFreeHost), nameof(ICudaDriver.GraphDestroy), nameof(ICudaDriver.GraphExecDestroy),
         // Launches then go one by one: DriverRulesTests.
         nameof(ICudaDriver.StreamBeginCapture), nameof(ICudaDriver.StreamEndCapture), nameof(ICudaDriver.GraphInstantiate),
@@ -51,9 +52,11 @@ public sealed class DriverErrorTests
     [Fact]
     public void A_driver_too_old_for_the_PTX_is_refused_with_both_versions()
     {
-        var error = Assert.Throws<CudaException>(() => new CudaDevice("cuda:0", new EmulatedDriver(new EmulatedDriverOptions { DriverVersion = 10_020 })));
+        var error = Assert.Throws<CudaException>(
+            () => new CudaDevice("cuda:0", new EmulatedDriver(new EmulatedDriverOptions { DriverVersion = 10_020 })));
         Assert.Equal(CudaResult.UnsupportedPtxVersion, error.Result);
-        Assert.Equal("The NVIDIA driver is too old: it supports CUDA 10.2, and the kernels (PTX 7.0) need CUDA 11.4. Install a newer driver.", error.Message);
+        Assert.Equal("The NVIDIA driver is too old: it supports CUDA 10.2, and the kernels (PTX 7.0) need CUDA 11.4. Install a newer " +
+            "driver.", error.Message);
     }
 
     [Fact]
@@ -67,8 +70,13 @@ public sealed class DriverErrorTests
     [Fact]
     public void A_driver_without_devices_is_described()
     {
-        using var driver = new FailingDriver(new EmulatedDriver()) { Fail = call => call == nameof(ICudaDriver.Init) ? CudaResult.NoDevice : null };
-        Assert.Equal("PTX emulator is installed, but there is no CUDA device (CUDA_ERROR_NO_DEVICE).", DriverDescription.Of(driver).Problem);
+        using var driver = new FailingDriver(new EmulatedDriver())
+        {
+            Fail = call => call == nameof(ICudaDriver.Init)
+            ? CudaResult.NoDevice : null
+        };
+        Assert.Equal("PTX emulator is installed, but there is no CUDA device (CUDA_ERROR_NO_DEVICE).",
+            DriverDescription.Of(driver).Problem);
     }
 
     [Fact]
@@ -117,18 +125,27 @@ public sealed class DriverErrorTests
     [Fact]
     public void A_launch_that_fails_names_kernel_and_grid()
     {
-        using var device = new CudaDevice("cuda:0", new FailingDriver(new EmulatedDriver()) { Fail = call => call == nameof(ICudaDriver.LaunchKernel) ? CudaResult.LaunchOutOfResources : null });
+        using var device = new CudaDevice("cuda:0", new FailingDriver(new EmulatedDriver())
+        {
+            Fail = call =>
+            call == nameof(ICudaDriver.LaunchKernel) ? CudaResult.LaunchOutOfResources : null
+        });
         Mat x = device.CreateMat(2, 3, "x");
         device.Softcap(x, 30);
         var error = Assert.Throws<CudaException>(device.Synchronize);
-        Assert.Equal("cuLaunchKernel (softcap (op Softcap, grid 2×1, block 256)) failed with CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (701).", error.Message);
+        Assert.Equal("cuLaunchKernel (softcap (op Softcap, grid 2×1, block 256)) failed with CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (701).",
+            error.Message);
     }
 
     [Fact]
     public void After_a_fault_every_call_says_that_the_device_is_lost_and_why()
     {
         bool fault = false;
-        var driver = new FailingDriver(new EmulatedDriver()) { Fail = call => fault && call is not nameof(ICudaDriver.CtxSetCurrent) ? CudaResult.IllegalAddress : null };
+        var driver = new FailingDriver(new EmulatedDriver())
+        {
+            Fail = call => fault && call is not nameof(ICudaDriver.CtxSetCurrent)
+            ? CudaResult.IllegalAddress : null
+        };
         using var device = new CudaDevice("cuda:0", driver);
         Mat x = device.CreateMat(2, 3, "x");
         device.Softcap(x, 30);
@@ -138,7 +155,8 @@ public sealed class DriverErrorTests
         var first = Assert.Throws<CudaException>(device.Synchronize);
         Assert.Contains("CUDA_ERROR_ILLEGAL_ADDRESS", first.Message, StringComparison.Ordinal);
         var second = Assert.Throws<CudaException>(() => device.Read(x, new float[6]));
-        Assert.StartsWith("An earlier error has lost the GPU: the process cannot use it any more; start again.", second.Message, StringComparison.Ordinal);
+        Assert.StartsWith("An earlier error has lost the GPU: the process cannot use it any more; start again.", second.Message,
+            StringComparison.Ordinal);
         Assert.Contains(first.Message, second.Message, StringComparison.Ordinal);
     }
 
@@ -185,7 +203,8 @@ public sealed class DriverErrorTests
     [Fact]
     public void The_driver_library_is_looked_for_in_its_usual_places()
     {
-        string[] places = ["libcuda.so.1", "libcuda.so", "/usr/lib/wsl/lib/libcuda.so.1", "/usr/local/nvidia/lib64/libcuda.so.1", "/usr/local/cuda/compat/libcuda.so.1"];
+        string[] places = ["libcuda.so.1", "libcuda.so", "/usr/lib/wsl/lib/libcuda.so.1", "/usr/local/nvidia/lib64/libcuda.so.1",
+            "/usr/local/cuda/compat/libcuda.so.1"];
         for (int n = 0; n < places.Length; n++)
             Assert.Equal((places[n], 7), DriverLibrary.Find(windows: false, file => Array.IndexOf(places, file) >= n ? 7 : 0));
         Assert.Equal(("libcuda.so.1", 0), DriverLibrary.Find(windows: false, _ => 0));
@@ -206,10 +225,14 @@ public sealed class DriverErrorTests
     {
         foreach ((string take, string give) in new[]
         {
-            (nameof(ICudaDriver.MemAlloc), nameof(ICudaDriver.MemFree)), (nameof(ICudaDriver.MemHostAlloc), nameof(ICudaDriver.MemFreeHost)),
-            (nameof(ICudaDriver.StreamCreate), nameof(ICudaDriver.StreamDestroy)), (nameof(ICudaDriver.EventCreate), nameof(ICudaDriver.EventDestroy)),
-            (nameof(ICudaDriver.ModuleLoadData), nameof(ICudaDriver.ModuleUnload)), (nameof(ICudaDriver.PrimaryCtxRetain), nameof(ICudaDriver.PrimaryCtxRelease)),
-            (nameof(ICudaDriver.StreamEndCapture), nameof(ICudaDriver.GraphDestroy)), (nameof(ICudaDriver.GraphInstantiate), nameof(ICudaDriver.GraphExecDestroy)),
+            (nameof(ICudaDriver.MemAlloc), nameof(ICudaDriver.MemFree)),
+                (nameof(ICudaDriver.MemHostAlloc), nameof(ICudaDriver.MemFreeHost)),
+            (nameof(ICudaDriver.StreamCreate), nameof(ICudaDriver.StreamDestroy)),
+                (nameof(ICudaDriver.EventCreate), nameof(ICudaDriver.EventDestroy)),
+            (nameof(ICudaDriver.ModuleLoadData), nameof(ICudaDriver.ModuleUnload)),
+                (nameof(ICudaDriver.PrimaryCtxRetain), nameof(ICudaDriver.PrimaryCtxRelease)),
+            (nameof(ICudaDriver.StreamEndCapture), nameof(ICudaDriver.GraphDestroy)),
+                (nameof(ICudaDriver.GraphInstantiate), nameof(ICudaDriver.GraphExecDestroy)),
         })
         {
             Assert.Equal(calls.Count(c => c == take), calls.Count(c => c == give));

@@ -113,13 +113,17 @@ internal sealed class FailingDriver(ICudaDriver inner) : ICudaDriver
 
     public CudaResult MemFreeHost(nint pointer) => Refused(nameof(MemFreeHost)) ?? inner.MemFreeHost(pointer);
 
-    public CudaResult MemsetD8Async(ulong destination, byte value, long bytes, nint stream) => Refused(nameof(MemsetD8Async)) ?? inner.MemsetD8Async(destination, value, bytes, stream);
+    public CudaResult MemsetD8Async(ulong destination, byte value, long bytes, nint stream) => Refused(nameof(MemsetD8Async))
+        ?? inner.MemsetD8Async(destination, value, bytes, stream);
 
-    public CudaResult MemcpyHtoDAsync(ulong destination, nint source, long bytes, nint stream) => Refused(nameof(MemcpyHtoDAsync)) ?? inner.MemcpyHtoDAsync(destination, source, bytes, stream);
+    public CudaResult MemcpyHtoDAsync(ulong destination, nint source, long bytes, nint stream) => Refused(nameof(MemcpyHtoDAsync))
+        ?? inner.MemcpyHtoDAsync(destination, source, bytes, stream);
 
-    public CudaResult MemcpyDtoHAsync(nint destination, ulong source, long bytes, nint stream) => Refused(nameof(MemcpyDtoHAsync)) ?? inner.MemcpyDtoHAsync(destination, source, bytes, stream);
+    public CudaResult MemcpyDtoHAsync(nint destination, ulong source, long bytes, nint stream) => Refused(nameof(MemcpyDtoHAsync))
+        ?? inner.MemcpyDtoHAsync(destination, source, bytes, stream);
 
-    public CudaResult MemcpyDtoDAsync(ulong destination, ulong source, long bytes, nint stream) => Refused(nameof(MemcpyDtoDAsync)) ?? inner.MemcpyDtoDAsync(destination, source, bytes, stream);
+    public CudaResult MemcpyDtoDAsync(ulong destination, ulong source, long bytes, nint stream) => Refused(nameof(MemcpyDtoDAsync))
+        ?? inner.MemcpyDtoDAsync(destination, source, bytes, stream);
 
     public CudaResult StreamCreate(out nint stream)
     {
@@ -169,7 +173,8 @@ internal sealed class FailingDriver(ICudaDriver inner) : ICudaDriver
         return Refused(nameof(EventElapsedTime)) ?? inner.EventElapsedTime(start, end, out milliseconds);
     }
 
-    public CudaResult LaunchKernel(nint function, LaunchShape shape, nint stream, ReadOnlySpan<byte> parameters, ReadOnlySpan<int> offsets) => Refused(nameof(LaunchKernel)) ?? inner.LaunchKernel(function, shape, stream, parameters, offsets);
+    public CudaResult LaunchKernel(nint function, LaunchShape shape, nint stream, ReadOnlySpan<byte> parameters,
+        ReadOnlySpan<int> offsets) => Refused(nameof(LaunchKernel)) ?? inner.LaunchKernel(function, shape, stream, parameters, offsets);
 
     public void Dispose() => inner.Dispose();
 

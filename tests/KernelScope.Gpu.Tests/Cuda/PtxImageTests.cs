@@ -12,7 +12,8 @@ public sealed class PtxImageTests
     [Fact]
     public void The_embedded_files_are_those_of_the_repository()
     {
-        foreach (string file in PtxImage.Embedded.Manifest.Kernels.SelectMany(k => k.Code).Select(c => c.File).Append(PtxManifest.FileName).Distinct())
+        foreach (string file in PtxImage.Embedded.Manifest.Kernels.SelectMany(k => k.Code).Select(c => c.File).Append(PtxManifest.FileName)
+            .Distinct())
         {
             byte[] committed = System.IO.File.ReadAllBytes(Path.Combine(Fixtures.Root, "kernels", "ptx", file));
             Assert.Equal(committed, PtxImage.ReadResource(file));
@@ -38,7 +39,8 @@ public sealed class PtxImageTests
 
     [Fact]
     public void A_file_for_another_target_is_refused() =>
-        Assert.Contains("sm_80", Refusal(File, text => text.Replace(".target sm_80", ".target sm_90", StringComparison.Ordinal)), StringComparison.Ordinal);
+        Assert.Contains("sm_80", Refusal(File, text => text.Replace(".target sm_80", ".target sm_90", StringComparison.Ordinal)),
+        StringComparison.Ordinal);
 
     [Fact]
     public void A_kernel_that_the_manifest_does_not_know_is_refused() =>
@@ -79,7 +81,8 @@ public sealed class PtxImageTests
     {
         PtxCode[] code = [.. new[] { "sm_80", "sm_90", "sm_90a" }.Select(t => new PtxCode(PtxTarget.Parse(t), $"{t}/x.ptx", "", "7.0"))];
         var kernel = new PtxKernelInfo("x", 32, 1, 1, [], code);
-        Assert.Equal(("sm_80", "sm_90a", "sm_90"), ($"{kernel.CodeFor(89)!.Target}", $"{kernel.CodeFor(90)!.Target}", $"{kernel.CodeFor(100)!.Target}"));
+        Assert.Equal(("sm_80", "sm_90a", "sm_90"),
+            ($"{kernel.CodeFor(89)!.Target}", $"{kernel.CodeFor(90)!.Target}", $"{kernel.CodeFor(100)!.Target}"));
         foreach (string wrong in new[] { "sm_", "sm_a", "80", "sm_90ab", "compute_80" })
             Assert.Throws<FormatException>(() => PtxTarget.Parse(wrong));
     }
@@ -88,7 +91,8 @@ public sealed class PtxImageTests
     [Fact]
     public void A_driver_must_know_the_versions_that_its_device_loads()
     {
-        string text = Encoding.UTF8.GetString(PtxImage.ReadResource(File)!).Replace(".version 7.0", ".version 7.8", StringComparison.Ordinal).Replace(".target sm_80", ".target sm_90", StringComparison.Ordinal);
+        string text = Encoding.UTF8.GetString(PtxImage.ReadResource(File)!).Replace(".version 7.0", ".version 7.8",
+            StringComparison.Ordinal).Replace(".target sm_80", ".target sm_90", StringComparison.Ordinal);
         System.Text.Json.Nodes.JsonNode manifest = ChangedImage.Manifest();
         foreach (System.Text.Json.Nodes.JsonNode? kernel in manifest["kernels"]!.AsArray())
         {
@@ -99,15 +103,20 @@ public sealed class PtxImageTests
             code.Add(newer);
         }
 
-        PtxImage image = ChangedImage.Of(manifest, name => name == "sm_90/elementwise.ptx" ? Encoding.UTF8.GetBytes(text) : PtxImage.ReadResource(name));
+        PtxImage image = ChangedImage.Of(manifest, name => name == "sm_90/elementwise.ptx" ? Encoding.UTF8.GetBytes(text)
+            : PtxImage.ReadResource(name));
         Assert.Equal(("7.0", "7.8"), (image.Manifest.PtxVersionFor(80), image.Manifest.PtxVersionFor(90)));
         Open(80, 11_040).Dispose();
         Open(90, 11_080).Dispose();
-        Assert.Contains("(PTX 7.8) need CUDA 11.8", Assert.Throws<KernelScope.Cuda.Driver.CudaException>(() => Open(90, 11_040)).Message, StringComparison.Ordinal);
+        Assert.Contains("(PTX 7.8) need CUDA 11.8", Assert.Throws<KernelScope.Cuda.Driver.CudaException>(() => Open(90, 11_040)).Message,
+            StringComparison.Ordinal);
 
-        KernelScope.Cuda.CudaDevice Open(int capability, int driver) => new("cuda:0", new Emulated.EmulatedDriver(TestGpu.Driver(capability) with { DriverVersion = driver }), image: image);
+        KernelScope.Cuda.CudaDevice Open(int capability, int driver) =>
+            new("cuda:0", new Emulated.EmulatedDriver(TestGpu.Driver(capability) with { DriverVersion = driver }), image: image);
     }
 
-    private static string Refusal(string file, Func<string, string> change) => Assert.Throws<InvalidDataException>(() => new PtxImage(name =>
-        PtxImage.ReadResource(name) is { } bytes && name == file ? Encoding.UTF8.GetBytes(change(Encoding.UTF8.GetString(bytes))) : PtxImage.ReadResource(name))).Message;
+    private static string Refusal(string file, Func<string, string> change) =>
+        Assert.Throws<InvalidDataException>(() => new PtxImage(name =>
+        PtxImage.ReadResource(name) is { } bytes && name == file ? Encoding.UTF8.GetBytes(change(Encoding.UTF8.GetString(bytes)))
+        : PtxImage.ReadResource(name))).Message;
 }

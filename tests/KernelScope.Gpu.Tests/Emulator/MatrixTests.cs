@@ -7,7 +7,8 @@ public class MatrixTests
 {
 
     /// <summary>The manual's row and column of element i of lane l, for 16-bit A of m16n8k16 and its relatives.</summary>
-    private static (int Row, int Column) A16(int lane, int i) => (lane / 4 + (i / 2 % 2 == 1 ? 8 : 0), lane % 4 * 2 + i % 2 + (i >= 4 ? 8 : 0));
+    private static (int Row, int Column) A16(int lane, int i) =>
+        (lane / 4 + (i / 2 % 2 == 1 ? 8 : 0), lane % 4 * 2 + i % 2 + (i >= 4 ? 8 : 0));
 
     private static (int Row, int Column) B16(int lane, int i) => (lane % 4 * 2 + i % 2 + (i >= 2 ? 8 : 0), lane / 4);
 
@@ -46,7 +47,8 @@ public class MatrixTests
             for (int i = 0; i < 4; i++)
                 own[left + right + i] = BitConverter.SingleToUInt32Bits((float)At(c, C(lane, i)));
         }
-        string registers = string.Concat(Enumerable.Range(0, left + right + 4).Select(i => $"    ld.global.b32 %r{20 + i}, [%rd21+{4 * i}];\n"));
+        string registers = string.Concat(Enumerable.Range(0, left + right + 4)
+            .Select(i => $"    ld.global.b32 %r{20 + i}, [%rd21+{4 * i}];\n"));
         string List(int first, int count) => "{" + string.Join(", ", Enumerable.Range(first, count).Select(i => $"%r{i}")) + "}";
         string body = $"""
                 mul.wide.u32 %rd20, %r2, {4 * (left + right + 4)};
@@ -95,7 +97,8 @@ public class MatrixTests
     [InlineData("H100", MatrixModel.Hopper)]
     public void Sums_are_those_that_hardware_gave(string gpu, MatrixModel model)
     {
-        string[][] lines = [.. File.ReadLines(KernelScope.Tests.Fixtures.Path("tensor_cores", "results.txt")).Select(l => l.Split(' ')).Where(l => l[0] == gpu)];
+        string[][] lines = [.. File.ReadLines(KernelScope.Tests.Fixtures.Path("tensor_cores", "results.txt")).Select(l => l.Split(' '))
+            .Where(l => l[0] == gpu)];
         Assert.Equal(900, lines.Length);
         foreach (string[] line in lines)
         {
@@ -103,10 +106,12 @@ public class MatrixTests
             int digits = type == "tf32" ? 8 : 4;
             uint[] a = Values(line[2], digits), b = Values(line[3], digits);
             float d = OneSum(type, a.Length, model, a, b, BitConverter.UInt32BitsToSingle(Convert.ToUInt32(line[4], 16)));
-            Assert.True(BitConverter.SingleToUInt32Bits(d) == Convert.ToUInt32(line[5], 16), $"{string.Join(' ', line)}: {BitConverter.SingleToUInt32Bits(d):x8}");
+            Assert.True(BitConverter.SingleToUInt32Bits(d) == Convert.ToUInt32(line[5], 16),
+                $"{string.Join(' ', line)}: {BitConverter.SingleToUInt32Bits(d):x8}");
         }
 
-        static uint[] Values(string hex, int digits) => [.. Enumerable.Range(0, hex.Length / digits).Select(i => Convert.ToUInt32(hex.Substring(i * digits, digits), 16))];
+        static uint[] Values(string hex, int digits) =>
+            [.. Enumerable.Range(0, hex.Length / digits).Select(i => Convert.ToUInt32(hex.Substring(i * digits, digits), 16))];
     }
 
     [Theory]

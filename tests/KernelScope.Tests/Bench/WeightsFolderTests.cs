@@ -9,7 +9,8 @@ namespace KernelScope.Tests.Bench;
 /// <summary>The folder of random weights: made once, used again, never mistaken for somebody's files; and the weights themselves.</summary>
 public sealed class WeightsFolderTests : IDisposable
 {
-    private static readonly ModelShape Tiny = new(Dim: 64, Hidden: 128, Layers: 4, Heads: 4, KvHeads: 2, HeadDim: 16, Vocabulary: 512, Context: 64, Window: 8);
+    private static readonly ModelShape Tiny = new(Dim: 64, Hidden: 128, Layers: 4, Heads: 4, KvHeads: 2, HeadDim: 16, Vocabulary: 512,
+        Context: 64, Window: 8);
     private readonly string _root = Directory.CreateTempSubdirectory("kernelscope-tests-").FullName;
 
     private string Place => Path.Combine(_root, "weights");
@@ -73,7 +74,8 @@ public sealed class WeightsFolderTests : IDisposable
         string theirs = Path.Combine(Place, "model.safetensors");
         File.WriteAllText(theirs, "theirs");
         using (var folder = new WeightsFolder(Place, Tiny, keep: false))
-            Assert.Contains("did not write", Assert.Throws<IOException>(() => folder.Open(new Progress(), default)).Message, StringComparison.Ordinal);
+            Assert.Contains("did not write", Assert.Throws<IOException>(() => folder.Open(new Progress(), default)).Message,
+                StringComparison.Ordinal);
         Assert.Equal([theirs], Directory.GetFiles(Place));
         Assert.Equal("theirs", File.ReadAllText(theirs));
     }
@@ -98,7 +100,8 @@ public sealed class WeightsFolderTests : IDisposable
         using (var folder = new WeightsFolder(Place, Tiny, keep: true))
             Open(folder);
         using var other = new WeightsFolder(Place, Tiny with { Layers = 2 }, keep: false);
-        Assert.Contains("another shape", Assert.Throws<IOException>(() => other.Open(new Progress(), default)).Message, StringComparison.Ordinal);
+        Assert.Contains("another shape", Assert.Throws<IOException>(() => other.Open(new Progress(), default)).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]

@@ -48,11 +48,13 @@ public sealed class ProfilingDeviceTests
         Dictionary<string, OpProfile> ops = device.Ops.ToDictionary(o => o.Op);
         // Six layers; the first norm is the only one that is not fused with what lies before it. The rows after the final norm are copied for the session.
         Assert.Equal(
-            ["AddNormedThenNorm 12", "Attend global 3", "Attend sliding 3", "Copy 1", "Embed 1", "GatedGelu gate_up 6", "Linear down 6", "Linear embedding 1", "Linear o 6", "Linear qkv 6", "RmsNorm 1", "RopeThenStore 6", "Softcap 1"],
+            ["AddNormedThenNorm 12", "Attend global 3", "Attend sliding 3", "Copy 1", "Embed 1", "GatedGelu gate_up 6", "Linear down 6",
+            "Linear embedding 1", "Linear o 6", "Linear qkv 6", "RmsNorm 1", "RopeThenStore 6", "Softcap 1"],
             ops.Values.Select(o => $"{o.Op} {o.Calls}").Order(StringComparer.Ordinal));
 
         // Four products, attention, the cache and two norms a layer; before them the embedding and the first norm, behind them the logits and the rows of the final norm that the session keeps.
-        Assert.Equal([.. Enumerable.Repeat(8L, 6), 5], device.Entries.GroupBy(e => e.Layer).OrderBy(g => g.Key ?? int.MaxValue).Select(g => g.Sum(e => e.Calls)));
+        Assert.Equal([.. Enumerable.Repeat(8L, 6), 5], device.Entries.GroupBy(e => e.Layer).OrderBy(g => g.Key ?? int.MaxValue)
+            .Select(g => g.Sum(e => e.Calls)));
 
         const int Rows = 7, ModelDim = 224, HiddenDim = 896, Vocabulary = 4096;
         Assert.Equal(6.0 * 2 * Rows * ModelDim * HiddenDim, ops["Linear down"].Cost.Flops);
@@ -72,7 +74,8 @@ public sealed class ProfilingDeviceTests
         using Gemma2Checkpoint demo = TheDemo.OpenCheckpoint();
         using var packed = new PackedMatrix(demo.Embedding);
         Assert.True(packed.View.IsCompact);
-        using Weight plain = device.CreateWeight("plain", new WeightPart(demo.Embedding)), panels = device.CreateWeight("panels", new WeightPart(demo.Embedding) { Pack = true });
+        using Weight plain = device.CreateWeight("plain", new WeightPart(demo.Embedding)),
+            panels = device.CreateWeight("panels", new WeightPart(demo.Embedding) { Pack = true });
         Mat x = device.CreateMat(1, plain.Columns, "x"), y = device.CreateMat(1, plain.Rows, "y");
         device.Linear(x, plain, y);
         device.Linear(x, panels, y);

@@ -91,7 +91,8 @@ public sealed class CompactPanelTests : IDisposable
         const double Rounding = 384 * 5.97e-8;
         var random = new Random(7);
         // All of nearly one size, the smallest that the window has: what the code of an exception adds by itself is as large as a weight.
-        ushort[] values = [.. Enumerable.Range(0, Outputs * Inputs).Select(_ => ((BFloat16)((0.01f + (0.005f * random.NextSingle())) * ((2 * random.Next(2)) - 1))).Bits)];
+        ushort[] values = [.. Enumerable.Range(0, Outputs * Inputs)
+            .Select(_ => ((BFloat16)((0.01f + (0.005f * random.NextSingle())) * ((2 * random.Next(2)) - 1))).Bits)];
         for (int n = 0; n < 200; n++)
             values[random.Next(values.Length)] = new ushort[] { 0, 0x8000, 0x0001, 0x1234, 0x4000 }[n % 5];
         // Whole numbers of few bits, so that fast and exact see the same x.
@@ -151,7 +152,10 @@ public sealed class CompactPanelTests : IDisposable
     private static ushort[] Values(int count, int special)
     {
         var random = new Random(count);
-        ushort[] values = [.. Enumerable.Range(0, count).Select(_ => ((BFloat16)(float)(0.02 * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble()))).Bits)];
+        ushort[] values = [.. Enumerable.Range(0, count)
+            .Select(
+            _ => ((BFloat16)(float)(0.02 * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(
+            2 * Math.PI * random.NextDouble()))).Bits)];
         ushort[] kinds = [0x0000, 0x8000, 0x0001, 0x807F, 0x4480, 0xC500, 0x1234];
         for (int n = 0; n < special; n++)
             values[random.Next(count)] = kinds[n % kinds.Length];
@@ -162,7 +166,8 @@ public sealed class CompactPanelTests : IDisposable
     {
         foreach (bool transposed in (bool[])[false, true])
         {
-            ushort[] stored = transposed ? [.. Enumerable.Range(0, values.Length).Select(n => values[((n % outputs) * inputs) + (n / outputs)])] : values;
+            ushort[] stored = transposed ? [.. Enumerable.Range(0, values.Length)
+                .Select(n => values[((n % outputs) * inputs) + (n / outputs)])] : values;
             using SafetensorsFile file = Write(stored, transposed ? [inputs, outputs] : [outputs, inputs]);
             using var packed = new PackedMatrix(file["w"], transposed);
             Assert.True(packed.View.IsCompact);

@@ -72,7 +72,8 @@ public sealed class PanelSourceTests : IDisposable
     [Fact]
     public void An_index_that_takes_a_tensor_from_another_shard_makes_other_weights()
     {
-        string model = Copy("bf16", settled: true), first = Path.Combine(model, "a.safetensors"), second = Path.Combine(model, "b.safetensors");
+        string model = Copy("bf16", settled: true), first = Path.Combine(model, "a.safetensors"),
+            second = Path.Combine(model, "b.safetensors");
         File.Move(Path.Combine(model, "model.safetensors"), first);
         byte[] bytes = File.ReadAllBytes(first);
         for (int at = (int)BitConverter.ToInt64(bytes) + 8; at < bytes.Length; at += 2)
@@ -84,7 +85,8 @@ public sealed class PanelSourceTests : IDisposable
         void Index(string other) => File.WriteAllText(
             Path.Combine(model, "model.safetensors.index.json"),
             JsonSerializer.Serialize(new { weight_map = names.ToDictionary(n => n, n => n == other ? "b.safetensors" : "a.safetensors") }));
-        string down = names.First(n => n.Contains("down_proj", StringComparison.Ordinal)), norm = names.First(n => n.Contains("layernorm", StringComparison.Ordinal));
+        string down = names.First(n => n.Contains("down_proj", StringComparison.Ordinal)),
+            norm = names.First(n => n.Contains("layernorm", StringComparison.Ordinal));
         // A shard that nothing is read from is not opened; both are, by a norm, which is not a matrix.
         Index(norm);
         Thread.Sleep(2100);
@@ -149,7 +151,8 @@ public sealed class PanelSourceTests : IDisposable
         string model = Copy("bf16", settled: false), weights = Path.Combine(model, "model.safetensors");
         byte[] before = File.ReadAllBytes(weights), config = File.ReadAllBytes(Path.Combine(model, "config.json"));
         using (Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(model))
-            Assert.Contains("is read from", Assert.Throws<IOException>(() => ModelPanels.Write(checkpoint, Path.Combine(model, name))).Message, StringComparison.Ordinal);
+            Assert.Contains("is read from", Assert.Throws<IOException>(
+                () => ModelPanels.Write(checkpoint, Path.Combine(model, name))).Message, StringComparison.Ordinal);
         Assert.Equal(before, File.ReadAllBytes(weights));
         Assert.Equal(config, File.ReadAllBytes(Path.Combine(model, "config.json")));
     }
@@ -203,7 +206,8 @@ public sealed class PanelSourceTests : IDisposable
     {
         byte[] bytes = File.ReadAllBytes(path);
         long header = BitConverter.ToInt64(bytes);
-        File.WriteAllBytes(path, [.. BitConverter.GetBytes(header + 8), .. bytes.AsSpan(8, (int)header), .. "        "u8, .. bytes.AsSpan(8 + (int)header)]);
+        File.WriteAllBytes(path, [.. BitConverter.GetBytes(header + 8), .. bytes.AsSpan(8, (int)header), .. "        "u8,
+            .. bytes.AsSpan(8 + (int)header)]);
     }
 
     private static string Pack(string model)

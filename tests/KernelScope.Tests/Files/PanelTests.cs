@@ -20,7 +20,8 @@ public sealed class PanelTests : IDisposable
         foreach (DType type in (DType[])[DType.F32, DType.BF16, DType.F16])
         {
             // A single bfloat16 would be a compact panel; bits at random have every exponent.
-            foreach ((int outputs, int inputs) in (ReadOnlySpan<(int, int)>)[type == DType.BF16 ? (1, 9) : (1, 1), (31, 7), (32, 2), (33, 129), (64, 300), (100, 255)])
+            foreach ((int outputs, int inputs) in (ReadOnlySpan<(int, int)>)[type == DType.BF16 ? (1, 9) : (1, 1), (31, 7), (32, 2),
+                (33, 129), (64, 300), (100, 255)])
             {
                 data.Add(type, outputs, inputs, false);
                 data.Add(type, outputs, inputs, true);
@@ -37,7 +38,8 @@ public sealed class PanelTests : IDisposable
         int size = type.ByteSize();
         byte[] values = new byte[outputs * inputs * size];
         new Random(outputs + inputs).NextBytes(values);
-        using SafetensorsFile file = SafetensorsFile.Open(Write("w.safetensors", type, transposed ? [inputs, outputs] : [outputs, inputs], values));
+        using SafetensorsFile file = SafetensorsFile.Open(
+            Write("w.safetensors", type, transposed ? [inputs, outputs] : [outputs, inputs], values));
         using var packed = new PackedMatrix(file["w"], transposed);
         Assert.Equal(PanelLayout.Bytes(type, outputs, inputs), packed.ByteLength);
         var panels = new ReadOnlySpan<byte>(packed.View.Pointer, (int)packed.ByteLength);
@@ -76,10 +78,14 @@ public sealed class PanelTests : IDisposable
             PanelView view = file[matrix];
             Assert.Equal(0, (long)view.Pointer % 64);
             Assert.Equal(packed.View.IsCompact, view.IsCompact);
-            long bytes = PanelLayout.PanelCount(view.Outputs) * (view.IsCompact ? PanelLayout.CompactPanelBytes(view.Inputs) : PanelLayout.PanelBytes(view.DType, view.Inputs));
-            Assert.True(new ReadOnlySpan<byte>(view.Pointer, (int)bytes).SequenceEqual(new ReadOnlySpan<byte>(packed.View.Pointer, (int)bytes)), matrix.Name);
+            long bytes = PanelLayout.PanelCount(view.Outputs) * (view.IsCompact ? PanelLayout.CompactPanelBytes(view.Inputs)
+                : PanelLayout.PanelBytes(view.DType, view.Inputs));
+            Assert.True(new ReadOnlySpan<byte>(view.Pointer, (int)bytes)
+                .SequenceEqual(new ReadOnlySpan<byte>(packed.View.Pointer, (int)bytes)), matrix.Name);
             long table = packed.ByteLength - bytes;
-            Assert.True(new ReadOnlySpan<byte>(view.Windows, (int)table).StartsWith(new ReadOnlySpan<byte>(packed.View.Windows, (int)(PanelLayout.PanelCount(view.Outputs) * (view.IsCompact ? 8 : 0)))), matrix.Name);
+            Assert.True(new ReadOnlySpan<byte>(view.Windows, (int)table)
+                .StartsWith(new ReadOnlySpan<byte>(packed.View.Windows,
+                (int)(PanelLayout.PanelCount(view.Outputs) * (view.IsCompact ? 8 : 0)))), matrix.Name);
         }
 
         using var device = new CpuDevice(1);
@@ -101,7 +107,8 @@ public sealed class PanelTests : IDisposable
         {
             bytes[at] ^= 0x04;
             string damaged = _folder.Write("damaged.panels", bytes);
-            Assert.Contains(damaged, Assert.Throws<InvalidDataException>(() => PanelFile.Open(damaged).Dispose()).Message, StringComparison.Ordinal);
+            Assert.Contains(damaged, Assert.Throws<InvalidDataException>(() => PanelFile.Open(damaged).Dispose()).Message,
+                StringComparison.Ordinal);
             bytes[at] ^= 0x04;
         }
     }
@@ -128,14 +135,16 @@ public sealed class PanelTests : IDisposable
         using (PanelFile file = PanelFile.Open(path))
             bytes[^ControlBytes(file)] = 9;
         string other = _folder.Write("other.panels", bytes);
-        Assert.Contains("layout 9", Assert.Throws<InvalidDataException>(() => PanelFile.Open(other).Dispose()).Message, StringComparison.Ordinal);
+        Assert.Contains("layout 9", Assert.Throws<InvalidDataException>(() => PanelFile.Open(other).Dispose()).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
     public void Some_other_safetensors_file_is_no_panel_file()
     {
         string path = _folder.Write("x.panels", File.ReadAllBytes(Fixtures.Path("gemma2", "models", "bf16", "model.safetensors")));
-        Assert.Contains("no file of packed weights", Assert.Throws<InvalidDataException>(() => PanelFile.Open(path).Dispose()).Message, StringComparison.Ordinal);
+        Assert.Contains("no file of packed weights", Assert.Throws<InvalidDataException>(() => PanelFile.Open(path).Dispose()).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -171,7 +180,8 @@ public sealed class PanelTests : IDisposable
         using Gemma2Checkpoint model = Gemma2Checkpoint.Open(folder);
         using PanelFile panels = PanelFile.Open(path);
         using var device = new CpuDevice(1);
-        Assert.Contains("other weights", Assert.Throws<InvalidDataException>(() => ModelPanels.Use(device.Panels, model, panels)).Message, StringComparison.Ordinal);
+        Assert.Contains("other weights", Assert.Throws<InvalidDataException>(() => ModelPanels.Use(device.Panels, model, panels)).Message,
+            StringComparison.Ordinal);
         using Weight weight = device.CreateWeight("head", new WeightPart(model.OutputHead));
         Assert.False(weight.IsPacked);
     }
@@ -197,7 +207,8 @@ public sealed class PanelTests : IDisposable
     public void Each_folder_has_one_file_in_the_cache()
     {
         using Gemma2Checkpoint bf16 = Open("bf16"), f16 = Open("f16");
-        string Of(Gemma2Checkpoint model, string? cache = null) => PanelCache.CachePath(model, name => name == "XDG_CACHE_HOME" ? cache : name == "HOME" ? "/home/user" : null);
+        string Of(Gemma2Checkpoint model, string? cache = null) =>
+            PanelCache.CachePath(model, name => name == "XDG_CACHE_HOME" ? cache : name == "HOME" ? "/home/user" : null);
         Assert.NotEqual(Of(bf16), Of(f16));
         Assert.Equal(Of(bf16), Of(bf16));
         Assert.StartsWith(Path.Combine("/elsewhere", "kernelscope", "panels", "bf16-"), Of(bf16, "/elsewhere"), StringComparison.Ordinal);
@@ -205,7 +216,8 @@ public sealed class PanelTests : IDisposable
             Assert.StartsWith("/home/user/.cache/kernelscope/panels/bf16-", Of(bf16), StringComparison.Ordinal);
     }
 
-    private static int ControlBytes(PanelFile file) => PanelFile.ControlBytes(file.Parts.Sum(p => (long)PanelFile.UnitsOf(p)), System.Text.Encoding.UTF8.GetByteCount(file.SourcePath));
+    private static int ControlBytes(PanelFile file) =>
+        PanelFile.ControlBytes(file.Parts.Sum(p => (long)PanelFile.UnitsOf(p)), System.Text.Encoding.UTF8.GetByteCount(file.SourcePath));
 
     private static Gemma2Checkpoint Open(string name) => Gemma2Checkpoint.Open(Fixtures.Path("gemma2", "models", name));
 

@@ -115,7 +115,8 @@ public sealed class OutputHeadTests : IDisposable
         using Device device = TestDevices.Open("cpu");
         using Gemma2Model model = Gemma2Model.Open(device, folder);
         Assert.Same(model.Weights.Embedding, model.Unembedding);
-        using Gemma2Checkpoint with = Gemma2Checkpoint.Open(folder), without = Gemma2Checkpoint.Open(Fixtures.Path("gemma2", "models", "bf16"));
+        using Gemma2Checkpoint with = Gemma2Checkpoint.Open(folder),
+            without = Gemma2Checkpoint.Open(Fixtures.Path("gemma2", "models", "bf16"));
         Assert.True(with.IsTied);
         Assert.Equal(without.WeightBytes, with.WeightBytes);
         Assert.Equal(without.MatrixNames, with.MatrixNames);
@@ -126,7 +127,8 @@ public sealed class OutputHeadTests : IDisposable
     [Fact]
     public void A_head_of_its_own_counts_in_the_sizes_and_in_what_tells_models_apart()
     {
-        using Gemma2Checkpoint moved = Gemma2Checkpoint.Open(MovedHead("bf16", ties: true)), tied = Gemma2Checkpoint.Open(Fixtures.Path("gemma2", "models", "bf16"));
+        using Gemma2Checkpoint moved = Gemma2Checkpoint.Open(MovedHead("bf16", ties: true)),
+            tied = Gemma2Checkpoint.Open(Fixtures.Path("gemma2", "models", "bf16"));
         Assert.False(moved.IsTied);
         Assert.Equal(tied.WeightBytes + tied.Embedding.ByteLength, moved.WeightBytes);
         Assert.NotEqual(Fingerprint.Of(tied), Fingerprint.Of(moved));

@@ -32,11 +32,15 @@ public class LifetimeTests
         model.Dispose();
         sae.Dispose();
         sae.Dispose();
-        Assert.Contains(ModelFolder, Assert.Throws<ObjectDisposedException>(() => model.Forward([2], session)).Message, StringComparison.Ordinal);
+        Assert.Contains(ModelFolder, Assert.Throws<ObjectDisposedException>(() => model.Forward([2], session)).Message,
+            StringComparison.Ordinal);
         Assert.Contains(ModelFolder, Assert.Throws<ObjectDisposedException>(() => model.NewSession()).Message, StringComparison.Ordinal);
-        Assert.Contains(ModelFolder, Assert.Throws<ObjectDisposedException>(() => device.Linear(x, head, device.CreateMat(1, head.Rows, "logits"))).Message, StringComparison.Ordinal);
-        Assert.Contains("sl-jumprelu", Assert.Throws<ObjectDisposedException>(() => sae.Encode(x, codes)).Message, StringComparison.Ordinal);
-        Assert.Contains("sl-jumprelu", Assert.Throws<ObjectDisposedException>(() => device.SaeEncode(x, sae.Parameters, codes)).Message, StringComparison.Ordinal);
+        Assert.Contains(ModelFolder, Assert.Throws<ObjectDisposedException>(
+            () => device.Linear(x, head, device.CreateMat(1, head.Rows, "logits"))).Message, StringComparison.Ordinal);
+        Assert.Contains("sl-jumprelu", Assert.Throws<ObjectDisposedException>(() => sae.Encode(x, codes)).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("sl-jumprelu", Assert.Throws<ObjectDisposedException>(() => device.SaeEncode(x, sae.Parameters, codes)).Message,
+            StringComparison.Ordinal);
         x.Buffer.Dispose();
         Assert.Contains("some rows", Assert.Throws<ObjectDisposedException>(() => device.Softcap(x, 1f)).Message, StringComparison.Ordinal);
         device.Dispose();
@@ -160,7 +164,8 @@ public class LifetimeTests
     public void A_hook_that_can_never_fire_is_refused(Site site, int layer, string why)
     {
         var hooks = new HookSet(layerCount: 4);
-        Assert.Contains(why, Assert.Throws<ArgumentOutOfRangeException>(() => hooks.Add(new HookPoint(site, layer), (_, _, _) => { })).Message, StringComparison.Ordinal);
+        Assert.Contains(why, Assert.Throws<ArgumentOutOfRangeException>(
+            () => hooks.Add(new HookPoint(site, layer), (_, _, _) => { })).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -76,7 +76,8 @@ internal sealed unsafe class MatrixMultiply<TFormat>(Slot[] d, Slot[] a, Slot[] 
     public override void Execute(Warp warp, uint mask)
     {
         if (mask != FullMask)
-            throw warp.Fault(FaultKind.InactiveLane, this, ~mask, null, $"does not execute an mma with the rest of its warp (lanes 0x{mask:X8})");
+            throw warp.Fault(FaultKind.InactiveLane, this, ~mask, null, "does not execute an mma with the rest of its warp (lanes " +
+                $"0x{mask:X8})");
         double* left = stackalloc double[Rows * depth];
         double* right = stackalloc double[depth * Columns];
         double* sums = stackalloc double[Rows * Columns];
@@ -98,7 +99,8 @@ internal sealed unsafe class MatrixMultiply<TFormat>(Slot[] d, Slot[] a, Slot[] 
             else
             {
                 for (int k = 0; k < depth; k += length)
-                    sum = model.Add(length, left + row * depth + k, leftPowers + row * depth + k, right + k * Columns, rightPowers + k * Columns, sum);
+                    sum = model.Add(length, left + row * depth + k, leftPowers + row * depth + k, right + k * Columns,
+                        rightPowers + k * Columns, sum);
             }
             sum.Store(sums + row * Columns);
         }
@@ -162,7 +164,8 @@ internal sealed unsafe class MatrixLoad(Slot[] targets, Address address, bool tr
     public override void Execute(Warp warp, uint mask)
     {
         if (mask != FullMask)
-            throw warp.Fault(FaultKind.InactiveLane, this, ~mask, null, $"does not execute an ldmatrix with the rest of its warp (lanes 0x{mask:X8})");
+            throw warp.Fault(FaultKind.InactiveLane, this, ~mask, null, "does not execute an ldmatrix with the rest of its warp " +
+                $"(lanes 0x{mask:X8})");
         ulong* addresses = stackalloc ulong[32];
         int* offsets = stackalloc int[32];
         address.Compute(warp, mask, addresses);
