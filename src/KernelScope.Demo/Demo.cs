@@ -8,7 +8,7 @@ using KernelScope.Text;
 namespace KernelScope;
 
 /// <summary>
-/// The demo: a small trained Gemma 2 (6 layers, d_model 224, 5.57 M parameters in bfloat16), its tokenizer of 4,096 pieces and seven JumpReLU SAEs, embedded in this assembly.
+/// The demo: a small trained Gemma 2 (6 layers, d_model 224, 5.57 M parameters in bfloat16), its tokenizer of 4,096 pieces and twelve JumpReLU SAEs, a transcoder of each layer among them, embedded in this assembly.
 /// They are used where they lie in the assembly's image, through the same readers as files. <c>NOTICE.md</c> says what they were trained on.
 /// </summary>
 public static unsafe class Demo
