@@ -87,10 +87,10 @@ public sealed class BenchTests
     }
 
     [Theory]
-    [InlineData("no shape", "--shape", "gemma-3-1b")]
+    [InlineData("not a shape", "--shape", "gemma-3-1b")]
     [InlineData("--layers is 0", "--layers", "0")]
     [InlineData("gemma-2-2b has 26", "--layers", "27")]
-    [InlineData("no type of weights", "--dtype", "int4")]
+    [InlineData("not a type of weights", "--dtype", "int4")]
     [InlineData("--rounds is 0", "--rounds", "0")]
     [InlineData("--rounds needs a whole number", "--rounds", "many")]
     [InlineData("the demo has its own", "--shape", "demo", "--dtype", "f32")]

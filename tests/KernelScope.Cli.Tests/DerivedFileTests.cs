@@ -260,10 +260,10 @@ public sealed partial class DerivedFileTests : IDisposable
         string path = Sae(1e37f);
         Assert.Equal(0, Run("run", Text, "--capture", "resid_post.3", "--out", _folder.At("acts.npz")).ExitCode);
         Run("encode", _folder.At("acts.npz"), "--key", "resid_post.3", "--sae", path, "--out", _folder.At("codes.npz"))
-            .AssertFailed(1, "no finite number");
-        Run("features", Text, "--sae", path, "--site", "resid_post.3", "--json").AssertFailed(1, "no finite number");
+            .AssertFailed(1, "not a finite number");
+        Run("features", Text, "--sae", path, "--site", "resid_post.3", "--json").AssertFailed(1, "not a finite number");
         Run("generate", Text, "--sae", path, "--site", "resid_post.3", "--features", "--max-new-tokens", "3")
-            .AssertFailed(1, "no finite number");
+            .AssertFailed(1, "not a finite number");
         Assert.False(File.Exists(_folder.At("codes.npz")));
         using (var writer = new NpzWriter(_folder.At("huge.npz")))
         {
@@ -272,7 +272,7 @@ public sealed partial class DerivedFileTests : IDisposable
         }
 
         Run("encode", _folder.At("huge.npz"), "--key", "x", "--sae", "res.3.2k.l0_19", "--out", _folder.At("codes.npz"))
-            .AssertFailed(1, "no finite number");
+            .AssertFailed(1, "not a finite number");
         Assert.False(File.Exists(_folder.At("codes.npz")));
     }
 

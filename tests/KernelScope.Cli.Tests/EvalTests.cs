@@ -143,7 +143,7 @@ public sealed class EvalTests
         Program.Run(["eval", .. Model, .. Residual, "--tokens-file", folder.At("none.json")]).AssertFailed(1, "none.json");
         Program.Run(["eval", .. Model, .. Tokens, "--sae", Path.Combine(Folder, "sae-resid_post.2")]).AssertFailed(1, "give --site");
         Program.Run(["eval", .. Model, .. Tokens, .. Residual[..2], "--site", "z.1"]).AssertFailed(1, "48", "64");
-        Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--resume", kept]).AssertFailed(1, "no resume file");
+        Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--resume", kept]).AssertFailed(1, "not a resume file");
         Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--out", folder.At(Path.Combine("no", "folder.npz"))])
             .AssertFailed(1, "folder.npz");
         Program.Run(["eval", .. Model, .. Residual, .. Tokens, "--out", folder.At("f"), "--report", folder.At("f")])

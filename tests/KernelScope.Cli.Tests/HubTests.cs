@@ -82,7 +82,7 @@ public sealed partial class HubTests : IDisposable
     [Theory]
     [InlineData("gemma-2-2b", "google/gemma-2-2b")]
     [InlineData("google/gemma-scope-2b-pt-res", "316 SAEs")]
-    [InlineData("gemma-2-2b/3-gemascope-res-16k/x/../y", "no path")]
+    [InlineData("gemma-2-2b/3-gemascope-res-16k/x/../y", "not a path")]
     [InlineData("nonsense", "owner/name")]
     public void A_name_that_is_none_is_refused(string name, string words)
     {

@@ -106,10 +106,10 @@ public sealed class LensDiffTopTests
         File.WriteAllText(empty, "no zip");
         Program.Run("lens", "x").AssertFailed(2, "--site");
         Program.Run("lens", "x", "--feature", "5").AssertFailed(2, "hang on no text");
-        Program.Run("lens", "x", "--site", "z.1").AssertFailed(1, "z.1", "no point of the stream");
+        Program.Run("lens", "x", "--site", "z.1").AssertFailed(1, "z.1", "not a point of the stream");
         Program.Run("lens", "x", "--site", "resid_post.6").AssertFailed(1, "layers 0 to 5");
         Program.Run("lens", "--feature", "2048").AssertFailed(1, "0 to 2047");
-        Program.Run("lens", "--feature", "5", "--sae", "att.3.1k.l0_42").AssertFailed(1, "no direction of the stream");
+        Program.Run("lens", "--feature", "5", "--sae", "att.3.1k.l0_42").AssertFailed(1, "not a direction of the stream");
         Program.Run("diff", empty, empty).AssertFailed(1, "empty.npz");
         Program.Run("diff", folder.At("none.npz"), empty).AssertFailed(1, "none.npz");
         Program.Run("diff", empty, empty, "--tolerance", "-1").AssertFailed(2, "--tolerance is -1");

@@ -54,7 +54,7 @@ public sealed class NotANumberTests
         Program.Run("encode", folder.At("acts.npz"), "--key", "x", "--sae", "res.3.2k.l0_19", "--out", folder.At("codes.npz"))
             .AssertFailed(1, "row 2, value 5 is NaN");
         Program.Run("run", "a river", "--splice", "mean", "--mean-from", folder.At("acts.npz"))
-            .AssertFailed(1, "acts.npz", "no finite number");
+            .AssertFailed(1, "acts.npz", "not a finite number");
         Assert.Equal(["acts.npz"], folder.Files);
     }
 

@@ -62,16 +62,16 @@ public sealed class TokenizeTests
     }
 
     [Theory]
-    [InlineData("{\"text\": 3}", "no string")]
+    [InlineData("{\"text\": 3}", "not a string")]
     [InlineData("{\"ids\": [2, -1]}", "-1")]
     [InlineData("{\"ids\": [2, 4096]}", "0 to 4095")]
-    [InlineData("{\"ids\": [2, 1.5]}", "no token id")]
-    [InlineData("{\"ids\": 2}", "no list")]
+    [InlineData("{\"ids\": [2, 1.5]}", "not a token id")]
+    [InlineData("{\"ids\": 2}", "not a list")]
     [InlineData("{\"text\": \"a\", \"ids\": []}", "both")]
     [InlineData("{}", "neither")]
     [InlineData("[]", "object")]
-    [InlineData("{\"text\": \"a\"", "no JSON")]
-    [InlineData("", "no JSON")]
+    [InlineData("{\"text\": \"a\"", "not a JSON object")]
+    [InlineData("", "not a JSON object")]
     [InlineData("{\"text\": \"\\ud800\"}", "surrogate")]
     public void A_bad_line_is_named_and_what_came_before_it_is_answered(string line, string word)
     {

@@ -33,7 +33,8 @@ public static partial class Inspector
     private static unsafe InspectedTensor Describe(TensorView view, InspectOptions options, CancellationToken cancellation)
     {
         cancellation.ThrowIfCancellationRequested();
-        if (!options.Statistics || !RangeScan.Covers(view.DType)) return Row(view.Info, null);
+        if (!options.Statistics || !RangeScan.Covers(view.DType))
+            return Row(view.Info, null);
         var scan = new RangeScan(view.DType);
         scan.Add(new ReadOnlySpan<byte>(view.Pointer, checked((int)view.ByteLength)));
         return Row(view.Info, scan);

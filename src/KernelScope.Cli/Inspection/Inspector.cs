@@ -38,7 +38,8 @@ public static partial class Inspector
 
     private static string FormatOf(string path)
     {
-        if (Directory.Exists(path)) return FormatOfFolder(path);
+        if (Directory.Exists(path))
+            return FormatOfFolder(path);
         string name = Path.GetFileName(path);
         return name switch
         {
@@ -65,11 +66,16 @@ public static partial class Inspector
     private static string FormatOfFolder(string path)
     {
         bool Has(string name) => RawFile.IsThere(Path.Combine(path, name));
-        if (Has(GemmaScope2Config.WeightsName)) return "gemma_scope_2_sae";
-        if (Has("config.json") || Has("model.safetensors") || Has("model.safetensors.index.json") || Has("snapshots")) return "model";
-        if (Has(SparsifyConfig.WeightsName)) return "sparsify_sae";
-        if (CircuitTracerConfig.IsSet(path)) return "circuit_tracer_transcoder";
-        if (Has(SaeCheckpoint.ConfigName) || Has(SaeCheckpoint.WeightsName)) return "saelens_sae";
+        if (Has(GemmaScope2Config.WeightsName))
+            return "gemma_scope_2_sae";
+        if (Has("config.json") || Has("model.safetensors") || Has("model.safetensors.index.json") || Has("snapshots"))
+            return "model";
+        if (Has(SparsifyConfig.WeightsName))
+            return "sparsify_sae";
+        if (CircuitTracerConfig.IsSet(path))
+            return "circuit_tracer_transcoder";
+        if (Has(SaeCheckpoint.ConfigName) || Has(SaeCheckpoint.WeightsName))
+            return "saelens_sae";
         return Has(SaeCheckpoint.ParamsName) ? "gemma_scope_sae" : "unknown";
     }
 
@@ -134,7 +140,8 @@ public static partial class Inspector
     /// <summary>Compares the packed weights that a run on the cpu would use with their checksums. What a run passes over with a line is a note here, and what stops it is an error.</summary>
     private static void CheckPacked(Gemma2Checkpoint model, List<string> notes, CancellationToken cancellation)
     {
-        if (PanelCache.Find(model, Environment.GetEnvironmentVariable) is not string path) return;
+        if (PanelCache.Find(model, Environment.GetEnvironmentVariable) is not string path)
+            return;
         PanelFile? panels = null;
         try
         {
@@ -156,9 +163,11 @@ public static partial class Inspector
     {
         using Gemma2Checkpoint model = Gemma2Checkpoint.Open(path);
         remarks.AddRange(model.Remarks);
-        if (model.OpenTokenizer() is GemmaTokenizer tokenizer) ChatFormat.Open(model.Folder, tokenizer);
+        if (model.OpenTokenizer() is GemmaTokenizer tokenizer)
+            ChatFormat.Open(model.Folder, tokenizer);
         var tensors = new List<InspectedTensor>();
-        foreach (SafetensorsFile file in model.Files) tensors.AddRange(Describe(file, file.Contents, options, cancellation));
+        foreach (SafetensorsFile file in model.Files)
+            tensors.AddRange(Describe(file, file.Contents, options, cancellation));
         CheckPacked(model, notes, cancellation);
         return tensors;
     }
@@ -166,7 +175,8 @@ public static partial class Inspector
     private static List<InspectedTensor> Describe(ShardedTensors shards, InspectOptions options, CancellationToken cancellation)
     {
         var tensors = new List<InspectedTensor>();
-        foreach (SafetensorsFile file in shards.Files) tensors.AddRange(Describe(file, file.Contents, options, cancellation));
+        foreach (SafetensorsFile file in shards.Files)
+            tensors.AddRange(Describe(file, file.Contents, options, cancellation));
         return tensors;
     }
 
@@ -198,7 +208,8 @@ public static partial class Inspector
         foreach (TensorInfo info in file.Contents)
         {
             RangeScan? scan = options.Statistics && RangeScan.Covers(info.DType) ? new RangeScan(info.DType) : null;
-            if (scan is not null) file.Scan(info.Name, scan.Add, cancellation);
+            if (scan is not null)
+                file.Scan(info.Name, scan.Add, cancellation);
             tensors.Add(Row(info, scan));
         }
         file.Verify(cancellation);
@@ -208,7 +219,8 @@ public static partial class Inspector
     private static InspectedTensor Describe(NpyFile file, InspectOptions options, CancellationToken cancellation)
     {
         RangeScan? scan = options.Statistics && RangeScan.Covers(file.Info.DType) ? new RangeScan(file.Info.DType) : null;
-        if (scan is not null) file.Scan(scan.Add, cancellation);
+        if (scan is not null)
+            file.Scan(scan.Add, cancellation);
         return Row(file.Info, scan);
     }
 

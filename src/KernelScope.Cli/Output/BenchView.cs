@@ -44,8 +44,9 @@ internal static class BenchView
             $"  {s.Median:0.00} {s.Min:0.00} {s.Max:0.00} of {one.Bound}") : "";
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"{one.Name + (one.Scaled ? " *" : ""),-22} {seconds * 1e3,11:0.000} {one.Seconds.Min * 1e3,10:0.000} {one.Seconds.Max * 1e3,10:0.000} " +
-            $"{one.Rows / seconds,10:0.0} {one.Bytes / seconds / 1e9,7:0.0} {one.Flops / seconds / 1e9,8:0.0}{share}");
+            $"{one.Name + (one.Scaled ? " *" : ""),-22} {seconds * 1e3,11:0.000} {one.Seconds.Min * 1e3,10:0.000} " +
+            $"{one.Seconds.Max * 1e3,10:0.000} {one.Rows / seconds,10:0.0} " +
+            $"{one.Bytes / seconds / 1e9,7:0.0} {one.Flops / seconds / 1e9,8:0.0}{share}");
     }
 
     private static void Limit(StreamWriter output, string name, Spread? spread, string unit)

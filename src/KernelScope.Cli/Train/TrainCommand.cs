@@ -296,7 +296,8 @@ internal sealed class TrainCommand : Verb
             JsonOutput.Write(Streams, result);
         else
             Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"{result.Steps:N0} steps of {options.Batch:N0} rows{(result.L0 is { } l0 ? $" · L0 {l0:0.0} · FVU {result.Fvu:0.0000}" : "")}" +
+                $"{result.Steps:N0} steps of {options.Batch:N0} rows" +
+                $"{(result.L0 is { } l0 ? $" · L0 {l0:0.0} · FVU {result.Fvu:0.0000}" : "")}" +
                 $"{(result.DeltaLoss is { } delta ? $" · delta loss {delta:0.0000}" : "")}" +
                 $" · {result.Dead:N0} dead · {result.RowsPerSecond:N0} rows/s"));
     }

@@ -44,6 +44,7 @@ internal static class RaggedCases
 
             yield return make("one head each", 3, 3, headDim, 0, [new(1, 12, 16), new(1, 3, 32), new(2, 0, 2)], DType.F32);
             yield return make("bf16 caches, one head each", 3, 3, headDim, 0, [new(1, 12, 16), new(1, 3, 32)], DType.BF16);
+            yield return make("bf16 caches, two heads each", 4, 2, headDim, 0, [new(1, 12, 16), new(1, 3, 32)], DType.BF16);
             yield return make("bf16 caches, a decode step in windows, rings wrapped", 4, 2, headDim, 6,
                 [new(1, 2, 6), new(1, 40, 6), new(1, 1_000_003, 11), new(2, 15, 16)], DType.BF16);
         }

@@ -49,7 +49,8 @@ public static class PanelCache
     public static string? Find(Gemma2Checkpoint model, Func<string, string?> environment, bool rounded = false)
     {
         string beside = BesidePath(model, rounded);
-        if (RawFile.IsThere(beside)) return beside;
+        if (RawFile.IsThere(beside))
+            return beside;
         string cached = CachePath(model, environment, rounded);
         return RawFile.IsThere(cached) ? cached : null;
     }
@@ -61,8 +62,10 @@ public static class PanelCache
 
     private static string Root(Func<string, string?> environment)
     {
-        if (environment("XDG_CACHE_HOME") is { Length: > 0 } cache) return HubCache.Expand(cache, environment);
-        if (OperatingSystem.IsWindows()) return Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData);
+        if (environment("XDG_CACHE_HOME") is { Length: > 0 } cache)
+            return HubCache.Expand(cache, environment);
+        if (OperatingSystem.IsWindows())
+            return Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData);
         return HubCache.Expand(OperatingSystem.IsMacOS() ? "~/Library/Caches" : "~/.cache", environment);
     }
 }

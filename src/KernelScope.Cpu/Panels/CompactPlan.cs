@@ -25,7 +25,8 @@ internal sealed class CompactPlan(int outputs, int inputs)
     /// <summary>The plan for a matrix in memory; null where it is not bfloat16, or better off in pair panels.</summary>
     public static CompactPlan? Of(StoredMatrix matrix)
     {
-        if (matrix.DType != DType.BF16) return null;
+        if (matrix.DType != DType.BF16)
+            return null;
         var plan = new CompactPlan(matrix.Outputs, matrix.Inputs);
         plan.Read(matrix, 0);
         return plan.Pays ? plan : null;

@@ -76,7 +76,8 @@ internal readonly unsafe struct CompactTable(PanelWindow* windows, int panels)
             foreach (PanelException e in ExceptionsOf(p))
             {
                 long place = ((long)e.Input * PanelLayout.Outputs) + e.Output;
-                if (e.Input >= inputs || e.Output >= PanelLayout.Outputs || place <= last) return false;
+                if (e.Input >= inputs || e.Output >= PanelLayout.Outputs || place <= last)
+                    return false;
                 last = place;
             }
         }

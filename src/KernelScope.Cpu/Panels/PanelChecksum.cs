@@ -25,7 +25,8 @@ internal static class PanelChecksum
             for (byte* at = first, end = first + bytes.Length; at < end; at += StepBytes)
             {
                 // What is prefetched need not exist.
-                if (Sse.IsSupported) Sse.Prefetch1(at + Ahead);
+                if (Sse.IsSupported)
+                    Sse.Prefetch1(at + Ahead);
                 a = BitOperations.Crc32C(a, Unsafe.ReadUnaligned<ulong>(at));
                 b = BitOperations.Crc32C(b, Unsafe.ReadUnaligned<ulong>(at + 8));
                 c = BitOperations.Crc32C(c, Unsafe.ReadUnaligned<ulong>(at + 16));

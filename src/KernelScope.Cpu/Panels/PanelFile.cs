@@ -107,7 +107,8 @@ public sealed unsafe class PanelFile : IDisposable
     {
         ReadOnlySpan<byte> contents = _control.AsSpan(sizeof(uint), SourceIdentity.Length),
             stamp = _control.AsSpan(sizeof(uint) + SourceIdentity.Length, SourceIdentity.Length);
-        if (stamp.ContainsAnyExcept((byte)0) && SourceIdentity.Stamp(source, names) is byte[] now && stamp.SequenceEqual(now)) return false;
+        if (stamp.ContainsAnyExcept((byte)0) && SourceIdentity.Stamp(source, names) is byte[] now && stamp.SequenceEqual(now))
+            return false;
         return SourceIdentity.Contents(source, names).AsSpan().SequenceEqual(contents)
             ? true
             : throw BadFile.Of(Path, $"it was packed from other weights than {BadFile.Printable(source.Path, 4096)} holds now.");
@@ -127,12 +128,14 @@ public sealed unsafe class PanelFile : IDisposable
         foreach (TensorInfo part in Parts)
         {
             int units = UnitsOf(part), bytes = checked((int)(part.ByteLength / Math.Max(units, 1)));
-            if (buffer.Length < bytes) buffer = new byte[bytes];
+            if (buffer.Length < bytes)
+                buffer = new byte[bytes];
             for (int u = 0; u < units; u++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 _file.Raw.Read(_file.OffsetOf(part.Name) + ((long)u * bytes), buffer.AsSpan(0, bytes));
-                if (PanelChecksum.Of(buffer.AsSpan(0, bytes)) != ChecksumOf(part, u)) throw PanelGuard.Damaged(Path, part.Name, u);
+                if (PanelChecksum.Of(buffer.AsSpan(0, bytes)) != ChecksumOf(part, u))
+                    throw PanelGuard.Damaged(Path, part.Name, u);
             }
         }
     }
@@ -178,8 +181,10 @@ public sealed unsafe class PanelFile : IDisposable
         int outputs = checked((int)matrix.Shape[0]), inputs = checked((int)matrix.Shape[1]);
         bool compact = stored.DType == DType.U8;
         var packed = new TensorInfo(matrix.Name, compact ? DType.BF16 : stored.DType, matrix.Shape.ToArray());
-        if (packed.DType != matrix.DType && !(packed.DType == DType.BF16 && (matrix.DType == DType.F32 || IsRounded))) return false;
-        if (!stored.Shape.SequenceEqual((compact ? DescribeCompact(packed) : Describe(packed)).Shape)) return false;
+        if (packed.DType != matrix.DType && !(packed.DType == DType.BF16 && (matrix.DType == DType.F32 || IsRounded)))
+            return false;
+        if (!stored.Shape.SequenceEqual((compact ? DescribeCompact(packed) : Describe(packed)).Shape))
+            return false;
         PanelGuard guard;
         lock (_lock)
         {
@@ -210,7 +215,8 @@ public sealed unsafe class PanelFile : IDisposable
         ulong[] copy = GC.AllocateUninitializedArray<ulong>((int)(table.ByteLength / sizeof(ulong)), pinned: true);
         Span<byte> bytes = MemoryMarshal.AsBytes(copy.AsSpan());
         _file.Raw.Read(_file.OffsetOf(name), bytes);
-        if (PanelChecksum.Of(bytes) != ChecksumOf(table.Info, 0)) throw PanelGuard.Damaged(Path, name, 0);
+        if (PanelChecksum.Of(bytes) != ChecksumOf(table.Info, 0))
+            throw PanelGuard.Damaged(Path, name, 0);
         fixed (ulong* first = copy)
         {
             if (!new CompactTable((PanelWindow*)first, (int)PanelLayout.PanelCount(matrix.Shape[0])).IsSound(bytes.Length,

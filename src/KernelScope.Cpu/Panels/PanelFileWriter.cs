@@ -69,7 +69,8 @@ internal sealed unsafe class PanelFileWriter
         bool settled = SourceIdentity.IsSettled(source);
         byte[]? after = SourceIdentity.Stamp(source, names);
         bool changed = first is null ? !before.AsSpan().SequenceEqual(after) : !first.AsSpan().SequenceEqual(contents);
-        if (changed) throw BadFile.Of(source.Path, "the weights changed while they were packed.");
+        if (changed)
+            throw BadFile.Of(source.Path, "the weights changed while they were packed.");
         writer.Append<byte>(packing.Control(contents, settled ? after! : new byte[SourceIdentity.Length], writer.HeaderChecksum, folder));
         cancellationToken.ThrowIfCancellationRequested();
         writer.Commit();
@@ -96,7 +97,8 @@ internal sealed unsafe class PanelFileWriter
 
     private MatrixPlan Plan(SafetensorsFile file, TensorInfo matrix)
     {
-        if (!IsPlanned(matrix)) return new MatrixPlan(matrix, matrix, null, null);
+        if (!IsPlanned(matrix))
+            return new MatrixPlan(matrix, matrix, null, null);
         var compact = new CompactPlan((int)matrix.Shape[0], (int)matrix.Shape[1]);
         long changed = ReadBatches(file, matrix, narrows: true, (part, firstPanel) => compact.Read(part, firstPanel));
         return changed > 0 && !_rounds
@@ -131,7 +133,8 @@ internal sealed unsafe class PanelFileWriter
             });
         }
 
-        if (plan is null) return;
+        if (plan is null)
+            return;
         _checksums.Add(PanelChecksum.Of(table));
         writer.AppendBytes(table);
     }
@@ -173,7 +176,8 @@ internal sealed unsafe class PanelFileWriter
     private long EachNarrowed(StoredMatrix part, int firstPanel, Action<StoredMatrix, int> each)
     {
         int count = part.Outputs * part.Inputs;
-        if (_narrow.Length < count) _narrow = new ushort[count];
+        if (_narrow.Length < count)
+            _narrow = new ushort[count];
         fixed (ushort* narrow = _narrow)
         {
             long changed = Bf16Narrowing.Narrow(part.DType, part.Pointer, count, narrow);
@@ -203,8 +207,10 @@ internal sealed unsafe class PanelFileWriter
 
     private static void Grow(ref byte[] buffer, long bytes, TensorInfo matrix)
     {
-        if (bytes > Array.MaxLength) throw new NotSupportedException($"{matrix} has rows too long to be packed.");
-        if (buffer.Length < bytes) buffer = new byte[bytes];
+        if (bytes > Array.MaxLength)
+            throw new NotSupportedException($"{matrix} has rows too long to be packed.");
+        if (buffer.Length < bytes)
+            buffer = new byte[bytes];
     }
 
     /// <summary>What becomes of a matrix.</summary>

@@ -38,7 +38,8 @@ internal sealed unsafe class PanelGuard
     /// <exception cref="InvalidDataException">There is one.</exception>
     public void Conclude(int damaged)
     {
-        if (damaged >= 0) throw Damaged(_file, _name, damaged);
+        if (damaged >= 0)
+            throw Damaged(_file, _name, damaged);
         _isSound = true;
     }
 

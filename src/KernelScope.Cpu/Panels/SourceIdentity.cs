@@ -79,7 +79,8 @@ internal static class SourceIdentity
         Span<byte> numbers = stackalloc byte[4 * sizeof(long)];
         foreach (SafetensorsFile file in source.Files)
         {
-            if (file.Raw.LastWrite is not DateTime written) return null;
+            if (file.Raw.LastWrite is not DateTime written)
+                return null;
             FileStatus status = file.Raw.Status ?? new FileStatus(0, 1, 0, 0, file.Length, written.Ticks, 0);
             BinaryPrimitives.WriteInt64LittleEndian(numbers, status.Length);
             BinaryPrimitives.WriteInt64LittleEndian(numbers[8..], (long)status.Inode);
@@ -105,10 +106,12 @@ internal static class SourceIdentity
         long now = (DateTime.UtcNow - DateTime.UnixEpoch).Ticks * 100;
         foreach (SafetensorsFile file in source.Files)
         {
-            if (file.Raw.LastWrite is not DateTime written || !IsReliable(file.Path)) return false;
+            if (file.Raw.LastWrite is not DateTime written || !IsReliable(file.Path))
+                return false;
             long last = file.Raw.Status is FileStatus status ? Math.Max(status.Modified, status.Changed)
                 : (written - DateTime.UnixEpoch).Ticks * 100;
-            if (now - last < Settled.Ticks * 100) return false;
+            if (now - last < Settled.Ticks * 100)
+                return false;
         }
 
         return true;
@@ -130,7 +133,8 @@ internal static class SourceIdentity
 
     private static SafetensorsFile FileOf(ShardedTensors source, string name, out TensorInfo info)
     {
-        if (!source.TryGet(name, out TensorView tensor)) throw BadFile.Of(source.Path, $"the tensor {name} is missing.");
+        if (!source.TryGet(name, out TensorView tensor))
+            throw BadFile.Of(source.Path, $"the tensor {name} is missing.");
         info = tensor.Info;
         return (SafetensorsFile)tensor.Owner;
     }

@@ -67,7 +67,8 @@ public static class FeaturePages
             FeatureStatistics s = page.Statistics;
             string label = Html.Escape(page.Labels is [string first, ..] ? first : "");
             html.Append(CultureInfo.InvariantCulture, $"<tr><th><a href=\"#f{s.Feature}\">{s.Feature}</a></th>");
-            html.Append(CultureInfo.InvariantCulture, $"<td class=\"text\">{label}</td><td>{Percent(s.Density)}</td><td>{Html.Number(s.Max)}</td></tr>");
+            html.Append(CultureInfo.InvariantCulture, $"<td class=\"text\">{label}</td><td>{Percent(s.Density)}</td>");
+            html.Append(CultureInfo.InvariantCulture, $"<td>{Html.Number(s.Max)}</td></tr>");
         }
 
         html.Append("</tbody></table></div>\n");

@@ -39,7 +39,7 @@ public sealed class JournalRecordTests
     [Theory]
     [InlineData("KernelScope evaluation 2\n", "another version")]
     [InlineData("KernelScope evaluation 9\n", "another version")]
-    [InlineData("KernelScope something\n something else", "no resume file")]
+    [InlineData("KernelScope something\n something else", "not a resume file")]
     public void A_journal_of_another_format_is_named_and_kept(string content, string words)
     {
         using var folder = new TempFolder();

@@ -143,7 +143,7 @@ public sealed class PanelTests : IDisposable
     public void Some_other_safetensors_file_is_no_panel_file()
     {
         string path = _folder.Write("x.panels", File.ReadAllBytes(Fixtures.Path("gemma2", "models", "bf16", "model.safetensors")));
-        Assert.Contains("no file of packed weights", Assert.Throws<InvalidDataException>(() => PanelFile.Open(path).Dispose()).Message,
+        Assert.Contains("not a file of packed weights", Assert.Throws<InvalidDataException>(() => PanelFile.Open(path).Dispose()).Message,
             StringComparison.Ordinal);
     }
 

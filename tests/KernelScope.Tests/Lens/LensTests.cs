@@ -110,10 +110,10 @@ public sealed class LensTests
         using Device device = TestDevices.Open("cpu");
         using var model = Gemma2Model.Load(device, KernelScope.Demo.OpenCheckpoint());
         using var sae = JumpReluSae.Load(device, KernelScope.Demo.OpenSae("att.3.1k.l0_42"));
-        Assert.Contains("no point of the stream",
+        Assert.Contains("not a point of the stream",
             Assert.Throws<ArgumentException>(() => LogitLens.Run(model, Tokens, HookPoint.Parse("z.1"), 3)).Message,
             StringComparison.Ordinal);
-        Assert.Contains("no direction of the stream",
+        Assert.Contains("not a direction of the stream",
             Assert.Throws<ArgumentException>(() => FeatureLens.Of(model, sae, HookPoint.Parse("z.3"), 5, 3)).Message,
             StringComparison.Ordinal);
         Assert.Contains("0 to 1023", Assert.Throws<ArgumentException>(() => FeatureLens.Of(model, sae, HookPoint.Parse("z.3"), 1024, 3))
