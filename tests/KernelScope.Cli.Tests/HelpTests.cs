@@ -62,7 +62,7 @@ public sealed class HelpTests
     [InlineData("kernelscope fea", "features")]
     [InlineData("kernelscope features --to", "--top", "--tokens", "--tokens-file")]
     [InlineData("kernelscope features --device r", "reference")]
-    [InlineData("kernelscope run x --sae transc", "transcoder.3.1k.l0_20")]
+    [InlineData("kernelscope run x --sae transcoder.3", "transcoder.3.1k.l0_20")]
     [InlineData("kernelscope help dif", "diff")]
     public void A_shell_is_told_how_a_word_can_go_on(string line, params string[] words)
     {

@@ -22,7 +22,7 @@ public sealed class ServeTests
         Task<string> error = process.StandardError.ReadToEndAsync();
         JsonElement started = JsonDocument.Parse((await process.StandardOutput.ReadLineAsync())!).RootElement;
         Assert.Equal("demo", started.GetProperty("model").GetString());
-        Assert.Equal(7, started.GetProperty("sources").GetArrayLength());
+        Assert.Equal(12, started.GetProperty("sources").GetArrayLength());
         using var client = new HttpClient { BaseAddress = new Uri(started.GetProperty("urls")[0].GetString()!) };
         var body = new StringContent($$"""{"model":"demo","prompt":"{{Text}}","source":"3-demo-res-2k__l0-19","ignoreBos":false,"topK":8}""", null, "application/json");
         using HttpResponseMessage response = await client.PostAsync("/v1/activation/topk-by-token", body);

@@ -73,7 +73,7 @@ public sealed class TrainTests
     [InlineData(2, "--bucket does nothing", "--width", "64", "--sparsity", "1", "--bucket", "5")]
     [InlineData(2, "--site-out does nothing", "--width", "64", "--sparsity", "1", "--site-out", "z.1")]
     [InlineData(2, "not an activation", "--width", "64", "--sparsity", "1", "--activation", "gelu")]
-    [InlineData(1, "k is 65", "--width", "64", "--activation", "batchtopk", "--k", "65")]
+    [InlineData(2, "k is 65", "--width", "64", "--activation", "batchtopk", "--k", "65")]
     [InlineData(1, "--key is needed", "--width", "64", "--sparsity", "1")]
     public void What_makes_no_sense_is_refused_in_a_sentence(int code, string words, params string[] arguments)
     {

@@ -75,8 +75,8 @@ internal sealed class GenerateCommand : Verb
         bool more = showFeatures || strengths is not null || _sweep.WantsBaseline(parsed) || options.LogProbs is not null;
         bool talks = chat && !more && !Common.JsonOf(parsed) && Conversation.IsPossible(Streams);
         int[] tokens = talks && !_prompt.IsGiven(parsed) ? Conversation.Opening(files) : prompt.Tokens(files, chat);
-        // An answer ends where its turn ends, also where the model does not count that among its ends.
-        if (options is { StopIds: null, EndOfTurnId: int end })
+        // A conversation goes on where a turn ends, also where the model counts that among no ends.
+        if (talks && options is { StopIds: null, EndOfTurnId: int end })
             options = options with { StopIds = [.. files.Config.EosIds, end] };
         long wanted = talks ? Conversation.MostTokens : (long)tokens.Length + options.MaxNewTokens;
         int context = (int)Math.Min(files.Config.ContextLength, wanted);

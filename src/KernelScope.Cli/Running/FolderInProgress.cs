@@ -33,7 +33,7 @@ internal sealed class FolderInProgress : IDisposable
         try
         {
             // Through a link: what it names is filled, and the link stays.
-            if (Directory.ResolveLinkTarget(target, returnFinalTarget: true) is { } linked)
+            if (new DirectoryInfo(target) is { LinkTarget: not null } link && link.ResolveLinkTarget(returnFinalTarget: true) is { } linked)
                 target = System.IO.Path.TrimEndingDirectorySeparator(linked.FullName);
             if (File.Exists(target))
                 throw new WorkException($"{Printable.Escape(path)}: there is a file of that name; a folder is written there.");
