@@ -42,7 +42,8 @@ internal static class CommandLine
         });
     }
 
-    private static int Run(string[] args, Surroundings surroundings)
+    /// <summary>Runs the verb that the arguments name, with streams and signals of the caller's. For any number of threads.</summary>
+    internal static int Run(string[] args, Surroundings surroundings)
     {
         TextWriter error = surroundings.Streams.Error;
         string verb = "";

@@ -9,6 +9,7 @@ namespace KernelScope.Cli.Tests;
 public sealed class GpuCheckTests
 {
     [Fact]
+    [Trait("Category", "Slow")]
     public void A_rehearsal_agrees_and_its_file_tells_of_every_step()
     {
         using var folder = new TempFolder();

@@ -160,7 +160,7 @@ public sealed class HarvestTests
         if (OperatingSystem.IsWindows())
             return;
         using var folder = new TempFolder();
-        string[] what = ["--jsonl", "demo", "--documents", "separate", "--sites", "resid_post.3", "--sae", Sae, "--shard-sequences", "1"];
+        string[] what = ["--jsonl", "demo", "--documents", "separate", "--sites", "resid_post.3", "--sae", Sae, "--shard-sequences", "2"];
         Program.Json(["harvest", "--out", folder.At("whole"), .. what]);
         Dictionary<string, string> expected = Hashes(folder.At("whole"));
         foreach (string run in new[] { "numbers", "array", "xargs" })
@@ -169,7 +169,7 @@ public sealed class HarvestTests
         for (int n = shards - 1; n >= 0; n--)
         {
             string number = n.ToString(System.Globalization.CultureInfo.InvariantCulture);
-            JsonElement done = n % 2 == 0 ? Program.Json("work", folder.At("numbers"), "--shard", number)
+            JsonElement done = n != 1 ? Program.Json("work", folder.At("numbers"), "--shard", number)
                 : Program.RunWith(null, new Dictionary<string, string> { ["JOB_COMPLETION_INDEX"] = number }, "work", folder.At("numbers"),
                     "--index-env", "JOB_COMPLETION_INDEX", "--json").Json();
             Assert.False(done.GetProperty("done")[0].GetProperty("reused").GetBoolean());

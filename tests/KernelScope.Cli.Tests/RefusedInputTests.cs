@@ -17,9 +17,9 @@ public sealed class RefusedInputTests : IDisposable
     {
         if (path != "-" && !OperatingSystem.IsLinux())
             return;
-        Program.Run("encode", path, "--sae", Sae).AssertFailed(1, words);
-        Program.Run("diff", path, "b.npz").AssertFailed(1, words);
-        Program.Run("run", "A river", "--against", path).AssertFailed(1, words);
+        Program.RunAlone("encode", path, "--sae", Sae).AssertFailed(1, words);
+        Program.RunAlone("diff", path, "b.npz").AssertFailed(1, words);
+        Program.RunAlone("run", "A river", "--against", path).AssertFailed(1, words);
     }
 
     [Fact]

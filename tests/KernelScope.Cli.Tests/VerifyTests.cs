@@ -31,8 +31,11 @@ public sealed class VerifyTests
         JsonElement result = Program.Json("verify", "--device", "cpu", "--precision", "fast", "--op", "Linear", "--op", "SaeEncode");
         Assert.Equal("fast", result.GetProperty("precision").GetString());
         Assert.All(result.GetProperty("checks").EnumerateArray(), c => Assert.True(c.GetProperty("ok").GetBoolean(), c.ToString()));
-        // Products with a weight are rounded, and nothing else is.
-        Assert.InRange(Worst("op Linear"), 1e-4, 1);
+        // Products with a weight are rounded where the processor multiplies bfloat16, and nothing else is.
+        if (FastPrecisionTests.RoundsProducts)
+            Assert.InRange(Worst("op Linear"), 1e-4, 1);
+        else
+            Assert.InRange(Worst("op Linear"), 0, 1e-6);
         Assert.InRange(Worst("op SaeEncode"), 0, 1e-6);
 
         double Worst(string name) => result.GetProperty("checks").EnumerateArray().Single(c => c.GetProperty("name").GetString() == name)

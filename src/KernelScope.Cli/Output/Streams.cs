@@ -2,7 +2,7 @@ using System.Text;
 
 namespace KernelScope.Cli;
 
-/// <summary>Standard output and error of this process: UTF-8, and whether somebody looks at them.</summary>
+/// <summary>Standard output and error, of this process or others: UTF-8, and whether somebody looks at them.</summary>
 internal sealed class Streams : IDisposable
 {
     private const int PlainWidth = 100;
@@ -10,6 +10,7 @@ internal sealed class Streams : IDisposable
 
     private readonly CancellationToken _cancellationToken;
 
+    /// <summary>Those of this process.</summary>
     /// <param name="cancellationToken">Ends reading from standard input.</param>
     public Streams(CancellationToken cancellationToken)
     {
@@ -21,10 +22,14 @@ internal sealed class Streams : IDisposable
         if (OperatingSystem.IsWindows() && (OutputIsTerminal || ErrorIsTerminal))
             Console.OutputEncoding = Utf8;
         OutputBytes = OutputIsClosed ? Stream.Null : new StandardOutput(Console.OpenStandardOutput());
-        Output = new StreamWriter(OutputBytes, Utf8, bufferSize: 1 << 14) { AutoFlush = false };
-        Error = new StreamWriter(errorIsClosed ? Stream.Null : new StandardError(Console.OpenStandardError()), Utf8,
-            bufferSize: 1 << 10)
-        { AutoFlush = true };
+        (Output, Error) = Writers(OutputBytes, errorIsClosed ? Stream.Null : new StandardError(Console.OpenStandardError()));
+    }
+
+    /// <summary>Streams that take the place of this process's own; nobody looks at them.</summary>
+    public Streams(Stream output, Stream error)
+    {
+        OutputBytes = output;
+        (Output, Error) = Writers(output, error);
     }
 
     /// <summary>Standard output as bytes; flush <see cref="Output"/> before it.</summary>
@@ -65,6 +70,10 @@ internal sealed class Streams : IDisposable
             // The reader went away (a closed pipe); the verb has reported that already, or had nothing left to say.
         }
     }
+
+    private static (StreamWriter Output, StreamWriter Error) Writers(Stream output, Stream error) => (
+        new StreamWriter(output, Utf8, bufferSize: 1 << 14) { AutoFlush = false },
+        new StreamWriter(error, Utf8, bufferSize: 1 << 10) { AutoFlush = true });
 
     private static bool TryWindowWidth(out int width)
     {

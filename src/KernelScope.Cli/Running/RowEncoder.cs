@@ -129,7 +129,7 @@ internal sealed class RowEncoder : IDisposable
         {
             if (!float.IsFinite(reconstruction[i]))
                 throw new WorkException($"{_x.Describe()}: the reconstruction of row {first + (i / y.Columns)} is {reconstruction[i]}, " +
-                    "no finite number.");
+                    "not a finite number.");
         }
     }
 

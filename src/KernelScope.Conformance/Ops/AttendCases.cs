@@ -115,29 +115,10 @@ internal static class AttendCases
         TrialMatrix z = trial.Output("z", c.Rows, c.Heads * c.HeadDim, layout);
         AttentionShape shape = new(c.Heads, c.Scale, c.Cap, c.Window);
         trial.Run(s => s.Device.Attend(s[q], s[cache], c.Position, shape, s[z]));
+        var sizes = new AttendSizes(c, cache, q, firstRow: 0);
         double typicalScore = c.Scale * c.Size * Math.Sqrt(c.HeadDim);
         trial.Compare(z, Limits.Attend(c.Cap > 0 ? Math.Min(c.Cap, typicalScore) : typicalScore, c.Cap),
-            (r, column) => SizeOf(c, cache, q, 0, r, column));
-    }
-
-    /// <summary>What an error of query <paramref name="r"/> of a sequence is divided by; its rows begin at <paramref name="firstRow"/>.</summary>
-    internal static double SizeOf(Setup c, TrialCache cache, TrialMatrix q, int firstRow, int r, int column)
-    {
-        int h = column / c.HeadDim;
-        int kvHead = h / (c.Heads / c.KvHeads);
-        double value = 0;
-        double key = 0;
-        for (int p = FirstKey(c, c.Position + r); p <= c.Position + r; p++)
-        {
-            int row = cache.RowOf(kvHead, p);
-            value = Math.Max(value, Math.Abs((double)cache.At(cache.Values, row, column % c.HeadDim)));
-            key = Math.Max(key, cache.NormOfKey(row));
-        }
-
-        double query = 0;
-        for (int i = 0; i < c.HeadDim; i++)
-            query += Math.Pow(q[firstRow + r, (h * c.HeadDim) + i], 2);
-        return value * (1 + (2 * ((c.Scale * Math.Sqrt(query) * key) + c.Cap)));
+            (r, column) => sizes[r, column]);
     }
 
     /// <summary>Values where some query looks, NaN elsewhere; <paramref name="special"/> may put something else.</summary>
@@ -164,7 +145,7 @@ internal static class AttendCases
         return trial.Cache(Role.Input, c.KvHeads, c.Capacity, c.HeadDim, keys, values, c.Type);
     }
 
-    private static int FirstKey(Setup c, int position) => c.Window > 0 ? Math.Max(0, position - c.Window + 1) : 0;
+    internal static int FirstKey(Setup c, int position) => c.Window > 0 ? Math.Max(0, position - c.Window + 1) : 0;
 
     internal static long WorkOf(Setup c)
     {

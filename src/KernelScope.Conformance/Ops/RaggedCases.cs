@@ -99,10 +99,11 @@ internal static class RaggedCases
                 : trial.Output("z", q.Rows, q.Columns, layout);
             AttentionShape shape = new(heads, scale, 50, window);
             trial.Run(s => s.Device.Attend(s[q], Sequences(s, runs, caches), shape, s[z]));
+            AttendSizes[] sizes = [.. setups.Select((c, n) => new AttendSizes(c, caches[n], q, FirstRow(runs, n)))];
             trial.Compare(z, Limits.Attend(1, 50), (r, column) =>
             {
                 int n = Array.FindIndex(runs, run => IsOf(runs, run, r));
-                return n < 0 ? 0 : AttendCases.SizeOf(setups[n], caches[n], q, FirstRow(runs, n), r - FirstRow(runs, n), column);
+                return n < 0 ? 0 : sizes[n][r - FirstRow(runs, n), column];
             });
             trial.RunAgain("one sequence after the other", s =>
             {

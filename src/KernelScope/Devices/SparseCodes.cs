@@ -81,7 +81,7 @@ public sealed class CodeList
             int row = 0;
             while (RowStart[row + 1] <= i)
                 row++;
-            throw new InvalidDataException($"{what}: feature {Feature[i]} of row {firstRow + row} is {Value[i]}, no finite number.");
+            throw new InvalidDataException($"{what}: feature {Feature[i]} of row {firstRow + row} is {Value[i]}, not a finite number.");
         }
     }
 

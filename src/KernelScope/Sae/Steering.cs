@@ -29,7 +29,7 @@ public sealed class Steering : IDisposable
         for (int j = 0; j < direction.Length; j++)
         {
             if (!float.IsFinite(direction[j]))
-                throw new ArgumentException($"The direction's value {j} is {direction[j]}, no finite number.", nameof(direction));
+                throw new ArgumentException($"The direction's value {j} is {direction[j]}, not a finite number.", nameof(direction));
         }
 
         Strength = strength;
