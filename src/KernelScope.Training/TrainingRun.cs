@@ -62,8 +62,7 @@ public sealed class TrainingRun
     public TrainingOutcome Execute(IProgress<TrainingProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         Directory.CreateDirectory(_files.Folder);
-        string? checkpoint = _files.Resume ? TrainingCheckpoint.Newest(_checkpoints) : null;
-        long logLength = checkpoint is null ? 0 : TrainingCheckpoint.Load(_trainer, checkpoint);
+        long logLength = _files.Resume ? LoadCheckpoint() : 0;
         using var log = new TrainingLog(_logPath, logLength);
         if (logLength == 0)
             log.Write(WriteOptions);
@@ -104,6 +103,21 @@ public sealed class TrainingRun
         };
     }
 
+    /// <summary>Goes to the newest whole checkpoint, and gives the length of the log then; 0 if there is none.</summary>
+    private long LoadCheckpoint()
+    {
+        if (TrainingCheckpoint.NewestWhole(_checkpoints) is not ({ } newest, { } skipped))
+            return 0;
+        long logLength = TrainingCheckpoint.Load(_trainer, newest);
+        foreach ((string path, string reason) in skipped)
+        {
+            _files.Warn?.Invoke($"the checkpoint {path} is damaged ({reason}); training goes on from {Path.GetFileName(newest)}, and the " +
+                $"damaged one is now called {Path.GetFileName(TrainingCheckpoint.SetAside(path))}.");
+        }
+
+        return logLength;
+    }
+
     private void SaveCheckpoint(TrainingLog log)
     {
         log.FlushToDisk();
@@ -116,7 +130,7 @@ public sealed class TrainingRun
         if (_trainer.Validate() is not { } result)
             return;
         if (Loss is { } loss)
-            result = loss.AddTo(result, _trainer.Fold(), _files.Folder, cancellationToken);
+            result = loss.AddTo(result, _trainer.Fold(), cancellationToken);
         _validation = result;
         log.Write(json =>
         {

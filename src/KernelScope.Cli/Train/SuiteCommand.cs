@@ -118,13 +118,15 @@ internal sealed class SuiteCommand : Verb
         CheckReport(parsed.GetValue(_report), file, run.PlanPath);
         var plan = SuitePlan.Read(file, runPlan, parsed.GetValue(_pilot) == "on");
         var folder = new SuiteFolder(parsed.GetValue(_out) ?? Path.Combine(run.Path, "suites", plan.Id[..12]));
-        int[] missing = Missing(plan, folder, measures: !parsed.GetValue(_noModel));
+        bool measures = !parsed.GetValue(_noModel);
+        SuiteResult?[] results = Results(plan, folder);
+        int[] missing = Missing(results, measures);
         double? seconds = null;
         IReadOnlyList<FailedItem> failed = [];
         if (!parsed.GetValue(_reportOnly) && missing.Length > 0)
         {
             using Device device = Open(parsed);
-            seconds = Estimate(plan, Missing(plan, folder, measures: false), run, device);
+            seconds = Estimate(plan, Missing(results, measures: false), run, device);
             long bytes = BytesOf(plan, missing, runPlan, parsed.GetValue(_workers));
             Streams.Error.WriteLine(FormattableString.Invariant(
                 $"Suite {plan.Id[..12]}: {plan.Items.Count} SAEs, {missing.Length} of them missing."));
@@ -135,11 +137,11 @@ internal sealed class SuiteCommand : Verb
             if (!parsed.GetValue(_dryRun))
             {
                 RunSteps.RequireRoom(new RunFolder(folder.Path), bytes);
-                failed = Work(parsed, plan, folder, run, device);
+                failed = Work(parsed, plan, folder, run, device, missing);
+                results = Results(plan, folder);
             }
         }
 
-        SuiteResult?[] results = [.. plan.Items.Select(i => SuiteResult.Find(folder, i))];
         string[] states = [.. plan.Items.Select((item, i) => results[i] is not null ? "done" : File.Exists(folder.Failure(item)) ? "failed"
             : "missing")];
         string[] written = parsed.GetValue(_report) is string report ? new SuiteReport(plan, results, states).Write(report) : [];
@@ -161,12 +163,14 @@ internal sealed class SuiteCommand : Verb
         OutputPlaces.Require(all.Select(path => ("--report", (string?)path)), inputs);
     }
 
+    /// <summary>What is there of each item.</summary>
+    private static SuiteResult?[] Results(SuitePlan plan, SuiteFolder folder) => [.. plan.Items.Select(i => SuiteResult.Find(folder, i))];
+
     /// <summary>Items that are not done.</summary>
-    /// <param name="plan">The suite.</param>
-    /// <param name="folder">Where it is.</param>
+    /// <param name="results">What is there of each.</param>
     /// <param name="measures">Whether an item is done only when the model has measured its loss.</param>
-    private static int[] Missing(SuitePlan plan, SuiteFolder folder, bool measures) => [.. Enumerable.Range(0, plan.Items.Count)
-        .Where(i => SuiteResult.Find(folder, plan.Items[i]) is not SuiteResult found || (measures && found.Fidelity is null))];
+    private static int[] Missing(SuiteResult?[] results, bool measures) => [.. Enumerable.Range(0, results.Length)
+        .Where(i => results[i] is not SuiteResult found || (measures && found.Fidelity is null))];
 
     private Device Open(ParseResult parsed)
     {
@@ -174,7 +178,8 @@ internal sealed class SuiteCommand : Verb
         return Common.OpenDevice(parsed, Streams, name == "auto" ? "cpu" : name, Precision.Exact, Precision.Exact);
     }
 
-    private IReadOnlyList<FailedItem> Work(ParseResult parsed, SuitePlan plan, SuiteFolder folder, RunFolder run, Device device)
+    private IReadOnlyList<FailedItem> Work(ParseResult parsed, SuitePlan plan, SuiteFolder folder, RunFolder run, Device device,
+        int[] missing)
     {
         using ModelFiles? files = parsed.GetValue(_noModel) ? null : OpenModel(parsed, plan.Run);
         using Gemma2Model? model = files?.Load(device, Streams, Cancellation,
@@ -183,7 +188,6 @@ internal sealed class SuiteCommand : Verb
         int count = parsed.GetValue(_workers), threads = Math.Max(1, (Common.ThreadsOf(parsed) is > 0 and int given ? given
             : Environment.ProcessorCount) / count);
         NatsRunQueue? server = _queue.IsGiven(parsed) ? _queue.Open(parsed, plan.Id) : null;
-        int[] missing = Missing(plan, folder, measures: model is not null);
         server?.Enqueue(missing);
         using IShardQueue queue = server is null ? new ItemList(missing) : new NatsShardQueue(server);
         using var progress = new SuiteView(Streams, missing.Length);
@@ -220,7 +224,7 @@ internal sealed class SuiteCommand : Verb
     private static int[] Left(SuitePlan plan, SuiteFolder folder, SuiteWorker worker, bool measures)
     {
         HashSet<SuiteItem> failed = [.. worker.Failed.Select(f => f.Item)];
-        return [.. Missing(plan, folder, measures)
+        return [.. Missing(Results(plan, folder), measures)
             .Where(i => !failed.Contains(plan.Items[i]) && !File.Exists(folder.Failure(plan.Items[i])))];
     }
 

@@ -50,8 +50,8 @@ internal sealed class TrainCommand : Verb
     };
     private readonly Option<bool> _resume = new("--resume")
     {
-        Description = "Go on from the newest checkpoint in --out, as if it had " +
-        "never stopped; without one it begins."
+        Description = "Go on from the newest whole checkpoint in --out, as if it had " +
+        "never stopped; without one it begins. A damaged one is named, and put aside."
     };
     private readonly Option<long> _checkpointEvery = Number("--checkpoint-every", 10_000,
         "Steps between two checkpoints; 0: only one when it is interrupted.");
@@ -156,10 +156,11 @@ internal sealed class TrainCommand : Verb
         OutputPlaces.Require([("--log", parsed.GetValue(_log))], from);
         TrainingOptions options = _recipe.Of(parsed);
         options.Require();
-        using ITrainingRows rows = Open(parsed, from, options, out string? model);
-        TrainedPlace place = PlaceOf(parsed, model);
+        (RunFolder Folder, RunPlan Plan)? source = IsRun(parsed) ? RunSteps.Open(from) : null;
+        using ITrainingRows rows = source is { } found ? OpenRun(parsed, found.Folder, found.Plan, options) : OpenFile(parsed, from, options);
+        TrainedPlace place = PlaceOf(parsed, source?.Plan.Model.Name);
         string name = Common.DeviceOf(parsed);
-        using ModelFiles? lossFiles = OpenLossModel(parsed, from, place, rows.ValidationRows, out TokenSet? lossTokens);
+        using ModelFiles? lossFiles = OpenLossModel(parsed, source, place, rows.ValidationRows, out TokenSet? lossTokens);
         (string, long)[] needs = [("parameters and their second moments", SaeTrainer.ParameterBytes(options, rows.Width, rows.TargetWidth)),
             ("a batch", SaeTrainer.BatchBytes(options, rows.Width, rows.TargetWidth)), ("the bucket", rows is RunRows run ? run.BucketBytes
             : 0), ("the model for delta loss", lossFiles?.WeightBytesOn(name, PanelUse.None) ?? 0)];
@@ -175,6 +176,7 @@ internal sealed class TrainCommand : Verb
             CheckpointEvery = parsed.GetValue(_checkpointEvery),
             KeepEvery = parsed.GetValue(_keepEvery),
             Resume = parsed.GetValue(_resume),
+            Warn = text => Failure.WriteLine(Streams.Error, $"warning: {text}"),
             Place = place,
         };
         var training = new TrainingRun(trainer, files)
@@ -203,21 +205,12 @@ internal sealed class TrainCommand : Verb
         }
     }
 
-    /// <summary>The rows, and the name of the model that made them where it is known.</summary>
-    private ITrainingRows Open(ParseResult parsed, string from, TrainingOptions options, out string? model)
-    {
-        model = null;
-        if (IsRun(parsed))
-            return OpenRun(parsed, from, options, out model);
-        return StoredRows.Open(
-            from, parsed.GetValue(_key), parsed.GetValue(_keyOut), (file, x) => CountedRows.Of(file, x, x.ElementCount / x.Shape[^1], null,
-                Streams), parsed.GetValue(_validation), options.Seed);
-    }
+    private StoredRows OpenFile(ParseResult parsed, string from, TrainingOptions options) => StoredRows.Open(
+        from, parsed.GetValue(_key), parsed.GetValue(_keyOut), (file, x) => CountedRows.Of(file, x, x.ElementCount / x.Shape[^1], null,
+            Streams), parsed.GetValue(_validation), options.Seed);
 
-    private RunRows OpenRun(ParseResult parsed, string from, TrainingOptions options, out string? model)
+    private RunRows OpenRun(ParseResult parsed, RunFolder folder, RunPlan plan, TrainingOptions options)
     {
-        (RunFolder folder, RunPlan plan) = RunSteps.Open(from);
-        model = plan.Model.Name;
         if (PointOf(parsed, _site, _key) is not { } site)
             throw new UsageException($"--site is missing: the run has rows of {string.Join(", ", plan.Sites.Select(s => s.Name))}.");
         if (plan.RowType != DType.F32)
@@ -229,7 +222,7 @@ internal sealed class TrainCommand : Verb
             Validation = parsed.GetValue(_validation),
             Trust = parsed.GetValue(_trust)
         };
-        return RunRows.Open(folder.Path, site, PointOf(parsed, _siteOut, _keyOut), order);
+        return RunRows.Open(folder, plan, site, PointOf(parsed, _siteOut, _keyOut), order);
     }
 
     private void WarnOfRounding(RunFolder folder, RunPlan plan, HookPoint site)
@@ -245,13 +238,13 @@ internal sealed class TrainCommand : Verb
 
     /// <summary>The run's model and sequences that are kept back; null where delta loss is not measured, which is said unless nobody asked
     /// for it.</summary>
-    private ModelFiles? OpenLossModel(ParseResult parsed, string from, TrainedPlace place, long validationRows, out TokenSet? tokens)
+    private ModelFiles? OpenLossModel(ParseResult parsed, (RunFolder Folder, RunPlan Plan)? source, TrainedPlace place, long validationRows,
+        out TokenSet? tokens)
     {
         tokens = null;
         int most = parsed.GetValue(_lossSequences);
-        if (!IsRun(parsed) || most == 0 || validationRows == 0)
+        if (source is not ({ } folder, { } plan) || most == 0 || validationRows == 0)
             return null;
-        (RunFolder folder, RunPlan plan) = RunSteps.Open(from);
         HookPoint site = place.Site!.Value, siteOut = place.SiteOut ?? site;
         ModelFiles? files = null;
         try

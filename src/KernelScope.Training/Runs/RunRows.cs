@@ -96,14 +96,18 @@ public sealed class RunRows : ITrainingRows
     public static RunRows Open(string path, HookPoint site, HookPoint? siteOut = null, RunRowsOptions? options = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
-        options ??= new RunRowsOptions();
+        var folder = new RunFolder(path);
+        return Open(folder, RunPlan.Read(folder), site, siteOut, options ?? new RunRowsOptions());
+    }
+
+    /// <summary>The same of a run whose plan was read.</summary>
+    internal static RunRows Open(RunFolder folder, RunPlan plan, HookPoint site, HookPoint? siteOut, RunRowsOptions options)
+    {
         ArgumentOutOfRangeException.ThrowIfLessThan(options.BucketRows, 1, nameof(options));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.OpenShards, 1, nameof(options));
         if (!(options.Validation is >= 0 and < 1))
             throw new ArgumentOutOfRangeException(nameof(options),
                 $"The share for validation is {options.Validation}; it must be at least 0 and below 1.");
-        var folder = new RunFolder(path);
-        var plan = RunPlan.Read(folder);
         return new RunRows(folder, plan, Find(folder, plan, site), siteOut is HookPoint target ? Find(folder, plan, target) : null,
             options);
     }
