@@ -162,14 +162,15 @@ public sealed class RunRows : ITrainingRows
         state.WriteTo(destination);
     }
 
+    /// <summary>Rows that were served when a state was saved.</summary>
+    /// <exception cref="InvalidDataException">The state belongs to other rows, or is damaged.</exception>
+    internal long PositionOf(byte[] state) => Own(RowState.ReadFrom(new MemoryStream(state))).Long();
+
     /// <inheritdoc/>
     public void LoadState(Stream source)
     {
         ArgumentNullException.ThrowIfNull(source);
-        var state = RowState.ReadFrom(source);
-        if (state.Text() != Identity)
-            throw new InvalidDataException("the reader's state belongs to other rows, or to another order of them: run, site, seed, " +
-                "bucket and validation share must be the same.");
+        RowState state = Own(RowState.ReadFrom(source));
         Position = state.Long();
         _source.Load(state);
         _bucket.Load(state);
@@ -183,6 +184,10 @@ public sealed class RunRows : ITrainingRows
         _validationInput?.Dispose();
         _validationTarget?.Dispose();
     }
+
+    private RowState Own(RowState state) => state.Text() == Identity ? state
+        : throw new InvalidDataException("the reader's state belongs to other rows, or to another order of them: run, site, seed, " +
+            "bucket and validation share must be the same.");
 
     private static SiteRecord Find(RunFolder folder, RunPlan plan, HookPoint site) => plan.Sites.FirstOrDefault(s => s.Point == site)
         ?? throw BadFile.Of(folder.Path,
