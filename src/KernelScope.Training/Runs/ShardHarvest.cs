@@ -85,7 +85,12 @@ internal sealed class ShardHarvest : IShardMaker
                 $"the tokens give {sequence.Length} rows; the plan has {_plan.Shards[shard].Rows}.");
         using var rows = new ShardRows(_folder, _plan, shard, sequence.Length, _session.ChunkLength, _saes);
         for (int s = 0; s < tokens.Sequences.Length; s++)
-            Run(tokens.Sequences[s], tokens.FirstSequence + s, rows, progress, cancellationToken);
+        {
+            long sequenceNumber = tokens.FirstSequence + s;
+            Run(tokens.Sequences[s], rows.Listen, (keeps, first) => rows.Append(_model.Device, keeps, sequenceNumber, first), progress,
+                cancellationToken);
+        }
+
         cancellationToken.ThrowIfCancellationRequested();
         (Dictionary<string, SiteManifest> sites, Dictionary<string, CodesManifest> codes) = rows.Place(sequence, position, token);
         return Commit(_folder, _plan, new ShardManifest
@@ -116,10 +121,17 @@ internal sealed class ShardHarvest : IShardMaker
 
     public void Dispose() => _session.Dispose();
 
-    private void Run(int[] ids, long sequence, ShardRows rows, IProgress<int>? progress, CancellationToken cancellationToken)
+    /// <summary>Runs a sequence chunk by chunk.</summary>
+    /// <param name="ids">Its tokens.</param>
+    /// <param name="listen">Takes the values of every forward call until its result is disposed.</param>
+    /// <param name="chunkDone">Told after each chunk which of its rows are kept, and the position of its first.</param>
+    /// <param name="progress">Told the positions that were computed.</param>
+    /// <param name="cancellationToken">Stops between two layers.</param>
+    public void Run(int[] ids, Func<HookSet, IDisposable> listen, Action<bool[], int> chunkDone, IProgress<int>? progress,
+        CancellationToken cancellationToken)
     {
         _session.Reset();
-        using IDisposable hooks = rows.Listen(_session.Hooks);
+        using IDisposable hooks = listen(_session.Hooks);
         int chunkLength = _session.ChunkLength;
         bool[] keeps = new bool[chunkLength];
         for (int start = 0; start < ids.Length; start += chunkLength)
@@ -128,7 +140,7 @@ internal sealed class ShardHarvest : IShardMaker
             Feed(ids.AsSpan(start, count), cancellationToken);
             for (int r = 0; r < count; r++)
                 keeps[r] = _selection.Keeps(ids[start + r], start + r);
-            rows.Append(_model.Device, keeps, sequence, start);
+            chunkDone(keeps, start);
             progress?.Report(count);
         }
     }
