@@ -1,9 +1,9 @@
 using System.Globalization;
+using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using KernelScope.Devices;
 using KernelScope.Files;
-using KernelScope.Training.Runs;
 
 namespace KernelScope.Training;
 
@@ -131,24 +131,24 @@ internal static class TrainingCheckpoint
     {
         using var file = AtomicFile.Create(Path.Combine(folder, Sums));
         foreach (string name in Names)
-            file.Stream.Write(Encoding.UTF8.GetBytes($"{PlacedFile.Measure(Path.Combine(folder, name)).Sha256}  {name}\n"));
+            file.Stream.Write(Encoding.UTF8.GetBytes($"{HashOf(Path.Combine(folder, name))}  {name}\n"));
         file.Commit();
     }
 
     /// <summary>What is wrong with a checkpoint's files; null if they are as they were written.</summary>
     private static string? DamageOf(string path)
     {
-        try
-        {
-            string[] lines = Encoding.UTF8.GetString(RawFile.ReadAll(Path.Combine(path, Sums), MaxStateLength)).Split('\n');
-            string? bad = Names.FirstOrDefault(name =>
-                !lines.Contains($"{PlacedFile.Measure(Path.Combine(path, name)).Sha256}  {name}", StringComparer.Ordinal));
-            return bad is null ? null : $"{bad} is not what {Sums} says of it";
-        }
-        catch (InvalidDataException e)
-        {
-            return e.Message.TrimEnd('.');
-        }
+        if (Names.Append(Sums).FirstOrDefault(name => !File.Exists(Path.Combine(path, name))) is string missing)
+            return $"{missing} is missing";
+        string[] lines = File.ReadAllLines(Path.Combine(path, Sums));
+        string? bad = Names.FirstOrDefault(name => !lines.Contains($"{HashOf(Path.Combine(path, name))}  {name}", StringComparer.Ordinal));
+        return bad is null ? null : $"{bad} is not what {Sums} says of it";
+    }
+
+    private static string HashOf(string path)
+    {
+        using FileStream file = File.OpenRead(path);
+        return Convert.ToHexStringLower(SHA256.HashData(file));
     }
 
     private static IEnumerable<string> All(string folder) => !Directory.Exists(folder)

@@ -97,8 +97,8 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
             .Replace("[0.002, 0.02]", "[0.002, 0.02, 1e30]", StringComparison.Ordinal));
         string[] arguments = ["suite", suite, "--from", _run.Path, "--no-model", "--checkpoint-every", "20"];
         Assert.Equal(1, Program.Run([.. arguments, "--out", folder.At("alone")]).ExitCode);
-        using (Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, .. arguments, "--together", "4",
-            "--out", folder.At("together")])))
+        using (Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, .. arguments, "--together",
+            "4", "--out", folder.At("together")])))
         {
             process.BeginErrorReadLine();
             process.BeginOutputReadLine();

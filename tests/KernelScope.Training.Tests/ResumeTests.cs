@@ -45,7 +45,7 @@ public class ResumeTests
         }
     }
 
-    /// <summary>A byte, the end, or all of a file is lost of the newest checkpoint: the one before is gone on from, and it is said.</summary>
+    /// <summary>A byte, the end, or all of a file of the newest checkpoint is lost: it goes on from the one before, and says so.</summary>
     [Theory]
     [InlineData("adam.safetensors", "is not what SHA256SUMS says")]
     [InlineData("parameters.safetensors", "is not what SHA256SUMS says")]

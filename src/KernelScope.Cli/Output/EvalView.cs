@@ -92,7 +92,8 @@ internal static class EvalView
     }
 
     /// <summary>The same document to any stream.</summary>
-    public static void WriteJson(Stream destination, EvaluationResult result, string model, IReadOnlyList<(string Name, string Value)> source)
+    public static void WriteJson(Stream destination, EvaluationResult result, string model,
+        IReadOnlyList<(string Name, string Value)> source)
     {
         using (var json = new Utf8JsonWriter(destination,
             new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))

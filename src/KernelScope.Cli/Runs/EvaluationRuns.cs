@@ -16,7 +16,8 @@ internal static class EvaluationRuns
     {
         var what = new Option<string>("--what") { Description = description, HelpName = "rows|eval", DefaultValueFactory = _ => Rows };
         what.CompletionSources.Add(Rows, Eval);
-        what.Validators.Add(r => Parsing.Require(r, what, v => v is Rows or Eval, "'{0}' is not what shards hold: there are rows and eval."));
+        what.Validators.Add(r => Parsing.Require(r, what, v => v is Rows or Eval,
+            "'{0}' is not what shards hold: there are rows and eval."));
         return what;
     }
 
@@ -30,8 +31,8 @@ internal static class EvaluationRuns
             .Order(StringComparer.Ordinal).Select(path => new RunFolder(path)).Where(f => File.Exists(f.PlanPath))];
         return found switch
         {
-            [] => throw new InvalidDataException($"{Printable.Escape(folder.Path)}: there is no evaluation over this run; 'work RUN --what " +
-                "eval --sae PATH' makes one."),
+            [] => throw new InvalidDataException($"{Printable.Escape(folder.Path)}: there is no evaluation over this run; 'work RUN " +
+                "--what eval --sae PATH' makes one."),
             [RunFolder one] => (one, RunPlan.Read(one)),
             _ => throw new InvalidDataException($"{Printable.Escape(folder.Path)}: there are several evaluations over this run; name the " +
                 $"folder of one instead: {string.Join(", ", found.Select(Describe))}."),

@@ -315,7 +315,7 @@ internal sealed class SuiteCommand : Verb
         return each.Sum() + (3 * workers * each.Max());
     }
 
-    /// <summary>What the largest trainings that run at once take: parameters and a batch of each, and the rows that are mixed, once.</summary>
+    /// <summary>What the largest trainings that run at once take: parameters and a batch of each, and the rows that are mixed.</summary>
     private static string Memory(SuitePlan plan, int[] missing, RunPlan run, int workers, int together)
     {
         long Of(SuiteItem item)
@@ -331,9 +331,8 @@ internal sealed class SuiteCommand : Verb
         SuiteItem[] items = [.. missing.Select(i => plan.Items[i])];
         long trained = items.Max(item => items.Where(item.SharesRows).Select(Of).OrderDescending().Take(together).Sum()),
             rows = items.Max(Rows);
-        return FormattableString.Invariant(
-            $"Memory: {ByteText.Of(workers * trained)} for parameters, their second moments and batches, and {ByteText.Of(workers * rows)} ")
-            + "for the rows that are mixed.";
+        return $"Memory: {ByteText.Of(workers * trained)} for parameters, their second moments and batches, and " +
+            $"{ByteText.Of(workers * rows)} for the rows that are mixed.";
     }
 
     private void Print(ParseResult parsed, SuitePlan plan, SuiteFolder folder, SuiteResult?[] results, string[] states, double? seconds)

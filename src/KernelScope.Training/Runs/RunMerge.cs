@@ -118,7 +118,8 @@ internal sealed class RunMerge
         EvaluationRecord evaluation = _plan.Evaluation!;
         int[][] sequences = [.. Enumerable.Range(0, _plan.Shards.Count).SelectMany(n => TokenShard.Read(_folder, _plan, n).Sequences)];
         TokenSet tokens = TokenSet.OfStored(sequences, _plan.PadId, _plan.ExcludedIds);
-        EvaluatedSae[] saes = [.. evaluation.Saes.Select(s => new EvaluatedSae(s.Sae.Name, s.Sae.Site, s.SiteOut, s.InputDim, s.OutputDim))];
+        EvaluatedSae[] saes = [.. evaluation.Saes.Select(s => new EvaluatedSae(s.Sae.Name, s.Sae.Site, s.SiteOut, s.InputDim,
+            s.OutputDim))];
         SitePlan[] sites = SitePlan.Of(saes, evaluation.Layers);
         var layout = new ScoreLayout(tokens.Length, sites, evaluation.Gradients);
         var rules = new JournalRules(tokens, [.. sites.Select(s => s.OutputDim)], [.. evaluation.Saes.Select(s => s.Sae.Features)],

@@ -200,8 +200,8 @@ internal sealed record RunPlan
 
     private static EvaluationRecord EvaluationOf(RunField field) => new(
         field["run"].Sha256,
-        [.. field["saes"].Items.Select(s => new EvaluationSae(Sae(s), HookPoint.TryParse(s["site_out"].Text, out HookPoint siteOut) ? siteOut
-            : throw s["site_out"].Bad("a hook point"), s["d_in"].Int(1, 1 << 24), s["d_out"].Int(1, 1 << 24)))],
+        [.. field["saes"].Items.Select(s => new EvaluationSae(Sae(s), HookPoint.TryParse(s["site_out"].Text, out HookPoint siteOut)
+            ? siteOut : throw s["site_out"].Bad("a hook point"), s["d_in"].Int(1, 1 << 24), s["d_out"].Int(1, 1 << 24)))],
         field["gradients"].Bool,
         field["layers"].Int(1, 1 << 16));
 

@@ -213,8 +213,8 @@ public sealed class RunRows : ITrainingRows
 
     private static SiteRecord Find(RunFolder folder, RunPlan plan, HookPoint site) => plan.Sites.FirstOrDefault(s => s.Point == site)
         ?? throw BadFile.Of(folder.Path,
-            $"the run has no rows of {site}; it has " +
-                $"{(plan.Evaluation is not null ? "none: it is an evaluation" : plan.Sites.Count == 0 ? "none: it holds codes only" : string.Join(", ", plan.Sites.Select(s => s.Name)))}.");
+            $"the run has no rows of {site}; it has {(plan.Evaluation is not null ? "none: it is an evaluation" : plan.Sites.Count == 0
+                ? "none: it holds codes only" : string.Join(", ", plan.Sites.Select(s => s.Name)))}.");
 
     private int Check(Span<float> inputs, Span<float> targets)
     {

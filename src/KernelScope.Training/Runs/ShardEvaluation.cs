@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 using KernelScope.Evaluation;
 using KernelScope.Files;
 using KernelScope.Model;
@@ -182,6 +183,5 @@ internal static class SumsFile
     }
 
     private static string HashOf(double[][] sums, long[][] counts) => CanonicalJson.Hash([.. sums.Zip(counts, (s, c) => (byte[])[
-        .. System.Runtime.InteropServices.MemoryMarshal.AsBytes<double>(s), .. System.Runtime.InteropServices.MemoryMarshal.AsBytes<long>(c)])
-        .SelectMany(b => b)]);
+        .. MemoryMarshal.AsBytes<double>(s), .. MemoryMarshal.AsBytes<long>(c)]).SelectMany(b => b)]);
 }

@@ -45,7 +45,8 @@ internal static class ShardScores
         using SafetensorsFile file = RowShard.OpenFile(path, manifest.Scores!, "scores", trust: false);
         TokenShard.Require(file, "scores", DType.F64, sequences, layout.Size);
         double[] rows = TokenShard.Values<double>(file["scores"]);
-        (long[] Start, int[] Feature, float[] Value)[] codes = [.. Enumerable.Range(0, saes).Select(s => CodesOf(file, s, sequences, layout))];
+        (long[] Start, int[] Feature, float[] Value)[] codes = [.. Enumerable.Range(0, saes)
+            .Select(s => CodesOf(file, s, sequences, layout))];
         for (int b = 0; b < sequences; b++)
         {
             var scores = new SequenceScores(layout, saes, []);

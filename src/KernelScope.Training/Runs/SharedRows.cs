@@ -1,6 +1,6 @@
 namespace KernelScope.Training.Runs;
 
-/// <summary>One reader for several trainers that take the same batches one after the other: it is read once, and is in memory once.</summary>
+/// <summary>One reader for several trainers that take the same batches one after the other: read once, in memory once.</summary>
 /// <remarks>
 /// Each trainer has a view, which looks to it like a reader of its own. One that was resumed from an earlier step than the others takes
 /// batches alone until it has caught up. For one caller at a time.
@@ -69,7 +69,8 @@ internal sealed class SharedRows(RunRows rows) : IDisposable
             Position += inputs.Length / Width;
         }
 
-        public void ReadValidation(long firstRow, Span<float> inputs, Span<float> targets) => rows.ReadValidation(firstRow, inputs, targets);
+        public void ReadValidation(long firstRow, Span<float> inputs, Span<float> targets) =>
+            rows.ReadValidation(firstRow, inputs, targets);
 
         public void SaveState(Stream destination)
         {
