@@ -1,4 +1,3 @@
-using KernelScope.Files;
 using KernelScope.Numerics;
 
 namespace KernelScope.Training.Runs;

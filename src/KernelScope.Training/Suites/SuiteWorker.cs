@@ -378,9 +378,8 @@ internal sealed class ItemList(IEnumerable<int> items) : IShardQueue
 
     public void Retry(ShardLease lease, TimeSpan delay)
     {
-        // Where it is the only one left, its worker is waited for.
-        if (_items.IsEmpty)
-            Thread.Sleep(delay);
+        // Where it is the only one left, its worker is waited for; where others have several, they are not asked for all the time.
+        Thread.Sleep(_items.IsEmpty ? delay : TimeSpan.FromMilliseconds(Math.Min(50, delay.TotalMilliseconds)));
         _items.Enqueue(lease.Shard);
     }
 
