@@ -47,15 +47,24 @@ internal static class SaeExport
     public static void WriteSaeLens(FoldedSae sae, TrainedPlace place, string folder)
     {
         Directory.CreateDirectory(folder);
-        (TensorInfo Info, ReadOnlyMemory<float> Values)[] tensors = [.. Tensors(sae, withThreshold: IsJump(sae))];
-        using (var writer = new SafetensorsWriter(Path.Combine(folder, SaeCheckpoint.WeightsName), tensors.Select(t => t.Info)))
+        (TensorInfo Info, ReadOnlyMemory<float> Values)[] tensors = SaeLensTensors(sae);
+        WriteTensors(new SafetensorsWriter(Path.Combine(folder, SaeCheckpoint.WeightsName), tensors.Select(t => t.Info)), tensors);
+        JsonFile.Write(Path.Combine(folder, SaeCheckpoint.ConfigName), json => WriteConfig(json, sae, place));
+    }
+
+    /// <summary>The arrays that SAELens knows.</summary>
+    public static (TensorInfo Info, ReadOnlyMemory<float> Values)[] SaeLensTensors(FoldedSae sae) =>
+        [.. Tensors(sae, withThreshold: IsJump(sae))];
+
+    /// <summary>Writes all arrays, and disposes the writer.</summary>
+    public static void WriteTensors(SafetensorsWriter writer, (TensorInfo Info, ReadOnlyMemory<float> Values)[] tensors)
+    {
+        using (writer)
         {
             foreach ((_, ReadOnlyMemory<float> values) in tensors)
                 writer.Append(values.Span);
             writer.Commit();
         }
-
-        JsonFile.Write(Path.Combine(folder, SaeCheckpoint.ConfigName), json => WriteConfig(json, sae, place));
     }
 
     /// <summary>SAELens' word for what was trained.</summary>
@@ -73,7 +82,8 @@ internal static class SaeExport
 
     private static bool IsJump(FoldedSae sae) => sae.Activation is TrainingActivation.JumpRelu or TrainingActivation.BatchTopK;
 
-    private static void WriteConfig(Utf8JsonWriter json, FoldedSae sae, TrainedPlace place)
+    /// <summary>SAELens' cfg.json.</summary>
+    public static void WriteConfig(Utf8JsonWriter json, FoldedSae sae, TrainedPlace place)
     {
         json.WriteStartObject();
         json.WriteString("architecture", Architecture(sae.Activation, sae.IsTranscoder, !sae.Skip.IsEmpty));

@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using KernelScope.Devices;
 using KernelScope.Files;
@@ -9,8 +11,9 @@ namespace KernelScope.Training;
 internal static class TrainingCheckpoint
 {
     private const string Parameters = "parameters.safetensors", Adam = "adam.safetensors", State = "state.json", Reader = "rows.state",
-        Prefix = "step-", LastFired = "last_fired", Interval = "interval";
+        Sums = "SHA256SUMS", Prefix = "step-", Damaged = ".damaged", LastFired = "last_fired", Interval = "interval";
     private const int MaxStateLength = 1 << 20;
+    private static readonly string[] Names = [Parameters, Adam, Reader, State];
 
     /// <summary>Writes <c>step-000100000</c> below a folder.</summary>
     /// <exception cref="IOException">It cannot be written.</exception>
@@ -45,11 +48,40 @@ internal static class TrainingCheckpoint
                 json.WriteNumber("common_threshold", threshold);
             json.WriteEndObject();
         });
+        WriteSums(temporary);
         Directory.Move(temporary, path);
     }
 
-    /// <summary>The newest whole checkpoint below a folder; null if there is none.</summary>
+    /// <summary>The newest checkpoint below a folder, whole or not; null if there is none.</summary>
     public static string? Newest(string folder) => All(folder).LastOrDefault();
+
+    /// <summary>The newest whole checkpoint below a folder, and the newer ones that are damaged, each with the reason.</summary>
+    /// <returns>Null if there is no checkpoint.</returns>
+    /// <exception cref="InvalidDataException">There are some, and none is whole.</exception>
+    public static (string Path, IReadOnlyList<(string Path, string Reason)> Skipped)? NewestWhole(string folder)
+    {
+        var skipped = new List<(string Path, string Reason)>();
+        foreach (string path in All(folder).Reverse())
+        {
+            if (DamageOf(path) is not string reason)
+                return (path, skipped);
+            skipped.Add((path, reason));
+        }
+
+        return skipped.Count == 0 ? null : throw BadFile.Of(folder, $"no checkpoint in it is whole: {string.Join("; ",
+            skipped.Select(s => $"{Path.GetFileName(s.Path)}: {s.Reason}"))}. Without --resume, in another folder, training begins anew.");
+    }
+
+    /// <summary>Puts a damaged checkpoint out of the way, under another name, and gives that.</summary>
+    /// <exception cref="IOException">It cannot be renamed.</exception>
+    public static string SetAside(string path)
+    {
+        string aside = path + Damaged;
+        if (Directory.Exists(aside))
+            Directory.Delete(aside, recursive: true);
+        Directory.Move(path, aside);
+        return aside;
+    }
 
     /// <summary>Removes all but the last two, and those at multiples of a number of steps.</summary>
     public static void Prune(string folder, long keepEvery)
@@ -92,6 +124,31 @@ internal static class TrainingCheckpoint
         if (trainer.CommonThreshold is not null)
             trainer.CommonThreshold = state.GetProperty("common_threshold").GetDouble();
         return Number(state, "log_length", statePath);
+    }
+
+    /// <summary>Writes the hash of each file, as sha256sum does.</summary>
+    private static void WriteSums(string folder)
+    {
+        using var file = AtomicFile.Create(Path.Combine(folder, Sums));
+        foreach (string name in Names)
+            file.Stream.Write(Encoding.UTF8.GetBytes($"{HashOf(Path.Combine(folder, name))}  {name}\n"));
+        file.Commit();
+    }
+
+    /// <summary>What is wrong with a checkpoint's files; null if they are as they were written.</summary>
+    private static string? DamageOf(string path)
+    {
+        if (Names.Append(Sums).FirstOrDefault(name => !File.Exists(Path.Combine(path, name))) is string missing)
+            return $"{missing} is missing";
+        string[] lines = File.ReadAllLines(Path.Combine(path, Sums));
+        string? bad = Names.FirstOrDefault(name => !lines.Contains($"{HashOf(Path.Combine(path, name))}  {name}", StringComparer.Ordinal));
+        return bad is null ? null : $"{bad} is not what {Sums} says of it";
+    }
+
+    private static string HashOf(string path)
+    {
+        using FileStream file = File.OpenRead(path);
+        return Convert.ToHexStringLower(SHA256.HashData(file));
     }
 
     private static IEnumerable<string> All(string folder) => !Directory.Exists(folder)

@@ -22,8 +22,12 @@ public sealed record TrainingFiles
     /// <summary>Checkpoints at multiples of it stay; of the others the last two do. 0: none.</summary>
     public long KeepEvery { get; init; }
 
-    /// <summary>Whether the newest checkpoint is gone on from; without one the run begins.</summary>
+    /// <summary>Whether the newest whole checkpoint is gone on from; without any checkpoint the run begins. A damaged one that is newer is
+    /// renamed.</summary>
     public bool Resume { get; init; }
+
+    /// <summary>Told, in a sentence, of each checkpoint that was damaged and skipped; null: nobody is.</summary>
+    public Action<string>? Warn { get; init; }
 
     /// <summary>Where in which model the rows come from.</summary>
     public TrainedPlace Place { get; init; } = new();

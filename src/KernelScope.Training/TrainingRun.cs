@@ -25,7 +25,12 @@ public sealed class TrainingRun
     private readonly TrainingFiles _files;
     private readonly string _checkpoints;
     private readonly string _logPath;
+    private readonly Stopwatch _watch = new();
+    private IProgress<TrainingProgress>? _progress;
+    private TrainingLog? _log;
     private ValidationResult? _validation;
+    private TimeSpan _last;
+    private long _first;
     private long _intervalStart;
     private double _lastL0;
 
@@ -61,36 +66,64 @@ public sealed class TrainingRun
     /// <exception cref="IOException">Something cannot be written.</exception>
     public TrainingOutcome Execute(IProgress<TrainingProgress>? progress = null, CancellationToken cancellationToken = default)
     {
-        Directory.CreateDirectory(_files.Folder);
-        string? checkpoint = _files.Resume ? TrainingCheckpoint.Newest(_checkpoints) : null;
-        long logLength = checkpoint is null ? 0 : TrainingCheckpoint.Load(_trainer, checkpoint);
-        using var log = new TrainingLog(_logPath, logLength);
-        if (logLength == 0)
-            log.Write(WriteOptions);
-        var watch = Stopwatch.StartNew();
-        long begin = _intervalStart = _trainer.Rows.Position;
-        TimeSpan last = watch.Elapsed;
-        while (_trainer.Step < _trainer.Options.Steps)
+        try
         {
-            if (cancellationToken.IsCancellationRequested)
+            Begin(progress);
+            while (!IsAtEnd)
             {
-                SaveCheckpoint(log);
+                if (cancellationToken.IsCancellationRequested)
+                    SaveCheckpoint();
                 cancellationToken.ThrowIfCancellationRequested();
+                Advance(cancellationToken);
             }
 
-            bool logs = (_trainer.Step + 1) % _files.LogEvery == 0 || _trainer.Step + 1 == _trainer.Options.Steps;
-            _trainer.Advance(norms: logs);
-            if (logs)
-                last = Report(log, progress, watch, last);
-            if (_files.ValidateEvery > 0 && _trainer.Step % _files.ValidateEvery == 0 && _trainer.Step < _trainer.Options.Steps)
-                Validate(log, cancellationToken);
-            if (_files.CheckpointEvery > 0 && _trainer.Step % _files.CheckpointEvery == 0)
-                SaveCheckpoint(log);
+            return End(cancellationToken);
         }
+        finally
+        {
+            Close();
+        }
+    }
 
-        Validate(log, cancellationToken);
-        double seconds = watch.Elapsed.TotalSeconds;
-        List<string> export = Export(log);
+    /// <summary>Whether all steps are done.</summary>
+    internal bool IsAtEnd => _trainer.Step >= _trainer.Options.Steps;
+
+    /// <summary>Steps done.</summary>
+    internal long Step => _trainer.Step;
+
+    /// <summary>Goes to where the run was, and opens its log, until <see cref="Close"/>.</summary>
+    internal void Begin(IProgress<TrainingProgress>? progress)
+    {
+        Directory.CreateDirectory(_files.Folder);
+        _progress = progress;
+        long logLength = _files.Resume ? LoadCheckpoint() : 0;
+        _log = new TrainingLog(_logPath, logLength);
+        if (logLength == 0)
+            _log.Write(WriteOptions);
+        _watch.Start();
+        _first = _intervalStart = _trainer.Rows.Position;
+        _last = _watch.Elapsed;
+    }
+
+    /// <summary>Does one step, with what follows it: a line of the log, a validation, a checkpoint.</summary>
+    internal void Advance(CancellationToken cancellationToken)
+    {
+        bool logs = (_trainer.Step + 1) % _files.LogEvery == 0 || _trainer.Step + 1 == _trainer.Options.Steps;
+        _trainer.Advance(norms: logs);
+        if (logs)
+            Report(_log!);
+        if (_files.ValidateEvery > 0 && _trainer.Step % _files.ValidateEvery == 0 && !IsAtEnd)
+            Validate(_log!, cancellationToken);
+        if (_files.CheckpointEvery > 0 && _trainer.Step % _files.CheckpointEvery == 0)
+            SaveCheckpoint();
+    }
+
+    /// <summary>Measures and exports what was trained.</summary>
+    internal TrainingOutcome End(CancellationToken cancellationToken)
+    {
+        Validate(_log!, cancellationToken);
+        double seconds = _watch.Elapsed.TotalSeconds;
+        List<string> export = Export(_log!);
         return new TrainingOutcome
         {
             Steps = _trainer.Step,
@@ -98,17 +131,36 @@ public sealed class TrainingRun
             Validation = _validation,
             Dead = _trainer.Dead,
             Seconds = seconds,
-            RowsPerSecond = (_trainer.Rows.Position - begin) / seconds,
+            RowsPerSecond = (_trainer.Rows.Position - _first) / seconds,
             Export = export,
-            Log = log.Path,
+            Log = _log!.Path,
         };
     }
 
-    private void SaveCheckpoint(TrainingLog log)
+    /// <summary>Writes a checkpoint of this step.</summary>
+    internal void SaveCheckpoint()
     {
-        log.FlushToDisk();
-        TrainingCheckpoint.Write(_trainer, _checkpoints, log.Length);
+        _log!.FlushToDisk();
+        TrainingCheckpoint.Write(_trainer, _checkpoints, _log.Length);
         TrainingCheckpoint.Prune(_checkpoints, _files.KeepEvery);
+    }
+
+    /// <summary>Closes the log.</summary>
+    internal void Close() => _log?.Dispose();
+
+    /// <summary>Goes to the newest whole checkpoint, and gives the length of the log then; 0 if there is none.</summary>
+    private long LoadCheckpoint()
+    {
+        if (TrainingCheckpoint.NewestWhole(_checkpoints) is not ({ } newest, { } skipped))
+            return 0;
+        long logLength = TrainingCheckpoint.Load(_trainer, newest);
+        foreach ((string path, string reason) in skipped)
+        {
+            _files.Warn?.Invoke($"the checkpoint {path} is damaged ({reason}); training goes on from {Path.GetFileName(newest)}, and the " +
+                $"damaged one is now called {Path.GetFileName(TrainingCheckpoint.SetAside(path))}.");
+        }
+
+        return logLength;
     }
 
     private void Validate(TrainingLog log, CancellationToken cancellationToken)
@@ -116,7 +168,7 @@ public sealed class TrainingRun
         if (_trainer.Validate() is not { } result)
             return;
         if (Loss is { } loss)
-            result = loss.AddTo(result, _trainer.Fold(), _files.Folder, cancellationToken);
+            result = loss.AddTo(result, _trainer.Fold(), cancellationToken);
         _validation = result;
         log.Write(json =>
         {
@@ -127,14 +179,14 @@ public sealed class TrainingRun
         });
     }
 
-    private TimeSpan Report(TrainingLog log, IProgress<TrainingProgress>? progress, Stopwatch watch, TimeSpan last)
+    private void Report(TrainingLog log)
     {
         IntervalSums sums = _trainer.Interval;
-        TimeSpan now = watch.Elapsed;
-        double speed = (_trainer.Rows.Position - _intervalStart) / (now - last).TotalSeconds;
+        TimeSpan now = _watch.Elapsed;
+        double speed = (_trainer.Rows.Position - _intervalStart) / (now - _last).TotalSeconds;
         int dead = _trainer.Dead;
         log.Write(json => WriteInterval(json, sums, dead, now.TotalSeconds, speed));
-        progress?.Report(new TrainingProgress
+        _progress?.Report(new TrainingProgress
         {
             Step = _trainer.Step,
             Steps = _trainer.Options.Steps,
@@ -147,7 +199,7 @@ public sealed class TrainingRun
         _lastL0 = sums.L0;
         sums.Clear();
         _intervalStart = _trainer.Rows.Position;
-        return now;
+        _last = now;
     }
 
     private void WriteOptions(Utf8JsonWriter json)

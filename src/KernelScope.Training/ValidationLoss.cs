@@ -15,7 +15,6 @@ namespace KernelScope.Training;
 /// <param name="place">Where the SAE reads and writes; the site is known.</param>
 internal sealed class ValidationLoss(Gemma2Model model, TokenSet tokens, TrainedPlace place)
 {
-    private const string FolderName = ".validation";
     private readonly double[] _losses = new double[tokens.Length];
     private double? _clean;
 
@@ -26,22 +25,12 @@ internal sealed class ValidationLoss(Gemma2Model model, TokenSet tokens, Trained
     /// <summary>A validation with both losses.</summary>
     /// <param name="result">What was measured on rows.</param>
     /// <param name="sae">The SAE as it is now.</param>
-    /// <param name="folder">The training's folder: the SAE is written there for as long as this takes.</param>
     /// <param name="cancellationToken">Ends it between two sequences.</param>
-    public ValidationResult AddTo(ValidationResult result, FoldedSae sae, string folder, CancellationToken cancellationToken)
+    public ValidationResult AddTo(ValidationResult result, FoldedSae sae, CancellationToken cancellationToken)
     {
-        string scratch = Path.Combine(folder, FolderName);
-        SaeExport.WriteSaeLens(sae, place, scratch);
-        try
-        {
-            using var loaded = JumpReluSae.Open(model.Device, scratch);
-            _clean ??= Measure(null, cancellationToken);
-            return result with { CleanLoss = _clean, DeltaLoss = Measure(loaded, cancellationToken) - _clean };
-        }
-        finally
-        {
-            Directory.Delete(scratch, recursive: true);
-        }
+        using var loaded = new MemorySae(model.Device, sae, place);
+        _clean ??= Measure(null, cancellationToken);
+        return result with { CleanLoss = _clean, DeltaLoss = Measure(loaded.Sae, cancellationToken) - _clean };
     }
 
     private double Measure(JumpReluSae? sae, CancellationToken cancellationToken)

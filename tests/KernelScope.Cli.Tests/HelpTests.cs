@@ -19,7 +19,7 @@ public sealed class HelpTests
         Assert.Equal(outcome.Output, Program.Run(verb, "--help").Output);
         Assert.NotEmpty(Examples(verb));
         Assert.Contains(Examples(verb), e => e.StartsWith($"kernelscope {verb}", StringComparison.Ordinal));
-        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "bench" or "kernels" or "status" or "merge" or "train"),
+        Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "bench" or "kernels" or "status" or "merge"),
             outcome.Output.Contains("  --model DIR", StringComparison.Ordinal));
         Assert.Equal(verb is not ("diff" or "inspect" or "pull" or "catalog" or "pack" or "tokenize" or "labels" or "status" or "merge"),
             outcome.Output.Contains("  --device NAME", StringComparison.Ordinal));

@@ -135,13 +135,12 @@ public sealed partial class QueueTests
     [InlineData(5)]
     public void Whatever_dies_the_run_has_the_bytes_of_one_undisturbed_worker(int seed) => Trial(seed);
 
-    [SkippableFact]
+    [SkippableTheory]
     [Trait("Category", "Slow")]
-    public void A_hundred_trials()
-    {
-        for (int seed = 100; seed < 200; seed++)
-            Trial(seed);
-    }
+    [MemberData(nameof(Hundred))]
+    public void A_hundred_trials(int seed) => Trial(seed);
+
+    public static TheoryData<int> Hundred => [.. Enumerable.Range(100, 100)];
 
     private static void Trial(int seed)
     {
@@ -160,7 +159,10 @@ public sealed partial class QueueTests
             for (int w = 0; w < Workers; w++)
                 workers.Add(Work(run, server.Url));
             for (int step = 0; step < 3; step++)
+            {
                 Disturb(random, folder, server, workers, what);
+                AssertStatus(folder, step == 1 ? queue : []);
+            }
         }
         finally
         {
@@ -173,14 +175,25 @@ public sealed partial class QueueTests
             }
         }
 
-        // The folder is the truth at every moment: what status says is what is there.
-        JsonElement status = JsonElement.Parse(Program.Run(["status", run, "--json"]).Output);
-        Assert.Equal(Directory.Exists(folder.At("run", "shards")) ? Directory.GetFiles(folder.At("run", "shards"), "*.json").Length : 0,
-            status.GetProperty("done").GetInt32());
+        int done = Done(folder);
+        Assert.Equal(done, AssertStatus(folder, []));
         Program.Json(["plan", run, .. queue, "--verify"]);
         WorkDry(run, queue);
         Program.Json("plan", run);
         AssertWhole(folder, $"seed {seed}");
+    }
+
+    /// <summary>The folder is the truth at every moment, also while workers work and die: what status says is what is there.</summary>
+    /// <returns>Shards that are done.</returns>
+    private static int AssertStatus(TempFolder folder, string[] queue)
+    {
+        int before = Done(folder);
+        JsonElement status = Program.Json(["status", folder.At("run"), .. queue]);
+        int Number(string name) => status.GetProperty(name).GetInt32();
+        Assert.InRange(Number("done"), before, Done(folder));
+        Assert.Equal(Shards, Number("done") + Number("leased") + Number("queued") + Number("stuck") + Number("missing"));
+        Assert.Equal((0, 0), (Number("failed"), Number("conflicts")));
+        return Number("done");
     }
 
     /// <summary>Until nothing is missing: a message whose worker died may have to wait until it is handed out again, or be stuck.</summary>

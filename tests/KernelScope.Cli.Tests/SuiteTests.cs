@@ -88,6 +88,48 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
         }
     }
 
+    /// <summary>Those of one site share a reader; one diverges, and the process is killed: each has the bytes that it has alone.</summary>
+    [Fact]
+    public void Together_each_has_the_bytes_that_it_has_alone()
+    {
+        using var folder = new TempFolder();
+        string suite = Write(folder, Two.Replace("\"steps\": 40", "\"steps\": 60", StringComparison.Ordinal)
+            .Replace("[0.002, 0.02]", "[0.002, 0.02, 1e30]", StringComparison.Ordinal));
+        string[] arguments = ["suite", suite, "--from", _run.Path, "--no-model", "--checkpoint-every", "20"];
+        Assert.Equal(1, Program.Run([.. arguments, "--out", folder.At("alone")]).ExitCode);
+        using (Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, .. arguments, "--together",
+            "4", "--out", folder.At("together")])))
+        {
+            process.BeginErrorReadLine();
+            process.BeginOutputReadLine();
+            string first = folder.At("together", "items", "resid_post.3.w64.l0.002.s0", "checkpoints", "step-000000020");
+            for (var watch = Stopwatch.StartNew(); !Directory.Exists(first) && !process.HasExited && watch.Elapsed.TotalSeconds < 60;
+                Thread.Sleep(1))
+            {
+            }
+
+            // Some have that checkpoint, and others do not yet.
+            process.Kill();
+            process.WaitForExit();
+        }
+
+        Outcome outcome = Program.Run([.. arguments, "--together", "4", "--out", folder.At("together")]);
+        Assert.Equal(1, outcome.ExitCode);
+        Assert.Contains("Memory: ", outcome.Error, StringComparison.Ordinal);
+        foreach (string item in Directory.GetDirectories(folder.At("alone", "items")).Select(d => Path.GetFileName(d)))
+        {
+            string alone = folder.At("alone", "items", item), together = folder.At("together", "items", item);
+            Assert.Equal(File.Exists(Path.Combine(alone, "failed.json")), File.Exists(Path.Combine(together, "failed.json")));
+            foreach (string file in (string[])["result.json", "failed.json", "saelens/sae_weights.safetensors"])
+            {
+                if (File.Exists(Path.Combine(alone, file)))
+                    Assert.Equal(File.ReadAllBytes(Path.Combine(alone, file)), File.ReadAllBytes(Path.Combine(together, file)));
+            }
+        }
+
+        Assert.Equal(6, Directory.GetFiles(folder.At("together"), "result.json", SearchOption.AllDirectories).Length);
+    }
+
     /// <summary>A pilot scales the default ladder; without one it is as the help has it.</summary>
     [Fact]
     public void Without_sparsities_a_pilot_finds_some()

@@ -64,6 +64,35 @@ public sealed class TrainTests
         Assert.Equal(WithoutTimes(folder.At("whole/log.jsonl")), WithoutTimes(folder.At("broken/log.jsonl")));
     }
 
+    /// <summary>Rows that the model makes as they are wanted are those of a harvest: the same SAE, the same log, from a transcoder's two
+    /// sites too, and in whichever way it goes on from a checkpoint.</summary>
+    [Fact]
+    public void Live_it_learns_what_it_learns_from_a_harvest()
+    {
+        using var folder = new TempFolder();
+        string[] plan = ["--text-file", "demo", "--sites", "mlp_in_unit.3,mlp_out_post.3", "--context", "32", "--shard-sequences", "3"];
+        Program.Json(["plan", "--out", folder.At("planned"), .. plan]);
+        Program.Json(["harvest", "--out", folder.At("stored"), .. plan]);
+        string[] recipe = ["--site", "mlp_in_unit.3", "--site-out", "mlp_out_post.3", "--width", "64", "--sparsity", "0.002", "--batch",
+            "64", "--lr", "0.002", "--bandwidth", "0.05", "--theta", "0.05", "--bucket", "150", "--validation", "0.3", "--log-every", "10",
+            "--checkpoint-every", "7", "--resume"];
+        string[] Of(string run, string sae, int steps) => ["train", "--from", folder.At(run), "--out", folder.At(sae), .. recipe, "--steps",
+            $"{steps}", .. run == "planned" ? ["--live"] : Array.Empty<string>()];
+        JsonElement whole = Program.Json(Of("stored", "whole", 30));
+        Program.Json(Of("planned", "live", 10));
+        JsonElement live = Program.Json(Of("planned", "live", 30));
+        Program.Json(Of("stored", "mixed", 10));
+        Program.Json(Of("planned", "mixed", 30));
+        foreach (string sae in (string[])["live", "mixed"])
+            Assert.Equal(File.ReadAllBytes(folder.At("whole/saelens/sae_weights.safetensors")),
+                File.ReadAllBytes(folder.At($"{sae}/saelens/sae_weights.safetensors")));
+        Assert.Equal(whole.GetProperty("delta_loss").GetDouble(), live.GetProperty("delta_loss").GetDouble());
+        Assert.False(Directory.Exists(folder.At("planned", "acts")));
+        Program.Run(Of("planned", "other", 30)[..^1]).AssertFailed(1, "not complete");
+        Program.Run(["train", "--from", folder.At("planned"), "--out", folder.At("other"), .. recipe, "--live", "--trust"])
+            .AssertFailed(2, "--trust");
+    }
+
     [Theory]
     [InlineData(2, "--sparsity is missing", "--width", "64")]
     [InlineData(2, "--k is missing", "--width", "64", "--activation", "topk")]

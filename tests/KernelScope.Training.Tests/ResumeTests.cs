@@ -45,6 +45,58 @@ public class ResumeTests
         }
     }
 
+    /// <summary>A byte, the end, or all of a file of the newest checkpoint is lost: it goes on from the one before, and says so.</summary>
+    [Theory]
+    [InlineData("adam.safetensors", "is not what SHA256SUMS says")]
+    [InlineData("parameters.safetensors", "is not what SHA256SUMS says")]
+    [InlineData("rows.state", "is not what SHA256SUMS says")]
+    [InlineData("state.json", "is not what SHA256SUMS says")]
+    [InlineData("SHA256SUMS", "")]
+    public void From_a_damaged_checkpoint_it_falls_back_to_the_one_before(string file, string words)
+    {
+        using var folder = new TemporaryFolder();
+        using var device = new CpuDevice(1);
+        TrainingOptions options = Frontier.Small(steps: 50);
+        Run(device, options, folder["whole"], long.MaxValue);
+        foreach (Action<string> damage in (Action<string>[])[FlipByte, path => File.WriteAllBytes(path, File.ReadAllBytes(path)[..^9]),
+            File.Delete])
+        {
+            string broken = folder[Guid.NewGuid().ToString("N")];
+            Run(device, options, broken, 25);
+            damage(Path.Combine(broken, "checkpoints", "step-000000025", file));
+            List<string> said = Run(device, options, broken, long.MaxValue);
+            string sentence = Assert.Single(said);
+            Assert.Contains("step-000000025", sentence, StringComparison.Ordinal);
+            Assert.Contains("goes on from step-000000020", sentence, StringComparison.Ordinal);
+            if (damage == FlipByte)
+                Assert.Contains(words, sentence, StringComparison.Ordinal);
+            AssertSame(folder["whole"], broken);
+            Assert.True(Directory.Exists(Path.Combine(broken, "checkpoints", "step-000000025.damaged")));
+        }
+    }
+
+    /// <summary>Training never begins anew in silence.</summary>
+    [Fact]
+    public void Where_no_checkpoint_is_whole_it_stops_and_touches_nothing()
+    {
+        using var folder = new TemporaryFolder();
+        using var device = new CpuDevice(1);
+        Run(device, Frontier.Small(), folder["run"], 25);
+        string[] states = Directory.GetFiles(folder["run"], "rows.state", SearchOption.AllDirectories);
+        Assert.Equal(2, states.Length);
+        Array.ForEach(states, FlipByte);
+        var e = Assert.Throws<InvalidDataException>(() => Run(device, Frontier.Small(), folder["run"], long.MaxValue));
+        Assert.Contains("no checkpoint in it is whole", e.Message, StringComparison.Ordinal);
+        Assert.Equal(states, Directory.GetFiles(folder["run"], "rows.state", SearchOption.AllDirectories));
+    }
+
+    private static void FlipByte(string path)
+    {
+        byte[] bytes = File.ReadAllBytes(path);
+        bytes[bytes.Length / 2] ^= 1;
+        File.WriteAllBytes(path, bytes);
+    }
+
     [Fact]
     public void A_checkpoint_of_other_options_is_refused()
     {
@@ -82,12 +134,15 @@ public class ResumeTests
     }
 
     /// <summary>Runs or goes on until a step, where it is interrupted, or until the rows fail, which stands for a kill.</summary>
-    private static void Run(CpuDevice device, TrainingOptions options, string folder, long until, int kill = int.MaxValue)
+    /// <returns>What was warned of.</returns>
+    private static List<string> Run(CpuDevice device, TrainingOptions options, string folder, long until, int kill = int.MaxValue)
     {
+        var said = new List<string>();
         using var rows = new FailingRows(Frontier.Rows(), (long)kill * options.Batch);
         using var trainer = new SaeTrainer(device, rows, options);
         var run = new TrainingRun(
-            trainer, new TrainingFiles { Folder = folder, LogEvery = 7, ValidateEvery = 25, CheckpointEvery = 10, Resume = true });
+            trainer, new TrainingFiles { Folder = folder, LogEvery = 7, ValidateEvery = 25, CheckpointEvery = 10, Resume = true,
+                Warn = said.Add });
         using var source = new CancellationTokenSource();
         rows.Served = position =>
         {
@@ -98,6 +153,7 @@ public class ResumeTests
             run.Execute();
         else
             Assert.ThrowsAny<OperationCanceledException>(() => run.Execute(cancellationToken: source.Token));
+        return said;
     }
 
     private static void AssertSame(string expected, string actual)

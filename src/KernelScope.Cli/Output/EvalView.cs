@@ -87,11 +87,18 @@ internal static class EvalView
         IReadOnlyList<(string Name, string Value)>? source = null)
     {
         streams.Output.Flush();
-        using (var json = new Utf8JsonWriter(streams.OutputBytes,
-            new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
-            EvaluationJson.Write(json, result, model, source ?? []);
-        streams.OutputBytes.Write("\n"u8);
+        WriteJson(streams.OutputBytes, result, model, source ?? []);
         streams.OutputBytes.Flush();
+    }
+
+    /// <summary>The same document to any stream.</summary>
+    public static void WriteJson(Stream destination, EvaluationResult result, string model,
+        IReadOnlyList<(string Name, string Value)> source)
+    {
+        using (var json = new Utf8JsonWriter(destination,
+            new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+            EvaluationJson.Write(json, result, model, source);
+        destination.Write("\n"u8);
     }
 
     private static string Interval(SaeResult sae, string[] path) =>

@@ -1,4 +1,7 @@
 using System.CommandLine;
+using System.Security.Cryptography;
+using KernelScope.Evaluation;
+using KernelScope.Files;
 using KernelScope.Training.Runs;
 
 namespace KernelScope.Cli;
@@ -10,8 +13,9 @@ internal sealed class MergeCommand : Verb
     private readonly Option<string> _what = new("--what")
     {
         Description = "statistics: rows, means and norms of each site (JSON). Of an SAE's codes: density: how often and how strongly " +
-            "each feature fires; examples: where, the strongest and random ones; transpose: the codes by feature (a folder).",
-        HelpName = "statistics|density|examples|transpose",
+            "each feature fires; examples: where, the strongest and random ones; transpose: the codes by feature (a folder). Of 'work " +
+            "--what eval': eval, the JSON of 'eval --run'.",
+        HelpName = "statistics|density|examples|transpose|eval",
         Required = true,
     };
 
@@ -49,14 +53,17 @@ internal sealed class MergeCommand : Verb
         "Folds the results of a run's shards, in the order of the shards: the same bytes whoever computed them, one worker or many.",
         "  kernelscope harvest --out run --text-file demo --sites resid_post.3 --sae res.3.2k.l0_19 --context 64 --shard-sequences 2\n" +
         "  kernelscope merge run --what statistics\n" +
-        "  kernelscope merge run --what examples --top 5 --out examples.safetensors",
+        "  kernelscope merge run --what examples --top 5 --out examples.safetensors\n" +
+        "  kernelscope work run --what eval --sae res.3.2k.l0_19\n" +
+        "  kernelscope merge run --what eval",
         common,
         surroundings)
     {
         Arguments.Add(_run);
-        _what.CompletionSources.Add("statistics", "density", "examples", "transpose");
-        _what.Validators.Add(r => Parsing.Require(r, _what, v => v is "statistics" or "density" or "examples" or "transpose",
-            "'{0}' cannot be merged: there are statistics, density, examples and transpose."));
+        _what.CompletionSources.Add("statistics", "density", "examples", "transpose", EvaluationRuns.Eval);
+        _what.Validators.Add(r => Parsing.Require(r, _what,
+            v => v is "statistics" or "density" or "examples" or "transpose" or EvaluationRuns.Eval,
+            "'{0}' cannot be merged: there are statistics, density, examples, transpose and eval."));
         foreach (Option<int> option in (Option<int>[])[_top, _random, _window])
             option.Validators.Add(r => Parsing.Require(r, option, v => v is >= 0 and <= 4096,
                 $"{option.Name} is {{0}}; it must be 0 to 4096."));
@@ -69,7 +76,8 @@ internal sealed class MergeCommand : Verb
     protected override void CheckOptions(ParseResult parsed)
     {
         string? what = parsed.GetValue(_what);
-        Belongs(parsed, what != "statistics", "--what density, examples or transpose", _sae);
+        Belongs(parsed, what is not ("statistics" or EvaluationRuns.Eval), "--what density, examples or transpose", _sae);
+        Belongs(parsed, what != EvaluationRuns.Eval, "shards that stand alone: an evaluation is merged whole", _partial);
         Belongs(parsed, what == "examples", "--what examples", _top, _random, _window);
     }
 
@@ -77,6 +85,10 @@ internal sealed class MergeCommand : Verb
     {
         (RunFolder folder, RunPlan plan) = RunSteps.Open(parsed.GetRequiredValue(_run));
         string what = parsed.GetRequiredValue(_what);
+        if (what == EvaluationRuns.Eval)
+            return Evaluation(parsed, folder, plan);
+        if (plan.Evaluation is not null)
+            throw new WorkException($"{Printable.Escape(folder.Path)} is an evaluation: it has no {what}, and is merged by --what eval.");
         SaeRecord? sae = what == "statistics" ? null : Sae(parsed, plan);
         string path = parsed.GetValue(_out) ?? Path.Combine(folder.MergedFolder, sae is null ? "statistics.json"
             : $"{what}.{sae.Id}{(what == "transpose" ? "" : ".safetensors")}");
@@ -98,12 +110,41 @@ internal sealed class MergeCommand : Verb
             };
         }
 
+        return Print(parsed, plan, what, merged);
+    }
+
+    private int Print(ParseResult parsed, RunPlan plan, string what, MergedFile merged)
+    {
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, new MergeResult(plan.Id, what, merged.Shards, merged.Rows, merged.File, merged.Sha256));
         else
             Streams.Output.WriteLine($"{Printable.Escape(merged.File)}: {what} of {merged.Shards} of {plan.Shards.Count} shards, " +
                 $"{merged.Rows} rows; SHA-256 {merged.Sha256}");
         return ExitCode.Done;
+    }
+
+    /// <summary>The document that 'eval --run --json' prints, from the scores of an evaluation's shards.</summary>
+    private int Evaluation(ParseResult parsed, RunFolder run, RunPlan runPlan)
+    {
+        (RunFolder folder, RunPlan plan) = EvaluationRuns.Find(run, runPlan);
+        string path = parsed.GetValue(_out) ?? Path.Combine(folder.MergedFolder, "eval.json");
+        if (path.Length == 0)
+            throw new UsageException("--out is empty; it needs a file.");
+        if (parsed.GetValue(_out) is null)
+            Directory.CreateDirectory(folder.MergedFolder);
+        EvaluationResult result;
+        using (var progress = new Progress(Streams, "Merging eval"))
+            result = RunMerge.Open(folder, plan, partial: false).Evaluation(new Bootstrap(), progress, Cancellation);
+        using var bytes = new MemoryStream();
+        EvalView.WriteJson(bytes, result, plan.Model.Name, [("run", plan.Evaluation!.Run)]);
+        using (AtomicFile file = AtomicFile.Create(path))
+        {
+            file.Stream.Write(bytes.ToArray());
+            file.Commit();
+        }
+
+        return Print(parsed, plan, EvaluationRuns.Eval, new MergedFile(plan.Shards.Count, plan.Rows, path,
+            Convert.ToHexStringLower(SHA256.HashData(bytes.ToArray()))));
     }
 
     private SaeRecord Sae(ParseResult parsed, RunPlan plan)

@@ -89,7 +89,6 @@ internal sealed class PlanOptions
         string deviceClass)
     {
         (Corpus corpus, int context, bool packed) = _corpus.Open(parsed, model);
-        string version = typeof(PlanOptions).Assembly.GetName().Version is Version v ? $"{v.Major}.{v.Minor}.{v.Build}" : "0";
         return new PlanRequest
         {
             Corpus = corpus,
@@ -114,7 +113,7 @@ internal sealed class PlanOptions
                 RowType = parsed.GetRequiredValue(_dtype) switch { "bf16" => DType.BF16, "f16" => DType.F16, _ => DType.F32 },
                 Precision = precision,
                 DeviceClass = deviceClass,
-                CodeVersion = version,
+                CodeVersion = Version(),
                 CodeCommit = Commit(),
                 Seed = parsed.GetValue(_seed),
                 Shards = [],
@@ -177,7 +176,11 @@ internal sealed class PlanOptions
                 $"'{Printable.Escape(text)}'.");
     }
 
-    private static string Commit()
+    /// <summary>The program's version.</summary>
+    public static string Version() => typeof(PlanOptions).Assembly.GetName().Version is Version v ? $"{v.Major}.{v.Minor}.{v.Build}" : "0";
+
+    /// <summary>The commit that the program was built from.</summary>
+    public static string Commit()
     {
         var version = typeof(PlanOptions).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>();
         string informational = version?.InformationalVersion ?? "";

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Diagnostics;
 using KernelScope.Devices;
+using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Sae;
 using KernelScope.Training.Runs;
@@ -69,7 +70,8 @@ internal sealed class RunParts : IDisposable
         try
         {
             RequireModel(files, plan, cancellation);
-            saes.AddRange(FindSaes(files, plan, saePaths));
+            saes.AddRange(FindSaes(files, plan.Evaluation is { } evaluation ? [.. evaluation.Saes.Select(s => (s.Sae, s.SiteOut))]
+                : [.. plan.Saes.Select(s => (s, (HookPoint?)null))], saePaths));
             string device = common.HasDevice(parsed) ? common.DeviceOf(parsed) : RunIdentity.DeviceOf(plan.DeviceClass);
             parts = Open(files, saes, parsed, common, streams, device, PrecisionOf(plan), plan.Context, threads);
             parts.Load(streams, cancellation, RunIdentity.IsPacked(plan.DeviceClass));
@@ -139,6 +141,10 @@ internal sealed class RunParts : IDisposable
         Device.Dispose();
     }
 
+    /// <summary>What makes the shards of a planned run.</summary>
+    public IShardMaker Maker(RunFolder folder, RunPlan plan) => plan.Evaluation is null ? new ShardHarvest(folder, plan, Model, Saes)
+        : new ShardEvaluation(folder, plan, Model, Saes);
+
     private static RunParts Open(ModelFiles files, List<SaeFiles> saes, ParseResult parsed, CommonOptions common, Streams streams,
         string device, Precision precision, int context, int threads)
     {
@@ -149,7 +155,9 @@ internal sealed class RunParts : IDisposable
         return new RunParts(files, saes, opened);
     }
 
-    private static ModelFiles OpenModel(ParseResult parsed, CommonOptions common, RunPlan plan)
+    /// <summary>The model of a run, where --model or the run's own name leads.</summary>
+    /// <exception cref="UsageException">It is not found.</exception>
+    public static ModelFiles OpenModel(ParseResult parsed, CommonOptions common, RunPlan plan)
     {
         if (common.HasModel(parsed))
             return ModelFiles.Open(common.ModelOf(parsed), common.NoMapOf(parsed));
@@ -174,7 +182,7 @@ internal sealed class RunParts : IDisposable
                 $"{(found.ConfigSha256 != plan.Model.ConfigSha256 ? "its settings differ" : "its weights differ")}.");
     }
 
-    private static List<SaeFiles> FindSaes(ModelFiles model, RunPlan plan, IReadOnlyList<string> paths)
+    private static List<SaeFiles> FindSaes(ModelFiles model, (SaeRecord Sae, HookPoint? SiteOut)[] records, IReadOnlyList<string> paths)
     {
         var given = new List<SaeFiles>();
         var found = new List<SaeFiles>();
@@ -184,14 +192,14 @@ internal sealed class RunParts : IDisposable
             Dictionary<string, SaeFiles> byHash = [];
             foreach (SaeFiles sae in given)
                 byHash.TryAdd(RunIdentity.Of(sae.Checkpoint), sae);
-            foreach (SaeRecord record in plan.Saes)
+            foreach ((SaeRecord record, HookPoint? siteOut) in records)
             {
                 SaeFiles sae = byHash.TryGetValue(record.Sha256, out SaeFiles? known) && !found.Contains(known) ? known
                     : OpenByName(record, model);
                 found.Add(sae);
                 if (RunIdentity.Of(sae.Checkpoint) != record.Sha256)
                     throw new UsageException($"{sae.Name} is another SAE than the run's '{record.Id}'; --sae PATH says where that is.");
-                sae.Place(model, record.Site, null);
+                sae.Place(model, record.Site, siteOut);
             }
 
             return found;

@@ -10,6 +10,8 @@ internal sealed class StatusCommand : Verb
     private static readonly TimeSpan Period = TimeSpan.FromSeconds(2);
     private readonly Argument<string> _run = new("RUN") { Description = "The run's folder." };
     private readonly QueueOptions _queue;
+    private readonly Option<string> _what = EvaluationRuns.What("Which shards: those of the run, or of the evaluation over it that 'work " +
+        "--what eval' makes. Default: rows.");
     private readonly Option<bool> _watch = new("--watch") { Description = "Show it again every two seconds until nothing is missing." };
 
     public StatusCommand(CommonOptions common, Surroundings surroundings) : base(
@@ -22,6 +24,7 @@ internal sealed class StatusCommand : Verb
         surroundings)
     {
         Arguments.Add(_run);
+        Options.Add(_what);
         _queue = new QueueOptions(this);
         Options.Add(_watch);
     }
@@ -33,6 +36,8 @@ internal sealed class StatusCommand : Verb
     protected override int Run(ParseResult parsed)
     {
         (RunFolder folder, RunPlan plan) = RunSteps.Open(parsed.GetRequiredValue(_run));
+        if (parsed.GetValue(_what) == EvaluationRuns.Eval)
+            (folder, plan) = EvaluationRuns.Find(folder, plan);
         using NatsRunQueue? queue = _queue.IsGiven(parsed) ? _queue.Open(parsed, plan) : null;
         while (true)
         {

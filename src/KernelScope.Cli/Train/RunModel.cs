@@ -30,6 +30,6 @@ internal static class RunModel
             return files;
         string name = files.Name;
         files.Dispose();
-        throw new UsageException($"{name} is another model than the run's '{run.Model.Name}': delta loss would be that of another.");
+        throw new UsageException($"{name} is another model than the run's '{run.Model.Name}'.");
     }
 }

@@ -62,6 +62,13 @@ internal sealed class SuiteCommand : Verb
         HelpName = "N",
         DefaultValueFactory = _ => 1,
     };
+    private readonly Option<int> _together = new("--together")
+    {
+        Description = "SAEs of one site, by sparsity, width or k, that learn from each batch one after the other: rows are read once for " +
+            "all, and are in memory once. Each has the bytes that it has alone. Default: 1.",
+        HelpName = "N",
+        DefaultValueFactory = _ => 1,
+    };
     private readonly Option<long> _checkpointEvery = TrainCommand.Number("--checkpoint-every", 1000, "Steps between two checkpoints.");
     private readonly Option<bool> _dryRun = new("--dry-run") { Description = "Say what it would take, and write nothing." };
     private readonly QueueOptions _queue;
@@ -88,12 +95,14 @@ internal sealed class SuiteCommand : Verb
     {
         Arguments.Add(_suite);
         foreach (Option option in (ReadOnlySpan<Option>)[_from, _out, _report, _reportOnly, _noModel, _pilot, _workers,
-            _checkpointEvery, _dryRun])
+            _together, _checkpointEvery, _dryRun])
             Options.Add(option);
         _queue = new QueueOptions(this);
         _pilot.CompletionSources.Add("on", "off");
         _pilot.Validators.Add(r => Parsing.Require(r, _pilot, v => v is "on" or "off", "--pilot is '{0}'; it is on or off."));
         _workers.Validators.Add(r => Parsing.Require(r, _workers, v => v is >= 1 and <= 1024, "--workers is {0}; it must be 1 to 1024."));
+        _together.Validators.Add(r => Parsing.Require(r, _together, v => v is >= 1 and <= 1024,
+            "--together is {0}; it must be 1 to 1024."));
         _checkpointEvery.Validators.Add(r => Parsing.Require(r, _checkpointEvery, v => v > 0,
             "--checkpoint-every is {0}; it must be 1 or more."));
     }
@@ -104,7 +113,8 @@ internal sealed class SuiteCommand : Verb
     protected override void CheckOptions(ParseResult parsed)
     {
         Belongs(parsed, _queue.IsGiven(parsed), "--queue", _queue.AckWait);
-        Belongs(parsed, !parsed.GetValue(_reportOnly), "work, and --report-only does none", _dryRun, _workers, _checkpointEvery, _noModel);
+        Belongs(parsed, !parsed.GetValue(_reportOnly), "work, and --report-only does none", _dryRun, _workers, _together, _checkpointEvery,
+            _noModel);
         if (parsed.GetValue(_reportOnly) && _queue.IsGiven(parsed))
             throw new UsageException("--queue does nothing with --report-only: what is there is in the folder.");
         if (parsed.GetValue(_workers) > 1 && Common.DeviceOf(parsed) is not ("auto" or "cpu"))
@@ -118,13 +128,15 @@ internal sealed class SuiteCommand : Verb
         CheckReport(parsed.GetValue(_report), file, run.PlanPath);
         var plan = SuitePlan.Read(file, runPlan, parsed.GetValue(_pilot) == "on");
         var folder = new SuiteFolder(parsed.GetValue(_out) ?? Path.Combine(run.Path, "suites", plan.Id[..12]));
-        int[] missing = Missing(plan, folder, measures: !parsed.GetValue(_noModel));
+        bool measures = !parsed.GetValue(_noModel);
+        SuiteResult?[] results = Results(plan, folder);
+        int[] missing = Missing(results, measures);
         double? seconds = null;
         IReadOnlyList<FailedItem> failed = [];
         if (!parsed.GetValue(_reportOnly) && missing.Length > 0)
         {
             using Device device = Open(parsed);
-            seconds = Estimate(plan, Missing(plan, folder, measures: false), run, device);
+            seconds = Estimate(plan, Missing(results, measures: false), run, device);
             long bytes = BytesOf(plan, missing, runPlan, parsed.GetValue(_workers));
             Streams.Error.WriteLine(FormattableString.Invariant(
                 $"Suite {plan.Id[..12]}: {plan.Items.Count} SAEs, {missing.Length} of them missing."));
@@ -132,14 +144,15 @@ internal sealed class SuiteCommand : Verb
                 : "of the first of them fails at once, so nothing is known of its time here";
             Streams.Error.WriteLine($"Training {time}{(plan.Items.Any(i => i.NeedsPilot) ? ", pilots apart" : "")}, and " +
                 $"{ByteText.Of(bytes)} on disk.");
+            Streams.Error.WriteLine(Memory(plan, missing, runPlan, parsed.GetValue(_workers), parsed.GetValue(_together)));
             if (!parsed.GetValue(_dryRun))
             {
                 RunSteps.RequireRoom(new RunFolder(folder.Path), bytes);
-                failed = Work(parsed, plan, folder, run, device);
+                failed = Work(parsed, plan, folder, run, device, missing);
+                results = Results(plan, folder);
             }
         }
 
-        SuiteResult?[] results = [.. plan.Items.Select(i => SuiteResult.Find(folder, i))];
         string[] states = [.. plan.Items.Select((item, i) => results[i] is not null ? "done" : File.Exists(folder.Failure(item)) ? "failed"
             : "missing")];
         string[] written = parsed.GetValue(_report) is string report ? new SuiteReport(plan, results, states).Write(report) : [];
@@ -161,12 +174,14 @@ internal sealed class SuiteCommand : Verb
         OutputPlaces.Require(all.Select(path => ("--report", (string?)path)), inputs);
     }
 
+    /// <summary>What is there of each item.</summary>
+    private static SuiteResult?[] Results(SuitePlan plan, SuiteFolder folder) => [.. plan.Items.Select(i => SuiteResult.Find(folder, i))];
+
     /// <summary>Items that are not done.</summary>
-    /// <param name="plan">The suite.</param>
-    /// <param name="folder">Where it is.</param>
+    /// <param name="results">What is there of each.</param>
     /// <param name="measures">Whether an item is done only when the model has measured its loss.</param>
-    private static int[] Missing(SuitePlan plan, SuiteFolder folder, bool measures) => [.. Enumerable.Range(0, plan.Items.Count)
-        .Where(i => SuiteResult.Find(folder, plan.Items[i]) is not SuiteResult found || (measures && found.Fidelity is null))];
+    private static int[] Missing(SuiteResult?[] results, bool measures) => [.. Enumerable.Range(0, results.Length)
+        .Where(i => results[i] is not SuiteResult found || (measures && found.Fidelity is null))];
 
     private Device Open(ParseResult parsed)
     {
@@ -174,16 +189,16 @@ internal sealed class SuiteCommand : Verb
         return Common.OpenDevice(parsed, Streams, name == "auto" ? "cpu" : name, Precision.Exact, Precision.Exact);
     }
 
-    private IReadOnlyList<FailedItem> Work(ParseResult parsed, SuitePlan plan, SuiteFolder folder, RunFolder run, Device device)
+    private IReadOnlyList<FailedItem> Work(ParseResult parsed, SuitePlan plan, SuiteFolder folder, RunFolder run, Device device,
+        int[] missing)
     {
         using ModelFiles? files = parsed.GetValue(_noModel) ? null : OpenModel(parsed, plan.Run);
         using Gemma2Model? model = files?.Load(device, Streams, Cancellation,
             RunIdentity.IsPacked(plan.Run.DeviceClass) ? PanelUse.Exact : PanelUse.None);
-        var worker = new SuiteWorker(folder, plan, run, model, parsed.GetValue(_checkpointEvery));
+        var worker = new SuiteWorker(folder, plan, run, model, parsed.GetValue(_checkpointEvery), parsed.GetValue(_together));
         int count = parsed.GetValue(_workers), threads = Math.Max(1, (Common.ThreadsOf(parsed) is > 0 and int given ? given
             : Environment.ProcessorCount) / count);
         NatsRunQueue? server = _queue.IsGiven(parsed) ? _queue.Open(parsed, plan.Id) : null;
-        int[] missing = Missing(plan, folder, measures: model is not null);
         server?.Enqueue(missing);
         using IShardQueue queue = server is null ? new ItemList(missing) : new NatsShardQueue(server);
         using var progress = new SuiteView(Streams, missing.Length);
@@ -220,7 +235,7 @@ internal sealed class SuiteCommand : Verb
     private static int[] Left(SuitePlan plan, SuiteFolder folder, SuiteWorker worker, bool measures)
     {
         HashSet<SuiteItem> failed = [.. worker.Failed.Select(f => f.Item)];
-        return [.. Missing(plan, folder, measures)
+        return [.. Missing(Results(plan, folder), measures)
             .Where(i => !failed.Contains(plan.Items[i]) && !File.Exists(folder.Failure(plan.Items[i])))];
     }
 
@@ -298,6 +313,26 @@ internal sealed class SuiteCommand : Verb
         long[] each = [.. missing.Select(i => plan.Items[i]).Select(item => SaeTrainer.ParameterBytes(item.Options, WidthOf(run, item.Site),
             item.SiteOut is Hooks.HookPoint target ? WidthOf(run, target) : null))];
         return each.Sum() + (3 * workers * each.Max());
+    }
+
+    /// <summary>What the largest trainings that run at once take: parameters and a batch of each, and the rows that are mixed.</summary>
+    private static string Memory(SuitePlan plan, int[] missing, RunPlan run, int workers, int together)
+    {
+        long Of(SuiteItem item)
+        {
+            int width = WidthOf(run, item.Site);
+            int? target = item.SiteOut is Hooks.HookPoint siteOut ? WidthOf(run, siteOut) : null;
+            return SaeTrainer.ParameterBytes(item.Options, width, target) + SaeTrainer.BatchBytes(item.Options, width, target);
+        }
+
+        long Rows(SuiteItem item) => Math.Min(item.Rows.BucketRows, run.Rows) * sizeof(float)
+            * (WidthOf(run, item.Site) + (item.SiteOut is Hooks.HookPoint siteOut ? WidthOf(run, siteOut) : 0L));
+
+        SuiteItem[] items = [.. missing.Select(i => plan.Items[i])];
+        long trained = items.Max(item => items.Where(item.SharesRows).Select(Of).OrderDescending().Take(together).Sum()),
+            rows = items.Max(Rows);
+        return $"Memory: {ByteText.Of(workers * trained)} for parameters, their second moments and batches, and " +
+            $"{ByteText.Of(workers * rows)} for the rows that are mixed.";
     }
 
     private void Print(ParseResult parsed, SuitePlan plan, SuiteFolder folder, SuiteResult?[] results, string[] states, double? seconds)

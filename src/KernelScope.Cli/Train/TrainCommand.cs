@@ -50,8 +50,8 @@ internal sealed class TrainCommand : Verb
     };
     private readonly Option<bool> _resume = new("--resume")
     {
-        Description = "Go on from the newest checkpoint in --out, as if it had " +
-        "never stopped; without one it begins."
+        Description = "Go on from the newest whole checkpoint in --out, as if it had " +
+        "never stopped; without one it begins. A damaged one is named, and put aside."
     };
     private readonly Option<long> _checkpointEvery = Number("--checkpoint-every", 10_000,
         "Steps between two checkpoints; 0: only one when it is interrupted.");
@@ -75,6 +75,11 @@ internal sealed class TrainCommand : Verb
     };
     private readonly Option<double> _validation = Real("--validation", 0.01, "The share of the rows that is kept back.");
     private readonly Option<long> _bucket = Number("--bucket", 1_000_000, "Rows of a run that are mixed at once, in memory.");
+    private readonly Option<bool> _live = new("--live")
+    {
+        Description = "The run need only be planned: its model makes the rows as they are wanted, the ones that a harvest would store, " +
+            "and no activations go to disk. Going on from a checkpoint makes the bucket's rows again.",
+    };
     private readonly Option<bool> _trust = new("--trust") { Description = "Do not compare the shards of a run with their hashes." };
     private readonly TrainOptions _recipe;
 
@@ -90,6 +95,9 @@ internal sealed class TrainCommand : Verb
         "  kernelscope harvest --out acts --text-file demo --sites resid_post.3 --context 64 --sequences 60\n" +
         "  kernelscope train --from acts --site resid_post.3 --width 512 --sparsity 0.002 --steps 100 --batch 256 --lr 0.002 " +
         "--lr-warm-up 20 --sparsity-warm-up 50 --bandwidth 0.05 --theta 0.05 --out sae.512\n" +
+        "  kernelscope plan --out planned --text-file demo --sites resid_post.3 --context 64 --shard-sequences 2\n" +
+        "  kernelscope train --from planned --live --site resid_post.3 --width 64 --sparsity 0.002 --steps 20 --batch 64 --lr 0.002 " +
+        "--bandwidth 0.05 --theta 0.05 --out sae.live\n" +
         "  kernelscope run \"And the king said unto the people of the city that they should go\" --capture resid_post.3 --out acts.npz\n" +
         "  kernelscope train --from acts.npz --key resid_post.3 --width 256 --sparsity 0.01 --steps 100 --batch 16 --lr 0.002 " +
         "--lr-warm-up 20 --sparsity-warm-up 50 --bandwidth 0.1 --theta 0.1 --out sae\n" +
@@ -101,7 +109,7 @@ internal sealed class TrainCommand : Verb
             Options.Add(option);
         _recipe = new TrainOptions(this);
         foreach (Option option in (ReadOnlySpan<Option>)[_resume, _checkpointEvery, _keepEvery, _log, _logEvery, _validateEvery,
-            _lossSequences, _validation, _bucket, _trust])
+            _lossSequences, _validation, _bucket, _live, _trust])
             Options.Add(option);
         _logEvery.Validators.Add(r => Parsing.Require(r, _logEvery, v => v > 0, "--log-every is {0}; it must be 1 or more."));
         _checkpointEvery.Validators.Add(r => Parsing.Require(r, _checkpointEvery, v => v >= 0,
@@ -117,8 +125,8 @@ internal sealed class TrainCommand : Verb
             "--validation is {0}; it must be from 0 to less than 1."));
     }
 
-    /// <summary>Training is exact; the model of a run, for delta loss, is found by the run's own name.</summary>
-    public override CommonUse Uses => CommonUse.Json | CommonUse.Device | CommonUse.Threads;
+    /// <summary>Training is exact.</summary>
+    public override CommonUse Uses => CommonUse.Json | CommonUse.Model | CommonUse.Device | CommonUse.Threads;
 
     /// <summary>An option with a whole number.</summary>
     public static Option<long> Number(string name, long value, string description) =>
@@ -141,7 +149,10 @@ internal sealed class TrainCommand : Verb
     protected override void CheckOptions(ParseResult parsed)
     {
         bool isRun = IsRun(parsed);
-        Belongs(parsed, isRun, "the folder of a run in --from", _lossSequences, _bucket, _trust);
+        Belongs(parsed, isRun, "the folder of a run in --from", _lossSequences, _bucket, _live, _trust);
+        Belongs(parsed, !parsed.GetValue(_live), "rows on disk, and --live has none", _trust);
+        if (!isRun && Common.HasModel(parsed))
+            throw new UsageException("--model does nothing without the folder of a run in --from.");
         Belongs(parsed, !isRun, "a file in --from", _key, _keyOut);
         Belongs(parsed, isRun || parsed.GetValue(_keyOut) is not null, "--key-out", _siteOut);
         _recipe.Check(parsed, (isRun ? parsed.GetValue(_siteOut) : parsed.GetValue(_keyOut)) is not null);
@@ -156,15 +167,23 @@ internal sealed class TrainCommand : Verb
         OutputPlaces.Require([("--log", parsed.GetValue(_log))], from);
         TrainingOptions options = _recipe.Of(parsed);
         options.Require();
-        using ITrainingRows rows = Open(parsed, from, options, out string? model);
-        TrainedPlace place = PlaceOf(parsed, model);
+        (RunFolder Folder, RunPlan Plan)? source = IsRun(parsed) ? RunSteps.Open(from) : null;
+        Gemma2Model? model = null;
+        using ITrainingRows rows = source is { } found ? OpenRun(parsed, found.Folder, found.Plan, options, () => model!)
+            : OpenFile(parsed, from, options);
+        TrainedPlace place = PlaceOf(parsed, source?.Plan.Model.Name);
         string name = Common.DeviceOf(parsed);
-        using ModelFiles? lossFiles = OpenLossModel(parsed, from, place, rows.ValidationRows, out TokenSet? lossTokens);
+        using ModelFiles? modelFiles = OpenModel(parsed, source, place, rows.ValidationRows, out TokenSet? lossTokens);
+        PanelUse panels = parsed.GetValue(_live) && RunIdentity.IsPacked(source!.Value.Plan.DeviceClass) ? PanelUse.Exact : PanelUse.None;
         (string, long)[] needs = [("parameters and their second moments", SaeTrainer.ParameterBytes(options, rows.Width, rows.TargetWidth)),
             ("a batch", SaeTrainer.BatchBytes(options, rows.Width, rows.TargetWidth)), ("the bucket", rows is RunRows run ? run.BucketBytes
-            : 0), ("the model for delta loss", lossFiles?.WeightBytesOn(name, PanelUse.None) ?? 0)];
+            : 0), ("open shards", parsed.GetValue(_live) ? RunRows.LiveBytes(source!.Value.Plan, new RunRowsOptions(), rows.Width,
+            rows.TargetWidth) : 0), ("the model", modelFiles?.WeightBytesOn(name, panels) ?? 0)];
         using Device device = Common.OpenDevice(parsed, Streams, name == "auto" ? "cpu" : name, Precision.Exact, Precision.Exact, needs);
-        using Gemma2Model? lossModel = lossFiles?.Load(device, Streams, Cancellation, PanelUse.None);
+        using Gemma2Model? loaded = modelFiles?.Load(device, Streams, Cancellation, panels);
+        model = loaded;
+        if (parsed.GetValue(_live))
+            RequireClass(device, loaded!, source!.Value.Plan);
         using var trainer = new SaeTrainer(device, rows, options);
         var files = new TrainingFiles
         {
@@ -175,11 +194,12 @@ internal sealed class TrainCommand : Verb
             CheckpointEvery = parsed.GetValue(_checkpointEvery),
             KeepEvery = parsed.GetValue(_keepEvery),
             Resume = parsed.GetValue(_resume),
+            Warn = text => Failure.WriteLine(Streams.Error, $"warning: {text}"),
             Place = place,
         };
         var training = new TrainingRun(trainer, files)
         {
-            Loss = lossModel is null ? null : new ValidationLoss(lossModel, lossTokens!, place),
+            Loss = lossTokens is null ? null : new ValidationLoss(loaded!, lossTokens, place),
         };
         Streams.Error.WriteLine(string.Create(CultureInfo.InvariantCulture,
             $"{rows.EpochRows:N0} rows to train on and {rows.ValidationRows:N0} to measure " +
@@ -203,21 +223,12 @@ internal sealed class TrainCommand : Verb
         }
     }
 
-    /// <summary>The rows, and the name of the model that made them where it is known.</summary>
-    private ITrainingRows Open(ParseResult parsed, string from, TrainingOptions options, out string? model)
-    {
-        model = null;
-        if (IsRun(parsed))
-            return OpenRun(parsed, from, options, out model);
-        return StoredRows.Open(
-            from, parsed.GetValue(_key), parsed.GetValue(_keyOut), (file, x) => CountedRows.Of(file, x, x.ElementCount / x.Shape[^1], null,
-                Streams), parsed.GetValue(_validation), options.Seed);
-    }
+    private StoredRows OpenFile(ParseResult parsed, string from, TrainingOptions options) => StoredRows.Open(
+        from, parsed.GetValue(_key), parsed.GetValue(_keyOut), (file, x) => CountedRows.Of(file, x, x.ElementCount / x.Shape[^1], null,
+            Streams), parsed.GetValue(_validation), options.Seed);
 
-    private RunRows OpenRun(ParseResult parsed, string from, TrainingOptions options, out string? model)
+    private RunRows OpenRun(ParseResult parsed, RunFolder folder, RunPlan plan, TrainingOptions options, Func<Gemma2Model> model)
     {
-        (RunFolder folder, RunPlan plan) = RunSteps.Open(from);
-        model = plan.Model.Name;
         if (PointOf(parsed, _site, _key) is not { } site)
             throw new UsageException($"--site is missing: the run has rows of {string.Join(", ", plan.Sites.Select(s => s.Name))}.");
         if (plan.RowType != DType.F32)
@@ -229,7 +240,17 @@ internal sealed class TrainCommand : Verb
             Validation = parsed.GetValue(_validation),
             Trust = parsed.GetValue(_trust)
         };
-        return RunRows.Open(folder.Path, site, PointOf(parsed, _siteOut, _keyOut), order);
+        HookPoint? siteOut = PointOf(parsed, _siteOut, _keyOut);
+        return parsed.GetValue(_live) ? RunRows.OpenLive(folder, plan, site, siteOut, order, model, Cancellation)
+            : RunRows.Open(folder, plan, site, siteOut, order);
+    }
+
+    private static void RequireClass(Device device, Gemma2Model model, RunPlan plan)
+    {
+        string found = RunIdentity.DeviceClass(device, model.Weights.Head.IsPacked);
+        if (found != plan.DeviceClass)
+            throw new UsageException($"this device is of the class '{found}', and the run was planned for '{plan.DeviceClass}': its rows " +
+                "would have other last bits.");
     }
 
     private void WarnOfRounding(RunFolder folder, RunPlan plan, HookPoint site)
@@ -243,31 +264,36 @@ internal sealed class TrainCommand : Verb
             $"what was rounded{measured}.");
     }
 
-    /// <summary>The run's model and sequences that are kept back; null where delta loss is not measured, which is said unless nobody asked
-    /// for it.</summary>
-    private ModelFiles? OpenLossModel(ParseResult parsed, string from, TrainedPlace place, long validationRows, out TokenSet? tokens)
+    /// <summary>The run's model, and the sequences that are kept back on which delta loss is measured. Both are null where it is not, which
+    /// is said unless nobody asked for it; with --live the model is there in any case.</summary>
+    private ModelFiles? OpenModel(ParseResult parsed, (RunFolder Folder, RunPlan Plan)? source, TrainedPlace place, long validationRows,
+        out TokenSet? tokens)
     {
         tokens = null;
         int most = parsed.GetValue(_lossSequences);
-        if (!IsRun(parsed) || most == 0 || validationRows == 0)
+        bool live = parsed.GetValue(_live), measures = most > 0 && validationRows > 0;
+        if (source is not ({ } folder, { } plan) || !(live || measures))
             return null;
-        (RunFolder folder, RunPlan plan) = RunSteps.Open(from);
+        string? given = Common.HasModel(parsed) ? Common.ModelOf(parsed) : null;
+        ModelFiles? files = live ? RunModel.Open(given, plan, Common.NoMapOf(parsed), Cancellation) : null;
+        if (!measures)
+            return files;
         HookPoint site = place.Site!.Value, siteOut = place.SiteOut ?? site;
-        ModelFiles? files = null;
         try
         {
             if (!ValidationLoss.IsPossible(site, siteOut))
                 throw new UsageException($"what is read at {site} cannot be put in the place of {siteOut}.");
-            files = RunModel.Open(null, plan, Common.NoMapOf(parsed), Cancellation);
+            files ??= RunModel.Open(given, plan, Common.NoMapOf(parsed), Cancellation);
             tokens = RunEvaluation.ValidationTokens(folder, plan, parsed.GetValue(_validation), most, files.Config);
-            return files;
         }
         catch (Exception e) when (e is UsageException or InvalidDataException or ArgumentException)
         {
-            files?.Dispose();
             Streams.Error.WriteLine($"Delta loss is not measured: {Printable.Escape(e.Message)}");
-            return null;
+            if (!live)
+                files?.Dispose();
         }
+
+        return live || tokens is not null ? files : null;
     }
 
     private TrainedPlace PlaceOf(ParseResult parsed, string? model) => new()

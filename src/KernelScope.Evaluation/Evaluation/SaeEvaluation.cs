@@ -25,8 +25,6 @@ namespace KernelScope.Evaluation;
 /// </remarks>
 public sealed class SaeEvaluation
 {
-    private static readonly Site[] SaelensSites = [Site.ResidPost, Site.MlpOutPost, Site.Z];
-
     private readonly Gemma2Model _model;
     private readonly IReadOnlyList<SaeTarget> _targets;
     private readonly SitePlan[] _sites;
@@ -104,8 +102,8 @@ public sealed class SaeEvaluation
         }
 
         var result = new EvaluationResult(_tokens,
-            [.. _targets.Select((t, s) => new SaeResult(t, accumulators[s], HasSaelens(t), _layout.Has(ScoreLayout.OfSae(s, "r_L0")),
-            _options.Bootstrap))], _options.Bootstrap, Counts());
+            [.. _targets.Select((t, s) => new SaeResult(EvaluatedSae.Of(t), accumulators[s], _layout.Has(ScoreLayout.OfSae(s, "r_L0")),
+            _options.Bootstrap))], _options.Bootstrap, CountsOf(_tokens));
         if (_options.ArraysPath is not null)
             new ArrayWriter(_targets, _sites, _tokens, _layout, _options.Arrays, NewScores)
                 .Write(_options.ArraysPath, journal!, result, means);
@@ -150,6 +148,13 @@ public sealed class SaeEvaluation
             evaluator.RunBelow(padded, cancellationToken);
         }
 
+        Score(b, padded, evaluator, scores, cancellationToken);
+    }
+
+    /// <summary>Every number of a sequence whose stream is in place; what goes wrong names the sequence.</summary>
+    /// <exception cref="InvalidDataException">The model or an SAE computes something that is not a number.</exception>
+    internal static void Score(int b, int[] padded, SequenceEvaluator evaluator, SequenceScores scores, CancellationToken cancellationToken)
+    {
         try
         {
             evaluator.Score(padded, scores, cancellationToken);
@@ -212,21 +217,20 @@ public sealed class SaeEvaluation
     private SequenceScores NewScores(int b) => new(_layout, _targets.Count, KeepsActivations
         ? ArrayWriter.Kept(_sites, _tokens.Length, b == 0 ? _model.Config.VocabSize : 0, _options.Gradients) : []);
 
-    internal static bool HasSaelens(SaeTarget target) => !target.IsTranscoder && SaelensSites.Contains(target.Site.Site);
-
-    private Dictionary<string, long> Counts()
+    /// <summary>Number of positions that count, and of those that count under each loss mask.</summary>
+    internal static Dictionary<string, long> CountsOf(TokenSet tokens)
     {
         var counts = new Dictionary<string, long> { ["act_mask"] = 0 };
         for (int m = 0; m < Total.Masks; m++)
             counts[TokenSet.NameOf((LossMask)m)] = 0;
-        for (int b = 0; b < _tokens.Count; b++)
+        for (int b = 0; b < tokens.Count; b++)
         {
-            int[] padded = _tokens.Padded(b);
-            counts["act_mask"] += padded.Count(token => !_tokens.IsSpecial(token));
+            int[] padded = tokens.Padded(b);
+            counts["act_mask"] += padded.Count(token => !tokens.IsSpecial(token));
             for (int m = 0; m < Total.Masks; m++)
             {
                 for (int t = 0; t + 1 < padded.Length; t++)
-                    counts[TokenSet.NameOf((LossMask)m)] += _tokens.Counts((LossMask)m, padded[t], padded[t + 1]) ? 1 : 0;
+                    counts[TokenSet.NameOf((LossMask)m)] += tokens.Counts((LossMask)m, padded[t], padded[t + 1]) ? 1 : 0;
             }
         }
 

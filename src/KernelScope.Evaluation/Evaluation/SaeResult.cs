@@ -5,13 +5,13 @@ namespace KernelScope.Evaluation;
 /// <summary>What an evaluation found about one SAE.</summary>
 public sealed class SaeResult
 {
-    internal SaeResult(SaeTarget target, SaeAccumulator sums, bool hasSaelens, bool hasGradients, Bootstrap bootstrap)
+    internal SaeResult(EvaluatedSae sae, SaeAccumulator sums, bool hasGradients, Bootstrap bootstrap)
     {
-        Name = target.Name;
-        Site = target.Site;
-        SiteOut = target.SiteOut;
+        Name = sae.Name;
+        Site = sae.Site;
+        SiteOut = sae.SiteOut;
         FeatureCount = sums.FiringCounts.Length;
-        int width = Width = target.Sae.Config.OutputDim;
+        int width = Width = sae.OutputDim;
         SequenceSums = sums.Rows;
         IReadOnlyList<string[]> meanPaths = hasGradients ? MeanMetrics.PathsWithGradients : MeanMetrics.Paths;
         double[] means = new double[meanPaths.Count];
@@ -29,7 +29,7 @@ public sealed class SaeResult
             values.AddRange([positions - sums.Totals[Total.Uniformity + 1], positions - sums.Totals[Total.Uniformity + 3]]);
         }
 
-        if (hasSaelens)
+        if (sae.HasSaelens)
         {
             paths.AddRange(MeanMetrics.SaelensPaths);
             values.AddRange(MeanMetrics.Saelens(sums.Totals));

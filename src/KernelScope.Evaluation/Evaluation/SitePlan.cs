@@ -37,6 +37,24 @@ public sealed record SaeTarget
     public bool IsTranscoder => Site != SiteOut;
 }
 
+/// <summary>What results need to know of an SAE, without its parameters.</summary>
+/// <param name="Name">How results name it.</param>
+/// <param name="Site">Where it reads.</param>
+/// <param name="SiteOut">Where its output belongs.</param>
+/// <param name="InputDim">d_in.</param>
+/// <param name="OutputDim">d_out.</param>
+internal sealed record EvaluatedSae(string Name, HookPoint Site, HookPoint SiteOut, int InputDim, int OutputDim)
+{
+    private static readonly Site[] SaelensSites = [Hooks.Site.ResidPost, Hooks.Site.MlpOutPost, Hooks.Site.Z];
+
+    /// <summary>Whether SAELens' own numbers are defined for it.</summary>
+    public bool HasSaelens => Site == SiteOut && SaelensSites.Contains(Site.Site);
+
+    /// <summary>Of an SAE that is there.</summary>
+    public static EvaluatedSae Of(SaeTarget target) =>
+        new(target.Name, target.Site, target.SiteOut, target.Sae.Config.InputDim, target.Sae.Config.OutputDim);
+}
+
 /// <summary>A site with its SAEs: where to listen, where to write, and from which layer on a splice runs.</summary>
 /// <remarks>
 /// <c>resid_post.L</c> is <c>resid_pre.L+1</c> and <c>embed</c> is <c>resid_pre.0</c>, where the values are the same; so a splice there repeats one layer less. After the last layer, which is where "layer
@@ -103,10 +121,13 @@ internal sealed class SitePlan
     {
         foreach (SaeTarget target in targets)
             Check(target, config);
-        return [.. Enumerable.Range(0, targets.Count).GroupBy(s => (targets[s].Site, targets[s].SiteOut))
-            .Select(g => new SitePlan(g.Key.Site, g.Key.SiteOut, [.. g], config.LayerCount, WidthOf(g.Key.Site, config),
-                WidthOf(g.Key.SiteOut, config)))];
+        return Of([.. targets.Select(EvaluatedSae.Of)], config.LayerCount);
     }
+
+    /// <summary>The same of SAEs that were checked before, without a model.</summary>
+    public static SitePlan[] Of(IReadOnlyList<EvaluatedSae> saes, int layerCount) =>
+        [.. Enumerable.Range(0, saes.Count).GroupBy(s => (saes[s].Site, saes[s].SiteOut)).Select(g => new SitePlan(g.Key.Site,
+            g.Key.SiteOut, [.. g], layerCount, saes[g.First()].InputDim, saes[g.First()].OutputDim))];
 
     /// <summary>Number of values in a row at a site.</summary>
     public static int WidthOf(HookPoint point, Gemma2Config config) =>

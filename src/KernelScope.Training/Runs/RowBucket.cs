@@ -104,7 +104,7 @@ internal sealed class RowBucket
     /// <exception cref="InvalidDataException">The state does not fit the run.</exception>
     public void Load(RowState state)
     {
-        int[] shards = state.Ints(_source.Manifests.Length), rows = state.Ints(int.MaxValue);
+        int[] shards = state.Ints(_source.Shards), rows = state.Ints(int.MaxValue);
         if (shards.Length != rows.Length || shards.Length > _slots.Length)
             throw RowState.Damaged();
         (_served, _count) = (0, shards.Length);

@@ -1,4 +1,3 @@
-using KernelScope.Files;
 using KernelScope.Numerics;
 
 namespace KernelScope.Training.Runs;
@@ -12,10 +11,9 @@ internal sealed class RowSource : IDisposable
     /// <summary>Rows of a chunk.</summary>
     public const int ChunkRows = 1024;
 
-    private readonly RunFolder _folder;
+    private readonly IRunShards _source;
     private readonly RunPlan _plan;
     private readonly RunRowsOptions _options;
-    private readonly HashSet<int> _verified = [];
     private readonly List<Opened> _open = [];
     private readonly ulong _validationBelow;
     private Xoshiro256 _shardOrder;
@@ -25,26 +23,23 @@ internal sealed class RowSource : IDisposable
     private int _turn;
     private long _epoch = -1;
 
-    public RowSource(RunFolder folder, RunPlan plan, SiteRecord site, SiteRecord? siteOut, RunRowsOptions options, long seed)
+    public RowSource(IRunShards source, RunPlan plan, RunRowsOptions options, long seed)
     {
-        (_folder, _plan, Site, SiteOut, _options) = (folder, plan, site, siteOut, options);
+        (_source, _plan, _options) = (source, plan, options);
         _shardOrder = new Xoshiro256(plan.Id, seed, "shard order");
         _chunkOrder = new Xoshiro256(plan.Id, seed, "chunk order");
         _validationBelow = Below(options.Validation);
-        Manifests = [.. Enumerable.Range(0, plan.Shards.Count).Select(n => ShardManifest.Read(folder, plan, n)
-            ?? throw BadFile.Of(folder.Path,
-                $"the run is not complete: shard {n} of {plan.Shards.Count} is missing ('kernelscope status' shows all)."))];
-        TrainingRows = [.. Manifests.Select(CountTraining)];
+        TrainingRows = [.. Enumerable.Range(0, plan.Shards.Count).Select(CountTraining)];
     }
 
     /// <summary>Where inputs are.</summary>
-    public SiteRecord Site { get; }
+    public SiteRecord Site => _source.Site;
 
     /// <summary>Where targets are; null without.</summary>
-    public SiteRecord? SiteOut { get; }
+    public SiteRecord? SiteOut => _source.SiteOut;
 
-    /// <summary>The shards.</summary>
-    public ShardManifest[] Manifests { get; }
+    /// <summary>Number of shards.</summary>
+    public int Shards => _plan.Shards.Count;
 
     /// <summary>Rows of each shard that are served.</summary>
     public long[] TrainingRows { get; }
@@ -63,28 +58,13 @@ internal sealed class RowSource : IDisposable
 
     private static ulong Below(double share) => (ulong)(share * Math.Pow(2, 64));
 
-    /// <summary>Opens the files of a shard.</summary>
-    public (RowShard Input, RowShard? Target) Open(int shard)
-    {
-        bool trust = _options.Trust || _verified.Contains(shard);
-        RowShard input = RowShard.Open(_folder, _plan, Manifests[shard], Site, trust);
-        try
-        {
-            RowShard? target = SiteOut is null ? null : RowShard.Open(_folder, _plan, Manifests[shard], SiteOut, trust);
-            _verified.Add(shard);
-            return (input, target);
-        }
-        catch
-        {
-            input.Dispose();
-            throw;
-        }
-    }
+    /// <summary>Opens a shard.</summary>
+    public (RowShard Input, RowShard? Target) Open(int shard) => _source.Open(shard);
 
     /// <summary>Begins the next epoch; the one before is at its end.</summary>
     public void BeginEpoch()
     {
-        _shards = [.. Enumerable.Range(0, Manifests.Length)];
+        _shards = [.. Enumerable.Range(0, Shards)];
         _shardOrder.Shuffle(_shards);
         _nextShard = 0;
         _turn = 0;
@@ -146,12 +126,12 @@ internal sealed class RowSource : IDisposable
     {
         Close();
         _epoch = state.Long();
-        _shards = state.Ints(Manifests.Length);
+        _shards = state.Ints(Shards);
         _nextShard = state.Int(0, _shards.Length);
-        int turn = state.Int(0, int.MaxValue), open = state.Int(0, Manifests.Length);
+        int turn = state.Int(0, int.MaxValue), open = state.Int(0, Shards);
         for (int i = 0; i < open; i++)
         {
-            int shard = state.Int(0, Manifests.Length - 1), chunks = Chunks(Manifests[shard].Rows);
+            int shard = state.Int(0, Shards - 1), chunks = Chunks(_plan.Shards[shard].Rows);
             int[] order = state.Ints(chunks);
             int next = state.Int(0, chunks - 1);
             if (order.Length != chunks || order.Distinct().Count() != chunks)
@@ -165,14 +145,18 @@ internal sealed class RowSource : IDisposable
         _chunkOrder = state.Generator();
     }
 
-    public void Dispose() => Close();
+    public void Dispose()
+    {
+        Close();
+        _source.Dispose();
+    }
 
     private static int Chunks(long rows) => (int)((rows + ChunkRows - 1) / ChunkRows);
 
     private void OpenNext(int place = -1)
     {
         int shard = _shards[_nextShard++];
-        if (Manifests[shard].Rows == 0)
+        if (_plan.Shards[shard].Rows == 0)
             return;
         (RowShard input, RowShard? target) = Open(shard);
         int[] order = [.. Enumerable.Range(0, Chunks(input.Rows))];
@@ -180,13 +164,8 @@ internal sealed class RowSource : IDisposable
         _open.Insert(place < 0 ? _open.Count : place, new Opened(shard, input, target, order));
     }
 
-    private long CountTraining(ShardManifest manifest)
-    {
-        if (_validationBelow == 0)
-            return manifest.Rows;
-        using RowShard rows = RowShard.Open(_folder, _plan, manifest, Site, trust: true);
-        return rows.Sequence.LongCount(s => !IsValidation(s));
-    }
+    private long CountTraining(int shard) => _validationBelow == 0 ? _plan.Shards[shard].Rows
+        : _source.SequencesOf(shard).LongCount(s => !IsValidation(s));
 
     private void Close()
     {

@@ -32,6 +32,9 @@ internal sealed class RunFolder(string path)
     /// <summary>Folder of merged results.</summary>
     public string MergedFolder => At("merged");
 
+    /// <summary>Folder of the evaluations over this run.</summary>
+    public string EvaluationsFolder => At("evals");
+
     /// <summary>A file by its path in the run, parts separated by slashes.</summary>
     public string At(string relative) => System.IO.Path.Combine([Path, .. relative.Split('/')]);
 
@@ -46,6 +49,12 @@ internal sealed class RunFolder(string path)
 
     /// <summary>How often each feature fires in a shard.</summary>
     public static string Firing(string id, int shard) => $"codes/{id}/{Number(shard)}.firing{Ending}";
+
+    /// <summary>What was measured of the SAEs of an evaluation on a shard's sequences.</summary>
+    public static string Scores(int shard) => $"scores/{Number(shard)}{Ending}";
+
+    /// <summary>An evaluation over this run: a run of its own.</summary>
+    public RunFolder Evaluation(string id) => new(System.IO.Path.Combine(EvaluationsFolder, id[..12]));
 
     /// <summary>The manifest of a shard.</summary>
     public static string Manifest(int shard) => $"shards/{Number(shard)}{JsonEnding}";

@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
+using KernelScope.Evaluation;
 using KernelScope.Files;
 
 namespace KernelScope.Training.Runs;
@@ -104,6 +105,42 @@ internal sealed class RunMerge
         }
 
         return new MergedFile(_manifests.Length, Rows, path, CanonicalJson.Hash(bytes));
+    }
+
+    /// <summary>The numbers of an evaluation, from the scores of its shards in the order of their sequences: those of one evaluation over
+    /// all of them, bit for bit. Needs no model.</summary>
+    /// <param name="bootstrap">Confidence intervals.</param>
+    /// <param name="progress">Told the share that is done.</param>
+    /// <param name="cancellationToken">Stops between two shards.</param>
+    /// <exception cref="InvalidDataException">A file is damaged.</exception>
+    public EvaluationResult Evaluation(Bootstrap bootstrap, IProgress<double>? progress, CancellationToken cancellationToken)
+    {
+        EvaluationRecord evaluation = _plan.Evaluation!;
+        int[][] sequences = [.. Enumerable.Range(0, _plan.Shards.Count).SelectMany(n => TokenShard.Read(_folder, _plan, n).Sequences)];
+        TokenSet tokens = TokenSet.OfStored(sequences, _plan.PadId, _plan.ExcludedIds);
+        EvaluatedSae[] saes = [.. evaluation.Saes.Select(s => new EvaluatedSae(s.Sae.Name, s.Sae.Site, s.SiteOut, s.InputDim,
+            s.OutputDim))];
+        SitePlan[] sites = SitePlan.Of(saes, evaluation.Layers);
+        var layout = new ScoreLayout(tokens.Length, sites, evaluation.Gradients);
+        var rules = new JournalRules(tokens, [.. sites.Select(s => s.OutputDim)], [.. evaluation.Saes.Select(s => s.Sae.Features)],
+            _ => new SequenceScores(layout, saes.Length, []));
+        SaeAccumulator[] sums = [.. evaluation.Saes.Select((s, i) => new SaeAccumulator(tokens, i,
+            Array.FindIndex(sites, p => p.Saes.Contains(i)), s.Sae.Features))];
+        int b = 0;
+        foreach (ShardManifest manifest in _manifests)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            foreach (SequenceScores scores in ShardScores.Read(_folder, _plan, manifest, layout, rules))
+            {
+                int[] padded = tokens.Padded(b++);
+                Array.ForEach(sums, s => s.Add(padded, scores));
+            }
+
+            progress?.Report(b / (double)tokens.Count);
+        }
+
+        return new EvaluationResult(tokens, [.. saes.Select((s, i) => new SaeResult(s, sums[i], layout.Has(ScoreLayout.OfSae(i, "r_L0")),
+            bootstrap))], bootstrap, SaeEvaluation.CountsOf(tokens));
     }
 
     /// <summary>How often and how strongly each feature of an SAE fires.</summary>

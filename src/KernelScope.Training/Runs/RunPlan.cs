@@ -29,6 +29,20 @@ internal sealed record SiteRecord(HookPoint Point, int Width)
 /// <param name="Features">d_sae.</param>
 internal sealed record SaeRecord(string Id, string Name, string Sha256, HookPoint Site, int Features);
 
+/// <summary>An SAE that an evaluation measures.</summary>
+/// <param name="Sae">What it is, and where it reads.</param>
+/// <param name="SiteOut">Where its output belongs.</param>
+/// <param name="InputDim">d_in.</param>
+/// <param name="OutputDim">d_out.</param>
+internal sealed record EvaluationSae(SaeRecord Sae, HookPoint SiteOut, int InputDim, int OutputDim);
+
+/// <summary>What makes a run an evaluation: its shards hold what SAEs do inside the model on another run's sequences.</summary>
+/// <param name="Run">The id of that run, in whose folder it lies.</param>
+/// <param name="Saes">The SAEs, which share the passes without them.</param>
+/// <param name="Gradients">Whether r_L0 is measured.</param>
+/// <param name="Layers">The model's.</param>
+internal sealed record EvaluationRecord(string Run, IReadOnlyList<EvaluationSae> Saes, bool Gradients, int Layers);
+
 /// <summary>A shard: contiguous sequences.</summary>
 /// <param name="FirstSequence">Number of the first, over the run.</param>
 /// <param name="Sequences">Their number.</param>
@@ -97,6 +111,9 @@ internal sealed record RunPlan
     public required long Seed { get; init; }
 
     public required IReadOnlyList<ShardRecord> Shards { get; init; }
+
+    /// <summary>Null unless the run is an evaluation; then it has neither sites nor codes.</summary>
+    public EvaluationRecord? Evaluation { get; init; }
 
     /// <summary>Rows of all shards.</summary>
     public long Rows => Shards.Sum(s => s.Rows);
@@ -177,8 +194,16 @@ internal sealed record RunPlan
             CodeCommit = root["code"]["commit"].Text,
             Seed = root["seed"].Long(long.MinValue, long.MaxValue),
             Shards = ShardsOf(root, path),
+            Evaluation = root.Has("evaluation") ? EvaluationOf(root["evaluation"]) : null,
         };
     }
+
+    private static EvaluationRecord EvaluationOf(RunField field) => new(
+        field["run"].Sha256,
+        [.. field["saes"].Items.Select(s => new EvaluationSae(Sae(s), HookPoint.TryParse(s["site_out"].Text, out HookPoint siteOut)
+            ? siteOut : throw s["site_out"].Bad("a hook point"), s["d_in"].Int(1, 1 << 24), s["d_out"].Int(1, 1 << 24)))],
+        field["gradients"].Bool,
+        field["layers"].Int(1, 1 << 16));
 
     private static SiteRecord Site(RunField name, RunField width) =>
         HookPoint.TryParse(name.Text, out HookPoint point) && point.ToString() == name.Text && !HookPoint.IsOverKeys(point.Site)
@@ -222,7 +247,26 @@ internal sealed record RunPlan
         return shards;
     }
 
-    private JsonObject ToJson() => new()
+    private JsonObject ToJson()
+    {
+        JsonObject json = ToRowsJson();
+        if (Evaluation is EvaluationRecord evaluation)
+        {
+            json["evaluation"] = new JsonObject
+            {
+                ["run"] = evaluation.Run,
+                ["saes"] = new JsonArray([.. evaluation.Saes.Select(s => new JsonObject { ["id"] = s.Sae.Id, ["name"] = s.Sae.Name,
+                    ["sha256"] = s.Sae.Sha256, ["site"] = s.Sae.Site.ToString(), ["site_out"] = s.SiteOut.ToString(),
+                    ["features"] = s.Sae.Features, ["d_in"] = s.InputDim, ["d_out"] = s.OutputDim })]),
+                ["gradients"] = evaluation.Gradients,
+                ["layers"] = evaluation.Layers,
+            };
+        }
+
+        return json;
+    }
+
+    private JsonObject ToRowsJson() => new()
     {
         ["format"] = Format,
         ["model"] = new JsonObject

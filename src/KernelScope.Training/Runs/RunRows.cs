@@ -1,6 +1,7 @@
 using System.Globalization;
 using KernelScope.Files;
 using KernelScope.Hooks;
+using KernelScope.Model;
 
 namespace KernelScope.Training.Runs;
 
@@ -23,6 +24,8 @@ namespace KernelScope.Training.Runs;
 public sealed class RunRows : ITrainingRows
 {
     private readonly RunRowsOptions _options;
+    private readonly IRunShards _shards;
+    private readonly RunPlan _plan;
     private readonly RowSource _source;
     private readonly RowBucket _bucket;
     private readonly long _validationRows;
@@ -31,13 +34,14 @@ public sealed class RunRows : ITrainingRows
     private int _validationShard = -1;
     private int[] _validationIndex = [];
 
-    private RunRows(RunFolder folder, RunPlan plan, SiteRecord site, SiteRecord? siteOut, RunRowsOptions options)
+    private RunRows(IRunShards shards, RunPlan plan, RunRowsOptions options)
     {
-        _options = options;
+        (_options, _shards, _plan) = (options, shards, plan);
+        (SiteRecord site, SiteRecord? siteOut) = (shards.Site, shards.SiteOut);
         long seed = options.Seed ?? plan.Seed;
-        _source = new RowSource(folder, plan, site, siteOut, options, seed);
+        _source = new RowSource(shards, plan, options, seed);
         EpochRows = _source.EpochRows;
-        _validationRows = _source.Manifests.Sum(m => m.Rows) - EpochRows;
+        _validationRows = plan.Rows - EpochRows;
         if (EpochRows == 0)
         {
             _source.Dispose();
@@ -51,8 +55,6 @@ public sealed class RunRows : ITrainingRows
             CultureInfo.InvariantCulture,
             $"run {plan.Id} {site.Name}{(siteOut is null ? "" : $">{siteOut.Name}")} seed {seed} bucket " +
                 $"{bucketRows}{(options.MixHalf ? " half" : "")} shards {options.OpenShards} validation {options.Validation:R}");
-        MeanSquaredNorm = Mean(site);
-        TargetMeanSquaredNorm = siteOut is null ? MeanSquaredNorm : Mean(siteOut);
     }
 
     /// <inheritdoc/>
@@ -71,10 +73,10 @@ public sealed class RunRows : ITrainingRows
     public long Position { get; private set; }
 
     /// <summary>Mean of ‖x‖² over all rows of the run, from its manifests.</summary>
-    public double MeanSquaredNorm { get; }
+    public double MeanSquaredNorm => _shards.MeanSquaredNorm(_shards.Site);
 
     /// <summary>Mean of ‖y‖² over all rows of the run, from its manifests.</summary>
-    public double TargetMeanSquaredNorm { get; }
+    public double TargetMeanSquaredNorm => _shards.MeanSquaredNorm(_shards.SiteOut ?? _shards.Site);
 
     /// <inheritdoc/>
     public long ValidationRows => _validationRows;
@@ -96,16 +98,40 @@ public sealed class RunRows : ITrainingRows
     public static RunRows Open(string path, HookPoint site, HookPoint? siteOut = null, RunRowsOptions? options = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
-        options ??= new RunRowsOptions();
+        var folder = new RunFolder(path);
+        return Open(folder, RunPlan.Read(folder), site, siteOut, options ?? new RunRowsOptions());
+    }
+
+    /// <summary>The same of a run whose plan was read.</summary>
+    internal static RunRows Open(RunFolder folder, RunPlan plan, HookPoint site, HookPoint? siteOut, RunRowsOptions options)
+    {
+        Check(options);
+        return new RunRows(new StoredShards(folder, plan, Find(folder, plan, site), siteOut is HookPoint target ? Find(folder, plan, target)
+            : null, options.Trust), plan, options);
+    }
+
+    /// <summary>The rows of a run that need not be harvested: the model makes them as they are wanted, in the order and with the bits that
+    /// they have on disk.</summary>
+    /// <exception cref="InvalidDataException">The plan has no such site, or its rows are rounded.</exception>
+    internal static RunRows OpenLive(RunFolder folder, RunPlan plan, HookPoint site, HookPoint? siteOut, RunRowsOptions options,
+        Func<Gemma2Model> model, CancellationToken cancellationToken)
+    {
+        Check(options);
+        return new RunRows(new LiveShards(folder, plan, Find(folder, plan, site), siteOut is HookPoint target ? Find(folder, plan, target)
+            : null, options.Validation, model, cancellationToken), plan, options);
+    }
+
+    /// <summary>Bytes of the shards that are open at once, where rows are not on disk.</summary>
+    internal static long LiveBytes(RunPlan plan, RunRowsOptions options, int width, int? targetWidth) => sizeof(float)
+        * (width + (targetWidth ?? 0L)) * plan.Shards.Select(s => s.Rows).OrderDescending().Take(options.OpenShards).Sum();
+
+    private static void Check(RunRowsOptions options)
+    {
         ArgumentOutOfRangeException.ThrowIfLessThan(options.BucketRows, 1, nameof(options));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.OpenShards, 1, nameof(options));
         if (!(options.Validation is >= 0 and < 1))
             throw new ArgumentOutOfRangeException(nameof(options),
                 $"The share for validation is {options.Validation}; it must be at least 0 and below 1.");
-        var folder = new RunFolder(path);
-        var plan = RunPlan.Read(folder);
-        return new RunRows(folder, plan, Find(folder, plan, site), siteOut is HookPoint target ? Find(folder, plan, target) : null,
-            options);
     }
 
     /// <inheritdoc/>
@@ -129,9 +155,9 @@ public sealed class RunRows : ITrainingRows
         ArgumentOutOfRangeException.ThrowIfGreaterThan(firstRow, _validationRows - rows);
         long before = 0;
         int done = 0;
-        for (int n = 0; n < _source.Manifests.Length && done < rows; n++)
+        for (int n = 0; n < _source.Shards && done < rows; n++)
         {
-            long here = _source.Manifests[n].Rows - _source.TrainingRows[n];
+            long here = _plan.Shards[n].Rows - _source.TrainingRows[n];
             if (firstRow + done < before + here)
             {
                 OpenValidation(n);
@@ -158,14 +184,15 @@ public sealed class RunRows : ITrainingRows
         state.WriteTo(destination);
     }
 
+    /// <summary>Rows that were served when a state was saved.</summary>
+    /// <exception cref="InvalidDataException">The state belongs to other rows, or is damaged.</exception>
+    internal long PositionOf(byte[] state) => Own(RowState.ReadFrom(new MemoryStream(state))).Long();
+
     /// <inheritdoc/>
     public void LoadState(Stream source)
     {
         ArgumentNullException.ThrowIfNull(source);
-        var state = RowState.ReadFrom(source);
-        if (state.Text() != Identity)
-            throw new InvalidDataException("the reader's state belongs to other rows, or to another order of them: run, site, seed, " +
-                "bucket and validation share must be the same.");
+        RowState state = Own(RowState.ReadFrom(source));
         Position = state.Long();
         _source.Load(state);
         _bucket.Load(state);
@@ -180,23 +207,14 @@ public sealed class RunRows : ITrainingRows
         _validationTarget?.Dispose();
     }
 
+    private RowState Own(RowState state) => state.Text() == Identity ? state
+        : throw new InvalidDataException("the reader's state belongs to other rows, or to another order of them: run, site, seed, " +
+            "bucket and validation share must be the same.");
+
     private static SiteRecord Find(RunFolder folder, RunPlan plan, HookPoint site) => plan.Sites.FirstOrDefault(s => s.Point == site)
         ?? throw BadFile.Of(folder.Path,
-            $"the run has no rows of {site}; it has " +
-                $"{(plan.Sites.Count == 0 ? "none: it holds codes only" : string.Join(", ", plan.Sites.Select(s => s.Name)))}.");
-
-    private double Mean(SiteRecord site)
-    {
-        double sum = 0;
-        long rows = 0;
-        foreach (ShardManifest manifest in _source.Manifests)
-        {
-            sum += manifest.Sites[site.Name].SumSquaredNorm;
-            rows += manifest.Rows;
-        }
-
-        return sum / rows;
-    }
+            $"the run has no rows of {site}; it has {(plan.Evaluation is not null ? "none: it is an evaluation" : plan.Sites.Count == 0
+                ? "none: it holds codes only" : string.Join(", ", plan.Sites.Select(s => s.Name)))}.");
 
     private int Check(Span<float> inputs, Span<float> targets)
     {
@@ -212,7 +230,7 @@ public sealed class RunRows : ITrainingRows
             return;
         _validationInput?.Dispose();
         _validationTarget?.Dispose();
-        (_validationInput, _validationTarget) = _source.Open(shard);
+        (_validationInput, _validationTarget) = _shards.OpenHeldBack(shard);
         int[] sequence = _validationInput.Sequence;
         _validationIndex = [.. Enumerable.Range(0, sequence.Length).Where(r => _source.IsValidation(sequence[r]))];
         _validationShard = shard;

@@ -6,16 +6,20 @@ namespace KernelScope.Training.Runs;
 /// <summary>The rows of one site of one shard, opened and checked: x [rows, d], and sequence, position and token of each.</summary>
 internal sealed class RowShard : IDisposable
 {
-    private readonly SafetensorsFile _file;
+    private readonly SafetensorsFile? _file;
     private readonly TensorView _x;
+    private readonly float[]? _values;
 
     private RowShard(SafetensorsFile file, SiteRecord site)
     {
         _file = file;
         _x = file["x"];
+        Path = file.Path;
         Width = site.Width;
         Rows = (int)_x.Shape[0];
     }
+
+    private RowShard(string name, float[] values, int width, int rows) => (Path, _values, Width, Rows) = (name, values, width, rows);
 
     /// <summary>d.</summary>
     public int Width { get; }
@@ -23,17 +27,21 @@ internal sealed class RowShard : IDisposable
     /// <summary>Number of rows.</summary>
     public int Rows { get; }
 
-    /// <summary>Where it lies.</summary>
-    public string Path => _file.Path;
+    /// <summary>Where it lies; of rows in memory, what messages call them.</summary>
+    public string Path { get; }
 
     /// <summary>Number of each row's sequence, ascending.</summary>
-    public int[] Sequence => field ??= TokenShard.Values<int>(_file["sequence"]);
+    public int[] Sequence { get => field ??= TokenShard.Values<int>(_file!["sequence"]); private init; }
 
     /// <summary>Position of each row in it.</summary>
-    public int[] Position => field ??= TokenShard.Values<int>(_file["position"]);
+    public int[] Position { get => field ??= TokenShard.Values<int>(_file!["position"]); private init; }
 
     /// <summary>Token of each row.</summary>
-    public int[] Token => field ??= TokenShard.Values<int>(_file["token"]);
+    public int[] Token { get => field ??= TokenShard.Values<int>(_file!["token"]); private init; }
+
+    /// <summary>Rows that lie in memory already.</summary>
+    public static RowShard OfMemory(string name, float[] values, int width, int[] sequence, int[] position, int[] token) =>
+        new(name, values, width, sequence.Length) { Sequence = sequence, Position = position, Token = token };
 
     /// <summary>Opens the rows of a site.</summary>
     /// <param name="folder">The run.</param>
@@ -68,13 +76,16 @@ internal sealed class RowShard : IDisposable
     /// <exception cref="InvalidDataException">A value is not finite.</exception>
     public void Read(int row, Span<float> destination)
     {
-        _x.CopyTo((long)row * Width, destination);
+        if (_values is not null)
+            _values.AsSpan(row * Width, destination.Length).CopyTo(destination);
+        else
+            _x.CopyTo((long)row * Width, destination);
         int bad = destination.IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
         if (bad >= 0)
             throw BadFile.Of(Path, $"row {row + (bad / Width)}, value {bad % Width} is not a finite number.");
     }
 
-    public void Dispose() => _file.Dispose();
+    public void Dispose() => _file?.Dispose();
 
     /// <summary>Opens a file of a shard and compares it with its manifest.</summary>
     public static SafetensorsFile OpenFile(string path, StoredFile stored, string what, bool trust)

@@ -11,12 +11,26 @@ namespace KernelScope.Training.Runs;
 /// <param name="Reused">Whether it was there already.</param>
 internal sealed record ShardOutcome(ShardManifest Manifest, bool Reused);
 
+/// <summary>Makes shards of a run, whatever they hold. Idempotent: a shard that is there is not made again.</summary>
+internal interface IShardMaker : IDisposable
+{
+    /// <summary>Makes a shard, or finds it.</summary>
+    /// <param name="shard">Which.</param>
+    /// <param name="attempt">The number of the attempt, from 1.</param>
+    /// <param name="progress">Told the positions that were computed, from time to time.</param>
+    /// <param name="cancellationToken">Stops; nothing is left.</param>
+    /// <exception cref="InvalidDataException">Retrying cannot help.</exception>
+    /// <exception cref="ShardConflictException">Somebody made other bytes.</exception>
+    /// <exception cref="IOException">It cannot be written.</exception>
+    ShardOutcome Make(int shard, int attempt, IProgress<int>? progress, CancellationToken cancellationToken);
+}
+
 /// <summary>
 /// Makes shards of a run with a model: one forward pass over each sequence writes all sites and codes. Idempotent: a shard that is
 /// there is not made again, and whoever makes it writes the same bytes.
 /// </summary>
 /// <remarks>For one caller at a time; several may work on one run, in processes of their own.</remarks>
-internal sealed class ShardHarvest : IDisposable
+internal sealed class ShardHarvest : IShardMaker
 {
     private readonly RunFolder _folder;
     private readonly RunPlan _plan;
@@ -71,10 +85,15 @@ internal sealed class ShardHarvest : IDisposable
                 $"the tokens give {sequence.Length} rows; the plan has {_plan.Shards[shard].Rows}.");
         using var rows = new ShardRows(_folder, _plan, shard, sequence.Length, _session.ChunkLength, _saes);
         for (int s = 0; s < tokens.Sequences.Length; s++)
-            Run(tokens.Sequences[s], tokens.FirstSequence + s, rows, progress, cancellationToken);
+        {
+            long sequenceNumber = tokens.FirstSequence + s;
+            Run(tokens.Sequences[s], rows.Listen, (keeps, first) => rows.Append(_model.Device, keeps, sequenceNumber, first), progress,
+                cancellationToken);
+        }
+
         cancellationToken.ThrowIfCancellationRequested();
         (Dictionary<string, SiteManifest> sites, Dictionary<string, CodesManifest> codes) = rows.Place(sequence, position, token);
-        return Commit(new ShardManifest
+        return Commit(_folder, _plan, new ShardManifest
         {
             Run = _plan.Id,
             Shard = shard,
@@ -102,10 +121,17 @@ internal sealed class ShardHarvest : IDisposable
 
     public void Dispose() => _session.Dispose();
 
-    private void Run(int[] ids, long sequence, ShardRows rows, IProgress<int>? progress, CancellationToken cancellationToken)
+    /// <summary>Runs a sequence chunk by chunk.</summary>
+    /// <param name="ids">Its tokens.</param>
+    /// <param name="listen">Takes the values of every forward call until its result is disposed.</param>
+    /// <param name="chunkDone">Told after each chunk which of its rows are kept, and the position of its first.</param>
+    /// <param name="progress">Told the positions that were computed.</param>
+    /// <param name="cancellationToken">Stops between two layers.</param>
+    public void Run(int[] ids, Func<HookSet, IDisposable> listen, Action<bool[], int> chunkDone, IProgress<int>? progress,
+        CancellationToken cancellationToken)
     {
         _session.Reset();
-        using IDisposable hooks = rows.Listen(_session.Hooks);
+        using IDisposable hooks = listen(_session.Hooks);
         int chunkLength = _session.ChunkLength;
         bool[] keeps = new bool[chunkLength];
         for (int start = 0; start < ids.Length; start += chunkLength)
@@ -114,7 +140,7 @@ internal sealed class ShardHarvest : IDisposable
             Feed(ids.AsSpan(start, count), cancellationToken);
             for (int r = 0; r < count; r++)
                 keeps[r] = _selection.Keeps(ids[start + r], start + r);
-            rows.Append(_model.Device, keeps, sequence, start);
+            chunkDone(keeps, start);
             progress?.Report(count);
         }
     }
@@ -132,14 +158,14 @@ internal sealed class ShardHarvest : IDisposable
     }
 
     /// <summary>The manifest is the commit. Two workers may finish at once: then the first one's stays, and holds the same.</summary>
-    private ShardOutcome Commit(ShardManifest manifest)
+    public static ShardOutcome Commit(RunFolder folder, RunPlan plan, ShardManifest manifest)
     {
         try
         {
-            PlacedFile.Write(_folder.At(RunFolder.Manifest(manifest.Shard)), manifest.ToBytes());
+            PlacedFile.Write(folder.At(RunFolder.Manifest(manifest.Shard)), manifest.ToBytes());
             return new ShardOutcome(manifest, false);
         }
-        catch (ShardConflictException) when (ShardManifest.Read(_folder, _plan, manifest.Shard) is ShardManifest first
+        catch (ShardConflictException) when (ShardManifest.Read(folder, plan, manifest.Shard) is ShardManifest first
             && first.Files.SequenceEqual(manifest.Files))
         {
             return new ShardOutcome(first, true);

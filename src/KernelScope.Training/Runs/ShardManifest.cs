@@ -67,6 +67,9 @@ internal sealed record ShardManifest
 
     public required StoredFile Tokens { get; init; }
 
+    /// <summary>What an evaluation measured; null in a run of rows.</summary>
+    public StoredFile? Scores { get; init; }
+
     /// <summary>Positions without rows, by token id; positions left out at the beginning of a sequence count here too.</summary>
     public required IReadOnlyDictionary<int, long> Excluded { get; init; }
 
@@ -113,7 +116,7 @@ internal sealed record ShardManifest
         var excluded = new JsonObject();
         foreach ((int id, long count) in Excluded)
             excluded[id.ToString(CultureInfo.InvariantCulture)] = count;
-        return CanonicalJson.Write(new JsonObject
+        var manifest = new JsonObject
         {
             ["run"] = Run,
             ["shard"] = Shard,
@@ -129,7 +132,10 @@ internal sealed record ShardManifest
             ["device"] = Device,
             ["device_class"] = DeviceClass,
             ["code"] = Code,
-        });
+        };
+        if (Scores is StoredFile scores)
+            manifest["scores"] = OfFile(RunFolder.Scores(Shard), scores);
+        return CanonicalJson.Write(manifest);
     }
 
     /// <summary>Reads and checks the manifest of a shard against the plan, without its files; null if there is none.</summary>
@@ -157,6 +163,7 @@ internal sealed record ShardManifest
             Sites = plan.Sites.ToDictionary(s => s.Name, s => SiteOf(root["sites"][s.Name], s, shard, rows)),
             Codes = plan.Saes.ToDictionary(s => s.Id, s => CodesOf(root["codes"][s.Id], s, shard)),
             Tokens = FileOf(root["tokens"], RunFolder.Tokens(shard)),
+            Scores = plan.Evaluation is null ? null : FileOf(root["scores"], RunFolder.Scores(shard)),
             Excluded = root["excluded"].Members.ToDictionary(m => int.Parse(m.Name, NumberStyles.None, CultureInfo.InvariantCulture), m =>
                 m.Value.Long(0, long.MaxValue)),
             Rows = rows,
@@ -174,7 +181,10 @@ internal sealed record ShardManifest
     {
         get
         {
-            yield return (RunFolder.Tokens(Shard), Tokens);
+            if (Scores is StoredFile scores)
+                yield return (RunFolder.Scores(Shard), scores);
+            else
+                yield return (RunFolder.Tokens(Shard), Tokens);
             foreach ((string name, SiteManifest site) in Sites)
                 yield return (RunFolder.Acts(name, Shard), site.File);
             foreach ((string id, CodesManifest sae) in Codes)

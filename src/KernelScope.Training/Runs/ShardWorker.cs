@@ -20,13 +20,13 @@ internal sealed class ShardWorker
 {
     private readonly RunFolder _folder;
     private readonly RunPlan _plan;
-    private readonly ShardHarvest _harvest;
+    private readonly IShardMaker _maker;
     private readonly IShardQueue _queue;
     private readonly LeaseWatch _watch;
 
-    public ShardWorker(RunFolder folder, RunPlan plan, ShardHarvest harvest, IShardQueue queue)
+    public ShardWorker(RunFolder folder, RunPlan plan, IShardMaker maker, IShardQueue queue)
     {
-        (_folder, _plan, _harvest, _queue) = (folder, plan, harvest, queue);
+        (_folder, _plan, _maker, _queue) = (folder, plan, maker, queue);
         _watch = new LeaseWatch(queue);
     }
 
@@ -62,7 +62,7 @@ internal sealed class ShardWorker
             if (lease.Shard >= _plan.Shards.Count)
                 throw new InvalidDataException($"there is no shard {lease.Shard}: the run has shards 0 to {_plan.Shards.Count - 1}.");
             attempt += _folder.FailedAttempts().GetValueOrDefault(lease.Shard);
-            ShardOutcome outcome = _harvest.Make(lease.Shard, attempt, progress, cancellationToken);
+            ShardOutcome outcome = _maker.Make(lease.Shard, attempt, progress, cancellationToken);
             Done.Add(new DoneShard(lease.Shard, outcome.Manifest.Seconds, outcome.Manifest.Rows, outcome.Reused));
             _queue.Complete(lease);
         }

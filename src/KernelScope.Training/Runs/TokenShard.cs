@@ -59,7 +59,8 @@ internal sealed class TokenShard
     /// <exception cref="InvalidDataException">The file is missing, damaged, or not the plan's.</exception>
     public static TokenShard Read(RunFolder folder, RunPlan plan, int shard, int vocabulary = 0)
     {
-        string path = folder.At(RunFolder.Tokens(shard));
+        // An evaluation lies in the folder evals of its run, and has that run's tokens.
+        string path = folder.At(plan.Evaluation is null ? RunFolder.Tokens(shard) : $"../../{RunFolder.Tokens(shard)}");
         ShardRecord record = plan.Shards[shard];
         using var file = SafetensorsFile.Open(path);
         if (PlacedFile.HashOf(file.Raw) is string hash && hash != record.TokensSha256)

@@ -40,6 +40,10 @@ internal sealed record SuiteItem
     private string SparsityName => Options.K > 0 ? string.Create(CultureInfo.InvariantCulture, $"k{Options.K}")
         : string.Create(CultureInfo.InvariantCulture, $"{(NeedsPilot ? 'p' : 'l')}{Options.Sparsity:R}");
 
+    /// <summary>Whether another item can be trained with the same reader, batch by batch.</summary>
+    public bool SharesRows(SuiteItem other) => (Site, SiteOut, Options.Batch) == (other.Site, other.SiteOut, other.Options.Batch)
+        && (Rows.Seed, Rows.BucketRows, Rows.Validation) == (other.Rows.Seed, other.Rows.BucketRows, other.Rows.Validation);
+
     /// <summary>The item with its id.</summary>
     public static SuiteItem Create(string run, HookPoint site, HookPoint? siteOut, TrainingOptions options, RunRowsOptions rows,
         bool needsPilot)

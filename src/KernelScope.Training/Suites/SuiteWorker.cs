@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using System.Text.Json;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
@@ -26,7 +27,9 @@ internal sealed record FailedItem(SuiteItem Item, string Error);
 /// <param name="run">The run's folder.</param>
 /// <param name="model">Splices are measured with it; null: they are left out.</param>
 /// <param name="checkpointEvery">Steps between two checkpoints.</param>
-internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder run, Gemma2Model? model, long checkpointEvery)
+/// <param name="together">Most items with the same rows that are trained at once, by one reader.</param>
+internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder run, Gemma2Model? model, long checkpointEvery,
+    int together = 1)
 {
     private const int MaxLength = 1 << 24;
     private static readonly TimeSpan Busy = TimeSpan.FromSeconds(2), LaterOn = TimeSpan.FromSeconds(30);
@@ -51,6 +54,13 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         while (queue.Lease(idle, cancellationToken) is ShardLease lease)
         {
             if (lease.Shard >= plan.Items.Count)
+            {
+                queue.Reject(lease);
+                continue;
+            }
+
+            // One that failed as another's companion fails again.
+            if (Failed.Any(f => f.Item == plan.Items[lease.Shard]))
             {
                 queue.Reject(lease);
                 continue;
@@ -89,8 +99,7 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         catch (Exception e) when (e is TrainingException or InvalidDataException or NotFiniteException or ArgumentException
             or NotSupportedException)
         {
-            Failed.Add(new FailedItem(item, e.Message));
-            WriteFailure(item, e.Message);
+            Fail(item, e);
             queue.Reject(lease);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or OutOfMemoryException)
@@ -123,10 +132,50 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
 
         if (Scaled(item, device, say, cancellationToken) is not TrainingOptions options)
             return false;
-        Directory.CreateDirectory(folder.Item(item));
-        File.Delete(folder.Failure(item));
-        RequireSame(item);
-        Train(item, options, device, say, cancellationToken);
+        List<(SuiteItem Item, FileStream Lock)> others = Companions(item);
+        try
+        {
+            (SuiteItem Item, TrainingOptions Options)[] all = [(item, options),
+                .. others.Select(o => (o.Item, Scaled(o.Item, device, say, cancellationToken)!))];
+            Dictionary<SuiteItem, Exception> failures = Train(all, device, say, cancellationToken);
+            foreach ((SuiteItem one, TrainingOptions its) in all.Where(a => !failures.ContainsKey(a.Item)))
+                Finish(one, its, say, cancellationToken);
+            foreach ((SuiteItem one, Exception e) in failures.Where(f => f.Key != item))
+                Fail(one, e);
+            if (failures.TryGetValue(item, out Exception? failure))
+                ExceptionDispatchInfo.Throw(failure);
+            return true;
+        }
+        finally
+        {
+            others.ForEach(o => o.Lock.Dispose());
+        }
+    }
+
+    /// <summary>Items that have the same rows, are not done, and that nobody else has: they are this worker's until their locks are
+    /// disposed. The queue hands them out too, and they are then found done.</summary>
+    private List<(SuiteItem Item, FileStream Lock)> Companions(SuiteItem item)
+    {
+        var found = new List<(SuiteItem, FileStream)>();
+        foreach (SuiteItem other in plan.Items.Where(i => i != item && i.SharesRows(item)))
+        {
+            if (found.Count + 1 >= together)
+                break;
+            if ((other.NeedsPilot && SuitePilot.Find(folder, other) is null) || SuiteResult.Find(folder, other) is not null
+                || File.Exists(folder.Failure(other)) || folder.TryLock(other.Name) is not FileStream mine)
+                continue;
+            if (SuiteResult.Find(folder, other) is null)
+                found.Add((other, mine));
+            else
+                mine.Dispose();
+        }
+
+        return found;
+    }
+
+    /// <summary>Measures what was trained: then the item is done.</summary>
+    private void Finish(SuiteItem item, TrainingOptions options, Action<string> say, CancellationToken cancellationToken)
+    {
         SuiteResult result = Trained(item, options) with { Fidelity = Measure(item, say, cancellationToken) };
         result.Write(folder, item);
         // An item that is done is not resumed.
@@ -134,7 +183,6 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         if (Directory.Exists(checkpoints))
             Directory.Delete(checkpoints, recursive: true);
         Interlocked.Increment(ref _done);
-        return true;
     }
 
     private bool IsDone(SuiteResult? found) => found is not null && (model is null || found.Fidelity is not null);
@@ -173,22 +221,58 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
             throw new InvalidDataException($"{folder.Item(item)} holds an item of another suite with the same name; choose another --out.");
     }
 
-    private void Train(SuiteItem item, TrainingOptions options, Device device, Action<string> say, CancellationToken cancellationToken)
+    /// <summary>Trains items with one reader, step by step in turn; each ends with the bytes that it has alone.</summary>
+    /// <returns>What could not be trained to its end, and why.</returns>
+    private Dictionary<SuiteItem, Exception> Train((SuiteItem Item, TrainingOptions Options)[] items, Device device, Action<string> say,
+        CancellationToken cancellationToken)
     {
-        if (File.Exists(Path.Combine(folder.Item(item), TrainingRun.SummaryName)))
-            return;
-        using var rows = RunRows.Open(run.Path, item.Site, item.SiteOut, item.Rows);
-        using var trainer = new SaeTrainer(device, rows, options);
-        var training = new TrainingRun(trainer, new TrainingFiles
+        var failures = new Dictionary<SuiteItem, Exception>();
+        foreach ((SuiteItem item, _) in items)
         {
-            Folder = folder.Item(item),
-            CheckpointEvery = checkpointEvery,
-            ValidateEvery = 0,
-            Resume = true,
-            Place = new TrainedPlace { Site = item.Site, SiteOut = item.SiteOut, ModelName = plan.Run.Model.Name },
-        });
-        say($"{item.Name}: reading rows");
-        training.Execute(new Steps(item.Name, say), cancellationToken);
+            Directory.CreateDirectory(folder.Item(item));
+            File.Delete(folder.Failure(item));
+            Try(item, failures, () => RequireSame(item));
+        }
+
+        (SuiteItem Item, TrainingOptions Options)[] left = [.. items.Where(i => !failures.ContainsKey(i.Item)
+            && !File.Exists(Path.Combine(folder.Item(i.Item), TrainingRun.SummaryName)))];
+        if (left.Length == 0)
+            return failures;
+        say($"{left[0].Item.Name}{(left.Length > 1 ? $" and {left.Length - 1} with it" : "")}: reading rows");
+        SuiteItem first = left[0].Item;
+        using var rows = new SharedRows(RunRows.Open(run, plan.Run, first.Site, first.SiteOut, first.Rows));
+        using var group = new TrainingGroup(rows);
+        foreach ((SuiteItem item, TrainingOptions options) in left)
+        {
+            Try(item, failures, () => group.Add(item, new SaeTrainer(device, rows.CreateView(), options), new TrainingFiles
+            {
+                Folder = folder.Item(item),
+                CheckpointEvery = checkpointEvery,
+                ValidateEvery = 0,
+                Resume = true,
+                Warn = say,
+                Place = new TrainedPlace { Site = item.Site, SiteOut = item.SiteOut, ModelName = plan.Run.Model.Name },
+            }, new Steps(item.Name, say)));
+        }
+
+        group.Run((item, step) => Try(item, failures, step), cancellationToken);
+        return failures;
+    }
+
+    /// <summary>Does something for an item; false, and the item is failed, where it cannot be trained.</summary>
+    private static bool Try(SuiteItem item, Dictionary<SuiteItem, Exception> failures, Action work)
+    {
+        try
+        {
+            work();
+            return true;
+        }
+        catch (Exception e) when (e is TrainingException or InvalidDataException or NotFiniteException or ArgumentException
+            or NotSupportedException)
+        {
+            failures[item] = e;
+            return false;
+        }
     }
 
     /// <summary>What training.json says.</summary>
@@ -240,6 +324,12 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
                 "larger options.validation keeps some, and --no-model leaves it out.");
     }
 
+    private void Fail(SuiteItem item, Exception e)
+    {
+        Failed.Add(new FailedItem(item, e.Message));
+        WriteFailure(item, e.Message);
+    }
+
     private void WriteFailure(SuiteItem item, string error)
     {
         try
@@ -288,9 +378,8 @@ internal sealed class ItemList(IEnumerable<int> items) : IShardQueue
 
     public void Retry(ShardLease lease, TimeSpan delay)
     {
-        // Where it is the only one left, its worker is waited for.
-        if (_items.IsEmpty)
-            Thread.Sleep(delay);
+        // Where it is the only one left, its worker is waited for; where others have several, they are not asked for all the time.
+        Thread.Sleep(_items.IsEmpty ? delay : TimeSpan.FromMilliseconds(Math.Min(50, delay.TotalMilliseconds)));
         _items.Enqueue(lease.Shard);
     }
 

@@ -247,16 +247,19 @@ public sealed class SaeCheckpoint : IDisposable
     private static SaeCheckpoint OpenSafetensors(string path, SaeLayout layout, Func<SaeArrays, SaeConfig> configOf, bool? hasSkip,
         bool intoMemory)
     {
-        SafetensorsFile file = SafetensorsFile.Open(path, intoMemory);
-        return Owning(file, () =>
-        {
-            SaeArrays arrays = SaeArrays.Of(file, layout);
-            SaeConfig config = configOf(arrays);
-            bool skips = hasSkip ?? arrays.Has(layout.Skip);
-            arrays.RequireAll(config, skips);
-            return new SaeCheckpoint(file, config, layout, skips);
-        });
+        return Of(SafetensorsFile.Open(path, intoMemory), layout, configOf, hasSkip);
     }
+
+    /// <summary>The checkpoint of tensors that are open already; it then owns the file, also if this throws.</summary>
+    internal static SaeCheckpoint Of(SafetensorsFile file, SaeLayout layout, Func<SaeArrays, SaeConfig> configOf, bool? hasSkip) =>
+        Owning(file, () =>
+    {
+        SaeArrays arrays = SaeArrays.Of(file, layout);
+        SaeConfig config = configOf(arrays);
+        bool skips = hasSkip ?? arrays.Has(layout.Skip);
+        arrays.RequireAll(config, skips);
+        return new SaeCheckpoint(file, config, layout, skips);
+    });
 
     private static SaeCheckpoint Owning(IDisposable owned, Func<SaeCheckpoint> open)
     {
