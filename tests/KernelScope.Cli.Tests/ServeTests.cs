@@ -64,6 +64,7 @@ public sealed class ServeTests
         Assert.Equal(1, outcome.ExitCode);
         Assert.Contains("--urls", outcome.Error, StringComparison.Ordinal);
         Assert.Contains(taken.LocalEndpoint.ToString()!, outcome.Error, StringComparison.Ordinal);
+        Assert.Single(outcome.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries));
     }
 
     [Fact]

@@ -126,6 +126,18 @@ public sealed class BrowserTests(DemoServer server, Browser browser) : IClassFix
         await Expect(visit.Page.Locator("#examples")).ToContainTextAsync("did not fire in", new() { Timeout = 60_000 });
     }
 
+    [SkippableTheory]
+    [InlineData(0, 0, 1)]
+    [InlineData(5, 1, 1)]
+    [InlineData(2047, 1, 0)]
+    public async Task Pages_lead_to_those_before_and_after_where_there_are_such(int feature, int before, int after)
+    {
+        await using Visit visit = await browser.OpenAsync(server, $"/demo/{DemoServer.Source}/{feature}");
+        await Expect(visit.Page.Locator("#goto")).ToHaveAttributeAsync("max", "2047");
+        await Expect(visit.Page.Locator("#around [rel=prev]")).ToHaveCountAsync(before);
+        await Expect(visit.Page.Locator("#around [rel=next]")).ToHaveCountAsync(after);
+    }
+
     [SkippableFact]
     public async Task An_embedded_page_shows_what_it_is_told_to()
     {

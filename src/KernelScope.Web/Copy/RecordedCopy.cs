@@ -44,42 +44,35 @@ internal sealed class RecordedCopy(Uri server, string modelId, string source) : 
         !Directory.Exists(folder) || !Directory.EnumerateFileSystemEntries(folder).Any() || File.Exists(Path.Combine(folder, Answers));
 
     /// <summary>Asks for all that the pages ask, and writes them.</summary>
-    /// <param name="folder">A folder that <see cref="MayReplace"/> permits.</param>
+    /// <param name="folder">A folder that holds nothing of that name; what is in it when this throws is the caller's to remove.</param>
     /// <param name="labels">Labels; those of the source are searched, and each of its features has a page.</param>
     /// <param name="progress">Told the share that is done.</param>
-    /// <param name="cancellationToken">Stops it; nothing is left.</param>
+    /// <param name="cancellationToken">Stops it.</param>
     /// <returns>Features that have a page.</returns>
     public async Task<int> WriteAsync(string folder, FeatureLabels labels, IProgress<double>? progress, CancellationToken cancellationToken)
     {
-        string scratch = $"{Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder))}.tmp-{Guid.NewGuid():N}";
-        try
+        JsonNode exercises = Exercises();
+        // The page of a feature makes the server read its corpus, by which the answers leave frequent features out.
+        _ = await GetAsync(FeaturePath((int)exercises["task"]!), cancellationToken);
+        await RecordAsync(exercises, cancellationToken);
+        IReadOnlyDictionary<int, string> meanings = labels.Meanings(modelId, source);
+        _features.UnionWith(meanings.Keys);
+        WritePages(folder);
+        WritePacked(folder, Answers, "load(", new JsonObject
         {
-            JsonNode exercises = Exercises();
-            // The page of a feature makes the server read its corpus, by which the answers leave frequent features out.
-            _ = await GetAsync(FeaturePath((int)exercises["task"]!), cancellationToken);
-            await RecordAsync(exercises, cancellationToken);
-            IReadOnlyDictionary<int, string> meanings = labels.Meanings(modelId, source);
-            _features.UnionWith(meanings.Keys);
-            WritePages(scratch);
-            WritePacked(scratch, Answers, "load(", new JsonObject { ["answers"] = _answers, ["labels"] = LabelsOf(meanings) });
-            int done = 0;
-            foreach (int feature in _features)
-            {
-                string name = string.Create(CultureInfo.InvariantCulture, $"{source}/{feature}");
-                WritePacked(scratch, $"data/{name}.js", $"feature(\"{name}\",", await GetAsync(FeaturePath(feature), cancellationToken));
-                progress?.Report(++done / (double)_features.Count);
-            }
+            ["answers"] = _answers,
+            ["labels"] = LabelsOf(meanings),
+            ["features"] = new JsonArray([.. _features.Select(f => (JsonNode)f)]),
+        });
+        int done = 0;
+        foreach (int feature in _features)
+        {
+            string name = string.Create(CultureInfo.InvariantCulture, $"{source}/{feature}");
+            WritePacked(folder, $"data/{name}.js", $"feature(\"{name}\",", await GetAsync(FeaturePath(feature), cancellationToken));
+            progress?.Report(++done / (double)_features.Count);
+        }
 
-            if (Directory.Exists(folder))
-                Directory.Delete(folder, recursive: true);
-            Directory.Move(scratch, folder);
-            return _features.Count;
-        }
-        finally
-        {
-            if (Directory.Exists(scratch))
-                Directory.Delete(scratch, recursive: true);
-        }
+        return _features.Count;
     }
 
     public void Dispose() => _client.Dispose();
