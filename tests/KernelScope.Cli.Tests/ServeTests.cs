@@ -124,6 +124,14 @@ public sealed class ServeTests
         Assert.Contains("line 2", imported.Error, StringComparison.Ordinal);
         Assert.Equal(562, Program.Json("labels", "search", "limerick", "--labels", folder.At("out.jsonl")).GetProperty("matches")[0]
             .GetProperty("index").GetInt32());
+        Assert.Equal(0, Program.Run("labels", "import", path, "--out-dir", folder.At("store")).ExitCode);
+        string stored = folder.At("store/demo/3-demo-res-2k__l0-19.labels");
+        Assert.Equal(562, Program.Json("labels", "search", "limerick", "--labels", folder.At("store")).GetProperty("matches")[0]
+            .GetProperty("index").GetInt32());
+        byte[] bytes = File.ReadAllBytes(stored);
+        bytes[^1] ^= 1;
+        File.WriteAllBytes(stored, bytes);
+        Program.Run("labels", "search", "limerick", "--labels", stored).AssertFailed(1, "it is damaged; import the labels anew");
         Assert.Equal(1738, Program.Json("labels", "search", "girl").GetProperty("matches")[0].GetProperty("index").GetInt32());
         Assert.Contains("begins a limerick", Program.Run("features", "She loved the river", "--dense", "--labels",
             folder.At("out.jsonl")).Output, StringComparison.Ordinal);
