@@ -22,6 +22,9 @@ public sealed class DemoServer : IAsyncLifetime
 
     internal KernelScopeEngine Engine { get; private set; } = null!;
 
+    /// <summary>Another server's engine, to serve it in another way; null: one of its own.</summary>
+    internal KernelScopeEngine? Shared { get; init; }
+
     public HttpClient Client { get; private set; } = null!;
 
     public Uri Url { get; private set; } = null!;
@@ -36,6 +39,22 @@ public sealed class DemoServer : IAsyncLifetime
     internal KernelScopeWebOptions Options { get; init; } = new() { ModelId = "demo", MaxPromptTokens = 256, MaxNewTokens = 64 };
 
     public async Task InitializeAsync()
+    {
+        Engine = Shared ?? await OpenAsync();
+        if (HasCorpus)
+        {
+            (Options.Corpus, Options.CorpusName) = (DemoCorpus(), "demo");
+        }
+
+        Options.Labels ??= FeatureLabels.Create(Demo.Meanings("res.3.2k.l0_19")
+            .Select(m => new FeatureLabel { ModelId = "demo", Source = Source, Index = m.Key, Description = m.Value }));
+        _server = await KernelScopeServer.StartAsync(
+            Engine, Options, ["http://127.0.0.1:0"], line => { lock (Log) Log.Add(line); }, default);
+        Url = new Uri(_server.Addresses[0]);
+        Client = new HttpClient { BaseAddress = Url, Timeout = TimeSpan.FromMinutes(2) };
+    }
+
+    private async Task<KernelScopeEngine> OpenAsync()
     {
         var options = new EngineOptions
         {
@@ -57,18 +76,7 @@ public sealed class DemoServer : IAsyncLifetime
             SiteOut = new HookPoint(Site.Z, 2),
         });
         Change(options);
-        Engine = await KernelScopeEngine.OpenAsync(options);
-        if (HasCorpus)
-        {
-            (Options.Corpus, Options.CorpusName) = (DemoCorpus(), "demo");
-        }
-
-        Options.Labels ??= FeatureLabels.Create(Demo.Meanings("res.3.2k.l0_19")
-            .Select(m => new FeatureLabel { ModelId = "demo", Source = Source, Index = m.Key, Description = m.Value }));
-        _server = await KernelScopeServer.StartAsync(
-            Engine, Options, ["http://127.0.0.1:0"], line => { lock (Log) Log.Add(line); }, default);
-        Url = new Uri(_server.Addresses[0]);
-        Client = new HttpClient { BaseAddress = Url, Timeout = TimeSpan.FromMinutes(2) };
+        return await KernelScopeEngine.OpenAsync(options);
     }
 
     public async Task DisposeAsync()
@@ -76,7 +84,8 @@ public sealed class DemoServer : IAsyncLifetime
         Client.Dispose();
         await _server!.StopAsync();
         await _server.DisposeAsync();
-        await Engine.DisposeAsync();
+        if (Shared is null)
+            await Engine.DisposeAsync();
     }
 
     /// <summary>The demo's text in windows, as the command line cuts it.</summary>

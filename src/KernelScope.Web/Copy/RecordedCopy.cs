@@ -146,17 +146,16 @@ internal sealed class RecordedCopy(Uri server, string modelId, string source) : 
         JsonNode edit = preset["features"]![0]!;
         int feature = int.Parse(edit["index"]!.ToString(), CultureInfo.InvariantCulture);
         _features.Add(feature);
-        JsonArray steered =
-        [
-            new JsonObject
-            {
-                ["sae"] = source,
-                ["feature"] = feature,
-                ["mode"] = "steer",
-                ["value"] = edit["strength"]!.DeepClone(),
-                ["at"] = "all_but_bos",
-            },
-        ];
+        // A node, not an object: lists of anything else are not for ahead-of-time compilation.
+        JsonNode one = new JsonObject
+        {
+            ["sae"] = source,
+            ["feature"] = feature,
+            ["mode"] = "steer",
+            ["value"] = edit["strength"]!.DeepClone(),
+            ["at"] = "all_but_bos",
+        };
+        JsonArray steered = [one];
         foreach (JsonArray edits in (JsonArray[])[[], steered])
         {
             var body = new JsonObject
@@ -212,13 +211,14 @@ internal sealed class RecordedCopy(Uri server, string modelId, string source) : 
         return response.IsSuccessStatusCode ? text : throw new IOException($"{path} was answered with {(int)response.StatusCode}: {text}");
     }
 
-    private JsonArray LabelsOf(IReadOnlyDictionary<int, string> meanings) => [.. meanings.OrderBy(m => m.Key).Select(m => new JsonObject
-    {
-        ["modelId"] = modelId,
-        ["source"] = source,
-        ["index"] = Text(m.Key),
-        ["description"] = m.Value,
-    })];
+    private JsonArray LabelsOf(IReadOnlyDictionary<int, string> meanings) =>
+        [.. meanings.OrderBy(m => m.Key).Select(m => (JsonNode)new JsonObject
+        {
+            ["modelId"] = modelId,
+            ["source"] = source,
+            ["index"] = Text(m.Key),
+            ["description"] = m.Value,
+        })];
 
     private static void WritePages(string folder)
     {
