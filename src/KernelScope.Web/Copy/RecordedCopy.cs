@@ -18,6 +18,9 @@ namespace KernelScope.Web.Copy;
 /// <param name="source">The source that the exercises are about.</param>
 internal sealed class RecordedCopy(Uri server, string modelId, string source) : IDisposable
 {
+    // As many as run together by default; more would be refused where the queue is full.
+    private const int Together = 8;
+    private const string New = "/api/activation/new";
     private const string Home = "index.html", Answers = "data/answers.js", Files = "'self' file:";
     private const string Policy =
         $"default-src 'none'; script-src {Files}; style-src {Files}; img-src {Files} data:; base-uri 'none'; form-action 'self'";
@@ -65,11 +68,15 @@ internal sealed class RecordedCopy(Uri server, string modelId, string source) : 
             ["features"] = new JsonArray([.. _features.Select(f => (JsonNode)f)]),
         });
         int done = 0;
-        foreach (int feature in _features)
+        foreach (int[] some in _features.Chunk(Together))
         {
-            string name = string.Create(CultureInfo.InvariantCulture, $"{source}/{feature}");
-            WritePacked(folder, $"data/{name}.js", $"feature(\"{name}\",", await GetAsync(FeaturePath(feature), cancellationToken));
-            progress?.Report(++done / (double)_features.Count);
+            JsonNode[] rows = await Task.WhenAll(some.Select(f => GetAsync(FeaturePath(f), cancellationToken)));
+            foreach ((int feature, JsonNode row) in some.Zip(rows))
+            {
+                string name = string.Create(CultureInfo.InvariantCulture, $"{source}/{feature}");
+                WritePacked(folder, $"data/{name}.js", $"feature(\"{name}\",", row);
+                progress?.Report(++done / (double)_features.Count);
+            }
         }
 
         return _features.Count;
@@ -92,13 +99,13 @@ internal sealed class RecordedCopy(Uri server, string modelId, string source) : 
         foreach (string part in (string[])["analyze", "wrong"])
         {
             int feature = (int)exercises[part]!["feature"]!;
-            await ActivationsAsync(feature, exercises[part]!["texts"]!.DeepClone(), cancellation);
+            await ActivationsAsync([feature], exercises[part]!["texts"]!, cancellation);
         }
 
         foreach (JsonNode? puzzle in exercises["puzzles"]!.AsArray())
         {
             int feature = (int)puzzle![0]!;
-            await ActivationsAsync(feature, new JsonArray((string)puzzle[1]!), cancellation);
+            await ActivationsAsync([feature], new JsonArray((string)puzzle[1]!), cancellation);
             var named = new JsonObject { ["modelId"] = modelId, ["layer"] = source, ["index"] = Text(feature) };
             await PostAsync("/api/features", new JsonArray(named), cancellation);
         }
@@ -127,18 +134,23 @@ internal sealed class RecordedCopy(Uri server, string modelId, string source) : 
                 features.UnionWith(token!["topFeatures"]!.AsArray().Select(f => (int)f!["featureIndex"]!));
         }
 
-        foreach (int feature in features)
-            await ActivationsAsync(feature, text, cancellation);
+        await ActivationsAsync(features, text, cancellation);
     }
 
-    private async Task ActivationsAsync(int feature, JsonNode text, CancellationToken cancellation)
+    private async Task ActivationsAsync(IEnumerable<int> features, JsonNode text, CancellationToken cancellation)
     {
-        _features.Add(feature);
-        await PostAsync("/api/activation/new", new JsonObject
+        foreach (int[] some in features.Chunk(Together))
         {
-            ["feature"] = new JsonObject { ["modelId"] = modelId, ["layer"] = source, ["index"] = Text(feature) },
-            ["customText"] = text,
-        }, cancellation);
+            _features.UnionWith(some);
+            string[] bodies = [.. some.Select(feature => new JsonObject
+            {
+                ["feature"] = new JsonObject { ["modelId"] = modelId, ["layer"] = source, ["index"] = Text(feature) },
+                ["customText"] = text.DeepClone(),
+            }.ToJsonString(AsPages))];
+            string[] answers = await Task.WhenAll(bodies.Select(body => SendAsync(New, body, cancellation)));
+            foreach ((string body, string answer) in bodies.Zip(answers))
+                _answers[$"{New} {body}"] = JsonNode.Parse(answer);
+        }
     }
 
     private async Task SteerAsync(JsonNode preset, int tokens, CancellationToken cancellation)
