@@ -100,7 +100,7 @@ public sealed class AttributionTests(DemoServer server)
 
     private static float[] Values(JsonNode row) => [.. row["dfaValues"]!.AsArray().Select(v => (float)v!)];
 
-    /// <summary>What the model's own hooks say: the attention pattern, [heads, tokens, tokens], and the values, [tokens, kv heads · d_head].</summary>
+    /// <summary>What the model's own hooks say: the pattern, [heads, tokens, tokens], and the values, [tokens, kv heads · d_head].</summary>
     private static (float[] Patterns, float[] Values) Capture(string text, int layer)
     {
         using var device = new CpuDevice(1);

@@ -106,7 +106,7 @@ internal sealed class Visit : IAsyncDisposable
     /// </summary>
     public async Task RequireFittingAndAccessibleAsync(string picture)
     {
-        foreach ((int width, bool dark) in ((int, bool)[])[(360, false), (360, true), (800, false), (800, true), (1600, false), (1600, true)])
+        foreach ((int width, bool dark) in from w in (int[])[360, 800, 1600] from d in (bool[])[false, true] select (w, d))
         {
             await Page.SetViewportSizeAsync(width, 900);
             await Page.EmulateMediaAsync(new() { ColorScheme = dark ? ColorScheme.Dark : ColorScheme.Light });

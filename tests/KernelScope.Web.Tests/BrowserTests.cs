@@ -143,7 +143,7 @@ public sealed class BrowserTests(DemoServer server, Browser browser) : IClassFix
         await visit.Page.RouteAsync("**/outer", route => route.FulfillAsync(new()
         {
             ContentType = "text/html",
-            Body = $"<!DOCTYPE html><iframe src='/demo/{DemoServer.Source}/1738?embed=true&embedtest=false' width='600' height='600'></iframe>",
+            Body = $"<!DOCTYPE html><iframe src='/demo/{DemoServer.Source}/1738?embed=true&embedtest=false' width='600'></iframe>",
         }));
         await visit.Page.GotoAsync("/outer");
         IFrameLocator frame = visit.Page.FrameLocator("iframe");
@@ -169,7 +169,8 @@ public sealed class BrowserTests(DemoServer server, Browser browser) : IClassFix
     [SkippableFact]
     public async Task A_feature_that_fires_nearly_everywhere_shows_its_examples()
     {
-        await using Visit visit = await browser.OpenAsync(server, $"/demo/{DemoServer.Source}/{Demo.DenseFeatures("res.3.2k.l0_19").First()}");
+        int dense = Demo.DenseFeatures("res.3.2k.l0_19").First();
+        await using Visit visit = await browser.OpenAsync(server, $"/demo/{DemoServer.Source}/{dense}");
         await Expect(visit.Page.Locator("#examples p").First).ToBeVisibleAsync(new() { Timeout = 60_000 });
         await Expect(visit.Page.Locator("#histograms svg")).ToHaveCountAsync(2, Patient);
     }
