@@ -64,7 +64,7 @@ public static class KernelScopeEndpoints
     {
         var metrics = new PrometheusMetrics();
         endpoints.ServiceProvider.GetService<IHostApplicationLifetime>()?.ApplicationStopped.Register(metrics.Dispose);
-        endpoints.MapGet("/health", pipeline.Get(call => call.AnswerAsync(new HealthAnswer("healthy"))));
+        endpoints.MapMethods("/health", ["GET", "HEAD"], pipeline.Get(call => call.AnswerAsync(new HealthAnswer("healthy"))));
         endpoints.MapGet("/metrics", pipeline.Get(call =>
         {
             call.Http.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";

@@ -35,8 +35,9 @@ internal sealed class KernelScopeServer : IAsyncDisposable
         var names = new WebApplicationOptions { ApplicationName = "KernelScope.Web", EnvironmentName = "Production" };
         // Empty: what lies in the folder where somebody starts it is not for it.
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(names);
+        bool listens = false;
         if (log is not null)
-            builder.Logging.AddProvider(new LineLogging(log));
+            builder.Logging.AddProvider(new LineLogging(WriteOnceListening));
         builder.Logging.AddFilter("Microsoft", LogLevel.Error);
         builder.Services.AddSingleton<IHostLifetime, NoLifetime>();
         builder.Services.AddSingleton(engine);
@@ -69,6 +70,7 @@ internal sealed class KernelScopeServer : IAsyncDisposable
         try
         {
             await app.StartAsync(cancellationToken);
+            listens = true;
         }
         catch
         {
@@ -77,6 +79,13 @@ internal sealed class KernelScopeServer : IAsyncDisposable
         }
 
         return new KernelScopeServer(app);
+
+        // What fails at the start is thrown: whoever started it says it, once.
+        void WriteOnceListening(string line)
+        {
+            if (listens)
+                log(line);
+        }
     }
 
     /// <summary>Whether an address is one that only this machine reaches.</summary>

@@ -11,7 +11,7 @@ public sealed class ServeTests
     private const string Text = "More than anything she wished for a golden ring.";
 
     [SkippableFact]
-    public async Task A_server_gives_the_values_of_features_and_ends_by_a_signal()
+    public async Task A_server_gives_what_the_verbs_give_and_ends_by_a_signal()
     {
         Skip.IfNot(OperatingSystem.IsLinux(), "env of other systems cannot undo an ignored signal");
         // As in InterruptTests: a job of a shell ignores SIGINT.
@@ -40,11 +40,27 @@ public sealed class ServeTests
             }
         }
 
+        await RequireTextOfGenerateAsync(client);
         using (Process kill = Process.Start("kill", ["-INT", process.Id.ToString(CultureInfo.InvariantCulture)]))
             kill.WaitForExit();
         Assert.True(process.WaitForExit(TimeSpan.FromSeconds(60)));
         Assert.Equal(0, process.ExitCode);
         Assert.DoesNotContain("golden ring", await error, StringComparison.Ordinal);
+    }
+
+    private static async Task RequireTextOfGenerateAsync(HttpClient client)
+    {
+        var body = new StringContent(
+            """
+            {"model":"demo","prompt":"There was once a","types":["STEERED"],"features":[{"source":"3-demo-res-2k__l0-19","index":1652,"strength":10}],
+            "strengthMultiplier":1,"nCompletionTokens":12,"temperature":1,"freqPenalty":0,"seed":7,"steerMethod":"SIMPLE_ADDITIVE","normalizeSteering":false}
+            """, null, "application/json");
+        using HttpResponseMessage response = await client.PostAsync("/v1/steer/completion", body);
+        JsonElement steered = await response.Content.ReadFromJsonAsync<JsonElement>();
+        JsonElement printed = Program.Json("generate", "There was once a", "--steer", "1652=+10", "--edit-at", "all",
+            "--max-new-tokens", "12", "--temperature", "1", "--seed", "7");
+        Assert.Equal($"There was once a{printed.GetProperty("text").GetString()}",
+            steered.GetProperty("outputs")[0].GetProperty("output").GetString()!.Replace("<bos>", "", StringComparison.Ordinal));
     }
 
     [Theory]
@@ -64,6 +80,7 @@ public sealed class ServeTests
         Assert.Equal(1, outcome.ExitCode);
         Assert.Contains("--urls", outcome.Error, StringComparison.Ordinal);
         Assert.Contains(taken.LocalEndpoint.ToString()!, outcome.Error, StringComparison.Ordinal);
+        Assert.Single(outcome.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries));
     }
 
     [Fact]
@@ -123,6 +140,14 @@ public sealed class ServeTests
         Assert.Contains("line 2", imported.Error, StringComparison.Ordinal);
         Assert.Equal(562, Program.Json("labels", "search", "limerick", "--labels", folder.At("out.jsonl")).GetProperty("matches")[0]
             .GetProperty("index").GetInt32());
+        Assert.Equal(0, Program.Run("labels", "import", path, "--out-dir", folder.At("store")).ExitCode);
+        string stored = folder.At("store/demo/3-demo-res-2k__l0-19.labels");
+        Assert.Equal(562, Program.Json("labels", "search", "limerick", "--labels", folder.At("store")).GetProperty("matches")[0]
+            .GetProperty("index").GetInt32());
+        byte[] bytes = File.ReadAllBytes(stored);
+        bytes[^1] ^= 1;
+        File.WriteAllBytes(stored, bytes);
+        Program.Run("labels", "search", "limerick", "--labels", stored).AssertFailed(1, "it is damaged; import the labels anew");
         Assert.Equal(1738, Program.Json("labels", "search", "girl").GetProperty("matches")[0].GetProperty("index").GetInt32());
         Assert.Contains("begins a limerick", Program.Run("features", "She loved the river", "--dense", "--labels",
             folder.At("out.jsonl")).Output, StringComparison.Ordinal);

@@ -78,33 +78,26 @@ public sealed class BrowserTests(DemoServer server, Browser browser) : IClassFix
         await Expect(page.Locator("#steer-status")).ToHaveTextAsync("Done.", new() { Timeout = 90_000 });
     }
 
-    [SkippableTheory]
-    [InlineData(360)]
-    [InlineData(800)]
-    [InlineData(1600)]
-    public async Task Pages_fit_and_are_accessible(int width)
+    [SkippableFact]
+    public async Task The_demo_page_fits_any_width_and_is_accessible()
     {
-        foreach (bool dark in (bool[])[false, true])
-        {
-            await using Visit demo = await browser.OpenAsync(server, "/", width, dark);
-            await Expect(demo.Page.Locator("#microscope-status")).ToContainTextAsync("tokens", new() { Timeout = 60_000 });
-            foreach (string step in (string[])["analyze", "steer", "next"])
-                await demo.Page.Locator($"[data-next={step}]").First.ClickAsync();
-            await Expect(demo.Page.Locator("#wrong p")).ToHaveCountAsync(3, Patient);
-            await demo.Page.Locator("#microscope-tokens button").Nth(4).ClickAsync();
-            await demo.RequireFittingAsync();
-            await demo.RequireAccessibleAsync();
-            await demo.Page.ScreenshotAsync(
-                new() { Path = Path.Combine(Browser.Screenshots, $"demo-{width}{(dark ? "-dark" : "")}.png"), FullPage = true });
-            await using Visit feature = await browser.OpenAsync(server, $"/demo/{DemoServer.Source}/1738", width, dark);
-            await Expect(feature.Page.Locator("#nearest li")).ToHaveCountAsync(10, Patient);
-            await feature.Page.Locator("#test button").ClickAsync();
-            await Expect(feature.Page.Locator("#test-status")).ToContainTextAsync("Largest", new() { Timeout = 60_000 });
-            await feature.RequireFittingAsync();
-            await feature.RequireAccessibleAsync();
-            await feature.Page.ScreenshotAsync(
-                new() { Path = Path.Combine(Browser.Screenshots, $"feature-{width}{(dark ? "-dark" : "")}.png"), FullPage = true });
-        }
+        await using Visit visit = await browser.OpenAsync(server, "/");
+        await Expect(visit.Page.Locator("#microscope-status")).ToContainTextAsync("tokens", new() { Timeout = 60_000 });
+        foreach (string step in (string[])["analyze", "steer", "next"])
+            await visit.Page.Locator($"[data-next={step}]").First.ClickAsync();
+        await Expect(visit.Page.Locator("#wrong p")).ToHaveCountAsync(3, Patient);
+        await visit.Page.Locator("#microscope-tokens button").Nth(4).ClickAsync();
+        await visit.RequireFittingAndAccessibleAsync("demo");
+    }
+
+    [SkippableFact]
+    public async Task A_feature_page_fits_any_width_and_is_accessible()
+    {
+        await using Visit visit = await browser.OpenAsync(server, $"/demo/{DemoServer.Source}/1738");
+        await Expect(visit.Page.Locator("#nearest li")).ToHaveCountAsync(10, Patient);
+        await visit.Page.Locator("#test button").ClickAsync();
+        await Expect(visit.Page.Locator("#test-status")).ToContainTextAsync("Largest", new() { Timeout = 60_000 });
+        await visit.RequireFittingAndAccessibleAsync("feature");
     }
 
     [SkippableFact]
@@ -126,6 +119,18 @@ public sealed class BrowserTests(DemoServer server, Browser browser) : IClassFix
         await Expect(visit.Page.Locator("#examples")).ToContainTextAsync("did not fire in", new() { Timeout = 60_000 });
     }
 
+    [SkippableTheory]
+    [InlineData(0, 0, 1)]
+    [InlineData(5, 1, 1)]
+    [InlineData(2047, 1, 0)]
+    public async Task Pages_lead_to_those_before_and_after_where_there_are_such(int feature, int before, int after)
+    {
+        await using Visit visit = await browser.OpenAsync(server, $"/demo/{DemoServer.Source}/{feature}");
+        await Expect(visit.Page.Locator("#goto")).ToHaveAttributeAsync("max", "2047");
+        await Expect(visit.Page.Locator("#around [rel=prev]")).ToHaveCountAsync(before);
+        await Expect(visit.Page.Locator("#around [rel=next]")).ToHaveCountAsync(after);
+    }
+
     [SkippableFact]
     public async Task An_embedded_page_shows_what_it_is_told_to()
     {
@@ -135,6 +140,16 @@ public sealed class BrowserTests(DemoServer server, Browser browser) : IClassFix
         await Expect(visit.Page.Locator("#testbox")).ToBeVisibleAsync();
         IResponse? response = await visit.Page.GotoAsync($"/demo/{DemoServer.Source}/320?embed=true");
         Assert.Contains("frame-ancestors *", response!.Headers["content-security-policy"]);
+        await visit.Page.RouteAsync("**/outer", route => route.FulfillAsync(new()
+        {
+            ContentType = "text/html",
+            Body = $"<!DOCTYPE html><iframe src='/demo/{DemoServer.Source}/1738?embed=true&embedtest=false' width='600'></iframe>",
+        }));
+        await visit.Page.GotoAsync("/outer");
+        IFrameLocator frame = visit.Page.FrameLocator("iframe");
+        await Expect(frame.Locator("#explanations")).ToContainTextAsync("girl");
+        await Expect(frame.Locator("#examples p").First).ToBeVisibleAsync();
+        await Expect(frame.Locator("#testbox")).ToBeHiddenAsync();
     }
 
     [SkippableFact]
@@ -149,6 +164,15 @@ public sealed class BrowserTests(DemoServer server, Browser browser) : IClassFix
         for (int n = 0; n < 1000 && server.Engine.Running > 0; n++)
             await Task.Delay(10);
         Assert.Equal(0, server.Engine.Running);
+    }
+
+    [SkippableFact]
+    public async Task A_feature_that_fires_nearly_everywhere_shows_its_examples()
+    {
+        int dense = Demo.DenseFeatures("res.3.2k.l0_19").First();
+        await using Visit visit = await browser.OpenAsync(server, $"/demo/{DemoServer.Source}/{dense}");
+        await Expect(visit.Page.Locator("#examples p").First).ToBeVisibleAsync(new() { Timeout = 60_000 });
+        await Expect(visit.Page.Locator("#histograms svg")).ToHaveCountAsync(2, Patient);
     }
 
     private async Task<int> DeadAsync()

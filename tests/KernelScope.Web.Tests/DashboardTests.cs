@@ -147,7 +147,7 @@ public sealed class DashboardTests(DemoServer live) : IDisposable
         string folder = await DashboardFolders.WriteAsync(live, At("pages"), [0, 1738], member => how switch
         {
             "bits" => [.. member.Select((b, i) => i == member.Length / 2 ? (byte)(b ^ 4) : b)],
-            "bomb" => PackedFeature.Compress(new byte[300 << 20]),
+            "bomb" => PackedFeature.Compress(new byte[20 << 20]),
             "text" => PackedFeature.Compress("no row"u8),
             "other feature" => Changed(member, "\"index\":\"1738\"", "\"index\":\"1739\""),
             "other shape" => Changed(member, "\"values\":[", "\"values\":[1,"),
@@ -190,11 +190,11 @@ public sealed class DashboardTests(DemoServer live) : IDisposable
         File.WriteAllBytes(path, bytes);
     }
 
-    private static async Task<DemoServer> StartAsync(string folder)
+    private async Task<DemoServer> StartAsync(string folder)
     {
         var options = new KernelScopeWebOptions { ModelId = "demo", MaxPromptTokens = 256, MaxNewTokens = 64 };
         options.Dashboards.Add(folder);
-        var server = new DemoServer { HasCorpus = false, Options = options };
+        var server = new DemoServer { HasCorpus = false, Options = options, Shared = live.Engine };
         await server.InitializeAsync();
         return server;
     }

@@ -56,7 +56,7 @@ public sealed class FaultTests(DemoServer server)
     [Fact]
     public async Task Many_clients_get_right_answers_or_are_told_to_wait()
     {
-        const int Clients = 64, Each = 4;
+        const int Clients = 64, Each = 2;
         string[] prompts = [.. Enumerable.Range(0, 8).Select(i => string.Join(' ', Enumerable.Repeat("She loved the river.", i + 1)))];
         string[] expected = [.. await Task.WhenAll(prompts.Select(async p => (await AskAsync(p)).Text))];
         int refused = 0, wrong = 0;
@@ -83,6 +83,7 @@ public sealed class FaultTests(DemoServer server)
         {
             Change = o => (o.MaxRunning, o.MaxWaiting, o.BufferedTokens) = (1, 16, 1),
             Options = new KernelScopeWebOptions { ModelId = "demo", MaxNewTokens = 400 },
+            HasCorpus = false,
         };
         await own.InitializeAsync();
         try
@@ -114,7 +115,7 @@ public sealed class FaultTests(DemoServer server)
     [Fact]
     public async Task A_client_that_leaves_frees_its_place()
     {
-        for (int i = 0; i < 20; i++)
+        for (int i = 0; i < 8; i++)
             (await StartStreamAsync(server, 64)).Dispose();
         await UntilAsync(() => server.Engine.Running == 0);
     }

@@ -38,7 +38,9 @@ public sealed class GuardTests(DemoServer server)
         var own = new DemoServer
         {
             Options =
-            new KernelScopeWebOptions { ModelId = "demo", Secret = "correct horse", Origins = { "http://localhost:3001" } }
+                new KernelScopeWebOptions { ModelId = "demo", Secret = "correct horse", Origins = { "http://localhost:3001" } },
+            HasCorpus = false,
+            Shared = server.Engine,
         };
         await own.InitializeAsync();
         try
@@ -94,6 +96,24 @@ public sealed class GuardTests(DemoServer server)
         Assert.Contains("# TYPE kernelscope_requests_total counter", text);
         Assert.Matches("kernelscope_requests_total\\{kind=\"features\",outcome=\"done\"\\} [1-9]", text);
         Assert.All(text.TrimEnd().Split('\n'), l => Assert.Matches("^(#.*|[a-z_]+(\\{.*\\})? [-+0-9.eE]+)$", l));
+    }
+
+    [Theory]
+    [InlineData("/", 200)]
+    [InlineData("/health", 200)]
+    [InlineData("/Demo/3-demo-res-2k__l0-19/2047", 200)]
+    [InlineData("/demo/3-demo-res-2k__l0-19/2048", 404)]
+    [InlineData("/demo/3-demo-res-2k__l0-19/-1", 404)]
+    [InlineData("/demo/9-none/1", 404)]
+    [InlineData("/gemma/3-demo-res-2k__l0-19/1", 404)]
+    public async Task A_head_request_says_whether_a_page_is_there(string path, int status)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Head, path);
+        using HttpResponseMessage response = await server.Client.SendAsync(request);
+        Assert.Equal((HttpStatusCode)status, response.StatusCode);
+        Assert.Empty(await response.Content.ReadAsByteArrayAsync());
+        using HttpResponseMessage page = await server.Client.GetAsync(path);
+        Assert.Equal((HttpStatusCode)status, page.StatusCode);
     }
 
     [Fact]

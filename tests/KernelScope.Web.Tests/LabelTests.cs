@@ -81,5 +81,52 @@ public sealed class LabelTests : IDisposable
         Assert.Equal("b", labels.Meanings("m", "3-s")[2]);
     }
 
+    [Fact]
+    public void A_file_of_each_source_gives_what_it_was_made_of()
+    {
+        FeatureLabel[] given =
+        [
+            Label(7, "golden gate bridge") with { Id = "a", TypeName = "oai", ModelName = "m1" }, Label(3, "Dogs; a café ☕ \U0001F415"),
+            Label(7, "a bridge") with { ModelName = "m1" }, Label(0, "") with { Source = "4-s" },
+            Label(1, "the golden hour") with { ModelId = "n", TypeName = "m1" },
+        ];
+        FeatureLabels labels = FeatureLabels.Create(given);
+        labels.Save(_folder);
+        Assert.Equal(["m/3-s.labels", "m/4-s.labels", "n/3-s.labels"],
+            Directory.EnumerateFiles(_folder, "*", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(_folder, f)).Order());
+        FeatureLabels mapped = FeatureLabels.Load([_folder]);
+        Assert.Equal([given[1], given[0], given[2], given[3], given[4]], mapped.All);
+        Assert.Equal(labels.All, mapped.All);
+        Assert.Equal([given[0], given[2]], mapped.Of("m", "3-s", 7));
+        foreach (string query in (string[])["golden", "golden gate", "GO", "cafe", "absent", "a bridge", ""])
+            Assert.Equal(labels.Search(query), mapped.Search(query));
+        Assert.Equal([given[4], given[0]], mapped.Search("golden").Select(m => m.Label));
+        // Beside labels of another form, and again: nothing of the mapping is written to.
+        FeatureLabels joined = mapped.With([Label(7, "third")], source => source == "4-s" ? "5-s" : source);
+        Assert.Equal(["golden gate bridge", "a bridge", "third"], joined.Of("m", "3-s", 7).Select(l => l.Description));
+        Assert.Equal("5-s", joined.All[^2].Source);
+    }
+
+    [Fact]
+    public void A_damaged_file_is_refused()
+    {
+        FeatureLabels.Create([Label(7, "golden gate bridge"), Label(3, "dogs")]).Save(_folder);
+        string path = Path.Combine(_folder, "m", "3-s.labels");
+        byte[] whole = File.ReadAllBytes(path);
+        for (int at = 0; at < whole.Length; at++)
+        {
+            byte[] damaged = [.. whole];
+            damaged[at] ^= 0x04;
+            File.WriteAllBytes(path, damaged);
+            string message = Assert.Throws<InvalidDataException>(() => FeatureLabels.Load([path])).Message;
+            Assert.StartsWith($"{path}: ", message, StringComparison.Ordinal);
+        }
+
+        File.WriteAllBytes(path, whole[..^1]);
+        Assert.StartsWith(path, Assert.Throws<InvalidDataException>(() => FeatureLabels.Load([path])).Message, StringComparison.Ordinal);
+        Assert.Contains("'../m'", Assert.Throws<InvalidDataException>(
+            () => FeatureLabels.Create([Label(1, "x") with { ModelId = "../m" }]).Save(_folder)).Message, StringComparison.Ordinal);
+    }
+
     private static FeatureLabel Label(int index, string text) => new() { ModelId = "m", Source = "3-s", Index = index, Description = text };
 }

@@ -37,7 +37,7 @@ public sealed class LoadTests(ITestOutputHelper output)
     ];
 
     [Fact]
-    public Task A_crowd_of_a_few_seconds_leaves_the_server_as_it_was() => CrowdAsync(TimeSpan.FromSeconds(4));
+    public Task A_crowd_of_a_few_seconds_leaves_the_server_as_it_was() => CrowdAsync(TimeSpan.FromSeconds(2));
 
     [Fact]
     [Trait("Category", "Slow")]
@@ -101,7 +101,7 @@ public sealed class LoadTests(ITestOutputHelper output)
             var crowd = new Crowd(server);
             await crowd.LearnAsync();
             // Pools of buffers, connections and sessions fill up first.
-            await crowd.RunAsync(TimeSpan.FromSeconds(2));
+            await crowd.RunAsync(TimeSpan.FromSeconds(1));
             long before = await RestAsync(server);
             crowd.Forget();
             await crowd.RunAsync(time);

@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json.Nodes;
 using KernelScope.Cpu;
 using KernelScope.Evaluation;
+using KernelScope.Hooks;
 using KernelScope.Runtime;
 
 namespace KernelScope.Web.Tests;
@@ -11,11 +12,18 @@ namespace KernelScope.Web.Tests;
 public sealed class DemoServer : IAsyncLifetime
 {
     public const string Source = "3-demo-res-2k__l0-19", Transcoder = "3-demo-transcoder-1k__l0-20", Dense = "3-demo-res-2k__l0-57";
+    public const string Attention = "3-demo-att-1k__l0-42";
+
+    /// <summary>The attention SAE at a layer whose attention reaches 64 tokens back.</summary>
+    public const string Windowed = "2-demo-window-1k";
     public const string Text = "More than anything she wished for a golden ring, and said, Thou shalt find it.";
 
     private KernelScopeServer? _server;
 
     internal KernelScopeEngine Engine { get; private set; } = null!;
+
+    /// <summary>Another server's engine, to serve it in another way; null: one of its own.</summary>
+    internal KernelScopeEngine? Shared { get; init; }
 
     public HttpClient Client { get; private set; } = null!;
 
@@ -32,19 +40,7 @@ public sealed class DemoServer : IAsyncLifetime
 
     public async Task InitializeAsync()
     {
-        var options = new EngineOptions
-        {
-            Checkpoint = Demo.OpenCheckpoint,
-            Tokenizer = Demo.OpenTokenizer,
-            Device = () => new CpuDevice(2),
-            MaxRunning = 8,
-            MaxWaiting = 16,
-        };
-        options.Saes.Add(new SaeSource { Name = Source, Checkpoint = () => Demo.OpenSae("res.3.2k.l0_19") });
-        options.Saes.Add(new SaeSource { Name = Dense, Checkpoint = () => Demo.OpenSae("res.3.2k.l0_57") });
-        options.Saes.Add(new SaeSource { Name = Transcoder, Checkpoint = () => Demo.OpenSae("transcoder.3.1k.l0_20") });
-        Change(options);
-        Engine = await KernelScopeEngine.OpenAsync(options);
+        Engine = Shared ?? await OpenAsync();
         if (HasCorpus)
         {
             (Options.Corpus, Options.CorpusName) = (DemoCorpus(), "demo");
@@ -58,12 +54,38 @@ public sealed class DemoServer : IAsyncLifetime
         Client = new HttpClient { BaseAddress = Url, Timeout = TimeSpan.FromMinutes(2) };
     }
 
+    private async Task<KernelScopeEngine> OpenAsync()
+    {
+        var options = new EngineOptions
+        {
+            Checkpoint = Demo.OpenCheckpoint,
+            Tokenizer = Demo.OpenTokenizer,
+            Device = () => new CpuDevice(2),
+            MaxRunning = 8,
+            MaxWaiting = 16,
+        };
+        options.Saes.Add(new SaeSource { Name = Source, Checkpoint = () => Demo.OpenSae("res.3.2k.l0_19") });
+        options.Saes.Add(new SaeSource { Name = Dense, Checkpoint = () => Demo.OpenSae("res.3.2k.l0_57") });
+        options.Saes.Add(new SaeSource { Name = Transcoder, Checkpoint = () => Demo.OpenSae("transcoder.3.1k.l0_20") });
+        options.Saes.Add(new SaeSource { Name = Attention, Checkpoint = () => Demo.OpenSae("att.3.1k.l0_42") });
+        options.Saes.Add(new SaeSource
+        {
+            Name = Windowed,
+            Checkpoint = () => Demo.OpenSae("att.3.1k.l0_42"),
+            Site = new HookPoint(Site.Z, 2),
+            SiteOut = new HookPoint(Site.Z, 2),
+        });
+        Change(options);
+        return await KernelScopeEngine.OpenAsync(options);
+    }
+
     public async Task DisposeAsync()
     {
         Client.Dispose();
         await _server!.StopAsync();
         await _server.DisposeAsync();
-        await Engine.DisposeAsync();
+        if (Shared is null)
+            await Engine.DisposeAsync();
     }
 
     /// <summary>The demo's text in windows, as the command line cuts it.</summary>

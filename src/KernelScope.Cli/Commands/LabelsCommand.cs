@@ -12,8 +12,8 @@ internal sealed class LabelsCommand : Verb
     private const string Import = "import", Search = "search";
     private readonly Argument<string> _action = new("import|search")
     {
-        Description = "import: read files, say what they hold, write them as one with --out. search: find labels by words, in the files " +
-            "of --labels and the demo's own.",
+        Description = "import: read files, say what they hold, write them as one with --out, or ready for use with --out-dir. search: " +
+            "find labels by words, in the files of --labels and the demo's own.",
     };
 
     private readonly Argument<string[]> _words = new("PATH|WORD")
@@ -26,6 +26,13 @@ internal sealed class LabelsCommand : Verb
     {
         Description = "Where imported labels go: JSON lines, by source and index.",
         HelpName = "F.jsonl",
+    };
+
+    private readonly Option<string?> _outFolder = new("--out-dir")
+    {
+        Description = "A folder for one file a source, DIR/MODEL/SOURCE.labels, with an index of its words: --labels DIR maps them " +
+            "instead of reading them.",
+        HelpName = "DIR",
     };
 
     private readonly Option<string[]> _labels = LabelOption.Create();
@@ -46,7 +53,7 @@ internal sealed class LabelsCommand : Verb
         _count.Validators.Add(r => Parsing.Require(r, _count, v => v >= 1, "--count is {0}; it must be at least 1."));
         Arguments.Add(_action);
         Arguments.Add(_words);
-        foreach (Option option in (Option[])[_out, _labels, _count])
+        foreach (Option option in (Option[])[_out, _outFolder, _labels, _count])
             Options.Add(option);
     }
 
@@ -57,7 +64,7 @@ internal sealed class LabelsCommand : Verb
         string action = parsed.GetRequiredValue(_action);
         if (action is not (Import or Search))
             throw new UsageException($"'{Printable.Escape(action)}' is nothing that labels can do; there are import and search.");
-        Belongs(parsed, action == Import, "import", _out);
+        Belongs(parsed, action == Import, "import", _out, _outFolder);
         Belongs(parsed, action == Search, "search", _labels, _count);
     }
 
@@ -75,8 +82,10 @@ internal sealed class LabelsCommand : Verb
         var labels = FeatureLabels.Load(paths, model, Cancellation);
         if (output is not null)
             Write(output, labels);
-        LabelSource[] sources = [.. labels.All.GroupBy(l => (l.ModelId, l.Source))
-            .Select(g => new LabelSource(g.Key.ModelId, g.Key.Source, g.Count(), g.Select(l => l.Index).Distinct().Count()))];
+        if (parsed.GetValue(_outFolder) is string folder)
+            Save(folder, labels);
+        LabelSource[] sources = [.. labels.BySource
+            .Select(t => new LabelSource(t.ModelId, t.Source, t.Count, t.Indexes.ToArray().Distinct().Count()))];
         if (labels.Rejected > 0)
             Failure.WriteLine(Streams.Error, $"{labels.Rejected} entries are not labels; the first: {labels.FirstRejected}");
         Written.Say(Streams, output);
@@ -94,6 +103,20 @@ internal sealed class LabelsCommand : Verb
         }
 
         return ExitCode.Done;
+    }
+
+    private void Save(string folder, FeatureLabels labels)
+    {
+        try
+        {
+            labels.Save(folder, Cancellation);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new WorkException($"{Printable.Escape(folder)}: labels cannot be written there ({AtomicFile.Reason(e)}).");
+        }
+
+        Written.Say(Streams, folder);
     }
 
     private int SearchLabels(ParseResult parsed, string query)

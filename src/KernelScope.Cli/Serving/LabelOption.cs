@@ -9,7 +9,7 @@ internal static class LabelOption
     public static Option<string[]> Create() => new("--labels")
     {
         Description = "Labels of features, repeatable: a file or folder of JSON lines as Neuronpedia exports explanations (.jsonl, " +
-            ".jsonl.gz), a JSON list, or {\"explanations\": [...]}. Labels are guesses.",
+            ".jsonl.gz), a JSON list, {\"explanations\": [...]}, or what labels import --out-dir wrote. Labels are guesses.",
         HelpName = "PATH",
     };
 
@@ -34,26 +34,20 @@ internal static class LabelOption
     /// <exception cref="InvalidDataException">A file holds no label.</exception>
     public static FeatureLabels Of(string[]? paths, ModelFiles model, Streams streams, CancellationToken cancellation)
     {
-        var labels = new List<FeatureLabel>();
+        FeatureLabels read = FeatureLabels.None;
         if (paths is { Length: > 0 })
         {
-            var read = FeatureLabels.Load(paths, ModelId(model), cancellation);
+            read = FeatureLabels.Load(paths, ModelId(model), cancellation);
             if (read.Rejected > 0)
                 Failure.WriteLine(streams.Error, $"{read.Rejected} entries are not labels; the first: {read.FirstRejected}");
-            labels.AddRange(read.All.Select(Renamed));
         }
 
-        if (model.IsDemo)
-        {
-            foreach (string sae in Demo.SaeNames)
-                labels.AddRange(Demo.Meanings(sae).Select(m => Label(SourceName.OfDemo(sae), m.Key, m.Value)));
-        }
-
-        return FeatureLabels.Create(labels);
-
+        if (!model.IsDemo)
+            return read;
         // The demo's own file names SAEs as the command line does.
-        FeatureLabel Renamed(FeatureLabel label) =>
-            model.IsDemo && Demo.SaeNames.Contains(label.Source) ? label with { Source = SourceName.OfDemo(label.Source) } : label;
+        return read.With(
+            Demo.SaeNames.SelectMany(sae => Demo.Meanings(sae).Select(m => Label(SourceName.OfDemo(sae), m.Key, m.Value))),
+            source => Demo.SaeNames.Contains(source) ? SourceName.OfDemo(source) : source);
     }
 
     private static FeatureLabel Label(string source, int index, string text) =>

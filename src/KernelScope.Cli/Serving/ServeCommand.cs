@@ -82,6 +82,8 @@ internal sealed class ServeCommand : Verb
                 $"{Printable.Escape(export)} holds other files; --export writes into a new folder, or one that it wrote.");
         }
 
+        // Before anything is read: whether it may be written.
+        using FolderInProgress? target = export is null ? null : FolderInProgress.Create(export, RecordedCopy.MayReplace);
         _ = files.RequiredTokenizer;
         string modelId = LabelOption.ModelId(files);
         FeatureLabels labels = LabelOption.Of(parsed.GetValue(_labels), files, Streams, Cancellation);
@@ -106,7 +108,7 @@ internal sealed class ServeCommand : Verb
                 web.Dashboards.Add(folder);
             }
 
-            return Serve(parsed, urls, files, saes, web);
+            return Serve(parsed, urls, files, saes, web, target);
         }
         finally
         {
@@ -130,7 +132,8 @@ internal sealed class ServeCommand : Verb
     }
 
     private int Serve(
-        ParseResult parsed, string[] urls, ModelFiles files, List<(string Id, SaeFiles Files)> saes, KernelScopeWebOptions web)
+        ParseResult parsed, string[] urls, ModelFiles files, List<(string Id, SaeFiles Files)> saes, KernelScopeWebOptions web,
+        FolderInProgress? target)
     {
         int context = Math.Min(_options.ContextOf(parsed), files.Config.ContextLength), batch = _options.BatchOf(parsed);
         Device device = Common.OpenDevice(
@@ -158,16 +161,16 @@ internal sealed class ServeCommand : Verb
             });
         }
 
-        return ServeAsync(parsed, urls, options, web, [.. saes.Select(s => s.Id)]).GetAwaiter().GetResult();
+        return ServeAsync(parsed, urls, options, web, [.. saes.Select(s => s.Id)], target).GetAwaiter().GetResult();
     }
 
     private async Task<int> ServeAsync(
-        ParseResult parsed, string[] urls, EngineOptions options, KernelScopeWebOptions web, string[] sources)
+        ParseResult parsed, string[] urls, EngineOptions options, KernelScopeWebOptions web, string[] sources, FolderInProgress? target)
     {
         await using KernelScopeEngine engine = await OpenAsync(options);
-        await using KernelScopeServer server = await StartAsync(engine, urls, web, log: parsed.GetValue(_export) is null);
-        if (parsed.GetValue(_export) is string folder)
-            return await ExportAsync(parsed, server, folder, web, sources);
+        await using KernelScopeServer server = await StartAsync(engine, urls, web, log: target is null);
+        if (target is not null)
+            return await ExportAsync(parsed, server, target, web, sources);
         string addresses = string.Join(", ", server.Addresses);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, new ServeResult(server.Addresses, web.ModelId!, sources, web.Labels?.All.Count ?? 0,
@@ -182,12 +185,14 @@ internal sealed class ServeCommand : Verb
     }
 
     private async Task<int> ExportAsync(
-        ParseResult parsed, KernelScopeServer server, string folder, KernelScopeWebOptions web, string[] sources)
+        ParseResult parsed, KernelScopeServer server, FolderInProgress target, KernelScopeWebOptions web, string[] sources)
     {
+        string folder = parsed.GetRequiredValue(_export)!;
         using var copy = new RecordedCopy(new Uri(server.Addresses[0]), web.ModelId!, sources[0]);
         int features;
         using (var progress = new Progress(Streams, "Writing pages"))
-            features = await copy.WriteAsync(folder, web.Labels!, progress, Cancellation);
+            features = await copy.WriteAsync(target.Path, web.Labels!, progress, Cancellation);
+        target.Commit();
         Failure.WriteLine(Streams.Error, $"wrote {Printable.Escape(folder)}: open index.html in it.");
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, new ServeExportResult(folder, web.ModelId!, sources[0], features));

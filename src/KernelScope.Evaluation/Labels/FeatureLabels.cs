@@ -1,7 +1,10 @@
+using System.Runtime.ExceptionServices;
+using KernelScope.Files;
+
 namespace KernelScope.Evaluation;
 
 /// <summary>Labels of features, by feature and by words.</summary>
-/// <remarks>Immutable: any number of threads may use it.</remarks>
+/// <remarks>Immutable: any number of threads may use it. Files that <see cref="Save"/> wrote stay mapped while it is in use.</remarks>
 /// <example>
 /// <code>
 /// FeatureLabels labels = FeatureLabels.Load(["explanations/"]);
@@ -11,33 +14,31 @@ namespace KernelScope.Evaluation;
 /// </example>
 public sealed class FeatureLabels
 {
-    private readonly FeatureLabel[] _all;
-    private readonly Dictionary<(string Model, string Source), (int First, int End)> _sources = [];
-    private readonly Lazy<LabelIndex> _index;
+    private readonly LabelTable[] _tables;
+    private readonly Dictionary<(string Model, string Source), LabelTable> _byName;
 
-    private FeatureLabels(IEnumerable<FeatureLabel> labels)
+    private FeatureLabels(IEnumerable<LabelTable> tables)
     {
-        _all = [.. labels];
-        // Stable: of one feature the labels stay in the order in which they were read.
-        int[] order = [.. Enumerable.Range(0, _all.Length)];
-        Array.Sort(order, (a, b) => Compare(_all[a], _all[b]) is int c and not 0 ? c : a.CompareTo(b));
-        _all = Array.ConvertAll(order, i => _all[i]);
-        for (int start = 0, i = 1; i <= _all.Length; i++)
+        _tables = [.. tables.OrderBy(t => t.ModelId, StringComparer.Ordinal).ThenBy(t => t.Source, StringComparer.Ordinal)];
+        _byName = _tables.ToDictionary(t => (t.ModelId, t.Source));
+        int[] starts = new int[_tables.Length + 1];
+        for (int i = 0; i < _tables.Length; i++)
+            starts[i + 1] = starts[i] + _tables[i].Count;
+        All = new LazyList<FeatureLabel>(starts[^1], at =>
         {
-            if (i < _all.Length && Key(_all[i]) == Key(_all[start]))
-                continue;
-            _sources.Add(Key(_all[start]), (start, i));
-            start = i;
-        }
-
-        _index = new Lazy<LabelIndex>(() => new LabelIndex(_all));
+            int found = Array.BinarySearch(starts, at), table = found < 0 ? ~found - 1 : Array.LastIndexOf(starts, at);
+            return _tables[table][at - starts[table]];
+        });
     }
 
     /// <summary>No labels.</summary>
     public static FeatureLabels None { get; } = new([]);
 
-    /// <summary>All, by model, source and index.</summary>
-    public IReadOnlyList<FeatureLabel> All => _all;
+    /// <summary>All, by model, source and index; of one feature in the order in which they were read.</summary>
+    public IReadOnlyList<FeatureLabel> All { get; }
+
+    /// <summary>The same, a table for each source.</summary>
+    internal IReadOnlyList<LabelTable> BySource => _tables;
 
     /// <summary>Entries of the files that were not labels.</summary>
     public int Rejected { get; private init; }
@@ -51,18 +52,18 @@ public sealed class FeatureLabels
     public static FeatureLabels Create(IEnumerable<FeatureLabel> labels)
     {
         ArgumentNullException.ThrowIfNull(labels);
-        return new FeatureLabels(labels);
+        return new FeatureLabels(Tables(labels));
     }
 
     /// <summary>
-    /// Reads files or folders: JSON lines as Neuronpedia exports them (gzip or not), a JSON list, <c>{"explanations": […]}</c>. Nothing is
-    /// fetched. Entries that are not labels are counted and left out.
+    /// Reads files or folders: JSON lines as Neuronpedia exports them (gzip or not), a JSON list, <c>{"explanations": […]}</c>, and what
+    /// <see cref="Save"/> wrote, which is mapped. Nothing is fetched. Entries that are not labels are counted and left out.
     /// </summary>
     /// <param name="paths">Files or folders.</param>
     /// <param name="modelId">The model of entries that do not say theirs; null: they must.</param>
     /// <param name="cancellationToken">Stops it.</param>
     /// <returns>The labels.</returns>
-    /// <exception cref="InvalidDataException">A file is not JSON at all; or no entry of them all is a label.</exception>
+    /// <exception cref="InvalidDataException">A file is not JSON at all, or damaged; or no entry of them all is a label.</exception>
     /// <exception cref="IOException">A file cannot be read.</exception>
     public static FeatureLabels Load(IReadOnlyList<string> paths, string? modelId = null, CancellationToken cancellationToken = default)
     {
@@ -70,9 +71,51 @@ public sealed class FeatureLabels
         var reader = new LabelReader(modelId);
         foreach (string path in paths)
             reader.Read(path, cancellationToken);
-        if (reader.Labels.Count == 0 && paths.Count > 0)
+        if (reader.Labels.Count == 0 && reader.Tables.Count == 0 && paths.Count > 0)
             throw new InvalidDataException(reader.FirstRejected ?? $"{paths[0]}: there is no label in it.");
-        return new FeatureLabels(reader.Labels) { Rejected = reader.Rejected, FirstRejected = reader.FirstRejected };
+        return new FeatureLabels(Joined([.. reader.Tables, .. Tables(reader.Labels)]))
+        {
+            Rejected = reader.Rejected,
+            FirstRejected = reader.FirstRejected,
+        };
+    }
+
+    /// <summary>
+    /// Writes a file for each source, <c>folder/model/source.labels</c>, with an index of its words: <see cref="Load"/> maps it, and a
+    /// search in it begins at once.
+    /// </summary>
+    /// <param name="folder">Where; made if it is not there. Files of the same names are replaced.</param>
+    /// <param name="cancellationToken">Stops it between two files.</param>
+    /// <exception cref="InvalidDataException">A model or a source has a name that no file can have.</exception>
+    /// <exception cref="IOException">A file cannot be written.</exception>
+    public void Save(string folder, CancellationToken cancellationToken = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(folder);
+        string[] paths = [.. _tables.Select(t => Path.Combine(folder, FileNameOf(t.ModelId), FileNameOf(t.Source) + LabelFile.Extension))];
+        if (paths.GroupBy(p => p, StringComparer.OrdinalIgnoreCase).FirstOrDefault(g => g.Count() > 1) is { } twice)
+            throw new InvalidDataException($"{twice.Key}: two sources would have this file.");
+        foreach (string path in paths)
+            Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        try
+        {
+            // Finding the words of many labels is what takes the time.
+            Parallel.For(0, paths.Length, new ParallelOptions { CancellationToken = cancellationToken },
+                i => LabelFile.Write(paths[i], _tables[i]));
+        }
+        catch (AggregateException e) when (e.InnerExceptions is [var first, ..])
+        {
+            ExceptionDispatchInfo.Throw(first);
+        }
+
+        GC.KeepAlive(this);
+    }
+
+    /// <summary>These, some of them under another source's name, and more behind them.</summary>
+    internal FeatureLabels With(IEnumerable<FeatureLabel> more, Func<string, string> nameOf)
+    {
+        IEnumerable<LabelTable> renamed = _tables.Select(t => nameOf(t.Source) is string name && name != t.Source
+            ? LabelTable.Create(t.ModelId, name, LabelsOf(t)) : t);
+        return new FeatureLabels(Joined([.. renamed, .. Tables(more)])) { Rejected = Rejected, FirstRejected = FirstRejected };
     }
 
     /// <summary>The labels of a feature, in the order in which they were read.</summary>
@@ -82,22 +125,10 @@ public sealed class FeatureLabels
     /// <returns>None, one or several.</returns>
     public IReadOnlyList<FeatureLabel> Of(string modelId, string source, int index)
     {
-        if (!_sources.TryGetValue((modelId, source), out (int First, int End) range))
+        if (!_byName.TryGetValue((modelId, source), out LabelTable? table))
             return [];
-        int low = range.First, high = range.End;
-        while (low < high)
-        {
-            int middle = (low + high) / 2;
-            if (_all[middle].Index < index)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-
-        int end = low;
-        while (end < range.End && _all[end].Index == index)
-            end++;
-        return new ArraySegment<FeatureLabel>(_all, low, end - low);
+        (int first, int end) = table.RowsOf(index);
+        return [.. Enumerable.Range(first, end - first).Select(row => table[row])];
     }
 
     /// <summary>The first label of each feature of a source.</summary>
@@ -107,10 +138,12 @@ public sealed class FeatureLabels
     public IReadOnlyDictionary<int, string> Meanings(string modelId, string source)
     {
         var meanings = new Dictionary<int, string>();
-        if (_sources.TryGetValue((modelId, source), out (int First, int End) range))
+        if (!_byName.TryGetValue((modelId, source), out LabelTable? table))
+            return meanings;
+        for (int row = 0; row < table.Count; row++)
         {
-            for (int i = range.First; i < range.End; i++)
-                meanings.TryAdd(_all[i].Index, _all[i].Description);
+            if (!meanings.ContainsKey(table.Indexes.Span[row]))
+                meanings.Add(table.Indexes.Span[row], table.TextOf(row));
         }
 
         return meanings;
@@ -128,17 +161,48 @@ public sealed class FeatureLabels
     public IReadOnlyList<LabelMatch> Search(string query, string? modelId = null, IReadOnlyCollection<string>? sources = null)
     {
         ArgumentNullException.ThrowIfNull(query);
-        return _index.Value.Search(
-            query, label => (modelId is null || label.ModelId == modelId) && (sources is null || sources.Contains(label.Source)));
+        List<(LabelTable Table, int Row, double Score)> found = new LabelSearch(_tables, query).Run(
+            table => (modelId is null || table.ModelId == modelId) && (sources is null || sources.Contains(table.Source)));
+        GC.KeepAlive(this);
+        return new LazyList<LabelMatch>(found.Count, at => new LabelMatch(found[at].Table[found[at].Row], found[at].Score));
     }
 
-    private static (string, string) Key(FeatureLabel label) => (label.ModelId, label.Source);
-
-    private static int Compare(FeatureLabel a, FeatureLabel b)
+    /// <summary>A table for each source, in the order in which sources first come.</summary>
+    private static IEnumerable<LabelTable> Tables(IEnumerable<FeatureLabel> labels)
     {
-        int model = string.CompareOrdinal(a.ModelId, b.ModelId);
-        int source = model != 0 ? model : string.CompareOrdinal(a.Source, b.Source);
-        return source != 0 ? source : a.Index.CompareTo(b.Index);
+        var bySource = new Dictionary<(string Model, string Source), List<FeatureLabel>>();
+        foreach (FeatureLabel label in labels)
+        {
+            if (!bySource.TryGetValue((label.ModelId, label.Source), out List<FeatureLabel>? list))
+                bySource.Add((label.ModelId, label.Source), list = []);
+            list.Add(label);
+        }
+
+        return bySource.Select(s => LabelTable.Create(s.Key.Model, s.Key.Source, s.Value));
+    }
+
+    /// <summary>One table for each source: of several, their labels one after the other.</summary>
+    private static IEnumerable<LabelTable> Joined(IEnumerable<LabelTable> tables) => tables.GroupBy(t => (t.ModelId, t.Source))
+        .Select(g => g.Count() == 1 ? g.First()
+            : LabelTable.Create(g.Key.ModelId, g.Key.Source, g.SelectMany(LabelsOf)));
+
+    private static IEnumerable<FeatureLabel> LabelsOf(LabelTable table) => Enumerable.Range(0, table.Count).Select(row => table[row]);
+
+    private static string FileNameOf(string name) =>
+        name.Length is > 0 and <= 200 && name[0] != '.' && name.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-') ? name
+            : throw new InvalidDataException(
+                $"{BadFile.Quote(name)} cannot be the name of a file of labels, which has letters, digits, '.', '_' and '-' only.");
+
+    /// <summary>A list whose items are made when somebody asks for them.</summary>
+    private sealed class LazyList<T>(int count, Func<int, T> item) : IReadOnlyList<T>
+    {
+        public int Count => count;
+
+        public T this[int index] => (uint)index < (uint)count ? item(index) : throw new ArgumentOutOfRangeException(nameof(index));
+
+        public IEnumerator<T> GetEnumerator() => Enumerable.Range(0, count).Select(item).GetEnumerator();
+
+        System.Collections.IEnumerator System.Collections.IEnumerable.GetEnumerator() => GetEnumerator();
     }
 }
 

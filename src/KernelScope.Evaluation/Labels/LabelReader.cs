@@ -12,12 +12,15 @@ internal sealed class LabelReader(string? modelId)
 
     public List<FeatureLabel> Labels { get; } = [];
 
+    /// <summary>What <see cref="FeatureLabels.Save"/> wrote.</summary>
+    public List<LabelTable> Tables { get; } = [];
+
     public int Rejected { get; private set; }
 
     /// <summary>File, line and reason of the first entry that is not a label.</summary>
     public string? FirstRejected { get; private set; }
 
-    /// <summary>Reads a file, or every <c>.jsonl</c>, <c>.jsonl.gz</c> and <c>.json</c> below a folder in the order of their names.</summary>
+    /// <summary>Reads a file, or every <c>.jsonl</c>, <c>.jsonl.gz</c>, <c>.json</c> and <c>.labels</c> below a folder in the order of their names.</summary>
     public void Read(string path, CancellationToken cancellationToken)
     {
         if (!Directory.Exists(path))
@@ -29,16 +32,23 @@ internal sealed class LabelReader(string? modelId)
         IEnumerable<string> all = Directory.EnumerateFiles(path, "*", SearchOption.AllDirectories);
         string[] files = [.. all.Where(IsOfLabels).Order(StringComparer.Ordinal)];
         if (files.Length == 0)
-            throw new InvalidDataException($"{path}: the folder holds no .jsonl, .jsonl.gz or .json file.");
+            throw new InvalidDataException($"{path}: the folder holds no .jsonl, .jsonl.gz, .json or .labels file.");
         foreach (string file in files)
             ReadFile(file, cancellationToken);
     }
 
     private static bool IsOfLabels(string path) => path.EndsWith(".jsonl", StringComparison.Ordinal)
-        || path.EndsWith(".jsonl.gz", StringComparison.Ordinal) || path.EndsWith(".json", StringComparison.Ordinal);
+        || path.EndsWith(".jsonl.gz", StringComparison.Ordinal) || path.EndsWith(".json", StringComparison.Ordinal)
+        || path.EndsWith(LabelFile.Extension, StringComparison.Ordinal);
 
     private void ReadFile(string path, CancellationToken cancellationToken)
     {
+        if (path.EndsWith(LabelFile.Extension, StringComparison.Ordinal))
+        {
+            Tables.Add(LabelFile.Open(path));
+            return;
+        }
+
         using FileStream file = File.OpenRead(path);
         using Stream content = path.EndsWith(".gz", StringComparison.Ordinal) ? new GZipStream(file, CompressionMode.Decompress) : file;
         try
@@ -254,12 +264,24 @@ internal sealed class LabelReader(string? modelId)
         FirstRejected ??= why;
     }
 
-    private static string Clean(string text)
+    /// <summary>What may be shown of a text: without control characters, no longer than labels are.</summary>
+    public static string Clean(string text)
     {
-        if (text.Length <= LongestDescription && !text.Any(IsHidden))
+        if (text.Length <= LongestDescription && !HasHidden(text))
             return text;
         string clean = new([.. text.Where(c => !IsHidden(c)).Take(LongestDescription)]);
         return clean.Length > 0 && char.IsHighSurrogate(clean[^1]) ? clean[..^1] : clean;
+    }
+
+    private static bool HasHidden(string text)
+    {
+        foreach (char c in text)
+        {
+            if (IsHidden(c))
+                return true;
+        }
+
+        return false;
     }
 
     /// <summary>Control characters, and those that turn the direction of the text around them.</summary>

@@ -18,6 +18,9 @@ namespace KernelScope.Web.Copy;
 /// <param name="source">The source that the exercises are about.</param>
 internal sealed class RecordedCopy(Uri server, string modelId, string source) : IDisposable
 {
+    // As many as run together by default; more would be refused where the queue is full.
+    private const int Together = 8;
+    private const string New = "/api/activation/new";
     private const string Home = "index.html", Answers = "data/answers.js", Files = "'self' file:";
     private const string Policy =
         $"default-src 'none'; script-src {Files}; style-src {Files}; img-src {Files} data:; base-uri 'none'; form-action 'self'";
@@ -44,42 +47,39 @@ internal sealed class RecordedCopy(Uri server, string modelId, string source) : 
         !Directory.Exists(folder) || !Directory.EnumerateFileSystemEntries(folder).Any() || File.Exists(Path.Combine(folder, Answers));
 
     /// <summary>Asks for all that the pages ask, and writes them.</summary>
-    /// <param name="folder">A folder that <see cref="MayReplace"/> permits.</param>
+    /// <param name="folder">A folder that holds nothing of that name; what is in it when this throws is the caller's to remove.</param>
     /// <param name="labels">Labels; those of the source are searched, and each of its features has a page.</param>
     /// <param name="progress">Told the share that is done.</param>
-    /// <param name="cancellationToken">Stops it; nothing is left.</param>
+    /// <param name="cancellationToken">Stops it.</param>
     /// <returns>Features that have a page.</returns>
     public async Task<int> WriteAsync(string folder, FeatureLabels labels, IProgress<double>? progress, CancellationToken cancellationToken)
     {
-        string scratch = $"{Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder))}.tmp-{Guid.NewGuid():N}";
-        try
+        JsonNode exercises = Exercises();
+        // The page of a feature makes the server read its corpus, by which the answers leave frequent features out.
+        _ = await GetAsync(FeaturePath((int)exercises["task"]!), cancellationToken);
+        await RecordAsync(exercises, cancellationToken);
+        IReadOnlyDictionary<int, string> meanings = labels.Meanings(modelId, source);
+        _features.UnionWith(meanings.Keys);
+        WritePages(folder);
+        WritePacked(folder, Answers, "load(", new JsonObject
         {
-            JsonNode exercises = Exercises();
-            // The page of a feature makes the server read its corpus, by which the answers leave frequent features out.
-            _ = await GetAsync(FeaturePath((int)exercises["task"]!), cancellationToken);
-            await RecordAsync(exercises, cancellationToken);
-            IReadOnlyDictionary<int, string> meanings = labels.Meanings(modelId, source);
-            _features.UnionWith(meanings.Keys);
-            WritePages(scratch);
-            WritePacked(scratch, Answers, "load(", new JsonObject { ["answers"] = _answers, ["labels"] = LabelsOf(meanings) });
-            int done = 0;
-            foreach (int feature in _features)
+            ["answers"] = _answers,
+            ["labels"] = LabelsOf(meanings),
+            ["features"] = new JsonArray([.. _features.Select(f => (JsonNode)f)]),
+        });
+        int done = 0;
+        foreach (int[] some in _features.Chunk(Together))
+        {
+            JsonNode[] rows = await Task.WhenAll(some.Select(f => GetAsync(FeaturePath(f), cancellationToken)));
+            foreach ((int feature, JsonNode row) in some.Zip(rows))
             {
                 string name = string.Create(CultureInfo.InvariantCulture, $"{source}/{feature}");
-                WritePacked(scratch, $"data/{name}.js", $"feature(\"{name}\",", await GetAsync(FeaturePath(feature), cancellationToken));
+                WritePacked(folder, $"data/{name}.js", $"feature(\"{name}\",", row);
                 progress?.Report(++done / (double)_features.Count);
             }
+        }
 
-            if (Directory.Exists(folder))
-                Directory.Delete(folder, recursive: true);
-            Directory.Move(scratch, folder);
-            return _features.Count;
-        }
-        finally
-        {
-            if (Directory.Exists(scratch))
-                Directory.Delete(scratch, recursive: true);
-        }
+        return _features.Count;
     }
 
     public void Dispose() => _client.Dispose();
@@ -99,13 +99,13 @@ internal sealed class RecordedCopy(Uri server, string modelId, string source) : 
         foreach (string part in (string[])["analyze", "wrong"])
         {
             int feature = (int)exercises[part]!["feature"]!;
-            await ActivationsAsync(feature, exercises[part]!["texts"]!.DeepClone(), cancellation);
+            await ActivationsAsync([feature], exercises[part]!["texts"]!, cancellation);
         }
 
         foreach (JsonNode? puzzle in exercises["puzzles"]!.AsArray())
         {
             int feature = (int)puzzle![0]!;
-            await ActivationsAsync(feature, new JsonArray((string)puzzle[1]!), cancellation);
+            await ActivationsAsync([feature], new JsonArray((string)puzzle[1]!), cancellation);
             var named = new JsonObject { ["modelId"] = modelId, ["layer"] = source, ["index"] = Text(feature) };
             await PostAsync("/api/features", new JsonArray(named), cancellation);
         }
@@ -134,18 +134,23 @@ internal sealed class RecordedCopy(Uri server, string modelId, string source) : 
                 features.UnionWith(token!["topFeatures"]!.AsArray().Select(f => (int)f!["featureIndex"]!));
         }
 
-        foreach (int feature in features)
-            await ActivationsAsync(feature, text, cancellation);
+        await ActivationsAsync(features, text, cancellation);
     }
 
-    private async Task ActivationsAsync(int feature, JsonNode text, CancellationToken cancellation)
+    private async Task ActivationsAsync(IEnumerable<int> features, JsonNode text, CancellationToken cancellation)
     {
-        _features.Add(feature);
-        await PostAsync("/api/activation/new", new JsonObject
+        foreach (int[] some in features.Chunk(Together))
         {
-            ["feature"] = new JsonObject { ["modelId"] = modelId, ["layer"] = source, ["index"] = Text(feature) },
-            ["customText"] = text,
-        }, cancellation);
+            _features.UnionWith(some);
+            string[] bodies = [.. some.Select(feature => new JsonObject
+            {
+                ["feature"] = new JsonObject { ["modelId"] = modelId, ["layer"] = source, ["index"] = Text(feature) },
+                ["customText"] = text.DeepClone(),
+            }.ToJsonString(AsPages))];
+            string[] answers = await Task.WhenAll(bodies.Select(body => SendAsync(New, body, cancellation)));
+            foreach ((string body, string answer) in bodies.Zip(answers))
+                _answers[$"{New} {body}"] = JsonNode.Parse(answer);
+        }
     }
 
     private async Task SteerAsync(JsonNode preset, int tokens, CancellationToken cancellation)
@@ -153,17 +158,16 @@ internal sealed class RecordedCopy(Uri server, string modelId, string source) : 
         JsonNode edit = preset["features"]![0]!;
         int feature = int.Parse(edit["index"]!.ToString(), CultureInfo.InvariantCulture);
         _features.Add(feature);
-        JsonArray steered =
-        [
-            new JsonObject
-            {
-                ["sae"] = source,
-                ["feature"] = feature,
-                ["mode"] = "steer",
-                ["value"] = edit["strength"]!.DeepClone(),
-                ["at"] = "all_but_bos",
-            },
-        ];
+        // A node, not an object: lists of anything else are not for ahead-of-time compilation.
+        JsonNode one = new JsonObject
+        {
+            ["sae"] = source,
+            ["feature"] = feature,
+            ["mode"] = "steer",
+            ["value"] = edit["strength"]!.DeepClone(),
+            ["at"] = "all_but_bos",
+        };
+        JsonArray steered = [one];
         foreach (JsonArray edits in (JsonArray[])[[], steered])
         {
             var body = new JsonObject
@@ -219,13 +223,14 @@ internal sealed class RecordedCopy(Uri server, string modelId, string source) : 
         return response.IsSuccessStatusCode ? text : throw new IOException($"{path} was answered with {(int)response.StatusCode}: {text}");
     }
 
-    private JsonArray LabelsOf(IReadOnlyDictionary<int, string> meanings) => [.. meanings.OrderBy(m => m.Key).Select(m => new JsonObject
-    {
-        ["modelId"] = modelId,
-        ["source"] = source,
-        ["index"] = Text(m.Key),
-        ["description"] = m.Value,
-    })];
+    private JsonArray LabelsOf(IReadOnlyDictionary<int, string> meanings) =>
+        [.. meanings.OrderBy(m => m.Key).Select(m => (JsonNode)new JsonObject
+        {
+            ["modelId"] = modelId,
+            ["source"] = source,
+            ["index"] = Text(m.Key),
+            ["description"] = m.Value,
+        })];
 
     private static void WritePages(string folder)
     {

@@ -35,6 +35,8 @@ globalThis.KernelScopeRecorded = (() => {
     load(packed) { unpack(packed).then(ready); },
     feature(name, packed) { features.set(name, packed); },
     post: recorded,
+    /** The features that have a page here, ascending. */
+    features: async () => (await read).features,
     /** The row of /api/feature/{model}/{source}/{index}. */
     get(path) {
       const name = path.split('/').slice(-2).map(decodeURIComponent).join('/');

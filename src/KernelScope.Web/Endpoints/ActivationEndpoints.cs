@@ -171,7 +171,14 @@ internal static class ActivationEndpoints
             values[t] = tokens[t] == model.BosId ? 0 : values[t];
         int[] rest = tokens[1..];
         (float max, int at) = Largest(values.AsSpan(1));
-        return new SingleAnswer(new ActivationValues(values[1..], max, at), model.TokenTexts(rest), [.. rest.Select(model.IsSpecial)]);
+        DirectAttribution? from = (await SourceAttribution.ReadAsync(model, source, tokens, cancellationToken))?.Of(feature, at + 1, 1);
+        var activation = new ActivationValues(values[1..], max, at)
+        {
+            DfaValues = from?.Values,
+            DfaTargetIndex = from?.Target,
+            DfaMaxValue = from?.Max,
+        };
+        return new SingleAnswer(activation, model.TokenTexts(rest), [.. rest.Select(model.IsSpecial)]);
     }
 
     private static async Task<SingleAnswer> AlongVectorAsync(Call call, string prompt)
@@ -192,14 +199,37 @@ internal static class ActivationEndpoints
         return new SingleAnswer(new ActivationValues(values, max, at), model.TokenTexts(tokens), [.. tokens.Select(model.IsSpecial)]);
     }
 
-    private static Task<AllAnswer> AllAsync(Call call, string prompt)
+    /// <summary>Rows of attention SAEs with what each token gave them where they fire most.</summary>
+    public static async Task<IReadOnlyList<AllFeature>> WithAttributionAsync(
+        ServedModel model, string prompt, IReadOnlyList<AllFeature> rows, CancellationToken cancellationToken)
+    {
+        AllFeature[] all = [.. rows];
+        foreach (ServedSource source in all.Select(r => r.Source).Distinct().Select(model.Source).Where(SourceAttribution.IsFor).ToArray())
+        {
+            SourceAttribution read = (await SourceAttribution.ReadAsync(model, source, model.Prompt(prompt), cancellationToken))!;
+            for (int i = 0; i < all.Length; i++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                if (all[i].Source != source.Id)
+                    continue;
+                DirectAttribution from = read.Of(all[i].Index, all[i].MaxValueIndex, 0);
+                all[i] = all[i] with { DfaValues = from.Values, DfaTargetIndex = from.Target, DfaMaxValue = from.Max };
+            }
+        }
+
+        return all;
+    }
+
+    private static async Task<AllAnswer> AllAsync(Call call, string prompt)
     {
         int results = call.Body.Whole("numResults") ?? DefaultResults;
         if (results is < 1 or > MaxResults)
             throw Refusal.Bad($"numResults is {results}; it must be 1 to {MaxResults}.", "numResults");
         IReadOnlyList<ServedSource> sources = call.Model.SourcesOf(call.Body.RequiredText("sourceSet"), call.Body.Texts("selectedSources"));
         int[] sortBy = [.. call.Body.Entries("sortByTokenIndexes").Select(e => (int)e.GetDouble())];
-        return AllAsync(call.Model, prompt, sources, sortBy, call.Body.Flag("ignoreBos") ?? false, results, call.Cancellation);
+        AllAnswer all = await AllAsync(
+            call.Model, prompt, sources, sortBy, call.Body.Flag("ignoreBos") ?? false, results, call.Cancellation);
+        return all with { Activations = await WithAttributionAsync(call.Model, prompt, all.Activations, call.Cancellation) };
     }
 
     private static Task<TopkAnswer> TopkAsync(Call call, string prompt)

@@ -24,6 +24,12 @@ internal static class FeatureRows
     /// </summary>
     public static async Task<FeatureRow> FullAsync(ServedModel model, ServedSource source, int index, CancellationToken cancellationToken)
     {
+        FeatureRow row = await ReadAsync(model, source, index, cancellationToken).ConfigureAwait(false);
+        return row with { Kernelscope = row.Kernelscope! with { FeatureCount = source.FeatureCount } };
+    }
+
+    private static async Task<FeatureRow> ReadAsync(ServedModel model, ServedSource source, int index, CancellationToken cancellationToken)
+    {
         FeatureRow names = Short(model, source, index);
         if (model.DashboardOf(source) is { } dashboard && dashboard.Has(index))
             return AsServed(model, names, dashboard.Read(index));

@@ -15,7 +15,7 @@ internal static class ModelEndpoints
     private static readonly (string Name, bool IsServed)[] Served =
     [
         ("tokenize", true), ("activation_single", true), ("activation_all", true), ("activation_source", true), ("activation_raw", true),
-        ("activation_topk_by_token", true), ("activation_attention", false), ("dfa", false), ("steer_completion", true),
+        ("activation_topk_by_token", true), ("activation_attention", false), ("dfa", true), ("steer_completion", true),
         ("steer_completion_chat", true), ("lens_logit", false), ("lens_jacobian", false), ("neurons", false),
     ];
 
@@ -34,7 +34,7 @@ internal static class ModelEndpoints
             [.. model.Sources.Select(s => s.HookName).Distinct()],
             [.. model.Sources.Select(s => s.SourceSet).Distinct()],
             model.Config.LayerCount,
-            Served.ToDictionary(e => e.Name, e => e.IsServed)));
+            Served.ToDictionary(e => e.Name, e => e.IsServed && (e.Name != "dfa" || model.Sources.Any(SourceAttribution.IsFor)))));
     }
 
     public static Task TokenizeAsync(Call call)

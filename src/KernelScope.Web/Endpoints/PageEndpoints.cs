@@ -1,12 +1,16 @@
+using System.Globalization;
 using KernelScope.Web.Serving;
+using KernelScope.Web.Sources;
 
 namespace KernelScope.Web.Endpoints;
 
 /// <summary>The pages, which this assembly carries: they ask nothing of any other server.</summary>
 internal static class PageEndpoints
 {
-    private const string Prefix = "pages/";
+    private const string Prefix = "pages/", FeaturePage = "/{model}/{source}/{index:int}";
     private const string Policy = "default-src 'self'; img-src 'self' data:; style-src 'self'; base-uri 'none'; form-action 'self'";
+
+    private static readonly string[] GetOrHead = ["GET", "HEAD"];
 
     public static void Map(IEndpointRouteBuilder endpoints, Pipeline pipeline)
     {
@@ -14,14 +18,29 @@ internal static class PageEndpoints
         {
             byte[] bytes = Resources.Read(name);
             string path = name[Prefix.Length..], type = TypeOf(path);
-            if (path == "index.html")
-                endpoints.MapGet("/", pipeline.Guarded(http => WriteAsync(http, bytes, type)));
-            else if (path == "feature.html")
-                endpoints.MapGet("/{model}/{source}/{index:int}", pipeline.Guarded(http => WriteAsync(http, bytes, type)));
+            if (path == "feature.html")
+            {
+                Map(FeaturePage, http =>
+                {
+                    if (!IsThere(pipeline.Model, http.Request.RouteValues))
+                        http.Response.StatusCode = StatusCodes.Status404NotFound;
+                    return WriteAsync(http, bytes, type);
+                });
+            }
             else
-                endpoints.MapGet($"/{path}", pipeline.Guarded(http => WriteAsync(http, bytes, type)));
+            {
+                Map(path == "index.html" ? "/" : $"/{path}", http => WriteAsync(http, bytes, type));
+            }
         }
+
+        void Map(string path, RequestDelegate handler) => endpoints.MapMethods(path, GetOrHead, pipeline.Guarded(handler));
     }
+
+    /// <summary>Whether the page has a feature to show; what is missing it says itself.</summary>
+    private static bool IsThere(ServedModel model, RouteValueDictionary route) =>
+        string.Equals((string?)route["model"], model.Id, StringComparison.OrdinalIgnoreCase)
+        && model.Find((string)route["source"]!) is ServedSource source
+        && int.Parse((string)route["index"]!, CultureInfo.InvariantCulture) is int index && index >= 0 && index < source.FeatureCount;
 
     private static Task WriteAsync(HttpContext http, byte[] bytes, string type)
     {

@@ -177,6 +177,11 @@ internal sealed record FeatureFacts
     [JsonPropertyName("masked_ids")]
     public IReadOnlyList<int> MaskedIds { get; init; } = [];
 
+    /// <summary>The features of its source, where a server says it: pages lead from one to the next.</summary>
+    [JsonPropertyName("feature_count")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? FeatureCount { get; init; }
+
     public string Dataset { get; init; } = "";
 
     public string Site { get; init; } = "";

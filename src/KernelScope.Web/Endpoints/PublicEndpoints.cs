@@ -81,9 +81,10 @@ internal static class PublicEndpoints
         {
             AllAnswer all = await ActivationEndpoints.AllAsync(
                 model, text, sources, sortBy, call.Body.Flag("ignoreBos") ?? false, ActivationEndpoints.MaxResults, call.Cancellation);
-            SearchAllRow[] rows = [.. all.Activations.Where(a => (sortBy.Length > 0 ? a.SumValues : a.MaxValue) > 0)
-                .Where(a => !IsDense(model, model.Source(a.Source), a.Index, density)).Take(count).Select(a => Row(model, a))];
-            answers.Add(new SearchAllAnswer(all.Tokens, rows, sortBy));
+            AllFeature[] rows = [.. all.Activations.Where(a => (sortBy.Length > 0 ? a.SumValues : a.MaxValue) > 0)
+                .Where(a => !IsDense(model, model.Source(a.Source), a.Index, density)).Take(count)];
+            IReadOnlyList<AllFeature> attributed = await ActivationEndpoints.WithAttributionAsync(model, text, rows, call.Cancellation);
+            answers.Add(new SearchAllAnswer(all.Tokens, [.. attributed.Select(a => Row(model, a))], sortBy));
         }
 
         await (isList ? call.AnswerAsync(new SearchAllListAnswer(answers)) : call.AnswerAsync(answers[0]));
@@ -182,7 +183,12 @@ internal static class PublicEndpoints
         string now = DateTime.UtcNow.ToString("yyyy-MM-ddTHH:mm:ss.fffZ", CultureInfo.InvariantCulture);
         return new ActivationNewAnswer(
             single.Tokens, values.Values, values.MaxValue, values.Values.Min(), values.MaxValueIndex, call.Model.Id, source.Id, source.Id,
-            Text(index), now);
+            Text(index), now)
+        {
+            DfaValues = values.DfaValues,
+            DfaTargetIndex = values.DfaTargetIndex,
+            DfaMaxValue = values.DfaMaxValue,
+        };
     }
 
     /// <summary>The threshold above which features are left out, once it is known how often they fire; a header says where it is not.</summary>
@@ -211,6 +217,9 @@ internal static class PublicEndpoints
         return new SearchAllRow(model.Id, source.Id, source.Id, Text(found.Index), found.Values, found.MaxValue, found.MaxValueIndex)
         {
             Neuron = FeatureRows.Short(model, source, found.Index),
+            DfaValues = found.DfaValues,
+            DfaTargetIndex = found.DfaTargetIndex,
+            DfaMaxValue = found.DfaMaxValue,
         };
     }
 

@@ -25,7 +25,7 @@ load().catch(error => {
 
 async function load() {
   const row = await get(`/api/feature/${encodeURIComponent(modelId)}/${encodeURIComponent(source)}/${index}`);
-  around();
+  await around(row.kernelscope.feature_count);
   $('explanations').replaceChildren(...row.explanations.map(e => element('p', {}, element('strong', {}, e.description), element('small', {}, e.explanationModelName ? ` (${e.explanationModelName}, ${e.typeName ?? ''})` : ''))),
     element('p', { class: 'dim' }, row.explanations.length === 0 ? 'Nobody has labelled this feature yet.' : recorded ? 'Labels are guesses.' : 'Labels are guesses; test them below.'));
   table($('positive'), row.pos_str, row.pos_values);
@@ -42,12 +42,16 @@ async function load() {
     (facts.counted_positions > 0 ? `Fires on ${facts.firing_positions} of ${facts.counted_positions} positions of ${facts.dataset}; BOS, EOS and padding do not count.` : '');
 }
 
-function around() {
-  const links = [];
-  if (index > 0)
-    links.push(element('a', { href: featurePath(modelId, source, index - 1), rel: 'prev' }, '← Previous'));
-  links.push(element('a', { href: featurePath(modelId, source, index + 1), rel: 'next' }, 'Next →'));
-  const input = element('input', { type: 'number', min: 0, id: 'goto', placeholder: 'number', 'aria-label': 'Go to feature' });
+/** The pages before and after this one; a copy has those of some features only. */
+async function around(count) {
+  const there = await recorded?.features(), links = [];
+  const before = there ? there.filter(f => f < index).at(-1) : index > 0 ? index - 1 : undefined;
+  const after = there ? there.find(f => f > index) : index + 1 < count ? index + 1 : undefined;
+  if (before !== undefined)
+    links.push(element('a', { href: featurePath(modelId, source, before), rel: 'prev' }, '← Previous'));
+  if (after !== undefined)
+    links.push(element('a', { href: featurePath(modelId, source, after), rel: 'next' }, 'Next →'));
+  const input = element('input', { type: 'number', min: 0, max: count - 1, id: 'goto', placeholder: 'number', 'aria-label': 'Go to feature' });
   const form = element('form', { class: 'row', onsubmit: event => { event.preventDefault(); if (input.value) location.href = featurePath(modelId, source, input.value); } }, input, element('button', {}, 'Go to'));
   $('around').replaceChildren(...links, form);
 }

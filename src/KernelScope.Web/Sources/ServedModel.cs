@@ -84,9 +84,12 @@ internal sealed class ServedModel : IDisposable
         return CorpusOf(source)?.IsDenser(feature, share) ?? false;
     }
 
+    /// <summary>A source by its id; null if there is none.</summary>
+    public ServedSource? Find(string id) => _byId.GetValueOrDefault(id);
+
     /// <exception cref="Refusal">404.</exception>
-    public ServedSource Source(string id) => _byId.TryGetValue(id, out ServedSource? source) ? source
-        : throw Refusal.NotFound($"There is no source '{Printable(id)}'; there are {string.Join(", ", Sources.Select(s => s.Id))}.");
+    public ServedSource Source(string id) => Find(id)
+        ?? throw Refusal.NotFound($"There is no source '{Printable(id)}'; there are {string.Join(", ", Sources.Select(s => s.Id))}.");
 
     /// <summary>The sources of a set, in the order in which they were given; of some, those.</summary>
     /// <exception cref="Refusal">There is none.</exception>
