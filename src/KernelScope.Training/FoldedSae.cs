@@ -58,7 +58,8 @@ public sealed class FoldedSae
     {
         TrainingParameters p = trainer.Parameters;
         double c = trainer.Scale, ratio = trainer.TargetScale / c;
-        float[] encoder = p.Read(p.Encoder.Values), decoderBias = p.Read(p.DecoderBias.Values), encoderBias = p.Read(p.EncoderBias.Values);
+        float[] decoderBias = p.Read(p.DecoderBias.Values), encoderBias = p.Read(p.EncoderBias.Values);
+        float[] encoder = FoldEncoder(trainer, encoderBias, p.IsTranscoder ? [] : decoderBias, c, ratio);
         return new FoldedSae
         {
             Activation = trainer.Options.Activation,
@@ -67,8 +68,8 @@ public sealed class FoldedSae
             OutputDim = p.OutputDim,
             Width = p.Width,
             IsTranscoder = p.IsTranscoder,
-            Encoder = Turned(encoder, p.Width, p.InputDim, ratio),
-            EncoderBias = Biases(encoder, encoderBias, p.IsTranscoder ? [] : decoderBias, c * ratio),
+            Encoder = encoder,
+            EncoderBias = encoderBias,
             Threshold = Thresholds(trainer, c * ratio),
             Decoder = p.Read(p.Decoder.Values),
             DecoderBias = Scaled(decoderBias, trainer.TargetScale),
@@ -77,19 +78,29 @@ public sealed class FoldedSae
         };
     }
 
-    private static float[] Biases(float[] encoder, float[] bias, float[] before, double scale)
+    /// <summary>Gives W_enc, turned, and folds b_enc in its place. A block of rows is read at a time, so that there is one copy.</summary>
+    private static float[] FoldEncoder(SaeTrainer trainer, float[] bias, float[] before, double c, double ratio)
     {
-        float[] folded = new float[bias.Length];
-        int inputs = encoder.Length / bias.Length;
-        for (int f = 0; f < bias.Length; f++)
+        const int BlockRows = 256;
+        TrainingParameters p = trainer.Parameters;
+        int inputs = p.InputDim;
+        float[] turned = new float[checked(p.Width * inputs)], rows = new float[BlockRows * inputs];
+        for (int first = 0; first < p.Width; first += BlockRows)
         {
-            double taken = 0;
-            for (int i = 0; i < before.Length; i++)
-                taken += (double)before[i] * encoder[((long)f * inputs) + i];
-            folded[f] = (float)(scale * (bias[f] - taken));
+            int count = Math.Min(BlockRows, p.Width - first);
+            trainer.Device.Read(p.Encoder.Values.RowRange(first, count), rows.AsSpan(0, count * inputs));
+            for (int r = 0; r < count; r++)
+            {
+                double taken = 0;
+                for (int i = 0; i < before.Length; i++)
+                    taken += (double)before[i] * rows[(r * inputs) + i];
+                bias[first + r] = (float)(c * ratio * (bias[first + r] - taken));
+                for (int i = 0; i < inputs; i++)
+                    turned[((long)i * p.Width) + first + r] = (float)(ratio * rows[(r * inputs) + i]);
+            }
         }
 
-        return folded;
+        return turned;
     }
 
     private static float[] Thresholds(SaeTrainer trainer, double scale)
@@ -109,16 +120,4 @@ public sealed class FoldedSae
     }
 
     private static float[] Scaled(float[] values, double scale) => [.. values.Select(value => (float)(scale * value))];
-
-    private static float[] Turned(float[] rows, int count, int columns, double scale)
-    {
-        float[] transposed = new float[rows.Length];
-        for (int r = 0; r < count; r++)
-        {
-            for (int j = 0; j < columns; j++)
-                transposed[((long)j * count) + r] = (float)(scale * rows[((long)r * columns) + j]);
-        }
-
-        return transposed;
-    }
 }

@@ -66,6 +66,23 @@ public sealed class EvaluationRunTests
         Program.Run("work", folder.At("skipping"), "--what", "eval", "--sae", Sae).AssertFailed(1, "leaves out the first 2 positions");
     }
 
+    /// <summary>Machines see the same files by different paths.</summary>
+    [Fact]
+    public void Another_path_to_an_sae_is_the_same_evaluation()
+    {
+        using var folder = new TempFolder();
+        string run = Plan(folder, 40, 30);
+        Program.Json("work", run);
+        Program.Json("train", "--from", run, "--site", "resid_post.3", "--width", "16", "--sparsity", "0.01", "--steps", "2", "--batch",
+            "16", "--bandwidth", "0.05", "--theta", "0.05", "--validation", "0", "--out", folder.At("sae"));
+        Directory.CreateSymbolicLink(folder.At("elsewhere"), folder.At("sae", "saelens"));
+        Program.Json("work", run, "--what", "eval", "--sae", folder.At("sae", "saelens"), "--shard", "0", "--no-gradients");
+        JsonElement rest = Program.Json("work", run, "--what", "eval", "--sae", folder.At("elsewhere"), "--no-gradients");
+        Assert.Equal(1, rest.GetProperty("done")[0].GetProperty("shard").GetInt32());
+        Assert.Single(Directory.GetDirectories(folder.At("run", "evals")));
+        Assert.Equal(2, Program.Json("merge", run, "--what", "eval").GetProperty("shards").GetInt32());
+    }
+
     /// <summary>A folder whose shards are of a plan that is no longer there.</summary>
     [Fact]
     public void Shards_of_another_run_are_not_taken_for_done()

@@ -141,8 +141,15 @@ public class ResumeTests
         using var rows = new FailingRows(Frontier.Rows(), (long)kill * options.Batch);
         using var trainer = new SaeTrainer(device, rows, options);
         var run = new TrainingRun(
-            trainer, new TrainingFiles { Folder = folder, LogEvery = 7, ValidateEvery = 25, CheckpointEvery = 10, Resume = true,
-                Warn = said.Add });
+            trainer, new TrainingFiles
+            {
+                Folder = folder,
+                LogEvery = 7,
+                ValidateEvery = 25,
+                CheckpointEvery = 10,
+                Resume = true,
+                Warn = said.Add
+            });
         using var source = new CancellationTokenSource();
         rows.Served = position =>
         {

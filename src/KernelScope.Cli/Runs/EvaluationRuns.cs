@@ -27,8 +27,7 @@ internal static class EvaluationRuns
     {
         if (plan.Evaluation is not null)
             return (folder, plan);
-        RunFolder[] found = [.. (Directory.Exists(folder.EvaluationsFolder) ? Directory.GetDirectories(folder.EvaluationsFolder) : [])
-            .Order(StringComparer.Ordinal).Select(path => new RunFolder(path)).Where(f => File.Exists(f.PlanPath))];
+        RunFolder[] found = All(folder);
         return found switch
         {
             [] => throw new InvalidDataException($"{Printable.Escape(folder.Path)}: there is no evaluation over this run; 'work RUN " +
@@ -39,7 +38,8 @@ internal static class EvaluationRuns
         };
     }
 
-    /// <summary>Plans the evaluation of SAEs over a run, and writes its plan where it is missing.</summary>
+    /// <summary>Plans the evaluation of SAEs over a run, and writes its plan where it is missing. SAEs are known by what they hold: another
+    /// path to them is not another evaluation.</summary>
     /// <exception cref="WorkException">An SAE is not found, or does not fit the model.</exception>
     /// <exception cref="InvalidDataException">The run leaves out what no evaluation can.</exception>
     public static (RunFolder Folder, RunPlan Plan) Plan(ParseResult parsed, CommonOptions common, RunFolder folder, RunPlan run,
@@ -58,6 +58,14 @@ internal static class EvaluationRuns
                 sae.Config.FeatureCount), sae.SiteOut, sae.Config.InputDim, sae.Config.OutputDim));
         }
 
+        foreach (RunFolder there in All(folder))
+        {
+            RunPlan other = RunPlan.Read(there);
+            if (other.Evaluation is { } its && (its.Run, its.Gradients) == (run.Id, gradients) && its.Saes.Select(What).SequenceEqual(
+                saes.Select(What)))
+                return (there, other);
+        }
+
         RunPlan plan = run with
         {
             Sites = [],
@@ -71,6 +79,12 @@ internal static class EvaluationRuns
         PlacedFile.Write(own.PlanPath, plan.ToBytes());
         return (own, plan);
     }
+
+    private static RunFolder[] All(RunFolder run) =>
+        [.. (Directory.Exists(run.EvaluationsFolder) ? Directory.GetDirectories(run.EvaluationsFolder) : []).Order(StringComparer.Ordinal)
+            .Select(path => new RunFolder(path)).Where(f => File.Exists(f.PlanPath))];
+
+    private static (string, HookPoint, HookPoint) What(EvaluationSae sae) => (sae.Sae.Sha256, sae.Sae.Site, sae.SiteOut);
 
     private static string Describe(RunFolder folder) =>
         $"{Printable.Escape(folder.Path)} ({string.Join(", ", RunPlan.Read(folder).Evaluation?.Saes.Select(s => s.Sae.Id) ?? [])})";
