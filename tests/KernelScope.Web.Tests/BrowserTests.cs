@@ -173,6 +173,11 @@ public sealed class BrowserTests(DemoServer server, Browser browser) : IClassFix
         await using Visit visit = await browser.OpenAsync(server, $"/demo/{DemoServer.Source}/{dense}");
         await Expect(visit.Page.Locator("#examples p").First).ToBeVisibleAsync(new() { Timeout = 60_000 });
         await Expect(visit.Page.Locator("#histograms svg")).ToHaveCountAsync(2, Patient);
+        await visit.Page.Locator("#around-tokens").SelectOptionAsync("5");
+        await Expect(visit.Page.Locator("#examples p").First.Locator(".tok")).Not.ToHaveCountAsync(0);
+        Assert.InRange(await visit.Page.Locator("#examples p").First.Locator(".tok").CountAsync(), 2, 11);
+        await visit.Page.Locator("#around-tokens").SelectOptionAsync("0");
+        Assert.True(await visit.Page.Locator("#examples p").First.Locator(".tok").CountAsync() > 33);
     }
 
     private async Task<int> DeadAsync()

@@ -37,6 +37,7 @@ async function load() {
   histogram('Activations where it fires', row.freq_hist_data_bar_values, row.freq_hist_data_bar_heights);
   histogram('Logits of its direction', row.logits_hist_data_bar_values, row.logits_hist_data_bar_heights);
   examples(row);
+  $('around-tokens').addEventListener('change', () => examples(row));
   const facts = row.kernelscope;
   $('facts').textContent = `Reads ${facts.site}${facts.site_out && facts.site_out !== facts.site ? `, writes ${facts.site_out}` : ''} (${row.hookName}). ` +
     (facts.counted_positions > 0 ? `Fires on ${facts.firing_positions} of ${facts.counted_positions} positions of ${facts.dataset}; BOS, EOS and padding do not count.` : '');
@@ -94,9 +95,9 @@ function examples(row) {
     $('examples').replaceChildren(element('p', {}, counted > 0 ? `It did not fire in ${counted} positions.` : 'No examples are stored for this feature; test it on a text of your own.'));
     return;
   }
-  const most = Math.max(...row.activations.map(a => a.maxValue), 1e-9);
+  const most = Math.max(...row.activations.map(a => a.maxValue), 1e-9), width = Number($('around-tokens').value);
   $('examples').replaceChildren(...row.activations.map(a => {
-    const from = Math.max(0, a.maxValueTokenIndex - 16), to = a.maxValueTokenIndex + 17;
+    const from = width === 0 ? 0 : Math.max(0, a.maxValueTokenIndex - width), to = width === 0 ? a.tokens.length : a.maxValueTokenIndex + width + 1;
     return element('p', { class: 'tokens' }, element('small', {}, `${number(a.maxValue)}  `), ...shaded(a.tokens.slice(from, to), a.values.slice(from, to), most));
   }));
 }
