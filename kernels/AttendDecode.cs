@@ -24,6 +24,27 @@ public struct Heads2 : IHeadCount
     public static int Count => 2;
 }
 
+/// <summary>Whether the launch that makes the parts merges them too.</summary>
+public interface IMerge
+{
+    /// <summary>True: groups hand their parts to another group of the same launch.</summary>
+    static abstract bool WithinLaunch { get; }
+}
+
+/// <summary>Another launch merges.</summary>
+public struct MergedLater : IMerge
+{
+    /// <inheritdoc/>
+    public static bool WithinLaunch => false;
+}
+
+/// <summary>The last group merges.</summary>
+public struct MergedHere : IMerge
+{
+    /// <inheritdoc/>
+    public static bool WithinLaunch => true;
+}
+
 /// <summary>A softmax under way over some keys, of which a lane holds up to eight of the head's values.</summary>
 public struct Running
 {
@@ -87,10 +108,13 @@ internal struct PartPlace
 /// 60 for score, cap and exp; bytes read: 8·d a key, divided by the heads that share the pass.
 /// The position comes from device memory and the grid does not depend on it, so that a captured graph replays: of n visible keys a split
 /// takes max(keysPerSplit, ⌈n/splits⌉), and the groups of
-/// splits without keys end at once. <see cref="Merge"/> reads the largest and the sum of every part once, a thread a part, then eight
-/// parts' values at a time.
+/// splits without keys end at once. <see cref="Merge"/> reads the largest and the sum of every part once, a thread a part, then two values of eight
+/// parts at a time.
 /// A cache of bfloat16 is read as it is and widened in registers, 2 and 8 bytes a lane and load: half the bytes, and the bits that the rounded
 /// keys and values would give as float32.
+/// <see cref="WidePartThenMerge{THeads, TQuad}"/> does both in one launch, for few rows of one sequence: each group publishes its parts and takes a ticket (an integer
+/// <c>atom</c>, whose order does not show), and the last one merges: 1 KiB of parts a split and head that stay in the L2 cache, and no second launch. Its largest loop, whose loads <c>resources.json</c> counts, is the
+/// merge's; the loop over the keys is <see cref="WidePart{THeads, TQuad}"/>'s.
 /// In the merge, the largest and the sum of a part lie a part apart from thread to thread: a sector for each.
 /// The rows forms take rows of several sequences: position, cache and number of splits come from <see cref="RowPlaces"/>, 48 bytes a row
 /// that each warp reads; a row gets the bits that it gets alone.
@@ -196,8 +220,8 @@ public static class AttendDecode
             Capacity = capacity,
             Splits = Grid.DimX
         };
-        WidePartOf<THeads, TQuad>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap,
-            qStride);
+        WidePartOf<THeads, TQuad, MergedLater>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit,
+            scale, cap, qStride);
     }
 
     /// <summary>As <see cref="RowsPart{THeads, TKv}"/>, with 16-byte loads: the starts of all rings are multiples of 4 values.</summary>
@@ -222,8 +246,8 @@ public static class AttendDecode
         PartPlace place = PlaceOf(places);
         if (Grid.IdxX >= place.Splits)
             return;
-        WidePartOf<THeads, TQuad>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit, scale, cap,
-            qStride);
+        WidePartOf<THeads, TQuad, MergedLater>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit,
+            scale, cap, qStride);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -279,13 +303,13 @@ public static class AttendDecode
         }
 
         long part = ((((long)Grid.IdxZ * headCount) + head) * Grid.DimX) + Grid.IdxX;
-        Write(first, shared, parts, part, headDim, spread: KernelMath.WarpSize, step: 1);
+        Write<MergedLater>(first, shared, parts, part, headDim, spread: KernelMath.WarpSize, step: 1);
         if (THeads.Count > 1)
-            Write(second, shared, parts, part + Grid.DimX, headDim, spread: KernelMath.WarpSize, step: 1);
+            Write<MergedLater>(second, shared, parts, part + Grid.DimX, headDim, spread: KernelMath.WarpSize, step: 1);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void WidePartOf<THeads, TQuad>(
+    private static void WidePartOf<THeads, TQuad, TMerge>(
         ArrayView<Float4> q,
         ArrayView<TQuad> keys,
         ArrayView<TQuad> values,
@@ -302,6 +326,7 @@ public static class AttendDecode
         int qStride)
         where THeads : struct, IHeadCount
         where TQuad : unmanaged, IKvQuad<TQuad>
+        where TMerge : struct, IMerge
     {
         int head = Grid.IdxY * THeads.Count;
         int lane = Group.IdxX & (KernelMath.WarpSize - 1);
@@ -342,9 +367,63 @@ public static class AttendDecode
         }
 
         long part = ((((long)Grid.IdxZ * headCount) + head) * Grid.DimX) + Grid.IdxX;
-        Write(first, shared, parts, part, headDim, spread: 1, step: 4);
+        Write<TMerge>(first, shared, parts, part, headDim, spread: 1, step: 4);
         if (THeads.Count > 1)
-            Write(second, shared, parts, part + Grid.DimX, headDim, spread: 1, step: 4);
+            Write<TMerge>(second, shared, parts, part + Grid.DimX, headDim, spread: 1, step: 4);
+    }
+
+    /// <summary>
+    /// <see cref="WidePart{THeads, TQuad}"/> and <see cref="Merge"/> in one launch: of the splits with keys of a row and its heads, the group that is done last merges.
+    /// <paramref name="tickets"/> [rows · heads / THeads] are 0, and are left so. Grid as there.
+    /// </summary>
+    public static void WidePartThenMerge<THeads, TQuad>(
+        ArrayView<Float4> q,
+        ArrayView<TQuad> keys,
+        ArrayView<TQuad> values,
+        ArrayView<int> position,
+        ArrayView<float> parts,
+        ArrayView<int> tickets,
+        ArrayView<float> destination,
+        int headCount,
+        int kvHeadCount,
+        int headDim,
+        int capacity,
+        int window,
+        int keysPerSplit,
+        float scale,
+        float cap,
+        int qStride,
+        int stride)
+        where THeads : struct, IHeadCount
+        where TQuad : unmanaged, IKvQuad<TQuad>
+    {
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * PartSize);
+        ArrayView<int> ticket = SharedMemory.Allocate1D<int>(1);
+        var place = new PartPlace
+        {
+            Row = Grid.IdxZ,
+            Position = Ptx.Once(position[0] + Grid.IdxZ),
+            Capacity = capacity,
+            Splits = Grid.DimX
+        };
+        int used = Ptx.Once(UsedSplits(place.Position, window, place.Splits, keysPerSplit));
+        if (Grid.IdxX >= used)
+            return;
+        WidePartOf<THeads, TQuad, MergedHere>(q, keys, values, place, shared, parts, headCount, kvHeadCount, headDim, window, keysPerSplit,
+            scale, cap, qStride);
+        if (Group.IdxX == 0)
+            ticket[0] = Ptx.Ticket(ref tickets[((long)Grid.IdxZ * Grid.DimY) + Grid.IdxY], used - 1);
+        Group.Barrier();
+        if (ticket[0] != used - 1)
+            return;
+        int head = Grid.IdxY * THeads.Count;
+        long size = Ptx.Once((long)Grid.DimX * (headDim + 2)), start = Ptx.Once((((long)Grid.IdxZ * headCount) + head) * size);
+        MergeOf<MergedHere>(parts, start, shared, destination, Grid.IdxZ, head, used, headDim, stride);
+        if (THeads.Count > 1)
+        {
+            Group.Barrier();
+            MergeOf<MergedHere>(parts, start + size, shared, destination, Grid.IdxZ, head + 1, used, headDim, stride);
+        }
     }
 
     /// <summary>
@@ -356,8 +435,8 @@ public static class AttendDecode
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxSplits + (2 * Warps));
         long start = Ptx.Once((((long)Grid.IdxY * Grid.DimX) + Grid.IdxX) * splits * (headDim + 2));
-        MergeOf(parts, start, shared, destination, Grid.IdxY, UsedSplits(position[0] + Grid.IdxY, window, splits, keysPerSplit), headDim,
-            stride);
+        MergeOf<MergedLater>(parts, start, shared, destination, Grid.IdxY, Grid.IdxX,
+            UsedSplits(position[0] + Grid.IdxY, window, splits, keysPerSplit), headDim, stride);
     }
 
     /// <summary>
@@ -371,12 +450,13 @@ public static class AttendDecode
         int n = Grid.IdxY;
         long start = Ptx.Once((((long)n * Grid.DimX) + Grid.IdxX) * mostSplits * (headDim + 2));
         int used = UsedSplits(RowPlaces.Position(places, n), window, RowPlaces.Splits(places, n), keysPerSplit);
-        MergeOf(parts, start, shared, destination, RowPlaces.Row(places, n), used, headDim, stride);
+        MergeOf<MergedLater>(parts, start, shared, destination, RowPlaces.Row(places, n), Grid.IdxX, used, headDim, stride);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void MergeOf(ArrayView<float> parts, long start, ArrayView<float> shared, ArrayView<float> destination, int row,
-        int splits, int headDim, int stride)
+    private static void MergeOf<TMerge>(ArrayView<float> parts, long start, ArrayView<float> shared, ArrayView<float> destination, int row,
+        int head, int splits, int headDim, int stride)
+        where TMerge : struct, IMerge
     {
         int thread = Group.IdxX, lane = thread & (KernelMath.WarpSize - 1), warp = thread / KernelMath.WarpSize;
         int size = Ptx.Once(headDim + 2);
@@ -384,8 +464,8 @@ public static class AttendDecode
         if (thread < splits)
         {
             long at = start + ((long)thread * size);
-            max = parts[at];
-            sum = parts[at + 1];
+            max = Get<TMerge>(parts, at);
+            sum = Get<TMerge>(parts, at + 1);
         }
 
         float most = KernelMath.WarpMax(max);
@@ -400,42 +480,60 @@ public static class AttendDecode
             shared[MaxSplits + Warps + warp] = sum;
         Group.Barrier();
         sum = ((shared[MaxSplits + Warps] + shared[MaxSplits + Warps + 1]) + shared[MaxSplits + Warps + 2]) + shared[MaxSplits + Warps + 3];
-        long target = ((long)row * stride) + ((long)Grid.IdxX * headDim);
-        for (int i = thread; i < headDim; i += GroupSize)
-            destination[target + i] = Mix(parts, start + 2 + i, shared, splits, size) / sum;
+        long target = ((long)row * stride) + ((long)head * headDim);
+        for (int i = thread; i < headDim; i += 2 * GroupSize)
+        {
+            bool both = i + GroupSize < headDim;
+            Float2 mixed = Mix<TMerge>(parts, start + 2 + i, both ? GroupSize : 0, shared, splits, size);
+            destination[target + i] = mixed.X / sum;
+            if (both)
+                destination[target + i + GroupSize] = mixed.Y / sum;
+        }
     }
 
-    /// <summary>Σ of a value of every part times the part's weight, in order; eight loads do not wait for each other.</summary>
+    /// <summary>
+    /// Σ of a value of every part times the part's weight, in order, and the same of the value that is <paramref name="apart"/> further: sixteen loads do not wait for each other.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Mix(ArrayView<float> parts, long at, ArrayView<float> weights, int splits, int size)
+    private static Float2 Mix<TMerge>(ArrayView<float> parts, long at, int apart, ArrayView<float> weights, int splits, int size)
+        where TMerge : struct, IMerge
     {
-        float value = 0f;
+        Float2 sums = default;
         int s = 0;
         for (; s + 8 <= splits; s += 8)
         {
-            float v0 = Ptx.Once(parts[at]), v1 = Ptx.Once(parts[at + size]), v2 = Ptx.Once(parts[at + (2 * size)]),
-                v3 = Ptx.Once(parts[at + (3 * size)]);
-            float v4 = Ptx.Once(parts[at + (4 * size)]), v5 = Ptx.Once(parts[at + (5 * size)]), v6 = Ptx.Once(parts[at + (6 * size)]),
-                v7 = Ptx.Once(parts[at + (7 * size)]);
-            value = Ptx.MultiplyAdd(weights[s], v0, value);
-            value = Ptx.MultiplyAdd(weights[s + 1], v1, value);
-            value = Ptx.MultiplyAdd(weights[s + 2], v2, value);
-            value = Ptx.MultiplyAdd(weights[s + 3], v3, value);
-            value = Ptx.MultiplyAdd(weights[s + 4], v4, value);
-            value = Ptx.MultiplyAdd(weights[s + 5], v5, value);
-            value = Ptx.MultiplyAdd(weights[s + 6], v6, value);
-            value = Ptx.MultiplyAdd(weights[s + 7], v7, value);
+            Float2 v0 = Pair<TMerge>(parts, at, apart), v1 = Pair<TMerge>(parts, at + size, apart),
+                v2 = Pair<TMerge>(parts, at + (2 * size), apart), v3 = Pair<TMerge>(parts, at + (3 * size), apart);
+            Float2 v4 = Pair<TMerge>(parts, at + (4 * size), apart), v5 = Pair<TMerge>(parts, at + (5 * size), apart),
+                v6 = Pair<TMerge>(parts, at + (6 * size), apart), v7 = Pair<TMerge>(parts, at + (7 * size), apart);
+            sums = AddPair(sums, weights[s], v0);
+            sums = AddPair(sums, weights[s + 1], v1);
+            sums = AddPair(sums, weights[s + 2], v2);
+            sums = AddPair(sums, weights[s + 3], v3);
+            sums = AddPair(sums, weights[s + 4], v4);
+            sums = AddPair(sums, weights[s + 5], v5);
+            sums = AddPair(sums, weights[s + 6], v6);
+            sums = AddPair(sums, weights[s + 7], v7);
             at += 8 * size;
         }
 
         for (; s < splits; s++)
         {
-            value = Ptx.MultiplyAdd(weights[s], parts[at], value);
+            sums = AddPair(sums, weights[s], Pair<TMerge>(parts, at, apart));
             at += size;
         }
 
-        return value;
+        return sums;
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float2 Pair<TMerge>(ArrayView<float> parts, long at, int apart)
+        where TMerge : struct, IMerge =>
+        new() { X = Ptx.Once(Get<TMerge>(parts, at)), Y = Ptx.Once(Get<TMerge>(parts, at + apart)) };
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float2 AddPair(Float2 sums, float weight, Float2 pair) =>
+        new() { X = Ptx.MultiplyAdd(weight, pair.X, sums.X), Y = Ptx.MultiplyAdd(weight, pair.Y, sums.Y) };
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static PartPlace PlaceOf(ArrayView<long> places) => new()
@@ -569,8 +667,9 @@ public static class AttendDecode
 
     // Lane l's value c is value (l·step + c·spread) mod 128 of a half of the head.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Write(Running running, ArrayView<float> shared, ArrayView<float> parts, long part, int headDim,
+    private static void Write<TMerge>(Running running, ArrayView<float> shared, ArrayView<float> parts, long part, int headDim,
         int spread, int step)
+        where TMerge : struct, IMerge
     {
         int lane = Group.IdxX & (KernelMath.WarpSize - 1);
         int mine = Ptx.Once(Group.IdxX / KernelMath.WarpSize * PartSize);
@@ -588,17 +687,31 @@ public static class AttendDecode
         float w2 = Ptx.Once(Weight(shared[2 * PartSize], max)), w3 = Ptx.Once(Weight(shared[3 * PartSize], max));
         long target = Ptx.Once(part * (headDim + 2));
         if (Group.IdxX == 0)
-            parts[target] = max;
+            Put<TMerge>(parts, target, max);
         for (int i = Group.IdxX; i < headDim + 1; i += GroupSize)
         {
             float sum = shared[i + 1] * w0;
             sum = Ptx.MultiplyAdd(shared[PartSize + i + 1], w1, sum);
             sum = Ptx.MultiplyAdd(shared[(2 * PartSize) + i + 1], w2, sum);
-            parts[target + 1 + i] = Ptx.MultiplyAdd(shared[(3 * PartSize) + i + 1], w3, sum);
+            Put<TMerge>(parts, target + 1 + i, Ptx.MultiplyAdd(shared[(3 * PartSize) + i + 1], w3, sum));
         }
 
         Group.Barrier();
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Put<TMerge>(ArrayView<float> parts, long at, float value)
+        where TMerge : struct, IMerge
+    {
+        if (TMerge.WithinLaunch)
+            Ptx.Publish(ref parts[at], value);
+        else
+            parts[at] = value;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Get<TMerge>(ArrayView<float> parts, long at)
+        where TMerge : struct, IMerge => TMerge.WithinLaunch ? Ptx.Published(ref parts[at]) : parts[at];
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void WriteQuad(ArrayView<float> shared, Float4 quad, int at, int spread)

@@ -140,6 +140,20 @@ public static class Catalog
                 yield return OfRows($"gemv_{w.Name}_{r.Name}", $"gemv_{w.Name}", nameof(Gemv.Half), Gemv.TileColumns, w.Type, r.Type);
             yield return OfRows($"gemv_f32_{r.Name}", "gemv_f32", nameof(Gemv.Float), Gemv.TileColumns, r.Type);
         }
+
+        foreach (var w in Halves)
+            yield return ThenNorm(w.Name, nameof(GemvNorm.Half), w.Type);
+        yield return ThenNorm("f32", nameof(GemvNorm.Float));
+        static KernelEntry ThenNorm(string weight, string method, params Type[] types) => Plain($"gemv_norm_{weight}", $"gemv_{weight}",
+            typeof(GemvNorm), method, Gemv.GroupSize, "outputs/2", types).WithTile(1, Gemv.TileColumns);
+        foreach (var c in Caches)
+        {
+            KernelEntry ThenRope(string weight, string method, params Type[] types) => Plain($"gemv_rope_{c.Name}{weight}",
+                $"gemv_{weight}", typeof(GemvRope), method, Gemv.GroupSize, "outputs/2", types).WithTile(1, Gemv.TileColumns);
+            foreach (var w in Halves)
+                yield return ThenRope(w.Name, nameof(GemvRope.Half), w.Type, c.Value);
+            yield return ThenRope("f32", nameof(GemvRope.Float), c.Value);
+        }
     }
 
     private static IEnumerable<KernelEntry> GatedGemvs()
@@ -185,6 +199,7 @@ public static class Catalog
                     ("attend_decode_" + c.Name).TrimEnd('_'), typeof(AttendDecode), method, AttendDecode.GroupSize, grid, h.Item2, kv);
                 yield return Part("part", nameof(AttendDecode.Part), grid, c.Value);
                 yield return Part("wide_part", nameof(AttendDecode.WidePart), grid, c.Quad);
+                yield return Part("wide_whole", nameof(AttendDecode.WidePartThenMerge), grid, c.Quad);
                 yield return Part("rows_part", nameof(AttendDecode.RowsPart), "most " + grid, c.Value);
                 yield return Part("rows_wide_part", nameof(AttendDecode.RowsWidePart), "most " + grid, c.Quad);
             }

@@ -81,7 +81,9 @@ public static class Gemv
     public const int TileColumns = 2;
 
     private const int Warps = GroupSize / KernelMath.WarpSize;
-    private const int MaxSums = TileColumns * 8;
+
+    /// <summary>Values of shared memory: two sums of eight rows for every warp.</summary>
+    internal const int SharedSums = Warps * TileColumns * 8;
 
     /// <summary>Any shape. Grid (⌈out/4⌉, rows of x), group 128. 2-byte weights are read 64 bytes a warp.</summary>
     public static void Plain<TWeight>(ArrayView<float> x, ArrayView<TWeight> weight, ArrayView<float> destination, int columns,
@@ -102,35 +104,38 @@ public static class Gemv
             destination[((long)Grid.IdxY * stride) + r] = sum;
     }
 
-    /// <summary>Weights of two bytes. Grid (⌈out/2⌉), group 128; rows of x beyond <paramref name="rows"/> are not read.</summary>
+    /// <summary>
+    /// Weights of two bytes. Grid (⌈out/2⌉), group 128; rows of x beyond <paramref name="rows"/> are not read. With <paramref name="cap"/> above 0 what is
+    /// written is cap·tanh(y/cap): the logits, which then go through memory once, not three times.
+    /// </summary>
     public static void Half<TWeight, TRows>(
         ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
-        int xStride, int stride)
+        int xStride, int stride, float cap)
         where TWeight : unmanaged, IHalfWeight<TWeight>
         where TRows : struct, IRowCount
     {
-        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * MaxSums);
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(SharedSums);
         int first = Grid.IdxX * TileColumns;
         int second = first + 1 < outputs ? first + 1 : first;
         RowSums a = default, b = default;
         HalfDots<TWeight, TRows>(x, weight, (long)first * columns, (long)second * columns, Group.IdxX, GroupSize, rows, columns, xStride,
             ref a, ref b);
-        WriteSums<TRows>(a, b, shared, destination, first, rows, outputs, stride);
+        WriteSums<TRows>(a, b, shared, destination, first, rows, outputs, stride, cap);
     }
 
     /// <summary>float32 weights. Launch as <see cref="Half"/>.</summary>
     public static void Float<TRows>(
         ArrayView<Float4> x, ArrayView<Float4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
-        int xStride, int stride)
+        int xStride, int stride, float cap)
         where TRows : struct, IRowCount
     {
-        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * MaxSums);
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(SharedSums);
         int first = Grid.IdxX * TileColumns;
         int second = first + 1 < outputs ? first + 1 : first;
         RowSums a = default, b = default;
         FloatDots<TRows>(x, weight, (long)first * columns, (long)second * columns, Group.IdxX, GroupSize, rows, columns, xStride,
             ref a, ref b);
-        WriteSums<TRows>(a, b, shared, destination, first, rows, outputs, stride);
+        WriteSums<TRows>(a, b, shared, destination, first, rows, outputs, stride, cap);
     }
 
     /// <summary>
@@ -142,7 +147,7 @@ public static class Gemv
         where TWeight : unmanaged, IHalfWeight<TWeight>
         where TRows : struct, IRowCount
     {
-        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * MaxSums);
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(SharedSums);
         int r = Grid.IdxX;
         RowSums gate = default, up = default;
         HalfDots<TWeight, TRows>(x, weight, (long)r * columns, ((long)outputs + r) * columns, Group.IdxX, GroupSize, rows, columns, xStride,
@@ -156,7 +161,7 @@ public static class Gemv
         int xStride, int stride)
         where TRows : struct, IRowCount
     {
-        ArrayView<float> shared = SharedMemory.Allocate1D<float>(Warps * MaxSums);
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(SharedSums);
         int r = Grid.IdxX;
         RowSums gate = default, up = default;
         FloatDots<TRows>(x, weight, (long)r * columns, ((long)outputs + r) * columns, Group.IdxX, GroupSize, rows, columns, xStride,
@@ -338,13 +343,16 @@ public static class Gemv
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void WriteSums<TRows>(
-        RowSums a, RowSums b, ArrayView<float> shared, ArrayView<float> destination, int first, int rows, int outputs, int stride)
+        RowSums a, RowSums b, ArrayView<float> shared, ArrayView<float> destination, int first, int rows, int outputs, int stride,
+        float cap)
         where TRows : struct, IRowCount
     {
         ShareSums<TRows>(a, b, shared);
         int output = first + (Group.IdxX / TRows.Count), row = Group.IdxX & (TRows.Count - 1);
-        if (Group.IdxX < TileColumns * TRows.Count && row < rows && output < outputs)
-            destination[((long)row * stride) + output] = WarpsSum<TRows>(shared, Group.IdxX);
+        if (Group.IdxX >= TileColumns * TRows.Count || row >= rows || output >= outputs)
+            return;
+        float sum = WarpsSum<TRows>(shared, Group.IdxX);
+        destination[((long)row * stride) + output] = cap > 0f ? KernelMath.Softcap(sum, cap) : sum;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -363,7 +371,7 @@ public static class Gemv
 
     // shared[w·2·rows + output·rows + row]: the sums of warp w.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void ShareSums<TRows>(RowSums a, RowSums b, ArrayView<float> shared)
+    internal static void ShareSums<TRows>(RowSums a, RowSums b, ArrayView<float> shared)
         where TRows : struct, IRowCount
     {
         float sum = LaneSum<TRows>(a, b);
@@ -375,7 +383,7 @@ public static class Gemv
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float WarpsSum<TRows>(ArrayView<float> shared, int at)
+    internal static float WarpsSum<TRows>(ArrayView<float> shared, int at)
         where TRows : struct, IRowCount
     {
         float sum = shared[at];

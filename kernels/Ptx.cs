@@ -78,6 +78,32 @@ public static class Ptx
     [IntrinsicImplementation]
     public static long Once(long x) => x;
 
+    /// <summary>Writes a value that another group of this launch will read after a <see cref="Ticket"/>. <c>st.relaxed.gpu.global.f32</c>.</summary>
+    [IntrinsicImplementation]
+    public static void Publish(ref float global, float value) => global = value;
+
+    /// <summary>A value that another group of this launch has published. <c>ld.relaxed.gpu.global.f32</c>.</summary>
+    [IntrinsicImplementation]
+    public static float Published(ref float global) => global;
+
+    /// <summary>Four values that other groups of this launch have published, 16-byte aligned. <c>ld.relaxed.gpu.global.v4.f32</c>.</summary>
+    [IntrinsicImplementation]
+    public static Float4 Published4(ref float global) =>
+        new() { X = global, Y = Unsafe.Add(ref global, 1), Z = Unsafe.Add(ref global, 2), W = Unsafe.Add(ref global, 3) };
+
+    /// <summary>
+    /// Counts 0, 1, … <paramref name="last"/> and begins again; gives the number that was there. What the threads of a group published before its barrier, and the thread
+    /// that then takes a ticket, is seen by the group that takes a later one. <c>atom.acq_rel.gpu.global.inc.u32</c>.
+    /// </summary>
+    [IntrinsicImplementation]
+    public static int Ticket(ref int counter, int last)
+    {
+        int number = Atomic.Add(ref counter, 1);
+        if (number == last)
+            counter = 0;
+        return number;
+    }
+
     /// <summary>Bit l is the condition of lane l of this warp; all 32 lanes must take part. <c>vote.sync.ballot.b32</c>.</summary>
     [IntrinsicImplementation]
     public static uint Ballot(bool condition)

@@ -39,6 +39,41 @@ public static class PtxCode
         command.AppendArgument(x);
     }
 
+    private static void Publish(PTXBackend backend, PTXCodeGenerator code, Value value)
+    {
+        Primitive stored = code.EnsureHardwareRegister(code.LoadPrimitive(value[1]));
+        using var command = code.BeginCommand("st.relaxed.gpu.global.f32", null);
+        command.AppendArgumentValue(code.LoadHardware(value[0]));
+        command.AppendArgument(stored);
+    }
+
+    private static void Published(PTXBackend backend, PTXCodeGenerator code, Value value)
+    {
+        var address = code.LoadHardware(value[0]);
+        using var command = code.BeginCommand("ld.relaxed.gpu.global.f32", null);
+        command.AppendArgument(code.AllocateHardware(value));
+        command.AppendArgumentValue(address);
+    }
+
+    private static void Published4(PTXBackend backend, PTXCodeGenerator code, Value value)
+    {
+        var address = code.LoadHardware(value[0]);
+        var result = (Compound)code.Allocate(value);
+        using var command = code.BeginCommand("ld.relaxed.gpu.global.v4.f32", null);
+        command.AppendVectorArgument(result.SliceAs<Primitive>(0, 4));
+        command.AppendArgumentValue(address);
+    }
+
+    private static void Ticket(PTXBackend backend, PTXCodeGenerator code, Value value)
+    {
+        var address = code.LoadHardware(value[0]);
+        Primitive last = code.EnsureHardwareRegister(code.LoadPrimitive(value[1]));
+        using var command = code.BeginCommand("atom.acq_rel.gpu.global.inc.u32", null);
+        command.AppendArgument(code.AllocateHardware(value));
+        command.AppendArgumentValue(address);
+        command.AppendArgument(last);
+    }
+
     private static void Ballot(PTXBackend backend, PTXCodeGenerator code, Value value)
     {
         Primitive condition = code.LoadPrimitive(value[0]);

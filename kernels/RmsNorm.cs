@@ -31,6 +31,7 @@ internal struct RowPlace
 /// The ladder: <see cref="Naive"/>, one thread a row, the definition; <see cref="Normalize"/> and <see cref="Row"/>, one group a row, a fixed tree of sums;
 /// <see cref="AddNormedThenNorm"/>, the two norms between sub-layers and the addition in one pass over memory. The last three share their sums, so that
 /// the fused form gives the bits of the plain forms: thread i sums the runs of four values i, i + 512, …, then a warp's tree, then the warps in order.
+/// <see cref="GemvNorm"/> does the product before it too, for one row.
 /// A thread's first three runs, of rows up to 6,144 values all there are, stay in registers between the sums and the results: every row is read once, 16 bytes a
 /// lane and load, and the gains are on their way while the sums are made. With <c>wide</c> 0, for rows that begin anywhere or whose length is not a multiple of four,
 /// values come one at a time, in the same order.
@@ -131,6 +132,89 @@ public static class RmsNorm
         Store(normed, target, at + (2 * Run), Gained(sum.Q2, next, after.Q2));
         for (int j = at + (3 * Run); j < columns; j += Run)
             Store(normed, target, j, Gained(LoadQuad(resid, stream, j), next, LoadQuad(nextGain, gains, j)));
+    }
+
+    /// <summary>
+    /// <see cref="AddNormedThenNorm"/> of one wide row by a group of 128 threads, of which thread i does the work of threads i, i + 128, i + 256 and i + 384. The branch was
+    /// published by the groups of this launch; <paramref name="shared"/> has 16 values.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void AddPublishedThenNorm(
+        ArrayView<float> branch,
+        ArrayView<float> postGain,
+        ArrayView<float> nextGain,
+        ArrayView<float> resid,
+        ArrayView<float> normed,
+        float epsilon,
+        int columns,
+        ArrayView<float> shared)
+    {
+        const int Apart = 4 * Gemv.GroupSize;
+        int at = Ptx.Once(4 * Group.IdxX);
+        RowPlace row = PlaceOf(0, 0, columns, 1);
+        Float4 sums = default;
+        for (int j = at; j < columns; j += Run)
+        {
+            Float4 b0 = PublishedQuad(branch, columns, j), b1 = PublishedQuad(branch, columns, j + Apart),
+                b2 = PublishedQuad(branch, columns, j + (2 * Apart)), b3 = PublishedQuad(branch, columns, j + (3 * Apart));
+            sums.X = AddSquares(sums.X, b0);
+            sums.Y = AddSquares(sums.Y, b1);
+            sums.Z = AddSquares(sums.Z, b2);
+            sums.W = AddSquares(sums.W, b3);
+        }
+
+        float factor = FactorOfFour(sums, columns, epsilon, shared);
+        sums = default;
+        for (int j = at; j < columns; j += Run)
+        {
+            Float4 b0 = PublishedQuad(branch, columns, j), b1 = PublishedQuad(branch, columns, j + Apart),
+                b2 = PublishedQuad(branch, columns, j + (2 * Apart)), b3 = PublishedQuad(branch, columns, j + (3 * Apart));
+            sums.X = AddSquares(sums.X, AddedAt(resid, postGain, row, j, b0, factor));
+            sums.Y = AddSquares(sums.Y, AddedAt(resid, postGain, row, j + Apart, b1, factor));
+            sums.Z = AddSquares(sums.Z, AddedAt(resid, postGain, row, j + (2 * Apart), b2, factor));
+            sums.W = AddSquares(sums.W, AddedAt(resid, postGain, row, j + (3 * Apart), b3, factor));
+        }
+
+        // Each thread reads back only what it wrote itself.
+        float next = FactorOfFour(sums, columns, epsilon, shared);
+        for (int j = at; j < columns; j += Apart)
+            Store(normed, row, j, Gained(LoadQuad(resid, row, j), next, LoadQuad(nextGain, row, j)));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float4 PublishedQuad(ArrayView<float> x, int columns, int column) =>
+        column < columns ? Ptx.Published4(ref x[column]) : default;
+
+    /// <summary>resid + the normed branch, which resid becomes.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float4 AddedAt(ArrayView<float> resid, ArrayView<float> gain, RowPlace row, int column, Float4 branch, float factor)
+    {
+        Float4 sum = Added(LoadQuad(resid, row, column), Gained(branch, factor, LoadQuad(gain, row, column)));
+        Store(resid, row, column, sum);
+        return sum;
+    }
+
+    /// <summary><see cref="Factor"/> of the sums that four threads would have; warp w does the work of warps w, w + 4, w + 8 and w + 12.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float FactorOfFour(Float4 sums, int columns, float epsilon, ArrayView<float> shared)
+    {
+        float s0 = KernelMath.WarpSum(sums.X), s1 = KernelMath.WarpSum(sums.Y), s2 = KernelMath.WarpSum(sums.Z),
+            s3 = KernelMath.WarpSum(sums.W);
+        Group.Barrier();
+        if ((Group.IdxX & (KernelMath.WarpSize - 1)) == 0)
+        {
+            int warp = Group.IdxX / KernelMath.WarpSize;
+            shared[warp] = s0;
+            shared[warp + 4] = s1;
+            shared[warp + 8] = s2;
+            shared[warp + 12] = s3;
+        }
+
+        Group.Barrier();
+        float sum = shared[0];
+        for (int w = 1; w < Warps; w++)
+            sum += shared[w];
+        return Ptx.Once(1f / MathF.Sqrt((sum / columns) + epsilon));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

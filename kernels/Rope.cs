@@ -3,6 +3,31 @@ using ILGPU;
 
 namespace KernelScope.Kernels;
 
+/// <summary>A pair of a head, and how it turns.</summary>
+internal struct RopePair
+{
+    /// <summary>Column of its first value in a row of queries, keys and values.</summary>
+    public int At;
+
+    /// <summary>Distance of its second value.</summary>
+    public int Half;
+
+    /// <summary>Its head.</summary>
+    public int Head;
+
+    /// <summary>Its number within the head.</summary>
+    public int Index;
+
+    /// <summary>The position.</summary>
+    public int Position;
+
+    /// <summary>Cosine of its angle.</summary>
+    public float Cos;
+
+    /// <summary>Sine of its angle.</summary>
+    public float Sin;
+}
+
 /// <summary>
 /// Rotation of the pairs (i, i + d/2) of each head by the angles of its position, and the write into the ring cache [kv head][position mod capacity][d].
 /// Launch: grid (rows, ⌈pairs/128⌉), group 128, one thread a pair. Reads and writes each value once, coalesced.
@@ -10,7 +35,7 @@ namespace KernelScope.Kernels;
 /// <remarks>
 /// The position is read from device memory, so that a captured graph can be replayed for the next token. The tables hold d/2 cosines, then d/2 sines a
 /// position, made by the host in double. The ladder: <see cref="Rotate"/> and <see cref="Store{TKv}"/>; <see cref="RotateThenStore{TKv}"/>, both in one pass, same bits;
-/// <see cref="RowsRotateThenStore{TKv}"/>, the same for rows of several sequences, whose positions and caches come from <see cref="RowPlaces"/>, 40 bytes a row that each warp reads.
+/// <see cref="GemvRope"/>, the projection before them as well, for one row; <see cref="RowsRotateThenStore{TKv}"/>, the same for rows of several sequences, whose positions and caches come from <see cref="RowPlaces"/>, 40 bytes a row that each warp reads.
 /// Into a cache of bfloat16 keys and values are rounded as they are written: 2 bytes each.
 /// </remarks>
 public static class Rope
@@ -138,21 +163,56 @@ public static class Rope
             qkv[at + half] = second;
         }
 
-        if (head < headCount)
+        var place = new RopePair { Half = half, Head = head, Index = i, Position = p };
+        StoreIfKept(new Float2 { X = first, Y = second }, place, keys, keyStart, values, valueStart, headCount, kvHeadCount,
+            headDim, capacity);
+    }
+
+    /// <summary>A pair of a key or of a value goes into the ring; one of a query does not.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void StoreIfKept<TKv>(
+        Float2 y,
+        RopePair pair,
+        ArrayView<TKv> keys,
+        long keyStart,
+        ArrayView<TKv> values,
+        long valueStart,
+        int headCount,
+        int kvHeadCount,
+        int headDim,
+        int capacity)
+        where TKv : unmanaged, IKvValue<TKv>
+    {
+        if (pair.Head < headCount)
             return;
-        int stored = head - headCount;
+        int stored = pair.Head - headCount;
         if (stored < kvHeadCount)
         {
-            long target = keyStart + ((((long)stored * capacity) + (p % capacity)) * headDim) + i;
-            keys[target] = TKv.Narrow(first);
-            keys[target + half] = TKv.Narrow(second);
+            long target = keyStart + ((((long)stored * capacity) + (pair.Position % capacity)) * headDim) + pair.Index;
+            keys[target] = TKv.Narrow(y.X);
+            keys[target + pair.Half] = TKv.Narrow(y.Y);
         }
         else
         {
-            long target = valueStart + ((((long)(stored - kvHeadCount) * capacity) + (p % capacity)) * headDim) + i;
-            values[target] = TKv.Narrow(first);
-            values[target + half] = TKv.Narrow(second);
+            long target = valueStart + ((((long)(stored - kvHeadCount) * capacity) + (pair.Position % capacity)) * headDim) + pair.Index;
+            values[target] = TKv.Narrow(y.X);
+            values[target + pair.Half] = TKv.Narrow(y.Y);
         }
+    }
+
+    /// <summary>Pair <paramref name="number"/> of a row. Only thread 0 of a group, which turns it, reads the angle.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static RopePair PairAt(int number, int headDim, ArrayView<int> position, ArrayView<float> cosSin)
+    {
+        int half = headDim / 2, head = number / half, i = number % half;
+        var pair = new RopePair { At = Ptx.Once((head * headDim) + i), Half = half, Head = head, Index = i };
+        if (Group.IdxX != 0)
+            return pair;
+        pair.Position = position[0];
+        long at = ((long)pair.Position * headDim) + i;
+        pair.Cos = cosSin[at];
+        pair.Sin = cosSin[at + half];
+        return pair;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -160,10 +220,14 @@ public static class Rope
     {
         float cos = cosSin[at];
         float sin = cosSin[at + half];
-        return new Float2
-        {
-            X = (first * cos) - (second * sin),
-            Y = (second * cos) + (first * sin),
-        };
+        return Turn(first, second, cos, sin);
     }
+
+    /// <summary>(x·cos − y·sin, y·cos + x·sin), products rounded.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static Float2 Turn(float first, float second, float cos, float sin) => new()
+    {
+        X = (first * cos) - (second * sin),
+        Y = (second * cos) + (first * sin),
+    };
 }

@@ -29,6 +29,7 @@ public static class ConformanceSuite
             .. SaeCases.All(shapes),
             .. TrainingCases.All(shapes),
             .. BlockCases.All(),
+            .. FollowedCases.All(),
         ];
     }
 }

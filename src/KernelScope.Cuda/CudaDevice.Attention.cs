@@ -127,17 +127,27 @@ public sealed partial class CudaDevice
         long partValues = (long)q.Rows * shape.HeadCount * splits * (cache.HeadDim + 2);
         _scratch.Begin(partValues * sizeof(float));
         ulong parts = _scratch.Take(partValues * sizeof(float));
-        Kernel kernel = _kernels[AttendOf(cache), wide ? "wide_part" : "part", pairs ? "2heads" : "1head"];
+        bool whole = wide && q.Rows * headGroups <= MostTickets;
+        Kernel kernel = _kernels[AttendOf(cache), whole ? "wide_whole" : wide ? "wide_part" : "part", pairs ? "2heads" : "1head"];
         int unit = ElementsOf(kernel, 0);
         LaunchQueue queue = BeginOp();
         ulong at = queue.Position(position);
         queue.Begin(kernel, splits, headGroups, q.Rows)
             .View(Address(q), Span(q) / unit).View(Address(cache.Keys), ValuesOf(cache) / unit)
             .View(Address(cache.Values), ValuesOf(cache) / unit).View(at, 1)
-            .View(parts, partValues)
-            .Int(shape.HeadCount).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(shape.Window).Int(Options.KeysPerSplit)
+            .View(parts, partValues);
+        if (whole)
+            queue.View(_tickets.Address, MostTickets).View(Address(destination), Span(destination));
+        queue.Int(shape.HeadCount).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(shape.Window).Int(Options.KeysPerSplit)
             .Float(shape.Scale).Float(shape.Softcap)
-            .Int(q.Stride).End();
+            .Int(q.Stride);
+        if (whole)
+        {
+            queue.Int(destination.Stride).End();
+            return;
+        }
+
+        queue.End();
         queue.Begin(_kernels["attend_merge"], shape.HeadCount, q.Rows)
             .View(parts, partValues).View(at, 1).View(Address(destination), Span(destination))
             .Int(splits).Int(shape.Window).Int(Options.KeysPerSplit).Int(cache.HeadDim).Int(destination.Stride).End();

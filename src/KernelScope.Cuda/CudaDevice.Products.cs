@@ -131,7 +131,7 @@ public sealed partial class CudaDevice
         }
         else if (IsWide(x))
         {
-            LaunchProduct(_kernels["gemv", w.TypeName, RowsSuffix(x.Rows)], x, weights, length, outputs, tiled, destination, stride);
+            Launch(new GemvLaunch(x, w.TypeName, weights, outputs, destination, stride), cap: 0);
         }
         else
         {

@@ -52,12 +52,22 @@ public sealed partial class CudaDevice
             .Float(epsilon).Int(x.Columns).Int(x.Stride).Int(destination.Stride).Int(InQuads(x, gain, destination)).End();
 
     /// <inheritdoc/>
-    protected override void AddNormedThenNormCore(Mat branch, Mat postGain, Mat nextGain, float epsilon, Mat resid, Mat normed) =>
-        BeginOp().Begin(_kernels["rms_add_normed_then_norm"], branch.Rows)
+    protected override void AddNormedThenNormCore(Mat branch, Mat postGain, Mat nextGain, float epsilon, Mat resid, Mat normed)
+    {
+        LaunchQueue queue = BeginOp();
+        int wide = InQuads(branch, postGain, nextGain, resid, normed);
+        if (branch.Rows == 1 && wide == 1 && TakeBack(branch, out GemvLaunch product))
+        {
+            LaunchWithNorm(product, branch, postGain, nextGain, epsilon, resid, normed);
+            return;
+        }
+
+        queue.Begin(_kernels["rms_add_normed_then_norm"], branch.Rows)
             .View(Address(branch), Span(branch)).View(Address(postGain), Span(postGain)).View(Address(nextGain), Span(nextGain))
             .View(Address(resid), Span(resid)).View(Address(normed), Span(normed))
             .Float(epsilon).Int(branch.Columns).Int(branch.Stride).Int(resid.Stride).Int(normed.Stride)
-            .Int(InQuads(branch, postGain, nextGain, resid, normed)).End();
+            .Int(wide).End();
+    }
 
     /// <inheritdoc/>
     protected override void RopeCore(Mat x, int position, Mat cosSin)
@@ -103,8 +113,14 @@ public sealed partial class CudaDevice
             return;
         }
 
-        int heads = (qkv.Columns / cache.HeadDim) - (2 * cache.KvHeadCount);
         LaunchQueue queue = BeginOp();
+        if (qkv.Rows == 1 && TakeBack(qkv, out GemvLaunch product))
+        {
+            LaunchWithRope(product, qkv, position, cosSin, cache);
+            return;
+        }
+
+        int heads = (qkv.Columns / cache.HeadDim) - (2 * cache.KvHeadCount);
         ulong at = queue.Position(position);
         queue.Begin(_kernels[RopeOf(cache), "rotate_then_store"], qkv.Rows, Blocks(qkv.Columns / 2, RopePairs))
             .View(Address(qkv), Span(qkv)).View(Address(cosSin), Span(cosSin)).View(at, 1)
@@ -132,9 +148,18 @@ public sealed partial class CudaDevice
     }
 
     /// <inheritdoc/>
-    protected override void SoftcapCore(Mat x, float cap) =>
-        BeginOp().Begin(_kernels["softcap"], x.Rows, Blocks(x.Columns, ElementColumns))
+    protected override void SoftcapCore(Mat x, float cap)
+    {
+        LaunchQueue queue = BeginOp();
+        if (TakeBack(x, out GemvLaunch product))
+        {
+            Launch(product, cap);
+            return;
+        }
+
+        queue.Begin(_kernels["softcap"], x.Rows, Blocks(x.Columns, ElementColumns))
             .View(Address(x), Span(x)).Float(cap).Int(x.Columns).Int(x.Stride).End();
+    }
 
     /// <inheritdoc/>
     protected override void AddScaledCore(Mat x, float alpha, Mat destination) =>

@@ -50,6 +50,7 @@ public sealed partial class CudaDevice : Device
             _kernels = new KernelTable(Context, kernels);
             _scratch = new Scratch(this, Context);
             _queue = new LaunchQueue(Context, Options);
+            _tickets = Tickets(Context);
         }
         catch
         {
@@ -263,6 +264,7 @@ public sealed partial class CudaDevice : Device
         Context.Drain();
         _queue.Dispose();
         _scratch.Dispose();
+        _tickets.Dispose();
         _staging?.Dispose();
         _kernels.Dispose();
         Context.Dispose();

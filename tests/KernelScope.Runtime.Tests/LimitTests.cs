@@ -1,4 +1,5 @@
 using KernelScope.Devices;
+using KernelScope.Files;
 using KernelScope.Generation;
 using KernelScope.Model;
 using KernelScope.Sae;
@@ -29,6 +30,21 @@ public class LimitTests
         await running.DisposeAsync();
         await Task.WhenAll(waiting).WaitAsync(Engines.Patience);
         Assert.Equal(16, ended.Count);
+    }
+
+    [Fact]
+    public async Task A_cache_of_bfloat16_takes_half_the_memory_and_another_type_is_refused()
+    {
+        await using KernelScopeEngine wide = await Engines.OpenAsync(),
+            narrow = await Engines.OpenAsync(change: o => o.CacheType = DType.BF16);
+        Assert.Equal((DType.F32, DType.BF16), (wide.Model.CacheType, narrow.Model.CacheType));
+        // Half of the cache, beside the logits of a session, which stay as they are.
+        long bytes = Scheduler.SessionBytes(wide.Model, 300, 64), saved = bytes - Scheduler.SessionBytes(narrow.Model, 300, 64);
+        Assert.InRange(saved, bytes / 4, bytes / 2);
+        Assert.Equal(2, (await narrow.AllAsync(Engines.Request(1, newTokens: 2))).Count);
+        ArgumentException refused =
+            await Assert.ThrowsAsync<ArgumentException>(() => Engines.OpenAsync(change: o => o.CacheType = DType.F16));
+        Assert.Contains("CacheType is F16", refused.Message, StringComparison.Ordinal);
     }
 
     [Fact]

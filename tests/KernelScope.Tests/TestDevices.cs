@@ -10,6 +10,12 @@ internal static class TestDevices
 {
     public static readonly string[] All = ["reference", "cpu", Packed];
 
+    /// <summary>Tokens that a golden's greedy decoding is held to: all that it has.</summary>
+    public const int GreedySteps = 24;
+
+    /// <summary>Prompts of a golden that are decoded from: both.</summary>
+    public static readonly string[] GreedyPrompts = ["", "-2"];
+
     /// <summary>The cpu device with every weight in panels.</summary>
     private const string Packed = "cpu, packed";
 

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Numerics;
 using System.Text.Json;
 
 namespace KernelScope.PtxRun;
@@ -33,8 +34,11 @@ internal sealed class Model
     private readonly JsonElement _manifest;
     private readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture) _gpu;
 
-    private Model(JsonElement kernels, JsonElement manifest, (string, double, int, string) gpu)
+    private readonly int _cacheBytes;
+
+    private Model(JsonElement kernels, JsonElement manifest, (string, double, int, string) gpu, int cacheBytes)
     {
+        _cacheBytes = cacheBytes;
         _kernels = kernels;
         _manifest = manifest;
         _gpu = gpu;
@@ -46,17 +50,19 @@ internal sealed class Model
     /// <param name="folder">With <c>resources.json</c> and <c>manifest.json</c>.</param>
     /// <param name="gpu">Which GPU; empty: all, by their totals.</param>
     /// <param name="position">Keys before the token.</param>
+    /// <param name="cacheBytes">Of a key's or value's number in the cache: 4 or 2.</param>
     /// <exception cref="UsageException">There is no such GPU.</exception>
-    public static void Print(string folder, string gpu, int position)
+    public static void Print(string folder, string gpu, int position, int cacheBytes)
     {
         using JsonDocument resources = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "resources.json"))),
             manifest = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "manifest.json")));
         if (gpu.Length > 0 && !Gpus.Any(g => g.Name == gpu))
             throw new UsageException($"'{gpu}' is none of {string.Join(", ", Gpus.Select(g => g.Name))}.");
         Console.WriteLine($"Estimates, nothing measured; ptxas {resources.RootElement.GetProperty("ptxas").GetString()}. " +
-            $"Decode of Gemma 2 2B in bfloat16 at position {position.ToString(CultureInfo.InvariantCulture)}, cache in float32.");
+            $"Decode of Gemma 2 2B in bfloat16 at position {position.ToString(CultureInfo.InvariantCulture)}, " +
+            $"cache in {(cacheBytes == 2 ? "bfloat16" : "float32")}.");
         foreach (var one in Gpus.Where(g => gpu.Length == 0 || g.Name == gpu))
-            new Model(resources.RootElement.GetProperty("kernels"), manifest.RootElement.GetProperty("kernels"), one)
+            new Model(resources.RootElement.GetProperty("kernels"), manifest.RootElement.GetProperty("kernels"), one, cacheBytes)
                 .Print(position, details: gpu.Length > 0);
     }
 
@@ -89,20 +95,16 @@ internal sealed class Model
         List<Row> rows =
         [
             Serial("embed", 1, 2 * Width, 1),
-            Gemv("q, k, v", "gemv_bf16_1row", Layers, Query + (2 * KeyValue), Width),
-            Serial("RoPE and store", Layers, 4 * (Query + (4 * KeyValue)), 2),
-            Part("attention, global", Layers - sliding, position + 1, 8192),
-            Part("attention, sliding", sliding, Math.Min(position + 1, Window), Window),
-            Merge("merge, global", Layers - sliding, position + 1, 8192),
-            Merge("merge, sliding", sliding, Math.Min(position + 1, Window), Window),
-            Gemv("o", "gemv_bf16_1row", Layers, Width, Query),
-            // A row is read once; two sums over a group of 16 warps take about a cache's latency each.
-            Serial("add, norm, norm", 2 * Layers, 16 * Width, 2),
+            Gemv("q, k, v, RoPE, store", _cacheBytes == 2 ? "gemv_rope_bf16_bf16" : "gemv_rope_bf16", Layers,
+                Query + (2 * KeyValue), Width),
+            Attend("attention, global", Layers - sliding, position + 1, 8192),
+            Attend("attention, sliding", sliding, Math.Min(position + 1, Window), Window),
+            WithNorm(Gemv("o, add, norm, norm", "gemv_norm_bf16", Layers, Width, Query)),
             Gemv("gate and up", "gated_gemv_bf16_1row", Layers, 2 * Hidden, Width),
-            Gemv("down", "gemv_bf16_1row", Layers, Width, Hidden),
+            WithNorm(Gemv("down, add, norm, norm", "gemv_norm_bf16", Layers, Width, Hidden)),
             Serial("first norm", 1, 8 * Width, 1),
-            Gemv("head", "gemv_bf16_1row", 1, Vocabulary, Width),
-            Serial("soft-cap", 1, 8 * Vocabulary, 2),
+            Serial("copy of the final norm", 1, 8 * Width, 1),
+            Gemv("head, soft-cap", "gemv_bf16_1row", 1, Vocabulary, Width),
             Serial("arg-max", 2, 4 * Vocabulary / 2, 2),
         ];
         return rows;
@@ -114,16 +116,34 @@ internal sealed class Model
         (int resident, int threads, int loads, int tile) = Of(kernel);
         double bytes = 2.0 * outputs * inputs, blocks = Math.Ceiling((double)outputs / tile / (kernel.StartsWith("gated",
             StringComparison.Ordinal) ? 2 : 1));
-        return Streaming(name, times, bytes, blocks, resident, threads, Math.Min(loads, 4));
+        return Streaming(name, times, bytes, blocks, resident, threads, kernel.StartsWith("gemv_norm", StringComparison.Ordinal) ? 4
+            : Math.Min(loads, 4));
+    }
+
+    /// <summary>
+    /// What the last group does behind a product: it takes its ticket, reads the branch twice and what it has made of resid once, a row of 2,304 in two rounds each, and waits
+    /// for two sums.
+    /// </summary>
+    private static Row WithNorm(Row product) =>
+        product with { Bytes = product.Bytes + (28 * Width), Seconds = product.Seconds + (9 * CacheLatency) };
+
+    /// <summary>The parts of all splits, and behind them, in the group that is done last, the merge.</summary>
+    private Row Attend(string name, int times, int keys, int capacity)
+    {
+        Row part = Part(name, times, keys, capacity), merge = Merge(name, times, keys, capacity);
+        return part with { Bytes = part.Bytes + (2 * merge.Bytes), Seconds = part.Seconds + merge.Seconds - MemoryLatency + CacheLatency };
     }
 
     private Row Part(string name, int times, int keys, int capacity)
     {
-        (int resident, int threads, int loads, _) = Of("attend_wide_part_2heads");
+        // The loads of the key loop, which is the same in all forms: the largest loop of the launch that also merges is the merge's, and loads of 8 bytes are not counted.
+        (_, _, int loads, _) = Of("attend_wide_part_2heads");
+        (int resident, int threads, _, _) = Of(_cacheBytes == 2 ? "attend_bf16_wide_whole_2heads" : "attend_wide_whole_2heads");
         int splits = Math.Min((capacity + KeysPerSplit - 1) / KeysPerSplit, MaxSplits),
             length = Math.Max(KeysPerSplit, (keys + splits - 1) / splits);
-        double blocks = Math.Ceiling((double)keys / length) * Heads / 2, bytes = 2.0 * sizeof(float) * HeadDim * KvHeads * keys;
-        Row row = Streaming(name, times, bytes, blocks, resident, threads, loads);
+        double blocks = Math.Ceiling((double)keys / length) * Heads / 2, bytes = 2.0 * _cacheBytes * HeadDim * KvHeads * keys;
+        // A lane's load of four values is half as long where they have two bytes.
+        Row row = Streaming(name, times, bytes, blocks, resident, threads, loads * _cacheBytes / 4.0);
         // The next key is on its way while one is scored: a warp's keys cost a latency each, or what their arithmetic takes.
         double chain = Math.Ceiling(length / (threads / 32.0)) * MemoryLatency * 0.6;
         return chain > row.Seconds ? row with
@@ -137,8 +157,8 @@ internal sealed class Model
     {
         int splits = Math.Min((capacity + KeysPerSplit - 1) / KeysPerSplit, MaxSplits),
             length = Math.Max(KeysPerSplit, (keys + splits - 1) / splits), used = (keys + length - 1) / length;
-        // Largest and sum, then eight parts at a time, for each half of the head.
-        return Serial(name, times, 4.0 * (HeadDim + 2) * Heads * used, 2 + (HeadDim / 128 * ((used / 8) + (used % 8))));
+        // For each of two heads largest and sum, then eight parts at a time; of those that are left four, two and one.
+        return Serial(name, times, 4.0 * (HeadDim + 2) * Heads * used, 2 * (2 + (used / 8) + BitOperations.PopCount((uint)used % 8)));
     }
 
     private Row Streaming(string name, int times, double bytes, double blocks, int resident, int threads, double loads)

@@ -62,6 +62,9 @@ internal sealed class LaunchQueue : IDisposable
             _slotUsed[s] = new CudaEvent(context);
     }
 
+    /// <summary>Number of the last launch that was asked for.</summary>
+    public long LaunchNumber { get; private set; }
+
     /// <summary>How often a batch was replayed as a graph.</summary>
     public long GraphLaunches { get; private set; }
 
@@ -166,7 +169,20 @@ internal sealed class LaunchQueue : IDisposable
                 $"given {_nextParameter}.");
         _parameterBytes += kernel.ParameterBytes;
         _launchCount++;
+        LaunchNumber++;
         _open = null;
+    }
+
+    /// <summary>Takes a launch back, if it is the last one and still waits.</summary>
+    /// <returns>Whether it was.</returns>
+    public bool TakeBack(long number)
+    {
+        if (_launchCount == 0 || number != LaunchNumber)
+            return false;
+        _parameterBytes = _launches[--_launchCount].Start;
+        // Nobody can take it back again, nor one that came before it.
+        LaunchNumber++;
+        return true;
     }
 
     /// <summary>Gives the driver everything that waits. It does not wait for the device.</summary>

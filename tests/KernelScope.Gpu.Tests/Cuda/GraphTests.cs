@@ -10,7 +10,7 @@ namespace KernelScope.Gpu.Tests.Cuda;
 /// <summary>Decode steps replayed as graphs, and runs repeated: the same bits.</summary>
 public sealed class GraphTests
 {
-    private const int Steps = 12;
+    private const int Steps = 6;
 
     [Theory]
     [InlineData("base")]

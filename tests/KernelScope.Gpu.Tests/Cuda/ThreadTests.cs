@@ -11,8 +11,7 @@ namespace KernelScope.Gpu.Tests.Cuda;
 public class ThreadTests
 {
     private const int Threads = 4;
-    private const int Generations = 2;
-    private const int Length = 4;
+    private const int Length = 2;
 
     [Theory]
     [InlineData("sl-jumprelu")]
@@ -22,12 +21,8 @@ public class ThreadTests
         using CudaDevice device = TestGpu.Open(options: TestGpu.Strict());
         using Gemma2Model model = Open(device);
         using JumpReluSae sae = JumpReluSae.Open(device, Fixtures.Path("sae", "saes", saeName));
-        var together = new (int[] Tokens, (int, float)[] Features)[Threads * Generations];
-        Run(t =>
-        {
-            for (int n = t; n < together.Length; n += Threads)
-                together[n] = new SampledRun(n).Run(model, sae, Length);
-        });
+        var together = new (int[] Tokens, (int, float)[] Features)[Threads];
+        Run(t => together[t] = new SampledRun(t).Run(model, sae, Length));
         for (int n = 0; n < together.Length; n++)
         {
             (int[] tokens, (int, float)[] features) = new SampledRun(n).Run(model, sae, Length);

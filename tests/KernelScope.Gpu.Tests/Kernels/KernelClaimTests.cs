@@ -14,13 +14,14 @@ public sealed partial class KernelClaimTests
     /// <summary>Kernels that may touch more sectors than their bytes fill, and the sentence of the header that says so.</summary>
     private static readonly (string Kernels, string Sentence)[] Uncoalesced =
     [
-        ("^(gated_)?gemv_(bf16|f16)_|^sae_encode_(bf16|f16)_", "each touches every sector of the L1 cache for half of it"),
+        ("^(gated_)?gemv_(bf16|f16)_|^gemv_(norm_|rope_(bf16_)?)b?f16$|^sae_encode_(bf16|f16)_",
+            "each touches every sector of the L1 cache for half of it"),
         ("^(gated_)?gemv_f32_[48]rows$",
             "The results of a group are one or two values in each row: a store touches a sector for every row."),
         ("^(gated_)?gemm_fma_", "each store touches every sector of its 256 bytes for a quarter of it"),
         ("^(gated_)?gemm_tensor_", "each store touches sectors for half of them"),
         ("^sae_encode_tile_", "each load touches every sector of its 256 bytes for a quarter of it"),
-        ("^attend_(rows_)?merge$",
+        ("^attend_(rows_)?merge$|^attend_(bf16_)?wide_whole_",
             "In the merge, the largest and the sum of a part lie a part apart from thread to thread: a sector for each."),
         ("^top_k_write$", "The values of a list are gathered from all over their row: a sector for each."),
     ];

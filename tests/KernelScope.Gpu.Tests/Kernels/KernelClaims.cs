@@ -25,10 +25,12 @@ internal static class KernelClaims
         ("copy", Element), ("add_scaled", Element), ("apply_gain", Element), ("softcap", Element), ("round_to_bf16", Element),
             ("gelu_multiply", Element),
         ("rope_rows_", RotateThenStoreRows), ("rope_bf16_rows_", RotateThenStoreRows), ("rope_", RotateOrStore),
-        ("gemv_plain_", GemvPlain), ("gemv_", Gemv), ("gated_gemv_", Gemv),
+        ("gemv_plain_", GemvPlain), ("gemv_rope_", GemvRope), ("gemv_norm_", GemvNorm), ("gemv_", Gemv), ("gated_gemv_", Gemv),
         ("gemm_fma_", Gemm), ("gated_gemm_fma_", Gemm), ("gemm_tensor_", Gemm), ("gated_gemm_tensor_", Gemm),
         ("attend_rows_merge", AttendRowsMerge), ("attend_rows_", AttendRowsPart), ("attend_bf16_rows_", AttendRowsPart),
-            ("attend_merge", AttendMerge), ("attend_tile_", AttendTile), ("attend_bf16_tile_", AttendTile), ("attend_", AttendPart),
+            ("attend_merge", AttendMerge), ("attend_tile_", AttendTile), ("attend_bf16_tile_", AttendTile),
+            ("attend_wide_whole_", AttendWhole), ("attend_bf16_wide_whole_", AttendWhole),
+            ("attend_", AttendPart),
         ("top_1_", Top1), ("top_k_", TopK),
         ("cross_entropy_", CrossEntropy),
         ("sae_encode_plain_", EncodePlain), ("sae_encode_tile_", EncodeTile), ("sae_encode_tensor_", EncodeTile),
@@ -141,11 +143,35 @@ internal static class KernelClaims
         (string type, int w) = TypeOf(kernel);
         int r = RowsOf(kernel), matrices = kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 : 1;
         LaunchResult result =
-            lab.Run(kernel, new Dim3(N * matrices / 2), Values(lab, r * K), Weights(lab, type, matrices * N * K), lab.EmptyFloats(r * N),
-                r, K, N, K, N)!;
+            lab.Run(kernel, new Dim3(N * matrices / 2), [Values(lab, r * K), Weights(lab, type, matrices * N * K), lab.EmptyFloats(r * N),
+                r, K, N, K, N, .. matrices == 1 ? (object[])[30f] : []])!;
         // x once for two outputs (a gate and its up), and twice of that beside weights of two bytes.
         int x = 4 * r * K * matrices * N / 2 * (w == 2 ? 2 : 1), written = r <= matrices ? 4 * r * N : 16 * r * N * matrices;
         return new Claim(result, (matrices * w * K * N) + (4 * r * K) + (4 * r * N), (matrices * w * K * N) + x + written);
+    }
+
+    private static Claim GemvRope(KernelLab lab, string kernel)
+    {
+        const int K = 2304, D = 16, Heads = 2, Kv = 1, Capacity = 4, N = (Heads + (2 * Kv)) * D;
+        string type = kernel[(kernel.LastIndexOf('_') + 1)..];
+        int w = type == "f32" ? 4 : 2, cached = CacheBytes(kernel);
+        LaunchResult result = lab.Run(kernel, new Dim3(N / 2), Values(lab, K), Weights(lab, type, N * K), lab.EmptyFloats(N),
+            Values(lab, D), lab.Ints(0), lab.Empty(cached * Capacity * D), lab.Empty(cached * Capacity * D), K, Heads, Kv, D, Capacity)!;
+        // As gemv; position, cosine and sine once a pair; results and what is kept of them one by one.
+        int written = (4 * N) + (2 * Kv * cached * D);
+        return new Claim(result, (w * K * N) + (4 * K) + written + (4 * D) + 4,
+            (w * K * N) + (4 * K * N / 2 * (w == 2 ? 2 : 1)) + written + (12 * N / 2));
+    }
+
+    private static Claim GemvNorm(KernelLab lab, string kernel)
+    {
+        const int K = 2304, N = 128;
+        (string type, int w) = TypeOf(kernel);
+        LaunchResult result = lab.Run(kernel, new Dim3(N / 2), Values(lab, K), Weights(lab, type, N * K), lab.EmptyFloats(N),
+            Values(lab, N), Values(lab, N), Values(lab, N), lab.EmptyFloats(N), lab.Ints(0), 1e-6f, K, N)!;
+        // As gemv, its results one by one, and a ticket; the last group reads the branch twice, resid twice and two gains, and writes resid and normed.
+        return new Claim(result, (w * K * N) + (4 * K) + (28 * N),
+            (w * K * N) + (4 * K * N / 2 * (w == 2 ? 2 : 1)) + (4 * N) + (4 * N / 2) + (32 * N));
     }
 
     private static Claim Gemm(KernelLab lab, string kernel)
@@ -180,6 +206,25 @@ internal static class KernelClaims
             cache + (4 * Heads * D) + Written + (32 * Heads * Splits),
             (cache * Heads / shared) + (groups * WarpsOf128 * ((4 * D * shared) + 4))
             + Written + Runs + (32 * groups * shared));
+    }
+
+    /// <summary>As <see cref="AttendPart"/> and <see cref="AttendMerge"/>, and a ticket a group.</summary>
+    private static Claim AttendWhole(KernelLab lab, string kernel)
+    {
+        const int D = 256, Capacity = 64, Heads = 2, Splits = 4;
+        int shared = kernel.EndsWith("2heads", StringComparison.Ordinal) ? 2 : 1, groups = Splits * Heads / shared;
+        LabBuffer keys = Cache(lab, kernel, Capacity * D), values = Cache(lab, kernel, Capacity * D);
+        double cache = 2.0 * CacheBytes(kernel) * D * Capacity;
+        LaunchResult result = lab.Run(kernel, new Dim3(Splits, Heads / shared), Values(lab, Heads * D), keys, values,
+            lab.Ints(Capacity - 1), lab.EmptyFloats(Heads * Splits * (D + 2)), lab.Ints(new int[Heads / shared]),
+            lab.EmptyFloats(Heads * D), Heads, 1, D, Capacity, 0, Capacity / Splits, 1f / 16, 50f, Heads * D, Heads * D)!;
+        const int Parts = Heads * Splits * (4 * (D + 2)), Runs = Heads * Splits * (D / 32) * 32,
+            Merge = Heads * ((5 * D * Splits) + (4 * D) + (2 * 32 * Splits));
+        return new Claim(
+            result,
+            cache + (8 * Heads * D) + (2 * Parts) + (32 * Heads * Splits),
+            (cache * Heads / shared) + (groups * ((WarpsOf128 * ((4 * D * shared) + 4)) + 4)) + Parts + Runs + (32 * groups * shared)
+                + Merge);
     }
 
     /// <summary>

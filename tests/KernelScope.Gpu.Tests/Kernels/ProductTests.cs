@@ -69,7 +69,7 @@ public sealed class ProductTests
         float[] x = Data.Normal(rows * stride, rows);
         (byte[] bytes, double[] w) = Data.Weights(dtype, outputs * columns, 7);
         LabBuffer xs = lab.Floats(x), ws = lab.Write(bytes), y = lab.EmptyFloats(rows * outputs), plain = lab.EmptyFloats(rows * outputs);
-        lab.Run($"gemv_{dtype}_{Form(rows)}", new Dim3((outputs + 1) / 2), xs, ws, y, rows, columns, outputs, stride, outputs);
+        lab.Run($"gemv_{dtype}_{Form(rows)}", new Dim3((outputs + 1) / 2), xs, ws, y, rows, columns, outputs, stride, outputs, 0f);
         lab.Run($"gemv_plain_{dtype}", new Dim3((outputs + 3) / 4, rows), xs, ws, plain, columns, outputs, stride, outputs);
         (double[] product, double[] size) = Data.Multiply(x, w, rows, columns, outputs, stride);
         CloseTo(product, size, lab.ReadFloats(y), 1e-6);
@@ -107,14 +107,14 @@ public sealed class ProductTests
         {
             LabBuffer one = lab.EmptyFloats(Outputs);
             lab.Run($"gemv_{dtype}_1row", new Dim3(3), lab.Floats(x[(t * Columns)..((t + 1) * Columns)]), w, one, 1, Columns,
-                Outputs, Columns, Outputs);
+                Outputs, Columns, Outputs, 0f);
             Assert.Equal(all[(t * Outputs)..((t + 1) * Outputs)], lab.ReadFloats(one));
         }
 
         float[] Rows(string form, int rows)
         {
             LabBuffer y = lab.EmptyFloats(rows * Outputs);
-            lab.Run($"gemv_{dtype}_{form}", new Dim3(3), xs, w, y, rows, Columns, Outputs, Columns, Outputs);
+            lab.Run($"gemv_{dtype}_{form}", new Dim3(3), xs, w, y, rows, Columns, Outputs, Columns, Outputs, 0f);
             return lab.ReadFloats(y);
         }
     }
@@ -217,7 +217,7 @@ public sealed class ProductTests
         using KernelLab lab = KernelLab.Create(LabKind.Sm80);
         LabBuffer y = lab.EmptyFloats(Outputs);
         LaunchResult result = lab.Run($"gemv_{dtype}_1row", new Dim3(8), lab.Floats(Data.Normal(Columns, 1)),
-            lab.Write(Data.Weights(dtype, Outputs * Columns, 7).Bytes), y, 1, Columns, Outputs, Columns, Outputs)!;
+            lab.Write(Data.Weights(dtype, Outputs * Columns, 7).Bytes), y, 1, Columns, Outputs, Columns, Outputs, 0f)!;
         // x comes once for every two outputs, from the caches; beside weights of two bytes each of its sectors is touched twice, for 16 bytes each.
         int x = Outputs / 2 * Columns * 4 * (weightBytes == 2 ? 2 : 1);
         Assert.Equal(Outputs * Columns * weightBytes, result.GlobalLoads.MovedBytes - x);
