@@ -12,7 +12,7 @@ namespace KernelScope.Training;
 /// A run that was killed at any moment and resumed makes the same files as one that was not, but for the times in its log. For one caller
 /// at a time.
 /// </remarks>
-public sealed class TrainingRun
+public sealed class TrainingRun : IDisposable
 {
     // Read back from both layouts before a run says that it is done.
     private const int CheckedRows = 1000;
@@ -81,9 +81,12 @@ public sealed class TrainingRun
         }
         finally
         {
-            Close();
+            Dispose();
         }
     }
+
+    /// <summary>Closes the log, as <see cref="Execute"/> does at its end.</summary>
+    public void Dispose() => _log?.Dispose();
 
     /// <summary>Whether all steps are done.</summary>
     internal bool IsAtEnd => _trainer.Step >= _trainer.Options.Steps;
@@ -91,7 +94,7 @@ public sealed class TrainingRun
     /// <summary>Steps done.</summary>
     internal long Step => _trainer.Step;
 
-    /// <summary>Goes to where the run was, and opens its log, until <see cref="Close"/>.</summary>
+    /// <summary>Goes to where the run was, and opens its log, until <see cref="Dispose"/>.</summary>
     internal void Begin(IProgress<TrainingProgress>? progress)
     {
         Directory.CreateDirectory(_files.Folder);
@@ -144,9 +147,6 @@ public sealed class TrainingRun
         TrainingCheckpoint.Write(_trainer, _checkpoints, _log.Length);
         TrainingCheckpoint.Prune(_checkpoints, _files.KeepEvery);
     }
-
-    /// <summary>Closes the log.</summary>
-    internal void Close() => _log?.Dispose();
 
     /// <summary>Goes to the newest whole checkpoint, and gives the length of the log then; 0 if there is none.</summary>
     private long LoadCheckpoint()

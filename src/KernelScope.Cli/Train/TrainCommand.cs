@@ -197,7 +197,7 @@ internal sealed class TrainCommand : Verb
             Warn = text => Failure.WriteLine(Streams.Error, $"warning: {text}"),
             Place = place,
         };
-        var training = new TrainingRun(trainer, files)
+        using var training = new TrainingRun(trainer, files)
         {
             Loss = lossTokens is null ? null : new ValidationLoss(loaded!, lossTokens, place),
         };

@@ -21,7 +21,7 @@ internal sealed class TrainingGroup(SharedRows rows) : IDisposable
         }
         catch
         {
-            run?.Close();
+            run?.Dispose();
             trainer.Dispose();
             throw;
         }
@@ -56,7 +56,7 @@ internal sealed class TrainingGroup(SharedRows rows) : IDisposable
     {
         foreach ((_, SaeTrainer trainer, TrainingRun run) in _runs)
         {
-            run.Close();
+            run.Dispose();
             trainer.Dispose();
         }
     }
