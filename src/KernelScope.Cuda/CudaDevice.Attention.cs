@@ -127,7 +127,8 @@ public sealed partial class CudaDevice
         long partValues = (long)q.Rows * shape.HeadCount * splits * (cache.HeadDim + 2);
         _scratch.Begin(partValues * sizeof(float));
         ulong parts = _scratch.Take(partValues * sizeof(float));
-        bool whole = wide && q.Rows * headGroups <= MostTickets;
+        // A decode step: of several rows the merge is a smaller part of the whole.
+        bool whole = wide && q.Rows == 1 && headGroups <= MostTickets;
         Kernel kernel = _kernels[AttendOf(cache), whole ? "wide_whole" : wide ? "wide_part" : "part", pairs ? "2heads" : "1head"];
         int unit = ElementsOf(kernel, 0);
         LaunchQueue queue = BeginOp();

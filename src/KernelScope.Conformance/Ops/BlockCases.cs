@@ -39,6 +39,8 @@ internal static class BlockCases
         foreach (int headDim in (int[])[128, 256])
         {
             yield return AttendCases.Case("bf16 cache, whole blocks", new(2, 1, headDim, 1, 20, 24, 0, 50, 0.1f, Type: DType.BF16));
+            yield return AttendCases.Case("bf16 cache, whole blocks, no pairs of heads",
+                new(1, 1, headDim, 1, 20, 24, 0, 50, 0.1f, Type: DType.BF16));
             yield return AttendCases.Case("bf16 cache, whole blocks", new(2, 1, headDim, 9, 30, 40, 20, 50, 0.1f, Type: DType.BF16));
         }
 

@@ -17,7 +17,8 @@ internal static class FollowedCases
         {
             yield return Softcap(1, dtype);
             yield return Softcap(8, dtype);
-            yield return RopeThenStore(dtype);
+            yield return RopeThenStore(dtype, DType.F32);
+            yield return RopeThenStore(dtype, DType.BF16);
             yield return AddNormedThenNorm(dtype);
         }
     }
@@ -29,12 +30,12 @@ internal static class FollowedCases
             Run(trial, y, dtype, s => s.Device.Softcap(s[y], 3f));
         });
 
-    private static ConformanceCase RopeThenStore(DType dtype) =>
-        new(nameof(Device.RopeThenStore), Name(1, dtype), Inputs * Outputs, trial =>
+    private static ConformanceCase RopeThenStore(DType dtype, DType cacheType) =>
+        new(nameof(Device.RopeThenStore), RopeCases.NameOf(cacheType) + Name(1, dtype), Inputs * Outputs, trial =>
         {
             const int HeadDim = 12, Position = 9;
             TrialMatrix qkv = trial.Output("qkv", 1, Outputs), table = RopeCases.Table(trial, Position + 1, HeadDim, Layout.Dense);
-            TrialCache cache = RopeCases.Cache(trial, 1, HeadDim, 8);
+            TrialCache cache = RopeCases.Cache(trial, 1, HeadDim, 8, cacheType);
             Run(trial, qkv, dtype, s => s.Device.RopeThenStore(s[qkv], Position, s[table], s[cache]));
         });
 

@@ -235,8 +235,8 @@ public sealed class DriverRulesTests
     [InlineData("gemv_bf16", "gemv_bf16_1row", ", 8, 31, ", ", 4, 31, ", "the product of one row is off")]
     [InlineData("gemm_tensor_bf16_exact", "gemm_tensor_bf16_exact", "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", "the product of 72 rows is off")]
-    [InlineData("attend_decode", "attend_merge", "add.rn.f32", "sub.rn.f32", "attention is off")]
-    [InlineData("attend_decode", "attend_wide_part_2heads", ", 8, 31, ", ", 4, 31, ", "attention is off")]
+    [InlineData("attend_decode", "attend_wide_whole_2heads", "add.rn.f32", "sub.rn.f32", "attention is off")]
+    [InlineData("attend_decode", "attend_wide_whole_2heads", ", 8, 31, ", ", 4, 31, ", "attention is off")]
     public void A_misread_instruction_fails_the_self_test(string file, string kernel, string text, string changed, string problem)
     {
         using var device = new CudaDevice("cuda:0", new EmulatedDriver(),
