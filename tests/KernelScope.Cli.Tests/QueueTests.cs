@@ -253,8 +253,11 @@ public sealed partial class QueueTests
 
                 break;
             default:
-                string[] files = [.. Directory.GetFiles(folder.At("run", "acts"), "0*.safetensors", SearchOption.AllDirectories)
-                    .Where(f => File.Exists(folder.At("run", "shards", $"{Path.GetFileNameWithoutExtension(f)}.json")))];
+                // On a busy machine no worker may have begun.
+                string acts = folder.At("run", "acts");
+                string[] there = Directory.Exists(acts) ? Directory.GetFiles(acts, "0*.safetensors", SearchOption.AllDirectories) : [];
+                string[] files = [.. there.Where(f =>
+                    File.Exists(folder.At("run", "shards", $"{Path.GetFileNameWithoutExtension(f)}.json")))];
                 if (files.Length == 0)
                     break;
                 string path = files[random.Next(files.Length)];
