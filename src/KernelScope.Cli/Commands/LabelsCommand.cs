@@ -86,8 +86,7 @@ internal sealed class LabelsCommand : Verb
             Save(folder, labels);
         LabelSource[] sources = [.. labels.BySource
             .Select(t => new LabelSource(t.ModelId, t.Source, t.Count, t.Indexes.ToArray().Distinct().Count()))];
-        if (labels.Rejected > 0)
-            Failure.WriteLine(Streams.Error, $"{labels.Rejected} entries are not labels; the first: {labels.FirstRejected}");
+        LabelOption.SayRejected(labels, Streams);
         Written.Say(Streams, output);
         if (Common.JsonOf(parsed))
         {

@@ -77,7 +77,8 @@ internal sealed class MergeCommand : Verb
     {
         string? what = parsed.GetValue(_what);
         Belongs(parsed, what is not ("statistics" or EvaluationRuns.Eval), "--what density, examples or transpose", _sae);
-        Belongs(parsed, what != EvaluationRuns.Eval, "shards that stand alone: an evaluation is merged whole", _partial);
+        if (what == EvaluationRuns.Eval && parsed.GetValue(_partial))
+            throw new UsageException("--partial does not go with --what eval: an evaluation is merged whole.");
         Belongs(parsed, what == "examples", "--what examples", _top, _random, _window);
     }
 

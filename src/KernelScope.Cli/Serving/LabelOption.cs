@@ -38,8 +38,7 @@ internal static class LabelOption
         if (paths is { Length: > 0 })
         {
             read = FeatureLabels.Load(paths, ModelId(model), cancellation);
-            if (read.Rejected > 0)
-                Failure.WriteLine(streams.Error, $"{read.Rejected} entries are not labels; the first: {read.FirstRejected}");
+            SayRejected(read, streams);
         }
 
         if (!model.IsDemo)
@@ -48,6 +47,15 @@ internal static class LabelOption
         return read.With(
             Demo.SaeNames.SelectMany(sae => Demo.Meanings(sae).Select(m => Label(SourceName.OfDemo(sae), m.Key, m.Value))),
             source => Demo.SaeNames.Contains(source) ? SourceName.OfDemo(source) : source);
+    }
+
+    /// <summary>Says what was read and is not a label.</summary>
+    public static void SayRejected(FeatureLabels labels, Streams streams)
+    {
+        if (labels.Rejected == 0)
+            return;
+        string count = labels.Rejected == 1 ? "1 entry is not a label" : $"{labels.Rejected} entries are not labels";
+        Failure.WriteLine(streams.Error, $"{count}; the first: {labels.FirstRejected}");
     }
 
     private static FeatureLabel Label(string source, int index, string text) =>

@@ -46,7 +46,8 @@ internal sealed class LabelSearch(IReadOnlyList<LabelTable> tables, string query
         return with == 0 ? 0 : Math.Log(1 + (tables.Sum(t => (double)t.Count) / with));
     }
 
-    private static bool IsWord(LabelWords all, int at, ReadOnlySpan<byte> word) => at < all.Words.Count && all.Words[at].SequenceEqual(word);
+    private static bool IsWord(LabelWords all, int at, ReadOnlySpan<byte> word) =>
+        at < all.Words.Count && all.Words[at].SequenceEqual(word);
 
     private void Find(LabelTable table, byte[][] words, double[] scores, List<(LabelTable Table, int Row, double Score)> found)
     {
