@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text;
 using System.Text.Json;
 
 namespace KernelScope.Cli.Tests;
@@ -91,6 +92,26 @@ public sealed class TrainTests
         Program.Run(Of("planned", "other", 30)[..^1]).AssertFailed(1, "not complete");
         Program.Run(["train", "--from", folder.At("planned"), "--out", folder.At("other"), .. recipe, "--live", "--trust"])
             .AssertFailed(2, "--trust");
+    }
+
+    /// <summary>The last chunk of a sequence is shorter than the others: what the chunk before it kept does not count.</summary>
+    [Fact]
+    public void Live_rows_of_sequences_longer_than_a_chunk_are_those_of_a_harvest()
+    {
+        using var folder = new TempFolder();
+        static string Sequence(int length) => $"[2,{string.Join(',', Enumerable.Range(0, length - 1).Select(i => 600 + (i * 37 % 3000)))}]";
+        string[] plan = ["--tokens-file", folder.Write("tokens.json",
+            Encoding.UTF8.GetBytes($"[{Sequence(300)},{Sequence(270)},{Sequence(20)}]")),
+            "--sites", "resid_post.0", "--context", "512"];
+        Program.Json(["plan", "--out", folder.At("planned"), .. plan]);
+        Program.Json(["harvest", "--out", folder.At("stored"), .. plan]);
+        string[] Of(string run, params string[] more) => ["train", "--from", folder.At(run), "--out", folder.At(run + ".sae"), "--site",
+            "resid_post.0", "--width", "16", "--sparsity", "0.01", "--steps", "6", "--batch", "128", "--validation", "0", .. more];
+        Program.Json(Of("stored"));
+        Program.Json(Of("planned", "--live"));
+        byte[][] made = [.. new[] { "stored", "planned" }
+            .Select(run => File.ReadAllBytes(folder.At(run + ".sae/saelens/sae_weights.safetensors")))];
+        Assert.Equal(made[0], made[1]);
     }
 
     [Theory]

@@ -138,8 +138,8 @@ internal sealed class ShardHarvest : IShardMaker
         {
             int count = Math.Min(chunkLength, ids.Length - start);
             Feed(ids.AsSpan(start, count), cancellationToken);
-            for (int r = 0; r < count; r++)
-                keeps[r] = _selection.Keeps(ids[start + r], start + r);
+            for (int r = 0; r < keeps.Length; r++)
+                keeps[r] = r < count && _selection.Keeps(ids[start + r], start + r);
             chunkDone(keeps, start);
             progress?.Report(count);
         }
