@@ -17,7 +17,7 @@ public sealed class EvaluationRunTests
         string run = Plan(folder, 20, 9, 14);
         string[] what = ["work", run, "--what", "eval", "--sae", Sae, "--sae", Other];
         Assert.Equal(2, Program.Json([.. what, "--shard", "2"]).GetProperty("done")[0].GetProperty("shard").GetInt32());
-        Program.Run("merge", run, "--what", "eval").AssertFailed(1, "not complete", "2 of 3");
+        Program.Run("merge", run, "--what", "eval").AssertFailed(1, "not complete", "2 of 3", "all are needed");
         Assert.Equal([0, 1], Program.Json(what).GetProperty("done").EnumerateArray().Select(d => d.GetProperty("shard").GetInt32()));
         Assert.Equal(0, Program.Json(what).GetProperty("done").GetArrayLength());
         JsonElement merged = Program.Json("merge", run, "--what", "eval", "--out", folder.At("eval.json"));

@@ -42,9 +42,12 @@ internal sealed class RunMerge
         ShardManifest[] manifests = [.. Enumerable.Range(0, plan.Shards.Count)
             .Select(n => ShardHarvest.Find(folder, plan, n)).OfType<ShardManifest>()];
         if (manifests.Length < plan.Shards.Count && !partial)
+        {
+            string next = plan.Evaluation is null ? "--partial merges those that are there" : "'work' makes them, and all are needed";
             throw BadFile.Of(folder.Path,
-                $"the run is not complete: {plan.Shards.Count - manifests.Length} of {plan.Shards.Count} shards are missing; --partial " +
-                    $"merges those that are there.");
+                $"the run is not complete: {plan.Shards.Count - manifests.Length} of {plan.Shards.Count} shards are missing; {next}.");
+        }
+
         return manifests.Length > 0 ? new RunMerge(folder, plan, manifests) : throw BadFile.Of(folder.Path, "no shard is there yet.");
     }
 
