@@ -1,7 +1,5 @@
 using System.CommandLine;
-using System.Security.Cryptography;
 using KernelScope.Evaluation;
-using KernelScope.Files;
 using KernelScope.Training.Runs;
 
 namespace KernelScope.Cli;
@@ -91,12 +89,8 @@ internal sealed class MergeCommand : Verb
         if (plan.Evaluation is not null)
             throw new WorkException($"{Printable.Escape(folder.Path)} is an evaluation: it has no {what}, and is merged by --what eval.");
         SaeRecord? sae = what == "statistics" ? null : Sae(parsed, plan);
-        string path = parsed.GetValue(_out) ?? Path.Combine(folder.MergedFolder, sae is null ? "statistics.json"
+        string path = Place(parsed, folder, sae is null ? "statistics.json"
             : $"{what}.{sae.Id}{(what == "transpose" ? "" : ".safetensors")}");
-        if (path.Length == 0)
-            throw new UsageException("--out is empty; it needs a file.");
-        if (parsed.GetValue(_out) is null)
-            Directory.CreateDirectory(folder.MergedFolder);
         MergedFile merged;
         using (var progress = new Progress(Streams, $"Merging {what}"))
         {
@@ -114,6 +108,15 @@ internal sealed class MergeCommand : Verb
         return Print(parsed, plan, what, merged);
     }
 
+    /// <summary>Where the result goes: to --out, else under its name to the run's own folder, which is made.</summary>
+    private string Place(ParseResult parsed, RunFolder folder, string name)
+    {
+        if (parsed.GetValue(_out) is string path)
+            return path.Length > 0 ? path : throw new UsageException("--out is empty; it needs a file.");
+        Directory.CreateDirectory(folder.MergedFolder);
+        return Path.Combine(folder.MergedFolder, name);
+    }
+
     private int Print(ParseResult parsed, RunPlan plan, string what, MergedFile merged)
     {
         if (Common.JsonOf(parsed))
@@ -128,24 +131,18 @@ internal sealed class MergeCommand : Verb
     private int Evaluation(ParseResult parsed, RunFolder run, RunPlan runPlan)
     {
         (RunFolder folder, RunPlan plan) = EvaluationRuns.Find(run, runPlan);
-        string path = parsed.GetValue(_out) ?? Path.Combine(folder.MergedFolder, "eval.json");
-        if (path.Length == 0)
-            throw new UsageException("--out is empty; it needs a file.");
-        if (parsed.GetValue(_out) is null)
-            Directory.CreateDirectory(folder.MergedFolder);
+        string path = Place(parsed, folder, "eval.json");
+        RunMerge merge;
         EvaluationResult result;
         using (var progress = new Progress(Streams, "Merging eval"))
-            result = RunMerge.Open(folder, plan, partial: false).Evaluation(new Bootstrap(), progress, Cancellation);
-        using var bytes = new MemoryStream();
-        EvalView.WriteJson(bytes, result, plan.Model.Name, [("run", plan.Evaluation!.Run)]);
-        using (AtomicFile file = AtomicFile.Create(path))
         {
-            file.Stream.Write(bytes.ToArray());
-            file.Commit();
+            merge = RunMerge.Open(folder, plan, partial: false);
+            result = merge.Evaluation(new Bootstrap(), progress, Cancellation);
         }
 
-        return Print(parsed, plan, EvaluationRuns.Eval, new MergedFile(plan.Shards.Count, plan.Rows, path,
-            Convert.ToHexStringLower(SHA256.HashData(bytes.ToArray()))));
+        using var bytes = new MemoryStream();
+        EvalView.WriteJson(bytes, result, plan.Model.Name, [("run", plan.Evaluation!.Run)]);
+        return Print(parsed, plan, EvaluationRuns.Eval, merge.Write(path, bytes.ToArray()));
     }
 
     private SaeRecord Sae(ParseResult parsed, RunPlan plan)

@@ -101,12 +101,16 @@ internal sealed class RunMerge
             ["excluded"] = counts,
             ["sites"] = sites,
         });
-        using (AtomicFile file = AtomicFile.Create(path))
-        {
-            file.Stream.Write(bytes);
-            file.Commit();
-        }
+        return Write(path, bytes);
+    }
 
+    /// <summary>Writes a merged document.</summary>
+    /// <exception cref="IOException">It cannot be written.</exception>
+    public MergedFile Write(string path, byte[] bytes)
+    {
+        using AtomicFile file = AtomicFile.Create(path);
+        file.Stream.Write(bytes);
+        file.Commit();
         return new MergedFile(_manifests.Length, Rows, path, CanonicalJson.Hash(bytes));
     }
 

@@ -66,24 +66,10 @@ internal sealed class ShardEvaluation : IShardMaker
             progress?.Report(_tokens.Sequence(b).Length);
         }
 
-        return ShardHarvest.Commit(_folder, _plan, new ShardManifest
-        {
-            Run = _plan.Id,
-            Shard = shard,
-            Attempt = attempt,
-            Sites = new Dictionary<string, SiteManifest>(),
-            Codes = new Dictionary<string, CodesManifest>(),
-            Tokens = new StoredFile(new FileInfo(_folder.At($"../../{RunFolder.Tokens(shard)}")).Length, record.TokensSha256),
-            Scores = ShardScores.Write(_folder, _plan, shard, scores),
-            Excluded = new Dictionary<int, long>(),
-            Rows = record.Rows,
-            Seconds = Math.Round(Stopwatch.GetElapsedTime(start).TotalSeconds, 3),
-            Worker = WorkerName.Own,
-            Host = WorkerName.Host,
-            Device = _model.Device.Name,
-            DeviceClass = _plan.DeviceClass,
-            Code = $"{_plan.CodeVersion}+{_plan.CodeCommit}",
-        });
+        StoredFile written = ShardScores.Write(_folder, _plan, shard, scores);
+        string tokens = _folder.At($"../../{RunFolder.Tokens(shard)}");
+        return ShardHarvest.Commit(_folder, _plan,
+            ShardManifest.Create(_plan, shard, attempt, tokens, _model.Device, start) with { Scores = written });
     }
 
     public void Dispose() => _evaluator.Dispose();

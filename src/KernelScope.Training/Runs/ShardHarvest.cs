@@ -93,23 +93,8 @@ internal sealed class ShardHarvest : IShardMaker
 
         cancellationToken.ThrowIfCancellationRequested();
         (Dictionary<string, SiteManifest> sites, Dictionary<string, CodesManifest> codes) = rows.Place(sequence, position, token);
-        return Commit(_folder, _plan, new ShardManifest
-        {
-            Run = _plan.Id,
-            Shard = shard,
-            Attempt = attempt,
-            Sites = sites,
-            Codes = codes,
-            Tokens = new StoredFile(LengthOf(_folder.At(RunFolder.Tokens(shard))), _plan.Shards[shard].TokensSha256),
-            Excluded = excluded,
-            Rows = sequence.Length,
-            Seconds = Math.Round(Stopwatch.GetElapsedTime(start).TotalSeconds, 3),
-            Worker = WorkerName.Own,
-            Host = WorkerName.Host,
-            Device = _model.Device.Name,
-            DeviceClass = _plan.DeviceClass,
-            Code = $"{_plan.CodeVersion}+{_plan.CodeCommit}",
-        });
+        var manifest = ShardManifest.Create(_plan, shard, attempt, _folder.At(RunFolder.Tokens(shard)), _model.Device, start);
+        return Commit(_folder, _plan, manifest with { Sites = sites, Codes = codes, Excluded = excluded });
     }
 
     /// <summary>Runs a sequence without writing anything, for an estimate of time.</summary>

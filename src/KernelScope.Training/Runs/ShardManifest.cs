@@ -1,6 +1,8 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using KernelScope.Devices;
 using KernelScope.Files;
 
 namespace KernelScope.Training.Runs;
@@ -86,6 +88,31 @@ internal sealed record ShardManifest
     public required string DeviceClass { get; init; }
 
     public required string Code { get; init; }
+
+    /// <summary>Of a shard that this process has made, without what is in it: no sites, no codes, nothing left out.</summary>
+    /// <param name="plan">The run.</param>
+    /// <param name="shard">Which.</param>
+    /// <param name="attempt">The number of the attempt, from 1.</param>
+    /// <param name="tokensPath">Its tokens.</param>
+    /// <param name="device">What it was made on.</param>
+    /// <param name="start">When it was begun, by <see cref="Stopwatch.GetTimestamp"/>.</param>
+    public static ShardManifest Create(RunPlan plan, int shard, int attempt, string tokensPath, Device device, long start) => new()
+    {
+        Run = plan.Id,
+        Shard = shard,
+        Attempt = attempt,
+        Sites = new Dictionary<string, SiteManifest>(),
+        Codes = new Dictionary<string, CodesManifest>(),
+        Tokens = new StoredFile(new FileInfo(tokensPath).Length, plan.Shards[shard].TokensSha256),
+        Excluded = new Dictionary<int, long>(),
+        Rows = plan.Shards[shard].Rows,
+        Seconds = Math.Round(Stopwatch.GetElapsedTime(start).TotalSeconds, 3),
+        Worker = WorkerName.Own,
+        Host = WorkerName.Host,
+        Device = device.Name,
+        DeviceClass = plan.DeviceClass,
+        Code = $"{plan.CodeVersion}+{plan.CodeCommit}",
+    };
 
     /// <summary>The bytes of the manifest.</summary>
     public byte[] ToBytes()
