@@ -75,38 +75,12 @@ internal sealed class TokenChoice : IDisposable
             // The soft-cap makes finite logits of infinities: then the largest lies at the cap, as hardly any other does.
             float cap = _session.Model.Config.FinalSoftcap;
             if (cap > 0 && Math.Abs(_sampler.LargestLogit) >= cap * 0.999999f)
-                RequireFinite();
+                FirstNotFinite.RequireFinite(_session);
             return id;
         }
         catch (NotFiniteException seen)
         {
             throw FirstNotFinite.Of(_session.Model, _session.Tokens, seen);
-        }
-    }
-
-    /// <summary>Refuses a row of the final norm, or logits before the soft-cap, that are not finite.</summary>
-    private void RequireFinite()
-    {
-        Gemma2Model model = _session.Model;
-        Mat last = _session.FinalNorm.RowRange(_session.FinalNorm.Rows - 1, 1);
-        float[] row = new float[Math.Max(last.Columns, model.Config.VocabSize)];
-        Require(last, $"the activations at {new HookPoint(Site.FinalNorm)}");
-        Mat raw = model.Device.CreateMat(1, model.Config.VocabSize, "logits before the soft-cap");
-        try
-        {
-            model.Device.Linear(last, model.Unembedding, raw);
-            Require(raw, "the logits");
-        }
-        finally
-        {
-            raw.Buffer.Dispose();
-        }
-
-        void Require(Mat value, string what)
-        {
-            Span<float> values = row.AsSpan(0, value.Columns);
-            model.Device.Read(value, values);
-            NotFiniteException.Refuse(values, value.Columns, what, _session.Position - 1);
         }
     }
 

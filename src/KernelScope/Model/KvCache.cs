@@ -8,7 +8,7 @@ namespace KernelScope.Model;
 /// Forks share one <see cref="Storage"/>. Who writes while others share it copies what it needs first, and lets go; who shares it with nobody writes in place.
 /// No lock is needed: only holders can make more holders, so a storage with one holder stays with it; two that copy at the same time copy once too often, which is harmless.
 /// </remarks>
-internal sealed class KvCache : IDisposable
+internal sealed partial class KvCache : IDisposable
 {
     private readonly Device _device;
     private readonly Gemma2Config _config;
@@ -44,47 +44,6 @@ internal sealed class KvCache : IDisposable
         for (int l = 0; l < config.LayerCount; l++)
             positions += CapacityOf(config, l, contextLength, chunkLength);
         return positions * config.KvHeadCount * config.HeadDim * 2 * (type == DType.BF16 ? sizeof(ushort) : sizeof(float));
-    }
-
-    /// <summary>Another cache with the same content; nothing is copied.</summary>
-    public KvCache Fork()
-    {
-        Storage storage = _storage ?? throw new ObjectDisposedException(nameof(Session));
-        storage.Share();
-        return new KvCache(_device, _config, _contextLength, _chunkLength, _type, storage) { Written = Written };
-    }
-
-    /// <summary>
-    /// A cache of another size with the keys and values of the first <paramref name="position"/> positions; null where a ring no longer
-    /// holds what goes on from there, or where they have other places in a ring of the other size.
-    /// </summary>
-    public KvCache? CopyOf(int position, int contextLength, int chunkLength)
-    {
-        Storage from = _storage ?? throw new ObjectDisposedException(nameof(Session));
-        // A ring that went round holds later positions too, and each at a place that depends on its size.
-        bool wraps = from.Layers.Any(l => Written > l.Capacity);
-        int written = wraps ? Written : position;
-        if (position < LowestPosition || written > contextLength)
-            return null;
-        for (int l = 0; l < from.Layers.Length; l++)
-        {
-            int capacity = CapacityOf(_config, l, contextLength, chunkLength);
-            if (capacity != from.Layers[l].Capacity && written > Math.Min(capacity, from.Layers[l].Capacity))
-                return null;
-        }
-
-        var copy = new KvCache(_device, _config, contextLength, chunkLength, _type) { Written = written };
-        try
-        {
-            for (int l = 0; l < from.Layers.Length; l++)
-                Copy(from.Layers[l], copy[l], Math.Min(written, copy[l].Capacity));
-            return copy;
-        }
-        catch
-        {
-            copy.Dispose();
-            throw;
-        }
     }
 
     /// <summary>Before positions from <paramref name="position"/> on are written: what is still shared is copied.</summary>
@@ -135,18 +94,6 @@ internal sealed class KvCache : IDisposable
     {
         Storage? storage = Interlocked.Exchange(ref _storage, null);
         storage?.Release();
-    }
-
-    private void Copy(KvLayer from, KvLayer to, int positions)
-    {
-        if (positions == 0)
-            return;
-        for (int h = 0; h < from.KvHeadCount; h++)
-        {
-            int source = h * from.Capacity, row = h * to.Capacity;
-            _device.Copy(from.Keys.RowRange(source, positions), to.Keys.RowRange(row, positions));
-            _device.Copy(from.Values.RowRange(source, positions), to.Values.RowRange(row, positions));
-        }
     }
 
     private Storage Create()

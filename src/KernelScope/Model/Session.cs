@@ -9,17 +9,13 @@ namespace KernelScope.Model;
 /// For one caller at a time: whoever comes while a call or a generation is under way, also from inside a hook of the session, gets an <see cref="InvalidOperationException"/>. Sessions of one model may be used by as many threads as there are sessions.
 /// Between calls a session holds its cache and the rows of <see cref="Logits"/> and <see cref="FinalNorm"/>; what else a call needs is the model's.
 /// </remarks>
-public sealed class Session : IDisposable
+public sealed partial class Session : IDisposable
 {
     private const int DefaultChunk = 256;
-
-    // Who has the session: nobody; a call; a holder (a generation) between its calls; a call of the holder; a reader between the holder's calls.
-    private const int Free = 0, InCall = 1, Held = 2, InCallOfHolder = 3, ReadWhileHeld = 4;
 
     // Of no position, unless a call ran only a part of the layers: the others hold no keys and values from there on.
     private const int Nowhere = int.MaxValue;
 
-    private int _use;
     private int _partialFrom = Nowhere;
     private int[] _tokens = [];
     private Mat _logitRows;
@@ -45,28 +41,6 @@ public sealed class Session : IDisposable
         ChunkLength = Math.Min(chunkLength == 0 ? DefaultChunk : chunkLength, ContextLength);
         Hooks = new HookSet(config.LayerCount);
         Cache = new KvCache(model.Device, config, ContextLength, ChunkLength, model.CacheType);
-    }
-
-    private Session(Session parent)
-    {
-        Model = parent.Model;
-        ContextLength = parent.ContextLength;
-        ChunkLength = parent.ChunkLength;
-        Hooks = new HookSet(Model.Config.LayerCount);
-        Cache = parent.Cache.Fork();
-        _tokens = parent.Tokens.ToArray();
-        Position = parent.Position;
-    }
-
-    private Session(Session parent, KvCache cache, int position, int contextLength, int chunkLength)
-    {
-        Model = parent.Model;
-        ContextLength = contextLength;
-        ChunkLength = chunkLength;
-        Hooks = new HookSet(Model.Config.LayerCount);
-        Cache = cache;
-        _tokens = parent.Tokens[..position].ToArray();
-        Position = position;
     }
 
     /// <summary>The model.</summary>
@@ -206,36 +180,6 @@ public sealed class Session : IDisposable
         return hold.Prefill(tokens[kept..], afterChunk is null ? null : fed => afterChunk(kept + fed), cancellationToken);
     }
 
-    /// <summary>
-    /// Another session with the same sequence, which goes on by itself. Nothing is copied: keys and values are shared until one of the sessions writes, which then copies them once; the last one that has them writes in place.
-    /// </summary>
-    /// <returns>A session without hooks and without logits: take the parent's before, or feed the next token.</returns>
-    /// <exception cref="InvalidOperationException">The session is in use by a call or a generation, or only a part of the layers ran on some of its
-    /// tokens.</exception>
-    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
-    public Session Fork()
-    {
-        using SessionHold hold = Hold();
-        RequireWhole();
-        return new Session(this);
-    }
-
-    /// <summary>Another session, of another size, with the first tokens of this one: what they are is copied, so that it goes on by itself.</summary>
-    /// <param name="position">How many tokens, up to <see cref="Position"/>.</param>
-    /// <param name="contextLength">Most tokens of the other.</param>
-    /// <param name="chunkLength">Most tokens of one call of the other, at most its context.</param>
-    /// <returns>Null where sliding layers no longer hold what goes on from there.</returns>
-    /// <exception cref="InvalidOperationException">The session is in use, or a part of its tokens ran through a part of the layers only.</exception>
-    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
-    internal Session? CopyOf(int position, int contextLength, int chunkLength)
-    {
-        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)position, (uint)Position, nameof(position));
-        using SessionHold hold = Hold();
-        RequireWhole();
-        return Cache.CopyOf(position, contextLength, chunkLength) is KvCache cache
-            ? new Session(this, cache, position, contextLength, chunkLength) : null;
-    }
-
     /// <summary>Gives the memory back. A call that is under way ends with an <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose()
     {
@@ -243,113 +187,6 @@ public sealed class Session : IDisposable
         Cache.Dispose();
         _logitRows.Buffer?.Dispose();
         _finalNormRows.Buffer?.Dispose();
-    }
-
-    /// <summary>Takes the session for several calls; calls that do not come through the hold are refused until it is disposed.</summary>
-    /// <exception cref="InvalidOperationException">The session is in use.</exception>
-    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
-    internal SessionHold Hold()
-    {
-        Take(Free, Held);
-        return new SessionHold(this);
-    }
-
-    /// <summary>Ends a <see cref="Hold"/>.</summary>
-    internal void Release()
-    {
-        int seen;
-        do
-        {
-            seen = Volatile.Read(ref _use);
-            if (seen is Free or InCall)
-                return;
-        }
-        // Whoever is still in it is then on its own, and frees the session when it leaves.
-        while (Interlocked.CompareExchange(ref _use, seen == Held ? Free : InCall, seen) != seen);
-    }
-
-    /// <summary>Takes the session for one call, until <see cref="Leave"/>.</summary>
-    /// <param name="held">Whether the call is the holder's.</param>
-    /// <exception cref="InvalidOperationException">The session is in use.</exception>
-    /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
-    internal void Enter(bool held)
-    {
-        if (!held)
-        {
-            Take(Free, InCall);
-            return;
-        }
-
-        // A read is short, and the holder must not fail because of it.
-        var wait = new SpinWait();
-        while (Volatile.Read(ref _use) is ReadWhileHeld || !TryTake(Held, InCallOfHolder))
-        {
-            if (Volatile.Read(ref _use) is not (Held or ReadWhileHeld))
-                throw InUse();
-            wait.SpinOnce();
-        }
-    }
-
-    /// <summary>As <see cref="Enter"/> for a call that only reads what the last one left: also somebody who did not take the session may make it between the holder's calls.</summary>
-    /// <remarks>The holder's next call waits for it.</remarks>
-    internal void EnterToRead()
-    {
-        if (!TryTake(Held, ReadWhileHeld))
-            Take(Free, InCall);
-    }
-
-    internal void Leave()
-    {
-        int seen;
-        do
-        {
-            seen = Volatile.Read(ref _use);
-        }
-        while (Interlocked.CompareExchange(ref _use, seen is InCallOfHolder or ReadWhileHeld ? Held : Free, seen) != seen);
-    }
-
-    /// <summary>Checks a whole prompt before any of it is computed.</summary>
-    /// <param name="tokens">Ids.</param>
-    /// <param name="position">The position of the first.</param>
-    /// <exception cref="ArgumentException">They do not fit into the context, or an id is outside the vocabulary.</exception>
-    internal void CheckTokens(ReadOnlySpan<int> tokens, int position)
-    {
-        if (tokens.Length > ContextLength - position)
-            throw new ArgumentException(TooLong(position, tokens.Length));
-        int bad = tokens.IndexOfAnyExceptInRange(0, Model.Config.VocabSize - 1);
-        if (bad >= 0)
-        {
-            throw new ArgumentOutOfRangeException(
-                nameof(tokens), $"Token {bad} is id {tokens[bad]}; the vocabulary has ids 0 to {Model.Config.VocabSize - 1}.");
-        }
-    }
-
-    /// <summary>Refuses to go on with a sequence of which some layers hold no keys and values.</summary>
-    /// <exception cref="InvalidOperationException">From some position on, only a part of the layers ran.</exception>
-    internal void RequireWhole()
-    {
-        if (_partialFrom != Nowhere)
-        {
-            throw new InvalidOperationException(
-                $"From position {_partialFrom} on, only a part of the layers ran (ForwardTo or ForwardFrom), so the sequence " +
-                    "cannot go on " +
-                "as a whole one; reset the session, or rewind it to that position.");
-        }
-    }
-
-    /// <summary>Says that a part of the layers ran from a position on.</summary>
-    internal void MarkPartial(int position) => _partialFrom = Math.Min(_partialFrom, position);
-
-    /// <summary>Why the session cannot take so many tokens in one call; null if it can.</summary>
-    internal string? Complaint(Gemma2Model model, int count)
-    {
-        if (!ReferenceEquals(model, Model))
-            return "The session belongs to another model.";
-        if (count == 0)
-            return "A forward pass needs at least one token.";
-        if (count > ContextLength - Position)
-            return TooLong(Position, count);
-        return count > ChunkLength ? $"{count} tokens were fed in one call; the session takes {ChunkLength} (use Prefill)." : null;
     }
 
     /// <summary>Room for the logits of <paramref name="count"/> rows; it grows to what was asked for at most, since [chunk, 256,000] is a large buffer that few runs want.</summary>
@@ -403,21 +240,6 @@ public sealed class Session : IDisposable
         return count == 0 ? default : room.RowRange(0, count);
     }
 
-    private void Take(int from, int to)
-    {
-        if (!TryTake(from, to))
-            throw InUse();
-    }
-
-    private bool TryTake(int from, int to)
-    {
-        ObjectDisposedException.ThrowIf(IsDisposed, this);
-        return Interlocked.CompareExchange(ref _use, to, from) == from;
-    }
-
     private string TooLong(int position, int count) =>
         $"The sequence would have {(long)position + count} tokens; the context holds {ContextLength}.";
-
-    private static InvalidOperationException InUse() =>
-        new("The session is in use by another call or generation; a session is for one caller at a time.");
 }

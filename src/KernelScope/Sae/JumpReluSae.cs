@@ -10,7 +10,7 @@ namespace KernelScope.Sae;
 /// Any number of threads may use it. <see cref="Dispose"/> returns at once: a call that runs ends with <see cref="ObjectDisposedException"/>.
 /// SAELens' forms add, in this order: a normalisation of the input (undone after decoding), b_dec subtracted from it, a skip path x·W_skipᵀ; see <see cref="SaeConfig"/>.
 /// </remarks>
-public sealed class JumpReluSae : IDisposable
+public sealed partial class JumpReluSae : IDisposable
 {
     private readonly SaeCheckpoint _checkpoint;
     private readonly List<IDisposable> _owned = [];
@@ -251,42 +251,6 @@ public sealed class JumpReluSae : IDisposable
             throw new ObjectDisposedException(_owner, $"{_owner} was disposed.");
     }
 
-    private bool NormalizesOutput => Config.Normalization != SaeNormalization.None && !Config.IsTranscoder;
-
-    private static bool Clamps(ReadOnlySpan<FeatureEdit> edits)
-    {
-        foreach (FeatureEdit edit in edits)
-        {
-            if (edit.Kind == FeatureEditKind.Clamp)
-                return true;
-        }
-
-        return false;
-    }
-
-    /// <summary>Clamps become steers by what the codes lack, row by row.</summary>
-    private void EditByCodes(Mat x, ReadOnlySpan<FeatureEdit> edits, Mat y)
-    {
-        using SparseCodes codes = CreateCodes();
-        var list = new CodeList();
-        Encode(x, codes);
-        Device.Read(codes, list);
-        FeatureEdit[] steers = new FeatureEdit[edits.Length];
-        for (int r = 0; r < list.Rows; r++)
-        {
-            for (int e = 0; e < edits.Length; e++)
-            {
-                FeatureEdit edit = edits[e];
-                float value = edit.Kind == FeatureEditKind.Clamp ? (float)((double)edit.Value - list.ValueOf(r, edit.Feature)) : edit.Value;
-                steers[e] = new FeatureEdit(edit.Feature, FeatureEditKind.Add, value);
-            }
-
-            Mat row = y.RowRange(r, 1);
-            // What is read does not count any more: all are steers.
-            Device.SaeEdit(x.RowRange(r, 1), Parameters, steers, row);
-        }
-    }
-
     private static HookPoint? Point(string? name) => name is not null && HookPoint.TryParse(name, out HookPoint point) ? point : null;
 
     private Weight Own(Weight weight)
@@ -294,20 +258,6 @@ public sealed class JumpReluSae : IDisposable
         weight.Owner = _owner;
         _owned.Add(weight);
         return weight;
-    }
-
-    /// <summary>What the encoder's product reads: x itself, or a copy that is normalised and has b_dec taken off.</summary>
-    private Mat Prepared(Mat x, SaeRoom room)
-    {
-        if (Config.Normalization == SaeNormalization.None && !Config.ApplyDecoderBiasToInput)
-            return x;
-        Mat input = room.Input(x.Rows);
-        Device.Copy(x, input);
-        if (Config.Normalization != SaeNormalization.None)
-            Rescale(x, input, room, undo: false);
-        if (Config.ApplyDecoderBiasToInput)
-            Device.AddScaled(Parameters.DecoderBias, -1f, input);
-        return input;
     }
 
     private Mat Threshold(Device device, SaeCheckpoint checkpoint)
@@ -318,22 +268,5 @@ public sealed class JumpReluSae : IDisposable
         zero.Buffer.Owner = _owner;
         _owned.Add(zero.Buffer);
         return zero;
-    }
-
-    /// <summary>Normalises every row of <paramref name="target"/>, or undoes it, by the matching row of <paramref name="x"/>. Few SAEs want it, so it runs on the host.</summary>
-    private void Rescale(Mat x, Mat target, SaeRoom room, bool undo)
-    {
-        Span<float> host = room.Host(x.Columns + target.Columns), input = host[..x.Columns], row = host[x.Columns..];
-        for (int r = 0; r < x.Rows; r++)
-        {
-            Device.Read(x.RowRange(r, 1), input);
-            Device.Read(target.RowRange(r, 1), row);
-            var norm = RowNorm.Of(input, Config.Normalization);
-            if (undo)
-                norm.Undo(row);
-            else
-                norm.Apply(row);
-            Device.Write(row, target.RowRange(r, 1));
-        }
     }
 }

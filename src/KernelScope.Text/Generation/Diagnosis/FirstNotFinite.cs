@@ -38,4 +38,30 @@ internal static class FirstNotFinite
             NotFiniteException.Refuse(host.AsSpan(0, size), value.Columns, $"the activations at {point}", firstRow);
         }
     }
+    /// <summary>Refuses a last row whose final norm, or whose logits before the soft-cap, are not finite: the soft-cap makes finite logits of infinities.</summary>
+    /// <exception cref="NotFiniteException">They are not.</exception>
+    public static void RequireFinite(Session session)
+    {
+        Gemma2Model model = session.Model;
+        Mat last = session.FinalNorm.RowRange(session.FinalNorm.Rows - 1, 1);
+        float[] row = new float[Math.Max(last.Columns, model.Config.VocabSize)];
+        Require(last, $"the activations at {new HookPoint(Site.FinalNorm)}");
+        Mat raw = model.Device.CreateMat(1, model.Config.VocabSize, "logits before the soft-cap");
+        try
+        {
+            model.Device.Linear(last, model.Unembedding, raw);
+            Require(raw, "the logits");
+        }
+        finally
+        {
+            raw.Buffer.Dispose();
+        }
+
+        void Require(Mat value, string what)
+        {
+            Span<float> values = row.AsSpan(0, value.Columns);
+            model.Device.Read(value, values);
+            NotFiniteException.Refuse(values, value.Columns, what, session.Position - 1);
+        }
+    }
 }
