@@ -29,11 +29,14 @@ internal abstract class Verb : Command
     /// <summary>The common options that act here.</summary>
     public IEnumerable<Option> CommonOptions => Common.Each.Where(o => Uses.HasFlag(o.Use)).Select(o => o.Option);
 
-    protected CommonOptions Common { get; }
+    /// <summary>The options that many verbs take.</summary>
+    public CommonOptions Common { get; }
 
-    protected Streams Streams { get; }
+    /// <summary>Standard output and error.</summary>
+    public Streams Streams { get; }
 
-    protected CancellationToken Cancellation { get; }
+    /// <summary>Cancelled by Ctrl+C.</summary>
+    public CancellationToken Cancellation { get; }
 
     protected Interruption Interruption { get; }
 

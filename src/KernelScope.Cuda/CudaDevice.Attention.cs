@@ -62,19 +62,15 @@ public sealed partial class CudaDevice
         long partValues = (long)rows * shape.HeadCount * mostSplits * (first.HeadDim + 2);
         _scratch.Begin(partValues * sizeof(float));
         ulong parts = _scratch.Take(partValues * sizeof(float));
-        Kernel kernel = _kernels[AttendOf(first), wide ? "rows_wide_part" : "rows_part", pairs ? "2heads" : "1head"];
-        int unit = ElementsOf(kernel, 0);
+        View<float> made = new(parts, partValues);
         LaunchQueue queue = BeginOp(rows * PlaceFields * sizeof(long));
-        ulong places = queue.Upload<long>(_places.AsSpan(0, rows * PlaceFields));
-        queue.Begin(kernel, mostSplits, pairs ? shape.HeadCount / 2 : shape.HeadCount, rows)
-            .View(Address(q), Span(q) / unit).View(Address(first.Keys), ValuesOf(first) / unit)
-            .View(Address(first.Values), ValuesOf(first) / unit)
-            .View(places, rows * PlaceFields).View(parts, partValues)
-            .Int(shape.HeadCount).Int(first.KvHeadCount).Int(first.HeadDim).Int(shape.Window).Int(Options.KeysPerSplit).Float(shape.Scale)
-            .Float(shape.Softcap).Int(q.Stride).End();
-        queue.Begin(_kernels["attend_rows_merge"], shape.HeadCount, rows)
-            .View(parts, partValues).View(places, rows * PlaceFields).View(Address(destination), Span(destination))
-            .Int(mostSplits).Int(shape.Window).Int(Options.KeysPerSplit).Int(first.HeadDim).Int(destination.Stride).End();
+        View<long> places = queue.Upload<long>(_places.AsSpan(0, rows * PlaceFields));
+        int heads = pairs ? 2 : 1;
+        AttendRowsPartKernel kernel = wide ? _kernels.AttendRowsWidePart(first.Type, heads) : _kernels.AttendRowsPart(first.Type, heads);
+        kernel.Launch(queue, new(mostSplits, shape.HeadCount / heads, rows), View(q), Keys(first), Values(first), places, made,
+            shape.HeadCount, first.KvHeadCount, first.HeadDim, shape.Window, Options.KeysPerSplit, shape.Scale, shape.Softcap, q.Stride);
+        _kernels.AttendRowsMerge().Launch(queue, new(shape.HeadCount, rows), made, places, View(destination), mostSplits, shape.Window,
+            Options.KeysPerSplit, first.HeadDim, destination.Stride);
     }
 
     /// <summary>Fills the table that the kernels for several sequences read (RowPlaces); false if it would be too large.</summary>
@@ -108,57 +104,43 @@ public sealed partial class CudaDevice
 
     private void AttendTiles(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
     {
-        Kernel kernel = _kernels[AttendOf(cache), "tile", cache.HeadDim <= 64 ? "64" : cache.HeadDim <= 128 ? "128" : "256"];
+        AttendTileKernel kernel = _kernels.AttendTile(cache.Type, cache.HeadDim);
         LaunchQueue queue = BeginOp();
-        ulong at = queue.Position(position);
-        queue.Begin(kernel, Blocks(q.Rows, kernel.Info.TileRows), shape.HeadCount)
-            .View(Address(q), Span(q)).View(Address(cache.Keys), ValuesOf(cache)).View(Address(cache.Values), ValuesOf(cache)).View(at, 1)
-            .View(Address(destination), Span(destination))
-            .Int(q.Rows).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(shape.Window).Float(shape.Scale)
-            .Float(shape.Softcap)
-            .Int(q.Stride).Int(destination.Stride).End();
+        View<int> at = queue.Position(position);
+        kernel.Launch(queue, new(Blocks(q.Rows, kernel.Info.TileRows), shape.HeadCount), View(q), Keys(cache), Values(cache), at,
+            View(destination), q.Rows, cache.KvHeadCount, cache.HeadDim, cache.Capacity, shape.Window, shape.Scale, shape.Softcap,
+            q.Stride, destination.Stride);
     }
 
     private void AttendSplits(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
     {
-        bool pairs = Pairs(shape, cache), wide = IsWide(q, cache);
-        int headGroups = pairs ? shape.HeadCount / 2 : shape.HeadCount;
-        int splits = SplitsFor(cache.Capacity, shape.Window);
+        bool wide = IsWide(q, cache);
+        int heads = Pairs(shape, cache) ? 2 : 1, splits = SplitsFor(cache.Capacity, shape.Window);
         long partValues = (long)q.Rows * shape.HeadCount * splits * (cache.HeadDim + 2);
         _scratch.Begin(partValues * sizeof(float));
-        ulong parts = _scratch.Take(partValues * sizeof(float));
-        // A decode step: of several rows the merge is a smaller part of the whole.
-        bool whole = wide && q.Rows == 1 && headGroups <= MostTickets;
-        Kernel kernel = _kernels[AttendOf(cache), whole ? "wide_whole" : wide ? "wide_part" : "part", pairs ? "2heads" : "1head"];
-        int unit = ElementsOf(kernel, 0);
+        View<float> parts = new(_scratch.Take(partValues * sizeof(float)), partValues);
         LaunchQueue queue = BeginOp();
-        ulong at = queue.Position(position);
-        queue.Begin(kernel, splits, headGroups, q.Rows)
-            .View(Address(q), Span(q) / unit).View(Address(cache.Keys), ValuesOf(cache) / unit)
-            .View(Address(cache.Values), ValuesOf(cache) / unit).View(at, 1)
-            .View(parts, partValues);
-        if (whole)
-            queue.View(_tickets.Address, MostTickets).View(Address(destination), Span(destination));
-        queue.Int(shape.HeadCount).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(shape.Window).Int(Options.KeysPerSplit)
-            .Float(shape.Scale).Float(shape.Softcap)
-            .Int(q.Stride);
-        if (whole)
+        View<int> at = queue.Position(position);
+        Grid grid = new(splits, shape.HeadCount / heads, q.Rows);
+        // A decode step: of several rows the merge is a smaller part of the whole.
+        if (wide && q.Rows == 1 && shape.HeadCount / heads <= MostTickets)
         {
-            queue.Int(destination.Stride).End();
+            _kernels.AttendWideWhole(cache.Type, heads).Launch(queue, grid, View(q), Keys(cache), Values(cache), at, parts,
+                new(_tickets.Address, MostTickets), View(destination), shape.HeadCount, cache.KvHeadCount, cache.HeadDim, cache.Capacity,
+                shape.Window, Options.KeysPerSplit, shape.Scale, shape.Softcap, q.Stride, destination.Stride);
             return;
         }
 
-        queue.End();
-        queue.Begin(_kernels["attend_merge"], shape.HeadCount, q.Rows)
-            .View(parts, partValues).View(at, 1).View(Address(destination), Span(destination))
-            .Int(splits).Int(shape.Window).Int(Options.KeysPerSplit).Int(cache.HeadDim).Int(destination.Stride).End();
+        AttendPartKernel kernel = wide ? _kernels.AttendWidePart(cache.Type, heads) : _kernels.AttendPart(cache.Type, heads);
+        kernel.Launch(queue, grid, View(q), Keys(cache), Values(cache), at, parts, shape.HeadCount, cache.KvHeadCount, cache.HeadDim,
+            cache.Capacity, shape.Window, Options.KeysPerSplit, shape.Scale, shape.Softcap, q.Stride);
+        _kernels.AttendMerge().Launch(queue, new(shape.HeadCount, q.Rows), parts, at, View(destination), splits, shape.Window,
+            Options.KeysPerSplit, cache.HeadDim, destination.Stride);
     }
 
-    /// <summary>How the names of the kernels begin that read a cache.</summary>
-    private static string AttendOf(KvLayer cache) => cache.Type == DType.BF16 ? "attend_bf16" : "attend";
+    private View<Stored> Keys(KvLayer cache) => new(Address(cache.Keys), ValuesOf(cache));
 
-    /// <summary>How the names of the kernels begin that write into one.</summary>
-    private static string RopeOf(KvLayer cache) => cache.Type == DType.BF16 ? "rope_bf16" : "rope";
+    private View<Stored> Values(KvLayer cache) => new(Address(cache.Values), ValuesOf(cache));
 
     /// <summary>Values of a cache's keys, and of its values.</summary>
     private static long ValuesOf(KvLayer cache) => (long)cache.Keys.Rows * cache.HeadDim;

@@ -22,12 +22,10 @@ public sealed partial class CudaDevice
     private void Launch(GemvLaunch product, float cap)
     {
         Operand x = product.X;
-        Kernel kernel = _kernels["gemv", product.TypeName, RowsSuffix(x.Rows)];
-        BeginOp().Begin(kernel, Blocks(product.Outputs, kernel.Info.TileColumns))
-            .View(x.Address, x.Span / ElementsOf(kernel, 0))
-            .View(product.Weights, (long)product.Outputs * x.Columns / ElementsOf(kernel, 1))
-            .View(product.Destination, ((x.Rows - 1L) * product.Stride) + product.Outputs)
-            .Int(x.Rows).Int(x.Columns).Int(product.Outputs).Int(x.Stride).Int(product.Stride).Float(cap).End();
+        GemvKernel kernel = _kernels.Gemv(product.Type, x.Rows);
+        kernel.Launch(BeginOp(), new(Blocks(product.Outputs, kernel.Info.TileColumns)), x.View, product.WeightView,
+            new(product.Destination, ((x.Rows - 1L) * product.Stride) + product.Outputs), x.Rows, x.Columns, product.Outputs, x.Stride,
+            product.Stride, cap);
         _lastGemv = cap > 0 ? default : product with { Number = _queue.LaunchNumber };
     }
 
@@ -44,28 +42,21 @@ public sealed partial class CudaDevice
     {
         Operand x = product.X;
         int heads = (qkv.Columns / cache.HeadDim) - (2 * cache.KvHeadCount);
-        Kernel kernel = _kernels[cache.Type == DType.BF16 ? "gemv_rope_bf16" : "gemv_rope", product.TypeName];
+        GemvRopeKernel kernel = _kernels.GemvRope(cache.Type, product.Type);
         LaunchQueue queue = BeginOp();
-        ulong at = queue.Position(position);
-        queue.Begin(kernel, qkv.Columns / kernel.Info.TileColumns)
-            .View(x.Address, x.Span / ElementsOf(kernel, 0))
-            .View(product.Weights, (long)product.Outputs * x.Columns / ElementsOf(kernel, 1))
-            .View(Address(qkv), Span(qkv)).View(Address(cosSin), Span(cosSin)).View(at, 1)
-            .View(Address(cache.Keys), ValuesOf(cache)).View(Address(cache.Values), ValuesOf(cache))
-            .Int(x.Columns).Int(heads).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).End();
+        View<int> at = queue.Position(position);
+        kernel.Launch(queue, new(qkv.Columns / kernel.Info.TileColumns), x.View, product.WeightView, View(qkv), View(cosSin), at,
+            Keys(cache), Values(cache), x.Columns, heads, cache.KvHeadCount, cache.HeadDim, cache.Capacity);
     }
 
     /// <summary>The last product of a sub-layer for one row, and what lies between it and the next.</summary>
     private void LaunchWithNorm(GemvLaunch product, Mat branch, Mat postGain, Mat nextGain, float epsilon, Mat resid, Mat normed)
     {
         Operand x = product.X;
-        Kernel kernel = _kernels["gemv_norm", product.TypeName];
-        BeginOp().Begin(kernel, product.Outputs / kernel.Info.TileColumns)
-            .View(x.Address, x.Span / ElementsOf(kernel, 0))
-            .View(product.Weights, (long)product.Outputs * x.Columns / ElementsOf(kernel, 1))
-            .View(Address(branch), Span(branch)).View(Address(postGain), Span(postGain)).View(Address(nextGain), Span(nextGain))
-            .View(Address(resid), Span(resid)).View(Address(normed), Span(normed)).View(_tickets.Address, MostTickets)
-            .Float(epsilon).Int(x.Columns).Int(product.Outputs).End();
+        GemvNormKernel kernel = _kernels.GemvNorm(product.Type);
+        kernel.Launch(BeginOp(), new(product.Outputs / kernel.Info.TileColumns), x.View, product.WeightView, View(branch),
+            View(postGain), View(nextGain), View(resid), View(normed), new(_tickets.Address, MostTickets), epsilon, x.Columns,
+            product.Outputs);
     }
 
     /// <summary>Counters that the groups of a launch take numbers from; all are 0 between launches.</summary>
@@ -79,14 +70,17 @@ public sealed partial class CudaDevice
 
     /// <summary>What was asked of a <c>gemv</c> kernel.</summary>
     /// <param name="X">The rows.</param>
-    /// <param name="TypeName">The weights' type, as in the kernel's name.</param>
+    /// <param name="Type">The weights' type.</param>
     /// <param name="Weights">Where they begin.</param>
     /// <param name="Outputs">Values of a result's row.</param>
     /// <param name="Destination">The result's first value.</param>
     /// <param name="Stride">Distance of its rows.</param>
-    private readonly record struct GemvLaunch(Operand X, string TypeName, ulong Weights, int Outputs, ulong Destination, int Stride)
+    private readonly record struct GemvLaunch(Operand X, DType Type, ulong Weights, int Outputs, ulong Destination, int Stride)
     {
         /// <summary>Number of the launch.</summary>
         public long Number { get; init; }
+
+        /// <summary>The weights.</summary>
+        public View<Stored> WeightView => new(Weights, (long)Outputs * X.Columns);
     }
 }

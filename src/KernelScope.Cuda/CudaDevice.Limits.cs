@@ -60,11 +60,12 @@ public sealed partial class CudaDevice
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(rounds);
         using RunningOp op = Enter();
         Context.MakeCurrent();
-        Kernel kernel = _kernels[tensorCores ? "peak_mma" : "peak_fma"];
+        PeakMmaKernel products = tensorCores ? _kernels.PeakMma() : default;
+        PeakFmaKernel additions = tensorCores ? default : _kernels.PeakFma();
         int grid = blocks > 0 ? blocks : BusyBlocks * Description.MultiprocessorCount;
-        long threads = (long)grid * kernel.Info.GroupSize;
+        long threads = (long)grid * (tensorCores ? products.Info : additions.Info).GroupSize;
         _scratch.Begin(threads * sizeof(float));
-        ulong results = _scratch.Take(threads * sizeof(float));
+        View<float> results = new(_scratch.Take(threads * sizeof(float)), threads);
         // Once without the clock: the module is loaded, and the device leaves its sleep.
         Launch(1);
         double seconds = Timed(() => Launch(rounds));
@@ -72,12 +73,10 @@ public sealed partial class CudaDevice
 
         void Launch(int count)
         {
-            LaunchQueue launch = BeginOp().Begin(kernel, grid).View(results, threads);
             if (tensorCores)
-                launch.Int(0x3F803F80);
+                products.Launch(BeginOp(), new(grid), results, 0x3F803F80, count);
             else
-                launch.Float(0.5f).Float(0.5f);
-            launch.Int(count).End();
+                additions.Launch(BeginOp(), new(grid), results, 0.5f, 0.5f, count);
         }
     }
 

@@ -34,45 +34,40 @@ public sealed partial class CudaDevice
         }
 
         (ulong keys, int stride) = k <= MaxSelected ? Selected(x, k) : Sorted(x);
-        BeginOp().Begin(_kernels["top_k_write"], Blocks(k, ListEntries), x.Rows)
-            .View(keys, (long)x.Rows * stride).View(Address(x), Span(x))
-            .View(codes.Starts, x.Rows + 1L).View(codes.Features, codes.Capacity).View(codes.Values, codes.Capacity)
-            .Int(k).Int(stride).Int(x.Stride).End();
+        _kernels.TopKWrite().Launch(BeginOp(), new(Blocks(k, ListEntries), x.Rows), new(keys, (long)x.Rows * stride), View(x), codes.Starts,
+            codes.Features, codes.Values, k, stride, x.Stride);
     }
 
     /// <summary>The best of every chunk, then the best of those.</summary>
     private void Largest(Mat x, CudaCodes codes)
     {
-        Kernel largest = _kernels["top_1_largest"];
+        Top1LargestKernel largest = _kernels.Top1Largest();
         int chunks = (int)Blocks(x.Columns, largest.Info.TileColumns);
         long count = (long)x.Rows * chunks;
         _scratch.Begin(count * sizeof(ulong));
-        ulong keys = _scratch.Take(count * sizeof(ulong));
-        BeginOp().Begin(largest, chunks, x.Rows).View(Address(x), Span(x)).View(keys, count).Int(x.Columns).Int(x.Stride).End();
-        BeginOp().Begin(_kernels["top_1_write"], 1, x.Rows)
-            .View(keys, count).View(Address(x), Span(x))
-            .View(codes.Starts, x.Rows + 1L).View(codes.Features, codes.Capacity).View(codes.Values, codes.Capacity)
-            .Int(chunks).Int(x.Stride).End();
+        View<ulong> keys = new(_scratch.Take(count * sizeof(ulong)), count);
+        largest.Launch(BeginOp(), new(chunks, x.Rows), View(x), keys, x.Columns, x.Stride);
+        _kernels.Top1Write().Launch(BeginOp(), new(1, x.Rows), keys, View(x), codes.Starts, codes.Features, codes.Values, chunks, x.Stride);
     }
 
     /// <summary>Keeps the k best of every chunk, then of every chunk of those, until one chunk is left.</summary>
     private (ulong Keys, int Stride) Selected(Mat x, int k)
     {
-        Kernel select = _kernels["top_k_select"], reduce = _kernels["top_k_reduce"];
+        TopKSelectKernel select = _kernels.TopKSelect();
+        TopKReduceKernel reduce = _kernels.TopKReduce();
         int chunk = select.Info.TileColumns;
         int chunks = (int)Blocks(x.Columns, chunk);
         long bytes = (long)x.Rows * chunks * k * sizeof(ulong);
         long halfBytes = (long)x.Rows * Blocks((long)chunks * k, chunk) * k * sizeof(ulong);
         _scratch.Begin(bytes, halfBytes);
         ulong keys = _scratch.Take(bytes), other = _scratch.Take(halfBytes);
-        BeginOp().Begin(select, chunks, x.Rows).View(Address(x), Span(x)).View(keys, (long)x.Rows * chunks * k).Int(x.Columns).Int(k)
-            .Int(x.Stride).End();
+        select.Launch(BeginOp(), new(chunks, x.Rows), View(x), new(keys, (long)x.Rows * chunks * k), x.Columns, k, x.Stride);
         while (chunks > 1)
         {
             int count = chunks * k;
             chunks = (int)Blocks(count, chunk);
-            BeginOp().Begin(reduce, chunks, x.Rows)
-                .View(keys, (long)x.Rows * count).View(other, (long)x.Rows * chunks * k).Int(count).Int(k).Int(count).End();
+            reduce.Launch(BeginOp(), new(chunks, x.Rows), source: new(keys, (long)x.Rows * count),
+                keys: new(other, (long)x.Rows * chunks * k), count, k, sourceStride: count);
             (keys, other) = (other, keys);
         }
 
@@ -86,13 +81,13 @@ public sealed partial class CudaDevice
         long length = (long)x.Rows * pitch;
         _scratch.Begin(length * sizeof(ulong));
         ulong keys = _scratch.Take(length * sizeof(ulong));
-        BeginOp().Begin(_kernels["top_k_keys"], Blocks(pitch, ListEntries), x.Rows)
-            .View(Address(x), Span(x)).View(keys, length).Int(x.Columns).Int(x.Stride).Int(pitch).End();
-        Kernel step = _kernels["top_k_step"];
+        _kernels.TopKKeys().Launch(BeginOp(), new(Blocks(pitch, ListEntries), x.Rows), View(x), new(keys, length), x.Columns, x.Stride,
+            pitch);
+        TopKStepKernel step = _kernels.TopKStep();
         for (int run = 2; run <= pitch; run *= 2)
         {
             for (int distance = run / 2; distance > 0; distance /= 2)
-                BeginOp().Begin(step, Blocks(pitch, SortValues), x.Rows).View(keys, length).Int(pitch).Int(run).Int(distance).End();
+                step.Launch(BeginOp(), new(Blocks(pitch, SortValues), x.Rows), new(keys, length), pitch, run, distance);
         }
 
         return (keys, pitch);

@@ -1,5 +1,7 @@
+using System.Numerics;
 using KernelScope.Cuda.Launching;
 using KernelScope.Cuda.Memory;
+using KernelScope.Cuda.Ptx;
 using KernelScope.Devices;
 
 namespace KernelScope.Cuda;
@@ -56,17 +58,16 @@ public sealed partial class CudaDevice
         {
             ulong both = _scratch.Take(bothBytes);
             Linear(rows, w, weights, gateUp.Rows, tiled, both, gateUp.Rows);
-            BeginOp().Begin(_kernels["gelu_multiply"], x.Rows, Blocks(outputs, ElementColumns))
-                .View(both, bothBytes / sizeof(float)).View(Address(destination), Span(destination))
-                .Int(outputs).Int(gateUp.Rows).Int(destination.Stride).End();
+            _kernels.GeluMultiply().Launch(BeginOp(), new(x.Rows, Blocks(outputs, ElementColumns)),
+                gateUp: new(both, bothBytes / sizeof(float)), View(destination), outputs, gateUp.Rows, destination.Stride);
             return;
         }
 
-        Kernel kernel = !tiled ? _kernels["gated_gemv", w.TypeName, RowsSuffix(x.Rows)]
-            : UsesTensorCores(rows) ? _kernels["gated_gemm_tensor", w.TypeName, Suffix(Options.Precision)]
-            : _kernels["gated_gemm_fma", w.TypeName];
+        ProductKernel kernel = !tiled ? _kernels.GatedGemv(w.Type, x.Rows)
+            : UsesTensorCores(rows) ? _kernels.GatedGemmTensor(w.Type, Options.Precision)
+            : _kernels.GatedGemmFma(w.Type);
         rows = roundedBytes > 0 ? Rounded(rows, roundedBytes) : rows;
-        LaunchProduct(kernel, rows, weights, w.Length, outputs, tiled, Address(destination), destination.Stride);
+        LaunchProduct(kernel, rows, new(weights, w.Length), outputs, tiled, Address(destination), destination.Stride);
     }
 
     /// <inheritdoc/>
@@ -91,7 +92,7 @@ public sealed partial class CudaDevice
     private void CrossEntropyOfRows(Operand x, CudaWeight w, ulong weights, float cap, bool tiled, ReadOnlySpan<int> targets,
         Mat destination)
     {
-        Kernel part = _kernels["cross_entropy_part"];
+        CrossEntropyPartKernel part = _kernels.CrossEntropyPart();
         int columnsOfPart = part.Info.TileColumns;
         long most = Math.Max(1, Options.WorkBytes / sizeof(float) / x.Rows / columnsOfPart) * columnsOfPart;
         int run = (int)Math.Min(w.Rows, most);
@@ -99,55 +100,52 @@ public sealed partial class CudaDevice
         long logitBytes = (long)x.Rows * run * sizeof(float), partBytes = (long)x.Rows * partCount * 2 * sizeof(float);
         long roundedBytes = RoundedBytes(x, tiled, Options.Precision);
         _scratch.Begin(logitBytes, partBytes, x.Rows * sizeof(float), roundedBytes);
-        ulong logits = _scratch.Take(logitBytes), parts = _scratch.Take(partBytes), targetLogits = _scratch.Take(x.Rows * sizeof(float));
+        View<float> logits = new(_scratch.Take(logitBytes), logitBytes / sizeof(float));
+        View<Vector2> parts = new(_scratch.Take(partBytes), (long)x.Rows * partCount);
+        View<float> targetLogits = new(_scratch.Take(x.Rows * sizeof(float)), x.Rows);
         if (roundedBytes > 0)
             x = Rounded(x, roundedBytes);
         for (int start = 0; start < w.Rows; start += run)
         {
             int columns = Math.Min(run, w.Rows - start);
-            Linear(x, w, weights + (ulong)((long)start * w.Columns * w.ElementBytes), columns, tiled, logits, run);
+            Linear(x, w, weights + (ulong)((long)start * w.Columns * w.ElementBytes), columns, tiled, logits.Address, run);
             LaunchQueue queue = BeginOp(targets.Length * sizeof(int));
-            ulong ids = queue.Upload(targets);
-            queue.Begin(part, Blocks(columns, columnsOfPart), x.Rows)
-                .View(logits, logitBytes / sizeof(float)).View(ids, targets.Length).View(parts, (long)x.Rows * partCount)
-                .View(targetLogits, x.Rows)
-                .Float(cap).Int(columns).Int(run).Int(start / columnsOfPart).Int(partCount).End();
+            View<int> ids = queue.Upload(targets);
+            part.Launch(queue, new(Blocks(columns, columnsOfPart), x.Rows), logits, ids, parts, targetLogits, cap, columns, stride: run,
+                firstPart: start / columnsOfPart, partCount);
         }
 
-        BeginOp().Begin(_kernels["cross_entropy_merge"], x.Rows)
-            .View(parts, (long)x.Rows * partCount).View(targetLogits, x.Rows).View(Address(destination), Span(destination))
-            .Int(partCount).Int(destination.Stride).End();
+        _kernels.CrossEntropyMerge().Launch(BeginOp(), new(x.Rows), parts, targetLogits, View(destination), partCount, destination.Stride);
     }
 
     /// <summary>y = x·Wᵀ for <paramref name="outputs"/> rows of W from <paramref name="weights"/> on.</summary>
     private void Linear(Operand x, CudaWeight w, ulong weights, int outputs, bool tiled, ulong destination, int stride)
     {
-        long length = (long)outputs * x.Columns;
+        View<Stored> matrix = new(weights, (long)outputs * x.Columns);
         if (tiled)
         {
-            Kernel kernel = UsesTensorCores(x) ? _kernels["gemm_tensor", w.TypeName, Suffix(Options.Precision)]
-                : _kernels["gemm_fma", w.TypeName];
-            LaunchProduct(kernel, x, weights, length, outputs, tiled, destination, stride);
+            ProductKernel kernel = UsesTensorCores(x) ? _kernels.GemmTensor(w.Type, Options.Precision) : _kernels.GemmFma(w.Type);
+            LaunchProduct(kernel, x, matrix, outputs, tiled, destination, stride);
         }
         else if (IsWide(x))
         {
-            Launch(new GemvLaunch(x, w.TypeName, weights, outputs, destination, stride), cap: 0);
+            Launch(new GemvLaunch(x, w.Type, weights, outputs, destination, stride), cap: 0);
         }
         else
         {
-            Kernel kernel = _kernels["gemv_plain", w.TypeName];
-            BeginOp().Begin(kernel, Blocks(outputs, kernel.Info.TileColumns), x.Rows)
-                .View(x.Address, x.Span).View(weights, length).View(destination, ((x.Rows - 1L) * stride) + outputs)
-                .Int(x.Columns).Int(outputs).Int(x.Stride).Int(stride).End();
+            GemvPlainKernel kernel = _kernels.GemvPlain(w.Type);
+            kernel.Launch(BeginOp(), new(Blocks(outputs, kernel.Info.TileColumns), x.Rows), x.View, matrix,
+                new(destination, ((x.Rows - 1L) * stride) + outputs), x.Columns, outputs, x.Stride, stride);
         }
     }
 
-    private void LaunchProduct(Kernel kernel, Operand x, ulong weights, long length, int outputs, bool tiled, ulong destination,
-        int stride) =>
-        BeginOp().Begin(kernel, Blocks(outputs, kernel.Info.TileColumns), tiled ? Blocks(x.Rows, kernel.Info.TileRows) : 1)
-            .View(x.Address, x.Span / ElementsOf(kernel, 0)).View(weights, length / ElementsOf(kernel, 1))
-            .View(destination, ((x.Rows - 1L) * stride) + outputs)
-            .Int(x.Rows).Int(x.Columns).Int(outputs).Int(x.Stride).Int(stride).End();
+    private void LaunchProduct(ProductKernel kernel, Operand x, View<Stored> weights, int outputs, bool tiled, ulong destination,
+        int stride)
+    {
+        PtxKernelInfo tile = kernel.Info;
+        kernel.Launch(BeginOp(), new(Blocks(outputs, tile.TileColumns), tiled ? Blocks(x.Rows, tile.TileRows) : 1), x.View, weights,
+            new(destination, ((x.Rows - 1L) * stride) + outputs), x.Rows, x.Columns, outputs, x.Stride, stride);
+    }
 
     /// <summary>
     /// Bytes of a rounded copy of x, 0 where none is needed: the tensor cores' kernels round by themselves, and a product of few rows is exact at no cost.
@@ -160,25 +158,13 @@ public sealed partial class CudaDevice
     private Operand Rounded(Operand x, long bytes)
     {
         var rounded = new Operand(_scratch.Take(bytes), x.Rows, x.Columns, x.Columns);
-        BeginOp().Begin(_kernels["round_to_bf16"], x.Rows, Blocks(x.Columns, ElementColumns))
-            .View(x.Address, x.Span).View(rounded.Address, rounded.Span).Int(x.Columns).Int(x.Stride).Int(rounded.Stride).End();
+        _kernels.RoundToBf16().Launch(BeginOp(), new(x.Rows, Blocks(x.Columns, ElementColumns)), x.View, rounded.View, x.Columns, x.Stride,
+            rounded.Stride);
         return rounded;
     }
-
-    /// <summary>Values of an element of a view: kernels read 16 bytes at a time.</summary>
-    private static int ElementsOf(Kernel kernel, int parameter) => kernel.Info.Parameters[parameter].Type switch
-    {
-        "f32x4[]" => 4,
-        "b32x4[]" => 8,
-        _ => 1,
-    };
 
     /// <summary>Whether rows of x, and with them those of W, begin at multiples of 16 bytes and have a multiple of 8 values, as the fast kernels demand.</summary>
     private static bool IsWide(Operand x) => x.Columns % 8 == 0 && x.IsAligned;
 
     private bool UsesTensorCores(Operand x) => Options.TensorCores && Description.ComputeCapability >= TensorCapability && IsWide(x);
-
-    private static string Suffix(Precision precision) => precision == Precision.Fast ? "fast" : "exact";
-
-    private static string RowsSuffix(int rows) => rows switch { 1 => "1row", 2 => "2rows", <= 4 => "4rows", _ => "8rows" };
 }

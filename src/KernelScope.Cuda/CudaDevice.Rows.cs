@@ -20,36 +20,32 @@ public sealed partial class CudaDevice
     protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination)
     {
         CudaWeight weight = CudaWeight.Of(this, table);
-        ulong rows = weight.Address(WeightLayout.OutputMajor);
+        View<Stored> rows = weight.View(WeightLayout.OutputMajor);
         for (int first = 0; first < tokens.Length; first += TokensAtOnce)
         {
             int count = Math.Min(TokensAtOnce, tokens.Length - first);
             Mat target = destination.RowRange(first, count);
             LaunchQueue queue = BeginOp(count * sizeof(int));
-            ulong ids = queue.Upload(tokens.Slice(first, count));
-            queue.Begin(_kernels["embed", weight.TypeName], count, Blocks(table.Columns, ElementColumns))
-                .View(ids, count).View(rows, weight.Length).View(Address(target), Span(target))
-                .Float(scale).Int(table.Columns).Int(target.Stride).End();
+            View<int> ids = queue.Upload(tokens.Slice(first, count));
+            _kernels.Embed(weight.Type).Launch(queue, new(count, Blocks(table.Columns, ElementColumns)), ids, rows, View(target), scale,
+                table.Columns, target.Stride);
         }
     }
 
     /// <inheritdoc/>
     protected override void NormalizeCore(Mat x, float epsilon, Mat destination) =>
-        BeginOp().Begin(_kernels["rms_normalize"], x.Rows)
-            .View(Address(x), Span(x)).View(Address(destination), Span(destination))
-            .Float(epsilon).Int(x.Columns).Int(x.Stride).Int(destination.Stride).Int(InQuads(x, destination)).End();
+        _kernels.RmsNormalize().Launch(BeginOp(), new(x.Rows), View(x), View(destination), epsilon, x.Columns, x.Stride,
+            destination.Stride, wide: InQuads(x, destination));
 
     /// <inheritdoc/>
     protected override void ApplyGainCore(Mat unit, Mat gain, Mat destination) =>
-        BeginOp().Begin(_kernels["apply_gain"], unit.Rows, Blocks(unit.Columns, ElementColumns))
-            .View(Address(unit), Span(unit)).View(Address(gain), Span(gain)).View(Address(destination), Span(destination))
-            .Int(unit.Columns).Int(unit.Stride).Int(destination.Stride).End();
+        _kernels.ApplyGain().Launch(BeginOp(), new(unit.Rows, Blocks(unit.Columns, ElementColumns)), View(unit), View(gain),
+            View(destination), unit.Columns, unit.Stride, destination.Stride);
 
     /// <inheritdoc/>
     protected override void RmsNormCore(Mat x, Mat gain, float epsilon, Mat destination) =>
-        BeginOp().Begin(_kernels["rms_norm"], x.Rows)
-            .View(Address(x), Span(x)).View(Address(gain), Span(gain)).View(Address(destination), Span(destination))
-            .Float(epsilon).Int(x.Columns).Int(x.Stride).Int(destination.Stride).Int(InQuads(x, gain, destination)).End();
+        _kernels.RmsNorm().Launch(BeginOp(), new(x.Rows), View(x), View(gain), View(destination), epsilon, x.Columns, x.Stride,
+            destination.Stride, wide: InQuads(x, gain, destination));
 
     /// <inheritdoc/>
     protected override void AddNormedThenNormCore(Mat branch, Mat postGain, Mat nextGain, float epsilon, Mat resid, Mat normed)
@@ -62,11 +58,8 @@ public sealed partial class CudaDevice
             return;
         }
 
-        queue.Begin(_kernels["rms_add_normed_then_norm"], branch.Rows)
-            .View(Address(branch), Span(branch)).View(Address(postGain), Span(postGain)).View(Address(nextGain), Span(nextGain))
-            .View(Address(resid), Span(resid)).View(Address(normed), Span(normed))
-            .Float(epsilon).Int(branch.Columns).Int(branch.Stride).Int(resid.Stride).Int(normed.Stride)
-            .Int(wide).End();
+        _kernels.RmsAddNormedThenNorm().Launch(queue, new(branch.Rows), View(branch), View(postGain), View(nextGain), View(resid),
+            View(normed), epsilon, branch.Columns, branch.Stride, resid.Stride, normed.Stride, wide);
     }
 
     /// <inheritdoc/>
@@ -77,10 +70,9 @@ public sealed partial class CudaDevice
         ulong table = cosSin.IsDense ? Address(cosSin) : Gathered(used);
         int pairs = x.Columns / 2;
         LaunchQueue queue = BeginOp();
-        ulong at = queue.Position(cosSin.IsDense ? position : 0);
-        queue.Begin(_kernels["rope_rotate"], x.Rows, Blocks(pairs, RopePairs))
-            .View(Address(x), Span(x)).View(table, (long)used.Rows * used.Columns).View(at, 1)
-            .Int(used.Columns).Int(pairs).Int(x.Stride).End();
+        View<int> at = queue.Position(cosSin.IsDense ? position : 0);
+        _kernels.RopeRotate().Launch(queue, new(x.Rows, Blocks(pairs, RopePairs)), View(x),
+            cosSin: new(table, (long)used.Rows * used.Columns), at, headDim: used.Columns, pairs, x.Stride);
     }
 
     /// <inheritdoc/>
@@ -95,11 +87,9 @@ public sealed partial class CudaDevice
 
         int pairs = k.Columns / 2;
         LaunchQueue queue = BeginOp();
-        ulong at = queue.Position(position);
-        queue.Begin(_kernels[RopeOf(cache), "store"], k.Rows, Blocks(pairs, RopePairs))
-            .View(Address(k), Span(k)).View(Address(v), Span(v)).View(at, 1)
-            .View(Address(cache.Keys), ValuesOf(cache)).View(Address(cache.Values), ValuesOf(cache))
-            .Int(cache.HeadDim).Int(pairs).Int(cache.Capacity).Int(k.Stride).Int(v.Stride).End();
+        View<int> at = queue.Position(position);
+        _kernels.RopeStore(cache.Type).Launch(queue, new(k.Rows, Blocks(pairs, RopePairs)), View(k), View(v), at, Keys(cache),
+            Values(cache), cache.HeadDim, pairs, cache.Capacity, k.Stride, v.Stride);
     }
 
     /// <inheritdoc/>
@@ -121,11 +111,9 @@ public sealed partial class CudaDevice
         }
 
         int heads = (qkv.Columns / cache.HeadDim) - (2 * cache.KvHeadCount);
-        ulong at = queue.Position(position);
-        queue.Begin(_kernels[RopeOf(cache), "rotate_then_store"], qkv.Rows, Blocks(qkv.Columns / 2, RopePairs))
-            .View(Address(qkv), Span(qkv)).View(Address(cosSin), Span(cosSin)).View(at, 1)
-            .View(Address(cache.Keys), ValuesOf(cache)).View(Address(cache.Values), ValuesOf(cache))
-            .Int(heads).Int(cache.KvHeadCount).Int(cache.HeadDim).Int(cache.Capacity).Int(qkv.Stride).End();
+        View<int> at = queue.Position(position);
+        _kernels.RopeRotateThenStore(cache.Type).Launch(queue, new(qkv.Rows, Blocks(qkv.Columns / 2, RopePairs)), View(qkv), View(cosSin),
+            at, Keys(cache), Values(cache), heads, cache.KvHeadCount, cache.HeadDim, cache.Capacity, qkv.Stride);
     }
 
     /// <inheritdoc/>
@@ -140,11 +128,9 @@ public sealed partial class CudaDevice
 
         int heads = (qkv.Columns / first.HeadDim) - (2 * first.KvHeadCount), count = _placeCount * PlaceFields;
         LaunchQueue queue = BeginOp(count * sizeof(long));
-        ulong places = queue.Upload<long>(_places.AsSpan(0, count));
-        queue.Begin(_kernels[RopeOf(first), "rows_rotate_then_store"], _placeCount, Blocks(qkv.Columns / 2, RopePairs))
-            .View(Address(qkv), Span(qkv)).View(Address(cosSin), Span(cosSin)).View(places, count)
-            .View(Address(first.Keys), ValuesOf(first)).View(Address(first.Values), ValuesOf(first))
-            .Int(heads).Int(first.KvHeadCount).Int(first.HeadDim).Int(qkv.Stride).End();
+        View<long> places = queue.Upload<long>(_places.AsSpan(0, count));
+        _kernels.RopeRowsRotateThenStore(first.Type).Launch(queue, new(_placeCount, Blocks(qkv.Columns / 2, RopePairs)), View(qkv),
+            View(cosSin), places, Keys(first), Values(first), heads, first.KvHeadCount, first.HeadDim, qkv.Stride);
     }
 
     /// <inheritdoc/>
@@ -157,15 +143,13 @@ public sealed partial class CudaDevice
             return;
         }
 
-        queue.Begin(_kernels["softcap"], x.Rows, Blocks(x.Columns, ElementColumns))
-            .View(Address(x), Span(x)).Float(cap).Int(x.Columns).Int(x.Stride).End();
+        _kernels.Softcap().Launch(queue, new(x.Rows, Blocks(x.Columns, ElementColumns)), View(x), cap, x.Columns, x.Stride);
     }
 
     /// <inheritdoc/>
     protected override void AddScaledCore(Mat x, float alpha, Mat destination) =>
-        BeginOp().Begin(_kernels["add_scaled"], destination.Rows, Blocks(destination.Columns, ElementColumns))
-            .View(Address(x), Span(x)).View(Address(destination), Span(destination))
-            .Float(alpha).Int(destination.Columns).Int(x.Rows == 1 ? 0 : x.Stride).Int(destination.Stride).End();
+        _kernels.AddScaled().Launch(BeginOp(), new(destination.Rows, Blocks(destination.Columns, ElementColumns)), View(x),
+            View(destination), alpha, destination.Columns, xStride: x.Rows == 1 ? 0 : x.Stride, destination.Stride);
 
     /// <inheritdoc/>
     protected override void CopyCore(Mat x, Mat destination)
@@ -193,6 +177,9 @@ public sealed partial class CudaDevice
     /// <summary>Number of values from the first to the last of a view.</summary>
     private static long Span(Mat x) => ((x.Rows - 1L) * x.Stride) + x.Columns;
 
+    /// <summary>From the first value to the last.</summary>
+    private View<float> View(Mat x) => new(Address(x), Span(x));
+
     private ulong Address(Mat x) => CudaBuffer.AddressOf(this, x);
 
     private LaunchQueue BeginOp(int hostBytes = 0)
@@ -203,9 +190,8 @@ public sealed partial class CudaDevice
     }
 
     private void Copy(ulong source, int sourceStride, ulong target, int targetStride, int rows, int columns) =>
-        BeginOp().Begin(_kernels["copy"], rows, Blocks(columns, ElementColumns))
-            .View(source, ((rows - 1L) * sourceStride) + columns).View(target, ((rows - 1L) * targetStride) + columns)
-            .Int(columns).Int(sourceStride).Int(targetStride).End();
+        _kernels.Copy().Launch(BeginOp(), new(rows, Blocks(columns, ElementColumns)), new(source, ((rows - 1L) * sourceStride) + columns),
+            new(target, ((rows - 1L) * targetStride) + columns), columns, sourceStride, targetStride);
 
     /// <summary>Heads of an odd number of values, which no model has, go into the ring by copies of runs of positions.</summary>
     private void StoreOddHeads(Mat x, Mat ring, int position, KvLayer cache)

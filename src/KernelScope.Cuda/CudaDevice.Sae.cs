@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using KernelScope.Cuda.Launching;
 using KernelScope.Cuda.Memory;
+using KernelScope.Cuda.Ptx;
 using KernelScope.Devices;
 
 namespace KernelScope.Cuda;
@@ -71,12 +72,12 @@ public sealed partial class CudaDevice
 
     /// <inheritdoc/>
     protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination) =>
-        Decode("sae_decode", codes, sae, destination);
+        Decode(codes, sae, destination, plusError: false);
 
     /// <inheritdoc/>
     /// <remarks>One pass; <paramref name="reconstruction"/> is left as it was.</remarks>
     protected override void SaeDecodePlusErrorCore(SparseCodes codes, SaeParameters sae, Mat reconstruction, Mat destination) =>
-        Decode("sae_decode_plus_error", codes, sae, destination);
+        Decode(codes, sae, destination, plusError: true);
 
     /// <inheritdoc/>
     protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
@@ -99,15 +100,14 @@ public sealed partial class CudaDevice
         }
     }
 
-    private void Decode(string kernel, SparseCodes codes, SaeParameters sae, Mat destination)
+    private void Decode(SparseCodes codes, SaeParameters sae, Mat destination, bool plusError)
     {
         CudaCodes source = CudaCodes.Of(this, codes);
         CudaWeight decoder = CudaWeight.Of(this, sae.Decoder);
-        ulong weights = decoder.Address(WeightLayout.InputMajor);
-        BeginOp().Begin(_kernels[kernel, decoder.TypeName], source.Rows, Blocks(sae.OutputDim, DecodedColumns))
-            .View(source.Starts, source.Rows + 1L).View(source.Features, source.Capacity).View(source.Values, source.Capacity)
-            .View(weights, decoder.Length).View(Address(sae.DecoderBias), sae.OutputDim).View(Address(destination), Span(destination))
-            .Int(sae.OutputDim).Int(destination.Stride).End();
+        View<Stored> weights = decoder.View(WeightLayout.InputMajor);
+        SaeDecodeKernel kernel = plusError ? _kernels.SaeDecodePlusError(decoder.Type) : _kernels.SaeDecode(decoder.Type);
+        kernel.Launch(BeginOp(), new(source.Rows, Blocks(sae.OutputDim, DecodedColumns)), source.Starts, source.Features, source.Values,
+            weights, bias: new(Address(sae.DecoderBias), sae.OutputDim), View(destination), sae.OutputDim, destination.Stride);
     }
 
     private void Coefficients(Mat x, SaeParameters sae, CudaWeight encoder, ulong weights, ReadOnlySpan<FeatureEdit> edits,
@@ -118,13 +118,12 @@ public sealed partial class CudaDevice
         for (int e = 0; e < edits.Length; e++)
             (features[e], kinds[e], targets[e]) = (edits[e].Feature, edits[e].Kind == FeatureEditKind.Clamp ? 1 : 0, edits[e].Value);
         LaunchQueue queue = BeginOp(3 * sizeof(int) * edits.Length);
-        ulong featuresAt = queue.Upload<int>(features), kindsAt = queue.Upload<int>(kinds), targetsAt = queue.Upload<float>(targets);
-        queue.Begin(_kernels["sae_edit_coefficients", encoder.TypeName], Blocks(edits.Length, EditsOfBlock), x.Rows)
-            .View(Address(x), Span(x)).View(weights, encoder.Length).View(Address(sae.EncoderBias), sae.FeatureCount)
-            .View(Address(sae.Threshold), sae.FeatureCount)
-            .View(featuresAt, edits.Length).View(kindsAt, edits.Length).View(targetsAt, edits.Length)
-            .View(coefficients, (long)x.Rows * edits.Length)
-            .Int(sae.InputDim).Int(edits.Length).Int(x.Stride).End();
+        View<int> featuresAt = queue.Upload<int>(features), kindsAt = queue.Upload<int>(kinds);
+        View<float> targetsAt = queue.Upload<float>(targets);
+        _kernels.SaeEditCoefficients(encoder.Type).Launch(queue, new(Blocks(edits.Length, EditsOfBlock), x.Rows), View(x),
+            new(weights, encoder.Length), bias: new(Address(sae.EncoderBias), sae.FeatureCount),
+            threshold: new(Address(sae.Threshold), sae.FeatureCount), featuresAt, kindsAt, targetsAt,
+            new(coefficients, (long)x.Rows * edits.Length), sae.InputDim, edits.Length, x.Stride);
     }
 
     private void Apply(Mat y, CudaWeight decoder, ulong weights, ReadOnlySpan<FeatureEdit> edits, ulong coefficients)
@@ -133,11 +132,10 @@ public sealed partial class CudaDevice
         for (int e = 0; e < edits.Length; e++)
             features[e] = edits[e].Feature;
         LaunchQueue queue = BeginOp(sizeof(int) * edits.Length);
-        ulong featuresAt = queue.Upload<int>(features);
-        queue.Begin(_kernels["sae_edit_apply", decoder.TypeName], y.Rows, Blocks(y.Columns, EditedColumns))
-            .View(coefficients, (long)y.Rows * edits.Length).View(featuresAt, edits.Length).View(weights, decoder.Length)
-            .View(Address(y), Span(y))
-            .Int(edits.Length).Int(y.Columns).Int(y.Stride).End();
+        View<int> featuresAt = queue.Upload<int>(features);
+        _kernels.SaeEditApply(decoder.Type).Launch(queue, new(y.Rows, Blocks(y.Columns, EditedColumns)),
+            new(coefficients, (long)y.Rows * edits.Length), featuresAt, new(weights, decoder.Length), View(y), edits.Length, y.Columns,
+            y.Stride);
     }
 
     private void EncodeAll(Mat x, SaeParameters sae, CudaWeight encoder, ulong weights, CudaCodes codes)
@@ -161,11 +159,15 @@ public sealed partial class CudaDevice
     /// <summary>Encodes rows behind the <paramref name="first"/> rows that are in <paramref name="codes"/> already.</summary>
     private void EncodeRows(Operand x, int first, bool tiled, SaeParameters sae, CudaWeight encoder, ulong weights, CudaCodes codes)
     {
-        Kernel kernel = EncoderFor(x, tiled, encoder);
-        bool plain = !tiled && !IsWide(x);
+        bool few = !tiled && IsWide(x);
+        // Chosen before x is rounded: the copy may lie as tensor cores want it.
+        SaeEncodeTileKernel ofTiles = !tiled ? default : UsesTensorCores(x) ? _kernels.SaeEncodeTensor(encoder.Type, Options.SaePrecision)
+            : _kernels.SaeEncodeTile(encoder.Type);
+        SaeEncodeKernel ofFew = few ? _kernels.SaeEncode(encoder.Type, x.Rows) : default;
+        SaeEncodePlainKernel plain = tiled || few ? default : _kernels.SaeEncodePlain(encoder.Type);
+        PtxKernelInfo tile = tiled ? ofTiles.Info : few ? ofFew.Info : plain.Info;
         long roundedBytes = RoundedBytes(x, tiled, Options.SaePrecision);
-        bool few = !tiled && !plain;
-        int tileFeatures = few && sae.FeatureCount <= NarrowFeatures ? NarrowTile : kernel.Info.TileColumns;
+        int tileFeatures = few && sae.FeatureCount <= NarrowFeatures ? NarrowTile : tile.TileColumns;
         int tiles = (int)Blocks(sae.FeatureCount, tileFeatures);
         long lists = (long)x.Rows * tiles;
         // The forms for few rows give each list room for a whole tile; the tiled ones put them behind each other.
@@ -173,47 +175,41 @@ public sealed partial class CudaDevice
         _scratch.Begin(lists * sizeof(int), lists * sizeof(long), lists * sizeof(int), x.Rows * sizeof(int), pairs * sizeof(int),
             pairs * sizeof(float), roundedBytes);
         var made = new TileLists(
-            _scratch.Take(lists * sizeof(int)), _scratch.Take(lists * sizeof(long)), _scratch.Take(lists * sizeof(int)),
-            _scratch.Take(x.Rows * sizeof(int)),
-            _scratch.Take(pairs * sizeof(int)), _scratch.Take(pairs * sizeof(float)), lists, pairs, tiles);
+            new(_scratch.Take(lists * sizeof(int)), lists), new(_scratch.Take(lists * sizeof(long)), lists),
+            new(_scratch.Take(lists * sizeof(int)), lists), new(_scratch.Take(x.Rows * sizeof(int)), x.Rows),
+            new(_scratch.Take(pairs * sizeof(int)), pairs), new(_scratch.Take(pairs * sizeof(float)), pairs), tiles);
         if (roundedBytes > 0)
             x = Rounded(x, roundedBytes);
+        View<Stored> matrix = new(weights, encoder.Length);
+        View<float> bias = new(Address(sae.EncoderBias), sae.FeatureCount), threshold = new(Address(sae.Threshold), sae.FeatureCount);
         LaunchQueue queue = BeginOp();
-        ulong cursor = tiled ? queue.Upload<long>([0]) : 0;
-        queue.Begin(kernel, tiles, tiled ? Blocks(x.Rows, kernel.Info.TileRows) : plain ? x.Rows : 1)
-            .View(x.Address, x.Span / ElementsOf(kernel, 0)).View(weights, encoder.Length / ElementsOf(kernel, 1))
-            .View(Address(sae.EncoderBias), sae.FeatureCount).View(Address(sae.Threshold), sae.FeatureCount)
-            .View(made.Counts, lists).View(made.Offsets, lists).View(made.Features, pairs).View(made.Values, pairs);
         if (tiled)
-            queue.View(cursor, 1).Long(pairs);
-        if (!plain)
-            queue.Int(x.Rows);
-        queue.Int(sae.InputDim).Int(sae.FeatureCount).Int(x.Stride);
-        if (few)
-            queue.Int(tileFeatures);
-        queue.End();
+        {
+            ofTiles.Launch(queue, new(tiles, Blocks(x.Rows, tile.TileRows)), x.View, matrix, bias, threshold, made.Counts, made.Offsets,
+                made.Features, made.Values, cursor: queue.Upload<long>([0]), capacity: pairs, x.Rows, sae.InputDim, sae.FeatureCount,
+                x.Stride);
+        }
+        else if (few)
+        {
+            ofFew.Launch(queue, new(tiles), x.View, matrix, bias, threshold, made.Counts, made.Offsets, made.Features, made.Values, x.Rows,
+                sae.InputDim, sae.FeatureCount, x.Stride, tileFeatures);
+        }
+        else
+        {
+            plain.Launch(queue, new(tiles, x.Rows), x.View, matrix, bias, threshold, made.Counts, made.Offsets, made.Features, made.Values,
+                sae.InputDim, sae.FeatureCount, x.Stride);
+        }
+
         GatherLists(queue, made, x.Rows, first, codes);
     }
 
     private void GatherLists(LaunchQueue queue, TileLists made, int rows, int first, CudaCodes codes)
     {
-        queue.Begin(_kernels["codes_scan_tiles"], rows)
-            .View(made.Counts, made.Lists).View(made.Places, made.Lists).View(made.RowCounts, rows).Int(made.Tiles).End();
-        queue.Begin(_kernels["codes_scan_rows"], 1)
-            .View(made.RowCounts, rows).View(codes.Starts, codes.Rows + 1L).Int(first).Int(rows).End();
-        queue.Begin(_kernels["codes_gather"], Blocks(made.Tiles, TilesOfBlock), rows)
-            .View(made.Counts, made.Lists).View(made.Places, made.Lists).View(made.Offsets, made.Lists)
-            .View(made.Features, made.Pairs).View(made.Values, made.Pairs)
-            .View(codes.Starts, codes.Rows + 1L).View(codes.Features, codes.Capacity).View(codes.Values, codes.Capacity)
-            .Long(made.Pairs).Long(codes.Capacity).Int(first).Int(made.Tiles).End();
-    }
-
-    private Kernel EncoderFor(Operand x, bool tiled, CudaWeight encoder)
-    {
-        if (tiled)
-            return UsesTensorCores(x) ? _kernels["sae_encode_tensor", encoder.TypeName, Suffix(Options.SaePrecision)]
-                : _kernels["sae_encode_tile", encoder.TypeName];
-        return IsWide(x) ? _kernels["sae_encode", encoder.TypeName, RowsSuffix(x.Rows)] : _kernels["sae_encode_plain", encoder.TypeName];
+        _kernels.CodesScanTiles().Launch(queue, new(rows), made.Counts, made.Places, made.RowCounts, made.Tiles);
+        _kernels.CodesScanRows().Launch(queue, new(1), made.RowCounts, codes.Starts, first, rows);
+        _kernels.CodesGather().Launch(queue, new(Blocks(made.Tiles, TilesOfBlock), rows), made.Counts, made.Places, made.Offsets,
+            made.Features, made.Values, codes.Starts, codes.Features, codes.Values, sourceCapacity: made.Features.Length,
+            capacity: codes.Capacity, first, made.Tiles);
     }
 
     /// <summary>Waits for the number of pairs that the last encoding found, whether or not there was room for them.</summary>
@@ -221,11 +217,11 @@ public sealed partial class CudaDevice
     {
         long count = 0;
         Flush();
-        Staging.Download(codes.Starts + ((ulong)codes.Rows * sizeof(long)), MemoryMarshal.AsBytes(new Span<long>(ref count)));
+        Staging.Download(codes.Starts.Address + ((ulong)codes.Rows * sizeof(long)), MemoryMarshal.AsBytes(new Span<long>(ref count)));
         return count;
     }
 
     /// <summary>Where the lists of all tiles of some rows are.</summary>
     private readonly record struct TileLists(
-        ulong Counts, ulong Offsets, ulong Places, ulong RowCounts, ulong Features, ulong Values, long Lists, long Pairs, int Tiles);
+        View<int> Counts, View<long> Offsets, View<int> Places, View<int> RowCounts, View<int> Features, View<float> Values, int Tiles);
 }

@@ -18,6 +18,9 @@ public sealed class Emission
     /// <summary>Content by path, with '/' between folders and '\n' between lines.</summary>
     public IReadOnlyDictionary<string, string> Files => _files;
 
+    /// <summary>The C# that launches the kernels, for <see cref="Launchers.FilePath"/>.</summary>
+    public string Launchers => PtxCompiler.Launchers.Write(_files["manifest.json"]);
+
     /// <summary>Compiles <paramref name="kernels"/> for every target that they run on.</summary>
     /// <param name="kernels">The catalogue.</param>
     /// <param name="sourceHash">See <see cref="HashSources"/>.</param>
@@ -62,11 +65,8 @@ public sealed class Emission
         var found = new List<string>();
         foreach ((string path, string text) in _files)
         {
-            string file = Path.Combine(folder, path);
-            if (!File.Exists(file))
-                found.Add($"{path} is missing.");
-            else if (FirstDifference(File.ReadAllText(file).ReplaceLineEndings("\n"), text) is { } difference)
-                found.Add($"{path}, {difference}");
+            if (Difference(Path.Combine(folder, path), text) is string difference)
+                found.Add($"{path}{difference}");
         }
 
         if (!Directory.Exists(folder))
@@ -80,6 +80,10 @@ public sealed class Emission
 
         return found;
     }
+
+    /// <summary>How a committed file differs from what it should be, to be put behind its name; null: it does not.</summary>
+    public static string? Difference(string file, string text) => !File.Exists(file) ? " is missing."
+        : FirstDifference(File.ReadAllText(file).ReplaceLineEndings("\n"), text) is string difference ? $", {difference}" : null;
 
     /// <summary>Writes the files and removes those that belong to no kernel.</summary>
     public void Write(string folder)

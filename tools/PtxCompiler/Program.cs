@@ -2,7 +2,7 @@ using KernelScope.Kernels;
 using KernelScope.PtxCompiler;
 
 const string Usage = """
-    PtxCompiler [--check] [REPOSITORY]                                      writes kernels/ptx, or says how it differs from what the source gives
+    PtxCompiler [--check] [REPOSITORY]                                      writes kernels/ptx and the C# that launches the kernels, or says how they differ from what the source gives
     PtxCompiler --ptxas FILE [--nvdisasm FILE] [--check] [REPOSITORY]       assembles the committed PTX and writes kernels/ptx/resources.json, or says what is wrong with it
     Exit code 1 if something differs or is wrong.
     """;
@@ -50,9 +50,11 @@ catch (Exception e) when (e is InvalidOperationException or System.ComponentMode
 int Compile()
 {
     Emission emission = Emission.Create(Catalog.All, Emission.HashSources(kernels));
+    string launchers = Path.Combine(root, Launchers.FilePath);
     if (!check)
     {
         emission.Write(folder);
+        File.WriteAllText(launchers, emission.Launchers);
         Console.WriteLine($"{Catalog.All.Length} kernels, {emission.Files.Count} files.");
         return 0;
     }
@@ -60,9 +62,13 @@ int Compile()
     IReadOnlyList<string> differences = emission.Differences(folder);
     foreach (string difference in differences)
         Console.Error.WriteLine($"kernels/ptx/{difference}");
-    if (differences.Count > 0)
-        Console.Error.WriteLine("The committed PTX is not what the source gives: run tools/PtxCompiler and commit the result.");
-    return differences.Count == 0 ? 0 : 1;
+    string? other = Emission.Difference(launchers, emission.Launchers);
+    if (other is not null)
+        Console.Error.WriteLine($"{Launchers.FilePath}{other}");
+    bool isSame = differences.Count == 0 && other is null;
+    if (!isSame)
+        Console.Error.WriteLine("What is committed is not what the source gives: run tools/PtxCompiler and commit the result.");
+    return isSame ? 0 : 1;
 }
 
 int Assemble()

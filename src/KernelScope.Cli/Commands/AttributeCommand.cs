@@ -42,22 +42,21 @@ internal sealed class AttributeCommand : Verb
     {
         Prompt prompt = _prompt.Of(parsed, Streams);
         _target.Check(parsed);
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        using var bench = Workbench.Open(parsed, this);
+        ModelFiles files = bench.Files;
         int[] tokens = prompt.Tokens(files);
         Target target = _target.Of(parsed, files, tokens);
-        using SaeFiles saeFiles = _sae.Open(parsed, files);
+        SaeFiles saeFiles = _sae.Open(parsed, bench);
         LabelOption.Give(parsed.GetValue(_labels), files, [saeFiles], Streams, Cancellation);
         if (!StreamGradient.Sites.Contains(saeFiles.SiteOut.Site))
             throw new WorkException($"nothing can be attributed at {saeFiles.SiteOut}: there are gradients " +
                 $"at {string.Join(", ", StreamGradient.Sites.Select(s => new Hooks.HookPoint(s, saeFiles.SiteOut.Layer)))}.");
-        using Device opened = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))),
-            ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length, tokens.Length)),
+        bench.IsProfiled = _profile.IsGiven(parsed);
+        bench.Load(bench.Weights, ("SAE", saeFiles.Bytes),
+            ("context", Session.BytesFor(files.Config, tokens.Length, tokens.Length)),
             ("gradients", StreamGradient.BytesFor(files.Config, tokens.Length)));
-        Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation);
-        using JumpReluSae sae = saeFiles.Load(device);
-        using var attribution = new SaeAttribution(model, sae, saeFiles.Site, saeFiles.SiteOut, tokens.Length);
-        if (device is ProfilingDevice profiled)
+        using var attribution = new SaeAttribution(bench.Model, saeFiles.Sae, saeFiles.Site, saeFiles.SiteOut, tokens.Length);
+        if (bench.Device is ProfilingDevice profiled)
         {
             // The first run's time is the compiler's too.
             attribution.Run(tokens, target.Metric, Cancellation);
@@ -66,13 +65,14 @@ internal sealed class AttributeCommand : Verb
 
         FeatureAttributions attributions = attribution.Run(tokens, target.Metric, Cancellation);
 
-        SaeDoubt.Warn(Streams, model, new Evaluation.SaeTarget(saeFiles.Name, sae, saeFiles.Site, saeFiles.SiteOut), tokens, Cancellation);
+        if (SaeDoubt.Set(bench.Model, tokens) is { } set && SaeDoubt.Of(bench.Model, saeFiles.Target, set, Cancellation) is string doubt)
+            Streams.Warn(doubt);
         AttributeResult result = Result(parsed, attributions, target, tokens, files, saeFiles);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
         else
             AttributionView.Print(Streams, result, saeFiles.Meanings, files.BosId);
-        ProfileOption.Print(device, Streams);
+        ProfileOption.Print(bench);
         return ExitCode.Done;
     }
 

@@ -147,9 +147,9 @@ internal sealed class DashCommand : Verb
         if (html is not null)
             AtomicFile.Create(html).Dispose();
         (RunFolder Folder, RunPlan Plan)? run = parsed.GetValue(_run) is string folder ? RunSteps.Open(folder) : null;
-        string modelName = run is null || Common.HasModel(parsed) ? Common.ModelOf(parsed) : run.Value.Plan.Model.Name;
-        using ModelFiles files = ModelFiles.Open(modelName, Common.NoMapOf(parsed));
-        using SaeFiles saeFiles = run is null || _sae.IsGiven(parsed) ? _sae.Open(parsed, files) : OnlyOf(run.Value.Plan, files);
+        using var bench = Workbench.Open(parsed, this, Common.HasModel(parsed) ? null : run?.Plan.Model.Name);
+        ModelFiles files = bench.Files;
+        SaeFiles saeFiles = run is null || _sae.IsGiven(parsed) ? _sae.Open(parsed, bench) : OnlyOf(run.Value.Plan, bench);
         SaeRecord? record = run is null ? null : RecordOf(run.Value.Plan, saeFiles);
         int[] features = FeaturesOf(parsed.GetValue(_features), saeFiles, isFolder: path is not null);
         FeatureLabels labels = LabelOption.Of(parsed.GetValue(_labels), files, Streams, Cancellation);
@@ -157,7 +157,7 @@ internal sealed class DashCommand : Verb
         {
             FeatureStatisticsOptions options = OptionsOf(parsed, FolderDashboards.Window, run!.Value.Plan.SkipFirst);
             var inputs = new DashboardInputs(files, saeFiles, run!.Value.Folder, run.Value.Plan, record!, labels, options);
-            return WriteFolder(parsed, path, inputs, features);
+            return WriteFolder(parsed, path, inputs, features, bench);
         }
 
         string? doubt = null, textFile = parsed.GetValue(_textFile), tokensFile = parsed.GetValue(_tokensFile);
@@ -165,12 +165,10 @@ internal sealed class DashCommand : Verb
             ? EvalTokens.Read(textFile, tokensFile, parsed.GetValue(_length), null, files, out doubt)
             : RunEvaluation.TokensOf(run.Value.Folder, run.Value.Plan, files.Config);
         long context = Session.BytesFor(files.Config, tokens.Length);
-        using Device device = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles.Bytes), ("context", context));
-        using Gemma2Model model = files.Load(device, Streams, Cancellation);
-        using JumpReluSae sae = saeFiles.Load(device);
+        bench.Load(bench.Weights, ("SAE", saeFiles.Bytes), ("context", context));
+        (Gemma2Model model, JumpReluSae sae) = (bench.Model, saeFiles.Sae);
         if (doubt is not null)
-            SaeDoubt.Warn(Streams, doubt);
+            Streams.Warn(doubt);
         FeatureFirings firings;
         using (var progress = new Progress(Streams, "Reading the corpus"))
         {
@@ -250,14 +248,12 @@ internal sealed class DashCommand : Verb
         return exports;
     }
 
-    private int WriteFolder(ParseResult parsed, string path, DashboardInputs inputs, int[] features)
+    private int WriteFolder(ParseResult parsed, string path, DashboardInputs inputs, int[] features, Workbench bench)
     {
-        using Device device = Common.OpenDevice(parsed, Streams, ("weights", inputs.Files.WeightBytes), ("SAE", inputs.Sae.Bytes));
-        using Gemma2Model model = inputs.Files.Load(device, Streams, Cancellation);
-        using JumpReluSae sae = inputs.Sae.Load(device);
+        bench.Load(("weights", inputs.Files.WeightBytes), ("SAE", inputs.Sae.Bytes));
         int threads = Common.ThreadsOf(parsed) is > 0 and int given ? given : Environment.ProcessorCount;
         DashFolderResult result = new FolderDashboards(inputs, threads, Cancellation)
-            .Write(path, features, model, sae, ExportsOf(parsed), Streams);
+            .Write(path, features, bench.Model, inputs.Sae.Sae, ExportsOf(parsed), Streams);
         Streams.Error.WriteLine(
             $"Wrote {Printable.Escape(path)} ({ByteText.Of(result.Bytes)}): open index.html in it, or kernelscope serve --dashboards.");
         if (Common.JsonOf(parsed))
@@ -301,7 +297,7 @@ internal sealed class DashCommand : Verb
     };
 
     /// <summary>The one SAE whose codes a run holds.</summary>
-    private static SaeFiles OnlyOf(RunPlan plan, ModelFiles files)
+    private static SaeFiles OnlyOf(RunPlan plan, Workbench bench)
     {
         if (plan.Saes.Count == 0)
             throw new UsageException("the run holds no codes; harvest --sae writes them.");
@@ -309,7 +305,7 @@ internal sealed class DashCommand : Verb
             throw new UsageException($"the run holds codes of several SAEs, {NamesOf(plan)}; --sae PATH says of which, and where it is.");
         try
         {
-            return SaeOptions.Open(plan.Saes[0].Name, null, null, files);
+            return bench.AddSae(plan.Saes[0].Name);
         }
         catch (Exception e) when (e is WorkException or InvalidDataException)
         {

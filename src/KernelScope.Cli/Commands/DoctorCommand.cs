@@ -180,15 +180,13 @@ internal sealed class DoctorCommand : Verb
     {
         try
         {
-            using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
-            using SaeFiles saeFiles = _sae.Open(parsed, files);
+            using var bench = Workbench.Open(parsed, this);
+            SaeFiles saeFiles = _sae.Open(parsed, bench);
             // Without a tokenizer there is no text to try it on; nothing is wrong with the SAE.
-            if (files.Tokenizer is null)
+            if (bench.Files.Tokenizer is null)
                 return (sae, null);
-            long context = SaeExamination.ContextBytes(files);
-            using Device device = Common.OpenDevice(
-                parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles.Bytes), ("context", context));
-            return (sae, SaeExamination.Run(files, saeFiles, device, Streams, Cancellation));
+            bench.Load(bench.Weights, ("SAE", saeFiles.Bytes), ("context", SaeExamination.ContextBytes(bench.Files)));
+            return (sae, SaeExamination.Run(bench, saeFiles));
         }
         catch (Exception e) when (e is InvalidDataException or WorkException or NotSupportedException)
         {

@@ -66,17 +66,18 @@ internal sealed class EncodeCommand : Verb
     protected override int Run(ParseResult parsed)
     {
         using TensorFile file = ArrayFile.Open(ArrayInput.Require(parsed.GetRequiredValue(_activations)));
-        using SaeFiles saeFiles = SaeFiles.Open(parsed.GetRequiredValue(_sae), Common.NoMapOf(parsed));
+        using var bench = Workbench.WithoutModel(parsed, this);
+        SaeFiles saeFiles = bench.Add(SaeFiles.Open(parsed.GetRequiredValue(_sae), Common.NoMapOf(parsed)));
         (string? special, IEnumerable<string> ofModel) = SpecialOfModel(parsed);
         OutputPlaces.Require([("--out", parsed.GetValue(_out))], [file.Path, .. saeFiles.InputPaths, .. ofModel]);
         TensorView x = Array(file, parsed.GetValue(_key));
         long rows = RowsOf(x, saeFiles);
         file.VerifyIfSmall(SaeCheckpoint.VerifyOnOpenLimit, Cancellation);
         bool[]? counted = CountedRows.Of(file, x.Info, rows, parsed.GetValue(_specialIds) ?? special, Streams);
-        using Device device = Common.OpenDevice(parsed, Streams, ("SAE", saeFiles.Bytes), ("rows", RowEncoder.BlockBytes(saeFiles.Config)));
+        bench.OpenDevice(("SAE", saeFiles.Bytes), ("rows", RowEncoder.BlockBytes(saeFiles.Config)));
         using NpzWriter? writer = parsed.GetValue(_out) is string path ? new NpzWriter(path) : null;
-        using JumpReluSae sae = saeFiles.Load(device);
-        using var encoder = new RowEncoder(sae, x, rows, counted);
+        bench.LoadWeights();
+        using var encoder = new RowEncoder(saeFiles.Sae, x, rows, counted);
         EncodeResult result;
         using (var progress = new Progress(Streams, "Encoding"))
             result = encoder.Run(writer, progress, Cancellation);
@@ -96,7 +97,8 @@ internal sealed class EncodeCommand : Verb
     {
         if (!Common.HasModel(parsed))
             return (null, []);
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        using var bench = Workbench.Open(parsed, this);
+        ModelFiles files = bench.Files;
         return (string.Join(',', [files.Config.PadId, files.BosId, .. files.Config.TextEndIds]), files.InputPaths);
     }
 

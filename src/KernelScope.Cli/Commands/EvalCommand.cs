@@ -160,45 +160,43 @@ internal sealed class EvalCommand : Verb
         foreach (string path in new[] { parsed.GetValue(_out), parsed.GetValue(_report) }.OfType<string>())
             AtomicFile.Create(path).Dispose();
         (RunFolder Folder, RunPlan Plan)? run = parsed.GetValue(_run) is string folder ? RunSteps.Open(folder) : null;
-        using ModelFiles files = ModelFiles.Open(run is null || Common.HasModel(parsed) ? Common.ModelOf(parsed)
-            : run.Value.Plan.Model.Name, Common.NoMapOf(parsed));
+        using var bench = Workbench.Open(parsed, this, Common.HasModel(parsed) ? null : run?.Plan.Model.Name);
+        ModelFiles files = bench.Files;
         OutputPlaces.Require(outputs, files.InputPaths);
         string? doubt = null;
         TokenSet tokens = run is null
             ? EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length),
             parsed.GetValue(_specialIds), files, out doubt)
             : RunEvaluation.TokensOf(run.Value.Folder, run.Value.Plan, files.Config);
-        using SaeStack saes = OpenSaes(parsed, files);
-        OutputPlaces.Require(outputs, saes.InputPaths);
-        using Device opened = Common.OpenDevice(parsed, Streams,
-            ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), PackOption.UseOf(parsed, _panels))), ("SAEs", saes.Bytes),
-            ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)),
+        AddSaes(parsed, bench);
+        OutputPlaces.Require(outputs, bench.InputPaths);
+        (bench.Panels, bench.IsProfiled) = (PackOption.UseOf(parsed, _panels), _profile.IsGiven(parsed));
+        bench.Load(bench.Weights, ("SAEs", bench.SaeBytes),
+            ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, bench.Edited.Count)),
             ("gradients, which --no-gradients leaves out,", parsed.GetValue(_noGradients) ? 0
             : StreamGradient.BytesFor(files.Config, tokens.Length, sums: 2)));
-        Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, PackOption.UseOf(parsed, _panels), Common.KvOf(parsed));
-        using IDisposable loaded = saes.Load(device);
-        SaeTarget[] targets = [.. saes.Entries.Select(e => e.Sae.Target)];
-        var evaluation = new SaeEvaluation(model, targets, tokens, OptionsOf(parsed));
-        ProfileOption.WarmUp(device, model, [], tokens.Sequence(0).ToArray(), generates: false, Cancellation);
-        string[] doubts = Doubts(model, targets, tokens, doubt);
+        SaeTarget[] targets = [.. bench.Edited.Select(e => e.Sae.Target)];
+        var evaluation = new SaeEvaluation(bench.Model, targets, tokens, OptionsOf(parsed));
+        ProfileOption.WarmUp(bench, tokens.Sequence(0).ToArray(), generates: false);
+        string[] doubts = Doubts(bench.Model, targets, tokens, doubt);
         EvaluationResult result;
         using (var progress = new EvalProgress(Streams))
             result = evaluation.Run(progress, Cancellation);
         if (parsed.GetValue(_report) is string report)
-            WriteReport(parsed, report, result, files.Name, doubts, saes, device, run?.Plan);
+            WriteReport(parsed, report, result, doubts, bench, run?.Plan);
         Written.Say(Streams, parsed.GetValue(_out), parsed.GetValue(_report), parsed.GetValue(_resume));
         if (Common.JsonOf(parsed))
             EvalView.WriteJson(Streams, result, files.Name, run is null ? null : [("run", run.Value.Plan.Id)]);
         else
             EvalView.Print(Streams, result);
-        ProfileOption.Print(device, Streams);
+        ProfileOption.Print(bench);
         return ExitCode.Done;
     }
 
     private void WriteReport(
-        ParseResult parsed, string path, EvaluationResult result, string model, string[] doubts, SaeStack saes, Device device, RunPlan? run)
+        ParseResult parsed, string path, EvaluationResult result, string[] doubts, Workbench bench, RunPlan? run)
     {
+        string model = bench.Files.Name;
         string corpus = run is not null ? $"run {run.Id}"
             : InputFile.NameOf(parsed.GetValue(_textFile) ?? parsed.GetValue(_tokensFile) ?? Demo.ModelName);
         HtmlReport.Write(
@@ -206,12 +204,12 @@ internal sealed class EvalCommand : Verb
             [
                 ("model", model), .. result.Saes.Select(s => ("SAE", $"{s.Name} at {s.Site}")), ("corpus", corpus),
                 ("ids that do not count", string.Join(", ", result.Tokens.SpecialIds)),
-                ("device", device.Name),
+                ("device", bench.Device.Name),
                 ("seed of the resamples", string.Create(CultureInfo.InvariantCulture, $"{parsed.GetValue(_seed)}")),
                 ("KernelScope", ProgramVersion.Text),
                 ("date", DateTime.UtcNow.ToString("yyyy-MM-dd HH:mm 'UTC'", CultureInfo.InvariantCulture)),
             ],
-            name => saes.Entries.Select(e => e.Sae.Files).FirstOrDefault(f => f.Name == name) is SaeFiles sae
+            name => bench.Saes.FirstOrDefault(f => f.Name == name) is SaeFiles sae
             ? SourceName.PageOf(sae) : null);
     }
 
@@ -222,34 +220,23 @@ internal sealed class EvalCommand : Verb
         string[] names = parsed.GetValue(_saes) ?? [];
         if (names.Length == 0)
             throw new UsageException("an SAE is missing: --sae PATH.");
-        var saes = new List<SaeFiles>();
-        var targets = new List<SaeTarget>();
-        try
-        {
-            saes.AddRange(names.Select(n => SaeFiles.Open(n, Common.NoMapOf(parsed))));
-            using Device device = Common.OpenDevice(parsed, Streams, ("SAEs", saes.Sum(s => s.Bytes)));
-            foreach (SaeFiles sae in saes)
-            {
-                sae.PlaceIn(plan.Sites.Select(s => s.Point), Point(parsed, _site), Point(parsed, _siteOut));
-                targets.Add(new SaeTarget(sae.Name, sae.Load(device), sae.Site, sae.SiteOut));
-            }
-
-            EvaluationResult result;
-            using (var progress = new Progress(Streams, "Evaluating"))
-                result = RunEvaluation.OfRows(folder, plan, targets, new(parsed.GetRequiredValue(_resamples), parsed.GetValue(_seed)),
-                    progress, Cancellation);
-            if (Common.JsonOf(parsed))
-                EvalView.WriteJson(Streams, result, plan.Model.Name,
-                    [("run", plan.Id), ("rows_dtype", RunPlan.NameOf(plan.RowType)), ("mean_source", "run")]);
-            else
-                EvalView.Print(Streams, result);
-            return ExitCode.Done;
-        }
-        finally
-        {
-            targets.ForEach(t => t.Sae.Dispose());
-            saes.ForEach(s => s.Dispose());
-        }
+        using var bench = Workbench.WithoutModel(parsed, this);
+        foreach (string name in names)
+            bench.Add(SaeFiles.Open(name, Common.NoMapOf(parsed)));
+        bench.OpenDevice(("SAEs", bench.SaeBytes));
+        foreach (SaeFiles sae in bench.Saes)
+            sae.PlaceIn(plan.Sites.Select(s => s.Point), Point(parsed, _site), Point(parsed, _siteOut));
+        bench.LoadWeights();
+        EvaluationResult result;
+        using (var progress = new Progress(Streams, "Evaluating"))
+            result = RunEvaluation.OfRows(folder, plan, [.. bench.Saes.Select(s => s.Target)],
+                new(parsed.GetRequiredValue(_resamples), parsed.GetValue(_seed)), progress, Cancellation);
+        if (Common.JsonOf(parsed))
+            EvalView.WriteJson(Streams, result, plan.Model.Name,
+                [("run", plan.Id), ("rows_dtype", RunPlan.NameOf(plan.RowType)), ("mean_source", "run")]);
+        else
+            EvalView.Print(Streams, result);
+        return ExitCode.Done;
     }
 
     /// <summary>The evaluation in both precisions, one after the other, so that there is one model at a time.</summary>
@@ -262,16 +249,16 @@ internal sealed class EvalCommand : Verb
         Precision saePrecision = what == "both" ? Precision.Fast : Precision.Exact;
         TokenSet tokens;
         string? doubt;
-        using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed)))
+        using (var bench = Workbench.Open(parsed, this))
             tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length),
-                parsed.GetValue(_specialIds), files, out doubt);
+                parsed.GetValue(_specialIds), bench.Files, out doubt);
         using var scratch = new ScratchFolder();
         string ofExact = scratch.At("exact.npz"), ofFast = scratch.At("fast.npz");
         // Fast first: a device that has one precision only says so at once.
         (EvaluationResult fast, string device) = Evaluate(parsed, tokens, Precision.Fast, saePrecision, ofFast);
         (EvaluationResult exact, _) = Evaluate(parsed, tokens, Precision.Exact, Precision.Exact, ofExact);
         if (doubt is not null)
-            SaeDoubt.Warn(Streams, doubt);
+            Streams.Warn(doubt);
         var study = PrecisionStudy.Compare(exact, ofExact, fast, ofFast);
         if (Common.JsonOf(parsed))
             PrecisionView.WriteJson(Streams, study, Common.ModelOf(parsed), what, device);
@@ -283,13 +270,11 @@ internal sealed class EvalCommand : Verb
     private (EvaluationResult Result, string Device) Evaluate(ParseResult parsed, TokenSet tokens, Precision precision,
         Precision saePrecision, string arrays)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
-        using SaeStack saes = OpenSaes(parsed, files);
-        using Device device = Common.OpenDevice(parsed, Streams, precision, saePrecision,
-            ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), PackOption.UseOf(parsed, _panels))), ("SAEs", saes.Bytes),
-            ("evaluation", SaeEvaluation.BytesFor(files.Config, tokens.Length, saes.Entries.Count)));
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, PackOption.UseOf(parsed, _panels), Common.KvOf(parsed));
-        using IDisposable loaded = saes.Load(device);
+        using var bench = Workbench.Open(parsed, this);
+        AddSaes(parsed, bench);
+        (bench.Precision, bench.SaePrecision, bench.Panels) = (precision, saePrecision, PackOption.UseOf(parsed, _panels));
+        bench.Load(bench.Weights, ("SAEs", bench.SaeBytes),
+            ("evaluation", SaeEvaluation.BytesFor(bench.Files.Config, tokens.Length, bench.Edited.Count)));
         EvaluationOptions options = OptionsOf(parsed) with
         {
             ArraysPath = arrays,
@@ -298,8 +283,8 @@ internal sealed class EvalCommand : Verb
             Gradients = false
         };
         using var progress = new EvalProgress(Streams);
-        return (new SaeEvaluation(model, [.. saes.Entries.Select(e => e.Sae.Target)], tokens, options).Run(progress, Cancellation),
-            device.Name);
+        return (new SaeEvaluation(bench.Model, [.. bench.Edited.Select(e => e.Sae.Target)], tokens, options).Run(progress, Cancellation),
+            bench.Device.Name);
     }
 
     private EvaluationOptions OptionsOf(ParseResult parsed) => new()
@@ -317,24 +302,15 @@ internal sealed class EvalCommand : Verb
         KeepBytes = Math.Min(1L << 30, MemoryCheck.Available() / 8),
     };
 
-    private SaeStack OpenSaes(ParseResult parsed, ModelFiles model)
+    private void AddSaes(ParseResult parsed, Workbench bench)
     {
         string[] given = parsed.GetValue(_saes) ?? [];
         IEnumerable<string?> names = given.Length > 0 ? given : new string?[] { null };
         HookPoint? site = Point(parsed, _site), siteOut = Point(parsed, _siteOut);
-        SaeStack saes = SaeStack.Open(names.Select(n => new SaeUse(n, site, siteOut, Edits.None)), model);
-        try
-        {
-            // A transcoder whose output site nobody knows is refused here, before the model is loaded.
-            foreach (SaeStack.Entry entry in saes.Entries)
-                _ = entry.Sae.Files.SiteOut;
-            return saes;
-        }
-        catch
-        {
-            saes.Dispose();
-            throw;
-        }
+        bench.AddSaes(names.Select(n => new SaeUse(n, site, siteOut, Edits.None)));
+        // A transcoder whose output site nobody knows is refused here, before the model is loaded.
+        foreach (SaeFiles sae in bench.Saes)
+            _ = sae.SiteOut;
     }
 
     /// <summary>Warns, before the long run, of tokens that look wrong and of an SAE that seems to be in the wrong place.</summary>
@@ -343,7 +319,7 @@ internal sealed class EvalCommand : Verb
         List<string> doubts = [];
         if (ofTokens is not null)
         {
-            SaeDoubt.Warn(Streams, ofTokens);
+            Streams.Warn(ofTokens);
             doubts.Add(ofTokens);
         }
 
@@ -351,7 +327,7 @@ internal sealed class EvalCommand : Verb
         {
             if (SaeDoubt.Of(model, target, tokens, Cancellation, SiteSearch.DefaultTokens) is not string sentence)
                 continue;
-            SaeDoubt.Warn(Streams, sentence);
+            Streams.Warn(sentence);
             doubts.Add(sentence);
         }
 

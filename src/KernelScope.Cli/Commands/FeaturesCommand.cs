@@ -46,24 +46,22 @@ internal sealed class FeaturesCommand : Verb
     {
         PromptList prompts = _prompt.AllOf(parsed, Streams);
         IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        using var bench = Workbench.Open(parsed, this);
+        ModelFiles files = bench.Files;
         int[][] texts = prompts.Tokens(files);
         int longest = texts.Max(t => t.Length);
-        using var stack = SaeStack.Open(uses, files);
-        LabelOption.Give(parsed.GetValue(_labels), files, stack.Saes.Select(s => s.Files), Streams, Cancellation);
-        stack.CheckPositions(texts.Min(t => t.Length));
-        using Device opened = Common.OpenDevice(parsed, Streams,
-            ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), _pack.UseOf(parsed))), ("SAE", stack.Bytes),
+        bench.AddSaes(uses);
+        LabelOption.Give(parsed.GetValue(_labels), files, bench.Saes, Streams, Cancellation);
+        bench.CheckPositions(texts.Min(t => t.Length));
+        (bench.Panels, bench.IsProfiled) = (_pack.UseOf(parsed), _profile.IsGiven(parsed));
+        bench.Load(bench.Weights, ("SAE", bench.SaeBytes),
             ("context", Session.BytesFor(files.Config, longest, 0, Common.KvOf(parsed))));
-        Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.UseOf(parsed), Common.KvOf(parsed));
-        using IDisposable loaded = stack.Load(device);
 
-        ProfileOption.WarmUp(device, model, stack.Saes, texts[0], generates: false, Cancellation);
+        ProfileOption.WarmUp(bench, texts[0], generates: false);
         var results = new List<List<Shown>>();
         for (int i = 0; i < texts.Length; i++)
         {
-            List<Shown> shown = Run(parsed, texts[i], model, stack, files, watched: i == 0);
+            List<Shown> shown = Run(parsed, texts[i], bench, watched: i == 0);
             results.Add(shown);
             if (!Common.JsonOf(parsed))
                 Print(shown, files, prompts.IsSeveral ? i : null, texts.Length);
@@ -71,7 +69,7 @@ internal sealed class FeaturesCommand : Verb
 
         if (Common.JsonOf(parsed))
             WriteJson(results, prompts.IsSeveral, files);
-        ProfileOption.Print(device, Streams);
+        ProfileOption.Print(bench);
         return ExitCode.Done;
     }
 
@@ -91,24 +89,24 @@ internal sealed class FeaturesCommand : Verb
         }
     }
 
-    private List<Shown> Run(ParseResult parsed, int[] tokens, Gemma2Model model, SaeStack stack, ModelFiles files, bool watched)
+    private List<Shown> Run(ParseResult parsed, int[] tokens, Workbench bench, bool watched)
     {
-        using Session session = model.NewSession(tokens.Length);
+        using Session session = bench.Model.NewSession(tokens.Length);
         // Of a corpus the first text is looked at: what is wrong with the SAE shows there, and would be said for each.
-        using UseWatch? watch = watched ? UseWatch.Arm(session, stack, files, tokens) : null;
-        stack.Arm(session, tokens.Length, Streams, Cancellation);
+        using UseWatch? watch = watched ? UseWatch.Arm(session, bench, tokens) : null;
+        bench.Arm(session, tokens.Length);
         bool showsDense = Common.JsonOf(parsed) || parsed.GetValue(_dense);
         // After all edits, so that what is shown is what the model goes on with.
-        List<Shown> shown = [.. stack.Saes.Select(s => new Shown(s, session, _top.MinimumOf(parsed), showsDense))];
+        List<Shown> shown = [.. bench.Saes.Select(s => new Shown(s, session, _top.MinimumOf(parsed), showsDense))];
         try
         {
             using var progress = new Progress(Streams, "Running");
             for (int start = 0; start < tokens.Length; start += session.ChunkLength)
             {
                 int count = Math.Min(session.ChunkLength, tokens.Length - start);
-                model.Forward(tokens.AsSpan(start, count), session, LogitRows.None, Cancellation);
+                bench.Model.Forward(tokens.AsSpan(start, count), session, LogitRows.None, Cancellation);
                 foreach (Shown one in shown)
-                    one.Add(tokens, start, count, files, row => _top.Choose(parsed, one.Capture.Codes, row, one.Hidden));
+                    one.Add(tokens, start, count, bench.Files, row => _top.Choose(parsed, one.Capture.Codes, row, one.Hidden));
                 progress.Report((start + count) / (double)tokens.Length);
             }
         }
@@ -117,14 +115,14 @@ internal sealed class FeaturesCommand : Verb
             shown.ForEach(s => s.Dispose());
         }
 
-        watch?.Report(model, generates: false, Streams, Cancellation);
+        watch?.Report(generates: false);
         return shown;
     }
 
     private void WriteJson(List<List<Shown>> texts, bool isSeveral, ModelFiles files)
     {
         bool single = texts[0].Count == 1;
-        string? sae = single ? texts[0][0].Sae.Files.Name : null;
+        string? sae = single ? texts[0][0].Sae.Name : null;
         if (isSeveral && single)
             JsonOutput.Write(Streams, new TextsResult<FeaturesResult>(files.Name, sae, [.. texts.Select(t => t[0].Result(files))]));
         else if (isSeveral)
@@ -135,20 +133,20 @@ internal sealed class FeaturesCommand : Verb
             JsonOutput.Write(Streams, Several(texts[0]));
 
         SeveralFeaturesResult Several(List<Shown> shown) =>
-            new(files.Name, [.. shown.Select(s => new SaeFeatures(s.Sae.Files.Name, s.Sae.Files.Site.ToString(), s.Rows))]);
+            new(files.Name, [.. shown.Select(s => new SaeFeatures(s.Sae.Name, s.Sae.Site.ToString(), s.Rows))]);
     }
 
     /// <summary>The features of one SAE.</summary>
-    private sealed class Shown(SaeStack.LoadedSae sae, Session session, double minimum, bool showsDense) : IDisposable
+    private sealed class Shown(SaeFiles sae, Session session, double minimum, bool showsDense) : IDisposable
     {
-        public SaeStack.LoadedSae Sae { get; } = sae;
+        public SaeFiles Sae { get; } = sae;
 
-        public FeatureCapture Capture { get; } = new(session.Hooks, sae.Sae, sae.Files.Site);
+        public FeatureCapture Capture { get; } = new(session.Hooks, sae.Sae, sae.Site);
 
         /// <summary>Features that the picture leaves out; null: none.</summary>
-        public IReadOnlySet<int>? Hidden { get; } = showsDense || sae.Files.Dense.Count == 0 ? null : sae.Files.Dense;
+        public IReadOnlySet<int>? Hidden { get; } = showsDense || sae.Dense.Count == 0 ? null : sae.Dense;
 
-        public KnownFeatures Known { get; } = new(sae.Files.Meanings, minimum);
+        public KnownFeatures Known { get; } = new(sae.Meanings, minimum);
 
         public List<TokenFeatures> Rows { get; } = [];
 
@@ -164,6 +162,6 @@ internal sealed class FeaturesCommand : Verb
 
         public void Dispose() => Capture.Dispose();
 
-        public FeaturesResult Result(ModelFiles files) => new(files.Name, Sae.Files.Name, Sae.Files.Site.ToString(), Rows);
+        public FeaturesResult Result(ModelFiles files) => new(files.Name, Sae.Name, Sae.Site.ToString(), Rows);
     }
 }

@@ -65,7 +65,8 @@ internal sealed class GenerateCommand : Verb
         _sweep.Check(parsed, uses);
         RefuseTogether(parsed, strengths);
         bool showFeatures = parsed.GetValue(_features);
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        using var bench = Workbench.Open(parsed, this);
+        ModelFiles files = bench.Files;
         if (options.StopStrings!.Count > 0)
             _ = files.RequiredTokenizer;
         options = CheckIds(options, files);
@@ -80,36 +81,30 @@ internal sealed class GenerateCommand : Verb
             options = options with { StopIds = [.. files.Config.EosIds, end] };
         long wanted = talks ? Conversation.MostTokens : (long)tokens.Length + options.MaxNewTokens;
         int context = (int)Math.Min(files.Config.ContextLength, wanted);
-        using var stack = SaeStack.Open(uses.Where(u => u.IsMeant || showFeatures), files);
-        stack.CheckPositions(context);
+        bench.AddSaes(uses.Where(u => u.IsMeant || showFeatures));
+        bench.CheckPositions(context);
         if (!showFeatures)
             SaeUseOptions.WarnIdle(uses, Streams, ", and --features is not given");
-        bool pack = _pack.IsGiven(parsed);
-        PanelUse panels = _pack.UseOf(parsed);
-        using Device opened = Common.OpenDevice(
-            parsed,
-            Streams,
-            ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), panels)),
-            ("SAE", stack.Bytes),
-            ("packed encoders", pack ? stack.PackedBytes : 0),
+        (bench.Panels, bench.PacksSaes, bench.IsProfiled) = (_pack.UseOf(parsed), _pack.IsGiven(parsed), _profile.IsGiven(parsed));
+        bench.Load(
+            bench.Weights,
+            ("SAE", bench.SaeBytes),
+            ("packed encoders", bench.PacksSaes ? bench.Saes.Sum(s => s.PackedBytes) : 0),
             ("context", Session.BytesFor(files.Config, context, 0, Common.KvOf(parsed))));
-        Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, panels, Common.KvOf(parsed));
-        using IDisposable loaded = stack.Load(device, pack);
-        ProfileOption.WarmUp(device, model, stack.Saes, tokens, generates: true, Cancellation);
-        using Session session = model.NewSession(context);
+        ProfileOption.WarmUp(bench, tokens, generates: true);
+        using Session session = bench.Model.NewSession(context);
         var runs = new GenerationRuns(session, tokens, files.Tokenizer, Cancellation);
         // Before anything is armed.
         GeneratedText? baseline = _sweep.WantsBaseline(parsed) ? runs.Complete(ref options) : null;
-        using var watch = UseWatch.Arm(session, stack, files, tokens);
+        using var watch = UseWatch.Arm(session, bench, tokens);
         if (strengths is not null)
         {
-            Sweep(parsed, strengths, runs, options, stack, baseline, session, tokens);
+            Sweep(parsed, strengths, runs, options, bench, baseline, session, tokens);
         }
         else
         {
-            stack.Arm(session, tokens.Length, Streams, Cancellation);
-            using var captures = new Captures(showFeatures ? stack.Saes : [], session);
+            bench.Arm(session, tokens.Length);
+            using var captures = new Captures(showFeatures ? bench.Saes : [], session);
             if (talks)
             {
                 var conversation = new Conversation(Streams, files, session, runs.Begin(options), Interruption, Cancellation);
@@ -121,8 +116,8 @@ internal sealed class GenerateCommand : Verb
             }
         }
 
-        watch.Report(model, generates: options.MaxNewTokens > 0, Streams, Cancellation);
-        ProfileOption.Print(device, Streams);
+        watch.Report(generates: options.MaxNewTokens > 0);
+        ProfileOption.Print(bench);
         return ExitCode.Done;
     }
 
@@ -188,7 +183,7 @@ internal sealed class GenerateCommand : Verb
         float[] strengths,
         GenerationRuns runs,
         GenerationOptions options,
-        SaeStack stack,
+        Workbench bench,
         GeneratedText? baseline,
         Session session,
         int[] tokens)
@@ -199,9 +194,9 @@ internal sealed class GenerateCommand : Verb
             Titled("without edits", TextOf(baseline));
         foreach (float strength in strengths)
         {
-            stack.Arm(session, tokens.Length, Streams, Cancellation, strength);
+            bench.Arm(session, tokens.Length, strength);
             GeneratedText text = runs.Complete(ref options);
-            stack.Disarm();
+            bench.Disarm();
             results.Add(new SweepRun(strength, text.Tokens, text.Text, text.Stop));
             if (!json)
                 Titled(string.Create(CultureInfo.InvariantCulture, $"strength {strength}"), TextOf(text));
@@ -261,7 +256,7 @@ internal sealed class GenerateCommand : Verb
                 features[s].Add(Row(parsed, files, token.Id, captures.All[s].Capture.Codes, row));
         }
 
-        IEnumerable<SaeFiles> used = captures.All.Select(c => c.Sae.Files);
+        IEnumerable<SaeFiles> used = captures.All.Select(c => c.Sae);
         NewTokenFeatures[] saes = [.. used.Select((sae, s) => new NewTokenFeatures(sae.Name, sae.Site.ToString(), features[s]))];
         NewTokenFeatures? only = saes.Length == 1 ? saes[0] : null;
         GeneratedText text = GenerationRuns.Text(tokens, generator, files.Tokenizer);
@@ -286,7 +281,7 @@ internal sealed class GenerateCommand : Verb
             for (int s = 0; s < captures.All.Count; s++)
             {
                 // Below the token, one line for each further SAE, by its site.
-                string head = s == 0 ? text : $"  {captures.All[s].Sae.Files.Site}";
+                string head = s == 0 ? text : $"  {captures.All[s].Sae.Site}";
                 view.Print(Row(parsed, files, token.Id, captures.All[s].Capture.Codes, row), head);
             }
         }
@@ -336,10 +331,10 @@ internal sealed class GenerateCommand : Verb
     }
 
     /// <summary>The features that are shown.</summary>
-    private sealed class Captures(IEnumerable<SaeStack.LoadedSae> saes, Session session) : IDisposable
+    private sealed class Captures(IEnumerable<SaeFiles> saes, Session session) : IDisposable
     {
-        public IReadOnlyList<(SaeStack.LoadedSae Sae, FeatureCapture Capture)> All { get; } =
-            [.. saes.Select(s => (s, new FeatureCapture(session.Hooks, s.Sae, s.Files.Site)))];
+        public IReadOnlyList<(SaeFiles Sae, FeatureCapture Capture)> All { get; } =
+            [.. saes.Select(s => (s, new FeatureCapture(session.Hooks, s.Sae, s.Site)))];
 
         public void Dispose()
         {

@@ -66,7 +66,7 @@ internal sealed class InspectCommand : Verb
             return Summed(Of(carried), path);
         try
         {
-            string? found = ReleaseCatalog.TryParse(path, out _) ? CachedSae.Find(path)
+            string? found = ReleaseCatalog.TryParse(path, out _) ? SaeFiles.FindCached(path)
                 : ReleasedModel.Find(path) is not null || HubCache.EntryName(path) is not null
                 ? ModelFolder.Resolve(ModelName.Resolve(path)).Path : null;
             InspectedPath result = Of(Inspector.Inspect(found ?? path, options, Cancellation));

@@ -121,8 +121,8 @@ internal sealed class LabelsCommand : Verb
     private int SearchLabels(ParseResult parsed, string query)
     {
         FeatureLabels labels;
-        using (ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed)))
-            labels = LabelOption.Of(parsed.GetValue(_labels), files, Streams, Cancellation);
+        using (var bench = Workbench.Open(parsed, this))
+            labels = LabelOption.Of(parsed.GetValue(_labels), bench.Files, Streams, Cancellation);
         IReadOnlyList<LabelMatch> matches = labels.Search(query);
         LabelMatchRow[] rows = [.. matches.Take(parsed.GetValue(_count))
             .Select(m => new LabelMatchRow(m.Label.ModelId, m.Label.Source, m.Label.Index, m.Label.Description, m.Score))];

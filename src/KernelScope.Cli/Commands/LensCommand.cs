@@ -70,17 +70,16 @@ internal sealed class LensCommand : Verb
 
     private void RunText(ParseResult parsed, Prompt prompt, HookPoint site)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        using var bench = Workbench.Open(parsed, this);
+        ModelFiles files = bench.Files;
         int[] tokens = prompt.Tokens(files);
         Sites.Require(files, site);
         if (!LogitLens.Sites.Contains(site.Site))
             throw new WorkException($"{site} is not a point of the stream; the lens reads {LogitLens.Names(site.Layer)}.");
-        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))),
-            ("context", Session.BytesFor(files.Config, tokens.Length)));
-        using Gemma2Model model = files.Load(device, Streams, Cancellation);
+        bench.Load(bench.Weights, ("context", Session.BytesFor(files.Config, tokens.Length)));
         LensToken[][] tops;
         using (var progress = new Progress(Streams, "Running"))
-            tops = LogitLens.Run(model, tokens, site, parsed.GetValue(_top), progress, Cancellation);
+            tops = LogitLens.Run(bench.Model, tokens, site, parsed.GetValue(_top), progress, Cancellation);
         var result = new LensResult(files.Name, site.ToString(),
             [.. tokens.Zip(tops, (id, top) => new LensPosition(id, TokenText.Of(files.Tokenizer, id),
             [.. top.Select(k => new LensTokenRow(k.Id, TokenText.Of(files.Tokenizer, k.Id), k.Logit, k.Probability))]))]);
@@ -92,19 +91,17 @@ internal sealed class LensCommand : Verb
 
     private void RunFeature(ParseResult parsed, int feature)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
-        using SaeFiles saeFiles = _sae.Open(parsed, files);
+        using var bench = Workbench.Open(parsed, this);
+        ModelFiles files = bench.Files;
+        SaeFiles saeFiles = _sae.Open(parsed, bench);
         if (feature < 0 || feature >= saeFiles.Config.FeatureCount)
             throw new WorkException($"feature {feature} is outside the width of {saeFiles.Name}, which has features 0 " +
                 $"to {saeFiles.Config.FeatureCount - 1}.");
         if (!FeatureLens.Sites.Contains(saeFiles.SiteOut.Site))
             throw new WorkException($"a feature at {saeFiles.SiteOut} is not a direction of the stream; the lens reads features " +
                 $"at {string.Join(", ", FeatureLens.Sites.Select(s => new HookPoint(s, saeFiles.SiteOut.Layer)))}.");
-        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))),
-            ("SAE", saeFiles.Bytes));
-        using Gemma2Model model = files.Load(device, Streams, Cancellation);
-        using JumpReluSae sae = saeFiles.Load(device);
-        var lens = FeatureLens.Of(model, sae, saeFiles.SiteOut, feature, parsed.GetValue(_top));
+        bench.Load(bench.Weights, ("SAE", saeFiles.Bytes));
+        var lens = FeatureLens.Of(bench.Model, saeFiles.Sae, saeFiles.SiteOut, feature, parsed.GetValue(_top));
         if (new[] { lens.WithGain, lens.WithoutGain }.Any(t => t.Top.Concat(t.Bottom).Any(k => !float.IsFinite(k.Value))))
             throw new NotFiniteException($"the logits that feature {feature} adds");
         var result = new FeatureLensResult(files.Name, saeFiles.Name, saeFiles.SiteOut.ToString(), feature, Rows(lens.WithGain, files),

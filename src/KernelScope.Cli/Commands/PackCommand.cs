@@ -97,7 +97,8 @@ internal sealed class PackCommand : Verb
             return Show(rows, clean, Common.JsonOf(parsed));
         }
 
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed));
+        using var bench = Workbench.Open(parsed, this);
+        ModelFiles files = bench.Files;
         // A text that cannot be read is told before the long part.
         int[][]? text = parsed.GetValue(_as) is null ? null : Text(parsed.GetValue(_textFile), files);
         return parsed.GetValue(_safetensors) is string folder ? Export(parsed, files, folder, text) : Pack(parsed, files, target, text);
@@ -109,7 +110,7 @@ internal sealed class PackCommand : Verb
         PackResult result = files.Pack(target, rounded, Streams, Cancellation);
         if (rounded && result.NotBf16 > 0)
         {
-            EffectResult? effect = Effect(parsed, files, text, result.Bytes, device => RoundedPanels(files.Name, result.Path, device));
+            EffectResult? effect = Effect(parsed, files, text, result.Bytes, files.Name, result.Path);
             result = result with { Effect = effect };
         }
 
@@ -129,7 +130,7 @@ internal sealed class PackCommand : Verb
         DType? type = parsed.GetValue(_as) switch { "bf16" => DType.BF16, "f16" => DType.F16, "f32" => DType.F32, _ => null };
         ExportResult result = ModelExport.Write(files, folder, type, Streams, Cancellation);
         if (result.Changed > 0)
-            result = result with { Effect = Effect(parsed, files, text, result.Bytes, device => Folder(folder, device)) };
+            result = result with { Effect = Effect(parsed, files, text, result.Bytes, folder) };
         if (Common.JsonOf(parsed))
         {
             JsonOutput.Write(Streams, result);
@@ -144,8 +145,9 @@ internal sealed class PackCommand : Verb
     private static int[][]? Text(string? textFile, ModelFiles files) =>
         textFile is null && files.Tokenizer is null ? null : RoundingEffect.Sequences(textFile, files);
 
-    /// <summary>Measures what rounding does; null where there is no text, or not the memory for both models.</summary>
-    private EffectResult? Effect(ParseResult parsed, ModelFiles files, int[][]? text, long roundedBytes, Func<CpuDevice, Gemma2Model> open)
+    /// <summary>Measures what rounding does, from a rounded model or from rounded panels; null where there is no text, or not the memory for both models.</summary>
+    private EffectResult? Effect(
+        ParseResult parsed, ModelFiles files, int[][]? text, long roundedBytes, string model, string? panels = null)
     {
         if (text is null)
         {
@@ -163,25 +165,16 @@ internal sealed class PackCommand : Verb
             return null;
         }
 
-        using var device = new CpuDevice();
-        using ModelFiles exactFiles = ModelFiles.Open(files.Name);
-        using Gemma2Model exact = exactFiles.Load(device, Streams, Cancellation);
-        using var second = new CpuDevice();
-        using Gemma2Model rounded = open(second);
-        return RoundingEffect.Measure(RoundingEffect.NameOf(parsed.GetValue(_textFile)), text, exact, rounded, Streams, Cancellation);
-    }
-
-    private Gemma2Model RoundedPanels(string name, string path, CpuDevice device)
-    {
-        using ModelFiles files = ModelFiles.Open(name);
-        ModelPanels.Use(device.Panels, files.Checkpoint, PanelFile.Open(path), rounded: true);
-        return files.Load(device, Streams, Cancellation, PanelUse.None);
-    }
-
-    private Gemma2Model Folder(string path, CpuDevice device)
-    {
-        using ModelFiles files = ModelFiles.Open(path);
-        return files.Load(device, Streams, Cancellation, PanelUse.None);
+        using var exact = Workbench.Open(parsed, this, files.Name);
+        exact.Load();
+        using var rounded = Workbench.Open(parsed, this, model);
+        rounded.Panels = PanelUse.None;
+        rounded.OpenDevice();
+        if (panels is not null)
+            ModelPanels.Use(((CpuDevice)rounded.Device).Panels, rounded.Files.Checkpoint, PanelFile.Open(panels), rounded: true);
+        rounded.LoadWeights();
+        string name = RoundingEffect.NameOf(parsed.GetValue(_textFile));
+        return RoundingEffect.Measure(name, text, exact.Model, rounded.Model, Streams, Cancellation);
     }
 
     private int Show(List<PackedRow> rows, bool deleted, bool json)

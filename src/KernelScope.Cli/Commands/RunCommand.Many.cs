@@ -14,12 +14,13 @@ internal sealed partial class RunCommand
 
     private int RunMany(ParseResult parsed, PromptList prompts, IReadOnlyList<SaeUse> uses, string? capture, string? path)
     {
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        using var bench = Workbench.Open(parsed, this);
+        ModelFiles files = bench.Files;
         int[][] texts = prompts.Tokens(files);
         HookPoint[] points = capture is null ? [] : Points(capture, files);
-        using var stack = SaeStack.Open(uses.Where(u => u.IsMeant), files);
-        OutputPlaces.Require([("--out", path)], [.. files.InputPaths, .. stack.InputPaths, _prompt.PathOf(parsed)]);
-        stack.CheckPositions(texts.Min(t => t.Length));
+        bench.AddSaes(uses.Where(u => u.IsMeant));
+        OutputPlaces.Require([("--out", path)], [.. bench.InputPaths, _prompt.PathOf(parsed)]);
+        bench.CheckPositions(texts.Min(t => t.Length));
         SaeUseOptions.WarnIdle(uses, Streams, "");
         int chunk = parsed.GetValue(_chunk), longest = texts.Max(t => t.Length);
         long all = texts.Sum(t => (long)t.Length);
@@ -27,32 +28,29 @@ internal sealed partial class RunCommand
             throw new WorkException($"the texts have {all} tokens, more than can be captured at once; use a part of them.");
         long captured = points.Length == 0 ? 0 : Bytes(points, files, (int)all) + Bytes(points, files, longest);
         long context = Session.BytesFor(files.Config, longest, chunk, Common.KvOf(parsed));
-        using Device opened = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), _pack.UseOf(parsed))), ("SAE", stack.Bytes),
-            ("context", context), ("activations", captured));
+        (bench.Panels, bench.IsProfiled) = (_pack.UseOf(parsed), _profile.IsGiven(parsed));
+        bench.OpenDevice(bench.Weights, ("SAE", bench.SaeBytes), ("context", context), ("activations", captured));
 
         // Before the long part: an output that cannot be written is known at once.
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);
-        Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.UseOf(parsed), Common.KvOf(parsed));
-        using IDisposable loaded = stack.Load(device);
-        ProfileOption.WarmUp(device, model, stack.Saes, texts[0], generates: false, Cancellation);
+        bench.LoadWeights();
+        ProfileOption.WarmUp(bench, texts[0], generates: false);
         var rows = points.ToDictionary(p => p, p => new float[(int)all * Sites.WidthOf(files.Config, p)]);
         var results = new List<RunResult>();
         int done = 0;
         for (int number = 1; number <= texts.Length; number++)
         {
             int[] tokens = texts[number - 1];
-            using Session session = model.NewSession(tokens.Length, chunk);
+            using Session session = bench.Model.NewSession(tokens.Length, chunk);
             // Of a corpus the first text is looked at: what is wrong with the SAE shows there, and would be said for each.
-            using UseWatch? watch = done == 0 ? UseWatch.Arm(session, stack, files, tokens) : null;
-            stack.Arm(session, tokens.Length, Streams, Cancellation);
+            using UseWatch? watch = done == 0 ? UseWatch.Arm(session, bench, tokens) : null;
+            bench.Arm(session, tokens.Length);
             using var cache = new ActivationCache(session.Hooks, points, tokens.Length);
             double[] losses = new double[tokens.Length - 1];
             try
             {
-                Mat logits = Forward(model, session, tokens, losses, cache, files.Config);
-                results.Add(new RunResult(tokens, losses, Top(device, logits, parsed.GetValue(_top), files)));
+                Mat logits = Forward(bench.Model, session, tokens, losses, cache, files.Config);
+                results.Add(new RunResult(tokens, losses, Top(bench.Device, logits, parsed.GetValue(_top), files)));
                 FiniteCheck.Require(losses, results[^1].Top);
             }
             catch (NotFiniteException e) when (texts.Length > 1)
@@ -60,7 +58,7 @@ internal sealed partial class RunCommand
                 throw new NotFiniteException($"text {number}: {e.What}");
             }
 
-            watch?.Report(model, generates: false, Streams, Cancellation);
+            watch?.Report(generates: false);
             foreach (HookPoint point in points)
                 Append(cache, point, tokens.Length, rows[point], done);
             done += tokens.Length;
@@ -70,10 +68,10 @@ internal sealed partial class RunCommand
             Write(writer, rows, texts, files.Config.HeadDim);
         Written.Say(Streams, path);
         if (Common.JsonOf(parsed))
-            JsonOutput.Write(Streams, new TextsResult<RunResult>(files.Name, stack.Saes is [var only] ? only.Files.Name : null, results));
+            JsonOutput.Write(Streams, new TextsResult<RunResult>(files.Name, bench.Saes is [var only] ? only.Name : null, results));
         else
             Print(results, files);
-        ProfileOption.Print(device, Streams);
+        ProfileOption.Print(bench);
         return ExitCode.Done;
     }
 

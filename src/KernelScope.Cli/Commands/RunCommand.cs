@@ -95,7 +95,8 @@ internal sealed partial class RunCommand : Verb
         }
 
         Prompt? prompt = prompts?.Prompts[0];
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        using var bench = Workbench.Open(parsed, this);
+        ModelFiles files = bench.Files;
         Against? against = stored is null ? null : Against.Open(stored, files);
         if (prompt is null)
         {
@@ -106,37 +107,34 @@ internal sealed partial class RunCommand : Verb
 
         int[] tokens = prompt.Tokens(files);
         HookPoint[] points = capture is null ? [] : Points(capture, files);
-        using var stack = SaeStack.Open(uses.Where(u => u.IsMeant), files);
-        OutputPlaces.Require([("--out", path)], [.. files.InputPaths, .. stack.InputPaths, stored, _prompt.PathOf(parsed)]);
-        stack.CheckPositions(tokens.Length);
+        bench.AddSaes(uses.Where(u => u.IsMeant));
+        OutputPlaces.Require([("--out", path)], [.. bench.InputPaths, stored, _prompt.PathOf(parsed)]);
+        bench.CheckPositions(tokens.Length);
         SaeUseOptions.WarnIdle(uses, Streams, "");
         int chunk = parsed.GetValue(_chunk);
         long captured = Bytes(points, files, tokens.Length) + Bytes(against?.Points ?? [], files, tokens.Length);
-        using Device opened = Common.OpenDevice(
-            parsed,
-            Streams,
-            ("weights", files.WeightBytesOn(Common.DeviceOf(parsed), _pack.UseOf(parsed))),
-            ("SAE", stack.Bytes),
+        (bench.Panels, bench.IsProfiled) = (_pack.UseOf(parsed), _profile.IsGiven(parsed));
+        bench.OpenDevice(
+            bench.Weights,
+            ("SAE", bench.SaeBytes),
             ("context", Session.BytesFor(files.Config, tokens.Length, chunk, Common.KvOf(parsed))),
             ("activations", captured));
 
         // Before the long part: an output that cannot be written is known at once.
         using NpzWriter? writer = path is null ? null : new NpzWriter(path);
-        Device device = _profile.Watch(parsed, opened);
-        using Gemma2Model model = files.Load(device, Streams, Cancellation, _pack.UseOf(parsed), Common.KvOf(parsed));
-        using IDisposable loaded = stack.Load(device);
-        ProfileOption.WarmUp(device, model, stack.Saes, tokens, generates: false, Cancellation);
-        using Session session = model.NewSession(tokens.Length, chunk);
-        using var watch = UseWatch.Arm(session, stack, files, tokens);
-        stack.Arm(session, tokens.Length, Streams, Cancellation);
+        bench.LoadWeights();
+        ProfileOption.WarmUp(bench, tokens, generates: false);
+        using Session session = bench.Model.NewSession(tokens.Length, chunk);
+        using var watch = UseWatch.Arm(session, bench, tokens);
+        bench.Arm(session, tokens.Length);
         using var cache = new ActivationCache(session.Hooks, points, tokens.Length);
         using var compared = new ActivationCache(session.Hooks, against?.Points ?? [], tokens.Length);
 
         double[] losses = new double[tokens.Length - 1];
-        Mat logits = Forward(model, session, tokens, losses, cache, files.Config);
-        var result = new RunResult(tokens, losses, Top(device, logits, parsed.GetValue(_top), files));
+        Mat logits = Forward(bench.Model, session, tokens, losses, cache, files.Config);
+        var result = new RunResult(tokens, losses, Top(bench.Device, logits, parsed.GetValue(_top), files));
         FiniteCheck.Require(result.NextTokenLoss, result.Top);
-        watch.Report(model, generates: false, Streams, Cancellation);
+        watch.Report(generates: false);
         if (against is not null)
         {
             double tolerance = parsed.GetValue(_tolerance);
@@ -150,7 +148,7 @@ internal sealed partial class RunCommand : Verb
             JsonOutput.Write(Streams, result);
         else
             RunView.Print(Streams, result, files.Tokenizer);
-        ProfileOption.Print(device, Streams);
+        ProfileOption.Print(bench);
         return result.Against is { Parts: true } && parsed.GetValue(_fail) ? ExitCode.Failed : ExitCode.Done;
     }
 

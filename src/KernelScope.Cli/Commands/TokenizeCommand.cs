@@ -74,7 +74,7 @@ internal sealed class TokenizeCommand : Verb
     {
         int[] ids = tokenizer.Encode(text);
         if (PromptDoubt.OfText(text, tokenizer) is string doubt)
-            SaeDoubt.Warn(Streams, doubt);
+            Streams.Warn(doubt);
         if (Common.JsonOf(parsed))
         {
             JsonOutput.Write(Streams, new TokenizeResult(ids, [.. ids.Select(tokenizer.Piece)]));

@@ -71,26 +71,23 @@ internal sealed class TopCommand : Verb
     protected override int Run(ParseResult parsed)
     {
         int[] features = [.. parsed.GetRequiredValue(_features).Select(f => Parsing.Feature(f, "FEATURE")).Distinct()];
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
-        using SaeFiles saeFiles = _sae.Open(parsed, files);
+        using var bench = Workbench.Open(parsed, this);
+        ModelFiles files = bench.Files;
+        SaeFiles saeFiles = _sae.Open(parsed, bench);
         LabelOption.Give(parsed.GetValue(_labels), files, [saeFiles], Streams, Cancellation);
         if (Array.FindIndex(features, f => f < 0 || f >= saeFiles.Config.FeatureCount) is int bad and >= 0)
             throw new WorkException($"feature {features[bad]} is outside the width of {saeFiles.Name}, which has features 0 " +
                 $"to {saeFiles.Config.FeatureCount - 1}.");
         TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), null, files,
             out string? doubt);
-        using Device device = Common.OpenDevice(parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))),
-            ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
-        using Gemma2Model model = files.Load(device, Streams, Cancellation);
-        using JumpReluSae sae = saeFiles.Load(device);
+        bench.Load(bench.Weights, ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
         if (doubt is not null)
-            SaeDoubt.Warn(Streams, doubt);
-        if (saeFiles.HasSiteOut && SaeDoubt.Of(model, new SaeTarget(saeFiles.Name, sae, saeFiles.Site, saeFiles.SiteOut), tokens,
-            Cancellation) is string misplaced)
-            SaeDoubt.Warn(Streams, misplaced);
+            Streams.Warn(doubt);
+        if (saeFiles.HasSiteOut && SaeDoubt.Of(bench.Model, saeFiles.Target, tokens, Cancellation) is string misplaced)
+            Streams.Warn(misplaced);
         IReadOnlyList<TopContexts> found;
         using (var progress = new Progress(Streams, "Searching"))
-            found = TopContexts.Find(model, sae, saeFiles.Site, features, tokens, parsed.GetValue(_contexts), progress, Cancellation);
+            found = TopContexts.Find(bench.Model, saeFiles.Sae, saeFiles.Site, features, tokens, parsed.GetValue(_contexts), progress, Cancellation);
 
         TopResult[] results = [.. features.Select((f, i) => Result(parsed, f, found[i], tokens, files, saeFiles))];
         if (Common.JsonOf(parsed) && results.Length > 1)

@@ -48,18 +48,19 @@ internal sealed class VerifyCommand : Verb
     {
         if (_cases.IsCross(parsed))
             return Cross(parsed);
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        using var bench = Workbench.Open(parsed, this);
+        ModelFiles files = bench.Files;
         bool saeGiven = _sae.IsGiven(parsed);
         string? text = parsed.GetValue(_textFile);
         if (files.IsDemo && (saeGiven || text is not null))
             throw new UsageException("--sae and --text-file belong to published numbers, which are of real weights: give --model too.");
         if (text is not null && !saeGiven)
             throw new UsageException("--text-file needs --sae: the published numbers on text are of SAEs.");
-        using SaeFiles? saeFiles = saeGiven ? _sae.Open(parsed, files) : null;
+        SaeFiles? sae = saeGiven ? _sae.Open(parsed, bench) : null;
         string? doubt = null;
         TokenSet? tokens = text is null ? null : EvalTokens.Read(text, null, null, null, files, out doubt);
         if (doubt is not null)
-            SaeDoubt.Warn(Streams, doubt);
+            Streams.Warn(doubt);
         string deviceName = Common.DeviceOf(parsed), precision = Common.PrecisionOf(parsed) == Precision.Exact ? "exact" : "fast";
         IReadOnlyList<ConformanceCase> cases = _cases.Cases(parsed, deviceName);
         OutputHashes? hashes = _cases.Hashes(parsed, deviceName, precision);
@@ -78,24 +79,23 @@ internal sealed class VerifyCommand : Verb
 
         if (ownProcesses && picked)
             return Print(parsed, deviceName, precision, files.Name, checks, notRun);
-        using Device device = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))), ("SAE", saeFiles?.Bytes ?? 0),
+        bench.OpenDevice(bench.Weights, ("SAE", bench.SaeBytes),
             ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(files.Config, tokens.Length, 1)));
         if (!ownProcesses)
         {
             using var progress = new Progress(Streams, "Ops");
-            checks.AddRange(OpSuite.Run(device, cases, hashes, null, progress, Cancellation));
+            checks.AddRange(OpSuite.Run(bench.Device, cases, hashes, null, progress, Cancellation));
         }
 
         if (picked)
-            return Print(parsed, device.Name, precision, files.Name, checks, notRun);
-        Add(DemoGoldens.Run(device, Cancellation));
+            return Print(parsed, bench.Device.Name, precision, files.Name, checks, notRun);
+        Add(DemoGoldens.Run(bench.Device, Cancellation));
         if (files.IsDemo)
             Add(PublishedChecks.Lacking());
         else
-            AddPublished(device, files, saeFiles, tokens);
+            AddPublished();
 
-        return Print(parsed, device.Name, precision, files.Name, checks, notRun);
+        return Print(parsed, bench.Device.Name, precision, files.Name, checks, notRun);
 
         void Add(IEnumerable<VerificationCheck> found)
         {
@@ -113,14 +113,13 @@ internal sealed class VerifyCommand : Verb
             }
         }
 
-        void AddPublished(Device on, ModelFiles modelFiles, SaeFiles? sae, TokenSet? set)
+        void AddPublished()
         {
-            using Gemma2Model model = modelFiles.Load(on, Streams, Cancellation);
-            using JumpReluSae? loaded = sae?.Load(on);
-            SaeTarget? target = loaded is null ? null
-                : new SaeTarget(Path.Exists(sae!.Name) ? Path.GetFullPath(sae.Name) : sae.Name, loaded, sae.Site, sae.SiteOut);
-            Add(PublishedChecks.OfModel(model, modelFiles.Tokenizer, modelFiles.Name, Cancellation));
-            Add(PublishedChecks.OfSae(model, modelFiles.Tokenizer, target, set, Cancellation));
+            bench.LoadWeights();
+            SaeTarget? target = sae is null ? null
+                : sae.Target with { Name = Path.Exists(sae.Name) ? Path.GetFullPath(sae.Name) : sae.Name };
+            Add(PublishedChecks.OfModel(bench.Model, files.Tokenizer, files.Name, Cancellation));
+            Add(PublishedChecks.OfSae(bench.Model, files.Tokenizer, target, tokens, Cancellation));
         }
     }
 

@@ -183,40 +183,20 @@ internal sealed class CommonOptions
     /// <summary>How keys and values are kept.</summary>
     public DType KvOf(ParseResult parsed) => parsed.GetRequiredValue(_kv) == "bf16" ? DType.BF16 : DType.F32;
 
-    /// <summary>
-    /// Opens the device that was asked for, once it is known that what will run fits into its memory: nothing is loaded before.
-    /// </summary>
-    /// <param name="parsed">The options.</param>
-    /// <param name="streams">For what a user may want to know of the device.</param>
-    /// <param name="needs">What needs how many bytes; see <see cref="MemoryCheck.Require"/>.</param>
-    /// <exception cref="WorkException">There is too little memory, or the device does not compute in the precision asked for.</exception>
-    /// <exception cref="Cuda.Driver.CudaException">There is no such device, or too little memory on it.</exception>
-    public Device OpenDevice(ParseResult parsed, Streams streams, params ReadOnlySpan<(string What, long Bytes)> needs) =>
-        OpenDevice(parsed, streams, DeviceOf(parsed), PrecisionOf(parsed), Precision.Exact, needs);
+    /// <summary>Opens the device that was asked for, for work that says nothing of its memory.</summary>
+    /// <exception cref="WorkException">The device does not compute in the precision asked for.</exception>
+    /// <exception cref="Cuda.Driver.CudaException">There is no such device.</exception>
+    public Device OpenDevice(ParseResult parsed, Streams streams) =>
+        OpenDevice(parsed, streams, DeviceOf(parsed), PrecisionOf(parsed), Precision.Exact, ThreadsOf(parsed));
 
-    /// <summary>The same in given precisions.</summary>
-    /// <param name="parsed">The options.</param>
-    /// <param name="streams">For what a user may want to know of the device.</param>
-    /// <param name="precision">Of the model's products.</param>
-    /// <param name="saePrecision">Of SAE encoders.</param>
-    /// <param name="needs">What needs how many bytes.</param>
-    /// <exception cref="WorkException">There is too little memory, or the device does not compute in the precision asked for.</exception>
-    /// <exception cref="Cuda.Driver.CudaException">There is no such device, or too little memory on it.</exception>
-    public Device OpenDevice(
-        ParseResult parsed,
-        Streams streams,
-        Precision precision,
-        Precision saePrecision,
-        params ReadOnlySpan<(string What, long Bytes)> needs) =>
-        OpenDevice(parsed, streams, DeviceOf(parsed), precision, saePrecision, needs);
-
-    /// <summary>The same on a device by its name.</summary>
+    /// <summary>Opens a device, once it is known that what will run fits into its memory: nothing is loaded before.</summary>
     /// <param name="parsed">The options.</param>
     /// <param name="streams">For what a user may want to know of the device.</param>
     /// <param name="name">The device.</param>
     /// <param name="precision">Of the model's products.</param>
     /// <param name="saePrecision">Of SAE encoders.</param>
-    /// <param name="needs">What needs how many bytes.</param>
+    /// <param name="threads">Of the cpu; 0: one for each core.</param>
+    /// <param name="needs">What needs how many bytes; see <see cref="MemoryCheck.Require"/>.</param>
     /// <exception cref="WorkException">There is too little memory, or the device does not compute in the precision asked for.</exception>
     /// <exception cref="Cuda.Driver.CudaException">There is no such device, or too little memory on it.</exception>
     public Device OpenDevice(
@@ -225,6 +205,7 @@ internal sealed class CommonOptions
         string name,
         Precision precision,
         Precision saePrecision,
+        int threads,
         params ReadOnlySpan<(string What, long Bytes)> needs)
     {
         CudaDeviceOptions options = CudaOptionsOf(parsed, streams) with { Precision = precision, SaePrecision = saePrecision };
@@ -232,9 +213,10 @@ internal sealed class CommonOptions
         {
             case "auto":
             case "cpu":
-                return Cpu(parsed, options, needs);
+                MemoryCheck.Require(needs);
+                return new CpuDevice(threads, precision, saePrecision);
             case "reference":
-                if (options.Precision != Precision.Exact)
+                if (precision != Precision.Exact)
                     throw new WorkException("the reference device computes in exact precision only.");
                 MemoryCheck.Require(needs);
                 return new ReferenceDevice();
@@ -269,12 +251,6 @@ internal sealed class CommonOptions
             Warn = text => Failure.WriteLine(streams.Error, $"warning: {text}"),
         };
         return parsed.GetValue(_sync) ? options with { Sync = true } : options;
-    }
-
-    private CpuDevice Cpu(ParseResult parsed, CudaDeviceOptions options, ReadOnlySpan<(string What, long Bytes)> needs)
-    {
-        MemoryCheck.Require(needs);
-        return new CpuDevice(parsed.GetValue(_threads), options.Precision, options.SaePrecision);
     }
 
     private static CudaDevice Fitting(CudaDevice device, ReadOnlySpan<(string What, long Bytes)> needs)

@@ -22,41 +22,38 @@ internal sealed class ProfileOption
     /// <summary>The option.</summary>
     public Option Option => _profile;
 
-    /// <summary>The device to compute on: the one given, or one that watches it.</summary>
-    public Device Watch(ParseResult parsed, Device device) => parsed.GetValue(_profile) ? new ProfilingDevice(device) : device;
+    /// <summary>Whether it was given.</summary>
+    public bool IsGiven(ParseResult parsed) => parsed.GetValue(_profile);
 
     /// <summary>Runs once what will be measured, so that the time of the just-in-time compiler is not in it; nothing if nobody measures.</summary>
-    /// <param name="device">The device; only a watched one is warmed up.</param>
-    /// <param name="model">The model on it.</param>
-    /// <param name="saes">SAEs that encode at their sites.</param>
+    /// <param name="bench">Model, SAEs, which encode at their sites, and device; only a watched one is warmed up.</param>
     /// <param name="tokens">The prompt, of which the first chunks are enough.</param>
     /// <param name="generates">Whether single tokens follow.</param>
-    /// <param name="cancellation">Stops between two layers.</param>
-    public static void WarmUp(Device device, Gemma2Model model, IEnumerable<SaeStack.LoadedSae> saes, int[] tokens, bool generates,
-        CancellationToken cancellation)
+    public static void WarmUp(Workbench bench, int[] tokens, bool generates)
     {
-        if (device is not ProfilingDevice profiled)
+        if (bench.Device is not ProfilingDevice profiled)
             return;
         const int Enough = 512;
         int count = Math.Min(tokens.Length, Enough);
-        using (Session session = model.NewSession(Math.Min(count + 1, model.Config.ContextLength)))
+        using (Session session = bench.Model.NewSession(Math.Min(count + 1, bench.Files.Config.ContextLength)))
         {
-            List<FeatureCapture> captures = [.. saes.Select(s => new FeatureCapture(session.Hooks, s.Sae, s.Files.Site))];
-            session.Prefill(tokens.AsSpan(0, count), null, cancellation);
+            List<FeatureCapture> captures = [.. bench.Saes.Select(s => new FeatureCapture(session.Hooks, s.Sae, s.Site))];
+            session.Prefill(tokens.AsSpan(0, count), null, bench.Cancellation);
             if (generates && session.Position < session.ContextLength)
-                session.Prefill(tokens.AsSpan(count - 1, 1), null, cancellation);
+                session.Prefill(tokens.AsSpan(count - 1, 1), null, bench.Cancellation);
             captures.ForEach(c => c.Dispose());
         }
 
-        device.Synchronize();
+        profiled.Synchronize();
         profiled.Reset();
     }
 
     /// <summary>Prints what was measured, if anything was.</summary>
-    public static void Print(Device device, Streams streams)
+    public static void Print(Workbench bench)
     {
-        if (device is ProfilingDevice profiled)
+        if (bench.Device is ProfilingDevice profiled)
         {
+            Streams streams = bench.Verb.Streams;
             streams.Output.Flush();
             using var limits = BenchLimits.Of(profiled.Watched);
             ProfileView.Print(streams.Error, profiled.Entries, new(limits.Measure(Bound.Bandwidth), limits.Measure(Bound.Peak)));

@@ -81,7 +81,7 @@ internal sealed class PromptOptions
         if (text is null)
         {
             const string Sentence = "standard input is open, but nothing has come from it in two seconds: it is not read.";
-            SaeDoubt.Warn(streams, $"{Sentence} '-' for the text waits, '< /dev/null' says that there is none.");
+            streams.Warn($"{Sentence} '-' for the text waits, '< /dev/null' says that there is none.");
         }
         else if (StandardInput.Kind == StandardInputKind.File)
         {
@@ -89,7 +89,7 @@ internal sealed class PromptOptions
         }
         else if (StandardInput.Kind == StandardInputKind.Pipe && otherwise is not null)
         {
-            SaeDoubt.Warn(streams, $"standard input is empty, so the example is used: \"{otherwise}\"");
+            streams.Warn($"standard input is empty, so the example is used: \"{otherwise}\"");
         }
 
         return null;
@@ -166,7 +166,7 @@ internal sealed record Prompt(string? Text, long[]? Ids)
     public void Warn(string doubt, bool isOfAll = false)
     {
         if (Warnings is not null)
-            SaeDoubt.Warn(Warnings, $"{(isOfAll ? "" : Before)}{doubt}");
+            Warnings.Warn($"{(isOfAll ? "" : Before)}{doubt}");
     }
 
     /// <summary>A conversation up to the model's next turn.</summary>

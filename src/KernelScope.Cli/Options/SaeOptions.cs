@@ -45,31 +45,10 @@ internal sealed class SaeOptions
     /// <summary>What <c>--site</c> names, where a verb needs a site and no SAE; null: nothing.</summary>
     public HookPoint? SiteOf(ParseResult parsed) => Point(parsed, _site);
 
-    /// <summary>Opens the SAE's files and settles where it belongs in a model; brings nothing to a device.</summary>
+    /// <summary>Opens the SAE's files and settles where it belongs in the workbench's model.</summary>
     /// <exception cref="WorkException">There is none, or it does not fit the model.</exception>
-    public SaeFiles Open(ParseResult parsed, ModelFiles model)
-    {
-        return Open(parsed.GetValue(_sae), Point(parsed, _site), Point(parsed, _siteOut), model);
-    }
-
-    /// <summary>Opens an SAE's files by name, or the demo's own.</summary>
-    /// <exception cref="WorkException">There is none, or it does not fit the model.</exception>
-    public static SaeFiles Open(string? name, HookPoint? site, HookPoint? siteOut, ModelFiles model)
-    {
-        if (name is null && !model.IsDemo)
-            throw new UsageException($"an SAE is missing: --sae PATH (only the demo model has one by default).");
-        SaeFiles files = SaeFiles.Open(name ?? Demo.DefaultSae, model.IntoMemory);
-        try
-        {
-            files.Place(model, site, siteOut);
-            return files;
-        }
-        catch
-        {
-            files.Dispose();
-            throw;
-        }
-    }
+    public SaeFiles Open(ParseResult parsed, Workbench bench) =>
+        bench.AddSae(parsed.GetValue(_sae), Point(parsed, _site), Point(parsed, _siteOut));
 
     /// <summary>Several SAEs, by name or path.</summary>
     public static Option<string[]> Several() => new("--sae")

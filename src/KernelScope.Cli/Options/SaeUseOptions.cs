@@ -92,7 +92,7 @@ internal sealed class SaeUseOptions
         foreach (SaeUse use in uses.Where(u => u.IsMeant && u.Edits.AreNone))
         {
             string option = use.Name is null ? "--site" : $"--sae {use.Name}";
-            SaeDoubt.Warn(streams, $"{option} changes nothing here: there is no edit with it (--steer, --clamp, --ablate, " +
+            streams.Warn($"{option} changes nothing here: there is no edit with it (--steer, --clamp, --ablate, " +
                 $"--splice){shows}.");
         }
     }

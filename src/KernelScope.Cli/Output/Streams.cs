@@ -59,6 +59,13 @@ internal sealed class Streams : IDisposable
         ? throw new WorkException("standard input is closed, and '-' reads from it.")
         : new InterruptibleInput(Console.OpenStandardInput(), _cancellationToken);
 
+    /// <summary>Says on standard error that something looks wrong; what runs goes on.</summary>
+    public void Warn(string sentence)
+    {
+        Output.Flush();
+        Failure.WriteLine(Error, $"warning: {sentence}");
+    }
+
     public void Dispose()
     {
         try

@@ -33,7 +33,7 @@ internal static class CountedRows
             throw new WorkException($"{lack}, so --special-ids has nothing to act on, nor has --model.");
         // Tokens that are not integers are there too, and do nothing.
         if (file.Contents.Any(c => c.Name == CapturedArrays.Tokens))
-            Failure.WriteLine(streams.Error, $"warning: {lack}; all rows count.");
+            streams.Warn($"{lack}; all rows count.");
         return null;
     }
 }

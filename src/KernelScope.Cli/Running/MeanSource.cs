@@ -37,7 +37,7 @@ internal sealed class MeanSource
         if (_mean is not null)
             return _mean;
         if (_doubt is not null)
-            SaeDoubt.Warn(streams, _doubt);
+            streams.Warn(_doubt);
         using var progress = new Progress(streams, $"Mean at {_point}");
         return _mean = MeanActivation.Of(model, _point, _tokens!, progress, cancellation);
     }

@@ -1,7 +1,6 @@
 using KernelScope.Chat;
 using KernelScope.Cpu.Packing;
 using KernelScope.Cpu.Panels;
-using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Text;
@@ -128,26 +127,6 @@ internal sealed class ModelFiles : IDisposable
             checkpoint.Dispose();
             throw;
         }
-    }
-
-    /// <summary>Brings the weights to a device; the model then owns them.</summary>
-    /// <param name="device">Where.</param>
-    /// <param name="streams">For progress, and for what is said of packed weights.</param>
-    /// <param name="cancellation">Stops it.</param>
-    /// <param name="panels">Which packed weights are used: sums then run in another order.</param>
-    /// <param name="cacheType">How sessions keep keys and values.</param>
-    public Gemma2Model Load(
-        Device device, Streams streams, CancellationToken cancellation, PanelUse panels = PanelUse.Exact, DType cacheType = DType.F32)
-    {
-        if (panels != PanelUse.None)
-            PackedWeights.Use(_checkpoint, Name, device, panels, streams, cancellation);
-        if (_checkpoint.Unread is string unread)
-            SaeDoubt.Warn(streams, $"{Printable.Escape(Name)}: {unread}");
-        using var progress = new Progress(streams, $"Loading {Printable.Escape(Name)}");
-        Gemma2Model model = Gemma2Model.Load(device, _checkpoint, default, progress, cancellation);
-        model.CacheType = cacheType;
-        _handedOver = true;
-        return model;
     }
 
     /// <summary>Packs the weights into a file; null: that of the cache.</summary>

@@ -29,20 +29,6 @@ internal static class SaeDoubt
             : null;
     }
 
-    /// <summary>The same on one text, which may have no token that counts.</summary>
-    public static void Warn(Streams streams, Gemma2Model model, SaeTarget target, int[] tokens, CancellationToken cancellation)
-    {
-        if (Set(model, tokens) is TokenSet set && Of(model, target, set, cancellation) is string sentence)
-            Warn(streams, sentence);
-    }
-
-    /// <summary>Says it: one line on standard error.</summary>
-    public static void Warn(Streams streams, string sentence)
-    {
-        streams.Output.Flush();
-        Failure.WriteLine(streams.Error, $"warning: {sentence}");
-    }
-
     /// <summary>One text as a set; null if nothing in it counts.</summary>
     public static TokenSet? Set(Gemma2Model model, int[] tokens)
     {

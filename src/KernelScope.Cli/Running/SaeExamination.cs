@@ -27,18 +27,17 @@ internal static class SaeExamination
     public static long ContextBytes(ModelFiles files) =>
         Session.BytesFor(files.Config, Math.Min(Sample.Length + 1, files.Config.ContextLength));
 
-    /// <summary>Measures; the SAE's files are placed in the model already.</summary>
-    public static FitResult Run(ModelFiles files, SaeFiles saeFiles, Device device, Streams streams, CancellationToken cancellation)
+    /// <summary>Measures; model and SAE are on the device.</summary>
+    public static FitResult Run(Workbench bench, SaeFiles sae)
     {
+        (ModelFiles files, CancellationToken cancellation) = (bench.Files, bench.Cancellation);
         int[] text = [files.BosId, .. files.RequiredTokenizer.Encode(Sample)];
         TokenSet tokens = TokenSet.Create([text[..Math.Min(text.Length, files.Config.ContextLength)]], files.Config);
-        using Gemma2Model model = files.Load(device, streams, cancellation);
-        using JumpReluSae sae = saeFiles.Load(device);
-        string name = Path.Exists(saeFiles.Name) ? Path.GetFullPath(saeFiles.Name) : saeFiles.Name;
-        var target = new SaeTarget(name, sae, saeFiles.Site, saeFiles.SiteOut);
+        string name = Path.Exists(sae.Name) ? Path.GetFullPath(sae.Name) : sae.Name;
+        SaeTarget target = sae.Target with { Name = name };
         double? released = ReleaseDoubt.ReleasedL0(name);
-        SiteFit used = SiteSearch.Used(model, target, tokens, cancellationToken: cancellation);
-        IReadOnlyList<SiteFit> tried = SiteSearch.Run(model, target, tokens, cancellationToken: cancellation);
+        SiteFit used = SiteSearch.Used(bench.Model, target, tokens, cancellationToken: cancellation);
+        IReadOnlyList<SiteFit> tried = SiteSearch.Run(bench.Model, target, tokens, cancellationToken: cancellation);
         return new FitResult(released, Row(used), ReleaseDoubt.Sentence(name, released, used, tried), [.. tried.Select(Row)]);
     }
 

@@ -1,6 +1,8 @@
 using KernelScope.Devices;
 using KernelScope.Evaluation;
+using KernelScope.Files;
 using KernelScope.Hooks;
+using KernelScope.Hub.Catalog;
 using KernelScope.Sae;
 
 namespace KernelScope.Cli;
@@ -10,6 +12,7 @@ internal sealed class SaeFiles : IDisposable
 {
     private readonly SaeCheckpoint _checkpoint;
     private HookPoint? _siteOut;
+    private JumpReluSae? _sae;
     private bool _handedOver;
 
     private SaeFiles(string name, SaeCheckpoint checkpoint)
@@ -41,6 +44,12 @@ internal sealed class SaeFiles : IDisposable
 
     /// <summary>Whether it is known where it writes.</summary>
     public bool HasSiteOut => _siteOut is not null;
+
+    /// <summary>The SAE on the device.</summary>
+    public JumpReluSae Sae => _sae ?? throw new InvalidOperationException("the SAE is not on the device.");
+
+    /// <summary>The SAE on the device, and where it belongs.</summary>
+    public SaeTarget Target => new(Name, Sae, Site, SiteOut);
 
     /// <summary>The directions of features, from the file.</summary>
     public SaeCheckpoint Checkpoint => _checkpoint;
@@ -74,8 +83,24 @@ internal sealed class SaeFiles : IDisposable
             throw new UsageException("--sae is empty; it needs a path or a name.");
         if (IsDemoName(name))
             return new SaeFiles(name, Demo.OpenSae(name));
-        return new SaeFiles(name, SaeCheckpoint.Open(File.Exists(name) || Directory.Exists(name) ? name : CachedSae.Find(name),
+        return new SaeFiles(name, SaeCheckpoint.Open(File.Exists(name) || Directory.Exists(name) ? name : FindCached(name),
             intoMemory));
+    }
+
+    /// <summary>The path in the hub's cache of an SAE that is given by a name of the catalogue.</summary>
+    /// <exception cref="WorkException">There is no such name, or the file is not in the cache; the message says where it was looked for and what fetches it.</exception>
+    public static string FindCached(string name)
+    {
+        if (!ReleaseCatalog.TryParse(name, out ReleasedSae? sae))
+            throw new WorkException($"{name}: there is no such SAE, neither a file nor a folder nor one of the demo's " +
+                $"({string.Join(", ", Demo.SaeNames)}){Near(name)}.");
+        if (HubCache.FindFile(sae.Repository, sae.File, Environment.GetEnvironmentVariable) is string path)
+            return path;
+        string places = string.Join(", ", HubCache.Roots(Environment.GetEnvironmentVariable));
+        string doubt = sae.IsListed ? "" : " (it is not in the catalogue, which may be incomplete; near " +
+            $"it: {string.Join(", ", ReleaseCatalog.Near(name))})";
+        throw new WorkException($"{name}: it is not in the hub's cache; looked for {sae.Repository}, {sae.File} in {places}; " +
+            $"'kernelscope pull {sae.Name}' fetches it{doubt}.");
     }
 
     /// <summary>Settles where it reads and writes in a model.</summary>
@@ -118,9 +143,9 @@ internal sealed class SaeFiles : IDisposable
             FiniteParameters.Require(_checkpoint);
         else
             FiniteParameters.RequireVectors(_checkpoint);
-        JumpReluSae sae = JumpReluSae.Load(device, _checkpoint, pack);
+        _sae = JumpReluSae.Load(device, _checkpoint, pack);
         _handedOver = true;
-        return sae;
+        return _sae;
     }
 
     /// <summary>Gives the files to somebody who disposes them.</summary>
@@ -135,6 +160,11 @@ internal sealed class SaeFiles : IDisposable
         if (!_handedOver)
             _checkpoint.Dispose();
     }
+
+    // A path with a slip in it is like no name, and a list of names would be noise.
+    private static string Near(string name) => name.Contains("gemma", StringComparison.OrdinalIgnoreCase)
+        ? $"; the catalogue has no such name either, near it are {string.Join(", ", ReleaseCatalog.Near(name))}"
+        : "";
 
     private static bool IsDemoName(string name) => Demo.SaeNames.Contains(name);
 

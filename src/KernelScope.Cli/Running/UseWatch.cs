@@ -19,51 +19,45 @@ internal sealed class UseWatch : IDisposable
     /// <summary>A step this many times as long as the activation that it is added to leaves nothing of it.</summary>
     private const double TooLong = 3;
 
-    private readonly Dictionary<SaeStack.LoadedSae, SiteFitMeter> _meters = [];
-    private readonly SaeStack _stack;
-    private readonly ModelFiles _files;
+    private readonly Dictionary<SaeFiles, SiteFitMeter> _meters = [];
+    private readonly Workbench _bench;
     private readonly int[] _tokens;
 
-    private UseWatch(SaeStack stack, ModelFiles files, int[] tokens) => (_stack, _files, _tokens) = (stack, files, tokens);
+    private UseWatch(Workbench bench, int[] tokens) => (_bench, _tokens) = (bench, tokens);
 
     /// <summary>Begins to watch; before the edits are armed, so that an SAE is measured on what it does not change itself.</summary>
-    public static UseWatch Arm(Session session, SaeStack stack, ModelFiles files, int[] tokens)
+    public static UseWatch Arm(Session session, Workbench bench, int[] tokens)
     {
-        var watch = new UseWatch(stack, files, tokens);
-        foreach (SaeStack.LoadedSae sae in stack.Saes)
+        var watch = new UseWatch(bench, tokens);
+        foreach (SaeFiles sae in bench.Saes)
         {
             // What an edit further down has changed is not a fair sample.
-            bool changed = stack.Entries.Any(e => !e.Edits.AreNone && (Sites.Order(e.Sae.Files.SiteOut) < Sites.Order(sae.Files.Site)
-                || (e.Sae.Files.SiteOut == sae.Files.Site && e.Sae != sae)));
-            int most = changed || !sae.Files.HasSiteOut ? 0 : Affordable(files.Config, sae.Files.Config, tokens.Length);
-            IEnumerable<int> features = stack.Entries.Where(e => e.Sae == sae).SelectMany(e => e.Edits.Features).Select(f => f.Feature);
+            bool changed = bench.Edited.Any(e => !e.Edits.AreNone && (Sites.Order(e.Sae.SiteOut) < Sites.Order(sae.Site)
+                || (e.Sae.SiteOut == sae.Site && e.Sae != sae)));
+            int most = changed || !sae.HasSiteOut ? 0 : Affordable(bench.Files.Config, sae.Config, tokens.Length);
+            IEnumerable<int> features = bench.Edited.Where(e => e.Sae == sae).SelectMany(e => e.Edits.Features).Select(f => f.Feature);
             if (most > 0)
-                watch._meters.Add(sae, new SiteFitMeter(session.Hooks, sae.Target, sae.Files.Site, SaeDoubt.Uncounted(files), files.BosId,
-                    most, features));
+                watch._meters.Add(sae, new SiteFitMeter(session.Hooks, sae.Target, sae.Site, SaeDoubt.Uncounted(bench.Files),
+                    bench.Files.BosId, most, features));
         }
 
         return watch;
     }
 
     /// <summary>Says what looked wrong, once the prompt has run.</summary>
-    /// <param name="model">The model.</param>
     /// <param name="generates">Whether there are more positions than the prompt's.</param>
-    /// <param name="streams">Where.</param>
-    /// <param name="cancellation">Stops between two layers.</param>
-    public void Report(Gemma2Model model, bool generates, Streams streams, CancellationToken cancellation)
+    public void Report(bool generates)
     {
-        foreach ((SaeStack.LoadedSae sae, SiteFitMeter meter) in _meters)
+        Streams streams = _bench.Verb.Streams;
+        foreach ((SaeFiles sae, SiteFitMeter meter) in _meters)
         {
-            if (meter.Fit() is SiteFit fit && SaeDoubt.Set(model, _tokens) is TokenSet set
-                && SaeDoubt.Of(model, sae.Target, fit, set, cancellation) is string sentence)
-                SaeDoubt.Warn(streams, sentence);
+            if (meter.Fit() is SiteFit fit && SaeDoubt.Set(_bench.Model, _tokens) is TokenSet set
+                && SaeDoubt.Of(_bench.Model, sae.Target, fit, set, _bench.Cancellation) is string sentence)
+                streams.Warn(sentence);
         }
 
-        foreach (SaeStack.Entry entry in _stack.Entries)
-        {
-            foreach (string warning in Warnings(entry, _meters.GetValueOrDefault(entry.Sae), generates))
-                SaeDoubt.Warn(streams, warning);
-        }
+        foreach (string warning in _bench.Edited.SelectMany(e => Warnings(e, _meters.GetValueOrDefault(e.Sae), generates)))
+            streams.Warn(warning);
     }
 
     public void Dispose()
@@ -81,17 +75,18 @@ internal sealed class UseWatch : IDisposable
             ShareOfWork * layer * model.LayerCount * tokens / ((double)sae.InputDim * sae.FeatureCount));
     }
 
-    private IEnumerable<string> Warnings(SaeStack.Entry entry, SiteFitMeter? meter, bool generates)
+    private IEnumerable<string> Warnings(EditedSae entry, SiteFitMeter? meter, bool generates)
     {
         Edits edits = entry.Edits;
-        SaeFiles sae = entry.Sae.Files;
+        SaeFiles sae = entry.Sae;
         if (edits.AreNone)
             yield break;
-        Positions where = edits.Where.Of(_files.BosId, _tokens.Length);
+        int bosId = _bench.Files.BosId;
+        Positions where = edits.Where.Of(bosId, _tokens.Length);
         int[] edited = [.. Enumerable.Range(0, _tokens.Length).Where(p => where.Includes(p, _tokens[p]))];
         if (edited.Length == 0 && !generates)
             yield return $"--edit-at {edits.Where} includes no position of this text: nothing is edited at {sae.SiteOut}.";
-        if (edits.MindBos && edited.Any(p => _tokens[p] == _files.BosId))
+        if (edits.MindBos && edited.Any(p => _tokens[p] == bosId))
             yield return $"--edit-at {edits.Where} includes <bos>, at which {sae.Name} means nothing (SAEs are not trained on it) and " +
                 "on whose activation every later token leans; all_but_bos leaves it alone.";
         foreach (FeatureEdit edit in edits.Features)

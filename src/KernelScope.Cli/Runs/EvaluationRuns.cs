@@ -42,16 +42,16 @@ internal static class EvaluationRuns
     /// path to them is not another evaluation.</summary>
     /// <exception cref="WorkException">An SAE is not found, or does not fit the model.</exception>
     /// <exception cref="InvalidDataException">The run leaves out what no evaluation can.</exception>
-    public static (RunFolder Folder, RunPlan Plan) Plan(ParseResult parsed, CommonOptions common, RunFolder folder, RunPlan run,
+    public static (RunFolder Folder, RunPlan Plan) Plan(ParseResult parsed, Verb verb, RunFolder folder, RunPlan run,
         IReadOnlyList<string> names, HookPoint? site, HookPoint? siteOut, bool gradients)
     {
         if (run.Evaluation is not null)
             throw new UsageException("RUN is an evaluation already, and has its SAEs: --sae belongs to the run that it is over.");
-        using ModelFiles model = RunParts.OpenModel(parsed, common, run);
+        using Workbench bench = RunParts.OpenModel(parsed, verb, run);
         var saes = new List<EvaluationSae>();
         foreach (string name in names)
         {
-            using SaeFiles sae = SaeOptions.Open(name, site, siteOut, model);
+            SaeFiles sae = bench.AddSae(name, site, siteOut);
             string id = RunIdentity.IdOf(name, [.. saes.Select(s => s.Sae.Id)]);
             bool isPath = File.Exists(name) || Directory.Exists(name);
             saes.Add(new EvaluationSae(new SaeRecord(id, isPath ? id : name, RunIdentity.Of(sae.Checkpoint), sae.Site,
@@ -72,7 +72,7 @@ internal static class EvaluationRuns
             Saes = [],
             CodeVersion = PlanOptions.Version(),
             CodeCommit = PlanOptions.Commit(),
-            Evaluation = new EvaluationRecord(run.Id, saes, gradients, model.Config.LayerCount),
+            Evaluation = new EvaluationRecord(run.Id, saes, gradients, bench.Files.Config.LayerCount),
         };
         RunFolder own = folder.Evaluation(plan.Id);
         RunPlanner.RequireOwn(own, plan);

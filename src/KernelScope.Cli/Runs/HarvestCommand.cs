@@ -56,19 +56,19 @@ internal sealed class HarvestCommand : Verb
         long start = Stopwatch.GetTimestamp();
         int threads = Common.ThreadsOf(parsed) is > 0 and int given ? given : Environment.ProcessorCount;
         int each = workers == 1 ? Common.ThreadsOf(parsed) : Math.Max(1, threads / workers);
-        using RunParts parts = RunParts.Open(parsed, Common, _plan, Streams, workers == 1 ? 0 : each);
+        using Workbench parts = RunParts.Open(parsed, this, _plan, workers == 1 ? 0 : each);
         // What is named and cannot be is said before the model is loaded.
         _plan.Points(parsed, parts.Files);
-        parts.Load(Streams, Cancellation);
-        PlanRequest request = _plan.Request(parsed, parts.Files, parts.SaeRecords(), parts.ModelRecord(Streams, Cancellation),
-            NameOf(parsed), parts.DeviceClass);
+        parts.LoadWeights();
+        PlanRequest request = _plan.Request(parsed, parts.Files, parts.SaeRecords(), parts.ModelRecord(),
+            NameOf(parsed), parts.DeviceClass());
         RunPlan plan;
         using (var counting = new Progress(Streams, "Counting the corpus"))
             plan = RunPlanner.Plan(request, null, Cancellation);
         RunPlanner.RequireOwn(folder, plan);
         int[] missing = RunSteps.Missing(folder, plan);
         long bytes = RunSteps.MissingBytes(plan, missing), tokens = RunSteps.TokensOf(plan, missing);
-        using var harvest = new ShardHarvest(folder, plan, parts.Model, parts.Saes);
+        using ShardHarvest harvest = parts.Harvest(folder, plan);
         double seconds = RunParts.SecondsPerToken(harvest, RunSteps.FirstSequence(request), Cancellation) * tokens;
         RunSteps.Say(Streams, plan, missing.Length, bytes, seconds);
         if (parsed.GetValue(_dryRun))
@@ -112,9 +112,8 @@ internal sealed class HarvestCommand : Verb
         {
             try
             {
-                using RunParts? parts = w == 0 ? null : RunParts.Open(parsed, Common, plan, _plan.SaesOf(parsed), Streams, threads,
-                    stop.Token);
-                using ShardHarvest? harvest = parts is null ? null : new ShardHarvest(folder, plan, parts.Model, parts.Saes);
+                using Workbench? parts = w == 0 ? null : RunParts.Open(parsed, this, plan, _plan.SaesOf(parsed), threads, stop.Token);
+                using ShardHarvest? harvest = parts?.Harvest(folder, plan);
                 using IShardQueue queue = _queue.IsGiven(parsed) ? _queue.OpenForWorker(parsed, plan) : list;
                 var worker = new ShardWorker(folder, plan, harvest ?? own, queue);
                 worker.Run(idle, int.MaxValue, progress, stop.Token);

@@ -99,15 +99,15 @@ internal sealed class PlanCommand : Verb
         if (path.Length == 0)
             throw new UsageException("--out is empty; it needs a folder.");
         var folder = new RunFolder(path);
-        using RunParts parts = RunParts.Open(parsed, Common, _plan, Streams, 0);
+        using Workbench parts = RunParts.Open(parsed, this, _plan, 0);
         _plan.Points(parsed, parts.Files);
-        parts.Load(Streams, Cancellation);
+        parts.LoadWeights();
         string precision = Common.PrecisionOf(parsed) == Devices.Precision.Fast ? "fast" : "exact";
-        PlanRequest request = _plan.Request(parsed, parts.Files, parts.SaeRecords(), parts.ModelRecord(Streams, Cancellation), precision,
-            parts.DeviceClass);
+        PlanRequest request = _plan.Request(parsed, parts.Files, parts.SaeRecords(), parts.ModelRecord(), precision,
+            parts.DeviceClass());
         RunPlan plan = RunPlanner.Plan(request, null, Cancellation);
         RunPlanner.RequireOwn(folder, plan);
-        using var harvest = new ShardHarvest(folder, plan, parts.Model, parts.Saes);
+        using ShardHarvest harvest = parts.Harvest(folder, plan);
         double seconds = RunParts.SecondsPerToken(harvest, RunSteps.FirstSequence(request), Cancellation);
         RunSteps.Say(Streams, plan, plan.Shards.Count, RunPlanner.BytesOf(plan), seconds * plan.TokenCount);
         RunPlanner.Write(folder, request, plan, Cancellation);

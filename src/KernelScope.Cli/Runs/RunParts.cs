@@ -8,100 +8,75 @@ using KernelScope.Training.Runs;
 
 namespace KernelScope.Cli;
 
-/// <summary>Model, SAEs and device of a run, opened to plan it or to work on it.</summary>
-internal sealed class RunParts : IDisposable
+/// <summary>Opens the workbench of a run, to plan it or to work on it, and says what a plan remembers of it.</summary>
+internal static class RunParts
 {
     // What a plan is made with, before its corpus says how long its sequences are.
     private const int PlanContext = 1024;
 
-    private readonly List<SaeFiles> _saes;
-    private readonly List<JumpReluSae> _loaded = [];
-    private Gemma2Model? _model;
-
-    private RunParts(ModelFiles files, List<SaeFiles> saes, Device device)
-    {
-        (Files, _saes, Device) = (files, saes, device);
-    }
-
-    public ModelFiles Files { get; }
-
-    public Device Device { get; }
-
-    public Gemma2Model Model => _model ?? throw new InvalidOperationException("the model is not on the device.");
-
-    /// <summary>The SAEs, in the order of the plan.</summary>
-    public IReadOnlyList<JumpReluSae> Saes => _loaded;
-
-    /// <summary>The device's class with the weights as they were loaded.</summary>
-    public string DeviceClass => RunIdentity.DeviceClass(Device, Model.Weights.Head.IsPacked);
-
     /// <summary>Opens what a new run is planned with.</summary>
-    public static RunParts Open(ParseResult parsed, CommonOptions common, PlanOptions options, Streams streams, int threads)
+    /// <param name="threads">Threads of the cpu, one of several workers in this process; 0: there is one worker.</param>
+    public static Workbench Open(ParseResult parsed, Verb verb, PlanOptions options, int threads)
     {
-        ModelFiles files = ModelFiles.Open(common.ModelOf(parsed), common.NoMapOf(parsed));
-        var saes = new List<SaeFiles>();
+        var bench = Workbench.Open(parsed, verb);
         try
         {
             foreach (string name in options.SaesOf(parsed))
-                saes.Add(SaeOptions.Open(name, options.SiteOf(parsed), null, files));
-            return Open(files, saes, parsed, common, streams, common.DeviceOf(parsed), common.PrecisionOf(parsed),
-                Math.Min(PlanContext, files.Config.ContextLength), threads);
+                bench.AddSae(name, options.SiteOf(parsed));
+            OpenDevice(bench, Math.Min(PlanContext, bench.Files.Config.ContextLength), threads);
+            return bench;
         }
         catch
         {
-            saes.ForEach(s => s.Dispose());
-            files.Dispose();
+            bench.Dispose();
             throw;
         }
     }
 
     /// <summary>Opens what a planned run needs, and holds it to the plan.</summary>
     /// <param name="saePaths">Where SAEs are that are not found by their names.</param>
+    /// <param name="threads">Threads of the cpu, one of several workers in this process; 0: there is one worker.</param>
+    /// <param name="cancellation">Ends the reading.</param>
     /// <exception cref="UsageException">It is another model, SAE, precision or class of device than the plan's: retrying cannot
     /// help.</exception>
-    public static RunParts Open(ParseResult parsed, CommonOptions common, RunPlan plan, IReadOnlyList<string> saePaths, Streams streams,
-        int threads, CancellationToken cancellation)
+    public static Workbench Open(ParseResult parsed, Verb verb, RunPlan plan, IReadOnlyList<string> saePaths, int threads,
+        CancellationToken cancellation)
     {
+        CommonOptions common = verb.Common;
         if (common.HasPrecision(parsed) && common.PrecisionOf(parsed) != PrecisionOf(plan))
             throw new UsageException($"--precision contradicts the plan, which is {plan.Precision}.");
-        ModelFiles files = OpenModel(parsed, common, plan);
-        var saes = new List<SaeFiles>();
-        RunParts? parts = null;
+        Workbench bench = OpenModel(parsed, verb, plan);
         try
         {
-            RequireModel(files, plan, cancellation);
-            saes.AddRange(FindSaes(files, plan.Evaluation is { } evaluation ? [.. evaluation.Saes.Select(s => (s.Sae, s.SiteOut))]
-                : [.. plan.Saes.Select(s => (s, (HookPoint?)null))], saePaths));
-            string device = common.HasDevice(parsed) ? common.DeviceOf(parsed) : RunIdentity.DeviceOf(plan.DeviceClass);
-            parts = Open(files, saes, parsed, common, streams, device, PrecisionOf(plan), plan.Context, threads);
-            parts.Load(streams, cancellation, RunIdentity.IsPacked(plan.DeviceClass));
-            if (parts.DeviceClass != plan.DeviceClass)
-                throw new UsageException($"this device is of the class '{parts.DeviceClass}', and the run was planned for " +
+            RequireModel(bench.Files, plan, cancellation);
+            FindSaes(bench, plan.Evaluation is { } evaluation ? [.. evaluation.Saes.Select(s => (s.Sae, s.SiteOut))]
+                : [.. plan.Saes.Select(s => (s, (HookPoint?)null))], saePaths);
+            if (!common.HasDevice(parsed))
+                bench.DeviceName = RunIdentity.DeviceOf(plan.DeviceClass);
+            (bench.Precision, bench.Cancellation) = (PrecisionOf(plan), cancellation);
+            bench.Panels = RunIdentity.IsPacked(plan.DeviceClass) ? PanelUse.Exact : PanelUse.None;
+            OpenDevice(bench, plan.Context, threads);
+            bench.LoadWeights();
+            if (bench.DeviceClass() != plan.DeviceClass)
+                throw new UsageException($"this device is of the class '{bench.DeviceClass()}', and the run was planned for " +
                     $"'{plan.DeviceClass}': its sums would have other last bits.");
-            return parts;
+            return bench;
         }
         catch
         {
-            parts?.Dispose();
-            saes.ForEach(s => s.Dispose());
-            files.Dispose();
+            bench.Dispose();
             throw;
         }
     }
 
-    /// <summary>Brings model and SAEs to the device.</summary>
-    public void Load(Streams streams, CancellationToken cancellation, bool usePacked = true)
-    {
-        _model = Files.Load(Device, streams, cancellation, usePacked ? PanelUse.Exact : PanelUse.None);
-        foreach (SaeFiles sae in _saes)
-            _loaded.Add(sae.Load(Device));
-    }
+    /// <summary>The device's class with the weights as they were loaded.</summary>
+    public static string DeviceClass(this Workbench bench) => RunIdentity.DeviceClass(bench.Device, bench.Model.Weights.Head.IsPacked);
 
     /// <summary>What a plan remembers of the SAEs.</summary>
-    public SaeRecord[] SaeRecords()
+    public static SaeRecord[] SaeRecords(this Workbench bench)
     {
         var records = new List<SaeRecord>();
-        foreach (SaeFiles sae in _saes)
+        foreach (SaeFiles sae in bench.Saes)
         {
             string id = RunIdentity.IdOf(sae.Name, [.. records.Select(r => r.Id)]);
             bool isPath = File.Exists(sae.Name) || Directory.Exists(sae.Name);
@@ -112,13 +87,14 @@ internal sealed class RunParts : IDisposable
     }
 
     /// <summary>What a plan remembers of the model.</summary>
-    public ModelRecord ModelRecord(Streams streams, CancellationToken cancellation)
+    public static ModelRecord ModelRecord(this Workbench bench)
     {
-        if (Files.WeightBytes > 1L << 30)
-            streams.Error.WriteLine($"Hashing {ByteText.Of(Files.WeightBytes)} of weights.");
-        string name = Files.IsDemo || !Directory.Exists(Files.Name) ? Files.Name
-            : Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(Files.Name)));
-        return RunIdentity.Of(name, Files.Checkpoint, cancellation);
+        ModelFiles files = bench.Files;
+        if (files.WeightBytes > 1L << 30)
+            bench.Verb.Streams.Error.WriteLine($"Hashing {ByteText.Of(files.WeightBytes)} of weights.");
+        string name = files.IsDemo || !Directory.Exists(files.Name) ? files.Name
+            : Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(files.Name)));
+        return RunIdentity.Of(name, files.Checkpoint, bench.Cancellation);
     }
 
     /// <summary>Seconds that a token takes, measured with a part of a run's first sequence.</summary>
@@ -132,38 +108,33 @@ internal sealed class RunParts : IDisposable
         return Stopwatch.GetElapsedTime(start).TotalSeconds / ids.Length;
     }
 
-    public void Dispose()
-    {
-        _loaded.ForEach(s => s.Dispose());
-        _saes.ForEach(s => s.Dispose());
-        _model?.Dispose();
-        Files.Dispose();
-        Device.Dispose();
-    }
+    /// <summary>What writes the rows and codes of a planned run.</summary>
+    public static ShardHarvest Harvest(this Workbench bench, RunFolder folder, RunPlan plan) =>
+        new(folder, plan, bench.Model, SaesOf(bench));
 
     /// <summary>What makes the shards of a planned run.</summary>
-    public IShardMaker Maker(RunFolder folder, RunPlan plan) => plan.Evaluation is null ? new ShardHarvest(folder, plan, Model, Saes)
-        : new ShardEvaluation(folder, plan, Model, Saes);
+    public static IShardMaker Maker(this Workbench bench, RunFolder folder, RunPlan plan) => plan.Evaluation is null
+        ? bench.Harvest(folder, plan) : new ShardEvaluation(folder, plan, bench.Model, SaesOf(bench));
 
-    private static RunParts Open(ModelFiles files, List<SaeFiles> saes, ParseResult parsed, CommonOptions common, Streams streams,
-        string device, Precision precision, int context, int threads)
+    private static JumpReluSae[] SaesOf(Workbench bench) => [.. bench.Saes.Select(s => s.Sae)];
+
+    private static void OpenDevice(Workbench bench, int context, int threads)
     {
-        (string, long)[] needs = [("weights", files.WeightBytes), ("SAEs", saes.Sum(s => s.Bytes)),
-            ("context", Session.BytesFor(files.Config, context))];
-        Device opened = threads > 0 && device is ("cpu" or "auto")
-            ? new Cpu.CpuDevice(threads, precision) : common.OpenDevice(parsed, streams, device, precision, Precision.Exact, needs);
-        return new RunParts(files, saes, opened);
+        bench.Threads = threads > 0 ? threads : bench.Threads;
+        // Of several workers the first has asked whether there is memory.
+        bench.OpenDevice(threads > 0 ? [] : [("weights", bench.Files.WeightBytes), ("SAEs", bench.SaeBytes),
+            ("context", Session.BytesFor(bench.Files.Config, context))]);
     }
 
     /// <summary>The model of a run, where --model or the run's own name leads.</summary>
     /// <exception cref="UsageException">It is not found.</exception>
-    public static ModelFiles OpenModel(ParseResult parsed, CommonOptions common, RunPlan plan)
+    public static Workbench OpenModel(ParseResult parsed, Verb verb, RunPlan plan)
     {
-        if (common.HasModel(parsed))
-            return ModelFiles.Open(common.ModelOf(parsed), common.NoMapOf(parsed));
+        if (verb.Common.HasModel(parsed))
+            return Workbench.Open(parsed, verb);
         try
         {
-            return ModelFiles.Open(plan.Model.Name, common.NoMapOf(parsed));
+            return Workbench.Open(parsed, verb, plan.Model.Name);
         }
         catch (InvalidDataException e)
         {
@@ -172,43 +143,58 @@ internal sealed class RunParts : IDisposable
         }
     }
 
-    private static void RequireModel(ModelFiles files, RunPlan plan, CancellationToken cancellation)
+    /// <summary>The files of the model that a run was made with, where nothing but the model is needed.</summary>
+    /// <param name="given">Where it is; null: where the run's own name leads.</param>
+    /// <param name="plan">The run's plan.</param>
+    /// <param name="intoMemory">Whether weights are read into memory, not mapped.</param>
+    /// <param name="cancellation">Ends the reading.</param>
+    /// <exception cref="UsageException">The run's model is not found here, or what is found is another.</exception>
+    /// <exception cref="InvalidDataException">What was given is not a model.</exception>
+    public static ModelFiles OpenFiles(string? given, RunPlan plan, bool intoMemory, CancellationToken cancellation)
     {
-        ModelRecord found = RunIdentity.Of(plan.Model.Name, files.Checkpoint, cancellation);
-        // By content: what a file is called does not change what it computes.
-        if (found.ConfigSha256 != plan.Model.ConfigSha256 || !found.Files.Select(f =>
-            f.Sha256).SequenceEqual(plan.Model.Files.Select(f => f.Sha256)))
-            throw new UsageException($"{files.Name} is another model than the run's '{plan.Model.Name}': " +
-                $"{(found.ConfigSha256 != plan.Model.ConfigSha256 ? "its settings differ" : "its weights differ")}.");
-    }
-
-    private static List<SaeFiles> FindSaes(ModelFiles model, (SaeRecord Sae, HookPoint? SiteOut)[] records, IReadOnlyList<string> paths)
-    {
-        var given = new List<SaeFiles>();
-        var found = new List<SaeFiles>();
+        ModelFiles files;
         try
         {
-            given.AddRange(paths.Select(p => SaeFiles.Open(p, model.IntoMemory)));
-            Dictionary<string, SaeFiles> byHash = [];
-            foreach (SaeFiles sae in given)
-                byHash.TryAdd(RunIdentity.Of(sae.Checkpoint), sae);
-            foreach ((SaeRecord record, HookPoint? siteOut) in records)
-            {
-                SaeFiles sae = byHash.TryGetValue(record.Sha256, out SaeFiles? known) && !found.Contains(known) ? known
-                    : OpenByName(record, model);
-                found.Add(sae);
-                if (RunIdentity.Of(sae.Checkpoint) != record.Sha256)
-                    throw new UsageException($"{sae.Name} is another SAE than the run's '{record.Id}'; --sae PATH says where that is.");
-                sae.Place(model, record.Site, siteOut);
-            }
-
-            return found;
+            files = ModelFiles.Open(given ?? plan.Model.Name, intoMemory);
         }
-        catch
+        catch (InvalidDataException e) when (given is null)
         {
-            foreach (SaeFiles sae in given.Concat(found).Distinct())
-                sae.Dispose();
-            throw;
+            throw new UsageException($"the run's model '{plan.Model.Name}' is not found here ({e.Message.TrimEnd('.')})");
+        }
+
+        if (Difference(files, plan, cancellation) is null)
+            return files;
+        string name = files.Name;
+        files.Dispose();
+        throw new UsageException($"{name} is another model than the run's '{plan.Model.Name}'.");
+    }
+
+    private static void RequireModel(ModelFiles files, RunPlan plan, CancellationToken cancellation)
+    {
+        if (Difference(files, plan, cancellation) is string difference)
+            throw new UsageException($"{files.Name} is another model than the run's '{plan.Model.Name}': {difference}.");
+    }
+
+    /// <summary>In what a model differs from a run's; null: in nothing. By content: what a file is called does not change what it computes.</summary>
+    private static string? Difference(ModelFiles files, RunPlan plan, CancellationToken cancellation)
+    {
+        ModelRecord found = RunIdentity.Of(plan.Model.Name, files.Checkpoint, cancellation);
+        return found.ConfigSha256 != plan.Model.ConfigSha256 ? "its settings differ"
+            : found.Files.Select(f => f.Sha256).SequenceEqual(plan.Model.Files.Select(f => f.Sha256)) ? null : "its weights differ";
+    }
+
+    private static void FindSaes(Workbench bench, (SaeRecord Sae, HookPoint? SiteOut)[] records, IReadOnlyList<string> paths)
+    {
+        Dictionary<string, SaeFiles> byHash = [];
+        foreach (SaeFiles sae in paths.Select(p => bench.Own(SaeFiles.Open(p, bench.Files.IntoMemory))))
+            byHash.TryAdd(RunIdentity.Of(sae.Checkpoint), sae);
+        foreach ((SaeRecord record, HookPoint? siteOut) in records)
+        {
+            SaeFiles sae = bench.Add(byHash.TryGetValue(record.Sha256, out SaeFiles? known) && !bench.Saes.Contains(known) ? known
+                : OpenByName(record, bench.Files));
+            if (RunIdentity.Of(sae.Checkpoint) != record.Sha256)
+                throw new UsageException($"{sae.Name} is another SAE than the run's '{record.Id}'; --sae PATH says where that is.");
+            sae.Place(bench.Files, record.Site, siteOut);
         }
     }
 

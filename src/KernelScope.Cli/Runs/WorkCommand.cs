@@ -105,7 +105,7 @@ internal sealed class WorkCommand : Verb
             shards = undone;
         }
 
-        using RunParts parts = RunParts.Open(parsed, Common, plan, parsed.GetValue(_saes) ?? [], Streams, 0, Cancellation);
+        using Workbench parts = RunParts.Open(parsed, this, plan, parsed.GetValue(_saes) ?? [], 0, Cancellation);
         using IShardMaker maker = parts.Maker(folder, plan);
         if (_queue.IsGiven(parsed) && IsEvaluation(parsed))
             Enqueue(parsed, folder, plan);
@@ -140,7 +140,7 @@ internal sealed class WorkCommand : Verb
             (RunFolder folder, RunPlan plan) = RunSteps.Open(parsed.GetRequiredValue(_run));
             if (!IsEvaluation(parsed))
                 return (folder, plan);
-            return parsed.GetValue(_saes) is { Length: > 0 } saes ? EvaluationRuns.Plan(parsed, Common, folder, plan, saes,
+            return parsed.GetValue(_saes) is { Length: > 0 } saes ? EvaluationRuns.Plan(parsed, this, folder, plan, saes,
                 Point(parsed, _site), Point(parsed, _siteOut), !parsed.GetValue(_noGradients)) : EvaluationRuns.Find(folder, plan);
         }
         catch (InvalidDataException e)

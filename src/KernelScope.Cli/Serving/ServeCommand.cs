@@ -73,7 +73,8 @@ internal sealed class ServeCommand : Verb
     {
         string? export = parsed.GetValue(_export);
         string[] urls = export is null ? _options.UrlsOf(parsed) : ["http://127.0.0.1:0"];
-        using ModelFiles files = ModelFiles.Open(Common.ModelOf(parsed), Common.NoMapOf(parsed));
+        using var bench = Workbench.Open(parsed, this);
+        ModelFiles files = bench.Files;
         if (export is not null && !files.IsDemo)
             throw new UsageException("--export is for the demo model: the exercises are about its features.");
         if (export is not null && !RecordedCopy.MayReplace(export))
@@ -96,24 +97,16 @@ internal sealed class ServeCommand : Verb
             web.CorpusName = InputFile.NameOf(corpus);
         }
 
-        var saes = new List<(string Id, SaeFiles Files)>();
-        try
+        List<(string Id, SaeFiles Files)> saes = [.. Names(parsed, files).Select(n => Open(n, bench))];
+        if (saes.GroupBy(s => s.Id, StringComparer.OrdinalIgnoreCase).FirstOrDefault(g => g.Count() > 1) is { } twice)
+            throw new UsageException($"two SAEs have the source id {twice.Key}; give one another: --sae PATH=ID.");
+        foreach (string folder in parsed.GetValue(_dashboards) ?? [])
         {
-            saes.AddRange(Names(parsed, files).Select(n => Open(n, files)));
-            if (saes.GroupBy(s => s.Id, StringComparer.OrdinalIgnoreCase).FirstOrDefault(g => g.Count() > 1) is { } twice)
-                throw new UsageException($"two SAEs have the source id {twice.Key}; give one another: --sae PATH=ID.");
-            foreach (string folder in parsed.GetValue(_dashboards) ?? [])
-            {
-                RequireOwn(folder, saes);
-                web.Dashboards.Add(folder);
-            }
+            RequireOwn(folder, saes);
+            web.Dashboards.Add(folder);
+        }
 
-            return Serve(parsed, urls, files, saes, web, target);
-        }
-        finally
-        {
-            saes.ForEach(s => s.Files.Dispose());
-        }
+        return Serve(parsed, urls, bench, saes, web, target);
     }
 
     /// <summary>Names and shapes are looked at by the server; whether it is the very SAE, here.</summary>
@@ -132,12 +125,14 @@ internal sealed class ServeCommand : Verb
     }
 
     private int Serve(
-        ParseResult parsed, string[] urls, ModelFiles files, List<(string Id, SaeFiles Files)> saes, KernelScopeWebOptions web,
+        ParseResult parsed, string[] urls, Workbench bench, List<(string Id, SaeFiles Files)> saes, KernelScopeWebOptions web,
         FolderInProgress? target)
     {
+        ModelFiles files = bench.Files;
         int context = Math.Min(_options.ContextOf(parsed), files.Config.ContextLength), batch = _options.BatchOf(parsed);
+        // The engine disposes it, and what is handed over to it.
         Device device = Common.OpenDevice(
-            parsed, Streams, ("weights", files.WeightBytesOn(Common.DeviceOf(parsed))),
+            parsed, Streams, bench.DeviceName, bench.Precision, bench.SaePrecision, bench.Threads, bench.Weights,
             ("SAEs", saes.Sum(s => s.Files.Bytes + s.Files.PackedBytes)),
             ("contexts", batch * Session.BytesFor(files.Config, context, 0, Common.KvOf(parsed))));
         var options = new EngineOptions
@@ -232,11 +227,11 @@ internal sealed class ServeCommand : Verb
             : throw new UsageException("an SAE is missing: --sae PATH (only the demo model has some by default).");
     }
 
-    private static (string Id, SaeFiles Files) Open(string name, ModelFiles model)
+    private static (string Id, SaeFiles Files) Open(string name, Workbench bench)
     {
         int equals = name.LastIndexOf('=');
         string? id = equals > 0 && IsId(name.AsSpan(equals + 1)) ? name[(equals + 1)..] : null;
-        SaeFiles files = SaeOptions.Open(id is null ? name : name[..equals], null, null, model);
+        SaeFiles files = bench.AddSae(id is null ? name : name[..equals]);
         return (id ?? SourceName.Of(files), files);
     }
 

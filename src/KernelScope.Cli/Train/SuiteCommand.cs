@@ -135,8 +135,8 @@ internal sealed class SuiteCommand : Verb
         IReadOnlyList<FailedItem> failed = [];
         if (!parsed.GetValue(_reportOnly) && missing.Length > 0)
         {
-            using Device device = Open(parsed);
-            seconds = Estimate(plan, Missing(results, measures: false), run, device);
+            using Workbench bench = Open(parsed);
+            seconds = Estimate(plan, Missing(results, measures: false), run, bench.Device);
             long bytes = BytesOf(plan, missing, runPlan, parsed.GetValue(_workers));
             Streams.Error.WriteLine(FormattableString.Invariant(
                 $"Suite {plan.Id[..12]}: {plan.Items.Count} SAEs, {missing.Length} of them missing."));
@@ -148,7 +148,7 @@ internal sealed class SuiteCommand : Verb
             if (!parsed.GetValue(_dryRun))
             {
                 RunSteps.RequireRoom(new RunFolder(folder.Path), bytes);
-                failed = Work(parsed, plan, folder, run, device, missing);
+                failed = Work(parsed, plan, folder, run, bench, missing);
                 results = Results(plan, folder);
             }
         }
@@ -183,18 +183,26 @@ internal sealed class SuiteCommand : Verb
     private static int[] Missing(SuiteResult?[] results, bool measures) => [.. Enumerable.Range(0, results.Length)
         .Where(i => results[i] is not SuiteResult found || (measures && found.Fidelity is null))];
 
-    private Device Open(ParseResult parsed)
+    private Workbench Open(ParseResult parsed)
     {
-        string name = Common.DeviceOf(parsed);
-        return Common.OpenDevice(parsed, Streams, name == "auto" ? "cpu" : name, Precision.Exact, Precision.Exact);
+        var bench = Workbench.WithoutModel(parsed, this);
+        (bench.DeviceName, bench.Precision) = (bench.DeviceName == "auto" ? "cpu" : bench.DeviceName, Precision.Exact);
+        bench.OpenDevice();
+        return bench;
     }
 
-    private IReadOnlyList<FailedItem> Work(ParseResult parsed, SuitePlan plan, SuiteFolder folder, RunFolder run, Device device,
+    private IReadOnlyList<FailedItem> Work(ParseResult parsed, SuitePlan plan, SuiteFolder folder, RunFolder run, Workbench bench,
         int[] missing)
     {
-        using ModelFiles? files = parsed.GetValue(_noModel) ? null : OpenModel(parsed, plan.Run);
-        using Gemma2Model? model = files?.Load(device, Streams, Cancellation,
-            RunIdentity.IsPacked(plan.Run.DeviceClass) ? PanelUse.Exact : PanelUse.None);
+        Gemma2Model? model = null;
+        if (!parsed.GetValue(_noModel))
+        {
+            bench.Add(OpenModel(parsed, plan.Run));
+            bench.Panels = RunIdentity.IsPacked(plan.Run.DeviceClass) ? PanelUse.Exact : PanelUse.None;
+            bench.LoadWeights();
+            model = bench.Model;
+        }
+
         var worker = new SuiteWorker(folder, plan, run, model, parsed.GetValue(_checkpointEvery), parsed.GetValue(_together));
         int count = parsed.GetValue(_workers), threads = Math.Max(1, (Common.ThreadsOf(parsed) is > 0 and int given ? given
             : Environment.ProcessorCount) / count);
@@ -211,7 +219,7 @@ internal sealed class SuiteCommand : Verb
                 using CpuDevice? own = count == 1 ? null : new CpuDevice(threads, Precision.Exact);
                 while (true)
                 {
-                    worker.Run(queue, own ?? device, server is null ? TimeSpan.Zero : Idle, progress, stop.Token);
+                    worker.Run(queue, own ?? bench.Device, server is null ? TimeSpan.Zero : Idle, progress, stop.Token);
                     int[] left = server is null ? [] : Left(plan, folder, worker, model is not null);
                     if (left.Length == 0)
                         return;
@@ -257,7 +265,7 @@ internal sealed class SuiteCommand : Verb
     {
         try
         {
-            return RunModel.Open(Common.HasModel(parsed) ? Common.ModelOf(parsed) : null, run, Common.NoMapOf(parsed), Cancellation);
+            return RunParts.OpenFiles(Common.HasModel(parsed) ? Common.ModelOf(parsed) : null, run, Common.NoMapOf(parsed), Cancellation);
         }
         catch (UsageException e) when (!Common.HasModel(parsed))
         {

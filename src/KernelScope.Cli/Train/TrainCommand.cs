@@ -173,18 +173,22 @@ internal sealed class TrainCommand : Verb
             : OpenFile(parsed, from, options);
         TrainedPlace place = PlaceOf(parsed, source?.Plan.Model.Name);
         string name = Common.DeviceOf(parsed);
-        using ModelFiles? modelFiles = OpenModel(parsed, source, place, rows.ValidationRows, out TokenSet? lossTokens);
-        PanelUse panels = parsed.GetValue(_live) && RunIdentity.IsPacked(source!.Value.Plan.DeviceClass) ? PanelUse.Exact : PanelUse.None;
+        using var bench = Workbench.WithoutModel(parsed, this);
+        ModelFiles? modelFiles = OpenModel(parsed, source, place, rows.ValidationRows, out TokenSet? lossTokens);
+        if (modelFiles is not null)
+            bench.Add(modelFiles);
+        (bench.DeviceName, bench.Precision) = (name == "auto" ? "cpu" : name, Precision.Exact);
+        bench.Panels = parsed.GetValue(_live) && RunIdentity.IsPacked(source!.Value.Plan.DeviceClass) ? PanelUse.Exact : PanelUse.None;
         (string, long)[] needs = [("parameters and their second moments", SaeTrainer.ParameterBytes(options, rows.Width, rows.TargetWidth)),
             ("a batch", SaeTrainer.BatchBytes(options, rows.Width, rows.TargetWidth)), ("the bucket", rows is RunRows run ? run.BucketBytes
             : 0), ("open shards", parsed.GetValue(_live) ? RunRows.LiveBytes(source!.Value.Plan, new RunRowsOptions(), rows.Width,
-            rows.TargetWidth) : 0), ("the model", modelFiles?.WeightBytesOn(name, panels) ?? 0)];
-        using Device device = Common.OpenDevice(parsed, Streams, name == "auto" ? "cpu" : name, Precision.Exact, Precision.Exact, needs);
-        using Gemma2Model? loaded = modelFiles?.Load(device, Streams, Cancellation, panels);
+            rows.TargetWidth) : 0), ("the model", modelFiles?.WeightBytesOn(name, bench.Panels) ?? 0)];
+        bench.Load(needs);
+        Gemma2Model? loaded = modelFiles is null ? null : bench.Model;
         model = loaded;
         if (parsed.GetValue(_live))
-            RequireClass(device, loaded!, source!.Value.Plan);
-        using var trainer = new SaeTrainer(device, rows, options);
+            RequireClass(bench.Device, loaded!, source!.Value.Plan);
+        using var trainer = new SaeTrainer(bench.Device, rows, options);
         var files = new TrainingFiles
         {
             Folder = folder,
@@ -194,7 +198,7 @@ internal sealed class TrainCommand : Verb
             CheckpointEvery = parsed.GetValue(_checkpointEvery),
             KeepEvery = parsed.GetValue(_keepEvery),
             Resume = parsed.GetValue(_resume),
-            Warn = text => Failure.WriteLine(Streams.Error, $"warning: {text}"),
+            Warn = Streams.Warn,
             Place = place,
         };
         using var training = new TrainingRun(trainer, files)
@@ -259,7 +263,7 @@ internal sealed class TrainCommand : Verb
         double? fvu = record is null ? null : ShardManifest.Read(folder, plan, 0)?.Sites[record.Name].RoundingFvu;
         string measured = fvu is not double share ? ""
             : FormattableString.Invariant($" (FVU of the stored rows to the exact ones in the first shard: {share:0.0e+0})");
-        Failure.WriteLine(Streams.Error, $"warning: the run holds rows in {RunPlan.NameOf(plan.RowType)}; what is trained and measured " +
+        Streams.Warn($"the run holds rows in {RunPlan.NameOf(plan.RowType)}; what is trained and measured " +
             "is " +
             $"what was rounded{measured}.");
     }
@@ -275,7 +279,7 @@ internal sealed class TrainCommand : Verb
         if (source is not ({ } folder, { } plan) || !(live || measures))
             return null;
         string? given = Common.HasModel(parsed) ? Common.ModelOf(parsed) : null;
-        ModelFiles? files = live ? RunModel.Open(given, plan, Common.NoMapOf(parsed), Cancellation) : null;
+        ModelFiles? files = live ? RunParts.OpenFiles(given, plan, Common.NoMapOf(parsed), Cancellation) : null;
         if (!measures)
             return files;
         HookPoint site = place.Site!.Value, siteOut = place.SiteOut ?? site;
@@ -283,7 +287,7 @@ internal sealed class TrainCommand : Verb
         {
             if (!ValidationLoss.IsPossible(site, siteOut))
                 throw new UsageException($"what is read at {site} cannot be put in the place of {siteOut}.");
-            files ??= RunModel.Open(given, plan, Common.NoMapOf(parsed), Cancellation);
+            files ??= RunParts.OpenFiles(given, plan, Common.NoMapOf(parsed), Cancellation);
             tokens = RunEvaluation.ValidationTokens(folder, plan, parsed.GetValue(_validation), most, files.Config);
         }
         catch (Exception e) when (e is UsageException or InvalidDataException or ArgumentException)

@@ -18,16 +18,20 @@ internal sealed class Kernel(PtxKernelInfo info, nint function)
 
     /// <summary>Where each parameter begins.</summary>
     public int[] Offsets { get; } = [.. info.Parameters.Select(p => p.Offset)];
+
+    /// <summary>How many values an element of each view has: kernels read up to 16 bytes at a time.</summary>
+    public int[] ValuesOfElement { get; } =
+        [.. info.Parameters.Select(p => p.Type switch { "b32x4[]" => 8, "f32x4[]" or "b32x2[]" => 4, _ => 1 })];
 }
 
 /// <summary>
 /// The kernels of a device, loaded at first use: a PTX file is compiled by the driver (which caches the result) when one of its kernels is
 /// asked for.
 /// </summary>
-internal sealed class KernelTable(CudaContext context, PtxImage image) : IDisposable
+internal sealed partial class KernelTable(CudaContext context, PtxImage image) : IDisposable
 {
     private readonly Dictionary<string, Kernel> _kernels = new(StringComparer.Ordinal);
-    private readonly Dictionary<(string, string, string), Kernel> _composed = [];
+    private readonly Kernel?[] _numbered = new Kernel?[Names.Length];
     private readonly Dictionary<string, nint> _modules = new(StringComparer.Ordinal);
 
     /// <summary>The kernel of that name.</summary>
@@ -41,21 +45,6 @@ internal sealed class KernelTable(CudaContext context, PtxImage image) : IDispos
             {
                 kernel = Load(image.Kernel(name));
                 _kernels.Add(name, kernel);
-            }
-
-            return kernel;
-        }
-    }
-
-    /// <summary>The kernel <c>first_second</c> or <c>first_second_third</c>; the name is put together once.</summary>
-    public Kernel this[string first, string second, string third = ""]
-    {
-        get
-        {
-            if (!_composed.TryGetValue((first, second, third), out Kernel? kernel))
-            {
-                kernel = this[third.Length == 0 ? $"{first}_{second}" : $"{first}_{second}_{third}"];
-                _composed.Add((first, second, third), kernel);
             }
 
             return kernel;
@@ -76,8 +65,11 @@ internal sealed class KernelTable(CudaContext context, PtxImage image) : IDispos
             _ = context.Driver.ModuleUnload(module);
         _modules.Clear();
         _kernels.Clear();
-        _composed.Clear();
+        Array.Clear(_numbered);
     }
+
+    /// <summary>A kernel by its number among the names.</summary>
+    private Kernel At(int number) => _numbered[number] ??= this[Names[number]];
 
     private Kernel Load(PtxKernelInfo info)
     {

@@ -46,7 +46,7 @@ internal sealed class LaunchQueue : IDisposable
     private int _hostBytes;
     private int _slot;
     private int _position;
-    private ulong _positionAddress;
+    private View<int> _positionView;
 
     /// <summary>An empty queue.</summary>
     /// <param name="context">Where launches go.</param>
@@ -83,8 +83,8 @@ internal sealed class LaunchQueue : IDisposable
     }
 
     /// <summary>Copies small data of the host to where the launches of this op can read it.</summary>
-    /// <returns>Its address on the device.</returns>
-    public ulong Upload<T>(ReadOnlySpan<T> data)
+    /// <returns>Where it is on the device.</returns>
+    public View<T> Upload<T>(ReadOnlySpan<T> data)
         where T : unmanaged
     {
         ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(data);
@@ -99,29 +99,29 @@ internal sealed class LaunchQueue : IDisposable
 
         bytes.CopyTo(_pinned.Span[((_slot * HostDataBytes) + at)..]);
         _hostBytes = (at + bytes.Length + HostDataAlignment - 1) & ~(HostDataAlignment - 1);
-        return _hostData.Address + (ulong)at;
+        return new View<T>(_hostData.Address + (ulong)at, data.Length);
     }
 
     /// <summary>Where the launches of this op can read a position; the ops of one batch mostly share it.</summary>
-    public ulong Position(int position)
+    public View<int> Position(int position)
     {
-        if (_positionAddress == 0 || _position != position)
-            (_positionAddress, _position) = (Upload<int>([position]), position);
-        return _positionAddress;
+        if (_positionView.Length == 0 || _position != position)
+            (_positionView, _position) = (Upload<int>([position]), position);
+        return _positionView;
     }
 
-    /// <summary>Begins a launch; its parameters follow in order, then <see cref="End"/>.</summary>
+    /// <summary>Begins a launch; its parameters follow in order, then <see cref="End"/>. The kernels' own types in <c>Kernels.g.cs</c> do that.</summary>
     /// <exception cref="ArgumentException">The grid is empty or larger than a device allows.</exception>
-    public LaunchQueue Begin(Kernel kernel, long gridX, long gridY = 1, long gridZ = 1)
+    public LaunchQueue Begin(Kernel kernel, Grid grid)
     {
-        if (gridX is <= 0 or > int.MaxValue || gridY is <= 0 or > MaxGridYZ || gridZ is <= 0 or > MaxGridYZ)
-            throw new ArgumentException($"Kernel '{kernel.Info.Name}' cannot be launched with a grid of ({gridX}, {gridY}, {gridZ}) " +
-                "blocks.");
+        (long x, long y, long z) = grid;
+        if (x is <= 0 or > int.MaxValue || y is <= 0 or > MaxGridYZ || z is <= 0 or > MaxGridYZ)
+            throw new ArgumentException($"Kernel '{kernel.Info.Name}' cannot be launched with a grid of ({x}, {y}, {z}) blocks.");
         if (_launchCount == _launches.Length)
             Array.Resize(ref _launches, 2 * _launches.Length);
         if (_parameterBytes + kernel.ParameterBytes > _parameters.Length)
             Array.Resize(ref _parameters, 2 * _parameters.Length);
-        _launches[_launchCount] = new Launch(kernel, new LaunchShape((int)gridX, (int)gridY, (int)gridZ, kernel.Info.GroupSize),
+        _launches[_launchCount] = new Launch(kernel, new LaunchShape((int)x, (int)y, (int)z, kernel.Info.GroupSize),
             _parameterBytes, _op);
         _open = kernel;
         _nextParameter = 0;
@@ -131,30 +131,31 @@ internal sealed class LaunchQueue : IDisposable
     }
 
     /// <summary>A view: address and number of elements.</summary>
-    public LaunchQueue View(ulong address, long length)
+    public LaunchQueue Add<T>(View<T> view)
     {
+        long elements = view.Length / (_open?.ValuesOfElement[_nextParameter] ?? 1);
         Span<byte> place = Next(16);
-        MemoryMarshal.Write(place, address);
-        MemoryMarshal.Write(place[8..], length);
+        MemoryMarshal.Write(place, view.Address);
+        MemoryMarshal.Write(place[8..], elements);
         return this;
     }
 
     /// <summary>An i32.</summary>
-    public LaunchQueue Int(int value)
+    public LaunchQueue Add(int value)
     {
         MemoryMarshal.Write(Next(4), value);
         return this;
     }
 
     /// <summary>An i64.</summary>
-    public LaunchQueue Long(long value)
+    public LaunchQueue Add(long value)
     {
         MemoryMarshal.Write(Next(8), value);
         return this;
     }
 
     /// <summary>An f32.</summary>
-    public LaunchQueue Float(float value)
+    public LaunchQueue Add(float value)
     {
         MemoryMarshal.Write(Next(4), value);
         return this;
@@ -192,7 +193,7 @@ internal sealed class LaunchQueue : IDisposable
             return;
         int launches = _launchCount, parameterBytes = _parameterBytes, hostBytes = _hostBytes;
         // What fails is gone: it must not come again with the next batch.
-        (_launchCount, _parameterBytes, _hostBytes, _positionAddress) = (0, 0, 0, 0);
+        (_launchCount, _parameterBytes, _hostBytes, _positionView) = (0, 0, 0, default);
         _context.MakeCurrent();
         if (hostBytes > 0)
         {

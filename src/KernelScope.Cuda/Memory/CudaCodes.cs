@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using KernelScope.Cuda.Driver;
+using KernelScope.Cuda.Launching;
 using KernelScope.Devices;
 
 namespace KernelScope.Cuda.Memory;
@@ -21,13 +22,13 @@ internal sealed class CudaCodes : SparseCodes
     public long Capacity { get; private set; }
 
     /// <summary>Where each row begins, i64 [rows + 1].</summary>
-    public ulong Starts => _starts!.Address;
+    public View<long> Starts => new(_starts!.Address, Rows + 1L);
 
     /// <summary>Indices, i32.</summary>
-    public ulong Features => _features!.Address;
+    public View<int> Features => new(_features!.Address, Capacity);
 
     /// <summary>Values, f32.</summary>
-    public ulong Values => _values!.Address;
+    public View<float> Values => new(_values!.Address, Capacity);
 
     /// <summary>Makes room for what an op will write, forgetting what is there. Nothing of the op may be queued yet.</summary>
     /// <param name="rows">Number of lists.</param>
@@ -75,9 +76,9 @@ internal sealed class CudaCodes : SparseCodes
     public void CopyFrom(CodeList source)
     {
         Begin(source.Rows, source.Count);
-        _device.Staging.Upload(Starts, MemoryMarshal.AsBytes(source.RowStart.AsSpan(0, source.Rows + 1)));
-        _device.Staging.Upload(Features, MemoryMarshal.AsBytes(source.Feature.AsSpan(0, source.Count)));
-        _device.Staging.Upload(Values, MemoryMarshal.AsBytes(source.Value.AsSpan(0, source.Count)));
+        _device.Staging.Upload(Starts.Address, MemoryMarshal.AsBytes(source.RowStart.AsSpan(0, source.Rows + 1)));
+        _device.Staging.Upload(Features.Address, MemoryMarshal.AsBytes(source.Feature.AsSpan(0, source.Count)));
+        _device.Staging.Upload(Values.Address, MemoryMarshal.AsBytes(source.Value.AsSpan(0, source.Count)));
     }
 
     /// <summary>Waits and gives a copy to the host. Short lists come with their starts in one wait.</summary>
@@ -91,7 +92,7 @@ internal sealed class CudaCodes : SparseCodes
         int guess = (int)Math.Min(Capacity, PairsAtOnce);
         Span<byte> first = stackalloc byte[2 * PairsAtOnce * sizeof(int)];
         Span<byte> features = first[..(guess * sizeof(int))], values = first.Slice(guess * sizeof(int), guess * sizeof(float));
-        _device.Staging.Download(Starts, starts, Features, features, Values, values);
+        _device.Staging.Download(Starts.Address, starts, Features.Address, features, Values.Address, values);
         destination.Resize(Rows, checked((int)destination.RowStart[Rows]));
         Span<byte> allFeatures = MemoryMarshal.AsBytes(destination.Feature.AsSpan(0, destination.Count));
         Span<byte> allValues = MemoryMarshal.AsBytes(destination.Value.AsSpan(0, destination.Count));
@@ -102,8 +103,8 @@ internal sealed class CudaCodes : SparseCodes
             return;
         }
 
-        _device.Staging.Download(Features, allFeatures);
-        _device.Staging.Download(Values, allValues);
+        _device.Staging.Download(Features.Address, allFeatures);
+        _device.Staging.Download(Values.Address, allValues);
     }
 
     /// <inheritdoc/>

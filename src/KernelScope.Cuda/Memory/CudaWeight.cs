@@ -1,4 +1,5 @@
 using KernelScope.Cuda.Driver;
+using KernelScope.Cuda.Launching;
 using KernelScope.Devices;
 using KernelScope.Files;
 
@@ -43,11 +44,11 @@ internal sealed class CudaWeight : Weight
     /// <summary>Bytes of a weight.</summary>
     public int ElementBytes { get; }
 
-    /// <summary>The dtype as kernels' names have it.</summary>
-    public string TypeName => Type switch { DType.BF16 => "bf16", DType.F16 => "f16", _ => "f32" };
-
     /// <summary>Number of weights.</summary>
     public long Length => (long)Rows * Columns;
+
+    /// <summary>The weights in a layout, as <see cref="Address"/> has them.</summary>
+    public View<Stored> View(WeightLayout layout) => new(Address(layout), Length);
 
     /// <summary>The first weight in a layout; uploads it if it is not there yet, so ask before anything of an op is queued.</summary>
     public ulong Address(WeightLayout layout)

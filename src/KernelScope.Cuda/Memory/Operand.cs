@@ -1,3 +1,4 @@
+using KernelScope.Cuda.Launching;
 using KernelScope.Devices;
 
 namespace KernelScope.Cuda.Memory;
@@ -11,6 +12,9 @@ internal readonly record struct Operand(ulong Address, int Rows, int Columns, in
 {
     /// <summary>Number of values from the first to the last.</summary>
     public long Span => ((Rows - 1L) * Stride) + Columns;
+
+    /// <summary>From the first value to the last.</summary>
+    public View<float> View => new(Address, Span);
 
     /// <summary>Whether every row begins at a multiple of 16 bytes.</summary>
     public bool IsAligned => Address % 16 == 0 && (Stride % 4 == 0 || Rows == 1);

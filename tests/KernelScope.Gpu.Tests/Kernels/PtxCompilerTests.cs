@@ -1,4 +1,7 @@
+using System.Reflection;
+using System.Text.Json.Nodes;
 using ILGPU;
+using KernelScope.Cuda.Launching;
 using KernelScope.Kernels;
 using KernelScope.PtxCompiler;
 using KernelScope.PtxEmulator;
@@ -23,6 +26,98 @@ public sealed class PtxCompilerTests
     {
         Emission emission = Emission.Create(Catalog.All, Emission.HashSources(Path.Combine(Repository.Root, "kernels")));
         Assert.Empty(emission.Differences(Repository.PtxFolder));
+        Assert.Null(Emission.Difference(Path.Combine(Repository.Root, Launchers.FilePath), emission.Launchers));
+    }
+
+    [Fact]
+    public void Launchers_take_the_parameters_of_the_manifest_and_no_others()
+    {
+        string manifest = File.ReadAllText(Path.Combine(Repository.PtxFolder, "manifest.json"));
+        using var json = System.Text.Json.JsonDocument.Parse(manifest);
+        var kernels = json.RootElement.GetProperty("kernels").EnumerateArray().ToDictionary(k => k.GetProperty("name").GetString()!);
+        // The method that chooses is named as the kernel is, without what it chooses by.
+        var named = new Dictionary<string, string>
+        {
+            ["Copy"] = "copy", ["AttendTile"] = "attend_bf16_tile_128", ["GemvRope"] = "gemv_rope_bf16_f16",
+            ["SaeEncode"] = "sae_encode_f32_8rows", ["GatedGemmTensor"] = "gated_gemm_tensor_bf16_fast", ["Top1Write"] = "top_1_write",
+            ["CodesGather"] = "codes_gather", ["PeakMma"] = "peak_mma",
+        };
+        foreach ((string choice, string name) in named)
+        {
+            MethodInfo launch = typeof(KernelTable).GetMethod(choice)!.ReturnType.GetMethod("Launch")!;
+            var expected = kernels[name].GetProperty("parameters").EnumerateArray().Select(p => (p.GetProperty("name").GetString(),
+                p.GetProperty("type").GetString()!.EndsWith("[]", StringComparison.Ordinal)));
+            Assert.Equal(expected, launch.GetParameters().Skip(2).Select(p => (p.Name, p.ParameterType.IsGenericType)));
+        }
+
+        Assert.Equal(kernels.Keys.Order(), ((string[])typeof(KernelTable).GetField("Names", BindingFlags.NonPublic | BindingFlags.Static)!
+            .GetValue(null)!).Order());
+    }
+
+    [Fact]
+    public void A_manifest_that_lacks_a_form_or_names_a_parameter_in_two_ways_gives_no_launchers()
+    {
+        string manifest = File.ReadAllText(Path.Combine(Repository.PtxFolder, "manifest.json"));
+        JsonNode lacking = JsonNode.Parse(manifest)!, renamed = JsonNode.Parse(manifest)!, longer = JsonNode.Parse(manifest)!;
+        lacking["kernels"]!.AsArray().RemoveAt(IndexOf(lacking, "gemv_f16_4rows"));
+        Parameter(renamed, "embed_f16", "scale")["name"] = "factor";
+        Parameter(longer, "copy", "columns")["type"] = "i64";
+        Assert.Contains("gemv", Refusal(lacking), StringComparison.Ordinal);
+        Assert.Contains("embed", Refusal(renamed), StringComparison.Ordinal);
+        Assert.Contains("long columns", Launchers.Write(longer.ToJsonString()), StringComparison.Ordinal);
+
+        string Refusal(JsonNode changed) =>
+            Assert.Throws<InvalidOperationException>(() => Launchers.Write(changed.ToJsonString())).Message;
+        int IndexOf(JsonNode from, string kernel) =>
+            from["kernels"]!.AsArray().Select((k, i) => (Name: (string)k!["name"]!, i)).First(k => k.Name == kernel).i;
+        JsonNode Parameter(JsonNode from, string kernel, string name) =>
+            from["kernels"]![IndexOf(from, kernel)]!["parameters"]!.AsArray().First(p => (string)p!["name"]! == name)!;
+    }
+
+    [Fact]
+    public void Only_generated_launchers_give_launches_their_parameters()
+    {
+        HashSet<string> pushing = [];
+        foreach (Type type in typeof(KernelTable).Assembly.GetTypes())
+        {
+            const BindingFlags All = BindingFlags.DeclaredOnly | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance
+                | BindingFlags.Static;
+            foreach (MethodInfo method in type.GetMethods(All).Where(m => m.GetMethodBody() is not null && type != typeof(LaunchQueue)))
+            {
+                if (Calls(method).Any(c => c.DeclaringType == typeof(LaunchQueue) && c.Name is "Begin" or "Add" or "End"))
+                    pushing.Add(type.Name);
+            }
+        }
+
+        // All that the table gives, and nothing else: no op of the device.
+        var given = typeof(KernelTable).GetMethods().Where(m => m.ReturnType.GetMethod("Launch") is not null)
+            .Select(m => m.ReturnType.Name).ToHashSet();
+        Assert.True(given.Count > 30);
+        Assert.Equal(given.Order(), pushing.Order());
+    }
+
+    /// <summary>What a method calls.</summary>
+    private static IEnumerable<MethodBase> Calls(MethodInfo method)
+    {
+        byte[] code = method.GetMethodBody()!.GetILAsByteArray()!;
+        for (int i = 0; i + 5 <= code.Length; i++)
+        {
+            // call, callvirt; what only looks like one is not a method of the queue.
+            if (code[i] is 0x28 or 0x6F && Resolved(BitConverter.ToInt32(code, i + 1)) is MethodBase called)
+                yield return called;
+        }
+
+        MethodBase? Resolved(int token)
+        {
+            try
+            {
+                return method.Module.ResolveMethod(token, method.DeclaringType!.GetGenericArguments(), method.GetGenericArguments());
+            }
+            catch (Exception e) when (e is ArgumentException or BadImageFormatException)
+            {
+                return null;
+            }
+        }
     }
 
     [Fact]
