@@ -2,7 +2,6 @@ using System.CommandLine;
 using KernelScope.Attribution;
 using KernelScope.Devices;
 using KernelScope.Model;
-using KernelScope.Sae;
 
 namespace KernelScope.Cli;
 

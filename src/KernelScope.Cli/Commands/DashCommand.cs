@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using KernelScope.Devices;
 using KernelScope.Evaluation;
 using KernelScope.Files;
 using KernelScope.Hooks;

@@ -3,7 +3,6 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
-using KernelScope.Devices;
 using KernelScope.Emulated;
 using KernelScope.Files;
 using KernelScope.Hub.Catalog;

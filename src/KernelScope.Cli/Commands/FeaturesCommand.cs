@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using KernelScope.Devices;
 using KernelScope.Model;
 using KernelScope.Sae;
 

@@ -1,9 +1,7 @@
 using System.CommandLine;
-using KernelScope.Devices;
 using KernelScope.Evaluation;
 using KernelScope.Hooks;
 using KernelScope.Model;
-using KernelScope.Sae;
 
 namespace KernelScope.Cli;
 

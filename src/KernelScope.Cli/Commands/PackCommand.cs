@@ -3,7 +3,6 @@ using KernelScope.Cpu;
 using KernelScope.Cpu.Packing;
 using KernelScope.Cpu.Panels;
 using KernelScope.Files;
-using KernelScope.Model;
 
 namespace KernelScope.Cli;
 

@@ -1,8 +1,6 @@
 using System.CommandLine;
-using KernelScope.Devices;
 using KernelScope.Evaluation;
 using KernelScope.Model;
-using KernelScope.Sae;
 
 namespace KernelScope.Cli;
 
@@ -87,7 +85,8 @@ internal sealed class TopCommand : Verb
             Streams.Warn(misplaced);
         IReadOnlyList<TopContexts> found;
         using (var progress = new Progress(Streams, "Searching"))
-            found = TopContexts.Find(bench.Model, saeFiles.Sae, saeFiles.Site, features, tokens, parsed.GetValue(_contexts), progress, Cancellation);
+            found = TopContexts.Find(bench.Model, saeFiles.Sae, saeFiles.Site, features, tokens, parsed.GetValue(_contexts), progress,
+                Cancellation);
 
         TopResult[] results = [.. features.Select((f, i) => Result(parsed, f, found[i], tokens, files, saeFiles))];
         if (Common.JsonOf(parsed) && results.Length > 1)

@@ -5,9 +5,7 @@ using KernelScope.Devices;
 using KernelScope.Emulated;
 using KernelScope.Evaluation;
 using KernelScope.Files;
-using KernelScope.Model;
 using KernelScope.PtxEmulator;
-using KernelScope.Sae;
 
 namespace KernelScope.Cli;
 

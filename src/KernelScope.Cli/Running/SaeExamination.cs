@@ -1,7 +1,5 @@
-using KernelScope.Devices;
 using KernelScope.Evaluation;
 using KernelScope.Model;
-using KernelScope.Sae;
 
 namespace KernelScope.Cli;
 

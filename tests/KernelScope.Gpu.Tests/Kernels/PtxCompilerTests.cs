@@ -38,9 +38,14 @@ public sealed class PtxCompilerTests
         // The method that chooses is named as the kernel is, without what it chooses by.
         var named = new Dictionary<string, string>
         {
-            ["Copy"] = "copy", ["AttendTile"] = "attend_bf16_tile_128", ["GemvRope"] = "gemv_rope_bf16_f16",
-            ["SaeEncode"] = "sae_encode_f32_8rows", ["GatedGemmTensor"] = "gated_gemm_tensor_bf16_fast", ["Top1Write"] = "top_1_write",
-            ["CodesGather"] = "codes_gather", ["PeakMma"] = "peak_mma",
+            ["Copy"] = "copy",
+            ["AttendTile"] = "attend_bf16_tile_128",
+            ["GemvRope"] = "gemv_rope_bf16_f16",
+            ["SaeEncode"] = "sae_encode_f32_8rows",
+            ["GatedGemmTensor"] = "gated_gemm_tensor_bf16_fast",
+            ["Top1Write"] = "top_1_write",
+            ["CodesGather"] = "codes_gather",
+            ["PeakMma"] = "peak_mma",
         };
         foreach ((string choice, string name) in named)
         {
