@@ -56,7 +56,7 @@ public sealed class OutputHashes
     }
 
     /// <summary>Reads a file's content.</summary>
-    /// <exception cref="InvalidDataException">It is no such file.</exception>
+    /// <exception cref="InvalidDataException">It is not such a file.</exception>
     public static OutputHashes Parse(ReadOnlyMemory<byte> json, string name)
     {
         try

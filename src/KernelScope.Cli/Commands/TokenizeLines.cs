@@ -10,7 +10,7 @@ internal sealed class TokenizeLines(GemmaTokenizer tokenizer, Streams streams, C
     private const int BufferLength = 1 << 16;
 
     /// <summary>Answers every line of a file ('-': of standard input).</summary>
-    /// <exception cref="WorkException">A line is no such object; the answers to those before it have been written.</exception>
+    /// <exception cref="WorkException">A line is not such an object; the answers to those before it have been written.</exception>
     public void Run(string path)
     {
         using Stream input = path == "-" ? streams.OpenInput()

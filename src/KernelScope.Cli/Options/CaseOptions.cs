@@ -150,7 +150,7 @@ internal sealed class CaseOptions
     }
 
     /// <summary>What outputs are held to; null: nothing.</summary>
-    /// <exception cref="InvalidDataException">The file is no such file.</exception>
+    /// <exception cref="InvalidDataException">The file is not one of hashes.</exception>
     public OutputHashes? Hashes(ParseResult parsed, string device, string precision)
     {
         if (parsed.GetResult(_hashes) is not { Implicit: false })

@@ -28,7 +28,7 @@ internal static class Parsing
     }
 
     /// <summary>Token ids, separated by commas. Whether they are in a vocabulary is not known here.</summary>
-    /// <exception cref="UsageException">It is no such list, or an empty one.</exception>
+    /// <exception cref="UsageException">It is not such a list, or it is empty.</exception>
     public static long[] TokenIds(string text, string option)
     {
         string[] words = text.Split(',');

@@ -133,7 +133,7 @@ internal static class TrainingCases
             }
         });
 
-    /// <summary>Second moments well above 0, so that a step is no matter of signs: an error is then one of float32, relative to a parameter
+    /// <summary>Second moments well above 0, so that a step does not hang on signs alone: an error is then one of float32, relative to a parameter
     /// and the largest step.</summary>
     private static ConformanceCase Adam(int rows, int columns, bool unitRows, Layout layout) =>
         new(nameof(Device.AdamRows),

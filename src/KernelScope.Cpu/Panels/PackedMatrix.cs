@@ -13,7 +13,7 @@ internal sealed unsafe class PackedMatrix : IDisposable
     /// <summary>Packs a matrix: bfloat16 into compact panels where that pays.</summary>
     /// <param name="tensor">A matrix of a type that <see cref="PanelLayout.Covers"/>.</param>
     /// <param name="transposed">Whether it is stored [in, out].</param>
-    /// <exception cref="ArgumentException">It is no such matrix.</exception>
+    /// <exception cref="ArgumentException">It is not such a matrix.</exception>
     /// <exception cref="InsufficientMemoryException">There is no memory for it.</exception>
     public PackedMatrix(TensorView tensor, bool transposed = false)
     {

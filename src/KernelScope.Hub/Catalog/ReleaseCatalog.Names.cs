@@ -28,7 +28,7 @@ public static partial class ReleaseCatalog
         TryParse($"{release}/{saeId}", out sae);
 
     /// <summary>As <see cref="TryParse(string, out ReleasedSae?)"/>.</summary>
-    /// <exception cref="ArgumentException">It is no such name; the message has near ones.</exception>
+    /// <exception cref="ArgumentException">It is not such a name; the message has near ones.</exception>
     public static ReleasedSae Parse(string name) =>
         TryParse(name, out ReleasedSae? sae) ? sae
             : throw new ArgumentException($"'{name}' names no SAE of the catalogue; near it: {string.Join(", ", Near(name))}.",

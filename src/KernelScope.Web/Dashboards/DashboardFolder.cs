@@ -76,7 +76,7 @@ internal sealed class DashboardFolder : IDisposable
     public double Density(int feature) => Info.CountedPositions == 0 ? 0 : _firing[feature] / (double)Info.CountedPositions;
 
     /// <summary>A feature's row as it is stored.</summary>
-    /// <exception cref="Refusal">500: what is stored is no such row.</exception>
+    /// <exception cref="Refusal">500: what is stored is not such a row.</exception>
     public FeatureRow Read(int feature)
     {
         byte[] member = new byte[_offsets[feature + 1] - _offsets[feature]];
