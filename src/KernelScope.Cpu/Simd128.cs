@@ -6,6 +6,10 @@ using KernelScope.Cpu.Panels;
 namespace KernelScope.Cpu;
 
 /// <summary>Vectors of 4 values in portable operations: SSE, Arm's AdvSimd, or plain loops of the runtime.</summary>
+/// <remarks>
+/// On Arm, <see cref="MultiplyAdd"/> is one <c>fmla</c> and widening one <c>ushll</c>. .NET 10 has no bfloat16 products of Arm's (<c>bfdot</c>, <c>bfmmla</c>).
+/// <c>tools/check-arm.sh</c> runs all ops so on an emulated Arm machine.
+/// </remarks>
 internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
 {
     public static int Lanes => 4;
