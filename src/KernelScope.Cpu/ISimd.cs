@@ -24,11 +24,11 @@ internal unsafe interface ISimd<V>
     /// <summary>Widens IEEE float16 values, at any address.</summary>
     static abstract V LoadF16(byte* source);
 
-    /// <summary>Widens pairs of bfloat16 values, at any address: the first of each pair, and the second.</summary>
-    static abstract void LoadBf16Pairs(byte* source, out V even, out V odd);
+    /// <summary>Widens pairs of bfloat16 values: the first of each pair, and the second.</summary>
+    static abstract void WidenBf16Pairs(V pairs, out V even, out V odd);
 
-    /// <summary>Widens pairs of IEEE float16 values, at any address: the first of each pair, and the second.</summary>
-    static abstract void LoadF16Pairs(byte* source, out V even, out V odd);
+    /// <summary>Widens pairs of IEEE float16 values: the first of each pair, and the second.</summary>
+    static abstract void WidenF16Pairs(V pairs, out V even, out V odd);
 
     /// <summary>
     /// The words of a pair of inputs (0 … 3) of a compact panel (<see cref="PanelLayout"/>): in each half the sign in bit 15, exponent and fraction in bits 10 … 0; what the bits between hold does not matter.
@@ -111,4 +111,15 @@ internal unsafe interface ISimd<V>
     /// <summary>Widens a block of as many rows as lanes, <paramref name="rowBytes"/> apart, and stores its columns as rows, <paramref name="stride"/> apart.</summary>
     static abstract void Transpose<E>(byte* source, long rowBytes, float* destination, long stride)
         where E : struct, IElement;
+}
+
+/// <summary>Vectors so narrow that as many rows as lanes have room in one set of a first-level cache: what <see cref="TransposeDot{S, V}"/> is made of.</summary>
+internal unsafe interface INarrowSimd<V> : ISimd<V>
+    where V : struct
+{
+    /// <summary>
+    /// Reads four words (16 bytes) of each of as many rows as lanes, <paramref name="rowBytes"/> apart, and gives the first words of all rows, the second, the third and the fourth.
+    /// It may read whatever lies between the first row's first byte and the last row's last.
+    /// </summary>
+    static abstract void TransposeFour(byte* source, long rowBytes, out V first, out V second, out V third, out V fourth);
 }

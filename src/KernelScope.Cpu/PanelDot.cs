@@ -14,8 +14,9 @@ internal static unsafe class PanelDot<S, V>
     where S : struct, ISimd<V>
     where V : struct
 {
-    /// <summary>Most rows of a tile: two accumulators each, beside the weights.</summary>
-    private static int TileRows => S.Lanes < 16 ? 6 : 8;
+    /// <summary>Most rows of a tile: two accumulators each, beside the weights and, of two-byte types, what widens them.</summary>
+    private static int TileRows<E>()
+        where E : struct, IPanelElement => S.Lanes >= 16 ? 8 : E.IsWide ? 6 : 5;
 
     /// <summary>Inputs that are summed before the sum joins those before it: long sums lose fewer bits so, and a block stays in the first-level cache for the panel's other tiles.</summary>
     private const int BlockInputs = TransposePanel.Inputs;
@@ -68,10 +69,10 @@ internal static unsafe class PanelDot<S, V>
     private static PrefetchTo Ahead<E>(int rows)
         where E : struct, IPanelElement
     {
-        // 2 to 4 rows take float32 as fast as memory gives it, and are up to 1.1 times as slow with prefetches of ours beside the processor's own.
-        if (E.IsWide && rows is > 1 and <= 4)
+        // These take float32 as fast as memory gives it, and are up to 1.2 times as slow with prefetches of ours beside the processor's own.
+        if (E.IsWide && rows <= 4 && (rows > 1 || S.Lanes < 16))
             return PrefetchTo.Nothing;
-        return rows > TileRows ? PrefetchTo.Near : PrefetchTo.Passing;
+        return rows > TileRows<E>() ? PrefetchTo.Near : PrefetchTo.Passing;
     }
 
     private static void AddExceptions(Product* product, StoredMatrix* part, int index, float* y, long stride)
@@ -103,13 +104,20 @@ internal static unsafe class PanelDot<S, V>
         PrefetchTo ahead = PrefetchTo.Nothing)
         where E : struct, IPanelElement
     {
-        int rows = product->Rows, tiles = (rows + TileRows - 1) / TileRows, height = (rows + tiles - 1) / tiles;
+        int rows = product->Rows, tiles = (rows + TileRows<E>() - 1) / TileRows<E>(), height = (rows + tiles - 1) / tiles;
         long xStride = product->XStride;
         for (int t = 0; t < rows; t += height)
         {
             float* x = product->X + (t * xStride) + firstInput, sums = y + (t * stride);
+            int here = Math.Min(height, rows - t);
+            if (here <= 2 && S.Lanes < 16)
+            {
+                Broad<E>(here, block, x, xStride, inputs, scale, sums, stride, firstInput > 0, t == 0 ? ahead : PrefetchTo.Nothing);
+                continue;
+            }
+
             for (int j = 0; j < PanelLayout.Outputs; j += Columns)
-                Tile<E>(Math.Min(height, rows - t), block + (j * sizeof(float)), x, xStride, inputs, scale, sums + j, stride,
+                Tile<E>(here, block + (j * sizeof(float)), x, xStride, inputs, scale, sums + j, stride,
                     firstInput > 0, t + j == 0 ? ahead : PrefetchTo.Nothing);
         }
     }
@@ -217,6 +225,80 @@ internal static unsafe class PanelDot<S, V>
             Store<E>(a60, a61, scale, y + (6 * stride), add);
         if (T.Rows > 7)
             Store<E>(a70, a71, scale, y + (7 * stride), add);
+    }
+
+    /// <summary>One row or two: their tiles are four vectors wide, so that as many chains of multiply-adds run side by side.</summary>
+    private static void Broad<E>(int rows, byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add,
+        PrefetchTo ahead)
+        where E : struct, IPanelElement
+    {
+        for (int j = 0; j < PanelLayout.Outputs; j += 4 * S.Lanes)
+        {
+            byte* part = w + (j * sizeof(float));
+            if (rows == 1)
+                Broad<E, OneRow>(part, x, xStride, inputs, scale, y + j, stride, add, j == 0 ? ahead : PrefetchTo.Nothing);
+            else
+                Broad<E, TwoRows>(part, x, xStride, inputs, scale, y + j, stride, add, j == 0 ? ahead : PrefetchTo.Nothing);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    private static void Broad<E, T>(byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add,
+        PrefetchTo ahead)
+        where E : struct, IPanelElement
+        where T : struct, IRowCount
+    {
+        V a0 = default, a1 = default, a2 = default, a3 = default, b0 = default, b1 = default, b2 = default, b3 = default;
+        byte* end = w + ((long)(inputs / E.GroupInputs) * E.GroupBytes);
+        for (; w < end; w += E.GroupBytes)
+        {
+            if (ahead == PrefetchTo.Passing)
+                Prefetch.Passing(w + AheadBytes, E.GroupBytes);
+            for (int pair = 0; pair < E.GroupInputs / 2; pair++, x += 2)
+                Pair<E, T>(w, pair, x, xStride, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+        }
+
+        int last = 0;
+        for (; last < inputs % E.GroupInputs / 2; last++, x += 2)
+            Pair<E, T>(w, last, x, xStride, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
+        if (inputs % 2 != 0)
+        {
+            V w0 = E.Single<S, V>(w, last), w1 = E.Single<S, V>(w + (S.Lanes * sizeof(float)), last);
+            V w2 = E.Single<S, V>(w + (2 * S.Lanes * sizeof(float)), last), w3 = E.Single<S, V>(w + (3 * S.Lanes * sizeof(float)), last);
+            Quad<S, V>.Add(S.All(x[0]), w0, w1, w2, w3, ref a0, ref a1, ref a2, ref a3);
+            if (T.Rows > 1)
+                Quad<S, V>.Add(S.All(x[xStride]), w0, w1, w2, w3, ref b0, ref b1, ref b2, ref b3);
+        }
+
+        Store<E>(a0, a1, scale, y, add);
+        Store<E>(a2, a3, scale, y + (2 * S.Lanes), add);
+        if (T.Rows > 1)
+        {
+            Store<E>(b0, b1, scale, y + stride, add);
+            Store<E>(b2, b3, scale, y + stride + (2 * S.Lanes), add);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Pair<E, T>(byte* w, int pair, float* x, long xStride, ref V a0, ref V a1, ref V a2, ref V a3, ref V b0, ref V b1,
+        ref V b2, ref V b3)
+        where E : struct, IPanelElement
+        where T : struct, IRowCount
+    {
+        PairOfTwo<E, T>(w, pair, x, xStride, ref a0, ref a1, ref b0, ref b1);
+        PairOfTwo<E, T>(w + (2 * S.Lanes * sizeof(float)), pair, x, xStride, ref a2, ref a3, ref b2, ref b3);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void PairOfTwo<E, T>(byte* w, int pair, float* x, long xStride, ref V a0, ref V a1, ref V b0, ref V b1)
+        where E : struct, IPanelElement
+        where T : struct, IRowCount
+    {
+        E.Pair<S, V>(w, pair, out V e0, out V o0);
+        E.Pair<S, V>(w + (S.Lanes * sizeof(float)), pair, out V e1, out V o1);
+        AddPair(x, e0, e1, o0, o1, ref a0, ref a1);
+        if (T.Rows > 1)
+            AddPair(x + xStride, e0, e1, o0, o1, ref b0, ref b1);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

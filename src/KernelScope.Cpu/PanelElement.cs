@@ -29,9 +29,23 @@ internal unsafe interface IPanelElement
         where V : struct;
 }
 
-/// <summary>float32: one input follows the other.</summary>
-internal readonly unsafe struct PanelF32 : IPanelElement
+/// <summary>A type of packed values whose words (four bytes) hold one or two inputs of an output, as stored rows [out, in] do.</summary>
+internal interface IWordElement : IPanelElement
 {
+    /// <summary>Inputs of a word.</summary>
+    static abstract int WordInputs { get; }
+
+    /// <summary>Widens words to float32: their first inputs, and their second where they have two.</summary>
+    static abstract void Widen<S, V>(V words, out V even, out V odd)
+        where S : struct, ISimd<V>
+        where V : struct;
+}
+
+/// <summary>float32: one input follows the other.</summary>
+internal readonly unsafe struct PanelF32 : IWordElement
+{
+    public static int WordInputs => 1;
+
     public static int GroupInputs => 2;
 
     public static int GroupBytes => 2 * PanelLayout.StepBytes;
@@ -50,14 +64,25 @@ internal readonly unsafe struct PanelF32 : IPanelElement
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Widen<S, V>(V words, out V even, out V odd)
+        where S : struct, ISimd<V>
+        where V : struct
+    {
+        even = words;
+        odd = default;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V Single<S, V>(byte* group, int pair)
         where S : struct, ISimd<V>
         where V : struct => S.Load((float*)group);
 }
 
 /// <summary>bfloat16 pairs: a shift and a mask.</summary>
-internal readonly unsafe struct PanelBf16 : IPanelElement
+internal readonly unsafe struct PanelBf16 : IWordElement
 {
+    public static int WordInputs => 2;
+
     public static int GroupInputs => 2;
 
     public static int GroupBytes => PanelLayout.StepBytes;
@@ -69,14 +94,19 @@ internal readonly unsafe struct PanelBf16 : IPanelElement
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Pair<S, V>(byte* group, int pair, out V even, out V odd)
         where S : struct, ISimd<V>
-        where V : struct => S.LoadBf16Pairs(group, out even, out odd);
+        where V : struct => S.WidenBf16Pairs(S.Load((float*)group), out even, out odd);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Widen<S, V>(V words, out V even, out V odd)
+        where S : struct, ISimd<V>
+        where V : struct => S.WidenBf16Pairs(words, out even, out odd);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V Single<S, V>(byte* group, int pair)
         where S : struct, ISimd<V>
         where V : struct
     {
-        S.LoadBf16Pairs(group, out V even, out _);
+        Pair<S, V>(group, pair, out V even, out _);
         return even;
     }
 }
@@ -108,8 +138,10 @@ internal readonly unsafe struct PanelCompact : IPanelElement
 }
 
 /// <summary>IEEE float16 pairs.</summary>
-internal readonly unsafe struct PanelF16 : IPanelElement
+internal readonly unsafe struct PanelF16 : IWordElement
 {
+    public static int WordInputs => 2;
+
     public static int GroupInputs => 2;
 
     public static int GroupBytes => PanelLayout.StepBytes;
@@ -121,14 +153,19 @@ internal readonly unsafe struct PanelF16 : IPanelElement
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Pair<S, V>(byte* group, int pair, out V even, out V odd)
         where S : struct, ISimd<V>
-        where V : struct => S.LoadF16Pairs(group, out even, out odd);
+        where V : struct => S.WidenF16Pairs(S.Load((float*)group), out even, out odd);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Widen<S, V>(V words, out V even, out V odd)
+        where S : struct, ISimd<V>
+        where V : struct => S.WidenF16Pairs(words, out even, out odd);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V Single<S, V>(byte* group, int pair)
         where S : struct, ISimd<V>
         where V : struct
     {
-        S.LoadF16Pairs(group, out V even, out _);
+        Pair<S, V>(group, pair, out V even, out _);
         return even;
     }
 }

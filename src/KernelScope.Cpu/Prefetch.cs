@@ -19,7 +19,7 @@ internal enum PrefetchTo
 /// <summary>Cache lines of a block of memory that will be needed next, prefetched in small portions while something else computes.</summary>
 internal unsafe struct Prefetch
 {
-    private const int Line = 64;
+    private const int LineBytes = 64;
 
     private readonly long _stride;
     private readonly int _lines;
@@ -32,7 +32,7 @@ internal unsafe struct Prefetch
     {
         _row = start;
         _stride = stride;
-        _lines = (bytes + Line - 1) / Line;
+        _lines = (bytes + LineBytes - 1) / LineBytes;
         _rows = rows;
     }
 
@@ -40,7 +40,7 @@ internal unsafe struct Prefetch
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Passing(byte* start, int bytes)
     {
-        for (int at = 0; Sse.IsSupported && at < bytes; at += Line)
+        for (int at = 0; Sse.IsSupported && at < bytes; at += LineBytes)
             Sse.PrefetchNonTemporal(start + at);
     }
 
@@ -48,8 +48,16 @@ internal unsafe struct Prefetch
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Near(byte* start, int bytes)
     {
-        for (int at = 0; Sse.IsSupported && at < bytes; at += Line)
+        for (int at = 0; Sse.IsSupported && at < bytes; at += LineBytes)
             Sse.Prefetch1(start + at);
+    }
+
+    /// <summary>A line into the second-level cache.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Line(byte* start)
+    {
+        if (Sse.IsSupported)
+            Sse.Prefetch1(start);
     }
 
     /// <summary>Lines of each of <paramref name="portions"/> portions.</summary>
@@ -60,7 +68,7 @@ internal unsafe struct Prefetch
     {
         for (; Sse.IsSupported && lines > 0 && _rows > 0; lines--)
         {
-            Sse.Prefetch1(_row + ((long)_line * Line));
+            Sse.Prefetch1(_row + ((long)_line * LineBytes));
             if (++_line == _lines)
             {
                 _line = 0;

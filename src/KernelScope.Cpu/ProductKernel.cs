@@ -3,7 +3,7 @@ namespace KernelScope.Cpu;
 /// <summary>The kernels of y = x·Wᵀ.</summary>
 internal enum ProductKernel
 {
-    /// <summary><see cref="TransposeKernel{S, V}"/>: blocks of stored rows become panels on the way.</summary>
+    /// <summary><see cref="TransposeKernel{S, V}"/>: blocks of stored rows become panels on the way, or are multiplied in registers.</summary>
     Transpose,
 
     /// <summary><see cref="AxpyKernel{S, V}"/>: scaled stored rows are added up.</summary>

@@ -55,7 +55,7 @@ internal readonly record struct CpuTraits(int Lanes, int TileRows, bool Multipli
 /// of compact panels, whose exceptions <see cref="ProductKernel.PanelDot"/> adds last, in the last bits of an output that has one, and of a weight some of whose matrices are stored [in, out], in the last bits of the others'.
 /// In fast, fewer rows get what they get in exact.
 /// The matrices of one weight have one kernel each, by their form; those that read x packed are chosen for all of them.
-/// The bounds were measured on AMD EPYC machines of families 25 and 26 (AVX-512 with bfloat16, 32 MB of third-level cache); bench/results/products.md says how. Of bench/results/cpu.md the rows
+/// The bounds were measured on AMD EPYC machines of families 25 and 26 (AVX-512 with bfloat16, and AVX2; 32 MB of third-level cache); bench/results/products.md says how. Of bench/results/cpu.md the rows
 /// "encode 16k" are of matrices stored [in, out], "layer" and "decode" of ones stored [out, in], and those called "packed" of panels. <c>--profile</c> and <c>doctor</c> say what is chosen.
 /// </remarks>
 internal readonly record struct ProductPlan

@@ -10,7 +10,7 @@ namespace KernelScope.Cpu;
 /// On Arm, <see cref="MultiplyAdd"/> is one <c>fmla</c> and widening one <c>ushll</c>. .NET 10 has no bfloat16 products of Arm's (<c>bfdot</c>, <c>bfmmla</c>).
 /// <c>tools/check-arm.sh</c> runs all ops so on an emulated Arm machine.
 /// </remarks>
-internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
+internal readonly unsafe struct Simd128 : INarrowSimd<Vector128<float>>
 {
     public static int Lanes => 4;
 
@@ -27,17 +27,17 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
     public static Vector128<float> LoadF16(byte* source) => FromF16(Widen16(source));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadBf16Pairs(byte* source, out Vector128<float> even, out Vector128<float> odd)
+    public static void WidenBf16Pairs(Vector128<float> pairs, out Vector128<float> even, out Vector128<float> odd)
     {
-        Vector128<uint> bits = Vector128.Load((uint*)source);
+        Vector128<uint> bits = pairs.AsUInt32();
         even = (bits << 16).AsSingle();
         odd = (bits & Vector128.Create(0xFFFF0000u)).AsSingle();
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadF16Pairs(byte* source, out Vector128<float> even, out Vector128<float> odd)
+    public static void WidenF16Pairs(Vector128<float> pairs, out Vector128<float> even, out Vector128<float> odd)
     {
-        Vector128<uint> bits = Vector128.Load((uint*)source);
+        Vector128<uint> bits = pairs.AsUInt32();
         even = FromF16(bits);
         odd = FromF16(bits >> 16);
     }
@@ -188,11 +188,22 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Turn(Vector128<float> a, Vector128<float> b, Vector128<float> c, Vector128<float> d, float* destination, long stride)
     {
+        Turn(a, b, c, d, out Vector128<float> t0, out Vector128<float> t1, out Vector128<float> t2, out Vector128<float> t3);
+        t0.Store(destination);
+        t1.Store(destination + stride);
+        t2.Store(destination + (2 * stride));
+        t3.Store(destination + (3 * stride));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Turn(Vector128<float> a, Vector128<float> b, Vector128<float> c, Vector128<float> d, out Vector128<float> t0,
+        out Vector128<float> t1, out Vector128<float> t2, out Vector128<float> t3)
+    {
         Vector128<float> ab0 = ZipLow(a, b), ab1 = ZipHigh(a, b), cd0 = ZipLow(c, d), cd1 = ZipHigh(c, d);
-        Vector128.Create(ab0.GetLower(), cd0.GetLower()).Store(destination);
-        Vector128.Create(ab0.GetUpper(), cd0.GetUpper()).Store(destination + stride);
-        Vector128.Create(ab1.GetLower(), cd1.GetLower()).Store(destination + (2 * stride));
-        Vector128.Create(ab1.GetUpper(), cd1.GetUpper()).Store(destination + (3 * stride));
+        t0 = Vector128.Create(ab0.GetLower(), cd0.GetLower());
+        t1 = Vector128.Create(ab0.GetUpper(), cd0.GetUpper());
+        t2 = Vector128.Create(ab1.GetLower(), cd1.GetLower());
+        t3 = Vector128.Create(ab1.GetUpper(), cd1.GetUpper());
     }
 
     private static Vector128<float> ZipLow(Vector128<float> a, Vector128<float> b) =>
@@ -200,4 +211,17 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
 
     private static Vector128<float> ZipHigh(Vector128<float> a, Vector128<float> b) =>
         Sse.IsSupported ? Sse.UnpackHigh(a, b) : Vector128.Create(a[2], b[2], a[3], b[3]);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void TransposeFour(byte* source, long rowBytes, out Vector128<float> first, out Vector128<float> second,
+        out Vector128<float> third, out Vector128<float> fourth) =>
+        Turn(
+            Load((float*)source),
+            Load((float*)(source + rowBytes)),
+            Load((float*)(source + (2 * rowBytes))),
+            Load((float*)(source + (3 * rowBytes))),
+            out first,
+            out second,
+            out third,
+            out fourth);
 }

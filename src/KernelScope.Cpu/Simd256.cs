@@ -6,7 +6,7 @@ using KernelScope.Cpu.Panels;
 namespace KernelScope.Cpu;
 
 /// <summary>Vectors of 8 values, for processors with AVX2 and FMA.</summary>
-internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
+internal readonly unsafe struct Simd256 : INarrowSimd<Vector256<float>>
 {
     public static int Lanes => 8;
 
@@ -23,17 +23,17 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
     public static Vector256<float> LoadF16(byte* source) => FromF16(Widen16(source));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadBf16Pairs(byte* source, out Vector256<float> even, out Vector256<float> odd)
+    public static void WidenBf16Pairs(Vector256<float> pairs, out Vector256<float> even, out Vector256<float> odd)
     {
-        Vector256<uint> bits = Vector256.Load((uint*)source);
+        Vector256<uint> bits = pairs.AsUInt32();
         even = (bits << 16).AsSingle();
         odd = (bits & Vector256.Create(0xFFFF0000u)).AsSingle();
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadF16Pairs(byte* source, out Vector256<float> even, out Vector256<float> odd)
+    public static void WidenF16Pairs(Vector256<float> pairs, out Vector256<float> even, out Vector256<float> odd)
     {
-        Vector256<uint> bits = Vector256.Load((uint*)source);
+        Vector256<uint> bits = pairs.AsUInt32();
         even = FromF16(bits);
         odd = FromF16(bits >> 16);
     }
@@ -194,9 +194,21 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
         out Vector256<float> t3)
         where E : struct, IElement
     {
-        Vector256<float> a = E.Load<Simd256, Vector256<float>>(rows), b = E.Load<Simd256, Vector256<float>>(rows + rowBytes);
-        Vector256<float> c = E.Load<Simd256, Vector256<float>>(rows + (2 * rowBytes)),
-            d = E.Load<Simd256, Vector256<float>>(rows + (3 * rowBytes));
+        Turn(
+            E.Load<Simd256, Vector256<float>>(rows),
+            E.Load<Simd256, Vector256<float>>(rows + rowBytes),
+            E.Load<Simd256, Vector256<float>>(rows + (2 * rowBytes)),
+            E.Load<Simd256, Vector256<float>>(rows + (3 * rowBytes)),
+            out t0,
+            out t1,
+            out t2,
+            out t3);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Turn(Vector256<float> a, Vector256<float> b, Vector256<float> c, Vector256<float> d, out Vector256<float> t0,
+        out Vector256<float> t1, out Vector256<float> t2, out Vector256<float> t3)
+    {
         Vector256<double> ab0 = Avx.UnpackLow(a, b).AsDouble(), ab1 = Avx.UnpackHigh(a, b).AsDouble();
         Vector256<double> cd0 = Avx.UnpackLow(c, d).AsDouble(), cd1 = Avx.UnpackHigh(c, d).AsDouble();
         t0 = Avx.UnpackLow(ab0, cd0).AsSingle();
@@ -211,4 +223,22 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
         Avx.Permute2x128(a, b, 0x20).Store(destination);
         Avx.Permute2x128(a, b, 0x31).Store(destination + (4 * stride));
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void TransposeFour(byte* source, long rowBytes, out Vector256<float> first, out Vector256<float> second,
+        out Vector256<float> third, out Vector256<float> fourth) =>
+        Turn(
+            TwoRows(source, rowBytes),
+            TwoRows(source + rowBytes, rowBytes),
+            TwoRows(source + (2 * rowBytes), rowBytes),
+            TwoRows(source + (3 * rowBytes), rowBytes),
+            out first,
+            out second,
+            out third,
+            out fourth);
+
+    /// <summary>16 bytes of a row, and 16 of the fourth behind it. Those are the upper half of a load that begins in the row before: a blend is cheaper than moving a half up.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<float> TwoRows(byte* row, long rowBytes) =>
+        Avx.Blend(Vector128.Load((float*)row).ToVector256Unsafe(), Vector256.Load((float*)(row + (4 * rowBytes) - 16)), 0xF0);
 }

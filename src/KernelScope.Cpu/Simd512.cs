@@ -26,17 +26,17 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
     public static Vector512<float> LoadF16(byte* source) => FromF16(Widen16(source));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadBf16Pairs(byte* source, out Vector512<float> even, out Vector512<float> odd)
+    public static void WidenBf16Pairs(Vector512<float> pairs, out Vector512<float> even, out Vector512<float> odd)
     {
-        Vector512<uint> bits = Vector512.Load((uint*)source);
+        Vector512<uint> bits = pairs.AsUInt32();
         even = (bits << 16).AsSingle();
         odd = (bits & Vector512.Create(0xFFFF0000u)).AsSingle();
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadF16Pairs(byte* source, out Vector512<float> even, out Vector512<float> odd)
+    public static void WidenF16Pairs(Vector512<float> pairs, out Vector512<float> even, out Vector512<float> odd)
     {
-        Vector512<uint> bits = Vector512.Load((uint*)source);
+        Vector512<uint> bits = pairs.AsUInt32();
         even = FromF16(bits);
         odd = FromF16(bits >> 16);
     }

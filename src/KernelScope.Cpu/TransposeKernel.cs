@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 using KernelScope.Cpu.Panels;
 
 namespace KernelScope.Cpu;
@@ -7,7 +8,7 @@ namespace KernelScope.Cpu;
 /// <summary>Few rows of x against a matrix stored [out, in]: blocks of it are transposed into a panel that stays in the first-level cache, and multiplied as stored panels are.</summary>
 /// <remarks>
 /// Equation: y[t, j] = Σ_i x[t, i]·W[j, i], in blocks of 256 inputs, one input after the other. Lanes are outputs, so there are no sums across a vector, and a row gets the bits that
-/// <see cref="TileProduct{F}"/> gives it among hundreds. Two-byte values are transposed as pairs, which halves the shuffles.
+/// <see cref="TileProduct{F}"/> gives it among hundreds. Two-byte values are transposed as pairs, which halves the shuffles. One to four rows need no panel for most inputs: <see cref="TransposeDot{S, V}"/>.
 /// Bytes: each weight once from memory; flops: 2·rows·in·out.
 /// </remarks>
 internal static unsafe class TransposeKernel<S, V>
@@ -32,21 +33,27 @@ internal static unsafe class TransposeKernel<S, V>
             Range<E, E, PanelF32>(product, part, panel, first, count, y, stride);
     }
 
-    // W is what a word of the panel is read as: a value, or a pair of them whose bits are moved.
+    // W is what a word of the panel is read as: a value, or a pair of them whose bits are moved. AVX-512 machines take one row by vectors of 8: 16 rows of one set of the first-level cache have no room in it.
     private static void Range<E, W, P>(Product* product, StoredMatrix* part, float* panel, int first, int count, float* y, long stride)
         where E : struct, IElement
         where W : struct, IElement
-        where P : struct, IPanelElement
+        where P : struct, IWordElement
     {
         float* sums = stackalloc float[product->Rows * PanelLayout.Outputs];
         long rowBytes = (long)product->Inputs * E.Size;
+        int inputs = W.Size == sizeof(float) ? InputsInRegisters<P>(product) : 0;
+        int inRegisters = inputs > 0 ? count / PanelLayout.Outputs * PanelLayout.Outputs : 0;
+        if (inRegisters > 0 && S.Lanes == 4)
+            TransposeDot<Simd128, Vector128<float>>.Range<P>(product, part->Pointer + (first * rowBytes), inRegisters, inputs, y, stride);
+        else if (inRegisters > 0)
+            TransposeDot<Simd256, Vector256<float>>.Range<P>(product, part->Pointer + (first * rowBytes), inRegisters, inputs, y, stride);
         for (int j = 0; j < count; j += PanelLayout.Outputs)
         {
             int outputs = Math.Min(PanelLayout.Outputs, count - j);
             bool whole = outputs == PanelLayout.Outputs;
             float* target = whole ? y + j : sums;
             long targetStride = whole ? stride : PanelLayout.Outputs;
-            for (int i = 0; i < product->Inputs; i += PanelInputs)
+            for (int i = j < inRegisters ? inputs : 0; i < product->Inputs; i += PanelInputs)
             {
                 int depth = Math.Min(PanelInputs, product->Inputs - i);
                 Fill<W>(part->Pointer + ((first + j) * rowBytes) + ((long)i * E.Size), rowBytes, outputs, depth * E.Size,
@@ -58,6 +65,11 @@ internal static unsafe class TransposeKernel<S, V>
                 NativeMemory.Copy(sums + (m * PanelLayout.Outputs), y + (m * stride) + j, (nuint)outputs * sizeof(float));
         }
     }
+
+    /// <summary>Inputs, from the first on, that <see cref="TransposeDot{S, V}"/> takes: with AVX-512 of one row only, because there more were not measured.</summary>
+    private static int InputsInRegisters<P>(Product* product)
+        where P : struct, IWordElement =>
+        S.Lanes == 16 && product->Rows > 1 ? 0 : TransposeDot<Simd256, Vector256<float>>.Inputs<P>(product);
 
     /// <summary>Transposes <paramref name="bytes"/> bytes of each of some stored rows. Behind a row's end the row begins that is read next, a panel further on.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

@@ -10,7 +10,7 @@ internal static unsafe class Products
 {
     private static readonly int[] Rows =
         [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 17, 23, 31, 32, 33, 64, 65, 191, 192, 193, 300, 768, 769];
-    private static readonly (int Inputs, int Outputs)[] Shapes = [(67, 33), (256, 64), (389, 200), (600, 4096), (260, 4700)];
+    private static readonly (int Inputs, int Outputs)[] Shapes = [(67, 33), (256, 64), (389, 200), (600, 4096), (260, 4700), (2048, 80)];
     private static readonly DType[] Types = [DType.F32, DType.BF16, DType.F16, DType.F64];
 
     /// <summary>Runs each and gives its name; its results were read from the device then.</summary>

@@ -11,9 +11,10 @@ public class RowIndependenceTests
 {
     private const int Many = 200;
 
-    // Edges of tiles, vectors, panels and blocks; weights of 4096 outputs or more are copied ahead. The last has more than two blocks of 256 inputs.
+    // Edges of tiles, vectors, panels and blocks; weights of 4096 outputs or more are copied ahead. 777 inputs are more than two blocks of 256. The last have
+    // a last block of whole steps, and rows of a multiple of 4 KiB, whose blocks are multiplied two at a time.
     private static readonly (int Inputs, int Outputs)[] Shapes =
-        [(1, 2), (7, 62), (8, 64), (17, 66), (100, 200), (333, 1500), (40, 5000), (301, 4700), (777, 96)];
+        [(1, 2), (7, 62), (8, 64), (17, 66), (100, 200), (333, 1500), (40, 5000), (301, 4700), (777, 96), (344, 96), (2048, 70)];
 
     public static TheoryData<DType, bool, bool> Forms()
     {
