@@ -20,7 +20,7 @@ internal static class QueueCost
         bool once = Pass(url, shards: 1000, TimeSpan.FromMilliseconds(10)) & Pass(url, shards: 30, TimeSpan.FromSeconds(1));
         double redelivery = Redelivery(url, shards: 10);
         Console.WriteLine(FormattableString.Invariant(
-            $"a worker falls silent: another has its shard {redelivery:0.00} s later at the latest of 10, AckWait {AckWait.TotalSeconds} s"));
+            $"a worker falls silent: another has its shard {redelivery:0.00} s later (largest of 10; AckWait {AckWait.TotalSeconds} s)"));
         return once && redelivery <= AckWait.TotalSeconds + 5 ? 0 : 1;
     }
 
