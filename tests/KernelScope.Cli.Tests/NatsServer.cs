@@ -27,6 +27,10 @@ internal sealed class NatsServer : IDisposable
 
     public string Url => FormattableString.Invariant($"nats://127.0.0.1:{_port}");
 
+    /// <summary>Clients that are connected, by the system's list of connections: local address and port, state 01.</summary>
+    public int Clients => File.ReadLines("/proc/net/tcp").Count(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries) is
+        [_, var local, _, "01", ..] && local.EndsWith(FormattableString.Invariant($":{_port:X4}"), StringComparison.Ordinal));
+
     public void Start()
     {
         var start = new ProcessStartInfo(Path!, ["-js", "-sd", _store, "-a", "127.0.0.1", "-p",

@@ -56,6 +56,7 @@ public sealed partial class QueueTests
         WaitFor(() => Directory.Exists(folder.At("run", "acts", "resid_post.5"))
             && Directory.GetFiles(folder.At("run", "acts", "resid_post.5"), ".tmp-*", All).Length > 0);
         using Process second = Work(run, server.Url);
+        WaitFor(() => server.Clients == 2);
         Thread.Sleep(1500);
         first.Kill();
         var watch = Stopwatch.StartNew();
