@@ -46,7 +46,8 @@ internal static class HarvestCost
             worker.Dispose();
         Spread share = Spread.Of(shares), scale = Spread.Of(scaling);
         Console.WriteLine($"harvest: {share.Text} of the speed of its forward passes, bar 0.9");
-        Console.WriteLine($"{cores} workers: {scale.Text} of {cores} times one, bar 0.95; by processor seconds {Spread.Of(processor).Text}");
+        Console.WriteLine($"{cores} workers: {scale.Text} of {cores} times one, bar 0.95; " +
+            $"by processor seconds {Spread.Of(processor).Text}");
         return share.Median >= 0.9 && scale.Median >= 0.95 ? 0 : 1;
     }
 

@@ -14,7 +14,7 @@ try
         ["engine", string layers] when int.TryParse(layers, out int count) => EngineLatency.OfLayersAsync(count).GetAwaiter().GetResult(),
         // queue URL: what a queue of shards costs, on a NATS server with JetStream that is there for it.
         ["queue", string url] => QueueCost.Measure(url),
-        // harvest FOLDER: a harvest beside its forward passes, and one worker beside many. read FOLDER: a run's reader beside plain reading.
+        // harvest FOLDER: a harvest beside its forward passes, and one worker beside many. read FOLDER: a run's reader beside dd.
         ["harvest", string place] => HarvestCost.Measure(place),
         ["read", string place] => ReaderCost.Measure(place),
         [LoadChild.Verb, ..] => LoadChild.Load(args.AsSpan(1)),

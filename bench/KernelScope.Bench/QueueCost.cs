@@ -36,7 +36,7 @@ internal static class QueueCost
         var watch = Stopwatch.StartNew();
         Parallel.ForEach(Enumerable.Range(0, Workers), new ParallelOptions { MaxDegreeOfParallelism = Workers }, _ =>
         {
-            using IShardQueue queue = new NatsShardQueue(NatsRunQueue.OpenLater(url, id, AckWait));
+            using NatsShardQueue queue = new(NatsRunQueue.OpenLater(url, id, AckWait));
             var leases = new LeaseWatch(queue);
             while (handed.Count < shards)
             {
@@ -70,14 +70,14 @@ internal static class QueueCost
         using NatsRunQueue made = NatsRunQueue.Open(url, id, AckWait);
         made.Enqueue(Enumerable.Range(0, shards));
         var silent = new Dictionary<int, long>();
-        using (IShardQueue first = new NatsShardQueue(NatsRunQueue.OpenLater(url, id, AckWait)))
+        using (IShardQueue first = new(NatsRunQueue.OpenLater(url, id, AckWait)))
         {
             for (int n = 0; n < shards; n++)
                 silent[first.Lease(Idle, CancellationToken.None)!.Shard] = Stopwatch.GetTimestamp();
         }
 
         double largest = 0;
-        using IShardQueue second = new NatsShardQueue(NatsRunQueue.OpenLater(url, id, AckWait));
+        using NatsShardQueue second = new(NatsRunQueue.OpenLater(url, id, AckWait));
         for (int n = 0; n < shards; n++)
         {
             ShardLease lease = second.Lease(Idle, CancellationToken.None) ?? throw new IOException("a shard was not handed out again.");

@@ -179,7 +179,7 @@ public sealed partial class QueueTests
         void WaitFor(Func<bool> happened)
         {
             for (var watch = Stopwatch.StartNew(); !happened(); Thread.Sleep(2))
-                Assert.True(watch.Elapsed < TimeSpan.FromMinutes(1), $"it did not happen in time; {hosts.Said}");
+                Assert.True(watch.Elapsed < Patience, $"it did not happen in time; {hosts.Said}");
         }
 
         int DoneBy(int host) => ManifestsOf(run).Count(m => m.GetProperty("host").GetString() == TwoHosts.HostName(host));
@@ -365,8 +365,8 @@ public sealed partial class QueueTests
     private static EnumerationOptions All => new() { RecurseSubdirectories = true, AttributesToSkip = 0 };
 
     private static string[] What(TempFolder folder, int shards = Shards, int length = 20) =>
-        ["--tokens-file", folder.Write("tokens.json", Tokens(shards, length)), "--sites", "resid_post.3,z.1", "--sae", Sae, "--shard-sequences",
-            "1", "--device", "reference"];
+        ["--tokens-file", folder.Write("tokens.json", Tokens(shards, length)), "--sites", "resid_post.3,z.1", "--sae", Sae,
+            "--shard-sequences", "1", "--device", "reference"];
 
     private static byte[] Tokens(int sequences, int length)
     {
