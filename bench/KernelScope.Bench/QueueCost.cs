@@ -70,7 +70,7 @@ internal static class QueueCost
         using NatsRunQueue made = NatsRunQueue.Open(url, id, AckWait);
         made.Enqueue(Enumerable.Range(0, shards));
         var silent = new Dictionary<int, long>();
-        using (IShardQueue first = new(NatsRunQueue.OpenLater(url, id, AckWait)))
+        using (NatsShardQueue first = new(NatsRunQueue.OpenLater(url, id, AckWait)))
         {
             for (int n = 0; n < shards; n++)
                 silent[first.Lease(Idle, CancellationToken.None)!.Shard] = Stopwatch.GetTimestamp();
