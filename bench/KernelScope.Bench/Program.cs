@@ -12,6 +12,11 @@ try
         // engine [LAYERS]: what the engine promises to those who wait, on the demo or on so many of 2B's layers.
         ["engine"] => EngineLatency.OfDemoAsync().GetAwaiter().GetResult(),
         ["engine", string layers] when int.TryParse(layers, out int count) => EngineLatency.OfLayersAsync(count).GetAwaiter().GetResult(),
+        // queue URL: what a queue of shards costs, on a NATS server with JetStream that is there for it.
+        ["queue", string url] => QueueCost.Measure(url),
+        // harvest FOLDER: a harvest beside its forward passes, and one worker beside many. read FOLDER: a run's reader beside dd.
+        ["harvest", string place] => HarvestCost.Measure(place),
+        ["read", string place] => ReaderCost.Measure(place),
         [LoadChild.Verb, ..] => LoadChild.Load(args.AsSpan(1)),
         _ => Suite.Run(Options.Parse(args)),
     };

@@ -66,8 +66,9 @@ internal sealed class NatsRunQueue : IDisposable
     /// <summary>The server.</summary>
     public string Url { get; }
 
-    /// <summary>How long a worker that says nothing keeps a shard.</summary>
-    public TimeSpan AckWait { get; }
+    /// <summary>How long a worker that says nothing keeps a shard: after <see cref="NextAsync"/> what the server says, which whoever made
+    /// the consumer decided.</summary>
+    public TimeSpan AckWait { get; private set; }
 
     /// <summary>The name of the stream.</summary>
     public string Stream { get; }
@@ -94,7 +95,7 @@ internal sealed class NatsRunQueue : IDisposable
     }
 
     /// <summary>The same for a worker, which may be there before the server is.</summary>
-    public static NatsRunQueue OpenLater(string url, RunPlan plan, TimeSpan ackWait) => new(url, plan.Id, ackWait);
+    public static NatsRunQueue OpenLater(string url, string id, TimeSpan ackWait) => new(url, id, ackWait);
 
     /// <summary>Puts shards into the queue; those that are in it already stay as they are. Gives the number that is new.</summary>
     /// <exception cref="QueueException">The server does not answer.</exception>
@@ -148,6 +149,7 @@ internal sealed class NatsRunQueue : IDisposable
     public async Task<INatsJSMsg<string>?> NextAsync(TimeSpan wait, CancellationToken token)
     {
         INatsJSConsumer consumer = await _context.GetConsumerAsync(Stream, Consumer, token).ConfigureAwait(false);
+        AckWait = consumer.Info.Config.AckWait;
         return await consumer.NextAsync<string>(opts: new NatsJSNextOpts { Expires = wait },
             cancellationToken: token).ConfigureAwait(false);
     }

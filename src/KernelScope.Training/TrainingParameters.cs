@@ -116,6 +116,13 @@ internal sealed class TrainingParameters : IDisposable
         return values;
     }
 
+    /// <summary>Frees Adam's second moments, after the last step and the last checkpoint.</summary>
+    public void ReleaseMoments()
+    {
+        foreach (TrainedMatrix matrix in All)
+            matrix.Moment.Buffer.Dispose();
+    }
+
     public void Dispose()
     {
         foreach (IDisposable owned in _owned)

@@ -292,6 +292,8 @@ public sealed class TrainingRun : IDisposable
 
     private List<string> Export(TrainingLog log)
     {
+        // The plain form takes their place in memory: no step follows.
+        _trainer.Parameters.ReleaseMoments();
         FoldedSae sae = _trainer.Fold();
         List<string> paths = [];
         // A k is nothing that a params.npz could say, and neither is a skip path.

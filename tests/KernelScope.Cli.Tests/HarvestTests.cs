@@ -340,6 +340,28 @@ public sealed class HarvestTests
     }
 
     [Fact]
+    public void A_merge_spares_the_runs_own_files_and_a_damaged_count_is_named()
+    {
+        using var folder = new TempFolder();
+        string run = folder.At("run");
+        Program.Json("harvest", "--out", run, "--tokens-file", folder.Write("tokens.json", Tokens(9, 9)), "--sites", "resid_post.3");
+        byte[] plan = File.ReadAllBytes(folder.At("run", "run.json"));
+        foreach (string own in new[] { "run.json", "shards/000000.json", "acts/resid_post.3/x.json", "../run/run.json" })
+            Program.Run("merge", run, "--what", "statistics", "--out", Path.Combine(run, own)).AssertFailed(2, "--out", "the run's own");
+        Assert.Equal(plan, File.ReadAllBytes(folder.At("run", "run.json")));
+        Program.Json("merge", run, "--what", "statistics", "--out", folder.At("run", "statistics.json"));
+        Program.Run("train", "--from", run, "--site", "resid_post.3", "--width", "8", "--sparsity", "1e-3", "--steps", "2", "--batch",
+            "2000", "--out", folder.At("sae")).AssertFailed(1, "--batch is 2000", "--bucket");
+        Assert.False(Directory.Exists(folder.At("sae")));
+        string manifest = folder.At("run", "shards", "000000.json"), whole = File.ReadAllText(manifest);
+        foreach (string id in new[] { "x", "-2", "99999999999" })
+        {
+            File.WriteAllText(manifest, whole.Replace("\"excluded\":{\"2\"", $"\"excluded\":{{\"{id}\"", StringComparison.Ordinal));
+            Program.Run("status", run).AssertFailed(1, "000000.json", $"excluded.{id}", "token id");
+        }
+    }
+
+    [Fact]
     public void A_full_disk_leaves_no_file_with_a_final_name()
     {
         if (!OperatingSystem.IsLinux())

@@ -17,15 +17,23 @@ internal sealed class NatsServer : IDisposable
         Start();
     }
 
+    /// <summary>The program; null if there is none here.</summary>
+    public static string? Path { get; } = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Append("/usr/sbin")
+        .Select(p => System.IO.Path.Combine(p, "nats-server")).FirstOrDefault(File.Exists);
+
     /// <summary>Why there is none here; null if there is.</summary>
-    public static string? Missing { get; } = OperatingSystem.IsLinux() && Find() is not null ? null
+    public static string? Missing { get; } = OperatingSystem.IsLinux() && Path is not null ? null
         : "nats-server is not on the PATH (Debian: apt-get install nats-server).";
 
     public string Url => FormattableString.Invariant($"nats://127.0.0.1:{_port}");
 
+    /// <summary>Clients that are connected, by the system's list of connections: local address and port, state 01.</summary>
+    public int Clients => File.ReadLines("/proc/net/tcp").Count(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries) is
+        [_, var local, _, "01", ..] && local.EndsWith(FormattableString.Invariant($":{_port:X4}"), StringComparison.Ordinal));
+
     public void Start()
     {
-        var start = new ProcessStartInfo(Find()!, ["-js", "-sd", _store, "-a", "127.0.0.1", "-p",
+        var start = new ProcessStartInfo(Path!, ["-js", "-sd", _store, "-a", "127.0.0.1", "-p",
             FormattableString.Invariant($"{_port}")])
         { RedirectStandardError = true, RedirectStandardOutput = true };
         _process = Process.Start(start)!;
@@ -69,9 +77,6 @@ internal sealed class NatsServer : IDisposable
         if (_process is not null)
             Kill();
     }
-
-    private static string? Find() => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Append("/usr/sbin")
-        .Select(p => Path.Combine(p, "nats-server")).FirstOrDefault(File.Exists);
 
     private static int FreePort()
     {

@@ -47,10 +47,10 @@ internal sealed class TorchTraining : IDisposable
         Tensor f = z.mul_(above);
         Tensor gx = f.mm(_decoder).sub_(_x).mul_(2f / count);
         Tensor gf = gx.mm(_decoder.t());
-        Tensor gTheta = gf.mul(near).sum(0).mul_(_theta).mul_(-1 / _bandwidth).sub_(near.sum(0).mul(_sparsity / (count * _bandwidth)));
+        Tensor gTheta = gf.mul(near).sum(0L).mul_(_theta).mul_(-1 / _bandwidth).sub_(near.sum(0L).mul(_sparsity / (count * _bandwidth)));
         Tensor gz = gf.mul_(above);
-        Tensor gDecoder = f.t().mm(gx), gEncoder = _x.t().mm(gz), gBias = gz.sum(0);
-        Tensor gDecoderBias = gx.sum(0).sub_(_encoder.mv(gBias));
+        Tensor gDecoder = f.t().mm(gx), gEncoder = _x.t().mm(gz), gBias = gz.sum(0L);
+        Tensor gDecoderBias = gx.sum(0L).sub_(_encoder.mv(gBias));
         gDecoder.sub_(gDecoder.mul(_decoder).sum(1, keepdim: true).mul(_decoder));
         Tensor[] gradients = [gEncoder, gDecoder, gBias, gDecoderBias, gTheta], parameters = [_encoder, _decoder, _encoderBias,
             _decoderBias, _theta];

@@ -112,7 +112,9 @@ internal sealed class MergeCommand : Verb
     private string Place(ParseResult parsed, RunFolder folder, string name)
     {
         if (parsed.GetValue(_out) is string path)
-            return path.Length > 0 ? path : throw new UsageException("--out is empty; it needs a file.");
+            return path.Length == 0 ? throw new UsageException("--out is empty; it needs a file.") : !folder.Holds(path) ? path
+                : throw new UsageException($"--out names {Printable.Escape(path)}, which is a place for the run's own files; " +
+                    "choose another.");
         Directory.CreateDirectory(folder.MergedFolder);
         return Path.Combine(folder.MergedFolder, name);
     }

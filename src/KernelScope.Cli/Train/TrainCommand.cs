@@ -171,6 +171,9 @@ internal sealed class TrainCommand : Verb
         Gemma2Model? model = null;
         using ITrainingRows rows = source is { } found ? OpenRun(parsed, found.Folder, found.Plan, options, () => model!)
             : OpenFile(parsed, from, options);
+        if (rows is RunRows { BucketRows: var bucket } && options.Batch > bucket)
+            throw new WorkException($"--batch is {options.Batch}, and only {bucket} rows are mixed at once: what --bucket says, and no " +
+                $"more than the {rows.EpochRows} rows to train on.");
         TrainedPlace place = PlaceOf(parsed, source?.Plan.Model.Name);
         string name = Common.DeviceOf(parsed);
         using var bench = Workbench.WithoutModel(parsed, this);

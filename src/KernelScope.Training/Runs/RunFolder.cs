@@ -35,6 +35,14 @@ internal sealed class RunFolder(string path)
     /// <summary>Folder of the evaluations over this run.</summary>
     public string EvaluationsFolder => At("evals");
 
+    /// <summary>Whether a path is that of the plan, or lies where only shards and what is said of them are.</summary>
+    public bool Holds(string file)
+    {
+        string relative = System.IO.Path.GetRelativePath(Path, file).Replace('\\', '/');
+        return relative == "run.json" || (relative.Contains('/', StringComparison.Ordinal)
+            && relative.Split('/')[0] is "tokens" or "acts" or "codes" or "shards" or "scores" or "failed" or "conflicts" or "evals");
+    }
+
     /// <summary>A file by its path in the run, parts separated by slashes.</summary>
     public string At(string relative) => System.IO.Path.Combine([Path, .. relative.Split('/')]);
 

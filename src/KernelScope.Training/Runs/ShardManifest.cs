@@ -191,8 +191,8 @@ internal sealed record ShardManifest
             Codes = plan.Saes.ToDictionary(s => s.Id, s => CodesOf(root["codes"][s.Id], s, shard)),
             Tokens = FileOf(root["tokens"], RunFolder.Tokens(shard)),
             Scores = plan.Evaluation is null ? null : FileOf(root["scores"], RunFolder.Scores(shard)),
-            Excluded = root["excluded"].Members.ToDictionary(m => int.Parse(m.Name, NumberStyles.None, CultureInfo.InvariantCulture), m =>
-                m.Value.Long(0, long.MaxValue)),
+            Excluded = root["excluded"].Members.ToDictionary(m => int.TryParse(m.Name, NumberStyles.None, CultureInfo.InvariantCulture,
+                out int id) ? id : throw m.Value.Bad("a count under a token id"), m => m.Value.Long(0, long.MaxValue)),
             Rows = rows,
             Seconds = root["seconds"].Double,
             Worker = root["worker"].Text,
