@@ -99,7 +99,8 @@ internal sealed class DashCommand : Verb
         "dash",
         "Shows what features do over a corpus: density, histograms, the strongest examples and examples by quantiles, the logits of " +
         "their directions, their neighbours. One offline page with --html, one JSON document with --json; all features of an SAE, from " +
-        "the codes of a run, in a folder with --out.",
+        "the codes of a run, in a folder with --out. For an attention SAE (at z) examples say which tokens the activation comes from: the " +
+        "model runs once more over the windows that are shown, at most over the whole run for every 16,384 features.",
         "kernelscope dash --features 1738,320 --text-file demo --html page.html\n  kernelscope dash --features 1738 --text-file demo " +
         "--top 3 --examples 1 --json\n  kernelscope harvest --out run --text-file demo --sae res.3.2k.l0_19 --codes-only --context " +
         "128\n  " +
@@ -213,7 +214,10 @@ internal sealed class DashCommand : Verb
         string modelId = LabelOption.ModelId(files), sourceId = SourceName.Of(saeFiles);
         FeatureExample[][] own = [.. (parsed.GetValue(_texts) ?? [])
             .Select(t => OwnText(t, model, sae, saeFiles.Site, files, firings.Features))];
-        return [.. FeatureStatistics.Create(firings, tokens, options).Select((s, i) => new FeaturePage
+        using var progress = new Progress(Streams, "Reading attention");
+        IReadOnlyList<FeatureStatistics> all = ExampleSources.AddTo(
+            FeatureStatistics.Create(firings, tokens, options), model, sae, saeFiles.Site, tokens, ThreadsOf(parsed), progress, Cancellation);
+        return [.. all.Select((s, i) => new FeaturePage
         {
             Statistics = s,
             Logits = saeFiles.HasSiteOut ? FeatureLogits.Create(model, sae, saeFiles.SiteOut, s.Feature) : null,
@@ -252,11 +256,12 @@ internal sealed class DashCommand : Verb
 
     private int WriteFolder(ParseResult parsed, string path, DashboardInputs inputs, int[] features)
     {
-        using Device device = Common.OpenDevice(parsed, Streams, ("weights", inputs.Files.WeightBytes), ("SAE", inputs.Sae.Bytes));
+        long context = SourceAttribution.IsFor(inputs.Sae.Site) ? Session.BytesFor(inputs.Files.Config, inputs.Plan.Context) : 0;
+        using Device device = Common.OpenDevice(
+            parsed, Streams, ("weights", inputs.Files.WeightBytes), ("SAE", inputs.Sae.Bytes), ("context", context));
         using Gemma2Model model = inputs.Files.Load(device, Streams, Cancellation);
         using JumpReluSae sae = inputs.Sae.Load(device);
-        int threads = Common.ThreadsOf(parsed) is > 0 and int given ? given : Environment.ProcessorCount;
-        DashFolderResult result = new FolderDashboards(inputs, threads, Cancellation)
+        DashFolderResult result = new FolderDashboards(inputs, ThreadsOf(parsed), Cancellation)
             .Write(path, features, model, sae, ExportsOf(parsed), Streams);
         Streams.Error.WriteLine(
             $"Wrote {Printable.Escape(path)} ({ByteText.Of(result.Bytes)}): open index.html in it, or kernelscope serve --dashboards.");
@@ -273,6 +278,8 @@ internal sealed class DashCommand : Verb
         return ExitCode.Done;
     }
 
+    private int ThreadsOf(ParseResult parsed) => Common.ThreadsOf(parsed) is > 0 and int given ? given : Environment.ProcessorCount;
+
     /// <summary>A text of one's own, as an example of each feature.</summary>
     private FeatureExample[] OwnText(
         string text, Gemma2Model model, JumpReluSae sae, HookPoint site, ModelFiles files, IReadOnlyList<int> features)
@@ -283,7 +290,9 @@ internal sealed class DashCommand : Verb
         var tokens = TokenSet.Create([ids], files.Config);
         FeatureFirings firings = FeatureStatistics.Collect(model, sae, site, features, tokens, null, Cancellation);
         var options = new FeatureStatisticsOptions { Top = 1, Examples = 0 };
-        return [.. FeatureStatistics.Create(firings, tokens, options).Select(s => s.Top.Count > 0 ? s.Top[0]
+        return [.. ExampleSources.AddTo(
+            FeatureStatistics.Create(firings, tokens, options), model, sae, site, tokens, 1, null, Cancellation)
+            .Select(s => s.Top.Count > 0 ? s.Top[0]
             : new FeatureExample { Sequence = 0, Position = 0, Activation = 0, Tokens = ids, Values = new float[ids.Length] })];
     }
 
