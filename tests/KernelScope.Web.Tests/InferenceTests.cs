@@ -242,6 +242,8 @@ public sealed class InferenceTests(DemoServer server)
     [InlineData("/v1/activation/all",
         """{"model":"demo","prompt":"a","sourceSet":"demo-res-2k","selectedSources":[],"sortByTokenIndexes":[99],"ignoreBos":true}""", 400)]
     [InlineData("/v1/activation/source", """{"model":"demo","prompts":["a","b","c","d","e"],"source":"3-demo-res-2k__l0-19"}""", 400)]
+    [InlineData("/api/vector/get",
+        """{"modelId":"demo","layer":"3-demo-res-2k__l0-19","source":"3-demo-att-1k__l0-42","index":"1"}""", 400)]
     [InlineData("/v1/lens/prompt", "{}", 501)]
     [InlineData("/v1/nowhere", "{}", 404)]
     [InlineData("/v1/nowhere/3", "{}", 404)]

@@ -318,7 +318,7 @@ internal sealed class DashCommand : Verb
             throw new UsageException($"the run holds codes of several SAEs, {NamesOf(plan)}; --sae PATH says of which, and where it is.");
         try
         {
-            return SaeOptions.Open(plan.Saes[0].Name, null, null, files);
+            return SaeOptions.Open(plan.Saes[0].Name, plan.Saes[0].Site, null, files);
         }
         catch (Exception e) when (e is WorkException or InvalidDataException)
         {

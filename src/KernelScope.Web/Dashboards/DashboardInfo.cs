@@ -91,6 +91,11 @@ internal sealed record SiteIndex(
 [JsonSerializable(typeof(DashboardInfo))]
 internal sealed partial class DashboardInfoJson : JsonSerializerContext;
 
+/// <summary>Rows as they are stored: they are read back, and their letters are not escaped.</summary>
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Metadata)]
+[JsonSerializable(typeof(FeatureRow))]
+internal sealed partial class RowJson : JsonSerializerContext;
+
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, GenerationMode = JsonSourceGenerationMode.Metadata)]
 [JsonSerializable(typeof(SiteIndex))]
@@ -102,7 +107,7 @@ internal static class DashboardJson
     public const int MaxDepth = 8;
 
     private static readonly JsonSerializerOptions Rows =
-        new(WebJson.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, MaxDepth = MaxDepth };
+        new(RowJson.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, MaxDepth = MaxDepth };
 
     private static readonly SiteIndexJson Index =
         new(new JsonSerializerOptions(SiteIndexJson.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
