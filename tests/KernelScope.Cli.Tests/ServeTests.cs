@@ -175,6 +175,7 @@ public sealed class ServeTests
         Assert.Equal(1738, Program.Json("labels", "search", "girl").GetProperty("matches")[0].GetProperty("index").GetInt32());
         Assert.Contains("begins a limerick", Program.Run("features", "She loved the river", "--dense", "--labels",
             folder.At("out.jsonl")).Output, StringComparison.Ordinal);
+        Program.Run("labels", "search", "girl", "--labels", folder.At("none")).AssertFailed(1, "there is no such file or folder of labels");
         Outcome empty = Program.Run("labels", "import", folder.Write("bad.jsonl", "{}"u8.ToArray()));
         Assert.Equal(1, empty.ExitCode);
         Assert.Contains("modelId is missing", empty.Error, StringComparison.Ordinal);

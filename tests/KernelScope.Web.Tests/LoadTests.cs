@@ -111,7 +111,7 @@ public sealed class LoadTests(ITestOutputHelper output)
             output.WriteLine(
                 $"{time.TotalSeconds:0} s: {crowd.Right} right, {crowd.Refused} told to wait, {crowd.Left} left; managed memory " +
                 $"{before >> 10} KiB before, {after >> 10} KiB after; process {Environment.WorkingSet >> 20} MiB; median of the " +
-                $"microscope {Median(crowd.Microscope):0} ms, of a stream's first frame {Median(crowd.FirstFrame):0} ms");
+                $"microscope {Median(crowd.Microscope):0} ms");
             Assert.Empty(crowd.Faults);
             Assert.True(crowd.Right > Clients && crowd.Left > 0, "the crowd did too little");
             Assert.True(after - before < MayGrow, $"managed memory grew from {before} to {after} bytes");
@@ -175,16 +175,13 @@ public sealed class LoadTests(ITestOutputHelper output)
 
         public IReadOnlyList<string> Faults => _faults;
 
-        /// <summary>How long answers took that were not refused.</summary>
+        /// <summary>How long its answers took, in ms, those not counted that were refused.</summary>
         public ConcurrentBag<double> Microscope { get; } = [];
-
-        public ConcurrentBag<double> FirstFrame { get; } = [];
 
         public void Forget()
         {
             (_right, _refused, _left) = (0, 0, 0);
             Microscope.Clear();
-            FirstFrame.Clear();
         }
 
         public async Task LearnAsync()
@@ -246,7 +243,6 @@ public sealed class LoadTests(ITestOutputHelper output)
         {
             const string Long = """{"model":"demo","prompt":"There was once a","max_tokens":64,"temperature":1,"stream":true}""";
             using var leave = new CancellationTokenSource(random.Next(1, 60));
-            long started = Stopwatch.GetTimestamp();
             try
             {
                 using HttpResponseMessage response = await PostAsync(client, "/v1/completions", Long, leave.Token);
@@ -254,8 +250,6 @@ public sealed class LoadTests(ITestOutputHelper output)
                     Add($"a stream: {(int)response.StatusCode}");
                 await using Stream stream = await response.Content.ReadAsStreamAsync(leave.Token);
                 await stream.ReadAtLeastAsync(new byte[16], 16, throwOnEndOfStream: false, leave.Token);
-                if (response.StatusCode == HttpStatusCode.OK)
-                    FirstFrame.Add(Stopwatch.GetElapsedTime(started).TotalMilliseconds);
             }
             catch (OperationCanceledException)
             {
