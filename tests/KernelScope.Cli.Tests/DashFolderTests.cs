@@ -158,8 +158,8 @@ public sealed class DashFolderTests(DashFolderTests.Pages pages) : IClassFixture
         static bool IsSame(JsonElement example, JsonElement row)
         {
             double[] values = [.. example.GetProperty("dfa_values").EnumerateArray().Select(v => v.GetDouble())];
-            return values.Select(v => Math.Round(v, 3)).SequenceEqual(row.GetProperty("dfaValues").EnumerateArray().Select(v => v.GetDouble()))
-                && values.Length == row.GetProperty("values").GetArrayLength()
+            IEnumerable<double> stored = row.GetProperty("dfaValues").EnumerateArray().Select(v => v.GetDouble());
+            return values.Select(v => Math.Round(v, 3)).SequenceEqual(stored) && values.Length == row.GetProperty("values").GetArrayLength()
                 && example.GetProperty("dfa_target_index").GetInt32() == row.GetProperty("dfaTargetIndex").GetInt32()
                 && row.GetProperty("dfaTargetIndex").GetInt32() == row.GetProperty("maxValueTokenIndex").GetInt32()
                 && Math.Round(values.Max(), 3) == row.GetProperty("dfaMaxValue").GetDouble();

@@ -92,7 +92,8 @@ public sealed class AttributionTests(DemoServer server)
             foreach (JsonNode? example in row["activations"]!.AsArray())
             {
                 string[] texts = [.. example!["tokens"]!.AsArray().Select(t => (string)t!)];
-                int[] same = [.. Enumerable.Range(0, corpus.Count).Where(b => corpus.Sequence(b).ToArray()[1..].Select(Text).SequenceEqual(texts))];
+                int[] same = [.. Enumerable.Range(0, corpus.Count)
+                    .Where(b => corpus.Sequence(b).ToArray()[1..].Select(Text).SequenceEqual(texts))];
                 int sequence = Assert.Single(same), tokens = texts.Length + 1, target = (int)example["dfaTargetIndex"]! + 1;
                 Assert.Equal((int)example["maxValueTokenIndex"]!, target - 1);
                 if (!hooks.TryGetValue(sequence, out var read))

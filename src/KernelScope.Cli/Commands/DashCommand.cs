@@ -99,8 +99,8 @@ internal sealed class DashCommand : Verb
         "dash",
         "Shows what features do over a corpus: density, histograms, the strongest examples and examples by quantiles, the logits of " +
         "their directions, their neighbours. One offline page with --html, one JSON document with --json; all features of an SAE, from " +
-        "the codes of a run, in a folder with --out. For an attention SAE (at z) examples say which tokens the activation comes from: the " +
-        "model runs once more over the windows that are shown, at most over the whole run for every 16,384 features.",
+        "the codes of a run, in a folder with --out. For an attention SAE (at z) examples say which tokens the activation comes from: " +
+        "the model runs once more over the windows that are shown, at most over the whole run for every 16,384 features.",
         "kernelscope dash --features 1738,320 --text-file demo --html page.html\n  kernelscope dash --features 1738 --text-file demo " +
         "--top 3 --examples 1 --json\n  kernelscope harvest --out run --text-file demo --sae res.3.2k.l0_19 --codes-only --context " +
         "128\n  " +
@@ -216,7 +216,8 @@ internal sealed class DashCommand : Verb
             .Select(t => OwnText(t, model, sae, saeFiles.Site, files, firings.Features))];
         using var progress = new Progress(Streams, "Reading attention");
         IReadOnlyList<FeatureStatistics> all = ExampleSources.AddTo(
-            FeatureStatistics.Create(firings, tokens, options), model, sae, saeFiles.Site, tokens, ThreadsOf(parsed), progress, Cancellation);
+            FeatureStatistics.Create(firings, tokens, options), model, sae, saeFiles.Site, tokens, ThreadsOf(parsed), progress,
+            Cancellation);
         return [.. all.Select((s, i) => new FeaturePage
         {
             Statistics = s,

@@ -3,7 +3,6 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
 using KernelScope.Web.Endpoints;
-using KernelScope.Web.Serving;
 
 namespace KernelScope.Web.Dashboards;
 
