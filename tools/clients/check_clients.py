@@ -314,7 +314,7 @@ def inference(server):
 
     check("an unknown source", lambda: refusal("/util/sae-vector", np.UtilSaeVectorRequest(model=MODEL, source="9-other", index=0), 404))
     check("too long a text", lambda: refusal("/activation/source", np.ActivationSourceRequest(prompts=["word " * 9000], model=MODEL, source=SOURCE), 400))
-    check("attention (not served)", lambda: refusal("/activation/attention", np.ActivationAttentionRequest(prompt=TEXT, model=MODEL), 501))
+    check("attention (not served)", lambda: refusal("/activation/attention", np.ActivationAttentionRequest(prompt=TEXT, model=MODEL, layer=0, head=0), 501))
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--webapp", metavar="DIR")
