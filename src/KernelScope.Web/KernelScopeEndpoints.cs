@@ -13,7 +13,8 @@ public static class KernelScopeEndpoints
     [
         "/initialize", "/v1/lens/prompt", "/v1/util/similarity-matrix-pred", "/v1/activation/attention",
         "/api/lens/{**rest}", "/api/graph/{**rest}", "/api/list/{**rest}", "/api/upload/{**rest}", "/api/nla/{**rest}",
-        "/api/persona/{**rest}",
+        "/api/persona/{**rest}", "/api/feature/upload-batch", "/api/activation/upload-batch", "/api/vector/new", "/api/vector/delete",
+        "/api/vector/list-owned", "/api/model/new", "/api/source-set/new",
     ];
 
     /// <summary>

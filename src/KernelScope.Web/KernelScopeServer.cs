@@ -65,7 +65,7 @@ internal sealed class KernelScopeServer : IAsyncDisposable
             await next(http);
             // The router's own refusals have no body.
             if (!http.Response.HasStarted && http.Response.StatusCode is StatusCodes.Status405MethodNotAllowed)
-                await ErrorAnswer.WriteAsync(http, http.Response.StatusCode, "This path is asked in another way (GET or POST).");
+                await ErrorAnswer.WriteAsync(http, http.Response.StatusCode, ErrorAnswer.OtherMethod);
         });
         try
         {
@@ -102,7 +102,7 @@ internal sealed class KernelScopeServer : IAsyncDisposable
     public ValueTask DisposeAsync() => _app.DisposeAsync();
 
     private static Task RefusePath(HttpContext http) =>
-        ErrorAnswer.WriteAsync(http, StatusCodes.Status404NotFound, "There is nothing at this path.");
+        ErrorAnswer.WriteAsync(http, StatusCodes.Status404NotFound, ErrorAnswer.NoPath);
 
     private static Task RefuseOptions(HttpContext http) =>
         ErrorAnswer.WriteAsync(http, StatusCodes.Status405MethodNotAllowed, "OPTIONS is answered to pages of origins that were named.");

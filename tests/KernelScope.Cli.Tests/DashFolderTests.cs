@@ -25,6 +25,7 @@ public sealed class DashFolderTests(DashFolderTests.Pages pages) : IClassFixture
             Assert.Equal(places.Length, facts.GetProperty("firing_positions").GetInt32());
             Assert.Equal(counted, facts.GetProperty("counted_positions").GetInt32());
             Assert.Equal(places.Length / (double)counted, row.GetProperty("frac_nonzero").GetDouble());
+            Assert.Equal(expected.Sum(p => p.Count) / (double)counted, facts.GetProperty("l0").GetDouble());
             Assert.Equal(places.Length == 0, facts.GetProperty("dead").GetBoolean());
             Assert.Equal(places.Length > counted * 0.1, facts.GetProperty("dense").GetBoolean());
             Assert.Equal(places.Select(p => p.Token).Distinct().Count(), facts.GetProperty("distinct_tokens").GetInt32());
@@ -121,6 +122,47 @@ public sealed class DashFolderTests(DashFolderTests.Pages pages) : IClassFixture
             Assert.Equal(one.GetProperty("nearest").EnumerateArray().Select(n => Math.Round(n.GetProperty("value").GetDouble(), 3)),
                 row.GetProperty("topkCosSimValues").EnumerateArray().Select(n => n.GetDouble()));
             Assert.Equal(5, row.GetProperty("kernelscope").GetProperty("nearest_encoder").GetArrayLength());
+        }
+    }
+
+    /// <summary>What each token gave is checked against the model's own hooks in the server's tests.</summary>
+    [Fact]
+    public void Examples_of_an_attention_sae_say_which_tokens_they_come_from()
+    {
+        const string AttentionSae = "att.3.1k.l0_42", AttentionSource = "3-demo-att-1k__l0-42";
+        using var folder = new TempFolder();
+        string run = folder.At("run"), html = folder.At("page.html");
+        Assert.Equal(0, Program.Run(
+            "harvest", "--out", run, "--text-file", "demo", "--sae", AttentionSae, "--codes-only", "--context", "128").ExitCode);
+        string[] common = ["--features", "0-63", "--export", "neuronpedia"];
+        Assert.Equal(0, Program.Run(["dash", "--run", run, "--out", folder.At("a"), "--threads", "1", .. common]).ExitCode);
+        Assert.Equal(0, Program.Run(["dash", "--run", run, "--out", folder.At("b"), "--threads", "3", .. common]).ExitCode);
+        string stored = Path.Combine("demo", AttentionSource, "activations", "batch-0.jsonl.gz");
+        Assert.Equal(File.ReadAllBytes(folder.At("a", stored)), File.ReadAllBytes(folder.At("b", stored)));
+        using var gzip = new StreamReader(new GZipStream(File.OpenRead(folder.At("a", stored)), CompressionMode.Decompress));
+        ILookup<string, JsonElement> rows = gzip.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Select(l => JsonElement.Parse(l)).ToLookup(r => r.GetProperty("index").GetString()!);
+        Assert.True(rows.Count > 5, "most of them fire");
+        JsonElement single = Program.Json("dash", "--features", "0-63", "--run", run, "--html", html, "--text", "And the king said");
+        foreach (JsonElement feature in single.GetProperty("features").EnumerateArray())
+        {
+            JsonElement[] examples = [.. feature.GetProperty("top").EnumerateArray(),
+                .. feature.GetProperty("groups").EnumerateArray().SelectMany(g => g.GetProperty("examples").EnumerateArray())];
+            JsonElement[] same = [.. rows[feature.GetProperty("index").ToString()]];
+            Assert.Equal(examples.Length, same.Length);
+            Assert.All(examples, e => Assert.Contains(same, r => IsSame(e, r)));
+        }
+
+        Assert.Matches("<small>from <code>[^<]+</code> [0-9.]+", File.ReadAllText(html));
+
+        static bool IsSame(JsonElement example, JsonElement row)
+        {
+            double[] values = [.. example.GetProperty("dfa_values").EnumerateArray().Select(v => v.GetDouble())];
+            IEnumerable<double> stored = row.GetProperty("dfaValues").EnumerateArray().Select(v => v.GetDouble());
+            return values.Select(v => Math.Round(v, 3)).SequenceEqual(stored) && values.Length == row.GetProperty("values").GetArrayLength()
+                && example.GetProperty("dfa_target_index").GetInt32() == row.GetProperty("dfaTargetIndex").GetInt32()
+                && row.GetProperty("dfaTargetIndex").GetInt32() == row.GetProperty("maxValueTokenIndex").GetInt32()
+                && Math.Round(values.Max(), 3) == row.GetProperty("dfaMaxValue").GetDouble();
         }
     }
 

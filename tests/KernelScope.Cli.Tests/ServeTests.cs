@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Net.Http.Json;
 using System.Text.Json;
+using KernelScope.Files;
 
 namespace KernelScope.Cli.Tests;
 
@@ -46,6 +47,30 @@ public sealed class ServeTests
         Assert.True(process.WaitForExit(TimeSpan.FromSeconds(60)));
         Assert.Equal(0, process.ExitCode);
         Assert.DoesNotContain("golden ring", await error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void An_sae_of_which_nothing_says_where_it_reads_takes_site()
+    {
+        const int Width = 224, Features = 8;
+        using var folder = new TempFolder();
+        string sae = folder.At("own.npz");
+        using (var writer = new NpzWriter(sae))
+        {
+            writer.Add<float>("W_enc", [.. Enumerable.Repeat(0.1f, Width * Features)], Width, Features);
+            writer.Add<float>("W_dec", [.. Enumerable.Repeat(0.1f, Width * Features)], Features, Width);
+            writer.Add<float>("b_enc", new float[Features], Features);
+            writer.Add<float>("b_dec", new float[Width], Width);
+            writer.Add<float>("threshold", [.. Enumerable.Repeat(0.1f, Features)], Features);
+            writer.Commit();
+        }
+
+        using var taken = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
+        taken.Start();
+        // Where it would listen is taken, so that it ends; that it gets so far says that the SAE was taken.
+        string[] serve = ["serve", "--urls", $"http://{taken.LocalEndpoint}", "--sae", sae, "--sae", "res.3.2k.l0_19"];
+        Program.Run(serve).AssertFailed(1, "give --site");
+        Program.Run([.. serve, "--site", "resid_post.2"]).AssertFailed(1, "--urls");
     }
 
     private static async Task RequireTextOfGenerateAsync(HttpClient client)
@@ -150,6 +175,7 @@ public sealed class ServeTests
         Assert.Equal(1738, Program.Json("labels", "search", "girl").GetProperty("matches")[0].GetProperty("index").GetInt32());
         Assert.Contains("begins a limerick", Program.Run("features", "She loved the river", "--dense", "--labels",
             folder.At("out.jsonl")).Output, StringComparison.Ordinal);
+        Program.Run("labels", "search", "girl", "--labels", folder.At("none")).AssertFailed(1, "there is no such file or folder of labels");
         Outcome empty = Program.Run("labels", "import", folder.Write("bad.jsonl", "{}"u8.ToArray()));
         Assert.Equal(1, empty.ExitCode);
         Assert.Contains("modelId is missing", empty.Error, StringComparison.Ordinal);

@@ -75,6 +75,43 @@ public sealed class AttributionTests(DemoServer server)
         Assert.Equal((int)row["dfaTargetIndex"]!, (int)found["result"]![0]!["dfaTargetIndex"]!);
     }
 
+    /// <summary>Against the model's own hooks on the sequence that each example was taken from.</summary>
+    [Fact]
+    public async Task Examples_of_a_feature_page_say_which_tokens_they_come_from()
+    {
+        Evaluation.TokenSet corpus = DemoServer.DemoCorpus();
+        KernelScope.Text.GemmaTokenizer tokenizer = Demo.OpenTokenizer();
+        var hooks = new Dictionary<int, (float[] Patterns, float[] Values)>();
+        int checkedExamples = 0;
+        foreach (int feature in Enumerable.Range(0, 16))
+        {
+            string path = $"/api/feature/demo/{DemoServer.Attention}/{feature}";
+            JsonNode row = JsonNode.Parse(await server.Client.GetStringAsync(path))!;
+            Assert.Equal("first of each sequence", (string)row["kernelscope"]!["bos_policy"]!);
+            Assert.InRange((double)row["kernelscope"]!["l0"]!, 20, 80);
+            foreach (JsonNode? example in row["activations"]!.AsArray())
+            {
+                string[] texts = [.. example!["tokens"]!.AsArray().Select(t => (string)t!)];
+                int[] same = [.. Enumerable.Range(0, corpus.Count)
+                    .Where(b => corpus.Sequence(b).ToArray()[1..].Select(Text).SequenceEqual(texts))];
+                int sequence = Assert.Single(same), tokens = texts.Length + 1, target = (int)example["dfaTargetIndex"]! + 1;
+                Assert.Equal((int)example["maxValueTokenIndex"]!, target - 1);
+                if (!hooks.TryGetValue(sequence, out var read))
+                    hooks.Add(sequence, read = Capture(corpus.Sequence(sequence).ToArray(), 3));
+                float[] column = server.Engine.Saes[DemoServer.Attention].Sae.EncoderColumn(feature);
+                double[] expected = Expected(read.Patterns, read.Values, column, target, tokens)[1..];
+                float[] given = Values(example);
+                Assert.All(given.Zip(expected), v => Assert.InRange(Math.Abs(v.First - v.Second), 0, 0.00051));
+                Assert.Equal(given.Max(), (float)example["dfaMaxValue"]!);
+                checkedExamples++;
+            }
+        }
+
+        Assert.True(checkedExamples > 10, $"{checkedExamples} examples");
+
+        string Text(int id) => tokenizer.IsControl(id) || id == tokenizer.UnknownId ? tokenizer.Piece(id) : tokenizer.Decode([id]);
+    }
+
     [Fact]
     public async Task Capabilities_say_that_there_is_such_an_sae()
     {
@@ -101,14 +138,17 @@ public sealed class AttributionTests(DemoServer server)
     private static float[] Values(JsonNode row) => [.. row["dfaValues"]!.AsArray().Select(v => (float)v!)];
 
     /// <summary>What the model's own hooks say: the pattern, [heads, tokens, tokens], and the values, [tokens, kv heads · d_head].</summary>
-    private static (float[] Patterns, float[] Values) Capture(string text, int layer)
+    private static (float[] Patterns, float[] Values) Capture(string text, int layer) =>
+        Capture([Demo.OpenTokenizer().BosId, .. Demo.OpenTokenizer().Encode(text)], layer);
+
+    private static (float[] Patterns, float[] Values) Capture(int[] tokens, int layer)
     {
         using var device = new CpuDevice(1);
         using var model = Gemma2Model.Load(device, Demo.OpenCheckpoint());
         using Session session = model.NewSession(256);
         HookPoint pattern = new(Site.AttnPattern, layer), value = new(Site.V, layer);
         using var cache = new ActivationCache(session.Hooks, [pattern, value]);
-        session.Prefill([model.Config.BosId, .. Demo.OpenTokenizer().Encode(text)]);
+        session.Prefill(tokens);
         return (cache.Values(pattern).ToArray(), cache.Values(value).ToArray());
     }
 

@@ -139,6 +139,9 @@ public sealed class DashboardTests(DemoServer live) : IDisposable
     [InlineData("text")]
     [InlineData("other feature")]
     [InlineData("other shape")]
+    [InlineData("other sources")]
+    [InlineData("no sources")]
+    [InlineData("no masked ids")]
     [InlineData("nulls")]
     [InlineData("deep")]
     [InlineData("empty object")]
@@ -151,6 +154,9 @@ public sealed class DashboardTests(DemoServer live) : IDisposable
             "text" => PackedFeature.Compress("no row"u8),
             "other feature" => Changed(member, "\"index\":\"1738\"", "\"index\":\"1739\""),
             "other shape" => Changed(member, "\"values\":[", "\"values\":[1,"),
+            "other sources" => Changed(member, "\"dfaValues\":[]", "\"dfaValues\":[1]"),
+            "no sources" => Changed(member, "\"dfaValues\":[]", "\"dfaValues\":null"),
+            "no masked ids" => Changed(member, "\"masked_ids\":[0,1,2]", "\"masked_ids\":null"),
             "nulls" => PackedFeature.Compress(Nulls),
             "deep" => PackedFeature.Compress(Encoding.UTF8.GetBytes($"{{\"activations\":{new string('[', 100_000)}")),
             _ => PackedFeature.Compress("{}"u8),

@@ -112,6 +112,38 @@ public sealed class FaultTests(DemoServer server)
         }
     }
 
+    /// <summary>So that what lies between does not take a connection for dead.</summary>
+    [Fact]
+    [Trait("Category", "Slow")]
+    public async Task A_stream_that_waits_in_the_queue_gets_a_comment_every_15_seconds()
+    {
+        var own = new DemoServer
+        {
+            Change = o => (o.MaxRunning, o.BufferedTokens, o.ReaderTimeout) = (1, 1, Timeout.InfiniteTimeSpan),
+            Options = new KernelScopeWebOptions { ModelId = "demo", MaxNewTokens = 400 },
+            HasCorpus = false,
+        };
+        await own.InitializeAsync();
+        try
+        {
+            var request = new GenerationRequest { Prompt = "There was once a", Options = new GenerationOptions { MaxNewTokens = 400 } };
+            IAsyncEnumerator<GeneratedToken> busy = own.Engine.GenerateAsync(request).GetAsyncEnumerator();
+            Assert.True(await busy.MoveNextAsync());
+            using HttpResponseMessage response = await StartStreamAsync(own, 2);
+            await using Stream stream = await response.Content.ReadAsStreamAsync();
+            byte[] start = new byte[6];
+            await stream.ReadExactlyAsync(start);
+            Assert.Equal(":\n\n:\n\n", Encoding.ASCII.GetString(start));
+            await busy.DisposeAsync();
+            using var rest = new StreamReader(stream);
+            Assert.Matches("^(:\n\n)*data: \\{", await rest.ReadToEndAsync());
+        }
+        finally
+        {
+            await own.DisposeAsync();
+        }
+    }
+
     [Fact]
     public async Task A_client_that_leaves_frees_its_place()
     {

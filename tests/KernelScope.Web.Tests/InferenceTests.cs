@@ -242,12 +242,32 @@ public sealed class InferenceTests(DemoServer server)
     [InlineData("/v1/activation/all",
         """{"model":"demo","prompt":"a","sourceSet":"demo-res-2k","selectedSources":[],"sortByTokenIndexes":[99],"ignoreBos":true}""", 400)]
     [InlineData("/v1/activation/source", """{"model":"demo","prompts":["a","b","c","d","e"],"source":"3-demo-res-2k__l0-19"}""", 400)]
+    [InlineData("/api/vector/get",
+        """{"modelId":"demo","layer":"3-demo-res-2k__l0-19","source":"3-demo-att-1k__l0-42","index":"1"}""", 400)]
     [InlineData("/v1/lens/prompt", "{}", 501)]
     [InlineData("/v1/nowhere", "{}", 404)]
+    [InlineData("/v1/nowhere/3", "{}", 404)]
+    [InlineData("/api/nowhere/call", "{}", 404)]
+    [InlineData("/api/feature/upload-batch", "{}", 501)]
+    [InlineData("/api/activation/upload-batch", "{}", 501)]
+    [InlineData("/api/vector/list-owned", "{}", 501)]
+    [InlineData("/api/model/new", "{}", 501)]
+    [InlineData("/api/source-set/new", "{}", 501)]
+    [InlineData("/demo/3-demo-res-2k__l0-19/1", "{}", 405)]
     public async Task Refusals_have_their_status_and_a_sentence(string path, string body, int status)
     {
         JsonNode answer = await server.PostAsync(path, JsonNode.Parse(body)!, status);
         Assert.NotEmpty((string)answer["error"]!);
+    }
+
+    [Theory]
+    [InlineData("/v1/nowhere/3")]
+    [InlineData("/API/nowhere/3")]
+    public async Task A_path_of_the_api_is_never_a_page(string path)
+    {
+        using HttpResponseMessage response = await server.Client.GetAsync(path);
+        Assert.Equal(404, (int)response.StatusCode);
+        Assert.NotEmpty((string)JsonNode.Parse(await response.Content.ReadAsStringAsync())!["error"]!);
     }
 
     [Fact]

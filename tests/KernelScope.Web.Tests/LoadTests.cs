@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Net;
 using System.Text;
 using System.Text.Json.Nodes;
@@ -108,7 +110,8 @@ public sealed class LoadTests(ITestOutputHelper output)
             long after = await RestAsync(server);
             output.WriteLine(
                 $"{time.TotalSeconds:0} s: {crowd.Right} right, {crowd.Refused} told to wait, {crowd.Left} left; managed memory " +
-                $"{before >> 10} KiB before, {after >> 10} KiB after; process {Environment.WorkingSet >> 20} MiB");
+                $"{before >> 10} KiB before, {after >> 10} KiB after; process {Environment.WorkingSet >> 20} MiB; median of the " +
+                $"microscope {Median(crowd.Microscope):0} ms");
             Assert.Empty(crowd.Faults);
             Assert.True(crowd.Right > Clients && crowd.Left > 0, "the crowd did too little");
             Assert.True(after - before < MayGrow, $"managed memory grew from {before} to {after} bytes");
@@ -119,6 +122,9 @@ public sealed class LoadTests(ITestOutputHelper output)
             await server.DisposeAsync();
         }
     }
+
+    private static double Median(IEnumerable<double> milliseconds) =>
+        milliseconds.Order().ToArray() is { Length: > 0 } sorted ? sorted[sorted.Length / 2] : double.NaN;
 
     /// <summary>Managed memory when all work has ended.</summary>
     private static async Task<long> RestAsync(DemoServer server)
@@ -169,7 +175,14 @@ public sealed class LoadTests(ITestOutputHelper output)
 
         public IReadOnlyList<string> Faults => _faults;
 
-        public void Forget() => (_right, _refused, _left) = (0, 0, 0);
+        /// <summary>How long its answers took, in ms, those not counted that were refused.</summary>
+        public ConcurrentBag<double> Microscope { get; } = [];
+
+        public void Forget()
+        {
+            (_right, _refused, _left) = (0, 0, 0);
+            Microscope.Clear();
+        }
 
         public async Task LearnAsync()
         {
@@ -207,6 +220,7 @@ public sealed class LoadTests(ITestOutputHelper output)
 
         private async Task AskAsync(HttpClient client, int which)
         {
+            long started = Stopwatch.GetTimestamp();
             using HttpResponseMessage response = await SendAsync(client, Calls[which]);
             string text = await response.Content.ReadAsStringAsync();
             if (response.StatusCode == HttpStatusCode.TooManyRequests)
@@ -215,7 +229,11 @@ public sealed class LoadTests(ITestOutputHelper output)
                 Interlocked.Increment(ref _refused);
             }
             else if (response.StatusCode == HttpStatusCode.OK && Stable(Calls[which].Path, text) == _expected[which])
+            {
                 Interlocked.Increment(ref _right);
+                if (Calls[which].Path.EndsWith("topk-by-token", StringComparison.Ordinal))
+                    Microscope.Add(Stopwatch.GetElapsedTime(started).TotalMilliseconds);
+            }
             else
                 Add($"{Calls[which].Path}: {(int)response.StatusCode} {text}");
         }

@@ -98,7 +98,8 @@ internal sealed class DashCommand : Verb
         "dash",
         "Shows what features do over a corpus: density, histograms, the strongest examples and examples by quantiles, the logits of " +
         "their directions, their neighbours. One offline page with --html, one JSON document with --json; all features of an SAE, from " +
-        "the codes of a run, in a folder with --out.",
+        "the codes of a run, in a folder with --out. For an attention SAE (at z) examples say which tokens the activation comes from: " +
+        "the model runs once more over the windows that are shown, at most over the whole run for every 16,384 features.",
         "kernelscope dash --features 1738,320 --text-file demo --html page.html\n  kernelscope dash --features 1738 --text-file demo " +
         "--top 3 --examples 1 --json\n  kernelscope harvest --out run --text-file demo --sae res.3.2k.l0_19 --codes-only --context " +
         "128\n  " +
@@ -210,7 +211,11 @@ internal sealed class DashCommand : Verb
         string modelId = LabelOption.ModelId(files), sourceId = SourceName.Of(saeFiles);
         FeatureExample[][] own = [.. (parsed.GetValue(_texts) ?? [])
             .Select(t => OwnText(t, model, sae, saeFiles.Site, files, firings.Features))];
-        return [.. FeatureStatistics.Create(firings, tokens, options).Select((s, i) => new FeaturePage
+        using var progress = new Progress(Streams, "Reading attention");
+        IReadOnlyList<FeatureStatistics> all = ExampleSources.AddTo(
+            FeatureStatistics.Create(firings, tokens, options), model, sae, saeFiles.Site, tokens, ThreadsOf(parsed), progress,
+            Cancellation);
+        return [.. all.Select((s, i) => new FeaturePage
         {
             Statistics = s,
             Logits = saeFiles.HasSiteOut ? FeatureLogits.Create(model, sae, saeFiles.SiteOut, s.Feature) : null,
@@ -249,9 +254,9 @@ internal sealed class DashCommand : Verb
 
     private int WriteFolder(ParseResult parsed, string path, DashboardInputs inputs, int[] features, Workbench bench)
     {
-        bench.Load(("weights", inputs.Files.WeightBytes), ("SAE", inputs.Sae.Bytes));
-        int threads = Common.ThreadsOf(parsed) is > 0 and int given ? given : Environment.ProcessorCount;
-        DashFolderResult result = new FolderDashboards(inputs, threads, Cancellation)
+        long context = SourceAttribution.IsFor(inputs.Sae.Site) ? Session.BytesFor(inputs.Files.Config, inputs.Plan.Context) : 0;
+        bench.Load(("weights", inputs.Files.WeightBytes), ("SAE", inputs.Sae.Bytes), ("context", context));
+        DashFolderResult result = new FolderDashboards(inputs, ThreadsOf(parsed), Cancellation)
             .Write(path, features, bench.Model, inputs.Sae.Sae, ExportsOf(parsed), Streams);
         Streams.Error.WriteLine(
             $"Wrote {Printable.Escape(path)} ({ByteText.Of(result.Bytes)}): open index.html in it, or kernelscope serve --dashboards.");
@@ -268,6 +273,8 @@ internal sealed class DashCommand : Verb
         return ExitCode.Done;
     }
 
+    private int ThreadsOf(ParseResult parsed) => Common.ThreadsOf(parsed) is > 0 and int given ? given : Environment.ProcessorCount;
+
     /// <summary>A text of one's own, as an example of each feature.</summary>
     private FeatureExample[] OwnText(
         string text, Gemma2Model model, JumpReluSae sae, HookPoint site, ModelFiles files, IReadOnlyList<int> features)
@@ -278,7 +285,9 @@ internal sealed class DashCommand : Verb
         var tokens = TokenSet.Create([ids], files.Config);
         FeatureFirings firings = FeatureStatistics.Collect(model, sae, site, features, tokens, null, Cancellation);
         var options = new FeatureStatisticsOptions { Top = 1, Examples = 0 };
-        return [.. FeatureStatistics.Create(firings, tokens, options).Select(s => s.Top.Count > 0 ? s.Top[0]
+        return [.. ExampleSources.AddTo(
+            FeatureStatistics.Create(firings, tokens, options), model, sae, site, tokens, 1, null, Cancellation)
+            .Select(s => s.Top.Count > 0 ? s.Top[0]
             : new FeatureExample { Sequence = 0, Position = 0, Activation = 0, Tokens = ids, Values = new float[ids.Length] })];
     }
 
@@ -304,7 +313,7 @@ internal sealed class DashCommand : Verb
             throw new UsageException($"the run holds codes of several SAEs, {NamesOf(plan)}; --sae PATH says of which, and where it is.");
         try
         {
-            return bench.AddSae(plan.Saes[0].Name);
+            return bench.AddSae(plan.Saes[0].Name, plan.Saes[0].Site);
         }
         catch (Exception e) when (e is WorkException or InvalidDataException)
         {

@@ -75,7 +75,11 @@ internal sealed record DashFeature(
         };
 
         DashExample Example(FeatureExample e) =>
-            new(e.Sequence, e.Position, e.FirstPosition, e.Activation, [.. e.Tokens.Select(source.Text)], e.Values);
+            new(e.Sequence, e.Position, e.FirstPosition, e.Activation, [.. e.Tokens.Select(source.Text)], e.Values)
+            {
+                DfaValues = e.Sources?.Values,
+                DfaTargetIndex = e.Sources?.Target,
+            };
     }
 }
 
@@ -92,6 +96,15 @@ internal sealed record DashRelated(
 internal sealed record DashToken(int Id, string Piece, long Count, double Mean);
 
 internal sealed record DashExample(
-    int Sequence, int Position, int FirstPosition, float Activation, IReadOnlyList<string> Tokens, IReadOnlyList<float> Values);
+    int Sequence, int Position, int FirstPosition, float Activation, IReadOnlyList<string> Tokens, IReadOnlyList<float> Values)
+{
+    /// <summary>For an attention SAE, what each token gave the largest of the values; without BOS at position 0, as its index is.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<float>? DfaValues { get; init; }
+
+    /// <summary>The token that has the largest, counted in them.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? DfaTargetIndex { get; init; }
+}
 
 internal sealed record DashGroup(float From, float To, double Contains, IReadOnlyList<DashExample> Examples);

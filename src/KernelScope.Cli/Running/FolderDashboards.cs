@@ -32,6 +32,9 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
     /// <summary>Features whose directions are one product.</summary>
     private const int Block = 64;
 
+    /// <summary>Features whose examples the model reads in one pass over the run: what each token gave is 0.5 kB an example until it is written.</summary>
+    private const int Pass = 16_384;
+
     private const int Listed = 10;
 
     private string ModelId => LabelOption.ModelId(inputs.Files);
@@ -53,16 +56,18 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
         using RunFeatures run = Read(writer.Scratch, streams);
         RowNames source = Source();
         var directions = new FeatureDirections(model, sae, inputs.Sae.HasSiteOut ? inputs.Sae.SiteOut : null, cancellation);
-        using (var progress = new Progress(streams, "Writing pages"))
+        for (int pass = 0; pass < features.Length; pass += Pass)
         {
-            for (int done = 0; done < features.Length; done += Block)
+            int[] part = features[pass..Math.Min(pass + Pass, features.Length)];
+            DirectAttribution[][] sources = Sources(run, part, model, sae, streams);
+            using var progress = new Progress(streams, "Writing pages");
+            for (int done = 0; done < part.Length; done += Block)
             {
-                int[] block = features[done..Math.Min(done + Block, features.Length)];
+                int first = done;
+                int[] block = part[done..Math.Min(done + Block, part.Length)];
                 FeatureDirection[] of = directions.Of(block, Listed);
                 var packed = new PackedFeature[block.Length];
-                Parallel.For(
-                    0, block.Length, new ParallelOptions { MaxDegreeOfParallelism = threads, CancellationToken = cancellation },
-                    i => packed[i] = Pack(source, run, of[i], exports));
+                Parallel.For(0, block.Length, Threads, i => packed[i] = Pack(source, run, of[i], sources[first + i], exports));
                 foreach (PackedFeature feature in packed)
                 {
                     writer.Add(feature);
@@ -70,7 +75,7 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
                     dense += feature.Firing > 0.1 * run.Counted ? 1 : 0;
                 }
 
-                progress.Report((done + block.Length) / (double)features.Length);
+                progress.Report((pass + done + block.Length) / (double)features.Length);
             }
         }
 
@@ -81,18 +86,49 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
             path, inputs.Files.Name, inputs.Sae.Name, SourceId, inputs.Plan.Id, run.Counted, features.Length, dead, dense, bytes);
     }
 
+    private ParallelOptions Threads => new() { MaxDegreeOfParallelism = threads, CancellationToken = cancellation };
+
+    /// <summary>For an attention SAE, from which tokens the examples of some features have their activations; empty for others.</summary>
+    private DirectAttribution[][] Sources(RunFeatures run, int[] features, Gemma2Model model, JumpReluSae sae, Streams streams)
+    {
+        var questions = new ExampleSources.Question[features.Length][];
+        Array.Fill(questions, []);
+        if (SourceAttribution.IsFor(inputs.Sae.Site))
+        {
+            Parallel.For(0, features.Length, Threads, i =>
+                questions[i] = [.. ExampleSources.QuestionsOf(StatisticsOf(run, features[i], run.Of(features[i]).Places))]);
+        }
+
+        ExampleSources.Question[] all = [.. questions.SelectMany(q => q)];
+        if (all.Length == 0)
+            return Array.ConvertAll(questions, _ => Array.Empty<DirectAttribution>());
+        using var progress = new Progress(streams, "Reading attention");
+        DirectAttribution[] answers = ExampleSources.Read(model, sae, inputs.Sae.Site, run.Tokens, all, threads, progress, cancellation);
+        int next = 0;
+        return Array.ConvertAll(questions, q =>
+        {
+            next += q.Length;
+            return answers[(next - q.Length)..next];
+        });
+    }
+
+    private FeatureStatistics StatisticsOf(RunFeatures run, int feature, FeaturePlace[] places) =>
+        FeatureStatistics.Of(feature, places, run.Counted, run.Tokens, inputs.Options, run.Documents);
+
     private RunFeatures Read(string scratch, Streams streams)
     {
         using var progress = new Progress(streams, "Reading codes");
         return RunFeatures.Open(inputs.Folder, inputs.Plan, inputs.Record, inputs.Files.Config, scratch, progress, cancellation);
     }
 
-    private PackedFeature Pack(RowNames source, RunFeatures run, FeatureDirection direction, DashboardExports exports)
+    private PackedFeature Pack(
+        RowNames source, RunFeatures run, FeatureDirection direction, DirectAttribution[] sources, DashboardExports exports)
     {
         int index = direction.Feature;
         (FeaturePlace[] places, RelatedFeature[] coFiring) = run.Of(index);
-        FeatureStatistics statistics = FeatureStatistics.Of(index, places, run.Counted, run.Tokens, inputs.Options, run.Documents);
-        statistics = statistics with { CoFiring = coFiring };
+        int given = 0;
+        FeatureStatistics statistics =
+            (StatisticsOf(run, index, places) with { CoFiring = coFiring }).WithSources(sources, ref given);
         FeatureRow row = FeatureRows.WithDirection(source, FeatureRows.Short(source, index), direction);
         row = FeatureRows.WithStatistics(source, row, statistics, run.Tokens.SpecialIds, Dataset);
         row = row with
@@ -107,6 +143,7 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
                 Seed = inputs.Options.Seed,
                 Precision = inputs.Plan.Precision,
                 BosPolicy = RunPlan.BosPolicy,
+                L0 = run.L0,
             },
         };
         return PackedFeature.Create(index, row, statistics.Max, exports);

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
+using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Runtime;
 using KernelScope.Training.Runs;
@@ -18,6 +19,18 @@ internal sealed class ServeCommand : Verb
         Description = "SAE or transcoder, repeatable: as in the other verbs; PATH=ID gives it another source id, such as " +
             "20-gemmascope-res-16k. Default with the demo model: all of the demo's.",
         HelpName = "PATH[=ID]",
+    };
+
+    private readonly Option<string?> _site = new("--site")
+    {
+        Description = "Where SAEs read whose path or cfg.json does not say so: resid_post.3.",
+        HelpName = "POINT",
+    };
+
+    private readonly Option<string?> _siteOut = new("--site-out")
+    {
+        Description = "Where transcoders write of which nothing says so: mlp_out_post.3.",
+        HelpName = "POINT",
     };
 
     private readonly Option<string[]> _dashboards = new("--dashboards")
@@ -53,6 +66,8 @@ internal sealed class ServeCommand : Verb
         surroundings)
     {
         Options.Add(_saes);
+        Options.Add(_site);
+        Options.Add(_siteOut);
         Options.Add(_labels);
         Options.Add(_dashboards);
         Options.Add(_textFile);
@@ -66,7 +81,7 @@ internal sealed class ServeCommand : Verb
     {
         bool isServer = parsed.GetValue(_export) is null;
         Belongs(parsed, isServer, "a server: --export writes files", _options.OfServer);
-        Belongs(parsed, isServer, "a server: --export writes the demo's own", _saes);
+        Belongs(parsed, isServer, "a server: --export writes the demo's own", _saes, _site, _siteOut);
     }
 
     protected override int Run(ParseResult parsed)
@@ -97,7 +112,7 @@ internal sealed class ServeCommand : Verb
             web.CorpusName = InputFile.NameOf(corpus);
         }
 
-        List<(string Id, SaeFiles Files)> saes = [.. Names(parsed, files).Select(n => Open(n, bench))];
+        List<(string Id, SaeFiles Files)> saes = [.. Names(parsed, files).Select(n => Open(parsed, n, bench))];
         if (saes.GroupBy(s => s.Id, StringComparer.OrdinalIgnoreCase).FirstOrDefault(g => g.Count() > 1) is { } twice)
             throw new UsageException($"two SAEs have the source id {twice.Key}; give one another: --sae PATH=ID.");
         foreach (string folder in parsed.GetValue(_dashboards) ?? [])
@@ -227,13 +242,18 @@ internal sealed class ServeCommand : Verb
             : throw new UsageException("an SAE is missing: --sae PATH (only the demo model has some by default).");
     }
 
-    private static (string Id, SaeFiles Files) Open(string name, Workbench bench)
+    private (string Id, SaeFiles Files) Open(ParseResult parsed, string name, Workbench bench)
     {
         int equals = name.LastIndexOf('=');
         string? id = equals > 0 && IsId(name.AsSpan(equals + 1)) ? name[(equals + 1)..] : null;
-        SaeFiles files = bench.AddSae(id is null ? name : name[..equals]);
+        SaeFiles files = bench.Add(SaeFiles.Open(id is null ? name : name[..equals], bench.Files.IntoMemory));
+        bool isSaid = files.Config.Site is not null;
+        files.Place(bench.Files, isSaid ? null : PointOf(parsed, _site), isSaid ? null : PointOf(parsed, _siteOut));
         return (id ?? SourceName.Of(files), files);
     }
+
+    private static HookPoint? PointOf(ParseResult parsed, Option<string?> option) =>
+        parsed.GetValue(option) is string text ? Parsing.Point(text, option.Name) : null;
 
     /// <summary>A layer, a dash, a name.</summary>
     private static bool IsId(ReadOnlySpan<char> text)

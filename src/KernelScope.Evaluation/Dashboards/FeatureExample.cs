@@ -21,6 +21,28 @@ public sealed record FeatureExample
 
     /// <summary>The activation at each, 0 at those that do not count.</summary>
     public required IReadOnlyList<float> Values { get; init; }
+
+    /// <summary>For an attention SAE, what each token but BOS gave the largest of <see cref="Values"/>; null where that was not read.</summary>
+    internal DirectAttribution? Sources { get; init; }
+
+    /// <summary>Tokens at the window's beginning that rows leave out: BOS at position 0.</summary>
+    internal int Skipped => FirstPosition == 0 ? 1 : 0;
+
+    /// <summary>Where in the window, after those, its largest activation is; the first of equals.</summary>
+    internal int Peak
+    {
+        get
+        {
+            int peak = Skipped;
+            for (int t = peak + 1; t < Values.Count; t++)
+            {
+                if (Values[t] > Values[peak])
+                    peak = t;
+            }
+
+            return peak;
+        }
+    }
 }
 
 /// <summary>Examples of one range of activations.</summary>

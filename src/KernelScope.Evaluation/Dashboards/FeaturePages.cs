@@ -10,7 +10,7 @@ namespace KernelScope.Evaluation;
 /// </summary>
 public static class FeaturePages
 {
-    private const int Around = 16;
+    private const int Around = 16, MostSources = 3;
 
     /// <summary>Writes the file; it appears whole or not at all.</summary>
     /// <param name="path">Where.</param>
@@ -198,10 +198,22 @@ public static class FeaturePages
                 html.Append("</details>");
             }
 
+            if (example.Sources is DirectAttribution from)
+                AppendSources(html, source, example, from);
             html.Append("</li>");
         }
 
         html.Append("</ol>");
+    }
+
+    /// <summary>The tokens that gave most to the strongest, the earlier first among equals.</summary>
+    private static void AppendSources(StringBuilder html, FeaturePageSource source, FeatureExample example, DirectAttribution from)
+    {
+        string tokens = string.Join(", ", Enumerable.Range(0, from.Values.Count).Where(s => from.Values[s] > 0)
+            .OrderByDescending(s => from.Values[s]).Take(MostSources)
+            .Select(s => $"<code>{Html.Escape(source.Piece(example.Tokens[example.Skipped + s]))}</code> {Html.Number(from.Values[s])}"));
+        if (tokens.Length > 0)
+            html.Append("<br><small>from ").Append(tokens).Append("</small>");
     }
 
     private static void AppendWindow(StringBuilder html, FeaturePageSource source, FeatureExample example, int first, int end, float max)

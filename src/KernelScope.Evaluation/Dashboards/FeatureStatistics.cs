@@ -108,6 +108,29 @@ public sealed record FeatureStatistics
     /// <summary>Firing over counted positions.</summary>
     public double Density => Counted == 0 ? 0 : Firing / (double)Counted;
 
+    /// <summary>All examples: the strongest, then those of each range.</summary>
+    internal IEnumerable<FeatureExample> Examples => Top.Concat(Groups.SelectMany(g => g.Examples));
+
+    /// <summary>The same with what each token gave in each example that was asked about (<see cref="ExampleSources.QuestionsOf"/>).</summary>
+    /// <param name="answers">Of the examples, in their order; empty: there are none.</param>
+    /// <param name="given">How many answers are others'; afterwards with these.</param>
+    internal FeatureStatistics WithSources(DirectAttribution[] answers, ref int given)
+    {
+        if (answers.Length == 0)
+            return this;
+        int next = given;
+        FeatureStatistics with = this with
+        {
+            Top = [.. Top.Select(With)],
+            Groups = [.. Groups.Select(g => g with { Examples = [.. g.Examples.Select(With)] })],
+        };
+        given = next;
+        return with;
+
+        FeatureExample With(FeatureExample example) =>
+            ExampleSources.Of(Feature, example) is null ? example : example with { Sources = answers[next++] };
+    }
+
     /// <summary>Runs a corpus up to the SAE and collects where features fire.</summary>
     /// <param name="model">The model.</param>
     /// <param name="sae">The SAE.</param>

@@ -25,6 +25,8 @@ internal sealed class LabelReader(string? modelId)
     {
         if (!Directory.Exists(path))
         {
+            if (!File.Exists(path))
+                throw new FileNotFoundException($"{path}: there is no such file or folder of labels.", path);
             ReadFile(path, cancellationToken);
             return;
         }
@@ -53,7 +55,7 @@ internal sealed class LabelReader(string? modelId)
         using Stream content = path.EndsWith(".gz", StringComparison.Ordinal) ? new GZipStream(file, CompressionMode.Decompress) : file;
         try
         {
-            if (path.Contains(".jsonl", StringComparison.Ordinal))
+            if (Path.GetFileName(path).Contains(".jsonl", StringComparison.Ordinal))
                 ReadLines(content, path, cancellationToken);
             else
                 ReadDocument(content, path);

@@ -16,11 +16,15 @@ internal sealed class RunFeatures : IDisposable
     private readonly int[] _sequence;
     private readonly int[] _position;
 
-    private RunFeatures(CodeTranspose transpose, RowFeatures rows, int[] sequence, int[] position, TokenSet tokens, long[] documents)
+    private RunFeatures(
+        CodeTranspose transpose, RowFeatures rows, int[] sequence, int[] position, TokenSet tokens, long[] documents, long active)
     {
         (_transpose, _rows, _sequence, _position) = (transpose, rows, sequence, position);
-        (Tokens, Documents) = (tokens, documents);
+        (Tokens, Documents, L0) = (tokens, documents, sequence.Length == 0 ? 0 : active / (double)sequence.Length);
     }
+
+    /// <summary>Active features of a row that counts, on average.</summary>
+    public double L0 { get; }
 
     /// <summary>The corpus.</summary>
     public TokenSet Tokens { get; }
@@ -54,6 +58,7 @@ internal sealed class RunFeatures : IDisposable
         try
         {
             int first = 0;
+            long active = 0;
             for (int n = 0; n < plan.Shards.Count; n++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
@@ -69,11 +74,13 @@ internal sealed class RunFeatures : IDisposable
                 sequences.AddRange(tokens.Sequences);
                 documents.AddRange(tokens.Documents);
                 first += codes.Rows;
+                active += codes.Value.LongCount(v => v > 0);
                 progress?.Report((n + 1) / (double)plan.Shards.Count);
             }
 
             return new RunFeatures(
-                transpose, rows, sequence, position, TokenSet.Create([.. sequences], config, [.. plan.ExcludedIds]), [.. documents]);
+                transpose, rows, sequence, position, TokenSet.Create([.. sequences], config, [.. plan.ExcludedIds]), [.. documents],
+                active);
         }
         catch
         {

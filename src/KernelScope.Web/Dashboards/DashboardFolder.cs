@@ -181,14 +181,15 @@ internal sealed class DashboardFolder : IDisposable
 
     private static bool IsSound(FeatureRow row, int feature)
     {
-        bool isWhole = row.Kernelscope is not null && row.Activations is not null && row.Explanations is not null;
+        bool isWhole = row.Kernelscope?.MaskedIds is not null && row.Activations is not null && row.Explanations is not null;
         if (!isWhole || row.Index != feature.ToString(CultureInfo.InvariantCulture))
             return false;
         bool isPaired = Pairs(row.PosStr, row.PosValues) && Pairs(row.NegStr, row.NegValues)
             && Pairs(row.FreqHistValues, row.FreqHistHeights) && Pairs(row.LogitsHistValues, row.LogitsHistHeights)
             && Pairs(row.TopkCosSimIndices, row.TopkCosSimValues);
         return isPaired && row.Explanations!.All(e => e?.Description is not null)
-            && row.Activations!.All(a => a is not null && Pairs(a.Tokens, a.Values) && a.Tokens.All(t => t is not null));
+            && row.Activations!.All(a => a is not null && Pairs(a.Tokens, a.Values) && a.Tokens.All(t => t is not null)
+                && a.DfaValues is { } sources && (sources.Count == 0 || sources.Count == a.Values.Count));
     }
 
     private static bool Pairs<TFirst, TSecond>(IReadOnlyList<TFirst>? first, IReadOnlyList<TSecond>? second) =>

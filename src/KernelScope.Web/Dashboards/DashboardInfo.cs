@@ -3,7 +3,6 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
 using KernelScope.Web.Endpoints;
-using KernelScope.Web.Serving;
 
 namespace KernelScope.Web.Dashboards;
 
@@ -89,12 +88,13 @@ internal sealed record SiteIndex(
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, GenerationMode = JsonSourceGenerationMode.Metadata, WriteIndented = true)]
 [JsonSerializable(typeof(DashboardInfo))]
+[JsonSerializable(typeof(SiteIndex))]
 internal sealed partial class DashboardInfoJson : JsonSerializerContext;
 
-[JsonSourceGenerationOptions(
-    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, GenerationMode = JsonSourceGenerationMode.Metadata)]
-[JsonSerializable(typeof(SiteIndex))]
-internal sealed partial class SiteIndexJson : JsonSerializerContext;
+/// <summary>Rows as they are stored: they are read back, and their letters are not escaped.</summary>
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Metadata)]
+[JsonSerializable(typeof(FeatureRow))]
+internal sealed partial class RowJson : JsonSerializerContext;
 
 /// <summary>How files of dashboards are spelled: letters as they are, not as escapes.</summary>
 internal static class DashboardJson
@@ -102,10 +102,13 @@ internal static class DashboardJson
     public const int MaxDepth = 8;
 
     private static readonly JsonSerializerOptions Rows =
-        new(WebJson.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, MaxDepth = MaxDepth };
+        new(RowJson.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, MaxDepth = MaxDepth };
 
-    private static readonly SiteIndexJson Index =
-        new(new JsonSerializerOptions(SiteIndexJson.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+    private static readonly DashboardInfoJson Index = new(new JsonSerializerOptions(DashboardInfoJson.Default.Options)
+    {
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        WriteIndented = false,
+    });
 
     public static JsonTypeInfo<FeatureRow> Row { get; } = (JsonTypeInfo<FeatureRow>)Rows.GetTypeInfo(typeof(FeatureRow));
 

@@ -1,4 +1,5 @@
 using System.Globalization;
+using KernelScope.Evaluation;
 using KernelScope.Generation;
 using KernelScope.Hooks;
 using KernelScope.Runtime;
@@ -171,7 +172,8 @@ internal static class ActivationEndpoints
             values[t] = tokens[t] == model.BosId ? 0 : values[t];
         int[] rest = tokens[1..];
         (float max, int at) = Largest(values.AsSpan(1));
-        DirectAttribution? from = (await SourceAttribution.ReadAsync(model, source, tokens, cancellationToken))?.Of(feature, at + 1, 1);
+        DirectAttribution? from = PromptAttribution.IsFor(source)
+            ? (await PromptAttribution.ReadAsync(model.Engine, source, tokens, cancellationToken)).Of(feature, at + 1, 1) : null;
         var activation = new ActivationValues(values[1..], max, at)
         {
             DfaValues = from?.Values,
@@ -204,9 +206,9 @@ internal static class ActivationEndpoints
         ServedModel model, string prompt, IReadOnlyList<AllFeature> rows, CancellationToken cancellationToken)
     {
         AllFeature[] all = [.. rows];
-        foreach (ServedSource source in all.Select(r => r.Source).Distinct().Select(model.Source).Where(SourceAttribution.IsFor).ToArray())
+        foreach (ServedSource source in all.Select(r => r.Source).Distinct().Select(model.Source).Where(PromptAttribution.IsFor).ToArray())
         {
-            SourceAttribution read = (await SourceAttribution.ReadAsync(model, source, model.Prompt(prompt), cancellationToken))!;
+            SourceAttribution read = await PromptAttribution.ReadAsync(model.Engine, source, model.Prompt(prompt), cancellationToken);
             for (int i = 0; i < all.Length; i++)
             {
                 cancellationToken.ThrowIfCancellationRequested();

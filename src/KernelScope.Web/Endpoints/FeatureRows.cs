@@ -38,7 +38,8 @@ internal static class FeatureRows
         if (model.CorpusOf(source) is not SourceCorpus corpus)
             return row;
         FeatureStatistics statistics = await corpus.OfAsync(index, cancellationToken).ConfigureAwait(false);
-        return WithStatistics(rowNames, row, statistics, corpus.Tokens.SpecialIds, corpus.Name);
+        row = WithStatistics(rowNames, row, statistics, corpus.Tokens.SpecialIds, corpus.Name);
+        return row with { Kernelscope = row.Kernelscope! with { L0 = corpus.L0, BosPolicy = corpus.BosPolicy } };
     }
 
     public static Explanation Explanation(FeatureLabel label) =>
@@ -171,13 +172,17 @@ internal static class FeatureRows
     private static ActivationRow Example(
         RowNames source, FeatureRow row, FeatureExample example, string id, double? from, double? to, double? contains)
     {
-        int skipped = example.FirstPosition == 0 ? 1 : 0;
+        int skipped = example.Skipped, largest = example.Peak - skipped;
         double[] values = [.. example.Values.Skip(skipped).Select(v => Rounded(v))];
-        int largest = values.Length == 0 ? 0 : Array.IndexOf(values, values.Max());
         return new ActivationRow(
             $"{row.ModelId}-{row.Source}-{row.Index}-{id}", row.ModelId, row.Layer, row.Source, row.Index,
             [.. example.Tokens.Skip(skipped).Select(source.Token)], values, values.Length == 0 ? 0 : values[largest], largest,
-            values.Length == 0 ? 0 : values.Min(), from, to, contains, example.Position - example.FirstPosition - skipped);
+            values.Length == 0 ? 0 : values.Min(), from, to, contains, example.Position - example.FirstPosition - skipped)
+        {
+            DfaValues = [.. (example.Sources?.Values ?? []).Select(v => Rounded(v))],
+            DfaTargetIndex = example.Sources?.Target ?? -1,
+            DfaMaxValue = Rounded(example.Sources?.Max ?? 0),
+        };
     }
 
     private static double Rounded(double value) => Math.Round(value, 3);

@@ -34,7 +34,7 @@ internal static class ModelEndpoints
             [.. model.Sources.Select(s => s.HookName).Distinct()],
             [.. model.Sources.Select(s => s.SourceSet).Distinct()],
             model.Config.LayerCount,
-            Served.ToDictionary(e => e.Name, e => e.IsServed && (e.Name != "dfa" || model.Sources.Any(SourceAttribution.IsFor)))));
+            Served.ToDictionary(e => e.Name, e => e.IsServed && (e.Name != "dfa" || model.Sources.Any(PromptAttribution.IsFor)))));
     }
 
     public static Task TokenizeAsync(Call call)

@@ -1,4 +1,5 @@
 using System.Globalization;
+using KernelScope.Web.Contract;
 using KernelScope.Web.Serving;
 using KernelScope.Web.Sources;
 
@@ -20,12 +21,8 @@ internal static class PageEndpoints
             string path = name[Prefix.Length..], type = TypeOf(path);
             if (path == "feature.html")
             {
-                Map(FeaturePage, http =>
-                {
-                    if (!IsThere(pipeline.Model, http.Request.RouteValues))
-                        http.Response.StatusCode = StatusCodes.Status404NotFound;
-                    return WriteAsync(http, bytes, type);
-                });
+                // Of any method: the router would answer 405 to other paths of three parts, such as /api/unknown/call.
+                endpoints.Map(FeaturePage, pipeline.Guarded(http => WritePageAsync(http, pipeline.Model, bytes, type)));
             }
             else
             {
@@ -34,6 +31,21 @@ internal static class PageEndpoints
         }
 
         void Map(string path, RequestDelegate handler) => endpoints.MapMethods(path, GetOrHead, pipeline.Guarded(handler));
+    }
+
+    private static Task WritePageAsync(HttpContext http, ServedModel model, byte[] bytes, string type)
+    {
+        if (((string)http.Request.RouteValues["model"]!).ToLowerInvariant() is "api" or "v1")
+            throw Refusal.NotFound(ErrorAnswer.NoPath);
+        if (!GetOrHead.Contains(http.Request.Method))
+        {
+            http.Response.Headers.Allow = string.Join(", ", GetOrHead);
+            return ErrorAnswer.WriteAsync(http, StatusCodes.Status405MethodNotAllowed, ErrorAnswer.OtherMethod);
+        }
+
+        if (!IsThere(model, http.Request.RouteValues))
+            http.Response.StatusCode = StatusCodes.Status404NotFound;
+        return WriteAsync(http, bytes, type);
     }
 
     /// <summary>Whether the page has a feature to show; what is missing it says itself.</summary>

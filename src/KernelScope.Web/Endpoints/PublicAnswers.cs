@@ -205,6 +205,10 @@ internal sealed record FeatureFacts
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? BosPolicy { get; init; }
 
+    /// <summary>Features of the SAE that are active at a counted position, on average.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? L0 { get; init; }
+
     public double? Mean { get; init; }
 
     public IReadOnlyDictionary<string, double> Quantiles { get; init; } = new Dictionary<string, double>();

@@ -28,7 +28,7 @@ internal static class PublicEndpoints
         var rows = new List<FeatureRow>();
         foreach (JsonElement entry in call.Body.EnumerateArray())
         {
-            (ServedSource source, int index) = Named(call.Model, entry);
+            (ServedSource source, int index) = call.Model.Named(entry);
             FeatureRow row = await FeatureRows.FullAsync(call.Model, source, index, call.Cancellation);
             int most = Math.Max(0, entry.Whole("maxActsToReturn") ?? int.MaxValue);
             rows.Add(row with { Activations = [.. row.Activations.Take(most)] });
@@ -41,7 +41,7 @@ internal static class PublicEndpoints
     {
         if (!call.Body.TryField("feature", out JsonElement named) && !call.Body.TryField("neuron", out named))
             throw Refusal.Bad("feature is missing.", "feature");
-        (ServedSource source, int index) = Named(call.Model, named);
+        (ServedSource source, int index) = call.Model.Named(named);
         string[] texts = ServedModel.Prompts(call.Body.OneOrMoreTexts("customText", out bool isList), "customText");
         var answers = new List<ActivationNewAnswer>();
         foreach (string text in texts)
@@ -60,7 +60,7 @@ internal static class PublicEndpoints
 
     public static async Task ActivationGetAsync(Call call)
     {
-        (ServedSource source, int index) = Named(call.Model, call.Body);
+        (ServedSource source, int index) = call.Model.Named(call.Body);
         IReadOnlyList<ActivationRow> stored = (await FeatureRows.FullAsync(call.Model, source, index, call.Cancellation)).Activations;
         if (stored.Count == 0)
             throw Refusal.NotFound($"There are no stored activations of {call.Model.Id}/{source.Id}/{index}.");
@@ -128,7 +128,7 @@ internal static class PublicEndpoints
 
     public static Task VectorAsync(Call call)
     {
-        (ServedSource source, int index) = Named(call.Model, call.Body);
+        (ServedSource source, int index) = call.Model.Named(call.Body);
         string? label = call.Model.Labels.Of(call.Model.Id, source.Id, index) is [var first, ..] ? first.Description : null;
         return call.AnswerAsync(new PublicVectorAnswer(new VectorRow(
             call.Model.Id, source.Id, source.Id, Text(index), label, source.HookName, source.Sae.Sae.DecoderRow(index), 10)));
@@ -221,13 +221,6 @@ internal static class PublicEndpoints
             DfaTargetIndex = found.DfaTargetIndex,
             DfaMaxValue = found.DfaMaxValue,
         };
-    }
-
-    private static (ServedSource Source, int Index) Named(ServedModel model, JsonElement entry)
-    {
-        model.RequireModel(entry.RequiredText("modelId"));
-        ServedSource source = model.Source(entry.Text("layer") ?? entry.RequiredText("source"));
-        return (source, ServedModel.Feature(source, entry.RequiredWhole("index")));
     }
 
     private static SourceSetAnswer Set(ServedModel model, IReadOnlyList<ServedSource> sources)

@@ -83,6 +83,12 @@ export function shaded(tokens, values, largest) {
   });
 }
 
+/** The tokens that gave most to the largest activation of an attention SAE's feature, as ", from …"; empty for other SAEs. */
+export function from(answer) {
+  const values = answer.dfaValues ?? [], most = values.map((value, i) => [value, i]).filter(([value]) => value > 0).sort(([a], [b]) => b - a).slice(0, 3);
+  return most.length === 0 ? '' : `, from ${most.map(([value, i]) => `“${visible(answer.tokens[i])}” ${number(value)}`).join(', ')}`;
+}
+
 export async function model() {
   const [first] = await post('/api/model/list', {});
   return post('/api/model/get', { id: first.id });

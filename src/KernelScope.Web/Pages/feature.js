@@ -1,4 +1,4 @@
-import { element, featureOfPage, featurePath, get, number, pieceText, post, recorded, search, shaded } from '/api.js';
+import { element, featureOfPage, featurePath, from, get, number, pieceText, post, recorded, search, shaded } from '/api.js';
 
 const $ = id => document.getElementById(id);
 const [modelId, source, text] = featureOfPage();
@@ -40,7 +40,8 @@ async function load() {
   $('around-tokens').addEventListener('change', () => examples(row));
   const facts = row.kernelscope;
   $('facts').textContent = `Reads ${facts.site}${facts.site_out && facts.site_out !== facts.site ? `, writes ${facts.site_out}` : ''} (${row.hookName}). ` +
-    (facts.counted_positions > 0 ? `Fires on ${facts.firing_positions} of ${facts.counted_positions} positions of ${facts.dataset}; BOS, EOS and padding do not count.` : '');
+    (facts.counted_positions > 0 ? `Fires on ${facts.firing_positions} of ${facts.counted_positions} positions of ${facts.dataset}; ids ${facts.masked_ids.join(', ')} do not count.` : '') +
+    (facts.l0 === undefined ? '' : ` L0 of the SAE there: ${number(facts.l0)}.`) + (facts.bos_policy ? ` BOS: ${facts.bos_policy}.` : '');
 }
 
 /** The pages before and after this one; a copy has those of some features only. */
@@ -97,8 +98,8 @@ function examples(row) {
   }
   const most = Math.max(...row.activations.map(a => a.maxValue), 1e-9), width = Number($('around-tokens').value);
   $('examples').replaceChildren(...row.activations.map(a => {
-    const from = width === 0 ? 0 : Math.max(0, a.maxValueTokenIndex - width), to = width === 0 ? a.tokens.length : a.maxValueTokenIndex + width + 1;
-    return element('p', { class: 'tokens' }, element('small', {}, `${number(a.maxValue)}  `), ...shaded(a.tokens.slice(from, to), a.values.slice(from, to), most));
+    const first = width === 0 ? 0 : Math.max(0, a.maxValueTokenIndex - width), end = width === 0 ? a.tokens.length : a.maxValueTokenIndex + width + 1;
+    return element('p', { class: 'tokens' }, element('small', {}, `${number(a.maxValue)}${from(a)}  `), ...shaded(a.tokens.slice(first, end), a.values.slice(first, end), most));
   }));
 }
 
@@ -109,7 +110,7 @@ function test() {
     try {
       const answer = await post('/api/activation/new', { feature: { modelId, layer: source, index: String(index) }, customText: $('text').value });
       $('test-tokens').replaceChildren(...shaded(answer.tokens, answer.values, answer.maxValue));
-      $('test-status').textContent = answer.maxValue > 0 ? `Largest: ${number(answer.maxValue)} on “${answer.tokens[answer.maxValueTokenIndex]}”.` : 'It does not fire on this text.';
+      $('test-status').textContent = answer.maxValue > 0 ? `Largest: ${number(answer.maxValue)} on “${answer.tokens[answer.maxValueTokenIndex]}”${from(answer)}.` : 'It does not fire on this text.';
     } catch (error) {
       $('test-status').textContent = error.message;
     }

@@ -29,9 +29,10 @@ internal sealed class Call(HttpContext http, ServedModel model, JsonElement body
     /// <summary>Writes an answer as JSON.</summary>
     public static async Task AnswerAsync<T>(HttpContext http, T answer, int status = StatusCodes.Status200OK)
     {
+        byte[] json = JsonSerializer.SerializeToUtf8Bytes(answer, TypeOf<T>());
         http.Response.StatusCode = status;
         http.Response.ContentType = "application/json; charset=utf-8";
-        await JsonSerializer.SerializeAsync(http.Response.Body, answer, TypeOf<T>(), http.RequestAborted).ConfigureAwait(false);
+        await http.Response.Body.WriteAsync(json, http.RequestAborted).ConfigureAwait(false);
     }
 
     public static JsonTypeInfo<T> TypeOf<T>() => (JsonTypeInfo<T>)WebJson.Default.GetTypeInfo(typeof(T))!;

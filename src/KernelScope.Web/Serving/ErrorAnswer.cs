@@ -7,6 +7,8 @@ namespace KernelScope.Web.Serving;
 /// <summary>Refusals and failures as JSON, in the shape that the clients of a path expect. Never a stack trace, never a path of this machine.</summary>
 internal static class ErrorAnswer
 {
+    public const string NoPath = "There is nothing at this path.", OtherMethod = "This path is asked in another way (GET or POST).";
+
     /// <summary>The status and sentence of what was thrown; null: the client has gone.</summary>
     public static (int Status, string Sentence, string? Field)? Of(Exception error, HttpContext http) => error switch
     {

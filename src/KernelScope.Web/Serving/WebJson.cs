@@ -3,9 +3,10 @@ using KernelScope.Web.Endpoints;
 
 namespace KernelScope.Web.Serving;
 
+/// <summary>How answers are written. They are never read, so that the native file needs nothing but the code that writes them.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
-    GenerationMode = JsonSourceGenerationMode.Metadata)]
+    GenerationMode = JsonSourceGenerationMode.Serialization)]
 [JsonSerializable(typeof(string))]
 [JsonSerializable(typeof(int))]
 [JsonSerializable(typeof(InferenceError))]

@@ -141,7 +141,7 @@ async function show(index) {
   examples();
   $('facts').textContent = `Reads ${facts.site}${facts.site_out && facts.site_out !== facts.site ? `, writes ${facts.site_out}` : ''} (${row.hookName}). ` +
     `Fires on ${facts.firing_positions.toLocaleString('en')} of ${facts.counted_positions.toLocaleString('en')} positions of ${facts.dataset}; ids ${facts.masked_ids.join(', ')} do not count. ` +
-    `BOS: ${facts.bos_policy}. Ranges: ${facts.binning}, seed ${facts.seed}. It fires on ${facts.distinct_tokens} different tokens.` +
+    (facts.l0 === undefined ? '' : `L0 of the SAE there: ${number(facts.l0)}. `) + `BOS: ${facts.bos_policy}. Ranges: ${facts.binning}, seed ${facts.seed}. It fires on ${facts.distinct_tokens} different tokens.` +
     (facts.by_document ? ` One document has ${percent(facts.by_document.share_of_largest_document, 1)} of the places.` : '');
   scrollTo(0, 0);
   $('title').focus();
@@ -190,7 +190,13 @@ function example(a, most) {
       span.style.setProperty('--a', Math.min(1, value / most) * .75);
     return span;
   });
-  return element('p', { class: 'example' }, element('span', { class: 'value' }, number(a.values[peak] ?? 0)), ...spans);
+  return element('p', { class: 'example' }, element('span', { class: 'value' }, number(a.values[peak] ?? 0)), ...spans, ...sources(a));
+}
+
+/** The tokens that gave most to the largest activation of an attention SAE's feature. */
+function sources(a) {
+  const values = a.dfaValues ?? [], most = values.map((value, i) => [value, i]).filter(([value]) => value > 0).sort(([x], [y]) => y - x).slice(0, 3);
+  return most.length === 0 ? [] : [element('br', {}), element('small', {}, `from ${most.map(([value, i]) => `“${visible(a.tokens[i])}” ${number(value)}`).join(', ')}`)];
 }
 
 function histogram(title, values, heights) {

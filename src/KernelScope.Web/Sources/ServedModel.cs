@@ -1,3 +1,4 @@
+using System.Text.Json;
 using KernelScope.Evaluation;
 using KernelScope.Files;
 using KernelScope.Model;
@@ -112,6 +113,17 @@ internal sealed class ServedModel : IDisposable
     /// <exception cref="Refusal">404: the source has no such feature.</exception>
     public static int Feature(ServedSource source, int index) => index >= 0 && index < source.FeatureCount ? index
         : throw Refusal.NotFound($"There is no feature {index} in {source.Id}; it has features 0 to {source.FeatureCount - 1}.");
+
+    /// <summary>The feature that a body of <c>/api</c> names: its model, its source by either of two names, its index.</summary>
+    /// <exception cref="Refusal">404: there is no such; 400: the names are of two.</exception>
+    public (ServedSource Source, int Index) Named(JsonElement entry)
+    {
+        RequireModel(entry.RequiredText("modelId"));
+        ServedSource source = Source(entry.Text("layer") ?? entry.RequiredText("source"));
+        if (entry.Text("source") is string other && Source(other) != source)
+            throw Refusal.Bad("layer and source are two names of one thing, and here they name two.", "source");
+        return (source, Feature(source, entry.RequiredWhole("index")));
+    }
 
     /// <summary>The ids of a prompt: BOS, once, then the text's.</summary>
     /// <exception cref="Refusal">400: it is too long.</exception>

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using KernelScope.Evaluation;
 using KernelScope.Generation;
 using KernelScope.Runtime;
@@ -6,13 +7,15 @@ namespace KernelScope.Web.Sources;
 
 /// <summary>
 /// A source's codes of the corpus that feature pages show, kept in memory: 8 bytes an active feature. They are read when somebody first
-/// asks, through the engine's queue like every request.
+/// asks, through the engine's queue like every request. For an attention SAE, queries, keys and values of the sequences that examples came
+/// from are kept as well.
 /// </summary>
 internal sealed class SourceCorpus(KernelScopeEngine engine, ServedSource source, TokenSet tokens, string name)
 {
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(50);
     private const int FewestExpected = 50;
     private readonly Lock _gate = new();
+    private readonly ConcurrentDictionary<int, Task<SourceAttribution>> _attention = [];
     private Task<Codes>? _reading;
 
     /// <summary>The corpus.</summary>
@@ -20,6 +23,10 @@ internal sealed class SourceCorpus(KernelScopeEngine engine, ServedSource source
 
     /// <summary>What the corpus is called.</summary>
     public string Name => name;
+
+    /// <summary>Where BOS is, in the words of a run's plan; null where it is not at the beginning of every sequence.</summary>
+    public string? BosPolicy { get; } =
+        Enumerable.Range(0, tokens.Count).All(b => tokens.Sequence(b)[0] == engine.Model.Config.BosId) ? "first of each sequence" : null;
 
     /// <summary>The share of positions on which a feature fires; null while nobody has read the corpus.</summary>
     public double? Density(int feature)
@@ -48,8 +55,13 @@ internal sealed class SourceCorpus(KernelScopeEngine engine, ServedSource source
         var firings = new FeatureFirings(source.FeatureCount, [feature]);
         foreach (Row row in codes.Rows)
             firings.Add(row.Sequence, row.Position, row.Features, row.Values);
-        return FeatureStatistics.Create(firings, tokens, new FeatureStatisticsOptions())[0];
+        FeatureStatistics statistics = FeatureStatistics.Create(firings, tokens, new FeatureStatisticsOptions())[0];
+        return PromptAttribution.IsFor(source) ? await WithSourcesAsync(statistics, cancellationToken).ConfigureAwait(false) : statistics;
     }
+
+    /// <summary>Active features of a counted position, on average; null while nobody has read the corpus.</summary>
+    public double? L0 => _reading is { IsCompletedSuccessfully: true } reading
+        ? reading.Result.Firing.Sum() / (double)reading.Result.Counted : null;
 
     /// <summary>Reads the corpus, once; a failure is tried again by the next who asks.</summary>
     public Task ReadyAsync(CancellationToken cancellationToken) => ReadAsync().WaitAsync(cancellationToken);
@@ -86,16 +98,46 @@ internal sealed class SourceCorpus(KernelScopeEngine engine, ServedSource source
         return new Codes(rows, firing);
     }
 
-    /// <summary>Waits where the queue is full: requests of clients go first.</summary>
-    private async Task<IReadOnlyList<TokenFeatures>> ReadAsync(int[] sequence)
+    private Task<IReadOnlyList<TokenFeatures>> ReadAsync(int[] sequence)
     {
         var report = new FeatureReport { Sae = source.Sae.Name, Top = int.MaxValue };
         var request = new FeaturesRequest { Tokens = sequence, Features = [report] };
+        return WhenFreeAsync(() => engine.FeaturesAsync(request));
+    }
+
+    /// <summary>What attention did on the sequences of examples: each is read when an example of it is first shown, and kept.</summary>
+    private async Task<FeatureStatistics> WithSourcesAsync(FeatureStatistics statistics, CancellationToken cancellationToken)
+    {
+        ExampleSources.Question[] questions = [.. ExampleSources.QuestionsOf(statistics)];
+        var answers = new DirectAttribution[questions.Length];
+        for (int i = 0; i < answers.Length; i++)
+        {
+            (int feature, int sequence, int target, int first, int end) = questions[i];
+            Task<SourceAttribution> reading = _attention.GetOrAdd(sequence, ReadAttentionAsync);
+            // A failure is tried again by the next who asks.
+            if (reading.IsFaulted || reading.IsCanceled)
+                _attention.TryRemove(KeyValuePair.Create(sequence, reading));
+            answers[i] = (await reading.WaitAsync(cancellationToken).ConfigureAwait(false)).Of(feature, target, first, end);
+        }
+
+        int given = 0;
+        return statistics.WithSources(answers, ref given);
+    }
+
+    private Task<SourceAttribution> ReadAttentionAsync(int sequence)
+    {
+        int[] ids = tokens.Sequence(sequence).ToArray();
+        return WhenFreeAsync(() => PromptAttribution.ReadAsync(engine, source, ids, CancellationToken.None));
+    }
+
+    /// <summary>Waits where the queue is full: requests of clients go first.</summary>
+    private static async Task<T> WhenFreeAsync<T>(Func<Task<T>> ask)
+    {
         while (true)
         {
             try
             {
-                return await engine.FeaturesAsync(request).ConfigureAwait(false);
+                return await ask().ConfigureAwait(false);
             }
             catch (EngineBusyException)
             {

@@ -77,9 +77,8 @@ internal sealed class SteerPlan
         RequireFew(body, "features");
         foreach (JsonElement feature in body.Entries("features"))
         {
-            model.RequireModel(feature.RequiredText("modelId"));
-            ServedSource source = model.Source(feature.Text("layer") ?? feature.RequiredText("source"));
-            plan.Add(source, ServedModel.Feature(source, feature.RequiredWhole("index")), feature.RequiredNumber("strength"));
+            (ServedSource source, int index) = model.Named(feature);
+            plan.Add(source, index, feature.RequiredNumber("strength"));
         }
 
         return plan;

@@ -1,61 +1,56 @@
+using System.Collections.Concurrent;
 using KernelScope.Devices;
 using KernelScope.Hooks;
-using KernelScope.Runtime;
+using KernelScope.Model;
+using KernelScope.Sae;
 
-namespace KernelScope.Web.Sources;
+namespace KernelScope.Evaluation;
 
 /// <summary>
 /// From which tokens a feature of an attention SAE has its input (Neuronpedia: DFA). The output of head h at token t is
 /// Σ_s pattern_h[t, s]·v_h[s], so what the feature reads there is a sum over the tokens s of Σ_h pattern_h[t, s]·(v_h[s]·W_enc,h[:, f]).
 /// Biases belong to no token.
 /// </summary>
-/// <remarks>For one caller at a time.</remarks>
+/// <remarks>Any number of threads may ask.</remarks>
 internal sealed class SourceAttribution
 {
-    private readonly ServedSource _source;
+    private readonly JumpReluSae _sae;
     private readonly AttentionShape _shape;
     private readonly float[] _queries, _keys, _values;
     private readonly int _tokens, _keyHeads, _headDim;
-    private readonly Dictionary<int, double[]> _patterns = [];
+    private readonly ConcurrentDictionary<int, double[]> _patterns = [];
 
-    private SourceAttribution(ServedModel model, ServedSource source, int tokens, IReadOnlyList<float[]> rows)
+    /// <param name="model">The model.</param>
+    /// <param name="sae">The SAE.</param>
+    /// <param name="site">Where it reads.</param>
+    /// <param name="rows">What a sequence has at <see cref="PointsOf"/>.</param>
+    public SourceAttribution(Gemma2Model model, JumpReluSae sae, HookPoint site, IReadOnlyList<float[]> rows)
     {
-        _source = source;
-        _tokens = tokens;
-        _shape = model.Engine.Model.ShapeOf(source.Sae.Site.Layer);
+        _sae = sae;
+        _shape = model.ShapeOf(site.Layer);
         (_keyHeads, _headDim) = (model.Config.KvHeadCount, model.Config.HeadDim);
         (_queries, _keys, _values) = (rows[0], rows[1], rows[2]);
+        _tokens = _keys.Length / (_keyHeads * _headDim);
     }
 
-    /// <summary>Reads what attention did on a prompt; null for an SAE that reads elsewhere.</summary>
-    public static async Task<SourceAttribution?> ReadAsync(
-        ServedModel model, ServedSource source, int[] tokens, CancellationToken cancellationToken)
-    {
-        if (!IsFor(source))
-            return null;
-        int layer = source.Sae.Site.Layer;
-        var request = new ActivationsRequest
-        {
-            Tokens = tokens,
-            Points = [new HookPoint(Site.Q, layer), new HookPoint(Site.K, layer), new HookPoint(Site.V, layer)],
-        };
-        IReadOnlyList<float[]> rows = await model.Engine.ActivationsAsync(request, cancellationToken).ConfigureAwait(false);
-        return new SourceAttribution(model, source, tokens.Length, rows);
-    }
+    /// <summary>Whether it is known for an SAE that reads there: of the head outputs, z.</summary>
+    public static bool IsFor(HookPoint site) => site.Site == Site.Z;
 
-    /// <summary>Whether it is known for an SAE: of the head outputs, z.</summary>
-    public static bool IsFor(ServedSource source) => source.Sae.Site.Site == Site.Z;
+    /// <summary>What it is computed from.</summary>
+    public static HookPoint[] PointsOf(HookPoint site) =>
+        [new HookPoint(Site.Q, site.Layer), new HookPoint(Site.K, site.Layer), new HookPoint(Site.V, site.Layer)];
 
     /// <summary>What each token gives a feature at a target token.</summary>
     /// <param name="feature">The feature.</param>
-    /// <param name="target">The token whose activation is looked into, counted from the prompt's start.</param>
-    /// <param name="skipped">Tokens at the beginning that the answer leaves out.</param>
-    public DirectAttribution Of(int feature, int target, int skipped)
+    /// <param name="target">The token whose activation is looked into, counted from the sequence's start.</param>
+    /// <param name="first">The first token of the answer.</param>
+    /// <param name="end">The token after its last; null: all.</param>
+    public DirectAttribution Of(int feature, int target, int first, int? end = null)
     {
-        float[] column = _source.Sae.Sae.EncoderColumn(feature);
-        double[] pattern = PatternOf(target);
-        float[] values = new float[_tokens - skipped];
-        for (int s = skipped; s <= target; s++)
+        float[] column = _sae.EncoderColumn(feature);
+        double[] pattern = _patterns.GetOrAdd(target, PatternOf);
+        float[] values = new float[(end ?? _tokens) - first];
+        for (int s = first; s <= target; s++)
         {
             double sum = 0;
             for (int h = 0; h < _shape.HeadCount; h++)
@@ -64,17 +59,15 @@ internal sealed class SourceAttribution
                 sum += pattern[(h * _tokens) + s] * Dot(KeyRow(_values, s, h), part);
             }
 
-            values[s - skipped] = (float)sum;
+            values[s - first] = (float)sum;
         }
 
-        return new DirectAttribution(values, target - skipped, values.Max());
+        return new DirectAttribution(values, target - first, values.Max());
     }
 
     /// <summary>The attention of a token to those before it and itself, head by head.</summary>
     private double[] PatternOf(int target)
     {
-        if (_patterns.TryGetValue(target, out double[]? known))
-            return known;
         double[] pattern = new double[_shape.HeadCount * _tokens];
         int first = _shape.Window > 0 ? Math.Max(0, target - _shape.Window + 1) : 0;
         for (int h = 0; h < _shape.HeadCount; h++)
@@ -95,7 +88,6 @@ internal sealed class SourceAttribution
                 weight /= sum;
         }
 
-        _patterns.Add(target, pattern);
         return pattern;
     }
 
