@@ -213,7 +213,7 @@ internal sealed class DashCommand : Verb
             .Select(t => OwnText(t, model, sae, saeFiles.Site, files, firings.Features))];
         using var progress = new Progress(Streams, "Reading attention");
         IReadOnlyList<FeatureStatistics> all = ExampleSources.AddTo(
-            FeatureStatistics.Create(firings, tokens, options), model, sae, saeFiles.Site, tokens, ThreadsOf(parsed), progress,
+            FeatureStatistics.Create(firings, tokens, options), model, sae, saeFiles.Site, tokens, Common.ThreadCountOf(parsed), progress,
             Cancellation);
         return [.. all.Select((s, i) => new FeaturePage
         {
@@ -256,7 +256,7 @@ internal sealed class DashCommand : Verb
     {
         long context = SourceAttribution.IsFor(inputs.Sae.Site) ? Session.BytesFor(inputs.Files.Config, inputs.Plan.Context) : 0;
         bench.Load(("weights", inputs.Files.WeightBytes), ("SAE", inputs.Sae.Bytes), ("context", context));
-        DashFolderResult result = new FolderDashboards(inputs, ThreadsOf(parsed), Cancellation)
+        DashFolderResult result = new FolderDashboards(inputs, Common.ThreadCountOf(parsed), Cancellation)
             .Write(path, features, bench.Model, inputs.Sae.Sae, ExportsOf(parsed), Streams);
         Streams.Error.WriteLine(
             $"Wrote {Printable.Escape(path)} ({ByteText.Of(result.Bytes)}): open index.html in it, or kernelscope serve --dashboards.");
@@ -272,8 +272,6 @@ internal sealed class DashCommand : Verb
 
         return ExitCode.Done;
     }
-
-    private int ThreadsOf(ParseResult parsed) => Common.ThreadsOf(parsed) is > 0 and int given ? given : Environment.ProcessorCount;
 
     /// <summary>A text of one's own, as an example of each feature.</summary>
     private FeatureExample[] OwnText(

@@ -276,6 +276,9 @@ internal sealed class CommonOptions
     /// <summary>Threads that were asked for; 0: none were.</summary>
     public int ThreadsOf(ParseResult parsed) => parsed.GetValue(_threads);
 
+    /// <summary>Threads that were asked for, or one for each core.</summary>
+    public int ThreadCountOf(ParseResult parsed) => ThreadsOf(parsed) is > 0 and int given ? given : Environment.ProcessorCount;
+
     /// <summary>Whether a precision was asked for.</summary>
     public bool HasPrecision(ParseResult parsed) => parsed.GetResult(_precision) is { Implicit: false };
 

@@ -126,9 +126,8 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
     {
         int index = direction.Feature;
         (FeaturePlace[] places, RelatedFeature[] coFiring) = run.Of(index);
-        int given = 0;
         FeatureStatistics statistics =
-            (StatisticsOf(run, index, places) with { CoFiring = coFiring }).WithSources(sources, ref given);
+            (StatisticsOf(run, index, places) with { CoFiring = coFiring }).WithSources(new(sources));
         FeatureRow row = FeatureRows.WithDirection(source, FeatureRows.Short(source, index), direction);
         row = FeatureRows.WithStatistics(source, row, statistics, run.Tokens.SpecialIds, Dataset);
         row = row with

@@ -54,7 +54,7 @@ internal sealed class HarvestCommand : Verb
         if (workers > 1 && Common.DeviceOf(parsed) is not ("auto" or "cpu"))
             throw new UsageException("--workers is for the cpu; on other devices run a 'work' for each.");
         long start = Stopwatch.GetTimestamp();
-        int threads = Common.ThreadsOf(parsed) is > 0 and int given ? given : Environment.ProcessorCount;
+        int threads = Common.ThreadCountOf(parsed);
         int each = workers == 1 ? Common.ThreadsOf(parsed) : Math.Max(1, threads / workers);
         using Workbench parts = RunParts.Open(parsed, this, _plan, workers == 1 ? 0 : each);
         // What is named and cannot be is said before the model is loaded.

@@ -204,8 +204,7 @@ internal sealed class SuiteCommand : Verb
         }
 
         var worker = new SuiteWorker(folder, plan, run, model, parsed.GetValue(_checkpointEvery), parsed.GetValue(_together));
-        int count = parsed.GetValue(_workers), threads = Math.Max(1, (Common.ThreadsOf(parsed) is > 0 and int given ? given
-            : Environment.ProcessorCount) / count);
+        int count = parsed.GetValue(_workers), threads = Math.Max(1, Common.ThreadCountOf(parsed) / count);
         NatsRunQueue? server = _queue.IsGiven(parsed) ? _queue.Open(parsed, plan.Id) : null;
         server?.Enqueue(missing);
         using IShardQueue queue = server is null ? new ItemList(missing) : new NatsShardQueue(server);

@@ -80,12 +80,8 @@ internal static class ExampleSources
         if (!SourceAttribution.IsFor(site))
             return features;
         Question[] questions = [.. features.SelectMany(QuestionsOf)];
-        DirectAttribution[] answers = Read(model, sae, site, tokens, questions, threads, progress, cancellationToken);
-        int given = 0;
-        var with = new List<FeatureStatistics>();
-        foreach (FeatureStatistics feature in features)
-            with.Add(feature.WithSources(answers, ref given));
-        return with;
+        var answers = new Queue<DirectAttribution>(Read(model, sae, site, tokens, questions, threads, progress, cancellationToken));
+        return [.. features.Select(feature => feature.WithSources(answers))];
     }
 
     /// <summary>The questions of a feature's examples, in their order.</summary>

@@ -112,23 +112,17 @@ public sealed record FeatureStatistics
     internal IEnumerable<FeatureExample> Examples => Top.Concat(Groups.SelectMany(g => g.Examples));
 
     /// <summary>The same with what each token gave in each example that was asked about (<see cref="ExampleSources.QuestionsOf"/>).</summary>
-    /// <param name="answers">Of the examples, in their order; empty: there are none.</param>
-    /// <param name="given">How many answers are others'; afterwards with these.</param>
-    internal FeatureStatistics WithSources(DirectAttribution[] answers, ref int given)
+    /// <param name="answers">Of the examples, in their order, which are taken out; empty: there are none.</param>
+    internal FeatureStatistics WithSources(Queue<DirectAttribution> answers)
     {
-        if (answers.Length == 0)
-            return this;
-        int next = given;
-        FeatureStatistics with = this with
+        return answers.Count == 0 ? this : this with
         {
             Top = [.. Top.Select(With)],
             Groups = [.. Groups.Select(g => g with { Examples = [.. g.Examples.Select(With)] })],
         };
-        given = next;
-        return with;
 
         FeatureExample With(FeatureExample example) =>
-            ExampleSources.Of(Feature, example) is null ? example : example with { Sources = answers[next++] };
+            ExampleSources.Of(Feature, example) is null ? example : example with { Sources = answers.Dequeue() };
     }
 
     /// <summary>Runs a corpus up to the SAE and collects where features fire.</summary>

@@ -120,8 +120,7 @@ internal sealed class SourceCorpus(KernelScopeEngine engine, ServedSource source
             answers[i] = (await reading.WaitAsync(cancellationToken).ConfigureAwait(false)).Of(feature, target, first, end);
         }
 
-        int given = 0;
-        return statistics.WithSources(answers, ref given);
+        return statistics.WithSources(new(answers));
     }
 
     private Task<SourceAttribution> ReadAttentionAsync(int sequence)
