@@ -18,6 +18,9 @@ internal readonly unsafe struct Bf16Blocks<S, V> : IBlockFormat
 {
     private const int Columns = Bf16Code.Columns;
 
+    // Bytes from what PanelDot has widened to what is prefetched. With 16 lanes tiles prefetch the next block themselves.
+    private const int PrefetchedAhead = 4096;
+
     /// <inheritdoc/>
     static int IBlockFormat.TileRows => Bf16Code.TallRows;
 
@@ -111,8 +114,8 @@ internal readonly unsafe struct Bf16Blocks<S, V> : IBlockFormat
         }
     }
 
-    /// <summary>From a compact panel: the values as they are. Where the last input is odd its partner is some number, and x has 0 there.</summary>
-    private static void ExpandPanel(StoredMatrix* part, int index, byte* panel, int firstInput, int depth, uint* pairs)
+    /// <summary>From a compact panel to pairs of bfloat16: the values as they are. Where the last input is odd its partner is some number, and x has 0 there.</summary>
+    public static void ExpandPanel(StoredMatrix* part, int index, byte* panel, int firstInput, int depth, uint* pairs)
     {
         Expand(panel, depth, (ushort)((part->Windows[index].Exponent - PanelWindow.Base) << 7), pairs);
         foreach (PanelException e in part->Table.ExceptionsOf(index, firstInput, depth))
@@ -125,14 +128,28 @@ internal readonly unsafe struct Bf16Blocks<S, V> : IBlockFormat
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Expand(byte* panel, int depth, ushort add, uint* pairs)
     {
-        for (int i = 0; i < depth; i += PanelLayout.CompactInputs, panel += PanelLayout.CompactBytes)
+        int i = 0;
+        for (; i + PanelLayout.CompactInputs <= depth; i += PanelLayout.CompactInputs, panel += PanelLayout.CompactBytes)
         {
-            int count = Math.Min(PanelLayout.CompactInputs / 2, Pairs(depth - i));
-            for (int pair = 0; pair < count; pair++, pairs += Columns)
+            if (S.Lanes < 16)
+                Prefetch.Passing(panel + PrefetchedAhead, PanelLayout.CompactBytes);
+            for (int j = 0; j < Columns; j += S.Lanes, pairs += S.Lanes)
             {
-                for (int j = 0; j < Columns; j += S.Lanes)
-                    S.Store(S.NarrowCompact(S.LoadCompact(panel + (j * sizeof(float)), pair), add), (float*)pairs + j);
+                byte* words = panel + (j * sizeof(float));
+                // With the pair as a constant its branch in LoadCompact vanishes.
+                S.Store(S.NarrowCompact(S.LoadCompact(words, 0), add), (float*)pairs);
+                S.Store(S.NarrowCompact(S.LoadCompact(words, 1), add), (float*)(pairs + Columns));
+                S.Store(S.NarrowCompact(S.LoadCompact(words, 2), add), (float*)(pairs + (2 * Columns)));
+                S.Store(S.NarrowCompact(S.LoadCompact(words, 3), add), (float*)(pairs + (3 * Columns)));
             }
+
+            pairs += 3 * Columns;
+        }
+
+        for (int pair = 0; pair < Pairs(depth - i); pair++, pairs += Columns)
+        {
+            for (int j = 0; j < Columns; j += S.Lanes)
+                S.Store(S.NarrowCompact(S.LoadCompact(panel + (j * sizeof(float)), pair), add), (float*)pairs + j);
         }
     }
 

@@ -92,10 +92,10 @@ public sealed unsafe partial class CpuDevice : HostDevice
     /// <summary>The kernels that multiply with matrices by how they are stored, in either precision, as <see cref="ProductPlan"/> chooses them.</summary>
     internal IReadOnlyList<(string Stored, string Exact, string Fast)> Kernels =>
     [
-        Describe("[out, in]", new WeightTraits(Wide, Wide, sizeof(ushort), StoredForms.OutputsFirst)),
-        Describe("[in, out]", new WeightTraits(Wide, Wide, sizeof(ushort), StoredForms.InputsFirst)),
-        Describe("two-byte panels", new WeightTraits(Wide, Wide, sizeof(ushort), StoredForms.InPanels)),
-        Describe("float32 panels", new WeightTraits(Wide, Wide, sizeof(float), StoredForms.InPanels)),
+        Describe("[out, in]", new WeightTraits(Wide, Wide, sizeof(ushort), StoredForms.OutputsFirst, AnyFloat16: false)),
+        Describe("[in, out]", new WeightTraits(Wide, Wide, sizeof(ushort), StoredForms.InputsFirst, AnyFloat16: false)),
+        Describe("panels", new WeightTraits(Wide, Wide, sizeof(ushort), StoredForms.InPanels, AnyFloat16: false)),
+        Describe("float16 panels", new WeightTraits(Wide, Wide, sizeof(ushort), StoredForms.InPanels, AnyFloat16: true)),
     ];
 
     /// <summary>The same of a weight of this kind of device; null for another's.</summary>

@@ -7,7 +7,7 @@ namespace KernelScope.Cpu;
 /// <summary>Few rows of x against a packed matrix (<see cref="PanelLayout"/>): a panel's outputs live in registers while its inputs pass by as one stream.</summary>
 /// <remarks>
 /// Equation: y[t, j] = Σ_i x[t, i]·W[j, i]; in blocks of 256 inputs, one input after the other, whatever the number of rows: a row gets the same bits alone and among others. There are no sums across a vector. Of compact panels the sum is made of values as the window's codes read, and multiplied by its scale, a power of two, which changes no bit of it;
-/// at the end each exception adds w·x and takes away what its code added.
+/// at the end each exception adds w·x and takes away what its code added. Where many tiles pass over a compact panel, its blocks are widened once instead, to pairs of bfloat16 in the first-level cache, exceptions in their places.
 /// Bytes: each weight once from memory (again from the first-level cache for more rows than a tile has); flops: 2·rows·in·out.
 /// </remarks>
 internal static unsafe class PanelDot<S, V>
@@ -21,39 +21,54 @@ internal static unsafe class PanelDot<S, V>
     /// <summary>Inputs that are summed before the sum joins those before it: long sums lose fewer bits so, and a block stays in the first-level cache for the panel's other tiles.</summary>
     private const int BlockInputs = TransposePanel.Inputs;
 
+    // With more rows, narrow vectors take a compact panel from a widened copy: each pass over it would take its codes apart again.
+    private const int StreamedRows = 8;
+
     // Bytes from what is computed with to what is prefetched; measured best of 1 to 16 kB.
     private const int AheadBytes = 4096;
 
     /// <summary>Outputs of a tile: the whole panel with AVX-512, a part of it with narrower vectors.</summary>
     private static int Columns => 2 * S.Lanes;
 
-    public static void Range<E>(Product* product, StoredMatrix* part, int first, int count, float* y, long stride)
+    /// <summary>Some outputs of all rows. <paramref name="pairs"/> is memory for a widened block.</summary>
+    public static void Range<E>(Product* product, StoredMatrix* part, uint* pairs, int first, int count, float* y, long stride)
         where E : struct, IPanelElement
     {
         float* sums = stackalloc float[product->Rows * PanelLayout.Outputs];
-        long panelBytes = part->PanelBytes;
+        bool widens = E.HasWindow && S.Lanes < 16 && product->Rows > StreamedRows;
         int end = first + count;
         for (int j = first / PanelLayout.Outputs * PanelLayout.Outputs; j < end; j += PanelLayout.Outputs)
         {
             int index = j / PanelLayout.Outputs;
-            byte* panel = part->Panels + (index * panelBytes);
             int skip = Math.Max(first - j, 0), columns = Math.Min(PanelLayout.Outputs, end - j) - skip;
-            float* target = y + (j + skip - first);
-            if (columns == PanelLayout.Outputs)
-            {
-                Panel<E>(product, part, index, panel, target, stride);
-                continue;
-            }
-
-            Panel<E>(product, part, index, panel, sums, PanelLayout.Outputs);
-            for (int m = 0; m < product->Rows; m++)
-                NativeMemory.Copy(sums + (m * PanelLayout.Outputs) + skip, target + (m * stride), (nuint)columns * sizeof(float));
+            bool isWhole = columns == PanelLayout.Outputs;
+            float* here = y + (j + skip - first), target = isWhole ? here : sums;
+            long targetStride = isWhole ? stride : PanelLayout.Outputs;
+            if (widens)
+                Widened(product, part, index, pairs, target, targetStride);
+            else
+                Panel<E>(product, part, index, target, targetStride);
+            for (int m = 0; !isWhole && m < product->Rows; m++)
+                NativeMemory.Copy(sums + (m * PanelLayout.Outputs) + skip, here + (m * stride), (nuint)columns * sizeof(float));
         }
     }
 
-    private static void Panel<E>(Product* product, StoredMatrix* part, int index, byte* panel, float* y, long stride)
+    private static void Widened(Product* product, StoredMatrix* part, int index, uint* pairs, float* y, long stride)
+    {
+        byte* panel = part->Panels + (index * part->PanelBytes);
+        for (int i = 0; i < product->Inputs; i += BlockInputs)
+        {
+            int depth = Math.Min(BlockInputs, product->Inputs - i);
+            byte* block = panel + ((long)(i / PanelLayout.CompactInputs) * PanelLayout.CompactBytes);
+            Bf16Blocks<S, V>.ExpandPanel(part, index, block, i, depth, pairs);
+            Block<PanelBf16>(product, (byte*)pairs, i, depth, 1, y, stride);
+        }
+    }
+
+    private static void Panel<E>(Product* product, StoredMatrix* part, int index, float* y, long stride)
         where E : struct, IPanelElement
     {
+        byte* panel = part->Panels + (index * part->PanelBytes);
         float scale = E.HasWindow ? part->Windows[index].Scale : 1;
         int inputs = product->Inputs;
         PrefetchTo ahead = Ahead<E>(product->Rows);

@@ -96,7 +96,7 @@ internal static unsafe class ProductKernels<S, V>
                 TileProduct<FloatBlocks<S, V>>.Packed<E>(product, part, worker, first, count, y, stride);
                 break;
             default:
-                PanelDot<S, V>.Range<E>(product, part, first, count, y, stride);
+                PanelDot<S, V>.Range<E>(product, part, (uint*)Panel(product, worker), first, count, y, stride);
                 break;
         }
     }
@@ -122,9 +122,11 @@ internal static unsafe class ProductKernels<S, V>
                 AxpyKernel<S, V>.Range<E>(product, part, first, count, y, stride);
                 break;
             default:
-                TransposeKernel<S, V>.Range<E>(product, part, product->Scratch + (worker * product->ScratchStride), first,
-                    count, y, stride);
+                TransposeKernel<S, V>.Range<E>(product, part, Panel(product, worker), first, count, y, stride);
                 break;
         }
     }
+
+    /// <summary>A worker's memory for a panel of weights.</summary>
+    private static float* Panel(Product* product, int worker) => product->Scratch + (worker * product->ScratchStride);
 }

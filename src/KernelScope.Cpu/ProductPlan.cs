@@ -10,7 +10,8 @@ namespace KernelScope.Cpu;
 /// <param name="Outputs">Number of outputs of all matrices.</param>
 /// <param name="ElementBytes">Bytes of an element; of several types the largest.</param>
 /// <param name="Forms">How the matrices are stored.</param>
-internal readonly record struct WeightTraits(int Inputs, int Outputs, int ElementBytes, StoredForms Forms)
+/// <param name="AnyFloat16">Whether a matrix is float16, which takes many instructions to widen.</param>
+internal readonly record struct WeightTraits(int Inputs, int Outputs, int ElementBytes, StoredForms Forms, bool AnyFloat16)
 {
     /// <summary>Whether a matrix is stored [in, out].</summary>
     public bool AnyInputsFirst => (Forms & StoredForms.InputsFirst) != 0;
@@ -19,14 +20,16 @@ internal readonly record struct WeightTraits(int Inputs, int Outputs, int Elemen
     public static WeightTraits From(ReadOnlySpan<StoredMatrix> matrices, int inputs, int outputs)
     {
         int bytes = 0;
+        bool anyFloat16 = false;
         StoredForms forms = StoredForms.None;
         foreach (StoredMatrix matrix in matrices)
         {
             bytes = Math.Max(bytes, matrix.DType.ByteSize());
             forms |= matrix.Form;
+            anyFloat16 |= matrix.DType == DType.F16;
         }
 
-        return new WeightTraits(inputs, outputs, bytes, forms);
+        return new WeightTraits(inputs, outputs, bytes, forms, anyFloat16);
     }
 }
 
@@ -39,8 +42,8 @@ internal readonly record struct CpuTraits(int Lanes, int TileRows, bool Multipli
 /// <summary>Which kernel multiplies, and in which portions: chosen once, when a weight meets a number of rows.</summary>
 /// <remarks>
 /// The first line that fits is taken. "pairs" are the rows from which <c>vdpbf16ps</c>, whose blocks of weights must be rounded and paired first, is faster than the float32 kernel of as many rows:
-/// 17 of panels and of two-byte types stored [out, in], 49 of wider types, 97 and 129 where a matrix is stored [in, out]. "few" is 16, and 32 where all matrices are stored [out, in], all are float32 panels,
-/// all are panels and a vector has 16 lanes, or all are stored [in, out] and a vector has fewer.
+/// 17 of panels and of two-byte types stored [out, in], 49 of wider types, 97 and 129 where a matrix is stored [in, out]. "few" is 16, and 32 where all matrices are stored [out, in], all are panels, or
+/// all are stored [in, out] and a vector has fewer than 16 lanes; but 4 where all are float16 panels and a vector has fewer.
 /// <list type="table">
 /// <listheader><term>precision, rows, matrices</term><description>kernel</description></listheader>
 /// <item><term>fast, pairs and more, the processor has <c>vdpbf16ps</c></term><description><see cref="ProductKernel.Bf16Tiles"/></description></item>
@@ -52,7 +55,7 @@ internal readonly record struct CpuTraits(int Lanes, int TileRows, bool Multipli
 /// <item><term>all others</term><description><see cref="ProductKernel.Tiles"/></description></item>
 /// </list>
 /// All but <see cref="ProductKernel.Bf16Tiles"/> sum in float32, of [in, out] in the order of the inputs, of the others in blocks of 256 inputs, so which of them computes a row shows in no bit of it;
-/// of compact panels, whose exceptions <see cref="ProductKernel.PanelDot"/> adds last, in the last bits of an output that has one, and of a weight some of whose matrices are stored [in, out], in the last bits of the others'.
+/// of compact panels, whose exceptions <see cref="ProductKernel.PanelDot"/> adds last (of up to 8 rows; with 16 lanes of all), in the last bits of an output that has one, and of a weight some of whose matrices are stored [in, out], in the last bits of the others'.
 /// In fast, fewer rows get what they get in exact.
 /// The matrices of one weight have one kernel each, by their form; those that read x packed are chosen for all of them.
 /// The bounds were measured on AMD EPYC machines of families 25 and 26 (AVX-512 with bfloat16, and AVX2; 32 MB of third-level cache); bench/results/products.md says how. Of bench/results/cpu.md the rows
@@ -63,8 +66,11 @@ internal readonly record struct ProductPlan
     /// <summary>With more rows than this, packing weights into blocks pays.</summary>
     public const int FewRows = 16;
 
-    /// <summary>The same of weights that are all stored [out, in], all float32 panels, all panels where vectors are wide, or stored [in, out] where they are narrow.</summary>
+    /// <summary>The same of weights that are all stored [out, in], all panels, or stored [in, out] where vectors are narrow.</summary>
     public const int StreamRows = 32;
+
+    /// <summary>The same of float16 panels where vectors are narrow.</summary>
+    public const int FewFloat16Rows = 4;
 
     /// <summary>
     /// Up to here weights stored [in, out] are copied ahead, if the vectors have the registers for a tile that leaves time to copy.
@@ -176,9 +182,13 @@ internal readonly record struct ProductPlan
     private static ProductPlan Float32(int rows, in WeightTraits weight, in CpuTraits cpu)
     {
         bool isNarrow = cpu.Lanes < AheadLanes, allInputsFirst = weight.Forms == StoredForms.InputsFirst;
-        bool streams = weight.Forms == StoredForms.OutputsFirst
-            || (weight.Forms == StoredForms.InPanels && (weight.ElementBytes > 2 || !isNarrow)) || (allInputsFirst && isNarrow);
-        int few = streams ? StreamRows : FewRows;
+        int few = weight.Forms switch
+        {
+            StoredForms.InPanels when weight.AnyFloat16 && isNarrow => FewFloat16Rows,
+            StoredForms.InPanels or StoredForms.OutputsFirst => StreamRows,
+            StoredForms.InputsFirst when isNarrow => StreamRows,
+            _ => FewRows,
+        };
         if (rows <= few)
         {
             return new ProductPlan(ProductKernel.Transpose, rows == 1 ? ProductKernel.Axpy : ProductKernel.Strip, ProductKernel.PanelDot)

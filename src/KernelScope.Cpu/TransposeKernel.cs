@@ -8,7 +8,7 @@ namespace KernelScope.Cpu;
 /// <summary>Few rows of x against a matrix stored [out, in]: blocks of it are transposed into a panel that stays in the first-level cache, and multiplied as stored panels are.</summary>
 /// <remarks>
 /// Equation: y[t, j] = Σ_i x[t, i]·W[j, i], in blocks of 256 inputs, one input after the other. Lanes are outputs, so there are no sums across a vector, and a row gets the bits that
-/// <see cref="TileProduct{F}"/> gives it among hundreds. Two-byte values are transposed as pairs, which halves the shuffles. One to four rows need no panel for most inputs: <see cref="TransposeDot{S, V}"/>.
+/// <see cref="TileProduct{F}"/> gives it among hundreds. Two-byte values are transposed as pairs, which halves the shuffles (float16 of few rows only). One to four rows need no panel for most inputs: <see cref="TransposeDot{S, V}"/>.
 /// Bytes: each weight once from memory; flops: 2·rows·in·out.
 /// </remarks>
 internal static unsafe class TransposeKernel<S, V>
@@ -17,6 +17,9 @@ internal static unsafe class TransposeKernel<S, V>
 {
     /// <summary>Inputs of a panel.</summary>
     private const int PanelInputs = TransposePanel.Inputs;
+
+    // With more rows, float16 is widened as it is transposed: .NET has no intrinsic for the processor's conversion, and each pass over pairs would widen them again. AVX-512, where that was not measured, keeps pairs.
+    private static int PairRows => S.Lanes == 16 ? int.MaxValue : 4;
 
     // Bytes in each stored row from what is transposed to what is prefetched; measured best of 256 to 2048.
     private const int Ahead = 512;
@@ -27,8 +30,10 @@ internal static unsafe class TransposeKernel<S, V>
     {
         if (typeof(E) == typeof(ElementBf16))
             Range<E, ElementF32, PanelBf16>(product, part, panel, first, count, y, stride);
-        else if (typeof(E) == typeof(ElementF16))
+        else if (typeof(E) == typeof(ElementF16) && product->Rows <= PairRows)
             Range<E, ElementF32, PanelF16>(product, part, panel, first, count, y, stride);
+        else if (typeof(E) == typeof(ElementF16))
+            Range<E, ElementF16, PanelF32>(product, part, panel, first, count, y, stride);
         else
             Range<E, E, PanelF32>(product, part, panel, first, count, y, stride);
     }
