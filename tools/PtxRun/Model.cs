@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Numerics;
 using System.Text.Json;
 
 namespace KernelScope.PtxRun;
@@ -23,20 +22,23 @@ internal sealed class Model
     private const double CopyShare = 0.9;
 
     private const int Layers = 26, Width = 2304, Hidden = 9216, Heads = 8, KvHeads = 4, HeadDim = 256, Vocabulary = 256_000,
-        Window = 4096, KeysPerSplit = 32, MaxSplits = 128;
+        Window = 4096, KeysPerSplit = 32, MaxSplits = 64;
 
-    /// <summary>Datasheets of NVIDIA: bandwidth, multiprocessors; and whose row of the resources fits.</summary>
-    private static readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture)[] Gpus =
-        [("H100", 3.35e12, 132, "sm_90"), ("H200", 4.8e12, 132, "sm_90"), ("A100", 2.039e12, 108, "sm_80"),
-            ("4090", 1.008e12, 128, "sm_89")];
+    /// <summary>Of the key loop of <c>attend_wide_part_2heads</c> for one key and two heads, counted in its assembly for sm_90.</summary>
+    private const int InstructionsOfKey = 375;
+
+    /// <summary>Datasheets of NVIDIA: bandwidth, multiprocessors, clock (of H100 and H200 what they keep up); and whose row of the resources fits.</summary>
+    private static readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture, double Clock)[] Gpus =
+        [("H100", 3.35e12, 132, "sm_90", 1.755e9), ("H200", 4.8e12, 132, "sm_90", 1.755e9), ("A100", 2.039e12, 108, "sm_80", 1.41e9),
+            ("4090", 1.008e12, 128, "sm_89", 2.52e9)];
 
     private readonly JsonElement _kernels;
     private readonly JsonElement _manifest;
-    private readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture) _gpu;
+    private readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture, double Clock) _gpu;
 
     private readonly int _cacheBytes;
 
-    private Model(JsonElement kernels, JsonElement manifest, (string, double, int, string) gpu, int cacheBytes)
+    private Model(JsonElement kernels, JsonElement manifest, (string, double, int, string, double) gpu, int cacheBytes)
     {
         _cacheBytes = cacheBytes;
         _kernels = kernels;
@@ -144,21 +146,25 @@ internal sealed class Model
         double blocks = Math.Ceiling((double)keys / length) * Heads / 2, bytes = 2.0 * _cacheBytes * HeadDim * KvHeads * keys;
         // A lane's load of four values is half as long where they have two bytes.
         Row row = Streaming(name, times, bytes, blocks, resident, threads, loads * _cacheBytes / 4.0);
-        // The next key is on its way while one is scored: a warp's keys cost a latency each, or what their arithmetic takes.
-        double chain = Math.Ceiling(length / (threads / 32.0)) * MemoryLatency * 0.6;
-        return chain > row.Seconds ? row with
+        // The next two keys are on their way while two are scored: a pair costs a warp a latency, or what its arithmetic takes. And each of a
+        // multiprocessor's four schedulers gives out one instruction a cycle.
+        double pairs = Math.Ceiling(length / (threads / 16.0)), chain = pairs * MemoryLatency * 0.6,
+            issue = (double)keys * Heads / 2 * InstructionsOfKey / (4 * _gpu.Multiprocessors) / _gpu.Clock;
+        if (Math.Max(chain, issue) <= row.Seconds)
+            return row;
+        return row with
         {
-            Seconds = chain,
-            Bound = FormattableString.Invariant($"{Math.Ceiling(length / (threads / 32.0)):0} keys of a warp, one after the other")
-        } : row;
+            Seconds = Math.Max(chain, issue),
+            Bound = chain > issue ? FormattableString.Invariant($"{pairs:0} pairs of keys of a warp, one after the other") : "instructions",
+        };
     }
 
     private static Row Merge(string name, int times, int keys, int capacity)
     {
         int splits = Math.Min((capacity + KeysPerSplit - 1) / KeysPerSplit, MaxSplits),
             length = Math.Max(KeysPerSplit, (keys + splits - 1) / splits), used = (keys + length - 1) / length;
-        // For each of two heads largest and sum, then eight parts at a time; of those that are left four, two and one.
-        return Serial(name, times, 4.0 * (HeadDim + 2) * Heads * used, 2 * (2 + (used / 8) + BitOperations.PopCount((uint)used % 8)));
+        // Two heads at once: largest and sum, then sixteen parts at a time.
+        return Serial(name, times, 4.0 * (HeadDim + 2) * Heads * used, 2 + ((used + 15) / 16));
     }
 
     private Row Streaming(string name, int times, double bytes, double blocks, int resident, int threads, double loads)
