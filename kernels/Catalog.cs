@@ -73,6 +73,7 @@ public static class Catalog
         .. Gemvs(),
         .. GatedGemvs(),
         .. Gemms(),
+        .. Splits(),
         .. TensorGemms(),
         .. Attention(),
         .. TopKs(),
@@ -177,6 +178,11 @@ public static class Catalog
                 GemmFma.GroupSize, "ceil(outputs/32), ceil(rows/64)", w.Type).WithTile(64, 32);
         }
     }
+
+    private static IEnumerable<KernelEntry> Splits() =>
+        new[] { ("exact", typeof(ExactBF16)), ("fast", typeof(FastBF16)) }.Select(p => Plain($"split_{p.Item1}", "split", typeof(SplitTerms),
+            nameof(SplitTerms.Planes), SplitTerms.GroupSize, "rows, ceil(columns/1024)", p.Item2) with
+        { MinTarget = GpuTarget.Sm80 });
 
     private static IEnumerable<KernelEntry> TensorGemms()
     {
@@ -292,7 +298,7 @@ public static class Catalog
         Plain("peak_mma", "peak_mma", typeof(Peak), nameof(Peak.TensorProducts), Peak.GroupSize, "any") with { MinTarget = GpuTarget.Sm80 },
     ];
 
-    private static int TensorColumns(Type operand) => operand == typeof(ExactF32) || operand == typeof(FastF32) ? 64 : 128;
+    private static int TensorColumns(Type operand) => operand == typeof(ExactF32) || operand == typeof(FastF32) ? 128 : 256;
 
     private static KernelEntry OfRows(string name, string family, string method, int tileColumns, params Type[] types)
     {
@@ -318,12 +324,12 @@ public static class Catalog
     }
 
     /// <summary>
-    /// With ptxas 11.8: the first takes 130 registers and leaves room for one block of 256 threads, at 128 there are two; the
-    /// second spills at the 72 registers that are chosen for it, and not at 128.
+    /// With ptxas 11.8: the first three would take more than 128 registers and leave room for one block of 256 threads, at 128 there are two; the
+    /// last spills at the 72 registers that are chosen for it, and not at 128.
     /// </summary>
     private static int MinBlocksOf(string name) => name switch
     {
-        "gemm_tensor_bf16_exact" => 2,
+        "gemm_tensor_bf16_exact" or "gated_gemm_tensor_f16_exact" or "sae_encode_tensor_f16_exact" => 2,
         "sae_encode_f32_8rows" => 4,
         _ => 0,
     };

@@ -26,7 +26,7 @@ internal static class KernelClaims
             ("gelu_multiply", Element),
         ("rope_rows_", RotateThenStoreRows), ("rope_bf16_rows_", RotateThenStoreRows), ("rope_", RotateOrStore),
         ("gemv_plain_", GemvPlain), ("gemv_rope_", GemvRope), ("gemv_norm_", GemvNorm), ("gemv_", Gemv), ("gated_gemv_", Gemv),
-        ("gemm_fma_", Gemm), ("gated_gemm_fma_", Gemm), ("gemm_tensor_", Gemm), ("gated_gemm_tensor_", Gemm),
+        ("split_", Split), ("gemm_fma_", Gemm), ("gated_gemm_fma_", Gemm), ("gemm_tensor_", Gemm), ("gated_gemm_tensor_", Gemm),
         ("attend_rows_merge", AttendRowsMerge), ("attend_rows_", AttendRowsPart), ("attend_bf16_rows_", AttendRowsPart),
             ("attend_merge", AttendMerge), ("attend_tile_", AttendTile), ("attend_bf16_tile_", AttendTile),
             ("attend_wide_whole_", AttendWhole), ("attend_bf16_wide_whole_", AttendWhole),
@@ -174,19 +174,28 @@ internal static class KernelClaims
             (w * K * N) + (4 * K * N / 2 * (w == 2 ? 2 : 1)) + (4 * N) + (4 * N / 2) + (32 * N));
     }
 
+    private static Claim Split(KernelLab lab, string kernel)
+    {
+        const int R = 2, K = 1024;
+        int t = TermsOf(kernel);
+        LaunchResult result = lab.Run(kernel, new Dim3(R), Values(lab, R * K), lab.Empty(2 * t * R * K), K, K)!;
+        return new Claim(result, (4 + (2 * t)) * R * K, (4 + (2 * t)) * R * K);
+    }
+
     private static Claim Gemm(KernelLab lab, string kernel)
     {
-        const int R = 128, K = 96, N = 128;
+        const int R = 128, K = 96;
         (string type, int w) = TypeOf(kernel);
         bool gated = kernel.StartsWith("gated", StringComparison.Ordinal), tensor = kernel.Contains("tensor", StringComparison.Ordinal);
-        int matrices = gated ? 2 : 1, tile = (tensor && w == 2 ? 128 : 64) / matrices;
-        LaunchResult result =
-            lab.Run(kernel, new Dim3(N / tile, R / 64), Values(lab, R * K), Weights(lab, type, matrices * N * K), lab.EmptyFloats(R * N),
-                R, K, N, K, N)!;
+        int matrices = gated ? 2 : 1, n = tensor ? 256 : 128, tile = (!tensor ? 64 : w == 2 ? 256 : 128) / matrices;
+        int x = tensor ? 2 * TermsOf(kernel) : 4;
+        object[] rows = tensor ? [Planes(lab, R, K, TermsOf(kernel))] : [Values(lab, R * K)];
+        LaunchResult result = lab.Run(kernel, new Dim3(n / tile, R / 64), [.. rows, Weights(lab, type, matrices * n * K),
+            lab.EmptyFloats(R * n), R, K, n, .. tensor ? Array.Empty<object>() : [K], n])!;
         // A store touches sectors for a half of them, those of four results beside each other for a quarter.
-        int written = 4 * R * N * (tensor || gated ? 2 : 4);
-        return new Claim(result, (matrices * w * K * N) + (4 * R * K) + (4 * R * N),
-            (matrices * w * K * N * R / 64.0) + (4.0 * R * K * N / tile) + written);
+        int written = 4 * R * n * (tensor || gated ? 2 : 4);
+        return new Claim(result, (matrices * w * K * n) + (x * R * K) + (4 * R * n),
+            (matrices * w * K * n * R / 64.0) + ((double)x * R * K * n / tile) + written);
     }
 
     private static Claim AttendPart(KernelLab lab, string kernel)
@@ -369,20 +378,22 @@ internal static class KernelClaims
 
     private static Claim EncodeTile(KernelLab lab, string kernel)
     {
-        const int R = 128, K = 96, N = 128;
+        const int R = 128, K = 96, N = 256;
         (string type, int w) = TypeOf(kernel);
         bool tensor = kernel.Contains("tensor", StringComparison.Ordinal);
-        int tile = tensor && w == 2 ? 128 : 64;
+        int tile = !tensor ? 64 : w == 2 ? 256 : 128, x = tensor ? 2 * TermsOf(kernel) : 4;
         Encoding codes = new(lab, N, R, N / tile);
+        LabBuffer rows = tensor ? Planes(lab, R, K, TermsOf(kernel)) : Values(lab, R * K);
         LaunchResult result =
-            lab.Run(kernel, new Dim3(N / tile, R / 64), Values(lab, R * K), Weights(lab, type, N * K), codes.Bias, codes.Threshold,
-                codes.Counts, codes.Offsets, codes.Features, codes.Values, lab.Longs(0), (long)R * N, R, K, N, K)!;
+            lab.Run(kernel, new Dim3(N / tile, R / 64), [rows, Weights(lab, type, N * K), codes.Bias, codes.Threshold,
+                codes.Counts, codes.Offsets, codes.Features, codes.Values, lab.Longs(0), (long)R * N, R, K, N,
+                .. tensor ? Array.Empty<object>() : [K]])!;
         // Bias and threshold by every warp: its whole tile, a quarter of each sector at a time, or on tensor cores its quarter of the
         // columns, for both blocks of rows, a half at a time.
         double groups = (double)N / tile * R / 64;
         double biases = groups * WarpsOf256 * 8 * tile * (tensor ? 1 : 4);
-        return new Claim(result, (w * K * N) + (4 * R * K) + (8 * N) + 8 + codes.Bytes,
-            (w * K * N * R / 64.0) + (4.0 * R * K * N / tile) + biases + codes.Bytes + (8 * R * N / tile));
+        return new Claim(result, (w * K * N) + (x * R * K) + (8 * N) + 8 + codes.Bytes,
+            (w * K * N * R / 64.0) + ((double)x * R * K * N / tile) + biases + codes.Bytes + (8 * R * N / tile));
     }
 
     private static Claim Codes(KernelLab lab, string kernel)
@@ -458,6 +469,11 @@ internal static class KernelClaims
     }
 
     private static LabBuffer Values(KernelLab lab, int count) => lab.Floats(Data.Normal(count, count));
+
+    private static LabBuffer Planes(KernelLab lab, int rows, int columns, int terms) =>
+        lab.Write(Data.Planes(Data.Normal(rows * columns, 5), rows, columns, columns, terms));
+
+    private static int TermsOf(string kernel) => kernel.EndsWith("exact", StringComparison.Ordinal) ? 3 : 1;
 
     private static int CacheBytes(string kernel) => kernel.Contains("_bf16_", StringComparison.Ordinal) ? 2 : 4;
 
