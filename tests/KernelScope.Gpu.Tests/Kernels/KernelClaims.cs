@@ -423,7 +423,7 @@ internal static class KernelClaims
 
     private static Claim Decode(KernelLab lab, string kernel)
     {
-        const int R = 3, N = 256, Active = 6, Features = 32;
+        const int R = 3, N = 256, Active = 8, Features = 32;
         (string type, int w) = TypeOf(kernel);
         bool error = kernel.Contains("plus_error", StringComparison.Ordinal);
         int[] features = [.. Enumerable.Range(0, R * Active).Select(i => i)];
@@ -431,11 +431,12 @@ internal static class KernelClaims
             lab.Run(kernel, new Dim3(R, N / 64), lab.Longs(0, Active, 2 * Active, 3 * Active), lab.Ints(features), Values(lab, R * Active),
                 Weights(lab, type, Features * N), Values(lab, N),
             Values(lab, R * N), N, N)!;
-        int y = error ? 8 : 4, warps = R * N / 32;
+        int y = error ? 8 : 4, groups = R * N / 64;
+        // The list by each group, where a row begins and ends by each of its two warps.
         return new Claim(
             result,
             (w * N * R * Active) + (8 * R * Active) + (4 * N) + (y * R * N) + (8 * (R + 1)),
-            (w * N * R * Active) + (warps * ((8 * Active) + 16)) + ((4 + y) * R * N));
+            (w * N * R * Active) + (groups * ((8 * Active) + 32)) + ((4 + y) * R * N));
     }
 
     private static Claim EditCoefficients(KernelLab lab, string kernel)
