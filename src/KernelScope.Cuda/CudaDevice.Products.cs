@@ -12,6 +12,11 @@ public sealed partial class CudaDevice
     /// <summary>Rows up to which a product reads the weights once for all of them; more go through tiles.</summary>
     public const int FewRows = 8;
 
+    /// <summary>
+    /// Tokens of one call of a session that is not told otherwise: products of 2,304 outputs then make 288 tiles, for which a GPU has some 132 multiprocessors; of 256 tokens it would be 36.
+    /// </summary>
+    public const int PreferredChunkLength = 2048;
+
     /// <summary>The oldest device with bf16 tensor cores and asynchronous copies.</summary>
     private const int TensorCapability = 80;
 
