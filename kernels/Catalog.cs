@@ -138,7 +138,8 @@ public static class Catalog
         foreach (var r in Rows)
         {
             foreach (var w in Halves)
-                yield return OfRows($"gemv_{w.Name}_{r.Name}", $"gemv_{w.Name}", nameof(Gemv.Half), Gemv.TileColumns, w.Type, r.Type);
+                yield return r.Type == typeof(Rows8) ? OfEightRows($"gemv_{w.Name}_{r.Name}", nameof(Gemv.EightRowsHalf), Gemv.WideTileColumns, w.Type)
+                    : OfRows($"gemv_{w.Name}_{r.Name}", $"gemv_{w.Name}", nameof(Gemv.Half), Gemv.TileColumns, w.Type, r.Type);
             yield return OfRows($"gemv_f32_{r.Name}", "gemv_f32", nameof(Gemv.Float), Gemv.TileColumns, r.Type);
         }
 
@@ -162,8 +163,9 @@ public static class Catalog
         foreach (var r in Rows)
         {
             foreach (var w in Halves)
-                yield return OfRows($"gated_gemv_{w.Name}_{r.Name}", $"gated_gemv_{w.Name}", nameof(Gemv.GatedHalf), Gemv.TileColumns / 2,
-                    w.Type, r.Type);
+                yield return r.Type == typeof(Rows8)
+                    ? OfEightRows($"gated_gemv_{w.Name}_{r.Name}", nameof(Gemv.EightRowsGatedHalf), Gemv.WideTileColumns / 2, w.Type)
+                    : OfRows($"gated_gemv_{w.Name}_{r.Name}", $"gated_gemv_{w.Name}", nameof(Gemv.GatedHalf), Gemv.TileColumns / 2, w.Type, r.Type);
             yield return OfRows($"gated_gemv_f32_{r.Name}", "gated_gemv_f32", nameof(Gemv.GatedFloat), Gemv.TileColumns / 2, r.Type);
         }
     }
@@ -305,6 +307,10 @@ public static class Catalog
         int rows = 1 << Array.FindIndex(Rows, r => r.Type == types[^1]);
         return Plain(name, family, typeof(Gemv), method, Gemv.GroupSize, $"ceil(outputs/{tileColumns})", types).WithTile(rows, tileColumns);
     }
+
+    private static KernelEntry OfEightRows(string name, string method, int tileColumns, Type weight) =>
+        Plain(name, name[..name.LastIndexOf('_')], typeof(Gemv), method, Gemv.GroupSize, $"ceil(outputs/{tileColumns})", weight)
+            .WithTile(8, tileColumns);
 
     private static KernelEntry Encoder(string name, string dtype, string method, string grid, int tileRows, int groupSize,
         params Type[] types) =>

@@ -416,7 +416,7 @@ internal readonly struct GemvPlainKernel(Kernel kernel)
 
 /// <summary>
 /// Launches
-/// <c>gemv</c> with a grid of ceil(outputs/2).
+/// <c>gemv</c> with a grid of ceil(outputs/2) or ceil(outputs/8).
 /// </summary>
 internal readonly struct GemvKernel(Kernel kernel)
 {
@@ -465,7 +465,7 @@ internal readonly struct GemvRopeKernel(Kernel kernel)
 
 /// <summary>
 /// Launches
-/// <c>gated_gemv</c> with a grid of ceil(outputs/1);
+/// <c>gated_gemv</c> with a grid of ceil(outputs/1) or ceil(outputs/4);
 /// <c>gemm_fma</c> with a grid of ceil(outputs/64), ceil(rows/64);
 /// <c>gated_gemm_fma</c> with a grid of ceil(outputs/32), ceil(rows/64).
 /// </summary>

@@ -70,7 +70,8 @@ public sealed class ProductTests
         float[] x = Data.Normal(rows * stride, rows);
         (byte[] bytes, double[] w) = Data.Weights(dtype, outputs * columns, 7);
         LabBuffer xs = lab.Floats(x), ws = lab.Write(bytes), y = lab.EmptyFloats(rows * outputs), plain = lab.EmptyFloats(rows * outputs);
-        lab.Run($"gemv_{dtype}_{Form(rows)}", new Dim3((outputs + 1) / 2), xs, ws, y, rows, columns, outputs, stride, outputs, 0f);
+        int tile = Tile(dtype, rows);
+        lab.Run($"gemv_{dtype}_{Form(rows)}", new Dim3((outputs + tile - 1) / tile), xs, ws, y, rows, columns, outputs, stride, outputs, 0f);
         lab.Run($"gemv_plain_{dtype}", new Dim3((outputs + 3) / 4, rows), xs, ws, plain, columns, outputs, stride, outputs);
         (double[] product, double[] size) = Data.Multiply(x, w, rows, columns, outputs, stride);
         CloseTo(product, size, lab.ReadFloats(y), 1e-6);
@@ -86,7 +87,8 @@ public sealed class ProductTests
         float[] x = Data.Normal(rows * columns, rows);
         (byte[] bytes, double[] w) = Data.Weights(dtype, 2 * outputs * columns, 7, 0.1);
         LabBuffer y = lab.EmptyFloats(rows * outputs);
-        lab.Run($"gated_gemv_{dtype}_{Form(rows)}", new Dim3(outputs), lab.Floats(x), lab.Write(bytes), y, rows,
+        int tile = Tile(dtype, rows) / 2;
+        lab.Run($"gated_gemv_{dtype}_{Form(rows)}", new Dim3((outputs + tile - 1) / tile), lab.Floats(x), lab.Write(bytes), y, rows,
             columns, outputs, columns, outputs);
         Data.Close("gated", Gated(x, w, rows, columns, outputs), lab.ReadFloats(y), 1e-5, 3e-6);
     }
@@ -97,7 +99,7 @@ public sealed class ProductTests
     [InlineData("f32")]
     public void Gemv_gives_a_row_the_same_bits_alone_and_among_others(string dtype)
     {
-        const int Columns = 2320, Outputs = 6;
+        const int Columns = 2320, Outputs = 10;
         using KernelLab lab = KernelLab.Create(LabKind.Sm80);
         float[] x = Data.Normal(8 * Columns, 3);
         LabBuffer w = lab.Write(Data.Weights(dtype, Outputs * Columns, 7).Bytes), xs = lab.Floats(x);
@@ -107,7 +109,7 @@ public sealed class ProductTests
         for (int t = 0; t < 8; t++)
         {
             LabBuffer one = lab.EmptyFloats(Outputs);
-            lab.Run($"gemv_{dtype}_1row", new Dim3(3), lab.Floats(x[(t * Columns)..((t + 1) * Columns)]), w, one, 1, Columns,
+            lab.Run($"gemv_{dtype}_1row", new Dim3(Outputs / 2), lab.Floats(x[(t * Columns)..((t + 1) * Columns)]), w, one, 1, Columns,
                 Outputs, Columns, Outputs, 0f);
             Assert.Equal(all[(t * Outputs)..((t + 1) * Outputs)], lab.ReadFloats(one));
         }
@@ -115,7 +117,8 @@ public sealed class ProductTests
         float[] Rows(string form, int rows)
         {
             LabBuffer y = lab.EmptyFloats(rows * Outputs);
-            lab.Run($"gemv_{dtype}_{form}", new Dim3(3), xs, w, y, rows, Columns, Outputs, Columns, Outputs, 0f);
+            lab.Run($"gemv_{dtype}_{form}", new Dim3((Outputs + Tile(dtype, rows) - 1) / Tile(dtype, rows)), xs, w, y, rows, Columns, Outputs,
+                Columns, Outputs, 0f);
             return lab.ReadFloats(y);
         }
     }
@@ -251,6 +254,9 @@ public sealed class ProductTests
         lab.Write(Data.Planes(x, rows, columns, columns, Terms(precision)));
 
     private static int Terms(string precision) => precision == "exact" ? 3 : 1;
+
+    /// <summary>Outputs of a group.</summary>
+    private static int Tile(string dtype, int rows) => rows > 4 && dtype != "f32" ? 8 : 2;
 
     private static string Form(int rows) => rows switch { 1 => "1row", 2 => "2rows", <= 4 => "4rows", _ => "8rows" };
 
