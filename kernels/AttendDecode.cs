@@ -517,8 +517,8 @@ public static class AttendDecode
     /// Σ of a thread's values of every part times the part's weight, in order: the loads of sixteen parts do not wait for each other.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Float4 Mix<TMerge, THeads>(ArrayView<float> parts, long at, int left, ArrayView<float> weights, int firstWeight, int splits,
-        int size)
+    private static Float4 Mix<TMerge, THeads>(ArrayView<float> parts, long at, int left, ArrayView<float> weights, int firstWeight,
+        int splits, int size)
         where TMerge : struct, IMerge
         where THeads : struct, IHeadCount
     {
@@ -674,8 +674,8 @@ public static class AttendDecode
     private static int Follow(int slot, int step, int capacity) => slot + step < capacity ? slot + step : slot + step - capacity;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddKey<THeads, TQuad>(KeyQuads<TQuad> key, Float4 low, Float4 high, Float4 low2, Float4 high2, float scale, float cap,
-        ref Running first, ref Running second)
+    private static void AddKey<THeads, TQuad>(KeyQuads<TQuad> key, Float4 low, Float4 high, Float4 low2, Float4 high2, float scale,
+        float cap, ref Running first, ref Running second)
         where THeads : struct, IHeadCount
         where TQuad : unmanaged, IKvQuad<TQuad>
     {

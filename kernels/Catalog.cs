@@ -138,7 +138,8 @@ public static class Catalog
         foreach (var r in Rows)
         {
             foreach (var w in Halves)
-                yield return r.Type == typeof(Rows8) ? OfEightRows($"gemv_{w.Name}_{r.Name}", nameof(Gemv.EightRowsHalf), Gemv.WideTileColumns, w.Type)
+                yield return r.Type == typeof(Rows8)
+                    ? OfEightRows($"gemv_{w.Name}_{r.Name}", nameof(Gemv.EightRowsHalf), Gemv.WideTileColumns, w.Type)
                     : OfRows($"gemv_{w.Name}_{r.Name}", $"gemv_{w.Name}", nameof(Gemv.Half), Gemv.TileColumns, w.Type, r.Type);
             yield return OfRows($"gemv_f32_{r.Name}", "gemv_f32", nameof(Gemv.Float), Gemv.TileColumns, r.Type);
         }
@@ -165,7 +166,8 @@ public static class Catalog
             foreach (var w in Halves)
                 yield return r.Type == typeof(Rows8)
                     ? OfEightRows($"gated_gemv_{w.Name}_{r.Name}", nameof(Gemv.EightRowsGatedHalf), Gemv.WideTileColumns / 2, w.Type)
-                    : OfRows($"gated_gemv_{w.Name}_{r.Name}", $"gated_gemv_{w.Name}", nameof(Gemv.GatedHalf), Gemv.TileColumns / 2, w.Type, r.Type);
+                    : OfRows($"gated_gemv_{w.Name}_{r.Name}", $"gated_gemv_{w.Name}", nameof(Gemv.GatedHalf), Gemv.TileColumns / 2, w.Type,
+                        r.Type);
             yield return OfRows($"gated_gemv_f32_{r.Name}", "gated_gemv_f32", nameof(Gemv.GatedFloat), Gemv.TileColumns / 2, r.Type);
         }
     }
@@ -182,8 +184,8 @@ public static class Catalog
     }
 
     private static IEnumerable<KernelEntry> Splits() =>
-        new[] { ("exact", typeof(ExactBF16)), ("fast", typeof(FastBF16)) }.Select(p => Plain($"split_{p.Item1}", "split", typeof(SplitTerms),
-            nameof(SplitTerms.Planes), SplitTerms.GroupSize, "rows, ceil(columns/1024)", p.Item2) with
+        new[] { ("exact", typeof(ExactBF16)), ("fast", typeof(FastBF16)) }.Select(p => Plain($"split_{p.Item1}", "split",
+            typeof(SplitTerms), nameof(SplitTerms.Planes), SplitTerms.GroupSize, "rows, ceil(columns/1024)", p.Item2) with
         { MinTarget = GpuTarget.Sm80 });
 
     private static IEnumerable<KernelEntry> TensorGemms()

@@ -204,8 +204,8 @@ public static class GemmTensor
             }
 
             Group.Barrier();
-            SaeEncode.WriteLists(activations, TileColumns<TOperand>(), (Grid.IdxY * TileRows) + (half * (TileRows / 2)), TileRows / 2, GroupSize,
-                rows, counts, offsets, features, values, cursor, capacity);
+            SaeEncode.WriteLists(activations, TileColumns<TOperand>(), (Grid.IdxY * TileRows) + (half * (TileRows / 2)), TileRows / 2,
+                GroupSize, rows, counts, offsets, features, values, cursor, capacity);
         }
     }
 
@@ -252,7 +252,8 @@ public static class GemmTensor
         CopyPiece w0 = WeightPiece<TOperand>(Group.IdxX, first, upOffset, outputs, columns);
         CopyPiece w1 = WeightPiece<TOperand>(Group.IdxX + GroupSize, first, upOffset, outputs, columns);
         Copy<TOperand>(planes, weight, shared, xPlace, wPlace, 0, 2 * planeSize, x, w0, w1);
-        Copy<TOperand>(planes, weight, shared, xPlace + StageWords<TOperand>(), wPlace + StageWords<TOperand>(), 1, 2 * planeSize, x, w0, w1);
+        Copy<TOperand>(planes, weight, shared, xPlace + StageWords<TOperand>(), wPlace + StageWords<TOperand>(), 1, 2 * planeSize, x, w0,
+            w1);
         // Where this lane's fragments begin in a stage.
         int lane = Ptx.Once(Group.IdxX & 31);
         int xFirst = Ptx.Once(HalfPlace((Group.IdxX / 128 * 32) + (lane & 15), lane >> 4));
@@ -299,7 +300,8 @@ public static class GemmTensor
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void CopyOne(ArrayView<uint> source, ArrayView<uint> shared, int place, int input, int words, CopyPiece piece, long behind)
+    private static void CopyOne(ArrayView<uint> source, ArrayView<uint> shared, int place, int input, int words, CopyPiece piece,
+        long behind)
     {
         bool inside = input < piece.Inputs;
         Ptx.CopyAsync(ref shared[place], ref source[piece.Source + behind + (inside ? words : 0)], inside ? 16 : 0);

@@ -270,7 +270,8 @@ public static class Gemv
             AddEight(x, 2L * i, starts, WidenFirst<TWeight>(wa), WidenFirst<TWeight>(wb), WidenFirst<TWeight>(wc), WidenFirst<TWeight>(wd),
                 WidenFirst<TWeight>(we), WidenFirst<TWeight>(wf), WidenFirst<TWeight>(wg), WidenFirst<TWeight>(wh), ref sums);
             AddEight(x, (2L * i) + 1, starts, WidenLast<TWeight>(wa), WidenLast<TWeight>(wb), WidenLast<TWeight>(wc),
-                WidenLast<TWeight>(wd), WidenLast<TWeight>(we), WidenLast<TWeight>(wf), WidenLast<TWeight>(wg), WidenLast<TWeight>(wh), ref sums);
+                WidenLast<TWeight>(wd), WidenLast<TWeight>(we), WidenLast<TWeight>(wf), WidenLast<TWeight>(wg), WidenLast<TWeight>(wh),
+                ref sums);
         }
     }
 
@@ -290,21 +291,22 @@ public static class Gemv
     private static void AddEight(ArrayView<Float4> x, long at, RowStarts starts, Float4 a, Float4 b, Float4 c, Float4 d, Float4 e, Float4 f,
         Float4 g, Float4 h, ref RowSums8 s)
     {
-        AddFour(x[at], a, b, c, d, ref s.A.R0, ref s.B.R0, ref s.C.R0, ref s.D.R0, e, f, g, h, ref s.E.R0, ref s.F.R0, ref s.G.R0, ref s.H.R0);
-        AddFour(x[at + starts.R1], a, b, c, d, ref s.A.R1, ref s.B.R1, ref s.C.R1, ref s.D.R1, e, f, g, h, ref s.E.R1, ref s.F.R1, ref s.G.R1,
-            ref s.H.R1);
-        AddFour(x[at + starts.R2], a, b, c, d, ref s.A.R2, ref s.B.R2, ref s.C.R2, ref s.D.R2, e, f, g, h, ref s.E.R2, ref s.F.R2, ref s.G.R2,
-            ref s.H.R2);
-        AddFour(x[at + starts.R3], a, b, c, d, ref s.A.R3, ref s.B.R3, ref s.C.R3, ref s.D.R3, e, f, g, h, ref s.E.R3, ref s.F.R3, ref s.G.R3,
-            ref s.H.R3);
-        AddFour(x[at + starts.R4], a, b, c, d, ref s.A.R4, ref s.B.R4, ref s.C.R4, ref s.D.R4, e, f, g, h, ref s.E.R4, ref s.F.R4, ref s.G.R4,
-            ref s.H.R4);
-        AddFour(x[at + starts.R5], a, b, c, d, ref s.A.R5, ref s.B.R5, ref s.C.R5, ref s.D.R5, e, f, g, h, ref s.E.R5, ref s.F.R5, ref s.G.R5,
-            ref s.H.R5);
-        AddFour(x[at + starts.R6], a, b, c, d, ref s.A.R6, ref s.B.R6, ref s.C.R6, ref s.D.R6, e, f, g, h, ref s.E.R6, ref s.F.R6, ref s.G.R6,
-            ref s.H.R6);
-        AddFour(x[at + starts.R7], a, b, c, d, ref s.A.R7, ref s.B.R7, ref s.C.R7, ref s.D.R7, e, f, g, h, ref s.E.R7, ref s.F.R7, ref s.G.R7,
-            ref s.H.R7);
+        AddFour(x[at], a, b, c, d, ref s.A.R0, ref s.B.R0, ref s.C.R0, ref s.D.R0, e, f, g, h, ref s.E.R0, ref s.F.R0, ref s.G.R0,
+            ref s.H.R0);
+        AddFour(x[at + starts.R1], a, b, c, d, ref s.A.R1, ref s.B.R1, ref s.C.R1, ref s.D.R1, e, f, g, h, ref s.E.R1, ref s.F.R1,
+            ref s.G.R1, ref s.H.R1);
+        AddFour(x[at + starts.R2], a, b, c, d, ref s.A.R2, ref s.B.R2, ref s.C.R2, ref s.D.R2, e, f, g, h, ref s.E.R2, ref s.F.R2,
+            ref s.G.R2, ref s.H.R2);
+        AddFour(x[at + starts.R3], a, b, c, d, ref s.A.R3, ref s.B.R3, ref s.C.R3, ref s.D.R3, e, f, g, h, ref s.E.R3, ref s.F.R3,
+            ref s.G.R3, ref s.H.R3);
+        AddFour(x[at + starts.R4], a, b, c, d, ref s.A.R4, ref s.B.R4, ref s.C.R4, ref s.D.R4, e, f, g, h, ref s.E.R4, ref s.F.R4,
+            ref s.G.R4, ref s.H.R4);
+        AddFour(x[at + starts.R5], a, b, c, d, ref s.A.R5, ref s.B.R5, ref s.C.R5, ref s.D.R5, e, f, g, h, ref s.E.R5, ref s.F.R5,
+            ref s.G.R5, ref s.H.R5);
+        AddFour(x[at + starts.R6], a, b, c, d, ref s.A.R6, ref s.B.R6, ref s.C.R6, ref s.D.R6, e, f, g, h, ref s.E.R6, ref s.F.R6,
+            ref s.G.R6, ref s.H.R6);
+        AddFour(x[at + starts.R7], a, b, c, d, ref s.A.R7, ref s.B.R7, ref s.C.R7, ref s.D.R7, e, f, g, h, ref s.E.R7, ref s.F.R7,
+            ref s.G.R7, ref s.H.R7);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

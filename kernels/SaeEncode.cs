@@ -196,8 +196,8 @@ public static class SaeEncode
         KeepRow(tile.R2, b, theta, shared, at + (2 * Pitch(TileFeatures)));
         KeepRow(tile.R3, b, theta, shared, at + (3 * Pitch(TileFeatures)));
         Group.Barrier();
-        WriteLists(shared, TileFeatures, Grid.IdxY * GemmFma.TileRows, GemmFma.TileRows, GemmFma.GroupSize, rows, counts, offsets, features, values,
-            cursor, capacity);
+        WriteLists(shared, TileFeatures, Grid.IdxY * GemmFma.TileRows, GemmFma.TileRows, GemmFma.GroupSize, rows, counts, offsets,
+            features, values, cursor, capacity);
     }
 
     /// <summary>relu(a)·[a &gt; θ]: 0 stands for inactive, since an active feature is positive. NaN is inactive.</summary>

@@ -50,7 +50,8 @@ public sealed partial class CudaDevice
             long copyBytes = CopyBytes(rows, tiled, Options.Precision);
             if (copyBytes > 0)
                 _scratch.Begin(copyBytes);
-            Linear(Copied(rows, copyBytes, Options.Precision), w, weights, outputs, tiled, AddressOfRow(destination, first), destination.Stride);
+            Linear(Copied(rows, copyBytes, Options.Precision), w, weights, outputs, tiled, AddressOfRow(destination, first),
+                destination.Stride);
         }
     }
 
@@ -79,7 +80,8 @@ public sealed partial class CudaDevice
             ulong both = _scratch.Take(bothBytes);
             Linear(new TileInput(rows), w, weights, w.Rows, tiled, both, w.Rows);
             _kernels.GeluMultiply().Launch(BeginOp(), new(rows.Rows, Blocks(outputs, ElementColumns)),
-                gateUp: new(both, bothBytes / sizeof(float)), new(destination, ((rows.Rows - 1L) * stride) + outputs), outputs, w.Rows, stride);
+                gateUp: new(both, bothBytes / sizeof(float)), new(destination, ((rows.Rows - 1L) * stride) + outputs), outputs, w.Rows,
+                stride);
             return;
         }
 

@@ -185,7 +185,8 @@ public sealed partial class CudaDevice
         LaunchQueue queue = BeginOp();
         if (tensor)
         {
-            ofTensor.Launch(queue, new(tiles, Blocks(x.Rows, tile.TileRows)), input.Planes, matrix, bias, threshold, made.Counts, made.Offsets,
+            ofTensor.Launch(queue, new(tiles, Blocks(x.Rows, tile.TileRows)), input.Planes, matrix, bias, threshold, made.Counts,
+                made.Offsets,
                 made.Features, made.Values, cursor: queue.Upload<long>([0]), capacity: pairs, x.Rows, sae.InputDim, sae.FeatureCount);
         }
         else if (tiled)

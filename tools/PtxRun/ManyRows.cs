@@ -30,12 +30,13 @@ internal static class ManyRows
     {
         var g = Gpus.First(x => x.Name == (gpu.Length == 0 ? "H200" : gpu));
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"Estimates, nothing measured. {g.Name}: {g.Peak / 1e12:0} TFLOP/s of mma.sync and {g.Cache / 1e12:0.0} TB/s of the L2 cache (assumed)."));
+            $"Estimates, nothing measured. {g.Name}: {g.Peak / 1e12:0} TFLOP/s of mma.sync and ") +
+            string.Create(CultureInfo.InvariantCulture, $"{g.Cache / 1e12:0.0} TB/s of the L2 cache (assumed)."));
         Console.WriteLine($"{"product",-26}{"rows",6}{"TFLOP/s",9}{"of peak/products",18}  bound by");
         foreach (string operand in (string[])["bf16 exact", "bf16 fast"])
         {
-            (string, int, int, bool, int)[] layer = [("q, k, v", 4096, 2304, false, 26), ("o", 2304, 2048, false, 26), ("gate and up", 18432, 2304, true, 26),
-                ("down", 2304, 9216, false, 26)];
+            (string, int, int, bool, int)[] layer = [("q, k, v", 4096, 2304, false, 26), ("o", 2304, 2048, false, 26),
+                ("gate and up", 18432, 2304, true, 26), ("down", 2304, 9216, false, 26)];
             double flops = 0, seconds = 0;
             foreach ((string name, int outputs, int inputs, bool gated, int times) in layer)
             {
@@ -63,8 +64,8 @@ internal static class ManyRows
             $"{name + ", " + operand,-26}{rows,6}{rate / 1e12,9:0.0}{rate * products / peak,18:0.00}  {bound}"));
     }
 
-    private static double Seconds((string Name, int Multiprocessors, double Clock, double Peak, double Cache) g, string operand, int rows, int outputs,
-        int inputs, bool gated, out string bound)
+    private static double Seconds((string Name, int Multiprocessors, double Clock, double Peak, double Cache) g, string operand, int rows,
+        int outputs, int inputs, bool gated, out string bound)
     {
         var o = Operands.First(x => x.Operand == operand);
         int columns = o.WeightBytes == 2 ? 256 : 128;

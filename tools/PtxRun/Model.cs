@@ -96,7 +96,8 @@ internal sealed class Model
         {
             double one = Rows(position).Sum(r => r.Times * (r.Seconds + LaunchTime));
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"  A token of each of {sequences} sequences: {sequences / seconds:0} tokens/s together, {sequences * one / seconds:0.0} times those of one."));
+                $"  A token of each of {sequences} sequences: {sequences / seconds:0} tokens/s together, ") +
+                string.Create(CultureInfo.InvariantCulture, $"{sequences * one / seconds:0.0} times those of one."));
         }
         else if (details)
         {
@@ -170,7 +171,8 @@ internal sealed class Model
         double first = groups * pieces * (128 + (4 * outputsOfGroup)) / _gpu.Multiprocessors / _gpu.Clock,
             second = 32.0 * inputs > FirstCache ? (bytes + (groups * 32 * inputs)) / SecondCacheRate : 0,
             issue = groups * pieces * instructions / 4 / _gpu.Multiprocessors / _gpu.Clock;
-        foreach ((string what, double seconds) in new[] { ("x from the L1 cache", first), ("x from the L2 cache", second), ("instructions", issue) })
+        foreach ((string what, double seconds) in ((string, double)[])[("x from the L1 cache", first), ("x from the L2 cache", second),
+            ("instructions", issue)])
         {
             if (seconds > row.Seconds)
                 row = row with { Seconds = seconds, Bound = what };
@@ -184,12 +186,14 @@ internal sealed class Model
     {
         const int Features = 16_384, Active = 70;
         (int resident, int threads, int loads, _) = Of("sae_encode_f32_1row");
-        Row encode = Streaming("SAE encode 16k f32, one row", 1, 4.0 * Features * Width, Features / 16.0, resident, threads, Math.Min(loads, 4));
+        Row encode = Streaming("SAE encode 16k f32, one row", 1, 4.0 * Features * Width, Features / 16.0, resident, threads,
+            Math.Min(loads, 4));
         // Where the row's list begins and ends, the list, four rounds of sixteen and one of what is left; nothing is in a cache.
         double decode = 7 * MemoryLatency;
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"SAE encode 16k f32, one row: {encode.Seconds * 1e6:0.0} µs, {encode.Bytes / Rate / encode.Seconds:0.00} of the copy rate ({encode.Bound}); ") +
-            string.Create(CultureInfo.InvariantCulture, $"its three launches for the lists {3 * ((CacheLatency * 2) + LaunchTime + MemoryLatency) * 1e6:0} µs; ") +
+            $"SAE encode 16k f32, one row: {encode.Seconds * 1e6:0.0} µs, {encode.Bytes / Rate / encode.Seconds:0.00} of the copy rate ") +
+            string.Create(CultureInfo.InvariantCulture, $"({encode.Bound}); its three launches for the lists ") +
+            string.Create(CultureInfo.InvariantCulture, $"{3 * ((CacheLatency * 2) + LaunchTime + MemoryLatency) * 1e6:0} µs; ") +
             string.Create(CultureInfo.InvariantCulture, $"decode of {Active} features: {decode * 1e6:0.0} µs."));
     }
 

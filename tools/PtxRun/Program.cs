@@ -29,12 +29,14 @@ try
     {
         string Value(string name, string otherwise) => Array.IndexOf(args, name) is int at and > 0 && at + 1 < args.Length ? args[at + 1]
             : otherwise;
-        if (args.Length % 2 == 0 || args.Where((_, i) => i % 2 == 1).Except(["--gpu", "--position", "--kv", "--ptx", "--rows", "--sequences"]).Any()
+        string[] options = ["--gpu", "--position", "--kv", "--ptx", "--rows", "--sequences"];
+        if (args.Length % 2 == 0 || args.Where((_, i) => i % 2 == 1).Except(options).Any()
             || !int.TryParse(Value("--sequences", "1"), out int sequences) || sequences is not (1 or (>= 5 and <= 8))
             || !int.TryParse(Value("--rows", "0"), out int rows) || rows is < 0 or > 8192
             || !int.TryParse(Value("--position", "1024"), out int position) || position is < 0 or > 8191
             || Value("--kv", "f32") is not ("f32" or "bf16"))
-            throw new UsageException("model takes --gpu NAME, --position 0 to 8191, --kv f32 or bf16, --sequences 1 or 5 to 8, --ptx FOLDER, and --rows 1 to 8192.");
+            throw new UsageException("model takes --gpu NAME, --position 0 to 8191, --kv f32 or bf16, --sequences 1 or 5 to 8, " +
+                "--ptx FOLDER, and --rows 1 to 8192.");
         if (rows > 0)
         {
             ManyRows.Print(Value("--gpu", ""), rows);

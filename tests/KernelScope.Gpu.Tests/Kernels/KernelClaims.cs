@@ -143,8 +143,8 @@ internal static class KernelClaims
         (string type, int w) = TypeOf(kernel);
         int r = RowsOf(kernel), matrices = kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 : 1, tile = r == 8 && w == 2 ? 8 : 2;
         LaunchResult result =
-            lab.Run(kernel, new Dim3(N * matrices / tile), [Values(lab, r * K), Weights(lab, type, matrices * N * K), lab.EmptyFloats(r * N),
-                r, K, N, K, N, .. matrices == 1 ? (object[])[30f] : []])!;
+            lab.Run(kernel, new Dim3(N * matrices / tile), [Values(lab, r * K), Weights(lab, type, matrices * N * K),
+                lab.EmptyFloats(r * N), r, K, N, K, N, .. matrices == 1 ? (object[])[30f] : []])!;
         // x once for two outputs (a gate and its up), of eight rows for eight beside weights of two bytes, which make it twice of that.
         int x = 4 * r * K * matrices * N / tile * (w == 2 ? 2 : 1), written = r <= matrices ? 4 * r * N : 16 * r * N * matrices;
         return new Claim(result, (matrices * w * K * N) + (4 * r * K) + (4 * r * N), (matrices * w * K * N) + x + written);

@@ -71,7 +71,8 @@ public sealed class ProductTests
         (byte[] bytes, double[] w) = Data.Weights(dtype, outputs * columns, 7);
         LabBuffer xs = lab.Floats(x), ws = lab.Write(bytes), y = lab.EmptyFloats(rows * outputs), plain = lab.EmptyFloats(rows * outputs);
         int tile = Tile(dtype, rows);
-        lab.Run($"gemv_{dtype}_{Form(rows)}", new Dim3((outputs + tile - 1) / tile), xs, ws, y, rows, columns, outputs, stride, outputs, 0f);
+        lab.Run($"gemv_{dtype}_{Form(rows)}", new Dim3((outputs + tile - 1) / tile), xs, ws, y, rows, columns, outputs, stride, outputs,
+            0f);
         lab.Run($"gemv_plain_{dtype}", new Dim3((outputs + 3) / 4, rows), xs, ws, plain, columns, outputs, stride, outputs);
         (double[] product, double[] size) = Data.Multiply(x, w, rows, columns, outputs, stride);
         CloseTo(product, size, lab.ReadFloats(y), 1e-6);
@@ -117,8 +118,8 @@ public sealed class ProductTests
         float[] Rows(string form, int rows)
         {
             LabBuffer y = lab.EmptyFloats(rows * Outputs);
-            lab.Run($"gemv_{dtype}_{form}", new Dim3((Outputs + Tile(dtype, rows) - 1) / Tile(dtype, rows)), xs, w, y, rows, Columns, Outputs,
-                Columns, Outputs, 0f);
+            lab.Run($"gemv_{dtype}_{form}", new Dim3((Outputs + Tile(dtype, rows) - 1) / Tile(dtype, rows)), xs, w, y, rows, Columns,
+                Outputs, Columns, Outputs, 0f);
             return lab.ReadFloats(y);
         }
     }
@@ -163,7 +164,8 @@ public sealed class ProductTests
         (byte[] bytes, double[] w) = Data.Weights(dtype, outputs * columns, 7);
         LabBuffer y = lab.EmptyFloats(rows * outputs);
         var grid = new Dim3((outputs + tile - 1) / tile, (rows + 63) / 64);
-        lab.Run($"gemm_tensor_{dtype}_{precision}", grid, Planes(lab, x, rows, columns, precision), lab.Write(bytes), y, rows, columns, outputs, outputs);
+        lab.Run($"gemm_tensor_{dtype}_{precision}", grid, Planes(lab, x, rows, columns, precision), lab.Write(bytes), y, rows, columns,
+            outputs, outputs);
         (double[] product, double[] size) = Data.Multiply(x, w, rows, columns, outputs, columns);
         CloseTo(product, size, lab.ReadFloats(y), precision == "exact" ? 3e-7 : 8e-3);
     }
@@ -188,8 +190,8 @@ public sealed class ProductTests
         float[] x = Data.Normal(TestRows * Columns, 1);
         (byte[] bytes, double[] w) = Data.Weights(dtype, 2 * Outputs * Columns, 7, 0.2);
         LabBuffer y = lab.EmptyFloats(TestRows * Outputs);
-        lab.Run($"gated_gemm_tensor_{dtype}_{precision}", new Dim3((Outputs + tile - 1) / tile), Planes(lab, x, TestRows, Columns, precision),
-            lab.Write(bytes), y, TestRows, Columns, Outputs, Outputs);
+        lab.Run($"gated_gemm_tensor_{dtype}_{precision}", new Dim3((Outputs + tile - 1) / tile), Planes(lab, x, TestRows, Columns,
+            precision), lab.Write(bytes), y, TestRows, Columns, Outputs, Outputs);
         bool exact = precision == "exact";
         Data.Close("gated", Gated(x, w, TestRows, Columns, Outputs), lab.ReadFloats(y), exact ? 1e-5 : 0.05, exact ? 1e-5 : 0.05);
     }

@@ -261,7 +261,8 @@ public sealed class SaeTests
             LabBuffer tileFeatures = lab.Empty(4 * most), tileValues = lab.Empty(4 * most);
             object[] lists = [xs, w, b, theta, counts, offsets, tileFeatures, tileValues];
             if (tiled)
-                lab.Run(kernel, new Dim3(tiles, (n + 63) / 64), [.. lists, cursor, (long)most, n, columns, features, .. tensor ? Array.Empty<object>() : [columns]]);
+                lab.Run(kernel, new Dim3(tiles, (n + 63) / 64), [.. lists, cursor, (long)most, n, columns, features,
+                    .. tensor ? Array.Empty<object>() : [columns]]);
             else if (plain)
                 lab.Run(kernel, new Dim3(tiles, n), [.. lists, columns, features, columns]);
             else
