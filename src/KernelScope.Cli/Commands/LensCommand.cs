@@ -1,7 +1,6 @@
 using System.CommandLine;
 using KernelScope.Evaluation;
 using KernelScope.Hooks;
-using KernelScope.Model;
 
 namespace KernelScope.Cli;
 

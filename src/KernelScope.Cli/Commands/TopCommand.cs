@@ -1,6 +1,5 @@
 using System.CommandLine;
 using KernelScope.Evaluation;
-using KernelScope.Model;
 
 namespace KernelScope.Cli;
 

@@ -1,5 +1,4 @@
 using KernelScope.Evaluation;
-using KernelScope.Model;
 
 namespace KernelScope.Cli;
 

@@ -2,7 +2,6 @@ using System.CommandLine;
 using System.Diagnostics;
 using KernelScope.Devices;
 using KernelScope.Hooks;
-using KernelScope.Model;
 using KernelScope.Sae;
 using KernelScope.Training.Runs;
 

@@ -2,7 +2,6 @@ using System.CommandLine;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
 using KernelScope.Hooks;
-using KernelScope.Model;
 using KernelScope.Runtime;
 using KernelScope.Training.Runs;
 using KernelScope.Web;
