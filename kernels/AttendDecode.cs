@@ -71,6 +71,14 @@ internal struct KeyQuads<TQuad>
 #pragma warning restore CS1591
 }
 
+/// <summary>A thread's values of four parts.</summary>
+internal struct Quads
+{
+#pragma warning disable CS1591 // Part by part.
+    public Float4 Q0, Q1, Q2, Q3;
+#pragma warning restore CS1591
+}
+
 /// <summary>Where a row of a launch belongs.</summary>
 internal struct PartPlace
 {
@@ -103,17 +111,17 @@ internal struct PartPlace
 /// cref="WidePart{THeads, TKv}"/> reads 16 bytes
 /// a lane and load, for head sizes that are multiples of 4, aligned. With two heads, both query heads of a pair share the pass over their
 /// keys.
-/// A warp takes every fourth key of its split, and loads the next while it scores one; the four warps of a group are merged in order, then
-/// the splits. Per query head and key: 4·d flops and about
+/// A warp takes every fourth key of its split, in the wide forms two at a time, and loads the next two while it scores them: 4 KiB of float32 a warp on their way,
+/// eight loads of 16 bytes a lane before the first use. The four warps of a group are merged in order, then the splits. Per query head and key: 4·d flops and about
 /// 60 for score, cap and exp; bytes read: 8·d a key, divided by the heads that share the pass.
 /// The position comes from device memory and the grid does not depend on it, so that a captured graph replays: of n visible keys a split
 /// takes max(keysPerSplit, ⌈n/splits⌉), and the groups of
-/// splits without keys end at once. <see cref="Merge"/> reads the largest and the sum of every part once, a thread a part, then two values of eight
-/// parts at a time.
+/// splits without keys end at once. At most 64 splits: more would only make the merge longer. <see cref="Merge"/> reads the largest and the sum of every part once, a thread a part, then
+/// its values of sixteen parts at a time.
 /// A cache of bfloat16 is read as it is and widened in registers, 2 and 8 bytes a lane and load: half the bytes, and the bits that the rounded
 /// keys and values would give as float32.
 /// <see cref="WidePartThenMerge{THeads, TQuad}"/> does both in one launch, for few rows of one sequence: each group publishes its parts and takes a ticket (an integer
-/// <c>atom</c>, whose order does not show), and the last one merges: 1 KiB of parts a split and head that stay in the L2 cache, and no second launch. Its largest loop, whose loads <c>resources.json</c> counts, is the
+/// <c>atom</c>, whose order does not show), and the last one merges, each half of its threads one of two heads: 1 KiB of parts a split and head that stay in the L2 cache, and no second launch. Its largest loop, whose loads <c>resources.json</c> counts, is the
 /// merge's; the loop over the keys is <see cref="WidePart{THeads, TQuad}"/>'s.
 /// In the merge, the largest and the sum of a part lie a part apart from thread to thread: a sector for each.
 /// The rows forms take rows of several sequences: position, cache and number of splits come from <see cref="RowPlaces"/>, 48 bytes a row
@@ -127,8 +135,8 @@ public static class AttendDecode
     /// <summary>The largest head size.</summary>
     public const int MaxHeadDim = 256;
 
-    /// <summary>The most splits: a thread of the merge weighs one.</summary>
-    public const int MaxSplits = GroupSize;
+    /// <summary>The most splits: a thread of the merge weighs one, and half a group merges a head.</summary>
+    public const int MaxSplits = GroupSize / 2;
 
     private const int Warps = GroupSize / KernelMath.WarpSize;
     private const int PartSize = MaxHeadDim + 2;
@@ -293,7 +301,7 @@ public static class AttendDecode
         for (; j < end; j += Warps)
         {
             long at = Ptx.Once((ring + slot) * headDim);
-            slot = slot + step < capacity ? slot + step : slot + step - capacity;
+            slot = Follow(slot, step, capacity);
             long key = place.Keys + at, value = place.Values + at;
             Float4 k0 = LoadScalars(keys, key, lane, headDim), k1 = LoadScalars(keys, key, lane + 128, headDim);
             Float4 v0 = LoadScalars(values, value, lane, headDim), v1 = LoadScalars(values, value, lane + 128, headDim);
@@ -351,19 +359,24 @@ public static class AttendDecode
         long keyStart = Ptx.Once(place.Keys / 4), valueStart = Ptx.Once(place.Values / 4);
         int j = Ptx.Once(begin + (Group.IdxX / KernelMath.WarpSize));
         int slot = Ptx.Once(j % capacity), step = Ptx.Once(Warps % capacity);
-        KeyQuads<TQuad> next = default;
+        int other = Ptx.Once(Follow(slot, step, capacity)), stepOfTwo = Ptx.Once(2 * Warps % capacity);
+        KeyQuads<TQuad> next = default, nextButOne = default;
         if (j < end)
             next = LoadKey(keys, values, keyStart, valueStart, (ring + slot) * quads, lane, quads);
-        for (; j < end; j += Warps)
+        if (j + Warps < end)
+            nextButOne = LoadKey(keys, values, keyStart, valueStart, (ring + other) * quads, lane, quads);
+        for (; j < end; j += 2 * Warps)
         {
-            KeyQuads<TQuad> key = next;
-            slot = slot + step < capacity ? slot + step : slot + step - capacity;
-            if (j + Warps < end)
+            KeyQuads<TQuad> key = next, keyButOne = nextButOne;
+            slot = Follow(slot, stepOfTwo, capacity);
+            other = Follow(other, stepOfTwo, capacity);
+            if (j + (2 * Warps) < end)
                 next = LoadKey(keys, values, keyStart, valueStart, (ring + slot) * quads, lane, quads);
-            Float4 k0 = TQuad.Widen(key.K0), k1 = TQuad.Widen(key.K1), v0 = TQuad.Widen(key.V0), v1 = TQuad.Widen(key.V1);
-            Add(ref first, Score(low, high, k0, k1, scale, cap), v0, v1);
-            if (THeads.Count > 1)
-                Add(ref second, Score(low2, high2, k0, k1, scale, cap), v0, v1);
+            if (j + (3 * Warps) < end)
+                nextButOne = LoadKey(keys, values, keyStart, valueStart, (ring + other) * quads, lane, quads);
+            AddKey<THeads, TQuad>(key, low, high, low2, high2, scale, cap, ref first, ref second);
+            if (j + Warps < end)
+                AddKey<THeads, TQuad>(keyButOne, low, high, low2, high2, scale, cap, ref first, ref second);
         }
 
         long part = ((((long)Grid.IdxZ * headCount) + head) * Grid.DimX) + Grid.IdxX;
@@ -418,12 +431,7 @@ public static class AttendDecode
             return;
         int head = Grid.IdxY * THeads.Count;
         long size = Ptx.Once((long)Grid.DimX * (headDim + 2)), start = Ptx.Once((((long)Grid.IdxZ * headCount) + head) * size);
-        MergeOf<MergedHere>(parts, start, shared, destination, Grid.IdxZ, head, used, headDim, stride);
-        if (THeads.Count > 1)
-        {
-            Group.Barrier();
-            MergeOf<MergedHere>(parts, start + size, shared, destination, Grid.IdxZ, head + 1, used, headDim, stride);
-        }
+        MergeOf<MergedHere, THeads>(parts, start, size, shared, destination, Grid.IdxZ, head, used, headDim, stride);
     }
 
     /// <summary>
@@ -433,9 +441,9 @@ public static class AttendDecode
     public static void Merge(ArrayView<float> parts, ArrayView<int> position, ArrayView<float> destination, int splits, int window,
         int keysPerSplit, int headDim, int stride)
     {
-        ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxSplits + (2 * Warps));
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(GroupSize + (2 * Warps));
         long start = Ptx.Once((((long)Grid.IdxY * Grid.DimX) + Grid.IdxX) * splits * (headDim + 2));
-        MergeOf<MergedLater>(parts, start, shared, destination, Grid.IdxY, Grid.IdxX,
+        MergeOf<MergedLater, Heads1>(parts, start, 0, shared, destination, Grid.IdxY, Grid.IdxX,
             UsedSplits(position[0] + Grid.IdxY, window, splits, keysPerSplit), headDim, stride);
     }
 
@@ -446,94 +454,154 @@ public static class AttendDecode
     public static void RowsMerge(ArrayView<float> parts, ArrayView<long> places, ArrayView<float> destination, int mostSplits, int window,
         int keysPerSplit, int headDim, int stride)
     {
-        ArrayView<float> shared = SharedMemory.Allocate1D<float>(MaxSplits + (2 * Warps));
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(GroupSize + (2 * Warps));
         int n = Grid.IdxY;
         long start = Ptx.Once((((long)n * Grid.DimX) + Grid.IdxX) * mostSplits * (headDim + 2));
         int used = UsedSplits(RowPlaces.Position(places, n), window, RowPlaces.Splits(places, n), keysPerSplit);
-        MergeOf<MergedLater>(parts, start, shared, destination, RowPlaces.Row(places, n), Grid.IdxX, used, headDim, stride);
+        MergeOf<MergedLater, Heads1>(parts, start, 0, shared, destination, RowPlaces.Row(places, n), Grid.IdxX, used, headDim, stride);
     }
 
+    // Threads of a head: all, or each half one of two heads, whose parts begin 'apart' behind those of the first.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void MergeOf<TMerge>(ArrayView<float> parts, long start, ArrayView<float> shared, ArrayView<float> destination, int row,
-        int head, int splits, int headDim, int stride)
+    private static void MergeOf<TMerge, THeads>(ArrayView<float> parts, long start, long apart, ArrayView<float> shared,
+        ArrayView<float> destination, int row, int head, int splits, int headDim, int stride)
         where TMerge : struct, IMerge
+        where THeads : struct, IHeadCount
     {
-        int thread = Group.IdxX, lane = thread & (KernelMath.WarpSize - 1), warp = thread / KernelMath.WarpSize;
-        int size = Ptx.Once(headDim + 2);
+        int threads = GroupSize / THeads.Count, warps = Warps / THeads.Count;
+        int lane = Group.IdxX & (KernelMath.WarpSize - 1), warp = Group.IdxX / KernelMath.WarpSize;
+        int mine = Ptx.Once(Group.IdxX / threads), thread = Ptx.Once(Group.IdxX % threads);
+        int size = Ptx.Once(headDim + 2), maxes = GroupSize + (mine * warps), sums = maxes + Warps;
+        long from = Ptx.Once(start + (mine * apart));
         float max = float.NegativeInfinity, sum = 0f;
         if (thread < splits)
         {
-            long at = start + ((long)thread * size);
+            long at = from + ((long)thread * size);
             max = Get<TMerge>(parts, at);
             sum = Get<TMerge>(parts, at + 1);
         }
 
         float most = KernelMath.WarpMax(max);
         if (lane == 0)
-            shared[MaxSplits + warp] = most;
+            shared[GroupSize + warp] = most;
         Group.Barrier();
-        most = MathF.Max(MathF.Max(shared[MaxSplits], shared[MaxSplits + 1]), MathF.Max(shared[MaxSplits + 2], shared[MaxSplits + 3]));
+        most = MathF.Max(shared[maxes], shared[maxes + 1]);
+        if (THeads.Count == 1)
+            most = MathF.Max(most, MathF.Max(shared[maxes + 2], shared[maxes + 3]));
         float weight = Ptx.Once(Weight(max, most));
-        shared[thread] = weight;
+        shared[Group.IdxX] = weight;
         sum = KernelMath.WarpSum(weight * sum);
         if (lane == 0)
-            shared[MaxSplits + Warps + warp] = sum;
+            shared[GroupSize + Warps + warp] = sum;
         Group.Barrier();
-        sum = ((shared[MaxSplits + Warps] + shared[MaxSplits + Warps + 1]) + shared[MaxSplits + Warps + 2]) + shared[MaxSplits + Warps + 3];
-        long target = ((long)row * stride) + ((long)head * headDim);
-        for (int i = thread; i < headDim; i += 2 * GroupSize)
+        sum = shared[sums] + shared[sums + 1];
+        if (THeads.Count == 1)
+            sum = sum + shared[sums + 2] + shared[sums + 3];
+        int left = Ptx.Once(headDim - thread);
+        Float4 mixed = Mix<TMerge, THeads>(parts, from + 2 + thread, left, shared, mine * threads, splits, size);
+        long target = ((long)row * stride) + ((long)(head + mine) * headDim) + thread;
+        if (left > 0)
+            destination[target] = mixed.X / sum;
+        if (left > threads)
+            destination[target + threads] = mixed.Y / sum;
+        if (THeads.Count > 1)
         {
-            bool both = i + GroupSize < headDim;
-            Float2 mixed = Mix<TMerge>(parts, start + 2 + i, both ? GroupSize : 0, shared, splits, size);
-            destination[target + i] = mixed.X / sum;
-            if (both)
-                destination[target + i + GroupSize] = mixed.Y / sum;
+            if (left > 2 * threads)
+                destination[target + (2 * threads)] = mixed.Z / sum;
+            if (left > 3 * threads)
+                destination[target + (3 * threads)] = mixed.W / sum;
         }
     }
 
     /// <summary>
-    /// Σ of a value of every part times the part's weight, in order, and the same of the value that is <paramref name="apart"/> further: sixteen loads do not wait for each other.
+    /// Σ of a thread's values of every part times the part's weight, in order: the loads of sixteen parts do not wait for each other.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Float2 Mix<TMerge>(ArrayView<float> parts, long at, int apart, ArrayView<float> weights, int splits, int size)
+    private static Float4 Mix<TMerge, THeads>(ArrayView<float> parts, long at, int left, ArrayView<float> weights, int firstWeight,
+        int splits, int size)
         where TMerge : struct, IMerge
+        where THeads : struct, IHeadCount
     {
-        Float2 sums = default;
-        int s = 0;
-        for (; s + 8 <= splits; s += 8)
+        Float4 sums = TensorFragments.Zero();
+        for (int s = 0; s < splits; s += 16)
         {
-            Float2 v0 = Pair<TMerge>(parts, at, apart), v1 = Pair<TMerge>(parts, at + size, apart),
-                v2 = Pair<TMerge>(parts, at + (2 * size), apart), v3 = Pair<TMerge>(parts, at + (3 * size), apart);
-            Float2 v4 = Pair<TMerge>(parts, at + (4 * size), apart), v5 = Pair<TMerge>(parts, at + (5 * size), apart),
-                v6 = Pair<TMerge>(parts, at + (6 * size), apart), v7 = Pair<TMerge>(parts, at + (7 * size), apart);
-            sums = AddPair(sums, weights[s], v0);
-            sums = AddPair(sums, weights[s + 1], v1);
-            sums = AddPair(sums, weights[s + 2], v2);
-            sums = AddPair(sums, weights[s + 3], v3);
-            sums = AddPair(sums, weights[s + 4], v4);
-            sums = AddPair(sums, weights[s + 5], v5);
-            sums = AddPair(sums, weights[s + 6], v6);
-            sums = AddPair(sums, weights[s + 7], v7);
-            at += 8 * size;
-        }
-
-        for (; s < splits; s++)
-        {
-            sums = AddPair(sums, weights[s], Pair<TMerge>(parts, at, apart));
-            at += size;
+            Quads a = FourParts<TMerge, THeads>(parts, at, left, splits - s, size);
+            Quads b = FourParts<TMerge, THeads>(parts, at + (4 * size), left, splits - s - 4, size);
+            Quads c = FourParts<TMerge, THeads>(parts, at + (8 * size), left, splits - s - 8, size);
+            Quads d = FourParts<TMerge, THeads>(parts, at + (12 * size), left, splits - s - 12, size);
+            sums = AddFour<THeads>(sums, a, weights, firstWeight + s, splits - s);
+            sums = AddFour<THeads>(sums, b, weights, firstWeight + s + 4, splits - s - 4);
+            sums = AddFour<THeads>(sums, c, weights, firstWeight + s + 8, splits - s - 8);
+            sums = AddFour<THeads>(sums, d, weights, firstWeight + s + 12, splits - s - 12);
+            at += 16 * size;
         }
 
         return sums;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Float2 Pair<TMerge>(ArrayView<float> parts, long at, int apart)
-        where TMerge : struct, IMerge =>
-        new() { X = Ptx.Once(Get<TMerge>(parts, at)), Y = Ptx.Once(Get<TMerge>(parts, at + apart)) };
+    private static Quads FourParts<TMerge, THeads>(ArrayView<float> parts, long at, int left, int splits, int size)
+        where TMerge : struct, IMerge
+        where THeads : struct, IHeadCount => new()
+        {
+            Q0 = PartValues<TMerge, THeads>(parts, at, splits > 0 ? left : 0),
+            Q1 = PartValues<TMerge, THeads>(parts, at + size, splits > 1 ? left : 0),
+            Q2 = PartValues<TMerge, THeads>(parts, at + (2 * size), splits > 2 ? left : 0),
+            Q3 = PartValues<TMerge, THeads>(parts, at + (3 * size), splits > 3 ? left : 0),
+        };
+
+    // A thread's values of one part: as many as there are within 'left'.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float4 PartValues<TMerge, THeads>(ArrayView<float> parts, long at, int left)
+        where TMerge : struct, IMerge
+        where THeads : struct, IHeadCount
+    {
+        int threads = GroupSize / THeads.Count;
+        Float4 v = default;
+        if (left > 0)
+            v.X = Get<TMerge>(parts, at);
+        if (left > threads)
+            v.Y = Get<TMerge>(parts, at + threads);
+        if (THeads.Count > 1)
+        {
+            if (left > 2 * threads)
+                v.Z = Get<TMerge>(parts, at + (2 * threads));
+            if (left > 3 * threads)
+                v.W = Get<TMerge>(parts, at + (3 * threads));
+        }
+
+        return v;
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Float2 AddPair(Float2 sums, float weight, Float2 pair) =>
-        new() { X = Ptx.MultiplyAdd(weight, pair.X, sums.X), Y = Ptx.MultiplyAdd(weight, pair.Y, sums.Y) };
+    private static Float4 AddFour<THeads>(Float4 sums, Quads parts, ArrayView<float> weights, int at, int splits)
+        where THeads : struct, IHeadCount
+    {
+        if (splits > 0)
+            sums = AddPart<THeads>(sums, weights[at], parts.Q0);
+        if (splits > 1)
+            sums = AddPart<THeads>(sums, weights[at + 1], parts.Q1);
+        if (splits > 2)
+            sums = AddPart<THeads>(sums, weights[at + 2], parts.Q2);
+        if (splits > 3)
+            sums = AddPart<THeads>(sums, weights[at + 3], parts.Q3);
+        return sums;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float4 AddPart<THeads>(Float4 sums, float weight, Float4 v)
+        where THeads : struct, IHeadCount
+    {
+        sums.X = Ptx.MultiplyAdd(weight, v.X, sums.X);
+        sums.Y = Ptx.MultiplyAdd(weight, v.Y, sums.Y);
+        if (THeads.Count > 1)
+        {
+            sums.Z = Ptx.MultiplyAdd(weight, v.Z, sums.Z);
+            sums.W = Ptx.MultiplyAdd(weight, v.W, sums.W);
+        }
+
+        return sums;
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static PartPlace PlaceOf(ArrayView<long> places) => new()
@@ -600,6 +668,21 @@ public static class AttendDecode
             V0 = LoadQuad(values, value, lane, quads),
             V1 = LoadQuad(values, value, lane + 32, quads),
         };
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int Follow(int slot, int step, int capacity) => slot + step < capacity ? slot + step : slot + step - capacity;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddKey<THeads, TQuad>(KeyQuads<TQuad> key, Float4 low, Float4 high, Float4 low2, Float4 high2, float scale,
+        float cap, ref Running first, ref Running second)
+        where THeads : struct, IHeadCount
+        where TQuad : unmanaged, IKvQuad<TQuad>
+    {
+        Float4 k0 = TQuad.Widen(key.K0), k1 = TQuad.Widen(key.K1), v0 = TQuad.Widen(key.V0), v1 = TQuad.Widen(key.V1);
+        Add(ref first, Score(low, high, k0, k1, scale, cap), v0, v1);
+        if (THeads.Count > 1)
+            Add(ref second, Score(low2, high2, k0, k1, scale, cap), v0, v1);
     }
 
     // Lane l holds values l, l + 32, l + 64 and l + 96 of the half that starts at 'from' − l.

@@ -73,6 +73,7 @@ public static class Catalog
         .. Gemvs(),
         .. GatedGemvs(),
         .. Gemms(),
+        .. Splits(),
         .. TensorGemms(),
         .. Attention(),
         .. TopKs(),
@@ -137,7 +138,9 @@ public static class Catalog
         foreach (var r in Rows)
         {
             foreach (var w in Halves)
-                yield return OfRows($"gemv_{w.Name}_{r.Name}", $"gemv_{w.Name}", nameof(Gemv.Half), Gemv.TileColumns, w.Type, r.Type);
+                yield return r.Type == typeof(Rows8)
+                    ? OfEightRows($"gemv_{w.Name}_{r.Name}", nameof(Gemv.EightRowsHalf), Gemv.WideTileColumns, w.Type)
+                    : OfRows($"gemv_{w.Name}_{r.Name}", $"gemv_{w.Name}", nameof(Gemv.Half), Gemv.TileColumns, w.Type, r.Type);
             yield return OfRows($"gemv_f32_{r.Name}", "gemv_f32", nameof(Gemv.Float), Gemv.TileColumns, r.Type);
         }
 
@@ -161,8 +164,10 @@ public static class Catalog
         foreach (var r in Rows)
         {
             foreach (var w in Halves)
-                yield return OfRows($"gated_gemv_{w.Name}_{r.Name}", $"gated_gemv_{w.Name}", nameof(Gemv.GatedHalf), Gemv.TileColumns / 2,
-                    w.Type, r.Type);
+                yield return r.Type == typeof(Rows8)
+                    ? OfEightRows($"gated_gemv_{w.Name}_{r.Name}", nameof(Gemv.EightRowsGatedHalf), Gemv.WideTileColumns / 2, w.Type)
+                    : OfRows($"gated_gemv_{w.Name}_{r.Name}", $"gated_gemv_{w.Name}", nameof(Gemv.GatedHalf), Gemv.TileColumns / 2, w.Type,
+                        r.Type);
             yield return OfRows($"gated_gemv_f32_{r.Name}", "gated_gemv_f32", nameof(Gemv.GatedFloat), Gemv.TileColumns / 2, r.Type);
         }
     }
@@ -177,6 +182,11 @@ public static class Catalog
                 GemmFma.GroupSize, "ceil(outputs/32), ceil(rows/64)", w.Type).WithTile(64, 32);
         }
     }
+
+    private static IEnumerable<KernelEntry> Splits() =>
+        new[] { ("exact", typeof(ExactBF16)), ("fast", typeof(FastBF16)) }.Select(p => Plain($"split_{p.Item1}", "split",
+            typeof(SplitTerms), nameof(SplitTerms.Planes), SplitTerms.GroupSize, "rows, ceil(columns/1024)", p.Item2) with
+        { MinTarget = GpuTarget.Sm80 });
 
     private static IEnumerable<KernelEntry> TensorGemms()
     {
@@ -292,13 +302,17 @@ public static class Catalog
         Plain("peak_mma", "peak_mma", typeof(Peak), nameof(Peak.TensorProducts), Peak.GroupSize, "any") with { MinTarget = GpuTarget.Sm80 },
     ];
 
-    private static int TensorColumns(Type operand) => operand == typeof(ExactF32) || operand == typeof(FastF32) ? 64 : 128;
+    private static int TensorColumns(Type operand) => operand == typeof(ExactF32) || operand == typeof(FastF32) ? 128 : 256;
 
     private static KernelEntry OfRows(string name, string family, string method, int tileColumns, params Type[] types)
     {
         int rows = 1 << Array.FindIndex(Rows, r => r.Type == types[^1]);
         return Plain(name, family, typeof(Gemv), method, Gemv.GroupSize, $"ceil(outputs/{tileColumns})", types).WithTile(rows, tileColumns);
     }
+
+    private static KernelEntry OfEightRows(string name, string method, int tileColumns, Type weight) =>
+        Plain(name, name[..name.LastIndexOf('_')], typeof(Gemv), method, Gemv.GroupSize, $"ceil(outputs/{tileColumns})", weight)
+            .WithTile(8, tileColumns);
 
     private static KernelEntry Encoder(string name, string dtype, string method, string grid, int tileRows, int groupSize,
         params Type[] types) =>
@@ -318,12 +332,12 @@ public static class Catalog
     }
 
     /// <summary>
-    /// With ptxas 11.8: the first takes 130 registers and leaves room for one block of 256 threads, at 128 there are two; the
-    /// second spills at the 72 registers that are chosen for it, and not at 128.
+    /// With ptxas 11.8: the first three would take more than 128 registers and leave room for one block of 256 threads, at 128 there are two; the
+    /// last spills at the 72 registers that are chosen for it, and not at 128.
     /// </summary>
     private static int MinBlocksOf(string name) => name switch
     {
-        "gemm_tensor_bf16_exact" => 2,
+        "gemm_tensor_bf16_exact" or "gated_gemm_tensor_f16_exact" or "sae_encode_tensor_f16_exact" => 2,
         "sae_encode_f32_8rows" => 4,
         _ => 0,
     };

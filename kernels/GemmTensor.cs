@@ -3,11 +3,11 @@ using ILGPU;
 
 namespace KernelScope.Kernels;
 
-/// <summary>The results of one warp: two blocks of 16 rows, up to four blocks of 8 columns, in the layout of <see cref="Ptx.MultiplyAddBFloat16"/>.</summary>
+/// <summary>The results of one warp: two blocks of 16 rows, up to eight blocks of 8 columns, in the layout of <see cref="Ptx.MultiplyAddBFloat16"/>.</summary>
 public struct WarpTile
 {
 #pragma warning disable CS1591 // Row block m, column block n.
-    public Float4 M0N0, M0N1, M0N2, M0N3, M1N0, M1N1, M1N2, M1N3;
+    public Float4 M0N0, M0N1, M0N2, M0N3, M0N4, M0N5, M0N6, M0N7, M1N0, M1N1, M1N2, M1N3, M1N4, M1N5, M1N6, M1N7;
 #pragma warning restore CS1591
 }
 
@@ -44,16 +44,20 @@ public struct CopyPiece
 
 /// <summary>
 /// y = x·Wᵀ for many rows on tensor cores (sm_80): bf16 products of 16 × 8 × 16, sums in float32. Grid (⌈out/TileColumns⌉, ⌈rows/64⌉), group 256,
-/// static shared 48 KiB. TileColumns: 128 for weights of two bytes, 64 for float32. Inputs a multiple of 8; rows of x and W 16-byte aligned.
+/// static shared 42 KiB. TileColumns: 256 for weights of two bytes, 128 for float32. Inputs a multiple of 8; rows of W 16-byte aligned; x as planes of bfloat16
+/// (<see cref="SplitTerms"/>) [terms, rows, inputs]: three in exact, one in fast.
 /// </summary>
 /// <remarks>
-/// A group makes 64 rows × TileColumns outputs, a warp 32 × 32 (or 32 × 16), over slices of 32 inputs in a ring of three stages: while one slice is multiplied the next
-/// two are on their way (<c>cp.async</c>, 16 bytes a thread and copy, zeros beyond the matrix). x stays float32 in shared memory and is split in registers,
-/// so that no other copy of x exists: exact, x = high + middle + low, 8 bits each. Weights of bf16 come by <c>ldmatrix</c>; f16 likewise, then each
-/// is exactly high + low in bf16; f32 is read like x. Products: bf16 3, f16 5, f32 6 (those below 2⁻²⁴ are left out), smallest terms first; the fast form rounds x and
-/// W to bf16 and makes 1. Bytes: W ⌈rows/64⌉ times, x ⌈out/TileColumns⌉ times, mostly from the L2 cache.
-/// Bank conflicts: none in the loop. A 16-byte piece p of row r of x (or of f32 W) lies at p ^ (r mod 4)·2; of 2-byte W, whose rows share 128 bytes in pairs, at
-/// p ^ (r/2 mod 4). A lane writes the two results that it has beside each other one at a time, because a row may start anywhere: each store touches sectors for half of them,
+/// A group makes 64 rows × TileColumns outputs, a warp 32 × 64 (or 32 × 32), over slices of 16 inputs in a ring of three stages: while one slice is multiplied the next
+/// two are on their way (<c>cp.async</c>, 16 bytes a thread and copy, zeros beyond the matrix). x was split once, before the launch, x = high + middle + low, 8 bits each, so that a
+/// fragment of a term comes by one <c>ldmatrix</c>, and no warp splits what others have split. Weights of bf16 come by <c>ldmatrix</c>; f16 likewise, then each
+/// is exactly high + low in bf16; f32 is split in registers. Products: bf16 3, f16 5, f32 6 (those below 2⁻²⁴ are left out), smallest terms first; the fast form rounds x and
+/// W to bf16 and makes 1. Bytes: W ⌈rows/64⌉ times, the planes ⌈out/TileColumns⌉ times, mostly from the L2 cache. The first version split x in registers, 576 times for the
+/// widest product of the 2B model: the same products in the same order, and so the same bits.
+/// Of bf16 weights in exact the loop has 219 instructions for 48 <c>mma</c> (gated 213; the first version 413), at 128 registers and two groups a multiprocessor, as all forms but <c>gemm_tensor_f16_exact</c>,
+/// whose 168 leave room for one: at 128 it would spill 68 bytes on sm_90.
+/// Bank conflicts: none in the loop. A 16-byte piece p of row r of a plane or of 2-byte W, whose rows share 128 bytes by fours, lies at p ^ (r/4 mod 2); of f32 W, whose rows do in pairs, at
+/// p ^ (r/2 mod 2)·2. A lane writes the two results that it has beside each other one at a time, because a row may start anywhere: each store touches sectors for half of them,
 /// and the other half follows at once.
 /// </remarks>
 public static class GemmTensor
@@ -64,36 +68,50 @@ public static class GemmTensor
     /// <summary>Rows of x that a group covers.</summary>
     public const int TileRows = 64;
 
-    internal const int SharedWords = Stages * StageWords;
+    internal const int SharedWords = Stages * ((3 * PlaneWords) + WeightWords);
 
-    private const int Slice = 32;
+    private const int Slice = 16;
     private const int Stages = 3;
-    private const int StageWords = 4096;
+
+    /// <summary>Words of a plane's slice: 64 rows of 16 values.</summary>
+    private const int PlaneWords = 512;
+
+    /// <summary>Words of a slice of weights: 256 rows of 16 values of two bytes, or 128 of float32.</summary>
     private const int WeightWords = 2048;
     private const int PieceWords = 4 * GroupSize;
 
+    /// <summary>Threads that a plane's slice needs, 16 bytes each.</summary>
+    private const int PlanePieces = 128;
+
     /// <summary>y = x·Wᵀ.</summary>
     public static void Linear<TOperand>(
-        ArrayView<uint> x, ArrayView<uint> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride,
-        int stride)
+        ArrayView<uint> planes, ArrayView<uint> weight, ArrayView<float> destination, int rows, int columns, int outputs, int stride)
         where TOperand : struct, ITensorOperand
     {
         ArrayView<uint> shared = SharedMemory.Allocate1D<uint>(SharedWords);
         int first = Grid.IdxX * TileColumns<TOperand>();
         WarpTile tile = default;
-        Multiply<TOperand>(x, weight, shared, first, 0, outputs, rows, columns, xStride, ref tile);
+        Multiply<TOperand>(planes, weight, shared, first, 0, outputs, rows, columns, ref tile);
         int row = WarpRow();
         int column = first + WarpColumn<TOperand>() + LaneColumn();
         WriteBlock(destination, tile.M0N0, row, column, rows, outputs, stride);
         WriteBlock(destination, tile.M0N1, row, column + 8, rows, outputs, stride);
+        WriteBlock(destination, tile.M0N2, row, column + 16, rows, outputs, stride);
+        WriteBlock(destination, tile.M0N3, row, column + 24, rows, outputs, stride);
         WriteBlock(destination, tile.M1N0, row + 16, column, rows, outputs, stride);
         WriteBlock(destination, tile.M1N1, row + 16, column + 8, rows, outputs, stride);
-        if (TOperand.ColumnBlocks > 2)
+        WriteBlock(destination, tile.M1N2, row + 16, column + 16, rows, outputs, stride);
+        WriteBlock(destination, tile.M1N3, row + 16, column + 24, rows, outputs, stride);
+        if (TOperand.ColumnBlocks > 4)
         {
-            WriteBlock(destination, tile.M0N2, row, column + 16, rows, outputs, stride);
-            WriteBlock(destination, tile.M0N3, row, column + 24, rows, outputs, stride);
-            WriteBlock(destination, tile.M1N2, row + 16, column + 16, rows, outputs, stride);
-            WriteBlock(destination, tile.M1N3, row + 16, column + 24, rows, outputs, stride);
+            WriteBlock(destination, tile.M0N4, row, column + 32, rows, outputs, stride);
+            WriteBlock(destination, tile.M0N5, row, column + 40, rows, outputs, stride);
+            WriteBlock(destination, tile.M0N6, row, column + 48, rows, outputs, stride);
+            WriteBlock(destination, tile.M0N7, row, column + 56, rows, outputs, stride);
+            WriteBlock(destination, tile.M1N4, row + 16, column + 32, rows, outputs, stride);
+            WriteBlock(destination, tile.M1N5, row + 16, column + 40, rows, outputs, stride);
+            WriteBlock(destination, tile.M1N6, row + 16, column + 48, rows, outputs, stride);
+            WriteBlock(destination, tile.M1N7, row + 16, column + 56, rows, outputs, stride);
         }
     }
 
@@ -102,36 +120,41 @@ public static class GemmTensor
     /// are gates, the second half their ups, so that both are in one thread.
     /// </summary>
     public static void Gated<TOperand>(
-        ArrayView<uint> x, ArrayView<uint> weight, ArrayView<float> destination, int rows, int columns, int outputs, int xStride,
-        int stride)
+        ArrayView<uint> planes, ArrayView<uint> weight, ArrayView<float> destination, int rows, int columns, int outputs, int stride)
         where TOperand : struct, ITensorOperand
     {
         ArrayView<uint> shared = SharedMemory.Allocate1D<uint>(SharedWords);
         int first = Grid.IdxX * (TileColumns<TOperand>() / 2);
         WarpTile tile = default;
-        Multiply<TOperand>(x, weight, shared, first, outputs, outputs, rows, columns, xStride, ref tile);
+        Multiply<TOperand>(planes, weight, shared, first, outputs, outputs, rows, columns, ref tile);
         int row = WarpRow();
         int column = first + (WarpColumn<TOperand>() / 2) + LaneColumn();
-        if (TOperand.ColumnBlocks > 2)
+        if (TOperand.ColumnBlocks > 4)
+        {
+            WriteBlock(destination, Gate(tile.M0N0, tile.M0N4), row, column, rows, outputs, stride);
+            WriteBlock(destination, Gate(tile.M0N1, tile.M0N5), row, column + 8, rows, outputs, stride);
+            WriteBlock(destination, Gate(tile.M0N2, tile.M0N6), row, column + 16, rows, outputs, stride);
+            WriteBlock(destination, Gate(tile.M0N3, tile.M0N7), row, column + 24, rows, outputs, stride);
+            WriteBlock(destination, Gate(tile.M1N0, tile.M1N4), row + 16, column, rows, outputs, stride);
+            WriteBlock(destination, Gate(tile.M1N1, tile.M1N5), row + 16, column + 8, rows, outputs, stride);
+            WriteBlock(destination, Gate(tile.M1N2, tile.M1N6), row + 16, column + 16, rows, outputs, stride);
+            WriteBlock(destination, Gate(tile.M1N3, tile.M1N7), row + 16, column + 24, rows, outputs, stride);
+        }
+        else
         {
             WriteBlock(destination, Gate(tile.M0N0, tile.M0N2), row, column, rows, outputs, stride);
             WriteBlock(destination, Gate(tile.M0N1, tile.M0N3), row, column + 8, rows, outputs, stride);
             WriteBlock(destination, Gate(tile.M1N0, tile.M1N2), row + 16, column, rows, outputs, stride);
             WriteBlock(destination, Gate(tile.M1N1, tile.M1N3), row + 16, column + 8, rows, outputs, stride);
         }
-        else
-        {
-            WriteBlock(destination, Gate(tile.M0N0, tile.M0N1), row, column, rows, outputs, stride);
-            WriteBlock(destination, Gate(tile.M1N0, tile.M1N1), row + 16, column, rows, outputs, stride);
-        }
     }
 
     /// <summary>
-    /// The SAE encoder for many rows; see <see cref="SaeEncode.Tile"/>. Grid (⌈features/TileColumns⌉, ⌈rows/64⌉); a tile of activations takes the place of the slices
+    /// The SAE encoder for many rows; see <see cref="SaeEncode.Tile"/>. Grid (⌈features/TileColumns⌉, ⌈rows/64⌉); the activations of 32 rows, then of the other 32, take the place of the slices
     /// in shared memory when the products are done.
     /// </summary>
     public static void SaeEncodeTile<TOperand>(
-        ArrayView<uint> x,
+        ArrayView<uint> planes,
         ArrayView<uint> weight,
         ArrayView<float> bias,
         ArrayView<float> threshold,
@@ -143,34 +166,47 @@ public static class GemmTensor
         long capacity,
         int rows,
         int columns,
-        int featureCount,
-        int xStride)
+        int featureCount)
         where TOperand : struct, ITensorOperand
     {
         ArrayView<uint> shared = SharedMemory.Allocate1D<uint>(SharedWords);
         int first = Grid.IdxX * TileColumns<TOperand>();
         WarpTile tile = default;
-        Multiply<TOperand>(x, weight, shared, first, 0, featureCount, rows, columns, xStride, ref tile);
-        Group.Barrier();
+        Multiply<TOperand>(planes, weight, shared, first, 0, featureCount, rows, columns, ref tile);
         ArrayView<float> activations = shared.Cast<float>();
-        int row = WarpRow() - (Grid.IdxY * TileRows);
-        int n = WarpColumn<TOperand>() + LaneColumn();
+        int row = Ptx.Once((Group.IdxX & 31) / 4);
+        int n = Ptx.Once(WarpColumn<TOperand>() + LaneColumn());
         int pitch = SaeEncode.Pitch(TileColumns<TOperand>());
-        KeepBlock(activations, tile.M0N0, bias, threshold, row, n, first, pitch, featureCount);
-        KeepBlock(activations, tile.M0N1, bias, threshold, row, n + 8, first, pitch, featureCount);
-        KeepBlock(activations, tile.M1N0, bias, threshold, row + 16, n, first, pitch, featureCount);
-        KeepBlock(activations, tile.M1N1, bias, threshold, row + 16, n + 8, first, pitch, featureCount);
-        if (TOperand.ColumnBlocks > 2)
+        for (int half = 0; half < 2; half++)
         {
-            KeepBlock(activations, tile.M0N2, bias, threshold, row, n + 16, first, pitch, featureCount);
-            KeepBlock(activations, tile.M0N3, bias, threshold, row, n + 24, first, pitch, featureCount);
-            KeepBlock(activations, tile.M1N2, bias, threshold, row + 16, n + 16, first, pitch, featureCount);
-            KeepBlock(activations, tile.M1N3, bias, threshold, row + 16, n + 24, first, pitch, featureCount);
-        }
+            Group.Barrier();
+            if (Group.IdxX / (GroupSize / 2) == half)
+            {
+                KeepBlock(activations, tile.M0N0, bias, threshold, row, n, first, pitch, featureCount);
+                KeepBlock(activations, tile.M0N1, bias, threshold, row, n + 8, first, pitch, featureCount);
+                KeepBlock(activations, tile.M0N2, bias, threshold, row, n + 16, first, pitch, featureCount);
+                KeepBlock(activations, tile.M0N3, bias, threshold, row, n + 24, first, pitch, featureCount);
+                KeepBlock(activations, tile.M1N0, bias, threshold, row + 16, n, first, pitch, featureCount);
+                KeepBlock(activations, tile.M1N1, bias, threshold, row + 16, n + 8, first, pitch, featureCount);
+                KeepBlock(activations, tile.M1N2, bias, threshold, row + 16, n + 16, first, pitch, featureCount);
+                KeepBlock(activations, tile.M1N3, bias, threshold, row + 16, n + 24, first, pitch, featureCount);
+                if (TOperand.ColumnBlocks > 4)
+                {
+                    KeepBlock(activations, tile.M0N4, bias, threshold, row, n + 32, first, pitch, featureCount);
+                    KeepBlock(activations, tile.M0N5, bias, threshold, row, n + 40, first, pitch, featureCount);
+                    KeepBlock(activations, tile.M0N6, bias, threshold, row, n + 48, first, pitch, featureCount);
+                    KeepBlock(activations, tile.M0N7, bias, threshold, row, n + 56, first, pitch, featureCount);
+                    KeepBlock(activations, tile.M1N4, bias, threshold, row + 16, n + 32, first, pitch, featureCount);
+                    KeepBlock(activations, tile.M1N5, bias, threshold, row + 16, n + 40, first, pitch, featureCount);
+                    KeepBlock(activations, tile.M1N6, bias, threshold, row + 16, n + 48, first, pitch, featureCount);
+                    KeepBlock(activations, tile.M1N7, bias, threshold, row + 16, n + 56, first, pitch, featureCount);
+                }
+            }
 
-        Group.Barrier();
-        SaeEncode.WriteLists(activations, TileColumns<TOperand>(), TileRows, GroupSize, rows, counts, offsets, features,
-            values, cursor, capacity);
+            Group.Barrier();
+            SaeEncode.WriteLists(activations, TileColumns<TOperand>(), (Grid.IdxY * TileRows) + (half * (TileRows / 2)), TileRows / 2,
+                GroupSize, rows, counts, offsets, features, values, cursor, capacity);
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -194,7 +230,7 @@ public static class GemmTensor
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Multiply<TOperand>(
-        ArrayView<uint> x,
+        ArrayView<uint> planes,
         ArrayView<uint> weight,
         ArrayView<uint> shared,
         int first,
@@ -202,72 +238,84 @@ public static class GemmTensor
         int outputs,
         int rows,
         int columns,
-        int xStride,
         ref WarpTile tile)
         where TOperand : struct, ITensorOperand
     {
         int slices = Ptx.Once((columns + Slice - 1) / Slice);
-        // The second piece of a thread lies 1,024 words behind its first: 32 rows of float32, 64 of two bytes.
-        int xPlace = Ptx.Once(Place(Group.IdxX >> 3, Group.IdxX & 7));
-        int wPlace = Ptx.Once(WeightWords + WeightPlace<TOperand>(Group.IdxX / TOperand.RowPieces, Group.IdxX & (TOperand.RowPieces - 1)));
-        CopyPiece x0 = XPiece(Group.IdxX, rows, columns, xStride), x1 = XPiece(Group.IdxX + GroupSize, rows, columns, xStride);
+        int plane = Group.IdxX / PlanePieces;
+        // The second piece of W lies 256 pieces behind a thread's first; the third plane of x two behind the first.
+        int xPlace = Ptx.Once((plane * PlaneWords) + HalfPlace((Group.IdxX & (PlanePieces - 1)) >> 1, Group.IdxX & 1));
+        int wPlace = Ptx.Once(XWords<TOperand>()
+            + WeightPlace<TOperand>(Group.IdxX / TOperand.RowPieces, Group.IdxX & (TOperand.RowPieces - 1)));
+        long planeSize = Ptx.Once((long)rows * columns / 2);
+        CopyPiece x = XPiece(plane * planeSize, rows, columns);
         CopyPiece w0 = WeightPiece<TOperand>(Group.IdxX, first, upOffset, outputs, columns);
         CopyPiece w1 = WeightPiece<TOperand>(Group.IdxX + GroupSize, first, upOffset, outputs, columns);
-        Copy<TOperand>(x, weight, shared, xPlace, wPlace, 0, x0, x1, w0, w1);
-        Copy<TOperand>(x, weight, shared, xPlace + StageWords, wPlace + StageWords, 1, x0, x1, w0, w1);
-        // Where this lane's fragments begin in a stage. Those 8 and 16 inputs further differ in one bit of the piece each:
-        // an xor, not a register.
-        int row = Ptx.Once((Group.IdxX / 128 * 32) + ((Group.IdxX & 31) >> 2)), lane = Ptx.Once(Group.IdxX & 31);
-        int xFirst = Ptx.Once(TensorFragments.PairAt(row, 0, lane));
-        int wFirst = Ptx.Once(WeightWords + TOperand.FragmentAt(WarpColumn<TOperand>(), 0, lane));
+        Copy<TOperand>(planes, weight, shared, xPlace, wPlace, 0, 2 * planeSize, x, w0, w1);
+        Copy<TOperand>(planes, weight, shared, xPlace + StageWords<TOperand>(), wPlace + StageWords<TOperand>(), 1, 2 * planeSize, x, w0,
+            w1);
+        // Where this lane's fragments begin in a stage.
+        int lane = Ptx.Once(Group.IdxX & 31);
+        int xFirst = Ptx.Once(HalfPlace((Group.IdxX / 128 * 32) + (lane & 15), lane >> 4));
+        int wFirst = Ptx.Once(XWords<TOperand>() + TOperand.FragmentAt(WarpColumn<TOperand>(), lane));
         int stage = 0;
         for (int s = 0; s < slices; s++)
         {
             Ptx.WaitForAllCopiesButOne();
             Group.Barrier();
-            int to = Ptx.Once((stage == 0 ? 2 : stage - 1) * StageWords);
-            Copy<TOperand>(x, weight, shared, to + xPlace, to + wPlace, s + 2, x0, x1, w0, w1);
-            int at = Ptx.Once(stage * StageWords);
+            int to = Ptx.Once((stage == 0 ? 2 : stage - 1) * StageWords<TOperand>());
+            Copy<TOperand>(planes, weight, shared, to + xPlace, to + wPlace, s + 2, 2 * planeSize, x, w0, w1);
+            int at = Ptx.Once(stage * StageWords<TOperand>());
             MultiplySlice<TOperand>(shared, Ptx.Once(at + xFirst), Ptx.Once(at + wFirst), ref tile);
-            MultiplySlice<TOperand>(
-                shared, Ptx.Once((at + xFirst) ^ 16), Ptx.Once((at + wFirst) ^ (16 / TOperand.WeightsInWord)), ref tile);
             stage = stage == 2 ? 0 : stage + 1;
         }
 
         Ptx.WaitForAllCopies();
     }
 
-    // Slice s of both matrices into a stage: two 16-byte pieces of each for every thread.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int XWords<TOperand>()
+        where TOperand : struct, ITensorOperand => TOperand.Terms * PlaneWords;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int StageWords<TOperand>()
+        where TOperand : struct, ITensorOperand => XWords<TOperand>() + WeightWords;
+
+    // Slice s of x and W into a stage: two 16-byte pieces of W for every thread; of x one for every thread of the first two planes, and the third plane for the first half of the threads.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Copy<TOperand>(
-        ArrayView<uint> x, ArrayView<uint> weight, ArrayView<uint> shared, int xPlace, int wPlace, int s, CopyPiece x0,
-        CopyPiece x1, CopyPiece w0, CopyPiece w1)
+        ArrayView<uint> planes, ArrayView<uint> weight, ArrayView<uint> shared, int xPlace, int wPlace, int s, long thirdPlane, CopyPiece x,
+        CopyPiece w0, CopyPiece w1)
         where TOperand : struct, ITensorOperand
     {
         int input = Ptx.Once(s * Slice);
-        CopyOne(x, shared, xPlace, input, input, x0);
-        CopyOne(x, shared, xPlace + PieceWords, input, input, x1);
-        CopyOne(weight, shared, wPlace, input, input / TOperand.WeightsInWord, w0);
-        CopyOne(weight, shared, wPlace + PieceWords, input, input / TOperand.WeightsInWord, w1);
+        bool half = Group.IdxX < PlanePieces;
+        if (TOperand.Terms > 1 || half)
+            CopyOne(planes, shared, xPlace, input, input / 2, x, 0);
+        if (TOperand.Terms > 1 && half)
+            CopyOne(planes, shared, xPlace + (2 * PlaneWords), input, input / 2, x, thirdPlane);
+        CopyOne(weight, shared, wPlace, input, input / TOperand.WeightsInWord, w0, 0);
+        CopyOne(weight, shared, wPlace + PieceWords, input, input / TOperand.WeightsInWord, w1, 0);
         Ptx.CommitCopies();
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void CopyOne(ArrayView<uint> source, ArrayView<uint> shared, int place, int input, int words, CopyPiece piece)
+    private static void CopyOne(ArrayView<uint> source, ArrayView<uint> shared, int place, int input, int words, CopyPiece piece,
+        long behind)
     {
         bool inside = input < piece.Inputs;
-        Ptx.CopyAsync(ref shared[place], ref source[piece.Source + (inside ? words : 0)], inside ? 16 : 0);
+        Ptx.CopyAsync(ref shared[place], ref source[piece.Source + behind + (inside ? words : 0)], inside ? 16 : 0);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static CopyPiece XPiece(int index, int rows, int columns, int xStride)
+    private static CopyPiece XPiece(long plane, int rows, int columns)
     {
-        int n = index >> 3, piece = index & 7;
+        int n = (Group.IdxX & (PlanePieces - 1)) >> 1, piece = Group.IdxX & 1;
         int row = (Grid.IdxY * TileRows) + n;
         return new CopyPiece
         {
-            Inputs = Ptx.Once(row < rows ? columns - (4 * piece) : 0),
-            Source = Ptx.Once(row < rows && 4 * piece < columns ? ((long)row * xStride) + (4 * piece) : 0L),
+            Inputs = Ptx.Once(row < rows ? columns - (8 * piece) : 0),
+            Source = Ptx.Once(row < rows && 8 * piece < columns ? plane + ((long)row * columns / 2) + (4 * piece) : 0L),
         };
     }
 
@@ -298,40 +346,66 @@ public static class GemmTensor
     private static bool IsUp<TOperand>(int column, bool gated)
         where TOperand : struct, ITensorOperand => gated && (column & (4 * TOperand.ColumnBlocks)) != 0;
 
-    // The word where piece p of a row of 32 float32 values lies.
+    // The word where piece p of a row of 16 float32 values lies.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal static int Place(int row, int piece) => (row * 32) + ((piece ^ ((row & 3) << 1)) * 4);
+    internal static int Place(int row, int piece) => (row * 16) + ((piece ^ (row & 2)) * 4);
 
-    // The same for rows of 32 values of two bytes.
+    // The same for rows of 16 values of two bytes.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal static int HalfPlace(int row, int piece) => (row * 16) + ((piece ^ ((row >> 1) & 3)) * 4);
+    internal static int HalfPlace(int row, int piece) => (row * 8) + ((piece ^ ((row >> 2) & 1)) * 4);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static int WeightPlace<TOperand>(int row, int piece)
         where TOperand : struct, ITensorOperand => TOperand.WeightsInWord == 1 ? Place(row, piece) : HalfPlace(row, piece);
 
-    // 16 inputs of a slice, the first eight of them at words x0 and w0 of this lane.
+    // A slice; x0 and w0 are the words of this lane.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void MultiplySlice<TOperand>(ArrayView<uint> shared, int x0, int w0, ref WarpTile tile)
         where TOperand : struct, ITensorOperand
     {
-        int x1 = Ptx.Once(x0 ^ 8), w1 = Ptx.Once(w0 ^ (8 / TOperand.WeightsInWord));
-        XFragment m0 = TensorFragments.LoadX<TOperand>(shared, x0, x1);
-        XFragment m1 = TensorFragments.LoadX<TOperand>(shared, x0 + (16 * Slice), x1 + (16 * Slice));
-        TOperand.LoadPair(shared, w0, w1, out WFragment n0, out WFragment n1);
+        // Sixteen rows of W further.
+        int step = 16 * Slice / TOperand.WeightsInWord;
+        XFragment m0 = LoadX<TOperand>(shared, x0);
+        XFragment m1 = LoadX<TOperand>(shared, x0 + (16 * Slice / 2));
+        TOperand.LoadPair(shared, w0, out WFragment n0, out WFragment n1);
         tile.M0N0 = TOperand.MultiplyAdd(tile.M0N0, m0, n0);
         tile.M1N0 = TOperand.MultiplyAdd(tile.M1N0, m1, n0);
         tile.M0N1 = TOperand.MultiplyAdd(tile.M0N1, m0, n1);
         tile.M1N1 = TOperand.MultiplyAdd(tile.M1N1, m1, n1);
-        if (TOperand.ColumnBlocks > 2)
+        TOperand.LoadPair(shared, w0 + step, out WFragment n2, out WFragment n3);
+        tile.M0N2 = TOperand.MultiplyAdd(tile.M0N2, m0, n2);
+        tile.M1N2 = TOperand.MultiplyAdd(tile.M1N2, m1, n2);
+        tile.M0N3 = TOperand.MultiplyAdd(tile.M0N3, m0, n3);
+        tile.M1N3 = TOperand.MultiplyAdd(tile.M1N3, m1, n3);
+        if (TOperand.ColumnBlocks > 4)
         {
-            int sixteen = 16 * Slice / TOperand.WeightsInWord;
-            TOperand.LoadPair(shared, w0 + sixteen, w1 + sixteen, out WFragment n2, out WFragment n3);
-            tile.M0N2 = TOperand.MultiplyAdd(tile.M0N2, m0, n2);
-            tile.M1N2 = TOperand.MultiplyAdd(tile.M1N2, m1, n2);
-            tile.M0N3 = TOperand.MultiplyAdd(tile.M0N3, m0, n3);
-            tile.M1N3 = TOperand.MultiplyAdd(tile.M1N3, m1, n3);
+            TOperand.LoadPair(shared, w0 + (2 * step), out WFragment n4, out WFragment n5);
+            tile.M0N4 = TOperand.MultiplyAdd(tile.M0N4, m0, n4);
+            tile.M1N4 = TOperand.MultiplyAdd(tile.M1N4, m1, n4);
+            tile.M0N5 = TOperand.MultiplyAdd(tile.M0N5, m0, n5);
+            tile.M1N5 = TOperand.MultiplyAdd(tile.M1N5, m1, n5);
+            TOperand.LoadPair(shared, w0 + (3 * step), out WFragment n6, out WFragment n7);
+            tile.M0N6 = TOperand.MultiplyAdd(tile.M0N6, m0, n6);
+            tile.M1N6 = TOperand.MultiplyAdd(tile.M1N6, m1, n6);
+            tile.M0N7 = TOperand.MultiplyAdd(tile.M0N7, m0, n7);
+            tile.M1N7 = TOperand.MultiplyAdd(tile.M1N7, m1, n7);
         }
+    }
+
+    // A 16 × 16 block of each term of x.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static XFragment LoadX<TOperand>(ArrayView<uint> shared, int at)
+        where TOperand : struct, ITensorOperand
+    {
+        XFragment x = default;
+        x.High = Ptx.LoadMatrices(ref shared[at]);
+        if (TOperand.Terms > 1)
+        {
+            x.Middle = Ptx.LoadMatrices(ref shared[at + PlaneWords]);
+            x.Low = Ptx.LoadMatrices(ref shared[at + (2 * PlaneWords)]);
+        }
+
+        return x;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

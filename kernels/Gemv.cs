@@ -46,6 +46,14 @@ public struct RowSums
 #pragma warning restore CS1591
 }
 
+/// <summary>Sums of eight outputs, of eight rows each.</summary>
+public struct RowSums8
+{
+#pragma warning disable CS1591 // Output by output.
+    public RowSums A, B, C, D, E, F, G, H;
+#pragma warning restore CS1591
+}
+
 /// <summary>Where eight rows of x begin, in 16-byte pieces.</summary>
 public struct RowStarts
 {
@@ -68,6 +76,8 @@ public struct RowStarts
 /// A sum goes over a thread's pieces in order, then over the tree of the lanes, then over the warps in order, whatever the number of rows: a row
 /// gives the same bits alone and among others. In the tree each lane passes on the half of its sums that its partner goes on with
 /// (<see cref="LaneSum"/>): 5 shuffles for one row and 16 for eight, not 10 and 80.
+/// <see cref="EightRowsHalf"/> makes eight outputs of eight rows, the weights of two bytes, each sum as in <see cref="Half"/>: with two outputs a group asks the L1 cache for eight times as much x as
+/// weights, and that, not the weights, would take the time of a step of eight sequences. It loads eight pieces of weights before the first use, 4 KiB a warp; 210 to 218 registers on sm_90, two groups a multiprocessor.
 /// The results of a group are one or two values in each row: a store touches a sector for every row.
 /// Eight values of x for 16 bytes of two-byte weights are two loads of 16 bytes, 32 bytes apart from lane to lane: each touches every
 /// sector of the L1 cache for half of it.
@@ -79,6 +89,9 @@ public static class Gemv
 
     /// <summary>Outputs of a group of the wide forms; of the gated ones half as many.</summary>
     public const int TileColumns = 2;
+
+    /// <summary>Outputs of a group of <see cref="EightRowsHalf"/>; of the gated form half as many.</summary>
+    public const int WideTileColumns = 8;
 
     private const int Warps = GroupSize / KernelMath.WarpSize;
 
@@ -123,6 +136,25 @@ public static class Gemv
         WriteSums<TRows>(a, b, shared, destination, first, rows, outputs, stride, cap);
     }
 
+    /// <summary>Up to eight rows, weights of two bytes. Grid (⌈out/8⌉), group 128; otherwise as <see cref="Half"/>, with the same bits.</summary>
+    public static void EightRowsHalf<TWeight>(
+        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride, float cap)
+        where TWeight : unmanaged, IHalfWeight<TWeight>
+    {
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(SharedSums);
+        int first = Grid.IdxX * WideTileColumns;
+        RowSums8 sums = default;
+        EightDots<TWeight>(x, weight, first, 1, outputs, 0, rows, columns, xStride, ref sums);
+        WriteSums<Rows8>(sums.A, sums.B, shared, destination, first, rows, outputs, stride, cap);
+        Group.Barrier();
+        WriteSums<Rows8>(sums.C, sums.D, shared, destination, first + 2, rows, outputs, stride, cap);
+        Group.Barrier();
+        WriteSums<Rows8>(sums.E, sums.F, shared, destination, first + 4, rows, outputs, stride, cap);
+        Group.Barrier();
+        WriteSums<Rows8>(sums.G, sums.H, shared, destination, first + 6, rows, outputs, stride, cap);
+    }
+
     /// <summary>float32 weights. Launch as <see cref="Half"/>.</summary>
     public static void Float<TRows>(
         ArrayView<Float4> x, ArrayView<Float4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
@@ -153,6 +185,22 @@ public static class Gemv
         HalfDots<TWeight, TRows>(x, weight, (long)r * columns, ((long)outputs + r) * columns, Group.IdxX, GroupSize, rows, columns, xStride,
             ref gate, ref up);
         WriteGated<TRows>(gate, up, shared, destination, r, rows, stride);
+    }
+
+    /// <summary>As <see cref="GatedHalf"/> with four gates and their ups a group. Grid (⌈outputs/4⌉), group 128.</summary>
+    public static void EightRowsGatedHalf<TWeight>(
+        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride)
+        where TWeight : unmanaged, IHalfWeight<TWeight>
+    {
+        ArrayView<float> shared = SharedMemory.Allocate1D<float>(SharedSums);
+        int first = Grid.IdxX * (WideTileColumns / 2);
+        RowSums8 sums = default;
+        EightDots<TWeight>(x, weight, first, 0, outputs, outputs, rows, columns, xStride, ref sums);
+        WriteGatedOf(sums.A, sums.B, shared, destination, first, rows, outputs, stride);
+        WriteGatedOf(sums.C, sums.D, shared, destination, first + 1, rows, outputs, stride);
+        WriteGatedOf(sums.E, sums.F, shared, destination, first + 2, rows, outputs, stride);
+        WriteGatedOf(sums.G, sums.H, shared, destination, first + 3, rows, outputs, stride);
     }
 
     /// <summary>As <see cref="GatedHalf"/> for float32 weights.</summary>
@@ -194,6 +242,85 @@ public static class Gemv
 
         for (; i < octets; i += step)
             AddOctets<TWeight, TRows>(x, 2L * i, starts, weight[rowA + i], weight[rowB + i], ref a, ref b);
+    }
+
+    // Outputs that are not there are computed from the last one and not written. Of a pair the second is the next output, or with apart = 0 the up, 'up' rows further.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void EightDots<TWeight>(
+        ArrayView<Float4> x, ArrayView<Words4> weight, int first, int apart, int outputs, int up, int rows, int columns, int xStride,
+        ref RowSums8 sums)
+        where TWeight : unmanaged, IHalfWeight<TWeight>
+    {
+        int octets = Ptx.Once(columns / 8), pairs = 1 + apart;
+        RowStarts starts = Starts<Rows8>(rows, xStride / 4);
+        // Both of a pair are the same row, an up apart, where there is an up.
+        long top = Ptx.Once((long)first * octets), other = Ptx.Once((long)up * octets);
+        int b = Ptx.Once(Further(first, apart, outputs, octets)), c = Ptx.Once(Further(first, pairs, outputs, octets));
+        int d = Ptx.Once(Further(first, pairs + apart, outputs, octets)), e = Ptx.Once(Further(first, 2 * pairs, outputs, octets));
+        int f = Ptx.Once(Further(first, (2 * pairs) + apart, outputs, octets)), g = Ptx.Once(Further(first, 3 * pairs, outputs, octets));
+        int h = Ptx.Once(Further(first, (3 * pairs) + apart, outputs, octets));
+        for (int i = Group.IdxX; i < octets; i += GroupSize)
+        {
+            long at = Ptx.Once(top + i), atOther = Ptx.Once(at + other);
+            Words4 wa = weight[at], wb = weight[atOther + b], wc = weight[at + c], wd = weight[atOther + d];
+            Words4 we = weight[at + e], wf = weight[atOther + f], wg = weight[at + g], wh = weight[atOther + h];
+            // While the last lane of the warp has a piece, all have.
+            if ((i | (KernelMath.WarpSize - 1)) < octets)
+                Warp.Barrier();
+            AddEight(x, 2L * i, starts, WidenFirst<TWeight>(wa), WidenFirst<TWeight>(wb), WidenFirst<TWeight>(wc), WidenFirst<TWeight>(wd),
+                WidenFirst<TWeight>(we), WidenFirst<TWeight>(wf), WidenFirst<TWeight>(wg), WidenFirst<TWeight>(wh), ref sums);
+            AddEight(x, (2L * i) + 1, starts, WidenLast<TWeight>(wa), WidenLast<TWeight>(wb), WidenLast<TWeight>(wc),
+                WidenLast<TWeight>(wd), WidenLast<TWeight>(we), WidenLast<TWeight>(wf), WidenLast<TWeight>(wg), WidenLast<TWeight>(wh),
+                ref sums);
+        }
+    }
+
+    // Pieces from the first output to the one that is n further, or to the last.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int Further(int first, int n, int outputs, int octets) => (first + n < outputs ? n : outputs - 1 - first) * octets;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float4 WidenFirst<TWeight>(Words4 w)
+        where TWeight : unmanaged, IHalfWeight<TWeight> => Widen<TWeight>(w.X, w.Y);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float4 WidenLast<TWeight>(Words4 w)
+        where TWeight : unmanaged, IHalfWeight<TWeight> => Widen<TWeight>(w.Z, w.W);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddEight(ArrayView<Float4> x, long at, RowStarts starts, Float4 a, Float4 b, Float4 c, Float4 d, Float4 e, Float4 f,
+        Float4 g, Float4 h, ref RowSums8 s)
+    {
+        AddFour(x[at], a, b, c, d, ref s.A.R0, ref s.B.R0, ref s.C.R0, ref s.D.R0, e, f, g, h, ref s.E.R0, ref s.F.R0, ref s.G.R0,
+            ref s.H.R0);
+        AddFour(x[at + starts.R1], a, b, c, d, ref s.A.R1, ref s.B.R1, ref s.C.R1, ref s.D.R1, e, f, g, h, ref s.E.R1, ref s.F.R1,
+            ref s.G.R1, ref s.H.R1);
+        AddFour(x[at + starts.R2], a, b, c, d, ref s.A.R2, ref s.B.R2, ref s.C.R2, ref s.D.R2, e, f, g, h, ref s.E.R2, ref s.F.R2,
+            ref s.G.R2, ref s.H.R2);
+        AddFour(x[at + starts.R3], a, b, c, d, ref s.A.R3, ref s.B.R3, ref s.C.R3, ref s.D.R3, e, f, g, h, ref s.E.R3, ref s.F.R3,
+            ref s.G.R3, ref s.H.R3);
+        AddFour(x[at + starts.R4], a, b, c, d, ref s.A.R4, ref s.B.R4, ref s.C.R4, ref s.D.R4, e, f, g, h, ref s.E.R4, ref s.F.R4,
+            ref s.G.R4, ref s.H.R4);
+        AddFour(x[at + starts.R5], a, b, c, d, ref s.A.R5, ref s.B.R5, ref s.C.R5, ref s.D.R5, e, f, g, h, ref s.E.R5, ref s.F.R5,
+            ref s.G.R5, ref s.H.R5);
+        AddFour(x[at + starts.R6], a, b, c, d, ref s.A.R6, ref s.B.R6, ref s.C.R6, ref s.D.R6, e, f, g, h, ref s.E.R6, ref s.F.R6,
+            ref s.G.R6, ref s.H.R6);
+        AddFour(x[at + starts.R7], a, b, c, d, ref s.A.R7, ref s.B.R7, ref s.C.R7, ref s.D.R7, e, f, g, h, ref s.E.R7, ref s.F.R7,
+            ref s.G.R7, ref s.H.R7);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddFour(Float4 v, Float4 a, Float4 b, Float4 c, Float4 d, ref float sa, ref float sb, ref float sc, ref float sd,
+        Float4 e, Float4 f, Float4 g, Float4 h, ref float se, ref float sf, ref float sg, ref float sh)
+    {
+        sa = Dot(v, a, sa);
+        sb = Dot(v, b, sb);
+        sc = Dot(v, c, sc);
+        sd = Dot(v, d, sd);
+        se = Dot(v, e, se);
+        sf = Dot(v, f, sf);
+        sg = Dot(v, g, sg);
+        sh = Dot(v, h, sh);
     }
 
     /// <summary>As <see cref="HalfDots"/> for float32 weights.</summary>
@@ -337,9 +464,13 @@ public static class Gemv
     private static void AddQuad(ArrayView<Float4> x, long at, Float4 a, Float4 b, ref float sumA, ref float sumB)
     {
         Float4 v = x[at];
-        sumA = Ptx.MultiplyAdd(v.W, a.W, Ptx.MultiplyAdd(v.Z, a.Z, Ptx.MultiplyAdd(v.Y, a.Y, Ptx.MultiplyAdd(v.X, a.X, sumA))));
-        sumB = Ptx.MultiplyAdd(v.W, b.W, Ptx.MultiplyAdd(v.Z, b.Z, Ptx.MultiplyAdd(v.Y, b.Y, Ptx.MultiplyAdd(v.X, b.X, sumB))));
+        sumA = Dot(v, a, sumA);
+        sumB = Dot(v, b, sumB);
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Dot(Float4 v, Float4 w, float sum) =>
+        Ptx.MultiplyAdd(v.W, w.W, Ptx.MultiplyAdd(v.Z, w.Z, Ptx.MultiplyAdd(v.Y, w.Y, Ptx.MultiplyAdd(v.X, w.X, sum))));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void WriteSums<TRows>(
@@ -367,6 +498,16 @@ public static class Gemv
             float h = KernelMath.Gelu(WarpsSum<TRows>(shared, row)) * WarpsSum<TRows>(shared, row + TRows.Count);
             destination[((long)row * stride) + output] = h;
         }
+    }
+
+    // An output that is not there is left out by the whole group.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void WriteGatedOf(
+        RowSums gate, RowSums up, ArrayView<float> shared, ArrayView<float> destination, int output, int rows, int outputs, int stride)
+    {
+        if (output < outputs)
+            WriteGated<Rows8>(gate, up, shared, destination, output, rows, stride);
+        Group.Barrier();
     }
 
     // shared[w·2·rows + output·rows + row]: the sums of warp w.

@@ -7,9 +7,10 @@ namespace KernelScope.Kernels;
 /// y = b_dec + Σ value_f · W_dec[f] over a row's list, in its order; W_dec [features, outputs] dense, as its file has it.
 /// </summary>
 /// <remarks>
-/// The ladder: <see cref="Plain"/>, one product after the other; <see cref="Rows"/>, four weights in flight, the sums in the same order: the same bits;
+/// The ladder: <see cref="Plain"/>, one product after the other; <see cref="Rows"/>, the list goes through shared memory, 64 pairs at a time and the next 64 on their way, and sixteen
+/// weights a lane are in flight, the sums in the same order: the same bits; a row of 70 features waits for memory seven times, not forty.
 /// <see cref="RowsPlusError"/>, the same and the splice's error term at once, so that the reconstruction is never stored.
-/// Reads outputs·sizeof(weight) bytes an active feature, coalesced along a feature's row, and 8 bytes an active feature and group for the list (one value for all lanes);
+/// Reads outputs·sizeof(weight) bytes an active feature, coalesced along a feature's row, and 8 bytes an active feature and group for the list;
 /// 2·outputs flops an active feature. Writes 4·outputs bytes a row.
 /// </remarks>
 public static class SaeDecode
@@ -50,10 +51,12 @@ public static class SaeDecode
         int stride)
         where TWeight : unmanaged, IWeight<TWeight>
     {
+        ArrayView<int> features = SharedMemory.Allocate1D<int>(GroupSize);
+        ArrayView<float> values = SharedMemory.Allocate1D<float>(GroupSize);
         int column = (Grid.IdxY * GroupSize) + Group.IdxX;
-        if (column >= outputs)
-            return;
-        destination[((long)Grid.IdxX * stride) + column] = Sum(rowStart, feature, value, weight, bias, outputs, column);
+        float sum = Sum(rowStart, feature, value, weight, bias, features, values, outputs, column);
+        if (column < outputs)
+            destination[((long)Grid.IdxX * stride) + column] = sum;
     }
 
     /// <summary>
@@ -71,35 +74,99 @@ public static class SaeDecode
         int stride)
         where TWeight : unmanaged, IWeight<TWeight>
     {
+        ArrayView<int> features = SharedMemory.Allocate1D<int>(GroupSize);
+        ArrayView<float> values = SharedMemory.Allocate1D<float>(GroupSize);
         int column = (Grid.IdxY * GroupSize) + Group.IdxX;
-        if (column >= outputs)
-            return;
-        float sum = Sum(rowStart, feature, value, weight, bias, outputs, column);
+        float sum = Sum(rowStart, feature, value, weight, bias, features, values, outputs, column);
         long at = ((long)Grid.IdxX * stride) + column;
-        destination[at] = destination[at] - sum + sum;
+        if (column < outputs)
+            destination[at] = destination[at] - sum + sum;
     }
 
+    // All threads of a group take part, for the barriers; those without a column read the last one's weights.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static float Sum<TWeight>(
         ArrayView<long> rowStart, ArrayView<int> feature, ArrayView<float> value, ArrayView<TWeight> weight, ArrayView<float> bias,
-        int outputs, int column)
+        ArrayView<int> features, ArrayView<float> values, int outputs, int column)
         where TWeight : unmanaged, IWeight<TWeight>
     {
-        long i = rowStart[Grid.IdxX];
-        long end = Ptx.Once(rowStart[Grid.IdxX + 1]);
-        float sum = bias[column];
-        for (; i + 4 <= end; i += 4)
+        long start = Ptx.Once(rowStart[Grid.IdxX]), end = Ptx.Once(rowStart[Grid.IdxX + 1]);
+        float nextValue = 0f;
+        int nextFeature = 0;
+        int source = Ptx.Once(column < outputs ? column : outputs - 1);
+        float sum = bias[source];
+        if (start + Group.IdxX < end)
         {
-            float w0 = Weight(weight, feature[i], outputs, column), w1 = Weight(weight, feature[i + 1], outputs, column);
-            float w2 = Weight(weight, feature[i + 2], outputs, column), w3 = Weight(weight, feature[i + 3], outputs, column);
-            sum = Ptx.MultiplyAdd(value[i], w0, sum);
-            sum = Ptx.MultiplyAdd(value[i + 1], w1, sum);
-            sum = Ptx.MultiplyAdd(value[i + 2], w2, sum);
-            sum = Ptx.MultiplyAdd(value[i + 3], w3, sum);
+            nextFeature = feature[start + Group.IdxX];
+            nextValue = value[start + Group.IdxX];
         }
 
-        for (; i < end; i++)
-            sum = Ptx.MultiplyAdd(value[i], Weight(weight, feature[i], outputs, column), sum);
+        for (; start < end; start += GroupSize)
+        {
+            features[Group.IdxX] = nextFeature;
+            values[Group.IdxX] = nextValue;
+            Group.Barrier();
+            long next = start + GroupSize + Group.IdxX;
+            if (next < end)
+            {
+                nextFeature = feature[next];
+                nextValue = value[next];
+            }
+
+            int count = Ptx.Once(end - start < GroupSize ? (int)(end - start) : GroupSize);
+            int i = 0;
+            for (; i + 16 <= count; i += 16)
+            {
+                Float4 a = Four(weight, features, i, 4, outputs, source), b = Four(weight, features, i + 4, 4, outputs, source);
+                Float4 c = Four(weight, features, i + 8, 4, outputs, source), d = Four(weight, features, i + 12, 4, outputs, source);
+                sum = Add(sum, values, i, 4, a);
+                sum = Add(sum, values, i + 4, 4, b);
+                sum = Add(sum, values, i + 8, 4, c);
+                sum = Add(sum, values, i + 12, 4, d);
+            }
+
+            for (; i < count; i += 8)
+            {
+                int left = Ptx.Once(count - i);
+                Float4 a = Four(weight, features, i, left, outputs, source), b = Four(weight, features, i + 4, left - 4, outputs, source);
+                sum = Add(sum, values, i, left, a);
+                sum = Add(sum, values, i + 4, left - 4, b);
+            }
+
+            Group.Barrier();
+        }
+
+        return sum;
+    }
+
+    // The weights of four features of the list, as far as there are any.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float4 Four<TWeight>(ArrayView<TWeight> weight, ArrayView<int> features, int i, int left, int outputs, int column)
+        where TWeight : unmanaged, IWeight<TWeight>
+    {
+        Float4 w = default;
+        if (left > 0)
+            w.X = Weight(weight, features[i], outputs, column);
+        if (left > 1)
+            w.Y = Weight(weight, features[i + 1], outputs, column);
+        if (left > 2)
+            w.Z = Weight(weight, features[i + 2], outputs, column);
+        if (left > 3)
+            w.W = Weight(weight, features[i + 3], outputs, column);
+        return w;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Add(float sum, ArrayView<float> values, int i, int left, Float4 w)
+    {
+        if (left > 0)
+            sum = Ptx.MultiplyAdd(values[i], w.X, sum);
+        if (left > 1)
+            sum = Ptx.MultiplyAdd(values[i + 1], w.Y, sum);
+        if (left > 2)
+            sum = Ptx.MultiplyAdd(values[i + 2], w.Z, sum);
+        if (left > 3)
+            sum = Ptx.MultiplyAdd(values[i + 3], w.W, sum);
         return sum;
     }
 

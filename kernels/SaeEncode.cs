@@ -196,7 +196,8 @@ public static class SaeEncode
         KeepRow(tile.R2, b, theta, shared, at + (2 * Pitch(TileFeatures)));
         KeepRow(tile.R3, b, theta, shared, at + (3 * Pitch(TileFeatures)));
         Group.Barrier();
-        WriteLists(shared, TileFeatures, GemmFma.TileRows, GemmFma.GroupSize, rows, counts, offsets, features, values, cursor, capacity);
+        WriteLists(shared, TileFeatures, Grid.IdxY * GemmFma.TileRows, GemmFma.TileRows, GemmFma.GroupSize, rows, counts, offsets,
+            features, values, cursor, capacity);
     }
 
     /// <summary>relu(a)·[a &gt; θ]: 0 stands for inactive, since an active feature is positive. NaN is inactive.</summary>
@@ -212,12 +213,13 @@ public static class SaeEncode
     internal static int Pitch(int tileFeatures) => tileFeatures + 1;
 
     /// <summary>
-    /// Writes the lists of a tile of activations [tileRows, tileFeatures] in shared memory, a warp a row; rows from Grid.IdxY·tileRows on, tile Grid.IdxX.
+    /// Writes the lists of a tile of activations [tileRows, tileFeatures] in shared memory, a warp a row; rows from <paramref name="firstRow"/> on, tile Grid.IdxX.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void WriteLists(
         ArrayView<float> shared,
         int tileFeatures,
+        int firstRow,
         int tileRows,
         int groupSize,
         int rows,
@@ -231,7 +233,7 @@ public static class SaeEncode
         int lane = Group.IdxX & (KernelMath.WarpSize - 1);
         for (int n = Group.IdxX / KernelMath.WarpSize; n < tileRows; n += groupSize / KernelMath.WarpSize)
         {
-            int t = (Grid.IdxY * tileRows) + n;
+            int t = firstRow + n;
             if (t >= rows)
                 continue;
             int count = 0;

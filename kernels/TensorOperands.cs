@@ -9,20 +9,20 @@ public interface ITensorOperand
     /// <summary>Weights in a 32-bit word: 2 or 1.</summary>
     static abstract int WeightsInWord { get; }
 
-    /// <summary>16-byte pieces in a weight row's slice of 32 values.</summary>
+    /// <summary>16-byte pieces in a weight row's slice of 16 values.</summary>
     static abstract int RowPieces { get; }
 
-    /// <summary>Blocks of 8 columns that a warp makes: 4 or 2.</summary>
+    /// <summary>Blocks of 8 columns that a warp makes: 8 or 4.</summary>
     static abstract int ColumnBlocks { get; }
 
     /// <summary>Terms that x is split into: 3 in exact, 1 in fast.</summary>
     static abstract int Terms { get; }
 
-    /// <summary>The word of a tile of weights where a lane's part of column block <paramref name="column"/> begins, for 8 inputs from <paramref name="input"/> on.</summary>
-    static abstract int FragmentAt(int column, int input, int lane);
+    /// <summary>The word of a slice of weights where a lane's part of the blocks from <paramref name="column"/> on begins.</summary>
+    static abstract int FragmentAt(int column, int lane);
 
-    /// <summary>Two neighbouring 16 × 8 blocks of Wᵀ; words <paramref name="first8"/> and <paramref name="second8"/> are where the lane's part begins for inputs 0 and 8.</summary>
-    static abstract void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second);
+    /// <summary>Two neighbouring 16 × 8 blocks of Wᵀ, of which the lane's part begins at <paramref name="at"/>.</summary>
+    static abstract void LoadPair(ArrayView<uint> shared, int at, out WFragment first, out WFragment second);
 
     /// <summary>
     /// sum + x·w over the terms that count, the smallest first. Exact: the products of 16 inputs are summed from zero on the tensor cores, which cut sums off, and
@@ -35,24 +35,11 @@ public interface ITensorOperand
 public static class TensorFragments
 {
     /// <summary>Words of eight rows of a slice of float32.</summary>
-    public const int EightRows = 8 * 32;
+    public const int EightRows = 8 * 16;
 
-    /// <summary>A 16 × 16 block of x, split; words <paramref name="first8"/> and <paramref name="second8"/> are where the lane's pairs lie for inputs 0 and 8.</summary>
+    /// <summary>The word of values 2·(lane mod 4) and the next, in a row of a slice of float32; those 8 further lie at the word xor 8.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static XFragment LoadX<TOperand>(ArrayView<uint> shared, int first8, int second8)
-        where TOperand : struct, ITensorOperand
-    {
-        XFragment x = default;
-        Split<TOperand>(LoadPair(shared, first8), out x.High.X, out x.Middle.X, out x.Low.X);
-        Split<TOperand>(LoadPair(shared, first8 + EightRows), out x.High.Y, out x.Middle.Y, out x.Low.Y);
-        Split<TOperand>(LoadPair(shared, second8), out x.High.Z, out x.Middle.Z, out x.Low.Z);
-        Split<TOperand>(LoadPair(shared, second8 + EightRows), out x.High.W, out x.Middle.W, out x.Low.W);
-        return x;
-    }
-
-    /// <summary>The word of values 2·(lane mod 4) and the next of 8 from <paramref name="input"/> on, in a row of a slice of float32.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static int PairAt(int row, int input, int lane) => GemmTensor.Place(row, (input / 4) + ((lane & 3) >> 1)) + ((lane & 1) * 2);
+    public static int PairAt(int row, int lane) => GemmTensor.Place(row, (lane & 3) >> 1) + ((lane & 1) * 2);
 
     /// <summary>
     /// Each value v as high + middle + low in bfloat16. A rounding to 8 bits leaves a difference that float32 holds exactly, so the third term has no error.
@@ -74,17 +61,17 @@ public static class TensorFragments
 
     /// <summary>The word that lane l names to <see cref="Ptx.LoadMatrices"/>: row l mod 8 of matrices (block 0, inputs 0–7), (block 0, 8–15), (block 1, 0–7), (block 1, 8–15).</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static int HalfMatrixAt(int column, int input, int lane) =>
-        GemmTensor.HalfPlace(column + (lane / 16 * 8) + (lane & 7), (input / 8) + ((lane >> 3) & 1));
+    public static int HalfMatrixAt(int column, int lane) =>
+        GemmTensor.HalfPlace(column + (lane / 16 * 8) + (lane & 7), (lane >> 3) & 1);
 
     /// <summary>A 16 × 8 block of float32 weights, split.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static WFragment LoadFloat<TOperand>(ArrayView<uint> shared, int first8, int second8)
+    public static WFragment LoadFloat<TOperand>(ArrayView<uint> shared, int at)
         where TOperand : struct, ITensorOperand
     {
         WFragment w = default;
-        Split<TOperand>(LoadPair(shared, first8), out w.High0, out w.Middle0, out w.Low0);
-        Split<TOperand>(LoadPair(shared, second8), out w.High1, out w.Middle1, out w.Low1);
+        Split<TOperand>(LoadPair(shared, at), out w.High0, out w.Middle0, out w.Low0);
+        Split<TOperand>(LoadPair(shared, at ^ 8), out w.High1, out w.Middle1, out w.Low1);
         return w;
     }
 
@@ -116,23 +103,23 @@ public struct ExactBF16 : ITensorOperand
     public static int WeightsInWord => 2;
 
     /// <inheritdoc/>
-    public static int RowPieces => 4;
+    public static int RowPieces => 2;
 
     /// <inheritdoc/>
-    public static int ColumnBlocks => 4;
+    public static int ColumnBlocks => 8;
 
     /// <inheritdoc/>
     public static int Terms => 3;
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static int FragmentAt(int column, int input, int lane) => TensorFragments.HalfMatrixAt(column, input, lane);
+    public static int FragmentAt(int column, int lane) => TensorFragments.HalfMatrixAt(column, lane);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second)
+    public static void LoadPair(ArrayView<uint> shared, int at, out WFragment first, out WFragment second)
     {
-        Words4 words = Ptx.LoadMatrices(ref shared[first8]);
+        Words4 words = Ptx.LoadMatrices(ref shared[at]);
         first = new WFragment { High0 = words.X, High1 = words.Y };
         second = new WFragment { High0 = words.Z, High1 = words.W };
     }
@@ -154,22 +141,22 @@ public struct FastBF16 : ITensorOperand
     public static int WeightsInWord => 2;
 
     /// <inheritdoc/>
-    public static int RowPieces => 4;
+    public static int RowPieces => 2;
 
     /// <inheritdoc/>
-    public static int ColumnBlocks => 4;
+    public static int ColumnBlocks => 8;
 
     /// <inheritdoc/>
     public static int Terms => 1;
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static int FragmentAt(int column, int input, int lane) => TensorFragments.HalfMatrixAt(column, input, lane);
+    public static int FragmentAt(int column, int lane) => TensorFragments.HalfMatrixAt(column, lane);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second) =>
-        ExactBF16.LoadPair(shared, first8, second8, out first, out second);
+    public static void LoadPair(ArrayView<uint> shared, int at, out WFragment first, out WFragment second) =>
+        ExactBF16.LoadPair(shared, at, out first, out second);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -186,23 +173,23 @@ public struct ExactF16 : ITensorOperand
     public static int WeightsInWord => 2;
 
     /// <inheritdoc/>
-    public static int RowPieces => 4;
+    public static int RowPieces => 2;
 
     /// <inheritdoc/>
-    public static int ColumnBlocks => 4;
+    public static int ColumnBlocks => 8;
 
     /// <inheritdoc/>
     public static int Terms => 3;
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static int FragmentAt(int column, int input, int lane) => TensorFragments.HalfMatrixAt(column, input, lane);
+    public static int FragmentAt(int column, int lane) => TensorFragments.HalfMatrixAt(column, lane);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second)
+    public static void LoadPair(ArrayView<uint> shared, int at, out WFragment first, out WFragment second)
     {
-        Words4 words = Ptx.LoadMatrices(ref shared[first8]);
+        Words4 words = Ptx.LoadMatrices(ref shared[at]);
         first = default;
         second = default;
         Split(words.X, out first.High0, out first.Low0);
@@ -238,23 +225,23 @@ public struct FastF16 : ITensorOperand
     public static int WeightsInWord => 2;
 
     /// <inheritdoc/>
-    public static int RowPieces => 4;
+    public static int RowPieces => 2;
 
     /// <inheritdoc/>
-    public static int ColumnBlocks => 4;
+    public static int ColumnBlocks => 8;
 
     /// <inheritdoc/>
     public static int Terms => 1;
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static int FragmentAt(int column, int input, int lane) => TensorFragments.HalfMatrixAt(column, input, lane);
+    public static int FragmentAt(int column, int lane) => TensorFragments.HalfMatrixAt(column, lane);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second)
+    public static void LoadPair(ArrayView<uint> shared, int at, out WFragment first, out WFragment second)
     {
-        Words4 words = Ptx.LoadMatrices(ref shared[first8]);
+        Words4 words = Ptx.LoadMatrices(ref shared[at]);
         first = new WFragment { High0 = Round(words.X), High1 = Round(words.Y) };
         second = new WFragment { High0 = Round(words.Z), High1 = Round(words.W) };
     }
@@ -274,24 +261,24 @@ public struct ExactF32 : ITensorOperand
     public static int WeightsInWord => 1;
 
     /// <inheritdoc/>
-    public static int RowPieces => 8;
+    public static int RowPieces => 4;
 
     /// <inheritdoc/>
-    public static int ColumnBlocks => 2;
+    public static int ColumnBlocks => 4;
 
     /// <inheritdoc/>
     public static int Terms => 3;
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static int FragmentAt(int column, int input, int lane) => TensorFragments.PairAt(column + (lane >> 2), input, lane);
+    public static int FragmentAt(int column, int lane) => TensorFragments.PairAt(column + (lane >> 2), lane);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second)
+    public static void LoadPair(ArrayView<uint> shared, int at, out WFragment first, out WFragment second)
     {
-        first = TensorFragments.LoadFloat<ExactF32>(shared, first8, second8);
-        second = TensorFragments.LoadFloat<ExactF32>(shared, first8 + TensorFragments.EightRows, second8 + TensorFragments.EightRows);
+        first = TensorFragments.LoadFloat<ExactF32>(shared, at);
+        second = TensorFragments.LoadFloat<ExactF32>(shared, at + TensorFragments.EightRows);
     }
 
     /// <inheritdoc/>
@@ -314,24 +301,24 @@ public struct FastF32 : ITensorOperand
     public static int WeightsInWord => 1;
 
     /// <inheritdoc/>
-    public static int RowPieces => 8;
+    public static int RowPieces => 4;
 
     /// <inheritdoc/>
-    public static int ColumnBlocks => 2;
+    public static int ColumnBlocks => 4;
 
     /// <inheritdoc/>
     public static int Terms => 1;
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static int FragmentAt(int column, int input, int lane) => TensorFragments.PairAt(column + (lane >> 2), input, lane);
+    public static int FragmentAt(int column, int lane) => TensorFragments.PairAt(column + (lane >> 2), lane);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void LoadPair(ArrayView<uint> shared, int first8, int second8, out WFragment first, out WFragment second)
+    public static void LoadPair(ArrayView<uint> shared, int at, out WFragment first, out WFragment second)
     {
-        first = TensorFragments.LoadFloat<FastF32>(shared, first8, second8);
-        second = TensorFragments.LoadFloat<FastF32>(shared, first8 + TensorFragments.EightRows, second8 + TensorFragments.EightRows);
+        first = TensorFragments.LoadFloat<FastF32>(shared, at);
+        second = TensorFragments.LoadFloat<FastF32>(shared, at + TensorFragments.EightRows);
     }
 
     /// <inheritdoc/>

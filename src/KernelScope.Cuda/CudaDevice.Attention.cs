@@ -11,8 +11,8 @@ public sealed partial class CudaDevice
     /// <summary>The largest head that the kernels have registers for.</summary>
     private const int MaxHeadDim = 256;
 
-    /// <summary>The most blocks over which the keys of a query are split: the merge weighs one part a thread.</summary>
-    private const int MaxSplits = 128;
+    /// <summary>The most blocks over which the keys of a query are split: the merge weighs one part a thread, of two heads at once.</summary>
+    private const int MaxSplits = 64;
 
     /// <summary>Rows whose places go over with one op: their tables for all layers of a step fit into the small data of a batch.</summary>
     private const int MaxPlaces = 128;

@@ -12,8 +12,19 @@ public sealed partial class CudaDevice
     /// <summary>Rows up to which a product reads the weights once for all of them; more go through tiles.</summary>
     public const int FewRows = 8;
 
+    /// <summary>
+    /// Tokens of one call of a session that is not told otherwise: products of 2,304 outputs then make 288 tiles, for which a GPU has some 132 multiprocessors; of 256 tokens it would be 36.
+    /// </summary>
+    public const int PreferredChunkLength = 2048;
+
     /// <summary>The oldest device with bf16 tensor cores and asynchronous copies.</summary>
     private const int TensorCapability = 80;
+
+    /// <summary>Values of a row that a block of <c>split</c> takes.</summary>
+    private const int SplitColumns = 1024;
+
+    /// <summary>Rows of a tile of products; pieces of a matrix have a multiple of them.</summary>
+    private const int RowStep = 64;
 
     /// <summary>Rows of x whose logits are made at once by <see cref="CrossEntropyCore"/>.</summary>
     private const int LossRows = 512;
@@ -30,16 +41,18 @@ public sealed partial class CudaDevice
     private void Product(Mat x, CudaWeight w, WeightLayout layout, int outputs, Mat destination)
     {
         ulong weights = w.Address(layout);
-        Operand rows = Operand.Of(this, x);
+        Operand all = Operand.Of(this, x);
         bool tiled = x.Rows > FewRows;
-        long roundedBytes = RoundedBytes(rows, tiled, Options.Precision);
-        if (roundedBytes > 0)
+        int most = RowsAtOnce(all, tiled, Options.Precision);
+        for (int first = 0; first < all.Rows; first += most)
         {
-            _scratch.Begin(roundedBytes);
-            rows = Rounded(rows, roundedBytes);
+            Operand rows = all.RowRange(first, Math.Min(most, all.Rows - first));
+            long copyBytes = CopyBytes(rows, tiled, Options.Precision);
+            if (copyBytes > 0)
+                _scratch.Begin(copyBytes);
+            Linear(Copied(rows, copyBytes, Options.Precision), w, weights, outputs, tiled, AddressOfRow(destination, first),
+                destination.Stride);
         }
-
-        Linear(rows, w, weights, outputs, tiled, Address(destination), destination.Stride);
     }
 
     /// <inheritdoc/>
@@ -47,34 +60,45 @@ public sealed partial class CudaDevice
     {
         CudaWeight w = CudaWeight.Of(this, gateUp);
         ulong weights = w.Address(WeightLayout.OutputMajor);
-        Operand rows = Operand.Of(this, x);
-        int outputs = gateUp.Rows / 2;
+        Operand all = Operand.Of(this, x);
         bool tiled = x.Rows > FewRows;
-        long bothBytes = tiled || IsWide(rows) ? 0 : (long)x.Rows * gateUp.Rows * sizeof(float);
-        long roundedBytes = RoundedBytes(rows, tiled, Options.Precision);
-        if (bothBytes + roundedBytes > 0)
-            _scratch.Begin(bothBytes, roundedBytes);
+        int most = RowsAtOnce(all, tiled, Options.Precision);
+        for (int first = 0; first < all.Rows; first += most)
+            GatedGeluOfRows(all.RowRange(first, Math.Min(most, all.Rows - first)), w, weights, tiled, AddressOfRow(destination, first),
+                destination.Stride);
+    }
+
+    private void GatedGeluOfRows(Operand rows, CudaWeight w, ulong weights, bool tiled, ulong destination, int stride)
+    {
+        int outputs = w.Rows / 2;
+        long bothBytes = tiled || IsWide(rows) ? 0 : (long)rows.Rows * w.Rows * sizeof(float);
+        long copyBytes = CopyBytes(rows, tiled, Options.Precision);
+        if (bothBytes + copyBytes > 0)
+            _scratch.Begin(bothBytes, copyBytes);
         if (bothBytes > 0)
         {
             ulong both = _scratch.Take(bothBytes);
-            Linear(rows, w, weights, gateUp.Rows, tiled, both, gateUp.Rows);
-            _kernels.GeluMultiply().Launch(BeginOp(), new(x.Rows, Blocks(outputs, ElementColumns)),
-                gateUp: new(both, bothBytes / sizeof(float)), View(destination), outputs, gateUp.Rows, destination.Stride);
+            Linear(new TileInput(rows), w, weights, w.Rows, tiled, both, w.Rows);
+            _kernels.GeluMultiply().Launch(BeginOp(), new(rows.Rows, Blocks(outputs, ElementColumns)),
+                gateUp: new(both, bothBytes / sizeof(float)), new(destination, ((rows.Rows - 1L) * stride) + outputs), outputs, w.Rows,
+                stride);
             return;
         }
 
-        ProductKernel kernel = !tiled ? _kernels.GatedGemv(w.Type, x.Rows)
-            : UsesTensorCores(rows) ? _kernels.GatedGemmTensor(w.Type, Options.Precision)
-            : _kernels.GatedGemmFma(w.Type);
-        rows = roundedBytes > 0 ? Rounded(rows, roundedBytes) : rows;
-        LaunchProduct(kernel, rows, new(weights, w.Length), outputs, tiled, Address(destination), destination.Stride);
+        TileInput input = Copied(rows, copyBytes, Options.Precision);
+        View<Stored> matrix = new(weights, w.Length);
+        if (input.IsPlanes)
+            LaunchProduct(_kernels.GatedGemmTensor(w.Type, Options.Precision), input, matrix, outputs, destination, stride);
+        else
+            LaunchProduct(tiled ? _kernels.GatedGemmFma(w.Type) : _kernels.GatedGemv(w.Type, rows.Rows), input.Rows, matrix, outputs, tiled,
+                destination, stride);
     }
 
     /// <inheritdoc/>
     /// <remarks>
     /// [rows, vocabulary] is never stored: up to <see cref="LossRows"/> rows at a time meet runs of the vocabulary, of as many logits as fit into
     /// <see cref="CudaDeviceOptions.WorkBytes"/> (1,024 a row at least), and of a run a largest value and a sum for each 1,024 logits are kept. Work space, whatever the rows and the
-    /// vocabulary V: max(WorkBytes, 2 MiB) + 512·(8·⌈V/1024⌉ + 4) bytes, and 2,048·d more where the fast precision has no tensor cores; for V = 256,000 and the default 65 MiB.
+    /// vocabulary V: max(WorkBytes, 2 MiB) + 512·(8·⌈V/1024⌉ + 4) bytes, and for the copy of x (<see cref="CopyBytes"/>) at most 3,072·d more; for V = 256,000 and the default 65 MiB.
     /// </remarks>
     protected override void CrossEntropyCore(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination)
     {
@@ -98,17 +122,16 @@ public sealed partial class CudaDevice
         int run = (int)Math.Min(w.Rows, most);
         int partCount = (int)Blocks(w.Rows, columnsOfPart);
         long logitBytes = (long)x.Rows * run * sizeof(float), partBytes = (long)x.Rows * partCount * 2 * sizeof(float);
-        long roundedBytes = RoundedBytes(x, tiled, Options.Precision);
-        _scratch.Begin(logitBytes, partBytes, x.Rows * sizeof(float), roundedBytes);
+        long copyBytes = CopyBytes(x, tiled, Options.Precision);
+        _scratch.Begin(logitBytes, partBytes, x.Rows * sizeof(float), copyBytes);
         View<float> logits = new(_scratch.Take(logitBytes), logitBytes / sizeof(float));
         View<Vector2> parts = new(_scratch.Take(partBytes), (long)x.Rows * partCount);
         View<float> targetLogits = new(_scratch.Take(x.Rows * sizeof(float)), x.Rows);
-        if (roundedBytes > 0)
-            x = Rounded(x, roundedBytes);
+        TileInput input = Copied(x, copyBytes, Options.Precision);
         for (int start = 0; start < w.Rows; start += run)
         {
             int columns = Math.Min(run, w.Rows - start);
-            Linear(x, w, weights + (ulong)((long)start * w.Columns * w.ElementBytes), columns, tiled, logits.Address, run);
+            Linear(input, w, weights + (ulong)((long)start * w.Columns * w.ElementBytes), columns, tiled, logits.Address, run);
             LaunchQueue queue = BeginOp(targets.Length * sizeof(int));
             View<int> ids = queue.Upload(targets);
             part.Launch(queue, new(Blocks(columns, columnsOfPart), x.Rows), logits, ids, parts, targetLogits, cap, columns, stride: run,
@@ -119,13 +142,17 @@ public sealed partial class CudaDevice
     }
 
     /// <summary>y = x·Wᵀ for <paramref name="outputs"/> rows of W from <paramref name="weights"/> on.</summary>
-    private void Linear(Operand x, CudaWeight w, ulong weights, int outputs, bool tiled, ulong destination, int stride)
+    private void Linear(TileInput input, CudaWeight w, ulong weights, int outputs, bool tiled, ulong destination, int stride)
     {
+        Operand x = input.Rows;
         View<Stored> matrix = new(weights, (long)outputs * x.Columns);
-        if (tiled)
+        if (input.IsPlanes)
         {
-            ProductKernel kernel = UsesTensorCores(x) ? _kernels.GemmTensor(w.Type, Options.Precision) : _kernels.GemmFma(w.Type);
-            LaunchProduct(kernel, x, matrix, outputs, tiled, destination, stride);
+            LaunchProduct(_kernels.GemmTensor(w.Type, Options.Precision), input, matrix, outputs, destination, stride);
+        }
+        else if (tiled)
+        {
+            LaunchProduct(_kernels.GemmFma(w.Type), x, matrix, outputs, tiled, destination, stride);
         }
         else if (IsWide(x))
         {
@@ -147,24 +174,63 @@ public sealed partial class CudaDevice
             new(destination, ((x.Rows - 1L) * stride) + outputs), x.Rows, x.Columns, outputs, x.Stride, stride);
     }
 
-    /// <summary>
-    /// Bytes of a rounded copy of x, 0 where none is needed: the tensor cores' kernels round by themselves, and a product of few rows is exact at no cost.
-    /// What is left are tiles without tensor cores, which then give what tensor cores would.
-    /// </summary>
-    private long RoundedBytes(Operand x, bool tiled, Precision precision) =>
-        precision == Precision.Fast && tiled && !UsesTensorCores(x) ? (long)x.Rows * x.Columns * sizeof(float) : 0;
-
-    /// <summary>x rounded to bfloat16, in work space that was asked for.</summary>
-    private Operand Rounded(Operand x, long bytes)
+    private void LaunchProduct(TensorProductKernel kernel, TileInput x, View<Stored> weights, int outputs, ulong destination, int stride)
     {
-        var rounded = new Operand(_scratch.Take(bytes), x.Rows, x.Columns, x.Columns);
+        (PtxKernelInfo tile, int rows) = (kernel.Info, x.Rows.Rows);
+        kernel.Launch(BeginOp(), new(Blocks(outputs, tile.TileColumns), Blocks(rows, tile.TileRows)), x.Planes, weights,
+            new(destination, ((rows - 1L) * stride) + outputs), rows, x.Rows.Columns, outputs, stride);
+    }
+
+    /// <summary>
+    /// Bytes of the copy of x that a product of many rows reads: planes of bfloat16 on tensor cores, three or one; values rounded to bfloat16 in fast without them, which then give what
+    /// tensor cores would. 0 where x is read as it is: without tensor cores in exact, and by a product of few rows, which is exact at no cost.
+    /// </summary>
+    private long CopyBytes(Operand x, bool tiled, Precision precision)
+    {
+        bool fast = precision == Precision.Fast;
+        int bytes = !tiled ? 0 : UsesTensorCores(x) ? (fast ? 1 : 3) * sizeof(ushort) : fast ? sizeof(float) : 0;
+        return (long)x.Rows * x.Columns * bytes;
+    }
+
+    /// <summary>Rows whose copy fits into the work space, in whole tiles; results do not depend on it.</summary>
+    private int RowsAtOnce(Operand x, bool tiled, Precision precision)
+    {
+        long bytes = CopyBytes(x, tiled, precision);
+        return bytes <= Options.WorkBytes ? Math.Max(x.Rows, 1)
+            : (int)Math.Clamp(Options.WorkBytes * x.Rows / bytes / RowStep * RowStep, RowStep, x.Rows);
+    }
+
+    /// <summary>x as a product reads it, in work space that was asked for.</summary>
+    private TileInput Copied(Operand x, long bytes, Precision precision)
+    {
+        if (bytes == 0)
+            return new TileInput(x);
+        ulong copy = _scratch.Take(bytes);
+        if (UsesTensorCores(x))
+        {
+            View<Stored> planes = new(copy, bytes / sizeof(ushort));
+            _kernels.Split(precision).Launch(BeginOp(), new(x.Rows, Blocks(x.Columns, SplitColumns)), x.View, planes, x.Columns, x.Stride);
+            return new TileInput(x) { Planes = planes };
+        }
+
+        var rounded = new Operand(copy, x.Rows, x.Columns, x.Columns);
         _kernels.RoundToBf16().Launch(BeginOp(), new(x.Rows, Blocks(x.Columns, ElementColumns)), x.View, rounded.View, x.Columns, x.Stride,
             rounded.Stride);
-        return rounded;
+        return new TileInput(rounded);
     }
+
+    private ulong AddressOfRow(Mat x, int row) => Address(x) + (ulong)((long)row * x.Stride * sizeof(float));
 
     /// <summary>Whether rows of x, and with them those of W, begin at multiples of 16 bytes and have a multiple of 8 values, as the fast kernels demand.</summary>
     private static bool IsWide(Operand x) => x.Columns % 8 == 0 && x.IsAligned;
 
     private bool UsesTensorCores(Operand x) => Options.TensorCores && Description.ComputeCapability >= TensorCapability && IsWide(x);
+
+    /// <summary>Rows of x, and where tensor cores multiply them their planes of bfloat16 [terms, rows, columns].</summary>
+    private readonly record struct TileInput(Operand Rows)
+    {
+        public View<Stored> Planes { get; init; }
+
+        public bool IsPlanes => Planes.Address != 0;
+    }
 }

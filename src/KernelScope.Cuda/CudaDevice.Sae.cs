@@ -140,7 +140,7 @@ public sealed partial class CudaDevice
 
     private void EncodeAll(Mat x, SaeParameters sae, CudaWeight encoder, ulong weights, CudaCodes codes)
     {
-        int most = RowsEncodedAtOnce(sae.FeatureCount);
+        int most = RowsEncodedAtOnce(sae);
         // One form for all rows, so that a row's bits do not depend on the pieces.
         bool tiled = x.Rows > FewRows;
         for (int first = 0; first < x.Rows; first += most)
@@ -148,42 +148,48 @@ public sealed partial class CudaDevice
     }
 
     /// <summary>
-    /// Rows whose lists, at their longest, fit into the work space; a tile's rows at least, for less would read the encoder more often.
+    /// Rows whose lists, at their longest, and whose planes for tensor cores fit into the work space; a tile's rows at least, for less would read the encoder more often.
     /// </summary>
-    private int RowsEncodedAtOnce(int featureCount)
+    private int RowsEncodedAtOnce(SaeParameters sae)
     {
-        long rows = Options.WorkBytes / PairBytes / featureCount / 64 * 64;
-        return (int)Math.Clamp(rows, 64, MostEncodedRows);
+        long rows = Options.WorkBytes / (((long)PairBytes * sae.FeatureCount) + (3L * sizeof(ushort) * sae.InputDim)) / RowStep * RowStep;
+        return (int)Math.Clamp(rows, RowStep, MostEncodedRows);
     }
 
     /// <summary>Encodes rows behind the <paramref name="first"/> rows that are in <paramref name="codes"/> already.</summary>
     private void EncodeRows(Operand x, int first, bool tiled, SaeParameters sae, CudaWeight encoder, ulong weights, CudaCodes codes)
     {
         bool few = !tiled && IsWide(x);
-        // Chosen before x is rounded: the copy may lie as tensor cores want it.
-        SaeEncodeTileKernel ofTiles = !tiled ? default : UsesTensorCores(x) ? _kernels.SaeEncodeTensor(encoder.Type, Options.SaePrecision)
-            : _kernels.SaeEncodeTile(encoder.Type);
+        bool tensor = tiled && UsesTensorCores(x);
+        SaeEncodeTensorKernel ofTensor = tensor ? _kernels.SaeEncodeTensor(encoder.Type, Options.SaePrecision) : default;
+        SaeEncodeTileKernel ofTiles = tiled && !tensor ? _kernels.SaeEncodeTile(encoder.Type) : default;
         SaeEncodeKernel ofFew = few ? _kernels.SaeEncode(encoder.Type, x.Rows) : default;
         SaeEncodePlainKernel plain = tiled || few ? default : _kernels.SaeEncodePlain(encoder.Type);
-        PtxKernelInfo tile = tiled ? ofTiles.Info : few ? ofFew.Info : plain.Info;
-        long roundedBytes = RoundedBytes(x, tiled, Options.SaePrecision);
+        PtxKernelInfo tile = tensor ? ofTensor.Info : tiled ? ofTiles.Info : few ? ofFew.Info : plain.Info;
+        long copyBytes = CopyBytes(x, tiled, Options.SaePrecision);
         int tileFeatures = few && sae.FeatureCount <= NarrowFeatures ? NarrowTile : tile.TileColumns;
         int tiles = (int)Blocks(sae.FeatureCount, tileFeatures);
         long lists = (long)x.Rows * tiles;
         // The forms for few rows give each list room for a whole tile; the tiled ones put them behind each other.
         long pairs = tiled ? (long)x.Rows * sae.FeatureCount : lists * tileFeatures;
         _scratch.Begin(lists * sizeof(int), lists * sizeof(long), lists * sizeof(int), x.Rows * sizeof(int), pairs * sizeof(int),
-            pairs * sizeof(float), roundedBytes);
+            pairs * sizeof(float), copyBytes);
         var made = new TileLists(
             new(_scratch.Take(lists * sizeof(int)), lists), new(_scratch.Take(lists * sizeof(long)), lists),
             new(_scratch.Take(lists * sizeof(int)), lists), new(_scratch.Take(x.Rows * sizeof(int)), x.Rows),
             new(_scratch.Take(pairs * sizeof(int)), pairs), new(_scratch.Take(pairs * sizeof(float)), pairs), tiles);
-        if (roundedBytes > 0)
-            x = Rounded(x, roundedBytes);
+        TileInput input = Copied(x, copyBytes, Options.SaePrecision);
+        x = input.Rows;
         View<Stored> matrix = new(weights, encoder.Length);
         View<float> bias = new(Address(sae.EncoderBias), sae.FeatureCount), threshold = new(Address(sae.Threshold), sae.FeatureCount);
         LaunchQueue queue = BeginOp();
-        if (tiled)
+        if (tensor)
+        {
+            ofTensor.Launch(queue, new(tiles, Blocks(x.Rows, tile.TileRows)), input.Planes, matrix, bias, threshold, made.Counts,
+                made.Offsets,
+                made.Features, made.Values, cursor: queue.Upload<long>([0]), capacity: pairs, x.Rows, sae.InputDim, sae.FeatureCount);
+        }
+        else if (tiled)
         {
             ofTiles.Launch(queue, new(tiles, Blocks(x.Rows, tile.TileRows)), x.View, matrix, bias, threshold, made.Counts, made.Offsets,
                 made.Features, made.Values, cursor: queue.Upload<long>([0]), capacity: pairs, x.Rows, sae.InputDim, sae.FeatureCount,

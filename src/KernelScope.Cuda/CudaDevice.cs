@@ -66,6 +66,10 @@ public sealed partial class CudaDevice : Device
     public override Precision Precision => Options.Precision;
 
     /// <inheritdoc/>
+    /// <remarks><see cref="PreferredChunkLength"/>.</remarks>
+    public override int PreferredChunk => PreferredChunkLength;
+
+    /// <inheritdoc/>
     public override string Arithmetic => $"sm_{Description.ComputeCapability}, tensor cores {(HasTensorCores ? "on" : "off")}, " +
         $"SAEs {Options.SaePrecision}";
 

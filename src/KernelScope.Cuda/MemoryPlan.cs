@@ -26,7 +26,7 @@ public sealed class MemoryPlan
     /// <summary>The plan for a model.</summary>
     /// <param name="checkpoint">Its files.</param>
     /// <param name="contextLength">Tokens of the longest sequence.</param>
-    /// <param name="chunkLength">Tokens of one call; 0: the default of a session.</param>
+    /// <param name="chunkLength">Tokens of one call; 0: the default of a session on a CUDA device.</param>
     /// <param name="options">The device's options.</param>
     /// <param name="cacheType">How sessions keep keys and values.</param>
     public static MemoryPlan For(Gemma2Checkpoint checkpoint, int contextLength, int chunkLength = 0, CudaDeviceOptions? options = null,
@@ -35,7 +35,8 @@ public sealed class MemoryPlan
         ArgumentNullException.ThrowIfNull(checkpoint);
         var plan = new MemoryPlan();
         plan.Add("weights", checkpoint.WeightBytes);
-        plan.Add("KV cache and activations", Session.BytesFor(checkpoint.Config, contextLength, chunkLength, cacheType));
+        plan.Add("KV cache and activations", Session.BytesFor(checkpoint.Config, contextLength,
+            chunkLength == 0 ? CudaDevice.PreferredChunkLength : chunkLength, cacheType));
         plan.Add("work space", (options ?? new CudaDeviceOptions()).WorkBytes + OverheadBytes);
         return plan;
     }

@@ -25,6 +25,7 @@ public static partial class Launchers
     {
         ["copy"] = "CopyLikeKernel",
         ["gated_gemv"] = "ProductKernel",
+        ["gemm_tensor"] = "TensorProductKernel",
         ["attend_part"] = "AttendPartKernel",
         ["sae_encode_tile"] = "SaeEncodeTileKernel",
         ["sae_decode"] = "SaeDecodeKernel",
@@ -223,8 +224,6 @@ public static partial class Launchers
                 ["i64"] => "View<long>",
                 ["u64"] => "View<ulong>",
                 ["f32x2"] => "View<Vector2>",
-                // Activations that go to tensor cores are read as words; they are float32 all the same.
-                ["u32"] when name == "x" => "View<float>",
                 _ when elements.All(e => e is "f32" or "f32x4") => "View<float>",
                 _ when elements.All(StoredTypes.Contains) => "View<Stored>",
                 _ => throw Unknown(),

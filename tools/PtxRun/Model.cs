@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Numerics;
 using System.Text.Json;
 
 namespace KernelScope.PtxRun;
@@ -22,21 +21,27 @@ internal sealed class Model
     /// <summary>Of a datasheet's bandwidth, what a copy gets; assumed, as 4.3 of an H200's 4.8 TB/s.</summary>
     private const double CopyShare = 0.9;
 
-    private const int Layers = 26, Width = 2304, Hidden = 9216, Heads = 8, KvHeads = 4, HeadDim = 256, Vocabulary = 256_000,
-        Window = 4096, KeysPerSplit = 32, MaxSplits = 128;
+    /// <summary>Assumed: bytes of rows that the L1 cache keeps beside what else it holds, and the rate of the L2 cache.</summary>
+    private const double FirstCache = 192 << 10, SecondCacheRate = 5.5e12;
 
-    /// <summary>Datasheets of NVIDIA: bandwidth, multiprocessors; and whose row of the resources fits.</summary>
-    private static readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture)[] Gpus =
-        [("H100", 3.35e12, 132, "sm_90"), ("H200", 4.8e12, 132, "sm_90"), ("A100", 2.039e12, 108, "sm_80"),
-            ("4090", 1.008e12, 128, "sm_89")];
+    private const int Layers = 26, Width = 2304, Hidden = 9216, Heads = 8, KvHeads = 4, HeadDim = 256, Vocabulary = 256_000,
+        Window = 4096, KeysPerSplit = 32, MaxSplits = 64;
+
+    /// <summary>Of the key loop of <c>attend_wide_part_2heads</c> for one key and two heads, counted in its assembly for sm_90.</summary>
+    private const int InstructionsOfKey = 375;
+
+    /// <summary>Datasheets of NVIDIA: bandwidth, multiprocessors, clock (of H100 and H200 what they keep up); and whose row of the resources fits.</summary>
+    private static readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture, double Clock)[] Gpus =
+        [("H100", 3.35e12, 132, "sm_90", 1.755e9), ("H200", 4.8e12, 132, "sm_90", 1.755e9), ("A100", 2.039e12, 108, "sm_80", 1.41e9),
+            ("4090", 1.008e12, 128, "sm_89", 2.52e9)];
 
     private readonly JsonElement _kernels;
     private readonly JsonElement _manifest;
-    private readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture) _gpu;
+    private readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture, double Clock) _gpu;
 
     private readonly int _cacheBytes;
 
-    private Model(JsonElement kernels, JsonElement manifest, (string, double, int, string) gpu, int cacheBytes)
+    private Model(JsonElement kernels, JsonElement manifest, (string, double, int, string, double) gpu, int cacheBytes)
     {
         _cacheBytes = cacheBytes;
         _kernels = kernels;
@@ -51,8 +56,9 @@ internal sealed class Model
     /// <param name="gpu">Which GPU; empty: all, by their totals.</param>
     /// <param name="position">Keys before the token.</param>
     /// <param name="cacheBytes">Of a key's or value's number in the cache: 4 or 2.</param>
+    /// <param name="sequences">How many sequences share the step, at the same position: 1, or 5 to 8.</param>
     /// <exception cref="UsageException">There is no such GPU.</exception>
-    public static void Print(string folder, string gpu, int position, int cacheBytes)
+    public static void Print(string folder, string gpu, int position, int cacheBytes, int sequences)
     {
         using JsonDocument resources = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "resources.json"))),
             manifest = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "manifest.json")));
@@ -63,12 +69,12 @@ internal sealed class Model
             $"cache in {(cacheBytes == 2 ? "bfloat16" : "float32")}.");
         foreach (var one in Gpus.Where(g => gpu.Length == 0 || g.Name == gpu))
             new Model(resources.RootElement.GetProperty("kernels"), manifest.RootElement.GetProperty("kernels"), one, cacheBytes)
-                .Print(position, details: gpu.Length > 0);
+                .Print(position, sequences, details: gpu.Length > 0);
     }
 
-    private void Print(int position, bool details)
+    private void Print(int position, int sequences, bool details)
     {
-        List<Row> rows = Rows(position);
+        List<Row> rows = sequences == 1 ? Rows(position) : RowsOf(position, sequences);
         double bytes = rows.Sum(r => r.Times * r.Bytes), seconds = rows.Sum(r => r.Times * (r.Seconds + LaunchTime));
         if (details)
         {
@@ -86,6 +92,17 @@ internal sealed class Model
             $"{_gpu.Name}: {rows.Sum(r => r.Times)} launches, {seconds * 1e3:0.00} ms a token, ") +
             string.Create(CultureInfo.InvariantCulture, $"{1 / seconds:0} tokens/s, {bytes / Rate / seconds:0.00} of the ") +
             string.Create(CultureInfo.InvariantCulture, $"copy rate of {Rate / 1e12:0.00} TB/s (assumed)."));
+        if (sequences > 1)
+        {
+            double one = Rows(position).Sum(r => r.Times * (r.Seconds + LaunchTime));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"  A token of each of {sequences} sequences: {sequences / seconds:0} tokens/s together, ") +
+                string.Create(CultureInfo.InvariantCulture, $"{sequences * one / seconds:0.0} times those of one."));
+        }
+        else if (details)
+        {
+            PrintSae();
+        }
     }
 
     private List<Row> Rows(int position)
@@ -108,6 +125,76 @@ internal sealed class Model
             Serial("arg-max", 2, 4 * Vocabulary / 2, 2),
         ];
         return rows;
+    }
+
+    /// <summary>A step of several sequences: what reads weights reads them once, attention reads every sequence's keys.</summary>
+    private List<Row> RowsOf(int position, int sequences)
+    {
+        const int Query = Heads * HeadDim, KeyValue = KvHeads * HeadDim;
+        int sliding = Layers / 2, global = Layers - sliding;
+        return
+        [
+            Serial("embed", 1, 2 * Width * sequences, 1),
+            EightRows("q, k, v", "gemv_bf16_8rows", Layers, Query + (2 * KeyValue), Width),
+            Serial("RoPE and store", Layers, 4.0 * (Query + (4 * KeyValue)) * sequences, 2),
+            .. Attends("attention, global", global, position + 1, 8192, sequences),
+            .. Attends("attention, sliding", sliding, Math.Min(position + 1, Window), Window, sequences),
+            EightRows("o", "gemv_bf16_8rows", Layers, Width, Query),
+            Serial("add, norm, norm", 2 * Layers, 24.0 * Width * sequences, 2),
+            EightRows("gate and up", "gated_gemv_bf16_8rows", Layers, 2 * Hidden, Width),
+            EightRows("down", "gemv_bf16_8rows", Layers, Width, Hidden),
+            Serial("first norm, copy of the final norm", 2, 8 * Width * sequences, 1),
+            EightRows("head, soft-cap", "gemv_bf16_8rows", 1, Vocabulary, Width),
+            Serial("arg-max", 2, 4.0 * Vocabulary * sequences / 2, 2),
+        ];
+    }
+
+    private IEnumerable<Row> Attends(string name, int times, int keys, int capacity, int sequences)
+    {
+        Row part = Part(name, times, keys, capacity, sequences), merge = Merge(name + ", merge", times, keys, capacity);
+        return [part, merge with { Bytes = merge.Bytes * sequences }];
+    }
+
+    /// <summary>
+    /// Eight rows of x: for 512 bytes of each of its outputs' weights a warp reads 8 KiB of x in loads of which each touches all lines of the L1 cache for half of them, 128 cycles, and where the
+    /// rows are more than that cache holds, each group reads them from the L2 cache. The loop does not load before it has used what it loaded: what is under way falls by the time of its
+    /// arithmetic.
+    /// </summary>
+    private Row EightRows(string name, string kernel, int times, int outputs, int inputs)
+    {
+        (int resident, int threads, _, int tile) = Of(kernel);
+        int outputsOfGroup = kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 * tile : tile;
+        double bytes = 2.0 * outputs * inputs, groups = Math.Ceiling((double)outputs / outputsOfGroup),
+            pieces = Math.Ceiling(inputs / 8.0 / threads) * threads / 32, instructions = (72.0 * outputsOfGroup) + 40;
+        double warps = Math.Min(resident, groups / _gpu.Multiprocessors) * threads / 32, compute = instructions * warps / 4 / _gpu.Clock;
+        Row row = Streaming(name, times, bytes, groups, resident, threads, outputsOfGroup * MemoryLatency / (MemoryLatency + compute));
+        double first = groups * pieces * (128 + (4 * outputsOfGroup)) / _gpu.Multiprocessors / _gpu.Clock,
+            second = 32.0 * inputs > FirstCache ? (bytes + (groups * 32 * inputs)) / SecondCacheRate : 0,
+            issue = groups * pieces * instructions / 4 / _gpu.Multiprocessors / _gpu.Clock;
+        foreach ((string what, double seconds) in ((string, double)[])[("x from the L1 cache", first), ("x from the L2 cache", second),
+            ("instructions", issue)])
+        {
+            if (seconds > row.Seconds)
+                row = row with { Seconds = seconds, Bound = what };
+        }
+
+        return row;
+    }
+
+    /// <summary>An SAE of 16,384 features in float32 on one row: its encoder, the lists, and the decoder of 70 active features.</summary>
+    private void PrintSae()
+    {
+        const int Features = 16_384, Active = 70;
+        (int resident, int threads, int loads, _) = Of("sae_encode_f32_1row");
+        Row encode = Streaming("SAE encode 16k f32, one row", 1, 4.0 * Features * Width, Features / 16.0, resident, threads,
+            Math.Min(loads, 4));
+        // Where the row's list begins and ends, the list, four rounds of sixteen and one of what is left; nothing is in a cache.
+        double decode = 7 * MemoryLatency;
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"SAE encode 16k f32, one row: {encode.Seconds * 1e6:0.0} µs, {encode.Bytes / Rate / encode.Seconds:0.00} of the copy rate ") +
+            string.Create(CultureInfo.InvariantCulture, $"({encode.Bound}); its three launches for the lists ") +
+            string.Create(CultureInfo.InvariantCulture, $"{3 * ((CacheLatency * 2) + LaunchTime + MemoryLatency) * 1e6:0} µs; ") +
+            string.Create(CultureInfo.InvariantCulture, $"decode of {Active} features: {decode * 1e6:0.0} µs."));
     }
 
     /// <summary>The first four loads of the main loop are weights (<c>kernels/Gemv.cs</c>); those behind are x, from a cache.</summary>
@@ -134,31 +221,37 @@ internal sealed class Model
         return part with { Bytes = part.Bytes + (2 * merge.Bytes), Seconds = part.Seconds + merge.Seconds - MemoryLatency + CacheLatency };
     }
 
-    private Row Part(string name, int times, int keys, int capacity)
+    private Row Part(string name, int times, int keys, int capacity, int sequences = 1)
     {
         // The loads of the key loop, which is the same in all forms: the largest loop of the launch that also merges is the merge's, and loads of 8 bytes are not counted.
         (_, _, int loads, _) = Of("attend_wide_part_2heads");
-        (int resident, int threads, _, _) = Of(_cacheBytes == 2 ? "attend_bf16_wide_whole_2heads" : "attend_wide_whole_2heads");
+        (int resident, int threads, _, _) = Of("attend_" + (_cacheBytes == 2 ? "bf16_" : "") +
+            (sequences == 1 ? "wide_whole_2heads" : "rows_wide_part_2heads"));
         int splits = Math.Min((capacity + KeysPerSplit - 1) / KeysPerSplit, MaxSplits),
             length = Math.Max(KeysPerSplit, (keys + splits - 1) / splits);
-        double blocks = Math.Ceiling((double)keys / length) * Heads / 2, bytes = 2.0 * _cacheBytes * HeadDim * KvHeads * keys;
+        double blocks = sequences * Math.Ceiling((double)keys / length) * Heads / 2,
+            bytes = 2.0 * _cacheBytes * HeadDim * KvHeads * keys * sequences;
         // A lane's load of four values is half as long where they have two bytes.
         Row row = Streaming(name, times, bytes, blocks, resident, threads, loads * _cacheBytes / 4.0);
-        // The next key is on its way while one is scored: a warp's keys cost a latency each, or what their arithmetic takes.
-        double chain = Math.Ceiling(length / (threads / 32.0)) * MemoryLatency * 0.6;
-        return chain > row.Seconds ? row with
+        // The next two keys are on their way while two are scored: a pair costs a warp a latency, or what its arithmetic takes. And each of a
+        // multiprocessor's four schedulers gives out one instruction a cycle.
+        double pairs = Math.Ceiling(length / (threads / 16.0)), chain = pairs * MemoryLatency * 0.6,
+            issue = (double)sequences * keys * Heads / 2 * InstructionsOfKey / (4 * _gpu.Multiprocessors) / _gpu.Clock;
+        if (Math.Max(chain, issue) <= row.Seconds)
+            return row;
+        return row with
         {
-            Seconds = chain,
-            Bound = FormattableString.Invariant($"{Math.Ceiling(length / (threads / 32.0)):0} keys of a warp, one after the other")
-        } : row;
+            Seconds = Math.Max(chain, issue),
+            Bound = chain > issue ? FormattableString.Invariant($"{pairs:0} pairs of keys of a warp, one after the other") : "instructions",
+        };
     }
 
     private static Row Merge(string name, int times, int keys, int capacity)
     {
         int splits = Math.Min((capacity + KeysPerSplit - 1) / KeysPerSplit, MaxSplits),
             length = Math.Max(KeysPerSplit, (keys + splits - 1) / splits), used = (keys + length - 1) / length;
-        // For each of two heads largest and sum, then eight parts at a time; of those that are left four, two and one.
-        return Serial(name, times, 4.0 * (HeadDim + 2) * Heads * used, 2 * (2 + (used / 8) + BitOperations.PopCount((uint)used % 8)));
+        // Two heads at once: largest and sum, then sixteen parts at a time.
+        return Serial(name, times, 4.0 * (HeadDim + 2) * Heads * used, 2 + ((used + 15) / 16));
     }
 
     private Row Streaming(string name, int times, double bytes, double blocks, int resident, int threads, double loads)

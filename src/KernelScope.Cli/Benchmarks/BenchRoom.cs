@@ -53,7 +53,7 @@ internal sealed class BenchRoom
         return
         [
             ("weights", RandomTensors.BytesFor(RandomTensors.OfModel(config, _type))), ("SAEs", saes),
-            ("context", Session.BytesFor(config, prefill)),
+            ("context", Session.BytesFor(config, prefill, _device?.PreferredChunk ?? 0)),
             ("rows", activations + codes), ("bandwidth", _device is null ? BenchLimits.CpuBytes : 2 * BenchLimits.CopyBytes),
         ];
     }

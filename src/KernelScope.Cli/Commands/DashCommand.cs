@@ -164,7 +164,7 @@ internal sealed class DashCommand : Verb
         TokenSet tokens = run is null
             ? EvalTokens.Read(textFile, tokensFile, parsed.GetValue(_length), null, files, out doubt)
             : RunEvaluation.TokensOf(run.Value.Folder, run.Value.Plan, files.Config);
-        long context = Session.BytesFor(files.Config, tokens.Length);
+        long context = bench.ContextBytes(tokens.Length);
         bench.Load(bench.Weights, ("SAE", saeFiles.Bytes), ("context", context));
         (Gemma2Model model, JumpReluSae sae) = (bench.Model, saeFiles.Sae);
         if (doubt is not null)
@@ -254,7 +254,8 @@ internal sealed class DashCommand : Verb
 
     private int WriteFolder(ParseResult parsed, string path, DashboardInputs inputs, int[] features, Workbench bench)
     {
-        long context = SourceAttribution.IsFor(inputs.Sae.Site) ? Session.BytesFor(inputs.Files.Config, inputs.Plan.Context) : 0;
+        long context = !SourceAttribution.IsFor(inputs.Sae.Site) ? 0
+            : Session.BytesFor(inputs.Files.Config, inputs.Plan.Context, Cli.CommonOptions.ChunkOn(bench.DeviceName));
         bench.Load(("weights", inputs.Files.WeightBytes), ("SAE", inputs.Sae.Bytes), ("context", context));
         DashFolderResult result = new FolderDashboards(inputs, Common.ThreadCountOf(parsed), Cancellation)
             .Write(path, features, bench.Model, inputs.Sae.Sae, ExportsOf(parsed), Streams);

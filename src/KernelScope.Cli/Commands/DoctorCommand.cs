@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
+using KernelScope.Cuda;
 using KernelScope.Emulated;
 using KernelScope.Files;
 using KernelScope.Hub.Catalog;
@@ -102,7 +103,7 @@ internal sealed class DoctorCommand : Verb
         return
         [
             ("weights", isPacked ? model.PackedWeightBytes!.Value : model.WeightBytes),
-            ("context", model.ContextBytes),
+            ("context", device.IsCuda ? model.CudaContextBytes : model.ContextBytes),
             ("SAE", sae?.WeightBytes ?? 0),
         ];
     }
@@ -112,8 +113,9 @@ internal sealed class DoctorCommand : Verb
     {
         if (ReleasedModel.Find(Common.ModelOf(parsed)) is not ReleasedModel released || released.IsCached)
             return [];
-        long context = Session.BytesFor(
-            released.Config, Context(parsed.GetValue(_context), released.Config, released.Name), 0, Common.KvOf(parsed));
+        int tokens = Context(parsed.GetValue(_context), released.Config, released.Name);
+        long ContextOn(DeviceProbe device) =>
+            Session.BytesFor(released.Config, tokens, device.IsCuda ? CudaDevice.PreferredChunkLength : 0, Common.KvOf(parsed));
         bool isPublished = sae is { Ok: false } && ReleaseCatalog.TryParse(sae.Name, out _);
         long saeBytes = isPublished ? ReleaseCatalog.Parse(sae!.Name).ParameterBytes : sae?.WeightBytes ?? 0;
         DeviceProbe[] there = [.. devices.Where(d => d.Problem is null)];
@@ -124,7 +126,7 @@ internal sealed class DoctorCommand : Verb
                    ReleasedModel.NameOf(type),
                    type == released.Stored,
                    released.BytesIn(type),
-                   [.. there.Select(d => d.Hold([("weights", released.BytesIn(type)), ("context", context), ("SAE", saeBytes)]))]),
+                   [.. there.Select(d => d.Hold([("weights", released.BytesIn(type)), ("context", ContextOn(d)), ("SAE", saeBytes)]))]),
         ];
     }
 
@@ -143,6 +145,7 @@ internal sealed class DoctorCommand : Verb
             (string Path, string? Problem)? packed = files.Packed();
             return new NeedRow(name, true, null, files.WeightBytes, context, Session.BytesFor(files.Config, context, 0, kv))
             {
+                CudaContextBytes = Session.BytesFor(files.Config, context, CudaDevice.PreferredChunkLength, kv),
                 Packed = packed?.Path,
                 PackedProblem = packed?.Problem,
                 PackedWeightBytes = packed is { Problem: null } ? files.WeightBytesOn("cpu") : null,
@@ -184,7 +187,7 @@ internal sealed class DoctorCommand : Verb
             // Without a tokenizer there is no text to try it on; nothing is wrong with the SAE.
             if (bench.Files.Tokenizer is null)
                 return (sae, null);
-            bench.Load(bench.Weights, ("SAE", saeFiles.Bytes), ("context", SaeExamination.ContextBytes(bench.Files)));
+            bench.Load(bench.Weights, ("SAE", saeFiles.Bytes), ("context", SaeExamination.ContextBytes(bench)));
             return (sae, SaeExamination.Run(bench, saeFiles));
         }
         catch (Exception e) when (e is InvalidDataException or WorkException or NotSupportedException)

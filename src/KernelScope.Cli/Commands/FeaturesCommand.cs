@@ -54,7 +54,7 @@ internal sealed class FeaturesCommand : Verb
         bench.CheckPositions(texts.Min(t => t.Length));
         (bench.Panels, bench.IsProfiled) = (_pack.UseOf(parsed), _profile.IsGiven(parsed));
         bench.Load(bench.Weights, ("SAE", bench.SaeBytes),
-            ("context", Session.BytesFor(files.Config, longest, 0, Common.KvOf(parsed))));
+            ("context", bench.ContextBytes(longest)));
 
         ProfileOption.WarmUp(bench, texts[0], generates: false);
         var results = new List<List<Shown>>();

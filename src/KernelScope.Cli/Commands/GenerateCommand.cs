@@ -90,7 +90,7 @@ internal sealed class GenerateCommand : Verb
             bench.Weights,
             ("SAE", bench.SaeBytes),
             ("packed encoders", bench.PacksSaes ? bench.Saes.Sum(s => s.PackedBytes) : 0),
-            ("context", Session.BytesFor(files.Config, context, 0, Common.KvOf(parsed))));
+            ("context", bench.ContextBytes(context)));
         ProfileOption.WarmUp(bench, tokens, generates: true);
         using Session session = bench.Model.NewSession(context);
         var runs = new GenerationRuns(session, tokens, files.Tokenizer, Cancellation);

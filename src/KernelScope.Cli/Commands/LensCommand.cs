@@ -1,7 +1,6 @@
 using System.CommandLine;
 using KernelScope.Evaluation;
 using KernelScope.Hooks;
-using KernelScope.Model;
 
 namespace KernelScope.Cli;
 
@@ -74,7 +73,7 @@ internal sealed class LensCommand : Verb
         Sites.Require(files, site);
         if (!LogitLens.Sites.Contains(site.Site))
             throw new WorkException($"{site} is not a point of the stream; the lens reads {LogitLens.Names(site.Layer)}.");
-        bench.Load(bench.Weights, ("context", Session.BytesFor(files.Config, tokens.Length)));
+        bench.Load(bench.Weights, ("context", bench.ContextBytes(tokens.Length)));
         LensToken[][] tops;
         using (var progress = new Progress(Streams, "Running"))
             tops = LogitLens.Run(bench.Model, tokens, site, parsed.GetValue(_top), progress, Cancellation);

@@ -27,7 +27,7 @@ internal sealed partial class RunCommand
         if (points.Length > 0 && all > Array.MaxLength)
             throw new WorkException($"the texts have {all} tokens, more than can be captured at once; use a part of them.");
         long captured = points.Length == 0 ? 0 : Bytes(points, files, (int)all) + Bytes(points, files, longest);
-        long context = Session.BytesFor(files.Config, longest, chunk, Common.KvOf(parsed));
+        long context = bench.ContextBytes(longest, chunk);
         (bench.Panels, bench.IsProfiled) = (_pack.UseOf(parsed), _profile.IsGiven(parsed));
         bench.OpenDevice(bench.Weights, ("SAE", bench.SaeBytes), ("context", context), ("activations", captured));
 

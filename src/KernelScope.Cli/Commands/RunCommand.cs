@@ -117,7 +117,7 @@ internal sealed partial class RunCommand : Verb
         bench.OpenDevice(
             bench.Weights,
             ("SAE", bench.SaeBytes),
-            ("context", Session.BytesFor(files.Config, tokens.Length, chunk, Common.KvOf(parsed))),
+            ("context", bench.ContextBytes(tokens.Length, chunk)),
             ("activations", captured));
 
         // Before the long part: an output that cannot be written is known at once.

@@ -1,6 +1,5 @@
 using System.CommandLine;
 using KernelScope.Evaluation;
-using KernelScope.Model;
 
 namespace KernelScope.Cli;
 
@@ -78,7 +77,7 @@ internal sealed class TopCommand : Verb
                 $"to {saeFiles.Config.FeatureCount - 1}.");
         TokenSet tokens = EvalTokens.Read(parsed.GetValue(_textFile), parsed.GetValue(_tokensFile), parsed.GetValue(_length), null, files,
             out string? doubt);
-        bench.Load(bench.Weights, ("SAE", saeFiles.Bytes), ("context", Session.BytesFor(files.Config, tokens.Length)));
+        bench.Load(bench.Weights, ("SAE", saeFiles.Bytes), ("context", bench.ContextBytes(tokens.Length)));
         if (doubt is not null)
             Streams.Warn(doubt);
         if (saeFiles.HasSiteOut && SaeDoubt.Of(bench.Model, saeFiles.Target, tokens, Cancellation) is string misplaced)

@@ -189,6 +189,9 @@ internal sealed class CommonOptions
     public Device OpenDevice(ParseResult parsed, Streams streams) =>
         OpenDevice(parsed, streams, DeviceOf(parsed), PrecisionOf(parsed), Precision.Exact, ThreadsOf(parsed));
 
+    /// <summary>Tokens of one call of a session on a device that need not be there; 0: what a session takes anywhere else.</summary>
+    public static int ChunkOn(string device) => device is "auto" or "cpu" or "reference" ? 0 : CudaDevice.PreferredChunkLength;
+
     /// <summary>Opens a device, once it is known that what will run fits into its memory: nothing is loaded before.</summary>
     /// <param name="parsed">The options.</param>
     /// <param name="streams">For what a user may want to know of the device.</param>

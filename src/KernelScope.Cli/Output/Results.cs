@@ -214,6 +214,10 @@ internal sealed record NeedRow(string Name, bool Ok, string? Error, long WeightB
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? PackedWeightBytes { get; init; }
 
+    /// <summary>Of a model: bytes of the context on a CUDA device, whose sessions take more tokens a call.</summary>
+    [JsonIgnore]
+    public long CudaContextBytes { get; init; }
+
     /// <summary>Of a model: what is unusual about its files.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<string>? Remarks { get; init; }

@@ -1,5 +1,4 @@
 using KernelScope.Evaluation;
-using KernelScope.Model;
 
 namespace KernelScope.Cli;
 
@@ -22,8 +21,8 @@ internal static class SaeExamination
         "knows who planted the oaks along its banks.";
 
     /// <summary>Bytes of the model's context for the sample; a token has one character at least.</summary>
-    public static long ContextBytes(ModelFiles files) =>
-        Session.BytesFor(files.Config, Math.Min(Sample.Length + 1, files.Config.ContextLength));
+    public static long ContextBytes(Workbench bench) =>
+        bench.ContextBytes(Math.Min(Sample.Length + 1, bench.Files.Config.ContextLength));
 
     /// <summary>Measures; model and SAE are on the device.</summary>
     public static FitResult Run(Workbench bench, SaeFiles sae)

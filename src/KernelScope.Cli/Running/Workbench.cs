@@ -162,6 +162,12 @@ internal sealed class Workbench : IDisposable
         _saes.ForEach(sae => Own(sae.Load(Device, PacksSaes)));
     }
 
+    /// <summary>Bytes of a session on the device.</summary>
+    /// <param name="tokens">Of its context.</param>
+    /// <param name="chunk">Of one call; 0: the device's own number.</param>
+    public long ContextBytes(int tokens, int chunk = 0) =>
+        Session.BytesFor(Files.Config, tokens, chunk == 0 ? CommonOptions.ChunkOn(DeviceName) : chunk, Verb.Common.KvOf(_parsed));
+
     /// <summary>Opens the device and brings all to it.</summary>
     /// <param name="needs">What needs how many bytes.</param>
     public void Load(params ReadOnlySpan<(string What, long Bytes)> needs)

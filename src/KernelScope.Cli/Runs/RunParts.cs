@@ -2,7 +2,6 @@ using System.CommandLine;
 using System.Diagnostics;
 using KernelScope.Devices;
 using KernelScope.Hooks;
-using KernelScope.Model;
 using KernelScope.Sae;
 using KernelScope.Training.Runs;
 
@@ -123,7 +122,7 @@ internal static class RunParts
         bench.Threads = threads > 0 ? threads : bench.Threads;
         // Of several workers the first has asked whether there is memory.
         bench.OpenDevice(threads > 0 ? [] : [("weights", bench.Files.WeightBytes), ("SAEs", bench.SaeBytes),
-            ("context", Session.BytesFor(bench.Files.Config, context))]);
+            ("context", bench.ContextBytes(context))]);
     }
 
     /// <summary>The model of a run, where --model or the run's own name leads.</summary>

@@ -2,7 +2,6 @@ using System.CommandLine;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
 using KernelScope.Hooks;
-using KernelScope.Model;
 using KernelScope.Runtime;
 using KernelScope.Training.Runs;
 using KernelScope.Web;
@@ -149,7 +148,7 @@ internal sealed class ServeCommand : Verb
         Device device = Common.OpenDevice(
             parsed, Streams, bench.DeviceName, bench.Precision, bench.SaePrecision, bench.Threads, bench.Weights,
             ("SAEs", saes.Sum(s => s.Files.Bytes + s.Files.PackedBytes)),
-            ("contexts", batch * Session.BytesFor(files.Config, context, 0, Common.KvOf(parsed))));
+            ("contexts", batch * bench.ContextBytes(context)));
         var options = new EngineOptions
         {
             Checkpoint = files.HandOver,

@@ -36,6 +36,7 @@ internal sealed partial class KernelTable
         "gated_gemv_f32_4rows", "gated_gemv_f32_8rows",
         "gemm_fma_bf16", "gemm_fma_f16", "gemm_fma_f32",
         "gated_gemm_fma_bf16", "gated_gemm_fma_f16", "gated_gemm_fma_f32",
+        "split_exact", "split_fast",
         "gemm_tensor_bf16_exact", "gemm_tensor_bf16_fast", "gemm_tensor_f16_exact", "gemm_tensor_f16_fast", "gemm_tensor_f32_exact",
         "gemm_tensor_f32_fast",
         "gated_gemm_tensor_bf16_exact", "gated_gemm_tensor_bf16_fast", "gated_gemm_tensor_f16_exact", "gated_gemm_tensor_f16_fast",
@@ -118,72 +119,74 @@ internal sealed partial class KernelTable
 
     public ProductKernel GatedGemmFma(DType weight) => new(At(58 + WeightIndex(weight)));
 
-    public ProductKernel GemmTensor(DType weight, Precision precision) =>
-        new(At(61 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
+    public SplitKernel Split(Precision precision) => new(At(61 + PrecisionIndex(precision)));
 
-    public ProductKernel GatedGemmTensor(DType weight, Precision precision) =>
-        new(At(67 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
+    public TensorProductKernel GemmTensor(DType weight, Precision precision) =>
+        new(At(63 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
 
-    public AttendPartKernel AttendPart(DType cache, int heads) => new(At(73 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public TensorProductKernel GatedGemmTensor(DType weight, Precision precision) =>
+        new(At(69 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
 
-    public AttendPartKernel AttendWidePart(DType cache, int heads) => new(At(77 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendPartKernel AttendPart(DType cache, int heads) => new(At(75 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendWideWholeKernel AttendWideWhole(DType cache, int heads) => new(At(81 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendPartKernel AttendWidePart(DType cache, int heads) => new(At(79 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendRowsPartKernel AttendRowsPart(DType cache, int heads) => new(At(85 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendWideWholeKernel AttendWideWhole(DType cache, int heads) => new(At(83 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendRowsPartKernel AttendRowsWidePart(DType cache, int heads) => new(At(89 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendRowsPartKernel AttendRowsPart(DType cache, int heads) => new(At(87 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendTileKernel AttendTile(DType cache, int headDim) => new(At(93 + (3 * CacheIndex(cache)) + HeadDimIndex(headDim)));
+    public AttendRowsPartKernel AttendRowsWidePart(DType cache, int heads) => new(At(91 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendMergeKernel AttendMerge() => new(At(99));
+    public AttendTileKernel AttendTile(DType cache, int headDim) => new(At(95 + (3 * CacheIndex(cache)) + HeadDimIndex(headDim)));
 
-    public AttendRowsMergeKernel AttendRowsMerge() => new(At(100));
+    public AttendMergeKernel AttendMerge() => new(At(101));
 
-    public Top1LargestKernel Top1Largest() => new(At(101));
+    public AttendRowsMergeKernel AttendRowsMerge() => new(At(102));
 
-    public Top1WriteKernel Top1Write() => new(At(102));
+    public Top1LargestKernel Top1Largest() => new(At(103));
 
-    public TopKSelectKernel TopKSelect() => new(At(103));
+    public Top1WriteKernel Top1Write() => new(At(104));
 
-    public TopKReduceKernel TopKReduce() => new(At(104));
+    public TopKSelectKernel TopKSelect() => new(At(105));
 
-    public TopKKeysKernel TopKKeys() => new(At(105));
+    public TopKReduceKernel TopKReduce() => new(At(106));
 
-    public TopKStepKernel TopKStep() => new(At(106));
+    public TopKKeysKernel TopKKeys() => new(At(107));
 
-    public TopKWriteKernel TopKWrite() => new(At(107));
+    public TopKStepKernel TopKStep() => new(At(108));
 
-    public CrossEntropyPartKernel CrossEntropyPart() => new(At(108));
+    public TopKWriteKernel TopKWrite() => new(At(109));
 
-    public CrossEntropyMergeKernel CrossEntropyMerge() => new(At(109));
+    public CrossEntropyPartKernel CrossEntropyPart() => new(At(110));
 
-    public SaeEncodePlainKernel SaeEncodePlain(DType weight) => new(At(110 + WeightIndex(weight)));
+    public CrossEntropyMergeKernel CrossEntropyMerge() => new(At(111));
 
-    public SaeEncodeTileKernel SaeEncodeTile(DType weight) => new(At(113 + WeightIndex(weight)));
+    public SaeEncodePlainKernel SaeEncodePlain(DType weight) => new(At(112 + WeightIndex(weight)));
 
-    public SaeEncodeKernel SaeEncode(DType weight, int rows) => new(At(116 + (4 * WeightIndex(weight)) + RowsIndex(rows)));
+    public SaeEncodeTileKernel SaeEncodeTile(DType weight) => new(At(115 + WeightIndex(weight)));
 
-    public SaeEncodeTileKernel SaeEncodeTensor(DType weight, Precision precision) =>
-        new(At(128 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
+    public SaeEncodeKernel SaeEncode(DType weight, int rows) => new(At(118 + (4 * WeightIndex(weight)) + RowsIndex(rows)));
 
-    public CodesScanTilesKernel CodesScanTiles() => new(At(134));
+    public SaeEncodeTensorKernel SaeEncodeTensor(DType weight, Precision precision) =>
+        new(At(130 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
 
-    public CodesScanRowsKernel CodesScanRows() => new(At(135));
+    public CodesScanTilesKernel CodesScanTiles() => new(At(136));
 
-    public CodesGatherKernel CodesGather() => new(At(136));
+    public CodesScanRowsKernel CodesScanRows() => new(At(137));
 
-    public SaeDecodeKernel SaeDecode(DType weight) => new(At(137 + WeightIndex(weight)));
+    public CodesGatherKernel CodesGather() => new(At(138));
 
-    public SaeDecodeKernel SaeDecodePlusError(DType weight) => new(At(140 + WeightIndex(weight)));
+    public SaeDecodeKernel SaeDecode(DType weight) => new(At(139 + WeightIndex(weight)));
 
-    public SaeEditCoefficientsKernel SaeEditCoefficients(DType weight) => new(At(143 + WeightIndex(weight)));
+    public SaeDecodeKernel SaeDecodePlusError(DType weight) => new(At(142 + WeightIndex(weight)));
 
-    public SaeEditApplyKernel SaeEditApply(DType weight) => new(At(146 + WeightIndex(weight)));
+    public SaeEditCoefficientsKernel SaeEditCoefficients(DType weight) => new(At(145 + WeightIndex(weight)));
 
-    public PeakFmaKernel PeakFma() => new(At(149));
+    public SaeEditApplyKernel SaeEditApply(DType weight) => new(At(148 + WeightIndex(weight)));
 
-    public PeakMmaKernel PeakMma() => new(At(150));
+    public PeakFmaKernel PeakFma() => new(At(151));
+
+    public PeakMmaKernel PeakMma() => new(At(152));
 
     private static int WeightIndex(DType weight) => weight switch { DType.BF16 => 0, DType.F16 => 1, _ => 2 };
 
@@ -413,7 +416,7 @@ internal readonly struct GemvPlainKernel(Kernel kernel)
 
 /// <summary>
 /// Launches
-/// <c>gemv</c> with a grid of ceil(outputs/2).
+/// <c>gemv</c> with a grid of ceil(outputs/2) or ceil(outputs/8).
 /// </summary>
 internal readonly struct GemvKernel(Kernel kernel)
 {
@@ -462,11 +465,9 @@ internal readonly struct GemvRopeKernel(Kernel kernel)
 
 /// <summary>
 /// Launches
-/// <c>gated_gemv</c> with a grid of ceil(outputs/1);
+/// <c>gated_gemv</c> with a grid of ceil(outputs/1) or ceil(outputs/4);
 /// <c>gemm_fma</c> with a grid of ceil(outputs/64), ceil(rows/64);
-/// <c>gated_gemm_fma</c> with a grid of ceil(outputs/32), ceil(rows/64);
-/// <c>gemm_tensor</c> with a grid of ceil(outputs/128), ceil(rows/64) or ceil(outputs/64), ceil(rows/64);
-/// <c>gated_gemm_tensor</c> with a grid of ceil(outputs/64), ceil(rows/64) or ceil(outputs/32), ceil(rows/64).
+/// <c>gated_gemm_fma</c> with a grid of ceil(outputs/32), ceil(rows/64).
 /// </summary>
 internal readonly struct ProductKernel(Kernel kernel)
 {
@@ -477,6 +478,36 @@ internal readonly struct ProductKernel(Kernel kernel)
     public void Launch(LaunchQueue queue, Grid grid, View<float> x, View<Stored> weight, View<float> destination, int rows, int columns,
         int outputs, int xStride, int stride) =>
         queue.Begin(kernel, grid).Add(x).Add(weight).Add(destination).Add(rows).Add(columns).Add(outputs).Add(xStride).Add(stride).End();
+}
+
+/// <summary>
+/// Launches
+/// <c>split</c> with a grid of rows, ceil(columns/1024).
+/// </summary>
+internal readonly struct SplitKernel(Kernel kernel)
+{
+    /// <summary>Its tile and its group.</summary>
+    public PtxKernelInfo Info => kernel.Info;
+
+    /// <summary>Queues a launch.</summary>
+    public void Launch(LaunchQueue queue, Grid grid, View<float> x, View<Stored> planes, int columns, int xStride) =>
+        queue.Begin(kernel, grid).Add(x).Add(planes).Add(columns).Add(xStride).End();
+}
+
+/// <summary>
+/// Launches
+/// <c>gemm_tensor</c> with a grid of ceil(outputs/256), ceil(rows/64) or ceil(outputs/128), ceil(rows/64);
+/// <c>gated_gemm_tensor</c> with a grid of ceil(outputs/128), ceil(rows/64) or ceil(outputs/64), ceil(rows/64).
+/// </summary>
+internal readonly struct TensorProductKernel(Kernel kernel)
+{
+    /// <summary>Its tile and its group.</summary>
+    public PtxKernelInfo Info => kernel.Info;
+
+    /// <summary>Queues a launch.</summary>
+    public void Launch(LaunchQueue queue, Grid grid, View<Stored> planes, View<Stored> weight, View<float> destination, int rows,
+        int columns, int outputs, int stride) =>
+        queue.Begin(kernel, grid).Add(planes).Add(weight).Add(destination).Add(rows).Add(columns).Add(outputs).Add(stride).End();
 }
 
 /// <summary>
@@ -730,8 +761,7 @@ internal readonly struct SaeEncodePlainKernel(Kernel kernel)
 
 /// <summary>
 /// Launches
-/// <c>sae_encode_tile</c> with a grid of ceil(features/64), ceil(rows/64);
-/// <c>sae_encode_tensor</c> with a grid of ceil(outputs/128), ceil(rows/64) or ceil(outputs/64), ceil(rows/64).
+/// <c>sae_encode_tile</c> with a grid of ceil(features/64), ceil(rows/64).
 /// </summary>
 internal readonly struct SaeEncodeTileKernel(Kernel kernel)
 {
@@ -761,6 +791,23 @@ internal readonly struct SaeEncodeKernel(Kernel kernel)
         int tileFeatures) =>
         queue.Begin(kernel, grid).Add(x).Add(weight).Add(bias).Add(threshold).Add(counts).Add(offsets).Add(features).Add(values).Add(rows)
             .Add(columns).Add(featureCount).Add(xStride).Add(tileFeatures).End();
+}
+
+/// <summary>
+/// Launches
+/// <c>sae_encode_tensor</c> with a grid of ceil(outputs/256), ceil(rows/64) or ceil(outputs/128), ceil(rows/64).
+/// </summary>
+internal readonly struct SaeEncodeTensorKernel(Kernel kernel)
+{
+    /// <summary>Its tile and its group.</summary>
+    public PtxKernelInfo Info => kernel.Info;
+
+    /// <summary>Queues a launch.</summary>
+    public void Launch(LaunchQueue queue, Grid grid, View<Stored> planes, View<Stored> weight, View<float> bias, View<float> threshold,
+        View<int> counts, View<long> offsets, View<int> features, View<float> values, View<long> cursor, long capacity, int rows,
+        int columns, int featureCount) =>
+        queue.Begin(kernel, grid).Add(planes).Add(weight).Add(bias).Add(threshold).Add(counts).Add(offsets).Add(features).Add(values)
+            .Add(cursor).Add(capacity).Add(rows).Add(columns).Add(featureCount).End();
 }
 
 /// <summary>

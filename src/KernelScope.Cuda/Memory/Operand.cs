@@ -19,6 +19,10 @@ internal readonly record struct Operand(ulong Address, int Rows, int Columns, in
     /// <summary>Whether every row begins at a multiple of 16 bytes.</summary>
     public bool IsAligned => Address % 16 == 0 && (Stride % 4 == 0 || Rows == 1);
 
+    /// <summary>Some of the rows.</summary>
+    public Operand RowRange(int first, int count) =>
+        this with { Address = Address + (ulong)((long)first * Stride * sizeof(float)), Rows = count };
+
     /// <summary>A matrix on <paramref name="device"/>.</summary>
     public static Operand Of(CudaDevice device, Mat x) => new(CudaBuffer.AddressOf(device, x), x.Rows, x.Columns, x.Stride);
 }

@@ -38,7 +38,7 @@ public sealed partial class Session : IDisposable
 
         Model = model;
         ContextLength = contextLength == 0 ? config.ContextLength : contextLength;
-        ChunkLength = Math.Min(chunkLength == 0 ? DefaultChunk : chunkLength, ContextLength);
+        ChunkLength = Math.Min(chunkLength == 0 ? model.Device.PreferredChunk : chunkLength, ContextLength);
         Hooks = new HookSet(config.LayerCount);
         Cache = new KvCache(model.Device, config, ContextLength, ChunkLength, model.CacheType);
     }

@@ -44,6 +44,21 @@ public sealed class SessionTests
         }
     }
 
+    /// <summary>A session takes more tokens a call than elsewhere; whether a text goes in one call or in pieces of 32 tokens changes no bit.</summary>
+    [Fact]
+    public void The_devices_own_chunk_is_larger_and_does_not_show_in_the_results()
+    {
+        using CudaDevice device = TestGpu.Open();
+        using Gemma2Model model = Gemma2Model.Open(device, Fixtures.Path("gemma2", "models", "base"));
+        int[] tokens = [.. Enumerable.Range(0, 60).Select(n => 2 + (n * 7 % 50))];
+        using Session own = model.NewSession(64), pieces = model.NewSession(64, 32);
+        Assert.Equal(64, own.ChunkLength);
+        Assert.Equal(CudaDevice.PreferredChunkLength, device.PreferredChunk);
+        Assert.Equal(Logits(device, own.Prefill(tokens)), Logits(device, pieces.Prefill(tokens)));
+        using Session full = model.NewSession();
+        Assert.Equal(Math.Min(full.ContextLength, CudaDevice.PreferredChunkLength), full.ChunkLength);
+    }
+
     private static float[] Logits(CudaDevice device, Mat row)
     {
         float[] values = new float[row.Columns];

@@ -37,6 +37,24 @@ internal static class Data
         return (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
     }
 
+    /// <summary>The terms of x as bfloat16 [terms, rows, columns], each what is left, rounded; what the tensor forms of products read.</summary>
+    public static byte[] Planes(float[] x, int rows, int columns, int stride, int terms)
+    {
+        ushort[] planes = new ushort[terms * rows * columns];
+        for (int i = 0; i < rows * columns; i++)
+        {
+            float left = x[(i / columns * stride) + (i % columns)];
+            for (int t = 0; t < terms; t++)
+            {
+                ushort term = RoundToBFloat16(left);
+                planes[(t * rows * columns) + i] = term;
+                left -= BitConverter.Int32BitsToSingle(term << 16);
+            }
+        }
+
+        return MemoryMarshal.AsBytes<ushort>(planes).ToArray();
+    }
+
     /// <summary>Every value within relative · |expected| + absolute, and NaN where NaN is expected.</summary>
     public static void Close(string name, ReadOnlySpan<double> expected, ReadOnlySpan<float> actual, double relative, double absolute = 0)
     {

@@ -26,7 +26,7 @@ internal static class KernelClaims
             ("gelu_multiply", Element),
         ("rope_rows_", RotateThenStoreRows), ("rope_bf16_rows_", RotateThenStoreRows), ("rope_", RotateOrStore),
         ("gemv_plain_", GemvPlain), ("gemv_rope_", GemvRope), ("gemv_norm_", GemvNorm), ("gemv_", Gemv), ("gated_gemv_", Gemv),
-        ("gemm_fma_", Gemm), ("gated_gemm_fma_", Gemm), ("gemm_tensor_", Gemm), ("gated_gemm_tensor_", Gemm),
+        ("split_", Split), ("gemm_fma_", Gemm), ("gated_gemm_fma_", Gemm), ("gemm_tensor_", Gemm), ("gated_gemm_tensor_", Gemm),
         ("attend_rows_merge", AttendRowsMerge), ("attend_rows_", AttendRowsPart), ("attend_bf16_rows_", AttendRowsPart),
             ("attend_merge", AttendMerge), ("attend_tile_", AttendTile), ("attend_bf16_tile_", AttendTile),
             ("attend_wide_whole_", AttendWhole), ("attend_bf16_wide_whole_", AttendWhole),
@@ -141,12 +141,12 @@ internal static class KernelClaims
     {
         const int K = 2304, N = 16;
         (string type, int w) = TypeOf(kernel);
-        int r = RowsOf(kernel), matrices = kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 : 1;
+        int r = RowsOf(kernel), matrices = kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 : 1, tile = r == 8 && w == 2 ? 8 : 2;
         LaunchResult result =
-            lab.Run(kernel, new Dim3(N * matrices / 2), [Values(lab, r * K), Weights(lab, type, matrices * N * K), lab.EmptyFloats(r * N),
-                r, K, N, K, N, .. matrices == 1 ? (object[])[30f] : []])!;
-        // x once for two outputs (a gate and its up), and twice of that beside weights of two bytes.
-        int x = 4 * r * K * matrices * N / 2 * (w == 2 ? 2 : 1), written = r <= matrices ? 4 * r * N : 16 * r * N * matrices;
+            lab.Run(kernel, new Dim3(N * matrices / tile), [Values(lab, r * K), Weights(lab, type, matrices * N * K),
+                lab.EmptyFloats(r * N), r, K, N, K, N, .. matrices == 1 ? (object[])[30f] : []])!;
+        // x once for two outputs (a gate and its up), of eight rows for eight beside weights of two bytes, which make it twice of that.
+        int x = 4 * r * K * matrices * N / tile * (w == 2 ? 2 : 1), written = r <= matrices ? 4 * r * N : 16 * r * N * matrices;
         return new Claim(result, (matrices * w * K * N) + (4 * r * K) + (4 * r * N), (matrices * w * K * N) + x + written);
     }
 
@@ -174,19 +174,28 @@ internal static class KernelClaims
             (w * K * N) + (4 * K * N / 2 * (w == 2 ? 2 : 1)) + (4 * N) + (4 * N / 2) + (32 * N));
     }
 
+    private static Claim Split(KernelLab lab, string kernel)
+    {
+        const int R = 2, K = 1024;
+        int t = TermsOf(kernel);
+        LaunchResult result = lab.Run(kernel, new Dim3(R), Values(lab, R * K), lab.Empty(2 * t * R * K), K, K)!;
+        return new Claim(result, (4 + (2 * t)) * R * K, (4 + (2 * t)) * R * K);
+    }
+
     private static Claim Gemm(KernelLab lab, string kernel)
     {
-        const int R = 128, K = 96, N = 128;
+        const int R = 128, K = 96;
         (string type, int w) = TypeOf(kernel);
         bool gated = kernel.StartsWith("gated", StringComparison.Ordinal), tensor = kernel.Contains("tensor", StringComparison.Ordinal);
-        int matrices = gated ? 2 : 1, tile = (tensor && w == 2 ? 128 : 64) / matrices;
-        LaunchResult result =
-            lab.Run(kernel, new Dim3(N / tile, R / 64), Values(lab, R * K), Weights(lab, type, matrices * N * K), lab.EmptyFloats(R * N),
-                R, K, N, K, N)!;
+        int matrices = gated ? 2 : 1, n = tensor ? 256 : 128, tile = (!tensor ? 64 : w == 2 ? 256 : 128) / matrices;
+        int x = tensor ? 2 * TermsOf(kernel) : 4;
+        object[] rows = tensor ? [Planes(lab, R, K, TermsOf(kernel))] : [Values(lab, R * K)];
+        LaunchResult result = lab.Run(kernel, new Dim3(n / tile, R / 64), [.. rows, Weights(lab, type, matrices * n * K),
+            lab.EmptyFloats(R * n), R, K, n, .. tensor ? Array.Empty<object>() : [K], n])!;
         // A store touches sectors for a half of them, those of four results beside each other for a quarter.
-        int written = 4 * R * N * (tensor || gated ? 2 : 4);
-        return new Claim(result, (matrices * w * K * N) + (4 * R * K) + (4 * R * N),
-            (matrices * w * K * N * R / 64.0) + (4.0 * R * K * N / tile) + written);
+        int written = 4 * R * n * (tensor || gated ? 2 : 4);
+        return new Claim(result, (matrices * w * K * n) + (x * R * K) + (4 * R * n),
+            (matrices * w * K * n * R / 64.0) + ((double)x * R * K * n / tile) + written);
     }
 
     private static Claim AttendPart(KernelLab lab, string kernel)
@@ -369,20 +378,22 @@ internal static class KernelClaims
 
     private static Claim EncodeTile(KernelLab lab, string kernel)
     {
-        const int R = 128, K = 96, N = 128;
+        const int R = 128, K = 96, N = 256;
         (string type, int w) = TypeOf(kernel);
         bool tensor = kernel.Contains("tensor", StringComparison.Ordinal);
-        int tile = tensor && w == 2 ? 128 : 64;
+        int tile = !tensor ? 64 : w == 2 ? 256 : 128, x = tensor ? 2 * TermsOf(kernel) : 4;
         Encoding codes = new(lab, N, R, N / tile);
+        LabBuffer rows = tensor ? Planes(lab, R, K, TermsOf(kernel)) : Values(lab, R * K);
         LaunchResult result =
-            lab.Run(kernel, new Dim3(N / tile, R / 64), Values(lab, R * K), Weights(lab, type, N * K), codes.Bias, codes.Threshold,
-                codes.Counts, codes.Offsets, codes.Features, codes.Values, lab.Longs(0), (long)R * N, R, K, N, K)!;
+            lab.Run(kernel, new Dim3(N / tile, R / 64), [rows, Weights(lab, type, N * K), codes.Bias, codes.Threshold,
+                codes.Counts, codes.Offsets, codes.Features, codes.Values, lab.Longs(0), (long)R * N, R, K, N,
+                .. tensor ? Array.Empty<object>() : [K]])!;
         // Bias and threshold by every warp: its whole tile, a quarter of each sector at a time, or on tensor cores its quarter of the
         // columns, for both blocks of rows, a half at a time.
         double groups = (double)N / tile * R / 64;
         double biases = groups * WarpsOf256 * 8 * tile * (tensor ? 1 : 4);
-        return new Claim(result, (w * K * N) + (4 * R * K) + (8 * N) + 8 + codes.Bytes,
-            (w * K * N * R / 64.0) + (4.0 * R * K * N / tile) + biases + codes.Bytes + (8 * R * N / tile));
+        return new Claim(result, (w * K * N) + (x * R * K) + (8 * N) + 8 + codes.Bytes,
+            (w * K * N * R / 64.0) + ((double)x * R * K * N / tile) + biases + codes.Bytes + (8 * R * N / tile));
     }
 
     private static Claim Codes(KernelLab lab, string kernel)
@@ -412,7 +423,7 @@ internal static class KernelClaims
 
     private static Claim Decode(KernelLab lab, string kernel)
     {
-        const int R = 3, N = 256, Active = 6, Features = 32;
+        const int R = 3, N = 256, Active = 8, Features = 32;
         (string type, int w) = TypeOf(kernel);
         bool error = kernel.Contains("plus_error", StringComparison.Ordinal);
         int[] features = [.. Enumerable.Range(0, R * Active).Select(i => i)];
@@ -420,11 +431,12 @@ internal static class KernelClaims
             lab.Run(kernel, new Dim3(R, N / 64), lab.Longs(0, Active, 2 * Active, 3 * Active), lab.Ints(features), Values(lab, R * Active),
                 Weights(lab, type, Features * N), Values(lab, N),
             Values(lab, R * N), N, N)!;
-        int y = error ? 8 : 4, warps = R * N / 32;
+        int y = error ? 8 : 4, groups = R * N / 64;
+        // The list by each group, where a row begins and ends by each of its two warps.
         return new Claim(
             result,
             (w * N * R * Active) + (8 * R * Active) + (4 * N) + (y * R * N) + (8 * (R + 1)),
-            (w * N * R * Active) + (warps * ((8 * Active) + 16)) + ((4 + y) * R * N));
+            (w * N * R * Active) + (groups * ((8 * Active) + 32)) + ((4 + y) * R * N));
     }
 
     private static Claim EditCoefficients(KernelLab lab, string kernel)
@@ -458,6 +470,11 @@ internal static class KernelClaims
     }
 
     private static LabBuffer Values(KernelLab lab, int count) => lab.Floats(Data.Normal(count, count));
+
+    private static LabBuffer Planes(KernelLab lab, int rows, int columns, int terms) =>
+        lab.Write(Data.Planes(Data.Normal(rows * columns, 5), rows, columns, columns, terms));
+
+    private static int TermsOf(string kernel) => kernel.EndsWith("exact", StringComparison.Ordinal) ? 3 : 1;
 
     private static int CacheBytes(string kernel) => kernel.Contains("_bf16_", StringComparison.Ordinal) ? 2 : 4;
 

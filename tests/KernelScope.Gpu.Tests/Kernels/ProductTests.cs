@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using KernelScope.PtxEmulator;
 
 namespace KernelScope.Gpu.Tests.Kernels;
@@ -69,7 +70,9 @@ public sealed class ProductTests
         float[] x = Data.Normal(rows * stride, rows);
         (byte[] bytes, double[] w) = Data.Weights(dtype, outputs * columns, 7);
         LabBuffer xs = lab.Floats(x), ws = lab.Write(bytes), y = lab.EmptyFloats(rows * outputs), plain = lab.EmptyFloats(rows * outputs);
-        lab.Run($"gemv_{dtype}_{Form(rows)}", new Dim3((outputs + 1) / 2), xs, ws, y, rows, columns, outputs, stride, outputs, 0f);
+        int tile = Tile(dtype, rows);
+        lab.Run($"gemv_{dtype}_{Form(rows)}", new Dim3((outputs + tile - 1) / tile), xs, ws, y, rows, columns, outputs, stride, outputs,
+            0f);
         lab.Run($"gemv_plain_{dtype}", new Dim3((outputs + 3) / 4, rows), xs, ws, plain, columns, outputs, stride, outputs);
         (double[] product, double[] size) = Data.Multiply(x, w, rows, columns, outputs, stride);
         CloseTo(product, size, lab.ReadFloats(y), 1e-6);
@@ -85,7 +88,8 @@ public sealed class ProductTests
         float[] x = Data.Normal(rows * columns, rows);
         (byte[] bytes, double[] w) = Data.Weights(dtype, 2 * outputs * columns, 7, 0.1);
         LabBuffer y = lab.EmptyFloats(rows * outputs);
-        lab.Run($"gated_gemv_{dtype}_{Form(rows)}", new Dim3(outputs), lab.Floats(x), lab.Write(bytes), y, rows,
+        int tile = Tile(dtype, rows) / 2;
+        lab.Run($"gated_gemv_{dtype}_{Form(rows)}", new Dim3((outputs + tile - 1) / tile), lab.Floats(x), lab.Write(bytes), y, rows,
             columns, outputs, columns, outputs);
         Data.Close("gated", Gated(x, w, rows, columns, outputs), lab.ReadFloats(y), 1e-5, 3e-6);
     }
@@ -96,7 +100,7 @@ public sealed class ProductTests
     [InlineData("f32")]
     public void Gemv_gives_a_row_the_same_bits_alone_and_among_others(string dtype)
     {
-        const int Columns = 2320, Outputs = 6;
+        const int Columns = 2320, Outputs = 10;
         using KernelLab lab = KernelLab.Create(LabKind.Sm80);
         float[] x = Data.Normal(8 * Columns, 3);
         LabBuffer w = lab.Write(Data.Weights(dtype, Outputs * Columns, 7).Bytes), xs = lab.Floats(x);
@@ -106,7 +110,7 @@ public sealed class ProductTests
         for (int t = 0; t < 8; t++)
         {
             LabBuffer one = lab.EmptyFloats(Outputs);
-            lab.Run($"gemv_{dtype}_1row", new Dim3(3), lab.Floats(x[(t * Columns)..((t + 1) * Columns)]), w, one, 1, Columns,
+            lab.Run($"gemv_{dtype}_1row", new Dim3(Outputs / 2), lab.Floats(x[(t * Columns)..((t + 1) * Columns)]), w, one, 1, Columns,
                 Outputs, Columns, Outputs, 0f);
             Assert.Equal(all[(t * Outputs)..((t + 1) * Outputs)], lab.ReadFloats(one));
         }
@@ -114,7 +118,8 @@ public sealed class ProductTests
         float[] Rows(string form, int rows)
         {
             LabBuffer y = lab.EmptyFloats(rows * Outputs);
-            lab.Run($"gemv_{dtype}_{form}", new Dim3(3), xs, w, y, rows, Columns, Outputs, Columns, Outputs, 0f);
+            lab.Run($"gemv_{dtype}_{form}", new Dim3((Outputs + Tile(dtype, rows) - 1) / Tile(dtype, rows)), xs, w, y, rows, Columns,
+                Outputs, Columns, Outputs, 0f);
             return lab.ReadFloats(y);
         }
     }
@@ -152,14 +157,15 @@ public sealed class ProductTests
     [MemberData(nameof(TensorGemms))]
     public void Tensor_cores_keep_the_accuracy_that_the_precision_promises(LabKind kind, string dtype, string precision)
     {
-        (int rows, int columns, int outputs) = kind == LabKind.CSharp ? (1, 8, 2) : (70, 168, 133);
-        int tile = dtype == "f32" ? 64 : 128;
+        (int rows, int columns, int outputs) = kind == LabKind.CSharp ? (1, 8, 2) : (70, 168, 261);
+        int tile = dtype == "f32" ? 128 : 256;
         using KernelLab lab = KernelLab.Create(kind);
         float[] x = Data.Normal(rows * columns, 1);
         (byte[] bytes, double[] w) = Data.Weights(dtype, outputs * columns, 7);
         LabBuffer y = lab.EmptyFloats(rows * outputs);
         var grid = new Dim3((outputs + tile - 1) / tile, (rows + 63) / 64);
-        lab.Run($"gemm_tensor_{dtype}_{precision}", grid, lab.Floats(x), lab.Write(bytes), y, rows, columns, outputs, columns, outputs);
+        lab.Run($"gemm_tensor_{dtype}_{precision}", grid, Planes(lab, x, rows, columns, precision), lab.Write(bytes), y, rows, columns,
+            outputs, outputs);
         (double[] product, double[] size) = Data.Multiply(x, w, rows, columns, outputs, columns);
         CloseTo(product, size, lab.ReadFloats(y), precision == "exact" ? 3e-7 : 8e-3);
     }
@@ -178,33 +184,34 @@ public sealed class ProductTests
     [InlineData("f32", "fast")]
     public void Tensor_cores_make_gated_products(string dtype, string precision)
     {
-        const int TestRows = 33, Columns = 72, Outputs = 70;
-        int tile = dtype == "f32" ? 32 : 64;
+        const int TestRows = 33, Columns = 72, Outputs = 134;
+        int tile = dtype == "f32" ? 64 : 128;
         using KernelLab lab = KernelLab.Create(LabKind.Sm80);
         float[] x = Data.Normal(TestRows * Columns, 1);
         (byte[] bytes, double[] w) = Data.Weights(dtype, 2 * Outputs * Columns, 7, 0.2);
         LabBuffer y = lab.EmptyFloats(TestRows * Outputs);
-        lab.Run($"gated_gemm_tensor_{dtype}_{precision}", new Dim3((Outputs + tile - 1) / tile), lab.Floats(x), lab.Write(bytes),
-            y, TestRows, Columns, Outputs, Columns, Outputs);
+        lab.Run($"gated_gemm_tensor_{dtype}_{precision}", new Dim3((Outputs + tile - 1) / tile), Planes(lab, x, TestRows, Columns,
+            precision), lab.Write(bytes), y, TestRows, Columns, Outputs, Outputs);
         bool exact = precision == "exact";
         Data.Close("gated", Gated(x, w, TestRows, Columns, Outputs), lab.ReadFloats(y), exact ? 1e-5 : 0.05, exact ? 1e-5 : 0.05);
     }
 
     [Theory]
-    [InlineData("bf16", "exact", 128)]
-    [InlineData("f32", "exact", 64)]
-    [InlineData("bf16", "fast", 128)]
+    [InlineData("bf16", "exact", 256)]
+    [InlineData("f32", "exact", 128)]
+    [InlineData("bf16", "fast", 256)]
     public void The_main_loop_of_the_tensor_gemm_has_no_bank_conflicts_and_reads_whole_sectors(string dtype, string precision, int tile)
     {
         const int TestRows = 64, Columns = 256;
         using KernelLab lab = KernelLab.Create(LabKind.Sm80);
         LabBuffer y = lab.EmptyFloats(TestRows * tile);
-        LaunchResult result = lab.Run($"gemm_tensor_{dtype}_{precision}", new Dim3(1), lab.Floats(Data.Normal(TestRows * Columns, 1)),
-            lab.Write(Data.Weights(dtype, tile * Columns, 7).Bytes), y, TestRows, Columns, tile, Columns, tile)!;
+        LaunchResult result = lab.Run($"gemm_tensor_{dtype}_{precision}", new Dim3(1),
+            Planes(lab, Data.Normal(TestRows * Columns, 1), TestRows, Columns, precision),
+            lab.Write(Data.Weights(dtype, tile * Columns, 7).Bytes), y, TestRows, Columns, tile, tile)!;
         Assert.Equal(0, result.SharedLoads.ExtraWavefronts);
         Assert.Equal(0, result.SharedStores.ExtraWavefronts);
         int weightBytes = dtype == "f32" ? 4 : 2;
-        Assert.Equal((TestRows * Columns * 4) + (tile * Columns * weightBytes), result.GlobalLoads.MovedBytes);
+        Assert.Equal((TestRows * Columns * 2 * Terms(precision)) + (tile * Columns * weightBytes), result.GlobalLoads.MovedBytes);
     }
 
     [Theory]
@@ -222,6 +229,36 @@ public sealed class ProductTests
         int x = Outputs / 2 * Columns * 4 * (weightBytes == 2 ? 2 : 1);
         Assert.Equal(Outputs * Columns * weightBytes, result.GlobalLoads.MovedBytes - x);
     }
+
+    /// <summary>What the tensor forms read: held to the definition on the host, bit for bit.</summary>
+    [Theory]
+    [InlineData(LabKind.Sm80, "exact")]
+    [InlineData(LabKind.Sm80, "fast")]
+    [InlineData(LabKind.CSharp, "exact")]
+    public void The_terms_of_x_add_up_to_x(LabKind kind, string precision)
+    {
+        const int TestRows = 3, Columns = 1032, Stride = Columns + 4;
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] x = Data.Normal(TestRows * Stride, 1);
+        int terms = Terms(precision);
+        LabBuffer planes = lab.Empty(2 * terms * TestRows * Columns);
+        lab.Run("split_" + precision, new Dim3(TestRows, 2), lab.Floats(x), planes, Columns, Stride);
+        ushort[] made = [.. lab.ReadInts(planes).SelectMany(w => (ushort[])[(ushort)w, (ushort)(w >> 16)])];
+        Assert.Equal(MemoryMarshal.Cast<byte, ushort>(Data.Planes(x, TestRows, Columns, Stride, terms)).ToArray(), made);
+        for (int i = 0; i < TestRows * Columns && terms == 3; i++)
+        {
+            double sum = Enumerable.Range(0, 3).Sum(t => (double)BitConverter.Int32BitsToSingle(made[(t * TestRows * Columns) + i] << 16));
+            Assert.Equal(x[(i / Columns * Stride) + (i % Columns)], sum);
+        }
+    }
+
+    private static LabBuffer Planes(KernelLab lab, float[] x, int rows, int columns, string precision) =>
+        lab.Write(Data.Planes(x, rows, columns, columns, Terms(precision)));
+
+    private static int Terms(string precision) => precision == "exact" ? 3 : 1;
+
+    /// <summary>Outputs of a group.</summary>
+    private static int Tile(string dtype, int rows) => rows > 4 && dtype != "f32" ? 8 : 2;
 
     private static string Form(int rows) => rows switch { 1 => "1row", 2 => "2rows", <= 4 => "4rows", _ => "8rows" };
 

@@ -1,0 +1,88 @@
+using System.Globalization;
+
+namespace KernelScope.PtxRun;
+
+/// <summary>What products of many rows should take on tensor cores: prefill of Gemma 2 2B and SAE encoders. Estimates; nothing here is measured.</summary>
+/// <remarks>
+/// A group makes 64 rows of a tile, a slice of 16 inputs at a time. For a slice a multiprocessor needs the most of: its tensor cores' cycles (the rate that <c>mma.sync</c> is assumed to
+/// reach), its instructions at four a cycle, 128 bytes of shared memory a cycle, of which two groups of a multiprocessor reach three quarters (assumed), and its part of the rate that
+/// is reached of the L2 cache. The multiprocessor with most tiles ends last.
+/// </remarks>
+internal static class ManyRows
+{
+    private const double Overlap = 0.75;
+
+    private const int TileRows = 64, Slice = 16, Warps = 8, Chunk = 2048;
+
+    /// <summary>Assumed: rate of bfloat16 <c>mma.sync</c> with sums in float32, and of reads from the L2 cache.</summary>
+    private static readonly (string Name, int Multiprocessors, double Clock, double Peak, double Cache)[] Gpus =
+        [("H100", 132, 1.755e9, 790e12, 5.5e12), ("H200", 132, 1.755e9, 790e12, 5.5e12), ("A100", 108, 1.41e9, 265e12, 4e12),
+            ("4090", 128, 2.52e9, 150e12, 4.5e12)];
+
+    /// <summary>Instructions of the main loop, counted in the assembly for sm_90 (ptxas 11.8): plain, gated.</summary>
+    private static readonly (string Operand, int WeightBytes, int Terms, int Products, int Plain, int Gated)[] Operands =
+        [("bf16 exact", 2, 3, 3, 219, 213), ("bf16 fast", 2, 1, 1, 89, 88), ("f32 exact", 4, 3, 6, 275, 275)];
+
+    /// <summary>Prints the estimates of one GPU.</summary>
+    /// <param name="gpu">Which; H200 if none is named.</param>
+    /// <param name="rows">Tokens of a prefill, in pieces of 2,048.</param>
+    public static void Print(string gpu, int rows)
+    {
+        var g = Gpus.First(x => x.Name == (gpu.Length == 0 ? "H200" : gpu));
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"Estimates, nothing measured. {g.Name}: {g.Peak / 1e12:0} TFLOP/s of mma.sync and ") +
+            string.Create(CultureInfo.InvariantCulture, $"{g.Cache / 1e12:0.0} TB/s of the L2 cache (assumed)."));
+        Console.WriteLine($"{"product",-26}{"rows",6}{"TFLOP/s",9}{"of peak/products",18}  bound by");
+        foreach (string operand in (string[])["bf16 exact", "bf16 fast"])
+        {
+            (string, int, int, bool, int)[] layer = [("q, k, v", 4096, 2304, false, 26), ("o", 2304, 2048, false, 26),
+                ("gate and up", 18432, 2304, true, 26), ("down", 2304, 9216, false, 26)];
+            double flops = 0, seconds = 0;
+            foreach ((string name, int outputs, int inputs, bool gated, int times) in layer)
+            {
+                for (int first = 0; first < rows; first += Chunk)
+                {
+                    int count = Math.Min(Chunk, rows - first);
+                    double one = Seconds(g, operand, count, outputs, inputs, gated, out string bound);
+                    (flops, seconds) = (flops + (2.0 * count * outputs * inputs * times), seconds + (one * times));
+                    if (first == 0)
+                        Line(g.Peak, operand, name, count, 2.0 * count * outputs * inputs / one, bound);
+                }
+            }
+
+            Line(g.Peak, operand, "all products", rows, flops / seconds, "");
+        }
+
+        double encode = Seconds(g, "f32 exact", 512, 16384, 2304, false, out string limit);
+        Line(g.Peak, "f32 exact", "SAE encode 16k", 512, 2.0 * 512 * 16384 * 2304 / encode, limit);
+    }
+
+    private static void Line(double peak, string operand, string name, int rows, double rate, string bound)
+    {
+        int products = Operands.First(o => o.Operand == operand).Products;
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"{name + ", " + operand,-26}{rows,6}{rate / 1e12,9:0.0}{rate * products / peak,18:0.00}  {bound}"));
+    }
+
+    private static double Seconds((string Name, int Multiprocessors, double Clock, double Peak, double Cache) g, string operand, int rows,
+        int outputs, int inputs, bool gated, out string bound)
+    {
+        var o = Operands.First(x => x.Operand == operand);
+        int columns = o.WeightBytes == 2 ? 256 : 128;
+        double stage = (TileRows * Slice * 2.0 * o.Terms) + (columns * Slice * o.WeightBytes);
+        double read = Warps * ((32 * Slice * 2.0 * o.Terms) + (columns / 4.0 * Slice * o.WeightBytes));
+        (string What, double Cycles)[] limits =
+        [
+            ("tensor cores", 2.0 * TileRows * columns * Slice * o.Products / (g.Peak / g.Multiprocessors / g.Clock) / Overlap),
+            ("instructions", Warps / 4.0 * (gated ? o.Gated : o.Plain) / Overlap),
+            ("shared memory", (stage + read) / 128 / Overlap),
+            ("L2 cache", stage * g.Multiprocessors * g.Clock / g.Cache),
+        ];
+        (string what, double cycles) = limits.MaxBy(l => l.Cycles);
+        int tiles = (int)(Math.Ceiling(outputs / (double)columns) * Math.Ceiling(rows / (double)TileRows));
+        double most = Math.Ceiling(tiles / (double)g.Multiprocessors);
+        bound = what + (tiles / (most * g.Multiprocessors) < 0.95 ? string.Create(CultureInfo.InvariantCulture,
+            $", {tiles} tiles for {g.Multiprocessors} multiprocessors") : "");
+        return most * Math.Ceiling(inputs / (double)Slice) * cycles / g.Clock;
+    }
+}
