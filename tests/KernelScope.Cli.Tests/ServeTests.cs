@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.IO.Compression;
 using System.Net.Http.Json;
 using System.Text.Json;
 using KernelScope.Files;
@@ -179,5 +180,24 @@ public sealed class ServeTests
         Outcome empty = Program.Run("labels", "import", folder.Write("bad.jsonl", "{}"u8.ToArray()));
         Assert.Equal(1, empty.ExitCode);
         Assert.Contains("modelId is missing", empty.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Labels_whose_gzip_ends_too_early_are_refused()
+    {
+        using var folder = new TempFolder();
+        using var packed = new MemoryStream();
+        using (var gzip = new GZipStream(packed, CompressionLevel.NoCompression, leaveOpen: true))
+        {
+            ReadOnlySpan<byte> line = """{"modelId":"demo","layer":"3-demo-res-2k__l0-19","index":"562","description":"x"}"""u8;
+            for (int i = 0; i < 100; i++)
+            {
+                gzip.Write(line);
+                gzip.Write("\n"u8);
+            }
+        }
+
+        string path = folder.Write("cut.jsonl.gz", packed.ToArray()[..^40]);
+        Program.RunAlone("labels", "import", path).AssertFailed(1, "its end is missing");
     }
 }
