@@ -93,9 +93,9 @@ internal sealed class KernelScopeServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Whether an address is one that only this machine reaches.</summary>
+    /// <summary>Whether an address is one that only this machine reaches. Any name but localhost means all addresses to Kestrel.</summary>
     public static bool IsLoopback(Uri url) =>
-        url.IsLoopback || (IPAddress.TryParse(url.Host.Trim('[', ']'), out IPAddress? address) && IPAddress.IsLoopback(address));
+        url.Host == "localhost" || (IPAddress.TryParse(url.Host.Trim('[', ']'), out IPAddress? address) && IPAddress.IsLoopback(address));
 
     /// <summary>Takes no more requests, and gives those that run five seconds.</summary>
     public async Task StopAsync()

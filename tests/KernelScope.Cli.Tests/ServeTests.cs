@@ -93,8 +93,19 @@ public sealed class ServeTests
     [InlineData("http://0.0.0.0:3000", "--allow-remote")]
     [InlineData("https://127.0.0.1:3000")]
     [InlineData("nonsense")]
+    // This machine to .NET, and all addresses to Kestrel.
+    [InlineData("http://user:word@127.0.0.1:0")]
     public void Addresses_that_were_not_allowed_are_bad_usage(string url, params string[] more) =>
         Assert.Equal(2, Program.Run(["serve", "--urls", url, .. more]).ExitCode);
+
+    /// <summary>Another name of localhost to .NET, and all addresses to Kestrel, which picks no port for localhost.</summary>
+    [Fact]
+    public void Loopback_is_localhost() => Program.Run("serve", "--urls", "http://loopback:0").AssertFailed(1, "localhost");
+
+    [Fact]
+    public void An_address_of_another_machine_is_named() =>
+        Program.Run("serve", "--urls", "http://192.0.2.1:3000", "--allow-remote", "--secret", "word")
+            .AssertFailed(1, "http://192.0.2.1:3000", "--urls");
 
     [Fact]
     public void A_port_that_is_taken_is_named()
