@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using System.Runtime.CompilerServices;
 using System.Text;
 using KernelScope.Runtime;
 using KernelScope.Web.Dashboards;
@@ -75,7 +76,8 @@ internal sealed class KernelScopeServer : IAsyncDisposable
         {
             await app.StartAsync(cancellationToken);
             var server = new KernelScopeServer(app);
-            await WarmAsync(new Uri(server.Addresses[0]), options.Secret, pipeline.Model, cancellationToken);
+            if (RuntimeFeature.IsDynamicCodeSupported)
+                await WarmAsync(new Uri(server.Addresses[0]), options.Secret, pipeline.Model, cancellationToken);
             listens = true;
             return server;
         }
@@ -108,7 +110,7 @@ internal sealed class KernelScopeServer : IAsyncDisposable
 
     /// <summary>
     /// Asks for a stored page, or else for health, before anybody is told where the server listens and before it logs: with the JIT the
-    /// first request compiles what answers all others. Whether that works does not matter.
+    /// first request compiles what answers all others. Whether that works does not matter. A native file has nothing to compile.
     /// </summary>
     private static async Task WarmAsync(Uri address, string? secret, ServedModel model, CancellationToken cancellationToken)
     {
