@@ -208,7 +208,7 @@ public sealed class ServeTests
             }
         }
 
-        string path = folder.Write("cut.jsonl.gz", packed.ToArray()[..^40]);
+        string path = folder.Write("cut.jsonl.gz", packed.ToArray().AsSpan(..^40));
         Program.RunAlone("labels", "import", path).AssertFailed(1, "its end is missing");
     }
 }
