@@ -48,7 +48,20 @@ internal abstract class Verb : Command
     public void RefuseIdle(ParseResult parsed)
     {
         Common.RefuseIdle(parsed, this);
+        RefuseEmptyPaths(parsed);
         CheckOptions(parsed);
+    }
+
+    /// <summary>An empty path is a variable that was not set: what it would do, from nothing to a read of this folder, nobody meant.</summary>
+    private void RefuseEmptyPaths(ParseResult parsed)
+    {
+        foreach (Option option in Options)
+        {
+            string kind = option.HelpName ?? "";
+            bool isPath = kind is "F" or "DIR" or "RUN" or "PATH" || kind.StartsWith("F.", StringComparison.Ordinal);
+            if (isPath && parsed.GetResult(option) is { } given && given.Tokens.Any(t => t.Value.Length == 0))
+                throw new UsageException($"{option.Name} is empty; it needs a path.");
+        }
     }
 
     /// <summary>Refuses options of the verb's own that would do nothing as they are given.</summary>

@@ -8,21 +8,20 @@ namespace KernelScope.Runtime;
 internal sealed class ActivationSequence(Gemma2Model model, IReadOnlyList<HookPoint> points, bool lastTokenOnly, int[] prompt)
     : PromptSequence<IReadOnlyList<float[]>>(model, "activations", prompt, points.Max(ModelSites.LayersNeededFor))
 {
+    // A point that is named twice is read once: hooks at one point are a chain, which is taken apart in quadratic time.
+    private readonly HookPoint[] _distinct = [.. points.Distinct()];
     private readonly List<IDisposable> _hooks = [];
-    private readonly float[][] _rows = new float[points.Count][];
-    private readonly int[] _taken = new int[points.Count];
+    private readonly Dictionary<HookPoint, float[]> _rows = [];
+    private readonly Dictionary<HookPoint, int> _taken = [];
 
     public override void Begin(Session session)
     {
         base.Begin(session);
-        for (int p = 0; p < points.Count; p++)
-        {
-            int slot = p;
-            _hooks.Add(session.Hooks.Add(points[p], (call, _, value) => Take(call.Device, slot, value)));
-        }
+        foreach (HookPoint point in _distinct)
+            _hooks.Add(session.Hooks.Add(point, (call, _, value) => Take(call.Device, point, value)));
     }
 
-    protected override IReadOnlyList<float[]> Collect() => _rows;
+    protected override IReadOnlyList<float[]> Collect() => [.. points.Select(p => _rows[p])];
 
     protected override void Disarm()
     {
@@ -30,13 +29,15 @@ internal sealed class ActivationSequence(Gemma2Model model, IReadOnlyList<HookPo
             hook.Dispose();
     }
 
-    private void Take(Device device, int slot, Mat value)
+    private void Take(Device device, HookPoint point, Mat value)
     {
-        _rows[slot] ??= new float[(lastTokenOnly ? 1 : Prompt.Length) * value.Columns];
-        _taken[slot] += value.Rows;
+        if (!_rows.TryGetValue(point, out float[]? rows))
+            _rows.Add(point, rows = new float[(lastTokenOnly ? 1 : Prompt.Length) * value.Columns]);
+        int before = _taken.GetValueOrDefault(point), taken = before + value.Rows;
+        _taken[point] = taken;
         if (!lastTokenOnly)
-            device.Read(value, _rows[slot].AsSpan((_taken[slot] - value.Rows) * value.Columns, value.Rows * value.Columns));
-        else if (_taken[slot] == Prompt.Length)
-            device.Read(value.RowRange(value.Rows - 1, 1), _rows[slot]);
+            device.Read(value, rows.AsSpan(before * value.Columns, value.Rows * value.Columns));
+        else if (taken == Prompt.Length)
+            device.Read(value.RowRange(value.Rows - 1, 1), rows);
     }
 }

@@ -1,6 +1,11 @@
 using System.Net;
+using System.Net.Sockets;
+using System.Runtime.CompilerServices;
+using System.Text;
 using KernelScope.Runtime;
+using KernelScope.Web.Dashboards;
 using KernelScope.Web.Serving;
+using KernelScope.Web.Sources;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.ResponseCompression;
@@ -70,15 +75,17 @@ internal sealed class KernelScopeServer : IAsyncDisposable
         try
         {
             await app.StartAsync(cancellationToken);
+            var server = new KernelScopeServer(app);
+            if (RuntimeFeature.IsDynamicCodeSupported)
+                await WarmAsync(new Uri(server.Addresses[0]), options.Secret, pipeline.Model, cancellationToken);
             listens = true;
+            return server;
         }
         catch
         {
             await app.DisposeAsync();
             throw;
         }
-
-        return new KernelScopeServer(app);
 
         // What fails at the start is thrown: whoever started it says it, once.
         void WriteOnceListening(string line)
@@ -88,9 +95,9 @@ internal sealed class KernelScopeServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Whether an address is one that only this machine reaches.</summary>
+    /// <summary>Whether an address is one that only this machine reaches. Any name but localhost means all addresses to Kestrel.</summary>
     public static bool IsLoopback(Uri url) =>
-        url.IsLoopback || (IPAddress.TryParse(url.Host.Trim('[', ']'), out IPAddress? address) && IPAddress.IsLoopback(address));
+        url.Host == "localhost" || (IPAddress.TryParse(url.Host.Trim('[', ']'), out IPAddress? address) && IPAddress.IsLoopback(address));
 
     /// <summary>Takes no more requests, and gives those that run five seconds.</summary>
     public async Task StopAsync()
@@ -100,6 +107,42 @@ internal sealed class KernelScopeServer : IAsyncDisposable
     }
 
     public ValueTask DisposeAsync() => _app.DisposeAsync();
+
+    /// <summary>
+    /// Asks for a stored page, or else for health, before anybody is told where the server listens and before it logs: with the JIT the
+    /// first request compiles what answers all others. Whether that works does not matter. A native file has nothing to compile.
+    /// </summary>
+    private static async Task WarmAsync(Uri address, string? secret, ServedModel model, CancellationToken cancellationToken)
+    {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(Grace);
+        string host = address.Host is "0.0.0.0" or "[::]" ? "localhost" : address.DnsSafeHost;
+        string request = $"GET {StoredPage(model) ?? "/health"} HTTP/1.1\r\nHost: localhost:{address.Port}\r\nX-SECRET-KEY: {secret}\r\n" +
+            "Accept-Encoding: gzip\r\nConnection: close\r\n\r\n";
+        try
+        {
+            using var client = new TcpClient();
+            await client.ConnectAsync(host, address.Port, limit.Token);
+            NetworkStream stream = client.GetStream();
+            await stream.WriteAsync(Encoding.UTF8.GetBytes(request), limit.Token);
+            await stream.CopyToAsync(Stream.Null, limit.Token);
+        }
+        catch (Exception e) when (e is SocketException or IOException || (e is OperationCanceledException && limit.IsCancellationRequested))
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+        }
+    }
+
+    private static string? StoredPage(ServedModel model)
+    {
+        foreach (ServedSource source in model.Sources)
+        {
+            if (model.DashboardOf(source) is DashboardFolder pages && Enumerable.Range(0, pages.Info.Features).Any(pages.Has))
+                return $"/api/feature/{model.Id}/{source.Id}/{Enumerable.Range(0, pages.Info.Features).First(pages.Has)}";
+        }
+
+        return null;
+    }
 
     private static Task RefusePath(HttpContext http) =>
         ErrorAnswer.WriteAsync(http, StatusCodes.Status404NotFound, ErrorAnswer.NoPath);

@@ -247,6 +247,26 @@ public sealed class DashFolderTests(DashFolderTests.Pages pages) : IClassFixture
     }
 
     [Fact]
+    public void Another_model_and_another_site_than_the_runs_are_refused()
+    {
+        using var folder = new TempFolder();
+        string model = folder.At("model"), sae = folder.At("own.npz");
+        Directory.CreateDirectory(model);
+        foreach (string file in Directory.EnumerateFiles(Fixtures.DemoModel))
+            File.Copy(file, Path.Combine(model, Path.GetFileName(file)));
+        string weights = Path.Combine(model, "model.safetensors");
+        byte[] bytes = File.ReadAllBytes(weights);
+        // The last bit of the last value.
+        bytes[^2] ^= 1;
+        File.WriteAllBytes(weights, bytes);
+        string[] dash = ["dash", "--run", pages.Run, "--out", folder.At("new"), "--features", "0"];
+        Program.Run([.. dash, "--model", model]).AssertFailed(2, "another model than the run's", "its weights differ");
+        File.Copy(Path.Combine(Fixtures.DemoSaes, "res/layer_3/width_2k/average_l0_19/params.npz"), sae);
+        Program.Run([.. dash, "--sae", sae, "--site", "resid_post.2"]).AssertFailed(2, "are of resid_post.3, not of resid_post.2");
+        Assert.False(Directory.Exists(folder.At("new")));
+    }
+
+    [Fact]
     public void A_server_refuses_pages_of_another_sae()
     {
         using var folder = new TempFolder();

@@ -40,6 +40,18 @@ public sealed class IdleOptionTests
     [InlineData("--fail", "diff", "a.npz", "b.npz", "--fail", "--no-fail")]
     public void It_is_refused(string option, params string[] arguments) => Program.Run(arguments).AssertFailed(2, option);
 
+    [Theory]
+    [InlineData("--out", "dash", "--run", "run", "--out", "")]
+    [InlineData("--html", "dash", "--text-file", "demo", "--features", "1", "--html", "")]
+    [InlineData("--run", "dash", "--run", "", "--features", "1", "--json")]
+    [InlineData("--export", "serve", "--export", "")]
+    [InlineData("--dashboards", "serve", "--dashboards", "pages", "--dashboards", "")]
+    [InlineData("--labels", "features", "x", "--labels", "")]
+    [InlineData("--out-dir", "labels", "import", "some.jsonl", "--out-dir", "")]
+    [InlineData("--text-file", "top", "1", "--text-file", "")]
+    public void A_path_that_is_empty_is_bad_usage(string option, params string[] arguments) =>
+        Program.Run(arguments).AssertFailed(2, $"{option} is empty");
+
     [Fact]
     public void An_SAE_with_which_nothing_is_done_is_warned_of()
     {

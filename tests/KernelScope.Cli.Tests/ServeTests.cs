@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.IO.Compression;
 using System.Net.Http.Json;
 using System.Text.Json;
 using KernelScope.Files;
@@ -92,8 +93,19 @@ public sealed class ServeTests
     [InlineData("http://0.0.0.0:3000", "--allow-remote")]
     [InlineData("https://127.0.0.1:3000")]
     [InlineData("nonsense")]
+    // This machine to .NET, and all addresses to Kestrel.
+    [InlineData("http://user:word@127.0.0.1:0")]
     public void Addresses_that_were_not_allowed_are_bad_usage(string url, params string[] more) =>
         Assert.Equal(2, Program.Run(["serve", "--urls", url, .. more]).ExitCode);
+
+    /// <summary>Another name of localhost to .NET, and all addresses to Kestrel, which picks no port for localhost.</summary>
+    [Fact]
+    public void Loopback_is_localhost() => Program.Run("serve", "--urls", "http://loopback:0").AssertFailed(1, "localhost");
+
+    [Fact]
+    public void An_address_of_another_machine_is_named() =>
+        Program.Run("serve", "--urls", "http://192.0.2.1:3000", "--allow-remote", "--secret", "word")
+            .AssertFailed(1, "http://192.0.2.1:3000", "--urls");
 
     [Fact]
     public void A_port_that_is_taken_is_named()
@@ -179,5 +191,24 @@ public sealed class ServeTests
         Outcome empty = Program.Run("labels", "import", folder.Write("bad.jsonl", "{}"u8.ToArray()));
         Assert.Equal(1, empty.ExitCode);
         Assert.Contains("modelId is missing", empty.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Labels_whose_gzip_ends_too_early_are_refused()
+    {
+        using var folder = new TempFolder();
+        using var packed = new MemoryStream();
+        using (var gzip = new GZipStream(packed, CompressionLevel.NoCompression, leaveOpen: true))
+        {
+            ReadOnlySpan<byte> line = """{"modelId":"demo","layer":"3-demo-res-2k__l0-19","index":"562","description":"x"}"""u8;
+            for (int i = 0; i < 100; i++)
+            {
+                gzip.Write(line);
+                gzip.Write("\n"u8);
+            }
+        }
+
+        string path = folder.Write("cut.jsonl.gz", packed.ToArray().AsSpan(..^40));
+        Program.RunAlone("labels", "import", path).AssertFailed(1, "its end is missing");
     }
 }

@@ -1,6 +1,7 @@
 using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Generation;
+using KernelScope.Hooks;
 using KernelScope.Model;
 using KernelScope.Sae;
 
@@ -30,6 +31,20 @@ public class LimitTests
         await running.DisposeAsync();
         await Task.WhenAll(waiting).WaitAsync(Engines.Patience);
         Assert.Equal(16, ended.Count);
+    }
+
+    [Fact]
+    public async Task Points_that_are_named_again_are_read_once()
+    {
+        await using KernelScopeEngine engine = await Engines.OpenAsync();
+        HookPoint first = new(Site.ResidPost, 1), second = new(Site.ResidPost, 3);
+        HookPoint[] points = [second, first, .. Enumerable.Repeat(second, 200_000)];
+        var request = new ActivationsRequest { Tokens = Engines.Prompt(1, 5), Points = points };
+        IReadOnlyList<float[]> rows = await engine.ActivationsAsync(request).WaitAsync(Engines.Patience);
+        Assert.Equal(points.Length, rows.Count);
+        Assert.NotEqual(rows[0], rows[1]);
+        Assert.Equal((await engine.ActivationsAsync(request with { Points = [first] }))[0], rows[1]);
+        Assert.Equal(rows[0], rows[^1]);
     }
 
     [Fact]

@@ -241,6 +241,9 @@ public sealed class InferenceTests(DemoServer server)
     [InlineData("/v1/activation/topk-by-token", """{"model":"demo","prompt":"a","source":"3-demo-res-2k__l0-19"}""", 422)]
     [InlineData("/v1/activation/all",
         """{"model":"demo","prompt":"a","sourceSet":"demo-res-2k","selectedSources":[],"sortByTokenIndexes":[99],"ignoreBos":true}""", 400)]
+    [InlineData("/v1/activation/all",
+        """{"model":"demo","prompt":"a","sourceSet":"demo-res-2k","selectedSources":[],"sortByTokenIndexes":[0,0,0],"ignoreBos":true}""", 400)]
+    [InlineData("/v1/activation/raw", """{"prompts":["a"],"layers":[0,0,0,0,0,0,0]}""", 400)]
     [InlineData("/v1/activation/source", """{"model":"demo","prompts":["a","b","c","d","e"],"source":"3-demo-res-2k__l0-19"}""", 400)]
     [InlineData("/api/vector/get",
         """{"modelId":"demo","layer":"3-demo-res-2k__l0-19","source":"3-demo-att-1k__l0-42","index":"1"}""", 400)]

@@ -54,6 +54,29 @@ public sealed class LabelTests : IDisposable
         Assert.Equal($"{path}, line 1: modelId is missing.", Assert.Throws<InvalidDataException>(() => FeatureLabels.Load([path])).Message);
     }
 
+    [Theory]
+    [InlineData("""{"modelId":"m","layer":"3-s","index":"2","description":"y"} and more""", 2, "this is not JSON.")]
+    [InlineData("""{"modelId":"","layer":"3-s","index":"2","description":"y"}""", 1, "modelId is missing.")]
+    [InlineData("""{"modelId":"m","layer":"","index":"2","description":"y"}""", 1, "layer is missing.")]
+    [InlineData("""{"modelId":"m","layer":"3-s","index":"2","description":" "}""", 1, "description is missing.")]
+    [InlineData("[[[[[[[", 1, "this is not an object.")]
+    public void A_line_that_is_no_label_is_counted_once_and_named(string line, int labels, string why)
+    {
+        string path = Path.Combine(_folder, "some.jsonl");
+        File.WriteAllText(path, $$"""{"modelId":"m","layer":"3-s","index":"1","description":"x"}{{"\n"}}{{line}}""");
+        FeatureLabels read = FeatureLabels.Load([path]);
+        Assert.Equal((labels, 1, $"{path}, line 2: {why}"), (read.All.Count, read.Rejected, read.FirstRejected));
+    }
+
+    [Fact]
+    public void What_is_not_gzip_is_said_to_be_none()
+    {
+        string path = Path.Combine(_folder, "plain.jsonl.gz");
+        File.WriteAllText(path, "{}");
+        string message = Assert.Throws<InvalidDataException>(() => FeatureLabels.Load([path])).Message;
+        Assert.Equal($"{path}: it is not gzip, or damaged, or its end is missing.", message);
+    }
+
     [Fact]
     public void Words_are_found_without_case_and_accents_rare_ones_first()
     {

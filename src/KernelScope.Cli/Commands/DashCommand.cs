@@ -149,6 +149,8 @@ internal sealed class DashCommand : Verb
         (RunFolder Folder, RunPlan Plan)? run = parsed.GetValue(_run) is string folder ? RunSteps.Open(folder) : null;
         using var bench = Workbench.Open(parsed, this, Common.HasModel(parsed) ? null : run?.Plan.Model.Name);
         ModelFiles files = bench.Files;
+        if (run is not null)
+            RunParts.RequireModel(files, run.Value.Plan, Cancellation);
         SaeFiles saeFiles = run is null || _sae.IsGiven(parsed) ? _sae.Open(parsed, bench) : OnlyOf(run.Value.Plan, bench);
         SaeRecord? record = run is null ? null : RecordOf(run.Value.Plan, saeFiles);
         int[] features = FeaturesOf(parsed.GetValue(_features), saeFiles, isFolder: path is not null);
@@ -327,8 +329,11 @@ internal sealed class DashCommand : Verb
     private static SaeRecord RecordOf(RunPlan plan, SaeFiles sae)
     {
         string hash = RunIdentity.Of(sae.Checkpoint);
-        return plan.Saes.FirstOrDefault(s => s.Sha256 == hash)
-            ?? throw new UsageException($"the run holds no codes of {sae.Name}; it has those of {NamesOf(plan)}.");
+        SaeRecord[] same = [.. plan.Saes.Where(s => s.Sha256 == hash)];
+        if (same.Length == 0)
+            throw new UsageException($"the run holds no codes of {sae.Name}; it has those of {NamesOf(plan)}.");
+        return same.FirstOrDefault(s => s.Site == sae.Site)
+            ?? throw new UsageException($"the run's codes of {sae.Name} are of {same[0].Site}, not of {sae.Site}.");
     }
 
     /// <summary>Indices and ranges, each feature once.</summary>

@@ -168,7 +168,9 @@ internal static class RunParts
         throw new UsageException($"{name} is another model than the run's '{plan.Model.Name}'.");
     }
 
-    private static void RequireModel(ModelFiles files, RunPlan plan, CancellationToken cancellation)
+    /// <summary>Holds a model to a run's, by the content of all its files.</summary>
+    /// <exception cref="UsageException">It is another one.</exception>
+    public static void RequireModel(ModelFiles files, RunPlan plan, CancellationToken cancellation)
     {
         if (Difference(files, plan, cancellation) is string difference)
             throw new UsageException($"{files.Name} is another model than the run's '{plan.Model.Name}': {difference}.");

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Net.Sockets;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
 using KernelScope.Hooks;
@@ -224,6 +225,10 @@ internal sealed class ServeCommand : Verb
         catch (IOException e)
         {
             throw new WorkException($"{e.Message.TrimEnd('.')}; --urls names other addresses.");
+        }
+        catch (SocketException e)
+        {
+            throw new WorkException($"{string.Join(", ", urls)}: {e.Message.TrimEnd('.')}; --urls names other addresses.");
         }
 
         void Log(string line)

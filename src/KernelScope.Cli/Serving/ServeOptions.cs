@@ -98,10 +98,14 @@ internal sealed class ServeOptions
         string[] urls = parsed.GetRequiredValue(_urls).Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
         if (urls.Length == 0)
             throw new UsageException("--urls is empty; it needs an address such as http://127.0.0.1:3000.");
-        foreach (string text in urls)
+        for (int i = 0; i < urls.Length; i++)
         {
-            if (!Uri.TryCreate(text, UriKind.Absolute, out Uri? url) || url.Scheme != Uri.UriSchemeHttp || url.PathAndQuery != "/")
+            string text = urls[i];
+            bool isUrl = Uri.TryCreate(text, UriKind.Absolute, out Uri? url) && url.Scheme == Uri.UriSchemeHttp;
+            if (!isUrl || url!.PathAndQuery != "/" || url.UserInfo.Length > 0)
                 throw new UsageException($"'{Printable.Escape(text)}' is not an address to listen at; write http://127.0.0.1:3000.");
+            // What is looked at here is what is listened at: Kestrel reads the text in a way of its own.
+            urls[i] = $"{url.Scheme}://{url.Authority}";
             if (KernelScopeServer.IsLoopback(url))
                 continue;
             string reach = $"{Printable.Escape(text)} can be reached from other machines";

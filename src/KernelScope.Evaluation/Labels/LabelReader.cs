@@ -63,7 +63,8 @@ internal sealed class LabelReader(string? modelId)
         catch (Exception e) when (e is JsonException
             || (e is InvalidDataException && !e.Message.StartsWith(path, StringComparison.Ordinal)))
         {
-            throw new InvalidDataException($"{path}: {e.Message}", e);
+            bool isPacked = content is GZipStream && e is InvalidDataException;
+            throw new InvalidDataException($"{path}: {(isPacked ? "it is not gzip, or damaged, or its end is missing." : e.Message)}", e);
         }
     }
 
@@ -105,15 +106,19 @@ internal sealed class LabelReader(string? modelId)
             line = line[Encoding.UTF8.Preamble.Length..];
         if (line.IsEmpty)
             return;
+        int before = Rejected;
         try
         {
             var reader = new Utf8JsonReader(line);
             reader.Read();
             Add(ref reader, $"{path}, line {number}");
+            // Throws where something follows.
+            reader.Read();
         }
         catch (JsonException)
         {
-            Reject($"{path}, line {number}: this is not JSON.");
+            if (Rejected == before)
+                Reject($"{path}, line {number}: this is not JSON.");
         }
     }
 
@@ -199,8 +204,8 @@ internal sealed class LabelReader(string? modelId)
                 reader.Skip();
         }
 
-        string? missing = model is null ? "modelId" : source is null ? "layer" : index < 0 ? "index"
-            : description is null ? "description" : null;
+        string? missing = string.IsNullOrEmpty(model) ? "modelId" : string.IsNullOrEmpty(source) ? "layer" : index < 0 ? "index"
+            : string.IsNullOrWhiteSpace(description) ? "description" : null;
         if (missing is not null)
         {
             Reject($"{place}: {missing} is missing.");

@@ -64,6 +64,8 @@ internal static class ActivationEndpoints
         if (type != "final_output_token")
             throw Refusal.Bad($"type is '{type}'; only final_output_token is served.", "type");
         int[] layers = [.. call.Body.Entries("layers").Select(e => (int)e.GetDouble())];
+        if (layers.Length > model.Config.LayerCount)
+            throw Refusal.Bad($"layers has {layers.Length} entries; the model has {model.Config.LayerCount} layers.", "layers");
         if (layers.Length == 0)
             layers = [.. Enumerable.Range(0, model.Config.LayerCount)];
         HookPoint[] points = [.. layers.Select(l => new HookPoint(Site.ResidPost, l))];
@@ -111,6 +113,8 @@ internal static class ActivationEndpoints
         CancellationToken cancellationToken)
     {
         int[] tokens = model.Prompt(prompt);
+        if (sortBy.Length > tokens.Length)
+            throw Refusal.Bad($"There are {sortBy.Length} sort indexes; the text has {tokens.Length} tokens.");
         if (sortBy.FirstOrDefault(i => i < 0 || i >= tokens.Length, -1) is int bad and not -1 || sortBy.Contains(-1))
             throw Refusal.Bad($"A sort index is outside the text, which has tokens 0 to {tokens.Length - 1}.");
         IReadOnlyList<FeatureValues> read = await FeatureValues.ReadAsync(model, tokens, sources, cancellationToken);
