@@ -111,6 +111,12 @@ internal static class SaeExport
             json.WriteString("hook_name_out", place.SiteOut?.TransformerLensName);
         json.WriteNull("hook_head_index");
         json.WriteBoolean("prepend_bos", true);
+        if (sae.Target is (double target, double sparsity))
+        {
+            json.WriteNumber("target_l0", target);
+            json.WriteNumber("sparsity", sparsity);
+        }
+
         json.WriteEndObject();
         json.WriteEndObject();
     }

@@ -132,6 +132,7 @@ public sealed class TrainingRun : IDisposable
             Steps = _trainer.Step,
             Rows = _trainer.Rows.Position,
             Validation = _validation,
+            Lambda = _trainer.Sparsity.Value,
             Dead = _trainer.Dead,
             Seconds = seconds,
             RowsPerSecond = (_trainer.Rows.Position - _first) / seconds,
@@ -192,6 +193,7 @@ public sealed class TrainingRun : IDisposable
             Steps = _trainer.Options.Steps,
             Loss = sums.Loss,
             L0 = sums.L0,
+            Lambda = sums.Lambda,
             Fvu = sums.Fvu,
             Dead = dead,
             RowsPerSecond = speed
@@ -232,7 +234,7 @@ public sealed class TrainingRun : IDisposable
         json.WriteNumber("step", _trainer.Step);
         json.WriteNumber("rows", _trainer.Rows.Position);
         json.WriteNumber("lr", options.LearningRateAt(_trainer.Step - 1));
-        json.WriteNumber("lambda", options.SparsityAt(_trainer.Step - 1));
+        json.WriteNumber("lambda", sums.Lambda);
         json.Number("loss", sums.Loss);
         json.Number("mse", sums.Mse);
         json.Number("l0", sums.L0);
@@ -380,6 +382,8 @@ public sealed class TrainingRun : IDisposable
         WriteOrigin(json);
         json.WriteNumber("steps", _trainer.Step);
         json.WriteNumber("rows", _trainer.Rows.Position);
+        if (_trainer.Options.TargetL0 > 0)
+            json.WriteNumber("sparsity", _trainer.Sparsity.Value);
         if (_validation is not null)
         {
             json.WritePropertyName("validation");

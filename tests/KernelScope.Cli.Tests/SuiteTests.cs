@@ -130,6 +130,27 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
         Assert.Equal(6, Directory.GetFiles(folder.At("together"), "result.json", SearchOption.AllDirectories).Length);
     }
 
+    /// <summary>Each ends near its target; λ is what that took, and needs no pilot.</summary>
+    [Fact]
+    public void Targets_in_place_of_sparsities_are_reached()
+    {
+        using var folder = new TempFolder();
+        string suite = Write(folder, "{\"sites\": [\"resid_post\"], \"layers\": [3], \"widths\": [128], \"steps\": 400, " +
+            "\"target_l0s\": [8, 24], " + Options.Replace("0.05", "0.02", StringComparison.Ordinal)
+            .Replace("\"sparsity_warm_up\": 20", "\"sparsity_warm_up\": 100, \"lr_decay_last\": 80", StringComparison.Ordinal) + "}");
+        JsonElement[] items = [.. Suite(folder, suite, "out", "--no-model", "--report", folder.At("report.html"))
+            .GetProperty("items").EnumerateArray()];
+        Assert.Equal(["resid_post.3.w128.t8.s0", "resid_post.3.w128.t24.s0"], items.Select(i => i.GetProperty("name").GetString()));
+        // The rows that are kept back are few, and not of the same texts.
+        Assert.InRange(items[0].GetProperty("l0").GetDouble(), 6, 10);
+        Assert.InRange(items[1].GetProperty("l0").GetDouble(), 18, 30);
+        Assert.True(items[0].GetProperty("sparsity").GetDouble() > items[1].GetProperty("sparsity").GetDouble());
+        JsonElement[] table = [.. JsonElement.Parse(File.ReadAllBytes(folder.At("report.json"))).GetProperty("items").EnumerateArray()];
+        Assert.Equal([8, 24], table.Select(i => i.GetProperty("target_l0").GetDouble()));
+        Assert.Equal(items[0].GetProperty("sparsity").GetDouble(), table[0].GetProperty("sparsity").GetDouble());
+        Assert.False(Directory.Exists(folder.At("out", "pilots")));
+    }
+
     /// <summary>A pilot scales the default ladder; without one it is as the help has it.</summary>
     [Fact]
     public void Without_sparsities_a_pilot_finds_some()
