@@ -2,15 +2,16 @@ namespace KernelScope.Training;
 
 /// <summary>λ of each step: as the options say, or steered to a target L0.</summary>
 /// <remarks>
-/// Where L0 has a target T, λ begins at 1/(8·T), at which the penalty of T active features is an eighth of the mean squared norm of the
-/// scaled rows (for a sum of codes 1/(8·√T): that of T equal codes with unit norm is √T). It rises in a line, as a fixed one does; after
-/// that, each step multiplies it by exp(g·c), with c = ln(L0 / T) of the step's batch, held within −1 and 1, and g = 7.5 / steps: over a
-/// whole training λ can move by a factor of e^7.5 at most, and little from one step to the next.
+/// Where L0 has a target T, λ begins at 0.3/T, at which the penalty of T active features is 0.3 of the mean squared norm of the scaled
+/// rows (for a sum of codes 0.3/√T: that of T equal codes with unit norm is √T): several times what it ends at, so that L0 falls below
+/// the target and comes back to it, which gives a lower error than coming down. It rises in a line, as a fixed one does; after that,
+/// each step multiplies it by exp(g·c), with c = ln(L0 / T) of the step's batch, held within −1 and 1, and g = 15 / steps: over a
+/// whole training λ can move by a factor of e^15 at most, and little from one step to the next.
 /// All of its state is λ: a checkpoint holds it. For one caller at a time.
 /// </remarks>
 internal sealed class SparsityControl(TrainingOptions options)
 {
-    private const double Reach = 7.5, FirstPenalty = 0.125, LeastL0 = 1e-3;
+    private const double Reach = 15, FirstPenalty = 0.3, LeastL0 = 1e-3;
 
     /// <summary>λ without its warm-up.</summary>
     public double Value { get; set; } = options.TargetL0 > 0 ? First(options) : options.Sparsity;

@@ -37,8 +37,8 @@ public sealed class TrainingRun : IDisposable
     /// <summary>A run.</summary>
     /// <param name="trainer">Before its first step.</param>
     /// <param name="files">What to write.</param>
-    /// <exception cref="ArgumentException">There are files of an earlier run, and <see cref="TrainingFiles.Resume"/> is not
-    /// set.</exception>
+    /// <exception cref="ArgumentException">There are files of an earlier run, and <see cref="TrainingFiles.Resume"/> is not set; or an SAE
+    /// is there, and no checkpoint leads to it.</exception>
     /// <exception cref="NotSupportedException">What is trained has no file format.</exception>
     public TrainingRun(SaeTrainer trainer, TrainingFiles files)
     {
@@ -48,11 +48,11 @@ public sealed class TrainingRun : IDisposable
         _checkpoints = Path.Combine(files.Folder, CheckpointsName);
         _logPath = files.Log ?? Path.Combine(files.Folder, LogName);
         _ = SaeExport.Architecture(trainer.Options.Activation, trainer.Parameters.IsTranscoder, trainer.Options.Skip);
-        if (!files.Resume && TrainingCheckpoint.Newest(_checkpoints) is { } newest)
+        if (TrainingCheckpoint.Newest(_checkpoints) is not { } newest)
+            RequireNoSae();
+        else if (!files.Resume)
             throw new ArgumentException($"{newest} is a checkpoint of an earlier run; --resume goes on from it, or choose another folder.",
                 nameof(files));
-        if (!files.Resume && File.Exists(Path.Combine(files.Folder, SummaryName)))
-            throw new ArgumentException($"{files.Folder} holds a training that has ended; choose another folder.", nameof(files));
     }
 
     /// <summary>Measures the loss of the model with the SAE in it at each validation; null: it is not measured.</summary>
@@ -147,6 +147,25 @@ public sealed class TrainingRun : IDisposable
         _log!.FlushToDisk();
         TrainingCheckpoint.Write(_trainer, _checkpoints, _log.Length);
         TrainingCheckpoint.Prune(_checkpoints, _files.KeepEvery);
+    }
+
+    /// <summary>Refuses to write over an SAE that no checkpoint here leads to.</summary>
+    private void RequireNoSae()
+    {
+        string folder = _files.Folder;
+        if (File.Exists(Path.Combine(folder, SummaryName)))
+            throw new ArgumentException($"{folder} holds a training that has ended, and no checkpoint to go on from; choose another folder.",
+                "files");
+        // Exports without a summary are this training's own where it was killed between the two.
+        if (_files.Resume && File.Exists(_logPath))
+            return;
+        string width = Path.Combine(folder, SaeExport.WidthPath(_trainer.Options.Width, _trainer.Parameters.IsTranscoder, _files.Place));
+        IEnumerable<string> found = Directory.Exists(width)
+            ? Directory.EnumerateFiles(width, SaeCheckpoint.ParamsName, SearchOption.AllDirectories) : [];
+        string saeLens = Path.Combine(folder, SaeLensName);
+        if (found.Append(Path.Combine(saeLens, SaeCheckpoint.WeightsName)).FirstOrDefault(File.Exists) is string sae)
+            throw new ArgumentException($"{sae} is an SAE that is there already, and training would write beside or over it; choose another " +
+                "folder.", "files");
     }
 
     /// <summary>Goes to the newest whole checkpoint, and gives the length of the log then; 0 if there is none.</summary>

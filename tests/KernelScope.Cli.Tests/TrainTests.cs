@@ -158,7 +158,28 @@ public sealed class TrainTests
         Program.Run("train", "--from", folder.At("none.npz"), "--width", "64", "--sparsity", "1", "--out", folder.At("sae")).AssertFailed(1,
             "none.npz");
         Program.Json(Recipe(folder.At("sae"), 10));
+        byte[] before = File.ReadAllBytes(folder.At("sae/saelens/sae_weights.safetensors"));
         Program.Run(Recipe(folder.At("sae"), 10)).AssertFailed(1, "has ended");
+        // It left no checkpoint, so that going on would be beginning anew.
+        Program.Run(Recipe(folder.At("sae"), 20, "--resume")).AssertFailed(1, "has ended");
+        File.Delete(folder.At("sae/training.json"));
+        File.Delete(folder.At("sae/log.jsonl"));
+        Program.Run(Recipe(folder.At("sae"), 10)).AssertFailed(1, "is there already");
+        Directory.Move(folder.At("sae/saelens"), folder.At("elsewhere"));
+        Program.Run(Recipe(folder.At("sae"), 10, "--resume")).AssertFailed(1, "params.npz is an SAE");
+        Assert.Equal(before, File.ReadAllBytes(folder.At("elsewhere/sae_weights.safetensors")));
+    }
+
+    /// <summary>Killed between its exports and its summary, before any checkpoint: its own files are no obstacle.</summary>
+    [Fact]
+    public void What_it_left_unfinished_is_gone_over_with_resume()
+    {
+        using var folder = new TempFolder();
+        Program.Json(Recipe(folder.At("sae"), 10));
+        byte[] before = File.ReadAllBytes(folder.At("sae/saelens/sae_weights.safetensors"));
+        File.Delete(folder.At("sae/training.json"));
+        Program.Json(Recipe(folder.At("sae"), 10, "--resume"));
+        Assert.Equal(before, File.ReadAllBytes(folder.At("sae/saelens/sae_weights.safetensors")));
     }
 
     private static string[] WithoutTimes(string path) => [.. File.ReadLines(path).Select(line => line.Split(",\"seconds\"")[0])];

@@ -36,16 +36,16 @@ public class TargetL0Tests
     public void The_sparsity_moves_by_the_rule()
     {
         var control = new SparsityControl(Steered(TrainingActivation.JumpRelu, 8) with { Steps = 1000, SparsityWarmUp = 100 });
-        Assert.Equal(1.0 / 64, control.Value);
-        Assert.Equal(0.5 / 64, control.At(50));
+        Assert.Equal(0.3 / 8, control.Value);
+        Assert.Equal(0.15 / 8, control.At(50));
         control.Learn(99, 40);
-        Assert.Equal(1.0 / 64, control.Value);
+        Assert.Equal(0.3 / 8, control.Value);
         control.Learn(100, 8 * Math.E * Math.E);
-        Assert.Equal(Math.Exp(0.0075) / 64, control.Value, 15);
+        Assert.Equal(Math.Exp(0.015) * 0.3 / 8, control.Value, 15);
         control.Learn(101, 8 * Math.Exp(-0.5));
-        Assert.Equal(Math.Exp(0.0075 - 0.00375) / 64, control.Value, 15);
+        Assert.Equal(Math.Exp(0.015 - 0.0075) * 0.3 / 8, control.Value, 15);
         control.Learn(102, 0);
-        Assert.Equal(Math.Exp(-0.00375) / 64, control.At(103), 15);
+        Assert.Equal(Math.Exp(-0.0075) * 0.3 / 8, control.At(103), 15);
     }
 
     /// <summary>Where λ ended is in both exports' descriptions, and it is the same as in the log.</summary>
@@ -69,7 +69,7 @@ public class TargetL0Tests
         Assert.Equal(4, logged.Distinct().Count());
         // The line has the λ of its last step, and the outcome what that step led to.
         Assert.NotEqual(outcome.Lambda, logged[^1]);
-        Assert.InRange(logged[^1] / outcome.Lambda, Math.Exp(-7.5 / 200), Math.Exp(7.5 / 200));
+        Assert.InRange(logged[^1] / outcome.Lambda, Math.Exp(-15.0 / 200), Math.Exp(15.0 / 200));
     }
 
     [Theory]
