@@ -154,8 +154,8 @@ public sealed class TrainingRun : IDisposable
     {
         string folder = _files.Folder;
         if (File.Exists(Path.Combine(folder, SummaryName)))
-            throw new ArgumentException($"{folder} holds a training that has ended, and no checkpoint to go on from; choose another folder.",
-                "files");
+            throw new ArgumentException($"{folder} holds a training that has ended, and no checkpoint to go on from; choose another " +
+                "folder.", "files");
         // Exports without a summary are this training's own where it was killed between the two.
         if (_files.Resume && File.Exists(_logPath))
             return;
@@ -164,8 +164,8 @@ public sealed class TrainingRun : IDisposable
             ? Directory.EnumerateFiles(width, SaeCheckpoint.ParamsName, SearchOption.AllDirectories) : [];
         string saeLens = Path.Combine(folder, SaeLensName);
         if (found.Append(Path.Combine(saeLens, SaeCheckpoint.WeightsName)).FirstOrDefault(File.Exists) is string sae)
-            throw new ArgumentException($"{sae} is an SAE that is there already, and training would write beside or over it; choose another " +
-                "folder.", "files");
+            throw new ArgumentException($"{sae} is an SAE that is there already, and training would write beside or over it; choose " +
+                "another folder.", "files");
     }
 
     /// <summary>Goes to the newest whole checkpoint, and gives the length of the log then; 0 if there is none.</summary>
