@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Reflection;
+using System.Runtime.CompilerServices;
 using System.Text.Json;
 using KernelScope.Devices;
 using KernelScope.Sae;
@@ -313,6 +314,28 @@ public sealed class TrainingRun : IDisposable
 
     private List<string> Export(TrainingLog log)
     {
+        List<string> paths = WriteExports();
+        // The plain form's arrays go before their copies are read back: the two together would be more than was planned.
+        GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+        long differences = CheckExports(paths);
+        log.Write(json =>
+        {
+            json.WriteStartObject();
+            json.WriteStartArray("export");
+            foreach (string path in paths)
+                json.WriteStringValue(Path.GetRelativePath(_files.Folder, path).Replace('\\', '/'));
+            json.WriteEndArray();
+            json.WriteNumber("changed_by_folding", differences);
+            json.WriteEndObject();
+        });
+        log.FlushToDisk();
+        WriteSummary(log, paths, differences);
+        return paths;
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private List<string> WriteExports()
+    {
         // The plain form takes their place in memory: no step follows.
         _trainer.Parameters.ReleaseMoments();
         FoldedSae sae = _trainer.Fold();
@@ -328,19 +351,6 @@ public sealed class TrainingRun : IDisposable
         string folder = Path.Combine(_files.Folder, SaeLensName);
         SaeExport.WriteSaeLens(sae, _files.Place, folder);
         paths.Add(folder);
-        long differences = CheckExports(paths);
-        log.Write(json =>
-        {
-            json.WriteStartObject();
-            json.WriteStartArray("export");
-            foreach (string path in paths)
-                json.WriteStringValue(Path.GetRelativePath(_files.Folder, path).Replace('\\', '/'));
-            json.WriteEndArray();
-            json.WriteNumber("changed_by_folding", differences);
-            json.WriteEndObject();
-        });
-        log.FlushToDisk();
-        WriteSummary(log, paths, differences);
         return paths;
     }
 
