@@ -323,7 +323,8 @@ internal sealed class TrainCommand : Verb
             Streams.Error.WriteLine($"Wrote {Printable.Escape(path)}.");
         var result = new TrainResult(
             outcome.Export[0], place.Site?.ToString(), place.SiteOut?.ToString(), options.Width, outcome.Lambda,
-            options.TargetL0 > 0 ? options.TargetL0 : null, outcome.Steps, outcome.Rows, outcome.Validation?.L0, outcome.Validation?.Fvu, outcome.Validation?.DeltaLoss,
+            options.TargetL0 > 0 ? options.TargetL0 : null, outcome.Steps, outcome.Rows, outcome.Validation?.L0,
+            outcome.Validation?.Fvu, outcome.Validation?.DeltaLoss,
             outcome.Dead, outcome.Seconds, outcome.RowsPerSecond, outcome.Export, outcome.Log);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);

@@ -66,7 +66,8 @@ internal sealed class TrainOptions
     public TrainOptions(Command verb)
     {
         foreach (Option option in (ReadOnlySpan<Option>)[_width, _sparsity, _target, _activation, _k, _steps, _batch, _rate,
-            _rateWarmUp, _rateDecay, _sparsityWarmUp, _bandwidth, _theta, _thetaMin, _clip, _parameter, _seed, _scale, _scaleOut, _skip, _deadRows])
+            _rateWarmUp, _rateDecay, _sparsityWarmUp, _bandwidth, _theta, _thetaMin, _clip, _parameter, _seed, _scale, _scaleOut,
+            _skip, _deadRows])
             verb.Options.Add(option);
         _activation.CompletionSources.Add("jumprelu", "topk", "batchtopk", "relu");
         _parameter.CompletionSources.Add("theta", "log_theta");
