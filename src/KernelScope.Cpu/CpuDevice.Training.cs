@@ -14,6 +14,12 @@ public sealed unsafe partial class CpuDevice
     protected override void SparseProductCore(SparseCodes codes, int firstRow, Mat x, Mat destination)
     {
         CodeList list = HostCodes.Of(codes).List;
+        if (x.Columns == 1)
+        {
+            SumLists(list, firstRow, x, destination);
+            return;
+        }
+
         float* none = _own.Floats(destination.Columns);
         new Span<float>(none, destination.Columns).Clear();
         var part = new StoredMatrix { Pointer = (byte*)HostBuffer.Pointer(x), DType = DType.F32, Outputs = x.Columns, Transposed = true };
@@ -38,6 +44,41 @@ public sealed unsafe partial class CpuDevice
             };
             job.UnitOutputs = Ceiling(Ceiling(job.Outputs, Ceiling(_pool.Workers, Ceiling(job.Rows, job.UnitRows))), 32) * 32;
             DecodeRowsUpTo(&job, job.Rows);
+        }
+    }
+
+    /// <summary>A product with one column, with the bits of the decode's: a vector for each entry would be as slow as 200 columns.</summary>
+    private void SumLists(CodeList list, int firstRow, Mat x, Mat destination)
+    {
+        fixed (long* starts = list.RowStart)
+        fixed (int* indices = list.Feature)
+        fixed (float* values = list.Value)
+        {
+            var job = new SparseDotJob
+            {
+                RowStart = starts + firstRow,
+                Index = indices,
+                Value = values,
+                W = HostBuffer.Pointer(destination),
+                WStride = destination.Stride,
+                X = HostBuffer.Pointer(x),
+                Rows = destination.Rows,
+                UnitRows = SparseRows,
+            };
+            _pool.Run(&SumsOfLists, &job, Ceiling(job.Rows, SparseRows));
+        }
+    }
+
+    private static void SumsOfLists(void* argument, int unit, int worker)
+    {
+        var job = (SparseDotJob*)argument;
+        int end = Math.Min((unit + 1) * job->UnitRows, job->Rows);
+        for (int r = unit * job->UnitRows; r < end; r++)
+        {
+            float sum = 0;
+            for (long n = job->RowStart[r]; n < job->RowStart[r + 1]; n++)
+                sum = float.MultiplyAddEstimate(job->Value[n], job->X[job->Index[n]], sum);
+            job->W[r * job->WStride] = sum;
         }
     }
 

@@ -46,6 +46,9 @@ public sealed class FoldedSae
     /// <summary>W_skip [d_out, d_in]; empty where there is none.</summary>
     public required ReadOnlyMemory<float> Skip { get; init; }
 
+    /// <summary>The L0 that λ was steered to, and the λ that this led to; null where λ was given.</summary>
+    internal (double L0, double Sparsity)? Target { get; private init; }
+
     /// <summary>What each feature's codes are multiplied by beside C, so that decoder rows stay unit vectors where inputs and targets have
     /// different scales: C_out/C for a transcoder, else 1.</summary>
     internal double CodeFactor { get; private init; }
@@ -74,6 +77,7 @@ public sealed class FoldedSae
             Decoder = p.Read(p.Decoder.Values),
             DecoderBias = Scaled(decoderBias, trainer.TargetScale),
             Skip = p.Skip is { } skip ? Scaled(p.Read(skip.Values), ratio) : [],
+            Target = trainer.Options.TargetL0 > 0 ? (trainer.Options.TargetL0, trainer.Sparsity.Value) : null,
             CodeFactor = ratio,
         };
     }

@@ -12,6 +12,9 @@ internal sealed class IntervalSums(int outputs)
 
     public double Penalty { get; set; }
 
+    /// <summary>λ of the last step.</summary>
+    public double Lambda { get; private set; }
+
     public long Active { get; set; }
 
     public long Near { get; set; }
@@ -53,6 +56,7 @@ internal sealed class IntervalSums(int outputs)
             TrainingActivation.Relu => step.CodeSum,
             _ => 0,
         });
+        Lambda = step.Lambda;
         Active += step.Active;
         Near += step.Near;
         Rows += step.Rows;

@@ -11,7 +11,10 @@ internal static class OptionsJson
         json.WriteStartObject();
         json.WriteNumber("width", o.Width);
         json.WriteString("activation", NameOf(o.Activation));
-        json.WriteNumber("sparsity", o.Sparsity);
+        if (o.TargetL0 > 0)
+            json.WriteNumber("target_l0", o.TargetL0);
+        else
+            json.WriteNumber("sparsity", o.Sparsity);
         if (o.K > 0)
             json.WriteNumber("k", o.K);
         if (withSteps)
@@ -46,14 +49,14 @@ internal static class OptionsJson
 
     /// <summary>
     /// What decides every bit: the options, the rows, the scales, and the arithmetic. The number of steps is not in it, so that a run can
-    /// be made longer, unless the learning rate falls towards its end.
+    /// be made longer, unless the learning rate falls towards its end or the sparsity is steered over its length.
     /// </summary>
     public static string HashOf(SaeTrainer trainer)
     {
         byte[] text = [.. JsonFile.Line(json =>
         {
             json.WriteStartArray();
-            Write(json, trainer.Options, withSteps: trainer.Options.LearningRateDecay > 0);
+            Write(json, trainer.Options, withSteps: trainer.Options is { LearningRateDecay: > 0 } or { TargetL0: > 0 });
             json.WriteStringValue(trainer.Rows.Identity);
             json.WriteNumberValue(trainer.Scale);
             json.WriteNumberValue(trainer.TargetScale);

@@ -14,21 +14,25 @@ internal static class SaeExport
 
     /// <summary><c>res/layer_3/width_16k/average_l0_71/params.npz</c>: the kind from the site, as far as it is one of Gemma
     /// Scope's.</summary>
-    public static string GemmaScopePath(FoldedSae sae, TrainedPlace place, double l0)
+    public static string GemmaScopePath(FoldedSae sae, TrainedPlace place, double l0) => Path.Combine(
+        WidthPath(sae.Width, sae.IsTranscoder, place),
+        string.Create(CultureInfo.InvariantCulture, $"average_l0_{Math.Round(l0):0}"),
+        SaeCheckpoint.ParamsName);
+
+    /// <summary>That path without its last two parts.</summary>
+    public static string WidthPath(int width, bool isTranscoder, TrainedPlace place)
     {
         string? kind = place.Site?.Site switch
         {
-            Site.ResidPost when !sae.IsTranscoder => "res",
-            Site.Z when !sae.IsTranscoder => "att",
-            Site.MlpOutPost when !sae.IsTranscoder => "mlp",
-            Site.MlpInUnit when sae.IsTranscoder && place.SiteOut?.Site == Site.MlpOutPost => "transcoder",
+            Site.ResidPost when !isTranscoder => "res",
+            Site.Z when !isTranscoder => "att",
+            Site.MlpOutPost when !isTranscoder => "mlp",
+            Site.MlpInUnit when isTranscoder && place.SiteOut?.Site == Site.MlpOutPost => "transcoder",
             _ => null,
         };
-        string width = Width(sae.Width), mean = string.Create(CultureInfo.InvariantCulture, $"average_l0_{Math.Round(l0):0}");
-        return kind is null
-            ? Path.Combine($"width_{width}", mean, SaeCheckpoint.ParamsName)
-            : Path.Combine(kind, string.Create(CultureInfo.InvariantCulture, $"layer_{place.Site!.Value.Layer}"), $"width_{width}", mean,
-                SaeCheckpoint.ParamsName);
+        string last = $"width_{Width(width)}";
+        return kind is null ? last
+            : Path.Combine(kind, string.Create(CultureInfo.InvariantCulture, $"layer_{place.Site!.Value.Layer}"), last);
     }
 
     /// <summary>A <c>params.npz</c>.</summary>
@@ -111,6 +115,12 @@ internal static class SaeExport
             json.WriteString("hook_name_out", place.SiteOut?.TransformerLensName);
         json.WriteNull("hook_head_index");
         json.WriteBoolean("prepend_bos", true);
+        if (sae.Target is (double target, double sparsity))
+        {
+            json.WriteNumber("target_l0", target);
+            json.WriteNumber("sparsity", sparsity);
+        }
+
         json.WriteEndObject();
         json.WriteEndObject();
     }

@@ -79,6 +79,9 @@ public sealed class SaeTrainer : IDisposable
     /// <summary>What was summed since it was last cleared.</summary>
     internal IntervalSums Interval { get; }
 
+    /// <summary>λ of each step.</summary>
+    internal SparsityControl Sparsity => _step.Sparsity;
+
     internal double? CommonThreshold { get => _rule.CommonThreshold; set => _rule.CommonThreshold = value; }
 
     internal long[] LastFired => _lastFired;

@@ -44,6 +44,8 @@ internal static class TrainingCheckpoint
             json.WriteNumber("rows", trainer.Rows.Position);
             json.WriteString("options_sha256", OptionsJson.HashOf(trainer));
             json.WriteNumber("log_length", logLength);
+            if (trainer.Options.TargetL0 > 0)
+                json.WriteNumber("lambda", trainer.Sparsity.Value);
             if (trainer.CommonThreshold is { } threshold)
                 json.WriteNumber("common_threshold", threshold);
             json.WriteEndObject();
@@ -121,6 +123,8 @@ internal static class TrainingCheckpoint
         using (FileStream reader = File.OpenRead(Path.Combine(path, Reader)))
             trainer.Rows.LoadState(reader);
         trainer.Step = Number(state, "step", statePath);
+        if (trainer.Options.TargetL0 > 0)
+            trainer.Sparsity.Value = state.GetProperty("lambda").GetDouble();
         if (trainer.CommonThreshold is not null)
             trainer.CommonThreshold = state.GetProperty("common_threshold").GetDouble();
         return Number(state, "log_length", statePath);

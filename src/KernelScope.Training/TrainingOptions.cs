@@ -39,6 +39,10 @@ public sealed record TrainingOptions
     /// not used by the others.</summary>
     public double Sparsity { get; init; }
 
+    /// <summary>The L0 that λ is steered to, beside which <see cref="Sparsity"/> is 0; of <see cref="TrainingActivation.JumpRelu"/> and
+    /// <see cref="TrainingActivation.Relu"/>. 0: λ is what <see cref="Sparsity"/> says.</summary>
+    public double TargetL0 { get; init; }
+
     /// <summary>The activation function.</summary>
     public TrainingActivation Activation { get; init; }
 
@@ -94,9 +98,6 @@ public sealed record TrainingOptions
     /// <summary>A feature is dead if it was active on none of the last so many rows.</summary>
     public long DeadRows { get; init; } = 10_000_000;
 
-    /// <summary>λ of a step.</summary>
-    public double SparsityAt(long step) => SparsityWarmUp > 0 ? Sparsity * Math.Min((double)step / SparsityWarmUp, 1) : Sparsity;
-
     /// <summary>The learning rate of a step.</summary>
     public double LearningRateAt(long step)
     {
@@ -131,6 +132,7 @@ public sealed record TrainingOptions
                 throw new ArgumentException("A least threshold does nothing where log θ is learned: that stays above 0 by itself.");
         }
 
+        RequireTarget();
         if (Activation is TrainingActivation.TopK or TrainingActivation.BatchTopK ? K <= 0 || K > Width : K != 0)
             throw new ArgumentException($"k is {K}; TopK and BatchTopK need a number from 1 to the width, {Width}, and the others take " +
                 "none.");
@@ -138,6 +140,21 @@ public sealed record TrainingOptions
             Positive(scale, "The scale");
         if (ScaleOut is { } scaleOut)
             Positive(scaleOut, "The scale of targets");
+    }
+
+    private void RequireTarget()
+    {
+        if (TargetL0 == 0)
+            return;
+        if (Activation is TrainingActivation.TopK or TrainingActivation.BatchTopK)
+            throw new ArgumentException("A target L0 does nothing for TopK and BatchTopK: k is their L0.");
+        if (!(TargetL0 > 0 && TargetL0 < Width))
+            throw new ArgumentException($"The target L0 is {TargetL0}; a number above 0 and below the width, {Width}, is needed.");
+        if (Sparsity != 0)
+            throw new ArgumentException("The sparsity is found for a target L0; one of the two is given.");
+        if (SparsityWarmUp >= Steps)
+            throw new ArgumentException($"The sparsity is steered to a target L0 when it has risen, over {SparsityWarmUp} steps, and " +
+                $"there are only {Steps}: a shorter warm-up is needed.");
     }
 
     private static void Positive(double value, string name)

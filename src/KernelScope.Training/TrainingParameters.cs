@@ -87,10 +87,10 @@ internal sealed class TrainingParameters : IDisposable
     /// biases 0.</summary>
     public void Initialize(TrainingOptions options, string identity)
     {
-        float[] decoder = Uniform(OutputDim, new Xoshiro256(identity, options.Seed, "W_dec"), unitRows: true);
-        _device.Write(decoder, Decoder.Values);
-        _device.Write(IsTranscoder ? Uniform(InputDim, new Xoshiro256(identity, options.Seed, "W_enc"), unitRows: false) : decoder,
-            Encoder.Values);
+        FillUniform(new Xoshiro256(identity, options.Seed, "W_dec"), unitRows: true, IsTranscoder ? [Decoder.Values]
+            : [Decoder.Values, Encoder.Values]);
+        if (IsTranscoder)
+            FillUniform(new Xoshiro256(identity, options.Seed, "W_enc"), unitRows: false, Encoder.Values);
         if (Threshold is { } threshold)
         {
             float[] first = new float[Width];
@@ -129,26 +129,36 @@ internal sealed class TrainingParameters : IDisposable
             owned.Dispose();
     }
 
-    private float[] Uniform(int columns, Xoshiro256 random, bool unitRows)
+    /// <summary>Fills matrices with the same values, some rows at a time: all of them on the host, too, would be memory that nobody
+    /// planned.</summary>
+    private void FillUniform(Xoshiro256 random, bool unitRows, params ReadOnlySpan<Mat> matrices)
     {
-        float[] values = new float[checked(Width * columns)];
+        const int BlockRows = 256;
+        int columns = matrices[0].Columns;
+        float[] values = new float[checked(BlockRows * columns)];
         double bound = Math.Sqrt(6.0 / columns);
-        for (int at = 0; at < values.Length; at += columns)
+        for (int first = 0; first < Width; first += BlockRows)
         {
-            double squares = 0;
-            Span<float> row = values.AsSpan(at, columns);
-            foreach (ref float value in row)
-            {
-                value = (float)(bound * ((2 * random.Uniform()) - 1));
-                squares += (double)value * value;
-            }
+            int count = Math.Min(BlockRows, Width - first);
+            for (int r = 0; r < count; r++)
+                FillRow(values.AsSpan(r * columns, columns), random, bound, unitRows);
+            foreach (Mat matrix in matrices)
+                _device.Write(values.AsSpan(0, count * columns), matrix.RowRange(first, count));
+        }
+    }
 
-            double factor = unitRows ? 1 / Math.Sqrt(squares) : 1;
-            foreach (ref float value in row)
-                value = (float)(value * factor);
+    private static void FillRow(Span<float> row, Xoshiro256 random, double bound, bool unitRow)
+    {
+        double squares = 0;
+        foreach (ref float value in row)
+        {
+            value = (float)(bound * ((2 * random.Uniform()) - 1));
+            squares += (double)value * value;
         }
 
-        return values;
+        double factor = unitRow ? 1 / Math.Sqrt(squares) : 1;
+        foreach (ref float value in row)
+            value = (float)(value * factor);
     }
 
     private TrainedMatrix Trained(string name, int rows, int columns) => new(name, Create(name, rows, columns),

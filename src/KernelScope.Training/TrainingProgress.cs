@@ -16,6 +16,9 @@ public sealed record TrainingProgress
     /// <summary>Mean number of active features of a row.</summary>
     public required double L0 { get; init; }
 
+    /// <summary>λ of the last step; 0 where nothing is weighted.</summary>
+    public required double Lambda { get; init; }
+
     /// <summary>Share of variance that is not explained.</summary>
     public required double Fvu { get; init; }
 
@@ -38,6 +41,9 @@ public sealed record TrainingOutcome
 
     /// <summary>The last measurement on rows that were kept back; null where none were.</summary>
     public required ValidationResult? Validation { get; init; }
+
+    /// <summary>λ at the end: what was given, or what a target L0 led to.</summary>
+    public required double Lambda { get; init; }
 
     /// <summary>Number of dead features.</summary>
     public required int Dead { get; init; }

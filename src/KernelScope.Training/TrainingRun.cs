@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Reflection;
+using System.Runtime.CompilerServices;
 using System.Text.Json;
 using KernelScope.Devices;
 using KernelScope.Sae;
@@ -37,8 +38,8 @@ public sealed class TrainingRun : IDisposable
     /// <summary>A run.</summary>
     /// <param name="trainer">Before its first step.</param>
     /// <param name="files">What to write.</param>
-    /// <exception cref="ArgumentException">There are files of an earlier run, and <see cref="TrainingFiles.Resume"/> is not
-    /// set.</exception>
+    /// <exception cref="ArgumentException">There are files of an earlier run, and <see cref="TrainingFiles.Resume"/> is not set; or an SAE
+    /// is there, and no checkpoint leads to it.</exception>
     /// <exception cref="NotSupportedException">What is trained has no file format.</exception>
     public TrainingRun(SaeTrainer trainer, TrainingFiles files)
     {
@@ -48,11 +49,11 @@ public sealed class TrainingRun : IDisposable
         _checkpoints = Path.Combine(files.Folder, CheckpointsName);
         _logPath = files.Log ?? Path.Combine(files.Folder, LogName);
         _ = SaeExport.Architecture(trainer.Options.Activation, trainer.Parameters.IsTranscoder, trainer.Options.Skip);
-        if (!files.Resume && TrainingCheckpoint.Newest(_checkpoints) is { } newest)
+        if (TrainingCheckpoint.Newest(_checkpoints) is not { } newest)
+            RequireNoSae();
+        else if (!files.Resume)
             throw new ArgumentException($"{newest} is a checkpoint of an earlier run; --resume goes on from it, or choose another folder.",
                 nameof(files));
-        if (!files.Resume && File.Exists(Path.Combine(files.Folder, SummaryName)))
-            throw new ArgumentException($"{files.Folder} holds a training that has ended; choose another folder.", nameof(files));
     }
 
     /// <summary>Measures the loss of the model with the SAE in it at each validation; null: it is not measured.</summary>
@@ -132,6 +133,7 @@ public sealed class TrainingRun : IDisposable
             Steps = _trainer.Step,
             Rows = _trainer.Rows.Position,
             Validation = _validation,
+            Lambda = _trainer.Sparsity.Value,
             Dead = _trainer.Dead,
             Seconds = seconds,
             RowsPerSecond = (_trainer.Rows.Position - _first) / seconds,
@@ -146,6 +148,25 @@ public sealed class TrainingRun : IDisposable
         _log!.FlushToDisk();
         TrainingCheckpoint.Write(_trainer, _checkpoints, _log.Length);
         TrainingCheckpoint.Prune(_checkpoints, _files.KeepEvery);
+    }
+
+    /// <summary>Refuses to write over an SAE that no checkpoint here leads to.</summary>
+    private void RequireNoSae()
+    {
+        string folder = _files.Folder;
+        if (File.Exists(Path.Combine(folder, SummaryName)))
+            throw new ArgumentException($"{folder} holds a training that has ended, and no checkpoint to go on from; choose another " +
+                "folder.", "files");
+        // Exports without a summary are this training's own where it was killed between the two.
+        if (_files.Resume && File.Exists(_logPath))
+            return;
+        string width = Path.Combine(folder, SaeExport.WidthPath(_trainer.Options.Width, _trainer.Parameters.IsTranscoder, _files.Place));
+        IEnumerable<string> found = Directory.Exists(width)
+            ? Directory.EnumerateFiles(width, SaeCheckpoint.ParamsName, SearchOption.AllDirectories) : [];
+        string saeLens = Path.Combine(folder, SaeLensName);
+        if (found.Append(Path.Combine(saeLens, SaeCheckpoint.WeightsName)).FirstOrDefault(File.Exists) is string sae)
+            throw new ArgumentException($"{sae} is an SAE that is there already, and training would write beside or over it; choose " +
+                "another folder.", "files");
     }
 
     /// <summary>Goes to the newest whole checkpoint, and gives the length of the log then; 0 if there is none.</summary>
@@ -192,6 +213,7 @@ public sealed class TrainingRun : IDisposable
             Steps = _trainer.Options.Steps,
             Loss = sums.Loss,
             L0 = sums.L0,
+            Lambda = sums.Lambda,
             Fvu = sums.Fvu,
             Dead = dead,
             RowsPerSecond = speed
@@ -232,7 +254,7 @@ public sealed class TrainingRun : IDisposable
         json.WriteNumber("step", _trainer.Step);
         json.WriteNumber("rows", _trainer.Rows.Position);
         json.WriteNumber("lr", options.LearningRateAt(_trainer.Step - 1));
-        json.WriteNumber("lambda", options.SparsityAt(_trainer.Step - 1));
+        json.WriteNumber("lambda", sums.Lambda);
         json.Number("loss", sums.Loss);
         json.Number("mse", sums.Mse);
         json.Number("l0", sums.L0);
@@ -292,6 +314,28 @@ public sealed class TrainingRun : IDisposable
 
     private List<string> Export(TrainingLog log)
     {
+        List<string> paths = WriteExports();
+        // The plain form's arrays go before their copies are read back: the two together would be more than was planned.
+        GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+        long differences = CheckExports(paths);
+        log.Write(json =>
+        {
+            json.WriteStartObject();
+            json.WriteStartArray("export");
+            foreach (string path in paths)
+                json.WriteStringValue(Path.GetRelativePath(_files.Folder, path).Replace('\\', '/'));
+            json.WriteEndArray();
+            json.WriteNumber("changed_by_folding", differences);
+            json.WriteEndObject();
+        });
+        log.FlushToDisk();
+        WriteSummary(log, paths, differences);
+        return paths;
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private List<string> WriteExports()
+    {
         // The plain form takes their place in memory: no step follows.
         _trainer.Parameters.ReleaseMoments();
         FoldedSae sae = _trainer.Fold();
@@ -307,19 +351,6 @@ public sealed class TrainingRun : IDisposable
         string folder = Path.Combine(_files.Folder, SaeLensName);
         SaeExport.WriteSaeLens(sae, _files.Place, folder);
         paths.Add(folder);
-        long differences = CheckExports(paths);
-        log.Write(json =>
-        {
-            json.WriteStartObject();
-            json.WriteStartArray("export");
-            foreach (string path in paths)
-                json.WriteStringValue(Path.GetRelativePath(_files.Folder, path).Replace('\\', '/'));
-            json.WriteEndArray();
-            json.WriteNumber("changed_by_folding", differences);
-            json.WriteEndObject();
-        });
-        log.FlushToDisk();
-        WriteSummary(log, paths, differences);
         return paths;
     }
 
@@ -380,6 +411,8 @@ public sealed class TrainingRun : IDisposable
         WriteOrigin(json);
         json.WriteNumber("steps", _trainer.Step);
         json.WriteNumber("rows", _trainer.Rows.Position);
+        if (_trainer.Options.TargetL0 > 0)
+            json.WriteNumber("sparsity", _trainer.Sparsity.Value);
         if (_validation is not null)
         {
             json.WritePropertyName("validation");

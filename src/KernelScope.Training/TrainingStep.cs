@@ -74,10 +74,14 @@ internal sealed class TrainingStep : IDisposable
             throw;
         }
 
+        Sparsity = new SparsityControl(options);
         Fired = new int[width];
         _nearCounts = new int[width];
         _host = new float[Math.Max(width, Math.Max(_batch, outputs))];
     }
+
+    /// <summary>λ.</summary>
+    public SparsityControl Sparsity { get; }
 
     /// <summary>In how many rows of the last batch each feature was active.</summary>
     public int[] Fired { get; }
@@ -96,7 +100,7 @@ internal sealed class TrainingStep : IDisposable
     /// <param name="norms">Whether <see cref="SquaredGradients"/> is wanted.</param>
     public StepResult Run(long step, Mat x, Mat target, bool norms)
     {
-        double lambda = _options.SparsityAt(step);
+        double lambda = Sparsity.At(step);
         var adam = new AdamStep(step, _options.LearningRateAt(step));
         SquaredGradients.Clear();
         Forward(x, target);
@@ -116,6 +120,7 @@ internal sealed class TrainingStep : IDisposable
             LearningRate = adam.LearningRate,
         };
         Update(x, adam, lambda, norms);
+        Sparsity.Learn(step, (double)result.Active / _batch);
         return result;
     }
 

@@ -130,6 +130,34 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
         Assert.Equal(6, Directory.GetFiles(folder.At("together"), "result.json", SearchOption.AllDirectories).Length);
     }
 
+    /// <summary>Each is what a single training with its target gives; λ is what that took, and needs no pilot.</summary>
+    [Fact]
+    public void Targets_may_stand_in_place_of_sparsities()
+    {
+        using var folder = new TempFolder();
+        string suite = Write(folder, "{\"sites\": [\"resid_post\"], \"layers\": [3], \"widths\": [128], \"steps\": 60, " +
+            "\"target_l0s\": [8, 24], " + Options + "}");
+        JsonElement[] items = [.. Suite(folder, suite, "out", "--no-model", "--report", folder.At("report.html"))
+            .GetProperty("items").EnumerateArray()];
+        Assert.Equal(["resid_post.3.w128.t8.s0", "resid_post.3.w128.t24.s0"], items.Select(i => i.GetProperty("name").GetString()));
+        Assert.True(items[0].GetProperty("sparsity").GetDouble() > items[1].GetProperty("sparsity").GetDouble());
+        string recipe = "--width 128 --target-l0 24 --steps 60 --batch 64 --lr 0.002 --lr-warm-up 10 --sparsity-warm-up 20 " +
+            "--bandwidth 0.05 --theta 0.05 --bucket 500 --validation 0.3 --loss-sequences 0";
+        JsonElement single = Program.Json(["train", "--from", _run.Path, "--site", "resid_post.3", .. recipe.Split(' '), "--out",
+            folder.At("single")]);
+        Assert.Equal(File.ReadAllBytes(single.GetProperty("sae").GetString()!),
+            File.ReadAllBytes(items[1].GetProperty("path").GetString()!));
+        Assert.Equal(single.GetProperty("sparsity").GetDouble(), items[1].GetProperty("sparsity").GetDouble());
+        JsonElement[] table = [.. JsonElement.Parse(File.ReadAllBytes(folder.At("report.json"))).GetProperty("items").EnumerateArray()];
+        Assert.Equal([8, 24], table.Select(i => i.GetProperty("target_l0").GetDouble()));
+        Assert.Equal(items[0].GetProperty("sparsity").GetDouble(), table[0].GetProperty("sparsity").GetDouble());
+        Assert.False(Directory.Exists(folder.At("out", "pilots")));
+        foreach (string both in (string[])["\"sparsities\": [0.01], \"target_l0s\": [8]", "\"target_l0s\": [0]",
+            "\"target_l0s\": [128]", "\"target_l0s\": []"])
+            Program.Run("suite", Write(folder, "{\"sites\": [\"resid_post\"], \"layers\": [3], \"widths\": [128], \"steps\": 60, " +
+                both + ", " + Options + "}"), "--from", _run.Path, "--dry-run").AssertFailed(1, "target");
+    }
+
     /// <summary>A pilot scales the default ladder; without one it is as the help has it.</summary>
     [Fact]
     public void Without_sparsities_a_pilot_finds_some()

@@ -40,6 +40,20 @@ public sealed class TrainTests
         Assert.Equal(result.GetProperty("fvu").GetDouble(), encoded[0].GetProperty("fvu").GetDouble(), 0.05);
     }
 
+    /// <summary>The sparsity that a target led to is in the result, beside the L0.</summary>
+    [Fact]
+    public void A_target_for_L0_is_reached_and_reported()
+    {
+        using var folder = new TempFolder();
+        string[] recipe = Recipe(folder.At("sae"), 600, "--lr-decay-last", "120", "--target-l0", "6");
+        int given = Array.IndexOf(recipe, "--sparsity");
+        JsonElement result = Program.Json([.. recipe[..given], .. recipe[(given + 2)..]]);
+        Assert.InRange(result.GetProperty("l0").GetDouble(), 5.4, 6.6);
+        Assert.Equal(6, result.GetProperty("target_l0").GetDouble());
+        JsonElement summary = JsonElement.Parse(File.ReadAllBytes(folder.At("sae/training.json")));
+        Assert.Equal(summary.GetProperty("sparsity").GetDouble(), result.GetProperty("sparsity").GetDouble());
+    }
+
     /// <summary>The process is killed at a moment of its own, again and again, until it gets through.</summary>
     [Fact]
     [Trait("Category", "Slow")]
@@ -116,6 +130,12 @@ public sealed class TrainTests
 
     [Theory]
     [InlineData(2, "--sparsity is missing", "--width", "64")]
+    [InlineData(2, "one of the two decides", "--width", "64", "--sparsity", "1", "--target-l0", "8")]
+    [InlineData(2, "--target-l0 does nothing", "--width", "64", "--activation", "topk", "--k", "4", "--target-l0", "8")]
+    [InlineData(2, "--target-l0 does nothing", "--width", "64", "--activation", "batchtopk", "--target-l0", "8")]
+    [InlineData(2, "must be above 0", "--width", "64", "--target-l0", "0")]
+    [InlineData(2, "below the width", "--width", "64", "--target-l0", "64")]
+    [InlineData(2, "a shorter warm-up", "--width", "64", "--target-l0", "8", "--steps", "100")]
     [InlineData(2, "--k is missing", "--width", "64", "--activation", "topk")]
     [InlineData(2, "--sparsity does nothing", "--width", "64", "--activation", "topk", "--k", "4", "--sparsity", "1")]
     [InlineData(2, "--k does nothing", "--width", "64", "--sparsity", "1", "--k", "4")]
@@ -138,7 +158,28 @@ public sealed class TrainTests
         Program.Run("train", "--from", folder.At("none.npz"), "--width", "64", "--sparsity", "1", "--out", folder.At("sae")).AssertFailed(1,
             "none.npz");
         Program.Json(Recipe(folder.At("sae"), 10));
+        byte[] before = File.ReadAllBytes(folder.At("sae/saelens/sae_weights.safetensors"));
         Program.Run(Recipe(folder.At("sae"), 10)).AssertFailed(1, "has ended");
+        // It left no checkpoint, so that going on would be beginning anew.
+        Program.Run(Recipe(folder.At("sae"), 20, "--resume")).AssertFailed(1, "has ended");
+        File.Delete(folder.At("sae/training.json"));
+        File.Delete(folder.At("sae/log.jsonl"));
+        Program.Run(Recipe(folder.At("sae"), 10)).AssertFailed(1, "is there already");
+        Directory.Move(folder.At("sae/saelens"), folder.At("elsewhere"));
+        Program.Run(Recipe(folder.At("sae"), 10, "--resume")).AssertFailed(1, "params.npz is an SAE");
+        Assert.Equal(before, File.ReadAllBytes(folder.At("elsewhere/sae_weights.safetensors")));
+    }
+
+    /// <summary>Killed between its exports and its summary, before any checkpoint: its own files are no obstacle.</summary>
+    [Fact]
+    public void What_it_left_unfinished_is_gone_over_with_resume()
+    {
+        using var folder = new TempFolder();
+        Program.Json(Recipe(folder.At("sae"), 10));
+        byte[] before = File.ReadAllBytes(folder.At("sae/saelens/sae_weights.safetensors"));
+        File.Delete(folder.At("sae/training.json"));
+        Program.Json(Recipe(folder.At("sae"), 10, "--resume"));
+        Assert.Equal(before, File.ReadAllBytes(folder.At("sae/saelens/sae_weights.safetensors")));
     }
 
     private static string[] WithoutTimes(string path) => [.. File.ReadLines(path).Select(line => line.Split(",\"seconds\"")[0])];

@@ -14,7 +14,25 @@ public class ResumeTests
     {
         using var folder = new TemporaryFolder();
         using var device = new CpuDevice(2);
-        TrainingOptions options = Frontier.Small(activation);
+        UnbrokenAndStopped(device, folder, Frontier.Small(activation));
+    }
+
+    /// <summary>λ, too, goes on from where it was.</summary>
+    [Theory]
+    [InlineData(TrainingActivation.JumpRelu)]
+    [InlineData(TrainingActivation.Relu)]
+    public void So_it_is_where_the_sparsity_is_steered(TrainingActivation activation)
+    {
+        using var folder = new TemporaryFolder();
+        using var device = new CpuDevice(2);
+        TrainingOptions options = TargetL0Tests.Steered(activation, 6, 120);
+        UnbrokenAndStopped(device, folder, options);
+        var e = Assert.Throws<InvalidDataException>(() => Run(device, options with { Steps = 240 }, folder["broken"], long.MaxValue));
+        Assert.Contains("other options", e.Message, StringComparison.Ordinal);
+    }
+
+    private static void UnbrokenAndStopped(CpuDevice device, TemporaryFolder folder, TrainingOptions options)
+    {
         Run(device, options, folder["whole"], long.MaxValue);
         var random = new Random(7);
         long at = 0;

@@ -82,7 +82,8 @@ internal sealed class SuiteCommand : Verb
         "The file: {\"sites\": [\"resid_post\", {\"site\": \"mlp_in_unit\", \"site_out\": \"mlp_out_post\"}], \"layers\": \"all\", " +
             "\"widths\": [1024], \"sparsities\": [0.001], \"seeds\": [0], \"steps\": 5000, \"options\": {\"batch\": 2048, \"lr\": " +
             "0.001}}; " +
-            "the options are those of 'train', with _ for -. Without sparsities a pilot finds some.",
+            "the options are those of 'train', with _ for -. \"target_l0s\": [20, 40] in place of sparsities steers each SAE to an L0; " +
+            "without either a pilot finds sparsities.",
         "  kernelscope harvest --out acts --text-file demo --sites resid_post.3 --context 64\n" +
         "  echo '{\"sites\": [\"resid_post\"], \"layers\": [3], \"widths\": [256], \"sparsities\": [0.002, 0.008], \"steps\": 60, " +
             "\"options\": {\"batch\": 128, \"lr\": 0.002, \"lr_warm_up\": 10, \"sparsity_warm_up\": 20, \"bandwidth\": 0.05, " +

@@ -322,8 +322,9 @@ internal sealed class TrainCommand : Verb
         foreach (string path in outcome.Export)
             Streams.Error.WriteLine($"Wrote {Printable.Escape(path)}.");
         var result = new TrainResult(
-            outcome.Export[0], place.Site?.ToString(), place.SiteOut?.ToString(), options.Width, options.Sparsity, outcome.Steps,
-                outcome.Rows, outcome.Validation?.L0, outcome.Validation?.Fvu, outcome.Validation?.DeltaLoss,
+            outcome.Export[0], place.Site?.ToString(), place.SiteOut?.ToString(), options.Width, outcome.Lambda,
+            options.TargetL0 > 0 ? options.TargetL0 : null, outcome.Steps, outcome.Rows, outcome.Validation?.L0,
+            outcome.Validation?.Fvu, outcome.Validation?.DeltaLoss,
             outcome.Dead, outcome.Seconds, outcome.RowsPerSecond, outcome.Export, outcome.Log);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
@@ -331,6 +332,7 @@ internal sealed class TrainCommand : Verb
             Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture,
                 $"{result.Steps:N0} steps of {options.Batch:N0} rows" +
                 $"{(result.L0 is { } l0 ? $" · L0 {l0:0.0} · FVU {result.Fvu:0.0000}" : "")}" +
+                $"{(result.TargetL0 is { } target ? $" (target {target}, sparsity {result.Sparsity:0.###e+0})" : "")}" +
                 $"{(result.DeltaLoss is { } delta ? $" · delta loss {delta:0.0000}" : "")}" +
                 $" · {result.Dead:N0} dead · {result.RowsPerSecond:N0} rows/s"));
     }
@@ -338,6 +340,6 @@ internal sealed class TrainCommand : Verb
 
 /// <summary>Result of <c>train</c>.</summary>
 internal sealed record TrainResult(
-    string Sae, string? Site, string? SiteOut, int Width, double Sparsity, long Steps, long Rows, double? L0, double? Fvu,
+    string Sae, string? Site, string? SiteOut, int Width, double Sparsity, double? TargetL0, long Steps, long Rows, double? L0, double? Fvu,
     double? DeltaLoss, int Dead,
         double Seconds, double RowsPerSecond, IReadOnlyList<string> Export, string Log);

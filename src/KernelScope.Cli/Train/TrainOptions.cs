@@ -9,6 +9,9 @@ internal sealed class TrainOptions
     private readonly Option<int> _width = new("--width") { Description = "Number of features.", HelpName = "N", Required = true };
     private readonly Option<double> _sparsity = TrainCommand.Real("--sparsity", 0,
         "The weight of L0 (jumprelu) or of the sum of codes (relu) in the loss.");
+    private readonly Option<double> _target = TrainCommand.Real("--target-l0", 0,
+        "In place of --sparsity: the mean number of active features that the sparsity is steered to, step by step (jumprelu, relu). " +
+        "0: none.");
     private readonly Option<string> _activation = new("--activation")
     {
         Description = "What is trained. Default: jumprelu.",
@@ -62,8 +65,9 @@ internal sealed class TrainOptions
 
     public TrainOptions(Command verb)
     {
-        foreach (Option option in (ReadOnlySpan<Option>)[_width, _sparsity, _activation, _k, _steps, _batch, _rate, _rateWarmUp, _rateDecay,
-            _sparsityWarmUp, _bandwidth, _theta, _thetaMin, _clip, _parameter, _seed, _scale, _scaleOut, _skip, _deadRows])
+        foreach (Option option in (ReadOnlySpan<Option>)[_width, _sparsity, _target, _activation, _k, _steps, _batch, _rate,
+            _rateWarmUp, _rateDecay, _sparsityWarmUp, _bandwidth, _theta, _thetaMin, _clip, _parameter, _seed, _scale, _scaleOut,
+            _skip, _deadRows])
             verb.Options.Add(option);
         _activation.CompletionSources.Add("jumprelu", "topk", "batchtopk", "relu");
         _parameter.CompletionSources.Add("theta", "log_theta");
@@ -74,6 +78,8 @@ internal sealed class TrainOptions
         _width.Validators.Add(r => Parsing.Require(r, _width, v => v > 0, "--width is {0}; it must be 1 or more."));
         _batch.Validators.Add(r => Parsing.Require(r, _batch, v => v > 0, "--batch is {0}; it must be 1 or more."));
         _steps.Validators.Add(r => Parsing.Require(r, _steps, v => v > 0, "--steps is {0}; it must be 1 or more."));
+        _target.Validators.Add(r => Parsing.Require(r, _target, v => v > 0 && double.IsFinite(v),
+            "--target-l0 is {0}; it must be above 0."));
         _rate.Validators.Add(r => Parsing.Require(r, _rate, v => v > 0 && double.IsFinite(v), "--lr is {0}; it must be above 0."));
     }
 
@@ -83,13 +89,15 @@ internal sealed class TrainOptions
     {
         string activation = parsed.GetRequiredValue(_activation);
         bool counts = activation is "topk" or "batchtopk";
-        foreach (Option option in (ReadOnlySpan<Option>)(activation == "jumprelu" ? [_k] : counts ? [_sparsity, _sparsityWarmUp, _bandwidth,
-            _theta, _thetaMin, _parameter] : [_k, _bandwidth, _theta, _thetaMin, _parameter]))
+        foreach (Option option in (ReadOnlySpan<Option>)(activation == "jumprelu" ? [_k] : counts ? [_sparsity, _target,
+            _sparsityWarmUp, _bandwidth, _theta, _thetaMin, _parameter] : [_k, _bandwidth, _theta, _thetaMin, _parameter]))
         {
             if (IsGiven(parsed, option))
                 throw new UsageException($"{option.Name} does nothing with --activation {activation}.");
         }
 
+        if (IsGiven(parsed, _target) && IsGiven(parsed, _sparsity))
+            throw new UsageException("--target-l0 finds the sparsity that --sparsity gives; one of the two decides.");
         foreach (Option option in (ReadOnlySpan<Option>)[_skip, _scaleOut])
         {
             if (!isTranscoder && IsGiven(parsed, option))
@@ -103,8 +111,9 @@ internal sealed class TrainOptions
     {
         string activation = parsed.GetRequiredValue(_activation);
         Option needed = activation is "topk" or "batchtopk" ? _k : _sparsity;
-        if (!IsGiven(parsed, needed))
-            throw new UsageException($"{needed.Name} is missing: it decides how sparse the codes of --activation {activation} are.");
+        if (!IsGiven(parsed, needed) && !IsGiven(parsed, _target))
+            throw new UsageException($"{needed.Name} is missing: it decides how sparse the codes of --activation {activation} " +
+                $"are{(needed == _k ? "" : $"; {_target.Name} finds it")}.");
         TrainingOptions options = Read(parsed);
         try
         {
@@ -122,6 +131,7 @@ internal sealed class TrainOptions
     {
         Width = parsed.GetRequiredValue(_width),
         Sparsity = parsed.GetValue(_sparsity),
+        TargetL0 = parsed.GetValue(_target),
         Activation = parsed.GetRequiredValue(_activation) switch
         {
             "topk" => TrainingActivation.TopK,

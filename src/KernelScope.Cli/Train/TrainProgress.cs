@@ -20,7 +20,8 @@ internal sealed class TrainProgress(Streams streams) : IProgress<TrainingProgres
         _line.Report(() => string.Create(
             CultureInfo.InvariantCulture,
             $"Step {value.Step:N0} of {value.Steps:N0}  loss {value.Loss:0.0000} {Line(p => p.Loss)}  " +
-            $"L0 {value.L0:0.0} {Line(p => p.L0)}  FVU {value.Fvu:0.000} {Line(p => p.Fvu)}  {value.Dead:N0} " +
+            $"L0 {value.L0:0.0} {Line(p => p.L0)}  " +
+            $"{(value.Lambda > 0 ? $"sparsity {value.Lambda:0.0e+0}  " : "")}FVU {value.Fvu:0.000} {Line(p => p.Fvu)}  {value.Dead:N0} " +
             $"dead  {value.RowsPerSecond:N0} rows/s"));
     }
 

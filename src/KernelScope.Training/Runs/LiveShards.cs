@@ -43,6 +43,8 @@ internal sealed class LiveShards : IRunShards
 
     public SiteRecord Site { get; }
 
+    public bool IsOnDisk => false;
+
     public SiteRecord? SiteOut { get; }
 
     public (RowShard Input, RowShard? Target) Open(int shard) => Run(shard, _ => true);

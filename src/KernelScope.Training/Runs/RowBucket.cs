@@ -1,7 +1,11 @@
 namespace KernelScope.Training.Runs;
 
 /// <summary>Rows that are mixed at once. They lie in blocks of 1,024 and stay where they were read; only their order is permuted.</summary>
-internal sealed class RowBucket
+/// <remarks>
+/// While a bucket is served, another thread reads chunks of the next one into the room of rows that were served already: the same chunks in
+/// the same order, in no more memory. Until the next bucket begins they count for nothing: a saved state is that of before.
+/// </remarks>
+internal sealed class RowBucket : IDisposable
 {
     private readonly RowSource _source;
     private readonly int _rows;
@@ -12,13 +16,22 @@ internal sealed class RowBucket
     private readonly int[] _slots;
     private readonly int[] _shardOf;
     private readonly int[] _rowOf;
+    private readonly bool _readsAhead;
+    // Where rows of the next bucket lie, in their order, and how many there were before the last chunk.
+    private readonly List<int> _ahead = [];
+    private int _aheadBefore;
+    // Of the source before anything was read ahead; null: nothing was.
+    private RowState? _place;
+    private Task? _reading;
+    private volatile bool _stop;
     private Xoshiro256 _order;
     private int _count;
     private int _served;
+    private int _batch;
 
-    public RowBucket(RowSource source, int rows, Xoshiro256 order)
+    public RowBucket(RowSource source, int rows, Xoshiro256 order, bool readsAhead)
     {
-        (_source, _rows, _order) = (source, rows, order);
+        (_source, _rows, _order, _readsAhead) = (source, rows, order, readsAhead);
         _width = source.Site.Width;
         _targetWidth = source.SiteOut?.Width ?? 0;
         // A chunk more, since chunks are not divided.
@@ -42,7 +55,12 @@ internal sealed class RowBucket
     /// </summary>
     public void Refill(int batch)
     {
+        Join();
+        // A longer batch than the ones before may leave so many rows that the last chunk is one too many.
+        if (_ahead.Count > 0 && Remaining + _aheadBefore > _rows)
+            Rewind();
         Compact();
+        (_place, _batch) = (null, batch);
         while (_count <= _rows)
         {
             if (_source.IsAtEnd)
@@ -75,17 +93,90 @@ internal sealed class RowBucket
             });
         }
 
-        _served += rows;
+        Volatile.Write(ref _served, _served + rows);
+        if (_readsAhead && (_reading?.IsCompletedSuccessfully ?? true) && MayReadAhead)
+        {
+            _place ??= PlaceOfSource();
+            _reading = Task.Run(ReadAhead);
+        }
     }
+
+    /// <summary>Whether there is room for a chunk that the next bucket takes however many rows of this one are left: fewer than a
+    /// batch.</summary>
+    private bool MayReadAhead => _ahead.Count <= _rows - _batch && !(_source.IsAtEnd && _ahead.Count > 0)
+        && _slots.Length - _count + Volatile.Read(ref _served) - _ahead.Count >= RowSource.ChunkRows;
+
+    private void ReadAhead()
+    {
+        while (!_stop && MayReadAhead)
+        {
+            // Fewer rows than a batch are left, and no others follow in this epoch.
+            if (_source.IsAtEnd)
+                _source.BeginEpoch();
+            _source.NextChunk((input, target, shard, rows) =>
+            {
+                _aheadBefore = _ahead.Count;
+                int behind = _slots.Length - _count;
+                int[] slots = [.. Enumerable.Range(_ahead.Count, rows.Count).Select(n => n < behind ? _slots[_count + n]
+                    : _slots[n - behind])];
+                Put(slots, input, target, shard, rows);
+                _ahead.AddRange(slots);
+            });
+        }
+    }
+
+    /// <summary>Waits for what is being read ahead; what went wrong there is thrown.</summary>
+    private void Join()
+    {
+        _reading?.GetAwaiter().GetResult();
+        _reading = null;
+    }
+
+    private void Rewind()
+    {
+        _source.Load(_place!.FromStart());
+        ForgetAhead();
+    }
+
+    /// <summary>Leaves what was read ahead; the source then stands behind it, and is brought elsewhere.</summary>
+    public void ForgetAhead()
+    {
+        Dispose();
+        _ahead.Clear();
+        _place = null;
+    }
+
+    /// <summary>Ends reading ahead.</summary>
+    public void Dispose()
+    {
+        _stop = true;
+        // What went wrong there concerns rows that nobody asked for.
+        ((IAsyncResult?)_reading)?.AsyncWaitHandle.WaitOne();
+        (_reading, _stop) = (null, false);
+    }
+
+    private RowState PlaceOfSource()
+    {
+        var place = new RowState();
+        _source.Save(place);
+        return place;
+    }
+
+    /// <summary>Adds the source's place to a reader's state, as if nothing had been read ahead.</summary>
+    public void SavePlace(RowState state) => state.Append(_place ?? PlaceOfSource());
 
     /// <summary>Reads the rows of a chunk, several at once: which row lies where is settled before.</summary>
     private void Add(RowShard input, RowShard? target, int shard, IReadOnlyList<int> rows)
     {
-        int first = _count;
+        int[] slots = _slots[_count..(_count + rows.Count)];
         _count += rows.Count;
-        for (int i = 0; i < rows.Count; i++)
-            MakeBlock(_slots[first + i]);
-        ParallelRows.ForEach(rows.Count, i => Put(_slots[first + i], input, target, shard, rows[i]));
+        Put(slots, input, target, shard, rows);
+    }
+
+    private void Put(int[] slots, RowShard input, RowShard? target, int shard, IReadOnlyList<int> rows)
+    {
+        Array.ForEach(slots, MakeBlock);
+        ParallelRows.ForEach(slots.Length, i => Put(slots[i], input, target, shard, rows[i]));
     }
 
     /// <summary>Adds the rows that were not served to a reader's state, by shard and row.</summary>
@@ -135,14 +226,15 @@ internal sealed class RowBucket
         (_shardOf[slot], _rowOf[slot]) = (shard, row);
     }
 
-    /// <summary>Brings what was not served to the front, and the slots of what was behind it.</summary>
+    /// <summary>Brings what was not served to the front, then what was read ahead, and the slots that are free behind both.</summary>
     private void Compact()
     {
-        int[] served = _slots[.._served];
-        _slots.AsSpan(_served, _slots.Length - _served).CopyTo(_slots);
-        served.CopyTo(_slots, _slots.Length - served.Length);
-        _count -= _served;
-        _served = 0;
+        int[] free = [.. _slots[_count..], .. _slots[.._served]], left = _slots[_served.._count];
+        left.CopyTo(_slots, 0);
+        // The first of the free ones are those that were read into.
+        free.CopyTo(_slots, left.Length);
+        (_count, _served) = (left.Length + _ahead.Count, 0);
+        _ahead.Clear();
     }
 
     private void MakeBlock(int slot)

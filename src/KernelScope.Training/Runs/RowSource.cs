@@ -38,6 +38,9 @@ internal sealed class RowSource : IDisposable
     /// <summary>Where targets are; null without.</summary>
     public SiteRecord? SiteOut => _source.SiteOut;
 
+    /// <summary>Whether chunks may be taken while others work with the device.</summary>
+    public bool IsOnDisk => _source.IsOnDisk;
+
     /// <summary>Number of shards.</summary>
     public int Shards => _plan.Shards.Count;
 

@@ -23,6 +23,17 @@ internal sealed class RowState
     /// <summary>Adds integers.</summary>
     public void Ints(ReadOnlySpan<int> values) => Bytes(MemoryMarshal.AsBytes(values));
 
+    /// <summary>Adds what was added to another.</summary>
+    public void Append(RowState other) => _bytes.Write(other._bytes.WrittenSpan);
+
+    /// <summary>The same values, to be read from the first on.</summary>
+    public RowState FromStart()
+    {
+        var copy = new RowState();
+        copy.Append(this);
+        return copy;
+    }
+
     /// <summary>Adds a generator.</summary>
     public void Generator(Xoshiro256 generator)
     {

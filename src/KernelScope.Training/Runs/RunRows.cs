@@ -49,7 +49,8 @@ public sealed class RunRows : ITrainingRows
         }
 
         int bucketRows = (int)Math.Min(options.BucketRows, Math.Min(EpochRows, int.MaxValue / 2));
-        _bucket = new RowBucket(_source, bucketRows, new Xoshiro256(plan.Id, seed, "bucket order"));
+        _bucket = new RowBucket(_source, bucketRows, new Xoshiro256(plan.Id, seed, "bucket order"),
+            readsAhead: options.ReadsAhead && _source.IsOnDisk && !options.MixHalf);
         BucketRows = bucketRows;
         Identity = string.Create(
             CultureInfo.InvariantCulture,
@@ -179,7 +180,7 @@ public sealed class RunRows : ITrainingRows
         var state = new RowState();
         state.Text(Identity);
         state.Long(Position);
-        _source.Save(state);
+        _bucket.SavePlace(state);
         _bucket.Save(state);
         state.WriteTo(destination);
     }
@@ -194,6 +195,7 @@ public sealed class RunRows : ITrainingRows
         ArgumentNullException.ThrowIfNull(source);
         RowState state = Own(RowState.ReadFrom(source));
         Position = state.Long();
+        _bucket.ForgetAhead();
         _source.Load(state);
         _bucket.Load(state);
         state.End();
@@ -202,6 +204,7 @@ public sealed class RunRows : ITrainingRows
     /// <summary>Closes the files.</summary>
     public void Dispose()
     {
+        _bucket.Dispose();
         _source.Dispose();
         _validationInput?.Dispose();
         _validationTarget?.Dispose();

@@ -24,4 +24,7 @@ public sealed class RunRowsOptions
 
     /// <summary>Whether shards are not compared with the hashes of their manifests when they are first opened.</summary>
     public bool Trust { get; init; }
+
+    /// <summary>Whether the next bucket is read while one is served; the rows are the same.</summary>
+    internal bool ReadsAhead { get; init; } = true;
 }

@@ -11,6 +11,9 @@ internal interface IRunShards : IDisposable
     /// <summary>Where targets are; null without.</summary>
     SiteRecord? SiteOut { get; }
 
+    /// <summary>Whether a shard may be opened while others work with the device.</summary>
+    bool IsOnDisk { get; }
+
     /// <summary>All rows of a shard, in their order; the caller disposes them.</summary>
     /// <exception cref="InvalidDataException">A file is damaged.</exception>
     (RowShard Input, RowShard? Target) Open(int shard);
@@ -48,14 +51,19 @@ internal sealed class StoredShards : IRunShards
 
     public SiteRecord? SiteOut { get; }
 
+    public bool IsOnDisk => true;
+
     public (RowShard Input, RowShard? Target) Open(int shard)
     {
-        bool trust = _trust || _verified.Contains(shard);
+        bool trust;
+        lock (_verified)
+            trust = _trust || _verified.Contains(shard);
         RowShard input = RowShard.Open(_folder, _plan, _manifests[shard], Site, trust);
         try
         {
             RowShard? target = SiteOut is null ? null : RowShard.Open(_folder, _plan, _manifests[shard], SiteOut, trust);
-            _verified.Add(shard);
+            lock (_verified)
+                _verified.Add(shard);
             return (input, target);
         }
         catch

@@ -29,7 +29,8 @@ internal sealed record SuiteItem
     /// <summary>Hash of everything that decides its bytes: the run, the sites, the options.</summary>
     public required string Id { get; init; }
 
-    /// <summary>Names its folder: <c>resid_post.3.w1024.l0.0003.s0</c>; <c>p0.0003</c> where a pilot scales it, <c>k32</c> for a k.</summary>
+    /// <summary>Names its folder: <c>resid_post.3.w1024.l0.0003.s0</c>; <c>p0.0003</c> where a pilot scales it, <c>t40</c>
+    /// for a target L0, <c>k32</c> for a k.</summary>
     public string Name => string.Create(CultureInfo.InvariantCulture, $"{PlaceName}.w{Options.Width}.{SparsityName}.s{Options.Seed}");
 
     /// <summary>Names its pilot, which all sparsities and seeds share.</summary>
@@ -38,6 +39,7 @@ internal sealed record SuiteItem
     private string PlaceName => SiteOut is HookPoint target ? $"{Site}-{target}" : $"{Site}";
 
     private string SparsityName => Options.K > 0 ? string.Create(CultureInfo.InvariantCulture, $"k{Options.K}")
+        : Options.TargetL0 > 0 ? string.Create(CultureInfo.InvariantCulture, $"t{Options.TargetL0:R}")
         : string.Create(CultureInfo.InvariantCulture, $"{(NeedsPilot ? 'p' : 'l')}{Options.Sparsity:R}");
 
     /// <summary>Whether another item can be trained with the same reader, batch by batch.</summary>

@@ -22,8 +22,12 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
 
     private const int MaxLength = 1 << 24, MostItems = 1_000_000, DefaultSequences = 2048;
 
-    private static readonly string[] Keys = ["run", "sites", "layers", "widths", "sparsities", "ks", "seeds", "steps", "rows", "options",
+    private static readonly string[] Keys = ["run", "sites", "layers", "widths", "sparsities", "target_l0s", "ks", "seeds",
+        "steps", "rows", "options",
         "evaluate_sequences"];
+
+    // What decides how sparse the SAEs of a place are: one of them, of the place itself or of all.
+    private static readonly string[] Lists = ["sparsities", "target_l0s", "ks"];
 
     private static readonly string[] OptionKeys = ["activation", "batch", "lr", "lr_warm_up", "lr_decay_last", "sparsity_warm_up",
         "bandwidth", "theta", "theta_min", "clip", "parameter", "scale", "scale_out", "skip", "dead_rows", "bucket", "validation"];
@@ -179,7 +183,7 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
                 string key = $"sites[{i}]";
                 if (item.Has("site"))
                 {
-                    RequireKnown(item, $"{key}.", ["site", "site_out", "sparsities", "ks"]);
+                    RequireKnown(item, $"{key}.", ["site", "site_out", .. Lists]);
                     yield return new Place(key, Kind(item["site"]), item.Has("site_out") ? Kind(item["site_out"]) : null, item);
                 }
                 else
@@ -229,12 +233,15 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
         {
             scaled = false;
             bool counts = options.Activation is TrainingActivation.TopK or TrainingActivation.BatchTopK;
-            string key = counts ? "ks" : "sparsities", other = counts ? "sparsities" : "ks";
-            if (root.Has(other) || place.Own.Has(other))
-                throw BadFile.Of(path,
-                    $"{other} does nothing with the activation {OptionsJson.NameOf(options.Activation)}, which takes {key}.");
-            RunField? given = place.Own.Has(key) ? place.Own[key] : root.Has(key) ? root[key] : null;
-            if (given is not RunField list)
+            string? idle = Lists.FirstOrDefault(k => (k == "ks") != counts && (root.Has(k) || place.Own.Has(k)));
+            if (idle is not null)
+                throw BadFile.Of(path, $"{idle} does nothing with the activation {OptionsJson.NameOf(options.Activation)}, which takes " +
+                    $"{(counts ? "ks" : "sparsities or target_l0s")}.");
+            RunField from = Lists.Any(place.Own.Has) ? place.Own : root;
+            string[] given = [.. Lists.Where(from.Has)];
+            if (given.Length > 1)
+                throw BadFile.Of(path, $"{given[0]} and {given[1]} both say how sparse the codes are; one of them does.");
+            if (given is not [string key])
             {
                 if (counts)
                     throw BadFile.Of(path, "ks is missing: how many features of a row are active.");
@@ -242,9 +249,14 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
                 return [.. Ladder.Select(s => options with { Sparsity = s })];
             }
 
+            RunField list = from[key];
             RequireList(key, list.Count);
-            return counts ? [.. list.Items.Select(k => options with { K = k.Int(1, int.MaxValue) })]
-                : [.. list.Items.Select(s => options with { Sparsity = s.Double })];
+            return [.. list.Items.Select(value => key switch
+            {
+                "ks" => options with { K = value.Int(1, int.MaxValue) },
+                "target_l0s" => options with { TargetL0 = value.Double > 0 ? value.Double : throw value.Bad("a number above 0") },
+                _ => options with { Sparsity = value.Double },
+            })];
         }
 
         private static int[] Ints(RunField root, string key, int min, int max) => [.. root[key].Items.Select(v => v.Int(min, max))];

@@ -17,7 +17,7 @@ internal sealed class SuiteReport
     private static readonly string[] Columns = ["id", "name", "site", "site_out", "layer", "width", "activation", "sparsity", "k", "seed",
         "state", "steps", "l0", "fvu", "delta_loss", "delta_low", "delta_high", "ce_clean", "kl", "loss_recovered", "r_L0", "dead",
             "never_fires",
-        "on_frontier", "path"];
+        "on_frontier", "path", "target_l0"];
 
     /// <summary>Beside that of the report of an evaluation.</summary>
     private const string Style =
@@ -54,9 +54,12 @@ internal sealed class SuiteReport
 
         /// <summary>What it was trained with, and its seed.</summary>
         public string Label => string.Create(CultureInfo.InvariantCulture,
-            $"{(Item.Options.K > 0 ? $"k {Item.Options.K}" : $"λ {Html.Number(Sparsity)}")}, s{Item.Options.Seed}");
+            $"{(Item.Options.K > 0 ? $"k {Item.Options.K}" : $"λ {(IsUnknown ? "–" : Html.Number(Sparsity))}")}, s{Item.Options.Seed}");
 
         public double Sparsity => Result?.Sparsity ?? Item.Options.Sparsity;
+
+        /// <summary>Whether λ is found by a pilot or a target, and is not yet.</summary>
+        public bool IsUnknown => Result is null && (Item.NeedsPilot || Item.Options.TargetL0 > 0);
 
         public string Text => string.Create(CultureInfo.InvariantCulture,
             $"{Place}, width {Item.Options.Width}, {Label}: L0 {Html.Number(L0)}, FVU {Html.Number(Fvu)}, " +
@@ -192,6 +195,7 @@ internal sealed class SuiteReport
         };
         foreach (IGrouping<string, Row> line in rows.Where(r => double.IsFinite(value(r))).GroupBy(r => r.Item.Options.K > 0
             ? FormattableString.Invariant($"k {r.Item.Options.K}")
+            : r.Item.Options.TargetL0 > 0 ? $"target L0 {Html.Number(r.Item.Options.TargetL0)}"
             : $"λ {Html.Number(r.Item.Options.Sparsity)}{(r.Item.NeedsPilot ? " × pilot" : "")}"))
         {
             (int Width, double Mean)[] points = [.. line.GroupBy(r => r.Item.Options.Width).OrderBy(g => g.Key)
@@ -270,8 +274,8 @@ internal sealed class SuiteReport
 
     private void AppendTable(StringBuilder html)
     {
-        string[] heads = ["SAE", "layer", "width", "λ or k", "seed", "L0", "FVU", "delta loss", "KL", "loss recovered", "r_L0", "dead",
-            "never fires"];
+        string[] heads = ["SAE", "layer", "width", "λ or k", "target L0", "seed", "L0", "FVU", "delta loss", "KL", "loss recovered", "r_L0",
+            "dead", "never fires"];
         Dictionary<Row, bool> frontier = OnFrontier();
         html.Append("<h2>Table</h2>\n<div class=\"scroll\"><table><caption>").Append(Html.Escape(Setting()))
             .Append("</caption><thead><tr>");
@@ -283,10 +287,11 @@ internal sealed class SuiteReport
             SuiteFidelity? fidelity = row.Result?.Fidelity;
             string style = !frontier.TryGetValue(row, out bool best) ? "" : best ? " class=\"best-row\"" : " class=\"beaten-row\"";
             TrainingOptions options = row.Item.Options;
-            string sparsity = options.K > 0 ? Html.Number(options.K) : Html.Number(row.Sparsity);
+            string sparsity = options.K > 0 ? Html.Number(options.K) : row.IsUnknown ? "–" : Html.Number(row.Sparsity);
+            string target = options.TargetL0 > 0 ? Html.Number(options.TargetL0) : "–";
             html.Append(CultureInfo.InvariantCulture, $"<tr{style}><th scope=\"row\">{Html.Escape(row.Place)}</th>")
                 .Append(CultureInfo.InvariantCulture, $"<td>{row.Item.Site.Layer}</td><td>{options.Width}</td>")
-                .Append(CultureInfo.InvariantCulture, $"<td>{sparsity}</td><td>{options.Seed}</td>");
+                .Append(CultureInfo.InvariantCulture, $"<td>{sparsity}</td><td>{target}</td><td>{options.Seed}</td>");
             if (row.Result is null)
             {
                 html.Append(CultureInfo.InvariantCulture, $"<td colspan=\"8\">{row.State}</td></tr>");
@@ -329,7 +334,8 @@ internal sealed class SuiteReport
             ["layer"] = row.Item.Site.Layer,
             ["width"] = options.Width,
             ["activation"] = OptionsJson.NameOf(options.Activation),
-            ["sparsity"] = counts || (row.Item.NeedsPilot && row.Result is null) ? null : row.Result?.Sparsity ?? options.Sparsity,
+            ["sparsity"] = counts || row.IsUnknown ? null : row.Sparsity,
+            ["target_l0"] = options.TargetL0 > 0 ? options.TargetL0 : null,
             ["k"] = counts ? options.K : null,
             ["seed"] = options.Seed,
             ["state"] = row.State,

@@ -11,7 +11,7 @@ internal sealed record SuiteResult
 {
     private const int MaxLength = 1 << 24;
 
-    /// <summary>λ, with what a pilot multiplied it by.</summary>
+    /// <summary>λ, with what a pilot multiplied it by; for a target L0 the last one.</summary>
     public required double Sparsity { get; init; }
 
     public required long Steps { get; init; }

@@ -94,6 +94,77 @@ public sealed class RunRowsTests
         }
     }
 
+    /// <summary>Batches of changing lengths, saved and gone back to at random moments, over several epochs.</summary>
+    [Theory]
+    [InlineData(4000)]
+    [InlineData(2500)]
+    [InlineData(30000)]
+    public void What_is_read_ahead_changes_no_row_and_no_state(int bucket)
+    {
+        using var run = new SyntheticRun(shards: 6, sequences: 10, rows: 300, width: 2);
+        RunRowsOptions Options(bool ahead) => new() { BucketRows = bucket, OpenShards = 2, Seed = 3, ReadsAhead = ahead };
+        using RunRows with = RunRows.Open(run.Folder.Path, Site, null, Options(true)), without = RunRows.Open(run.Folder.Path, Site, null,
+            Options(false));
+        var random = new Random(bucket);
+        byte[] kept = StateOf(without);
+        for (int b = 0; b < 400; b++)
+        {
+            int rows = b % 20 < 15 ? 300 : random.Next(1, without.BucketRows);
+            float[] expected = new float[rows * 2], found = new float[rows * 2];
+            without.Next(expected, []);
+            with.Next(found, []);
+            Assert.Equal(expected, found);
+            if (random.Next(6) == 0)
+                Thread.Sleep(1);
+            if (random.Next(4) == 0)
+                Assert.Equal(StateOf(without), StateOf(with));
+            if (random.Next(25) == 0)
+                kept = StateOf(with);
+            if (random.Next(40) == 0)
+            {
+                with.LoadState(new MemoryStream(kept));
+                without.LoadState(new MemoryStream(kept));
+            }
+        }
+    }
+
+    /// <summary>The refusal comes when the rows are asked for that lie in the damaged shard, as it does without.</summary>
+    [Fact]
+    public void A_damaged_shard_that_is_read_ahead_stops_the_bucket_that_needs_it()
+    {
+        using var run = new SyntheticRun(shards: 6, sequences: 10, rows: 300, width: 2);
+        string path = run.Folder.At(RunFolder.Acts(Site.ToString(), 3));
+        byte[] bytes = File.ReadAllBytes(path);
+        bytes[^5] ^= 1;
+        File.WriteAllBytes(path, bytes);
+        int Served(bool ahead)
+        {
+            using RunRows rows = RunRows.Open(run.Folder.Path, Site, null,
+                new RunRowsOptions { BucketRows = 3000, OpenShards = 1, Seed = 3, ReadsAhead = ahead });
+            float[] batch = new float[100 * 2];
+            for (int b = 0; ; b++)
+            {
+                try
+                {
+                    rows.Next(batch, []);
+                }
+                catch (InvalidDataException)
+                {
+                    return b;
+                }
+            }
+        }
+
+        Assert.Equal(Served(false), Served(true));
+    }
+
+    private static byte[] StateOf(RunRows rows)
+    {
+        using var state = new MemoryStream();
+        rows.SaveState(state);
+        return state.ToArray();
+    }
+
     [Fact]
     public void A_state_of_other_rows_and_a_damaged_one_are_refused()
     {
