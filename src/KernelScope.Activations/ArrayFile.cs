@@ -24,14 +24,14 @@ public static class ArrayFile
 
         bool Ends(string extension) => path.EndsWith(extension, StringComparison.OrdinalIgnoreCase);
         if ((start.Length > 5 && start[0] == 0x93 && start[1..6].SequenceEqual("NUMPY"u8)) || Ends(".npy"))
-            return NpyFile.Of(file);
+            return NpyFile.Parse(file);
         // A file that says what it should be is held to it: the sentence then says what is wrong with it.
         if (start.StartsWith("PK"u8) || Ends(".npz"))
-            return NpzFile.Of(file);
+            return NpzFile.Parse(file);
         if ((start.Length == 9 && start[8] == (byte)'{') || Ends(".safetensors"))
-            return SafetensorsFile.Of(file);
+            return SafetensorsFile.Parse(file);
         file.Dispose();
-        throw BadFile.Of(path, "this is neither an .npz, an .npy nor a .safetensors file.");
+        throw BadFile.At(path, "this is neither an .npz, an .npy nor a .safetensors file.");
     }
 
     /// <summary>Reads a file's checksums where it has some and is not so large that it would take longer than the work.</summary>

@@ -11,14 +11,14 @@ internal static class CapturedArrays
 
     /// <summary>The arrays by key.</summary>
     /// <exception cref="InvalidDataException">Two arrays are the same hook point and differ.</exception>
-    public static Dictionary<string, TensorInfo> Of(TensorFile file)
+    public static Dictionary<string, TensorInfo> Read(TensorFile file)
     {
         var contents = new Dictionary<string, TensorInfo>(StringComparer.Ordinal);
         foreach (TensorInfo info in file.Contents)
         {
             string key = KeyOf(info.Name);
             if (!contents.TryAdd(key, info) && !SameValues(file[contents[key].Name], file[info.Name]))
-                throw BadFile.Of(file.Path, $"{BadFile.Quote(contents[key].Name)} and {BadFile.Quote(info.Name)} are the same hook point " +
+                throw BadFile.At(file.Path, $"{BadFile.Quote(contents[key].Name)} and {BadFile.Quote(info.Name)} are the same hook point " +
                     "and differ; there is no way to know which is meant.");
         }
 

@@ -29,11 +29,11 @@ public sealed unsafe class NpyFile : TensorFile
     public static NpyFile Open(string path)
     {
         ArgumentNullException.ThrowIfNull(path);
-        return Of(RawFile.Open(path));
+        return Parse(RawFile.Open(path));
     }
 
     /// <summary>Opens what is open already; it then owns the file, also if this throws.</summary>
-    internal static NpyFile Of(RawFile file)
+    internal static NpyFile Parse(RawFile file)
     {
         try
         {
@@ -93,7 +93,7 @@ public sealed unsafe class NpyFile : TensorFile
     private NativeBuffer Reversed()
     {
         NativeBuffer buffer = NativeBuffer.TryCreate(Info.ByteLength)
-            ?? throw BadFile.Of(Path, $"the array is big-endian, so it is copied, and needs {Info.ByteLength} bytes of memory; this " +
+            ?? throw BadFile.At(Path, $"the array is big-endian, so it is copied, and needs {Info.ByteLength} bytes of memory; this " +
                 $"machine has {GC.GetGCMemoryInfo().TotalAvailableMemoryBytes}.");
         try
         {

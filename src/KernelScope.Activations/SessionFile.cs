@@ -119,7 +119,7 @@ public static class SessionFile
         {
             int written = Number(file, "written", context, least: tokens.Length);
             if (!session.Restore(tokens, written))
-                throw BadFile.Of(path, $"its sliding layers reach too little back: {written} positions were written, and the sequence " +
+                throw BadFile.At(path, $"its sliding layers reach too little back: {written} positions were written, and the sequence " +
                     $"has {tokens.Length}.");
             var names = new HashSet<string>(StringComparer.Ordinal) { "tokens" };
             for (int l = 0; l < model.Config.LayerCount; l++)
@@ -132,7 +132,7 @@ public static class SessionFile
             }
 
             if (file.Contents.FirstOrDefault(c => !names.Contains(c.Name)) is TensorInfo unknown)
-                throw BadFile.Of(path, $"the tensor {BadFile.Quote(unknown.Name)} is not part of a session.");
+                throw BadFile.At(path, $"the tensor {BadFile.Quote(unknown.Name)} is not part of a session.");
             return session;
         }
         catch
@@ -147,18 +147,18 @@ public static class SessionFile
         string path = file.Path;
         string format = Text(file, "format");
         if (format != Format)
-            throw BadFile.Of(path, $"it is not a session that this version can read: its format is {BadFile.Quote(format)}, not " +
+            throw BadFile.At(path, $"it is not a session that this version can read: its format is {BadFile.Quote(format)}, not " +
                 $"'{Format}'.");
         if (Text(file, "model") != model.Identity)
-            throw BadFile.Of(path, "the session was saved with another model (or other weights of it); keys and values are of no use " +
+            throw BadFile.At(path, "the session was saved with another model (or other weights of it); keys and values are of no use " +
                 "there.");
         string precision = Text(file, "precision");
         if (precision != Name(model.Device.Precision))
-            throw BadFile.Of(path, $"the session was saved in {BadFile.Quote(precision)} precision, and this device computes in " +
+            throw BadFile.At(path, $"the session was saved in {BadFile.Quote(precision)} precision, and this device computes in " +
                 $"'{Name(model.Device.Precision)}'.");
         string type = Text(file, "cache_dtype");
         if (type != model.CacheType.ToString())
-            throw BadFile.Of(path, $"its keys and values are {BadFile.Quote(type)}; sessions of this model keep them as " +
+            throw BadFile.At(path, $"its keys and values are {BadFile.Quote(type)}; sessions of this model keep them as " +
                 $"{model.CacheType}.");
     }
 
@@ -166,10 +166,10 @@ public static class SessionFile
     {
         TensorView tensor = Tensor(file, "tokens");
         if (tensor.DType != DType.I32 || tensor.Shape.Length != 1 || tensor.Shape[0] > context)
-            throw BadFile.Of(file.Path, $"{tensor.Info}: tokens are I32 [T], at most the context's {context}.");
+            throw BadFile.At(file.Path, $"{tensor.Info}: tokens are I32 [T], at most the context's {context}.");
         int[] tokens = Array.ConvertAll(tensor.ToInt64s(), id => (int)id);
         int bad = Array.FindIndex(tokens, id => (uint)id >= (uint)config.VocabSize);
-        return bad < 0 ? tokens : throw BadFile.Of(file.Path, $"token {bad} is id {tokens[bad]}; the vocabulary has ids 0 to " +
+        return bad < 0 ? tokens : throw BadFile.At(file.Path, $"token {bad} is id {tokens[bad]}; the vocabulary has ids 0 to " +
             $"{config.VocabSize - 1}.");
     }
 
@@ -180,7 +180,7 @@ public static class SessionFile
         TensorView tensor = Tensor(file, name);
         int held = session.Position - session.Cache.FirstHeld(layer);
         if (tensor.DType != cache.Type || !tensor.Shape.SequenceEqual([config.KvHeadCount, held, config.HeadDim]))
-            throw BadFile.Of(file.Path, $"{tensor.Info}: {session.Position} tokens need {cache.Type} " +
+            throw BadFile.At(file.Path, $"{tensor.Info}: {session.Position} tokens need {cache.Type} " +
                 $"{BadFile.Shape([config.KvHeadCount, held, config.HeadDim])}.");
         float[] row = new float[held * config.HeadDim], stored = new float[held * ring.Columns];
         for (int h = 0; h < config.KvHeadCount; h++)
@@ -188,7 +188,7 @@ public static class SessionFile
             tensor.CopyTo((long)h * row.Length, row);
             int bad = Array.FindIndex(row, v => !float.IsFinite(v));
             if (bad >= 0)
-                throw BadFile.Of(file.Path, $"{BadFile.Quote(name)} holds {row[bad]} at head {h}, position " +
+                throw BadFile.At(file.Path, $"{BadFile.Quote(name)} holds {row[bad]} at head {h}, position " +
                     $"{session.Position - held + (bad / config.HeadDim)}; keys and values are finite numbers.");
             cache.Put(row, stored);
             Move(session, layer, h, held, (at, count, done) => session.Model.Device.Write(stored.AsSpan(done * ring.Columns,
@@ -209,17 +209,17 @@ public static class SessionFile
     }
 
     private static TensorView Tensor(SafetensorsFile file, string name) =>
-        file.TryGet(name, out TensorView tensor) ? tensor : throw BadFile.Of(file.Path,
+        file.TryGet(name, out TensorView tensor) ? tensor : throw BadFile.At(file.Path,
             $"the tensor '{name}' is missing: this is not a whole session.");
 
     private static string Text(SafetensorsFile file, string key) =>
-        file.Metadata.TryGetValue(key, out string? text) ? text : throw BadFile.Of(file.Path,
+        file.Metadata.TryGetValue(key, out string? text) ? text : throw BadFile.At(file.Path,
             $"its metadata has no '{key}': this is not a session.");
 
     private static int Number(SafetensorsFile file, string key, int most, int least = 1) =>
         int.TryParse(Text(file, key), NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number >= least && number <= most
             ? number
-            : throw BadFile.Of(file.Path, $"its {key} is {BadFile.Quote(Text(file, key))}; a number from {least} to {most} is expected.");
+            : throw BadFile.At(file.Path, $"its {key} is {BadFile.Quote(Text(file, key))}; a number from {least} to {most} is expected.");
 
     private static string Keys(int layer) => string.Create(CultureInfo.InvariantCulture, $"keys.{layer}");
 

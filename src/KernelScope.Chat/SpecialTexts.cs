@@ -61,6 +61,6 @@ internal sealed class SpecialTexts
         if (value.ValueKind == JsonValueKind.Object && value.TryGetProperty("content", out JsonElement content))
             value = content;
         return value.ValueKind == JsonValueKind.String ? value.GetString()!
-            : throw BadFile.Of(path, $"{name} is {JsonText.Kind(value)}; expected a text, or an object with one as content.");
+            : throw BadFile.At(path, $"{name} is {JsonText.Kind(value)}; expected a text, or an object with one as content.");
     }
 }

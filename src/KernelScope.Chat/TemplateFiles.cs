@@ -22,7 +22,7 @@ internal static class TemplateFiles
         {
             ReadOnlyMemory<byte> bytes = RawFile.ReadAll(plain, MaxTemplateBytes);
             if (!Utf8.IsValid(bytes.Span))
-                throw BadFile.Of(plain, "the template is not valid UTF-8.");
+                throw BadFile.At(plain, "the template is not valid UTF-8.");
             return (plain, Encoding.UTF8.GetString(JsonText.WithoutMark(bytes).Span));
         }
 
@@ -45,10 +45,10 @@ internal static class TemplateFiles
         {
             JsonValueKind.String => template.GetString()!,
             JsonValueKind.Array => Default(template, path),
-            _ => throw BadFile.Of(path, $"{Member} is {JsonText.Kind(template)}; expected a text, or a list of named templates."),
+            _ => throw BadFile.At(path, $"{Member} is {JsonText.Kind(template)}; expected a text, or a list of named templates."),
         };
         return source.Length <= MaxTemplateBytes ? source
-            : throw BadFile.Of(path, $"{Member} has {source.Length} characters, more than a template can have ({MaxTemplateBytes}).");
+            : throw BadFile.At(path, $"{Member} has {source.Length} characters, more than a template can have ({MaxTemplateBytes}).");
     }
 
     private static string Default(JsonElement list, string path)
@@ -59,12 +59,12 @@ internal static class TemplateFiles
             if (item.ValueKind != JsonValueKind.Object || !item.TryGetProperty("name", out JsonElement name)
                 || name.ValueKind != JsonValueKind.String
                 || !item.TryGetProperty("template", out JsonElement template) || template.ValueKind != JsonValueKind.String)
-                throw BadFile.Of(path, $"{Member}[{names.Count}] has no name and template that are texts.");
+                throw BadFile.At(path, $"{Member}[{names.Count}] has no name and template that are texts.");
             names.Add(name.GetString()!);
             if (names[^1] == "default")
                 return template.GetString()!;
         }
 
-        throw BadFile.Of(path, $"{Member} has no template named 'default', only {string.Join(", ", names.Select(BadFile.Quote))}.");
+        throw BadFile.At(path, $"{Member} has no template named 'default', only {string.Join(", ", names.Select(BadFile.Quote))}.");
     }
 }

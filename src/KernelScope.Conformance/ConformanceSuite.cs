@@ -12,7 +12,7 @@ public static class ConformanceSuite
     /// <summary>The cases of a scale, in a fixed order. A case takes nothing until it runs.</summary>
     public static IReadOnlyList<ConformanceCase> Cases(ConformanceScale scale)
     {
-        Shapes shapes = Shapes.Of(scale);
+        Shapes shapes = Shapes.For(scale);
         return
         [
             .. MemoryCases.All(shapes),

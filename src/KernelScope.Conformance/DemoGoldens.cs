@@ -43,7 +43,7 @@ public static class DemoGoldens
     }
 
     /// <summary>The stored numbers; for tests that hold them against their source.</summary>
-    internal static NpzFile OpenGoldens() => NpzFile.Of(Demo.Raw(Resource));
+    internal static NpzFile OpenGoldens() => NpzFile.Parse(Demo.Raw(Resource));
 
     private static IEnumerable<VerificationCheck> Checks(Device device, CancellationToken cancellationToken)
     {

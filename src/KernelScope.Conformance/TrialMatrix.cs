@@ -14,7 +14,7 @@ internal readonly record struct Layout(int Above, int Below, int Left, int Right
     public static readonly Layout Aligned = new(0, 1, 16, 16);
 
     /// <summary>Each kind in turn.</summary>
-    public static Layout Of(int turn) => (turn % 3) switch { 0 => Dense, 1 => Strided, _ => Aligned };
+    public static Layout At(int turn) => (turn % 3) switch { 0 => Dense, 1 => Strided, _ => Aligned };
 }
 
 /// <summary>What an op may do with a matrix.</summary>

@@ -24,7 +24,7 @@ internal readonly record struct WeightForm(DType DType, bool Transposed = false,
         new(DType.F32, Transposed: true, ColumnMajor: true),
     ];
 
-    public static WeightForm Of(int turn) => All[turn % All.Length];
+    public static WeightForm At(int turn) => All[turn % All.Length];
 
     public override string ToString() =>
         DType.SafetensorsName().ToLowerInvariant() + (Transposed ? " transposed" : "") + (ColumnMajor ? " column-major" : "")

@@ -9,7 +9,7 @@ public sealed unsafe partial class CpuDevice
     /// <inheritdoc/>
     protected override void LinearCore(Mat x, Weight weight, Mat destination)
     {
-        CpuWeight w = CpuWeight.Of(weight);
+        CpuWeight w = CpuWeight.From(weight);
         for (int first = 0, rows; first < x.Rows; first += rows)
         {
             rows = ChunkRows(x.Rows, first);
@@ -29,7 +29,7 @@ public sealed unsafe partial class CpuDevice
     /// <remarks>A stored matrix [out, in] is an [in, out] one of the product transposed; where a weight has several, their products add up.</remarks>
     protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination)
     {
-        CpuWeight w = CpuWeight.Of(weight);
+        CpuWeight w = CpuWeight.From(weight);
         for (int first = 0, rows; first < x.Rows; first += rows)
         {
             rows = ChunkRows(x.Rows, first);
@@ -71,7 +71,7 @@ public sealed unsafe partial class CpuDevice
     /// <inheritdoc/>
     protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination)
     {
-        CpuWeight w = CpuWeight.Of(gateUp);
+        CpuWeight w = CpuWeight.From(gateUp);
         for (int first = 0, rows; first < x.Rows; first += rows)
         {
             rows = ChunkRows(x.Rows, first);
@@ -92,7 +92,7 @@ public sealed unsafe partial class CpuDevice
     /// <inheritdoc/>
     protected override void CrossEntropyCore(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination)
     {
-        CpuWeight w = CpuWeight.Of(unembedding);
+        CpuWeight w = CpuWeight.From(unembedding);
         for (int first = 0, rows; first < x.Rows; first += rows)
         {
             rows = ChunkRows(x.Rows, first);

@@ -20,7 +20,7 @@ public sealed unsafe partial class CpuDevice
     /// <inheritdoc/>
     protected override void TopKCore(Mat x, int k, SparseCodes destination)
     {
-        HostCodes lists = HostCodes.Of(destination);
+        HostCodes lists = HostCodes.From(destination);
         lists.Begin(x.Rows);
         int rowsAtOnce = Math.Max(1, (1 << 20) / Math.Max(1, k));
         for (int first = 0; first < x.Rows; first += rowsAtOnce)
@@ -52,7 +52,7 @@ public sealed unsafe partial class CpuDevice
     /// <inheritdoc/>
     protected override void SaeEncodeCore(Mat x, SaeParameters sae, SparseCodes destination)
     {
-        HostCodes codes = HostCodes.Of(destination);
+        HostCodes codes = HostCodes.From(destination);
         codes.Begin(x.Rows);
         for (int first = 0, rows; first < x.Rows; first += rows)
         {
@@ -64,7 +64,7 @@ public sealed unsafe partial class CpuDevice
     /// <inheritdoc/>
     protected override void SaeEncodeNearCore(Mat x, SaeParameters sae, SparseCodes destination, float distance, SparseCodes near)
     {
-        HostCodes codes = HostCodes.Of(destination), nearCodes = HostCodes.Of(near);
+        HostCodes codes = HostCodes.From(destination), nearCodes = HostCodes.From(near);
         codes.Begin(x.Rows);
         nearCodes.Begin(x.Rows);
         for (int first = 0, rows; first < x.Rows; first += rows)
@@ -76,7 +76,7 @@ public sealed unsafe partial class CpuDevice
 
     private void EncodeRows(Mat x, SaeParameters sae, HostCodes codes, float distance = 0, HostCodes? near = null)
     {
-        CpuWeight encoder = CpuWeight.Of(sae.Encoder);
+        CpuWeight encoder = CpuWeight.From(sae.Encoder);
         var job = new SaeEncodeJob
         {
             Product = Prepare(x, encoder, _saePrecision),
@@ -124,8 +124,8 @@ public sealed unsafe partial class CpuDevice
     /// <inheritdoc/>
     protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination)
     {
-        CodeList list = HostCodes.Of(codes).List;
-        CpuWeight decoder = CpuWeight.Of(sae.Decoder);
+        CodeList list = HostCodes.From(codes).List;
+        CpuWeight decoder = CpuWeight.From(sae.Decoder);
         fixed (long* starts = list.RowStart)
         fixed (int* features = list.Feature)
         fixed (float* values = list.Value)
@@ -203,8 +203,8 @@ public sealed unsafe partial class CpuDevice
     /// <inheritdoc/>
     protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
     {
-        CpuWeight encoder = CpuWeight.Of(sae.Encoder);
-        CpuWeight decoder = CpuWeight.Of(sae.Decoder);
+        CpuWeight encoder = CpuWeight.From(sae.Encoder);
+        CpuWeight decoder = CpuWeight.From(sae.Decoder);
         fixed (FeatureEdit* pinned = edits)
         {
             var job = new SaeEditJob

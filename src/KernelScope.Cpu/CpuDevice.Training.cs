@@ -13,7 +13,7 @@ public sealed unsafe partial class CpuDevice
     /// <remarks>A decode without a bias, whose decoder is x.</remarks>
     protected override void SparseProductCore(SparseCodes codes, int firstRow, Mat x, Mat destination)
     {
-        CodeList list = HostCodes.Of(codes).List;
+        CodeList list = HostCodes.From(codes).List;
         if (x.Columns == 1)
         {
             SumLists(list, firstRow, x, destination);
@@ -85,8 +85,8 @@ public sealed unsafe partial class CpuDevice
     /// <inheritdoc/>
     protected override void SparseDotCore(SparseCodes codes, Mat w, Mat x, float scale, float offset, SparseCodes destination)
     {
-        CodeList source = HostCodes.Of(codes).List;
-        HostCodes result = HostCodes.Of(destination);
+        CodeList source = HostCodes.From(codes).List;
+        HostCodes result = HostCodes.From(destination);
         result.CopyIndices(source);
         fixed (long* starts = source.RowStart)
         fixed (int* indices = source.Feature)

@@ -152,7 +152,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
     /// <inheritdoc/>
     protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination)
     {
-        CpuWeight weight = CpuWeight.Of(table);
+        CpuWeight weight = CpuWeight.From(table);
         RowJob job = Rows(destination, destination, scale);
         job.Parts = weight.Stored;
         fixed (int* pinned = tokens)

@@ -77,7 +77,7 @@ internal sealed unsafe class CpuWeight : HostWeight
     /// <summary>The matrices behind a weight of the cpu device.</summary>
     /// <exception cref="ArgumentException">The weight belongs to another kind of device.</exception>
     /// <exception cref="ObjectDisposedException">It was disposed.</exception>
-    public static new CpuWeight Of(Weight weight) => HostWeight.Of(weight) as CpuWeight
+    public static new CpuWeight From(Weight weight) => HostWeight.From(weight) as CpuWeight
         ?? throw new ArgumentException($"{weight} is not a weight of the cpu device.", nameof(weight));
 
     /// <summary>Takes down what a product found that compared the panels of all matrices with their checksums, the first that reads them.</summary>

@@ -149,7 +149,7 @@ public sealed partial class CudaDevice
     private static bool Pairs(AttentionShape shape, KvLayer cache) => shape.HeadCount / cache.KvHeadCount % 2 == 0;
 
     /// <summary>Whether loads of 16 bytes fit.</summary>
-    private bool IsWide(Mat q, KvLayer cache) => cache.HeadDim % 4 == 0 && Operand.Of(this, q).IsAligned && Address(cache.Keys) % 16 == 0
+    private bool IsWide(Mat q, KvLayer cache) => cache.HeadDim % 4 == 0 && Operand.From(this, q).IsAligned && Address(cache.Keys) % 16 == 0
         && Address(cache.Values) % 16 == 0;
 
     /// <summary>

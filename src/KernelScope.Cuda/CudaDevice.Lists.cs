@@ -20,7 +20,7 @@ public sealed partial class CudaDevice
     /// <inheritdoc/>
     protected override void TopKCore(Mat x, int k, SparseCodes destination)
     {
-        CudaCodes codes = CudaCodes.Of(this, destination);
+        CudaCodes codes = CudaCodes.From(this, destination);
         if (x.Rows > LaunchQueue.MaxGridYZ)
             throw new ArgumentException($"The largest values of {x.Rows} rows were asked for; one call takes up " +
                 $"to {LaunchQueue.MaxGridYZ}.", nameof(x));

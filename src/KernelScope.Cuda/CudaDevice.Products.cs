@@ -31,17 +31,17 @@ public sealed partial class CudaDevice
 
     /// <inheritdoc/>
     protected override void LinearCore(Mat x, Weight weight, Mat destination) =>
-        Product(x, CudaWeight.Of(this, weight), WeightLayout.OutputMajor, weight.Rows, destination);
+        Product(x, CudaWeight.From(this, weight), WeightLayout.OutputMajor, weight.Rows, destination);
 
     /// <inheritdoc/>
     /// <remarks>An input-major W is what <see cref="LinearCore"/> reads of Wᵀ. That second copy stays, so that the next backward pass brings nothing.</remarks>
     protected override void LinearTransposedCore(Mat x, Weight weight, Mat destination) =>
-        Product(x, CudaWeight.Of(this, weight), WeightLayout.InputMajor, weight.Columns, destination);
+        Product(x, CudaWeight.From(this, weight), WeightLayout.InputMajor, weight.Columns, destination);
 
     private void Product(Mat x, CudaWeight w, WeightLayout layout, int outputs, Mat destination)
     {
         ulong weights = w.Address(layout);
-        Operand all = Operand.Of(this, x);
+        Operand all = Operand.From(this, x);
         bool tiled = x.Rows > FewRows;
         int most = RowsAtOnce(all, tiled, Options.Precision);
         for (int first = 0; first < all.Rows; first += most)
@@ -58,9 +58,9 @@ public sealed partial class CudaDevice
     /// <inheritdoc/>
     protected override void GatedGeluCore(Mat x, Weight gateUp, Mat destination)
     {
-        CudaWeight w = CudaWeight.Of(this, gateUp);
+        CudaWeight w = CudaWeight.From(this, gateUp);
         ulong weights = w.Address(WeightLayout.OutputMajor);
-        Operand all = Operand.Of(this, x);
+        Operand all = Operand.From(this, x);
         bool tiled = x.Rows > FewRows;
         int most = RowsAtOnce(all, tiled, Options.Precision);
         for (int first = 0; first < all.Rows; first += most)
@@ -102,13 +102,13 @@ public sealed partial class CudaDevice
     /// </remarks>
     protected override void CrossEntropyCore(Mat x, Weight unembedding, float cap, ReadOnlySpan<int> targets, Mat destination)
     {
-        CudaWeight w = CudaWeight.Of(this, unembedding);
+        CudaWeight w = CudaWeight.From(this, unembedding);
         ulong weights = w.Address(WeightLayout.OutputMajor);
         bool tiled = x.Rows > FewRows;
         for (int first = 0; first < x.Rows; first += LossRows)
         {
             int count = Math.Min(LossRows, x.Rows - first);
-            CrossEntropyOfRows(Operand.Of(this, x.RowRange(first, count)), w, weights, cap, tiled, targets.Slice(first, count),
+            CrossEntropyOfRows(Operand.From(this, x.RowRange(first, count)), w, weights, cap, tiled, targets.Slice(first, count),
                 destination.RowRange(first, count));
         }
     }

@@ -19,7 +19,7 @@ public sealed partial class CudaDevice
     /// <inheritdoc/>
     protected override void EmbedCore(ReadOnlySpan<int> tokens, Weight table, float scale, Mat destination)
     {
-        CudaWeight weight = CudaWeight.Of(this, table);
+        CudaWeight weight = CudaWeight.From(this, table);
         View<Stored> rows = weight.View(WeightLayout.OutputMajor);
         for (int first = 0; first < tokens.Length; first += TokensAtOnce)
         {
@@ -165,7 +165,7 @@ public sealed partial class CudaDevice
     {
         foreach (Mat x in all)
         {
-            if (x.Columns % 4 != 0 || !Operand.Of(this, x).IsAligned)
+            if (x.Columns % 4 != 0 || !Operand.From(this, x).IsAligned)
                 return 0;
         }
 

@@ -47,8 +47,8 @@ public sealed partial class CudaDevice
             return;
         }
 
-        CudaCodes codes = CudaCodes.Of(this, destination);
-        CudaWeight encoder = CudaWeight.Of(this, sae.Encoder);
+        CudaCodes codes = CudaCodes.From(this, destination);
+        CudaWeight encoder = CudaWeight.From(this, sae.Encoder);
         if (x.Rows == 0)
         {
             codes.Begin(0, 0);
@@ -82,7 +82,7 @@ public sealed partial class CudaDevice
     /// <inheritdoc/>
     protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
     {
-        CudaWeight encoder = CudaWeight.Of(this, sae.Encoder), decoder = CudaWeight.Of(this, sae.Decoder);
+        CudaWeight encoder = CudaWeight.From(this, sae.Encoder), decoder = CudaWeight.From(this, sae.Decoder);
         ulong encoderWeights = encoder.Address(WeightLayout.OutputMajor), decoderWeights = decoder.Address(WeightLayout.InputMajor);
         int rows = Math.Min(read.Rows, LaunchQueue.MaxGridYZ);
         _scratch.Begin((long)rows * edits.Length * sizeof(float));
@@ -102,8 +102,8 @@ public sealed partial class CudaDevice
 
     private void Decode(SparseCodes codes, SaeParameters sae, Mat destination, bool plusError)
     {
-        CudaCodes source = CudaCodes.Of(this, codes);
-        CudaWeight decoder = CudaWeight.Of(this, sae.Decoder);
+        CudaCodes source = CudaCodes.From(this, codes);
+        CudaWeight decoder = CudaWeight.From(this, sae.Decoder);
         View<Stored> weights = decoder.View(WeightLayout.InputMajor);
         SaeDecodeKernel kernel = plusError ? _kernels.SaeDecodePlusError(decoder.Type) : _kernels.SaeDecode(decoder.Type);
         kernel.Launch(BeginOp(), new(source.Rows, Blocks(sae.OutputDim, DecodedColumns)), source.Starts, source.Features, source.Values,
@@ -144,7 +144,7 @@ public sealed partial class CudaDevice
         // One form for all rows, so that a row's bits do not depend on the pieces.
         bool tiled = x.Rows > FewRows;
         for (int first = 0; first < x.Rows; first += most)
-            EncodeRows(Operand.Of(this, x.RowRange(first, Math.Min(most, x.Rows - first))), first, tiled, sae, encoder, weights, codes);
+            EncodeRows(Operand.From(this, x.RowRange(first, Math.Min(most, x.Rows - first))), first, tiled, sae, encoder, weights, codes);
     }
 
     /// <summary>

@@ -90,7 +90,7 @@ public sealed partial class CudaDevice : Device
     internal Staging Staging => _staging ??= new Staging(Context);
 
     /// <summary>What the driver is.</summary>
-    internal DriverDescription Driver => DriverDescription.Of(Context.Driver);
+    internal DriverDescription Driver => DriverDescription.Read(Context.Driver);
 
     /// <summary>
     /// Loads every module that this device would take, whatever becomes of the others, and says what the driver made of it.
@@ -143,7 +143,7 @@ public sealed partial class CudaDevice : Device
     /// <inheritdoc/>
     protected override void ReadCore(SparseCodes codes, CodeList destination)
     {
-        CudaCodes source = CudaCodes.Of(this, codes);
+        CudaCodes source = CudaCodes.From(this, codes);
         Flush();
         source.CopyTo(destination);
     }
@@ -151,7 +151,7 @@ public sealed partial class CudaDevice : Device
     /// <inheritdoc/>
     protected override void WriteCore(CodeList codes, SparseCodes destination)
     {
-        CudaCodes target = CudaCodes.Of(this, destination);
+        CudaCodes target = CudaCodes.From(this, destination);
         target.CheckFits(codes);
         Flush();
         target.CopyFrom(codes);

@@ -53,7 +53,7 @@ public static class CudaDevices
                 ICudaDriver driver = load();
                 if (ordinal == 0)
                 {
-                    DriverDescription found = DriverDescription.Of(driver);
+                    DriverDescription found = DriverDescription.Read(driver);
                     count = found.Devices.Count;
                     if (count == 0)
                     {
@@ -105,7 +105,7 @@ public static class CudaDevices
         try
         {
             using CudaDriver driver = CudaDriver.Load();
-            return DriverDescription.Of(driver);
+            return DriverDescription.Read(driver);
         }
         catch (CudaException e)
         {

@@ -42,7 +42,7 @@ public sealed class MemoryPlan
     }
 
     /// <summary>The plan for whatever somebody counted: a model, an SAE, a context. Work space, and room for codes, come on top.</summary>
-    public static MemoryPlan Of(CudaDeviceOptions? options, params ReadOnlySpan<(string What, long Bytes)> needs)
+    public static MemoryPlan Create(CudaDeviceOptions? options, params ReadOnlySpan<(string What, long Bytes)> needs)
     {
         var plan = new MemoryPlan();
         foreach ((string what, long bytes) in needs)

@@ -38,7 +38,7 @@ public static unsafe class Demo
         Gemma2Config config = Gemma2Config.Parse(Resource(ConfigName), In(ConfigName))
             .WithGeneration(Resource(GenerationName), In(GenerationName));
         return Gemma2Checkpoint.Open(new ModelFolder(In("model")),
-            config, ShardedTensors.OfFile(SafetensorsFile.Of(Raw("model/model.safetensors"))));
+            config, ShardedTensors.OfFile(SafetensorsFile.Parse(Raw("model/model.safetensors"))));
     }
 
     /// <summary>The tokenizer.</summary>
@@ -50,7 +50,7 @@ public static unsafe class Demo
     {
         ArgumentNullException.ThrowIfNull(name);
         return SaeResources().TryGetValue(name, out string? resource)
-            ? SaeCheckpoint.OfNpz(NpzFile.Of(Raw(resource)))
+            ? SaeCheckpoint.OfNpz(NpzFile.Parse(Raw(resource)))
             : throw new ArgumentException($"The demo has no SAE of that name; it has {string.Join(", ", SaeNames)}.", nameof(name));
     }
 

@@ -63,7 +63,7 @@ public sealed partial class HubClient : IDisposable
         var there = listing.Files.ToHashSet(StringComparer.Ordinal);
         string weights = there.Contains(Single) ? Single : Index;
         if (!there.Contains(Config) || !there.Contains(weights))
-            throw BadFile.Of(repository,
+            throw BadFile.At(repository,
                 "this repository is not a model in safetensors: it has " +
                 $"no {(there.Contains(Config) ? $"{Single} and no {Index}" : Config)}.");
         // tokenizer.json has 17 to 34 MB and is read only where there is no tokenizer.model.
@@ -112,7 +112,7 @@ public sealed partial class HubClient : IDisposable
             // The first answer says which commit a branch is; all others are of that commit, even if the branch moves meanwhile.
             commit ??= head.Commit;
             if (head.Commit != commit)
-                throw BadFile.Of($"{repository}/{file}",
+                throw BadFile.At($"{repository}/{file}",
                     $"the server gives it at commit {BadFile.Quote(head.Commit)}, not at {BadFile.Quote(commit)} as asked.");
             heads.Add(head);
         }
@@ -211,7 +211,7 @@ public sealed partial class HubClient : IDisposable
             .ConfigureAwait(false) is int read and > 0)
         {
             if (all.Length + read > MaxListing)
-                throw BadFile.Of(subject.ToString(), $"the listing has more than {MaxListing} bytes.");
+                throw BadFile.At(subject.ToString(), $"the listing has more than {MaxListing} bytes.");
             all.Write(buffer, 0, read);
         }
 
@@ -224,20 +224,20 @@ public sealed partial class HubClient : IDisposable
         using JsonDocument document = JsonText.ParseObject(json, name);
         if (!document.RootElement.TryGetProperty("sha", out JsonElement sha) || sha.ValueKind != JsonValueKind.String
             || !HubCache.IsCommit(sha.GetString()!))
-            throw BadFile.Of(name, "it names no commit (sha).");
+            throw BadFile.At(name, "it names no commit (sha).");
         if (!document.RootElement.TryGetProperty("siblings", out JsonElement siblings) || siblings.ValueKind != JsonValueKind.Array)
-            throw BadFile.Of(name, "it has no list of files (siblings).");
+            throw BadFile.At(name, "it has no list of files (siblings).");
         var files = new List<string>();
         foreach (JsonElement sibling in siblings.EnumerateArray())
         {
             if (sibling.ValueKind != JsonValueKind.Object || !sibling.TryGetProperty("rfilename", out JsonElement file)
                 || file.ValueKind != JsonValueKind.String)
-                throw BadFile.Of(name, "a file in it has no name (rfilename).");
+                throw BadFile.At(name, "a file in it has no name (rfilename).");
             files.Add(file.GetString()!);
         }
 
         return files.FirstOrDefault(HubName.IsHostile) is string hostile
-            ? throw BadFile.Of(
+            ? throw BadFile.At(
                 name, $"it holds the name {BadFile.Quote(hostile)}, which leads out of the folder; nothing is downloaded from there.")
             : new HubListing(sha.GetString()!, files);
     }

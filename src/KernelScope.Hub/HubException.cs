@@ -37,7 +37,7 @@ internal static class HubRefusal
     /// <param name="answer">The answer.</param>
     /// <param name="subject">What was asked for.</param>
     /// <param name="options">The endpoint and whether there is a token.</param>
-    public static HubException Of(HttpResponseMessage answer, HubSubject subject, HubOptions options)
+    public static HubException From(HttpResponseMessage answer, HubSubject subject, HubOptions options)
     {
         Uri uri = answer.RequestMessage!.RequestUri!;
         int status = (int)answer.StatusCode;

@@ -57,7 +57,7 @@ internal sealed class HubHttp : IDisposable
                 if (isEnough?.Invoke(answer) == true || answer.IsSuccessStatusCode || (from > 0 && (int)answer.StatusCode == 416))
                     return answer;
                 if ((int)answer.StatusCode is not (301 or 302 or 303 or 307 or 308))
-                    throw HubRefusal.Of(answer, subject, _options);
+                    throw HubRefusal.From(answer, subject, _options);
                 if (redirects == MaxRedirects)
                     throw new HubException($"{subject}: {Shown(address)} redirects more than {MaxRedirects} times.");
                 address = Next(answer, address, subject);

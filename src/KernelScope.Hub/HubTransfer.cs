@@ -69,7 +69,7 @@ internal sealed class HubTransfer : IDisposable
             }
 
             Remove();
-            throw BadFile.Of(
+            throw BadFile.At(
                 _subject.ToString(), $"what was received has the {_hash.Name} {found}, not {_head.Etag} as the hub says; it was removed.");
         }
 
@@ -184,7 +184,7 @@ internal sealed class HubTransfer : IDisposable
                 $"{_subject}: asked for the bytes from {_from} of {_head.Size} on, the server sends "
                     + $"{(range is null ? "it does not say which" : BadFile.Printable(range.ToString(), 100))}."),
             200 when answer.Content.Headers.ContentLength is long length && length != _head.Size =>
-                BadFile.Of(_subject.ToString(), $"the server sends {length} bytes, but said that there are {_head.Size}."),
+                BadFile.At(_subject.ToString(), $"the server sends {length} bytes, but said that there are {_head.Size}."),
             200 => null,
             _ => new HubException($"{_subject}: the server answers with status {(int)answer.StatusCode} instead of the file."),
         };
@@ -202,7 +202,7 @@ internal sealed class HubTransfer : IDisposable
             }
 
             Remove();
-            throw BadFile.Of(_subject.ToString(),
+            throw BadFile.At(_subject.ToString(),
                 $"the server sends more than the {_head.Size} bytes that it said there are; what was received was removed.");
         }
 

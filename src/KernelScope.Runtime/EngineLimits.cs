@@ -26,7 +26,7 @@ internal sealed record EngineLimits(
     public int ReuseStep => Reuse == PrefixReuse.WholePieces ? PrefillRows : 1;
 
     /// <summary>The limits of options, for weights of a size.</summary>
-    public static EngineLimits Of(EngineOptions options, long weightBytes) => new(
+    public static EngineLimits From(EngineOptions options, long weightBytes) => new(
         options.MaxRunning,
         options.MaxWaiting,
         options.MaxSessionBytes > 0 ? options.MaxSessionBytes : DefaultSessionBytes(weightBytes),

@@ -48,7 +48,7 @@ public sealed class KernelScopeEngine : IAsyncDisposable, IDisposable
     private KernelScopeEngine(EngineParts parts, EngineOptions options, ILogger logger)
     {
         _parts = parts;
-        _limits = EngineLimits.Of(options, parts.WeightBytes);
+        _limits = EngineLimits.From(options, parts.WeightBytes);
         int most = Model.Config.ContextLength;
         ContextLength = options.ContextLength == 0 ? most : Math.Min(options.ContextLength, most);
         _scheduler = new Scheduler(Model, parts, _limits, options.MeterFactory, logger);

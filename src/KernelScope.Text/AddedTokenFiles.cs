@@ -61,8 +61,8 @@ internal static class AddedTokenFiles
         if (list.ValueKind == JsonValueKind.Null)
             return [];
         if (list.ValueKind != JsonValueKind.Array)
-            throw BadFile.Of(file, $"added_tokens is {JsonText.Kind(list)}; expected a list.");
-        return [.. list.EnumerateArray().Select((token, i) => Of(token, $"added_tokens[{i}]", null, file))];
+            throw BadFile.At(file, $"added_tokens is {JsonText.Kind(list)}; expected a list.");
+        return [.. list.EnumerateArray().Select((token, i) => Read(token, $"added_tokens[{i}]", null, file))];
     }
 
     // The list comes before the vocabulary, which has megabytes and is not needed here.
@@ -75,7 +75,7 @@ internal static class AddedTokenFiles
             var reader = new Utf8JsonReader(JsonText.WithoutMark(bytes).Span, new JsonReaderOptions { MaxDepth = JsonText.MaxDepth });
             reader.Read();
             if (reader.TokenType != JsonTokenType.StartObject)
-                throw BadFile.Of(path, "the JSON is not an object.");
+                throw BadFile.At(path, "the JSON is not an object.");
             while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
             {
                 bool found = reader.ValueTextEquals("added_tokens");
@@ -96,27 +96,27 @@ internal static class AddedTokenFiles
     private static List<AddedToken> OfDecoder(JsonElement decoder, string file)
     {
         if (decoder.ValueKind != JsonValueKind.Object)
-            throw BadFile.Of(file, $"added_tokens_decoder is {JsonText.Kind(decoder)}; expected an object of ids and tokens.");
+            throw BadFile.At(file, $"added_tokens_decoder is {JsonText.Kind(decoder)}; expected an object of ids and tokens.");
         var tokens = new List<AddedToken>();
         foreach (JsonProperty entry in decoder.EnumerateObject())
         {
             if (!int.TryParse(entry.Name, NumberStyles.None, CultureInfo.InvariantCulture, out int id) || id >= TokenizerJson.MaxIds)
-                throw BadFile.Of(file, $"added_tokens_decoder has {BadFile.Quote(entry.Name)} for an id; expected 0 to " +
+                throw BadFile.At(file, $"added_tokens_decoder has {BadFile.Quote(entry.Name)} for an id; expected 0 to " +
                     $"{TokenizerJson.MaxIds - 1}.");
-            tokens.Add(Of(entry.Value, $"added_tokens_decoder[{id}]", id, file));
+            tokens.Add(Read(entry.Value, $"added_tokens_decoder[{id}]", id, file));
         }
 
         return tokens;
     }
 
-    private static AddedToken Of(JsonElement token, string field, int? id, string file)
+    private static AddedToken Read(JsonElement token, string field, int? id, string file)
     {
         if (token.ValueKind != JsonValueKind.Object)
-            throw BadFile.Of(file, $"{field} is {JsonText.Kind(token)}; expected an object with content.");
+            throw BadFile.At(file, $"{field} is {JsonText.Kind(token)}; expected an object with content.");
         if (!token.TryGetProperty("content", out JsonElement content) || content.ValueKind != JsonValueKind.String)
-            throw BadFile.Of(file, $"{field} has no content that is a text.");
+            throw BadFile.At(file, $"{field} has no content that is a text.");
         id ??= token.TryGetProperty("id", out JsonElement number) ? Id(number, $"{field}.id", file)
-            : throw BadFile.Of(file, $"{field} has no id.");
+            : throw BadFile.At(file, $"{field} has no id.");
         return new AddedToken(id.Value, content.GetString()!)
         {
             // As the library has it where a file is silent.
@@ -129,13 +129,13 @@ internal static class AddedTokenFiles
         bool Flag(string name, bool fallback) => !token.TryGetProperty(name, out JsonElement value) || value.ValueKind == JsonValueKind.Null
             ? fallback
             : value.ValueKind is JsonValueKind.True or JsonValueKind.False ? value.GetBoolean()
-            : throw BadFile.Of(file, $"{field}.{name} is {JsonText.Kind(value)}; expected true or false.");
+            : throw BadFile.At(file, $"{field}.{name} is {JsonText.Kind(value)}; expected true or false.");
     }
 
     private static int Id(JsonElement value, string what, string file) =>
         JsonSettings.AsInt(value, out int id) && id is >= 0 and < TokenizerJson.MaxIds
         ? id
-        : throw BadFile.Of(file, $"{what} is {JsonText.Kind(value)}; expected an id from 0 to {TokenizerJson.MaxIds - 1}.");
+        : throw BadFile.At(file, $"{what} is {JsonText.Kind(value)}; expected an id from 0 to {TokenizerJson.MaxIds - 1}.");
 
     /// <summary>A special token is a text, or an object with one.</summary>
     private static string? Name(JsonElement root, string name)

@@ -24,12 +24,12 @@ internal sealed class AddedTokens
             if (_byContent.TryGetValue(token.Content, out (AddedToken Token, string File) known))
             {
                 if (known.Token.Id != token.Id)
-                    throw BadFile.Of(file, $"the added token {BadFile.Quote(token.Content)} has the id {token.Id}; in " +
+                    throw BadFile.At(file, $"the added token {BadFile.Quote(token.Content)} has the id {token.Id}; in " +
                         $"{BadFile.Printable(known.File, 4096)} it has {known.Token.Id}.");
             }
             else if (!_byId.TryAdd(token.Id, token.Content))
             {
-                throw BadFile.Of(file, $"the id {token.Id} is given to the added tokens {BadFile.Quote(_byId[token.Id])} and " +
+                throw BadFile.At(file, $"the id {token.Id} is given to the added tokens {BadFile.Quote(_byId[token.Id])} and " +
                     $"{BadFile.Quote(token.Content)}.");
             }
             else
@@ -58,10 +58,10 @@ internal sealed class AddedTokens
             if (model is JsonTokenModel && !same)
             {
                 if (known)
-                    throw BadFile.Of(source, $"the added token {BadFile.Quote(token.Content)} has the id {token.Id}, which is " +
+                    throw BadFile.At(source, $"the added token {BadFile.Quote(token.Content)} has the id {token.Id}, which is " +
                         $"{BadFile.Quote(model.Pieces.Text(token.Id))} in the vocabulary of {BadFile.Printable(file, 4096)}.");
                 if (model.Pieces.Find(Encoding.UTF8.GetBytes(token.Content)) is >= 0 and int other)
-                    throw BadFile.Of(source, $"the added token {BadFile.Quote(token.Content)} has the id {token.Id}, but {other} in the " +
+                    throw BadFile.At(source, $"the added token {BadFile.Quote(token.Content)} has the id {token.Id}, but {other} in the " +
                         $"vocabulary of {BadFile.Printable(file, 4096)}.");
             }
 

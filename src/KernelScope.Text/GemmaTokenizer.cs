@@ -330,10 +330,10 @@ public sealed class GemmaTokenizer
     internal void RequireRows(int rows, string path)
     {
         if (_model.Pieces.Count > rows)
-            throw BadFile.Of(path, $"the tokenizer has {_model.Pieces.Count} pieces, but the embedding only {rows} rows (vocab_size).");
+            throw BadFile.At(path, $"the tokenizer has {_model.Pieces.Count} pieces, but the embedding only {rows} rows (vocab_size).");
         AddedToken? beyond = _added.Values.FirstOrDefault(token => token.Id >= rows);
         if (beyond is not null)
-            throw BadFile.Of(path, $"the added token {BadFile.Quote(beyond.Content)} has the id {beyond.Id}, but the embedding only " +
+            throw BadFile.At(path, $"the added token {BadFile.Quote(beyond.Content)} has the id {beyond.Id}, but the embedding only " +
                 $"{rows} rows (vocab_size).");
     }
 

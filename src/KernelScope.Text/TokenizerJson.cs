@@ -42,7 +42,7 @@ internal static class TokenizerJson
         string? unknown = Text(model, "unk_token", "model.unk_token", file);
         int unknownId = unknown is null ? -1 : pieces.Find(Encoding.UTF8.GetBytes(unknown));
         if (unknown is not null && unknownId < 0)
-            throw BadFile.Of(file, $"model.unk_token is {BadFile.Quote(unknown)}, which is not in model.vocab.");
+            throw BadFile.At(file, $"model.unk_token is {BadFile.Quote(unknown)}, which is not in model.vocab.");
         var result = new JsonTokenModel(pieces)
         {
             Normalization = new ReplaceSteps(normalization),
@@ -167,13 +167,13 @@ internal static class TokenizerJson
             if (!JsonSettings.AsInt(entry.Value, out int id) || id < 0 || id >= MaxIds)
                 throw Bad(file, $"model.vocab[{BadFile.Quote(entry.Name)}]", entry.Value, $"an id from 0 to {MaxIds - 1}");
             if (entry.Name.Length == 0)
-                throw BadFile.Of(file, $"model.vocab has an empty piece (id {id}).");
+                throw BadFile.At(file, $"model.vocab has an empty piece (id {id}).");
             if (id >= pieces.Count)
                 CollectionsMarshal.SetCount(pieces, id + 1);
             if (pieces[id].Type != PieceType.None)
             {
                 string other = Encoding.UTF8.GetString(CollectionsMarshal.AsSpan(bytes).Slice(pieces[id].Start, pieces[id].Length));
-                throw BadFile.Of(file, $"model.vocab gives the id {id} to {BadFile.Quote(entry.Name)} and to {BadFile.Quote(other)}.");
+                throw BadFile.At(file, $"model.vocab gives the id {id} to {BadFile.Quote(entry.Name)} and to {BadFile.Quote(other)}.");
             }
 
             byte[] text = Encoding.UTF8.GetBytes(entry.Name);
@@ -184,7 +184,7 @@ internal static class TokenizerJson
         }
 
         if (count == 0)
-            throw BadFile.Of(file, "model.vocab is empty.");
+            throw BadFile.At(file, "model.vocab is empty.");
         return PieceTable.Create([.. bytes, .. new byte[PieceTable.Padding]], [.. pieces], file);
     }
 
@@ -211,7 +211,7 @@ internal static class TokenizerJson
         return result;
 
         int Id(string piece) => pieces.Find(Encoding.UTF8.GetBytes(piece)) is >= 0 and int id ? id
-            : throw BadFile.Of(file, $"model.merges[{rank}] needs the piece {BadFile.Quote(piece)}, which is not in model.vocab.");
+            : throw BadFile.At(file, $"model.merges[{rank}] needs the piece {BadFile.Quote(piece)}, which is not in model.vocab.");
     }
 
     private static (string Left, string Right) Pair(JsonElement merge, int rank, string file)
@@ -241,13 +241,13 @@ internal static class TokenizerJson
     /// <summary>Texts of replacements are short, so that no chain of them makes a long text of a short one.</summary>
     private static byte[] Step(string? text, string field, string file)
     {
-        byte[] bytes = Encoding.UTF8.GetBytes(text ?? throw BadFile.Of(file, $"{field} is missing; a text was expected."));
+        byte[] bytes = Encoding.UTF8.GetBytes(text ?? throw BadFile.At(file, $"{field} is missing; a text was expected."));
         return bytes.Length <= MaxStepBytes ? bytes
             : throw Unsupported(file, field, $"{bytes.Length} bytes long", $"at most {MaxStepBytes}");
     }
 
     private static string TypeOf(JsonElement element, string field, string file) => element.ValueKind == JsonValueKind.Object
-        ? Text(element, "type", $"{field}.type", file) ?? throw BadFile.Of(file, $"{field} has no type.")
+        ? Text(element, "type", $"{field}.type", file) ?? throw BadFile.At(file, $"{field} has no type.")
         : throw Bad(file, field, element, "an object with a type, or null");
 
     private static List<(JsonElement Item, string Field)> Items(JsonElement sequence, string name, string field, string file)
@@ -280,10 +280,10 @@ internal static class TokenizerJson
     }
 
     private static InvalidDataException Bad(string file, string field, JsonElement value, string expected) =>
-        BadFile.Of(file, $"{field} is {JsonText.Kind(value)}; expected {expected}.");
+        BadFile.At(file, $"{field} is {JsonText.Kind(value)}; expected {expected}.");
 
     private static InvalidDataException Unsupported(string file, string field, string found, string supported) =>
-        BadFile.Of(file, $"{field} is {found}, which is not supported; supported: {supported}.");
+        BadFile.At(file, $"{field} is {found}, which is not supported; supported: {supported}.");
 
     /// <summary>Pairs by a hash that differs in every process, so that no file can be made to collide.</summary>
     private sealed class PairComparer : IEqualityComparer<ulong>

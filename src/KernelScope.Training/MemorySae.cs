@@ -25,8 +25,8 @@ internal sealed unsafe class MemorySae : IDisposable
             SaeExport.WriteTensors(new SafetensorsWriter(stream, tensors.Select(t => t.Info), null), tensors);
             using var config = JsonDocument.Parse(JsonFile.Line(json => SaeExport.WriteConfig(json, sae, place)).ToArray());
             SaeLensConfig.Result read = SaeLensConfig.Parse(config.RootElement, Name);
-            Sae = JumpReluSae.Load(device, SaeCheckpoint.Of(
-                SafetensorsFile.Of(RawFile.OfMemory(Name, _memory.Pointer, stream.Length)), SaeLayout.SaeLens, _ => read.Config,
+            Sae = JumpReluSae.Load(device, SaeCheckpoint.From(
+                SafetensorsFile.Parse(RawFile.OfMemory(Name, _memory.Pointer, stream.Length)), SaeLayout.SaeLens, _ => read.Config,
                 read.HasSkip));
         }
         catch

@@ -35,7 +35,7 @@ public sealed class StoredRows : ITrainingRows
         }
 
         if (training.Count == 0)
-            throw BadFile.Of(file.Path, $"{inputs.Info} leaves no row to train on.");
+            throw BadFile.At(file.Path, $"{inputs.Info} leaves no row to train on.");
         (_training, _validation, _order) = ([.. training], [.. held], [.. training]);
         MeanSquaredNorm = SquaresOf(inputs, Width) / training.Count;
         TargetMeanSquaredNorm = targets is { } y ? SquaresOf(y, TargetWidth!.Value) / training.Count : MeanSquaredNorm;
@@ -84,7 +84,7 @@ public sealed class StoredRows : ITrainingRows
             TensorView inputs = Array(file, key);
             TensorView? targets = targetKey is null ? null : Array(file, targetKey);
             if (targets is { } t && RowsOf(t.Info) != RowsOf(inputs.Info))
-                throw BadFile.Of(path, $"{inputs.Info} and {t.Info} should have as many rows.");
+                throw BadFile.At(path, $"{inputs.Info} and {t.Info} should have as many rows.");
             return new StoredRows(file, inputs, targets, counted?.Invoke(file, inputs.Info), validation, seed);
         }
         catch
@@ -170,11 +170,11 @@ public sealed class StoredRows : ITrainingRows
             foreach (float value in values)
                 squares += (double)value * value;
             if (!double.IsFinite(squares))
-                throw BadFile.Of(_file.Path, $"row {r} of {tensor.Info} holds a value that is not finite.");
+                throw BadFile.At(_file.Path, $"row {r} of {tensor.Info} holds a value that is not finite.");
             sum += squares;
         }
 
-        return sum > 0 ? sum : throw BadFile.Of(_file.Path, $"{tensor.Info} holds only zeros.");
+        return sum > 0 ? sum : throw BadFile.At(_file.Path, $"{tensor.Info} holds only zeros.");
     }
 
     private static long RowsOf(TensorInfo info) => info.ElementCount / info.Shape[^1];
@@ -186,7 +186,7 @@ public sealed class StoredRows : ITrainingRows
     {
         TensorView tensor = key is not null ? file[key] : Only(file);
         if (!IsRows(tensor.Info))
-            throw BadFile.Of(file.Path, $"{tensor.Info} is not an array of rows; f16, bf16, f32 or f64 with two dimensions or more is " +
+            throw BadFile.At(file.Path, $"{tensor.Info} is not an array of rows; f16, bf16, f32 or f64 with two dimensions or more is " +
                 "needed.");
         return tensor;
     }
@@ -194,7 +194,7 @@ public sealed class StoredRows : ITrainingRows
     private static TensorView Only(TensorFile file)
     {
         TensorInfo[] rows = [.. file.Contents.Where(IsRows)];
-        return rows.Length == 1 ? file[rows[0].Name] : throw BadFile.Of(file.Path, rows.Length == 0
+        return rows.Length == 1 ? file[rows[0].Name] : throw BadFile.At(file.Path, rows.Length == 0
             ? "there is no array of rows in it."
             : $"--key is needed to say which of {string.Join(", ", rows.Take(20).Select(info => info.Name))} to train on.");
     }

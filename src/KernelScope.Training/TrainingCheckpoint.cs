@@ -70,7 +70,7 @@ internal static class TrainingCheckpoint
             skipped.Add((path, reason));
         }
 
-        return skipped.Count == 0 ? null : throw BadFile.Of(folder, $"no checkpoint in it is whole: {string.Join("; ",
+        return skipped.Count == 0 ? null : throw BadFile.At(folder, $"no checkpoint in it is whole: {string.Join("; ",
             skipped.Select(s => $"{Path.GetFileName(s.Path)}: {s.Reason}"))}. Without --resume, in another folder, training begins anew.");
     }
 
@@ -104,9 +104,9 @@ internal static class TrainingCheckpoint
         using JsonDocument document = JsonText.ReadObject(statePath, MaxStateLength);
         JsonElement state = document.RootElement;
         if (Number(state, "format", statePath) != 1)
-            throw BadFile.Of(statePath, "the format of the checkpoint is not 1, the only one there is.");
+            throw BadFile.At(statePath, "the format of the checkpoint is not 1, the only one there is.");
         if (!state.TryGetProperty("options_sha256", out JsonElement hash) || hash.GetString() != OptionsJson.HashOf(trainer))
-            throw BadFile.Of(statePath,
+            throw BadFile.At(statePath,
                 "the checkpoint belongs to other options, other rows or another device; give those with which the training began.");
         TrainingParameters p = trainer.Parameters;
         using (var file = SafetensorsFile.Open(Path.Combine(path, Parameters)))
@@ -162,7 +162,7 @@ internal static class TrainingCheckpoint
 
     private static long Number(JsonElement state, string name, string path) =>
         state.TryGetProperty(name, out JsonElement value) && value.TryGetInt64(out long number) && number >= 0 ? number
-            : throw BadFile.Of(path, $"'{name}' is not a number from 0 on.");
+            : throw BadFile.At(path, $"'{name}' is not a number from 0 on.");
 
     private static void WriteTensors(string path, TrainingParameters p, Func<TrainedMatrix, Mat> which, ReadOnlySpan<long> lastFired,
         params ReadOnlySpan<double> interval)
@@ -195,7 +195,7 @@ internal static class TrainingCheckpoint
     private static TensorView Exact(SafetensorsFile file, string name, DType type, long count)
     {
         TensorView tensor = file[name];
-        return tensor.DType == type && tensor.ElementCount == count ? tensor : throw BadFile.Of(file.Path,
+        return tensor.DType == type && tensor.ElementCount == count ? tensor : throw BadFile.At(file.Path,
             $"{tensor.Info} is not the {count} values of this training.");
     }
 

@@ -29,7 +29,7 @@ internal sealed class BenchRoom
     {
         (string What, long Bytes)[] needs = Needs(config, prefill, rows, widths);
         return needs.Sum(n => (double)n.Bytes) <= MemoryCheck.Available() * UsableShare
-            && (_device is null || MemoryPlan.Of(_device.Options, needs).Fits((long)(_device.MemoryInfo().Free * UsableShare)));
+            && (_device is null || MemoryPlan.Create(_device.Options, needs).Fits((long)(_device.MemoryInfo().Free * UsableShare)));
     }
 
     /// <summary>Throws unless it all fits.</summary>
@@ -39,7 +39,7 @@ internal sealed class BenchRoom
         (string What, long Bytes)[] needs = Needs(config, prefill, rows, widths);
         MemoryCheck.Require(needs);
         if (_device is not null)
-            MemoryPlan.Of(_device.Options, needs).Require(_device);
+            MemoryPlan.Create(_device.Options, needs).Require(_device);
     }
 
     private (string What, long Bytes)[] Needs(Gemma2Config config, int prefill, int rows, ReadOnlySpan<int> widths)

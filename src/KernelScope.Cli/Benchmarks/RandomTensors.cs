@@ -63,7 +63,7 @@ internal sealed unsafe class RandomTensors : IDisposable
                 progress.Report((done += tensor.ByteLength) / (double)data);
             }
 
-            return new RandomTensors(memory, SafetensorsFile.Of(RawFile.OfMemory(name, memory.Pointer, length)));
+            return new RandomTensors(memory, SafetensorsFile.Parse(RawFile.OfMemory(name, memory.Pointer, length)));
         }
         catch
         {

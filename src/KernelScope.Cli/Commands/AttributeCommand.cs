@@ -39,12 +39,12 @@ internal sealed class AttributeCommand : Verb
 
     protected override int Run(ParseResult parsed)
     {
-        Prompt prompt = _prompt.Of(parsed, Streams);
+        Prompt prompt = _prompt.Read(parsed, Streams);
         _target.Check(parsed);
         using var bench = Workbench.Open(parsed, this);
         ModelFiles files = bench.Files;
         int[] tokens = prompt.Tokens(files);
-        Target target = _target.Of(parsed, files, tokens);
+        Target target = _target.Read(parsed, files, tokens);
         SaeFiles saeFiles = _sae.Open(parsed, bench);
         LabelOption.Give(parsed.GetValue(_labels), files, [saeFiles], Streams, Cancellation);
         if (!StreamGradient.Sites.Contains(saeFiles.SiteOut.Site))
@@ -64,7 +64,7 @@ internal sealed class AttributeCommand : Verb
 
         FeatureAttributions attributions = attribution.Run(tokens, target.Metric, Cancellation);
 
-        if (SaeDoubt.Set(bench.Model, tokens) is { } set && SaeDoubt.Of(bench.Model, saeFiles.Target, set, Cancellation) is string doubt)
+        if (SaeDoubt.Set(bench.Model, tokens) is { } set && SaeDoubt.Find(bench.Model, saeFiles.Target, set, Cancellation) is string doubt)
             Streams.Warn(doubt);
         AttributeResult result = Result(parsed, attributions, target, tokens, files, saeFiles);
         if (Common.JsonOf(parsed))

@@ -154,7 +154,7 @@ internal sealed class DashCommand : Verb
         SaeFiles saeFiles = run is null || _sae.IsGiven(parsed) ? _sae.Open(parsed, bench) : OnlyOf(run.Value.Plan, bench);
         SaeRecord? record = run is null ? null : RecordOf(run.Value.Plan, saeFiles);
         int[] features = FeaturesOf(parsed.GetValue(_features), saeFiles, isFolder: path is not null);
-        FeatureLabels labels = LabelOption.Of(parsed.GetValue(_labels), files, Streams, Cancellation);
+        FeatureLabels labels = LabelOption.Read(parsed.GetValue(_labels), files, Streams, Cancellation);
         if (path is not null)
         {
             FeatureStatisticsOptions options = OptionsOf(parsed, FolderDashboards.Window, run!.Value.Plan.SkipFirst);

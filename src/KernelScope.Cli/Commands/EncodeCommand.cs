@@ -118,7 +118,7 @@ internal sealed class EncodeCommand : Verb
         if (file.TryGet(key, out TensorView array))
             return array;
         // A hook point's other name; two of them must agree.
-        return CapturedArrays.Of(file).TryGetValue(CapturedArrays.KeyOf(key), out TensorInfo? known)
+        return CapturedArrays.Read(file).TryGetValue(CapturedArrays.KeyOf(key), out TensorInfo? known)
             ? file[known.Name]
             : throw new WorkException($"{file.Path}: there is no array '{key}' in it; it has {Names(file)}.");
     }

@@ -325,7 +325,7 @@ internal sealed class EvalCommand : Verb
 
         foreach (SaeTarget target in targets)
         {
-            if (SaeDoubt.Of(model, target, tokens, Cancellation, SiteSearch.DefaultTokens) is not string sentence)
+            if (SaeDoubt.Find(model, target, tokens, Cancellation, SiteSearch.DefaultTokens) is not string sentence)
                 continue;
             Streams.Warn(sentence);
             doubts.Add(sentence);

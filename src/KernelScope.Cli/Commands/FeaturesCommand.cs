@@ -43,8 +43,8 @@ internal sealed class FeaturesCommand : Verb
 
     protected override int Run(ParseResult parsed)
     {
-        PromptList prompts = _prompt.AllOf(parsed, Streams);
-        IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
+        PromptList prompts = _prompt.ReadAll(parsed, Streams);
+        IReadOnlyList<SaeUse> uses = _saes.Read(parsed);
         using var bench = Workbench.Open(parsed, this);
         ModelFiles files = bench.Files;
         int[][] texts = prompts.Tokens(files);

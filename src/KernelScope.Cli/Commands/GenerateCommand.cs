@@ -56,12 +56,12 @@ internal sealed class GenerateCommand : Verb
 
     protected override int Run(ParseResult parsed)
     {
-        Prompt prompt = _prompt.Of(parsed, Streams);
+        Prompt prompt = _prompt.Read(parsed, Streams);
         if (parsed.GetValue(_chat) && prompt.Text is null)
             throw new UsageException("--chat needs a text; with --tokens the ids of the turns are taken as they are.");
-        GenerationOptions options = _sampling.Of(parsed);
+        GenerationOptions options = _sampling.Read(parsed);
         float[]? strengths = _sweep.Strengths(parsed);
-        IReadOnlyList<SaeUse> uses = _saes.Of(parsed, withoutStrength: strengths is not null);
+        IReadOnlyList<SaeUse> uses = _saes.Read(parsed, withoutStrength: strengths is not null);
         _sweep.Check(parsed, uses);
         RefuseTogether(parsed, strengths);
         bool showFeatures = parsed.GetValue(_features);

@@ -61,15 +61,15 @@ internal sealed class InspectCommand : Verb
     private InspectedPath Inspected(string path, InspectOptions options)
     {
         if (Path.Exists(path))
-            return Summed(Of(Inspector.Inspect(path, options, Cancellation)), path);
+            return Summed(ToResult(Inspector.Inspect(path, options, Cancellation)), path);
         if (Inspector.InspectCarried(path, options, Cancellation) is InspectionResult carried)
-            return Summed(Of(carried), path);
+            return Summed(ToResult(carried), path);
         try
         {
             string? found = ReleaseCatalog.TryParse(path, out _) ? SaeFiles.FindCached(path)
                 : ReleasedModel.Find(path) is not null || HubCache.EntryName(path) is not null
                 ? ModelFolder.Resolve(ModelName.Resolve(path)).Path : null;
-            InspectedPath result = Of(Inspector.Inspect(found ?? path, options, Cancellation));
+            InspectedPath result = ToResult(Inspector.Inspect(found ?? path, options, Cancellation));
             return found is null ? result : Summed(result with { Path = path }, path);
         }
         catch (Exception e) when (e is WorkException or InvalidDataException)
@@ -99,7 +99,7 @@ internal sealed class InspectCommand : Verb
         return result with { Summary = [.. lines.Select(FormattableString.Invariant)] };
     }
 
-    private static InspectedPath Of(InspectionResult result) => new(
+    private static InspectedPath ToResult(InspectionResult result) => new(
         result.Path,
         result.Ok,
         result.Error,

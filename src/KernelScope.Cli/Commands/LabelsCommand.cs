@@ -122,7 +122,7 @@ internal sealed class LabelsCommand : Verb
     {
         FeatureLabels labels;
         using (var bench = Workbench.Open(parsed, this))
-            labels = LabelOption.Of(parsed.GetValue(_labels), bench.Files, Streams, Cancellation);
+            labels = LabelOption.Read(parsed.GetValue(_labels), bench.Files, Streams, Cancellation);
         IReadOnlyList<LabelMatch> matches = labels.Search(query);
         LabelMatchRow[] rows = [.. matches.Take(parsed.GetValue(_count))
             .Select(m => new LabelMatchRow(m.Label.ModelId, m.Label.Source, m.Label.Index, m.Label.Description, m.Score))];

@@ -58,7 +58,7 @@ internal sealed class LensCommand : Verb
         {
             if (_sae.IsGiven(parsed))
                 throw new UsageException("--sae needs --feature: the lens of a text reads the stream, not an SAE.");
-            RunText(parsed, _prompt.Of(parsed, Streams), _sae.SiteOf(parsed)
+            RunText(parsed, _prompt.Read(parsed, Streams), _sae.SiteOf(parsed)
                 ?? throw new UsageException("the site is missing: --site resid_post.3 (or --feature F)."));
         }
 

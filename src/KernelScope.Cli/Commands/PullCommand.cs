@@ -56,7 +56,7 @@ internal sealed class PullCommand : Verb
             throw new UsageException("--cache is empty; it needs a folder.");
         string[] names = parsed.GetRequiredValue(_names);
         // All names first: a mistyped one should not show after an hour.
-        PullPlan[] plans = [.. names.Select(PullPlan.Of)];
+        PullPlan[] plans = [.. names.Select(PullPlan.For)];
         HubOptions options = HubOptions.FromEnvironment(Environment.GetEnvironmentVariable,
             cache) with
         { Verify = parsed.GetValue(_verify) };

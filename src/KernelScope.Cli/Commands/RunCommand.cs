@@ -76,10 +76,10 @@ internal sealed partial class RunCommand : Verb
     protected override int Run(ParseResult parsed)
     {
         string? capture = parsed.GetValue(_capture), path = parsed.GetValue(_out), stored = parsed.GetValue(_against);
-        PromptList? prompts = stored is null || _prompt.IsGiven(parsed) ? _prompt.AllOf(parsed, Streams)
-            : PromptOptions.Piped(Streams) is string piped ? PromptList.Of(new Prompt(piped, null) { Warnings = Streams })
+        PromptList? prompts = stored is null || _prompt.IsGiven(parsed) ? _prompt.ReadAll(parsed, Streams)
+            : PromptOptions.Piped(Streams) is string piped ? PromptList.Single(new Prompt(piped, null) { Warnings = Streams })
             : null;
-        IReadOnlyList<SaeUse> uses = _saes.Of(parsed);
+        IReadOnlyList<SaeUse> uses = _saes.Read(parsed);
         if (capture is null != path is null)
         {
             throw new UsageException(
@@ -160,13 +160,13 @@ internal sealed partial class RunCommand : Verb
         Mat logits = session.Prefill(tokens, AddLosses, Cancellation);
         // What was captured comes before the final norm, and shows better where it went wrong.
         FiniteCheck.Require(captured, config);
-        return bad is null ? logits : throw FirstNotFinite.Of(model, tokens, bad);
+        return bad is null ? logits : throw FirstNotFinite.Find(model, tokens, bad);
 
         void AddLosses(int end)
         {
             int start = end - session.FinalNorm.Rows, targets = Math.Min(end, tokens.Length - 1) - start;
             model.NextTokenLoss(tokens.AsSpan(start + 1, targets), session, losses.AsSpan(start, targets));
-            bad ??= FiniteCheck.Of(model.Device, session.FinalNorm, start);
+            bad ??= FiniteCheck.Find(model.Device, session.FinalNorm, start);
             progress.Report(end / (double)tokens.Length);
         }
     }

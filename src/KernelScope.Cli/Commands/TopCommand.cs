@@ -80,7 +80,7 @@ internal sealed class TopCommand : Verb
         bench.Load(bench.Weights, ("SAE", saeFiles.Bytes), ("context", bench.ContextBytes(tokens.Length)));
         if (doubt is not null)
             Streams.Warn(doubt);
-        if (saeFiles.HasSiteOut && SaeDoubt.Of(bench.Model, saeFiles.Target, tokens, Cancellation) is string misplaced)
+        if (saeFiles.HasSiteOut && SaeDoubt.Find(bench.Model, saeFiles.Target, tokens, Cancellation) is string misplaced)
             Streams.Warn(misplaced);
         IReadOnlyList<TopContexts> found;
         using (var progress = new Progress(Streams, "Searching"))

@@ -234,7 +234,7 @@ public static partial class Inspector
     private static InspectedTensor Row(TensorInfo info, RangeScan? scan) =>
         new(info.Name, info.DType.SafetensorsName(), info.Shape.ToArray(), scan?.Result);
 
-    private static InvalidDataException Unknown(string path) => BadFile.Of(path, Directory.Exists(path)
+    private static InvalidDataException Unknown(string path) => BadFile.At(path, Directory.Exists(path)
         ? "the folder holds no model (config.json, model.safetensors) and no SAE (params.npz, or cfg.json with sae_weights.safetensors)."
         : RawFile.IsThere(path) ? "the name says nothing: a .safetensors, .npz, .npy, .safetensors.index.json, config.json, " +
         "generation_config.json, cfg.json, tokenizer.model, tokenizer.json or .panels was expected."

@@ -260,7 +260,7 @@ internal sealed class CommonOptions
     {
         try
         {
-            MemoryPlan.Of(device.Options, needs).Require(device);
+            MemoryPlan.Create(device.Options, needs).Require(device);
             return device;
         }
         catch

@@ -57,7 +57,7 @@ internal sealed class PromptFiles
         if (parsed.GetValue(_textFile) is string textFile)
         {
             string text = StandardText.ReadFile(textFile);
-            return text.Length > 0 ? PromptList.Of(new Prompt(text, null) { Warnings = streams })
+            return text.Length > 0 ? PromptList.Single(new Prompt(text, null) { Warnings = streams })
                 : throw new WorkException($"{InputFile.NameOf(textFile)}: the text is empty.");
         }
 

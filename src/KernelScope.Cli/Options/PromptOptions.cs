@@ -46,11 +46,11 @@ internal sealed class PromptOptions
 
     /// <summary>Reads the one that was given; no model is needed for that.</summary>
     /// <exception cref="UsageException">Both a text and tokens, or neither, or an empty one.</exception>
-    public Prompt Of(ParseResult parsed, Streams streams) => AllOf(parsed, streams).Prompts[0];
+    public Prompt Read(ParseResult parsed, Streams streams) => ReadAll(parsed, streams).Prompts[0];
 
     /// <summary>Reads what was given; no model is needed for that.</summary>
     /// <exception cref="UsageException">Both a text and tokens, or neither, or an empty one.</exception>
-    public PromptList AllOf(ParseResult parsed, Streams streams)
+    public PromptList ReadAll(ParseResult parsed, Streams streams)
     {
         string? text = parsed.GetValue(_text), tokens = parsed.GetValue(_tokens), file = _files?.Given(parsed);
         string[] given = [.. new[] { text is null ? null : "a text", tokens is null ? null : "--tokens", file }.OfType<string>()];
@@ -59,13 +59,13 @@ internal sealed class PromptOptions
         if (file is not null)
             return _files!.Read(parsed, streams);
         if (tokens is not null)
-            return PromptList.Of(new Prompt(null, Parsing.TokenIds(tokens, "--tokens")) { Warnings = streams });
+            return PromptList.Single(new Prompt(null, Parsing.TokenIds(tokens, "--tokens")) { Warnings = streams });
         // Programs that start this one often leave it an empty pipe; a JSON document says which tokens were run.
         bool isJson = parsed.GetValue<bool>(CommonOptions.JsonName);
         text = text == Dash ? StandardText.Read(streams) : text ?? Piped(streams, isJson ? null : _default) ?? _default;
         if (text is null)
             throw new UsageException($"a text is missing (or --tokens{(_files is null ? "" : $", {PromptFiles.Names}")}).");
-        return text.Length > 0 ? PromptList.Of(new Prompt(text, null) { Warnings = streams })
+        return text.Length > 0 ? PromptList.Single(new Prompt(text, null) { Warnings = streams })
             : throw new UsageException("the text is empty.");
     }
 
@@ -102,7 +102,7 @@ internal sealed class PromptOptions
 internal sealed record PromptList(IReadOnlyList<Prompt> Prompts, bool IsSeveral)
 {
     /// <summary>The usual one.</summary>
-    public static PromptList Of(Prompt prompt) => new([prompt], IsSeveral: false);
+    public static PromptList Single(Prompt prompt) => new([prompt], IsSeveral: false);
 
     /// <summary>Of a corpus that looks wrong nobody reads more sentences than these.</summary>
     private const int MostWarnings = 3;

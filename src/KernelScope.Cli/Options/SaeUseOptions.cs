@@ -59,7 +59,7 @@ internal sealed class SaeUseOptions
     /// <exception cref="UsageException">An edit is malformed, belongs to no SAE or is given twice.</exception>
     /// <param name="parsed">The command line.</param>
     /// <param name="withoutStrength">Whether <c>--steer</c> names a feature alone, whose strength something else gives.</param>
-    public IReadOnlyList<SaeUse> Of(ParseResult parsed, bool withoutStrength = false)
+    public IReadOnlyList<SaeUse> Read(ParseResult parsed, bool withoutStrength = false)
     {
         List<Given> given = InOrder(parsed);
         int named = given.Count(g => g.Option == _sae);

@@ -112,7 +112,7 @@ internal sealed class SamplingChoices
 
     /// <summary>Reads them.</summary>
     /// <exception cref="UsageException">One cannot act as it is given, or is malformed.</exception>
-    public GenerationOptions Of(ParseResult parsed)
+    public GenerationOptions Read(ParseResult parsed)
     {
         double temperature = parsed.GetValue(_temperature);
         string[] idle = [.. new Option[] { _topK, _topP, _minP, _seed }.Where(o => IsGiven(parsed, o)).Select(o => o.Name)];

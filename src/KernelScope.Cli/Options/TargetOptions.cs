@@ -49,7 +49,7 @@ internal sealed class TargetOptions
 
     /// <summary>The metric for a text.</summary>
     /// <exception cref="WorkException">A token or a position that there is not.</exception>
-    public Target Of(ParseResult parsed, ModelFiles model, int[] tokens)
+    public Target Read(ParseResult parsed, ModelFiles model, int[] tokens)
     {
         if (parsed.GetValue(_loss))
             return tokens.Length > 1 ? new Target("next_token_loss", AttributionMetric.NextTokenLoss(tokens), null, null, null)

@@ -49,7 +49,7 @@ internal sealed record DeviceProbe(string Name, string Detail, long FreeBytes, l
         List<NeedItemRow> items = [];
         if (IsCuda)
         {
-            items.AddRange(MemoryPlan.Of(null, needs).Items.Select(i => new NeedItemRow(i.What, i.Bytes)));
+            items.AddRange(MemoryPlan.Create(null, needs).Items.Select(i => new NeedItemRow(i.What, i.Bytes)));
         }
         else
         {

@@ -41,7 +41,7 @@ internal static class FiniteCheck
     }
 
     /// <summary>What is wrong with rows of the final norm; the soft-cap makes finite logits of infinities. Null: nothing.</summary>
-    public static NotFiniteException? Of(Device device, Mat finalNorm, int position)
+    public static NotFiniteException? Find(Device device, Mat finalNorm, int position)
     {
         float[] values = new float[finalNorm.Rows * finalNorm.Columns];
         device.Read(finalNorm, values);

@@ -46,7 +46,7 @@ internal sealed class MeanSource
     {
         int width = Sites.WidthOf(model.Config, point);
         using TensorFile file = ArrayFile.Open(path);
-        Dictionary<string, TensorInfo> arrays = CapturedArrays.Of(file);
+        Dictionary<string, TensorInfo> arrays = CapturedArrays.Read(file);
         string? name = (arrays.GetValueOrDefault(point.ToString()) ?? arrays.GetValueOrDefault(EvaluationMean))?.Name;
         if (CapturedArrays.IsUnnamed(file))
             name = file.Contents[0].Name;

@@ -96,7 +96,7 @@ internal sealed class ModelExport
     {
         long changed = 0;
         if (ValueConversion.Covers(tensor.DType) && tensor.DType != DType.BF16)
-            ReadPieces(tensor, piece => changed += ValueConversion.Of(tensor.DType, piece, DType.BF16, default).Changed);
+            ReadPieces(tensor, piece => changed += ValueConversion.Convert(tensor.DType, piece, DType.BF16, default).Changed);
         return changed == 0;
     }
 
@@ -134,7 +134,7 @@ internal sealed class ModelExport
                 }
 
                 Memory<byte> converted = _converted.AsMemory(0, piece.Length / source.DType.ByteSize() * target.DType.ByteSize());
-                ValueConversion done = ValueConversion.Of(source.DType, piece, target.DType, converted);
+                ValueConversion done = ValueConversion.Convert(source.DType, piece, target.DType, converted);
                 (changed, beyond) = (changed + done.Changed, beyond + done.Beyond);
                 writer.AppendBytes(converted.Span);
             });

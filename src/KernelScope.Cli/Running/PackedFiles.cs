@@ -24,7 +24,7 @@ internal static class PackedFiles
             cancellation.ThrowIfCancellationRequested();
             progress.Report((double)Array.IndexOf(paths, path) / paths.Length);
             if (path.EndsWith(PanelFile.Extension, StringComparison.Ordinal))
-                rows.Add(Of(path));
+                rows.Add(RowFor(path));
             else if (TemporaryName.TargetOf(Path.GetFileName(path)) is not null)
                 rows.Add(new PackedRow(path, new FileInfo(path).Length, null, false, "it was being written when the program was ended"));
         }
@@ -50,7 +50,7 @@ internal static class PackedFiles
         return deleted;
     }
 
-    private static PackedRow Of(string path)
+    private static PackedRow RowFor(string path)
     {
         string? source = null;
         string? problem;

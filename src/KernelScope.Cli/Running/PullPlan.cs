@@ -13,7 +13,7 @@ internal sealed record PullPlan(string Repository, string? Inside)
 
     /// <summary>Reads a name.</summary>
     /// <exception cref="WorkException">It is none.</exception>
-    public static PullPlan Of(string name)
+    public static PullPlan For(string name)
     {
         if (ReleaseCatalog.TryParse(name, out ReleasedSae? sae))
             return new PullPlan(sae.Repository, sae.File);

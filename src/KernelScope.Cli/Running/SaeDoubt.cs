@@ -14,12 +14,12 @@ internal static class SaeDoubt
         [model.BosId, model.Config.BosId, model.Config.PadId, .. model.Config.TextEndIds];
 
     /// <summary>Measures where the command does not; null: no doubt.</summary>
-    public static string? Of(Gemma2Model model, SaeTarget target, TokenSet tokens, CancellationToken cancellation,
+    public static string? Find(Gemma2Model model, SaeTarget target, TokenSet tokens, CancellationToken cancellation,
         int most = MostSearched) =>
-        Of(model, target, SiteSearch.Used(model, target, tokens, most, cancellation), tokens, cancellation, most);
+        Find(model, target, SiteSearch.Used(model, target, tokens, most, cancellation), tokens, cancellation, most);
 
     /// <summary>What there is to doubt about what was measured; null: nothing.</summary>
-    public static string? Of(Gemma2Model model, SaeTarget target, SiteFit used, TokenSet tokens, CancellationToken cancellation,
+    public static string? Find(Gemma2Model model, SaeTarget target, SiteFit used, TokenSet tokens, CancellationToken cancellation,
         int most = MostSearched)
     {
         double? released = ReleasedL0(target.Name);

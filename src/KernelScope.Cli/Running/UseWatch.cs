@@ -52,7 +52,7 @@ internal sealed class UseWatch : IDisposable
         foreach ((SaeFiles sae, SiteFitMeter meter) in _meters)
         {
             if (meter.Fit() is SiteFit fit && SaeDoubt.Set(_bench.Model, _tokens) is TokenSet set
-                && SaeDoubt.Of(_bench.Model, sae.Target, fit, set, _bench.Cancellation) is string sentence)
+                && SaeDoubt.Find(_bench.Model, sae.Target, fit, set, _bench.Cancellation) is string sentence)
                 streams.Warn(sentence);
         }
 

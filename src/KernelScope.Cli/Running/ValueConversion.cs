@@ -19,7 +19,7 @@ internal readonly record struct ValueConversion(long Changed, long Beyond)
     /// <param name="values">The values.</param>
     /// <param name="to">The type wanted.</param>
     /// <param name="destination">Receives as many; empty: they are only counted.</param>
-    public static ValueConversion Of(DType from, Memory<byte> values, DType to, Memory<byte> destination)
+    public static ValueConversion Convert(DType from, Memory<byte> values, DType to, Memory<byte> destination)
     {
         int count = values.Length / from.ByteSize();
         long changed = 0, beyond = 0;

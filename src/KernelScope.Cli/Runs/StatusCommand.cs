@@ -43,7 +43,7 @@ internal sealed class StatusCommand : Verb
         {
             // The queue first: what is done meanwhile is then done, and not in neither.
             QueueState? queued = queue?.State();
-            StatusResult result = Of(plan, RunStatus.Read(folder, plan), queued);
+            StatusResult result = ToResult(plan, RunStatus.Read(folder, plan), queued);
             bool ended = !parsed.GetValue(_watch) || result.Missing + result.Queued + result.Leased + result.Stuck == 0;
             if (Common.JsonOf(parsed) && ended)
                 JsonOutput.Write(Streams, result);
@@ -56,7 +56,7 @@ internal sealed class StatusCommand : Verb
         }
     }
 
-    private static StatusResult Of(RunPlan plan, RunStatus status, QueueState? queue)
+    private static StatusResult ToResult(RunPlan plan, RunStatus status, QueueState? queue)
     {
         long left = status.Missing.Sum(n => plan.Shards[n].Rows);
         int there = queue is null ? 0 : status.Missing.Count(queue.Shards.Contains);

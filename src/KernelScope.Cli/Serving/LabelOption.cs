@@ -25,14 +25,14 @@ internal static class LabelOption
     {
         if (paths is not { Length: > 0 })
             return;
-        FeatureLabels labels = Of(paths, model, streams, cancellation);
+        FeatureLabels labels = Read(paths, model, streams, cancellation);
         foreach (SaeFiles sae in saes)
             sae.Take(labels, ModelId(model));
     }
 
     /// <summary>Reads the files, and adds what is known of the demo's features.</summary>
     /// <exception cref="InvalidDataException">A file holds no label.</exception>
-    public static FeatureLabels Of(string[]? paths, ModelFiles model, Streams streams, CancellationToken cancellation)
+    public static FeatureLabels Read(string[]? paths, ModelFiles model, Streams streams, CancellationToken cancellation)
     {
         FeatureLabels read = FeatureLabels.None;
         if (paths is { Length: > 0 })

@@ -102,7 +102,7 @@ internal sealed class ServeCommand : Verb
         using FolderInProgress? target = export is null ? null : FolderInProgress.Create(export, RecordedCopy.MayReplace);
         _ = files.RequiredTokenizer;
         string modelId = LabelOption.ModelId(files);
-        FeatureLabels labels = LabelOption.Of(parsed.GetValue(_labels), files, Streams, Cancellation);
+        FeatureLabels labels = LabelOption.Read(parsed.GetValue(_labels), files, Streams, Cancellation);
         KernelScopeWebOptions web = export is null ? _options.WebOptionsOf(parsed, modelId)
             : new KernelScopeWebOptions { ModelId = modelId };
         web.Labels = labels;

@@ -165,7 +165,7 @@ internal sealed class TrainCommand : Verb
     {
         string from = ArrayInput.Require(parsed.GetRequiredValue(_from)), folder = parsed.GetRequiredValue(_out);
         OutputPlaces.Require([("--log", parsed.GetValue(_log))], from);
-        TrainingOptions options = _recipe.Of(parsed);
+        TrainingOptions options = _recipe.Read(parsed);
         options.Require();
         (RunFolder Folder, RunPlan Plan)? source = IsRun(parsed) ? RunSteps.Open(from) : null;
         Gemma2Model? model = null;

@@ -107,14 +107,14 @@ internal sealed class TrainOptions
 
     /// <summary>What was asked for.</summary>
     /// <exception cref="UsageException">What decides how sparse the codes are is missing.</exception>
-    public TrainingOptions Of(ParseResult parsed)
+    public TrainingOptions Read(ParseResult parsed)
     {
         string activation = parsed.GetRequiredValue(_activation);
         Option needed = activation is "topk" or "batchtopk" ? _k : _sparsity;
         if (!IsGiven(parsed, needed) && !IsGiven(parsed, _target))
             throw new UsageException($"{needed.Name} is missing: it decides how sparse the codes of --activation {activation} " +
                 $"are{(needed == _k ? "" : $"; {_target.Name} finds it")}.");
-        TrainingOptions options = Read(parsed);
+        TrainingOptions options = Unchecked(parsed);
         try
         {
             options.Require();
@@ -127,7 +127,7 @@ internal sealed class TrainOptions
         return options;
     }
 
-    private TrainingOptions Read(ParseResult parsed) => new()
+    private TrainingOptions Unchecked(ParseResult parsed) => new()
     {
         Width = parsed.GetRequiredValue(_width),
         Sparsity = parsed.GetValue(_sparsity),

@@ -72,7 +72,7 @@ internal static class AttendCases
             $"{name}: {c.Rows} row(s) at {c.Position}, {c.Heads}/{c.KvHeads} heads of {c.HeadDim}, ring {c.Capacity}, window "
                 + $"{c.Window}, cap {c.Cap}"), WorkOf(c), trial =>
         {
-            Layout layout = Layout.Of(c.Rows + c.Heads);
+            Layout layout = Layout.At(c.Rows + c.Heads);
             TrialMatrix q = trial.Input("q", c.Rows, c.Heads * c.HeadDim, layout, c.Size);
             Check(trial, c, q, Cache(trial, c), layout);
         });

@@ -12,8 +12,8 @@ internal static class EmbedCases
     {
         for (int turn = 0; turn < shapes.Sizes.Length; turn++)
         {
-            WeightForm form = WeightForm.Of(turn);
-            yield return Plain(shapes.RowsFor(turn, shapes.Size(turn)), 37, shapes.Size(turn), form, 15.25f, Layout.Of(turn));
+            WeightForm form = WeightForm.At(turn);
+            yield return Plain(shapes.RowsFor(turn, shapes.Size(turn)), 37, shapes.Size(turn), form, 15.25f, Layout.At(turn));
         }
 
         yield return Plain(0, 37, 9, new(DType.BF16), 2f, Layout.Strided);

@@ -16,9 +16,9 @@ internal static class GatedGeluCases
             int inputs = shapes.Size(turn + 1);
             int hidden = shapes.Size((7 * turn) + pass);
             int rows = turn % 3 == 0 ? 1 : shapes.RowsFor(turn + pass, 2L * inputs * hidden);
-            WeightForm form = WeightForm.Of(turn + pass);
+            WeightForm form = WeightForm.At(turn + pass);
             yield return Plain($"{inputs} to {hidden}, one matrix, {form}", rows, inputs,
-                hidden, Layout.Of(turn), new PartForm(2 * hidden, form));
+                hidden, Layout.At(turn), new PartForm(2 * hidden, form));
         }
 
         foreach (int rows in (int[])[1, 9])

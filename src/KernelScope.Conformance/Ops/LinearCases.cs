@@ -17,7 +17,7 @@ internal static class LinearCases
             int inputs = shapes.Size(turn);
             int outputs = shapes.Size((5 * turn) + (7 * pass) + 2);
             int rows = pass == 0 ? 1 : shapes.RowsFor(turn + pass, (long)inputs * outputs);
-            yield return Plain(rows, inputs, outputs, WeightForm.Of(turn + pass), Layout.Of(turn + pass));
+            yield return Plain(rows, inputs, outputs, WeightForm.At(turn + pass), Layout.At(turn + pass));
         }
 
         foreach (int rows in (int[])[1, 5, 33])

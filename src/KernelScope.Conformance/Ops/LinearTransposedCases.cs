@@ -17,7 +17,7 @@ internal static class LinearTransposedCases
             int outputs = shapes.Size(turn + 1);
             int inputs = shapes.Size((5 * turn) + (7 * pass));
             int rows = turn % 5 == 0 ? 1 : shapes.RowsFor(turn + pass, (long)inputs * outputs);
-            yield return Plain(rows, outputs, inputs, WeightForm.Of((3 * turn) + pass), Layout.Of(turn + pass));
+            yield return Plain(rows, outputs, inputs, WeightForm.At((3 * turn) + pass), Layout.At(turn + pass));
         }
 
         foreach (int rows in (int[])[1, 5, 33])

@@ -14,11 +14,11 @@ internal static class LogitCases
         {
             int columns = shapes.Size(turn);
             int rows = turn % 3 == 0 ? 1 : shapes.RowsFor(turn, columns);
-            yield return Softcap(rows, columns, turn % 2 == 0 ? 30f : 0.75f, Layout.Of(turn));
-            yield return TopK(rows, columns, 1 + (turn % 9), Layout.Of(turn));
+            yield return Softcap(rows, columns, turn % 2 == 0 ? 30f : 0.75f, Layout.At(turn));
+            yield return TopK(rows, columns, 1 + (turn % 9), Layout.At(turn));
             int inputs = shapes.Size(turn + 5);
             yield return CrossEntropy(shapes.RowsFor(turn, (long)inputs * columns), inputs, columns, turn % 2 == 0 ? 30f
-                : 0f, WeightForm.Of(turn), Layout.Of(turn + 1));
+                : 0f, WeightForm.At(turn), Layout.At(turn + 1));
         }
 
         yield return Softcap(0, 9, 30f, Layout.Strided);

@@ -16,10 +16,10 @@ internal static class MemoryCases
             int columns = shapes.Size(turn);
             int rows = shapes.RowsFor(turn, columns);
             float alpha = turn % 4 switch { 0 => 1f, 1 => -1f, 2 => 0.1f, _ => 0f };
-            yield return AddScaled(rows, rows, columns, alpha, Layout.Of(turn), Layout.Of(turn + 1));
-            yield return AddScaled(1, rows, columns, alpha, Layout.Of(turn + 1), Layout.Of(turn));
-            yield return Copy(rows, columns, Layout.Of(turn), Layout.Of(turn + 1));
-            yield return ReadBack(rows, columns, Layout.Of(turn));
+            yield return AddScaled(rows, rows, columns, alpha, Layout.At(turn), Layout.At(turn + 1));
+            yield return AddScaled(1, rows, columns, alpha, Layout.At(turn + 1), Layout.At(turn));
+            yield return Copy(rows, columns, Layout.At(turn), Layout.At(turn + 1));
+            yield return ReadBack(rows, columns, Layout.At(turn));
         }
 
         yield return AddScaled(0, 0, 9, 1f, Layout.Strided, Layout.Strided);

@@ -16,10 +16,10 @@ internal static class NormCases
         {
             int columns = shapes.Size(turn);
             int rows = turn % 4 == 0 ? 1 : shapes.RowsFor(turn, columns);
-            yield return Normalize(rows, columns, Layout.Of(turn), inPlace: turn % 5 == 2);
-            yield return ApplyGain(rows, columns, Layout.Of(turn + 1), inPlace: turn % 5 == 3);
-            yield return RmsNorm(rows, columns, Layout.Of(turn), inPlace: turn % 5 == 1);
-            yield return AddNormedThenNorm(rows, columns, Layout.Of(turn + 2));
+            yield return Normalize(rows, columns, Layout.At(turn), inPlace: turn % 5 == 2);
+            yield return ApplyGain(rows, columns, Layout.At(turn + 1), inPlace: turn % 5 == 3);
+            yield return RmsNorm(rows, columns, Layout.At(turn), inPlace: turn % 5 == 1);
+            yield return AddNormedThenNorm(rows, columns, Layout.At(turn + 2));
         }
 
         yield return Normalize(0, 9, Layout.Strided, inPlace: false);

@@ -60,7 +60,7 @@ internal static class RaggedCases
             4L * RowsOf(runs) * (heads + kvHeads) * headDim, trial =>
         {
             int q = heads * headDim, kv = kvHeads * headDim;
-            TrialMatrix qkv = trial.InOut("qkv", RowsOf(runs), q + (2 * kv), Layout.Of(runs.Length));
+            TrialMatrix qkv = trial.InOut("qkv", RowsOf(runs), q + (2 * kv), Layout.At(runs.Length));
             // Not so many angles as positions: the table is read at the position itself.
             Run[] near = [.. runs.Select(r => r with { Position = r.Position % 4000 })];
             TrialMatrix table = RopeCases.Table(trial, near.Append(default).Max(r => r.Position + r.Rows), headDim, Layout.Dense);
@@ -91,7 +91,7 @@ internal static class RaggedCases
                 heads, kvHeads, headDim, r.Rows, r.Position, r.Capacity, window, 50, scale, Type: type))];
         return new(nameof(Device.Attend), NameOf(name, heads, kvHeads, headDim, window, runs), setups.Sum(AttendCases.WorkOf), trial =>
         {
-            Layout layout = Layout.Of(runs.Length);
+            Layout layout = Layout.At(runs.Length);
             TrialMatrix q = trial.Input("q", RowsOf(runs), heads * headDim, layout);
             TrialCache[] caches = [.. setups.Select(c => AttendCases.Cache(trial, c))];
             // Rows of no sequence keep what they have; those of a sequence may hold anything before.

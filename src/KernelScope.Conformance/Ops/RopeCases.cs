@@ -13,17 +13,17 @@ internal static class RopeCases
         foreach (int headDim in headDims)
         {
             foreach ((int heads, int rows, int position) in ((int, int, int)[])[(1, 1, 0), (3, 1, 40), (8, 5, 0), (2, 17, 23)])
-                yield return Rope(heads, headDim, rows, position, Layout.Of(turn++));
+                yield return Rope(heads, headDim, rows, position, Layout.At(turn++));
 
             foreach ((int kvHeads, int rows, int position, int capacity) in ((int, int, int, int)[])[(1, 1, 0, 1), (2, 1, 37, 8),
                 (4, 5, 6, 8), (2, 9, 30, 9), (3, 3, 0, 16), (1, 7, 1000, 13)])
             {
-                yield return Store(kvHeads, headDim, rows, position, capacity, Layout.Of(turn++));
-                yield return RopeThenStore(heads: kvHeads * (1 + (turn % 3)), kvHeads, headDim, rows, position, capacity, Layout.Of(turn));
+                yield return Store(kvHeads, headDim, rows, position, capacity, Layout.At(turn++));
+                yield return RopeThenStore(heads: kvHeads * (1 + (turn % 3)), kvHeads, headDim, rows, position, capacity, Layout.At(turn));
             }
 
-            yield return Store(2, headDim, 9, 30, 9, Layout.Of(turn), DType.BF16);
-            yield return RopeThenStore(4, 2, headDim, 5, 6, 8, Layout.Of(turn), DType.BF16);
+            yield return Store(2, headDim, 9, 30, 9, Layout.At(turn), DType.BF16);
+            yield return RopeThenStore(4, 2, headDim, 5, 6, 8, Layout.At(turn), DType.BF16);
         }
 
         yield return Rope(2, 10, 0, 3, Layout.Strided);

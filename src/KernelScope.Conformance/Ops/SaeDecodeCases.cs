@@ -18,7 +18,7 @@ internal static class SaeDecodeCases
             int outputs = shapes.Size(turn);
             int width = shapes.Size((5 * turn) + 3);
             int rows = turn % 3 == 0 ? 1 : shapes.RowsFor(turn, (long)outputs * width);
-            yield return Plain("", rows, width, outputs, turn % 2 == 0 ? null : WeightForm.Of(turn), Layout.Of(turn), density: 0.2);
+            yield return Plain("", rows, width, outputs, turn % 2 == 0 ? null : WeightForm.At(turn), Layout.At(turn), density: 0.2);
         }
 
         foreach (int rows in (int[])[1, 9])

@@ -14,9 +14,9 @@ internal static class SaeEditCases
             int inputs = shapes.Size(turn);
             int width = shapes.Size((3 * turn) + 1);
             int rows = turn % 3 == 0 ? 1 : Math.Min(17, shapes.RowsFor(turn, inputs * 4L));
-            yield return Plain("steer", rows, inputs, width, inputs, Layout.Of(turn), sameMatrix: turn % 2 == 0, FeatureEditKind.Add);
-            yield return Plain("clamp", rows, inputs, width, inputs, Layout.Of(turn), sameMatrix: turn % 2 == 1, FeatureEditKind.Clamp);
-            yield return Plain("ablate", rows, inputs, width, inputs, Layout.Of(turn + 1), sameMatrix: turn % 2 == 0, FeatureEditKind.Clamp,
+            yield return Plain("steer", rows, inputs, width, inputs, Layout.At(turn), sameMatrix: turn % 2 == 0, FeatureEditKind.Add);
+            yield return Plain("clamp", rows, inputs, width, inputs, Layout.At(turn), sameMatrix: turn % 2 == 1, FeatureEditKind.Clamp);
+            yield return Plain("ablate", rows, inputs, width, inputs, Layout.At(turn + 1), sameMatrix: turn % 2 == 0, FeatureEditKind.Clamp,
                 ablate: true);
         }
 

@@ -19,8 +19,8 @@ internal static class SaeEncodeCases
             int inputs = shapes.Size(turn);
             int width = shapes.Size((5 * turn) + 3);
             int rows = turn % 3 == 0 ? 1 : shapes.RowsFor(turn, (long)inputs * width);
-            yield return Plain("", rows, inputs, width, null, Layout.Of(turn));
-            yield return Plain("", rows, inputs, width, WeightForm.Of(turn), Layout.Of(turn + 1));
+            yield return Plain("", rows, inputs, width, null, Layout.At(turn));
+            yield return Plain("", rows, inputs, width, WeightForm.At(turn), Layout.At(turn + 1));
         }
 
         foreach (int rows in (int[])[1, 3, 33])

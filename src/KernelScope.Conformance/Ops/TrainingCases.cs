@@ -16,10 +16,10 @@ internal static class TrainingCases
             int rows = shapes.RowsFor(turn + 2, (long)columns * lists);
             double density = turn % 4 == 0 ? 0.05 : 0.4;
             yield return Transpose(rows, lists, density);
-            yield return Product(rows, lists, columns, density, Layout.Of(turn));
-            yield return Dot(rows, lists, columns, density, Layout.Of(turn + 1));
-            yield return Adam(rows, columns, unitRows: turn % 2 == 0, Layout.Of(turn));
-            yield return Norms(rows, columns, Layout.Of(turn + 1));
+            yield return Product(rows, lists, columns, density, Layout.At(turn));
+            yield return Dot(rows, lists, columns, density, Layout.At(turn + 1));
+            yield return Adam(rows, columns, unitRows: turn % 2 == 0, Layout.At(turn));
+            yield return Norms(rows, columns, Layout.At(turn + 1));
         }
 
         foreach (int inputs in shapes.IsTiny ? (int[])[3, 16] : [3, 16, 40])

@@ -97,7 +97,7 @@ public static class ModelPanels
         ArgumentNullException.ThrowIfNull(panels);
         if (panels.IsRounded != rounded)
         {
-            throw BadFile.Of(panels.Path, rounded
+            throw BadFile.At(panels.Path, rounded
                 ? "its weights are not rounded, and rounded ones were asked for."
                 : "its weights were rounded to bfloat16; they are used only where that is asked for.");
         }

@@ -23,7 +23,7 @@ internal sealed class CompactPlan(int outputs, int inputs)
     private long Exceptions => _exceptions.Sum(e => (long)e);
 
     /// <summary>The plan for a matrix in memory; null where it is not bfloat16, or better off in pair panels.</summary>
-    public static CompactPlan? Of(StoredMatrix matrix)
+    public static CompactPlan? TryCreate(StoredMatrix matrix)
     {
         if (matrix.DType != DType.BF16)
             return null;

@@ -20,7 +20,7 @@ internal sealed unsafe class PackedMatrix : IDisposable
         if (tensor.Shape.Length != 2 || !PanelLayout.Covers(tensor.DType)) throw new ArgumentException(
             $"{tensor.Describe()} is not a matrix of F32, BF16 or F16.", nameof(tensor));
         var matrix = StoredMatrix.From(new HostPart(new WeightPart(tensor, transposed), firstRow: 0));
-        CompactPlan? plan = CompactPlan.Of(matrix);
+        CompactPlan? plan = CompactPlan.TryCreate(matrix);
         _memory = Allocate(plan?.PanelBytes ?? PanelLayout.Bytes(matrix.DType, matrix.Outputs, matrix.Inputs), tensor);
         _table = plan is null ? null : Allocate(plan.TableBytes, tensor);
         if (_table is null)

@@ -111,14 +111,14 @@ public sealed unsafe class PanelFile : IDisposable
             return false;
         return SourceIdentity.Contents(source, names).AsSpan().SequenceEqual(contents)
             ? true
-            : throw BadFile.Of(Path, $"it was packed from other weights than {BadFile.Printable(source.Path, 4096)} holds now.");
+            : throw BadFile.At(Path, $"it was packed from other weights than {BadFile.Printable(source.Path, 4096)} holds now.");
     }
 
     /// <summary>The panels of a matrix.</summary>
     /// <exception cref="InvalidDataException">There are none of that name, type and shape.</exception>
     internal PanelView this[TensorView matrix] => TryGet(matrix, out PanelView panels)
         ? panels
-        : throw BadFile.Of(Path, $"it has no panels of {matrix.Info}.");
+        : throw BadFile.At(Path, $"it has no panels of {matrix.Info}.");
 
     /// <summary>Reads every panel and compares the checksums.</summary>
     /// <exception cref="InvalidDataException">A matrix is damaged; the message names it.</exception>
@@ -208,9 +208,9 @@ public sealed unsafe class PanelFile : IDisposable
     private ulong[] CopyTable(TensorView matrix, int inputs)
     {
         string name = matrix.Name + TableEnding;
-        if (!_file.TryGet(name, out TensorView table) || table.DType != DType.U8 || table.Shape.Length != 1) throw BadFile.Of(Path,
+        if (!_file.TryGet(name, out TensorView table) || table.DType != DType.U8 || table.Shape.Length != 1) throw BadFile.At(Path,
             $"the exceptions of {BadFile.Quote(matrix.Name)} are missing.");
-        if (table.ByteLength > Array.MaxLength) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are more than " +
+        if (table.ByteLength > Array.MaxLength) throw BadFile.At(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are more than " +
             "there can be.");
         ulong[] copy = GC.AllocateUninitializedArray<ulong>((int)(table.ByteLength / sizeof(ulong)), pinned: true);
         Span<byte> bytes = MemoryMarshal.AsBytes(copy.AsSpan());
@@ -220,7 +220,7 @@ public sealed unsafe class PanelFile : IDisposable
         fixed (ulong* first = copy)
         {
             if (!new CompactTable((PanelWindow*)first, (int)PanelLayout.PanelCount(matrix.Shape[0])).IsSound(bytes.Length,
-                inputs)) throw BadFile.Of(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are out of range or out of order.");
+                inputs)) throw BadFile.At(Path, $"the exceptions of {BadFile.Quote(matrix.Name)} are out of range or out of order.");
         }
 
         return copy;
@@ -229,12 +229,12 @@ public sealed unsafe class PanelFile : IDisposable
     // First: a file of another layout may have anything behind it.
     private void CheckVersion()
     {
-        if (!_file.TryGet(ControlName, out TensorView tensor) || tensor.DType != DType.U8) throw BadFile.Of(Path,
+        if (!_file.TryGet(ControlName, out TensorView tensor) || tensor.DType != DType.U8) throw BadFile.At(Path,
             "this is not a file of packed weights.");
         byte[] number = new byte[Math.Min(sizeof(uint), tensor.ByteLength)];
         _file.Raw.Read(_file.OffsetOf(ControlName), number);
         uint version = number.Length < sizeof(uint) ? 0 : BinaryPrimitives.ReadUInt32LittleEndian(number);
-        if (version != PanelLayout.Version) throw BadFile.Of(Path, $"its panels have layout {version}; this program reads " +
+        if (version != PanelLayout.Version) throw BadFile.At(Path, $"its panels have layout {version}; this program reads " +
             $"layout {PanelLayout.Version}, and leaves the file as it is until it is packed anew.");
     }
 
@@ -246,7 +246,7 @@ public sealed unsafe class PanelFile : IDisposable
         _file.Raw.Read(_file.OffsetOf(ControlName), control);
         int end = control.Length - sizeof(uint);
         if (tensor.ByteLength != control.Length || control.Length < least
-            || Crc32.Append(0, control.AsSpan(0, end)) != BinaryPrimitives.ReadUInt32LittleEndian(control.AsSpan(end))) throw BadFile.Of(
+            || Crc32.Append(0, control.AsSpan(0, end)) != BinaryPrimitives.ReadUInt32LittleEndian(control.AsSpan(end))) throw BadFile.At(
             Path, "its table of checksums is damaged.");
         int tail = ChecksumsAt + (_checksumCount * sizeof(uint));
         source = Encoding.UTF8.GetString(control.AsSpan(tail + (2 * sizeof(uint)), end - tail - (2 * sizeof(uint))));
@@ -254,7 +254,7 @@ public sealed unsafe class PanelFile : IDisposable
         _file.Raw.Read(sizeof(ulong), header);
         return Crc32.Append(0, header) == BinaryPrimitives.ReadUInt32LittleEndian(control.AsSpan(tail)) && source.Length > 0
             ? control
-            : throw BadFile.Of(Path, "its header is damaged.");
+            : throw BadFile.At(Path, "its header is damaged.");
     }
 
     private void CheckParts()
@@ -262,11 +262,11 @@ public sealed unsafe class PanelFile : IDisposable
         foreach (TensorInfo part in Parts)
         {
             if (!(PanelLayout.Covers(part.DType) || part.DType == DType.U8) || _file.OffsetOf(part.Name) % PanelLayout.StepBytes != 0)
-                throw BadFile.Of(Path, $"{BadFile.Quote(part.Name)} is of a type that is not packed, or does not begin at a multiple " +
+                throw BadFile.At(Path, $"{BadFile.Quote(part.Name)} is of a type that is not packed, or does not begin at a multiple " +
                     $"of {PanelLayout.StepBytes} bytes.");
             int units = part.Shape.Length > 0 && part.Shape[0] is >= 0 and <= int.MaxValue ? UnitsOf(part) : 0;
             if (units == 0 || part.ByteLength % ((long)units * PanelLayout.StepBytes) != 0 || part.ByteLength / units > Array.MaxLength)
-                throw BadFile.Of(Path, $"{BadFile.Quote(part.Name)} has {part.ByteLength} bytes, which are not whole panels.");
+                throw BadFile.At(Path, $"{BadFile.Quote(part.Name)} has {part.ByteLength} bytes, which are not whole panels.");
         }
     }
 

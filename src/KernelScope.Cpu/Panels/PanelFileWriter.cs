@@ -53,7 +53,7 @@ internal sealed unsafe class PanelFileWriter
         byte[]? first = before is not null && SourceIdentity.IsSettled(source) ? null
             : SourceIdentity.Contents(source, names, cancellationToken);
         TensorInfo[] matrices = [.. names.Select(name => source.TryGet(name, out TensorView tensor) ? tensor.Info
-            : throw BadFile.Of(source.Path, $"the tensor {name} is missing."))];
+            : throw BadFile.At(source.Path, $"the tensor {name} is missing."))];
         // If it cannot be written there, that is to be said before all weights are read for the plan.
         AtomicFile.Create(path).Dispose();
         var packing = new PanelFileWriter(matrices, rounds, progress, cancellationToken);
@@ -70,7 +70,7 @@ internal sealed unsafe class PanelFileWriter
         byte[]? after = SourceIdentity.Stamp(source, names);
         bool changed = first is null ? !before.AsSpan().SequenceEqual(after) : !first.AsSpan().SequenceEqual(contents);
         if (changed)
-            throw BadFile.Of(source.Path, "the weights changed while they were packed.");
+            throw BadFile.At(source.Path, "the weights changed while they were packed.");
         writer.Append<byte>(packing.Control(contents, settled ? after! : new byte[SourceIdentity.Length], writer.HeaderChecksum, folder));
         cancellationToken.ThrowIfCancellationRequested();
         writer.Commit();

@@ -45,6 +45,6 @@ internal sealed unsafe class PanelGuard
 
     /// <summary>The refusal of a panel whose checksum is another.</summary>
     public static InvalidDataException Damaged(string file, string name, int panel) =>
-        BadFile.Of(file, $"panel {panel} of {BadFile.Quote(name)} is damaged: its checksum is another; 'kernelscope pack' makes the " +
+        BadFile.At(file, $"panel {panel} of {BadFile.Quote(name)} is damaged: its checksum is another; 'kernelscope pack' makes the " +
         "file anew, and without the file the weights themselves are read.");
 }

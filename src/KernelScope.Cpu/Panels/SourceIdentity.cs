@@ -134,7 +134,7 @@ internal static class SourceIdentity
     private static SafetensorsFile FileOf(ShardedTensors source, string name, out TensorInfo info)
     {
         if (!source.TryGet(name, out TensorView tensor))
-            throw BadFile.Of(source.Path, $"the tensor {name} is missing.");
+            throw BadFile.At(source.Path, $"the tensor {name} is missing.");
         info = tensor.Info;
         return (SafetensorsFile)tensor.Owner;
     }

@@ -56,7 +56,7 @@ internal sealed class CudaContext : IDisposable
     /// <exception cref="CudaException">There is no such device, or the driver is too old.</exception>
     public static CudaContext Open(ICudaDriver driver, int ordinal, Func<int, string> ptxVersionFor)
     {
-        DriverDescription found = DriverDescription.Of(driver);
+        DriverDescription found = DriverDescription.Read(driver);
         if (found.Problem.Length > 0)
             throw new CudaException(CudaResult.NoDevice, found.Problem);
         if ((uint)ordinal >= (uint)found.Devices.Count)

@@ -63,7 +63,7 @@ public sealed record DriverDescription
     public bool HasNoDevice { get; private init; }
 
     /// <summary>Asks a driver. It never throws: what goes wrong is the <see cref="Problem"/>.</summary>
-    internal static DriverDescription Of(ICudaDriver driver)
+    internal static DriverDescription Read(ICudaDriver driver)
     {
         ArgumentNullException.ThrowIfNull(driver);
         int version = 0;

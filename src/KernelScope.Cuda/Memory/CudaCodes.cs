@@ -48,7 +48,7 @@ internal sealed class CudaCodes : SparseCodes
 
     /// <summary>Codes of <paramref name="device"/>.</summary>
     /// <exception cref="ArgumentException">They belong to another device.</exception>
-    public static CudaCodes Of(CudaDevice device, SparseCodes codes)
+    public static CudaCodes From(CudaDevice device, SparseCodes codes)
     {
         if (codes is not CudaCodes c || c._device != device)
             throw new ArgumentException($"'{codes.Name}' is not in the memory of {device.Name}.", nameof(codes));

@@ -68,7 +68,7 @@ internal sealed class CudaWeight : Weight
 
     /// <summary>A weight of <paramref name="device"/>.</summary>
     /// <exception cref="ArgumentException">It belongs to another device.</exception>
-    public static CudaWeight Of(CudaDevice device, Weight weight)
+    public static CudaWeight From(CudaDevice device, Weight weight)
     {
         if (weight is not CudaWeight w || w._device != device)
             throw new ArgumentException($"{weight} is not in the memory of {device.Name}.", nameof(weight));

@@ -24,5 +24,5 @@ internal readonly record struct Operand(ulong Address, int Rows, int Columns, in
         this with { Address = Address + (ulong)((long)first * Stride * sizeof(float)), Rows = count };
 
     /// <summary>A matrix on <paramref name="device"/>.</summary>
-    public static Operand Of(CudaDevice device, Mat x) => new(CudaBuffer.AddressOf(device, x), x.Rows, x.Columns, x.Stride);
+    public static Operand From(CudaDevice device, Mat x) => new(CudaBuffer.AddressOf(device, x), x.Rows, x.Columns, x.Stride);
 }

@@ -125,7 +125,7 @@ public sealed record ActivationDiff
         using TensorFile file = ArrayFile.Open(path);
         file.VerifyIfSmall(SaeCheckpoint.VerifyOnOpenLimit, cancellationToken);
         nameless = CapturedArrays.IsUnnamed(file);
-        return CapturedArrays.Of(file);
+        return CapturedArrays.Read(file);
     }
 
     /// <summary>Gives the one array of a .npy, whose name says nothing, the key of the other file's one array.</summary>
@@ -135,7 +135,7 @@ public sealed record ActivationDiff
         (string path, Dictionary<string, TensorInfo> other) = namelessA ? (pathA, b) : (pathB, a);
         string[] keys = [.. other.Keys.Where(k => k != CapturedArrays.Tokens || (namelessA && namelessB))];
         if (keys.Length != 1)
-            throw BadFile.Of(
+            throw BadFile.At(
                 path, $"it holds one array, and nothing says which of the other file's {keys.Length} it is; name the file by the hook "
                     + "point, as resid_post.3.npy.");
         Dictionary<string, TensorInfo> nameless = namelessA ? a : b;

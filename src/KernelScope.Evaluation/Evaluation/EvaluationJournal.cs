@@ -60,7 +60,7 @@ internal sealed class EvaluationJournal : IDisposable
         {
             // A pipe has no length either, and reading it would wait for ever.
             if (new FileInfo(path) is { Exists: true, Length: 0 })
-                throw BadFile.Of(path, "this is not a resume file of an evaluation; it was left as it is.");
+                throw BadFile.At(path, "this is not a resume file of an evaluation; it was left as it is.");
             stream = new FileStream(path, FileMode.Open, FileAccess.ReadWrite, FileShare.None, 1 << 16);
         }
         catch (Exception e) when (e is UnauthorizedAccessException or IOException)
@@ -221,34 +221,34 @@ internal sealed class EvaluationJournal : IDisposable
         Span<byte> number = stackalloc byte[sizeof(int)];
         if (_stream.ReadAtLeast(magic, magic.Length, throwOnEndOfStream: false) < magic.Length
             || !AnyMagic.SequenceEqual(magic.AsSpan(0, AnyMagic.Length)))
-            throw BadFile.Of(_path, "this is not a resume file of an evaluation; it was left as it is.");
+            throw BadFile.At(_path, "this is not a resume file of an evaluation; it was left as it is.");
         if (!Magic.SequenceEqual(magic))
-            throw BadFile.Of(
+            throw BadFile.At(
                 _path, "this is a resume file of another version's format, which this version does not go on from; it was left as it "
                     + "is. Name another file, or delete this one.");
         if (_stream.ReadAtLeast(number, number.Length, throwOnEndOfStream: false) < number.Length)
-            throw BadFile.Of(_path, "the resume file ends within its header.");
+            throw BadFile.At(_path, "the resume file ends within its header.");
         int length = BinaryPrimitives.ReadInt32LittleEndian(number);
         if (length < 0 || length > _stream.Length - _stream.Position - sizeof(uint))
-            throw BadFile.Of(_path, "the resume file ends within its header.");
+            throw BadFile.At(_path, "the resume file ends within its header.");
         byte[] text = new byte[length];
         _stream.ReadExactly(text);
         _stream.ReadExactly(number);
         if (Crc32.Append(0, text) != BinaryPrimitives.ReadUInt32LittleEndian(number))
-            throw BadFile.Of(_path, "the resume file's header is damaged.");
+            throw BadFile.At(_path, "the resume file's header is damaged.");
         var stored = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (string line in Encoding.UTF8.GetString(text).Split('\n'))
         {
             string[] pair = line.Split('\t', 2);
             if (!stored.TryAdd(pair[0], pair[^1]))
-                throw BadFile.Of(_path, "the resume file's header is damaged.");
+                throw BadFile.At(_path, "the resume file's header is damaged.");
         }
 
         List<string> different =
             [.. identity.Where(p => !stored.TryGetValue(p.Key, out string? value) || value != p.Value).Select(p => p.Key)];
         different.AddRange(stored.Keys.Except(identity.Select(p => p.Key)));
         if (different.Count > 0)
-            throw BadFile.Of(
+            throw BadFile.At(
                 _path, $"the resume file belongs to another evaluation; what differs: {string.Join(", ", different)}. It was left as "
                     + "it is; name another file, or delete this one.");
     }
@@ -267,7 +267,7 @@ internal sealed class EvaluationJournal : IDisposable
                 _ => false,
             };
             if (!belongs)
-                throw BadFile.Of(
+                throw BadFile.At(
                     _path, $"the record at byte {end} of the resume file is none that this evaluation writes there; the file was left "
                         + "as it is. Name another file, or delete this one.");
             end = payload + length + sizeof(uint);

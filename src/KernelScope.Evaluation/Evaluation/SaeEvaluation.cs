@@ -46,7 +46,7 @@ public sealed class SaeEvaluation
         ArgumentOutOfRangeException.ThrowIfLessThan(_options.ChunkLength, 1, nameof(EvaluationOptions.ChunkLength));
         foreach (SaeTarget target in targets)
             FiniteParameters.Require(target.Sae.Checkpoint);
-        _sites = SitePlan.Of(targets, model.Config);
+        _sites = SitePlan.Create(targets, model.Config);
         _layout = new ScoreLayout(tokens.Length, _sites, _options.Gradients);
     }
 
@@ -102,7 +102,7 @@ public sealed class SaeEvaluation
         }
 
         var result = new EvaluationResult(_tokens,
-            [.. _targets.Select((t, s) => new SaeResult(EvaluatedSae.Of(t), accumulators[s], _layout.Has(ScoreLayout.OfSae(s, "r_L0")),
+            [.. _targets.Select((t, s) => new SaeResult(EvaluatedSae.From(t), accumulators[s], _layout.Has(ScoreLayout.OfSae(s, "r_L0")),
             _options.Bootstrap))], _options.Bootstrap, CountsOf(_tokens));
         if (_options.ArraysPath is not null)
             new ArrayWriter(_targets, _sites, _tokens, _layout, _options.Arrays, NewScores)

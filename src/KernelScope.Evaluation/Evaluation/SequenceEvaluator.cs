@@ -275,7 +275,7 @@ internal sealed class SequenceEvaluator : IDisposable
         }
         catch (NotFiniteException seen)
         {
-            throw FirstNotFinite.Of(_model, tokens, seen);
+            throw FirstNotFinite.Find(_model, tokens, seen);
         }
     }
 

@@ -51,7 +51,7 @@ internal sealed record EvaluatedSae(string Name, HookPoint Site, HookPoint SiteO
     public bool HasSaelens => Site == SiteOut && SaelensSites.Contains(Site.Site);
 
     /// <summary>Of an SAE that is there.</summary>
-    public static EvaluatedSae Of(SaeTarget target) =>
+    public static EvaluatedSae From(SaeTarget target) =>
         new(target.Name, target.Site, target.SiteOut, target.Sae.Config.InputDim, target.Sae.Config.OutputDim);
 }
 
@@ -117,15 +117,15 @@ internal sealed class SitePlan
 
     /// <summary>Groups SAEs by site, in the order in which sites first appear.</summary>
     /// <exception cref="ArgumentException">An SAE whose widths are not its site's, that reads after it writes, or a site that cannot be replaced.</exception>
-    public static SitePlan[] Of(IReadOnlyList<SaeTarget> targets, Gemma2Config config)
+    public static SitePlan[] Create(IReadOnlyList<SaeTarget> targets, Gemma2Config config)
     {
         foreach (SaeTarget target in targets)
             Check(target, config);
-        return Of([.. targets.Select(EvaluatedSae.Of)], config.LayerCount);
+        return Create([.. targets.Select(EvaluatedSae.From)], config.LayerCount);
     }
 
     /// <summary>The same of SAEs that were checked before, without a model.</summary>
-    public static SitePlan[] Of(IReadOnlyList<EvaluatedSae> saes, int layerCount) =>
+    public static SitePlan[] Create(IReadOnlyList<EvaluatedSae> saes, int layerCount) =>
         [.. Enumerable.Range(0, saes.Count).GroupBy(s => (saes[s].Site, saes[s].SiteOut)).Select(g => new SitePlan(g.Key.Site,
             g.Key.SiteOut, [.. g], layerCount, saes[g.First()].InputDim, saes[g.First()].OutputDim))];
 

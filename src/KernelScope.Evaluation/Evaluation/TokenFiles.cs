@@ -30,9 +30,9 @@ public static class TokenFiles
             JsonElement list = document.RootElement;
             JsonText.RequireText(list);
             if (list.ValueKind == JsonValueKind.Object && !list.TryGetProperty("sequences", out list))
-                throw BadFile.Of(path, "the object has no 'sequences'; a list of lists of token ids was expected there.");
+                throw BadFile.At(path, "the object has no 'sequences'; a list of lists of token ids was expected there.");
             if (list.ValueKind != JsonValueKind.Array)
-                throw BadFile.Of(path, $"the sequences are {JsonText.Kind(list)}; a list of lists of token ids was expected.");
+                throw BadFile.At(path, $"the sequences are {JsonText.Kind(list)}; a list of lists of token ids was expected.");
             return [.. list.EnumerateArray().Select((sequence, b) => Ids(sequence, b, path))];
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
@@ -63,11 +63,11 @@ public static class TokenFiles
         ArgumentOutOfRangeException.ThrowIfLessThan(length, 2);
         ReadOnlySpan<byte> bytes = WithoutMark(text).Span;
         if (!System.Text.Unicode.Utf8.IsValid(bytes))
-            throw BadFile.Of(path, "the text is not valid UTF-8.");
+            throw BadFile.At(path, "the text is not valid UTF-8.");
         var ids = new List<int>();
         tokenizer.Encode(System.Text.Encoding.UTF8.GetString(bytes), ids);
         if (ids.Count == 0)
-            throw BadFile.Of(path, "the text is empty.");
+            throw BadFile.At(path, "the text is empty.");
         return [.. ids.Chunk(length - 1).Select(chunk => (int[])[config.BosId, .. chunk])];
     }
 
@@ -77,13 +77,13 @@ public static class TokenFiles
     private static int[] Ids(JsonElement sequence, int b, string path)
     {
         if (sequence.ValueKind != JsonValueKind.Array)
-            throw BadFile.Of(path, $"sequence {b} is {JsonText.Kind(sequence)}; a list of token ids was expected.");
+            throw BadFile.At(path, $"sequence {b} is {JsonText.Kind(sequence)}; a list of token ids was expected.");
         int[] ids = new int[sequence.GetArrayLength()];
         int t = 0;
         foreach (JsonElement id in sequence.EnumerateArray())
         {
             if (id.ValueKind != JsonValueKind.Number || !id.TryGetInt32(out ids[t]))
-                throw BadFile.Of(path, $"sequence {b}, position {t}: {JsonText.Kind(id)} is not a token id.");
+                throw BadFile.At(path, $"sequence {b}, position {t}: {JsonText.Kind(id)} is not a token id.");
             t++;
         }
 

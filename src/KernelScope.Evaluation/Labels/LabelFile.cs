@@ -71,11 +71,11 @@ internal static class LabelFile
     {
         if (file.Metadata.GetValueOrDefault("format") != Format || !file.Metadata.TryGetValue("model", out string? model)
             || !file.Metadata.TryGetValue("source", out string? source))
-            throw BadFile.Of(file.Path, "it is not what labels import --out-dir writes.");
+            throw BadFile.At(file.Path, "it is not what labels import --out-dir writes.");
         ReadOnlyMemory<int>[] numbers = Array.ConvertAll(Numbers, name => Mapped<int>(file, name));
         ReadOnlyMemory<byte>[] texts = Array.ConvertAll(Texts, name => Mapped<byte>(file, name));
         if (file.Metadata.GetValueOrDefault("crc32") != Checksum(model, source, numbers, texts))
-            throw BadFile.Of(file.Path, "its values have another CRC-32 than its header says: it is damaged; import the labels anew.");
+            throw BadFile.At(file.Path, "its values have another CRC-32 than its header says: it is damaged; import the labels anew.");
         var words = new LabelWords(new Ragged<byte>(numbers[6], texts[3]), new Ragged<int>(numbers[7], numbers[8]));
         var table = new LabelTable(words)
         {
@@ -89,7 +89,7 @@ internal static class LabelFile
             Names = new Ragged<byte>(numbers[5], texts[2]),
         };
         if (!IsSound(table))
-            throw BadFile.Of(file.Path, "its lists do not fit together: it is damaged; import the labels anew.");
+            throw BadFile.At(file.Path, "its lists do not fit together: it is damaged; import the labels anew.");
         return table;
     }
 
@@ -122,7 +122,7 @@ internal static class LabelFile
     {
         if (!file.TryGet(name, out TensorView tensor) || tensor.DType != DTypes.Of<T>() || tensor.Shape.Length != 1
             || tensor.ElementCount > int.MaxValue)
-            throw BadFile.Of(file.Path, $"a list of labels misses {name}, or has it in another type; import the labels anew.");
+            throw BadFile.At(file.Path, $"a list of labels misses {name}, or has it in another type; import the labels anew.");
         return new MappedValues<T>(tensor).Memory;
     }
 

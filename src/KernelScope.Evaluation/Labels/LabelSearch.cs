@@ -8,7 +8,7 @@ namespace KernelScope.Evaluation;
 internal sealed class LabelSearch(IReadOnlyList<LabelTable> tables, string query)
 {
     private const double OfPrefix = 0.5;
-    private readonly List<string> _words = LabelWords.Of(query);
+    private readonly List<string> _words = LabelWords.Split(query);
 
     /// <summary>The labels that match, best first; among equals by source, then index.</summary>
     public List<(LabelTable Table, int Row, double Score)> Run(Func<LabelTable, bool> includes)
@@ -83,5 +83,5 @@ internal sealed class LabelSearch(IReadOnlyList<LabelTable> tables, string query
 
     /// <summary>Whether a label has the whole query in its order.</summary>
     private bool IsPhrase(LabelTable table, int row) => _words.Count > 1
-        && $" {string.Join(' ', LabelWords.Of(table.TextOf(row)))} ".Contains($" {string.Join(' ', _words)} ", StringComparison.Ordinal);
+        && $" {string.Join(' ', LabelWords.Split(table.TextOf(row)))} ".Contains($" {string.Join(' ', _words)} ", StringComparison.Ordinal);
 }

@@ -51,7 +51,7 @@ internal sealed record LabelWords(Ragged<byte> Words, Ragged<int> Rows)
     }
 
     /// <summary>The words of a text, without case and accents.</summary>
-    public static List<string> Of(string text)
+    public static List<string> Split(string text)
     {
         var words = new List<string>();
         ReadOnlySpan<char> folded = Fold(text);

@@ -80,7 +80,7 @@ internal sealed class TokenChoice : IDisposable
         }
         catch (NotFiniteException seen)
         {
-            throw FirstNotFinite.Of(_session.Model, _session.Tokens, seen);
+            throw FirstNotFinite.Find(_session.Model, _session.Tokens, seen);
         }
     }
 

@@ -91,7 +91,7 @@ internal sealed class Corpus
         if (!document.IsText)
         {
             return document.Ids.Length <= context ? [new TokenSequence(document.Ids, document.Number)]
-                : throw BadFile.Of(document.File,
+                : throw BadFile.At(document.File,
                     $"{document.Place} has {document.Ids.Length} ids; a sequence has at most {context} (--context), and packed " +
                         $"documents are cut.");
         }
@@ -114,7 +114,7 @@ internal sealed class Corpus
         }
 
         if (number == 0)
-            throw BadFile.Of(_files.Count == 1 ? _files[0].Name : $"the {_files.Count} files of the corpus", "there is no document in it.");
+            throw BadFile.At(_files.Count == 1 ? _files[0].Name : $"the {_files.Count} files of the corpus", "there is no document in it.");
     }
 
     private IEnumerable<Document> DocumentsOf(CorpusFile file) => _kind switch
@@ -129,7 +129,7 @@ internal sealed class Corpus
     {
         int bad = document.Ids.AsSpan().IndexOfAnyExceptInRange(0, _vocabulary - 1);
         if (bad >= 0)
-            throw BadFile.Of(document.File,
+            throw BadFile.At(document.File,
                 $"{document.Place}, position {bad}: the id {document.Ids[bad]} is outside the vocabulary of {_vocabulary} entries.");
     }
 
@@ -137,7 +137,7 @@ internal sealed class Corpus
     {
         using Stream stream = file.Open();
         if (stream.CanSeek && stream.Length > MaxTextLength)
-            throw BadFile.Of(file.Name,
+            throw BadFile.At(file.Name,
                 $"the file has {stream.Length} bytes; at most {MaxTextLength} can be read at once: divide it into several files of a " +
                     $"folder, or use JSON lines.");
         using var bytes = new MemoryStream();
@@ -149,13 +149,13 @@ internal sealed class Corpus
     {
         ReadOnlyMemory<byte> bytes = JsonText.WithoutMark(ReadAll(file));
         return System.Text.Unicode.Utf8.IsValid(bytes.Span) ? Encoding.UTF8.GetString(bytes.Span)
-            : throw BadFile.Of(file.Name, "the text is not valid UTF-8.");
+            : throw BadFile.At(file.Name, "the text is not valid UTF-8.");
     }
 
     private int[] Encode(string text, string file)
     {
         if (_tokenizer is null)
-            throw BadFile.Of(file, "this is text, and the model has no tokenizer to cut it; give token ids (--tokens-file).");
+            throw BadFile.At(file, "this is text, and the model has no tokenizer to cut it; give token ids (--tokens-file).");
         var ids = new List<int>();
         _tokenizer.Encode(text, ids);
         return [.. ids];
@@ -166,7 +166,7 @@ internal sealed class Corpus
         if (line.Span.Trim(" \t\r"u8).IsEmpty)
             return null;
         if (!System.Text.Unicode.Utf8.IsValid(line.Span))
-            throw BadFile.Of(file, $"{place} is not valid UTF-8.");
+            throw BadFile.At(file, $"{place} is not valid UTF-8.");
         const string Expected = "a text in double quotes, a list of token ids, or an object with \"text\" or \"ids\"";
         try
         {
@@ -179,14 +179,14 @@ internal sealed class Corpus
             {
                 JsonValueKind.String => new Document(Encode(value.GetString()!, file), true, 0, file, place),
                 JsonValueKind.Array => new Document([.. value.EnumerateArray()
-                    .Select(i => i.TryGetInt32(out int id) ? id : throw BadFile.Of(file,
+                    .Select(i => i.TryGetInt32(out int id) ? id : throw BadFile.At(file,
                     $"{place}: {JsonText.Kind(i)} is not a token id."))], false, 0, file, place),
-                _ => throw BadFile.Of(file, $"{place}: {Expected} was expected."),
+                _ => throw BadFile.At(file, $"{place}: {Expected} was expected."),
             };
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
-            throw BadFile.Of(file, $"{place} is not JSON; {Expected} was expected.", e);
+            throw BadFile.At(file, $"{place} is not JSON; {Expected} was expected.", e);
         }
     }
 
@@ -209,7 +209,7 @@ internal sealed class Corpus
 
                 if (end == buffer.Length)
                     Array.Resize(ref buffer, buffer.Length <= Array.MaxLength / 2 ? 2 * buffer.Length
-                        : throw BadFile.Of(file.Name, $"line {number} is longer than can be read at once."));
+                        : throw BadFile.At(file.Name, $"line {number} is longer than can be read at once."));
                 int read = stream.Read(buffer, end, buffer.Length - end);
                 if (read == 0)
                     break;

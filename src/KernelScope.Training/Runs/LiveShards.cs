@@ -35,7 +35,7 @@ internal sealed class LiveShards : IRunShards
     {
         (_folder, _plan, Site, SiteOut, _heldBack, _cancellationToken) = (folder, plan, site, siteOut, heldBack, cancellationToken);
         if (plan.RowType != DType.F32)
-            throw BadFile.Of(folder.Path, $"the plan is to store rows in {RunPlan.NameOf(plan.RowType)}; a live model gives f32.");
+            throw BadFile.At(folder.Path, $"the plan is to store rows in {RunPlan.NameOf(plan.RowType)}; a live model gives f32.");
         _selection = new RowSelection(plan.ExcludedIds, plan.SkipFirst);
         SiteRecord[] sites = siteOut is null || siteOut == site ? [site] : [site, siteOut];
         _harvest = new Lazy<ShardHarvest>(() => new ShardHarvest(folder, plan with { Sites = sites, Saes = [] }, model(), []));

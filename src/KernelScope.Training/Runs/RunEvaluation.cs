@@ -59,7 +59,7 @@ internal static class RunEvaluation
             using var rows = new RowEvaluator(folder, plan, manifests, targets[i],
                 new SaeAccumulator(tokens, 0, 0, targets[i].Sae.FeatureCount));
             SaeAccumulator sums = rows.Run(n => progress?.Report((i + (n / (2.0 * manifests.Length))) / targets.Count), cancellationToken);
-            results.Add(new SaeResult(EvaluatedSae.Of(targets[i]), sums, hasGradients: false, bootstrap));
+            results.Add(new SaeResult(EvaluatedSae.From(targets[i]), sums, hasGradients: false, bootstrap));
         }
 
         return new EvaluationResult(tokens, results, bootstrap, new Dictionary<string, long> { ["act_mask"] = plan.Rows });

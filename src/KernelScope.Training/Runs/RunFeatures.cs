@@ -49,7 +49,7 @@ internal sealed class RunFeatures : IDisposable
         CancellationToken cancellationToken)
     {
         if (plan.Rows > Array.MaxLength)
-            throw BadFile.Of(folder.Path, $"the run has {plan.Rows} rows; dashboards take at most {Array.MaxLength}.");
+            throw BadFile.At(folder.Path, $"the run has {plan.Rows} rows; dashboards take at most {Array.MaxLength}.");
         int[] sequence = new int[plan.Rows], position = new int[plan.Rows];
         var sequences = new List<int[]>();
         var documents = new List<long>();
@@ -63,7 +63,7 @@ internal sealed class RunFeatures : IDisposable
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 ShardManifest manifest = ShardHarvest.Find(folder, plan, n)
-                    ?? throw BadFile.Of(folder.Path, $"the run is not complete: shard {n} of {plan.Shards.Count} is missing.");
+                    ?? throw BadFile.At(folder.Path, $"the run is not complete: shard {n} of {plan.Shards.Count} is missing.");
                 var tokens = TokenShard.Read(folder, plan, n, config.VocabSize);
                 var codes = CodeShard.Read(folder, manifest, sae);
                 codes.RequirePlaces(folder.At(RunFolder.Codes(sae.Id, n)), tokens);

@@ -17,7 +17,7 @@ internal readonly struct RunField(JsonElement element, string path, string name)
     public RunField this[string key] =>
         element.ValueKind == JsonValueKind.Object && element.TryGetProperty(key, out JsonElement value)
             ? new RunField(value, path, Inner(key))
-            : throw BadFile.Of(path, $"{Inner(key)} is missing.");
+            : throw BadFile.At(path, $"{Inner(key)} is missing.");
 
     /// <summary>Whether there is a value that is not null.</summary>
     public bool Has(string key) => element.ValueKind == JsonValueKind.Object && element.TryGetProperty(key, out JsonElement value)
@@ -85,7 +85,7 @@ internal readonly struct RunField(JsonElement element, string path, string name)
     public int Int(int min, int max) => (int)Long(min, max);
 
     /// <summary>The refusal of this value.</summary>
-    public InvalidDataException Bad(string expected) => BadFile.Of(path, $"{name} is {JsonText.Kind(element)}; expected {expected}.");
+    public InvalidDataException Bad(string expected) => BadFile.At(path, $"{name} is {JsonText.Kind(element)}; expected {expected}.");
 
     private string Inner(string key) => name.Length == 0 ? BadFile.Printable(key, 100) : $"{name}.{BadFile.Printable(key, 100)}";
 }

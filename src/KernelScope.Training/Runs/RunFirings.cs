@@ -23,7 +23,7 @@ internal static class RunFirings
         {
             cancellationToken.ThrowIfCancellationRequested();
             ShardManifest manifest = ShardHarvest.Find(folder, plan, n)
-                ?? throw BadFile.Of(folder.Path, $"the run is not complete: shard {n} of {plan.Shards.Count} is missing.");
+                ?? throw BadFile.At(folder.Path, $"the run is not complete: shard {n} of {plan.Shards.Count} is missing.");
             Add(firings, CodeShard.Read(folder, manifest, sae));
             progress?.Report((n + 1) / (double)plan.Shards.Count);
         }

@@ -44,11 +44,11 @@ internal sealed class RunMerge
         if (manifests.Length < plan.Shards.Count && !partial)
         {
             string next = plan.Evaluation is null ? "--partial merges those that are there" : "'work' makes them, and all are needed";
-            throw BadFile.Of(folder.Path,
+            throw BadFile.At(folder.Path,
                 $"the run is not complete: {plan.Shards.Count - manifests.Length} of {plan.Shards.Count} shards are missing; {next}.");
         }
 
-        return manifests.Length > 0 ? new RunMerge(folder, plan, manifests) : throw BadFile.Of(folder.Path, "no shard is there yet.");
+        return manifests.Length > 0 ? new RunMerge(folder, plan, manifests) : throw BadFile.At(folder.Path, "no shard is there yet.");
     }
 
     /// <summary>Number of rows, mean, Σ‖x‖², and the largest norm with its place, of each site, as JSON.</summary>
@@ -127,7 +127,7 @@ internal sealed class RunMerge
         TokenSet tokens = TokenSet.OfStored(sequences, _plan.PadId, _plan.ExcludedIds);
         EvaluatedSae[] saes = [.. evaluation.Saes.Select(s => new EvaluatedSae(s.Sae.Name, s.Sae.Site, s.SiteOut, s.InputDim,
             s.OutputDim))];
-        SitePlan[] sites = SitePlan.Of(saes, evaluation.Layers);
+        SitePlan[] sites = SitePlan.Create(saes, evaluation.Layers);
         var layout = new ScoreLayout(tokens.Length, sites, evaluation.Gradients);
         var rules = new JournalRules(tokens, [.. sites.Select(s => s.OutputDim)], [.. evaluation.Saes.Select(s => s.Sae.Features)],
             _ => new SequenceScores(layout, saes.Length, []));

@@ -145,13 +145,13 @@ internal sealed record RunPlan
     {
         string path = folder.PlanPath;
         if (!RawFile.IsThere(path))
-            throw BadFile.Of(folder.Path, "there is no run.json in it: this is not a run, or its plan was not finished.");
+            throw BadFile.At(folder.Path, "there is no run.json in it: this is not a run, or its plan was not finished.");
         byte[] bytes = RawFile.ReadAll(path, MaxLength);
         using JsonDocument document = JsonText.ParseObject(bytes, path);
         RunPlan plan = Parse(new RunField(document.RootElement, path, ""), path);
         // The id is a hash of these very bytes: another spelling of the same content would be another run to everyone else.
         return plan.ToBytes().AsSpan().SequenceEqual(bytes) ? plan
-            : throw BadFile.Of(path, "its bytes are not those that this content is written in (names sorted, no spaces); it was edited, " +
+            : throw BadFile.At(path, "its bytes are not those that this content is written in (names sorted, no spaces); it was edited, " +
                 "or written by another version.");
     }
 
@@ -159,7 +159,7 @@ internal sealed record RunPlan
     {
         int format = root["format"].Int(0, int.MaxValue);
         if (format != Format)
-            throw BadFile.Of(path, $"the run has format {format}; this version reads format {Format}.");
+            throw BadFile.At(path, $"the run has format {format}; this version reads format {Format}.");
         if (root["bos"].Text != BosPolicy)
             throw root["bos"].Bad($"'{BosPolicy}'");
         ModelRecord model = new(
@@ -170,10 +170,10 @@ internal sealed record RunPlan
         SiteRecord[] sites = [.. root["sites"].Items.Zip(root["widths"].Items, Site)];
         if (sites.Length != root["sites"].Count || sites.Length != root["widths"].Count
             || sites.DistinctBy(s => s.Point).Count() != sites.Length)
-            throw BadFile.Of(path, "sites and widths are not lists of one length with each site once.");
+            throw BadFile.At(path, "sites and widths are not lists of one length with each site once.");
         SaeRecord[] saes = [.. root["saes"].Items.Select(Sae)];
         if (saes.DistinctBy(s => s.Id).Count() != saes.Length)
-            throw BadFile.Of(path, "two SAEs have one id.");
+            throw BadFile.At(path, "two SAEs have one id.");
         return new RunPlan
         {
             Model = model,
@@ -231,7 +231,7 @@ internal sealed record RunPlan
     {
         RunField table = root["shard_table"];
         if (table.Count is 0 or > MostShards)
-            throw BadFile.Of(path, $"shard_table has {table.Count} shards; expected 1 to {MostShards}.");
+            throw BadFile.At(path, $"shard_table has {table.Count} shards; expected 1 to {MostShards}.");
         ShardRecord[] shards = [.. table.Items.Select(s => new ShardRecord(
             s["first_sequence"].Long(0, int.MaxValue), s["sequences"].Int(1, int.MaxValue), s["rows"].Long(0, long.MaxValue),
                 s["tokens_sha256"].Sha256))];
@@ -239,7 +239,7 @@ internal sealed record RunPlan
         for (int n = 0; n < shards.Length; n++)
         {
             if (shards[n].FirstSequence != first || shards[n].Rows > shards[n].Sequences * context)
-                throw BadFile.Of(path, $"shard_table[{n}] begins with sequence {shards[n].FirstSequence} and has {shards[n].Rows} rows; " +
+                throw BadFile.At(path, $"shard_table[{n}] begins with sequence {shards[n].FirstSequence} and has {shards[n].Rows} rows; " +
                     $"sequence {first} and at most {shards[n].Sequences * context} rows were expected.");
             first += shards[n].Sequences;
         }

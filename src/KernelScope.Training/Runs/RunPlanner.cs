@@ -98,7 +98,7 @@ internal static class RunPlanner
     public static void RequireOwn(RunFolder folder, RunPlan plan)
     {
         if (RawFile.IsThere(folder.PlanPath) && RunPlan.Read(folder) is RunPlan other && other.Id != plan.Id)
-            throw BadFile.Of(folder.Path,
+            throw BadFile.At(folder.Path,
                 $"another run is in this folder: {Difference(other, plan)}. A changed input is another run, in another folder.");
     }
 

@@ -215,7 +215,7 @@ public sealed class RunRows : ITrainingRows
             "bucket and validation share must be the same.");
 
     private static SiteRecord Find(RunFolder folder, RunPlan plan, HookPoint site) => plan.Sites.FirstOrDefault(s => s.Point == site)
-        ?? throw BadFile.Of(folder.Path,
+        ?? throw BadFile.At(folder.Path,
             $"the run has no rows of {site}; it has {(plan.Evaluation is not null ? "none: it is an evaluation" : plan.Sites.Count == 0
                 ? "none: it holds codes only" : string.Join(", ", plan.Sites.Select(s => s.Name)))}.");
 

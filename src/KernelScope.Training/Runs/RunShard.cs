@@ -61,7 +61,7 @@ internal sealed class RowShard : IDisposable
             var shard = new RowShard(file, site);
             ShardRecord record = plan.Shards[manifest.Shard];
             int bad = Array.FindIndex(shard.Sequence, s => s < record.FirstSequence || s >= record.FirstSequence + record.Sequences);
-            return bad < 0 ? shard : throw BadFile.Of(file.Path,
+            return bad < 0 ? shard : throw BadFile.At(file.Path,
                 $"row {bad} is of sequence {shard.Sequence[bad]}; the shard has sequences {record.FirstSequence} to " +
                     $"{record.FirstSequence + record.Sequences - 1}.");
         }
@@ -82,7 +82,7 @@ internal sealed class RowShard : IDisposable
             _x.CopyTo((long)row * Width, destination);
         int bad = destination.IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
         if (bad >= 0)
-            throw BadFile.Of(Path, $"row {row + (bad / Width)}, value {bad % Width} is not a finite number.");
+            throw BadFile.At(Path, $"row {row + (bad / Width)}, value {bad % Width} is not a finite number.");
     }
 
     public void Dispose() => _file?.Dispose();
@@ -94,9 +94,9 @@ internal sealed class RowShard : IDisposable
         try
         {
             if (file.Length != stored.Bytes)
-                throw BadFile.Of(path, $"the file of {what} has {file.Length} bytes; its manifest says {stored.Bytes}.");
+                throw BadFile.At(path, $"the file of {what} has {file.Length} bytes; its manifest says {stored.Bytes}.");
             if (!trust && PlacedFile.HashOf(file.Raw) != stored.Sha256)
-                throw BadFile.Of(path, $"the file of {what} is damaged: its SHA-256 is not that of its manifest. 'plan --verify' takes " +
+                throw BadFile.At(path, $"the file of {what} is damaged: its SHA-256 is not that of its manifest. 'plan --verify' takes " +
                     $"the shard back, and 'work' makes it again.");
             return file;
         }
@@ -175,7 +175,7 @@ internal sealed class CodeShard
             long own = Sequence[r] - tokens.FirstSequence;
             bool isThere = own >= 0 && own < tokens.Sequences.Length && (uint)Position[r] < (uint)tokens.Sequences[own].Length;
             if (!isThere || (Sequence[r], Position[r]).CompareTo(last) <= 0)
-                throw BadFile.Of(path, $"row {r} is of sequence {Sequence[r]}, position {Position[r]}; the shard's tokens have no such " +
+                throw BadFile.At(path, $"row {r} is of sequence {Sequence[r]}, position {Position[r]}; the shard's tokens have no such " +
                     "place after " +
                     $"{last.Sequence}, {last.Position}.");
             last = (Sequence[r], Position[r]);
@@ -185,16 +185,16 @@ internal sealed class CodeShard
     private void Check(string path, int features)
     {
         if (RowStart[0] != 0 || RowStart[^1] != Feature.Length)
-            throw BadFile.Of(path, $"row_ptr goes from {RowStart[0]} to {RowStart[^1]}; 0 to {Feature.Length} was expected.");
+            throw BadFile.At(path, $"row_ptr goes from {RowStart[0]} to {RowStart[^1]}; 0 to {Feature.Length} was expected.");
         for (int r = 0; r < Rows; r++)
         {
             if (RowStart[r + 1] < RowStart[r] || RowStart[r + 1] > Feature.Length)
-                throw BadFile.Of(path, $"row_ptr falls at row {r}.");
+                throw BadFile.At(path, $"row_ptr falls at row {r}.");
             int last = -1;
             for (long i = RowStart[r]; i < RowStart[r + 1]; i++)
             {
                 if (Feature[i] <= last || Feature[i] >= features || !float.IsFinite(Value[i]))
-                    throw BadFile.Of(path, $"row {r} has the feature {Feature[i]} with the value {Value[i]} after {last}; ascending " +
+                    throw BadFile.At(path, $"row {r} has the feature {Feature[i]} with the value {Value[i]} after {last}; ascending " +
                         $"features below {features} with finite values were expected.");
                 last = Feature[i];
             }

@@ -43,7 +43,7 @@ internal sealed class StoredShards : IRunShards
     {
         (_folder, _plan, Site, SiteOut, _trust) = (folder, plan, site, siteOut, trust);
         _manifests = [.. Enumerable.Range(0, plan.Shards.Count).Select(n => ShardManifest.Read(folder, plan, n)
-            ?? throw BadFile.Of(folder.Path,
+            ?? throw BadFile.At(folder.Path,
                 $"the run is not complete: shard {n} of {plan.Shards.Count} is missing ('kernelscope status' shows all)."))];
     }
 

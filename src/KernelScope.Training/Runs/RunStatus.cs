@@ -48,7 +48,7 @@ internal sealed record RunStatus
             Missing = [.. Enumerable.Range(0, plan.Shards.Count).Where(n => !away.Contains(n))],
             Rows = done.Sum(n => plan.Shards[n].Rows),
             Conflicts = folder.ConflictCount(),
-            Hosts = HostStatus.Of(folder, plan, done),
+            Hosts = HostStatus.Read(folder, plan, done),
         };
     }
 }
@@ -74,7 +74,7 @@ internal sealed record HostStatus
     public bool IsActive => DateTime.UtcNow - LastSeen < ActiveWithin;
 
     /// <summary>By host and device, in ordinal order.</summary>
-    public static IReadOnlyList<HostStatus> Of(RunFolder folder, RunPlan plan, IEnumerable<int> done)
+    public static IReadOnlyList<HostStatus> Read(RunFolder folder, RunPlan plan, IEnumerable<int> done)
     {
         var hosts = new SortedDictionary<string, List<(ShardManifest Manifest, DateTime Written)>>(StringComparer.Ordinal);
         foreach (int shard in done)

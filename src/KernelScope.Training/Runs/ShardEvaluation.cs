@@ -40,7 +40,7 @@ internal sealed class ShardEvaluation : IShardMaker
             FiniteParameters.Require(target.Sae.Checkpoint);
         var options = new EvaluationOptions { Gradients = evaluation.Gradients };
         _tokens = RunEvaluation.TokensOf(folder, plan, model.Config);
-        _sites = SitePlan.Of(targets, model.Config);
+        _sites = SitePlan.Create(targets, model.Config);
         _layout = new ScoreLayout(_tokens.Length, _sites, evaluation.Gradients);
         _evaluator = new SequenceEvaluator(model, targets, _sites, _tokens, options);
     }

@@ -81,7 +81,7 @@ internal sealed class ShardHarvest : IShardMaker
         TokenShard tokens = TokenShard.Read(_folder, _plan, shard, _model.Config.VocabSize);
         (int[] sequence, int[] position, int[] token, SortedDictionary<int, long> excluded) = _selection.RowsOf(tokens);
         if (sequence.Length != _plan.Shards[shard].Rows)
-            throw BadFile.Of(_folder.At(RunFolder.Tokens(shard)),
+            throw BadFile.At(_folder.At(RunFolder.Tokens(shard)),
                 $"the tokens give {sequence.Length} rows; the plan has {_plan.Shards[shard].Rows}.");
         using var rows = new ShardRows(_folder, _plan, shard, sequence.Length, _session.ChunkLength, _saes);
         for (int s = 0; s < tokens.Sequences.Length; s++)

@@ -175,13 +175,13 @@ internal sealed record ShardManifest
         using JsonDocument document = JsonText.ParseObject(RawFile.ReadAll(path, MaxLength), path);
         var root = new RunField(document.RootElement, path, "");
         if (root["run"].Text != plan.Id)
-            throw BadFile.Of(path, $"the shard belongs to the run {BadFile.Printable(root["run"].Text, 64)}, and the folder's run is " +
+            throw BadFile.At(path, $"the shard belongs to the run {BadFile.Printable(root["run"].Text, 64)}, and the folder's run is " +
                 $"{plan.Id}.");
         if (root["shard"].Long(0, int.MaxValue) != shard)
-            throw BadFile.Of(path, $"it says that it is of shard {root["shard"].Long(0, int.MaxValue)}.");
+            throw BadFile.At(path, $"it says that it is of shard {root["shard"].Long(0, int.MaxValue)}.");
         long rows = root["rows"].Long(0, long.MaxValue);
         if (rows != plan.Shards[shard].Rows)
-            throw BadFile.Of(path, $"the shard has {rows} rows; the plan has {plan.Shards[shard].Rows}.");
+            throw BadFile.At(path, $"the shard has {rows} rows; the plan has {plan.Shards[shard].Rows}.");
         return new ShardManifest
         {
             Run = plan.Id,

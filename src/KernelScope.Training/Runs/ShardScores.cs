@@ -54,7 +54,7 @@ internal static class ShardScores
             for (int s = 0; s < saes; s++)
                 Copy(codes[s], b * layout.Length, scores.Codes[s], layout.Length);
             if (!rules.Allow(scores))
-                throw BadFile.Of(path, $"the scores of sequence {b} are none that an evaluation writes.");
+                throw BadFile.At(path, $"the scores of sequence {b} are none that an evaluation writes.");
             yield return scores;
         }
     }
@@ -84,7 +84,7 @@ internal static class ShardScores
         TokenShard.Require(file, $"sae{sae}/feature", DType.I32, start[^1]);
         TokenShard.Require(file, $"sae{sae}/value", DType.F32, start[^1]);
         if (start[0] != 0 || start.Zip(start.Skip(1)).Any(pair => pair.First > pair.Second))
-            throw BadFile.Of(file.Path, $"sae{sae}/row_ptr does not rise from 0.");
+            throw BadFile.At(file.Path, $"sae{sae}/row_ptr does not rise from 0.");
         return (start, TokenShard.Values<int>(file[$"sae{sae}/feature"]), TokenShard.Values<float>(file[$"sae{sae}/value"]));
     }
 

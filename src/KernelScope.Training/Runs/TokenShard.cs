@@ -64,7 +64,7 @@ internal sealed class TokenShard
         ShardRecord record = plan.Shards[shard];
         using var file = SafetensorsFile.Open(path);
         if (PlacedFile.HashOf(file.Raw) is string hash && hash != record.TokensSha256)
-            throw BadFile.Of(path, $"the tokens are not those of the plan: their SHA-256 is {hash[..12]}…, the plan's " +
+            throw BadFile.At(path, $"the tokens are not those of the plan: their SHA-256 is {hash[..12]}…, the plan's " +
                 $"{record.TokensSha256[..12]}….");
         Require(file, "tokens", DType.I32, record.Sequences, plan.Context);
         Require(file, "length", DType.I32, record.Sequences);
@@ -74,12 +74,12 @@ internal sealed class TokenShard
         for (int s = 0; s < sequences.Length; s++)
         {
             if (lengths[s] < 1 || lengths[s] > plan.Context)
-                throw BadFile.Of(path, $"sequence {s} has the length {lengths[s]}; expected 1 to {plan.Context}.");
+                throw BadFile.At(path, $"sequence {s} has the length {lengths[s]}; expected 1 to {plan.Context}.");
             sequences[s] = tokens.AsSpan(s * plan.Context, lengths[s]).ToArray();
             int bad = vocabulary == 0 ? sequences[s].AsSpan().IndexOfAnyExceptInRange(0, int.MaxValue)
                 : sequences[s].AsSpan().IndexOfAnyExceptInRange(0, vocabulary - 1);
             if (bad >= 0)
-                throw BadFile.Of(path, $"sequence {s}, position {bad}: the id {sequences[s][bad]} is outside the vocabulary.");
+                throw BadFile.At(path, $"sequence {s}, position {bad}: the id {sequences[s][bad]} is outside the vocabulary.");
         }
 
         return new TokenShard(record.FirstSequence, sequences, Values<long>(file["document"]));
@@ -90,7 +90,7 @@ internal sealed class TokenShard
     {
         TensorView tensor = file[name];
         if (tensor.DType != type || !tensor.Shape.SequenceEqual(shape))
-            throw BadFile.Of(file.Path, $"{tensor.Info} was found; {name} {type.SafetensorsName()} {BadFile.Shape(shape)} was expected.");
+            throw BadFile.At(file.Path, $"{tensor.Info} was found; {name} {type.SafetensorsName()} {BadFile.Shape(shape)} was expected.");
     }
 
     /// <summary>A copy of a tensor's values as they are stored.</summary>
@@ -98,7 +98,7 @@ internal sealed class TokenShard
     {
         using TensorView.Reading reading = tensor.Read();
         T[] values = new T[tensor.ElementCount <= Array.MaxLength ? (int)tensor.ElementCount
-            : throw BadFile.Of(tensor.File, $"{tensor.Info} has more values than can be read at once.")];
+            : throw BadFile.At(tensor.File, $"{tensor.Info} has more values than can be read at once.")];
         fixed (T* destination = values)
             Buffer.MemoryCopy(tensor.Pointer, destination, tensor.ByteLength, tensor.ByteLength);
         return values;

@@ -52,7 +52,7 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
         {
             RequireKnown(root, "", Keys);
             if (root.Has("run") && !run.Id.StartsWith(root["run"].Text, StringComparison.Ordinal))
-                throw BadFile.Of(path, $"run is '{BadFile.Printable(root["run"].Text, 80)}', and --from is the run {run.Id[..12]}.");
+                throw BadFile.At(path, $"run is '{BadFile.Printable(root["run"].Text, 80)}', and --from is the run {run.Id[..12]}.");
             TrainingOptions common = ReadOptions(root, out RunRowsOptions rows);
             int[] widths = Ints(root, "widths", 1, 1 << 24);
             long[] seeds = root.Has("seeds") ? [.. root["seeds"].Items.Select(s => s.Long(0, long.MaxValue))] : [0];
@@ -70,7 +70,7 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
                             foreach (long seed in seeds)
                                 items.Add(Item(site, siteOut, options with { Seed = seed }, rows, scaled && pilot));
                             if (items.Count > MostItems)
-                                throw BadFile.Of(path, $"the suite has more than {MostItems} items.");
+                                throw BadFile.At(path, $"the suite has more than {MostItems} items.");
                         }
                     }
                 }
@@ -78,7 +78,7 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
 
             string? twice = items.GroupBy(i => i.Name).FirstOrDefault(g => g.Count() > 1)?.Key;
             if (twice is not null)
-                throw BadFile.Of(path, $"the suite names the item {twice} twice.");
+                throw BadFile.At(path, $"the suite names the item {twice} twice.");
             int sequences = root.Has("evaluate_sequences") ? root["evaluate_sequences"].Int(1, 1 << 24) : DefaultSequences;
             string id = CanonicalJson.Hash(Encoding.UTF8.GetBytes($"suite 1 {sequences} {string.Join(' ', items.Select(i => i.Id))}"));
             return new SuitePlan(run, items, sequences, id);
@@ -96,7 +96,7 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
             }
             catch (Exception e) when (e is ArgumentException or NotSupportedException)
             {
-                throw BadFile.Of(path, e.Message);
+                throw BadFile.At(path, e.Message);
             }
         }
 
@@ -154,7 +154,7 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
         private long Steps(RunField root, int batch, long value)
         {
             if (root.Has("steps") && root.Has("rows"))
-                throw BadFile.Of(path, "steps and rows both say how long is trained; one of them does.");
+                throw BadFile.At(path, "steps and rows both say how long is trained; one of them does.");
             return root.Has("steps") ? root["steps"].Long(1, long.MaxValue)
                 : root.Has("rows") ? Math.Max(1, root["rows"].Long(1, long.MaxValue) / batch) : value;
         }
@@ -210,7 +210,7 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
                     .Select(s => s.Point.Layer).Order()]
                 : Ints(root, "layers", 0, 1 << 16);
             if (layers.Length == 0)
-                throw BadFile.Of(path, $"{place.Key}: the run has rows of {HookPoint.NameOf(place.Site)}" +
+                throw BadFile.At(path, $"{place.Key}: the run has rows of {HookPoint.NameOf(place.Site)}" +
                     $"{(place.SiteOut is Site writes ? $" and {HookPoint.NameOf(writes)}" : "")} at no layer; it has " +
                     $"{string.Join(", ", run.Sites.Select(s => s.Name))}.");
             var points = new List<(HookPoint, HookPoint?)>();
@@ -219,7 +219,7 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
                 foreach (Site site in place.SiteOut is Site target ? [place.Site, target] : (Site[])[place.Site])
                 {
                     if (!IsIn(site, layer))
-                        throw BadFile.Of(path, $"layers: the run has no rows of {new HookPoint(site, layer)}, which {place.Key} asks for.");
+                        throw BadFile.At(path, $"layers: the run has no rows of {new HookPoint(site, layer)}, which {place.Key} asks for.");
                 }
 
                 points.Add((new HookPoint(place.Site, layer), place.SiteOut is Site writes ? new HookPoint(writes, layer) : null));
@@ -235,16 +235,16 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
             bool counts = options.Activation is TrainingActivation.TopK or TrainingActivation.BatchTopK;
             string? idle = Lists.FirstOrDefault(k => (k == "ks") != counts && (root.Has(k) || place.Own.Has(k)));
             if (idle is not null)
-                throw BadFile.Of(path, $"{idle} does nothing with the activation {OptionsJson.NameOf(options.Activation)}, which takes " +
+                throw BadFile.At(path, $"{idle} does nothing with the activation {OptionsJson.NameOf(options.Activation)}, which takes " +
                     $"{(counts ? "ks" : "sparsities or target_l0s")}.");
             RunField from = Lists.Any(place.Own.Has) ? place.Own : root;
             string[] given = [.. Lists.Where(from.Has)];
             if (given.Length > 1)
-                throw BadFile.Of(path, $"{given[0]} and {given[1]} both say how sparse the codes are; one of them does.");
+                throw BadFile.At(path, $"{given[0]} and {given[1]} both say how sparse the codes are; one of them does.");
             if (given is not [string key])
             {
                 if (counts)
-                    throw BadFile.Of(path, "ks is missing: how many features of a row are active.");
+                    throw BadFile.At(path, "ks is missing: how many features of a row are active.");
                 scaled = true;
                 return [.. Ladder.Select(s => options with { Sparsity = s })];
             }
@@ -264,14 +264,14 @@ internal sealed record SuitePlan(RunPlan Run, IReadOnlyList<SuiteItem> Items, in
         private void RequireList(string key, int count)
         {
             if (count == 0)
-                throw BadFile.Of(path, $"{key} is an empty list; a suite needs one value at least.");
+                throw BadFile.At(path, $"{key} is an empty list; a suite needs one value at least.");
         }
 
         private void RequireKnown(RunField value, string prefix, string[] known)
         {
             string? unknown = value.Members.Select(m => m.Name).FirstOrDefault(n => !known.Contains(n));
             if (unknown is not null)
-                throw BadFile.Of(path, $"'{prefix}{BadFile.Printable(unknown, 80)}' is not a key of a suite; there are " +
+                throw BadFile.At(path, $"'{prefix}{BadFile.Printable(unknown, 80)}' is not a key of a suite; there are " +
                     $"{string.Join(", ", known)}.");
         }
     }

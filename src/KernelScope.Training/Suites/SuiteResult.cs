@@ -115,7 +115,7 @@ internal sealed record SuiteFidelity
 
     public required IReadOnlyList<double?> DeltaByPosition { get; init; }
 
-    public static SuiteFidelity Of(EvaluationResult result)
+    public static SuiteFidelity From(EvaluationResult result)
     {
         SaeResult sae = result.Saes[0];
         double? Metric(params string[] path) => sae.Metrics.Has(path) ? Finite(sae.Metrics[path]) : null;

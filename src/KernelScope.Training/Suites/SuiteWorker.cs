@@ -306,7 +306,7 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
             var target = new SaeTarget(item.Name, sae, item.Site, item.SiteOut ?? item.Site);
             string journal = Path.Combine(folder.Item(item), "evaluation.journal");
             var evaluation = new SaeEvaluation(model, [target], _tokens, new EvaluationOptions { ResumePath = journal });
-            var result = SuiteFidelity.Of(evaluation.Run(new Sequences(item.Name, say), cancellationToken));
+            var result = SuiteFidelity.From(evaluation.Run(new Sequences(item.Name, say), cancellationToken));
             File.Delete(journal);
             return result;
         }

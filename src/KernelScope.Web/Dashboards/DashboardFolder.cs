@@ -48,7 +48,7 @@ internal sealed class DashboardFolder : IDisposable
     {
         string path = Path.Combine(folder, InfoName);
         if (!RawFile.IsThere(path))
-            throw BadFile.Of(folder, "there is no dash.json in it: this is not what dash --out makes, or it was not finished.");
+            throw BadFile.At(folder, "there is no dash.json in it: this is not what dash --out makes, or it was not finished.");
         DashboardInfo info = ReadInfo(path);
         (long[] offsets, long[] firing) = ReadIndex(Path.Combine(folder, IndexName), info);
         string membersPath = Path.Combine(folder, MembersName);
@@ -59,14 +59,14 @@ internal sealed class DashboardFolder : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw BadFile.Of(membersPath, "it is missing or cannot be read.", e);
+            throw BadFile.At(membersPath, "it is missing or cannot be read.", e);
         }
 
         long length = RandomAccess.GetLength(members);
         if (length == offsets[^1])
             return new DashboardFolder(info, members, offsets, firing);
         members.Dispose();
-        throw BadFile.Of(membersPath, $"the file has {length} bytes; its index has {offsets[^1]}.");
+        throw BadFile.At(membersPath, $"the file has {length} bytes; its index has {offsets[^1]}.");
     }
 
     /// <summary>Whether a feature has a page.</summary>
@@ -108,17 +108,17 @@ internal sealed class DashboardFolder : IDisposable
         try
         {
             info = JsonSerializer.Deserialize(RawFile.ReadAll(path, MaxInfo), DashboardInfoJson.Default.DashboardInfo)
-                ?? throw BadFile.Of(path, "it holds nothing.");
+                ?? throw BadFile.At(path, "it holds nothing.");
         }
         catch (JsonException e)
         {
-            throw BadFile.Of(path, $"it is not what dash --out writes ({BadFile.Printable(e.Message, 200)}).", e);
+            throw BadFile.At(path, $"it is not what dash --out writes ({BadFile.Printable(e.Message, 200)}).", e);
         }
 
         if (info.Format != DashboardInfo.CurrentFormat)
-            throw BadFile.Of(path, $"it has format {info.Format}; this version reads format {DashboardInfo.CurrentFormat}.");
+            throw BadFile.At(path, $"it has format {info.Format}; this version reads format {DashboardInfo.CurrentFormat}.");
         if (info.Features is < 1 or > MaxFeatures || info.CountedPositions < 0)
-            throw BadFile.Of(path, $"it speaks of {info.Features} features and {info.CountedPositions} positions.");
+            throw BadFile.At(path, $"it speaks of {info.Features} features and {info.CountedPositions} positions.");
         return info;
     }
 
@@ -127,11 +127,11 @@ internal sealed class DashboardFolder : IDisposable
         byte[] bytes = RawFile.ReadAll(path, 1 << 30);
         if (info.Files is null || !info.Files.TryGetValue(IndexName, out DashboardFile? stated)
             || stated?.Sha256 != Convert.ToHexStringLower(SHA256.HashData(bytes)))
-            throw BadFile.Of(path, "its SHA-256 is not the one in dash.json: it is damaged, or belongs to other pages.");
+            throw BadFile.At(path, "its SHA-256 is not the one in dash.json: it is damaged, or belongs to other pages.");
         // The very bytes that were hashed.
         fixed (byte* first = bytes)
         {
-            using SafetensorsFile file = SafetensorsFile.Of(RawFile.OfMemory(path, first, bytes.Length));
+            using SafetensorsFile file = SafetensorsFile.Parse(RawFile.OfMemory(path, first, bytes.Length));
             return ReadIndex(file, path, info);
         }
     }
@@ -142,7 +142,7 @@ internal sealed class DashboardFolder : IDisposable
         {
             TensorView found = file[expected.Name];
             if (found.DType != expected.DType || !found.Shape.SequenceEqual(expected.Shape))
-                throw BadFile.Of(path, $"{found.Info} was found; {expected} was expected.");
+                throw BadFile.At(path, $"{found.Info} was found; {expected} was expected.");
         }
 
         long[] offsets = Values(file["offset"]), firing = Values(file["firing"]);
@@ -150,7 +150,7 @@ internal sealed class DashboardFolder : IDisposable
         {
             long length = offsets[f + 1] - offsets[f];
             if (offsets[0] != 0 || length is < 0 or > MaxMember || firing[f] < 0 || firing[f] > info.CountedPositions)
-                throw BadFile.Of(path, $"feature {f} has {length} bytes at {offsets[f]} and fires on {firing[f]} of " +
+                throw BadFile.At(path, $"feature {f} has {length} bytes at {offsets[f]} and fires on {firing[f]} of " +
                     $"{info.CountedPositions} positions, which cannot be.");
         }
 

@@ -12,7 +12,7 @@ internal static class FeatureRows
 
     /// <summary>Names, labels and density alone, as lists of features have them.</summary>
     public static FeatureRow Short(ServedModel model, ServedSource source, int index) =>
-        Short(RowNames.Of(model, source), index) with
+        Short(RowNames.From(model, source), index) with
         {
             FracNonzero = model.Density(source, index),
             Explanations = [.. model.Labels.Of(model.Id, source.Id, index).Select(Explanation)],
@@ -33,7 +33,7 @@ internal static class FeatureRows
         FeatureRow names = Short(model, source, index);
         if (model.DashboardOf(source) is { } dashboard && dashboard.Has(index))
             return AsServed(model, names, dashboard.Read(index));
-        RowNames rowNames = RowNames.Of(model, source);
+        RowNames rowNames = RowNames.From(model, source);
         FeatureRow row = WithDirection(rowNames, names, DirectionOf(model, source, index, cancellationToken));
         if (model.CorpusOf(source) is not SourceCorpus corpus)
             return row;

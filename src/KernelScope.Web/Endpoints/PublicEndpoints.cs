@@ -173,7 +173,7 @@ internal static class PublicEndpoints
     public static Task PresetsAsync(Call call)
     {
         call.Model.RequireModel(call.Body.RequiredText("modelId"));
-        return call.AnswerAsync<IReadOnlyList<SteerPreset>>(SteerPresets.Of(call.Model));
+        return call.AnswerAsync<IReadOnlyList<SteerPreset>>(SteerPresets.For(call.Model));
     }
 
     private static async Task<ActivationNewAnswer> NewAsync(Call call, ServedSource source, int index, string text)

@@ -15,7 +15,7 @@ internal sealed record RowNames(
     string ModelId, string Source, string SourceSet, string HookName, string Site, string? SiteOut, Func<int, string> Piece,
     Func<int, string> Token)
 {
-    public static RowNames Of(ServedModel model, ServedSource source) => new(
+    public static RowNames From(ServedModel model, ServedSource source) => new(
         model.Id, source.Id, source.SourceSet, source.HookName, source.Sae.Site.ToString(), source.Sae.SiteOut?.ToString(),
         id => model.Tokenizer.Contains(id) ? model.Tokenizer.Piece(id) : $"<{id}>", model.TokenText);
 }

@@ -15,7 +15,7 @@ internal static class SteerPresets
         ("A queen", "There was once a", DemoSource, 1652, 10),
     ];
 
-    public static SteerPreset[] Of(ServedModel model) =>
+    public static SteerPreset[] For(ServedModel model) =>
         [.. Known.Where(p => model.Sources.Any(s => s.Id == p.Source))
             .Select(p => new SteerPreset(p.Name, p.Prompt, [new PresetFeature(model.Id, p.Source, p.Feature, p.Strength)]))];
 }

@@ -183,15 +183,15 @@ internal sealed class ServedModel : IDisposable
         {
             DashboardInfo info = folder.Info;
             if (!string.Equals(info.ModelId, Id, StringComparison.OrdinalIgnoreCase))
-                throw BadFile.Of(path, $"its pages are of the model {BadFile.Quote(info.ModelId)}; this one is {Id}.");
+                throw BadFile.At(path, $"its pages are of the model {BadFile.Quote(info.ModelId)}; this one is {Id}.");
             if (!_byId.TryGetValue(info.Source, out ServedSource? source))
-                throw BadFile.Of(path, $"its pages are of the source {BadFile.Quote(info.Source)}, and there are " +
+                throw BadFile.At(path, $"its pages are of the source {BadFile.Quote(info.Source)}, and there are " +
                     $"{string.Join(", ", Sources.Select(s => s.Id))}.");
             if (info.Features != source.FeatureCount || info.Site != source.Sae.Site.ToString())
-                throw BadFile.Of(path, $"its pages are of {info.Features} features at {BadFile.Quote(info.Site)}; {source.Id} has " +
+                throw BadFile.At(path, $"its pages are of {info.Features} features at {BadFile.Quote(info.Site)}; {source.Id} has " +
                     $"{source.FeatureCount} at {source.Sae.Site}.");
             if (!_dashboards.TryAdd(source, folder))
-                throw BadFile.Of(path, $"another folder has pages of {source.Id} already.");
+                throw BadFile.At(path, $"another folder has pages of {source.Id} already.");
         }
         catch
         {

@@ -13,7 +13,7 @@ internal static class BadFile
     private const int MaxNameLength = 100;
 
     /// <summary>The exception that says "file: what".</summary>
-    internal static InvalidDataException Of(string path, string what, Exception? inner = null) =>
+    internal static InvalidDataException At(string path, string what, Exception? inner = null) =>
         new($"{Printable(path, 4096)}: {what}", inner);
 
     /// <summary>A name from a file between quotes, printable and cut to a readable length.</summary>

@@ -50,7 +50,7 @@ public static partial class HubCache
         // Two revisions may well share a blob: then it does not matter which is meant.
         IEnumerable<string> targets = found.Select(f => new FileInfo(f).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? f);
         return targets.Distinct(StringComparer.Ordinal).Count() > 1
-            ? throw BadFile.Of(entry, $"{found.Length} snapshots hold a {file}, and refs/main names none of them; name the file that " +
+            ? throw BadFile.At(entry, $"{found.Length} snapshots hold a {file}, and refs/main names none of them; name the file that " +
                 "is meant.")
             : found.FirstOrDefault();
     }
@@ -88,12 +88,12 @@ public static partial class HubCache
         {
             string folder = Path.Combine(entry, "snapshots", revision);
             return Directory.Exists(folder) ? folder
-                : throw BadFile.Of(entry, $"refs/main names the revision {revision}, but there is no snapshots/{revision}: the download " +
+                : throw BadFile.At(entry, $"refs/main names the revision {revision}, but there is no snapshots/{revision}: the download " +
                 "is incomplete.");
         }
         string[] snapshots = Directory.GetDirectories(Path.Combine(entry, "snapshots"));
         return snapshots.Length == 1 ? snapshots[0]
-            : throw BadFile.Of(entry, $"there is no refs/main, and {snapshots.Length} snapshots to choose from; name one of the folders " +
+            : throw BadFile.At(entry, $"there is no refs/main, and {snapshots.Length} snapshots to choose from; name one of the folders " +
             "in snapshots/.");
     }
 
@@ -107,7 +107,7 @@ public static partial class HubCache
             return null;
         string revision = System.Text.Encoding.UTF8.GetString(RawFile.ReadAll(main, 1024)).Trim();
         return IsCommit(revision) ? revision
-            : throw BadFile.Of(main, $"this names the revision {BadFile.Quote(revision)}, which is not one.");
+            : throw BadFile.At(main, $"this names the revision {BadFile.Quote(revision)}, which is not one.");
     }
 
     [GeneratedRegex(@"\A[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}\z")]

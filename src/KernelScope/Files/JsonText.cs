@@ -24,7 +24,7 @@ internal static class JsonText
         {
             document = JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = MaxDepth, AllowDuplicateProperties = false });
             if (document.RootElement.ValueKind != JsonValueKind.Object)
-                throw BadFile.Of(path, $"the JSON is {Kind(document.RootElement)}; an object was expected.");
+                throw BadFile.At(path, $"the JSON is {Kind(document.RootElement)}; an object was expected.");
             RequireText(document.RootElement);
             return document;
         }
@@ -49,14 +49,14 @@ internal static class JsonText
         string place = e is JsonException { LineNumber: long line, BytePositionInLine: long column }
             ? $" (line {line + 1}, byte {column + 1})" : "";
         string reason = e is JsonException ? "" : ": an escape is not a character";
-        return BadFile.Of(path, $"{what} is not valid JSON, has a name twice, or is nested more than {MaxDepth} deep{place}{reason}.", e);
+        return BadFile.At(path, $"{what} is not valid JSON, has a name twice, or is nested more than {MaxDepth} deep{place}{reason}.", e);
     }
 
     /// <summary>Refuses bytes that are not UTF-8.</summary>
     public static void RequireUtf8(ReadOnlySpan<byte> json, string path)
     {
         if (!Utf8.IsValid(json))
-            throw BadFile.Of(path, "the JSON text is not valid UTF-8.");
+            throw BadFile.At(path, "the JSON text is not valid UTF-8.");
     }
 
     /// <summary>What an element is, for a message: "a string", "null", "the number 8.5".</summary>

@@ -54,7 +54,7 @@ public sealed class ModelFolder
             if (Directory.Exists(nameOrPath))
                 return OfFolder(nameOrPath);
             if (RawFile.IsThere(nameOrPath))
-                throw BadFile.Of(nameOrPath, "this is not a folder; a model is a folder with config.json, safetensors and " +
+                throw BadFile.At(nameOrPath, "this is not a folder; a model is a folder with config.json, safetensors and " +
                     "tokenizer.model.");
             var looked = new List<string> { nameOrPath };
             if (HubCache.EntryName(nameOrPath) is string entry)
@@ -67,12 +67,12 @@ public sealed class ModelFolder
                     looked.Add(folder);
                 }
             }
-            throw BadFile.Of(nameOrPath, "there is no such model; looked for the folder " +
+            throw BadFile.At(nameOrPath, "there is no such model; looked for the folder " +
                 $"{string.Join(", ", looked.Select(f => BadFile.Printable(f, 4096)))}.");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw BadFile.Of(nameOrPath, $"the folder cannot be read ({BadFile.Printable(e.Message.TrimEnd('.'), 200)}).", e);
+            throw BadFile.At(nameOrPath, $"the folder cannot be read ({BadFile.Printable(e.Message.TrimEnd('.'), 200)}).", e);
         }
     }
 
@@ -81,7 +81,7 @@ public sealed class ModelFolder
     /// <param name="intoMemory">Reads the files into memory instead of mapping them; see <see cref="TensorFile"/>.</param>
     public ShardedTensors OpenWeights(bool intoMemory = false) => WeightsPath switch
     {
-        null => throw BadFile.Of(Path, $"the folder holds neither {SingleName} nor {IndexName}."),
+        null => throw BadFile.At(Path, $"the folder holds neither {SingleName} nor {IndexName}."),
         string path when path.EndsWith(".json", StringComparison.Ordinal) => ShardedTensors.OpenIndex(path, intoMemory),
         string path => ShardedTensors.OpenSingle(path, intoMemory),
     };
@@ -91,7 +91,7 @@ public sealed class ModelFolder
     internal void RefuseAdapter()
     {
         if (WeightsPath is null && IfThere(AdapterName) is string adapter)
-            throw BadFile.Of(adapter, "the folder holds an adapter and no model; merge the adapter into its model (merge_and_unload in " +
+            throw BadFile.At(adapter, "the folder holds an adapter and no model; merge the adapter into its model (merge_and_unload in " +
                 "PEFT) and save the result.");
     }
 

@@ -27,7 +27,7 @@ internal readonly record struct NpyHeader(TensorInfo Info, int Length, bool BigE
     /// <param name="path">The file, for messages.</param>
     public static NpyHeader Parse(string name, ReadOnlySpan<byte> start, long entryLength, string path)
     {
-        InvalidDataException Bad(string what) => BadFile.Of(path, $"the array {BadFile.Quote(name)} {what}.");
+        InvalidDataException Bad(string what) => BadFile.At(path, $"the array {BadFile.Quote(name)} {what}.");
         if (start.Length < 6 || start[0] != 0x93 || !start[1..6].SequenceEqual("NUMPY"u8))
             throw Bad("does not begin as an .npy array");
         if (start.Length < 8)

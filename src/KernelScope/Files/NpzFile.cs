@@ -25,7 +25,7 @@ public sealed unsafe class NpzFile : TensorFile
         _file = file;
         foreach (Entry entry in entries)
             if (!_entries.TryAdd(entry.Header.Info.Name, entry))
-                throw BadFile.Of(file.Path, $"the array {BadFile.Quote(entry.Header.Info.Name)} is there twice.");
+                throw BadFile.At(file.Path, $"the array {BadFile.Quote(entry.Header.Info.Name)} is there twice.");
         Contents = [.. entries.Select(e => e.Header.Info)];
         _map = file.Map();
     }
@@ -43,11 +43,11 @@ public sealed unsafe class NpzFile : TensorFile
     public static NpzFile Open(string path, bool intoMemory = false)
     {
         ArgumentNullException.ThrowIfNull(path);
-        return Of(RawFile.Open(path, intoMemory));
+        return Parse(RawFile.Open(path, intoMemory));
     }
 
     /// <summary>Opens what is open already; it then owns the file, also if this throws.</summary>
-    internal static NpzFile Of(RawFile file)
+    internal static NpzFile Parse(RawFile file)
     {
         try
         {
@@ -103,7 +103,7 @@ public sealed unsafe class NpzFile : TensorFile
     {
         long length = entry.Header.Info.ByteLength;
         NativeBuffer buffer = NativeBuffer.TryCreate(length)
-            ?? throw BadFile.Of(Path, $"the array {entry.Header.Info} cannot be used where it lies (it is " +
+            ?? throw BadFile.At(Path, $"the array {entry.Header.Info} cannot be used where it lies (it is " +
                 $"{(entry.Zip.Deflated ? "compressed" : "big-endian")}) and needs {length} bytes of memory; this machine has " +
                 $"{GC.GetGCMemoryInfo().TotalAvailableMemoryBytes}.");
         try
@@ -189,11 +189,11 @@ public sealed unsafe class NpzFile : TensorFile
         }
         catch (InvalidDataException e) when (zip.Deflated)
         {
-            throw BadFile.Of(path, $"the zip entry {BadFile.Quote(zip.Name)} cannot be expanded ({e.Message.TrimEnd('.')}).", e);
+            throw BadFile.At(path, $"the zip entry {BadFile.Quote(zip.Name)} cannot be expanded ({e.Message.TrimEnd('.')}).", e);
         }
     }
 
-    private InvalidDataException Bad(ZipEntry zip, string what) => BadFile.Of(Path, $"the zip entry {BadFile.Quote(zip.Name)} {what}.");
+    private InvalidDataException Bad(ZipEntry zip, string what) => BadFile.At(Path, $"the zip entry {BadFile.Quote(zip.Name)} {what}.");
 
     private sealed class Entry(ZipEntry zip, NpyHeader header)
     {

@@ -46,7 +46,7 @@ internal sealed unsafe class RawFile : IDisposable
     {
         // Size first: a pipe or a device has none, and opening a pipe would wait for a writer.
         if (SizeOf(path) == 0)
-            throw BadFile.Of(path, "the file is empty, or it is not a regular file (a pipe, a device).");
+            throw BadFile.At(path, "the file is empty, or it is not a regular file (a pipe, a device).");
         SafeFileHandle? handle = null;
         try
         {
@@ -66,7 +66,7 @@ internal sealed unsafe class RawFile : IDisposable
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
         {
             handle?.Dispose();
-            throw BadFile.Of(path, Reason(e), e);
+            throw BadFile.At(path, Reason(e), e);
         }
     }
 
@@ -82,7 +82,7 @@ internal sealed unsafe class RawFile : IDisposable
     {
         using RawFile file = Open(path);
         if (file.Length > maxLength)
-            throw BadFile.Of(path, $"the file has {file.Length} bytes, more than a file of this kind can have ({maxLength}).");
+            throw BadFile.At(path, $"the file has {file.Length} bytes, more than a file of this kind can have ({maxLength}).");
         byte[] bytes = new byte[file.Length];
         file.Read(0, bytes);
         return bytes;
@@ -102,14 +102,14 @@ internal sealed unsafe class RawFile : IDisposable
             {
                 int read = RandomAccess.Read(_handle, destination, offset);
                 if (read == 0)
-                    throw BadFile.Of(Path, $"the file ended at byte {offset}: it was shortened while it was read.");
+                    throw BadFile.At(Path, $"the file ended at byte {offset}: it was shortened while it was read.");
                 destination = destination[read..];
                 offset += read;
             }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw BadFile.Of(Path, Reason(e), e);
+            throw BadFile.At(Path, Reason(e), e);
         }
     }
 
@@ -146,7 +146,7 @@ internal sealed unsafe class RawFile : IDisposable
                 _view = _map.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
             }
             if (RandomAccess.GetLength(_handle) < Length || _view.Capacity < Length)
-                throw BadFile.Of(Path, "the file was shortened while it was opened.");
+                throw BadFile.At(Path, "the file was shortened while it was opened.");
             byte* pointer = null;
             _view.SafeMemoryMappedViewHandle.AcquirePointer(ref pointer);
             _view.SafeMemoryMappedViewHandle.ReleasePointer();
@@ -154,7 +154,7 @@ internal sealed unsafe class RawFile : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
         {
-            throw BadFile.Of(Path, $"the file cannot be mapped into memory; {Reason(e)}", e);
+            throw BadFile.At(Path, $"the file cannot be mapped into memory; {Reason(e)}", e);
         }
     }
 
@@ -170,7 +170,7 @@ internal sealed unsafe class RawFile : IDisposable
     {
         const int PieceBytes = 1 << 28;
         NativeBuffer copy = NativeBuffer.TryCreate(Length)
-            ?? throw BadFile.Of(Path, $"the file has {Length} bytes, and there is not so much memory to read it into.");
+            ?? throw BadFile.At(Path, $"the file has {Length} bytes, and there is not so much memory to read it into.");
         try
         {
             for (long at = 0; at < Length; at += PieceBytes)
@@ -187,7 +187,7 @@ internal sealed unsafe class RawFile : IDisposable
     private void CopyFromMemory(long offset, Span<byte> destination)
     {
         if (offset < 0 || offset > Length - destination.Length)
-            throw BadFile.Of(Path, $"it ended at byte {Length}.");
+            throw BadFile.At(Path, $"it ended at byte {Length}.");
         new ReadOnlySpan<byte>(_memory + offset, destination.Length).CopyTo(destination);
     }
 
@@ -200,31 +200,31 @@ internal sealed unsafe class RawFile : IDisposable
         Span<byte> start = stackalloc byte[mark.Length];
         Read(0, start);
         if (start.SequenceEqual(mark))
-            throw BadFile.Of(Path, "this is a Git LFS pointer, not the file itself; 'git lfs pull' fetches the file.");
+            throw BadFile.At(Path, "this is a Git LFS pointer, not the file itself; 'git lfs pull' fetches the file.");
     }
 
     private static long SizeOf(string path)
     {
         if (!IsPath(path))
-            throw BadFile.Of(path, "this is not a path.");
+            throw BadFile.At(path, "this is not a path.");
         try
         {
             if (Directory.Exists(path))
-                throw BadFile.Of(path, "this is a folder; a file was expected.");
+                throw BadFile.At(path, "this is a folder; a file was expected.");
             var file = new FileInfo(path);
             if (file.LinkTarget is string link)
             {
                 // The length of a link is that of its text; the target's is wanted.
                 return file.ResolveLinkTarget(returnFinalTarget: true) is FileInfo { Exists: true } target ? target.Length
-                    : throw BadFile.Of(path, $"this is a link to {BadFile.Quote(link)}, which does not exist.");
+                    : throw BadFile.At(path, $"this is a link to {BadFile.Quote(link)}, which does not exist.");
             }
             if (!file.Exists)
-                throw BadFile.Of(path, "there is no such file.");
+                throw BadFile.At(path, "there is no such file.");
             return file.Length;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
-            throw BadFile.Of(path, Reason(e), e);
+            throw BadFile.At(path, Reason(e), e);
         }
     }
 

@@ -46,11 +46,11 @@ public sealed unsafe class SafetensorsFile : TensorFile
     public static SafetensorsFile Open(string path, bool intoMemory = false)
     {
         ArgumentNullException.ThrowIfNull(path);
-        return Of(RawFile.Open(path, intoMemory));
+        return Parse(RawFile.Open(path, intoMemory));
     }
 
     /// <summary>Opens what is open already; it then owns the file, also if this throws.</summary>
-    internal static SafetensorsFile Of(RawFile file)
+    internal static SafetensorsFile Parse(RawFile file)
     {
         try
         {
@@ -86,16 +86,16 @@ public sealed unsafe class SafetensorsFile : TensorFile
     private static List<SafetensorsHeader.Entry> ReadHeader(RawFile file, out long dataStart, Dictionary<string, string> metadata)
     {
         if (file.Length < sizeof(ulong))
-            throw BadFile.Of(file.Path, $"the file has {file.Length} bytes; the header's length alone takes 8.");
+            throw BadFile.At(file.Path, $"the file has {file.Length} bytes; the header's length alone takes 8.");
         Span<byte> prefix = stackalloc byte[sizeof(ulong)];
         file.Read(0, prefix);
         ulong length = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
         if (length > SafetensorsHeader.MaxLength)
-            throw BadFile.Of(file.Path, $"the header is said to have {length} bytes, over the limit of {SafetensorsHeader.MaxLength}: " +
+            throw BadFile.At(file.Path, $"the header is said to have {length} bytes, over the limit of {SafetensorsHeader.MaxLength}: " +
                 "this is not a safetensors file.");
         dataStart = sizeof(ulong) + (long)length;
         if (dataStart > file.Length)
-            throw BadFile.Of(file.Path, $"the header is said to have {length} bytes, but the file ends after " +
+            throw BadFile.At(file.Path, $"the header is said to have {length} bytes, but the file ends after " +
                 $"{file.Length - sizeof(ulong)} of them (an incomplete download?).");
         byte[] json = new byte[length];
         file.Read(sizeof(ulong), json);

@@ -25,7 +25,7 @@ internal static class SafetensorsHeader
     public static List<Entry> Parse(ReadOnlySpan<byte> json, long dataLength, string path, Dictionary<string, string> metadata)
     {
         if (json.IsEmpty || json[0] != (byte)'{')
-            throw BadFile.Of(path, "the header does not begin with '{': this is not a safetensors file.");
+            throw BadFile.At(path, "the header does not begin with '{': this is not a safetensors file.");
         JsonText.RequireUtf8(json, path);
         try
         {
@@ -49,7 +49,7 @@ internal static class SafetensorsHeader
         {
             string name = reader.GetString()!;
             if (!names.Add(name))
-                throw BadFile.Of(path, $"the name {BadFile.Quote(name)} is there twice.");
+                throw BadFile.At(path, $"the name {BadFile.Quote(name)} is there twice.");
             reader.Read();
             if (name == "__metadata__")
                 ReadMetadata(ref reader, path, metadata);
@@ -150,13 +150,13 @@ internal static class SafetensorsHeader
         if (reader.TokenType == JsonTokenType.Null)
             return;
         if (reader.TokenType != JsonTokenType.StartObject)
-            throw BadFile.Of(path, "__metadata__ is not an object.");
+            throw BadFile.At(path, "__metadata__ is not an object.");
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
             string key = reader.GetString()!;
             reader.Read();
             if (reader.TokenType != JsonTokenType.String)
-                throw BadFile.Of(path, $"__metadata__ has a value that is not a text at {BadFile.Quote(key)}.");
+                throw BadFile.At(path, $"__metadata__ has a value that is not a text at {BadFile.Quote(key)}.");
             metadata[key] = reader.GetString()!;
         }
     }
@@ -192,10 +192,10 @@ internal static class SafetensorsHeader
             at = entry.End;
         }
         if (at != dataLength)
-            throw BadFile.Of(path, $"the tensors end at byte {at} of the data, but the file has {dataLength}: bytes that belong to " +
+            throw BadFile.At(path, $"the tensors end at byte {at} of the data, but the file has {dataLength}: bytes that belong to " +
                 "no tensor.");
     }
 
     private static InvalidDataException Bad(string path, string name, string what) =>
-        BadFile.Of(path, $"the tensor {BadFile.Quote(name)} {what}.");
+        BadFile.At(path, $"the tensor {BadFile.Quote(name)} {what}.");
 }

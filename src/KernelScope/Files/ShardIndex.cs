@@ -34,20 +34,20 @@ internal sealed class ShardIndex
     {
         using JsonDocument document = JsonText.ReadObject(path, MaxLength);
         if (!document.RootElement.TryGetProperty("weight_map", out JsonElement map) || map.ValueKind != JsonValueKind.Object)
-            throw BadFile.Of(path, "the index has no object weight_map.");
+            throw BadFile.At(path, "the index has no object weight_map.");
         var shardOf = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (JsonProperty property in map.EnumerateObject())
         {
             if (property.Value.ValueKind != JsonValueKind.String)
-                throw BadFile.Of(path, $"the index puts {BadFile.Quote(property.Name)} into {JsonText.Kind(property.Value)}; a file name " +
+                throw BadFile.At(path, $"the index puts {BadFile.Quote(property.Name)} into {JsonText.Kind(property.Value)}; a file name " +
                     "was expected.");
             string shard = property.Value.GetString()!;
             if (!IsPlainName(shard))
-                throw BadFile.Of(path, $"the index puts {BadFile.Quote(property.Name)} into {BadFile.Quote(shard)}, which is not the " +
+                throw BadFile.At(path, $"the index puts {BadFile.Quote(property.Name)} into {BadFile.Quote(shard)}, which is not the " +
                     "plain name of a .safetensors file.");
             shardOf.Add(property.Name, shard);
         }
-        return shardOf.Count > 0 ? new ShardIndex(path, shardOf) : throw BadFile.Of(path, "the index lists no tensors.");
+        return shardOf.Count > 0 ? new ShardIndex(path, shardOf) : throw BadFile.At(path, "the index lists no tensors.");
     }
 
     // Both separators and the drive colon everywhere: a folder moves between systems.

@@ -46,7 +46,7 @@ public sealed class ShardedTensors : IDisposable
         foreach ((string name, string shard) in index.ShardOf)
         {
             if (!shards[shard].TryGet(name, out _))
-                throw BadFile.Of(path, $"the index puts the tensor {BadFile.Quote(name)} into {BadFile.Quote(shard)}, which does not " +
+                throw BadFile.At(path, $"the index puts the tensor {BadFile.Quote(name)} into {BadFile.Quote(shard)}, which does not " +
                     "hold it.");
             tensors._fileOf.Add(name, shards[shard]);
         }

@@ -39,7 +39,7 @@ public static unsafe class TensorCopy
             case DType.BF16: Gather<BFloat16>(tensor, first, destination, x => (float)x); break;
             case DType.F16: Gather<Half>(tensor, first, destination, x => (float)x); break;
             case DType.F64: Gather<double>(tensor, first, destination, x => (float)x); break;
-            default: throw BadFile.Of(tensor.File, $"{tensor.Info} does not hold floating-point numbers.");
+            default: throw BadFile.At(tensor.File, $"{tensor.Info} does not hold floating-point numbers.");
         }
         GC.KeepAlive(tensor.Owner);
     }
@@ -70,7 +70,7 @@ public static unsafe class TensorCopy
             case DType.U32: Gather<uint, long>(tensor, 0, values, x => x); break;
             case DType.U16: Gather<ushort, long>(tensor, 0, values, x => x); break;
             case DType.U8: Gather<byte, long>(tensor, 0, values, x => x); break;
-            default: throw BadFile.Of(tensor.File, $"{tensor.Info} does not hold integers.");
+            default: throw BadFile.At(tensor.File, $"{tensor.Info} does not hold integers.");
         }
         GC.KeepAlive(tensor.Owner);
         return values;
@@ -78,7 +78,7 @@ public static unsafe class TensorCopy
 
     private static int LengthForArray(in TensorView tensor) =>
         tensor.ElementCount <= Array.MaxLength ? (int)tensor.ElementCount
-            : throw BadFile.Of(tensor.File, $"{tensor.Info} has more elements than one array can hold.");
+            : throw BadFile.At(tensor.File, $"{tensor.Info} has more elements than one array can hold.");
 
     private static void CheckRange(in TensorView tensor, long first, int count)
     {
@@ -91,7 +91,7 @@ public static unsafe class TensorCopy
         Gather<T, float>(tensor, first, destination, convert);
 
     private static long Signed(in TensorView tensor, ulong value) => value <= long.MaxValue ? (long)value
-        : throw BadFile.Of(tensor.File, $"{tensor.Info} holds {value}, over 2^63 - 1.");
+        : throw BadFile.At(tensor.File, $"{tensor.Info} holds {value}, over 2^63 - 1.");
 
     private static void Gather<T, TResult>(in TensorView tensor, long first, Span<TResult> destination, Func<T, TResult> convert)
         where T : unmanaged

@@ -40,7 +40,7 @@ public abstract class TensorFile : IDisposable
     [SuppressMessage("Design", "CA1065", Justification = "A missing tensor is bad data of the file, and says so; KeyNotFoundException " +
         "would not.")]
     public TensorView this[string name] => TryGet(name, out TensorView tensor) ? tensor
-        : throw BadFile.Of(Path, $"there is no tensor {BadFile.Quote(name)} in it.");
+        : throw BadFile.At(Path, $"there is no tensor {BadFile.Quote(name)} in it.");
 
     /// <summary>Gives the mapping back, as soon as no model, SAE or copy reads it. Views of this file must no longer be used.</summary>
     public void Dispose()

@@ -36,7 +36,7 @@ internal static class ZipDirectory
     {
         ZipEnd end = ZipEnd.Read(file);
         if (end.DirectoryLength > MaxLength)
-            throw BadFile.Of(file.Path, $"the zip directory has {end.DirectoryLength} bytes, over the limit of {MaxLength}.");
+            throw BadFile.At(file.Path, $"the zip directory has {end.DirectoryLength} bytes, over the limit of {MaxLength}.");
         byte[] directory = new byte[end.DirectoryLength];
         file.Read(end.DirectoryOffset, directory);
 
@@ -46,7 +46,7 @@ internal static class ZipDirectory
         while (at < directory.Length)
         {
             if (entries.Count == end.Count)
-                throw BadFile.Of(file.Path, $"the zip's end record counts {end.Count} entries, but the directory holds more.");
+                throw BadFile.At(file.Path, $"the zip's end record counts {end.Count} entries, but the directory holds more.");
             ReadOnlySpan<byte> record = Next(file, directory, ref at);
             CentralFields fields = ParseCentral(file, record);
             (ZipEntry entry, long endOfEntry) = CheckLocal(file, fields, end.DirectoryOffset);
@@ -54,7 +54,7 @@ internal static class ZipDirectory
             ranges.Add((fields.LocalOffset, endOfEntry, entry.Name));
         }
         if (entries.Count != end.Count)
-            throw BadFile.Of(file.Path, $"the zip's end record counts {end.Count} entries, but the directory holds {entries.Count}.");
+            throw BadFile.At(file.Path, $"the zip's end record counts {end.Count} entries, but the directory holds {entries.Count}.");
         CheckOverlaps(file, ranges);
         return entries;
     }
@@ -66,10 +66,10 @@ internal static class ZipDirectory
     {
         ReadOnlySpan<byte> rest = directory[at..];
         if (rest.Length < CentralLength || !rest.StartsWith("PK\x01\x02"u8))
-            throw BadFile.Of(file.Path, $"there is no zip directory entry at byte {at} of the directory.");
+            throw BadFile.At(file.Path, $"there is no zip directory entry at byte {at} of the directory.");
         int length = CentralLength + U16(rest, 28) + U16(rest, 30) + U16(rest, 32);
         if (length > rest.Length)
-            throw BadFile.Of(file.Path, $"the zip directory entry at byte {at} of the directory is cut.");
+            throw BadFile.At(file.Path, $"the zip directory entry at byte {at} of the directory is cut.");
         at += length;
         return rest[..length];
     }
@@ -198,14 +198,14 @@ internal static class ZipDirectory
     private static string DecodeName(RawFile file, byte[] name, int flags)
     {
         if ((flags & FlagUtf8) == 0 && !Ascii.IsValid(name))
-            throw BadFile.Of(file.Path, $"the zip entry {BadFile.Quote(Encoding.Latin1.GetString(name))} has a name that is neither " +
+            throw BadFile.At(file.Path, $"the zip entry {BadFile.Quote(Encoding.Latin1.GetString(name))} has a name that is neither " +
                 "ASCII nor marked as UTF-8.");
         if (!System.Text.Unicode.Utf8.IsValid(name))
-            throw BadFile.Of(file.Path, $"the zip entry {BadFile.Quote(Encoding.Latin1.GetString(name))} has a name that is not " +
+            throw BadFile.At(file.Path, $"the zip entry {BadFile.Quote(Encoding.Latin1.GetString(name))} has a name that is not " +
                 "valid UTF-8.");
         return Encoding.UTF8.GetString(name);
     }
 
     private static InvalidDataException Bad(RawFile file, string name, string what) =>
-        BadFile.Of(file.Path, $"the zip entry {BadFile.Quote(name)} {what}.");
+        BadFile.At(file.Path, $"the zip entry {BadFile.Quote(name)} {what}.");
 }

@@ -18,16 +18,16 @@ internal readonly record struct ZipEnd(long DirectoryOffset, long DirectoryLengt
         long place = Find(file, out byte[] tail, out int at);
         ReadOnlySpan<byte> end = tail.AsSpan(at, EndLength);
         if (U16(end, 4) != 0 || U16(end, 6) != 0)
-            throw BadFile.Of(file.Path, "this is part of a zip archive over several disks.");
+            throw BadFile.At(file.Path, "this is part of a zip archive over several disks.");
         if (U16(end, 8) != U16(end, 10))
-            throw BadFile.Of(file.Path, "the end record of the zip counts its entries twice and differently.");
+            throw BadFile.At(file.Path, "the end record of the zip counts its entries twice and differently.");
         var classic = new ZipEnd(U32(end, 16), U32(end, 12), U16(end, 10));
         bool promised = classic.Count == ushort.MaxValue || classic.DirectoryOffset == uint.MaxValue
             || classic.DirectoryLength == uint.MaxValue;
         ZipEnd real = ReadZip64(file, place, classic, promised, out long directoryEnd) ?? classic;
         if (real.DirectoryOffset < 0 || real.DirectoryLength < 0 || real.DirectoryOffset > directoryEnd
             || real.DirectoryLength != directoryEnd - real.DirectoryOffset)
-            throw BadFile.Of(file.Path, $"the zip directory is said to be {real.DirectoryLength} bytes at {real.DirectoryOffset}, which " +
+            throw BadFile.At(file.Path, $"the zip directory is said to be {real.DirectoryLength} bytes at {real.DirectoryOffset}, which " +
                 $"is not where the directory ends ({directoryEnd}).");
         return real;
     }
@@ -43,11 +43,11 @@ internal readonly record struct ZipEnd(long DirectoryOffset, long DirectoryLengt
             if (!tail.AsSpan(i).StartsWith(EndMark) || i + EndLength + U16(tail, i + 20) != tail.Length)
                 continue;
             if (at >= 0)
-                throw BadFile.Of(file.Path, "the zip has two end records, one in the comment of the other.");
+                throw BadFile.At(file.Path, "the zip has two end records, one in the comment of the other.");
             at = i;
         }
         if (at < 0)
-            throw BadFile.Of(file.Path, "this is not a zip archive, or its end is missing (an incomplete download?).");
+            throw BadFile.At(file.Path, "this is not a zip archive, or its end is missing (an incomplete download?).");
         return file.Length - tail.Length + at;
     }
 
@@ -60,26 +60,26 @@ internal readonly record struct ZipEnd(long DirectoryOffset, long DirectoryLengt
         if (!locator.StartsWith(LocatorMark))
         {
             // 65,535 entries or 4 GB - 1 can be true values, but a directory that says so without a ZIP64 record is far likelier cut.
-            return promised ? throw BadFile.Of(file.Path, "the zip's end record refers to a ZIP64 record that is not there.") : null;
+            return promised ? throw BadFile.At(file.Path, "the zip's end record refers to a ZIP64 record that is not there.") : null;
         }
         // The classic record may be complete by itself; then the bytes before it may be a directory that happens to end like a locator.
         if (!promised && classic.DirectoryOffset + classic.DirectoryLength == endPlace)
             return null;
         ulong place = U64(locator, 8);
         if (place > (ulong)(endPlace - LocatorLength) || endPlace - LocatorLength - (long)place < Zip64Length)
-            throw BadFile.Of(file.Path, "the ZIP64 locator points to no ZIP64 record.");
+            throw BadFile.At(file.Path, "the ZIP64 locator points to no ZIP64 record.");
         Span<byte> record = stackalloc byte[Zip64Length];
         file.Read((long)place, record);
         if (!record.StartsWith(Zip64Mark) || U64(record, 4) != (ulong)(endPlace - LocatorLength - (long)place - 12))
-            throw BadFile.Of(file.Path, "the ZIP64 locator points to no ZIP64 record, or to one of another length.");
+            throw BadFile.At(file.Path, "the ZIP64 locator points to no ZIP64 record, or to one of another length.");
         if (U32(record, 16) != 0 || U32(record, 20) != 0 || U32(locator, 4) != 0 || U64(record, 24) != U64(record, 32))
-            throw BadFile.Of(file.Path, "this is part of a zip archive over several disks.");
+            throw BadFile.At(file.Path, "this is part of a zip archive over several disks.");
         directoryEnd = (long)place;
         var real = new ZipEnd((long)U64(record, 48), (long)U64(record, 40), (long)U64(record, 32));
         bool agrees = (classic.Count == ushort.MaxValue || classic.Count == real.Count)
             && (classic.DirectoryLength == uint.MaxValue || classic.DirectoryLength == real.DirectoryLength)
             && (classic.DirectoryOffset == uint.MaxValue || classic.DirectoryOffset == real.DirectoryOffset);
-        return agrees ? real : throw BadFile.Of(file.Path, "the zip's end record and its ZIP64 record contradict each other.");
+        return agrees ? real : throw BadFile.At(file.Path, "the zip's end record and its ZIP64 record contradict each other.");
     }
 
     internal static int U16(ReadOnlySpan<byte> bytes, int at) => BinaryPrimitives.ReadUInt16LittleEndian(bytes[at..]);

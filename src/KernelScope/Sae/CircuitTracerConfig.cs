@@ -29,16 +29,16 @@ internal static partial class CircuitTracerConfig
         string path = System.IO.Path.Combine(folder, ConfigName);
         Dictionary<string, string> settings = Settings(path);
         string Setting(string name) => settings.TryGetValue(name, out string? value) ? value
-            : throw BadFile.Of(path, $"there is no {name} in it.");
+            : throw BadFile.At(path, $"there is no {name} in it.");
         if (Setting("model_kind") is string kind && kind != "transcoder_set")
-            throw BadFile.Of(path, $"the model_kind {BadFile.Quote(kind)} is not supported; transcoder_set is.");
+            throw BadFile.At(path, $"the model_kind {BadFile.Quote(kind)} is not supported; transcoder_set is.");
         if (settings.ContainsKey("transcoders"))
-            throw BadFile.Of(path, "it lists its transcoders elsewhere, so that nothing says what the files beside it are.");
+            throw BadFile.At(path, "it lists its transcoders elsewhere, so that nothing says what the files beside it are.");
         bool hasThreshold = arrays.Has(SaeLayout.CircuitTracer.Threshold);
         if (settings.TryGetValue("activation", out string? activation) && activation is not ("relu" or "jump_relu" or "jumprelu"))
-            throw BadFile.Of(path, $"the activation {BadFile.Quote(activation)} is not supported; relu and jump_relu are.");
+            throw BadFile.At(path, $"the activation {BadFile.Quote(activation)} is not supported; relu and jump_relu are.");
         if (activation is not null && activation == "relu" == hasThreshold)
-            throw BadFile.Of(path, $"the activation is {activation}, but {BadFile.Quote(System.IO.Path.GetFileName(file))} has " +
+            throw BadFile.At(path, $"the activation is {activation}, but {BadFile.Quote(System.IO.Path.GetFileName(file))} has " +
                 $"{(hasThreshold ? "thresholds" : "no thresholds")}.");
         string layer = LayerFile().Match(System.IO.Path.GetFileName(file)).Groups[1].Value;
         string At(string hook) => string.Create(CultureInfo.InvariantCulture, $"blocks.{layer}.{hook}");
@@ -62,7 +62,7 @@ internal static partial class CircuitTracerConfig
     public static void RequireNoNegative(SaeCheckpoint sae)
     {
         if (sae.Threshold is { } threshold && threshold.ToFloats().FirstOrDefault(t => t < 0) is < 0 and float negative)
-            throw BadFile.Of(sae.Path, $"{threshold.Name} holds {negative.ToString(CultureInfo.InvariantCulture)}: with a negative " +
+            throw BadFile.At(sae.Path, $"{threshold.Name} holds {negative.ToString(CultureInfo.InvariantCulture)}: with a negative " +
                 "threshold negative codes would count, which is not supported.");
     }
 
@@ -75,7 +75,7 @@ internal static partial class CircuitTracerConfig
         {
             Match match = Line().Match(line.TrimEnd('\r'));
             if (match.Success && !settings.TryAdd(match.Groups[1].Value, match.Groups[2].Value.Trim().Trim('"', '\'')))
-                throw BadFile.Of(path, $"{match.Groups[1].Value} is there twice.");
+                throw BadFile.At(path, $"{match.Groups[1].Value} is there twice.");
         }
 
         foreach (string name in settings.Where(s => s.Value is "null" or "~").Select(s => s.Key).ToArray())

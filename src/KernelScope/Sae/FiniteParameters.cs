@@ -46,7 +46,7 @@ internal static class FiniteParameters
             for (int i = 0; i < values.Length; i++)
             {
                 if (float.IsNaN(values[i]) || (!infinite && float.IsInfinity(values[i])))
-                    throw BadFile.Of(tensor.File, $"{tensor.Name} holds {(float.IsNaN(values[i]) ? "NaN" : "an infinite number")} " +
+                    throw BadFile.At(tensor.File, $"{tensor.Name} holds {(float.IsNaN(values[i]) ? "NaN" : "an infinite number")} " +
                         $"(element {at + i} of {tensor.ElementCount}).");
             }
         }

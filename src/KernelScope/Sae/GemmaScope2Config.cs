@@ -21,15 +21,15 @@ internal static partial class GemmaScope2Config
     {
         using JsonDocument document = JsonText.ReadObject(path, MaxFileLength);
         var settings = new JsonSettings(document.RootElement, path);
-        string architecture = settings.Text("architecture") ?? throw BadFile.Of(path, "there is no architecture in it.");
+        string architecture = settings.Text("architecture") ?? throw BadFile.At(path, "there is no architecture in it.");
         if (architecture is not ("jump_relu" or "jumprelu"))
-            throw BadFile.Of(path, $"the architecture {BadFile.Quote(architecture)} is not supported; jump_relu is.");
+            throw BadFile.At(path, $"the architecture {BadFile.Quote(architecture)} is not supported; jump_relu is.");
         string? kind = settings.Text("type");
         if (kind is not (null or "sae" or "transcoder"))
-            throw BadFile.Of(path, $"the type {BadFile.Quote(kind)} is not supported; sae and transcoder are.");
+            throw BadFile.At(path, $"the type {BadFile.Quote(kind)} is not supported; sae and transcoder are.");
         // Readers of these files do not agree on which way round the matrix stands.
         if (settings.Bool("affine_connection", false) || arrays.Has("affine_skip_connection"))
-            throw BadFile.Of(path, "it has an affine skip connection, which is not supported.");
+            throw BadFile.At(path, "it has an affine skip connection, which is not supported.");
         string? hookIn = settings.Text("hf_hook_point_in"), hookOut = settings.Text("hf_hook_point_out");
         bool transcoder = kind == "transcoder" || (kind is null && hookOut is not null && hookOut != hookIn)
             || arrays.InputDim != arrays.OutputDim;

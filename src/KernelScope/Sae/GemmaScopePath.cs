@@ -31,7 +31,7 @@ internal readonly partial record struct GemmaScopePath(string? Site, string? Sit
                     "sqrt(hidden), which is not a hook point ('embed' is scaled)", false);
             if (Layer().Match(parts[i]) is { Success: true } match
                 && int.TryParse(match.Groups[1].ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture, out int layer))
-                return Of(KindAbove(parts, i), layer);
+                return Create(KindAbove(parts, i), layer);
         }
         return default;
     }
@@ -43,7 +43,7 @@ internal readonly partial record struct GemmaScopePath(string? Site, string? Sit
         : null;
 
     // Attention: the input of o_proj. MLP: after the post-norm. Transcoder: from the normed stream without its gain to the MLP's site.
-    private static GemmaScopePath Of(string? kind, int layer)
+    private static GemmaScopePath Create(string? kind, int layer)
     {
         string At(string name) => string.Create(CultureInfo.InvariantCulture, $"{name}.{layer}");
         return kind switch

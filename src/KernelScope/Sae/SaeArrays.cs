@@ -31,7 +31,7 @@ internal sealed class SaeArrays
     public int OutputDim { get; }
 
     /// <summary>Looks at the matrices; Gemma Scope files may call them w_enc and w_dec, as SAELens' loader allows.</summary>
-    public static SaeArrays Of(TensorFile file, SaeLayout layout, bool mayBeLowerCase = false) => new(file, layout, mayBeLowerCase);
+    public static SaeArrays From(TensorFile file, SaeLayout layout, bool mayBeLowerCase = false) => new(file, layout, mayBeLowerCase);
 
     /// <summary>Checks that the file holds what the config needs, of the right shapes, and nothing else.</summary>
     public void RequireAll(SaeConfig config, bool hasSkip)
@@ -43,10 +43,10 @@ internal sealed class SaeArrays
             known.Add(name);
             TensorInfo info = Find(name);
             if (!info.Shape.SequenceEqual(shape))
-                throw BadFile.Of(_file.Path, $"the array {info} should be {BadFile.Shape(shape)}: d_in is {input}, d_sae {features}, " +
+                throw BadFile.At(_file.Path, $"the array {info} should be {BadFile.Shape(shape)}: d_in is {input}, d_sae {features}, " +
                     $"d_out {output}.");
             if (!info.DType.IsFloat())
-                throw BadFile.Of(_file.Path, $"the array {info} should hold floating-point numbers.");
+                throw BadFile.At(_file.Path, $"the array {info} should hold floating-point numbers.");
         }
         Require(Layout.Encoder, Layout.OutputMajor ? [features, input] : [input, features]);
         Require(Layout.Decoder, features, output);
@@ -57,11 +57,11 @@ internal sealed class SaeArrays
         if (hasSkip)
             Require(Layout.Skip, output, input);
         if (config.K > features)
-            throw BadFile.Of(_file.Path, $"k is {config.K}, more than the SAE's {features} features.");
+            throw BadFile.At(_file.Path, $"k is {config.K}, more than the SAE's {features} features.");
         RequireNoScaling(known);
         foreach (TensorInfo info in _file.Contents)
             if (!known.Contains(info.Name))
-                throw BadFile.Of(_file.Path, $"the array {info} is unknown; ignoring it might compute something else than was trained.");
+                throw BadFile.At(_file.Path, $"the array {info} is unknown; ignoring it might compute something else than was trained.");
     }
 
     // torch.allclose(scaling_factor, 1) with its defaults: |x − 1| <= 1e-8 + 1e-5.
@@ -72,10 +72,10 @@ internal sealed class SaeArrays
             return;
         known.Add(Name);
         if (info.ElementCount > Math.Max(FeatureCount, 1))
-            throw BadFile.Of(_file.Path, $"the array {info} has more elements than there are features ({FeatureCount}).");
+            throw BadFile.At(_file.Path, $"the array {info} has more elements than there are features ({FeatureCount}).");
         foreach (float x in _file[Name].ToFloats())
             if (!(Math.Abs((double)x - 1) <= 1e-8 + 1e-5))
-                throw BadFile.Of(_file.Path, $"{Name} is not all ones (there is {x}): the features are scaled once more, which is not " +
+                throw BadFile.At(_file.Path, $"{Name} is not all ones (there is {x}): the features are scaled once more, which is not " +
                     "supported.");
     }
 
@@ -88,18 +88,18 @@ internal sealed class SaeArrays
         if (!_infos.ContainsKey(lower))
             return name;
         return _infos.ContainsKey(name)
-            ? throw BadFile.Of(_file.Path, $"there is both {name} and {lower} in it, and no way to know which is meant.") : lower;
+            ? throw BadFile.At(_file.Path, $"there is both {name} and {lower} in it, and no way to know which is meant.") : lower;
     }
 
     private TensorInfo Find(string name) => _infos.TryGetValue(name, out TensorInfo? info) ? info
-        : throw BadFile.Of(_file.Path, $"there is no array {name} in it.");
+        : throw BadFile.At(_file.Path, $"there is no array {name} in it.");
 
     private TensorInfo Matrix(string name)
     {
         TensorInfo info = Find(name);
-        return info.Shape.Length == 2 ? info : throw BadFile.Of(_file.Path, $"the array {info} should be a matrix.");
+        return info.Shape.Length == 2 ? info : throw BadFile.At(_file.Path, $"the array {info} should be a matrix.");
     }
 
     private int Dim(TensorInfo info, int axis) => info.Shape[axis] is > 0 and <= int.MaxValue ? (int)info.Shape[axis]
-        : throw BadFile.Of(_file.Path, $"the array {info} has an empty or too long dimension.");
+        : throw BadFile.At(_file.Path, $"the array {info} has an empty or too long dimension.");
 }

@@ -125,7 +125,7 @@ public sealed class SaeCheckpoint : IDisposable
     /// <summary>The checkpoint of an npz that is already open; it then owns the file, also if this throws.</summary>
     internal static SaeCheckpoint OfNpz(NpzFile file) => Owning(file, () =>
     {
-        SaeArrays arrays = SaeArrays.Of(file, SaeLayout.SaeLens, mayBeLowerCase: true);
+        SaeArrays arrays = SaeArrays.From(file, SaeLayout.SaeLens, mayBeLowerCase: true);
         GemmaScopePath place = GemmaScopePath.Parse(file.Path);
         var config = new SaeConfig
         {
@@ -179,19 +179,19 @@ public sealed class SaeCheckpoint : IDisposable
 
     private static SaeCheckpoint OpenFolder(string folder, bool intoMemory) => KindsIn(folder) switch
     {
-        [] => throw BadFile.Of(folder, $"the folder holds neither {ParamsName} nor {ConfigName} with {WeightsName}, nor an SAE of Gemma " +
+        [] => throw BadFile.At(folder, $"the folder holds neither {ParamsName} nor {ConfigName} with {WeightsName}, nor an SAE of Gemma " +
             "Scope 2 or sparsify: no SAE."),
         [ParamsName] => OpenNpz(System.IO.Path.Combine(folder, ParamsName), intoMemory),
         [WeightsName] => OpenSaeLens(folder, intoMemory),
         [SparsifyConfig.WeightsName] => OpenSparsify(folder, intoMemory),
         [GemmaScope2Config.WeightsName] => OpenGemmaScope2(folder, intoMemory),
         [CircuitTracerConfig.ConfigName] =>
-            throw BadFile.Of(folder, "the folder holds a set of transcoders, one for each layer; name one of its files, such as " +
+            throw BadFile.At(folder, "the folder holds a set of transcoders, one for each layer; name one of its files, such as " +
             "layer_0.safetensors."),
         [ParamsName, WeightsName] =>
-            throw BadFile.Of(folder, $"the folder holds both {ParamsName} and a SAELens SAE; name the one that is meant."),
+            throw BadFile.At(folder, $"the folder holds both {ParamsName} and a SAELens SAE; name the one that is meant."),
         IReadOnlyList<string> several =>
-            throw BadFile.Of(folder, $"the folder holds several SAEs ({string.Join(", ", several)}); name the file that is meant."),
+            throw BadFile.At(folder, $"the folder holds several SAEs ({string.Join(", ", several)}); name the file that is meant."),
     };
 
     private static SaeCheckpoint OpenNpz(string path, bool intoMemory)
@@ -247,14 +247,14 @@ public sealed class SaeCheckpoint : IDisposable
     private static SaeCheckpoint OpenSafetensors(string path, SaeLayout layout, Func<SaeArrays, SaeConfig> configOf, bool? hasSkip,
         bool intoMemory)
     {
-        return Of(SafetensorsFile.Open(path, intoMemory), layout, configOf, hasSkip);
+        return From(SafetensorsFile.Open(path, intoMemory), layout, configOf, hasSkip);
     }
 
     /// <summary>The checkpoint of tensors that are open already; it then owns the file, also if this throws.</summary>
-    internal static SaeCheckpoint Of(SafetensorsFile file, SaeLayout layout, Func<SaeArrays, SaeConfig> configOf, bool? hasSkip) =>
+    internal static SaeCheckpoint From(SafetensorsFile file, SaeLayout layout, Func<SaeArrays, SaeConfig> configOf, bool? hasSkip) =>
         Owning(file, () =>
     {
-        SaeArrays arrays = SaeArrays.Of(file, layout);
+        SaeArrays arrays = SaeArrays.From(file, layout);
         SaeConfig config = configOf(arrays);
         bool skips = hasSkip ?? arrays.Has(layout.Skip);
         arrays.RequireAll(config, skips);

@@ -35,7 +35,7 @@ internal static class SaeLensConfig
 
         string? hookName = about.Text("hook_name") ?? (old ? about.Text("hook_point") : null), hookNameOut = about.Text("hook_name_out");
         string architecture = settings.Text("architecture")
-            ?? (old ? "standard" : throw BadFile.Of(path, "there is no architecture in it."));
+            ?? (old ? "standard" : throw BadFile.At(path, "there is no architecture in it."));
         (SaeArchitecture activation, bool transcoder, bool skip) = Architecture(architecture, path);
         CheckSupported(settings, about, old, activation, path);
         int inputDim = settings.Int("d_in", null, 1), outputDim = transcoder ? settings.Int("d_out", null, 1) : inputDim;
@@ -71,9 +71,9 @@ internal static class SaeLensConfig
         "topk" => (SaeArchitecture.TopK, false, false),
         // SAELens exports these as jumprelu, with the threshold that training found; before that they are not what runs on one text.
         "batchtopk" or "matryoshka_batchtopk" =>
-            throw BadFile.Of(path, $"the architecture {BadFile.Quote(name)} is that of a training checkpoint; save the SAE for inference " +
+            throw BadFile.At(path, $"the architecture {BadFile.Quote(name)} is that of a training checkpoint; save the SAE for inference " +
             "with SAELens first, which makes it a jumprelu."),
-        _ => throw BadFile.Of(path, $"the architecture {BadFile.Quote(name)} is not supported; jumprelu, standard, topk, transcoder, " +
+        _ => throw BadFile.At(path, $"the architecture {BadFile.Quote(name)} is not supported; jumprelu, standard, topk, transcoder, " +
             "skip_transcoder, jumprelu_transcoder and jumprelu_skip_transcoder are."),
     };
 
@@ -81,11 +81,11 @@ internal static class SaeLensConfig
     {
         string? activation = settings.Text("activation_fn") ?? (old ? settings.Text("activation_fn_str") : null);
         if (activation is not (null or "relu") && !(activation == "topk" && architecture == SaeArchitecture.TopK))
-            throw BadFile.Of(path, $"the activation function {BadFile.Quote(activation)} is not supported; relu is.");
+            throw BadFile.At(path, $"the activation function {BadFile.Quote(activation)} is not supported; relu is.");
         if (settings.Bool("finetuning_scaling_factor", false))
-            throw BadFile.Of(path, "finetuning_scaling_factor is true: the features are scaled once more, which is not supported.");
+            throw BadFile.At(path, "finetuning_scaling_factor is true: the features are scaled once more, which is not supported.");
         if (settings.Bool("rescale_acts_by_decoder_norm", false))
-            throw BadFile.Of(path, "rescale_acts_by_decoder_norm is true, which is not supported.");
+            throw BadFile.At(path, "rescale_acts_by_decoder_norm is true, which is not supported.");
         foreach (string name in (ReadOnlySpan<string>)["hook_head_index", "hook_head_index_out", "hook_point_head_index"])
             if (about.TryGet(name, out JsonElement head))
                 throw about.Bad(name, head, "null; an SAE on a single head is not supported");
@@ -109,10 +109,10 @@ internal static class SaeLensConfig
             "none" => SaeNormalization.None,
             "layer_norm" => SaeNormalization.LayerNorm,
             "constant_norm_rescale" => SaeNormalization.ConstantNorm,
-            "expected_average_only_in" or "covariance_whitening" => throw BadFile.Of(settings.Path,
+            "expected_average_only_in" or "covariance_whitening" => throw BadFile.At(settings.Path,
                 $"{Name} is {name}, which needs statistics of the training data that are not in the folder; fold them into the weights " +
                     "with SAELens first, then it says 'none'."),
-            _ => throw BadFile.Of(settings.Path, $"{Name} is {BadFile.Quote(name)}; none, layer_norm and constant_norm_rescale are " +
+            _ => throw BadFile.At(settings.Path, $"{Name} is {BadFile.Quote(name)}; none, layer_norm and constant_norm_rescale are " +
                 "supported."),
         };
     }
@@ -122,7 +122,7 @@ internal static class SaeLensConfig
         null => fallback,
         "none" => false,
         "hook_z" => true,
-        string other => throw BadFile.Of(settings.Path, $"reshape_activations is {BadFile.Quote(other)}; none and hook_z are supported."),
+        string other => throw BadFile.At(settings.Path, $"reshape_activations is {BadFile.Quote(other)}; none and hook_z are supported."),
     };
 
     private static bool IsBefore6(string? version) =>

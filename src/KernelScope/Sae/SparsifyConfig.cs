@@ -22,18 +22,18 @@ internal static partial class SparsifyConfig
         using JsonDocument document = JsonText.ReadObject(path, MaxFileLength);
         var settings = new JsonSettings(document.RootElement, path);
         if (settings.Text("activation") is string activation and not "topk")
-            throw BadFile.Of(path, $"the activation {BadFile.Quote(activation)} is not supported; topk is.");
+            throw BadFile.At(path, $"the activation {BadFile.Quote(activation)} is not supported; topk is.");
         foreach (string name in (ReadOnlySpan<string>)["signed", "embed_skip", "gram_lookup"])
         {
             if (settings.Bool(name, false))
-                throw BadFile.Of(path, $"{name} is true, which is not supported.");
+                throw BadFile.At(path, $"{name} is true, which is not supported.");
         }
 
         bool transcodes = settings.Bool("transcode", false);
         int inputDim = settings.Int("d_in", null, 1), features = settings.Int("num_latents", 0, 0);
         long width = features > 0 ? features : (long)inputDim * settings.Int("expansion_factor", 32, 1);
         if (width > int.MaxValue)
-            throw BadFile.Of(path, $"d_in {inputDim} times expansion_factor is {width}, which is over 2^31.");
+            throw BadFile.At(path, $"d_in {inputDim} times expansion_factor is {width}, which is over 2^31.");
         string hook = System.IO.Path.GetFileName(System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(path))) ?? "";
         (string? site, string? siteOut) = Sites(hook, transcodes);
         var config = new SaeConfig

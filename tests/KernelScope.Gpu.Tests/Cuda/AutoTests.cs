@@ -22,7 +22,7 @@ public sealed class AutoTests
     public void Too_little_memory_is_said_in_MiB_and_nothing_was_loaded()
     {
         var driver = new FailingDriver(Gpu(512));
-        Assert.Null(CudaDevices.OpenIfFits(MemoryPlan.Of(null, ("weights", 300 * MiB), ("SAE", 100 * MiB)), null, () => driver,
+        Assert.Null(CudaDevices.OpenIfFits(MemoryPlan.Create(null, ("weights", 300 * MiB), ("SAE", 100 * MiB)), null, () => driver,
             out string why));
         Assert.Matches("^656 MiB \\(weights 300 MiB, SAE 100 MiB, work space 256 MiB\\) do not fit on cuda:0: [0-9]+ MiB of 512 MiB " +
             "are free\\.$", why);
@@ -92,11 +92,11 @@ public sealed class AutoTests
     [Fact]
     public void Needs_of_nothing_are_left_out_of_the_plan()
     {
-        MemoryPlan plan = MemoryPlan.Of(new CudaDeviceOptions { WorkBytes = 8 * MiB }, ("weights", 5 * MiB), ("SAE", 0));
+        MemoryPlan plan = MemoryPlan.Create(new CudaDeviceOptions { WorkBytes = 8 * MiB }, ("weights", 5 * MiB), ("SAE", 0));
         Assert.Equal([("weights", 5 * MiB), ("work space", (16 + 128) * MiB)], plan.Items);
     }
 
-    private static MemoryPlan Plan(long weights) => MemoryPlan.Of(null, ("weights", weights * MiB));
+    private static MemoryPlan Plan(long weights) => MemoryPlan.Create(null, ("weights", weights * MiB));
 
     private static EmulatedDriver Gpu(int megabytes, int capability = 80) =>
         new(new EmulatedDriverOptions { Gpu = new EmulatedGpuOptions { MemoryBytes = megabytes * MiB, ComputeCapability = capability } });

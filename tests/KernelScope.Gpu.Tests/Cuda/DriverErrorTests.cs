@@ -76,14 +76,14 @@ public sealed class DriverErrorTests
             ? CudaResult.NoDevice : null
         };
         Assert.Equal("PTX emulator is installed, but there is no CUDA device (CUDA_ERROR_NO_DEVICE).",
-            DriverDescription.Of(driver).Problem);
+            DriverDescription.Read(driver).Problem);
     }
 
     [Fact]
     public void A_device_is_described_in_a_line()
     {
         using var driver = new EmulatedDriver();
-        DriverDescription found = DriverDescription.Of(driver);
+        DriverDescription found = DriverDescription.Read(driver);
         Assert.Equal("12.4", found.VersionText);
         Assert.Equal("PTX emulator, compute capability 8.0, 108 multiprocessors, 1,024 MiB", Assert.Single(found.Devices).ToString());
     }

@@ -156,7 +156,7 @@ internal sealed class Workload : IDisposable
     private Weight Weight(int outputs, int inputs)
     {
         int first = _random.Below(outputs + 1);
-        var form = WeightForm.Of(_random.Below(WeightForm.All.Length));
+        var form = WeightForm.At(_random.Below(WeightForm.All.Length));
         PartForm[] parts = first is 0 || first == outputs ? [new(outputs, form)]
             : [new(first, form), new(outputs - first, new WeightForm(DType.BF16))];
         return Own(new TrialWeight("weight", inputs, parts, (_, _) => _random.Normal() * 0.1, _weights, _maker)).Tested;

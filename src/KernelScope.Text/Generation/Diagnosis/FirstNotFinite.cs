@@ -11,7 +11,7 @@ internal static class FirstNotFinite
     /// <param name="tokens">The sequence up to where it was seen.</param>
     /// <param name="seen">What was seen.</param>
     /// <returns>The first hook point whose values are not finite; <paramref name="seen"/> where there is none, because an edit made them.</returns>
-    public static NotFiniteException Of(Gemma2Model model, ReadOnlySpan<int> tokens, NotFiniteException seen)
+    public static NotFiniteException Find(Gemma2Model model, ReadOnlySpan<int> tokens, NotFiniteException seen)
     {
         using Session session = model.NewSession(tokens.Length);
         float[] host = [];

@@ -124,7 +124,7 @@ internal sealed class HostCodes(string name, int featureCount) : SparseCodes(nam
 
     /// <summary>The lists behind codes of a host device.</summary>
     /// <exception cref="ArgumentException">The codes belong to another kind of device.</exception>
-    public static HostCodes Of(SparseCodes codes)
+    public static HostCodes From(SparseCodes codes)
     {
         HostCodes host = codes as HostCodes ?? throw new ArgumentException($"'{codes.Name}' is not in host memory.", nameof(codes));
         host.ThrowIfDisposed();

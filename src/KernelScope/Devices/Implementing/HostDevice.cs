@@ -34,19 +34,19 @@ public abstract class HostDevice : Device
     public override SparseCodes CreateCodes(int featureCount, string name) => new HostCodes(name, featureCount);
 
     /// <inheritdoc/>
-    protected override void ReadCore(SparseCodes codes, CodeList destination) => HostCodes.Of(codes).CopyTo(destination);
+    protected override void ReadCore(SparseCodes codes, CodeList destination) => HostCodes.From(codes).CopyTo(destination);
 
     /// <inheritdoc/>
-    protected override void WriteCore(CodeList codes, SparseCodes destination) => HostCodes.Of(destination).CopyFrom(codes);
+    protected override void WriteCore(CodeList codes, SparseCodes destination) => HostCodes.From(destination).CopyFrom(codes);
 
     /// <inheritdoc/>
     protected override void TransposeCore(SparseCodes codes, SparseCodes destination) =>
-        HostCodes.Of(destination).Transpose(HostCodes.Of(codes).List, codes.FeatureCount);
+        HostCodes.From(destination).Transpose(HostCodes.From(codes).List, codes.FeatureCount);
 
     /// <inheritdoc/>
     protected override void ReadLengthsCore(SparseCodes codes, Span<int> destination)
     {
-        ReadOnlySpan<long> starts = HostCodes.Of(codes).List.RowStart;
+        ReadOnlySpan<long> starts = HostCodes.From(codes).List.RowStart;
         for (int r = 0; r < destination.Length; r++)
             destination[r] = (int)(starts[r + 1] - starts[r]);
     }

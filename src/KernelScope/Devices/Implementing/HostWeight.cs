@@ -85,7 +85,7 @@ internal class HostWeight : Weight
 
     /// <summary>The stored matrices behind a weight of a host device.</summary>
     /// <exception cref="ArgumentException">The weight belongs to another kind of device.</exception>
-    public static HostWeight Of(Weight weight)
+    public static HostWeight From(Weight weight)
     {
         HostWeight host = weight as HostWeight ?? throw new ArgumentException($"{weight} is not in host memory.", nameof(weight));
         host.ThrowIfDisposed();

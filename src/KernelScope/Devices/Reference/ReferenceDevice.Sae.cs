@@ -7,7 +7,7 @@ public sealed partial class ReferenceDevice
     /// <inheritdoc/>
     protected override void SaeEncodeCore(Mat x, SaeParameters sae, SparseCodes destination)
     {
-        HostCodes codes = HostCodes.Of(destination);
+        HostCodes codes = HostCodes.From(destination);
         codes.Begin(x.Rows);
         for (int t = 0; t < x.Rows; t++)
         {
@@ -26,7 +26,7 @@ public sealed partial class ReferenceDevice
     protected override void SaeEncodeNearCore(Mat x, SaeParameters sae, SparseCodes destination, float distance, SparseCodes near)
     {
         SaeEncodeCore(x, sae, destination);
-        HostCodes codes = HostCodes.Of(near);
+        HostCodes codes = HostCodes.From(near);
         ReadOnlySpan<float> threshold = HostBuffer.Row(sae.Threshold, 0);
         codes.Begin(x.Rows);
         for (int t = 0; t < x.Rows; t++)
@@ -45,8 +45,8 @@ public sealed partial class ReferenceDevice
     /// <inheritdoc/>
     protected override void SaeDecodeCore(SparseCodes codes, SaeParameters sae, Mat destination)
     {
-        CodeList list = HostCodes.Of(codes).List;
-        HostWeight decoder = HostWeight.Of(sae.Decoder);
+        CodeList list = HostCodes.From(codes).List;
+        HostWeight decoder = HostWeight.From(sae.Decoder);
         ReadOnlySpan<float> bias = HostBuffer.Row(sae.DecoderBias, 0);
         for (int t = 0; t < destination.Rows; t++)
         {
@@ -66,7 +66,7 @@ public sealed partial class ReferenceDevice
     /// <inheritdoc/>
     protected override void SaeEditCore(Mat read, SaeParameters sae, ReadOnlySpan<FeatureEdit> edits, Mat destination)
     {
-        HostWeight decoder = HostWeight.Of(sae.Decoder);
+        HostWeight decoder = HostWeight.From(sae.Decoder);
         if (_strengths.Length < edits.Length)
             _strengths = new float[edits.Length];
         for (int t = 0; t < destination.Rows; t++)

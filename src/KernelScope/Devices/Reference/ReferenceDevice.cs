@@ -153,7 +153,7 @@ public sealed partial class ReferenceDevice : HostDevice
     /// <inheritdoc/>
     protected override void TopKCore(Mat x, int k, SparseCodes destination)
     {
-        HostCodes lists = HostCodes.Of(destination);
+        HostCodes lists = HostCodes.From(destination);
         lists.Begin(x.Rows);
         for (int t = 0; t < x.Rows; t++)
         {
@@ -225,7 +225,7 @@ public sealed partial class ReferenceDevice : HostDevice
         if (_weightRow.Length < weight.Columns)
             _weightRow = new double[weight.Columns];
         Span<double> row = _weightRow.AsSpan(0, weight.Columns);
-        HostWeight.Of(weight).WidenRow(r, row);
+        HostWeight.From(weight).WidenRow(r, row);
         return row;
     }
 

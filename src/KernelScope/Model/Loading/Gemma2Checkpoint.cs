@@ -225,7 +225,7 @@ public sealed class Gemma2Checkpoint : IDisposable
         {
             return Config.MayTieHead
                 ? Embedding
-                : throw BadFile.Of(_weights.Path, $"the tensor {TensorNames.OutputHead} is missing; {Folder.ConfigPath} says " +
+                : throw BadFile.At(_weights.Path, $"the tensor {TensorNames.OutputHead} is missing; {Folder.ConfigPath} says " +
                     "tie_word_embeddings false, so the embedding is not the output head.");
         }
 
@@ -253,12 +253,12 @@ public sealed class Gemma2Checkpoint : IDisposable
     private TensorView Get(string name, params ReadOnlySpan<long> shape)
     {
         if (!_tensors.TryGet(name, out TensorView tensor))
-            throw BadFile.Of(_weights.Path, $"the tensor {name} is missing; {Folder.ConfigPath} asks for {Config.LayerCount} layers.");
+            throw BadFile.At(_weights.Path, $"the tensor {name} is missing; {Folder.ConfigPath} asks for {Config.LayerCount} layers.");
         if (!tensor.Shape.SequenceEqual(shape))
-            throw BadFile.Of(tensor.File, $"the tensor {BadFile.Printable(tensor.Name, 200)} is {BadFile.Shape(tensor.Shape)}; " +
+            throw BadFile.At(tensor.File, $"the tensor {BadFile.Printable(tensor.Name, 200)} is {BadFile.Shape(tensor.Shape)}; " +
                 $"config.json implies {BadFile.Shape(shape)}.");
         return tensor.DType is DType.F32 or DType.BF16 or DType.F16 ? tensor
-            : throw BadFile.Of(tensor.File, $"the tensor {BadFile.Printable(tensor.Name, 200)} is {tensor.DType.SafetensorsName()}; " +
+            : throw BadFile.At(tensor.File, $"the tensor {BadFile.Printable(tensor.Name, 200)} is {tensor.DType.SafetensorsName()}; " +
             "weights are F32, BF16 or F16.");
     }
 }

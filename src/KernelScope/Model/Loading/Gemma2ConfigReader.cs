@@ -16,11 +16,11 @@ internal static class Gemma2ConfigReader
             headDim = settings.Int("head_dim", 256, 1);
         int vocabulary = settings.Int("vocab_size", 256000, 1);
         if (heads % kvHeads != 0)
-            throw BadFile.Of(settings.Path, $"num_attention_heads {heads} is not a multiple of num_key_value_heads {kvHeads}.");
+            throw BadFile.At(settings.Path, $"num_attention_heads {heads} is not a multiple of num_key_value_heads {kvHeads}.");
         if (headDim % 2 != 0)
-            throw BadFile.Of(settings.Path, $"head_dim is {headDim}; rotary embedding turns pairs, so it must be even.");
+            throw BadFile.At(settings.Path, $"head_dim is {headDim}; rotary embedding turns pairs, so it must be even.");
         if ((long)heads * headDim > int.MaxValue)
-            throw BadFile.Of(settings.Path, $"num_attention_heads {heads} times head_dim {headDim} is over 2^31.");
+            throw BadFile.At(settings.Path, $"num_attention_heads {heads} times head_dim {headDim} is over 2^31.");
 
         return new Gemma2Config
         {
@@ -70,19 +70,19 @@ internal static class Gemma2ConfigReader
     private static void CheckSupported(JsonSettings settings)
     {
         if (settings.Text("model_type") is not string type)
-            throw BadFile.Of(settings.Path, "there is no model_type in it: this is not the config.json of a Gemma 2 model.");
+            throw BadFile.At(settings.Path, "there is no model_type in it: this is not the config.json of a Gemma 2 model.");
         if (type != "gemma2")
-            throw BadFile.Of(settings.Path, $"the model_type is {BadFile.Quote(type)}; only 'gemma2' is supported.");
+            throw BadFile.At(settings.Path, $"the model_type is {BadFile.Quote(type)}; only 'gemma2' is supported.");
         // hidden_activation decides in transformers; hidden_act is its older name, and counts where the newer is not given.
         string name = settings.TryGet("hidden_activation", out _) ? "hidden_activation" : "hidden_act";
         if ((settings.Text(name) ?? Activation) is string act && act != Activation)
-            throw BadFile.Of(settings.Path, $"{name} is {BadFile.Quote(act)}; only '{Activation}' is supported.");
+            throw BadFile.At(settings.Path, $"{name} is {BadFile.Quote(act)}; only '{Activation}' is supported.");
         if (settings.Bool("attention_bias", false))
-            throw BadFile.Of(settings.Path, "attention_bias is true; biases are not supported.");
+            throw BadFile.At(settings.Path, "attention_bias is true; biases are not supported.");
         if (settings.Bool("use_bidirectional_attention", false))
-            throw BadFile.Of(settings.Path, "use_bidirectional_attention is true; only causal attention is supported.");
+            throw BadFile.At(settings.Path, "use_bidirectional_attention is true; only causal attention is supported.");
         if (settings.TryGet("quantization_config", out _))
-            throw BadFile.Of(settings.Path, "it has a quantization_config; quantized weights are not supported.");
+            throw BadFile.At(settings.Path, "it has a quantization_config; quantized weights are not supported.");
     }
 
     private static bool[]? LayerTypes(JsonSettings settings, int layers)
@@ -92,7 +92,7 @@ internal static class Gemma2ConfigReader
         if (list.ValueKind != JsonValueKind.Array)
             throw settings.Bad("layer_types", list, "a list");
         if (list.GetArrayLength() != layers)
-            throw BadFile.Of(settings.Path, $"layer_types has {list.GetArrayLength()} entries for {layers} layers.");
+            throw BadFile.At(settings.Path, $"layer_types has {list.GetArrayLength()} entries for {layers} layers.");
         var sliding = new List<bool>();
         foreach (JsonElement item in list.EnumerateArray())
         {
@@ -118,7 +118,7 @@ internal static class Gemma2ConfigReader
         if (!JsonSettings.AsPositive(nested, out double theta))
             throw settings.Bad("rope_parameters.rope_theta", nested, "a positive number");
         if (settings.Has("rope_theta") && plain != theta)
-            throw BadFile.Of(settings.Path, $"rope_theta and rope_parameters.rope_theta differ ({JsonText.Kind(nested)}).");
+            throw BadFile.At(settings.Path, $"rope_theta and rope_parameters.rope_theta differ ({JsonText.Kind(nested)}).");
         return theta;
     }
 
@@ -139,7 +139,7 @@ internal static class Gemma2ConfigReader
                 _ => property.Value.ValueKind != JsonValueKind.Object,
             };
             if (!fine)
-                throw BadFile.Of(settings.Path, $"{name}.{BadFile.Printable(property.Name, 60)} is {JsonText.Kind(property.Value)}; only " +
+                throw BadFile.At(settings.Path, $"{name}.{BadFile.Printable(property.Name, 60)} is {JsonText.Kind(property.Value)}; only " +
                     "the default rotary embedding is supported.");
         }
         return parameters;
@@ -150,6 +150,6 @@ internal static class Gemma2ConfigReader
         int id = Ids(settings, name, [fallback]) is [int first, ..] ? first : fallback;
         // The fallback of a tiny vocabulary need not exist; nobody is told of it unless a text is run.
         return id < vocabulary || !settings.Has(name) ? id
-            : throw BadFile.Of(settings.Path, $"{name} is {id}, outside the vocabulary of {vocabulary}.");
+            : throw BadFile.At(settings.Path, $"{name} is {id}, outside the vocabulary of {vocabulary}.");
     }
 }

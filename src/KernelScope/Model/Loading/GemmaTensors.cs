@@ -25,7 +25,7 @@ internal sealed class GemmaTensors
         {
             if (name.Split('.').Any(part => part.StartsWith("lora_", StringComparison.Ordinal)))
             {
-                throw BadFile.Of(
+                throw BadFile.At(
                     weights.Path,
                     $"the tensor {BadFile.Quote(name)} belongs to a LoRA adapter that was not merged into the model; " +
                     "merge it first (merge_and_unload in PEFT) and save the result.");
@@ -81,7 +81,7 @@ internal sealed class GemmaTensors
             _weights.TryGet(names[i], out TensorView twin);
             if (twin.DType != tensor.DType || !twin.Shape.SequenceEqual(tensor.Shape) || !twin.SameBits(tensor))
             {
-                throw BadFile.Of(
+                throw BadFile.At(
                     _weights.Path,
                     $"{BadFile.Quote(names[0])} and {BadFile.Quote(names[i])} both stand for {name} and differ; " +
                     "there is no way to know which is meant.");

@@ -47,7 +47,7 @@ internal static class UnreadTensors
             if (BelongsToModel(name, config.LayerCount) && !IsWithoutEffect(tensors, name))
             {
                 string what = $"the tensor {BadFile.Quote(stored)} would change what the model computes, and is not read";
-                throw BadFile.Of(tensors.Path, $"{what}: {Meaning(name)}.");
+                throw BadFile.At(tensors.Path, $"{what}: {Meaning(name)}.");
             }
 
             told.Add(stored);
@@ -56,7 +56,7 @@ internal static class UnreadTensors
         foreach ((string name, string stored) in tensors.Unlisted)
         {
             if (IsRead(name, config.LayerCount) || BelongsToModel(name, config.LayerCount))
-                throw BadFile.Of(tensors.Path, $"the tensor {BadFile.Quote(stored)} lies in a shard, and the index does not name it.");
+                throw BadFile.At(tensors.Path, $"the tensor {BadFile.Quote(stored)} lies in a shard, and the index does not name it.");
             told.Add(stored);
         }
 
