@@ -43,6 +43,7 @@ public struct Column8
 
 /// <summary>
 /// z = softmax(cap(scale·q·k))·v for many query rows: 32 queries of one head a group, over tiles of 32 keys, with the softmax kept running.
+/// Tiles begin at positions that are multiples of 32: a row's bits depend on its position and its keys, not on the rows beside it.
 /// Grid (⌈rows/32⌉, heads), group 256, static shared 45.9 KiB. Query position p = position + t sees keys j with p − window &lt; j ≤ p.
 /// </summary>
 /// <remarks>
@@ -104,12 +105,14 @@ public static class AttendPrefill
 
         Column8 c0 = default, c1 = default, c2 = default, c3 = default;
         int firstKey = window > 0 && start + row0 >= window ? start + row0 - window + 1 : 0;
-        int end = Ptx.Once(start + last);
-        for (int key = firstKey; key < end; key += TileKeys)
+        int first = Ptx.Once(firstKey % capacity), count = Ptx.Once(start + last - firstKey);
+        // Tiles begin at multiples of 32, so that a row's sums are grouped by the keys' positions and not by the rows beside it. Keys
+        // count from the first that a row of the block sees: those before it are not read.
+        for (int key = -(firstKey % TileKeys); key < count; key += TileKeys)
         {
-            Scores(keys, qs, ks, ss.Cast<float>(), ring, key, end, headDim, capacity, scale, cap);
-            Softmax(ss.Cast<float>(), maxes, sums, factors, start + row0, key, window);
-            Mix<THead, TKv>(values, ss, factors, ring, key, end, headDim, capacity, ref c0, ref c1, ref c2, ref c3);
+            Scores(keys, qs, ks, ss.Cast<float>(), ring, first, key, count, headDim, capacity, scale, cap);
+            Softmax(ss.Cast<float>(), maxes, sums, factors, start + row0, firstKey + key, window);
+            Mix<THead, TKv>(values, ss, factors, ring, first, key, count, headDim, capacity, ref c0, ref c1, ref c2, ref c3);
         }
 
         int column = Group.IdxX % THead.Max;
@@ -153,8 +156,9 @@ public static class AttendPrefill
         ArrayView<Float4> ks,
         ArrayView<float> scores,
         long ring,
+        int first,
         int key,
-        int end,
+        int count,
         int headDim,
         int capacity,
         float scale,
@@ -165,7 +169,7 @@ public static class AttendPrefill
         float s00 = 0f, s01 = 0f, s10 = 0f, s11 = 0f;
         for (int from = 0; from < headDim; from += Slice)
         {
-            LoadKeys(keys, ks.Cast<float>(), ring, key, end, from, headDim, capacity);
+            LoadKeys(keys, ks.Cast<float>(), ring, first, key, count, from, headDim, capacity);
             Group.Barrier();
             int q0 = Ptx.Once(((a * QueryPitch) + from) / 4), k0 = Ptx.Once(b * KeyPitch / 4);
             for (int i = 0; i < Slice / 4; i++)
@@ -189,16 +193,16 @@ public static class AttendPrefill
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void LoadKeys<TKv>(ArrayView<TKv> keys, ArrayView<float> ks, long ring, int key, int end, int from, int headDim,
-        int capacity)
+    private static void LoadKeys<TKv>(ArrayView<TKv> keys, ArrayView<float> ks, long ring, int first, int key, int count, int from,
+        int headDim, int capacity)
         where TKv : unmanaged, IKvValue<TKv>
     {
-        int i = Ptx.Once(Group.IdxX % Slice), first = Ptx.Once(key % capacity);
+        int i = Ptx.Once(Group.IdxX % Slice);
         for (int n = Group.IdxX / Slice; n < TileKeys; n += GroupSize / Slice)
         {
             float value = 0f;
-            if (key + n < end && from + i < headDim)
-                value = TKv.Widen(keys[((ring + Slot(first, n, capacity)) * headDim) + from + i]);
+            if (IsRead(key + n, count) && from + i < headDim)
+                value = TKv.Widen(keys[((ring + Slot(first + key + n, capacity)) * headDim) + from + i]);
             ks[(n * KeyPitch) + i] = value;
         }
     }
@@ -241,8 +245,9 @@ public static class AttendPrefill
         ArrayView<Float4> weights,
         ArrayView<float> factors,
         long ring,
+        int first,
         int key,
-        int end,
+        int count,
         int headDim,
         int capacity,
         ref Column8 c0,
@@ -263,14 +268,13 @@ public static class AttendPrefill
             Scale(ref c3, factors, row + 24);
         }
 
-        int first = Ptx.Once(key % capacity);
         for (int n = 0; n < TileKeys; n += 4)
         {
             Float4 v = default;
-            v.X = Value(values, ring, first, key, n, end, column, headDim, capacity);
-            v.Y = Value(values, ring, first, key, n + 1, end, column, headDim, capacity);
-            v.Z = Value(values, ring, first, key, n + 2, end, column, headDim, capacity);
-            v.W = Value(values, ring, first, key, n + 3, end, column, headDim, capacity);
+            v.X = Value(values, ring, first, key + n, count, column, headDim, capacity);
+            v.Y = Value(values, ring, first, key + n + 1, count, column, headDim, capacity);
+            v.Z = Value(values, ring, first, key + n + 2, count, column, headDim, capacity);
+            v.W = Value(values, ring, first, key + n + 3, count, column, headDim, capacity);
             int at = Ptx.Once(((row * ScorePitch) + n) / 4);
             AddColumn(ref c0, weights, at, v);
             if (THead.Max > 64)
@@ -286,19 +290,23 @@ public static class AttendPrefill
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Value<TKv>(ArrayView<TKv> values, long ring, int first, int key, int n, int end, int column, int headDim,
+    private static float Value<TKv>(ArrayView<TKv> values, long ring, int first, int key, int count, int column, int headDim,
         int capacity)
         where TKv : unmanaged, IKvValue<TKv>
     {
         float value = 0f;
-        if (key + n < end && column < headDim)
-            value = TKv.Widen(values[((ring + Slot(first, n, capacity)) * headDim) + column]);
+        if (IsRead(key, count) && column < headDim)
+            value = TKv.Widen(values[((ring + Slot(first + key, capacity)) * headDim) + column]);
         return value;
     }
 
-    // The slot of the n-th key behind the one in slot 'first': keys that are read are never more than the ring holds.
+    // Below 0 the conversion gives more than any count.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static int Slot(int first, int n, int capacity) => first + n < capacity ? first + n : first + n - capacity;
+    private static bool IsRead(int key, int count) => (uint)key < (uint)count;
+
+    // Keys that are read are never more than the ring holds.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int Slot(int slot, int capacity) => slot < capacity ? slot : slot - capacity;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Scale(ref Column8 c, ArrayView<float> factors, int row)

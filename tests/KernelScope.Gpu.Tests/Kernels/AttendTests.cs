@@ -124,6 +124,47 @@ public sealed class AttendTests
         Data.Close("tile", expected, lab.ReadFloats(z), 4e-6, 4e-6);
     }
 
+    /// <summary>A row's bits come from its position and its keys: not from where its launch begins, nor from the ring's size.</summary>
+    [Theory]
+    [InlineData(LabKind.Sm80, 20, 50)]
+    [InlineData(LabKind.Sm80, 33, 0)]
+    [InlineData(LabKind.Sm80, 6, 0)]
+    [InlineData(LabKind.Sm80, 0, 50)]
+    [InlineData(LabKind.Sm75, 20, 50)]
+    [InlineData(LabKind.CSharp, 6, 0)]
+    public void A_row_of_tiles_has_the_same_bits_whatever_rows_are_beside_it(LabKind kind, int window, int cap)
+    {
+        const int HeadDim = 12, Heads = 2;
+        const int Width = Heads * HeadDim;
+        int total = kind == LabKind.CSharp ? 44 : 101;
+        using KernelLab lab = KernelLab.Create(kind);
+        float[] q = Data.Normal(total * Width, 1, 3), k = Data.Normal(total * HeadDim, 2), v = Data.Normal(total * HeadDim, 3);
+        float[] Run(int from, int rows)
+        {
+            // The ring holds what these rows see; its other slots hold NaN.
+            int last = from + rows, first = window > 0 ? Math.Max(0, from - window + 1) : 0, capacity = last - first + 3;
+            float[] keys = [.. Enumerable.Repeat(float.NaN, capacity * HeadDim)], values = [.. keys];
+            for (int j = first; j < last; j++)
+            {
+                k.AsSpan(j * HeadDim, HeadDim).CopyTo(keys.AsSpan(j % capacity * HeadDim));
+                v.AsSpan(j * HeadDim, HeadDim).CopyTo(values.AsSpan(j % capacity * HeadDim));
+            }
+
+            LabBuffer z = lab.EmptyFloats(rows * Width);
+            lab.Run("attend_tile_64", new Dim3((rows + 31) / 32, Heads), lab.Floats(q[(from * Width)..(last * Width)]), lab.Floats(keys),
+                lab.Floats(values), lab.Ints(from), z, rows, 1, HeadDim, capacity, window, 0.25f, (float)cap, Width, Width);
+            return lab.ReadFloats(z);
+        }
+
+        float[] whole = Run(0, total);
+        foreach (int piece in kind == LabKind.CSharp ? (int[])[33] : [1, 9, 20, 33, 40, 64])
+        {
+            float[] pieces = [.. Enumerable.Range(0, (total + piece - 1) / piece)
+                .SelectMany(n => Run(n * piece, Math.Min(piece, total - (n * piece))))];
+            Assert.Equal(whole.Select(BitConverter.SingleToInt32Bits), pieces.Select(BitConverter.SingleToInt32Bits));
+        }
+    }
+
     [Fact]
     public void Decode_reads_keys_and_values_once_for_a_pair_of_heads()
     {
@@ -161,6 +202,21 @@ public sealed class AttendTests
             s.Heads * s.HeadDim);
         Assert.Equal(lab.ReadFloats(z), lab.ReadFloats(whole));
         Assert.Equal(0, lab.ReadInts(tickets)[0]);
+    }
+
+    /// <summary>Beyond 64 splits of 32 keys a split grows: at 2,500 keys to 40.</summary>
+    [Fact]
+    public void Beyond_2048_keys_decode_is_as_near_to_the_softmax_in_double()
+    {
+        const int Splits = 64, KeysPerSplit = 32;
+        var s = new Shape([1, 2499, 2, 1, 256, 2500, 0, 50]);
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        (float[] q, LabBuffer keys, LabBuffer values, double[] expected) = Prepare(lab, s);
+        LabBuffer parts = lab.EmptyFloats(s.Heads * Splits * (s.HeadDim + 2)), z = lab.EmptyFloats(q.Length);
+        lab.Run("attend_wide_whole_2heads", new Dim3(Splits), lab.Floats(q), keys, values, lab.Ints(s.Position), parts, lab.Ints(0), z,
+            s.Heads, s.KvHeads, s.HeadDim, s.Capacity, s.Window, KeysPerSplit, s.Scale, (float)s.Cap, s.Heads * s.HeadDim,
+            s.Heads * s.HeadDim);
+        Data.Close("2,500 keys", expected, lab.ReadFloats(z), 4e-6, 2e-6);
     }
 
     /// <summary>Keys and values of a bfloat16 cache are widened exactly, and nothing else differs.</summary>
