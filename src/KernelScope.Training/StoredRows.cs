@@ -44,7 +44,7 @@ public sealed class StoredRows : ITrainingRows
     }
 
     /// <summary>The array that rows are read from.</summary>
-    internal string InputName => _inputs.Info.Name;
+    internal TensorInfo Input => _inputs.Info;
 
     /// <inheritdoc/>
     public string Identity { get; }

@@ -232,6 +232,27 @@ public sealed class TrainTests
         Assert.False(File.Exists(folder.At("other.jsonl")));
     }
 
+    /// <summary>[positions, heads, d_head] cannot be told from [sequences, positions, d].</summary>
+    [Fact]
+    public void Heads_that_may_have_been_taken_for_rows_are_warned_of()
+    {
+        using var folder = new TempFolder();
+        foreach ((string name, long[] shape, bool expected) in (ReadOnlySpan<(string, long[], bool)>)[("z.1", [100, 2, 7], true),
+            ("z.1", [200, 7], false), ("resid_post.1", [100, 2, 7], false)])
+        {
+            using (var writer = new NpzWriter(folder.At("acts.npz")))
+            {
+                writer.Add(name, [.. Enumerable.Range(0, 200 * 7).Select(n => MathF.Sin(n))], shape);
+                writer.Commit();
+            }
+
+            Outcome outcome = Program.Run(Short(folder, "acts.npz", "--sparsity", "0.001"));
+            Assert.Equal(0, outcome.ExitCode);
+            Assert.Equal(expected, outcome.Error.Contains("read as rows of 7 numbers", StringComparison.Ordinal));
+            Directory.Delete(folder.At("sae"), recursive: true);
+        }
+    }
+
     /// <summary>Where no rows are kept back, the path has the L0 of the last steps: also where none is left to do.</summary>
     [Fact]
     public void Resumed_after_its_last_step_it_writes_to_the_same_path()

@@ -174,7 +174,10 @@ internal sealed class TrainCommand : Verb
         if (rows is RunRows { BucketRows: var bucket } && options.Batch > bucket)
             throw new WorkException($"--batch is {options.Batch}, and only {bucket} rows are mixed at once: what --bucket says, and no " +
                 $"more than the {rows.EpochRows} rows to train on.");
-        TrainedPlace place = PlaceOf(parsed, source?.Plan.Model.Name, (rows as StoredRows)?.InputName);
+        TrainedPlace place = PlaceOf(parsed, source?.Plan.Model.Name, (rows as StoredRows)?.Input.Name);
+        if (place.Site?.Site == Site.Z && rows is StoredRows { Input: { Shape.Length: > 2 } array })
+            Streams.Warn($"{array} is read as rows of {array.Shape[^1]} numbers; if those are one head's, all heads of a position should " +
+                "be one row.");
         string name = Common.DeviceOf(parsed);
         using var bench = Workbench.WithoutModel(parsed, this);
         ModelFiles? modelFiles = OpenModel(parsed, source, place, rows.ValidationRows, out TokenSet? lossTokens);
