@@ -3,6 +3,9 @@ namespace KernelScope.Training;
 /// <summary>What is logged as a mean over some steps, summed.</summary>
 internal sealed class IntervalSums(int outputs)
 {
+    // Half a unit in the last place of a double, relative.
+    private const double Rounding = 1.0 / (1L << 53);
+
     /// <summary>Σ of the targets, by dimension.</summary>
     public double[] Target { get; } = new double[outputs];
 
@@ -27,8 +30,15 @@ internal sealed class IntervalSums(int outputs)
 
     public double Loss => (SquaredError + Penalty) / Rows;
 
-    /// <summary>Σ ‖e‖² / Σ ‖y − mean‖², over the rows of the interval.</summary>
-    public double Fvu => SquaredError / (TargetSquares - (Target.Sum(t => t * t) / Rows));
+    /// <summary>Σ ‖e‖² / Σ ‖y − mean‖², over the rows of the interval; NaN where rows differ by no more than these sums are rounded.</summary>
+    public double Fvu
+    {
+        get
+        {
+            double variance = TargetSquares - (Target.Sum(t => t * t) / Rows);
+            return variance > TargetSquares * Rows * Rounding ? SquaredError / variance : double.NaN;
+        }
+    }
 
     public void AddTargets(ReadOnlySpan<float> rows)
     {

@@ -79,6 +79,9 @@ public sealed class SaeTrainer : IDisposable
     /// <summary>What was summed since it was last cleared.</summary>
     internal IntervalSums Interval { get; }
 
+    /// <summary>L0 over the last interval that was logged; 0 before.</summary>
+    internal double LastL0 { get; set; }
+
     /// <summary>λ of each step.</summary>
     internal SparsityControl Sparsity => _step.Sparsity;
 

@@ -43,6 +43,9 @@ public sealed class StoredRows : ITrainingRows
         Reorder();
     }
 
+    /// <summary>The array that rows are read from.</summary>
+    internal TensorInfo Input => _inputs.Info;
+
     /// <inheritdoc/>
     public string Identity { get; }
 

@@ -44,6 +44,7 @@ internal static class TrainingCheckpoint
             json.WriteNumber("rows", trainer.Rows.Position);
             json.WriteString("options_sha256", OptionsJson.HashOf(trainer));
             json.WriteNumber("log_length", logLength);
+            json.WriteNumber("last_l0", trainer.LastL0);
             if (trainer.Options.TargetL0 > 0)
                 json.WriteNumber("lambda", trainer.Sparsity.Value);
             if (trainer.CommonThreshold is { } threshold)
@@ -123,6 +124,8 @@ internal static class TrainingCheckpoint
         using (FileStream reader = File.OpenRead(Path.Combine(path, Reader)))
             trainer.Rows.LoadState(reader);
         trainer.Step = Number(state, "step", statePath);
+        // Checkpoints of earlier versions have none.
+        trainer.LastL0 = state.TryGetProperty("last_l0", out JsonElement last) ? last.GetDouble() : 0;
         if (trainer.Options.TargetL0 > 0)
             trainer.Sparsity.Value = state.GetProperty("lambda").GetDouble();
         if (trainer.CommonThreshold is not null)

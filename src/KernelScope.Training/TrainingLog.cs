@@ -14,14 +14,10 @@ internal sealed class TrainingLog : IDisposable
     public TrainingLog(string path, long length)
     {
         Path = path;
-        _file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read);
-        if (_file.Length < length)
-        {
-            long found = _file.Length;
-            _file.Dispose();
+        long found = File.Exists(path) ? new FileInfo(path).Length : 0;
+        if (found < length)
             throw new InvalidDataException($"{path}: the log has {found} bytes; the checkpoint was written after {length}.");
-        }
-
+        _file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read);
         _file.SetLength(length);
         _file.Position = length;
     }

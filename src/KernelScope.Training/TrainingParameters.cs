@@ -100,13 +100,14 @@ internal sealed class TrainingParameters : IDisposable
         }
     }
 
-    /// <summary>Brings θ up to date with what is learned of it.</summary>
-    public void UpdateTheta(float[] learned)
+    /// <summary>Brings θ up to date with what is learned of it, and gives it.</summary>
+    public float[] UpdateTheta(float[] learned)
     {
         float[] theta = learned;
         if (IsLogThreshold)
             theta = [.. learned.Select(value => (float)Math.Exp(value))];
         _device.Write(theta, Theta);
+        return theta;
     }
 
     public float[] Read(Mat matrix)

@@ -33,7 +33,6 @@ public sealed class TrainingRun : IDisposable
     private TimeSpan _last;
     private long _first;
     private long _intervalStart;
-    private double _lastL0;
 
     /// <summary>A run.</summary>
     /// <param name="trainer">Before its first step.</param>
@@ -203,6 +202,14 @@ public sealed class TrainingRun : IDisposable
     private void Report(TrainingLog log)
     {
         IntervalSums sums = _trainer.Interval;
+        // Adam's moment would keep it for ever, and the parameter would not move any more.
+        foreach ((string name, double squares) in _trainer.SquaredGradients)
+        {
+            if (!double.IsFinite(squares))
+                throw new TrainingException($"step {_trainer.Step - 1}: the gradient of {name} is out of range; a lower sparsity or " +
+                    "learning rate helps.");
+        }
+
         TimeSpan now = _watch.Elapsed;
         double speed = (_trainer.Rows.Position - _intervalStart) / (now - _last).TotalSeconds;
         int dead = _trainer.Dead;
@@ -218,7 +225,7 @@ public sealed class TrainingRun : IDisposable
             Dead = dead,
             RowsPerSecond = speed
         });
-        _lastL0 = sums.L0;
+        _trainer.LastL0 = sums.L0;
         sums.Clear();
         _intervalStart = _trainer.Rows.Position;
         _last = now;
@@ -343,7 +350,7 @@ public sealed class TrainingRun : IDisposable
         // A k is nothing that a params.npz could say, and neither is a skip path.
         if (sae.K == 0 && sae.Skip.IsEmpty)
         {
-            string path = Path.Combine(_files.Folder, SaeExport.GemmaScopePath(sae, _files.Place, _validation?.L0 ?? _lastL0));
+            string path = Path.Combine(_files.Folder, SaeExport.GemmaScopePath(sae, _files.Place, _validation?.L0 ?? _trainer.LastL0));
             SaeExport.WriteParams(sae, path);
             paths.Add(path);
         }

@@ -285,11 +285,11 @@ internal sealed class TrainingStep : IDisposable
             _device.Write(learned, threshold.Values);
         }
 
-        _parameters.UpdateTheta(learned);
-        int bad = Array.FindIndex(learned, value => !float.IsFinite(value) || (!_parameters.IsLogThreshold && value <= 0));
+        theta = _parameters.UpdateTheta(learned);
+        int bad = Array.FindIndex(theta, value => !(value > 0 && float.IsFinite(value)));
         if (bad >= 0)
-            throw new TrainingException($"feature {bad} got the threshold {learned[bad]}, which must stay above 0; a lower learning " +
-                "rate, a wider bandwidth, --theta-min or --parameter log_theta helps.");
+            throw new TrainingException($"feature {bad} got the threshold {theta[bad]}, which must stay above 0 and finite; a lower " +
+                "learning rate, a wider bandwidth, --theta-min or --parameter log_theta helps.");
     }
 
     private void UpdateVector(TrainedMatrix vector, float[] gradient, AdamStep adam, bool norms)

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Text;
 using System.Text.Json;
+using KernelScope.Files;
 
 namespace KernelScope.Cli.Tests;
 
@@ -180,6 +181,116 @@ public sealed class TrainTests
         File.Delete(folder.At("sae/training.json"));
         Program.Json(Recipe(folder.At("sae"), 10, "--resume"));
         Assert.Equal(before, File.ReadAllBytes(folder.At("sae/saelens/sae_weights.safetensors")));
+    }
+
+    /// <summary>The only array of a file needs no --key, and its name says where its rows come from all the same.</summary>
+    [Fact]
+    public void The_name_of_the_only_array_says_where_the_rows_come_from()
+    {
+        using var folder = new TempFolder();
+        Write(folder.At("acts.npz"), "resid_post.1", n => MathF.Sin(n));
+        JsonElement result = Program.Json(Short(folder, "acts.npz", "--target-l0", "4"));
+        Assert.Equal("resid_post.1", result.GetProperty("site").GetString());
+        Assert.Contains("res/layer_1/width_24/", result.GetProperty("sae").GetString()!.Replace('\\', '/'), StringComparison.Ordinal);
+        JsonElement about = JsonElement.Parse(File.ReadAllBytes(folder.At("sae/saelens/cfg.json"))).GetProperty("metadata");
+        Assert.Equal("blocks.1.hook_resid_post", about.GetProperty("hook_name").GetString());
+    }
+
+    /// <summary>Rows without variance have no FVU; the rounding of its sums made it -10¹².</summary>
+    [Fact]
+    public void Rows_that_are_all_the_same_have_no_FVU()
+    {
+        using var folder = new TempFolder();
+        Write(folder.At("acts.npz"), "x", _ => 1.1f);
+        JsonElement result = Program.Json(Short(folder, "acts.npz", "--sparsity", "0.1"));
+        Assert.Equal(JsonValueKind.Null, result.GetProperty("fvu").ValueKind);
+        Assert.All(File.ReadLines(folder.At("sae/log.jsonl")).Where(line => line.Contains("\"fvu\"", StringComparison.Ordinal)),
+            line => Assert.Contains("\"fvu\":null", line, StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("the gradient of threshold is out of range", "--sparsity", "1e30")]
+    [InlineData("must stay above 0 and finite", "--sparsity", "0.1", "--parameter", "log_theta", "--lr", "500", "--lr-warm-up", "0")]
+    public void What_leaves_its_range_ends_in_a_sentence(string words, params string[] more)
+    {
+        using var folder = new TempFolder();
+        Write(folder.At("acts.npz"), "x", n => MathF.Sin(n));
+        AssertStops(words, Short(folder, "acts.npz", more));
+        Assert.False(Directory.Exists(folder.At("sae/saelens")));
+    }
+
+    /// <summary>A log is not where the summary goes, and one that is missing is not made before that is said.</summary>
+    [Fact]
+    public void A_log_in_a_wrong_place_is_refused()
+    {
+        using var folder = new TempFolder();
+        Write(folder.At("acts.npz"), "x", n => MathF.Sin(n));
+        string[] recipe = Short(folder, "acts.npz", "--sparsity", "0.1", "--checkpoint-every", "10");
+        Program.Run([.. recipe, "--log", folder.At("sae/training.json")]).AssertFailed(2, "name the same file");
+        Program.Json(recipe);
+        AssertStops("the log has 0 bytes", [.. recipe, "--resume", "--log", folder.At("other.jsonl")]);
+        Assert.False(File.Exists(folder.At("other.jsonl")));
+    }
+
+    /// <summary>[positions, heads, d_head] cannot be told from [sequences, positions, d].</summary>
+    [Fact]
+    public void Heads_that_may_have_been_taken_for_rows_are_warned_of()
+    {
+        using var folder = new TempFolder();
+        foreach ((string name, long[] shape, bool expected) in (ReadOnlySpan<(string, long[], bool)>)[("z.1", [100, 2, 7], true),
+            ("z.1", [200, 7], false), ("resid_post.1", [100, 2, 7], false)])
+        {
+            using (var writer = new NpzWriter(folder.At("acts.npz")))
+            {
+                writer.Add(name, [.. Enumerable.Range(0, 200 * 7).Select(n => MathF.Sin(n))], shape);
+                writer.Commit();
+            }
+
+            Outcome outcome = Program.Run(Short(folder, "acts.npz", "--sparsity", "0.001"));
+            Assert.Equal(0, outcome.ExitCode);
+            Assert.Equal(expected, outcome.Error.Contains("read as rows of 7 numbers", StringComparison.Ordinal));
+            Directory.Delete(folder.At("sae"), recursive: true);
+        }
+    }
+
+    /// <summary>Where no rows are kept back, the path has the L0 of the last steps: also where none is left to do.</summary>
+    [Fact]
+    public void Resumed_after_its_last_step_it_writes_to_the_same_path()
+    {
+        using var folder = new TempFolder();
+        Write(folder.At("acts.npz"), "x", n => MathF.Sin(n));
+        string[] recipe = Short(folder, "acts.npz", "--sparsity", "0.001", "--validation", "0", "--checkpoint-every", "10");
+        string path = Program.Json(recipe).GetProperty("sae").GetString()!;
+        Assert.DoesNotContain("average_l0_0", path, StringComparison.Ordinal);
+        File.Delete(folder.At("sae/training.json"));
+        Assert.Equal(path, Program.Json([.. recipe, "--resume"]).GetProperty("sae").GetString());
+    }
+
+    /// <summary>In a sentence, after it said how many rows there are.</summary>
+    private static void AssertStops(string words, string[] arguments)
+    {
+        Outcome outcome = Program.Run(arguments);
+        Assert.True(outcome.ExitCode == 1, $"exit {outcome.ExitCode}: {outcome.Error}");
+        string[] lines = outcome.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.Equal(2, lines.Length);
+        Assert.StartsWith("kernelscope: ", lines[1], StringComparison.Ordinal);
+        Assert.Contains(words, lines[1], StringComparison.Ordinal);
+    }
+
+    private static void Write(string path, string name, Func<int, float> value)
+    {
+        using var writer = new NpzWriter(path);
+        writer.Add(name, [.. Enumerable.Range(0, 200 * 7).Select(value)], [200, 7]);
+        writer.Commit();
+    }
+
+    private static string[] Short(TempFolder folder, string rows, params string[] more)
+    {
+        (string Option, string Value)[] common = [("--width", "24"), ("--steps", "30"), ("--batch", "20"), ("--lr", "0.002"),
+            ("--lr-warm-up", "5"), ("--sparsity-warm-up", "10"), ("--bandwidth", "0.05"), ("--theta", "0.05"), ("--validation", "0.2"),
+            ("--log-every", "10"), ("--device", "cpu")];
+        return ["train", "--from", folder.At(rows), "--out", folder.At("sae"), .. more,
+            .. common.Where(c => !more.Contains(c.Option)).SelectMany(c => new[] { c.Option, c.Value })];
     }
 
     private static string[] WithoutTimes(string path) => [.. File.ReadLines(path).Select(line => line.Split(",\"seconds\"")[0])];

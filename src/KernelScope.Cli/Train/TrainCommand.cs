@@ -164,7 +164,7 @@ internal sealed class TrainCommand : Verb
     protected override int Run(ParseResult parsed)
     {
         string from = ArrayInput.Require(parsed.GetRequiredValue(_from)), folder = parsed.GetRequiredValue(_out);
-        OutputPlaces.Require([("--log", parsed.GetValue(_log))], from);
+        OutputPlaces.Require([("--out", Path.Combine(folder, TrainingRun.SummaryName)), ("--log", parsed.GetValue(_log))], from);
         TrainingOptions options = _recipe.Read(parsed);
         options.Require();
         (RunFolder Folder, RunPlan Plan)? source = IsRun(parsed) ? RunSteps.Open(from) : null;
@@ -174,7 +174,10 @@ internal sealed class TrainCommand : Verb
         if (rows is RunRows { BucketRows: var bucket } && options.Batch > bucket)
             throw new WorkException($"--batch is {options.Batch}, and only {bucket} rows are mixed at once: what --bucket says, and no " +
                 $"more than the {rows.EpochRows} rows to train on.");
-        TrainedPlace place = PlaceOf(parsed, source?.Plan.Model.Name);
+        TrainedPlace place = PlaceOf(parsed, source?.Plan.Model.Name, (rows as StoredRows)?.Input.Name);
+        if (place.Site?.Site == Site.Z && rows is StoredRows { Input: { Shape.Length: > 2 } array })
+            Streams.Warn($"{array} is read as rows of {array.Shape[^1]} numbers; if those are one head's, all heads of a position should " +
+                "be one row.");
         string name = Common.DeviceOf(parsed);
         using var bench = Workbench.WithoutModel(parsed, this);
         ModelFiles? modelFiles = OpenModel(parsed, source, place, rows.ValidationRows, out TokenSet? lossTokens);
@@ -236,7 +239,7 @@ internal sealed class TrainCommand : Verb
 
     private RunRows OpenRun(ParseResult parsed, RunFolder folder, RunPlan plan, TrainingOptions options, Func<Gemma2Model> model)
     {
-        if (PointOf(parsed, _site, _key) is not { } site)
+        if (PointOf(parsed, _site, null) is not { } site)
             throw new UsageException($"--site is missing: the run has rows of {string.Join(", ", plan.Sites.Select(s => s.Name))}.");
         if (plan.RowType != DType.F32)
             WarnOfRounding(folder, plan, site);
@@ -247,7 +250,7 @@ internal sealed class TrainCommand : Verb
             Validation = parsed.GetValue(_validation),
             Trust = parsed.GetValue(_trust)
         };
-        HookPoint? siteOut = PointOf(parsed, _siteOut, _keyOut);
+        HookPoint? siteOut = PointOf(parsed, _siteOut, null);
         return parsed.GetValue(_live) ? RunRows.OpenLive(folder, plan, site, siteOut, order, model, Cancellation)
             : RunRows.Open(folder, plan, site, siteOut, order);
     }
@@ -303,18 +306,19 @@ internal sealed class TrainCommand : Verb
         return live || tokens is not null ? files : null;
     }
 
-    private TrainedPlace PlaceOf(ParseResult parsed, string? model) => new()
+    private TrainedPlace PlaceOf(ParseResult parsed, string? model, string? array) => new()
     {
-        Site = PointOf(parsed, _site, _key),
-        SiteOut = PointOf(parsed, _siteOut, _keyOut),
+        Site = PointOf(parsed, _site, array),
+        SiteOut = PointOf(parsed, _siteOut, parsed.GetValue(_keyOut)),
         ModelName = model,
     };
 
-    private static HookPoint? PointOf(ParseResult parsed, Option<string?> site, Option<string?> key)
+    /// <summary>What the option says, or else the array's name.</summary>
+    private static HookPoint? PointOf(ParseResult parsed, Option<string?> site, string? array)
     {
         if (parsed.GetValue(site) is string text)
             return Parsing.Point(text, site.Name);
-        return parsed.GetValue(key) is string name && HookPoint.TryParse(name, out HookPoint point) ? point : null;
+        return array is not null && HookPoint.TryParse(array, out HookPoint point) ? point : null;
     }
 
     private void Say(ParseResult parsed, TrainingOptions options, TrainedPlace place, TrainingOutcome outcome)
