@@ -13,7 +13,7 @@ namespace KernelScope.Cpu;
 public sealed unsafe partial class CpuDevice : HostDevice
 {
     // Raised by every change of the order of a sum: files that hold results (runs, journals, checkpoints) are then not continued with other bits.
-    private const int OrderOfSums = 3;
+    private const int OrderOfSums = 4;
 
     // Rows of an element-wise op that are worth a thread's attention.
     private const int UnitElements = 16384;
