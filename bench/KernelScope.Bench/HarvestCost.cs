@@ -83,7 +83,7 @@ internal static class HarvestCost
                     TokensSha256 = "",
                     TokenCount = 0,
                     TokenizerSha256 = null,
-                    Sites = [new SiteRecord(HookPoint.Parse("resid_post.5"), checkpoint.Config.HiddenDim)],
+                    Sites = [new SiteRecord(HookPoint.Parse("resid_post.5"), checkpoint.Config.ModelDim)],
                     Saes = [],
                     Context = Context,
                     PadId = checkpoint.Config.PadId,

@@ -10,7 +10,7 @@ internal static class PackedCases
     {
         foreach ((DType type, Precision precision) in Forms.All)
         {
-            double weights = (options.Layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.Hidden);
+            double weights = (options.Layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.ModelDim);
             yield return new Case($"decode {options.Layers}-layers+logits products {type.Name()} {Forms.Name(precision)} packed",
                 Bound.Bandwidth, weights * type.ByteSize(),
                 machine => Layers(machine, type, precision, 1, options.Layers, logits: true))

@@ -10,10 +10,10 @@ internal static class ProductCases
 {
     private static readonly (string Name, int Inputs, int Outputs, double Weights)[] Products =
     [
-        ("qkv", Shape2B.Hidden, Shape2B.Qkv, (double)Shape2B.Hidden * Shape2B.Qkv),
-        ("o", Shape2B.Z, Shape2B.Hidden, (double)Shape2B.Hidden * Shape2B.Z),
-        ("gate_up", Shape2B.Hidden, Shape2B.Mlp, 2.0 * Shape2B.Hidden * Shape2B.Mlp),
-        ("down", Shape2B.Mlp, Shape2B.Hidden, (double)Shape2B.Hidden * Shape2B.Mlp),
+        ("qkv", Shape2B.ModelDim, Shape2B.Qkv, (double)Shape2B.ModelDim * Shape2B.Qkv),
+        ("o", Shape2B.Z, Shape2B.ModelDim, (double)Shape2B.ModelDim * Shape2B.Z),
+        ("gate_up", Shape2B.ModelDim, Shape2B.Mlp, 2.0 * Shape2B.ModelDim * Shape2B.Mlp),
+        ("down", Shape2B.Mlp, Shape2B.ModelDim, (double)Shape2B.ModelDim * Shape2B.Mlp),
     ];
 
     public static IEnumerable<Case> All(Options options)
@@ -82,7 +82,7 @@ internal static class ProductCases
     /// <summary>One token: what 26 layers cost is seen on fewer, as long as they are far larger than the caches.</summary>
     private static Case Decode(DType type, Precision precision, int layers)
     {
-        double weights = (layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.Hidden);
+        double weights = (layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.ModelDim);
         return new Case($"decode {layers}-layers+logits products {type.Name()} {Forms.Name(precision)}", Bound.Bandwidth,
             weights * type.ByteSize(), machine => Several(machine, type, precision, 1, layers, logits: true))
         { Precision = precision };

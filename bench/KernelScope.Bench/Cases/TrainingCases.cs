@@ -20,9 +20,9 @@ internal static class TrainingCases
     public static IEnumerable<Case> All()
     {
         yield return Step("", 576, 4096, 1024, ThresholdInDeviations);
-        yield return Step("", Shape2B.Hidden, 16_384, 4096, ThresholdInDeviations);
+        yield return Step("", Shape2B.ModelDim, 16_384, 4096, ThresholdInDeviations);
         yield return Step("first ", 576, 4096, 1024, FirstThresholdInDeviations);
-        yield return Step("first ", Shape2B.Hidden, 16_384, 4096, FirstThresholdInDeviations);
+        yield return Step("first ", Shape2B.ModelDim, 16_384, 4096, FirstThresholdInDeviations);
     }
 
     /// <summary>The work is that of the one dense product that a sparse step needs: what the rest takes shows as a lower share of the

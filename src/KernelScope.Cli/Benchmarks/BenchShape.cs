@@ -21,13 +21,13 @@ internal static class BenchShape
 
     /// <summary>Parameters of one layer's matrices.</summary>
     public static double MatrixParameters(Gemma2Config c) =>
-        ((double)c.ModelDim * c.HeadDim * ((2 * c.HeadCount) + (2 * c.KvHeadCount))) + (3.0 * c.ModelDim * c.HiddenDim);
+        ((double)c.ModelDim * c.HeadDim * ((2 * c.HeadCount) + (2 * c.KvHeadCount))) + (3.0 * c.ModelDim * c.MlpDim);
 
-    private static Gemma2Config Config(int modelDim, int hiddenDim, int layers, int heads, int kvHeads, int headDim, double queryScalar) =>
+    private static Gemma2Config Config(int modelDim, int mlpDim, int layers, int heads, int kvHeads, int headDim, double queryScalar) =>
         new()
         {
             ModelDim = modelDim,
-            HiddenDim = hiddenDim,
+            MlpDim = mlpDim,
             LayerCount = layers,
             HeadCount = heads,
             KvHeadCount = kvHeads,

@@ -81,7 +81,7 @@ internal sealed unsafe class RandomTensors : IDisposable
     /// <summary>The tensors of a Gemma 2 model.</summary>
     public static List<TensorInfo> OfModel(Gemma2Config c, DType type)
     {
-        long model = c.ModelDim, hidden = c.HiddenDim, query = (long)c.HeadCount * c.HeadDim, keyValue = (long)c.KvHeadCount * c.HeadDim;
+        long model = c.ModelDim, mlp = c.MlpDim, query = (long)c.HeadCount * c.HeadDim, keyValue = (long)c.KvHeadCount * c.HeadDim;
         List<TensorInfo> tensors = [new(TensorNames.Embedding, type, [c.VocabSize, model]), new(TensorNames.FinalNorm, type, [model])];
         for (int l = 0; l < c.LayerCount; l++)
         {
@@ -92,9 +92,9 @@ internal sealed unsafe class RandomTensors : IDisposable
             tensors.Add(new(TensorNames.Key(l), type, [keyValue, model]));
             tensors.Add(new(TensorNames.Value(l), type, [keyValue, model]));
             tensors.Add(new(TensorNames.Output(l), type, [model, query]));
-            tensors.Add(new(TensorNames.Gate(l), type, [hidden, model]));
-            tensors.Add(new(TensorNames.Up(l), type, [hidden, model]));
-            tensors.Add(new(TensorNames.Down(l), type, [model, hidden]));
+            tensors.Add(new(TensorNames.Gate(l), type, [mlp, model]));
+            tensors.Add(new(TensorNames.Up(l), type, [mlp, model]));
+            tensors.Add(new(TensorNames.Down(l), type, [model, mlp]));
         }
 
         return tensors;
