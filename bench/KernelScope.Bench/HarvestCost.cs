@@ -4,6 +4,7 @@ using System.Text.Json;
 using KernelScope.Cpu;
 using KernelScope.Files;
 using KernelScope.Hooks;
+using KernelScope.Measuring;
 using KernelScope.Model;
 using KernelScope.Training.Runs;
 

@@ -1,6 +1,7 @@
 using KernelScope.Bench.Peers;
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Measuring;
 using TorchSharp;
 
 namespace KernelScope.Bench.Cases;
@@ -38,7 +39,7 @@ internal static class ProductCases
         {
             Device device = machine.Device(precision);
             RandomTensors tensors = machine.Tensors(Shape2B.LayerTensors("0", type));
-            float[] values = RandomTensors.Values(rows * inputs, 1);
+            float[] values = RandomValues.Create(rows * inputs, 1);
             Mat x = device.Mat(values, rows), y = device.CreateMat(rows, outputs, "y");
             Weight weight = device.CreateWeight(name, new WeightPart(tensors[$"0.{name}"]));
             var contest = new Contest(new Contestant("KernelScope", () => Run(device, name, x, weight, y), () => device.Read(y)));

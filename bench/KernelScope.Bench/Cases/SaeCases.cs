@@ -1,6 +1,7 @@
 using KernelScope.Bench.Peers;
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Measuring;
 
 namespace KernelScope.Bench.Cases;
 
@@ -49,7 +50,7 @@ internal static class SaeCases
             Device device = machine.Device(precision);
             RandomTensors tensors = machine.Tensors(new TensorInfo("w_enc", type, [Shape2B.ModelDim, features]),
                 new TensorInfo("w_dec", type, [1, Shape2B.ModelDim]));
-            float[] values = RandomTensors.Values(rows * Shape2B.ModelDim, 1), bias = RandomTensors.Values(features, 0.01f);
+            float[] values = RandomValues.Create(rows * Shape2B.ModelDim, 1), bias = RandomValues.Create(features, 0.01f);
             Mat x = device.Mat(values, rows), b = device.Mat(bias, 1), theta = device.Mat([.. Enumerable.Repeat(threshold, features)], 1),
                 zero = device.CreateMat(1, Shape2B.ModelDim, "b_dec");
             Weight encoder = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true) { Pack = packed }),
@@ -110,7 +111,7 @@ internal static class SaeCases
             CodeList[] sets = [.. Enumerable.Range(0, rows > 32 ? 2 : CodeSets).Select(seed => Codes(seed, features, rows))];
             RandomTensors tensors = machine.Tensors(new TensorInfo("w_enc", type, [1, features]),
                 new TensorInfo("w_dec", type, [features, Shape2B.ModelDim]));
-            float[] bias = RandomTensors.Values(Shape2B.ModelDim, 0.01f);
+            float[] bias = RandomValues.Create(Shape2B.ModelDim, 0.01f);
             Mat one = device.CreateMat(1, features, "one"), b = device.Mat(bias, 1), y = device.CreateMat(rows, Shape2B.ModelDim, "y");
             Weight none = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true)),
                 decoder = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));

@@ -1,5 +1,6 @@
-using KernelScope.Bench.Models;
 using KernelScope.Files;
+using KernelScope.Measuring;
+using KernelScope.Model;
 
 namespace KernelScope.Bench.Cases;
 
@@ -22,10 +23,18 @@ internal static class Shape2B
     public const double LayerWeights = ((double)Qkv * ModelDim) + ((double)ModelDim * Z) + (3.0 * Mlp * ModelDim);
 
     /// <summary>The whole model.</summary>
-    public static ModelShape Model { get; } = new(ModelDim, Mlp, Layers, Heads, KvHeads, HeadDim, Vocab, Context: 8192);
+    public static Gemma2Config Model { get; } = ModelSizes.ConfigOf("gemma-2-2b");
 
     /// <summary>One sliding and one global layer under a small vocabulary: what a long context costs is seen on them in a minute.</summary>
-    public static ModelShape TwoLayers { get; } = Model with { Layers = 2, Vocabulary = 16_384, Context = 32_768 };
+    public static Gemma2Config TwoLayers { get; } = Model with { LayerCount = 2, VocabSize = 16_384, ContextLength = 32_768 };
+
+    /// <summary>Bytes that one token at a position reads, with its logits: bfloat16 weights, float32 keys and values.</summary>
+    public static double Decode(Gemma2Config model, int position) =>
+        (ModelSizes.Layers(model, 1, position, sizeof(ushort)) + ModelSizes.Head(model, sizeof(ushort))).Bytes;
+
+    /// <summary>Operations of a prompt of some tokens from position 0, with the logits of its last token.</summary>
+    public static double Prefill(Gemma2Config model, int tokens) =>
+        (ModelSizes.Layers(model, tokens, 0, sizeof(ushort)) + ModelSizes.Head(model, sizeof(ushort))).Flops;
 
     /// <summary>The matrices of a layer.</summary>
     public static TensorInfo[] LayerTensors(string layer, DType type) =>
