@@ -137,7 +137,11 @@ internal sealed class SuiteCommand : Verb
         if (!parsed.GetValue(_reportOnly) && missing.Length > 0)
         {
             using Workbench bench = Open(parsed);
-            seconds = Estimate(plan, Missing(results, measures: false), run, bench.Device);
+            int workers = Math.Min(parsed.GetValue(_workers), missing.Length);
+            // As they train: each on its part of the threads.
+            using (CpuDevice? own = workers == 1 ? null : new CpuDevice(Math.Max(1, Common.ThreadCountOf(parsed) / workers),
+                Precision.Exact))
+                seconds = Estimate(plan, Missing(results, measures: false), run, own ?? bench.Device) / workers;
             long bytes = BytesOf(plan, missing, runPlan, parsed.GetValue(_workers));
             Streams.Error.WriteLine(FormattableString.Invariant(
                 $"Suite {plan.Id[..12]}: {plan.Items.Count} SAEs, {missing.Length} of them missing."));
