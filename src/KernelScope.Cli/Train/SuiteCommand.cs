@@ -290,8 +290,9 @@ internal sealed class SuiteCommand : Verb
         {
             (double most, double l0) = Step(first, first.Options, run, device);
             double least = Math.Min(most, Step(first, first.Options with { Threshold = 1e6 }, run, device).Seconds);
-            return missing.Select(i => plan.Items[i]).Sum(item => item.Options.Steps * (Products(item, plan.Run) / Products(first, plan.Run))
-                * (least + ((most - least) * (item.Options.TargetL0 > 0 ? Math.Min(1, item.Options.TargetL0 / l0) : 1))));
+            double unit = Products(first, plan.Run);
+            return missing.Select(i => plan.Items[i]).Sum(item => item.Options.Steps * (Products(item, plan.Run) / unit) * (least
+                + ((most - least) * (item.Options.TargetL0 > 0 ? Math.Min(1, item.Options.TargetL0 / l0) : 1))));
         }
         catch (TrainingException)
         {
