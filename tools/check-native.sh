@@ -32,6 +32,11 @@ inspect tests/fixtures/sae/evaluation/model --ranges --json
 A
 }
 
+# Without what changes from start to start: dates, ids of completions, memory, measured values.
+lasting() {
+  sed -E -e 's/^[Dd]ate: .*/Date/; s/("createdAt":")[^"]*/\1/g; s/("created":)[0-9]+/\1/g; s/((chatcmpl|cmpl)-)[0-9a-f]+/\1/g' \
+    -e 's/"(memory_bytes|free_bytes)":[0-9]+/"\1":/g; s/[0-9]+ MiB in use/MiB/; s/^(kernelscope_[^ ]*) .*/\1/'
+}
 record() { # FOLDER COMMAND…: what its server answers to each request
   local out=$1 pid url method path body packed log requests=0
   mkdir "$out"
@@ -48,10 +53,7 @@ record() { # FOLDER COMMAND…: what its server answers to each request
       : > "$work/body"
       "${ask[@]}" "$url$path" || echo "curl: $?" > "$work/head"
       if [[ $method != HEAD ]] && grep -qi '^content-encoding: gzip' "$work/head"; then gzip -dc < "$work/body" > "$work/plain"; mv "$work/plain" "$work/body"; fi
-      # Not the same from start to start: the port, dates, ids of completions, memory, measured values.
-      { echo "$method $path $body ($packed)"; grep -vi '^content-length:' "$work/head"; cat "$work/body"; } | sed -E \
-        -e "s#${url#http://}#HOST#g; s/^[Dd]ate: .*/Date/; s/(\"createdAt\":\")[^\"]*/\1/g; s/(\"created\":)[0-9]+/\1/g; s/((chatcmpl|cmpl)-)[0-9a-f]+/\1/g" \
-        -e 's/"(memory_bytes|free_bytes)":[0-9]+/"\1":/g; s/[0-9]+ MiB in use/MiB/; s/^(kernelscope_[^ ]*) .*/\1/' > "$log"
+      { echo "$method $path $body ($packed)"; grep -vi '^content-length:' "$work/head"; cat "$work/body"; } | lasting | sed "s#${url#http://}#HOST#g" > "$log"
     done
   done <<'A'
 GET /
@@ -151,6 +153,10 @@ fi
 record "$work/serve-jit" env DOTNET_EnableAVX512=0 "${jit[@]}"
 record "$work/serve-native" "$work/kernelscope"
 env DOTNET_EnableAVX512=0 "${jit[@]}" serve --export "$work/export-jit" && "$work/kernelscope" serve --export "$work/export-native" || complain "serve --export"
+for copy in jit native; do
+  sed -n 's/.*load("\(.*\)").*/\1/p' "$work/export-$copy/data/answers.js" | base64 -d | gzip -dc | lasting > "$work/answers"
+  mv "$work/answers" "$work/export-$copy/data/answers.js"
+done
 for what in serve export; do
   if diff -rq "$work/$what-jit" "$work/$what-native"; then echo "ok   $what: $(find "$work/$what-native" -type f | wc -l) files"; else complain "$what answers something else"; fi
 done

@@ -1,6 +1,5 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
-using KernelScope.Evaluation;
 using KernelScope.Web.Dashboards;
 using KernelScope.Web.Serving;
 

@@ -5,8 +5,8 @@ using KernelScope.Evaluation;
 namespace KernelScope.Web.Serving;
 
 /// <summary>
-/// An answer, or a part of one, that writes itself as a JSON value. By hand: a serializer over these types costs the native file 6 kB
-/// for each of them.
+/// An answer, or a part of one, that writes itself as a JSON value. By hand, because the native file would carry a serializer's types for
+/// each type of answer and each list of them.
 /// </summary>
 internal interface IAnswer
 {
