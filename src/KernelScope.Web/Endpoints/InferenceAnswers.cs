@@ -147,7 +147,8 @@ internal sealed class RawLayer(int layer, IReadOnlyList<int> tokenIndices, IRead
         .End();
 }
 
-internal sealed class RawResult(IReadOnlyList<string> tokenStrings, IReadOnlyList<int> tokenIds, IReadOnlyList<RawLayer> activations) : IAnswer
+internal sealed class RawResult(IReadOnlyList<string> tokenStrings, IReadOnlyList<int> tokenIds, IReadOnlyList<RawLayer> activations)
+    : IAnswer
 {
     public void Write(Utf8JsonWriter json) => json.Fields()
         .Add("tokenStrings", tokenStrings)

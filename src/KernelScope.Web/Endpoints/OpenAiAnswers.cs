@@ -133,7 +133,8 @@ internal sealed class OpenAiChoice : IAnswer
         .End();
 }
 
-internal sealed class OpenAiCompletion(string id, string kind, long created, string model, OpenAiChoice choice, OpenAiUsage? usage) : IAnswer
+internal sealed class OpenAiCompletion(string id, string kind, long created, string model, OpenAiChoice choice, OpenAiUsage? usage)
+    : IAnswer
 {
     public void Write(Utf8JsonWriter json) => json.Fields()
         .Add("id", id)

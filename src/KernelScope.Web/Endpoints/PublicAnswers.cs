@@ -73,7 +73,8 @@ internal sealed record Explanation(string Id, string ModelId, string Layer, stri
 
 internal sealed record ActivationRow(
     string Id, string ModelId, string Layer, string Source, string Index, IReadOnlyList<string> Tokens, IReadOnlyList<double> Values,
-    double MaxValue, int MaxValueTokenIndex, double MinValue, double? BinMin, double? BinMax, double? BinContains, int QualifyingTokenIndex) : IAnswer
+    double MaxValue, int MaxValueTokenIndex, double MinValue, double? BinMin, double? BinMax, double? BinContains, int QualifyingTokenIndex)
+    : IAnswer
 {
     public IReadOnlyList<double> DfaValues { get; init; } = [];
 
