@@ -336,7 +336,8 @@ public static class GemmTensor
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void CopyPiece(ArrayView<uint> source, ArrayView<uint> shared, long from, long step, int to, int rows, int rowStep, int n) =>
+    private static void CopyPiece(
+        ArrayView<uint> source, ArrayView<uint> shared, long from, long step, int to, int rows, int rowStep, int n) =>
         Ptx.CopyAsync(ref shared[to + (n * PieceStep)], ref source[from + (n * step)], n * rowStep < rows ? 16 : 0);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
