@@ -170,6 +170,14 @@ public static class Ptx
         };
     }
 
+    /// <summary>The first two of them, of which lanes 0 to 15 give the rows. <c>ldmatrix.sync.aligned.m8n8.x2.shared.b16</c>.</summary>
+    [IntrinsicImplementation]
+    public static Words2 LoadTwoMatrices(ref uint shared)
+    {
+        Words4 four = LoadMatrices(ref shared);
+        return new Words2 { X = four.X, Y = four.Y };
+    }
+
     /// <summary>
     /// D = A·B + C for a warp, A [16 × 16] and B [16 × 8] bfloat16, C and D [16 × 8] float32. With g = l/4 and c = 2·(l mod 4), lane l holds
     /// A(g, c..), A(g+8, c..), A(g, c+8..), A(g+8, c+8..); B(c.., g), B(c+8.., g); C(g, c), C(g, c+1), C(g+8, c), C(g+8, c+1).
