@@ -45,6 +45,18 @@ public sealed class FaultTests(DemoServer server)
         Assert.NotNull(JsonNode.Parse(await response.Content.ReadAsStringAsync())!["error"]);
     }
 
+    [Theory]
+    [InlineData("/v1/tokenize", """{"model":"demo","text":"a","\ud800 is half of a pair":1}""")]
+    [InlineData("/api/vector/get", """{"modelId":"demo","source":"3-demo-res-2k__l0-19","index":1,"\udc00 is the other half":1}""")]
+    [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"a","\ud800\ud800":"a"}]}""")]
+    public async Task A_name_with_half_of_a_surrogate_pair_is_refused(string path, string body)
+    {
+        using HttpResponseMessage response = await server.SendAsync(path, body);
+        string text = await response.Content.ReadAsStringAsync();
+        Assert.Equal(HttpStatusCode.BadRequest, response.StatusCode);
+        Assert.Contains("surrogate", text, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task A_body_that_is_not_json_is_refused()
     {

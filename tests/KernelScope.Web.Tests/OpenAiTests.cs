@@ -89,6 +89,18 @@ public sealed class OpenAiTests(DemoServer server)
         await server.PostAsync("/v1/completions", JsonNode.Parse("""{"prompt":[],"max_tokens":4}""")!, 400);
     }
 
+    [Theory]
+    [InlineData(200, """ "tools":[ ],"logit_bias":{ } """)]
+    [InlineData(400, """ "tools":"[]" """)]
+    [InlineData(400, """ "tools":"\ud800" """)]
+    [InlineData(400, """ "suffix":"\ud800" """)]
+    public async Task A_field_says_nothing_by_its_kind_and_not_by_its_text(int status, string field)
+    {
+        using HttpResponseMessage response =
+            await server.SendAsync("/v1/completions", $$"""{"prompt":"a","max_tokens":1,"temperature":0,{{field}}}""");
+        Assert.Equal(status, (int)response.StatusCode);
+    }
+
     [Fact]
     public async Task The_model_is_listed()
     {

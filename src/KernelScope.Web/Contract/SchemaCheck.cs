@@ -117,7 +117,8 @@ internal sealed class SchemaCheck(JsonElement schemas)
         }
     }
 
-    private static bool IsEmpty(JsonElement value) => value.ValueKind switch
+    /// <summary>Whether a field says nothing: null, an empty list or object.</summary>
+    public static bool IsEmpty(JsonElement value) => value.ValueKind switch
     {
         JsonValueKind.Null => true,
         JsonValueKind.Array => value.GetArrayLength() == 0,

@@ -65,7 +65,7 @@ internal static class OpenAiEndpoints
     {
         foreach (JsonProperty field in body.EnumerateObject())
         {
-            bool saysNothing = field.Value.ValueKind == JsonValueKind.Null || field.Value.ToString() is "[]" or "{}"
+            bool saysNothing = SchemaCheck.IsEmpty(field.Value)
                 || (Neutral.TryGetValue(field.Name, out JsonElement neutral) && JsonElement.DeepEquals(neutral, field.Value));
             if (!known.Contains(field.Name) && !saysNothing)
                 throw Refusal.Bad($"{field.Name} is not supported.", field.Name);

@@ -58,11 +58,34 @@ internal sealed class Call(HttpContext http, ServedModel model, JsonElement body
             throw Refusal.Bad("The body is not UTF-8.");
         try
         {
-            return JsonDocument.Parse(bytes.ToArray(), new JsonDocumentOptions { MaxDepth = MaxDepth });
+            byte[] json = bytes.ToArray();
+            RequireNames(json);
+            return JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = MaxDepth });
         }
         catch (JsonException)
         {
             throw Refusal.Bad($"The body is not JSON, or is nested deeper than {MaxDepth} levels.");
+        }
+    }
+
+    /// <summary>
+    /// Reads every escaped name: one with half of a surrogate pair is not a text, and <see cref="JsonElement"/> throws when it looks for
+    /// another name beside it.
+    /// </summary>
+    private static void RequireNames(ReadOnlySpan<byte> json)
+    {
+        var reader = new Utf8JsonReader(json, new JsonReaderOptions { MaxDepth = MaxDepth });
+        try
+        {
+            while (reader.Read())
+            {
+                if (reader.TokenType == JsonTokenType.PropertyName && reader.ValueIsEscaped)
+                    reader.GetString();
+            }
+        }
+        catch (InvalidOperationException)
+        {
+            throw Refusal.Bad("A field's name in the body holds half of a surrogate pair.");
         }
     }
 }
