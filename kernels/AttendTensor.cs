@@ -3,6 +3,14 @@ using ILGPU;
 
 namespace KernelScope.Kernels;
 
+/// <summary>The results of one warp: two blocks of 16 rows, up to eight blocks of 8 columns, in the layout of <see cref="Ptx.MultiplyAddBFloat16"/>.</summary>
+public struct AttendTile
+{
+#pragma warning disable CS1591 // Row block m, column block n.
+    public Float4 M0N0, M0N1, M0N2, M0N3, M0N4, M0N5, M0N6, M0N7, M1N0, M1N1, M1N2, M1N3, M1N4, M1N5, M1N6, M1N7;
+#pragma warning restore CS1591
+}
+
 /// <summary>The keys that a group reads, and where they lie in the ring of a cache.</summary>
 public struct KeyRange
 {
@@ -160,11 +168,11 @@ public static class AttendTensor
         SliceCursor next = new() { Key = key };
         Copy<TOperand, THead>(keys, values, ring, range, keySlices, ref next);
         Copy<TOperand, THead>(keys, values, ring, range, keySlices, ref next);
-        WarpTile mix0 = default, mix1 = default;
+        AttendTile mix0 = default, mix1 = default;
         int stage = 0;
         for (; key < range.Count; key += TileKeys)
         {
-            WarpTile tile = default;
+            AttendTile tile = default;
             for (int slice = 0; slice < keySlices; slice++)
             {
                 Ptx.WaitForAllCopiesButOne();
@@ -366,7 +374,7 @@ public static class AttendTensor
     // A slice of the head: two steps of 16 inputs of float32, four of bfloat16.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void AddScores<TOperand>(
-        ArrayView<Words4> fragments, ArrayView<Float4> ring, int stage, int slice, int keyAt, int steps, int queries, ref WarpTile tile)
+        ArrayView<Words4> fragments, ArrayView<Float4> ring, int stage, int slice, int keyAt, int steps, int queries, ref AttendTile tile)
         where TOperand : struct, ITensorOperand
     {
         int first = Ptx.Once(stage * StageWords / (4 / TOperand.WeightsInWord)), behind = Ptx.Once(steps * (TOperand.Terms * 32));
@@ -431,7 +439,7 @@ public static class AttendTensor
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void WriteScores(ArrayView<Float4> scores, WarpTile tile, int at)
+    private static void WriteScores(ArrayView<Float4> scores, AttendTile tile, int at)
     {
         ArrayView<Float2> pairs = scores.Cast<Float2>();
         WriteBlock(pairs, tile.M0N0, at);
@@ -559,7 +567,7 @@ public static class AttendTensor
 
     // Weights · values of 16 keys, eight blocks of 8 columns.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void MixEight<TOperand, THead>(ArrayView<Float4> ring, int at, int block, XFragment m0, XFragment m1, ref WarpTile tile)
+    private static void MixEight<TOperand, THead>(ArrayView<Float4> ring, int at, int block, XFragment m0, XFragment m1, ref AttendTile tile)
         where TOperand : struct, ITensorOperand
         where THead : struct, IHeadBound
     {
@@ -619,7 +627,7 @@ public static class AttendTensor
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Scale(ref WarpTile tile, ArrayView<float> factors, int row)
+    private static void Scale(ref AttendTile tile, ArrayView<float> factors, int row)
     {
         float a = Ptx.Once(factors[row]), b = Ptx.Once(factors[row + 8]), c = Ptx.Once(factors[row + 16]), d = Ptx.Once(factors[row + 24]);
         tile.M0N0 = Times(tile.M0N0, a, b);
@@ -646,7 +654,7 @@ public static class AttendTensor
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void WriteTile(
-        ArrayView<float> destination, WarpTile tile, ArrayView<float> factors, int row, int row0, int rows, int column, int headDim,
+        ArrayView<float> destination, AttendTile tile, ArrayView<float> factors, int row, int row0, int rows, int column, int headDim,
         int stride)
     {
         Scale(ref tile, factors, row);

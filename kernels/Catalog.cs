@@ -192,9 +192,8 @@ public static class Catalog
     {
         foreach (var o in Operands)
         {
-            int columns = TensorColumns(o.Type);
-            yield return Tensor($"gemm_tensor_{o.Name}", nameof(GemmTensor.Linear), columns, o.Type);
-            yield return Tensor($"gated_gemm_tensor_{o.Name}", nameof(GemmTensor.Gated), columns / 2, o.Type);
+            yield return Tensor($"gemm_tensor_{o.Name}", nameof(GemmTensor.Linear), o.Type);
+            yield return Tensor($"gated_gemm_tensor_{o.Name}", nameof(GemmTensor.Gated), o.Type);
         }
     }
 
@@ -287,7 +286,7 @@ public static class Catalog
     }
 
     private static IEnumerable<KernelEntry> SaeTensorEncoders() =>
-        Operands.Select(o => Tensor($"sae_encode_tensor_{o.Name}", nameof(GemmTensor.SaeEncodeTile), TensorColumns(o.Type), o.Type));
+        Operands.Select(o => Tensor($"sae_encode_tensor_{o.Name}", nameof(GemmTensor.SaeEncodeTile), o.Type));
 
     private static IEnumerable<KernelEntry> CodeLists() =>
     [
@@ -320,8 +319,6 @@ public static class Catalog
         Plain("peak_mma", "peak_mma", typeof(Peak), nameof(Peak.TensorProducts), Peak.GroupSize, "any") with { MinTarget = GpuTarget.Sm80 },
     ];
 
-    private static int TensorColumns(Type operand) => operand == typeof(ExactF32) || operand == typeof(FastF32) ? 128 : 256;
-
     private static KernelEntry OfRows(string name, string family, string method, int tileColumns, params Type[] types)
     {
         int rows = 1 << Array.FindIndex(Rows, r => r.Type == types[^1]);
@@ -336,10 +333,15 @@ public static class Catalog
         params Type[] types) =>
         Plain(name, "sae_encode_" + dtype, typeof(SaeEncode), method, groupSize, grid, types).WithTile(tileRows, SaeEncode.TileFeatures);
 
-    private static KernelEntry Tensor(string name, string method, int tileColumns, Type operand) =>
-        Plain(name, name, typeof(GemmTensor), method, GemmTensor.GroupSize, $"ceil(outputs/{tileColumns}), ceil(rows/64)", operand)
-            .WithTile(GemmTensor.TileRows, tileColumns) with
+    private static KernelEntry Tensor(string name, string method, Type operand)
+    {
+        int Of(string size) => (int)typeof(GemmTensor).GetMethod(size)!.MakeGenericMethod(operand).Invoke(null, null)!;
+        int rows = Of(nameof(GemmTensor.TileRows)),
+            columns = Of(nameof(GemmTensor.TileColumns)) / (method == nameof(GemmTensor.Gated) ? 2 : 1);
+        return Plain(name, name, typeof(GemmTensor), method, GemmTensor.GroupSize, $"ceil(outputs/{columns}), ceil(rows/{rows})", operand)
+            .WithTile(rows, columns) with
         { MinTarget = GpuTarget.Sm80 };
+    }
 
     private static KernelEntry Plain(string name, string family, Type type, string method, int groupSize, string grid, params Type[] types)
     {
@@ -350,12 +352,10 @@ public static class Catalog
     }
 
     /// <summary>
-    /// With ptxas 11.8: the first three would take more than 128 registers and leave room for one block of 256 threads, at 128 there are two; the
-    /// others spill at the 72 and, for sm_90, 80 registers that are chosen for them, and not at 128.
+    /// With ptxas 11.8: tiles of attention spill at the 72 and, for sm_90, 80 registers that are chosen for them, and not at 128, as the encoder of eight rows does not.
     /// </summary>
     private static int MinBlocksOf(string name) => name switch
     {
-        "gemm_tensor_bf16_exact" or "gated_gemm_tensor_f16_exact" or "sae_encode_tensor_f16_exact" => 2,
         "attend_tile_128" or "attend_tile_256" or "attend_bf16_tile_128" or "attend_bf16_tile_256" => 2,
         "attend_tensor_exact_256" or "attend_tensor_fast_256" or "attend_bf16_tensor_exact_256" or "attend_bf16_tensor_fast_256" => 2,
         "sae_encode_f32_8rows" => 4,

@@ -170,6 +170,14 @@ public static class Ptx
         };
     }
 
+    /// <summary>The first two of them, of which lanes 0 to 15 give the rows. <c>ldmatrix.sync.aligned.m8n8.x2.shared.b16</c>.</summary>
+    [IntrinsicImplementation]
+    public static Words2 LoadTwoMatrices(ref uint shared)
+    {
+        Words4 four = LoadMatrices(ref shared);
+        return new Words2 { X = four.X, Y = four.Y };
+    }
+
     /// <summary>
     /// As <see cref="LoadMatrices"/>, each matrix transposed: word m is the pair (rows 2·(l mod 4) and the next, column l/4) of matrix m.
     /// <c>ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16</c>.

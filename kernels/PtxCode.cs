@@ -134,6 +134,15 @@ public static class PtxCode
         command.AppendArgumentValue(address);
     }
 
+    private static void LoadTwoMatrices(PTXBackend backend, PTXCodeGenerator code, Value value)
+    {
+        var address = code.LoadHardware(value[0]);
+        var result = (Compound)code.Allocate(value);
+        using var command = code.BeginCommand("ldmatrix.sync.aligned.m8n8.x2.shared.b16", null);
+        command.AppendVectorArgument(result.SliceAs<Primitive>(0, 2));
+        command.AppendArgumentValue(address);
+    }
+
     private static void MultiplyAddBFloat16(PTXBackend backend, PTXCodeGenerator code, Value value)
     {
         var operands = new Primitive[10];

@@ -237,8 +237,15 @@ public static class SaeEncode
             if (t >= rows)
                 continue;
             int count = 0;
-            for (int i = lane; i < tileFeatures; i += KernelMath.WarpSize)
-                count += IntrinsicMath.PopCount(Ptx.Ballot(shared[(n * Pitch(tileFeatures)) + i] > 0f));
+            for (int i = lane; i < tileFeatures + lane; i += KernelMath.WarpSize)
+            {
+                // All lanes vote, also where the tile ends within a warp.
+                float value = 0f;
+                if (i < tileFeatures)
+                    value = shared[(n * Pitch(tileFeatures)) + i];
+                count += IntrinsicMath.PopCount(Ptx.Ballot(value > 0f));
+            }
+
             long start = 0;
             if (lane == 0)
             {

@@ -12,8 +12,11 @@ public interface ITensorOperand
     /// <summary>16-byte pieces in a weight row's slice of 16 values.</summary>
     static abstract int RowPieces { get; }
 
-    /// <summary>Blocks of 8 columns that a warp makes: 8 or 4.</summary>
+    /// <summary>Blocks of 8 columns that a warp makes: 9, 8 or 4.</summary>
     static abstract int ColumnBlocks { get; }
+
+    /// <summary>Warps of a group, of 64 rows each, below each other: 1 or 2; all others are beside them.</summary>
+    static abstract int RowWarps { get; }
 
     /// <summary>Terms that x is split into: 3 in exact, 1 in fast.</summary>
     static abstract int Terms { get; }
@@ -23,6 +26,9 @@ public interface ITensorOperand
 
     /// <summary>Two neighbouring 16 × 8 blocks of Wᵀ, of which the lane's part begins at <paramref name="at"/>.</summary>
     static abstract void LoadPair(ArrayView<uint> shared, int at, out WFragment first, out WFragment second);
+
+    /// <summary>The first of them.</summary>
+    static abstract void LoadOne(ArrayView<uint> shared, int at, out WFragment only);
 
     /// <summary>
     /// sum + x·w over the terms that count, the smallest first. Exact: the products of 16 inputs are summed from zero on the tensor cores, which cut sums off, and
@@ -106,7 +112,10 @@ public struct ExactBF16 : ITensorOperand
     public static int RowPieces => 2;
 
     /// <inheritdoc/>
-    public static int ColumnBlocks => 8;
+    public static int ColumnBlocks => 9;
+
+    /// <inheritdoc/>
+    public static int RowWarps => 1;
 
     /// <inheritdoc/>
     public static int Terms => 3;
@@ -122,6 +131,14 @@ public struct ExactBF16 : ITensorOperand
         Words4 words = Ptx.LoadMatrices(ref shared[at]);
         first = new WFragment { High0 = words.X, High1 = words.Y };
         second = new WFragment { High0 = words.Z, High1 = words.W };
+    }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadOne(ArrayView<uint> shared, int at, out WFragment only)
+    {
+        Words2 words = Ptx.LoadTwoMatrices(ref shared[at]);
+        only = new WFragment { High0 = words.X, High1 = words.Y };
     }
 
     /// <inheritdoc/>
@@ -144,7 +161,10 @@ public struct FastBF16 : ITensorOperand
     public static int RowPieces => 2;
 
     /// <inheritdoc/>
-    public static int ColumnBlocks => 8;
+    public static int ColumnBlocks => 9;
+
+    /// <inheritdoc/>
+    public static int RowWarps => 2;
 
     /// <inheritdoc/>
     public static int Terms => 1;
@@ -157,6 +177,10 @@ public struct FastBF16 : ITensorOperand
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void LoadPair(ArrayView<uint> shared, int at, out WFragment first, out WFragment second) =>
         ExactBF16.LoadPair(shared, at, out first, out second);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadOne(ArrayView<uint> shared, int at, out WFragment only) => ExactBF16.LoadOne(shared, at, out only);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -176,7 +200,10 @@ public struct ExactF16 : ITensorOperand
     public static int RowPieces => 2;
 
     /// <inheritdoc/>
-    public static int ColumnBlocks => 8;
+    public static int ColumnBlocks => 4;
+
+    /// <inheritdoc/>
+    public static int RowWarps => 1;
 
     /// <inheritdoc/>
     public static int Terms => 3;
@@ -196,6 +223,16 @@ public struct ExactF16 : ITensorOperand
         Split(words.Y, out first.High1, out first.Low1);
         Split(words.Z, out second.High0, out second.Low0);
         Split(words.W, out second.High1, out second.Low1);
+    }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadOne(ArrayView<uint> shared, int at, out WFragment only)
+    {
+        Words2 words = Ptx.LoadTwoMatrices(ref shared[at]);
+        only = default;
+        Split(words.X, out only.High0, out only.Low0);
+        Split(words.Y, out only.High1, out only.Low1);
     }
 
     /// <inheritdoc/>
@@ -228,7 +265,10 @@ public struct FastF16 : ITensorOperand
     public static int RowPieces => 2;
 
     /// <inheritdoc/>
-    public static int ColumnBlocks => 8;
+    public static int ColumnBlocks => 9;
+
+    /// <inheritdoc/>
+    public static int RowWarps => 2;
 
     /// <inheritdoc/>
     public static int Terms => 1;
@@ -244,6 +284,14 @@ public struct FastF16 : ITensorOperand
         Words4 words = Ptx.LoadMatrices(ref shared[at]);
         first = new WFragment { High0 = Round(words.X), High1 = Round(words.Y) };
         second = new WFragment { High0 = Round(words.Z), High1 = Round(words.W) };
+    }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadOne(ArrayView<uint> shared, int at, out WFragment only)
+    {
+        Words2 words = Ptx.LoadTwoMatrices(ref shared[at]);
+        only = new WFragment { High0 = Round(words.X), High1 = Round(words.Y) };
     }
 
     /// <inheritdoc/>
@@ -267,6 +315,9 @@ public struct ExactF32 : ITensorOperand
     public static int ColumnBlocks => 4;
 
     /// <inheritdoc/>
+    public static int RowWarps => 1;
+
+    /// <inheritdoc/>
     public static int Terms => 3;
 
     /// <inheritdoc/>
@@ -280,6 +331,11 @@ public struct ExactF32 : ITensorOperand
         first = TensorFragments.LoadFloat<ExactF32>(shared, at);
         second = TensorFragments.LoadFloat<ExactF32>(shared, at + TensorFragments.EightRows);
     }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadOne(ArrayView<uint> shared, int at, out WFragment only) =>
+        only = TensorFragments.LoadFloat<ExactF32>(shared, at);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -304,7 +360,10 @@ public struct FastF32 : ITensorOperand
     public static int RowPieces => 4;
 
     /// <inheritdoc/>
-    public static int ColumnBlocks => 4;
+    public static int ColumnBlocks => 8;
+
+    /// <inheritdoc/>
+    public static int RowWarps => 2;
 
     /// <inheritdoc/>
     public static int Terms => 1;
@@ -320,6 +379,11 @@ public struct FastF32 : ITensorOperand
         first = TensorFragments.LoadFloat<FastF32>(shared, at);
         second = TensorFragments.LoadFloat<FastF32>(shared, at + TensorFragments.EightRows);
     }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void LoadOne(ArrayView<uint> shared, int at, out WFragment only) =>
+        only = TensorFragments.LoadFloat<FastF32>(shared, at);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -5,7 +5,7 @@
 #                                                    Fails if it and the script have more than 60 MiB.
 # A native file is compiled for one instruction set. By default there are two on x64: kernelscope runs on every processor with AVX2 (x86-64-v3) and, on Linux, hands over to kernelscope-avx512
 # (x86-64-v4) beside it where the processor has AVX-512. Each works alone. INSTRUCTIONS makes one file instead, such as x86-64-v2 for processors without AVX2 (slow).
-# --check: afterwards, what they print as JSON must be what the ordinary build prints with the same vectors, and they must be as small, quick and frugal as bench/README.md says.
+# --check: afterwards, what they print as JSON and what their servers answer must be what the ordinary build gives with the same vectors, and they must be as small, quick and frugal as bench/README.md says.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [[ ${1:-} == --kit ]]; then
@@ -29,9 +29,9 @@ rid=${1:-linux-x64}
 out=${2:-artifacts/native}
 instructions=${3:-}
 
-publish() { # INSTRUCTIONS FILE
-  local folder="$out/.$2"
-  dotnet publish src/KernelScope.Cli -c Release -r "$rid" -p:PublishAot=true -p:PackAsTool=false ${1:+-p:IlcInstructionSet="$1"} -o "$folder" --nologo
+publish() { # INSTRUCTIONS FILE OPTION…
+  local folder="$out/.${2//\//.}"
+  dotnet publish src/KernelScope.Cli -c Release -r "$rid" -p:PublishAot=true -p:PackAsTool=false ${1:+-p:IlcInstructionSet="$1"} "${@:3}" -o "$folder" --nologo
   local name=kernelscope
   [[ -e "$folder/$name" ]] || name=kernelscope.exe
   mv "$folder/$name" "$out/${name/kernelscope/$2}"
@@ -48,6 +48,9 @@ fi
 ls -l "$out"
 
 if [[ -n $check ]]; then
+  # What the server costs: the same without it, with build outputs of its own.
+  mkdir -p "$out/without-server"
+  publish "${instructions:-x86-64-v3}" without-server/kernelscope -p:Web=false -p:ArtifactsPath="$PWD/artifacts/without-server-build"
   dotnet build src/KernelScope.Cli -c Release --nologo -v q
   tools/check-native.sh "$out"
 fi

@@ -10,7 +10,7 @@ namespace KernelScope.Bench.Ops;
 [SuppressMessage("Design", "CA1001", Justification = "The global cleanup disposes it.")]
 public class RowBenchmarks
 {
-    private const int Hidden = 2304, Heads = 8, KvHeads = 4, HeadDim = 256, Capacity = 4096;
+    private const int ModelDim = 2304, Heads = 8, KvHeads = 4, HeadDim = 256, Capacity = 4096;
 
     private readonly CpuDevice _device = new();
     private readonly List<IDisposable> _owned = [];
@@ -25,10 +25,10 @@ public class RowBenchmarks
     [GlobalSetup]
     public void Setup()
     {
-        _x = Random(Rows, Hidden);
-        _y = Random(Rows, Hidden);
-        _resid = Random(Rows, Hidden);
-        _gain = Random(1, Hidden);
+        _x = Random(Rows, ModelDim);
+        _y = Random(Rows, ModelDim);
+        _resid = Random(Rows, ModelDim);
+        _gain = Random(1, ModelDim);
         _qkv = Random(Rows, (Heads + (2 * KvHeads)) * HeadDim);
         _rope = Random(Capacity, HeadDim);
         _cache = new KvLayer(Random(KvHeads * Capacity, HeadDim), Random(KvHeads * Capacity, HeadDim), KvHeads, Capacity);

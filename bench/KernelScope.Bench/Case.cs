@@ -1,13 +1,14 @@
 using KernelScope.Devices;
+using KernelScope.Measuring;
 
 namespace KernelScope.Bench;
 
 /// <summary>Something to measure. Weights and peers are made when it is its turn, and given back after it.</summary>
 /// <param name="Name">Words by which <c>--filter</c> finds it.</param>
-/// <param name="Bound">The limit it is held against.</param>
+/// <param name="Bound">The limit it is held against; null: it shows seconds and its peers only.</param>
 /// <param name="Work">Bytes or operations of one run.</param>
 /// <param name="Prepare">Makes what takes part.</param>
-internal sealed record Case(string Name, Bound Bound, double Work, Func<Machine, Contest> Prepare)
+internal sealed record Case(string Name, Bound? Bound, double Work, Func<Machine, Contest> Prepare)
 {
     /// <summary>Accuracy of its products, which decides by what code they are made.</summary>
     public Precision Precision { get; init; }

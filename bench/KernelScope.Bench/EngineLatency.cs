@@ -3,6 +3,7 @@ using System.Diagnostics.Metrics;
 using System.Globalization;
 using KernelScope.Bench.Models;
 using KernelScope.Generation;
+using KernelScope.Measuring;
 using KernelScope.Model;
 using KernelScope.Runtime;
 
@@ -26,7 +27,7 @@ internal static class EngineLatency
     {
         using var folder = new WeightsFolder(
             Path.Combine(Path.GetTempPath(), $"kernelscope-engine-{Environment.ProcessId}"),
-                new ModelShape(2304, 9216, layers, 8, 4, 256, 256_000, 8192), keep: false);
+                ModelSizes.ConfigOf("gemma-2-2b") with { LayerCount = layers }, keep: false);
         var progress = new Progress();
         string name = $"2B's shape, {layers} layers, packed";
         return await MeasureAsync(() => folder.OpenPacked(null, progress, CancellationToken.None), name, packed: true)

@@ -91,7 +91,7 @@ internal static class EvaluationCost
     /// <summary>Multiply-adds a token of some layers and of the unembedding.</summary>
     private static double Work(Gemma2Config c, int layers) =>
         ((double)c.ModelDim * c.VocabSize)
-            + (layers * ((2.0 * (c.HeadCount + c.KvHeadCount) * c.HeadDim * c.ModelDim) + (3.0 * c.HiddenDim * c.ModelDim)));
+            + (layers * ((2.0 * (c.HeadCount + c.KvHeadCount) * c.HeadDim * c.ModelDim) + (3.0 * c.MlpDim * c.ModelDim)));
 
     /// <summary>A splice into the stream after a layer, or into what the layer adds to it last, needs the layers above only; behind the last layer, the final norm and the logits.</summary>
     private static int StartOf(SaeTarget target) =>

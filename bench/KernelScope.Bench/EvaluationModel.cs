@@ -2,6 +2,7 @@ using KernelScope.Bench.Models;
 using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Hooks;
+using KernelScope.Measuring;
 using KernelScope.Model;
 using KernelScope.Sae;
 
@@ -11,7 +12,7 @@ namespace KernelScope.Bench;
 internal sealed class EvaluationModel : IDisposable
 {
     private const int Dim = 1152;
-    private const int Hidden = 6912;
+    private const int Mlp = 6912;
     private const int Heads = 4;
     private const int KvHeads = 2;
     private const int HeadDim = 256;
@@ -19,15 +20,14 @@ internal sealed class EvaluationModel : IDisposable
     private const int Layers = 4;
     private const int Features = 16_384;
 
-    // A pre-activation is a sum of d products of values of the stream and uniform weights in ±Largest, whose deviation is Largest/√3; of 16,384 normal values 76 lie above 2.6 deviations.
+    // A pre-activation is a sum of d products of values of the stream and uniform weights in ±RandomValues.Largest, whose deviation is RandomValues.Largest/√3; of 16,384 normal values 76 lie above 2.6 deviations.
     private const double ActiveDeviations = 2.6;
-    private const float Largest = 0.025f;
     private readonly string _folder = Directory.CreateTempSubdirectory("kernelscope-bench-").FullName;
 
     /// <summary>Writes and opens both.</summary>
     public EvaluationModel(Device device, int length)
     {
-        RandomModel.Write(_folder, new ModelShape(Dim, Hidden, Layers, Heads, KvHeads, HeadDim, Vocabulary, 8192));
+        RandomModel.Write(_folder, ModelSizes.Create(Dim, Mlp, Layers, Heads, KvHeads, HeadDim, HeadDim) with { VocabSize = Vocabulary });
         Model = Gemma2Model.Open(device, _folder);
         Site = new HookPoint(KernelScope.Hooks.Site.ResidPost, (Layers / 2) - 1);
         string path = Path.Combine(_folder, SaeCheckpoint.ParamsName);
@@ -52,10 +52,10 @@ internal sealed class EvaluationModel : IDisposable
     private static void WriteSae(string path, double size)
     {
         float[] thresholds = new float[Features];
-        Array.Fill(thresholds, (float)(ActiveDeviations * size * Math.Sqrt(Dim / 3.0) * Largest));
+        Array.Fill(thresholds, (float)(ActiveDeviations * size * Math.Sqrt(Dim / 3.0) * RandomValues.Largest));
         using var writer = new NpzWriter(path);
-        writer.Add<float>("W_enc", RandomTensors.Values(Dim * Features, Largest), Dim, Features);
-        writer.Add<float>("W_dec", RandomTensors.Values((Dim * Features) + 1, Largest).AsSpan(1), Features, Dim);
+        writer.Add<float>("W_enc", RandomValues.Create(Dim * Features, RandomValues.Largest), Dim, Features);
+        writer.Add<float>("W_dec", RandomValues.Create((Dim * Features) + 1, RandomValues.Largest).AsSpan(1), Features, Dim);
         writer.Add<float>("b_enc", new float[Features], Features);
         writer.Add<float>("b_dec", new float[Dim], Dim);
         writer.Add<float>("threshold", thresholds, Features);

@@ -4,6 +4,7 @@ using System.Text.Json;
 using KernelScope.Cpu;
 using KernelScope.Files;
 using KernelScope.Hooks;
+using KernelScope.Measuring;
 using KernelScope.Model;
 using KernelScope.Training.Runs;
 
@@ -83,7 +84,7 @@ internal static class HarvestCost
                     TokensSha256 = "",
                     TokenCount = 0,
                     TokenizerSha256 = null,
-                    Sites = [new SiteRecord(HookPoint.Parse("resid_post.5"), checkpoint.Config.HiddenDim)],
+                    Sites = [new SiteRecord(HookPoint.Parse("resid_post.5"), checkpoint.Config.ModelDim)],
                     Saes = [],
                     Context = Context,
                     PadId = checkpoint.Config.PadId,

@@ -3,6 +3,7 @@ using KernelScope.Bench.Models;
 using KernelScope.Cpu;
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Measuring;
 
 namespace KernelScope.Bench;
 
@@ -17,7 +18,7 @@ internal sealed class Machine : IDisposable
         Cancellation = cancellation;
         Exact = new CpuDevice(options.Threads);
         Fast = new CpuDevice(options.Threads, Precision.Fast, Precision.Fast);
-        Limits = new Limits(options.Threads);
+        Limits = new CpuDeviceLimits(options.Threads);
         Weights = new WeightsFolder(options.Weights, Shape2B.Model, options.Keep);
     }
 
@@ -31,7 +32,7 @@ internal sealed class Machine : IDisposable
     /// <summary>The device in fast precision, SAEs included.</summary>
     public CpuDevice Fast { get; }
 
-    public Limits Limits { get; }
+    public CpuDeviceLimits Limits { get; }
 
     /// <summary>The whole model's weights.</summary>
     public WeightsFolder Weights { get; }
@@ -61,7 +62,7 @@ internal sealed class Machine : IDisposable
         {
             _tensors?.Dispose();
             _tensors = null;
-            _tensors = new RandomTensors(Options.Folder, tensors);
+            _tensors = RandomTensors.InFile(Options.Folder, tensors);
         }
 
         return _tensors;

@@ -1,3 +1,5 @@
+using KernelScope.Measuring;
+
 namespace KernelScope.Bench;
 
 /// <summary>A contestant's rounds.</summary>

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using KernelScope.Files;
 using KernelScope.Hooks;
+using KernelScope.Measuring;
 using KernelScope.Training.Runs;
 
 namespace KernelScope.Bench;
@@ -95,7 +96,7 @@ internal static class ReaderCost
             Shards = [.. Enumerable.Range(0, Shards).Select(n => new ShardRecord(n * Sequences, Sequences, Rows, new string('d', 64)))],
         };
         PlacedFile.Write(folder.PlanPath, plan.ToBytes());
-        float[] x = RandomTensors.Values(Rows * Width, 1);
+        float[] x = RandomValues.Create(Rows * Width, 1);
         for (int n = 0; n < Shards; n++)
         {
             using PlacedFile file = PlacedFile.Create(folder.At(RunFolder.Acts(site.Name, n)));

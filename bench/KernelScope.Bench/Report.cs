@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using KernelScope.Measuring;
 
 namespace KernelScope.Bench;
 
@@ -56,8 +57,8 @@ internal static class Report
         }
     }
 
-    private static string Share(Outcome outcome) => outcome is { Share: { } share, Limit: { } limit }
-        ? FormattableString.Invariant($"   of {Limits.Name(outcome.Case.Bound)} {share.Text}   ({limit.Median / 1e9:f1} G/s)")
+    private static string Share(Outcome outcome) => outcome is { Share: { } share, Limit: { } limit, Case.Bound: { } bound }
+        ? FormattableString.Invariant($"   of {CpuDeviceLimits.Name(bound)} {share.Text}   ({limit.Median / 1e9:f1} G/s)")
         : "";
 
     private static string Rate(Outcome outcome) =>
@@ -79,8 +80,8 @@ internal static class Report
             ["rounds"] = outcome.Rounds,
             ["work"] = outcome.Case.Work,
             ["tokens"] = outcome.Case.Tokens,
-            ["limit"] = outcome.Limit is { } limit
-                ? new JsonObject { ["name"] = Limits.Name(outcome.Case.Bound), ["per_second"] = Json(limit) } : null,
+            ["limit"] = outcome is { Limit: { } limit, Case.Bound: { } bound }
+                ? new JsonObject { ["name"] = CpuDeviceLimits.Name(bound), ["per_second"] = Json(limit) } : null,
             ["seconds"] = Json(outcome.Ours.Seconds),
             ["share"] = outcome.Share is { } share ? Json(share) : null,
             ["readings"] = readings,

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using KernelScope.Measuring;
 
 namespace KernelScope.Bench;
 
@@ -96,7 +97,7 @@ internal sealed class Rounds
     private void OneRound()
     {
         Thread.Sleep(RestMilliseconds);
-        double? limit = _machine.Limits.Measure(_case.Bound);
+        double? limit = _case.Bound is Bound bound ? _machine.Limits.Measure(bound) : null;
         double seconds = Seconds(_contest.Ours);
         double[] figures = [.. _contest.Figures.Select(f => f.Read())];
         double[] theirs = [.. _peers.Select(p => Seconds(p.Contestant))];
@@ -122,13 +123,13 @@ internal sealed class Rounds
 
     private Outcome Outcome()
     {
-        if (_limits.Count == 0 && _case.Bound != Bound.None)
-            _contest.Notes.Add($"{Limits.Name(_case.Bound)}: this machine has no instruction for it");
+        if (_limits.Count == 0 && _case.Bound is Bound bound)
+            _contest.Notes.Add($"{CpuDeviceLimits.Name(bound)}: this machine has no instruction for it");
         return new Outcome(
             _case,
             Done,
-            _limits.Count > 0 ? Spread.Of(_limits) : null,
-            _shares.Count > 0 ? Spread.Of(_shares) : null,
+            Spread.OfAny(_limits),
+            Spread.OfAny(_shares),
             new Standing(_contest.Ours.Name, Spread.Of(_ours), new Spread(1, 1, 1)),
             [.. _peers.Select(
                 p => new Standing(p.Contestant.Name, Spread.Of(p.Seconds), Spread.Of([.. p.Seconds.Select((s, r) => s / _ours[r])])))],

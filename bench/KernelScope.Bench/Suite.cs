@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using KernelScope.Bench.Cases;
 using KernelScope.Bench.Peers;
 using KernelScope.Devices;
+using KernelScope.Measuring;
 
 namespace KernelScope.Bench;
 
@@ -83,11 +84,11 @@ internal static class Suite
         Console.WriteLine(
             $"exact: {machine.Path(Precision.Exact)}; fast: {machine.Path(Precision.Fast)}; {options.Threads} threads, "
                 + $"{options.Rounds} rounds; ratios: median (minimum to maximum)");
-        foreach (Bound bound in (ReadOnlySpan<Bound>)[Bound.Bandwidth, Bound.Float32, Bound.BFloat16])
+        foreach (Bound bound in (ReadOnlySpan<Bound>)[Bound.Bandwidth, Bound.Peak, Bound.Bf16Peak])
         {
             string Of(int threads) => machine.Limits.Measure(bound, threads) is double limit
                 ? (limit / 1e9).ToString("f1", CultureInfo.InvariantCulture) + " G/s" : "not there: this machine has no instruction for it";
-            Console.WriteLine($"{Limits.Name(bound),-16} one core {Of(1)}, {options.Threads} threads {Of(options.Threads)}");
+            Console.WriteLine($"{CpuDeviceLimits.Name(bound),-16} one core {Of(1)}, {options.Threads} threads {Of(options.Threads)}");
         }
     }
 }

@@ -38,6 +38,7 @@ internal static class Failure
         {
             UsageException => (ExitCode.Usage, exception.Message),
             OperationCanceledException => (ExitCode.Interrupted, "interrupted."),
+            InsufficientMemoryException => (ExitCode.Failed, exception.Message),
             OutOfMemoryException => (ExitCode.Failed, "there is not enough memory for this."),
             _ when IsExpected(exception) => (ExitCode.Failed, Sentence(exception)),
             _ => (ExitCode.Failed, "this is a defect of kernelscope " +

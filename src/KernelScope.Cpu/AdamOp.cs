@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 using KernelScope.Devices;
 
 namespace KernelScope.Cpu;
@@ -86,13 +87,23 @@ internal static unsafe class AdamOp<S, V>
 
     private static void Decay(float* v, int count, float decay)
     {
-        for (int j = 0; j < count; j++)
+        int j = 0;
+        for (V all = S.All(decay); j + S.Lanes <= count; j += S.Lanes)
+            S.Store(S.Multiply(all, S.Load(v + j)), v + j);
+        for (; j < count; j++)
             v[j] *= decay;
     }
 
     private static void Multiply(float* p, int count, double factor)
     {
-        for (int j = 0; j < count; j++)
+        int j = 0;
+        for (Vector256<double> all = Vector256.Create(factor); j + 8 <= count; j += 8)
+        {
+            Vector256<float> values = Vector256.Load(p + j);
+            Vector256.Narrow(Vector256.WidenLower(values) * all, Vector256.WidenUpper(values) * all).Store(p + j);
+        }
+
+        for (; j < count; j++)
             p[j] = (float)(p[j] * factor);
     }
 }

@@ -30,14 +30,14 @@ internal static unsafe class LinearOps<S, V>
     public static void GatedGelu(void* argument, int unit, int worker)
     {
         var job = (LinearJob*)argument;
-        int hidden = job->Product.Outputs / 2;
+        int half = job->Product.Outputs / 2;
         int width = job->Product.UnitOutputs;
         int first = unit * width;
-        int count = Math.Min(width, hidden - first);
+        int count = Math.Min(width, half - first);
         float* gate = job->Product.OwnScratch(worker);
         float* up = gate + ((long)job->Product.Rows * width);
         ProductKernels<S, V>.Range(&job->Product, worker, first, count, gate, width);
-        ProductKernels<S, V>.Range(&job->Product, worker, hidden + first, count, up, width);
+        ProductKernels<S, V>.Range(&job->Product, worker, half + first, count, up, width);
         for (int t = 0; t < job->Product.Rows; t++)
             Gate(gate + ((long)t * width), up + ((long)t * width), job->Y + (t * job->Stride) + first, count);
     }

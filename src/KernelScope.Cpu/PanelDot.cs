@@ -24,11 +24,11 @@ internal static unsafe class PanelDot<S, V>
     // With more rows, narrow vectors take a compact panel from a widened copy: each pass over it would take its codes apart again.
     private const int StreamedRows = 8;
 
-    // Bytes from what is computed with to what is prefetched; measured best of 1 to 16 kB.
-    private const int AheadBytes = 4096;
-
-    /// <summary>Outputs of a tile: the whole panel with AVX-512, a part of it with narrower vectors.</summary>
+    /// <summary>Outputs of a tile of several rows: the whole panel with AVX-512, a part of it with narrower vectors.</summary>
     private static int Columns => 2 * S.Lanes;
+
+    /// <summary>Outputs of a tile of so many rows.</summary>
+    private static int Width(int rows) => rows <= 2 && S.Lanes < 16 ? 2 * Columns : Columns;
 
     /// <summary>Some outputs of all rows. <paramref name="pairs"/> is memory for a widened block.</summary>
     public static void Range<E>(Product* product, StoredMatrix* part, uint* pairs, int first, int count, float* y, long stride)
@@ -85,8 +85,10 @@ internal static unsafe class PanelDot<S, V>
         where E : struct, IPanelElement
     {
         // These take float32 as fast as memory gives it, and are up to 1.2 times as slow with prefetches of ours beside the processor's own.
-        if (E.IsWide && rows <= 4 && (rows > 1 || S.Lanes < 16))
+        if (E.IsWide && (S.Lanes < 16 ? rows == 1 : rows is > 1 and <= 4))
             return PrefetchTo.Nothing;
+        if (E.IsWide && S.Lanes < 16)
+            return PrefetchTo.NextBlock;
         return rows > TileRows<E>() ? PrefetchTo.Near : PrefetchTo.Passing;
     }
 
@@ -120,52 +122,53 @@ internal static unsafe class PanelDot<S, V>
         where E : struct, IPanelElement
     {
         int rows = product->Rows, tiles = (rows + TileRows<E>() - 1) / TileRows<E>(), height = (rows + tiles - 1) / tiles;
+        int passes = tiles * (PanelLayout.Outputs / Width(height)), pass = 0;
         long xStride = product->XStride;
         for (int t = 0; t < rows; t += height)
         {
             float* x = product->X + (t * xStride) + firstInput, sums = y + (t * stride);
-            int here = Math.Min(height, rows - t);
-            if (here <= 2 && S.Lanes < 16)
+            int here = Math.Min(height, rows - t), width = Width(here);
+            for (int j = 0; j < PanelLayout.Outputs; j += width, pass++)
             {
-                Broad<E>(here, block, x, xStride, inputs, scale, sums, stride, firstInput > 0, t == 0 ? ahead : PrefetchTo.Nothing);
-                continue;
+                var next = new PanelPrefetch(ahead, pass, passes, block, inputs / E.GroupInputs, E.GroupBytes);
+                byte* w = block + (j * sizeof(float));
+                if (width > Columns)
+                    Broad<E>(here, w, x, xStride, inputs, scale, sums + j, stride, firstInput > 0, next);
+                else
+                    Tile<E>(here, w, x, xStride, inputs, scale, sums + j, stride, firstInput > 0, next);
             }
-
-            for (int j = 0; j < PanelLayout.Outputs; j += Columns)
-                Tile<E>(here, block + (j * sizeof(float)), x, xStride, inputs, scale, sums + j, stride,
-                    firstInput > 0, t + j == 0 ? ahead : PrefetchTo.Nothing);
         }
     }
 
     private static void Tile<E>(int rows, byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add,
-        PrefetchTo ahead)
+        PanelPrefetch next)
         where E : struct, IPanelElement
     {
         switch (rows)
         {
             case 1:
-                Tile<E, OneRow>(w, x, xStride, inputs, scale, y, stride, add, ahead);
+                Tile<E, OneRow>(w, x, xStride, inputs, scale, y, stride, add, next);
                 break;
             case 2:
-                Tile<E, TwoRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
+                Tile<E, TwoRows>(w, x, xStride, inputs, scale, y, stride, add, next);
                 break;
             case 3:
-                Tile<E, ThreeRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
+                Tile<E, ThreeRows>(w, x, xStride, inputs, scale, y, stride, add, next);
                 break;
             case 4:
-                Tile<E, FourRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
+                Tile<E, FourRows>(w, x, xStride, inputs, scale, y, stride, add, next);
                 break;
             case 5:
-                Tile<E, FiveRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
+                Tile<E, FiveRows>(w, x, xStride, inputs, scale, y, stride, add, next);
                 break;
             case 6:
-                Tile<E, SixRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
+                Tile<E, SixRows>(w, x, xStride, inputs, scale, y, stride, add, next);
                 break;
             case 7:
-                Tile<E, SevenRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
+                Tile<E, SevenRows>(w, x, xStride, inputs, scale, y, stride, add, next);
                 break;
             default:
-                Tile<E, EightRows>(w, x, xStride, inputs, scale, y, stride, add, ahead);
+                Tile<E, EightRows>(w, x, xStride, inputs, scale, y, stride, add, next);
                 break;
         }
     }
@@ -174,7 +177,7 @@ internal static unsafe class PanelDot<S, V>
     // Inlined into the switch, this is too much for the compiler's budget, and accumulators travel through memory.
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static void Tile<E, T>(byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add,
-        PrefetchTo ahead)
+        PanelPrefetch next)
         where E : struct, IPanelElement
         where T : struct, IRowCount
     {
@@ -184,10 +187,7 @@ internal static unsafe class PanelDot<S, V>
         byte* end = w + ((long)(inputs / E.GroupInputs) * E.GroupBytes);
         for (; w < end; w += E.GroupBytes, x += E.GroupInputs)
         {
-            if (ahead == PrefetchTo.Passing)
-                Prefetch.Passing(w + AheadBytes, E.GroupBytes);
-            else if (ahead == PrefetchTo.Near)
-                Prefetch.Near(w + AheadBytes, E.GroupBytes);
+            next.Issue(w, E.GroupBytes);
             Step<E, T>(w, 0, x, xStride, ref a00, ref a01, ref a10, ref a11, ref a20, ref a21, ref a30, ref a31, ref a40, ref a41, ref a50,
                 ref a51, ref a60, ref a61, ref a70, ref a71);
             if (E.GroupInputs == 8)
@@ -244,22 +244,18 @@ internal static unsafe class PanelDot<S, V>
 
     /// <summary>One row or two: their tiles are four vectors wide, so that as many chains of multiply-adds run side by side.</summary>
     private static void Broad<E>(int rows, byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add,
-        PrefetchTo ahead)
+        PanelPrefetch next)
         where E : struct, IPanelElement
     {
-        for (int j = 0; j < PanelLayout.Outputs; j += 4 * S.Lanes)
-        {
-            byte* part = w + (j * sizeof(float));
-            if (rows == 1)
-                Broad<E, OneRow>(part, x, xStride, inputs, scale, y + j, stride, add, j == 0 ? ahead : PrefetchTo.Nothing);
-            else
-                Broad<E, TwoRows>(part, x, xStride, inputs, scale, y + j, stride, add, j == 0 ? ahead : PrefetchTo.Nothing);
-        }
+        if (rows == 1)
+            Broad<E, OneRow>(w, x, xStride, inputs, scale, y, stride, add, next);
+        else
+            Broad<E, TwoRows>(w, x, xStride, inputs, scale, y, stride, add, next);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static void Broad<E, T>(byte* w, float* x, long xStride, int inputs, float scale, float* y, long stride, bool add,
-        PrefetchTo ahead)
+        PanelPrefetch next)
         where E : struct, IPanelElement
         where T : struct, IRowCount
     {
@@ -267,8 +263,7 @@ internal static unsafe class PanelDot<S, V>
         byte* end = w + ((long)(inputs / E.GroupInputs) * E.GroupBytes);
         for (; w < end; w += E.GroupBytes)
         {
-            if (ahead == PrefetchTo.Passing)
-                Prefetch.Passing(w + AheadBytes, E.GroupBytes);
+            next.Issue(w, E.GroupBytes);
             for (int pair = 0; pair < E.GroupInputs / 2; pair++, x += 2)
                 Pair<E, T>(w, pair, x, xStride, ref a0, ref a1, ref a2, ref a3, ref b0, ref b1, ref b2, ref b3);
         }

@@ -14,6 +14,9 @@ internal enum PrefetchTo
 
     /// <summary><see cref="Prefetch.Near"/>.</summary>
     Near,
+
+    /// <summary>The block behind the one that is read, at several places of it at once, by every pass over this one its share: memory gives more to several streams than to one, and works on while a pass finds all in a cache.</summary>
+    NextBlock,
 }
 
 /// <summary>Cache lines of a block of memory that will be needed next, prefetched in small portions while something else computes.</summary>

@@ -13,7 +13,7 @@ public sealed partial class CudaDevice
     public const int FewRows = 8;
 
     /// <summary>
-    /// Tokens of one call of a session that is not told otherwise: products of 2,304 outputs then make 288 tiles, for which a GPU has some 132 multiprocessors; of 256 tokens it would be 36.
+    /// Tokens of one call of a session that is not told otherwise: products of 2,304 outputs then make 256 tiles, for which a GPU has some 132 multiprocessors; of 256 tokens it would be 32.
     /// </summary>
     public const int PreferredChunkLength = 2048;
 
@@ -23,7 +23,7 @@ public sealed partial class CudaDevice
     /// <summary>Values of a row that a block of <c>split</c> takes.</summary>
     private const int SplitColumns = 1024;
 
-    /// <summary>Rows of a tile of products; pieces of a matrix have a multiple of them.</summary>
+    /// <summary>Pieces of a matrix have a multiple of these rows: a tile of products in exact, half of one in fast.</summary>
     private const int RowStep = 64;
 
     /// <summary>Rows of x whose logits are made at once by <see cref="CrossEntropyCore"/>.</summary>

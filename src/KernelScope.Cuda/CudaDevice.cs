@@ -21,6 +21,9 @@ public sealed partial class CudaDevice : Device
     /// <summary>The oldest device that has kernels.</summary>
     internal const int OldestCapability = 75;
 
+    // Raised by every change of the order of a sum in any kernel: files that hold results (runs, journals, checkpoints) are then not continued with other bits.
+    private const int OrderOfSums = 1;
+
     private readonly KernelTable _kernels;
     private readonly LaunchQueue _queue;
     private readonly Scratch _scratch;
@@ -71,7 +74,7 @@ public sealed partial class CudaDevice : Device
 
     /// <inheritdoc/>
     public override string Arithmetic => $"sm_{Description.ComputeCapability}, tensor cores {(HasTensorCores ? "on" : "off")}, " +
-        $"SAEs {Options.SaePrecision}";
+        $"sums {OrderOfSums}, SAEs {Options.SaePrecision}";
 
     /// <summary>How it computes.</summary>
     public CudaDeviceOptions Options { get; }

@@ -37,5 +37,5 @@ internal static class ModelSites
     /// <summary>Values in a row at a point.</summary>
     public static int WidthOf(Gemma2Config config, HookPoint point) =>
         point.Width(
-            config.ModelDim, config.HeadCount * config.HeadDim, config.KvHeadCount * config.HeadDim, config.HiddenDim, config.VocabSize);
+            config.ModelDim, config.HeadCount * config.HeadDim, config.KvHeadCount * config.HeadDim, config.MlpDim, config.VocabSize);
 }

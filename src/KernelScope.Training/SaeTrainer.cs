@@ -1,3 +1,5 @@
+using System.Numerics;
+using System.Runtime.InteropServices;
 using KernelScope.Devices;
 
 namespace KernelScope.Training;
@@ -202,7 +204,10 @@ public sealed class SaeTrainer : IDisposable
     private static void Divide(Span<float> values, double scale)
     {
         float divisor = (float)scale;
-        foreach (ref float value in values)
+        Span<Vector<float>> vectors = MemoryMarshal.Cast<float, Vector<float>>(values);
+        foreach (ref Vector<float> vector in vectors)
+            vector /= divisor;
+        foreach (ref float value in values[(vectors.Length * Vector<float>.Count)..])
             value /= divisor;
     }
 

@@ -74,7 +74,7 @@ internal sealed class TrainingStep : IDisposable
             throw;
         }
 
-        Sparsity = new SparsityControl(options);
+        Sparsity = new SparsityControl(options, parameters.IsTranscoder);
         Fired = new int[width];
         _nearCounts = new int[width];
         _host = new float[Math.Max(width, Math.Max(_batch, outputs))];

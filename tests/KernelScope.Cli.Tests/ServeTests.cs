@@ -188,6 +188,17 @@ public sealed class ServeTests
         Assert.Contains("begins a limerick", Program.Run("features", "She loved the river", "--dense", "--labels",
             folder.At("out.jsonl")).Output, StringComparison.Ordinal);
         Program.Run("labels", "search", "girl", "--labels", folder.At("none")).AssertFailed(1, "there is no such file or folder of labels");
+        string odd = folder.Write("odd.jsonl", """
+            {"modelId":"demo","layer":"../..","index":"1","description":"x"}
+            {"modelId":"demo","layer":"3-s","index":"1","description":"x"}
+            """u8.ToArray());
+        Outcome some = Program.Run("labels", "import", odd, "--out-dir", folder.At("some"));
+        Assert.Equal(0, some.ExitCode);
+        Assert.Contains(
+            $"1 entry is not a label; the first: {odd}, line 1: '../..' cannot be the name", some.Error, StringComparison.Ordinal);
+        Assert.Equal([folder.At("some/demo/3-s.labels")], Directory.GetFiles(folder.At("some"), "*", SearchOption.AllDirectories));
+        if (OperatingSystem.IsLinux())
+            Program.Run("labels", "import", "/dev/zero").AssertFailed(1, "/dev/zero: this is a device; a file or folder");
         Outcome empty = Program.Run("labels", "import", folder.Write("bad.jsonl", "{}"u8.ToArray()));
         Assert.Equal(1, empty.ExitCode);
         Assert.Contains("modelId is missing", empty.Error, StringComparison.Ordinal);

@@ -88,14 +88,15 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
         }
     }
 
-    /// <summary>Those of one site share a reader; one diverges, and the process is killed: each has the bytes that it has alone.</summary>
+    /// <summary>Those of one site share a reader and an evaluation; one diverges, and the process is killed: each has the bytes that it has
+    /// alone.</summary>
     [Fact]
     public void Together_each_has_the_bytes_that_it_has_alone()
     {
         using var folder = new TempFolder();
         string suite = Write(folder, Two.Replace("\"steps\": 40", "\"steps\": 60", StringComparison.Ordinal)
             .Replace("[0.002, 0.02]", "[0.002, 0.02, 1e30]", StringComparison.Ordinal));
-        string[] arguments = ["suite", suite, "--from", _run.Path, "--no-model", "--checkpoint-every", "20"];
+        string[] arguments = ["suite", suite, "--from", _run.Path, "--checkpoint-every", "20"];
         Assert.Equal(1, Program.Run([.. arguments, "--out", folder.At("alone")]).ExitCode);
         using (Process process = Program.Start(new ProcessStartInfo(Program.Host, ["exec", Program.Assembly, .. arguments, "--together",
             "4", "--out", folder.At("together")])))

@@ -35,7 +35,9 @@ public class TargetL0Tests
     [Fact]
     public void The_sparsity_moves_by_the_rule()
     {
-        var control = new SparsityControl(Steered(TrainingActivation.JumpRelu, 8) with { Steps = 1000, SparsityWarmUp = 100 });
+        TrainingOptions options = Steered(TrainingActivation.JumpRelu, 8) with { Steps = 1000, SparsityWarmUp = 100 };
+        Assert.Equal(0.015 / 8, new SparsityControl(options, isTranscoder: true).Value);
+        var control = new SparsityControl(options, isTranscoder: false);
         Assert.Equal(0.3 / 8, control.Value);
         Assert.Equal(0.15 / 8, control.At(50));
         control.Learn(99, 40);

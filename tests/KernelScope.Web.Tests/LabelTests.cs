@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.IO.Compression;
 using System.Text;
 using KernelScope.Evaluation;
@@ -75,6 +76,87 @@ public sealed class LabelTests : IDisposable
         File.WriteAllText(path, "{}");
         string message = Assert.Throws<InvalidDataException>(() => FeatureLabels.Load([path])).Message;
         Assert.Equal($"{path}: it is not gzip, or damaged, or its end is missing.", message);
+    }
+
+    [SkippableTheory]
+    [InlineData("/dev/zero", "a device")]
+    [InlineData("pipe.jsonl", "a pipe")]
+    [InlineData("pipe.labels", "a pipe")]
+    public async Task What_never_ends_is_refused_without_being_read(string name, string kind)
+    {
+        Skip.IfNot(OperatingSystem.IsLinux(), "only Linux says what is not a file");
+        string path = Path.Combine(_folder, name);
+        if (kind == "a pipe")
+        {
+            using Process make = Process.Start("mkfifo", path);
+            await make.WaitForExitAsync();
+        }
+
+        Task<InvalidDataException> refused = Task.Run(() => Assert.Throws<InvalidDataException>(() => FeatureLabels.Load([path])));
+        string message = (await refused.WaitAsync(TimeSpan.FromSeconds(30))).Message;
+        Assert.Equal($"{path}: this is {kind}; a file or folder of labels was expected.", message);
+    }
+
+    [Fact]
+    public void A_line_without_an_end_is_refused_by_its_number()
+    {
+        string path = Path.Combine(_folder, "long.jsonl");
+        using (FileStream file = File.Create(path))
+        {
+            file.Write("\n\""u8);
+            file.SetLength((16 << 20) + 2);
+        }
+
+        string message = Assert.Throws<InvalidDataException>(() => FeatureLabels.Load([path])).Message;
+        Assert.Equal($"{path}: line 2 is longer than {16 << 20} bytes.", message);
+    }
+
+    [SkippableFact]
+    public void Links_in_a_circle_are_followed_once()
+    {
+        Skip.If(OperatingSystem.IsWindows(), "links need a right there");
+        string below = Directory.CreateDirectory(Path.Combine(_folder, "real", "below")).FullName;
+        for (int i = 0; i < 6; i++)
+            Directory.CreateSymbolicLink(Path.Combine(below, $"up{i}"), Path.Combine("..", "..", "real"));
+        Directory.CreateSymbolicLink(Path.Combine(_folder, "a"), "real");
+        FeatureLabels.Create([Label(7, "golden gate bridge")]).Save(below);
+        File.WriteAllText(Path.Combine(below, "more.jsonl"), """{"modelId":"m","layer":"4-s","index":"1","description":"x"}""");
+        Assert.Equal([7, 1], FeatureLabels.Load([_folder]).All.Select(l => l.Index));
+        Assert.Equal([7, 1], FeatureLabels.Load([_folder + Path.DirectorySeparatorChar]).All.Select(l => l.Index));
+    }
+
+    [Theory]
+    [InlineData("m", "../..", "'../..'")]
+    [InlineData("../..", "3-s", "'../..'")]
+    [InlineData("..", "3-s", "'..'")]
+    [InlineData("m", "a/b", "'a/b'")]
+    [InlineData("m", "a\\u0000b", "'a\\u0000b'")]
+    public void A_name_that_no_file_can_have_is_counted_where_files_are_written(string model, string source, string named)
+    {
+        string path = Path.Combine(_folder, "some.jsonl"), place = Path.Combine(_folder, "out", "place");
+        string bad = $$"""{"modelId":"{{model}}","layer":"{{source}}","index":"2","description":"y"}""";
+        File.WriteAllText(path, $$"""{"modelId":"m","layer":"3-s","index":"1","description":"x"}{{"\n"}}{{bad}}{{"\n"}}{{bad}}""");
+        FeatureLabels read = FeatureLabels.LoadToSave([path], null, default);
+        Assert.Equal((1, 2), (read.All.Count, read.Rejected));
+        Assert.Equal(
+            $"{path}, line 2: {named} cannot be the name of a file of labels, which has letters, digits, '.', '_' and '-' only.",
+            read.FirstRejected);
+        read.Save(place);
+        Assert.Equal([path, Path.Combine(place, "m", "3-s.labels")],
+            Directory.EnumerateFiles(_folder, "*", SearchOption.AllDirectories).OrderDescending(StringComparer.Ordinal));
+        // Where they are only read, a name is a name.
+        Assert.Equal((3, 0), (FeatureLabels.Load([path]).All.Count, FeatureLabels.Load([path]).Rejected));
+    }
+
+    [Fact]
+    public void A_stored_table_whose_names_no_file_can_have_is_counted_too()
+    {
+        string path = Path.Combine(_folder, "table.labels");
+        LabelFile.Write(path, LabelTable.Create("../m", "3-s", [Label(1, "x")]));
+        File.WriteAllText(Path.Combine(_folder, "good.jsonl"), """{"modelId":"m","layer":"3-s","index":"1","description":"x"}""");
+        FeatureLabels read = FeatureLabels.LoadToSave([_folder], null, default);
+        Assert.Equal((1, 1), (read.All.Count, read.Rejected));
+        Assert.StartsWith($"{path}: '../m' cannot be the name", read.FirstRejected, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -4,7 +4,7 @@ namespace KernelScope.PtxRun;
 
 /// <summary>What products of many rows should take on tensor cores: prefill of Gemma 2 2B and SAE encoders. Estimates; nothing here is measured.</summary>
 /// <remarks>
-/// A group makes 64 rows of a tile, a slice of 16 inputs at a time. For a slice a multiprocessor needs the most of: its tensor cores' cycles (the rate that <c>mma.sync</c> is assumed to
+/// A group of four warps makes a tile, a slice of 16 inputs at a time, a warp 64 rows of it. For a slice a multiprocessor needs the most of: its tensor cores' cycles (the rate that <c>mma.sync</c> is assumed to
 /// reach), its instructions at four a cycle, 128 bytes of shared memory a cycle, of which two groups of a multiprocessor reach three quarters (assumed), and its part of the rate that
 /// is reached of the L2 cache. The multiprocessor with most tiles ends last.
 /// </remarks>
@@ -12,16 +12,20 @@ internal static class ManyRows
 {
     private const double Overlap = 0.75;
 
-    private const int TileRows = 64, Slice = 16, Warps = 8, Chunk = 2048;
+    private const int WarpRows = 64, Slice = 16, Warps = 4, Chunk = 2048;
 
     /// <summary>Assumed: rate of bfloat16 <c>mma.sync</c> with sums in float32, and of reads from the L2 cache.</summary>
     private static readonly (string Name, int Multiprocessors, double Clock, double Peak, double Cache)[] Gpus =
         [("H100", 132, 1.755e9, 790e12, 5.5e12), ("H200", 132, 1.755e9, 790e12, 5.5e12), ("A100", 108, 1.41e9, 265e12, 4e12),
             ("4090", 128, 2.52e9, 150e12, 4.5e12)];
 
-    /// <summary>Instructions of the main loop, counted in the assembly for sm_90 (ptxas 11.8): plain, gated.</summary>
-    private static readonly (string Operand, int WeightBytes, int Terms, int Products, int Plain, int Gated)[] Operands =
-        [("bf16 exact", 2, 3, 3, 219, 213), ("bf16 fast", 2, 1, 1, 89, 88), ("f32 exact", 4, 3, 6, 275, 275)];
+    /// <summary>
+    /// Tiles of the kernels, columns of a warp's part, and instructions of the main loop, plain and gated, counted in the assembly for sm_90 (ptxas 11.8).
+    /// </summary>
+    private static readonly (string Operand, int WeightBytes, int Terms, int Products, int TileRows, int TileColumns, int WarpColumns,
+        int Plain, int Gated)[] Operands =
+        [("bf16 exact", 2, 3, 3, 64, 288, 72, 403, 403), ("bf16 fast", 2, 1, 1, 128, 144, 72, 154, 154),
+            ("f32 exact", 4, 3, 6, 64, 128, 32, 407, 403)];
 
     /// <summary>
     /// Attention on tensor cores with heads of 256: bytes of a value in the cache, terms of a query, products, and instructions of a warp for a tile of 64 queries and 64 keys, counted in the
@@ -129,18 +133,17 @@ internal static class ManyRows
         int outputs, int inputs, bool gated, out string bound)
     {
         var o = Operands.First(x => x.Operand == operand);
-        int columns = o.WeightBytes == 2 ? 256 : 128;
-        double stage = (TileRows * Slice * 2.0 * o.Terms) + (columns * Slice * o.WeightBytes);
-        double read = Warps * ((32 * Slice * 2.0 * o.Terms) + (columns / 4.0 * Slice * o.WeightBytes));
+        double stage = (o.TileRows * Slice * 2.0 * o.Terms) + (o.TileColumns * Slice * o.WeightBytes);
+        double read = Warps * ((WarpRows * Slice * 2.0 * o.Terms) + (o.WarpColumns * Slice * o.WeightBytes));
         (string What, double Cycles)[] limits =
         [
-            ("tensor cores", 2.0 * TileRows * columns * Slice * o.Products / (g.Peak / g.Multiprocessors / g.Clock) / Overlap),
+            ("tensor cores", 2.0 * o.TileRows * o.TileColumns * Slice * o.Products / (g.Peak / g.Multiprocessors / g.Clock) / Overlap),
             ("instructions", Warps / 4.0 * (gated ? o.Gated : o.Plain) / Overlap),
             ("shared memory", (stage + read) / 128 / Overlap),
             ("L2 cache", stage * g.Multiprocessors * g.Clock / g.Cache),
         ];
         (string what, double cycles) = limits.MaxBy(l => l.Cycles);
-        int tiles = (int)(Math.Ceiling(outputs / (double)columns) * Math.Ceiling(rows / (double)TileRows));
+        int tiles = (int)(Math.Ceiling(outputs / (double)o.TileColumns) * Math.Ceiling(rows / (double)o.TileRows));
         double most = Math.Ceiling(tiles / (double)g.Multiprocessors);
         bound = what + (tiles / (most * g.Multiprocessors) < 0.95 ? string.Create(CultureInfo.InvariantCulture,
             $", {tiles} tiles for {g.Multiprocessors} multiprocessors") : "");

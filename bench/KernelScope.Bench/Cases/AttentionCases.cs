@@ -1,6 +1,7 @@
 using KernelScope.Bench.Peers;
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Measuring;
 
 namespace KernelScope.Bench.Cases;
 
@@ -26,7 +27,7 @@ internal static class AttentionCases
             keys += Seen(position + t, window);
         (Bound bound, double work) = rows == 1
             ? (Bound.Bandwidth, keys * Shape2B.KvHeads * Shape2B.HeadDim * 2 * sizeof(float))
-            : (Bound.Float32, keys * Shape2B.Heads * Shape2B.HeadDim * 4);
+            : (Bound.Peak, keys * Shape2B.Heads * Shape2B.HeadDim * 4);
         string kind = window > 0 ? "sliding" : "global";
         return new Case($"attend {rows} at {position} {kind} exact", bound, work, machine => Prepare(machine, rows, position, window));
     }
@@ -34,8 +35,8 @@ internal static class AttentionCases
     private static Contest Prepare(Machine machine, int rows, int position, int window)
     {
         int capacity = position + rows;
-        float[] keys = RandomTensors.Values(Shape2B.KvHeads * capacity * Shape2B.HeadDim, 1), values = [.. keys.Reverse()];
-        float[] queries = RandomTensors.Values(rows * Shape2B.Z, 1);
+        float[] keys = RandomValues.Create(Shape2B.KvHeads * capacity * Shape2B.HeadDim, 1), values = [.. keys.Reverse()];
+        float[] queries = RandomValues.Create(rows * Shape2B.Z, 1);
         var ours = new OurAttention(machine.Exact, queries, keys, values, rows, position, window);
         var contest = new Contest(ours.Contestant("KernelScope"));
         contest.Own(ours);

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using KernelScope.Bench.Models;
 using KernelScope.Cpu.Packing;
 using KernelScope.Cpu.Panels;
+using KernelScope.Measuring;
 using KernelScope.Model;
 
 namespace KernelScope.Bench.Cases;
@@ -13,14 +14,14 @@ internal static class BatchCases
 
     public static IEnumerable<Case> All(Options options)
     {
-        ModelShape shape = Shape2B.Model with { Layers = options.Layers };
-        double operations = 2 * Sequences * ((shape.Layers * shape.LayerWeights) + ((double)shape.Vocabulary * shape.Dim));
-        yield return new Case($"batch decode {Sequences} sequences {shape.Layers}-layers bf16 exact packed", Bound.Float32, operations,
+        Gemma2Config shape = Shape2B.Model with { LayerCount = options.Layers };
+        double operations = 2 * Sequences * ((shape.LayerCount * ModelSizes.LayerWeights(shape)) + ((double)shape.VocabSize * shape.ModelDim));
+        yield return new Case($"batch decode {Sequences} sequences {shape.LayerCount}-layers bf16 exact packed", Bound.Peak, operations,
             machine => Decode(machine, shape))
         { Tokens = Sequences };
     }
 
-    private static Contest Decode(Machine machine, ModelShape shape)
+    private static Contest Decode(Machine machine, Gemma2Config shape)
     {
         var steps = new Steps(machine, shape);
         var contest = new Contest(new Contestant("KernelScope", steps.Run, steps.Logits));
@@ -39,10 +40,10 @@ internal static class BatchCases
         private readonly CancellationToken _cancellation;
         private double _seconds;
 
-        public Steps(Machine machine, ModelShape shape)
+        public Steps(Machine machine, Gemma2Config shape)
         {
             _cancellation = machine.Cancellation;
-            machine.Progress.Show($"writing and packing {shape.Layers} layers in {_folder}");
+            machine.Progress.Show($"writing and packing {shape.LayerCount} layers in {_folder}");
             RandomModel.Write(_folder, shape, cancellation: _cancellation);
             Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(_folder);
             string panels = Path.Combine(_folder, "layers" + PanelFile.Extension);
@@ -53,7 +54,7 @@ internal static class BatchCases
             _alone = _model.NewSession();
             machine.Progress.Show($"feeding {Sequences + 1} prompts of {PromptTokens} tokens");
             foreach (Session session in _together.Append(_alone))
-                session.Prefill(OurModel.Ids(PromptTokens, shape.Vocabulary), cancellationToken: _cancellation);
+                session.Prefill(OurModel.Ids(PromptTokens, shape.VocabSize), cancellationToken: _cancellation);
             _batch = [.. _together.Select((s, n) => new SessionTokens(s, new int[] { 5 + n }))];
         }
 

@@ -1,5 +1,6 @@
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Measuring;
 
 namespace KernelScope.Bench.Cases;
 
@@ -15,7 +16,7 @@ internal static class Forms
     /// <summary>The limit and the work: reading the weights for a few rows, multiplying for many.</summary>
     public static (Bound Bound, double Work) Cost(double weights, DType type, Precision precision, int rows) => rows < 32
         ? (Bound.Bandwidth, weights * type.ByteSize())
-        : (precision == Precision.Exact ? Bound.Float32 : Bound.BFloat16, 2 * weights * rows);
+        : (precision == Precision.Exact ? Bound.Peak : Bound.Bf16Peak, 2 * weights * rows);
 
     /// <summary>Exact results over bfloat16 weights are measured beside both forms of a peer: the one of the same memory, and the one of the same accuracy.</summary>
     public static DType[] PeerTypes(DType type, Precision precision, int rows) => (type, precision) switch

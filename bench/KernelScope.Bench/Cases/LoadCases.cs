@@ -1,4 +1,5 @@
 using KernelScope.Bench.Models;
+using KernelScope.Measuring;
 
 namespace KernelScope.Bench.Cases;
 
@@ -6,7 +7,7 @@ namespace KernelScope.Bench.Cases;
 internal static class LoadCases
 {
     public static IEnumerable<Case> All() => Enum.GetValues<LoadFrom>()
-        .Select(from => new Case($"load {(from == LoadFrom.Pack ? "and pack" : from.ToString().ToLowerInvariant())}", Bound.None, 0,
+        .Select(from => new Case($"load {(from == LoadFrom.Pack ? "and pack" : from.ToString().ToLowerInvariant())}", null, 0,
         machine => Prepare(machine, from)));
 
     private static Contest Prepare(Machine machine, LoadFrom from)
@@ -21,7 +22,7 @@ internal static class LoadCases
         var contest = new Contest(Contestant.Program("KernelScope", Load));
         contest.Figures.Add(new Figure("opened", "s", () => cost.Opened));
         contest.Figures.Add(new Figure("peak memory", "GiB", () => cost.PeakBytes / (double)(1L << 30)));
-        contest.Figures.Add(new Figure("peak memory over weights", "", () => cost.PeakBytes / (2 * weights.Shape.Weights)));
+        contest.Figures.Add(new Figure("peak memory over weights", "", () => cost.PeakBytes / (2 * ModelSizes.Weights(weights.Shape))));
         return contest;
 
         double Load()

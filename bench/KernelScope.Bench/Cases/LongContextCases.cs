@@ -2,6 +2,7 @@ using KernelScope.Bench.Models;
 using KernelScope.Cpu.Packing;
 using KernelScope.Cpu.Panels;
 using KernelScope.Devices;
+using KernelScope.Measuring;
 using KernelScope.Model;
 
 namespace KernelScope.Bench.Cases;
@@ -17,20 +18,20 @@ internal static class LongContextCases
 
     public static IEnumerable<Case> All()
     {
-        ModelShape shape = Shape2B.TwoLayers;
+        Gemma2Config shape = Shape2B.TwoLayers;
         foreach (Precision precision in (Precision[])[Precision.Exact, Precision.Fast])
         {
             foreach (bool packed in (bool[])[false, true])
             {
                 string form = $"bf16 {Forms.Name(precision)}{(packed ? " packed" : "")}";
                 foreach (int tokens in (int[])[2048, 8192])
-                    yield return new Case($"two-layers prefill {tokens} {form}", precision == Precision.Exact ? Bound.Float32
-                        : Bound.BFloat16, shape.PrefillOperations(tokens),
+                    yield return new Case($"two-layers prefill {tokens} {form}", precision == Precision.Exact ? Bound.Peak
+                        : Bound.Bf16Peak, Shape2B.Prefill(shape, tokens),
                         machine => Prefill(machine, precision, packed, tokens))
                     { Precision = precision, Tokens = tokens };
                 if (precision == Precision.Exact)
-                    yield return new Case($"two-layers decode at {Late} {form}", Bound.Bandwidth, DecodeTokens * shape.DecodeBytes(
-                        (Late + shape.Window) / 2.0), machine => Decode(machine, packed))
+                    yield return new Case($"two-layers decode at {Late} {form}", Bound.Bandwidth, DecodeTokens * Shape2B.Decode(shape, Late),
+                        machine => Decode(machine, packed))
                     { Tokens = DecodeTokens };
             }
         }
@@ -39,7 +40,7 @@ internal static class LongContextCases
     private static Contest Prefill(Machine machine, Precision precision, bool packed, int tokens)
     {
         TwoLayers layers = new(machine.Device(precision), packed, tokens);
-        int[] ids = OurModel.Ids(tokens, Shape2B.TwoLayers.Vocabulary);
+        int[] ids = OurModel.Ids(tokens, Shape2B.TwoLayers.VocabSize);
         var contest = new Contest(new Contestant("KernelScope", () => layers.Model.Prefill(ids, machine.Cancellation),
             layers.Model.Logits));
         contest.Own(layers);
@@ -51,14 +52,14 @@ internal static class LongContextCases
         TwoLayers layers = new(machine.Exact, packed, DecodeContext);
         try
         {
-            int[] ids = OurModel.Ids(Late, Shape2B.TwoLayers.Vocabulary);
+            int[] ids = OurModel.Ids(Late, Shape2B.TwoLayers.VocabSize);
             machine.Progress.Show($"feeding {Late} tokens");
             layers.Model.Prefill(ids, machine.Cancellation);
             var contest = new Contest(new Contestant("KernelScope",
                 () => layers.Model.Decode(ids.AsSpan(0, DecodeTokens), machine.Cancellation), layers.Model.Logits));
             contest.Own(layers);
             if (layers.Model.PackedBytes is long bytes)
-                contest.Figures.Add(Figure.Packed(bytes, 2 * Shape2B.TwoLayers.Weights));
+                contest.Figures.Add(Figure.Packed(bytes, 2 * ModelSizes.Weights(Shape2B.TwoLayers)));
             return contest;
         }
         catch

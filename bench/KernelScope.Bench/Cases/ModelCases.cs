@@ -3,6 +3,7 @@ using KernelScope.Bench.Peers;
 using KernelScope.Cpu;
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Measuring;
 
 namespace KernelScope.Bench.Cases;
 
@@ -22,11 +23,11 @@ internal static class ModelCases
             {
                 string form = $"bf16 {Forms.Name(precision)}{(packed ? " packed" : "")}";
                 yield return new Case($"model decode {form}", Bound.Bandwidth,
-                    DecodeTokens * Shape2B.Model.DecodeBytes((DecodeContext + 1) / 2.0),
+                    DecodeTokens * Shape2B.Decode(Shape2B.Model, DecodeContext / 2),
                     machine => Decode(machine, precision, packed))
                 { Precision = precision, Tokens = DecodeTokens };
-                yield return new Case($"model prefill {PromptTokens} {form}", precision == Precision.Exact ? Bound.Float32
-                    : Bound.BFloat16, Shape2B.Model.PrefillOperations(PromptTokens),
+                yield return new Case($"model prefill {PromptTokens} {form}", precision == Precision.Exact ? Bound.Peak
+                    : Bound.Bf16Peak, Shape2B.Prefill(Shape2B.Model, PromptTokens),
                     machine => Prefill(machine, precision, packed))
                 { Precision = precision, Tokens = PromptTokens };
             }
@@ -40,7 +41,7 @@ internal static class ModelCases
         var contest = new Contest(new Contestant("KernelScope", Run, model.Logits));
         contest.Own(model);
         if (model.PackedBytes is long bytes)
-            contest.Figures.Add(Figure.Packed(bytes, 2 * Shape2B.Model.Weights));
+            contest.Figures.Add(Figure.Packed(bytes, 2 * ModelSizes.Weights(Shape2B.Model)));
         Torch.Join(contest, machine, () =>
         {
             var theirs = contest.Own(new TorchModel(machine.Weights.Open(machine.Progress, machine.Cancellation), DecodeContext));
@@ -64,7 +65,7 @@ internal static class ModelCases
         var contest = new Contest(new Contestant("KernelScope", () => model.Prefill(ids, machine.Cancellation), model.Logits));
         contest.Own(model);
         if (model.PackedBytes is long bytes)
-            contest.Figures.Add(Figure.Packed(bytes, 2 * Shape2B.Model.Weights));
+            contest.Figures.Add(Figure.Packed(bytes, 2 * ModelSizes.Weights(Shape2B.Model)));
         Torch.Join(contest, machine, () =>
         {
             var theirs = contest.Own(new TorchModel(machine.Weights.Open(machine.Progress, machine.Cancellation), PromptTokens));

@@ -1,4 +1,5 @@
 using KernelScope.Devices;
+using KernelScope.Measuring;
 
 namespace KernelScope.Bench.Cases;
 
@@ -23,14 +24,14 @@ internal sealed class OurLayers : IDisposable
         _layers = [.. Enumerable.Range(0, layers).Select(l => (Of($"{l}.qkv"), Of($"{l}.o"), Of($"{l}.gate_up"), Of($"{l}.down")))];
         _logits = logits ? Of("logits") : null;
         Rows = rows;
-        X = RandomTensors.Values(rows * Shape2B.Hidden, 1);
-        Z = RandomTensors.Values(rows * Shape2B.Z, 1);
+        X = RandomValues.Create(rows * Shape2B.ModelDim, 1);
+        Z = RandomValues.Create(rows * Shape2B.Z, 1);
         _x = device.Mat(X, rows);
         _z = device.Mat(Z, rows);
         _qkv = device.CreateMat(rows, Shape2B.Qkv, "qkv");
-        _branch = device.CreateMat(rows, Shape2B.Hidden, "branch");
+        _branch = device.CreateMat(rows, Shape2B.ModelDim, "branch");
         _mlp = device.CreateMat(rows, Shape2B.Mlp, "mlp");
-        _last = device.CreateMat(rows, Shape2B.Hidden, "last");
+        _last = device.CreateMat(rows, Shape2B.ModelDim, "last");
         _result = logits ? device.CreateMat(rows, Shape2B.Vocab, "logits") : _last;
     }
 

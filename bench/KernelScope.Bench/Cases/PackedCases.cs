@@ -1,5 +1,6 @@
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Measuring;
 
 namespace KernelScope.Bench.Cases;
 
@@ -10,7 +11,7 @@ internal static class PackedCases
     {
         foreach ((DType type, Precision precision) in Forms.All)
         {
-            double weights = (options.Layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.Hidden);
+            double weights = (options.Layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.ModelDim);
             yield return new Case($"decode {options.Layers}-layers+logits products {type.Name()} {Forms.Name(precision)} packed",
                 Bound.Bandwidth, weights * type.ByteSize(),
                 machine => Layers(machine, type, precision, 1, options.Layers, logits: true))

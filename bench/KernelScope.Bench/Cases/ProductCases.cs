@@ -1,6 +1,7 @@
 using KernelScope.Bench.Peers;
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Measuring;
 using TorchSharp;
 
 namespace KernelScope.Bench.Cases;
@@ -10,10 +11,10 @@ internal static class ProductCases
 {
     private static readonly (string Name, int Inputs, int Outputs, double Weights)[] Products =
     [
-        ("qkv", Shape2B.Hidden, Shape2B.Qkv, (double)Shape2B.Hidden * Shape2B.Qkv),
-        ("o", Shape2B.Z, Shape2B.Hidden, (double)Shape2B.Hidden * Shape2B.Z),
-        ("gate_up", Shape2B.Hidden, Shape2B.Mlp, 2.0 * Shape2B.Hidden * Shape2B.Mlp),
-        ("down", Shape2B.Mlp, Shape2B.Hidden, (double)Shape2B.Hidden * Shape2B.Mlp),
+        ("qkv", Shape2B.ModelDim, Shape2B.Qkv, (double)Shape2B.ModelDim * Shape2B.Qkv),
+        ("o", Shape2B.Z, Shape2B.ModelDim, (double)Shape2B.ModelDim * Shape2B.Z),
+        ("gate_up", Shape2B.ModelDim, Shape2B.Mlp, 2.0 * Shape2B.ModelDim * Shape2B.Mlp),
+        ("down", Shape2B.Mlp, Shape2B.ModelDim, (double)Shape2B.ModelDim * Shape2B.Mlp),
     ];
 
     public static IEnumerable<Case> All(Options options)
@@ -38,7 +39,7 @@ internal static class ProductCases
         {
             Device device = machine.Device(precision);
             RandomTensors tensors = machine.Tensors(Shape2B.LayerTensors("0", type));
-            float[] values = RandomTensors.Values(rows * inputs, 1);
+            float[] values = RandomValues.Create(rows * inputs, 1);
             Mat x = device.Mat(values, rows), y = device.CreateMat(rows, outputs, "y");
             Weight weight = device.CreateWeight(name, new WeightPart(tensors[$"0.{name}"]));
             var contest = new Contest(new Contestant("KernelScope", () => Run(device, name, x, weight, y), () => device.Read(y)));
@@ -82,7 +83,7 @@ internal static class ProductCases
     /// <summary>One token: what 26 layers cost is seen on fewer, as long as they are far larger than the caches.</summary>
     private static Case Decode(DType type, Precision precision, int layers)
     {
-        double weights = (layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.Hidden);
+        double weights = (layers * Shape2B.LayerWeights) + ((double)Shape2B.Vocab * Shape2B.ModelDim);
         return new Case($"decode {layers}-layers+logits products {type.Name()} {Forms.Name(precision)}", Bound.Bandwidth,
             weights * type.ByteSize(), machine => Several(machine, type, precision, 1, layers, logits: true))
         { Precision = precision };

@@ -1,6 +1,7 @@
 using KernelScope.Bench.Peers;
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Measuring;
 
 namespace KernelScope.Bench.Cases;
 
@@ -43,15 +44,15 @@ internal static class SaeCases
 
     private static Case Encode(string width, int features, float threshold, DType type, Precision precision, int rows, bool packed)
     {
-        (Bound bound, double work) = Forms.Cost((double)Shape2B.Hidden * features, type, precision, rows);
+        (Bound bound, double work) = Forms.Cost((double)Shape2B.ModelDim * features, type, precision, rows);
         return new Case($"encode {width} {type.Name()} {rows} {Forms.Name(precision)}{(packed ? " packed" : "")}", bound, work, machine =>
         {
             Device device = machine.Device(precision);
-            RandomTensors tensors = machine.Tensors(new TensorInfo("w_enc", type, [Shape2B.Hidden, features]),
-                new TensorInfo("w_dec", type, [1, Shape2B.Hidden]));
-            float[] values = RandomTensors.Values(rows * Shape2B.Hidden, 1), bias = RandomTensors.Values(features, 0.01f);
+            RandomTensors tensors = machine.Tensors(new TensorInfo("w_enc", type, [Shape2B.ModelDim, features]),
+                new TensorInfo("w_dec", type, [1, Shape2B.ModelDim]));
+            float[] values = RandomValues.Create(rows * Shape2B.ModelDim, 1), bias = RandomValues.Create(features, 0.01f);
             Mat x = device.Mat(values, rows), b = device.Mat(bias, 1), theta = device.Mat([.. Enumerable.Repeat(threshold, features)], 1),
-                zero = device.CreateMat(1, Shape2B.Hidden, "b_dec");
+                zero = device.CreateMat(1, Shape2B.ModelDim, "b_dec");
             Weight encoder = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true) { Pack = packed }),
                 none = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));
             var sae = new SaeParameters(encoder, b, theta, none, zero);
@@ -103,15 +104,15 @@ internal static class SaeCases
     private static Case Decode(string width, int features, DType type, int rows)
     {
         // Of F features, rows of A random ones hold F·(1 − (1 − A/F)^rows) different ones on average.
-        double read = features * (1 - Math.Pow(1 - ((double)ActiveFeatures / features), rows)) * Shape2B.Hidden * type.ByteSize();
+        double read = features * (1 - Math.Pow(1 - ((double)ActiveFeatures / features), rows)) * Shape2B.ModelDim * type.ByteSize();
         return new Case($"sparse-decode {width} {type.Name()} {rows} exact", Bound.Bandwidth, read, machine =>
         {
             Device device = machine.Exact;
             CodeList[] sets = [.. Enumerable.Range(0, rows > 32 ? 2 : CodeSets).Select(seed => Codes(seed, features, rows))];
             RandomTensors tensors = machine.Tensors(new TensorInfo("w_enc", type, [1, features]),
-                new TensorInfo("w_dec", type, [features, Shape2B.Hidden]));
-            float[] bias = RandomTensors.Values(Shape2B.Hidden, 0.01f);
-            Mat one = device.CreateMat(1, features, "one"), b = device.Mat(bias, 1), y = device.CreateMat(rows, Shape2B.Hidden, "y");
+                new TensorInfo("w_dec", type, [features, Shape2B.ModelDim]));
+            float[] bias = RandomValues.Create(Shape2B.ModelDim, 0.01f);
+            Mat one = device.CreateMat(1, features, "one"), b = device.Mat(bias, 1), y = device.CreateMat(rows, Shape2B.ModelDim, "y");
             Weight none = device.CreateWeight("w_enc", new WeightPart(tensors["w_enc"], true)),
                 decoder = device.CreateWeight("w_dec", new WeightPart(tensors["w_dec"], true));
             var sae = new SaeParameters(none, one, one, decoder, b);

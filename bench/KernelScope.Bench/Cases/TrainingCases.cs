@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using KernelScope.Bench.Peers;
 using KernelScope.Devices;
+using KernelScope.Measuring;
 using KernelScope.Training;
 
 namespace KernelScope.Bench.Cases;
@@ -20,15 +21,15 @@ internal static class TrainingCases
     public static IEnumerable<Case> All()
     {
         yield return Step("", 576, 4096, 1024, ThresholdInDeviations);
-        yield return Step("", Shape2B.Hidden, 16_384, 4096, ThresholdInDeviations);
+        yield return Step("", Shape2B.ModelDim, 16_384, 4096, ThresholdInDeviations);
         yield return Step("first ", 576, 4096, 1024, FirstThresholdInDeviations);
-        yield return Step("first ", Shape2B.Hidden, 16_384, 4096, FirstThresholdInDeviations);
+        yield return Step("first ", Shape2B.ModelDim, 16_384, 4096, FirstThresholdInDeviations);
     }
 
     /// <summary>The work is that of the one dense product that a sparse step needs: what the rest takes shows as a lower share of the
     /// peak.</summary>
     private static Case Step(string which, int inputs, int width, int rows, double threshold) =>
-        new($"train {which}step {inputs} to {width} rows {rows} f32", Bound.Float32, 2.0 * rows * inputs * width, machine =>
+        new($"train {which}step {inputs} to {width} rows {rows} f32", Bound.Peak, 2.0 * rows * inputs * width, machine =>
         {
             var ours = new OurStep(machine.Exact, inputs, width, rows, threshold);
             var contest = new Contest(new Contestant("KernelScope", ours.Run, ours.Gradients));
@@ -73,7 +74,7 @@ internal static class TrainingCases
             _active = device.CreateCodes(width, "active features");
             _near = device.CreateCodes(width, "features near thresholds");
             // Uniform on both sides of 0: of a variance that makes a row a unit vector.
-            Rows = RandomTensors.Values(rows * inputs, (float)Math.Sqrt(3.0 / inputs));
+            Rows = RandomValues.Create(rows * inputs, (float)Math.Sqrt(3.0 / inputs));
             Decoder = _parameters.Read(_parameters.Decoder.Values);
             _x = device.CreateMat(rows, inputs, "x");
         }

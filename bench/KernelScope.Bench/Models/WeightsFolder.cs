@@ -2,6 +2,7 @@ using KernelScope.Bench.Peers;
 using KernelScope.Cpu;
 using KernelScope.Cpu.Packing;
 using KernelScope.Cpu.Panels;
+using KernelScope.Measuring;
 using KernelScope.Model;
 
 namespace KernelScope.Bench.Models;
@@ -10,7 +11,7 @@ namespace KernelScope.Bench.Models;
 /// The folder with the random weights of the whole model and what is made of them: written at most once, used again while valid, and removed at the end unless it is to be kept. A note in it says that
 /// it is ours: a folder that holds anything else is never written to or removed.
 /// </summary>
-internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : IDisposable
+internal sealed class WeightsFolder(string path, Gemma2Config shape, bool keep) : IDisposable
 {
     public const string NoteName = "kernelscope-bench.txt";
 
@@ -29,9 +30,10 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
     /// <summary>The folder.</summary>
     public string Path { get; } = System.IO.Path.GetFullPath(path);
 
-    public ModelShape Shape => shape;
+    public Gemma2Config Shape => shape;
 
-    private string Note => $"Random weights that KernelScope.Bench made, version 1; they can be deleted. Their shape:\n{shape.Config}";
+    private string Note =>
+        $"Random weights that KernelScope.Bench made, version 1; they can be deleted. Their shape:\n{RandomModel.ConfigText(shape)}";
 
     /// <summary>Opens the weights, which are written first if they are not there.</summary>
     /// <exception cref="IOException">The folder holds something else, or there is no room for the weights.</exception>
@@ -42,7 +44,7 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
         {
             Remove(PanelsName);
             Remove(GgufName);
-            Require(2 * shape.Weights, "weights");
+            Require(2 * ModelSizes.Weights(shape), "weights");
             RandomModel.Write(Path, shape, share => progress.Show($"writing random weights to {Path}", share), cancellation);
         }
 
@@ -61,7 +63,7 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
             string panels = At(PanelsName);
             if (!Uses(store, checkpoint, panels))
             {
-                Require(2 * shape.Weights, "packed weights");
+                Require(2 * ModelSizes.Weights(shape), "packed weights");
                 ModelPanels.Write(checkpoint, panels, new Told(share => progress.Show($"packing the weights to {panels}", share)),
                     cancellation);
                 Uses(store, checkpoint, panels);
@@ -83,7 +85,7 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
         using Gemma2Checkpoint checkpoint = Open(progress, cancellation);
         if (!File.Exists(path))
         {
-            Require(2 * shape.Weights, "weights as GGUF");
+            Require(2 * ModelSizes.Weights(shape), "weights as GGUF");
             progress.Show($"writing {path}");
             GgufWriter.Write(path, shape, checkpoint, cancellation);
         }
@@ -99,7 +101,7 @@ internal sealed class WeightsFolder(string path, ModelShape shape, bool keep) : 
         try
         {
             using Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open(Path);
-            return checkpoint.TotalBytes > 2 * shape.Weights;
+            return checkpoint.TotalBytes > 2 * ModelSizes.Weights(shape);
         }
         catch (InvalidDataException)
         {

@@ -1,6 +1,5 @@
 using System.Buffers.Binary;
 using System.Text;
-using KernelScope.Bench.Models;
 using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Numerics;
@@ -22,7 +21,7 @@ internal sealed class GgufWriter
     private GgufWriter(Stream stream) => _stream = stream;
 
     /// <summary>Writes the file, which appears when it is whole.</summary>
-    public static void Write(string path, ModelShape shape, Gemma2Checkpoint checkpoint, CancellationToken cancellation)
+    public static void Write(string path, Gemma2Config shape, Gemma2Checkpoint checkpoint, CancellationToken cancellation)
     {
         using AtomicFile file = AtomicFile.Create(path);
         var writer = new GgufWriter(file.Stream);
@@ -61,19 +60,20 @@ internal sealed class GgufWriter
 
     private static long Aligned(long bytes) => (bytes + Alignment - 1) / Alignment * Alignment;
 
-    private void Header(ModelShape shape, (string Name, TensorView Tensor)[] tensors)
+    private void Header(Gemma2Config shape, (string Name, TensorView Tensor)[] tensors)
     {
         (string Name, object Value)[] settings =
         [
             ("general.architecture", "gemma2"), ("general.name", "random"),
-            ("gemma2.context_length", shape.Context), ("gemma2.embedding_length", shape.Dim), ("gemma2.block_count", shape.Layers),
-                ("gemma2.feed_forward_length", shape.Hidden),
-            ("gemma2.attention.head_count", shape.Heads), ("gemma2.attention.head_count_kv", shape.KvHeads),
+            ("gemma2.context_length", shape.ContextLength), ("gemma2.embedding_length", shape.ModelDim),
+                ("gemma2.block_count", shape.LayerCount),
+                ("gemma2.feed_forward_length", shape.MlpDim),
+            ("gemma2.attention.head_count", shape.HeadCount), ("gemma2.attention.head_count_kv", shape.KvHeadCount),
                 ("gemma2.attention.key_length", shape.HeadDim), ("gemma2.attention.value_length", shape.HeadDim),
-            ("gemma2.attention.layer_norm_rms_epsilon", ModelShape.NormEpsilon),
-                ("gemma2.attn_logit_softcapping", ModelShape.AttentionSoftcap),
-            ("gemma2.final_logit_softcapping", ModelShape.FinalSoftcap), ("gemma2.attention.sliding_window", shape.Window),
-                ("gemma2.vocab_size", shape.Vocabulary),
+            ("gemma2.attention.layer_norm_rms_epsilon", shape.NormEpsilon),
+                ("gemma2.attn_logit_softcapping", shape.AttentionSoftcap),
+            ("gemma2.final_logit_softcapping", shape.FinalSoftcap), ("gemma2.attention.sliding_window", shape.SlidingWindow),
+                ("gemma2.vocab_size", shape.VocabSize),
             ("tokenizer.ggml.model", "no_vocab"),
         ];
         Write(Magic);

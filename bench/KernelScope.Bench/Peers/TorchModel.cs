@@ -87,7 +87,7 @@ internal sealed class TorchModel : IDisposable
     private Tensor Mlp(Tensor x, Layer layer)
     {
         Tensor both = functional.linear(x, layer.GateUp);
-        Tensor gate = both.narrow(-1, 0, _config.HiddenDim), up = both.narrow(-1, _config.HiddenDim, _config.HiddenDim);
+        Tensor gate = both.narrow(-1, 0, _config.MlpDim), up = both.narrow(-1, _config.MlpDim, _config.MlpDim);
         return functional.linear(functional.gelu(gate, TorchSharp.Modules.GELU.Approximate.tanh).mul_(up), layer.Down);
     }
 

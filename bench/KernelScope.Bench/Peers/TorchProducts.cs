@@ -1,5 +1,6 @@
 using KernelScope.Bench.Cases;
 using KernelScope.Files;
+using KernelScope.Measuring;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
 

@@ -3,6 +3,7 @@ using KernelScope.Cuda;
 using KernelScope.Devices;
 using KernelScope.Files;
 using KernelScope.Hooks;
+using KernelScope.Measuring;
 using KernelScope.Model;
 
 namespace KernelScope.Cli;
@@ -63,8 +64,7 @@ internal sealed class BenchCases : IDisposable
 
     private Device Device => _model.Device;
 
-    private OpCost HeadCost => OpCost.Linear(1, _model.Config.ModelDim, _model.Config.VocabSize,
-        _elementBytes * _model.Config.ModelDim * _model.Config.VocabSize);
+    private OpCost HeadCost => ModelSizes.Head(_model.Config, _elementBytes);
 
     public void Dispose()
     {
@@ -98,9 +98,9 @@ internal sealed class BenchCases : IDisposable
             // An SAE is exact in either precision.
             (Bound peak, int products) = ArithmeticOf(rows, type, Precision.Exact);
             _all.Add(new BenchCase($"sae_{name}_encode_{rows}", rows, peak, products, encode, false,
-                () => BenchClock.Seconds(Device, () => Device.SaeEncode(input, sae, codes))));
+                () => Clock.Seconds(Device, () => Device.SaeEncode(input, sae, codes))));
             _all.Add(new BenchCase($"sae_{name}_decode_{rows}", rows, Bound.Peak, 1, decode, false,
-                () => BenchClock.Seconds(Device, () => Device.SaeDecode(codes, sae, output))));
+                () => Clock.Seconds(Device, () => Device.SaeDecode(codes, sae, output))));
         }
     }
 
@@ -124,26 +124,17 @@ internal sealed class BenchCases : IDisposable
         return kept;
     }
 
-    /// <summary>The least that a step of the whole model's layers must do; norms and the stream between them are small beside the matrices.</summary>
-    private OpCost LayersCost(int rows, int position)
-    {
-        Gemma2Config c = _model.Config;
-        double parameters = BenchShape.MatrixParameters(c);
-        OpCost sum = new(_layersOfModel * parameters * _elementBytes, 2 * _layersOfModel * parameters * rows);
-        for (int l = 0; l < _layersOfModel; l++)
-            sum += OpCost.Attend(rows, position, c.HeadCount, c.KvHeadCount, c.HeadDim, c.IsSliding(l % c.LayerCount) ? c.SlidingWindow
-                : 0, _model.CacheType);
-        return sum;
-    }
+    private OpCost LayersCost(int rows, int position) => ModelSizes.Layers(
+        _model.Config with { LayerCount = _layersOfModel }, rows, position, _elementBytes, _model.CacheType);
 
     private double Decode()
     {
         Run(PromptLength, LogitRows.None);
-        return Scaled(rows => BenchClock.Seconds(Device, () => _model.Forward(_tokens.AsSpan(0, 1), _session, rows, _cancellation),
+        return Scaled(rows => Clock.Seconds(Device, () => _model.Forward(_tokens.AsSpan(0, 1), _session, rows, _cancellation),
             MostDecoded));
     }
 
-    private double Prefill(int count) => Scaled(rows => BenchClock.Seconds(Device, () => Run(count, rows)));
+    private double Prefill(int count) => Scaled(rows => Clock.Seconds(Device, () => Run(count, rows)));
 
     /// <summary>A time of the whole model: as it runs, or that of the layers that there are, multiplied, and of the head.</summary>
     private double Scaled(Func<LogitRows, double> seconds)
@@ -151,7 +142,7 @@ internal sealed class BenchCases : IDisposable
         int layers = _model.Config.LayerCount;
         if (layers == _layersOfModel)
             return seconds(LogitRows.Last);
-        return (seconds(LogitRows.None) * _layersOfModel / layers) + BenchClock.Seconds(Device, Head);
+        return (seconds(LogitRows.None) * _layersOfModel / layers) + Clock.Seconds(Device, Head);
     }
 
     private void Head()

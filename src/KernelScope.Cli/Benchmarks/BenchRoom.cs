@@ -1,6 +1,7 @@
 using KernelScope.Cuda;
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Measuring;
 using KernelScope.Model;
 
 namespace KernelScope.Cli;
@@ -46,15 +47,15 @@ internal sealed class BenchRoom
     {
         long saes = 0;
         foreach (int features in widths)
-            saes += RandomTensors.BytesFor(RandomTensors.OfSae(config.ModelDim, features, _type));
+            saes += RandomTensors.BytesFor(RandomSae.Tensors(config.ModelDim, features, _type));
         // Inputs, and for each SAE its results; on a CUDA device codes keep room for the largest of every case.
         long activations = (1L + widths.Length) * rows * config.ModelDim * sizeof(float);
         long codes = _device is null ? 0 : 4L * widths.Length * _device.Options.WorkBytes;
         return
         [
-            ("weights", RandomTensors.BytesFor(RandomTensors.OfModel(config, _type))), ("SAEs", saes),
+            ("weights", RandomTensors.BytesFor(ModelSizes.Tensors(config, _type))), ("SAEs", saes),
             ("context", Session.BytesFor(config, prefill, _device?.PreferredChunk ?? 0)),
-            ("rows", activations + codes), ("bandwidth", _device is null ? BenchLimits.CpuBytes : 2 * BenchLimits.CopyBytes),
+            ("rows", activations + codes), ("bandwidth", _device is null ? CpuDeviceLimits.ReadBytes : 2 * DeviceLimits.CopyBytes),
         ];
     }
 }

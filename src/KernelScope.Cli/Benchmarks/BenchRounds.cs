@@ -1,17 +1,22 @@
 using System.Diagnostics;
+using KernelScope.Measuring;
 
 namespace KernelScope.Cli;
 
 /// <summary>Rounds through all cases, each timed right after its limit: what else runs on the machine disturbs them alike.</summary>
-internal sealed class BenchRounds(IReadOnlyList<BenchCase> cases, BenchLimits limits, CancellationToken cancellation)
+internal sealed class BenchRounds(IReadOnlyList<BenchCase> cases, DeviceLimits limits, CancellationToken cancellation)
 {
     /// <summary>Seconds after which a case is not timed again: thousands of rows on a few cores take as long for once as everything else together.</summary>
     private const double Enough = 10;
 
+    private readonly Dictionary<Bound, List<double>> _limits = Enum.GetValues<Bound>().ToDictionary(b => b, _ => new List<double>());
     private readonly List<double>[] _seconds = [.. cases.Select(_ => new List<double>())];
     private readonly List<double>[] _shares = [.. cases.Select(_ => new List<double>())];
     private readonly double[] _spent = new double[cases.Count];
     private readonly Bound[] _bounds = new Bound[cases.Count];
+
+    /// <summary>What a limit was beside the times that count; null if it was not measured.</summary>
+    public Spread? Limit(Bound bound) => Spread.OfAny(_limits[bound]);
 
     /// <summary>Runs them.</summary>
     public BenchCaseRow[] Run(int rounds, Progress progress)
@@ -42,12 +47,12 @@ internal sealed class BenchRounds(IReadOnlyList<BenchCase> cases, BenchLimits li
         // A limit that bounds nothing is worth knowing too.
         foreach ((Bound bound, double? value) in first)
         {
-            if (value is double measured && limits.Measured(bound) is null)
-                limits.Keep(bound, measured);
+            if (value is double measured && _limits[bound].Count == 0)
+                _limits[bound].Add(measured);
         }
 
-        return [.. cases.Select((one, c) => new BenchCaseRow(one.Name, one.Rows, Spread.Of(_seconds[c])!, one.Cost.Bytes, one.Cost.Flops,
-            Name(_bounds[c]), Spread.Of(_shares[c]), one.Scaled)
+        return [.. cases.Select((one, c) => new BenchCaseRow(one.Name, one.Rows, Spread.Of(_seconds[c]), one.Cost.Bytes, one.Cost.Flops,
+            Name(_bounds[c]), Spread.OfAny(_shares[c]), one.Scaled)
         {
             Times = _seconds[c].Count,
             Products = _bounds[c] == Bound.Bf16Peak ? one.Products : null,
@@ -83,7 +88,7 @@ internal sealed class BenchRounds(IReadOnlyList<BenchCase> cases, BenchLimits li
         _seconds[c].Add(taken);
         if (limit is not double most)
             return;
-        limits.Keep(_bounds[c], most);
+        _limits[_bounds[c]].Add(most);
         _shares[c].Add((_bounds[c] == Bound.Bandwidth ? one.Cost.Bytes : one.Cost.Flops * one.Products) / taken / most);
     }
 }

@@ -1,6 +1,7 @@
 using KernelScope.Cuda;
 using KernelScope.Devices;
 using KernelScope.Files;
+using KernelScope.Measuring;
 using KernelScope.Model;
 using KernelScope.Sae;
 
@@ -63,7 +64,7 @@ internal sealed class BenchSubject : IDisposable
     public static BenchSubject OfShape(Device device, string shape, int? layers, DType type, DType kv, Streams streams,
         CancellationToken cancellation)
     {
-        Gemma2Config whole = BenchShape.ConfigOf(shape);
+        Gemma2Config whole = ModelSizes.ConfigOf(shape);
         int asked = Math.Min(layers ?? (device is CudaDevice ? whole.LayerCount : DefaultCpuLayers), whole.LayerCount);
         var room = new BenchRoom(device, type);
         Gemma2Config config = whole with { LayerCount = asked };
@@ -83,7 +84,7 @@ internal sealed class BenchSubject : IDisposable
         return subject.Filled(() =>
         {
             using var progress = new Progress(streams, "Making random weights");
-            RandomTensors tensors = subject.Own(RandomTensors.Create($"(random {shape})", RandomTensors.OfModel(config, type), progress,
+            RandomTensors tensors = subject.Own(RandomTensors.InMemory($"(random {shape})", ModelSizes.Tensors(config, type), progress,
                 cancellation));
             var checkpoint = Gemma2Checkpoint.Open(new ModelFolder("(memory)"), config, ShardedTensors.OfFile(tensors.File));
             Gemma2Model model = subject.Own(Gemma2Model.Load(device, checkpoint, cancellationToken: cancellation));

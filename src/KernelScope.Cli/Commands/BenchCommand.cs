@@ -6,6 +6,7 @@ using KernelScope.Devices;
 using KernelScope.Devices.Reference;
 using KernelScope.Emulated;
 using KernelScope.Files;
+using KernelScope.Measuring;
 
 namespace KernelScope.Cli;
 
@@ -13,10 +14,13 @@ namespace KernelScope.Cli;
 internal sealed class BenchCommand : Verb
 {
     private const int DefaultRounds = 5;
+    private const string DemoShape = KernelScope.Demo.ModelName;
+    private static readonly string DefaultShape = ModelSizes.Released[0];
+    private static readonly string[] Shapes = [.. ModelSizes.Released, DemoShape];
     private readonly Option<string?> _shape = new("--shape")
     {
-        Description = $"Whose sizes: {string.Join(", ", BenchShape.Names)}. " +
-        $"Weights are random and made in memory; demo is the model inside. Default: {BenchShape.Default}, or demo on a device that is " +
+        Description = $"Whose sizes: {string.Join(", ", Shapes)}. " +
+        $"Weights are random and made in memory; demo is the model inside. Default: {DefaultShape}, or demo on a device that is " +
         "not made for speed.",
         HelpName = "SHAPE"
     };
@@ -47,8 +51,8 @@ internal sealed class BenchCommand : Verb
         common,
         surroundings)
     {
-        _shape.Validators.Add(r => Parsing.Require(r, _shape, v => BenchShape.Names.Contains(v), $"'{{0}}' is not a shape: there " +
-            $"are {string.Join(", ", BenchShape.Names)}."));
+        _shape.Validators.Add(r => Parsing.Require(r, _shape, v => Shapes.Contains(v), $"'{{0}}' is not a shape: there " +
+            $"are {string.Join(", ", Shapes)}."));
         _layers.Validators.Add(r => Parsing.Require(r, _layers, v => v >= 1, "--layers is {0}; it must be 1 or more."));
         _dtype.Validators.Add(r => Parsing.Require(r, _dtype, v => v is "bf16" or "f32",
             "'{0}' is not a type of weights: there are bf16 and f32."));
@@ -65,19 +69,20 @@ internal sealed class BenchCommand : Verb
         string? dtype = parsed.GetValue(_dtype);
         using Device device = Common.OpenDevice(parsed, Streams);
         bool isSlow = device is ReferenceDevice || device.Name == EmulatedDevices.Name;
-        string shape = parsed.GetValue(_shape) ?? (isSlow ? BenchShape.Demo : BenchShape.Default);
+        string shape = parsed.GetValue(_shape) ?? (isSlow ? DemoShape : DefaultShape);
         Check(shape, layers, dtype, device, isSlow);
 
         DType type = dtype == "f32" ? DType.F32 : DType.BF16;
-        using BenchSubject subject = shape == BenchShape.Demo
+        using BenchSubject subject = shape == DemoShape
             ? BenchSubject.OfDemo(device, isSlow, Common.KvOf(parsed), Cancellation)
             : BenchSubject.OfShape(device, shape, layers, type, Common.KvOf(parsed), Streams, Cancellation);
         int rounds = parsed.GetValue(_rounds);
-        using var limits = BenchLimits.Of(device);
+        using var limits = DeviceLimits.Create(device);
+        var measured = new BenchRounds(subject.Cases.All, limits, Cancellation);
         BenchCaseRow[] rows;
         using (var progress = new Progress(Streams, "Measuring"))
-            rows = new BenchRounds(subject.Cases.All, limits, Cancellation).Run(rounds, progress);
-        Spread? bandwidth = limits.Measured(Bound.Bandwidth);
+            rows = measured.Run(rounds, progress);
+        Spread? bandwidth = measured.Limit(Bound.Bandwidth);
         var result = new BenchResult(
             device.Name,
             device.Precision == Precision.Exact ? "exact" : "fast",
@@ -90,8 +95,8 @@ internal sealed class BenchCommand : Verb
             subject.LayersOfModel,
             rounds,
             new BenchLimitRow(limits.OfReads ? bandwidth : null, limits.OfReads ? null : bandwidth,
-            limits.Measured(Bound.Peak))
-            { Bf16Peak = limits.Measured(Bound.Bf16Peak) },
+            measured.Limit(Bound.Peak))
+            { Bf16Peak = measured.Limit(Bound.Bf16Peak) },
             rows);
         if (Common.JsonOf(parsed))
             JsonOutput.Write(Streams, result);
@@ -102,7 +107,7 @@ internal sealed class BenchCommand : Verb
 
     private static void Check(string shape, int? layers, string? dtype, Device device, bool isSlow)
     {
-        if (shape == BenchShape.Demo)
+        if (shape == DemoShape)
         {
             if (layers is not null || dtype is not null)
                 throw new UsageException("--layers and --dtype belong to random weights; the demo has its own.");
@@ -112,7 +117,7 @@ internal sealed class BenchCommand : Verb
         if (isSlow)
             throw new UsageException($"the {device.Name} device would take hours for {shape}: it shows what is computed, not how fast; " +
                 "give --shape demo.");
-        int whole = BenchShape.ConfigOf(shape).LayerCount;
+        int whole = ModelSizes.ConfigOf(shape).LayerCount;
         if (layers > whole)
             throw new UsageException($"--layers is {layers}; {shape} has {whole}.");
     }

@@ -256,9 +256,8 @@ internal sealed class DashCommand : Verb
 
     private int WriteFolder(ParseResult parsed, string path, DashboardInputs inputs, int[] features, Workbench bench)
     {
-        long context = !SourceAttribution.IsFor(inputs.Sae.Site) ? 0
-            : Session.BytesFor(inputs.Files.Config, inputs.Plan.Context, Cli.CommonOptions.ChunkOn(bench.DeviceName));
-        bench.Load(("weights", inputs.Files.WeightBytes), ("SAE", inputs.Sae.Bytes), ("context", context));
+        long context = SourceAttribution.IsFor(inputs.Sae.Site) ? bench.ContextBytes(inputs.Plan.Context) : 0;
+        bench.Load(bench.Weights, ("SAE", inputs.Sae.Bytes), ("context", context));
         DashFolderResult result = new FolderDashboards(inputs, Common.ThreadCountOf(parsed), Cancellation)
             .Write(path, features, bench.Model, inputs.Sae.Sae, ExportsOf(parsed), Streams);
         Streams.Error.WriteLine(

@@ -89,7 +89,7 @@ internal sealed class InspectCommand : Verb
         string keyHeads = string.Create(CultureInfo.InvariantCulture, $"({c.KvHeadCount} for keys and values)");
         FormattableString[] lines =
         [
-            $"{c.LayerCount} layers of width {c.ModelDim:N0}: {c.HeadCount} heads of {c.HeadDim} {keyHeads}, MLPs of {c.HiddenDim:N0}",
+            $"{c.LayerCount} layers of width {c.ModelDim:N0}: {c.HeadCount} heads of {c.HeadDim} {keyHeads}, MLPs of {c.MlpDim:N0}",
             $"vocabulary {c.VocabSize:N0}, context {c.ContextLength:N0} tokens, window {c.SlidingWindow:N0}",
             $"BOS {c.BosId}, EOS {string.Join(", ", c.EosIds)}, padding {c.PadId}",
             $"weights {ByteText.Of(files.WeightBytes)} in {result.Tensors.Count} tensors: {string.Join(", ", types)}",

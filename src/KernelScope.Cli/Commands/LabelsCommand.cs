@@ -79,10 +79,12 @@ internal sealed class LabelsCommand : Verb
         string? output = parsed.GetValue(_out);
         OutputPlaces.Require([("--out", output)], paths);
         string? model = Common.HasModel(parsed) ? LabelOption.ModelId(Common.ModelOf(parsed)) : null;
-        var labels = FeatureLabels.Load(paths, model, Cancellation);
+        string? folder = parsed.GetValue(_outFolder);
+        FeatureLabels labels = folder is null ? FeatureLabels.Load(paths, model, Cancellation)
+            : FeatureLabels.LoadToSave(paths, model, Cancellation);
         if (output is not null)
             Write(output, labels);
-        if (parsed.GetValue(_outFolder) is string folder)
+        if (folder is not null)
             Save(folder, labels);
         LabelSource[] sources = [.. labels.BySource
             .Select(t => new LabelSource(t.ModelId, t.Source, t.Count, t.Indexes.ToArray().Distinct().Count()))];

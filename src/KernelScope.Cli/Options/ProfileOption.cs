@@ -1,6 +1,7 @@
 using System.CommandLine;
 using KernelScope.Cpu;
 using KernelScope.Devices;
+using KernelScope.Measuring;
 using KernelScope.Model;
 using KernelScope.Sae;
 
@@ -55,7 +56,7 @@ internal sealed class ProfileOption
         {
             Streams streams = bench.Verb.Streams;
             streams.Output.Flush();
-            using var limits = BenchLimits.Of(profiled.Watched);
+            using var limits = DeviceLimits.Create(profiled.Watched);
             ProfileView.Print(streams.Error, profiled.Entries, new(limits.Measure(Bound.Bandwidth), limits.Measure(Bound.Peak)));
             if (profiled.Watched is CpuDevice cpu)
                 ProfileView.PrintKernels(streams.Error, cpu, profiled.Weights);

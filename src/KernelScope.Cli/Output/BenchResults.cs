@@ -1,18 +1,7 @@
 using System.Text.Json.Serialization;
+using KernelScope.Measuring;
 
 namespace KernelScope.Cli;
-
-/// <summary>Least, middle and largest of a number over the rounds.</summary>
-internal sealed record Spread(double Min, double Median, double Max)
-{
-    /// <summary>Of a list; null if it is empty.</summary>
-    public static Spread? Of(IReadOnlyCollection<double> values)
-    {
-        double[] sorted = [.. values.Order()];
-        return sorted.Length == 0 ? null : new Spread(sorted[0], (sorted[(sorted.Length - 1) / 2] + sorted[sorted.Length / 2]) / 2,
-            sorted[^1]);
-    }
-}
 
 /// <summary>The machine of a measurement.</summary>
 internal sealed record BenchMachine(string Os, string Architecture, int Cores, string Detail);

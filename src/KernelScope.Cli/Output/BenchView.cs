@@ -1,4 +1,5 @@
 using System.Globalization;
+using KernelScope.Measuring;
 
 namespace KernelScope.Cli;
 

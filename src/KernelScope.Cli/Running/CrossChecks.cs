@@ -4,6 +4,7 @@ using KernelScope.Cuda;
 using KernelScope.Devices;
 using KernelScope.Emulated;
 using KernelScope.Files;
+using KernelScope.Measuring;
 
 namespace KernelScope.Cli;
 
@@ -147,7 +148,7 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
                         return (double.NaN, Limit, $"feature {feature} of row {row} is active in one form only, and not near its " +
                             "threshold");
                     worst = Math.Max(worst, a == 0 || b == 0 ? 0
-                        : Math.Abs(a - b) / (Math.Sqrt(inputs / 3.0) * Math.Sqrt(inputs) * RandomTensors.Deviation));
+                        : Math.Abs(a - b) / (Math.Sqrt(inputs / 3.0) * Math.Sqrt(inputs) * RandomValues.Deviation));
                 }
             }
         }
@@ -217,12 +218,12 @@ internal sealed class CrossChecks(CudaDevice device, int repeats, Progress progr
     /// <summary>‖x‖·‖w‖ of random inputs and weights; of a gated product its square, for two such sums are multiplied.</summary>
     private static double Size(Weight weight, bool gated)
     {
-        double size = Math.Sqrt(weight.Columns / 3.0) * Math.Sqrt(weight.Columns) * RandomTensors.Deviation;
+        double size = Math.Sqrt(weight.Columns / 3.0) * Math.Sqrt(weight.Columns) * RandomValues.Deviation;
         return gated ? size * Math.Max(size, 1) : size;
     }
 
     private RandomTensors Weights((int Outputs, int Inputs) shape) =>
-        RandomTensors.Create("(random weights)", [new TensorInfo("w", DType.BF16, [shape.Outputs, shape.Inputs])], new Progress<double>(),
+        RandomTensors.InMemory("(random weights)", [new TensorInfo("w", DType.BF16, [shape.Outputs, shape.Inputs])], new Progress<double>(),
         cancellation);
 
     private static bool SameBits(ReadOnlySpan<float> a, ReadOnlySpan<float> b) => MemoryMarshal.AsBytes(a)

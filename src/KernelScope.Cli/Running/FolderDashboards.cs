@@ -52,7 +52,7 @@ internal sealed class FolderDashboards(DashboardInputs inputs, int threads, Canc
         string path, int[] features, Gemma2Model model, JumpReluSae sae, DashboardExports exports, Streams streams)
     {
         long dead = 0, dense = 0;
-        using DashboardWriter writer = DashboardWriter.Create(path, Info(), exports, model.Config.LayerCount, model.Config.HiddenDim);
+        using DashboardWriter writer = DashboardWriter.Create(path, Info(), exports, model.Config.LayerCount, model.Config.MlpDim);
         using RunFeatures run = Read(writer.Scratch, streams);
         RowNames source = Source();
         var directions = new FeatureDirections(model, sae, inputs.Sae.HasSiteOut ? inputs.Sae.SiteOut : null, cancellation);

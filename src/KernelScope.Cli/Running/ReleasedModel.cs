@@ -1,4 +1,5 @@
 using KernelScope.Files;
+using KernelScope.Measuring;
 using KernelScope.Model;
 
 namespace KernelScope.Cli;
@@ -17,7 +18,7 @@ internal sealed record ReleasedModel(string Name, Gemma2Config Config, DType Sto
         .. from size in new[] { "2b", "9b", "27b" }
            from tuned in new[] { false, true }
            let name = $"{Owner}{Family}{size}{(tuned ? "-it" : "")}"
-           select new ReleasedModel(name, BenchShape.ConfigOf(Family + size), tuned ? DType.BF16 : DType.F32),
+           select new ReleasedModel(name, ModelSizes.ConfigOf(Family + size), tuned ? DType.BF16 : DType.F32),
     ];
 
     /// <summary>Its name without the owner: <c>gemma-2-2b</c>.</summary>
@@ -28,15 +29,8 @@ internal sealed record ReleasedModel(string Name, Gemma2Config Config, DType Sto
         All.FirstOrDefault(m => new[] { m.Name, m.ShortName, m.ShortName[Family.Length..] }.Contains(name,
         StringComparer.OrdinalIgnoreCase));
 
-    /// <summary>Number of weights: the embedding, which is the head too, the layers' matrices with four norms each, and the last norm.</summary>
-    public long Parameters
-    {
-        get
-        {
-            long layer = (long)BenchShape.MatrixParameters(Config) + (4L * Config.ModelDim);
-            return ((long)Config.VocabSize * Config.ModelDim) + (Config.LayerCount * layer) + Config.ModelDim;
-        }
-    }
+    /// <summary>Number of weights.</summary>
+    public long Parameters => (long)ModelSizes.Weights(Config);
 
     /// <summary>Bytes of the weights in a type.</summary>
     public long BytesIn(DType type) => Parameters * (type == DType.F32 ? 4 : 2);

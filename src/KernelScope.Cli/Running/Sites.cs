@@ -27,7 +27,7 @@ internal static class Sites
     }
 
     public static int WidthOf(Gemma2Config config, HookPoint point) =>
-        point.Width(config.ModelDim, config.HeadCount * config.HeadDim, config.KvHeadCount * config.HeadDim, config.HiddenDim,
+        point.Width(config.ModelDim, config.HeadCount * config.HeadDim, config.KvHeadCount * config.HeadDim, config.MlpDim,
         config.VocabSize);
 
     /// <summary>The sites of a width, in words: <c>z.0-5 would fit</c>.</summary>

@@ -70,7 +70,7 @@ internal sealed class UseWatch : IDisposable
     private static int Affordable(Gemma2Config model, SaeConfig sae, int tokens)
     {
         double layer = (2.0 * (model.HeadCount + model.KvHeadCount) * model.HeadDim * model.ModelDim) + (
-            3.0 * model.HiddenDim * model.ModelDim);
+            3.0 * model.MlpDim * model.ModelDim);
         return (int)Math.Min(Math.Min(MostTokens, tokens),
             ShareOfWork * layer * model.LayerCount * tokens / ((double)sae.InputDim * sae.FeatureCount));
     }

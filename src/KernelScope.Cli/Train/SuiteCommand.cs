@@ -137,11 +137,16 @@ internal sealed class SuiteCommand : Verb
         if (!parsed.GetValue(_reportOnly) && missing.Length > 0)
         {
             using Workbench bench = Open(parsed);
-            seconds = Estimate(plan, Missing(results, measures: false), run, bench.Device);
+            int workers = Math.Min(parsed.GetValue(_workers), missing.Length);
+            // As they train: each on its part of the threads.
+            using (CpuDevice? own = workers == 1 ? null : new CpuDevice(Math.Max(1, Common.ThreadCountOf(parsed) / workers),
+                Precision.Exact))
+                seconds = Estimate(plan, Missing(results, measures: false), run, own ?? bench.Device) / workers;
             long bytes = BytesOf(plan, missing, runPlan, parsed.GetValue(_workers));
             Streams.Error.WriteLine(FormattableString.Invariant(
                 $"Suite {plan.Id[..12]}: {plan.Items.Count} SAEs, {missing.Length} of them missing."));
-            string time = seconds is double s ? $"takes at most about {ByteText.Of(TimeSpan.FromSeconds(s))} here"
+            string most = plan.Items.All(i => i.Options.TargetL0 > 0) ? "" : "at most ";
+            string time = seconds is double s ? $"takes {most}about {ByteText.Of(TimeSpan.FromSeconds(s))} here"
                 : "of the first of them fails at once, so nothing is known of its time here";
             Streams.Error.WriteLine($"Training {time}{(plan.Items.Any(i => i.NeedsPilot) ? ", pilots apart" : "")}, and " +
                 $"{ByteText.Of(bytes)} on disk.");
@@ -273,40 +278,51 @@ internal sealed class SuiteCommand : Verb
         }
     }
 
-    /// <summary>Seconds of training, from two steps of the first missing item: steps are slowest at the beginning, when all fires.</summary>
+    /// <summary>Seconds of training, from steps of the first missing item: at the beginning, when all fires, and with thresholds that
+    /// nothing reaches. Between the two an item is where its target L0 is; without one it takes at most the first.</summary>
     /// <returns>Null if that item cannot be trained, which its turn will say.</returns>
     private double? Estimate(SuitePlan plan, int[] missing, RunFolder run, Device device)
     {
         if (missing.Length == 0)
             return 0;
         SuiteItem first = plan.Items[missing[0]];
-        using var rows = RunRows.Open(run.Path, first.Site, first.SiteOut, new RunRowsOptions
-        {
-            Seed = 0,
-            BucketRows = first.Options.Batch,
-            Validation = first.Rows.Validation,
-            Trust = true
-        });
-        using var trainer = new SaeTrainer(device, rows, first.Options);
-        double step = 0;
         try
         {
-            // The first one is the compiler's too.
-            for (long n = 0; n < Math.Min(first.Options.Steps, 2); n++)
-            {
-                long start = Stopwatch.GetTimestamp();
-                trainer.Advance();
-                step = Stopwatch.GetElapsedTime(start).TotalSeconds;
-                Cancellation.ThrowIfCancellationRequested();
-            }
+            (double most, double l0) = Step(first, first.Options, run, device);
+            double least = Math.Min(most, Step(first, first.Options with { Threshold = 1e6 }, run, device).Seconds);
+            double unit = Products(first, plan.Run);
+            return missing.Select(i => plan.Items[i]).Sum(item => item.Options.Steps * (Products(item, plan.Run) / unit) * (least
+                + ((most - least) * (item.Options.TargetL0 > 0 ? Math.Min(1, item.Options.TargetL0 / l0) : 1))));
         }
         catch (TrainingException)
         {
             return null;
         }
+    }
 
-        double unit = step / Products(first, plan.Run);
-        return missing.Sum(i => plan.Items[i].Options.Steps * Products(plan.Items[i], plan.Run) * unit);
+    /// <summary>Seconds of one of an item's first steps, and its L0.</summary>
+    private (double Seconds, double L0) Step(SuiteItem item, TrainingOptions options, RunFolder run, Device device)
+    {
+        using var rows = RunRows.Open(run.Path, item.Site, item.SiteOut, new RunRowsOptions
+        {
+            Seed = 0,
+            BucketRows = options.Batch,
+            Validation = item.Rows.Validation,
+            Trust = true
+        });
+        using var trainer = new SaeTrainer(device, rows, options);
+        var seconds = new List<double>();
+        // The first one is the compiler's too; short ones differ from each other.
+        while (trainer.Step < options.Steps && (seconds.Count < 2 || (seconds.Count < 10 && seconds.Sum() < 1)))
+        {
+            long start = Stopwatch.GetTimestamp();
+            trainer.Advance();
+            seconds.Add(Stopwatch.GetElapsedTime(start).TotalSeconds);
+            Cancellation.ThrowIfCancellationRequested();
+        }
+
+        double[] later = [.. seconds.Skip(seconds.Count > 1 ? 1 : 0).Order()];
+        return (later[later.Length / 2], trainer.Interval.L0);
     }
 
     /// <summary>Multiplications of a step, up to a factor.</summary>

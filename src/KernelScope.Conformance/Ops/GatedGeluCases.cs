@@ -14,11 +14,11 @@ internal static class GatedGeluCases
         {
             int pass = turn / shapes.Sizes.Length;
             int inputs = shapes.Size(turn + 1);
-            int hidden = shapes.Size((7 * turn) + pass);
-            int rows = turn % 3 == 0 ? 1 : shapes.RowsFor(turn + pass, 2L * inputs * hidden);
+            int mlp = shapes.Size((7 * turn) + pass);
+            int rows = turn % 3 == 0 ? 1 : shapes.RowsFor(turn + pass, 2L * inputs * mlp);
             WeightForm form = WeightForm.At(turn + pass);
-            yield return Plain($"{inputs} to {hidden}, one matrix, {form}", rows, inputs,
-                hidden, Layout.At(turn), new PartForm(2 * hidden, form));
+            yield return Plain($"{inputs} to {mlp}, one matrix, {form}", rows, inputs,
+                mlp, Layout.At(turn), new PartForm(2 * mlp, form));
         }
 
         foreach (int rows in (int[])[1, 9])
@@ -40,8 +40,8 @@ internal static class GatedGeluCases
         }
     }
 
-    internal static ConformanceCase Plain(string name, int rows, int inputs, int hidden, Layout layout, params PartForm[] parts) =>
-        new(Op, $"{rows} row(s), {name}", 2L * rows * inputs * hidden, trial =>
+    internal static ConformanceCase Plain(string name, int rows, int inputs, int mlp, Layout layout, params PartForm[] parts) =>
+        new(Op, $"{rows} row(s), {name}", 2L * rows * inputs * mlp, trial =>
             Check(trial, trial.Input("x", rows, inputs, layout),
                 trial.Weight("gateUp", inputs, parts, (_, _) => trial.Random.Normal() * 0.3), layout));
 
@@ -65,8 +65,8 @@ internal static class GatedGeluCases
 
     private static void Check(Trial trial, TrialMatrix x, TrialWeight w, Layout layout)
     {
-        int hidden = w.Rows / 2;
-        TrialMatrix y = trial.Output("h", x.Rows, hidden, layout);
+        int mlp = w.Rows / 2;
+        TrialMatrix y = trial.Output("h", x.Rows, mlp, layout);
         trial.Run(s => s.Device.GatedGelu(s[x], s[w], s[y]));
         float[] products = trial.Products(x, w);
         double[] norms = w.Norms();
@@ -77,11 +77,11 @@ internal static class GatedGeluCases
         trial.Compare(y, limit, (r, j) =>
         {
             double g = products[(r * w.Rows) + j];
-            double u = products[(r * w.Rows) + hidden + j];
+            double u = products[(r * w.Rows) + mlp + j];
             double norm = x.NormOf(r);
             // |gelu′| < 1.13; |gelu(z)| ≤ z above 0, and at most |z| and 0.171 below.
             double gelu = g > 0 ? g : Math.Min(-g, 0.171);
-            return (1.13 * norm * norms[j] * Math.Abs(u)) + (gelu * norm * norms[hidden + j]) + Math.Abs(g * u);
+            return (1.13 * norm * norms[j] * Math.Abs(u)) + (gelu * norm * norms[mlp + j]) + Math.Abs(g * u);
         });
     }
 

@@ -506,8 +506,8 @@ internal readonly struct SplitKernel(Kernel kernel)
 
 /// <summary>
 /// Launches
-/// <c>gemm_tensor</c> with a grid of ceil(outputs/256), ceil(rows/64) or ceil(outputs/128), ceil(rows/64);
-/// <c>gated_gemm_tensor</c> with a grid of ceil(outputs/128), ceil(rows/64) or ceil(outputs/64), ceil(rows/64).
+/// <c>gemm_tensor</c> with a grid of ceil(outputs/288), ceil(rows/64) or ceil(outputs/144), ceil(rows/128) or ceil(outputs/128), ceil(rows/64) or ceil(outputs/128), ceil(rows/128);
+/// <c>gated_gemm_tensor</c> with a grid of ceil(outputs/144), ceil(rows/64) or ceil(outputs/72), ceil(rows/128) or ceil(outputs/64), ceil(rows/64) or ceil(outputs/64), ceil(rows/128).
 /// </summary>
 internal readonly struct TensorProductKernel(Kernel kernel)
 {
@@ -836,7 +836,7 @@ internal readonly struct SaeEncodeKernel(Kernel kernel)
 
 /// <summary>
 /// Launches
-/// <c>sae_encode_tensor</c> with a grid of ceil(outputs/256), ceil(rows/64) or ceil(outputs/128), ceil(rows/64).
+/// <c>sae_encode_tensor</c> with a grid of ceil(outputs/288), ceil(rows/64) or ceil(outputs/144), ceil(rows/128) or ceil(outputs/128), ceil(rows/64) or ceil(outputs/128), ceil(rows/128).
 /// </summary>
 internal readonly struct SaeEncodeTensorKernel(Kernel kernel)
 {

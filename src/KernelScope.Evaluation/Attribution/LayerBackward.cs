@@ -19,7 +19,7 @@ internal sealed class LayerBackward : IDisposable
     private readonly Gemma2Config _config;
     private readonly LayerForward _forward;
     private readonly Mat _branch;
-    private readonly Mat _hidden;
+    private readonly Mat _mlpAct;
     private readonly Mat _gateUp;
     private readonly Mat _z;
     private readonly Mat _qkv;
@@ -38,14 +38,14 @@ internal sealed class LayerBackward : IDisposable
         int queries = _config.HeadCount * _config.HeadDim, qkv = queries + (2 * _config.KvHeadCount * _config.HeadDim),
             rows = checked(sums * maxTokens);
         _branch = _device.CreateMat(rows, _config.ModelDim, "gradient of a branch");
-        _hidden = _device.CreateMat(rows, _config.HiddenDim, "gradient of hidden");
-        _gateUp = _device.CreateMat(rows, 2 * _config.HiddenDim, "gradient of gate and up");
+        _mlpAct = _device.CreateMat(rows, _config.MlpDim, "gradient of mlp_act");
+        _gateUp = _device.CreateMat(rows, 2 * _config.MlpDim, "gradient of gate and up");
         _z = _device.CreateMat(rows, queries, "gradient of z");
         _qkv = _device.CreateMat(rows, qkv, "gradient of qkv");
         _x = new float[checked(maxTokens * _config.ModelDim)];
         _dBranch = new float[checked(rows * _config.ModelDim)];
-        _dInner = new float[checked(rows * Math.Max(_config.HiddenDim, queries))];
-        _dWide = new float[checked(rows * Math.Max(2 * _config.HiddenDim, qkv))];
+        _dInner = new float[checked(rows * Math.Max(_config.MlpDim, queries))];
+        _dWide = new float[checked(rows * Math.Max(2 * _config.MlpDim, qkv))];
         _qkvValues = new float[checked(maxTokens * qkv)];
         _gain = new float[_config.ModelDim];
     }
@@ -54,11 +54,11 @@ internal sealed class LayerBackward : IDisposable
     public static long BytesFor(Gemma2Config config, int tokens, int sums)
     {
         long queries = (long)config.HeadCount * config.HeadDim, qkv = queries + (2L * config.KvHeadCount * config.HeadDim),
-            wide = Math.Max(2L * config.HiddenDim, qkv), rows = (long)sums * tokens;
+            wide = Math.Max(2L * config.MlpDim, qkv), rows = (long)sums * tokens;
         return LayerForward.BytesFor(config, tokens)
             + AttentionBackward.BytesFor(tokens, config.HeadCount / config.KvHeadCount, config.HeadDim)
             + (sizeof(float) * rows
-                * ((2L * config.ModelDim) + (3L * config.HiddenDim) + queries + qkv + Math.Max(config.HiddenDim, queries) + wide))
+                * ((2L * config.ModelDim) + (3L * config.MlpDim) + queries + qkv + Math.Max(config.MlpDim, queries) + wide))
             + (sizeof(float) * tokens * (config.ModelDim + qkv));
     }
 
@@ -88,19 +88,19 @@ internal sealed class LayerBackward : IDisposable
     public void Dispose()
     {
         _forward.Dispose();
-        foreach (Mat mat in (ReadOnlySpan<Mat>)[_branch, _hidden, _gateUp, _z, _qkv])
+        foreach (Mat mat in (ReadOnlySpan<Mat>)[_branch, _mlpAct, _gateUp, _z, _qkv])
             mat.Buffer.Dispose();
     }
 
     /// <summary>The stream's gradient reaches the MLP through the sum; what comes out at its input is added.</summary>
     private void Mlp(LayerWeights w, float[] gradients, int n, int rows, Offer offer)
     {
-        int dim = _config.ModelDim, width = _config.HiddenDim;
-        Mat branch = _branch.RowRange(0, rows), hidden = _hidden.RowRange(0, rows), gateUp = _gateUp.RowRange(0, rows);
+        int dim = _config.ModelDim, width = _config.MlpDim;
+        Mat branch = _branch.RowRange(0, rows), mlpAct = _mlpAct.RowRange(0, rows), gateUp = _gateUp.RowRange(0, rows);
         IntoBranch(_forward.MlpOut, w.PostMlp, gradients, branch);
         offer.Of(Site.MlpOut, _dBranch.AsSpan(0, rows * dim));
-        _device.LinearTransposed(branch, w.Down, hidden);
-        _device.Read(hidden, _dInner.AsSpan(0, rows * width));
+        _device.LinearTransposed(branch, w.Down, mlpAct);
+        _device.Read(mlpAct, _dInner.AsSpan(0, rows * width));
         offer.Of(Site.MlpAct, _dInner.AsSpan(0, rows * width));
         _device.ForEach(rows,
             r => BackwardMath.GatedGeluBack(Row(_forward.GateUp, r % n, 2 * width), Row(_dInner, r, width), Row(_dWide, r, 2 * width)));

@@ -16,22 +16,22 @@ internal sealed class LayerForward : IDisposable
     private readonly Mat[] _all;
     private readonly Mat _cosSin;
     private readonly KvLayer _cache;
-    private readonly float[] _hidden;
+    private readonly float[] _mlpAct;
 
     public LayerForward(Gemma2Model model, int maxTokens)
     {
         (_model, _device) = (model, model.Device);
         Gemma2Config c = model.Config;
         int queries = c.HeadCount * c.HeadDim, keys = c.KvHeadCount * c.HeadDim;
-        _all = [.. ((int[])[c.ModelDim, c.ModelDim, c.ModelDim, c.ModelDim, c.ModelDim, queries + (2 * keys), queries, 2 * c.HiddenDim,
-            c.HiddenDim]).Select(width => Create(maxTokens, width))];
+        _all = [.. ((int[])[c.ModelDim, c.ModelDim, c.ModelDim, c.ModelDim, c.ModelDim, queries + (2 * keys), queries, 2 * c.MlpDim,
+            c.MlpDim]).Select(width => Create(maxTokens, width))];
         CosSin = RopeTable.Create(maxTokens, c.HeadDim, c.RopeTheta);
         _cosSin = Create(maxTokens, c.HeadDim);
         _device.Write(CosSin, _cosSin);
         _cache = KvCache.CreateLayer(_device, "gradient", c.KvHeadCount, maxTokens, c.HeadDim, model.CacheType);
         _owned.AddRange([_cache.Keys.Buffer, _cache.Values.Buffer]);
-        _hidden = new float[checked(maxTokens * c.HiddenDim)];
-        GateUp = new float[checked(2 * maxTokens * c.HiddenDim)];
+        _mlpAct = new float[checked(maxTokens * c.MlpDim)];
+        GateUp = new float[checked(2 * maxTokens * c.MlpDim)];
     }
 
     /// <summary>Rotated queries and keys, and values.</summary>
@@ -56,17 +56,17 @@ internal sealed class LayerForward : IDisposable
     {
         long queries = (long)config.HeadCount * config.HeadDim, keys = (long)config.KvHeadCount * config.HeadDim;
         return sizeof(float) * tokens
-            * ((5L * config.ModelDim) + (2 * queries) + (4 * keys) + (6L * config.HiddenDim) + (2L * config.HeadDim));
+            * ((5L * config.ModelDim) + (2 * queries) + (4 * keys) + (6L * config.MlpDim) + (2L * config.HeadDim));
     }
 
     /// <summary>Runs layer <paramref name="l"/> on the stream before it, [n, d_model].</summary>
     public void Run(int l, Mat residPre)
     {
-        int n = residPre.Rows, width = _model.Config.HiddenDim;
+        int n = residPre.Rows, width = _model.Config.MlpDim;
         float epsilon = _model.Config.NormEpsilon;
         LayerWeights w = _model.Weights.Layers[l];
         Mat[] m = Array.ConvertAll(_all, mat => mat.RowRange(0, n));
-        (Mat normed, Mat branch, Mat z, Mat gateUp, Mat hidden) = (m[3], m[4], m[6], m[7], m[8]);
+        (Mat normed, Mat branch, Mat z, Mat gateUp, Mat mlpAct) = (m[3], m[4], m[6], m[7], m[8]);
         (AttnOut, ResidMid, MlpOut, Qkv) = (m[0], m[1], m[2], m[5]);
         _device.RmsNorm(residPre, w.PreAttn, epsilon, normed);
         _device.Linear(normed, w.Qkv, Qkv);
@@ -78,9 +78,9 @@ internal sealed class LayerForward : IDisposable
         _device.AddNormedThenNorm(branch, w.PostAttn, w.PreMlp, epsilon, ResidMid, normed);
         _device.Linear(normed, w.GateUp, gateUp);
         _device.Read(gateUp, GateUp.AsSpan(0, 2 * n * width));
-        _device.ForEach(n, t => BackwardMath.GatedGelu(GateUp.AsSpan(t * 2 * width, 2 * width), _hidden.AsSpan(t * width, width)));
-        _device.Write(_hidden.AsSpan(0, n * width), hidden);
-        _device.Linear(hidden, w.Down, MlpOut);
+        _device.ForEach(n, t => BackwardMath.GatedGelu(GateUp.AsSpan(t * 2 * width, 2 * width), _mlpAct.AsSpan(t * width, width)));
+        _device.Write(_mlpAct.AsSpan(0, n * width), mlpAct);
+        _device.Linear(mlpAct, w.Down, MlpOut);
     }
 
     public void Dispose()

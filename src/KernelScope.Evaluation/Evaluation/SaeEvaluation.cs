@@ -58,7 +58,7 @@ public sealed class SaeEvaluation
     public static long BytesFor(Gemma2Config config, int length, int saeCount)
     {
         ArgumentNullException.ThrowIfNull(config);
-        long width = Math.Max(config.ModelDim, Math.Max(config.HeadCount * config.HeadDim, config.HiddenDim)),
+        long width = Math.Max(config.ModelDim, Math.Max(config.HeadCount * config.HeadDim, config.MlpDim)),
             matrices = 9 + (saeCount * (SpliceRun.OfSite.Length + SpliceRun.OfSae.Length + 4L));
         return Session.BytesFor(config, length, Math.Min(length, new EvaluationOptions().ChunkLength)) + (
             4L * length * width * matrices) + LogitScorer.BlockBytes;

@@ -67,7 +67,7 @@ internal sealed class SequenceEvaluator : IDisposable
         get
         {
             Gemma2Config c = _model.Config;
-            double layer = ((2.0 * c.HeadCount) + (2.0 * c.KvHeadCount)) * c.HeadDim * c.ModelDim + (3.0 * c.HiddenDim * c.ModelDim);
+            double layer = ((2.0 * c.HeadCount) + (2.0 * c.KvHeadCount)) * c.HeadDim * c.ModelDim + (3.0 * c.MlpDim * c.ModelDim);
             double head = (double)c.VocabSize * c.ModelDim / layer;
             double gradients = _uniformity?.Work(c.LayerCount, head) ?? 0;
             Compare(_tokens.Padded(0));

@@ -131,7 +131,7 @@ internal sealed class SitePlan
 
     /// <summary>Number of values in a row at a site.</summary>
     public static int WidthOf(HookPoint point, Gemma2Config config) =>
-        point.Width(config.ModelDim, config.HeadCount * config.HeadDim, config.KvHeadCount * config.HeadDim, config.HiddenDim,
+        point.Width(config.ModelDim, config.HeadCount * config.HeadDim, config.KvHeadCount * config.HeadDim, config.MlpDim,
             config.VocabSize);
 
     /// <summary>Whether the first fires no later than the second.</summary>

@@ -1,5 +1,4 @@
 using System.Runtime.ExceptionServices;
-using KernelScope.Files;
 
 namespace KernelScope.Evaluation;
 
@@ -68,7 +67,15 @@ public sealed class FeatureLabels
     public static FeatureLabels Load(IReadOnlyList<string> paths, string? modelId = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(paths);
-        var reader = new LabelReader(modelId);
+        return Read(new LabelReader(modelId), paths, cancellationToken);
+    }
+
+    /// <summary>The same; what <see cref="Save"/> cannot name a file by is no label.</summary>
+    internal static FeatureLabels LoadToSave(IReadOnlyList<string> paths, string? modelId, CancellationToken cancellationToken) =>
+        Read(new LabelReader(modelId, namesAreFiles: true), paths, cancellationToken);
+
+    private static FeatureLabels Read(LabelReader reader, IReadOnlyList<string> paths, CancellationToken cancellationToken)
+    {
         foreach (string path in paths)
             reader.Read(path, cancellationToken);
         if (reader.Labels.Count == 0 && reader.Tables.Count == 0 && paths.Count > 0)
@@ -189,9 +196,7 @@ public sealed class FeatureLabels
     private static IEnumerable<FeatureLabel> LabelsOf(LabelTable table) => Enumerable.Range(0, table.Count).Select(row => table[row]);
 
     private static string FileNameOf(string name) =>
-        name.Length is > 0 and <= 200 && name[0] != '.' && name.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-') ? name
-            : throw new InvalidDataException(
-                $"{BadFile.Quote(name)} cannot be the name of a file of labels, which has letters, digits, '.', '_' and '-' only.");
+        LabelFile.WrongName(name) is string wrong ? throw new InvalidDataException(wrong) : name;
 
     /// <summary>A list whose items are made when somebody asks for them.</summary>
     private sealed class LazyList<T>(int count, Func<int, T> item) : IReadOnlyList<T>

@@ -20,6 +20,11 @@ internal static class LabelFile
     private static readonly string[] Numbers = ["index", "type", "maker", "text_end", "id_end", "name_end", "word_end", "row_end", "row"];
     private static readonly string[] Texts = ["text", "id", "name", "word"];
 
+    /// <summary>Why a model or a source of this name has no file; null: it may have one.</summary>
+    public static string? WrongName(string name) =>
+        name.Length is > 0 and <= 200 && name[0] != '.' && name.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-') ? null
+            : $"{BadFile.Quote(name)} cannot be the name of a file of labels, which has letters, digits, '.', '_' and '-' only.";
+
     /// <summary>Writes a file; it appears when it is complete.</summary>
     /// <exception cref="IOException">It cannot be written.</exception>
     public static void Write(string path, LabelTable table)

@@ -1,13 +1,16 @@
 using System.IO.Compression;
 using System.Text;
 using System.Text.Json;
+using KernelScope.Files;
 
 namespace KernelScope.Evaluation;
 
 /// <summary>Reads labels: JSON lines (gzip or not), a JSON array, <c>{"explanations": […]}</c>, or the demo's <c>{sae: {feature: text}}</c>.</summary>
-internal sealed class LabelReader(string? modelId)
+/// <param name="modelId">The model of entries that do not say theirs; null: they must.</param>
+/// <param name="namesAreFiles">Whether models and sources become names of files; an entry with another name is none then.</param>
+internal sealed class LabelReader(string? modelId, bool namesAreFiles = false)
 {
-    private const int LongestDescription = 500, LongestLine = 16 << 20;
+    private const int LongestDescription = 500, LongestLine = 16 << 20, LongestDocument = 512 << 20;
     private readonly Dictionary<string, string> _names = new(StringComparer.Ordinal);
 
     public List<FeatureLabel> Labels { get; } = [];
@@ -31,12 +34,20 @@ internal sealed class LabelReader(string? modelId)
             return;
         }
 
-        IEnumerable<string> all = Directory.EnumerateFiles(path, "*", SearchOption.AllDirectories);
-        string[] files = [.. all.Where(IsOfLabels).Order(StringComparer.Ordinal)];
+        string[] files = [.. FilesBelow(path, []).Where(IsOfLabels).Order(StringComparer.Ordinal)];
         if (files.Length == 0)
             throw new InvalidDataException($"{path}: the folder holds no .jsonl, .jsonl.gz, .json or .labels file.");
         foreach (string file in files)
             ReadFile(file, cancellationToken);
+    }
+
+    /// <summary>Files of a folder and the folders in it, each folder once: links to folders may lead in a circle.</summary>
+    private static IEnumerable<string> FilesBelow(string folder, HashSet<string> seen)
+    {
+        if (!seen.Add(FileStatus.Of(folder) is FileStatus status ? $"{status.Device}/{status.Inode}" : FilePlace.TargetOf(folder)))
+            return [];
+        IEnumerable<string> below = Directory.GetDirectories(folder).Order(StringComparer.Ordinal).SelectMany(f => FilesBelow(f, seen));
+        return [.. Directory.GetFiles(folder), .. below];
     }
 
     private static bool IsOfLabels(string path) => path.EndsWith(".jsonl", StringComparison.Ordinal)
@@ -45,9 +56,16 @@ internal sealed class LabelReader(string? modelId)
 
     private void ReadFile(string path, CancellationToken cancellationToken)
     {
+        // Before it is opened: a pipe waits for a writer, and a device may never end.
+        if (FileStatus.Of(path)?.OddKind is string kind)
+            throw BadFile.At(path, $"this is {kind}; a file or folder of labels was expected.");
         if (path.EndsWith(LabelFile.Extension, StringComparison.Ordinal))
         {
-            Tables.Add(LabelFile.Open(path));
+            LabelTable table = LabelFile.Open(path);
+            if (WrongName(table.ModelId, table.Source) is string wrong)
+                Reject($"{path}: {wrong}");
+            else
+                Tables.Add(table);
             return;
         }
 
@@ -125,8 +143,14 @@ internal sealed class LabelReader(string? modelId)
     private void ReadDocument(Stream content, string path)
     {
         using var bytes = new MemoryStream();
-        content.CopyTo(bytes);
-        var reader = new Utf8JsonReader(bytes.ToArray());
+        byte[] buffer = new byte[1 << 16];
+        for (int read; (read = content.Read(buffer)) > 0; bytes.Write(buffer, 0, read))
+        {
+            if (bytes.Length + read > LongestDocument)
+                throw new InvalidDataException($"{path}: it holds more than {LongestDocument} bytes, and is not JSON lines (.jsonl).");
+        }
+
+        var reader = new Utf8JsonReader(bytes.GetBuffer().AsSpan(0, (int)bytes.Length));
         reader.Read();
         if (reader.TokenType == JsonTokenType.StartArray)
             ReadArray(ref reader, path);
@@ -165,7 +189,9 @@ internal sealed class LabelReader(string? modelId)
             string name = reader.GetString()!;
             reader.Read();
             bool isOne = int.TryParse(name, out int index) && index >= 0 && reader.TokenType == JsonTokenType.String;
-            if (isOne && modelId is not null && TextHere(ref reader) is string text)
+            if (modelId is not null && WrongName(modelId, source) is string wrong)
+                Reject($"{path}, {BadFile.Quote(source)}, '{name}': {wrong}");
+            else if (isOne && modelId is not null && TextHere(ref reader) is string text)
                 Labels.Add(new FeatureLabel { ModelId = modelId, Source = source, Index = index, Description = Clean(text) });
             else
                 Reject($"{path}, {source}, '{name}': " + (modelId is null ? "the model is not said." : "no feature's number and text."));
@@ -206,9 +232,9 @@ internal sealed class LabelReader(string? modelId)
 
         string? missing = string.IsNullOrEmpty(model) ? "modelId" : string.IsNullOrEmpty(source) ? "layer" : index < 0 ? "index"
             : string.IsNullOrWhiteSpace(description) ? "description" : null;
-        if (missing is not null)
+        if ((missing is null ? WrongName(model!, source!) : $"{missing} is missing.") is string wrong)
         {
-            Reject($"{place}: {missing} is missing.");
+            Reject($"{place}: {wrong}");
             return;
         }
 
@@ -223,6 +249,9 @@ internal sealed class LabelReader(string? modelId)
             ModelName = by,
         });
     }
+
+    private string? WrongName(string model, string source) => !namesAreFiles ? null
+        : LabelFile.WrongName(model) ?? LabelFile.WrongName(source);
 
     private string? TextOf(ref Utf8JsonReader reader, bool shared = false)
     {

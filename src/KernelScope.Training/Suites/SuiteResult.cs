@@ -115,9 +115,11 @@ internal sealed record SuiteFidelity
 
     public required IReadOnlyList<double?> DeltaByPosition { get; init; }
 
-    public static SuiteFidelity From(EvaluationResult result)
+    /// <summary>What an evaluation found of each of its SAEs, in their order.</summary>
+    public static SuiteFidelity[] From(EvaluationResult result) => [.. result.Saes.Select(sae => From(result, sae))];
+
+    private static SuiteFidelity From(EvaluationResult result, SaeResult sae)
     {
-        SaeResult sae = result.Saes[0];
         double? Metric(params string[] path) => sae.Metrics.Has(path) ? Finite(sae.Metrics[path]) : null;
         var firing = new FiringHistogram(sae.FiringFrequency);
         return new SuiteFidelity

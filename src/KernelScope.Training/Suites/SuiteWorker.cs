@@ -1,4 +1,5 @@
 using System.Runtime.ExceptionServices;
+using System.Text;
 using System.Text.Json;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
@@ -125,8 +126,7 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         if (found is not null)
         {
             // It was trained without the model.
-            (found with { Fidelity = Measure(item, say, cancellationToken) }).Write(folder, item);
-            Interlocked.Increment(ref _done);
+            Finish([(item, found)], say, cancellationToken);
             return true;
         }
 
@@ -138,8 +138,15 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
             (SuiteItem Item, TrainingOptions Options)[] all = [(item, options),
                 .. others.Select(o => (o.Item, Scaled(o.Item, device, say, cancellationToken)!))];
             Dictionary<SuiteItem, Exception> failures = Train(all, device, say, cancellationToken);
-            foreach ((SuiteItem one, TrainingOptions its) in all.Where(a => !failures.ContainsKey(a.Item)))
-                Finish(one, its, say, cancellationToken);
+            (SuiteItem Item, SuiteResult Result)[] trained = [.. all.Where(a => !failures.ContainsKey(a.Item))
+                .Select(a => (a.Item, Trained(a.Item, a.Options)))];
+            // One whose numbers are not finite ends the evaluation of all: then each is measured alone.
+            if (trained.Length < 2 || !Try(item, [], () => Finish(trained, say, cancellationToken)))
+            {
+                foreach ((SuiteItem Item, SuiteResult Result) one in trained)
+                    Try(one.Item, failures, () => Finish([one], say, cancellationToken));
+            }
+
             foreach ((SuiteItem one, Exception e) in failures.Where(f => f.Key != item))
                 Fail(one, e);
             if (failures.TryGetValue(item, out Exception? failure))
@@ -173,16 +180,21 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         return found;
     }
 
-    /// <summary>Measures what was trained: then the item is done.</summary>
-    private void Finish(SuiteItem item, TrainingOptions options, Action<string> say, CancellationToken cancellationToken)
+    /// <summary>Measures what was trained: then the items are done.</summary>
+    private void Finish((SuiteItem Item, SuiteResult Result)[] trained, Action<string> say, CancellationToken cancellationToken)
     {
-        SuiteResult result = Trained(item, options) with { Fidelity = Measure(item, say, cancellationToken) };
-        result.Write(folder, item);
-        // An item that is done is not resumed.
-        string checkpoints = Path.Combine(folder.Item(item), "checkpoints");
-        if (Directory.Exists(checkpoints))
-            Directory.Delete(checkpoints, recursive: true);
-        Interlocked.Increment(ref _done);
+        SuiteFidelity[]? fidelity = Measure([.. trained.Select(t => t.Item)], say, cancellationToken);
+        for (int n = 0; n < trained.Length; n++)
+        {
+            (SuiteItem item, SuiteResult result) = trained[n];
+            (result with { Fidelity = fidelity?[n] }).Write(folder, item);
+            // An item that is done is not resumed.
+            string checkpoints = Path.Combine(folder.Item(item), "checkpoints");
+            if (Directory.Exists(checkpoints))
+                Directory.Delete(checkpoints, recursive: true);
+            Array.ForEach(Directory.GetFiles(folder.Item(item), "evaluation*.journal"), File.Delete);
+            Interlocked.Increment(ref _done);
+        }
     }
 
     private bool IsDone(SuiteResult? found) => found is not null && (model is null || found.Fidelity is not null);
@@ -294,21 +306,31 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         };
     }
 
-    private SuiteFidelity? Measure(SuiteItem item, Action<string> say, CancellationToken cancellationToken)
+    /// <summary>Measures SAEs of one site, which share the passes that do not depend on the SAE; null without a model.</summary>
+    private SuiteFidelity[]? Measure(SuiteItem[] items, Action<string> say, CancellationToken cancellationToken)
     {
         if (model is null)
             return null;
-        // One at a time: they share the model's device, and each uses all of it.
+        // One group at a time: they share the model's device, and each uses all of it.
         lock (_evaluating)
         {
             _tokens ??= ValidationTokens(model);
-            using var sae = JumpReluSae.Open(model.Device, Path.Combine(folder.Item(item), TrainingRun.SaeLensName));
-            var target = new SaeTarget(item.Name, sae, item.Site, item.SiteOut ?? item.Site);
-            string journal = Path.Combine(folder.Item(item), "evaluation.journal");
-            var evaluation = new SaeEvaluation(model, [target], _tokens, new EvaluationOptions { ResumePath = journal });
-            var result = SuiteFidelity.From(evaluation.Run(new Sequences(item.Name, say), cancellationToken));
-            File.Delete(journal);
-            return result;
+            var targets = new List<SaeTarget>();
+            try
+            {
+                foreach (SuiteItem item in items)
+                    targets.Add(new SaeTarget(item.Name, JumpReluSae.Open(model.Device, Path.Combine(folder.Item(item),
+                        TrainingRun.SaeLensName)), item.Site, item.SiteOut ?? item.Site));
+                // A journal belongs to these SAEs: after a kill between two results fewer of them are left to measure.
+                string group = CanonicalJson.Hash(Encoding.UTF8.GetBytes(string.Concat(items.Select(i => i.Id))));
+                string journal = Path.Combine(folder.Item(items[0]), $"evaluation.{group[..12]}.journal");
+                var evaluation = new SaeEvaluation(model, targets, _tokens, new EvaluationOptions { ResumePath = journal });
+                return SuiteFidelity.From(evaluation.Run(new Sequences(items[0].Name, say), cancellationToken));
+            }
+            finally
+            {
+                targets.ForEach(t => t.Sae.Dispose());
+            }
         }
     }
 

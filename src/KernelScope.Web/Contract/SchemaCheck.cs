@@ -1,10 +1,33 @@
 using System.Globalization;
 using System.Text.Json;
+using KernelScope.Web.Serving;
 
 namespace KernelScope.Web.Contract;
 
 /// <summary>What is wrong with a body, and where, as FastAPI's servers say it.</summary>
-internal sealed record SchemaError(IReadOnlyList<object> Loc, string Msg, string Type);
+/// <param name="Loc">The way to the place: names of fields, and numbers of entries.</param>
+/// <param name="Msg">What is wrong.</param>
+/// <param name="Type">FastAPI's name for it.</param>
+internal sealed record SchemaError(IReadOnlyList<object> Loc, string Msg, string Type) : IAnswer
+{
+    public void Write(Utf8JsonWriter json)
+    {
+        json.WriteStartObject();
+        json.WriteStartArray("loc");
+        foreach (object step in Loc)
+        {
+            if (step is int entry)
+                json.WriteNumberValue(entry);
+            else
+                json.WriteStringValue((string)step);
+        }
+
+        json.WriteEndArray();
+        json.WriteString("msg", Msg);
+        json.WriteString("type", Type);
+        json.WriteEndObject();
+    }
+}
 
 /// <summary>
 /// Checks bodies against the schemas of an OpenAPI document: types, required fields, choices, bounds. Fields that a schema does not name

@@ -25,7 +25,7 @@ internal static class ActivationEndpoints
         var results = new List<SingleAnswer>();
         foreach (string prompt in ServedModel.Prompts(call.Body.Texts("prompts"), "prompts"))
             results.Add(await SingleAsync(call, prompt));
-        await call.AnswerAsync(new SingleBatchAnswer(results));
+        await call.AnswerAsync(new BatchAnswer(results));
     }
 
     public static async Task AllAsync(Call call) => await call.AnswerAsync(await AllAsync(call, call.Body.RequiredText("prompt")));
@@ -35,7 +35,7 @@ internal static class ActivationEndpoints
         var results = new List<AllAnswer>();
         foreach (string prompt in ServedModel.Prompts(call.Body.Texts("prompts"), "prompts"))
             results.Add(await AllAsync(call, prompt));
-        await call.AnswerAsync(new AllBatchAnswer(results));
+        await call.AnswerAsync(new BatchAnswer(results));
     }
 
     public static async Task TopkAsync(Call call) => await call.AnswerAsync(await TopkAsync(call, call.Body.RequiredText("prompt")));
@@ -45,14 +45,14 @@ internal static class ActivationEndpoints
         var results = new List<TopkAnswer>();
         foreach (string prompt in ServedModel.Prompts(call.Body.Texts("prompts"), "prompts"))
             results.Add(await TopkAsync(call, prompt));
-        await call.AnswerAsync(new TopkBatchAnswer(results));
+        await call.AnswerAsync(new BatchAnswer(results));
     }
 
     public static async Task SourceAsync(Call call)
     {
         ServedSource source = call.Model.Source(call.Body.RequiredText("source"));
         string[] prompts = ServedModel.Prompts(call.Body.Texts("prompts"), "prompts");
-        await call.AnswerAsync(new SourceAnswer(await SourceAsync(call.Model, source, prompts, call.Cancellation)));
+        await call.AnswerAsync(new BatchAnswer(await SourceAsync(call.Model, source, prompts, call.Cancellation)));
     }
 
     public static async Task RawAsync(Call call)
@@ -101,7 +101,7 @@ internal static class ActivationEndpoints
                     active.Add(feature.ToString(CultureInfo.InvariantCulture), places);
             }
 
-            results.Add(new SourceResult(model.TokenTexts(tokens), active));
+            results.Add(new SourceResult(model.TokenTexts(tokens), new ActiveFeatures(active)));
         }
 
         return results;
@@ -178,12 +178,7 @@ internal static class ActivationEndpoints
         (float max, int at) = Largest(values.AsSpan(1));
         DirectAttribution? from = PromptAttribution.IsFor(source)
             ? (await PromptAttribution.ReadAsync(model.Engine, source, tokens, cancellationToken)).Of(feature, at + 1, 1) : null;
-        var activation = new ActivationValues(values[1..], max, at)
-        {
-            DfaValues = from?.Values,
-            DfaTargetIndex = from?.Target,
-            DfaMaxValue = from?.Max,
-        };
+        var activation = new ActivationValues(values[1..], max, at, from);
         return new SingleAnswer(activation, model.TokenTexts(rest), [.. rest.Select(model.IsSpecial)]);
     }
 
@@ -202,7 +197,7 @@ internal static class ActivationEndpoints
         if (Array.FindIndex(values, v => !float.IsFinite(v)) is int bad and >= 0)
             throw Refusal.Bad($"The product of the vector with {point} at token {bad} is not a finite float32 number.", "vector");
         (float max, int at) = Largest(values);
-        return new SingleAnswer(new ActivationValues(values, max, at), model.TokenTexts(tokens), [.. tokens.Select(model.IsSpecial)]);
+        return new SingleAnswer(new ActivationValues(values, max, at, null), model.TokenTexts(tokens), [.. tokens.Select(model.IsSpecial)]);
     }
 
     /// <summary>Rows of attention SAEs with what each token gave them where they fire most.</summary>
@@ -218,8 +213,7 @@ internal static class ActivationEndpoints
                 cancellationToken.ThrowIfCancellationRequested();
                 if (all[i].Source != source.Id)
                     continue;
-                DirectAttribution from = read.Of(all[i].Index, all[i].MaxValueIndex, 0);
-                all[i] = all[i] with { DfaValues = from.Values, DfaTargetIndex = from.Target, DfaMaxValue = from.Max };
+                all[i] = all[i] with { Dfa = read.Of(all[i].Index, all[i].MaxValueIndex, 0) };
             }
         }
 

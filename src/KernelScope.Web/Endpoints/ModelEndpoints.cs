@@ -22,19 +22,19 @@ internal static class ModelEndpoints
     public static Task CapabilitiesAsync(Call call)
     {
         ServedModel model = call.Model;
-        return call.AnswerAsync(new CapabilitiesAnswer(
-            model.Id,
-            "kernelscope",
-            model.Engine.Model.Device.Name,
-            model.Engine.MaxRunning,
-            model.Options.MaxNewTokens,
-            model.MaxPromptTokens,
-            model.MaxPromptTokens,
-            ActivationEndpoints.MaxResults,
-            [.. model.Sources.Select(s => s.HookName).Distinct()],
-            [.. model.Sources.Select(s => s.SourceSet).Distinct()],
-            model.Config.LayerCount,
-            Served.ToDictionary(e => e.Name, e => e.IsServed && (e.Name != "dfa" || model.Sources.Any(PromptAttribution.IsFor)))));
+        return call.AnswerAsync(new CapabilitiesAnswer
+        {
+            Model = model.Id,
+            Device = model.Engine.Model.Device.Name,
+            MaxConcurrentRequests = model.Engine.MaxRunning,
+            MaxTokens = model.Options.MaxNewTokens,
+            TokenLimit = model.MaxPromptTokens,
+            CapturePoints = [.. model.Sources.Select(s => s.HookName).Distinct()],
+            SaeSets = [.. model.Sources.Select(s => s.SourceSet).Distinct()],
+            LayerCount = model.Config.LayerCount,
+            Endpoints = new ServedCalls(
+                Served.Select(e => (e.Name, e.IsServed && (e.Name != "dfa" || model.Sources.Any(PromptAttribution.IsFor))))),
+        });
     }
 
     public static Task TokenizeAsync(Call call)

@@ -1,89 +1,147 @@
-using System.Text.Json.Serialization;
+using System.Text.Json;
+using KernelScope.Web.Serving;
 
 namespace KernelScope.Web.Endpoints;
 
 // Answers in OpenAI's shapes, with an extension of our own in "kernelscope".
 
-internal sealed record OpenAiError(OpenAiErrorBody Error);
-
-internal sealed record OpenAiErrorBody(string Message, string Type, string? Param, string? Code);
-
-internal sealed record OpenAiModel(string Id, [property: JsonPropertyName("owned_by")] string OwnedBy)
+internal sealed class OpenAiError(string message, string type, string? param) : IAnswer
 {
-    public string Object { get; init; } = "model";
+    public void Write(Utf8JsonWriter json) => json.Fields().Add("error", new Body(message, type, param)).End();
 
-    public long Created { get; init; }
+    private sealed class Body(string message, string type, string? param) : IAnswer
+    {
+        public void Write(Utf8JsonWriter json) => json.Fields()
+            .Add("message", message)
+            .Add("type", type)
+            .Add("param", param)
+            .AddNull("code")
+            .End();
+    }
 }
 
-internal sealed record OpenAiModels(IReadOnlyList<OpenAiModel> Data)
+internal sealed class OpenAiModel(string id, string ownedBy) : IAnswer
 {
-    public string Object { get; init; } = "list";
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("id", id)
+        .Add("owned_by", ownedBy)
+        .Add("object", "model")
+        .Add("created", 0)
+        .End();
 }
 
-internal sealed record OpenAiMessage([property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Role, string? Content);
-
-internal sealed record OpenAiUsage(
-    [property: JsonPropertyName("prompt_tokens")] int PromptTokens,
-    [property: JsonPropertyName("completion_tokens")] int CompletionTokens,
-    [property: JsonPropertyName("total_tokens")] int TotalTokens);
-
-internal sealed record OpenAiFeature(int Index, float Activation)
+internal sealed class OpenAiModels(IReadOnlyList<OpenAiModel> data) : IAnswer
 {
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public string? Label { get; init; }
+    public void Write(Utf8JsonWriter json) => json.Fields().Add("data", data).Add("object", "list").End();
 }
 
-internal sealed record OpenAiTokenFeatures(string Token, IReadOnlyList<OpenAiFeature> Features);
-
-internal sealed record OpenAiExtension(IReadOnlyList<OpenAiTokenFeatures> Features);
-
-internal sealed record OpenAiTokenLogprob(string Token, double Logprob)
+internal sealed class OpenAiMessage(string? role, string? content) : IAnswer
 {
-    public IReadOnlyList<int>? Bytes { get; init; }
-
-    [JsonPropertyName("top_logprobs")]
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public IReadOnlyList<OpenAiTokenLogprob>? TopLogprobs { get; init; }
+    public void Write(Utf8JsonWriter json) => json.Fields().Add("role", role, optional: true).Add("content", content).End();
 }
 
-internal sealed record OpenAiLogprobs
+internal sealed class OpenAiUsage(int promptTokens, int completionTokens) : IAnswer
 {
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public IReadOnlyList<OpenAiTokenLogprob>? Content { get; init; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public IReadOnlyList<string>? Tokens { get; init; }
-
-    [JsonPropertyName("token_logprobs")]
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public IReadOnlyList<double>? TokenLogprobs { get; init; }
-
-    [JsonPropertyName("top_logprobs")]
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public IReadOnlyList<IReadOnlyDictionary<string, double>>? TopLogprobs { get; init; }
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("prompt_tokens", promptTokens)
+        .Add("completion_tokens", completionTokens)
+        .Add("total_tokens", promptTokens + completionTokens)
+        .End();
 }
 
-internal sealed record OpenAiChoice(int Index)
+internal sealed class OpenAiFeature(int index, float activation, string? label) : IAnswer
 {
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("index", index)
+        .Add("activation", activation)
+        .Add("label", label, optional: true)
+        .End();
+}
+
+internal sealed class OpenAiTokenFeatures(string token, IReadOnlyList<OpenAiFeature> features) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields().Add("token", token).Add("features", features).End();
+}
+
+internal sealed class OpenAiExtension(IReadOnlyList<OpenAiTokenFeatures> features) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields().Add("features", features).End();
+}
+
+internal sealed class OpenAiTokenLogprob(
+    string token, double logprob, IReadOnlyList<int> bytes, IReadOnlyList<OpenAiTokenLogprob>? top) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("token", token)
+        .Add("logprob", logprob)
+        .Add("bytes", bytes)
+        .Add("top_logprobs", top, optional: true)
+        .End();
+}
+
+/// <summary>Of a conversation.</summary>
+internal sealed class OpenAiChatLogprobs(IReadOnlyList<OpenAiTokenLogprob> content) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields().Add("content", content).End();
+}
+
+/// <summary>Of a text, column by column.</summary>
+internal sealed class OpenAiTextLogprobs(
+    IReadOnlyList<string> tokens, IReadOnlyList<double> logprobs, IReadOnlyList<OpenAiLikeliest> top) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("tokens", tokens)
+        .Add("token_logprobs", logprobs)
+        .Add("top_logprobs", top)
+        .End();
+}
+
+/// <summary>Log probabilities by token, the likeliest first.</summary>
+internal sealed class OpenAiLikeliest(IReadOnlyDictionary<string, double> logprobs) : IAnswer
+{
+    public void Write(Utf8JsonWriter json)
+    {
+        AnswerFields fields = json.Fields();
+        foreach ((string token, double logprob) in logprobs)
+            fields.Add(token, logprob);
+        fields.End();
+    }
+}
+
+internal sealed class OpenAiChoice : IAnswer
+{
     public OpenAiMessage? Message { get; init; }
 
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public OpenAiMessage? Delta { get; init; }
 
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Text { get; init; }
 
-    public OpenAiLogprobs? Logprobs { get; init; }
+    public IAnswer? Logprobs { get; init; }
 
-    [JsonPropertyName("finish_reason")]
     public string? FinishReason { get; init; }
 
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public OpenAiExtension? Kernelscope { get; init; }
+
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("index", 0)
+        .Add("message", Message, optional: true)
+        .Add("delta", Delta, optional: true)
+        .Add("text", Text, optional: true)
+        .Add("logprobs", Logprobs)
+        .Add("finish_reason", FinishReason)
+        .Add("kernelscope", Kernelscope, optional: true)
+        .End();
 }
 
-internal sealed record OpenAiCompletion(string Id, string Object, long Created, string Model, IReadOnlyList<OpenAiChoice> Choices)
+internal sealed class OpenAiCompletion(string id, string kind, long created, string model, OpenAiChoice choice, OpenAiUsage? usage)
+    : IAnswer
 {
-    public OpenAiUsage? Usage { get; init; }
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("id", id)
+        .Add("object", kind)
+        .Add("created", created)
+        .Add("model", model)
+        .Add("choices", new AnswerList([choice]))
+        .Add("usage", usage)
+        .End();
 }

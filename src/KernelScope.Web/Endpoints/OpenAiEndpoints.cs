@@ -128,7 +128,7 @@ internal static class OpenAiEndpoints
         }
         catch (Exception e) when (events is not null && ErrorAnswer.Of(e, call.Http) is (_, string sentence, _))
         {
-            await events.SendAsync(new OpenAiError(new OpenAiErrorBody(sentence, "server_error", null, null)));
+            await events.SendAsync(new OpenAiError(sentence, "server_error", null));
             return;
         }
 
@@ -192,7 +192,7 @@ internal sealed class OpenAiWriter(ServedModel model, int promptTokens, bool isC
         OpenAiTokenFeatures? features = token.Features is [SaeFeatures one, ..] ? Features(token, one) : null;
         if (features is not null)
             _features.Add(features);
-        var choice = new OpenAiChoice(0)
+        var choice = new OpenAiChoice
         {
             Delta = isChat ? new OpenAiMessage(isFirst ? "assistant" : null, token.Text ?? "") : null,
             Text = isChat ? null : token.Text ?? "",
@@ -200,12 +200,12 @@ internal sealed class OpenAiWriter(ServedModel model, int promptTokens, bool isC
             Logprobs = Logprobs([token]),
             Kernelscope = features is null ? null : new OpenAiExtension([features]),
         };
-        return Completion(choice, isChunk: true) with { Usage = token.Stop == StopReason.None ? null : Usage() };
+        return Completion(choice, isChunk: true, token.Stop == StopReason.None ? null : Usage());
     }
 
     public OpenAiCompletion Whole()
     {
-        var choice = new OpenAiChoice(0)
+        var choice = new OpenAiChoice
         {
             Message = isChat ? new OpenAiMessage("assistant", _text.Text) : null,
             Text = isChat ? null : _text.Text,
@@ -213,49 +213,43 @@ internal sealed class OpenAiWriter(ServedModel model, int promptTokens, bool isC
             Logprobs = Logprobs(_tokens),
             Kernelscope = request.Features.Count == 0 ? null : new OpenAiExtension(_features),
         };
-        return Completion(choice, isChunk: false) with { Usage = Usage() };
+        return Completion(choice, isChunk: false, Usage());
     }
 
-    private OpenAiCompletion Completion(OpenAiChoice choice, bool isChunk) =>
-        new(_id, isChat ? isChunk ? "chat.completion.chunk" : "chat.completion" : "text_completion", _created, model.Id, [choice]);
+    private OpenAiCompletion Completion(OpenAiChoice choice, bool isChunk, OpenAiUsage? usage) =>
+        new(_id, isChat ? isChunk ? "chat.completion.chunk" : "chat.completion" : "text_completion", _created, model.Id, choice, usage);
 
-    private OpenAiUsage Usage() => new(promptTokens, _tokens.Count, promptTokens + _tokens.Count);
+    private OpenAiUsage Usage() => new(promptTokens, _tokens.Count);
 
     private OpenAiTokenFeatures Features(GeneratedToken token, SaeFeatures features)
     {
         string source = model.Sources.First(s => s.Sae.Name == features.Sae).Id;
-        return new OpenAiTokenFeatures(model.TokenText(token.Id), [.. features.Top.Select(f => new OpenAiFeature(f.Feature, f.Activation)
-        {
-            Label = model.Labels.Of(model.Id, source, f.Feature) is [var first, ..] ? first.Description : null,
-        })]);
+        return new OpenAiTokenFeatures(model.TokenText(token.Id), [.. features.Top.Select(f => new OpenAiFeature(
+            f.Feature, f.Activation, model.Labels.Of(model.Id, source, f.Feature) is [var first, ..] ? first.Description : null))]);
     }
 
-    private OpenAiLogprobs? Logprobs(IReadOnlyList<GeneratedToken> tokens)
+    private IAnswer? Logprobs(IReadOnlyList<GeneratedToken> tokens)
     {
         if (request.Options.LogProbs is null)
             return null;
         if (isChat)
-            return new OpenAiLogprobs { Content = [.. tokens.Select(Entry)] };
-        return new OpenAiLogprobs
-        {
-            Tokens = [.. tokens.Select(t => model.TokenText(t.Id))],
-            TokenLogprobs = [.. tokens.Select(t => t.LogProb ?? 0)],
-            TopLogprobs = [.. tokens.Select(Likeliest)],
-        };
+            return new OpenAiChatLogprobs([.. tokens.Select(Entry)]);
+        return new OpenAiTextLogprobs(
+            [.. tokens.Select(t => model.TokenText(t.Id))], [.. tokens.Select(t => t.LogProb ?? 0)], [.. tokens.Select(Likeliest)]);
     }
 
     private OpenAiTokenLogprob Entry(GeneratedToken token) =>
-        Entry(token.Id, token.LogProb ?? 0) with { TopLogprobs = [.. (token.Top ?? []).Select(o => Entry(o.Id, o.LogProb))] };
+        Entry(token.Id, token.LogProb ?? 0, [.. (token.Top ?? []).Select(o => Entry(o.Id, o.LogProb, null))]);
 
-    private OpenAiTokenLogprob Entry(int id, double logprob) =>
-        new(model.TokenText(id), logprob) { Bytes = [.. System.Text.Encoding.UTF8.GetBytes(model.TokenText(id)).Select(b => (int)b)] };
+    private OpenAiTokenLogprob Entry(int id, double logprob, IReadOnlyList<OpenAiTokenLogprob>? top) =>
+        new(model.TokenText(id), logprob, [.. System.Text.Encoding.UTF8.GetBytes(model.TokenText(id)).Select(b => (int)b)], top);
 
-    private Dictionary<string, double> Likeliest(GeneratedToken token)
+    private OpenAiLikeliest Likeliest(GeneratedToken token)
     {
         var top = new Dictionary<string, double>(StringComparer.Ordinal);
         foreach (TokenLogProb other in token.Top ?? [])
             top.TryAdd(model.TokenText(other.Id), other.LogProb);
-        return top;
+        return new OpenAiLikeliest(top);
     }
 
     private static string? Reason(StopReason stop) => stop switch

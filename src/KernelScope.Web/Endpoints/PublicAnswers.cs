@@ -1,49 +1,62 @@
+using System.Text.Json;
 using System.Text.Json.Serialization;
+using KernelScope.Web.Dashboards;
+using KernelScope.Web.Serving;
 
 namespace KernelScope.Web.Endpoints;
 
 // Answers of /api. Names and shapes are those that Neuronpedia's Python client reads.
 
-internal sealed record ApiError(string Error, string Message);
-
-internal sealed record PublicSteerAnswer(
-    [property: JsonPropertyName("STEERED")] string Steered,
-    [property: JsonPropertyName("DEFAULT")] string Default)
+internal sealed class ApiError(string error) : IAnswer
 {
-    public IReadOnlyList<Logprob>? SteeredLogProbs { get; init; }
-
-    public IReadOnlyList<Logprob>? DefaultLogProbs { get; init; }
-
-    public string? Id { get; init; }
-
-    public string? ShareUrl { get; init; }
-
-    public string? Limit { get; init; }
+    public void Write(Utf8JsonWriter json) => json.Fields().Add("error", error).Add("message", error).End();
 }
 
-internal sealed record SteerSettings(
-    double Temperature,
-    [property: JsonPropertyName("n_tokens")] int Tokens,
-    [property: JsonPropertyName("freq_penalty")] double FreqPenalty,
-    double Seed,
-    [property: JsonPropertyName("strength_multiplier")] double StrengthMultiplier,
-    [property: JsonPropertyName("steer_special_tokens")] bool SteerSpecialTokens,
-    [property: JsonPropertyName("steer_method")] string SteerMethod);
-
-internal sealed record PublicSteerChatAnswer(
-    [property: JsonPropertyName("STEERED")] SteerChatOutput Steered,
-    [property: JsonPropertyName("DEFAULT")] SteerChatOutput Default,
-    string InputText,
-    SteerSettings Settings)
+internal sealed class PublicSteerAnswer(string steered, string unsteered) : IAnswer
 {
-    public string? Id { get; init; }
-
-    public string? ShareUrl { get; init; }
-
-    public string? Limit { get; init; }
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("STEERED", steered)
+        .Add("DEFAULT", unsteered)
+        .AddNull("steeredLogProbs")
+        .AddNull("defaultLogProbs")
+        .AddNull("id")
+        .AddNull("shareUrl")
+        .AddNull("limit")
+        .End();
 }
 
-internal sealed record Explanation(string Id, string ModelId, string Layer, string Source, string Index, string Description)
+internal sealed class SteerSettings(
+    double temperature, int tokens, double freqPenalty, double seed, double strengthMultiplier, bool steerSpecialTokens,
+    string steerMethod) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("temperature", temperature)
+        .Add("n_tokens", tokens)
+        .Add("freq_penalty", freqPenalty)
+        .Add("seed", seed)
+        .Add("strength_multiplier", strengthMultiplier)
+        .Add("steer_special_tokens", steerSpecialTokens)
+        .Add("steer_method", steerMethod)
+        .End();
+}
+
+internal sealed class PublicSteerChatAnswer(
+    SteerChatOutput steered, SteerChatOutput unsteered, string inputText, SteerSettings settings) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("STEERED", steered)
+        .Add("DEFAULT", unsteered)
+        .Add("inputText", inputText)
+        .Add("settings", settings)
+        .AddNull("id")
+        .AddNull("shareUrl")
+        .AddNull("limit")
+        .End();
+}
+
+// Rows of features are stored too, and read again: their JSON is the serializer's.
+
+internal sealed record Explanation(string Id, string ModelId, string Layer, string Source, string Index, string Description) : IAnswer
 {
     public string? TypeName { get; init; }
 
@@ -54,22 +67,29 @@ internal sealed record Explanation(string Id, string ModelId, string Layer, stri
 
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public FeatureRow? Neuron { get; init; }
+
+    public void Write(Utf8JsonWriter json) => JsonSerializer.Serialize(json, this, RowJson.Default.Explanation);
 }
 
 internal sealed record ActivationRow(
     string Id, string ModelId, string Layer, string Source, string Index, IReadOnlyList<string> Tokens, IReadOnlyList<double> Values,
     double MaxValue, int MaxValueTokenIndex, double MinValue, double? BinMin, double? BinMax, double? BinContains, int QualifyingTokenIndex)
+    : IAnswer
 {
     public IReadOnlyList<double> DfaValues { get; init; } = [];
 
     public int DfaTargetIndex { get; init; } = -1;
 
     public double DfaMaxValue { get; init; }
+
+    public void Write(Utf8JsonWriter json) => JsonSerializer.Serialize(json, this, RowJson.Default.ActivationRow);
 }
 
 /// <summary>A feature as its page shows it. Without statistics the fields that come from a corpus are empty.</summary>
-internal sealed record FeatureRow(string ModelId, string Layer, string Source, string Index)
+internal sealed record FeatureRow(string ModelId, string Layer, string Source, string Index) : IAnswer
 {
+    public const double DefaultStrength = 10;
+
     public string SourceSetName { get; init; } = "";
 
     public string HookName { get; init; } = "";
@@ -148,7 +168,7 @@ internal sealed record FeatureRow(string ModelId, string Layer, string Source, s
 
     public string? VectorLabel { get; init; }
 
-    public double VectorDefaultSteerStrength { get; init; } = 10;
+    public double VectorDefaultSteerStrength { get; init; } = DefaultStrength;
 
     public IReadOnlyList<ActivationRow> Activations { get; init; } = [];
 
@@ -156,6 +176,8 @@ internal sealed record FeatureRow(string ModelId, string Layer, string Source, s
 
     /// <summary>What the fields above cannot say.</summary>
     public FeatureFacts? Kernelscope { get; init; }
+
+    public void Write(Utf8JsonWriter json) => JsonSerializer.Serialize(json, this, RowJson.Default.FeatureRow);
 }
 
 /// <summary>Another feature: the rows on which both fire, over those on which one of them does.</summary>
@@ -242,89 +264,184 @@ internal sealed record FeatureFacts
     public bool Dense { get; init; }
 }
 
-internal sealed record ActivationNewAnswer(
-    IReadOnlyList<string> Tokens, IReadOnlyList<float> Values, float MaxValue, float MinValue, int MaxValueTokenIndex, string ModelId,
-    string Layer, string Source, string Index, string CreatedAt)
+internal sealed class ActivationNewAnswer(
+    SingleAnswer single, float minValue, string modelId, string source, string index, string createdAt) : IAnswer
 {
-    public string CreatorId { get; init; } = "";
-
-    public int? DataIndex { get; init; }
-
-    public string DataSource { get; init; } = "Neuronpedia";
-
-    public IReadOnlyList<float>? DfaValues { get; init; }
-
-    public int? DfaTargetIndex { get; init; }
-
-    public float? DfaMaxValue { get; init; }
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("tokens", single.Tokens)
+        .Add("values", single.Activation.Values)
+        .Add("maxValue", single.Activation.MaxValue)
+        .Add("minValue", minValue)
+        .Add("maxValueTokenIndex", single.Activation.MaxValueIndex)
+        .Add("modelId", modelId)
+        .Add("layer", source)
+        .Add("source", source)
+        .Add("index", index)
+        .Add("createdAt", createdAt)
+        .Add("creatorId", "")
+        .AddNull("dataIndex")
+        .Add("dataSource", "Neuronpedia")
+        .AddDfa(single.Activation.Dfa)
+        .End();
 }
 
-internal sealed record PublicSourceAnswer(IReadOnlyList<SourceResult> Results, SourceAnswer Data);
-
-internal sealed record SearchAllRow(
-    string ModelId, string Layer, string Source, string Index, IReadOnlyList<float> Values, float MaxValue, int MaxValueIndex)
+/// <summary>The website answers <c>data</c> alone, and its client reads <c>results</c> alone.</summary>
+internal sealed class PublicSourceAnswer(IReadOnlyList<SourceResult> results) : IAnswer
 {
-    public FeatureRow? Neuron { get; init; }
-
-    public IReadOnlyList<float>? DfaValues { get; init; }
-
-    public int? DfaTargetIndex { get; init; }
-
-    public float? DfaMaxValue { get; init; }
+    public void Write(Utf8JsonWriter json) => json.Fields().Add("results", results).Add("data", new BatchAnswer(results)).End();
 }
 
-internal sealed record SearchAllAnswer(IReadOnlyList<string> Tokens, IReadOnlyList<SearchAllRow> Result, IReadOnlyList<int> SortIndexes);
-
-internal sealed record SearchAllListAnswer(IReadOnlyList<SearchAllAnswer> Results);
-
-internal sealed record SearchTopFeature(int FeatureIndex, float ActivationValue)
+internal sealed class SearchAllRow(string modelId, string source, AllFeature found, FeatureRow neuron) : IAnswer
 {
-    public FeatureRow? Feature { get; init; }
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("modelId", modelId)
+        .Add("layer", source)
+        .Add("source", source)
+        .Add("index", neuron.Index)
+        .Add("values", found.Values)
+        .Add("maxValue", found.MaxValue)
+        .Add("maxValueIndex", found.MaxValueIndex)
+        .Add("neuron", neuron)
+        .AddDfa(found.Dfa)
+        .End();
 }
 
-internal sealed record SearchToken(int Position, string Token, bool IsSpecial, IReadOnlyList<SearchTopFeature> TopFeatures);
-
-internal sealed record SearchTopkAnswer(string Source, IReadOnlyList<SearchToken> Results);
-
-internal sealed record SearchTopkListAnswer(IReadOnlyList<SearchTopkAnswer> Results);
-
-internal sealed record SourceRow(string Id, string ModelId, string SetName, string HookName, int Features)
+internal sealed class SearchAllAnswer(IReadOnlyList<string> tokens, IReadOnlyList<SearchAllRow> result, IReadOnlyList<int> sortIndexes)
+    : IAnswer
 {
-    public bool HasDashboards { get; init; }
-
-    public bool InferenceEnabled { get; init; } = true;
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("tokens", tokens)
+        .Add("result", result)
+        .Add("sortIndexes", sortIndexes)
+        .End();
 }
 
-internal sealed record SourceSetAnswer(
-    string Name, string ModelId, string Description, IReadOnlyList<string> Urls, IReadOnlyList<SourceRow> Sources)
+internal sealed class SearchTopFeature(int featureIndex, float activationValue, FeatureRow feature) : IAnswer
 {
-    public string? Releases { get; init; }
-
-    public ModelRow? Model { get; init; }
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("featureIndex", featureIndex)
+        .Add("activationValue", activationValue)
+        .Add("feature", feature)
+        .End();
 }
 
-internal sealed record ModelRow(string Id, string DisplayName, int Layers)
+internal sealed class SearchToken(int position, string token, bool isSpecial, IReadOnlyList<SearchTopFeature> topFeatures) : IAnswer
 {
-    public bool InferenceEnabled { get; init; } = true;
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public IReadOnlyList<SourceSetAnswer>? SourceSets { get; init; }
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("position", position)
+        .Add("token", token)
+        .Add("isSpecial", isSpecial)
+        .Add("topFeatures", topFeatures)
+        .End();
 }
 
-internal sealed record VectorRow(
-    string ModelId, string Layer, string Source, string Index, string? VectorLabel, string HookName, IReadOnlyList<float> Vector,
-    double VectorDefaultSteerStrength);
+internal sealed class SearchTopkAnswer(string source, IReadOnlyList<SearchToken> results) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields().Add("source", source).Add("results", results).End();
+}
 
-internal sealed record PublicVectorAnswer(VectorRow Vector);
+internal sealed class SourceRow(string id, string modelId, string setName, string hookName, int features, bool hasDashboards) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("id", id)
+        .Add("modelId", modelId)
+        .Add("setName", setName)
+        .Add("hookName", hookName)
+        .Add("features", features)
+        .Add("hasDashboards", hasDashboards)
+        .Add("inferenceEnabled", true)
+        .End();
+}
 
-internal sealed record PublicTokenizeAnswer(
-    IReadOnlyList<int> Tokens, IReadOnlyList<string> TokenStrings, bool PrependBos, TokenizeAnswer Data);
+internal sealed class SourceSetAnswer(string name, string modelId, string description, IReadOnlyList<SourceRow> sources, ModelRow? model)
+    : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("name", name)
+        .Add("modelId", modelId)
+        .Add("description", description)
+        .Add("urls", new AnswerList([]))
+        .Add("sources", sources)
+        .AddNull("releases")
+        .Add("model", model)
+        .End();
+}
 
-internal sealed record SearchQuery(string ModelId, IReadOnlyList<string> Layers, string Query, int Offset);
+internal sealed class ModelRow(string id, int layers, IReadOnlyList<SourceSetAnswer>? sourceSets) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("id", id)
+        .Add("displayName", id)
+        .Add("layers", layers)
+        .Add("inferenceEnabled", true)
+        .Add("sourceSets", sourceSets, optional: true)
+        .End();
+}
 
-internal sealed record ExplanationSearchAnswer(
-    SearchQuery Request, IReadOnlyList<Explanation> Results, int ResultsCount, bool HasMore, int NextOffset);
+internal sealed class VectorRow(string modelId, string source, string index, string? label, string hookName, IReadOnlyList<float> vector)
+    : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("modelId", modelId)
+        .Add("layer", source)
+        .Add("source", source)
+        .Add("index", index)
+        .Add("vectorLabel", label)
+        .Add("hookName", hookName)
+        .Add("vector", vector)
+        .Add("vectorDefaultSteerStrength", FeatureRow.DefaultStrength)
+        .End();
+}
 
-internal sealed record SteerPreset(string Name, string Prompt, IReadOnlyList<PresetFeature> Features);
+internal sealed class PublicVectorAnswer(VectorRow vector) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields().Add("vector", vector).End();
+}
 
-internal sealed record PresetFeature(string ModelId, string Layer, int Index, double Strength);
+internal sealed class PublicTokenizeAnswer(
+    IReadOnlyList<int> tokens, IReadOnlyList<string> tokenStrings, bool prependBos, TokenizeAnswer data) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("tokens", tokens)
+        .Add("tokenStrings", tokenStrings)
+        .Add("prependBos", prependBos)
+        .Add("data", data)
+        .End();
+}
+
+internal sealed class SearchQuery(string modelId, IReadOnlyList<string> layers, string query, int offset) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("modelId", modelId)
+        .Add("layers", layers)
+        .Add("query", query)
+        .Add("offset", offset)
+        .End();
+}
+
+internal sealed class ExplanationSearchAnswer(
+    SearchQuery request, IReadOnlyList<Explanation> results, bool hasMore, int nextOffset) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("request", request)
+        .Add("results", results)
+        .Add("resultsCount", results.Count)
+        .Add("hasMore", hasMore)
+        .Add("nextOffset", nextOffset)
+        .End();
+}
+
+internal sealed class SteerPreset(string name, string prompt, IReadOnlyList<PresetFeature> features) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields().Add("name", name).Add("prompt", prompt).Add("features", features).End();
+}
+
+internal sealed class PresetFeature(string modelId, string layer, int index, double strength) : IAnswer
+{
+    public void Write(Utf8JsonWriter json) => json.Fields()
+        .Add("modelId", modelId)
+        .Add("layer", layer)
+        .Add("index", index)
+        .Add("strength", strength)
+        .End();
+}

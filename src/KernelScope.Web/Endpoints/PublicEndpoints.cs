@@ -34,7 +34,7 @@ internal static class PublicEndpoints
             rows.Add(row with { Activations = [.. row.Activations.Take(most)] });
         }
 
-        await call.AnswerAsync<IReadOnlyList<FeatureRow>>(rows);
+        await call.AnswerAsync(new AnswerList(rows));
     }
 
     public static async Task ActivationNewAsync(Call call)
@@ -46,7 +46,7 @@ internal static class PublicEndpoints
         var answers = new List<ActivationNewAnswer>();
         foreach (string text in texts)
             answers.Add(await NewAsync(call, source, index, text));
-        await (isList ? call.AnswerAsync<IReadOnlyList<ActivationNewAnswer>>(answers) : call.AnswerAsync(answers[0]));
+        await (isList ? call.AnswerAsync(new AnswerList(answers)) : call.AnswerAsync(answers[0]));
     }
 
     public static async Task ActivationSourceAsync(Call call)
@@ -55,7 +55,7 @@ internal static class PublicEndpoints
         ServedSource source = call.Model.Source(call.Body.RequiredText("source"));
         string[] texts = ServedModel.Prompts(call.Body.OneOrMoreTexts("customText", out _), "customText");
         IReadOnlyList<SourceResult> results = await ActivationEndpoints.SourceAsync(call.Model, source, texts, call.Cancellation);
-        await call.AnswerAsync(new PublicSourceAnswer(results, new SourceAnswer(results)));
+        await call.AnswerAsync(new PublicSourceAnswer(results));
     }
 
     public static async Task ActivationGetAsync(Call call)
@@ -64,7 +64,7 @@ internal static class PublicEndpoints
         IReadOnlyList<ActivationRow> stored = (await FeatureRows.FullAsync(call.Model, source, index, call.Cancellation)).Activations;
         if (stored.Count == 0)
             throw Refusal.NotFound($"There are no stored activations of {call.Model.Id}/{source.Id}/{index}.");
-        await call.AnswerAsync(stored);
+        await call.AnswerAsync(new AnswerList(stored));
     }
 
     public static async Task SearchAllAsync(Call call)
@@ -87,7 +87,7 @@ internal static class PublicEndpoints
             answers.Add(new SearchAllAnswer(all.Tokens, [.. attributed.Select(a => Row(model, a))], sortBy));
         }
 
-        await (isList ? call.AnswerAsync(new SearchAllListAnswer(answers)) : call.AnswerAsync(answers[0]));
+        await (isList ? call.AnswerAsync(new BatchAnswer(answers)) : call.AnswerAsync(answers[0]));
     }
 
     public static async Task SearchTopkAsync(Call call)
@@ -107,14 +107,11 @@ internal static class PublicEndpoints
             SearchToken[] rows = [.. Enumerable.Range(0, tokens.Length).Where(t => !ignoreBos || !model.IsSpecial(tokens[t]))
                 .Select(t => new SearchToken(t, model.TokenText(tokens[t]), model.IsSpecial(tokens[t]),
                     [.. read.ByToken[t].Where(a => !IsDense(model, source, a.Feature, density)).Take(count)
-                        .Select(a => new SearchTopFeature(a.Feature, a.Activation)
-                        {
-                            Feature = FeatureRows.Short(model, source, a.Feature),
-                        })]))];
+                        .Select(a => new SearchTopFeature(a.Feature, a.Activation, FeatureRows.Short(model, source, a.Feature)))]))];
             answers.Add(new SearchTopkAnswer(source.Id, rows));
         }
 
-        await (isList ? call.AnswerAsync(new SearchTopkListAnswer(answers)) : call.AnswerAsync(answers[0]));
+        await (isList ? call.AnswerAsync(new BatchAnswer(answers)) : call.AnswerAsync(answers[0]));
     }
 
     public static Task SourceSetAsync(Call call)
@@ -123,7 +120,7 @@ internal static class PublicEndpoints
         call.Model.RequireModel((string)route["model"]!);
         string name = (string)route["name"]!;
         IReadOnlyList<ServedSource> sources = call.Model.SourcesOf(name, []);
-        return call.AnswerAsync(Set(call.Model, sources) with { Model = Model(call.Model) });
+        return call.AnswerAsync(Set(call.Model, sources, Model(call.Model, null)));
     }
 
     public static Task VectorAsync(Call call)
@@ -131,7 +128,7 @@ internal static class PublicEndpoints
         (ServedSource source, int index) = call.Model.Named(call.Body);
         string? label = call.Model.Labels.Of(call.Model.Id, source.Id, index) is [var first, ..] ? first.Description : null;
         return call.AnswerAsync(new PublicVectorAnswer(new VectorRow(
-            call.Model.Id, source.Id, source.Id, Text(index), label, source.HookName, source.Sae.Sae.DecoderRow(index), 10)));
+            call.Model.Id, source.Id, Text(index), label, source.HookName, source.Sae.Sae.DecoderRow(index))));
     }
 
     public static Task TokenizeAsync(Call call)
@@ -158,37 +155,29 @@ internal static class PublicEndpoints
                 ? FeatureRows.Short(model, source, m.Label.Index) : null,
         })];
         return call.AnswerAsync(new ExplanationSearchAnswer(
-            new SearchQuery(model.Id, layers, query, offset), page, page.Length, offset + page.Length < found.Count, offset + page.Length));
+            new SearchQuery(model.Id, layers, query, offset), page, offset + page.Length < found.Count, offset + page.Length));
     }
 
-    public static Task ModelListAsync(Call call) => call.AnswerAsync<IReadOnlyList<ModelRow>>([Model(call.Model)]);
+    public static Task ModelListAsync(Call call) => call.AnswerAsync(new AnswerList([Model(call.Model, null)]));
 
     public static Task ModelGetAsync(Call call)
     {
         call.Model.RequireModel(call.Body.RequiredText("id"));
-        SourceSetAnswer[] sets = [.. call.Model.Sources.GroupBy(s => s.SourceSet).Select(g => Set(call.Model, [.. g]))];
-        return call.AnswerAsync(Model(call.Model) with { SourceSets = sets });
+        SourceSetAnswer[] sets = [.. call.Model.Sources.GroupBy(s => s.SourceSet).Select(g => Set(call.Model, [.. g], null))];
+        return call.AnswerAsync(Model(call.Model, sets));
     }
 
     public static Task PresetsAsync(Call call)
     {
         call.Model.RequireModel(call.Body.RequiredText("modelId"));
-        return call.AnswerAsync<IReadOnlyList<SteerPreset>>(SteerPresets.For(call.Model));
+        return call.AnswerAsync(new AnswerList(SteerPresets.For(call.Model)));
     }
 
     private static async Task<ActivationNewAnswer> NewAsync(Call call, ServedSource source, int index, string text)
     {
         SingleAnswer single = await ActivationEndpoints.SingleAsync(call.Model, text, source, index, call.Cancellation);
-        ActivationValues values = single.Activation;
         string now = DateTime.UtcNow.ToString("yyyy-MM-ddTHH:mm:ss.fffZ", CultureInfo.InvariantCulture);
-        return new ActivationNewAnswer(
-            single.Tokens, values.Values, values.MaxValue, values.Values.Min(), values.MaxValueIndex, call.Model.Id, source.Id, source.Id,
-            Text(index), now)
-        {
-            DfaValues = values.DfaValues,
-            DfaTargetIndex = values.DfaTargetIndex,
-            DfaMaxValue = values.DfaMaxValue,
-        };
+        return new ActivationNewAnswer(single, single.Activation.Values.Min(), call.Model.Id, source.Id, Text(index), now);
     }
 
     /// <summary>The threshold above which features are left out, once it is known how often they fire; a header says where it is not.</summary>
@@ -214,26 +203,19 @@ internal static class PublicEndpoints
     private static SearchAllRow Row(ServedModel model, AllFeature found)
     {
         ServedSource source = model.Source(found.Source);
-        return new SearchAllRow(model.Id, source.Id, source.Id, Text(found.Index), found.Values, found.MaxValue, found.MaxValueIndex)
-        {
-            Neuron = FeatureRows.Short(model, source, found.Index),
-            DfaValues = found.DfaValues,
-            DfaTargetIndex = found.DfaTargetIndex,
-            DfaMaxValue = found.DfaMaxValue,
-        };
+        return new SearchAllRow(model.Id, source.Id, found, FeatureRows.Short(model, source, found.Index));
     }
 
-    private static SourceSetAnswer Set(ServedModel model, IReadOnlyList<ServedSource> sources)
+    private static SourceSetAnswer Set(ServedModel model, IReadOnlyList<ServedSource> sources, ModelRow? row)
     {
         string name = sources[0].SourceSet;
-        return new SourceSetAnswer(name, model.Id, $"SAEs of {name} that this server has open.", [],
-            [.. sources.Select(s => new SourceRow(s.Id, model.Id, s.SourceSet, s.HookName, s.FeatureCount)
-            {
-                HasDashboards = model.DashboardOf(s) is not null,
-            })]);
+        return new SourceSetAnswer(name, model.Id, $"SAEs of {name} that this server has open.",
+            [.. sources.Select(s => new SourceRow(
+                s.Id, model.Id, s.SourceSet, s.HookName, s.FeatureCount, hasDashboards: model.DashboardOf(s) is not null))],
+            row);
     }
 
-    private static ModelRow Model(ServedModel model) => new(model.Id, model.Id, model.Config.LayerCount);
+    private static ModelRow Model(ServedModel model, IReadOnlyList<SourceSetAnswer>? sets) => new(model.Id, model.Config.LayerCount, sets);
 
     private static string Text(int index) => index.ToString(CultureInfo.InvariantCulture);
 }

@@ -17,7 +17,7 @@ internal static class SteerEndpoints
         var plan = SteerPlan.OfInference(call.Model, call.Body, Positions.All, null);
         string[] types = [.. call.Body.Texts("types").Distinct()];
         return RunAsync(call, plan, [.. types.Select(t => (t, prompt))], call.Body.Flag("stream") ?? false, texts =>
-            new SteerAnswer([.. types.Select((type, i) => new SteerOutput(type, texts[i].Text) { Logprobs = texts[i].Logprobs })]));
+            new SteerAnswer([.. types.Select((type, i) => new SteerOutput(type, texts[i].Text, texts[i].Logprobs))]));
     }
 
     public static Task ChatAsync(Call call)
@@ -62,8 +62,8 @@ internal static class SteerEndpoints
     /// <summary>
     /// Runs each type after the other; with <paramref name="streams"/> a frame for each token, the last of which is the whole answer.
     /// </summary>
-    private static async Task RunAsync<T>(
-        Call call, SteerPlan plan, (string Type, int[] Prompt)[] runs, bool streams, Func<GrowingText[], T> answer)
+    private static async Task RunAsync(
+        Call call, SteerPlan plan, (string Type, int[] Prompt)[] runs, bool streams, Func<GrowingText[], IAnswer> answer)
     {
         GrowingText[] texts = [.. runs.Select(_ => new GrowingText(call.Model))];
         EventStream? events = null;

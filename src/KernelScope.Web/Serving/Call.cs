@@ -1,5 +1,4 @@
 using System.Text.Json;
-using System.Text.Json.Serialization.Metadata;
 using System.Text.Unicode;
 using KernelScope.Web.Contract;
 using KernelScope.Web.Sources;
@@ -24,18 +23,16 @@ internal sealed class Call(HttpContext http, ServedModel model, JsonElement body
     /// <summary>Ends with the connection.</summary>
     public CancellationToken Cancellation => Http.RequestAborted;
 
-    public Task AnswerAsync<T>(T answer) => AnswerAsync(Http, answer);
+    public Task AnswerAsync(IAnswer answer) => AnswerAsync(Http, answer);
 
     /// <summary>Writes an answer as JSON.</summary>
-    public static async Task AnswerAsync<T>(HttpContext http, T answer, int status = StatusCodes.Status200OK)
+    public static async Task AnswerAsync(HttpContext http, IAnswer answer, int status = StatusCodes.Status200OK)
     {
-        byte[] json = JsonSerializer.SerializeToUtf8Bytes(answer, TypeOf<T>());
+        ReadOnlyMemory<byte> json = AnswerJson.Bytes(answer);
         http.Response.StatusCode = status;
         http.Response.ContentType = "application/json; charset=utf-8";
         await http.Response.Body.WriteAsync(json, http.RequestAborted).ConfigureAwait(false);
     }
-
-    public static JsonTypeInfo<T> TypeOf<T>() => (JsonTypeInfo<T>)WebJson.Default.GetTypeInfo(typeof(T))!;
 
     /// <summary>Reads a body.</summary>
     /// <exception cref="Refusal">It is not JSON, or too large.</exception>

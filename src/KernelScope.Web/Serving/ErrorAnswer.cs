@@ -32,9 +32,9 @@ internal static class ErrorAnswer
         if (status == StatusCodes.Status429TooManyRequests)
             http.Response.Headers.RetryAfter = "1";
         if (IsOpenAi(http.Request.Path))
-            return Call.AnswerAsync(http, new OpenAiError(new OpenAiErrorBody(sentence, TypeOf(status), field, null)), status);
+            return Call.AnswerAsync(http, new OpenAiError(sentence, TypeOf(status), field), status);
         return http.Request.Path.StartsWithSegments("/api", StringComparison.OrdinalIgnoreCase)
-            ? Call.AnswerAsync(http, new ApiError(sentence, sentence), status)
+            ? Call.AnswerAsync(http, new ApiError(sentence), status)
             : Call.AnswerAsync(http, new InferenceError(sentence), status);
     }
 

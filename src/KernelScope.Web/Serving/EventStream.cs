@@ -1,5 +1,3 @@
-using System.Text.Json;
-
 namespace KernelScope.Web.Serving;
 
 /// <summary>Server-sent events: <c>data: {json}</c> and an empty line, each at once; nothing else but comments that keep a connection open.</summary>
@@ -17,10 +15,9 @@ internal sealed class EventStream(HttpContext http)
         await http.Response.StartAsync().ConfigureAwait(false);
     }
 
-    public async Task SendAsync<T>(T frame)
+    public async Task SendAsync(IAnswer frame)
     {
-        byte[] json = JsonSerializer.SerializeToUtf8Bytes(frame, Call.TypeOf<T>());
-        await WriteAsync([.. "data: "u8, .. json, .. "\n\n"u8]).ConfigureAwait(false);
+        await WriteAsync([.. "data: "u8, .. AnswerJson.Bytes(frame).Span, .. "\n\n"u8]).ConfigureAwait(false);
     }
 
     public Task SendTextAsync(string data) => WriteAsync(System.Text.Encoding.UTF8.GetBytes($"data: {data}\n\n"));

@@ -45,8 +45,11 @@ public abstract partial class Device : IDisposable
     /// <summary>Accuracy of matrix products.</summary>
     public virtual Precision Precision => Precision.Exact;
 
+    /// <summary><see cref="PreferredChunk"/> where a device has no number of its own.</summary>
+    internal const int DefaultChunk = 256;
+
     /// <summary>Tokens of one call that a session takes here unless it is told otherwise: as many as keep the device busy. A constant of the kind of device, because the remainder of a text goes by itself.</summary>
-    public virtual int PreferredChunk => 256;
+    public virtual int PreferredChunk => DefaultChunk;
 
     /// <summary>
     /// What decides the last bits of results beside the name and the precision: instruction set, kernels, the generation of a GPU. Work

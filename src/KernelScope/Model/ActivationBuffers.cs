@@ -25,7 +25,7 @@ internal sealed class ActivationBuffers : IDisposable
             Create(rows, config.ModelDim, "branch"),
             Create(rows, q + (2 * kv), "qkv"),
             Create(rows, q, "z"),
-            Create(rows, config.HiddenDim, "hidden"),
+            Create(rows, config.MlpDim, "mlp_act"),
             kv);
         _losses = Create(rows, 1, "losses");
     }
@@ -36,7 +36,7 @@ internal sealed class ActivationBuffers : IDisposable
     /// <summary>Bytes that <paramref name="rows"/> rows need.</summary>
     public static long BytesFor(Gemma2Config config, int rows)
     {
-        long row = (3L * config.ModelDim) + ((2L * config.HeadCount) + (2L * config.KvHeadCount)) * config.HeadDim + config.HiddenDim + 1;
+        long row = (3L * config.ModelDim) + ((2L * config.HeadCount) + (2L * config.KvHeadCount)) * config.HeadDim + config.MlpDim + 1;
         return 4 * rows * row;
     }
 
@@ -85,9 +85,9 @@ internal sealed class ActivationBuffers : IDisposable
 /// <param name="Branch">What a sub-layer gives back, before and after its post-norm.</param>
 /// <param name="Qkv">Queries, keys and values side by side, [n, (heads + 2·kv heads)·d_head].</param>
 /// <param name="Z">Head outputs, [n, heads·d_head].</param>
-/// <param name="Hidden">gelu(gate)·up, [n, d_mlp].</param>
+/// <param name="MlpAct">gelu(gate)·up, [n, d_mlp].</param>
 /// <param name="KeyDim">kv heads·d_head.</param>
-internal readonly record struct Activations(Mat Resid, Mat Normed, Mat Branch, Mat Qkv, Mat Z, Mat Hidden, int KeyDim)
+internal readonly record struct Activations(Mat Resid, Mat Normed, Mat Branch, Mat Qkv, Mat Z, Mat MlpAct, int KeyDim)
 {
     public Mat Q => Qkv.ColumnRange(0, Z.Columns);
 
@@ -98,6 +98,6 @@ internal readonly record struct Activations(Mat Resid, Mat Normed, Mat Branch, M
     public Mat QAndK => Qkv.ColumnRange(0, Z.Columns + KeyDim);
 
     public Activations Rows(int n) => new(
-        Resid.RowRange(0, n), Normed.RowRange(0, n), Branch.RowRange(0, n), Qkv.RowRange(0, n), Z.RowRange(0, n), Hidden.RowRange(0, n),
+        Resid.RowRange(0, n), Normed.RowRange(0, n), Branch.RowRange(0, n), Qkv.RowRange(0, n), Z.RowRange(0, n), MlpAct.RowRange(0, n),
             KeyDim);
 }

@@ -16,7 +16,7 @@ public sealed record Gemma2Config
     public required int ModelDim { get; init; }
 
     /// <summary>intermediate_size, d_mlp: the width of the feed-forward block.</summary>
-    public required int HiddenDim { get; init; }
+    public required int MlpDim { get; init; }
 
     /// <summary>num_hidden_layers.</summary>
     public required int LayerCount { get; init; }

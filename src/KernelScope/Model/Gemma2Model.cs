@@ -212,9 +212,9 @@ public sealed partial class Gemma2Model : IDisposable
             call.Fire(Site.MlpIn, l, a.Normed);
 
             // The MLP works on each position alone.
-            Device.GatedGelu(a.Normed, w.GateUp, a.Hidden);                                 // hidden: [n, d_mlp]
-            call.Fire(Site.MlpAct, l, a.Hidden);
-            Device.Linear(a.Hidden, w.Down, a.Branch);
+            Device.GatedGelu(a.Normed, w.GateUp, a.MlpAct);                                 // gelu(gate)·up: [n, d_mlp]
+            call.Fire(Site.MlpAct, l, a.MlpAct);
+            Device.Linear(a.MlpAct, w.Down, a.Branch);
             call.Fire(Site.MlpOut, l, a.Branch);
             Mat nextGain = l + 1 < layers.Length ? layers[l + 1].PreAttn : _weights.FinalNorm;
             AddMlp(a, w, nextGain, l, call);                                                // the same, for the next layer's norm

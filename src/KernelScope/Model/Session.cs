@@ -11,8 +11,6 @@ namespace KernelScope.Model;
 /// </remarks>
 public sealed partial class Session : IDisposable
 {
-    private const int DefaultChunk = 256;
-
     // Of no position, unless a call ran only a part of the layers: the others hold no keys and values from there on.
     private const int Nowhere = int.MaxValue;
 
@@ -94,7 +92,7 @@ public sealed partial class Session : IDisposable
     public static long BytesFor(Gemma2Config config, int contextLength, int chunkLength = 0, DType cacheType = DType.F32)
     {
         ArgumentNullException.ThrowIfNull(config);
-        int chunk = Math.Min(chunkLength == 0 ? DefaultChunk : chunkLength, contextLength);
+        int chunk = Math.Min(chunkLength == 0 ? Device.DefaultChunk : chunkLength, contextLength);
         long rows = 4L * (((long)chunk * config.ModelDim) + config.VocabSize);
         long call = ActivationBuffers.BytesFor(config, CallPool.SizeFor(chunk));
         return KvCache.BytesFor(config, contextLength, chunk, cacheType) + rows + call + (4L * config.ContextLength * config.HeadDim);

@@ -12,7 +12,7 @@ namespace KernelScope.Gpu.Tests.Cuda;
 /// <summary>Global memory traffic of a decode step, counted by the emulator.</summary>
 public sealed class TrafficTests(ITestOutputHelper output)
 {
-    private const int ModelDim = 2304, HeadDim = 256, Heads = 2, KvHeads = 1, HiddenDim = 9216, Context = 512;
+    private const int ModelDim = 2304, HeadDim = 256, Heads = 2, KvHeads = 1, MlpDim = 9216, Context = 512;
 
     /// <summary>
     /// Outputs of the slices: all heads of one of four key/value groups, and as large a part of o_proj, of gate and up, of down_proj.
@@ -39,7 +39,7 @@ public sealed class TrafficTests(ITestOutputHelper output)
         Mat qkv = device.CreateMat(1, (Heads + (2 * KvHeads)) * HeadDim, "qkv"), z = device.CreateMat(1, Heads * HeadDim, "z"),
             cosSin = device.CreateMat(Context, HeadDim, "cosSin");
         Mat branch = device.CreateMat(1, OutputSlice, "branch"), hidden = device.CreateMat(1, HiddenSlice, "hidden"),
-            wide = device.CreateMat(1, HiddenDim, "wide"), down = device.CreateMat(1, DownSlice, "down");
+            wide = device.CreateMat(1, MlpDim, "wide"), down = device.CreateMat(1, DownSlice, "down");
         var cache = new KvLayer(device.CreateMat(KvHeads * Context, HeadDim, "keys"),
             device.CreateMat(KvHeads * Context, HeadDim, "values"), KvHeads, Context);
         using Weight w0 = Of(device, file, "qkv"), w1 = Of(device, file, "o"), w2 = Of(device, file, "gate_up"),
@@ -56,10 +56,10 @@ public sealed class TrafficTests(ITestOutputHelper output)
         device.Synchronize();
 
         long weights = 2L
-            * ((long)ModelDim * qkv.Columns + (long)z.Columns * OutputSlice + (long)ModelDim * 2 * HiddenSlice + (long)HiddenDim
+            * ((long)ModelDim * qkv.Columns + (long)z.Columns * OutputSlice + (long)ModelDim * 2 * HiddenSlice + (long)MlpDim
                 * DownSlice);
         long keysAndValues = 2L * KvHeads * Context * HeadDim * sizeof(float);
-        long products = sizeof(float) * (ModelDim + qkv.Columns + z.Columns + OutputSlice + ModelDim + HiddenSlice + HiddenDim + DownSlice);
+        long products = sizeof(float) * (ModelDim + qkv.Columns + z.Columns + OutputSlice + ModelDim + HiddenSlice + MlpDim + DownSlice);
         long others = sizeof(float) * ((2L * qkv.Columns) + HeadDim + qkv.Columns + z.Columns + (2L * 6 * ModelDim));
         long least = weights + keysAndValues + products + others;
         output.WriteLine(FormattableString.Invariant($"{moved} bytes moved, {least} at least: {(double)moved / least:f4}"));
@@ -97,7 +97,7 @@ public sealed class TrafficTests(ITestOutputHelper output)
         (string Name, int Outputs, int Inputs)[] shapes =
         [
             ("qkv", (Heads + (2 * KvHeads)) * HeadDim, ModelDim), ("o", OutputSlice, Heads * HeadDim),
-                ("gate_up", 2 * HiddenSlice, ModelDim), ("down", DownSlice, HiddenDim),
+                ("gate_up", 2 * HiddenSlice, ModelDim), ("down", DownSlice, MlpDim),
         ];
         string path = folder.At("layer.safetensors");
         using (var writer = new SafetensorsWriter(path, shapes.Select(s => new TensorInfo(s.Name, DType.BF16, [s.Outputs, s.Inputs]))))

@@ -1,3 +1,4 @@
+using KernelScope.Kernels;
 using KernelScope.PtxEmulator;
 
 namespace KernelScope.Gpu.Tests.Kernels;
@@ -188,15 +189,16 @@ internal static class KernelClaims
         const int R = 128, K = 96;
         (string type, int w) = TypeOf(kernel);
         bool gated = kernel.StartsWith("gated", StringComparison.Ordinal), tensor = kernel.Contains("tensor", StringComparison.Ordinal);
-        int matrices = gated ? 2 : 1, n = tensor ? 256 : 128, tile = (!tensor ? 64 : w == 2 ? 256 : 128) / matrices;
+        (int tileRows, int tile) = TileOf(kernel);
+        int matrices = gated ? 2 : 1, n = !tensor ? 128 : 288 % tile == 0 ? 288 : 256;
         int x = tensor ? 2 * TermsOf(kernel) : 4;
         object[] rows = tensor ? [Planes(lab, R, K, TermsOf(kernel))] : [Values(lab, R * K)];
-        LaunchResult result = lab.Run(kernel, new Dim3(n / tile, R / 64), [.. rows, Weights(lab, type, matrices * n * K),
+        LaunchResult result = lab.Run(kernel, new Dim3(n / tile, R / tileRows), [.. rows, Weights(lab, type, matrices * n * K),
             lab.EmptyFloats(R * n), R, K, n, .. tensor ? Array.Empty<object>() : [K], n])!;
         // A store touches sectors for a half of them, those of four results beside each other for a quarter.
         int written = 4 * R * n * (tensor || gated ? 2 : 4);
         return new Claim(result, (matrices * w * K * n) + (x * R * K) + (4 * R * n),
-            (matrices * w * K * n * R / 64.0) + ((double)x * R * K * n / tile) + written);
+            ((double)matrices * w * K * n * R / tileRows) + ((double)x * R * K * n / tile) + written);
     }
 
     private static Claim AttendPart(KernelLab lab, string kernel)
@@ -404,22 +406,23 @@ internal static class KernelClaims
 
     private static Claim EncodeTile(KernelLab lab, string kernel)
     {
-        const int R = 128, K = 96, N = 256;
+        const int R = 128, K = 96;
         (string type, int w) = TypeOf(kernel);
         bool tensor = kernel.Contains("tensor", StringComparison.Ordinal);
-        int tile = !tensor ? 64 : w == 2 ? 256 : 128, x = tensor ? 2 * TermsOf(kernel) : 4;
-        Encoding codes = new(lab, N, R, N / tile);
+        (int tileRows, int tile) = TileOf(kernel);
+        int n = 288 % tile == 0 ? 288 : 256, x = tensor ? 2 * TermsOf(kernel) : 4;
+        Encoding codes = new(lab, n, R, n / tile);
         LabBuffer rows = tensor ? Planes(lab, R, K, TermsOf(kernel)) : Values(lab, R * K);
         LaunchResult result =
-            lab.Run(kernel, new Dim3(N / tile, R / 64), [rows, Weights(lab, type, N * K), codes.Bias, codes.Threshold,
-                codes.Counts, codes.Offsets, codes.Features, codes.Values, lab.Longs(0), (long)R * N, R, K, N,
+            lab.Run(kernel, new Dim3(n / tile, R / tileRows), [rows, Weights(lab, type, n * K), codes.Bias, codes.Threshold,
+                codes.Counts, codes.Offsets, codes.Features, codes.Values, lab.Longs(0), (long)R * n, R, K, n,
                 .. tensor ? Array.Empty<object>() : [K]])!;
-        // Bias and threshold by every warp: its whole tile, a quarter of each sector at a time, or on tensor cores its quarter of the
-        // columns, for both blocks of rows, a half at a time.
-        double groups = (double)N / tile * R / 64;
-        double biases = groups * WarpsOf256 * 8 * tile * (tensor ? 1 : 4);
-        return new Claim(result, (w * K * N) + (x * R * K) + (8 * N) + 8 + codes.Bytes,
-            (w * K * N * R / 64.0) + ((double)x * R * K * N / tile) + biases + codes.Bytes + (8 * R * N / tile));
+        // Bias and threshold by every warp: its whole tile, a quarter of each sector at a time, or on tensor cores its part of the
+        // columns, for each block of 16 rows, a half at a time.
+        double groups = (double)n / tile * R / tileRows;
+        double biases = groups * tile * (tensor ? tileRows : 4 * WarpsOf256 * 8);
+        return new Claim(result, (w * K * n) + (x * R * K) + (8 * n) + 8 + codes.Bytes,
+            ((double)w * K * n * R / tileRows) + ((double)x * R * K * n / tile) + biases + codes.Bytes + (8 * R * n / tile));
     }
 
     private static Claim Codes(KernelLab lab, string kernel)
@@ -499,6 +502,13 @@ internal static class KernelClaims
 
     private static LabBuffer Planes(KernelLab lab, int rows, int columns, int terms) =>
         lab.Write(Data.Planes(Data.Normal(rows * columns, 5), rows, columns, columns, terms));
+
+    /// <summary>Rows and columns of a group's tile.</summary>
+    private static (int Rows, int Columns) TileOf(string kernel)
+    {
+        KernelEntry entry = Catalog.All.Single(k => k.Name == kernel);
+        return (entry.TileRows, entry.TileColumns);
+    }
 
     private static int TermsOf(string kernel) => kernel.EndsWith("exact", StringComparison.Ordinal) ? 3 : 1;
 

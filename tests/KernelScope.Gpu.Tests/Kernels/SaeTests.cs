@@ -28,7 +28,7 @@ public sealed class SaeTests
                 }
 
                 data.Add(LabKind.Sm80, $"sae_encode_tensor_{dtype}_exact", 67);
-                data.Add(LabKind.Sm80, $"sae_encode_tensor_{dtype}_fast", 67);
+                data.Add(LabKind.Sm80, $"sae_encode_tensor_{dtype}_fast", 131);
             }
 
             data.Add(LabKind.CSharp, "sae_encode_tile_f32", 2);
@@ -245,7 +245,8 @@ public sealed class SaeTests
         bool tiled = kernel.Contains("tile", StringComparison.Ordinal) || kernel.Contains("tensor", StringComparison.Ordinal);
         bool plain = kernel.Contains("plain", StringComparison.Ordinal);
         bool tensor = kernel.Contains("tensor", StringComparison.Ordinal);
-        int width = !tiled && !plain ? tile : !tensor ? 64 : kernel.Contains("f32", StringComparison.Ordinal) ? 128 : 256;
+        KernelEntry entry = Catalog.All.Single(k => k.Name == kernel);
+        int width = !tiled && !plain ? tile : entry.TileColumns;
         int tiles = (features + width - 1) / width, most = Math.Min(room, rows * tiles * width);
         LabBuffer w = lab.Write(weight), b = lab.Floats(bias), theta = lab.Floats(threshold), start = lab.Empty(8 * (rows + 1)),
             cursor = lab.Longs(0);
@@ -261,8 +262,8 @@ public sealed class SaeTests
             LabBuffer tileFeatures = lab.Empty(4 * most), tileValues = lab.Empty(4 * most);
             object[] lists = [xs, w, b, theta, counts, offsets, tileFeatures, tileValues];
             if (tiled)
-                lab.Run(kernel, new Dim3(tiles, (n + 63) / 64), [.. lists, cursor, (long)most, n, columns, features,
-                    .. tensor ? Array.Empty<object>() : [columns]]);
+                lab.Run(kernel, new Dim3(tiles, (n + entry.TileRows - 1) / entry.TileRows), [.. lists, cursor, (long)most, n, columns,
+                    features, .. tensor ? Array.Empty<object>() : [columns]]);
             else if (plain)
                 lab.Run(kernel, new Dim3(tiles, n), [.. lists, columns, features, columns]);
             else

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using KernelScope.Bench;
-using KernelScope.Bench.Models;
+using KernelScope.Measuring;
+using KernelScope.Model;
 
 namespace KernelScope.Tests.Bench;
 
@@ -29,14 +30,17 @@ public sealed class BenchStatisticsTests
     public void A_2B_shape_reads_5_2_GB_a_token_and_takes_2_TFLOP_for_512()
     {
         // Gemma 2 2B's config.json; 2,614,341,888 parameters as its checkpoint on the hub has them.
-        var shape = new ModelShape(2304, 9216, 26, 8, 4, 256, 256_000, 8192);
-        Assert.Equal(2_614_341_888, shape.Weights);
-        Assert.Equal((2 * 2_614_341_888.0) + (26 * 100 * 4 * 256 * 8), shape.DecodeBytes(100));
-        // 2·512·26·77,856,768 of products, keys 512·513/2 of 26 layers, and one row of logits.
-        Assert.Equal((2.0 * 512 * 26 * 77_856_768) + (26 * 131_328.0 * 8 * 256 * 4) + (2.0 * 256_000 * 2304), shape.PrefillOperations(512));
+        Gemma2Config shape = ModelSizes.ConfigOf("gemma-2-2b");
+        Assert.Equal(2_614_341_888, ModelSizes.Weights(shape));
+        // The 100th token: weights in bfloat16; of each layer 100 keys and values in float32, one row of queries and one of z.
+        Assert.Equal(26 * ((2 * 77_856_768.0) + (100 * 4 * 256 * 8) + (2 * 8 * 256 * 4)), ModelSizes.Layers(shape, 1, 99, 2).Bytes);
+        Assert.Equal((2 * 256_000.0 * 2304) + (4 * (2304 + 256_000)), ModelSizes.Head(shape, 2).Bytes);
+        // 2·512·26·77,856,768 of products and keys 512·513/2 of 26 layers; one row of logits.
+        Assert.Equal((2.0 * 512 * 26 * 77_856_768) + (26 * 131_328.0 * 8 * 256 * 4), ModelSizes.Layers(shape, 512, 0, 2).Flops);
+        Assert.Equal(2.0 * 256_000 * 2304, ModelSizes.Head(shape, 2).Flops);
         // Beyond the window only global layers see more.
-        double longer = shape.PrefillOperations(5000), keys = (13 * (5000 * 5001 / 2.0)) + (13 * ((4096 * 4097 / 2.0) + (904 * 4096.0)));
-        Assert.Equal((2.0 * 5000 * 26 * 77_856_768) + (keys * 8 * 256 * 4) + (2.0 * 256_000 * 2304), longer);
+        double keys = (13 * (5000 * 5001 / 2.0)) + (13 * ((4096 * 4097 / 2.0) + (904 * 4096.0)));
+        Assert.Equal((2.0 * 5000 * 26 * 77_856_768) + (keys * 8 * 256 * 4), ModelSizes.Layers(shape, 5000, 0, 2).Flops);
     }
 
     [Fact]

@@ -2,6 +2,7 @@ using KernelScope.Bench;
 using KernelScope.Bench.Models;
 using KernelScope.Cpu;
 using KernelScope.Devices;
+using KernelScope.Measuring;
 using KernelScope.Model;
 
 namespace KernelScope.Tests.Bench;
@@ -9,8 +10,9 @@ namespace KernelScope.Tests.Bench;
 /// <summary>The folder of random weights: made once, used again, never mistaken for somebody's files; and the weights themselves.</summary>
 public sealed class WeightsFolderTests : IDisposable
 {
-    private static readonly ModelShape Tiny = new(Dim: 64, Hidden: 128, Layers: 4, Heads: 4, KvHeads: 2, HeadDim: 16, Vocabulary: 512,
-        Context: 64, Window: 8);
+    private static readonly Gemma2Config Tiny = ModelSizes.Create(64, 128, layers: 4, heads: 4, kvHeads: 2, headDim: 16, queryScalar: 16)
+        with
+    { VocabSize = 512, ContextLength = 64, SlidingWindow = 8 };
     private readonly string _root = Directory.CreateTempSubdirectory("kernelscope-tests-").FullName;
 
     private string Place => Path.Combine(_root, "weights");
@@ -28,7 +30,7 @@ public sealed class WeightsFolderTests : IDisposable
             Age();
             OpenPacked(folder);
             Assert.False(WasWritten());
-            Assert.True(new FileInfo(folder.Gguf(new Progress(), default)).Length > 2 * Tiny.Weights);
+            Assert.True(new FileInfo(folder.Gguf(new Progress(), default)).Length > 2 * ModelSizes.Weights(Tiny));
             Assert.False(WasWritten());
         }
 
@@ -99,7 +101,7 @@ public sealed class WeightsFolderTests : IDisposable
     {
         using (var folder = new WeightsFolder(Place, Tiny, keep: true))
             Open(folder);
-        using var other = new WeightsFolder(Place, Tiny with { Layers = 2 }, keep: false);
+        using var other = new WeightsFolder(Place, Tiny with { LayerCount = 2 }, keep: false);
         Assert.Contains("another shape", Assert.Throws<IOException>(() => other.Open(new Progress(), default)).Message,
             StringComparison.Ordinal);
     }
@@ -134,15 +136,15 @@ public sealed class WeightsFolderTests : IDisposable
     [Fact]
     public void Values_neither_vanish_nor_blow_up_over_the_layers()
     {
-        using var folder = new WeightsFolder(Place, Tiny with { Layers = 26 }, keep: false);
+        using var folder = new WeightsFolder(Place, Tiny with { LayerCount = 26 }, keep: false);
         using var device = new CpuDevice(1);
         using var model = new OurModel(device, folder.Open(new Progress(), default), 32);
-        model.Prefill(OurModel.Ids(32, Tiny.Vocabulary));
+        model.Prefill(OurModel.Ids(32, Tiny.VocabSize));
         float[] prefilled = model.Logits();
         model.Reset();
-        model.Decode(OurModel.Ids(32, Tiny.Vocabulary));
+        model.Decode(OurModel.Ids(32, Tiny.VocabSize));
         float[] decoded = model.Logits();
-        double expected = Math.Sqrt(Tiny.Dim) * NormalValues.Deviation, size = Math.Sqrt(decoded.Average(v => (double)v * v));
+        double expected = Math.Sqrt(Tiny.ModelDim) * NormalValues.Deviation, size = Math.Sqrt(decoded.Average(v => (double)v * v));
         Assert.InRange(size, 0.7 * expected, 1.4 * expected);
         Assert.Null(Agreement.Within(1e-4)(decoded, prefilled));
     }

@@ -1,8 +1,8 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
 using Iced.Intel;
-using KernelScope.Cpu;
 using KernelScope.Cpu.MachineCode;
+using KernelScope.Measuring;
 
 namespace KernelScope.Tests.Cpu;
 

@@ -56,9 +56,9 @@ public sealed class ProfilingDeviceTests
         Assert.Equal([.. Enumerable.Repeat(8L, 6), 5], device.Entries.GroupBy(e => e.Layer).OrderBy(g => g.Key ?? int.MaxValue)
             .Select(g => g.Sum(e => e.Calls)));
 
-        const int Rows = 7, ModelDim = 224, HiddenDim = 896, Vocabulary = 4096;
-        Assert.Equal(6.0 * 2 * Rows * ModelDim * HiddenDim, ops["Linear down"].Cost.Flops);
-        Assert.Equal(6.0 * ((2 * ModelDim * HiddenDim) + (4 * Rows * (ModelDim + HiddenDim))), ops["Linear down"].Cost.Bytes);
+        const int Rows = 7, ModelDim = 224, MlpDim = 896, Vocabulary = 4096;
+        Assert.Equal(6.0 * 2 * Rows * ModelDim * MlpDim, ops["Linear down"].Cost.Flops);
+        Assert.Equal(6.0 * ((2 * ModelDim * MlpDim) + (4 * Rows * (ModelDim + MlpDim))), ops["Linear down"].Cost.Bytes);
         // The logits of the last row only.
         Assert.Equal((2.0 * ModelDim * Vocabulary) + (4 * (ModelDim + Vocabulary)), ops["Linear embedding"].Cost.Bytes);
         // 1 + 2 + … + 7 pairs a head, four heads of 64.

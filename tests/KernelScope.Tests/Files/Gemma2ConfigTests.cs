@@ -21,7 +21,7 @@ public sealed class Gemma2ConfigTests
     {
         Gemma2Config config = Parse(Config27B);
         Assert.Equal((4608, 36864, 46, 32, 16, 128),
-            (config.ModelDim, config.HiddenDim, config.LayerCount, config.HeadCount, config.KvHeadCount, config.HeadDim));
+            (config.ModelDim, config.MlpDim, config.LayerCount, config.HeadCount, config.KvHeadCount, config.HeadDim));
         Assert.Equal((144.0, 50f, 30f, 4096, 8192, 10000.0, 1e-6f),
             (config.QueryPreAttnScalar, config.AttentionSoftcap, config.FinalSoftcap, config.SlidingWindow, config.ContextLength,
                 config.RopeTheta, config.NormEpsilon));
@@ -36,7 +36,7 @@ public sealed class Gemma2ConfigTests
         // Gemma2Config() of transformers 5.23 is the 2B model.
         Gemma2Config config = Parse("""{"model_type": "gemma2"}""");
         Assert.Equal((2304, 9216, 26, 8, 4, 256),
-            (config.ModelDim, config.HiddenDim, config.LayerCount, config.HeadCount, config.KvHeadCount, config.HeadDim));
+            (config.ModelDim, config.MlpDim, config.LayerCount, config.HeadCount, config.KvHeadCount, config.HeadDim));
         Assert.Equal((256.0, 50f, 30f, 4096, 8192, 10000.0, 1e-6f),
             (config.QueryPreAttnScalar, config.AttentionSoftcap, config.FinalSoftcap, config.SlidingWindow, config.ContextLength,
                 config.RopeTheta, config.NormEpsilon));

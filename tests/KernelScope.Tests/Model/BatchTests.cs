@@ -3,6 +3,7 @@ using KernelScope.Cpu;
 using KernelScope.Devices;
 using KernelScope.Devices.Reference;
 using KernelScope.Hooks;
+using KernelScope.Measuring;
 using KernelScope.Model;
 using KernelScope.Tests.Cpu;
 
@@ -248,7 +249,7 @@ public sealed class BatchTests
     {
         using var folder = new Files.TempFolder();
         RandomModel.Write(folder.Path,
-            new ModelShape(Dim: 64, Hidden: 64, Layers: 26, Heads: 8, KvHeads: 4, HeadDim: 256, Vocabulary: 304, Context: 8192));
+            ModelSizes.Create(64, 64, layers: 26, heads: 8, kvHeads: 4, headDim: 256, queryScalar: 256) with { VocabSize = 304 });
         using var device = new CpuDevice(1);
         using Gemma2Model model = Gemma2Model.Open(device, folder.Path);
         for (int n = 0; n < 2; n++)

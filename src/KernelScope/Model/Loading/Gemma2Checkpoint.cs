@@ -22,37 +22,37 @@ public readonly record struct LayerTensors
         Down = down;
     }
 
-    /// <summary>Gain before attention [hidden]; norms multiply by 1 + gain.</summary>
+    /// <summary>Gain before attention [d_model]; norms multiply by 1 + gain.</summary>
     public TensorView InputNorm { get; init; }
 
-    /// <summary>Gain on attention's output [hidden].</summary>
+    /// <summary>Gain on attention's output [d_model].</summary>
     public TensorView PostAttentionNorm { get; init; }
 
-    /// <summary>Gain before the feed-forward block [hidden].</summary>
+    /// <summary>Gain before the feed-forward block [d_model].</summary>
     public TensorView PreFeedForwardNorm { get; init; }
 
-    /// <summary>Gain on the feed-forward block's output [hidden].</summary>
+    /// <summary>Gain on the feed-forward block's output [d_model].</summary>
     public TensorView PostFeedForwardNorm { get; init; }
 
-    /// <summary>W_Q [heads · head_dim, hidden].</summary>
+    /// <summary>W_Q [heads · head_dim, d_model].</summary>
     public TensorView Q { get; init; }
 
-    /// <summary>W_K [kv_heads · head_dim, hidden].</summary>
+    /// <summary>W_K [kv_heads · head_dim, d_model].</summary>
     public TensorView K { get; init; }
 
-    /// <summary>W_V [kv_heads · head_dim, hidden].</summary>
+    /// <summary>W_V [kv_heads · head_dim, d_model].</summary>
     public TensorView V { get; init; }
 
-    /// <summary>W_O [hidden, heads · head_dim].</summary>
+    /// <summary>W_O [d_model, heads · head_dim].</summary>
     public TensorView O { get; init; }
 
-    /// <summary>W_gate [intermediate, hidden].</summary>
+    /// <summary>W_gate [d_mlp, d_model].</summary>
     public TensorView Gate { get; init; }
 
-    /// <summary>W_up [intermediate, hidden].</summary>
+    /// <summary>W_up [d_mlp, d_model].</summary>
     public TensorView Up { get; init; }
 
-    /// <summary>W_down [hidden, intermediate].</summary>
+    /// <summary>W_down [d_model, d_mlp].</summary>
     public TensorView Down { get; init; }
 }
 
@@ -99,16 +99,16 @@ public sealed class Gemma2Checkpoint : IDisposable
     /// <summary>The settings.</summary>
     public Gemma2Config Config { get; }
 
-    /// <summary>E [vocab, hidden]: token embedding.</summary>
+    /// <summary>E [vocab, d_model]: token embedding.</summary>
     public TensorView Embedding { get; }
 
-    /// <summary>W_U [vocab, hidden]: what logits are computed with; <see cref="Embedding"/> itself where the two are tied.</summary>
+    /// <summary>W_U [vocab, d_model]: what logits are computed with; <see cref="Embedding"/> itself where the two are tied.</summary>
     public TensorView OutputHead { get; }
 
     /// <summary>Whether the embedding is the output head: there is no <c>lm_head.weight</c>, or it holds the same bits.</summary>
     public bool IsTied => OutputHead.Name == Embedding.Name;
 
-    /// <summary>Gain of the norm before the head [hidden].</summary>
+    /// <summary>Gain of the norm before the head [d_model].</summary>
     public TensorView FinalNorm { get; }
 
     /// <summary>Path of tokenizer.model, or of tokenizer.json if that is missing; null if the folder has neither.</summary>
@@ -240,14 +240,14 @@ public sealed class Gemma2Checkpoint : IDisposable
 
     private LayerTensors ReadLayer(int l)
     {
-        long model = Config.ModelDim, hidden = Config.HiddenDim;
+        long model = Config.ModelDim, mlp = Config.MlpDim;
         long query = (long)Config.HeadCount * Config.HeadDim, keyValue = (long)Config.KvHeadCount * Config.HeadDim;
         return new LayerTensors(
             Get(TensorNames.InputNorm(l), model), Get(TensorNames.PostAttentionNorm(l), model),
                 Get(TensorNames.PreFeedForwardNorm(l), model), Get(TensorNames.PostFeedForwardNorm(l), model),
             Get(TensorNames.Query(l), query, model), Get(TensorNames.Key(l), keyValue, model), Get(TensorNames.Value(l), keyValue, model),
                 Get(TensorNames.Output(l), model, query),
-            Get(TensorNames.Gate(l), hidden, model), Get(TensorNames.Up(l), hidden, model), Get(TensorNames.Down(l), model, hidden));
+            Get(TensorNames.Gate(l), mlp, model), Get(TensorNames.Up(l), mlp, model), Get(TensorNames.Down(l), model, mlp));
     }
 
     private TensorView Get(string name, params ReadOnlySpan<long> shape)

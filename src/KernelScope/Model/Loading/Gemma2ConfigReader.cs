@@ -25,7 +25,7 @@ internal static class Gemma2ConfigReader
         return new Gemma2Config
         {
             ModelDim = settings.Int("hidden_size", 2304, 1),
-            HiddenDim = settings.Int("intermediate_size", 9216, 1),
+            MlpDim = settings.Int("intermediate_size", 9216, 1),
             LayerCount = layers,
             HeadCount = heads,
             KvHeadCount = kvHeads,

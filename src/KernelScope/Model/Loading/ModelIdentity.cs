@@ -25,7 +25,7 @@ internal static class ModelIdentity
         string sliding = string.Concat(Enumerable.Range(0, c.LayerCount).Select(l => c.IsSliding(l) ? '1' : '0'));
         Append(hash, string.Create(
             CultureInfo.InvariantCulture,
-            $"{c.ModelDim} {c.HiddenDim} {c.LayerCount} {c.HeadCount} {c.KvHeadCount} {c.HeadDim} {c.QueryPreAttnScalar:R} " +
+            $"{c.ModelDim} {c.MlpDim} {c.LayerCount} {c.HeadCount} {c.KvHeadCount} {c.HeadDim} {c.QueryPreAttnScalar:R} " +
                 $"{c.AttentionSoftcap:R} {c.SlidingWindow} {sliding} {c.RopeTheta:R} {c.NormEpsilon:R} {c.VocabSize} " +
                 $"{embeddingScale:R}\n"));
         Append(hash, checkpoint.Embedding);

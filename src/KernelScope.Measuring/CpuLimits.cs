@@ -3,7 +3,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using KernelScope.Cpu.MachineCode;
 
-namespace KernelScope.Cpu;
+namespace KernelScope.Measuring;
 
 /// <summary>What this machine can do, measured here and now: other programs share it, so a figure is only worth something beside a limit of the same minute.</summary>
 /// <remarks>Any number of threads may call it.</remarks>

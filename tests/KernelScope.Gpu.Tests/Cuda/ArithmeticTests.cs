@@ -1,0 +1,31 @@
+using System.Security.Cryptography;
+using System.Text;
+using KernelScope.Conformance;
+using KernelScope.Cuda;
+
+namespace KernelScope.Gpu.Tests.Cuda;
+
+/// <summary>What a device says of its bits: runs, journals and checkpoints are continued only where it says the same.</summary>
+public sealed class ArithmeticTests
+{
+    /// <summary>The number that the device gives for its order of sums, and the bits that go with it: a golden of our own, which shows only that one does not change without the other.</summary>
+    [Fact]
+    public void Other_bits_come_with_another_number_of_the_order_of_sums()
+    {
+        using CudaDevice device = TestGpu.Open();
+        Assert.Contains(", sums 1, ", device.Arithmetic, StringComparison.Ordinal);
+        string bits = string.Concat(OutputHashes.Embedded.Cases.OrderBy(c => c.Key, StringComparer.Ordinal)
+            .Select(c => $"{c.Key} {c.Value.Hash}\n"));
+        string hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(bits)));
+        Assert.True(hash == "5d485f5dccce6016a308182f38e282a76dfb339911c72147f7fed70abdf60ad6",
+            $"Results of the suite are others ({hash}): raise CudaDevice.OrderOfSums, unless cases were only added or renamed.");
+    }
+
+    [Fact]
+    public void What_may_change_bits_shows()
+    {
+        using CudaDevice turing = TestGpu.Open(75), ampere = TestGpu.Open();
+        using CudaDevice plain = TestGpu.Open(options: new CudaDeviceOptions { TensorCores = false });
+        Assert.Equal(3, new HashSet<string> { turing.Arithmetic, ampere.Arithmetic, plain.Arithmetic }.Count);
+    }
+}
