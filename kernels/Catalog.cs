@@ -221,6 +221,24 @@ public static class Catalog
             }
         }
 
+        foreach (var o in new[] { ("exact", typeof(ExactF32)), ("fast", typeof(FastF32)) })
+        {
+            yield return Plain($"attend_queries_{o.Item1}", $"attend_queries_{o.Item1}", typeof(AttendTensor), nameof(AttendTensor.Queries),
+                AttendTensor.GroupSize, "4 ceil(rows/64), heads", o.Item2).WithTile(AttendTensor.TileRows, 1) with
+            { MinTarget = GpuTarget.Sm80 };
+        }
+
+        foreach (var o in new[] { ("exact", typeof(ExactF32)), ("fast", typeof(FastF32)), ("exact", typeof(ExactBF16)), ("fast", typeof(FastBF16)) })
+        {
+            string family = (o.Item2 == typeof(ExactF32) || o.Item2 == typeof(FastF32) ? "attend_tensor_" : "attend_bf16_tensor_") + o.Item1;
+            foreach (var h in new[] { ("128", typeof(Head128)), ("256", typeof(Head256)) })
+            {
+                yield return Plain($"{family}_{h.Item1}", family, typeof(AttendTensor), nameof(AttendTensor.Tile), AttendTensor.GroupSize,
+                    "heads, ceil(rows/64)", o.Item2, h.Item2).WithTile(AttendTensor.TileRows, 1) with
+                { MinTarget = GpuTarget.Sm80 };
+            }
+        }
+
         yield return Plain("attend_merge", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.Merge), AttendDecode.GroupSize,
             "heads, rows");
         yield return Plain("attend_rows_merge", "attend_decode", typeof(AttendDecode), nameof(AttendDecode.RowsMerge),
@@ -339,6 +357,7 @@ public static class Catalog
     private static int MinBlocksOf(string name) => name switch
     {
         "attend_tile_128" or "attend_tile_256" or "attend_bf16_tile_128" or "attend_bf16_tile_256" => 2,
+        "attend_tensor_exact_256" or "attend_tensor_fast_256" or "attend_bf16_tensor_exact_256" or "attend_bf16_tensor_fast_256" => 2,
         "sae_encode_f32_8rows" => 4,
         _ => 0,
     };

@@ -66,15 +66,22 @@ public static class KernelMath
     public static float Tanh(float x)
     {
         float a = MathF.Abs(x);
+        float small = SmallTanh(x);
+        float large = 1f - (2f / (Exp(2f * a) + 1f));
+        large = x < 0f ? -large : large;
+        return a < 0.625f ? small : large;
+    }
+
+    /// <summary>tanh x for |x| below 0.625.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float SmallTanh(float x)
+    {
         float z = x * x;
         float p = Ptx.MultiplyAdd(-5.70498872745e-3f, z, 2.06390887954e-2f);
         p = Ptx.MultiplyAdd(p, z, -5.37397155531e-2f);
         p = Ptx.MultiplyAdd(p, z, 1.33314422036e-1f);
         p = Ptx.MultiplyAdd(p, z, -3.33332819422e-1f);
-        float small = Ptx.MultiplyAdd(p * z, x, x);
-        float large = 1f - (2f / (Exp(2f * a) + 1f));
-        large = x < 0f ? -large : large;
-        return a < 0.625f ? small : large;
+        return Ptx.MultiplyAdd(p * z, x, x);
     }
 
     /// <summary>cap·tanh(x/cap).</summary>

@@ -179,6 +179,24 @@ public static class Ptx
     }
 
     /// <summary>
+    /// As <see cref="LoadMatrices"/>, each matrix transposed: word m is the pair (rows 2·(l mod 4) and the next, column l/4) of matrix m.
+    /// <c>ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16</c>.
+    /// </summary>
+    [IntrinsicImplementation]
+    public static Words4 LoadMatricesTransposed(ref uint shared)
+    {
+        int row = Warp.LaneIdx % 4 * 2, column = Warp.LaneIdx / 4;
+        uint a = shared, b = Unsafe.Add(ref shared, 1), c = Unsafe.Add(ref shared, 2), d = Unsafe.Add(ref shared, 3);
+        return new Words4
+        {
+            X = PickPair(a, b, c, d, row, column),
+            Y = PickPair(a, b, c, d, 8 + row, column),
+            Z = PickPair(a, b, c, d, 16 + row, column),
+            W = PickPair(a, b, c, d, 24 + row, column),
+        };
+    }
+
+    /// <summary>
     /// D = A·B + C for a warp, A [16 × 16] and B [16 × 8] bfloat16, C and D [16 × 8] float32. With g = l/4 and c = 2·(l mod 4), lane l holds
     /// A(g, c..), A(g+8, c..), A(g, c+8..), A(g+8, c+8..); B(c.., g), B(c+8.., g); C(g, c), C(g, c+1), C(g+8, c), C(g+8, c+1).
     /// <c>mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32</c>, sm_80. Hardware sums the products of one instruction in its own order and precision
@@ -211,6 +229,13 @@ public static class Ptx
     {
         uint x = Warp.Shuffle(a, lane), y = Warp.Shuffle(b, lane), z = Warp.Shuffle(c, lane), w = Warp.Shuffle(d, lane);
         return word switch { 0 => x, 1 => y, 2 => z, _ => w };
+    }
+
+    // Column of a row and of the next, as the lanes that name those rows hold them.
+    private static uint PickPair(uint a, uint b, uint c, uint d, int row, int column)
+    {
+        uint upper = PickWord(a, b, c, d, row, column / 2), lower = PickWord(a, b, c, d, row + 1, column / 2);
+        return column % 2 == 0 ? (upper & 0xFFFFu) | (lower << 16) : (upper >> 16) | (lower & 0xFFFF0000u);
     }
 
     private static float Low(uint pair) => Interop.IntAsFloat(pair << 16);

@@ -119,11 +119,17 @@ public static class PtxCode
     private static void WaitForAllCopies(PTXBackend backend, PTXCodeGenerator code, Value value) =>
         code.Command("cp.async.wait_group 0", null);
 
-    private static void LoadMatrices(PTXBackend backend, PTXCodeGenerator code, Value value)
+    private static void LoadMatrices(PTXBackend backend, PTXCodeGenerator code, Value value) =>
+        Matrices(code, value, "ldmatrix.sync.aligned.m8n8.x4.shared.b16");
+
+    private static void LoadMatricesTransposed(PTXBackend backend, PTXCodeGenerator code, Value value) =>
+        Matrices(code, value, "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16");
+
+    private static void Matrices(PTXCodeGenerator code, Value value, string instruction)
     {
         var address = code.LoadHardware(value[0]);
         var result = (Compound)code.Allocate(value);
-        using var command = code.BeginCommand("ldmatrix.sync.aligned.m8n8.x4.shared.b16", null);
+        using var command = code.BeginCommand(instruction, null);
         command.AppendVectorArgument(result.SliceAs<Primitive>(0, 4));
         command.AppendArgumentValue(address);
     }

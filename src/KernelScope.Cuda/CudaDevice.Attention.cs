@@ -17,6 +17,9 @@ public sealed partial class CudaDevice
     /// <summary>Rows whose places go over with one op: their tables for all layers of a step fit into the small data of a batch.</summary>
     private const int MaxPlaces = 128;
 
+    /// <summary>Rows and columns of a fragment of queries on tensor cores.</summary>
+    private const int FragmentRows = 16, FragmentColumns = 16;
+
     /// <summary>Values of the table for each row.</summary>
     private const int PlaceFields = 6;
 
@@ -24,7 +27,9 @@ public sealed partial class CudaDevice
     private int _placeCount;
 
     /// <inheritdoc/>
-    /// <remarks>Up to 8 rows: the keys split over blocks, then a merge in order. More: tiles of 32 queries by 32 keys.</remarks>
+    /// <remarks>
+    /// Up to 8 rows: the keys split over blocks, then a merge in order. More: tiles of 64 queries by 64 keys on tensor cores, or of 32 by 32 without them.
+    /// </remarks>
     protected override void AttendCore(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
     {
         if (cache.HeadDim > MaxHeadDim)
@@ -104,12 +109,43 @@ public sealed partial class CudaDevice
 
     private void AttendTiles(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)
     {
+        Operand all = Operand.From(this, q);
+        if (UsesTensorCores(all) && cache.HeadDim % 8 == 0 && IsWide(q, cache))
+        {
+            AttendTensor(all, cache, position, shape, destination);
+            return;
+        }
+
         AttendTileKernel kernel = _kernels.AttendTile(cache.Type, cache.HeadDim);
         LaunchQueue queue = BeginOp();
         View<int> at = queue.Position(position);
         kernel.Launch(queue, new(Blocks(q.Rows, kernel.Info.TileRows), shape.HeadCount), View(q), Keys(cache), Values(cache), at,
             View(destination), q.Rows, cache.KvHeadCount, cache.HeadDim, cache.Capacity, shape.Window, shape.Scale, shape.Softcap,
             q.Stride, destination.Stride);
+    }
+
+    /// <summary>Tiles on tensor cores, of queries that were split into fragments; as many rows at once as have room for them in the work space, on which results do not depend.</summary>
+    private void AttendTensor(Operand q, KvLayer cache, int position, AttentionShape shape, Mat destination)
+    {
+        AttendTensorKernel kernel = _kernels.AttendTensor(cache.Type, Options.Precision, cache.HeadDim);
+        AttendQueriesKernel split = _kernels.AttendQueries(Options.Precision);
+        int tileRows = kernel.Info.TileRows, terms = Options.Precision == Precision.Fast ? 1 : 3;
+        long tileBytes = shape.HeadCount * Blocks(cache.HeadDim, FragmentColumns) * (tileRows * FragmentColumns * sizeof(ushort) * terms);
+        int most = (int)Math.Clamp(Options.WorkBytes / tileBytes, 1, Blocks(q.Rows, tileRows)) * tileRows;
+        for (int first = 0; first < q.Rows; first += most)
+        {
+            Operand rows = q.RowRange(first, Math.Min(most, q.Rows - first));
+            long tiles = Blocks(rows.Rows, tileRows);
+            _scratch.Begin(tiles * tileBytes);
+            View<Stored> fragments = new(_scratch.Take(tiles * tileBytes), tiles * tileBytes / sizeof(ushort));
+            LaunchQueue queue = BeginOp();
+            split.Launch(queue, new(tiles * (tileRows / FragmentRows), shape.HeadCount), rows.View, fragments, rows.Rows, cache.HeadDim,
+                rows.Stride);
+            View<int> at = queue.Position(position);
+            Mat target = destination.RowRange(first, rows.Rows);
+            kernel.Launch(queue, new(shape.HeadCount, tiles), fragments, Keys(cache), Values(cache), at, View(target), first, rows.Rows,
+                cache.KvHeadCount, cache.HeadDim, cache.Capacity, shape.Window, shape.Scale, shape.Softcap, destination.Stride);
+        }
     }
 
     private void AttendSplits(Mat q, KvLayer cache, int position, AttentionShape shape, Mat destination)

@@ -22,7 +22,7 @@ public sealed partial class CudaDevice : Device
     internal const int OldestCapability = 75;
 
     // Raised by every change of the order of a sum in any kernel: files that hold results (runs, journals, checkpoints) are then not continued with other bits.
-    private const int OrderOfSums = 1;
+    private const int OrderOfSums = 2;
 
     private readonly KernelTable _kernels;
     private readonly LaunchQueue _queue;

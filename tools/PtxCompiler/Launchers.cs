@@ -161,7 +161,7 @@ public static partial class Launchers
             if (words.Contains("exact"))
                 return new Axis("precision", "Precision", ["exact", "fast"], "precision == Precision.Fast ? 1 : 0");
             string name = words[0].Contains("row", StringComparison.Ordinal) ? "rows"
-                : words[0].Contains("head", StringComparison.Ordinal) ? "heads" : "headDim";
+                : words[0].Contains("head", StringComparison.Ordinal) ? "heads" : words[0] == "64" ? "headDim" : "headBound";
             IEnumerable<string> bounds = words.SkipLast(1)
                 .Select((w, i) => string.Create(CultureInfo.InvariantCulture, $"<= {w.TrimEnd([.. "rowsheads"])} => {i}"));
             return new Axis(name, "int", words,

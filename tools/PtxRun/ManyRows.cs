@@ -27,6 +27,16 @@ internal static class ManyRows
         [("bf16 exact", 2, 3, 3, 64, 288, 72, 403, 403), ("bf16 fast", 2, 1, 1, 128, 144, 72, 154, 154),
             ("f32 exact", 4, 3, 6, 64, 128, 32, 407, 403)];
 
+    /// <summary>
+    /// Attention on tensor cores with heads of 256: bytes of a value in the cache, terms of a query, products, and instructions of a warp for a tile of 64 queries and 64 keys, counted in the
+    /// assembly for sm_90 (ptxas 11.8).
+    /// </summary>
+    private static readonly (string Operand, int CacheBytes, int Terms, int Products, int Instructions)[] Attentions =
+        [("f32 cache exact", 4, 3, 6, 11400), ("f32 cache fast", 4, 1, 1, 5700), ("bf16 cache exact", 2, 3, 3, 6000),
+            ("bf16 cache fast", 2, 1, 1, 3600)];
+
+    private const int Heads = 8, HeadDim = 256, KeyTile = 64, Window = 4096;
+
     /// <summary>Prints the estimates of one GPU.</summary>
     /// <param name="gpu">Which; H200 if none is named.</param>
     /// <param name="rows">Tokens of a prefill, in pieces of 2,048.</param>
@@ -55,10 +65,61 @@ internal static class ManyRows
             }
 
             Line(g.Peak, operand, "all products", rows, flops / seconds, "");
+            foreach (var a in Attentions.Where(a => a.Operand.EndsWith(operand[^4..], StringComparison.Ordinal)))
+                PrintAttention(g, a, rows, seconds);
         }
 
         double encode = Seconds(g, "f32 exact", 512, 16384, 2304, false, out string limit);
         Line(g.Peak, "f32 exact", "SAE encode 16k", 512, 2.0 * 512 * 16384 * 2304 / encode, limit);
+    }
+
+    // Half of the layers see all keys, half the last 4,096.
+    private static void PrintAttention((string Name, int Multiprocessors, double Clock, double Peak, double Cache) g,
+        (string Operand, int CacheBytes, int Terms, int Products, int Instructions) a, int rows, double products)
+    {
+        double flops = 0, seconds = 0;
+        string bound = "";
+        for (int first = 0; first < rows; first += Chunk)
+        {
+            foreach (int window in (int[])[rows, Window])
+            {
+                seconds += 13 * AttentionSeconds(g, a, first, Math.Min(Chunk, rows - first), window, out bound);
+                for (int p = first; p < Math.Min(first + Chunk, rows); p++)
+                    flops += 13 * 4.0 * HeadDim * Heads * Math.Min(p + 1, window);
+            }
+        }
+
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"{"attention, " + a.Operand,-26}{rows,6}{flops / seconds / 1e12,9:0.0}{flops / seconds * a.Products / g.Peak,18:0.00}  {bound}; ") +
+            string.Create(CultureInfo.InvariantCulture, $"{flops / seconds * 3 / g.Peak:0.00} of peak/3; ") +
+            string.Create(CultureInfo.InvariantCulture, $"{seconds * 1e3:0.0} ms beside {products * 1e3:0.0} ms of products"));
+    }
+
+    private static double AttentionSeconds((string Name, int Multiprocessors, double Clock, double Peak, double Cache) g,
+        (string Operand, int CacheBytes, int Terms, int Products, int Instructions) a, int position, int rows, int window, out string bound)
+    {
+        const int Values = TileRows * HeadDim;
+        int shared = (2 * Values * a.CacheBytes) + (2 * Values * 2 * a.Terms) + (4 * Values * a.CacheBytes) + (7 * TileRows * KeyTile * 4);
+        (string What, double Cycles)[] limits =
+        [
+            ("tensor cores", 4.0 * Values * KeyTile * a.Products / (g.Peak / g.Multiprocessors / g.Clock) / Overlap),
+            ("instructions", a.Instructions / Overlap),
+            ("shared memory", shared / 128 / Overlap),
+            ("L2 cache", Values * 2.0 * (a.Terms + a.CacheBytes) * g.Multiprocessors * g.Clock / g.Cache),
+        ];
+        (bound, double cycles) = limits.MaxBy(l => l.Cycles);
+        // Groups in the order of the kernel: those with most keys first, then those with fewest. Two fit on a multiprocessor: the first go to all in turns (assumed), the rest to where there is room.
+        double[] busy = new double[g.Multiprocessors];
+        int tiles = (rows + TileRows - 1) / TileRows, half = (tiles + 1) / 2;
+        for (int n = 0; n < tiles * Heads; n++)
+        {
+            int rank = n / Heads, tile = rank < half ? tiles - 1 - rank : rank - half;
+            int first = Math.Max(0, position + (tile * TileRows) - window + 1), last = position + Math.Min(rows, (tile + 1) * TileRows);
+            int at = n < 2 * busy.Length ? n % busy.Length : Array.IndexOf(busy, busy.Min());
+            busy[at] += (((last + KeyTile - 1) / KeyTile) - (first / KeyTile)) * cycles;
+        }
+
+        return busy.Max() / g.Clock;
     }
 
     private static void Line(double peak, string operand, string name, int rows, double rate, string bound)

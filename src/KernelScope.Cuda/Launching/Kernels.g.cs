@@ -48,6 +48,9 @@ internal sealed partial class KernelTable
         "attend_rows_wide_part_1head", "attend_rows_wide_part_2heads", "attend_bf16_rows_wide_part_1head",
         "attend_bf16_rows_wide_part_2heads",
         "attend_tile_64", "attend_tile_128", "attend_tile_256", "attend_bf16_tile_64", "attend_bf16_tile_128", "attend_bf16_tile_256",
+        "attend_queries_exact", "attend_queries_fast",
+        "attend_tensor_exact_128", "attend_tensor_exact_256", "attend_tensor_fast_128", "attend_tensor_fast_256",
+        "attend_bf16_tensor_exact_128", "attend_bf16_tensor_exact_256", "attend_bf16_tensor_fast_128", "attend_bf16_tensor_fast_256",
         "attend_merge",
         "attend_rows_merge",
         "top_1_largest",
@@ -139,54 +142,59 @@ internal sealed partial class KernelTable
 
     public AttendTileKernel AttendTile(DType cache, int headDim) => new(At(95 + (3 * CacheIndex(cache)) + HeadDimIndex(headDim)));
 
-    public AttendMergeKernel AttendMerge() => new(At(101));
+    public AttendQueriesKernel AttendQueries(Precision precision) => new(At(101 + PrecisionIndex(precision)));
 
-    public AttendRowsMergeKernel AttendRowsMerge() => new(At(102));
+    public AttendTensorKernel AttendTensor(DType cache, Precision precision, int headBound) =>
+        new(At(103 + (4 * CacheIndex(cache)) + (2 * PrecisionIndex(precision)) + HeadBoundIndex(headBound)));
 
-    public Top1LargestKernel Top1Largest() => new(At(103));
+    public AttendMergeKernel AttendMerge() => new(At(111));
 
-    public Top1WriteKernel Top1Write() => new(At(104));
+    public AttendRowsMergeKernel AttendRowsMerge() => new(At(112));
 
-    public TopKSelectKernel TopKSelect() => new(At(105));
+    public Top1LargestKernel Top1Largest() => new(At(113));
 
-    public TopKReduceKernel TopKReduce() => new(At(106));
+    public Top1WriteKernel Top1Write() => new(At(114));
 
-    public TopKKeysKernel TopKKeys() => new(At(107));
+    public TopKSelectKernel TopKSelect() => new(At(115));
 
-    public TopKStepKernel TopKStep() => new(At(108));
+    public TopKReduceKernel TopKReduce() => new(At(116));
 
-    public TopKWriteKernel TopKWrite() => new(At(109));
+    public TopKKeysKernel TopKKeys() => new(At(117));
 
-    public CrossEntropyPartKernel CrossEntropyPart() => new(At(110));
+    public TopKStepKernel TopKStep() => new(At(118));
 
-    public CrossEntropyMergeKernel CrossEntropyMerge() => new(At(111));
+    public TopKWriteKernel TopKWrite() => new(At(119));
 
-    public SaeEncodePlainKernel SaeEncodePlain(DType weight) => new(At(112 + WeightIndex(weight)));
+    public CrossEntropyPartKernel CrossEntropyPart() => new(At(120));
 
-    public SaeEncodeTileKernel SaeEncodeTile(DType weight) => new(At(115 + WeightIndex(weight)));
+    public CrossEntropyMergeKernel CrossEntropyMerge() => new(At(121));
 
-    public SaeEncodeKernel SaeEncode(DType weight, int rows) => new(At(118 + (4 * WeightIndex(weight)) + RowsIndex(rows)));
+    public SaeEncodePlainKernel SaeEncodePlain(DType weight) => new(At(122 + WeightIndex(weight)));
+
+    public SaeEncodeTileKernel SaeEncodeTile(DType weight) => new(At(125 + WeightIndex(weight)));
+
+    public SaeEncodeKernel SaeEncode(DType weight, int rows) => new(At(128 + (4 * WeightIndex(weight)) + RowsIndex(rows)));
 
     public SaeEncodeTensorKernel SaeEncodeTensor(DType weight, Precision precision) =>
-        new(At(130 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
+        new(At(140 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
 
-    public CodesScanTilesKernel CodesScanTiles() => new(At(136));
+    public CodesScanTilesKernel CodesScanTiles() => new(At(146));
 
-    public CodesScanRowsKernel CodesScanRows() => new(At(137));
+    public CodesScanRowsKernel CodesScanRows() => new(At(147));
 
-    public CodesGatherKernel CodesGather() => new(At(138));
+    public CodesGatherKernel CodesGather() => new(At(148));
 
-    public SaeDecodeKernel SaeDecode(DType weight) => new(At(139 + WeightIndex(weight)));
+    public SaeDecodeKernel SaeDecode(DType weight) => new(At(149 + WeightIndex(weight)));
 
-    public SaeDecodeKernel SaeDecodePlusError(DType weight) => new(At(142 + WeightIndex(weight)));
+    public SaeDecodeKernel SaeDecodePlusError(DType weight) => new(At(152 + WeightIndex(weight)));
 
-    public SaeEditCoefficientsKernel SaeEditCoefficients(DType weight) => new(At(145 + WeightIndex(weight)));
+    public SaeEditCoefficientsKernel SaeEditCoefficients(DType weight) => new(At(155 + WeightIndex(weight)));
 
-    public SaeEditApplyKernel SaeEditApply(DType weight) => new(At(148 + WeightIndex(weight)));
+    public SaeEditApplyKernel SaeEditApply(DType weight) => new(At(158 + WeightIndex(weight)));
 
-    public PeakFmaKernel PeakFma() => new(At(151));
+    public PeakFmaKernel PeakFma() => new(At(161));
 
-    public PeakMmaKernel PeakMma() => new(At(152));
+    public PeakMmaKernel PeakMma() => new(At(162));
 
     private static int WeightIndex(DType weight) => weight switch { DType.BF16 => 0, DType.F16 => 1, _ => 2 };
 
@@ -199,6 +207,8 @@ internal sealed partial class KernelTable
     private static int HeadsIndex(int heads) => heads switch { <= 1 => 0, _ => 1 };
 
     private static int HeadDimIndex(int headDim) => headDim switch { <= 64 => 0, <= 128 => 1, _ => 2 };
+
+    private static int HeadBoundIndex(int headBound) => headBound switch { <= 128 => 0, _ => 1 };
 }
 
 /// <summary>
@@ -578,6 +588,37 @@ internal readonly struct AttendTileKernel(Kernel kernel)
         int stride) =>
         queue.Begin(kernel, grid).Add(q).Add(keys).Add(values).Add(position).Add(destination).Add(rows).Add(kvHeadCount).Add(headDim)
             .Add(capacity).Add(window).Add(scale).Add(cap).Add(qStride).Add(stride).End();
+}
+
+/// <summary>
+/// Launches
+/// <c>attend_queries</c> with a grid of 4 ceil(rows/64), heads.
+/// </summary>
+internal readonly struct AttendQueriesKernel(Kernel kernel)
+{
+    /// <summary>Its tile and its group.</summary>
+    public PtxKernelInfo Info => kernel.Info;
+
+    /// <summary>Queues a launch.</summary>
+    public void Launch(LaunchQueue queue, Grid grid, View<float> q, View<Stored> fragments, int rows, int headDim, int qStride) =>
+        queue.Begin(kernel, grid).Add(q).Add(fragments).Add(rows).Add(headDim).Add(qStride).End();
+}
+
+/// <summary>
+/// Launches
+/// <c>attend_tensor</c> with a grid of heads, ceil(rows/64).
+/// </summary>
+internal readonly struct AttendTensorKernel(Kernel kernel)
+{
+    /// <summary>Its tile and its group.</summary>
+    public PtxKernelInfo Info => kernel.Info;
+
+    /// <summary>Queues a launch.</summary>
+    public void Launch(LaunchQueue queue, Grid grid, View<Stored> fragments, View<Stored> keys, View<Stored> values, View<int> position,
+        View<float> destination, int firstRow, int rows, int kvHeadCount, int headDim, int capacity, int window, float scale, float cap,
+        int stride) =>
+        queue.Begin(kernel, grid).Add(fragments).Add(keys).Add(values).Add(position).Add(destination).Add(firstRow).Add(rows)
+            .Add(kvHeadCount).Add(headDim).Add(capacity).Add(window).Add(scale).Add(cap).Add(stride).End();
 }
 
 /// <summary>

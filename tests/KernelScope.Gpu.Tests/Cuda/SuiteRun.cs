@@ -18,7 +18,7 @@ public sealed class SuiteRun
     private static readonly string[] Products =
     [
         nameof(Device.Linear), nameof(Device.LinearTransposed), nameof(Device.GatedGelu), nameof(Device.CrossEntropy),
-        nameof(Device.SaeEncode), nameof(Device.SaeEncodeNear),
+        nameof(Device.SaeEncode), nameof(Device.SaeEncodeNear), nameof(Device.Attend),
     ];
 
     public SuiteRun()

@@ -19,7 +19,7 @@ public sealed partial class KernelClaimTests
         ("^(gated_)?gemv_f32_[48]rows$",
             "The results of a group are one or two values in each row: a store touches a sector for every row."),
         ("^(gated_)?gemm_fma_", "each store touches every sector of its 256 bytes for a quarter of it"),
-        ("^(gated_)?gemm_tensor_", "each store touches sectors for half of them"),
+        ("^(gated_)?gemm_tensor_|^attend_(bf16_)?tensor_", "each store touches sectors for half of them"),
         ("^sae_encode_tile_", "each load touches every sector of its 256 bytes for a quarter of it"),
         ("^attend_(rows_)?merge$|^attend_(bf16_)?wide_whole_",
             "In the merge, the largest and the sum of a part lie a part apart from thread to thread: a sector for each."),
@@ -29,7 +29,8 @@ public sealed partial class KernelClaimTests
     public static TheoryData<LabKind, string> Kernels => Of(_ => true);
 
     public static TheoryData<LabKind, string> Products =>
-        Of(k => k.Name.Contains("gemm", StringComparison.Ordinal) || k.Name.StartsWith("sae_encode_t", StringComparison.Ordinal));
+        Of(k => k.Name.Contains("gemm", StringComparison.Ordinal) || k.Name.StartsWith("sae_encode_t", StringComparison.Ordinal)
+            || k.Name.Contains("attend_tensor", StringComparison.Ordinal) || k.Name.Contains("attend_bf16_tensor", StringComparison.Ordinal));
 
     [Theory]
     [MemberData(nameof(Kernels))]

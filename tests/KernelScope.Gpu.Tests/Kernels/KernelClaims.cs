@@ -30,6 +30,7 @@ internal static class KernelClaims
         ("split_", Split), ("gemm_fma_", Gemm), ("gated_gemm_fma_", Gemm), ("gemm_tensor_", Gemm), ("gated_gemm_tensor_", Gemm),
         ("attend_rows_merge", AttendRowsMerge), ("attend_rows_", AttendRowsPart), ("attend_bf16_rows_", AttendRowsPart),
             ("attend_merge", AttendMerge), ("attend_tile_", AttendTile), ("attend_bf16_tile_", AttendTile),
+            ("attend_queries_", AttendQueries), ("attend_tensor_", AttendTensor), ("attend_bf16_tensor_", AttendTensor),
             ("attend_wide_whole_", AttendWhole), ("attend_bf16_wide_whole_", AttendWhole),
             ("attend_", AttendPart),
         ("top_1_", Top1), ("top_k_", TopK),
@@ -299,6 +300,31 @@ internal static class KernelClaims
             result,
             (8.0 * R * Heads * d) + (2.0 * w * Kv * Capacity * d) + 4,
             (8.0 * R * Heads * d) + keys + (keys * 256 / d) + (4 * R / 32 * Heads * WarpsOf256));
+    }
+
+    private static Claim AttendQueries(KernelLab lab, string kernel)
+    {
+        const int R = 64, Heads = 2, D = 256;
+        int terms = kernel.EndsWith("fast", StringComparison.Ordinal) ? 1 : 3;
+        LaunchResult result = lab.Run(kernel, new Dim3(R / 16, Heads), Values(lab, R * Heads * D), lab.Empty(2 * terms * R * Heads * D), R, D,
+            Heads * D)!;
+        return new Claim(result, (4 + (2 * terms)) * R * Heads * D, (4 + (2 * terms)) * R * Heads * D);
+    }
+
+    private static Claim AttendTensor(KernelLab lab, string kernel)
+    {
+        const int R = 128, Heads = 2, Kv = 1, Capacity = 128;
+        int d = int.Parse(kernel[(kernel.LastIndexOf('_') + 1)..], System.Globalization.CultureInfo.InvariantCulture);
+        int terms = kernel.Contains("fast", StringComparison.Ordinal) ? 1 : 3, w = CacheBytes(kernel);
+        LaunchResult result = lab.Run(kernel, new Dim3(Heads, R / 64), lab.Write(new byte[2 * terms * R * Heads * d]),
+            Cache(lab, kernel, Kv * Capacity * d), Cache(lab, kernel, Kv * Capacity * d), lab.Ints(0), lab.EmptyFloats(R * Heads * d),
+            0, R, Kv, d, Capacity, 0, 1f / 16, 50f, Heads * d)!;
+        // The first 64 queries see one tile of 64 keys, the next see two. The two warps of a block of queries read it both; a store fills half of its sectors.
+        const int KeyTiles = 3, Warps = 4;
+        return new Claim(
+            result,
+            (((2.0 * terms) + 4) * R * Heads * d) + (2.0 * w * Kv * Capacity * d) + 4,
+            (64.0 * Heads * KeyTiles * d * ((4 * terms) + (2 * w))) + (8.0 * R * Heads * d) + (4 * R / 64 * Heads * Warps));
     }
 
     private static Claim Top1(KernelLab lab, string kernel)

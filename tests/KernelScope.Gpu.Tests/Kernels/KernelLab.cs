@@ -89,6 +89,9 @@ public sealed class PtxLab(string target) : KernelLab
 
     private readonly EmulatedGpu _gpu = new(new EmulatedGpuOptions { MemoryBytes = 64 << 20 });
 
+    /// <summary>How tensor cores sum; as the target's generation does if it is not said.</summary>
+    public MatrixModel Model { get; init; }
+
     public override LabBuffer Write(ReadOnlySpan<byte> data)
     {
         LabBuffer buffer = Empty(data.Length);
@@ -106,7 +109,7 @@ public sealed class PtxLab(string target) : KernelLab
         for (int i = 0; i < arguments.Length; i++)
             WriteArgument(block.AsSpan(entry.Parameters[i].Offset, entry.Parameters[i].Size), arguments[i]);
         PtxModule module = Module(entry.Files[target]);
-        return _gpu.Launch(module.Kernel(kernel), grid, new Dim3(entry.Group), 0, block, new LaunchOptions { CountFootprint = true });
+        return _gpu.Launch(module.Kernel(kernel), grid, new Dim3(entry.Group), 0, block, new LaunchOptions { CountFootprint = true, MatrixModel = Model });
     }
 
     protected override void ReadBytes(LabBuffer buffer, Span<byte> data) => _gpu.Read(buffer.Address, data);
