@@ -35,7 +35,7 @@ internal static class ManyRows
         [("f32 cache exact", 4, 3, 6, 11400), ("f32 cache fast", 4, 1, 1, 5700), ("bf16 cache exact", 2, 3, 3, 6000),
             ("bf16 cache fast", 2, 1, 1, 3600)];
 
-    private const int Heads = 8, HeadDim = 256, KeyTile = 64, Window = 4096;
+    private const int Heads = 8, HeadDim = 256, QueryTile = 64, KeyTile = 64, Window = 4096;
 
     /// <summary>Prints the estimates of one GPU.</summary>
     /// <param name="gpu">Which; H200 if none is named.</param>
@@ -98,8 +98,8 @@ internal static class ManyRows
     private static double AttentionSeconds((string Name, int Multiprocessors, double Clock, double Peak, double Cache) g,
         (string Operand, int CacheBytes, int Terms, int Products, int Instructions) a, int position, int rows, int window, out string bound)
     {
-        const int Values = TileRows * HeadDim;
-        int shared = (2 * Values * a.CacheBytes) + (2 * Values * 2 * a.Terms) + (4 * Values * a.CacheBytes) + (7 * TileRows * KeyTile * 4);
+        const int Values = QueryTile * HeadDim;
+        int shared = (2 * Values * a.CacheBytes) + (2 * Values * 2 * a.Terms) + (4 * Values * a.CacheBytes) + (7 * QueryTile * KeyTile * 4);
         (string What, double Cycles)[] limits =
         [
             ("tensor cores", 4.0 * Values * KeyTile * a.Products / (g.Peak / g.Multiprocessors / g.Clock) / Overlap),
@@ -110,11 +110,11 @@ internal static class ManyRows
         (bound, double cycles) = limits.MaxBy(l => l.Cycles);
         // Groups in the order of the kernel: those with most keys first, then those with fewest. Two fit on a multiprocessor: the first go to all in turns (assumed), the rest to where there is room.
         double[] busy = new double[g.Multiprocessors];
-        int tiles = (rows + TileRows - 1) / TileRows, half = (tiles + 1) / 2;
+        int tiles = (rows + QueryTile - 1) / QueryTile, half = (tiles + 1) / 2;
         for (int n = 0; n < tiles * Heads; n++)
         {
             int rank = n / Heads, tile = rank < half ? tiles - 1 - rank : rank - half;
-            int first = Math.Max(0, position + (tile * TileRows) - window + 1), last = position + Math.Min(rows, (tile + 1) * TileRows);
+            int first = Math.Max(0, position + (tile * QueryTile) - window + 1), last = position + Math.Min(rows, (tile + 1) * QueryTile);
             int at = n < 2 * busy.Length ? n % busy.Length : Array.IndexOf(busy, busy.Min());
             busy[at] += (((last + KeyTile - 1) / KeyTile) - (first / KeyTile)) * cycles;
         }
