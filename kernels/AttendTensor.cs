@@ -567,7 +567,8 @@ public static class AttendTensor
 
     // Weights · values of 16 keys, eight blocks of 8 columns.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void MixEight<TOperand, THead>(ArrayView<Float4> ring, int at, int block, XFragment m0, XFragment m1, ref AttendTile tile)
+    private static void MixEight<TOperand, THead>(
+        ArrayView<Float4> ring, int at, int block, XFragment m0, XFragment m1, ref AttendTile tile)
         where TOperand : struct, ITensorOperand
         where THead : struct, IHeadBound
     {

@@ -228,9 +228,13 @@ public static class Catalog
             { MinTarget = GpuTarget.Sm80 };
         }
 
-        foreach (var o in new[] { ("exact", typeof(ExactF32)), ("fast", typeof(FastF32)), ("exact", typeof(ExactBF16)), ("fast", typeof(FastBF16)) })
+        foreach (var o in new[]
         {
-            string family = (o.Item2 == typeof(ExactF32) || o.Item2 == typeof(FastF32) ? "attend_tensor_" : "attend_bf16_tensor_") + o.Item1;
+            ("exact", typeof(ExactF32)), ("fast", typeof(FastF32)), ("exact", typeof(ExactBF16)), ("fast", typeof(FastBF16)),
+        })
+        {
+            bool wide = o.Item2 == typeof(ExactF32) || o.Item2 == typeof(FastF32);
+            string family = $"attend_{(wide ? "" : "bf16_")}tensor_{o.Item1}";
             foreach (var h in new[] { ("128", typeof(Head128)), ("256", typeof(Head256)) })
             {
                 yield return Plain($"{family}_{h.Item1}", family, typeof(AttendTensor), nameof(AttendTensor.Tile), AttendTensor.GroupSize,

@@ -90,7 +90,8 @@ internal static class ManyRows
         }
 
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"{"attention, " + a.Operand,-26}{rows,6}{flops / seconds / 1e12,9:0.0}{flops / seconds * a.Products / g.Peak,18:0.00}  {bound}; ") +
+            $"{"attention, " + a.Operand,-26}{rows,6}{flops / seconds / 1e12,9:0.0}") +
+            string.Create(CultureInfo.InvariantCulture, $"{flops / seconds * a.Products / g.Peak,18:0.00}  {bound}; ") +
             string.Create(CultureInfo.InvariantCulture, $"{flops / seconds * 3 / g.Peak:0.00} of peak/3; ") +
             string.Create(CultureInfo.InvariantCulture, $"{seconds * 1e3:0.0} ms beside {products * 1e3:0.0} ms of products"));
     }

@@ -15,7 +15,8 @@ internal static class BatchCases
     public static IEnumerable<Case> All(Options options)
     {
         Gemma2Config shape = Shape2B.Model with { LayerCount = options.Layers };
-        double operations = 2 * Sequences * ((shape.LayerCount * ModelSizes.LayerWeights(shape)) + ((double)shape.VocabSize * shape.ModelDim));
+        double weights = (shape.LayerCount * ModelSizes.LayerWeights(shape)) + ((double)shape.VocabSize * shape.ModelDim);
+        double operations = 2 * Sequences * weights;
         yield return new Case($"batch decode {Sequences} sequences {shape.LayerCount}-layers bf16 exact packed", Bound.Peak, operations,
             machine => Decode(machine, shape))
         { Tokens = Sequences };

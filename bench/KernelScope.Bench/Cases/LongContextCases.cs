@@ -30,8 +30,8 @@ internal static class LongContextCases
                         machine => Prefill(machine, precision, packed, tokens))
                     { Precision = precision, Tokens = tokens };
                 if (precision == Precision.Exact)
-                    yield return new Case($"two-layers decode at {Late} {form}", Bound.Bandwidth, DecodeTokens * Shape2B.Decode(shape, Late),
-                        machine => Decode(machine, packed))
+                    yield return new Case($"two-layers decode at {Late} {form}", Bound.Bandwidth,
+                        DecodeTokens * Shape2B.Decode(shape, Late), machine => Decode(machine, packed))
                     { Tokens = DecodeTokens };
             }
         }

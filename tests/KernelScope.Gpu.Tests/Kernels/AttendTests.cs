@@ -347,10 +347,12 @@ public sealed class AttendTests
         for (int first = 0; first < s.Rows; first += first == 0 ? 64 : s.Rows)
         {
             int rows = first == 0 ? Math.Min(64, s.Rows) : s.Rows - first, tiles = (rows + 63) / 64;
-            LabBuffer fragments = lab.Empty(s.Heads * tiles * 64 * ((s.HeadDim + 15) / 16) * 16 * 2 * terms), z = lab.EmptyFloats(rows * width);
+            LabBuffer fragments = lab.Empty(s.Heads * tiles * 64 * ((s.HeadDim + 15) / 16) * 16 * 2 * terms);
+            LabBuffer z = lab.EmptyFloats(rows * width);
             lab.Run("attend_queries_" + precision, new Dim3(4 * tiles, s.Heads), lab.Floats(q[(first * width)..((first + rows) * width)]),
                 fragments, rows, s.HeadDim, width);
-            lab.Run($"{kernel}_{(s.HeadDim <= 128 ? 128 : 256)}", new Dim3(s.Heads, tiles), fragments, keys, values, lab.Ints(s.Position), z,
+            lab.Run($"{kernel}_{(s.HeadDim <= 128 ? 128 : 256)}", new Dim3(s.Heads, tiles), fragments, keys, values,
+                lab.Ints(s.Position), z,
                 first, rows, s.KvHeads, s.HeadDim, s.Capacity, s.Window, s.Scale, (float)s.Cap, width);
             result.AddRange(lab.ReadFloats(z));
         }

@@ -30,7 +30,8 @@ public sealed partial class KernelClaimTests
 
     public static TheoryData<LabKind, string> Products =>
         Of(k => k.Name.Contains("gemm", StringComparison.Ordinal) || k.Name.StartsWith("sae_encode_t", StringComparison.Ordinal)
-            || k.Name.Contains("attend_tensor", StringComparison.Ordinal) || k.Name.Contains("attend_bf16_tensor", StringComparison.Ordinal));
+            || k.Name.StartsWith("attend_tensor", StringComparison.Ordinal)
+            || k.Name.StartsWith("attend_bf16_tensor", StringComparison.Ordinal));
 
     [Theory]
     [MemberData(nameof(Kernels))]

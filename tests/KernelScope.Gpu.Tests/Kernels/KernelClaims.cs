@@ -306,7 +306,8 @@ internal static class KernelClaims
     {
         const int R = 64, Heads = 2, D = 256;
         int terms = kernel.EndsWith("fast", StringComparison.Ordinal) ? 1 : 3;
-        LaunchResult result = lab.Run(kernel, new Dim3(R / 16, Heads), Values(lab, R * Heads * D), lab.Empty(2 * terms * R * Heads * D), R, D,
+        LaunchResult result = lab.Run(kernel, new Dim3(R / 16, Heads), Values(lab, R * Heads * D),
+            lab.Empty(2 * terms * R * Heads * D), R, D,
             Heads * D)!;
         return new Claim(result, (4 + (2 * terms)) * R * Heads * D, (4 + (2 * terms)) * R * Heads * D);
     }

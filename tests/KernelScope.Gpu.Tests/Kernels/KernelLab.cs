@@ -109,7 +109,8 @@ public sealed class PtxLab(string target) : KernelLab
         for (int i = 0; i < arguments.Length; i++)
             WriteArgument(block.AsSpan(entry.Parameters[i].Offset, entry.Parameters[i].Size), arguments[i]);
         PtxModule module = Module(entry.Files[target]);
-        return _gpu.Launch(module.Kernel(kernel), grid, new Dim3(entry.Group), 0, block, new LaunchOptions { CountFootprint = true, MatrixModel = Model });
+        return _gpu.Launch(module.Kernel(kernel), grid, new Dim3(entry.Group), 0, block,
+            new LaunchOptions { CountFootprint = true, MatrixModel = Model });
     }
 
     protected override void ReadBytes(LabBuffer buffer, Span<byte> data) => _gpu.Read(buffer.Address, data);
