@@ -79,7 +79,7 @@ internal sealed class GenerationSequence : Sequence
         }
     }
 
-    public override TimeSpan PausedFor => _pausedSince == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime(_pausedSince);
+    public override TimeSpan? PausedFor => _pausedSince == 0 ? null : Stopwatch.GetElapsedTime(_pausedSince);
 
     /// <summary>The tokens as they come, for the one reader.</summary>
     public async IAsyncEnumerable<GeneratedToken> ReadAsync([EnumeratorCancellation] CancellationToken cancellationToken)

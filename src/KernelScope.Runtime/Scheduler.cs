@@ -208,12 +208,13 @@ internal sealed class Scheduler : IAsyncDisposable
     /// <summary>How long until the first of the paused requests has waited too long for its reader.</summary>
     private TimeSpan UntilStall()
     {
-        TimeSpan longest = TimeSpan.Zero;
+        // Not zero for none: what paused just now has waited less than a tick.
+        TimeSpan? longest = null;
         foreach (Sequence sequence in _decoding)
-            longest = sequence.PausedFor > longest ? sequence.PausedFor : longest;
-        if (_limits.ReaderTimeout == Timeout.InfiniteTimeSpan || longest == TimeSpan.Zero)
+            longest = longest is null || sequence.PausedFor > longest ? sequence.PausedFor : longest;
+        if (_limits.ReaderTimeout == Timeout.InfiniteTimeSpan || longest is not TimeSpan waited)
             return Timeout.InfiniteTimeSpan;
-        double left = (_limits.ReaderTimeout - longest).TotalMilliseconds;
+        double left = (_limits.ReaderTimeout - waited).TotalMilliseconds;
         return TimeSpan.FromMilliseconds(Math.Clamp(Math.Ceiling(left), 1, int.MaxValue));
     }
 
@@ -225,7 +226,7 @@ internal sealed class Scheduler : IAsyncDisposable
         for (int n = _decoding.Count - 1; n >= 0; n--)
         {
             Sequence sequence = _decoding[n];
-            if (sequence.PausedFor < _limits.ReaderTimeout || !sequence.IsPaused)
+            if (sequence.PausedFor is not TimeSpan paused || paused < _limits.ReaderTimeout || !sequence.IsPaused)
                 continue;
             End(_decoding, sequence, new TimeoutException(
                 $"The request ended because its reader read none of its {_limits.BufferedTokens} kept tokens for " +

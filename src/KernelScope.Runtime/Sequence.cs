@@ -52,8 +52,8 @@ internal abstract class Sequence(string kind, int[] prompt, int contextLength) :
     /// <summary>Whether its reader has to catch up before it goes on.</summary>
     public virtual bool IsPaused => false;
 
-    /// <summary>How long it has been paused, as of the last look at <see cref="IsPaused"/>; zero: it is not.</summary>
-    public virtual TimeSpan PausedFor => TimeSpan.Zero;
+    /// <summary>How long it has been paused, as of the last look at <see cref="IsPaused"/>; null: it is not.</summary>
+    public virtual TimeSpan? PausedFor => null;
 
     protected Session Session { get; private set; } = null!;
 

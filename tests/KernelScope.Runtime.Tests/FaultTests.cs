@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using System.Runtime.CompilerServices;
 using KernelScope.Cpu;
@@ -115,6 +116,18 @@ public class FaultTests
         Assert.Contains("ReaderTimeout", end.Message, StringComparison.Ordinal);
     }
 
+    /// <summary>When the engine goes to sleep, a request that paused just now may have waited for less than a tick.</summary>
+    [Fact]
+    public async Task A_reader_who_stalled_just_now_is_not_forgotten()
+    {
+        await using KernelScopeEngine engine = await Engines.OpenAsync();
+        var limits = new EngineLimits(1, 1, long.MaxValue, 0, PrefixReuse.WholePieces, 64, 4, TimeSpan.FromMilliseconds(100));
+        await using var scheduler = new Scheduler(engine.Model, engine, limits, null, NullLogger.Instance);
+        var stalled = new Stalled(engine.Model);
+        scheduler.Submit(stalled);
+        Assert.IsType<TimeoutException>(await stalled.Ended.WaitAsync(Engines.Patience));
+    }
+
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static WeakReference Abandoned()
     {
@@ -126,13 +139,34 @@ public class FaultTests
     }
 
     /// <summary>An error where the engine expects none.</summary>
-    private sealed class Breaking(Gemma2Model model) : Sequence("breaking", [2], 4)
+    private sealed class Breaking(Gemma2Model model) : Unread(model)
+    {
+        public override bool IsPaused => throw new NotSupportedException("the cause");
+    }
+
+    /// <summary>Paused from the end of its prompt on; for its first 50 ms it has waited for less than a tick.</summary>
+    private sealed class Stalled(Gemma2Model model) : Unread(model)
+    {
+        private long _since;
+
+        public override bool IsPaused
+        {
+            get
+            {
+                _since = _since == 0 ? Stopwatch.GetTimestamp() : _since;
+                return true;
+            }
+        }
+
+        public override TimeSpan? PausedFor => _since == 0 ? null
+            : Stopwatch.GetElapsedTime(_since) is { TotalMilliseconds: > 50 } waited ? waited : TimeSpan.Zero;
+    }
+
+    private abstract class Unread(Gemma2Model model) : Sequence("unread", [2], 4)
     {
         private readonly TaskCompletionSource<Exception?> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
         public Task<Exception?> Ended => _ended.Task;
-
-        public override bool IsPaused => throw new NotSupportedException("the cause");
 
         public override SessionTokens NextStep() => throw new NotSupportedException();
 
