@@ -21,7 +21,10 @@ public sealed class GpuCheckTests
             (s.GetProperty("exit").GetInt32(), s.GetProperty("json").ValueKind)));
         JsonElement summary = file.GetProperty("summary");
         Assert.Equal("PTX emulator", summary.GetProperty("device").GetString());
-        Assert.Equal(46, summary.GetProperty("loaded").GetInt32());
+        JsonElement modules = Steps(file).Single(s => s.GetProperty("name").GetString() == "kernels").GetProperty("json")
+            .GetProperty("modules");
+        Assert.Equal(53, modules.GetArrayLength());
+        Assert.Equal(modules.GetArrayLength(), summary.GetProperty("loaded").GetInt32());
         Assert.Equal((2, 0), (summary.GetProperty("ops_ok").GetInt32(), summary.GetProperty("ops_failed").GetInt32()));
         Assert.True(summary.GetProperty("hashes_equal").GetBoolean() && summary.GetProperty("cross_ok").GetBoolean());
         Assert.Equal(64, file.GetProperty("file_sha256").GetString()!.Length);
