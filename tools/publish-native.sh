@@ -11,8 +11,8 @@ cd "$(dirname "$0")/.."
 if [[ ${1:-} == --kit ]]; then
   out=${2:-artifacts/kit}
   mkdir -p "$out"
-  # With build outputs of its own: the ordinary ones keep the whole demo and the server.
-  dotnet publish src/KernelScope.Cli -c Release -r linux-x64 -p:PublishAot=true -p:PackAsTool=false -p:IlcInstructionSet=x86-64-v3 -p:DemoContent=minimal -p:Web=false \
+  # With build outputs of its own: the ordinary ones keep the whole demo and the server. Analyzers are for the ordinary build.
+  dotnet publish src/KernelScope.Cli -c Release -r linux-x64 -p:PublishAot=true -p:PackAsTool=false -p:IlcInstructionSet=x86-64-v3 -p:DemoContent=minimal -p:Web=false -p:RunAnalyzers=false \
     -p:ArtifactsPath="$PWD/artifacts/kit-build" -o "$out/.kit" --nologo
   mv "$out/.kit/kernelscope" "$out/kernelscope-kit"
   cp tools/gpu-check.sh "$out/"
