@@ -58,6 +58,26 @@ public sealed class FaultTests(DemoServer server)
     }
 
     [Fact]
+    public async Task A_byte_order_mark_is_skipped()
+    {
+        using HttpResponseMessage response = await server.SendAsync("/v1/tokenize", "\uFEFF" + """{"model":"demo","text":"a"}""");
+        Assert.Equal(HttpStatusCode.OK, response.StatusCode);
+    }
+
+    [Theory]
+    [InlineData("/v1/completions", """{"model":"demo","prompt":"a","max_tokens":1,"presence_penalty":1e9999999999}""",
+        "presence_penalty is not supported")]
+    [InlineData("/api/explanation/search", """{"modelId":"demo","query":"king","layers":[LAYERS]}""", "layers has 1000 entries")]
+    public async Task What_is_too_large_is_named(string path, string body, string words)
+    {
+        string layers = string.Join(',', Enumerable.Repeat("\"3-demo-res-2k__l0-19\"", 1000));
+        using HttpResponseMessage response = await server.SendAsync(path, body.Replace("LAYERS", layers, StringComparison.Ordinal));
+        string text = await response.Content.ReadAsStringAsync();
+        Assert.Equal(HttpStatusCode.BadRequest, response.StatusCode);
+        Assert.Contains(words, text, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_body_that_is_not_json_is_refused()
     {
         using HttpResponseMessage response =

@@ -66,7 +66,7 @@ internal static class OpenAiEndpoints
         foreach (JsonProperty field in body.EnumerateObject())
         {
             bool saysNothing = SchemaCheck.IsEmpty(field.Value)
-                || (Neutral.TryGetValue(field.Name, out JsonElement neutral) && JsonElement.DeepEquals(neutral, field.Value));
+                || (Neutral.TryGetValue(field.Name, out JsonElement neutral) && Same(neutral, field.Value));
             if (!known.Contains(field.Name) && !saysNothing)
                 throw Refusal.Bad($"{field.Name} is not supported.", field.Name);
         }
@@ -74,6 +74,10 @@ internal static class OpenAiEndpoints
         if (body.Whole("n") is int n and not 1)
             throw Refusal.Bad($"n is {n}; only 1 is supported.", "n");
     }
+
+    // DeepEquals throws at an exponent of ten digits.
+    private static bool Same(JsonElement neutral, JsonElement value) => neutral.ValueKind == JsonValueKind.Number
+        ? value.ValueKind == JsonValueKind.Number && value.GetDouble() == neutral.GetDouble() : JsonElement.DeepEquals(neutral, value);
 
     private static GenerationOptions Options(Call call, int? logprobs)
     {

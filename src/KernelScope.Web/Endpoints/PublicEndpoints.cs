@@ -145,7 +145,10 @@ internal static class PublicEndpoints
         ServedModel model = call.Model;
         model.RequireModel(call.Body.RequiredText("modelId"));
         string query = call.Body.RequiredText("query");
-        string[] layers = [.. call.Body.Texts("layers").Select(l => model.Source(l).Id)];
+        string[] layers = [.. call.Body.Texts("layers")];
+        if (layers.Length > model.Sources.Count)
+            throw Refusal.Bad($"layers has {layers.Length} entries; there are {model.Sources.Count} sources.", "layers");
+        layers = [.. layers.Select(l => model.Source(l).Id)];
         int offset = call.Body.Whole("offset") ?? 0;
         IReadOnlyList<LabelMatch> found = model.Labels.Search(query, model.Id, layers.Length > 0 ? layers : null);
         Explanation[] page = [.. found.Skip(offset).Take(SearchPage).Select(m => FeatureRows.Explanation(m.Label) with

@@ -54,12 +54,16 @@ internal sealed class Call(HttpContext http, ServedModel model, JsonElement body
         if (length > MaxBody)
             throw new Refusal(StatusCodes.Status413PayloadTooLarge, $"The body is larger than {MaxBody} bytes.");
 
-        if (!Utf8.IsValid(bytes.GetBuffer().AsSpan(0, (int)bytes.Length)))
+        ReadOnlyMemory<byte> json = bytes.GetBuffer().AsMemory(0, (int)bytes.Length);
+        if (!Utf8.IsValid(json.Span))
             throw Refusal.Bad("The body is not UTF-8.");
+        // RFC 8259 §8.1: a reader may ignore a byte order mark.
+        if (json.Span.StartsWith("\uFEFF"u8))
+            json = json[3..];
         try
         {
-            byte[] json = bytes.ToArray();
-            RequireNames(json);
+            if (json.Span.IndexOf("\\u"u8) >= 0)
+                RequireNames(json.Span);
             return JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = MaxDepth });
         }
         catch (JsonException)
