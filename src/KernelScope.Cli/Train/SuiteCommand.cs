@@ -4,6 +4,7 @@ using System.Globalization;
 using KernelScope.Cpu;
 using KernelScope.Devices;
 using KernelScope.Distributed;
+using KernelScope.Files;
 using KernelScope.Model;
 using KernelScope.Training;
 using KernelScope.Training.Runs;
@@ -349,7 +350,7 @@ internal sealed class SuiteCommand : Verb
             return SaeTrainer.ParameterBytes(item.Options, width, target) + SaeTrainer.BatchBytes(item.Options, width, target);
         }
 
-        long Rows(SuiteItem item) => Math.Min(item.Rows.BucketRows, run.Rows) * sizeof(float)
+        long Rows(SuiteItem item) => Math.Min(item.Rows.BucketRows, run.Rows) * run.RowType.ByteSize()
             * (WidthOf(run, item.Site) + (item.SiteOut is Hooks.HookPoint siteOut ? WidthOf(run, siteOut) : 0L));
 
         SuiteItem[] items = [.. missing.Select(i => plan.Items[i])];

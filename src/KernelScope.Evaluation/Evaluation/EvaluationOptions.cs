@@ -43,6 +43,9 @@ public sealed record EvaluationOptions
     /// <summary>Most tokens of one call of the model: longer sequences are fed in chunks, so that activations take the memory of a chunk.</summary>
     public int ChunkLength { get; init; } = 512;
 
+    /// <summary>The spliced passes that are measured; what follows from the others is not defined. Arrays need every one.</summary>
+    internal IReadOnlyList<SpliceRun> Splices { get; init; } = SpliceRun.Every;
+
     /// <summary>Bytes that a block of logits takes on the host: 16 an entry, for clean and spliced logits and clean probabilities.</summary>
     internal long LogitBytes { get; init; } = LogitScorer.BlockBytes;
 }

@@ -55,7 +55,8 @@ internal sealed class SaeAccumulator
         AddLosses(tokens, scores);
         AddUniformity("r_L0", Total.Uniformity, scores);
         AddUniformity("r_L0_summed", Total.Uniformity + 2, scores);
-        LargestLogitDifference = Math.Max(LargestLogitDifference, scores[Sae("max_logit_difference")][0]);
+        LargestLogitDifference = scores.Layout.Has(Sae("max_logit_difference"))
+            ? Math.Max(LargestLogitDifference, scores[Sae("max_logit_difference")][0]) : double.NaN;
         Rows.Add([.. _row]);
         RowSums.Add(_row, Totals);
     }
@@ -182,8 +183,14 @@ internal sealed class SaeAccumulator
     {
         SpliceRun run = SpliceRun.Every[index];
         Func<string, string> named = run.Mode is SpliceMode.Sae or SpliceMode.SaePlusError ? Sae : Site;
-        ReadOnlySpan<double> losses = scores[named($"ce_{run.ArrayName}")], divergences = scores[named($"kl_{run.ArrayName}")];
         Span<double> sums = _row.AsSpan(Total.OfRun(index), Total.RunSize);
+        if (!scores.Layout.Has(named($"ce_{run.ArrayName}")))
+        {
+            sums.Fill(double.NaN);
+            return;
+        }
+
+        ReadOnlySpan<double> losses = scores[named($"ce_{run.ArrayName}")], divergences = scores[named($"kl_{run.ArrayName}")];
         bool isDefault = run == SpliceRun.Every[0];
         for (int t = 0; t < tokens.Length; t++)
         {

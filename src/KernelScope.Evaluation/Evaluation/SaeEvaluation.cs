@@ -47,7 +47,7 @@ public sealed class SaeEvaluation
         foreach (SaeTarget target in targets)
             FiniteParameters.Require(target.Sae.Checkpoint);
         _sites = SitePlan.Create(targets, model.Config);
-        _layout = new ScoreLayout(tokens.Length, _sites, _options.Gradients);
+        _layout = new ScoreLayout(tokens.Length, _sites, _options.Gradients, _options.Splices);
     }
 
     /// <summary>Bytes that an evaluation takes beside the model and the SAEs, before there is one; without what <see cref="EvaluationOptions.KeepBytes"/> allows.</summary>
@@ -200,6 +200,8 @@ public sealed class SaeEvaluation
         identity.Add(new("the device", _model.Device.Name));
         identity.Add(new("whether weights are packed", _model.Weights.Head.IsPacked ? "yes" : "no"));
         identity.Add(new("the precision", _model.Device.Precision.ToString()));
+        if (_options.Splices != SpliceRun.Every)
+            identity.Add(new("the splices that are measured", string.Join(' ', _options.Splices.Select(s => s.Name))));
         if (_model.CacheType != DType.F32)
             identity.Add(new("the type of keys and values", _model.CacheType.ToString()));
         identity.Add(new("the instructions that compute",

@@ -6,10 +6,12 @@ internal sealed class ScoreLayout
 {
     private readonly Dictionary<string, (int Offset, int Count)> _fields = [];
 
+    private readonly IReadOnlyList<SpliceRun> _splices;
+
     /// <summary>The layout for sequences of a length; <paramref name="gradients"/>: with what needs gradients, at the sites that have them.</summary>
-    public ScoreLayout(int length, IReadOnlyList<SitePlan> sites, bool gradients)
+    public ScoreLayout(int length, IReadOnlyList<SitePlan> sites, bool gradients, IReadOnlyList<SpliceRun> splices)
     {
-        Length = length;
+        (Length, _splices) = (length, splices);
         Add("ce_clean", LossCount);
         for (int g = 0; g < sites.Count; g++)
         {
@@ -23,7 +25,8 @@ internal sealed class ScoreLayout
                 foreach (string name in (ReadOnlySpan<string>)["squared_error", "dot", "squared_norm_out", "l1"])
                     Add(OfSae(s, name), length);
                 AddRuns(SpliceRun.OfSae, name => OfSae(s, name));
-                Add(OfSae(s, "max_logit_difference"), 1);
+                if (splices.Contains(SpliceRun.OfSae[^1]))
+                    Add(OfSae(s, "max_logit_difference"), 1);
                 if (!gradients || !sites[g].HasGradient)
                     continue;
                 Add(OfSae(s, "r_L0"), length);
@@ -60,7 +63,7 @@ internal sealed class ScoreLayout
 
     private void AddRuns(SpliceRun[] runs, Func<string, string> prefix)
     {
-        foreach (SpliceRun run in runs)
+        foreach (SpliceRun run in runs.Where(_splices.Contains))
         {
             Add(prefix($"ce_{run.ArrayName}"), LossCount);
             Add(prefix($"kl_{run.ArrayName}"), Length);

@@ -42,11 +42,11 @@ internal sealed class SequenceEvaluator : IDisposable
         _constants = [.. sites.Select(s => (Create(length, s.OutputDim, "zero"), Create(length, s.OutputDim, "mean")))];
         for (int g = 0; g < sites.Length; g++)
         {
-            foreach (SpliceRun run in SpliceRun.OfSite)
+            foreach (SpliceRun run in SpliceRun.OfSite.Where(options.Splices.Contains))
                 _runs.Add((sites[g], run, g, _passes.CreateFinalNorm()));
             foreach (int s in sites[g].Saes)
             {
-                foreach (SpliceRun run in SpliceRun.OfSae)
+                foreach (SpliceRun run in SpliceRun.OfSae.Where(options.Splices.Contains))
                     _runs.Add((sites[g], run, s, _passes.CreateFinalNorm()));
             }
         }

@@ -35,6 +35,9 @@ internal readonly record struct SpliceRun(SpliceMode Mode, SpliceWhere Where)
     /// <summary>All passes, in the order in which results list them.</summary>
     public static readonly SpliceRun[] Every = [.. OfSae[..3], .. OfSite, OfSae[3]];
 
+    /// <summary>Those from which the default numbers come: delta loss and KL of <c>sae/keep_bos</c>, and the loss recovered against zero.</summary>
+    public static readonly SpliceRun[] OfDefaults = [OfSae[0], OfSite[0]];
+
     /// <summary>The name in results: <c>sae/keep_bos</c>.</summary>
     public string Name => $"{ModeName}/{WhereName}";
 

@@ -1,6 +1,9 @@
+using KernelScope.Files;
+
 namespace KernelScope.Training.Runs;
 
-/// <summary>Rows that are mixed at once. They lie in blocks of 1,024 and stay where they were read; only their order is permuted.</summary>
+/// <summary>Rows that are mixed at once. They lie in blocks of 1,024, as they are stored, and stay where they were read; only their order
+/// is permuted.</summary>
 /// <remarks>
 /// While a bucket is served, another thread reads chunks of the next one into the room of rows that were served already: the same chunks in
 /// the same order, in no more memory. Until the next bucket begins they count for nothing: a saved state is that of before.
@@ -9,10 +12,11 @@ internal sealed class RowBucket : IDisposable
 {
     private readonly RowSource _source;
     private readonly int _rows;
+    private readonly DType _type;
     private readonly int _width;
     private readonly int _targetWidth;
-    private readonly float[]?[] _inputs;
-    private readonly float[]?[] _targets;
+    private readonly byte[]?[] _inputs;
+    private readonly byte[]?[] _targets;
     private readonly int[] _slots;
     private readonly int[] _shardOf;
     private readonly int[] _rowOf;
@@ -32,12 +36,13 @@ internal sealed class RowBucket : IDisposable
     public RowBucket(RowSource source, int rows, Xoshiro256 order, bool readsAhead)
     {
         (_source, _rows, _order, _readsAhead) = (source, rows, order, readsAhead);
+        _type = source.RowType;
         _width = source.Site.Width;
         _targetWidth = source.SiteOut?.Width ?? 0;
         // A chunk more, since chunks are not divided.
         int capacity = rows + RowSource.ChunkRows, blocks = ((capacity - 1) / RowSource.ChunkRows) + 1;
-        _inputs = new float[blocks][];
-        _targets = new float[blocks][];
+        _inputs = new byte[blocks][];
+        _targets = new byte[blocks][];
         _slots = [.. Enumerable.Range(0, capacity)];
         _shardOf = new int[capacity];
         _rowOf = new int[capacity];
@@ -47,7 +52,7 @@ internal sealed class RowBucket : IDisposable
     public int Remaining => _count - _served;
 
     /// <summary>Bytes of all rows.</summary>
-    public long Bytes => (long)_inputs.Length * RowSource.ChunkRows * (_width + _targetWidth) * sizeof(float);
+    public long Bytes => (long)_inputs.Length * RowSource.ChunkRows * (_width + _targetWidth) * _type.ByteSize();
 
     /// <summary>
     /// Fills up and mixes what was not served with what is new. At the end of an epoch it stays less full, unless it could not give
@@ -87,9 +92,10 @@ internal sealed class RowBucket : IDisposable
             ParallelRows.ForEach(rows, r =>
             {
                 int slot = _slots[_served + r];
-                Row(_inputs, slot, _width).CopyTo(new Span<float>((float*)x + ((long)r * _width), _width));
+                RowValues.Widen(_type, Row(_inputs, slot, _width), new Span<float>((float*)x + ((long)r * _width), _width));
                 if (_targetWidth > 0)
-                    Row(_targets, slot, _targetWidth).CopyTo(new Span<float>((float*)y + ((long)r * _targetWidth), _targetWidth));
+                    RowValues.Widen(_type, Row(_targets, slot, _targetWidth),
+                        new Span<float>((float*)y + ((long)r * _targetWidth), _targetWidth));
             });
         }
 
@@ -221,8 +227,8 @@ internal sealed class RowBucket : IDisposable
 
     private void Put(int slot, RowShard input, RowShard? target, int shard, int row)
     {
-        input.Read(row, Row(_inputs, slot, _width));
-        target?.Read(row, Row(_targets, slot, _targetWidth));
+        input.ReadStored(row, Row(_inputs, slot, _width));
+        target?.ReadStored(row, Row(_targets, slot, _targetWidth));
         (_shardOf[slot], _rowOf[slot]) = (shard, row);
     }
 
@@ -239,11 +245,13 @@ internal sealed class RowBucket : IDisposable
 
     private void MakeBlock(int slot)
     {
-        _inputs[slot / RowSource.ChunkRows] ??= new float[RowSource.ChunkRows * _width];
+        _inputs[slot / RowSource.ChunkRows] ??= NewBlock(_width);
         if (_targetWidth > 0)
-            _targets[slot / RowSource.ChunkRows] ??= new float[RowSource.ChunkRows * _targetWidth];
+            _targets[slot / RowSource.ChunkRows] ??= NewBlock(_targetWidth);
     }
 
-    private static Span<float> Row(float[]?[] blocks, int slot, int width) =>
-        blocks[slot / RowSource.ChunkRows].AsSpan(slot % RowSource.ChunkRows * width, width);
+    private byte[] NewBlock(int width) => GC.AllocateUninitializedArray<byte>(RowSource.ChunkRows * width * _type.ByteSize());
+
+    private Span<byte> Row(byte[]?[] blocks, int slot, int width) =>
+        blocks[slot / RowSource.ChunkRows].AsSpan(slot % RowSource.ChunkRows * width * _type.ByteSize(), width * _type.ByteSize());
 }

@@ -1,3 +1,4 @@
+using KernelScope.Files;
 using KernelScope.Numerics;
 
 namespace KernelScope.Training.Runs;
@@ -15,6 +16,8 @@ internal sealed class RowSource : IDisposable
     private readonly RunPlan _plan;
     private readonly RunRowsOptions _options;
     private readonly List<Opened> _open = [];
+    // Those that come next: other threads compare them with their hashes.
+    private readonly Dictionary<int, Task<(RowShard Input, RowShard? Target)>> _opening = [];
     private readonly ulong _validationBelow;
     private Xoshiro256 _shardOrder;
     private Xoshiro256 _chunkOrder;
@@ -61,8 +64,12 @@ internal sealed class RowSource : IDisposable
 
     private static ulong Below(double share) => (ulong)(share * Math.Pow(2, 64));
 
+    /// <summary>How values are stored.</summary>
+    public DType RowType => _plan.RowType;
+
     /// <summary>Opens a shard.</summary>
-    public (RowShard Input, RowShard? Target) Open(int shard) => _source.Open(shard);
+    public (RowShard Input, RowShard? Target) Open(int shard) =>
+        _opening.Remove(shard, out Task<(RowShard, RowShard?)>? opening) ? opening.GetAwaiter().GetResult() : _source.Open(shard);
 
     /// <summary>Begins the next epoch; the one before is at its end.</summary>
     public void BeginEpoch()
@@ -152,12 +159,36 @@ internal sealed class RowSource : IDisposable
     {
         Close();
         _source.Dispose();
+        foreach (Task<(RowShard Input, RowShard? Target)> opening in _opening.Values)
+        {
+            // What went wrong there concerns rows that nobody asked for.
+            ((IAsyncResult)opening).AsyncWaitHandle.WaitOne();
+            if (!opening.IsCompletedSuccessfully)
+                continue;
+            opening.Result.Input.Dispose();
+            opening.Result.Target?.Dispose();
+        }
+
+        _opening.Clear();
     }
 
     private static int Chunks(long rows) => (int)((rows + ChunkRows - 1) / ChunkRows);
 
+    /// <summary>Begins to open what is to be open, and one more.</summary>
+    private void OpenAhead()
+    {
+        if (!_options.ReadsAhead || !_source.IsOnDisk)
+            return;
+        foreach (int shard in _shards.Skip(_nextShard).Take(_options.OpenShards - _open.Count + 1))
+        {
+            if (_plan.Shards[shard].Rows > 0 && !_opening.ContainsKey(shard))
+                _opening.Add(shard, Task.Run(() => _source.Open(shard)));
+        }
+    }
+
     private void OpenNext(int place = -1)
     {
+        OpenAhead();
         int shard = _shards[_nextShard++];
         if (_plan.Shards[shard].Rows == 0)
             return;

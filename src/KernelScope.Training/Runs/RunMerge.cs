@@ -128,7 +128,7 @@ internal sealed class RunMerge
         EvaluatedSae[] saes = [.. evaluation.Saes.Select(s => new EvaluatedSae(s.Sae.Name, s.Sae.Site, s.SiteOut, s.InputDim,
             s.OutputDim))];
         SitePlan[] sites = SitePlan.Create(saes, evaluation.Layers);
-        var layout = new ScoreLayout(tokens.Length, sites, evaluation.Gradients);
+        var layout = new ScoreLayout(tokens.Length, sites, evaluation.Gradients, SpliceRun.Every);
         var rules = new JournalRules(tokens, [.. sites.Select(s => s.OutputDim)], [.. evaluation.Saes.Select(s => s.Sae.Features)],
             _ => new SequenceScores(layout, saes.Length, []));
         SaeAccumulator[] sums = [.. evaluation.Saes.Select((s, i) => new SaeAccumulator(tokens, i,

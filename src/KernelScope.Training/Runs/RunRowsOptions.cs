@@ -8,8 +8,8 @@ public sealed class RunRowsOptions
     public long? Seed { get; init; }
 
     /// <summary>
-    /// Rows that are mixed at once: 10⁶ as in the Gemma Scope paper; fewer if the run has fewer. Memory: 4 bytes a value of each of
-    /// them.
+    /// Rows that are mixed at once: 10⁶ as in the Gemma Scope paper; fewer if the run has fewer. Memory: that of each as it is stored, 4
+    /// bytes a value or 2.
     /// </summary>
     public int BucketRows { get; init; } = 1_000_000;
 

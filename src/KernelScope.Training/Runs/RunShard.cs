@@ -1,10 +1,11 @@
+using System.Runtime.InteropServices;
 using KernelScope.Devices;
 using KernelScope.Files;
 
 namespace KernelScope.Training.Runs;
 
 /// <summary>The rows of one site of one shard, opened and checked: x [rows, d], and sequence, position and token of each.</summary>
-internal sealed class RowShard : IDisposable
+internal sealed unsafe class RowShard : IDisposable
 {
     private readonly SafetensorsFile? _file;
     private readonly TensorView _x;
@@ -26,6 +27,9 @@ internal sealed class RowShard : IDisposable
 
     /// <summary>Number of rows.</summary>
     public int Rows { get; }
+
+    /// <summary>How values are stored.</summary>
+    public DType Type => _values is null ? _x.DType : DType.F32;
 
     /// <summary>Where it lies; of rows in memory, what messages call them.</summary>
     public string Path { get; }
@@ -49,11 +53,13 @@ internal sealed class RowShard : IDisposable
     /// <param name="manifest">The shard.</param>
     /// <param name="site">Which site.</param>
     /// <param name="trust">Whether the file's hash is not compared with the manifest's.</param>
+    /// <param name="cancellationToken">Ends that comparison.</param>
     /// <exception cref="InvalidDataException">The file is missing, damaged, or not what the manifest says.</exception>
-    public static RowShard Open(RunFolder folder, RunPlan plan, ShardManifest manifest, SiteRecord site, bool trust)
+    public static RowShard Open(RunFolder folder, RunPlan plan, ShardManifest manifest, SiteRecord site, bool trust,
+        CancellationToken cancellationToken = default)
     {
         SafetensorsFile file = OpenFile(folder.At(RunFolder.Acts(site.Name, manifest.Shard)), manifest.Sites[site.Name].File, site.Name,
-            trust);
+            trust, cancellationToken);
         try
         {
             foreach (TensorInfo tensor in SiteRows.Tensors(site, plan.RowType, manifest.Rows))
@@ -76,26 +82,63 @@ internal sealed class RowShard : IDisposable
     /// <exception cref="InvalidDataException">A value is not finite.</exception>
     public void Read(int row, Span<float> destination)
     {
+        if (_values is not null || Type == DType.F32)
+        {
+            ReadStored(row, MemoryMarshal.AsBytes(destination));
+            return;
+        }
+
+        using TensorView.Reading reading = _x.Read();
+        ReadOnlySpan<byte> stored = Stored(row, destination.Length * Type.ByteSize());
+        RequireFinite(row, stored);
+        RowValues.Widen(Type, stored, destination);
+    }
+
+    /// <summary>Copies rows as they are stored, in <see cref="Type"/>.</summary>
+    /// <exception cref="InvalidDataException">A value is not finite.</exception>
+    public void ReadStored(int row, Span<byte> destination)
+    {
         if (_values is not null)
-            _values.AsSpan(row * Width, destination.Length).CopyTo(destination);
+        {
+            MemoryMarshal.AsBytes(_values.AsSpan(row * Width, destination.Length / sizeof(float))).CopyTo(destination);
+        }
         else
-            _x.CopyTo((long)row * Width, destination);
-        int bad = destination.IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
-        if (bad >= 0)
-            throw BadFile.At(Path, $"row {row + (bad / Width)}, value {bad % Width} is not a finite number.");
+        {
+            using TensorView.Reading reading = _x.Read();
+            Stored(row, destination.Length).CopyTo(destination);
+        }
+
+        RequireFinite(row, destination);
     }
 
     public void Dispose() => _file?.Dispose();
 
+    private void RequireFinite(int row, ReadOnlySpan<byte> stored)
+    {
+        int bad = RowValues.FirstNotFinite(Type, stored);
+        if (bad >= 0)
+            throw BadFile.At(Path, $"row {row + (bad / Width)}, value {bad % Width} is not a finite number.");
+    }
+
+    /// <summary>The bytes of rows where they are mapped; valid while the mapping is being read.</summary>
+    private ReadOnlySpan<byte> Stored(int row, int length)
+    {
+        long start = (long)row * Width * Type.ByteSize();
+        ArgumentOutOfRangeException.ThrowIfNegative(row);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(start + length, _x.ByteLength, nameof(row));
+        return new ReadOnlySpan<byte>(_x.Pointer + start, length);
+    }
+
     /// <summary>Opens a file of a shard and compares it with its manifest.</summary>
-    public static SafetensorsFile OpenFile(string path, StoredFile stored, string what, bool trust)
+    public static SafetensorsFile OpenFile(string path, StoredFile stored, string what, bool trust,
+        CancellationToken cancellationToken = default)
     {
         var file = SafetensorsFile.Open(path);
         try
         {
             if (file.Length != stored.Bytes)
                 throw BadFile.At(path, $"the file of {what} has {file.Length} bytes; its manifest says {stored.Bytes}.");
-            if (!trust && PlacedFile.HashOf(file.Raw) != stored.Sha256)
+            if (!trust && PlacedFile.HashOf(file.Raw, cancellationToken) != stored.Sha256)
                 throw BadFile.At(path, $"the file of {what} is damaged: its SHA-256 is not that of its manifest. 'plan --verify' takes " +
                     $"the shard back, and 'work' makes it again.");
             return file;

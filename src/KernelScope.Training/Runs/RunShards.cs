@@ -37,6 +37,7 @@ internal sealed class StoredShards : IRunShards
     private readonly bool _trust;
     private readonly ShardManifest[] _manifests;
     private readonly HashSet<int> _verified = [];
+    private readonly CancellationTokenSource _stop = new();
 
     /// <exception cref="InvalidDataException">The run is not complete, or a manifest malformed.</exception>
     public StoredShards(RunFolder folder, RunPlan plan, SiteRecord site, SiteRecord? siteOut, bool trust)
@@ -58,10 +59,10 @@ internal sealed class StoredShards : IRunShards
         bool trust;
         lock (_verified)
             trust = _trust || _verified.Contains(shard);
-        RowShard input = RowShard.Open(_folder, _plan, _manifests[shard], Site, trust);
+        RowShard input = RowShard.Open(_folder, _plan, _manifests[shard], Site, trust, _stop.Token);
         try
         {
-            RowShard? target = SiteOut is null ? null : RowShard.Open(_folder, _plan, _manifests[shard], SiteOut, trust);
+            RowShard? target = SiteOut is null ? null : RowShard.Open(_folder, _plan, _manifests[shard], SiteOut, trust, _stop.Token);
             lock (_verified)
                 _verified.Add(shard);
             return (input, target);
@@ -83,8 +84,6 @@ internal sealed class StoredShards : IRunShards
 
     public double MeanSquaredNorm(SiteRecord site) => _manifests.Sum(m => m.Sites[site.Name].SumSquaredNorm) / _plan.Rows;
 
-    public void Dispose()
-    {
-        // Files are opened one by one.
-    }
+    /// <summary>Ends what compares shards at this moment, on other threads.</summary>
+    public void Dispose() => _stop.Cancel();
 }

@@ -41,7 +41,7 @@ internal sealed class ShardEvaluation : IShardMaker
         var options = new EvaluationOptions { Gradients = evaluation.Gradients };
         _tokens = RunEvaluation.TokensOf(folder, plan, model.Config);
         _sites = SitePlan.Create(targets, model.Config);
-        _layout = new ScoreLayout(_tokens.Length, _sites, evaluation.Gradients);
+        _layout = new ScoreLayout(_tokens.Length, _sites, evaluation.Gradients, options.Splices);
         _evaluator = new SequenceEvaluator(model, targets, _sites, _tokens, options);
     }
 

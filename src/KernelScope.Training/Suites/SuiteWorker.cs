@@ -323,8 +323,12 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
                         TrainingRun.SaeLensName)), item.Site, item.SiteOut ?? item.Site));
                 // A journal belongs to these SAEs: after a kill between two results fewer of them are left to measure.
                 string group = CanonicalJson.Hash(Encoding.UTF8.GetBytes(string.Concat(items.Select(i => i.Id))));
-                string journal = Path.Combine(folder.Item(items[0]), $"evaluation.{group[..12]}.journal");
-                var evaluation = new SaeEvaluation(model, targets, _tokens, new EvaluationOptions { ResumePath = journal });
+                string journal = Path.Combine(folder.Item(items[0]), $"evaluation.defaults.{group[..12]}.journal");
+                var evaluation = new SaeEvaluation(model, targets, _tokens, new EvaluationOptions
+                {
+                    ResumePath = journal,
+                    Splices = SpliceRun.OfDefaults,
+                });
                 return SuiteFidelity.From(evaluation.Run(new Sequences(items[0].Name, say), cancellationToken));
             }
             finally

@@ -73,11 +73,49 @@ public sealed class ResumeTests
         Assert.Equal(Json(evaluation.Run()), Json(evaluation.Run(new() { KeepBytes = 3L * 4 * 40 * 48 })));
     }
 
+    /// <summary>What follows from the passes that are made has the bits that it has beside all others; the rest is not a number.</summary>
+    [Fact]
+    public void The_default_splices_alone_give_the_bits_that_they_give_beside_all_others()
+    {
+        using var folder = new TempFolder();
+        using var evaluation = new EvaluationCase("cpu", EvaluationCase.Names);
+        EvaluationResult all = evaluation.Run();
+        var options = new EvaluationOptions { Splices = SpliceRun.OfDefaults, ResumePath = folder.At("resume") };
+        // The second time from the file alone.
+        foreach (EvaluationResult few in (EvaluationResult[])[evaluation.Run(options), evaluation.Run(options)])
+        {
+            foreach ((SaeResult one, SaeResult wanted) in few.Saes.Zip(all.Saes))
+            {
+                foreach (string[] path in wanted.Metrics.Paths)
+                    Assert.Equal(IsMeasured(path) ? wanted.Metrics[path] : double.NaN, one.Metrics[path]);
+                foreach (string[] path in wanted.ConfidenceLow.Paths.Where(IsMeasured))
+                {
+                    Assert.Equal((wanted.ConfidenceLow[path], wanted.ConfidenceHigh[path]),
+                        (one.ConfidenceLow[path], one.ConfidenceHigh[path]));
+                }
+
+                Assert.Equal(wanted.ByPositionDelta, one.ByPositionDelta);
+                Assert.Equal(wanted.ByPositionKl, one.ByPositionKl);
+                Assert.Equal(wanted.ByPositionFvu, one.ByPositionFvu);
+            }
+        }
+
+        static bool IsMeasured(string[] path) => path switch
+        {
+            ["sae_plus_error_max_logit_difference"] => false,
+            ["splices", string run, string what, ..] => run is "sae/keep_bos" or "zero/keep_bos" && what != "loss_recovered_mean",
+            ["saelens", _, string name] => !name.StartsWith("kl_", StringComparison.Ordinal)
+                && (!name.StartsWith("ce_", StringComparison.Ordinal) || name == "ce_loss_without_sae"),
+            _ => true,
+        };
+    }
+
     public static TheoryData<string, string> Differences() => new()
     {
         { "sae", "the SAE" }, { "model", "the model" }, { "tokens", "the tokens" }, { "special", "the special ids" },
             { "site", "the sites" }, { "arrays", "the arrays that are written" }, { "device", "the device, the instructions that compute" },
                 { "gradients", "whether gradients are measured" },
+                { "splices", "the splices that are measured" },
     };
 
     [Theory]
@@ -112,7 +150,8 @@ public sealed class ResumeTests
             ResumePath = resume,
             ArraysPath = difference == "arrays" ? folder.At("arrays.npz")
             : null,
-            Gradients = difference != "gradients"
+            Gradients = difference != "gradients",
+            Splices = difference == "splices" ? SpliceRun.OfDefaults : SpliceRun.Every
         };
         var error = Assert.Throws<InvalidDataException>(() => new SaeEvaluation(used.Model, [target], tokens, options).Run());
         Assert.Contains($"belongs to another evaluation; what differs: {named}.", error.Message, StringComparison.Ordinal);

@@ -1,4 +1,7 @@
+using System.Runtime.InteropServices;
+using KernelScope.Files;
 using KernelScope.Hooks;
+using KernelScope.Numerics;
 using KernelScope.Training.Runs;
 
 namespace KernelScope.Training.Tests.Runs;
@@ -90,6 +93,66 @@ public sealed class RunRowsTests
                 float[] batch = new float[777 * 2];
                 resumed.Next(batch, []);
                 Assert.Equal(batches[b], batch);
+            }
+        }
+    }
+
+    /// <summary>They are mixed as they are stored, and served as float32: each as it was written and rounded.</summary>
+    [Theory]
+    [InlineData(DType.F16)]
+    [InlineData(DType.BF16)]
+    public void Rounded_rows_are_served_as_they_were_written(DType type)
+    {
+        const int Width = 21;
+        using var run = new SyntheticRun(type, 3, 8, 40, Width, "resid_post.0", "resid_post.1");
+        using RunRows rows = RunRows.Open(run.Folder.Path, Site, HookPoint.Parse("resid_post.1"), new RunRowsOptions { Validation = 0 });
+        float[] x = new float[960 * Width], y = new float[960 * Width];
+        rows.Next(x, y);
+        float Rounded(float value) => type == DType.F16 ? (float)(Half)value : (float)(BFloat16)value;
+        string[] Lines(Func<int, int, float[]> row) => [.. Enumerable.Range(0, 24).SelectMany(s => Enumerable.Range(1, 40),
+            (s, t) => string.Join(' ', row(s, t))).Order(StringComparer.Ordinal)];
+        for (int k = 0; k < 2; k++)
+        {
+            string[] expected = Lines((s, t) => [.. Enumerable.Range(0, Width).Select(j => Rounded(SyntheticRun.Value(s, t, j, k)))]);
+            float[] served = k == 0 ? x : y;
+            string[] found = [.. served.Chunk(Width).Select(r => string.Join(' ', r)).Order(StringComparer.Ordinal)];
+            Assert.Equal(expected, found);
+        }
+
+        Assert.Equal(2 * 1024 * 2 * Width * 2, rows.BucketBytes);
+    }
+
+    /// <summary>Every pattern of 16 bits, and those of 32 around each limit, at places that whole vectors and the rest of a row have.</summary>
+    [Fact]
+    public void Stored_values_are_widened_exactly_and_refused_where_they_are_not_finite()
+    {
+        ushort[] patterns = [.. Enumerable.Range(0, 1 << 16).Select(i => (ushort)i)];
+        Check(DType.F16, patterns, bits => (float)BitConverter.UInt16BitsToHalf(bits), float.IsFinite);
+        Check(DType.BF16, patterns, bits => BitConverter.UInt32BitsToSingle((uint)bits << 16), float.IsFinite);
+        uint[] words = [.. new uint[] { 0, 1, 0x7F_FFFF, 0x80_0000, 0x3F80_0000, 0x7F7F_FFFF, 0x7F80_0000, 0x7F80_0001, 0x7FFF_FFFF }
+            .SelectMany(w => (uint[])[w, w | 0x8000_0000])];
+        Check(DType.F32, words, BitConverter.UInt32BitsToSingle, float.IsFinite);
+
+        static void Check<T>(DType type, T[] patterns, Func<T, float> widen, Func<float, bool> isFinite) where T : unmanaged
+        {
+            T[] finite = [.. patterns.Where(p => isFinite(widen(p)))];
+            // So many that some are left over behind the last whole vector.
+            finite = [.. finite, .. finite[..Math.Min(7, finite.Length)]];
+            ReadOnlySpan<byte> stored = MemoryMarshal.AsBytes<T>(finite);
+            float[] widened = new float[finite.Length];
+            RowValues.Widen(type, stored, widened);
+            Assert.Equal(finite.Select(p => BitConverter.SingleToUInt32Bits(widen(p))), widened.Select(BitConverter.SingleToUInt32Bits));
+            Assert.Equal(-1, RowValues.FirstNotFinite(type, stored));
+            foreach ((T bad, int i) in patterns.Where(p => !isFinite(widen(p))).Select((p, i) => (p, i)))
+            {
+                T[] row = [.. finite.TakeLast(67)];
+                int at = i % row.Length;
+                row[at] = bad;
+                // A second one behind it, of the other sign, does not hide it.
+                row[^1] = patterns.First(p => float.IsNegativeInfinity(widen(p)));
+                Assert.Equal(at, RowValues.FirstNotFinite(type, MemoryMarshal.AsBytes<T>(row)));
+                row[^1] = patterns.First(p => float.IsPositiveInfinity(widen(p)));
+                Assert.Equal(at, RowValues.FirstNotFinite(type, MemoryMarshal.AsBytes<T>(row)));
             }
         }
     }

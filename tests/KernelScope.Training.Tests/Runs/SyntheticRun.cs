@@ -1,5 +1,7 @@
+using System.Runtime.InteropServices;
 using KernelScope.Files;
 using KernelScope.Hooks;
+using KernelScope.Numerics;
 using KernelScope.Training.Runs;
 
 namespace KernelScope.Training.Tests.Runs;
@@ -14,6 +16,11 @@ internal sealed class SyntheticRun : IDisposable
     private readonly string _root = Path.Combine(Path.GetTempPath(), "kernelscope-training-tests-" + Path.GetRandomFileName());
 
     public SyntheticRun(int shards, int sequences, int rows, int width, params string[] sites)
+        : this(DType.F32, shards, sequences, rows, width, sites)
+    {
+    }
+
+    public SyntheticRun(DType type, int shards, int sequences, int rows, int width, params string[] sites)
     {
         Folder = new RunFolder(_root);
         SiteRecord[] records = [.. (sites.Length == 0 ? ["resid_post.0"] : sites).Select(s => new SiteRecord(HookPoint.Parse(s), width))];
@@ -31,7 +38,7 @@ internal sealed class SyntheticRun : IDisposable
             PadId = 0,
             ExcludedIds = [BosId],
             SkipFirst = 0,
-            RowType = DType.F32,
+            RowType = type,
             Precision = "exact",
             DeviceClass = "none",
             CodeVersion = "1",
@@ -84,8 +91,13 @@ internal sealed class SyntheticRun : IDisposable
             SiteRecord site = Plan.Sites[k];
             float[] x = [.. places.SelectMany(p => Enumerable.Range(0, site.Width).Select(j => Value(p.Sequence, p.Position, j, k)))];
             using PlacedFile file = PlacedFile.Create(Folder.At(RunFolder.Acts(site.Name, shard)));
-            using var writer = new SafetensorsWriter(file.Stream, SiteRows.Tensors(site, DType.F32, places.Length), null);
-            writer.Append<float>(x);
+            using var writer = new SafetensorsWriter(file.Stream, SiteRows.Tensors(site, Plan.RowType, places.Length), null);
+            writer.AppendBytes(Plan.RowType switch
+            {
+                DType.F16 => MemoryMarshal.AsBytes<Half>([.. x.Select(v => (Half)v)]),
+                DType.BF16 => MemoryMarshal.AsBytes<BFloat16>([.. x.Select(v => (BFloat16)v)]),
+                _ => MemoryMarshal.AsBytes<float>(x),
+            });
             writer.Append<int>(sequence);
             writer.Append<int>(position);
             writer.Append<int>(token);
