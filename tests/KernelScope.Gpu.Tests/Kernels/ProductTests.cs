@@ -137,7 +137,8 @@ public sealed class ProductTests
         // But for the reads of a single value at the end: a sum of each warp, by the threads that write the results.
         InstructionCount[] shared = [.. result.Instructions.Where(i => i.SharedLoad.Requests + i.SharedStore.Requests > 0
             && !i.Text.StartsWith("ld.shared.f32", StringComparison.Ordinal))];
-        Assert.True(shared.Length >= 18 + (5 * 8) && shared.Count(i => i.Text.StartsWith("ld.shared.v4.b32", StringComparison.Ordinal)) == 18);
+        Assert.True(shared.Length >= 18 + (5 * 8));
+        Assert.Equal(18, shared.Count(i => i.Text.StartsWith("ld.shared.v4.b32", StringComparison.Ordinal)));
         Assert.All(shared,
             i => Assert.True(i.SharedLoad.ExtraWavefronts + i.SharedStore.ExtraWavefronts == 0, $"line {i.Line}: {i.Text}"));
         // Beside the weights the eight rows of x, a group each, in loads that touch each sector twice.
