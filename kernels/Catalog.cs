@@ -72,6 +72,7 @@ public static class Catalog
         .. Rotations(),
         .. Gemvs(),
         .. GatedGemvs(),
+        .. RingGemvs(),
         .. Gemms(),
         .. Splits(),
         .. TensorGemms(),
@@ -170,6 +171,17 @@ public static class Catalog
                         r.Type);
             yield return OfRows($"gated_gemv_f32_{r.Name}", "gated_gemv_f32", nameof(Gemv.GatedFloat), Gemv.TileColumns / 2, r.Type);
         }
+    }
+
+    private static IEnumerable<KernelEntry> RingGemvs()
+    {
+        foreach (var w in Halves)
+            yield return OfRing($"gemv_ring_{w.Name}", nameof(GemvRing.Linear), GemvRing.TileColumns, w.Type);
+        foreach (var w in Halves)
+            yield return OfRing($"gated_gemv_ring_{w.Name}", nameof(GemvRing.Gated), GemvRing.TileColumns / 2, w.Type);
+        static KernelEntry OfRing(string name, string method, int tileColumns, Type weight) => Plain(name, name, typeof(GemvRing), method,
+            Gemv.GroupSize, $"ceil(outputs/{tileColumns})", weight).WithTile(8, tileColumns) with
+        { MinTarget = GpuTarget.Sm80 };
     }
 
     private static IEnumerable<KernelEntry> Gemms()

@@ -280,11 +280,11 @@ public static class Gemv
     private static int Further(int first, int n, int outputs, int octets) => (first + n < outputs ? n : outputs - 1 - first) * octets;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Float4 WidenFirst<TWeight>(Words4 w)
+    internal static Float4 WidenFirst<TWeight>(Words4 w)
         where TWeight : unmanaged, IHalfWeight<TWeight> => Widen<TWeight>(w.X, w.Y);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Float4 WidenLast<TWeight>(Words4 w)
+    internal static Float4 WidenLast<TWeight>(Words4 w)
         where TWeight : unmanaged, IHalfWeight<TWeight> => Widen<TWeight>(w.Z, w.W);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -469,7 +469,7 @@ public static class Gemv
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Dot(Float4 v, Float4 w, float sum) =>
+    internal static float Dot(Float4 v, Float4 w, float sum) =>
         Ptx.MultiplyAdd(v.W, w.W, Ptx.MultiplyAdd(v.Z, w.Z, Ptx.MultiplyAdd(v.Y, w.Y, Ptx.MultiplyAdd(v.X, w.X, sum))));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

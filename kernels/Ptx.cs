@@ -104,6 +104,15 @@ public static class Ptx
         return number;
     }
 
+    /// <summary>
+    /// The lanes of the mask, which are all that get here, go on together; the assembler moves no loads across. <c>bar.warp.sync</c>. The C# body orders nothing: lanes that share memory need
+    /// <c>Warp.Barrier</c>.
+    /// </summary>
+    [IntrinsicImplementation]
+    public static void Together(uint lanes)
+    {
+    }
+
     /// <summary>Bit l is the condition of lane l of this warp; all 32 lanes must take part. <c>vote.sync.ballot.b32</c>.</summary>
     [IntrinsicImplementation]
     public static uint Ballot(bool condition)
@@ -143,6 +152,12 @@ public static class Ptx
     /// <summary>Waits until at most the newest group of this thread's copies is under way. <c>cp.async.wait_group 1</c>, sm_80.</summary>
     [IntrinsicImplementation]
     public static void WaitForAllCopiesButOne()
+    {
+    }
+
+    /// <summary>Waits until at most the four newest groups of this thread's copies are under way. <c>cp.async.wait_group 4</c>, sm_80.</summary>
+    [IntrinsicImplementation]
+    public static void WaitForAllCopiesButFour()
     {
     }
 

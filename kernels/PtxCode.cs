@@ -74,6 +74,13 @@ public static class PtxCode
         command.AppendArgument(last);
     }
 
+    private static void Together(PTXBackend backend, PTXCodeGenerator code, Value value)
+    {
+        Primitive lanes = code.EnsureHardwareRegister(code.LoadPrimitive(value[0]));
+        using var command = code.BeginCommand("bar.warp.sync", null);
+        command.AppendArgument(lanes);
+    }
+
     private static void Ballot(PTXBackend backend, PTXCodeGenerator code, Value value)
     {
         Primitive condition = code.LoadPrimitive(value[0]);
@@ -115,6 +122,9 @@ public static class PtxCode
 
     private static void WaitForAllCopiesButOne(PTXBackend backend, PTXCodeGenerator code, Value value) =>
         code.Command("cp.async.wait_group 1", null);
+
+    private static void WaitForAllCopiesButFour(PTXBackend backend, PTXCodeGenerator code, Value value) =>
+        code.Command("cp.async.wait_group 4", null);
 
     private static void WaitForAllCopies(PTXBackend backend, PTXCodeGenerator code, Value value) =>
         code.Command("cp.async.wait_group 0", null);

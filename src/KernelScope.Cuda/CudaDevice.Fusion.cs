@@ -22,7 +22,7 @@ public sealed partial class CudaDevice
     private void Launch(GemvLaunch product, float cap)
     {
         Operand x = product.X;
-        GemvKernel kernel = _kernels.Gemv(product.Type, x.Rows);
+        GemvKernel kernel = UsesRing(product.Type, x.Rows) ? _kernels.GemvRing(product.Type) : _kernels.Gemv(product.Type, x.Rows);
         kernel.Launch(BeginOp(), new(Blocks(product.Outputs, kernel.Info.TileColumns)), x.View, product.WeightView,
             new(product.Destination, ((x.Rows - 1L) * product.Stride) + product.Outputs), x.Rows, x.Columns, product.Outputs, x.Stride,
             product.Stride, cap);

@@ -3,6 +3,7 @@ using KernelScope.Cuda.Launching;
 using KernelScope.Cuda.Memory;
 using KernelScope.Cuda.Ptx;
 using KernelScope.Devices;
+using KernelScope.Files;
 
 namespace KernelScope.Cuda;
 
@@ -90,8 +91,8 @@ public sealed partial class CudaDevice
         if (input.IsPlanes)
             LaunchProduct(_kernels.GatedGemmTensor(w.Type, Options.Precision), input, matrix, outputs, destination, stride);
         else
-            LaunchProduct(tiled ? _kernels.GatedGemmFma(w.Type) : _kernels.GatedGemv(w.Type, rows.Rows), input.Rows, matrix, outputs, tiled,
-                destination, stride);
+            LaunchProduct(tiled ? _kernels.GatedGemmFma(w.Type) : UsesRing(w.Type, rows.Rows) ? _kernels.GatedGemvRing(w.Type)
+                : _kernels.GatedGemv(w.Type, rows.Rows), input.Rows, matrix, outputs, tiled, destination, stride);
     }
 
     /// <inheritdoc/>
@@ -223,6 +224,10 @@ public sealed partial class CudaDevice
 
     /// <summary>Whether rows of x, and with them those of W, begin at multiples of 16 bytes and have a multiple of 8 values, as the fast kernels demand.</summary>
     private static bool IsWide(Operand x) => x.Columns % 8 == 0 && x.IsAligned;
+
+    /// <summary>Whether weights of two bytes wait in shared memory: beside five to eight rows, whose arithmetic would otherwise hold up the loads. The bits are the same.</summary>
+    private bool UsesRing(DType weight, int rows) =>
+        rows > FewRows / 2 && weight != DType.F32 && Description.ComputeCapability >= TensorCapability;
 
     private bool UsesTensorCores(Operand x) => Options.TensorCores && Description.ComputeCapability >= TensorCapability && IsWide(x);
 

@@ -158,6 +158,8 @@ public static partial class Launchers
                 return new Axis("cache", "DType", ["f32", "bf16"], "cache == DType.BF16 ? 1 : 0");
             if (words.Contains("f32"))
                 return new Axis("weight", "DType", ["bf16", "f16", "f32"], "weight switch { DType.BF16 => 0, DType.F16 => 1, _ => 2 }");
+            if (words.Contains("f16"))
+                return new Axis("half", "DType", ["bf16", "f16"], "half == DType.F16 ? 1 : 0");
             if (words.Contains("exact"))
                 return new Axis("precision", "Precision", ["exact", "fast"], "precision == Precision.Fast ? 1 : 0");
             string name = words[0].Contains("row", StringComparison.Ordinal) ? "rows"

@@ -21,8 +21,8 @@ internal sealed class Model
     /// <summary>Of a datasheet's bandwidth, what a copy gets; assumed, as 4.3 of an H200's 4.8 TB/s.</summary>
     private const double CopyShare = 0.9;
 
-    /// <summary>Assumed: bytes of rows that the L1 cache keeps beside what else it holds, and the rate of the L2 cache.</summary>
-    private const double FirstCache = 192 << 10, SecondCacheRate = 5.5e12;
+    /// <summary>Assumed: the rate of the L2 cache.</summary>
+    private const double SecondCacheRate = 5.5e12;
 
     private const int Layers = 26, Width = 2304, Hidden = 9216, Heads = 8, KvHeads = 4, HeadDim = 256, Vocabulary = 256_000,
         Window = 4096, KeysPerSplit = 32, MaxSplits = 64;
@@ -30,18 +30,23 @@ internal sealed class Model
     /// <summary>Of the key loop of <c>attend_wide_part_2heads</c> for one key and two heads, counted in its assembly for sm_90.</summary>
     private const int InstructionsOfKey = 375;
 
-    /// <summary>Datasheets of NVIDIA: bandwidth, multiprocessors, clock (of H100 and H200 what they keep up); and whose row of the resources fits.</summary>
-    private static readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture, double Clock)[] Gpus =
-        [("H100", 3.35e12, 132, "sm_90", 1.755e9), ("H200", 4.8e12, 132, "sm_90", 1.755e9), ("A100", 2.039e12, 108, "sm_80", 1.41e9),
-            ("4090", 1.008e12, 128, "sm_89", 2.52e9)];
+    /// <summary>Of <c>gemv_ring_bf16</c>, in its assembly for sm_90: of the loop, for a piece of eighteen outputs and eight rows, and of a warp before and behind it.</summary>
+    private const int InstructionsOfPiece = 1466, InstructionsAroundPieces = 750;
+
+    /// <summary>
+    /// Datasheets of NVIDIA: bandwidth, multiprocessors, clock (of H100 and H200 what they keep up), L1 cache and shared memory of a multiprocessor; and whose row of the resources fits.
+    /// </summary>
+    private static readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture, double Clock, int FirstCache)[] Gpus =
+        [("H100", 3.35e12, 132, "sm_90", 1.755e9, 256 << 10), ("H200", 4.8e12, 132, "sm_90", 1.755e9, 256 << 10),
+            ("A100", 2.039e12, 108, "sm_80", 1.41e9, 192 << 10), ("4090", 1.008e12, 128, "sm_89", 2.52e9, 128 << 10)];
 
     private readonly JsonElement _kernels;
     private readonly JsonElement _manifest;
-    private readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture, double Clock) _gpu;
+    private readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture, double Clock, int FirstCache) _gpu;
 
     private readonly int _cacheBytes;
 
-    private Model(JsonElement kernels, JsonElement manifest, (string, double, int, string, double) gpu, int cacheBytes)
+    private Model(JsonElement kernels, JsonElement manifest, (string, double, int, string, double, int) gpu, int cacheBytes)
     {
         _cacheBytes = cacheBytes;
         _kernels = kernels;
@@ -135,16 +140,16 @@ internal sealed class Model
         return
         [
             Serial("embed", 1, 2 * Width * sequences, 1),
-            EightRows("q, k, v", "gemv_bf16_8rows", Layers, Query + (2 * KeyValue), Width),
+            EightRows("q, k, v", "gemv_ring_bf16", Layers, Query + (2 * KeyValue), Width),
             Serial("RoPE and store", Layers, 4.0 * (Query + (4 * KeyValue)) * sequences, 2),
             .. Attends("attention, global", global, position + 1, 8192, sequences),
             .. Attends("attention, sliding", sliding, Math.Min(position + 1, Window), Window, sequences),
-            EightRows("o", "gemv_bf16_8rows", Layers, Width, Query),
+            EightRows("o", "gemv_ring_bf16", Layers, Width, Query),
             Serial("add, norm, norm", 2 * Layers, 24.0 * Width * sequences, 2),
-            EightRows("gate and up", "gated_gemv_bf16_8rows", Layers, 2 * Hidden, Width),
-            EightRows("down", "gemv_bf16_8rows", Layers, Width, Hidden),
+            EightRows("gate and up", "gated_gemv_ring_bf16", Layers, 2 * Hidden, Width),
+            EightRows("down", "gemv_ring_bf16", Layers, Width, Hidden),
             Serial("first norm, copy of the final norm", 2, 8 * Width * sequences, 1),
-            EightRows("head, soft-cap", "gemv_bf16_8rows", 1, Vocabulary, Width),
+            EightRows("head, soft-cap", "gemv_ring_bf16", 1, Vocabulary, Width),
             Serial("arg-max", 2, 4.0 * Vocabulary * sequences / 2, 2),
         ];
     }
@@ -156,26 +161,31 @@ internal sealed class Model
     }
 
     /// <summary>
-    /// Eight rows of x: for 512 bytes of each of its outputs' weights a warp reads 8 KiB of x in loads of which each touches all lines of the L1 cache for half of them, 128 cycles, and where the
-    /// rows are more than that cache holds, each group reads them from the L2 cache. The loop does not load before it has used what it loaded: what is under way falls by the time of its
-    /// arithmetic.
+    /// Eight rows of x. While a stage of three outputs is multiplied four are under way. A warp's piece is 512 bytes of each output's weights, which pass through the L1 cache's memory twice, beside 8 KiB of
+    /// x in loads of which each touches all lines for half of them, 128 cycles; behind the loop it writes and reads 160 sums of 32 lanes. x comes from the L2 cache once a group or, where its
+    /// rows fit into what shared memory leaves of the L1 cache (100 KiB are taken), once a multiprocessor. Where a group's pieces are not a multiple of its four warps, one has more, in
+    /// turns. What takes longest counts, on the multiprocessor with the most groups.
     /// </summary>
     private Row EightRows(string name, string kernel, int times, int outputs, int inputs)
     {
         (int resident, int threads, _, int tile) = Of(kernel);
-        int outputsOfGroup = kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 * tile : tile;
+        int outputsOfGroup = kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 * tile : tile, warps = threads / 32;
         double bytes = 2.0 * outputs * inputs, groups = Math.Ceiling((double)outputs / outputsOfGroup),
-            pieces = Math.Ceiling(inputs / 8.0 / threads) * threads / 32, instructions = (72.0 * outputsOfGroup) + 40;
-        double warps = Math.Min(resident, groups / _gpu.Multiprocessors) * threads / 32, compute = instructions * warps / 4 / _gpu.Clock;
-        Row row = Streaming(name, times, bytes, groups, resident, threads, outputsOfGroup * MemoryLatency / (MemoryLatency + compute));
-        double first = groups * pieces * (128 + (4 * outputsOfGroup)) / _gpu.Multiprocessors / _gpu.Clock,
-            second = 32.0 * inputs > FirstCache ? (bytes + (groups * 32 * inputs)) / SecondCacheRate : 0,
-            issue = groups * pieces * instructions / 4 / _gpu.Multiprocessors / _gpu.Clock;
-        foreach ((string what, double seconds) in ((string, double)[])[("x from the L1 cache", first), ("x from the L2 cache", second),
-            ("instructions", issue)])
+            most = Math.Ceiling(groups / _gpu.Multiprocessors), waves = Math.Ceiling(groups / _gpu.Multiprocessors / resident),
+            pieces = Math.Ceiling(inputs / 8.0 / 32), rounds = Math.Floor(pieces / warps), instruction = 1 / _gpu.Clock;
+        Row row = Streaming(name, times, bytes, groups, resident, threads, 12);
+        bool fits = 32.0 * inputs <= _gpu.FirstCache - (100 << 10);
+        double first = most * ((pieces * (128 + (8 * outputsOfGroup))) + (warps * 325)) / _gpu.Clock,
+            second = (bytes + ((fits ? Math.Min(groups, _gpu.Multiprocessors) : groups) * 32 * inputs)) / SecondCacheRate,
+            issue = ((((most * rounds) + Math.Ceiling(most * (pieces - (rounds * warps)) / warps)) * InstructionsOfPiece)
+                + (most * InstructionsAroundPieces)) * instruction,
+            chain = waves * ((Math.Ceiling(pieces / warps) * (CacheLatency + (InstructionsOfPiece * instruction)))
+                + (InstructionsAroundPieces * instruction));
+        foreach ((string what, double seconds) in ((string, double)[])[("the L1 cache", first), ("the L2 cache", second),
+            ("instructions", issue), ("pieces of a warp, one after the other", chain)])
         {
-            if (seconds > row.Seconds)
-                row = row with { Seconds = seconds, Bound = what };
+            if (seconds + MemoryLatency > row.Seconds)
+                row = row with { Seconds = seconds + MemoryLatency, Bound = what };
         }
 
         return row;

@@ -34,6 +34,8 @@ internal sealed partial class KernelTable
         "gated_gemv_bf16_1row", "gated_gemv_bf16_2rows", "gated_gemv_bf16_4rows", "gated_gemv_bf16_8rows", "gated_gemv_f16_1row",
         "gated_gemv_f16_2rows", "gated_gemv_f16_4rows", "gated_gemv_f16_8rows", "gated_gemv_f32_1row", "gated_gemv_f32_2rows",
         "gated_gemv_f32_4rows", "gated_gemv_f32_8rows",
+        "gemv_ring_bf16", "gemv_ring_f16",
+        "gated_gemv_ring_bf16", "gated_gemv_ring_f16",
         "gemm_fma_bf16", "gemm_fma_f16", "gemm_fma_f32",
         "gated_gemm_fma_bf16", "gated_gemm_fma_f16", "gated_gemm_fma_f32",
         "split_exact", "split_fast",
@@ -118,89 +120,95 @@ internal sealed partial class KernelTable
 
     public ProductKernel GatedGemv(DType weight, int rows) => new(At(43 + (4 * WeightIndex(weight)) + RowsIndex(rows)));
 
-    public ProductKernel GemmFma(DType weight) => new(At(55 + WeightIndex(weight)));
+    public GemvKernel GemvRing(DType half) => new(At(55 + HalfIndex(half)));
 
-    public ProductKernel GatedGemmFma(DType weight) => new(At(58 + WeightIndex(weight)));
+    public ProductKernel GatedGemvRing(DType half) => new(At(57 + HalfIndex(half)));
 
-    public SplitKernel Split(Precision precision) => new(At(61 + PrecisionIndex(precision)));
+    public ProductKernel GemmFma(DType weight) => new(At(59 + WeightIndex(weight)));
+
+    public ProductKernel GatedGemmFma(DType weight) => new(At(62 + WeightIndex(weight)));
+
+    public SplitKernel Split(Precision precision) => new(At(65 + PrecisionIndex(precision)));
 
     public TensorProductKernel GemmTensor(DType weight, Precision precision) =>
-        new(At(63 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
+        new(At(67 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
 
     public TensorProductKernel GatedGemmTensor(DType weight, Precision precision) =>
-        new(At(69 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
+        new(At(73 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
 
-    public AttendPartKernel AttendPart(DType cache, int heads) => new(At(75 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendPartKernel AttendPart(DType cache, int heads) => new(At(79 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendPartKernel AttendWidePart(DType cache, int heads) => new(At(79 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendPartKernel AttendWidePart(DType cache, int heads) => new(At(83 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendWideWholeKernel AttendWideWhole(DType cache, int heads) => new(At(83 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendWideWholeKernel AttendWideWhole(DType cache, int heads) => new(At(87 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendRowsPartKernel AttendRowsPart(DType cache, int heads) => new(At(87 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendRowsPartKernel AttendRowsPart(DType cache, int heads) => new(At(91 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendRowsPartKernel AttendRowsWidePart(DType cache, int heads) => new(At(91 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
+    public AttendRowsPartKernel AttendRowsWidePart(DType cache, int heads) => new(At(95 + (2 * CacheIndex(cache)) + HeadsIndex(heads)));
 
-    public AttendTileKernel AttendTile(DType cache, int headDim) => new(At(95 + (3 * CacheIndex(cache)) + HeadDimIndex(headDim)));
+    public AttendTileKernel AttendTile(DType cache, int headDim) => new(At(99 + (3 * CacheIndex(cache)) + HeadDimIndex(headDim)));
 
-    public AttendQueriesKernel AttendQueries(Precision precision) => new(At(101 + PrecisionIndex(precision)));
+    public AttendQueriesKernel AttendQueries(Precision precision) => new(At(105 + PrecisionIndex(precision)));
 
     public AttendTensorKernel AttendTensor(DType cache, Precision precision, int headBound) =>
-        new(At(103 + (4 * CacheIndex(cache)) + (2 * PrecisionIndex(precision)) + HeadBoundIndex(headBound)));
+        new(At(107 + (4 * CacheIndex(cache)) + (2 * PrecisionIndex(precision)) + HeadBoundIndex(headBound)));
 
-    public AttendMergeKernel AttendMerge() => new(At(111));
+    public AttendMergeKernel AttendMerge() => new(At(115));
 
-    public AttendRowsMergeKernel AttendRowsMerge() => new(At(112));
+    public AttendRowsMergeKernel AttendRowsMerge() => new(At(116));
 
-    public Top1LargestKernel Top1Largest() => new(At(113));
+    public Top1LargestKernel Top1Largest() => new(At(117));
 
-    public Top1WriteKernel Top1Write() => new(At(114));
+    public Top1WriteKernel Top1Write() => new(At(118));
 
-    public TopKSelectKernel TopKSelect() => new(At(115));
+    public TopKSelectKernel TopKSelect() => new(At(119));
 
-    public TopKReduceKernel TopKReduce() => new(At(116));
+    public TopKReduceKernel TopKReduce() => new(At(120));
 
-    public TopKKeysKernel TopKKeys() => new(At(117));
+    public TopKKeysKernel TopKKeys() => new(At(121));
 
-    public TopKStepKernel TopKStep() => new(At(118));
+    public TopKStepKernel TopKStep() => new(At(122));
 
-    public TopKWriteKernel TopKWrite() => new(At(119));
+    public TopKWriteKernel TopKWrite() => new(At(123));
 
-    public CrossEntropyPartKernel CrossEntropyPart() => new(At(120));
+    public CrossEntropyPartKernel CrossEntropyPart() => new(At(124));
 
-    public CrossEntropyMergeKernel CrossEntropyMerge() => new(At(121));
+    public CrossEntropyMergeKernel CrossEntropyMerge() => new(At(125));
 
-    public SaeEncodePlainKernel SaeEncodePlain(DType weight) => new(At(122 + WeightIndex(weight)));
+    public SaeEncodePlainKernel SaeEncodePlain(DType weight) => new(At(126 + WeightIndex(weight)));
 
-    public SaeEncodeTileKernel SaeEncodeTile(DType weight) => new(At(125 + WeightIndex(weight)));
+    public SaeEncodeTileKernel SaeEncodeTile(DType weight) => new(At(129 + WeightIndex(weight)));
 
-    public SaeEncodeKernel SaeEncode(DType weight, int rows) => new(At(128 + (4 * WeightIndex(weight)) + RowsIndex(rows)));
+    public SaeEncodeKernel SaeEncode(DType weight, int rows) => new(At(132 + (4 * WeightIndex(weight)) + RowsIndex(rows)));
 
     public SaeEncodeTensorKernel SaeEncodeTensor(DType weight, Precision precision) =>
-        new(At(140 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
+        new(At(144 + (2 * WeightIndex(weight)) + PrecisionIndex(precision)));
 
-    public CodesScanTilesKernel CodesScanTiles() => new(At(146));
+    public CodesScanTilesKernel CodesScanTiles() => new(At(150));
 
-    public CodesScanRowsKernel CodesScanRows() => new(At(147));
+    public CodesScanRowsKernel CodesScanRows() => new(At(151));
 
-    public CodesGatherKernel CodesGather() => new(At(148));
+    public CodesGatherKernel CodesGather() => new(At(152));
 
-    public SaeDecodeKernel SaeDecode(DType weight) => new(At(149 + WeightIndex(weight)));
+    public SaeDecodeKernel SaeDecode(DType weight) => new(At(153 + WeightIndex(weight)));
 
-    public SaeDecodeKernel SaeDecodePlusError(DType weight) => new(At(152 + WeightIndex(weight)));
+    public SaeDecodeKernel SaeDecodePlusError(DType weight) => new(At(156 + WeightIndex(weight)));
 
-    public SaeEditCoefficientsKernel SaeEditCoefficients(DType weight) => new(At(155 + WeightIndex(weight)));
+    public SaeEditCoefficientsKernel SaeEditCoefficients(DType weight) => new(At(159 + WeightIndex(weight)));
 
-    public SaeEditApplyKernel SaeEditApply(DType weight) => new(At(158 + WeightIndex(weight)));
+    public SaeEditApplyKernel SaeEditApply(DType weight) => new(At(162 + WeightIndex(weight)));
 
-    public PeakFmaKernel PeakFma() => new(At(161));
+    public PeakFmaKernel PeakFma() => new(At(165));
 
-    public PeakMmaKernel PeakMma() => new(At(162));
+    public PeakMmaKernel PeakMma() => new(At(166));
 
     private static int WeightIndex(DType weight) => weight switch { DType.BF16 => 0, DType.F16 => 1, _ => 2 };
 
     private static int CacheIndex(DType cache) => cache == DType.BF16 ? 1 : 0;
 
     private static int RowsIndex(int rows) => rows switch { <= 1 => 0, <= 2 => 1, <= 4 => 2, _ => 3 };
+
+    private static int HalfIndex(DType half) => half == DType.F16 ? 1 : 0;
 
     private static int PrecisionIndex(Precision precision) => precision == Precision.Fast ? 1 : 0;
 
@@ -426,7 +434,8 @@ internal readonly struct GemvPlainKernel(Kernel kernel)
 
 /// <summary>
 /// Launches
-/// <c>gemv</c> with a grid of ceil(outputs/2) or ceil(outputs/8).
+/// <c>gemv</c> with a grid of ceil(outputs/2) or ceil(outputs/8);
+/// <c>gemv_ring</c> with a grid of ceil(outputs/18).
 /// </summary>
 internal readonly struct GemvKernel(Kernel kernel)
 {
@@ -476,6 +485,7 @@ internal readonly struct GemvRopeKernel(Kernel kernel)
 /// <summary>
 /// Launches
 /// <c>gated_gemv</c> with a grid of ceil(outputs/1) or ceil(outputs/4);
+/// <c>gated_gemv_ring</c> with a grid of ceil(outputs/9);
 /// <c>gemm_fma</c> with a grid of ceil(outputs/64), ceil(rows/64);
 /// <c>gated_gemm_fma</c> with a grid of ceil(outputs/32), ceil(rows/64).
 /// </summary>

@@ -141,15 +141,17 @@ internal static class KernelClaims
 
     private static Claim Gemv(KernelLab lab, string kernel)
     {
-        const int K = 2304, N = 16;
+        const int K = 2304;
         (string type, int w) = TypeOf(kernel);
-        int r = RowsOf(kernel), matrices = kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 : 1, tile = r == 8 && w == 2 ? 8 : 2;
+        bool ring = kernel.Contains("ring", StringComparison.Ordinal);
+        int r = ring ? 8 : RowsOf(kernel), n = ring ? 36 : 16, matrices = kernel.StartsWith("gated", StringComparison.Ordinal) ? 2 : 1,
+            tile = ring ? GemvRing.TileColumns : r == 8 && w == 2 ? 8 : 2;
         LaunchResult result =
-            lab.Run(kernel, new Dim3(N * matrices / tile), [Values(lab, r * K), Weights(lab, type, matrices * N * K),
-                lab.EmptyFloats(r * N), r, K, N, K, N, .. matrices == 1 ? (object[])[30f] : []])!;
-        // x once for two outputs (a gate and its up), of eight rows for eight beside weights of two bytes, which make it twice of that.
-        int x = 4 * r * K * matrices * N / tile * (w == 2 ? 2 : 1), written = r <= matrices ? 4 * r * N : 16 * r * N * matrices;
-        return new Claim(result, (matrices * w * K * N) + (4 * r * K) + (4 * r * N), (matrices * w * K * N) + x + written);
+            lab.Run(kernel, new Dim3(n * matrices / tile), [Values(lab, r * K), Weights(lab, type, matrices * n * K),
+                lab.EmptyFloats(r * n), r, K, n, K, n, .. matrices == 1 ? (object[])[30f] : []])!;
+        // x once for two outputs (a gate and its up), of eight rows for eight or eighteen beside weights of two bytes, which make it twice of that.
+        int x = 4 * r * K * matrices * n / tile * (w == 2 ? 2 : 1), written = r <= matrices ? 4 * r * n : 16 * r * n * matrices;
+        return new Claim(result, (matrices * w * K * n) + (4 * r * K) + (4 * r * n), (matrices * w * K * n) + x + written);
     }
 
     private static Claim GemvRope(KernelLab lab, string kernel)

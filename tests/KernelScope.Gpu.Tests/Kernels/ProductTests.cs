@@ -95,6 +95,56 @@ public sealed class ProductTests
         Data.Close("gated", Gated(x, w, rows, columns, outputs), lab.ReadFloats(y), 1e-5, 3e-6);
     }
 
+    /// <summary>
+    /// Widths: one piece for some threads of the first warp; every ring stage filled again in some warps and not in others, the last of them in part; whole rounds. Outputs: a part of a tile, one
+    /// more than two tiles, whole tiles.
+    /// </summary>
+    [Theory]
+    [InlineData("bf16", 8, 72, 5)]
+    [InlineData("bf16", 5, 2600, 37)]
+    [InlineData("bf16", 8, 2048, 36)]
+    [InlineData("f16", 6, 1320, 19)]
+    [InlineData("f16", 7, 3080, 18)]
+    public void Weights_that_wait_in_shared_memory_give_the_same_bits(string dtype, int rows, int columns, int outputs)
+    {
+        int stride = columns + 4, tile = Catalog.All.Single(k => k.Name == $"gemv_ring_{dtype}").TileColumns;
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        LabBuffer x = lab.Floats(Data.Normal(rows * stride, rows)), w = lab.Write(Data.Weights(dtype, 2 * outputs * columns, 7, 0.1).Bytes);
+        object[] shape = [rows, columns, outputs, stride, outputs];
+        foreach (float cap in new[] { 0f, 30f })
+            Assert.Equal(Of($"gemv_{dtype}_8rows", 8, cap), Of($"gemv_ring_{dtype}", tile, cap));
+        Assert.Equal(Of($"gated_gemv_{dtype}_8rows", 4), Of($"gated_gemv_ring_{dtype}", tile / 2));
+
+        float[] Of(string kernel, int tileColumns, params object[] cap)
+        {
+            LabBuffer y = lab.EmptyFloats(rows * outputs);
+            lab.Run(kernel, new Dim3((outputs + tileColumns - 1) / tileColumns), [x, w, y, .. shape, .. cap]);
+            return lab.ReadFloats(y);
+        }
+    }
+
+    [Theory]
+    [InlineData("gemv_ring_bf16", 1)]
+    [InlineData("gated_gemv_ring_f16", 2)]
+    public void The_ring_has_no_bank_conflicts_and_reads_each_weight_once(string kernel, int matrices)
+    {
+        const int Columns = 2304, Outputs = 36;
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        int groups = Outputs * matrices / GemvRing.TileColumns;
+        LaunchResult result = lab.Run(kernel, new Dim3(groups), [lab.Floats(Data.Normal(8 * Columns, 1)),
+            lab.Write(Data.Weights(kernel.Split('_')[^1], matrices * Outputs * Columns, 7).Bytes), lab.EmptyFloats(8 * Outputs), 8, Columns,
+            Outputs, Columns, Outputs, .. matrices == 1 ? (object[])[0f] : []])!;
+        // But for the reads of a single value at the end: a sum of each warp, by the threads that write the results.
+        InstructionCount[] shared = [.. result.Instructions.Where(i => i.SharedLoad.Requests + i.SharedStore.Requests > 0
+            && !i.Text.StartsWith("ld.shared.f32", StringComparison.Ordinal))];
+        Assert.True(shared.Length >= 18 + (5 * 8));
+        Assert.Equal(18, shared.Count(i => i.Text.StartsWith("ld.shared.v4.b32", StringComparison.Ordinal)));
+        Assert.All(shared,
+            i => Assert.True(i.SharedLoad.ExtraWavefronts + i.SharedStore.ExtraWavefronts == 0, $"line {i.Line}: {i.Text}"));
+        // Beside the weights the eight rows of x, a group each, in loads that touch each sector twice.
+        Assert.Equal((matrices * Outputs * Columns * 2) + (groups * 8 * Columns * 4 * 2), result.GlobalLoads.MovedBytes);
+    }
+
     [Theory]
     [InlineData("bf16")]
     [InlineData("f16")]

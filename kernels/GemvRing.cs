@@ -1,0 +1,313 @@
+using System.Runtime.CompilerServices;
+using ILGPU;
+
+namespace KernelScope.Kernels;
+
+/// <summary>Sums of eighteen outputs, of eight rows each.</summary>
+public struct RowSums18
+{
+#pragma warning disable CS1591 // Output by output.
+    public RowSums A, B, C, D, E, F, G, H, I, J, K, L, M, N, O, P, Q, R;
+#pragma warning restore CS1591
+}
+
+/// <summary>Eight inputs of one row of x.</summary>
+public struct Octet
+{
+    /// <summary>The first four.</summary>
+    public Float4 First;
+
+    /// <summary>The other four.</summary>
+    public Float4 Last;
+}
+
+/// <summary>The same eight inputs of eight rows of x.</summary>
+public struct RowOctets
+{
+#pragma warning disable CS1591 // Row n.
+    public Octet R0, R1, R2, R3, R4, R5, R6, R7;
+#pragma warning restore CS1591
+}
+
+/// <summary>The weights of a tile, in 16-byte pieces from the first of its first output on.</summary>
+public struct RingSource
+{
+    /// <summary>The piece that is copied next, and its number in its row.</summary>
+    public int At, Piece;
+
+    /// <summary>From the first output of a pair to the second, from there to the next pair, and from the last output to this thread's next piece of the first.</summary>
+    public int Second, Pair, Next;
+
+    /// <summary>Pieces of a row; outputs of the tile that there are, of a gated tile twice its gates.</summary>
+    public int Pieces, Outputs;
+}
+
+/// <summary>
+/// y[t, r] = Σ_i x[t, i]·W[r, i] for up to 8 rows t and weights of two bytes, sm_80 and newer: <see cref="Gemv.EightRowsHalf"/> with its bits, and with
+/// weights that wait in shared memory. Bound by reading W once: 2·out·in bytes, 16·out·in flops.
+/// </summary>
+/// <remarks>
+/// A group of 128 threads makes eighteen outputs (or nine gates and their ups): 2,304 outputs are then 128 groups for 132 multiprocessors, and x, which a group
+/// reads as a whole, comes once for eighteen. Thread t takes the 16-byte pieces t, t + 128, … of each output, as in <see cref="Gemv.Half"/>. The pieces
+/// of three outputs are a stage; six stages of 6 KiB lie in shared memory (<c>cp.async</c>), and while one is multiplied at least four are under way, 6 KiB a warp
+/// whatever the arithmetic does. A thread copies what it multiplies itself: there is no barrier of the group in the loop. Eight inputs of the eight rows, 64
+/// values, stay in registers for all eighteen outputs, beside 144 sums: 254 or 255 registers, nothing spilled, two groups a multiprocessor. A piece of the eighteen outputs is 1,466 instructions of a
+/// warp on sm_90, 1,152 of them <c>fma</c>.
+/// Behind the loop the lanes of a warp exchange their sums through the warp's own part of the ring, 32 sums at a time, of which lane l then adds number l: 32 stores, 8 loads and 31 additions, a half of
+/// what the tree of shuffles takes. The terms meet as in <see cref="Gemv.LaneSum"/>.
+/// Eight values of x for 16 bytes of weights are two loads of 16 bytes, 32 bytes apart from lane to lane: each touches every sector of the L1 cache for half of it.
+/// The results of a group are eighteen or nine values in each row.
+/// </remarks>
+public static class GemvRing
+{
+    /// <summary>Outputs of a group; of the gated form half as many.</summary>
+    public const int TileColumns = 18;
+
+    private const int Warps = Gemv.GroupSize / KernelMath.WarpSize, StageOutputs = 3, Stages = TileColumns / StageOutputs;
+
+    /// <summary>Words of all pieces of a warp.</summary>
+    private const int WarpWords = TileColumns * KernelMath.WarpSize * 4;
+
+    /// <summary>Words from a sum's terms to the next sum's: reads of 16 bytes by eight lanes then meet no bank twice.</summary>
+    private const int TermPitch = 36;
+
+    /// <summary>Where a warp's sums lie in its part, behind 32 sums' terms, and words from a row's to the next row's: a multiple of 4 that spreads eight rows over the banks.</summary>
+    private const int SumsAt = 32 * TermPitch, SumPitch = 20;
+
+    /// <summary>Launch as <see cref="Gemv.EightRowsHalf"/>, grid (⌈out/18⌉).</summary>
+    public static void Linear<TWeight>(
+        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride, float cap)
+        where TWeight : unmanaged, IHalfWeight<TWeight>
+    {
+        ArrayView<Words4> ring = SharedMemory.Allocate1D<Words4>(Warps * WarpWords / 4);
+        int first = Grid.IdxX * TileColumns, octets = Ptx.Once(columns / 8);
+        Dots<TWeight>(x, weight.SubView((long)first * octets), ring, octets, 2 * octets, outputs - first, rows, columns, xStride);
+        ArrayView<float> sums = ring.Cast<float>();
+        for (int n = Group.IdxX; n < 8 * TileColumns; n += Gemv.GroupSize)
+        {
+            int row = n / TileColumns, output = n - (row * TileColumns);
+            if (row >= rows || first + output >= outputs)
+                continue;
+            float sum = WarpsSum(sums, (row * SumPitch) + output);
+            destination[((long)row * stride) + first + output] = cap > 0f ? KernelMath.Softcap(sum, cap) : sum;
+        }
+    }
+
+    /// <summary>Launch as <see cref="Gemv.EightRowsGatedHalf"/>, grid (⌈outputs/9⌉).</summary>
+    public static void Gated<TWeight>(
+        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<float> destination, int rows, int columns, int outputs,
+        int xStride, int stride)
+        where TWeight : unmanaged, IHalfWeight<TWeight>
+    {
+        ArrayView<Words4> ring = SharedMemory.Allocate1D<Words4>(Warps * WarpWords / 4);
+        int first = Grid.IdxX * (TileColumns / 2), octets = Ptx.Once(columns / 8);
+        Dots<TWeight>(x, weight.SubView((long)first * octets), ring, outputs * octets, octets, 2 * (outputs - first), rows, columns,
+            xStride);
+        ArrayView<float> sums = ring.Cast<float>();
+        int row = Group.IdxX / (TileColumns / 2), gate = Group.IdxX - (row * (TileColumns / 2));
+        if (row >= rows || first + gate >= outputs)
+            return;
+        int at = (row * SumPitch) + (2 * gate);
+        destination[((long)row * stride) + first + gate] = KernelMath.Gelu(WarpsSum(sums, at)) * WarpsSum(sums, at + 1);
+    }
+
+    /// <summary>
+    /// The products; behind them each warp's sums are in its part of the ring, and all threads have met. From the first output of a pair to the second it is <paramref name="apart"/> pieces of the
+    /// weights, to the next pair <paramref name="pair"/>.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Dots<TWeight>(
+        ArrayView<Float4> x, ArrayView<Words4> weight, ArrayView<Words4> ring, int apart, int pair, int outputs, int rows, int columns,
+        int xStride)
+        where TWeight : unmanaged, IHalfWeight<TWeight>
+    {
+        int quads = Ptx.Once(xStride / 4), last = Ptx.Once((rows - 1) * quads);
+        int thread = Ptx.Once(Thread()), lane = Ptx.Once(thread & (KernelMath.WarpSize - 1));
+        ArrayView<Words4> part = ring.SubView(Ptx.Once(thread / KernelMath.WarpSize * (WarpWords / 4)));
+        ArrayView<Words4> own = part.SubView(lane);
+        var source = new RingSource
+        {
+            At = thread,
+            Piece = thread,
+            Second = Ptx.Once(apart),
+            Pair = Ptx.Once(pair - apart),
+            Next = Ptx.Once(Gemv.GroupSize - apart - (((TileColumns / 2) - 1) * pair)),
+            Pieces = Ptx.Once(columns / 8),
+            Outputs = Ptx.Once(outputs),
+        };
+        RowSums18 s = default;
+        Copy(weight, own, ref source, 0);
+        Copy(weight, own, ref source, 1);
+        Copy(weight, own, ref source, 2);
+        Copy(weight, own, ref source, 3);
+        Copy(weight, own, ref source, 4);
+        for (int i = thread; i < source.Pieces; i += Gemv.GroupSize)
+        {
+            RowOctets v = Load(x, 2 * i, last, quads);
+            Ptx.WaitForAllCopiesButFour();
+            Copy(weight, own, ref source, 5);
+            Add<TWeight>(own, 0, v, ref s.A);
+            Add<TWeight>(own, 1, v, ref s.B);
+            Add<TWeight>(own, 2, v, ref s.C);
+            // The lanes that have a piece. Without this the assembler moves the loads of x behind waits for weights that are used later, and spills.
+            Ptx.Together(uint.MaxValue >> Math.Max(i - lane + KernelMath.WarpSize - source.Pieces, 0));
+            Ptx.WaitForAllCopiesButFour();
+            Copy(weight, own, ref source, 0);
+            Add<TWeight>(own, 3, v, ref s.D);
+            Add<TWeight>(own, 4, v, ref s.E);
+            Add<TWeight>(own, 5, v, ref s.F);
+            Ptx.WaitForAllCopiesButFour();
+            Copy(weight, own, ref source, 1);
+            Add<TWeight>(own, 6, v, ref s.G);
+            Add<TWeight>(own, 7, v, ref s.H);
+            Add<TWeight>(own, 8, v, ref s.I);
+            Ptx.WaitForAllCopiesButFour();
+            Copy(weight, own, ref source, 2);
+            Add<TWeight>(own, 9, v, ref s.J);
+            Add<TWeight>(own, 10, v, ref s.K);
+            Add<TWeight>(own, 11, v, ref s.L);
+            Ptx.WaitForAllCopiesButFour();
+            Copy(weight, own, ref source, 3);
+            Add<TWeight>(own, 12, v, ref s.M);
+            Add<TWeight>(own, 13, v, ref s.N);
+            Add<TWeight>(own, 14, v, ref s.O);
+            Ptx.WaitForAllCopiesButFour();
+            Copy(weight, own, ref source, 4);
+            Add<TWeight>(own, 15, v, ref s.P);
+            Add<TWeight>(own, 16, v, ref s.Q);
+            Add<TWeight>(own, 17, v, ref s.R);
+        }
+
+        Ptx.WaitForAllCopies();
+        AddLanes(part, lane, 0, s.A, s.B, s.C, s.D);
+        AddLanes(part, lane, 4, s.E, s.F, s.G, s.H);
+        AddLanes(part, lane, 8, s.I, s.J, s.K, s.L);
+        AddLanes(part, lane, 12, s.M, s.N, s.O, s.P);
+        // Two of them for the second time.
+        AddLanes(part, lane, 14, s.O, s.P, s.Q, s.R);
+        Group.Barrier();
+    }
+
+    /// <summary>
+    /// The thread whose pieces this one takes: that of another warp from group to group, by the sum of the digits of the group's number to the base 4. Where the pieces are not the same number for
+    /// each warp the first has more, and with it always the same scheduler would have more to do.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int Thread()
+    {
+        int n = Grid.IdxX;
+        int digits = n + (n >> 2) + (n >> 4) + (n >> 6) + (n >> 8) + (n >> 10) + (n >> 12) + (n >> 14);
+        return (Group.IdxX + (digits * KernelMath.WarpSize)) & (Gemv.GroupSize - 1);
+    }
+
+    /// <summary>
+    /// Starts the copy of a stage's three pieces. Nothing is read of outputs and pieces that are not there. Each place is made from the one before: made from their numbers they would all be kept in registers.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Copy(ArrayView<Words4> weight, ArrayView<Words4> own, ref RingSource source, int stage)
+    {
+        int left = Ptx.Once(source.Piece < source.Pieces ? source.Outputs : 0), output = stage * StageOutputs;
+        CopyPiece(weight, own, ref source, left, output);
+        CopyPiece(weight, own, ref source, left, output + 1);
+        CopyPiece(weight, own, ref source, left, output + 2);
+        if (stage == Stages - 1)
+            source.Piece += Gemv.GroupSize;
+        Ptx.CommitCopies();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void CopyPiece(ArrayView<Words4> weight, ArrayView<Words4> own, ref RingSource source, int left, int output)
+    {
+        Ptx.CopyAsync(ref own.SubView(output * KernelMath.WarpSize).Cast<uint>()[0], ref weight.SubView(source.At).Cast<uint>()[0],
+            output < left ? 16 : 0);
+        source.At += output == TileColumns - 1 ? source.Next : (output & 1) == 0 ? source.Second : source.Pair;
+    }
+
+    // Rows that are not there are computed from the last one and not written.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static RowOctets Load(ArrayView<Float4> x, int at, int last, int quads)
+    {
+        int most = at + last;
+        int r1 = Math.Min(at + quads, most), r2 = Math.Min(r1 + quads, most), r3 = Math.Min(r2 + quads, most);
+        int r4 = Math.Min(r3 + quads, most), r5 = Math.Min(r4 + quads, most), r6 = Math.Min(r5 + quads, most);
+        return new RowOctets
+        {
+            R0 = LoadRow(x.SubView(at)),
+            R1 = LoadRow(x.SubView(r1)),
+            R2 = LoadRow(x.SubView(r2)),
+            R3 = LoadRow(x.SubView(r3)),
+            R4 = LoadRow(x.SubView(r4)),
+            R5 = LoadRow(x.SubView(r5)),
+            R6 = LoadRow(x.SubView(r6)),
+            R7 = LoadRow(x.SubView(Math.Min(r6 + quads, most))),
+        };
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Octet LoadRow(ArrayView<Float4> x) => new() { First = x[0], Last = x[1] };
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Add<TWeight>(ArrayView<Words4> own, int output, RowOctets v, ref RowSums s)
+        where TWeight : unmanaged, IHalfWeight<TWeight>
+    {
+        Words4 words = own[output * KernelMath.WarpSize];
+        Float4 first = Gemv.WidenFirst<TWeight>(words), last = Gemv.WidenLast<TWeight>(words);
+        s.R0 = Dot(v.R0, first, last, s.R0);
+        s.R1 = Dot(v.R1, first, last, s.R1);
+        s.R2 = Dot(v.R2, first, last, s.R2);
+        s.R3 = Dot(v.R3, first, last, s.R3);
+        s.R4 = Dot(v.R4, first, last, s.R4);
+        s.R5 = Dot(v.R5, first, last, s.R5);
+        s.R6 = Dot(v.R6, first, last, s.R6);
+        s.R7 = Dot(v.R7, first, last, s.R7);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Dot(Octet v, Float4 first, Float4 last, float sum) => Gemv.Dot(v.Last, last, Gemv.Dot(v.First, first, sum));
+
+    /// <summary>Σ over the lanes of a warp of four outputs' sums; lane l adds those of output l/8 and row l mod 8.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddLanes(ArrayView<Words4> part, int lane, int firstOutput, RowSums a, RowSums b, RowSums c, RowSums d)
+    {
+        ArrayView<float> terms = part.Cast<float>(), to = terms.SubView(lane);
+        // What this warp last read here is read.
+        Warp.Barrier();
+        Keep(to, a);
+        Keep(to.SubView(8 * TermPitch), b);
+        Keep(to.SubView(16 * TermPitch), c);
+        Keep(to.SubView(24 * TermPitch), d);
+        Warp.Barrier();
+        ArrayView<Float4> quads = part.Cast<Float4>().SubView(Ptx.Once(lane * (TermPitch / 4)));
+        Float4 even = Sum(Sum(quads[0], quads[4]), Sum(quads[2], quads[6]));
+        Float4 odd = Sum(Sum(quads[1], quads[5]), Sum(quads[3], quads[7]));
+        Float4 four = Sum(even, odd);
+        terms.SubView(Ptx.Once(((lane & 7) * SumPitch) + (lane / 8)))[SumsAt + firstOutput] = (four.X + four.Z) + (four.Y + four.W);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Keep(ArrayView<float> to, RowSums s)
+    {
+        to[0] = s.R0;
+        to[TermPitch] = s.R1;
+        to[2 * TermPitch] = s.R2;
+        to[3 * TermPitch] = s.R3;
+        to[4 * TermPitch] = s.R4;
+        to[5 * TermPitch] = s.R5;
+        to[6 * TermPitch] = s.R6;
+        to[7 * TermPitch] = s.R7;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Float4 Sum(Float4 a, Float4 b) => new() { X = a.X + b.X, Y = a.Y + b.Y, Z = a.Z + b.Z, W = a.W + b.W };
+
+    // The warps in order, as everywhere.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float WarpsSum(ArrayView<float> sums, int at)
+    {
+        float sum = sums[SumsAt + at];
+        for (int w = 1; w < Warps; w++)
+            sum += sums[(w * WarpWords) + SumsAt + at];
+        return sum;
+    }
+}
