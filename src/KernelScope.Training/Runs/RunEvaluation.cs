@@ -142,8 +142,8 @@ internal static class RunEvaluation
 
         private void Score(ShardManifest manifest, double[] mean, CancellationToken cancellationToken)
         {
-            using RowShard inputs = RowShard.Open(_folder, _plan, manifest, _site, trust: _site == _siteOut);
-            using RowShard outputs = RowShard.Open(_folder, _plan, manifest, _siteOut, trust: true);
+            using RowShard inputs = RowShard.Open(_folder, _plan, manifest, _site, trust: _site == _siteOut, cancellationToken);
+            using RowShard outputs = RowShard.Open(_folder, _plan, manifest, _siteOut, trust: true, cancellationToken);
             CodeShard? codes = _stored is null ? null : CodeShard.Read(_folder, manifest, _stored);
             for (int start = 0; start < inputs.Rows;)
             {
