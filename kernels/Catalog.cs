@@ -39,6 +39,9 @@ public sealed record KernelEntry(
     /// </summary>
     public int MinBlocks { get; init; }
 
+    /// <summary>The newest architecture that takes it; newer ones have another kernel for the same.</summary>
+    public GpuTarget MaxTarget { get; init; } = GpuTarget.Sm80;
+
     internal KernelEntry WithTile(int rows, int columns) => this with { TileRows = rows, TileColumns = columns };
 }
 
@@ -343,7 +346,8 @@ public static class Catalog
 
     private static KernelEntry OfEightRows(string name, string method, int tileColumns, Type weight) =>
         Plain(name, name[..name.LastIndexOf('_')], typeof(Gemv), method, Gemv.GroupSize, $"ceil(outputs/{tileColumns})", weight)
-            .WithTile(8, tileColumns);
+            .WithTile(8, tileColumns) with
+        { MaxTarget = GpuTarget.Sm75 };
 
     private static KernelEntry Encoder(string name, string dtype, string method, string grid, int tileRows, int groupSize,
         params Type[] types) =>

@@ -23,7 +23,7 @@ public sealed class GpuCheckTests
         Assert.Equal("PTX emulator", summary.GetProperty("device").GetString());
         JsonElement modules = Steps(file).Single(s => s.GetProperty("name").GetString() == "kernels").GetProperty("json")
             .GetProperty("modules");
-        Assert.Equal(53, modules.GetArrayLength());
+        Assert.Equal(57, modules.GetArrayLength());
         Assert.Equal(modules.GetArrayLength(), summary.GetProperty("loaded").GetInt32());
         Assert.Equal((2, 0), (summary.GetProperty("ops_ok").GetInt32(), summary.GetProperty("ops_failed").GetInt32()));
         Assert.True(summary.GetProperty("hashes_equal").GetBoolean() && summary.GetProperty("cross_ok").GetBoolean());

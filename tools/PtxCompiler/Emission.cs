@@ -106,7 +106,8 @@ public sealed class Emission
         }
     }
 
-    private static IEnumerable<GpuTarget> TargetsOf(KernelEntry kernel) => Enum.GetValues<GpuTarget>().Where(t => t >= kernel.MinTarget);
+    private static IEnumerable<GpuTarget> TargetsOf(KernelEntry kernel) =>
+        Enum.GetValues<GpuTarget>().Where(t => t >= kernel.MinTarget && t <= kernel.MaxTarget);
 
     private static string Name(GpuTarget target) => string.Create(CultureInfo.InvariantCulture, $"sm_{(int)target}");
 

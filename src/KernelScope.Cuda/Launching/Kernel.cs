@@ -55,7 +55,10 @@ internal sealed partial class KernelTable(CudaContext context, PtxImage image) :
     public IReadOnlyList<LoadedModule> LoadAll()
     {
         int capability = context.Description.ComputeCapability;
-        return [.. image.Manifest.Kernels.Where(k => k.CodeFor(capability) is not null).GroupBy(k => k.CodeFor(capability)!.File)
+        PtxTarget? newest = image.Manifest.Kernels.Select(k => k.CodeFor(capability)?.Target).MaxBy(t => t?.Capability);
+        // What has older code only is what a newer kernel takes the place of.
+        return [.. image.Manifest.Kernels.Where(k => k.CodeFor(capability) is PtxCode code && code.Target == newest)
+            .GroupBy(k => k.CodeFor(capability)!.File)
             .Select(file => LoadFile([.. file]))];
     }
 

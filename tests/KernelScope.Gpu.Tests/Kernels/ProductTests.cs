@@ -71,9 +71,8 @@ public sealed class ProductTests
         float[] x = Data.Normal(rows * stride, rows);
         (byte[] bytes, double[] w) = Data.Weights(dtype, outputs * columns, 7);
         LabBuffer xs = lab.Floats(x), ws = lab.Write(bytes), y = lab.EmptyFloats(rows * outputs), plain = lab.EmptyFloats(rows * outputs);
-        int tile = Tile(dtype, rows);
-        lab.Run($"gemv_{dtype}_{Form(rows)}", new Dim3((outputs + tile - 1) / tile), xs, ws, y, rows, columns, outputs, stride, outputs,
-            0f);
+        string kernel = FewRows(kind, "gemv", dtype, rows);
+        lab.Run(kernel, Tiles(kernel, rows, outputs), xs, ws, y, rows, columns, outputs, stride, outputs, 0f);
         lab.Run($"gemv_plain_{dtype}", new Dim3((outputs + 3) / 4, rows), xs, ws, plain, columns, outputs, stride, outputs);
         (double[] product, double[] size) = Data.Multiply(x, w, rows, columns, outputs, stride);
         CloseTo(product, size, lab.ReadFloats(y), 1e-6);
@@ -89,9 +88,8 @@ public sealed class ProductTests
         float[] x = Data.Normal(rows * columns, rows);
         (byte[] bytes, double[] w) = Data.Weights(dtype, 2 * outputs * columns, 7, 0.1);
         LabBuffer y = lab.EmptyFloats(rows * outputs);
-        int tile = Tile(dtype, rows) / 2;
-        lab.Run($"gated_gemv_{dtype}_{Form(rows)}", new Dim3((outputs + tile - 1) / tile), lab.Floats(x), lab.Write(bytes), y, rows,
-            columns, outputs, columns, outputs);
+        string kernel = FewRows(kind, "gated_gemv", dtype, rows);
+        lab.Run(kernel, Tiles(kernel, rows, outputs), lab.Floats(x), lab.Write(bytes), y, rows, columns, outputs, columns, outputs);
         Data.Close("gated", Gated(x, w, rows, columns, outputs), lab.ReadFloats(y), 1e-5, 3e-6);
     }
 
@@ -107,18 +105,19 @@ public sealed class ProductTests
     [InlineData("f16", 7, 3080, 18)]
     public void Weights_that_wait_in_shared_memory_give_the_same_bits(string dtype, int rows, int columns, int outputs)
     {
-        int stride = columns + 4, tile = Catalog.All.Single(k => k.Name == $"gemv_ring_{dtype}").TileColumns;
-        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
-        LabBuffer x = lab.Floats(Data.Normal(rows * stride, rows)), w = lab.Write(Data.Weights(dtype, 2 * outputs * columns, 7, 0.1).Bytes);
-        object[] shape = [rows, columns, outputs, stride, outputs];
+        int stride = columns + 4;
+        float[] x = Data.Normal(rows * stride, rows);
+        byte[] w = Data.Weights(dtype, 2 * outputs * columns, 7, 0.1).Bytes;
         foreach (float cap in new[] { 0f, 30f })
-            Assert.Equal(Of($"gemv_{dtype}_8rows", 8, cap), Of($"gemv_ring_{dtype}", tile, cap));
-        Assert.Equal(Of($"gated_gemv_{dtype}_8rows", 4), Of($"gated_gemv_ring_{dtype}", tile / 2));
+            Assert.Equal(Of(LabKind.Sm75, "gemv", cap), Of(LabKind.Sm80, "gemv", cap));
+        Assert.Equal(Of(LabKind.Sm75, "gated_gemv"), Of(LabKind.Sm80, "gated_gemv"));
 
-        float[] Of(string kernel, int tileColumns, params object[] cap)
+        float[] Of(LabKind kind, string family, params object[] cap)
         {
+            using KernelLab lab = KernelLab.Create(kind);
             LabBuffer y = lab.EmptyFloats(rows * outputs);
-            lab.Run(kernel, new Dim3((outputs + tileColumns - 1) / tileColumns), [x, w, y, .. shape, .. cap]);
+            string kernel = FewRows(kind, family, dtype, rows);
+            lab.Run(kernel, Tiles(kernel, rows, outputs), [lab.Floats(x), lab.Write(w), y, rows, columns, outputs, stride, outputs, .. cap]);
             return lab.ReadFloats(y);
         }
     }
@@ -155,9 +154,9 @@ public sealed class ProductTests
         using KernelLab lab = KernelLab.Create(LabKind.Sm80);
         float[] x = Data.Normal(8 * Columns, 3);
         LabBuffer w = lab.Write(Data.Weights(dtype, Outputs * Columns, 7).Bytes), xs = lab.Floats(x);
-        float[] all = Rows("8rows", 8);
-        Assert.Equal(all[..(4 * Outputs)], Rows("4rows", 4));
-        Assert.Equal(all[..(2 * Outputs)], Rows("2rows", 2));
+        float[] all = Rows(8);
+        Assert.Equal(all[..(4 * Outputs)], Rows(4));
+        Assert.Equal(all[..(2 * Outputs)], Rows(2));
         for (int t = 0; t < 8; t++)
         {
             LabBuffer one = lab.EmptyFloats(Outputs);
@@ -166,11 +165,11 @@ public sealed class ProductTests
             Assert.Equal(all[(t * Outputs)..((t + 1) * Outputs)], lab.ReadFloats(one));
         }
 
-        float[] Rows(string form, int rows)
+        float[] Rows(int rows)
         {
             LabBuffer y = lab.EmptyFloats(rows * Outputs);
-            lab.Run($"gemv_{dtype}_{form}", new Dim3((Outputs + Tile(dtype, rows) - 1) / Tile(dtype, rows)), xs, w, y, rows, Columns,
-                Outputs, Columns, Outputs, 0f);
+            string kernel = FewRows(LabKind.Sm80, "gemv", dtype, rows);
+            lab.Run(kernel, Tiles(kernel, rows, Outputs), xs, w, y, rows, Columns, Outputs, Columns, Outputs, 0f);
             return lab.ReadFloats(y);
         }
     }
@@ -316,10 +315,10 @@ public sealed class ProductTests
 
     private static int Terms(string precision) => precision == "exact" ? 3 : 1;
 
-    /// <summary>Outputs of a group.</summary>
-    private static int Tile(string dtype, int rows) => rows > 4 && dtype != "f32" ? 8 : 2;
-
-    private static string Form(int rows) => rows switch { 1 => "1row", 2 => "2rows", <= 4 => "4rows", _ => "8rows" };
+    /// <summary>The kernel that a device takes for up to eight rows.</summary>
+    private static string FewRows(LabKind kind, string family, string dtype, int rows) =>
+        rows > 4 && dtype != "f32" && kind == LabKind.Sm80 ? $"{family}_ring_{dtype}"
+        : $"{family}_{dtype}_{rows switch { 1 => "1row", 2 => "2rows", <= 4 => "4rows", _ => "8rows" }}";
 
     private static double[] Gated(float[] x, double[] w, int rows, int columns, int outputs)
     {
