@@ -33,7 +33,9 @@ public sealed class Resources
         var resources = new Resources(assembly.Version());
         var work = Directory.EnumerateDirectories(folder).SelectMany(d => Directory.EnumerateFiles(d, "*.ptx"))
             .SelectMany(file => Architectures.Where(a => a >= TargetOf(file)).Select(a => (File: file, Architecture: a))).ToArray();
-        Parallel.ForEach(work, piece => resources.Add(assembly, piece.File, piece.Architecture));
+        // Each waits for a process: without a limit there would be ever more of them.
+        var limit = new ParallelOptions { MaxDegreeOfParallelism = Environment.ProcessorCount };
+        Parallel.ForEach(work, limit, piece => resources.Add(assembly, piece.File, piece.Architecture));
         resources._problems.Sort(StringComparer.Ordinal);
         return resources;
     }
