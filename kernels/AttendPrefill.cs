@@ -51,7 +51,7 @@ public struct Column8
 /// Keys and values are read once for every 32 queries of a head, coalesced along the head.
 /// Scores: a thread makes 2 × 2 of the 32 × 32, from slices of 64 values of q and k in shared memory, read 16 bytes at a time (rows of 68 and 260 values: no bank
 /// conflicts). Mix: a thread owns one output column for 4·(head bound)/32 query rows, reads each value once from global memory and the weights as 16-byte
-/// broadcasts. The definition, with one key at a time, is <see cref="AttendDecode"/>.
+/// broadcasts. A value that is not a finite number reaches the rows that see its key and no others. The definition, with one key at a time, is <see cref="AttendDecode"/>.
 /// </remarks>
 public static class AttendPrefill
 {
@@ -112,7 +112,11 @@ public static class AttendPrefill
         {
             Scores(keys, qs, ks, ss.Cast<float>(), ring, first, key, count, headDim, capacity, scale, cap);
             Softmax(ss.Cast<float>(), maxes, sums, factors, start + row0, firstKey + key, window);
-            Mix<THead, TKv>(values, ss, factors, ring, first, key, count, headDim, capacity, ref c0, ref c1, ref c2, ref c3);
+            // Where not every row sees all keys of the tile.
+            int query = Ptx.Once(start + row0 - firstKey), seen = window > 0 ? window : int.MaxValue;
+            bool unseen = key + TileKeys - 1 > query || count - 1 - key >= seen;
+            Mix<THead, TKv>(
+                values, ss, factors, ring, first, key, count, headDim, capacity, unseen, query, seen, ref c0, ref c1, ref c2, ref c3);
         }
 
         int column = Group.IdxX % THead.Max;
@@ -250,6 +254,9 @@ public static class AttendPrefill
         int count,
         int headDim,
         int capacity,
+        bool unseen,
+        int query,
+        int seen,
         ref Column8 c0,
         ref Column8 c1,
         ref Column8 c2,
@@ -275,6 +282,8 @@ public static class AttendPrefill
             v.Y = Value(values, ring, first, key + n + 1, count, column, headDim, capacity);
             v.Z = Value(values, ring, first, key + n + 2, count, column, headDim, capacity);
             v.W = Value(values, ring, first, key + n + 3, count, column, headDim, capacity);
+            if (unseen && !(Spoilt(v.X) + Spoilt(v.Y) + (Spoilt(v.Z) + Spoilt(v.W)) == 0f))
+                AddUnclean<THead>(ref v, query + row - key - n, seen, ref c0, ref c1, ref c2, ref c3);
             int at = Ptx.Once(((row * ScorePitch) + n) / 4);
             AddColumn(ref c0, weights, at, v);
             if (THead.Max > 64)
@@ -288,6 +297,46 @@ public static class AttendPrefill
 
         Group.Barrier();
     }
+
+    // Values of four keys of which one at least is not a finite number: it makes the sums of the rows that see it NaN, and is a zero in the
+    // product, where 0 · NaN would reach all rows.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddUnclean<THead>(
+        ref Float4 v, int distance, int seen, ref Column8 c0, ref Column8 c1, ref Column8 c2, ref Column8 c3)
+        where THead : struct, IHeadBound
+    {
+        for (int n = 0; n < 4; n++)
+        {
+            // The four values take turns as the first.
+            float spoilt = Spoilt(v.X), clean = spoilt == 0f ? v.X : 0f;
+            v = new Float4 { X = v.Y, Y = v.Z, Z = v.W, W = clean };
+            Spoil(ref c0, spoilt, distance - n, seen);
+            if (THead.Max > 64)
+                Spoil(ref c1, spoilt, distance - n + 8, seen);
+            if (THead.Max > 128)
+            {
+                Spoil(ref c2, spoilt, distance - n + 16, seen);
+                Spoil(ref c3, spoilt, distance - n + 24, seen);
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Spoil(ref Column8 c, float spoilt, int distance, int seen)
+    {
+        c.A.X += (uint)(distance) < (uint)seen ? spoilt : 0f;
+        c.A.Y += (uint)(distance + 1) < (uint)seen ? spoilt : 0f;
+        c.A.Z += (uint)(distance + 2) < (uint)seen ? spoilt : 0f;
+        c.A.W += (uint)(distance + 3) < (uint)seen ? spoilt : 0f;
+        c.B.X += (uint)(distance + 4) < (uint)seen ? spoilt : 0f;
+        c.B.Y += (uint)(distance + 5) < (uint)seen ? spoilt : 0f;
+        c.B.Z += (uint)(distance + 6) < (uint)seen ? spoilt : 0f;
+        c.B.W += (uint)(distance + 7) < (uint)seen ? spoilt : 0f;
+    }
+
+    // 0, or NaN of what is not a finite number.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Spoilt(float value) => 0f * value;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static float Value<TKv>(ArrayView<TKv> values, long ring, int first, int key, int count, int column, int headDim,

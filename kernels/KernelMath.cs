@@ -19,8 +19,21 @@ public static class KernelMath
     {
         x = x > 89f ? 89f : x;
         x = x < -104f ? -104f : x;
+        float p = ExpMantissa(x, out float shifted);
+        // Two factors, because 2^128 and 2^-150 are not float32 by themselves.
+        int exponent = (int)Interop.FloatAsInt(shifted) - 0x4B400000;
+        int half = exponent >> 1;
+        return p * PowerOfTwo(half) * PowerOfTwo(exponent - half);
+    }
+
+    /// <summary>
+    /// e^x / 2^n, where n is the integer next to x / ln 2; <paramref name="shifted"/> is n + 1.5·2^23, whose low bits hold n. x from −2^21 to 2^21, or NaN.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float ExpMantissa(float x, out float shifted)
+    {
         // Adding 1.5·2^23 rounds to an integer, which the low bits of the sum then hold.
-        float shifted = Ptx.MultiplyAdd(x, 1.44269504f, 12582912f);
+        shifted = Ptx.MultiplyAdd(x, 1.44269504f, 12582912f);
         float n = shifted - 12582912f;
         float r = Ptx.MultiplyAdd(n, -0.693359375f, x);
         r = Ptx.MultiplyAdd(n, 2.12194440e-4f, r);
@@ -29,11 +42,7 @@ public static class KernelMath
         p = Ptx.MultiplyAdd(p, r, 4.1665795894e-2f);
         p = Ptx.MultiplyAdd(p, r, 1.6666665459e-1f);
         p = Ptx.MultiplyAdd(p, r, 5.0000001201e-1f);
-        p = Ptx.MultiplyAdd(p * r, r, r) + 1f;
-        // Two factors, because 2^128 and 2^-150 are not float32 by themselves.
-        int exponent = (int)Interop.FloatAsInt(shifted) - 0x4B400000;
-        int half = exponent >> 1;
-        return p * PowerOfTwo(half) * PowerOfTwo(exponent - half);
+        return Ptx.MultiplyAdd(p * r, r, r) + 1f;
     }
 
     /// <summary>ln x for x a positive normal number or infinity; NaN is kept.</summary>

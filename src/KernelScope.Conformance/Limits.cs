@@ -65,14 +65,14 @@ internal static class Limits
     /// Attend, relative to the largest visible |v| times 1 + 2·(error of a score / 10⁻⁶). The mean square grows with the size of the scores, because
     /// exp turns an absolute error into a relative one, and with the cap, whose formula (see <see cref="Softcap"/>) has the error 2⁻²³·cap.
     /// </summary>
-    /// <param name="precision">In fast, queries, keys, weights and values may be rounded to bfloat16.</param>
+    /// <param name="rounds">Whether the device rounds queries, keys, weights and values to bfloat16 (<see cref="Device.RoundsAttention"/>).</param>
     /// <param name="scoreSize">Size of the scores.</param>
     /// <param name="cap">The cap.</param>
     /// <param name="values">Values compared.</param>
-    public static Limit Attend(Precision precision, double scoreSize, double cap, long values)
+    public static Limit Attend(bool rounds, double scoreSize, double cap, long values)
     {
         double factor = 1 + scoreSize + (cap / 8);
-        return precision == Precision.Exact ? new(Float32, Float32Squared * factor * factor, InfinityMayBeNaN: true)
+        return !rounds ? new(Float32, Float32Squared * factor * factor, InfinityMayBeNaN: true)
             : new(BFloat16, BFloat16Squared * factor * factor * (1 + (Scatter / Math.Max(1, values))), InfinityMayBeNaN: true);
     }
 

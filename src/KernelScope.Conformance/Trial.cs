@@ -38,6 +38,8 @@ internal sealed class Trial : IDisposable
 
     public Precision Precision => _tested.Device.Precision;
 
+    public bool RoundsAttention => _tested.Device.RoundsAttention;
+
     /// <summary>The comparison that came nearest to its limit: its error.</summary>
     public double WorstError { get; private set; }
 

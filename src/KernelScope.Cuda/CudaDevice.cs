@@ -69,6 +69,10 @@ public sealed partial class CudaDevice : Device
     public override Precision Precision => Options.Precision;
 
     /// <inheritdoc/>
+    /// <remarks>In fast with tensor cores, and there of more than 8 rows.</remarks>
+    public override bool RoundsAttention => Precision == Precision.Fast && HasTensorCores;
+
+    /// <inheritdoc/>
     /// <remarks><see cref="PreferredChunkLength"/>.</remarks>
     public override int PreferredChunk => PreferredChunkLength;
 

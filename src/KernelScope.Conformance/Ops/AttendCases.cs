@@ -117,7 +117,7 @@ internal static class AttendCases
         trial.Run(s => s.Device.Attend(s[q], s[cache], c.Position, shape, s[z]));
         var sizes = new AttendSizes(c, cache, q, firstRow: 0);
         double typicalScore = c.Scale * c.Size * Math.Sqrt(c.HeadDim);
-        trial.Compare(z, Limits.Attend(trial.Precision, c.Cap > 0 ? Math.Min(c.Cap, typicalScore) : typicalScore, c.Cap,
+        trial.Compare(z, Limits.Attend(trial.RoundsAttention, c.Cap > 0 ? Math.Min(c.Cap, typicalScore) : typicalScore, c.Cap,
                 (long)c.Rows * c.Heads * c.HeadDim),
             (r, column) => sizes[r, column]);
     }

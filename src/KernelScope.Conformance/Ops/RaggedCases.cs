@@ -100,7 +100,7 @@ internal static class RaggedCases
             AttentionShape shape = new(heads, scale, 50, window);
             trial.Run(s => s.Device.Attend(s[q], Sequences(s, runs, caches), shape, s[z]));
             AttendSizes[] sizes = [.. setups.Select((c, n) => new AttendSizes(c, caches[n], q, FirstRow(runs, n)))];
-            trial.Compare(z, Limits.Attend(trial.Precision, 1, 50, (long)q.Rows * q.Columns), (r, column) =>
+            trial.Compare(z, Limits.Attend(trial.RoundsAttention, 1, 50, (long)q.Rows * q.Columns), (r, column) =>
             {
                 int n = Array.FindIndex(runs, run => IsOf(runs, run, r));
                 return n < 0 ? 0 : sizes[n][r - FirstRow(runs, n), column];

@@ -45,6 +45,9 @@ public abstract partial class Device : IDisposable
     /// <summary>Accuracy of matrix products.</summary>
     public virtual Precision Precision => Precision.Exact;
 
+    /// <summary>Whether <see cref="Attend(Mat, KvLayer, int, AttentionShape, Mat)"/> may round queries, keys, weights and values to bfloat16.</summary>
+    public virtual bool RoundsAttention => false;
+
     /// <summary><see cref="PreferredChunk"/> where a device has no number of its own.</summary>
     internal const int DefaultChunk = 256;
 

@@ -242,6 +242,72 @@ public sealed class AttendTests
         }
     }
 
+    /// <summary>
+    /// Values that are not finite numbers reach the rows that see their keys, in their columns, and no others: of a later key, and of one
+    /// outside the window. A key with a NaN reaches the rows that see it, and no others.
+    /// </summary>
+    [Theory]
+    [InlineData("attend_tensor_exact", 24)]
+    [InlineData("attend_tensor_exact", 136)]
+    [InlineData("attend_tensor_fast", 136)]
+    [InlineData("attend_bf16_tensor_exact", 136)]
+    [InlineData("attend_tile", 24)]
+    [InlineData("attend_tile", 136)]
+    public void What_is_not_a_number_reaches_only_rows_that_see_its_key(string kernel, int headDim)
+    {
+        const int Rows = 70, Position = 40, Window = 50;
+        var s = new Shape([Rows, Position, 1, 1, headDim, Rows + Position, Window, 50]);
+        using KernelLab lab = KernelLab.Create(LabKind.Sm80);
+        float[] q = Data.Normal(Rows * headDim, 1, 3);
+        (_, float[] k) = Narrow(Data.Normal(s.Capacity * headDim, 2));
+        (_, float[] v) = Narrow(Data.Normal(s.Capacity * headDim, 3));
+        (int Key, int Column, float Value)[] spoilt =
+            [(20, 1, float.NaN), (45, headDim - 3, float.PositiveInfinity), (77, 8, float.NaN), (109, 0, float.NegativeInfinity)];
+        float[] Run(float[] keys, float[] values)
+        {
+            bool narrow = kernel.Contains("bf16", StringComparison.Ordinal);
+            LabBuffer keyBuffer = narrow ? lab.Write(Narrow(keys).Bytes) : lab.Floats(keys);
+            LabBuffer valueBuffer = narrow ? lab.Write(Narrow(values).Bytes) : lab.Floats(values);
+            if (kernel.Contains("tensor", StringComparison.Ordinal))
+                return Tensor(lab, kernel, s, q, keyBuffer, valueBuffer);
+            LabBuffer z = lab.EmptyFloats(q.Length);
+            lab.Run(headDim <= 64 ? "attend_tile_64" : "attend_tile_256", new Dim3((Rows + 31) / 32, 1), lab.Floats(q), keyBuffer,
+                valueBuffer, lab.Ints(Position), z, Rows, 1, headDim, s.Capacity, Window, s.Scale, 50f, headDim, headDim);
+            return lab.ReadFloats(z);
+        }
+
+        float[] clean = Run(k, v);
+        float[] spoiltValues = [.. v];
+        foreach ((int key, int column, float value) in spoilt)
+            spoiltValues[(key * headDim) + column] = value;
+        float[] result = Run(k, spoiltValues);
+        for (int t = 0; t < Rows; t++)
+        {
+            for (int i = 0; i < headDim; i++)
+            {
+                bool sees = spoilt.Any(x => x.Column == i && x.Key <= Position + t && x.Key > Position + t - Window);
+                float actual = result[(t * headDim) + i];
+                Assert.True(sees ? !float.IsFinite(actual) : actual == clean[(t * headDim) + i], $"row {t}, column {i}: {actual}");
+            }
+        }
+
+        float[] spoiltKeys = [.. k];
+        foreach ((int key, int column, float value) in spoilt)
+            spoiltKeys[(key * headDim) + column] = value;
+        result = Run(spoiltKeys, v);
+        for (int t = 0; t < Rows; t++)
+        {
+            bool sees = spoilt.Any(x => float.IsNaN(x.Value) && x.Key <= Position + t && x.Key > Position + t - Window);
+            bool seesAny = spoilt.Any(x => x.Key <= Position + t && x.Key > Position + t - Window);
+            for (int i = 0; i < headDim; i++)
+            {
+                float actual = result[(t * headDim) + i];
+                bool right = sees ? float.IsNaN(actual) : seesAny || actual == clean[(t * headDim) + i];
+                Assert.True(right, $"keys, row {t}, column {i}: {actual}");
+            }
+        }
+    }
+
     [Fact]
     public void Decode_reads_keys_and_values_once_for_a_pair_of_heads()
     {

@@ -322,12 +322,13 @@ internal static class KernelClaims
         LaunchResult result = lab.Run(kernel, new Dim3(Heads, R / 64), lab.Write(new byte[2 * terms * R * Heads * d]),
             Cache(lab, kernel, Kv * Capacity * d), Cache(lab, kernel, Kv * Capacity * d), lab.Ints(0), lab.EmptyFloats(R * Heads * d),
             0, R, Kv, d, Capacity, 0, 1f / 16, 50f, Heads * d)!;
-        // The first 64 queries see one tile of 64 keys, the next see two. The two warps of a block of queries read it both; a store fills half of its sectors.
-        const int KeyTiles = 3, Warps = 4;
+        // The first 64 queries see one tile of 64 keys, the next see two; 63 keys of each 64 not all of them see. Four warps read all queries; a store fills half of its sectors.
+        const int KeyTiles = 3, Unseen = 2 * 63, Warps = 4;
         return new Claim(
             result,
             (((2.0 * terms) + 4) * R * Heads * d) + (2.0 * w * Kv * Capacity * d) + 4,
-            (64.0 * Heads * KeyTiles * d * ((4 * terms) + (2 * w))) + (8.0 * R * Heads * d) + (4 * R / 64 * Heads * Warps));
+            (64.0 * Heads * d * KeyTiles * ((8 * terms) + (2 * w))) + (1.0 * Heads * d * Unseen * w) + (8.0 * R * Heads * d)
+                + (4 * R / 64 * Heads * Warps));
     }
 
     private static Claim Top1(KernelLab lab, string kernel)

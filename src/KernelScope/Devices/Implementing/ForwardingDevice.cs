@@ -17,6 +17,9 @@ public abstract class ForwardingDevice(Device inner) : Device(inner)
     public override Precision Precision => Inner.Precision;
 
     /// <inheritdoc/>
+    public override bool RoundsAttention => Inner.RoundsAttention;
+
+    /// <inheritdoc/>
     public override int PreferredChunk => Inner.PreferredChunk;
 
     /// <inheritdoc/>
