@@ -44,6 +44,9 @@ public sealed class SaeTrainer : IDisposable
         // Transcoders as the paper's appendix has them: their inputs are normed, so that √d is their length.
         bool isTranscoder = rows.TargetWidth is not null;
         Scale = (float)(options.Scale ?? Math.Sqrt(isTranscoder ? rows.Width : rows.MeanSquaredNorm));
+        if (options.Scale is null && !TrainingOptions.IsScale(Scale))
+            throw new InvalidDataException($"The mean squared norm of the rows of {rows.Identity} is {rows.MeanSquaredNorm}, which " +
+                "gives no scale that float32 can compute with.");
         TargetScale = isTranscoder ? (float)(options.ScaleOut ?? Math.Sqrt(rows.Width)) : Scale;
         Parameters = new TrainingParameters(device, rows.Width, rows.TargetWidth, options);
         Parameters.Initialize(options, rows.Identity);

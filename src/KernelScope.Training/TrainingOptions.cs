@@ -137,9 +137,9 @@ public sealed record TrainingOptions
             throw new ArgumentException($"k is {K}; TopK and BatchTopK need a number from 1 to the width, {Width}, and the others take " +
                 "none.");
         if (Scale is { } scale)
-            Positive(scale, "The scale");
+            RequireScale(scale, "The scale");
         if (ScaleOut is { } scaleOut)
-            Positive(scaleOut, "The scale of targets");
+            RequireScale(scaleOut, "The scale of targets");
     }
 
     private void RequireTarget()
@@ -155,6 +155,18 @@ public sealed record TrainingOptions
         if (SparsityWarmUp >= Steps)
             throw new ArgumentException($"The sparsity is steered to a target L0 when it has risen, over {SparsityWarmUp} steps, and " +
                 $"there are only {Steps}: a shorter warm-up is needed.");
+    }
+
+    // Squares of rows that are longer or shorter than 1 by this are 10^±30, and their sums still float32.
+    private const double LeastScale = 1e-15;
+
+    /// <summary>Whether rows divided by it keep squares that float32 holds, if they were of that length.</summary>
+    internal static bool IsScale(double scale) => scale is >= LeastScale and <= 1 / LeastScale;
+
+    private static void RequireScale(double scale, string name)
+    {
+        if (!IsScale(scale))
+            throw new ArgumentException($"{name} is {scale}; a number from {LeastScale} to {1 / LeastScale} is needed.");
     }
 
     private static void Positive(double value, string name)

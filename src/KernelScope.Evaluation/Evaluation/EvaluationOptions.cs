@@ -46,6 +46,9 @@ public sealed record EvaluationOptions
     /// <summary>The spliced passes that are measured; what follows from the others is not defined. Arrays need every one.</summary>
     internal IReadOnlyList<SpliceRun> Splices { get; init; } = SpliceRun.Every;
 
+    /// <summary>Whether <see cref="ResumePath"/> is the caller's own file, begun anew where nothing can go on from it.</summary>
+    internal bool OwnsResumeFile { get; init; }
+
     /// <summary>Bytes that a block of logits takes on the host: 16 an entry, for clean and spliced logits and clean probabilities.</summary>
     internal long LogitBytes { get; init; } = LogitScorer.BlockBytes;
 }

@@ -172,8 +172,20 @@ public sealed class SaeEvaluation
     private EvaluationJournal? OpenJournal()
     {
         if (_options.ResumePath is string path)
-            return EvaluationJournal.Open(path, Identity(),
-                new JournalRules(_tokens, [.. _sites.Select(s => s.OutputDim)], [.. _targets.Select(t => t.Sae.FeatureCount)], NewScores));
+        {
+            var rules = new JournalRules(_tokens, [.. _sites.Select(s => s.OutputDim)], [.. _targets.Select(t => t.Sae.FeatureCount)],
+                NewScores);
+            try
+            {
+                return EvaluationJournal.Open(path, Identity(), rules);
+            }
+            catch (InvalidDataException) when (_options.OwnsResumeFile)
+            {
+                File.Delete(path);
+                return EvaluationJournal.Open(path, Identity(), rules);
+            }
+        }
+
         return _options.ArraysPath is string arrays ? EvaluationJournal.Temporary(arrays) : null;
     }
 

@@ -64,12 +64,24 @@ internal sealed unsafe class RowShard : IDisposable
         {
             foreach (TensorInfo tensor in SiteRows.Tensors(site, plan.RowType, manifest.Rows))
                 TokenShard.Require(file, tensor.Name, tensor.DType, tensor.Shape);
+            foreach ((string name, string expected) in SiteRows.Metadata(plan, manifest.Shard, site.Name, plan.RowType))
+            {
+                if (file.Metadata.TryGetValue(name, out string? found) && found != expected)
+                    throw BadFile.At(file.Path, $"its metadata say {name} {BadFile.Printable(found, 64)}; {expected} was expected.");
+            }
+
             var shard = new RowShard(file, site);
             ShardRecord record = plan.Shards[manifest.Shard];
             int bad = Array.FindIndex(shard.Sequence, s => s < record.FirstSequence || s >= record.FirstSequence + record.Sequences);
-            return bad < 0 ? shard : throw BadFile.At(file.Path,
-                $"row {bad} is of sequence {shard.Sequence[bad]}; the shard has sequences {record.FirstSequence} to " +
-                    $"{record.FirstSequence + record.Sequences - 1}.");
+            if (bad >= 0)
+                throw BadFile.At(file.Path, $"row {bad} is of sequence {shard.Sequence[bad]}; the shard has sequences " +
+                    $"{record.FirstSequence} to {record.FirstSequence + record.Sequences - 1}.");
+            bad = Array.FindIndex(shard.Position, p => p < 0 || p >= plan.Context);
+            if (bad >= 0)
+                throw BadFile.At(file.Path,
+                    $"row {bad} is at position {shard.Position[bad]}; positions are 0 to {plan.Context - 1}.");
+            bad = Array.FindIndex(shard.Token, id => id < 0);
+            return bad < 0 ? shard : throw BadFile.At(file.Path, $"row {bad} has the token {shard.Token[bad]}; ids are at least 0.");
         }
         catch
         {

@@ -232,7 +232,8 @@ internal sealed record ShardManifest
             File = FileOf(field, RunFolder.Acts(site.Name, shard)),
             Rows = rows,
             SumX = sum,
-            SumSquaredNorm = field["sum_squared_norm"].Double,
+            SumSquaredNorm = field["sum_squared_norm"].Double is >= 0 and double squares ? squares
+                : throw field["sum_squared_norm"].Bad("a number of at least 0"),
             SumSquaredRounding = field.Has("sum_squared_rounding") ? field["sum_squared_rounding"].Double : null,
             MaxNorm = field["max_norm"].Double,
             MaxNormAt = (field["max_norm_at"]["sequence"].Long(-1, long.MaxValue), field["max_norm_at"]["position"].Int(-1, int.MaxValue)),

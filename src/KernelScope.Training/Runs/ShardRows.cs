@@ -21,13 +21,7 @@ internal sealed class ShardRows : IDisposable
     public ShardRows(RunFolder folder, RunPlan plan, int shard, int rows, int chunkLength, IReadOnlyList<JumpReluSae> saes)
     {
         (_folder, _shard) = (folder, shard);
-        _metadata = (site, type) => new SortedDictionary<string, string>(StringComparer.Ordinal)
-        {
-            ["run"] = plan.Id,
-            ["shard"] = RunFolder.Number(shard),
-            ["site"] = site,
-            ["dtype"] = RunPlan.NameOf(type),
-        };
+        _metadata = (site, type) => SiteRows.Metadata(plan, shard, site, type);
         _failures = new Exception?[plan.Sites.Count + plan.Saes.Count];
         try
         {

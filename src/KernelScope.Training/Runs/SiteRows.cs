@@ -54,6 +54,15 @@ internal sealed class SiteRows : IDisposable
         new TensorInfo("position", DType.I32, [rows]), new TensorInfo("token", DType.I32, [rows]),
     ];
 
+    /// <summary>What such a file says of itself.</summary>
+    public static SortedDictionary<string, string> Metadata(RunPlan plan, int shard, string site, DType type) => new(StringComparer.Ordinal)
+    {
+        ["run"] = plan.Id,
+        ["shard"] = RunFolder.Number(shard),
+        ["site"] = site,
+        ["dtype"] = RunPlan.NameOf(type),
+    };
+
     /// <summary>Takes a call's values from the device.</summary>
     public void Read(HookCall call, Mat value)
     {

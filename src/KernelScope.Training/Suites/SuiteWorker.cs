@@ -327,6 +327,7 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
                 var evaluation = new SaeEvaluation(model, targets, _tokens, new EvaluationOptions
                 {
                     ResumePath = journal,
+                    OwnsResumeFile = true,
                     Splices = SpliceRun.OfDefaults,
                 });
                 return SuiteFidelity.From(evaluation.Run(new Sequences(items[0].Name, say), cancellationToken));

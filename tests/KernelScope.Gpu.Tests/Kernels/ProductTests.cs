@@ -117,7 +117,8 @@ public sealed class ProductTests
             using KernelLab lab = KernelLab.Create(kind);
             LabBuffer y = lab.EmptyFloats(rows * outputs);
             string kernel = FewRows(kind, family, dtype, rows);
-            lab.Run(kernel, Tiles(kernel, rows, outputs), [lab.Floats(x), lab.Write(w), y, rows, columns, outputs, stride, outputs, .. cap]);
+            object[] arguments = [lab.Floats(x), lab.Write(w), y, rows, columns, outputs, stride, outputs, .. cap];
+            lab.Run(kernel, Tiles(kernel, rows, outputs), arguments);
             return lab.ReadFloats(y);
         }
     }

@@ -110,6 +110,27 @@ public sealed class ResumeTests
         };
     }
 
+    /// <summary>A caller's own file that nothing can go on from is begun anew; a user's is left.</summary>
+    [Theory]
+    [InlineData(0)]
+    [InlineData(40)]
+    [InlineData(3000)]
+    public void A_file_of_the_callers_own_is_begun_anew_where_it_is_damaged(int length)
+    {
+        using var folder = new TempFolder();
+        using var evaluation = new EvaluationCase("cpu", EvaluationCase.Names);
+        var options = new EvaluationOptions { ResumePath = folder.At("resume"), OwnsResumeFile = true };
+        EvaluationResult unbroken = evaluation.Run(options);
+        byte[] journal = File.ReadAllBytes(folder.At("resume"));
+        byte[] damaged = [.. journal.Take(length).Select((b, i) => length == 3000 ? (byte)(i * 7) : b)];
+        File.WriteAllBytes(folder.At("resume"), damaged);
+        Assert.Throws<InvalidDataException>(() => evaluation.Run(options with { OwnsResumeFile = false }));
+        Assert.Equal(damaged, File.ReadAllBytes(folder.At("resume")));
+        EvaluationResult anew = evaluation.Run(options);
+        Assert.Equal(unbroken.Saes[0].Metrics["fvu"], anew.Saes[0].Metrics["fvu"]);
+        Assert.Equal(journal, File.ReadAllBytes(folder.At("resume")));
+    }
+
     public static TheoryData<string, string> Differences() => new()
     {
         { "sae", "the SAE" }, { "model", "the model" }, { "tokens", "the tokens" }, { "special", "the special ids" },

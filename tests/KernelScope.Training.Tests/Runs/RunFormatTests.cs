@@ -1,4 +1,7 @@
 using System.Text;
+using System.Text.RegularExpressions;
+using KernelScope.Cpu;
+using KernelScope.Hooks;
 using KernelScope.Training.Runs;
 
 namespace KernelScope.Training.Tests.Runs;
@@ -41,6 +44,30 @@ public sealed class RunFormatTests
         string message = Assert.Throws<InvalidDataException>(() => RunPlan.Read(run.Folder)).Message;
         Assert.Contains(words, message, StringComparison.Ordinal);
         Assert.Contains("run.json", message, StringComparison.Ordinal);
+    }
+
+    /// <summary>Sums that no rows have: of the manifest, or of the scale that follows from it.</summary>
+    [Theory]
+    [InlineData("-5", "expected a number of at least 0")]
+    [InlineData("1e308", "mean squared norm")]
+    [InlineData("1e-300", "mean squared norm")]
+    [InlineData("0", "mean squared norm")]
+    public void Sums_that_give_no_scale_are_refused(string sum, string words)
+    {
+        using var run = new SyntheticRun(2, 3, 5, 2);
+        foreach (int shard in (int[])[0, 1])
+        {
+            string path = run.Folder.At(RunFolder.Manifest(shard)), text = File.ReadAllText(path);
+            File.WriteAllText(path, Regex.Replace(text, "\"sum_squared_norm\":[^,}]+", $"\"sum_squared_norm\":{sum}"));
+        }
+
+        string message = Assert.Throws<InvalidDataException>(() =>
+        {
+            using RunRows rows = RunRows.Open(run.Folder.Path, HookPoint.Parse("resid_post.0"));
+            using var device = new CpuDevice();
+            using var trainer = new SaeTrainer(device, rows, new TrainingOptions { Width = 4, Sparsity = 0.1, Batch = 2, Steps = 1 });
+        }).Message;
+        Assert.Contains(words, message, StringComparison.Ordinal);
     }
 
     /// <summary>Damaged bytes of every file give one sentence, never anything else.</summary>

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Text.Json;
 using KernelScope.Files;
 using KernelScope.Hooks;
 using KernelScope.Numerics;
@@ -326,6 +327,50 @@ public sealed class RunRowsTests
             StringComparison.Ordinal);
         Assert.Contains("no rows of z.1", Assert.Throws<InvalidDataException>(() =>
             RunRows.Open(run.Folder.Path, HookPoint.Parse("z.1"))).Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>What only a look into the file shows: hashes are not compared, or are those of the wrong file.</summary>
+    [Theory]
+    [InlineData("position", -1, "row 3 is at position -1; positions are 0 to 10")]
+    [InlineData("position", 11, "row 3 is at position 11; positions are 0 to 10")]
+    [InlineData("token", -7, "row 3 has the token -7; ids are at least 0")]
+    [InlineData("sequence", 9, "row 3 is of sequence 9; the shard has sequences 4 to 7")]
+    public void Places_that_cannot_be_are_refused(string tensor, int value, string words)
+    {
+        using var run = new SyntheticRun(2, 4, 10, 2);
+        string path = run.Folder.At(RunFolder.Acts("resid_post.0", 1));
+        byte[] bytes = File.ReadAllBytes(path);
+        int header = BitConverter.ToInt32(bytes);
+        using JsonDocument json = JsonDocument.Parse(bytes.AsMemory(8, header));
+        int at = 8 + header + json.RootElement.GetProperty(tensor).GetProperty("data_offsets")[0].GetInt32();
+        BitConverter.TryWriteBytes(bytes.AsSpan(at + (3 * sizeof(int))), value);
+        File.WriteAllBytes(path, bytes);
+        AssertRefused(run, words, "000001.safetensors");
+    }
+
+    [Fact]
+    public void Rows_of_another_site_shard_or_run_are_refused_by_what_their_file_says()
+    {
+        using var run = new SyntheticRun(2, 4, 10, 2, "resid_post.0", "resid_post.1");
+        using var other = new SyntheticRun(2, 4, 10, 2, "resid_post.0", "resid_post.2");
+        string path = run.Folder.At(RunFolder.Acts("resid_post.0", 1));
+        File.Copy(run.Folder.At(RunFolder.Acts("resid_post.1", 1)), path, overwrite: true);
+        AssertRefused(run, "its metadata say site resid_post.1; resid_post.0 was expected", path);
+        File.Copy(other.Folder.At(RunFolder.Acts("resid_post.0", 1)), path, overwrite: true);
+        AssertRefused(run, $"its metadata say run {other.Plan.Id}; {run.Plan.Id} was expected", path);
+        File.Copy(run.Folder.At(RunFolder.Acts("resid_post.0", 0)), path, overwrite: true);
+        AssertRefused(run, "its metadata say shard 000000; 000001 was expected", path);
+    }
+
+    private static void AssertRefused(SyntheticRun run, string words, string file)
+    {
+        string message = Assert.Throws<InvalidDataException>(() =>
+        {
+            using RunRows rows = RunRows.Open(run.Folder.Path, Site, null, new RunRowsOptions { Trust = true });
+            rows.Next(new float[2 * 60], []);
+        }).Message;
+        Assert.Contains(words, message, StringComparison.Ordinal);
+        Assert.Contains(file, message, StringComparison.Ordinal);
     }
 
     private static float[] Firsts(RunRows rows, int count)

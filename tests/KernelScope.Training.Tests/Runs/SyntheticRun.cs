@@ -91,7 +91,8 @@ internal sealed class SyntheticRun : IDisposable
             SiteRecord site = Plan.Sites[k];
             float[] x = [.. places.SelectMany(p => Enumerable.Range(0, site.Width).Select(j => Value(p.Sequence, p.Position, j, k)))];
             using PlacedFile file = PlacedFile.Create(Folder.At(RunFolder.Acts(site.Name, shard)));
-            using var writer = new SafetensorsWriter(file.Stream, SiteRows.Tensors(site, Plan.RowType, places.Length), null);
+            using var writer = new SafetensorsWriter(file.Stream, SiteRows.Tensors(site, Plan.RowType, places.Length),
+                SiteRows.Metadata(Plan, shard, site.Name, Plan.RowType));
             writer.AppendBytes(Plan.RowType switch
             {
                 DType.F16 => MemoryMarshal.AsBytes<Half>([.. x.Select(v => (Half)v)]),
