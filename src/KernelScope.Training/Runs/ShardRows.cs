@@ -12,22 +12,21 @@ namespace KernelScope.Training.Runs;
 internal sealed class ShardRows : IDisposable
 {
     private readonly RunFolder _folder;
+    private readonly RunPlan _plan;
     private readonly int _shard;
     private readonly List<SiteRows> _sites = [];
     private readonly List<CodeRows> _codes = [];
-    private readonly Func<string, DType, IReadOnlyDictionary<string, string>> _metadata;
     private readonly Exception?[] _failures;
 
     public ShardRows(RunFolder folder, RunPlan plan, int shard, int rows, int chunkLength, IReadOnlyList<JumpReluSae> saes)
     {
-        (_folder, _shard) = (folder, shard);
-        _metadata = (site, type) => SiteRows.Metadata(plan, shard, site, type);
+        (_folder, _plan, _shard) = (folder, plan, shard);
         _failures = new Exception?[plan.Sites.Count + plan.Saes.Count];
         try
         {
             foreach (SiteRecord site in plan.Sites)
                 _sites.Add(new SiteRows(folder.At(RunFolder.Acts(site.Name, shard)), site, plan.RowType, rows, chunkLength,
-                    _metadata(site.Name, plan.RowType)));
+                    SiteRows.Metadata(plan, shard, site.Name, plan.RowType)));
             for (int i = 0; i < saes.Count; i++)
                 _codes.Add(new CodeRows(plan.Saes[i], saes[i]));
         }
@@ -79,8 +78,8 @@ internal sealed class ShardRows : IDisposable
         int[] token)
     {
         Dictionary<string, SiteManifest> sites = _sites.ToDictionary(s => s.Site.Name, s => s.Place(sequence, position, token));
-        return (sites, _codes.ToDictionary(c => c.Record.Id, c => c.Place(_folder, _shard, _metadata(c.Record.Site.ToString(), DType.F32),
-            sequence, position, token)));
+        return (sites, _codes.ToDictionary(c => c.Record.Id, c => c.Place(_folder, _shard,
+            SiteRows.Metadata(_plan, _shard, c.Record.Site.ToString(), DType.F32), sequence, position, token)));
     }
 
     public void Dispose()
