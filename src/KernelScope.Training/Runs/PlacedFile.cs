@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using KernelScope.Files;
@@ -86,7 +87,8 @@ internal sealed partial class PlacedFile : IDisposable
     public static string HashOf(RawFile file, CancellationToken cancellationToken = default)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        byte[] piece = new byte[1 << 20];
+        // Pages that are touched for the first time take longer than the hash of what is read into them.
+        byte[] piece = ArrayPool<byte>.Shared.Rent(1 << 18);
         for (long at = 0; at < file.Length; at += piece.Length)
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -95,6 +97,7 @@ internal sealed partial class PlacedFile : IDisposable
             hash.AppendData(part);
         }
 
+        ArrayPool<byte>.Shared.Return(piece);
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 

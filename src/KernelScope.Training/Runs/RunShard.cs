@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.InteropServices;
 using KernelScope.Devices;
 using KernelScope.Files;
@@ -5,19 +6,17 @@ using KernelScope.Files;
 namespace KernelScope.Training.Runs;
 
 /// <summary>The rows of one site of one shard, opened and checked: x [rows, d], and sequence, position and token of each.</summary>
-internal sealed unsafe class RowShard : IDisposable
+internal sealed class RowShard : IDisposable
 {
     private readonly SafetensorsFile? _file;
-    private readonly TensorView _x;
+    private readonly long _start;
     private readonly float[]? _values;
 
     private RowShard(SafetensorsFile file, SiteRecord site)
     {
-        _file = file;
-        _x = file["x"];
-        Path = file.Path;
-        Width = site.Width;
-        Rows = (int)_x.Shape[0];
+        TensorView x = file["x"];
+        (_file, _start) = (file, file.OffsetOf("x"));
+        (Path, Type, Width, Rows) = (file.Path, x.DType, site.Width, (int)x.Shape[0]);
     }
 
     private RowShard(string name, float[] values, int width, int rows) => (Path, _values, Width, Rows) = (name, values, width, rows);
@@ -29,7 +28,7 @@ internal sealed unsafe class RowShard : IDisposable
     public int Rows { get; }
 
     /// <summary>How values are stored.</summary>
-    public DType Type => _values is null ? _x.DType : DType.F32;
+    public DType Type { get; } = DType.F32;
 
     /// <summary>Where it lies; of rows in memory, what messages call them.</summary>
     public string Path { get; }
@@ -94,52 +93,39 @@ internal sealed unsafe class RowShard : IDisposable
     /// <exception cref="InvalidDataException">A value is not finite.</exception>
     public void Read(int row, Span<float> destination)
     {
-        if (_values is not null || Type == DType.F32)
+        if (Type == DType.F32)
         {
             ReadStored(row, MemoryMarshal.AsBytes(destination));
             return;
         }
 
-        using TensorView.Reading reading = _x.Read();
-        ReadOnlySpan<byte> stored = Stored(row, destination.Length * Type.ByteSize());
-        RequireFinite(row, stored);
-        RowValues.Widen(Type, stored, destination);
+        byte[] stored = ArrayPool<byte>.Shared.Rent(destination.Length * Type.ByteSize());
+        ReadStored(row, stored.AsSpan(0, destination.Length * Type.ByteSize()));
+        RowValues.Widen(Type, stored.AsSpan(0, destination.Length * Type.ByteSize()), destination);
+        ArrayPool<byte>.Shared.Return(stored);
     }
 
-    /// <summary>Copies rows as they are stored, in <see cref="Type"/>.</summary>
-    /// <exception cref="InvalidDataException">A value is not finite.</exception>
+    /// <summary>Copies rows as they are stored, in <see cref="Type"/>. A file is read, not mapped: that is faster, and a file that somebody
+    /// shortens is an error like others.</summary>
+    /// <exception cref="InvalidDataException">A value is not finite, or the file cannot be read.</exception>
     public void ReadStored(int row, Span<byte> destination)
     {
+        long start = (long)row * Width * Type.ByteSize(), length = (long)Rows * Width * Type.ByteSize();
+        ArgumentOutOfRangeException.ThrowIfNegative(row);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(start + destination.Length, length, nameof(row));
         if (_values is not null)
-        {
             MemoryMarshal.AsBytes(_values.AsSpan(row * Width, destination.Length / sizeof(float))).CopyTo(destination);
-        }
         else
-        {
-            using TensorView.Reading reading = _x.Read();
-            Stored(row, destination.Length).CopyTo(destination);
-        }
-
-        RequireFinite(row, destination);
-    }
-
-    public void Dispose() => _file?.Dispose();
-
-    private void RequireFinite(int row, ReadOnlySpan<byte> stored)
-    {
-        int bad = RowValues.FirstNotFinite(Type, stored);
+            _file!.Raw.Read(_start + start, destination);
+        int bad = RowValues.FirstNotFinite(Type, destination);
         if (bad >= 0)
             throw BadFile.At(Path, $"row {row + (bad / Width)}, value {bad % Width} is not a finite number.");
     }
 
-    /// <summary>The bytes of rows where they are mapped; valid while the mapping is being read.</summary>
-    private ReadOnlySpan<byte> Stored(int row, int length)
-    {
-        long start = (long)row * Width * Type.ByteSize();
-        ArgumentOutOfRangeException.ThrowIfNegative(row);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(start + length, _x.ByteLength, nameof(row));
-        return new ReadOnlySpan<byte>(_x.Pointer + start, length);
-    }
+    /// <summary>Keeps the file open until the result is disposed; null where there is none.</summary>
+    public IDisposable? Hold() => _file?.Hold();
+
+    public void Dispose() => _file?.Dispose();
 
     /// <summary>Opens a file of a shard and compares it with its manifest.</summary>
     public static SafetensorsFile OpenFile(string path, StoredFile stored, string what, bool trust,

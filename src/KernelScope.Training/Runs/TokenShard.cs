@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using KernelScope.Files;
 
 namespace KernelScope.Training.Runs;
@@ -93,14 +94,21 @@ internal sealed class TokenShard
             throw BadFile.At(file.Path, $"{tensor.Info} was found; {name} {type.SafetensorsName()} {BadFile.Shape(shape)} was expected.");
     }
 
-    /// <summary>A copy of a tensor's values as they are stored.</summary>
-    public static unsafe T[] Values<T>(TensorView tensor) where T : unmanaged
+    /// <summary>A copy of a tensor's values as they are stored, read from the file: one that somebody shortens is an error like
+    /// others.</summary>
+    public static T[] Values<T>(TensorView tensor) where T : unmanaged
     {
-        using TensorView.Reading reading = tensor.Read();
+        var file = (SafetensorsFile)tensor.Owner;
         T[] values = new T[tensor.ElementCount <= Array.MaxLength ? (int)tensor.ElementCount
             : throw BadFile.At(tensor.File, $"{tensor.Info} has more values than can be read at once.")];
-        fixed (T* destination = values)
-            Buffer.MemoryCopy(tensor.Pointer, destination, tensor.ByteLength, tensor.ByteLength);
+        // A span has less than 2 GB.
+        const int Part = 1 << 24;
+        for (long at = 0; at < values.Length; at += Part)
+        {
+            Span<T> part = values.AsSpan((int)at, (int)Math.Min(Part, values.Length - at));
+            file.Raw.Read(file.OffsetOf(tensor.Name) + (at * Marshal.SizeOf<T>()), MemoryMarshal.AsBytes(part));
+        }
+
         return values;
     }
 }

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using System.Text.Json;
 using KernelScope.Files;
 using KernelScope.Hooks;
@@ -222,6 +223,84 @@ public sealed class RunRowsTests
         Assert.Equal(Served(false), Served(true));
     }
 
+    /// <summary>The numbers were written by the reader before rows were read side by side: checkpoints go on with the same rows.</summary>
+    [Theory]
+    [InlineData(DType.F32, "ed68aace0da8188c")]
+    [InlineData(DType.F16, "9fd8aa89b60b9554")]
+    public void The_order_of_rows_and_the_saved_place_stay_what_they_were(DType type, string expected)
+    {
+        using var run = new SyntheticRun(type, 5, 10, 300, 3, "resid_post.0", "resid_post.1");
+        using RunRows rows = RunRows.Open(run.Folder.Path, Site, HookPoint.Parse("resid_post.1"),
+            new RunRowsOptions { BucketRows = 5000, OpenShards = 2, Seed = 3, Validation = 0.1 });
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        float[] x = new float[777 * 3], y = new float[777 * 3];
+        for (int b = 0; b < 50; b++)
+        {
+            rows.Next(x, y);
+            hash.AppendData(MemoryMarshal.AsBytes<float>(x));
+            hash.AppendData(MemoryMarshal.AsBytes<float>(y));
+            hash.AppendData(StateOf(rows));
+        }
+
+        Assert.Equal(expected, Convert.ToHexStringLower(hash.GetHashAndReset())[..16]);
+    }
+
+    /// <summary>A mapping would end the process. Nothing stays open afterwards.</summary>
+    [Fact]
+    public void A_file_that_is_shortened_while_it_is_read_is_refused_by_name()
+    {
+        using var run = new SyntheticRun(shards: 2, sequences: 20, rows: 300, width: 64);
+        string path = run.Folder.At(RunFolder.Acts(Site.ToString(), 1));
+        using (RunRows rows = RunRows.Open(run.Folder.Path, Site, null,
+            new RunRowsOptions { BucketRows = 1100, Validation = 0, ReadsAhead = false }))
+        {
+            float[] batch = new float[1000 * 64];
+            rows.Next(batch, []);
+            using (var file = new FileStream(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
+                file.SetLength(5000);
+            string message = Assert.Throws<InvalidDataException>(() =>
+            {
+                for (int b = 0; b < 12; b++)
+                    rows.Next(batch, []);
+            }).Message;
+            Assert.Contains("it was shortened while it was read", message, StringComparison.Ordinal);
+            Assert.Contains(path, message, StringComparison.Ordinal);
+        }
+
+        if (OperatingSystem.IsLinux())
+            Assert.DoesNotContain(Directory.EnumerateFileSystemEntries("/proc/self/fd").ToArray(),
+                f => new FileInfo(f).LinkTarget?.StartsWith(run.Folder.Path, StringComparison.Ordinal) ?? false);
+    }
+
+    [Theory]
+    [InlineData(DType.F32, 0x7F80_0000)]
+    [InlineData(DType.F16, 0xFE00)]
+    [InlineData(DType.BF16, 0x7FFF)]
+    public void A_value_that_is_not_finite_is_refused_by_row_and_place(DType type, uint bits)
+    {
+        const int Row = 137, Place = 19, Width = 21;
+        using var run = new SyntheticRun(type, 1, 8, 40, Width);
+        string path = run.Folder.At(RunFolder.Acts(Site.ToString(), 0));
+        byte[] bytes = File.ReadAllBytes(path);
+        int header = BitConverter.ToInt32(bytes), size = type.ByteSize();
+        using JsonDocument json = JsonDocument.Parse(bytes.AsMemory(8, header));
+        int x = 8 + header + json.RootElement.GetProperty("x").GetProperty("data_offsets")[0].GetInt32();
+        BitConverter.GetBytes(bits).AsSpan(0, size).CopyTo(bytes.AsSpan(x + (((Row * Width) + Place) * size)));
+        File.WriteAllBytes(path, bytes);
+        AssertRefused(run, $"row {Row}, value {Place} is not a finite number", path);
+    }
+
+    [Fact]
+    public void A_reader_that_was_disposed_refuses()
+    {
+        using var run = new SyntheticRun(2, 4, 10, 2);
+        RunRows rows = RunRows.Open(run.Folder.Path, Site);
+        float[] batch = new float[10 * 2];
+        rows.Next(batch, []);
+        rows.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => rows.Next(batch, []));
+    }
+
     private static byte[] StateOf(RunRows rows)
     {
         using var state = new MemoryStream();
@@ -367,7 +446,7 @@ public sealed class RunRowsTests
         string message = Assert.Throws<InvalidDataException>(() =>
         {
             using RunRows rows = RunRows.Open(run.Folder.Path, Site, null, new RunRowsOptions { Trust = true });
-            rows.Next(new float[2 * 60], []);
+            rows.Next(new float[60 * rows.Width], []);
         }).Message;
         Assert.Contains(words, message, StringComparison.Ordinal);
         Assert.Contains(file, message, StringComparison.Ordinal);
