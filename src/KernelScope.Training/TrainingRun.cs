@@ -418,8 +418,8 @@ public sealed class TrainingRun : IDisposable
         WriteOrigin(json);
         json.WriteNumber("steps", _trainer.Step);
         json.WriteNumber("rows", _trainer.Rows.Position);
-        if (_trainer.Options.TargetL0 > 0)
-            json.WriteNumber("sparsity", _trainer.Sparsity.Value);
+        if (_trainer.SteeredSparsity is double steered)
+            json.WriteNumber("sparsity", steered);
         if (_validation is not null)
         {
             json.WritePropertyName("validation");

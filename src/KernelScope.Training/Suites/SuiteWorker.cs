@@ -296,7 +296,7 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         RunField? validation = root.Has("validation") ? root["validation"] : null;
         return new SuiteResult
         {
-            Sparsity = options.TargetL0 > 0 ? root["sparsity"].Double : options.Sparsity,
+            Sparsity = SuiteResult.Real(root, "sparsity") ?? options.Sparsity,
             Steps = root["steps"].Long(0, long.MaxValue),
             Rows = validation is RunField some ? some["rows"].Long(0, long.MaxValue) : 0,
             L0 = validation is RunField l0 ? SuiteResult.Real(l0, "l0") : null,
