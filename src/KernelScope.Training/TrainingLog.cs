@@ -1,5 +1,7 @@
 using System.Security.Cryptography;
 using System.Text.Json;
+using KernelScope.Files;
+using KernelScope.Training.Runs;
 
 namespace KernelScope.Training;
 
@@ -17,9 +19,17 @@ internal sealed class TrainingLog : IDisposable
         long found = File.Exists(path) ? new FileInfo(path).Length : 0;
         if (found < length)
             throw new InvalidDataException($"{path}: the log has {found} bytes; the checkpoint was written after {length}.");
-        _file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read);
-        _file.SetLength(length);
-        _file.Position = length;
+        try
+        {
+            _file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
+            _file.SetLength(length);
+            _file.Position = length;
+        }
+        catch (Exception e) when (IsFailure(e))
+        {
+            _file?.Dispose();
+            throw PlacedFile.Failed(path, e);
+        }
     }
 
     public string Path { get; }
@@ -28,12 +38,11 @@ internal sealed class TrainingLog : IDisposable
 
     public void Write(Action<Utf8JsonWriter> content)
     {
-        _file.Write(JsonFile.Line(content));
-        _file.Write("\n"u8);
-        _file.Flush();
+        byte[] line = [.. JsonFile.Line(content), (byte)'\n'];
+        Do(() => _file.Write(line));
     }
 
-    public void FlushToDisk() => _file.Flush(flushToDisk: true);
+    public void FlushToDisk() => Do(() => _file.Flush(flushToDisk: true));
 
     public string Hash()
     {
@@ -45,4 +54,19 @@ internal sealed class TrainingLog : IDisposable
     }
 
     public void Dispose() => _file.Dispose();
+
+    private void Do(Action write)
+    {
+        try
+        {
+            write();
+        }
+        catch (Exception e) when (AtomicFile.IsFailure(e))
+        {
+            throw PlacedFile.Failed(Path, e);
+        }
+    }
+
+    // A pipe cannot seek.
+    private static bool IsFailure(Exception e) => AtomicFile.IsFailure(e) || e is NotSupportedException;
 }

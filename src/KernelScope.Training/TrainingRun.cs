@@ -17,10 +17,10 @@ public sealed class TrainingRun : IDisposable
 {
     // Read back from both layouts before a run says that it is done.
     private const int CheckedRows = 1000;
-    private const string LogName = "log.jsonl", CheckpointsName = "checkpoints";
+    private const string CheckpointsName = "checkpoints";
 
-    /// <summary>The folder with the SAE as SAELens has it, and the file that says that a training has ended.</summary>
-    internal const string SaeLensName = "saelens", SummaryName = "training.json";
+    /// <summary>The folder with the SAE as SAELens has it, the file that says that a training has ended, and the log.</summary>
+    internal const string SaeLensName = "saelens", SummaryName = "training.json", LogName = "log.jsonl";
 
     private readonly SaeTrainer _trainer;
     private readonly TrainingFiles _files;
@@ -97,7 +97,7 @@ public sealed class TrainingRun : IDisposable
     /// <summary>Goes to where the run was, and opens its log, until <see cref="Dispose"/>.</summary>
     internal void Begin(IProgress<TrainingProgress>? progress)
     {
-        Directory.CreateDirectory(_files.Folder);
+        OutputFolder.Create(_files.Folder);
         _progress = progress;
         long logLength = _files.Resume ? LoadCheckpoint() : 0;
         _log = new TrainingLog(_logPath, logLength);

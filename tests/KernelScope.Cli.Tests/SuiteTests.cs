@@ -214,7 +214,8 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
 
     [Theory]
     [InlineData("suite.html", "one of the inputs")]
-    [InlineData("run/run.html", "one of the inputs")]
+    [InlineData("run/run.html", "the run's own files")]
+    [InlineData("run/shards/000000.html", "the run's own files")]
     [InlineData("table.json", "tables go beside it")]
     [InlineData("table.csv", "tables go beside it")]
     public void A_report_whose_tables_would_be_written_over_something_is_refused(string report, string words)

@@ -168,6 +168,8 @@ internal sealed class TrainCommand : Verb
         TrainingOptions options = _recipe.Read(parsed);
         options.Require();
         (RunFolder Folder, RunPlan Plan)? source = IsRun(parsed) ? RunSteps.Open(from) : null;
+        if (source is not null)
+            RunSteps.RequireApart(source.Value.Folder, ("--out", folder), ("--log", parsed.GetValue(_log)));
         Gemma2Model? model = null;
         using ITrainingRows rows = source is { } found ? OpenRun(parsed, found.Folder, found.Plan, options, () => model!)
             : OpenFile(parsed, from, options);
@@ -194,6 +196,9 @@ internal sealed class TrainCommand : Verb
         model = loaded;
         if (parsed.GetValue(_live))
             RequireClass(bench.Device, loaded!, source!.Value.Plan);
+        OutputFolder.Create(folder);
+        // Whether the log can be written is known now, not when rows were made.
+        AtomicFile.Create(parsed.GetValue(_log) ?? Path.Combine(folder, TrainingRun.LogName)).Dispose();
         using var trainer = new SaeTrainer(bench.Device, rows, options);
         var files = new TrainingFiles
         {

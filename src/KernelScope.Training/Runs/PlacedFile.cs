@@ -160,7 +160,8 @@ internal sealed partial class PlacedFile : IDisposable
         }
     }
 
-    private static IOException Failed(string path, Exception e) =>
+    /// <summary>That a file cannot be written, and why.</summary>
+    public static IOException Failed(string path, Exception e) =>
         new($"{BadFile.Printable(path, 4096)}: the file cannot be written ({BadFile.Printable(AtomicFile.Reason(e), 300)}).", e);
 
     /// <summary>A name is on the disk once its folder is. Windows does that by itself.</summary>
