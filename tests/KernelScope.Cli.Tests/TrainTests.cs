@@ -155,6 +155,16 @@ public sealed class TrainTests
         Program.Run(["train", "--from", Data, "--out", folder.At("sae"), .. arguments]).AssertFailed(code, words);
     }
 
+    [Fact]
+    public void More_than_the_disk_holds_is_known_before_the_first_step()
+    {
+        using var folder = new TempFolder();
+        string[] recipe = [.. Recipe(folder.At("sae"), 2)];
+        recipe[Array.IndexOf(recipe, "--steps") + 1] = "1000000000000";
+        Program.Run([.. recipe, "--checkpoint-every", "1", "--keep-every", "1"]).AssertFailed(1, "this takes about", "are free there");
+        Assert.False(Directory.Exists(folder.At("sae")));
+    }
+
     [SkippableTheory]
     [InlineData("sae", "none/log.jsonl", "none/log.jsonl: the file cannot be written (there is no folder")]
     [InlineData("sae", "", "the file cannot be written (it is a folder)")]

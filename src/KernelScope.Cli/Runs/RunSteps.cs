@@ -51,7 +51,7 @@ internal static class RunSteps
         }
 
         if (bytes > free)
-            throw new WorkException($"{Printable.Escape(folder.Path)}: the run takes about {ByteText.Of(bytes)}, and " +
+            throw new WorkException($"{Printable.Escape(folder.Path)}: this takes about {ByteText.Of(bytes)}, and " +
                 $"{ByteText.Of(free)} are free there.");
     }
 
