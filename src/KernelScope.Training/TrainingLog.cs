@@ -8,11 +8,15 @@ namespace KernelScope.Training;
 /// <summary>A log of JSON lines that a resumed run continues where its checkpoint was written.</summary>
 internal sealed class TrainingLog : IDisposable
 {
+    // Elsewhere than on Windows whoever shares at all shares with writers, too; other programs read it in any case.
+    private static readonly FileShare Share = OperatingSystem.IsWindows() ? FileShare.Read : FileShare.None;
     private readonly FileStream _file;
 
     /// <param name="path">Where.</param>
     /// <param name="length">What is kept of it; 0 begins anew.</param>
     /// <exception cref="InvalidDataException">It is shorter than the checkpoint says.</exception>
+    /// <exception cref="IOException">It cannot be written, or another training writes it: two in one folder would spoil each
+    /// other's checkpoints.</exception>
     public TrainingLog(string path, long length)
     {
         Path = path;
@@ -21,7 +25,7 @@ internal sealed class TrainingLog : IDisposable
             throw new InvalidDataException($"{path}: the log has {found} bytes; the checkpoint was written after {length}.");
         try
         {
-            _file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
+            _file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, Share, bufferSize: 0);
             _file.SetLength(length);
             _file.Position = length;
         }
