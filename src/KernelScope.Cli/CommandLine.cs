@@ -178,7 +178,7 @@ internal static class CommandLine
         if (missing is not null)
             return $"{missing.Name} is missing; the usage is '{HelpView.Usage(verb)}'.";
         // The parser complains of types by their .NET names; our own complaint about the same option is better.
-        ParseError? complaint = parsed.Errors.FirstOrDefault(e => !IsOfType(e)) ?? parsed.Errors.FirstOrDefault();
+        ParseError? complaint = parsed.Errors.OrderBy(IsOfType).FirstOrDefault();
         return complaint is not null && IsOfType(complaint) && complaint.SymbolResult is OptionResult { Tokens: [.., var word] } of
             ? Parsing.WrongType(of.Option, word.Value) : complaint?.Message;
     }
