@@ -19,14 +19,14 @@ internal static class TrainingCheckpoint
     /// <exception cref="IOException">It cannot be written.</exception>
     public static void Write(SaeTrainer trainer, string folder, long logLength)
     {
-        OutputFolder.Create(folder);
+        OutputPlace.CreateFolder(folder);
         string path = Path.Combine(folder, string.Create(CultureInfo.InvariantCulture, $"{Prefix}{trainer.Step:000000000}"));
         if (Directory.Exists(path))
             return;
         foreach (string left in Directory.EnumerateDirectories(folder, $"{Prefix}*.tmp"))
             Directory.Delete(left, recursive: true);
         string temporary = $"{path}.tmp";
-        OutputFolder.Create(temporary);
+        OutputPlace.CreateFolder(temporary);
         TrainingParameters p = trainer.Parameters;
         WriteTensors(Path.Combine(temporary, Parameters), p, m => m.Values, []);
         WriteTensors(Path.Combine(temporary, Adam), p, m => m.Moment, trainer.LastFired, trainer.Interval.ToArray());

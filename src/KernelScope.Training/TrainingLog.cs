@@ -1,7 +1,6 @@
 using System.Security.Cryptography;
 using System.Text.Json;
 using KernelScope.Files;
-using KernelScope.Training.Runs;
 
 namespace KernelScope.Training;
 
@@ -32,7 +31,7 @@ internal sealed class TrainingLog : IDisposable
         catch (Exception e) when (IsFailure(e))
         {
             _file?.Dispose();
-            throw PlacedFile.Failed(path, e);
+            throw OutputPlace.NotWritten(path, e);
         }
     }
 
@@ -67,7 +66,7 @@ internal sealed class TrainingLog : IDisposable
         }
         catch (Exception e) when (AtomicFile.IsFailure(e))
         {
-            throw PlacedFile.Failed(Path, e);
+            throw OutputPlace.NotWritten(Path, e);
         }
     }
 

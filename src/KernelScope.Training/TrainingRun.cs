@@ -97,7 +97,7 @@ public sealed class TrainingRun : IDisposable
     /// <summary>Goes to where the run was, and opens its log, until <see cref="Dispose"/>.</summary>
     internal void Begin(IProgress<TrainingProgress>? progress)
     {
-        OutputFolder.Create(_files.Folder);
+        OutputPlace.CreateFolder(_files.Folder);
         _progress = progress;
         long logLength = _files.Resume ? LoadCheckpoint() : 0;
         _log = new TrainingLog(_logPath, logLength);

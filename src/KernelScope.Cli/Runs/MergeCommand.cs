@@ -120,7 +120,7 @@ internal sealed class MergeCommand : Verb
             return path;
         }
 
-        OutputFolder.Create(folder.MergedFolder);
+        OutputPlace.CreateFolder(folder.MergedFolder);
         return Path.Combine(folder.MergedFolder, name);
     }
 

@@ -200,7 +200,7 @@ internal sealed class TrainCommand : Verb
         // What a training that goes on has written already is not written again.
         if (!parsed.GetValue(_resume))
             RunSteps.RequireRoom(new RunFolder(folder), disk);
-        OutputFolder.Create(folder);
+        OutputPlace.CreateFolder(folder);
         // Whether the log can be written is known now, not when rows were made.
         AtomicFile.Create(parsed.GetValue(_log) ?? Path.Combine(folder, TrainingRun.LogName)).Dispose();
         using var trainer = new SaeTrainer(bench.Device, rows, options);

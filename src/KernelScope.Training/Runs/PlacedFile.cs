@@ -60,7 +60,7 @@ internal sealed partial class PlacedFile : IDisposable
         }
         catch (Exception e) when (AtomicFile.IsFailure(e))
         {
-            throw Failed(path, e);
+            throw OutputPlace.NotWritten(path, e);
         }
     }
 
@@ -114,7 +114,7 @@ internal sealed partial class PlacedFile : IDisposable
         }
         catch (Exception e) when (AtomicFile.IsFailure(e))
         {
-            throw Failed(Path, AtomicFile.Named(e, _temporary, Path));
+            throw OutputPlace.NotWritten(Path, AtomicFile.Named(e, _temporary, Path));
         }
 
         if (_done)
@@ -159,10 +159,6 @@ internal sealed partial class PlacedFile : IDisposable
             return false;
         }
     }
-
-    /// <summary>That a file cannot be written, and why.</summary>
-    public static IOException Failed(string path, Exception e) =>
-        new($"{BadFile.Printable(path, 4096)}: the file cannot be written ({BadFile.Printable(AtomicFile.Reason(e), 300)}).", e);
 
     /// <summary>A name is on the disk once its folder is. Windows does that by itself.</summary>
     private static void FlushFolder(string folder)
@@ -219,7 +215,7 @@ internal sealed partial class PlacedFile : IDisposable
             }
             catch (Exception e) when (AtomicFile.IsFailure(e))
             {
-                throw Failed(target, AtomicFile.Named(e, inner.Name, target));
+                throw OutputPlace.NotWritten(target, AtomicFile.Named(e, inner.Name, target));
             }
 
             _hash.AppendData(buffer);

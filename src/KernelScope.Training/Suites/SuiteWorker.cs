@@ -244,7 +244,7 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         var failures = new Dictionary<SuiteItem, Exception>();
         foreach ((SuiteItem item, _) in items)
         {
-            OutputFolder.Create(folder.Item(item));
+            OutputPlace.CreateFolder(folder.Item(item));
             File.Delete(folder.Failure(item));
             Try(item, failures, () => RequireSame(item));
         }
@@ -364,7 +364,7 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
     {
         try
         {
-            OutputFolder.Create(folder.Item(item));
+            OutputPlace.CreateFolder(folder.Item(item));
             using AtomicFile file = AtomicFile.Create(folder.Failure(item));
             file.Stream.Write(CanonicalJson.Write(new System.Text.Json.Nodes.JsonObject { ["id"] = item.Id, ["error"] = error }));
             file.Commit();
