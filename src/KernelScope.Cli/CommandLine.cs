@@ -178,9 +178,12 @@ internal static class CommandLine
         if (missing is not null)
             return $"{missing.Name} is missing; the usage is '{HelpView.Usage(verb)}'.";
         // The parser complains of types by their .NET names; our own complaint about the same option is better.
-        string[] complaints = [.. parsed.Errors.Select(e => e.Message)];
-        return Array.Find(complaints, c => !c.StartsWith("Cannot parse argument", StringComparison.Ordinal)) ?? complaints.FirstOrDefault();
+        ParseError? complaint = parsed.Errors.OrderBy(IsOfType).FirstOrDefault();
+        return complaint is not null && IsOfType(complaint) && complaint.SymbolResult is OptionResult { Tokens: [.., var word] } of
+            ? Parsing.WrongType(of.Option, word.Value) : complaint?.Message;
     }
+
+    private static bool IsOfType(ParseError error) => error.Message.StartsWith("Cannot parse argument", StringComparison.Ordinal);
 
     /// <summary>A word that looks like an option and is none: the parser would take it for the text.</summary>
     private static string? MistypedOption(ParseResult parsed)

@@ -49,7 +49,7 @@ internal sealed class NatsRunQueue : IDisposable
 
     private NatsRunQueue(string url, string id, TimeSpan ackWait)
     {
-        Url = url;
+        Url = WithoutSecrets(url);
         AckWait = ackWait;
         Stream = $"KS_{id[..12]}";
         _subjects = $"ks.{id[..12]}.shard.";
@@ -63,7 +63,7 @@ internal sealed class NatsRunQueue : IDisposable
         _context = new NatsJSContext(_connection, new NatsJSOpts(_connection.Opts, requestTimeout: TimeSpan.FromSeconds(5)));
     }
 
-    /// <summary>The server.</summary>
+    /// <summary>The server, as messages name it.</summary>
     public string Url { get; }
 
     /// <summary>How long a worker that says nothing keeps a shard: after <see cref="NextAsync"/> what the server says, which whoever made
@@ -72,6 +72,17 @@ internal sealed class NatsRunQueue : IDisposable
 
     /// <summary>The name of the stream.</summary>
     public string Stream { get; }
+
+    /// <summary>An address without its user and password, or its token.</summary>
+    public static string WithoutSecrets(string url)
+    {
+        int scheme = url.IndexOf("://", StringComparison.Ordinal), start = scheme < 0 ? 0 : scheme + 3, at = url.LastIndexOf('@');
+        return at > start ? $"{url[..start]}***{url[at..]}" : url;
+    }
+
+    /// <summary>In a few words why a server did not answer.</summary>
+    public static string ReasonOf(Exception e) => e is OperationCanceledException or TimeoutException ? "no answer"
+        : e.GetBaseException().Message.TrimEnd('.');
 
     /// <summary>Connects; the stream and the consumer are made where they are missing.</summary>
     /// <exception cref="QueueException">There is no such server, or it has no JetStream.</exception>
@@ -222,8 +233,7 @@ internal sealed class NatsRunQueue : IDisposable
                 // It may be starting just now.
                 if (!patience.Token.WaitHandle.WaitOne(Pause))
                     continue;
-                string reason = e is OperationCanceledException or TimeoutException ? "no answer" : e.Message.TrimEnd('.');
-                throw new QueueException($"{Url}: the queue {complaint} ({reason}).", e);
+                throw new QueueException($"{Url}: the queue {complaint} ({ReasonOf(e)}).", e);
             }
         }
     }

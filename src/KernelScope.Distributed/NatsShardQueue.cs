@@ -16,6 +16,12 @@ internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
 
     public TimeSpan? LeaseTime => queue.AckWait;
 
+    /// <summary>The server.</summary>
+    public string Url => queue.Url;
+
+    /// <summary>Why the server did not answer when it was last asked for a shard; null: it did.</summary>
+    public string? Silence { get; private set; }
+
     public ShardLease? Lease(TimeSpan wait, CancellationToken cancellationToken)
     {
         long start = Stopwatch.GetTimestamp();
@@ -28,8 +34,10 @@ internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
             try
             {
                 TimeSpan once = left < Longest ? TimeSpan.FromSeconds(Math.Max(1, Math.Ceiling(left.TotalSeconds))) : Longest;
-                if (Task.Run(() => queue.NextAsync(once, cancellationToken), cancellationToken)
-                    .GetAwaiter().GetResult() is not INatsJSMsg<string> message)
+                INatsJSMsg<string>? next = Task.Run(() => queue.NextAsync(once, cancellationToken), cancellationToken)
+                    .GetAwaiter().GetResult();
+                Silence = null;
+                if (next is not INatsJSMsg<string> message)
                     continue;
                 if (NatsRunQueue.ShardOf(message) is int shard)
                     return new NatsLease(shard, message);
@@ -37,6 +45,7 @@ internal sealed class NatsShardQueue(NatsRunQueue queue) : IShardQueue
             }
             catch (Exception e) when (IsAway(e) && !cancellationToken.IsCancellationRequested)
             {
+                Silence = NatsRunQueue.ReasonOf(e);
                 cancellationToken.WaitHandle.WaitOne(Pause);
             }
         }

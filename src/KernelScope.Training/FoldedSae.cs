@@ -77,7 +77,7 @@ public sealed class FoldedSae
             Decoder = p.Read(p.Decoder.Values),
             DecoderBias = Scaled(decoderBias, trainer.TargetScale),
             Skip = p.Skip is { } skip ? Scaled(p.Read(skip.Values), ratio) : [],
-            Target = trainer.Options.TargetL0 > 0 ? (trainer.Options.TargetL0, trainer.Sparsity.Value) : null,
+            Target = trainer.SteeredSparsity is double steered ? (trainer.Options.TargetL0, steered) : null,
             CodeFactor = ratio,
         };
     }

@@ -39,7 +39,7 @@ internal static class SaeExport
     /// <exception cref="IOException">It cannot be written.</exception>
     public static void WriteParams(FoldedSae sae, string path)
     {
-        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        OutputPlace.CreateFolder(Path.GetDirectoryName(path)!);
         using var writer = new NpzWriter(path);
         foreach ((TensorInfo info, ReadOnlyMemory<float> values) in Tensors(sae, withThreshold: true))
             writer.Add(info.Name, values.Span, info.Shape);
@@ -50,7 +50,7 @@ internal static class SaeExport
     /// <exception cref="IOException">It cannot be written.</exception>
     public static void WriteSaeLens(FoldedSae sae, TrainedPlace place, string folder)
     {
-        Directory.CreateDirectory(folder);
+        OutputPlace.CreateFolder(folder);
         (TensorInfo Info, ReadOnlyMemory<float> Values)[] tensors = SaeLensTensors(sae);
         WriteTensors(new SafetensorsWriter(Path.Combine(folder, SaeCheckpoint.WeightsName), tensors.Select(t => t.Info)), tensors);
         JsonFile.Write(Path.Combine(folder, SaeCheckpoint.ConfigName), json => WriteConfig(json, sae, place));

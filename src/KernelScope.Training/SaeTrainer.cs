@@ -87,6 +87,9 @@ public sealed class SaeTrainer : IDisposable
     /// <summary>L0 over the last interval that was logged; 0 before.</summary>
     internal double LastL0 { get; set; }
 
+    /// <summary>λ as a target L0 has steered it so far; null where the options say what it is.</summary>
+    internal double? SteeredSparsity => Options.TargetL0 > 0 ? Sparsity.Value : null;
+
     /// <summary>λ of each step.</summary>
     internal SparsityControl Sparsity => _step.Sparsity;
 

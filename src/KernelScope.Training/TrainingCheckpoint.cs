@@ -19,14 +19,14 @@ internal static class TrainingCheckpoint
     /// <exception cref="IOException">It cannot be written.</exception>
     public static void Write(SaeTrainer trainer, string folder, long logLength)
     {
-        Directory.CreateDirectory(folder);
+        OutputPlace.CreateFolder(folder);
         string path = Path.Combine(folder, string.Create(CultureInfo.InvariantCulture, $"{Prefix}{trainer.Step:000000000}"));
         if (Directory.Exists(path))
             return;
         foreach (string left in Directory.EnumerateDirectories(folder, $"{Prefix}*.tmp"))
             Directory.Delete(left, recursive: true);
         string temporary = $"{path}.tmp";
-        Directory.CreateDirectory(temporary);
+        OutputPlace.CreateFolder(temporary);
         TrainingParameters p = trainer.Parameters;
         WriteTensors(Path.Combine(temporary, Parameters), p, m => m.Values, []);
         WriteTensors(Path.Combine(temporary, Adam), p, m => m.Moment, trainer.LastFired, trainer.Interval.ToArray());
@@ -45,8 +45,8 @@ internal static class TrainingCheckpoint
             json.WriteString("options_sha256", OptionsJson.HashOf(trainer));
             json.WriteNumber("log_length", logLength);
             json.WriteNumber("last_l0", trainer.LastL0);
-            if (trainer.Options.TargetL0 > 0)
-                json.WriteNumber("lambda", trainer.Sparsity.Value);
+            if (trainer.SteeredSparsity is double steered)
+                json.WriteNumber("lambda", steered);
             if (trainer.CommonThreshold is { } threshold)
                 json.WriteNumber("common_threshold", threshold);
             json.WriteEndObject();
@@ -126,7 +126,7 @@ internal static class TrainingCheckpoint
         trainer.Step = Number(state, "step", statePath);
         // Checkpoints of earlier versions have none.
         trainer.LastL0 = state.TryGetProperty("last_l0", out JsonElement last) ? last.GetDouble() : 0;
-        if (trainer.Options.TargetL0 > 0)
+        if (trainer.SteeredSparsity is not null)
             trainer.Sparsity.Value = state.GetProperty("lambda").GetDouble();
         if (trainer.CommonThreshold is not null)
             trainer.CommonThreshold = state.GetProperty("common_threshold").GetDouble();

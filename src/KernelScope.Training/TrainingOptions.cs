@@ -114,8 +114,8 @@ public sealed record TrainingOptions
         Positive(Steps, "The number of steps");
         Positive(Batch, "The batch");
         Positive(LearningRate, "The learning rate");
-        if (Sparsity < 0 || !double.IsFinite(Sparsity))
-            throw new ArgumentException($"The sparsity is {Sparsity}; a number from 0 on is needed.");
+        if (!(Sparsity >= 0 && Sparsity <= float.MaxValue))
+            throw new ArgumentException($"The sparsity is {Sparsity}; a number from 0 on, within the range of float32, is needed.");
         if (!(Clip >= 0) || !double.IsFinite(Clip))
             throw new ArgumentException($"The largest norm of a gradient is {Clip}; a number from 0 on is needed.");
         if (LearningRateWarmUp < 0 || SparsityWarmUp < 0 || LearningRateDecay < 0 || DeadRows <= 0)

@@ -17,10 +17,10 @@ public sealed class TrainingRun : IDisposable
 {
     // Read back from both layouts before a run says that it is done.
     private const int CheckedRows = 1000;
-    private const string LogName = "log.jsonl", CheckpointsName = "checkpoints";
+    private const string CheckpointsName = "checkpoints";
 
-    /// <summary>The folder with the SAE as SAELens has it, and the file that says that a training has ended.</summary>
-    internal const string SaeLensName = "saelens", SummaryName = "training.json";
+    /// <summary>The folder with the SAE as SAELens has it, the file that says that a training has ended, and the log.</summary>
+    internal const string SaeLensName = "saelens", SummaryName = "training.json", LogName = "log.jsonl";
 
     private readonly SaeTrainer _trainer;
     private readonly TrainingFiles _files;
@@ -97,7 +97,7 @@ public sealed class TrainingRun : IDisposable
     /// <summary>Goes to where the run was, and opens its log, until <see cref="Dispose"/>.</summary>
     internal void Begin(IProgress<TrainingProgress>? progress)
     {
-        Directory.CreateDirectory(_files.Folder);
+        OutputPlace.CreateFolder(_files.Folder);
         _progress = progress;
         long logLength = _files.Resume ? LoadCheckpoint() : 0;
         _log = new TrainingLog(_logPath, logLength);
@@ -418,8 +418,8 @@ public sealed class TrainingRun : IDisposable
         WriteOrigin(json);
         json.WriteNumber("steps", _trainer.Step);
         json.WriteNumber("rows", _trainer.Rows.Position);
-        if (_trainer.Options.TargetL0 > 0)
-            json.WriteNumber("sparsity", _trainer.Sparsity.Value);
+        if (_trainer.SteeredSparsity is double steered)
+            json.WriteNumber("sparsity", steered);
         if (_validation is not null)
         {
             json.WritePropertyName("validation");

@@ -230,6 +230,7 @@ public sealed partial class DerivedFileTests : IDisposable
         Outcome outcome = Shell($"{command} {path}", "trap '' XFSZ; ulimit -f 200; export DOTNET_EnableWriteXorExecute=0; ");
         Assert.Equal(1, outcome.ExitCode);
         Assert.Contains($"{path}: the file cannot be written", outcome.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain(".tmp", outcome.Error, StringComparison.Ordinal);
         Assert.Empty(Directory.GetFiles(Path.GetDirectoryName(path)!));
     }
 

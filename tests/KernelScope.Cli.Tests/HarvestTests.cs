@@ -361,6 +361,57 @@ public sealed class HarvestTests
         }
     }
 
+    /// <summary>Whatever writes beside what it reads from a run: not over the run itself, by whichever path.</summary>
+    [Fact]
+    public void No_verb_writes_over_the_files_of_the_run_that_it_reads()
+    {
+        using var folder = new TempFolder();
+        string run = folder.At("run"), link = folder.At("link");
+        Program.Json("harvest", "--out", run, "--tokens-file", folder.Write("tokens.json", Tokens(9, 9)), "--sites", "resid_post.3",
+            "--sae", "res.3.2k.l0_19");
+        string suite = folder.Write("suite.json", "{\"sites\": [\"resid_post\"], \"widths\": [8], \"sparsities\": [0.1], \"steps\": 2}"u8);
+        string[] train = ["train", "--from", run, "--site", "resid_post.3", "--width", "8", "--sparsity", "1e-3", "--steps", "2", "--batch",
+            "4"], eval = ["eval", "--run", run, "--sae", "res.3.2k.l0_19"], dash = ["dash", "--run", run, "--sae", "res.3.2k.l0_19"];
+        Directory.CreateSymbolicLink(link, run);
+        Dictionary<string, string> before = Hashes(run);
+        byte[] plan = File.ReadAllBytes(folder.At("run", "run.json"));
+        foreach (string own in (string[])[Path.Combine(run, "run.json"), Path.Combine(link, "run.json"),
+            Path.Combine(link, "shards", "000000.json")])
+        {
+            Program.Run([.. train, "--out", folder.At("sae"), "--log", own]).AssertFailed(2, "--log", "the run's own");
+            Program.Run([.. train, "--out", own]).AssertFailed(2, "--out", "the run's own");
+            foreach (string option in (string[])["--out", "--report", "--resume"])
+                Program.Run([.. eval, option, own]).AssertFailed(2, option, "the run's own");
+            Program.Run([.. dash, "--features", "1", "--html", own]).AssertFailed(2, "--html", "the run's own");
+            Program.Run([.. dash, "--out", own]).AssertFailed(2, "--out", "the run's own");
+            Program.Run("suite", suite, "--from", run, "--out", own).AssertFailed(2, "--out", "the run's own");
+            Program.Run("merge", run, "--what", "statistics", "--out", own).AssertFailed(2, "--out", "the run's own");
+        }
+
+        Assert.Equal(before, Hashes(run));
+        Assert.Equal(plan, File.ReadAllBytes(folder.At("run", "run.json")));
+    }
+
+    [Theory]
+    [InlineData("shards/000000.json")]
+    [InlineData("acts/resid_post.3/000000.safetensors")]
+    public void A_folder_in_the_place_of_a_file_is_named_and_stays(string file)
+    {
+        using var folder = new TempFolder();
+        string run = folder.At("run"), path = Path.Combine(run, file);
+        Program.Json("harvest", "--out", run, "--tokens-file", folder.Write("tokens.json", Tokens(9, 9)), "--sites", "resid_post.3");
+        byte[] bytes = File.ReadAllBytes(path);
+        File.Delete(path);
+        Directory.CreateDirectory(path);
+        Program.Run("plan", run, "--verify").AssertFailed(1, file, "this is a folder");
+        Outcome work = Program.Run("work", run, "--shard", "0");
+        Assert.Equal(2, work.ExitCode);
+        Assert.Contains("this is a folder", work.Error, StringComparison.Ordinal);
+        Directory.Delete(path);
+        File.WriteAllBytes(path, bytes);
+        Assert.Equal(1, Program.Json("plan", run, "--verify").GetProperty("done").GetInt32());
+    }
+
     [Fact]
     public void A_full_disk_leaves_no_file_with_a_final_name()
     {

@@ -42,6 +42,51 @@ public sealed partial class QueueTests
         Program.Run("work", run, "--ack-wait", "3").AssertFailed(2, "--ack-wait");
     }
 
+    /// <summary>What a worker has not been given is not done: scripts go by the exit code.</summary>
+    [SkippableFact]
+    public void A_worker_whose_queue_is_silent_or_empty_does_not_say_that_nothing_is_missing()
+    {
+        Skip.If(NatsServer.Missing is not null, NatsServer.Missing);
+        using var folder = new TempFolder();
+        string run = folder.At("run"), silent = "nats://me:hush@127.0.0.1:1";
+        Program.Json(["plan", "--out", run, .. What(folder)]);
+        Outcome worker = Program.Run("work", run, "--queue", silent, "--idle", "1");
+        Assert.Equal(1, worker.ExitCode);
+        Assert.Contains("does not answer (", worker.Error, StringComparison.Ordinal);
+        Assert.Contains($"{Shards} of {Shards} shards are missing", worker.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("Nothing is missing", worker.Output, StringComparison.Ordinal);
+        using (var server = new NatsServer(folder.At("nats")))
+        {
+            worker = Program.Run("work", run, "--queue", server.Url, "--idle", "1");
+            Assert.Equal(1, worker.ExitCode);
+            Program.Json("status", run, "--queue", server.Url);
+            worker = Program.Run("work", run, "--queue", server.Url, "--idle", "1");
+            Assert.Equal(0, worker.ExitCode);
+            Assert.Contains($"{Shards} of {Shards} shards are missing", worker.Output, StringComparison.Ordinal);
+        }
+
+        Program.Json("work", run);
+        // With all there, it does not matter who answers.
+        Assert.Equal("Nothing is missing.\n", Program.Run("work", run, "--queue", silent, "--idle", "1").Output);
+    }
+
+    /// <summary>Messages end in logs that others read.</summary>
+    [Theory]
+    [InlineData("nats://me:hush@127.0.0.1:1", 1)]
+    [InlineData("nats://hush@127.0.0.1:1", 1)]
+    [InlineData("me:hush@127.0.0.1:99999", 2)]
+    [InlineData("http://me:hush@127.0.0.1", 2)]
+    [InlineData("", 2)]
+    [InlineData("nats://", 2)]
+    public void A_message_about_a_queue_does_not_tell_its_password(string url, int exitCode)
+    {
+        using var folder = new TempFolder();
+        Program.Json(["plan", "--out", folder.At("run"), .. What(folder)]);
+        Outcome plan = Program.Run("plan", folder.At("run"), "--queue", url);
+        plan.AssertFailed(exitCode, "queue");
+        Assert.DoesNotContain("hush", plan.Error, StringComparison.Ordinal);
+    }
+
     [SkippableFact]
     public void The_shard_of_a_dead_worker_is_handed_out_again_in_time()
     {

@@ -214,7 +214,8 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
 
     [Theory]
     [InlineData("suite.html", "one of the inputs")]
-    [InlineData("run/run.html", "one of the inputs")]
+    [InlineData("run/run.html", "the run's own files")]
+    [InlineData("run/shards/000000.html", "the run's own files")]
     [InlineData("table.json", "tables go beside it")]
     [InlineData("table.csv", "tables go beside it")]
     public void A_report_whose_tables_would_be_written_over_something_is_refused(string report, string words)
@@ -226,6 +227,33 @@ public sealed class SuiteTests : IClassFixture<SuiteTests.SmallRun>
             .AssertFailed(2, words);
         Assert.Equal(Two, File.ReadAllText(suite));
         Assert.Equal(before, File.ReadAllText(Path.Combine(_run.Path, "run.json")));
+    }
+
+    /// <summary>Whoever is killed between an item's result and the end of its work leaves nothing: nobody looks at it again.</summary>
+    [Fact]
+    public void What_only_the_training_needs_is_gone_before_an_item_is_done()
+    {
+        using var folder = new TempFolder();
+        string suite = Write(folder, "{\"sites\": [\"resid_post\"], \"layers\": [3], \"widths\": [32], \"sparsities\": [0.02], " +
+            "\"steps\": 10, \"evaluate_sequences\": 1, " + Options + "}");
+        string item = folder.At("out", "items", "resid_post.3.w32.l0.02.s0");
+        // A result that cannot be written is where it ends.
+        Directory.CreateDirectory(Path.Combine(item, "result.json"));
+        Program.Run("suite", suite, "--from", _run.Path, "--out", folder.At("out"), "--checkpoint-every", "2");
+        Assert.True(File.Exists(Path.Combine(item, "training.json")));
+        Assert.False(Directory.Exists(Path.Combine(item, "checkpoints")));
+        Assert.Empty(Directory.GetFiles(item, "*.journal"));
+        Directory.Delete(Path.Combine(item, "result.json"));
+        Assert.Equal("done", Suite(folder, suite, "out").GetProperty("items")[0].GetProperty("state").GetString());
+    }
+
+    [Fact]
+    public void A_report_that_cannot_be_written_is_known_before_anything_is_trained()
+    {
+        using var folder = new TempFolder();
+        Program.Run("suite", Write(folder, Two), "--from", _run.Path, "--out", folder.At("out"), "--no-model", "--report",
+            folder.At("none", "r.html")).AssertFailed(1, "r.html: the file cannot be written", "there is no folder");
+        Assert.False(Directory.Exists(folder.At("out")));
     }
 
     /// <summary>Times are measured with two steps, which one of these does not have and the other does not survive.</summary>

@@ -140,6 +140,9 @@ public sealed class TrainTests
     [InlineData(2, "--k is missing", "--width", "64", "--activation", "topk")]
     [InlineData(2, "--sparsity does nothing", "--width", "64", "--activation", "topk", "--k", "4", "--sparsity", "1")]
     [InlineData(2, "--k does nothing", "--width", "64", "--sparsity", "1", "--k", "4")]
+    [InlineData(2, "--sparsity needs a number; 'inf'", "--width", "64", "--sparsity", "inf")]
+    [InlineData(2, "--seed needs a whole number; '1e5'", "--width", "64", "--sparsity", "1", "--seed", "1e5")]
+    [InlineData(2, "within the range of float32", "--width", "64", "--sparsity", "1e300")]
     [InlineData(2, "--skip does nothing", "--width", "64", "--sparsity", "1", "--skip")]
     [InlineData(2, "--bucket does nothing", "--width", "64", "--sparsity", "1", "--bucket", "5")]
     [InlineData(2, "--site-out does nothing", "--width", "64", "--sparsity", "1", "--site-out", "z.1")]
@@ -150,6 +153,32 @@ public sealed class TrainTests
     {
         using var folder = new TempFolder();
         Program.Run(["train", "--from", Data, "--out", folder.At("sae"), .. arguments]).AssertFailed(code, words);
+    }
+
+    [Fact]
+    public void More_than_the_disk_holds_is_known_before_the_first_step()
+    {
+        using var folder = new TempFolder();
+        string[] recipe = [.. Recipe(folder.At("sae"), 2)];
+        recipe[Array.IndexOf(recipe, "--steps") + 1] = "1000000000000";
+        Program.Run([.. recipe, "--checkpoint-every", "1", "--keep-every", "1"]).AssertFailed(1, "this takes about", "are free there");
+        Assert.False(Directory.Exists(folder.At("sae")));
+    }
+
+    [SkippableTheory]
+    [InlineData("sae", "none/log.jsonl", "none/log.jsonl: the file cannot be written (there is no folder")]
+    [InlineData("sae", "", "the file cannot be written (it is a folder)")]
+    [InlineData("sae", "/dev/full", "it is a device")]
+    [InlineData("log.jsonl/sae", null, "log.jsonl/sae: the folder cannot be made")]
+    [InlineData("taken", null, "taken/log.jsonl: the file cannot be written")]
+    public void A_place_that_cannot_be_written_is_named_with_the_reason(string sae, string? log, string words)
+    {
+        Skip.IfNot(OperatingSystem.IsLinux(), "devices and paths are Linux'");
+        using var folder = new TempFolder();
+        Directory.CreateDirectory(folder.At("taken", "log.jsonl"));
+        folder.Write("log.jsonl", "mine"u8);
+        Program.Run(Recipe(folder.At(sae), 2, log is null ? [] : ["--log", Path.Combine(folder.Path, log)])).AssertFailed(1, words);
+        Assert.Equal("mine", File.ReadAllText(folder.At("log.jsonl")));
     }
 
     [Fact]

@@ -31,6 +31,22 @@ public class ResumeTests
         Assert.Contains("other options", e.Message, StringComparison.Ordinal);
     }
 
+    /// <summary>Two trainers in one folder would spoil each other's checkpoints and log.</summary>
+    [Fact]
+    public void A_second_training_in_a_folder_is_refused_while_the_first_runs()
+    {
+        using var folder = new TemporaryFolder();
+        using (var first = new TrainingLog(folder["log.jsonl"], 0))
+        {
+            first.Write(json => json.WriteNumberValue(1));
+            var e = Assert.Throws<IOException>(() => new TrainingLog(folder["log.jsonl"], 0));
+            Assert.StartsWith($"{folder["log.jsonl"]}: the file cannot be written (", e.Message, StringComparison.Ordinal);
+        }
+
+        Assert.Equal("1\n", File.ReadAllText(folder["log.jsonl"]));
+        new TrainingLog(folder["log.jsonl"], 0).Dispose();
+    }
+
     private static void UnbrokenAndStopped(CpuDevice device, TemporaryFolder folder, TrainingOptions options)
     {
         Run(device, options, folder["whole"], long.MaxValue);

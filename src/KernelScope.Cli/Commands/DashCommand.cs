@@ -143,10 +143,12 @@ internal sealed class DashCommand : Verb
         if (html is null && path is null && !Common.JsonOf(parsed))
             throw new UsageException("there is nowhere for the result to go: --html F.html, --out DIR, or --json.");
         OutputPlaces.Require([("--html", html)], parsed.GetValue(_textFile), parsed.GetValue(_tokensFile));
+        (RunFolder Folder, RunPlan Plan)? run = parsed.GetValue(_run) is string folder ? RunSteps.Open(folder) : null;
+        if (run is not null)
+            RunSteps.RequireApart(run.Value.Folder, ("--html", html), ("--out", path));
         // Whether the page can be written is known now, not after an hour.
         if (html is not null)
             AtomicFile.Create(html).Dispose();
-        (RunFolder Folder, RunPlan Plan)? run = parsed.GetValue(_run) is string folder ? RunSteps.Open(folder) : null;
         using var bench = Workbench.Open(parsed, this, Common.HasModel(parsed) ? null : run?.Plan.Model.Name);
         ModelFiles files = bench.Files;
         if (run is not null)

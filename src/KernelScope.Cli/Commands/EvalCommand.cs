@@ -156,10 +156,12 @@ internal sealed class EvalCommand : Verb
         (string, string?)[] outputs = [("--out", parsed.GetValue(_out)), ("--report", parsed.GetValue(_report)),
             ("--resume", parsed.GetValue(_resume))];
         OutputPlaces.Require(outputs, parsed.GetValue(_textFile), parsed.GetValue(_tokensFile));
+        (RunFolder Folder, RunPlan Plan)? run = parsed.GetValue(_run) is string folder ? RunSteps.Open(folder) : null;
+        if (run is not null)
+            RunSteps.RequireApart(run.Value.Folder, outputs);
         // Whether the files can be written is known now, not after an hour.
         foreach (string path in new[] { parsed.GetValue(_out), parsed.GetValue(_report) }.OfType<string>())
             AtomicFile.Create(path).Dispose();
-        (RunFolder Folder, RunPlan Plan)? run = parsed.GetValue(_run) is string folder ? RunSteps.Open(folder) : null;
         using var bench = Workbench.Open(parsed, this, Common.HasModel(parsed) ? null : run?.Plan.Model.Name);
         ModelFiles files = bench.Files;
         OutputPlaces.Require(outputs, files.InputPaths);

@@ -22,9 +22,16 @@ internal static class Parsing
         catch (InvalidOperationException)
         {
             // The parser's way to say that the words are not of the option's type.
-            result.AddError($"{option.Name} needs {(typeof(T) == typeof(double) ? "a number" : "a whole number")}; '{typed}' is none " +
-                "that it can take.");
+            result.AddError(WrongType(option, result.Tokens[0].Value));
         }
+    }
+
+    /// <summary>That what was typed is not a number of an option's type.</summary>
+    public static string WrongType(Option option, string typed)
+    {
+        Type type = Nullable.GetUnderlyingType(option.ValueType) ?? option.ValueType;
+        return $"{option.Name} needs {(type == typeof(double) || type == typeof(float) ? "a number" : "a whole number")}; " +
+            $"'{Printable.Escape(typed)}' is none that it can take.";
     }
 
     /// <summary>Token ids, separated by commas. Whether they are in a vocabulary is not known here.</summary>

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using KernelScope.Evaluation;
+using KernelScope.Training;
 using KernelScope.Training.Runs;
 
 namespace KernelScope.Cli;
@@ -112,10 +113,14 @@ internal sealed class MergeCommand : Verb
     private string Place(ParseResult parsed, RunFolder folder, string name)
     {
         if (parsed.GetValue(_out) is string path)
-            return path.Length == 0 ? throw new UsageException("--out is empty; it needs a file.") : !folder.Holds(path) ? path
-                : throw new UsageException($"--out names {Printable.Escape(path)}, which is a place for the run's own files; " +
-                    "choose another.");
-        Directory.CreateDirectory(folder.MergedFolder);
+        {
+            if (path.Length == 0)
+                throw new UsageException("--out is empty; it needs a file.");
+            RunSteps.RequireApart(folder, ("--out", path));
+            return path;
+        }
+
+        OutputPlace.CreateFolder(folder.MergedFolder);
         return Path.Combine(folder.MergedFolder, name);
     }
 

@@ -51,8 +51,8 @@ internal sealed class QueueOptions
         string url = parsed.GetValue(_queue)!;
         if (!url.Contains("://", StringComparison.Ordinal))
             url = $"nats://{url}";
-        return Uri.TryCreate(url, UriKind.Absolute, out Uri? uri) && uri.Scheme is "nats" or "tls" or "ws" or "wss" ? url
-            : throw new UsageException($"--queue needs the address of a NATS server such as nats://localhost:4222; this is " +
-                $"'{Printable.Escape(url)}'.");
+        return Uri.TryCreate(url, UriKind.Absolute, out Uri? uri) && uri.Scheme is "nats" or "tls" or "ws" or "wss" && uri.Host.Length > 0
+            ? url : throw new UsageException($"--queue needs the address of a NATS server such as nats://localhost:4222; this is " +
+                $"'{Printable.Escape(NatsRunQueue.WithoutSecrets(url))}'.");
     }
 }

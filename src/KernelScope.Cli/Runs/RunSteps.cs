@@ -51,8 +51,20 @@ internal static class RunSteps
         }
 
         if (bytes > free)
-            throw new WorkException($"{Printable.Escape(folder.Path)}: the run takes about {ByteText.Of(bytes)}, and " +
+            throw new WorkException($"{Printable.Escape(folder.Path)}: this takes about {ByteText.Of(bytes)}, and " +
                 $"{ByteText.Of(free)} are free there.");
+    }
+
+    /// <summary>Refuses outputs that would write over a run's own files.</summary>
+    /// <exception cref="UsageException">There is one.</exception>
+    public static void RequireApart(RunFolder folder, params IEnumerable<(string Option, string? Path)> outputs)
+    {
+        foreach ((string option, string? path) in outputs)
+        {
+            if (!string.IsNullOrEmpty(path) && folder.Holds(path))
+                throw new UsageException($"{option} names {Printable.Escape(path)}, which is a place for the run's own files; choose " +
+                    "another.");
+        }
     }
 
     /// <summary>Says what is about to happen.</summary>

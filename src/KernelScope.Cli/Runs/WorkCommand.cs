@@ -101,7 +101,7 @@ internal sealed class WorkCommand : Verb
         {
             int[] undone = [.. (one is null ? Enumerable.Range(0, plan.Shards.Count) : shards).Where(n => !IsDone(folder, plan, n))];
             if (undone.Length == 0)
-                return Print(parsed, plan, [.. shards.Select(n => new DoneShard(n, 0, plan.Shards[n].Rows, true))], []);
+                return Print(parsed, plan, [.. shards.Select(n => new DoneShard(n, 0, plan.Shards[n].Rows, true))], [], 0);
             shards = undone;
         }
 
@@ -115,7 +115,13 @@ internal sealed class WorkCommand : Verb
         var worker = new ShardWorker(folder, plan, maker, queue);
         using (var progress = new RunProgress(Streams, RunSteps.TokensOf(plan, shards)))
             worker.Run(idle, parsed.GetValue(_mostShards), progress, Cancellation);
-        return Print(parsed, plan, worker.Done, worker.Failed);
+        int left = _queue.IsGiven(parsed) ? RunSteps.Missing(folder, plan).Length : 0;
+        int code = Print(parsed, plan, worker.Done, worker.Failed, left);
+        if (left == 0 || queue is not NatsShardQueue { Silence: string reason } server)
+            return code;
+        Failure.WriteLine(Streams.Error, $"{server.Url}: the queue does not answer ({Printable.Escape(reason)}); {left} of " +
+            $"{plan.Shards.Count} shards are missing.");
+        return code == ExitCode.Done ? ExitCode.Failed : code;
     }
 
     /// <summary>Whether a shard is there, with files of the lengths that its manifest names.</summary>
@@ -171,7 +177,7 @@ internal sealed class WorkCommand : Verb
                 $"{(text is null ? "is not set" : $"is '{Printable.Escape(text)}'")}; the number of a shard was expected.");
     }
 
-    private int Print(ParseResult parsed, RunPlan plan, List<DoneShard> done, List<FailedShard> failed)
+    private int Print(ParseResult parsed, RunPlan plan, List<DoneShard> done, List<FailedShard> failed, int left)
     {
         int code = RunSteps.Report(Streams, failed);
         if (Common.JsonOf(parsed))
@@ -189,7 +195,8 @@ internal sealed class WorkCommand : Verb
         }
 
         if (done.Count == 0 && failed.Count == 0)
-            Streams.Output.WriteLine("Nothing is missing.");
+            Streams.Output.WriteLine(left == 0 ? "Nothing is missing." : $"The queue handed out nothing, and {left} of " +
+                $"{plan.Shards.Count} shards are missing: 'status' says where they are.");
         return code;
     }
 }

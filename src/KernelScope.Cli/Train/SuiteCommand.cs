@@ -127,7 +127,8 @@ internal sealed class SuiteCommand : Verb
     {
         string from = parsed.GetRequiredValue(_from), file = parsed.GetRequiredValue(_suite);
         (RunFolder run, RunPlan runPlan) = RunSteps.Open(from);
-        CheckReport(parsed.GetValue(_report), file, run.PlanPath);
+        CheckReport(parsed.GetValue(_report), file, run);
+        RunSteps.RequireApart(run, ("--out", parsed.GetValue(_out)));
         var plan = SuitePlan.Read(file, runPlan, parsed.GetValue(_pilot) == "on");
         var folder = new SuiteFolder(parsed.GetValue(_out) ?? Path.Combine(run.Path, "suites", plan.Id[..12]));
         bool measures = !parsed.GetValue(_noModel);
@@ -170,15 +171,20 @@ internal sealed class SuiteCommand : Verb
         return parsed.GetValue(_dryRun) || parsed.GetValue(_reportOnly) || states.All(s => s == "done") ? ExitCode.Done : ExitCode.Failed;
     }
 
-    /// <summary>Refuses a report that would destroy an input, or its own tables.</summary>
-    private static void CheckReport(string? report, params string[] inputs)
+    /// <summary>Refuses a report that would destroy an input, or its own tables, or that cannot be written.</summary>
+    private static void CheckReport(string? report, string suite, RunFolder run)
     {
         if (report is null)
             return;
         string[] all = SuiteReport.FilesOf(report);
         if (all.Distinct(StringComparer.OrdinalIgnoreCase).Count() < all.Length)
             throw new UsageException("--report is the HTML file; its tables go beside it as .json and .csv, so it must end otherwise.");
-        OutputPlaces.Require(all.Select(path => ("--report", (string?)path)), inputs);
+        (string, string?)[] outputs = [.. all.Select(path => ("--report", (string?)path))];
+        OutputPlaces.Require(outputs, suite);
+        RunSteps.RequireApart(run, outputs);
+        // Whether the files can be written is known now, not after all is trained.
+        foreach (string path in all)
+            AtomicFile.Create(path).Dispose();
     }
 
     /// <summary>What is there of each item.</summary>

@@ -168,6 +168,8 @@ internal sealed class TrainCommand : Verb
         TrainingOptions options = _recipe.Read(parsed);
         options.Require();
         (RunFolder Folder, RunPlan Plan)? source = IsRun(parsed) ? RunSteps.Open(from) : null;
+        if (source is not null)
+            RunSteps.RequireApart(source.Value.Folder, ("--out", folder), ("--log", parsed.GetValue(_log)));
         Gemma2Model? model = null;
         using ITrainingRows rows = source is { } found ? OpenRun(parsed, found.Folder, found.Plan, options, () => model!)
             : OpenFile(parsed, from, options);
@@ -194,6 +196,13 @@ internal sealed class TrainCommand : Verb
         model = loaded;
         if (parsed.GetValue(_live))
             RequireClass(bench.Device, loaded!, source!.Value.Plan);
+        long disk = DiskBytes(parsed, options, rows);
+        // What a training that goes on has written already is not written again.
+        if (!parsed.GetValue(_resume))
+            RunSteps.RequireRoom(new RunFolder(folder), disk);
+        OutputPlace.CreateFolder(folder);
+        // Whether the log can be written is known now, not when rows were made.
+        AtomicFile.Create(parsed.GetValue(_log) ?? Path.Combine(folder, TrainingRun.LogName)).Dispose();
         using var trainer = new SaeTrainer(bench.Device, rows, options);
         var files = new TrainingFiles
         {
@@ -213,12 +222,20 @@ internal sealed class TrainCommand : Verb
         };
         Streams.Error.WriteLine(string.Create(CultureInfo.InvariantCulture,
             $"{rows.EpochRows:N0} rows to train on and {rows.ValidationRows:N0} to measure " +
-            $"on; {MemoryCheck.InMiB(needs.Sum(n => n.Item2))} MiB."));
+            $"on; {MemoryCheck.InMiB(needs.Sum(n => n.Item2))} MiB, and {ByteText.Of(disk)} on disk."));
         TrainingOutcome outcome;
         using (var progress = new TrainProgress(Streams))
             outcome = Execute(training, progress);
         Say(parsed, options, place, outcome);
         return ExitCode.Done;
+    }
+
+    /// <summary>Two exports, and the most checkpoints at once: the last two, the one that is being written, and those that are kept.</summary>
+    private long DiskBytes(ParseResult parsed, TrainingOptions options, ITrainingRows rows)
+    {
+        long every = parsed.GetValue(_checkpointEvery), keep = parsed.GetValue(_keepEvery);
+        double count = every == 0 ? 1 : Math.Min(3, options.Steps / every) + (keep == 0 ? 0 : options.Steps / Math.Max(every, keep));
+        return (long)Math.Min(long.MaxValue, (1 + count) * SaeTrainer.ParameterBytes(options, rows.Width, rows.TargetWidth));
     }
 
     private TrainingOutcome Execute(TrainingRun run, TrainProgress progress)

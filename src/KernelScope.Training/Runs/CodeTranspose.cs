@@ -22,7 +22,7 @@ internal sealed class CodeTranspose : IDisposable
     {
         (_path, _features) = (path, features);
         _scratch = Path.Combine(path, WorkerName.Temporary());
-        Directory.CreateDirectory(_scratch);
+        OutputPlace.CreateFolder(_scratch);
     }
 
     /// <summary>Adds a shard.</summary>

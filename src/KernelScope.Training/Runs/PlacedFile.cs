@@ -61,7 +61,7 @@ internal sealed partial class PlacedFile : IDisposable
         }
         catch (Exception e) when (AtomicFile.IsFailure(e))
         {
-            throw Failed(path, e);
+            throw OutputPlace.NotWritten(path, e);
         }
     }
 
@@ -117,7 +117,7 @@ internal sealed partial class PlacedFile : IDisposable
         }
         catch (Exception e) when (AtomicFile.IsFailure(e))
         {
-            throw Failed(Path, AtomicFile.Named(e, _temporary, Path));
+            throw OutputPlace.NotWritten(Path, AtomicFile.Named(e, _temporary, Path));
         }
 
         if (_done)
@@ -162,9 +162,6 @@ internal sealed partial class PlacedFile : IDisposable
             return false;
         }
     }
-
-    private static IOException Failed(string path, Exception e) =>
-        new($"{BadFile.Printable(path, 4096)}: the file cannot be written ({BadFile.Printable(AtomicFile.Reason(e), 300)}).", e);
 
     /// <summary>A name is on the disk once its folder is. Windows does that by itself.</summary>
     private static void FlushFolder(string folder)
@@ -221,7 +218,7 @@ internal sealed partial class PlacedFile : IDisposable
             }
             catch (Exception e) when (AtomicFile.IsFailure(e))
             {
-                throw Failed(target, AtomicFile.Named(e, inner.Name, target));
+                throw OutputPlace.NotWritten(target, AtomicFile.Named(e, inner.Name, target));
             }
 
             _hash.AppendData(buffer);

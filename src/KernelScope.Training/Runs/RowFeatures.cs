@@ -22,7 +22,7 @@ internal sealed class RowFeatures : IDisposable
     {
         _scratch = Path.Combine(path, WorkerName.Temporary());
         _firing = new long[features];
-        Directory.CreateDirectory(_scratch);
+        OutputPlace.CreateFolder(_scratch);
     }
 
     /// <summary>Adds a shard.</summary>

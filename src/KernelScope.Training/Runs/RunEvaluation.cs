@@ -1,6 +1,7 @@
 using KernelScope.Attribution;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
+using KernelScope.Files;
 using KernelScope.Model;
 
 namespace KernelScope.Training.Runs;
@@ -50,7 +51,7 @@ internal static class RunEvaluation
         IProgress<double>? progress, CancellationToken cancellationToken)
     {
         ShardManifest[] manifests = [.. Enumerable.Range(0, plan.Shards.Count).Select(n => ShardHarvest.Find(folder, plan, n)
-            ?? throw new InvalidDataException($"the run is not complete: shard {n} of {plan.Shards.Count} is missing."))];
+            ?? throw BadFile.At(folder.Path, $"the run is not complete: shard {n} of {plan.Shards.Count} is missing."))];
         int[][] sequences = [.. Enumerable.Range(0, plan.Shards.Count).SelectMany(n => TokenShard.Read(folder, plan, n).Sequences)];
         TokenSet tokens = TokenSet.OfStored(sequences, plan.PadId, plan.ExcludedIds);
         var results = new List<SaeResult>();

@@ -12,6 +12,8 @@ internal sealed class RunFolder(string path)
     /// <summary>Longest id of an SAE, which names a folder.</summary>
     public const int LongestId = 128;
 
+    private static readonly string[] Own = ["run.json", "tokens", "acts", "codes", "shards", "scores", "failed", "conflicts", "evals"];
+
     private const string Ending = ".safetensors", JsonEnding = ".json";
 
     /// <summary>The folder.</summary>
@@ -35,13 +37,22 @@ internal sealed class RunFolder(string path)
     /// <summary>Folder of the evaluations over this run.</summary>
     public string EvaluationsFolder => At("evals");
 
-    /// <summary>Whether a path is that of the plan, or lies where only shards and what is said of them are.</summary>
+    /// <summary>Whether writing to a path would write over the plan, or to where only shards and what is said of them are, by whichever
+    /// links it leads there.</summary>
+    /// <exception cref="IOException">Links lead in a circle.</exception>
     public bool Holds(string file)
     {
-        string relative = System.IO.Path.GetRelativePath(Path, file).Replace('\\', '/');
-        return relative == "run.json" || (relative.Contains('/', StringComparison.Ordinal)
-            && relative.Split('/')[0] is "tokens" or "acts" or "codes" or "shards" or "scores" or "failed" or "conflicts" or "evals");
+        for (string? at = FilePlace.TargetOf(file); at is not null; at = System.IO.Path.GetDirectoryName(at))
+        {
+            if (Own.Any(own => IsSame(at, System.IO.Path.GetFullPath(At(own)))))
+                return true;
+        }
+
+        return false;
     }
+
+    private static bool IsSame(string a, string b) => a == b || (FileStatus.Of(a) is FileStatus x && FileStatus.Of(b) is FileStatus y
+        && (x.Inode, x.Device) == (y.Inode, y.Device));
 
     /// <summary>A file by its path in the run, parts separated by slashes.</summary>
     public string At(string relative) => System.IO.Path.Combine([Path, .. relative.Split('/')]);
@@ -104,7 +115,7 @@ internal sealed class RunFolder(string path)
     {
         if (!Directory.Exists(folder))
             yield break;
-        foreach (string file in Directory.EnumerateFiles(folder, "*" + JsonEnding))
+        foreach (string file in Directory.EnumerateFileSystemEntries(folder, "*" + JsonEnding))
         {
             string name = System.IO.Path.GetFileNameWithoutExtension(file);
             int dot = name.IndexOf('.', StringComparison.Ordinal);

@@ -1,3 +1,5 @@
+using KernelScope.Files;
+
 namespace KernelScope.Training.Runs;
 
 /// <summary>Takes back what cannot be a part of a shard, so that the shard is made again.</summary>
@@ -17,6 +19,7 @@ internal static class RunRepair
     {
         ShardManifest? manifest;
         string path = RunFolder.Manifest(shard);
+        RequireNoFolder(folder.At(path));
         try
         {
             manifest = ShardManifest.Read(folder, plan, shard);
@@ -33,11 +36,19 @@ internal static class RunRepair
             .Select(f => f.Path)];
         if (damaged.Length == 0)
             return [];
+        Array.ForEach(damaged, f => RequireNoFolder(folder.At(f)));
         // The manifest first: without it nobody takes the rest for a shard.
         File.Delete(folder.At(path));
         foreach (string file in damaged.Where(f => !f.StartsWith("tokens/", StringComparison.Ordinal)))
             File.Delete(folder.At(file));
         return [path, .. damaged];
+    }
+
+    /// <summary>What is in a folder is not the run's, and not deleted.</summary>
+    private static void RequireNoFolder(string path)
+    {
+        if (Directory.Exists(path))
+            throw BadFile.At(path, "this is a folder; a file of the run was expected. Move it away.");
     }
 
     private static bool IsWhole(string path, StoredFile file, bool verify, CancellationToken cancellationToken)

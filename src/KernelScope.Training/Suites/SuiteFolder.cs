@@ -27,7 +27,7 @@ internal sealed class SuiteFolder(string path)
     public FileStream? TryLock(string name)
     {
         string locks = System.IO.Path.Combine(Path, "locks");
-        Directory.CreateDirectory(locks);
+        OutputPlace.CreateFolder(locks);
         try
         {
             return new FileStream(System.IO.Path.Combine(locks, name), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);

@@ -102,7 +102,7 @@ internal static class SuitePilot
     private static void Write(string path, SuiteItem item, double scale, double target, double middle,
         List<(double Scale, double L0)> rounds)
     {
-        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        OutputPlace.CreateFolder(Path.GetDirectoryName(path)!);
         var content = new JsonObject
         {
             ["id"] = IdOf(item),

@@ -1,5 +1,4 @@
 using System.Runtime.ExceptionServices;
-using System.Text;
 using System.Text.Json;
 using KernelScope.Devices;
 using KernelScope.Evaluation;
@@ -184,15 +183,19 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
     private void Finish((SuiteItem Item, SuiteResult Result)[] trained, Action<string> say, CancellationToken cancellationToken)
     {
         SuiteFidelity[]? fidelity = Measure([.. trained.Select(t => t.Item)], say, cancellationToken);
+        // What is trained is not resumed. The result comes last: nobody looks at an item again that has one.
+        foreach ((SuiteItem item, _) in trained)
+        {
+            string checkpoints = Path.Combine(folder.Item(item), "checkpoints");
+            if (Directory.Exists(checkpoints))
+                Directory.Delete(checkpoints, recursive: true);
+            File.Delete(Journal(item));
+        }
+
         for (int n = 0; n < trained.Length; n++)
         {
             (SuiteItem item, SuiteResult result) = trained[n];
             (result with { Fidelity = fidelity?[n] }).Write(folder, item);
-            // An item that is done is not resumed.
-            string checkpoints = Path.Combine(folder.Item(item), "checkpoints");
-            if (Directory.Exists(checkpoints))
-                Directory.Delete(checkpoints, recursive: true);
-            Array.ForEach(Directory.GetFiles(folder.Item(item), "evaluation*.journal"), File.Delete);
             Interlocked.Increment(ref _done);
         }
     }
@@ -241,7 +244,7 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         var failures = new Dictionary<SuiteItem, Exception>();
         foreach ((SuiteItem item, _) in items)
         {
-            Directory.CreateDirectory(folder.Item(item));
+            OutputPlace.CreateFolder(folder.Item(item));
             File.Delete(folder.Failure(item));
             Try(item, failures, () => RequireSame(item));
         }
@@ -296,7 +299,7 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
         RunField? validation = root.Has("validation") ? root["validation"] : null;
         return new SuiteResult
         {
-            Sparsity = options.TargetL0 > 0 ? root["sparsity"].Double : options.Sparsity,
+            Sparsity = SuiteResult.Real(root, "sparsity") ?? options.Sparsity,
             Steps = root["steps"].Long(0, long.MaxValue),
             Rows = validation is RunField some ? some["rows"].Long(0, long.MaxValue) : 0,
             L0 = validation is RunField l0 ? SuiteResult.Real(l0, "l0") : null,
@@ -305,6 +308,8 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
             Path = $"items/{item.Name}/{root["export"].Items.First().Text}",
         };
     }
+
+    private string Journal(SuiteItem item) => Path.Combine(folder.Item(item), "evaluation.journal");
 
     /// <summary>Measures SAEs of one site, which share the passes that do not depend on the SAE; null without a model.</summary>
     private SuiteFidelity[]? Measure(SuiteItem[] items, Action<string> say, CancellationToken cancellationToken)
@@ -321,12 +326,10 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
                 foreach (SuiteItem item in items)
                     targets.Add(new SaeTarget(item.Name, JumpReluSae.Open(model.Device, Path.Combine(folder.Item(item),
                         TrainingRun.SaeLensName)), item.Site, item.SiteOut ?? item.Site));
-                // A journal belongs to these SAEs: after a kill between two results fewer of them are left to measure.
-                string group = CanonicalJson.Hash(Encoding.UTF8.GetBytes(string.Concat(items.Select(i => i.Id))));
-                string journal = Path.Combine(folder.Item(items[0]), $"evaluation.defaults.{group[..12]}.journal");
                 var evaluation = new SaeEvaluation(model, targets, _tokens, new EvaluationOptions
                 {
-                    ResumePath = journal,
+                    // Of these SAEs: after a kill between two results fewer of them are left to measure, and it begins anew.
+                    ResumePath = Journal(items[0]),
                     OwnsResumeFile = true,
                     Splices = SpliceRun.OfDefaults,
                 });
@@ -361,7 +364,7 @@ internal sealed class SuiteWorker(SuiteFolder folder, SuitePlan plan, RunFolder 
     {
         try
         {
-            Directory.CreateDirectory(folder.Item(item));
+            OutputPlace.CreateFolder(folder.Item(item));
             using AtomicFile file = AtomicFile.Create(folder.Failure(item));
             file.Stream.Write(CanonicalJson.Write(new System.Text.Json.Nodes.JsonObject { ["id"] = item.Id, ["error"] = error }));
             file.Commit();

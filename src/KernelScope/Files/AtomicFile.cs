@@ -181,7 +181,7 @@ internal sealed class AtomicFile : IDisposable
             }
             catch (Exception e) when (IsFailure(e))
             {
-                throw Failed(target, e);
+                throw Failed(target, AtomicFile.Named(e, inner.Name, target));
             }
         }
 
@@ -193,7 +193,7 @@ internal sealed class AtomicFile : IDisposable
             }
             catch (Exception e) when (IsFailure(e))
             {
-                throw Failed(target, e);
+                throw Failed(target, AtomicFile.Named(e, inner.Name, target));
             }
         }
     }
