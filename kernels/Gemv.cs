@@ -76,6 +76,7 @@ public struct RowStarts
 /// A sum goes over a thread's pieces in order, then over the tree of the lanes, then over the warps in order, whatever the number of rows: a row
 /// gives the same bits alone and among others. In the tree each lane passes on the half of its sums that its partner goes on with
 /// (<see cref="LaneSum"/>): 5 shuffles for one row and 16 for eight, not 10 and 80.
+/// From sm_90 on a group with weights of two bytes asks for the first of them before it waits for the launch before (<see cref="WaitForGrid"/>).
 /// <see cref="EightRowsHalf"/> makes eight outputs of eight rows, the weights of two bytes, each sum as in <see cref="Half"/>: with two outputs a group asks the L1 cache for eight times as much x as
 /// weights, and that, not the weights, would take the time of a step of eight sequences. It loads eight pieces of weights before the first use, 4 KiB a warp; 210 to 218 registers on sm_90, two groups a multiprocessor.
 /// The results of a group are one or two values in each row: a store touches a sector for every row.
@@ -131,8 +132,7 @@ public static class Gemv
         int first = Grid.IdxX * TileColumns;
         int second = first + 1 < outputs ? first + 1 : first;
         RowSums a = default, b = default;
-        HalfDots<TWeight, TRows>(x, weight, (long)first * columns, (long)second * columns, Group.IdxX, GroupSize, rows, columns, xStride,
-            ref a, ref b);
+        HalfDots<TWeight, TRows>(x, weight, (long)first * columns, (long)second * columns, rows, columns, xStride, ref a, ref b);
         WriteSums<TRows>(a, b, shared, destination, first, rows, outputs, stride, cap);
     }
 
@@ -182,8 +182,7 @@ public static class Gemv
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(SharedSums);
         int r = Grid.IdxX;
         RowSums gate = default, up = default;
-        HalfDots<TWeight, TRows>(x, weight, (long)r * columns, ((long)outputs + r) * columns, Group.IdxX, GroupSize, rows, columns, xStride,
-            ref gate, ref up);
+        HalfDots<TWeight, TRows>(x, weight, (long)r * columns, ((long)outputs + r) * columns, rows, columns, xStride, ref gate, ref up);
         WriteGated<TRows>(gate, up, shared, destination, r, rows, stride);
     }
 
@@ -215,6 +214,31 @@ public static class Gemv
         FloatDots<TRows>(x, weight, (long)r * columns, ((long)outputs + r) * columns, Group.IdxX, GroupSize, rows, columns, xStride,
             ref gate, ref up);
         WriteGated<TRows>(gate, up, shared, destination, r, rows, stride);
+    }
+
+    /// <summary>
+    /// Asks for the first 4 KiB of a group's two rows of two-byte weights, which begin at values <paramref name="first"/> and <paramref name="second"/>, then waits for the launch before this
+    /// one: no kernel writes weights, so they may come while that one ends.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void WaitForGrid(ArrayView<Words4> weight, long first, long second, int columns)
+    {
+        // A thread asks for 64 bytes, or again for the last piece of a shorter row.
+        int piece = Math.Min((Group.IdxX & 63) * 4, (columns / 8) - 1);
+        Ptx.Prefetch(ref weight.SubView(((Group.IdxX < 64 ? first : second) / 8) + piece).Cast<uint>()[0]);
+        Ptx.WaitForGrid();
+    }
+
+    /// <summary><see cref="WaitForGrid"/>, then the dot products of a group.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void HalfDots<TWeight, TRows>(
+        ArrayView<Float4> x, ArrayView<Words4> weight, long first, long second, int rows, int columns, int xStride, ref RowSums a,
+        ref RowSums b)
+        where TWeight : unmanaged, IHalfWeight<TWeight>
+        where TRows : struct, IRowCount
+    {
+        WaitForGrid(weight, first, second, columns);
+        HalfDots<TWeight, TRows>(x, weight, first, second, Group.IdxX, GroupSize, rows, columns, xStride, ref a, ref b);
     }
 
     /// <summary>
@@ -323,7 +347,7 @@ public static class Gemv
         sh = Dot(v, h, sh);
     }
 
-    /// <summary>As <see cref="HalfDots"/> for float32 weights.</summary>
+    /// <summary>As the dot products of weights of two bytes, for float32 weights.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void FloatDots<TRows>(
         ArrayView<Float4> x, ArrayView<Float4> weight, long first, long second, int i, int step, int rows, int columns, int xStride,

@@ -39,8 +39,7 @@ public static class GemvNorm
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Gemv.SharedSums);
         int first = Grid.IdxX * Gemv.TileColumns;
         RowSums a = default, b = default;
-        Gemv.HalfDots<TWeight, Rows1>(x, weight, (long)first * columns, ((long)first + 1) * columns, Group.IdxX,
-            Gemv.GroupSize, 1, columns, 0, ref a, ref b);
+        Gemv.HalfDots<TWeight, Rows1>(x, weight, (long)first * columns, ((long)first + 1) * columns, 1, columns, 0, ref a, ref b);
         PublishThenNorm(a, b, shared, first, branch, postGain, nextGain, resid, normed, tickets, epsilon, outputs);
     }
 

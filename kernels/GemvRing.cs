@@ -142,6 +142,8 @@ public static class GemvRing
         Copy(weight, own, ref source, 2);
         Copy(weight, own, ref source, 3);
         Copy(weight, own, ref source, 4);
+        // No kernel writes weights: they may come while the launch before this one ends.
+        Ptx.WaitForGrid();
         for (int i = thread; i < source.Pieces; i += Gemv.GroupSize)
         {
             RowOctets v = Load(x, 2 * i, last, quads);

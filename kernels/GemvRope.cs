@@ -37,7 +37,9 @@ public static class GemvRope
         where TKv : unmanaged, IKvValue<TKv>
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Gemv.SharedSums);
-        RopePair pair = Rope.PairAt(Grid.IdxX, headDim, position, cosSin);
+        RopePair pair = Rope.PairAt(Grid.IdxX, headDim);
+        Gemv.WaitForGrid(weight, (long)pair.At * columns, ((long)pair.At + pair.Half) * columns, columns);
+        Rope.ReadAngle(ref pair, headDim, position, cosSin);
         RowSums a = default, b = default;
         Gemv.HalfDots<TWeight, Rows1>(x, weight, (long)pair.At * columns, ((long)pair.At + pair.Half) * columns, Group.IdxX,
             Gemv.GroupSize, 1, columns, 0, ref a, ref b);
@@ -61,7 +63,8 @@ public static class GemvRope
         where TKv : unmanaged, IKvValue<TKv>
     {
         ArrayView<float> shared = SharedMemory.Allocate1D<float>(Gemv.SharedSums);
-        RopePair pair = Rope.PairAt(Grid.IdxX, headDim, position, cosSin);
+        RopePair pair = Rope.PairAt(Grid.IdxX, headDim);
+        Rope.ReadAngle(ref pair, headDim, position, cosSin);
         RowSums a = default, b = default;
         Gemv.FloatDots<Rows1>(x, weight, (long)pair.At * columns, ((long)pair.At + pair.Half) * columns, Group.IdxX,
             Gemv.GroupSize, 1, columns, 0, ref a, ref b);

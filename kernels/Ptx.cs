@@ -168,6 +168,24 @@ public static class Ptx
     }
 
     /// <summary>
+    /// Asks for what lies there in global memory; nothing waits for it. Only where launches overlap (<see cref="WaitForGrid"/>): <c>prefetch.global.L2</c> as a comment, which the CUDA device makes an
+    /// instruction when it loads the text for sm_90 and newer.
+    /// </summary>
+    [IntrinsicImplementation]
+    public static void Prefetch(ref uint global)
+    {
+    }
+
+    /// <summary>
+    /// Waits until the launch before this one has ended, all that it wrote can be read, and lets the next one start. Before it a kernel reads only what no kernel ever writes, and writes nothing. In
+    /// a kernel that does not call it PtxCompiler makes it the first instruction. <c>griddepcontrol.wait</c> and <c>griddepcontrol.launch_dependents</c>, as comments like <see cref="Prefetch"/>.
+    /// </summary>
+    [IntrinsicImplementation]
+    public static void WaitForGrid()
+    {
+    }
+
+    /// <summary>
     /// Four 8×8 matrices of 16-bit values from shared memory. Lane l gives the address of row l mod 8 of matrix l / 8 (16 bytes, 16-byte aligned);
     /// word m of the result is the pair (row l/4, columns 2·(l mod 4) and the next) of matrix m. <c>ldmatrix.sync.aligned.m8n8.x4.shared.b16</c>.
     /// </summary>

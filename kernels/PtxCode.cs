@@ -11,6 +11,9 @@ namespace KernelScope.Kernels;
 /// <summary>The instruction that each method of <see cref="Ptx"/> becomes.</summary>
 public static class PtxCode
 {
+    /// <summary>What begins a line that is an instruction from sm_90 on, and a comment before.</summary>
+    public const string Overlap = "// sm_90: ";
+
     /// <summary>Teaches a context's PTX back end the methods of <see cref="Ptx"/>; every context that compiles these kernels to PTX needs it.</summary>
     public static void Register(Context.Builder builder)
     {
@@ -128,6 +131,18 @@ public static class PtxCode
 
     private static void WaitForAllCopies(PTXBackend backend, PTXCodeGenerator code, Value value) =>
         code.Command("cp.async.wait_group 0", null);
+
+    private static void Prefetch(PTXBackend backend, PTXCodeGenerator code, Value value)
+    {
+        using var command = code.BeginCommand(Overlap + "prefetch.global.L2", null);
+        command.AppendArgumentValue(code.LoadHardware(value[0]));
+    }
+
+    private static void WaitForGrid(PTXBackend backend, PTXCodeGenerator code, Value value)
+    {
+        code.Command(Overlap + "griddepcontrol.wait", null);
+        code.Command(Overlap + "griddepcontrol.launch_dependents", null);
+    }
 
     private static void LoadMatrices(PTXBackend backend, PTXCodeGenerator code, Value value) =>
         Matrices(code, value, "ldmatrix.sync.aligned.m8n8.x4.shared.b16");

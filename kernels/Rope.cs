@@ -200,19 +200,24 @@ public static class Rope
         }
     }
 
-    /// <summary>Pair <paramref name="number"/> of a row. Only thread 0 of a group, which turns it, reads the angle.</summary>
+    /// <summary>Pair <paramref name="number"/> of a row, without its angle.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal static RopePair PairAt(int number, int headDim, ArrayView<int> position, ArrayView<float> cosSin)
+    internal static RopePair PairAt(int number, int headDim)
     {
         int half = headDim / 2, head = number / half, i = number % half;
-        var pair = new RopePair { At = Ptx.Once((head * headDim) + i), Half = half, Head = head, Index = i };
+        return new RopePair { At = Ptx.Once((head * headDim) + i), Half = half, Head = head, Index = i };
+    }
+
+    /// <summary>Adds the angle. Only thread 0 of a group, which turns the pair, reads it.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void ReadAngle(ref RopePair pair, int headDim, ArrayView<int> position, ArrayView<float> cosSin)
+    {
         if (Group.IdxX != 0)
-            return pair;
+            return;
         pair.Position = position[0];
-        long at = ((long)pair.Position * headDim) + i;
+        long at = ((long)pair.Position * headDim) + pair.Index;
         pair.Cos = cosSin[at];
-        pair.Sin = cosSin[at + half];
-        return pair;
+        pair.Sin = cosSin[at + pair.Half];
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -54,6 +54,10 @@ public sealed partial class CudaDevice : Device
             _scratch = new Scratch(this, Context);
             _queue = new LaunchQueue(Context, Options);
             _tickets = Tickets(Context);
+            Context.Overlaps = Options.Overlap && !Options.Sync && Description.ComputeCapability >= OverlapText.Capability
+                && Driver.Version >= OverlapText.Cuda;
+            if (Context.Overlaps)
+                CheckOverlap();
         }
         catch
         {

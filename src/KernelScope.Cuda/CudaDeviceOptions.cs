@@ -22,6 +22,12 @@ public sealed record CudaDeviceOptions
     public bool Sync { get; init; } = Environment.GetEnvironmentVariable("KERNELSCOPE_CUDA_SYNC") == "1";
 
     /// <summary>
+    /// Whether kernels start while the one before them ends, where the device (compute capability 9.0) and the driver (CUDA 11.8) can: programmatic dependent launch. Results do not depend on it.
+    /// <c>KERNELSCOPE_CUDA_OVERLAP=0</c> in the environment switches it off.
+    /// </summary>
+    public bool Overlap { get; init; } = Environment.GetEnvironmentVariable("KERNELSCOPE_CUDA_OVERLAP") != "0";
+
+    /// <summary>
     /// Told, in a sentence, what a user may want to know although work goes on: that this driver makes no graphs, say. Any thread may call
     /// it.
     /// </summary>

@@ -57,6 +57,7 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     private static readonly ConcurrentDictionary<string, PtxModule> Parsed = new(StringComparer.Ordinal);
 
     private readonly EmulatedDriverOptions _options;
+    private readonly LaunchOptions _programmaticLaunch;
     private readonly EmulatedGpu _gpu;
     private readonly Dictionary<nint, object> _handles = [];
     private readonly HashSet<nint> _pinned = [];
@@ -73,6 +74,7 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     public EmulatedDriver(EmulatedDriverOptions? options = null)
     {
         _options = options ?? new EmulatedDriverOptions();
+        _programmaticLaunch = _options.Launch with { Programmatic = true };
         _gpu = new EmulatedGpu(_options.Gpu);
     }
 
@@ -368,7 +370,7 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
             return CudaResult.InvalidHandle;
         foreach (RecordedLaunch launch in launches)
         {
-            CudaResult result = Run(launch.Kernel, launch.Shape, launch.Parameters);
+            CudaResult result = Run(launch.Kernel, launch.Shape, launch.Parameters, launch.Programmatic);
             if (result != CudaResult.Success)
                 return result;
         }
@@ -418,17 +420,26 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     public CudaResult EventSynchronize(nint value) => Unsafe();
 
     /// <inheritdoc/>
-    public CudaResult LaunchKernel(nint function, LaunchShape shape, nint stream, ReadOnlySpan<byte> parameters, ReadOnlySpan<int> offsets)
+    public CudaResult LaunchKernel(nint function, LaunchShape shape, nint stream, ReadOnlySpan<byte> parameters,
+        ReadOnlySpan<int> offsets) => Launch(function, shape, parameters, programmatic: false);
+
+    /// <inheritdoc/>
+    /// <remarks>CUDA 11.8 brought the call, and compute capability 9.0 the attribute.</remarks>
+    public CudaResult LaunchKernelEx(nint function, LaunchShape shape, nint stream, ReadOnlySpan<byte> parameters,
+        ReadOnlySpan<int> offsets) => _options.DriverVersion < 11_080 ? CudaResult.NotSupported
+        : _options.Gpu.ComputeCapability < 90 ? CudaResult.InvalidValue : Launch(function, shape, parameters, programmatic: true);
+
+    private CudaResult Launch(nint function, LaunchShape shape, ReadOnlySpan<byte> parameters, bool programmatic)
     {
         if (Call() is var result and not CudaResult.Success)
             return result;
         if (!Get(function, out PtxKernel? kernel))
             return CudaResult.InvalidHandle;
         if (_capture is null)
-            return Run(kernel, shape, parameters);
+            return Run(kernel, shape, parameters, programmatic);
         if (_captureSpoiled)
             return CudaResult.StreamCaptureInvalidated;
-        _capture.Add(new RecordedLaunch(kernel, shape, parameters.ToArray()));
+        _capture.Add(new RecordedLaunch(kernel, shape, parameters.ToArray(), programmatic));
         return CudaResult.Success;
     }
 
@@ -451,7 +462,7 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
         _ => CudaResult.LaunchFailed,
     };
 
-    private CudaResult Run(PtxKernel kernel, LaunchShape shape, ReadOnlySpan<byte> parameters)
+    private CudaResult Run(PtxKernel kernel, LaunchShape shape, ReadOnlySpan<byte> parameters, bool programmatic)
     {
         // Behind a fault nothing runs any more.
         if (_fault != CudaResult.Success)
@@ -459,7 +470,7 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
         try
         {
             LaunchResult result = _gpu.Launch(kernel, new Dim3(shape.GridX, shape.GridY, shape.GridZ), new Dim3(shape.Block), 0,
-                parameters, _options.Launch);
+                parameters, programmatic ? _programmaticLaunch : _options.Launch);
             _options.Launched?.Invoke(kernel, result);
             return CudaResult.Success;
         }
@@ -546,5 +557,5 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
         public long Timestamp { get; set; }
     }
 
-    private sealed record RecordedLaunch(PtxKernel Kernel, LaunchShape Shape, byte[] Parameters);
+    private sealed record RecordedLaunch(PtxKernel Kernel, LaunchShape Shape, byte[] Parameters, bool Programmatic);
 }

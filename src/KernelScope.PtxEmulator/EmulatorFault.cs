@@ -32,6 +32,11 @@ public enum FaultKind
     /// <summary>Shared bytes touched while a <c>cp.async</c> to them has not been waited for.</summary>
     MissingAsyncWait,
 
+    /// <summary>
+    /// In a launch that overlaps with the one before, a thread that has not executed <c>griddepcontrol.wait</c> writes memory, reads a buffer that kernels write, or ends.
+    /// </summary>
+    MissingGridWait,
+
     /// <summary>A warp-wide instruction executed without all lanes that its mask names, or reading a lane that does not take part.</summary>
     InactiveLane,
 

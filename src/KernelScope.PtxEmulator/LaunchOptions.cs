@@ -50,6 +50,12 @@ public sealed record LaunchOptions
     /// </summary>
     public int MaxDynamicSharedBytes { get; init; } = 48 * 1024;
 
+    /// <summary>
+    /// Programmatic stream serialization: the launch may begin before those before it have ended. It runs behind them here, and whatever it does before <c>griddepcontrol.wait</c> that could show
+    /// the difference is <see cref="FaultKind.MissingGridWait"/>.
+    /// </summary>
+    public bool Programmatic { get; init; }
+
     /// <summary>How <c>mma</c> sums.</summary>
     public MatrixModel MatrixModel { get; init; }
 }

@@ -1,3 +1,4 @@
+using KernelScope.PtxEmulator.Execution;
 using KernelScope.PtxEmulator.Syntax;
 using KernelScope.PtxEmulator.Translation;
 
@@ -13,8 +14,10 @@ public sealed class PtxModule
         Name = name;
         _parsed = parsed;
         var functions = parsed.Functions.ToDictionary(f => f.Name);
+        bool isFor90 = LaunchContract.TargetNumber(Target) >= 90
+            && System.Version.TryParse(Version, out System.Version? version) && version >= new System.Version(7, 8);
         Kernels = [.. parsed.Functions.Where(f => f.IsEntry && f.HasBody)
-            .Select(f => new PtxKernel(this, f, Lowering.Translate(name, functions, f)))];
+            .Select(f => new PtxKernel(this, f, Lowering.Translate(name, functions, f, isFor90)))];
     }
 
     /// <summary>Name given to <see cref="Parse"/>, for messages.</summary>

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.RegularExpressions;
+using KernelScope.Cuda.Ptx;
 
 namespace KernelScope.PtxCompiler;
 
@@ -31,11 +32,14 @@ public sealed partial class Assembly(string ptxas, string? nvdisasm)
     /// <exception cref="InvalidOperationException">The assembler refuses it, or warns.</exception>
     public IReadOnlyDictionary<string, AssembledKernel> Assemble(string file, int architecture, bool loops)
     {
-        string cubin = Path.GetTempFileName();
+        string cubin = Path.GetTempFileName(), text = Path.GetTempFileName();
         try
         {
             string target = string.Create(CultureInfo.InvariantCulture, $"sm_{architecture}");
-            (int code, _, string report) = Run(ptxas, "-v", $"-arch={target}", file, "-o", cubin);
+            // What the device would load.
+            string ptx = File.ReadAllText(file);
+            File.WriteAllText(text, architecture >= OverlapText.Capability ? OverlapText.Enable(ptx) : ptx);
+            (int code, _, string report) = Run(ptxas, "-v", $"-arch={target}", text, "-o", cubin);
             if (code != 0 || report.Contains("warning", StringComparison.OrdinalIgnoreCase))
                 throw new InvalidOperationException($"{Path.GetFileName(file)} for {target}: {report.Trim()}");
             IReadOnlyDictionary<string, int?> loads = nvdisasm is null || !loops ? new Dictionary<string, int?>()
@@ -45,6 +49,7 @@ public sealed partial class Assembly(string ptxas, string? nvdisasm)
         finally
         {
             File.Delete(cubin);
+            File.Delete(text);
         }
     }
 

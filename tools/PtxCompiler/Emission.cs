@@ -35,6 +35,7 @@ public sealed class Emission
             foreach (GpuTarget target in TargetsOf(kernel))
             {
                 string text = PtxText.WithMinBlocks(PtxText.Normalize(compiler.Compile(kernel, target), kernel.Name), kernel.MinBlocks);
+                text = PtxText.WithGridWait(text);
                 problems.AddRange(PtxRules.Violations(text, target).Select(v => $"{kernel.Name} ({Name(target)}): {v}"));
                 texts.Add((kernel, target), text);
             }

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
+using KernelScope.Cuda.Ptx;
 
 namespace KernelScope.PtxCompiler;
 
@@ -37,6 +38,16 @@ public static partial class PtxText
     public static string WithMinBlocks(string entry, int blocks) =>
         blocks == 0 ? entry : ThreadLimit().Replace(entry, match =>
             string.Create(CultureInfo.InvariantCulture, $"{match.Value}\n.minnctapersm {blocks}"), 1);
+
+    /// <summary>The kernel; if it does not say where it waits for the launch before, that is its first instruction.</summary>
+    public static string WithGridWait(string entry)
+    {
+        if (entry.Contains("griddepcontrol", StringComparison.Ordinal))
+            return entry;
+        int first = entry.IndexOf('\n', entry.LastIndexOf("\n\t.reg ", StringComparison.Ordinal) + 1);
+        const string Line = "\n\t" + OverlapText.Prefix;
+        return entry.Insert(first, $"{Line}griddepcontrol.wait;{Line}griddepcontrol.launch_dependents;");
+    }
 
     /// <summary>The parameters of a normalised kernel, with the driver's offsets: each at a multiple of its alignment.</summary>
     public static IReadOnlyList<PtxParameter> Parameters(string entry)

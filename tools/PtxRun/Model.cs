@@ -12,11 +12,18 @@ namespace KernelScope.PtxRun;
 /// bytes a lane under way holds 512·n, so that a kernel gets
 /// min(1, warps·512·n / B) of the rate, times x/⌈x⌉ where its blocks fill x waves. A launch in a graph costs about 1 µs, and a kernel of
 /// one block its serial latencies.
+/// From sm_90 on launches overlap (NVIDIA, CUDA Programming Guide, "Programmatic Dependent Launch and Synchronization": the launch and what a kernel does before its wait run beside the end of the kernel
+/// before). What then remains between two kernels is assumed to be one access to the cache that all multiprocessors share, by which the waiting groups learn that they may go on. A product's groups that
+/// have room beside the kernel before ask for the first 8 KiB of their weights (<c>Gemv.WaitForGrid</c>); as much of it counts as the memory can deliver while that kernel leaves it idle,
+/// and is then read from the L2 cache, no faster than that gives. Idle: all but its bytes of attention, the nine waits behind <c>o</c> and <c>down</c>; nothing of any other product.
 /// </remarks>
 internal sealed class Model
 {
     /// <summary>Assumed: of a load from memory, from a cache that all multiprocessors share, and of a launch within a graph.</summary>
     private const double MemoryLatency = 0.7e-6, CacheLatency = 0.3e-6, LaunchTime = 1e-6;
+
+    /// <summary>The waits of <see cref="WithNorm"/>.</summary>
+    private const double NormTime = 9 * CacheLatency;
 
     /// <summary>Of a datasheet's bandwidth, what a copy gets; assumed, as 4.3 of an H200's 4.8 TB/s.</summary>
     private const double CopyShare = 0.9;
@@ -45,16 +52,22 @@ internal sealed class Model
     private readonly (string Name, double Bandwidth, int Multiprocessors, string Architecture, double Clock, int FirstCache) _gpu;
 
     private readonly int _cacheBytes;
+    private readonly bool _overlaps;
 
-    private Model(JsonElement kernels, JsonElement manifest, (string, double, int, string, double, int) gpu, int cacheBytes)
+    private Model(JsonElement kernels, JsonElement manifest, (string, double, int, string Architecture, double, int) gpu, int cacheBytes,
+        bool overlaps = true)
     {
         _cacheBytes = cacheBytes;
+        _overlaps = overlaps && gpu.Architecture == "sm_90";
         _kernels = kernels;
         _manifest = manifest;
         _gpu = gpu;
     }
 
     private double Rate => CopyShare * _gpu.Bandwidth;
+
+    /// <summary>Between the end of a kernel and the start of the next.</summary>
+    private double Gap => _overlaps ? CacheLatency : LaunchTime;
 
     /// <summary>Prints the table.</summary>
     /// <param name="folder">With <c>resources.json</c> and <c>manifest.json</c>.</param>
@@ -80,7 +93,7 @@ internal sealed class Model
     private void Print(int position, int sequences, bool details)
     {
         List<Row> rows = sequences == 1 ? Rows(position) : RowsOf(position, sequences);
-        double bytes = rows.Sum(r => r.Times * r.Bytes), seconds = rows.Sum(r => r.Times * (r.Seconds + LaunchTime));
+        double bytes = rows.Sum(r => r.Times * r.Bytes), seconds = Seconds(rows);
         if (details)
         {
             Console.WriteLine($"{"kernel",-34}{"times",6}{"MB",9}{"at the rate",13}{"estimate",10}{"share",7}  bound by");
@@ -97,9 +110,17 @@ internal sealed class Model
             $"{_gpu.Name}: {rows.Sum(r => r.Times)} launches, {seconds * 1e3:0.00} ms a token, ") +
             string.Create(CultureInfo.InvariantCulture, $"{1 / seconds:0} tokens/s, {bytes / Rate / seconds:0.00} of the ") +
             string.Create(CultureInfo.InvariantCulture, $"copy rate of {Rate / 1e12:0.00} TB/s (assumed)."));
+        if (_overlaps)
+        {
+            var plain = new Model(_kernels, _manifest, _gpu, _cacheBytes, overlaps: false);
+            double longer = plain.Seconds(sequences == 1 ? plain.Rows(position) : plain.RowsOf(position, sequences));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"  With launches that do not overlap {longer * 1e3:0.00} ms, {bytes / Rate / longer:0.00} of the copy rate."));
+        }
+
         if (sequences > 1)
         {
-            double one = Rows(position).Sum(r => r.Times * (r.Seconds + LaunchTime));
+            double one = Seconds(Rows(position));
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
                 $"  A token of each of {sequences} sequences: {sequences / seconds:0} tokens/s together, ") +
                 string.Create(CultureInfo.InvariantCulture, $"{sequences * one / seconds:0.0} times those of one."));
@@ -110,19 +131,24 @@ internal sealed class Model
         }
     }
 
+    /// <summary>Of a step; its first launch begins when there is nothing to overlap with.</summary>
+    private double Seconds(List<Row> rows) => rows.Sum(r => r.Times * (r.Seconds + Gap)) + LaunchTime - Gap;
+
     private List<Row> Rows(int position)
     {
         const int Query = Heads * HeadDim, KeyValue = KvHeads * HeadDim;
         int sliding = Layers / 2;
+        Row global = Attend("attention, global", Layers - sliding, position + 1, 8192),
+            window = Attend("attention, sliding", sliding, Math.Min(position + 1, Window), Window);
         List<Row> rows =
         [
             Serial("embed", 1, 2 * Width, 1),
             Gemv("q, k, v, RoPE, store", _cacheBytes == 2 ? "gemv_rope_bf16_bf16" : "gemv_rope_bf16", Layers,
-                Query + (2 * KeyValue), Width),
-            Attend("attention, global", Layers - sliding, position + 1, 8192),
-            Attend("attention, sliding", sliding, Math.Min(position + 1, Window), Window),
-            WithNorm(Gemv("o, add, norm, norm", "gemv_norm_bf16", Layers, Width, Query)),
-            Gemv("gate and up", "gated_gemv_bf16_1row", Layers, 2 * Hidden, Width),
+                Query + (2 * KeyValue), Width, NormTime),
+            global,
+            window,
+            WithNorm(Gemv("o, add, norm, norm", "gemv_norm_bf16", Layers, Width, Query, Math.Min(Idle(global), Idle(window)))),
+            Gemv("gate and up", "gated_gemv_bf16_1row", Layers, 2 * Hidden, Width, NormTime),
             WithNorm(Gemv("down, add, norm, norm", "gemv_norm_bf16", Layers, Width, Hidden)),
             Serial("first norm", 1, 8 * Width, 1),
             Serial("copy of the final norm", 1, 8 * Width, 1),
@@ -203,26 +229,39 @@ internal sealed class Model
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
             $"SAE encode 16k f32, one row: {encode.Seconds * 1e6:0.0} µs, {encode.Bytes / Rate / encode.Seconds:0.00} of the copy rate ") +
             string.Create(CultureInfo.InvariantCulture, $"({encode.Bound}); its three launches for the lists ") +
-            string.Create(CultureInfo.InvariantCulture, $"{3 * ((CacheLatency * 2) + LaunchTime + MemoryLatency) * 1e6:0} µs; ") +
+            string.Create(CultureInfo.InvariantCulture, $"{3 * ((CacheLatency * 2) + Gap + MemoryLatency) * 1e6:0} µs; ") +
             string.Create(CultureInfo.InvariantCulture, $"decode of {Active} features: {decode * 1e6:0.0} µs."));
     }
 
     /// <summary>The first four loads of the main loop are weights (<c>kernels/Gemv.cs</c>); those behind are x, from a cache.</summary>
-    private Row Gemv(string name, string kernel, int times, int outputs, int inputs)
+    /// <param name="name">What it does.</param>
+    /// <param name="kernel">Which kernel.</param>
+    /// <param name="times">Launches a token.</param>
+    /// <param name="outputs">Outputs; a gate and its up are two.</param>
+    /// <param name="inputs">Inputs.</param>
+    /// <param name="idle">How long the kernel before leaves the memory idle, with room for groups of this one.</param>
+    private Row Gemv(string name, string kernel, int times, int outputs, int inputs, double idle = 0)
     {
         (int resident, int threads, int loads, int tile) = Of(kernel);
         double bytes = 2.0 * outputs * inputs, blocks = Math.Ceiling((double)outputs / tile / (kernel.StartsWith("gated",
             StringComparison.Ordinal) ? 2 : 1));
-        return Streaming(name, times, bytes, blocks, resident, threads, kernel.StartsWith("gemv_norm", StringComparison.Ordinal) ? 4
+        Row row = Streaming(name, times, bytes, blocks, resident, threads, kernel.StartsWith("gemv_norm", StringComparison.Ordinal) ? 4
             : Math.Min(loads, 4));
+        if (!_overlaps || idle <= 0)
+            return row;
+        double asked = Math.Min(blocks, _gpu.Multiprocessors * resident) * 2 * Math.Min(4096, 2 * inputs),
+            left = 1 - (Math.Min(asked, idle * Rate) / bytes);
+        return row with { Seconds = ((row.Seconds - MemoryLatency) * Math.Max(left, Rate / SecondCacheRate)) + CacheLatency };
     }
+
+    private double Idle(Row row) => row.Seconds - (row.Bytes / Rate);
 
     /// <summary>
     /// What the last group does behind a product: it takes its ticket, reads the branch twice and what it has made of resid once, a row of 2,304 in two rounds each, and waits
     /// for two sums.
     /// </summary>
     private static Row WithNorm(Row product) =>
-        product with { Bytes = product.Bytes + (28 * Width), Seconds = product.Seconds + (9 * CacheLatency) };
+        product with { Bytes = product.Bytes + (28 * Width), Seconds = product.Seconds + NormTime };
 
     /// <summary>The parts of all splits, and behind them, in the group that is done last, the merge.</summary>
     private Row Attend(string name, int times, int keys, int capacity)

@@ -99,6 +99,11 @@ internal sealed class CudaContext : IDisposable
     /// <summary>What was launched since the last wait.</summary>
     public LaunchLog Launches { get; } = new();
 
+    /// <summary>
+    /// Whether launches of a batch start while the one before them ends. Kernels that are loaded meanwhile have the instructions for it, and behave in other launches as without.
+    /// </summary>
+    public bool Overlaps { get; set; }
+
     /// <summary>How often the stream was waited for: what was in it before the last time is done.</summary>
     public long Waits { get; private set; }
 

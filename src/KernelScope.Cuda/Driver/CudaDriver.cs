@@ -205,6 +205,34 @@ internal sealed unsafe class CudaDriver : ICudaDriver
         }
     }
 
+    /// <inheritdoc/>
+    public CudaResult LaunchKernelEx(nint function, LaunchShape shape, nint stream, ReadOnlySpan<byte> parameters,
+        ReadOnlySpan<int> offsets)
+    {
+        if (!HasLaunchKernelEx)
+            return CudaResult.NotSupported;
+        void** pointers = stackalloc void*[offsets.Length];
+        var attribute = new LaunchAttribute { Id = LaunchAttribute.ProgrammaticStreamSerialization, Value = 1 };
+        var config = new LaunchConfig
+        {
+            GridX = (uint)shape.GridX,
+            GridY = (uint)shape.GridY,
+            GridZ = (uint)shape.GridZ,
+            BlockX = (uint)shape.Block,
+            BlockY = 1,
+            BlockZ = 1,
+            Stream = stream,
+            Attributes = &attribute,
+            AttributeCount = 1,
+        };
+        fixed (byte* block = parameters)
+        {
+            for (int i = 0; i < offsets.Length; i++)
+                pointers[i] = block + offsets[i];
+            return cuLaunchKernelEx(&config, function, pointers, null);
+        }
+    }
+
     /// <summary>Nothing: the library stays loaded.</summary>
     public void Dispose()
     {

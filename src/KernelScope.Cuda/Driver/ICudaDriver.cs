@@ -192,4 +192,9 @@ internal interface ICudaDriver : IDisposable
     /// <param name="parameters">The parameter block.</param>
     /// <param name="offsets">Where each parameter begins in it.</param>
     CudaResult LaunchKernel(nint function, LaunchShape shape, nint stream, ReadOnlySpan<byte> parameters, ReadOnlySpan<int> offsets);
+
+    /// <summary>
+    /// cuLaunchKernelEx with programmatic stream serialization: the kernel may start before the one before it in the stream has ended, and waits for it itself. The rest as <see cref="LaunchKernel"/>.
+    /// </summary>
+    CudaResult LaunchKernelEx(nint function, LaunchShape shape, nint stream, ReadOnlySpan<byte> parameters, ReadOnlySpan<int> offsets);
 }

@@ -3,6 +3,34 @@ using System.Runtime.InteropServices;
 
 namespace KernelScope.Cuda.Driver;
 
+/// <summary>CUlaunchAttribute of cuda.h: a number, padding, and a union of 64 bytes, of which this is the first member.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 72)]
+internal struct LaunchAttribute
+{
+    /// <summary>CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION.</summary>
+    public const int ProgrammaticStreamSerialization = 6;
+
+    /// <summary>Which attribute.</summary>
+    [FieldOffset(0)]
+    public int Id;
+
+    /// <summary>programmaticStreamSerializationAllowed.</summary>
+    [FieldOffset(8)]
+    public int Value;
+}
+
+/// <summary>CUlaunchConfig of cuda.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct LaunchConfig
+{
+#pragma warning disable CS1591 // The members of cuda.h.
+    public uint GridX, GridY, GridZ, BlockX, BlockY, BlockZ, SharedBytes;
+    public nint Stream;
+    public LaunchAttribute* Attributes;
+    public uint AttributeCount;
+#pragma warning restore CS1591
+}
+
 /// <summary>
 /// The entry points of the CUDA driver library; names with <c>_v2</c> are those that today's cuda.h defines the plain names as.
 /// </summary>
@@ -20,6 +48,10 @@ internal static unsafe partial class NativeMethods
 
     /// <summary>The file that was loaded.</summary>
     public static string FileName => Found.Value.File;
+
+    /// <summary>Whether the library has <see cref="cuLaunchKernelEx"/>, which came with CUDA 11.8.</summary>
+    public static bool HasLaunchKernelEx { get; } =
+        IsInstalled && NativeLibrary.TryGetExport(Found.Value.Handle, nameof(cuLaunchKernelEx), out _);
 
     [LibraryImport(Library)]
     public static partial CudaResult cuInit(uint flags);
@@ -140,6 +172,9 @@ internal static unsafe partial class NativeMethods
     public static partial CudaResult cuLaunchKernel(
         nint function, uint gridX, uint gridY, uint gridZ, uint blockX, uint blockY, uint blockZ, uint sharedBytes, nint stream,
         void** parameters, void** extra);
+
+    [LibraryImport(Library)]
+    public static partial CudaResult cuLaunchKernelEx(LaunchConfig* config, nint function, void** parameters, void** extra);
 
     private static nint Resolve(string name, Assembly assembly, DllImportSearchPath? path) => name == Library ? Found.Value.Handle : 0;
 }

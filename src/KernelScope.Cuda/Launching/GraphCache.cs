@@ -66,6 +66,14 @@ internal sealed class GraphCache(CudaContext context, Action<string>? warn) : ID
         }
         catch (CudaException e) when (!CudaResults.IsSticky(e.Result))
         {
+            if (context.Overlaps)
+            {
+                // Graphs gain more.
+                context.Overlaps = false;
+                warn?.Invoke($"Launches do not overlap on {context.Description.Name}, which makes no graph of them: {e.Message}");
+                return TryCapture(batch, entry);
+            }
+
             _off = true;
             warn?.Invoke($"CUDA graphs are switched off on {context.Description.Name}: {e.Message}");
             return false;

@@ -99,7 +99,8 @@ internal sealed partial class KernelTable(CudaContext context, PtxImage image) :
         report = new CompilerReport("", 0);
         if (_modules.TryGetValue(file, out nint module))
             return module;
-        CudaResult result = context.Driver.ModuleLoadData(image.Text(file), file, out module, out report);
+        ReadOnlySpan<byte> text = context.Overlaps ? OverlapText.Enable(image.Text(file)) : image.Text(file);
+        CudaResult result = context.Driver.ModuleLoadData(text, file, out module, out report);
         context.Check(result, nameof(ICudaDriver.ModuleLoadData), report.Log.Length == 0 ? $"kernels/ptx/{file}"
             : $"kernels/ptx/{file}; the compiler says: {report.Log}");
         _modules.Add(file, module);

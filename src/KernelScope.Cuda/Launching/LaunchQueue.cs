@@ -266,17 +266,21 @@ internal readonly ref struct LaunchBatch(ReadOnlySpan<Launch> launches, ReadOnly
     /// <param name="sync">Whether to wait after each, so that what one does wrong is its own error.</param>
     public void Issue(CudaContext context, LaunchLog? log, bool sync = false)
     {
-        foreach (Launch launch in Launches)
+        for (int n = 0; n < Launches.Length; n++)
         {
+            Launch launch = Launches[n];
             ReadOnlySpan<byte> block = Parameters.Slice(launch.Start, launch.Kernel.ParameterBytes);
-            CudaResult result = context.Driver.LaunchKernel(launch.Kernel.Function, launch.Shape, context.Stream, block,
-                launch.Kernel.Offsets);
+            // What comes before the first is a copy, perhaps, or a kernel of before: it begins when all that has ended.
+            bool overlaps = context.Overlaps && n > 0;
+            CudaResult result = overlaps
+                ? context.Driver.LaunchKernelEx(launch.Kernel.Function, launch.Shape, context.Stream, block, launch.Kernel.Offsets)
+                : context.Driver.LaunchKernel(launch.Kernel.Function, launch.Shape, context.Stream, block, launch.Kernel.Offsets);
             if (sync && result == CudaResult.Success)
                 result = context.Driver.StreamSynchronize(context.Stream);
             if (result != CudaResult.Success && sync)
                 throw context.LaunchFailed(result, launch);
             if (result != CudaResult.Success)
-                context.Check(result, nameof(ICudaDriver.LaunchKernel), launch.Describe());
+                context.Check(result, overlaps ? nameof(ICudaDriver.LaunchKernelEx) : nameof(ICudaDriver.LaunchKernel), launch.Describe());
             log?.Add(launch);
         }
     }

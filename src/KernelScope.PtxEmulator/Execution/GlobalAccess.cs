@@ -77,6 +77,12 @@ internal static unsafe class GlobalAccess
             buffer = memory.Find(start, end) ?? throw OutOfBounds(op, warp, addresses, mask, bytes, memory, mode);
             block.Cache[op.Index] = buffer;
         }
+        if ((mode & AccessMode.Write) != 0 && !buffer.KernelsWrite)
+            buffer.KernelsWrite = true;
+        uint early = mask & ~warp.GridWaited;
+        if (early != 0 && buffer.KernelsWrite && block.Launch.Options.Programmatic)
+            throw warp.Fault(FaultKind.MissingGridWait, op, early, start, $"{Verb(mode)} {memory.Describe(start)["at ".Length..]}, " +
+                "which kernels write, before griddepcontrol.wait");
         if (end > buffer.WrittenEnd)
         {
             ulong from = Math.Max(start, buffer.WrittenEnd);

@@ -15,6 +15,9 @@ internal sealed class Allocation(string name, ulong start, long bytes)
 
     /// <summary>Everything before this address was written by the host: no byte needs looking up.</summary>
     public ulong WrittenEnd { get; set; } = start;
+
+    /// <summary>A kernel has written into it.</summary>
+    public bool KernelsWrite { get; set; }
 }
 
 /// <summary>

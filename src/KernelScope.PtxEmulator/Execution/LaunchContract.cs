@@ -53,7 +53,8 @@ internal static class LaunchContract
             throw refuse($"the launch needs {total} bytes of shared memory and a block has at most {gpu.SharedBytesPerBlockOptIn}");
     }
 
-    private static int TargetNumber(string target)
+    /// <summary>90 of <c>sm_90a</c>; 0 if it is not such a name.</summary>
+    public static int TargetNumber(string target)
     {
         ReadOnlySpan<char> digits = target.AsSpan(target.LastIndexOf('_') + 1).TrimEnd("af");
         return int.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? number : 0;

@@ -54,6 +54,9 @@ internal sealed unsafe class Warp : IDisposable
     /// <summary>Per lane, the groups of asynchronous copies committed.</summary>
     public int[] AsyncGroups { get; } = new int[32];
 
+    /// <summary>Lanes that have waited for the launch before.</summary>
+    public uint GridWaited { get; set; }
+
     public WarpStatus Status { get; set; }
 
     public int Pc { get; set; }
@@ -78,6 +81,7 @@ internal sealed unsafe class Warp : IDisposable
         Pc = 0;
         Reconverge = -1;
         Executed = 0;
+        GridWaited = 0;
         Status = lanes == 0 ? WarpStatus.Done : WarpStatus.Running;
         WaitingAt = null;
         Array.Clear(Defined);

@@ -14,6 +14,7 @@ internal sealed partial class Lowering
     private const int MaxOps = 1 << 20;
 
     private readonly string _file;
+    private readonly bool _isFor90;
     private readonly IReadOnlyDictionary<string, PtxFunction> _functions;
     private readonly List<Op> _ops = [];
     private readonly List<string> _registerNames = [];
@@ -32,9 +33,10 @@ internal sealed partial class Lowering
     private List<int> _reads = [];
     private List<int> _writes = [];
 
-    private Lowering(string file, IReadOnlyDictionary<string, PtxFunction> functions, PtxFunction kernel)
+    private Lowering(string file, IReadOnlyDictionary<string, PtxFunction> functions, PtxFunction kernel, bool isFor90)
     {
         _file = file;
+        _isFor90 = isFor90;
         _functions = functions;
         _frame = new Frame(kernel, null);
         _instruction = new PtxInstruction(kernel.Line, kernel.Name, "", [], []);
@@ -64,9 +66,10 @@ internal sealed partial class Lowering
         public int Depth { get; } = caller is null ? 0 : caller.Depth + 1;
     }
 
-    public static Program Translate(string file, IReadOnlyDictionary<string, PtxFunction> functions, PtxFunction kernel)
+    /// <summary>Translates a kernel; <paramref name="isFor90"/> says whether its module may have the instructions of PTX 7.8 for sm_90.</summary>
+    public static Program Translate(string file, IReadOnlyDictionary<string, PtxFunction> functions, PtxFunction kernel, bool isFor90)
     {
-        var lowering = new Lowering(file, functions, kernel);
+        var lowering = new Lowering(file, functions, kernel, isFor90);
         lowering.PlaceParameters(kernel);
         lowering.LowerBody();
         lowering.Emit(new ExitOp { Line = kernel.Line, Text = "end of the kernel", Class = InstructionClass.Branch });

@@ -54,7 +54,9 @@ internal sealed partial class Lowering
             "exit" => ExitOp(modifiers),
             "trap" or "brkpt" => Counted(InstructionClass.Other, new TrapOp(_instruction.Opcode)),
             "membar" or "fence" => FenceOp(modifiers),
-            "nanosleep" or "prefetch" or "prefetchu" or "pmevent" => HintOp(),
+            "griddepcontrol" => GridDependencyOp(modifiers),
+            "prefetch" => PrefetchOp(modifiers),
+            "nanosleep" or "prefetchu" or "pmevent" => HintOp(),
             _ => throw Error($"the instruction {_instruction.Opcode} is not known"),
         };
     }
@@ -65,6 +67,26 @@ internal sealed partial class Lowering
         modifiers.End();
         Operands(0);
         return Counted(InstructionClass.Fence, new NoOp());
+    }
+
+    private Op GridDependencyOp(Modifiers modifiers)
+    {
+        bool waits = modifiers.OneOf("wait", "launch_dependents") == "wait";
+        modifiers.End();
+        Operands(0);
+        if (!_isFor90)
+            throw Error("griddepcontrol needs .version 7.8 and .target sm_90");
+        return Counted(InstructionClass.Other, waits ? new GridWait() : new NoOp());
+    }
+
+    private Op PrefetchOp(Modifiers modifiers)
+    {
+        if (!modifiers.Take("global"))
+            return HintOp();
+        modifiers.OneOf("L1", "L2");
+        modifiers.End();
+        Operands(1);
+        return Counted(InstructionClass.Other, new Prefetch(AddressAt(0)));
     }
 
     private Op HintOp()

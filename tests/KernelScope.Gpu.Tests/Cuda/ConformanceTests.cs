@@ -55,6 +55,9 @@ public sealed class ConformanceTests(SuiteRun run, ITestOutputHelper output) : I
     {
         string[] missing = [.. PtxImage.Embedded.Manifest.Kernels
             .SelectMany(k => k.Code.Select(c => (Target: $"{c.Target}", k.Name)))
+            // What waits for the launch before behind its first instructions; OverlapTests has the others.
+            .SelectMany(k => k.Target == "sm_80" && k.Name.Contains("gemv", StringComparison.Ordinal) ? [k, ("sm_90", k.Name)]
+                : new[] { k })
             .Where(k => run.Log.Of(k.Target, k.Name) == 0)
             .Select(k => $"{k.Target}/{k.Name}")];
         Assert.True(missing.Length == 0, $"not executed: {string.Join(", ", missing)}");

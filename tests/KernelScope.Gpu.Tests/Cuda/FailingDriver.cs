@@ -176,6 +176,9 @@ internal sealed class FailingDriver(ICudaDriver inner) : ICudaDriver
     public CudaResult LaunchKernel(nint function, LaunchShape shape, nint stream, ReadOnlySpan<byte> parameters,
         ReadOnlySpan<int> offsets) => Refused(nameof(LaunchKernel)) ?? inner.LaunchKernel(function, shape, stream, parameters, offsets);
 
+    public CudaResult LaunchKernelEx(nint function, LaunchShape shape, nint stream, ReadOnlySpan<byte> parameters,
+        ReadOnlySpan<int> offsets) => Refused(nameof(LaunchKernelEx)) ?? inner.LaunchKernelEx(function, shape, stream, parameters, offsets);
+
     public void Dispose() => inner.Dispose();
 
     private CudaResult? Refused(string call)

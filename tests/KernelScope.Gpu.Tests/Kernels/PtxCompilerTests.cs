@@ -157,7 +157,7 @@ public sealed class PtxCompilerTests
         using var compiler = new KernelCompiler();
         foreach (KernelEntry kernel in kernels.Reverse())
         {
-            string text = PtxText.Normalize(compiler.Compile(kernel, GpuTarget.Sm80), kernel.Name);
+            string text = PtxText.WithGridWait(PtxText.Normalize(compiler.Compile(kernel, GpuTarget.Sm80), kernel.Name));
             Assert.Contains(text, forth[$"sm_80/{kernel.Family}.ptx"], StringComparison.Ordinal);
         }
     }

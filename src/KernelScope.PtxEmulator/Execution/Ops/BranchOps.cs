@@ -83,7 +83,36 @@ internal sealed unsafe class IndexedBranch(Slot index, bool uniform) : Op
 /// <summary>ret of the kernel, and exit.</summary>
 internal sealed class ExitOp : Op
 {
-    public override void Execute(Warp warp, uint mask) => warp.Exit(mask);
+    public override void Execute(Warp warp, uint mask)
+    {
+        uint early = mask & ~warp.GridWaited;
+        if (early != 0 && warp.Block.Launch.Options.Programmatic)
+            throw warp.Fault(FaultKind.MissingGridWait, this, early, null, "ends without griddepcontrol.wait");
+        warp.Exit(mask);
+    }
+}
+
+/// <summary>griddepcontrol.wait: the launches before have ended already.</summary>
+internal sealed class GridWait : Op
+{
+    public override void Execute(Warp warp, uint mask) => warp.GridWaited |= mask;
+}
+
+/// <summary>prefetch: the address must lie in a buffer.</summary>
+internal sealed unsafe class Prefetch(Address address) : Op
+{
+    public override void Execute(Warp warp, uint mask)
+    {
+        ulong* addresses = stackalloc ulong[32];
+        address.Compute(warp, mask, addresses);
+        for (; mask != 0; mask &= mask - 1)
+        {
+            int lane = BitOperations.TrailingZeroCount(mask);
+            if (warp.Block.Launch.Global.Find(addresses[lane], addresses[lane] + 1) is null)
+                throw warp.Fault(FaultKind.OutOfBounds, this, 1u << lane, addresses[lane],
+                    $"asks for 0x{addresses[lane]:X}, {warp.Block.Launch.Global.Describe(addresses[lane])}");
+        }
+    }
 }
 
 /// <summary>trap and brkpt.</summary>
