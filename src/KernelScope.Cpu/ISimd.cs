@@ -111,12 +111,7 @@ internal unsafe interface ISimd<V>
     /// <summary>Widens a block of as many rows as lanes, <paramref name="rowBytes"/> apart, and stores its columns as rows, <paramref name="stride"/> apart.</summary>
     static abstract void Transpose<E>(byte* source, long rowBytes, float* destination, long stride)
         where E : struct, IElement;
-}
 
-/// <summary>Vectors so narrow that as many rows as lanes have room in one set of a first-level cache: what <see cref="TransposeDot{S, V}"/> is made of.</summary>
-internal unsafe interface INarrowSimd<V> : ISimd<V>
-    where V : struct
-{
     /// <summary>
     /// Reads four words (16 bytes) of each of as many rows as lanes, <paramref name="rowBytes"/> apart, and gives the first words of all rows, the second, the third and the fourth.
     /// It may read whatever lies between the first row's first byte and the last row's last.

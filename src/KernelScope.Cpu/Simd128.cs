@@ -10,7 +10,7 @@ namespace KernelScope.Cpu;
 /// On Arm, <see cref="MultiplyAdd"/> is one <c>fmla</c> and widening one <c>ushll</c>. .NET 10 has no bfloat16 products of Arm's (<c>bfdot</c>, <c>bfmmla</c>).
 /// <c>tools/check-arm.sh</c> runs all ops so on an emulated Arm machine.
 /// </remarks>
-internal readonly unsafe struct Simd128 : INarrowSimd<Vector128<float>>
+internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
 {
     public static int Lanes => 4;
 

@@ -6,7 +6,7 @@ using KernelScope.Cpu.Panels;
 namespace KernelScope.Cpu;
 
 /// <summary>Vectors of 8 values, for processors with AVX2 and FMA.</summary>
-internal readonly unsafe struct Simd256 : INarrowSimd<Vector256<float>>
+internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
 {
     public static int Lanes => 8;
 

@@ -198,12 +198,45 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
         Vector512<float> a = E.Load<Simd512, Vector512<float>>(rows), b = E.Load<Simd512, Vector512<float>>(rows + rowBytes);
         Vector512<float> c = E.Load<Simd512, Vector512<float>>(rows + (2 * rowBytes)),
             d = E.Load<Simd512, Vector512<float>>(rows + (3 * rowBytes));
+        Turn(a, b, c, d, out t0, out t1, out t2, out t3);
+    }
+
+    /// <summary>A 4 by 4 block inside each 128-bit lane.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Turn(Vector512<float> a, Vector512<float> b, Vector512<float> c, Vector512<float> d, out Vector512<float> t0,
+        out Vector512<float> t1, out Vector512<float> t2, out Vector512<float> t3)
+    {
         Vector512<double> ab0 = Avx512F.UnpackLow(a, b).AsDouble(), ab1 = Avx512F.UnpackHigh(a, b).AsDouble();
         Vector512<double> cd0 = Avx512F.UnpackLow(c, d).AsDouble(), cd1 = Avx512F.UnpackHigh(c, d).AsDouble();
         t0 = Avx512F.UnpackLow(ab0, cd0).AsSingle();
         t1 = Avx512F.UnpackHigh(ab0, cd0).AsSingle();
         t2 = Avx512F.UnpackLow(ab1, cd1).AsSingle();
         t3 = Avx512F.UnpackHigh(ab1, cd1).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void TransposeFour(byte* source, long rowBytes, out Vector512<float> first, out Vector512<float> second,
+        out Vector512<float> third, out Vector512<float> fourth) =>
+        Turn(
+            FourRows(source, rowBytes),
+            FourRows(source + rowBytes, rowBytes),
+            FourRows(source + (2 * rowBytes), rowBytes),
+            FourRows(source + (3 * rowBytes), rowBytes),
+            out first,
+            out second,
+            out third,
+            out fourth);
+
+    /// <summary>16 bytes of a row, and of the fourth, eighth and twelfth behind it.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> FourRows(byte* row, long rowBytes)
+    {
+        byte* second = row + (4 * rowBytes);
+        byte* fourth = row + (12 * rowBytes);
+        Vector512<float> rows = Vector128.Load((float*)row).ToVector256Unsafe().ToVector512Unsafe();
+        rows = Avx512F.InsertVector128(rows, Vector128.Load((float*)second), 1);
+        rows = Avx512F.InsertVector128(rows, Vector128.Load((float*)(second + (4 * rowBytes))), 2);
+        return Avx512F.InsertVector128(rows, Vector128.Load((float*)fourth), 3);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

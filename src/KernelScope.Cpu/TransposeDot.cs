@@ -25,11 +25,11 @@ internal readonly struct StripsOfBlocks : IStrips
 /// Partition: a strip is as many stored rows as lanes, 16 bytes of each at a time; its sums are one chain of multiply-adds, so two strips run side by side. They are two groups of rows; or two blocks of the same rows,
 /// where rows lie a multiple of 4 KiB apart: all their lines fall into one set of a first-level cache, which has room for eight.
 /// The group that comes next is prefetched into the second-level cache from end to end, in two or four streams of whole rows, which the processor's own prefetching joins; rows so long that two groups do not stay there
-/// it follows better alone.
+/// it follows better alone. Strips of 16 rows are prefetched into the first-level cache, 256 bytes ahead in each row.
 /// Bytes: each weight once from memory; flops: 2·rows·in·out. Share of a user's job: nearly all products of a token that is decoded from unpacked weights, and attention's scores; none of prefill 512.
 /// </remarks>
 internal static unsafe class TransposeDot<S, V>
-    where S : struct, INarrowSimd<V>
+    where S : struct, ISimd<V>
     where V : struct
 {
     private const int BlockInputs = TransposePanel.Inputs;
@@ -44,6 +44,9 @@ internal static unsafe class TransposeDot<S, V>
 
     // Bytes of a group of rows of which two fit a second-level cache.
     private const int AheadBytes = 1 << 18;
+
+    // Bytes in each of 32 stored rows from what is transposed to what is prefetched: 5 lines of each have room in a first-level cache.
+    private const int InRowBytes = 256;
 
     /// <summary>Inputs, from the first on, that <see cref="Range{E}"/> takes: none of many rows, else all, or all but a last block that is not made of whole steps.</summary>
     /// <remarks>More rows are as fast by way of a panel, which all of them read.</remarks>
@@ -110,8 +113,8 @@ internal static unsafe class TransposeDot<S, V>
             for (int i = 0; i < inputs; i += blocks)
             {
                 int steps = Math.Min(BlockInputs, inputs - i) * wordBytes / StepBytes;
-                Tile<E, T, D>(rows + ((long)i * wordBytes), rowBytes, product->X + i, product->XStride, steps, ahead, stream, y + j, stride,
-                    i > 0);
+                Tile<E, T, D>(rows + ((long)i * wordBytes), rowBytes, product->X + i, product->XStride, steps, ahead, stream,
+                    rowBytes - ((long)i * wordBytes), y + j, stride, i > 0);
                 if (ahead != null)
                     ahead += steps * LineBytes;
             }
@@ -120,8 +123,8 @@ internal static unsafe class TransposeDot<S, V>
 
     // a_m: row m of x by the first strip; b_m: by the second. Branches on T.Rows vanish.
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    private static void Tile<E, T, D>(byte* w, long rowBytes, float* x, long xStride, int steps, byte* ahead, long stream, float* y,
-        long stride, bool add)
+    private static void Tile<E, T, D>(byte* w, long rowBytes, float* x, long xStride, int steps, byte* ahead, long stream, long left,
+        float* y, long stride, bool add)
         where E : struct, IWordElement
         where T : struct, IRowCount
         where D : struct, IStrips
@@ -131,7 +134,11 @@ internal static unsafe class TransposeDot<S, V>
         int apart = D.OfRows ? 0 : BlockInputs;
         for (int n = 0; n < steps; n++)
         {
-            if (ahead != null)
+            if (S.Lanes > 8)
+            {
+                InRows(w, rowBytes, n, left);
+            }
+            else if (ahead != null)
             {
                 Ahead(ahead, stream);
                 ahead += LineBytes;
@@ -171,6 +178,17 @@ internal static unsafe class TransposeDot<S, V>
             Prefetch.Line(start + (2 * stream));
             Prefetch.Line(start + (3 * stream));
         }
+    }
+
+    /// <summary>A quarter of the rows at each of the four steps that a line lasts. Behind a row's end the row begins that is read next.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void InRows(byte* w, long rowBytes, int step, long left)
+    {
+        int quarter = step % (LineBytes / StepBytes), rows = S.Lanes / 2;
+        long next = (step * StepBytes) + InRowBytes < left ? InRowBytes : InRowBytes + (((2 * S.Lanes) - 1) * rowBytes);
+        byte* line = w + next + (quarter * ((rows * rowBytes) - StepBytes));
+        for (int r = 0; r < rows; r++)
+            Prefetch.Passing(line + (r * rowBytes), LineBytes);
     }
 
     /// <summary>A step of both strips for one row of x.</summary>
