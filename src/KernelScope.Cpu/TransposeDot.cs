@@ -60,6 +60,10 @@ internal static unsafe class TransposeDot<S, V>
             : product->Inputs / BlockInputs * BlockInputs;
     }
 
+    /// <summary>Whether all stored rows have their lines in the same sets of the first-level cache.</summary>
+    public static bool SharesSets<E>(Product* product)
+        where E : struct, IWordElement => (long)product->Inputs * sizeof(float) / E.WordInputs % SetBytes == 0;
+
     /// <summary>Computes those inputs of some outputs, whose number is a multiple of 32.</summary>
     public static void Range<E>(Product* product, byte* w, int count, int inputs, float* y, long stride)
         where E : struct, IWordElement
@@ -90,10 +94,6 @@ internal static unsafe class TransposeDot<S, V>
         else
             Range<E, T, StripsOfRows>(product, w, count, inputs, y, stride);
     }
-
-    // Whether all stored rows have their lines in the same sets of the first-level cache.
-    private static bool SharesSets<E>(Product* product)
-        where E : struct, IWordElement => (long)product->Inputs * sizeof(float) / E.WordInputs % SetBytes == 0;
 
     private static void Range<E, T, D>(Product* product, byte* w, int count, int inputs, float* y, long stride)
         where E : struct, IWordElement

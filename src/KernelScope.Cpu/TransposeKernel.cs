@@ -21,9 +21,6 @@ internal static unsafe class TransposeKernel<S, V>
     // With more rows, float16 is widened as it is transposed: .NET has no intrinsic for the processor's conversion, and each pass over pairs would widen them again. AVX-512, where that was not measured, keeps pairs.
     private static int PairRows => S.Lanes == 16 ? int.MaxValue : 4;
 
-    // Rows so far apart, or twice as far, have all their lines in two of 64 sets of a first-level cache, or in one.
-    private const int WideSetBytes = 2048;
-
     // Bytes in each stored row from what is transposed to what is prefetched; measured best of 256 to 2048.
     private const int Ahead = 512;
 
@@ -41,7 +38,7 @@ internal static unsafe class TransposeKernel<S, V>
             Range<E, E, PanelF32>(product, part, panel, first, count, y, stride);
     }
 
-    // W is what a word of the panel is read as: a value, or a pair of them whose bits are moved.
+    // W is what a word of the panel is read as: a value, or a pair of them whose bits are moved. Where all stored rows share a set of a first-level cache, 16 of them have no room in it, and vectors of 8 take them.
     private static void Range<E, W, P>(Product* product, StoredMatrix* part, float* panel, int first, int count, float* y, long stride)
         where E : struct, IElement
         where W : struct, IElement
@@ -53,7 +50,7 @@ internal static unsafe class TransposeKernel<S, V>
         int inRegisters = inputs > 0 ? count / PanelLayout.Outputs * PanelLayout.Outputs : 0;
         if (inRegisters > 0 && S.Lanes == 4)
             TransposeDot<Simd128, Vector128<float>>.Range<P>(product, part->Pointer + (first * rowBytes), inRegisters, inputs, y, stride);
-        else if (inRegisters > 0 && TakesWideStrips<P>(product))
+        else if (inRegisters > 0 && S.Lanes == 16 && !TransposeDot<S, V>.SharesSets<P>(product))
             TransposeDot<S, V>.Range<P>(product, part->Pointer + (first * rowBytes), inRegisters, inputs, y, stride);
         else if (inRegisters > 0)
             TransposeDot<Simd256, Vector256<float>>.Range<P>(product, part->Pointer + (first * rowBytes), inRegisters, inputs, y, stride);
@@ -79,12 +76,8 @@ internal static unsafe class TransposeKernel<S, V>
     /// <summary>Inputs, from the first on, that <see cref="TransposeDot{S, V}"/> takes: with AVX-512, of rows that only vectors of 8 can take, those of one row, because there more were not measured.</summary>
     private static int InputsInRegisters<P>(Product* product)
         where P : struct, IWordElement =>
-        S.Lanes == 16 && product->Rows > 1 && !TakesWideStrips<P>(product) ? 0
+        S.Lanes == 16 && product->Rows > 1 && TransposeDot<S, V>.SharesSets<P>(product) ? 0
             : TransposeDot<Simd256, Vector256<float>>.Inputs<P>(product);
-
-    /// <summary>Whether strips of 16 stored rows, two at once, have room in a first-level cache: not where half of them or all lie in the same sets.</summary>
-    private static bool TakesWideStrips<P>(Product* product)
-        where P : struct, IWordElement => S.Lanes == 16 && (long)product->Inputs * sizeof(float) / P.WordInputs % WideSetBytes != 0;
 
     /// <summary>Transposes <paramref name="bytes"/> bytes of each of some stored rows. Behind a row's end the row begins that is read next, a panel further on.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
