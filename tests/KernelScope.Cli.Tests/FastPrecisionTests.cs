@@ -1,4 +1,5 @@
 using KernelScope.Cpu;
+using KernelScope.Devices;
 
 namespace KernelScope.Cli.Tests;
 
@@ -40,7 +41,7 @@ public sealed class FastPrecisionTests
     {
         get
         {
-            using var cpu = new CpuDevice(1);
+            using var cpu = new CpuDevice(1, Precision.Fast);
             return cpu.MultipliesBf16;
         }
     }

@@ -15,6 +15,8 @@ internal sealed unsafe class RowBucket : IDisposable
     // Of rows of width 2,304 in f32 they are 0.6 MB.
     private const int RowsAtOnce = 64;
 
+    private const int MostChunks = 16;
+
     private readonly RowSource _source;
     private readonly int _rows;
     private readonly DType _type;
@@ -209,7 +211,7 @@ internal sealed unsafe class RowBucket : IDisposable
     /// that no processor waits for the next.</summary>
     private void Begin(int[] slots, RowShard input, RowShard? target, int shard, IReadOnlyList<int> rows)
     {
-        if (_chunks.Count >= 2 * Environment.ProcessorCount)
+        if (_chunks.Count >= Math.Min(2 * Environment.ProcessorCount, MostChunks))
             _chunks.Dequeue().GetAwaiter().GetResult();
         (IDisposable? first, IDisposable? second) = (input.Hold(), target?.Hold());
         _chunks.Enqueue(Task.Run(() =>
@@ -317,7 +319,8 @@ internal sealed unsafe class RowBucket : IDisposable
     }
 
     private NativeBuffer Memory(int width) =>
-        NativeBuffer.TryCreate(_capacity * width * _type.ByteSize()) ?? throw new InsufficientMemoryException();
+        NativeBuffer.TryCreate(_capacity * width * _type.ByteSize()) ?? throw new InsufficientMemoryException(
+            $"A bucket of {_rows} rows takes {_capacity * width * _type.ByteSize()} bytes of memory, and there are not so many.");
 
     private Span<byte> Row(NativeBuffer values, int slot, int width)
     {
