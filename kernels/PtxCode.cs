@@ -3,6 +3,7 @@ using ILGPU;
 using ILGPU.Backends.PTX;
 using ILGPU.IR;
 using ILGPU.IR.Intrinsics;
+using KernelScope.Cuda.Ptx;
 using Compound = ILGPU.Backends.RegisterAllocator<ILGPU.Backends.PTX.PTXRegisterKind>.CompoundRegister;
 using Primitive = ILGPU.Backends.RegisterAllocator<ILGPU.Backends.PTX.PTXRegisterKind>.PrimitiveRegister;
 
@@ -11,9 +12,6 @@ namespace KernelScope.Kernels;
 /// <summary>The instruction that each method of <see cref="Ptx"/> becomes.</summary>
 public static class PtxCode
 {
-    /// <summary>What begins a line that is an instruction from sm_90 on, and a comment before.</summary>
-    public const string Overlap = "// sm_90: ";
-
     /// <summary>Teaches a context's PTX back end the methods of <see cref="Ptx"/>; every context that compiles these kernels to PTX needs it.</summary>
     public static void Register(Context.Builder builder)
     {
@@ -134,14 +132,14 @@ public static class PtxCode
 
     private static void Prefetch(PTXBackend backend, PTXCodeGenerator code, Value value)
     {
-        using var command = code.BeginCommand(Overlap + "prefetch.global.L2", null);
+        using var command = code.BeginCommand(OverlapText.Prefix + "prefetch.global.L2", null);
         command.AppendArgumentValue(code.LoadHardware(value[0]));
     }
 
     private static void WaitForGrid(PTXBackend backend, PTXCodeGenerator code, Value value)
     {
-        code.Command(Overlap + "griddepcontrol.wait", null);
-        code.Command(Overlap + "griddepcontrol.launch_dependents", null);
+        code.Command(OverlapText.Prefix + "griddepcontrol.wait", null);
+        code.Command(OverlapText.Prefix + "griddepcontrol.launch_dependents", null);
     }
 
     private static void LoadMatrices(PTXBackend backend, PTXCodeGenerator code, Value value) =>
