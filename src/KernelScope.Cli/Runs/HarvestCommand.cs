@@ -76,7 +76,7 @@ internal sealed class HarvestCommand : Verb
                 RunPlanner.BytesOf(plan), 0, 0, [.. plan.Sites.Select(s => new HarvestedSite(s.Name, plan.Rows, null))],
                 [])
             { EstimateSeconds = seconds }, ExitCode.Done);
-        RunSteps.RequireRoom(folder, bytes);
+        RunSteps.RequireRoom(folder.Path, bytes);
         RunPlanner.Write(folder, request, plan, Cancellation);
         WorkerName.Sweep(folder.Path);
         (List<DoneShard> done, List<FailedShard> failed) = Work(parsed, folder, plan, harvest, tokens, workers, each);

@@ -34,9 +34,9 @@ internal static class RunSteps
 
     /// <summary>Refuses work for whose files there is no room.</summary>
     /// <exception cref="WorkException">There is none.</exception>
-    public static void RequireRoom(RunFolder folder, long bytes)
+    public static void RequireRoom(string folder, long bytes)
     {
-        string place = Path.GetFullPath(folder.Path);
+        string place = Path.GetFullPath(folder);
         while (!Directory.Exists(place) && Path.GetDirectoryName(place) is string above)
             place = above;
         long free;
@@ -51,7 +51,7 @@ internal static class RunSteps
         }
 
         if (bytes > free)
-            throw new WorkException($"{Printable.Escape(folder.Path)}: this takes about {ByteText.Of(bytes)}, and " +
+            throw new WorkException($"{Printable.Escape(folder)}: this takes about {ByteText.Of(bytes)}, and " +
                 $"{ByteText.Of(free)} are free there.");
     }
 

@@ -155,7 +155,7 @@ internal sealed class SuiteCommand : Verb
             Streams.Error.WriteLine(Memory(plan, missing, runPlan, parsed.GetValue(_workers), parsed.GetValue(_together)));
             if (!parsed.GetValue(_dryRun))
             {
-                RunSteps.RequireRoom(new RunFolder(folder.Path), bytes);
+                RunSteps.RequireRoom(folder.Path, bytes);
                 failed = Work(parsed, plan, folder, run, bench, missing);
                 results = Results(plan, folder);
             }

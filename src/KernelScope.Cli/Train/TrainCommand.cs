@@ -199,7 +199,7 @@ internal sealed class TrainCommand : Verb
         long disk = DiskBytes(parsed, options, rows);
         // What a training that goes on has written already is not written again.
         if (!parsed.GetValue(_resume))
-            RunSteps.RequireRoom(new RunFolder(folder), disk);
+            RunSteps.RequireRoom(folder, disk);
         OutputPlace.CreateFolder(folder);
         // Whether the log can be written is known now, not when rows were made.
         AtomicFile.Create(parsed.GetValue(_log) ?? Path.Combine(folder, TrainingRun.LogName)).Dispose();
