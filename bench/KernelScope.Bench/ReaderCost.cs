@@ -62,8 +62,7 @@ internal static class ReaderCost
 
     private static (double Seconds, double OfCore) Cold(string[] files, Action read)
     {
-        // What was written is on the disk; the cache of each file is dropped.
-        Array.ForEach(files, f => Run("dd", $"of={f}", "oflag=nocache", "conv=notrunc,fdatasync", "count=0", "status=none"));
+        PageCache.Drop(files);
         TimeSpan core = Environment.CpuUsage.TotalTime;
         long start = Stopwatch.GetTimestamp();
         read();

@@ -9,7 +9,7 @@ namespace KernelScope.Bench.Models;
 
 /// <summary>
 /// The folder with the random weights of the whole model and what is made of them: written at most once, used again while valid, and removed at the end unless it is to be kept. A note in it says that
-/// it is ours: a folder that holds anything else is never written to or removed.
+/// it is ours: a folder that holds anything else is never written to or removed. What is opened leaves the page cache before, as after a restart of the machine.
 /// </summary>
 internal sealed class WeightsFolder(string path, Gemma2Config shape, bool keep) : IDisposable
 {
@@ -48,6 +48,7 @@ internal sealed class WeightsFolder(string path, Gemma2Config shape, bool keep) 
             RandomModel.Write(Path, shape, share => progress.Show($"writing random weights to {Path}", share), cancellation);
         }
 
+        PageCache.Drop(RandomModel.WeightsPath(Path));
         return Gemma2Checkpoint.Open(Path);
     }
 
@@ -90,6 +91,7 @@ internal sealed class WeightsFolder(string path, Gemma2Config shape, bool keep) 
             GgufWriter.Write(path, shape, checkpoint, cancellation);
         }
 
+        PageCache.Drop(path);
         return path;
     }
 
@@ -135,6 +137,7 @@ internal sealed class WeightsFolder(string path, Gemma2Config shape, bool keep) 
         PanelFile? file = null;
         try
         {
+            PageCache.Drop(panels);
             file = PanelFile.Open(panels);
             if (store is null)
             {

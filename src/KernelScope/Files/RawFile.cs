@@ -1,4 +1,5 @@
 using System.IO.MemoryMappedFiles;
+using KernelScope.Numerics;
 using Microsoft.Win32.SafeHandles;
 
 namespace KernelScope.Files;
@@ -144,6 +145,7 @@ internal sealed unsafe class RawFile : IDisposable
                 _map = MemoryMappedFile.CreateFromFile(_handle, null, 0, MemoryMappedFileAccess.Read, HandleInheritability.None,
                     leaveOpen: true);
                 _view = _map.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
+                LargePages.Want((void*)_view.SafeMemoryMappedViewHandle.DangerousGetHandle(), Length);
             }
             if (RandomAccess.GetLength(_handle) < Length || _view.Capacity < Length)
                 throw BadFile.At(Path, "the file was shortened while it was opened.");
