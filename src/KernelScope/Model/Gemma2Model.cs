@@ -147,20 +147,8 @@ public sealed partial class Gemma2Model : IDisposable
     internal Mat Forward(ReadOnlySpan<int> tokens, Session session, LogitRows rows, bool held, CancellationToken cancellationToken)
     {
         using ForwardCall call = Begin(tokens, session, rows, whole: true, held);
-        try
-        {
-            Run(call, cancellationToken);
-            return session.Logits;
-        }
-        catch
-        {
-            call.Undo();
-            throw;
-        }
-        finally
-        {
-            session.Leave();
-        }
+        Run(call, cancellationToken);
+        return session.Logits;
     }
 
     /// <inheritdoc/>
@@ -334,6 +322,7 @@ public sealed partial class Gemma2Model : IDisposable
 
         foreach (ForwardCall.Part part in call.Parts)
             part.Session.Advance(part.Of(call.Tokens), part.Session.FinalNormRoom(part.RowCount), part.Session.LogitRoom(part.LogitCount));
+        call.IsDone = true;
     }
 
     /// <summary>Sessions that want one row of logits each get them from one product, which reads the unembedding once.</summary>
