@@ -11,6 +11,14 @@ namespace KernelScope;
 /// The demo: a small trained Gemma 2 (6 layers, d_model 224, 5.57 M parameters in bfloat16), its tokenizer of 4,096 pieces and twelve JumpReLU SAEs, a transcoder of each layer among them, embedded in this assembly.
 /// They are used where they lie in the assembly's image, through the same readers as files. <c>NOTICE.md</c> says what they were trained on.
 /// </summary>
+/// <remarks>Any number of threads may call it; what it opens is the caller's.</remarks>
+/// <example>
+/// <code>
+/// using var model = Gemma2Model.Load(device, Demo.OpenCheckpoint());
+/// using var sae = JumpReluSae.Load(device, Demo.OpenSae(Demo.DefaultSae));
+/// GemmaTokenizer tokenizer = Demo.OpenTokenizer();
+/// </code>
+/// </example>
 public static unsafe class Demo
 {
     /// <summary>What the model is called.</summary>

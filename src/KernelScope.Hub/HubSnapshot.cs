@@ -1,6 +1,7 @@
 namespace KernelScope.Hub;
 
 /// <summary>How a download stands.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct HubProgress
 {
     internal HubProgress(string file, HubStep step, long done, long total)
@@ -40,6 +41,7 @@ public enum HubStep
 }
 
 /// <summary>A file that is in the cache now.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record HubFile
 {
     internal HubFile(string name, string path, long bytes, string blob, long received)
@@ -68,6 +70,7 @@ public sealed record HubFile
 }
 
 /// <summary>What a download brought.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record HubSnapshot
 {
     internal HubSnapshot(string repository, string revision, string commit, string path, IReadOnlyList<HubFile> files)
@@ -96,6 +99,7 @@ public sealed record HubSnapshot
 }
 
 /// <summary>What a repository holds at a commit.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record HubListing
 {
     internal HubListing(string commit, IReadOnlyList<string> files)

@@ -4,6 +4,7 @@ using KernelScope.Sae;
 namespace KernelScope.Runtime;
 
 /// <summary>A change at an SAE's site (for a transcoder: where it writes).</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record SaeEdit
 {
     /// <summary>Name of the SAE.</summary>

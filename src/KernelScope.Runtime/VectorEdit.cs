@@ -17,6 +17,7 @@ public enum VectorMethod
 }
 
 /// <summary>A vector that acts at a hook point; by default it is added: y ← y + strength · direction.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record VectorEdit
 {
     /// <summary>Where.</summary>

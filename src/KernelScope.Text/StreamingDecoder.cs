@@ -11,6 +11,14 @@ namespace KernelScope.Text;
 /// byte spoils its whole run of byte pieces, the run is held back until it ends.) For one text and one thread at a time.
 /// </summary>
 /// <remarks>For one caller at a time.</remarks>
+/// <example>
+/// <code>
+/// var decoder = new StreamingDecoder(tokenizer);
+/// foreach (int id in tokens)
+///     Console.Write(decoder.Append(id));
+/// Console.Write(decoder.Flush());
+/// </code>
+/// </example>
 public sealed class StreamingDecoder
 {
     private readonly GemmaTokenizer _tokenizer;

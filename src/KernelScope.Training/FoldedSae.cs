@@ -3,7 +3,7 @@ namespace KernelScope.Training;
 /// <summary>A trained SAE or transcoder in plain form: a = x W_enc + b_enc on raw rows, active where a &gt; θ, x̂ = a W_dec + b_dec.
 /// Float32, rounded once from sums in double.</summary>
 /// <remarks>Codes are C times those of training; the active sets are the same but for pre-activations at their thresholds to float32.
-/// Nothing in it changes.</remarks>
+/// Immutable: any number of threads may use it.</remarks>
 public sealed class FoldedSae
 {
     private FoldedSae()

@@ -13,6 +13,14 @@ namespace KernelScope.Training;
 /// A run that was killed at any moment and resumed makes the same files as one that was not, but for the times in its log. For one caller
 /// at a time.
 /// </remarks>
+/// <example>
+/// <code>
+/// using var rows = StoredRows.Open("acts.safetensors", "resid_post.3");
+/// using var trainer = new SaeTrainer(device, rows, new TrainingOptions { Width = 2048, TargetL0 = 20, Steps = 20_000, Batch = 1024 });
+/// using var training = new TrainingRun(trainer, new TrainingFiles { Folder = "sae", Place = new TrainedPlace { Site = HookPoint.Parse("resid_post.3") } });
+/// TrainingOutcome outcome = training.Execute();
+/// </code>
+/// </example>
 public sealed class TrainingRun : IDisposable
 {
     // Read back from both layouts before a run says that it is done.

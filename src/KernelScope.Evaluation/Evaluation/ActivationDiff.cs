@@ -5,6 +5,7 @@ using KernelScope.Sae;
 namespace KernelScope.Evaluation;
 
 /// <summary>Where two arrays part.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct Departure
 {
     internal Departure(long position, long element, double a, double b)
@@ -29,6 +30,7 @@ public readonly record struct Departure
 }
 
 /// <summary>One array of both files, compared.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record ArrayDiff
 {
     internal ArrayDiff(TensorInfo a, TensorInfo b, string? note)
@@ -67,7 +69,14 @@ public sealed record ArrayDiff
 }
 
 /// <summary>Compares two files of captured activations and names where they part: what somebody asks whose own run disagrees with ours.</summary>
-/// <remarks>Arrays pair by hook point, so that <c>blocks.3.hook_resid_post</c> meets <c>resid_post.3</c>; a leading batch dimension of 1 and heads laid out apart are seen through. One pair is in memory at a time.</remarks>
+/// <remarks>Arrays pair by hook point, so that <c>blocks.3.hook_resid_post</c> meets <c>resid_post.3</c>; a leading batch dimension of 1 and heads laid out apart are seen through. One pair is in memory at a time. Immutable: any number of threads may read it.</remarks>
+/// <example>
+/// <code>
+/// ActivationDiff diff = ActivationDiff.Of("ours.npz", "theirs.npz");
+/// if (diff.FirstParting is { } parting)
+///     Console.WriteLine($"{parting.A.Name} parts first, NMSE {parting.Nmse:E1}");
+/// </code>
+/// </example>
 public sealed record ActivationDiff
 {
     internal ActivationDiff(IReadOnlyList<ArrayDiff> arrays, IReadOnlyList<string> onlyInA, IReadOnlyList<string> onlyInB)

@@ -3,6 +3,7 @@ using KernelScope.Attribution;
 namespace KernelScope.Evaluation;
 
 /// <summary>Confidence intervals of means and ratios of means, by resampling whole sequences with replacement: tokens of one sequence are not independent.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record Bootstrap
 {
     /// <summary>Made of its parts.</summary>

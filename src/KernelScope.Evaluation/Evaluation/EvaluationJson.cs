@@ -6,6 +6,7 @@ namespace KernelScope.Evaluation;
 /// <remarks>
 /// One SAE: <c>{model, sae, site, site_out, special_ids, sequences, length, counts, definitions, metrics, confidence, firing_frequency_histogram}</c>. Several: what belongs to each
 /// (<c>sae, site, site_out, metrics, confidence, firing_frequency_histogram</c>) is in a list <c>saes</c>. A number that is not defined is null.
+/// Any number of threads may call it.
 /// </remarks>
 public static class EvaluationJson
 {

@@ -14,6 +14,7 @@ public enum ArrayDetail
 }
 
 /// <summary>How an evaluation runs.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record EvaluationOptions
 {
     /// <summary>Where arrays go (.npz); null: nowhere.</summary>
@@ -54,6 +55,7 @@ public sealed record EvaluationOptions
 }
 
 /// <summary>How far an evaluation is.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct EvaluationProgress
 {
     internal EvaluationProgress(int sequencesDone, int sequences, double tokensPerSecond, TimeSpan? left)

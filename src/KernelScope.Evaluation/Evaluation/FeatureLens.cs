@@ -7,6 +7,7 @@ using KernelScope.Sae;
 namespace KernelScope.Evaluation;
 
 /// <summary>A token and what a feature's direction adds to its logit, before the final norm's division and the soft-cap.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct PromotedToken
 {
     internal PromotedToken(int id, float value)
@@ -23,6 +24,7 @@ public readonly record struct PromotedToken
 }
 
 /// <summary>The tokens that a direction promotes most, largest first, and those that it suppresses most, smallest first.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record PromotedTokens
 {
     internal PromotedTokens(IReadOnlyList<PromotedToken> top, IReadOnlyList<PromotedToken> bottom)
@@ -39,7 +41,13 @@ public sealed record PromotedTokens
 }
 
 /// <summary>Which tokens a feature promotes, read off its decoder row: W_dec[f]·Eᵀ, E the unembedding.</summary>
-/// <remarks>Only the direct path counts: what later layers make of the feature does not.</remarks>
+/// <remarks>Only the direct path counts: what later layers make of the feature does not. Immutable: any number of threads may read it.</remarks>
+/// <example>
+/// <code>
+/// FeatureLens lens = FeatureLens.Of(model, sae, HookPoint.Parse("resid_post.20"), feature: 8421, count: 10);
+/// Console.WriteLine(string.Join(", ", lens.WithGain.Top.Select(token => tokenizer.Decode([token.Id]))));
+/// </code>
+/// </example>
 public sealed record FeatureLens
 {
     internal FeatureLens(PromotedTokens withGain, PromotedTokens withoutGain)

@@ -1,6 +1,7 @@
 namespace KernelScope.Evaluation;
 
 /// <summary>Number of features by the logarithm of how often they fire.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed class FiringHistogram
 {
     private const int BinsPerDecade = 4;

@@ -5,6 +5,7 @@ using KernelScope.Files;
 namespace KernelScope.Evaluation;
 
 /// <summary>An evaluation as one HTML file that needs nothing else: plots as inline SVG, numbers with confidence intervals, definitions. Light and dark as the reader's system is.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class HtmlReport
 {
     private static readonly (string Label, string[] Path)[] Columns =

@@ -5,6 +5,7 @@ using KernelScope.Model;
 namespace KernelScope.Evaluation;
 
 /// <summary>A token that a vector points to.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct LensToken
 {
     internal LensToken(int id, float logit, double probability)
@@ -27,7 +28,13 @@ public readonly record struct LensToken
 /// <summary>
 /// The logit lens (nostalgebraist 2020): which tokens the stream points to at a site, as if no further layer ran: cap(RmsNorm(x, final gain)·Eᵀ), E the unembedding. At <c>resid_post</c> of the last layer these are the model's own logits.
 /// </summary>
-/// <remarks><c>final_norm</c> is normed already. <c>attn_out_post</c> and <c>mlp_out_post</c> are what a sub-layer adds to the stream; alone they are normed to the length of a whole stream, so their probabilities mean little.</remarks>
+/// <remarks><c>final_norm</c> is normed already. <c>attn_out_post</c> and <c>mlp_out_post</c> are what a sub-layer adds to the stream; alone they are normed to the length of a whole stream, so their probabilities mean little. Any number of threads may call it.</remarks>
+/// <example>
+/// <code>
+/// LensToken[][] lens = LogitLens.Run(model, tokens, HookPoint.Parse("resid_post.12"), count: 3);
+/// Console.WriteLine($"after the last token: '{tokenizer.Decode([lens[^1][0].Id])}' with {lens[^1][0].Probability:P1}");
+/// </code>
+/// </example>
 public static class LogitLens
 {
     private const int RowsAtOnce = 16;

@@ -4,6 +4,7 @@ using KernelScope.Model;
 namespace KernelScope.Evaluation;
 
 /// <summary>The mean activation at a hook point over a set of tokens, x̄: what <see cref="Sae.SpliceMode.Mean"/> puts in the activation's place.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class MeanActivation
 {
     /// <summary>Runs the layers up to a point once over a set; sums are in double.</summary>

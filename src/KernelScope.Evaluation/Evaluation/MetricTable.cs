@@ -3,6 +3,7 @@ using KernelScope.Sae;
 namespace KernelScope.Evaluation;
 
 /// <summary>Named numbers, each under a path such as <c>splices, sae/keep_bos, delta, default</c>. A number that is not defined (a mean over nothing) is NaN.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed class MetricTable
 {
     private readonly IReadOnlyList<string[]> _paths;

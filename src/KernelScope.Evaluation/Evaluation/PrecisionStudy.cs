@@ -5,6 +5,7 @@ using KernelScope.Files;
 namespace KernelScope.Evaluation;
 
 /// <summary>How far two runs agree on which features are active, over counted positions.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct ActiveSetAgreement
 {
     internal ActiveSetAgreement(long positions, long identical, long exact, long fast, long both)
@@ -36,6 +37,7 @@ public readonly record struct ActiveSetAgreement
 }
 
 /// <summary>One number in both precisions.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record PrecisionRow
 {
     internal PrecisionRow(IReadOnlyList<string> path, double exact, double fast, double low, double high)
@@ -67,6 +69,7 @@ public sealed record PrecisionRow
 }
 
 /// <summary>What precision does to one SAE's numbers.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record SaePrecision
 {
     internal SaePrecision(SaeResult exact, SaeResult fast, IReadOnlyList<PrecisionRow> rows, ActiveSetAgreement activeSets)
@@ -93,6 +96,7 @@ public sealed record SaePrecision
 /// <summary>
 /// The paper's study of precision (Lieberum et al. 2024, §4.7 and fig. 10, float32 against bfloat16): the same evaluation with <see cref="Precision.Exact"/> and with <see cref="Precision.Fast"/> products, held against each other.
 /// </summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed class PrecisionStudy
 {
     private static readonly string[][] Metrics =

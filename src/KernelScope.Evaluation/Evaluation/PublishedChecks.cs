@@ -8,6 +8,7 @@ using KernelScope.Text;
 namespace KernelScope.Evaluation;
 
 /// <summary>Real Gemma 2 weights and Gemma Scope SAEs against numbers that others have published: a check of what no stored golden of a small model can show, the files and the conventions.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class PublishedChecks
 {
     private const string GemmaCpp = "gemma.cpp, gemma_test CrossEntropySmall";

@@ -6,6 +6,7 @@ using KernelScope.Hub.Catalog;
 namespace KernelScope.Evaluation;
 
 /// <summary>How an SAE does somewhere.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct SiteFit
 {
     internal SiteFit(HookPoint site, bool beginsWithBos, double l0, double errorRatio, int tokens)
@@ -36,6 +37,7 @@ public readonly record struct SiteFit
 /// <summary>
 /// Doubts whether an SAE is used where it belongs: an SAE at the wrong site still gives numbers. Compared are the L0 that its path names and the measured one, and whether it reconstructs better than the mean.
 /// </summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static partial class ReleaseDoubt
 {
     /// <summary>An L0 this many times the released one, or this much less, is doubted. Texts differ: on web text the released SAEs of 2B lie between 0.9 and 2.3 times their labels (SAEBench's table).</summary>

@@ -22,7 +22,17 @@ namespace KernelScope.Evaluation;
 /// Memory does not grow with the set, but for 8 bytes a counted position and SAE (the exact median of the error ratio), about a kilobyte a sequence and SAE (confidence intervals), and
 /// <see cref="EvaluationOptions.KeepBytes"/> at most.
 /// </para>
+/// For one caller at a time.
 /// </remarks>
+/// <example>
+/// <code>
+/// HookPoint site = HookPoint.Parse("resid_post.20");
+/// TokenSet set = TokenSet.Create(TokenFiles.ReadText("text.txt", tokenizer, length: 128, model.Config), model.Config);
+/// EvaluationResult result = new SaeEvaluation(model, [new SaeTarget("res20", sae, site, site)], set).Run();
+/// SaeResult found = result.Saes[0];
+/// Console.WriteLine($"L0 {found.L0:F1}, FVU {found.Fvu:F3}, delta loss {found.Metrics["splices", "sae/keep_bos", "delta", "default"]:F3}");
+/// </code>
+/// </example>
 public sealed class SaeEvaluation
 {
     private readonly Gemma2Model _model;

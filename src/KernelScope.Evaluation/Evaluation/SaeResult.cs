@@ -3,6 +3,7 @@ using KernelScope.Hooks;
 namespace KernelScope.Evaluation;
 
 /// <summary>What an evaluation found about one SAE.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed class SaeResult
 {
     internal SaeResult(EvaluatedSae sae, SaeAccumulator sums, bool hasGradients, Bootstrap bootstrap)
@@ -118,6 +119,7 @@ public sealed class SaeResult
 }
 
 /// <summary>What an evaluation found.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record EvaluationResult
 {
     internal EvaluationResult(TokenSet tokens, IReadOnlyList<SaeResult> saes, Bootstrap bootstrap, IReadOnlyDictionary<string, long> counts)

@@ -6,6 +6,7 @@ namespace KernelScope.Evaluation;
 /// <summary>Measures, while a session runs, how an SAE does at a site: whether it is as sparse as it was released, and reconstructs.</summary>
 /// <remarks>
 /// It reads and never writes, and stops reading once it has seen enough. Armed before a splice at the same site it sees what the splice does not change.
+/// For one caller at a time, as the session is.
 /// </remarks>
 public sealed class SiteFitMeter : IDisposable
 {

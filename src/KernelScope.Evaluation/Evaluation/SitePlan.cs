@@ -6,6 +6,7 @@ using KernelScope.Sae;
 namespace KernelScope.Evaluation;
 
 /// <summary>An SAE and where it belongs.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record SaeTarget
 {
     /// <summary>Made of its parts.</summary>

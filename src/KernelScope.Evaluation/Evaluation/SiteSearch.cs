@@ -4,6 +4,7 @@ using KernelScope.Model;
 namespace KernelScope.Evaluation;
 
 /// <summary>Tries an SAE at the sites where it might belong, in one forward pass over a few hundred tokens.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class SiteSearch
 {
     /// <summary>Enough tokens for an L0 and an error ratio to two digits.</summary>

@@ -6,6 +6,7 @@ using KernelScope.Text;
 namespace KernelScope.Evaluation;
 
 /// <summary>Reads what an evaluation runs on.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class TokenFiles
 {
     // 2 GB of text is half a billion tokens: weeks of evaluation.

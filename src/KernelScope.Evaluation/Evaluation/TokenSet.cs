@@ -21,6 +21,7 @@ public enum LossMask
 /// <summary>
 /// Token sequences to evaluate on, as a rectangle: shorter ones are padded on the right. Padding never counts, except in SAELens' own numbers, which are defined with it.
 /// </summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed class TokenSet
 {
     private readonly int[][] _sequences;

@@ -6,6 +6,7 @@ using KernelScope.Sae;
 namespace KernelScope.Evaluation;
 
 /// <summary>A place where a feature fires.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct FeaturePlace
 {
     internal FeaturePlace(int sequence, int position, float activation)
@@ -26,6 +27,15 @@ public readonly record struct FeaturePlace
 }
 
 /// <summary>Where and how strongly one feature fires on a set of tokens.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
+/// <example>
+/// <code>
+/// TokenSet set = TokenSet.Create(TokenFiles.ReadText("text.txt", tokenizer, length: 128, model.Config), model.Config);
+/// TopContexts contexts = TopContexts.Find(model, sae, HookPoint.Parse("resid_post.20"), feature: 8421, set, count: 10);
+/// foreach (FeaturePlace place in contexts.Places)
+///     Console.WriteLine($"{place.Activation:F1} at token {place.Position} of sequence {place.Sequence}");
+/// </code>
+/// </example>
 public sealed record TopContexts
 {
     internal TopContexts(long counted, long active, double mean, IReadOnlyList<FeaturePlace> places, ActivationQuantiles activations)
@@ -182,7 +192,7 @@ public sealed record TopContexts
 }
 
 /// <summary>Quantiles of any number of positive values in a fixed 4 MiB: a histogram whose bins are float32 values with the last 12 bits of the fraction left out.</summary>
-/// <remarks>A quantile is the middle of its bin, within 2⁻¹² = 0.024 % of the true one; it does not depend on the order of the values.</remarks>
+/// <remarks>A quantile is the middle of its bin, within 2⁻¹² = 0.024 % of the true one; it does not depend on the order of the values. Any number of threads may read it.</remarks>
 public sealed class ActivationQuantiles
 {
     private const int DroppedBits = 12;

@@ -1,6 +1,7 @@
 namespace KernelScope.Evaluation;
 
 /// <summary>One number held against a reference, or the reason why it was not.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record VerificationCheck
 {
     internal VerificationCheck(string name, bool? ok, double measured, double limit, string source, string message)

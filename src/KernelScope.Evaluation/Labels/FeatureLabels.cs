@@ -70,7 +70,7 @@ public sealed class FeatureLabels
         return Read(new LabelReader(modelId), paths, cancellationToken);
     }
 
-    /// <summary>The same; what <see cref="Save"/> cannot name a file by is no label.</summary>
+    /// <summary>The same; what <see cref="Save"/> cannot name a file by is not a label.</summary>
     internal static FeatureLabels LoadToSave(IReadOnlyList<string> paths, string? modelId, CancellationToken cancellationToken) =>
         Read(new LabelReader(modelId, namesAreFiles: true), paths, cancellationToken);
 

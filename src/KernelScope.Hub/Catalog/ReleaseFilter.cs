@@ -1,6 +1,7 @@
 namespace KernelScope.Hub.Catalog;
 
 /// <summary>Which SAEs of <see cref="ReleaseCatalog"/> are wanted; what is null is not asked for.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record ReleaseFilter
 {
     /// <summary>Words, separated by spaces, each of which must occur in the name, the canonical id or the Neuronpedia id; case does not matter.</summary>

@@ -23,6 +23,7 @@ public enum ReleaseKind
 /// A published SAE or transcoder, as far as its name says: what <see cref="ReleaseCatalog"/> lists. It is a hint: the file decides what its widths are, and
 /// whoever published the files warns of small labelling errors (2b-pt-res lists L0 74 and 75 of one SAE at layer 13, width 65k).
 /// </summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record ReleasedSae
 {
     internal ReleasedSae(string release, ReleaseKind kind, int layer, string widthName, int l0, bool isCanonical, bool isListed,

@@ -31,6 +31,15 @@ public enum LogitRows
 /// Any number of threads may use a model, each with sessions of its own. <see cref="Dispose"/> returns at once: a call that runs ends with <see cref="ObjectDisposedException"/>.
 /// Source: huggingface/transformers modeling_gemma2.py (eager attention) and google/gemma_pytorch, as compiled in the tests' references.
 /// </remarks>
+/// <example>
+/// <code>
+/// using var model = Gemma2Model.Open(device, "google/gemma-2-2b");
+/// using Session session = model.NewSession();
+/// Mat logits = session.Prefill(tokens);                    // of the last token, [1, vocabulary], on the device
+/// float[] values = new float[logits.Columns];
+/// device.Read(logits, values);
+/// </code>
+/// </example>
 public sealed partial class Gemma2Model : IDisposable
 {
     private readonly Gemma2Weights _weights;

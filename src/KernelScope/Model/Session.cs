@@ -9,6 +9,15 @@ namespace KernelScope.Model;
 /// For one caller at a time: whoever comes while a call or a generation is under way, also from inside a hook of the session, gets an <see cref="InvalidOperationException"/>. Sessions of one model may be used by as many threads as there are sessions.
 /// Between calls a session holds its cache and the rows of <see cref="Logits"/> and <see cref="FinalNorm"/>; what else a call needs is the model's.
 /// </remarks>
+/// <example>
+/// <code>
+/// using Session session = model.NewSession();
+/// session.Prefill(tokens);
+/// using Session fork = session.Fork();                     // the same sequence, which may go on in another way
+/// fork.Rewind(tokens.Length - 1);
+/// model.Forward([tokens[^1]], fork);
+/// </code>
+/// </example>
 public sealed partial class Session : IDisposable
 {
     // Of no position, unless a call ran only a part of the layers: the others hold no keys and values from there on.

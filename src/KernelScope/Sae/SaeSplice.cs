@@ -28,6 +28,15 @@ public enum SpliceMode
 /// f(x) comes from the value before the splice. For a transcoder x is read at its input site and y lies at its output site.
 /// For one caller at a time, as its session is.
 /// </remarks>
+/// <example>
+/// <code>
+/// // Feature 8421 is held at 60 at every token but &lt;bos>; what the SAE does not explain stays as it is.
+/// HookPoint site = HookPoint.Parse("resid_post.20");
+/// using var splice = new SaeSplice(session.Hooks, sae, site, site, SpliceMode.None, Positions.AllBut(model.Config.BosId),
+///     [FeatureEdit.Clamp(8421, 60)]);
+/// session.Prefill(tokens);
+/// </code>
+/// </example>
 public sealed class SaeSplice : IDisposable
 {
     private readonly JumpReluSae _sae;

@@ -50,6 +50,7 @@ public abstract partial class Device
     internal void DisposeWhenIdle(IDisposable memory) => _gate.Release(memory);
 
     /// <summary>An op that runs; it ends when this is disposed.</summary>
+    /// <remarks>For the thread that began it.</remarks>
     protected readonly ref struct RunningOp
     {
         // Also keeps the device from being finalized below an op.
