@@ -130,7 +130,7 @@ internal sealed class WorkCommand : Verb
     {
         try
         {
-            return ShardHarvest.Find(folder, plan, shard) is not null;
+            return ShardManifest.Find(folder, plan, shard) is not null;
         }
         catch (InvalidDataException e)
         {
