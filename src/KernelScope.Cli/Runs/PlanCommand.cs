@@ -24,7 +24,7 @@ internal sealed class PlanCommand : Verb
     private readonly QueueOptions _queue;
     private readonly PlanOptions _plan;
 
-    public PlanCommand(CommonOptions common, Surroundings surroundings) : base(
+    public PlanCommand(CommonOptions common, VerbEnvironment environment) : base(
         "plan",
         "Writes the plan of a run, run.json, and its tokens, for any number of 'work' on any number of machines that share the folder; " +
             "or says what is missing of a run.\n" +
@@ -32,7 +32,7 @@ internal sealed class PlanCommand : Verb
         "  kernelscope plan --out run --text-file demo --sites resid_post.3 --context 64 --shard-sequences 4\n" +
         "  kernelscope plan run",
         common,
-        surroundings)
+        environment)
     {
         Arguments.Add(_run);
         Options.Add(_out);

@@ -9,7 +9,7 @@ namespace KernelScope.Cli;
 /// The native file for processors with AVX-512, which lies beside the ordinary one. A native file is compiled for one instruction set: .NET 10 chooses up to AVX2 at run time and no further
 /// (measured: with AVX2 as the base, <c>Avx512F.IsSupported</c> is false on a processor that has it), and prefill is half as fast without.
 /// </summary>
-internal static unsafe partial class WideFile
+internal static unsafe partial class Avx512File
 {
     /// <summary>What its name adds.</summary>
     private const string Suffix = "-avx512";

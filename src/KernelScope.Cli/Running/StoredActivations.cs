@@ -5,13 +5,13 @@ using KernelScope.Hooks;
 namespace KernelScope.Cli;
 
 /// <summary>Stored activations that a run is held against, usually another program's.</summary>
-internal sealed class Against
+internal sealed class StoredActivations
 {
     private const string TokensName = CapturedArrays.Tokens;
     private readonly string _path;
     private readonly string[] _lacking;
 
-    private Against(string path, HookPoint[] points, string[] lacking, long[]? tokens)
+    private StoredActivations(string path, HookPoint[] points, string[] lacking, long[]? tokens)
     {
         _path = path;
         Points = points;
@@ -27,7 +27,7 @@ internal sealed class Against
 
     /// <summary>Looks at what a file holds.</summary>
     /// <exception cref="WorkException">It holds no hook point of the model.</exception>
-    public static Against Open(string path, ModelFiles model)
+    public static StoredActivations Open(string path, ModelFiles model)
     {
         using TensorFile file = ArrayFile.Open(ArrayInput.Require(path));
         var named = new List<(string Name, HookPoint Point)>();
@@ -42,7 +42,7 @@ internal sealed class Against
             throw new WorkException($"{path}: it holds no array that is named by a hook point of {model.Name}, such as resid_post.0; " +
                 $"it has {string.Join(", ", file.Contents.Take(12).Select(c => c.Name))}.");
         TensorInfo? tokens = file.Contents.FirstOrDefault(c => c.Name == TokensName && c.DType.IsInteger() && c.ElementCount > 0);
-        return new Against(path, points, [.. named.Where(n => n.Point.Layer >= model.Config.LayerCount).Select(n => n.Name)],
+        return new StoredActivations(path, points, [.. named.Where(n => n.Point.Layer >= model.Config.LayerCount).Select(n => n.Name)],
             tokens is null ? null : file[TokensName].ToInt64s());
     }
 

@@ -4,7 +4,7 @@ using KernelScope.Model;
 namespace KernelScope.Cli;
 
 /// <summary>Doubts whether an SAE is used where it belongs, on the tokens of the command at hand: an SAE in the wrong place gives numbers too.</summary>
-internal static class SaeDoubt
+internal static class SaePlacement
 {
     /// <summary>Most tokens that are run again to look for a better place.</summary>
     private const int MostSearched = 128;

@@ -11,7 +11,7 @@ namespace KernelScope.Cli;
 /// Watches the SAEs of a command at work and warns of uses that look wrong: an SAE that is not as sparse as it was released or does not reconstruct, edits of features that never fire, edits of BOS,
 /// strengths out of proportion. It reads what passes anyway, for a tenth of the model's own work at most, and changes nothing.
 /// </summary>
-internal sealed class UseWatch : IDisposable
+internal sealed class UsageWarnings : IDisposable
 {
     private const int MostTokens = 512;
     private const double ShareOfWork = 0.1;
@@ -23,12 +23,12 @@ internal sealed class UseWatch : IDisposable
     private readonly Workbench _bench;
     private readonly int[] _tokens;
 
-    private UseWatch(Workbench bench, int[] tokens) => (_bench, _tokens) = (bench, tokens);
+    private UsageWarnings(Workbench bench, int[] tokens) => (_bench, _tokens) = (bench, tokens);
 
     /// <summary>Begins to watch; before the edits are armed, so that an SAE is measured on what it does not change itself.</summary>
-    public static UseWatch Arm(Session session, Workbench bench, int[] tokens)
+    public static UsageWarnings Arm(Session session, Workbench bench, int[] tokens)
     {
-        var watch = new UseWatch(bench, tokens);
+        var watch = new UsageWarnings(bench, tokens);
         foreach (SaeFiles sae in bench.Saes)
         {
             // What an edit further down has changed is not a fair sample.
@@ -37,7 +37,7 @@ internal sealed class UseWatch : IDisposable
             int most = changed || !sae.HasSiteOut ? 0 : Affordable(bench.Files.Config, sae.Config, tokens.Length);
             IEnumerable<int> features = bench.Edited.Where(e => e.Sae == sae).SelectMany(e => e.Edits.Features).Select(f => f.Feature);
             if (most > 0)
-                watch._meters.Add(sae, new SiteFitMeter(session.Hooks, sae.Target, sae.Site, SaeDoubt.Uncounted(bench.Files),
+                watch._meters.Add(sae, new SiteFitMeter(session.Hooks, sae.Target, sae.Site, SaePlacement.Uncounted(bench.Files),
                     bench.Files.BosId, most, features));
         }
 
@@ -51,8 +51,8 @@ internal sealed class UseWatch : IDisposable
         Streams streams = _bench.Verb.Streams;
         foreach ((SaeFiles sae, SiteFitMeter meter) in _meters)
         {
-            if (meter.Fit() is SiteFit fit && SaeDoubt.Set(_bench.Model, _tokens) is TokenSet set
-                && SaeDoubt.Find(_bench.Model, sae.Target, fit, set, _bench.Cancellation) is string sentence)
+            if (meter.Fit() is SiteFit fit && SaePlacement.Set(_bench.Model, _tokens) is TokenSet set
+                && SaePlacement.Find(_bench.Model, sae.Target, fit, set, _bench.Cancellation) is string sentence)
                 streams.Warn(sentence);
         }
 
