@@ -64,7 +64,7 @@ internal sealed class HarvestCommand : Verb
             NameOf(parsed), parts.DeviceClass());
         RunPlan plan;
         using (var counting = new Progress(Streams, "Counting the corpus"))
-            plan = RunPlanner.Plan(request, null, Cancellation);
+            plan = RunPlanner.Plan(request, Cancellation);
         RunPlanner.RequireOwn(folder, plan);
         int[] missing = RunSteps.Missing(folder, plan);
         long bytes = RunSteps.MissingBytes(plan, missing), tokens = RunSteps.TokensOf(plan, missing);

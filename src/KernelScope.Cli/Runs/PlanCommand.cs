@@ -105,7 +105,7 @@ internal sealed class PlanCommand : Verb
         string precision = Common.PrecisionOf(parsed) == Devices.Precision.Fast ? "fast" : "exact";
         PlanRequest request = _plan.Request(parsed, parts.Files, parts.SaeRecords(), parts.ModelRecord(), precision,
             parts.DeviceClass());
-        RunPlan plan = RunPlanner.Plan(request, null, Cancellation);
+        RunPlan plan = RunPlanner.Plan(request, Cancellation);
         RunPlanner.RequireOwn(folder, plan);
         using ShardHarvest harvest = parts.Harvest(folder, plan);
         double seconds = RunParts.SecondsPerToken(harvest, RunSteps.FirstSequence(request), Cancellation);
