@@ -91,7 +91,7 @@ public sealed class ActivationCache : IDisposable
         }
     }
 
-    /// <summary>Stops listening.</summary>
+    /// <summary>Stops listening; what was captured stays.</summary>
     public void Dispose()
     {
         _set.Rewound -= Rewind;

@@ -32,7 +32,7 @@ public sealed class NpzWriter : IDisposable
     private long _localOffset, _dataOffset, _left;
     private uint _crc;
 
-    /// <summary>Starts a file.</summary>
+    /// <summary>Starts a file under a temporary name.</summary>
     /// <exception cref="IOException">It cannot be written there.</exception>
     public NpzWriter(string path) => _file = AtomicFile.Create(path);
 

@@ -3,7 +3,7 @@ using KernelScope.Hooks;
 
 namespace KernelScope.Cli;
 
-/// <summary>What a verb runs in.</summary>
+/// <summary>The streams that a verb writes to, and what ends it.</summary>
 /// <param name="Streams">Standard output and error.</param>
 /// <param name="Interruption">What Ctrl+C ends before the program.</param>
 /// <param name="Cancellation">Cancelled by Ctrl+C.</param>

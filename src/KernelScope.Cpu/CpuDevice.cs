@@ -41,7 +41,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
     private readonly Bf16Code? _bf16;
     private readonly CpuTraits _traits;
 
-    /// <summary>Starts the threads.</summary>
+    /// <summary>Opens the processor as a device, and starts its threads.</summary>
     /// <param name="threads">Number of threads, the caller's included; 0: one for every core.</param>
     /// <param name="precision">Accuracy of products with a weight.</param>
     /// <param name="saePrecision">Accuracy of SAE encoders. Exact unless asked otherwise: active sets hang on thresholds.</param>

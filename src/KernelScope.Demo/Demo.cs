@@ -49,10 +49,10 @@ public static unsafe class Demo
             config, ShardedTensors.OfFile(SafetensorsFile.Parse(Raw("model/model.safetensors"))));
     }
 
-    /// <summary>The tokenizer.</summary>
+    /// <summary>The model's tokenizer, of 4,096 pieces.</summary>
     public static GemmaTokenizer OpenTokenizer() => GemmaTokenizer.Load(Resource("model/tokenizer.model"), In("model/tokenizer.model"));
 
-    /// <summary>An SAE by its name.</summary>
+    /// <summary>One of the SAEs, by its name in <see cref="SaeNames"/>.</summary>
     /// <exception cref="ArgumentException">There is no such name; the message lists those that there are.</exception>
     public static SaeCheckpoint OpenSae(string name)
     {

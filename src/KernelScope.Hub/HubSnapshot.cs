@@ -1,6 +1,6 @@
 namespace KernelScope.Hub;
 
-/// <summary>How a download stands.</summary>
+/// <summary>How far a download is.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct HubProgress
 {
@@ -15,13 +15,13 @@ public readonly record struct HubProgress
     /// <summary>The file's path in the repository.</summary>
     public string File { get; init; }
 
-    /// <summary>What is being done.</summary>
+    /// <summary>What is being done at the moment.</summary>
     public HubStep Step { get; init; }
 
     /// <summary>Bytes of it that are there.</summary>
     public long Done { get; init; }
 
-    /// <summary>Bytes that it has.</summary>
+    /// <summary>Bytes of the whole file.</summary>
     public long Total { get; init; }
 }
 
@@ -59,7 +59,7 @@ public sealed record HubFile
     /// <summary>Where it is: a link in the snapshot, or the file itself where links cannot be made.</summary>
     public string Path { get; init; }
 
-    /// <summary>Its size.</summary>
+    /// <summary>Bytes of the file.</summary>
     public long Bytes { get; init; }
 
     /// <summary>Its checksum, the blob's name: SHA-256, or git's SHA-1 for a small file.</summary>
@@ -82,13 +82,13 @@ public sealed record HubSnapshot
         Files = files;
     }
 
-    /// <summary>The hub id.</summary>
+    /// <summary>The hub id, owner/name.</summary>
     public string Repository { get; init; }
 
-    /// <summary>What was asked for.</summary>
+    /// <summary>The branch, tag or commit that was asked for.</summary>
     public string Revision { get; init; }
 
-    /// <summary>What that is.</summary>
+    /// <summary>The commit that the revision stands for.</summary>
     public string Commit { get; init; }
 
     /// <summary>The snapshot's folder.</summary>
@@ -108,7 +108,7 @@ public sealed record HubListing
         Files = files;
     }
 
-    /// <summary>The commit.</summary>
+    /// <summary>The commit that the revision stands for.</summary>
     public string Commit { get; init; }
 
     /// <summary>Paths of all files.</summary>

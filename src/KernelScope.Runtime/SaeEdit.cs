@@ -21,7 +21,7 @@ public sealed record SaeEdit
     /// <summary>The vector of <see cref="SpliceMode.Mean"/>, one value for each of the site's.</summary>
     public ReadOnlyMemory<float> Mean { get; init; }
 
-    /// <summary>At which positions.</summary>
+    /// <summary>The positions at which the edits act.</summary>
     public EditPlace Place { get; init; }
 
     /// <summary>The positions, where <see cref="Place"/> cannot say them; null: it does.</summary>

@@ -20,7 +20,7 @@ public enum VectorMethod
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record VectorEdit
 {
-    /// <summary>Where.</summary>
+    /// <summary>The hook point at which the vector acts.</summary>
     public required HookPoint Point { get; init; }
 
     /// <summary>One value for each of the point's.</summary>
@@ -32,7 +32,7 @@ public sealed record VectorEdit
     /// <summary>What it does. The two that read the activation wait for the device at every call.</summary>
     public VectorMethod Method { get; init; }
 
-    /// <summary>At which positions.</summary>
+    /// <summary>The positions at which it acts.</summary>
     public EditPlace Place { get; init; }
 
     /// <summary>The positions, where <see cref="Place"/> cannot say them; null: it does.</summary>

@@ -27,14 +27,14 @@ public sealed class StreamingDecoder
     /// <summary>Bytes that may yet become a character: at most three and the newest, or a whole run.</summary>
     private readonly List<byte> _held = [];
 
-    /// <summary>Begins a new text.</summary>
+    /// <summary>A decoder at the beginning of a text.</summary>
     public StreamingDecoder(GemmaTokenizer tokenizer)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
         _tokenizer = tokenizer;
     }
 
-    /// <summary>Takes the next id.</summary>
+    /// <summary>Takes the next id, and gives the text that is complete with it.</summary>
     /// <returns>What is certain now and was not before; often empty.</returns>
     /// <exception cref="ArgumentOutOfRangeException">There is no such id; the text goes on as if it had not come.</exception>
     public string Append(int id)

@@ -13,16 +13,16 @@ public sealed class FoldedSae
     /// <summary>The activation function that was trained.</summary>
     public required TrainingActivation Activation { get; init; }
 
-    /// <summary>k of TopK.</summary>
+    /// <summary>k of TopK; 0 for the other kinds.</summary>
     public required int K { get; init; }
 
-    /// <summary>d_in.</summary>
+    /// <summary>d_in: width of what it reads.</summary>
     public required int InputDim { get; init; }
 
-    /// <summary>d_out.</summary>
+    /// <summary>d_out: width of what it writes.</summary>
     public required int OutputDim { get; init; }
 
-    /// <summary>d_sae.</summary>
+    /// <summary>d_sae: number of features.</summary>
     public required int Width { get; init; }
 
     /// <summary>Whether it maps one site to another.</summary>

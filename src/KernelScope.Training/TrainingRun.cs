@@ -42,7 +42,7 @@ public sealed class TrainingRun : IDisposable
     private long _first;
     private long _intervalStart;
 
-    /// <summary>A run.</summary>
+    /// <summary>A trainer with the files that its training writes.</summary>
     /// <param name="trainer">Before its first step.</param>
     /// <param name="files">What to write.</param>
     /// <exception cref="ArgumentException">There are files of an earlier run, and <see cref="TrainingFiles.Resume"/> is not set; or an SAE
@@ -66,7 +66,7 @@ public sealed class TrainingRun : IDisposable
     /// <summary>Measures the loss of the model with the SAE in it at each validation; null: it is not measured.</summary>
     internal ValidationLoss? Loss { get; init; }
 
-    /// <summary>Trains to the end.</summary>
+    /// <summary>Trains to the last step, and writes the SAE.</summary>
     /// <param name="progress">Told with each line of the log.</param>
     /// <param name="cancellationToken">Ends it between two steps, after a checkpoint.</param>
     /// <exception cref="OperationCanceledException">Cancelled; the folder holds a checkpoint.</exception>

@@ -25,7 +25,7 @@ public static class FeaturePages
         file.Commit();
     }
 
-    /// <summary>The file as text.</summary>
+    /// <summary>The HTML file as text.</summary>
     /// <param name="source">What they share.</param>
     /// <param name="pages">The features.</param>
     /// <returns>HTML.</returns>

@@ -16,7 +16,7 @@ public readonly record struct Departure
         B = b;
     }
 
-    /// <summary>The token.</summary>
+    /// <summary>Position of the token, from 0.</summary>
     public long Position { get; init; }
 
     /// <summary>The value in that token's row.</summary>
@@ -25,7 +25,7 @@ public readonly record struct Departure
     /// <summary>What the first file has there.</summary>
     public double A { get; init; }
 
-    /// <summary>What the second has.</summary>
+    /// <summary>The value in the second file.</summary>
     public double B { get; init; }
 }
 
@@ -40,10 +40,10 @@ public sealed record ArrayDiff
         Note = note;
     }
 
-    /// <summary>As the first file has it.</summary>
+    /// <summary>The array as the first file has it.</summary>
     public TensorInfo A { get; init; }
 
-    /// <summary>As the second has it.</summary>
+    /// <summary>The array as the second file has it.</summary>
     public TensorInfo B { get; init; }
 
     /// <summary>What is odd about the pair: other shapes, other types; null: nothing. Arrays whose values cannot be paired have no numbers.</summary>

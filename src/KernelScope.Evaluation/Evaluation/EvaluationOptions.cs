@@ -20,7 +20,7 @@ public sealed record EvaluationOptions
     /// <summary>Where arrays go (.npz); null: nowhere.</summary>
     public string? ArraysPath { get; init; }
 
-    /// <summary>Which arrays.</summary>
+    /// <summary>Which arrays <see cref="ArraysPath"/> gets.</summary>
     public ArrayDetail Arrays { get; init; } = ArrayDetail.All;
 
     /// <summary>A file that takes what was measured, sequence by sequence, and from which a killed run goes on with the same result, bit for bit; null: none. It belongs to one model, SAEs, tokens and options.</summary>

@@ -26,10 +26,10 @@ public readonly record struct ActiveSetAgreement
     /// <summary>Active features of the exact run, summed over positions.</summary>
     public long Exact { get; init; }
 
-    /// <summary>Of the fast run.</summary>
+    /// <summary>Active features of the fast run, summed over positions.</summary>
     public long Fast { get; init; }
 
-    /// <summary>Active in both.</summary>
+    /// <summary>Features that are active in both runs at the same position, summed over positions.</summary>
     public long Both { get; init; }
 
     /// <summary>Features active in both, as a share of those active in either; 1: the same sets everywhere.</summary>
@@ -49,7 +49,7 @@ public sealed record PrecisionRow
         High = high;
     }
 
-    /// <summary>Which metric.</summary>
+    /// <summary>Path of the metric, as in <see cref="MetricTable"/>.</summary>
     public IReadOnlyList<string> Path { get; init; }
 
     /// <summary>With exact products.</summary>
@@ -61,7 +61,7 @@ public sealed record PrecisionRow
     /// <summary>Lower end of the interval of Fast − Exact, by resampling the same sequences in both.</summary>
     public double Low { get; init; }
 
-    /// <summary>Upper end.</summary>
+    /// <summary>Upper end of that interval.</summary>
     public double High { get; init; }
 
     /// <summary>Fast − Exact.</summary>
@@ -108,7 +108,7 @@ public sealed class PrecisionStudy
     private PrecisionStudy(EvaluationResult exact, IReadOnlyList<SaePrecision> saes) =>
         (Tokens, Counts, Bootstrap, Saes) = (exact.Tokens, exact.Counts, exact.Bootstrap, saes);
 
-    /// <summary>What both ran on.</summary>
+    /// <summary>The tokens that both evaluations ran on.</summary>
     public TokenSet Tokens { get; }
 
     /// <summary>Numbers of positions.</summary>

@@ -5,7 +5,7 @@ using KernelScope.Hub.Catalog;
 
 namespace KernelScope.Evaluation;
 
-/// <summary>How an SAE does somewhere.</summary>
+/// <summary>How sparse an SAE is, and how well it reconstructs, at one site.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct SiteFit
 {
@@ -18,7 +18,7 @@ public readonly record struct SiteFit
         Tokens = tokens;
     }
 
-    /// <summary>Where it reads.</summary>
+    /// <summary>The hook point that the SAE reads.</summary>
     public HookPoint Site { get; init; }
 
     /// <summary>Whether the texts began with BOS.</summary>

@@ -74,7 +74,7 @@ public sealed class SaeEvaluation
             4L * length * width * matrices) + LogitScorer.BlockBytes;
     }
 
-    /// <summary>Runs it.</summary>
+    /// <summary>Runs the evaluation.</summary>
     /// <exception cref="InvalidDataException">The resume file belongs to something else, or the model or an SAE computes something that is not a number.</exception>
     /// <exception cref="IOException">A file cannot be written.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; the resume file, if any, holds what was done.</exception>

@@ -49,13 +49,13 @@ public sealed class SaeResult
     /// <summary>The sums of each sequence, see <see cref="Total"/>.</summary>
     internal IReadOnlyList<double[]> SequenceSums { get; }
 
-    /// <summary>How it was named.</summary>
+    /// <summary>Name that the SAE was given in <see cref="SaeTarget"/>.</summary>
     public string Name { get; }
 
-    /// <summary>Where it reads.</summary>
+    /// <summary>The hook point that the SAE reads.</summary>
     public HookPoint Site { get; }
 
-    /// <summary>Where its output belongs.</summary>
+    /// <summary>The hook point to which its output belongs.</summary>
     public HookPoint SiteOut { get; }
 
     /// <summary>Number of features.</summary>
@@ -67,7 +67,7 @@ public sealed class SaeResult
     /// <summary>Lower ends of the confidence intervals of all means and ratios of means.</summary>
     public MetricTable ConfidenceLow { get; }
 
-    /// <summary>Upper ends.</summary>
+    /// <summary>Upper ends of the confidence intervals of all means and ratios of means.</summary>
     public MetricTable ConfidenceHigh { get; }
 
     /// <summary>By feature: share of the counted positions at which it fires.</summary>
@@ -130,7 +130,7 @@ public sealed record EvaluationResult
         Counts = counts;
     }
 
-    /// <summary>What it ran on.</summary>
+    /// <summary>The tokens that it ran on.</summary>
     public TokenSet Tokens { get; init; }
 
     /// <summary>By SAE, in the order given.</summary>

@@ -9,7 +9,7 @@ namespace KernelScope.Evaluation;
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record SaeTarget
 {
-    /// <summary>Made of its parts.</summary>
+    /// <summary>An SAE with its name and its places.</summary>
     /// <param name="name">How results name it, usually its path.</param>
     /// <param name="sae">The SAE or transcoder, on the model's device.</param>
     /// <param name="site">Where it reads.</param>
@@ -28,7 +28,7 @@ public sealed record SaeTarget
     /// <summary>The SAE or transcoder, on the model's device.</summary>
     public JumpReluSae Sae { get; init; }
 
-    /// <summary>Where it reads.</summary>
+    /// <summary>The hook point that the SAE reads.</summary>
     public HookPoint Site { get; init; }
 
     /// <summary>Where its output belongs: <see cref="Site"/>, or a transcoder's output site.</summary>

@@ -16,13 +16,13 @@ public readonly record struct FeaturePlace
         Activation = activation;
     }
 
-    /// <summary>Which sequence.</summary>
+    /// <summary>Index of the sequence in the token set.</summary>
     public int Sequence { get; init; }
 
-    /// <summary>Which position of it.</summary>
+    /// <summary>Position in the sequence.</summary>
     public int Position { get; init; }
 
-    /// <summary>How strongly.</summary>
+    /// <summary>The feature's activation there.</summary>
     public float Activation { get; init; }
 }
 

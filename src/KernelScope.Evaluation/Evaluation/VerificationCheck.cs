@@ -23,7 +23,7 @@ public sealed record VerificationCheck
     /// <summary>The distance from the reference (NaN where nothing could be measured).</summary>
     public double Measured { get; init; }
 
-    /// <summary>What the distance may be.</summary>
+    /// <summary>The largest distance that is accepted.</summary>
     public double Limit { get; init; }
 
     /// <summary>Whose numbers the reference is.</summary>

@@ -12,7 +12,7 @@ public enum Pooling
     LastToken,
 }
 
-/// <summary>What a text embedding is.</summary>
+/// <summary>Where the rows of a text are read, and how they become one vector.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record EmbeddingOptions
 {

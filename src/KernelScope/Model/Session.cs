@@ -50,7 +50,7 @@ public sealed partial class Session : IDisposable
         Cache = new KvCache(model.Device, config, ContextLength, ChunkLength, model.CacheType);
     }
 
-    /// <summary>The model.</summary>
+    /// <summary>The model that the sequence runs through.</summary>
     public Gemma2Model Model { get; }
 
     /// <summary>Most tokens of the sequence.</summary>

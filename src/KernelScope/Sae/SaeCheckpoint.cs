@@ -27,7 +27,7 @@ public sealed class SaeCheckpoint : IDisposable
     /// <summary>The weights in a SAELens folder.</summary>
     public const string WeightsName = "sae_weights.safetensors";
 
-    /// <summary>A Gemma Scope file.</summary>
+    /// <summary>File name of a Gemma Scope SAE.</summary>
     public const string ParamsName = "params.npz";
 
     /// <summary>

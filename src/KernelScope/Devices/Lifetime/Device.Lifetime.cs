@@ -58,7 +58,7 @@ public abstract partial class Device
 
         internal RunningOp(Device device) => _device = device;
 
-        /// <summary>Ends it.</summary>
+        /// <summary>Ends the op.</summary>
         public void Dispose() => _device._gate.Exit();
     }
 

@@ -100,10 +100,10 @@ public sealed class Gemma2Checkpoint : IDisposable
             _layers.Add(ReadLayer(l));
     }
 
-    /// <summary>The folder.</summary>
+    /// <summary>The folder that holds the files.</summary>
     public ModelFolder Folder { get; }
 
-    /// <summary>The settings.</summary>
+    /// <summary>The model's sizes and constants, from config.json.</summary>
     public Gemma2Config Config { get; }
 
     /// <summary>E [vocab, d_model]: token embedding.</summary>
