@@ -131,7 +131,7 @@ public sealed partial class Gemma2Model : IDisposable
     public Session NewSession(int contextLength = 0, int chunkLength = 0)
     {
         _weights.ThrowIfDisposed();
-        return new Session(this, contextLength, chunkLength);
+        return Session.Create(this, contextLength, chunkLength);
     }
 
     /// <summary>
