@@ -11,7 +11,7 @@ namespace KernelScope.Examples;
 /// <summary>What an example takes as given: it shows one type, and opens the others only where that is its point. Examples are compiled, not run.</summary>
 internal static class Given
 {
-#pragma warning disable IDE1006, SA1311 // They are locals in the eyes of who reads an example.
+    // Lower case: in an example they stand for locals of the reader's own.
     public static readonly CpuDevice device = null!;
     public static readonly Gemma2Model model = null!;
     public static readonly JumpReluSae sae = null!;
