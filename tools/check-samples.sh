@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Every sample's page says a command and shows what it prints: runs the command and compares. The samples are built already.
+# Every sample's page says a command and shows what it prints: runs the command and compares. KERNELSCOPE_NO_BUILD=1: the samples are built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [ -z "${KERNELSCOPE_NO_BUILD:-}" ]; then dotnet build src/Samples -c Release -v q --nologo; fi
 
 # The text of the first fence that begins with a given line.
 fence() { awk -v open="$2" 'inside && $0 == "```" { exit } inside { print } $0 == open { inside = 1 }' "$1"; }

@@ -99,7 +99,7 @@ internal static class HarvestCost
                     Shards = [],
                 },
             };
-            _plan = RunPlanner.Plan(request, null, CancellationToken.None);
+            _plan = RunPlanner.Plan(request, CancellationToken.None);
             RunPlanner.Write(_folder, request, _plan, CancellationToken.None);
             _harvest = new ShardHarvest(_folder, _plan, _model, []);
             _harvest.RunOnly(_tokens[0], CancellationToken.None);

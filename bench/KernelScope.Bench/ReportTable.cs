@@ -9,6 +9,11 @@ namespace KernelScope.Bench;
 internal static class ReportTable
 {
     private const string Head = """
+        # Measurements
+
+        `dotnet run --project bench/KernelScope.Bench -c Release -- --out FILE.json` writes this table, case by case, perhaps on different days; the JSON beside it has the rounds, threads and limits of each case. `bench/README.md` says on which machine,
+        and what the names mean. Times are medians of rounds in which KernelScope, the limit and the peers take turns. A share is the work a second over the limit of the same round; of a peer, more than 1 means that KernelScope is faster.
+
         | case | by | ms | tokens/s | share of its limit: median (min to max) | peers: their time over ours, median (min to max) | else |
         | --- | --- | --- | --- | --- | --- | --- |
 

@@ -8,6 +8,13 @@ namespace KernelScope.Hooks;
 /// It holds the whole sequence however it was chunked, every generated token that has been fed included. <see cref="Model.Session.Reset"/> and <see cref="Model.Session.Rewind"/> drop the rows that they take back.
 /// For one caller at a time, as the session is.
 /// </remarks>
+/// <example>
+/// <code>
+/// using var cache = new ActivationCache(session.Hooks, [HookPoint.Parse("resid_post.20"), HookPoint.Parse("z.3")]);
+/// session.Prefill(tokens);
+/// ReadOnlySpan&lt;float> stream = cache.Values(HookPoint.Parse("resid_post.20"));   // [tokens, d_model]
+/// </code>
+/// </example>
 public sealed class ActivationCache : IDisposable
 {
     private readonly Dictionary<HookPoint, CapturedRows> _captured = [];
@@ -84,7 +91,7 @@ public sealed class ActivationCache : IDisposable
         }
     }
 
-    /// <summary>Stops listening.</summary>
+    /// <summary>Stops listening; what was captured stays.</summary>
     public void Dispose()
     {
         _set.Rewound -= Rewind;

@@ -2,6 +2,13 @@ namespace KernelScope.Files;
 
 /// <summary>Opens stored arrays in any of the forms that are read: npz, npy, safetensors. The content decides, not the name.</summary>
 /// <remarks>Any number of threads may call it.</remarks>
+/// <example>
+/// <code>
+/// using TensorFile file = ArrayFile.Open("activations.npz");
+/// TensorView rows = file["resid_post.20"];
+/// Console.WriteLine($"{rows.Info.DType} [{string.Join(", ", rows.Shape.ToArray())}]");
+/// </code>
+/// </example>
 public static class ArrayFile
 {
     /// <summary>Opens a file and checks its headers.</summary>

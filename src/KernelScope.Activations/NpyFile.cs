@@ -21,7 +21,7 @@ public sealed unsafe class NpyFile : TensorFile
     /// <inheritdoc/>
     public override IReadOnlyList<TensorInfo> Contents { get; }
 
-    /// <summary>The array.</summary>
+    /// <summary>Type and shape of the array.</summary>
     public TensorInfo Info => _header.Info;
 
     /// <summary>Opens a file and checks its header; reads no data.</summary>

@@ -9,6 +9,13 @@ namespace KernelScope.Files;
 /// Arrays go straight to the disk. The file appears on <see cref="Commit"/>; without it nothing is left.
 /// </summary>
 /// <remarks>For one caller at a time.</remarks>
+/// <example>
+/// <code>
+/// using var writer = new NpzWriter("activations.npz");
+/// writer.Add&lt;float>("resid_post.20", values, tokens.Length, model.Config.ModelDim);
+/// writer.Commit();
+/// </code>
+/// </example>
 public sealed class NpzWriter : IDisposable
 {
     // Every local header carries a ZIP64 field, as NumPy's do: sizes are not known to be small until the array has been written.
@@ -25,7 +32,7 @@ public sealed class NpzWriter : IDisposable
     private long _localOffset, _dataOffset, _left;
     private uint _crc;
 
-    /// <summary>Starts a file.</summary>
+    /// <summary>Starts a file under a temporary name.</summary>
     /// <exception cref="IOException">It cannot be written there.</exception>
     public NpzWriter(string path) => _file = AtomicFile.Create(path);
 

@@ -12,6 +12,12 @@ namespace KernelScope.Model;
 /// Values are finite: what is not cannot be the cache of a run that means anything, so it is neither written nor taken.
 /// Any number of threads may call it, each with a session of its own.
 /// </remarks>
+/// <example>
+/// <code>
+/// session.Save("talk.session");
+/// using Session later = model.LoadSession("talk.session");   // in this process or in another one
+/// </code>
+/// </example>
 public static class SessionFile
 {
     private const string Format = "kernelscope.session.1";

@@ -24,7 +24,7 @@ internal static class CommandLine
         using PosixSignalRegistration interrupt = StopOn(PosixSignal.SIGINT, ExitCode.Interrupted);
         using PosixSignalRegistration terminate = StopOn(PosixSignal.SIGTERM, ExitCode.Terminated);
         using PosixSignalRegistration hangUp = StopOn(PosixSignal.SIGHUP, ExitCode.HungUp);
-        int code = Run(args, new Surroundings(streams, interruption, stop.Token));
+        int code = Run(args, new VerbEnvironment(streams, interruption, stop.Token));
         return code == ExitCode.Interrupted ? signalled : code;
 
         PosixSignalRegistration StopOn(PosixSignal signal, int exitCode) => PosixSignalRegistration.Create(signal, call =>
@@ -43,16 +43,16 @@ internal static class CommandLine
     }
 
     /// <summary>Runs the verb that the arguments name, with streams and signals of the caller's. For any number of threads.</summary>
-    internal static int Run(string[] args, Surroundings surroundings)
+    internal static int Run(string[] args, VerbEnvironment environment)
     {
-        TextWriter error = surroundings.Streams.Error;
+        TextWriter error = environment.Streams.Error;
         string verb = "";
         try
         {
-            if (surroundings.Streams.OutputIsClosed)
+            if (environment.Streams.OutputIsClosed)
                 throw new WorkException("standard output is closed, and results go there; '> /dev/null' discards them.");
             RawArguments.Check(args);
-            RootCommand root = Root(surroundings);
+            RootCommand root = Root(environment);
             bool completes = args.Length > 0 && args[0].StartsWith(SuggestPrefix, StringComparison.Ordinal);
             // Words in brackets at the beginning of a text are text.
             if (!completes)
@@ -70,12 +70,12 @@ internal static class CommandLine
                 acting.RefuseIdle(parsed);
             int code = parsed.Invoke(new InvocationConfiguration
             {
-                Output = surroundings.Streams.Output,
+                Output = environment.Streams.Output,
                 Error = error,
                 EnableDefaultExceptionHandler = false,
                 ProcessTerminationTimeout = null,
             });
-            surroundings.Streams.Output.Flush();
+            environment.Streams.Output.Flush();
             return code;
         }
         catch (Exception e)
@@ -84,40 +84,40 @@ internal static class CommandLine
         }
     }
 
-    private static RootCommand Root(Surroundings surroundings)
+    private static RootCommand Root(VerbEnvironment environment)
     {
         var common = new CommonOptions();
         var root = new RootCommand(Description)
         {
-            new FeaturesCommand(common, surroundings),
-            new GenerateCommand(common, surroundings),
-            new RunCommand(common, surroundings),
-            new TokenizeCommand(common, surroundings),
-            new EncodeCommand(common, surroundings),
-            new EvalCommand(common, surroundings),
-            new AttributeCommand(common, surroundings),
-            new LensCommand(common, surroundings),
-            new DiffCommand(common, surroundings),
-            new TopCommand(common, surroundings),
-            new HarvestCommand(common, surroundings),
-            new PlanCommand(common, surroundings),
-            new WorkCommand(common, surroundings),
-            new StatusCommand(common, surroundings),
-            new MergeCommand(common, surroundings),
-            new TrainCommand(common, surroundings),
-            new SuiteCommand(common, surroundings),
-            new InspectCommand(common, surroundings),
-            new DoctorCommand(common, surroundings),
-            new VerifyCommand(common, surroundings),
-            new KernelsCommand(common, surroundings),
-            new BenchCommand(common, surroundings),
-            new CatalogCommand(common, surroundings),
-            new PullCommand(common, surroundings),
-            new PackCommand(common, surroundings),
-            new LabelsCommand(common, surroundings),
+            new FeaturesCommand(common, environment),
+            new GenerateCommand(common, environment),
+            new RunCommand(common, environment),
+            new TokenizeCommand(common, environment),
+            new EncodeCommand(common, environment),
+            new EvalCommand(common, environment),
+            new AttributeCommand(common, environment),
+            new LensCommand(common, environment),
+            new DiffCommand(common, environment),
+            new TopCommand(common, environment),
+            new HarvestCommand(common, environment),
+            new PlanCommand(common, environment),
+            new WorkCommand(common, environment),
+            new StatusCommand(common, environment),
+            new MergeCommand(common, environment),
+            new TrainCommand(common, environment),
+            new SuiteCommand(common, environment),
+            new InspectCommand(common, environment),
+            new DoctorCommand(common, environment),
+            new VerifyCommand(common, environment),
+            new KernelsCommand(common, environment),
+            new BenchCommand(common, environment),
+            new CatalogCommand(common, environment),
+            new PullCommand(common, environment),
+            new PackCommand(common, environment),
+            new LabelsCommand(common, environment),
 #if !WITHOUT_WEB
-            new DashCommand(common, surroundings),
-            new ServeCommand(common, surroundings),
+            new DashCommand(common, environment),
+            new ServeCommand(common, environment),
 #endif
         };
         var verb = new Argument<string>("VERB") { CompletionSources = { _ => root.Subcommands.Select(c => c.Name) } };
@@ -127,7 +127,7 @@ internal static class CommandLine
         {
             help.Aliases.Remove("/h");
             help.Aliases.Remove("/?");
-            help.Action = new HelpView(surroundings.Streams);
+            help.Action = new HelpView(environment.Streams);
         }
 
         common.AddTo(root);

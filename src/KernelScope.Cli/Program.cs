@@ -1,4 +1,4 @@
 using KernelScope.Cli;
 
-WideFile.RunIfBetter();
+Avx512File.RunIfBetter();
 return CommandLine.Run(args);

@@ -3,23 +3,23 @@ using KernelScope.Hooks;
 
 namespace KernelScope.Cli;
 
-/// <summary>What a verb runs in.</summary>
+/// <summary>The streams that a verb writes to, and what ends it.</summary>
 /// <param name="Streams">Standard output and error.</param>
 /// <param name="Interruption">What Ctrl+C ends before the program.</param>
 /// <param name="Cancellation">Cancelled by Ctrl+C.</param>
-internal sealed record Surroundings(Streams Streams, Interruption Interruption, CancellationToken Cancellation);
+internal sealed record VerbEnvironment(Streams Streams, Interruption Interruption, CancellationToken Cancellation);
 
 /// <summary>A verb of the command line: its options, its help with an example, and what it does.</summary>
 internal abstract class Verb : Command
 {
-    protected Verb(string name, string description, string example, CommonOptions common, Surroundings surroundings)
+    protected Verb(string name, string description, string example, CommonOptions common, VerbEnvironment environment)
         : base(name, description)
     {
         Examples = [.. example.Split('\n').Select(line => line.Trim())];
         Common = common;
-        Streams = surroundings.Streams;
-        Cancellation = surroundings.Cancellation;
-        Interruption = surroundings.Interruption;
+        Streams = environment.Streams;
+        Cancellation = environment.Cancellation;
+        Interruption = environment.Interruption;
         SetAction(RunAndName);
     }
 

@@ -75,7 +75,4 @@ internal static class Limits
         return !rounds ? new(Float32, Float32Squared * factor * factor, InfinityMayBeNaN: true)
             : new(BFloat16, BFloat16Squared * factor * factor * (1 + (Scatter / Math.Max(1, values))), InfinityMayBeNaN: true);
     }
-
-    /// <summary>Bits are compared.</summary>
-    public static Limit Bits => new(0, 0);
 }

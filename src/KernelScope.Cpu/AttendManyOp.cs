@@ -6,7 +6,7 @@ namespace KernelScope.Cpu;
 /// <summary>Attention of many queries (a prefill), by register tiles and an online softmax.</summary>
 /// <remarks>
 /// Equation: z = Σ_j p_j·v_j, p = softmax_j(cap(scale·q·k_j)). Partition: a unit is one key/value head and a block of query positions, for all query heads that share it.
-/// It passes over blocks of keys from the first that any of its queries sees to the last: scores by tiles of packed queries and turned keys, then for each row the block's maximum,
+/// It passes over blocks of keys from the first that any of its queries sees to the last: scores by tiles of packed queries and transposed keys, then for each row the block's maximum,
 /// the exponentials and their sum, then P·V by tiles, which joins z (<see cref="RunningSoftmax"/>). Tiles without a visible key are skipped.
 /// Flops: 4·visible keys·d_head for each query; memory of a worker: about 0.7 MB for 2B's heads.
 /// </remarks>

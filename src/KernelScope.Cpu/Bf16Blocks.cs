@@ -214,7 +214,7 @@ internal readonly unsafe struct Bf16Blocks<S, V> : IBlockFormat
             product->Bf16.Low(tile);
     }
 
-    /// <summary>From [out, in]: as many rows as lanes are taken as rows of pairs and turned. bfloat16 rows of an even number of inputs are that already.</summary>
+    /// <summary>From [out, in]: as many rows as lanes are taken as rows of pairs and transposed. bfloat16 rows of an even number of inputs are that already.</summary>
     private static void PackPlain<E>(StoredMatrix* part, int inputs, int first, int width, int firstInput, int depth, uint* panel,
         ushort* rounded, int roundedStride)
         where E : struct, IElement

@@ -10,6 +10,13 @@ namespace KernelScope.Cpu;
 /// Work is cut into units by shapes alone, and a unit's sums do not depend on who computes it: any number of threads gives the same bits. Another instruction set may give others.
 /// Any number of threads may call it; ops run one after the other, each on all threads. Threads of a device that nobody disposed end when it is collected.
 /// </remarks>
+/// <example>
+/// <code>
+/// using var device = new CpuDevice();                      // one thread a core, products that keep float32 accuracy
+/// Console.WriteLine($"{device.InstructionSet}, {device.Threads} threads");
+/// using var model = Gemma2Model.Open(device, "google/gemma-2-2b");
+/// </code>
+/// </example>
 public sealed unsafe partial class CpuDevice : HostDevice
 {
     // Raised by every change of the order of a sum: files that hold results (runs, journals, checkpoints) are then not continued with other bits.
@@ -34,7 +41,7 @@ public sealed unsafe partial class CpuDevice : HostDevice
     private readonly Bf16Code? _bf16;
     private readonly CpuTraits _traits;
 
-    /// <summary>Starts the threads.</summary>
+    /// <summary>Opens the processor as a device, and starts its threads.</summary>
     /// <param name="threads">Number of threads, the caller's included; 0: one for every core.</param>
     /// <param name="precision">Accuracy of products with a weight.</param>
     /// <param name="saePrecision">Accuracy of SAE encoders. Exact unless asked otherwise: active sets hang on thresholds.</param>

@@ -133,7 +133,7 @@ internal readonly unsafe struct FloatBlocks<S, V> : IBlockFormat
         }
     }
 
-    /// <summary>From [out, in]: blocks of as many rows as lanes are widened and turned.</summary>
+    /// <summary>From [out, in]: blocks of as many rows as lanes are widened and transposed.</summary>
     public static void PackPlain<E>(StoredMatrix* part, int inputs, int first, int width, int firstInput, int depth, float* panel)
         where E : struct, IElement
     {

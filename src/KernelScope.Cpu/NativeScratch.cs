@@ -26,22 +26,6 @@ internal sealed unsafe class NativeScratch : IDisposable
         return (byte*)_memory;
     }
 
-    /// <summary>At least <paramref name="bytes"/> bytes; the first <paramref name="kept"/> keep their content. Grows by doubling.</summary>
-    public byte* Grow(long bytes, long kept)
-    {
-        if (bytes > _bytes)
-        {
-            long size = Math.Max(bytes, _bytes * 2);
-            void* larger = LargePages.Allocate(size, Alignment);
-            NativeMemory.Copy(_memory, larger, (nuint)kept);
-            Free();
-            _memory = larger;
-            _bytes = size;
-        }
-
-        return (byte*)_memory;
-    }
-
     /// <summary>At least <paramref name="count"/> float32 values with any content, on a 64-byte line.</summary>
     public float* Floats(long count) => (float*)Bytes(count * sizeof(float));
 

@@ -84,10 +84,10 @@ public sealed partial class CudaDevice : Device
     public override string Arithmetic => $"sm_{Description.ComputeCapability}, tensor cores {(HasTensorCores ? "on" : "off")}, " +
         $"sums {OrderOfSums}, SAEs {Options.SaePrecision}";
 
-    /// <summary>How it computes.</summary>
+    /// <summary>The options that it was opened with.</summary>
     public CudaDeviceOptions Options { get; }
 
-    /// <summary>What the device is.</summary>
+    /// <summary>Name, compute capability and memory of the GPU.</summary>
     public DeviceDescription Description => Context.Description;
 
     /// <summary>Bytes of device memory that this device has allocated.</summary>

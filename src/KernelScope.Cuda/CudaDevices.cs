@@ -5,6 +5,12 @@ namespace KernelScope.Cuda;
 
 /// <summary>The CUDA devices of this machine.</summary>
 /// <remarks>Any number of threads may call it.</remarks>
+/// <example>
+/// <code>
+/// using CudaDevice device = CudaDevices.Open("cuda:0");
+/// using var model = Gemma2Model.Open(device, "google/gemma-2-2b");
+/// </code>
+/// </example>
 public static class CudaDevices
 {
     private const string Prefix = "cuda";

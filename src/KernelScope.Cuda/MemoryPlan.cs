@@ -55,7 +55,7 @@ public sealed class MemoryPlan
         return plan;
     }
 
-    /// <summary>Adds something.</summary>
+    /// <summary>Adds bytes that something else takes.</summary>
     public void Add(string what, long bytes)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(bytes);

@@ -11,6 +11,14 @@ namespace KernelScope;
 /// The demo: a small trained Gemma 2 (6 layers, d_model 224, 5.57 M parameters in bfloat16), its tokenizer of 4,096 pieces and twelve JumpReLU SAEs, a transcoder of each layer among them, embedded in this assembly.
 /// They are used where they lie in the assembly's image, through the same readers as files. <c>NOTICE.md</c> says what they were trained on.
 /// </summary>
+/// <remarks>Any number of threads may call it; what it opens is the caller's.</remarks>
+/// <example>
+/// <code>
+/// using var model = Gemma2Model.Load(device, Demo.OpenCheckpoint());
+/// using var sae = JumpReluSae.Load(device, Demo.OpenSae(Demo.DefaultSae));
+/// GemmaTokenizer tokenizer = Demo.OpenTokenizer();
+/// </code>
+/// </example>
 public static unsafe class Demo
 {
     /// <summary>What the model is called.</summary>
@@ -41,10 +49,10 @@ public static unsafe class Demo
             config, ShardedTensors.OfFile(SafetensorsFile.Parse(Raw("model/model.safetensors"))));
     }
 
-    /// <summary>The tokenizer.</summary>
+    /// <summary>The model's tokenizer, of 4,096 pieces.</summary>
     public static GemmaTokenizer OpenTokenizer() => GemmaTokenizer.Load(Resource("model/tokenizer.model"), In("model/tokenizer.model"));
 
-    /// <summary>An SAE by its name.</summary>
+    /// <summary>One of the SAEs, by its name in <see cref="SaeNames"/>.</summary>
     /// <exception cref="ArgumentException">There is no such name; the message lists those that there are.</exception>
     public static SaeCheckpoint OpenSae(string name)
     {

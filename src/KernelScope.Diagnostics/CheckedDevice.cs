@@ -5,6 +5,13 @@ namespace KernelScope.Devices;
 /// where it arises. For tests and for the search after a wrong number; every op waits for the device.
 /// </summary>
 /// <remarks>Any number of threads may call it, as any <see cref="Device"/>.</remarks>
+/// <example>
+/// <code>
+/// using var cpu = new CpuDevice();
+/// using var device = new CheckedDevice(cpu);               // names the first op that gives a NaN
+/// using var model = Gemma2Model.Open(device, "google/gemma-2-2b");
+/// </code>
+/// </example>
 public sealed class CheckedDevice(Device inner) : ForwardingDevice(inner)
 {
     private readonly CodeList _codes = new();

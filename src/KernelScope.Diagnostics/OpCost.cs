@@ -20,10 +20,10 @@ public readonly record struct OpCost
 
     private const double F = sizeof(float);
 
-    /// <summary>Both sums.</summary>
+    /// <summary>The bytes of both and the operations of both.</summary>
     public static OpCost operator +(OpCost left, OpCost right) => Add(left, right);
 
-    /// <summary>Both sums.</summary>
+    /// <summary>The bytes of both and the operations of both.</summary>
     public static OpCost Add(OpCost left, OpCost right) => new(left.Bytes + right.Bytes, left.Flops + right.Flops);
 
     /// <summary>A product of n rows with a weight [out, in] of <paramref name="weightBytes"/>.</summary>

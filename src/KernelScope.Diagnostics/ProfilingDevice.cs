@@ -41,6 +41,17 @@ public sealed record OpProfile
 /// What has no weight of a layer (norms, attention, an SAE at a hook) belongs to the layer whose weight was used last: the model's ops come in that order. A call costs a few tenths of a microsecond
 /// beside the wait, outside the time that is counted. Any number of threads may use it; where several do, an op outside the layers belongs to the layer that any of them used last.
 /// </remarks>
+/// <example>
+/// <code>
+/// using var cpu = new CpuDevice();
+/// using var device = new ProfilingDevice(cpu);
+/// using var model = Gemma2Model.Open(device, "google/gemma-2-2b");
+/// using Session session = model.NewSession();
+/// session.Prefill(tokens);
+/// foreach (OpProfile op in device.Ops)
+///     Console.WriteLine($"{op.Op}: {op.Calls} calls, {op.Seconds * 1000:F1} ms, {op.Cost.Bytes / op.Seconds / 1e9:F1} GB/s");
+/// </code>
+/// </example>
 public sealed class ProfilingDevice(Device inner) : ForwardingDevice(inner)
 {
     private readonly Dictionary<(string Op, string Part, int? Layer), Entry> _entries = [];

@@ -84,9 +84,6 @@ internal sealed unsafe class EmulatedDriver : ICudaDriver
     /// <inheritdoc/>
     public string Detail { get; private set; } = "";
 
-    /// <summary>The device, for tests that look at its memory.</summary>
-    public EmulatedGpu Gpu => _gpu;
-
     /// <inheritdoc/>
     public CudaResult Init() => CudaResult.Success;
 

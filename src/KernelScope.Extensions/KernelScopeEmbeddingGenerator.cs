@@ -11,6 +11,12 @@ namespace KernelScope.Extensions;
 /// <see cref="EmbeddingGenerationOptions.RawRepresentationFactory"/> may give other
 /// <see cref="EmbeddingOptions"/>; Dimensions other than the site's width are refused with a <see cref="NotSupportedException"/>.
 /// </remarks>
+/// <example>
+/// <code>
+/// IEmbeddingGenerator&lt;string, Embedding&lt;float>> generator = new KernelScopeEmbeddingGenerator(engine);
+/// GeneratedEmbeddings&lt;Embedding&lt;float>> vectors = await generator.GenerateAsync(["a harbour", "a port"]);
+/// </code>
+/// </example>
 public sealed class KernelScopeEmbeddingGenerator : IEmbeddingGenerator<string, Embedding<float>>
 {
     private readonly KernelScopeEngine _engine;

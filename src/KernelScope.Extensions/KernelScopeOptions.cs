@@ -7,6 +7,7 @@ namespace KernelScope.Extensions;
 /// What <see cref="KernelScopeServices.AddKernelScope"/> opens, and what its chat client and embedding generator do where a call does not
 /// say.
 /// </summary>
+/// <remarks>For one caller at a time, until the engine is open.</remarks>
 public sealed class KernelScopeOptions : EngineOptions
 {
     /// <summary>

@@ -8,6 +8,7 @@ using Microsoft.Extensions.Options;
 namespace KernelScope.Extensions;
 
 /// <summary>KernelScope in a service container.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class KernelScopeServices
 {
     /// <summary>

@@ -28,7 +28,7 @@ public sealed class KernelScopeTokenizer : Tokenizer
 {
     private readonly GemmaTokenizer _tokenizer;
 
-    /// <summary>Wraps a tokenizer.</summary>
+    /// <summary>Offers a tokenizer of KernelScope as one of Microsoft.ML.Tokenizers.</summary>
     /// <param name="tokenizer">The tokenizer.</param>
     public KernelScopeTokenizer(GemmaTokenizer tokenizer)
     {

@@ -12,6 +12,14 @@ namespace KernelScope.Hub;
 /// GET of the same with a Range.
 /// </para>
 /// </summary>
+/// <remarks>Any number of threads may use it.</remarks>
+/// <example>
+/// <code>
+/// using var hub = new HubClient(HubOptions.FromEnvironment(Environment.GetEnvironmentVariable));
+/// HubSnapshot snapshot = await hub.PullModelAsync("google/gemma-2-2b", "main");
+/// using var model = Gemma2Model.Open(device, snapshot.Path);
+/// </code>
+/// </example>
 public sealed partial class HubClient : IDisposable
 {
     private const int MaxListing = 1 << 26;
@@ -188,7 +196,7 @@ public sealed partial class HubClient : IDisposable
             : null;
         if (commit is null || !HubCache.IsCommit(commit))
             throw new HubException(
-                $"{subject}: {HubHttp.Shown(_options.Endpoint)} does not say which commit the file is of (X-Repo-Commit), so it is no "
+                $"{subject}: {HubHttp.Shown(_options.Endpoint)} does not say which commit the file is of (X-Repo-Commit), so it is not a "
                     + "hub, or something between changes its answers.");
         // W/"..." is a weak ETag: the library of the hub takes it, and the checksum is checked anyway.
         string bare = (etag ?? "").Replace("W/", "", StringComparison.Ordinal).Trim('"').ToLowerInvariant();

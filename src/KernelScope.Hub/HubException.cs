@@ -27,7 +27,7 @@ internal readonly record struct HubSubject(string Repository, string Revision, s
     public override string ToString() => File is null ? Repository : $"{Repository}/{BadFile.Printable(File, 300)}";
 }
 
-/// <summary>Turns an answer that is no success into a sentence.</summary>
+/// <summary>Turns an answer that is not a success into a sentence.</summary>
 internal static class HubRefusal
 {
     // Asked to wait longer, one is better told.

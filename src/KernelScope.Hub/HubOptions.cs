@@ -4,6 +4,7 @@ using KernelScope.Files;
 namespace KernelScope.Hub;
 
 /// <summary>Which hub, as whom, into which cache, and how patiently.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record HubOptions
 {
     private const string DefaultEndpoint = "https://huggingface.co";

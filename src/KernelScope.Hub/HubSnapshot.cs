@@ -1,6 +1,7 @@
 namespace KernelScope.Hub;
 
-/// <summary>How a download stands.</summary>
+/// <summary>How far a download is.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct HubProgress
 {
     internal HubProgress(string file, HubStep step, long done, long total)
@@ -14,13 +15,13 @@ public readonly record struct HubProgress
     /// <summary>The file's path in the repository.</summary>
     public string File { get; init; }
 
-    /// <summary>What is being done.</summary>
+    /// <summary>What is being done at the moment.</summary>
     public HubStep Step { get; init; }
 
     /// <summary>Bytes of it that are there.</summary>
     public long Done { get; init; }
 
-    /// <summary>Bytes that it has.</summary>
+    /// <summary>Bytes of the whole file.</summary>
     public long Total { get; init; }
 }
 
@@ -40,6 +41,7 @@ public enum HubStep
 }
 
 /// <summary>A file that is in the cache now.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record HubFile
 {
     internal HubFile(string name, string path, long bytes, string blob, long received)
@@ -57,7 +59,7 @@ public sealed record HubFile
     /// <summary>Where it is: a link in the snapshot, or the file itself where links cannot be made.</summary>
     public string Path { get; init; }
 
-    /// <summary>Its size.</summary>
+    /// <summary>Bytes of the file.</summary>
     public long Bytes { get; init; }
 
     /// <summary>Its checksum, the blob's name: SHA-256, or git's SHA-1 for a small file.</summary>
@@ -68,6 +70,7 @@ public sealed record HubFile
 }
 
 /// <summary>What a download brought.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record HubSnapshot
 {
     internal HubSnapshot(string repository, string revision, string commit, string path, IReadOnlyList<HubFile> files)
@@ -79,13 +82,13 @@ public sealed record HubSnapshot
         Files = files;
     }
 
-    /// <summary>The hub id.</summary>
+    /// <summary>The hub id, owner/name.</summary>
     public string Repository { get; init; }
 
-    /// <summary>What was asked for.</summary>
+    /// <summary>The branch, tag or commit that was asked for.</summary>
     public string Revision { get; init; }
 
-    /// <summary>What that is.</summary>
+    /// <summary>The commit that the revision stands for.</summary>
     public string Commit { get; init; }
 
     /// <summary>The snapshot's folder.</summary>
@@ -96,6 +99,7 @@ public sealed record HubSnapshot
 }
 
 /// <summary>What a repository holds at a commit.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record HubListing
 {
     internal HubListing(string commit, IReadOnlyList<string> files)
@@ -104,7 +108,7 @@ public sealed record HubListing
         Files = files;
     }
 
-    /// <summary>The commit.</summary>
+    /// <summary>The commit that the revision stands for.</summary>
     public string Commit { get; init; }
 
     /// <summary>Paths of all files.</summary>

@@ -54,9 +54,6 @@ public sealed unsafe class EmulatedGpu : IDisposable
     /// <summary>Properties.</summary>
     public EmulatedGpuOptions Options { get; }
 
-    /// <summary>Lanes of a warp.</summary>
-    public static int WarpSize => 32;
-
     /// <summary>Bytes not allocated; not all in one piece, perhaps.</summary>
     public long FreeBytes => _memory.Bytes - _memory.UsedBytes;
 

@@ -3,6 +3,7 @@ using KernelScope.Hooks;
 namespace KernelScope.Runtime;
 
 /// <summary>A text whose activations are read.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record ActivationsRequest
 {
     /// <summary>The text; BOS is put before it. Give either this or <see cref="Tokens"/>.</summary>

@@ -3,6 +3,7 @@ using KernelScope.Model;
 namespace KernelScope.Runtime;
 
 /// <summary>A text that becomes a vector.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record EmbeddingRequest
 {
     /// <summary>The text; BOS is put before it. Give either this or <see cref="Tokens"/>.</summary>

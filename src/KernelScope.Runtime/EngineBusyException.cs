@@ -16,9 +16,9 @@ public sealed class EngineBusyException : InvalidOperationException
     /// <summary>Requests that ran when this one was refused.</summary>
     public int Running { get; }
 
-    /// <summary>Requests that waited.</summary>
+    /// <summary>Number of requests that were waiting.</summary>
     public int Waiting { get; }
 
-    /// <summary>Most requests in all.</summary>
+    /// <summary>Most requests that may wait and run together.</summary>
     public int Limit { get; }
 }

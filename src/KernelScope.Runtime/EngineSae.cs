@@ -19,10 +19,10 @@ public sealed class EngineSae
     /// <summary>What requests call it.</summary>
     public string Name { get; }
 
-    /// <summary>The SAE.</summary>
+    /// <summary>The SAE on the engine's device.</summary>
     public JumpReluSae Sae { get; }
 
-    /// <summary>Where it reads.</summary>
+    /// <summary>The hook point that the SAE reads.</summary>
     public HookPoint Site { get; }
 
     /// <summary>

@@ -1,6 +1,7 @@
 namespace KernelScope.Runtime;
 
 /// <summary>Which features of a token are wanted.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record FeatureReport
 {
     /// <summary>Name of the SAE.</summary>

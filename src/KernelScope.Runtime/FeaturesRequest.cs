@@ -1,6 +1,7 @@
 namespace KernelScope.Runtime;
 
 /// <summary>A text whose features are read.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record FeaturesRequest
 {
     /// <summary>The text; BOS is put before it. Give either this or <see cref="Tokens"/>.</summary>

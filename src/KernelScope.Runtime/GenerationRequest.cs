@@ -3,6 +3,7 @@ using KernelScope.Generation;
 namespace KernelScope.Runtime;
 
 /// <summary>A text to continue.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <example>
 /// <code>
 /// var request = new GenerationRequest

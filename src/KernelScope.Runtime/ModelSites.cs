@@ -28,7 +28,7 @@ internal static class ModelSites
     {
         Require(config, point);
         if (HookPoint.IsOverKeys(point.Site))
-            throw new ArgumentException($"{who} {width} values, but {point} has one for each head and key, which is no fixed number.");
+            throw new ArgumentException($"{who} {width} values, but {point} has one for each head and key, which is not a fixed number.");
         int there = WidthOf(config, point);
         if (there != width)
             throw new ArgumentException($"{who} {width} values, but {point} of the model has {there}.");

@@ -4,6 +4,7 @@ using KernelScope.Sae;
 namespace KernelScope.Runtime;
 
 /// <summary>A change at an SAE's site (for a transcoder: where it writes).</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record SaeEdit
 {
     /// <summary>Name of the SAE.</summary>
@@ -20,7 +21,7 @@ public sealed record SaeEdit
     /// <summary>The vector of <see cref="SpliceMode.Mean"/>, one value for each of the site's.</summary>
     public ReadOnlyMemory<float> Mean { get; init; }
 
-    /// <summary>At which positions.</summary>
+    /// <summary>The positions at which the edits act.</summary>
     public EditPlace Place { get; init; }
 
     /// <summary>The positions, where <see cref="Place"/> cannot say them; null: it does.</summary>

@@ -4,6 +4,7 @@ using KernelScope.Sae;
 namespace KernelScope.Runtime;
 
 /// <summary>An SAE or transcoder that an engine opens.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record SaeSource
 {
     /// <summary>What requests call it.</summary>

@@ -3,6 +3,7 @@ using KernelScope.Generation;
 namespace KernelScope.Runtime;
 
 /// <summary>A token of a text that was read, with its features.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record TokenFeatures
 {
     /// <summary>Id of the token.</summary>

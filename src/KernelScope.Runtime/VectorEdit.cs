@@ -17,9 +17,10 @@ public enum VectorMethod
 }
 
 /// <summary>A vector that acts at a hook point; by default it is added: y ← y + strength · direction.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record VectorEdit
 {
-    /// <summary>Where.</summary>
+    /// <summary>The hook point at which the vector acts.</summary>
     public required HookPoint Point { get; init; }
 
     /// <summary>One value for each of the point's.</summary>
@@ -31,7 +32,7 @@ public sealed record VectorEdit
     /// <summary>What it does. The two that read the activation wait for the device at every call.</summary>
     public VectorMethod Method { get; init; }
 
-    /// <summary>At which positions.</summary>
+    /// <summary>The positions at which it acts.</summary>
     public EditPlace Place { get; init; }
 
     /// <summary>The positions, where <see cref="Place"/> cannot say them; null: it does.</summary>

@@ -4,7 +4,7 @@ namespace KernelScope.Text;
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record ChatMessage
 {
-    /// <summary>Made of its parts.</summary>
+    /// <summary>A message of a role.</summary>
     /// <param name="role">Who speaks: "user", or "assistant" (which Gemma calls "model").</param>
     /// <param name="content">What is said.</param>
     public ChatMessage(string role, string content)

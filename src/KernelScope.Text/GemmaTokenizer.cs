@@ -29,7 +29,7 @@ namespace KernelScope.Text;
 /// </remarks>
 /// <example>
 /// <code>
-/// GemmaTokenizer tokenizer = GemmaTokenizer.Open(ModelFolder.Resolve("google/gemma-2-2b"));
+/// GemmaTokenizer tokenizer = GemmaTokenizer.Open(ModelFolder.Resolve("google/gemma-2-2b"))!;
 /// int[] ids = [tokenizer.BosId, .. tokenizer.Encode("Let there be light.")];
 /// </code>
 /// </example>

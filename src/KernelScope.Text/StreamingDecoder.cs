@@ -11,6 +11,14 @@ namespace KernelScope.Text;
 /// byte spoils its whole run of byte pieces, the run is held back until it ends.) For one text and one thread at a time.
 /// </summary>
 /// <remarks>For one caller at a time.</remarks>
+/// <example>
+/// <code>
+/// var decoder = new StreamingDecoder(tokenizer);
+/// foreach (int id in tokens)
+///     Console.Write(decoder.Append(id));
+/// Console.Write(decoder.Flush());
+/// </code>
+/// </example>
 public sealed class StreamingDecoder
 {
     private readonly GemmaTokenizer _tokenizer;
@@ -19,14 +27,14 @@ public sealed class StreamingDecoder
     /// <summary>Bytes that may yet become a character: at most three and the newest, or a whole run.</summary>
     private readonly List<byte> _held = [];
 
-    /// <summary>Begins a new text.</summary>
+    /// <summary>A decoder at the beginning of a text.</summary>
     public StreamingDecoder(GemmaTokenizer tokenizer)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
         _tokenizer = tokenizer;
     }
 
-    /// <summary>Takes the next id.</summary>
+    /// <summary>Takes the next id, and gives the text that is complete with it.</summary>
     /// <returns>What is certain now and was not before; often empty.</returns>
     /// <exception cref="ArgumentOutOfRangeException">There is no such id; the text goes on as if it had not come.</exception>
     public string Append(int id)

@@ -3,7 +3,7 @@ namespace KernelScope.Training;
 /// <summary>A trained SAE or transcoder in plain form: a = x W_enc + b_enc on raw rows, active where a &gt; θ, x̂ = a W_dec + b_dec.
 /// Float32, rounded once from sums in double.</summary>
 /// <remarks>Codes are C times those of training; the active sets are the same but for pre-activations at their thresholds to float32.
-/// Nothing in it changes.</remarks>
+/// Immutable: any number of threads may use it.</remarks>
 public sealed class FoldedSae
 {
     private FoldedSae()
@@ -13,16 +13,16 @@ public sealed class FoldedSae
     /// <summary>The activation function that was trained.</summary>
     public required TrainingActivation Activation { get; init; }
 
-    /// <summary>k of TopK.</summary>
+    /// <summary>k of TopK; 0 for the other kinds.</summary>
     public required int K { get; init; }
 
-    /// <summary>d_in.</summary>
+    /// <summary>d_in: width of what it reads.</summary>
     public required int InputDim { get; init; }
 
-    /// <summary>d_out.</summary>
+    /// <summary>d_out: width of what it writes.</summary>
     public required int OutputDim { get; init; }
 
-    /// <summary>d_sae.</summary>
+    /// <summary>d_sae: number of features.</summary>
     public required int Width { get; init; }
 
     /// <summary>Whether it maps one site to another.</summary>

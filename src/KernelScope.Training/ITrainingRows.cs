@@ -28,9 +28,6 @@ public interface ITrainingRows : IDisposable
     /// <summary>Mean of ‖x‖² over the training rows.</summary>
     double MeanSquaredNorm { get; }
 
-    /// <summary>Mean of ‖y‖² over the training rows; that of x where there are no targets.</summary>
-    double TargetMeanSquaredNorm { get; }
-
     /// <summary>Rows that are never served to training.</summary>
     long ValidationRows { get; }
 

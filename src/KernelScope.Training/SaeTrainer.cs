@@ -25,7 +25,7 @@ public sealed class SaeTrainer : IDisposable
     private readonly DeviceRoom _inputs, _targets;
     private readonly long[] _lastFired;
 
-    /// <summary>Makes the first weights.</summary>
+    /// <summary>Makes the first weights; no step is done yet.</summary>
     /// <param name="device">Where; it outlives the trainer.</param>
     /// <param name="rows">What it learns from; they outlive the trainer.</param>
     /// <param name="options">How.</param>
@@ -58,13 +58,13 @@ public sealed class SaeTrainer : IDisposable
         Interval = new IntervalSums(Parameters.OutputDim);
     }
 
-    /// <summary>Where it computes.</summary>
+    /// <summary>The device that computes.</summary>
     public Device Device { get; }
 
-    /// <summary>What it learns from.</summary>
+    /// <summary>The rows that it learns from.</summary>
     public ITrainingRows Rows { get; }
 
-    /// <summary>How.</summary>
+    /// <summary>The recipe.</summary>
     public TrainingOptions Options { get; }
 
     /// <summary>C, by which inputs are divided: a float32.</summary>
@@ -73,7 +73,7 @@ public sealed class SaeTrainer : IDisposable
     /// <summary>The same for targets; that of inputs where a row is its own.</summary>
     public double TargetScale { get; }
 
-    /// <summary>Steps done.</summary>
+    /// <summary>Number of steps done.</summary>
     public long Step { get; internal set; }
 
     /// <summary>Number of features that were active on none of the last <see cref="TrainingOptions.DeadRows"/> rows.</summary>

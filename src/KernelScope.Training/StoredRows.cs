@@ -38,7 +38,9 @@ public sealed class StoredRows : ITrainingRows
             throw BadFile.At(file.Path, $"{inputs.Info} leaves no row to train on.");
         (_training, _validation, _order) = ([.. training], [.. held], [.. training]);
         MeanSquaredNorm = SquaresOf(inputs, Width) / training.Count;
-        TargetMeanSquaredNorm = targets is { } y ? SquaresOf(y, TargetWidth!.Value) / training.Count : MeanSquaredNorm;
+        // For what it refuses: values that are not finite, and nothing but zeros.
+        if (targets is { } y)
+            _ = SquaresOf(y, TargetWidth!.Value);
         _random = new Xoshiro256(Identity, seed, "rows");
         Reorder();
     }
@@ -63,9 +65,6 @@ public sealed class StoredRows : ITrainingRows
 
     /// <inheritdoc/>
     public double MeanSquaredNorm { get; }
-
-    /// <inheritdoc/>
-    public double TargetMeanSquaredNorm { get; }
 
     /// <inheritdoc/>
     public long ValidationRows => _validation.Length;

@@ -3,7 +3,7 @@ namespace KernelScope.Training;
 /// <summary>Training cannot go on: a threshold or a loss left its range. The message says where, and what helps.</summary>
 public sealed class TrainingException : Exception
 {
-    /// <summary>Says why.</summary>
+    /// <summary>With the sentence that says where and why.</summary>
     public TrainingException(string message) : base(message)
     {
     }
@@ -13,7 +13,7 @@ public sealed class TrainingException : Exception
     {
     }
 
-    /// <summary>Without a reason.</summary>
+    /// <summary>Without a sentence.</summary>
     public TrainingException()
     {
     }

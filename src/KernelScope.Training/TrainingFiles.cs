@@ -4,7 +4,7 @@ namespace KernelScope.Training;
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record TrainingFiles
 {
-    /// <summary>Where everything goes.</summary>
+    /// <summary>The folder that everything is written to.</summary>
     public required string Folder { get; init; }
 
     /// <summary>The log; null: <c>log.jsonl</c> in <see cref="Folder"/>.</summary>

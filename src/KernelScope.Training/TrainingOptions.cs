@@ -52,10 +52,10 @@ public sealed record TrainingOptions
     /// <summary>Number of steps.</summary>
     public long Steps { get; init; } = 100_000;
 
-    /// <summary>Rows of a step.</summary>
+    /// <summary>Number of rows of a step.</summary>
     public int Batch { get; init; } = 4096;
 
-    /// <summary>η.</summary>
+    /// <summary>The learning rate η of Adam.</summary>
     public double LearningRate { get; init; } = 7e-5;
 
     /// <summary>Steps over which the learning rate rises from a tenth of η, along a cosine.</summary>
@@ -70,7 +70,7 @@ public sealed record TrainingOptions
     /// <summary>ε, the width of the kernel that stands for the derivative of a step.</summary>
     public double Bandwidth { get; init; } = 0.001;
 
-    /// <summary>θ at the beginning.</summary>
+    /// <summary>The thresholds θ at the beginning.</summary>
     public double Threshold { get; init; } = 0.001;
 
     /// <summary>The least θ: what a step brings below it is set to it. 0: none, and a θ that falls to 0 ends the training.</summary>
@@ -80,7 +80,7 @@ public sealed record TrainingOptions
     /// paper.</summary>
     public double Clip { get; init; }
 
-    /// <summary>What is learned of θ.</summary>
+    /// <summary>Whether θ is learned itself, or by its logarithm.</summary>
     public ThresholdParameter Parameter { get; init; }
 
     /// <summary>Decides the first weights (and the order of rows, where the rows take it).</summary>

@@ -4,13 +4,13 @@ namespace KernelScope.Training;
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record TrainingProgress
 {
-    /// <summary>Steps done.</summary>
+    /// <summary>Number of steps done.</summary>
     public required long Step { get; init; }
 
-    /// <summary>Steps in all.</summary>
+    /// <summary>Number of steps in all.</summary>
     public required long Steps { get; init; }
 
-    /// <summary>Mean loss.</summary>
+    /// <summary>Mean loss of a row.</summary>
     public required double Loss { get; init; }
 
     /// <summary>Mean number of active features of a row.</summary>
@@ -25,18 +25,18 @@ public sealed record TrainingProgress
     /// <summary>Number of dead features.</summary>
     public required int Dead { get; init; }
 
-    /// <summary>Rows a second.</summary>
+    /// <summary>Number of rows a second.</summary>
     public required double RowsPerSecond { get; init; }
 }
 
-/// <summary>What a run has made.</summary>
+/// <summary>What a training made, and how it ended.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record TrainingOutcome
 {
-    /// <summary>Steps in all.</summary>
+    /// <summary>Number of steps in all.</summary>
     public required long Steps { get; init; }
 
-    /// <summary>Rows in all.</summary>
+    /// <summary>Number of rows that were served.</summary>
     public required long Rows { get; init; }
 
     /// <summary>The last measurement on rows that were kept back; null where none were.</summary>
@@ -57,6 +57,6 @@ public sealed record TrainingOutcome
     /// <summary>The SAE's files.</summary>
     public required IReadOnlyList<string> Export { get; init; }
 
-    /// <summary>The log.</summary>
+    /// <summary>Path of the log.</summary>
     public required string Log { get; init; }
 }

@@ -13,6 +13,14 @@ namespace KernelScope.Training;
 /// A run that was killed at any moment and resumed makes the same files as one that was not, but for the times in its log. For one caller
 /// at a time.
 /// </remarks>
+/// <example>
+/// <code>
+/// using var rows = StoredRows.Open("acts.safetensors", "resid_post.3");
+/// using var trainer = new SaeTrainer(device, rows, new TrainingOptions { Width = 2048, TargetL0 = 20, Steps = 20_000, Batch = 1024 });
+/// using var training = new TrainingRun(trainer, new TrainingFiles { Folder = "sae", Place = new TrainedPlace { Site = HookPoint.Parse("resid_post.3") } });
+/// TrainingOutcome outcome = training.Execute();
+/// </code>
+/// </example>
 public sealed class TrainingRun : IDisposable
 {
     // Read back from both layouts before a run says that it is done.
@@ -34,7 +42,7 @@ public sealed class TrainingRun : IDisposable
     private long _first;
     private long _intervalStart;
 
-    /// <summary>A run.</summary>
+    /// <summary>A trainer with the files that its training writes.</summary>
     /// <param name="trainer">Before its first step.</param>
     /// <param name="files">What to write.</param>
     /// <exception cref="ArgumentException">There are files of an earlier run, and <see cref="TrainingFiles.Resume"/> is not set; or an SAE
@@ -58,7 +66,7 @@ public sealed class TrainingRun : IDisposable
     /// <summary>Measures the loss of the model with the SAE in it at each validation; null: it is not measured.</summary>
     internal ValidationLoss? Loss { get; init; }
 
-    /// <summary>Trains to the end.</summary>
+    /// <summary>Trains to the last step, and writes the SAE.</summary>
     /// <param name="progress">Told with each line of the log.</param>
     /// <param name="cancellationToken">Ends it between two steps, after a checkpoint.</param>
     /// <exception cref="OperationCanceledException">Cancelled; the folder holds a checkpoint.</exception>

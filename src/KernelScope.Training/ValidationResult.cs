@@ -4,10 +4,10 @@ namespace KernelScope.Training;
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record ValidationResult
 {
-    /// <summary>Steps done.</summary>
+    /// <summary>Number of steps done when it was measured.</summary>
     public required long Step { get; init; }
 
-    /// <summary>Number of rows.</summary>
+    /// <summary>Number of rows that were kept back.</summary>
     public required long Rows { get; init; }
 
     /// <summary>Mean number of active features of a row.</summary>

@@ -7,6 +7,7 @@ using KernelScope.Web.Sources;
 namespace KernelScope.Web;
 
 /// <summary>KernelScope's calls in a web program.</summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class KernelScopeEndpoints
 {
     private static readonly string[] NotServed =

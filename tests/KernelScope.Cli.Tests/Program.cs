@@ -57,7 +57,7 @@ internal static class Program
         using var stop = new CancellationTokenSource(Patience);
         int code;
         using (var streams = new Streams(output, error))
-            code = CommandLine.Run(arguments, new Surroundings(streams, new Interruption(), stop.Token));
+            code = CommandLine.Run(arguments, new VerbEnvironment(streams, new Interruption(), stop.Token));
         Assert.False(stop.IsCancellationRequested, $"It did not end within {Patience}.");
         return new Outcome(code, Utf8.GetString(output.ToArray()), Utf8.GetString(error.ToArray()));
     }

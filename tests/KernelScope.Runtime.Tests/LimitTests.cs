@@ -136,7 +136,7 @@ public class LimitTests
         Refused("no SpliceMode 99", plain with { Edits = [edit with { Splice = (SpliceMode)99 }] });
         Refused("no FeatureEditKind 99", plain with { Edits = [edit with { Features = [new(1, (FeatureEditKind)99, 1)] }] });
         foreach (Hooks.Site site in (Hooks.Site[])[Hooks.Site.AttnPattern, Hooks.Site.AttnScores])
-            Refused("no fixed number", plain with { Vectors = [new VectorEdit { Point = new(site, 3), Direction = new float[8] }] });
+            Refused("not a fixed number", plain with { Vectors = [new VectorEdit { Point = new(site, 3), Direction = new float[8] }] });
         Assert.Contains("Options of the request is null", (await Assert.ThrowsAsync<ArgumentException>(() =>
             engine.EmbedAsync(new EmbeddingRequest { Text = "a", Options = null! }))).Message, StringComparison.Ordinal);
         Assert.Contains("no Pooling 99", (await Assert.ThrowsAsync<ArgumentException>(() => engine.EmbedAsync(

@@ -237,8 +237,6 @@ public class ResumeTests
 
         public double MeanSquaredNorm => inner.MeanSquaredNorm;
 
-        public double TargetMeanSquaredNorm => inner.TargetMeanSquaredNorm;
-
         public long ValidationRows => inner.ValidationRows;
 
         public void Next(Span<float> inputs, Span<float> targets)

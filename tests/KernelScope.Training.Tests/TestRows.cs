@@ -15,8 +15,6 @@ internal sealed class ProblemRows(TrainingProblem problem) : ITrainingRows
 
     public double MeanSquaredNorm => problem.C * problem.C;
 
-    public double TargetMeanSquaredNorm => MeanSquaredNorm;
-
     public long ValidationRows => 0;
 
     public void Next(Span<float> inputs, Span<float> targets)
@@ -50,8 +48,6 @@ internal sealed class PairedRows(ITrainingRows inner, int targetWidth) : ITraini
     public long Position => inner.Position;
 
     public double MeanSquaredNorm => inner.MeanSquaredNorm;
-
-    public double TargetMeanSquaredNorm => 9 * inner.MeanSquaredNorm;
 
     public long ValidationRows => inner.ValidationRows;
 

@@ -20,13 +20,13 @@ internal sealed class AttributeCommand : Verb
         DefaultValueFactory = _ => 5
     };
 
-    public AttributeCommand(CommonOptions common, Surroundings surroundings) : base(
+    public AttributeCommand(CommonOptions common, VerbEnvironment environment) : base(
         "attribute",
         "Attributes a logit, a difference of two logits, or the loss to the features of an SAE at its site, to first order:\n" +
         "activation times the gradient along the feature's decoder direction, for each token and summed over all tokens but BOS.",
         "  kernelscope attribute \"She loved the river more than anything. More than anything\" --target \" she\" --against \" he\"",
         common,
-        surroundings)
+        environment)
     {
         _prompt = new PromptOptions(this, "TEXT", @default: null);
         _target = new TargetOptions(this);
@@ -63,8 +63,8 @@ internal sealed class AttributeCommand : Verb
         }
 
         FeatureAttributions attributions = attribution.Run(tokens, target.Metric, Cancellation);
-
-        if (SaeDoubt.Set(bench.Model, tokens) is { } set && SaeDoubt.Find(bench.Model, saeFiles.Target, set, Cancellation) is string doubt)
+        if (SaePlacement.Set(bench.Model, tokens) is { } set
+            && SaePlacement.Find(bench.Model, saeFiles.Target, set, Cancellation) is string doubt)
             Streams.Warn(doubt);
         AttributeResult result = Result(parsed, attributions, target, tokens, files, saeFiles);
         if (Common.JsonOf(parsed))

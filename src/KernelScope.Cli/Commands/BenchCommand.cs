@@ -43,13 +43,13 @@ internal sealed class BenchCommand : Verb
         DefaultValueFactory = _ => DefaultRounds
     };
 
-    public BenchCommand(CommonOptions common, Surroundings surroundings) : base(
+    public BenchCommand(CommonOptions common, VerbEnvironment environment) : base(
         "bench",
         "Measures decode, prefill of 512 and 2,048 tokens, and encode and decode of SAEs of 16k, 65k and 131k features, each as a " +
         "share of what this device's memory or arithmetic was measured to give just before it.",
         "  kernelscope bench --shape demo --rounds 1",
         common,
-        surroundings)
+        environment)
     {
         _shape.Validators.Add(r => Parsing.Require(r, _shape, v => Shapes.Contains(v), $"'{{0}}' is not a shape: there " +
             $"are {string.Join(", ", Shapes)}."));

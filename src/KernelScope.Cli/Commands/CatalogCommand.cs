@@ -24,14 +24,14 @@ internal sealed class CatalogCommand : Verb
         "width the one whose L0 is nearest to 100."
     };
 
-    public CatalogCommand(CommonOptions common, Surroundings surroundings) : base(
+    public CatalogCommand(CommonOptions common, VerbEnvironment environment) : base(
         "catalog",
         "Lists the Gemma Scope SAEs by the names that --sae and 'kernelscope pull' take. The list is compiled in (SAELens' directory " +
         "of October 2025); nothing is asked of a server.\n" +
         "--model is a size or a model here: 2b, 9b, 9b-it, gemma-2-27b, or demo for the SAEs that the program carries.",
         "  kernelscope catalog --model 2b --site res --layer 20 --width 16k\n  kernelscope catalog --model demo",
         common,
-        surroundings)
+        environment)
     {
         Arguments.Add(_filter);
         Options.Add(_site);

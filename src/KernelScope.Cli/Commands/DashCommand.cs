@@ -94,7 +94,7 @@ internal sealed class DashCommand : Verb
     private readonly Option<string[]> _labels = LabelOption.Create();
     private readonly SaeOptions _sae;
 
-    public DashCommand(CommonOptions common, Surroundings surroundings) : base(
+    public DashCommand(CommonOptions common, VerbEnvironment environment) : base(
         "dash",
         "Shows what features do over a corpus: density, histograms, the strongest examples and examples by quantiles, the logits of " +
         "their directions, their neighbours. One offline page with --html, one JSON document with --json; all features of an SAE, from " +
@@ -105,7 +105,7 @@ internal sealed class DashCommand : Verb
         "128\n  " +
         "kernelscope dash --run run --features 0-63 --out pages",
         common,
-        surroundings)
+        environment)
     {
         Option[] all =
         [

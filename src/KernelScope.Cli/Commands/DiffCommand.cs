@@ -16,7 +16,7 @@ internal sealed class DiffCommand : Verb
     private readonly Option<bool> _fail = new("--fail") { Description = "Exit code 1 if they differ, with --json too." };
     private readonly Option<bool> _noFail = new("--no-fail") { Description = "Exit code 0 although they differ." };
 
-    public DiffCommand(CommonOptions common, Surroundings surroundings) : base(
+    public DiffCommand(CommonOptions common, VerbEnvironment environment) : base(
         "diff",
         "Compares two captures and names the first hook point (in the order in which they fire), position and element where they part.\n" +
         "Arrays pair by hook point, also under TransformerLens' names, with or without a batch dimension of 1. Needs no model.\n" +
@@ -26,7 +26,7 @@ internal sealed class DiffCommand : Verb
         "  kernelscope run \"She loved the river\" --capture all --out b.npz --device reference\n" +
         "  kernelscope diff a.npz b.npz --tolerance 1e-4",
         common,
-        surroundings)
+        environment)
     {
         Arguments.Add(_a);
         Arguments.Add(_b);

@@ -26,7 +26,7 @@ internal sealed class DoctorCommand : Verb
         Description = "Answer for a published model or SAE that is not here as if it were: exit code 0 if it will fit.",
     };
 
-    public DoctorCommand(CommonOptions common, Surroundings surroundings) : base(
+    public DoctorCommand(CommonOptions common, VerbEnvironment environment) : base(
         "doctor",
         "Says what this machine offers (devices, instruction sets, memory), what the model and an SAE need with a full context on " +
         "each device, and why something would not run. Exit code 1 if they would not run on the device of --device.\n" +
@@ -37,7 +37,7 @@ internal sealed class DoctorCommand : Verb
         "  kernelscope doctor --sae res.3.2k.l0_19\n" +
         "  kernelscope doctor --kv bf16",
         common,
-        surroundings)
+        environment)
     {
         _context.Validators.Add(r => Parsing.Require(r, _context, v => v >= 1, "--context is {0}; it must be 1 or more."));
         Options.Add(_context);

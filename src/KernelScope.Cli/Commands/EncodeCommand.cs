@@ -34,7 +34,7 @@ internal sealed class EncodeCommand : Verb
         HelpName = "F.npz"
     };
 
-    public EncodeCommand(CommonOptions common, Surroundings surroundings) : base(
+    public EncodeCommand(CommonOptions common, VerbEnvironment environment) : base(
         "encode",
         "Encodes stored activations with an SAE. Needs no model. L0 is the mean number of active features of a row, FVU = sum |x - " +
         "x'|^2 / sum |x - mean x|^2 over all rows that count:\n" +
@@ -44,7 +44,7 @@ internal sealed class EncodeCommand : Verb
         "  kernelscope run \"And the king said\" --capture resid_post.3 --out acts.npz\n  kernelscope encode acts.npz --key " +
         "resid_post.3 --sae res.3.2k.l0_19 --out codes.npz",
         common,
-        surroundings)
+        environment)
     {
         Arguments.Add(_activations);
         Options.Add(_key);

@@ -104,7 +104,7 @@ internal sealed class EvalCommand : Verb
     };
     private readonly Option<int> _seed = new("--seed") { Description = "Seed of the resamples. Default: 0.", HelpName = "N" };
 
-    public EvalCommand(CommonOptions common, Surroundings surroundings) : base(
+    public EvalCommand(CommonOptions common, VerbEnvironment environment) : base(
         "eval",
         "Measures sparse autoencoders inside the model: L0, FVU, and what splicing their reconstruction in does to the loss. All SAEs " +
         "share one clean forward pass.\n" +
@@ -115,7 +115,7 @@ internal sealed class EvalCommand : Verb
         "  kernelscope harvest --out acts --text-file demo --sites resid_post.3 --context 64\n" +
         "  kernelscope eval --run acts --no-model --sae res.3.2k.l0_19",
         common,
-        surroundings)
+        environment)
     {
         foreach (Option option in (Option[])[_saes, _site, _siteOut, _textFile, _tokensFile, _run, _noModel, _length, _specialIds, _out,
             _arrays, _report, _resume, _noGradients, _resamples, _seed, _study, _panels])
@@ -327,7 +327,7 @@ internal sealed class EvalCommand : Verb
 
         foreach (SaeTarget target in targets)
         {
-            if (SaeDoubt.Find(model, target, tokens, Cancellation, SiteSearch.DefaultTokens) is not string sentence)
+            if (SaePlacement.Find(model, target, tokens, Cancellation, SiteSearch.DefaultTokens) is not string sentence)
                 continue;
             Streams.Warn(sentence);
             doubts.Add(sentence);

@@ -20,7 +20,7 @@ internal sealed class FeaturesCommand : Verb
     private readonly PackOption _pack;
     private readonly ProfileOption _profile;
 
-    public FeaturesCommand(CommonOptions common, Surroundings surroundings) : base(
+    public FeaturesCommand(CommonOptions common, VerbEnvironment environment) : base(
         "features",
         "Shows which features of sparse autoencoders fire on each token of a text, after the edits, if there are any.",
         "  kernelscope features \"She loved the river more than anything.\" --top 3\n" +
@@ -28,7 +28,7 @@ internal sealed class FeaturesCommand : Verb
         "  echo \"The harbour was quiet\" | kernelscope features\n" +
         "  kernelscope features --jsonl demo --top 3 --json",
         common,
-        surroundings)
+        environment)
     {
         _prompt = new PromptOptions(this, "TEXT", DefaultText, files: true);
         _saes = new SaeUseOptions(this);
@@ -57,10 +57,10 @@ internal sealed class FeaturesCommand : Verb
             ("context", bench.ContextBytes(longest)));
 
         ProfileOption.WarmUp(bench, texts[0], generates: false);
-        var results = new List<List<Shown>>();
+        var results = new List<List<FeatureRows>>();
         for (int i = 0; i < texts.Length; i++)
         {
-            List<Shown> shown = Run(parsed, texts[i], bench, watched: i == 0);
+            List<FeatureRows> shown = Run(parsed, texts[i], bench, watched: i == 0);
             results.Add(shown);
             if (!Common.JsonOf(parsed))
                 Print(shown, files, prompts.IsSeveral ? i : null, texts.Length);
@@ -72,7 +72,7 @@ internal sealed class FeaturesCommand : Verb
         return ExitCode.Done;
     }
 
-    private void Print(List<Shown> shown, ModelFiles files, int? text, int texts)
+    private void Print(List<FeatureRows> shown, ModelFiles files, int? text, int texts)
     {
         if (text is int index)
         {
@@ -80,7 +80,7 @@ internal sealed class FeaturesCommand : Verb
             Streams.Output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{gap}text {index + 1} of {texts}"));
         }
 
-        foreach (Shown one in shown)
+        foreach (FeatureRows one in shown)
         {
             if (one != shown[0])
                 Streams.Output.WriteLine();
@@ -88,15 +88,15 @@ internal sealed class FeaturesCommand : Verb
         }
     }
 
-    private List<Shown> Run(ParseResult parsed, int[] tokens, Workbench bench, bool watched)
+    private List<FeatureRows> Run(ParseResult parsed, int[] tokens, Workbench bench, bool watched)
     {
         using Session session = bench.Model.NewSession(tokens.Length);
         // Of a corpus the first text is looked at: what is wrong with the SAE shows there, and would be said for each.
-        using UseWatch? watch = watched ? UseWatch.Arm(session, bench, tokens) : null;
+        using UsageWarnings? watch = watched ? UsageWarnings.Arm(session, bench, tokens) : null;
         bench.Arm(session, tokens.Length);
         bool showsDense = Common.JsonOf(parsed) || parsed.GetValue(_dense);
         // After all edits, so that what is shown is what the model goes on with.
-        List<Shown> shown = [.. bench.Saes.Select(s => new Shown(s, session, _top.MinimumOf(parsed), showsDense))];
+        List<FeatureRows> shown = [.. bench.Saes.Select(s => new FeatureRows(s, session, _top.MinimumOf(parsed), showsDense))];
         try
         {
             using var progress = new Progress(Streams, "Running");
@@ -104,7 +104,7 @@ internal sealed class FeaturesCommand : Verb
             {
                 int count = Math.Min(session.ChunkLength, tokens.Length - start);
                 bench.Model.Forward(tokens.AsSpan(start, count), session, LogitRows.None, Cancellation);
-                foreach (Shown one in shown)
+                foreach (FeatureRows one in shown)
                     one.Add(tokens, start, count, bench.Files, row => _top.Choose(parsed, one.Capture.Codes, row, one.Hidden));
                 progress.Report((start + count) / (double)tokens.Length);
             }
@@ -118,7 +118,7 @@ internal sealed class FeaturesCommand : Verb
         return shown;
     }
 
-    private void WriteJson(List<List<Shown>> texts, bool isSeveral, ModelFiles files)
+    private void WriteJson(List<List<FeatureRows>> texts, bool isSeveral, ModelFiles files)
     {
         bool single = texts[0].Count == 1;
         string? sae = single ? texts[0][0].Sae.Name : null;
@@ -131,12 +131,12 @@ internal sealed class FeaturesCommand : Verb
         else
             JsonOutput.Write(Streams, Several(texts[0]));
 
-        SeveralFeaturesResult Several(List<Shown> shown) =>
+        SeveralFeaturesResult Several(List<FeatureRows> shown) =>
             new(files.Name, [.. shown.Select(s => new SaeFeatures(s.Sae.Name, s.Sae.Site.ToString(), s.Rows))]);
     }
 
     /// <summary>The features of one SAE.</summary>
-    private sealed class Shown(SaeFiles sae, Session session, double minimum, bool showsDense) : IDisposable
+    private sealed class FeatureRows(SaeFiles sae, Session session, double minimum, bool showsDense) : IDisposable
     {
         public SaeFiles Sae { get; } = sae;
 

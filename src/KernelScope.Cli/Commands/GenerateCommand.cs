@@ -28,7 +28,7 @@ internal sealed class GenerateCommand : Verb
     private readonly PackOption _pack;
     private readonly ProfileOption _profile;
 
-    public GenerateCommand(CommonOptions common, Surroundings surroundings) : base(
+    public GenerateCommand(CommonOptions common, VerbEnvironment environment) : base(
         "generate",
         "Continues a text. Edits act at the SAE's site in the prompt and in every generated token.",
         "  kernelscope generate \"Once upon a time there lived a miller who had a child called\" --steer 69=+10\n" +
@@ -37,7 +37,7 @@ internal sealed class GenerateCommand : Verb
         "  kernelscope generate \"There was once a\" --sae res.3.2k.l0_19 --steer 1652=+10 --sae res.5.1k.l0_37 --splice sae " +
         "--edit-at from_last",
         common,
-        surroundings)
+        environment)
     {
         _prompt = new PromptOptions(this, "PROMPT", DefaultPrompt);
         Options.Add(_chat);
@@ -96,7 +96,7 @@ internal sealed class GenerateCommand : Verb
         var runs = new GenerationRuns(session, tokens, files.Tokenizer, Cancellation);
         // Before anything is armed.
         GeneratedText? baseline = _sweep.WantsBaseline(parsed) ? runs.Complete(ref options) : null;
-        using var watch = UseWatch.Arm(session, bench, tokens);
+        using var watch = UsageWarnings.Arm(session, bench, tokens);
         if (strengths is not null)
         {
             Sweep(parsed, strengths, runs, options, bench, baseline, session, tokens);

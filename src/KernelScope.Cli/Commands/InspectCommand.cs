@@ -21,12 +21,12 @@ internal sealed class InspectCommand : Verb
     private readonly Option<bool> _all = new("--all") { Description = "List every tensor of a model, not a summary." };
     private readonly Option<bool> _ranges = new("--ranges") { Description = "Read all values and show their smallest, largest and mean." };
 
-    public InspectCommand(CommonOptions common, Surroundings surroundings) : base(
+    public InspectCommand(CommonOptions common, VerbEnvironment environment) : base(
         "inspect",
         "Shows what files hold and checks everything that loading would check. Exit code 1 if anything would not load.",
         "  kernelscope inspect demo res.3.2k.l0_19",
         common,
-        surroundings)
+        environment)
     {
         Arguments.Add(_paths);
         Options.Add(_all);

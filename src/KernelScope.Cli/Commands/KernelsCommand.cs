@@ -8,13 +8,13 @@ using KernelScope.Emulated;
 namespace KernelScope.Cli;
 
 /// <summary><c>kernels</c>: what the driver makes of every kernel that the device would take.</summary>
-internal sealed class KernelsCommand(CommonOptions common, Surroundings surroundings) : Verb(
+internal sealed class KernelsCommand(CommonOptions common, VerbEnvironment environment) : Verb(
     "kernels",
     "Loads every module of kernels that a CUDA device would take, and goes on after one that fails: what the driver's compiler says, " +
     "registers, memory and blocks on a multiprocessor of each kernel. Exit code 1 if any failed.",
     "  kernelscope kernels --device emulated",
     common,
-    surroundings)
+    environment)
 {
     public override CommonUse Uses => CommonUse.Json | CommonUse.Device;
 

@@ -43,12 +43,12 @@ internal sealed class LabelsCommand : Verb
         DefaultValueFactory = _ => 20,
     };
 
-    public LabelsCommand(CommonOptions common, Surroundings surroundings) : base(
+    public LabelsCommand(CommonOptions common, VerbEnvironment environment) : base(
         "labels",
         "Reads labels of features as Neuronpedia exports them, and finds them by words. Nothing is fetched. Labels are guesses: test them.",
         "  kernelscope labels search girl",
         common,
-        surroundings)
+        environment)
     {
         _count.Validators.Add(r => Parsing.Require(r, _count, v => v >= 1, "--count is {0}; it must be at least 1."));
         Arguments.Add(_action);

@@ -22,7 +22,7 @@ internal sealed class LensCommand : Verb
     };
     private readonly SaeOptions _sae;
 
-    public LensCommand(CommonOptions common, Surroundings surroundings) : base(
+    public LensCommand(CommonOptions common, VerbEnvironment environment) : base(
         "lens",
         "Shows which tokens the stream, or the direction of a feature, points to.\n" +
         "Logit lens: the tokens that the stream at --site points to at each position of a text, through the final norm, the " +
@@ -31,7 +31,7 @@ internal sealed class LensCommand : Verb
         "without.",
         "  kernelscope lens \"Once upon a time there lived a\" --site resid_post.3\n  kernelscope lens --feature 1738",
         common,
-        surroundings)
+        environment)
     {
         _prompt = new PromptOptions(this, "TEXT", @default: null);
         _top.Validators.Add(r => Parsing.Require(r, _top, v => v >= 1, "--top is {0}; it must be 1 or more."));

@@ -46,7 +46,7 @@ internal sealed class PackCommand : Verb
         HelpName = "F",
     };
 
-    public PackCommand(CommonOptions common, Surroundings surroundings) : base(
+    public PackCommand(CommonOptions common, VerbEnvironment environment) : base(
         "pack",
         "Writes the weights once more, in the order in which the cpu device reads them fastest, bfloat16 in 12 bits a value and " +
         "without a bit lost; the file is three quarters as large as a bfloat16 model's, three eighths as large as a float32 model's " +
@@ -58,7 +58,7 @@ internal sealed class PackCommand : Verb
         "  kernelscope pack --model demo-f16 --as bf16\n" +
         "  kernelscope run \"She loved the river\" --model demo-f16 --panels bf16",
         common,
-        surroundings)
+        environment)
     {
         foreach (Option option in (Option[])[_out, _as, _safetensors, _textFile, _list, _clean])
             Options.Add(option);

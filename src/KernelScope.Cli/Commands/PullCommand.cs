@@ -31,7 +31,7 @@ internal sealed class PullCommand : Verb
         "whatever its sizes and times say; what is damaged is fetched anew."
     };
 
-    public PullCommand(CommonOptions common, Surroundings surroundings) : base(
+    public PullCommand(CommonOptions common, VerbEnvironment environment) : base(
         "pull",
         "Downloads a model (config.json, generation_config.json, tokenizer.model, safetensors) or an SAE from a hub into the hub's own " +
         "cache, where --model and --sae find it by its name.\n" +
@@ -39,7 +39,7 @@ internal sealed class PullCommand : Verb
         "that gated models such as Gemma need.",
         "  kernelscope pull google/gemma-2-2b gemma-scope-2b-pt-res/layer_20/width_16k/canonical",
         common,
-        surroundings)
+        environment)
     {
         Arguments.Add(_names);
         Options.Add(_revision);

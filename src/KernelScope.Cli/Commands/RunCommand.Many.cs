@@ -43,7 +43,7 @@ internal sealed partial class RunCommand
             int[] tokens = texts[number - 1];
             using Session session = bench.Model.NewSession(tokens.Length, chunk);
             // Of a corpus the first text is looked at: what is wrong with the SAE shows there, and would be said for each.
-            using UseWatch? watch = done == 0 ? UseWatch.Arm(session, bench, tokens) : null;
+            using UsageWarnings? watch = done == 0 ? UsageWarnings.Arm(session, bench, tokens) : null;
             bench.Arm(session, tokens.Length);
             using var cache = new ActivationCache(session.Hooks, points, tokens.Length);
             double[] losses = new double[tokens.Length - 1];

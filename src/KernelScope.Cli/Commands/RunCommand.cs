@@ -47,14 +47,14 @@ internal sealed partial class RunCommand : Verb
     private readonly PackOption _pack;
     private readonly ProfileOption _profile;
 
-    public RunCommand(CommonOptions common, Surroundings surroundings) : base(
+    public RunCommand(CommonOptions common, VerbEnvironment environment) : base(
         "run",
         "Runs the model once over a text: the loss of each token, the likeliest next tokens, and the activations at hook points.",
         "  kernelscope run \"And the king said\" --capture resid_post.3,logits --out acts.npz\n" +
         "  kernelscope run --against acts.npz --tolerance 1e-4 --device reference\n" +
         "  kernelscope run --jsonl demo --capture resid_post.3 --out demo.npz",
         common,
-        surroundings)
+        environment)
     {
         _prompt = new PromptOptions(this, "TEXT", @default: null, files: true);
         _chunk.Validators.Add(r => Parsing.Require(r, _chunk, v => v >= 1, "--chunk is {0}; it must be 1 or more."));
@@ -94,10 +94,15 @@ internal sealed partial class RunCommand : Verb
                 : throw new UsageException("--against holds one text against stored activations; these are many.");
         }
 
-        Prompt? prompt = prompts?.Prompts[0];
+        return RunOne(parsed, prompts?.Prompts[0], uses, capture, path, stored);
+    }
+
+    /// <summary>One forward pass over a text, or over the tokens of the stored activations that it is held against.</summary>
+    private int RunOne(ParseResult parsed, Prompt? prompt, IReadOnlyList<SaeUse> uses, string? capture, string? path, string? stored)
+    {
         using var bench = Workbench.Open(parsed, this);
         ModelFiles files = bench.Files;
-        Against? against = stored is null ? null : Against.Open(stored, files);
+        StoredActivations? against = stored is null ? null : StoredActivations.Open(stored, files);
         if (prompt is null)
         {
             long[] storedTokens = against!.Tokens
@@ -125,7 +130,7 @@ internal sealed partial class RunCommand : Verb
         bench.LoadWeights();
         ProfileOption.WarmUp(bench, tokens, generates: false);
         using Session session = bench.Model.NewSession(tokens.Length, chunk);
-        using var watch = UseWatch.Arm(session, bench, tokens);
+        using var watch = UsageWarnings.Arm(session, bench, tokens);
         bench.Arm(session, tokens.Length);
         using var cache = new ActivationCache(session.Hooks, points, tokens.Length);
         using var compared = new ActivationCache(session.Hooks, against?.Points ?? [], tokens.Length);

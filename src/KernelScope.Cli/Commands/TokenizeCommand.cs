@@ -23,13 +23,13 @@ internal sealed class TokenizeCommand : Verb
         HelpName = "F"
     };
 
-    public TokenizeCommand(CommonOptions common, Surroundings surroundings) : base(
+    public TokenizeCommand(CommonOptions common, VerbEnvironment environment) : base(
         "tokenize",
         "Shows the ids and pieces of a text, exactly as sentencepiece cuts it, or the text of some ids. --model may also be a " +
         "tokenizer.model or tokenizer.json.",
         "  kernelscope tokenize \"Let there be light.\"\n  kernelscope tokenize --decode 1715,476,872",
         common,
-        surroundings)
+        environment)
     {
         Arguments.Add(_text);
         Options.Add(_file);

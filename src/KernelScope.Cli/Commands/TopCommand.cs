@@ -45,14 +45,14 @@ internal sealed class TopCommand : Verb
     private readonly Option<string[]> _labels = LabelOption.Create();
     private readonly SaeOptions _sae;
 
-    public TopCommand(CommonOptions common, Surroundings surroundings) : base(
+    public TopCommand(CommonOptions common, VerbEnvironment environment) : base(
         "top",
         "Finds where in a text a feature fires most: the strongest places with the tokens around them, how its activations are " +
         "distributed, how often it fires. One pass, in bounded memory.\n" +
         "BOS, EOS and padding do not count. Quantiles are within 0.03 % of the exact ones.",
         "  kernelscope top 1738 --text-file demo --contexts 5\n  kernelscope top 1738 562 69 --text-file demo --contexts 2",
         common,
-        surroundings)
+        environment)
     {
         _length.Validators.Add(r => Parsing.Require(r, _length, v => v >= 2, "--length is {0}; a sequence has at least 2 tokens, BOS " +
             "and one more."));
@@ -80,7 +80,7 @@ internal sealed class TopCommand : Verb
         bench.Load(bench.Weights, ("SAE", saeFiles.Bytes), ("context", bench.ContextBytes(tokens.Length)));
         if (doubt is not null)
             Streams.Warn(doubt);
-        if (saeFiles.HasSiteOut && SaeDoubt.Find(bench.Model, saeFiles.Target, tokens, Cancellation) is string misplaced)
+        if (saeFiles.HasSiteOut && SaePlacement.Find(bench.Model, saeFiles.Target, tokens, Cancellation) is string misplaced)
             Streams.Warn(misplaced);
         IReadOnlyList<TopContexts> found;
         using (var progress = new Progress(Streams, "Searching"))

@@ -21,7 +21,7 @@ internal sealed class VerifyCommand : Verb
         HelpName = "F"
     };
 
-    public VerifyCommand(CommonOptions common, Surroundings surroundings) : base(
+    public VerifyCommand(CommonOptions common, VerbEnvironment environment) : base(
         "verify",
         "Checks a device: every op on every shape class against its equation in double, then the demo model and its SAEs against " +
         "stored numbers of transformers and SAELens.\n" +
@@ -29,7 +29,7 @@ internal sealed class VerifyCommand : Verb
         "fails; what lacks files is listed as not run.",
         "  kernelscope verify --device cpu\n  kernelscope verify --device cpu --op Linear --case denormals",
         common,
-        surroundings)
+        environment)
     {
         _sae = new SaeOptions(this);
         Options.Add(_textFile);
@@ -47,27 +47,14 @@ internal sealed class VerifyCommand : Verb
         if (_cases.IsCross(parsed))
             return Cross(parsed);
         using var bench = Workbench.Open(parsed, this);
-        ModelFiles files = bench.Files;
-        bool saeGiven = _sae.IsGiven(parsed);
-        string? text = parsed.GetValue(_textFile);
-        if (files.IsDemo && (saeGiven || text is not null))
-            throw new UsageException("--sae and --text-file belong to published numbers, which are of real weights: give --model too.");
-        if (text is not null && !saeGiven)
-            throw new UsageException("--text-file needs --sae: the published numbers on text are of SAEs.");
-        SaeFiles? sae = saeGiven ? _sae.Open(parsed, bench) : null;
-        string? doubt = null;
-        TokenSet? tokens = text is null ? null : EvalTokens.Read(text, null, null, null, files, out doubt);
-        if (doubt is not null)
-            Streams.Warn(doubt);
-        string deviceName = Common.DeviceOf(parsed), precision = Common.PrecisionOf(parsed) == Precision.Exact ? "exact" : "fast";
+        string deviceName = Common.DeviceOf(parsed), precision = PrecisionOf(parsed), model = bench.Files.Name;
+        (SaeFiles? sae, TokenSet? tokens) = OpenPublished(parsed, bench);
         IReadOnlyList<ConformanceCase> cases = _cases.Cases(parsed, deviceName);
         OutputHashes? hashes = _cases.Hashes(parsed, deviceName, precision);
-        bool picked = _cases.ArePicked(parsed);
-        List<CheckRow> checks = [];
-        List<NotRunRow> notRun = [];
         if (_cases.HashOutput(parsed) is string output)
             return WriteHashes(parsed, output, cases, precision);
-        bool ownProcesses = _cases.InProcesses(parsed, deviceName);
+        List<CheckRow> checks = [];
+        bool picked = _cases.ArePicked(parsed), ownProcesses = _cases.InProcesses(parsed, deviceName);
         if (ownProcesses)
         {
             using var progress = new Progress(Streams, "Ops");
@@ -76,52 +63,64 @@ internal sealed class VerifyCommand : Verb
         }
 
         if (ownProcesses && picked)
-            return Print(parsed, deviceName, precision, files.Name, checks, notRun);
+            return Print(parsed, deviceName, precision, model, checks, []);
         bench.OpenDevice(bench.Weights, ("SAE", bench.SaeBytes),
-            ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(files.Config, tokens.Length, 1)));
+            ("evaluation", tokens is null ? 0 : SaeEvaluation.BytesFor(bench.Files.Config, tokens.Length, 1)));
         if (!ownProcesses)
         {
             using var progress = new Progress(Streams, "Ops");
             checks.AddRange(OpSuite.Run(bench.Device, cases, hashes, null, progress, Cancellation));
         }
 
-        if (picked)
-            return Print(parsed, bench.Device.Name, precision, files.Name, checks, notRun);
-        Add(DemoGoldens.Run(bench.Device, Cancellation));
-        if (files.IsDemo)
-            Add(PublishedChecks.Lacking());
-        else
-            AddPublished();
-
-        return Print(parsed, bench.Device.Name, precision, files.Name, checks, notRun);
-
-        void Add(IEnumerable<VerificationCheck> found)
+        IReadOnlyList<VerificationCheck> numbers = picked ? [] : ReferenceNumbers(bench, sae, tokens);
+        checks.AddRange(numbers.Where(n => n.Ok is not null).Select(n => new CheckRow(n.Name, n.Ok!.Value, n.Measured, n.Limit)
         {
-            foreach (VerificationCheck check in found)
-            {
-                if (check.Ok is bool ok)
-                    checks.Add(new CheckRow(check.Name, ok, check.Measured, check.Limit)
-                    {
-                        Source = check.Source,
-                        Message = ok ? null
-                        : check.Message
-                    });
-                else
-                    notRun.Add(new NotRunRow(check.Name, check.Message, check.Source) { Tolerance = check.Tolerance });
-            }
-        }
-
-        void AddPublished()
-        {
-            bench.LoadWeights();
-            SaeTarget? target = sae is null ? null
-                : sae.Target with { Name = Path.Exists(sae.Name) ? Path.GetFullPath(sae.Name) : sae.Name };
-            Add(PublishedChecks.OfModel(bench.Model, files.Tokenizer, files.Name, Cancellation));
-            Add(PublishedChecks.OfSae(bench.Model, files.Tokenizer, target, tokens, Cancellation));
-        }
+            Source = n.Source,
+            Message = n.Ok.Value ? null : n.Message,
+        }));
+        return Print(parsed, bench.Device.Name, precision, model, checks, [.. numbers.Where(n => n.Ok is null).Select(
+            n => new NotRunRow(n.Name, n.Message, n.Source) { Tolerance = n.Tolerance })]);
     }
 
-    private int Print(ParseResult parsed, string device, string precision, string model, List<CheckRow> checks, List<NotRunRow> notRun)
+    private string PrecisionOf(ParseResult parsed) => Common.PrecisionOf(parsed) == Precision.Exact ? "exact" : "fast";
+
+    /// <summary>The SAE and the text that published numbers are of, where they were given.</summary>
+    private (SaeFiles? Sae, TokenSet? Tokens) OpenPublished(ParseResult parsed, Workbench bench)
+    {
+        bool saeGiven = _sae.IsGiven(parsed);
+        string? text = parsed.GetValue(_textFile);
+        if (bench.Files.IsDemo && (saeGiven || text is not null))
+            throw new UsageException("--sae and --text-file belong to published numbers, which are of real weights: give --model too.");
+        if (text is not null && !saeGiven)
+            throw new UsageException("--text-file needs --sae: the published numbers on text are of SAEs.");
+        SaeFiles? sae = saeGiven ? _sae.Open(parsed, bench) : null;
+        if (text is null)
+            return (sae, null);
+        TokenSet tokens = EvalTokens.Read(text, null, null, null, bench.Files, out string? doubt);
+        if (doubt is not null)
+            Streams.Warn(doubt);
+        return (sae, tokens);
+    }
+
+    /// <summary>The demo against stored numbers of other software; real weights against numbers that others have published.</summary>
+    private List<VerificationCheck> ReferenceNumbers(Workbench bench, SaeFiles? sae, TokenSet? tokens)
+    {
+        List<VerificationCheck> numbers = [.. DemoGoldens.Run(bench.Device, Cancellation)];
+        if (bench.Files.IsDemo)
+            return [.. numbers, .. PublishedChecks.Lacking()];
+        bench.LoadWeights();
+        SaeTarget? target = sae is null ? null
+            : sae.Target with { Name = Path.Exists(sae.Name) ? Path.GetFullPath(sae.Name) : sae.Name };
+        return
+        [
+            .. numbers,
+            .. PublishedChecks.OfModel(bench.Model, bench.Files.Tokenizer, bench.Files.Name, Cancellation),
+            .. PublishedChecks.OfSae(bench.Model, bench.Files.Tokenizer, target, tokens, Cancellation),
+        ];
+    }
+
+    private int Print(
+        ParseResult parsed, string device, string precision, string model, List<CheckRow> checks, IReadOnlyList<NotRunRow> notRun)
     {
         var result = new VerifyResult(device, precision, model, checks, notRun);
         if (Common.JsonOf(parsed))
@@ -143,7 +142,7 @@ internal sealed class VerifyCommand : Verb
         List<CheckRow> checks;
         using (var progress = new Progress(Streams, "Forms"))
             checks = [.. new CrossChecks(cuda, _cases.Repeats(parsed), progress, Cancellation).Run()];
-        return Print(parsed, device.Name, Common.PrecisionOf(parsed) == Precision.Exact ? "exact" : "fast", "none", checks, []);
+        return Print(parsed, device.Name, PrecisionOf(parsed), "none", checks, []);
     }
 
     private int WriteHashes(ParseResult parsed, string path, IReadOnlyList<ConformanceCase> cases, string precision)

@@ -11,7 +11,7 @@ namespace KernelScope.Cli;
 /// <param name="Where">At which positions.</param>
 internal sealed record Edits(IReadOnlyList<FeatureEdit> Features, SpliceMode Mode, string? MeanFrom, EditPlace Where)
 {
-    /// <summary>Nothing.</summary>
+    /// <summary>No edits.</summary>
     public static Edits None { get; } = new([], SpliceMode.None, null, EditPlace.AllButBos);
 
     /// <summary>Whether nothing happens.</summary>

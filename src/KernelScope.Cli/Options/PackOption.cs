@@ -57,7 +57,7 @@ internal sealed class PackOption
 
     public bool IsGiven(ParseResult parsed) => parsed.GetValue(_pack);
 
-    /// <summary>What is asked for.</summary>
+    /// <summary>Which packed weights the options ask for.</summary>
     /// <exception cref="UsageException">Two different things.</exception>
     public PanelUse UseOf(ParseResult parsed)
     {

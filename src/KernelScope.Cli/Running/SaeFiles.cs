@@ -34,7 +34,7 @@ internal sealed class SaeFiles : IDisposable
     /// <summary>Bytes that its encoder takes once more if it is packed.</summary>
     public long PackedBytes => _checkpoint.Encoder.ByteLength;
 
-    /// <summary>Where it reads.</summary>
+    /// <summary>The hook point that the SAE reads.</summary>
     public HookPoint Site { get; private set; }
 
     /// <summary>Where edits act.</summary>

@@ -23,8 +23,4 @@ internal static class TokenText
     public static string Missing(GemmaTokenizer tokenizer, long id) =>
         $"token id {id} does not exist: this tokenizer has ids 0 " +
         $"to {tokenizer.PieceCount - 1}{(id >= 0 && id < tokenizer.PieceCount ? ", and nothing for that one" : "")}.";
-
-    /// <summary>The text of some tokens; null where <see cref="Of"/> has none for one of them.</summary>
-    public static string? OfAll(GemmaTokenizer? tokenizer, IReadOnlyList<int> ids) =>
-        tokenizer is null || !ids.All(tokenizer.Contains) ? null : tokenizer.Decode([.. ids]);
 }

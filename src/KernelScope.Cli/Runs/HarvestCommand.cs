@@ -24,7 +24,7 @@ internal sealed class HarvestCommand : Verb
     private readonly PlanOptions _plan;
     private readonly QueueOptions _queue;
 
-    public HarvestCommand(CommonOptions common, Surroundings surroundings) : base(
+    public HarvestCommand(CommonOptions common, VerbEnvironment environment) : base(
         "harvest",
         "Writes activations at any sites, and codes of SAEs, for a corpus: one forward pass over each sequence, as safetensors shards " +
             "with sequence, position and token beside each row.\n" +
@@ -33,7 +33,7 @@ internal sealed class HarvestCommand : Verb
         "  kernelscope harvest --out acts --text-file demo --sites resid_post.3,mlp_out_post.* --context 64\n" +
         "  kernelscope harvest --out codes --jsonl demo --codes-only --sae res.3.2k.l0_19 --documents separate",
         common,
-        surroundings)
+        environment)
     {
         Options.Add(_out);
         _plan = new PlanOptions(this);
@@ -64,7 +64,7 @@ internal sealed class HarvestCommand : Verb
             NameOf(parsed), parts.DeviceClass());
         RunPlan plan;
         using (var counting = new Progress(Streams, "Counting the corpus"))
-            plan = RunPlanner.Plan(request, null, Cancellation);
+            plan = RunPlanner.Plan(request, Cancellation);
         RunPlanner.RequireOwn(folder, plan);
         int[] missing = RunSteps.Missing(folder, plan);
         long bytes = RunSteps.MissingBytes(plan, missing), tokens = RunSteps.TokensOf(plan, missing);

@@ -47,7 +47,7 @@ internal sealed class MergeCommand : Verb
         DefaultValueFactory = _ => 16,
     };
 
-    public MergeCommand(CommonOptions common, Surroundings surroundings) : base(
+    public MergeCommand(CommonOptions common, VerbEnvironment environment) : base(
         "merge",
         "Folds the results of a run's shards, in the order of the shards: the same bytes whoever computed them, one worker or many.",
         "  kernelscope harvest --out run --text-file demo --sites resid_post.3 --sae res.3.2k.l0_19 --context 64 --shard-sequences 2\n" +
@@ -56,7 +56,7 @@ internal sealed class MergeCommand : Verb
         "  kernelscope work run --what eval --sae res.3.2k.l0_19\n" +
         "  kernelscope merge run --what eval",
         common,
-        surroundings)
+        environment)
     {
         Arguments.Add(_run);
         _what.CompletionSources.Add("statistics", "density", "examples", "transpose", EvaluationRuns.Eval);

@@ -24,7 +24,7 @@ internal sealed class PlanCommand : Verb
     private readonly QueueOptions _queue;
     private readonly PlanOptions _plan;
 
-    public PlanCommand(CommonOptions common, Surroundings surroundings) : base(
+    public PlanCommand(CommonOptions common, VerbEnvironment environment) : base(
         "plan",
         "Writes the plan of a run, run.json, and its tokens, for any number of 'work' on any number of machines that share the folder; " +
             "or says what is missing of a run.\n" +
@@ -32,7 +32,7 @@ internal sealed class PlanCommand : Verb
         "  kernelscope plan --out run --text-file demo --sites resid_post.3 --context 64 --shard-sequences 4\n" +
         "  kernelscope plan run",
         common,
-        surroundings)
+        environment)
     {
         Arguments.Add(_run);
         Options.Add(_out);
@@ -105,7 +105,7 @@ internal sealed class PlanCommand : Verb
         string precision = Common.PrecisionOf(parsed) == Devices.Precision.Fast ? "fast" : "exact";
         PlanRequest request = _plan.Request(parsed, parts.Files, parts.SaeRecords(), parts.ModelRecord(), precision,
             parts.DeviceClass());
-        RunPlan plan = RunPlanner.Plan(request, null, Cancellation);
+        RunPlan plan = RunPlanner.Plan(request, Cancellation);
         RunPlanner.RequireOwn(folder, plan);
         using ShardHarvest harvest = parts.Harvest(folder, plan);
         double seconds = RunParts.SecondsPerToken(harvest, RunSteps.FirstSequence(request), Cancellation);

@@ -14,14 +14,14 @@ internal sealed class StatusCommand : Verb
         "--what eval' makes. Default: rows.");
     private readonly Option<bool> _watch = new("--watch") { Description = "Show it again every two seconds until nothing is missing." };
 
-    public StatusCommand(CommonOptions common, Surroundings surroundings) : base(
+    public StatusCommand(CommonOptions common, VerbEnvironment environment) : base(
         "status",
         "Says how far a run is, from its manifests, which are the truth: shards done, missing and failed, rows a second, and who works.\n" +
         "Exit code 1 where a shard failed for good.",
         "  kernelscope harvest --out acts --text-file demo --sites resid_post.3 --context 64\n" +
         "  kernelscope status acts",
         common,
-        surroundings)
+        environment)
     {
         Arguments.Add(_run);
         Options.Add(_what);

@@ -52,7 +52,7 @@ internal sealed class WorkCommand : Verb
         DefaultValueFactory = _ => int.MaxValue,
     };
 
-    public WorkCommand(CommonOptions common, Surroundings surroundings) : base(
+    public WorkCommand(CommonOptions common, VerbEnvironment environment) : base(
         "work",
         "Does shards of a run: one by its number, those that a queue hands out, or all that are missing, in order. A shard that is " +
             "there is not done again, and two workers at one shard are harmless.\n" +
@@ -68,7 +68,7 @@ internal sealed class WorkCommand : Verb
         "  kernelscope work run --what eval --sae res.3.2k.l0_19\n" +
         "  kernelscope merge run --what eval --out eval.json",
         common,
-        surroundings)
+        environment)
     {
         Arguments.Add(_run);
         _shard.Validators.Add(r => Parsing.Require(r, _shard, v => v >= 0, "--shard is {0}; shards are counted from 0."));
@@ -130,7 +130,7 @@ internal sealed class WorkCommand : Verb
     {
         try
         {
-            return ShardHarvest.Find(folder, plan, shard) is not null;
+            return ShardManifest.Find(folder, plan, shard) is not null;
         }
         catch (InvalidDataException e)
         {

@@ -56,14 +56,14 @@ internal sealed class ServeCommand : Verb
 
     private readonly ServeOptions _options;
 
-    public ServeCommand(CommonOptions common, Surroundings surroundings) : base(
+    public ServeCommand(CommonOptions common, VerbEnvironment environment) : base(
         "serve",
         "Serves the model and its SAEs to this machine: the calls of Neuronpedia's Python client and web app, OpenAI-compatible ones " +
         "with edits of features, a demo page, health and metrics.\n" +
         "Ctrl+C ends it. Prompts are not logged, and nothing is fetched from elsewhere.",
         "  kernelscope serve --urls http://127.0.0.1:0\n  kernelscope serve --export tutorial",
         common,
-        surroundings)
+        environment)
     {
         Options.Add(_saes);
         Options.Add(_site);

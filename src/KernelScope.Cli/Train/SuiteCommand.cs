@@ -74,7 +74,7 @@ internal sealed class SuiteCommand : Verb
     private readonly Option<bool> _dryRun = new("--dry-run") { Description = "Say what it would take, and write nothing." };
     private readonly QueueOptions _queue;
 
-    public SuiteCommand(CommonOptions common, Surroundings surroundings) : base(
+    public SuiteCommand(CommonOptions common, VerbEnvironment environment) : base(
         "suite",
         "Trains SAEs and transcoders for every site, layer, width, sparsity and seed of a file on one run, measures each inside the " +
             "model on sequences that none was trained on, and compares them in one report.\n" +
@@ -93,7 +93,7 @@ internal sealed class SuiteCommand : Verb
         "  kernelscope suite suite.json --from acts --dry-run\n" +
         "  kernelscope suite suite.json --from acts --report report.html",
         common,
-        surroundings)
+        environment)
     {
         Arguments.Add(_suite);
         foreach (Option option in (ReadOnlySpan<Option>)[_from, _out, _report, _reportOnly, _noModel, _pilot, _workers,

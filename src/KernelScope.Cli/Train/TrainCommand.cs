@@ -83,7 +83,7 @@ internal sealed class TrainCommand : Verb
     private readonly Option<bool> _trust = new("--trust") { Description = "Do not compare the shards of a run with their hashes." };
     private readonly TrainOptions _recipe;
 
-    public TrainCommand(CommonOptions common, Surroundings surroundings) : base(
+    public TrainCommand(CommonOptions common, VerbEnvironment environment) : base(
         "train",
         "Trains an SAE or transcoder on stored activations, by the recipe of the Gemma Scope paper: JumpReLU with straight-through " +
         "gradients, or TopK, BatchTopK and ReLU as baselines. Needs no model; where the rows come from a run whose model is found, the " +
@@ -103,7 +103,7 @@ internal sealed class TrainCommand : Verb
         "--lr-warm-up 20 --sparsity-warm-up 50 --bandwidth 0.1 --theta 0.1 --out sae\n" +
         "  kernelscope encode acts.npz --key resid_post.3 --sae sae/saelens",
         common,
-        surroundings)
+        environment)
     {
         foreach (Option option in (ReadOnlySpan<Option>)[_from, _key, _keyOut, _site, _siteOut, _out])
             Options.Add(option);

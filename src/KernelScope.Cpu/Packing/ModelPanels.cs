@@ -7,6 +7,16 @@ namespace KernelScope.Cpu.Packing;
 
 /// <summary>A model's packed matrices: writes them, and lets a <see cref="CpuDevice"/> read them.</summary>
 /// <remarks>Any number of threads may call it.</remarks>
+/// <example>
+/// <code>
+/// Gemma2Checkpoint checkpoint = Gemma2Checkpoint.Open("google/gemma-2-2b");
+/// string path = PanelCache.BesidePath(checkpoint);
+/// ModelPanels.Write(checkpoint, path);                     // once
+/// using var device = new CpuDevice();
+/// ModelPanels.Use(device.Panels, checkpoint, PanelFile.Open(path));
+/// using var model = Gemma2Model.Load(device, checkpoint);
+/// </code>
+/// </example>
 public static class ModelPanels
 {
     /// <summary>

@@ -52,9 +52,6 @@ internal readonly unsafe struct PanelView
     /// <summary>What the first product that reads the panels compares them with; null for panels in memory of their own.</summary>
     internal PanelGuard? Guard { get; }
 
-    /// <summary>Whether this is none.</summary>
+    /// <summary>Whether there is no packed matrix.</summary>
     public bool IsNone => Pointer is null;
-
-    /// <summary>The object that owns the memory.</summary>
-    internal object Owner => _owner;
 }

@@ -20,7 +20,7 @@ public sealed record DeviceDescription
     /// <summary>10·major + minor.</summary>
     public int ComputeCapability { get; init; }
 
-    /// <summary>Memory.</summary>
+    /// <summary>Bytes of memory.</summary>
     public long TotalBytes { get; init; }
 
     /// <summary>Number of multiprocessors.</summary>
@@ -44,7 +44,7 @@ public sealed record DriverDescription
         Problem = problem;
     }
 
-    /// <summary>The library.</summary>
+    /// <summary>File name of the driver's library.</summary>
     public string Library { get; init; }
 
     /// <summary>The newest CUDA that it supports, 1000·major + 10·minor; 0 if that cannot be told.</summary>

@@ -1,6 +1,7 @@
 namespace KernelScope.Attribution;
 
 /// <summary>A scalar function of a sequence's logits (after the soft-cap), with its gradient: what is attributed to features.</summary>
+/// <remarks>For one caller at a time: the loss keeps a buffer between positions.</remarks>
 public sealed class AttributionMetric
 {
     private readonly Term _term;

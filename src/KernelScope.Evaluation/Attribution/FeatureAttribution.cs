@@ -6,7 +6,7 @@ using KernelScope.Sae;
 namespace KernelScope.Attribution;
 
 /// <summary>What each active feature contributes, to first order, to a function of the logits: y_f = f(x)_f · (W_dec[f] · ∇).</summary>
-/// <remarks>∇ is the gradient at the SAE's output site. Lieberum et al. 2024, App. C.3, for the mean-centred logit of the correct next token.</remarks>
+/// <remarks>∇ is the gradient at the SAE's output site. Lieberum et al. 2024, App. C.3, for the mean-centred logit of the correct next token. Any number of threads may use it.</remarks>
 public sealed class FeatureAttribution
 {
     private readonly JumpReluSae _sae;

@@ -6,6 +6,7 @@ using KernelScope.Sae;
 namespace KernelScope.Attribution;
 
 /// <summary>What the active features of a sequence contribute to a metric, to first order.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record FeatureAttributions
 {
     internal FeatureAttributions(double value, CodeList codes, double[] values)
@@ -42,7 +43,16 @@ public sealed record FeatureAttributions
 }
 
 /// <summary>Attributes a function of the logits to the features of an SAE at its site: y_f = f(x)_f · (W_dec[f] · ∇), ∇ the gradient at the SAE's output site.</summary>
-/// <remarks>First order: the SAE's error and everything that is not a feature of this SAE are held. Whatever a position influences later counts.</remarks>
+/// <remarks>First order: the SAE's error and everything that is not a feature of this SAE are held. Whatever a position influences later counts. For one caller at a time.</remarks>
+/// <example>
+/// <code>
+/// HookPoint site = HookPoint.Parse("resid_post.20");
+/// using var attribution = new SaeAttribution(model, sae, site, site, maxTokens: 128);
+/// FeatureAttributions found = attribution.Run(tokens, AttributionMetric.NextTokenLoss(tokens));
+/// foreach ((int feature, double share) in found.Sum(t => true).Take(10))
+///     Console.WriteLine($"feature {feature}: {share:F4} nats");
+/// </code>
+/// </example>
 public sealed class SaeAttribution : IDisposable
 {
     private readonly Gemma2Model _model;

@@ -52,7 +52,7 @@ public sealed record ExampleGroup
     /// <summary>The smallest activation of the range.</summary>
     public required float From { get; init; }
 
-    /// <summary>The largest.</summary>
+    /// <summary>The largest activation of the group.</summary>
     public required float To { get; init; }
 
     /// <summary>The share that it has: of the firing positions by <see cref="ExampleBinning.Quantile"/>, of all by the other.</summary>

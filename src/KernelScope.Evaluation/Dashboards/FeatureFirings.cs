@@ -12,7 +12,7 @@ public sealed class FeatureFirings
     private readonly List<FeaturePlace>[] _places;
     private readonly long[][] _together;
 
-    /// <summary>Nothing yet.</summary>
+    /// <summary>Room for the chosen features of an SAE; rows are added to it.</summary>
     /// <param name="featureCount">Features of the SAE.</param>
     /// <param name="features">The chosen ones.</param>
     /// <exception cref="ArgumentException">There is no such feature, or one is there twice.</exception>
@@ -41,7 +41,7 @@ public sealed class FeatureFirings
     /// <summary>The chosen features.</summary>
     public IReadOnlyList<int> Features => _features;
 
-    /// <summary>Rows that count.</summary>
+    /// <summary>Number of rows that count.</summary>
     public long Counted { get; private set; }
 
     /// <summary>On how many of them each feature of the SAE fires.</summary>

@@ -12,7 +12,7 @@ public sealed record FeatureHistogram
         Counts = counts;
     }
 
-    /// <summary>No values.</summary>
+    /// <summary>The histogram of no values.</summary>
     public static FeatureHistogram Empty { get; } = new([], []);
 
     /// <summary>The middle of each bin; empty where there are no values.</summary>

@@ -25,10 +25,10 @@ public sealed record FeatureLogits
     /// <summary>Those that it suppresses most.</summary>
     public IReadOnlyList<PromotedToken> Bottom { get; }
 
-    /// <summary>All of them.</summary>
+    /// <summary>The logits of all tokens as a histogram.</summary>
     public FeatureHistogram Histogram { get; }
 
-    /// <summary>Computes them.</summary>
+    /// <summary>Computes the logits of a feature's decoder row.</summary>
     /// <param name="model">The model.</param>
     /// <param name="sae">The SAE.</param>
     /// <param name="siteOut">Where it writes.</param>

@@ -27,13 +27,13 @@ public sealed record FeaturePage
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record FeaturePageSource
 {
-    /// <summary>The model.</summary>
+    /// <summary>Name of the model.</summary>
     public required string Model { get; init; }
 
-    /// <summary>The SAE.</summary>
+    /// <summary>Name of the SAE.</summary>
     public required string Sae { get; init; }
 
-    /// <summary>Where it reads.</summary>
+    /// <summary>The hook point that the SAE reads.</summary>
     public required string Site { get; init; }
 
     /// <summary>Where it writes; null: not known.</summary>
@@ -42,10 +42,10 @@ public sealed record FeaturePageSource
     /// <summary>The corpus, as it was named.</summary>
     public required string Corpus { get; init; }
 
-    /// <summary>Its windows.</summary>
+    /// <summary>The token windows that examples are of.</summary>
     public required TokenSet Tokens { get; init; }
 
-    /// <summary>Of the choice of examples.</summary>
+    /// <summary>Seed of the random choice of examples.</summary>
     public ulong Seed { get; init; }
 
     /// <summary>The text of a token.</summary>

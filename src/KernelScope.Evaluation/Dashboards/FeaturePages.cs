@@ -8,6 +8,7 @@ namespace KernelScope.Evaluation;
 /// Features as one HTML file that needs nothing else: labels, density, histograms, logits, examples with shaded tokens, neighbours. Light
 /// and dark as the reader's system is; no script.
 /// </summary>
+/// <remarks>Any number of threads may call it.</remarks>
 public static class FeaturePages
 {
     private const int Around = 16, MostSources = 3;
@@ -24,7 +25,7 @@ public static class FeaturePages
         file.Commit();
     }
 
-    /// <summary>The file as text.</summary>
+    /// <summary>The HTML file as text.</summary>
     /// <param name="source">What they share.</param>
     /// <param name="pages">The features.</param>
     /// <returns>HTML.</returns>

@@ -15,13 +15,13 @@ public readonly record struct FiringToken
         Mean = mean;
     }
 
-    /// <summary>The token.</summary>
+    /// <summary>Id of the token.</summary>
     public int Id { get; init; }
 
     /// <summary>How often the feature fires on it.</summary>
     public long Count { get; init; }
 
-    /// <summary>Its mean activation there.</summary>
+    /// <summary>Mean activation at the positions of that token.</summary>
     public double Mean { get; init; }
 }
 
@@ -36,7 +36,7 @@ public readonly record struct RelatedFeature
         Count = count;
     }
 
-    /// <summary>The other feature.</summary>
+    /// <summary>Index of the feature.</summary>
     public int Feature { get; init; }
 
     /// <summary>The cosine of the decoder rows; or the rows on which both fire over those on which one of them does.</summary>
@@ -57,7 +57,7 @@ public sealed record FeatureStatistics
     {
     }
 
-    /// <summary>The feature.</summary>
+    /// <summary>Index of the feature.</summary>
     public required int Feature { get; init; }
 
     /// <summary>Positions that count: their token is not special.</summary>

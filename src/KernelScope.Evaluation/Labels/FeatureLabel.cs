@@ -10,7 +10,7 @@ public sealed record FeatureLabel
     /// <summary>The source, as Neuronpedia names it: <c>20-gemmascope-res-16k</c>.</summary>
     public required string Source { get; init; }
 
-    /// <summary>The feature.</summary>
+    /// <summary>Index of the feature.</summary>
     public required int Index { get; init; }
 
     /// <summary>The guess, without control characters, at most 500 characters.</summary>

@@ -30,7 +30,7 @@ public sealed class FeatureLabels
         });
     }
 
-    /// <summary>No labels.</summary>
+    /// <summary>A set without labels.</summary>
     public static FeatureLabels None { get; } = new([]);
 
     /// <summary>All, by model, source and index; of one feature in the order in which they were read.</summary>
@@ -45,7 +45,7 @@ public sealed class FeatureLabels
     /// <summary>File, line and reason of the first of them; null: there was none.</summary>
     public string? FirstRejected { get; private init; }
 
-    /// <summary>Labels that are at hand.</summary>
+    /// <summary>A set of labels that are in memory.</summary>
     /// <param name="labels">Any number.</param>
     /// <returns>The collection.</returns>
     public static FeatureLabels Create(IEnumerable<FeatureLabel> labels)
@@ -70,7 +70,7 @@ public sealed class FeatureLabels
         return Read(new LabelReader(modelId), paths, cancellationToken);
     }
 
-    /// <summary>The same; what <see cref="Save"/> cannot name a file by is no label.</summary>
+    /// <summary>The same; what <see cref="Save"/> cannot name a file by is not a label.</summary>
     internal static FeatureLabels LoadToSave(IReadOnlyList<string> paths, string? modelId, CancellationToken cancellationToken) =>
         Read(new LabelReader(modelId, namesAreFiles: true), paths, cancellationToken);
 
@@ -221,7 +221,7 @@ public readonly record struct LabelMatch
         Score = score;
     }
 
-    /// <summary>The label.</summary>
+    /// <summary>The label that matches.</summary>
     public FeatureLabel Label { get; init; }
 
     /// <summary>How well it fits; see <see cref="FeatureLabels.Search"/>.</summary>

@@ -37,8 +37,6 @@ internal sealed class RaggedBuilder<T>
     private readonly List<int> _ends = [];
     private readonly List<T> _values = [];
 
-    public int Count => _ends.Count;
-
     public void Add(ReadOnlySpan<T> list)
     {
         _values.AddRange(list);

@@ -11,6 +11,13 @@ namespace KernelScope.Hub.Catalog;
 /// 262k have none. Two ties (9b-pt-att, layer 27, 16k: 64 and 136; layer 23, 131k: 66 and 134) are decided as SAELens decides them: 136, and 66.
 /// </para>
 /// </summary>
+/// <remarks>Any number of threads may call it.</remarks>
+/// <example>
+/// <code>
+/// foreach (ReleasedSae released in ReleaseCatalog.Find(new ReleaseFilter { Layer = 20, Width = "16k" }))
+///     Console.WriteLine($"{released.Name}: L0 {released.L0}");
+/// </code>
+/// </example>
 public static partial class ReleaseCatalog
 {
     private const int CanonicalL0 = 100;

@@ -1,6 +1,7 @@
 namespace KernelScope.Hub.Catalog;
 
 /// <summary>Which SAEs of <see cref="ReleaseCatalog"/> are wanted; what is null is not asked for.</summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record ReleaseFilter
 {
     /// <summary>Words, separated by spaces, each of which must occur in the name, the canonical id or the Neuronpedia id; case does not matter.</summary>
@@ -12,19 +13,19 @@ public sealed record ReleaseFilter
     /// <summary>A model: <c>2b</c> or <c>9b</c> (all of that size), <c>9b-pt</c>, <c>9b-it</c>, <c>gemma-2-9b</c>, <c>google/gemma-2-9b-it</c>.</summary>
     public string? Model { get; init; }
 
-    /// <summary>What they read.</summary>
+    /// <summary>Only SAEs that read this kind of activation.</summary>
     public ReleaseKind? Kind { get; init; }
 
-    /// <summary>A layer.</summary>
+    /// <summary>Only SAEs of this layer.</summary>
     public int? Layer { get; init; }
 
     /// <summary>A width as in the path, <c>16k</c>, or as a number of features.</summary>
     public string? Width { get; init; }
 
-    /// <summary>A stated L0.</summary>
+    /// <summary>Only SAEs whose name states this L0.</summary>
     public int? L0 { get; init; }
 
-    /// <summary>Only the canonical ones.</summary>
+    /// <summary>Only canonical SAEs; see <see cref="ReleaseCatalog"/>.</summary>
     public bool Canonical { get; init; }
 
     /// <summary>Whether it is one of those that are wanted.</summary>

@@ -23,6 +23,7 @@ public enum ReleaseKind
 /// A published SAE or transcoder, as far as its name says: what <see cref="ReleaseCatalog"/> lists. It is a hint: the file decides what its widths are, and
 /// whoever published the files warns of small labelling errors (2b-pt-res lists L0 74 and 75 of one SAE at layer 13, width 65k).
 /// </summary>
+/// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record ReleasedSae
 {
     internal ReleasedSae(string release, ReleaseKind kind, int layer, string widthName, int l0, bool isCanonical, bool isListed,
@@ -41,7 +42,7 @@ public sealed record ReleasedSae
     /// <summary>The repository's name without its owner: <c>gemma-scope-2b-pt-res</c>.</summary>
     public string Release { get; init; }
 
-    /// <summary>What it reads.</summary>
+    /// <summary>The kind of activation that it reads.</summary>
     public ReleaseKind Kind { get; init; }
 
     /// <summary>The layer; −1 for the embedding.</summary>
@@ -62,7 +63,7 @@ public sealed record ReleasedSae
     /// <summary>Its page on Neuronpedia, <c>gemma-2-2b/20-gemmascope-res-16k</c>, as SAELens' directory of October 2025 gives it; null if it has none there.</summary>
     public string? NeuronpediaId { get; init; }
 
-    /// <summary>Who published all of them.</summary>
+    /// <summary>The owner of all repositories.</summary>
     public const string Owner = "google";
 
     // Of the models' config.json; 27B's heads · d_head is 32 · 128. (SAELens' loader says 4608 for an attention SAE of 27B, of which none was published.)
@@ -84,7 +85,7 @@ public sealed record ReleasedSae
     /// <summary>SAELens' canonical id, <c>layer_20/width_16k/canonical</c> of the release <c>gemma-scope-2b-pt-res-canonical</c>; null if it is not canonical.</summary>
     public string? CanonicalId => IsCanonical ? $"{Place}/canonical" : null;
 
-    /// <summary>2b, 9b or 27b.</summary>
+    /// <summary>Size of the model: 2b, 9b or 27b.</summary>
     public string ModelSize => Release.Split('-')[2];
 
     /// <summary>
@@ -119,10 +120,10 @@ public sealed record ReleasedSae
     /// <summary>As <see cref="HookName"/>, of where it writes; null unless it is a transcoder.</summary>
     public string? HookNameOut => Kind == ReleaseKind.Transcoder ? Block("hook_mlp_out") : null;
 
-    /// <summary>d_in.</summary>
+    /// <summary>d_in: width of what it reads.</summary>
     public int InputDim => Kind == ReleaseKind.Attention ? Widths[ModelSize].Heads : Widths[ModelSize].Model;
 
-    /// <summary>d_out.</summary>
+    /// <summary>d_out: width of what it writes.</summary>
     public int OutputDim => InputDim;
 
     /// <summary>d_sae: 4k is 4096, 1m is 1048576, and all between are powers of two as well.</summary>

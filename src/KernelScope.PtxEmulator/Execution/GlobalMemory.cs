@@ -53,9 +53,6 @@ internal sealed unsafe class GlobalMemory : IDisposable
 
     public long UsedBytes { get; private set; }
 
-    /// <summary>Live buffers by address; replaced, never changed, so a running launch reads it freely.</summary>
-    public Allocation[] Sorted => _sorted;
-
     public ulong Allocate(long bytes, string name)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(bytes);

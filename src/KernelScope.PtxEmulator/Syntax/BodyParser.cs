@@ -54,7 +54,7 @@ internal sealed class BodyParser(TokenReader reader, PtxFunction function, Scope
                 }
                 break;
             case ".pragma":
-                reader.SkipPast(';');
+                reader.SkipStatement();
                 break;
             default:
                 throw reader.Error(token, "the directive is not known here");

@@ -61,7 +61,7 @@ internal sealed class Parser
                     SkipSection();
                     break;
                 case ".pragma":
-                    _reader.SkipPast(';');
+                    _reader.SkipStatement();
                     break;
                 default:
                     throw _reader.Error(token, "a module-level directive was expected");

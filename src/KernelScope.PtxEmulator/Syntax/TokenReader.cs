@@ -29,11 +29,12 @@ internal sealed partial class TokenReader(string text, string file)
             throw Error(token, $"'{mark}' was expected");
     }
 
-    public void SkipPast(char mark)
+    /// <summary>Leaves out the rest of a statement.</summary>
+    public void SkipStatement()
     {
-        while (!Peek.Is(mark) && Peek.Kind != TokenKind.End)
+        while (!Peek.Is(';') && Peek.Kind != TokenKind.End)
             _at++;
-        Expect(mark);
+        Expect(';');
     }
 
     /// <summary>The source between two offsets on one line, for messages.</summary>

@@ -63,14 +63,9 @@ internal sealed partial class Lowering
         _ => RoundingMode.Nearest,
     };
 
-    private static Op Single1<TF>(Slot d, Slot a, bool flush, bool saturate = false)
-        where TF : struct, IVectorUnary<float> => (flush, saturate) switch
-        {
-            (false, false) => new VectorUnary<float, TF>(d, a),
-            (true, false) => new VectorUnary<float, FlushInputs1<TF>>(d, a),
-            (false, true) => new VectorUnary<float, Saturated1<TF>>(d, a),
-            _ => new VectorUnary<float, Saturated1<FlushInputs1<TF>>>(d, a),
-        };
+    private static Op Single1<TF>(Slot d, Slot a, bool flush)
+        where TF : struct, IVectorUnary<float> =>
+        flush ? new VectorUnary<float, FlushInputs1<TF>>(d, a) : new VectorUnary<float, TF>(d, a);
 
     private static Op Single2<TF>(Slot d, Slot a, Slot b, bool flush, bool saturate)
         where TF : struct, IVectorBinary<float> => (flush, saturate) switch

@@ -12,7 +12,7 @@ public enum Pooling
     LastToken,
 }
 
-/// <summary>What a text embedding is.</summary>
+/// <summary>Where the rows of a text are read, and how they become one vector.</summary>
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record EmbeddingOptions
 {
@@ -31,6 +31,11 @@ public sealed record EmbeddingOptions
 
 /// <summary>A text as one vector: the mean, or the last, of the model's activations at a site.</summary>
 /// <remarks>Any number of threads may call it.</remarks>
+/// <example>
+/// <code>
+/// float[] vector = TextEmbedding.Embed(session, tokens);   // the mean of final_norm without &lt;bos>
+/// </code>
+/// </example>
 public static class TextEmbedding
 {
     /// <summary>Runs a text and pools its rows: mean: (1/n) Σ_t x_t, in double, in the order of the tokens, rounded once; last token: x_t of the last one that counts.</summary>

@@ -4,7 +4,7 @@ namespace KernelScope.Generation;
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record GeneratedToken
 {
-    /// <summary>Its id.</summary>
+    /// <summary>Id of the token.</summary>
     public required int Id { get; init; }
 
     /// <summary>
@@ -36,9 +36,9 @@ public readonly record struct TokenLogProb
         LogProb = logProb;
     }
 
-    /// <summary>Id</summary>
+    /// <summary>Id of the token.</summary>
     public int Id { get; init; }
 
-    /// <summary>LogProb</summary>
+    /// <summary>Natural logarithm of its probability.</summary>
     public double LogProb { get; init; }
 }

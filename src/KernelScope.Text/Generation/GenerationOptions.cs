@@ -40,7 +40,7 @@ public sealed record GenerationOptions
 /// <summary>Why generation ended.</summary>
 public enum StopReason
 {
-    /// <summary>It has not.</summary>
+    /// <summary>Generation has not ended.</summary>
     None,
 
     /// <summary>An end-of-text id came; it is the last token given.</summary>

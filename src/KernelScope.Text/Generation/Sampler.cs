@@ -167,16 +167,7 @@ public sealed class Sampler : IDisposable
     {
         // All tokens below (1 − p)/n of the mass together have less than 1 − p: the nucleus lies among the others, and only they are sorted.
         double sum = Sum(count), floor = sum * (1 - _options.TopP) / count;
-        int kept = 0;
-        for (int i = 0; i < count; i++)
-        {
-            if (_probabilities[i] >= floor)
-            {
-                _probabilities[kept] = _probabilities[i];
-                _candidates[kept++] = _candidates[i];
-            }
-        }
-
+        int kept = KeepFrom(floor, count);
         Span<double> weights = _probabilities.AsSpan(0, kept);
         Span<int> ids = _candidates.AsSpan(0, kept);
         for (int i = 0; i < kept; i++)
@@ -199,21 +190,24 @@ public sealed class Sampler : IDisposable
     /// <summary>Min-p: candidates whose probability is at least a share of the likeliest one's, which is 1 here.</summary>
     private int DrawAbove(int count, double draw)
     {
-        int kept = count;
-        if (_options.MinP > 0)
+        int kept = _options.MinP > 0 ? KeepFrom(_options.MinP, count) : count;
+        return Draw(_candidates.AsSpan(0, kept), draw, Sum(kept));
+    }
+
+    /// <summary>Moves the candidates with at least this probability to the front, in their order; gives their number.</summary>
+    private int KeepFrom(double least, int count)
+    {
+        int kept = 0;
+        for (int i = 0; i < count; i++)
         {
-            kept = 0;
-            for (int i = 0; i < count; i++)
+            if (_probabilities[i] >= least)
             {
-                if (_probabilities[i] >= _options.MinP)
-                {
-                    _probabilities[kept] = _probabilities[i];
-                    _candidates[kept++] = _candidates[i];
-                }
+                _probabilities[kept] = _probabilities[i];
+                _candidates[kept++] = _candidates[i];
             }
         }
 
-        return Draw(_candidates.AsSpan(0, kept), draw, Sum(kept));
+        return kept;
     }
 
     private int Draw(ReadOnlySpan<int> ids, double draw, double sum)

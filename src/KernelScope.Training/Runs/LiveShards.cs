@@ -20,7 +20,7 @@ internal sealed class LiveShards : IRunShards
     private readonly RowSelection _selection;
     private readonly Lazy<ShardHarvest> _harvest;
     private readonly CancellationToken _cancellationToken;
-    private readonly Dictionary<string, double> _means = [];
+    private double? _meanSquaredNorm;
 
     /// <param name="folder">The run's folder.</param>
     /// <param name="plan">Its plan.</param>
@@ -53,28 +53,25 @@ internal sealed class LiveShards : IRunShards
 
     public int[] SequencesOf(int shard) => _selection.RowsOf(TokenShard.Read(_folder, _plan, shard)).Sequence;
 
-    public double MeanSquaredNorm(SiteRecord site)
-    {
-        if (_means.TryGetValue(site.Name, out double known))
-            return known;
-        double input = 0, output = 0;
-        long rows = 0;
-        for (int n = 0; n < _plan.Shards.Count && rows < MeanRows; n++)
-        {
-            (RowShard x, RowShard? y) = Open(n);
-            (input, output, rows) = (input + SquaredNorms(x), output + (y is null ? 0 : SquaredNorms(y)), rows + x.Rows);
-        }
-
-        _means[Site.Name] = input / rows;
-        if (SiteOut is not null)
-            _means[SiteOut.Name] = output / rows;
-        return _means[site.Name];
-    }
+    public double MeanSquaredNorm => _meanSquaredNorm ??= MeasureMeanSquaredNorm();
 
     public void Dispose()
     {
         if (_harvest.IsValueCreated)
             _harvest.Value.Dispose();
+    }
+
+    private double MeasureMeanSquaredNorm()
+    {
+        double sum = 0;
+        long rows = 0;
+        for (int n = 0; n < _plan.Shards.Count && rows < MeanRows; n++)
+        {
+            RowShard x = Open(n).Input;
+            (sum, rows) = (sum + SquaredNorms(x), rows + x.Rows);
+        }
+
+        return sum / rows;
     }
 
     private static double SquaredNorms(RowShard rows)

@@ -50,7 +50,7 @@ internal static class RunEvaluation
     public static EvaluationResult OfRows(RunFolder folder, RunPlan plan, IReadOnlyList<SaeTarget> targets, Bootstrap bootstrap,
         IProgress<double>? progress, CancellationToken cancellationToken)
     {
-        ShardManifest[] manifests = [.. Enumerable.Range(0, plan.Shards.Count).Select(n => ShardHarvest.Find(folder, plan, n)
+        ShardManifest[] manifests = [.. Enumerable.Range(0, plan.Shards.Count).Select(n => ShardManifest.Find(folder, plan, n)
             ?? throw BadFile.At(folder.Path, $"the run is not complete: shard {n} of {plan.Shards.Count} is missing."))];
         int[][] sequences = [.. Enumerable.Range(0, plan.Shards.Count).SelectMany(n => TokenShard.Read(folder, plan, n).Sequences)];
         TokenSet tokens = TokenSet.OfStored(sequences, plan.PadId, plan.ExcludedIds);

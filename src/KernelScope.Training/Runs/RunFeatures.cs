@@ -62,7 +62,7 @@ internal sealed class RunFeatures : IDisposable
             for (int n = 0; n < plan.Shards.Count; n++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                ShardManifest manifest = ShardHarvest.Find(folder, plan, n)
+                ShardManifest manifest = ShardManifest.Find(folder, plan, n)
                     ?? throw BadFile.At(folder.Path, $"the run is not complete: shard {n} of {plan.Shards.Count} is missing.");
                 var tokens = TokenShard.Read(folder, plan, n, config.VocabSize);
                 var codes = CodeShard.Read(folder, manifest, sae);

@@ -22,7 +22,7 @@ internal static class RunFirings
         for (int n = 0; n < plan.Shards.Count; n++)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            ShardManifest manifest = ShardHarvest.Find(folder, plan, n)
+            ShardManifest manifest = ShardManifest.Find(folder, plan, n)
                 ?? throw BadFile.At(folder.Path, $"the run is not complete: shard {n} of {plan.Shards.Count} is missing.");
             Add(firings, CodeShard.Read(folder, manifest, sae));
             progress?.Report((n + 1) / (double)plan.Shards.Count);

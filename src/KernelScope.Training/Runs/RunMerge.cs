@@ -40,7 +40,7 @@ internal sealed class RunMerge
     public static RunMerge Open(RunFolder folder, RunPlan plan, bool partial)
     {
         ShardManifest[] manifests = [.. Enumerable.Range(0, plan.Shards.Count)
-            .Select(n => ShardHarvest.Find(folder, plan, n)).OfType<ShardManifest>()];
+            .Select(n => ShardManifest.Find(folder, plan, n)).OfType<ShardManifest>()];
         if (manifests.Length < plan.Shards.Count && !partial)
         {
             string next = plan.Evaluation is null ? "--partial merges those that are there" : "'work' makes them, and all are needed";

@@ -34,13 +34,12 @@ internal static class RunPlanner
     /// <summary>Bytes that codes of a row take for an estimate, before any are known: a hundred active features.</summary>
     private const long CodeRowBytes = (100 * 8) + 20;
 
-    /// <summary>Tells how far planning has come.</summary>
+    /// <summary>Plans a run.</summary>
     /// <param name="request">What is planned.</param>
-    /// <param name="progress">Told the sequences so far.</param>
     /// <param name="cancellationToken">Stops between two sequences.</param>
     /// <returns>The plan. Nothing is written.</returns>
     /// <exception cref="InvalidDataException">The corpus cannot be read, or has no row.</exception>
-    public static RunPlan Plan(PlanRequest request, IProgress<long>? progress, CancellationToken cancellationToken)
+    public static RunPlan Plan(PlanRequest request, CancellationToken cancellationToken)
     {
         var shards = new List<ShardRecord>();
         long tokens = 0, first = 0;
@@ -53,7 +52,6 @@ internal static class RunPlanner
             shards.Add(new ShardRecord(first, sequences.Count, rows, hash));
             first += sequences.Count;
             tokens += sequences.Sum(s => (long)s.Ids.Length);
-            progress?.Report(first);
         }
 
         if (shards.Sum(s => s.Rows) == 0)

@@ -74,10 +74,7 @@ public sealed class RunRows : ITrainingRows
     public long Position { get; private set; }
 
     /// <summary>Mean of ‖x‖² over all rows of the run, from its manifests.</summary>
-    public double MeanSquaredNorm => _shards.MeanSquaredNorm(_shards.Site);
-
-    /// <summary>Mean of ‖y‖² over all rows of the run, from its manifests.</summary>
-    public double TargetMeanSquaredNorm => _shards.MeanSquaredNorm(_shards.SiteOut ?? _shards.Site);
+    public double MeanSquaredNorm => _shards.MeanSquaredNorm;
 
     /// <inheritdoc/>
     public long ValidationRows => _validationRows;

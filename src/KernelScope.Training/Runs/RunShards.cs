@@ -25,8 +25,8 @@ internal interface IRunShards : IDisposable
     /// <summary>Number of each sequence that a row of a shard is of, row by row.</summary>
     int[] SequencesOf(int shard);
 
-    /// <summary>Mean of ‖x‖² at a site.</summary>
-    double MeanSquaredNorm(SiteRecord site);
+    /// <summary>Mean of ‖x‖² over the inputs.</summary>
+    double MeanSquaredNorm { get; }
 }
 
 /// <summary>Shards on disk. Each is compared with its manifest when it is first opened, unless it is trusted.</summary>
@@ -82,7 +82,7 @@ internal sealed class StoredShards : IRunShards
         return rows.Sequence;
     }
 
-    public double MeanSquaredNorm(SiteRecord site) => _manifests.Sum(m => m.Sites[site.Name].SumSquaredNorm) / _plan.Rows;
+    public double MeanSquaredNorm => _manifests.Sum(m => m.Sites[Site.Name].SumSquaredNorm) / _plan.Rows;
 
     /// <summary>Ends what compares shards at this moment, on other threads.</summary>
     public void Dispose() => _stop.Cancel();

@@ -48,7 +48,7 @@ internal sealed class ShardEvaluation : IShardMaker
     /// <inheritdoc/>
     public ShardOutcome Make(int shard, int attempt, IProgress<int>? progress, CancellationToken cancellationToken)
     {
-        if (ShardHarvest.Find(_folder, _plan, shard) is ShardManifest done)
+        if (ShardManifest.Find(_folder, _plan, shard) is ShardManifest done)
             return new ShardOutcome(done, true);
         RunRepair.Discard(_folder, _plan, shard, verify: false, cancellationToken);
         UseMeans(progress, cancellationToken);
@@ -68,8 +68,8 @@ internal sealed class ShardEvaluation : IShardMaker
 
         StoredFile written = ShardScores.Write(_folder, _plan, shard, scores);
         string tokens = _folder.At($"../../{RunFolder.Tokens(shard)}");
-        return ShardHarvest.Commit(_folder, _plan,
-            ShardManifest.Create(_plan, shard, attempt, tokens, _model.Device, start) with { Scores = written });
+        var manifest = ShardManifest.Create(_plan, shard, attempt, tokens, _model.Device, start);
+        return (manifest with { Scores = written }).Commit(_folder, _plan);
     }
 
     public void Dispose() => _evaluator.Dispose();

@@ -55,14 +55,6 @@ internal sealed class ShardHarvest : IShardMaker
         _session = model.NewSession(Math.Min(plan.Context, model.Config.ContextLength));
     }
 
-    /// <summary>The shard, if it is there: a manifest of this run, and files of the lengths that it names.</summary>
-    /// <exception cref="InvalidDataException">The manifest is malformed.</exception>
-    public static ShardManifest? Find(RunFolder folder, RunPlan plan, int shard)
-    {
-        return ShardManifest.Read(folder, plan, shard) is ShardManifest manifest
-            && manifest.Files.All(f => LengthOf(folder.At(f.Path)) == f.File.Bytes) ? manifest : null;
-    }
-
     /// <summary>Makes a shard, or finds it.</summary>
     /// <param name="shard">Which.</param>
     /// <param name="attempt">The number of the attempt, from 1.</param>
@@ -74,7 +66,7 @@ internal sealed class ShardHarvest : IShardMaker
     /// <exception cref="IOException">It cannot be written.</exception>
     public ShardOutcome Make(int shard, int attempt, IProgress<int>? progress, CancellationToken cancellationToken)
     {
-        if (Find(_folder, _plan, shard) is ShardManifest done)
+        if (ShardManifest.Find(_folder, _plan, shard) is ShardManifest done)
             return new ShardOutcome(done, true);
         RunRepair.Discard(_folder, _plan, shard, verify: false, cancellationToken);
         long start = Stopwatch.GetTimestamp();
@@ -94,7 +86,7 @@ internal sealed class ShardHarvest : IShardMaker
         cancellationToken.ThrowIfCancellationRequested();
         (Dictionary<string, SiteManifest> sites, Dictionary<string, CodesManifest> codes) = rows.Place(sequence, position, token);
         var manifest = ShardManifest.Create(_plan, shard, attempt, _folder.At(RunFolder.Tokens(shard)), _model.Device, start);
-        return Commit(_folder, _plan, manifest with { Sites = sites, Codes = codes, Excluded = excluded });
+        return (manifest with { Sites = sites, Codes = codes, Excluded = excluded }).Commit(_folder, _plan);
     }
 
     /// <summary>Runs a sequence without writing anything, for an estimate of time.</summary>
@@ -141,21 +133,4 @@ internal sealed class ShardHarvest : IShardMaker
                 _model.ForwardTo(_layers, chunk, _session, cancellationToken);
         }
     }
-
-    /// <summary>The manifest is the commit. Two workers may finish at once: then the first one's stays, and holds the same.</summary>
-    public static ShardOutcome Commit(RunFolder folder, RunPlan plan, ShardManifest manifest)
-    {
-        try
-        {
-            PlacedFile.Write(folder.At(RunFolder.Manifest(manifest.Shard)), manifest.ToBytes());
-            return new ShardOutcome(manifest, false);
-        }
-        catch (ShardConflictException) when (ShardManifest.Read(folder, plan, manifest.Shard) is ShardManifest first
-            && first.Files.SequenceEqual(manifest.Files))
-        {
-            return new ShardOutcome(first, true);
-        }
-    }
-
-    private static long LengthOf(string path) => new FileInfo(path) is { Exists: true } file ? file.Length : -1;
 }

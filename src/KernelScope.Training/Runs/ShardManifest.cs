@@ -165,6 +165,30 @@ internal sealed record ShardManifest
         return CanonicalJson.Write(manifest);
     }
 
+    /// <summary>
+    /// Writes the manifest, which is the commit of its shard. Two workers may finish at once: then the first one's stays, and holds the same.
+    /// </summary>
+    public ShardOutcome Commit(RunFolder folder, RunPlan plan)
+    {
+        try
+        {
+            PlacedFile.Write(folder.At(RunFolder.Manifest(Shard)), ToBytes());
+            return new ShardOutcome(this, false);
+        }
+        catch (ShardConflictException) when (Read(folder, plan, Shard) is ShardManifest first && first.Files.SequenceEqual(Files))
+        {
+            return new ShardOutcome(first, true);
+        }
+    }
+
+    /// <summary>The manifest of a shard that is there: one of this run, with files of the lengths that it names.</summary>
+    /// <exception cref="InvalidDataException">The manifest is malformed.</exception>
+    public static ShardManifest? Find(RunFolder folder, RunPlan plan, int shard)
+    {
+        return Read(folder, plan, shard) is ShardManifest manifest
+            && manifest.Files.All(f => LengthOf(folder.At(f.Path)) == f.File.Bytes) ? manifest : null;
+    }
+
     /// <summary>Reads and checks the manifest of a shard against the plan, without its files; null if there is none.</summary>
     /// <exception cref="InvalidDataException">It is malformed, or belongs to another run.</exception>
     public static ShardManifest? Read(RunFolder folder, RunPlan plan, int shard)
@@ -221,6 +245,8 @@ internal sealed record ShardManifest
             }
         }
     }
+
+    private static long LengthOf(string path) => new FileInfo(path) is { Exists: true } file ? file.Length : -1;
 
     private static SiteManifest SiteOf(RunField field, SiteRecord site, int shard, long rows)
     {

@@ -59,8 +59,6 @@ internal sealed class SharedRows(RunRows rows) : IDisposable
 
         public double MeanSquaredNorm => rows.MeanSquaredNorm;
 
-        public double TargetMeanSquaredNorm => rows.TargetMeanSquaredNorm;
-
         public long ValidationRows => rows.ValidationRows;
 
         public void Next(Span<float> inputs, Span<float> targets)

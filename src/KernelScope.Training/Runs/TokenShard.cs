@@ -27,9 +27,6 @@ internal sealed class TokenShard
     /// <summary>The document of each one's first token.</summary>
     public long[] Documents { get; }
 
-    /// <summary>Tokens of all.</summary>
-    public long TokenCount => Sequences.Sum(s => (long)s.Length);
-
     /// <summary>Writes a token file to a stream. Nothing in it names the run, whose id depends on it.</summary>
     public static void Write(Stream destination, IReadOnlyList<TokenSequence> sequences, int context, int padId, int shard)
     {

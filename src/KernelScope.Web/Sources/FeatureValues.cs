@@ -27,8 +27,6 @@ internal sealed class FeatureValues
     /// <summary>A feature's value at every token.</summary>
     public float[] Of(int feature) => _byFeature.TryGetValue(feature, out float[]? values) ? [.. values] : new float[_tokens];
 
-    public bool Fires(int feature) => _byFeature.ContainsKey(feature);
-
     /// <summary>Runs a prompt through the model once, for any number of sources.</summary>
     public static async Task<IReadOnlyList<FeatureValues>> ReadAsync(
         ServedModel model, int[] tokens, IReadOnlyList<ServedSource> sources, CancellationToken cancellationToken)

@@ -26,6 +26,15 @@ public enum Precision
 /// <item>Fused ops have a plain form here; a device overrides it for speed and must give the same bits as its own plain ops.</item>
 /// </list>
 /// </remarks>
+/// <example>
+/// <code>
+/// Mat x = device.CreateMat(1, 3, "x"), y = device.CreateMat(1, 3, "y");
+/// device.Write([1f, -2f, 3f], x);
+/// device.AddScaled(x, 2f, y);                              // y ← y + 2x
+/// float[] sums = new float[3];
+/// device.Read(y, sums);                                    // waits for what was asked for: 2, -4, 6
+/// </code>
+/// </example>
 public abstract partial class Device : IDisposable
 {
     private const long MostPairsOnHost = 1 << 22;

@@ -45,7 +45,7 @@ public sealed class KvLayer
     /// <summary>How keys and values are kept: F32 or BF16.</summary>
     public DType Type { get; }
 
-    /// <summary>d_head.</summary>
+    /// <summary>d_head: values of a key or of a value.</summary>
     public int HeadDim => Keys.Columns * (Type == DType.BF16 ? 2 : 1);
 
     /// <summary>Refuses a type in which no cache is kept.</summary>
@@ -83,7 +83,7 @@ public sealed class KvLayer
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct AttentionShape
 {
-    /// <summary>Made of its parts.</summary>
+    /// <summary>A shape of its numbers.</summary>
     /// <param name="headCount">Number of query heads; a multiple of the key/value heads. Query head h reads key/value head h / (heads / kv heads).</param>
     /// <param name="scale">Factor of q·k, query_pre_attn_scalar^(−1/2).</param>
     /// <param name="softcap">Scores s become cap·tanh(s/cap); 0: no cap.</param>
@@ -113,7 +113,7 @@ public readonly record struct AttentionShape
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct SequenceRows
 {
-    /// <summary>Made of its parts.</summary>
+    /// <summary>The rows of one sequence, with its cache and position.</summary>
     /// <param name="cache">The sequence's keys and values.</param>
     /// <param name="firstRow">The first of the rows.</param>
     /// <param name="rowCount">Their number, at least 1.</param>
@@ -132,7 +132,7 @@ public readonly record struct SequenceRows
     /// <summary>The first of the rows.</summary>
     public int FirstRow { get; init; }
 
-    /// <summary>Their number, at least 1.</summary>
+    /// <summary>Number of rows, at least 1.</summary>
     public int RowCount { get; init; }
 
     /// <summary>Position of the first row in its sequence.</summary>

@@ -4,7 +4,7 @@ namespace KernelScope.Devices;
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public sealed record SaeParameters
 {
-    /// <summary>Made of its parts.</summary>
+    /// <summary>The parameters of an SAE or transcoder on a device.</summary>
     /// <param name="encoder">W_enc as a weight [d_sae, d_in] (the file has it transposed, [d_in, d_sae]).</param>
     /// <param name="encoderBias">b_enc, [1, d_sae].</param>
     /// <param name="threshold">θ, [1, d_sae]; zeros make it a ReLU SAE.</param>
@@ -37,13 +37,13 @@ public sealed record SaeParameters
     /// <summary>k of a TopK SAE: only the k largest pre-activations of a row stay active, the lower index first among equals. 0: all that are above their thresholds.</summary>
     public int TopK { get; init; }
 
-    /// <summary>d_in.</summary>
+    /// <summary>d_in: width of what it reads.</summary>
     public int InputDim => Encoder.Columns;
 
     /// <summary>d_out; d_in unless it is a transcoder.</summary>
     public int OutputDim => Decoder.Rows;
 
-    /// <summary>d_sae.</summary>
+    /// <summary>d_sae: number of features.</summary>
     public int FeatureCount => Encoder.Rows;
 }
 
@@ -75,7 +75,7 @@ public readonly record struct FeatureEdit
     /// <summary>Index of the feature.</summary>
     public int Feature { get; init; }
 
-    /// <summary>What is done.</summary>
+    /// <summary>Whether the feature is steered or clamped.</summary>
     public FeatureEditKind Kind { get; init; }
 
     /// <summary>Strength of a steer, target of a clamp.</summary>
@@ -87,6 +87,6 @@ public readonly record struct FeatureEdit
     /// <summary>y += (value − f(x)) · W_dec[feature]: the feature's activation becomes <paramref name="value"/>; the SAE's error is kept.</summary>
     public static FeatureEdit Clamp(int feature, float value) => new(feature, FeatureEditKind.Clamp, value);
 
-    /// <summary>A clamp to 0.</summary>
+    /// <summary>A clamp to 0: the feature is switched off.</summary>
     public static FeatureEdit Ablate(int feature) => Clamp(feature, 0);
 }

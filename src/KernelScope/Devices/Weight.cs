@@ -6,7 +6,7 @@ namespace KernelScope.Devices;
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct WeightPart
 {
-    /// <summary>Made of its parts.</summary>
+    /// <summary>One stored matrix, all of a weight or its next rows.</summary>
     /// <param name="tensor">The matrix, lent by an open file that outlives the weight.</param>
     /// <param name="transposed">False: stored [out, in], as Gemma's matrices. True: stored [in, out], as an SAE's W_enc and W_dec.</param>
     public WeightPart(TensorView tensor, bool transposed = false)

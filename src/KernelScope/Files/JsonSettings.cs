@@ -17,13 +17,12 @@ internal readonly struct JsonSettings(JsonElement root, string path)
     public InvalidDataException Bad(string name, JsonElement value, string expected) =>
         BadFile.At(path, $"{name} is {JsonText.Kind(value)}; expected {expected}.");
 
-    /// <summary>An integer written as one (8.0 and 1e1 are not), from min to max; the fallback if the name is absent. Null is refused.</summary>
-    public int Int(string name, int? fallback, int min, int max = int.MaxValue)
+    /// <summary>An integer written as one (8.0 and 1e1 are not), of min or more; the fallback if the name is absent. Null is refused.</summary>
+    public int Int(string name, int? fallback, int min)
     {
         if (!root.TryGetProperty(name, out JsonElement value))
             return fallback ?? throw BadFile.At(path, $"there is no {name} in it.");
-        return AsInt(value, out int number) && number >= min && number <= max ? number
-            : throw Bad(name, value, max == int.MaxValue ? $"an integer of {min} or more" : $"an integer from {min} to {max}");
+        return AsInt(value, out int number) && number >= min ? number : throw Bad(name, value, $"an integer of {min} or more");
     }
 
     /// <summary>A finite number that is neither zero nor too small or large for float32.</summary>

@@ -80,7 +80,7 @@ public sealed class SafetensorsWriter : IDisposable
         _left -= bytes.Length;
     }
 
-    /// <summary>Gives the file its name.</summary>
+    /// <summary>Ends the file and gives it its name; before, there is nothing under it.</summary>
     /// <exception cref="InvalidOperationException">Values are missing.</exception>
     /// <exception cref="IOException">It cannot be written.</exception>
     public void Commit()

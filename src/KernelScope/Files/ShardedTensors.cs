@@ -66,7 +66,7 @@ public sealed class ShardedTensors : IDisposable
         return _fileOf.TryGetValue(name, out SafetensorsFile? file) && file.TryGet(name, out tensor);
     }
 
-    /// <summary>Gives the mappings back.</summary>
+    /// <summary>Gives the mapped files back.</summary>
     public void Dispose()
     {
         foreach (SafetensorsFile file in _files)

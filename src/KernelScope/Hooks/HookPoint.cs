@@ -84,6 +84,13 @@ public enum Site
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 /// <param name="Site">The site.</param>
 /// <param name="Layer">The layer; 0 for sites that do not belong to one.</param>
+/// <example>
+/// <code>
+/// HookPoint point = HookPoint.Parse("blocks.20.hook_resid_post");   // as TransformerLens calls it
+/// Console.WriteLine(point == new HookPoint(Site.ResidPost, 20));    // True
+/// Console.WriteLine(point);                                         // resid_post.20
+/// </code>
+/// </example>
 public readonly partial record struct HookPoint(Site Site, int Layer = 0)
 {
     private static readonly (string Name, Site Site)[] Names =

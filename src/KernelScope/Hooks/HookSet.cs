@@ -43,6 +43,16 @@ public delegate void Hook(HookCall call, HookPoint point, Mat value);
 /// Hooks at one point run in the order in which they were added, so that a capture sees the edits before it and not those after it.
 /// What can never fire is refused when it is added, not ignored when it does not fire. For one caller at a time, as its session is.
 /// </remarks>
+/// <example>
+/// <code>
+/// // Takes away what layer 5's MLP would add to the stream.
+/// using (session.Hooks.Add(HookPoint.Parse("mlp_out_post.5"),
+///     (call, point, value) => call.Device.Write(new float[value.Rows * value.Columns], value)))
+/// {
+///     session.Prefill(tokens);
+/// }
+/// </code>
+/// </example>
 public sealed class HookSet
 {
     private static readonly int SiteCount = HookPoint.SiteCount;

@@ -6,17 +6,16 @@ namespace KernelScope.Model;
 internal sealed class ActivationBuffers : IDisposable
 {
     private readonly Device _device;
-    private readonly Gemma2Config _config;
     private readonly List<IDisposable> _owned = [];
     private readonly Activations _all;
     private readonly Mat _losses;
-    private Mat _logits;
+    private GrowingMat _logits;
     private float[] _host = [];
 
     public ActivationBuffers(Device device, Gemma2Config config, int rows)
     {
         _device = device;
-        _config = config;
+        _logits = new GrowingMat(device, config.VocabSize, "logits of a batch");
         RowCount = rows;
         int q = config.HeadCount * config.HeadDim, kv = config.KvHeadCount * config.HeadDim;
         _all = new Activations(
@@ -45,16 +44,7 @@ internal sealed class ActivationBuffers : IDisposable
     public Mat Losses(int n) => _losses.RowRange(0, n);
 
     /// <summary>Room for one row of logits of each of several sessions; it grows with their number.</summary>
-    public Mat Logits(int n)
-    {
-        if (_logits.Buffer is null || n > _logits.Rows)
-        {
-            _logits.Buffer?.Dispose();
-            _logits = _device.CreateMat(n, _config.VocabSize, "logits of a batch");
-        }
-
-        return _logits.RowRange(0, n);
-    }
+    public Mat Logits(int n) => _logits.WithRows(n);
 
     /// <summary>Room on the host.</summary>
     public Span<float> Host(int length)
@@ -66,7 +56,7 @@ internal sealed class ActivationBuffers : IDisposable
 
     public void Dispose()
     {
-        _logits.Buffer?.Dispose();
+        _logits.Dispose();
         foreach (IDisposable owned in _owned)
             owned.Dispose();
     }

@@ -3,7 +3,7 @@ using KernelScope.Hooks;
 
 namespace KernelScope.Model;
 
-/// <summary>One forward call: the rows of one or several sessions, one session's after the other's, with the buffers that they pass through. Rented from <see cref="CallPool"/>; disposing gives it back.</summary>
+/// <summary>One forward call: the rows of one or several sessions, one session's after the other's, with the buffers that they pass through. Rented from <see cref="CallPool"/>; disposing lets the sessions go and gives the buffers back.</summary>
 internal sealed class ForwardCall(CallPool pool, ActivationBuffers buffers) : IDisposable
 {
     private Part[] _parts = new Part[1];
@@ -29,7 +29,10 @@ internal sealed class ForwardCall(CallPool pool, ActivationBuffers buffers) : ID
     /// <summary>The sessions with their rows.</summary>
     public ReadOnlySpan<Part> Parts => _parts.AsSpan(0, _count);
 
-    /// <summary>Adds a session with its tokens, which the session can take.</summary>
+    /// <summary>Whether the sequences went on by the call's rows; a call that ends without is undone.</summary>
+    public bool IsDone { private get; set; }
+
+    /// <summary>Adds a session that was entered, with its tokens, which the session can take. From here on the call lets it go.</summary>
     public void Add(Session session, ReadOnlySpan<int> tokens, LogitRows logits)
     {
         if (_count == _parts.Length)
@@ -46,10 +49,11 @@ internal sealed class ForwardCall(CallPool pool, ActivationBuffers buffers) : ID
         if (session.Hooks.Listens(Site.Logits))
             logits = LogitRows.All;
         int logitCount = logits switch { LogitRows.None => 0, LogitRows.Last => 1, _ => tokens.Length };
-        _parts[_count++] = new Part(session, Rows, tokens.Length, logitCount);
+        int firstRow = Rows;
         Rows += tokens.Length;
         EndPosition = Math.Max(EndPosition, session.Position + tokens.Length);
         Activations = Buffers.Rows(Rows);
+        _parts[_count++] = new Part(session, firstRow, tokens.Length, logitCount);
     }
 
     /// <summary>Where each session's rows are, with its cache of a layer. Valid until the next call.</summary>
@@ -85,16 +89,17 @@ internal sealed class ForwardCall(CallPool pool, ActivationBuffers buffers) : ID
         }
     }
 
-    /// <summary>After a failure: captures drop the rows of the call, which are of no sequence.</summary>
-    public void Undo()
-    {
-        foreach (Part part in Parts)
-            part.Session.Hooks.Rewind(part.Session.Position);
-    }
-
-    /// <summary>Gives the buffers back.</summary>
+    /// <summary>Lets the sessions go and gives the buffers back. After a failure, captures drop the rows of the call, which are of no sequence.</summary>
     public void Dispose()
     {
+        foreach (Part part in Parts)
+        {
+            if (!IsDone)
+                part.Session.Hooks.Rewind(part.Session.Position);
+            part.Session.Leave();
+        }
+
+        IsDone = false;
         Array.Clear(_parts, 0, _count);
         Array.Clear(_sequences, 0, _count);
         _count = 0;

@@ -18,7 +18,7 @@ public sealed record Gemma2Config
     /// <summary>intermediate_size, d_mlp: the width of the feed-forward block.</summary>
     public required int MlpDim { get; init; }
 
-    /// <summary>num_hidden_layers.</summary>
+    /// <summary>Number of layers, num_hidden_layers.</summary>
     public required int LayerCount { get; init; }
 
     /// <summary>num_attention_heads: query heads.</summary>
@@ -51,7 +51,7 @@ public sealed record Gemma2Config
     /// <summary>rope_theta, or rope_parameters.rope_theta.</summary>
     public required double RopeTheta { get; init; }
 
-    /// <summary>rms_norm_eps.</summary>
+    /// <summary>ε of every RMS norm, rms_norm_eps.</summary>
     public required float NormEpsilon { get; init; }
 
     /// <summary>vocab_size: rows of the embedding.</summary>

@@ -31,6 +31,15 @@ public enum LogitRows
 /// Any number of threads may use a model, each with sessions of its own. <see cref="Dispose"/> returns at once: a call that runs ends with <see cref="ObjectDisposedException"/>.
 /// Source: huggingface/transformers modeling_gemma2.py (eager attention) and google/gemma_pytorch, as compiled in the tests' references.
 /// </remarks>
+/// <example>
+/// <code>
+/// using var model = Gemma2Model.Open(device, "google/gemma-2-2b");
+/// using Session session = model.NewSession();
+/// Mat logits = session.Prefill(tokens);                    // of the last token, [1, vocabulary], on the device
+/// float[] values = new float[logits.Columns];
+/// device.Read(logits, values);
+/// </code>
+/// </example>
 public sealed partial class Gemma2Model : IDisposable
 {
     private readonly Gemma2Weights _weights;
@@ -122,7 +131,7 @@ public sealed partial class Gemma2Model : IDisposable
     public Session NewSession(int contextLength = 0, int chunkLength = 0)
     {
         _weights.ThrowIfDisposed();
-        return new Session(this, contextLength, chunkLength);
+        return Session.Create(this, contextLength, chunkLength);
     }
 
     /// <summary>
@@ -147,20 +156,8 @@ public sealed partial class Gemma2Model : IDisposable
     internal Mat Forward(ReadOnlySpan<int> tokens, Session session, LogitRows rows, bool held, CancellationToken cancellationToken)
     {
         using ForwardCall call = Begin(tokens, session, rows, whole: true, held);
-        try
-        {
-            Run(call, cancellationToken);
-            return session.Logits;
-        }
-        catch
-        {
-            call.Undo();
-            throw;
-        }
-        finally
-        {
-            session.Leave();
-        }
+        Run(call, cancellationToken);
+        return session.Logits;
     }
 
     /// <inheritdoc/>
@@ -334,6 +331,7 @@ public sealed partial class Gemma2Model : IDisposable
 
         foreach (ForwardCall.Part part in call.Parts)
             part.Session.Advance(part.Of(call.Tokens), part.Session.FinalNormRoom(part.RowCount), part.Session.LogitRoom(part.LogitCount));
+        call.IsDone = true;
     }
 
     /// <summary>Sessions that want one row of logits each get them from one product, which reads the unembedding once.</summary>

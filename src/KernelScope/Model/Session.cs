@@ -9,6 +9,15 @@ namespace KernelScope.Model;
 /// For one caller at a time: whoever comes while a call or a generation is under way, also from inside a hook of the session, gets an <see cref="InvalidOperationException"/>. Sessions of one model may be used by as many threads as there are sessions.
 /// Between calls a session holds its cache and the rows of <see cref="Logits"/> and <see cref="FinalNorm"/>; what else a call needs is the model's.
 /// </remarks>
+/// <example>
+/// <code>
+/// using Session session = model.NewSession();
+/// session.Prefill(tokens);
+/// using Session fork = session.Fork();                     // the same sequence, which may go on in another way
+/// fork.Rewind(tokens.Length - 1);
+/// model.Forward([tokens[^1]], fork);
+/// </code>
+/// </example>
 public sealed partial class Session : IDisposable
 {
     // Of no position, unless a call ran only a part of the layers: the others hold no keys and values from there on.
@@ -16,32 +25,23 @@ public sealed partial class Session : IDisposable
 
     private int _partialFrom = Nowhere;
     private int[] _tokens = [];
-    private Mat _logitRows;
-    private Mat _finalNormRows;
+    private GrowingMat _logitRows;
+    private GrowingMat _finalNormRows;
     private Mat _logits;
     private Mat _finalNorm;
 
-    internal Session(Gemma2Model model, int contextLength, int chunkLength)
+    private Session(Gemma2Model model, KvCache cache, int contextLength, int chunkLength)
     {
-        ArgumentOutOfRangeException.ThrowIfNegative(contextLength);
-        ArgumentOutOfRangeException.ThrowIfNegative(chunkLength);
-        Gemma2Config config = model.Config;
-        if (contextLength > config.ContextLength)
-        {
-            throw new ArgumentOutOfRangeException(
-                nameof(contextLength),
-                $"A context of {contextLength} tokens was asked for; the model was made for {config.ContextLength} " +
-                "(max_position_embeddings).");
-        }
-
         Model = model;
-        ContextLength = contextLength == 0 ? config.ContextLength : contextLength;
-        ChunkLength = Math.Min(chunkLength == 0 ? model.Device.PreferredChunk : chunkLength, ContextLength);
-        Hooks = new HookSet(config.LayerCount);
-        Cache = new KvCache(model.Device, config, ContextLength, ChunkLength, model.CacheType);
+        Cache = cache;
+        ContextLength = contextLength;
+        ChunkLength = chunkLength;
+        Hooks = new HookSet(model.Config.LayerCount);
+        _logitRows = new GrowingMat(model.Device, model.Config.VocabSize, "logits");
+        _finalNormRows = new GrowingMat(model.Device, model.Config.ModelDim, "final norm");
     }
 
-    /// <summary>The model.</summary>
+    /// <summary>The model that the sequence runs through.</summary>
     public Gemma2Model Model { get; }
 
     /// <summary>Most tokens of the sequence.</summary>
@@ -61,25 +61,11 @@ public sealed partial class Session : IDisposable
 
     /// <summary>The logits that the last call was asked for, a row for each position, on the device; without rows where it was asked for none. Valid until the next call of this session, whatever others do.</summary>
     /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
-    public Mat Logits
-    {
-        get
-        {
-            ObjectDisposedException.ThrowIf(IsDisposed, this);
-            return _logits;
-        }
-    }
+    public Mat Logits => OfLastCall(_logits);
 
     /// <summary>The stream after the final norm, one row for each token of the last call. Valid until the next call of this session, whatever others do.</summary>
     /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
-    public Mat FinalNorm
-    {
-        get
-        {
-            ObjectDisposedException.ThrowIf(IsDisposed, this);
-            return _finalNorm;
-        }
-    }
+    public Mat FinalNorm => OfLastCall(_finalNorm);
 
     internal bool IsDisposed { get; private set; }
 
@@ -87,6 +73,25 @@ public sealed partial class Session : IDisposable
 
     /// <summary>The lowest position but 0 to which the session can go back.</summary>
     internal int LowestPosition => Cache.LowestPosition;
+
+    /// <summary>A sequence of no tokens yet; 0 for a length: what the model allows, and a good choice.</summary>
+    internal static Session Create(Gemma2Model model, int contextLength, int chunkLength)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(contextLength);
+        ArgumentOutOfRangeException.ThrowIfNegative(chunkLength);
+        Gemma2Config config = model.Config;
+        if (contextLength > config.ContextLength)
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(contextLength),
+                $"A context of {contextLength} tokens was asked for; the model was made for {config.ContextLength} " +
+                "(max_position_embeddings).");
+        }
+
+        int context = contextLength == 0 ? config.ContextLength : contextLength;
+        int chunk = Math.Min(chunkLength == 0 ? model.Device.PreferredChunk : chunkLength, context);
+        return new Session(model, new KvCache(model.Device, config, context, chunk, model.CacheType), context, chunk);
+    }
 
     /// <summary>Bytes of a session's cache and rows and of the model's buffers for one call of it, before there is one.</summary>
     public static long BytesFor(Gemma2Config config, int contextLength, int chunkLength = 0, DType cacheType = DType.F32)
@@ -183,15 +188,15 @@ public sealed partial class Session : IDisposable
     {
         IsDisposed = true;
         Cache.Dispose();
-        _logitRows.Buffer?.Dispose();
-        _finalNormRows.Buffer?.Dispose();
+        _logitRows.Dispose();
+        _finalNormRows.Dispose();
     }
 
     /// <summary>Room for the logits of <paramref name="count"/> rows; it grows to what was asked for at most, since [chunk, 256,000] is a large buffer that few runs want.</summary>
-    internal Mat LogitRoom(int count) => Room(ref _logitRows, count, Model.Config.VocabSize, "logits");
+    internal Mat LogitRoom(int count) => count == 0 ? default : _logitRows.WithRows(count);
 
     /// <summary>Room for <paramref name="count"/> rows of the stream after the final norm.</summary>
-    internal Mat FinalNormRoom(int count) => Room(ref _finalNormRows, count, Model.Config.ModelDim, "final norm");
+    internal Mat FinalNormRoom(int count) => _finalNormRows.WithRows(count);
 
     /// <summary>What a call left: the sequence goes on by its tokens.</summary>
     internal void Advance(ReadOnlySpan<int> tokens, Mat finalNorm, Mat logits)
@@ -227,15 +232,10 @@ public sealed partial class Session : IDisposable
         Hooks.Rewind(position);
     }
 
-    private Mat Room(ref Mat room, int count, int columns, string name)
+    private Mat OfLastCall(Mat rows)
     {
-        if (count > room.Rows)
-        {
-            room.Buffer?.Dispose();
-            room = Model.Device.CreateMat(count, columns, name);
-        }
-
-        return count == 0 ? default : room.RowRange(0, count);
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
+        return rows;
     }
 
     private string TooLong(int position, int count) =>

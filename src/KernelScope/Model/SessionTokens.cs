@@ -16,7 +16,7 @@ public readonly struct SessionTokens
         Logits = logits;
     }
 
-    /// <summary>The sequence.</summary>
+    /// <summary>The sequence that the tokens continue.</summary>
     public Session Session { get; }
 
     /// <summary>Ids that follow what the session has.</summary>

@@ -8,6 +8,14 @@ namespace KernelScope.Sae;
 /// Rows come with every forward call: a prompt in chunks, then every generated token once it has been fed. <see cref="Model.Session.Reset"/> and <see cref="Model.Session.Rewind"/> drop the rows that they take back.
 /// For one caller at a time, as the session is.
 /// </remarks>
+/// <example>
+/// <code>
+/// using var capture = new FeatureCapture(session.Hooks, sae, HookPoint.Parse("resid_post.20"));
+/// session.Prefill(tokens);
+/// for (int t = 0; t &lt; capture.Codes.Rows; t++)
+///     Console.WriteLine($"token {t}: features {string.Join(", ", capture.Codes.FeaturesOf(t).ToArray())}");
+/// </code>
+/// </example>
 public sealed class FeatureCapture : IDisposable
 {
     private readonly HookSet _hooks;

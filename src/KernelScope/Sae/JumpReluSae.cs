@@ -10,6 +10,16 @@ namespace KernelScope.Sae;
 /// Any number of threads may use it. <see cref="Dispose"/> returns at once: a call that runs ends with <see cref="ObjectDisposedException"/>.
 /// SAELens' forms add, in this order: a normalisation of the input (undone after decoding), b_dec subtracted from it, a skip path x·W_skipᵀ; see <see cref="SaeConfig"/>.
 /// </remarks>
+/// <example>
+/// <code>
+/// using var sae = JumpReluSae.Open(device, "layer_20/width_16k/average_l0_71/params.npz");
+/// SparseCodes codes = device.CreateCodes(sae.FeatureCount, "codes");
+/// sae.Encode(x, codes);                                    // x: activations on the device, [n, d_in]
+/// var list = new CodeList();
+/// device.Read(codes, list);
+/// Console.WriteLine($"the first row has {list.FeaturesOf(0).Length} active features");
+/// </code>
+/// </example>
 public sealed partial class JumpReluSae : IDisposable
 {
     private readonly SaeCheckpoint _checkpoint;

@@ -10,7 +10,7 @@ public sealed class Positions
 
     private Positions(Func<int, int, bool> includes) => _includes = includes;
 
-    /// <summary>Every position.</summary>
+    /// <summary>Every position, that of &lt;bos&gt; too.</summary>
     public static Positions All { get; } = new((_, _) => true);
 
     /// <summary>Every position whose token is not <paramref name="bosId"/>. Gemma Scope's SAEs were not trained on BOS, whose norm is far larger than any other's.</summary>

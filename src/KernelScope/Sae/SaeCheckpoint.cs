@@ -12,6 +12,13 @@ namespace KernelScope.Sae;
 /// </para>
 /// </summary>
 /// <remarks>Any number of threads may read it, load it and dispose it. The mapping lives until the checkpoint was disposed, or loaded, and every SAE that was loaded from it is disposed and has no op running.</remarks>
+/// <example>
+/// <code>
+/// SaeCheckpoint files = SaeCheckpoint.Open("layer_20/width_16k/average_l0_71/params.npz");
+/// Console.WriteLine($"{files.Config.Architecture}, {files.Config.FeatureCount} features, read at {files.Config.Site}");
+/// using var sae = JumpReluSae.Load(device, files);         // from here on the SAE owns the files
+/// </code>
+/// </example>
 public sealed class SaeCheckpoint : IDisposable
 {
     /// <summary>The file in a SAELens folder that says what the SAE is.</summary>
@@ -20,7 +27,7 @@ public sealed class SaeCheckpoint : IDisposable
     /// <summary>The weights in a SAELens folder.</summary>
     public const string WeightsName = "sae_weights.safetensors";
 
-    /// <summary>A Gemma Scope file.</summary>
+    /// <summary>File name of a Gemma Scope SAE.</summary>
     public const string ParamsName = "params.npz";
 
     /// <summary>

@@ -14,7 +14,7 @@ public enum SaeArchitecture
 /// <summary>What happens to an activation x before encoding, and is undone after decoding.</summary>
 public enum SaeNormalization
 {
-    /// <summary>Nothing.</summary>
+    /// <summary>The input is taken as it is.</summary>
     None,
     /// <summary>(x − mean) / (s + 1e-5), s the unbiased standard deviation of the row; undone by · s + mean, without the 1e-5.</summary>
     LayerNorm,

@@ -5,15 +5,15 @@ namespace KernelScope.Sae;
 /// <summary>What a call of an SAE needs beside its arguments.</summary>
 internal sealed class SaeRoom(Device device, SaeConfig config) : IDisposable
 {
-    private Rows _input = new(device, config.InputDim, "sae input");
-    private Rows _skipped = new(device, config.OutputDim, "skip");
+    private GrowingMat _input = new(device, config.InputDim, "sae input");
+    private GrowingMat _skipped = new(device, config.OutputDim, "skip");
     private float[] _host = [];
 
     /// <summary>Room for the encoder's input.</summary>
-    public Mat Input(int rows) => _input.Of(rows);
+    public Mat Input(int rows) => _input.WithRows(rows);
 
     /// <summary>Room for the skip path's output.</summary>
-    public Mat Skipped(int rows) => _skipped.Of(rows);
+    public Mat Skipped(int rows) => _skipped.WithRows(rows);
 
     /// <summary>Room on the host.</summary>
     public Span<float> Host(int length)

@@ -28,6 +28,15 @@ public enum SpliceMode
 /// f(x) comes from the value before the splice. For a transcoder x is read at its input site and y lies at its output site.
 /// For one caller at a time, as its session is.
 /// </remarks>
+/// <example>
+/// <code>
+/// // Feature 8421 is held at 60 at every token but &lt;bos>; what the SAE does not explain stays as it is.
+/// HookPoint site = HookPoint.Parse("resid_post.20");
+/// using var splice = new SaeSplice(session.Hooks, sae, site, site, SpliceMode.None, Positions.AllBut(model.Config.BosId),
+///     [FeatureEdit.Clamp(8421, 60)]);
+/// session.Prefill(tokens);
+/// </code>
+/// </example>
 public sealed class SaeSplice : IDisposable
 {
     private readonly JumpReluSae _sae;
@@ -38,8 +47,8 @@ public sealed class SaeSplice : IDisposable
     private readonly SparseCodes _codes;
     private readonly List<IDisposable> _hooks = [];
     private readonly bool _twoSites;
-    private Rows _input;
-    private Rows _reconstruction;
+    private GrowingMat _input;
+    private GrowingMat _reconstruction;
 
     /// <summary>Arms the splice on a session's hooks until it is disposed.</summary>
     /// <param name="hooks">The session's hooks.</param>
@@ -72,8 +81,8 @@ public sealed class SaeSplice : IDisposable
         _where = where;
         _edits = [.. edits];
         _codes = sae.CreateCodes();
-        _input = new Rows(sae.Device, sae.Parameters.InputDim, "splice input");
-        _reconstruction = new Rows(sae.Device, sae.Parameters.OutputDim, "reconstruction");
+        _input = new GrowingMat(sae.Device, sae.Parameters.InputDim, "splice input");
+        _reconstruction = new GrowingMat(sae.Device, sae.Parameters.OutputDim, "reconstruction");
         _constant = sae.Device.CreateMat(1, sae.Parameters.OutputDim, "splice constant");
         if (mode == SpliceMode.Mean)
             sae.Device.Write(mean, _constant);
@@ -95,13 +104,13 @@ public sealed class SaeSplice : IDisposable
         _reconstruction.Dispose();
     }
 
-    private void Remember(Mat x) => _sae.Device.Copy(x, _input.Of(x.Rows));
+    private void Remember(Mat x) => _sae.Device.Copy(x, _input.WithRows(x.Rows));
 
     private void Act(HookCall call, HookPoint point, Mat value)
     {
         if (!_twoSites && _mode != SpliceMode.None)
             Remember(value);
-        Mat input = !_twoSites && _mode == SpliceMode.None ? value : _input.Of(value.Rows);
+        Mat input = !_twoSites && _mode == SpliceMode.None ? value : _input.WithRows(value.Rows);
         for ((int start, int count) = _where.NextRun(call, 0); count > 0; (start, count) = _where.NextRun(call, start + count))
             Act(call.Device, input.RowRange(start, count), value.RowRange(start, count));
     }
@@ -115,7 +124,7 @@ public sealed class SaeSplice : IDisposable
                 break;
             case SpliceMode.SaePlusError:
                 _sae.Encode(x, _codes);
-                _sae.DecodePlusError(_codes, x, _reconstruction.Of(x.Rows), y);
+                _sae.DecodePlusError(_codes, x, _reconstruction.WithRows(x.Rows), y);
                 break;
             case SpliceMode.Zero or SpliceMode.Mean:
                 for (int r = 0; r < y.Rows; r++)

@@ -5,6 +5,13 @@ namespace KernelScope.Sae;
 
 /// <summary>Adds a vector at a hook point, on the device, in every forward call of a session, prefill and cached steps alike: y ← y + s·v at each included position.</summary>
 /// <remarks>The vector is any direction of the point's width: a difference of two means, a probe, or an SAE's decoder row (<see cref="SaeSplice"/> also clamps features, by what they activate). Several at one point act in the order in which they were armed. For one caller at a time, as its session is.</remarks>
+/// <example>
+/// <code>
+/// using var steering = new Steering(session.Hooks, device, HookPoint.Parse("resid_post.20"), sae.DecoderRow(8421), strength: 60,
+///     Positions.AllBut(model.Config.BosId));
+/// session.Prefill(tokens);
+/// </code>
+/// </example>
 public sealed class Steering : IDisposable
 {
     private readonly Positions _where;

@@ -11,14 +11,6 @@ internal struct Truncate<TA, TR> : IUnary<TA, TR>
     public static TR Of(TA a) => TR.CreateTruncating(a);
 }
 
-/// <summary>Integer to integer: limited to the result's range (.sat).</summary>
-internal struct Limit<TA, TR> : IUnary<TA, TR>
-    where TA : unmanaged, IBinaryInteger<TA>
-    where TR : unmanaged, IBinaryInteger<TR>
-{
-    public static TR Of(TA a) => TR.CreateSaturating(a);
-}
-
 internal struct IntToSingle : IUnary<int, float>
 {
     public static float Of(int a) => a;

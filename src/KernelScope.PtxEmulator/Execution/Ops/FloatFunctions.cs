@@ -60,12 +60,6 @@ internal struct FlushInputs3<TF> : IVectorTernary<float>
         Single32.Flush(TF.Of(Single32.Flush(a), Single32.Flush(b), Single32.Flush(c)));
 }
 
-internal struct Saturated1<TF> : IVectorUnary<float>
-    where TF : struct, IVectorUnary<float>
-{
-    public static Vector512<float> Of(Vector512<float> a) => Single32.Saturate(TF.Of(a));
-}
-
 internal struct Saturated2<TF> : IVectorBinary<float>
     where TF : struct, IVectorBinary<float>
 {

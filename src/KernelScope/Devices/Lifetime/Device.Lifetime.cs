@@ -50,6 +50,7 @@ public abstract partial class Device
     internal void DisposeWhenIdle(IDisposable memory) => _gate.Release(memory);
 
     /// <summary>An op that runs; it ends when this is disposed.</summary>
+    /// <remarks>For the thread that began it.</remarks>
     protected readonly ref struct RunningOp
     {
         // Also keeps the device from being finalized below an op.
@@ -57,7 +58,7 @@ public abstract partial class Device
 
         internal RunningOp(Device device) => _device = device;
 
-        /// <summary>Ends it.</summary>
+        /// <summary>Ends the op.</summary>
         public void Dispose() => _device._gate.Exit();
     }
 

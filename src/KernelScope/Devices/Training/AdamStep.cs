@@ -4,7 +4,7 @@ namespace KernelScope.Devices;
 /// <remarks>Immutable: any number of threads may read it.</remarks>
 public readonly record struct AdamStep
 {
-    /// <summary>A step.</summary>
+    /// <summary>A step of Adam, by its number.</summary>
     /// <param name="number">Its number, from 0 on: it decides the bias correction.</param>
     /// <param name="learningRate">The learning rate.</param>
     /// <param name="decay">β₂.</param>

@@ -143,9 +143,9 @@ public abstract partial class Device
     {
         ArgumentNullException.ThrowIfNull(codes);
         ArgumentNullException.ThrowIfNull(destination);
-        var turned = new HostCodes(destination.Name, destination.FeatureCount);
-        turned.Transpose(ReadAll(codes), codes.FeatureCount);
-        WriteCore(turned.List, destination);
+        var transposed = new HostCodes(destination.Name, destination.FeatureCount);
+        transposed.Transpose(ReadAll(codes), codes.FeatureCount);
+        WriteCore(transposed.List, destination);
     }
 
     protected virtual void ReadLengthsCore(SparseCodes codes, Span<int> destination)

@@ -25,27 +25,14 @@ public sealed partial class Gemma2Model
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public void Forward(ReadOnlySpan<SessionTokens> batch, CancellationToken cancellationToken = default)
     {
-        int rows = CheckBatch(batch), entered = 0;
+        int rows = CheckBatch(batch);
         if (rows == 0)
             return;
         _weights.ThrowIfDisposed();
         using ForwardCall call = _calls.Rent(rows);
-        try
-        {
-            for (; entered < batch.Length; entered++)
-                Enter(batch, entered, call);
-            Run(call, cancellationToken);
-        }
-        catch
-        {
-            call.Undo();
-            throw;
-        }
-        finally
-        {
-            foreach (SessionTokens part in batch[..entered])
-                part.Session.Leave();
-        }
+        for (int n = 0; n < batch.Length; n++)
+            Enter(batch, n, call);
+        Run(call, cancellationToken);
     }
 
     /// <summary>As <see cref="Forward(ReadOnlySpan{int}, Session, LogitRows, CancellationToken)"/>, through the first <paramref name="layerCount"/> layers only, for those who listen there: without the final norm, unless all layers run, and without logits.</summary>
@@ -65,28 +52,17 @@ public sealed partial class Gemma2Model
         ArgumentOutOfRangeException.ThrowIfNegative(layerCount);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(layerCount, Config.LayerCount);
         using ForwardCall call = Begin(tokens, session, LogitRows.None, whole: layerCount == Config.LayerCount);
-        try
+        if (layerCount == Config.LayerCount)
         {
-            if (layerCount == Config.LayerCount)
-            {
-                Run(call, cancellationToken);
-                return;
-            }
+            Run(call, cancellationToken);
+            return;
+        }
 
-            Embed(call);
-            Layers(0, layerCount, call, cancellationToken);
-            session.MarkPartial(session.Position);
-            session.Advance(call.Tokens, default, default);
-        }
-        catch
-        {
-            call.Undo();
-            throw;
-        }
-        finally
-        {
-            session.Leave();
-        }
+        Embed(call);
+        Layers(0, layerCount, call, cancellationToken);
+        session.MarkPartial(session.Position);
+        session.Advance(call.Tokens, default, default);
+        call.IsDone = true;
     }
 
     /// <summary>
@@ -118,50 +94,23 @@ public sealed partial class Gemma2Model
         ArgumentOutOfRangeException.ThrowIfNegative(layer);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(layer, Config.LayerCount);
         using ForwardCall call = Begin(tokens, session, rows, whole: layer == 0);
-        try
+        Activations a = call.Activations;
+        Device.Copy(resid, a.Resid);
+        if (layer < Config.LayerCount)
         {
-            Activations a = call.Activations;
-            Device.Copy(resid, a.Resid);
-            if (layer < Config.LayerCount)
-            {
-                Layers(layer, Config.LayerCount, call, cancellationToken);
-            }
-            else
-            {
-                call.Fire(Site.ResidPost, layer - 1, a.Resid);
-                Device.RmsNorm(a.Resid, _weights.FinalNorm, Config.NormEpsilon, a.Normed);
-            }
+            Layers(layer, Config.LayerCount, call, cancellationToken);
+        }
+        else
+        {
+            call.Fire(Site.ResidPost, layer - 1, a.Resid);
+            Device.RmsNorm(a.Resid, _weights.FinalNorm, Config.NormEpsilon, a.Normed);
+        }
 
-            int start = session.Position;
-            Finish(call);
-            if (layer > 0)
-                session.MarkPartial(start);
-            return session.Logits;
-        }
-        catch
-        {
-            call.Undo();
-            throw;
-        }
-        finally
-        {
-            session.Leave();
-        }
-    }
-
-    /// <summary>Runs one layer on the stream before it; what is of interest is what its hooks see.</summary>
-    internal void RunLayer(int layer, Mat resid, ReadOnlySpan<int> tokens, Session session)
-    {
-        using ForwardCall call = Begin(tokens, session, LogitRows.None, whole: false);
-        try
-        {
-            Device.Copy(resid, call.Activations.Resid);
-            Layers(layer, layer + 1, call, default);
-        }
-        finally
-        {
-            session.Leave();
-        }
+        int start = session.Position;
+        Finish(call);
+        if (layer > 0)
+            session.MarkPartial(start);
+        return session.Logits;
     }
 
     /// <summary>
@@ -257,32 +206,26 @@ public sealed partial class Gemma2Model
         }
     }
 
-    /// <summary>Takes a session for a call of its own; the caller must let it go.</summary>
+    /// <summary>Takes a session for a call of its own, which lets it go.</summary>
     private ForwardCall Begin(ReadOnlySpan<int> tokens, Session session, LogitRows logits, bool whole, bool held = false)
     {
         ArgumentNullException.ThrowIfNull(session);
         _weights.ThrowIfDisposed();
         session.Enter(held);
+        ForwardCall? call = null;
         try
         {
             if (session.Complaint(this, tokens.Length) is { } complaint)
                 throw new ArgumentException(complaint);
             if (whole)
                 session.RequireWhole();
-            ForwardCall call = _calls.Rent(tokens.Length);
-            try
-            {
-                call.Add(session, tokens, logits);
-                return call;
-            }
-            catch
-            {
-                call.Dispose();
-                throw;
-            }
+            call = _calls.Rent(tokens.Length);
+            call.Add(session, tokens, logits);
+            return call;
         }
         catch
         {
+            call?.Dispose();
             session.Leave();
             throw;
         }

@@ -1,28 +1,11 @@
-using KernelScope.Hooks;
-
 namespace KernelScope.Model;
 
 /// <content>Sequences that begin as another one does.</content>
 public sealed partial class Session
 {
-    private Session(Session parent)
-    {
-        Model = parent.Model;
-        ContextLength = parent.ContextLength;
-        ChunkLength = parent.ChunkLength;
-        Hooks = new HookSet(Model.Config.LayerCount);
-        Cache = parent.Cache.Fork();
-        _tokens = parent.Tokens.ToArray();
-        Position = parent.Position;
-    }
-
     private Session(Session parent, KvCache cache, int position, int contextLength, int chunkLength)
+        : this(parent.Model, cache, contextLength, chunkLength)
     {
-        Model = parent.Model;
-        ContextLength = contextLength;
-        ChunkLength = chunkLength;
-        Hooks = new HookSet(Model.Config.LayerCount);
-        Cache = cache;
         _tokens = parent.Tokens[..position].ToArray();
         Position = position;
     }
@@ -38,7 +21,7 @@ public sealed partial class Session
     {
         using SessionHold hold = Hold();
         RequireWhole();
-        return new Session(this);
+        return new Session(this, Cache.Fork(), Position, ContextLength, ChunkLength);
     }
 
     /// <summary>Another session, of another size, with the first tokens of this one: what they are is copied, so that it goes on by itself.</summary>

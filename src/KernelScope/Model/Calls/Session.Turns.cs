@@ -13,7 +13,7 @@ public sealed partial class Session
     /// <exception cref="ObjectDisposedException">The session was disposed.</exception>
     internal SessionHold Hold()
     {
-        Take(Free, Held);
+        Take(Held);
         return new SessionHold(this);
     }
 
@@ -39,7 +39,7 @@ public sealed partial class Session
     {
         if (!held)
         {
-            Take(Free, InCall);
+            Take(InCall);
             return;
         }
 
@@ -58,7 +58,7 @@ public sealed partial class Session
     internal void EnterToRead()
     {
         if (!TryTake(Held, ReadWhileHeld))
-            Take(Free, InCall);
+            Take(InCall);
     }
 
     internal void Leave()
@@ -115,9 +115,9 @@ public sealed partial class Session
         return count > ChunkLength ? $"{count} tokens were fed in one call; the session takes {ChunkLength} (use Prefill)." : null;
     }
 
-    private void Take(int from, int to)
+    private void Take(int use)
     {
-        if (!TryTake(from, to))
+        if (!TryTake(Free, use))
             throw InUse();
     }
 

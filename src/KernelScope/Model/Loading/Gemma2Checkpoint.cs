@@ -67,6 +67,13 @@ public readonly record struct LayerTensors
 /// Any number of threads may read it, load it and dispose it. The mappings live until the checkpoint was disposed, or loaded, and every model that was loaded
 /// from it is disposed and has no op running.
 /// </remarks>
+/// <example>
+/// <code>
+/// var checkpoint = Gemma2Checkpoint.Open("weights/gemma-2-2b");
+/// Console.WriteLine($"{checkpoint.Config.LayerCount} layers, d_model {checkpoint.Config.ModelDim}");
+/// using var model = Gemma2Model.Load(device, checkpoint);  // from here on the model owns the checkpoint
+/// </code>
+/// </example>
 public sealed class Gemma2Checkpoint : IDisposable
 {
     private readonly ShardedTensors _weights;
@@ -93,10 +100,10 @@ public sealed class Gemma2Checkpoint : IDisposable
             _layers.Add(ReadLayer(l));
     }
 
-    /// <summary>The folder.</summary>
+    /// <summary>The folder that holds the files.</summary>
     public ModelFolder Folder { get; }
 
-    /// <summary>The settings.</summary>
+    /// <summary>The model's sizes and constants, from config.json.</summary>
     public Gemma2Config Config { get; }
 
     /// <summary>E [vocab, d_model]: token embedding.</summary>
