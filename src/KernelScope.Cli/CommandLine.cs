@@ -51,6 +51,7 @@ internal static class CommandLine
         {
             if (surroundings.Streams.OutputIsClosed)
                 throw new WorkException("standard output is closed, and results go there; '> /dev/null' discards them.");
+            RequireFolder();
             RawArguments.Check(args);
             RootCommand root = Root(surroundings);
             bool completes = args.Length > 0 && args[0].StartsWith(SuggestPrefix, StringComparison.Ordinal);
@@ -81,6 +82,20 @@ internal static class CommandLine
         catch (Exception e)
         {
             return Failure.Report(e, verb, error);
+        }
+    }
+
+    /// <summary>Paths are read from the current folder on, and .NET says only that it does not find "the file".</summary>
+    /// <exception cref="WorkException">It was deleted.</exception>
+    private static void RequireFolder()
+    {
+        try
+        {
+            Directory.GetCurrentDirectory();
+        }
+        catch (IOException)
+        {
+            throw new WorkException("the current folder was deleted; change to one that is there.");
         }
     }
 

@@ -53,7 +53,8 @@ public sealed class KernelScopeEmbeddingGenerator : IEmbeddingGenerator<string, 
             try
             {
                 ids = _engine.Encode(value);
-                vector = await _engine.EmbedAsync(new EmbeddingRequest { Tokens = ids, Options = how }, cancellationToken).ConfigureAwait(false);
+                var request = new EmbeddingRequest { Tokens = ids, Options = how };
+                vector = await _engine.EmbedAsync(request, cancellationToken).ConfigureAwait(false);
             }
             catch (ArgumentException e)
             {

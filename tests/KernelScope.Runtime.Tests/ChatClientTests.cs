@@ -94,7 +94,8 @@ public class ChatClientTests
         using var generator = new KernelScopeEmbeddingGenerator(engine);
         foreach (string bad in (string[])["", null!, string.Concat(Enumerable.Repeat("word ", 2000))])
         {
-            ArgumentException refusal = await Assert.ThrowsAsync<ArgumentException>(() => generator.GenerateAsync(["a wood", bad, "a mill"]));
+            ArgumentException refusal = await Assert.ThrowsAsync<ArgumentException>(
+                () => generator.GenerateAsync(["a wood", bad, "a mill"]));
             Assert.StartsWith("Text 1: ", refusal.Message, StringComparison.Ordinal);
         }
     }
